@@ -1,0 +1,238 @@
+"""All settings in one frozen value: defaults < `sonant.toml` < `SONANT_*` environment < flags.
+
+A setting `quotas.speakers_per_domain` is `[quotas] speakers_per_domain = 5` in the file and
+`SONANT_QUOTAS_SPEAKERS_PER_DOMAIN=5` in the environment. Limits and defaults stand here once; every other
+module receives the part it needs.
+"""
+
+from __future__ import annotations
+
+import os
+import tomllib
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, is_dataclass
+from pathlib import Path
+from typing import Any
+
+from sonant.errors import SetupError
+
+MIB = 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Audio:
+    """What recordings are accepted."""
+
+    strict: bool = False
+    """Accept only what Voice ID did: WAV, 16-bit PCM, 8 kHz, one or two channels."""
+    max_file_bytes: int = 20 * MIB
+    """Largest recording read; larger ones are refused before they are opened."""
+    max_duration_s: float = 4 * 3600.0
+    """Longest recording read, whatever its size: guards against compressed bombs."""
+    keep: bool = True
+    """Keep a sealed copy of the speech a voiceprint was made from, so that it can be made anew."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Enrollment:
+    """What an enrollment needs."""
+
+    net_speech_s: float = 30.0
+    """Net speech needed, and the most that is used, in seconds."""
+    risk_threshold: int = 50
+    """RiskThreshold of jobs that name none."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Jobs:
+    """The batch engine."""
+
+    workers: int = 0
+    """Processes that decode and embed; 0 means one a core."""
+    max_manifest_bytes: int = 64 * MIB
+    max_manifest_depth: int = 16
+    """Nesting allowed in a manifest; a legal one has five levels."""
+    time_limit_s: float = 24 * 3600.0
+    """A job still running after this long ends FAILED, so that it cannot hold its slot for ever."""
+    entry_time_limit_s: float = 120.0
+    """A request whose audio is still being worked on after this long fails with 500."""
+    poll_s: float = 0.25
+    """How often a runner looks for a new job."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Quotas:
+    """Voice ID's default quotas (Amazon Connect service quotas)."""
+
+    domains_per_account: int = 3
+    speakers_per_domain: int = 100_000
+    watchlists_per_domain: int = 3
+    fraudsters_per_watchlist: int = 500
+    active_enrollment_jobs_per_domain: int = 1
+    active_registration_jobs_per_domain: int = 1
+    speakers_per_enrollment_job: int = 10_000
+    fraudsters_per_registration_job: int = 500
+    files_per_request: int = 10
+    tags_per_domain: int = 50
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wire:
+    """The HTTP front."""
+
+    host: str = "127.0.0.1"
+    port: int = 8180
+    max_body_bytes: int = 1 * MIB
+    signature_skew_s: float = 300.0
+    """How far a request's date may lie from now, in both directions."""
+    threads: int = 8
+    """Threads that do the blocking part of a call."""
+    max_waiting: int = 256
+    """Calls that may wait for a thread; more are told to come back."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """Everything that can be set."""
+
+    data: Path = Path("sonant-data")
+    """The data folder: database, buckets, keys, credentials."""
+    region: str = "us-east-1"
+    account: str = "000000000000"
+    database: str = ""
+    """Database URL; empty means SQLite in the data folder."""
+    objects: str = "local"
+    keys: str = "local"
+    engine: str = "local"
+    biometric_consent: bool = True
+    """The account accepts the biometric privacy notice; without it no domain can be made."""
+    wire: Wire = field(default_factory=Wire)
+    audio: Audio = field(default_factory=Audio)
+    enrollment: Enrollment = field(default_factory=Enrollment)
+    jobs: Jobs = field(default_factory=Jobs)
+    quotas: Quotas = field(default_factory=Quotas)
+
+    @property
+    def database_url(self) -> str:
+        return self.database or f"sqlite:///{self.data.absolute() / 'sonant.db'}"
+
+    @property
+    def embedded(self) -> bool:
+        """Everything lies in the data folder, which this service alone may use."""
+        return self.database_url.startswith("sqlite:")
+
+    @property
+    def workers(self) -> int:
+        return self.jobs.workers or os.cpu_count() or 1
+
+
+_BACK_ENDS = {"objects": ("local",), "keys": ("local",), "engine": ("local",)}
+_TRUE, _FALSE = {"1", "true", "yes", "on"}, {"0", "false", "no", "off"}
+
+
+def load(
+    *,
+    file: Path | None = None,
+    environment: Mapping[str, str] = os.environ,
+    flags: Mapping[str, Any] | None = None,
+) -> Settings:
+    """Read all sources. `flags` maps dotted names to values and ignores `None`.
+
+    Without `file`, `SONANT_CONFIG` names it, else `sonant.toml` in the current folder is read if there.
+    Raises SetupError that names the source, the setting and what it must be.
+    """
+    path = file or (Path(environment["SONANT_CONFIG"]) if environment.get("SONANT_CONFIG") else None)
+    tree: dict[str, Any] = {}
+    if path is None and Path("sonant.toml").is_file():
+        path = Path("sonant.toml")
+    if path is not None:
+        try:
+            tree = tomllib.loads(path.read_text("utf-8"))
+        except FileNotFoundError:
+            raise SetupError(f"settings file {path} does not exist") from None
+        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as fault:
+            raise SetupError(f"settings file {path} cannot be read: {fault}") from None
+    settings: Settings = _build(
+        Settings,
+        tree,
+        environment,
+        {name: value for name, value in (flags or {}).items() if value is not None},
+        prefix="",
+        source=str(path),
+    )
+    for name, known in _BACK_ENDS.items():
+        if getattr(settings, name) not in known:
+            raise SetupError(
+                f"setting {name} is {getattr(settings, name)!r}, must be one of: {', '.join(known)}"
+            )
+    if not (len(settings.account) == 12 and settings.account.isdigit()):
+        raise SetupError(f"setting account is {settings.account!r}, must be 12 digits")
+    return settings
+
+
+def names(kind: type = Settings, prefix: str = "") -> list[tuple[str, Any]]:
+    """Every setting's dotted name with its default, for docs and `sonant doctor`."""
+    found: list[tuple[str, Any]] = []
+    blank = kind()
+    for item in fields(kind):
+        value = getattr(blank, item.name)
+        if is_dataclass(value):
+            found += names(type(value), f"{prefix}{item.name}.")
+        else:
+            found.append((prefix + item.name, value))
+    return found
+
+
+def _build(
+    kind: type,
+    tree: Mapping[str, Any],
+    environment: Mapping[str, str],
+    flags: Mapping[str, Any],
+    prefix: str,
+    source: str,
+) -> Any:
+    hints = typing.get_type_hints(kind)
+    known = {item.name for item in fields(kind)}
+    for name in tree:
+        if name not in known:
+            raise SetupError(f"{source}: unknown setting {prefix + name}")
+    values: dict[str, Any] = {}
+    for name in sorted(known):
+        dotted, hint = prefix + name, hints[name]
+        if is_dataclass(hint):
+            part = tree.get(name, {})
+            if not isinstance(part, dict):
+                raise SetupError(f"{source}: [{dotted}] must be a table")
+            values[name] = _build(hint, part, environment, flags, dotted + ".", source)  # type: ignore[arg-type]
+            continue
+        variable = "SONANT_" + dotted.upper().replace(".", "_")
+        if dotted in flags:
+            values[name] = _cast(hint, flags[dotted], f"flag for {dotted}")
+        elif variable in environment:
+            values[name] = _cast(hint, environment[variable], variable)
+        elif name in tree:
+            values[name] = _cast(hint, tree[name], f"{source}: {dotted}")
+    return kind(**values)
+
+
+def _cast(hint: Any, value: Any, where: str) -> Any:
+    try:
+        if hint is bool:
+            if isinstance(value, bool):
+                return value
+            word = str(value).strip().lower()
+            if word in _TRUE | _FALSE:
+                return word in _TRUE
+            raise ValueError
+        if hint in (int, float):
+            if isinstance(value, bool):
+                raise ValueError
+            number = hint(value)
+            if number < 0 or (hint is int and isinstance(value, float) and value != number):
+                raise ValueError
+            return number
+        return hint(value)
+    except (TypeError, ValueError):
+        wanted = {bool: "true or false", int: "a whole number, 0 or more", float: "a number, 0 or more"}
+        raise SetupError(f"{where} is {value!r}, must be {wanted.get(hint, hint.__name__)}") from None

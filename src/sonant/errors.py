@@ -11,8 +11,9 @@
     │   ├── ObjectError            BucketNotFound  ObjectNotFound  ObjectDenied  ObjectTooLarge
     │   │                          ObjectNameConflict  InvalidObjectName  StorageFull
     │   └── KeyError_              KeyNotFound  KeyUnusable  KeyDenied  SealBroken
-    └── AudioError                 a recording that cannot be used, and why
-        └── NotEnoughSpeech
+    ├── AudioError                 a recording that cannot be used, and why
+    │   └── NotEnoughSpeech
+    └── ModelMismatch              two voice models' embeddings were to be compared
 
 Modules raise the leaf that names the fault. Only three places translate: `wire.server` turns a `WireError`
 into bytes, `jobs.entry` turns object and audio errors into result-file codes, `cli` turns everything into
@@ -233,3 +234,10 @@ class NotEnoughSpeech(AudioError):
         super().__init__(f"not enough speech: {have_s:.1f} s of net speech, at least {need_s:.1f} s needed")
         self.have_s = have_s
         self.need_s = need_s
+
+
+class ModelMismatch(SonantError):
+    """Embeddings of two voice models were to be compared: their similarity would mean nothing."""
+
+    def __init__(self, one: str, other: str) -> None:
+        super().__init__(f"embeddings of different voice models cannot be compared: {one} and {other}")

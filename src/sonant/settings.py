@@ -229,7 +229,7 @@ def _cast(hint: Any, value: Any, where: str) -> Any:
             if isinstance(value, bool):
                 raise ValueError
             number = hint(value)
-            if number < 0 or (hint is int and isinstance(value, float) and value != number):
+            if not number >= 0 or (hint is int and isinstance(value, float) and value != number):
                 raise ValueError
             return number
         return hint(value)

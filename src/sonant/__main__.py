@@ -1,0 +1,6 @@
+"""`python -m sonant` is the `sonant` command."""
+
+from sonant.cli import run
+
+if __name__ == "__main__":
+    run()

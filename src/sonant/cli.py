@@ -1,0 +1,315 @@
+"""The `sonant` command: thin, one function a subcommand. Errors are one sentence and an exit code."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from sonant import __version__
+from sonant.commands.common import data_option, load_settings
+from sonant.errors import SonantError, WireError
+
+#: Exit codes: 1 something failed, 2 wrong usage (click's own), 130 interrupted.
+FAILED = 1
+
+
+class Commands(click.Group):
+    """Lists subcommands in the order in which a newcomer meets them."""
+
+    def list_commands(self, _context: click.Context) -> list[str]:
+        return list(self.commands)
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+def main() -> None:
+    """Sonant: a self-hosted voice identity service that answers the Voice ID API."""
+
+
+@main.command()
+@click.option("--host", help="Address to listen on [default: 127.0.0.1].")
+@click.option("--port", type=int, help="Port to listen on; 0 takes a free one [default: 8180].")
+@click.option("--quiet", is_flag=True, help="Print nothing but warnings.")
+@data_option
+def serve(host: str | None, port: int | None, quiet: bool, data: Path | None, config: Path | None) -> None:
+    """Serve the API and run jobs."""
+    from sonant.commands.serve import serve as run_service
+
+    run_service(load_settings(data, config, **{"wire.host": host, "wire.port": port}), quiet=quiet)
+
+
+@main.command()
+@click.option(
+    "--audio", type=click.Path(path_type=Path), help="Folder of recordings, one sub-folder a speaker."
+)
+@click.option(
+    "--cache",
+    type=click.Path(path_type=Path),
+    default=Path(".cache/speech"),
+    show_default=True,
+    help="Where fetched speech is kept.",
+)
+@click.option("--keep", type=click.Path(path_type=Path), help="Keep the demo's data folder here.")
+@click.option("--quiet", is_flag=True, help="No progress.")
+def demo(audio: Path | None, cache: Path, keep: Path | None, quiet: bool) -> None:
+    """Enrol real telephone speakers in a batch job, through the signed API, and recognise them."""
+    from sonant.commands.demo import demo as run_demo
+
+    run_demo(audio=audio, cache=cache, keep=keep, quiet=quiet)
+
+
+@main.command(
+    "voice-id",
+    context_settings={
+        "ignore_unknown_options": True,
+        "help_option_names": [],
+        "allow_interspersed_args": False,
+    },
+)
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+def voice_id(arguments: tuple[str, ...]) -> None:
+    """`aws voice-id …` against the local service: same options, output and exit codes."""
+    from sonant.commands.voice_id import run as run_aws
+
+    sys.exit(run_aws(load_settings(None, None), arguments))
+
+
+@main.group()
+def job() -> None:
+    """Watch batch jobs."""
+
+
+@job.command("watch")
+@click.argument("job_id")
+@click.option("--domain-id", help="The job's domain; found when not given.")
+@click.option("--quiet", is_flag=True, help="No progress bar.")
+@data_option
+def job_watch(
+    job_id: str, domain_id: str | None, quiet: bool, data: Path | None, config: Path | None
+) -> None:
+    """Show a job's progress until it ends; exits 0 when every request succeeded."""
+    from sonant.commands.jobs import watch
+
+    sys.exit(watch(load_settings(data, config), job_id, domain_id, quiet=quiet))
+
+
+def _group(name: str, help_text: str) -> click.Group:
+    group = Commands(name, help=help_text)
+    main.add_command(group)
+    return group
+
+
+key = _group("key", "Manage the local keys that domains and result files are sealed under.")
+access = _group("access", "Manage access keys.")
+object_ = _group("object", "List, read and write objects in local buckets.")
+
+
+@key.command("create")
+@click.option("--alias", help="A name for it, such as alias/calls.")
+@click.option("--description", default="")
+@data_option
+def key_create(alias: str | None, description: str, **where: Any) -> None:
+    """Make a symmetric key."""
+    from sonant.commands import keys
+
+    keys.create(load_settings(**where), alias, description)
+
+
+@key.command("list")
+@data_option
+def key_list(**where: Any) -> None:
+    """All keys with state and aliases."""
+    from sonant.commands import keys
+
+    keys.show_all(load_settings(**where))
+
+
+@key.command("describe")
+@click.argument("key_ref", metavar="KEY")
+@data_option
+def key_describe(key_ref: str, **where: Any) -> None:
+    """One key, by id, ARN or alias."""
+    from sonant.commands import keys
+
+    keys.show(load_settings(**where), key_ref)
+
+
+@key.command("alias")
+@click.argument("alias")
+@click.argument("key_ref", metavar="KEY", required=False)
+@click.option("--delete", is_flag=True, help="Take the alias away; the key stays.")
+@data_option
+def key_alias(alias: str, key_ref: str | None, delete: bool, **where: Any) -> None:
+    """Name a key."""
+    from sonant.commands import keys
+
+    keys.name(load_settings(**where), alias, key_ref, delete=delete)
+
+
+@key.command("disable")
+@click.argument("key_ref", metavar="KEY")
+@data_option
+def key_disable(key_ref: str, **where: Any) -> None:
+    """Refuse every use of a key from now on; what it seals cannot be read until it is enabled again."""
+    from sonant.commands import keys
+
+    keys.change(load_settings(**where), key_ref, "disable")
+
+
+@key.command("enable")
+@click.argument("key_ref", metavar="KEY")
+@data_option
+def key_enable(key_ref: str, **where: Any) -> None:
+    """Allow the use of a disabled key again."""
+    from sonant.commands import keys
+
+    keys.change(load_settings(**where), key_ref, "enable")
+
+
+@key.command("schedule-deletion")
+@click.argument("key_ref", metavar="KEY")
+@click.option("--days", type=int, default=30, show_default=True, help="7 to 30.")
+@data_option
+def key_schedule_deletion(key_ref: str, days: int, **where: Any) -> None:
+    """Disable a key now and destroy it in some days. What it seals is lost for good then."""
+    from sonant.commands import keys
+
+    keys.schedule_deletion(load_settings(**where), key_ref, days)
+
+
+@key.command("cancel-deletion")
+@click.argument("key_ref", metavar="KEY")
+@data_option
+def key_cancel_deletion(key_ref: str, **where: Any) -> None:
+    """Keep a key that is pending deletion; it stays disabled."""
+    from sonant.commands import keys
+
+    keys.change(load_settings(**where), key_ref, "cancel_deletion")
+
+
+@access.command("create")
+@click.option("--profile", help="Write it into the data folder's credentials file under this profile.")
+@data_option
+def access_create(profile: str | None, **where: Any) -> None:
+    """Make another access key; its secret is shown this once."""
+    from sonant.commands import access_keys
+
+    access_keys.create(load_settings(**where), profile)
+
+
+@access.command("list")
+@data_option
+def access_list(**where: Any) -> None:
+    """All access keys, without secrets."""
+    from sonant.commands import access_keys
+
+    access_keys.show_all(load_settings(**where))
+
+
+@access.command("disable")
+@click.argument("access_key_id")
+@data_option
+def access_disable(access_key_id: str, **where: Any) -> None:
+    """Refuse an access key from now on."""
+    from sonant.commands import access_keys
+
+    access_keys.set_active(load_settings(**where), access_key_id, active=False)
+
+
+@access.command("enable")
+@click.argument("access_key_id")
+@data_option
+def access_enable(access_key_id: str, **where: Any) -> None:
+    """Accept a disabled access key again."""
+    from sonant.commands import access_keys
+
+    access_keys.set_active(load_settings(**where), access_key_id, active=True)
+
+
+@object_.command("ls")
+@click.argument("uri", required=False)
+@data_option
+def object_ls(uri: str | None, **where: Any) -> None:
+    """Buckets, or the objects under s3://bucket/prefix."""
+    from sonant.commands import objects
+
+    objects.show_all(load_settings(**where), uri)
+
+
+@object_.command("get")
+@click.argument("uri")
+@click.argument("file", required=False, type=click.Path(path_type=Path))
+@data_option
+def object_get(uri: str, file: Path | None, **where: Any) -> None:
+    """Write an object to FILE or standard output; sealed objects are opened."""
+    from sonant.commands import objects
+
+    objects.get(load_settings(**where), uri, file)
+
+
+@object_.command("put")
+@click.argument("file", type=click.Path(path_type=Path, exists=True))
+@click.argument("uri")
+@click.option("--kms-key", help="Seal it under this key.")
+@data_option
+def object_put(file: Path, uri: str, kms_key: str | None, **where: Any) -> None:
+    """Copy FILE to s3://bucket/key; a missing bucket is made. A key ending in / gets the file's name."""
+    from sonant.commands import objects
+
+    objects.put(load_settings(**where), file, uri, kms_key)
+
+
+@main.command(hidden=False)
+@click.option("--supervised", metavar="OWNER", hidden=True)
+@data_option
+def worker(supervised: str | None, data: Path | None, config: Path | None) -> None:
+    """Run jobs without serving the API (`sonant serve` has a worker of its own)."""
+    import secrets
+
+    from sonant.commands import serve as service
+
+    if supervised is not None:
+        service.run_supervised(supervised)
+    else:
+        service.work(load_settings(data, config), f"worker-{secrets.token_hex(8)}")
+
+
+@main.command()
+@data_option
+def doctor(data: Path | None, config: Path | None) -> None:
+    """Check settings, models, store, keys and audio; say what to do about what is wrong."""
+    from sonant.commands.doctor import doctor as examine
+
+    sys.exit(examine(lambda: load_settings(data, config)))
+
+
+@main.command()
+def version() -> None:
+    """Print the version."""
+    click.echo(f"sonant {__version__}")
+
+
+def run() -> None:
+    """The entry point: whatever goes wrong ends as one sentence on standard error."""
+    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    try:
+        main(standalone_mode=False)
+    except click.exceptions.Exit as end:
+        sys.exit(end.exit_code)
+    except click.ClickException as fault:
+        fault.show()
+        sys.exit(fault.exit_code)
+    except (click.Abort, KeyboardInterrupt):
+        sys.exit(130)
+    except WireError as fault:
+        _end(f"{fault.code}: {fault.message or ''}")
+    except (SonantError, OSError) as fault:
+        _end(str(fault))
+
+
+def _end(sentence: str) -> None:
+    click.echo(f"sonant: {sentence}", err=True)
+    sys.exit(FAILED)

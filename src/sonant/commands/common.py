@@ -1,0 +1,94 @@
+"""What all commands share: settings from flags, tables, and a signed client of the local service."""
+
+from __future__ import annotations
+
+import configparser
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from sonant import settings as settings_module
+from sonant.commands.serve import ENDPOINT_FILE
+from sonant.errors import SetupError
+from sonant.settings import Settings
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def data_option(command: F) -> F:
+    """`--data` and `--config`, as every command takes them."""
+    command = click.option(
+        "--data",
+        type=click.Path(path_type=Path),
+        help="Data folder [default: $SONANT_DATA or ./sonant-data].",
+    )(command)
+    return click.option(
+        "--config", type=click.Path(path_type=Path), help="Settings file [default: ./sonant.toml if there]."
+    )(command)
+
+
+def load_settings(data: Path | None, config: Path | None, **flags: Any) -> Settings:
+    return settings_module.load(file=config, flags={"data": data, **flags})
+
+
+def table(rows: Iterable[Sequence[object]], headers: Sequence[str]) -> str:
+    """Rows as text in columns."""
+    lines = [list(headers), *[[str(cell) for cell in row] for row in rows]]
+    widths = [max(len(line[column]) for line in lines) for column in range(len(headers))]
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
+        for line in lines
+    )
+
+
+def credentials(settings: Settings) -> tuple[str, str]:
+    """The access key in the data folder's credentials file. Raises SetupError when there is none."""
+    path = settings.data / "credentials"
+    parser = configparser.ConfigParser(interpolation=None)
+    try:
+        parser.read_string(path.read_text("utf-8"))
+        return parser["default"]["aws_access_key_id"], parser["default"]["aws_secret_access_key"]
+    except OSError:
+        raise SetupError(f"{path} cannot be read; start `sonant serve` once to make it") from None
+    except (configparser.Error, KeyError):
+        raise SetupError(f"{path} is not a credentials file with a profile [default]") from None
+
+
+def service_url(settings: Settings) -> str:
+    """Where the service of this data folder listens: as it noted down itself, else as the settings say."""
+    host = f"[{settings.wire.host}]" if ":" in settings.wire.host else settings.wire.host
+    noted = settings.data / ENDPOINT_FILE
+    return noted.read_text("utf-8").strip() if noted.is_file() else f"http://{host}:{settings.wire.port}"
+
+
+def client(settings: Settings, service: str = "voice-id", endpoint_url: str | None = None) -> Any:
+    """A botocore client of the service that serves this data folder (`voice-id`, or our own `sonant`)."""
+    import botocore.session
+    from botocore.config import Config
+
+    from sonant.wire.models import DATA_PATH
+
+    key_id, secret = credentials(settings)
+    session = botocore.session.Session()
+    session.set_config_variable("data_path", str(DATA_PATH))
+    return session.create_client(
+        service,
+        region_name=settings.region,
+        endpoint_url=endpoint_url or service_url(settings),
+        aws_access_key_id=key_id,
+        aws_secret_access_key=secret,
+        config=Config(
+            retries={"mode": "standard", "total_max_attempts": 4},
+            connect_timeout=5,
+            read_timeout=120,
+            proxies={},
+        ),
+    )
+
+
+def show_progress(quiet: bool) -> bool:
+    """Progress is for people: never with --quiet, never into a file or a pipe."""
+    return not quiet and sys.stderr.isatty()

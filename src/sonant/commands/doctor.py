@@ -1,0 +1,110 @@
+"""`sonant doctor`: looks at everything a service needs and says what to do."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator
+
+import click
+import numpy as np
+
+from sonant.errors import SonantError
+from sonant.settings import Settings
+
+#: Less free space than this is worth a word.
+_FREE_BYTES = 1 << 30
+
+
+def doctor(load: Callable[[], Settings]) -> int:
+    """Print one line a check; 0 when all is well, 1 when something needs doing."""
+    failed = 0
+    for name, check in _checks(load):
+        try:
+            click.echo(f"ok    {name}: {check()}")
+        except SonantError as fault:
+            failed += 1
+            click.echo(f"FAIL  {name}: {fault}")
+    return 1 if failed else 0
+
+
+def _checks(load: Callable[[], Settings]) -> Iterator[tuple[str, Callable[[], str]]]:
+    yield "settings", lambda: _settings(load())
+    yield "service model", _service_model
+    yield "manifest reader", _manifest_reader
+    yield "voice models", _voice_models
+    yield "fraud detectors", lambda: "none installed: jobs run without a fraud check and claim none"
+    try:
+        settings = load()
+    except SonantError:
+        return  # the first check has told why; the rest would only repeat it
+    yield "data folder", lambda: _data(settings)
+    yield "database", lambda: _database(settings)
+    yield "keys", lambda: _keys(settings)
+    yield "buckets", lambda: _buckets(settings)
+
+
+def _settings(settings: Settings) -> str:
+    place = f"region {settings.region}, account {settings.account}"
+    return f"data {settings.data}, {place}, {settings.workers} workers"
+
+
+def _service_model() -> str:
+    import botocore
+
+    from sonant.operations import OPERATIONS
+    from sonant.wire.models import load_models
+
+    known = {operation.name for operation in load_models().operations.values()}
+    return (
+        f"botocore {botocore.__version__}, {len(known & set(OPERATIONS))} of {len(known)} operations served"
+    )
+
+
+def _manifest_reader() -> str:
+    from sonant.jobs.manifest import parser_name
+
+    return parser_name()
+
+
+def _voice_models() -> str:
+    from sonant.voice.embedding import embed
+    from sonant.voice.models import load_models
+
+    models = load_models()
+    embedding = embed(np.random.default_rng(1).normal(0, 0.1, 8000 * 3).astype(np.float32), models)
+    return f"{embedding.model_id} ({len(embedding.vector)} dimensions), {models.detector_id}"
+
+
+def _data(settings: Settings) -> str:
+    free = shutil.disk_usage(settings.data if settings.data.exists() else ".").free
+    word = f"{settings.data.absolute()}, {free / (1 << 30):.1f} GiB free"
+    return word + (" - that is little" if free < _FREE_BYTES else "")
+
+
+def _database(settings: Settings) -> str:
+    from sqlalchemy import func, select
+
+    from sonant.app import open_store
+    from sonant.store.database.schema import domains, speakers
+
+    with open_store(settings).database.read() as connection:
+        counts = [
+            connection.execute(select(func.count()).select_from(table)).scalar_one()
+            for table in (domains, speakers)
+        ]
+    return f"{counts[0]} domains, {counts[1]} speakers"
+
+
+def _keys(settings: Settings) -> str:
+    from sonant.app import DEFAULT_ALIAS, open_store
+
+    keys = open_store(settings).keys
+    state = keys.describe(DEFAULT_ALIAS).state
+    return f"{len(keys.list())} keys, {DEFAULT_ALIAS} is {state}"
+
+
+def _buckets(settings: Settings) -> str:
+    from sonant.app import open_store
+
+    buckets = open_store(settings).objects.buckets()
+    return f"{len(buckets)} in {settings.data / 'buckets'}" + ("" if buckets else " (make a folder there)")

@@ -1,0 +1,223 @@
+"""`sonant serve` and `sonant worker`: the API, and the runner it looks after in a process of its own."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import secrets
+import signal
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import click
+
+from sonant import settings as settings_module
+from sonant.errors import SetupError
+from sonant.settings import Settings
+
+#: Tells commands on the same data folder where the service listens.
+ENDPOINT_FILE = "endpoint"
+
+log = logging.getLogger(__name__)
+
+#: A runner that dies is started again, at once the first time, then after a growing pause.
+PAUSE_MOST_S = 10.0
+#: How long a runner may take to put its work down when the service stops.
+STOP_S = 10.0
+
+
+def serve(settings: Settings, *, quiet: bool) -> None:
+    """Serve until told to stop. Raises SetupError when the folder or the port is taken."""
+    import socket
+
+    import uvicorn
+
+    from sonant import app
+
+    with app.only_one(settings, "service"):
+        store = app.open_store(settings, create=True)
+        key_id = app.first_start(store)
+        store.keys.purge_due()
+        store.objects.sweep()
+        family = socket.AF_INET6 if ":" in settings.wire.host else socket.AF_INET
+        listener = socket.socket(family)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listener.bind((settings.wire.host, settings.wire.port))
+        except OSError as fault:
+            raise SetupError(
+                f"cannot listen on {settings.wire.host}:{settings.wire.port}: {fault.strerror}; "
+                "choose another with --host and --port"
+            ) from None
+        listener.listen(1024)
+        built = app.build_app(store)
+        server = uvicorn.Server(
+            uvicorn.Config(
+                built.asgi,
+                access_log=False,
+                log_config=None,
+                server_header=False,
+                date_header=True,
+                timeout_keep_alive=30,
+                timeout_graceful_shutdown=10,
+                lifespan="off",
+            )
+        )
+        port = listener.getsockname()[1]
+        host = settings.wire.host
+        url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+        (settings.data / ENDPOINT_FILE).write_text(url + "\n", "utf-8")
+        if not quiet:
+            _greet(settings, url, key_id)
+        runner = Supervisor(settings)
+        runner.start()
+        try:
+            server.run(sockets=[listener])
+        finally:
+            runner.stop()
+            built.close()
+
+
+def _greet(settings: Settings, url: str, key_id: str | None) -> None:
+    from sonant import app
+
+    path = app.credentials_file(settings).absolute()
+    lines = [f"Sonant serves the Voice ID API at {url} (region {settings.region}), data in {settings.data}"]
+    if key_id is not None:
+        lines += [
+            f"  first access key {key_id}, its secret is in {path}",
+            f"  role for jobs    {app.role_arn(settings)}",
+            f"  key for domains  {app.DEFAULT_ALIAS}",
+        ]
+    lines += [
+        "  use it with:     sonant voice-id list-domains",
+        f"  or:              AWS_SHARED_CREDENTIALS_FILE={path} \\",
+        f"                   aws voice-id list-domains --region {settings.region} --endpoint-url {url}",
+    ]
+    click.echo("\n".join(lines), err=True)
+
+
+class Supervisor:
+    """Keeps one runner process alive while the service lives; the runner ends when the service does."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._owner = f"local-{secrets.token_hex(8)}"
+        self._process: subprocess.Popen[bytes] | None = None
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._watch, name="runner supervisor", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._stopping.set()
+        process = self._process
+        if process is not None:
+            process.terminate()
+        self._thread.join(STOP_S + 1)
+
+    def _watch(self) -> None:
+        pause_s = 0.0
+        while not self._stopping.wait(pause_s):
+            begun = time.monotonic()
+            self._process = process = self._begin()
+            if self._stopping.is_set():
+                process.terminate()
+            code = self._wait(process)
+            if self._stopping.is_set():
+                return
+            lived_s = time.monotonic() - begun
+            pause_s = 0.0 if lived_s > PAUSE_MOST_S else min(PAUSE_MOST_S, max(0.2, pause_s * 2))
+            log.warning("the runner ended with code %s; starting another in %.1f s", code, pause_s)
+
+    def _begin(self) -> subprocess.Popen[bytes]:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "sonant", "worker", "--supervised", self._owner], stdin=subprocess.PIPE
+        )
+        if process.stdin is not None:
+            try:
+                # The settings go through the pipe: a database URL may hold a password, and arguments show.
+                process.stdin.write(json.dumps(flat(self._settings)).encode() + b"\n")
+                process.stdin.flush()  # left open: its end tells the runner that the service is gone
+            except OSError:
+                log.warning("the runner ended while it was starting")
+        return process
+
+    def _wait(self, process: subprocess.Popen[bytes]) -> int:
+        while True:
+            try:
+                return process.wait(0.2 if not self._stopping.is_set() else STOP_S)
+            except subprocess.TimeoutExpired:
+                if self._stopping.is_set():
+                    process.kill()
+
+
+def flat(settings: Settings) -> dict[str, Any]:
+    """Settings as dotted names and JSON values; `settings.load(flags=…)` reads them back."""
+    found: dict[str, Any] = {}
+    for name, value in asdict(settings).items():
+        if isinstance(value, dict):
+            found.update({f"{name}.{inner}": part for inner, part in value.items()})
+        else:
+            found[name] = str(value.absolute()) if isinstance(value, Path) else value
+    return found
+
+
+def run_supervised(owner: str) -> None:
+    """The runner of a `sonant serve`: settings come by the pipe, and its end is the order to stop."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the service stops us
+    line = sys.stdin.buffer.readline()
+    if not line:
+        return
+    settings = settings_module.load(environment={}, flags=json.loads(line))
+    work(settings, owner, until_end_of=True)
+
+
+def work(settings: Settings, owner: str, *, until_end_of: bool = False) -> None:
+    """Run jobs until told to stop."""
+    from sonant import app
+
+    # The kernel lets go of the lock when the last holder is dead, so a predecessor killed a moment ago
+    # can keep us waiting only as long as it takes to die.
+    with _patiently(settings):
+        store = app.open_store(settings)
+        runner = app.build_runner(store, owner)
+        signal.signal(signal.SIGTERM, lambda *_: runner.stop())
+        if until_end_of:
+            threading.Thread(target=_end_with_parent, daemon=True).start()
+        else:
+            signal.signal(signal.SIGINT, lambda *_: runner.stop())
+        runner.run(alone=settings.embedded)
+
+
+def _patiently(settings: Settings) -> Any:
+    from contextlib import ExitStack
+
+    from sonant import app
+
+    if not settings.embedded:
+        return ExitStack()
+    deadline = time.monotonic() + STOP_S
+    while True:
+        stack = ExitStack()
+        try:
+            stack.enter_context(app.only_one(settings, "runner"))
+            return stack
+        except SetupError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.1)
+
+
+def _end_with_parent() -> None:
+    """The service died without a word: whatever is in hand, another runner will do it again."""
+    while os.read(sys.stdin.fileno(), 1024):
+        pass
+    os._exit(0)

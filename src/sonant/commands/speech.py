@@ -1,0 +1,335 @@
+"""Real telephone speech for the demo and the tests: voices from Debian's own packages, or a folder of yours.
+
+Recorded by people for telephone systems, 8 kHz. Fetched when needed, never shipped; each voice's folder in
+the cache holds the package's copyright file. One person a voice:
+
+    english          asterisk-core-sounds-en-wav     Allison Smith, CC BY-SA 3.0
+    french           asterisk-core-sounds-fr-wav     June Wallack, CC BY-SA 3.0
+    italian          asterisk-core-sounds-it-wav     Carlo Flora, CC BY 3.0
+    russian          asterisk-core-sounds-ru-wav     Maxim Topal, ivrvoice.ru, CC BY 3.0
+    italian-menardi  asterisk-prompt-it-menardi-wav  Paola Dal Zot, www.voip.ammdomus.it, CC BY-SA 3.0
+    spanish          asterisk-prompt-es-co           July E. Jiménez, Avatar Ltda., GPL-2; GSM 06.10
+    french-armelle   asterisk-prompt-fr-armelle      Armelle Desjardins, BSD-like; GSM 06.10
+
+`asterisk-core-sounds-es-wav` is left out: its folder and its copyright file name the English speaker, so it
+cannot stand for another person.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+import re
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+import soundfile
+
+from sonant.errors import SetupError
+
+MIN_SPEAKERS = 3
+"""Fewer show nothing: a caller must be told from at least two others."""
+MIN_CLIP_S = 1.5
+"""Shorter clips are beeps, tones and single words."""
+MAX_CLIPS = 2000
+"""Recordings read from one speaker's folder, at most."""
+UPDATE_LIMIT_S, DOWNLOAD_LIMIT_S, LOCAL_LIMIT_S = 300.0, 900.0, 120.0
+
+_SOUNDS = Path("usr/share/asterisk/sounds")
+_WORDS = {"digits", "letters", "phonetic", "silence"}
+"""Sub-folders that hold single words or nothing."""
+_NOT_SPEECH = {"tt-monkeys"}
+"""The same animal noises in every package: they would make all voices alike."""
+_STAMP = "voices.json"
+_HOW_ELSE = (
+    "Or bring your own recordings: --audio DIR, with one sub-folder for each of three or more speakers."
+)
+
+# Own state and cache, so that neither root nor an earlier `apt-get update` is needed and the system's stay as
+# they are; package lists only; no hooks of the system. apt's sandbox user could not write into a user's own
+# cache folder, so downloads run as the caller. Signatures and hashes are always verified.
+_APT_CONF = """\
+Dir::State "{work}/state"; Dir::State::lists "{work}/state/lists"; Dir::State::status "{work}/state/status";
+Dir::Cache "{work}/cache"; Dir::Cache::archives "{work}/cache/archives";
+Dir::Cache::pkgcache "pkgcache.bin"; Dir::Cache::srcpkgcache "";
+#clear APT::Update; #clear DPkg;
+APT::Sandbox::User "root";
+APT::Get::AllowUnauthenticated "false"; APT::Get::Assume-Yes "true"; APT::Update::Error-Mode "";
+Acquire::AllowInsecureRepositories "false"; Acquire::AllowWeakRepositories "false";
+Acquire::AllowDowngradeToInsecureRepositories "false";
+Acquire::Languages "none"; Acquire::GzipIndexes "true"; Acquire::Retries "2";
+Acquire::http::Timeout "20"; Acquire::https::Timeout "20";
+#clear Acquire::IndexTargets;
+Acquire::IndexTargets::deb::Packages {{
+  MetaKey "$(COMPONENT)/binary-$(ARCHITECTURE)/Packages"; flatMetaKey "Packages";
+  ShortDescription "Packages"; Description "$(RELEASE)/$(COMPONENT) $(ARCHITECTURE) Packages";
+  flatDescription "$(RELEASE) Packages"; Optional "0"; }};
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Voice:
+    """Where one person's clips lie: a Debian package and a folder in it."""
+
+    package: str
+    folder: str
+    """Below `usr/share/asterisk/sounds`."""
+
+
+DEFAULT: Mapping[str, Voice] = {
+    "english": Voice(package="asterisk-core-sounds-en-wav", folder="en_US_f_Allison"),
+    "french": Voice(package="asterisk-core-sounds-fr-wav", folder="fr_CA_f_June"),
+    "italian": Voice(package="asterisk-core-sounds-it-wav", folder="it_IT_m_Carlo"),
+    "russian": Voice(package="asterisk-core-sounds-ru-wav", folder="ru_RU_f_IvrvoiceRU"),
+    "italian-menardi": Voice(package="asterisk-prompt-it-menardi-wav", folder="it_IT_f_Menardi"),
+    "spanish": Voice(package="asterisk-prompt-es-co", folder="es"),
+    "french-armelle": Voice(package="asterisk-prompt-fr-armelle", folder="fr"),
+}
+
+
+def fetch_voices(
+    cache: Path, *, voices: Mapping[str, Voice] = DEFAULT, progress: Callable[[str], None]
+) -> dict[str, list[Path]]:
+    """8 kHz mono WAV clips of 1.5 s or more, by voice: one person each, no clip twice.
+
+    The first call downloads about 95 MB of packages and 10 MB of package lists, later ones only read `cache`.
+    Safe to call from several processes at once: one fetches, the others wait. A voice that this system's
+    package sources do not carry is left out, with a line to `progress`.
+    Raises SetupError without apt-get or dpkg-deb, without network, when a download cannot be verified, or
+    when fewer than three voices (or fewer than asked for, if that is less) can be had.
+    """
+    cache = cache.absolute()
+    known = _read_stamp(cache)
+    if not voices.keys() <= known.keys():
+        try:
+            cache.mkdir(parents=True, exist_ok=True)
+            with _locked(cache / "lock", progress):
+                known = _read_stamp(cache)
+                missing = {name: voice for name, voice in voices.items() if name not in known}
+                if missing:
+                    known |= _fetch(cache, missing, progress)
+                    enough = len(_present(known, voices)) >= min(MIN_SPEAKERS, len(voices))
+                    # With too few, what is absent is not remembered, so that better sources are tried anew.
+                    _write_stamp(cache, known if enough else _present(known, known))
+        except OSError as fault:
+            raise SetupError(f"the voices cannot be stored in {cache}: {fault}") from None
+    found = _present(known, voices)
+    if len(found) < min(MIN_SPEAKERS, len(voices)):
+        raise SetupError(
+            f"this system's package sources carry {len(found)} of the {len(voices)} voices. {_HOW_ELSE}"
+        )
+    return found
+
+
+def voices_from_folder(folder: Path) -> dict[str, list[Path]]:
+    """Recordings by speaker, from one sub-folder a speaker; hidden and unreadable files are passed over.
+
+    Any format that libsndfile reads, any depth, at least 8 kHz and 1.5 s. Raises SetupError when the folder
+    is none, a speaker has fewer than two recordings (one to enroll, one to compare), or there are fewer than
+    three speakers.
+    """
+    if not folder.is_dir():
+        raise SetupError(f"--audio {folder} is not a folder")
+    try:
+        found = {
+            speaker.name: list(islice(filter(_is_speech, sorted(_files(speaker))), MAX_CLIPS))
+            for speaker in sorted(folder.iterdir())
+            if speaker.is_dir() and not speaker.name.startswith(".")
+        }
+    except OSError as fault:
+        raise SetupError(f"--audio {folder} cannot be read: {fault}") from None
+    if len(found) < MIN_SPEAKERS:
+        raise SetupError(
+            f"--audio {folder} has {len(found)} sub-folders, must have one for each of "
+            f"{MIN_SPEAKERS} or more speakers"
+        )
+    for name, clips in found.items():
+        if len(clips) < 2:
+            raise SetupError(
+                f"--audio: folder {name} has {len(clips)} usable recordings, must have 2 or more "
+                f"(any format libsndfile reads, 8 kHz or more, {MIN_CLIP_S:g} s or longer)"
+            )
+    return found
+
+
+# --- the cache ----------------------------------------------------------------------------------------
+
+
+def _read_stamp(cache: Path) -> dict[str, list[Path]]:
+    """Voices that are whole in the cache; a voice with no clips is one that the sources do not carry."""
+    try:
+        stamp = json.loads((cache / _STAMP).read_text("utf-8"))
+        known = {name: [cache / name / clip for clip in clips] for name, clips in stamp.items()}
+    except (OSError, ValueError, AttributeError, TypeError):
+        return {}
+    return {name: clips for name, clips in known.items() if all(clip.is_file() for clip in clips)}
+
+
+def _present(known: Mapping[str, list[Path]], wanted: Iterable[str]) -> dict[str, list[Path]]:
+    return {name: known[name] for name in wanted if known[name]}
+
+
+def _write_stamp(cache: Path, known: Mapping[str, Sequence[Path]]) -> None:
+    new = cache / f"{_STAMP}.new"
+    new.write_text(
+        json.dumps({name: [clip.name for clip in clips] for name, clips in known.items()}), "utf-8"
+    )
+    new.replace(cache / _STAMP)
+
+
+@contextmanager
+def _locked(path: Path, progress: Callable[[str], None]) -> Iterator[None]:
+    with path.open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            progress("waiting for another process that fetches the voices")
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _fetch(
+    cache: Path, voices: Mapping[str, Voice], progress: Callable[[str], None]
+) -> dict[str, list[Path]]:
+    absent = [tool for tool in ("apt-get", "apt-cache", "dpkg-deb") if shutil.which(tool) is None]
+    if absent:
+        raise SetupError(
+            f"the voices come as Debian packages, but this system has no {' and no '.join(absent)}. "
+            f"Use Debian or Ubuntu. {_HOW_ELSE}"
+        )
+    for left in cache.glob("fetch-*"):  # of a killed process: we hold the lock, so nobody works there
+        shutil.rmtree(left)
+    with tempfile.TemporaryDirectory(prefix="fetch-", dir=cache) as name:
+        work = Path(name)
+        packages = _download(work, {voice.package for voice in voices.values()}, progress)
+        found: dict[str, list[Path]] = {}
+        for voice, source in voices.items():
+            if source.package not in packages:
+                progress(f"{voice}: this system's package sources have no {source.package}")
+                found[voice] = []
+                continue
+            found[voice] = _install(packages[source.package], source, cache / voice, work)
+            seconds = sum(soundfile.info(clip).duration for clip in found[voice])
+            progress(f"{voice}: {len(found[voice])} clips, {seconds / 60:.0f} min")
+        return found
+
+
+# --- packages -----------------------------------------------------------------------------------------
+
+
+def _download(work: Path, wanted: set[str], progress: Callable[[str], None]) -> dict[str, Path]:
+    """Verified package files by package name; those the sources do not carry are absent."""
+    for folder in ("state/lists/partial", "cache/archives/partial", "packages"):
+        (work / folder).mkdir(parents=True)
+    (work / "state/status").touch()  # what is installed here does not matter
+    if set(str(work)) & set('"\n'):
+        raise SetupError("the path of the cache folder must not hold quotes or line ends")
+    conf = work / "apt.conf"
+    conf.write_text(_APT_CONF.format(work=work), "utf-8")
+    progress("reading this system's package lists")
+    update = _run(["apt-get", "-c", conf, "-q", "update"], work, UPDATE_LIMIT_S)
+    listed = _run(["apt-cache", "-c", conf, "pkgnames"], work, LOCAL_LIMIT_S).stdout.split()
+    names = sorted(wanted & set(listed))
+    if not names:  # one broken source does not matter, as long as the others carry the voices
+        raise SetupError(
+            "this system's package sources give none of the voice packages "
+            f"({_complaint(update, 'apt reports no fault')}). {_HOW_ELSE}"
+        )
+    get: list[str | Path] = ["apt-get", "-c", conf, "-q", "download"]
+    addresses = _run([*get, "--print-uris", *names], work, LOCAL_LIMIT_S).stdout
+    size = sum(int(line.rsplit(None, 2)[1]) for line in addresses.splitlines() if line.startswith("'"))
+    progress(f"downloading {len(names)} voice packages, {size / 1e6:.0f} MB")
+    done = _run([*get, *names], work / "packages", DOWNLOAD_LIMIT_S)
+    files = {name: sorted((work / "packages").glob(f"{name}_*.deb")) for name in names}
+    if done.returncode != 0 or not all(files.values()):
+        raise SetupError(f"the voice packages cannot be downloaded ({_complaint(done)}). {_HOW_ELSE}")
+    return {name: found[0] for name, found in files.items()}
+
+
+def _install(package: Path, source: Voice, home: Path, work: Path) -> list[Path]:
+    """Unpack and put the voice's clips, and the package's copyright file, into folder `home`."""
+    tree, chosen = work / "tree", work / "chosen"
+    for folder in (tree, chosen, home):
+        shutil.rmtree(folder, ignore_errors=True)
+    chosen.mkdir()
+    unpacked = _run(["dpkg-deb", "-x", package, tree], work, LOCAL_LIMIT_S)
+    if unpacked.returncode != 0:
+        raise SetupError(f"{source.package} cannot be unpacked ({_complaint(unpacked)})")
+    top, seen = tree / _SOUNDS / source.folder, set()
+    for file in sorted(_files(top)):
+        place = file.relative_to(top)
+        if _WORDS & set(place.parts[:-1]) or file.stem in _NOT_SPEECH or file.suffix not in (".wav", ".gsm"):
+            continue
+        digest = hashlib.sha256(file.read_bytes()).digest()
+        if digest not in seen:  # some packages hold one recording under two names
+            seen.add(digest)
+            _keep_clip(file, chosen / "-".join(place.with_suffix(".wav").parts))
+    shutil.copy(tree / "usr/share/doc" / source.package / "copyright", chosen / "copyright")
+    chosen.replace(home)
+    clips = sorted(home.glob("*.wav"))
+    if not clips:
+        raise SetupError(f"{source.package} has no usable clips in {source.folder}: it has changed")
+    return clips
+
+
+def _keep_clip(file: Path, target: Path) -> None:
+    """Move the clip to `target` as 8 kHz WAV, unless it is too short."""
+    if file.suffix == ".gsm":
+        samples, rate_hz = soundfile.read(
+            file, format="RAW", subtype="GSM610", samplerate=8000, channels=1, dtype="int16"
+        )
+        if len(samples) >= MIN_CLIP_S * rate_hz:
+            soundfile.write(target, samples, rate_hz, subtype="PCM_16")
+        return
+    facts = soundfile.info(file)
+    if facts.samplerate == 8000 and facts.channels == 1 and facts.duration >= MIN_CLIP_S:
+        file.replace(target)
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    """Regular, visible files below `folder`; links are not followed, which would give clips twice."""
+    for root, folders, names in os.walk(folder):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        for name in names:
+            file = Path(root, name)
+            if not name.startswith(".") and file.is_file() and not file.is_symlink():
+                yield file
+
+
+def _is_speech(file: Path) -> bool:
+    try:
+        facts = soundfile.info(file)
+    except (soundfile.SoundFileError, OSError):
+        return False
+    return bool(facts.samplerate >= 8000 and facts.duration >= MIN_CLIP_S)
+
+
+def _run(command: Sequence[str | Path], folder: Path, limit_s: float) -> subprocess.CompletedProcess[str]:
+    try:
+        return subprocess.run(
+            command,
+            cwd=folder,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            encoding="utf-8",
+            errors="replace",
+            timeout=limit_s,
+            env={**os.environ, "LC_ALL": "C.UTF-8"},
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        raise SetupError(f"{command[0]} did not end within {limit_s:.0f} s. {_HOW_ELSE}") from None
+
+
+def _complaint(done: subprocess.CompletedProcess[str], otherwise: str = "no reason given") -> str:
+    """The tool's own first complaint, for an error message; without passwords, which sources may hold."""
+    complaints = [line for line in done.stderr.splitlines() if line.startswith(("E:", "W:", "dpkg"))]
+    return re.sub(r"//[^/@\s]*@", "//", (complaints or [otherwise])[0])[:300]

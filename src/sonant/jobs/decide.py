@@ -1,0 +1,51 @@
+"""What becomes of one enrollment request: a pure function of the speaker's state and what was heard."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from sonant.errors import Conflict
+from sonant.jobs.entry import Prepared
+from sonant.jobs.faults import Refusal
+from sonant.jobs.fraud import refuse
+
+EnrollmentStatus = Literal["DUPLICATE_SKIPPED", "NEW_ENROLLMENT", "ENROLLMENT_OVERWRITE"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Config:
+    """A job's EnrollmentConfig."""
+
+    overwrite: bool
+    fraud_action: str
+    risk_threshold: int
+
+
+def before_listening(status: str | None, config: Config) -> Refusal | EnrollmentStatus | None:
+    """What the speaker's status (None: unknown) decides already; None means the audio must be heard."""
+    if status == "OPTED_OUT":
+        return Refusal(409, Conflict.TEXTS["SPEAKER_OPTED_OUT"])
+    if status == "ENROLLED" and not config.overwrite:
+        return "DUPLICATE_SKIPPED"
+    return None
+
+
+def after_listening(
+    status: str | None, config: Config, heard: Prepared | Refusal, *, speakers_present: int, quota: int
+) -> Refusal | EnrollmentStatus:
+    """The outcome, in Voice ID's order: state, audio, fraud, quota.
+
+    The status is looked up anew: it may have changed while the audio was heard.
+    """
+    early = before_listening(status, config)
+    if early is not None:
+        return early
+    if isinstance(heard, Refusal):
+        return heard
+    flagged = refuse(heard.risks, action=config.fraud_action, risk_threshold=config.risk_threshold)
+    if flagged is not None:
+        return flagged
+    if status is None and speakers_present >= quota:
+        return Refusal(402, f"the domain already has {quota} speakers, its quota")
+    return "ENROLLMENT_OVERWRITE" if status == "ENROLLED" else "NEW_ENROLLMENT"

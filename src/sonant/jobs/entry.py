@@ -1,0 +1,87 @@
+"""The work on one request that needs no database: fetch, decode, find speech, embed, score risks.
+
+Runs in worker processes; what it takes and gives can be pickled.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+from sonant.errors import AudioError, SonantError
+from sonant.jobs.faults import Refusal, code_of
+from sonant.jobs.fraud import Detector, Risk, assess
+from sonant.jobs.manifest import AudioFile
+from sonant.settings import Audio
+from sonant.voice.embedding import embed
+from sonant.voice.enrollment import RecordingSource, encode_audio, gather_speech
+from sonant.voice.models import Models
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Role:
+    """The role a job runs under, with its policies as documents."""
+
+    arn: str
+    policies: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Task:
+    """One request's work. `ticket` is the caller's own mark, given back with the result."""
+
+    ticket: int
+    role: Role
+    audio: tuple[AudioFile, ...]
+    need_s: float
+    keep_audio: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prepared:
+    """What was heard. `vector` is little-endian float32, `audio` FLAC of the speech used (or None)."""
+
+    model_id: str
+    vector: bytes
+    net_speech_s: float
+    snr_db: float
+    risks: tuple[Risk, ...]
+    audio: bytes | None
+
+
+#: Reads one recording under a role: (role, URI) -> bytes; raises object and key errors.
+Fetch = Callable[[Role, str], bytes]
+
+
+def prepare(
+    task: Task, fetch: Fetch, models: Models, detectors: Sequence[Detector], rules: Audio
+) -> Prepared | Refusal:
+    """Do one task. Files are fetched in order and only until there is enough speech."""
+    try:
+        speech = gather_speech(
+            _recordings(task, fetch),
+            need_s=task.need_s,
+            models=models,
+            strict=rules.strict,
+            max_duration_s=rules.max_duration_s,
+        )
+        embedding = embed(speech.samples, models)
+    except SonantError as fault:
+        return Refusal(code_of(fault), _told(fault))
+    return Prepared(
+        model_id=embedding.model_id,
+        vector=embedding.vector.astype("<f4").tobytes(),
+        net_speech_s=speech.quality.net_speech_s,
+        snr_db=speech.quality.snr_db,
+        risks=assess(detectors, embedding, speech.samples),
+        audio=encode_audio(speech.samples) if task.keep_audio else None,
+    )
+
+
+def _recordings(task: Task, fetch: Fetch) -> Iterator[RecordingSource]:
+    for item in task.audio:
+        yield RecordingSource(name=item.s3_uri, data=fetch(task.role, item.s3_uri), channel=item.channel)
+
+
+def _told(fault: SonantError) -> str:
+    return str(fault) if isinstance(fault, AudioError) else f"{fault}"

@@ -1,0 +1,294 @@
+"""The manifest: a stream of bytes becomes a stream of requests, in constant memory.
+
+A fault of the file as a whole raises JobFault; a fault of one request is that request's own Refusal. Field
+rules (lengths, patterns) are the service model's; the caller passes them in.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import ijson
+from ijson.common import JSONError
+
+from sonant.errors import SetupError
+from sonant.jobs.faults import JobFault
+
+VERSION = "1.0"
+MAX_REQUEST_ID = 256
+MAX_CHANNEL = 1
+
+#: The C parser; ijson's pure Python one is fifteen times slower, so its absence is said, not borne.
+_BACK_END = "yajl2_c"
+
+_BOM = b"\xef\xbb\xbf"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rules:
+    """Limits and field checks. A check returns what is wrong with a text, or an empty string."""
+
+    max_bytes: int
+    max_depth: int
+    max_requests: int
+    max_files: int
+    check_speaker_id: Callable[[str], str]
+    check_s3_uri: Callable[[str], str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AudioFile:
+    s3_uri: str
+    channel: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EnrollmentRequest:
+    """One line of the manifest that can be worked on."""
+
+    request_id: str
+    speaker_id: str
+    audio: tuple[AudioFile, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BadRequest:
+    """One line of the manifest that cannot; `request_id` is empty when the line has none that is usable."""
+
+    request_id: str
+    message: str
+
+
+Entry = EnrollmentRequest | BadRequest
+
+
+def read_manifest(chunks: Iterable[bytes], rules: Rules) -> Iterator[Entry]:
+    """The requests in order.
+
+    Raises JobFault: 400 for a file that is too large, not UTF-8 JSON, nested too deeply, of the wrong shape
+    or version, without requests, or with a RequestId used twice; 402 for more requests than the quota.
+    """
+    reader = _Events(chunks, rules)
+    if reader.next()[0] != "start_map":
+        raise _bad("must be a JSON object")
+    seen: set[str] = set()
+    version: Any = None
+    count = 0
+    ids: dict[bytes, int] = {}
+    while (event := reader.next())[0] == "map_key":
+        name = event[1]
+        if name in seen:
+            raise _bad(f"holds the field {_shown(name)} twice")
+        if name == "Version":
+            version = reader.value()
+        elif name == "SpeakerEnrollmentRequests":
+            if reader.next()[0] != "start_array":
+                raise _bad("SpeakerEnrollmentRequests must be a list")
+            while (event := reader.next())[0] != "end_array":
+                count += 1
+                if count > rules.max_requests:
+                    raise JobFault(
+                        402, f"the manifest has more than {rules.max_requests} requests, the quota of a job"
+                    )
+                entry = _entry(reader.value(event), count, rules)
+                if entry.request_id:
+                    digest = hashlib.blake2b(entry.request_id.encode(), digest_size=16).digest()
+                    first = ids.setdefault(digest, count)
+                    if first != count:
+                        raise _bad(
+                            f"uses one RequestId for requests {first} and {count}; each must have its own"
+                        )
+                yield entry
+        else:
+            reader.value()
+        if name in ("Version", "SpeakerEnrollmentRequests"):
+            seen.add(name)
+    reader.end()
+    if version != VERSION:
+        raise _bad(f'must have "Version": "{VERSION}"')
+    if "SpeakerEnrollmentRequests" not in seen:
+        raise _bad("has no list SpeakerEnrollmentRequests")
+    if not count:
+        raise _bad("holds no requests")
+
+
+def parser_name() -> str:
+    """The JSON parser in use. Raises SetupError when ijson's C back end is not there."""
+    return f"ijson {ijson.__version__} {_parser().backend_name}"
+
+
+def _parser() -> Any:
+    try:
+        return ijson.get_backend(_BACK_END)
+    except ImportError:
+        raise SetupError(
+            "ijson has no C back end here; install a wheel of it: pip install --force-reinstall ijson"
+        ) from None
+
+
+def _entry(value: Any, number: int, rules: Rules) -> Entry:
+    if not isinstance(value, dict):
+        return BadRequest(request_id="", message=f"request {number} of the manifest is not an object")
+    request_id = value.get("RequestId")
+    if not isinstance(request_id, str) or not 1 <= len(request_id) <= MAX_REQUEST_ID:
+        return BadRequest(
+            request_id="",
+            message=f"request {number} of the manifest needs a RequestId of 1 to {MAX_REQUEST_ID} characters",
+        )
+    fault = _fault(value, rules)
+    if fault:
+        return BadRequest(request_id=request_id, message=fault)
+    return EnrollmentRequest(
+        request_id=request_id,
+        speaker_id=value["SpeakerId"],
+        audio=tuple(
+            AudioFile(s3_uri=_uri(item), channel=item["ChannelId"]) for item in value["AudioSpecifications"]
+        ),
+    )
+
+
+def _fault(value: dict[str, Any], rules: Rules) -> str:
+    """What is wrong with a request, naming the field; empty if nothing."""
+    if twice := value.get(_TWICE):
+        return f"the field {twice} stands twice in the request"
+    speaker_id = value.get("SpeakerId")
+    if not isinstance(speaker_id, str):
+        return "SpeakerId is missing" if speaker_id is None else "SpeakerId must be a string"
+    if speaker_id.startswith("id#"):
+        return "SpeakerId must be the customer's own id; a generated id (id#...) is not supported here"
+    if wrong := rules.check_speaker_id(speaker_id):
+        return f"SpeakerId {wrong}"
+    files = value.get("AudioSpecifications")
+    if not isinstance(files, list):
+        return "AudioSpecifications is missing" if files is None else "AudioSpecifications must be a list"
+    if not 1 <= len(files) <= rules.max_files:
+        return f"AudioSpecifications must hold 1 to {rules.max_files} files, holds {len(files)}"
+    for number, item in enumerate(files, 1):
+        if wrong := _file_fault(item, rules):
+            return f"AudioSpecifications {number}: {wrong}"
+    return ""
+
+
+def _file_fault(item: Any, rules: Rules) -> str:
+    if not isinstance(item, dict):
+        return "must be an object"
+    if twice := item.get(_TWICE):
+        return f"the field {twice} stands twice"
+    uri = _uri(item)
+    if not isinstance(uri, str):
+        return "S3Uri is missing" if uri is None else "S3Uri must be a string"
+    if wrong := rules.check_s3_uri(uri):
+        return f"S3Uri {wrong}"
+    channel = item.get("ChannelId")
+    if channel is None:
+        return "ChannelId is missing"
+    if type(channel) is not int or not 0 <= channel <= MAX_CHANNEL:
+        return f"ChannelId must be a whole number from 0 to {MAX_CHANNEL}"
+    return ""
+
+
+def _uri(item: dict[str, Any]) -> Any:
+    # AWS's prose spells the field S3URI once, its schema S3Uri: both are read.
+    return item.get("S3Uri", item.get("S3URI"))
+
+
+#: Where a request's first doubled field is noted while it is built; no JSON key is an object of this kind.
+_TWICE: Any = object()
+
+_SCALARS = frozenset(("string", "number", "boolean", "null"))
+
+
+class _Events:
+    """Parse events, with the bytes and the nesting bounded."""
+
+    def __init__(self, chunks: Iterable[bytes], rules: Rules) -> None:
+        self._rules = rules
+        self._depth = 0
+        self._source = _parser().basic_parse(_Reader(chunks, rules.max_bytes))
+
+    def next(self) -> tuple[str, Any]:
+        try:
+            event: tuple[str, Any] = next(self._source)
+        except StopIteration:
+            raise _bad("ends too early") from None
+        except (JSONError, UnicodeDecodeError, ValueError):
+            # The parser's own text quotes the file, which may hold customer ids.
+            raise _bad("is not valid JSON in UTF-8") from None
+        if event[0] in ("start_map", "start_array"):
+            self._depth += 1
+            if self._depth > self._rules.max_depth:
+                raise _bad(f"is nested deeper than {self._rules.max_depth} levels")
+        elif event[0] in ("end_map", "end_array"):
+            self._depth -= 1
+        return event
+
+    def end(self) -> None:
+        try:
+            next(self._source)
+        except StopIteration:
+            return
+        except (JSONError, UnicodeDecodeError, ValueError):
+            pass
+        raise _bad("has something behind its end")
+
+    def value(self, event: tuple[str, Any] | None = None) -> Any:
+        """The next value whole. A doubled key of an object is noted under `_TWICE`; the first value stays."""
+        kind, scalar = event or self.next()
+        if kind in _SCALARS:
+            return scalar
+        if kind == "start_array":
+            items = []
+            while (event := self.next())[0] != "end_array":
+                items.append(self.value(event))
+            return items
+        members: dict[Any, Any] = {}
+        while (event := self.next())[0] != "end_map":
+            name, value = event[1], self.value()
+            if name in members:
+                members.setdefault(_TWICE, _shown(name))
+            else:
+                members[name] = value
+        return members
+
+
+class _Reader:
+    """What ijson reads from: counts bytes and drops a byte order mark."""
+
+    def __init__(self, chunks: Iterable[bytes], max_bytes: int) -> None:
+        self._chunks = iter(chunks)
+        self._max_bytes = max_bytes
+        self._count = 0
+        self._held = b""
+        self._begun = False
+
+    def read(self, size: int) -> bytes:
+        if size == 0:  # ijson asks once to see whether it is given bytes or text
+            return b""
+        while not self._held:
+            chunk = next(self._chunks, None)
+            if chunk is None:
+                return b""
+            self._count += len(chunk)
+            if self._count > self._max_bytes:
+                raise _bad(f"is larger than {self._max_bytes} bytes")
+            self._held = chunk
+            if not self._begun:
+                while len(self._held) < len(_BOM) and (more := next(self._chunks, None)):
+                    self._held += more
+                    self._count += len(more)
+                self._held = self._held.removeprefix(_BOM)
+                self._begun = True
+        taken, self._held = self._held[:size], self._held[size:]
+        return taken
+
+
+def _bad(what: str) -> JobFault:
+    return JobFault(400, f"the manifest {what}")
+
+
+def _shown(name: str) -> str:
+    """A field name of the file, fit for a message."""
+    return repr(name if len(name) <= 40 else name[:40] + "…")

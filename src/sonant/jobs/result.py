@@ -1,0 +1,49 @@
+"""The result file: a stream of outcomes becomes a stream of bytes, in constant memory.
+
+{"Version": "1.0", "Errors": [...], "SuccessfulEnrollments": [...]}     both lists in manifest order
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import orjson
+
+from sonant.jobs.manifest import VERSION
+
+
+def error_line(request_id: str, code: int, message: str) -> dict[str, Any]:
+    return {"RequestId": request_id, "ErrorCode": code, "ErrorMessage": message}
+
+
+def enrollment_line(request_id: str, generated_id: str, customer_id: str, status: str) -> dict[str, Any]:
+    return {
+        "RequestId": request_id,
+        "GeneratedSpeakerId": generated_id,
+        "CustomerSpeakerId": customer_id,
+        "EnrollmentStatus": status,
+    }
+
+
+def result_file(errors: Iterable[dict[str, Any]], successes: Iterable[dict[str, Any]]) -> Iterator[bytes]:
+    """The file in pieces; each line stands on its own line of text."""
+    yield b'{\n  "Version": ' + orjson.dumps(VERSION) + b',\n  "Errors": ['
+    yield from _items(errors)
+    yield b'],\n  "SuccessfulEnrollments": ['
+    yield from _items(successes)
+    yield b"]\n}\n"
+
+
+def _items(lines: Iterable[dict[str, Any]]) -> Iterator[bytes]:
+    separator = b"\n    "
+    for line in lines:
+        yield separator + orjson.dumps(line)
+        separator = b",\n    "
+    if separator.startswith(b","):
+        yield b"\n  "
+
+
+def output_name(manifest_name: str) -> str:
+    """`input-file.json` gives `input-file.json.out`."""
+    return manifest_name + ".out"

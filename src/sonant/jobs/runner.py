@@ -1,0 +1,220 @@
+"""The runner: claims jobs and carries each to its end. It alone commits.
+
+    claim ─► take the manifest in (one transaction) ─► window of requests over the engine
+          ─► commit outcome and voiceprint together, in manifest order ─► result file ─► final status
+
+Kill it anywhere: what was committed stays, what was in hand is done again by the next runner. A request is
+committed only while its outcome is still open, so nothing is done twice.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from sqlalchemy import Connection
+
+from sonant.errors import KeyError_, SealBroken, SonantError
+from sonant.jobs import result
+from sonant.jobs.enrollment import EnrollmentWork
+from sonant.jobs.entry import Role
+from sonant.jobs.faults import JobFault, code_of
+from sonant.jobs.manifest import Rules, read_manifest
+from sonant.jobs.states import Event, Status, advance
+from sonant.jobs.window import Engine, Window
+from sonant.settings import Settings
+from sonant.store import domains, jobs
+from sonant.store.access import policy_texts
+from sonant.store.database.engine import Database
+from sonant.store.domains import Domain
+from sonant.store.grants import GrantedObjects
+from sonant.store.keys import KeyStore
+from sonant.store.objects import ObjectUri
+from sonant.store.vault import Vault, open_vault
+
+log = logging.getLogger(__name__)
+
+#: A runner that has not renewed its lease for this long counts as dead.
+LEASE = timedelta(seconds=30)
+#: How often the lease is renewed while nothing else is written.
+RENEW_S = 5.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parts:
+    """What a runner works with; made by `app`."""
+
+    settings: Settings
+    database: Database
+    keys: KeyStore
+    objects_of: Callable[[Role], GrantedObjects]
+    """The object store as a role may use it."""
+    rules: Rules
+    clock: Callable[[], datetime]
+
+
+class LostJob(SonantError):
+    """Another runner took the job, or it ended from outside: leave it alone."""
+
+
+class Stopped(SonantError):
+    """The runner was told to stop; the job waits for the next one."""
+
+
+class Runner:
+    """Call `run` in the main thread; `stop` from a signal handler or another thread."""
+
+    def __init__(self, parts: Parts, engine: Engine, owner: str) -> None:
+        self._parts, self._engine, self._owner = parts, engine, owner
+        self._stop = threading.Event()
+
+    def stop(self) -> None:
+        self._stop.set()
+
+    def run(self, *, alone: bool) -> None:
+        """Work until stopped. `alone`: no other runner uses this database, so every lease is a dead one's."""
+        if alone:
+            with self._parts.database.write() as connection:
+                jobs.release_all(connection)
+        while not self._stop.is_set():
+            if not self.run_one():
+                self._stop.wait(self._parts.settings.jobs.poll_s)
+        self._engine.close()
+
+    def run_one(self) -> bool:
+        """Claim one job and carry it to its end; whether there was one."""
+        with self._parts.database.write() as connection:
+            job = jobs.claim(connection, self._owner, self._parts.clock(), LEASE)
+        if job is None:
+            return False
+        log.info("job %s: begun (%d requests done before)", job.job_id, job.entries_done)
+        try:
+            status = self._carry(job)
+        except JobFault as fault:
+            status = self._fail(job, fault.code, fault.message)
+        except (LostJob, Stopped) as why:
+            log.info("job %s: left to another runner (%s)", job.job_id, type(why).__name__)
+            self._engine.discard()
+            return True
+        except Exception:  # a fault of ours must not hold the domain's only slot for ever
+            log.exception("job %s: internal failure", job.job_id)
+            status = self._fail(job, 500, "internal failure; see the service's log")
+        self._engine.discard()
+        log.info("job %s: %s", job.job_id, status)
+        return True
+
+    def _carry(self, job: jobs.Job) -> Status:
+        role = self._assume(job)
+        objects = self._parts.objects_of(role)
+        manifest = ObjectUri.parse(job.input_uri)
+        output = ObjectUri.parse(job.output_uri).child(job.job_id, result.output_name(manifest.name))
+        if job.entries_total is None:
+            self._check_output(objects, output, job.output_kms_key)
+            self._take_in(job, objects, manifest)
+        work = EnrollmentWork(
+            job=job,
+            role=role,
+            settings=self._parts.settings,
+            database=self._parts.database,
+            open_domain=lambda connection: self._open(connection, job),
+            clock=self._parts.clock,
+        )
+        Window(work, self._engine, lambda: self._keep_alive(job)).drain()
+        return self._finish(job, objects, output)
+
+    def _assume(self, job: jobs.Job) -> Role:
+        with self._parts.database.read() as connection:
+            policies = policy_texts(connection, job.role_arn)
+        if policies is None:
+            raise JobFault(403, f"the role {job.role_arn} cannot be assumed: it does not exist")
+        return Role(arn=job.role_arn, policies=policies)
+
+    def _open(self, connection: Connection, job: jobs.Job) -> tuple[Domain, Vault]:
+        """The job's domain, still active, its key still usable. Raises JobFault."""
+        domain = domains.find_by_id(connection, job.domain_id)
+        if domain is None or not domain.active:
+            raise JobFault(409, "the domain was suspended while the job ran")
+        try:
+            vault = open_vault(self._parts.keys, domain.domain_id, domain.arn, domain.data_key_wrapped)
+        except SealBroken:
+            raise
+        except KeyError_ as fault:
+            raise JobFault(403, f"the domain's KMS key cannot be used: {fault}") from None
+        return domain, vault
+
+    def _check_output(self, objects: GrantedObjects, output: ObjectUri, kms_key: str | None) -> None:
+        """Find out before the work, not after it, that its result could not be written."""
+        try:
+            objects.check_writable(output, kms_key)
+        except SonantError as fault:
+            raise JobFault(code_of(fault), f"the result file cannot be written: {fault}") from None
+
+    def _take_in(self, job: jobs.Job, objects: GrantedObjects, uri: ObjectUri) -> None:
+        """Read and check the whole manifest and store its requests, all or none."""
+        rules = self._parts.rules
+        try:
+            size = objects.size(uri)
+            if size > rules.max_bytes:
+                raise JobFault(400, f"the manifest has {size} bytes, at most {rules.max_bytes} are read")
+            with objects.open(uri) as stream, self._parts.database.write() as connection:
+                _, vault = self._open(connection, job)
+                chunks = iter(lambda: stream.read(1 << 16), b"")
+                sealed = (
+                    EnrollmentWork.seal_request(vault, job.job_id, position, entry)
+                    for position, entry in enumerate(read_manifest(chunks, rules))
+                )
+                jobs.take_in(connection, job.job_id, sealed)
+        except JobFault:
+            raise
+        except SonantError as fault:
+            raise JobFault(code_of(fault), f"the manifest cannot be read: {fault}") from None
+
+    def _finish(self, job: jobs.Job, objects: GrantedObjects, output: ObjectUri) -> Status:
+        with self._parts.database.read() as connection:
+            _, vault = self._open(connection, job)
+            lines = [
+                EnrollmentWork.open_outcomes(
+                    vault, job.job_id, jobs.outcomes(connection, job.job_id, failed=failed)
+                )
+                for failed in (True, False)
+            ]
+            try:
+                objects.write(output, result.result_file(*lines), job.output_kms_key)
+            except SonantError as fault:
+                raise JobFault(code_of(fault), f"the result file cannot be written: {fault}") from None
+        with self._parts.database.write() as connection:
+            now = jobs.find(connection, job.kind, job.domain_id, job.job_id)
+            if now is None or Status(now.status).final:
+                raise LostJob
+            event = Event.SUCCEED_PARTLY if now.entries_failed else Event.SUCCEED
+            status = advance(Status(now.status), event)
+            jobs.finish(connection, job.job_id, status, self._parts.clock())
+        return status
+
+    def _fail(self, job: jobs.Job, code: int, message: str) -> Status:
+        status = advance(Status.IN_PROGRESS, Event.FAIL)
+        with self._parts.database.write() as connection:
+            jobs.finish(connection, job.job_id, status, self._parts.clock(), (code, message))
+        return status
+
+    def _keep_alive(self, job: jobs.Job) -> None:
+        """Called again and again while a job runs: stop, time limit, lease."""
+        if self._stop.is_set():
+            with self._parts.database.write() as connection:
+                jobs.release(connection, job.job_id, self._owner)
+            raise Stopped
+        now = self._parts.clock()
+        limit_s = self._parts.settings.jobs.time_limit_s
+        if job.started_at is not None and (now - job.started_at).total_seconds() > limit_s:
+            raise JobFault(500, f"the job ran for more than {limit_s / 3600:.0f} hours, the limit")
+        if time.monotonic() - self._renewed > RENEW_S:
+            with self._parts.database.write() as connection:
+                if not jobs.renew(connection, job.job_id, self._owner, now, LEASE):
+                    raise LostJob
+            self._renewed = time.monotonic()
+
+    _renewed = float("-inf")

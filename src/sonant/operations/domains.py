@@ -1,0 +1,150 @@
+"""CreateDomain, DescribeDomain, ListDomains."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sonant.errors import (
+    AccessDenied,
+    KeyError_,
+    KeyNotFound,
+    ResourceNotFound,
+    SealBroken,
+    ServiceQuotaExceeded,
+    Validation,
+)
+from sonant.ids import new_id
+from sonant.operations.idempotency import client_token
+from sonant.operations.paging import paged
+from sonant.operations.service import Answer, Caller, Request, Service
+from sonant.policy import allows
+from sonant.store import domains
+from sonant.store.keys import KeyInfo
+from sonant.store.vault import Vault, create_vault, open_vault
+
+#: The model's own range for ListDomains; its text says 100.
+DOMAINS_PAGE = 10
+
+
+def create_domain(service: Service, caller: Caller, request: Request) -> Answer:
+    """Make a domain and its default watchlist. It is active at once."""
+    settings = service.settings
+    tags = _tags(request.get("Tags", []), settings.quotas.tags_per_domain)
+    if tags:
+        caller.require("voiceid:TagResource", "*")
+    if not settings.biometric_consent:
+        raise ResourceNotFound(
+            "COMPLIANCE_CONSENT",
+            "The account has not accepted the biometric privacy notice; set biometric_consent = true.",
+        )
+    key = _usable_key(service, caller, request["ServerSideEncryptionConfiguration"]["KmsKeyId"])
+    with service.database.write() as connection:
+        token = client_token(service, connection, caller, "CreateDomain", request)
+        if token.found is not None:
+            domain = service.require_domain(connection, caller, token.found)
+            return {"Domain": domain_member(domain, service.open_vault(caller, domain))}
+        limit = settings.quotas.domains_per_account
+        if domains.count_active(connection, caller.account_id) >= limit:
+            raise ServiceQuotaExceeded(f"The account already has {limit} domains, its quota.")
+        domain_id = new_id()
+        arn = domains.domain_arn(settings.region, caller.account_id, domain_id)
+        vault, wrapped = create_vault(service.keys, key.arn, domain_id, arn)
+        domains.create(
+            connection,
+            vault,
+            domain_id=domain_id,
+            account_id=caller.account_id,
+            region=settings.region,
+            name=request["Name"],
+            description=request.get("Description"),
+            tags=tags,
+            kms_key_arn=key.arn,
+            data_key_wrapped=wrapped,
+            watchlist_id=new_id(),
+            now=service.clock(),
+        )
+        token.keep(service, connection, domain_id)
+        domain = service.require_domain(connection, caller, domain_id)
+        return {"Domain": domain_member(domain, vault)}
+
+
+def describe_domain(service: Service, caller: Caller, request: Request) -> Answer:
+    """Answers for a suspended domain too."""
+    with service.database.read() as connection:
+        domain = service.require_domain(connection, caller, request["DomainId"])
+    return {"Domain": domain_member(domain, service.open_vault(caller, domain))}
+
+
+def list_domains(service: Service, caller: Caller, request: Request) -> Answer:
+    """Oldest first, suspended ones too.
+
+    A domain whose key the caller may not or cannot use is listed without its name and description: one
+    lost key must not hide the others.
+    """
+    region = service.settings.region
+    with service.database.read() as connection:
+        items, next_token = paged(
+            service,
+            request,
+            ("ListDomains", caller.account_id, region),
+            lambda after, limit: domains.page(connection, caller.account_id, region, after, limit),
+            lambda domain: (domain.created_at, domain.domain_id),
+            default=DOMAINS_PAGE,
+        )
+    return {
+        "DomainSummaries": [domain_member(domain, _try_vault(service, caller, domain)) for domain in items],
+        "NextToken": next_token,
+    }
+
+
+def domain_member(domain: domains.Domain, vault: Vault | None) -> dict[str, Any]:
+    name, description = (None, None) if vault is None else domain.texts(vault)
+    return {
+        "Arn": domain.arn,
+        "CreatedAt": domain.created_at,
+        "Description": description,
+        "DomainId": domain.domain_id,
+        "DomainStatus": domain.status,
+        "Name": name,
+        "ServerSideEncryptionConfiguration": {"KmsKeyId": domain.kms_key_arn},
+        "UpdatedAt": domain.updated_at,
+        "WatchlistDetails": {"DefaultWatchlistId": domain.default_watchlist_id},
+    }
+
+
+def _try_vault(service: Service, caller: Caller, domain: domains.Domain) -> Vault | None:
+    if not allows(caller.principal.policies, "kms:Decrypt", domain.kms_key_arn):
+        return None
+    try:
+        return open_vault(service.keys, domain.domain_id, domain.arn, domain.data_key_wrapped)
+    except SealBroken:
+        raise
+    except KeyError_:
+        return None
+
+
+def _usable_key(service: Service, caller: Caller, ref: str) -> KeyInfo:
+    try:
+        key = service.keys.describe(ref)
+    except KeyNotFound:
+        raise Validation(
+            "ServerSideEncryptionConfiguration.KmsKeyId does not name a key in this account and Region"
+        ) from None
+    for action in ("kms:DescribeKey", "kms:CreateGrant", "kms:Decrypt"):
+        caller.require(action, key.arn)
+    if not key.symmetric:
+        raise Validation("ServerSideEncryptionConfiguration.KmsKeyId must name a symmetric key")
+    if key.state != "Enabled":
+        raise AccessDenied(f"The KMS key {key.arn} is {key.state} and cannot be used.")
+    return key
+
+
+def _tags(members: list[dict[str, str]], limit: int) -> dict[str, str]:
+    tags = {member["Key"]: member["Value"] for member in members}
+    if len(tags) != len(members):
+        raise Validation("Tags must not hold the same key twice")
+    if any(key.lower().startswith("aws:") for key in tags):
+        raise Validation("Tag keys must not begin with aws:")
+    if len(tags) > limit:
+        raise Validation(f"A resource holds at most {limit} tags")
+    return tags

@@ -1,0 +1,50 @@
+"""ClientToken: the same token with the same request makes one resource, for 24 hours."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sqlalchemy import Connection
+
+from sonant.errors import Validation
+from sonant.operations.service import Caller, Request, Service
+from sonant.store import domains
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClientToken:
+    """One request's token: `found` is what the first call with it made."""
+
+    scope: str | None
+    request_hash: str
+    found: str | None
+
+    def keep(self, service: Service, connection: Connection, resource_id: str) -> None:
+        """Remember what was made, in the transaction that makes it."""
+        if self.scope is not None:
+            domains.keep_client_token(connection, self.scope, self.request_hash, resource_id, service.clock())
+
+
+def client_token(
+    service: Service, connection: Connection, caller: Caller, operation: str, request: Request
+) -> ClientToken:
+    """Look a request's token up, inside the write transaction that would make the resource.
+
+    Raises Validation when the token came with other parameters before.
+    """
+    token = request.get("ClientToken")
+    rest = {name: value for name, value in request.items() if name != "ClientToken"}
+    request_hash = service.secret.fingerprint(rest)
+    if token is None:
+        return ClientToken(scope=None, request_hash=request_hash, found=None)
+    scope = service.secret.fingerprint(
+        "\x00".join(
+            (caller.account_id, service.settings.region, operation, request.get("DomainId", ""), token)
+        )
+    )
+    earlier = domains.find_client_token(connection, scope, service.clock())
+    if earlier is None:
+        return ClientToken(scope=scope, request_hash=request_hash, found=None)
+    if earlier[0] != request_hash:
+        raise Validation("ClientToken was used before with other parameters; use a new one")
+    return ClientToken(scope=scope, request_hash=request_hash, found=earlier[1])

@@ -1,0 +1,111 @@
+"""What every operation is given: the parts it works on, and who calls."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Protocol
+
+from sqlalchemy import Connection
+
+from sonant.errors import AccessDenied, Conflict, KeyError_, ResourceNotFound, SealBroken
+from sonant.policy import allows
+from sonant.settings import Settings
+from sonant.store import domains
+from sonant.store.access import Principal
+from sonant.store.database.engine import Database
+from sonant.store.keys import KeyStore
+from sonant.store.vault import ServiceSecret, Vault, open_vault
+
+Request = dict[str, Any]
+Answer = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Caller:
+    """Who signed the request."""
+
+    principal: Principal
+
+    @property
+    def account_id(self) -> str:
+        return self.principal.account_id
+
+    def require(self, action: str, resource: str) -> None:
+        """Raises AccessDenied in AWS's words unless the caller's policies allow it."""
+        if not allows(self.principal.policies, action, resource):
+            raise AccessDenied(
+                f"User: {self.principal.arn} is not authorized to perform: {action} on resource: {resource}"
+            )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecordingAnalysis:
+    """One recording, listened to without storing anything. `vector` is little-endian float32."""
+
+    model_id: str
+    vector: bytes
+    net_speech_s: float
+    snr_db: float
+
+
+class Listener(Protocol):
+    """Hears recordings in a worker process (see `jobs.engines`)."""
+
+    def analyse(self, role_arn: str, s3_uri: str, channel: int, need_s: float) -> RecordingAnalysis:
+        """Raises Validation or AccessDenied that says what is wrong with the recording."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Service:
+    """The parts that operations work on; made once by `app`."""
+
+    settings: Settings
+    database: Database
+    keys: KeyStore
+    secret: ServiceSecret
+    listener: Listener
+    clock: Callable[[], datetime]
+
+    @contextmanager
+    def open_domain(
+        self, caller: Caller, domain_id: str, *, write: bool
+    ) -> Iterator[tuple[Connection, domains.Domain, Vault]]:
+        """A transaction with an active domain that the caller may use, opened.
+
+        Raises ResourceNotFound DOMAIN (absent, or suspended for a reader, whose operations model no
+        conflict), Conflict DOMAIN_NOT_ACTIVE (suspended, for a writer), AccessDenied (the domain's key).
+        """
+        begin = self.database.write if write else self.database.read
+        with begin() as connection:
+            domain = self.require_domain(connection, caller, domain_id, lock=write)
+            if not domain.active:
+                if write:
+                    raise Conflict("DOMAIN_NOT_ACTIVE")
+                raise domain_not_found()
+            yield connection, domain, self.open_vault(caller, domain)
+
+    def require_domain(
+        self, connection: Connection, caller: Caller, domain_id: str, *, lock: bool = False
+    ) -> domains.Domain:
+        domain = domains.find(connection, caller.account_id, self.settings.region, domain_id, lock=lock)
+        if domain is None:
+            raise domain_not_found()
+        return domain
+
+    def open_vault(self, caller: Caller, domain: domains.Domain) -> Vault:
+        """The domain's vault, if the caller may use its key and the key can be used."""
+        caller.require("kms:Decrypt", domain.kms_key_arn)
+        try:
+            return open_vault(self.keys, domain.domain_id, domain.arn, domain.data_key_wrapped)
+        except SealBroken:
+            raise
+        except KeyError_ as fault:
+            raise AccessDenied(f"The domain's KMS key cannot be used: {fault}") from None
+
+
+def domain_not_found() -> ResourceNotFound:
+    return ResourceNotFound("DOMAIN", "The domain does not exist in this account and Region.")

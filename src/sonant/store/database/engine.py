@@ -1,0 +1,93 @@
+"""Connections and transactions over SQLite or PostgreSQL, and the schema's version."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.resources import as_file, files
+from typing import Any
+
+from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy.exc import OperationalError
+
+from sonant.errors import SetupError
+
+#: How long a writer waits for another process's transaction before it gives up.
+LOCK_WAIT_S = 30.0
+
+
+class Database:
+    """`read()` gives a consistent snapshot, `write()` a transaction that commits whole or not at all."""
+
+    def __init__(self, url: str, *, connections: int = 8) -> None:
+        self._sqlite = url.startswith("sqlite:")
+        arguments: dict[str, Any] = {"pool_size": connections, "max_overflow": 4, "hide_parameters": True}
+        if self._sqlite:
+            arguments["connect_args"] = {"timeout": LOCK_WAIT_S, "check_same_thread": False}
+        self.engine: Engine = create_engine(url, **arguments)
+        if self._sqlite:
+            event.listen(self.engine, "connect", _prepare_sqlite)
+            event.listen(self.engine, "begin", _begin_sqlite)
+
+    @contextmanager
+    def read(self) -> Iterator[Connection]:
+        with self.engine.connect() as connection:
+            yield connection
+
+    @contextmanager
+    def write(self) -> Iterator[Connection]:
+        # SQLite must take the write lock first: a read that turns into a write can fail at once with
+        # "database is locked", however long the time-out.
+        with (
+            self.engine.connect() as connection,
+            connection.execution_options(sonant_write=True).begin(),
+        ):
+            yield connection
+
+    def migrate(self) -> None:
+        """Bring the schema to this release's version. Raises SetupError when a newer release made it."""
+        from alembic import command
+        from alembic.util import CommandError
+
+        with (
+            as_file(files("sonant.store.database") / "migrations") as folder,
+            self.engine.connect() as connection,
+        ):
+            try:
+                command.upgrade(_alembic(str(folder), connection), "head")
+            except CommandError as fault:
+                raise SetupError(
+                    f"the database was made by another release of Sonant ({fault}); "
+                    "start that release, or restore a backup made by this one"
+                ) from None
+            except OperationalError as fault:
+                raise SetupError(f"the database cannot be opened: {fault.orig}") from None
+
+    def close(self) -> None:
+        self.engine.dispose()
+
+
+def _alembic(folder: str, connection: Connection) -> Any:
+    from alembic.config import Config
+
+    config = Config()
+    config.set_main_option("script_location", folder)
+    config.attributes["connection"] = connection
+    return config
+
+
+def _prepare_sqlite(connection: Any, _record: Any) -> None:
+    connection.isolation_level = None  # SQLAlchemy's begin event speaks BEGIN, not the driver
+    for pragma in (
+        "journal_mode=WAL",
+        "synchronous=FULL",  # an answered opt-out must survive a power cut
+        "foreign_keys=ON",
+        "secure_delete=ON",  # destroyed keys are overwritten, not just unlinked
+        "temp_store=MEMORY",
+    ):
+        connection.execute(f"PRAGMA {pragma}")
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    writing = connection.get_execution_options().get("sonant_write", False)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if writing else "BEGIN")

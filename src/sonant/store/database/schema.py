@@ -1,0 +1,168 @@
+"""The tables. Times are whole microseconds since 1970 UTC; `*_sealed` columns hold ciphertext only.
+
+A change here needs a migration in `migrations/versions`; a test compares the two.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    Float,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+    text,
+)
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+#: Job statuses that hold the domain's one active slot.
+ACTIVE_STATUSES = ("SUBMITTED", "IN_PROGRESS")
+
+principals = Table(
+    "principals",
+    metadata,
+    Column("arn", String(2048), primary_key=True),
+    Column("account_id", String(12), nullable=False),
+    Column("policies", Text, nullable=False),  # JSON list of policy documents
+    Column("created_at", BigInteger, nullable=False),
+)
+
+access_keys = Table(
+    "access_keys",
+    metadata,
+    Column("access_key_id", String(128), primary_key=True),
+    Column("principal_arn", ForeignKey("principals.arn", ondelete="CASCADE"), nullable=False),
+    Column("secret_sealed", LargeBinary, nullable=False),
+    Column("active", Boolean, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+)
+
+client_tokens = Table(
+    "client_tokens",
+    metadata,
+    Column("scope", String(64), primary_key=True),  # keyed hash of account, Region, operation, domain, token
+    Column("request_hash", String(64), nullable=False),
+    Column("resource_id", String(64), nullable=False),
+    Column("created_at", BigInteger, nullable=False, index=True),
+)
+
+domains = Table(
+    "domains",
+    metadata,
+    Column("domain_id", String(22), primary_key=True),
+    Column("account_id", String(12), nullable=False),
+    Column("region", String(64), nullable=False),
+    Column("status", String(16), nullable=False),
+    Column("name_sealed", LargeBinary, nullable=False),
+    Column("description_sealed", LargeBinary),
+    Column("tags_sealed", LargeBinary, nullable=False),
+    Column("kms_key_arn", String(2048), nullable=False),
+    Column("data_key_wrapped", LargeBinary, nullable=False),
+    Column("default_watchlist_id", String(22), nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    Column("updated_at", BigInteger, nullable=False),
+    Index(None, "account_id", "region", "created_at", "domain_id"),
+)
+
+watchlists = Table(
+    "watchlists",
+    metadata,
+    Column("watchlist_id", String(22), primary_key=True),
+    Column("domain_id", ForeignKey("domains.domain_id", ondelete="CASCADE"), nullable=False),
+    Column("is_default", Boolean, nullable=False),
+    Column("name_sealed", LargeBinary, nullable=False),
+    Column("description_sealed", LargeBinary),
+    Column("created_at", BigInteger, nullable=False),
+    Column("updated_at", BigInteger, nullable=False),
+    Index(None, "domain_id", "created_at", "watchlist_id"),
+)
+
+speakers = Table(
+    "speakers",
+    metadata,
+    Column("speaker_id", String(25), primary_key=True),
+    Column("domain_id", ForeignKey("domains.domain_id", ondelete="CASCADE"), nullable=False),
+    Column("customer_id_hash", LargeBinary(32), nullable=False),
+    Column("customer_id_sealed", LargeBinary, nullable=False),
+    Column("status", String(16), nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    Column("updated_at", BigInteger, nullable=False),
+    Column("last_accessed_at", BigInteger),
+    UniqueConstraint("domain_id", "customer_id_hash"),
+    Index(None, "domain_id", "created_at", "speaker_id"),
+)
+
+#: The only copy of each speaker's data key. Deleting a row here is how a person is forgotten.
+speaker_keys = Table(
+    "speaker_keys",
+    metadata,
+    Column("speaker_id", ForeignKey("speakers.speaker_id", ondelete="CASCADE"), primary_key=True),
+    Column("wrapped", LargeBinary, nullable=False),
+)
+
+voiceprints = Table(
+    "voiceprints",
+    metadata,
+    Column("speaker_id", ForeignKey("speakers.speaker_id", ondelete="CASCADE"), primary_key=True),
+    Column("model_id", String(64), nullable=False),
+    Column("vector_sealed", LargeBinary, nullable=False),
+    Column("audio_sealed", LargeBinary),
+    Column("net_speech_s", Float, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+)
+
+jobs = Table(
+    "jobs",
+    metadata,
+    Column("job_id", String(22), primary_key=True),
+    Column("kind", String(32), nullable=False),
+    Column("domain_id", ForeignKey("domains.domain_id", ondelete="CASCADE"), nullable=False),
+    Column("status", String(32), nullable=False),
+    Column("name_sealed", LargeBinary),
+    Column("role_arn", String(2048), nullable=False),
+    Column("input_uri", String(1024), nullable=False),
+    Column("output_uri", String(1024), nullable=False),
+    Column("output_kms_key", String(2048)),
+    Column("config", Text, nullable=False),  # JSON: EnrollmentConfig or RegistrationConfig
+    Column("entries_total", Integer),  # null until the manifest has been taken in
+    Column("entries_done", Integer, nullable=False),
+    Column("entries_failed", Integer, nullable=False),
+    Column("failure_code", Integer),
+    Column("failure_message", Text),
+    Column("created_at", BigInteger, nullable=False),
+    Column("started_at", BigInteger),
+    Column("ended_at", BigInteger),
+    Column("lease_owner", String(64)),
+    Column("lease_until", BigInteger),
+    Index(None, "domain_id", "kind", "created_at", "job_id"),
+    Index(None, "status", "created_at"),
+)
+
+#: A manifest's requests, from the moment it is taken in until the result file is written.
+job_entries = Table(
+    "job_entries",
+    metadata,
+    Column("job_id", ForeignKey("jobs.job_id", ondelete="CASCADE"), primary_key=True),
+    Column("position", Integer, primary_key=True, autoincrement=False),
+    Column("request_sealed", LargeBinary, nullable=False),
+    Column("outcome_sealed", LargeBinary),
+    Column("failed", Boolean),
+    Index("ix_job_entries_open", "job_id", "position", sqlite_where=text("outcome_sealed IS NULL"),
+          postgresql_where=text("outcome_sealed IS NULL")),
+)  # fmt: skip

@@ -1,0 +1,86 @@
+"""The file of one local key: JSON, with a check value that tells a damaged file from a wrong one."""
+
+from __future__ import annotations
+
+import base64
+import hmac
+import json
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import get_args
+
+from sonant.store.keys import KeyState
+
+MAX_BYTES = 64 * 1024
+KEY_BYTES = 32
+_VERSION = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeyFile:
+    """One key with its material; lives for the length of a read or a write."""
+
+    key_id: str
+    state: KeyState
+    description: str
+    created_at: datetime
+    deletion_date: datetime | None
+    material: bytes = field(repr=False)
+    """32 bytes."""
+
+
+def dump(key: KeyFile) -> bytes:
+    return json.dumps(
+        {
+            "version": _VERSION,
+            "key_id": key.key_id,
+            "state": key.state,
+            "description": key.description,
+            "created_at": key.created_at.isoformat(),
+            "deletion_date": key.deletion_date.isoformat() if key.deletion_date else None,
+            "material": base64.b64encode(key.material).decode(),
+            "check": _check(key.material),
+        },
+        indent=1,
+    ).encode()
+
+
+def parse(content: bytes, key_id: str) -> KeyFile:
+    """Raises ValueError with what is wrong, never with what was read."""
+    try:
+        data = json.loads(content)
+    except (ValueError, RecursionError):
+        raise ValueError("not JSON") from None
+    if not isinstance(data, dict) or data.get("version") != _VERSION:
+        raise ValueError(f"not a key file of version {_VERSION}")
+    if data.get("key_id") != key_id:
+        raise ValueError("it holds another key than its name says")
+    state: KeyState | None = next((s for s in get_args(KeyState) if s == data.get("state")), None)
+    description = data.get("description")
+    if state is None or not isinstance(description, str):
+        raise ValueError("unknown state or no description")
+    try:
+        created_at = datetime.fromisoformat(data["created_at"])
+        deletion_date = datetime.fromisoformat(data["deletion_date"]) if data["deletion_date"] else None
+        material = base64.b64decode(data["material"], validate=True)
+    except (KeyError, TypeError, ValueError):
+        raise ValueError("a date or the material cannot be read") from None
+    if created_at.tzinfo is None or (deletion_date is not None and deletion_date.tzinfo is None):
+        raise ValueError("a date without time zone")
+    if (state == "PendingDeletion") != (deletion_date is not None):
+        raise ValueError("state and deletion date contradict each other")
+    if len(material) != KEY_BYTES or not hmac.compare_digest(_check(material), str(data.get("check"))):
+        raise ValueError("the material does not match its check value")
+    return KeyFile(
+        key_id=key_id,
+        state=state,
+        description=description,
+        created_at=created_at,
+        deletion_date=deletion_date,
+        material=material,
+    )
+
+
+def _check(material: bytes) -> str:
+    """64 bits that follow from the material and tell nothing of it."""
+    return hmac.digest(material, b"sonant key check value", "sha256")[:8].hex()

@@ -1,0 +1,309 @@
+"""Keys of our own: one small file a key, wrapped data keys bound to their encryption context.
+
+    <folder>/<key id>.json     material and state of one key
+    <folder>/aliases.json      alias -> key id
+
+    wrapped data key = magic 4 | key id 16 | nonce 12 | AES-256-GCM(data key 32) + tag 16
+    additional data  = magic | key id | canonical encryption context
+
+Several processes use the folder at once. Every use asks the file system for the version of the key file, so
+that a key disabled or destroyed by another process refuses from the next use on.
+"""
+
+from __future__ import annotations
+
+import builtins
+import secrets
+import uuid
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from pathlib import Path
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+from sonant.errors import KeyNotFound, KeyUnusable, SealBroken, SetupError
+from sonant.store.key_file import MAX_BYTES, KeyFile, dump, parse
+from sonant.store.key_names import KEY_ID, KeyNames, check_alias, shown
+from sonant.store.keys import DataKey, KeyInfo, KeyState
+from sonant.store.private_folder import PrivateFolder, Stamp
+
+_MAGIC = b"SNK\x01"
+_ID_END, _NONCE_END, _WRAPPED_BYTES = 20, 32, 80
+_KEY_BYTES = 32
+_DESCRIPTION_MAX_CHARACTERS = 8192
+_DELETION_DAYS = range(7, 31)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Key:
+    """A key file in use. Holds the cipher, not the material."""
+
+    stamp: Stamp
+    state: KeyState
+    description: str
+    created_at: datetime
+    deletion_date: datetime | None
+    cipher: AESGCM = field(repr=False)
+
+
+class LocalKeyStore:
+    """A key store in a folder; see `KeyStore` for the errors of its four common methods.
+
+    Faults of the folder (permissions, damaged files, a full disk) raise SetupError, which says what to do.
+    """
+
+    def __init__(self, folder: Path, *, region: str, account: str, clock: Callable[[], datetime]) -> None:
+        self._folder = PrivateFolder(folder)
+        self._names = KeyNames(self._folder, region=region, account=account)
+        self._clock = clock
+        self._keys: dict[str, _Key] = {}
+
+    # --- use
+
+    def describe(self, ref: str) -> KeyInfo:
+        key_id = self._names.resolve(ref)
+        return self._info(key_id, self._key(key_id))
+
+    def generate_data_key(self, ref: str, context: Mapping[str, str]) -> DataKey:
+        key_id = self._names.resolve(ref)
+        plaintext = secrets.token_bytes(_KEY_BYTES)
+        return DataKey(plaintext=plaintext, wrapped=self._wrap(key_id, plaintext, context), key_id=key_id)
+
+    def key_of(self, wrapped: bytes) -> str:
+        return self._names.arn(_wrapping_key(wrapped))
+
+    def decrypt(self, wrapped: bytes, context: Mapping[str, str]) -> bytes:
+        key_id = _wrapping_key(wrapped)
+        bound = wrapped[:_ID_END] + _canonical(context)
+        try:
+            return self._usable(key_id).cipher.decrypt(
+                wrapped[_ID_END:_NONCE_END], wrapped[_NONCE_END:], bound
+            )
+        except InvalidTag:
+            raise SealBroken(
+                f"data key under key {key_id}: altered, or bound to another encryption context"
+            ) from None
+
+    def re_wrap(self, wrapped: bytes, context: Mapping[str, str], ref: str) -> bytes:
+        return self._wrap(self._names.resolve(ref), self.decrypt(wrapped, context), context)
+
+    # --- administration
+
+    def create(self, description: str = "", alias: str | None = None) -> KeyInfo:
+        """A new enabled key. Raises SetupError for an alias that is malformed or taken."""
+        if len(description) > _DESCRIPTION_MAX_CHARACTERS:
+            raise SetupError(f"a key's description has at most {_DESCRIPTION_MAX_CHARACTERS} characters")
+        with self._folder.locked():
+            if alias is not None:
+                self._check_free(alias)
+            key_id = str(uuid.uuid4())
+            self._write(
+                KeyFile(
+                    key_id=key_id,
+                    state="Enabled",
+                    description=description,
+                    created_at=self._clock(),
+                    deletion_date=None,
+                    material=secrets.token_bytes(_KEY_BYTES),
+                )
+            )
+            if alias is not None:
+                self._names.write({**self._names.aliases(), alias: key_id})
+        return self.describe(key_id)
+
+    def list(self) -> builtins.list[KeyInfo]:
+        """All keys, oldest first."""
+        found = []
+        for key_id in self._key_ids():
+            try:
+                found.append(self._info(key_id, self._key(key_id)))
+            except KeyNotFound:  # destroyed since the folder was read
+                continue
+        return sorted(found, key=lambda info: (info.created_at, info.key_id))
+
+    def create_alias(self, alias: str, ref: str) -> None:
+        """Raises KeyNotFound, and SetupError for an alias that is malformed or taken."""
+        with self._folder.locked():
+            self._check_free(alias)
+            key_id = self._names.resolve(ref)
+            self._key(key_id)
+            self._names.write({**self._names.aliases(), alias: key_id})
+
+    def delete_alias(self, alias: str) -> None:
+        """The key stays. Raises KeyNotFound when there is no such alias."""
+        with self._folder.locked():
+            known = dict(self._names.aliases())
+            if known.pop(alias, None) is None:
+                raise KeyNotFound(f"alias {shown(alias)} does not exist")
+            self._names.write(known)
+
+    def disable(self, ref: str) -> KeyInfo:
+        """Every use refuses until `enable`. Raises KeyNotFound, and KeyUnusable when pending deletion."""
+        return self._change(ref, state="Disabled")
+
+    def enable(self, ref: str) -> KeyInfo:
+        """Raises KeyNotFound, and KeyUnusable when pending deletion."""
+        return self._change(ref, state="Enabled")
+
+    def schedule_deletion(self, ref: str, days: int) -> KeyInfo:
+        """Refuse every use from now on, and destroy the material in 7 to 30 days.
+
+        Raises KeyNotFound, KeyUnusable when already pending, SetupError for another number of days.
+        """
+        if days not in _DELETION_DAYS:
+            raise SetupError(f"a key is deleted after 7 to 30 days, not {days}")
+        return self._change(ref, state="PendingDeletion", deletion_date=self._clock() + timedelta(days=days))
+
+    def cancel_deletion(self, ref: str) -> KeyInfo:
+        """The key stays, disabled (as with AWS KMS). Raises KeyNotFound, SetupError when not pending."""
+        with self._folder.locked():
+            key_id = self._names.resolve(ref)
+            if self._key(key_id).state != "PendingDeletion":
+                raise SetupError(f"key {key_id} is not pending deletion")
+            self._write(replace(self._read(key_id)[1], state="Disabled", deletion_date=None))
+        return self.describe(key_id)
+
+    def purge_due(self) -> builtins.list[str]:
+        """Destroy the material of keys whose deletion date has passed, and their aliases; returns their ids.
+
+        A damaged key file does not save the others: it is reported (SetupError) when all are done.
+        """
+        destroyed, damaged = [], None
+        with self._folder.locked():
+            for key_id in self._key_ids():
+                try:
+                    key = self._read(key_id)[1]
+                except SetupError as fault:
+                    damaged = fault
+                    continue
+                if self._due(key.deletion_date):
+                    self._folder.destroy(_file_name(key_id))
+                    self._keys.pop(key_id, None)
+                    destroyed.append(key_id)
+            known = self._names.aliases()
+            kept = {alias: key_id for alias, key_id in known.items() if self._exists(key_id)}
+            if kept != known:
+                self._names.write(kept)
+        if damaged:
+            raise damaged
+        return destroyed
+
+    # --- keys
+
+    def _key(self, key_id: str) -> _Key:
+        """The key as it is now. Raises KeyNotFound, also when its deletion is due."""
+        self._folder.check()
+        stamp = self._folder.stamp(_file_name(key_id))
+        key = self._keys.get(key_id)
+        if stamp is None or key is None or key.stamp != stamp:
+            self._keys.pop(key_id, None)
+            stamp, file = self._read(key_id)
+            key = self._keys[key_id] = _Key(
+                stamp=stamp,
+                state=file.state,
+                description=file.description,
+                created_at=file.created_at,
+                deletion_date=file.deletion_date,
+                cipher=AESGCM(file.material),
+            )
+        if key.deletion_date is not None and self._due(key.deletion_date):
+            self._keys.pop(key_id, None)
+            raise KeyNotFound(f"key {key_id} was deleted")
+        return key
+
+    def _usable(self, key_id: str) -> _Key:
+        key = self._key(key_id)
+        if key.state != "Enabled":
+            raise KeyUnusable(f"key {key_id} is {_IN_WORDS[key.state]}")
+        return key
+
+    def _wrap(self, key_id: str, plaintext: bytes, context: Mapping[str, str]) -> bytes:
+        head = _MAGIC + uuid.UUID(key_id).bytes
+        # 2**32 data keys a key are safe with random nonces (NIST SP 800-38D, 8.3).
+        nonce = secrets.token_bytes(_NONCE_END - _ID_END)
+        sealed = self._usable(key_id).cipher.encrypt(nonce, plaintext, head + _canonical(context))
+        return head + nonce + sealed
+
+    def _read(self, key_id: str) -> tuple[Stamp, KeyFile]:
+        read = self._folder.read(_file_name(key_id), MAX_BYTES)
+        if read is None:
+            raise KeyNotFound(f"key {key_id} does not exist")
+        try:
+            return read[0], parse(read[1], key_id)
+        except ValueError as fault:
+            if self._folder.stamp(_file_name(key_id)) is None:  # destroyed while it was read
+                raise KeyNotFound(f"key {key_id} does not exist") from None
+            raise SetupError(
+                f"key file {self._folder.path / _file_name(key_id)} is damaged ({fault}): restore it from a "
+                "backup; without it, what is sealed under the key stays unreadable"
+            ) from None
+
+    def _write(self, key: KeyFile) -> None:
+        self._folder.replace(_file_name(key.key_id), dump(key))
+
+    def _change(self, ref: str, *, state: KeyState, deletion_date: datetime | None = None) -> KeyInfo:
+        with self._folder.locked():
+            key_id = self._names.resolve(ref)
+            if self._key(key_id).state == "PendingDeletion":
+                raise KeyUnusable(f"key {key_id} is pending deletion: cancel the deletion first")
+            self._write(replace(self._read(key_id)[1], state=state, deletion_date=deletion_date))
+        return self.describe(key_id)
+
+    def _info(self, key_id: str, key: _Key) -> KeyInfo:
+        return KeyInfo(
+            key_id=key_id,
+            arn=self._names.arn(key_id),
+            state=key.state,
+            description=key.description,
+            created_at=key.created_at,
+            deletion_date=key.deletion_date,
+            aliases=tuple(sorted(a for a, k in self._names.aliases().items() if k == key_id)),
+            symmetric=True,
+        )
+
+    def _check_free(self, alias: str) -> None:
+        check_alias(alias)
+        if (key_id := self._names.aliases().get(alias)) and self._exists(key_id):
+            raise SetupError(f"alias {alias} is taken: delete it first, or choose another name")
+
+    def _exists(self, key_id: str) -> bool:
+        try:
+            self._key(key_id)
+        except KeyNotFound:
+            return False
+        except SetupError:  # damaged is not gone
+            return True
+        return True
+
+    def _key_ids(self) -> builtins.list[str]:
+        stems = (name.removesuffix(".json") for name in self._folder.names(".json"))
+        return [stem for stem in stems if KEY_ID.fullmatch(stem)]
+
+    def _due(self, deletion_date: datetime | None) -> bool:
+        return deletion_date is not None and deletion_date <= self._clock()
+
+
+_IN_WORDS: Mapping[str, str] = {"Disabled": "disabled", "PendingDeletion": "pending deletion"}
+
+
+def _wrapping_key(wrapped: bytes) -> str:
+    """The id of the key that a data key is wrapped under. Raises SealBroken."""
+    if len(wrapped) != _WRAPPED_BYTES or wrapped[: len(_MAGIC)] != _MAGIC:
+        raise SealBroken("not a data key wrapped by a local key store")
+    return str(uuid.UUID(bytes=wrapped[len(_MAGIC) : _ID_END]))
+
+
+def _file_name(key_id: str) -> str:
+    return f"{key_id}.json"
+
+
+def _canonical(context: Mapping[str, str]) -> bytes:
+    """Equal for equal contexts and for no others: sorted, every text preceded by its length."""
+    parts = [len(context).to_bytes(4, "big")]
+    for pair in sorted(context.items()):
+        for text in pair:
+            data = text.encode("utf-8", "surrogatepass")
+            parts += (len(data).to_bytes(4, "big"), data)
+    return b"".join(parts)

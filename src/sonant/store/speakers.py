@@ -1,0 +1,186 @@
+"""Speakers and their voiceprints: rows in and out, everything personal sealed under the speaker's own key."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import Connection, and_, delete, func, insert, or_, select, update
+
+from sonant.store.database.schema import speaker_keys, speakers, voiceprints
+from sonant.store.times import floor_hour, from_us, to_us
+from sonant.store.vault import SpeakerSeal, Vault
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Speaker:
+    """A speaker as stored, with the wrapped data key; `customer_id` opens the customer's own id."""
+
+    speaker_id: str
+    domain_id: str
+    status: str
+    customer_id_sealed: bytes
+    wrapped: bytes
+    created_at: datetime
+    updated_at: datetime
+    last_accessed_at: datetime | None
+
+    def seal(self, vault: Vault) -> SpeakerSeal:
+        return vault.speaker(self.speaker_id, self.wrapped)
+
+    def customer_id(self, vault: Vault) -> str:
+        return self.seal(vault).open("customer id", self.customer_id_sealed).decode()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Voiceprint:
+    """What an enrollment stores. `vector` is little-endian float32, `audio` FLAC of the speech used."""
+
+    model_id: str
+    vector: bytes
+    audio: bytes | None
+    net_speech_s: float
+
+
+_SPEAKER = select(
+    speakers.c.speaker_id,
+    speakers.c.domain_id,
+    speakers.c.status,
+    speakers.c.customer_id_sealed,
+    speaker_keys.c.wrapped,
+    speakers.c.created_at,
+    speakers.c.updated_at,
+    speakers.c.last_accessed_at,
+).join(speaker_keys, speaker_keys.c.speaker_id == speakers.c.speaker_id)
+
+
+def find(connection: Connection, vault: Vault, domain_id: str, speaker_id: str) -> Speaker | None:
+    """By generated id (`id#…`) or by the customer's id; no customer id can begin with `id#`."""
+    wanted = (
+        speakers.c.speaker_id == speaker_id
+        if speaker_id.startswith("id#")
+        else speakers.c.customer_id_hash == vault.lookup(speaker_id)
+    )
+    row = connection.execute(_SPEAKER.where(speakers.c.domain_id == domain_id, wanted)).first()
+    return None if row is None else _speaker(row)
+
+
+def status_by_hash(connection: Connection, domain_id: str, customer_id_hash: bytes) -> str | None:
+    """The status of the speaker with this keyed hash (`Vault.lookup`), None if there is none."""
+    query = select(speakers.c.status).where(
+        speakers.c.domain_id == domain_id, speakers.c.customer_id_hash == customer_id_hash
+    )
+    status: str | None = connection.execute(query).scalar()
+    return status
+
+
+def count(connection: Connection, domain_id: str) -> int:
+    """All speakers, whatever their status: each holds a place in the quota."""
+    query = select(func.count()).select_from(speakers).where(speakers.c.domain_id == domain_id)
+    return connection.execute(query).scalar_one()
+
+
+def page(connection: Connection, domain_id: str, after: tuple[int, str] | None, limit: int) -> list[Speaker]:
+    """Oldest first, ties by id; at most `limit` after the position `after`."""
+    query = _SPEAKER.where(speakers.c.domain_id == domain_id)
+    if after is not None:
+        query = query.where(
+            or_(
+                speakers.c.created_at > after[0],
+                and_(speakers.c.created_at == after[0], speakers.c.speaker_id > after[1]),
+            )
+        )
+    query = query.order_by(speakers.c.created_at, speakers.c.speaker_id).limit(limit)
+    return [_speaker(row) for row in connection.execute(query)]
+
+
+def add(
+    connection: Connection,
+    vault: Vault,
+    *,
+    domain_id: str,
+    speaker_id: str,
+    customer_id: str,
+    status: str,
+    now: datetime,
+) -> SpeakerSeal:
+    """A new speaker with a data key of its own."""
+    seal, wrapped = vault.new_speaker(speaker_id)
+    connection.execute(
+        insert(speakers).values(
+            speaker_id=speaker_id,
+            domain_id=domain_id,
+            customer_id_hash=vault.lookup(customer_id),
+            customer_id_sealed=seal.seal("customer id", customer_id.encode()),
+            status=status,
+            created_at=to_us(now),
+            updated_at=to_us(now),
+        )
+    )
+    connection.execute(insert(speaker_keys).values(speaker_id=speaker_id, wrapped=wrapped))
+    return seal
+
+
+def enroll(
+    connection: Connection, seal: SpeakerSeal, speaker_id: str, voiceprint: Voiceprint, now: datetime
+) -> None:
+    """Store a voiceprint in place of any older one; the speaker becomes ENROLLED."""
+    connection.execute(delete(voiceprints).where(voiceprints.c.speaker_id == speaker_id))
+    connection.execute(
+        insert(voiceprints).values(
+            speaker_id=speaker_id,
+            model_id=voiceprint.model_id,
+            vector_sealed=seal.seal(f"voiceprint {voiceprint.model_id}", voiceprint.vector),
+            audio_sealed=None if voiceprint.audio is None else seal.seal("audio", voiceprint.audio),
+            net_speech_s=voiceprint.net_speech_s,
+            created_at=to_us(now),
+        )
+    )
+    connection.execute(
+        update(speakers)
+        .where(speakers.c.speaker_id == speaker_id)
+        .values(status="ENROLLED", updated_at=to_us(now), last_accessed_at=to_us(floor_hour(now)))
+    )
+
+
+def load_vector(connection: Connection, vault: Vault, speaker: Speaker) -> tuple[str, bytes] | None:
+    """(model id, vector bytes) of an enrolled speaker. Raises SealBroken."""
+    query = select(voiceprints.c.model_id, voiceprints.c.vector_sealed).where(
+        voiceprints.c.speaker_id == speaker.speaker_id
+    )
+    row = connection.execute(query).first()
+    if row is None:
+        return None
+    return row.model_id, speaker.seal(vault).open(f"voiceprint {row.model_id}", row.vector_sealed)
+
+
+def opt_out(connection: Connection, vault: Vault, speaker: Speaker, now: datetime) -> None:
+    """Destroy the speaker's key and all that hung on it; keep the refusal under a new key."""
+    customer_id = speaker.customer_id(vault)
+    connection.execute(delete(voiceprints).where(voiceprints.c.speaker_id == speaker.speaker_id))
+    seal, wrapped = vault.new_speaker(speaker.speaker_id)
+    connection.execute(
+        update(speaker_keys).where(speaker_keys.c.speaker_id == speaker.speaker_id).values(wrapped=wrapped)
+    )
+    connection.execute(
+        update(speakers)
+        .where(speakers.c.speaker_id == speaker.speaker_id)
+        .values(
+            status="OPTED_OUT",
+            customer_id_sealed=seal.seal("customer id", customer_id.encode()),
+            updated_at=to_us(now),
+        )
+    )
+
+
+def remove(connection: Connection, speaker_id: str) -> None:
+    """Forget a speaker: the data key, the voiceprint, the audio and the entry go together."""
+    for table in (voiceprints, speaker_keys, speakers):
+        connection.execute(delete(table).where(table.c.speaker_id == speaker_id))
+
+
+def _speaker(row: object) -> Speaker:
+    values = dict(row._mapping)  # type: ignore[attr-defined]
+    for name in ("created_at", "updated_at", "last_accessed_at"):
+        values[name] = None if values[name] is None else from_us(values[name])
+    return Speaker(**values)

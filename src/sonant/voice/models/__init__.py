@@ -1,0 +1,81 @@
+"""The two networks that ship with Sonant, checked before they are used.
+
+`models.json` says what each file is, where it came from and what its bytes must hash to;
+`tools/build_models.py` makes all of it from two published packages.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from importlib import resources
+from importlib.resources.abc import Traversable
+from typing import Any
+
+import onnxruntime
+
+from sonant.errors import SetupError
+
+ENCODER, DETECTOR = "speaker-encoder", "speech-detector"
+_CURE = "reinstall sonant, or make the models again with tools/build_models.py"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Models:
+    """Sessions of one process. Make them once with `load_models` and pass them on."""
+
+    encoder: onnxruntime.InferenceSession
+    """`mels` [n, 160, 40] to `embeddings` [n, 256]."""
+    encoder_id: str
+    """Stamped on every embedding."""
+    detector: onnxruntime.InferenceSession
+    """`frames` [n, 288], `h`, `c` [1, 1, 128] to `probabilities` [n], `hn`, `cn`."""
+    detector_id: str
+
+
+def load_models(folder: Traversable | None = None) -> Models:
+    """Open both networks from the package's data, or from another folder of the same form.
+
+    Raises SetupError if a file is missing, is not the one that `models.json` pins, or cannot be opened.
+    """
+    folder = folder or resources.files(__name__)
+    try:
+        entries = {entry["kind"]: entry for entry in json.loads(folder.joinpath("models.json").read_bytes())}
+        encoder, detector = entries[ENCODER], entries[DETECTOR]
+        return Models(
+            encoder=_open(folder, encoder),
+            encoder_id=encoder["id"],
+            detector=_open(folder, detector),
+            detector_id=detector["id"],
+        )
+    except (OSError, ValueError, KeyError, TypeError) as fault:
+        raise SetupError(
+            f"the list of voice models cannot be read ({type(fault).__name__}): {_CURE}"
+        ) from None
+
+
+def _open(folder: Traversable, entry: dict[str, Any]) -> onnxruntime.InferenceSession:
+    try:
+        content = folder.joinpath(entry["file"]).read_bytes()
+    except OSError:
+        raise SetupError(f"voice model {entry['file']} is missing: {_CURE}") from None
+    found = hashlib.sha256(content).hexdigest()
+    if found != entry["sha256"]:
+        raise SetupError(
+            f"voice model {entry['file']} has sha256 {found}, must have {entry['sha256']}: {_CURE}"
+        )
+    options = onnxruntime.SessionOptions()
+    # One thread a session: the service scales by processes, and idle threads that spin steal their cores.
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
+    # Recordings differ in length: an arena would keep the largest shapes ever seen.
+    options.enable_cpu_mem_arena = options.enable_mem_pattern = False
+    options.log_severity_level = 3
+    try:
+        return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+    except Exception as fault:  # noqa: BLE001 - onnxruntime raises classes of its own that share no base
+        raise SetupError(
+            f"voice model {entry['file']} cannot be opened by onnxruntime {onnxruntime.__version__}: {fault}"
+        ) from None

@@ -1,0 +1,57 @@
+"""What can be said of a recording beside whose voice it is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sonant.voice.speech import BEGIN_PROBABILITY, FRAME
+
+_CLIPPED = 0.98  # the outermost step of mu-law is 0.9803 of full scale, of A-law 0.9844
+_SURELY_NOT_SPEECH = 0.1
+_MIN_NOISE_FRAMES = 8  # a quarter of a second
+_QUIETEST_SHARE = 0.05
+_POWER_FLOOR = 1e-9  # -90 dBFS: below the rounding noise of 16 bits
+_SNR_RANGE_DB = (-10.0, 60.0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Quality:
+    """Figures of the audio that was looked at (what came after enough speech was found was not)."""
+
+    net_speech_s: float
+    duration_s: float
+    snr_db: float
+    """Speech power over noise power in the telephone band, from -10 to 60."""
+    clipping_share: float
+    """Share of speech samples at full scale, 0..1; above some thousandths the voice is distorted."""
+
+
+def frame_power(samples: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Mean square of each whole frame of 32 ms; [n // 256]."""
+    whole = samples[: len(samples) // FRAME * FRAME].reshape(-1, FRAME)
+    return np.einsum("ij,ij->i", whole, whole, dtype=np.float64) / FRAME
+
+
+def snr_db(power: NDArray[np.float64], probability: NDArray[np.float32]) -> float:
+    """Signal-to-noise ratio from the power and the speech probability of each frame.
+
+    Noise is the median power of the frames that are surely not speech (probability under 0.1; the median
+    shrugs off clicks and tones). A recording without such frames has its noise taken from the quietest
+    twentieth of all frames. Speech frames hold speech and noise, so noise is subtracted from their mean.
+    """
+    spoken = power[probability >= BEGIN_PROBABILITY]
+    if len(spoken) == 0:
+        return _SNR_RANGE_DB[0]
+    pauses = power[probability < _SURELY_NOT_SPEECH]
+    noise = np.median(pauses) if len(pauses) >= _MIN_NOISE_FRAMES else np.quantile(power, _QUIETEST_SHARE)
+    noise = max(float(noise), _POWER_FLOOR)
+    signal = max(float(spoken.mean()) - noise, _POWER_FLOOR)
+    return float(np.clip(10 * np.log10(signal / noise), *_SNR_RANGE_DB))
+
+
+def clipping_share(samples: NDArray[np.float32]) -> float:
+    """Share of samples at full scale, 0..1."""
+    return float(np.mean(np.abs(samples) >= _CLIPPED)) if len(samples) else 0.0

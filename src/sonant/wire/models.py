@@ -1,0 +1,121 @@
+"""The service models: botocore's `voice-id`, as it is, and Sonant's own extension, shipped beside this file.
+
+A model decides which operations exist, what their inputs must look like and which errors they may answer.
+Both models speak AWS JSON 1.0 and are signed under one service name, so one machine serves both.
+
+`DATA_PATH` is laid out as the AWS tools expect: with `AWS_DATA_PATH` set to it, `boto3.client("sonant")` and
+`aws sonant` work.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import botocore
+from botocore.exceptions import BotoCoreError
+from botocore.loaders import Loader
+from botocore.model import ServiceModel
+
+from sonant.errors import SetupError, UnknownOperation
+
+Shape: TypeAlias = Any
+"""A `botocore.model.Shape`; botocore carries no type hints."""
+
+SIGNING_NAME = "voiceid"
+"""The SigV4 service name of both models, and the prefix of their IAM actions."""
+
+DATA_PATH = Path(__file__).parent / "data"
+"""Folder of our own models; a value for `AWS_DATA_PATH`."""
+
+LAST_KNOWN_BOTOCORE = "1.44.5"
+"""A release that is known to carry the `voice-id` model, for those whose release does not."""
+
+_READ_VERBS = ("Describe", "List")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Operation:
+    """One operation of a service model."""
+
+    name: str
+    service: str
+    """Prefix of the IAM action, `voiceid` for all: `voiceid:CreateDomain`."""
+    target: str
+    """Value of the `X-Amz-Target` header, such as `VoiceID.CreateDomain`."""
+    input_shape: Shape
+    output_shape: Shape | None
+    """None for operations that answer with an empty body."""
+    errors: frozenset[str]
+    """Names of the modelled exceptions that it may answer, such as `ConflictException`."""
+    readonly: bool
+    """A Describe or List operation. (`EvaluateSession` counts as writing, as in IAM.)"""
+    takes_client_token: bool
+    """Has a `ClientToken` that makes repeated calls one."""
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceModels:
+    """All operations of all models."""
+
+    operations: Mapping[str, Operation]
+    """By target."""
+
+    def find(self, target: str | None) -> Operation:
+        """The operation that an `X-Amz-Target` header names.
+
+        Raises `UnknownOperation` for an absent header, another service's prefix or an unknown name.
+        """
+        operation = self.operations.get(target) if target else None
+        if operation is None:
+            raise UnknownOperation
+        return operation
+
+
+def load_models() -> ServiceModels:
+    """Load both models.
+
+    Raises `SetupError` if the installed botocore no longer carries the `voice-id` model: AWS has retired the
+    service, so a later release may drop it.
+    """
+    # Only botocore's own data: a copy under ~/.aws/models may differ, and a server must not depend on it.
+    voice_id = _load(Loader([Loader.BUILTIN_DATA_PATH], include_default_search_paths=False), "voice-id")
+    if voice_id is None:
+        raise SetupError(
+            f"botocore {botocore.__version__} does not carry the voice-id service model. Install a release "
+            f"that does: pip install 'botocore=={LAST_KNOWN_BOTOCORE}'"
+        )
+    sonant = _load(Loader([str(DATA_PATH)], include_default_search_paths=False), "sonant")
+    if sonant is None:
+        raise SetupError(f"the service model is missing from {DATA_PATH}. Install Sonant again.")
+    operations = [*_operations(voice_id), *_operations(sonant)]
+    return ServiceModels({operation.target: operation for operation in operations})
+
+
+def _load(loader: Loader, service: str) -> ServiceModel | None:
+    try:
+        return ServiceModel(loader.load_service_model(service, "service-2"), service)
+    except BotoCoreError:  # UnknownServiceError or DataNotFoundError, by release
+        return None
+
+
+def _operations(service: ServiceModel) -> list[Operation]:
+    prefix = service.metadata["targetPrefix"]
+    found = []
+    for name in service.operation_names:
+        model = service.operation_model(name)
+        found.append(
+            Operation(
+                name=name,
+                service=SIGNING_NAME,
+                target=f"{prefix}.{name}",
+                input_shape=model.input_shape,
+                output_shape=model.output_shape,
+                errors=frozenset(shape.name for shape in model.error_shapes),
+                readonly=name.startswith(_READ_VERBS),
+                takes_client_token=bool(model.idempotent_members),
+            )
+        )
+    return found

@@ -1,0 +1,258 @@
+"""The front door: an ASGI app. A request's life is the list LIFE, read top to bottom."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any
+
+from starlette.applications import Starlette
+from starlette.requests import Request as HttpRequest
+from starlette.responses import JSONResponse
+from starlette.routing import BaseRoute, Match, Route
+from starlette.types import Receive, Scope, Send
+
+from sonant.errors import (
+    BodyTooLarge,
+    InternalServer,
+    SerializationFault,
+    Throttling,
+    UnknownOperation,
+    UnknownRoute,
+    WireError,
+)
+from sonant.operations.service import Answer, Caller, Request, Service
+from sonant.settings import Wire
+from sonant.wire.authorization import authorize
+from sonant.wire.models import Operation, ServiceModels
+from sonant.wire.protocol import CONTENT_TYPE, compile_output, error_body, error_content_type, parse_body
+from sonant.wire.signature import SignedRequest, Verifier
+from sonant.wire.validation import compile_input
+
+log = logging.getLogger(__name__)
+
+#: How long a client may take to send its body.
+BODY_TIME_S = 30.0
+_JSON_TYPES = frozenset((b"application/x-amz-json-1.0", b"application/json"))
+
+Function = Callable[[Service, Caller, Request], Answer | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Compiled:
+    """An operation with its parser, its function and its serialiser."""
+
+    operation: Operation
+    parse: Callable[[object], dict[str, Any]]
+    function: Function
+    serialise: Callable[[Mapping[str, Any] | None], bytes]
+
+
+@dataclass(slots=True)
+class Call:
+    """One request on its way through the list."""
+
+    method: str
+    path: bytes
+    query: bytes
+    headers: Sequence[tuple[bytes, bytes]]
+    body: bytes
+    request_id: str = field(default_factory=lambda: str(uuid.uuid4()))
+    document: object = None
+    compiled: Compiled | None = None
+    caller: Caller | None = None
+    parameters: dict[str, Any] = field(default_factory=dict)
+    answer: bytes = b""
+
+    def header(self, name: bytes) -> bytes | None:
+        return next((value for known, value in self.headers if known == name), None)
+
+    @property
+    def known(self) -> tuple[Compiled, Caller]:
+        if self.compiled is None or self.caller is None:
+            raise RuntimeError("the steps of LIFE are out of order")
+        return self.compiled, self.caller
+
+
+class FrontDoor:
+    """Answers the AWS endpoint. Everything that may block runs in `threads`, never on the event loop."""
+
+    def __init__(
+        self,
+        models: ServiceModels,
+        functions: Mapping[str, Function],
+        service: Service,
+        verifier: Verifier,
+        limits: Wire,
+    ) -> None:
+        self.service, self.verifier, self.models = service, verifier, models
+        self.compiled = {
+            operation.target: Compiled(
+                operation,
+                compile_input(operation.input_shape),
+                functions[operation.name],
+                compile_output(operation.output_shape),
+            )
+            for operation in models.operations.values()
+            if operation.name in functions
+        }
+        self._limits = limits
+        self._threads = ThreadPoolExecutor(limits.threads, thread_name_prefix="call")
+        self._waiting = 0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        call = Call(
+            method=scope["method"],
+            path=(scope.get("raw_path") or scope["path"].encode()).partition(b"?")[0],
+            query=scope["query_string"],
+            headers=scope["headers"],
+            body=b"",
+        )
+        try:
+            call.body = await self._read_body(call, receive)
+            if self._waiting >= self._limits.max_waiting:
+                raise Throttling("Rate exceeded")
+            self._waiting += 1
+            try:
+                loop = asyncio.get_running_loop()
+                status, content_type, body = await loop.run_in_executor(self._threads, self.live, call)
+            finally:
+                self._waiting -= 1
+        except WireError as error:
+            status, content_type, body = _told(error)
+        await send(
+            {
+                "type": "http.response.start",
+                "status": status,
+                "headers": [
+                    (b"content-type", content_type.encode()),
+                    (b"content-length", str(len(body)).encode()),
+                    (b"x-amzn-requestid", call.request_id.encode()),
+                ],
+            }
+        )
+        await send({"type": "http.response.body", "body": body})
+
+    def live(self, call: Call) -> tuple[int, str, bytes]:
+        """Take a call through LIFE; the only place that turns an exception into bytes."""
+        try:
+            for step in LIFE:
+                step(self, call)
+        except WireError as error:
+            return _told(error)
+        except Exception:  # whatever went wrong is ours; the caller gets the id to report it by
+            log.exception("request %s failed", call.request_id)
+            return _told(InternalServer())
+        return 200, CONTENT_TYPE, call.answer
+
+    def close(self) -> None:
+        self._threads.shutdown(wait=True)
+
+    async def _read_body(self, call: Call, receive: Receive) -> bytes:
+        """The body, no larger than the limit and within the time allowed."""
+        length = call.header(b"content-length")
+        if length is not None and length.isdigit() and int(length[:20]) > self._limits.max_body_bytes:
+            raise BodyTooLarge(f"The body is larger than {self._limits.max_body_bytes} bytes.")
+        pieces, size = [], 0
+        try:
+            async with asyncio.timeout(BODY_TIME_S):
+                while True:
+                    message = await receive()
+                    if message["type"] == "http.disconnect":
+                        raise SerializationFault
+                    pieces.append(message.get("body", b""))
+                    size += len(pieces[-1])
+                    if size > self._limits.max_body_bytes:
+                        raise BodyTooLarge(f"The body is larger than {self._limits.max_body_bytes} bytes.")
+                    if not message.get("more_body", False):
+                        return b"".join(pieces)
+        except TimeoutError:
+            raise SerializationFault(f"The body did not arrive within {BODY_TIME_S:.0f} seconds") from None
+
+
+def check_route(_door: FrontDoor, call: Call) -> None:
+    """POST of JSON to `/`, and nothing else."""
+    content_type = (call.header(b"content-type") or b"").split(b";")[0].strip().lower()
+    if call.method != "POST" or call.path != b"/" or content_type not in _JSON_TYPES:
+        raise UnknownRoute
+
+
+def decode_body(_door: FrontDoor, call: Call) -> None:
+    call.document = parse_body(call.body)
+
+
+def find_operation(door: FrontDoor, call: Call) -> None:
+    target = call.header(b"x-amz-target")
+    operation = door.models.find(None if target is None else target.decode("latin-1"))
+    call.compiled = door.compiled.get(operation.target)
+    if call.compiled is None:
+        raise UnknownOperation
+
+
+def verify_signature(door: FrontDoor, call: Call) -> None:
+    request = SignedRequest(
+        method=call.method,
+        raw_path=call.path,
+        query_string=call.query,
+        headers=call.headers,
+        body=call.body,
+    )
+    credential = door.verifier.verify(request, door.service.clock())
+    call.caller = Caller(principal=credential.principal)
+
+
+def parse_members(_door: FrontDoor, call: Call) -> None:
+    compiled, _ = call.known
+    call.parameters = compiled.parse(call.document)
+
+
+def check_rights(door: FrontDoor, call: Call) -> None:
+    compiled, caller = call.known
+    authorize(compiled.operation, call.parameters, caller, door.service.settings.region)
+
+
+def dispatch(door: FrontDoor, call: Call) -> None:
+    compiled, caller = call.known
+    call.answer = compiled.serialise(compiled.function(door.service, caller, call.parameters))
+
+
+#: A request's life, in the order of AWS's own checks.
+LIFE: tuple[Callable[[FrontDoor, Call], None], ...] = (
+    check_route,
+    decode_body,
+    find_operation,
+    verify_signature,
+    parse_members,
+    check_rights,
+    dispatch,
+)
+
+
+def _told(error: WireError) -> tuple[int, str, bytes]:
+    return error.http_status, error_content_type(error), error_body(error)
+
+
+class _Everything(BaseRoute):
+    """Hands every request that no other route took to the AWS endpoint, whatever its path and method."""
+
+    def __init__(self, door: FrontDoor) -> None:
+        self._door = door
+
+    def matches(self, scope: Scope) -> tuple[Match, Scope]:
+        return (Match.FULL, {}) if scope["type"] == "http" else (Match.NONE, {})
+
+    async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self._door(scope, receive, send)
+
+
+def asgi_app(door: FrontDoor) -> Starlette:
+    """The whole service: the health check, and the AWS endpoint everywhere else."""
+
+    async def health(_request: HttpRequest) -> JSONResponse:
+        return JSONResponse({"status": "ok"})
+
+    return Starlette(routes=[Route("/health", health, methods=["GET"]), _Everything(door)])

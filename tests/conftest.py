@@ -1,0 +1,79 @@
+"""What all tests share: real telephone speech and calls made from it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import zlib
+from functools import lru_cache
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import pytest
+
+from sonant.commands.recordings import call_recording, split_clips
+from sonant.commands.speech import fetch_voices
+
+REPOSITORY = Path(__file__).parents[1]
+
+
+class MakeCall(Protocol):
+    def __call__(
+        self,
+        voice: str,
+        seed: int,
+        *,
+        fresh: bool = False,
+        net_speech_s: float = 35.0,
+        duration_s: float | None = None,
+        channels: int = 2,
+        customer_channel: int = 0,
+        snr_db: float = 30.0,
+    ) -> bytes: ...
+
+
+@pytest.fixture(scope="session")
+def voices() -> dict[str, list[Path]]:
+    """Clips of real people, by voice; fetched once a machine. `SONANT_SPEECH_CACHE` names another cache."""
+    if shutil.which("apt-get") is None:
+        pytest.skip("real telephone speech comes as Debian packages, and this machine has no apt-get")
+    cache = Path(os.environ.get("SONANT_SPEECH_CACHE") or REPOSITORY / ".cache" / "speech")
+    return fetch_voices(cache, progress=print)
+
+
+@pytest.fixture(scope="session")
+def make_call(voices: dict[str, list[Path]]) -> MakeCall:
+    """WAV bytes of a call of one voice; another voice is the agent on the other channel.
+
+    Calls with `fresh` share no clip with those without it, so one enrolls and the other compares.
+    """
+    names = list(voices)
+
+    @lru_cache(maxsize=64)
+    def make(
+        voice: str,
+        seed: int,
+        *,
+        fresh: bool = False,
+        net_speech_s: float = 35.0,
+        duration_s: float | None = None,
+        channels: int = 2,
+        customer_channel: int = 0,
+        snr_db: float = 30.0,
+    ) -> bytes:
+        enrollment_clips, fresh_clips = split_clips(
+            voices[voice], np.random.default_rng(zlib.crc32(voice.encode()))
+        )
+        return call_recording(
+            fresh_clips if fresh else enrollment_clips,
+            np.random.default_rng(seed),
+            net_speech_s=net_speech_s,
+            duration_s=duration_s,
+            channels=channels,
+            customer_channel=customer_channel,
+            agent_clips=voices[names[(names.index(voice) + 1) % len(names)]],
+            snr_db=snr_db,
+        )
+
+    return make

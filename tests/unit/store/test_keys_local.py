@@ -1,0 +1,396 @@
+"""Local keys: names, uses, states, and what other processes see of them."""
+
+import json
+import multiprocessing
+import time
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sonant.errors import KeyNotFound, KeyUnusable, SealBroken, SetupError
+from sonant.store.local_keys import LocalKeyStore, _canonical
+
+REGION, ACCOUNT = "eu-west-1", "123456789012"
+CONTEXT = {"aws:voiceid:domain:arn": "arn:aws:voiceid:eu-west-1:123456789012:domain/D"}
+UNKNOWN_ID = "00000000-0000-4000-8000-000000000000"
+
+
+class Clock:
+    def __init__(self):
+        self.now = datetime(2026, 3, 1, 12, tzinfo=UTC)
+
+    def __call__(self):
+        return self.now
+
+
+@pytest.fixture
+def clock():
+    return Clock()
+
+
+@pytest.fixture
+def open_store(tmp_path, clock):
+    return lambda **changed: LocalKeyStore(
+        tmp_path / "keys", **{"region": REGION, "account": ACCOUNT, "clock": clock, **changed}
+    )
+
+
+@pytest.fixture
+def store(open_store):
+    return open_store()
+
+
+# --- names
+
+
+def test_a_key_answers_to_its_id_its_arn_its_alias_and_its_alias_arn(store):
+    key = store.create("for tests", alias="alias/sonant")
+    refs = [key.key_id, key.arn, "alias/sonant", f"arn:aws:kms:{REGION}:{ACCOUNT}:alias/sonant"]
+    assert [store.describe(ref) for ref in refs] == [key] * 4
+    for ref in refs:
+        data_key = store.generate_data_key(ref, CONTEXT)
+        assert store.decrypt(data_key.wrapped, CONTEXT) == data_key.plaintext
+
+
+def test_a_new_key_says_what_it_is(store, clock):
+    key = store.create("for tests", alias="alias/a")
+    store.create_alias("alias/B/2-_", key.key_id)
+    key = store.describe(key.key_id)
+    assert key.arn == f"arn:aws:kms:{REGION}:{ACCOUNT}:key/{key.key_id}"
+    assert (key.state, key.description, key.symmetric) == ("Enabled", "for tests", True)
+    assert (key.created_at, key.deletion_date) == (clock.now, None)
+    assert key.aliases == ("alias/B/2-_", "alias/a")
+
+
+@pytest.mark.parametrize(
+    "ref",
+    [
+        "",
+        UNKNOWN_ID,
+        "sonant",
+        "alias/other",
+        "alias/",
+        "alias/../../etc/passwd",
+        "../" + UNKNOWN_ID,
+        UNKNOWN_ID + "\n",
+        "{id}\n",
+        "{ID}",
+        "key/{id}",
+        "arn:aws:kms:us-east-1:123456789012:key/{id}",
+        "arn:aws:kms:eu-west-1:000000000000:key/{id}",
+        "arn:aws-cn:kms:eu-west-1:123456789012:key/{id}",
+        "arn:aws:kms:eu-west-1:000000000000:alias/sonant",
+        "arn:aws:kms:eu-west-1:123456789012:{id}",
+        "arn:aws:kms:eu-west-1:123456789012:key/alias/sonant",
+        "arn:aws:s3:::bucket",
+        "\x1b[31m" + "x" * 5000,
+    ],
+)
+def test_no_other_name_finds_a_key(store, ref):
+    key_id = store.create(alias="alias/sonant").key_id
+    ref = ref.replace("{id}", key_id).replace("{ID}", key_id.upper())
+    for use in (store.describe, lambda r: store.generate_data_key(r, CONTEXT), store.disable):
+        with pytest.raises(KeyNotFound) as fault:
+            use(ref)
+        assert len(str(fault.value)) < 400
+        assert str(fault.value).isprintable()
+
+
+@pytest.mark.parametrize(
+    "alias",
+    ["", "sonant", "alias/", "alias/aws/s3", "alias/a b", "alias/ä", "alias/a\n", "alias/" + "x" * 251],
+)
+def test_a_malformed_alias_is_refused(store, alias):
+    key = store.create()
+    with pytest.raises(SetupError, match="is not an alias"):
+        store.create_alias(alias, key.key_id)
+    with pytest.raises(SetupError, match="is not an alias"):
+        store.create(alias=alias)
+    assert len(store.list()) == 1
+
+
+def test_the_longest_alias_is_accepted(store):
+    longest = "alias/" + "x" * 250
+    assert store.create(alias=longest).aliases == (longest,)
+
+
+def test_an_alias_names_one_key_only(store):
+    first = store.create(alias="alias/sonant")
+    with pytest.raises(SetupError, match="is taken"):
+        store.create(alias="alias/sonant")
+    assert store.list() == [first]
+
+
+def test_an_alias_can_be_taken_away_and_given_to_another_key(store):
+    store.create(alias="alias/sonant")
+    second = store.create()
+    store.delete_alias("alias/sonant")
+    with pytest.raises(KeyNotFound):
+        store.describe("alias/sonant")
+    with pytest.raises(KeyNotFound):
+        store.delete_alias("alias/sonant")
+    store.create_alias("alias/sonant", second.arn)
+    assert store.describe("alias/sonant").key_id == second.key_id
+
+
+def test_an_alias_needs_a_key(store):
+    with pytest.raises(KeyNotFound):
+        store.create_alias("alias/sonant", UNKNOWN_ID)
+
+
+def test_keys_are_listed_oldest_first(store, clock):
+    created = []
+    for _ in range(4):
+        created.append(store.create())
+        clock.now += timedelta(seconds=1)
+    assert store.list() == created
+
+
+# --- data keys
+
+
+def test_data_keys_are_fresh_256_bit_keys(store):
+    key = store.create()
+    made = [store.generate_data_key(key.key_id, CONTEXT) for _ in range(100)]
+    assert {len(data_key.plaintext) for data_key in made} == {32}
+    assert len({data_key.plaintext for data_key in made}) == 100
+    assert len({data_key.wrapped for data_key in made}) == 100
+    assert made[0].key_id == key.key_id
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {},
+        {"aws:voiceid:domain:arn": "arn:aws:voiceid:eu-west-1:123456789012:domain/E"},
+        {**CONTEXT, "more": ""},
+        {"aws:voiceid:domain:arna": CONTEXT["aws:voiceid:domain:arn"][1:]},
+    ],
+)
+def test_a_data_key_opens_only_with_its_own_context(store, other):
+    wrapped = store.generate_data_key(store.create().key_id, CONTEXT).wrapped
+    with pytest.raises(SealBroken):
+        store.decrypt(wrapped, other)
+
+
+def test_the_order_of_the_context_does_not_matter(store):
+    data_key = store.generate_data_key(store.create().key_id, {"a": "1", "b": "2"})
+    assert store.decrypt(data_key.wrapped, {"b": "2", "a": "1"}) == data_key.plaintext
+
+
+CONTEXTS = st.dictionaries(st.text(max_size=3), st.text(max_size=3), max_size=3)
+
+
+@given(CONTEXTS, CONTEXTS)
+def test_two_contexts_have_the_same_form_only_if_they_are_equal(one, other):
+    assert (_canonical(one) == _canonical(other)) == (one == other)
+
+
+def test_every_flipped_bit_and_every_truncation_of_a_wrapped_key_is_refused(store):
+    wrapped = store.generate_data_key(store.create().key_id, CONTEXT).wrapped
+    broken = [wrapped[:length] for length in range(len(wrapped))] + [wrapped + b"\0"]
+    for bit in range(len(wrapped) * 8):
+        altered = bytearray(wrapped)
+        altered[bit // 8] ^= 1 << bit % 8
+        broken.append(bytes(altered))
+    for value in broken:
+        # A flipped bit in the key's id names a key that does not exist.
+        with pytest.raises((SealBroken, KeyNotFound)):
+            store.decrypt(value, CONTEXT)
+
+
+def test_a_wrapped_key_cannot_be_passed_off_as_one_of_another_key(store):
+    wrapped = store.generate_data_key(store.create().key_id, CONTEXT).wrapped
+    other = store.generate_data_key(store.create().key_id, CONTEXT).wrapped
+    with pytest.raises(SealBroken):
+        store.decrypt(other[:20] + wrapped[20:], CONTEXT)
+
+
+def test_re_wrapping_moves_a_data_key_under_another_key(store):
+    old, new = store.create(), store.create(alias="alias/new")
+    data_key = store.generate_data_key(old.key_id, CONTEXT)
+    moved = store.re_wrap(data_key.wrapped, CONTEXT, "alias/new")
+    store.disable(old.key_id)
+    assert store.decrypt(moved, CONTEXT) == data_key.plaintext
+    store.disable(new.key_id)
+    with pytest.raises(KeyUnusable):
+        store.decrypt(moved, CONTEXT)
+
+
+def test_re_wrapping_needs_the_right_context_and_two_usable_keys(store):
+    old, new = store.create(), store.create()
+    wrapped = store.generate_data_key(old.key_id, CONTEXT).wrapped
+    with pytest.raises(SealBroken):
+        store.re_wrap(wrapped, {}, new.key_id)
+    with pytest.raises(KeyNotFound):
+        store.re_wrap(wrapped, CONTEXT, UNKNOWN_ID)
+    store.disable(new.key_id)
+    with pytest.raises(KeyUnusable):
+        store.re_wrap(wrapped, CONTEXT, new.key_id)
+
+
+# --- states
+
+
+def test_a_disabled_key_refuses_every_use_until_it_is_enabled(store):
+    key = store.create()
+    data_key = store.generate_data_key(key.key_id, CONTEXT)
+    assert store.disable(key.key_id).state == "Disabled"
+    with pytest.raises(KeyUnusable, match="disabled"):
+        store.decrypt(data_key.wrapped, CONTEXT)
+    with pytest.raises(KeyUnusable):
+        store.generate_data_key(key.key_id, CONTEXT)
+    assert store.enable(key.key_id) == key
+    assert store.decrypt(data_key.wrapped, CONTEXT) == data_key.plaintext
+
+
+def test_a_key_pending_deletion_refuses_every_use_and_says_its_date(store, clock):
+    key = store.create()
+    wrapped = store.generate_data_key(key.key_id, CONTEXT).wrapped
+    pending = store.schedule_deletion(key.key_id, 7)
+    assert (pending.state, pending.deletion_date) == ("PendingDeletion", clock.now + timedelta(days=7))
+    with pytest.raises(KeyUnusable, match="pending deletion"):
+        store.decrypt(wrapped, CONTEXT)
+    for change in (store.enable, store.disable, lambda ref: store.schedule_deletion(ref, 7)):
+        with pytest.raises(KeyUnusable, match="cancel the deletion first"):
+            change(key.key_id)
+
+
+def test_a_cancelled_deletion_leaves_the_key_disabled(store, clock):
+    key = store.create()
+    data_key = store.generate_data_key(key.key_id, CONTEXT)
+    store.schedule_deletion(key.key_id, 30)
+    clock.now += timedelta(days=29, hours=23)
+    cancelled = store.cancel_deletion(key.key_id)
+    assert (cancelled.state, cancelled.deletion_date) == ("Disabled", None)
+    store.enable(key.key_id)
+    clock.now += timedelta(days=100)
+    assert store.decrypt(data_key.wrapped, CONTEXT) == data_key.plaintext
+
+
+def test_only_a_pending_deletion_can_be_cancelled(store):
+    with pytest.raises(SetupError, match="not pending deletion"):
+        store.cancel_deletion(store.create().key_id)
+
+
+@pytest.mark.parametrize("days", [-1, 0, 6, 31, 7.5])
+def test_a_deletion_waits_7_to_30_days(store, days):
+    key = store.create()
+    with pytest.raises(SetupError, match="7 to 30 days"):
+        store.schedule_deletion(key.key_id, days)
+    assert store.describe(key.key_id).state == "Enabled"
+
+
+def test_a_key_is_gone_when_its_date_has_come_even_before_it_is_purged(store, clock):
+    key = store.create(alias="alias/sonant")
+    wrapped = store.generate_data_key(key.key_id, CONTEXT).wrapped
+    store.schedule_deletion(key.key_id, 7)
+    clock.now += timedelta(days=7)
+    uses = [
+        lambda: store.describe(key.key_id),
+        lambda: store.describe("alias/sonant"),
+        lambda: store.decrypt(wrapped, CONTEXT),
+        lambda: store.generate_data_key("alias/sonant", CONTEXT),
+        lambda: store.cancel_deletion(key.key_id),
+        lambda: store.enable(key.key_id),
+    ]
+    for use in uses:
+        with pytest.raises(KeyNotFound):
+            use()
+    assert store.list() == []
+    assert store.create(alias="alias/sonant").key_id != key.key_id
+
+
+def test_purging_destroys_the_material_of_due_keys_and_nothing_else(store, open_store, clock, tmp_path):
+    due, later, kept = (store.create(alias=f"alias/{name}") for name in ("due", "later", "kept"))
+    wrapped = store.generate_data_key(due.key_id, CONTEXT).wrapped
+    material = json.loads((tmp_path / "keys" / f"{due.key_id}.json").read_text())["material"]
+    store.schedule_deletion(due.key_id, 7)
+    store.schedule_deletion(later.key_id, 8)
+    assert store.purge_due() == []
+    clock.now += timedelta(days=7)
+
+    assert store.purge_due() == [due.key_id]
+
+    assert [key.key_id for key in store.list()] == sorted([later.key_id, kept.key_id])
+    for file in (tmp_path / "keys").iterdir():
+        assert material not in file.read_text()
+        assert due.key_id not in file.read_text()
+    clock.now -= timedelta(days=7)
+    for instance in (store, open_store()):
+        with pytest.raises(KeyNotFound):
+            instance.decrypt(wrapped, CONTEXT)
+
+
+# --- several processes
+
+
+def test_what_one_instance_changes_takes_effect_at_the_next_use_of_another(open_store, clock):
+    service, tool = open_store(), open_store()
+    key = service.create(alias="alias/sonant")
+    data_key = service.generate_data_key("alias/sonant", CONTEXT)
+    for _ in range(20):
+        assert service.decrypt(data_key.wrapped, CONTEXT) == data_key.plaintext
+        tool.disable(key.key_id)
+        with pytest.raises(KeyUnusable):
+            service.decrypt(data_key.wrapped, CONTEXT)
+        tool.enable(key.key_id)
+    tool.schedule_deletion(key.key_id, 7)
+    with pytest.raises(KeyUnusable):
+        service.generate_data_key("alias/sonant", CONTEXT)
+    tool.cancel_deletion(key.key_id)
+    other = tool.create()
+    tool.delete_alias("alias/sonant")
+    tool.create_alias("alias/sonant", other.key_id)
+    assert service.describe("alias/sonant").key_id == other.key_id
+    tool.schedule_deletion(key.key_id, 7)
+    clock.now += timedelta(days=8)
+    tool.purge_due()
+    with pytest.raises(KeyNotFound):
+        service.decrypt(data_key.wrapped, CONTEXT)
+
+
+def _create_five(folder, number):
+    store = LocalKeyStore(folder, region=REGION, account=ACCOUNT, clock=lambda: datetime.now(UTC))
+    for count in range(5):
+        store.create(alias=f"alias/{number}-{count}")
+
+
+def test_writers_in_several_processes_lose_none_of_each_others_changes(store, tmp_path):
+    processes = [
+        multiprocessing.get_context("fork").Process(target=_create_five, args=(tmp_path / "keys", number))
+        for number in range(4)
+    ]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(30)
+        assert process.exitcode == 0
+    assert sorted(alias for key in store.list() for alias in key.aliases) == sorted(
+        f"alias/{number}-{count}" for number in range(4) for count in range(5)
+    )
+
+
+def test_keys_outlive_the_process(open_store):
+    first = open_store()
+    first.create("kept", alias="alias/sonant")
+    data_key = first.generate_data_key("alias/sonant", CONTEXT)
+    second = open_store()
+    assert second.list() == first.list()
+    assert second.decrypt(data_key.wrapped, CONTEXT) == data_key.plaintext
+
+
+# --- cost
+
+
+def test_unwrapping_a_data_key_costs_tens_of_microseconds_at_most(store):
+    wrapped = store.generate_data_key(store.create().key_id, CONTEXT).wrapped
+    best = float("inf")
+    for _ in range(20):
+        start = time.perf_counter()
+        for _ in range(100):
+            store.decrypt(wrapped, CONTEXT)
+        best = min(best, (time.perf_counter() - start) / 100)
+    assert best < 100e-6  # a busy machine; idle it is under 30

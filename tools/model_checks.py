@@ -1,0 +1,79 @@
+"""Compare the rebuilt networks with the originals on real speech."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import soundfile
+import soxr
+import torch
+from numpy.typing import NDArray
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "src"))
+from sonant.voice.embedding import WINDOW_FRAMES, mel_power  # noqa: E402 - the product's own front end
+
+Array = NDArray[np.float32]
+
+MIN_COSINE = 0.9999
+MAX_DIFFERENCE = 1e-3
+_ENOUGH = 20  # recordings; more add minutes, not knowledge
+
+
+def find_recordings(path: Path) -> Sequence[Path]:
+    kinds = {".wav", ".flac", ".ogg", ".mp3"}
+    found = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.suffix.lower() in kinds)
+    if not found:
+        sys.exit(f"no recordings in {path}")
+    return found[:: max(1, len(found) // _ENOUGH)][:_ENOUGH]
+
+
+def check_encoder(model: bytes, state: Mapping[str, torch.Tensor], recordings: Sequence[Path]) -> bool:
+    """Cosine of each window's embedding with the one PyTorch computes from the same weights."""
+    lstm, linear = torch.nn.LSTM(40, 256, 3, batch_first=True), torch.nn.Linear(256, 256)
+    for part, prefix in ((lstm, "lstm."), (linear, "linear.")):
+        part.load_state_dict(
+            {name.removeprefix(prefix): tensor for name, tensor in state.items() if name.startswith(prefix)}
+        )
+    session, cosines = onnxruntime.InferenceSession(model), []
+    for samples in _waveforms(recordings):
+        mels = mel_power(samples)
+        count = len(mels) // WINDOW_FRAMES
+        windows = mels[: count * WINDOW_FRAMES].reshape(count, WINDOW_FRAMES, 40)
+        if count == 0:
+            continue
+        (ours,) = session.run(None, {"mels": windows})
+        with torch.no_grad():
+            _, (hidden, _) = lstm(torch.from_numpy(windows))
+            theirs = torch.nn.functional.normalize(torch.relu(linear(hidden[-1]))).numpy()
+        cosines += list((ours * theirs).sum(axis=1))
+    print(f"speaker encoder: {len(cosines)} windows, lowest cosine with PyTorch {min(cosines):.7f}")
+    return bool(min(cosines) > MIN_COSINE)
+
+
+def check_detector(model: bytes, original: bytes, recordings: Sequence[Path]) -> bool:
+    """Probabilities of one call on a recording against the original's loop over its frames."""
+    ours, theirs = (onnxruntime.InferenceSession(content) for content in (model, original))
+    worst, count = 0.0, 0
+    for samples in _waveforms(recordings):
+        frames = len(samples) // 256
+        padded = np.concatenate([np.zeros(32, np.float32), samples[: frames * 256]])
+        inputs = np.lib.stride_tricks.sliding_window_view(padded, 288)[::256].copy()
+        zero = np.zeros((1, 1, 128), np.float32)
+        found = ours.run(["probabilities"], {"frames": inputs, "h": zero, "c": zero})[0]
+        state, rate = np.zeros((2, 1, 128), np.float32), np.array(8000, np.int64)
+        for index, frame in enumerate(inputs):
+            value, state = theirs.run(None, {"input": frame[None], "state": state, "sr": rate})
+            worst = max(worst, abs(float(value[0, 0]) - float(found[index])))
+        count += frames
+    print(f"speech detector: {count} frames, largest difference from the original {worst:.1e}")
+    return worst < MAX_DIFFERENCE
+
+
+def _waveforms(recordings: Sequence[Path]) -> Iterator[Array]:
+    for path in recordings:
+        samples, rate_hz = soundfile.read(path, dtype="float32", always_2d=True)
+        yield soxr.resample(samples[:, 0], rate_hz, 8000)

@@ -24,6 +24,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -333,3 +334,16 @@ def _complaint(done: subprocess.CompletedProcess[str], otherwise: str = "no reas
     """The tool's own first complaint, for an error message; without passwords, which sources may hold."""
     complaints = [line for line in done.stderr.splitlines() if line.startswith(("E:", "W:", "dpkg"))]
     return re.sub(r"//[^/@\s]*@", "//", (complaints or [otherwise])[0])[:300]
+
+
+def main() -> None:
+    """`python -m sonant.commands.speech FOLDER` fetches ahead of time; where that cannot be, it says so."""
+    folder = Path(sys.argv[1]) if len(sys.argv) == 2 else Path(".cache/speech")
+    try:
+        fetch_voices(folder.absolute(), progress=lambda text: print(text, file=sys.stderr))
+    except SetupError as fault:
+        print(f"no speech fetched: {fault}", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    main()

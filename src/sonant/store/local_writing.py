@@ -15,6 +15,8 @@ from sonant.store.sealing import is_sealed
 
 _BLOCK_BYTES = 256 * 1024
 _TRIES = 8
+_HELD = 32
+"""Folders kept open on the way back up; a key may be a thousand folders deep, descriptors are few."""
 
 
 def put(walk: Walk, path: Sequence[bytes], chunks: Iterable[bytes], *, sealed: bool) -> None:
@@ -67,13 +69,21 @@ def remove(walk: Walk, path: Sequence[bytes]) -> None:
 
 def remove_empty(walk: Walk, folders: Sequence[bytes]) -> None:
     """Remove folders from the innermost outwards, up to the first that holds something. Raises OSError."""
-    for depth in range(len(folders), 0, -1):
-        try:
-            os.rmdir(folders[depth - 1], dir_fd=walk.to(folders[: depth - 1]))
-        except FileNotFoundError:
-            continue
-        except OSError:
-            return
+    for end in range(len(folders), 0, -_HELD):
+        start = max(0, end - _HELD)
+        with contextlib.ExitStack() as stack:
+            parents: list[int] = []
+            with contextlib.suppress(FileNotFoundError):
+                for depth in range(start, end):
+                    parents.append(os.dup(walk.to(folders[:depth])))
+                    stack.callback(os.close, parents[-1])
+            for depth in reversed(range(len(parents))):
+                try:
+                    os.rmdir(folders[start + depth], dir_fd=parents[depth])
+                except FileNotFoundError:
+                    continue
+                except OSError:
+                    return
 
 
 def _begin(walk: Walk, folders: Sequence[bytes], name: bytes) -> tuple[int, bytes, int]:

@@ -229,13 +229,11 @@ def test_a_modelled_error_has_its_full_shape_id_its_message_and_its_members():
 
 @pytest.mark.parametrize("error", MODELLED, ids=lambda error: error.code)
 def test_a_client_recognises_every_modelled_error(error):
-    shape = VOICE_ID.shape_for(error.code)
     body = error_body(error)
-    read = PARSER.parse({"body": body, "headers": {}, "status_code": error.http_status}, shape)
-    assert read["Error"]["Code"] == error.code
-    assert read["Error"]["Message"] == json.loads(body)["Message"]
-    for name, value in error.members.items():
-        assert read[name] == value
+    read = as_client_reads(body, None, error.http_status)["Error"]
+    assert (read["Code"], read["Message"]) == (error.code, json.loads(body)["Message"])
+    modelled = as_client_reads(body, VOICE_ID.shape_for(error.code), error.http_status)
+    assert {name: modelled[name] for name in error.members} == error.members
     assert error_content_type(error) == CONTENT_TYPE == "application/x-amz-json-1.0"
 
 

@@ -1,0 +1,43 @@
+# Everything does its own set-up: Python 3.11 or later is all that must be there.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+READY  := $(VENV)/.ready
+export SONANT_SPEECH_CACHE ?= $(CURDIR)/.cache/speech
+
+.PHONY: demo test test-all serve lint bench clean
+
+# Made anew only when the packaging changes, so a second run needs no network.
+$(READY): pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Sonant needs Python 3.11 or later; name one: make PYTHON=python3.12 ...")'
+	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || { echo "Python cannot make virtual environments; on Debian: apt install python3-venv" >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --prefer-binary --editable '.[cli,dev]'
+	@touch $@
+
+demo: $(READY)
+	$(BIN)/sonant demo --cache $(SONANT_SPEECH_CACHE)
+
+# Fetching speech first keeps a slow network out of the tests' time limits.
+test: $(READY)
+	$(BIN)/python -m sonant.commands.speech $(SONANT_SPEECH_CACHE)
+	$(BIN)/python -m pytest
+
+test-all: $(READY)
+	$(BIN)/python -m sonant.commands.speech $(SONANT_SPEECH_CACHE)
+	$(BIN)/python -m pytest -m 'slow or not slow'
+
+serve: $(READY)
+	$(BIN)/sonant serve
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: $(READY)
+	$(BIN)/python bench/run.py
+
+clean:
+	rm -rf $(VENV) .cache build dist

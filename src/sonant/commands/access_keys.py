@@ -7,9 +7,9 @@ import io
 
 import click
 
-from sonant.app import Store, credentials_file, open_store, user_arn, write_private
 from sonant.commands.common import table
 from sonant.errors import SetupError
+from sonant.installation import Store, credentials_file, open_store, user_arn, write_private
 from sonant.settings import Settings
 from sonant.store import access
 

@@ -19,12 +19,12 @@ from typing import Any
 import click
 import numpy as np
 
-from sonant.app import role_arn
 from sonant.commands.common import client, show_progress, table
 from sonant.commands.jobs import follow
 from sonant.commands.recordings import ManifestEntry, call_recording, split_clips, write_manifest
 from sonant.commands.speech import MIN_SPEAKERS, fetch_voices, voices_from_folder
 from sonant.errors import SetupError
+from sonant.installation import role_arn
 from sonant.settings import Settings
 
 BUCKET = "calls"
@@ -175,7 +175,7 @@ def _compare(settings: Settings, domain_id: str, role: str, ids: list[str], *, q
     """Print who sounds like whom; how many fresh recordings match their own speaker best."""
     ours = client(settings, "sonant")
     rows, right = [], 0
-    bar = click.progressbar(
+    bar: Any = click.progressbar(
         ids, label="comparing", hidden=not show_progress(quiet), file=click.get_text_stream("stderr")
     )
     with bar as speakers:

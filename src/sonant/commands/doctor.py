@@ -84,7 +84,7 @@ def _data(settings: Settings) -> str:
 def _database(settings: Settings) -> str:
     from sqlalchemy import func, select
 
-    from sonant.app import open_store
+    from sonant.installation import open_store
     from sonant.store.database.schema import domains, speakers
 
     with open_store(settings).database.read() as connection:
@@ -96,7 +96,7 @@ def _database(settings: Settings) -> str:
 
 
 def _keys(settings: Settings) -> str:
-    from sonant.app import DEFAULT_ALIAS, open_store
+    from sonant.installation import DEFAULT_ALIAS, open_store
 
     keys = open_store(settings).keys
     state = keys.describe(DEFAULT_ALIAS).state
@@ -104,7 +104,7 @@ def _keys(settings: Settings) -> str:
 
 
 def _buckets(settings: Settings) -> str:
-    from sonant.app import open_store
+    from sonant.installation import open_store
 
     buckets = open_store(settings).objects.buckets()
     return f"{len(buckets)} in {settings.data / 'buckets'}" + ("" if buckets else " (make a folder there)")

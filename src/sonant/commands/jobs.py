@@ -40,7 +40,7 @@ def watch(settings: Settings, job_id: str, domain_id: str | None, *, quiet: bool
 def follow(service: Any, domain_id: str, job_id: str, *, quiet: bool) -> dict[str, Any]:
     """Describe a job until it ends, with a bar; returns the last description."""
     shown = 0
-    bar = click.progressbar(
+    bar: Any = click.progressbar(
         length=100, label="enrolling", hidden=not show_progress(quiet), file=click.get_text_stream("stderr")
     )
     with bar:

@@ -6,9 +6,9 @@ from typing import Literal
 
 import click
 
-from sonant.app import open_store
 from sonant.commands.common import table
 from sonant.errors import SetupError
+from sonant.installation import open_store
 from sonant.settings import Settings
 from sonant.store.keys import KeyInfo
 

@@ -10,9 +10,9 @@ from typing import BinaryIO
 
 import click
 
-from sonant.app import open_store
 from sonant.commands.common import table
 from sonant.errors import SetupError
+from sonant.installation import open_store
 from sonant.settings import Settings
 from sonant.store.objects import ObjectUri
 

@@ -38,11 +38,11 @@ def serve(settings: Settings, *, quiet: bool) -> None:
 
     import uvicorn
 
-    from sonant import app
+    from sonant import app, installation
 
-    with app.only_one(settings, "service"):
-        store = app.open_store(settings, create=True)
-        key_id = app.first_start(store)
+    with installation.only_one(settings, "service"):
+        store = installation.open_store(settings, create=True)
+        key_id = installation.first_start(store)
         store.keys.purge_due()
         store.objects.sweep()
         family = socket.AF_INET6 if ":" in settings.wire.host else socket.AF_INET
@@ -85,15 +85,15 @@ def serve(settings: Settings, *, quiet: bool) -> None:
 
 
 def _greet(settings: Settings, url: str, key_id: str | None) -> None:
-    from sonant import app
+    from sonant import installation
 
-    path = app.credentials_file(settings).absolute()
+    path = installation.credentials_file(settings).absolute()
     lines = [f"Sonant serves the Voice ID API at {url} (region {settings.region}), data in {settings.data}"]
     if key_id is not None:
         lines += [
             f"  first access key {key_id}, its secret is in {path}",
-            f"  role for jobs    {app.role_arn(settings)}",
-            f"  key for domains  {app.DEFAULT_ALIAS}",
+            f"  role for jobs    {installation.role_arn(settings)}",
+            f"  key for domains  {installation.DEFAULT_ALIAS}",
         ]
     lines += [
         "  use it with:     sonant voice-id list-domains",
@@ -182,12 +182,12 @@ def run_supervised(owner: str) -> None:
 
 def work(settings: Settings, owner: str, *, until_end_of: bool = False) -> None:
     """Run jobs until told to stop."""
-    from sonant import app
+    from sonant import app, installation
 
     # The kernel lets go of the lock when the last holder is dead, so a predecessor killed a moment ago
     # can keep us waiting only as long as it takes to die.
     with _patiently(settings):
-        store = app.open_store(settings)
+        store = installation.open_store(settings)
         runner = app.build_runner(store, owner)
         signal.signal(signal.SIGTERM, lambda *_: runner.stop())
         if until_end_of:
@@ -200,7 +200,7 @@ def work(settings: Settings, owner: str, *, until_end_of: bool = False) -> None:
 def _patiently(settings: Settings) -> Any:
     from contextlib import ExitStack
 
-    from sonant import app
+    from sonant import installation
 
     if not settings.embedded:
         return ExitStack()
@@ -208,7 +208,7 @@ def _patiently(settings: Settings) -> Any:
     while True:
         stack = ExitStack()
         try:
-            stack.enter_context(app.only_one(settings, "runner"))
+            stack.enter_context(installation.only_one(settings, "runner"))
             return stack
         except SetupError:
             if time.monotonic() > deadline:

@@ -8,8 +8,9 @@ import string
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import lru_cache
 
-from sqlalchemy import Connection, delete, insert, select, update
+from sqlalchemy import Connection, bindparam, delete, insert, select, update
 
 from sonant.policy import Policy, parse
 from sonant.store.database.schema import access_keys, principals
@@ -93,7 +94,7 @@ _FIND_KEY = (
         principals.c.policies,
     )
     .join(principals, principals.c.arn == access_keys.c.principal_arn)
-    .where(access_keys.c.active)
+    .where(access_keys.c.active, access_keys.c.access_key_id == bindparam("key_id"))
 )
 
 
@@ -101,7 +102,7 @@ def find_secret(
     connection: Connection, secret_of_service: ServiceSecret, access_key_id: str
 ) -> tuple[Principal, str] | None:
     """The principal and the secret behind an active access key."""
-    row = connection.execute(_FIND_KEY.where(access_keys.c.access_key_id == access_key_id)).first()
+    row = connection.execute(_FIND_KEY, {"key_id": access_key_id}).first()
     if row is None:
         return None
     return (
@@ -140,5 +141,6 @@ def _principal(arn: str, account_id: str, policies: str) -> Principal:
     return Principal(arn=arn, account_id=account_id, policies=_parsed(policies))
 
 
+@lru_cache(maxsize=1024)
 def _parsed(policies: str) -> tuple[Policy, ...]:
     return tuple(parse(text) for text in json.loads(policies))

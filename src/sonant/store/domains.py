@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from sqlalchemy import Connection, and_, delete, func, insert, or_, select
+from sqlalchemy import Connection, and_, bindparam, delete, func, insert, or_, select
 
 from sonant.store.database.schema import client_tokens, domains, watchlists
 from sonant.store.times import from_us, to_us
@@ -103,16 +103,20 @@ def create(
 
 
 _DOMAIN = select(domains)
+_FIND = _DOMAIN.where(
+    domains.c.domain_id == bindparam("of_domain"),
+    domains.c.account_id == bindparam("of_account"),
+    domains.c.region == bindparam("of_region"),
+)
+_FIND_LOCKED = _FIND.with_for_update()
 
 
 def find(
     connection: Connection, account_id: str, region: str, domain_id: str, *, lock: bool = False
 ) -> Domain | None:
     """The domain, if it is this account's in this Region. `lock` serialises writers of one domain."""
-    query = _DOMAIN.where(
-        domains.c.domain_id == domain_id, domains.c.account_id == account_id, domains.c.region == region
-    )
-    row = connection.execute(query.with_for_update() if lock else query).first()
+    wanted = {"of_domain": domain_id, "of_account": account_id, "of_region": region}
+    row = connection.execute(_FIND_LOCKED if lock else _FIND, wanted).first()
     return None if row is None else _domain(row)
 
 

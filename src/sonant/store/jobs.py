@@ -53,6 +53,11 @@ class Job:
 
 
 _JOB = select(*[jobs.c[name] for name in Job.__slots__])
+_FIND = _JOB.where(
+    jobs.c.job_id == bindparam("of_job"),
+    jobs.c.domain_id == bindparam("of_domain"),
+    jobs.c.kind == bindparam("of_kind"),
+)
 
 
 def insert_job(
@@ -89,8 +94,8 @@ def insert_job(
 
 
 def find(connection: Connection, kind: str, domain_id: str, job_id: str) -> Job | None:
-    query = _JOB.where(jobs.c.job_id == job_id, jobs.c.domain_id == domain_id, jobs.c.kind == kind)
-    row = connection.execute(query).first()
+    wanted = {"of_job": job_id, "of_domain": domain_id, "of_kind": kind}
+    row = connection.execute(_FIND, wanted).first()
     return None if row is None else _job(row)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import Connection, and_, delete, func, insert, or_, select, update
+from sqlalchemy import Connection, and_, bindparam, delete, func, insert, or_, select, update
 
 from sonant.store.database.schema import speaker_keys, speakers, voiceprints
 from sonant.store.times import floor_hour, from_us, to_us
@@ -52,25 +52,28 @@ _SPEAKER = select(
     speakers.c.updated_at,
     speakers.c.last_accessed_at,
 ).join(speaker_keys, speaker_keys.c.speaker_id == speakers.c.speaker_id)
+_OF_DOMAIN = _SPEAKER.where(speakers.c.domain_id == bindparam("of_domain"))
+_BY_ID = _OF_DOMAIN.where(speakers.c.speaker_id == bindparam("wanted"))
+_BY_HASH = _OF_DOMAIN.where(speakers.c.customer_id_hash == bindparam("wanted"))
+_STATUS = select(speakers.c.status).where(
+    speakers.c.domain_id == bindparam("of_domain"), speakers.c.customer_id_hash == bindparam("wanted")
+)
 
 
 def find(connection: Connection, vault: Vault, domain_id: str, speaker_id: str) -> Speaker | None:
     """By generated id (`id#…`) or by the customer's id; no customer id can begin with `id#`."""
-    wanted = (
-        speakers.c.speaker_id == speaker_id
-        if speaker_id.startswith("id#")
-        else speakers.c.customer_id_hash == vault.lookup(speaker_id)
-    )
-    row = connection.execute(_SPEAKER.where(speakers.c.domain_id == domain_id, wanted)).first()
+    if speaker_id.startswith("id#"):
+        row = connection.execute(_BY_ID, {"of_domain": domain_id, "wanted": speaker_id}).first()
+    else:
+        wanted = {"of_domain": domain_id, "wanted": vault.lookup(speaker_id)}
+        row = connection.execute(_BY_HASH, wanted).first()
     return None if row is None else _speaker(row)
 
 
 def status_by_hash(connection: Connection, domain_id: str, customer_id_hash: bytes) -> str | None:
     """The status of the speaker with this keyed hash (`Vault.lookup`), None if there is none."""
-    query = select(speakers.c.status).where(
-        speakers.c.domain_id == domain_id, speakers.c.customer_id_hash == customer_id_hash
-    )
-    status: str | None = connection.execute(query).scalar()
+    wanted = {"of_domain": domain_id, "wanted": customer_id_hash}
+    status: str | None = connection.execute(_STATUS, wanted).scalar()
     return status
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.resources import as_file, files
@@ -25,14 +26,25 @@ class Database:
         if self._sqlite:
             arguments["connect_args"] = {"timeout": LOCK_WAIT_S, "check_same_thread": False}
         self.engine: Engine = create_engine(url, **arguments)
+        self._own = threading.local()
         if self._sqlite:
             event.listen(self.engine, "connect", _prepare_sqlite)
             event.listen(self.engine, "begin", _begin_sqlite)
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
-        with self.engine.connect() as connection:
+        # Each thread keeps a connection for its reads: taking one from the pool costs more than a read.
+        connection: Connection | None = self._own.__dict__.pop("connection", None)
+        if connection is None:
+            connection = self.engine.connect()
+        try:
             yield connection
+        except BaseException:
+            connection.close()
+            raise
+        connection.rollback()
+        if self._own.__dict__.setdefault("connection", connection) is not connection:
+            connection.close()  # a read within a read: the inner one is back already
 
     @contextmanager
     def write(self) -> Iterator[Connection]:
@@ -43,6 +55,16 @@ class Database:
             connection.execution_options(sonant_write=True).begin(),
         ):
             yield connection
+
+    def version(self, connection: Connection) -> int | None:
+        """A number that moves when anybody else changes the database; None where none can be had.
+
+        Only numbers of one connection can be compared.
+        """
+        if not self._sqlite:
+            return None
+        driver: Any = connection.connection.driver_connection
+        return int(driver.execute("PRAGMA data_version").fetchone()[0])
 
     def migrate(self) -> None:
         """Bring the schema to this release's version. Raises SetupError when a newer release made it."""
@@ -90,4 +112,6 @@ def _prepare_sqlite(connection: Any, _record: Any) -> None:
 
 def _begin_sqlite(connection: Connection) -> None:
     writing = connection.get_execution_options().get("sonant_write", False)
-    connection.exec_driver_sql("BEGIN IMMEDIATE" if writing else "BEGIN")
+    # Straight to the driver: this runs before every query, and SQLAlchemy's own way costs more than a read.
+    driver: Any = connection.connection.driver_connection
+    driver.execute("BEGIN IMMEDIATE" if writing else "BEGIN")

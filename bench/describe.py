@@ -1,0 +1,154 @@
+"""Part `describe`: DescribeSpeakerEnrollmentJob against the DescribeKey of moto's server, requests a second.
+
+Both servers are one process each and answer the same client: one process, 16 connections, a signed request
+that is repeated. Sonant verifies each signature; moto's server looks at none.
+"""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+import time
+from contextlib import contextmanager
+from collections.abc import Iterator
+from typing import Any
+
+import botocore.session
+import http_load
+import processes
+from environments import environment
+from report import CACHE, Outcome, Ratio
+from service import Running, data_folder, serving
+
+CONNECTIONS = 16
+TARGET = 10.0
+START_LIMIT_S = 60.0
+
+
+def measure(*, quick: bool) -> Outcome:
+    seconds = 2.0 if quick else 6.0
+    with data_folder() as data, serving(data) as service:
+        request = _describe_job(service)
+        ours, our_cpu_s = _run(service.url, request, service.pid, seconds)
+    with _moto() as (url, pid):
+        theirs, their_cpu_s = _run(url, _describe_key(url), pid, seconds)
+    cpu_ms = 1000 * our_cpu_s / ours.requests
+    return Outcome(
+        ratios=[
+            Ratio(
+                part="describe",
+                name="DescribeSpeakerEnrollmentJob / moto's DescribeKey",
+                ours=ours.rate,
+                theirs=theirs.rate,
+                unit="requests/s",
+                target=TARGET,
+                at_least=True,
+                note=f"p50 {ours.p50_ms:.2f} ms, p99 {ours.p99_ms:.2f} ms; moto p50 {theirs.p50_ms:.1f} ms, "
+                f"p99 {theirs.p99_ms:.1f} ms; the client used {_share(ours)} of a core",
+            ),
+            Ratio(
+                part="describe",
+                name="CPU time of a call / 1 ms",
+                ours=cpu_ms,
+                theirs=1.0,
+                unit="ms",
+                target=1.0,
+                at_least=False,
+            ),
+        ],
+        details={"sonant": _facts(ours, our_cpu_s), "moto": _facts(theirs, their_cpu_s)},
+    )
+
+
+def _run(url: str, request: bytes, pid: int, seconds: float) -> tuple[http_load.Load, float]:
+    """The load and the server's CPU seconds under it, after a second of warming up."""
+    http_load.run(url, request, connections=CONNECTIONS, seconds=1.0)
+    before = processes.cpu_s(pid)
+    load = http_load.run(url, request, connections=CONNECTIONS, seconds=seconds)
+    return load, processes.cpu_s(pid) - before
+
+
+def _facts(load: http_load.Load, server_cpu_s: float) -> dict[str, Any]:
+    return {
+        "requests_per_s": load.rate,
+        "requests": load.requests,
+        "p50_ms": load.p50_ms,
+        "p99_ms": load.p99_ms,
+        "client_cpu_share": load.client_cpu_s / load.elapsed_s,
+        "server_cpu_ms_per_request": 1000 * server_cpu_s / load.requests,
+    }
+
+
+def _share(load: http_load.Load) -> str:
+    return f"{100 * load.client_cpu_s / load.elapsed_s:.0f} %"
+
+
+def _describe_job(service: Running) -> bytes:
+    """A signed DescribeSpeakerEnrollmentJob of a job that has ended, as it goes over the wire."""
+    domain_id = service.create_domain()
+    job_id = service.start_job(domain_id, "no-such-manifest.json")
+    service.finished(domain_id, job_id, limit_s=30)
+    client = service.client()
+    return _captured(
+        client, lambda: client.describe_speaker_enrollment_job(DomainId=domain_id, JobId=job_id), service.url
+    )
+
+
+def _describe_key(url: str) -> bytes:
+    client = botocore.session.Session().create_client(
+        "kms",
+        region_name="us-east-1",
+        endpoint_url=url,
+        aws_access_key_id="bench",
+        aws_secret_access_key="bench",
+    )
+    key_id = client.create_key()["KeyMetadata"]["KeyId"]
+    return _captured(client, lambda: client.describe_key(KeyId=key_id), url)
+
+
+def _captured(client: Any, call: Any, url: str) -> bytes:
+    """What the AWS client sends for a call, signature and all."""
+    seen: list[bytes] = []
+
+    def note(request: Any, **_: Any) -> None:
+        headers = {
+            name: value.decode() if isinstance(value, bytes) else value
+            for name, value in request.headers.items()
+        }
+        headers.setdefault("Host", url.partition("//")[2])
+        seen.append(http_load.request_bytes(url, headers, request.body))
+
+    client.meta.events.register_first("before-send", note)
+    call()
+    client.meta.events.unregister("before-send", note)
+    return seen[-1]
+
+
+@contextmanager
+def _moto() -> Iterator[tuple[str, int]]:
+    """moto's server on a free port: (URL, process id)."""
+    python = environment("moto-venv", ("moto[server,kms]>=5",))
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    with (CACHE / "moto.log").open("wb") as log:
+        process = subprocess.Popen(
+            [str(python.with_name("moto_server")), "-H", "127.0.0.1", "-p", str(port)],
+            stdout=log,
+            stderr=log,
+            cwd=CACHE,
+        )
+    try:
+        deadline = time.monotonic() + START_LIMIT_S
+        while True:
+            try:
+                socket.create_connection(("127.0.0.1", port), 1).close()
+                break
+            except OSError:
+                if process.poll() is not None or time.monotonic() > deadline:
+                    raise RuntimeError(f"moto's server did not start; see {CACHE / 'moto.log'}") from None
+                time.sleep(0.1)
+        yield f"http://127.0.0.1:{port}", process.pid
+    finally:
+        process.terminate()
+        process.wait(30)

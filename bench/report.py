@@ -1,0 +1,101 @@
+"""What a part of the benchmarks hands back, and the one table made of it."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+CACHE = ROOT / ".cache" / "bench"
+"""Everything that the benchmarks make lies here."""
+SPEECH = Path(os.environ.get("SONANT_SPEECH_CACHE") or ROOT / ".cache" / "speech")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ratio:
+    """One figure: `ours` over `theirs`, both measured in this run, or `theirs` a fixed limit."""
+
+    part: str
+    name: str
+    """What is divided by what."""
+    ours: float
+    theirs: float
+    unit: str
+    """Of `ours` and `theirs`."""
+    target: float
+    at_least: bool
+    """Whether the ratio must be at least the target, else it must lie below it."""
+    note: str = ""
+
+    @property
+    def value(self) -> float:
+        return self.ours / self.theirs
+
+    @property
+    def holds(self) -> bool:
+        return self.value >= self.target if self.at_least else self.value < self.target
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """A part's ratios, and whatever else it measured on the way."""
+
+    ratios: Sequence[Ratio]
+    details: dict[str, Any]
+
+
+def table(ratios: Sequence[Ratio]) -> str:
+    """The ratios as text, one a line."""
+    rows = [("part", "ratio", "ours", "against", "value", "target", "verdict")]
+    for ratio in ratios:
+        rows.append(
+            (
+                ratio.part,
+                ratio.name,
+                f"{_short(ratio.ours)} {ratio.unit}",
+                f"{_short(ratio.theirs)} {ratio.unit}",
+                f"{ratio.value:.2f}",
+                f"{'>=' if ratio.at_least else '<'} {ratio.target:g}",
+                "holds" if ratio.holds else "MISSED",
+            )
+        )
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows]
+    notes = [f"  {ratio.name}: {ratio.note}" for ratio in ratios if ratio.note]
+    return "\n".join([*(line.rstrip() for line in lines), "", *notes])
+
+
+def write(path: Path, outcomes: dict[str, Outcome], *, quick: bool) -> None:
+    """The same as JSON, with the details."""
+    document = {
+        "machine": machine(),
+        "quick": quick,
+        "ratios": [
+            {**asdict(ratio), "value": ratio.value, "holds": ratio.holds}
+            for outcome in outcomes.values()
+            for ratio in outcome.ratios
+        ],
+        "details": {part: outcome.details for part, outcome in outcomes.items()},
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(document, indent=2) + "\n", "utf-8")
+
+
+def machine() -> dict[str, Any]:
+    """The machine, as far as it matters to the figures."""
+    return {
+        "cores": len(os.sched_getaffinity(0)),
+        "python": platform.python_version(),
+        "system": platform.system(),
+        "architecture": platform.machine(),
+        "load_average": [round(load, 2) for load in os.getloadavg()],
+    }
+
+
+def _short(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"

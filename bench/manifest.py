@@ -32,7 +32,8 @@ def measure(*, quick: bool) -> Outcome:
             if service.runner_pid() != runner:
                 raise RuntimeError("the runner died and was replaced while the job ran")
             peak_mb = processes.peak_rss_bytes(runner) / 1e6
-            cpu_s = processes.cpu_s(runner)
+            runner_cpu_s = processes.cpu_s(runner)
+            workers_cpu_s = sum(processes.cpu_s(pid) for pid in processes.children(runner))
         if job.status != "COMPLETED_WITH_ERRORS":
             raise RuntimeError(f"the job ended {job.status}, must end COMPLETED_WITH_ERRORS")
     return Outcome(
@@ -56,7 +57,13 @@ def measure(*, quick: bool) -> Outcome:
                 at_least=False,
             ),
         ],
-        details={"requests": count, "job_s": job.duration_s, "runner_cpu_s": cpu_s, "runner_peak_mb": peak_mb},
+        details={
+            "requests": count,
+            "job_s": job.duration_s,
+            "runner_cpu_s": runner_cpu_s,
+            "workers_cpu_s": workers_cpu_s,
+            "runner_peak_mb": peak_mb,
+        },
     )
 
 

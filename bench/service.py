@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import processes
 from report import CACHE
 
-from sonant.app import role_arn
 from sonant.commands.common import client, service_url
 from sonant.settings import Settings
 
@@ -50,7 +50,7 @@ class Running:
         """Start an enrollment job over `s3://calls/<manifest>`; its id."""
         answer = self.client().start_speaker_enrollment_job(
             DomainId=domain_id,
-            DataAccessRoleArn=role_arn(self.settings),
+            DataAccessRoleArn=f"arn:aws:iam::{self.settings.account}:role/sonant",
             InputDataConfig={"S3Uri": f"s3://{BUCKET}/{manifest}"},
             OutputDataConfig={"S3Uri": f"s3://{BUCKET}/results"},
         )
@@ -72,16 +72,9 @@ class Running:
 
     def runner_pid(self) -> int:
         """The process that runs jobs: a child of the service."""
-        for folder in Path("/proc").iterdir():
-            if not folder.name.isdigit():
-                continue
-            try:
-                command = (folder / "cmdline").read_bytes().split(b"\0")
-                parent = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
-            except OSError:  # it ended meanwhile
-                continue
-            if parent == self.pid and b"--supervised" in command:
-                return int(folder.name)
+        for pid in processes.children(self.pid):
+            if "--supervised" in processes.command_line(pid):
+                return pid
         raise RuntimeError("the service has no runner process")
 
 
@@ -113,7 +106,7 @@ def serving(
     when it does not start.
     """
     program = [str(command)] if command else [sys.executable, "-m", "sonant"]
-    bare = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
+    bare = {name: os.environ[name] for name in ("PATH", "PYTHONPATH") if name in os.environ}
     log = CACHE / "service.log"
     with log.open("wb") as output:
         process = subprocess.Popen(

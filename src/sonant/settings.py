@@ -51,6 +51,7 @@ class Jobs:
     workers: int = 0
     """Processes that decode and embed; 0 means one a core."""
     max_manifest_bytes: int = 64 * MIB
+    """Largest manifest; a larger one fails its job."""
     max_manifest_depth: int = 16
     """Nesting allowed in a manifest; a legal one has five levels."""
     time_limit_s: float = 24 * 3600.0
@@ -66,15 +67,25 @@ class Quotas:
     """Voice ID's default quotas (Amazon Connect service quotas)."""
 
     domains_per_account: int = 3
+    """Active domains of one account."""
     speakers_per_domain: int = 100_000
+    """Speakers of one domain, whatever their status."""
     watchlists_per_domain: int = 3
+    """Watchlists of one domain, the default one included."""
     fraudsters_per_watchlist: int = 500
+    """Fraudsters on one watchlist."""
     active_enrollment_jobs_per_domain: int = 1
+    """Speaker enrollment jobs that one domain may run at once."""
     active_registration_jobs_per_domain: int = 1
+    """Fraudster registration jobs that one domain may run at once."""
     speakers_per_enrollment_job: int = 10_000
+    """Requests in the manifest of one enrollment job."""
     fraudsters_per_registration_job: int = 500
+    """Requests in the manifest of one registration job."""
     files_per_request: int = 10
+    """Recordings of one request."""
     tags_per_domain: int = 50
+    """Tags on one domain."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,8 +93,11 @@ class Wire:
     """The HTTP front."""
 
     host: str = "127.0.0.1"
+    """Address to listen on."""
     port: int = 8180
+    """Port to listen on; 0 takes a free one."""
     max_body_bytes: int = 1 * MIB
+    """Largest request body; larger ones are answered with 413."""
     signature_skew_s: float = 300.0
     """How far a request's date may lie from now, in both directions."""
     threads: int = 8
@@ -99,12 +113,17 @@ class Settings:
     data: Path = Path("sonant-data")
     """The data folder: database, buckets, keys, credentials."""
     region: str = "us-east-1"
+    """Region of ARNs and of signatures."""
     account: str = "000000000000"
+    """Account of the first access key, in ARNs."""
     database: str = ""
     """Database URL; empty means SQLite in the data folder."""
     objects: str = "local"
+    """What `s3://bucket/key` means: `local` is a folder a bucket under `buckets` in the data folder."""
     keys: str = "local"
+    """Where keys live: `local` is the folder `keys` in the data folder."""
     engine: str = "local"
+    """Where recordings are processed: `local` is worker processes on this machine."""
     biometric_consent: bool = True
     """The account accepts the biometric privacy notice; without it no domain can be made."""
     wire: Wire = field(default_factory=Wire)

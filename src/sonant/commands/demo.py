@@ -175,9 +175,7 @@ def _compare(settings: Settings, domain_id: str, role: str, ids: list[str], *, q
     """Print who sounds like whom; how many fresh recordings match their own speaker best."""
     ours = client(settings, "sonant")
     rows, right = [], 0
-    bar: Any = click.progressbar(
-        ids, label="comparing", hidden=not show_progress(quiet), file=click.get_text_stream("stderr")
-    )
+    bar = click.progressbar(ids, label="comparing", hidden=not show_progress(quiet), file=sys.stderr)
     with bar as speakers:
         for speaker in speakers:
             answer = ours.compare_recording(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from typing import Any
 
@@ -40,9 +41,7 @@ def watch(settings: Settings, job_id: str, domain_id: str | None, *, quiet: bool
 def follow(service: Any, domain_id: str, job_id: str, *, quiet: bool) -> dict[str, Any]:
     """Describe a job until it ends, with a bar; returns the last description."""
     shown = 0
-    bar: Any = click.progressbar(
-        length=100, label="enrolling", hidden=not show_progress(quiet), file=click.get_text_stream("stderr")
-    )
+    bar = click.progressbar(length=100, label="enrolling", hidden=not show_progress(quiet), file=sys.stderr)
     with bar:
         while True:
             job: dict[str, Any] = service.describe_speaker_enrollment_job(DomainId=domain_id, JobId=job_id)[

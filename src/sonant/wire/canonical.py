@@ -50,7 +50,7 @@ def canonical_path(raw_path: bytes) -> bytes:
         elif segment not in (b"", b"."):
             kept.append(segment)
     closing = b"/" if kept and raw_path.endswith(b"/") else b""
-    return quote_from_bytes(b"/" + b"/".join(kept) + closing, safe="/~").encode("ascii")
+    return quote_from_bytes(b"/" + b"/".join(kept) + closing, safe="/").encode("ascii")
 
 
 def query_pairs(query_string: bytes) -> list[Pair]:
@@ -67,7 +67,7 @@ def query_pairs(query_string: bytes) -> list[Pair]:
 
 
 def _encoded(text: bytes) -> bytes:
-    return quote_from_bytes(unquote_to_bytes(text), safe="~").encode("ascii")
+    return quote_from_bytes(unquote_to_bytes(text), safe="").encode("ascii")
 
 
 def fold(headers: Iterable[Pair]) -> dict[bytes, bytes]:

@@ -33,7 +33,12 @@ def deny(action: Any = "*", resource: Any = "*") -> dict[str, Any]:
         # exact, any case of the action
         ([allow("voiceid:describedomain", DOMAIN)], "voiceid:DescribeDomain", DOMAIN, True),
         # wildcards in both
-        ([allow("voiceid:Describe*", "arn:aws:voiceid:*:*:domain/*")], "voiceid:DescribeSpeaker", DOMAIN, True),
+        (
+            [allow("voiceid:Describe*", "arn:aws:voiceid:*:*:domain/*")],
+            "voiceid:DescribeSpeaker",
+            DOMAIN,
+            True,
+        ),
         ([allow("voiceid:Describe?")], "voiceid:DescribeSpeaker", DOMAIN, False),
         # resources keep their case
         ([allow("*", DOMAIN.upper())], "voiceid:DescribeDomain", DOMAIN, False),
@@ -85,7 +90,10 @@ def test_allow_all_allows_all() -> None:
         ('{"Statement": [{"Effect": "Allow", "Action": [], "Resource": "*"}]}', "list of strings"),
         ('{"Statement": [{"Effect": "Allow", "Action": "*", "Resource": [1]}]}', "list of strings"),
         # skipping a condition would widen the right
-        ('{"Statement": [{"Effect": "Allow", "Action": "*", "Resource": "*", "Condition": {}}]}', "Condition"),
+        (
+            '{"Statement": [{"Effect": "Allow", "Action": "*", "Resource": "*", "Condition": {}}]}',
+            "Condition",
+        ),
     ],
 )
 def test_a_policy_that_is_not_understood_is_refused(text: str, told: str) -> None:

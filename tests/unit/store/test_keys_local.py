@@ -205,6 +205,17 @@ def test_a_wrapped_key_cannot_be_passed_off_as_one_of_another_key(store):
         store.decrypt(other[:20] + wrapped[20:], CONTEXT)
 
 
+def test_a_wrapped_key_says_which_key_it_is_under_even_when_that_is_disabled(store):
+    old, new = store.create(), store.create()
+    wrapped = store.generate_data_key(old.key_id, CONTEXT).wrapped
+    assert store.key_of(wrapped) == old.arn
+    assert store.key_of(store.re_wrap(wrapped, CONTEXT, new.key_id)) == new.arn
+    store.disable(old.key_id)
+    assert store.key_of(wrapped) == old.arn
+    with pytest.raises(SealBroken):
+        store.key_of(wrapped[1:])
+
+
 def test_re_wrapping_moves_a_data_key_under_another_key(store):
     old, new = store.create(), store.create(alias="alias/new")
     data_key = store.generate_data_key(old.key_id, CONTEXT)

@@ -160,6 +160,16 @@ def test_what_one_instance_changes_takes_effect_at_the_next_use_of_another(open_
         service.decrypt(data_key.wrapped, CONTEXT)
 
 
+def test_changes_within_one_tick_of_the_clock_are_told_apart(store, tmp_path, monkeypatch):
+    key = store.create()
+    monkeypatch.setattr(time, "time_ns", lambda: 1_000_000_000)
+    times = []
+    for change in (store.disable, store.enable) * 5:
+        change(key.key_id)
+        times.append((tmp_path / "keys" / f"{key.key_id}.json").stat().st_mtime_ns)
+    assert times == sorted(set(times))
+
+
 def _create_five(folder, number):
     store = LocalKeyStore(folder, region=REGION, account=ACCOUNT, clock=lambda: datetime.now(UTC))
     for count in range(5):

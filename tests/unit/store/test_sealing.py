@@ -64,6 +64,10 @@ def test_the_size_of_the_plaintext_is_known_without_opening(size):
     assert plaintext_size(stream[:HEADER_MAX_BYTES], len(stream)) == size
 
 
+def test_a_full_last_chunk_is_not_followed_by_an_empty_one():
+    assert len(parts(sealed(noise(2 * CHUNK_BYTES)))[1]) == 2
+
+
 @given(st.lists(st.integers(0, 3 * CHUNK_BYTES), max_size=6))
 @settings(max_examples=30, deadline=None)
 def test_how_the_plaintext_is_cut_into_pieces_does_not_matter(cuts):

@@ -1,5 +1,5 @@
-"""SigV4 verification by property, with two independent signers, botocore and awscrt, as oracles: whatever they
-sign is accepted, and is refused once any one thing about it is changed."""
+"""SigV4 verification by property, with two independent signers, botocore and awscrt, as oracles: whatever
+they sign is accepted, and is refused once any one thing about it is changed."""
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -11,6 +11,7 @@ import awscrt.http
 import pytest
 from botocore.auth import SigV4Auth, SigV4QueryAuth
 from botocore.awsrequest import AWSRequest
+from botocore.compat import HTTPHeaders
 from botocore.credentials import Credentials
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -25,7 +26,7 @@ TOKENS = st.text(st.sampled_from("abcXYZ0123456789/+="), min_size=1, max_size=40
 SEGMENTS = st.text(st.characters(codec="utf-8", exclude_categories=("C",)), max_size=8)
 WORDS = st.text(st.characters(codec="utf-8"), max_size=12)
 MOMENTS = st.integers(0, 4_000_000_000).map(lambda s: datetime(1971, 1, 1, tzinfo=UTC) + timedelta(seconds=s))
-FAST = settings(max_examples=60, deadline=None)
+FAST = settings(max_examples=40, deadline=None)
 
 
 @st.composite
@@ -140,6 +141,31 @@ def test_whatever_is_signed_is_accepted(sign, expires):
     is_accepted()
 
 
+@SIGNERS
+def test_white_space_in_headers_is_folded_as_signers_do_it(sign):
+    moment = datetime(2026, 11, 22, tzinfo=UTC)
+    credential = Credential("AKIDEXAMPLE", "secret")
+    request = sign("/", {}, {"x-words": "a   b  c"}, b"", credential, moment)
+    assert (b"x-words", b"a   b  c") in request.headers
+    assert verifier(credential).verify(request, moment) is credential
+
+
+def test_repeated_headers_are_folded_as_botocore_does_it():
+    moment = datetime(2026, 11, 22, tzinfo=UTC)
+    credential = Credential("AKIDEXAMPLE", "secret")
+    headers = HTTPHeaders()
+    for value in ("one", " two  three ", "one"):
+        headers.add_header("x-many", value)
+    request = by_botocore("/", {}, headers, b"", credential, moment)
+    assert [name for name, _ in request.headers].count(b"x-many") == 3
+    assert verifier(credential).verify(request, moment) is credential
+    swapped = [*request.headers]
+    first = swapped.index((b"x-many", b"one"))
+    swapped[first], swapped[first + 1] = swapped[first + 1], swapped[first]
+    with pytest.raises(FrontDoorError):
+        verifier(credential).verify(replace(request, headers=swapped), moment)
+
+
 def changes(request):
     """(what, request changed in just that)."""
     yield "method", replace(request, method="PUT")
@@ -171,11 +197,8 @@ def test_whatever_is_changed_is_refused(sign, expires):
         what, other = data.draw(st.sampled_from(list(changes(request))), label="changed")
         with pytest.raises(FrontDoorError) as refused:
             verifier(credential).verify(other, moment)
-        assert (
-            credential.session_token is None
-            or len(credential.session_token) < 8
-            or (credential.session_token not in (refused.value.message or ""))
-        ), what
+        if len(credential.session_token or "") > 8:
+            assert credential.session_token not in (refused.value.message or ""), what
 
     is_refused()
 
@@ -237,15 +260,16 @@ def test_paths_are_normalised_as_botocore_does_it(segments):
 
 
 BYTES = st.binary(max_size=60) | st.sampled_from(
-    [b"AWS4-HMAC-SHA256 Credential=a/b/c/d/e, SignedHeaders=host, Signature=f", b"20261122T120000Z", b"%", b"=&=",
-     b"X-Amz-Algorithm=&X-Amz-Credential=%ff", b"Sun, 22 Nov 2026 12:00:00 +9999", b"1 2 3 4 5", b", ;=;,"]
+    [b"AWS4-HMAC-SHA256 Credential=a/b/c/d/e, SignedHeaders=host, Signature=f", b"20261122T120000Z", b"%",
+     b"=&=", b"X-Amz-Algorithm=&X-Amz-Credential=%ff", b"Sun, 22 Nov 2026 12:00:00 +9999",
+     b"1 2 3 4 5", b", ;=;,"]
 )  # fmt: skip
 NAMES = st.sampled_from(
     [b"authorization", b"host", b"x-amz-date", b"date", b"x-amz-target", b"x-amz-security-token", b"x"]
 )
 
 
-@settings(FAST, max_examples=400)
+@settings(FAST, max_examples=300)
 @given(st.lists(st.tuples(NAMES, BYTES), max_size=8), BYTES, BYTES)
 def test_any_bytes_at_all_are_refused_and_nothing_worse(headers, path, query):
     request = SignedRequest("POST", path, query, headers, b"")
@@ -253,7 +277,7 @@ def test_any_bytes_at_all_are_refused_and_nothing_worse(headers, path, query):
         verifier(Credential("a", "b")).verify(request, datetime(2026, 11, 22, 12, tzinfo=UTC))
 
 
-@settings(FAST, max_examples=400)
+@settings(FAST, max_examples=300)
 @given(st.text(st.sampled_from("SunMoJaFeb0123456789 :,+-GMTUTC()"), max_size=40))
 def test_any_date_header_is_read_or_refused_and_nothing_worse(date):
     header = b"AWS4-HMAC-SHA256 Credential=a/b/c/d/e, SignedHeaders=host, Signature=f"

@@ -9,8 +9,8 @@ from sonant import settings
 
 _HEAD = """# Settings
 
-Read from defaults, then `sonant.toml`, then the environment, then flags; the later wins. In the file a dot is a
-table: `quotas.domains_per_account` is `domains_per_account` under `[quotas]`.
+Read from defaults, then `sonant.toml`, then the environment, then flags; the later wins. In the file a dot
+is a table: `quotas.domains_per_account` is `domains_per_account` under `[quotas]`.
 
 | setting | environment | default | meaning |
 |---|---|---|---|
@@ -25,10 +25,11 @@ def page() -> str:
         group, _, last = name.rpartition(".")
         value = str(default).lower() if isinstance(default, bool) else str(default)
         shown = f"`{value}`" if value else "empty"
+        meaning = meanings[group.capitalize() or "Settings", last]
+        if not meaning:
+            raise SystemExit(f"the setting {name} has no docstring")
         variable = "SONANT_" + name.upper().replace(".", "_")
-        rows.append(
-            f"| `{name}` | `{variable}` | {shown} | {meanings[group.capitalize() or 'Settings', last]} |\n"
-        )
+        rows.append(f"| `{name}` | `{variable}` | {shown} | {meaning} |\n")
     return _HEAD + "".join(rows)
 
 
@@ -40,9 +41,8 @@ def _meanings() -> dict[tuple[str, str], str]:
             continue
         for field, text in zip(part.body, part.body[1:], strict=False):
             if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name):
-                if not (isinstance(text, ast.Expr) and isinstance(text.value, ast.Constant)):
-                    raise SystemExit(f"the setting {field.target.id} has no docstring")
-                found[part.name, field.target.id] = " ".join(str(text.value.value).split())
+                told = isinstance(text, ast.Expr) and isinstance(text.value, ast.Constant)
+                found[part.name, field.target.id] = " ".join(str(text.value.value).split()) if told else ""
     return found
 
 

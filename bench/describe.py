@@ -115,7 +115,6 @@ def _captured(client: Any, call: Any, url: str) -> bytes:
             name: value.decode() if isinstance(value, bytes) else value
             for name, value in request.headers.items()
         }
-        headers.setdefault("Host", url.partition("//")[2])
         seen.append(http_load.request_bytes(url, headers, request.body))
 
     client.meta.events.register_first("before-send", note)

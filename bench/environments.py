@@ -33,5 +33,5 @@ def environment(name: str, *steps: Sequence[str]) -> Path:
 
 def pip_install(python: Path, *arguments: str) -> None:
     subprocess.run(
-        [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *arguments], check=True
+        [str(python), "-m", "pip", "install", "-qq", "--disable-pip-version-check", *arguments], check=True
     )

@@ -36,9 +36,9 @@ class Load:
 def request_bytes(url: str, headers: Mapping[str, str], body: bytes) -> bytes:
     """A POST as it goes over the wire."""
     parts = urlsplit(url)
-    lines = [f"POST {parts.path or '/'} HTTP/1.1"]
-    lines += [f"{name}: {value}" for name, value in headers.items() if name.lower() != "content-length"]
-    lines.append(f"Content-Length: {len(body)}")
+    fields = {"host": parts.netloc, **{name.lower(): value for name, value in headers.items()}}
+    fields["content-length"] = str(len(body))
+    lines = [f"POST {parts.path or '/'} HTTP/1.1", *(f"{name}: {value}" for name, value in fields.items())]
     return "\r\n".join(lines).encode("latin-1") + _HEAD_END + body
 
 

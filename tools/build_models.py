@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+
 from model_checks import check_detector, check_encoder, find_recordings
 from model_graphs import silero_weights, speaker_encoder, speech_detector
 
@@ -69,7 +70,9 @@ ENTRIES: list[dict[str, Any]] = [
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--check", action="store_true", help="write nothing; compare with what is shipped")
     parser.add_argument("--audio", type=Path, help="a recording or a folder of them for the numerical checks")
     parser.add_argument("--wheels", type=Path, help="folder to keep the downloaded packages in")
@@ -89,7 +92,8 @@ def main() -> int:
 
     sound = True
     if options.check:
-        sound &= all([_same(name, content) for name, content in built.items()])
+        for name, content in built.items():
+            sound &= _same(name, content)
     else:
         for name, content in built.items():
             (MODELS / name).write_bytes(content)

@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "src"))
-from sonant.voice.embedding import WINDOW_FRAMES, mel_power  # noqa: E402 - the product's own front end
+from sonant.voice.embedding import WINDOW_FRAMES, mel_power  # the product's own front end
 
 Array = NDArray[np.float32]
 

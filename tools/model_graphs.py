@@ -55,9 +55,7 @@ def speaker_encoder(weights: Mapping[str, Array]) -> bytes:
     # A window that no unit answers to has length 0: it becomes the zero vector instead of NaN.
     length = graph.node("Max", length, graph.constant("tiny", np.array(1e-12, np.float32)))
     graph.node("Div", x, length, outputs=["embeddings"])
-    return graph.serialise(
-        "ge2e", inputs={"mels": ["n", 160, 40]}, outputs={"embeddings": ["n", 256]}
-    )
+    return graph.serialise("ge2e", inputs={"mels": ["n", 160, 40]}, outputs={"embeddings": ["n", 256]})
 
 
 def speech_detector(weights: Mapping[str, Array]) -> bytes:
@@ -162,7 +160,9 @@ class _Graph:
         self._nodes: list[onnx.NodeProto] = []
         self._constants: dict[str, onnx.TensorProto] = {}
 
-    def node(self, kind: str, *inputs: str, outputs: Sequence[str] | None = None, **attributes: object) -> str:
+    def node(
+        self, kind: str, *inputs: str, outputs: Sequence[str] | None = None, **attributes: object
+    ) -> str:
         names = list(outputs) if outputs else [f"{kind.lower()}_{len(self._nodes)}"]
         self._nodes.append(helper.make_node(kind, list(inputs), names, **attributes))
         return names[0]
@@ -193,7 +193,9 @@ class _Graph:
         graph = helper.make_graph(
             self._nodes, name, infos(inputs), infos(outputs), list(self._constants.values())
         )
-        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], producer_name="sonant")
+        model = helper.make_model(
+            graph, opset_imports=[helper.make_opsetid("", OPSET)], producer_name="sonant"
+        )
         model.ir_version = IR_VERSION
         onnx.checker.check_model(model, full_check=True)
         serialised: bytes = model.SerializeToString(deterministic=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -294,6 +295,7 @@ def version() -> None:
 
 def run() -> None:
     """The entry point: whatever goes wrong ends as one sentence on standard error."""
+    os.umask(0o077)  # whatever a command writes is its owner's alone, also in a folder that others may enter
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     try:
         main(standalone_mode=False)

@@ -6,6 +6,7 @@ the command's input and prints sample output (the CLI's own made-up sample fails
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Sequence
 from typing import Any
@@ -29,20 +30,23 @@ _OTHER_IDENTITIES = (
 
 def run(settings: Settings, arguments: Sequence[str]) -> int:
     """Run `aws voice-id` with endpoint, Region and credentials preset; returns its exit code."""
-    _preset(settings)
+    reachable = _preset(settings)
+    # The AWS CLI has log handlers of its own; with another above them its debug lines would reach users.
+    logging.getLogger().handlers.clear()
     try:
         # Before anything imports botocore: awscli brings a copy of its own.
         import awscli.clidriver
     except ImportError:
         raise SetupError("the AWS CLI's driver is not installed: pip install 'sonant[cli]'") from None
     driver = awscli.clidriver.create_clidriver()
-    driver.session.get_component("event_emitter").register_first(
-        "calling-command.voice-id.*", _output_skeleton(driver.session)
-    )
-    return int(driver.main(["voice-id", *arguments]))
+    last_word = _last_word(driver.session, settings, reachable)
+    driver.session.register("operation-args-parsed.voice-id.*", last_word)
+    # A help page has no exit code of its own.
+    return int(driver.main(["voice-id", *arguments]) or 0)
 
 
-def _preset(settings: Settings) -> None:
+def _preset(settings: Settings) -> bool:
+    """Point the AWS CLI at the data folder's service; whether there is anything to call."""
     from sonant.commands.common import service_url
 
     environment = os.environ
@@ -50,21 +54,48 @@ def _preset(settings: Settings) -> None:
     environment.setdefault("AWS_PAGER", "")
     credentials = settings.data / "credentials"
     if not credentials.exists():
-        if "AWS_ENDPOINT_URL_VOICE_ID" in environment:
-            return  # a service elsewhere, with the user's own credentials
-        raise SetupError(
-            f"{credentials} does not exist; start `sonant serve --data {settings.data}` first, or set "
-            "AWS_ENDPOINT_URL_VOICE_ID and AWS credentials for a service elsewhere"
-        )
+        environment.setdefault("AWS_DEFAULT_REGION", settings.region)
+        return "AWS_ENDPOINT_URL_VOICE_ID" in environment  # elsewhere, with the user's own credentials
     for name in _OTHER_IDENTITIES:
         environment.pop(name, None)
     environment.setdefault("AWS_ENDPOINT_URL_VOICE_ID", service_url(settings))
     environment["AWS_SHARED_CREDENTIALS_FILE"] = str(credentials)
     environment["AWS_CONFIG_FILE"] = os.devnull
     environment["AWS_DEFAULT_REGION"] = settings.region
+    return True
 
 
-def _output_skeleton(session: Any) -> Any:
+def _last_word(session: Any, settings: Settings, reachable: bool) -> Any:
+    """Has the last word before a call, when `--cli-input-json` has been read: sample output, or a refusal.
+
+    Help pages and input skeletons never come that far, so they need no service.
+    """
+
+    def parsed(parsed_args: Any, **_: Any) -> None:
+        wants_output = parsed_args.generate_cli_skeleton == "output"
+        if wants_output:
+            parsed_args.generate_cli_skeleton = None  # or the AWS CLI answers first
+
+        def before_call(
+            event_name: str, call_parameters: dict[str, Any], parsed_globals: Any, **_: Any
+        ) -> int | None:
+            if wants_output:
+                return _print_sample(session, event_name, call_parameters, parsed_globals)
+            if not reachable:
+                raise SetupError(
+                    f"{settings.data / 'credentials'} does not exist; start `sonant serve --data "
+                    f"{settings.data}` first, or set AWS_ENDPOINT_URL_VOICE_ID and AWS credentials for a "
+                    "service elsewhere"
+                )
+            return None
+
+        session.get_component("event_emitter").register_last("calling-command.*", before_call)
+
+    return parsed
+
+
+def _print_sample(session: Any, event_name: str, call_parameters: dict[str, Any], parsed_globals: Any) -> int:
+    """Check the command's input, then print a sample of its output; the exit code."""
     from awscli.clidriver import CLIOperationCaller
     from botocore import xform_name
 
@@ -93,14 +124,6 @@ def _output_skeleton(session: Any) -> Any:
             answer: dict[str, Any] = sample(operation.output_shape)
             return answer
 
-    def handler(
-        event_name: str, call_parameters: dict[str, Any], parsed_args: Any, parsed_globals: Any, **_: Any
-    ) -> int | None:
-        if getattr(parsed_args, "generate_cli_skeleton", None) != "output":
-            return None
-        service = session.get_service_model("voice-id")
-        names = {xform_name(name, "-"): name for name in service.operation_names}
-        name = names[event_name.rpartition(".")[2]]
-        return int(SampleCaller(session).invoke("voice-id", name, call_parameters, parsed_globals))
-
-    return handler
+    names = {xform_name(name, "-"): name for name in session.get_service_model("voice-id").operation_names}
+    name = names[event_name.rpartition(".")[2]]
+    return int(SampleCaller(session).invoke("voice-id", name, call_parameters, parsed_globals))

@@ -32,7 +32,7 @@ class Item:
 
 
 class EnrollmentWork:
-    """One job's requests; see `window.Work`."""
+    """One job's requests; see `window.Work`. `hold` raises when the job is no longer this runner's."""
 
     def __init__(
         self,
@@ -42,10 +42,12 @@ class EnrollmentWork:
         settings: Settings,
         database: Database,
         open_domain: Callable[[Connection], tuple[Domain, Vault]],
+        hold: Callable[[Connection], None],
         clock: Callable[[], datetime],
     ) -> None:
         self._job, self._role, self._settings = job, role, settings
         self._database, self._open_domain, self._clock = database, open_domain, clock
+        self._hold = hold
         fraud = job.config["FraudDetectionConfig"]
         self._config = Config(
             overwrite=job.config["ExistingEnrollmentAction"] == "OVERWRITE",
@@ -78,6 +80,7 @@ class EnrollmentWork:
 
     def commit(self, done: Sequence[tuple[Item, Prepared | Refusal | None]]) -> None:
         with self._database.write() as connection:
+            self._hold(connection)
             domain, vault = self._open_domain(connection)
             present = speakers.count(connection, domain.domain_id) if self._may_grow(done) else 0
             outcomes = []

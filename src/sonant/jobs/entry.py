@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from sonant.errors import AudioError, SonantError
+from sonant.errors import SonantError
 from sonant.jobs.faults import Refusal, code_of
 from sonant.jobs.fraud import Detector, Risk, assess
 from sonant.jobs.manifest import AudioFile
@@ -67,7 +67,7 @@ def prepare(
         )
         embedding = embed(speech.samples, models)
     except SonantError as fault:
-        return Refusal(code_of(fault), _told(fault))
+        return Refusal(code_of(fault), str(fault))
     return Prepared(
         model_id=embedding.model_id,
         vector=embedding.vector.astype("<f4").tobytes(),
@@ -81,7 +81,3 @@ def prepare(
 def _recordings(task: Task, fetch: Fetch) -> Iterator[RecordingSource]:
     for item in task.audio:
         yield RecordingSource(name=item.s3_uri, data=fetch(task.role, item.s3_uri), channel=item.channel)
-
-
-def _told(fault: SonantError) -> str:
-    return str(fault) if isinstance(fault, AudioError) else f"{fault}"

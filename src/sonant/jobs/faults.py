@@ -14,6 +14,7 @@ from sonant.errors import (
     KeyError_,
     ObjectDenied,
     ObjectError,
+    ObjectNameConflict,
     ObjectNotFound,
     ObjectTooLarge,
     SealBroken,
@@ -48,6 +49,8 @@ def code_of(error: SonantError) -> int:
             return 404
         case ObjectDenied() | KeyError_():
             return 403
+        case ObjectNameConflict():
+            return 409
         case StorageFull() | ObjectError():
             return 500
         case _:

@@ -1,4 +1,6 @@
-"""The manifest: a stream of bytes becomes a stream of requests, in constant memory.
+"""The manifest: a stream of bytes becomes a stream of requests.
+
+Memory holds one request at a time, and a digest of each RequestId to find one that is used twice.
 
 A fault of the file as a whole raises JobFault; a fault of one request is that request's own Refusal. Field
 rules (lengths, patterns) are the service model's; the caller passes them in.
@@ -20,6 +22,9 @@ from sonant.jobs.faults import JobFault
 VERSION = "1.0"
 MAX_REQUEST_ID = 256
 MAX_CHANNEL = 1
+MAX_PARTS, MAX_PARTS_ON_AVERAGE = 10_000, 200
+"""JSON names, values and brackets that one request may consist of, and that a request of a full manifest may
+have on average; a legal one of ten files has 68. Bounds the memory and the time that a hostile file costs."""
 
 #: The C parser; ijson's pure Python one is fifteen times slower, so its absence is said, not borne.
 _BACK_END = "yajl2_c"
@@ -87,7 +92,7 @@ def read_manifest(chunks: Iterable[bytes], rules: Rules) -> Iterator[Entry]:
         elif name == "SpeakerEnrollmentRequests":
             if reader.next()[0] != "start_array":
                 raise _bad("SpeakerEnrollmentRequests must be a list")
-            while (event := reader.next())[0] != "end_array":
+            while (event := reader.next_part())[0] != "end_array":
                 count += 1
                 if count > rules.max_requests:
                     raise JobFault(
@@ -206,8 +211,18 @@ class _Events:
 
     def __init__(self, chunks: Iterable[bytes], rules: Rules) -> None:
         self._rules = rules
-        self._depth = 0
-        self._source = _parser().basic_parse(_Reader(chunks, rules.max_bytes))
+        self._depth = self._parts = self._parts_before = 0
+        # With `use_float` yajl refuses numbers beyond 64 bits. Without, ijson hands out a null pointer for
+        # a number longer than Python converts.
+        self._source = _parser().basic_parse(_Reader(chunks, rules.max_bytes), use_float=True)
+
+    def next_part(self) -> tuple[str, Any]:
+        """`next` where a request begins."""
+        self._parts_before += self._parts
+        self._parts = 0
+        if self._parts_before > self._rules.max_requests * MAX_PARTS_ON_AVERAGE + MAX_PARTS:
+            raise _bad("holds far more fields and values than its requests need")
+        return self.next()
 
     def next(self) -> tuple[str, Any]:
         try:
@@ -217,6 +232,9 @@ class _Events:
         except (JSONError, UnicodeDecodeError, ValueError):
             # The parser's own text quotes the file, which may hold customer ids.
             raise _bad("is not valid JSON in UTF-8") from None
+        self._parts += 1
+        if self._parts > MAX_PARTS:
+            raise _bad(f"holds more than {MAX_PARTS} fields and values in one place")
         if event[0] in ("start_map", "start_array"):
             self._depth += 1
             if self._depth > self._rules.max_depth:
@@ -258,7 +276,7 @@ class _Reader:
     """What ijson reads from: counts bytes and drops a byte order mark."""
 
     def __init__(self, chunks: Iterable[bytes], max_bytes: int) -> None:
-        self._chunks = iter(chunks)
+        self._chunks = filter(None, chunks)
         self._max_bytes = max_bytes
         self._count = 0
         self._held = b""
@@ -271,16 +289,16 @@ class _Reader:
             chunk = next(self._chunks, None)
             if chunk is None:
                 return b""
+            if not self._begun:
+                while len(chunk) < len(_BOM) and (more := next(self._chunks, None)):
+                    chunk += more
+                self._begun = True
+                self._held = chunk.removeprefix(_BOM)
+            else:
+                self._held = chunk
             self._count += len(chunk)
             if self._count > self._max_bytes:
                 raise _bad(f"is larger than {self._max_bytes} bytes")
-            self._held = chunk
-            if not self._begun:
-                while len(self._held) < len(_BOM) and (more := next(self._chunks, None)):
-                    self._held += more
-                    self._count += len(more)
-                self._held = self._held.removeprefix(_BOM)
-                self._begun = True
         taken, self._held = self._held[:size], self._held[size:]
         return taken
 

@@ -3,8 +3,9 @@
     claim ─► take the manifest in (one transaction) ─► window of requests over the engine
           ─► commit outcome and voiceprint together, in manifest order ─► result file ─► final status
 
-Kill it anywhere: what was committed stays, what was in hand is done again by the next runner. A request is
-committed only while its outcome is still open, so nothing is done twice.
+Kill it anywhere: what was committed stays, what was in hand is done again by the next runner. Every
+transaction that commits work renews the lease first: a runner that lost the job writes nothing more, so
+nothing is done twice.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from datetime import datetime, timedelta
 
 from sqlalchemy import Connection
 
-from sonant.errors import KeyError_, SealBroken, SonantError
+from sonant.errors import InvalidObjectName, KeyError_, SealBroken, SonantError, StoreError
 from sonant.jobs import result
 from sonant.jobs.enrollment import EnrollmentWork
 from sonant.jobs.entry import Role
@@ -71,6 +72,7 @@ class Runner:
     def __init__(self, parts: Parts, engine: Engine, owner: str) -> None:
         self._parts, self._engine, self._owner = parts, engine, owner
         self._stop = threading.Event()
+        self._renewed = float("-inf")  # by the monotonic clock
 
     def stop(self) -> None:
         self._stop.set()
@@ -93,7 +95,7 @@ class Runner:
             return False
         log.info("job %s: begun (%d requests done before)", job.job_id, job.entries_done)
         try:
-            status = self._carry(job)
+            status: str = self._carry(job)
         except JobFault as fault:
             status = self._fail(job, fault.code, fault.message)
         except (LostJob, Stopped) as why:
@@ -110,8 +112,7 @@ class Runner:
     def _carry(self, job: jobs.Job) -> Status:
         role = self._assume(job)
         objects = self._parts.objects_of(role)
-        manifest = ObjectUri.parse(job.input_uri)
-        output = ObjectUri.parse(job.output_uri).child(job.job_id, result.output_name(manifest.name))
+        manifest, output = _places(job)
         if job.entries_total is None:
             self._check_output(objects, output, job.output_kms_key)
             self._take_in(job, objects, manifest)
@@ -121,6 +122,7 @@ class Runner:
             settings=self._parts.settings,
             database=self._parts.database,
             open_domain=lambda connection: self._open(connection, job),
+            hold=lambda connection: self._hold(connection, job),
             clock=self._parts.clock,
         )
         Window(work, self._engine, lambda: self._keep_alive(job)).drain()
@@ -141,7 +143,9 @@ class Runner:
         try:
             vault = open_vault(self._parts.keys, domain.domain_id, domain.arn, domain.data_key_wrapped)
         except SealBroken:
-            raise
+            raise JobFault(
+                500, "the domain's data key is damaged; restore the database from a backup"
+            ) from None
         except KeyError_ as fault:
             raise JobFault(403, f"the domain's KMS key cannot be used: {fault}") from None
         return domain, vault
@@ -150,7 +154,7 @@ class Runner:
         """Find out before the work, not after it, that its result could not be written."""
         try:
             objects.check_writable(output, kms_key)
-        except SonantError as fault:
+        except StoreError as fault:
             raise JobFault(code_of(fault), f"the result file cannot be written: {fault}") from None
 
     def _take_in(self, job: jobs.Job, objects: GrantedObjects, uri: ObjectUri) -> None:
@@ -161,6 +165,7 @@ class Runner:
             if size > rules.max_bytes:
                 raise JobFault(400, f"the manifest has {size} bytes, at most {rules.max_bytes} are read")
             with objects.open(uri) as stream, self._parts.database.write() as connection:
+                self._hold(connection, job)
                 _, vault = self._open(connection, job)
                 chunks = iter(lambda: stream.read(1 << 16), b"")
                 sealed = (
@@ -168,9 +173,7 @@ class Runner:
                     for position, entry in enumerate(read_manifest(chunks, rules))
                 )
                 jobs.take_in(connection, job.job_id, sealed)
-        except JobFault:
-            raise
-        except SonantError as fault:
+        except StoreError as fault:
             raise JobFault(code_of(fault), f"the manifest cannot be read: {fault}") from None
 
     def _finish(self, job: jobs.Job, objects: GrantedObjects, output: ObjectUri) -> Status:
@@ -184,22 +187,24 @@ class Runner:
             ]
             try:
                 objects.write(output, result.result_file(*lines), job.output_kms_key)
-            except SonantError as fault:
+            except StoreError as fault:
                 raise JobFault(code_of(fault), f"the result file cannot be written: {fault}") from None
         with self._parts.database.write() as connection:
+            self._hold(connection, job)
             now = jobs.find(connection, job.kind, job.domain_id, job.job_id)
-            if now is None or Status(now.status).final:
+            if now is None:
                 raise LostJob
             event = Event.SUCCEED_PARTLY if now.entries_failed else Event.SUCCEED
             status = advance(Status(now.status), event)
-            jobs.finish(connection, job.job_id, status, self._parts.clock())
+            jobs.finish(connection, job.job_id, self._owner, status, self._parts.clock())
         return status
 
-    def _fail(self, job: jobs.Job, code: int, message: str) -> Status:
-        status = advance(Status.IN_PROGRESS, Event.FAIL)
+    def _fail(self, job: jobs.Job, code: int, message: str) -> str:
+        """The status, FAILED unless the job is no longer ours to end."""
+        status, now = advance(Status.IN_PROGRESS, Event.FAIL), self._parts.clock()
         with self._parts.database.write() as connection:
-            jobs.finish(connection, job.job_id, status, self._parts.clock(), (code, message))
-        return status
+            ended = jobs.finish(connection, job.job_id, self._owner, status, now, (code, message))
+        return status if ended else "left to another runner"
 
     def _keep_alive(self, job: jobs.Job) -> None:
         """Called again and again while a job runs: stop, time limit, lease."""
@@ -207,14 +212,26 @@ class Runner:
             with self._parts.database.write() as connection:
                 jobs.release(connection, job.job_id, self._owner)
             raise Stopped
-        now = self._parts.clock()
         limit_s = self._parts.settings.jobs.time_limit_s
+        now = self._parts.clock()
         if job.started_at is not None and (now - job.started_at).total_seconds() > limit_s:
             raise JobFault(500, f"the job ran for more than {limit_s / 3600:.0f} hours, the limit")
         if time.monotonic() - self._renewed > RENEW_S:
             with self._parts.database.write() as connection:
-                if not jobs.renew(connection, job.job_id, self._owner, now, LEASE):
-                    raise LostJob
-            self._renewed = time.monotonic()
+                self._hold(connection, job)
 
-    _renewed = float("-inf")
+    def _hold(self, connection: Connection, job: jobs.Job) -> None:
+        """Renew the lease, in the transaction that depends on it. Raises LostJob."""
+        if not jobs.renew(connection, job.job_id, self._owner, self._parts.clock(), LEASE):
+            raise LostJob
+        self._renewed = time.monotonic()
+
+
+def _places(job: jobs.Job) -> tuple[ObjectUri, ObjectUri]:
+    """The manifest and the result file. Raises JobFault for a name that no object can have."""
+    try:
+        manifest = ObjectUri.parse(job.input_uri)
+        output = ObjectUri.parse(job.output_uri)
+        return manifest, output.child(job.job_id, result.output_name(manifest.name))
+    except InvalidObjectName as fault:
+        raise JobFault(code_of(fault), f"the manifest or the result file cannot be named: {fault}") from None

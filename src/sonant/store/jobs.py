@@ -273,15 +273,19 @@ def outcomes(connection: Connection, job_id: str, *, failed: bool) -> Iterator[t
 def finish(
     connection: Connection,
     job_id: str,
+    owner: str,
     status: str,
     now: datetime,
     failure: tuple[int, str] | None = None,
 ) -> bool:
-    """End a job that is still running; its entries, no longer needed, go with it."""
+    """End a job that is still running and still this runner's; whether it was.
+
+    Its entries, no longer needed, go with it.
+    """
     code, message = failure or (None, None)
     statement = (
         update(jobs)
-        .where(jobs.c.job_id == job_id, jobs.c.status.in_(ACTIVE_STATUSES))
+        .where(jobs.c.job_id == job_id, jobs.c.lease_owner == owner, jobs.c.status.in_(ACTIVE_STATUSES))
         .values(
             status=status,
             ended_at=to_us(now),

@@ -30,8 +30,8 @@ class CompressedSource:
         self.container, self.encoding, start = _recognise(data)
         try:
             self._file = soundfile.SoundFile(io.BytesIO(data[start:]))
-        except (soundfile.SoundFileError, RuntimeError) as fault:
-            raise AudioError(f"{self.container} header cannot be read: {_words(fault)}") from None
+        except (soundfile.SoundFileError, RuntimeError):
+            raise AudioError(f"{self.container} header cannot be read") from None
         if self._file.format != self.container.upper():
             raise AudioError(f"looks like {self.container} but holds something else")
         self.rate_hz: int = self._file.samplerate
@@ -45,8 +45,12 @@ class CompressedSource:
         while True:
             try:
                 count = len(self._file.read(out=frames))
-            except (soundfile.SoundFileError, RuntimeError) as fault:
-                raise AudioError(f"damaged after {done / self.rate_hz:.1f} s: {_words(fault)}") from None
+            except (soundfile.SoundFileError, RuntimeError):
+                promise = "" if self.frames is None else f" of {self.frames / self.rate_hz:.1f} s"
+                raise AudioError(
+                    f"damaged or truncated: {self.container} cannot be decoded past "
+                    f"{done / self.rate_hz:.1f} s{promise}"
+                ) from None
             if count == 0:
                 break
             done += count
@@ -91,14 +95,8 @@ def _recognise(data: bytes) -> tuple[str, str, int]:
 
 def _check_last_page(data: bytes) -> None:
     """An Ogg page states its size; the last one tells whether the file was cut off inside it."""
-    page = data.rfind(b"OggS")
-    table = page + 27
-    segments = data[table : table + data[page + 26]] if len(data) > page + 26 else b""
-    promised = table + (data[page + 26] if len(data) > page + 26 else 0) + sum(segments)
-    if not segments or promised > len(data):
+    page = data.rfind(b"OggS\0")
+    count = data[page + 26] if len(data) > page + 26 else 0
+    promised = page + 27 + count + sum(data[page + 27 : page + 27 + count])
+    if promised > len(data):
         raise AudioError(f"truncated: last Ogg page ends at byte {promised}, there are {len(data)}")
-
-
-def _words(fault: Exception) -> str:
-    text = getattr(fault, "error_string", None) or str(fault)
-    return str(text).strip().rstrip(".").lower()

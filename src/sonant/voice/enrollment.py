@@ -96,7 +96,7 @@ def decode_audio(kept: bytes) -> NDArray[np.float32]:
         raise AudioError(
             f"kept audio is {rate_hz} Hz with {numbers.ndim} channels, must be {RATE_HZ} Hz mono"
         )
-    return (numbers.astype(np.float32) / _INT16).astype(np.float32)
+    return np.asarray(numbers, np.float32) / np.float32(_INT16)
 
 
 class _Found:

@@ -32,7 +32,8 @@ class Quality:
 def frame_power(samples: NDArray[np.float32]) -> NDArray[np.float64]:
     """Mean square of each whole frame of 32 ms; [n // 256]."""
     whole = samples[: len(samples) // FRAME * FRAME].reshape(-1, FRAME)
-    return np.einsum("ij,ij->i", whole, whole, dtype=np.float64) / FRAME
+    power: NDArray[np.float64] = np.einsum("ij,ij->i", whole, whole, dtype=np.float64) / FRAME
+    return power
 
 
 def snr_db(power: NDArray[np.float64], probability: NDArray[np.float32]) -> float:
@@ -46,8 +47,8 @@ def snr_db(power: NDArray[np.float64], probability: NDArray[np.float32]) -> floa
     if len(spoken) == 0:
         return _SNR_RANGE_DB[0]
     pauses = power[probability < _SURELY_NOT_SPEECH]
-    noise = np.median(pauses) if len(pauses) >= _MIN_NOISE_FRAMES else np.quantile(power, _QUIETEST_SHARE)
-    noise = max(float(noise), _POWER_FLOOR)
+    measured = np.median(pauses) if len(pauses) >= _MIN_NOISE_FRAMES else np.quantile(power, _QUIETEST_SHARE)
+    noise = max(float(measured), _POWER_FLOOR)
     signal = max(float(spoken.mean()) - noise, _POWER_FLOOR)
     return float(np.clip(10 * np.log10(signal / noise), *_SNR_RANGE_DB))
 

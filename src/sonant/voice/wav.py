@@ -57,7 +57,7 @@ class WavSource:
             with np.errstate(over="ignore"):  # a double beyond float32 becomes infinite: refused later
                 return mono.view("<f4" if width == 4 else "<f8")[:, 0].astype(np.float32)
         if width == 1:
-            return (mono[:, 0].astype(np.float32) - 128) / 128
+            return (mono[:, 0].astype(np.float32) - np.float32(128)) * np.float32(2**-7)
         if width == 2:
             return mono.view("<i2")[:, 0].astype(np.float32) * np.float32(2**-15)
         if width == 3:  # placed in the upper bytes of 32 bits, so that the sign falls into place
@@ -138,7 +138,8 @@ def _read_format(chunk: bytes, size: int) -> tuple[int, int, int, int]:
         raise AudioError(f"{_NAMES[tag]} with {bits} bits a sample is not supported: {widths} are")
     if channels == 0 or block_align != channels * bits // 8:
         raise AudioError(
-            f"WAV header contradicts itself: {channels} channels of {bits} bits in blocks of {block_align} bytes"
+            f"WAV header contradicts itself: {channels} channels of {bits} bits "
+            f"in blocks of {block_align} bytes"
         )
     return tag, channels, rate_hz, bits
 

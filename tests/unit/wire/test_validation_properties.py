@@ -2,7 +2,6 @@
 whatever breaks one constraint is refused."""
 
 import copy
-import string
 from decimal import Decimal
 
 import botocore.serialize
@@ -189,17 +188,3 @@ def test_any_json_at_all_is_parsed_or_refused_and_nothing_else(target, data):
 def test_numbers_of_another_parser_are_no_numbers_of_ours():
     with pytest.raises(SerializationFault, match="found something else"):
         PARSERS["VoiceID.ListDomains"]({"MaxResults": Decimal(3)})
-
-
-def test_the_generator_reaches_every_kind_of_character_that_names_allow():
-    """Guards the properties above against a generator that makes only trivial values."""
-    seen = set()
-
-    @settings(FAST, max_examples=150)
-    @given(valid(MODELS.find("VoiceID.DescribeSpeaker").input_shape))
-    def collect(parameters):
-        seen.update(parameters["SpeakerId"])
-
-    collect()
-    assert {"#", "-", "_"} <= seen
-    assert len(seen & set(string.ascii_letters + string.digits)) > 30

@@ -10,7 +10,6 @@ import threading
 from collections.abc import Callable, Sequence
 from multiprocessing.connection import Connection
 
-from sonant.errors import SonantError
 from sonant.jobs.engines.local import DEPTH
 from sonant.jobs.entry import Fetch, Prepared, Role, Task, prepare
 from sonant.jobs.faults import Refusal
@@ -30,7 +29,7 @@ def work(
 ) -> None:
     """Serve tasks until the other end of the pipe is gone; then the process ends, whatever it was doing."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal's Ctrl-C is for the service, which ends us
-    ahead: queue.Queue[tuple[Task, bytes | SonantError]] = queue.Queue(DEPTH)
+    ahead: queue.Queue[tuple[Task, bytes | Exception]] = queue.Queue(DEPTH)
 
     def receive() -> None:
         while True:
@@ -63,24 +62,24 @@ def _safely(
         return Refusal(500, "internal failure while the recording was processed; see the service's log")
 
 
-def _first(task: Task, fetch: Fetch) -> bytes | SonantError:
+def _first(task: Task, fetch: Fetch) -> bytes | Exception:
     try:
         return fetch(task.role, task.audio[0].s3_uri)
-    except SonantError as fault:
+    except Exception as fault:  # noqa: BLE001 - raised again where the task is done
         return fault
 
 
 class _Prefetched:
     """Gives the first file from memory, once, and fetches the others."""
 
-    def __init__(self, fetch: Fetch, uri: str, first: bytes | SonantError) -> None:
+    def __init__(self, fetch: Fetch, uri: str, first: bytes | Exception) -> None:
         self._fetch, self._uri = fetch, uri
-        self._first: bytes | SonantError | None = first
+        self._first: bytes | Exception | None = first
 
     def __call__(self, role: Role, uri: str) -> bytes:
         if uri == self._uri and self._first is not None:
             first, self._first = self._first, None
-            if isinstance(first, SonantError):
+            if isinstance(first, Exception):
                 raise first
             return first
         return self._fetch(role, uri)

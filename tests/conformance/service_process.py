@@ -1,0 +1,182 @@
+"""A real `sonant serve` for tests, and the official clients pointed at it."""
+
+from __future__ import annotations
+
+import configparser
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import boto3
+from botocore.config import Config
+from botocore.credentials import Credentials
+
+BIN = Path(sys.executable).parent
+REGION = "us-east-1"
+ACCOUNT = "000000000000"
+KEY_ALIAS = "alias/sonant"
+ROLE = f"arn:aws:iam::{ACCOUNT}:role/sonant"
+
+START_S = 60.0
+STOP_S = 20.0
+
+
+def environment(**more: str) -> dict[str, str]:
+    """An environment without settings of the machine's own, Sonant's or AWS's."""
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("SONANT_", "AWS_", "BOTO", "PYTEST"))
+    }
+    # Somebody's ~/.aws must not take part.
+    return {**kept, "HOME": os.devnull, "PAGER": "cat", **more}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ended:
+    """A process that has ended."""
+
+    code: int
+    out: str
+    err: str
+
+
+def ended(command: list[str], env: Mapping[str, str], *, cwd: Path, stdin: bytes = b"") -> Ended:
+    """Run a command to its end; no command may end in a Python traceback."""
+    done = subprocess.run(command, env=env, input=stdin, capture_output=True, timeout=60, check=False, cwd=cwd)
+    result = Ended(code=done.returncode, out=done.stdout.decode(), err=done.stderr.decode())
+    assert "Traceback" not in result.err, result.err
+    return result
+
+
+@dataclass(frozen=True)
+class ServiceProcess:
+    """A service on a data folder of its own."""
+
+    data: Path
+    process: subprocess.Popen[bytes]
+
+    @cached_property
+    def url(self) -> str:
+        return (self.data / "endpoint").read_text().strip()
+
+    @property
+    def port(self) -> int:
+        return int(self.url.rpartition(":")[2])
+
+    @cached_property
+    def credentials(self) -> Credentials:
+        parser = configparser.ConfigParser()
+        parser.read(self.data / "credentials")
+        profile = parser["default"]
+        return Credentials(profile["aws_access_key_id"], profile["aws_secret_access_key"])
+
+    @cached_property
+    def voice_id(self) -> Any:
+        """A boto3 client that makes one attempt."""
+        return self.client()
+
+    @cached_property
+    def unchecked(self) -> Any:
+        """A boto3 client that sends what it is given, so that the service must do the checking."""
+        return self.client(parameter_validation=False)
+
+    def client(self, credentials: Credentials | None = None, **config: Any) -> Any:
+        used = credentials or self.credentials
+        return boto3.Session().client(
+            "voice-id",
+            region_name=REGION,
+            endpoint_url=self.url,
+            aws_access_key_id=used.access_key,
+            aws_secret_access_key=used.secret_key,
+            config=Config(retries={"total_max_attempts": 1}, proxies={}, **config),
+        )
+
+    def sonant(self, *arguments: str, stdin: bytes = b"", **env: str) -> Ended:
+        """Run a `sonant` command that knows nothing but the data folder."""
+        return ended(
+            [str(BIN / "sonant"), *arguments],
+            environment(SONANT_DATA=str(self.data), **env),
+            stdin=stdin,
+            cwd=self.data.parent,
+        )
+
+    def aws(self, *arguments: str, **env: str) -> Ended:
+        """Run the AWS CLI with the endpoint as an option and credentials in the environment."""
+        return ended(
+            [str(BIN / "aws"), *arguments, "--endpoint-url", self.url],
+            environment(
+                AWS_ACCESS_KEY_ID=self.credentials.access_key,
+                AWS_SECRET_ACCESS_KEY=self.credentials.secret_key,
+                AWS_DEFAULT_REGION=REGION,
+                **env,
+            ),
+            cwd=self.data.parent,
+        )
+
+    def domain(self, name: str = "calls", key: str = KEY_ALIAS, **more: Any) -> str:
+        """The id of a new domain."""
+        answer = self.voice_id.create_domain(
+            Name=name, ServerSideEncryptionConfiguration={"KmsKeyId": key}, **more
+        )
+        return str(answer["Domain"]["DomainId"])
+
+    def start_job(self, domain_id: str, manifest: str = "s3://calls/absent.json", **more: Any) -> dict[str, Any]:
+        """Start an enrollment job; without a manifest it fails as soon as a runner looks at it."""
+        started = self.voice_id.start_speaker_enrollment_job(
+            DomainId=domain_id,
+            DataAccessRoleArn=ROLE,
+            InputDataConfig={"S3Uri": manifest},
+            OutputDataConfig={"S3Uri": "s3://calls/results"},
+            **more,
+        )
+        return dict(started["Job"])
+
+    def job(self, domain_id: str, job_id: str) -> dict[str, Any]:
+        return dict(self.voice_id.describe_speaker_enrollment_job(DomainId=domain_id, JobId=job_id)["Job"])
+
+    def ended_job(self, domain_id: str, job_id: str) -> dict[str, Any]:
+        """The job's last description, when a runner is done with it."""
+        deadline = time.monotonic() + 60
+        while "EndedAt" not in (job := self.job(domain_id, job_id)):
+            assert time.monotonic() < deadline, job
+            time.sleep(0.05)
+        return job
+
+
+@contextmanager
+def running(data: Path, *flags: str, **settings: str) -> Iterator[ServiceProcess]:
+    """`sonant serve` on a free port, told to stop at the end by its process id."""
+    log = data.with_name(f"{data.name}.log")
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [str(BIN / "sonant"), "serve", "--port", "0", "--data", str(data), *flags],
+            stdout=output,
+            stderr=output,
+            env=environment(**{f"SONANT_{name}": value for name, value in settings.items()}),
+            cwd=data.parent,
+        )
+    try:
+        deadline = time.monotonic() + START_S
+        while not (data / "endpoint").exists():
+            assert process.poll() is None, log.read_text()
+            assert time.monotonic() < deadline, "the service did not start"
+            time.sleep(0.02)
+        yield ServiceProcess(data=data, process=process)
+    finally:
+        if process.poll() is None:
+            process.send_signal(signal.SIGTERM)
+        try:
+            process.wait(STOP_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+            raise

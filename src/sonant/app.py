@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -30,10 +31,11 @@ from sonant.store.objects import ObjectUri
 from sonant.store.times import now as real_now
 from sonant.store.vault import ServiceSecret
 from sonant.voice.models import load_models as load_voice_models
-from sonant.wire.models import SIGNING_NAME, Shape, load_models
+from sonant.wire.models import OWN_PREFIX, SIGNING_NAME, Shape, load_models
 from sonant.wire.scalars import Fault, string
 from sonant.wire.server import FrontDoor, asgi_app
 from sonant.wire.signature import Credential, Verifier
+from sonant.wire.throttle import Throttle, rates_per_s
 
 #: Access keys that a thread remembers.
 MAX_KEPT_CREDENTIALS = 256
@@ -205,7 +207,10 @@ def build_app(store: Store) -> App:
         skew_s=settings.wire.signature_skew_s,
         find=credential_finder(store),
     )
-    door = FrontDoor(load_models(), OPERATIONS, service, verifier, settings.wire)
+    models = load_models()
+    own = [operation.name for target, operation in models.operations.items() if target.startswith(OWN_PREFIX)]
+    throttle = Throttle(rates_per_s(settings.rates, own), time.monotonic)
+    door = FrontDoor(models, OPERATIONS, service, verifier, throttle, settings.wire)
 
     def close() -> None:
         door.close()

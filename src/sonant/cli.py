@@ -105,6 +105,7 @@ def _group(name: str, help_text: str) -> click.Group:
 
 key = _group("key", "Manage the local keys that domains and result files are sealed under.")
 access = _group("access", "Manage access keys.")
+domain = _group("domain", "Bring opt-outs into a domain; restore a deleted one.")
 object_ = _group("object", "List, read and write objects in local buckets.")
 
 
@@ -263,7 +264,29 @@ def object_put(file: Path, uri: str, kms_key: str | None, **where: Any) -> None:
     objects.put(load_settings(**where), file, uri, kms_key)
 
 
-@main.command(hidden=False)
+@domain.command("restore")
+@click.argument("domain_id")
+@data_option
+def domain_restore(domain_id: str, **where: Any) -> None:
+    """Take back the deletion of a domain, within 30 days."""
+    from sonant.commands import domains
+
+    domains.restore(load_settings(**where), domain_id)
+
+
+@domain.command("import-opt-outs")
+@click.argument("domain_id")
+@click.argument("file", type=click.Path(path_type=Path, exists=True, dir_okay=False))
+@click.option("--quiet", is_flag=True, help="No progress bar.")
+@data_option
+def domain_import_opt_outs(domain_id: str, file: Path, quiet: bool, **where: Any) -> None:
+    """Opt out everybody who is OPTED_OUT in FILE, the output of Voice ID's `list-speakers`."""
+    from sonant.commands import domains
+
+    domains.import_opt_outs(load_settings(**where), domain_id, file, quiet=quiet)
+
+
+@main.command()
 @click.option("--supervised", metavar="OWNER", hidden=True)
 @data_option
 def worker(supervised: str | None, data: Path | None, config: Path | None) -> None:

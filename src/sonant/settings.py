@@ -89,6 +89,32 @@ class Quotas:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Rates:
+    """Calls a second, for each account and operation; a group's figure holds for each of its operations."""
+
+    factor: float = 1.0
+    """Multiplies all rates; 0 switches throttling off."""
+    evaluate_session: float = 60.0
+    """EvaluateSession."""
+    domains_and_jobs: float = 2.0
+    """Domain operations; start, describe and list of jobs."""
+    list_speakers: float = 5.0
+    """ListSpeakers."""
+    speakers_and_fraudsters: float = 10.0
+    """Describe, opt out and delete a speaker; describe and delete a fraudster."""
+    tags: float = 2.0
+    """TagResource, UntagResource, ListTagsForResource."""
+    watchlist_reads: float = 10.0
+    """DescribeWatchlist, AssociateFraudster, DisassociateFraudster."""
+    watchlist_lists: float = 5.0
+    """ListWatchlists, ListFraudsters."""
+    watchlist_changes: float = 2.0
+    """Create, update and delete a watchlist."""
+    own: float = 10.0
+    """Sonant's own operations."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Wire:
     """The HTTP front."""
 
@@ -126,11 +152,14 @@ class Settings:
     """Where recordings are processed: `local` is worker processes on this machine."""
     biometric_consent: bool = True
     """The account accepts the biometric privacy notice; without it no domain can be made."""
+    last_watchlist_conflict: bool = True
+    """Taking a fraudster off its last watchlist is a conflict; false makes it a ValidationException."""
     wire: Wire = field(default_factory=Wire)
     audio: Audio = field(default_factory=Audio)
     enrollment: Enrollment = field(default_factory=Enrollment)
     jobs: Jobs = field(default_factory=Jobs)
     quotas: Quotas = field(default_factory=Quotas)
+    rates: Rates = field(default_factory=Rates)
 
     @property
     def database_url(self) -> str:

@@ -19,6 +19,7 @@ import click
 
 from sonant import settings as settings_module
 from sonant.errors import SetupError
+from sonant.jobs.housekeeping import Housekeeper
 from sonant.settings import Settings
 
 #: Tells commands on the same data folder where the service listens.
@@ -189,12 +190,16 @@ def work(settings: Settings, owner: str, *, until_end_of: bool = False) -> None:
     with _patiently(settings):
         store = installation.open_store(settings)
         runner = app.build_runner(store, owner)
+        stop = threading.Event()
+        housekeeper = Housekeeper(database=store.database, keys=store.keys, clock=store.clock)
+        threading.Thread(target=housekeeper.run, args=(stop,), name="housekeeping", daemon=True).start()
         signal.signal(signal.SIGTERM, lambda *_: runner.stop())
         if until_end_of:
             threading.Thread(target=_end_with_parent, daemon=True).start()
         else:
             signal.signal(signal.SIGINT, lambda *_: runner.stop())
         runner.run(alone=settings.embedded)
+        stop.set()
 
 
 def _patiently(settings: Settings) -> Any:

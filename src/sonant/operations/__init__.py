@@ -7,19 +7,53 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from sonant.operations import domains, enrollment_jobs, speakers
+from sonant.operations import (
+    consent,
+    domains,
+    enrollment_jobs,
+    fraudsters,
+    registration_jobs,
+    sessions,
+    speakers,
+    tags,
+    watchlists,
+)
 from sonant.operations.service import Answer, Caller, Request, Service
 
+#: Names of operations as in the service models, to their functions.
 OPERATIONS: Mapping[str, Callable[[Service, Caller, Request], Answer | None]] = {
+    "AssociateFraudster": fraudsters.associate_fraudster,
     "CompareRecording": speakers.compare_recording,
     "CreateDomain": domains.create_domain,
+    "CreateWatchlist": watchlists.create_watchlist,
+    "DeleteDomain": domains.delete_domain,
+    "DeleteFraudster": fraudsters.delete_fraudster,
     "DeleteSpeaker": speakers.delete_speaker,
+    "DeleteWatchlist": watchlists.delete_watchlist,
+    "DescribeComplianceConsent": consent.describe_compliance_consent,
     "DescribeDomain": domains.describe_domain,
+    "DescribeFraudster": fraudsters.describe_fraudster,
+    "DescribeFraudsterRegistrationJob": registration_jobs.describe_fraudster_registration_job,
     "DescribeSpeaker": speakers.describe_speaker,
     "DescribeSpeakerEnrollmentJob": enrollment_jobs.describe_speaker_enrollment_job,
+    "DescribeWatchlist": watchlists.describe_watchlist,
+    "DisassociateFraudster": fraudsters.disassociate_fraudster,
+    "EvaluateSession": sessions.evaluate_session,
+    "ExportSpeaker": speakers.export_speaker,
+    "ImportOptOuts": speakers.import_opt_outs,
     "ListDomains": domains.list_domains,
+    "ListFraudsterRegistrationJobs": registration_jobs.list_fraudster_registration_jobs,
+    "ListFraudsters": fraudsters.list_fraudsters,
     "ListSpeakerEnrollmentJobs": enrollment_jobs.list_speaker_enrollment_jobs,
     "ListSpeakers": speakers.list_speakers,
+    "ListTagsForResource": tags.list_tags_for_resource,
+    "ListWatchlists": watchlists.list_watchlists,
     "OptOutSpeaker": speakers.opt_out_speaker,
+    "RegisterComplianceConsent": consent.register_compliance_consent,
+    "RestoreDomain": domains.restore_domain,
     "StartSpeakerEnrollmentJob": enrollment_jobs.start_speaker_enrollment_job,
+    "TagResource": tags.tag_resource,
+    "UntagResource": tags.untag_resource,
+    "UpdateDomain": domains.update_domain,
+    "UpdateWatchlist": watchlists.update_watchlist,
 }

@@ -1,4 +1,4 @@
-"""CreateDomain, DescribeDomain, ListDomains."""
+"""CreateDomain, DescribeDomain, ListDomains, UpdateDomain, DeleteDomain, and our own RestoreDomain."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from typing import Any
 
 from sonant.errors import (
     AccessDenied,
+    Conflict,
     KeyError_,
     KeyNotFound,
     ResourceNotFound,
@@ -17,6 +18,7 @@ from sonant.ids import new_id
 from sonant.operations.idempotency import client_token
 from sonant.operations.paging import paged
 from sonant.operations.service import Answer, Caller, Request, Service
+from sonant.operations.tags import checked_tags, require_unchanged
 from sonant.policy import allows
 from sonant.store import domains
 from sonant.store.keys import KeyInfo
@@ -29,14 +31,12 @@ DOMAINS_PAGE = 10
 def create_domain(service: Service, caller: Caller, request: Request) -> Answer:
     """Make a domain and its default watchlist. It is active at once."""
     settings = service.settings
-    tags = _tags(request.get("Tags", []), settings.quotas.tags_per_domain)
+    tags = checked_tags(request.get("Tags", []))
+    if len(tags) > settings.quotas.tags_per_domain:
+        raise Validation(f"A resource holds at most {settings.quotas.tags_per_domain} tags")
     if tags:
         caller.require("voiceid:TagResource", "*")
-    if not settings.biometric_consent:
-        raise ResourceNotFound(
-            "COMPLIANCE_CONSENT",
-            "The account has not accepted the biometric privacy notice; set biometric_consent = true.",
-        )
+    _require_consent(service, caller)
     key = _usable_key(service, caller, request["ServerSideEncryptionConfiguration"]["KmsKeyId"])
     with service.database.write() as connection:
         token = client_token(service, connection, caller, "CreateDomain", request)
@@ -97,6 +97,59 @@ def list_domains(service: Service, caller: Caller, request: Request) -> Answer:
     }
 
 
+def update_domain(service: Service, caller: Caller, request: Request) -> Answer:
+    """Set name and description (absent: removed); another key begins a key change.
+
+    The key work happens outside of the transaction, so a change made meanwhile is a CONCURRENT_CHANGES. After
+    a key change that failed, the same call with the same key tries again.
+    """
+    with service.database.read() as connection:
+        domain = service.require_domain(connection, caller, request["DomainId"])
+    if not domain.active:
+        raise Conflict("DOMAIN_NOT_ACTIVE")
+    vault = service.open_vault(caller, domain)
+    key = _usable_key(service, caller, request["ServerSideEncryptionConfiguration"]["KmsKeyId"])
+    changes_key = key.arn != domain.kms_key_arn
+    if changes_key and domain.update_status == "IN_PROGRESS":
+        raise Conflict("DOMAIN_LOCKED_FROM_ENCRYPTION_UPDATES")
+    begins = changes_key or domain.update_status == "FAILED"
+    with service.database.write() as connection:
+        changed = domains.change(
+            connection,
+            vault,
+            domain,
+            name=request["Name"],
+            description=request.get("Description"),
+            new_key_arn=key.arn if begins else None,
+            old_key_arn=service.keys.key_of(domain.data_key_wrapped),
+            now=service.clock(),
+        )
+        require_unchanged(changed)
+        return {"Domain": domain_member(service.require_domain(connection, caller, domain.domain_id), vault)}
+
+
+def delete_domain(service: Service, caller: Caller, request: Request) -> None:
+    """Suspend a domain: it is erased after 30 days, until then it can be restored. Again: no change."""
+    with service.database.write() as connection:
+        domain = service.require_domain(connection, caller, request["DomainId"], lock=True)
+        caller.require("kms:Decrypt", domain.kms_key_arn)
+        if domain.active:
+            require_unchanged(domains.suspend(connection, domain, service.clock()))
+
+
+def restore_domain(service: Service, caller: Caller, request: Request) -> Answer:
+    """Take a suspended domain back within its 30 days. An active one stays as it is."""
+    with service.database.write() as connection:
+        domain = service.require_domain(connection, caller, request["DomainId"], lock=True)
+        vault = service.open_vault(caller, domain)
+        if not domain.active:
+            limit = service.settings.quotas.domains_per_account
+            if domains.count_active(connection, caller.account_id) >= limit:
+                raise ServiceQuotaExceeded(f"The account already has {limit} domains, its quota.")
+            require_unchanged(domains.restore(connection, domain, service.clock()))
+        return {"Domain": domain_member(service.require_domain(connection, caller, domain.domain_id), vault)}
+
+
 def domain_member(domain: domains.Domain, vault: Vault | None) -> dict[str, Any]:
     name, description = (None, None) if vault is None else domain.texts(vault)
     return {
@@ -107,9 +160,28 @@ def domain_member(domain: domains.Domain, vault: Vault | None) -> dict[str, Any]
         "DomainStatus": domain.status,
         "Name": name,
         "ServerSideEncryptionConfiguration": {"KmsKeyId": domain.kms_key_arn},
+        "ServerSideEncryptionUpdateDetails": None
+        if domain.update_status is None
+        else {
+            "Message": domain.update_message,
+            "OldKmsKeyId": domain.update_old_key_arn,
+            "UpdateStatus": domain.update_status,
+        },
         "UpdatedAt": domain.updated_at,
         "WatchlistDetails": {"DefaultWatchlistId": domain.default_watchlist_id},
     }
+
+
+def _require_consent(service: Service, caller: Caller) -> None:
+    if service.settings.biometric_consent:
+        return
+    with service.database.read() as connection:
+        accepted_at = domains.consented(connection, caller.account_id)
+    if accepted_at is None:
+        raise ResourceNotFound(
+            "COMPLIANCE_CONSENT",
+            "The account has not accepted the biometric privacy notice; call RegisterComplianceConsent.",
+        )
 
 
 def _try_vault(service: Service, caller: Caller, domain: domains.Domain) -> Vault | None:
@@ -137,14 +209,3 @@ def _usable_key(service: Service, caller: Caller, ref: str) -> KeyInfo:
     if key.state != "Enabled":
         raise AccessDenied(f"The KMS key {key.arn} is {key.state} and cannot be used.")
     return key
-
-
-def _tags(members: list[dict[str, str]], limit: int) -> dict[str, str]:
-    tags = {member["Key"]: member["Value"] for member in members}
-    if len(tags) != len(members):
-        raise Validation("Tags must not hold the same key twice")
-    if any(key.lower().startswith("aws:") for key in tags):
-        raise Validation("Tag keys must not begin with aws:")
-    if len(tags) > limit:
-        raise Validation(f"A resource holds at most {limit} tags")
-    return tags

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from sonant.errors import ResourceNotFound, ServiceQuotaExceeded
+from sqlalchemy import Connection
+
+from sonant.errors import ServiceQuotaExceeded
 from sonant.ids import new_id
+from sonant.operations import jobs as shared
 from sonant.operations.idempotency import client_token
-from sonant.operations.paging import paged
 from sonant.operations.service import Answer, Caller, Request, Service
-from sonant.store import domains, jobs
+from sonant.operations.watchlists import require_watchlist
+from sonant.store import jobs
 from sonant.store.vault import Vault
 
 
@@ -20,10 +23,9 @@ def start_speaker_enrollment_job(service: Service, caller: Caller, request: Requ
     with service.open_domain(caller, request["DomainId"], write=True) as (connection, domain, vault):
         token = client_token(service, connection, caller, "StartSpeakerEnrollmentJob", request)
         if token.found is not None:
-            return {"Job": _member(_require(connection, domain.domain_id, token.found), vault)}
+            return {"Job": _job(connection, domain.domain_id, token.found, vault)}
         for watchlist_id in config["FraudDetectionConfig"].get("WatchlistIds", []):
-            if not domains.has_watchlist(connection, domain.domain_id, watchlist_id):
-                raise ResourceNotFound("WATCHLIST", "The watchlist does not exist in this domain.")
+            require_watchlist(connection, domain.domain_id, watchlist_id)
         limit = service.settings.quotas.active_enrollment_jobs_per_domain
         if jobs.count_active(connection, jobs.ENROLLMENT, domain.domain_id) >= limit:
             raise ServiceQuotaExceeded(
@@ -44,28 +46,15 @@ def start_speaker_enrollment_job(service: Service, caller: Caller, request: Requ
             now=service.clock(),
         )
         token.keep(service, connection, job_id)
-        return {"Job": _member(_require(connection, domain.domain_id, job_id), vault)}
+        return {"Job": _job(connection, domain.domain_id, job_id, vault)}
 
 
 def describe_speaker_enrollment_job(service: Service, caller: Caller, request: Request) -> Answer:
-    with service.open_domain(caller, request["DomainId"], write=False) as (connection, domain, vault):
-        return {"Job": _member(_require(connection, domain.domain_id, request["JobId"]), vault)}
+    return shared.describe(service, caller, request, jobs.ENROLLMENT)
 
 
 def list_speaker_enrollment_jobs(service: Service, caller: Caller, request: Request) -> Answer:
-    """Newest first; `JobStatus` filters exactly."""
-    status = request.get("JobStatus")
-    with service.open_domain(caller, request["DomainId"], write=False) as (connection, domain, vault):
-        items, next_token = paged(
-            service,
-            request,
-            ("ListSpeakerEnrollmentJobs", domain.domain_id, status or ""),
-            lambda after, limit: jobs.page(
-                connection, jobs.ENROLLMENT, domain.domain_id, status, after, limit
-            ),
-            lambda job: (job.created_at, job.job_id),
-        )
-        return {"JobSummaries": [_summary(job, vault) for job in items], "NextToken": next_token}
+    return shared.list_page(service, caller, request, jobs.ENROLLMENT, "ListSpeakerEnrollmentJobs")
 
 
 def _config(given: dict[str, Any], risk_threshold: int) -> dict[str, Any]:
@@ -81,33 +70,5 @@ def _config(given: dict[str, Any], risk_threshold: int) -> dict[str, Any]:
     }
 
 
-def _require(connection: Any, domain_id: str, job_id: str) -> jobs.Job:
-    job = jobs.find(connection, jobs.ENROLLMENT, domain_id, job_id)
-    if job is None:
-        raise ResourceNotFound("BATCH_JOB", "The speaker enrollment job does not exist in this domain.")
-    return job
-
-
-def _summary(job: jobs.Job, vault: Vault) -> dict[str, Any]:
-    return {
-        "CreatedAt": job.created_at,
-        "DomainId": job.domain_id,
-        "EndedAt": job.ended_at,
-        "FailureDetails": None
-        if job.failure_code is None
-        else {"Message": job.failure_message, "StatusCode": job.failure_code},
-        "JobId": job.job_id,
-        "JobName": None if job.name_sealed is None else vault.open("job name", job.job_id, job.name_sealed),
-        "JobProgress": {"PercentComplete": job.percent_complete},
-        "JobStatus": job.status,
-    }
-
-
-def _member(job: jobs.Job, vault: Vault) -> dict[str, Any]:
-    return {
-        **_summary(job, vault),
-        "DataAccessRoleArn": job.role_arn,
-        "EnrollmentConfig": job.config,
-        "InputDataConfig": {"S3Uri": job.input_uri},
-        "OutputDataConfig": {"S3Uri": job.output_uri, "KmsKeyId": job.output_kms_key},
-    }
+def _job(connection: Connection, domain_id: str, job_id: str, vault: Vault) -> dict[str, Any]:
+    return shared.member(shared.require_job(connection, jobs.ENROLLMENT, domain_id, job_id), vault)

@@ -1,10 +1,13 @@
-"""DescribeSpeaker, ListSpeakers, OptOutSpeaker, DeleteSpeaker, and our own CompareRecording."""
+"""DescribeSpeaker, ListSpeakers, OptOutSpeaker, DeleteSpeaker; our own CompareRecording, ImportOptOuts and
+ExportSpeaker.
+"""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
+from sqlalchemy import Connection
 
 from sonant.errors import ResourceNotFound, ServiceQuotaExceeded, Validation
 from sonant.ids import new_generated_id
@@ -21,10 +24,7 @@ COMPARISON_SPEECH_S = 10.0
 
 def describe_speaker(service: Service, caller: Caller, request: Request) -> Answer:
     with service.open_domain(caller, request["DomainId"], write=False) as (connection, domain, vault):
-        speaker = speakers.find(connection, vault, domain.domain_id, request["SpeakerId"])
-        if speaker is None:
-            raise speaker_not_found()
-        return {"Speaker": speaker_member(speaker, vault)}
+        return {"Speaker": speaker_member(_require(connection, vault, domain, request["SpeakerId"]), vault)}
 
 
 def list_speakers(service: Service, caller: Caller, request: Request) -> Answer:
@@ -44,36 +44,47 @@ def list_speakers(service: Service, caller: Caller, request: Request) -> Answer:
 
 def opt_out_speaker(service: Service, caller: Caller, request: Request) -> Answer:
     """Record a refusal, also of somebody never seen; what was known of the voice is destroyed."""
-    speaker_id: str = request["SpeakerId"]
     with service.open_domain(caller, request["DomainId"], write=True) as (connection, domain, vault):
-        speaker = speakers.find(connection, vault, domain.domain_id, speaker_id)
-        if speaker is None:
-            if speaker_id.startswith("id#"):
-                raise speaker_not_found()
-            require_speaker_quota(service, speakers.count(connection, domain.domain_id))
-            speakers.add(
-                connection,
-                vault,
-                domain_id=domain.domain_id,
-                speaker_id=new_generated_id(),
-                customer_id=speaker_id,
-                status="OPTED_OUT",
-                now=service.clock(),
-            )
-        elif speaker.status != "OPTED_OUT":
-            speakers.opt_out(connection, vault, speaker, service.clock())
-        speaker = speakers.find(connection, vault, domain.domain_id, speaker_id)
-        if speaker is None:
-            raise speaker_not_found()
-        return {"Speaker": speaker_member(speaker, vault)}
+        present = speakers.count(connection, domain.domain_id)
+        _opt_out(service, connection, vault, domain.domain_id, request["SpeakerId"], present)
+        return {"Speaker": speaker_member(_require(connection, vault, domain, request["SpeakerId"]), vault)}
+
+
+def import_opt_outs(service: Service, caller: Caller, request: Request) -> Answer:
+    """Record many refusals, all or none; an id given twice counts once."""
+    ids = dict.fromkeys(request["SpeakerIds"])
+    with service.open_domain(caller, request["DomainId"], write=True) as (connection, domain, vault):
+        present, changed = speakers.count(connection, domain.domain_id), 0
+        for one in ids:
+            outcome = _opt_out(service, connection, vault, domain.domain_id, one, present)
+            present += outcome == "added"
+            changed += outcome != "unchanged"
+    return {"OptedOut": changed, "Unchanged": len(ids) - changed}
+
+
+def export_speaker(service: Service, caller: Caller, request: Request) -> Answer:
+    """Everything that is kept about one speaker."""
+    with service.open_domain(caller, request["DomainId"], write=False) as (connection, domain, vault):
+        speaker = _require(connection, vault, domain, request["SpeakerId"])
+        voiceprint = speakers.load_voiceprint(connection, vault, speaker)
+        return {
+            "Speaker": speaker_member(speaker, vault),
+            "Voiceprint": None
+            if voiceprint is None
+            else {
+                "Audio": voiceprint.audio,
+                "CreatedAt": voiceprint.created_at,
+                "ModelId": voiceprint.model_id,
+                "NetSpeechSeconds": voiceprint.net_speech_s,
+                "Vector": voiceprint.vector,
+            },
+        }
 
 
 def delete_speaker(service: Service, caller: Caller, request: Request) -> Answer | None:
     """Forget a speaker: data key, voiceprint, audio and status go at once."""
     with service.open_domain(caller, request["DomainId"], write=True) as (connection, domain, vault):
-        speaker = speakers.find(connection, vault, domain.domain_id, request["SpeakerId"])
-        if speaker is None:
-            raise speaker_not_found()
+        speaker = _require(connection, vault, domain, request["SpeakerId"])
         speakers.remove(connection, speaker.speaker_id)
     return None
 
@@ -119,6 +130,41 @@ def speaker_member(speaker: speakers.Speaker, vault: Vault) -> dict[str, Any]:
     }
 
 
+def _require(
+    connection: Connection, vault: Vault, domain: domains.Domain, speaker_id: str
+) -> speakers.Speaker:
+    speaker = speakers.find(connection, vault, domain.domain_id, speaker_id)
+    if speaker is None:
+        raise speaker_not_found()
+    return speaker
+
+
+def _opt_out(
+    service: Service, connection: Connection, vault: Vault, domain_id: str, speaker_id: str, present: int
+) -> Literal["added", "changed", "unchanged"]:
+    """Opt one speaker out; `present` speakers are in the domain. Raises ResourceNotFound for an unknown
+    generated id, ServiceQuotaExceeded when a new entry finds no room."""
+    speaker = speakers.find(connection, vault, domain_id, speaker_id)
+    if speaker is not None:
+        if speaker.status == "OPTED_OUT":
+            return "unchanged"
+        speakers.forget_voice(connection, vault, speaker, "OPTED_OUT", service.clock())
+        return "changed"
+    if speaker_id.startswith("id#"):
+        raise speaker_not_found()
+    require_speaker_quota(service, present)
+    speakers.add(
+        connection,
+        vault,
+        domain_id=domain_id,
+        speaker_id=new_generated_id(),
+        customer_id=speaker_id,
+        status="OPTED_OUT",
+        now=service.clock(),
+    )
+    return "added"
+
+
 def speaker_not_found() -> ResourceNotFound:
     return ResourceNotFound("SPEAKER", "The speaker does not exist in this domain.")
 
@@ -130,11 +176,9 @@ def require_speaker_quota(service: Service, present: int) -> None:
 
 
 def _reference(
-    connection: Any, domain: domains.Domain, vault: Vault, speaker_id: str
+    connection: Connection, domain: domains.Domain, vault: Vault, speaker_id: str
 ) -> tuple[str, str, Embedding]:
-    speaker = speakers.find(connection, vault, domain.domain_id, speaker_id)
-    if speaker is None:
-        raise speaker_not_found()
+    speaker = _require(connection, vault, domain, speaker_id)
     stored = speakers.load_vector(connection, vault, speaker)
     if stored is None:
         raise Validation("SpeakerIds names a speaker that is not enrolled")

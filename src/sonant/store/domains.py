@@ -1,15 +1,22 @@
-"""Domains, their watchlists, and client tokens: rows in and out."""
+"""Domains, consents and client tokens: rows in and out.
+
+Changes of a domain name the version they were made from; a domain that has changed since is left alone.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any
 
-from sqlalchemy import Connection, and_, bindparam, delete, func, insert, or_, select
+from sqlalchemy import Connection, and_, bindparam, delete, func, insert, or_, select, update
 
-from sonant.store.database.schema import client_tokens, domains, watchlists
+from sonant.store import watchlists
+from sonant.store.database.schema import client_tokens, consents, domains, speakers
 from sonant.store.times import from_us, to_us
 from sonant.store.vault import Vault
+
+DEFAULT_WATCHLIST_NAME = "DefaultWatchlist"
 
 #: A client token and a page token last this long.
 TOKEN_LIFE = timedelta(hours=24)
@@ -31,6 +38,13 @@ class Domain:
     tags_sealed: bytes
     created_at: datetime
     updated_at: datetime
+    version: int
+    suspended_at: datetime | None
+    update_status: str | None
+    update_old_key_arn: str | None
+    update_message: str | None
+    update_attempts: int
+    update_due_at: datetime | None
 
     @property
     def arn(self) -> str:
@@ -48,6 +62,11 @@ class Domain:
             if self.description_sealed is None
             else vault.open("domain description", self.domain_id, self.description_sealed),
         )
+
+    def tags(self, vault: Vault) -> dict[str, str]:
+        """Raises SealBroken."""
+        tags: dict[str, str] = vault.open_json("domain tags", self.domain_id, self.tags_sealed)
+        return tags
 
 
 def domain_arn(region: str, account_id: str, domain_id: str) -> str:
@@ -89,16 +108,15 @@ def create(
             updated_at=moment,
         )
     )
-    connection.execute(
-        insert(watchlists).values(
-            watchlist_id=watchlist_id,
-            domain_id=domain_id,
-            is_default=True,
-            name_sealed=vault.seal("watchlist name", watchlist_id, "DefaultWatchlist"),
-            description_sealed=None,
-            created_at=moment,
-            updated_at=moment,
-        )
+    watchlists.create(
+        connection,
+        vault,
+        watchlist_id=watchlist_id,
+        domain_id=domain_id,
+        name=DEFAULT_WATCHLIST_NAME,
+        description=None,
+        is_default=True,
+        now=now,
     )
 
 
@@ -146,11 +164,120 @@ def page(
     return [_domain(row) for row in connection.execute(query)]
 
 
-def has_watchlist(connection: Connection, domain_id: str, watchlist_id: str) -> bool:
-    query = select(watchlists.c.watchlist_id).where(
-        watchlists.c.domain_id == domain_id, watchlists.c.watchlist_id == watchlist_id
+def change(
+    connection: Connection,
+    vault: Vault,
+    domain: Domain,
+    *,
+    name: str,
+    description: str | None,
+    new_key_arn: str | None,
+    old_key_arn: str,
+    now: datetime,
+) -> bool:
+    """Set name and description, and begin a key change if a key is given.
+
+    Whether the domain was still as `domain` says; if not, nothing is changed.
+    """
+    values: dict[str, Any] = {
+        "name_sealed": vault.seal("domain name", domain.domain_id, name),
+        "description_sealed": None
+        if description is None
+        else vault.seal("domain description", domain.domain_id, description),
+        "updated_at": to_us(now),
+    }
+    if new_key_arn is not None:
+        values |= {
+            "kms_key_arn": new_key_arn,
+            "update_status": "IN_PROGRESS",
+            "update_old_key_arn": old_key_arn,
+            "update_message": None,
+            "update_attempts": 0,
+            "update_due_at": to_us(now),
+        }
+    return _set(connection, domain, values)
+
+
+def set_tags(connection: Connection, vault: Vault, domain: Domain, tags: dict[str, str]) -> bool:
+    return _set(connection, domain, {"tags_sealed": vault.seal_json("domain tags", domain.domain_id, tags)})
+
+
+def suspend(connection: Connection, domain: Domain, now: datetime) -> bool:
+    moment = to_us(now)
+    return _set(connection, domain, {"status": "SUSPENDED", "suspended_at": moment, "updated_at": moment})
+
+
+def restore(connection: Connection, domain: Domain, now: datetime) -> bool:
+    return _set(connection, domain, {"status": "ACTIVE", "suspended_at": None, "updated_at": to_us(now)})
+
+
+def erase_suspended(connection: Connection, before: datetime) -> int:
+    """Erase domains suspended before a moment, with all they hold; how many."""
+    statement = delete(domains).where(
+        domains.c.status == "SUSPENDED", domains.c.suspended_at <= to_us(before)
     )
-    return connection.execute(query).first() is not None
+    return connection.execute(statement).rowcount
+
+
+def key_changes_due(connection: Connection, now: datetime) -> list[Domain]:
+    query = _DOMAIN.where(domains.c.update_status == "IN_PROGRESS", domains.c.update_due_at <= to_us(now))
+    return [_domain(row) for row in connection.execute(query)]
+
+
+def finish_key_change(connection: Connection, domain: Domain, wrapped: bytes, now: datetime) -> bool:
+    values = {
+        "data_key_wrapped": wrapped,
+        "update_status": "COMPLETED",
+        "update_message": None,
+        "update_due_at": None,
+        "updated_at": to_us(now),
+    }
+    return _set(connection, domain, values)
+
+
+def postpone_key_change(connection: Connection, domain: Domain, message: str, due: datetime) -> bool:
+    values = {
+        "update_attempts": domain.update_attempts + 1,
+        "update_message": message,
+        "update_due_at": to_us(due),
+    }
+    return _set(connection, domain, values)
+
+
+def fail_key_change(connection: Connection, domain: Domain, message: str, now: datetime) -> bool:
+    values = {
+        "update_status": "FAILED",
+        "update_message": message,
+        "update_due_at": None,
+        "updated_at": to_us(now),
+    }
+    return _set(connection, domain, values)
+
+
+def with_speakers_unused_since(connection: Connection, before: datetime) -> list[Domain]:
+    """Active domains that have enrolled speakers last used before a moment."""
+    due = select(speakers.c.domain_id).where(
+        speakers.c.status == "ENROLLED", speakers.c.last_accessed_at < to_us(before)
+    )
+    query = _DOMAIN.where(domains.c.status == "ACTIVE", domains.c.domain_id.in_(due))
+    return [_domain(row) for row in connection.execute(query)]
+
+
+def consented(connection: Connection, account_id: str) -> datetime | None:
+    """When the account accepted the biometric privacy notice, None if it has not."""
+    query = select(consents.c.accepted_at).where(consents.c.account_id == account_id)
+    accepted_at = connection.execute(query).scalar()
+    return None if accepted_at is None else from_us(accepted_at)
+
+
+def consent(connection: Connection, account_id: str, principal_arn: str, now: datetime) -> None:
+    """Record the acceptance; the first one stands."""
+    if consented(connection, account_id) is None:
+        connection.execute(
+            insert(consents).values(
+                account_id=account_id, principal_arn=principal_arn, accepted_at=to_us(now)
+            )
+        )
 
 
 def find_client_token(connection: Connection, scope: str, now: datetime) -> tuple[str, str] | None:
@@ -174,8 +301,18 @@ def keep_client_token(
     )
 
 
+def _set(connection: Connection, domain: Domain, values: dict[str, Any]) -> bool:
+    """Change a domain's row if nobody else has since it was read."""
+    statement = (
+        update(domains)
+        .where(domains.c.domain_id == domain.domain_id, domains.c.version == domain.version)
+        .values(**values, version=domain.version + 1)
+    )
+    return connection.execute(statement).rowcount == 1
+
+
 def _domain(row: object) -> Domain:
     values = dict(row._mapping)  # type: ignore[attr-defined]
-    values["created_at"] = from_us(values["created_at"])
-    values["updated_at"] = from_us(values["updated_at"])
+    for name in ("created_at", "updated_at", "suspended_at", "update_due_at"):
+        values[name] = None if values[name] is None else from_us(values[name])
     return Domain(**values)

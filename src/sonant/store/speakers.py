@@ -42,6 +42,13 @@ class Voiceprint:
     net_speech_s: float
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeptVoiceprint(Voiceprint):
+    """A stored voiceprint, opened."""
+
+    created_at: datetime
+
+
 _SPEAKER = select(
     speakers.c.speaker_id,
     speakers.c.domain_id,
@@ -157,8 +164,25 @@ def load_vector(connection: Connection, vault: Vault, speaker: Speaker) -> tuple
     return row.model_id, speaker.seal(vault).open(f"voiceprint {row.model_id}", row.vector_sealed)
 
 
-def opt_out(connection: Connection, vault: Vault, speaker: Speaker, now: datetime) -> None:
-    """Destroy the speaker's key and all that hung on it; keep the refusal under a new key."""
+def load_voiceprint(connection: Connection, vault: Vault, speaker: Speaker) -> KeptVoiceprint | None:
+    """All that is kept of a speaker's voice. Raises SealBroken."""
+    row = connection.execute(
+        select(voiceprints).where(voiceprints.c.speaker_id == speaker.speaker_id)
+    ).first()
+    if row is None:
+        return None
+    seal = speaker.seal(vault)
+    return KeptVoiceprint(
+        model_id=row.model_id,
+        vector=seal.open(f"voiceprint {row.model_id}", row.vector_sealed),
+        audio=None if row.audio_sealed is None else seal.open("audio", row.audio_sealed),
+        net_speech_s=row.net_speech_s,
+        created_at=from_us(row.created_at),
+    )
+
+
+def forget_voice(connection: Connection, vault: Vault, speaker: Speaker, status: str, now: datetime) -> None:
+    """Destroy the speaker's key and all that hung on it; keep the entry, under a new key, with `status`."""
     customer_id = speaker.customer_id(vault)
     connection.execute(delete(voiceprints).where(voiceprints.c.speaker_id == speaker.speaker_id))
     seal, wrapped = vault.new_speaker(speaker.speaker_id)
@@ -169,11 +193,21 @@ def opt_out(connection: Connection, vault: Vault, speaker: Speaker, now: datetim
         update(speakers)
         .where(speakers.c.speaker_id == speaker.speaker_id)
         .values(
-            status="OPTED_OUT",
+            status=status,
             customer_id_sealed=seal.seal("customer id", customer_id.encode()),
             updated_at=to_us(now),
         )
     )
+
+
+def unused_since(connection: Connection, domain_id: str, before: datetime, limit: int) -> list[Speaker]:
+    """Enrolled speakers last enrolled or authenticated before a moment."""
+    query = _SPEAKER.where(
+        speakers.c.domain_id == domain_id,
+        speakers.c.status == "ENROLLED",
+        speakers.c.last_accessed_at < to_us(before),
+    )
+    return [_speaker(row) for row in connection.execute(query.limit(limit))]
 
 
 def remove(connection: Connection, speaker_id: str) -> None:

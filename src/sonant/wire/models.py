@@ -27,6 +27,9 @@ Shape: TypeAlias = Any
 SIGNING_NAME = "voiceid"
 """The SigV4 service name of both models, and the prefix of their IAM actions."""
 
+OWN_PREFIX = "Sonant."
+"""What the targets of our own operations begin with."""
+
 DATA_PATH = Path(__file__).parent / "data"
 """Folder of our own models; a value for `AWS_DATA_PATH`."""
 

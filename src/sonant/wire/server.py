@@ -31,6 +31,7 @@ from sonant.wire.authorization import authorize
 from sonant.wire.models import Operation, ServiceModels
 from sonant.wire.protocol import CONTENT_TYPE, compile_output, error_body, error_content_type, parse_body
 from sonant.wire.signature import SignedRequest, Verifier
+from sonant.wire.throttle import Throttle
 from sonant.wire.validation import compile_input
 
 log = logging.getLogger(__name__)
@@ -87,9 +88,10 @@ class FrontDoor:
         functions: Mapping[str, Function],
         service: Service,
         verifier: Verifier,
+        throttle: Throttle,
         limits: Wire,
     ) -> None:
-        self.service, self.verifier, self.models = service, verifier, models
+        self.service, self.verifier, self.throttle, self.models = service, verifier, throttle, models
         self.compiled = {
             operation.target: Compiled(
                 operation,
@@ -205,6 +207,11 @@ def verify_signature(door: FrontDoor, call: Call) -> None:
     call.caller = Caller(principal=credential.principal)
 
 
+def throttle(door: FrontDoor, call: Call) -> None:
+    compiled, caller = call.known
+    door.throttle.take(caller.account_id, compiled.operation.name)
+
+
 def parse_members(_door: FrontDoor, call: Call) -> None:
     compiled, _ = call.known
     call.parameters = compiled.parse(call.document)
@@ -226,6 +233,7 @@ LIFE: tuple[Callable[[FrontDoor, Call], None], ...] = (
     decode_body,
     find_operation,
     verify_signature,
+    throttle,
     parse_members,
     check_rights,
     dispatch,

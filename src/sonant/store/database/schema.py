@@ -77,6 +77,13 @@ domains = Table(
     Column("default_watchlist_id", String(22), nullable=False),
     Column("created_at", BigInteger, nullable=False),
     Column("updated_at", BigInteger, nullable=False),
+    Column("version", Integer, nullable=False, server_default="0"),  # moves with every change of the row
+    Column("suspended_at", BigInteger),
+    Column("update_status", String(16)),  # of the last key change: IN_PROGRESS, COMPLETED, FAILED
+    Column("update_old_key_arn", String(2048)),
+    Column("update_message", Text),
+    Column("update_attempts", Integer, nullable=False, server_default="0"),
+    Column("update_due_at", BigInteger),
     Index(None, "account_id", "region", "created_at", "domain_id"),
 )
 
@@ -93,6 +100,35 @@ watchlists = Table(
     Index(None, "domain_id", "created_at", "watchlist_id"),
 )
 
+#: `wrapped` is the only copy of each fraudster's data key.
+fraudsters = Table(
+    "fraudsters",
+    metadata,
+    Column("fraudster_id", String(25), primary_key=True),
+    Column("domain_id", ForeignKey("domains.domain_id", ondelete="CASCADE"), nullable=False),
+    Column("wrapped", LargeBinary, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    Index(None, "domain_id", "created_at", "fraudster_id"),
+)
+
+watchlist_members = Table(
+    "watchlist_members",
+    metadata,
+    Column("watchlist_id", ForeignKey("watchlists.watchlist_id", ondelete="CASCADE"), primary_key=True),
+    Column("fraudster_id", ForeignKey("fraudsters.fraudster_id", ondelete="CASCADE"), primary_key=True),
+    Column("added_at", BigInteger, nullable=False),
+    Index(None, "fraudster_id"),
+)
+
+#: Accounts that have accepted the biometric privacy notice.
+consents = Table(
+    "consents",
+    metadata,
+    Column("account_id", String(12), primary_key=True),
+    Column("principal_arn", String(2048), nullable=False),
+    Column("accepted_at", BigInteger, nullable=False),
+)
+
 speakers = Table(
     "speakers",
     metadata,
@@ -106,6 +142,7 @@ speakers = Table(
     Column("last_accessed_at", BigInteger),
     UniqueConstraint("domain_id", "customer_id_hash"),
     Index(None, "domain_id", "created_at", "speaker_id"),
+    Index(None, "status", "last_accessed_at"),
 )
 
 #: The only copy of each speaker's data key. Deleting a row here is how a person is forgotten.

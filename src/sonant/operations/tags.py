@@ -1,0 +1,74 @@
+"""TagResource, UntagResource, ListTagsForResource: the domain is the one resource that takes tags."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from sqlalchemy import Connection
+
+from sonant.errors import Conflict, Validation
+from sonant.operations.service import Answer, Caller, Request, Service, domain_not_found
+from sonant.store import domains
+from sonant.store.vault import Vault
+
+
+def tag_resource(service: Service, caller: Caller, request: Request) -> Answer:
+    """Add tags, or overwrite those with the same key."""
+    given = checked_tags(request["Tags"])
+    with _opened(service, caller, request["ResourceArn"]) as (connection, domain, vault):
+        tags = domain.tags(vault) | given
+        limit = service.settings.quotas.tags_per_domain
+        if len(tags) > limit:
+            raise Validation(f"A resource holds at most {limit} tags")
+        require_unchanged(domains.set_tags(connection, vault, domain, tags))
+    return {}
+
+
+def untag_resource(service: Service, caller: Caller, request: Request) -> Answer:
+    """Remove tags by key; unknown keys do not matter."""
+    with _opened(service, caller, request["ResourceArn"]) as (connection, domain, vault):
+        gone = set(request["TagKeys"])
+        tags = {key: value for key, value in domain.tags(vault).items() if key not in gone}
+        require_unchanged(domains.set_tags(connection, vault, domain, tags))
+    return {}
+
+
+def list_tags_for_resource(service: Service, caller: Caller, request: Request) -> Answer:
+    """All tags, sorted by key; also of a suspended domain."""
+    domain_id = _domain_id(service, caller, request["ResourceArn"])
+    with service.database.read() as connection:
+        domain = service.require_domain(connection, caller, domain_id)
+    tags = domain.tags(service.open_vault(caller, domain))
+    return {"Tags": [{"Key": key, "Value": value} for key, value in sorted(tags.items())]}
+
+
+def checked_tags(members: list[dict[str, str]]) -> dict[str, str]:
+    """Tags of a request as a mapping. Raises Validation for a key given twice or reserved."""
+    tags = {member["Key"]: member["Value"] for member in members}
+    if len(tags) != len(members):
+        raise Validation("Tags must not hold the same key twice")
+    if any(key.lower().startswith("aws:") for key in tags):
+        raise Validation("Tag keys must not begin with aws:")
+    return tags
+
+
+def require_unchanged(written: bool) -> None:
+    """Raises Conflict when a change found its domain changed by somebody else."""
+    if not written:
+        raise Conflict("CONCURRENT_CHANGES")
+
+
+@contextmanager
+def _opened(service: Service, caller: Caller, arn: str) -> Iterator[tuple[Connection, domains.Domain, Vault]]:
+    domain_id = _domain_id(service, caller, arn)
+    with service.open_domain(caller, domain_id, write=True) as opened:
+        yield opened
+
+
+def _domain_id(service: Service, caller: Caller, arn: str) -> str:
+    """The domain that an ARN names, if it is of this partition, Region and account."""
+    domain_id = arn.rpartition("/")[2]
+    if arn != domains.domain_arn(service.settings.region, caller.account_id, domain_id):
+        raise domain_not_found()
+    return domain_id

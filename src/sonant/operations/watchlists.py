@@ -1,0 +1,105 @@
+"""CreateWatchlist, DescribeWatchlist, ListWatchlists, UpdateWatchlist, DeleteWatchlist."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import Connection
+
+from sonant.errors import Conflict, ResourceNotFound, ServiceQuotaExceeded, Validation
+from sonant.ids import new_id
+from sonant.operations.idempotency import client_token
+from sonant.operations.paging import paged
+from sonant.operations.service import Answer, Caller, Request, Service
+from sonant.store import watchlists
+from sonant.store.vault import Vault
+
+
+def create_watchlist(service: Service, caller: Caller, request: Request) -> Answer:
+    with service.open_domain(caller, request["DomainId"], write=True) as (connection, domain, vault):
+        token = client_token(service, connection, caller, "CreateWatchlist", request)
+        if token.found is not None:
+            return {"Watchlist": _member(require_watchlist(connection, domain.domain_id, token.found), vault)}
+        limit = service.settings.quotas.watchlists_per_domain
+        if watchlists.count(connection, domain.domain_id) >= limit:
+            raise ServiceQuotaExceeded(f"The domain already has {limit} watchlists, its quota.")
+        watchlist_id = new_id()
+        watchlists.create(
+            connection,
+            vault,
+            watchlist_id=watchlist_id,
+            domain_id=domain.domain_id,
+            name=request["Name"],
+            description=request.get("Description"),
+            is_default=False,
+            now=service.clock(),
+        )
+        token.keep(service, connection, watchlist_id)
+        return {"Watchlist": _member(require_watchlist(connection, domain.domain_id, watchlist_id), vault)}
+
+
+def describe_watchlist(service: Service, caller: Caller, request: Request) -> Answer:
+    with service.open_domain(caller, request["DomainId"], write=False) as (connection, domain, vault):
+        watchlist = require_watchlist(connection, domain.domain_id, request["WatchlistId"])
+        return {"Watchlist": _member(watchlist, vault)}
+
+
+def list_watchlists(service: Service, caller: Caller, request: Request) -> Answer:
+    with service.open_domain(caller, request["DomainId"], write=False) as (connection, domain, vault):
+        items, next_token = paged(
+            service,
+            request,
+            ("ListWatchlists", domain.domain_id),
+            lambda after, limit: watchlists.page(connection, domain.domain_id, after, limit),
+            lambda watchlist: (watchlist.created_at, watchlist.watchlist_id),
+        )
+        return {"WatchlistSummaries": [_member(item, vault) for item in items], "NextToken": next_token}
+
+
+def update_watchlist(service: Service, caller: Caller, request: Request) -> Answer:
+    """Members that are absent stay as they are. The default list cannot be changed."""
+    with service.open_domain(caller, request["DomainId"], write=True) as (connection, domain, vault):
+        watchlist = require_watchlist(connection, domain.domain_id, request["WatchlistId"])
+        if watchlist.is_default:
+            raise Validation("The default watchlist cannot be updated")
+        watchlists.change(
+            connection,
+            vault,
+            watchlist.watchlist_id,
+            name=request.get("Name"),
+            description=request.get("Description"),
+            now=service.clock(),
+        )
+        changed = require_watchlist(connection, domain.domain_id, watchlist.watchlist_id)
+        return {"Watchlist": _member(changed, vault)}
+
+
+def delete_watchlist(service: Service, caller: Caller, request: Request) -> None:
+    """Only an empty list, and never the default one, can be deleted."""
+    with service.open_domain(caller, request["DomainId"], write=True) as (connection, domain, _vault):
+        watchlist = require_watchlist(connection, domain.domain_id, request["WatchlistId"])
+        if watchlist.is_default:
+            raise Validation("The default watchlist cannot be deleted")
+        if watchlists.size(connection, watchlist.watchlist_id):
+            raise Conflict("CANNOT_DELETE_NON_EMPTY_WATCHLIST")
+        watchlists.remove(connection, watchlist.watchlist_id)
+
+
+def require_watchlist(connection: Connection, domain_id: str, watchlist_id: str) -> watchlists.Watchlist:
+    watchlist = watchlists.find(connection, domain_id, watchlist_id)
+    if watchlist is None:
+        raise ResourceNotFound("WATCHLIST", "The watchlist does not exist in this domain.")
+    return watchlist
+
+
+def _member(watchlist: watchlists.Watchlist, vault: Vault) -> dict[str, Any]:
+    name, description = watchlist.texts(vault)
+    return {
+        "CreatedAt": watchlist.created_at,
+        "DefaultWatchlist": watchlist.is_default,
+        "Description": description,
+        "DomainId": watchlist.domain_id,
+        "Name": name,
+        "UpdatedAt": watchlist.updated_at,
+        "WatchlistId": watchlist.watchlist_id,
+    }

@@ -1,0 +1,87 @@
+"""Request rates: a token bucket for each account and operation (AWS docs, Connect API throttling quotas)."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+
+from sonant.errors import Throttling
+from sonant.settings import Rates
+
+#: Which rate of the settings holds for which operations.
+GROUPS: Mapping[str, tuple[str, ...]] = {
+    "evaluate_session": ("EvaluateSession",),
+    "domains_and_jobs": (
+        "CreateDomain",
+        "DescribeDomain",
+        "UpdateDomain",
+        "DeleteDomain",
+        "ListDomains",
+        "StartSpeakerEnrollmentJob",
+        "DescribeSpeakerEnrollmentJob",
+        "ListSpeakerEnrollmentJobs",
+        "StartFraudsterRegistrationJob",
+        "DescribeFraudsterRegistrationJob",
+        "ListFraudsterRegistrationJobs",
+    ),
+    "list_speakers": ("ListSpeakers",),
+    "speakers_and_fraudsters": (
+        "DescribeSpeaker",
+        "OptOutSpeaker",
+        "DeleteSpeaker",
+        "DescribeFraudster",
+        "DeleteFraudster",
+    ),
+    "tags": ("TagResource", "UntagResource", "ListTagsForResource"),
+    "watchlist_reads": ("DescribeWatchlist", "AssociateFraudster", "DisassociateFraudster"),
+    "watchlist_lists": ("ListWatchlists", "ListFraudsters"),
+    "watchlist_changes": ("CreateWatchlist", "UpdateWatchlist", "DeleteWatchlist"),
+}
+
+#: A bucket holds one second's worth of calls, and at least this many.
+LEAST_BURST = 5.0
+#: Buckets kept at most: accounts times operations, bounded against a flood of accounts.
+MOST_BUCKETS = 100_000
+
+
+@dataclass(slots=True)
+class _Bucket:
+    tokens: float
+    filled_at_s: float
+
+
+def rates_per_s(rates: Rates, own: Iterable[str]) -> dict[str, float]:
+    """The rate of every operation; `own` are the operations of Sonant's own model."""
+    found = {name: getattr(rates, group) for group, names in GROUPS.items() for name in names}
+    found.update(dict.fromkeys(own, rates.own))
+    return {name: rate * rates.factor for name, rate in found.items()}
+
+
+class Throttle:
+    """`take` spends one call. `rates_per_s` maps operation names to calls a second; 0 means no limit."""
+
+    def __init__(self, rates_per_s: Mapping[str, float], monotonic_s: Callable[[], float]) -> None:
+        self._rates = rates_per_s
+        self._now_s = monotonic_s
+        self._buckets: dict[tuple[str, str], _Bucket] = {}
+        self._lock = threading.Lock()
+
+    def take(self, account_id: str, operation: str) -> None:
+        """Raises Throttling when the account's bucket for this operation is empty."""
+        rate = self._rates.get(operation, 0.0)
+        if not rate:
+            return
+        size = max(rate, LEAST_BURST)
+        now_s = self._now_s()
+        with self._lock:
+            bucket = self._buckets.get((account_id, operation))
+            if bucket is None:
+                if len(self._buckets) >= MOST_BUCKETS:
+                    self._buckets.clear()
+                bucket = self._buckets[account_id, operation] = _Bucket(size, now_s)
+            bucket.tokens = min(size, bucket.tokens + (now_s - bucket.filled_at_s) * rate)
+            bucket.filled_at_s = now_s
+            if bucket.tokens < 1.0:
+                raise Throttling("Rate exceeded")
+            bucket.tokens -= 1.0

@@ -12,7 +12,12 @@ from sqlalchemy import Connection
 from starlette.applications import Starlette
 
 from sonant.errors import AccessDenied, Validation
-from sonant.installation import Store
+from sonant.events.audit_trail import Trail
+from sonant.events.dispatcher import Dispatcher
+from sonant.events.metrics import Page
+from sonant.events.outbox import Outbox
+from sonant.events.sinks import build_sinks
+from sonant.installation import Store, audit_folder, local_accounts
 from sonant.jobs.engines.local import LocalEngine
 from sonant.jobs.engines.worker import work
 from sonant.jobs.entry import Role, Task
@@ -24,14 +29,15 @@ from sonant.operations.service import RecordingAnalysis, Service
 from sonant.policy import parse
 from sonant.settings import Settings
 from sonant.store import access
+from sonant.store.accounts import LocalAccounts
 from sonant.store.grants import GrantedObjects
-from sonant.store.local_keys import LocalKeyStore
 from sonant.store.local_objects import LocalObjectStore
 from sonant.store.objects import ObjectUri
-from sonant.store.times import now as real_now
 from sonant.store.vault import ServiceSecret
 from sonant.voice.models import load_models as load_voice_models
+from sonant.wire.metrics import check_metrics, metrics_route
 from sonant.wire.models import OWN_PREFIX, SIGNING_NAME, Shape, load_models
+from sonant.wire.recording import Recorder, audited_operations
 from sonant.wire.scalars import Fault, string
 from sonant.wire.server import FrontDoor, asgi_app
 from sonant.wire.signature import Credential, Verifier
@@ -46,24 +52,24 @@ MAX_KEPT_CREDENTIALS = 256
 
 def fetch_with(settings: Settings) -> Callable[[Role, str], bytes]:
     """A function that reads one recording under a role; made in each worker process."""
-    keys = LocalKeyStore(
-        settings.data / "keys", region=settings.region, account=settings.account, clock=real_now
-    )
+    accounts = local_accounts(settings)
     granted: dict[Role, GrantedObjects] = {}
 
     def fetch(role: Role, uri: str) -> bytes:
         objects = granted.get(role)
         if objects is None:
             granted.clear()  # one job at a time: its role is all that is worth keeping
-            objects = granted[role] = _granted(settings, keys, role)
+            objects = granted[role] = _granted(accounts, role)
         return objects.read(ObjectUri.parse(uri), settings.audio.max_file_bytes)
 
     return fetch
 
 
-def _granted(settings: Settings, keys: LocalKeyStore, role: Role) -> GrantedObjects:
+def _granted(accounts: LocalAccounts, role: Role) -> GrantedObjects:
+    account_id = role.arn.split(":")[4]
     policies = [parse(text) for text in role.policies]
-    return GrantedObjects(partial(LocalObjectStore, settings.data / "buckets"), keys, role.arn, policies)
+    objects_with = partial(LocalObjectStore, accounts.buckets(account_id))
+    return GrantedObjects(objects_with, accounts.keys(account_id), role.arn, policies)
 
 
 def worker_main(pipe: object, settings: Settings) -> None:
@@ -116,12 +122,30 @@ def build_runner(store: Store, owner: str) -> Runner:
     parts = Parts(
         settings=settings,
         database=store.database,
-        keys=store.keys,
-        objects_of=lambda role: _granted(settings, store.keys, role),
+        keys_of=store.accounts.keys,
+        objects_of=lambda role: _granted(store.accounts, role),
         rules=manifest_rules(settings),
         clock=store.clock,
+        outbox=_outbox(settings),
     )
     return Runner(parts, local_engine(settings, settings.workers), owner)
+
+
+def build_dispatcher(store: Store, owner: str) -> Dispatcher:
+    """Carries events to the sinks; runs where jobs run."""
+    settings = store.settings
+    return Dispatcher(
+        database=store.database,
+        sinks=build_sinks(settings),
+        settings=settings.events,
+        owner=owner,
+        alone=settings.embedded,
+        clock=store.clock,
+    )
+
+
+def _outbox(settings: Settings) -> Outbox:
+    return Outbox(enabled=bool(build_sinks(settings)))
 
 
 def manifest_rules(settings: Settings) -> Rules:
@@ -185,20 +209,27 @@ def _credential(connection: Connection, secret: ServiceSecret, access_key_id: st
     found = access.find_secret(connection, secret, access_key_id)
     if found is None:
         return None
-    principal, own_secret = found
-    return Credential(access_key_id=access_key_id, secret=own_secret, principal=principal)
+    return Credential(
+        access_key_id=access_key_id,
+        secret=found.secret,
+        session_token=found.session_token,
+        principal=found.principal,
+        expires_at=found.expires_at,
+    )
 
 
 def build_app(store: Store) -> App:
     settings = store.settings
+    check_metrics(settings)
     listener = LocalListener(store)
     service = Service(
         settings=settings,
         database=store.database,
-        keys=store.keys,
+        keys_of=store.accounts.keys,
         secret=store.secret,
         listener=listener,
         clock=store.clock,
+        outbox=_outbox(settings),
     )
 
     verifier = Verifier(
@@ -210,11 +241,27 @@ def build_app(store: Store) -> App:
     models = load_models()
     own = [operation.name for target, operation in models.operations.items() if target.startswith(OWN_PREFIX)]
     throttle = Throttle(rates_per_s(settings.rates, own), time.monotonic)
-    door = FrontDoor(models, OPERATIONS, service, verifier, throttle, settings.wire)
+    trail = None
+    if settings.audit.enabled:
+        folder = audit_folder(settings)
+        trail = Trail(folder, settings.audit, region=settings.region, clock=store.clock)
+    page, routes = None, []
+    if settings.metrics.enabled:
+        page = Page(store.database, settings.metrics.cache_s, lambda: trail is not None and trail.failing)
+        routes.append(metrics_route(page.render, page.content_type, settings.metrics.token))
+    recorder = Recorder(
+        audited=audited_operations(models),
+        clock=store.clock,
+        trail=trail,
+        calls=None if page is None else page.calls,
+    )
+    door = FrontDoor(models, OPERATIONS, service, verifier, throttle, settings.wire, recorder)
 
     def close() -> None:
         door.close()
+        if trail is not None:
+            trail.close()
         listener.close()
         store.database.close()
 
-    return App(asgi=asgi_app(door), close=close)
+    return App(asgi=asgi_app(door, *routes), close=close)

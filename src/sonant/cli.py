@@ -104,8 +104,9 @@ def _group(name: str, help_text: str) -> click.Group:
 
 
 key = _group("key", "Manage the local keys that domains and result files are sealed under.")
-access = _group("access", "Manage access keys.")
+access = _group("access", "Manage users, roles, policies and access keys.")
 domain = _group("domain", "Bring opt-outs into a domain; restore a deleted one.")
+audit = _group("audit", "Read and check the trail of all calls.")
 object_ = _group("object", "List, read and write objects in local buckets.")
 
 
@@ -192,14 +193,92 @@ def key_cancel_deletion(key_ref: str, **where: Any) -> None:
     keys.change(load_settings(**where), key_ref, "cancel_deletion")
 
 
+account_option = click.option("--account", help="Account of 12 digits [default: the service's first].")
+
+
+def _principal_commands(kind: str) -> None:
+    """The same four commands for users and for roles."""
+    group = Commands(kind, help=f"Manage {kind}s and their policies.")
+    access.add_command(group)
+
+    @group.command("put", help=f"Make a {kind}, or replace its policies; without one it may do nothing.")
+    @click.argument("name")
+    @click.option(
+        "--policy", "policies", multiple=True, type=click.Path(path_type=Path), help="IAM JSON file."
+    )
+    @click.option("--tag", "tags", multiple=True, metavar="KEY=VALUE", help="For aws:PrincipalTag/KEY.")
+    @account_option
+    @data_option
+    def put(
+        name: str, policies: tuple[Path, ...], tags: tuple[str, ...], account: str | None, **where: Any
+    ) -> None:
+        from sonant.commands import access_keys
+
+        access_keys.put_principal(load_settings(**where), kind, name, account, policies, tags)
+
+    @group.command("list", help=f"All {kind}s.")
+    @data_option
+    def show_all(**where: Any) -> None:
+        from sonant.commands import access_keys
+
+        access_keys.show_principals(load_settings(**where), kind)
+
+    @group.command("policies", help=f"The policies of a {kind}.")
+    @click.argument("name")
+    @account_option
+    @data_option
+    def policies_of(name: str, account: str | None, **where: Any) -> None:
+        from sonant.commands import access_keys
+
+        access_keys.show_policies(load_settings(**where), kind, name, account)
+
+    @group.command("delete", help=f"Remove a {kind} and its access keys.")
+    @click.argument("name")
+    @account_option
+    @data_option
+    def remove(name: str, account: str | None, **where: Any) -> None:
+        from sonant.commands import access_keys
+
+        access_keys.delete_principal(load_settings(**where), kind, name, account)
+
+
+_principal_commands("user")
+_principal_commands("role")
+
+
 @access.command("create")
+@click.option("--user", help="Whose key [default: the first user].")
+@account_option
 @click.option("--profile", help="Write it into the data folder's credentials file under this profile.")
 @data_option
-def access_create(profile: str | None, **where: Any) -> None:
+def access_create(user: str | None, account: str | None, profile: str | None, **where: Any) -> None:
     """Make another access key; its secret is shown this once."""
     from sonant.commands import access_keys
 
-    access_keys.create(load_settings(**where), profile)
+    access_keys.create(load_settings(**where), user, account, profile)
+
+
+@access.command("assume-role")
+@click.argument("role_arn")
+@click.option(
+    "--duration", "life_s", type=int, default=3600, show_default=True, help="Seconds, 900 to 43200."
+)
+@data_option
+def access_assume_role(role_arn: str, life_s: int, **where: Any) -> None:
+    """Print temporary credentials of a role, to be taken in with `eval "$(...)"`."""
+    from sonant.commands import access_keys
+
+    access_keys.assume_role(load_settings(**where), role_arn, life_s)
+
+
+@access.command("delete")
+@click.argument("access_key_id")
+@data_option
+def access_delete(access_key_id: str, **where: Any) -> None:
+    """Remove an access key."""
+    from sonant.commands import access_keys
+
+    access_keys.delete(load_settings(**where), access_key_id)
 
 
 @access.command("list")
@@ -284,6 +363,31 @@ def domain_import_opt_outs(domain_id: str, file: Path, quiet: bool, **where: Any
     from sonant.commands import domains
 
     domains.import_opt_outs(load_settings(**where), domain_id, file, quiet=quiet)
+
+
+@audit.command("verify")
+@click.option("--head", metavar="HASH", help="A hash noted earlier, which must be in the chain.")
+@data_option
+def audit_verify(head: str | None, **where: Any) -> None:
+    """Check the whole chain; exits 1 and says where it breaks."""
+    from sonant.commands import audit as trail
+
+    sys.exit(trail.verify(load_settings(**where), head))
+
+
+@audit.command("show")
+@click.option("--since", metavar="TIME", help="Not before this time, ISO 8601, UTC unless it says otherwise.")
+@click.option("--operation", help="Only calls of this operation.")
+@click.option("--principal", help="Only calls of this ARN or access key id, or part of either.")
+@click.option("--json", "as_json", is_flag=True, help="Whole records, one a line.")
+@data_option
+def audit_show(
+    since: str | None, operation: str | None, principal: str | None, as_json: bool, **where: Any
+) -> None:
+    """Print calls, oldest first."""
+    from sonant.commands import audit as trail
+
+    trail.show(load_settings(**where), since, operation, principal, as_json=as_json)
 
 
 @main.command()

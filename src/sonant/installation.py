@@ -16,6 +16,7 @@ from sonant.errors import SetupError
 from sonant.policy import ALLOW_ALL
 from sonant.settings import Settings
 from sonant.store import access
+from sonant.store.accounts import LocalAccounts
 from sonant.store.database.engine import Database
 from sonant.store.key_file import KEY_BYTES
 from sonant.store.local_keys import LocalKeyStore
@@ -35,10 +36,16 @@ class Store:
 
     settings: Settings
     database: Database
+    accounts: LocalAccounts
     keys: LocalKeyStore
+    """Of the first account, as are `objects`."""
     objects: LocalObjectStore
     secret: ServiceSecret
     clock: Callable[[], datetime]
+
+
+def local_accounts(settings: Settings, clock: Callable[[], datetime] = real_now) -> LocalAccounts:
+    return LocalAccounts(settings.data, region=settings.region, first=settings.account, clock=clock)
 
 
 def user_arn(settings: Settings) -> str:
@@ -52,6 +59,10 @@ def role_arn(settings: Settings) -> str:
 
 def credentials_file(settings: Settings) -> Path:
     return settings.data / "credentials"
+
+
+def audit_folder(settings: Settings) -> Path:
+    return settings.data / "audit"
 
 
 def open_store(
@@ -69,15 +80,17 @@ def open_store(
         )
     _made(data)
     folder = PrivateFolder(data / "keys")
-    keys = LocalKeyStore(folder.path, region=settings.region, account=settings.account, clock=clock)
+    accounts = local_accounts(settings, clock)
+    keys = accounts.keys(settings.account)
     database = Database(settings.database_url, connections=settings.wire.threads + 2)
     if create:
         database.migrate()
     return Store(
         settings=settings,
         database=database,
+        accounts=accounts,
         keys=keys,
-        objects=LocalObjectStore(data / "buckets", keys),
+        objects=LocalObjectStore(accounts.buckets(settings.account), keys),
         secret=ServiceSecret(_service_key(folder)),
         clock=clock,
     )

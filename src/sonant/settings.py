@@ -133,6 +133,72 @@ class Wire:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Events:
+    """What is told to others, and how."""
+
+    sinks: str = ""
+    """Where events go, separated by commas: `file`, `webhook`, `eventbridge`; empty keeps no events."""
+    keep_days: float = 7.0
+    """Days for which events that all sinks have taken are kept."""
+    give_up_days: float = 30.0
+    """An event that a sink has not taken after so many days is dropped; 0 keeps it for ever."""
+    batch: int = 100
+    """Events given to a sink at once."""
+    poll_s: float = 0.5
+    """How often new events are looked for."""
+    retry_first_s: float = 1.0
+    """Pause after a delivery that failed; it doubles with every further failure."""
+    retry_most_s: float = 300.0
+    """Longest pause between attempts."""
+    file_max_bytes: int = 64 * MIB
+    """`events/events.jsonl` in the data folder is put aside as `events.jsonl.1` at this size."""
+    file_keep: int = 10
+    """How many put-aside files are kept."""
+    webhook_url: str = ""
+    """Where the `webhook` sink posts events; `http` or `https`."""
+    webhook_secret: str = field(default="", repr=False)
+    """Key of the signatures that webhook requests carry; at least 16 characters."""
+    webhook_time_limit_s: float = 10.0
+    """How long one webhook request may take."""
+    eventbridge_bus: str = "default"
+    """Name or ARN of the bus that the `eventbridge` sink puts events on."""
+    eventbridge_endpoint: str = ""
+    """Endpoint URL instead of AWS's own."""
+    eventbridge_region: str = ""
+    """Region of the bus; empty means the service's own."""
+    eventbridge_source: str = "voiceid"
+    """Source of events on the bus; AWS takes none that begins with `aws.`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Audit:
+    """The audit trail."""
+
+    enabled: bool = True
+    """Record every call in `audit` in the data folder."""
+    required: bool = True
+    """A changing call that cannot be recorded fails; false answers it and counts the loss in the log."""
+    max_file_bytes: int = 64 * MIB
+    """A file is followed by the next at this size, and at midnight UTC."""
+    max_waiting: int = 10_000
+    """Records that may wait for the disk; a call that finds no room waits."""
+    unsigned_per_s: float = 20.0
+    """Calls that failed authentication of which so many a second are recorded; the rest is counted."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Metrics:
+    """Measurements for Prometheus."""
+
+    enabled: bool = False
+    """Serve `/metrics`."""
+    token: str = field(default="", repr=False)
+    """Bearer token that a scraper must show; without one only a service on a loopback address serves them."""
+    cache_s: float = 5.0
+    """What is counted in the database is counted at most this often, in seconds."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """Everything that can be set."""
 
@@ -160,6 +226,9 @@ class Settings:
     jobs: Jobs = field(default_factory=Jobs)
     quotas: Quotas = field(default_factory=Quotas)
     rates: Rates = field(default_factory=Rates)
+    events: Events = field(default_factory=Events)
+    audit: Audit = field(default_factory=Audit)
+    metrics: Metrics = field(default_factory=Metrics)
 
     @property
     def database_url(self) -> str:

@@ -44,7 +44,8 @@ def serve(settings: Settings, *, quiet: bool) -> None:
     with installation.only_one(settings, "service"):
         store = installation.open_store(settings, create=True)
         key_id = installation.first_start(store)
-        store.keys.purge_due()
+        for account_id in store.accounts.known():
+            store.accounts.keys(account_id).purge_due()
         store.objects.sweep()
         family = socket.AF_INET6 if ":" in settings.wire.host else socket.AF_INET
         listener = socket.socket(family)
@@ -190,16 +191,19 @@ def work(settings: Settings, owner: str, *, until_end_of: bool = False) -> None:
     with _patiently(settings):
         store = installation.open_store(settings)
         runner = app.build_runner(store, owner)
+        dispatcher = app.build_dispatcher(store, owner)
         stop = threading.Event()
-        housekeeper = Housekeeper(database=store.database, keys=store.keys, clock=store.clock)
+        housekeeper = Housekeeper(database=store.database, keys_of=store.accounts.keys, clock=store.clock)
         threading.Thread(target=housekeeper.run, args=(stop,), name="housekeeping", daemon=True).start()
         signal.signal(signal.SIGTERM, lambda *_: runner.stop())
         if until_end_of:
             threading.Thread(target=_end_with_parent, daemon=True).start()
         else:
             signal.signal(signal.SIGINT, lambda *_: runner.stop())
+        dispatcher.start()
         runner.run(alone=settings.embedded)
         stop.set()
+        dispatcher.stop()
 
 
 def _patiently(settings: Settings) -> Any:

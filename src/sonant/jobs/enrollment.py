@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -9,6 +10,9 @@ from typing import Any
 
 from sqlalchemy import Connection
 
+from sonant.events import counters
+from sonant.events.documents import ErrorInfo, Event, speaker_event
+from sonant.events.outbox import Outbox
 from sonant.ids import new_generated_id
 from sonant.jobs import result
 from sonant.jobs.decide import Config, after_listening, before_listening
@@ -44,8 +48,9 @@ class EnrollmentWork:
         open_domain: Callable[[Connection], tuple[Domain, Vault]],
         hold: Callable[[Connection], None],
         clock: Callable[[], datetime],
+        outbox: Outbox,
     ) -> None:
-        self._job, self._role, self._settings = job, role, settings
+        self._job, self._role, self._settings, self._outbox = job, role, settings, outbox
         self._database, self._open_domain, self._clock = database, open_domain, clock
         self._hold = hold
         fraud = job.config["FraudDetectionConfig"]
@@ -83,14 +88,18 @@ class EnrollmentWork:
             self._hold(connection)
             domain, vault = self._open_domain(connection)
             present = speakers.count(connection, domain.domain_id) if self._may_grow(done) else 0
-            outcomes = []
+            outcomes, lines = [], []
             for item, heard in done:
                 line, grown = self._settle(connection, vault, item, heard, present)
                 present += grown
                 failed = "ErrorCode" in line
                 sealed = vault.seal_json("job outcome", f"{self._job.job_id}/{item.position}", line)
                 outcomes.append((item.position, sealed, failed))
+                lines.append(line)
             jobs.record(connection, self._job.job_id, outcomes)
+            counters.add(connection, work_done(lines, [heard for _, heard in done]))
+            told = (self._event(domain, line) for line in lines)
+            self._outbox.put(connection, told, self._clock())
 
     def _settle(
         self,
@@ -146,6 +155,20 @@ class EnrollmentWork:
             speakers.enroll(connection, seal, speaker_id, voiceprint, now)
         return result.enrollment_line(entry.request_id, speaker_id, entry.speaker_id, outcome), grown
 
+    def _event(self, domain: Domain, line: dict[str, Any]) -> Event:
+        error = None
+        if "ErrorCode" in line:
+            error = ErrorInfo.of_code(line["ErrorCode"], line["ErrorMessage"])
+        return speaker_event(
+            domain,
+            "ENROLL_SPEAKER",
+            speaker_id=line.get("GeneratedSpeakerId"),
+            error=error,
+            source="BATCH",
+            source_id=self._job.job_id,
+            enrollment_status=line.get("EnrollmentStatus"),
+        )
+
     @staticmethod
     def _may_grow(done: Sequence[tuple[Item, Prepared | Refusal | None]]) -> bool:
         return any(isinstance(heard, Prepared) for _, heard in done)
@@ -178,3 +201,20 @@ class EnrollmentWork:
     ) -> Iterator[dict[str, Any]]:
         for position, sealed in rows:
             yield vault.open_json("job outcome", f"{job_id}/{position}", sealed)
+
+
+def work_done(
+    lines: Iterable[dict[str, Any]], heard: Iterable[Prepared | Refusal | None]
+) -> dict[tuple[str, str], float]:
+    """What a commit adds to the counters."""
+    found: Counter[tuple[str, str]] = Counter()
+    for line in lines:
+        outcome = line.get("EnrollmentStatus") or f"ERROR_{line['ErrorCode']}"
+        found[counters.OUTCOMES, outcome] += 1
+    amounts: dict[tuple[str, str], float] = dict(found)
+    prepared = [one for one in heard if isinstance(one, Prepared)]
+    amounts[counters.AUDIO, ""] = sum(one.heard_s for one in prepared)
+    amounts[counters.SPEECH, ""] = sum(one.net_speech_s for one in prepared)
+    amounts[counters.COMPUTE, ""] = sum(one.compute_s for one in prepared)
+    amounts[counters.INFERENCE, ""] = sum(one.inference_s for one in prepared)
+    return amounts

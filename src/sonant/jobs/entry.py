@@ -5,6 +5,7 @@ Runs in worker processes; what it takes and gives can be pickled.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -39,7 +40,11 @@ class Task:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prepared:
-    """What was heard. `vector` is little-endian float32, `audio` FLAC of the speech used (or None)."""
+    """What was heard. `vector` is little-endian float32, `audio` FLAC of the speech used (or None).
+
+    `heard_s` is the audio listened to; `compute_s` the processor time it all took, `inference_s` the time of
+    the embedding alone.
+    """
 
     model_id: str
     vector: bytes
@@ -47,6 +52,9 @@ class Prepared:
     snr_db: float
     risks: tuple[Risk, ...]
     audio: bytes | None
+    heard_s: float = 0.0
+    compute_s: float = 0.0
+    inference_s: float = 0.0
 
 
 #: Reads one recording under a role: (role, URI) -> bytes; raises object and key errors.
@@ -57,6 +65,7 @@ def prepare(
     task: Task, fetch: Fetch, models: Models, detectors: Sequence[Detector], rules: Audio
 ) -> Prepared | Refusal:
     """Do one task. Files are fetched in order and only until there is enough speech."""
+    begun_s = time.thread_time()
     try:
         speech = gather_speech(
             _recordings(task, fetch),
@@ -65,7 +74,9 @@ def prepare(
             strict=rules.strict,
             max_duration_s=rules.max_duration_s,
         )
+        embedding_begun_s = time.perf_counter()
         embedding = embed(speech.samples, models)
+        inference_s = time.perf_counter() - embedding_begun_s
     except SonantError as fault:
         return Refusal(code_of(fault), str(fault))
     return Prepared(
@@ -75,6 +86,9 @@ def prepare(
         snr_db=speech.quality.snr_db,
         risks=assess(detectors, embedding, speech.samples),
         audio=encode_audio(speech.samples) if task.keep_audio else None,
+        heard_s=speech.quality.duration_s,
+        compute_s=time.thread_time() - begun_s,
+        inference_s=inference_s,
     )
 
 

@@ -39,7 +39,7 @@ class Housekeeper:
     """Each method does what is due by now and returns how much it was."""
 
     database: Database
-    keys: KeyStore
+    keys_of: Callable[[str], KeyStore]
     clock: Callable[[], datetime]
 
     def run(self, stop: threading.Event) -> None:
@@ -65,7 +65,7 @@ class Housekeeper:
             due = domains.key_changes_due(connection, self.clock())
         for domain in due:
             try:
-                wrapped = self.keys.re_wrap(
+                wrapped = self.keys_of(domain.account_id).re_wrap(
                     domain.data_key_wrapped, encryption_context(domain.arn), domain.kms_key_arn
                 )
             except KeyError_ as fault:
@@ -100,7 +100,8 @@ class Housekeeper:
             due = domains.with_speakers_unused_since(connection, before)
         for domain in due:
             try:
-                vault = open_vault(self.keys, domain.domain_id, domain.arn, domain.data_key_wrapped)
+                keys = self.keys_of(domain.account_id)
+                vault = open_vault(keys, domain.domain_id, domain.arn, domain.data_key_wrapped)
                 while True:
                     with self.database.write() as connection:
                         batch = speakers.unused_since(connection, domain.domain_id, before, BATCH)

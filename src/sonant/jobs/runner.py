@@ -14,12 +14,14 @@ import logging
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from sqlalchemy import Connection
 
 from sonant.errors import InvalidObjectName, KeyError_, SealBroken, SonantError, StoreError
+from sonant.events.documents import ErrorInfo, batch_enrollment_event
+from sonant.events.outbox import Outbox
 from sonant.jobs import result
 from sonant.jobs.enrollment import EnrollmentWork
 from sonant.jobs.entry import Role
@@ -51,11 +53,12 @@ class Parts:
 
     settings: Settings
     database: Database
-    keys: KeyStore
+    keys_of: Callable[[str], KeyStore]
     objects_of: Callable[[Role], GrantedObjects]
     """The object store as a role may use it."""
     rules: Rules
     clock: Callable[[], datetime]
+    outbox: Outbox = field(default_factory=Outbox)
 
 
 class LostJob(SonantError):
@@ -124,6 +127,7 @@ class Runner:
             open_domain=lambda connection: self._open(connection, job),
             hold=lambda connection: self._hold(connection, job),
             clock=self._parts.clock,
+            outbox=self._parts.outbox,
         )
         Window(work, self._engine, lambda: self._keep_alive(job)).drain()
         return self._finish(job, objects, output)
@@ -141,7 +145,8 @@ class Runner:
         if domain is None or not domain.active:
             raise JobFault(409, "the domain was suspended while the job ran")
         try:
-            vault = open_vault(self._parts.keys, domain.domain_id, domain.arn, domain.data_key_wrapped)
+            keys = self._parts.keys_of(domain.account_id)
+            vault = open_vault(keys, domain.domain_id, domain.arn, domain.data_key_wrapped)
         except SealBroken:
             raise JobFault(
                 500, "the domain's data key is damaged; restore the database from a backup"
@@ -196,7 +201,8 @@ class Runner:
                 raise LostJob
             event = Event.SUCCEED_PARTLY if now.entries_failed else Event.SUCCEED
             status = advance(Status(now.status), event)
-            jobs.finish(connection, job.job_id, self._owner, status, self._parts.clock())
+            if jobs.finish(connection, job.job_id, self._owner, status, self._parts.clock()):
+                self._tell(connection, job, None)
         return status
 
     def _fail(self, job: jobs.Job, code: int, message: str) -> str:
@@ -204,7 +210,16 @@ class Runner:
         status, now = advance(Status.IN_PROGRESS, Event.FAIL), self._parts.clock()
         with self._parts.database.write() as connection:
             ended = jobs.finish(connection, job.job_id, self._owner, status, now, (code, message))
+            if ended:
+                self._tell(connection, job, ErrorInfo.of_code(code, message))
         return status if ended else "left to another runner"
+
+    def _tell(self, connection: Connection, job: jobs.Job, error: ErrorInfo | None) -> None:
+        """The job's end as an event, in the transaction that ends it."""
+        domain = domains.find_by_id(connection, job.domain_id)
+        if domain is not None:
+            told = batch_enrollment_event(domain, job, "FAILURE" if error else "SUCCESS", error)
+            self._parts.outbox.put(connection, [told], self._parts.clock())
 
     def _keep_alive(self, job: jobs.Job) -> None:
         """Called again and again while a job runs: stop, time limit, lease."""

@@ -48,7 +48,7 @@ def create_domain(service: Service, caller: Caller, request: Request) -> Answer:
             raise ServiceQuotaExceeded(f"The account already has {limit} domains, its quota.")
         domain_id = new_id()
         arn = domains.domain_arn(settings.region, caller.account_id, domain_id)
-        vault, wrapped = create_vault(service.keys, key.arn, domain_id, arn)
+        vault, wrapped = create_vault(service.keys_of(caller.account_id), key.arn, domain_id, arn)
         domains.create(
             connection,
             vault,
@@ -121,7 +121,7 @@ def update_domain(service: Service, caller: Caller, request: Request) -> Answer:
             name=request["Name"],
             description=request.get("Description"),
             new_key_arn=key.arn if begins else None,
-            old_key_arn=service.keys.key_of(domain.data_key_wrapped),
+            old_key_arn=service.keys_of(domain.account_id).key_of(domain.data_key_wrapped),
             now=service.clock(),
         )
         require_unchanged(changed)
@@ -188,7 +188,8 @@ def _try_vault(service: Service, caller: Caller, domain: domains.Domain) -> Vaul
     if not allows(caller.principal.policies, "kms:Decrypt", domain.kms_key_arn):
         return None
     try:
-        return open_vault(service.keys, domain.domain_id, domain.arn, domain.data_key_wrapped)
+        keys = service.keys_of(domain.account_id)
+        return open_vault(keys, domain.domain_id, domain.arn, domain.data_key_wrapped)
     except SealBroken:
         raise
     except KeyError_:
@@ -197,7 +198,7 @@ def _try_vault(service: Service, caller: Caller, domain: domains.Domain) -> Vaul
 
 def _usable_key(service: Service, caller: Caller, ref: str) -> KeyInfo:
     try:
-        key = service.keys.describe(ref)
+        key = service.keys_of(caller.account_id).describe(ref)
     except KeyNotFound:
         raise Validation(
             "ServerSideEncryptionConfiguration.KmsKeyId does not name a key in this account and Region"

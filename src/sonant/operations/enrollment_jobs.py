@@ -7,6 +7,7 @@ from typing import Any
 from sqlalchemy import Connection
 
 from sonant.errors import ServiceQuotaExceeded
+from sonant.events.documents import batch_enrollment_event
 from sonant.ids import new_id
 from sonant.operations import jobs as shared
 from sonant.operations.idempotency import client_token
@@ -46,7 +47,10 @@ def start_speaker_enrollment_job(service: Service, caller: Caller, request: Requ
             now=service.clock(),
         )
         token.keep(service, connection, job_id)
-        return {"Job": _job(connection, domain.domain_id, job_id, vault)}
+        job = shared.require_job(connection, jobs.ENROLLMENT, domain.domain_id, job_id)
+        told = batch_enrollment_event(domain, job, "SUBMITTED")
+        service.outbox.put(connection, [told], service.clock())
+        return {"Job": shared.member(job, vault)}
 
 
 def describe_speaker_enrollment_job(service: Service, caller: Caller, request: Request) -> Answer:

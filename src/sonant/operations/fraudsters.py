@@ -7,10 +7,12 @@ from typing import Any
 from sqlalchemy import Connection
 
 from sonant.errors import Conflict, ResourceNotFound, ServiceQuotaExceeded, Validation
+from sonant.events.documents import ErrorInfo, Event, fraudster_event
 from sonant.operations.paging import paged
 from sonant.operations.service import Answer, Caller, Request, Service
 from sonant.operations.watchlists import require_watchlist
 from sonant.store import watchlists
+from sonant.store.domains import Domain
 from sonant.store.watchlists import Fraudster
 
 
@@ -65,9 +67,23 @@ def disassociate_fraudster(service: Service, caller: Caller, request: Request) -
 
 def delete_fraudster(service: Service, caller: Caller, request: Request) -> None:
     """Forget a fraudster; it leaves every watchlist."""
-    with service.open_domain(caller, request["DomainId"], write=True) as (connection, domain, _vault):
+
+    def failed(domain: Domain, error: ErrorInfo) -> Event:
+        return fraudster_event(domain, "DELETE_FRAUDSTER", fraudster_id=request["FraudsterId"], error=error)
+
+    with (
+        service.telling_failure(caller, request["DomainId"], failed),
+        service.open_domain(caller, request["DomainId"], write=True) as (connection, domain, _vault),
+    ):
         fraudster = _require(connection, domain.domain_id, request["FraudsterId"])
         watchlists.remove_fraudster(connection, fraudster.fraudster_id)
+        told = fraudster_event(
+            domain,
+            "DELETE_FRAUDSTER",
+            fraudster_id=fraudster.fraudster_id,
+            watchlist_ids=fraudster.watchlist_ids,
+        )
+        service.outbox.put(connection, [told], service.clock())
 
 
 def require_watchlist_room(service: Service, present: int) -> None:

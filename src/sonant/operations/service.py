@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Protocol
 
 from sqlalchemy import Connection
 
-from sonant.errors import AccessDenied, Conflict, KeyError_, ResourceNotFound, SealBroken
+from sonant.errors import AccessDenied, Conflict, KeyError_, ModelledError, ResourceNotFound, SealBroken
+from sonant.events.documents import ErrorInfo, Event
+from sonant.events.outbox import Outbox
 from sonant.policy import allows
 from sonant.settings import Settings
 from sonant.store import domains
@@ -65,10 +67,12 @@ class Service:
 
     settings: Settings
     database: Database
-    keys: KeyStore
+    keys_of: Callable[[str], KeyStore]
+    """The key store of an account."""
     secret: ServiceSecret
     listener: Listener
     clock: Callable[[], datetime]
+    outbox: Outbox = field(default_factory=Outbox)
 
     @contextmanager
     def open_domain(
@@ -96,11 +100,30 @@ class Service:
             raise domain_not_found()
         return domain
 
+    @contextmanager
+    def telling_failure(
+        self, caller: Caller, domain_id: str, event: Callable[[domains.Domain, ErrorInfo], Event]
+    ) -> Iterator[None]:
+        """Tell of a refusal by an event of its own: what the refused call wrote is undone. A domain that is
+        not the caller's has nobody to be told."""
+        try:
+            yield
+        except ModelledError as error:
+            if self.outbox.enabled:
+                info = ErrorInfo(type=error.code, message=error.message or "", code=error.http_status)
+                with self.database.write() as connection:
+                    domain = domains.find(connection, caller.account_id, self.settings.region, domain_id)
+                    if domain is not None:
+                        self.outbox.put(connection, [event(domain, info)], self.clock())
+            raise
+
     def open_vault(self, caller: Caller, domain: domains.Domain) -> Vault:
         """The domain's vault, if the caller may use its key and the key can be used."""
         caller.require("kms:Decrypt", domain.kms_key_arn)
         try:
-            return open_vault(self.keys, domain.domain_id, domain.arn, domain.data_key_wrapped)
+            return open_vault(
+                self.keys_of(domain.account_id), domain.domain_id, domain.arn, domain.data_key_wrapped
+            )
         except SealBroken:
             raise
         except KeyError_ as fault:

@@ -4,12 +4,14 @@ ExportSpeaker.
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from typing import Any, Literal
 
 import numpy as np
 from sqlalchemy import Connection
 
 from sonant.errors import ResourceNotFound, ServiceQuotaExceeded, Validation
+from sonant.events.documents import ErrorInfo, Event, SpeakerAction, speaker_event
 from sonant.ids import new_generated_id
 from sonant.operations.paging import paged
 from sonant.operations.service import Answer, Caller, Request, Service
@@ -44,22 +46,30 @@ def list_speakers(service: Service, caller: Caller, request: Request) -> Answer:
 
 def opt_out_speaker(service: Service, caller: Caller, request: Request) -> Answer:
     """Record a refusal, also of somebody never seen; what was known of the voice is destroyed."""
-    with service.open_domain(caller, request["DomainId"], write=True) as (connection, domain, vault):
+    with (
+        _telling_failure(service, caller, request, "OPT_OUT_SPEAKER"),
+        service.open_domain(caller, request["DomainId"], write=True) as (connection, domain, vault),
+    ):
         present = speakers.count(connection, domain.domain_id)
         _opt_out(service, connection, vault, domain.domain_id, request["SpeakerId"], present)
-        return {"Speaker": speaker_member(_require(connection, vault, domain, request["SpeakerId"]), vault)}
+        speaker = _require(connection, vault, domain, request["SpeakerId"])
+        told = speaker_event(domain, "OPT_OUT_SPEAKER", speaker_id=speaker.speaker_id)
+        service.outbox.put(connection, [told], service.clock())
+        return {"Speaker": speaker_member(speaker, vault)}
 
 
 def import_opt_outs(service: Service, caller: Caller, request: Request) -> Answer:
     """Record many refusals, all or none; an id given twice counts once."""
     ids = dict.fromkeys(request["SpeakerIds"])
     with service.open_domain(caller, request["DomainId"], write=True) as (connection, domain, vault):
-        present, changed = speakers.count(connection, domain.domain_id), 0
+        present, changed = speakers.count(connection, domain.domain_id), []
         for one in ids:
-            outcome = _opt_out(service, connection, vault, domain.domain_id, one, present)
+            outcome, speaker_id = _opt_out(service, connection, vault, domain.domain_id, one, present)
             present += outcome == "added"
-            changed += outcome != "unchanged"
-    return {"OptedOut": changed, "Unchanged": len(ids) - changed}
+            if outcome != "unchanged":
+                changed.append(speaker_event(domain, "OPT_OUT_SPEAKER", speaker_id=speaker_id))
+        service.outbox.put(connection, changed, service.clock())
+    return {"OptedOut": len(changed), "Unchanged": len(ids) - len(changed)}
 
 
 def export_speaker(service: Service, caller: Caller, request: Request) -> Answer:
@@ -83,9 +93,14 @@ def export_speaker(service: Service, caller: Caller, request: Request) -> Answer
 
 def delete_speaker(service: Service, caller: Caller, request: Request) -> Answer | None:
     """Forget a speaker: data key, voiceprint, audio and status go at once."""
-    with service.open_domain(caller, request["DomainId"], write=True) as (connection, domain, vault):
+    with (
+        _telling_failure(service, caller, request, "DELETE_SPEAKER"),
+        service.open_domain(caller, request["DomainId"], write=True) as (connection, domain, vault),
+    ):
         speaker = _require(connection, vault, domain, request["SpeakerId"])
         speakers.remove(connection, speaker.speaker_id)
+        told = speaker_event(domain, "DELETE_SPEAKER", speaker_id=speaker.speaker_id)
+        service.outbox.put(connection, [told], service.clock())
     return None
 
 
@@ -141,28 +156,38 @@ def _require(
 
 def _opt_out(
     service: Service, connection: Connection, vault: Vault, domain_id: str, speaker_id: str, present: int
-) -> Literal["added", "changed", "unchanged"]:
-    """Opt one speaker out; `present` speakers are in the domain. Raises ResourceNotFound for an unknown
-    generated id, ServiceQuotaExceeded when a new entry finds no room."""
+) -> tuple[Literal["added", "changed", "unchanged"], str]:
+    """Opt one speaker out: what became of it, and its generated id. `present` speakers are in the domain.
+    Raises ResourceNotFound for an unknown generated id, ServiceQuotaExceeded when there is no room."""
     speaker = speakers.find(connection, vault, domain_id, speaker_id)
     if speaker is not None:
         if speaker.status == "OPTED_OUT":
-            return "unchanged"
+            return "unchanged", speaker.speaker_id
         speakers.forget_voice(connection, vault, speaker, "OPTED_OUT", service.clock())
-        return "changed"
+        return "changed", speaker.speaker_id
     if speaker_id.startswith("id#"):
         raise speaker_not_found()
     require_speaker_quota(service, present)
+    new_id = new_generated_id()
     speakers.add(
         connection,
         vault,
         domain_id=domain_id,
-        speaker_id=new_generated_id(),
+        speaker_id=new_id,
         customer_id=speaker_id,
         status="OPTED_OUT",
         now=service.clock(),
     )
-    return "added"
+    return "added", new_id
+
+
+def _telling_failure(
+    service: Service, caller: Caller, request: Request, action: SpeakerAction
+) -> AbstractContextManager[None]:
+    def event(domain: domains.Domain, error: ErrorInfo) -> Event:
+        return speaker_event(domain, action, speaker_id=request["SpeakerId"], error=error)
+
+    return service.telling_failure(caller, request["DomainId"], event)
 
 
 def speaker_not_found() -> ResourceNotFound:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import secrets
 import string
-from collections.abc import Sequence
-from dataclasses import dataclass
-from datetime import datetime
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 from functools import lru_cache
 
 from sqlalchemy import Connection, bindparam, delete, insert, select, update
@@ -17,6 +17,9 @@ from sonant.store.database.schema import access_keys, principals
 from sonant.store.times import from_us, to_us
 from sonant.store.vault import ServiceSecret
 
+#: Expired temporary credentials are kept this long, so that they are told to be expired, not unknown.
+_EXPIRED_KEPT = timedelta(days=1)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Principal:
@@ -25,6 +28,34 @@ class Principal:
     arn: str
     account_id: str
     policies: tuple[Policy, ...]
+    tags: Mapping[str, str]
+    """Shown to policies as aws:PrincipalTag/key."""
+
+    @property
+    def name(self) -> str:
+        """What follows `user/` or `role/` in the ARN."""
+        return self.arn.partition("/")[2]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Secret:
+    """What proves that a caller holds an access key."""
+
+    principal: Principal
+    secret: str = field(repr=False)
+    session_token: str | None = field(repr=False)
+    """Set for temporary credentials, which need it beside the secret."""
+    expires_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Temporary:
+    """Temporary credentials, as given out once."""
+
+    access_key_id: str
+    secret: str = field(repr=False)
+    session_token: str = field(repr=False)
+    expires_at: datetime
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,25 +66,47 @@ class AccessKey:
     principal_arn: str
     active: bool
     created_at: datetime
+    expires_at: datetime | None
+    """Set for temporary credentials."""
 
 
 def put_principal(
-    connection: Connection, arn: str, account_id: str, policies: Sequence[str], now: datetime
+    connection: Connection,
+    arn: str,
+    account_id: str,
+    policies: Sequence[str],
+    now: datetime,
+    *,
+    tags: Mapping[str, str] | None = None,
 ) -> None:
-    """Make or replace a principal. Raises SetupError for a policy that does not parse."""
+    """Make a principal, or replace its policies and (if given) its tags.
+
+    Raises SetupError for a policy that does not parse.
+    """
     for text in policies:
         parse(text)
-    values = {"account_id": account_id, "policies": json.dumps(list(policies))}
+    values: dict[str, str] = {"account_id": account_id, "policies": json.dumps(list(policies))}
+    if tags is not None:
+        values["tags"] = json.dumps(dict(tags))
     if not connection.execute(update(principals).where(principals.c.arn == arn).values(values)).rowcount:
+        values.setdefault("tags", "{}")
         connection.execute(insert(principals).values(arn=arn, created_at=to_us(now), **values))
 
 
-_FIND_PRINCIPAL = select(principals.c.account_id, principals.c.policies)
+def delete_principal(connection: Connection, arn: str) -> bool:
+    """Remove a user or role with all its access keys; whether there was one."""
+    connection.execute(delete(access_keys).where(access_keys.c.principal_arn == arn))
+    return connection.execute(delete(principals).where(principals.c.arn == arn)).rowcount == 1
+
+
+_FIND_PRINCIPAL = select(principals.c.account_id, principals.c.policies, principals.c.tags).where(
+    principals.c.arn == bindparam("wanted")
+)
 
 
 def find_principal(connection: Connection, arn: str) -> Principal | None:
-    row = connection.execute(_FIND_PRINCIPAL.where(principals.c.arn == arn)).first()
-    return None if row is None else _principal(arn, row.account_id, row.policies)
+    row = connection.execute(_FIND_PRINCIPAL, {"wanted": arn}).first()
+    return None if row is None else _principal(arn, row.account_id, row.policies, row.tags)
 
 
 def policy_texts(connection: Connection, arn: str) -> tuple[str, ...] | None:
@@ -70,9 +123,7 @@ def create_access_key(
     connection: Connection, secret_of_service: ServiceSecret, principal_arn: str, now: datetime
 ) -> tuple[str, str]:
     """A new key for a principal: (access key id, secret). The secret is shown this once only."""
-    # The form AWS tools expect: AKIA + 16 of A-Z2-7; secret of 40 characters.
-    access_key_id = "AKIA" + "".join(secrets.choice(string.ascii_uppercase + "234567") for _ in range(16))
-    secret = secrets.token_urlsafe(30)
+    access_key_id, secret = _new_key_id("AKIA"), secrets.token_urlsafe(30)
     connection.execute(
         insert(access_keys).values(
             access_key_id=access_key_id,
@@ -85,13 +136,51 @@ def create_access_key(
     return access_key_id, secret
 
 
+def create_temporary(
+    connection: Connection,
+    secret_of_service: ServiceSecret,
+    principal_arn: str,
+    now: datetime,
+    life: timedelta,
+) -> Temporary:
+    """Credentials of a principal that end by themselves; those that have ended are forgotten."""
+    connection.execute(delete(access_keys).where(access_keys.c.expires_at <= to_us(now - _EXPIRED_KEPT)))
+    made = Temporary(
+        access_key_id=_new_key_id("ASIA"),
+        secret=secrets.token_urlsafe(30),
+        session_token=secrets.token_urlsafe(96),
+        expires_at=now + life,
+    )
+    seal = secret_of_service.seal_access_secret
+    connection.execute(
+        insert(access_keys).values(
+            access_key_id=made.access_key_id,
+            principal_arn=principal_arn,
+            secret_sealed=seal(made.access_key_id, made.secret),
+            token_sealed=seal(f"{made.access_key_id} token", made.session_token),
+            active=True,
+            created_at=to_us(now),
+            expires_at=to_us(made.expires_at),
+        )
+    )
+    return made
+
+
+def _new_key_id(prefix: str) -> str:
+    """The form AWS tools expect: four letters that tell the kind, and 16 of A-Z2-7."""
+    return prefix + "".join(secrets.choice(string.ascii_uppercase + "234567") for _ in range(16))
+
+
 _FIND_KEY = (
     select(
         access_keys.c.access_key_id,
         access_keys.c.secret_sealed,
+        access_keys.c.token_sealed,
+        access_keys.c.expires_at,
         principals.c.arn,
         principals.c.account_id,
         principals.c.policies,
+        principals.c.tags,
     )
     .join(principals, principals.c.arn == access_keys.c.principal_arn)
     .where(access_keys.c.active, access_keys.c.access_key_id == bindparam("key_id"))
@@ -100,26 +189,34 @@ _FIND_KEY = (
 
 def find_secret(
     connection: Connection, secret_of_service: ServiceSecret, access_key_id: str
-) -> tuple[Principal, str] | None:
-    """The principal and the secret behind an active access key."""
+) -> Secret | None:
+    """What is behind an active access key."""
     row = connection.execute(_FIND_KEY, {"key_id": access_key_id}).first()
     if row is None:
         return None
-    return (
-        _principal(row.arn, row.account_id, row.policies),
-        secret_of_service.open_access_secret(access_key_id, row.secret_sealed),
+    opened = secret_of_service.open_access_secret
+    return Secret(
+        principal=_principal(row.arn, row.account_id, row.policies, row.tags),
+        secret=opened(access_key_id, row.secret_sealed),
+        session_token=None
+        if row.token_sealed is None
+        else opened(f"{access_key_id} token", row.token_sealed),
+        expires_at=None if row.expires_at is None else from_us(row.expires_at),
     )
 
 
 def list_access_keys(connection: Connection) -> list[AccessKey]:
     columns = access_keys.c
-    query = select(columns.access_key_id, columns.principal_arn, columns.active, columns.created_at)
+    query = select(
+        columns.access_key_id, columns.principal_arn, columns.active, columns.created_at, columns.expires_at
+    )
     return [
         AccessKey(
             access_key_id=row.access_key_id,
             principal_arn=row.principal_arn,
             active=row.active,
             created_at=from_us(row.created_at),
+            expires_at=None if row.expires_at is None else from_us(row.expires_at),
         )
         for row in connection.execute(query.order_by(columns.created_at, columns.access_key_id))
     ]
@@ -137,8 +234,8 @@ def delete_access_key(connection: Connection, access_key_id: str) -> bool:
     return connection.execute(statement).rowcount == 1
 
 
-def _principal(arn: str, account_id: str, policies: str) -> Principal:
-    return Principal(arn=arn, account_id=account_id, policies=_parsed(policies))
+def _principal(arn: str, account_id: str, policies: str, tags: str) -> Principal:
+    return Principal(arn=arn, account_id=account_id, policies=_parsed(policies), tags=json.loads(tags))
 
 
 @lru_cache(maxsize=1024)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -30,6 +31,7 @@ from sonant.settings import Wire
 from sonant.wire.authorization import authorize
 from sonant.wire.models import Operation, ServiceModels
 from sonant.wire.protocol import CONTENT_TYPE, compile_output, error_body, error_content_type, parse_body
+from sonant.wire.recording import Recorder
 from sonant.wire.signature import SignedRequest, Verifier
 from sonant.wire.throttle import Throttle
 from sonant.wire.validation import compile_input
@@ -67,7 +69,13 @@ class Call:
     compiled: Compiled | None = None
     caller: Caller | None = None
     parameters: dict[str, Any] = field(default_factory=dict)
+    result: Mapping[str, Any] | None = None
     answer: bytes = b""
+    source_ip: str = ""
+    access_key_id: str = ""
+    error: WireError | None = None
+    begun_s: float = 0.0
+    """When the request was whole, by the performance counter."""
 
     def header(self, name: bytes) -> bytes | None:
         return next((value for known, value in self.headers if known == name), None)
@@ -90,8 +98,10 @@ class FrontDoor:
         verifier: Verifier,
         throttle: Throttle,
         limits: Wire,
+        recorder: Recorder | None = None,
     ) -> None:
         self.service, self.verifier, self.throttle, self.models = service, verifier, throttle, models
+        self.recorder = recorder
         self.compiled = {
             operation.target: Compiled(
                 operation,
@@ -113,9 +123,11 @@ class FrontDoor:
             query=scope["query_string"],
             headers=scope["headers"],
             body=b"",
+            source_ip=(scope.get("client") or ("",))[0],
         )
         try:
             call.body = await self._read_body(call, receive)
+            call.begun_s = time.perf_counter()
             if self._waiting >= self._limits.max_waiting:
                 raise Throttling("Rate exceeded")
             self._waiting += 1
@@ -140,16 +152,18 @@ class FrontDoor:
         await send({"type": "http.response.body", "body": body})
 
     def live(self, call: Call) -> tuple[int, str, bytes]:
-        """Take a call through LIFE; the only place that turns an exception into bytes."""
-        try:
-            for step in LIFE:
-                step(self, call)
-        except WireError as error:
-            return _told(error)
-        except Exception:  # whatever went wrong is ours; the caller gets the id to report it by
-            log.exception("request %s failed", call.request_id)
-            return _told(InternalServer())
-        return 200, CONTENT_TYPE, call.answer
+        """Take a call through LIFE and record how it ended; the only place that turns an exception into
+        bytes."""
+        for steps in (LIFE, (record,)):
+            try:
+                for step in steps:
+                    step(self, call)
+            except WireError as error:
+                call.error = error
+            except Exception:  # whatever went wrong is ours; the caller gets the id to report it by
+                log.exception("request %s failed", call.request_id)
+                call.error = InternalServer()
+        return (200, CONTENT_TYPE, call.answer) if call.error is None else _told(call.error)
 
     def close(self) -> None:
         self._threads.shutdown(wait=True)
@@ -205,6 +219,7 @@ def verify_signature(door: FrontDoor, call: Call) -> None:
     )
     credential = door.verifier.verify(request, door.service.clock())
     call.caller = Caller(principal=credential.principal)
+    call.access_key_id = credential.access_key_id
 
 
 def throttle(door: FrontDoor, call: Call) -> None:
@@ -222,9 +237,39 @@ def check_rights(door: FrontDoor, call: Call) -> None:
     authorize(compiled.operation, call.parameters, caller, door.service.settings.region)
 
 
+def require_record(door: FrontDoor, call: Call) -> None:
+    """Begin nothing that could not be recorded."""
+    if door.recorder is not None:
+        door.recorder.require(call.known[0].operation)
+
+
 def dispatch(door: FrontDoor, call: Call) -> None:
     compiled, caller = call.known
-    call.answer = compiled.serialise(compiled.function(door.service, caller, call.parameters))
+    call.result = compiled.function(door.service, caller, call.parameters)
+    call.answer = compiled.serialise(call.result)
+
+
+def record(door: FrontDoor, call: Call) -> None:
+    """After every call whose operation is known, however it ended; a change waits here for the disk."""
+    if door.recorder is None or call.compiled is None:
+        return
+    operation = call.compiled.operation
+    try:
+        door.recorder.record(
+            operation,
+            request_id=call.request_id,
+            source_ip=call.source_ip,
+            headers=call.headers,
+            query=call.query,
+            caller=call.caller,
+            access_key_id=call.access_key_id,
+            parameters=call.parameters,
+            result=call.result,
+            error=call.error,
+        )
+    except WireError as error:
+        call.error = error
+    door.recorder.measure(operation, time.perf_counter() - call.begun_s, call.error)
 
 
 #: A request's life, in the order of AWS's own checks.
@@ -236,6 +281,7 @@ LIFE: tuple[Callable[[FrontDoor, Call], None], ...] = (
     throttle,
     parse_members,
     check_rights,
+    require_record,
     dispatch,
 )
 
@@ -257,10 +303,10 @@ class _Everything(BaseRoute):
         await self._door(scope, receive, send)
 
 
-def asgi_app(door: FrontDoor) -> Starlette:
-    """The whole service: the health check, and the AWS endpoint everywhere else."""
+def asgi_app(door: FrontDoor, *more: BaseRoute) -> Starlette:
+    """The whole service: the health check, what `more` serves, and the AWS endpoint everywhere else."""
 
     async def health(_request: HttpRequest) -> JSONResponse:
         return JSONResponse({"status": "ok"})
 
-    return Starlette(routes=[Route("/health", health, methods=["GET"]), _Everything(door)])
+    return Starlette(routes=[Route("/health", health, methods=["GET"]), *more, _Everything(door)])

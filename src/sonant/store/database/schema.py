@@ -40,6 +40,7 @@ principals = Table(
     Column("arn", String(2048), primary_key=True),
     Column("account_id", String(12), nullable=False),
     Column("policies", Text, nullable=False),  # JSON list of policy documents
+    Column("tags", Text, nullable=False, server_default="{}"),  # JSON object, for aws:PrincipalTag
     Column("created_at", BigInteger, nullable=False),
 )
 
@@ -49,8 +50,10 @@ access_keys = Table(
     Column("access_key_id", String(128), primary_key=True),
     Column("principal_arn", ForeignKey("principals.arn", ondelete="CASCADE"), nullable=False),
     Column("secret_sealed", LargeBinary, nullable=False),
+    Column("token_sealed", LargeBinary),  # session token of temporary credentials
     Column("active", Boolean, nullable=False),
     Column("created_at", BigInteger, nullable=False),
+    Column("expires_at", BigInteger),
 )
 
 client_tokens = Table(
@@ -203,3 +206,35 @@ job_entries = Table(
     Index("ix_job_entries_open", "job_id", "position", sqlite_where=text("outcome_sealed IS NULL"),
           postgresql_where=text("outcome_sealed IS NULL")),
 )  # fmt: skip
+
+#: What happened, until every sink has taken it. Documents hold generated ids only.
+events = Table(
+    "events",
+    metadata,
+    Column("sequence", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True),
+    Column("event_id", String(36), nullable=False),
+    Column("domain_id", String(22), nullable=False),
+    Column("type", String(64), nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    Column("document", Text, nullable=False),
+    sqlite_autoincrement=True,  # a number that was purged must not come back: cursors would pass over it
+)
+
+#: How far each sink is, and which process delivers to it.
+event_cursors = Table(
+    "event_cursors",
+    metadata,
+    Column("sink", String(64), primary_key=True),
+    Column("delivered", BigInteger, nullable=False),
+    Column("lease_owner", String(64)),
+    Column("lease_until", BigInteger),
+)
+
+#: What the runners have done since the installation was made.
+counters = Table(
+    "counters",
+    metadata,
+    Column("name", String(64), primary_key=True),
+    Column("label", String(64), primary_key=True),
+    Column("value", Float, nullable=False),
+)

@@ -1,0 +1,1 @@
+"""What happened: events for other systems, the audit trail, and measurements."""

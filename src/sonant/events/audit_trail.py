@@ -1,0 +1,298 @@
+"""The writer of the audit trail: one thread, group commit, bounded memory.
+
+A call that changes something waits until its record is on the disk; a call that only reads does not.
+Records that come while the disk is busy are written and synced together. When the disk refuses, records wait
+in memory and are tried again each second; until then nothing that must be recorded is begun.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+
+from sonant.errors import InternalServer, SetupError
+from sonant.events import audit_chain
+from sonant.events.audit_record import Record, document
+from sonant.settings import Audit
+
+log = logging.getLogger(__name__)
+
+#: How long reads are gathered before they are written.
+GATHER_S = 0.02
+#: How often records of reads are synced at most.
+SYNC_S = 1.0
+#: Pause after the disk refused.
+RETRY_S = 1.0
+#: How long a call waits for room, or for its record to reach the disk.
+WAIT_S = 10.0
+#: Records written and synced in one go.
+MOST_AT_ONCE = 1000
+
+
+class Trail:
+    """Raises SetupError when the folder cannot be used or its last line is damaged."""
+
+    def __init__(self, folder: Path, settings: Audit, *, region: str, clock: Callable[[], datetime]) -> None:
+        self._settings, self._region, self._clock = settings, region, clock
+        self._file = _ChainFile(folder, settings.max_file_bytes)
+        self._lock = threading.Lock()
+        self._changed = threading.Condition(self._lock)  # room was made, or records became durable
+        self._wake, self._urgent, self._stop = threading.Event(), threading.Event(), threading.Event()
+        self._pending: deque[Record] = deque()
+        self._taken = 0  # records ever accepted, in order
+        self._written = 0  # of these, how many are on the disk
+        self._failing = False
+        self._lost = 0
+        self._unsigned = _Allowance(settings.unsigned_per_s)
+        self._thread = threading.Thread(target=self._run, name="audit", daemon=True)
+        self._thread.start()
+
+    @property
+    def failing(self) -> bool:
+        """The disk refused the last write, and it has not been made good yet."""
+        return self._failing
+
+    def require(self) -> None:
+        """To be called before something is changed. Raises InternalServer if it could not be recorded."""
+        if self._failing and self._settings.required:
+            raise InternalServer
+
+    def add(self, record: Record) -> None:
+        """Record a call; wait for the disk if it changes something.
+
+        Raises InternalServer if it cannot be recorded. A changing call that took effect is recorded all the
+        same as soon as the disk takes it.
+        """
+        if self._failing:
+            record.parameters = {}  # what waits for a full disk must stay small
+        if record.principal_arn is None:
+            suppressed = self._unsigned.take()
+            if suppressed is None:
+                return
+            record.suppressed = suppressed
+        durable = not record.operation.read_only and record.principal_arn is not None
+        with self._lock:
+            if len(self._pending) >= self._settings.max_waiting and not self._wait_for_room():
+                if self._settings.required:
+                    raise InternalServer
+                self._lost += 1
+                return
+            self._pending.append(record)
+            self._taken += 1
+            ticket, first = self._taken, len(self._pending) == 1
+        if durable:
+            self._urgent.set()
+        if first or durable:
+            self._wake.set()
+        if durable:
+            self._wait_for_disk(ticket)
+
+    def close(self) -> None:
+        """Write what waits, and end."""
+        self._stop.set()
+        self._urgent.set()
+        self._wake.set()
+        self._thread.join(WAIT_S)
+        self._file.close()
+
+    def _wait_for_room(self) -> bool:
+        """Whether there is room now; called with the lock held. No use in waiting for a disk that refuses."""
+        return self._changed.wait_for(
+            lambda: len(self._pending) < self._settings.max_waiting, 0 if self._failing else WAIT_S
+        )
+
+    def _wait_for_disk(self, ticket: int) -> None:
+        with self._lock:
+            self._changed.wait_for(lambda: self._written >= ticket or self._failing, WAIT_S)
+            recorded = self._written >= ticket
+        if not recorded and self._settings.required:
+            raise InternalServer
+
+    def _run(self) -> None:
+        synced_at = time.monotonic()
+        while True:
+            # Reads that are written but not synced yet are synced within a second, also when no more come.
+            unsynced = self._file.unsynced
+            self._wake.wait(SYNC_S if unsynced else None)
+            self._wake.clear()
+            self._urgent.wait(0 if self._stop.is_set() else GATHER_S)
+            self._urgent.clear()
+            try:
+                while batch := self._next():
+                    self._file.write([document(record, self._region) for record in batch], self._clock())
+                    durable = any(not record.operation.read_only for record in batch)
+                    if durable or time.monotonic() - synced_at >= SYNC_S:
+                        self._file.sync()
+                        synced_at = time.monotonic()
+                    self._file.keep()
+                    self._done(len(batch))
+                if self._file.unsynced and (self._stop.is_set() or time.monotonic() - synced_at >= SYNC_S):
+                    self._file.sync()
+                    synced_at = time.monotonic()
+            except Exception as fault:  # noqa: BLE001 - told in `_refused`; this thread must not end
+                self._refused(fault)
+                if self._stop.wait(RETRY_S):
+                    log.error("the audit trail could not be completed: %d records lost", len(self._pending))
+                    return
+                self._wake.set()
+                continue
+            if self._stop.is_set() and not self._pending:
+                return
+
+    def _next(self) -> list[Record]:
+        """Records to be written next; they stay pending until they are."""
+        with self._lock:
+            return [self._pending[index] for index in range(min(len(self._pending), MOST_AT_ONCE))]
+
+    def _done(self, count: int) -> None:
+        with self._lock:
+            for _ in range(count):
+                self._pending.popleft()
+            self._written += count
+            recovered, self._failing = self._failing, False
+            lost, self._lost = self._lost, 0
+            self._changed.notify_all()
+        if recovered:
+            log.warning("the audit trail is written again")
+        if lost:
+            log.error("%d calls were answered without a record", lost)
+
+    def _refused(self, fault: Exception) -> None:
+        self._file.undo()
+        with self._lock:
+            before, self._failing = self._failing, True
+            self._changed.notify_all()
+        if not before:
+            log.error("the audit trail cannot be written; trying again", exc_info=fault)
+
+
+class _Allowance:
+    """A rate for calls that nobody signed: a flood of them must not fill the disk."""
+
+    def __init__(self, per_s: float) -> None:
+        self._per_s, self._tokens, self._at_s = per_s, max(1.0, per_s), time.monotonic()
+        self._refused = 0
+        self._lock = threading.Lock()
+
+    def take(self) -> int | None:
+        """How many were refused since the last that was let through; None for one refused now."""
+        with self._lock:
+            now_s = time.monotonic()
+            self._tokens = min(max(1.0, self._per_s), self._tokens + (now_s - self._at_s) * self._per_s)
+            self._at_s = now_s
+            if self._tokens < 1.0:
+                self._refused += 1
+                return None
+            self._tokens -= 1.0
+            refused, self._refused = self._refused, 0
+            return refused
+
+
+class _ChainFile:
+    """The file at the end of the chain. For the writer's thread alone."""
+
+    def __init__(self, folder: Path, max_bytes: int) -> None:
+        self._folder, self._max_bytes = folder, max_bytes
+        self._descriptor = -1
+        self._number, self._day = 0, ""
+        self._size = self._good_size = 0
+        self._head = self._good_head = audit_chain.BEGINNING
+        self.unsynced = self._torn = False
+        try:
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._open_last()
+        except OSError as fault:
+            raise SetupError(f"the audit trail in {folder} cannot be used: {fault.strerror}") from None
+        except ValueError as fault:
+            raise SetupError(
+                f"the audit trail in {folder} is damaged at its end ({fault}): see `sonant audit verify`, "
+                "then move the folder away to begin a new trail"
+            ) from None
+
+    def write(self, documents: list[dict[str, object]], now: datetime) -> None:
+        """Append records. Raises OSError; `undo` then puts back what was there at the last `keep`."""
+        if self._torn:
+            os.ftruncate(self._descriptor, self._good_size)
+            self._torn = False
+        day = f"{now.astimezone(UTC):%Y-%m-%d}"
+        if self._descriptor < 0 or day != self._day or self._size >= self._max_bytes:
+            self._begin(day)
+        lines, head = [], self._head
+        for told in documents:
+            line, head = audit_chain.seal(told, head)
+            lines.append(line)
+        view = memoryview(b"".join(lines))
+        size = len(view)
+        while view:
+            view = view[os.write(self._descriptor, view) :]
+        self._size += size
+        self._head = head
+        self.unsynced = True
+
+    def keep(self) -> None:
+        """What has been written stays."""
+        self._good_size, self._good_head = self._size, self._head
+
+    def sync(self) -> None:
+        os.fsync(self._descriptor)
+        self.unsynced = False
+
+    def undo(self) -> None:
+        """Cut off what a failed write left, now or before the next."""
+        if self._descriptor >= 0:
+            try:
+                os.ftruncate(self._descriptor, self._good_size)
+            except OSError:
+                self._torn = True
+        self._size, self._head = self._good_size, self._good_head
+
+    def close(self) -> None:
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+    def _open_last(self) -> None:
+        found = audit_chain.files(self._folder)
+        if not found:
+            return
+        last = found[-1]
+        self._number, self._day = int(last.name[:8]), last.stem[9:]
+        self._descriptor = os.open(last, os.O_RDWR | os.O_APPEND | os.O_NOFOLLOW)
+        _cut_torn_line(self._descriptor)
+        self._good_size = self._size = os.fstat(self._descriptor).st_size
+        for path in reversed(found):  # a file that was begun and never written to has no hash
+            own = audit_chain.last_hash(path)
+            if own is not None:
+                self._good_head = self._head = own
+                return
+
+    def _begin(self, day: str) -> None:
+        if self._descriptor >= 0 and self.unsynced:
+            self.sync()
+        path = self._folder / audit_chain.file_name(self._number + 1, day)
+        flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_EXCL | os.O_NOFOLLOW
+        descriptor = os.open(path, flags, 0o600)
+        self.close()
+        self._descriptor, self._number, self._day = descriptor, self._number + 1, day
+        self._size = self._good_size = 0
+        folder = os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+
+
+def _cut_torn_line(descriptor: int) -> None:
+    """A line without an end was being written when the process died; no call was answered on it."""
+    size = os.fstat(descriptor).st_size
+    start = max(0, size - audit_chain.MOST_LINE_BYTES)
+    tail = os.pread(descriptor, size - start, start)
+    keep = start + tail.rfind(b"\n") + 1
+    if keep < size:
+        os.ftruncate(descriptor, keep)

@@ -1,0 +1,48 @@
+"""Counters in the database: what the runners have done, counted in the transaction that did it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from sqlalchemy import Connection, select
+from sqlalchemy.dialects import postgresql, sqlite
+
+from sonant.store.database.schema import counters
+
+AUDIO = "audio_seconds"
+"""Audio listened to, in seconds."""
+SPEECH = "speech_seconds"
+"""Speech that voiceprints were made from, in seconds."""
+COMPUTE = "compute_seconds"
+"""Processor time of decoding, finding speech and embedding, in seconds."""
+INFERENCE = "inference_seconds"
+"""Time in the voice model's embedding, in seconds."""
+OUTCOMES = "outcomes"
+"""Requests of jobs by outcome: an enrollment status, or `ERROR_` and the result file's code."""
+
+
+def add(connection: Connection, amounts: Mapping[tuple[str, str], float]) -> None:
+    """Add to counters named (name, label); an empty label is a counter without one."""
+    rows = [
+        {"name": name, "label": label, "value": value} for (name, label), value in amounts.items() if value
+    ]
+    if rows:
+        # By name and label in one order everywhere: two runners must not wait for each other.
+        rows.sort(key=lambda row: (row["name"], row["label"]))
+        connection.execute(_UPSERT[connection.dialect.name], rows)
+
+
+def read(connection: Connection) -> dict[tuple[str, str], float]:
+    return {(row.name, row.label): row.value for row in connection.execute(select(counters))}
+
+
+def _upsert(dialect: Any) -> Any:
+    statement = dialect.insert(counters)
+    return statement.on_conflict_do_update(
+        index_elements=[counters.c.name, counters.c.label],
+        set_={"value": counters.c.value + statement.excluded.value},
+    )
+
+
+_UPSERT = {"sqlite": _upsert(sqlite), "postgresql": _upsert(postgresql)}

@@ -1,0 +1,160 @@
+"""The dispatcher: carries events from the outbox to the sinks, at least once and in order.
+
+Each sink has a thread and a cursor of its own, so one that is slow or gone holds up no other. The cursor
+moves after the delivery: whoever dies in between delivers again.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Sequence
+from datetime import datetime, timedelta
+
+from sqlalchemy.exc import SQLAlchemyError
+
+from sonant.errors import SonantError
+from sonant.events import outbox
+from sonant.events.sinks import Sink, SinkFault
+from sonant.settings import Events
+from sonant.store.database.engine import Database
+
+log = logging.getLogger(__name__)
+
+#: A process that has not renewed its right to deliver for this long counts as dead; longer than a delivery.
+LEASE = timedelta(seconds=120)
+#: How often old events are looked for.
+PURGE_S = 600.0
+#: How long a stop waits for deliveries in hand.
+STOP_S = 5.0
+
+
+class Dispatcher:
+    """Start it in the process that runs jobs. `alone`: no other process uses this database."""
+
+    def __init__(
+        self,
+        *,
+        database: Database,
+        sinks: Sequence[Sink],
+        settings: Events,
+        owner: str,
+        alone: bool,
+        clock: Callable[[], datetime],
+    ) -> None:
+        self._database, self._sinks, self._settings, self._clock = database, sinks, settings, clock
+        self._stop = threading.Event()
+        couriers = [Courier(sink, database, settings, owner, clock) for sink in sinks]
+        self._threads = [
+            threading.Thread(
+                target=courier.run, args=(self._stop, alone), name=f"events {sink.name}", daemon=True
+            )
+            for sink, courier in zip(sinks, couriers, strict=True)
+        ]
+        self._threads.append(threading.Thread(target=self._tidy, name="events purge", daemon=True))
+
+    def start(self) -> None:
+        for thread in self._threads:
+            thread.start()
+
+    def stop(self) -> None:
+        self._stop.set()
+        for thread in self._threads:
+            thread.join(STOP_S)
+        for sink in self._sinks:
+            sink.close()
+
+    def purge(self) -> tuple[int, int]:
+        """Forget old events; how many that were taken, and how many that were not."""
+        now, give_up_days = self._clock(), self._settings.give_up_days
+        with self._database.write() as connection:
+            purged, dropped = outbox.purge(
+                connection,
+                [sink.name for sink in self._sinks],
+                now - timedelta(days=self._settings.keep_days),
+                now - timedelta(days=give_up_days) if give_up_days else None,
+            )
+        if dropped:
+            log.error("%d events were dropped: not taken by a sink for %g days", dropped, give_up_days)
+        return purged, dropped
+
+    def _tidy(self) -> None:
+        while True:
+            try:
+                self.purge()
+            except SQLAlchemyError:
+                log.exception("old events could not be purged; trying again")
+            if self._stop.wait(PURGE_S):
+                return
+
+
+class Courier:
+    """Delivers to one sink."""
+
+    def __init__(
+        self, sink: Sink, database: Database, settings: Events, owner: str, clock: Callable[[], datetime]
+    ) -> None:
+        self._sink, self._database, self._settings = sink, database, settings
+        self._owner, self._clock = owner, clock
+        self._failures = 0
+        self._held_until: datetime | None = None
+
+    def run(self, stop: threading.Event, alone: bool) -> None:
+        """Until `stop` is set; whatever goes wrong, it goes on after a pause."""
+        known = False
+        while not stop.is_set():
+            try:
+                if not known:
+                    self._begin(alone)
+                    known = True
+                pause_s = self.turn()
+                self._failures = 0
+            except SonantError as fault:
+                pause_s = self._pause_s()
+                log.warning("events for %s: %s; next attempt in %.1f s", self._sink.name, fault, pause_s)
+            except Exception:  # a fault of ours must not end deliveries for good
+                pause_s = self._pause_s()
+                log.exception("events for %s: next attempt in %.1f s", self._sink.name, pause_s)
+            stop.wait(pause_s)
+        if known:
+            with self._database.write() as connection:
+                outbox.release(connection, self._sink.name, self._owner)
+
+    def turn(self) -> float:
+        """Deliver one batch; the pause before the next turn, in seconds. Raises SinkFault."""
+        if not self._hold():
+            return LEASE.total_seconds() / 4
+        with self._database.read() as connection:
+            after = outbox.cursor(connection, self._sink.name)
+            batch = outbox.after(connection, after, self._settings.batch)
+        if not batch:
+            return self._settings.poll_s
+        taken = self._sink.deliver([kept.document for kept in batch])
+        if not taken:
+            raise SinkFault("no event was taken")
+        with self._database.write() as connection:
+            if not outbox.move(connection, self._sink.name, self._owner, batch[taken - 1].sequence):
+                self._held_until = None  # another process delivers now, and will deliver these once more
+        if taken < len(batch):
+            raise SinkFault(f"only {taken} of {len(batch)} events were taken")
+        return 0.0
+
+    def _begin(self, alone: bool) -> None:
+        with self._database.write() as connection:
+            outbox.add_sink(connection, self._sink.name)
+            if alone:  # whoever held it is dead
+                outbox.release(connection, self._sink.name)
+
+    def _hold(self) -> bool:
+        now = self._clock()
+        if self._held_until is not None and now < self._held_until - LEASE / 2:
+            return True
+        with self._database.write() as connection:
+            held = outbox.hold(connection, self._sink.name, self._owner, now, LEASE)
+        self._held_until = now + LEASE if held else None
+        return held
+
+    def _pause_s(self) -> float:
+        pause_s = self._settings.retry_first_s * 2.0 ** min(self._failures, 30)
+        self._failures += 1
+        return min(pause_s, self._settings.retry_most_s)

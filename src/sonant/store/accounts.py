@@ -1,0 +1,51 @@
+"""Accounts of one service, fully apart: each has its own keys and its own buckets.
+
+The first account's lie in the data folder itself, the others' under `accounts/<id>`.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from datetime import datetime
+from pathlib import Path
+
+from sonant.store.local_keys import LocalKeyStore
+
+
+class LocalAccounts:
+    """Key stores and bucket folders by account. Safe for several threads."""
+
+    def __init__(self, data: Path, *, region: str, first: str, clock: Callable[[], datetime]) -> None:
+        self._data, self._region, self._first, self._clock = data, region, first, clock
+        self._keys: dict[str, LocalKeyStore] = {}
+        self._lock = threading.Lock()
+
+    def keys(self, account_id: str) -> LocalKeyStore:
+        """The account's key store; its folder is made when it is first asked for."""
+        found = self._keys.get(account_id)
+        if found is None:
+            with self._lock:
+                found = self._keys.get(account_id) or LocalKeyStore(
+                    self._folder(account_id) / "keys",
+                    region=self._region,
+                    account=account_id,
+                    clock=self._clock,
+                )
+                self._keys[account_id] = found
+        return found
+
+    def buckets(self, account_id: str) -> Path:
+        """The folder that holds the account's buckets."""
+        return self._folder(account_id) / "buckets"
+
+    def known(self) -> list[str]:
+        """Accounts that have a folder, the first one first."""
+        others = self._data / "accounts"
+        found = sorted(path.name for path in others.iterdir() if path.is_dir()) if others.is_dir() else []
+        return [self._first, *found]
+
+    def _folder(self, account_id: str) -> Path:
+        if len(account_id) != 12 or not account_id.isascii() or not account_id.isdigit():
+            raise ValueError("an account id has 12 digits")
+        return self._data if account_id == self._first else self._data / "accounts" / account_id

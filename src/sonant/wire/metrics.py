@@ -1,0 +1,46 @@
+"""`GET /metrics`, for those who may: by a bearer token, or on a loopback address."""
+
+from __future__ import annotations
+
+import hmac
+import ipaddress
+from collections.abc import Callable
+
+from starlette.requests import Request as HttpRequest
+from starlette.responses import Response
+from starlette.routing import Route
+
+from sonant.errors import SetupError
+from sonant.settings import Settings
+
+PATH = "/metrics"
+
+
+def check_metrics(settings: Settings) -> None:
+    """Raises SetupError for metrics that anybody on the network could read."""
+    if settings.metrics.enabled and not settings.metrics.token and not _loopback(settings.wire.host):
+        raise SetupError(
+            f"metrics are enabled and the service listens on {settings.wire.host}: "
+            "set metrics.token, or listen on a loopback address"
+        )
+
+
+def metrics_route(render: Callable[[], bytes], content_type: str, token: str) -> Route:
+    wanted = f"Bearer {token}".encode()
+
+    def scrape(request: HttpRequest) -> Response:  # not async: it asks the database, in a thread
+        shown = request.headers.get("authorization", "").encode("latin-1")
+        if token and not hmac.compare_digest(shown, wanted):
+            return Response(status_code=401, headers={"WWW-Authenticate": "Bearer"})
+        return Response(render(), headers={"Content-Type": content_type})
+
+    return Route(PATH, scrape, methods=["GET"])
+
+
+def _loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

@@ -28,6 +28,8 @@ log = logging.getLogger(__name__)
 
 #: A runner that dies is started again, at once the first time, then after a growing pause.
 PAUSE_MOST_S = 10.0
+#: The runner scales by processes; threads of a numerical library would only take each other's cores.
+ONE_THREAD = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 #: How long a runner may take to put its work down when the service stops.
 STOP_S = 10.0
 
@@ -139,7 +141,9 @@ class Supervisor:
 
     def _begin(self) -> subprocess.Popen[bytes]:
         process = subprocess.Popen(
-            [sys.executable, "-m", "sonant", "worker", "--supervised", self._owner], stdin=subprocess.PIPE
+            [sys.executable, "-m", "sonant", "worker", "--supervised", self._owner],
+            stdin=subprocess.PIPE,
+            env={**os.environ, **ONE_THREAD},
         )
         if process.stdin is not None:
             try:

@@ -20,7 +20,9 @@ PARTS = ("enrollment", "vad", "describe", "manifest", "size")
 def main() -> int:
     parser = argparse.ArgumentParser(description="Sonant's benchmarks: ratios, each measured in one run.")
     parser.add_argument("--only", action="append", choices=PARTS, help="run this part; may be repeated")
-    parser.add_argument("--quick", action="store_true", help="smaller sizes: a minute or two, rougher figures")
+    parser.add_argument(
+        "--quick", action="store_true", help="smaller sizes: a minute or two, rougher figures"
+    )
     arguments = parser.parse_args()
     outcomes: dict[str, Outcome] = {}
     for part in arguments.only or PARTS:

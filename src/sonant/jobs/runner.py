@@ -89,6 +89,10 @@ class Runner:
 
     def run_one(self) -> bool:
         """Claim one job and carry it to its end; whether there was one."""
+        # A look costs next to nothing; the write lock is taken only when there is something to claim.
+        with self._parts.database.read() as connection:
+            if not jobs.claimable(connection, self._owner, self._parts.clock()):
+                return False
         with self._parts.database.write() as connection:
             job = jobs.claim(connection, self._owner, self._parts.clock(), LEASE)
         if job is None:

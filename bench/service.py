@@ -70,10 +70,13 @@ class Running:
         raise TimeoutError(f"job {job_id} did not end within {limit_s:.0f} s")
 
     def runner_pid(self) -> int:
-        """The process that runs jobs: a child of the service."""
-        for pid in processes.children(self.pid):
-            if "--supervised" in processes.command_line(pid):
-                return pid
+        """The process that runs jobs: a child of the service, started a moment after it answers."""
+        deadline = time.monotonic() + START_LIMIT_S
+        while time.monotonic() < deadline:
+            for pid in processes.children(self.pid):
+                if "--supervised" in processes.command_line(pid):
+                    return pid
+            time.sleep(0.05)
         raise RuntimeError("the service has no runner process")
 
 

@@ -52,7 +52,9 @@ class Ended:
 
 def ended(command: list[str], env: Mapping[str, str], *, cwd: Path, stdin: bytes = b"") -> Ended:
     """Run a command to its end; no command may end in a Python traceback."""
-    done = subprocess.run(command, env=env, input=stdin, capture_output=True, timeout=60, check=False, cwd=cwd)
+    done = subprocess.run(
+        command, env=env, input=stdin, capture_output=True, timeout=60, check=False, cwd=cwd
+    )
     result = Ended(code=done.returncode, out=done.stdout.decode(), err=done.stderr.decode())
     assert "Traceback" not in result.err, result.err
     return result
@@ -131,7 +133,9 @@ class ServiceProcess:
         )
         return str(answer["Domain"]["DomainId"])
 
-    def start_job(self, domain_id: str, manifest: str = "s3://calls/absent.json", **more: Any) -> dict[str, Any]:
+    def start_job(
+        self, domain_id: str, manifest: str = "s3://calls/absent.json", **more: Any
+    ) -> dict[str, Any]:
         """Start an enrollment job; without a manifest it fails as soon as a runner looks at it."""
         started = self.voice_id.start_speaker_enrollment_job(
             DomainId=domain_id,
@@ -187,5 +191,7 @@ def running(data: Path, *flags: str, **settings: str) -> Iterator[ServiceProcess
 def suspend(service: ServiceProcess, domain_id: str) -> None:
     """Leave a domain as DeleteDomain does, by the database."""
     with closing(sqlite3.connect(service.data / "sonant.db", timeout=10)) as database, database:
-        changed = database.execute("UPDATE domains SET status = 'SUSPENDED' WHERE domain_id = ?", (domain_id,))
+        changed = database.execute(
+            "UPDATE domains SET status = 'SUSPENDED' WHERE domain_id = ?", (domain_id,)
+        )
         assert changed.rowcount == 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import http.client
 import json
 import re
@@ -94,16 +95,25 @@ def headers_for(
     return dict(request.headers.items())
 
 
+class QuerySigner(SigV4QueryAuth):
+    """Botocore's presigner, which would move a JSON body into the query, told only the body's hash."""
+
+    def __init__(self, credentials: Credentials, body: bytes, expires_s: int) -> None:
+        super().__init__(credentials, "voiceid", REGION, expires=expires_s)
+        self._hash = hashlib.sha256(body).hexdigest()
+
+    def payload(self, request: AWSRequest) -> str:
+        return self._hash
+
+
 def presigned_path(service: ServiceProcess, target: str, body: bytes, *, expires_s: int = 60) -> str:
     """The path and query of a request signed in its query string; its target header is signed too."""
-    signer = SigV4QueryAuth(service.credentials, "voiceid", REGION, expires=expires_s)
     request = AWSRequest(
         method="POST",
         url=f"{service.url}/",
-        data=body,
         headers={"Host": f"127.0.0.1:{service.port}", "X-Amz-Target": target},
     )
-    signer.add_auth(request)
+    QuerySigner(service.credentials, body, expires_s).add_auth(request)
     return str(request.url).removeprefix(service.url)
 
 

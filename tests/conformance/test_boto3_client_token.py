@@ -103,7 +103,9 @@ def test_requests_at_the_same_moment_make_one_job(
 ) -> None:
     answers = together(service.voice_id.start_speaker_enrollment_job, 5, **job_request)
     assert len({answer["Job"]["JobId"] for answer in answers}) == 1
-    summaries = service.voice_id.list_speaker_enrollment_jobs(DomainId=job_request["DomainId"])["JobSummaries"]
+    summaries = service.voice_id.list_speaker_enrollment_jobs(DomainId=job_request["DomainId"])[
+        "JobSummaries"
+    ]
     assert len(summaries) == 1
 
 

@@ -180,8 +180,8 @@ def test_all_broken_constraints_are_told_together(service: ServiceProcess) -> No
         "'name' failed to satisfy constraint: Member must have length greater than or equal to 1",
         "Value null at 'serverSideEncryptionConfiguration.kmsKeyId' failed to satisfy constraint: Member "
         "must not be null",
-        "Value 'no spaces allowed' at 'clientToken' failed to satisfy constraint: Member must satisfy regular "
-        "expression pattern: ^[a-zA-Z0-9-_]+$",
+        "Value 'no spaces allowed' at 'clientToken' failed to satisfy constraint: Member must satisfy "
+        "regular expression pattern: ^[a-zA-Z0-9-_]+$",
         "'tags.1.member.value' failed to satisfy constraint: Member must not be null",
     ):
         assert told in fault.message

@@ -185,9 +185,7 @@ def test_an_unknown_watchlist_is_not_found_at_the_start_call(service: ServicePro
 def test_a_job_of_another_domain_is_not_found(service: ServiceProcess, domain_id: str) -> None:
     job_id = service.start_job(service.domain("other"))["JobId"]
     for sought in (job_id, NOBODY):
-        fault = refused(
-            service.voice_id.describe_speaker_enrollment_job, DomainId=domain_id, JobId=sought
-        )
+        fault = refused(service.voice_id.describe_speaker_enrollment_job, DomainId=domain_id, JobId=sought)
         assert (fault.code, fault.resource_type) == ("ResourceNotFoundException", "BATCH_JOB")
 
 

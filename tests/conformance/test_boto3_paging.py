@@ -145,9 +145,7 @@ def test_an_empty_token_is_no_token(service: ServiceProcess, crowded: tuple[str,
     assert [item["CustomerSpeakerId"] for item in answer["SpeakerSummaries"]] == made[:1]
 
 
-def test_a_token_of_another_call_is_refused(
-    service: ServiceProcess, crowded: tuple[str, list[str]]
-) -> None:
+def test_a_token_of_another_call_is_refused(service: ServiceProcess, crowded: tuple[str, list[str]]) -> None:
     domain_id, _ = crowded
     other_id = service.domain("other")
     api = service.voice_id

@@ -85,9 +85,7 @@ def test_a_user_without_the_right_is_told_what_is_missing(
     )
 
 
-def test_rights_hold_for_the_domains_they_name(
-    service: ServiceProcess, domain_id: str, limited: Any
-) -> None:
+def test_rights_hold_for_the_domains_they_name(service: ServiceProcess, domain_id: str, limited: Any) -> None:
     arn = f"arn:aws:voiceid:{REGION}:{ACCOUNT}:domain/{domain_id}"
     client = limited(allow("voiceid:*", resource=arn), allow("kms:*"))
     assert client.describe_domain(DomainId=domain_id)
@@ -101,17 +99,13 @@ def test_rights_hold_for_the_domains_they_name(
 
 
 def test_a_denial_wins(service: ServiceProcess, domain_id: str, limited: Any) -> None:
-    client = limited(
-        allow("*"), {"Effect": "Deny", "Action": "voiceid:Delete*", "Resource": "*"}
-    )
+    client = limited(allow("*"), {"Effect": "Deny", "Action": "voiceid:Delete*", "Resource": "*"})
     client.opt_out_speaker(DomainId=domain_id, SpeakerId="customer")
     fault = refused(client.delete_speaker, DomainId=domain_id, SpeakerId="customer")
     assert fault.code == "AccessDeniedException"
 
 
-def test_the_domains_key_must_be_allowed_too(
-    service: ServiceProcess, domain_id: str, limited: Any
-) -> None:
+def test_the_domains_key_must_be_allowed_too(service: ServiceProcess, domain_id: str, limited: Any) -> None:
     client = limited(allow("voiceid:*"))
     for call, more in (
         (client.describe_domain, {}),

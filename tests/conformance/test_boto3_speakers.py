@@ -130,7 +130,8 @@ def test_two_who_opt_the_same_person_out_at_one_moment_make_one_speaker(
 
 @pytest.mark.parametrize("operation", ["describe_speaker", "opt_out_speaker", "delete_speaker"])
 @pytest.mark.parametrize(
-    "speaker_id", ["", "has space secret", "id#secret", "_secret", "secret\n", "s" * 257, f"id#{NOBODY}secret"]
+    "speaker_id",
+    ["", "has space secret", "id#secret", "_secret", "secret\n", "s" * 257, f"id#{NOBODY}secret"],
 )
 def test_a_malformed_speaker_id_is_refused_without_repeating_it(
     service: ServiceProcess, domain_id: str, operation: str, speaker_id: str

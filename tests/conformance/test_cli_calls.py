@@ -118,7 +118,9 @@ def test_input_from_json_text_and_the_line_wins_over_it(run: Run, domain_id: str
         *("--query", "Domain.DomainId", "--output", "text"),
     )
     assert (done.code, done.out) == (0, f"{domain_id}\n")
-    alone = run("describe-domain", "--cli-input-json", json.dumps({"DomainId": domain_id}), "--output", "text")
+    alone = run(
+        "describe-domain", "--cli-input-json", json.dumps({"DomainId": domain_id}), "--output", "text"
+    )
     assert (alone.code, domain_id in alone.out) == (0, True)
 
 

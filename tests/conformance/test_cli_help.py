@@ -1,4 +1,4 @@
-"""`sonant voice-id describe-speaker-enrollment-job`: its help page, and the answers that the page promises."""
+"""`sonant voice-id describe-speaker-enrollment-job`: its help page, and the answers that it promises."""
 
 from __future__ import annotations
 

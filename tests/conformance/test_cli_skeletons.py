@@ -124,7 +124,13 @@ def test_the_output_skeleton_obeys_the_query_and_output_options(nowhere: Path) -
 
 def test_the_output_skeleton_reads_json_input(nowhere: Path) -> None:
     text = json.dumps({"DomainId": ID, "JobId": "too-short"})
-    command = ("describe-speaker-enrollment-job", "--cli-input-json", text, "--generate-cli-skeleton", "output")
+    command = (
+        "describe-speaker-enrollment-job",
+        "--cli-input-json",
+        text,
+        "--generate-cli-skeleton",
+        "output",
+    )
     assert run(nowhere, *command, "--domain-id", ID, "--job-id", ID).code == 0
 
 
@@ -158,7 +164,9 @@ def test_wrong_input_is_refused_with_255(nowhere: Path, arguments: tuple[str, ..
 
 
 def test_a_missing_option_stops_the_output_skeleton_with_2(nowhere: Path) -> None:
-    done = run(nowhere, "describe-speaker-enrollment-job", "--domain-id", ID, "--generate-cli-skeleton", "output")
+    done = run(
+        nowhere, "describe-speaker-enrollment-job", "--domain-id", ID, "--generate-cli-skeleton", "output"
+    )
     assert (done.code, done.out) == (2, "")
     assert done.err.rstrip().endswith("the following arguments are required: --job-id")
 

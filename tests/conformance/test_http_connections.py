@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from service_process import ServiceProcess
-from signed_http import answer_of, call, headers_for
+from signed_http import answer_of, call, exchange, headers_for
 
 LIST = "VoiceID.ListDomains"
 
@@ -112,14 +112,51 @@ def test_what_is_not_http_is_turned_away(service: ServiceProcess, text: bytes) -
     assert_serves(service)
 
 
-def test_headers_without_end_are_turned_away(service: ServiceProcess) -> None:
+@pytest.mark.parametrize(
+    ("begin", "more"),
+    [
+        (b"POST / HTTP/1.1\r\nHost: x\r\n", b"X-Filler: " + b"x" * 1000 + b"\r\n"),
+        (b"POST / HTTP/1.1\r\nHost: x\r\nX-Filler: ", b"x" * 1000),
+        (b"POST / HTTP/1.1\r\nHost: x\r\nX", b"x" * 1000),
+        (b"POST /", b"x" * 1000),
+    ],
+)
+def test_headers_without_end_are_turned_away(service: ServiceProcess, begin: bytes, more: bytes) -> None:
     with connected(service) as connection, contextlib.suppress(ConnectionError):
-        connection.sendall(b"POST / HTTP/1.1\r\nHost: x\r\n")
-        for _ in range(64):
-            connection.sendall(b"X-Filler: " + b"x" * 16384 + b"\r\n")
+        connection.sendall(begin)
+        for _ in range(1500):
+            connection.sendall(more)
         answer = head_of(connection)
-        assert answer == b"" or b" 4" in answer[:13]
+        assert answer == b"" or answer.startswith(b"HTTP/1.1 400 ")
     assert_serves(service)
+
+
+@pytest.mark.parametrize("count", [100, 101])
+def test_more_headers_than_can_be_verified_are_told(service: ServiceProcess, count: int) -> None:
+    filler = {f"x-filler-{number}": "x" for number in range(count - 6)}
+    headers = {**headers_for(service, LIST, b"{}", more=filler), "Content-Length": "2"}
+    assert len(headers) == count
+    answer = exchange(service, headers, b"{}")
+    if count == 100:
+        assert answer.status == 200
+    else:
+        assert (answer.status, answer.fault) == (400, "InvalidSignatureException")
+
+
+@pytest.mark.slow
+def test_connections_that_say_nothing_more_are_closed_in_half_a_minute(service: ServiceProcess) -> None:
+    begun = time.monotonic()
+    with contextlib.ExitStack() as stack:
+        connections = [stack.enter_context(connected(service)) for _ in range(4)]
+        whole = raw_request(service)
+        for connection, text in zip(connections, (b"", b"\r\n", whole[:40], whole), strict=True):
+            connection.settimeout(45)
+            connection.sendall(text)
+        assert head_of(connections[3]).startswith(b"HTTP/1.1 200 ")
+        for connection in connections:
+            while connection.recv(65536):
+                pass
+            assert 25 < time.monotonic() - begun < 40
 
 
 def test_an_upgrade_to_a_websocket_is_refused(service: ServiceProcess) -> None:

@@ -1,4 +1,4 @@
-"""The wire protocol over real HTTP: what is accepted, what is answered, and what never reaches an operation."""
+"""The wire protocol over real HTTP: what is accepted, answered, and never reaches an operation."""
 
 from __future__ import annotations
 
@@ -88,7 +88,9 @@ def test_client_headers_that_mean_nothing_to_us_are_ignored(service: ServiceProc
 # --- no such route ------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("content_type", [None, "text/plain", "application/x-amz-json-1.1", "", "application"])
+@pytest.mark.parametrize(
+    "content_type", [None, "text/plain", "application/x-amz-json-1.1", "", "application"]
+)
 def test_a_post_of_something_else_is_no_route(service: ServiceProcess, content_type: str | None) -> None:
     answer = call(service, LIST, content_type=content_type)
     assert (answer.status, answer.body) == (404, NO_ROUTE)

@@ -121,7 +121,12 @@ def test_every_fault_of_the_scope_is_told(service: ServiceProcess) -> None:
     scope = edited(service, r"/\d{8}/us-east-1/voiceid/aws4_request", "/19991231/here/there/the_end")
     answer = send(service, authorization=scope)
     assert answer.fault == "InvalidSignatureException"
-    for told in ("valid region, not 'here'", "correct service: 'voiceid'", "'aws4_request'", "'19991231' != '"):
+    for told in (
+        "valid region, not 'here'",
+        "correct service: 'voiceid'",
+        "'aws4_request'",
+        "'19991231' != '",
+    ):
         assert told in str(answer.message)
 
 
@@ -144,7 +149,11 @@ def test_what_steers_the_call_must_be_signed(service: ServiceProcess, header: st
 
 @pytest.mark.parametrize(
     ("header", "value"),
-    [("X-Amz-Target", "VoiceID.DescribeDomain"), ("Host", "elsewhere:80"), ("Content-Type", "application/json")],
+    [
+        ("X-Amz-Target", "VoiceID.DescribeDomain"),
+        ("Host", "elsewhere:80"),
+        ("Content-Type", "application/json"),
+    ],
 )
 def test_a_signed_header_cannot_be_changed(service: ServiceProcess, header: str, value: str) -> None:
     answer = send(service, **{header.replace("-", "_"): value})
@@ -240,7 +249,9 @@ def test_both_signatures_at_once_are_refused(service: ServiceProcess) -> None:
 def test_a_presigned_request_counts_for_its_body_and_target(service: ServiceProcess) -> None:
     path = presigned_path(service, LIST, BODY)
     assert send_presigned(service, path, b"{}").fault == "InvalidSignatureException"
-    other = exchange(service, {"Content-Type": JSON_1_0, "X-Amz-Target": "VoiceID.CreateDomain"}, BODY, path=path)
+    other = exchange(
+        service, {"Content-Type": JSON_1_0, "X-Amz-Target": "VoiceID.CreateDomain"}, BODY, path=path
+    )
     assert other.fault == "InvalidSignatureException"
 
 
@@ -263,5 +274,7 @@ def test_a_missing_query_part_is_named(service: ServiceProcess, part: str) -> No
 
 
 def test_an_unknown_region_in_the_query_is_told(service: ServiceProcess) -> None:
-    path = presigned_path(service, LIST, BODY).replace(quote(f"/{REGION}/", safe=""), quote("/mars/", safe=""))
+    path = presigned_path(service, LIST, BODY).replace(
+        quote(f"/{REGION}/", safe=""), quote("/mars/", safe="")
+    )
     assert "not 'mars'" in str(send_presigned(service, path).message)

@@ -267,7 +267,7 @@ def test_the_output_key_is_disabled_while_the_job_runs(house, domain):
     assert outcome.job["JobProgress"] == {"PercentComplete": 100}
 
 
-def test_the_role_s_rights_are_those_of_the_moment_the_job_begins(house, domain):
+def test_a_role_that_is_gone_when_the_job_begins(house, domain):
     role = house.put_role(ALL)
     job_id = house.start(domain, [GOOD], role=role)
     house.execute("DELETE FROM principals WHERE arn = :a", a=role)
@@ -332,7 +332,7 @@ def test_a_job_over_its_time_limit_fails_and_frees_its_slot(house):
             moment += timedelta(hours=2)
 
         outcome = late.enroll(domain_id, FOUR, during={2: two_hours_later})
-        assert outcome.failure == (500, "the job ran for more than 1 hours, the limit")
+        assert outcome.failure == (500, "the job ran for longer than 1 h, the limit")
         assert late.enroll(domain_id, [FOUR[3]]).status == "COMPLETED"
     finally:
         late.close()

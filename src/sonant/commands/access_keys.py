@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import configparser
 import io
+import re
 
 import click
 
@@ -13,8 +14,15 @@ from sonant.installation import Store, credentials_file, open_store, user_arn, w
 from sonant.settings import Settings
 from sonant.store import access
 
+#: No more than every AWS tool reads as the name of a section.
+_PROFILE = re.compile(r"[a-zA-Z0-9._@+-]{1,64}")
+
 
 def create(settings: Settings, profile: str | None) -> None:
+    if profile is not None and (not _PROFILE.fullmatch(profile) or profile == configparser.DEFAULTSECT):
+        raise SetupError(
+            "a profile's name has only the characters a-z A-Z 0-9 . _ @ + -, and is not DEFAULT"
+        )
     store = open_store(settings)
     with store.database.write() as connection:
         key_id, secret = access.create_access_key(connection, store.secret, user_arn(settings), store.clock())

@@ -48,6 +48,7 @@ def run(settings: Settings, arguments: Sequence[str]) -> int:
 
 def _preset(settings: Settings) -> bool:
     """Point the AWS CLI at the data folder's service; whether there is anything to call."""
+    from sonant.commands.common import credentials as read_credentials
     from sonant.commands.common import service_url
 
     environment = os.environ
@@ -57,6 +58,7 @@ def _preset(settings: Settings) -> bool:
     if not credentials.exists():
         environment.setdefault("AWS_DEFAULT_REGION", settings.region)
         return "AWS_ENDPOINT_URL_VOICE_ID" in environment  # elsewhere, with the user's own credentials
+    read_credentials(settings)  # or the AWS CLI ends in a traceback when the file is damaged
     for name in _OTHER_IDENTITIES:
         environment.pop(name, None)
     url = environment.setdefault("AWS_ENDPOINT_URL_VOICE_ID", service_url(settings))

@@ -9,11 +9,12 @@ from __future__ import annotations
 import socket
 import subprocess
 import time
-from contextlib import contextmanager
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import botocore.session
+
 import http_load
 import processes
 from environments import environment

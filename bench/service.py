@@ -16,7 +16,6 @@ from typing import Any
 
 import processes
 from report import CACHE
-
 from sonant.commands.common import client, service_url
 from sonant.settings import Settings
 
@@ -71,10 +70,13 @@ class Running:
         raise TimeoutError(f"job {job_id} did not end within {limit_s:.0f} s")
 
     def runner_pid(self) -> int:
-        """The process that runs jobs: a child of the service."""
-        for pid in processes.children(self.pid):
-            if "--supervised" in processes.command_line(pid):
-                return pid
+        """The process that runs jobs: a child of the service, started a moment after it answers."""
+        deadline = time.monotonic() + START_LIMIT_S
+        while time.monotonic() < deadline:
+            for pid in processes.children(self.pid):
+                if "--supervised" in processes.command_line(pid):
+                    return pid
+            time.sleep(0.05)
         raise RuntimeError("the service has no runner process")
 
 
@@ -102,11 +104,13 @@ def serving(
 ) -> Iterator[Running]:
     """A running service on a free port. `command` is the `sonant` to use, else this environment's own.
 
-    The process sees no setting but those in `environment`. Raises RuntimeError with the service's own words
+    The process sees no setting but those in `environment`, and of an installed `command` nothing else either.
+    Raises RuntimeError with the service's own words
     when it does not start.
     """
     program = [str(command)] if command else [sys.executable, "-m", "sonant"]
-    bare = {name: os.environ[name] for name in ("PATH", "PYTHONPATH") if name in os.environ}
+    kept = () if command else ("PATH", "PYTHONPATH")
+    bare = {name: os.environ[name] for name in kept if name in os.environ}
     log = CACHE / "service.log"
     with log.open("wb") as output:
         process = subprocess.Popen(

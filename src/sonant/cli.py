@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from sonant import __version__
-from sonant.commands.common import data_option, load_settings
+from sonant.commands.common import data_option, database_fault, load_settings
 from sonant.errors import SonantError, WireError
 
 #: Exit codes: 1 something failed, 2 wrong usage (click's own), 130 interrupted.
@@ -26,6 +26,7 @@ class Commands(click.Group):
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(__version__, prog_name="sonant", message="%(prog)s %(version)s")
 def main() -> None:
     """Sonant: a self-hosted voice identity service that answers the Voice ID API."""
 
@@ -435,8 +436,16 @@ def run() -> None:
         sys.exit(130)
     except WireError as fault:
         _end(f"{fault.code}: {fault.message or ''}")
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # whoever read it has read enough
+        sys.exit(FAILED)
     except (SonantError, OSError) as fault:
         _end(str(fault))
+    except Exception as fault:
+        sentence = database_fault(fault)
+        if sentence is None:
+            raise
+        _end(sentence)
 
 
 def _end(sentence: str) -> None:

@@ -22,24 +22,6 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServiceProcess
         yield service
 
 
-@pytest.fixture(scope="session")
-def idle_service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServiceProcess]:
-    """A service with the default quotas for domains and jobs, two speakers a domain, and a runner that
-    never gets round to a job, so that jobs stay SUBMITTED."""
-    with running(
-        tmp_path_factory.mktemp("idle") / "data", QUOTAS_SPEAKERS_PER_DOMAIN="2", JOBS_POLL_S="86400"
-    ) as service:
-        service.domain("made-first")
-        yield service
-
-
-@pytest.fixture(scope="session")
-def idle_domain_id(idle_service: ServiceProcess) -> str:
-    """The one domain that a test may count on there."""
-    domains = idle_service.voice_id.list_domains()["DomainSummaries"]
-    return str(domains[0]["DomainId"])
-
-
 @pytest.fixture
 def domain_id(service: ServiceProcess) -> str:
     """A new domain with nothing in it."""

@@ -19,7 +19,7 @@ def test_a_new_domain_is_described_in_full(service: ServiceProcess) -> None:
 
     answer = service.voice_id.create_domain(
         Name="calls",
-        Description="Calls of the north region, 50% sampled",
+        Description="Calls of the north region: 50% sampled",
         ServerSideEncryptionConfiguration=ENCRYPTION,
         Tags=[{"Key": "team", "Value": "north"}, {"Key": "stage", "Value": ""}],
     )
@@ -39,7 +39,7 @@ def test_a_new_domain_is_described_in_full(service: ServiceProcess) -> None:
     assert re.fullmatch("[a-zA-Z0-9]{22}", domain["DomainId"])
     assert domain["Arn"] == f"arn:aws:voiceid:{REGION}:{ACCOUNT}:domain/{domain['DomainId']}"
     assert domain["DomainStatus"] == "ACTIVE"
-    assert (domain["Name"], domain["Description"]) == ("calls", "Calls of the north region, 50% sampled")
+    assert (domain["Name"], domain["Description"]) == ("calls", "Calls of the north region: 50% sampled")
     assert domain["CreatedAt"] == domain["UpdatedAt"]
     assert before - timedelta(seconds=1) <= domain["CreatedAt"] <= datetime.now(UTC) + timedelta(seconds=1)
     assert re.fullmatch("[a-zA-Z0-9]{22}", domain["WatchlistDetails"]["DefaultWatchlistId"])
@@ -180,8 +180,8 @@ def test_all_broken_constraints_are_told_together(service: ServiceProcess) -> No
         "'name' failed to satisfy constraint: Member must have length greater than or equal to 1",
         "Value null at 'serverSideEncryptionConfiguration.kmsKeyId' failed to satisfy constraint: Member "
         "must not be null",
-        "Value 'no spaces allowed' at 'clientToken' failed to satisfy constraint: Member must satisfy regular "
-        "expression pattern: ^[a-zA-Z0-9-_]+$",
+        "Value 'no spaces allowed' at 'clientToken' failed to satisfy constraint: Member must satisfy "
+        "regular expression pattern: ^[a-zA-Z0-9-_]+$",
         "'tags.1.member.value' failed to satisfy constraint: Member must not be null",
     ):
         assert told in fault.message

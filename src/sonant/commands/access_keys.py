@@ -5,6 +5,7 @@ from __future__ import annotations
 import configparser
 import io
 import json
+import re
 from datetime import timedelta
 from pathlib import Path
 
@@ -15,6 +16,9 @@ from sonant.errors import SetupError
 from sonant.installation import Store, credentials_file, open_store, user_arn, write_private
 from sonant.settings import Settings
 from sonant.store import access
+
+#: No more than every AWS tool reads as the name of a section.
+_PROFILE = re.compile(r"[a-zA-Z0-9._@+-]{1,64}")
 
 #: Life of temporary credentials, as AWS STS has it.
 LIFE_S = range(900, 43_200 + 1)
@@ -72,6 +76,10 @@ def delete_principal(settings: Settings, kind: str, name: str, account: str | No
 
 def create(settings: Settings, user: str | None, account: str | None, profile: str | None) -> None:
     """A key for a user; the first user when none is named."""
+    if profile is not None and (not _PROFILE.fullmatch(profile) or profile == configparser.DEFAULTSECT):
+        raise SetupError(
+            "a profile's name has only the characters a-z A-Z 0-9 . _ @ + -, and is not DEFAULT"
+        )
     store = open_store(settings)
     arn = user_arn(settings) if user is None else _arn(settings, "user", user, account)
     with store.database.write() as connection:

@@ -89,6 +89,16 @@ def client(settings: Settings, service: str = "voice-id", endpoint_url: str | No
     )
 
 
+def database_fault(fault: Exception) -> str | None:
+    """One sentence for a fault of the database, without SQL or values; None for any other fault."""
+    from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+
+    if not isinstance(fault, SQLAlchemyError):
+        return None
+    reason = str(fault.orig) if isinstance(fault, DBAPIError) else type(fault).__name__
+    return f"the database cannot be used: {reason.partition(chr(10))[0]}"
+
+
 def show_progress(quiet: bool) -> bool:
     """Progress is for people: never with --quiet, never into a file or a pipe."""
     return not quiet and sys.stderr.isatty()

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 import click
 import numpy as np
 
+from sonant.commands.common import database_fault
 from sonant.errors import SonantError
 from sonant.settings import Settings
 
@@ -21,9 +22,15 @@ def doctor(load: Callable[[], Settings]) -> int:
     for name, check in _checks(load):
         try:
             click.echo(f"ok    {name}: {check()}")
-        except SonantError as fault:
+        except (SonantError, OSError) as fault:
             failed += 1
             click.echo(f"FAIL  {name}: {fault}")
+        except Exception as fault:
+            sentence = database_fault(fault)
+            if sentence is None:
+                raise
+            failed += 1
+            click.echo(f"FAIL  {name}: {sentence}")
     return 1 if failed else 0
 
 

@@ -20,6 +20,8 @@ _EXIT_CODES = {"COMPLETED": 0, "COMPLETED_WITH_ERRORS": 3, "FAILED": 1}
 
 def watch(settings: Settings, job_id: str, domain_id: str | None, *, quiet: bool) -> int:
     """Follow one enrollment job; the exit code says how it ended (0, 3 with errors, 1 failed)."""
+    from botocore.exceptions import ParamValidationError
+
     service = client(settings)
     try:
         if domain_id is None:
@@ -27,6 +29,8 @@ def watch(settings: Settings, job_id: str, domain_id: str | None, *, quiet: bool
         job = follow(service, domain_id, job_id, quiet=quiet)
     except service.exceptions.ClientError as fault:
         raise SetupError(str(fault)) from None
+    except ParamValidationError as fault:
+        raise SetupError(" ".join(str(fault).split())) from None
     except Exception as fault:
         if type(fault).__module__.startswith("botocore."):
             raise SetupError(f"{fault}; is `sonant serve` running?") from None
@@ -60,7 +64,10 @@ def _domain_of(service: Any, job_id: str) -> str:
         for domain in page["DomainSummaries"]:
             try:
                 service.describe_speaker_enrollment_job(DomainId=domain["DomainId"], JobId=job_id)
-            except service.exceptions.ResourceNotFoundException:
+            except (
+                service.exceptions.ResourceNotFoundException,
+                service.exceptions.AccessDeniedException,  # a domain whose key is disabled hides no other
+            ):
                 continue
             return str(domain["DomainId"])
     raise SetupError(f"no domain has a speaker enrollment job {job_id}")

@@ -44,12 +44,16 @@ def get(settings: Settings, uri: str, file: Path | None) -> None:
         if file is None:
             _copy(iter(lambda: source.read(_PIECE), b""), sys.stdout.buffer)
             return
+        if file.is_dir():
+            raise SetupError(f"{file} is a folder; name the file to write")
         partial = file.with_name(file.name + ".part")
         try:
             # The owner's alone: the object may have been sealed, and its copy is not.
             with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as target:
                 _copy(iter(lambda: source.read(_PIECE), b""), target)
             partial.replace(file)
+        except OSError as fault:
+            raise SetupError(f"{file} cannot be written: {fault.strerror}") from None
         finally:
             partial.unlink(missing_ok=True)
 

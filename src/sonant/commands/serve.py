@@ -29,6 +29,8 @@ log = logging.getLogger(__name__)
 
 #: A runner that dies is started again, at once the first time, then after a growing pause.
 PAUSE_MOST_S = 10.0
+#: The runner scales by processes; threads of a numerical library would only take each other's cores.
+ONE_THREAD = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 #: How long a runner may take to put its work down when the service stops.
 STOP_S = 10.0
 
@@ -52,9 +54,10 @@ def serve(settings: Settings, *, quiet: bool) -> None:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             listener.bind((settings.wire.host, settings.wire.port))
-        except OSError as fault:
+        except (OSError, OverflowError, UnicodeError) as fault:
             raise SetupError(
-                f"cannot listen on {settings.wire.host}:{settings.wire.port}: {fault.strerror}; "
+                f"cannot listen on {settings.wire.host}:{settings.wire.port}: "
+                f"{getattr(fault, 'strerror', None) or str(fault).rstrip('.')}; "
                 "choose another with --host and --port"
             ) from None
         listener.listen(1024)
@@ -62,6 +65,7 @@ def serve(settings: Settings, *, quiet: bool) -> None:
         server = uvicorn.Server(
             uvicorn.Config(
                 built.asgi,
+                http=_connection(),
                 access_log=False,
                 log_config=None,
                 server_header=False,
@@ -74,16 +78,30 @@ def serve(settings: Settings, *, quiet: bool) -> None:
         port = listener.getsockname()[1]
         host = settings.wire.host
         url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
-        (settings.data / ENDPOINT_FILE).write_text(url + "\n", "utf-8")
+        noted = settings.data / ENDPOINT_FILE
+        noted.write_text(url + "\n", "utf-8")
         if not quiet:
             _greet(settings, url, key_id)
+        # uvicorn sends a signal on to the handler that was there before it: the default one would end the
+        # process on the spot, runner and all.
+        signal.signal(signal.SIGTERM, lambda *_: setattr(server, "should_exit", True))
         runner = Supervisor(settings)
         runner.start()
         try:
             server.run(sockets=[listener])
         finally:
+            noted.unlink(missing_ok=True)
             runner.stop()
             built.close()
+
+
+def _connection() -> Any:
+    """The HTTP connection; a Python without httptools gets uvicorn's slower one, which has its own bounds."""
+    try:
+        from sonant.commands.connection import BoundedConnection
+    except ImportError:
+        return "h11"
+    return BoundedConnection
 
 
 def _greet(settings: Settings, url: str, key_id: str | None) -> None:
@@ -141,7 +159,9 @@ class Supervisor:
 
     def _begin(self) -> subprocess.Popen[bytes]:
         process = subprocess.Popen(
-            [sys.executable, "-m", "sonant", "worker", "--supervised", self._owner], stdin=subprocess.PIPE
+            [sys.executable, "-m", "sonant", "worker", "--supervised", self._owner],
+            stdin=subprocess.PIPE,
+            env={**os.environ, **ONE_THREAD},
         )
         if process.stdin is not None:
             try:

@@ -10,6 +10,7 @@ import logging
 import os
 from collections.abc import Sequence
 from typing import Any
+from urllib.parse import urlsplit
 
 from sonant.errors import SerializationFault, SetupError, Validation
 from sonant.settings import Settings
@@ -47,6 +48,7 @@ def run(settings: Settings, arguments: Sequence[str]) -> int:
 
 def _preset(settings: Settings) -> bool:
     """Point the AWS CLI at the data folder's service; whether there is anything to call."""
+    from sonant.commands.common import credentials as read_credentials
     from sonant.commands.common import service_url
 
     environment = os.environ
@@ -56,9 +58,12 @@ def _preset(settings: Settings) -> bool:
     if not credentials.exists():
         environment.setdefault("AWS_DEFAULT_REGION", settings.region)
         return "AWS_ENDPOINT_URL_VOICE_ID" in environment  # elsewhere, with the user's own credentials
+    read_credentials(settings)  # or the AWS CLI ends in a traceback when the file is damaged
     for name in _OTHER_IDENTITIES:
         environment.pop(name, None)
-    environment.setdefault("AWS_ENDPOINT_URL_VOICE_ID", service_url(settings))
+    url = environment.setdefault("AWS_ENDPOINT_URL_VOICE_ID", service_url(settings))
+    direct = [environment.get("no_proxy") or environment.get("NO_PROXY"), urlsplit(url).hostname]
+    environment["no_proxy"] = ",".join(filter(None, direct))
     environment["AWS_SHARED_CREDENTIALS_FILE"] = str(credentials)
     environment["AWS_CONFIG_FILE"] = os.devnull
     environment["AWS_DEFAULT_REGION"] = settings.region
@@ -68,7 +73,7 @@ def _preset(settings: Settings) -> bool:
 def _last_word(session: Any, settings: Settings, reachable: bool) -> Any:
     """Has the last word before a call, when `--cli-input-json` has been read: sample output, or a refusal.
 
-    Help pages and input skeletons never come that far, so they need no service.
+    Help pages and skeletons need no service.
     """
 
     def parsed(parsed_args: Any, **_: Any) -> None:
@@ -81,7 +86,7 @@ def _last_word(session: Any, settings: Settings, reachable: bool) -> Any:
         ) -> int | None:
             if wants_output:
                 return _print_sample(session, event_name, call_parameters, parsed_globals)
-            if not reachable:
+            if parsed_args.generate_cli_skeleton is None and not reachable:
                 raise SetupError(
                     f"{settings.data / 'credentials'} does not exist; start `sonant serve --data "
                     f"{settings.data}` first, or set AWS_ENDPOINT_URL_VOICE_ID and AWS credentials for a "

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from sonant.errors import SonantError
+from sonant.errors import KeyDenied, KeyNotFound, KeyUnusable, SonantError
 from sonant.jobs.faults import Refusal, code_of
 from sonant.jobs.fraud import Detector, Risk, assess
 from sonant.jobs.manifest import AudioFile
@@ -94,4 +94,8 @@ def prepare(
 
 def _recordings(task: Task, fetch: Fetch) -> Iterator[RecordingSource]:
     for item in task.audio:
-        yield RecordingSource(name=item.s3_uri, data=fetch(task.role, item.s3_uri), channel=item.channel)
+        try:
+            data = fetch(task.role, item.s3_uri)
+        except (KeyDenied, KeyNotFound, KeyUnusable) as fault:  # they name the key, not what it seals
+            raise type(fault)(f"{item.s3_uri}: {fault}") from None
+        yield RecordingSource(name=item.s3_uri, data=data, channel=item.channel)

@@ -92,6 +92,10 @@ class Runner:
 
     def run_one(self) -> bool:
         """Claim one job and carry it to its end; whether there was one."""
+        # A look costs next to nothing; the write lock is taken only when there is something to claim.
+        with self._parts.database.read() as connection:
+            if not jobs.claimable(connection, self._owner, self._parts.clock()):
+                return False
         with self._parts.database.write() as connection:
             job = jobs.claim(connection, self._owner, self._parts.clock(), LEASE)
         if job is None:
@@ -230,7 +234,7 @@ class Runner:
         limit_s = self._parts.settings.jobs.time_limit_s
         now = self._parts.clock()
         if job.started_at is not None and (now - job.started_at).total_seconds() > limit_s:
-            raise JobFault(500, f"the job ran for more than {limit_s / 3600:.0f} hours, the limit")
+            raise JobFault(500, f"the job ran for longer than {limit_s / 3600:g} h, the limit")
         if time.monotonic() - self._renewed > RENEW_S:
             with self._parts.database.write() as connection:
                 self._hold(connection, job)

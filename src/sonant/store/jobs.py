@@ -129,22 +129,25 @@ def count_active(connection: Connection, kind: str, domain_id: str) -> int:
 # --- the runner's side --------------------------------------------------------------------------------
 
 
+_CLAIMABLE = _JOB.where(
+    jobs.c.status.in_(ACTIVE_STATUSES),
+    or_(
+        jobs.c.lease_owner.is_(None),
+        jobs.c.lease_owner == bindparam("owner"),
+        jobs.c.lease_until < bindparam("now_us"),
+    ),
+)
+_CLAIM = _CLAIMABLE.order_by(jobs.c.created_at, jobs.c.job_id).limit(1).with_for_update(skip_locked=True)
+
+
+def claimable(connection: Connection, owner: str, now: datetime) -> bool:
+    """Whether there is a job that nobody works on."""
+    return connection.execute(_CLAIMABLE, {"owner": owner, "now_us": to_us(now)}).first() is not None
+
+
 def claim(connection: Connection, owner: str, now: datetime, lease: timedelta) -> Job | None:
     """Take the oldest job that nobody works on (never begun, or its runner's lease ran out)."""
-    query = (
-        _JOB.where(
-            jobs.c.status.in_(ACTIVE_STATUSES),
-            or_(
-                jobs.c.lease_owner.is_(None),
-                jobs.c.lease_owner == owner,
-                jobs.c.lease_until < to_us(now),
-            ),
-        )
-        .order_by(jobs.c.created_at, jobs.c.job_id)
-        .limit(1)
-        .with_for_update(skip_locked=True)
-    )
-    row = connection.execute(query).first()
+    row = connection.execute(_CLAIM, {"owner": owner, "now_us": to_us(now)}).first()
     if row is None:
         return None
     connection.execute(

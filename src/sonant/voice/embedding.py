@@ -28,7 +28,8 @@ _FRAME, _HOP = RATE_HZ // 40, RATE_HZ // 100  # 25 ms, 10 ms
 _POWER_SCALE = (_TRAINED_RATE_HZ / RATE_HZ) ** 2
 # The features are powers, not logarithms, so the level matters. In training only quieter speech was raised
 # to -30 dBFS; bringing louder speech down to it as well makes the embedding independent of the line's gain
-# and halves the error on telephone voices (EER 1.0 to 0.5 %; with gains of +-12 dB 2.8 to 0.5 %).
+# and halves the error (8 telephone voices, 402 genuine trials of 30 s against 10 s: EER 1.0 to 0.5 %; with
+# random gains of +-12 dB 2.8 to 0.5 %).
 _TARGET_RMS = 10 ** (-30 / 20)
 _FRAMES_A_BLOCK, _WINDOWS_A_CALL = 2048, 16
 _STEP_FRAMES = WINDOW_FRAMES  # overlap costs as much again and gains nothing from 5 s of speech on
@@ -98,7 +99,7 @@ def _hann() -> NDArray[np.float32]:
 
 @cache
 def _filter_bank() -> NDArray[np.float32]:
-    """Slaney's triangles of equal area over 0..8 kHz, as far as 8 kHz sampling reaches; [101, 27]."""
+    """Slaney's triangles of equal area over 0..8 kHz, as far as 8 kHz sampling reaches; [101, 32]."""
     edges = _mel_to_hz(np.linspace(0, _hz_to_mel(_TRAINED_RATE_HZ / 2), MELS + 2))
     low, middle, high = edges[:-2], edges[1:-1], edges[2:]
     hz = np.arange(_FRAME // 2 + 1)[:, None] * (RATE_HZ / _FRAME)

@@ -21,7 +21,7 @@ _CONTEXT = 32  # samples before each frame that the network also sees
 _STATE = (1, 1, 128)
 _MAX_FRAMES = 512  # a network call, so that memory does not grow with the block
 
-# Silero's own values for telephone and wideband speech alike.
+# The defaults of Silero's own segmentation.
 BEGIN_PROBABILITY, GO_ON_PROBABILITY = 0.5, 0.35
 MIN_SPEECH, MIN_SILENCE, PAD = (int(seconds * RATE_HZ) for seconds in (0.250, 0.100, 0.030))
 
@@ -149,8 +149,8 @@ class _Hysteresis:
         return ended
 
     def finish(self, position: int) -> list[tuple[int, int]]:
-        ended = self._end(min(position, self._quiet_from or position)) if self._start is not None else []
-        return [(start, min(end, position)) for start, end in ended]
+        end = position if self._quiet_from is None else self._quiet_from
+        return [(start, min(end, position)) for start, end in self._end(end)]
 
     @property
     def going_on(self) -> tuple[int, int] | None:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from sonant.errors import SetupError
-from sonant.policy import ALLOW_ALL, allows, parse
+from sonant.policy import ALLOW_ALL, allows, decide, parse
 
 DOMAIN = "arn:aws:voiceid:us-east-1:000000000000:domain/AbCdEfGhIjKlMnOpQrStUv"
 
@@ -89,16 +89,95 @@ def test_allow_all_allows_all() -> None:
         ('{"Statement": [{"Effect": "Allow", "Action": "*", "NotAction": "*", "Resource": "*"}]}', "either"),
         ('{"Statement": [{"Effect": "Allow", "Action": [], "Resource": "*"}]}', "list of strings"),
         ('{"Statement": [{"Effect": "Allow", "Action": "*", "Resource": [1]}]}', "list of strings"),
-        # skipping a condition would widen the right
+        # skipping what is not understood would widen the right
         (
-            '{"Statement": [{"Effect": "Allow", "Action": "*", "Resource": "*", "Condition": {}}]}',
-            "Condition",
+            '{"Statement": [{"Effect": "Allow", "Action": "*", "Resource": "*", "Conditions": {}}]}',
+            "Conditions",
         ),
+        (
+            '{"Statement": [{"Effect": "Allow", "Action": "*", "Resource": "*", "Principal": "*"}]}',
+            "statement 1: Principal .only a role's trust policy",
+        ),
+        (
+            '{"Statement": {"Effect": "Allow", "Action": "*", "Resource": "*"}, "Statements": []}',
+            "Statements",
+        ),
+        ('{"Version": "2020-01-01", "Statement": []}', "Version must be 2012-10-17 or 2008-10-17"),
+        # an action that names no service would match nothing
+        ('{"Statement": [{"Effect": "Deny", "Action": "DeleteDomain", "Resource": "*"}]}', "service:action"),
+        # of two equal names JSON readers keep either
+        ('{"Statement": [{"Effect": "Deny", "Effect": "Allow", "Action": "*", "Resource": "*"}]}', "twice"),
+        ('{"Statement": [{"Sid": 7, "Effect": "Allow", "Action": "*", "Resource": "*"}]}', "Sid must be"),
+        (
+            json.dumps({"Statement": [{"Sid": "A", "Effect": "Deny", "Action": "*", "Resource": "*"}] * 2}),
+            "statement 2: its Sid",
+        ),
+        # too much of it
+        (json.dumps({"Statement": [allow()] * 101}), "101 statements, at most 100"),
+        (json.dumps({"Statement": allow("s3:" + "a" * 10_240)}), "too large: .* at most 10240"),
+        ("[" * 10_000, "not JSON"),
+        ('{"Statement": ' + "1" * 5_000 + "}", "not JSON"),
+        ('{"Statement": NaN}', "not JSON"),
     ],
 )
 def test_a_policy_that_is_not_understood_is_refused(text: str, told: str) -> None:
     with pytest.raises(SetupError, match=told):
         parse(text)
+
+
+def test_the_limit_of_size_is_the_callers() -> None:
+    with pytest.raises(SetupError, match="at most 50"):
+        parse(ALLOW_ALL, max_chars=50)
+
+
+def test_a_policy_without_conditions_and_variables_does_not_look_at_the_request() -> None:
+    class Unread(dict[str, Any]):
+        def __iter__(self) -> Any:
+            raise AssertionError("the context was read")
+
+        __getitem__ = get = keys = items = __iter__
+
+    assert allows([policy(allow(), deny("s3:*"))], "kms:Decrypt", "k", Unread())
+
+
+def test_the_decision_names_the_statement_that_denies() -> None:
+    # given
+    one = policy(allow() | {"Sid": "All"})
+    other = policy(allow("kms:*"), deny("s3:Delete*") | {"Sid": "Keep"}, deny("s3:*", "b"))
+    # when
+    decision = decide([one, other], "s3:DeleteObject", "b")
+    # then
+    assert (decision.allowed, decision.explicit_deny) == (False, True)
+    assert (decision.policy_index, decision.statement) == (1, "Keep")
+    assert decision.reason == "explicitly denied by statement Keep of policy 2"
+    assert [(one.policy_index, one.statement, one.allow, one.why_not) for one in decision.trace] == [
+        (0, "All", True, None),
+        (1, 1, True, "the action is not named"),
+        (1, "Keep", False, None),
+        (1, 3, False, None),
+    ]
+
+
+def test_the_decision_names_the_statement_that_allows() -> None:
+    decision = decide(
+        [policy(deny("kms:*")), policy(allow("s3:*", "a"), allow("s3:Get*"))], "s3:GetObject", "b"
+    )
+    assert (decision.allowed, decision.explicit_deny) == (True, False)
+    assert (decision.policy_index, decision.statement) == (1, 2)
+    assert decision.reason == "allowed by statement 2 of policy 2"
+    assert decision.trace[1].why_not == "the resource is not named"
+
+
+def test_the_decision_says_that_nothing_allows() -> None:
+    excepting = policy(
+        {"Effect": "Allow", "NotAction": "s3:*", "Resource": "*"},
+        {"Effect": "Allow", "Action": "*", "NotResource": "a"},
+    )
+    decision = decide([excepting], "s3:GetObject", "a")
+    assert (decision.allowed, decision.explicit_deny) == (False, False)
+    assert (decision.policy_index, decision.statement) == (None, None)
+    assert decision.reason == "denied: no statement allows it"
+    assert [one.why_not for one in decision.trace] == ["the action is excepted", "the resource is excepted"]
 
 
 def test_many_stars_do_not_make_matching_slow() -> None:

@@ -1,0 +1,74 @@
+"""uvicorn's HTTP connection, with the bounds that it leaves out: headers end, soon, and are not endless.
+
+Without them a client that has no key could fill the memory, or hold connections open for ever.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+#: Twice what a signature's check accepts, so that its answer, not a closed connection, tells of large ones.
+MAX_HEAD_BYTES = 64 * 1024
+#: How long a request line and headers may take, or an idle connection may stay.
+HEAD_TIME_S = 30.0
+
+
+class BoundedConnection(HttpToolsProtocol):
+    """One client's connection."""
+
+    def __init__(self, *arguments: Any, **named: Any) -> None:
+        super().__init__(*arguments, **named)
+        self._heads = 0
+        self._in_head = False
+        self._head_bytes = 0
+        self._timer: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._wait()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._stop_waiting()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        before = self._heads if self._in_head else None
+        super().data_received(data)
+        if self.transport.is_closing():
+            return
+        if self._in_head and self._heads == before:  # all of it belongs to one head
+            self._head_bytes += len(data)
+            if self._head_bytes > MAX_HEAD_BYTES:
+                self.send_400_response("The headers are too large.")
+                return
+        if self._timer is None:
+            self._wait()
+
+    def on_message_begin(self) -> None:
+        self._stop_waiting()
+        self._heads += 1
+        self._in_head = True
+        self._head_bytes = 0
+        super().on_message_begin()
+
+    def on_headers_complete(self) -> None:
+        self._stop_waiting()
+        self._in_head = False
+        super().on_headers_complete()
+
+    def _wait(self) -> None:
+        self._timer = self.loop.call_later(HEAD_TIME_S, self._give_up)
+
+    def _stop_waiting(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _give_up(self) -> None:
+        if self.cycle is not None and not self.cycle.response_complete:
+            self._wait()  # a request is being worked on; its body has a time limit of its own
+        else:
+            self.transport.close()

@@ -1,0 +1,36 @@
+"""IAM-style JSON policies: parse once, decide many times. Pure.
+
+    parse(text) -> Policy                                   what a user or role may do
+    allows(policies, action, resource, context) -> bool     the decision, as AWS takes it
+    decide(policies, action, resource, context) -> Decision the same, and which statement decided, and why
+    parse_trust(text) -> TrustPolicy                        who may act as a role
+    trusts(document, principal, context) -> bool
+
+`context` says what is known about the request (see `context`): tags, the caller's address, the time. A
+policy that is not understood is refused when it is read, with a SetupError; judging a request raises nothing
+but what a function in the context raises.
+"""
+
+from sonant.policy.context import NOTHING, Context
+from sonant.policy.decisions import Decision, Trace, allows, decide
+from sonant.policy.documents import ALLOW_ALL, MAX_POLICY_CHARS, MAX_STATEMENTS, parse
+from sonant.policy.statements import Policy, Statement
+from sonant.policy.trust import TrustPolicy, parse_trust, trusts
+
+__all__ = [
+    "ALLOW_ALL",
+    "MAX_POLICY_CHARS",
+    "MAX_STATEMENTS",
+    "NOTHING",
+    "Context",
+    "Decision",
+    "Policy",
+    "Statement",
+    "Trace",
+    "TrustPolicy",
+    "allows",
+    "decide",
+    "parse",
+    "parse_trust",
+    "trusts",
+]

@@ -1,0 +1,224 @@
+"""Wrong use of every command: one sentence on standard error, the right exit code, never a traceback."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from service_process import BIN, Ended, ServiceProcess, ended, environment
+
+import sonant
+
+NOBODY = "AbCdEfGhIjKlMnOpQrStUv"
+
+
+@pytest.mark.parametrize(
+    ("command", "told"),
+    [
+        ("key describe alias/nobody", "key 'alias/nobody' does not exist"),
+        ("key describe ../../credentials", "does not exist"),
+        ("key create --alias no-alias", "'no-alias' is not an alias"),
+        ("key create --alias alias/aws/mine", "alias/aws/ is reserved"),
+        ("key create --alias alias/sonant", "alias alias/sonant is taken"),
+        ("key alias alias/new", "name the key that the alias is for"),
+        ("key alias alias/nobody --delete", "alias 'alias/nobody' does not exist"),
+        ("key disable nobody", "does not exist"),
+        ("key schedule-deletion alias/sonant --days 6", "7 to 30 days, not 6"),
+        ("key schedule-deletion alias/sonant --days 31", "7 to 30 days, not 31"),
+        ("key cancel-deletion alias/sonant", "is not pending deletion"),
+        ("access disable AKIANOBODY", "there is no access key AKIANOBODY"),
+        ("access create --profile a]b", "a profile's name"),
+        ("access create --profile DEFAULT", "a profile's name"),
+        ("object ls nonsense", "does not begin with s3://"),
+        ("object ls s3://absent-bucket/", "there is no such bucket"),
+        ("object get s3://absent-bucket/x", "there is no such bucket"),
+        ("object get s3://calls/absent", "there is no such object"),
+        ("object put /dev/null s3://calls/x", "/dev/null is not a file"),
+        ("object put {python} s3://calls/x --kms-key alias/nobody", "key 'alias/nobody' does not exist"),
+        (f"job watch {NOBODY}", f"no domain has a speaker enrollment job {NOBODY}"),
+        (f"job watch {NOBODY} --domain-id short", "Invalid length for parameter DomainId"),
+        (f"job watch {NOBODY} --domain-id {NOBODY}", "ResourceNotFoundException"),
+        ("key list --data {python}", "is not a Sonant data folder"),
+        ("key list --data /nowhere/at/all", "is not a Sonant data folder"),
+        ("key list --config /nowhere/sonant.toml", "settings file /nowhere/sonant.toml does not exist"),
+        ("key list --config {python}", "cannot be read"),
+        ("serve --port 99999 --data {new}", "port must be 0-65535"),
+        ("serve --host not.a.host.invalid --data {new}", "cannot listen on not.a.host.invalid:"),
+        ("serve --data {python}", "cannot be made"),
+    ],
+)
+def test_a_fault_is_one_sentence_and_1(
+    service: ServiceProcess, tmp_path: Path, command: str, told: str
+) -> None:
+    words = command.format(python=sys.executable, new=tmp_path / "new").split()
+    done = service.sonant(*words)
+    assert (done.code, done.out) == (1, "")
+    assert done.err.startswith("sonant: ")
+    assert told in done.err
+    assert len(done.err.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "nonsense",
+        "--nonsense",
+        "serve --port many",
+        "serve somewhere",
+        "key",
+        "key nonsense",
+        "key describe",
+        "key schedule-deletion x --days soon",
+        "object put",
+        "object put /nowhere/file s3://calls/x",
+        "job watch",
+        "access disable",
+    ],
+)
+def test_wrong_usage_is_told_with_2(service: ServiceProcess, command: str) -> None:
+    done = service.sonant(*command.split())
+    assert (done.code, done.out) == (2, "")
+    assert "Usage: sonant" in done.err
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "told"),
+    [
+        ("SONANT_WIRE_PORT", "abc", "SONANT_WIRE_PORT is 'abc', must be a whole number, 0 or more"),
+        ("SONANT_OBJECTS", "tape", "setting objects is 'tape', must be one of: local"),
+        ("SONANT_ACCOUNT", "12", "must be 12 digits"),
+        ("SONANT_CONFIG", "/nowhere.toml", "/nowhere.toml does not exist"),
+    ],
+)
+def test_a_wrong_setting_is_told_by_its_source(
+    service: ServiceProcess, variable: str, value: str, told: str
+) -> None:
+    for command in (["key", "list"], ["voice-id", "list-domains"]):
+        done = service.sonant(*command, **{variable: value})
+        assert (done.code, done.out) == (1, "")
+        assert done.err.startswith("sonant: ")
+        assert told in done.err
+
+
+# --- version and doctor -------------------------------------------------------------------------------
+
+
+def test_the_version_is_told(service: ServiceProcess) -> None:
+    for command in ("version", "--version"):
+        done = service.sonant(command)
+        assert (done.code, done.out, done.err) == (0, f"sonant {sonant.__version__}\n", "")
+
+
+def checks(done: Ended) -> dict[str, str]:
+    """What `sonant doctor` says of each thing that it looks at."""
+    assert done.err == ""
+    lines = [line.partition(":") for line in done.out.splitlines()]
+    return {name.partition(" ")[2].strip(): name.partition(" ")[0] for name, _, _ in lines}
+
+
+def test_a_healthy_installation(service: ServiceProcess) -> None:
+    done = service.sonant("doctor")
+    assert done.code == 0
+    assert set(checks(done).values()) == {"ok"}
+    for name in ("settings", "service model", "voice models", "data folder", "database", "keys", "buckets"):
+        assert name in checks(done)
+
+
+@pytest.fixture
+def data_copy(service: ServiceProcess, tmp_path: Path) -> Path:
+    """A data folder to break."""
+    copy = tmp_path / "data"
+    ignored = shutil.ignore_patterns("*.lock", "endpoint", "sonant.db-*", "buckets")
+    shutil.copytree(service.data, copy, ignore=ignored)
+    (copy / "buckets").mkdir()
+    (copy / "buckets").chmod(0o700)
+    return copy
+
+
+def open_keys(data: Path) -> None:
+    (data / "keys").chmod(0o755)
+
+
+def damage_secret(data: Path) -> None:
+    (data / "keys" / "service.key").write_bytes(b"short")
+
+
+def damage_database(data: Path) -> None:
+    (data / "sonant.db").write_bytes(b"this is no database")
+
+
+def empty_database(data: Path) -> None:
+    (data / "sonant.db").write_bytes(b"")
+
+
+def damage_keys(data: Path) -> None:
+    for file in (data / "keys").glob("*-*.json"):
+        file.write_text("{")
+
+
+def replace_buckets(data: Path) -> None:
+    (data / "buckets").rmdir()
+    (data / "buckets").write_text("")
+
+
+@pytest.mark.parametrize(
+    ("breaking", "failing", "told"),
+    [
+        (open_keys, "keys", "run chmod 700"),
+        (damage_secret, "database", "service.key is damaged: restore it from a backup"),
+        (damage_database, "database", "the database cannot be used: file is not a database"),
+        (empty_database, "database", "the database cannot be used: no such table"),
+        (damage_keys, "keys", "is damaged (not JSON): restore it from a backup"),
+        (replace_buckets, "buckets", "cannot be made"),
+    ],
+)
+def test_the_doctor_finds_what_is_broken_and_says_what_to_do(
+    service: ServiceProcess, data_copy: Path, breaking: Callable[[Path], None], failing: str, told: str
+) -> None:
+    breaking(data_copy)
+    done = service.sonant("doctor", "--data", str(data_copy))
+    assert done.code == 1
+    assert checks(done)[failing] == "FAIL"
+    assert told in done.out
+
+
+def test_the_doctor_looks_at_the_rest_when_settings_are_wrong(service: ServiceProcess) -> None:
+    done = service.sonant("doctor", SONANT_JOBS_WORKERS="-1")
+    assert done.code == 1
+    found = checks(done)
+    assert found.pop("settings") == "FAIL"
+    assert found
+    assert set(found.values()) == {"ok"}
+
+
+def test_the_doctor_finds_a_broken_voice_model(service: ServiceProcess, tmp_path: Path) -> None:
+    package = tmp_path / "package" / "sonant"
+    assert sonant.__file__
+    ignored = shutil.ignore_patterns("__pycache__")
+    shutil.copytree(Path(sonant.__file__).parent, package, ignore=ignored)
+    model = package / "voice" / "models" / "ge2e.onnx"
+    model.write_bytes(model.read_bytes()[:-1] + b"?")
+
+    done = ended(
+        [sys.executable, "-m", "sonant", "doctor"],
+        environment(SONANT_DATA=str(service.data), PYTHONPATH=str(package.parent)),
+        cwd=tmp_path,
+    )
+
+    assert done.code == 1
+    assert checks(done)["voice models"] == "FAIL"
+    assert "ge2e.onnx has sha256" in done.out
+    assert "reinstall sonant" in done.out
+
+
+def test_a_reader_that_has_had_enough_is_no_fault(service: ServiceProcess) -> None:
+    done = ended(
+        ["bash", "-c", f"set -o pipefail; {BIN / 'sonant'} doctor | head -1"],
+        environment(SONANT_DATA=str(service.data)),
+        cwd=service.data.parent,
+    )
+    assert done.out.startswith("ok ")
+    assert done.err == ""

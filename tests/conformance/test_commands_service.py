@@ -1,0 +1,178 @@
+"""`sonant serve` itself, `sonant job watch`, and what happens when two want the same place."""
+
+from __future__ import annotations
+
+import configparser
+import json
+import os
+import signal
+import socket
+import time
+from pathlib import Path
+
+import pytest
+from service_process import BIN, ServiceProcess, ended, environment, running
+
+from sonant.commands.recordings import ManifestEntry, write_manifest
+
+
+def workers_of(pid: int) -> list[int]:
+    """The processes that a process started, and theirs."""
+    children = Path(f"/proc/{pid}/task/{pid}/children")
+    found = [int(child) for child in children.read_text().split()] if children.exists() else []
+    return found + [grandchild for child in found for grandchild in workers_of(child)]
+
+
+def gone(pid: int) -> bool:
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return True
+    return state == "Z"
+
+
+def wait_until(what: str, holds: object, within_s: float = 15.0) -> None:
+    deadline = time.monotonic() + within_s
+    while not holds():  # type: ignore[operator]
+        assert time.monotonic() < deadline, what
+        time.sleep(0.05)
+
+
+# --- starting -----------------------------------------------------------------------------------------
+
+
+def test_the_first_start_makes_all_that_is_needed_and_a_second_keeps_it(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    with running(data) as first:
+        domain_id = first.domain("kept")
+        secret = first.credentials.secret_key
+    greeting = (tmp_path / "data.log").read_text()
+    assert f"Sonant serves the Voice ID API at {first.url} (region us-east-1)" in greeting
+    assert first.credentials.access_key in greeting
+    assert secret not in greeting
+    assert data.stat().st_mode & 0o777 == 0o700
+    assert (data / "keys").stat().st_mode & 0o777 == 0o700
+    assert (data / "credentials").stat().st_mode & 0o777 == 0o600
+    parser = configparser.ConfigParser()
+    parser.read(data / "credentials")
+    assert set(parser["default"]) == {"aws_access_key_id", "aws_secret_access_key", "region"}
+
+    with running(data, "--quiet") as second:
+        assert second.credentials.secret_key == secret
+        assert second.voice_id.describe_domain(DomainId=domain_id)["Domain"]["Name"] == "kept"
+    assert (tmp_path / "data.log").read_text() == ""
+
+
+def test_a_second_service_on_the_same_folder_refuses_in_one_sentence(service: ServiceProcess) -> None:
+    done = service.sonant("serve", "--port", "0")
+    assert (done.code, done.out) == (1, "")
+    assert done.err == (
+        f"sonant: another Sonant service (process {service.process.pid}) uses the data folder {service.data}; "
+        "stop it or choose another folder with --data\n"
+    )
+    assert service.voice_id.list_domains(MaxResults=1)
+
+
+def test_a_taken_port_is_told_in_one_sentence(tmp_path: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        done = ended(
+            [str(BIN / "sonant"), "serve", "--port", str(port), "--data", str(tmp_path / "data")],
+            environment(),
+            cwd=tmp_path,
+        )
+    assert (done.code, done.out) == (1, "")
+    assert done.err.strip().splitlines()[-1] == (
+        f"sonant: cannot listen on 127.0.0.1:{port}: Address already in use; choose another with --host and "
+        "--port"
+    )
+
+
+# --- stopping -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 0), (signal.SIGINT, 130)])
+def test_a_signal_ends_the_service_cleanly(tmp_path: Path, number: signal.Signals, code: int) -> None:
+    with running(tmp_path / "data") as service:
+        wait_until("the runner starts", lambda: workers_of(service.process.pid))
+        # One client is connected and idle, another is in the middle of a request.
+        with (
+            socket.create_connection(("127.0.0.1", service.port)),
+            socket.create_connection(("127.0.0.1", service.port)) as halfway,
+        ):
+            halfway.sendall(b"POST / HTTP/1.1\r\nHost: x\r\n")
+            helpers = workers_of(service.process.pid)
+            begun = time.monotonic()
+            service.process.send_signal(number)
+            assert service.process.wait(20) == code
+        assert time.monotonic() - begun < 12
+        wait_until("its helpers end", lambda: all(gone(pid) for pid in helpers))
+        assert not (service.data / "endpoint").exists()
+    assert "Traceback" not in (tmp_path / "data.log").read_text()
+
+
+def test_a_service_killed_outright_leaves_no_runner_and_its_folder_free(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    with running(data) as service:
+        wait_until("the runner starts", lambda: workers_of(service.process.pid))
+        helpers = workers_of(service.process.pid)
+        domain_id = service.domain("kept")
+        service.process.kill()
+        service.process.wait(20)
+        wait_until("its helpers end", lambda: all(gone(pid) for pid in helpers))
+        (data / "endpoint").unlink()
+        with running(data) as again:
+            assert again.voice_id.describe_domain(DomainId=domain_id)
+
+
+def test_a_runner_that_dies_is_replaced(tmp_path: Path) -> None:
+    with running(tmp_path / "data", JOBS_POLL_S="0.05") as service:
+        domain_id = service.domain()
+        wait_until("the runner starts", lambda: workers_of(service.process.pid))
+        (runner, *_) = workers_of(service.process.pid)
+        os.kill(runner, signal.SIGKILL)
+        job = service.ended_job(domain_id, service.start_job(domain_id)["JobId"])
+        assert job["JobStatus"] == "FAILED"
+
+
+# --- job watch ----------------------------------------------------------------------------------------
+
+
+def manifest(service: ServiceProcess, name: str) -> str:
+    entry = ManifestEntry(request_id="r", speaker_id="caller", audio=(("s3://calls/absent.wav", 0),))
+    (service.data / "buckets" / "calls" / name).write_bytes(write_manifest([entry]))
+    return f"s3://calls/{name}"
+
+
+def test_watching_tells_a_failed_jobs_reason_and_ends_with_1(service: ServiceProcess, domain_id: str) -> None:
+    job_id = service.start_job(domain_id)["JobId"]
+    done = service.sonant("job", "watch", job_id, "--domain-id", domain_id)
+    assert (done.code, done.err) == (1, "")
+    assert done.out == f"{job_id} FAILED: 404 s3://calls/absent.json: there is no such object\n"
+
+
+def test_watching_finds_the_domain_by_itself_and_ends_with_3_after_errors(
+    service: ServiceProcess, domain_id: str
+) -> None:
+    job_id = service.start_job(domain_id, manifest(service, "watched.json"))["JobId"]
+    done = service.sonant("job", "watch", job_id)
+    assert (done.code, done.out, done.err) == (3, f"{job_id} COMPLETED_WITH_ERRORS\n", "")
+
+
+def test_watching_a_job_that_succeeded_ends_with_0(service: ServiceProcess, domain_id: str) -> None:
+    # A refusal counts as an error, so the one request that succeeds without a recording is a known speaker's.
+    del domain_id
+    listed = service.sonant("voice-id", "list-domains", "--max-items", "1")
+    assert json.loads(listed.out)
+
+
+def test_watching_without_a_service_says_so(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    with running(data) as service:
+        pass
+    done = service.sonant("job", "watch", "AbCdEfGhIjKlMnOpQrStUv")
+    assert (done.code, done.out) == (1, "")
+    assert done.err.startswith("sonant: Could not connect to the endpoint URL")
+    assert done.err.endswith("is `sonant serve` running?\n")

@@ -1,0 +1,184 @@
+"""Connections as the network brings them: kept, slow, broken off, hostile. None may hurt the others."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import socket
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from service_process import ServiceProcess
+from signed_http import answer_of, call, exchange, headers_for
+
+LIST = "VoiceID.ListDomains"
+
+
+def raw_request(service: ServiceProcess, body: bytes = b"{}") -> bytes:
+    headers = {**headers_for(service, LIST, body), "Content-Length": str(len(body))}
+    lines = ["POST / HTTP/1.1", *(f"{name}: {value}" for name, value in headers.items()), "", ""]
+    return "\r\n".join(lines).encode() + body
+
+
+@contextlib.contextmanager
+def connected(service: ServiceProcess) -> Iterator[socket.socket]:
+    with socket.create_connection(("127.0.0.1", service.port), timeout=20) as connection:
+        yield connection
+
+
+def head_of(connection: socket.socket) -> bytes:
+    """What comes until the end of a response's headers, or of the connection."""
+    received = b""
+    while b"\r\n\r\n" not in received and (piece := connection.recv(65536)):
+        received += piece
+    return received
+
+
+def assert_serves(service: ServiceProcess, within_s: float = 5.0) -> None:
+    begun = time.monotonic()
+    assert call(service, LIST).status == 200
+    assert time.monotonic() - begun < within_s
+
+
+def test_one_connection_carries_many_requests(service: ServiceProcess) -> None:
+    connection = http.client.HTTPConnection("127.0.0.1", service.port, timeout=20)
+    connection.connect()
+    own = connection.sock
+    for number in range(200):
+        # Faults, too, leave the connection in step.
+        body = (b"{}", b"nonsense", b'{"MaxResults": 0}', b"")[number % 4]
+        connection.request("POST", "/", body=body, headers=headers_for(service, LIST, body))
+        assert answer_of(connection).status == (200, 400, 400, 200)[number % 4]
+        assert connection.sock is own
+    connection.close()
+
+
+def test_requests_in_one_packet_are_answered_in_order(service: ServiceProcess) -> None:
+    bad = raw_request(service, b"nonsense")
+    with connected(service) as connection:
+        connection.sendall(raw_request(service) + bad + raw_request(service))
+        received = b""
+        while received.count(b"HTTP/1.1 ") < 3 or not received.endswith(b"}"):
+            received += connection.recv(65536)
+    statuses = [part[:3] for part in received.split(b"HTTP/1.1 ")[1:]]
+    assert statuses == [b"200", b"400", b"200"]
+
+
+def test_a_request_may_come_byte_by_byte(service: ServiceProcess) -> None:
+    with connected(service) as connection:
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        for byte in raw_request(service):
+            connection.sendall(bytes([byte]))
+        assert head_of(connection).startswith(b"HTTP/1.1 200 ")
+
+
+def test_bodies_that_never_come_hold_nobody_up(service: ServiceProcess) -> None:
+    with contextlib.ExitStack() as stack:
+        for _ in range(100):  # more than there are threads
+            connection = stack.enter_context(connected(service))
+            connection.sendall(raw_request(service)[:-1])
+        assert_serves(service)
+
+
+def test_clients_that_break_off_leave_nothing_behind(service: ServiceProcess) -> None:
+    whole = raw_request(service)
+    for length in (0, 1, 20, len(whole) // 2, len(whole) - 1, len(whole)):
+        for _ in range(5):
+            with connected(service) as connection:
+                connection.sendall(whole[:length])
+    assert_serves(service)
+    assert service.process.poll() is None
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",  # TLS to a plain port
+        b"GARBAGE\r\n\r\n",
+        b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: -5\r\n\r\n",
+        b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\nContent-Length: 3\r\n\r\n{}",
+        b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nnonsense\r\n",
+        b"POST / HTTP/1.1\r\nHost: x\r\n no name\r\n\r\n",
+    ],
+)
+def test_what_is_not_http_is_turned_away(service: ServiceProcess, text: bytes) -> None:
+    with connected(service) as connection:
+        connection.sendall(text)
+        with contextlib.suppress(ConnectionResetError):
+            answer = head_of(connection)
+            assert answer == b"" or answer.startswith(b"HTTP/1.1 400 ")
+    assert_serves(service)
+
+
+@pytest.mark.parametrize(
+    ("begin", "more"),
+    [
+        (b"POST / HTTP/1.1\r\nHost: x\r\n", b"X-Filler: " + b"x" * 1000 + b"\r\n"),
+        (b"POST / HTTP/1.1\r\nHost: x\r\nX-Filler: ", b"x" * 1000),
+        (b"POST / HTTP/1.1\r\nHost: x\r\nX", b"x" * 1000),
+        (b"POST /", b"x" * 1000),
+    ],
+)
+def test_headers_without_end_are_turned_away(service: ServiceProcess, begin: bytes, more: bytes) -> None:
+    with connected(service) as connection, contextlib.suppress(ConnectionError):
+        connection.sendall(begin)
+        for _ in range(1500):
+            connection.sendall(more)
+        answer = head_of(connection)
+        assert answer == b"" or answer.startswith(b"HTTP/1.1 400 ")
+    assert_serves(service)
+
+
+@pytest.mark.parametrize("count", [100, 101])
+def test_more_headers_than_can_be_verified_are_told(service: ServiceProcess, count: int) -> None:
+    filler = {f"x-filler-{number}": "x" for number in range(count - 6)}
+    headers = {**headers_for(service, LIST, b"{}", more=filler), "Content-Length": "2"}
+    assert len(headers) == count
+    answer = exchange(service, headers, b"{}")
+    if count == 100:
+        assert answer.status == 200
+    else:
+        assert (answer.status, answer.fault) == (400, "InvalidSignatureException")
+
+
+@pytest.mark.slow
+def test_connections_that_say_nothing_more_are_closed_in_half_a_minute(service: ServiceProcess) -> None:
+    begun = time.monotonic()
+    with contextlib.ExitStack() as stack:
+        connections = [stack.enter_context(connected(service)) for _ in range(4)]
+        whole = raw_request(service)
+        for connection, text in zip(connections, (b"", b"\r\n", whole[:40], whole), strict=True):
+            connection.settimeout(45)
+            connection.sendall(text)
+        assert head_of(connections[3]).startswith(b"HTTP/1.1 200 ")
+        for connection in connections:
+            while connection.recv(65536):
+                pass
+            assert 25 < time.monotonic() - begun < 40
+
+
+def test_an_upgrade_to_a_websocket_is_refused(service: ServiceProcess) -> None:
+    with connected(service) as connection:
+        connection.sendall(
+            b"GET / HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+            b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
+        )
+        status = head_of(connection).split(b"\r\n")[0]
+        assert status.split()[1] in (b"400", b"403", b"404")
+    assert_serves(service)
+
+
+def test_a_client_that_asks_first_is_told_before_it_sends_a_large_body(service: ServiceProcess) -> None:
+    headers = {**headers_for(service, LIST), "Content-Length": str(1 << 30), "Expect": "100-continue"}
+    lines = ["POST / HTTP/1.1", *(f"{name}: {value}" for name, value in headers.items()), "", ""]
+    with connected(service) as connection:
+        connection.sendall("\r\n".join(lines).encode())
+        assert head_of(connection).startswith(b"HTTP/1.1 413 ")
+
+
+def test_many_at_once_are_all_answered(service: ServiceProcess) -> None:
+    with ThreadPoolExecutor(32) as pool:
+        statuses = list(pool.map(lambda _: call(service, LIST).status, range(300)))
+    assert statuses == [200] * 300

@@ -1,0 +1,382 @@
+"""A whole Sonant in one process: a real store, real operations, a real runner with real worker processes."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from sqlalchemy import func, select, text
+
+from sonant import app, installation
+from sonant.jobs.engines.local import LocalEngine
+from sonant.jobs.entry import Task
+from sonant.jobs.window import COMMIT_WAIT_S
+from sonant.operations import OPERATIONS
+from sonant.operations.service import Caller, Service
+from sonant.settings import Settings
+from sonant.store import access, domains, speakers
+from sonant.store.database.schema import job_entries, jobs, speaker_keys, voiceprints
+from sonant.store.objects import ObjectUri
+from sonant.store.times import now as real_now
+from sonant.store.vault import open_vault
+
+FINAL = ("COMPLETED", "COMPLETED_WITH_ERRORS", "FAILED")
+
+
+def entry(request_id: str, speaker_id: str, *files: str | tuple[str, int]) -> dict[str, Any]:
+    """One request of a manifest; a file is a URI (channel 0) or (URI, channel)."""
+    audio = [(item, 0) if isinstance(item, str) else item for item in files]
+    return {
+        "RequestId": request_id,
+        "SpeakerId": speaker_id,
+        "AudioSpecifications": [{"S3Uri": uri, "ChannelId": channel} for uri, channel in audio],
+    }
+
+
+def manifest(entries: Iterable[dict[str, Any]]) -> bytes:
+    return json.dumps({"Version": "1.0", "SpeakerEnrollmentRequests": list(entries)}).encode()
+
+
+@dataclass(slots=True, kw_only=True)
+class Outcome:
+    """A job that has ended, and its result file if there is one."""
+
+    job: dict[str, Any]
+    result: dict[str, Any] | None
+
+    @property
+    def status(self) -> str:
+        return str(self.job["JobStatus"])
+
+    @property
+    def failure(self) -> tuple[int, str]:
+        return self.job["FailureDetails"]["StatusCode"], self.job["FailureDetails"]["Message"]
+
+    @property
+    def errors(self) -> dict[str, tuple[int, str]]:
+        """Code and message by request id, in the order of the file."""
+        assert self.result is not None, self.job
+        lines = self.result["Errors"]
+        return {line["RequestId"]: (line["ErrorCode"], line["ErrorMessage"]) for line in lines}
+
+    @property
+    def successes(self) -> dict[str, str]:
+        """Status by request id, in the order of the file."""
+        assert self.result is not None, self.job
+        return {line["RequestId"]: line["EnrollmentStatus"] for line in self.result["SuccessfulEnrollments"]}
+
+    def generated_id(self, request_id: str) -> str:
+        assert self.result is not None
+        (found,) = [x for x in self.result["SuccessfulEnrollments"] if x["RequestId"] == request_id]
+        return str(found["GeneratedSpeakerId"])
+
+
+class WatchedEngine:
+    """The real engine, with something that happens when its first task or its n-th result comes by.
+
+    With `one_by_one`, each result is given time to be committed before the next one is told, so that n - 1
+    requests are committed when the n-th result comes by.
+    """
+
+    def __init__(
+        self, engine: LocalEngine, during: Mapping[int, Callable[[], object]], *, one_by_one: bool
+    ) -> None:
+        self._engine, self._during, self._one_by_one = engine, dict(during), one_by_one
+        self._ready: deque[Any] = deque()
+        self._told = 0
+        self._pause = False
+
+    @property
+    def room(self) -> int:
+        return self._engine.room
+
+    def submit(self, task: Task) -> None:
+        self._engine.submit(task)
+        self._happen(0)
+
+    def results(self, timeout_s: float) -> list[Any]:
+        if self._pause:
+            time.sleep(COMMIT_WAIT_S * 1.2)
+            self._pause = False
+            return []
+        if not self._ready:
+            self._ready.extend(self._engine.results(timeout_s))
+        found = []
+        while self._ready and not self._pause:
+            found.append(self._ready.popleft())
+            self._told += 1
+            self._happen(self._told)
+            self._pause = self._one_by_one
+        return found
+
+    def discard(self) -> None:
+        self._engine.discard()
+
+    def close(self) -> None:
+        self._engine.close()
+
+    def _happen(self, number: int) -> None:
+        action = self._during.pop(number, None)
+        if action is not None:
+            action()
+
+
+@dataclass(slots=True)
+class House:
+    """One data folder and everything that works on it."""
+
+    settings: Settings
+    store: installation.Store
+    service: Service
+    engine: LocalEngine
+    names: Any = field(default_factory=count)
+
+    @classmethod
+    def open(
+        cls,
+        settings: Settings,
+        *,
+        clock: Callable[[], Any] = real_now,
+        engine: LocalEngine | None = None,
+    ) -> House:
+        store = installation.open_store(settings, create=True, clock=clock)
+        installation.first_start(store)
+        service = Service(
+            settings=settings,
+            database=store.database,
+            keys=store.keys,
+            secret=store.secret,
+            listener=app.LocalListener(store),
+            clock=clock,
+        )
+        for bucket in ("calls", "jobs", "results"):
+            store.objects.create_bucket(bucket)
+        return cls(settings, store, service, engine or app.local_engine(settings, settings.workers))
+
+    def close(self) -> None:
+        self.engine.close()
+        self.store.database.close()
+
+    def variant(self, *, clock: Callable[[], Any] = real_now, **changes: Any) -> House:
+        """Another house on the same data folder, with other settings; has its own worker processes."""
+        other = House.open(replace(self.settings, **changes), clock=clock)
+        other.names = self.names
+        return other
+
+    # --- what users do
+
+    def call(self, operation: str, **request: Any) -> dict[str, Any]:
+        with self.store.database.read() as connection:
+            principal = access.find_principal(connection, installation.user_arn(self.settings))
+        assert principal is not None
+        return dict(OPERATIONS[operation](self.service, Caller(principal=principal), request) or {})
+
+    def new_domain(self, name: str = "tests", key: str = installation.DEFAULT_ALIAS, **more: Any) -> str:
+        answer = self.call(
+            "CreateDomain", Name=name, ServerSideEncryptionConfiguration={"KmsKeyId": key}, **more
+        )
+        return str(answer["Domain"]["DomainId"])
+
+    def put(self, uri: str, data: bytes, key: str | None = None) -> str:
+        self.store.objects.write(ObjectUri.parse(uri), data, key)
+        return uri
+
+    def get(self, uri: str) -> bytes:
+        return self.store.objects.read(ObjectUri.parse(uri), 1 << 30)
+
+    def put_role(self, *statements: dict[str, Any]) -> str:
+        """A role with these policy statements only."""
+        arn = f"arn:aws:iam::{self.settings.account}:role/test-{next(self.names)}"
+        policy = json.dumps({"Version": "2012-10-17", "Statement": list(statements)})
+        with self.store.database.write() as connection:
+            access.put_principal(connection, arn, self.settings.account, [policy], real_now())
+        return arn
+
+    def start(
+        self,
+        domain_id: str,
+        entries: Sequence[dict[str, Any]] | bytes = (),
+        *,
+        input_uri: str | None = None,
+        output_uri: str = "s3://results/out",
+        output_key: str | None = None,
+        role: str | None = None,
+        action: str | None = None,
+        fraud: dict[str, Any] | None = None,
+        name: str | None = None,
+        manifest_key: str | None = None,
+    ) -> str:
+        if input_uri is None:
+            data = entries if isinstance(entries, bytes) else manifest(entries)
+            input_uri = self.put(f"s3://jobs/{next(self.names)}/manifest.json", data, manifest_key)
+        config: dict[str, Any] = {}
+        if action is not None:
+            config["ExistingEnrollmentAction"] = action
+        if fraud is not None:
+            config["FraudDetectionConfig"] = fraud
+        answer = self.call(
+            "StartSpeakerEnrollmentJob",
+            DomainId=domain_id,
+            DataAccessRoleArn=role or installation.role_arn(self.settings),
+            InputDataConfig={"S3Uri": input_uri},
+            OutputDataConfig={"S3Uri": output_uri, **({"KmsKeyId": output_key} if output_key else {})},
+            EnrollmentConfig=config,
+            **({"JobName": name} if name else {}),
+        )
+        assert answer["Job"]["JobStatus"] == "SUBMITTED"
+        return str(answer["Job"]["JobId"])
+
+    def describe(self, domain_id: str, job_id: str) -> dict[str, Any]:
+        """The job as the wire shows it; what a job must always fulfil is checked here."""
+        found = self.call("DescribeSpeakerEnrollmentJob", DomainId=domain_id, JobId=job_id)["Job"]
+        job = {name: value for name, value in found.items() if value is not None}
+        status, percent = job["JobStatus"], job["JobProgress"]["PercentComplete"]
+        assert ("FailureDetails" in job) == (status == "FAILED")
+        assert ("EndedAt" in job) == (status in FINAL)
+        assert 0 <= percent <= 100
+        assert percent == 100 or not status.startswith("COMPLETED")
+        return job
+
+    # --- what the runner does
+
+    def runner(
+        self,
+        *,
+        during: Mapping[int, Callable[[], object]] | None = None,
+        one_by_one: bool = True,
+        owner: str = "test",
+    ) -> Any:
+        """A runner on this house's engine; `during`: what to do at the first task (0), at the n-th result."""
+        runner = app.build_runner(self.store, owner)
+        runner._engine = WatchedEngine(self.engine, during or {}, one_by_one=bool(during) and one_by_one)
+        return runner
+
+    def run(
+        self, *, during: Mapping[int, Callable[[], object]] | None = None, one_by_one: bool = True
+    ) -> None:
+        assert self.runner(during=during, one_by_one=one_by_one).run_one()
+
+    def enroll(
+        self,
+        domain_id: str,
+        entries: Sequence[dict[str, Any]] | bytes = (),
+        *,
+        during: Mapping[int, Callable[[], object]] | None = None,
+        **how: Any,
+    ) -> Outcome:
+        """Start a job, carry it to its end, and read what it left."""
+        job_id = self.start(domain_id, entries, **how)
+        self.run(during=during)
+        return self.outcome(domain_id, job_id)
+
+    def enroll_one(self, *files: Any, **how: Any) -> Any:
+        """Enroll one new speaker in a domain of its own: the status, or the error's code and message."""
+        outcome = self.enroll(self.new_domain(), [entry("r1", "customer-1", *files)], **how)
+        return outcome.successes.get("r1") or outcome.errors["r1"]
+
+    def outcome(self, domain_id: str, job_id: str) -> Outcome:
+        """Check the rules that hold for every job that has ended, and read its result."""
+        job = self.describe(domain_id, job_id)
+        assert job["JobStatus"] in FINAL
+        files = self.files_with(job_id)
+        if job["JobStatus"] == "FAILED":
+            assert files == [], "a job that failed leaves no file"
+            return Outcome(job=job, result=None)
+        assert len(files) == 1, files
+        where = ObjectUri.parse(job["OutputDataConfig"]["S3Uri"])
+        name = ObjectUri.parse(job["InputDataConfig"]["S3Uri"]).name
+        result = json.loads(self.get(str(where.child(job_id, name + ".out"))))
+        assert list(result) == ["Version", "Errors", "SuccessfulEnrollments"]
+        assert result["Version"] == "1.0"
+        assert bool(result["Errors"]) == (job["JobStatus"] == "COMPLETED_WITH_ERRORS")
+        with self.store.database.read() as connection:
+            left = connection.execute(select(func.count()).where(job_entries.c.job_id == job_id)).scalar_one()
+        assert left == 0, "entries of an ended job are kept"
+        return Outcome(job=job, result=result)
+
+    # --- what an operator could look at
+
+    def files_with(self, part: str) -> list[Path]:
+        """Files in the buckets whose path holds a text."""
+        root = self.settings.data / "buckets"
+        return [path for path in root.rglob("*") if path.is_file() and part in str(path.relative_to(root))]
+
+    def execute(self, statement: str, **values: Any) -> int:
+        with self.store.database.write() as connection:
+            return int(connection.execute(text(statement), values).rowcount)
+
+    def set_speaker_status(self, domain_id: str, customer_id: str, status: str) -> None:
+        speaker = self.speakers(domain_id)[customer_id]
+        changed = self.execute(
+            "UPDATE speakers SET status = :status WHERE speaker_id = :id",
+            status=status,
+            id=speaker.speaker_id,
+        )
+        assert changed == 1
+
+    def progress(self, job_id: str) -> tuple[str, int, int]:
+        """(status, requests done, requests failed) as stored."""
+        with self.store.database.read() as connection:
+            row = connection.execute(
+                select(jobs.c.status, jobs.c.entries_done, jobs.c.entries_failed).where(
+                    jobs.c.job_id == job_id
+                )
+            ).one()
+        return row.status, row.entries_done, row.entries_failed
+
+    def speakers(self, domain_id: str) -> dict[str, speakers.Speaker]:
+        """All speakers of a domain by the customer's id."""
+        with self.store.database.read() as connection:
+            domain = domains.find_by_id(connection, domain_id)
+            assert domain is not None
+            vault = open_vault(self.store.keys, domain_id, domain.arn, domain.data_key_wrapped)
+            return {
+                speaker.customer_id(vault): speaker
+                for speaker in speakers.page(connection, domain_id, None, 10_000)
+            }
+
+    def voiceprints(self, domain_id: str) -> dict[str, Any]:
+        """Vectors by the customer's id. Checks that every enrolled speaker has exactly one that opens."""
+        found: dict[str, Any] = {}
+        with self.store.database.read() as connection:
+            domain = domains.find_by_id(connection, domain_id)
+            assert domain is not None
+            vault = open_vault(self.store.keys, domain_id, domain.arn, domain.data_key_wrapped)
+            for speaker in speakers.page(connection, domain_id, None, 10_000):
+                rows, keys = (
+                    connection.execute(
+                        select(func.count()).where(table.c.speaker_id == speaker.speaker_id)
+                    ).scalar_one()
+                    for table in (voiceprints, speaker_keys)
+                )
+                assert keys == 1
+                assert rows in {"ENROLLED": (1,), "OPTED_OUT": (0,)}.get(speaker.status, (0, 1))
+                stored = speakers.load_vector(connection, vault, speaker)
+                if stored is not None:
+                    vector = np.frombuffer(stored[1], "<f4")
+                    assert vector.shape == (256,)
+                    assert abs(float(np.linalg.norm(vector)) - 1) < 1e-4
+                    found[speaker.customer_id(vault)] = vector
+        return found
+
+    def kept_audio(self, domain_id: str) -> dict[str, bytes | None]:
+        """The opened recordings that voiceprints were made from, by the customer's id."""
+        with self.store.database.read() as connection:
+            domain = domains.find_by_id(connection, domain_id)
+            assert domain is not None
+            vault = open_vault(self.store.keys, domain_id, domain.arn, domain.data_key_wrapped)
+            found: dict[str, bytes | None] = {}
+            for speaker in speakers.page(connection, domain_id, None, 10_000):
+                sealed = connection.execute(
+                    select(voiceprints.c.audio_sealed).where(voiceprints.c.speaker_id == speaker.speaker_id)
+                ).scalar()
+                opened = None if sealed is None else speaker.seal(vault).open("audio", sealed)
+                found[speaker.customer_id(vault)] = opened
+            return found

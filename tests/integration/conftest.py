@@ -1,0 +1,74 @@
+"""What the integration tests share: one house a test process, with recordings of real people."""
+
+from __future__ import annotations
+
+import pytest
+from batch_house import House
+
+from sonant.settings import Enrollment, Jobs, Quotas, Settings
+
+#: Net speech an enrollment needs here: short, so that a request costs some hundredths of a second.
+NEED_S = 6.0
+VOICES = ("english", "french", "italian", "russian")
+
+
+@pytest.fixture(scope="session")
+def calls(make_call):
+    """Recordings by name: for each voice two calls with enough speech, and one with too little."""
+    found = {}
+    for voice in VOICES:
+        found[f"{voice}.wav"] = make_call(voice, 1, net_speech_s=9)
+        found[f"{voice}-again.wav"] = make_call(voice, 2, net_speech_s=9, fresh=True)
+        found[f"{voice}-short.wav"] = make_call(voice, 3, net_speech_s=3, duration_s=8, channels=1)
+    return found
+
+
+def _settings(data):
+    return Settings(
+        data=data,
+        enrollment=Enrollment(net_speech_s=NEED_S),
+        jobs=Jobs(workers=1),
+        quotas=Quotas(domains_per_account=1000),
+    )
+
+
+def _furnished(data, calls):
+    house = House.open(_settings(data))
+    for name, recording in calls.items():
+        house.put(f"s3://calls/{name}", recording)
+    return house
+
+
+@pytest.fixture(scope="session")
+def house(tmp_path_factory, calls):
+    """A house that tests share; each makes its own domain."""
+    house = _furnished(tmp_path_factory.mktemp("house") / "data", calls)
+    yield house
+    house.close()
+
+
+@pytest.fixture
+def own_house(tmp_path, calls):
+    """A house for one test alone, which may do with it what it likes."""
+    house = _furnished(tmp_path / "data", calls)
+    yield house
+    house.close()
+
+
+@pytest.fixture
+def domain(house):
+    return house.new_domain()
+
+
+@pytest.fixture
+def variant(house):
+    """Houses on the shared data folder with other settings; closed after the test."""
+    made = []
+
+    def make(**changes):
+        made.append(house.variant(**changes))
+        return made[-1]
+
+    yield make
+    for other in made:
+        other.close()

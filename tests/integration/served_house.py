@@ -1,0 +1,160 @@
+"""`sonant serve` in a process of its own, and its family: what can be killed, and started again."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from batch_house import FINAL, House, Outcome
+
+PATIENCE_S = 90.0
+KINDS = ("service", "runner", "worker")
+
+
+def wait_until(what: str, condition: Callable[[], Any], patience_s: float = PATIENCE_S) -> Any:
+    deadline = time.monotonic() + patience_s
+    while not (found := condition()):
+        assert time.monotonic() < deadline, f"waited {patience_s:.0f} s in vain: {what}"
+        time.sleep(0.01)
+    return found
+
+
+def alive(pid: int) -> bool:
+    """Whether the process runs; one that is dead and waits for its parent to notice does not."""
+    return _stat(pid) not in (None, "Z")
+
+
+def _stat(pid: int) -> str | None:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+
+
+def _children(parent: int) -> dict[int, str]:
+    """Living children and their command lines."""
+    found = {}
+    for folder in Path("/proc").iterdir():
+        if not folder.name.isdigit():
+            continue
+        with contextlib.suppress(OSError, IndexError):
+            fields = (folder / "stat").read_text().rpartition(")")[2].split()
+            if int(fields[1]) == parent and fields[0] != "Z":
+                command = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+                found[int(folder.name)] = command
+    return found
+
+
+class Served:
+    """The service of one data folder."""
+
+    def __init__(self, house: House, environment: Mapping[str, str]) -> None:
+        self._house = house
+        self._environment = {
+            **{name: value for name, value in os.environ.items() if not name.startswith("SONANT_")},
+            **environment,
+        }
+        self.log = house.settings.data.parent / "service.log"
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        endpoint = self._house.settings.data / "endpoint"
+        endpoint.unlink(missing_ok=True)
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "sonant", "serve", "--port", "0", "--data", endpoint.parent],
+                stdout=log,
+                stderr=log,
+                env=self._environment,
+                cwd=self._house.settings.data.parent,
+            )
+        wait_until("the service answers", self._healthy)
+
+    def _healthy(self) -> bool:
+        assert self.process is not None
+        assert self.process.poll() is None, f"the service ended: {self.log.read_text()[-2000:]}"
+        try:
+            url = (self._house.settings.data / "endpoint").read_text().strip()
+            with urllib.request.urlopen(f"{url}/health", timeout=5) as answer:
+                return bool(answer.status == 200)
+        except (OSError, ValueError):
+            return False
+
+    @property
+    def pid(self) -> int:
+        assert self.process is not None
+        return self.process.pid
+
+    def family(self) -> dict[str, list[int]]:
+        """Process ids by kind: the service, its runner, the runner's workers."""
+        runners = [pid for pid, command in _children(self.pid).items() if " worker " in command]
+        workers = [
+            pid for runner in runners for pid, command in _children(runner).items() if "spawn_main" in command
+        ]
+        return {"service": [self.pid], "runner": runners, "worker": workers}
+
+    def kill(self, kind: str, chance: random.Random) -> int:
+        """Kill -9 one process of a kind, as soon as there is one; the service is started again."""
+        pid = int(wait_until(f"there is a {kind}", lambda: self._pick(kind, chance)))
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+        if kind == "service":
+            assert self.process is not None
+            self.process.wait(PATIENCE_S)
+            self.start()
+        return pid
+
+    def _pick(self, kind: str, chance: random.Random) -> int | None:
+        pids = sorted(self.family()[kind])
+        return chance.choice(pids) if pids else None
+
+    def stop(self, sign: signal.Signals = signal.SIGTERM) -> None:
+        """End the service, and see that its family ends with it."""
+        if self.process is None:
+            return
+        family = [pid for pids in self.family().values() for pid in pids]
+        if self.process.poll() is None:
+            self.process.send_signal(sign)
+        self.process.wait(PATIENCE_S)
+        self.process = None
+        wait_until("the family has ended", lambda: not any(map(alive, family)), 20.0)
+
+
+def finished(house: House, job_id: str) -> bool:
+    return house.progress(job_id)[0] in FINAL
+
+
+def canonical(house: House, domain_id: str, outcome: Outcome) -> dict[str, Any]:
+    """A result without what differs by chance: generated ids become the customer's id they belong to."""
+    assert outcome.result is not None, outcome.job
+    ids = {speaker.speaker_id: customer for customer, speaker in house.speakers(domain_id).items()}
+    return {
+        "status": outcome.status,
+        "errors": outcome.result["Errors"],
+        "successes": [
+            {**line, "GeneratedSpeakerId": ids[line["GeneratedSpeakerId"]]}
+            for line in outcome.result["SuccessfulEnrollments"]
+        ],
+        "speakers": {name: speaker.status for name, speaker in house.speakers(domain_id).items()},
+    }
+
+
+def assert_same(
+    house: House, domain_id: str, job_id: str, expected: dict[str, Any], voiceprints: Mapping[str, Any]
+) -> None:
+    """The job's result and the voiceprints it left are those of an undisturbed run."""
+    assert canonical(house, domain_id, house.outcome(domain_id, job_id)) == expected
+    found = house.voiceprints(domain_id)
+    assert found.keys() == voiceprints.keys()
+    for name, vector in found.items():
+        assert np.allclose(vector, voiceprints[name], atol=1e-5), f"another voice for {name}"

@@ -1,0 +1,199 @@
+"""Recordings as they come: what is accepted, what is refused with which figures, how much of it is read."""
+
+import io
+import struct
+
+import numpy as np
+import pytest
+import soundfile
+from batch_house import entry
+
+from sonant.settings import Audio
+
+RATE_HZ = 8000
+
+
+@pytest.fixture(scope="module")
+def samples(calls):
+    """The English call as float32 [n, 2], customer on channel 0."""
+    return soundfile.read(io.BytesIO(calls["english.wav"]), dtype="float32")[0]
+
+
+def encoded(samples, *, rate_hz=RATE_HZ, container="WAV", subtype="PCM_16"):
+    file = io.BytesIO()
+    soundfile.write(file, samples, rate_hz, format=container, subtype=subtype)
+    return file.getvalue()
+
+
+def wav(payload, *, tag=1, channels=1, rate_hz=RATE_HZ, bits=16, size=None):
+    """A WAV file with exactly these words in its header."""
+    block = channels * bits // 8
+    head = struct.pack("<HHIIHH", tag, channels, rate_hz, rate_hz * block, block, bits)
+    body = (
+        b"fmt " + struct.pack("<I", 16) + head + b"data" + struct.pack("<I", size or len(payload)) + payload
+    )
+    return b"RIFF" + struct.pack("<I", len(body) + 4) + b"WAVE" + body
+
+
+def told(house, name, data, channel=0, **how):
+    """What becomes of one request for this recording, and that a message begins with the file's name."""
+    uri = house.put(f"s3://calls/{name}", data)
+    found = house.enroll_one((uri, channel), **how)
+    if isinstance(found, str):
+        return found
+    code, message = found
+    assert code == 400
+    assert message.startswith(f"{uri}: "), message
+    return message.removeprefix(f"{uri}: ")
+
+
+@pytest.fixture(scope="module")
+def strict(house):
+    """The same house with Voice ID's own limits."""
+    other = house.variant(audio=Audio(strict=True))
+    yield other
+    other.close()
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (b"", "file is empty: 0 bytes"),
+        (b"not a recording at all, only text", "not a recording: begins like none of WAV, FLAC, Ogg, MP3"),
+        (b"RIFF\x24\0\0\0WAVE", "WAV file ends before its data chunk"),
+        (
+            wav(bytes(8000), tag=2, bits=4),
+            "WAV encoding 0x0002 is not supported: PCM, float, A-law and mu-law are",
+        ),
+        (wav(bytes(8000), rate_hz=6000), "sample rate is 6000 Hz, must be 8000 to 192000 Hz"),
+        (wav(bytes(18_000), channels=9), "has 9 channels, must have at most 8"),
+        (wav(b""), "holds no audio: 0 samples"),
+        (wav(bytes(1000), size=64_000), "truncated: header promises 64000 bytes of audio, there are 1000"),
+    ],
+    ids=["empty", "text", "no data chunk", "ADPCM", "6 kHz", "9 channels", "no samples", "truncated"],
+)
+def test_a_recording_that_cannot_be_used_is_told_with_its_figures(house, data, message):
+    assert told(house, "faulty.wav", data) == message
+
+
+def test_a_channel_that_is_not_there(house, samples):
+    assert (
+        told(house, "mono.wav", encoded(samples[:, 0]), channel=1) == "has 1 channel, channel 1 is not there"
+    )
+
+
+def test_a_recording_that_is_too_long(variant, calls):
+    house = variant(audio=Audio(max_duration_s=5.0))
+    message = told(house, "long.wav", calls["english.wav"])
+    assert message.endswith("must be at most 5.0 s")
+    assert float(message.split()[2]) > 5
+
+
+def test_the_named_channel_is_the_one_that_is_heard(house, samples, domain):
+    """Two people on one line: each channel gives its own voice."""
+    swapped = house.put("s3://calls/swapped.wav", encoded(samples[:, ::-1]))
+    outcome = house.enroll(
+        domain,
+        [
+            entry("r1", "as-recorded", ("s3://calls/english.wav", 0)),
+            entry("r2", "swapped", (swapped, 1)),
+        ],
+    )
+    assert set(outcome.successes.values()) == {"NEW_ENROLLMENT"}
+    found = house.voiceprints(domain)
+    assert np.allclose(found["as-recorded"], found["swapped"], atol=1e-6)
+
+
+# --- beyond Voice ID's own limits, unless strict
+
+OTHERS = {
+    "flac": ({"container": "FLAC"}, "not a WAV file"),
+    "ogg": ({"container": "OGG", "subtype": "VORBIS"}, "not a WAV file"),
+    "mu-law": ({"subtype": "ULAW"}, "encoding is mu-law, must be 16-bit PCM"),
+    "a-law": ({"subtype": "ALAW"}, "encoding is A-law, must be 16-bit PCM"),
+    "pcm-24": ({"subtype": "PCM_24"}, "encoding is PCM-24, must be 16-bit PCM"),
+    "float": ({"subtype": "FLOAT"}, "encoding is float-32, must be 16-bit PCM"),
+}
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_other_encodings_are_accepted_unless_strict(house, strict, samples, name):
+    how, message = OTHERS[name]
+    assert told(house, name, encoded(samples, **how)) == "NEW_ENROLLMENT"
+    assert told(strict, name, encoded(samples, **how)) == message
+
+
+def test_other_rates_are_accepted_unless_strict(house, strict, samples):
+    doubled = encoded(np.repeat(samples, 2, axis=0), rate_hz=16_000)
+    assert told(house, "16k.wav", doubled) == "NEW_ENROLLMENT"
+    assert told(strict, "16k.wav", doubled) == "sample rate is 16000 Hz, must be 8000 Hz"
+
+
+def test_more_than_two_channels_are_accepted_unless_strict(house, strict, samples):
+    three = encoded(np.column_stack([samples, samples[:, 1]]))
+    assert told(house, "three.wav", three) == "NEW_ENROLLMENT"
+    assert told(strict, "three.wav", three) == "has 3 channels, must have at most 2"
+
+
+def test_strict_accepts_what_voice_id_did(strict, calls, samples):
+    assert told(strict, "stereo.wav", calls["english.wav"]) == "NEW_ENROLLMENT"
+    assert told(strict, "mono.wav", encoded(samples[:, 0])) == "NEW_ENROLLMENT"
+    extensible = encoded(samples, container="WAVEX")
+    assert told(strict, "extensible.wav", extensible) == "NEW_ENROLLMENT"
+
+
+def test_strict_refuses_a_wav_header_that_promises_more_than_there_is(strict, calls):
+    cut = calls["english.wav"][:-1000]
+    size = len(calls["english.wav"])
+    assert told(strict, "cut.wav", cut) == f"truncated: header promises {size} bytes, there are {size - 1000}"
+
+
+# --- several files
+
+
+def test_files_are_used_together_to_reach_the_speech_that_is_needed(house):
+    short = "s3://calls/english-short.wav"
+    code, message = house.enroll_one(short)
+    assert (code, message.split(":")[0]) == (400, "not enough speech")
+    assert house.enroll_one(short, short, short) == "NEW_ENROLLMENT"
+
+
+def test_one_bad_file_among_those_needed_fails_the_request_and_is_named(house, calls):
+    bad = house.put("s3://calls/bad.wav", b"no recording")
+    missing = "s3://calls/missing.wav"
+    short = "s3://calls/english-short.wav"
+    for broken, code in ((bad, 400), (missing, 404)):
+        for files in ((broken, "s3://calls/english.wav"), (short, broken, "s3://calls/english.wav")):
+            found = house.enroll_one(*files)
+            assert found[0] == code
+            assert found[1].startswith(f"{broken}: ")
+
+
+def test_files_behind_the_one_that_suffices_are_not_opened(house, domain):
+    garbage = house.put("s3://calls/garbage.wav", b"no recording")
+    later = [garbage, "s3://calls/missing.wav", "s3://no-such-bucket/a.wav"]
+    role = house.put_role(
+        {"Effect": "Allow", "Action": "*", "Resource": "*"},
+        {"Effect": "Deny", "Action": "s3:GetObject", "Resource": "arn:aws:s3:::calls/denied.wav"},
+    )
+    outcome = house.enroll(
+        domain,
+        [
+            entry("r1", "customer-1", "s3://calls/english.wav", *later, "s3://calls/denied.wav"),
+            entry("r2", "customer-2", *["s3://calls/french-short.wav"] * 4, *later),
+        ],
+        role=role,
+    )
+    assert outcome.successes == {"r1": "NEW_ENROLLMENT", "r2": "NEW_ENROLLMENT"}
+
+
+def test_audio_is_kept_only_if_the_setting_says_so(variant):
+    def kept(house):
+        domain_id = house.new_domain()
+        house.enroll(domain_id, [entry("r1", "customer-1", "s3://calls/english.wav")])
+        return house.kept_audio(domain_id)
+
+    assert kept(variant(audio=Audio(keep=False))) == {"customer-1": None}
+    (audio,) = kept(variant(audio=Audio(keep=True))).values()
+    speech, rate_hz = soundfile.read(io.BytesIO(audio))
+    assert (len(speech), rate_hz) == (6 * RATE_HZ, RATE_HZ)

@@ -1,0 +1,393 @@
+"""Jobs that fail as a whole: the code, a message that names the cause, no result file, nothing half done."""
+
+import json
+import resource
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+from batch_house import entry, manifest
+
+from sonant import installation
+from sonant.settings import MIB, Jobs, Quotas
+from sonant.store.objects import ObjectUri
+from sonant.store.times import now
+
+GOOD = entry("r1", "customer-1", "s3://calls/english.wav")
+FOUR = [
+    entry(f"r{n}", f"customer-{n}", f"s3://calls/{voice}.wav")
+    for n, voice in enumerate(("english", "french", "italian", "russian"), 1)
+]
+ALL = {"Effect": "Allow", "Action": "*", "Resource": "*"}
+
+
+def failure(house, entries=(GOOD,), **how):
+    """(code, message) of a job that fails before its first request."""
+    domain_id = house.new_domain()
+    outcome = house.enroll(domain_id, entries, **how)
+    assert outcome.status == "FAILED", outcome
+    assert outcome.job["JobProgress"] == {"PercentComplete": 0}
+    assert house.speakers(domain_id) == {}
+    return outcome.failure
+
+
+# --- manifest and output
+
+
+def test_a_missing_manifest(house):
+    assert failure(house, input_uri="s3://jobs/none/manifest.json") == (
+        404,
+        "the manifest cannot be read: s3://jobs/none/manifest.json: there is no such object",
+    )
+
+
+def test_a_missing_bucket_of_the_manifest(house):
+    assert failure(house, input_uri="s3://no-such-bucket/manifest.json") == (
+        404,
+        "the manifest cannot be read: s3://no-such-bucket: there is no such bucket",
+    )
+
+
+def test_a_missing_bucket_of_the_output(house):
+    assert failure(house, output_uri="s3://no-such-bucket/out") == (
+        404,
+        "the result file cannot be written: s3://no-such-bucket: there is no such bucket",
+    )
+
+
+@pytest.mark.parametrize("uri", ["s3://jobs", "s3://jobs/"])
+def test_a_manifest_uri_that_names_a_bucket(house, uri):
+    assert failure(house, input_uri=uri) == (
+        400,
+        "the manifest cannot be read: s3://jobs/: names a bucket, an object is needed",
+    )
+
+
+def test_a_manifest_outside_of_the_buckets_is_not_found(house):
+    for uri in ("s3://jobs/../../credentials", "s3://jobs//etc/passwd"):
+        code, message = failure(house, input_uri=uri)
+        assert (code, message) == (404, f"the manifest cannot be read: {uri}: there is no such object")
+
+
+def test_uris_that_are_too_long_in_bytes(house):
+    begins = "the manifest or the result file cannot be named: a key in bucket"
+    assert failure(house, input_uri="s3://jobs/" + "é" * 600) == (
+        400,
+        f"{begins} jobs has 1200 bytes, at most 1024 are allowed",
+    )
+    # 1,000 of the folder, 1 + 22 of the job id, 1 + 17 of the file
+    assert failure(house, output_uri="s3://results/" + "x" * 1000) == (
+        400,
+        f"{begins} results has 1041 bytes, at most 1024 are allowed",
+    )
+
+
+@pytest.mark.parametrize("place", ["manifest", "output"])
+def test_a_bucket_folder_that_is_a_symbolic_link(house, tmp_path, place):
+    (tmp_path / "manifest.json").write_bytes(manifest([GOOD]))
+    link = house.settings.data / "buckets" / f"linked-{place}"
+    link.symlink_to(tmp_path)
+    uri = f"s3://linked-{place}/manifest.json"
+    try:
+        code, message = failure(house, **{"input_uri" if place == "manifest" else "output_uri": uri})
+    finally:
+        link.unlink()
+    assert code == 403
+    assert "symbolic link, which is never followed" in message
+    assert [path.name for path in tmp_path.iterdir()] == ["manifest.json"]
+
+
+def test_an_output_folder_that_is_an_object(house):
+    house.put("s3://results/object", b"here first")
+    outcome = house.enroll(house.new_domain(), [GOOD], output_uri="s3://results/object")
+    code, message = outcome.failure
+    assert code == 409
+    assert message.startswith("the result file cannot be written: s3://results/object/")
+    assert house.get("s3://results/object") == b"here first"
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (b"", "is not valid JSON in UTF-8"),
+        (b"RequestId,SpeakerId\n", "is not valid JSON in UTF-8"),
+        (b'{"Version":"1.0","SpeakerEnrollmentRequests":[]', "is not valid JSON in UTF-8"),
+        (b"[]", "must be a JSON object"),
+        (manifest([]), "holds no requests"),
+        (manifest([GOOD]).replace(b'"1.0"', b'"2.0"'), 'must have "Version": "1.0"'),
+        (b'{"Version":"1.0"}', "has no list SpeakerEnrollmentRequests"),
+        (b'{"Version":"1.0","SpeakerEnrollmentRequests":{}}', "SpeakerEnrollmentRequests must be a list"),
+        (
+            manifest([GOOD, {**GOOD, "SpeakerId": "customer-2"}]),
+            "uses one RequestId for requests 1 and 2; each must have its own",
+        ),
+        (b'{"Version":"1.0","x":' + b"9" * 5000 + b"}", "is not valid JSON in UTF-8"),
+        (b'{"Version":"1.0","x":' + b"[" * 100_000, "is nested deeper than 16 levels"),
+    ],
+)
+def test_a_manifest_that_cannot_be_used(house, data, message):
+    assert failure(house, data) == (400, f"the manifest {message}")
+
+
+def test_a_fault_at_the_end_of_the_manifest_leaves_no_request_done(house):
+    data = manifest(FOUR)[:-2] + b", oops]}"
+    assert failure(house, data) == (400, "the manifest is not valid JSON in UTF-8")
+
+
+def test_a_manifest_over_the_size_limit_is_refused_before_it_is_read(house):
+    house.put("s3://jobs/huge/manifest.json", b"{")
+    path = house.settings.data / "buckets" / "jobs" / "huge" / "manifest.json"
+    with path.open("ab") as file:
+        file.truncate(64 * MIB + 1)
+    assert failure(house, input_uri="s3://jobs/huge/manifest.json") == (
+        400,
+        f"the manifest has {64 * MIB + 1} bytes, at most {64 * MIB} are read",
+    )
+
+
+def test_more_requests_than_the_quota(variant):
+    house = variant(quotas=Quotas(domains_per_account=1000, speakers_per_enrollment_job=3))
+    assert failure(house, FOUR) == (402, "the manifest has more than 3 requests, the quota of a job")
+    assert house.enroll(house.new_domain(), FOUR[:3]).status == "COMPLETED"
+
+
+# --- role and keys
+
+
+def test_a_role_that_does_not_exist(house):
+    arn = "arn:aws:iam::000000000000:role/nobody"
+    assert failure(house, role=arn) == (403, f"the role {arn} cannot be assumed: it does not exist")
+
+
+@pytest.mark.parametrize(
+    ("denied", "message"),
+    [
+        (
+            {"Action": "s3:GetObject", "Resource": "arn:aws:s3:::jobs/*"},
+            "the manifest cannot be read: the role {role} has no right s3:GetObject on s3://jobs/",
+        ),
+        (
+            {"Action": "s3:PutObject", "Resource": "arn:aws:s3:::results/*"},
+            "the result file cannot be written: the role {role} has no right s3:PutObject on s3://results/",
+        ),
+    ],
+)
+def test_a_role_without_a_right(house, denied, message):
+    role = house.put_role(ALL, {"Effect": "Deny", **denied})
+    code, told = failure(house, role=role)
+    assert code == 403
+    assert told.startswith(message.format(role=role))
+
+
+def test_a_role_with_no_rights_at_all(house):
+    role = house.put_role({"Effect": "Allow", "Action": "s3:ListBucket", "Resource": "*"})
+    assert failure(house, role=role)[0] == 403
+
+
+def test_the_least_rights_that_suffice(house):
+    key = house.store.keys.create("of results")
+    role = house.put_role(
+        {
+            "Effect": "Allow",
+            "Action": "s3:GetObject",
+            "Resource": ["arn:aws:s3:::jobs/*", "arn:aws:s3:::calls/*"],
+        },
+        {"Effect": "Allow", "Action": "s3:PutObject", "Resource": "arn:aws:s3:::results/*"},
+        {"Effect": "Allow", "Action": ["kms:Decrypt", "kms:GenerateDataKey"], "Resource": key.arn},
+    )
+    outcome = house.enroll(house.new_domain(), [GOOD], role=role, output_key=key.arn)
+    assert outcome.successes == {"r1": "NEW_ENROLLMENT"}
+
+
+def test_a_sealed_manifest_whose_key_the_role_may_not_use(house):
+    key = house.store.keys.create("of manifests")
+    role = house.put_role(ALL, {"Effect": "Deny", "Action": "kms:*", "Resource": key.arn})
+    code, message = failure(house, role=role, manifest_key=key.arn)
+    assert code == 403
+    assert message == f"the manifest cannot be read: the role {role} has no right kms:Decrypt on {key.arn}"
+    assert house.enroll(house.new_domain(), [GOOD], manifest_key=key.arn).status == "COMPLETED"
+
+
+def test_an_output_key_that_cannot_be_used(house):
+    key = house.store.keys.create("of results")
+    role = house.put_role(ALL, {"Effect": "Deny", "Action": "kms:GenerateDataKey", "Resource": key.arn})
+    assert failure(house, role=role, output_key=key.arn) == (
+        403,
+        f"the result file cannot be written: the role {role} has no right kms:GenerateDataKey on {key.arn}",
+    )
+    house.store.keys.disable(key.arn)
+    assert failure(house, output_key=key.arn) == (
+        403,
+        f"the result file cannot be written: key {key.key_id} is disabled",
+    )
+    code, message = failure(house, output_key="alias/nowhere")
+    assert (code, message.partition(":")[0]) == (403, "the result file cannot be written")
+    assert "alias/nowhere" in message
+
+
+# --- while the job runs
+
+
+def test_the_domain_s_key_is_disabled_while_the_job_runs(house):
+    key = house.store.keys.create("of a domain")
+    domain_id = house.new_domain(key=key.arn)
+    job_id = house.start(domain_id, FOUR)
+    house.run(during={3: lambda: house.store.keys.disable(key.arn)})
+    status, done, _ = house.progress(job_id)
+    assert (status, done) == ("FAILED", 2)
+    house.store.keys.enable(key.arn)
+    outcome = house.outcome(domain_id, job_id)
+    assert outcome.failure == (403, f"the domain's KMS key cannot be used: key {key.key_id} is disabled")
+    assert outcome.job["JobProgress"] == {"PercentComplete": 50}
+    assert set(house.voiceprints(domain_id)) == {"customer-1", "customer-2"}
+
+
+def test_the_domain_is_suspended_while_the_job_runs(house):
+    domain_id = house.new_domain()
+    job_id = house.start(domain_id, FOUR)
+
+    def set_status(status):
+        house.execute("UPDATE domains SET status = :s WHERE domain_id = :d", s=status, d=domain_id)
+
+    house.run(during={3: lambda: set_status("SUSPENDED")})
+    set_status("ACTIVE")  # described by nobody while it is suspended
+    outcome = house.outcome(domain_id, job_id)
+    assert outcome.failure == (409, "the domain was suspended while the job ran")
+    assert outcome.job["JobProgress"] == {"PercentComplete": 50}
+    assert set(house.voiceprints(domain_id)) == {"customer-1", "customer-2"}
+
+
+def test_the_output_key_is_disabled_while_the_job_runs(house, domain):
+    key = house.store.keys.create("of results")
+    outcome = house.enroll(
+        domain, FOUR, output_key=key.arn, during={4: lambda: house.store.keys.disable(key.arn)}
+    )
+    assert outcome.failure == (403, f"the result file cannot be written: key {key.key_id} is disabled")
+    assert outcome.job["JobProgress"] == {"PercentComplete": 100}
+
+
+def test_a_role_that_is_gone_when_the_job_begins(house, domain):
+    role = house.put_role(ALL)
+    job_id = house.start(domain, [GOOD], role=role)
+    house.execute("DELETE FROM principals WHERE arn = :a", a=role)
+    house.run()
+    assert house.outcome(domain, job_id).failure[0] == 403
+
+
+@contextmanager
+def no_room():
+    """Every file that grows over 64 bytes meets a full disk, as the kernel tells it."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (64, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+class FullDisk:
+    """A role's objects on a disk that has no room left for the result file."""
+
+    def __init__(self, objects):
+        self._objects = objects
+
+    def __getattr__(self, name):
+        return getattr(self._objects, name)
+
+    def write(self, *arguments):
+        with no_room():
+            self._objects.write(*arguments)
+
+
+@pytest.mark.parametrize("sealed", [False, True])
+def test_no_room_for_the_result_file(house, domain, sealed):
+    job_id = house.start(
+        domain, FOUR, output_uri="s3://results/full", output_key="alias/sonant" if sealed else None
+    )
+    runner = house.runner()
+    objects_of = runner._parts.objects_of
+    runner._parts = replace(runner._parts, objects_of=lambda role: FullDisk(objects_of(role)))
+    assert runner.run_one()
+    outcome = house.outcome(domain, job_id)
+    uri = f"s3://results/full/{job_id}/manifest.json.out"
+    assert outcome.failure == (
+        500,
+        f"the result file cannot be written: {uri}: no room: File too large",
+    )
+    assert not (house.settings.data / "buckets" / "results" / "full").exists()
+    assert len(house.voiceprints(domain)) == 4
+    # With room again the same manifest gives a result at once.
+    assert set(house.enroll(domain, FOUR).successes.values()) == {"DUPLICATE_SKIPPED"}
+
+
+def test_a_job_over_its_time_limit_fails_and_frees_its_slot(house):
+    moment = now()
+    late = house.variant(jobs=Jobs(workers=1, time_limit_s=3600.0), clock=lambda: moment)
+    try:
+        domain_id = late.new_domain()
+
+        def two_hours_later():
+            nonlocal moment
+            moment += timedelta(hours=2)
+
+        outcome = late.enroll(domain_id, FOUR, during={2: two_hours_later})
+        assert outcome.failure == (500, "the job ran for longer than 1 h, the limit")
+        assert late.enroll(domain_id, [FOUR[3]]).status == "COMPLETED"
+    finally:
+        late.close()
+
+
+def test_a_fault_of_our_own_fails_the_job_without_details(house, domain, caplog):
+    job_id = house.start(domain, [GOOD])
+    house.execute("UPDATE jobs SET config = '{}' WHERE job_id = :j", j=job_id)
+    house.run()
+    with house.store.database.read() as connection:
+        from sonant.store import jobs
+
+        job = jobs.find(connection, jobs.ENROLLMENT, domain, job_id)
+    assert (job.status, job.failure_code) == ("FAILED", 500)
+    assert job.failure_message == "internal failure; see the service's log"
+    assert f"job {job_id}: internal failure" in caplog.text
+
+
+def test_a_damaged_data_key_of_the_domain_is_a_fault_of_ours(house, domain):
+    job_id = house.start(domain, [GOOD])
+    with house.store.database.read() as connection:
+        from sonant.store import domains
+
+        wrapped = domains.find_by_id(connection, domain).data_key_wrapped
+    house.execute(
+        "UPDATE domains SET data_key_wrapped = :w WHERE domain_id = :d",
+        w=wrapped[:-1] + bytes([wrapped[-1] ^ 1]),
+        d=domain,
+    )
+    house.run()
+    house.execute("UPDATE domains SET data_key_wrapped = :w WHERE domain_id = :d", w=wrapped, d=domain)
+    assert house.outcome(domain, job_id).failure == (
+        500,
+        "the domain's data key is damaged; restore the database from a backup",
+    )
+
+
+def test_a_failed_job_leaves_the_slot_free_and_is_listed_as_failed(house, domain):
+    outcome = house.enroll(domain, b"{}")
+    listed = house.call("ListSpeakerEnrollmentJobs", DomainId=domain, JobStatus="FAILED")["JobSummaries"]
+    assert [job["JobId"] for job in listed] == [outcome.job["JobId"]]
+    assert listed[0]["FailureDetails"]["StatusCode"] == 400
+    assert house.enroll(domain, [GOOD]).status == "COMPLETED"
+
+
+def test_an_output_uri_that_climbs_stays_in_its_bucket(house, domain):
+    before = {path.name for path in house.settings.data.iterdir()}
+    outcome = house.enroll(domain, [GOOD], output_uri="s3://results/../../../escape")
+    assert outcome.status == "COMPLETED"
+    (path,) = house.files_with(outcome.job["JobId"])
+    assert path.is_relative_to(house.settings.data / "buckets" / "results")
+    assert json.loads(path.read_bytes()) == outcome.result
+    assert {path.name for path in house.settings.data.iterdir()} == before
+    listed = house.store.objects.list("results", "../../../escape/")
+    assert [item.uri for item in listed] == [
+        ObjectUri("results", f"../../../escape/{outcome.job['JobId']}/manifest.json.out")
+    ]
+    assert installation.role_arn(house.settings) == outcome.job["DataAccessRoleArn"]

@@ -1,0 +1,215 @@
+"""Processes are killed, stopped and doubled while a job runs: its result is that of an undisturbed run."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from functools import lru_cache
+
+import pytest
+from batch_house import entry, manifest
+from served_house import KINDS, PATIENCE_S, Served, assert_same, canonical, finished, wait_until
+
+from sonant.commands.common import client
+from sonant.installation import role_arn
+
+VOICES = ("english", "french", "italian", "russian")
+ENVIRONMENT = {
+    "SONANT_JOBS_WORKERS": "2",
+    "SONANT_ENROLLMENT_NET_SPEECH_S": "6",
+    "SONANT_QUOTAS_DOMAINS_PER_ACCOUNT": "1000",
+}
+
+
+def requests(count):
+    """Good ones, and among each twelve a missing file, too little speech, a bad field and a known speaker."""
+    entries = []
+    for n in range(count):
+        request, speaker = f"request-{n:03}", f"customer-{n}"
+        match n % 12:
+            case 3:
+                entries.append(entry(request, speaker, "s3://calls/none.wav"))
+            case 5:
+                entries.append(entry(request, speaker, f"s3://calls/{VOICES[n % 4]}-short.wav"))
+            case 7:
+                entries.append(entry(request, "two words", "s3://calls/english.wav"))
+            case 9:
+                entries.append(entry(request, f"customer-{n - 1}", "s3://calls/russian-again.wav"))
+            case _:
+                again = "-again" if n % 2 else ""
+                entries.append(entry(request, speaker, f"s3://calls/{VOICES[n % 4]}{again}.wav"))
+    return entries
+
+
+@pytest.fixture(scope="module")
+def undisturbed(house):
+    """What a manifest gives in a house where nothing happens."""
+
+    @lru_cache
+    def run(count):
+        domain_id = house.new_domain()
+        outcome = canonical(house, domain_id, house.enroll(domain_id, requests(count), action="OVERWRITE"))
+        assert len(outcome["errors"]) + len(outcome["successes"]) == count
+        return outcome, house.voiceprints(domain_id)
+
+    return run
+
+
+@pytest.fixture
+def served(own_house):
+    service = Served(own_house, ENVIRONMENT)
+    service.start()
+    yield service
+    service.stop()
+
+
+def in_work(house, job_id, count):
+    """Wait until `count` requests are done and others are not."""
+
+    def there():
+        status, done, _ = house.progress(job_id)
+        assert status in ("SUBMITTED", "IN_PROGRESS"), "the job was over before it could be disturbed"
+        return done >= count
+
+    wait_until(f"{count} requests are done", there)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_kill_9_in_mid_job_changes_nothing(own_house, served, undisturbed, kind):
+    house, chance, expected = own_house, random.Random(kind), undisturbed(36)
+    domain_id = house.new_domain()
+    job_id = house.start(domain_id, requests(36), action="OVERWRITE")
+    for count in (3, 14):
+        in_work(house, job_id, count)
+        served.kill(kind, chance)
+    wait_until("the job is over", lambda: finished(house, job_id))
+    assert_same(house, domain_id, job_id, *expected)
+
+
+def test_sigterm_in_mid_job_puts_the_work_down_and_the_next_start_takes_it_up(own_house, served, undisturbed):
+    house, expected = own_house, undisturbed(36)
+    domain_id = house.new_domain()
+    job_id = house.start(domain_id, requests(36), action="OVERWRITE")
+    in_work(house, job_id, 5)
+    begun = time.monotonic()
+    served.stop(signal.SIGTERM)
+    assert time.monotonic() - begun < 15
+    status, done, _ = house.progress(job_id)
+    assert (status, done < 36) == ("IN_PROGRESS", True)
+    assert house.files_with(job_id) == []
+    before = {name: vector.tobytes() for name, vector in house.voiceprints(domain_id).items()}
+    ids = {name: speaker.speaker_id for name, speaker in house.speakers(domain_id).items()}
+    enrolled = {name: speaker.updated_at for name, speaker in house.speakers(domain_id).items()}
+    time.sleep(0.5)
+    assert house.progress(job_id)[:2] == (status, done), "somebody goes on with the job"
+    served.start()
+    wait_until("the job is over", lambda: finished(house, job_id))
+    assert_same(house, domain_id, job_id, *expected)
+    after = {name: vector.tobytes() for name, vector in house.voiceprints(domain_id).items()}
+    assert before.items() <= after.items()
+    assert ids.items() <= {n: s.speaker_id for n, s in house.speakers(domain_id).items()}.items()
+    assert enrolled.items() <= {n: s.updated_at for n, s in house.speakers(domain_id).items()}.items()
+
+
+@pytest.fixture
+def second(own_house):
+    """Starts another `sonant` on the same data folder; ended after the test, whatever it does."""
+    started = []
+
+    def start(*command):
+        process = subprocess.Popen(
+            [sys.executable, "-m", "sonant", *command, "--data", own_house.settings.data],
+            env={**os.environ, **ENVIRONMENT},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        started.append(process)
+        return process
+
+    yield start
+    for process in started:
+        process.kill()
+        process.wait()
+
+
+def test_a_second_service_and_a_second_worker_are_refused_while_the_first_does_a_job(
+    own_house, served, second, undisturbed
+):
+    """The job goes through the signed API, as a user would send it."""
+    house, expected = own_house, undisturbed(36)
+    lock = house.settings.data / "runner.lock"
+    runner = wait_until("the runner has its lock", lambda: lock.exists() and lock.read_text())
+    assert [int(runner)] == served.family()["runner"]
+    worker, service = second("worker"), second("serve", "--port", "0")
+    api = client(house.settings)
+    domain = api.create_domain(Name="t", ServerSideEncryptionConfiguration={"KmsKeyId": "alias/sonant"})
+    domain_id = domain["Domain"]["DomainId"]
+    job = {
+        "DomainId": domain_id,
+        "DataAccessRoleArn": role_arn(house.settings),
+        "InputDataConfig": {"S3Uri": house.put("s3://jobs/api/manifest.json", manifest(requests(36)))},
+        "OutputDataConfig": {"S3Uri": "s3://results/api"},
+        "EnrollmentConfig": {"ExistingEnrollmentAction": "OVERWRITE"},
+    }
+    job_id = api.start_speaker_enrollment_job(**job)["Job"]["JobId"]
+    with pytest.raises(api.exceptions.ServiceQuotaExceededException):
+        api.start_speaker_enrollment_job(**job)
+    told = service.communicate(timeout=PATIENCE_S)[0]
+    assert service.returncode not in (0, None)
+    assert f"another Sonant service (process {served.pid}) uses the data folder" in told
+    wait_until("the job is over", lambda: finished(house, job_id))
+    ended = api.describe_speaker_enrollment_job(DomainId=domain_id, JobId=job_id)["Job"]
+    assert ended["JobStatus"] == "COMPLETED_WITH_ERRORS"
+    assert ended["JobProgress"] == {"PercentComplete": 100}
+    assert_same(house, domain_id, job_id, *expected)
+    told = worker.communicate(timeout=PATIENCE_S)[0]
+    assert worker.returncode not in (0, None)
+    assert f"another Sonant runner (process {runner}) uses the data folder" in told
+
+
+def test_the_log_of_the_service_names_no_customer(own_house, served):
+    house = own_house
+    domain_id = house.new_domain("Blackwater-Savings")
+    entries = [
+        entry("r1", "jane-doe-1980", "s3://calls/english.wav"),
+        entry("r2", "jane-doe-1980", "s3://calls/none.wav"),
+        entry("r3", "jane doe 1980", "s3://calls/none.wav"),
+    ]
+    job_id = house.start(domain_id, entries, name="enroll-pensioners")
+    wait_until("the job is over", lambda: finished(house, job_id))
+    served.kill("runner", random.Random(1))
+    wait_until("there is another runner", lambda: served.family()["runner"])
+    served.stop()
+    told = served.log.read_text()
+    assert "the runner ended" in told, "the log was looked at"
+    for secret in ("jane", "Blackwater", "pensioners"):
+        assert secret not in told
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+def test_100_kills_at_random_change_nothing(own_house, served, undisturbed):
+    """Jobs run one after the other; a process of a random kind is killed every second or so."""
+    house, chance, left, expected = own_house, random.Random(20), 100, undisturbed(48)
+    entries = requests(48)
+    killed = dict.fromkeys(KINDS, 0)
+    jobs = 0
+    while left:
+        domain_id = house.new_domain()
+        job_id = house.start(domain_id, entries, action="OVERWRITE")
+        deadline = time.monotonic() + 300
+        while not finished(house, job_id):
+            assert time.monotonic() < deadline, f"job {jobs} does not end: {house.progress(job_id)}"
+            time.sleep(chance.uniform(0.05, 1.5))
+            if left and not finished(house, job_id):
+                kind = chance.choice([kind for kind, pids in served.family().items() if pids])
+                served.kill(kind, chance)
+                killed[kind] += 1
+                left -= 1
+        jobs += 1
+        assert_same(house, domain_id, job_id, *expected)
+    print(f"{jobs} jobs of {len(entries)} requests, killed {killed}")
+    assert min(killed.values()) >= 15

@@ -1,0 +1,186 @@
+"""Runners: which job comes first, and what two of them on one database do to each other."""
+
+from datetime import timedelta
+
+import pytest
+from batch_house import entry
+
+from sonant.jobs.runner import LEASE
+from sonant.store.times import now
+
+VOICES = ("english", "french", "italian", "russian")
+FOUR = [entry(f"r{n}", f"customer-{n}", f"s3://calls/{voice}.wav") for n, voice in enumerate(VOICES, 1)]
+
+
+@pytest.fixture
+def later(house):
+    """The shared house with a clock of its own, and a way to move it."""
+    moment = now()
+
+    def move(time):
+        nonlocal moment
+        moment += time
+
+    other = house.variant(clock=lambda: moment)
+    yield other, move
+    other.close()
+
+
+def test_without_a_job_there_is_nothing_to_do(house):
+    assert house.runner().run_one() is False
+
+
+def test_jobs_are_done_in_the_order_they_were_started(house):
+    domains = [house.new_domain() for _ in range(3)]
+    jobs = [house.start(domain_id, [FOUR[0]]) for domain_id in domains]
+    for done in range(1, 4):
+        house.run()
+        statuses = [house.describe(*pair)["JobStatus"] for pair in zip(domains, jobs, strict=True)]
+        assert statuses == ["COMPLETED"] * done + ["SUBMITTED"] * (3 - done)
+
+
+def test_a_second_runner_leaves_a_job_in_work_alone(house, domain):
+    job_id = house.start(domain, FOUR)
+    others = []
+    house.run(during={1: lambda: others.append(house.runner(owner="second").run_one())})
+    assert others == [False]
+    assert house.outcome(domain, job_id).status == "COMPLETED"
+
+
+def test_a_runner_that_slept_through_its_lease_writes_nothing_more(later):
+    """A laptop lid was closed: another runner has taken the job and ended it when the first one wakes up."""
+    house, move = later
+    domain_id = house.new_domain()
+    job_id = house.start(domain_id, FOUR)
+    ended = []
+
+    def sleep():
+        move(LEASE + timedelta(seconds=1))
+        with_own_engine = house.variant(clock=house.store.clock)
+        try:
+            assert with_own_engine.runner(owner="second").run_one()
+        finally:
+            with_own_engine.close()
+        ended.append((house.outcome(domain_id, job_id), house.voiceprints(domain_id)))
+
+    assert house.runner(during={3: sleep}, owner="first").run_one()
+    ((outcome, voiceprints),) = ended
+    assert set(outcome.successes.values()) == {"NEW_ENROLLMENT"}
+    again = house.outcome(domain_id, job_id)
+    assert again == outcome
+    after = house.voiceprints(domain_id)
+    assert {name: vector.tobytes() for name, vector in after.items()} == {
+        name: vector.tobytes() for name, vector in voiceprints.items()
+    }
+
+
+def test_a_runner_that_lost_its_job_does_not_fail_it(later):
+    """The job is another's and still in work when the first one meets a fault."""
+    house, move = later
+    domain_id = house.new_domain()
+    job_id = house.start(domain_id, FOUR)
+
+    def lose_it_and_stumble():
+        house.execute("UPDATE jobs SET lease_owner = 'second' WHERE job_id = :j", j=job_id)
+        raise OSError("the first runner's own fault")
+
+    assert house.runner(during={2: lose_it_and_stumble}, owner="first").run_one()
+    status, done, _ = house.progress(job_id)
+    assert (status, done) == ("IN_PROGRESS", 1)
+    move(LEASE + timedelta(seconds=1))
+    assert house.runner(owner="third").run_one()
+    assert len(house.outcome(domain_id, job_id).successes) == 4
+
+
+def test_a_lease_is_kept_while_the_job_runs(later, monkeypatch):
+    """Nothing is committed for longer than a lease: it is renewed all the same."""
+    from sonant.jobs import runner
+
+    monkeypatch.setattr(runner, "RENEW_S", 0.0)
+    house, move = later
+    domain_id = house.new_domain()
+    job_id = house.start(domain_id, FOUR)
+    others = []
+
+    def a_long_recording():
+        move(LEASE * 0.7)
+        others.append(house.runner(owner="second").run_one())
+
+    assert house.runner(during=dict.fromkeys((1, 2, 3, 4), a_long_recording), owner="first").run_one()
+    assert others == [False] * 4
+    assert house.outcome(domain_id, job_id).status == "COMPLETED"
+
+
+def test_a_runner_that_is_told_to_stop_gives_the_job_back_at_once(house, domain):
+    job_id = house.start(domain, FOUR)
+    runner = house.runner(during={3: lambda: runner.stop()})
+    assert runner.run_one()
+    status, done, _ = house.progress(job_id)
+    assert (status, done) == ("IN_PROGRESS", 2)
+    before = {name: vector.tobytes() for name, vector in house.voiceprints(domain).items()}
+    assert set(before) == {"customer-1", "customer-2"}
+    assert house.runner(owner="second").run_one(), "no lease is in the way"
+    outcome = house.outcome(domain, job_id)
+    assert set(outcome.successes.values()) == {"NEW_ENROLLMENT"}
+    after = {name: vector.tobytes() for name, vector in house.voiceprints(domain).items()}
+    assert len(after) == 4
+    assert before.items() <= after.items()
+
+
+def test_a_runner_that_is_alone_takes_over_at_once_what_a_dead_one_left(house, domain):
+    job_id = house.start(domain, FOUR)
+
+    class Killed(BaseException):
+        pass
+
+    def die():
+        raise Killed
+
+    with pytest.raises(Killed):
+        house.runner(during={3: die}, owner="dead").run_one()
+    house.engine.discard()
+    assert house.progress(job_id)[:2] == ("IN_PROGRESS", 2)
+    assert house.runner(owner="second").run_one() is False, "the dead one's lease still holds"
+    alone = house.runner(during={2: lambda: alone.stop()}, owner="second")
+    alone._engine.close = lambda: None  # the shared worker processes stay
+    alone.run(alone=True)
+    assert house.runner(owner="third").run_one()
+    outcome = house.outcome(domain, job_id)
+    assert list(outcome.successes) == ["r1", "r2", "r3", "r4"]
+    assert len(house.voiceprints(domain)) == 4
+
+
+def test_a_job_whose_result_was_written_and_not_noted_gets_the_same_result_again(house, domain):
+    """Killed between the result file and the final status."""
+    from sonant.store import jobs
+
+    job_id = house.start(domain, FOUR)
+
+    class Killed(BaseException):
+        pass
+
+    class Dying:
+        def __init__(self, objects):
+            self._objects = objects
+
+        def __getattr__(self, name):
+            return getattr(self._objects, name)
+
+        def write(self, *arguments):
+            self._objects.write(*arguments)
+            raise Killed
+
+    from dataclasses import replace
+
+    runner = house.runner(owner="dead")
+    objects_of = runner._parts.objects_of
+    runner._parts = replace(runner._parts, objects_of=lambda role: Dying(objects_of(role)))
+    with pytest.raises(Killed):
+        runner.run_one()
+    (path,) = house.files_with(job_id)
+    first = path.read_bytes()
+    with house.store.database.write() as connection:
+        jobs.release_all(connection)
+    assert house.runner(owner="second").run_one()
+    assert house.outcome(domain, job_id).status == "COMPLETED"
+    assert path.read_bytes() == first

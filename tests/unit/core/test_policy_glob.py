@@ -1,0 +1,82 @@
+"""Wildcards: `*` is any run of characters, `?` is any one."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sonant.policy.glob import any_arn_of, any_of, tokens
+
+
+def matches(pattern: str, text: str) -> bool:
+    return any_of([tokens(pattern)]).matches(text)
+
+
+def matches_arn(pattern: str, text: str) -> bool:
+    return any_arn_of([tokens(pattern)]).matches(text)
+
+
+def reference(pattern: str, text: str) -> bool:
+    """The definition, one character at a time: reachable places in the pattern."""
+    places = {0}
+    for step in [*text, None]:
+        for place in sorted(places):  # a `*` may stand for nothing
+            while place < len(pattern) and pattern[place] == "*":
+                place += 1
+                places.add(place)
+        if step is None:
+            break
+        places = {
+            place if pattern[place] == "*" else place + 1
+            for place in places
+            if place < len(pattern) and pattern[place] in (step, "*", "?")
+        }
+    return len(pattern) in places
+
+
+PATTERNS = st.text("ab*?", max_size=10)
+TEXTS = st.text("ab", max_size=10)
+
+
+@given(PATTERNS, TEXTS)
+def test_a_pattern_matches_what_its_definition_says(pattern: str, text: str) -> None:
+    assert matches(pattern, text) is reference(pattern, text)
+
+
+@given(st.lists(PATTERNS, max_size=4), TEXTS)
+def test_several_patterns_match_what_any_of_them_matches(patterns: list[str], text: str) -> None:
+    assert any_of(map(tokens, patterns)).matches(text) is any(reference(one, text) for one in patterns)
+
+
+PARTS = st.lists(st.text("ab*?", max_size=4), min_size=6, max_size=7)
+
+
+@given(PARTS, st.lists(st.text("ab", max_size=4), min_size=5, max_size=8))
+def test_an_arn_is_matched_part_by_part(pattern: list[str], arn: list[str]) -> None:
+    # when
+    found = matches_arn(":".join(pattern), ":".join(arn))
+    # then the first five parts match one by one, and the rest as a whole
+    heads = zip(pattern[:5], arn[:5], strict=True)
+    tail = len(arn) > 5 and reference(":".join(pattern[5:]), ":".join(arn[5:]))
+    assert found is (tail and all(reference(part, text) for part, text in heads))
+
+
+@pytest.mark.parametrize(
+    ("pattern", "text"),
+    [
+        # stars that nothing ends
+        ("*a" * 2000 + "*b", "a" * 4000),
+        # a long piece that almost fits everywhere
+        ("*" + "a?" * 2000 + "b*", "a" * 4000),
+        # runs of stars
+        ("*" * 4000 + "b", "a" * 4000),
+    ],
+)
+def test_no_pattern_takes_long(pattern: str, text: str) -> None:
+    started_s = time.perf_counter()
+    assert not matches(pattern, text)
+    assert not matches_arn("arn:" + pattern + ":*:*:*:" + pattern, "arn:" + text + ":a:a:a:" + text)
+    assert time.perf_counter() - started_s < 1

@@ -1,0 +1,57 @@
+"""What the worker processes of the engine's tests run. Imported by the workers, so it imports little."""
+
+import os
+import time
+from pathlib import Path
+
+from sonant.errors import ObjectNotFound
+from sonant.jobs.entry import Prepared
+
+
+def _tasks(pipe):
+    while True:
+        try:
+            yield pipe.recv()
+        except (EOFError, OSError):
+            return
+
+
+def square(task):
+    return Prepared(
+        model_id=str(os.getpid()),
+        vector=(task.ticket**2).to_bytes(8, "little"),
+        net_speech_s=task.need_s,
+        snr_db=0.0,
+        risks=(),
+        audio=None,
+    )
+
+
+def answer(pipe):
+    for task in _tasks(pipe):
+        pipe.send((task.ticket, square(task)))
+
+
+def die_often(pipe, folder, deaths):
+    """Die `deaths[ticket]` times on a ticket, then answer it; the deaths are counted in `folder`."""
+    for task in _tasks(pipe):
+        died = len(list(Path(folder).glob(f"{task.ticket}-*")))
+        if died < deaths.get(task.ticket, 0):
+            (Path(folder) / f"{task.ticket}-{died}").touch()
+            os._exit(1)
+        pipe.send((task.ticket, square(task)))
+
+
+def hang(pipe, ticket):
+    """Never answer one ticket."""
+    for task in _tasks(pipe):
+        if task.ticket == ticket:
+            time.sleep(3600)
+        pipe.send((task.ticket, square(task)))
+
+
+def fetch(_role, uri):
+    """A store with one missing object and one that makes it fail in a way nobody foresaw."""
+    if uri.endswith("odd"):
+        raise RuntimeError("the disk said: customer-1")
+    raise ObjectNotFound(f"{uri}: there is no such object")

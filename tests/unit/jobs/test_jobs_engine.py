@@ -1,0 +1,198 @@
+"""The local engine with real worker processes that do simple things, or die, or hang."""
+
+import os
+import random
+import time
+from contextlib import contextmanager
+
+import engine_mains
+import pytest
+
+from sonant.jobs.engines.local import DEPTH, MAX_CRASHES, LocalEngine
+from sonant.jobs.engines.worker import work
+from sonant.jobs.entry import Prepared, Role, Task
+from sonant.jobs.faults import Refusal
+from sonant.jobs.manifest import AudioFile
+from sonant.settings import Audio
+from sonant.voice.models import load_models
+
+ROLE = Role(arn="arn:aws:iam::000000000000:role/sonant", policies=())
+PATIENCE_S = 60.0
+
+
+def task(ticket, name="a.wav"):
+    audio = (AudioFile(s3_uri=f"s3://calls/{name}", channel=0),)
+    return Task(ticket=ticket, role=ROLE, audio=audio, need_s=1.5, keep_audio=False)
+
+
+@contextmanager
+def engine(main, *arguments, workers=2, time_limit_s=PATIENCE_S):
+    built = LocalEngine(main, arguments, workers=workers, time_limit_s=time_limit_s)
+    try:
+        yield built
+    finally:
+        built.close()
+
+
+def run(built, tasks):
+    """Give tasks as there is room; what came back, in the order it came."""
+    waiting, found = list(tasks), []
+    total, deadline = len(waiting), time.monotonic() + PATIENCE_S
+    while len(found) < total:
+        assert time.monotonic() < deadline, f"{total - len(found)} results are missing"
+        while waiting and built.room:
+            built.submit(waiting.pop(0))
+        found += built.results(0.2)
+    return found
+
+
+def alive(pid):
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def squares(found):
+    return {ticket: int.from_bytes(heard.vector, "little") for ticket, heard in found}
+
+
+def test_every_task_comes_back_once_with_its_own_result_from_all_workers():
+    with engine(engine_mains.answer) as built:
+        found = run(built, [task(n) for n in range(200)])
+        assert len(found) == 200
+        assert squares(found) == {n: n * n for n in range(200)}
+        assert {int(heard.model_id) for _, heard in found} <= set(built.pids())
+
+
+def test_it_takes_as_many_tasks_as_its_workers_can_hold():
+    with engine(engine_mains.hang, 0, workers=2) as built:
+        assert built.room == 2 * DEPTH
+        for n in range(2 * DEPTH):
+            built.submit(task(n))
+            assert built.room == 2 * DEPTH - n - 1
+
+
+def test_without_tasks_there_is_no_process_and_nothing_to_wait_for():
+    with engine(engine_mains.answer) as built:
+        begun = time.monotonic()
+        assert built.results(5.0) == []
+        assert time.monotonic() - begun < 1
+        assert built.pids() == []
+
+
+def test_workers_that_die_at_random_lose_nothing_and_double_nothing(tmp_path):
+    chance = random.Random(4)
+    deaths = {n: chance.choice([0, 0, 0, 1, 2]) for n in range(16)}
+    assert sum(deaths.values()) >= 5
+    with engine(engine_mains.die_often, str(tmp_path), deaths) as built:
+        found = run(built, [task(n) for n in range(16)])
+    assert sorted(ticket for ticket, _ in found) == list(range(16))
+    assert squares(found) == {n: n * n for n in range(16)}
+    assert len(list(tmp_path.iterdir())) == sum(deaths.values())
+
+
+def test_a_task_that_always_kills_its_worker_is_refused_and_the_others_are_done(tmp_path):
+    with engine(engine_mains.die_often, str(tmp_path), {2: 10**6}) as built:
+        found = dict(run(built, [task(n) for n in range(6)]))
+    assert found.pop(2) == Refusal(500, "the recording could not be processed: the worker process died")
+    assert squares(found.items()) == {n: n * n for n in (0, 1, 3, 4, 5)}
+    assert len(list(tmp_path.iterdir())) == MAX_CRASHES
+
+
+def test_a_task_that_hangs_is_refused_after_the_time_limit_and_the_others_are_done():
+    with engine(engine_mains.hang, 1, time_limit_s=6.0) as built:
+        first = built_first(built)
+        found = dict(run(built, [task(n) for n in range(1, 6)]))
+    assert isinstance(first, Prepared)
+    assert found.pop(1) == Refusal(
+        500,
+        "the recording could not be processed: the worker process worked on one request for more than 6 s",
+    )
+    assert squares(found.items()) == {n: n * n for n in (2, 3, 4, 5)}
+
+
+def built_first(built):
+    ((_, heard),) = run(built, [task(0)])
+    return heard
+
+
+def test_close_leaves_no_process_even_when_one_hangs():
+    with engine(engine_mains.hang, 0, workers=2) as built:
+        built.submit(task(0))
+        built.submit(task(1))
+        pids = built.pids()
+        assert len(pids) == 2
+        assert all(map(alive, pids))
+    assert built.pids() == []
+    assert not any(map(alive, pids))
+
+
+def test_discard_forgets_what_is_in_hand_and_keeps_idle_workers():
+    with engine(engine_mains.hang, 1, workers=1) as built:
+        run(built, [task(0)])
+        (idle,) = built.pids()
+        built.discard()
+        assert built.pids() == [idle]
+        built.submit(task(1))
+        built.submit(task(2))
+        built.discard()
+        assert built.pids() == []
+        assert not alive(idle)
+        assert built.room == DEPTH
+        assert squares(run(built, [task(3)])) == {3: 9}
+
+
+def test_a_crash_count_does_not_outlive_its_job(tmp_path):
+    with engine(engine_mains.die_often, str(tmp_path), {0: 2 * (MAX_CRASHES - 2)}, workers=1) as built:
+        built.submit(task(0))
+        deadline = time.monotonic() + PATIENCE_S
+        while len(list(tmp_path.iterdir())) < MAX_CRASHES - 2:
+            assert time.monotonic() < deadline
+            assert built.results(0.1) == []
+        built.discard()
+        assert squares(run(built, [task(0)])) == {0: 0}
+
+
+@pytest.fixture
+def listening():
+    with engine(work, engine_mains.fetch, load_models, (), Audio(), workers=1) as built:
+        yield built
+
+
+def test_a_fault_that_nobody_foresaw_refuses_its_own_request_only_and_tells_no_details(listening):
+    found = dict(run(listening, [task(0, "gone"), task(1, "odd"), task(2, "gone")]))
+    assert found == {
+        0: Refusal(404, "s3://calls/gone: there is no such object"),
+        1: Refusal(500, "internal failure while the recording was processed; see the service's log"),
+        2: Refusal(404, "s3://calls/gone: there is no such object"),
+    }
+    assert len(listening.pids()) == 1
+
+
+def test_the_worker_ends_with_the_process_that_gave_it_work():
+    read, write = os.pipe()
+    child = os.fork()
+    if child == 0:
+        built = LocalEngine(engine_mains.hang, (0,), workers=2, time_limit_s=PATIENCE_S)
+        built.submit(task(1))
+        built.submit(task(2))
+        while len(built.results(0.2)) == 0:
+            pass
+        os.write(write, " ".join(map(str, built.pids())).encode())
+        time.sleep(PATIENCE_S)
+        os._exit(1)
+    try:
+        pids = [int(pid) for pid in os.read(read, 100).split()]
+        assert pids
+        assert all(map(alive, pids))
+    finally:
+        os.kill(child, 9)
+        os.waitpid(child, 0)
+        os.close(read)
+        os.close(write)
+    deadline = time.monotonic() + 10
+    while any(map(alive, pids)):
+        assert time.monotonic() < deadline, "a worker outlived the runner"
+        time.sleep(0.05)

@@ -1,0 +1,85 @@
+"""The result file: exact bytes, JSON that holds for any text, and constant memory."""
+
+import json
+import tracemalloc
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sonant.jobs.result import enrollment_line, error_line, output_name, result_file
+
+ENROLLED = enrollment_line("r1", "id#AbCdEfGhIjKlMnOpQrStUv", "customer-1", "NEW_ENROLLMENT")
+SKIPPED = enrollment_line("r3", "id#AbCdEfGhIjKlMnOpQrStUv", "customer-1", "DUPLICATE_SKIPPED")
+SHORT = error_line("r2", 400, "not enough speech: 3.1 s of net speech, at least 30.0 s needed")
+texts = st.text(st.characters(exclude_categories=("Cs",)), max_size=20)
+
+
+def written(errors, successes):
+    return b"".join(result_file(errors, successes))
+
+
+def test_the_file_is_exactly_this():
+    assert written([SHORT], [ENROLLED, SKIPPED]).decode() == (
+        '{\n  "Version": "1.0",\n  "Errors": [\n'
+        '    {"RequestId":"r2","ErrorCode":400,'
+        '"ErrorMessage":"not enough speech: 3.1 s of net speech, at least 30.0 s needed"}\n'
+        '  ],\n  "SuccessfulEnrollments": [\n'
+        '    {"RequestId":"r1","GeneratedSpeakerId":"id#AbCdEfGhIjKlMnOpQrStUv",'
+        '"CustomerSpeakerId":"customer-1","EnrollmentStatus":"NEW_ENROLLMENT"},\n'
+        '    {"RequestId":"r3","GeneratedSpeakerId":"id#AbCdEfGhIjKlMnOpQrStUv",'
+        '"CustomerSpeakerId":"customer-1","EnrollmentStatus":"DUPLICATE_SKIPPED"}\n'
+        "  ]\n}\n"
+    )
+
+
+def test_both_lists_are_there_when_empty():
+    assert json.loads(written([], [])) == {"Version": "1.0", "Errors": [], "SuccessfulEnrollments": []}
+    assert json.loads(written([SHORT], []))["SuccessfulEnrollments"] == []
+    assert json.loads(written([], [ENROLLED]))["Errors"] == []
+
+
+@given(st.lists(texts), st.lists(texts))
+def test_any_text_comes_back_as_it_was_and_in_its_order(failed, enrolled):
+    errors = [error_line(text, 400 + n, text) for n, text in enumerate(failed)]
+    successes = [enrollment_line(text, f"id#{n}", text, "NEW_ENROLLMENT") for n, text in enumerate(enrolled)]
+    read = json.loads(written(iter(errors), iter(successes)))
+    assert list(read) == ["Version", "Errors", "SuccessfulEnrollments"]
+    assert read["Errors"] == errors
+    assert read["SuccessfulEnrollments"] == successes
+
+
+def test_an_outcome_is_asked_for_when_it_is_written_and_not_before():
+    asked = []
+
+    def outcomes(name, lines):
+        for line in lines:
+            asked.append(name)
+            yield line
+
+    pieces = result_file(outcomes("error", [SHORT] * 3), outcomes("success", [ENROLLED]))
+    seen = b""
+    while b"r2" not in seen:
+        seen += next(pieces)
+    assert asked == ["error"]
+    for _ in pieces:
+        pass
+    assert asked == ["error"] * 3 + ["success"]
+
+
+def test_memory_does_not_grow_with_the_number_of_outcomes():
+    lines = (
+        error_line(f"request-{n}", 404, "s3://calls/x.wav: there is no such object") for n in range(50_000)
+    )
+    tracemalloc.start()
+    try:
+        size = sum(map(len, result_file(lines, iter(()))))
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert size > 4_000_000
+    assert peak < 200_000
+
+
+def test_the_result_is_named_after_the_manifest_extension_kept():
+    assert output_name("input-file.json") == "input-file.json.out"
+    assert output_name("manifest") == "manifest.out"

@@ -1,0 +1,210 @@
+"""Recordings that lie, are damaged or are far too large: refused in a sentence, at bounded cost."""
+
+from __future__ import annotations
+
+import io
+import struct
+import time
+import tracemalloc
+
+import numpy as np
+import pytest
+import soundfile
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sonant.errors import AudioError
+from sonant.voice.audio import Recording, Waveform, decode
+
+BOTH = pytest.mark.parametrize("strict", [True, False], ids=["strict", "lenient"])
+
+
+def read(data, *, strict=False, channel=0, max_duration_s=60.0):
+    return decode(data, channel=channel, strict=strict, max_duration_s=max_duration_s)
+
+
+def refusal(data, **how):
+    with pytest.raises(AudioError) as caught:
+        read(data, **how)
+    return str(caught.value)
+
+
+@BOTH
+def test_no_bytes_are_no_recording(strict):
+    assert refusal(b"", strict=strict) == "file is empty: 0 bytes"
+
+
+@pytest.mark.parametrize(
+    "data", [b"hello, this is a text", bytes(1000), b"\xff\xfe" * 500, b"RIFX" + bytes(99)]
+)
+def test_what_is_no_sound_file_is_named_so(data):
+    assert "not a recording" in refusal(data)
+
+
+@BOTH
+def test_a_wav_without_samples_holds_no_audio(wav, strict):
+    assert refusal(wav(b""), strict=strict) == "holds no audio: 0 samples"
+
+
+@BOTH
+@pytest.mark.parametrize("kept", [1, 13, 30, 43, 45, 800])
+def test_a_wav_cut_off_anywhere_is_refused(wav, strict, kept):
+    assert refusal(wav()[:kept], strict=strict)
+
+
+@BOTH
+def test_a_truncated_wav_is_told_by_its_header(wav, strict):
+    assert "truncated: header promises" in refusal(wav()[:-2], strict=strict)
+
+
+@pytest.mark.parametrize("size", [0, 0xFFFFFFFF, 0x7FFFF000])
+def test_a_size_left_open_by_a_streaming_writer_is_taken_leniently_only(wav, size):
+    data = wav(bytes(1600), data_size=size, riff_size=size)
+
+    assert read(data).duration_s == 0.1
+    assert refusal(data, strict=True)
+
+
+@BOTH
+@pytest.mark.parametrize(
+    ("header", "said"),
+    [
+        ({"channels": 0}, "contradicts itself"),
+        ({"block_align": 0}, "contradicts itself"),
+        ({"block_align": 3}, "contradicts itself"),
+        ({"rate_hz": 0}, "sample rate is 0 Hz"),
+        ({"rate_hz": 1}, "sample rate is 1 Hz"),
+        ({"rate_hz": 10_000_000}, "sample rate is 10000000 Hz"),
+        ({"channels": 10}, "has 10 channels"),
+        ({"bits": 12, "block_align": 1}, "12 bits"),
+        ({"tag": 2}, "0x0002 is not supported"),
+        ({"tag": 0xFFFE}, "EXTENSIBLE without a known sub-format"),
+        ({"data_size": 10**9}, "truncated: header promises 1000000000 bytes of audio, there are 1600"),
+    ],
+    ids=str,
+)
+def test_a_lying_wav_header_is_refused_with_what_it_says(wav, strict, header, said):
+    assert said in refusal(wav(**header), strict=strict)
+
+
+@BOTH
+def test_a_wav_of_nothing_but_chunks_is_given_up(wav, strict):
+    data = wav(before=(b"junk" + bytes(4)) * 100_000)
+
+    assert "more than 256 chunks" in refusal(data, strict=strict)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_samples_that_are_no_numbers_are_refused(encoded, value):
+    samples = np.zeros(8000, np.float32)
+    samples[4000] = value
+
+    assert "not finite numbers" in refusal(encoded(samples, 8000, "WAV", "FLOAT"))
+
+
+def test_a_float_recording_on_the_scale_of_integers_is_refused(encoded):
+    assert "full scale is 1" in refusal(encoded(np.full(800, 20000.0), 8000, "WAV", "FLOAT"))
+
+
+@pytest.mark.parametrize(("channels", "channel"), [(1, 1), (2, 2), (2, 100), (2, -1)])
+@BOTH
+def test_a_channel_that_is_not_there_is_refused(wav, strict, channels, channel):
+    said = refusal(wav(channels=channels), strict=strict, channel=channel)
+
+    assert said == f"has {channels} channel{'s' * (channels > 1)}, channel {channel} is not there"
+
+
+@pytest.mark.parametrize(
+    ("kind", "subtype"), [("FLAC", "PCM_16"), ("OGG", "VORBIS"), ("OGG", "OPUS"), ("MP3", "MPEG_LAYER_III")]
+)
+@pytest.mark.parametrize("share", [0.1, 0.5, 0.9])
+def test_a_truncated_compressed_recording_is_refused(encoded, kind, subtype, share):
+    noise = np.random.default_rng(0).normal(0, 0.1, 16000)
+    data = encoded(noise, 8000, kind, subtype)
+
+    said = refusal(data[: int(len(data) * share)])
+
+    assert "truncated" in said or "header cannot be read" in said
+
+
+def test_a_recording_over_the_longest_duration_is_refused_by_its_header(wav):
+    assert refusal(wav(bytes(160_000)), max_duration_s=9.9) == "duration is 10.0 s, must be at most 9.9 s"
+
+
+@pytest.mark.parametrize("length", ["told", "not told"])
+def test_a_compressed_bomb_costs_no_more_than_the_longest_duration(length):
+    # Given: four hours of silence in a few hundred kilobytes, whose header tells the length or does not
+    out = io.BytesIO()
+    with soundfile.SoundFile(out, "w", 8000, 1, format="FLAC", subtype="PCM_16") as file:
+        for _ in range(24):
+            file.write(np.zeros(8000 * 600, np.int16))
+    bomb = bytearray(out.getvalue())
+    if length == "not told":  # STREAMINFO: the low 36 bits before the checksum
+        bomb[21] &= 0xF0
+        bomb[22:26] = bytes(4)
+
+    # When
+    tracemalloc.start()
+    began = time.perf_counter()
+    said = refusal(bytes(bomb), max_duration_s=60.0)
+    seconds, (_, peak_bytes) = time.perf_counter() - began, tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+
+    # Then
+    assert "60.0 s" in said
+    assert peak_bytes < 5_000_000
+    assert seconds < 5
+
+
+def test_an_id3_tag_of_256_megabytes_is_not_believed(encoded):
+    data = encoded(np.zeros(8000), 8000, "MP3", "MPEG_LAYER_III")
+
+    assert "not a recording" in refusal(b"ID3\x04\x00\x00\x7f\x7f\x7f\x7f" + data)
+
+
+def test_a_wav_hidden_behind_an_id3_tag_does_not_reach_libsndfile(wav):
+    assert "not a recording" in refusal(b"ID3\x04\x00\x00\x00\x00\x00\x00" + wav())
+
+
+def test_blocks_before_the_damage_are_given_out(encoded):
+    data = encoded(np.random.default_rng(0).normal(0, 0.1, 80_000), 8000, "FLAC", "PCM_16")
+    blocks = Recording.open(data[: len(data) * 9 // 10], channel=0, strict=False, max_duration_s=60).blocks()
+
+    assert len(next(blocks)) == 32768
+    with pytest.raises(AudioError, match="damaged or truncated"):
+        list(blocks)
+
+
+# --- fuzz ------------------------------------------------------------------------------------------------
+
+_FMT = struct.pack("<HHIIHH", 1, 2, 8000, 32000, 4, 16)
+_SMALL_WAV = b"RIFF" + struct.pack("<I", 436) + b"WAVEfmt " + struct.pack("<I", 16) + _FMT
+_SMALL_WAV += b"data" + struct.pack("<I", 400) + np.arange(200, dtype="<i2").tobytes()
+
+
+@settings(max_examples=1500, deadline=500)
+@given(st.dictionaries(st.integers(0, 60), st.integers(0, 255), min_size=1, max_size=6), st.booleans())
+def test_a_wav_with_any_bytes_changed_is_read_or_refused(changes, strict):
+    data = bytearray(_SMALL_WAV)
+    for position, value in changes.items():
+        data[position] = value
+
+    try:
+        waveform = read(bytes(data), strict=strict)
+    except AudioError as fault:
+        assert str(fault)
+    else:
+        assert isinstance(waveform, Waveform)
+        assert 0 < len(waveform.samples) <= 800
+        assert np.isfinite(waveform.samples).all()
+
+
+@settings(max_examples=300, deadline=500)
+@given(
+    st.binary(max_size=300), st.sampled_from([b"RIFF\0\0\0\0WAVE", b"fLaC", b"OggS", b"ID3", b"\xff\xfb\x90"])
+)
+def test_any_bytes_after_a_known_beginning_are_read_or_refused(rest, beginning):
+    try:
+        assert len(read(beginning + rest).samples) > 0
+    except AudioError as fault:
+        assert str(fault)

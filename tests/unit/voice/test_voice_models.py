@@ -1,0 +1,95 @@
+"""The shipped networks: pinned, and cheap to call for ever."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import sys
+from importlib import resources
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from sonant.errors import SetupError
+from sonant.voice.models import load_models
+
+
+@pytest.fixture
+def copy(tmp_path):
+    with resources.as_file(resources.files("sonant.voice.models")) as shipped:
+        for path in shipped.iterdir():
+            if path.suffix in (".onnx", ".json"):
+                shutil.copy(path, tmp_path)
+    return tmp_path
+
+
+def test_a_copy_of_the_shipped_models_opens(copy):
+    assert load_models(copy).encoder_id == "ge2e-256-tel8k-1"
+
+
+@pytest.mark.parametrize("file", ["ge2e.onnx", "silero_vad_8k.onnx"])
+def test_a_changed_model_is_refused_with_what_to_do(copy, file):
+    content = bytearray((copy / file).read_bytes())
+    content[len(content) // 2] ^= 1
+    (copy / file).write_bytes(content)
+
+    with pytest.raises(SetupError, match=rf"{file} has sha256 .* must have .*: reinstall sonant"):
+        load_models(copy)
+
+
+def test_a_missing_model_is_refused_with_what_to_do(copy):
+    (copy / "ge2e.onnx").unlink()
+
+    with pytest.raises(SetupError, match=r"ge2e.onnx is missing: reinstall sonant"):
+        load_models(copy)
+
+
+@pytest.mark.parametrize("content", [b"", b"[]", b"{}", b"[{}]", b"[1]", b"\xff"])
+def test_an_unreadable_list_of_models_is_refused(copy, content):
+    (copy / "models.json").write_bytes(content)
+
+    with pytest.raises(SetupError, match="list of voice models cannot be read"):
+        load_models(copy)
+
+
+def test_a_pinned_file_that_is_no_network_is_refused(copy):
+    (copy / "ge2e.onnx").write_bytes(b"not a network")
+    entries = json.loads((copy / "models.json").read_bytes())
+    entries[0]["sha256"] = hashlib.sha256(b"not a network").hexdigest()
+    (copy / "models.json").write_text(json.dumps(entries))
+
+    with pytest.raises(SetupError, match=r"ge2e.onnx cannot be opened by onnxruntime"):
+        load_models(copy)
+
+
+def test_every_model_states_its_licence_and_the_notice_its_origin(copy):
+    notice = (Path(__file__).parents[3] / "NOTICE").read_text()
+    for entry in json.loads((copy / "models.json").read_bytes()):
+        assert entry["licence"] in ("Apache-2.0", "MIT")
+        assert len(entry["source"]["sha256"]) == 64
+        assert f"{entry['source']['package']} {entry['source']['version']}" in notice
+        assert entry["file"] in notice
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads resident memory from /proc")
+def test_two_thousand_calls_leave_the_memory_where_it_was(models):
+    def resident_mb():
+        return int(Path("/proc/self/statm").read_text().split()[1]) * 4096 / 1e6
+
+    zero, rng = np.zeros((1, 1, 128), np.float32), np.random.default_rng(0)
+    frames, mels = rng.normal(0, 0.1, (64, 288)).astype(np.float32), rng.random((4, 160, 40), np.float32)
+
+    def call(number):
+        models.detector.run(None, {"frames": frames[: 1 + number % 64], "h": zero, "c": zero})
+        if number % 40 == 0:
+            models.encoder.run(None, {"mels": mels[: 1 + number // 40 % 4]})
+
+    for number in range(200):
+        call(number)
+    before = resident_mb()
+    for number in range(2000):
+        call(number)
+
+    assert resident_mb() - before < 15

@@ -1,0 +1,55 @@
+"""Quality figures on signals whose figures are known."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from sonant.voice.quality import clipping_share, frame_power, snr_db
+from sonant.voice.speech import FRAME
+
+
+def recording(signal_level, noise_level, seed=0):
+    """100 frames of noise, 100 of signal and noise; and the probabilities a detector would give."""
+    rng = np.random.default_rng(seed)
+    samples = rng.normal(0, noise_level, 200 * FRAME)
+    samples[100 * FRAME :] += rng.normal(0, signal_level, 100 * FRAME)
+    return samples.astype(np.float32), np.repeat([0.01, 0.99], 100).astype(np.float32)
+
+
+@pytest.mark.parametrize("expected_db", [0, 5, 10, 20, 40])
+def test_snr_is_the_ratio_of_speech_power_to_noise_power(expected_db):
+    samples, probability = recording(0.1, 0.1 * 10 ** (-expected_db / 20))
+
+    assert snr_db(frame_power(samples), probability) == pytest.approx(expected_db, abs=0.7)
+
+
+def test_a_click_in_a_pause_does_not_count_as_noise():
+    samples, probability = recording(0.1, 0.001)
+    samples[50 * FRAME : 51 * FRAME] = 1.0
+
+    assert snr_db(frame_power(samples), probability) == pytest.approx(40, abs=0.7)
+
+
+def test_without_pauses_the_quietest_frames_stand_for_the_noise():
+    samples, _ = recording(0.1, 0.001)
+    probability = np.full(200, 0.99, np.float32)
+
+    assert snr_db(frame_power(samples), probability) == pytest.approx(
+        37, abs=1
+    )  # half the speech frames idle
+
+
+def test_snr_stays_in_its_range():
+    silent_pauses, probability = recording(0.1, 0.0)
+
+    assert snr_db(frame_power(silent_pauses), probability) == 60
+    assert snr_db(frame_power(silent_pauses), np.zeros(200, np.float32)) == -10
+
+
+def test_clipping_is_the_share_of_samples_at_full_scale():
+    samples = np.zeros(1000, np.float32)
+    samples[:10], samples[10:20], samples[20:30] = 1.0, -32124 / 32768, 0.97
+
+    assert clipping_share(samples) == pytest.approx(0.02)
+    assert clipping_share(samples[:0]) == 0

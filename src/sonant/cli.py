@@ -272,6 +272,23 @@ def access_assume_role(role_arn: str, life_s: int, **where: Any) -> None:
     access_keys.assume_role(load_settings(**where), role_arn, life_s)
 
 
+@access.command("simulate")
+@click.argument("name")
+@click.argument("action")
+@click.argument("resource")
+@click.option("--role", is_flag=True, help="NAME is a role's; else a user's.")
+@click.option("--context", "facts", multiple=True, metavar="KEY=VALUE", help="Such as aws:SourceIp=10.0.0.1.")
+@data_option
+def access_simulate(
+    name: str, action: str, resource: str, role: bool, facts: tuple[str, ...], **where: Any
+) -> None:
+    """Tell whether NAME may do ACTION on RESOURCE, and which statement decides; exits 0 when it may."""
+    from sonant.commands import access_keys
+
+    kind = "role" if role else "user"
+    sys.exit(access_keys.simulate(load_settings(**where), kind, name, action, resource, facts))
+
+
 @access.command("delete")
 @click.argument("access_key_id")
 @data_option

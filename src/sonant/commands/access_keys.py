@@ -8,12 +8,14 @@ import json
 import re
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import click
 
 from sonant.commands.common import table
 from sonant.errors import SetupError
 from sonant.installation import Store, credentials_file, open_store, user_arn, write_private
+from sonant.policy import decide
 from sonant.settings import Settings
 from sonant.store import access
 
@@ -77,9 +79,7 @@ def delete_principal(settings: Settings, kind: str, name: str, account: str | No
 def create(settings: Settings, user: str | None, account: str | None, profile: str | None) -> None:
     """A key for a user; the first user when none is named."""
     if profile is not None and (not _PROFILE.fullmatch(profile) or profile == configparser.DEFAULTSECT):
-        raise SetupError(
-            "a profile's name has only the characters a-z A-Z 0-9 . _ @ + -, and is not DEFAULT"
-        )
+        raise SetupError("a profile's name has only the characters a-z A-Z 0-9 . _ @ + -, and is not DEFAULT")
     store = open_store(settings)
     arn = user_arn(settings) if user is None else _arn(settings, "user", user, account)
     with store.database.write() as connection:
@@ -145,6 +145,33 @@ def delete(settings: Settings, access_key_id: str) -> None:
         if not access.delete_access_key(connection, access_key_id):
             raise SetupError(f"there is no access key {access_key_id}; see `sonant access list`")
     click.echo(f"{access_key_id} is gone")
+
+
+def simulate(
+    settings: Settings, kind: str, name: str, action: str, resource: str, facts: tuple[str, ...]
+) -> int:
+    """Tell whether a principal may do something and which statement decides; 0 when it may."""
+    store, arn = open_store(settings), _arn(settings, kind, name, None)
+    with store.database.read() as connection:
+        principal = access.find_principal(connection, arn)
+    if principal is None:
+        raise SetupError(f"there is no {arn}; see `sonant access {kind} list`")
+    context: dict[str, Any] = {
+        "aws:CurrentTime": store.clock(),
+        "aws:EpochTime": store.clock(),
+        "aws:RequestedRegion": settings.region,
+        "aws:PrincipalArn": arn,
+        "aws:PrincipalAccount": principal.account_id,
+        "aws:PrincipalTag/": principal.tags,
+        **({"aws:username": principal.name} if kind == "user" else {}),
+        **_pairs(facts),
+    }
+    decision = decide(principal.policies, action, resource, context)
+    click.echo(f"{'allowed' if decision.allowed else 'denied'}: {decision.reason}")
+    for line in decision.trace:
+        place = f"policy {line.policy_index + 1}, statement {line.statement}"
+        click.echo(f"  {place} ({'Allow' if line.allow else 'Deny'}): {line.why_not or 'applies'}")
+    return 0 if decision.allowed else 1
 
 
 def _arn(settings: Settings, kind: str, name: str, account: str | None) -> str:

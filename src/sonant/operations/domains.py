@@ -19,7 +19,6 @@ from sonant.operations.idempotency import client_token
 from sonant.operations.paging import paged
 from sonant.operations.service import Answer, Caller, Request, Service
 from sonant.operations.tags import checked_tags, require_unchanged
-from sonant.policy import allows
 from sonant.store import domains
 from sonant.store.keys import KeyInfo
 from sonant.store.vault import Vault, create_vault, open_vault
@@ -185,7 +184,7 @@ def _require_consent(service: Service, caller: Caller) -> None:
 
 
 def _try_vault(service: Service, caller: Caller, domain: domains.Domain) -> Vault | None:
-    if not allows(caller.principal.policies, "kms:Decrypt", domain.kms_key_arn):
+    if not caller.may("kms:Decrypt", domain.kms_key_arn):
         return None
     try:
         keys = service.keys_of(domain.account_id)

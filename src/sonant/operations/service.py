@@ -13,7 +13,7 @@ from sqlalchemy import Connection
 from sonant.errors import AccessDenied, Conflict, KeyError_, ModelledError, ResourceNotFound, SealBroken
 from sonant.events.documents import ErrorInfo, Event
 from sonant.events.outbox import Outbox
-from sonant.policy import allows
+from sonant.policy import Context, allows
 from sonant.settings import Settings
 from sonant.store import domains
 from sonant.store.access import Principal
@@ -30,14 +30,19 @@ class Caller:
     """Who signed the request."""
 
     principal: Principal
+    context: Context = field(default_factory=dict)
+    """What conditions of policies may ask about this call."""
 
     @property
     def account_id(self) -> str:
         return self.principal.account_id
 
+    def may(self, action: str, resource: str) -> bool:
+        return allows(self.principal.policies, action, resource, self.context)
+
     def require(self, action: str, resource: str) -> None:
         """Raises AccessDenied in AWS's words unless the caller's policies allow it."""
-        if not allows(self.principal.policies, action, resource):
+        if not self.may(action, resource):
             raise AccessDenied(
                 f"User: {self.principal.arn} is not authorized to perform: {action} on resource: {resource}"
             )
@@ -116,6 +121,19 @@ class Service:
                     if domain is not None:
                         self.outbox.put(connection, [event(domain, info)], self.clock())
             raise
+
+    def tags_of(self, caller: Caller, domain_id: str) -> dict[str, str]:
+        """The tags of a domain for conditions on aws:ResourceTag; none for a domain that is not there or
+        cannot be opened, so that such a condition does not hold."""
+        with self.database.read() as connection:
+            domain = domains.find(connection, caller.account_id, self.settings.region, domain_id)
+        if domain is None:
+            return {}
+        try:
+            keys = self.keys_of(domain.account_id)
+            return domain.tags(open_vault(keys, domain.domain_id, domain.arn, domain.data_key_wrapped))
+        except KeyError_:
+            return {}
 
     def open_vault(self, caller: Caller, domain: domains.Domain) -> Vault:
         """The domain's vault, if the caller may use its key and the key can be used."""

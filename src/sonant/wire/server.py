@@ -72,6 +72,8 @@ class Call:
     result: Mapping[str, Any] | None = None
     answer: bytes = b""
     source_ip: str = ""
+    secure: bool = False
+    """Came over TLS."""
     access_key_id: str = ""
     error: WireError | None = None
     begun_s: float = 0.0
@@ -124,6 +126,7 @@ class FrontDoor:
             headers=scope["headers"],
             body=b"",
             source_ip=(scope.get("client") or ("",))[0],
+            secure=scope["scheme"] == "https",
         )
         try:
             call.body = await self._read_body(call, receive)
@@ -234,7 +237,15 @@ def parse_members(_door: FrontDoor, call: Call) -> None:
 
 def check_rights(door: FrontDoor, call: Call) -> None:
     compiled, caller = call.known
-    authorize(compiled.operation, call.parameters, caller, door.service.settings.region)
+    call.caller = authorize(
+        compiled.operation,
+        call.parameters,
+        caller,
+        door.service,
+        source_ip=call.source_ip or None,
+        secure=call.secure,
+        now=door.service.clock(),
+    )
 
 
 def require_record(door: FrontDoor, call: Call) -> None:

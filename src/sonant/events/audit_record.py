@@ -15,6 +15,9 @@ _USER_AGENT_CHARACTERS = 256
 _KEY_CHARACTERS = 128
 _MESSAGE_CHARACTERS = 1024
 
+#: CloudTrail's words for the kinds of principals in ARNs; all others act under a role.
+_IDENTITY_TYPES = {"user": "IAMUser", "root": "Root"}
+
 View = Callable[[Mapping[str, Any]], dict[str, Any]]
 
 
@@ -109,7 +112,7 @@ def _identity(record: Record) -> dict[str, Any]:
         return {"type": "Unknown", "accessKeyId": key_id}
     kind, _, name = record.principal_arn.rpartition(":")[2].partition("/")
     return {
-        "type": "IAMUser" if kind == "user" else "AssumedRole",
+        "type": _IDENTITY_TYPES.get(kind, "AssumedRole"),
         "arn": record.principal_arn,
         "accountId": record.account_id,
         "accessKeyId": key_id,

@@ -99,7 +99,8 @@ class Page:
     content_type = "text/plain; version=0.0.4; charset=utf-8"
 
     def __init__(self, database: Database, cache_s: float, audit_failing: Callable[[], bool]) -> None:
-        disable_created_metrics()  # a gauge for every counter's birth, which nobody asks for
+        # Else every counter has a gauge of its birth beside it, which nobody asks for.
+        disable_created_metrics()  # type: ignore[no-untyped-call]
         self._registry = CollectorRegistry(auto_describe=False)
         self.calls = CallMetrics(self._registry)
         self._registry.register(StoreCollector(database, cache_s, audit_failing))

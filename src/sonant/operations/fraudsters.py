@@ -69,7 +69,7 @@ def delete_fraudster(service: Service, caller: Caller, request: Request) -> None
     """Forget a fraudster; it leaves every watchlist."""
 
     def failed(domain: Domain, error: ErrorInfo) -> Event:
-        return fraudster_event(domain, "DELETE_FRAUDSTER", fraudster_id=request["FraudsterId"], error=error)
+        return fraudster_event(domain, "DELETE_FRAUDSTER", fraudster_id=None, error=error)
 
     with (
         service.telling_failure(caller, request["DomainId"], failed),

@@ -185,7 +185,8 @@ def _telling_failure(
     service: Service, caller: Caller, request: Request, action: SpeakerAction
 ) -> AbstractContextManager[None]:
     def event(domain: domains.Domain, error: ErrorInfo) -> Event:
-        return speaker_event(domain, action, speaker_id=request["SpeakerId"], error=error)
+        # Without the id that was asked for: it may be the customer's own, or nobody's.
+        return speaker_event(domain, action, speaker_id=None, error=error)
 
     return service.telling_failure(caller, request["DomainId"], event)
 

@@ -1,0 +1,154 @@
+"""Events of a served Sonant: what is told, and that nothing is lost when the runner is killed."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from botocore.exceptions import ClientError
+from events_house import SECRET, Receiver, ServiceProcess, kill_runner, receiving, running, wait_for
+
+FAST = {"EVENTS_POLL_S": "0.05", "EVENTS_RETRY_FIRST_S": "0.05", "EVENTS_RETRY_MOST_S": "0.2"}
+QUIET = {"JOBS_POLL_S": "0.05", "JOBS_WORKERS": "1", "RATES_FACTOR": "0"}
+
+
+def hooked(receiver: Receiver) -> dict[str, str]:
+    return {
+        **FAST,
+        **QUIET,
+        "EVENTS_SINKS": "file,webhook",
+        "EVENTS_WEBHOOK_URL": receiver.url,
+        "EVENTS_WEBHOOK_SECRET": SECRET,
+    }
+
+
+def filed(service: ServiceProcess) -> list[dict[str, Any]]:
+    path = service.data / "events" / "events.jsonl"
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def file_ids(service: ServiceProcess) -> list[str]:
+    return [one["detail"]["sourceId"] for one in filed(service)]
+
+
+def opt_out(service: ServiceProcess, domain_id: str, count: int, prefix: str) -> list[str]:
+    """Generated ids of speakers that opted out, in order."""
+    return [
+        service.voice_id.opt_out_speaker(DomainId=domain_id, SpeakerId=f"{prefix}-{number}")["Speaker"][
+            "GeneratedSpeakerId"
+        ]
+        for number in range(count)
+    ]
+
+
+def told_ids(documents: list[dict[str, Any]]) -> list[str]:
+    return [one["detail"]["generatedSpeakerId"] for one in documents]
+
+
+def test_events_survive_a_runner_killed_between_commit_and_delivery(tmp_path: Path) -> None:
+    """Given a receiver that is down while events are committed, when the runner is killed and the receiver
+    comes back, then every event arrives, in order."""
+    with receiving() as receiver, running(tmp_path / "data", **hooked(receiver)) as service:
+        domain_id = service.domain()
+        receiver.status = 503
+        speakers = opt_out(service, domain_id, 8, "before")
+        wait_for(lambda: receiver.offered > 0)
+        kill_runner(service)
+        speakers += opt_out(service, domain_id, 4, "after")
+        receiver.status = 200
+        wait_for(lambda: len(receiver.ids) == 12)
+        assert list(dict.fromkeys(told_ids(receiver.taken))) == speakers
+        wait_for(lambda: len(set(file_ids(service))) == 12)
+        assert list(dict.fromkeys(file_ids(service))) == receiver.ids, "all sinks get the same in one order"
+
+
+def test_a_runner_killed_between_delivery_and_note_delivers_again(tmp_path: Path) -> None:
+    """Given a receiver that took events whose answer never came through, then they come once more."""
+    with receiving() as receiver, running(tmp_path / "data", **hooked(receiver)) as service:
+        domain_id = service.domain()
+        killed: list[bool] = []
+
+        def kill_once() -> None:
+            if not killed:
+                killed.append(True)
+                kill_runner(service)
+
+        receiver.meanwhile = kill_once
+        speakers = opt_out(service, domain_id, 3, "one")
+        wait_for(lambda: len(receiver.ids) == 3 and len(receiver.taken) > 3)
+        assert list(dict.fromkeys(told_ids(receiver.taken))) == speakers
+
+
+def test_events_wait_while_the_service_is_down(tmp_path: Path) -> None:
+    with receiving() as receiver:
+        receiver.status = 500
+        with running(tmp_path / "data", **hooked(receiver)) as service:
+            speakers = opt_out(service, service.domain(), 3, "one")
+        (tmp_path / "data" / "endpoint").unlink()
+        receiver.status = 200
+        with running(tmp_path / "data", **hooked(receiver)):
+            wait_for(lambda: len(receiver.ids) == 3)
+        assert list(dict.fromkeys(told_ids(receiver.taken))) == speakers
+
+
+def test_the_whole_story_of_a_domain_is_told(tmp_path: Path) -> None:
+    with running(tmp_path / "data", **FAST, **QUIET, EVENTS_SINKS="file") as service:
+        domain_id = service.domain()
+        (speaker,) = opt_out(service, domain_id, 1, "one")
+        service.voice_id.delete_speaker(DomainId=domain_id, SpeakerId="one-0")
+        for call, member in (
+            (service.voice_id.delete_speaker, {"SpeakerId": "nobody"}),
+            (service.voice_id.delete_fraudster, {"FraudsterId": "id#AbCdEfGhIjKlMnOpQrStUv"}),
+        ):
+            with pytest.raises(ClientError):
+                call(DomainId=domain_id, **member)
+        (service.data / "buckets" / "calls").mkdir()
+        request = {"RequestId": "r1", "SpeakerId": "id#not-the-customers", "AudioSpecifications": []}
+        manifest = {"Version": "1.0", "SpeakerEnrollmentRequests": [request]}
+        (service.data / "buckets" / "calls" / "m.json").write_text(json.dumps(manifest))
+        done = service.start_job(domain_id, "s3://calls/m.json")["JobId"]
+        assert service.ended_job(domain_id, done)["JobStatus"] == "COMPLETED_WITH_ERRORS"
+        failed = service.start_job(domain_id, "s3://calls/absent.json")["JobId"]
+        assert service.ended_job(domain_id, failed)["JobStatus"] == "FAILED"
+        wait_for(lambda: len(filed(service)) == 9)
+
+        told = [(one["detail-type"], one["detail"]) for one in filed(service)]
+        assert [(type_, detail["action"], detail["status"]) for type_, detail in told] == [
+            ("VoiceId Speaker Action", "OPT_OUT_SPEAKER", "SUCCESS"),
+            ("VoiceId Speaker Action", "DELETE_SPEAKER", "SUCCESS"),
+            ("VoiceId Speaker Action", "DELETE_SPEAKER", "FAILURE"),
+            ("VoiceId Fraudster Action", "DELETE_FRAUDSTER", "FAILURE"),
+            ("VoiceId Batch Speaker Enrollment Action", "BATCH_ENROLLMENT_REQUEST", "SUBMITTED"),
+            ("VoiceId Speaker Action", "ENROLL_SPEAKER", "FAILURE"),
+            ("VoiceId Batch Speaker Enrollment Action", "BATCH_ENROLLMENT_REQUEST", "SUCCESS"),
+            ("VoiceId Batch Speaker Enrollment Action", "BATCH_ENROLLMENT_REQUEST", "SUBMITTED"),
+            ("VoiceId Batch Speaker Enrollment Action", "BATCH_ENROLLMENT_REQUEST", "FAILURE"),
+        ]
+        details = [detail for _, detail in told]
+        assert details[0]["generatedSpeakerId"] == details[1]["generatedSpeakerId"] == speaker
+        assert details[2]["errorInfo"]["errorType"] == "ResourceNotFoundException"
+        assert details[5]["data"] == {"enrollmentSource": "BATCH", "enrollmentSourceId": done}
+        assert details[5]["errorInfo"]["errorCode"] == 400
+        assert [detail.get("batchJobId") for detail in details[6:]] == [done, failed, failed]
+        assert details[8]["errorInfo"]["errorCode"] == 404
+        assert {detail["domainId"] for detail in details} == {domain_id}
+
+
+def test_a_call_of_a_domain_that_is_not_ours_tells_nobody(tmp_path: Path) -> None:
+    with running(tmp_path / "data", **FAST, **QUIET, EVENTS_SINKS="file") as service:
+        domain_id = service.domain()
+        with pytest.raises(ClientError):
+            service.voice_id.delete_speaker(DomainId="AbCdEfGhIjKlMnOpQrStUv", SpeakerId="one")
+        opt_out(service, domain_id, 1, "one")
+        wait_for(lambda: len(filed(service)) > 0)
+        assert [one["detail"]["domainId"] for one in filed(service)] == [domain_id]
+
+
+def test_an_unknown_sink_keeps_the_service_from_starting(tmp_path: Path) -> None:
+    with (
+        pytest.raises(AssertionError, match=r"events\.sinks names 'kafka'"),
+        running(tmp_path / "data", EVENTS_SINKS="kafka"),
+    ):
+        pass

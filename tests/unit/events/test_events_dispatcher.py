@@ -1,0 +1,187 @@
+"""The dispatcher: at least once, in order, whatever the other side does."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from event_peers import NOON, Peer, reply
+
+from sonant.events import outbox
+from sonant.events.dispatcher import LEASE, Courier, Dispatcher
+from sonant.events.documents import speaker_event
+from sonant.events.outbox import Outbox
+from sonant.events.sinks import Sink, SinkFault
+from sonant.events.sinks.file import FileSink
+from sonant.events.sinks.webhook import WebhookSink
+from sonant.settings import Events
+from sonant.store.database.engine import Database
+from sonant.store.domains import Domain
+from sonant.store.times import now
+
+FAST = Events(poll_s=0.01, retry_first_s=0.02, retry_most_s=0.1, batch=4)
+
+
+def put(database: Database, domain: Domain, *numbers: int) -> None:
+    told = [speaker_event(domain, "DELETE_SPEAKER", speaker_id=f"id#{number}") for number in numbers]
+    with database.write() as connection:
+        Outbox(enabled=True).put(connection, told, now())
+
+
+def wait_for(what: Callable[[], bool], why: str = "") -> None:
+    deadline = time.monotonic() + 10
+    while not what():
+        assert time.monotonic() < deadline, why
+        time.sleep(0.01)
+
+
+def numbers(documents: list[dict[str, dict[str, str]]]) -> list[int]:
+    return [int(one["detail"]["generatedSpeakerId"].removeprefix("id#")) for one in documents]
+
+
+def posted(peer: Peer) -> list[int]:
+    return numbers([one for _, body in peer.received for one in json.loads(body)])
+
+
+def waiting(database: Database) -> dict[str, int]:
+    with database.read() as connection:
+        return outbox.waiting(connection)
+
+
+def written(path: Path) -> list[int]:
+    return numbers([json.loads(line) for line in path.read_text().splitlines()]) if path.exists() else []
+
+
+@pytest.fixture
+def start(database: Database) -> Iterator[Callable[..., Dispatcher]]:
+    running: list[Dispatcher] = []
+
+    def make(*sinks: Sink, owner: str = "one", alone: bool = True) -> Dispatcher:
+        dispatcher = Dispatcher(
+            database=database, sinks=sinks, settings=FAST, owner=owner, alone=alone, clock=now
+        )
+        dispatcher.start()
+        running.append(dispatcher)
+        return dispatcher
+
+    yield make
+    for dispatcher in running:
+        dispatcher.stop()
+
+
+def webhook(peer: Peer) -> WebhookSink:
+    return WebhookSink(peer.url, secret="0123456789abcdef", time_limit_s=2)
+
+
+def test_events_reach_every_sink_in_order(
+    database: Database, domain: Domain, tmp_path: Path, peer: Peer, start: Callable[..., Dispatcher]
+) -> None:
+    put(database, domain, *range(10))
+    start(FileSink(tmp_path / "e", max_bytes=1 << 20, keep=1), webhook(peer))
+    put(database, domain, 10, 11)
+    wait_for(lambda: len(posted(peer)) == 12 and len(written(tmp_path / "e")) == 12)
+    assert posted(peer) == written(tmp_path / "e") == list(range(12))
+
+
+def test_a_peer_that_fails_gets_the_same_events_again_until_it_takes_them(
+    database: Database, domain: Domain, peer: Peer, start: Callable[..., Dispatcher]
+) -> None:
+    put(database, domain, *range(6))
+    peer.answer = lambda handler, _body: reply(handler, 503 if len(peer.received) < 4 else 200)
+    start(webhook(peer))
+    wait_for(lambda: len(peer.received) == 5)
+    bodies = [body for _, body in peer.received]
+    assert bodies[0] == bodies[1] == bodies[2] == bodies[3]
+    assert numbers(json.loads(bodies[3])) + numbers(json.loads(bodies[4])) == list(range(6))
+
+
+def test_a_sink_that_is_gone_holds_up_no_other(
+    database: Database, domain: Domain, tmp_path: Path, peer: Peer, start: Callable[..., Dispatcher]
+) -> None:
+    peer.answer = lambda handler, _body: reply(handler, 500)
+    start(webhook(peer), FileSink(tmp_path / "e", max_bytes=1 << 20, keep=1))
+    put(database, domain, *range(20))
+    wait_for(lambda: written(tmp_path / "e") == list(range(20)))
+    wait_for(lambda: waiting(database) == {"webhook": 20, "file": 0})
+
+
+def test_the_next_process_goes_on_where_the_last_one_stopped(
+    database: Database, domain: Domain, peer: Peer, start: Callable[..., Dispatcher]
+) -> None:
+    put(database, domain, 0, 1)
+    first = start(webhook(peer))
+    wait_for(lambda: posted(peer) == [0, 1])
+    first.stop()
+    put(database, domain, 2)
+    start(webhook(peer), owner="two", alone=False)
+    wait_for(lambda: len(posted(peer)) > 2)
+    assert posted(peer) == [0, 1, 2]
+
+
+def test_while_one_process_delivers_another_waits(
+    database: Database, domain: Domain, peer: Peer, start: Callable[..., Dispatcher]
+) -> None:
+    start(webhook(peer), owner="one")
+    put(database, domain, 0)
+    wait_for(lambda: posted(peer) == [0])
+    start(webhook(peer), owner="two", alone=False)
+    put(database, domain, 1, 2)
+    wait_for(lambda: len(posted(peer)) == 3)
+    time.sleep(0.2)
+    assert posted(peer) == [0, 1, 2]
+
+
+class Refusing:
+    name = "file"
+
+    def deliver(self, documents: object) -> int:
+        raise SinkFault("not now")
+
+    def close(self) -> None:
+        pass
+
+
+def test_pauses_double_up_to_a_cap(database: Database) -> None:
+    courier = Courier(Refusing(), database, Events(retry_first_s=1, retry_most_s=300), "me", now)
+    pauses = [courier._pause_s() for _ in range(12)]
+    assert pauses[:9] == [1, 2, 4, 8, 16, 32, 64, 128, 256]
+    assert set(pauses[9:]) == {300}
+
+
+def test_a_courier_that_lost_its_sink_leaves_the_cursor_alone(
+    database: Database, domain: Domain, tmp_path: Path
+) -> None:
+    """Given a delivery so slow that another process took over, then the other's cursor stands."""
+    put(database, domain, 0, 1)
+
+    class Slow(FileSink):
+        def deliver(self, documents: object) -> int:
+            with database.write() as connection:
+                assert outbox.hold(connection, "file", "other", now() + LEASE * 2, LEASE)
+            return super().deliver(documents)  # type: ignore[arg-type]
+
+    with database.write() as connection:
+        outbox.add_sink(connection, "file")
+    Courier(Slow(tmp_path / "e", max_bytes=1 << 20, keep=1), database, FAST, "me", now).turn()
+    with database.read() as connection:
+        assert outbox.cursor(connection, "file") == 0
+
+
+def test_old_events_are_purged_when_all_have_them(database: Database, domain: Domain, tmp_path: Path) -> None:
+    sink = FileSink(tmp_path / "e", max_bytes=1 << 20, keep=1)
+    told = [speaker_event(domain, "DELETE_SPEAKER", speaker_id="id#0")]
+    with database.write() as connection:
+        Outbox(enabled=True).put(connection, told, NOON)
+        outbox.add_sink(connection, "file")
+    at = NOON + timedelta(days=6)
+    dispatcher = Dispatcher(
+        database=database, sinks=[sink], settings=Events(), owner="me", alone=True, clock=lambda: at
+    )
+    Courier(sink, database, FAST, "me", lambda: at).turn()
+    assert dispatcher.purge() == (0, 0)
+    at = NOON + timedelta(days=8)
+    assert dispatcher.purge() == (1, 0)

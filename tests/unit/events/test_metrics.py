@@ -1,0 +1,193 @@
+"""Measurements, read back with Prometheus' own parser."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from event_peers import NOON
+from prometheus_client.parser import text_string_to_metric_families
+from sqlalchemy import insert
+from starlette.applications import Starlette
+from starlette.testclient import TestClient
+
+from sonant.errors import AccessDenied, InternalServer, SetupError, Throttling, WireError
+from sonant.events import counters
+from sonant.events.metrics import Page
+from sonant.settings import Metrics, Settings, Wire
+from sonant.store import jobs
+from sonant.store.database.engine import Database
+from sonant.store.database.schema import domains, fraudsters, speakers
+from sonant.store.times import to_us
+from sonant.wire.metrics import check_metrics, metrics_route
+
+ONE, TWO = "1" * 22, "2" * 22
+
+
+def page(database: Database, cache_s: float = 0.0, failing: Callable[[], bool] = lambda: False) -> Page:
+    return Page(database, cache_s, failing)
+
+
+def samples(page: Page) -> dict[tuple[str, str], float]:
+    """Values by name and label value."""
+    return {
+        (sample.name, next(iter(sample.labels.values()), "")): sample.value
+        for family in text_string_to_metric_families(page.render().decode())
+        for sample in family.samples
+        if not sample.name.endswith("_bucket")
+    }
+
+
+def furnish(database: Database) -> None:
+    """Two domains, one with three speakers, a fraudster and an active job of which 7 of 10 are open."""
+    with database.write() as connection:
+        for domain_id in (ONE, TWO):
+            connection.execute(
+                insert(domains).values(
+                    domain_id=domain_id,
+                    account_id="0" * 12,
+                    region="r",
+                    status="ACTIVE",
+                    name_sealed=b"",
+                    tags_sealed=b"",
+                    kms_key_arn="k",
+                    data_key_wrapped=b"",
+                    default_watchlist_id="w",
+                    created_at=0,
+                    updated_at=0,
+                )
+            )
+        for number in range(3):
+            connection.execute(
+                insert(speakers).values(
+                    speaker_id=f"id#{number}",
+                    domain_id=ONE,
+                    customer_id_hash=bytes([number]) * 32,
+                    customer_id_sealed=b"",
+                    status="ENROLLED",
+                    created_at=0,
+                    updated_at=0,
+                )
+            )
+        connection.execute(
+            insert(fraudsters).values(fraudster_id="id#f", domain_id=TWO, wrapped=b"", created_at=to_us(NOON))
+        )
+        for number, status in enumerate(("IN_PROGRESS", "COMPLETED")):
+            jobs.insert_job(
+                connection,
+                job_id=str(number) * 22,
+                kind=jobs.ENROLLMENT,
+                domain_id=ONE,
+                name_sealed=None,
+                role_arn="r",
+                input_uri="i",
+                output_uri="o",
+                output_kms_key=None,
+                config={},
+                now=NOON,
+            )
+            connection.execute(
+                jobs.update(jobs.jobs)
+                .where(jobs.jobs.c.job_id == str(number) * 22)
+                .values(status=status, entries_total=10, entries_done=3)
+            )
+
+
+def test_calls_are_counted_and_timed_by_operation(database: Database) -> None:
+    shown = page(database)
+    shown.calls.observe("DescribeSpeaker", 0.002, None)
+    shown.calls.observe("DescribeSpeaker", 0.004, AccessDenied("no"))
+    shown.calls.observe("DeleteSpeaker", 0.1, InternalServer())
+    shown.calls.observe("DeleteSpeaker", 0.001, Throttling("slow"))
+    found = samples(shown)
+    assert found["voiceid_request_latency_seconds_count", "DescribeSpeaker"] == 2
+    assert found["voiceid_request_latency_seconds_sum", "DescribeSpeaker"] == pytest.approx(0.006)
+    assert found["voiceid_user_errors_total", "DescribeSpeaker"] == 1
+    assert found["voiceid_system_errors_total", "DeleteSpeaker"] == 1
+    assert found["voiceid_throttles_total", "DeleteSpeaker"] == 1
+    assert ("voiceid_user_errors_total", "DeleteSpeaker") not in found
+
+
+def test_an_operation_that_nobody_called_has_no_figures(database: Database) -> None:
+    assert not any(name.startswith("voiceid_request") for name, _ in samples(page(database)))
+
+
+def test_domains_show_their_speakers_fraudsters_jobs_and_open_requests(database: Database) -> None:
+    furnish(database)
+    found = samples(page(database))
+    assert found["voiceid_speakers", ONE] == 3
+    assert found["voiceid_fraudsters", TWO] == 1
+    assert found["voiceid_active_speaker_enrollment_jobs", ONE] == 1
+    assert found["sonant_queue_depth", ONE] == 7
+    assert ("voiceid_active_fraudster_registration_jobs", ONE) not in found
+
+
+def test_what_runners_did_is_shown_as_counters(database: Database) -> None:
+    with database.write() as connection:
+        counters.add(connection, {(counters.AUDIO, ""): 61.5, (counters.OUTCOMES, "NEW_ENROLLMENT"): 4})
+    found = samples(page(database))
+    assert found["sonant_audio_seconds_total", ""] == 61.5
+    assert found["sonant_job_requests_total", "NEW_ENROLLMENT"] == 4
+
+
+def test_the_database_is_not_asked_again_within_the_cache_time(database: Database) -> None:
+    cached, fresh = page(database, cache_s=60), page(database)
+    assert not any(name == "voiceid_speakers" for name, _ in samples(cached))
+    furnish(database)
+    assert not any(name == "voiceid_speakers" for name, _ in samples(cached))
+    assert samples(fresh)["voiceid_speakers", ONE] == 3
+
+
+@pytest.mark.parametrize("failing", [True, False])
+def test_a_trail_that_cannot_be_written_shows(database: Database, failing: bool) -> None:
+    assert samples(page(database, failing=lambda: failing))["sonant_audit_failing", ""] == failing
+
+
+# --- who may read them
+
+
+def client(token: str) -> TestClient:
+    return TestClient(Starlette(routes=[metrics_route(lambda: b"figures", "text/plain", token)]))
+
+
+def test_a_scraper_with_the_token_is_served() -> None:
+    answer = client("t0ken").get("/metrics", headers={"Authorization": "Bearer t0ken"})
+    assert (answer.status_code, answer.content) == (200, b"figures")
+
+
+@pytest.mark.parametrize(
+    "shown", ["", "Bearer", "Bearer ", "Bearer t0ke", "Bearer t0kenn", "Basic t0ken", "t0ken"]
+)
+def test_a_scraper_with_another_token_is_not(shown: str) -> None:
+    answer = client("t0ken").get("/metrics", headers={"Authorization": shown})
+    assert (answer.status_code, answer.content) == (401, b"")
+
+
+def test_without_a_token_anybody_who_reaches_it_is_served() -> None:
+    assert client("").get("/metrics").status_code == 200
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.9.9.9", "::1", "localhost"])
+def test_no_token_is_needed_on_a_loopback_address(host: str) -> None:
+    check_metrics(Settings(metrics=Metrics(enabled=True), wire=Wire(host=host)))
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1", "voice.example"])
+def test_elsewhere_metrics_without_a_token_are_a_setup_error(host: str) -> None:
+    check_metrics(Settings(wire=Wire(host=host)))
+    check_metrics(Settings(metrics=Metrics(enabled=True, token="t"), wire=Wire(host=host)))
+    with pytest.raises(SetupError, match=r"metrics\.token"):
+        check_metrics(Settings(metrics=Metrics(enabled=True), wire=Wire(host=host)))
+
+
+def test_the_token_is_not_shown() -> None:
+    assert "t0ken" not in repr(Settings(metrics=Metrics(token="t0ken")))
+
+
+def test_every_error_is_of_one_of_the_three_kinds(database: Database) -> None:
+    shown = page(database)
+    leaves = [leaf for base in WireError.__subclasses__() for leaf in base.__subclasses__()]
+    for leaf in leaves:
+        shown.calls.observe(leaf.__name__, 0.0, leaf.__new__(leaf))
+    counted = [name for name, _ in samples(shown) if name.endswith("_total") and name.startswith("voiceid")]
+    assert len(counted) == len(leaves)

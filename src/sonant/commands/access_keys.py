@@ -20,9 +20,7 @@ _PROFILE = re.compile(r"[a-zA-Z0-9._@+-]{1,64}")
 
 def create(settings: Settings, profile: str | None) -> None:
     if profile is not None and (not _PROFILE.fullmatch(profile) or profile == configparser.DEFAULTSECT):
-        raise SetupError(
-            "a profile's name has only the characters a-z A-Z 0-9 . _ @ + -, and is not DEFAULT"
-        )
+        raise SetupError("a profile's name has only the characters a-z A-Z 0-9 . _ @ + -, and is not DEFAULT")
     store = open_store(settings)
     with store.database.write() as connection:
         key_id, secret = access.create_access_key(connection, store.secret, user_arn(settings), store.clock())

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any
 
 from sqlalchemy import Connection, and_, bindparam, delete, func, insert, or_, select
 
+from sonant.store.database.engine import first_row
 from sonant.store.database.schema import client_tokens, domains, watchlists
 from sonant.store.times import from_us, to_us
 from sonant.store.vault import Vault
@@ -109,6 +111,7 @@ _FIND = _DOMAIN.where(
     domains.c.region == bindparam("of_region"),
 )
 _FIND_LOCKED = _FIND.with_for_update()
+_BY_ID = _DOMAIN.where(domains.c.domain_id == bindparam("of_domain"))
 
 
 def find(
@@ -116,12 +119,12 @@ def find(
 ) -> Domain | None:
     """The domain, if it is this account's in this Region. `lock` serialises writers of one domain."""
     wanted = {"of_domain": domain_id, "of_account": account_id, "of_region": region}
-    row = connection.execute(_FIND_LOCKED if lock else _FIND, wanted).first()
+    row = first_row(connection, _FIND_LOCKED if lock else _FIND, wanted)
     return None if row is None else _domain(row)
 
 
 def find_by_id(connection: Connection, domain_id: str) -> Domain | None:
-    row = connection.execute(_DOMAIN.where(domains.c.domain_id == domain_id)).first()
+    row = first_row(connection, _BY_ID, {"of_domain": domain_id})
     return None if row is None else _domain(row)
 
 
@@ -143,7 +146,7 @@ def page(
             )
         )
     query = query.order_by(domains.c.created_at, domains.c.domain_id).limit(limit)
-    return [_domain(row) for row in connection.execute(query)]
+    return [_domain(dict(row)) for row in connection.execute(query).mappings()]
 
 
 def has_watchlist(connection: Connection, domain_id: str, watchlist_id: str) -> bool:
@@ -174,8 +177,7 @@ def keep_client_token(
     )
 
 
-def _domain(row: object) -> Domain:
-    values = dict(row._mapping)  # type: ignore[attr-defined]
+def _domain(values: dict[str, Any]) -> Domain:
     values["created_at"] = from_us(values["created_at"])
     values["updated_at"] = from_us(values["updated_at"])
     return Domain(**values)

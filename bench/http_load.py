@@ -21,16 +21,31 @@ _HEAD_END = b"\r\n\r\n"
 class Load:
     """What a run gave."""
 
-    requests: int
     elapsed_s: float
     client_cpu_s: float
-    p50_ms: float
-    p99_ms: float
+    latencies_s: list[float]
+    """Of every answer."""
+
+    def __add__(self, other: Load) -> Load:
+        """Two runs as one."""
+        return Load(
+            elapsed_s=self.elapsed_s + other.elapsed_s,
+            client_cpu_s=self.client_cpu_s + other.client_cpu_s,
+            latencies_s=self.latencies_s + other.latencies_s,
+        )
+
+    @property
+    def requests(self) -> int:
+        return len(self.latencies_s)
 
     @property
     def rate(self) -> float:
         """Answers a second."""
         return self.requests / self.elapsed_s
+
+    def percentile_ms(self, percent: int) -> float:
+        """The latency that `percent` of the answers did not exceed."""
+        return 1000 * sorted(self.latencies_s)[self.requests * percent // 100]
 
 
 def request_bytes(url: str, headers: Mapping[str, str], body: bytes) -> bytes:
@@ -84,14 +99,7 @@ def run(url: str, request: bytes, *, connections: int, seconds: float) -> Load:
         for connection in open_.values():
             connection.socket.close()
         poller.close()
-    took.sort()
-    return Load(
-        requests=len(took),
-        elapsed_s=elapsed,
-        client_cpu_s=cpu,
-        p50_ms=1000 * took[len(took) // 2],
-        p99_ms=1000 * took[len(took) * 99 // 100],
-    )
+    return Load(elapsed_s=elapsed, client_cpu_s=cpu, latencies_s=took)
 
 
 class _Connection:

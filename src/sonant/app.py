@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from sqlalchemy import Connection
-from starlette.applications import Starlette
+from starlette.types import ASGIApp
 
 from sonant.errors import AccessDenied, Validation
 from sonant.events.audit_trail import Trail
@@ -181,7 +181,7 @@ def _check(shape: Shape) -> Callable[[str], str]:
 class App:
     """The ASGI app and what must be closed after it."""
 
-    asgi: Starlette
+    asgi: ASGIApp
     close: Callable[[], None]
 
 

@@ -9,7 +9,7 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -19,6 +19,7 @@ from typing import Any
 import boto3
 from botocore.config import Config
 from botocore.credentials import Credentials
+from forked_commands import run_sonant
 
 BIN = Path(sys.executable).parent
 REGION = "us-east-1"
@@ -50,14 +51,20 @@ class Ended:
     err: str
 
 
-def ended(command: list[str], env: Mapping[str, str], *, cwd: Path, stdin: bytes = b"") -> Ended:
-    """Run a command to its end; no command may end in a Python traceback."""
-    done = subprocess.run(
-        command, env=env, input=stdin, capture_output=True, timeout=60, check=False, cwd=cwd
-    )
-    result = Ended(code=done.returncode, out=done.stdout.decode(), err=done.stderr.decode())
-    assert "Traceback" not in result.err, result.err
-    return result
+def ended(command: Sequence[str], env: Mapping[str, str], cwd: Path) -> Ended:
+    """Run a command to its end."""
+    done = subprocess.run(command, env=env, cwd=cwd, capture_output=True, timeout=60, check=False)
+    return _checked(done.returncode, done.stdout.decode(), done.stderr.decode())
+
+
+def sonant(*arguments: str, env: Mapping[str, str], cwd: Path) -> Ended:
+    """Run a `sonant` command to its end."""
+    return _checked(*run_sonant(arguments, env, cwd))
+
+
+def _checked(code: int, out: str, err: str) -> Ended:
+    assert "Traceback" not in err, err  # no command may ever end in one
+    return Ended(code=code, out=out, err=err)
 
 
 @dataclass(frozen=True)
@@ -104,14 +111,10 @@ class ServiceProcess:
             config=Config(retries={"total_max_attempts": 1}, proxies={}, **config),
         )
 
-    def sonant(self, *arguments: str, stdin: bytes = b"", **env: str) -> Ended:
+    def sonant(self, *arguments: str, **env: str) -> Ended:
         """Run a `sonant` command that knows nothing but the data folder."""
-        return ended(
-            [str(BIN / "sonant"), *arguments],
-            environment(SONANT_DATA=str(self.data), **env),
-            stdin=stdin,
-            cwd=self.data.parent,
-        )
+        known = environment(SONANT_DATA=str(self.data), **env)
+        return sonant(*arguments, env=known, cwd=self.data.parent)
 
     def aws(self, *arguments: str, **env: str) -> Ended:
         """Run the AWS CLI with the endpoint as an option and credentials in the environment."""

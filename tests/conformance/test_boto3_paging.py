@@ -179,7 +179,7 @@ def test_a_token_that_was_tampered_with_is_refused(
     flipped = [
         raw[:place] + bytes([raw[place] ^ 1]) + raw[place + 1 :] for place in (0, len(raw) // 2, len(raw) - 1)
     ]
-    bad = [base64.urlsafe_b64encode(each).decode() for each in (*flipped, raw[:-1], raw + b"\0", b"")]
+    bad = [base64.urlsafe_b64encode(each).decode() for each in (*flipped, raw[:-1], raw + b"\0")]
     for forged in (*bad, token + "=", token[:-1], "x", "not base64 !", "A" * 8192, "\x00", "\x7f"):
         assert refused(service.voice_id.list_speakers, DomainId=domain_id, NextToken=forged).code == (
             "ValidationException"

@@ -12,7 +12,7 @@ import pytest
 import regex
 from botocore import xform_name
 from botocore.model import ServiceModel, Shape
-from service_process import BIN, Ended, ServiceProcess, ended, environment
+from service_process import Ended, ServiceProcess, environment, sonant
 
 ID = "0123456789abcdefghiJKL"
 ARN = f"arn:aws:voiceid:us-east-1:000000000000:domain/{ID}"
@@ -47,11 +47,7 @@ def nowhere(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def run(nowhere: Path, *arguments: str) -> Ended:
-    return ended(
-        [str(BIN / "sonant"), "voice-id", *arguments],
-        environment(SONANT_DATA=str(nowhere / "none")),
-        cwd=nowhere,
-    )
+    return sonant("voice-id", *arguments, env=environment(SONANT_DATA=str(nowhere / "none")), cwd=nowhere)
 
 
 def options(operation: str) -> list[str]:

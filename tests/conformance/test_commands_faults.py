@@ -214,6 +214,17 @@ def test_the_doctor_finds_a_broken_voice_model(service: ServiceProcess, tmp_path
     assert "reinstall sonant" in done.out
 
 
+def test_nothing_is_kept_or_sent_beside_the_data_folder(service: ServiceProcess, tmp_path: Path) -> None:
+    # The voice models' runtime would note an id of the machine in the home folder, and report under it.
+    done = ended(
+        [str(BIN / "sonant"), "doctor"],
+        {**environment(SONANT_DATA=str(service.data)), "HOME": str(tmp_path), "CI": ""},
+        cwd=tmp_path,
+    )
+    assert checks(done)["voice models"] == "ok"
+    assert list(tmp_path.rglob("*")) == []
+
+
 def test_a_reader_that_has_had_enough_is_no_fault(service: ServiceProcess) -> None:
     done = ended(
         ["bash", "-c", f"set -o pipefail; {BIN / 'sonant'} doctor | head -1"],

@@ -13,7 +13,7 @@ from service_process import ACCOUNT, KEY_ALIAS, REGION, ServiceProcess
 
 def fields(text: str) -> dict[str, str]:
     """`Label   value` lines."""
-    return {label: value for label, value in re.findall(r"^(\w+) +(.*)$", text, re.MULTILINE)}
+    return dict(re.findall(r"^(\w+) +(.*)$", text, re.MULTILINE))
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import configparser
-import json
 import os
 import signal
 import socket
@@ -18,8 +17,8 @@ from sonant.commands.recordings import ManifestEntry, write_manifest
 
 def workers_of(pid: int) -> list[int]:
     """The processes that a process started, and theirs."""
-    children = Path(f"/proc/{pid}/task/{pid}/children")
-    found = [int(child) for child in children.read_text().split()] if children.exists() else []
+    lists = [file.read_text() for file in Path(f"/proc/{pid}/task").glob("*/children")]
+    found = [int(child) for text in lists for child in text.split()]
     return found + [grandchild for child in found for grandchild in workers_of(child)]
 
 
@@ -67,8 +66,8 @@ def test_a_second_service_on_the_same_folder_refuses_in_one_sentence(service: Se
     done = service.sonant("serve", "--port", "0")
     assert (done.code, done.out) == (1, "")
     assert done.err == (
-        f"sonant: another Sonant service (process {service.process.pid}) uses the data folder {service.data}; "
-        "stop it or choose another folder with --data\n"
+        f"sonant: another Sonant service (process {service.process.pid}) uses the data folder "
+        f"{service.data}; stop it or choose another folder with --data\n"
     )
     assert service.voice_id.list_domains(MaxResults=1)
 
@@ -150,7 +149,8 @@ def test_watching_tells_a_failed_jobs_reason_and_ends_with_1(service: ServicePro
     job_id = service.start_job(domain_id)["JobId"]
     done = service.sonant("job", "watch", job_id, "--domain-id", domain_id)
     assert (done.code, done.err) == (1, "")
-    assert done.out == f"{job_id} FAILED: 404 s3://calls/absent.json: there is no such object\n"
+    reason = "404 the manifest cannot be read: s3://calls/absent.json: there is no such object"
+    assert done.out == f"{job_id} FAILED: {reason}\n"
 
 
 def test_watching_finds_the_domain_by_itself_and_ends_with_3_after_errors(
@@ -161,18 +161,11 @@ def test_watching_finds_the_domain_by_itself_and_ends_with_3_after_errors(
     assert (done.code, done.out, done.err) == (3, f"{job_id} COMPLETED_WITH_ERRORS\n", "")
 
 
-def test_watching_a_job_that_succeeded_ends_with_0(service: ServiceProcess, domain_id: str) -> None:
-    # A refusal counts as an error, so the one request that succeeds without a recording is a known speaker's.
-    del domain_id
-    listed = service.sonant("voice-id", "list-domains", "--max-items", "1")
-    assert json.loads(listed.out)
-
-
 def test_watching_without_a_service_says_so(tmp_path: Path) -> None:
     data = tmp_path / "data"
     with running(data) as service:
         pass
-    done = service.sonant("job", "watch", "AbCdEfGhIjKlMnOpQrStUv")
+    done = service.sonant("job", "watch", "AbCdEfGhIjKlMnOpQrStUv", SONANT_WIRE_PORT="1")
     assert (done.code, done.out) == (1, "")
     assert done.err.startswith("sonant: Could not connect to the endpoint URL")
     assert done.err.endswith("is `sonant serve` running?\n")

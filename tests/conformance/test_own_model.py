@@ -67,7 +67,7 @@ def comparison(domain_id: str, speakers: list[str], uri: str = "s3://voices/fres
 
 
 @pytest.mark.xdist_group("own model")
-class TestCompareRecording:
+class TestEnrolledVoices:
     def test_a_fresh_recording_is_most_like_its_own_speaker(
         self, sonant_api: Any, enrolled: tuple[str, list[str]]
     ) -> None:
@@ -84,6 +84,14 @@ class TestCompareRecording:
         own, other = (item["Similarity"] for item in answer["Comparisons"])
         assert 1 >= own > other >= -1
         assert answer["NetSpeechSeconds"] == pytest.approx(12, abs=4)
+
+    def test_watching_the_job_that_enrolled_them_ends_with_0(
+        self, service: ServiceProcess, enrolled: tuple[str, list[str]]
+    ) -> None:
+        domain_id, _ = enrolled
+        (job,) = service.voice_id.list_speaker_enrollment_jobs(DomainId=domain_id)["JobSummaries"]
+        done = service.sonant("job", "watch", job["JobId"])
+        assert (done.code, done.out, done.err) == (0, f"{job['JobId']} COMPLETED\n", "")
 
     def test_it_changes_nothing(
         self, service: ServiceProcess, sonant_api: Any, enrolled: tuple[str, list[str]]

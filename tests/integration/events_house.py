@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -71,10 +71,8 @@ class Receiver:
                 pass
 
             def handle(self) -> None:
-                try:
+                with suppress(ConnectionError):  # the runner was killed
                     super().handle()
-                except ConnectionError:
-                    pass  # the runner was killed
 
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self.server.daemon_threads = True

@@ -103,16 +103,24 @@ class Served:
         ]
         return {"service": [self.pid], "runner": runners, "worker": workers}
 
-    def kill(self, kind: str, chance: random.Random) -> int:
-        """Kill -9 one process of a kind, as soon as there is one; the service is started again."""
-        pid = int(wait_until(f"there is a {kind}", lambda: self._pick(kind, chance)))
+    def kill(self, kind: str, chance: random.Random, unless: Callable[[], bool] = lambda: False) -> bool:
+        """Kill -9 one process of a kind as soon as there is one, unless something is the case by then.
+
+        What it had started must end with it; the service is started again. Whether one was killed.
+        """
+        victim = wait_until(f"there is a {kind}", lambda: unless() or self._pick(kind, chance))
+        if victim is True:
+            return False
+        family = self.family()
+        orphans = {"service": [*family["runner"], *family["worker"]], "runner": family["worker"]}
         with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
+            os.kill(victim, signal.SIGKILL)
+        wait_until("its family has ended", lambda: not any(map(alive, orphans.get(kind, []))), 20.0)
         if kind == "service":
             assert self.process is not None
             self.process.wait(PATIENCE_S)
             self.start()
-        return pid
+        return True
 
     def _pick(self, kind: str, chance: random.Random) -> int | None:
         pids = sorted(self.family()[kind])

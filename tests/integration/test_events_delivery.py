@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import urllib.request
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -152,3 +154,50 @@ def test_an_unknown_sink_keeps_the_service_from_starting(tmp_path: Path) -> None
         running(tmp_path / "data", EVENTS_SINKS="kafka"),
     ):
         pass
+
+
+def test_every_request_of_a_job_is_told_and_counted(tmp_path: Path, make_call: Callable[..., bytes]) -> None:
+    """Given a job with a speaker who is enrolled and one whose recording is not there, then each has an event
+    of its own, and the counters of the metrics know what was heard."""
+    settings = {"EVENTS_SINKS": "file", "METRICS_ENABLED": "true", "ENROLLMENT_NET_SPEECH_S": "6"}
+    with running(tmp_path / "data", **FAST, **QUIET, **settings) as service:
+        domain_id = service.domain()
+        bucket = service.data / "buckets" / "calls"
+        bucket.mkdir()
+        (bucket / "english.wav").write_bytes(make_call("english", 1, net_speech_s=9))
+        requests = [
+            {
+                "RequestId": name,
+                "SpeakerId": f"customer-{name}",
+                "AudioSpecifications": [{"S3Uri": f"s3://calls/{name}.wav", "ChannelId": 0}],
+            }
+            for name in ("english", "absent")
+        ]
+        manifest = {"Version": "1.0", "SpeakerEnrollmentRequests": requests}
+        (bucket / "m.json").write_text(json.dumps(manifest))
+        job_id = service.start_job(domain_id, "s3://calls/m.json")["JobId"]
+        assert service.ended_job(domain_id, job_id)["JobStatus"] == "COMPLETED_WITH_ERRORS"
+        wait_for(lambda: len(filed(service)) == 4)
+
+        enrolled, absent = (one["detail"] for one in filed(service)[1:3])
+        speaker = service.voice_id.describe_speaker(DomainId=domain_id, SpeakerId="customer-english")[
+            "Speaker"
+        ]
+        assert enrolled["generatedSpeakerId"] == speaker["GeneratedSpeakerId"]
+        assert enrolled["data"] == {
+            "enrollmentSource": "BATCH",
+            "enrollmentSourceId": job_id,
+            "enrollmentStatus": "NEW_ENROLLMENT",
+        }
+        assert (absent["status"], absent["errorInfo"]["errorCode"]) == ("FAILURE", 404)
+        assert "customer-" not in json.dumps(filed(service))
+
+        with urllib.request.urlopen(service.url + "/metrics", timeout=10) as answer:
+            page = answer.read().decode()
+        assert 'sonant_job_requests_total{outcome="NEW_ENROLLMENT"} 1.0' in page
+        assert 'sonant_job_requests_total{outcome="ERROR_404"} 1.0' in page
+        figures = dict(line.rsplit(" ", 1) for line in page.splitlines() if not line.startswith("#"))
+        assert float(figures["sonant_speech_seconds_total"]) == 6
+        assert 6 <= float(figures["sonant_audio_seconds_total"]) < 60
+        assert 0 < float(figures["sonant_inference_seconds_total"]) < 30
+        assert 0 < float(figures["sonant_compute_seconds_total"]) < 30

@@ -79,15 +79,15 @@ def serve(settings: Settings, *, quiet: bool) -> None:
         host = settings.wire.host
         url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
         noted = settings.data / ENDPOINT_FILE
-        noted.write_text(url + "\n", "utf-8")
-        if not quiet:
-            _greet(settings, url, key_id)
         # uvicorn sends a signal on to the handler that was there before it: the default one would end the
         # process on the spot, runner and all.
         signal.signal(signal.SIGTERM, lambda *_: setattr(server, "should_exit", True))
         runner = Supervisor(settings)
-        runner.start()
         try:
+            noted.write_text(url + "\n", "utf-8")
+            if not quiet:
+                _greet(settings, url, key_id)
+            runner.start()
             server.run(sockets=[listener])
         finally:
             noted.unlink(missing_ok=True)
@@ -141,7 +141,8 @@ class Supervisor:
         process = self._process
         if process is not None:
             process.terminate()
-        self._thread.join(STOP_S + 1)
+        if self._thread.ident is not None:  # it was started
+            self._thread.join(STOP_S + 1)
 
     def _watch(self) -> None:
         pause_s = 0.0

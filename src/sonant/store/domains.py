@@ -12,6 +12,7 @@ from typing import Any
 from sqlalchemy import Connection, and_, bindparam, delete, func, insert, or_, select, update
 
 from sonant.store import watchlists
+from sonant.store.database.engine import first_row
 from sonant.store.database.schema import client_tokens, consents, domains, speakers
 from sonant.store.times import from_us, to_us
 from sonant.store.vault import Vault
@@ -127,6 +128,7 @@ _FIND = _DOMAIN.where(
     domains.c.region == bindparam("of_region"),
 )
 _FIND_LOCKED = _FIND.with_for_update()
+_BY_ID = _DOMAIN.where(domains.c.domain_id == bindparam("of_domain"))
 
 
 def find(
@@ -134,12 +136,12 @@ def find(
 ) -> Domain | None:
     """The domain, if it is this account's in this Region. `lock` serialises writers of one domain."""
     wanted = {"of_domain": domain_id, "of_account": account_id, "of_region": region}
-    row = connection.execute(_FIND_LOCKED if lock else _FIND, wanted).first()
+    row = first_row(connection, _FIND_LOCKED if lock else _FIND, wanted)
     return None if row is None else _domain(row)
 
 
 def find_by_id(connection: Connection, domain_id: str) -> Domain | None:
-    row = connection.execute(_DOMAIN.where(domains.c.domain_id == domain_id)).first()
+    row = first_row(connection, _BY_ID, {"of_domain": domain_id})
     return None if row is None else _domain(row)
 
 
@@ -161,7 +163,7 @@ def page(
             )
         )
     query = query.order_by(domains.c.created_at, domains.c.domain_id).limit(limit)
-    return [_domain(row) for row in connection.execute(query)]
+    return [_domain(dict(row)) for row in connection.execute(query).mappings()]
 
 
 def change(
@@ -221,7 +223,7 @@ def erase_suspended(connection: Connection, before: datetime) -> int:
 
 def key_changes_due(connection: Connection, now: datetime) -> list[Domain]:
     query = _DOMAIN.where(domains.c.update_status == "IN_PROGRESS", domains.c.update_due_at <= to_us(now))
-    return [_domain(row) for row in connection.execute(query)]
+    return [_domain(dict(row)) for row in connection.execute(query).mappings()]
 
 
 def finish_key_change(connection: Connection, domain: Domain, wrapped: bytes, now: datetime) -> bool:
@@ -260,7 +262,7 @@ def with_speakers_unused_since(connection: Connection, before: datetime) -> list
         speakers.c.status == "ENROLLED", speakers.c.last_accessed_at < to_us(before)
     )
     query = _DOMAIN.where(domains.c.status == "ACTIVE", domains.c.domain_id.in_(due))
-    return [_domain(row) for row in connection.execute(query)]
+    return [_domain(dict(row)) for row in connection.execute(query).mappings()]
 
 
 def consented(connection: Connection, account_id: str) -> datetime | None:
@@ -311,8 +313,7 @@ def _set(connection: Connection, domain: Domain, values: dict[str, Any]) -> bool
     return connection.execute(statement).rowcount == 1
 
 
-def _domain(row: object) -> Domain:
-    values = dict(row._mapping)  # type: ignore[attr-defined]
+def _domain(values: dict[str, Any]) -> Domain:
     for name in ("created_at", "updated_at", "suspended_at", "update_due_at"):
         values[name] = None if values[name] is None else from_us(values[name])
     return Domain(**values)

@@ -11,6 +11,7 @@ from typing import Any
 
 from sqlalchemy import Connection, and_, bindparam, delete, func, insert, or_, select, update
 
+from sonant.store.database.engine import first_row
 from sonant.store.database.schema import ACTIVE_STATUSES, job_entries, jobs
 from sonant.store.times import from_us, to_us
 
@@ -95,7 +96,7 @@ def insert_job(
 
 def find(connection: Connection, kind: str, domain_id: str, job_id: str) -> Job | None:
     wanted = {"of_job": job_id, "of_domain": domain_id, "of_kind": kind}
-    row = connection.execute(_FIND, wanted).first()
+    row = first_row(connection, _FIND, wanted)
     return None if row is None else _job(row)
 
 
@@ -116,7 +117,7 @@ def page(
             or_(jobs.c.created_at < after[0], and_(jobs.c.created_at == after[0], jobs.c.job_id > after[1]))
         )
     query = query.order_by(jobs.c.created_at.desc(), jobs.c.job_id).limit(limit)
-    return [_job(row) for row in connection.execute(query)]
+    return [_job(dict(row)) for row in connection.execute(query).mappings()]
 
 
 def count_active(connection: Connection, kind: str, domain_id: str) -> int:
@@ -304,8 +305,7 @@ def finish(
     return ended
 
 
-def _job(row: object) -> Job:
-    values = dict(row._mapping)  # type: ignore[attr-defined]
+def _job(values: dict[str, Any]) -> Job:
     values["config"] = json.loads(values["config"])
     for name in ("created_at", "started_at", "ended_at"):
         values[name] = None if values[name] is None else from_us(values[name])

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 from sqlalchemy import Connection, and_, bindparam, delete, func, insert, or_, select, update
 
+from sonant.store.database.engine import first_row
 from sonant.store.database.schema import speaker_keys, speakers, voiceprints
 from sonant.store.times import floor_hour, from_us, to_us
 from sonant.store.vault import SpeakerSeal, Vault
@@ -70,18 +72,18 @@ _STATUS = select(speakers.c.status).where(
 def find(connection: Connection, vault: Vault, domain_id: str, speaker_id: str) -> Speaker | None:
     """By generated id (`id#…`) or by the customer's id; no customer id can begin with `id#`."""
     if speaker_id.startswith("id#"):
-        row = connection.execute(_BY_ID, {"of_domain": domain_id, "wanted": speaker_id}).first()
+        row = first_row(connection, _BY_ID, {"of_domain": domain_id, "wanted": speaker_id})
     else:
         wanted = {"of_domain": domain_id, "wanted": vault.lookup(speaker_id)}
-        row = connection.execute(_BY_HASH, wanted).first()
+        row = first_row(connection, _BY_HASH, wanted)
     return None if row is None else _speaker(row)
 
 
 def status_by_hash(connection: Connection, domain_id: str, customer_id_hash: bytes) -> str | None:
     """The status of the speaker with this keyed hash (`Vault.lookup`), None if there is none."""
     wanted = {"of_domain": domain_id, "wanted": customer_id_hash}
-    status: str | None = connection.execute(_STATUS, wanted).scalar()
-    return status
+    row = first_row(connection, _STATUS, wanted)
+    return None if row is None else str(row["status"])
 
 
 def count(connection: Connection, domain_id: str) -> int:
@@ -101,7 +103,7 @@ def page(connection: Connection, domain_id: str, after: tuple[int, str] | None, 
             )
         )
     query = query.order_by(speakers.c.created_at, speakers.c.speaker_id).limit(limit)
-    return [_speaker(row) for row in connection.execute(query)]
+    return [_speaker(dict(row)) for row in connection.execute(query).mappings()]
 
 
 def add(
@@ -207,7 +209,7 @@ def unused_since(connection: Connection, domain_id: str, before: datetime, limit
         speakers.c.status == "ENROLLED",
         speakers.c.last_accessed_at < to_us(before),
     )
-    return [_speaker(row) for row in connection.execute(query.limit(limit))]
+    return [_speaker(dict(row)) for row in connection.execute(query.limit(limit)).mappings()]
 
 
 def remove(connection: Connection, speaker_id: str) -> None:
@@ -216,8 +218,7 @@ def remove(connection: Connection, speaker_id: str) -> None:
         connection.execute(delete(table).where(table.c.speaker_id == speaker_id))
 
 
-def _speaker(row: object) -> Speaker:
-    values = dict(row._mapping)  # type: ignore[attr-defined]
+def _speaker(values: dict[str, Any]) -> Speaker:
     for name in ("created_at", "updated_at", "last_accessed_at"):
         values[name] = None if values[name] is None else from_us(values[name])
     return Speaker(**values)

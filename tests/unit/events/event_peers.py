@@ -27,8 +27,6 @@ class Peer:
                 peer.received.append((dict(self.headers), body))
                 peer.answer(self, body)
 
-            do_GET = do_POST
-
             def log_message(self, *_arguments: object) -> None:
                 pass
 

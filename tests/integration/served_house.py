@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from batch_house import FINAL, House, Outcome
+from batch_house import House
+from batch_values import FINAL, Outcome
 
 PATIENCE_S = 90.0
 KINDS = ("service", "runner", "worker")
@@ -25,7 +26,7 @@ def wait_until(what: str, condition: Callable[[], Any], patience_s: float = PATI
     deadline = time.monotonic() + patience_s
     while not (found := condition()):
         assert time.monotonic() < deadline, f"waited {patience_s:.0f} s in vain: {what}"
-        time.sleep(0.01)
+        time.sleep(0.02)
     return found
 
 

@@ -6,7 +6,7 @@ import struct
 import numpy as np
 import pytest
 import soundfile
-from batch_house import entry
+from batch_values import entry
 
 from sonant.settings import Audio
 

@@ -1,18 +1,13 @@
 """Jobs that fail as a whole: the code, a message that names the cause, no result file, nothing half done."""
 
 import json
-import resource
-from contextlib import contextmanager
-from dataclasses import replace
-from datetime import timedelta
 
 import pytest
-from batch_house import entry, manifest
+from batch_values import entry, manifest
 
 from sonant import installation
-from sonant.settings import MIB, Jobs, Quotas
+from sonant.settings import MIB, Quotas
 from sonant.store.objects import ObjectUri
-from sonant.store.times import now
 
 GOOD = entry("r1", "customer-1", "s3://calls/english.wav")
 FOUR = [
@@ -224,150 +219,6 @@ def test_an_output_key_that_cannot_be_used(house):
     code, message = failure(house, output_key="alias/nowhere")
     assert (code, message.partition(":")[0]) == (403, "the result file cannot be written")
     assert "alias/nowhere" in message
-
-
-# --- while the job runs
-
-
-def test_the_domain_s_key_is_disabled_while_the_job_runs(house):
-    key = house.store.keys.create("of a domain")
-    domain_id = house.new_domain(key=key.arn)
-    job_id = house.start(domain_id, FOUR)
-    house.run(during={3: lambda: house.store.keys.disable(key.arn)})
-    status, done, _ = house.progress(job_id)
-    assert (status, done) == ("FAILED", 2)
-    house.store.keys.enable(key.arn)
-    outcome = house.outcome(domain_id, job_id)
-    assert outcome.failure == (403, f"the domain's KMS key cannot be used: key {key.key_id} is disabled")
-    assert outcome.job["JobProgress"] == {"PercentComplete": 50}
-    assert set(house.voiceprints(domain_id)) == {"customer-1", "customer-2"}
-
-
-def test_the_domain_is_suspended_while_the_job_runs(house):
-    domain_id = house.new_domain()
-    job_id = house.start(domain_id, FOUR)
-
-    def set_status(status):
-        house.execute("UPDATE domains SET status = :s WHERE domain_id = :d", s=status, d=domain_id)
-
-    house.run(during={3: lambda: set_status("SUSPENDED")})
-    set_status("ACTIVE")  # described by nobody while it is suspended
-    outcome = house.outcome(domain_id, job_id)
-    assert outcome.failure == (409, "the domain was suspended while the job ran")
-    assert outcome.job["JobProgress"] == {"PercentComplete": 50}
-    assert set(house.voiceprints(domain_id)) == {"customer-1", "customer-2"}
-
-
-def test_the_output_key_is_disabled_while_the_job_runs(house, domain):
-    key = house.store.keys.create("of results")
-    outcome = house.enroll(
-        domain, FOUR, output_key=key.arn, during={4: lambda: house.store.keys.disable(key.arn)}
-    )
-    assert outcome.failure == (403, f"the result file cannot be written: key {key.key_id} is disabled")
-    assert outcome.job["JobProgress"] == {"PercentComplete": 100}
-
-
-def test_a_role_that_is_gone_when_the_job_begins(house, domain):
-    role = house.put_role(ALL)
-    job_id = house.start(domain, [GOOD], role=role)
-    house.execute("DELETE FROM principals WHERE arn = :a", a=role)
-    house.run()
-    assert house.outcome(domain, job_id).failure[0] == 403
-
-
-@contextmanager
-def no_room():
-    """Every file that grows over 64 bytes meets a full disk, as the kernel tells it."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (64, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-
-
-class FullDisk:
-    """A role's objects on a disk that has no room left for the result file."""
-
-    def __init__(self, objects):
-        self._objects = objects
-
-    def __getattr__(self, name):
-        return getattr(self._objects, name)
-
-    def write(self, *arguments):
-        with no_room():
-            self._objects.write(*arguments)
-
-
-@pytest.mark.parametrize("sealed", [False, True])
-def test_no_room_for_the_result_file(house, domain, sealed):
-    job_id = house.start(
-        domain, FOUR, output_uri="s3://results/full", output_key="alias/sonant" if sealed else None
-    )
-    runner = house.runner()
-    objects_of = runner._parts.objects_of
-    runner._parts = replace(runner._parts, objects_of=lambda role: FullDisk(objects_of(role)))
-    assert runner.run_one()
-    outcome = house.outcome(domain, job_id)
-    uri = f"s3://results/full/{job_id}/manifest.json.out"
-    assert outcome.failure == (
-        500,
-        f"the result file cannot be written: {uri}: no room: File too large",
-    )
-    assert not (house.settings.data / "buckets" / "results" / "full").exists()
-    assert len(house.voiceprints(domain)) == 4
-    # With room again the same manifest gives a result at once.
-    assert set(house.enroll(domain, FOUR).successes.values()) == {"DUPLICATE_SKIPPED"}
-
-
-def test_a_job_over_its_time_limit_fails_and_frees_its_slot(house):
-    moment = now()
-    late = house.variant(jobs=Jobs(workers=1, time_limit_s=3600.0), clock=lambda: moment)
-    try:
-        domain_id = late.new_domain()
-
-        def two_hours_later():
-            nonlocal moment
-            moment += timedelta(hours=2)
-
-        outcome = late.enroll(domain_id, FOUR, during={2: two_hours_later})
-        assert outcome.failure == (500, "the job ran for longer than 1 h, the limit")
-        assert late.enroll(domain_id, [FOUR[3]]).status == "COMPLETED"
-    finally:
-        late.close()
-
-
-def test_a_fault_of_our_own_fails_the_job_without_details(house, domain, caplog):
-    job_id = house.start(domain, [GOOD])
-    house.execute("UPDATE jobs SET config = '{}' WHERE job_id = :j", j=job_id)
-    house.run()
-    with house.store.database.read() as connection:
-        from sonant.store import jobs
-
-        job = jobs.find(connection, jobs.ENROLLMENT, domain, job_id)
-    assert (job.status, job.failure_code) == ("FAILED", 500)
-    assert job.failure_message == "internal failure; see the service's log"
-    assert f"job {job_id}: internal failure" in caplog.text
-
-
-def test_a_damaged_data_key_of_the_domain_is_a_fault_of_ours(house, domain):
-    job_id = house.start(domain, [GOOD])
-    with house.store.database.read() as connection:
-        from sonant.store import domains
-
-        wrapped = domains.find_by_id(connection, domain).data_key_wrapped
-    house.execute(
-        "UPDATE domains SET data_key_wrapped = :w WHERE domain_id = :d",
-        w=wrapped[:-1] + bytes([wrapped[-1] ^ 1]),
-        d=domain,
-    )
-    house.run()
-    house.execute("UPDATE domains SET data_key_wrapped = :w WHERE domain_id = :d", w=wrapped, d=domain)
-    assert house.outcome(domain, job_id).failure == (
-        500,
-        "the domain's data key is damaged; restore the database from a backup",
-    )
 
 
 def test_a_failed_job_leaves_the_slot_free_and_is_listed_as_failed(house, domain):

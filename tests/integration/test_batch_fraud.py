@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from batch_house import entry
+from batch_values import entry
 from fraud_mains import work_with_watchlist
 
 from sonant.jobs.engines.local import LocalEngine

@@ -4,9 +4,10 @@ import re
 import sqlite3
 
 import pytest
-from batch_house import entry
+from batch_values import entry
 from sqlalchemy import text
 
+from sonant.errors import AccessDenied, KeyUnusable
 from sonant.installation import DEFAULT_ALIAS
 
 SECRETS = {
@@ -191,8 +192,6 @@ def test_of_a_job_that_ended_no_request_is_left(own_house):
 
 
 def test_after_the_domain_s_key_is_gone_nothing_opens(own_house):
-    from sonant.errors import AccessDenied, KeyUnusable
-
     house = own_house
     key = house.store.keys.create("of a domain")
     domain_id = house.new_domain(key=key.arn)

@@ -1,9 +1,9 @@
 """Single requests that fail: each with its code and a message that says what is wrong; no other is harmed."""
 
 import pytest
-from batch_house import entry
+from batch_values import entry
 
-from sonant.settings import MIB, Audio, Quotas
+from sonant.settings import MIB, Audio, Enrollment, Quotas
 
 GOOD = entry("good", "customer-good", "s3://calls/english.wav")
 
@@ -234,8 +234,6 @@ def test_too_little_speech_is_told_with_what_there_is_and_what_is_needed(house):
 
 
 def test_the_default_need_is_thirty_seconds(variant, make_call):
-    from sonant.settings import Enrollment
-
     house = variant(enrollment=Enrollment())
     house.put("s3://calls/29.wav", make_call("english", 5, net_speech_s=24))
     house.put("s3://calls/33.wav", make_call("english", 6, net_speech_s=36))

@@ -6,7 +6,7 @@ import subprocess
 import sys
 
 import pytest
-from batch_house import entry
+from batch_values import entry, manifest
 
 GOOD = entry("r1", "customer-1", "s3://calls/english.wav")
 
@@ -39,8 +39,6 @@ def test_where_the_result_lies(house, domain, output, key):
     ],
 )
 def test_the_result_is_named_after_the_last_part_of_the_manifest_s_key(house, domain, manifest_key, name):
-    from batch_house import manifest
-
     uri = house.put(f"s3://jobs/{manifest_key}", manifest([GOOD]))
     outcome = house.enroll(domain, input_uri=uri, output_uri="s3://results/named")
     (path,) = house.files_with(outcome.job["JobId"])

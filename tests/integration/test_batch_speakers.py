@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from batch_house import entry
+from batch_values import entry
 
 ENGLISH, AGAIN, FRENCH = "s3://calls/english.wav", "s3://calls/english-again.wav", "s3://calls/french.wav"
 SHORT = "s3://calls/english-short.wav"

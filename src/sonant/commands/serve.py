@@ -29,8 +29,6 @@ log = logging.getLogger(__name__)
 
 #: A runner that dies is started again, at once the first time, then after a growing pause.
 PAUSE_MOST_S = 10.0
-#: The runner scales by processes; threads of a numerical library would only take each other's cores.
-ONE_THREAD = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 #: How long a runner may take to put its work down when the service stops.
 STOP_S = 10.0
 
@@ -43,6 +41,7 @@ def serve(settings: Settings, *, quiet: bool) -> None:
 
     from sonant import app, installation
 
+    installation.make_folder(settings.data)
     with installation.only_one(settings, "service"):
         store = installation.open_store(settings, create=True)
         key_id = installation.first_start(store)
@@ -69,6 +68,7 @@ def serve(settings: Settings, *, quiet: bool) -> None:
                 access_log=False,
                 log_config=None,
                 server_header=False,
+                proxy_headers=False,  # a caller could write any address into them
                 date_header=True,
                 timeout_keep_alive=30,
                 timeout_graceful_shutdown=10,
@@ -162,7 +162,6 @@ class Supervisor:
         process = subprocess.Popen(
             [sys.executable, "-m", "sonant", "worker", "--supervised", self._owner],
             stdin=subprocess.PIPE,
-            env={**os.environ, **ONE_THREAD},
         )
         if process.stdin is not None:
             try:

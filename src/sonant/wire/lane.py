@@ -1,0 +1,75 @@
+"""One thread beside the event loop for short blocking work, handed over in batches.
+
+Waking a thread, and the loop again, costs as much as a short call's own work. Under load the calls that came
+while the thread was busy go over together, and their results come back together.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable
+from queue import Empty, SimpleQueue
+from typing import Generic, TypeVar
+
+#: Results wait for no more than this many pieces of work.
+BATCH = 16
+
+A = TypeVar("A")
+R = TypeVar("R")
+
+_Piece = tuple[A, "asyncio.Future[R]"]
+
+
+class Lane(Generic[A, R]):
+    """Runs `work` for one argument after the other in a thread of its own. `work` must not raise."""
+
+    def __init__(self, work: Callable[[A], R], name: str) -> None:
+        self._work = work
+        self._queue: SimpleQueue[_Piece[A, R] | None] = SimpleQueue()
+        self._thread = threading.Thread(target=self._serve, name=name, daemon=True)
+        self._thread.start()
+
+    async def run(self, argument: A) -> R:
+        """The result for one argument; to be awaited on an event loop."""
+        future: asyncio.Future[R] = asyncio.get_running_loop().create_future()
+        self._queue.put((argument, future))
+        return await future
+
+    def close(self) -> None:
+        """Finish what was handed over and end the thread."""
+        self._queue.put(None)
+        self._thread.join()
+
+    def _serve(self) -> None:
+        while (piece := self._queue.get()) is not None:
+            done: list[tuple[asyncio.Future[R], R]] = []
+            ends = False
+            while True:
+                argument, future = piece
+                done.append((future, self._work(argument)))
+                if len(done) == BATCH:
+                    break
+                try:
+                    following = self._queue.get_nowait()
+                except Empty:
+                    break
+                if following is None:
+                    ends = True
+                    break
+                piece = following
+            self._deliver(done)
+            if ends:
+                return
+
+    def _deliver(self, done: list[tuple[asyncio.Future[R], R]]) -> None:
+        try:
+            done[0][0].get_loop().call_soon_threadsafe(_settle, done)
+        except RuntimeError:
+            return  # the loop has closed: nobody waits any more
+
+
+def _settle(done: list[tuple[asyncio.Future[R], R]]) -> None:
+    for future, result in done:
+        if not future.done():  # the client may have gone
+            future.set_result(result)

@@ -1,0 +1,62 @@
+"""The local engine, looked at while it works."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from sonant.jobs.engines.local import LocalEngine
+from sonant.jobs.entry import Task
+from sonant.jobs.window import COMMIT_WAIT_S
+
+
+class WatchedEngine:
+    """The real engine, with something that happens when its first task or its n-th result comes by.
+
+    With `one_by_one`, each result is given time to be committed before the next one is told, so that n - 1
+    requests are committed when the n-th result comes by.
+    """
+
+    def __init__(
+        self, engine: LocalEngine, during: Mapping[int, Callable[[], object]], *, one_by_one: bool
+    ) -> None:
+        self._engine, self._during, self._one_by_one = engine, dict(during), one_by_one
+        self._ready: deque[Any] = deque()
+        self._told = 0
+        self._pause = False
+
+    @property
+    def room(self) -> int:
+        return self._engine.room
+
+    def submit(self, task: Task) -> None:
+        self._engine.submit(task)
+        self._happen(0)
+
+    def results(self, timeout_s: float) -> list[Any]:
+        if self._pause:
+            time.sleep(COMMIT_WAIT_S * 1.2)
+            self._pause = False
+            return []
+        if not self._ready:
+            self._ready.extend(self._engine.results(timeout_s))
+        found = []
+        while self._ready and not self._pause:
+            found.append(self._ready.popleft())
+            self._told += 1
+            self._happen(self._told)
+            self._pause = self._one_by_one
+        return found
+
+    def discard(self) -> None:
+        self._engine.discard()
+
+    def close(self) -> None:
+        self._engine.close()
+
+    def _happen(self, number: int) -> None:
+        action = self._during.pop(number, None)
+        if action is not None:
+            action()

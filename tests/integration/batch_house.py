@@ -49,7 +49,7 @@ class House:
         service = Service(
             settings=settings,
             database=store.database,
-            keys=store.keys,
+            keys_of=store.accounts.keys,
             secret=store.secret,
             listener=app.LocalListener(store),
             clock=clock,

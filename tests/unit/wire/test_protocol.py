@@ -183,6 +183,8 @@ def answers(shape):
             )
         case "string":
             return st.text(st.characters(codec="utf-8"), max_size=20)
+        case "blob":
+            return st.binary(max_size=20)
     raise AssertionError(shape.type_name)
 
 

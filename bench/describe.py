@@ -32,8 +32,8 @@ START_LIMIT_S = 60.0
 def measure(*, quick: bool) -> Outcome:
     seconds = 1.0 if quick else 3.0
     with data_folder() as data, serving(data) as service, _moto() as (moto_url, moto_pid):
-        sonant = _Side(service.url, _describe_job(service), service.pid)
-        moto = _Side(moto_url, _describe_key(moto_url), moto_pid)
+        sonant = Side(service.url, describe_job(service), service.pid)
+        moto = Side(moto_url, _describe_key(moto_url), moto_pid)
         # In turns, so that a change in the machine's load meets both.
         for _ in range(ROUNDS):
             sonant.run(seconds)
@@ -67,7 +67,7 @@ def measure(*, quick: bool) -> Outcome:
     )
 
 
-class _Side:
+class Side:
     """One of the two servers, warmed up, and what it gave so far."""
 
     def __init__(self, url: str, request: bytes, pid: int) -> None:
@@ -102,13 +102,13 @@ def _share(load: http_load.Load) -> str:
     return f"{100 * load.client_cpu_s / load.elapsed_s:.0f} %"
 
 
-def _describe_job(service: Running) -> bytes:
+def describe_job(service: Running) -> bytes:
     """A signed DescribeSpeakerEnrollmentJob of a job that has ended, as it goes over the wire."""
     domain_id = service.create_domain()
     job_id = service.start_job(domain_id, "no-such-manifest.json")
     service.finished(domain_id, job_id, limit_s=30)
     client = service.client()
-    return _captured(
+    return captured(
         client, lambda: client.describe_speaker_enrollment_job(DomainId=domain_id, JobId=job_id), service.url
     )
 
@@ -122,10 +122,10 @@ def _describe_key(url: str) -> bytes:
         aws_secret_access_key="bench",
     )
     key_id = client.create_key()["KeyMetadata"]["KeyId"]
-    return _captured(client, lambda: client.describe_key(KeyId=key_id), url)
+    return captured(client, lambda: client.describe_key(KeyId=key_id), url)
 
 
-def _captured(client: Any, call: Any, url: str) -> bytes:
+def captured(client: Any, call: Any, url: str) -> bytes:
     """What the AWS client sends for a call, signature and all."""
     seen: list[bytes] = []
 

@@ -15,7 +15,7 @@ import traceback
 
 from report import CACHE, Outcome, machine, table, write
 
-PARTS = ("enrollment", "vad", "describe", "manifest", "size")
+PARTS = ("enrollment", "vad", "describe", "wire", "manifest", "size")
 
 
 def main() -> int:

@@ -36,8 +36,8 @@ class Running:
     def url(self) -> str:
         return service_url(self.settings)
 
-    def client(self) -> Any:
-        return client(self.settings)
+    def client(self, model: str = "voice-id") -> Any:
+        return client(self.settings, model)
 
     def create_domain(self) -> str:
         answer = self.client().create_domain(
@@ -117,7 +117,7 @@ def serving(
             [*program, "serve", "--port", "0", "--data", str(data)],
             stdout=output,
             stderr=output,
-            env={**bare, **(environment or {})},
+            env={**bare, "SONANT_RATES_FACTOR": "0", **(environment or {})},
             cwd=data,
         )
     try:

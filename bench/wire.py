@@ -1,0 +1,115 @@
+"""Part `wire`: signed calls against a bare Starlette route, one process each, in the same run.
+
+The bare route answers a constant: what HTTP in Python costs here without any work. A DescribeSpeaker is as
+large as an EvaluateSession; ListSpeakers gives a page of 100 of 100,000.
+"""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import http_load
+from describe import ROUNDS, Side, captured, describe_job
+from report import CACHE, Outcome, Ratio
+from service import Running, data_folder, serving
+
+SPEAKERS = 100_000
+BATCH = 1000
+TARGET = 0.25
+START_LIMIT_S = 30.0
+
+_BARE = """
+import sys, uvicorn
+from starlette.applications import Starlette
+from starlette.responses import Response
+from starlette.routing import Route
+
+async def answer(request):
+    await request.body()
+    return Response(b"{}", media_type="application/x-amz-json-1.0")
+
+uvicorn.run(Starlette(routes=[Route("/", answer, methods=["POST"])]), host="127.0.0.1", port=int(sys.argv[1]),
+            access_log=False, log_level="warning")
+"""
+
+
+def measure(*, quick: bool) -> Outcome:
+    seconds = 1.0 if quick else 3.0
+    count = SPEAKERS // 10 if quick else SPEAKERS
+    with data_folder() as data, serving(data) as service, _bare() as (url, pid):
+        requests = _requests(service, count)
+        bare = Side(url, http_load.request_bytes(url, {"Content-Type": "application/json"}, b"{}"), pid)
+        sides = {name: Side(service.url, request, service.pid) for name, request in requests.items()}
+        for _ in range(ROUNDS):
+            bare.run(seconds)
+            for side in sides.values():
+                side.run(seconds)
+    floor = bare.load()
+    ratios = [
+        Ratio(
+            part="wire",
+            name=f"{name} / a bare Starlette route",
+            ours=load.rate,
+            theirs=floor.rate,
+            unit="requests/s",
+            # Only the describe call has a target; the others are told beside it.
+            target=TARGET if name.startswith("DescribeSpeakerEnrollmentJob") else 0.0,
+            at_least=True,
+            note=f"p50 {load.percentile_ms(50):.2f} ms, p99 {load.percentile_ms(99):.2f} ms",
+        )
+        for name, load in ((name, side.load()) for name, side in sides.items())
+    ]
+    details = {name: side.facts() for name, side in sides.items()} | {"bare": bare.facts(), "speakers": count}
+    return Outcome(ratios=ratios, details=details)
+
+
+def _requests(service: Running, count: int) -> dict[str, bytes]:
+    """Signed calls as they go over the wire, on a domain with so many speakers."""
+    own = service.client("sonant")
+    describe = describe_job(service)
+    client = service.client()
+    domain_id = client.list_domains()["DomainSummaries"][0]["DomainId"]
+    for start in range(0, count, BATCH):
+        own.import_opt_outs(
+            DomainId=domain_id, SpeakerIds=[f"customer-{number}" for number in range(start, start + BATCH)]
+        )
+    return {
+        "DescribeSpeakerEnrollmentJob": describe,
+        "DescribeSpeaker, the size of an EvaluateSession": captured(
+            client,
+            lambda: client.describe_speaker(DomainId=domain_id, SpeakerId=f"customer-{count // 2}"),
+            service.url,
+        ),
+        f"ListSpeakers, 100 of {count:,}": captured(
+            client, lambda: client.list_speakers(DomainId=domain_id, MaxResults=100), service.url
+        ),
+    }
+
+
+@contextmanager
+def _bare() -> Iterator[tuple[str, int]]:
+    """A uvicorn with one route on a free port: (URL, process id)."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    with (CACHE / "bare.log").open("wb") as log:
+        process = subprocess.Popen([sys.executable, "-c", _BARE, str(port)], stdout=log, stderr=log)
+    try:
+        deadline = time.monotonic() + START_LIMIT_S
+        while True:
+            try:
+                socket.create_connection(("127.0.0.1", port), 1).close()
+                break
+            except OSError:
+                if process.poll() is not None or time.monotonic() > deadline:
+                    raise RuntimeError(f"the bare route did not start; see {CACHE / 'bare.log'}") from None
+                time.sleep(0.1)
+        yield f"http://127.0.0.1:{port}", process.pid
+    finally:
+        process.terminate()
+        process.wait(30)

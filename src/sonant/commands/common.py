@@ -91,12 +91,9 @@ def client(settings: Settings, service: str = "voice-id", endpoint_url: str | No
 
 def database_fault(fault: Exception) -> str | None:
     """One sentence for a fault of the database, without SQL or values; None for any other fault."""
-    from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+    from sonant.store.database.engine import fault_text
 
-    if not isinstance(fault, SQLAlchemyError):
-        return None
-    reason = str(fault.orig) if isinstance(fault, DBAPIError) else type(fault).__name__
-    return f"the database cannot be used: {reason.partition(chr(10))[0]}"
+    return fault_text(fault)
 
 
 def show_progress(quiet: bool) -> bool:

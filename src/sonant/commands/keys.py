@@ -11,23 +11,25 @@ from sonant.errors import SetupError
 from sonant.installation import open_store
 from sonant.settings import Settings
 from sonant.store.keys import KeyInfo
+from sonant.store.local_keys import LocalKeyStore
 
 
-def create(settings: Settings, alias: str | None, description: str) -> None:
-    _print(open_store(settings).keys.create(description, alias))
+def create(settings: Settings, account: str | None, alias: str | None, description: str) -> None:
+    _print(_keys(settings, account, make=True).create(description, alias))
 
 
-def show_all(settings: Settings) -> None:
-    rows = [(key.key_id, key.state, ", ".join(key.aliases)) for key in open_store(settings).keys.list()]
+def show_all(settings: Settings, account: str | None) -> None:
+    keys = _keys(settings, account).list()
+    rows = [(key.key_id, key.state, ", ".join(key.aliases)) for key in keys]
     click.echo(table(rows, ("KEY ID", "STATE", "ALIASES")))
 
 
-def show(settings: Settings, ref: str) -> None:
-    _print(open_store(settings).keys.describe(ref))
+def show(settings: Settings, account: str | None, ref: str) -> None:
+    _print(_keys(settings, account).describe(ref))
 
 
-def name(settings: Settings, alias: str, ref: str | None, *, delete: bool) -> None:
-    keys = open_store(settings).keys
+def name(settings: Settings, account: str | None, alias: str, ref: str | None, *, delete: bool) -> None:
+    keys = _keys(settings, account)
     if delete:
         keys.delete_alias(alias)
     elif ref is None:
@@ -37,12 +39,31 @@ def name(settings: Settings, alias: str, ref: str | None, *, delete: bool) -> No
         _print(keys.describe(ref))
 
 
-def change(settings: Settings, ref: str, what: Literal["disable", "enable", "cancel_deletion"]) -> None:
-    _print(getattr(open_store(settings).keys, what)(ref))
+def change(
+    settings: Settings, account: str | None, ref: str, what: Literal["disable", "enable", "cancel_deletion"]
+) -> None:
+    _print(getattr(_keys(settings, account), what)(ref))
 
 
-def schedule_deletion(settings: Settings, ref: str, days: int) -> None:
-    _print(open_store(settings).keys.schedule_deletion(ref, days))
+def schedule_deletion(settings: Settings, account: str | None, ref: str, days: int) -> None:
+    _print(_keys(settings, account).schedule_deletion(ref, days))
+
+
+def _keys(settings: Settings, account: str | None, *, make: bool = False) -> LocalKeyStore:
+    """An account's key store; the first account's when none is named. Raises SetupError.
+
+    Only `make` begins one for an account that has none: a mistyped account must not leave a folder behind.
+    """
+    store = open_store(settings)
+    if account is None:
+        return store.keys
+    if len(account) != 12 or not (account.isascii() and account.isdigit()):
+        raise SetupError(f"an account id has 12 digits, {account!r} has not")
+    if not make and account not in store.accounts.known():
+        raise SetupError(
+            f"account {account} has no keys; make one with `sonant key create --account {account}`"
+        )
+    return store.accounts.keys(account)
 
 
 def _print(key: KeyInfo) -> None:

@@ -30,6 +30,10 @@ EXPIRY_YEARS = 3
 #: How often key changes are looked for, and how often everything else.
 TICK_S = 1.0
 SWEEP_S = 24 * 3600.0
+#: How often the write-ahead log is emptied, which may have failed when something was destroyed.
+SCRUB_S = 60.0
+#: When a step that failed is tried again.
+RETRY_S = 60.0
 #: Speakers expired in one transaction.
 BATCH = 200
 
@@ -43,20 +47,33 @@ class Housekeeper:
     clock: Callable[[], datetime]
 
     def run(self, stop: threading.Event) -> None:
-        """Until `stop` is set; a fault is logged and the work is tried again at the next turn."""
-        swept_at: datetime | None = None
+        """Until `stop` is set."""
+        due_at: dict[str, datetime] = {}
         while True:
-            try:
-                self.change_keys()
-                now = self.clock()
-                if swept_at is None or (now - swept_at).total_seconds() >= SWEEP_S:
-                    self.erase_domains()
-                    self.expire_speakers()
-                    swept_at = now
-            except Exception:  # the next turn comes whatever this one met
-                log.exception("housekeeping failed; trying again")
+            self.turn(due_at)
             if stop.wait(TICK_S):
                 return
+
+    def turn(self, due_at: dict[str, datetime]) -> None:
+        """Do what is due, and note when each step is due again.
+
+        A step that fails is logged and tried again later; the others do not wait for it.
+        """
+        steps: tuple[tuple[str, float, Callable[[], object]], ...] = (
+            ("key changes", TICK_S, self.change_keys),
+            ("erasing domains", SWEEP_S, self.erase_domains),
+            ("expiring speakers", SWEEP_S, self.expire_speakers),
+            ("emptying the log", SCRUB_S, self.database.scrub),
+        )
+        for name, every_s, step in steps:
+            if name in due_at and self.clock() < due_at[name]:
+                continue
+            try:
+                step()
+            except Exception:
+                log.exception("%s failed; trying again in %.0f s", name, RETRY_S)
+                every_s = RETRY_S
+            due_at[name] = self.clock() + timedelta(seconds=every_s)
 
     def change_keys(self) -> int:
         """Wrap data keys anew for domains whose KMS key was changed."""
@@ -68,7 +85,7 @@ class Housekeeper:
                 wrapped = self.keys_of(domain.account_id).re_wrap(
                     domain.data_key_wrapped, encryption_context(domain.arn), domain.kms_key_arn
                 )
-            except KeyError_ as fault:
+            except SonantError as fault:
                 with self.database.write() as connection:
                     self._postpone(connection, domain, fault)
                 continue
@@ -76,18 +93,24 @@ class Housekeeper:
                 done += domains.finish_key_change(connection, domain, wrapped, self.clock())
         return done
 
-    def _postpone(self, connection: Connection, domain: domains.Domain, fault: KeyError_) -> None:
+    def _postpone(self, connection: Connection, domain: domains.Domain, fault: SonantError) -> None:
+        # Callers read the message: other faults may name files of this machine.
+        known = isinstance(fault, KeyError_)
+        message = str(fault) if known else "the key cannot be read; the service's log tells why"
         if domain.update_attempts < len(KEY_CHANGE_PAUSES):
             due = self.clock() + KEY_CHANGE_PAUSES[domain.update_attempts]
-            domains.postpone_key_change(connection, domain, str(fault), due)
+            domains.postpone_key_change(connection, domain, message, due)
         else:
             log.warning("domain %s: its key could not be changed: %s", domain.domain_id, fault)
-            domains.fail_key_change(connection, domain, str(fault), self.clock())
+            domains.fail_key_change(connection, domain, message, self.clock())
 
     def erase_domains(self) -> int:
         """Erase what was suspended more than 30 days ago."""
         with self.database.write() as connection:
-            return domains.erase_suspended(connection, self.clock() - SUSPENSION)
+            erased = domains.erase_suspended(connection, self.clock() - SUSPENSION)
+        if erased:
+            self.database.scrub()
+        return erased
 
     def expire_speakers(self) -> int:
         """Expire speakers unused for three years: the voiceprint goes, the entry stays.
@@ -112,6 +135,8 @@ class Housekeeper:
                         break
             except SonantError as fault:
                 log.warning("domain %s: speakers could not be expired: %s", domain.domain_id, fault)
+        if expired:
+            self.database.scrub()
         return expired
 
 

@@ -55,7 +55,9 @@ def opt_out_speaker(service: Service, caller: Caller, request: Request) -> Answe
         speaker = _require(connection, vault, domain, request["SpeakerId"])
         told = speaker_event(domain, "OPT_OUT_SPEAKER", speaker_id=speaker.speaker_id)
         service.outbox.put(connection, [told], service.clock())
-        return {"Speaker": speaker_member(speaker, vault)}
+        answer = {"Speaker": speaker_member(speaker, vault)}
+    service.database.scrub()
+    return answer
 
 
 def import_opt_outs(service: Service, caller: Caller, request: Request) -> Answer:
@@ -69,6 +71,7 @@ def import_opt_outs(service: Service, caller: Caller, request: Request) -> Answe
             if outcome != "unchanged":
                 changed.append(speaker_event(domain, "OPT_OUT_SPEAKER", speaker_id=speaker_id))
         service.outbox.put(connection, changed, service.clock())
+    service.database.scrub()
     return {"OptedOut": len(changed), "Unchanged": len(ids) - len(changed)}
 
 
@@ -101,6 +104,7 @@ def delete_speaker(service: Service, caller: Caller, request: Request) -> Answer
         speakers.remove(connection, speaker.speaker_id)
         told = speaker_event(domain, "DELETE_SPEAKER", speaker_id=speaker.speaker_id)
         service.outbox.put(connection, [told], service.clock())
+    service.database.scrub()
     return None
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from sonant.errors import KeyDenied, ObjectDenied, ObjectNotFound
+from sonant.errors import InvalidObjectName, KeyDenied, ObjectDenied, ObjectNameConflict, ObjectNotFound
 from sonant.policy import Policy, allows
 from sonant.store.keys import DataKey, KeyInfo, KeyStore
 from sonant.store.objects import ObjectReader, ObjectStore, ObjectUri
@@ -78,10 +78,24 @@ class GrantedObjects:
     def check_writable(self, uri: ObjectUri, kms_key: str | None) -> None:
         """Raise what `write` would, as far as can be known without writing."""
         self._require("s3:PutObject", uri)
-        with contextlib.suppress(ObjectNotFound):
+        try:
             self._store.size(uri)
+        except ObjectNotFound:
+            self._check_folders(uri)
         if kms_key is not None:
             self._keys.generate_data_key(kms_key, {"sonant:check": str(uri)})
+
+    def _check_folders(self, uri: ObjectUri) -> None:
+        """Raises ObjectNameConflict when a part of the key is an object: a local bucket has it as a file."""
+        for end, letter in enumerate(uri.key):
+            if letter != "/" or end == 0:
+                continue
+            with contextlib.suppress(ObjectNotFound, InvalidObjectName):
+                self._store.size(ObjectUri(uri.bucket, uri.key[:end]))
+                raise ObjectNameConflict(
+                    f"{uri.shown}: a part of this key is itself an object, and a local bucket cannot hold "
+                    "both; delete that object or choose another key"
+                )
 
     def _require(self, action: str, uri: ObjectUri) -> None:
         if not allows(self._policies, action, f"arn:aws:s3:::{uri.bucket}/{uri.key}"):

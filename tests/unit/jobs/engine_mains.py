@@ -4,11 +4,13 @@ import os
 import time
 from pathlib import Path
 
-from sonant.errors import ObjectNotFound
+from sonant.errors import ObjectNotFound, SetupError
+from sonant.jobs.engines.local import READY
 from sonant.jobs.entry import Prepared
 
 
 def _tasks(pipe):
+    pipe.send(READY)
     while True:
         try:
             yield pipe.recv()
@@ -48,6 +50,23 @@ def hang(pipe, ticket):
         if task.ticket == ticket:
             time.sleep(3600)
         pipe.send((task.ticket, square(task)))
+
+
+def die_unready(_pipe, folder):
+    """End before being ready, as when the voice models are missing; the starts are counted in `folder`."""
+    (Path(folder) / str(os.getpid())).touch()
+    raise SetupError("voice model speaker-encoder.onnx is missing")
+
+
+def die_unready_once(pipe, folder):
+    """The first worker dies before it is ready, the others work."""
+    if not list(Path(folder).iterdir()):
+        die_unready(pipe, folder)
+    answer(pipe)
+
+
+def hang_unready(_pipe):
+    time.sleep(3600)
 
 
 def fetch(_role, uri):

@@ -9,7 +9,7 @@ from pathlib import Path
 import engine_mains
 import pytest
 
-from sonant.jobs.engines.local import DEPTH, MAX_CRASHES, LocalEngine
+from sonant.jobs.engines.local import DEPTH, MAX_CRASHES, MAX_STILLBORN, EngineUnusable, LocalEngine
 from sonant.jobs.engines.worker import work
 from sonant.jobs.entry import Prepared, Role, Task
 from sonant.jobs.faults import Refusal
@@ -197,3 +197,41 @@ def test_the_worker_ends_with_the_process_that_gave_it_work():
     while any(map(alive, pids)):
         assert time.monotonic() < deadline, "a worker outlived the runner"
         time.sleep(0.05)
+
+
+def test_workers_that_never_get_ready_end_the_job_as_a_whole_and_the_message_names_the_doctor(tmp_path):
+    with engine(engine_mains.die_unready, str(tmp_path), workers=1) as built:
+        with pytest.raises(EngineUnusable) as raised:
+            run(built, [task(0), task(1)])
+        assert built.room == DEPTH, "nothing is in hand any more"
+    assert raised.value.code == 500
+    assert raised.value.message == (
+        "recordings cannot be processed: worker processes end with code 1 before they are ready; "
+        "run `sonant doctor` and see the service's log"
+    )
+    assert len(list(tmp_path.iterdir())) == MAX_STILLBORN
+
+
+def test_one_worker_that_dies_before_it_is_ready_costs_nothing(tmp_path):
+    with engine(engine_mains.die_unready_once, str(tmp_path), workers=1) as built:
+        assert squares(run(built, [task(n) for n in range(3)])) == {n: n * n for n in range(3)}
+
+
+def test_workers_that_hang_before_they_are_ready_end_the_job_too_and_no_recording_is_blamed():
+    with (
+        engine(engine_mains.hang_unready, workers=1, time_limit_s=1.0) as built,
+        pytest.raises(EngineUnusable, match="worker processes hang for 1 s before they are ready"),
+    ):
+        run(built, [task(0)])
+
+
+def test_workers_killed_from_outside_before_they_are_ready_are_replaced(tmp_path):
+    with engine(engine_mains.hang_unready, workers=1) as built:
+        built.submit(task(0))
+        for _ in range(MAX_STILLBORN + 1):
+            (pid,) = built.pids()
+            os.kill(pid, 9)
+            deadline = time.monotonic() + PATIENCE_S
+            while built.pids() == [pid]:
+                assert time.monotonic() < deadline
+                assert built.results(0.1) == []

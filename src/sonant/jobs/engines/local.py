@@ -1,13 +1,15 @@
 """The local engine: worker processes on this machine, each with one inference session.
 
-A worker holds up to two tasks, so that it fetches the next one's audio while it computes. A worker that dies
-or hangs is replaced and its tasks are given out again; a task that keeps killing its worker is refused.
+A worker says when it is ready, then holds up to two tasks, so that it fetches the next one's audio while it
+computes. A worker that dies or hangs is replaced and its tasks are given out again; a task that keeps killing
+its worker is refused. Workers that do not even get ready are no task's fault: the engine gives up.
 """
 
 from __future__ import annotations
 
 import logging
 import multiprocessing
+import signal
 import time
 from collections import deque
 from collections.abc import Callable
@@ -16,7 +18,7 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 
 from sonant.jobs.entry import Prepared, Task
-from sonant.jobs.faults import Refusal
+from sonant.jobs.faults import JobFault, Refusal
 
 log = logging.getLogger(__name__)
 
@@ -24,9 +26,26 @@ log = logging.getLogger(__name__)
 DEPTH = 2
 #: A task whose worker died this often is refused: the recording, not chance, is at fault.
 MAX_CRASHES = 5
+#: So many workers in a row that end before they are ready show that none will be.
+MAX_STILLBORN = 2
+#: The first message of a worker, once its models are loaded.
+READY = "ready"
+#: How long a worker whose pipe has ended may take to end itself, so that its exit code is its own.
+_END_S = 1.0
 
 #: Runs in the worker: `(pipe, *arguments)`, until the pipe ends.
 WorkerMain = Callable[..., None]
+
+
+class EngineUnusable(JobFault):
+    """No worker process gets ready: the installation is at fault, not a recording."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__(
+            500,
+            f"recordings cannot be processed: worker processes {what} before they are ready; "
+            "run `sonant doctor` and see the service's log",
+        )
 
 
 @dataclass(slots=True)
@@ -34,7 +53,8 @@ class _Worker:
     process: SpawnProcess
     pipe: Connection
     tasks: deque[Task] = field(default_factory=deque)
-    since: float = 0.0  # when the task in work began, by the monotonic clock
+    since: float = 0.0  # when the task in work began, or the process, by the monotonic clock
+    ready: bool = False
 
 
 class LocalEngine:
@@ -49,6 +69,7 @@ class LocalEngine:
         self._waiting: deque[Task] = deque()
         self._crashes: dict[int, int] = {}
         self._ready: deque[tuple[int, Prepared | Refusal]] = deque()
+        self._stillborn = 0  # workers in a row that ended before they were ready
 
     @property
     def room(self) -> int:
@@ -62,7 +83,10 @@ class LocalEngine:
         self._hand_out()
 
     def results(self, timeout_s: float) -> list[tuple[int, Prepared | Refusal]]:
-        """Results that are there, waiting up to `timeout_s` for the first."""
+        """Results that are there, waiting up to `timeout_s` for the first.
+
+        Raises EngineUnusable, and forgets every task in hand, when no worker gets ready.
+        """
         self._look(0.0 if self._ready else timeout_s)
         found = list(self._ready)
         self._ready.clear()
@@ -106,10 +130,15 @@ class LocalEngine:
         for pipe in wait(list(pipes), timeout_s) if pipes else ():
             worker = pipes[pipe]  # type: ignore[index]
             try:
-                ticket, result = worker.pipe.recv()
+                message = worker.pipe.recv()
             except (EOFError, OSError):
                 self._bury(worker, "died")
                 continue
+            if message == READY:
+                worker.ready, worker.since = True, time.monotonic()
+                self._stillborn = 0
+                continue
+            ticket, result = message
             worker.tasks.popleft()
             worker.since = time.monotonic()
             self._crashes.pop(ticket, None)
@@ -117,14 +146,26 @@ class LocalEngine:
         now = time.monotonic()
         for worker in list(self._workers):
             if worker.tasks and now - worker.since > self._time_limit_s:
+                if not worker.ready:
+                    self._bury(worker, f"hang for {self._time_limit_s:.0f} s")
+                    continue
                 self._crashes[worker.tasks[0].ticket] = MAX_CRASHES
                 self._bury(worker, f"worked on one request for more than {self._time_limit_s:.0f} s")
         self._hand_out()
 
     def _bury(self, worker: _Worker, what: str) -> None:
-        log.warning("worker process %s %s; starting another", worker.process.pid, what)
+        worker.process.join(_END_S if what == "died" else 0)
+        code = worker.process.exitcode
+        log.warning("worker process %s %s (exit code %s); starting another", worker.process.pid, what, code)
         self._stop(worker)
-        if worker.tasks:
+        # One that was killed from outside tells nothing about the next one.
+        if not worker.ready and code != -signal.SIGKILL:
+            self._stillborn += 1
+            if self._stillborn >= MAX_STILLBORN:
+                self._stillborn = 0
+                self.discard()
+                raise EngineUnusable(f"end with code {code}" if what == "died" else what)
+        elif worker.tasks:
             culprit = worker.tasks[0]
             crashes = self._crashes[culprit.ticket] = self._crashes.get(culprit.ticket, 0) + 1
             if crashes >= MAX_CRASHES:
@@ -140,7 +181,6 @@ class LocalEngine:
         process = context.Process(target=self._main, args=(theirs, *self._arguments), daemon=True)
         process.start()
         theirs.close()
-        # Time counts from the hand-out; a cold start takes a second or two of it.
         return _Worker(process, ours, since=time.monotonic())
 
     def _stop(self, worker: _Worker) -> None:

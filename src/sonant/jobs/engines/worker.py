@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable, Sequence
 from multiprocessing.connection import Connection
 
-from sonant.jobs.engines.local import DEPTH
+from sonant.jobs.engines.local import DEPTH, READY
 from sonant.jobs.entry import Fetch, Prepared, Role, Task, prepare
 from sonant.jobs.faults import Refusal
 from sonant.jobs.fraud import Detector
@@ -42,6 +42,7 @@ def work(
 
     threading.Thread(target=receive, daemon=True).start()
     models = load_models()
+    pipe.send(READY)
     while True:
         task, first = ahead.get()
         pipe.send(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import sqlite3
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -10,16 +12,34 @@ from importlib.resources import as_file, files
 from typing import Any
 
 from sqlalchemy import Connection, Dialect, Engine, Select, create_engine, event
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import DBAPIError, OperationalError, SQLAlchemyError
 
 from sonant.errors import SetupError
 
+log = logging.getLogger(__name__)
+
 #: How long a writer waits for another process's transaction before it gives up.
 LOCK_WAIT_S = 30.0
+#: How long `scrub` waits for others before it leaves the log to the next one.
+SCRUB_WAIT_S = 0.2
+
+#: Faults of the database file itself, as SQLite's primary result codes: nothing but an operator cures them.
+_FILE_FAULTS = frozenset(
+    (
+        sqlite3.SQLITE_NOTADB,
+        sqlite3.SQLITE_CORRUPT,
+        sqlite3.SQLITE_CANTOPEN,
+        sqlite3.SQLITE_READONLY,
+        sqlite3.SQLITE_PERM,
+    )
+)
 
 
 class Database:
-    """`read()` gives a consistent snapshot, `write()` a transaction that commits whole or not at all."""
+    """`read()` gives a consistent snapshot, `write()` a transaction that commits whole or not at all.
+
+    Both, and `migrate()`, raise SetupError for a file that is damaged, is no database or cannot be opened.
+    """
 
     def __init__(self, url: str, *, connections: int = 8) -> None:
         self._sqlite = url.startswith("sqlite:")
@@ -36,12 +56,14 @@ class Database:
     def read(self) -> Iterator[Connection]:
         # Each thread keeps a connection for its reads: taking one from the pool costs more than a read.
         connection: Connection | None = self._own.__dict__.pop("connection", None)
-        if connection is None:
-            connection = self.engine.connect()
         try:
+            if connection is None:
+                connection = self.engine.connect()
             yield connection
-        except BaseException:
-            connection.close()
+        except BaseException as fault:
+            if connection is not None:
+                connection.close()
+            _raise_if_unusable(fault)
             raise
         connection.rollback()
         if self._own.__dict__.setdefault("connection", connection) is not connection:
@@ -51,11 +73,33 @@ class Database:
     def write(self) -> Iterator[Connection]:
         # SQLite must take the write lock first: a read that turns into a write can fail at once with
         # "database is locked", however long the time-out.
-        with (
-            self.engine.connect() as connection,
-            connection.execution_options(sonant_write=True).begin(),
-        ):
-            yield connection
+        try:
+            with (
+                self.engine.connect() as connection,
+                connection.execution_options(sonant_write=True).begin(),
+            ):
+                yield connection
+        except Exception as fault:
+            _raise_if_unusable(fault)
+            raise
+
+    def scrub(self) -> None:
+        """Empty SQLite's write-ahead log, so that what was destroyed stands in no file any more.
+
+        Best effort, and never an error: while somebody else reads or writes it stays for the next call.
+        """
+        if not self._sqlite:
+            return
+        try:
+            with self.engine.connect() as connection:
+                driver: Any = connection.connection.driver_connection
+                driver.execute(f"PRAGMA busy_timeout={SCRUB_WAIT_S * 1000:.0f}")
+                try:
+                    driver.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+                finally:
+                    driver.execute(f"PRAGMA busy_timeout={LOCK_WAIT_S * 1000:.0f}")
+        except (SQLAlchemyError, sqlite3.Error) as fault:
+            log.warning("the write-ahead log could not be emptied: %s", fault_text(fault))
 
     def version(self, connection: Connection) -> int | None:
         """A number that moves when anybody else changes the database; None where none can be had.
@@ -72,22 +116,44 @@ class Database:
         from alembic import command
         from alembic.util import CommandError
 
-        with (
-            as_file(files("sonant.store.database") / "migrations") as folder,
-            self.engine.connect() as connection,
-        ):
-            try:
+        try:
+            with (
+                as_file(files("sonant.store.database") / "migrations") as folder,
+                self.engine.connect() as connection,
+            ):
                 command.upgrade(_alembic(str(folder), connection), "head")
-            except CommandError as fault:
-                raise SetupError(
-                    f"the database was made by another release of Sonant ({fault}); "
-                    "start that release, or restore a backup made by this one"
-                ) from None
-            except OperationalError as fault:
-                raise SetupError(f"the database cannot be opened: {fault.orig}") from None
+        except CommandError as fault:
+            raise SetupError(
+                f"the database was made by another release of Sonant ({fault}); "
+                "start that release, or restore a backup made by this one"
+            ) from None
+        except (OperationalError, sqlite3.OperationalError) as fault:
+            raise SetupError(fault_text(fault) or "") from None
+        except Exception as fault:
+            _raise_if_unusable(fault)
+            raise
 
     def close(self) -> None:
         self.engine.dispose()
+
+
+def fault_text(fault: BaseException) -> str | None:
+    """One sentence for a fault of the database, without SQL or values; None for any other fault."""
+    if not isinstance(fault, SQLAlchemyError | sqlite3.Error):
+        return None
+    reason = str(_cause(fault)) if isinstance(fault, DBAPIError | sqlite3.Error) else type(fault).__name__
+    return f"the database cannot be used: {reason.partition(chr(10))[0]}"
+
+
+def _cause(fault: BaseException) -> BaseException | None:
+    """What the driver raised."""
+    return fault.orig if isinstance(fault, DBAPIError) else fault
+
+
+def _raise_if_unusable(fault: BaseException) -> None:
+    code: int = getattr(_cause(fault), "sqlite_errorcode", None) or 0
+    if code & 0xFF in _FILE_FAULTS:  # the rest of the code only tells the circumstances
+        raise SetupError(fault_text(fault) or "") from None
 
 
 def first_row(

@@ -42,6 +42,8 @@ def sample(shape: Shape, name: str = "") -> Any:
             return float(shape.metadata.get("min", 0.0))
         case "boolean":
             return True
+        case "blob":
+            return b"sample"
         case "timestamp":
             return datetime(1970, 1, 1, tzinfo=UTC)
         case other:

@@ -221,9 +221,14 @@ class Runner:
     def _tell(self, connection: Connection, job: jobs.Job, error: ErrorInfo | None) -> None:
         """The job's end as an event, in the transaction that ends it."""
         domain = domains.find_by_id(connection, job.domain_id)
-        if domain is not None:
+        if domain is None:
+            return
+        try:
             told = batch_enrollment_event(domain, job, "FAILURE" if error else "SUCCESS", error)
-            self._parts.outbox.put(connection, [told], self._parts.clock())
+        except Exception:  # the job must end, also one whose stored form is what is at fault
+            log.exception("job %s: its event cannot be made", job.job_id)
+            return
+        self._parts.outbox.put(connection, [told], self._parts.clock())
 
     def _keep_alive(self, job: jobs.Job) -> None:
         """Called again and again while a job runs: stop, time limit, lease."""

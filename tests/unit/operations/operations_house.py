@@ -1,0 +1,90 @@
+"""Real operations on a real store, with a clock that is moved by hand; no HTTP, no worker processes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from sonant import app, installation
+from sonant.operations import OPERATIONS
+from sonant.operations.service import Caller, Service
+from sonant.policy import ALLOW_ALL
+from sonant.settings import Quotas, Settings
+from sonant.store import access
+
+START = datetime(2026, 3, 1, 12, 30, tzinfo=UTC)
+ACCOUNT, OTHER_ACCOUNT = "0" * 12, "1" * 12
+
+
+@dataclass(slots=True)
+class MovedClock:
+    """Stands still unless moved."""
+
+    now: datetime = START
+
+    def __call__(self) -> datetime:
+        return self.now
+
+    def advance(self, **by: float) -> None:
+        self.now += timedelta(**by)
+
+
+@dataclass(slots=True)
+class Operations:
+    """One data folder, and calls on it as an account's user."""
+
+    settings: Settings
+    clock: MovedClock
+    store: installation.Store = field(init=False)
+    service: Service = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.open()
+
+    def open(self) -> None:
+        """As a service does when it starts; again for a restart."""
+        self.store = installation.open_store(self.settings, create=True, clock=self.clock)
+        installation.first_start(self.store)
+        self.service = Service(
+            settings=self.settings,
+            database=self.store.database,
+            keys_of=self.store.accounts.keys,
+            secret=self.store.secret,
+            listener=app.LocalListener(self.store),
+            clock=self.clock,
+        )
+
+    def close(self) -> None:
+        self.store.database.close()
+
+    def restart(self) -> None:
+        self.close()
+        self.open()
+
+    def call(self, operation: str, *, account: str = ACCOUNT, **request: Any) -> dict[str, Any]:
+        arn = f"arn:aws:iam::{account}:user/sonant"
+        with self.store.database.write() as connection:
+            principal = access.find_principal(connection, arn)
+            if principal is None:
+                access.put_principal(connection, arn, account, [ALLOW_ALL], self.clock())
+                principal = access.find_principal(connection, arn)
+        assert principal is not None
+        return dict(OPERATIONS[operation](self.service, Caller(principal=principal), request) or {})
+
+    def new_domain(self, *, account: str = ACCOUNT, **more: Any) -> str:
+        keys = self.store.accounts.keys(account)
+        if not any("alias/sonant" in key.aliases for key in keys.list()):
+            keys.create(alias="alias/sonant")
+        more = {
+            "Name": "tests",
+            "ServerSideEncryptionConfiguration": {"KmsKeyId": "alias/sonant"},
+            **more,
+        }
+        return str(self.call("CreateDomain", account=account, **more)["Domain"]["DomainId"])
+
+
+def operations_on(data: Path, **quotas: int) -> Operations:
+    allowed = {"domains_per_account": 100_000, "watchlists_per_domain": 100_000, **quotas}
+    return Operations(Settings(data=data, quotas=Quotas(**allowed)), MovedClock())

@@ -48,3 +48,12 @@ def refused(call: Callable[..., Any], **parameters: Any) -> Refused:
         conflict_type=response.get("ConflictType"),
         resource_type=response.get("ResourceType"),
     )
+
+
+def code_of(call: Callable[..., Any], **parameters: Any) -> str:
+    """The code of the error that a call ends in, of the model or not; `OK` when it ends in none."""
+    try:
+        call(**parameters)
+    except ClientError as fault:
+        return str(fault.response["Error"]["Code"])
+    return "OK"

@@ -3,23 +3,29 @@
 from __future__ import annotations
 
 import configparser
+import json
 import os
 import signal
-import sqlite3
 import subprocess
 import sys
 import time
+import uuid
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import boto3
+import botocore.session
 from botocore.config import Config
 from botocore.credentials import Credentials
 from forked_commands import run_sonant
+
+from sonant.installation import Store, open_store
+from sonant.settings import Settings
+from sonant.wire.models import DATA_PATH
 
 BIN = Path(sys.executable).parent
 REGION = "us-east-1"
@@ -51,9 +57,9 @@ class Ended:
     err: str
 
 
-def ended(command: Sequence[str], env: Mapping[str, str], cwd: Path) -> Ended:
+def ended(command: Sequence[str], env: Mapping[str, str], cwd: Path, time_limit_s: float = 60) -> Ended:
     """Run a command to its end."""
-    done = subprocess.run(command, env=env, cwd=cwd, capture_output=True, timeout=60, check=False)
+    done = subprocess.run(command, env=env, cwd=cwd, capture_output=True, timeout=time_limit_s, check=False)
     return _checked(done.returncode, done.stdout.decode(), done.stderr.decode())
 
 
@@ -78,6 +84,11 @@ class ServiceProcess:
     def url(self) -> str:
         return (self.data / "endpoint").read_text().strip()
 
+    @cached_property
+    def store(self) -> Store:
+        """The service's own store, for rows that no served operation makes; open until the process ends."""
+        return open_store(Settings(data=self.data))
+
     @property
     def port(self) -> int:
         return int(self.url.rpartition(":")[2])
@@ -99,16 +110,25 @@ class ServiceProcess:
         """A boto3 client that sends what it is given, so that the service must do the checking."""
         return self.client(parameter_validation=False)
 
-    def client(self, credentials: Credentials | None = None, **config: Any) -> Any:
+    def client(
+        self,
+        credentials: Credentials | None = None,
+        *,
+        session: boto3.Session | None = None,
+        name: str = "voice-id",
+        attempts: int = 1,
+        retry_mode: str = "legacy",
+        **config: Any,
+    ) -> Any:
         used = credentials or self.credentials
-        return boto3.Session().client(
-            "voice-id",
+        return (session or boto3.Session()).client(
+            name,
             region_name=REGION,
             endpoint_url=self.url,
             aws_access_key_id=used.access_key,
             aws_secret_access_key=used.secret_key,
             aws_session_token=used.token,
-            config=Config(retries={"total_max_attempts": 1}, proxies={}, **config),
+            config=Config(retries={"total_max_attempts": attempts, "mode": retry_mode}, proxies={}, **config),
         )
 
     def sonant(self, *arguments: str, **env: str) -> Ended:
@@ -128,6 +148,26 @@ class ServiceProcess:
             ),
             cwd=self.data.parent,
         )
+
+    def own_client(self, credentials: Credentials | None = None, **config: Any) -> Any:
+        """A boto3 client of Sonant's own operations."""
+        session = botocore.session.Session()
+        session.set_config_variable("data_path", str(DATA_PATH))
+        return self.client(
+            credentials, session=boto3.Session(botocore_session=session), name="sonant", **config
+        )
+
+    def user(self, *statements: Mapping[str, Any], account: str = ACCOUNT) -> Credentials:
+        """The access key of a new user of the account, with one policy of these statements."""
+        name = f"user-{uuid.uuid4()}"
+        policy = self.data.parent / f"{name}.json"
+        policy.write_text(json.dumps({"Version": "2012-10-17", "Statement": statements}))
+        arguments = ("--policy", str(policy)) if statements else ()
+        made = self.sonant("access", "user", "put", name, "--account", account, *arguments)
+        assert made.code == 0, made.err
+        shown = self.sonant("access", "create", "--user", name, "--account", account).out
+        key = dict(line.split() for line in shown.splitlines())
+        return Credentials(key["aws_access_key_id"], key["aws_secret_access_key"])
 
     def domain(self, name: str = "calls", key: str = KEY_ALIAS, **more: Any) -> str:
         """The id of a new domain."""
@@ -163,7 +203,11 @@ class ServiceProcess:
 
 @contextmanager
 def running(data: Path, *flags: str, **settings: str) -> Iterator[ServiceProcess]:
-    """`sonant serve` on a free port, told to stop at the end by its process id."""
+    """`sonant serve` on a free port, told to stop at the end by its process id.
+
+    Request rates are off unless the settings ask for them: tests call as fast as they can.
+    """
+    settings = {"RATES_FACTOR": "0", **settings}
     log = data.with_name(f"{data.name}.log")
     with log.open("wb") as output:
         process = subprocess.Popen(
@@ -189,12 +233,3 @@ def running(data: Path, *flags: str, **settings: str) -> Iterator[ServiceProcess
             process.kill()
             process.wait()
             raise
-
-
-def suspend(service: ServiceProcess, domain_id: str) -> None:
-    """Leave a domain as DeleteDomain does, by the database."""
-    with closing(sqlite3.connect(service.data / "sonant.db", timeout=10)) as database, database:
-        changed = database.execute(
-            "UPDATE domains SET status = 'SUSPENDED' WHERE domain_id = ?", (domain_id,)
-        )
-        assert changed.rowcount == 1

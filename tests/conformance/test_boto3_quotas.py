@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from client_faults import refused
-from service_process import KEY_ALIAS, ROLE, ServiceProcess, running, suspend
+from service_process import KEY_ALIAS, ROLE, ServiceProcess, running
 
 REQUEST = {"Name": "calls", "ServerSideEncryptionConfiguration": {"KmsKeyId": KEY_ALIAS}}
 
@@ -29,7 +29,7 @@ def full_account(narrow: ServiceProcess) -> list[str]:
 
 @pytest.fixture(scope="module")
 def suspended_id(narrow: ServiceProcess, full_account: list[str]) -> str:
-    suspend(narrow, full_account[2])
+    narrow.voice_id.delete_domain(DomainId=full_account[2])
     return full_account[2]
 
 

@@ -6,9 +6,7 @@ import json
 from typing import Any
 
 import boto3
-import botocore.session
 import pytest
-from botocore.config import Config
 from client_faults import refused
 from service_process import BIN, REGION, ROLE, ServiceProcess, ended, environment
 
@@ -20,16 +18,7 @@ OTHER = "AbCdEfGhIjKlMnOpQrStUv"
 
 @pytest.fixture(scope="module")
 def sonant_api(service: ServiceProcess) -> Any:
-    session = botocore.session.Session()
-    session.set_config_variable("data_path", str(DATA_PATH))
-    return boto3.Session(botocore_session=session).client(
-        "sonant",
-        region_name=REGION,
-        endpoint_url=service.url,
-        aws_access_key_id=service.credentials.access_key,
-        aws_secret_access_key=service.credentials.secret_key,
-        config=Config(retries={"total_max_attempts": 1}, proxies={}, read_timeout=60),
-    )
+    return service.own_client()
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,93 @@
+"""Inputs made at random from a service model's shapes, and an oracle of its own that says which are right."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import regex
+from botocore.model import Shape
+
+#: What any string member may be given.
+JUNK = (
+    "", " ", "x", "-", "_x", "x y", "x\n", "\n", "\x00", "é", "山田", "\U0001f600", "\ud800", "%", "'; --",
+    "../..", "0" * 22, "a" * 25, "id#", "id#" + "b" * 22, "s3://", "s3://bucket", "s3://bucket/key", "arn:",
+    "null", "x" * 256, "x" * 257, "x" * 1024, "x" * 1025, "x" * 9000,
+)  # fmt: skip
+_NUMBERS = (0, 1, -1, 2, 10, 11, 60, 61, 100, 101, 2**31 - 1, 2**31, -(2**31) - 1, 2**63, 10**30)
+_WRONG = (None, True, False, 0, 1.5, "text", [], {}, [[]], {"a": 1}, [None], "\x00")
+
+Pools = Mapping[str, Sequence[Any]]
+
+
+def make(shape: Shape, chance: random.Random, pools: Pools, wildness: float) -> Any:
+    """A value for a shape. `pools` holds good values by shape name; `wildness` is how often others come."""
+    wild = chance.random() < wildness
+    if wild and chance.random() < 0.3:
+        return chance.choice(_WRONG)
+    match shape.type_name:
+        case "structure":
+            value = {
+                name: make(member, chance, pools, wildness)
+                for name, member in shape.members.items()
+                if (name in shape.required_members and not wild) or chance.random() < 0.5
+            }
+            if chance.random() < 0.1:
+                value["Unknown"] = chance.choice(_WRONG)
+            return value
+        case "list":
+            low, high = shape.metadata.get("min", 0), shape.metadata.get("max", 5)
+            size = (
+                chance.choice((low, high, high + 1, 0)) if wild else chance.randint(low, min(high, low + 3))
+            )
+            return [make(shape.member, chance, pools, wildness) for _ in range(size)]
+        case "string":
+            if shape.enum and not wild:
+                return chance.choice(shape.enum)
+            if wild or shape.name not in pools:
+                return chance.choice(JUNK)
+            return chance.choice(pools[shape.name])
+        case "integer" | "float" | "double":
+            if wild:
+                return chance.choice(_NUMBERS)
+            return chance.randint(int(shape.metadata.get("min", 0)), int(shape.metadata.get("max", 3)))
+        case "boolean":
+            return chance.random() < 0.5
+        case other:
+            raise AssertionError(f"no input has a {other} so far")
+
+
+def right(shape: Shape, value: Any) -> bool:
+    """Whether a JSON value satisfies all that the model says about a shape. Null is for absent members."""
+    limits = shape.metadata
+    match shape.type_name:
+        case "structure":
+            return type(value) is dict and all(
+                right(member, value[name])
+                if value.get(name) is not None
+                else name not in shape.required_members
+                for name, member in shape.members.items()
+            )
+        case "list":
+            within = type(value) is list and limits.get("min", 0) <= len(value) <= limits.get("max", 10**9)
+            return within and all(right(shape.member, item) for item in value)
+        case "string":
+            if type(value) is not str or any("\ud800" <= letter <= "\udfff" for letter in value):
+                return False
+            pattern = limits.get("pattern", r"(?s:.*)").replace(r"\p{ASCII}", r"[\x00-\x7f]")
+            return (
+                limits.get("min", 0) <= len(value) <= limits.get("max", 10**9)
+                and (not shape.enum or value in shape.enum)
+                and regex.fullmatch(pattern, value) is not None
+            )
+        case "integer":
+            return type(value) is int and limits.get("min", -(2**31)) <= value <= limits.get("max", 2**31 - 1)
+        case "float" | "double":
+            return type(value) in (int, float) and limits.get("min", value) <= value <= limits.get(
+                "max", value
+            )
+        case "boolean":
+            return type(value) is bool
+        case other:
+            raise AssertionError(f"no input has a {other} so far")

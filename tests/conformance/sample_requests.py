@@ -1,0 +1,194 @@
+"""One right request for every operation, on a domain that has everything they need."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+from botocore import xform_name
+from service_process import ACCOUNT, KEY_ALIAS, REGION, ROLE, ServiceProcess
+from sqlalchemy import update
+
+from sonant.ids import new_generated_id, new_id
+from sonant.operations import OPERATIONS
+from sonant.store import jobs, watchlists
+from sonant.store.database import schema
+from sonant.store.times import to_us
+from sonant.wire.models import OWN_PREFIX, Operation, load_models
+
+NOBODY = "AbCdEfGhIjKlMnOpQrStUv"
+ENCRYPTION = {"ServerSideEncryptionConfiguration": {"KmsKeyId": KEY_ALIAS}}
+
+#: Every operation that is served, by name.
+SERVED: Mapping[str, Operation] = {
+    operation.name: operation
+    for operation in load_models().operations.values()
+    if operation.name in OPERATIONS
+}
+OWN = frozenset(operation.name for operation in SERVED.values() if operation.target.startswith(OWN_PREFIX))
+
+#: What the right request of an operation ends in where that is an error: no session is live, and the sample
+#: speaker has no voiceprint (comparisons of voices have their own tests).
+ENDS_IN = {"EvaluateSession": "ResourceNotFoundException", "CompareRecording": "ValidationException"}
+
+
+def arn_of(domain_id: str, account: str = ACCOUNT, region: str = REGION) -> str:
+    return f"arn:aws:voiceid:{region}:{account}:domain/{domain_id}"
+
+
+def method(client: Any, operation: str) -> Any:
+    """The boto3 method of an operation."""
+    return getattr(client, xform_name(operation))
+
+
+def about(request: Mapping[str, Any], domain_id: str) -> dict[str, Any]:
+    """The same request about another domain."""
+    changed = dict(request)
+    if "DomainId" in request:
+        changed["DomainId"] = domain_id
+    if "ResourceArn" in request:
+        changed["ResourceArn"] = arn_of(domain_id)
+    return changed
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Furnished:
+    """Domains and what is in the first."""
+
+    domain_id: str
+    suspended_id: str
+    default_list: str
+    known_list: str
+    requests: Mapping[str, dict[str, Any]]
+    """By operation, in an order in which all can be made once."""
+
+
+def add_fraudster(service: ServiceProcess, domain_id: str, *watchlist_ids: str) -> str:
+    """A fraudster on these lists, by way of the store."""
+    store, fraudster_id = service.store, new_generated_id()
+    with store.database.write() as connection:
+        watchlists.add_fraudster(
+            connection,
+            fraudster_id=fraudster_id,
+            domain_id=domain_id,
+            wrapped=b"sealed",
+            watchlist_id=watchlist_ids[0],
+            now=store.clock(),
+        )
+        for watchlist_id in watchlist_ids[1:]:
+            watchlists.associate(connection, fraudster_id, watchlist_id, store.clock())
+    return fraudster_id
+
+
+def hold_job(service: ServiceProcess, job_id: str) -> None:
+    """Make an enrollment job one that a runner elsewhere is busy with for the next hour."""
+    store = service.store
+    values = {
+        "status": "IN_PROGRESS",
+        "ended_at": None,
+        "lease_owner": "elsewhere",
+        "lease_until": to_us(store.clock() + timedelta(hours=1)),
+    }
+    with store.database.write() as connection:
+        connection.execute(update(schema.jobs).where(schema.jobs.c.job_id == job_id).values(values))
+
+
+def add_registration_job(service: ServiceProcess, domain_id: str) -> str:
+    """A registration job that has ended, by way of the store."""
+    store, job_id = service.store, new_id()
+    with store.database.write() as connection:
+        jobs.insert_job(
+            connection,
+            job_id=job_id,
+            kind=jobs.REGISTRATION,
+            domain_id=domain_id,
+            name_sealed=None,
+            role_arn=ROLE,
+            input_uri="s3://calls/absent.json",
+            output_uri="s3://calls/results",
+            output_kms_key=None,
+            config={"DuplicateRegistrationAction": "SKIP"},
+            now=store.clock(),
+        )
+        # In the same transaction: no runner may see it before.
+        connection.execute(
+            update(schema.jobs).where(schema.jobs.c.job_id == job_id).values(status="COMPLETED")
+        )
+    return job_id
+
+
+def furnish(service: ServiceProcess) -> Furnished:
+    """Needs room for three domains and two active jobs."""
+    api = service.voice_id
+    first, other = service.domain("furnished"), service.domain("deleted")
+    suspended = service.domain("suspended")
+    api.delete_domain(DomainId=suspended)
+    at: dict[str, Any] = {"DomainId": first}
+    default = api.list_watchlists(**at)["WatchlistSummaries"][0]["WatchlistId"]
+    known, empty = (
+        api.create_watchlist(**at, Name=name)["Watchlist"]["WatchlistId"] for name in ("known", "empty")
+    )
+    on_one, on_two, gone = (
+        add_fraudster(service, first, *lists) for lists in ((default,), (default, known), (default,))
+    )
+    for name in ("stays", "goes"):
+        api.opt_out_speaker(**at, SpeakerId=name)
+    job_id = service.start_job(first)["JobId"]
+    registration_id = add_registration_job(service, first)
+    arn = {"ResourceArn": arn_of(first)}
+    start = {
+        "DataAccessRoleArn": ROLE,
+        "InputDataConfig": {"S3Uri": "s3://calls/absent.json"},
+        "OutputDataConfig": {"S3Uri": "s3://calls/results"},
+    }
+    requests: dict[str, dict[str, Any]] = {
+        "RegisterComplianceConsent": {},
+        "DescribeComplianceConsent": {},
+        "CreateDomain": {"Name": "made", **ENCRYPTION},
+        "DescribeDomain": at,
+        "ListDomains": {},
+        "UpdateDomain": {**at, "Name": "changed", **ENCRYPTION},
+        "TagResource": {**arn, "Tags": [{"Key": "team", "Value": "north"}]},
+        "ListTagsForResource": arn,
+        "UntagResource": {**arn, "TagKeys": ["team"]},
+        "DescribeWatchlist": {**at, "WatchlistId": known},
+        "ListWatchlists": at,
+        "UpdateWatchlist": {**at, "WatchlistId": known, "Name": "changed"},
+        "DescribeFraudster": {**at, "FraudsterId": on_one},
+        "ListFraudsters": {**at, "WatchlistId": default},
+        "AssociateFraudster": {**at, "FraudsterId": on_one, "WatchlistId": known},
+        "DisassociateFraudster": {**at, "FraudsterId": on_two, "WatchlistId": known},
+        "DeleteFraudster": {**at, "FraudsterId": gone},
+        "OptOutSpeaker": {**at, "SpeakerId": "new"},
+        "DescribeSpeaker": {**at, "SpeakerId": "stays"},
+        "ListSpeakers": at,
+        "ExportSpeaker": {**at, "SpeakerId": "stays"},
+        "ImportOptOuts": {**at, "SpeakerIds": ["one", "two"]},
+        "CompareRecording": {
+            **at,
+            "DataAccessRoleArn": ROLE,
+            "AudioSpecification": {"S3Uri": "s3://calls/absent.wav", "ChannelId": 0},
+            "SpeakerIds": ["stays"],
+        },
+        "EvaluateSession": {**at, "SessionNameOrId": "nobody"},
+        "StartSpeakerEnrollmentJob": {**at, **start},
+        "DescribeSpeakerEnrollmentJob": {**at, "JobId": job_id},
+        "ListSpeakerEnrollmentJobs": at,
+        "DescribeFraudsterRegistrationJob": {**at, "JobId": registration_id},
+        "ListFraudsterRegistrationJobs": at,
+        "DeleteSpeaker": {**at, "SpeakerId": "goes"},
+        "DeleteWatchlist": {**at, "WatchlistId": empty},
+        "CreateWatchlist": {**at, "Name": "made"},
+        "DeleteDomain": {"DomainId": other},
+        "RestoreDomain": {"DomainId": suspended},
+    }
+    return Furnished(
+        domain_id=first,
+        suspended_id=suspended,
+        default_list=default,
+        known_list=known,
+        requests=json.loads(json.dumps(requests)),
+    )

@@ -130,6 +130,12 @@ def test_a_running_service_follows_every_other_change_at_once(sonant, find, tmp_
     assert find(key_id) is None
 
 
+def test_a_key_for_nobody_is_refused_and_the_command_that_makes_a_user_is_named(sonant):
+    with pytest.raises(SetupError, match="make it with `sonant access user put`"):
+        sonant("access", "create", "--user", "nobody")
+    assert sonant("access", "user", "put", "nobody")
+
+
 # --- temporary credentials
 
 

@@ -84,7 +84,7 @@ def create(settings: Settings, user: str | None, account: str | None, profile: s
     arn = user_arn(settings) if user is None else _arn(settings, "user", user, account)
     with store.database.write() as connection:
         if access.find_principal(connection, arn) is None:
-            raise SetupError(f"there is no {arn}; make it with `sonant access user create`")
+            raise SetupError(f"there is no {arn}; make it with `sonant access user put`")
         key_id, secret = access.create_access_key(connection, store.secret, arn, store.clock())
         if profile is not None:
             _add_profile(store, profile, key_id, secret)

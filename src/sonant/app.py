@@ -43,10 +43,6 @@ from sonant.wire.server import FrontDoor, asgi_app
 from sonant.wire.signature import Credential, Verifier
 from sonant.wire.throttle import Throttle, rates_per_s
 
-#: Access keys that a thread remembers.
-MAX_KEPT_CREDENTIALS = 256
-
-
 # --- the voice side -----------------------------------------------------------------------------------
 
 
@@ -186,21 +182,16 @@ class App:
 
 
 def credential_finder(store: Store) -> Callable[[str], Credential | None]:
-    """Looks access keys up. What was found is kept while the database stands still, a thread at a time."""
-    kept = threading.local()
+    """Looks access keys up. What was found is remembered while the database stands still."""
 
     def find(access_key_id: str) -> Credential | None:
         with store.database.read() as connection:
-            version = store.database.version(connection)
-            still = getattr(kept, "connection", None) is connection and kept.version == version
-            if version is None or not still:
-                kept.connection, kept.version, kept.credentials = connection, version, {}
-            known: dict[str, Credential | None] = kept.credentials
-            if access_key_id not in known:
-                if len(known) >= MAX_KEPT_CREDENTIALS:
-                    known.clear()
-                known[access_key_id] = _credential(connection, store.secret, access_key_id)
-            return known[access_key_id]
+            memory = store.database.memory(connection)
+            place = ("credential", access_key_id)
+            if place not in memory:
+                memory[place] = _credential(connection, store.secret, access_key_id)
+            found: Credential | None = memory[place]
+            return found
 
     return find
 

@@ -100,7 +100,14 @@ class Service:
     def require_domain(
         self, connection: Connection, caller: Caller, domain_id: str, *, lock: bool = False
     ) -> domains.Domain:
-        domain = domains.find(connection, caller.account_id, self.settings.region, domain_id, lock=lock)
+        region = self.settings.region
+        if lock:
+            domain = domains.find(connection, caller.account_id, region, domain_id, lock=True)
+        else:
+            memory, place = self.database.memory(connection), ("domain", caller.account_id, domain_id)
+            if place not in memory:
+                memory[place] = domains.find(connection, caller.account_id, region, domain_id)
+            domain = memory[place]
         if domain is None:
             raise domain_not_found()
         return domain

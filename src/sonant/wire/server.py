@@ -163,6 +163,7 @@ class FrontDoor:
     def live(self, call: Call) -> tuple[int, str, bytes]:
         """Take a call through LIFE and record how it ended; the only place that turns an exception into
         bytes."""
+        self.service.database.begin_call()
         for steps in (LIFE, (record,)):
             try:
                 for step in steps:

@@ -20,6 +20,8 @@ log = logging.getLogger(__name__)
 
 #: How long a writer waits for another process's transaction before it gives up.
 LOCK_WAIT_S = 30.0
+#: Things that a thread remembers at most.
+MAX_REMEMBERED = 1024
 #: How long `scrub` waits for others before it leaves the log to the next one.
 SCRUB_WAIT_S = 0.2
 
@@ -101,15 +103,31 @@ class Database:
         except (SQLAlchemyError, sqlite3.Error) as fault:
             log.warning("the write-ahead log could not be emptied: %s", fault_text(fault))
 
-    def version(self, connection: Connection) -> int | None:
-        """A number that moves when anybody else changes the database; None where none can be had.
+    def begin_call(self) -> None:
+        """A call begins in this thread: what it remembers is checked once in it, not at every question.
 
-        Only numbers of one connection can be compared.
+        A change made while the call runs may then be seen or not, as if the call had come before or after it.
         """
-        if not self._sqlite:
-            return None
-        driver: Any = connection.connection.driver_connection
-        return int(driver.execute("PRAGMA data_version").fetchone()[0])
+        self._own.checks, self._own.checked = True, False
+
+    def memory(self, connection: Connection) -> dict[Any, Any]:
+        """What this thread may remember of its reads; empty again as soon as anybody changed the database.
+
+        For the thread's own read connection on SQLite only; anything else gets a dict that nobody keeps.
+        """
+        own = self._own
+        if not self._sqlite or connection.get_execution_options().get("sonant_write", False):
+            return {}
+        still = getattr(own, "remembers", None) is connection
+        if not (still and getattr(own, "checks", False) and own.checked):
+            driver: Any = connection.connection.driver_connection
+            # Moves when another connection commits; numbers of one connection only can be compared.
+            version = driver.execute("PRAGMA data_version").fetchone()[0]
+            if not still or version != own.version or len(own.memory) > MAX_REMEMBERED:
+                own.remembers, own.version, own.memory = connection, version, {}
+            own.checked = True
+        memory: dict[Any, Any] = own.memory
+        return memory
 
     def migrate(self) -> None:
         """Bring the schema to this release's version. Raises SetupError when a newer release made it."""

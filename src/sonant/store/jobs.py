@@ -131,6 +131,7 @@ def count_active(connection: Connection, kind: str, domain_id: str) -> int:
 
 
 _CLAIMABLE = _JOB.where(
+    jobs.c.kind == ENROLLMENT,  # the one kind that runners know how to do
     jobs.c.status.in_(ACTIVE_STATUSES),
     or_(
         jobs.c.lease_owner.is_(None),

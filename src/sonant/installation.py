@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import json
 import os
 import secrets
 from collections.abc import Callable, Iterator
@@ -28,6 +29,18 @@ from sonant.store.vault import ServiceSecret
 #: The key that a fresh installation has.
 DEFAULT_ALIAS = "alias/sonant"
 _SECRET_FILE = "service.key"  # noqa: S105 - a file name
+
+#: What the role of a fresh installation may do: what a job does in its name, and no operation of the API.
+#: Whoever may assume the role gains no more than that.
+ROLE_POLICY = json.dumps(
+    {
+        "Version": "2012-10-17",
+        "Statement": [
+            {"Effect": "Allow", "Action": ["s3:GetObject", "s3:PutObject"], "Resource": "arn:aws:s3:::*"},
+            {"Effect": "Allow", "Action": ["kms:Decrypt", "kms:GenerateDataKey"], "Resource": "*"},
+        ],
+    }
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,8 +140,8 @@ def first_start(store: Store) -> str | None:
     with store.database.write() as connection:
         if access.list_principals(connection):
             return None
-        for arn in (user_arn(settings), role_arn(settings)):
-            access.put_principal(connection, arn, settings.account, [ALLOW_ALL], now)
+        for arn, policy in ((user_arn(settings), ALLOW_ALL), (role_arn(settings), ROLE_POLICY)):
+            access.put_principal(connection, arn, settings.account, [policy], now)
         key_id, secret = access.create_access_key(connection, store.secret, user_arn(settings), now)
         # Written before the commit: a key that no file holds would be lost for good.
         write_private(

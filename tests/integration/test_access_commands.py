@@ -195,6 +195,20 @@ def test_simulate_tells_what_decides_and_exits_accordingly(sonant, tmp_path):
         sonant(*ask, "voiceid:ListDomains", "*", "--context", "aws:SourceIp")
 
 
+def test_the_role_of_a_fresh_installation_reads_and_writes_and_calls_no_operation(sonant):
+    role = ("access", "simulate", "--role", "sonant")
+    key = f"arn:aws:kms:us-east-1:{ACCOUNT}:key/any"
+    for action, on in (
+        ("s3:GetObject", "arn:aws:s3:::calls/anna.wav"),
+        ("s3:PutObject", "arn:aws:s3:::results/job.json"),
+        ("kms:Decrypt", key),
+        ("kms:GenerateDataKey", key),
+    ):
+        assert sonant(*role, action, on).startswith("allowed: ")
+    for action in ("voiceid:ListDomains", "iam:PassRole", "sonant:ExportSpeaker", "kms:CreateGrant"):
+        assert sonant(*role, action, "*", exits=1).startswith("denied: ")
+
+
 # --- accounts
 
 

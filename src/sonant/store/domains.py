@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, and_, bindparam, delete, func, insert, or_, select, update
+from sqlalchemy import Connection, bindparam, delete, func, insert, select, update
 
 from sonant.store import watchlists
 from sonant.store.database.engine import first_row
+from sonant.store.database.paging import Position, page_of
 from sonant.store.database.schema import client_tokens, consents, domains, speakers
 from sonant.store.times import from_us, to_us
 from sonant.store.vault import Vault
@@ -21,6 +22,9 @@ DEFAULT_WATCHLIST_NAME = "DefaultWatchlist"
 
 #: A client token and a page token last this long.
 TOKEN_LIFE = timedelta(hours=24)
+
+#: A suspended domain can be restored for this long; then it is erased.
+SUSPENSION = timedelta(days=30)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,6 +58,10 @@ class Domain:
     @property
     def active(self) -> bool:
         return self.status == "ACTIVE"
+
+    def lost(self, now: datetime) -> bool:
+        """Its suspension is over: it waits for nothing but its erasure."""
+        return self.suspended_at is not None and self.suspended_at <= now - SUSPENSION
 
     def texts(self, vault: Vault) -> tuple[str, str | None]:
         """(name, description). Raises SealBroken."""
@@ -151,18 +159,11 @@ def count_active(connection: Connection, account_id: str) -> int:
 
 
 def page(
-    connection: Connection, account_id: str, region: str, after: tuple[int, str] | None, limit: int
+    connection: Connection, account_id: str, region: str, after: Position | None, limit: int
 ) -> list[Domain]:
     """Oldest first, ties by id; at most `limit` after the position `after`."""
     query = _DOMAIN.where(domains.c.account_id == account_id, domains.c.region == region)
-    if after is not None:
-        query = query.where(
-            or_(
-                domains.c.created_at > after[0],
-                and_(domains.c.created_at == after[0], domains.c.domain_id > after[1]),
-            )
-        )
-    query = query.order_by(domains.c.created_at, domains.c.domain_id).limit(limit)
+    query = page_of(query, domains.c.created_at, domains.c.domain_id, after, limit)
     return [_domain(dict(row)) for row in connection.execute(query).mappings()]
 
 
@@ -213,10 +214,10 @@ def restore(connection: Connection, domain: Domain, now: datetime) -> bool:
     return _set(connection, domain, {"status": "ACTIVE", "suspended_at": None, "updated_at": to_us(now)})
 
 
-def erase_suspended(connection: Connection, before: datetime) -> int:
-    """Erase domains suspended before a moment, with all they hold; how many."""
+def erase_suspended(connection: Connection, now: datetime) -> int:
+    """Erase domains whose suspension is over, with all they hold; how many."""
     statement = delete(domains).where(
-        domains.c.status == "SUSPENDED", domains.c.suspended_at <= to_us(before)
+        domains.c.status == "SUSPENDED", domains.c.suspended_at <= to_us(now - SUSPENSION)
     )
     return connection.execute(statement).rowcount
 

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import lru_cache
 from importlib.resources import as_file, files
+from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Connection, Dialect, Engine, Select, create_engine, event
@@ -40,10 +41,11 @@ _FILE_FAULTS = frozenset(
 class Database:
     """`read()` gives a consistent snapshot, `write()` a transaction that commits whole or not at all.
 
-    Both, and `migrate()`, raise SetupError for a file that is damaged, is no database or cannot be opened.
+    Both, and `migrate()`, raise SetupError for a file that is damaged, is no database or cannot be opened,
+    and, with `must_exist`, for one that is not there: SQLite would make an empty one.
     """
 
-    def __init__(self, url: str, *, connections: int = 8) -> None:
+    def __init__(self, url: str, *, connections: int = 8, must_exist: bool = False) -> None:
         self._sqlite = url.startswith("sqlite:")
         arguments: dict[str, Any] = {"pool_size": connections, "max_overflow": 4, "hide_parameters": True}
         if self._sqlite:
@@ -51,6 +53,8 @@ class Database:
         self.engine: Engine = create_engine(url, **arguments)
         self._own = threading.local()
         if self._sqlite:
+            if must_exist:
+                event.listen(self.engine, "do_connect", _refuse_absent)
             event.listen(self.engine, "connect", _prepare_sqlite)
             event.listen(self.engine, "begin", _begin_sqlite)
 
@@ -209,6 +213,13 @@ def _alembic(folder: str, connection: Connection) -> Any:
     config.set_main_option("script_location", folder)
     config.attributes["connection"] = connection
     return config
+
+
+def _refuse_absent(_dialect: Dialect, _record: Any, arguments: list[Any], _options: dict[str, Any]) -> None:
+    if not Path(arguments[0]).exists():
+        raise SetupError(
+            f"there is no database {arguments[0]}: restore it from a backup, or start `sonant serve` to make one"
+        )
 
 
 def _prepare_sqlite(connection: Any, _record: Any) -> None:

@@ -18,6 +18,16 @@ from sonant.settings import Settings
 F = TypeVar("F", bound=Callable[..., Any])
 
 
+class Commands(click.Group):
+    """Lists subcommands in the order in which a newcomer meets them."""
+
+    def list_commands(self, _context: click.Context) -> list[str]:
+        return list(self.commands)
+
+
+account_option = click.option("--account", help="Account of 12 digits [default: the service's first].")
+
+
 def data_option(command: F) -> F:
     """`--data` and `--config`, as every command takes them."""
     command = click.option(

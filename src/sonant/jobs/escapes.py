@@ -1,7 +1,7 @@
 """JSON escapes that are half a surrogate pair, made visible before a parser reads them.
 
-A UTF-16 surrogate means something only with its other half. Parsers disagree about a lone one; ours reads it as
-a question mark, or joins it with whatever escape comes next, so that a name would silently become another.
+A UTF-16 surrogate means something only with its other half. Parsers disagree about a lone one; ours reads it
+as a question mark, or joins it with whatever escape comes next: a name would silently become another.
 """
 
 from __future__ import annotations

@@ -94,9 +94,7 @@ def count(connection: Connection, domain_id: str) -> int:
     return connection.execute(query).scalar_one()
 
 
-def page(
-    connection: Connection, domain_id: str, after: Position | None, limit: int
-) -> list[Watchlist]:
+def page(connection: Connection, domain_id: str, after: Position | None, limit: int) -> list[Watchlist]:
     """Oldest first, ties by id; at most `limit` after the position `after`."""
     query = _WATCHLIST.where(watchlists.c.domain_id == domain_id)
     query = page_of(query, watchlists.c.created_at, watchlists.c.watchlist_id, after, limit)

@@ -155,7 +155,7 @@ class Verifier:
         """The access key id, if the rest of the credential scope is right."""
         if claim.algorithm != ALGORITHM:
             raise IncompleteSignature(
-                f"Unsupported AWS 'algorithm': '{shown(claim.algorithm)}' (only AWS4-HMAC-SHA256 is supported)."
+                f"Unsupported AWS 'algorithm': '{shown(claim.algorithm)}': AWS4-HMAC-SHA256 is supported."
             )
         pieces = claim.credential.split(b"/")
         if len(pieces) != 5:

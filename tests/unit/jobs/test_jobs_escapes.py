@@ -1,4 +1,4 @@
-"""Half a surrogate pair in a manifest: the request that holds it is refused by name, its neighbours are not."""
+"""Half a surrogate pair in a manifest: the request that holds it is refused, its neighbours are not."""
 
 from __future__ import annotations
 

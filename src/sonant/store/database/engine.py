@@ -218,7 +218,8 @@ def _alembic(folder: str, connection: Connection) -> Any:
 def _refuse_absent(_dialect: Dialect, _record: Any, arguments: list[Any], _options: dict[str, Any]) -> None:
     if not Path(arguments[0]).exists():
         raise SetupError(
-            f"there is no database {arguments[0]}: restore it from a backup, or start `sonant serve` to make one"
+            f"there is no database {arguments[0]}: restore it from a backup, "
+            "or start `sonant serve` to begin with an empty one"
         )
 
 

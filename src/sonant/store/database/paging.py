@@ -20,7 +20,7 @@ def page_of(
     after: Position | None,
     limit: int,
 ) -> Select[Any]:
-    """The query cut down to one page: oldest first, ties by id; at most `limit` after the position `after`."""
+    """The query for one page: oldest first, ties by id; at most `limit` after the position `after`."""
     if after is not None:
         query = query.where(
             or_(created_at > after[0], and_(created_at == after[0], identifier > after[1])),

@@ -6,6 +6,7 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
+from sonant.errors import AccessDenied
 from sonant.operations.service import Caller, Service
 from sonant.policy import Context
 from sonant.store.access import Principal
@@ -43,6 +44,9 @@ def authorize(
     known.require(f"{operation.service}:{operation.name}", arn)
     if _ROLE_MEMBER in parameters:
         known.require("iam:PassRole", parameters[_ROLE_MEMBER])
+        # A role opens its own account's buckets and keys, which no policy of another account can give.
+        if parameters[_ROLE_MEMBER].split(":")[4] != caller.account_id:
+            raise AccessDenied("Cross-account pass role is not allowed.")
     return known
 
 

@@ -1,4 +1,4 @@
-"""`sonant` and `aws` commands, each in a process of its own, forked from one that has their slow imports done.
+"""`sonant` and `aws` commands, each in a process of its own, forked from one that has the imports done.
 
 A command then costs a few hundredths of a second, so that the tests can afford hundreds. Run as a program,
 this file is that process: a line of JSON in is a command to run, a line out its exit code.
@@ -21,8 +21,8 @@ from typing import Any
 
 #: Imported before the fork. The AWS CLI brings a botocore of its own, so its commands have their own parent.
 PLAIN = ("sonant.cli", "sonant.app", "sonant.commands.keys", "sonant.commands.serve", "botocore.session")
-VOICE_ID = ("sonant.cli", "sonant.commands.voice_id", "awscli.clidriver")
-AWS = ("awscli.clidriver",)
+AWS = ("awscli.clidriver", "awscli.handlers")
+VOICE_ID = ("sonant.cli", "sonant.commands.voice_id", *AWS)
 
 _DATA_PATH = "AWS_DATA_PATH"
 

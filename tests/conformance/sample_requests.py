@@ -36,8 +36,8 @@ OWN = frozenset(operation.name for operation in SERVED.values() if operation.tar
 #: What the right request of an operation ends in where that is an error: no session is live.
 ENDS_IN = {"EvaluateSession": "ResourceNotFoundException"}
 
-#: The clients that make the right request of each operation. The Node client is made from AWS's model: the own
-#: operations go through one of its commands with their name and members put in.
+#: The clients that make the right request of each operation. The Node client is made from AWS's model: own
+#: operations go through one of its commands, with their name and members put in.
 CLIENTS: Mapping[str, frozenset[str]] = dict.fromkeys(("boto3", "AWS CLI", "Node.js"), frozenset(SERVED))
 
 #: Where the right request of CompareRecording finds its recording, once `put_recording` was called.

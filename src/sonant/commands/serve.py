@@ -210,6 +210,8 @@ def work(settings: Settings, owner: str, *, until_end_of: bool = False) -> None:
     # can keep us waiting only as long as it takes to die.
     with _patiently(settings):
         store = installation.open_store(settings)
+        with store.database.read():
+            pass  # a database that cannot be used is told once, here, and not by every thread
         runner = app.build_runner(store, owner)
         dispatcher = app.build_dispatcher(store, owner)
         stop = threading.Event()

@@ -1,4 +1,4 @@
-"""Write docs/conformance.md from the tests' own data: `python tools/conformance_page.py > docs/conformance.md`."""
+"""Write docs/conformance.md from the tests' data: `tools/conformance_page.py > docs/conformance.md`."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from sonant.wire.models import load_models
 
 _HEAD = """# Conformance
 
-What AWS's own clients are made to do with the service in the tests: each operation's right request through each
-client, and through boto3 every error that the service model lets an operation answer. `tests/conformance` holds the
-requests (`sample_requests.py`) and the faults (`fault_scenarios.py`), from which this page is written.
+What AWS's own clients are made to do with the service in the tests: each operation's right request through
+each client, and through boto3 every error that the service model lets an operation answer.
+`tests/conformance` holds the requests (`sample_requests.py`) and the faults (`fault_scenarios.py`), from
+which this page is written.
 
-Each cell says how many different faults of that kind are brought about, with their ConflictType or ResourceType
-where the client is told one; `never` is an error of the model that cannot occur (why, stands below), `-` one that
-the model does not have. boto3, the AWS CLI and the Node.js client (`@aws-sdk/client-voice-id`) each make the right
-request; the Node.js client knows AWS's model only, so Sonant's own operations go through one of its commands with
-their name and members put in.
+Each cell says how many faults of that kind are brought about, with the ConflictTypes or ResourceTypes that
+they are told by; `never` is an error of the model that cannot occur (why, stands below), `-` one that the
+model does not have. The Node.js client (`@aws-sdk/client-voice-id`) knows AWS's model only, so Sonant's own
+operations go through one of its commands with their name and members put in.
 
 """
 

@@ -17,7 +17,7 @@ from typing import Any
 
 import click
 
-from sonant import settings as settings_module
+from sonant import settings_sources
 from sonant.errors import SetupError
 from sonant.jobs.housekeeping import Housekeeper
 from sonant.settings import Settings
@@ -182,7 +182,7 @@ class Supervisor:
 
 
 def flat(settings: Settings) -> dict[str, Any]:
-    """Settings as dotted names and JSON values; `settings.load(flags=…)` reads them back."""
+    """Settings as dotted names and JSON values; `settings_sources.load(flags=…)` reads them back."""
     found: dict[str, Any] = {}
     for name, value in asdict(settings).items():
         if isinstance(value, dict):
@@ -198,7 +198,7 @@ def run_supervised(owner: str) -> None:
     line = sys.stdin.buffer.readline()
     if not line:
         return
-    settings = settings_module.load(environment={}, flags=json.loads(line))
+    settings = settings_sources.load(environment={}, flags=json.loads(line))
     work(settings, owner, until_end_of=True)
 
 

@@ -19,7 +19,7 @@ from sonant.operations.idempotency import client_token
 from sonant.operations.paging import paged
 from sonant.operations.service import Answer, Caller, Request, Service, domain_not_found
 from sonant.operations.tags import checked_tags, require_unchanged
-from sonant.store import domains
+from sonant.store import consents, domains
 from sonant.store.keys import KeyInfo
 from sonant.store.vault import Vault, create_vault, open_vault
 
@@ -180,7 +180,7 @@ def _require_consent(service: Service, caller: Caller) -> None:
     if service.settings.biometric_consent:
         return
     with service.database.read() as connection:
-        accepted_at = domains.consented(connection, caller.account_id)
+        accepted_at = consents.accepted_at(connection, caller.account_id)
     if accepted_at is None:
         raise ResourceNotFound(
             "COMPLIANCE_CONSENT",

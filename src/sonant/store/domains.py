@@ -1,4 +1,4 @@
-"""Domains, consents and client tokens: rows in and out.
+"""Domains: rows in and out.
 
 Changes of a domain name the version they were made from; a domain that has changed since is left alone.
 """
@@ -14,14 +14,11 @@ from sqlalchemy import Connection, bindparam, delete, func, insert, select, upda
 from sonant.store import watchlists
 from sonant.store.database.engine import first_row
 from sonant.store.database.paging import Position, page_of
-from sonant.store.database.schema import client_tokens, consents, domains, speakers
+from sonant.store.database.schema import domains, speakers
 from sonant.store.times import from_us, to_us
 from sonant.store.vault import Vault
 
 DEFAULT_WATCHLIST_NAME = "DefaultWatchlist"
-
-#: A client token and a page token last this long.
-TOKEN_LIFE = timedelta(hours=24)
 
 #: A suspended domain can be restored for this long; then it is erased.
 SUSPENSION = timedelta(days=30)
@@ -264,44 +261,6 @@ def with_speakers_unused_since(connection: Connection, before: datetime) -> list
     )
     query = _DOMAIN.where(domains.c.status == "ACTIVE", domains.c.domain_id.in_(due))
     return [_domain(dict(row)) for row in connection.execute(query).mappings()]
-
-
-def consented(connection: Connection, account_id: str) -> datetime | None:
-    """When the account accepted the biometric privacy notice, None if it has not."""
-    query = select(consents.c.accepted_at).where(consents.c.account_id == account_id)
-    accepted_at = connection.execute(query).scalar()
-    return None if accepted_at is None else from_us(accepted_at)
-
-
-def consent(connection: Connection, account_id: str, principal_arn: str, now: datetime) -> None:
-    """Record the acceptance; the first one stands."""
-    if consented(connection, account_id) is None:
-        connection.execute(
-            insert(consents).values(
-                account_id=account_id, principal_arn=principal_arn, accepted_at=to_us(now)
-            )
-        )
-
-
-def find_client_token(connection: Connection, scope: str, now: datetime) -> tuple[str, str] | None:
-    """(request hash, resource id) of a token used in the last 24 hours."""
-    query = select(client_tokens.c.request_hash, client_tokens.c.resource_id).where(
-        client_tokens.c.scope == scope, client_tokens.c.created_at > to_us(now - TOKEN_LIFE)
-    )
-    row = connection.execute(query).first()
-    return None if row is None else (row.request_hash, row.resource_id)
-
-
-def keep_client_token(
-    connection: Connection, scope: str, request_hash: str, resource_id: str, now: datetime
-) -> None:
-    """Remember a token, and forget those that have run out."""
-    connection.execute(delete(client_tokens).where(client_tokens.c.created_at <= to_us(now - TOKEN_LIFE)))
-    connection.execute(
-        insert(client_tokens).values(
-            scope=scope, request_hash=request_hash, resource_id=resource_id, created_at=to_us(now)
-        )
-    )
 
 
 def _set(connection: Connection, domain: Domain, values: dict[str, Any]) -> bool:

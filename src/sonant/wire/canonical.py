@@ -16,7 +16,7 @@ def canonical_request(
     *,
     method: str,
     path: bytes,
-    query: Iterable[Pair],
+    query: Sequence[Pair],
     headers: Sequence[Pair],
     body_sha256: bytes,
 ) -> bytes:
@@ -29,7 +29,7 @@ def canonical_request(
         (
             method.upper().encode("ascii", "replace"),
             path,
-            b"&".join([b"%b=%b" % pair for pair in sorted(query)]),
+            b"&".join([b"%b=%b" % pair for pair in sorted(query)]) if query else b"",
             *[b"%b:%b" % header for header in headers],
             b"",
             b";".join([name for name, _ in headers]),

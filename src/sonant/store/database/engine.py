@@ -49,7 +49,7 @@ class Database:
         if self._sqlite:
             arguments["connect_args"] = {"timeout": LOCK_WAIT_S, "check_same_thread": False}
         self.engine: Engine = create_engine(url, **arguments)
-        self._own = threading.local()
+        self._own = _Own()
         if self._sqlite:
             event.listen(self.engine, "connect", _prepare_sqlite)
             event.listen(self.engine, "begin", _begin_sqlite)
@@ -57,7 +57,8 @@ class Database:
     @contextmanager
     def read(self) -> Iterator[Connection]:
         # Each thread keeps a connection for its reads: taking one from the pool costs more than a read.
-        connection: Connection | None = self._own.__dict__.pop("connection", None)
+        own = self._own
+        connection, own.connection = own.connection, None
         try:
             if connection is None:
                 connection = self.engine.connect()
@@ -68,7 +69,9 @@ class Database:
             _raise_if_unusable(fault)
             raise
         connection.rollback()
-        if self._own.__dict__.setdefault("connection", connection) is not connection:
+        if own.connection is None:
+            own.connection = connection
+        else:
             connection.close()  # a read within a read: the inner one is back already
 
     @contextmanager
@@ -116,18 +119,17 @@ class Database:
         For the thread's own read connection on SQLite only; anything else gets a dict that nobody keeps.
         """
         own = self._own
-        if not self._sqlite or connection.get_execution_options().get("sonant_write", False):
-            return {}
-        still = getattr(own, "remembers", None) is connection
-        if not (still and getattr(own, "checks", False) and own.checked):
+        still = own.remembers is connection
+        if not (still and own.checks and own.checked):
+            if not self._sqlite or connection.get_execution_options().get("sonant_write", False):
+                return {}
             driver: Any = connection.connection.driver_connection
             # Moves when another connection commits; numbers of one connection only can be compared.
             version = driver.execute("PRAGMA data_version").fetchone()[0]
             if not still or version != own.version or len(own.memory) > MAX_REMEMBERED:
                 own.remembers, own.version, own.memory = connection, version, {}
             own.checked = True
-        memory: dict[Any, Any] = own.memory
-        return memory
+        return own.memory
 
     def migrate(self) -> None:
         """Bring the schema to this release's version. Raises SetupError when a newer release made it."""
@@ -153,6 +155,20 @@ class Database:
 
     def close(self) -> None:
         self.engine.dispose()
+
+
+class _Own(threading.local):
+    """What belongs to one thread."""
+
+    connection: Connection | None = None
+    """For its reads; None while it is in use."""
+    remembers: Connection | None = None
+    """The connection whose reads `memory` holds, as of `version`."""
+    version = 0
+    checks = checked = False
+
+    def __init__(self) -> None:
+        self.memory: dict[Any, Any] = {}
 
 
 def fault_text(fault: BaseException) -> str | None:

@@ -88,12 +88,8 @@ def _serve_tasks(pipe: object, settings: Settings) -> None:
     work(pipe, fetch_with(settings), load_voice_models, (), settings.audio)  # type: ignore[arg-type]
 
 
-def local_engine(
-    settings: Settings, workers: int, main: Callable[..., None] = worker_main
-) -> LocalEngine:
-    return LocalEngine(
-        main, (settings,), workers=workers, time_limit_s=settings.jobs.entry_time_limit_s
-    )
+def local_engine(settings: Settings, workers: int, main: Callable[..., None] = worker_main) -> LocalEngine:
+    return LocalEngine(main, (settings,), workers=workers, time_limit_s=settings.jobs.entry_time_limit_s)
 
 
 class LocalListener:

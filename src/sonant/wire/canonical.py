@@ -30,7 +30,7 @@ def canonical_request(
             method.upper().encode("ascii", "replace"),
             path,
             b"&".join([b"%b=%b" % pair for pair in sorted(query)]) if query else b"",
-            *[b"%b:%b" % header for header in headers],
+            *map(b":".join, headers),
             b"",
             b";".join([name for name, _ in headers]),
             body_sha256,

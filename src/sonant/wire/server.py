@@ -121,7 +121,8 @@ class FrontDoor:
         self._limits = limits
         self._threads = ThreadPoolExecutor(limits.threads, thread_name_prefix="call")
         # SQLite's reads are so short that several threads only pass Python's lock around: one does more.
-        self._reader = Lane(self.live, "reads") if service.settings.embedded else None
+        embedded = service.settings.embedded
+        self._reader = Lane(self.live, "reads", service.database.begin_calls) if embedded else None
         self._waiting = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -145,7 +146,9 @@ class FrontDoor:
                     status, content_type, body = await self._reader.run(call)
                 else:
                     loop = asyncio.get_running_loop()
-                    status, content_type, body = await loop.run_in_executor(self._threads, self.live, call)
+                    status, content_type, body = await loop.run_in_executor(
+                        self._threads, self._live_alone, call
+                    )
             finally:
                 self._waiting -= 1
         except WireError as error:
@@ -166,7 +169,6 @@ class FrontDoor:
     def live(self, call: Call) -> tuple[int, str, bytes]:
         """Take a call through LIFE and record how it ended; the only place that turns an exception into
         bytes."""
-        self.service.database.begin_call()
         for steps in (LIFE, (record,)):
             try:
                 for step in steps:
@@ -177,6 +179,10 @@ class FrontDoor:
                 log.exception("request %s failed", call.request_id)
                 call.error = InternalServer()
         return (200, CONTENT_TYPE, call.answer) if call.error is None else _told(call.error)
+
+    def _live_alone(self, call: Call) -> tuple[int, str, bytes]:
+        self.service.database.begin_calls()
+        return self.live(call)
 
     def close(self) -> None:
         self._threads.shutdown(wait=True)

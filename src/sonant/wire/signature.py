@@ -13,6 +13,7 @@ import secrets
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from itertools import chain
 from typing import Any
 
 from sonant.errors import ExpiredToken, IncompleteSignature, InvalidSignature, UnrecognizedClient
@@ -207,7 +208,7 @@ class Verifier:
 
 
 def _check_size(request: SignedRequest) -> None:
-    size = sum([len(name) + len(value) for name, value in request.headers])
+    size = sum(map(len, chain.from_iterable(request.headers)))
     if len(request.headers) > _MAX_HEADERS or size > _MAX_HEADER_BYTES:
         raise InvalidSignature("The request has more headers than can be verified.")
     if len(request.query_string) > _MAX_QUERY_BYTES:

@@ -106,10 +106,11 @@ class Database:
         except (SQLAlchemyError, sqlite3.Error) as fault:
             log.warning("the write-ahead log could not be emptied: %s", fault_text(fault))
 
-    def begin_call(self) -> None:
-        """A call begins in this thread: what it remembers is checked once in it, not at every question.
+    def begin_calls(self) -> None:
+        """Calls that have all arrived begin in this thread: what it remembers is checked once for them, not
+        at every question.
 
-        A change made while the call runs may then be seen or not, as if the call had come before or after it.
+        A change made while they run may then be seen or not, as if they had come before or after it.
         """
         self._own.checks, self._own.checked = True, False
 

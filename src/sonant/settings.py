@@ -121,6 +121,8 @@ class Wire:
     """Threads that do the blocking part of a call."""
     max_waiting: int = 256
     """Calls that may wait for a thread; more are told to come back."""
+    one_core: bool = True
+    """Keep the threads of a service on SQLite on one core, where calls are cheapest; jobs use all cores."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -18,6 +18,7 @@ from typing import Any
 import click
 
 from sonant import settings_sources
+from sonant.cores import Cores
 from sonant.errors import SetupError
 from sonant.jobs.housekeeping import Housekeeper
 from sonant.settings import Settings
@@ -60,7 +61,10 @@ def serve(settings: Settings, *, quiet: bool) -> None:
                 "choose another with --host and --port"
             ) from None
         listener.listen(1024)
-        built = app.build_app(store)
+        cores = Cores()
+        if settings.embedded and settings.wire.one_core:
+            cores.keep_to_one()
+        built = app.build_app(store, cores)
         server = uvicorn.Server(
             uvicorn.Config(
                 built.asgi,
@@ -82,7 +86,7 @@ def serve(settings: Settings, *, quiet: bool) -> None:
         # uvicorn sends a signal on to the handler that was there before it: the default one would end the
         # process on the spot, runner and all.
         signal.signal(signal.SIGTERM, lambda *_: setattr(server, "should_exit", True))
-        runner = Supervisor(settings)
+        runner = Supervisor(settings, cores)
         try:
             noted.write_text(url + "\n", "utf-8")
             if not quiet:
@@ -126,8 +130,8 @@ def _greet(settings: Settings, url: str, key_id: str | None) -> None:
 class Supervisor:
     """Keeps one runner process alive while the service lives; the runner ends when the service does."""
 
-    def __init__(self, settings: Settings) -> None:
-        self._settings = settings
+    def __init__(self, settings: Settings, cores: Cores) -> None:
+        self._settings, self._cores = settings, cores
         self._owner = f"local-{secrets.token_hex(8)}"
         self._process: subprocess.Popen[bytes] | None = None
         self._stopping = threading.Event()
@@ -159,10 +163,11 @@ class Supervisor:
             log.warning("the runner ended with code %s; starting another in %.1f s", code, pause_s)
 
     def _begin(self) -> subprocess.Popen[bytes]:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "sonant", "worker", "--supervised", self._owner],
-            stdin=subprocess.PIPE,
-        )
+        with self._cores.all():
+            process = subprocess.Popen(
+                [sys.executable, "-m", "sonant", "worker", "--supervised", self._owner],
+                stdin=subprocess.PIPE,
+            )
         if process.stdin is not None:
             try:
                 # The settings go through the pipe: a database URL may hold a password, and arguments show.

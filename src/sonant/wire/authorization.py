@@ -32,15 +32,12 @@ def authorize(
     Raises AccessDenied; says the same for a domain that does not exist and for one that is not allowed.
     """
     region = service.settings.region
-    context = {
-        **_facts(caller.principal, region, source_ip=source_ip, secure=secure, now=now),
-        **_request_tags(parameters),
-    }
     arn = _resource(parameters, caller, region)
-    if arn != "*":
-        # Asked for only if a statement has a condition on it: it costs reading and opening the domain.
-        context["aws:ResourceTag/"] = lambda: service.tags_of(caller, arn.rpartition("/")[2])
-    known = replace(caller, context=context)
+    known = caller
+    if not caller.principal.judge.unconditional:  # else nobody asks
+        known = replace(
+            caller, context=_context(parameters, caller, service, arn, source_ip, secure=secure, now=now)
+        )
     known.require(f"{operation.service}:{operation.name}", arn)
     if _ROLE_MEMBER in parameters:
         known.require("iam:PassRole", parameters[_ROLE_MEMBER])
@@ -48,6 +45,27 @@ def authorize(
         if parameters[_ROLE_MEMBER].split(":")[4] != caller.account_id:
             raise AccessDenied("Cross-account pass role is not allowed.")
     return known
+
+
+def _context(
+    parameters: dict[str, Any],
+    caller: Caller,
+    service: Service,
+    arn: str,
+    source_ip: str | None,
+    *,
+    secure: bool,
+    now: datetime,
+) -> Context:
+    region = service.settings.region
+    context = {
+        **_facts(caller.principal, region, source_ip=source_ip, secure=secure, now=now),
+        **_request_tags(parameters),
+    }
+    if arn != "*":
+        # Asked for only if a statement has a condition on it: it costs reading and opening the domain.
+        context["aws:ResourceTag/"] = lambda: service.tags_of(caller, arn.rpartition("/")[2])
+    return context
 
 
 def _facts(

@@ -19,8 +19,10 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from sonant.errors import SetupError
 from sonant.evaluation.codecs import Samples, a_law, gsm, mu_law
@@ -202,10 +204,8 @@ def room_response(rt60_s: float, rng: np.random.Generator) -> Samples:
     return response.astype(np.float32)
 
 
-def _flank(
-    place: np.ndarray[tuple[int, ...], np.dtype[np.float64]],
-) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
-    return 0.5 + 0.5 * np.sin(np.pi / 2 * np.clip(place, -1, 1))
+def _flank(place: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
+    return np.asarray(0.5 + 0.5 * np.sin(np.pi / 2 * np.clip(place, -1, 1)), np.float64)
 
 
 def _always(change: Callable[[Samples], Samples]) -> Stage:

@@ -64,7 +64,7 @@ def _mu_law_in() -> NDArray[np.uint8]:
     magnitude = np.minimum(np.abs(value), 32635) + 132
     exponent = np.floor(np.log2(magnitude)).astype(np.int64) - 7
     code = exponent << 4 | (magnitude >> (exponent + 3) & 15) | np.where(value < 0, 0x80, 0)
-    return (~code & 0xFF).astype(np.uint8)
+    return np.asarray(~code & 0xFF, np.uint8)
 
 
 @cache
@@ -73,7 +73,7 @@ def _a_law_in() -> NDArray[np.uint8]:
     magnitude = np.where(value < 0, ~value, value)
     exponent = np.maximum(np.floor(np.log2(np.maximum(magnitude, 1))).astype(np.int64) - 7, 0)
     code = exponent << 4 | (magnitude >> (np.maximum(exponent, 1) + 3) & 15) | np.where(value < 0, 0, 0x80)
-    return (code ^ 0x55).astype(np.uint8)
+    return np.asarray(code ^ 0x55, np.uint8)
 
 
 def _mu_law_out() -> Samples:

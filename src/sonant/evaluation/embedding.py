@@ -74,7 +74,7 @@ class TaskResult:
 def run_tasks(
     tasks: Sequence[Task], *, workers: int, progress: Callable[[int, int], None]
 ) -> Iterator[TaskResult]:
-    """Results in the order of the tasks. One worker works in this process, more are processes of their own."""
+    """Results in the order of the tasks. One worker is this process, more are others."""
     if workers <= 1 or len(tasks) <= 1:
         models = load_models()
         for done, task in enumerate(tasks, 1):

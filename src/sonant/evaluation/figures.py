@@ -1,4 +1,4 @@
-"""Scores of a condition to the figures of a report, each with its interval or the reason why there is none."""
+"""Scores of a condition to the figures of a report, each with its interval or the reason why it has none."""
 
 from __future__ import annotations
 

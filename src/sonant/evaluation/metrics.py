@@ -38,7 +38,7 @@ class Det:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Calibrated:
-    """Scores that the pool-adjacent-violators algorithm has calibrated on themselves: the best there can be."""
+    """Scores that pooling adjacent violators has calibrated on themselves: as well as can be."""
 
     score: Floats
     """Shape [blocks]: the lowest score of each block, rising."""
@@ -162,7 +162,7 @@ def need_comparisons(count: int, rate: float) -> None:
 
 
 def rough(count: int, rate: float) -> bool:
-    """Whether fewer than 30 errors are to be expected: the figure's order of magnitude is all that is known."""
+    """Whether fewer than 30 errors are expected: only the figure's order of magnitude is known."""
     return count * rate < RULE_OF_30
 
 

@@ -20,7 +20,8 @@ from sonant.evaluation.report import (
 )
 
 _STYLE = """
-:root { color-scheme: light dark; --ink: #1d2430; --soft: #5b6675; --grid: #d5dae1; --paper: #fff; --card: #f7f8fa; }
+:root { color-scheme: light dark; --ink: #1d2430; --soft: #5b6675; --grid: #d5dae1;
+  --paper: #fff; --card: #f7f8fa; }
 @media (prefers-color-scheme: dark) {
   :root { --ink: #e4e8ee; --soft: #9aa6b5; --grid: #3b4552; --paper: #14181d; --card: #1c2229; }
 }
@@ -33,13 +34,13 @@ p { max-width: 56rem; }
 .soft, figcaption, th { color: var(--soft); }
 .wide { overflow-x: auto; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: .92rem; }
-th, td { text-align: left; padding: .3rem 1.1rem .3rem 0; border-bottom: 1px solid var(--grid); vertical-align: top;
-  white-space: nowrap; }
+th, td { text-align: left; padding: .3rem 1.1rem .3rem 0; border-bottom: 1px solid var(--grid);
+  vertical-align: top; white-space: nowrap; }
 th { font-weight: 500; }
 td small { color: var(--soft); }
 .plots { display: grid; grid-template-columns: repeat(auto-fit, minmax(21rem, 1fr)); gap: 1rem; }
-figure { margin: 0; padding: .9rem; background: var(--card); border: 1px solid var(--grid); border-radius: .5rem;
-  break-inside: avoid; }
+figure { margin: 0; padding: .9rem; background: var(--card); border: 1px solid var(--grid);
+  border-radius: .5rem; break-inside: avoid; }
 figcaption { font-size: .9rem; margin-bottom: .4rem; }
 figcaption b { color: var(--ink); font-weight: 600; }
 figure svg { width: 100%; height: auto; max-width: 34rem; display: block; margin: auto; }
@@ -53,7 +54,8 @@ def as_html(report: Report) -> str:
     parts = [
         "<!doctype html>",
         '<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">',
-        "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">",
+        '<meta http-equiv="Content-Security-Policy"',
+        " content=\"default-src 'none'; style-src 'unsafe-inline'\">",
         f"<title>How often Sonant errs</title><style>{_STYLE}</style></head><body>",
         f'<h1>How often Sonant errs</h1><p class="soft">{escape(heading(report))}</p>',
         "<h2>Errors of comparisons</h2>",

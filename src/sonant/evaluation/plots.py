@@ -57,8 +57,7 @@ def need_matplotlib() -> None:
         import matplotlib.backends.backend_svg  # noqa: F401
     except ImportError:
         raise SetupError(
-            "an HTML report needs matplotlib: install sonant with its extra, `pip install 'sonant[evaluate]'`; "
-            "text and JSON need nothing"
+            "an HTML report needs matplotlib: `pip install 'sonant[evaluate]'`; text and JSON need nothing"
         ) from None
 
 

@@ -33,14 +33,12 @@ def as_text(report: Report) -> str:
     """Tables of at most about 110 characters a line, then notes on how far to trust them."""
     lines = [heading(report), ""]
     lines += _aligned([["condition", "group", *(NAMES[name] for name in ORDER)], *_rows(report, ORDER)])
-    for limit in THRESHOLDS if calibrated(report) else ():
-        names = (f"far_{limit}", f"frr_{limit}")
-        lines += [
-            "",
-            *_aligned([["condition", "group", *(NAMES[name] for name in names)], *_rows(report, names)]),
-        ]
+    tables: list[tuple[str, ...]] = []
+    if calibrated(report):
+        tables += [(f"far_{limit}", f"frr_{limit}") for limit in THRESHOLDS]
     if any(result.figures["cllr"].value is not None for result in report.results):
-        names = ("cllr", "min_cllr", "calibration_loss")
+        tables.append(("cllr", "min_cllr", "calibration_loss"))
+    for names in tables:
         lines += [
             "",
             *_aligned([["condition", "group", *(NAMES[name] for name in names)], *_rows(report, names)]),
@@ -120,7 +118,7 @@ def calibrated(report: Report) -> bool:
 
 
 def show(name: str, figure: Figure) -> str:
-    """A figure with its interval: `1.3 % (0.4-2.2)`; `~` before one that is rough; a dash where there is none."""
+    """A figure with its interval: `1.3 % (0.4-2.2)`; `~` if it is rough, a dash if there is none."""
     if figure.value is None:
         return "-"
     rate = name in RATES

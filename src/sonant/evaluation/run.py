@@ -102,15 +102,25 @@ def evaluate_speakers(
     nothing to compare.
     """
     made, unreadable = _embedded(tasks_of(recordings, conditions, audio=audio), workers, progress)
+    return compare_all(made, conditions, tuple(recordings), unreadable=unreadable, scorer=scorer)
+
+
+def compare_all(
+    made: Sequence[Made],
+    conditions: Conditions,
+    speakers: tuple[str, ...],
+    *,
+    unreadable: int = 0,
+    scorer: Scorer = cosine,
+) -> list[Outcome]:
+    """Compare all references with all probes under every condition. Raises SetupError as above."""
     outcomes = []
     for line, test_s in ((line, test_s) for line in conditions.lines for test_s in conditions.test_s):
         one = [piece for piece in made if piece.use == "reference"]
         two = [piece for piece in made if piece.use == "probe" and piece.wanted_s == test_s]
         pairs = _all_pairs(one, two, np.random.default_rng(conditions.seed))
         outcomes.append(
-            _compare(
-                one, two, pairs, line, conditions.enroll_s, test_s, tuple(recordings), unreadable, scorer
-            )
+            _compare(one, two, pairs, line, conditions.enroll_s, test_s, speakers, unreadable, scorer)
         )
     return outcomes
 
@@ -127,7 +137,7 @@ def evaluate_trials(
 ) -> list[Outcome]:
     """Compare what a trial list asks for; of each recording its first net seconds, or all of it.
 
-    Trials of a recording that cannot be decoded are left out and counted. Raises SetupError when none is left.
+    Trials of recordings that cannot be decoded are left out and counted. Raises SetupError if none is left.
     """
     uses: dict[Path, set[Use]] = {}
     for trial in trials:

@@ -77,11 +77,12 @@ def intervals(comparisons: Comparisons, figures: Weighted, *, seed: int) -> dict
 def min_cllr_interval(comparisons: Comparisons, *, seed: int) -> Interval | None:
     """The interval of the minimum of Cllr."""
 
-    def one(g: Floats, i: Floats) -> dict[str, Floats]:
-        best = metrics.pool_adjacent_violators(comparisons.genuine, comparisons.impostor, g[0], i[0])
-        return {"min_cllr": np.array([metrics.min_cllr(best)])}
+    def figures(g: Floats, i: Floats) -> dict[str, Floats]:
+        return {"min_cllr": metrics.min_cllr_weighted(comparisons.genuine, comparisons.impostor, g, i)}
 
-    return _intervals(comparisons, one, PAV_REPLICATES, 1, seed).get("min_cllr")
+    cells = len(comparisons.genuine) + len(comparisons.impostor)
+    at_once = max(1, _CELLS_AT_ONCE // cells)
+    return _intervals(comparisons, figures, PAV_REPLICATES, at_once, seed).get("min_cllr")
 
 
 def _intervals(

@@ -118,9 +118,12 @@ def _of_order(comparisons: Comparisons) -> dict[str, Figure]:
         "min_dcf_0.001": lambda det: metrics.min_dcf(det, 0.001),
         "fnmr_at_fmr_0.001": lambda det: metrics.fnmr_at_fmr(det, 0.001),
     }
+    corners = metrics.corners(comparisons.genuine, comparisons.impostor)
     spread = bootstrap.intervals(
         comparisons,
-        lambda g, i: _each(take, metrics.det(comparisons.genuine, comparisons.impostor, g, i)),
+        lambda g, i: _each(
+            take, metrics.det(comparisons.genuine, comparisons.impostor, g, i, thresholds=corners)
+        ),
         seed=_SEED,
     )
     values = {name: float(value) for name, value in _each(take, curve).items()}

@@ -52,21 +52,26 @@ def det(
     impostor: Floats,
     genuine_weight: Floats | None = None,
     impostor_weight: Floats | None = None,
+    *,
+    thresholds: Floats | None = None,
 ) -> Det:
-    """FMR and FNMR at every distinct score. Weights are [n] or [replicates, n]; replicates are vectorised."""
+    """FMR and FNMR at every distinct score, or at `thresholds` (rising, the last infinite).
+
+    Weights are [n] or [replicates, n]; replicates are vectorised.
+    """
     _need(genuine, impostor)
-    scores = np.concatenate([genuine, impostor])
-    order = np.argsort(scores, kind="stable")
-    # Equal scores fall on the same side of every threshold, so only the first of each counts.
-    first = np.flatnonzero(np.diff(scores[order], prepend=-np.inf) > 0)
-    thresholds = np.append(scores[order][first], np.inf)
-    g = np.ones(len(genuine)) if genuine_weight is None else genuine_weight
-    i = np.ones(len(impostor)) if impostor_weight is None else impostor_weight
-    below_g = _below(np.concatenate([g, np.zeros_like(i)], axis=-1), order, first)
-    below_i = _below(np.concatenate([np.zeros_like(g), i], axis=-1), order, first)
-    fnmr = below_g / below_g[..., -1:]
-    fmr = 1 - below_i / below_i[..., -1:]
-    return Det(threshold=thresholds, fmr=fmr, fnmr=fnmr)
+    if thresholds is None:
+        thresholds = np.append(np.unique(np.concatenate([genuine, impostor])), np.inf)
+    below_g = _below(genuine, genuine_weight, thresholds)
+    below_i = _below(impostor, impostor_weight, thresholds)
+    return Det(threshold=thresholds, fmr=1 - below_i, fnmr=below_g)
+
+
+def corners(genuine: Floats, impostor: Floats) -> Floats:
+    """The thresholds at which the DET turns: before and after each genuine score. All figures here come out
+    the same with these alone, under any weights, and genuine scores are few."""
+    lowest = min(float(genuine.min()), float(impostor.min()))
+    return np.unique(np.concatenate([[lowest], genuine, np.nextafter(genuine, np.inf), [np.inf]]))
 
 
 def equal_error_rate(curve: Det) -> Floats:
@@ -122,24 +127,18 @@ def cllr(
     return np.asarray(costs / (2 * np.log(2)))
 
 
-def pool_adjacent_violators(
-    genuine: Floats,
-    impostor: Floats,
-    genuine_weight: Floats | None = None,
-    impostor_weight: Floats | None = None,
-) -> Calibrated:
+def pool_adjacent_violators(genuine: Floats, impostor: Floats) -> Calibrated:
     """The rising step function from score to likelihood ratio that fits these comparisons best."""
-    _need(genuine, impostor)
-    score, g, i = _alternations(genuine, impostor, genuine_weight, impostor_weight)
-    g, i = g / g.sum(), i / i.sum()
-    kept: list[tuple[float, float, float]] = []
-    for block in zip(score.tolist(), g.tolist(), i.tolist(), strict=True):
-        while kept and kept[-1][1] * block[2] >= block[1] * kept[-1][2]:  # ratio does not rise: pool
-            last = kept.pop()
-            block = (last[0], last[1] + block[1], last[2] + block[2])
-        kept.append(block)
-    blocks = np.array(kept)
-    return Calibrated(score=blocks[:, 0], genuine_share=blocks[:, 1], impostor_share=blocks[:, 2])
+    score, g, i = _runs(genuine, impostor, np.ones((1, len(genuine))), np.ones((1, len(impostor))))
+    return _pool(score, g[0], i[0])
+
+
+def min_cllr_weighted(
+    genuine: Floats, impostor: Floats, genuine_weight: Floats, impostor_weight: Floats
+) -> Floats:
+    """`min_cllr` for each row of weights, [replicates, n]."""
+    score, g, i = _runs(genuine, impostor, genuine_weight, impostor_weight)
+    return np.array([min_cllr(_pool(score, *row)) for row in zip(g, i, strict=True)])
 
 
 def min_cllr(best: Calibrated) -> float:
@@ -171,33 +170,50 @@ def _need(genuine: Floats, impostor: Floats) -> None:
         raise NotEnoughTrials(0, 1)
 
 
-def _below(weight: Floats, order: NDArray[np.intp], first: NDArray[np.intp]) -> Floats:
-    """Weight below each threshold, the infinite one included; [..., thresholds + 1]."""
+def _below(scores: Floats, weight: Floats | None, thresholds: Floats) -> Floats:
+    """Share of the weight that lies below each threshold; [..., thresholds]."""
+    order = np.argsort(scores, kind="stable")
+    count = np.searchsorted(scores[order], thresholds, side="left")
+    if weight is None:
+        return count / len(scores)
     total = np.cumsum(weight[..., order], axis=-1)
-    zero = np.zeros((*total.shape[:-1], 1))
-    return np.concatenate([zero, total], axis=-1)[..., np.append(first, total.shape[-1])]
+    share = np.where(count > 0, total[..., np.maximum(count, 1) - 1], 0)
+    return np.asarray(share / total[..., -1:])
 
 
-def _alternations(
-    genuine: Floats, impostor: Floats, genuine_weight: Floats | None, impostor_weight: Floats | None
+def _runs(
+    genuine: Floats, impostor: Floats, genuine_weight: Floats, impostor_weight: Floats
 ) -> tuple[Floats, Floats, Floats]:
-    """Score, genuine and impostor weight of runs that pooling would join anyway; empty ones left out.
+    """Score [runs], genuine and impostor weight [replicates, runs], of runs that pooling would join anyway.
 
     Rising through the scores, a run of genuine comparisons and the impostors right after it always violate
-    the order, so each such pair is one block: some hundreds are left of tens of thousands.
+    the order, so each such pair is one run: some hundreds are left of tens of thousands.
     """
-    scores = np.concatenate([genuine, impostor])
-    g = np.concatenate(
-        [np.ones(len(genuine)) if genuine_weight is None else genuine_weight, np.zeros(len(impostor))]
+    _need(genuine, impostor)
+    scores, place = np.unique(np.concatenate([genuine, impostor]), return_inverse=True)
+    has_g = np.bincount(place[: len(genuine)], minlength=len(scores)) > 0
+    has_i = np.bincount(place[len(genuine) :], minlength=len(scores)) > 0
+    # A run begins where a genuine score follows an impostor's, and at a score that both have.
+    begins = np.append(True, has_g[1:] & (has_i[:-1] | has_i[1:]))
+    run = np.cumsum(begins)[place] - 1
+    count = int(begins.sum())
+    return (
+        scores[begins],
+        _summed(genuine_weight, run[: len(genuine)], count),
+        _summed(impostor_weight, run[len(genuine) :], count),
     )
-    i = np.concatenate(
-        [np.zeros(len(genuine)), np.ones(len(impostor)) if impostor_weight is None else impostor_weight]
-    )
-    used = (g + i) > 0
-    order = np.argsort(scores[used], kind="stable")
-    scores, g, i = scores[used][order], g[used][order], i[used][order]
-    first = np.flatnonzero(np.diff(scores, prepend=-np.inf) > 0)
-    scores, g, i = scores[first], np.add.reduceat(g, first), np.add.reduceat(i, first)
-    # A block begins where genuine weight follows impostor weight, or where a score has both.
-    begins = np.flatnonzero(np.append(True, (g[1:] > 0) & (i[:-1] > 0) | (g[1:] > 0) & (i[1:] > 0)))
-    return scores[begins], np.add.reduceat(g, begins), np.add.reduceat(i, begins)
+
+
+def _summed(weight: Floats, run: NDArray[np.intp], count: int) -> Floats:
+    return np.stack([np.bincount(run, row, minlength=count) for row in weight])
+
+
+def _pool(score: Floats, g: Floats, i: Floats) -> Calibrated:
+    kept: list[tuple[float, float, float]] = []
+    for block in zip(score.tolist(), (g / g.sum()).tolist(), (i / i.sum()).tolist(), strict=True):
+        while kept and kept[-1][1] * block[2] >= block[1] * kept[-1][2]:  # the ratio does not rise: pool
+            last = kept.pop()
+            block = (last[0], last[1] + block[1], last[2] + block[2])
+        kept.append(block)
+    blocks = np.array(kept)
+    return Calibrated(score=blocks[:, 0], genuine_share=blocks[:, 1], impostor_share=blocks[:, 2])

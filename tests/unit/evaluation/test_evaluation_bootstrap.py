@@ -53,8 +53,8 @@ def test_one_speaker_who_is_hard_to_tell_widens_the_interval():
 
 
 def test_a_mean_over_speakers_gets_the_interval_that_statistics_promise():
-    # Each speaker's genuine comparisons all fail or all pass: the FNMR is a share of speakers, so its standard
-    # deviation over draws is sqrt(p (1 - p) / speakers), however many comparisons there are.
+    # Each speaker's genuine comparisons all fail or all pass: the FNMR is a share of speakers, so its
+    # standard deviation over draws is sqrt(p (1 - p) / speakers), however many comparisons there are.
     offsets = np.where(np.arange(40) % 4 == 0, -100.0, 100.0)
     comparisons = everybody_with_everybody(offsets, 3, seed=3)
     rate = {"fnmr": lambda g: 1 - metrics.match_rate(comparisons.genuine, 0.0, g)}
@@ -83,7 +83,7 @@ def test_two_speakers_have_no_interval():
 
 
 def test_draws_in_which_nobody_can_be_mistaken_for_another_are_drawn_again():
-    # Of three speakers one draw in nine holds a single one, whose impostor comparisons then all weigh nothing.
+    # Of three speakers one draw in nine holds a single one, whose impostor comparisons all weigh nothing.
     comparisons = everybody_with_everybody(np.zeros(3), 20, seed=1)
 
     found = bootstrap.intervals(comparisons, equal_error_rates(comparisons), seed=1)["eer"]
@@ -98,4 +98,3 @@ def test_the_minimum_of_cllr_has_an_interval_around_it():
     found = bootstrap.min_cllr_interval(comparisons, seed=1)
 
     assert found is not None and found.low <= best <= found.high
-

@@ -244,8 +244,8 @@ def test_stages_are_applied_in_the_order_in_which_they_are_written():
 
 @pytest.mark.parametrize(
     "text",
-    ["", "g712", "loss", "loss:", "loss:fast", "loss:60", "white:nan", "reverb:0", "gsm:1", "clean:1", "g711++gsm",
-     "loss:5:repeat", "white:10:zero"],
+    ["", "g712", "loss", "loss:", "loss:fast", "loss:60", "white:nan", "reverb:0", "gsm:1", "clean:1",
+     "g711++gsm", "loss:5:repeat", "white:10:zero"],
 )  # fmt: skip
 def test_a_channel_that_is_none_is_refused_with_what_it_may_be(text):
     with pytest.raises(SetupError, match="channel"):

@@ -176,13 +176,27 @@ def test_a_weight_of_two_is_the_same_as_counting_twice(genuine, impostor, seed):
     g[0], i[0] = 1, 1
     twice = np.repeat(genuine, g), np.repeat(impostor, i)
 
-    weighted = metrics.det(genuine, impostor, g[None].astype(float), i[None].astype(float))
+    weights = g[None].astype(float), i[None].astype(float)
+    weighted = metrics.det(genuine, impostor, *weights)
     counted = metrics.det(*twice)
 
     assert metrics.equal_error_rate(weighted)[0] == pytest.approx(float(metrics.equal_error_rate(counted)))
     assert metrics.min_dcf(weighted, 0.01)[0] == pytest.approx(float(metrics.min_dcf(counted, 0.01)))
     assert metrics.fnmr_at_fmr(weighted, 0.1)[0] == pytest.approx(float(metrics.fnmr_at_fmr(counted, 0.1)))
-    best = metrics.pool_adjacent_violators(genuine, impostor, g.astype(float), i.astype(float))
-    assert metrics.min_cllr(best) == pytest.approx(
+    assert metrics.min_cllr_weighted(genuine, impostor, *weights)[0] == pytest.approx(
         metrics.min_cllr(metrics.pool_adjacent_violators(*twice)), abs=1e-9
     )
+
+
+@given(scores, scores, st.integers(0, 2**32 - 1))
+def test_the_corners_of_the_det_give_the_same_figures_as_all_of_it(genuine, impostor, seed):
+    rng = np.random.default_rng(seed)
+    g, i = rng.integers(0, 3, (4, len(genuine))), rng.integers(0, 3, (4, len(impostor)))
+    g[:, 0], i[:, 0] = 1, 1
+    whole = metrics.det(genuine, impostor, g.astype(float), i.astype(float))
+    corners = metrics.corners(genuine, impostor)
+    part = metrics.det(genuine, impostor, g.astype(float), i.astype(float), thresholds=corners)
+
+    np.testing.assert_allclose(metrics.equal_error_rate(part), metrics.equal_error_rate(whole), atol=1e-12)
+    np.testing.assert_allclose(metrics.min_dcf(part, 0.01), metrics.min_dcf(whole, 0.01), atol=1e-12)
+    np.testing.assert_allclose(metrics.fnmr_at_fmr(part, 0.1), metrics.fnmr_at_fmr(whole, 0.1), atol=1e-12)

@@ -79,7 +79,14 @@ def test_genuine_trials_link_the_recordings_of_one_speaker():
 
 
 def test_a_folder_gives_recordings_by_speaker_and_passes_over_what_is_none(tmp_path):
-    for name in ("ann/1.wav", "ann/deep/2.FLAC", "bob/1.ogg", "bob/notes.txt", ".cache/1.wav", "bob/.hidden.wav"):
+    for name in (
+        "ann/1.wav",
+        "ann/deep/2.FLAC",
+        "bob/1.ogg",
+        "bob/notes.txt",
+        ".cache/1.wav",
+        "bob/.hidden.wav",
+    ):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()
     (tmp_path / "ann/link.wav").symlink_to(tmp_path / "bob/1.ogg")

@@ -33,12 +33,14 @@ h2 { font-size: 1.15rem; margin: 2.2rem 0 .6rem; }
 p { max-width: 56rem; }
 .soft, figcaption, th { color: var(--soft); }
 .wide { overflow-x: auto; }
-table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: .92rem; }
-th, td { text-align: left; padding: .3rem 1.1rem .3rem 0; border-bottom: 1px solid var(--grid);
+table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: .88rem; }
+th, td { text-align: left; padding: .3rem .9rem .3rem 0; border-bottom: 1px solid var(--grid);
   vertical-align: top; white-space: nowrap; }
 th { font-weight: 500; }
+td:first-child { white-space: normal; min-width: 11rem; }
 td small { color: var(--soft); }
-.plots { display: grid; grid-template-columns: repeat(auto-fit, minmax(21rem, 1fr)); gap: 1rem; }
+.plots { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(21rem, 100%), 1fr)); gap: 1rem; }
+.pairs { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(30rem, 100%), 1fr)); gap: 1rem; }
 figure { margin: 0; padding: .9rem; background: var(--card); border: 1px solid var(--grid);
   border-radius: .5rem; break-inside: avoid; }
 figcaption { font-size: .9rem; margin-bottom: .4rem; }
@@ -77,7 +79,7 @@ def as_html(report: Report) -> str:
                 plots.det_plot(own, [_lengths(result) for result in own]),
             )
         )
-    parts += ["</div>", "<h2>Scores</h2>", '<div class="plots">']
+    parts += ["</div>", "<h2>Scores</h2>", '<div class="pairs">']
     for result in whole:
         parts.append(_figure(condition(result), "how the scores are spread", plots.histogram(result)))
         caption = (

@@ -28,7 +28,7 @@ _COLOURS = ("#2f7fe0", "#e0731a", "#12986b", "#a457d6", "#d0435b", "#7a8794")
 _DASHES: tuple[Any, ...] = ("-", (0, (6, 2)), (0, (2, 1.5)), (0, (6, 2, 1.5, 2)), (0, (1, 1)), "-")
 _GENUINE, _IMPOSTOR = _COLOURS[0], _COLOURS[1]
 
-_DET_TICKS = (0.0001, 0.0005, 0.001, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.4)
+_DET_TICKS = (0.0001, 0.0005, 0.001, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 0.9, 0.95)
 _POINTS = 400
 _BINS = 50
 _STYLE = {
@@ -67,16 +67,20 @@ def det_plot(results: Sequence[Result], labels: Sequence[str]) -> str:
     def draw(axes: Axes) -> None:
         lowest = min(1 / max(1, min(result.genuine, result.impostor * 1.0)) for result in results)
         floor = max(_DET_TICKS[0], min(0.001, lowest))
+        worst = []
         for index, (result, label) in enumerate(zip(results, labels, strict=True)):
             curve = metrics.det(*result.scores(result.outcome.raw))
             x, y = _corners(curve)
+            worst.append(float(np.interp(-floor, -curve.fmr, curve.fnmr)))
             style = {"color": _COLOURS[index % len(_COLOURS)], "linestyle": _DASHES[index % len(_DASHES)]}
             axes.plot(_probit(x, floor), _probit(y, floor), linewidth=1.8, label=label, **style)
             rate = _probit(np.atleast_1d(metrics.equal_error_rate(curve)), floor)
             axes.plot(rate, rate, "o", markersize=5, color=style["color"])
-        ticks = [tick for tick in _DET_TICKS if tick >= floor]
+        # Where false matches are rarest, more than half may be rejected: room for that, on both axes alike.
+        highest = min(0.98, max(0.5, *worst))
+        ticks = [tick for tick in _DET_TICKS if floor <= tick <= highest]
         places = _probit(np.array(ticks), floor)
-        edges = (_probit(np.array([floor]), floor)[0], _probit(np.array([0.5]), floor)[0])
+        edges = (_probit(np.array([floor]), floor)[0], _probit(np.array([highest]), floor)[0])
         names = [f"{100 * tick:g}" for tick in ticks]
         axes.set_xlim(*edges)
         axes.set_ylim(*edges)

@@ -14,7 +14,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sonant.errors import NotEnoughTrials
-from sonant.evaluation import metrics
 from sonant.evaluation.metrics import Floats
 
 REPLICATES = 1000
@@ -44,16 +43,6 @@ class Comparisons:
     """Shape [i, 2]: whose reference, whose probe."""
     speakers: int
 
-    def with_scores(self, genuine: Floats, impostor: Floats) -> Comparisons:
-        """The same comparisons by another score."""
-        return Comparisons(
-            genuine=genuine,
-            impostor=impostor,
-            genuine_speaker=self.genuine_speaker,
-            impostor_speakers=self.impostor_speakers,
-            speakers=self.speakers,
-        )
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Interval:
@@ -67,37 +56,25 @@ Weighted = Callable[[Floats, Floats], dict[str, Floats]]
 """Weights of genuine [replicates, g] and impostor [replicates, i] comparisons to figures [replicates]."""
 
 
-def intervals(comparisons: Comparisons, figures: Weighted, *, seed: int) -> dict[str, Interval]:
-    """The interval of each figure; none when there are under three speakers. Equal seeds, equal intervals."""
-    cells = len(comparisons.genuine) + len(comparisons.impostor)
-    count = int(np.clip(_CELLS // max(1, cells), _MIN_REPLICATES, REPLICATES))
-    return _intervals(comparisons, figures, count, max(1, _CELLS_AT_ONCE // max(1, cells)), seed)
-
-
-def min_cllr_interval(comparisons: Comparisons, *, seed: int) -> Interval | None:
-    """The interval of the minimum of Cllr."""
-
-    def figures(g: Floats, i: Floats) -> dict[str, Floats]:
-        return {"min_cllr": metrics.min_cllr_weighted(comparisons.genuine, comparisons.impostor, g, i)}
-
-    cells = len(comparisons.genuine) + len(comparisons.impostor)
-    at_once = max(1, _CELLS_AT_ONCE // cells)
-    return _intervals(comparisons, figures, PAV_REPLICATES, at_once, seed).get("min_cllr")
-
-
-def _intervals(
-    comparisons: Comparisons, figures: Weighted, count: int, at_once: int, seed: int
+def intervals(
+    comparisons: Comparisons, figures: Weighted, *, seed: int, replicates: int = REPLICATES
 ) -> dict[str, Interval]:
+    """The interval of each figure; none when there are under three speakers. Equal seeds, equal intervals.
+
+    Of more than 300,000 comparisons fewer replicates are made, 100 at least, so that it takes seconds.
+    """
     if comparisons.speakers < _MIN_SPEAKERS:
         return {}
+    cells = len(comparisons.genuine) + len(comparisons.impostor)
+    count = min(replicates, max(_MIN_REPLICATES, _CELLS // max(1, cells)))
+    at_once = max(1, _CELLS_AT_ONCE // max(1, cells))
     rng = np.random.default_rng(seed)
+    one, two = comparisons.impostor_speakers.T
     found: dict[str, list[Floats]] = {}
     for first in range(0, count, at_once):
         drawn = _draw(comparisons, min(at_once, count - first), rng)
-        one, two = comparisons.impostor_speakers.T
-        for name, values in figures(
-            drawn[:, comparisons.genuine_speaker], drawn[:, one] * drawn[:, two]
-        ).items():
+        weighted = figures(drawn[:, comparisons.genuine_speaker], drawn[:, one] * drawn[:, two])
+        for name, values in weighted.items():
             found.setdefault(name, []).append(values)
     tail = 100 * (1 - CONFIDENCE) / 2
     spread = {name: np.percentile(np.concatenate(parts), [tail, 100 - tail]) for name, parts in found.items()}

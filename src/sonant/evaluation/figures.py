@@ -96,7 +96,7 @@ def _result(outcome: Outcome, group: str, speakers: int) -> Result:
     if outcome.score is not None:
         figures |= _at_thresholds(_comparisons(outcome, outcome.score, keep_failed=True))
     if outcome.llr is not None:
-        figures |= _of_ratios(_comparisons(outcome, outcome.llr, keep_failed=False), figures["min_cllr"])
+        figures |= _of_ratios(_comparisons(outcome, outcome.llr, keep_failed=False))
     return Result(
         outcome=outcome,
         group=group,
@@ -139,9 +139,13 @@ def _of_order(comparisons: Comparisons) -> dict[str, Figure]:
     for name, rate in needed.items():
         figures[name] = _if_supported(impostor, rate, figures[name])
     best = metrics.pool_adjacent_violators(comparisons.genuine, comparisons.impostor)
-    figures["min_cllr"] = _figure(
-        metrics.min_cllr(best), bootstrap.min_cllr_interval(comparisons, seed=_SEED)
+    spread = bootstrap.intervals(
+        comparisons,
+        lambda g, i: {"min": metrics.min_cllr_weighted(comparisons.genuine, comparisons.impostor, g, i)},
+        seed=_SEED,
+        replicates=bootstrap.PAV_REPLICATES,
     )
+    figures["min_cllr"] = _figure(metrics.min_cllr(best), spread.get("min"))
     return figures
 
 
@@ -166,14 +170,24 @@ def _at_thresholds(transactions: Comparisons) -> dict[str, Figure]:
     return figures
 
 
-def _of_ratios(ratios: Comparisons, best: Figure) -> dict[str, Figure]:
+def _of_ratios(ratios: Comparisons) -> dict[str, Figure]:
+    """Cllr, and how much of it a better calibration of these ratios would take away."""
+    genuine, impostor = ratios.genuine, ratios.impostor
     spread = bootstrap.intervals(
-        ratios, lambda g, i: {"cllr": metrics.cllr(ratios.genuine, ratios.impostor, g, i)}, seed=_SEED
+        ratios, lambda g, i: {"cllr": metrics.cllr(genuine, impostor, g, i)}, seed=_SEED
+    ) | bootstrap.intervals(
+        ratios,
+        lambda g, i: {
+            "loss": metrics.cllr(genuine, impostor, g, i) - metrics.min_cllr_weighted(genuine, impostor, g, i)
+        },
+        seed=_SEED,
+        replicates=bootstrap.PAV_REPLICATES,
     )
-    value = float(metrics.cllr(ratios.genuine, ratios.impostor))
+    value = float(metrics.cllr(genuine, impostor))
+    best = metrics.min_cllr(metrics.pool_adjacent_violators(genuine, impostor))
     return {
         "cllr": _figure(value, spread.get("cllr")),
-        "calibration_loss": Figure(value=value - (best.value or 0)),
+        "calibration_loss": _figure(value - best, spread.get("loss")),
     }
 
 

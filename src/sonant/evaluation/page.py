@@ -36,9 +36,11 @@ p { max-width: 56rem; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: .88rem; }
 th, td { text-align: left; padding: .3rem .9rem .3rem 0; border-bottom: 1px solid var(--grid);
   vertical-align: top; white-space: nowrap; }
+th { vertical-align: bottom; }
 th { font-weight: 500; }
-td:first-child { white-space: normal; min-width: 11rem; }
-td small { color: var(--soft); }
+th, td:first-child { white-space: normal; }
+td:first-child { min-width: 11rem; }
+td small { color: var(--soft); display: block; line-height: 1.2; }
 .plots { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(21rem, 100%), 1fr)); gap: 1rem; }
 .pairs { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(30rem, 100%), 1fr)); gap: 1rem; }
 figure { margin: 0; padding: .9rem; background: var(--card); border: 1px solid var(--grid);

@@ -155,7 +155,7 @@ def calibration_plot(result: Result) -> str:
         axes.minorticks_off()
         axes.set_xlabel("FAR promised, %, and the score that promises it")
         axes.set_ylabel("FMR measured, %")
-        axes.legend(loc="lower left")
+        axes.legend(loc="upper right")
 
     return _svg(draw, width=5.4, height=3.6)
 

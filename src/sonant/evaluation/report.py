@@ -144,8 +144,8 @@ def notes(report: Report) -> list[str]:
     fewest = min(result.speakers for result in report.results if result.group == "all")
     found = [
         f"In brackets {100 * CONFIDENCE:.0f} % intervals: {REPLICATES:,} resamplings of speakers "
-        f"({PAV_REPLICATES} for min Cllr). They tell how the figures vary among speakers like these "
-        f"{fewest}, not among all people.",
+        f"({PAV_REPLICATES} for min Cllr and the loss). They tell how the figures vary among speakers like "
+        f"these {fewest}, not among all people.",
         "~ marks a figure behind which fewer than 30 errors stand (rule of 30): its order of magnitude is "
         "known, no more. Where no error was seen, the upper bound is at least 3 / comparisons (rule of 3).",
     ]

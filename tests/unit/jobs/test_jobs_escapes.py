@@ -86,8 +86,8 @@ def test_bytes_without_a_unicode_escape_pass_as_they_are(data, size):
 
 
 @pytest.mark.parametrize("piece", [rb"\ud800", rb"\udc00", rb"\ud83d\ude00", rb"\\", rb"\uz", b"a\\ud800"])
-def test_16_mib_of_escapes_cost_no_more_than_some_seconds(piece):
+def test_16_mib_of_escapes_cost_no_more_than_some_seconds_of_processor_time(piece):
     chunk = piece * (65536 // len(piece))
-    begun = time.perf_counter()
+    begun = time.process_time()
     assert sum(map(len, whole_pairs(repeat(chunk, 256)))) == 256 * len(chunk)
-    assert time.perf_counter() - begun < 15
+    assert time.process_time() - begun < 15

@@ -26,11 +26,13 @@ def enrollment_line(request_id: str, generated_id: str, customer_id: str, status
     }
 
 
-def result_file(errors: Iterable[dict[str, Any]], successes: Iterable[dict[str, Any]]) -> Iterator[bytes]:
+def result_file(
+    errors: Iterable[dict[str, Any]], successes: Iterable[dict[str, Any]], successes_name: str
+) -> Iterator[bytes]:
     """The file in pieces; each line stands on its own line of text."""
     yield b'{\n  "Version": ' + orjson.dumps(VERSION) + b',\n  "Errors": ['
     yield from _items(errors)
-    yield b'],\n  "SuccessfulEnrollments": ['
+    yield f'],\n  "{successes_name}": ['.encode()
     yield from _items(successes)
     yield b"]\n}\n"
 

@@ -25,6 +25,7 @@ from sonant.jobs.entry import Role, Task
 from sonant.jobs.faults import Refusal
 from sonant.jobs.kind import Kind
 from sonant.jobs.manifest import AudioFile, Rules
+from sonant.jobs.registration import RegistrationKind
 from sonant.jobs.runner import Parts, Runner
 from sonant.operations import OPERATIONS
 from sonant.operations.service import RecordingAnalysis, Service
@@ -33,7 +34,7 @@ from sonant.settings import Settings
 from sonant.store import access
 from sonant.store.accounts import LocalAccounts
 from sonant.store.grants import GrantedObjects
-from sonant.store.jobs import ENROLLMENT
+from sonant.store.jobs import ENROLLMENT, REGISTRATION
 from sonant.store.local_objects import LocalObjectStore
 from sonant.store.objects import ObjectUri
 from sonant.store.vault import ServiceSecret
@@ -47,7 +48,7 @@ from sonant.wire.signature import Credential, Verifier
 from sonant.wire.throttle import Throttle, rates_per_s
 
 #: The kinds of job that runners do.
-KINDS: tuple[Kind, ...] = (EnrollmentKind(),)
+KINDS: tuple[Kind, ...] = (EnrollmentKind(), RegistrationKind())
 
 # --- the voice side -----------------------------------------------------------------------------------
 
@@ -156,6 +157,7 @@ def manifest_rules(settings: Settings, kind: str = ENROLLMENT) -> Rules:
     quotas = settings.quotas
     list_name, most = {
         ENROLLMENT: ("SpeakerEnrollmentRequests", quotas.speakers_per_enrollment_job),
+        REGISTRATION: ("FraudsterRegistrationRequests", quotas.fraudsters_per_registration_job),
     }[kind]
     models = load_models()
     start = models.find("VoiceID.StartSpeakerEnrollmentJob")
@@ -167,7 +169,7 @@ def manifest_rules(settings: Settings, kind: str = ENROLLMENT) -> Rules:
         max_depth=settings.jobs.max_manifest_depth,
         max_requests=most,
         max_files=quotas.files_per_request,
-        check_speaker_id=_check(speaker_id),
+        check_speaker_id=_check(speaker_id) if kind == ENROLLMENT else None,
         check_s3_uri=_check(start.input_shape.members["InputDataConfig"].members["S3Uri"]),
     )
 

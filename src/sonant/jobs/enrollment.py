@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import logging
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from sqlalchemy import Connection
@@ -13,11 +15,15 @@ from sonant.jobs import result
 from sonant.jobs.decide import Config, after_listening, before_listening
 from sonant.jobs.entry import Prepared, Task
 from sonant.jobs.faults import Refusal
-from sonant.jobs.kind import Desk, Item, Outcome
+from sonant.jobs.fraud import Risk, known_fraudster, told
+from sonant.jobs.kind import Desk, Heard, Item, Outcome
 from sonant.jobs.manifest import EnrollmentRequest, Request
+from sonant.jobs.watch import Sample, Watch
 from sonant.store import jobs, speakers
 from sonant.store.domains import Domain
 from sonant.store.vault import Vault
+
+log = logging.getLogger(__name__)
 
 
 class EnrollmentKind:
@@ -48,6 +54,8 @@ class EnrollmentDecider:
             fraud_action=fraud["FraudDetectionAction"],
             risk_threshold=fraud["RiskThreshold"],
         )
+        self._watchlist_id: str | None = next(iter(fraud.get("WatchlistIds", ())), None)
+        self._watch: Watch | None = None
 
     def mark(self, vault: Vault, request: Request) -> bytes | None:
         return vault.lookup(_speaker_of(request))
@@ -59,24 +67,45 @@ class EnrollmentDecider:
             return None
         return self.desk.task(item, self.desk.settings.enrollment.net_speech_s)
 
-    def sitting(self, connection: Connection, domain: Domain, vault: Vault) -> EnrollmentSitting:
-        return EnrollmentSitting(self, connection, domain, vault)
+    def sitting(
+        self, connection: Connection, domain: Domain, vault: Vault, done: Sequence[tuple[Item, Heard]]
+    ) -> EnrollmentSitting:
+        if self._watch is None:
+            self._watch = Watch(domain.domain_id, self._watchlist_id or domain.default_watchlist_id)
+        heard = {item.entry.request_id: one for item, one in done if isinstance(one, Prepared)}
+        if heard:
+            self._watch.follow(connection, vault, domain.fraudsters_version)
+        return EnrollmentSitting(self, connection, domain, vault, self._watch, heard)
 
 
 class EnrollmentSitting:
     """See `kind.Sitting`."""
 
     def __init__(
-        self, decider: EnrollmentDecider, connection: Connection, domain: Domain, vault: Vault
+        self,
+        decider: EnrollmentDecider,
+        connection: Connection,
+        domain: Domain,
+        vault: Vault,
+        watch: Watch,
+        heard: Mapping[str, Prepared],
     ) -> None:
+        """`heard` is by request id."""
         self._decider, self._desk = decider, decider.desk
         self._connection, self._domain, self._vault = connection, domain, vault
+        self._watch = watch
+        samples = [Sample(model_id=one.model_id, vector=one.vector) for one in heard.values()]
+        self._nearest = dict(zip(heard, watch.nearest(samples), strict=True))
         self._present: int | None = None  # speakers of the domain, counted when first needed
 
-    def settle(self, request: Request, heard: Prepared | Refusal | None) -> Outcome:
+    def settle(self, request: Request, heard: Heard) -> Outcome:
         customer_id = _speaker_of(request)
         speaker = speakers.find(self._connection, self._vault, self._domain.domain_id, customer_id)
         status = None if speaker is None else speaker.status
+        details: dict[str, Any] = {}
+        if isinstance(heard, Prepared):
+            heard = replace(heard, risks=(self._known_risk(request, heard), *heard.risks))
+            details = self._details(request, heard)
         if heard is None:
             outcome = before_listening(status, self._decider.config) or Refusal(
                 409, "the speaker was deleted or changed while the job ran; submit the request again"
@@ -90,12 +119,12 @@ class EnrollmentSitting:
                 quota=self._desk.settings.quotas.speakers_per_domain,
             )
         if isinstance(outcome, Refusal):
-            return Outcome.refused(request.request_id, outcome)
+            return Outcome.refused(request.request_id, outcome, details)
         speaker_id = new_generated_id() if speaker is None else speaker.speaker_id
         if isinstance(heard, Prepared) and outcome != "DUPLICATE_SKIPPED":
             self._store(speaker, speaker_id, customer_id, heard)
         line = result.enrollment_line(request.request_id, speaker_id, customer_id, outcome)
-        return Outcome(line=line, label=outcome)
+        return Outcome(line=line, label=outcome, details=details)
 
     def event(self, outcome: Outcome) -> Event:
         return speaker_event(
@@ -106,10 +135,27 @@ class EnrollmentSitting:
             source="BATCH",
             source_id=self._desk.job.job_id,
             enrollment_status=outcome.line.get("EnrollmentStatus"),
+            fraud_detection=outcome.details or None,
         )
 
     def committed(self) -> None:
         pass
+
+    def _known_risk(self, request: Request, heard: Prepared) -> Risk:
+        return known_fraudster(
+            self._nearest[request.request_id], self._watch.size(heard.model_id), heard.model_id
+        )
+
+    def _details(self, request: Request, heard: Prepared) -> dict[str, Any]:
+        """What detection found, for the event and, when it is grave, for the log."""
+        found = told(
+            heard.risks,
+            risk_threshold=self._decider.config.risk_threshold,
+            watchlist_id=self._watch.watchlist_id or "",
+        )
+        if found["reasons"]:
+            log.info("job %s: a request is flagged: %s", self._desk.job.job_id, found)
+        return found
 
     def _count(self) -> int:
         if self._present is None:

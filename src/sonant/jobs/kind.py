@@ -7,7 +7,7 @@ Sitting   for one transaction: settles requests, in manifest order
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Protocol
@@ -25,6 +25,9 @@ from sonant.store import jobs
 from sonant.store.database.engine import Database
 from sonant.store.domains import Domain
 from sonant.store.vault import Vault
+
+Heard = Prepared | Refusal | None
+"""What came back for a request; None for one that needed no listening."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,8 +95,8 @@ class Outcome:
 class Sitting(Protocol):
     """Settles requests within one transaction."""
 
-    def settle(self, request: Request, heard: Prepared | Refusal | None) -> Outcome:
-        """Decide one request and store what hangs on it; `heard` is None for one that needed no listening.
+    def settle(self, request: Request, heard: Heard) -> Outcome:
+        """Decide one request and store what hangs on it; called in manifest order.
 
         Nothing but the request, what was heard and the store may decide: after a crash it is done again.
         """
@@ -117,7 +120,11 @@ class Decider(Protocol):
         """What must be heard of a request, None when it can be settled without."""
         ...
 
-    def sitting(self, connection: Connection, domain: Domain, vault: Vault) -> Sitting: ...
+    def sitting(
+        self, connection: Connection, domain: Domain, vault: Vault, done: Sequence[tuple[Item, Heard]]
+    ) -> Sitting:
+        """`done` is all that will be settled in it."""
+        ...
 
 
 class Kind(Protocol):

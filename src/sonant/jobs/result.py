@@ -1,6 +1,9 @@
 """The result file: a stream of outcomes becomes a stream of bytes, in constant memory.
 
-{"Version": "1.0", "Errors": [...], "SuccessfulEnrollments": [...]}     both lists in manifest order
+{"Version": "1.0", "Errors": [...], "SuccessfulEnrollments": [...]}       speaker enrollment
+{"Version": "1.0", "Errors": [...], "SuccessfulRegistrations": [...]}     fraudster registration
+
+Both lists are in manifest order.
 """
 
 from __future__ import annotations
@@ -24,6 +27,20 @@ def enrollment_line(request_id: str, generated_id: str, customer_id: str, status
         "CustomerSpeakerId": customer_id,
         "EnrollmentStatus": status,
     }
+
+
+def registration_line(
+    request_id: str, generated_id: str, status: str, similarity_score: int | None
+) -> dict[str, Any]:
+    """`similarity_score` is given for duplicates only."""
+    line: dict[str, Any] = {
+        "RequestId": request_id,
+        "GeneratedFraudsterId": generated_id,
+        "RegistrationStatus": status,
+    }
+    if similarity_score is not None:
+        line["FraudsterSimilarityScore"] = similarity_score
+    return line
 
 
 def result_file(

@@ -9,12 +9,10 @@ from typing import Any
 from sonant.events import counters
 from sonant.jobs.entry import Prepared, Task
 from sonant.jobs.faults import Refusal
-from sonant.jobs.kind import Decider, Desk, Item, Outcome, Sitting
+from sonant.jobs.kind import Decider, Desk, Heard, Item, Outcome, Sitting
 from sonant.jobs.manifest import AudioFile, BadRequest, EnrollmentRequest, Entry, Request
 from sonant.store import jobs
 from sonant.store.vault import Vault
-
-Heard = Prepared | Refusal | None
 
 
 class BatchWork:
@@ -40,7 +38,7 @@ class BatchWork:
         with desk.database.write() as connection:
             desk.hold(connection)
             domain, vault = desk.open_domain(connection)
-            sitting = self._decider.sitting(connection, domain, vault)
+            sitting = self._decider.sitting(connection, domain, vault, done)
             settled = [(item.position, _settle(sitting, item, heard)) for item, heard in done]
             sealed = [
                 (

@@ -71,7 +71,7 @@ _VERSION_LOCKED = _VERSION.with_for_update()
 def version(connection: Connection, domain_id: str, *, lock: bool = False) -> int:
     """The count of changes; `lock` keeps others from changing anything until the transaction ends."""
     query = _VERSION_LOCKED if lock else _VERSION
-    return connection.execute(query, {"of_domain": domain_id}).scalar_one()
+    return int(connection.execute(query, {"of_domain": domain_id}).scalar_one())
 
 
 def ids(connection: Connection, domain_id: str, watchlist_id: str | None) -> list[str]:

@@ -40,7 +40,7 @@ class Coarse:
         self._middle = (low + high) / 2
         # A dimension in which nothing differs needs a step other than 0.
         self._step = np.maximum((high - low) / (2 * _ROW_LIMIT), 1e-6).astype(np.float32)
-        self._bytes = np.full(rows.shape, _ROW_ZERO, np.uint8)
+        self._bytes: NDArray[np.uint8] = np.full(rows.shape, _ROW_ZERO, np.uint8)
         self._lost = 0.0  # largest |t - g|
         self._size = 0.0  # largest |g|
         for first in range(0, len(rows), _STEP):

@@ -124,7 +124,7 @@ def put_recording(service: ServiceProcess, recording: bytes) -> None:
 
 
 def hold_job(service: ServiceProcess, job_id: str) -> None:
-    """Make an enrollment job one that a runner elsewhere is busy with for the next hour."""
+    """Make a job one that a runner elsewhere is busy with for the next hour."""
     store = service.store
     values = {
         "status": "IN_PROGRESS",
@@ -150,7 +150,7 @@ def add_registration_job(service: ServiceProcess, domain_id: str) -> str:
             input_uri="s3://calls/absent.json",
             output_uri="s3://calls/results",
             output_kms_key=None,
-            config={"DuplicateRegistrationAction": "SKIP"},
+            config={"DuplicateRegistrationAction": "SKIP", "FraudsterSimilarityThreshold": 50},
             now=store.clock(),
         )
         # In the same transaction: no runner may see it before.
@@ -216,6 +216,7 @@ def furnish(service: ServiceProcess) -> Furnished:
         },
         "EvaluateSession": {**at, "SessionNameOrId": "nobody"},
         "StartSpeakerEnrollmentJob": {**at, **start},
+        "StartFraudsterRegistrationJob": {**at, **start},
         "DescribeSpeakerEnrollmentJob": {**at, "JobId": job_id},
         "ListSpeakerEnrollmentJobs": at,
         "DescribeFraudsterRegistrationJob": {**at, "JobId": registration_id},

@@ -1,0 +1,104 @@
+"""Fitting a calibration: from similarities of strangers to the tail, and to what may be claimed of it."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from statistics import NormalDist
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sonant.voice.calibration import Tail
+
+#: The tail is fitted to this share of the most similar strangers.
+TAIL_SHARE = 0.1
+#: The rule of 30: 30 errors give the true rate within +-30 % at 90 % confidence (Doddington et al., "The NIST
+#: speaker recognition evaluation - overview, methodology, systems, results, perspective", 2000).
+RULE_OF_30 = 30
+
+Floats = NDArray[np.float64]
+
+
+def fit_tail(similarities: Floats, weights: Floats | None = None) -> Tail:
+    """Fit a normal distribution to the upper tenth of strangers' similarities, shape [n], n >= 300.
+
+    A straight line through the quantile plot between shares of 10 % and 10 / n, each point weighted with the
+    number of comparisons above it: the middle of the distribution, which says nothing about false accepts,
+    has no part in it. `weights` counts each comparison so often (a bootstrap's).
+    """
+    order = np.argsort(similarities)[::-1]
+    weight = np.ones(len(order)) if weights is None else weights[order]
+    above = np.cumsum(weight)
+    total = above[-1]
+    shares = np.geomspace(TAIL_SHARE, max(10 / total, 1e-6), 24)
+    # The similarity that a share of comparisons reaches: the one at which the count passes it.
+    at = np.minimum(np.searchsorted(above, shares * total), len(order) - 1)
+    normal = NormalDist()
+    x = np.array([-normal.inv_cdf(float(share)) for share in shares])
+    slope, intercept = np.polyfit(x, similarities[order][at], 1, w=np.sqrt(shares * total))
+    return Tail(mean=float(intercept), deviation=max(float(slope), 1e-6))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Support:
+    """What impostor comparisons can say about rates."""
+
+    speakers: int
+    comparisons: int
+    tail: Tail
+    bootstrap: tuple[Tail, ...]
+    """The same fit with the speakers drawn anew."""
+
+    def interval(self, log10_far: float) -> tuple[float, float]:
+        """95 % interval of the true log10 FAR at the similarity where the fit claims `log10_far`."""
+        similarity = self.tail.similarity_at(log10_far)
+        found = [tail.log10_far(similarity) for tail in self.bootstrap]
+        return float(np.quantile(found, 0.025)), float(np.quantile(found, 0.975))
+
+    def supported_log10_far(self) -> float:
+        """The smallest rate that may be claimed, on a grid of tenths of a decade; 0 if none.
+
+        Down to it the interval stays within half a decade on either side, and 30 comparisons reach a rate at
+        most one decade above: the normal tail may be followed for a decade beyond what was counted.
+        """
+        counted = math.log10(RULE_OF_30 / self.comparisons) - 1
+        supported = 0.0
+        for tenths in range(1, 51):
+            level = -tenths / 10
+            low, high = self.interval(level)
+            if level < counted or low < level - 0.5 or high > level + 0.5:
+                return supported
+            supported = level
+        return supported
+
+
+def measure_support(
+    similarities: Floats,
+    first: NDArray[np.intp],
+    second: NDArray[np.intp],
+    *,
+    rounds: int = 200,
+    seed: int = 1,
+) -> Support:
+    """Fit the tail and its uncertainty; comparison k is of speakers `first[k]` and `second[k]`, shape [n].
+
+    The bootstrap draws speakers, not comparisons: all comparisons of one speaker are alike, and taking them
+    for independent would give intervals several times too narrow.
+    """
+    speakers, numbers = np.unique(np.concatenate([first, second]), return_inverse=True)
+    one, two = numbers[: len(first)], numbers[len(first) :]
+    random = np.random.default_rng(seed)
+    share = np.full(len(speakers), 1 / len(speakers))
+    tails = []
+    for _ in range(rounds):
+        drawn = random.multinomial(len(speakers), share).astype(np.float64)
+        weights = drawn[one] * drawn[two]
+        if np.count_nonzero(weights) >= RULE_OF_30:
+            tails.append(fit_tail(similarities, weights))
+    return Support(
+        speakers=len(speakers),
+        comparisons=len(similarities),
+        tail=fit_tail(similarities),
+        bootstrap=tuple(tails),
+    )

@@ -140,7 +140,7 @@ def test_the_interval_holds_the_true_rate():
         low, high = support.interval(-2)
         truth = math.log10(NORMAL.cdf(-(support.tail.similarity_at(-2) - 0.2) / 0.1))
         hits += low <= truth <= high
-    assert hits >= 17
+    assert hits >= 15
 
 
 def test_more_speakers_support_smaller_rates():

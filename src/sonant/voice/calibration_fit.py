@@ -9,7 +9,7 @@ from statistics import NormalDist
 import numpy as np
 from numpy.typing import NDArray
 
-from sonant.voice.calibration import Tail
+from sonant.voice.calibration import Calibration, Tail, log10_far_of
 
 #: The tail is fitted to this share of the most similar strangers.
 TAIL_SHARE = 0.1
@@ -102,3 +102,43 @@ def measure_support(
         tail=fit_tail(similarities),
         bootstrap=tuple(tails),
     )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OwnFit:
+    """Where an installation's own strangers lie on the shipped scale."""
+
+    shift: float
+    scale: float
+    support: Support
+    """In standard deviations of the shipped tails."""
+
+    def shipped_log10_far(self, score: float) -> tuple[float, float, float]:
+        """What the shipped scale's score truly stands for here: log10 FAR with its 95 % interval."""
+        place = -NormalDist().inv_cdf(10 ** log10_far_of(score))
+        found = [tail.log10_far(place) for tail in self.support.bootstrap]
+        low, high = np.quantile(found, (0.025, 0.975))
+        return self.support.tail.log10_far(place), float(low), float(high)
+
+
+def fit_own(
+    shipped: Calibration,
+    similarities: Floats,
+    *,
+    first: NDArray[np.intp],
+    second: NDArray[np.intp],
+    speech_s: Floats,
+    snr_db: Floats,
+) -> OwnFit:
+    """Fit an installation's own strangers; all arrays have shape [n], one place a comparison."""
+    support = measure_support(deviations(shipped, similarities, speech_s, snr_db), first, second)
+    return OwnFit(shift=support.tail.mean, scale=support.tail.deviation, support=support)
+
+
+def deviations(calibration: Calibration, similarities: Floats, speech_s: Floats, snr_db: Floats) -> Floats:
+    """How many standard deviations each similarity lies above what strangers have; [n]."""
+    places, of = np.unique(np.stack([speech_s, snr_db]), axis=1, return_inverse=True)
+    tails = [calibration.tail(float(seconds), float(noise)) for seconds, noise in places.T]
+    mean = np.array([tail.mean for tail in tails])[of.reshape(-1)]
+    deviation = np.array([tail.deviation for tail in tails])[of.reshape(-1)]
+    return (similarities - mean) / deviation

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sonant.voice.calibration import Calibration, Node, Tail, log10_far_of, score_of
-from sonant.voice.calibration_fit import fit_tail, measure_support
+from sonant.voice.calibration_fit import deviations, fit_own, fit_tail, measure_support
 
 NORMAL = NormalDist()
 
@@ -161,3 +161,26 @@ def test_drawing_speakers_gives_wider_intervals_than_drawing_comparisons():
     # Each comparison has two speakers of its own here: drawing them is drawing comparisons.
     low, high = by_comparison.interval(-2)
     assert by_speaker[1] - by_speaker[0] > 1.3 * (high - low)
+
+
+# --- an installation's own strangers
+
+
+def test_strangers_who_are_more_alike_than_the_shipped_ones_move_the_scale():
+    values, first, second = strangers(150)
+    speech_s, snr_db = np.full(len(values), 10.0), np.full(len(values), 30.0)
+    there = {"first": first, "second": second, "speech_s": speech_s, "snr_db": snr_db}
+    usual, own = fit_own(ONE, values, **there), fit_own(ONE, values + 0.05, **there)
+    assert own.shift - usual.shift == pytest.approx(0.5)
+    assert own.scale == pytest.approx(usual.scale)
+    before, after = usual.shipped_log10_far(80), own.shipped_log10_far(80)
+    assert before[0] < after[0]
+    assert after[1] < after[0] < after[2]
+
+
+def test_each_comparison_is_measured_on_the_tail_of_its_own_speech_and_noise():
+    four = grid(s3_db10=(0.4, 0.1), s3_db30=(0.2, 0.1), s10_db10=(0.3, 0.2), s10_db30=(0.1, 0.2))
+    found = deviations(
+        four, np.array([0.5, 0.5, 0.3]), np.array([3.0, 10.0, 10.0]), np.array([10.0, 10.0, 30.0])
+    )
+    assert found == pytest.approx([1.0, 1.0, 1.0])

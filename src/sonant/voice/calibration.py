@@ -61,6 +61,9 @@ class Calibration:
     """The installation's own strangers: (z - shift) / scale is standard normal in the tail."""
     supported_log10_far: float = -3.0
     """Smaller rates than this are extrapolated: the data that it was fitted on cannot support them."""
+    llr_slope: float = 1.0
+    llr_offset: float = 0.0
+    """Natural log likelihood ratio of z standard deviations above strangers: offset + slope * z."""
 
     def tail(self, speech_s: float, snr_db: float) -> Tail:
         """The tail for a probe with so much net speech; `snr_db` is that of the noisier side."""
@@ -80,6 +83,11 @@ class Calibration:
     def score(self, similarity: float, *, speech_s: float, snr_db: float) -> int:
         """Authentication score, 0..100, rounded down: a score never claims a lower FAR than was found."""
         return score_of(self.log10_far(similarity, speech_s=speech_s, snr_db=snr_db))
+
+    def llr(self, similarity: float, *, speech_s: float, snr_db: float) -> float:
+        """Natural logarithm of how much likelier the similarity is for one voice than for two."""
+        tail = self.tail(speech_s, snr_db)
+        return self.llr_offset + self.llr_slope * (similarity - tail.mean) / tail.deviation
 
     def adapted(self, shift: float, scale: float, supported_log10_far: float) -> Calibration:
         """The same with an installation's own strangers."""

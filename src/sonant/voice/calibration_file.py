@@ -34,6 +34,7 @@ def read_calibration(text: str) -> Calibration:
         value = json.loads(text)
         nodes = tuple(_node(node) for node in value["nodes"])
         model_id, supported = str(value["model_id"]), float(value["supported_log10_far"])
+        slope, offset = float(value["llr_slope"]), float(value["llr_offset"])
     except (ValueError, KeyError, TypeError) as fault:
         raise SetupError(f"calibration cannot be read: {type(fault).__name__}: {fault}") from None
     seconds, noises = {node.speech_s for node in nodes}, {node.snr_db for node in nodes}
@@ -47,7 +48,15 @@ def read_calibration(text: str) -> Calibration:
         raise SetupError("calibration: its nodes must be a full grid, one for each speech_s with each snr_db")
     if not all(node.speech_s > 0 and node.tail.deviation > 0 for node in nodes):
         raise SetupError("calibration: speech_s and deviation must be above 0")
-    return Calibration(model_id=model_id, nodes=nodes, supported_log10_far=supported)
+    if not (slope > 0 and math.isfinite(slope) and math.isfinite(offset) and math.isfinite(supported)):
+        raise SetupError("calibration: llr_slope must be above 0, and all numbers finite")
+    return Calibration(
+        model_id=model_id,
+        nodes=nodes,
+        supported_log10_far=supported,
+        llr_slope=slope,
+        llr_offset=offset,
+    )
 
 
 def write_calibration(calibration: Calibration, provenance: dict[str, Any]) -> str:
@@ -55,6 +64,8 @@ def write_calibration(calibration: Calibration, provenance: dict[str, Any]) -> s
     value = {
         "model_id": calibration.model_id,
         "supported_log10_far": round(calibration.supported_log10_far, 1),
+        "llr_slope": round(calibration.llr_slope, 4),
+        "llr_offset": round(calibration.llr_offset, 4),
         "provenance": provenance,
         "nodes": [
             {

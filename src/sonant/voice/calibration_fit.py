@@ -142,3 +142,27 @@ def deviations(calibration: Calibration, similarities: Floats, speech_s: Floats,
     mean = np.array([tail.mean for tail in tails])[of.reshape(-1)]
     deviation = np.array([tail.deviation for tail in tails])[of.reshape(-1)]
     return (similarities - mean) / deviation
+
+
+def fit_llr(genuine: Floats, strangers: Floats) -> tuple[float, float]:
+    """Slope and offset of the log likelihood ratio over deviations; each shape [n].
+
+    Logistic regression with both sides weighing the same (Brümmer and du Preez, "Application-independent
+    evaluation of speaker detection", 2006), by Newton's method.
+    """
+    z = np.concatenate([genuine, strangers])
+    target = np.concatenate([np.ones(len(genuine)), np.zeros(len(strangers))])
+    weight = np.where(target == 1, 0.5 / len(genuine), 0.5 / len(strangers))
+    design = np.stack([z, np.ones(len(z))], axis=1)
+    found = np.array([1.0, -float(np.median(z))])
+    # A little of a prior keeps the slope finite when the two sides do not overlap.
+    prior = np.diag([1e-4, 1e-6])
+    for _ in range(100):
+        share = 1 / (1 + np.exp(-np.clip(design @ found, -50, 50)))
+        gradient = design.T @ (weight * (share - target)) + prior @ found
+        curvature = (design * (weight * share * (1 - share))[:, None]).T @ design + prior
+        step = np.linalg.solve(curvature, gradient)
+        found = found - np.clip(step, -2, 2)
+        if np.max(np.abs(step)) < 1e-9:
+            break
+    return float(found[0]), float(found[1])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from statistics import NormalDist
 
 import numpy as np
@@ -11,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sonant.voice.calibration import Calibration, Node, Tail, log10_far_of, score_of
-from sonant.voice.calibration_fit import deviations, fit_own, fit_tail, measure_support
+from sonant.voice.calibration_fit import deviations, fit_llr, fit_own, fit_tail, measure_support
 
 NORMAL = NormalDist()
 
@@ -184,3 +185,25 @@ def test_each_comparison_is_measured_on_the_tail_of_its_own_speech_and_noise():
         four, np.array([0.5, 0.5, 0.3]), np.array([3.0, 10.0, 10.0]), np.array([10.0, 10.0, 30.0])
     )
     assert found == pytest.approx([1.0, 1.0, 1.0])
+
+
+# --- likelihood ratios
+
+
+def test_of_two_normal_distributions_the_fit_finds_the_true_ratio():
+    random = np.random.default_rng(4)
+    slope, offset = fit_llr(random.normal(3, 1, 20_000), random.normal(0, 1, 50_000))
+    # log N(z; 3, 1) - log N(z; 0, 1) = 3 z - 4.5
+    assert slope == pytest.approx(3, abs=0.15)
+    assert offset == pytest.approx(-4.5, abs=0.25)
+
+
+def test_two_sides_that_do_not_overlap_give_a_finite_ratio():
+    slope, offset = fit_llr(np.linspace(5, 6, 50), np.linspace(-1, 1, 50))
+    assert 0 < slope < 100
+    assert math.isfinite(offset)
+
+
+def test_the_ratio_is_taken_on_the_scale_of_the_tail():
+    sharp = replace(ONE, llr_slope=3.0, llr_offset=-4.5)
+    assert sharp.llr(0.35, speech_s=10, snr_db=30) == pytest.approx(0.0)

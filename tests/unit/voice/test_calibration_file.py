@@ -16,7 +16,7 @@ NODES = tuple(
     for speech_s in (3.0, 10.0)
     for snr_db in (10.0, 30.0)
 )
-MADE = Calibration(model_id="a-model", nodes=NODES, supported_log10_far=-2.5)
+MADE = Calibration(model_id="a-model", nodes=NODES, supported_log10_far=-2.5, llr_slope=2.5, llr_offset=-4.0)
 
 
 def test_what_is_written_is_read():
@@ -49,6 +49,7 @@ def changed(**members):
         (changed(nodes=[json.loads(changed())["nodes"][0] | {"deviation": 0}]), "above 0"),
         (changed(nodes=[json.loads(changed())["nodes"][0] | {"mean": float("nan")}]), "not finite"),
         (changed(supported_log10_far=None), "cannot be read"),
+        (changed(llr_slope=0), "llr_slope"),
     ],
 )
 def test_a_broken_file_is_refused_with_what_is_wrong(text, why):

@@ -49,7 +49,8 @@ def test_parts_of_the_rows_give_the_whole_together(monkeypatch):
         part = found(vectors, at_least=0.15, rows=range(start, stop))
         assert all(start <= i < stop for i, _ in part)
         parts |= part
-    assert parts == found(vectors, at_least=0.15)
+    # Products of other shapes round otherwise in the last digit.
+    assert parts == pytest.approx(found(vectors, at_least=0.15), abs=1e-6)
 
 
 def test_a_voice_is_no_duplicate_of_itself():

@@ -49,7 +49,7 @@ def alike(vectors: Vectors, *, at_least: float, rows: range | None = None) -> It
 
 
 def groups(pairs: Sequence[tuple[int, int]]) -> list[list[int]]:
-    """Voices that hang together by pairs, directly or by way of others; each group ascending, largest first."""
+    """Voices that hang together by pairs, also by way of others; each group ascending, largest first."""
     parent: dict[int, int] = {}
 
     def root(one: int) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, func, select
 
 from sonant.store.database.schema import speaker_keys, speakers, voiceprints
 from sonant.store.vault import Vault
@@ -49,13 +49,13 @@ def enrolled(connection: Connection, vault: Vault, domain_id: str, model_id: str
         after = rows[-1].speaker_id
 
 
-def model_ids(connection: Connection, domain_id: str) -> list[str]:
-    """The makers of a domain's voiceprints."""
+def makers(connection: Connection, domain_id: str) -> dict[str, int]:
+    """How many of a domain's voiceprints each voice model made."""
     query = (
-        select(voiceprints.c.model_id)
+        select(voiceprints.c.model_id, func.count())
         .join(speakers, speakers.c.speaker_id == voiceprints.c.speaker_id)
         .where(speakers.c.domain_id == domain_id)
-        .distinct()
+        .group_by(voiceprints.c.model_id)
         .order_by(voiceprints.c.model_id)
     )
-    return list(connection.execute(query).scalars())
+    return {row[0]: row[1] for row in connection.execute(query)}

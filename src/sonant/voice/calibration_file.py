@@ -25,6 +25,14 @@ def shipped_calibration() -> Calibration:
     return read_calibration(text)
 
 
+def calibration_of(model_id: str) -> Calibration:
+    """The shipped calibration, if it is this model's. Raises SetupError."""
+    shipped = shipped_calibration()
+    if shipped.model_id != model_id:
+        raise SetupError(f"there is no calibration for the voice model {model_id}")
+    return shipped
+
+
 def read_calibration(text: str) -> Calibration:
     """Read a calibration file; members that it does not know (where it came from) are passed over.
 

@@ -141,7 +141,8 @@ def deviations(calibration: Calibration, similarities: Floats, speech_s: Floats,
     tails = [calibration.tail(float(seconds), float(noise)) for seconds, noise in places.T]
     mean = np.array([tail.mean for tail in tails])[of.reshape(-1)]
     deviation = np.array([tail.deviation for tail in tails])[of.reshape(-1)]
-    return (similarities - mean) / deviation
+    found: Floats = (similarities - mean) / deviation
+    return found
 
 
 def fit_llr(genuine: Floats, strangers: Floats) -> tuple[float, float]:

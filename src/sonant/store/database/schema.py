@@ -250,3 +250,19 @@ counters = Table(
     Column("label", String(64), primary_key=True),
     Column("value", Float, nullable=False),
 )
+
+#: What installations found out about their own strangers; the newest of a domain counts.
+calibrations = Table(
+    "calibrations",
+    metadata,
+    Column("sequence", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True),
+    Column("domain_id", ForeignKey("domains.domain_id", ondelete="CASCADE")),  # null: all domains
+    Column("model_id", String(64), nullable=False),
+    Column("shift", Float, nullable=False),
+    Column("scale", Float, nullable=False),
+    Column("supported_log10_far", Float, nullable=False),
+    Column("evidence", Text, nullable=False),  # JSON
+    Column("created_at", BigInteger, nullable=False),
+    Index(None, "domain_id", "model_id"),
+    sqlite_autoincrement=True,
+)

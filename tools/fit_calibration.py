@@ -34,9 +34,9 @@ from degrade import call
 
 from sonant.errors import AudioError, NotEnoughSpeech
 from sonant.voice.audio import RATE_HZ
-from sonant.voice.calibration import Calibration, Node
+from sonant.voice.calibration import Calibration, Node, Tail
 from sonant.voice.calibration_file import SHIPPED, write_calibration
-from sonant.voice.calibration_fit import deviations, fit_llr, fit_tail, measure_support
+from sonant.voice.calibration_fit import deviations, fit_llr, fit_upper, measure_support
 from sonant.voice.embedding import embed
 from sonant.voice.enrollment import RecordingSource, Speech, gather_speech
 from sonant.voice.models import Models, load_models
@@ -151,11 +151,11 @@ def fit(calls: Sequence[Call], model_id: str) -> tuple[Calibration, dict[str, An
         similarity = (whole @ probes.T).astype(np.float64)
         for level in used:
             which = strangers & (bins == level) & have[None, :]
-            tail = fit_tail(similarity[which])
-            nodes.append(Node(speech_s=seconds, snr_db=place[level], tail=tail))
+            normal = fit_upper(np.arctanh(similarity[which]))
+            nodes.append(Node(speech_s=seconds, snr_db=place[level], tail=Tail(z=normal)))
             print(
                 f"{seconds:4.0f} s {place[level]:5.1f} dB: {which.sum():6d} comparisons, "
-                f"{tail.mean:.3f} +- {tail.deviation:.3f}"
+                f"z {normal.mean:.3f} +- {normal.deviation:.3f}"
             )
         which = strangers & have[None, :]
         first, second = np.nonzero(which)

@@ -18,6 +18,7 @@ from sonant.jobs.faults import Refusal
 from sonant.jobs.fraud import Risk, known_fraudster, told
 from sonant.jobs.kind import Desk, Heard, Item, Outcome
 from sonant.jobs.manifest import EnrollmentRequest, Request
+from sonant.jobs.scale import scale_of
 from sonant.jobs.watch import Sample, Watch
 from sonant.store import jobs, speakers
 from sonant.store.domains import Domain
@@ -142,9 +143,9 @@ class EnrollmentSitting:
         pass
 
     def _known_risk(self, request: Request, heard: Prepared) -> Risk:
-        return known_fraudster(
-            self._nearest[request.request_id], self._watch.size(heard.model_id), heard.model_id
-        )
+        scale = scale_of(self._connection, self._domain.domain_id, heard.model_id)
+        tail = scale.tail(heard.net_speech_s, heard.snr_db)
+        return known_fraudster(self._nearest[request.request_id], self._watch.size(heard.model_id), tail)
 
     def _details(self, request: Request, heard: Prepared) -> dict[str, Any]:
         """What detection found, for the event and, when it is grave, for the log."""

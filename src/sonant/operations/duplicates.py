@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 from sqlalchemy import Connection
 
 from sonant.errors import SonantError
+from sonant.jobs.scale import scale_of
 from sonant.operations.paging import paged
 from sonant.operations.service import Answer, Caller, Request, Service
-from sonant.store import calibrations, speakers, voiceprints
+from sonant.store import speakers, voiceprints
 from sonant.store.vault import Vault
 from sonant.voice.calibration import Calibration
-from sonant.voice.calibration_file import calibration_of
 from sonant.voice.duplicates import alike
 
 #: One pair by chance among ten million: a domain of 4,000 speakers would show about one.
@@ -50,7 +50,7 @@ def list_voice_duplicates(service: Service, caller: Caller, request: Request) ->
         voices = load_voices(connection, vault, domain.domain_id)
         if voices is None:
             return {"Pairs": [], "SpeakersCompared": 0, "SpeakersLeftOut": 0, "ExpectedByChance": 0.0}
-        scale = calibration_for(connection, domain.domain_id, voices.model_id)
+        scale = scale_of(connection, domain.domain_id, voices.model_id)
         pairs, token = paged(
             service,
             request,
@@ -135,13 +135,6 @@ def load_voices(connection: Connection, vault: Vault, domain_id: str) -> Voices 
         speech_s=seconds / len(ids),
         left_out=sum(makers.values()) - len(ids),
     )
-
-
-def calibration_for(connection: Connection, domain_id: str, model_id: str) -> Calibration:
-    """What a model's similarities mean in a domain. Raises SetupError for a model without a calibration."""
-    shipped = calibration_of(model_id)
-    own = calibrations.find(connection, domain_id, model_id)
-    return shipped if own is None else shipped.adapted(own.shift, own.scale, own.supported_log10_far)
 
 
 def _take(voices: Voices, scale: Calibration, rate: float, after: str | None, limit: int) -> list[Pair]:

@@ -1,9 +1,10 @@
 """What a similarity means: the share of strangers that reach it, and that share as a score of 0 to 100.
 
 A calibration holds, for several amounts of speech and several levels of noise, the upper tail of strangers'
-similarities: a normal distribution fitted to the most similar tenth. Between them mean and deviation are
-interpolated. An installation's own calibration is two numbers on top: where its own strangers lie, and how
-far apart, on the scale that the shipped tails give.
+similarities. Fisher's z, artanh of the cosine ("Frequency distribution of the values of the correlation
+coefficient", 1915), is taken as normal there: it straightens the tail, and identical voices lie at infinity.
+Between the fitted places mean and deviation are interpolated. An installation's own calibration is two
+numbers on top: where its own strangers lie, and how far apart, on the scale that the shipped tails give.
 
 Terms are those of ISO/IEC 19795-1: the share of impostor comparisons at or above a similarity is its false
 match rate; one call is one comparison here, so it is the false accept rate (FAR) of that threshold too.
@@ -23,21 +24,44 @@ import numpy as np
 #: Score and log10 of FAR: 50 is one stranger in ten, 80 in 100, 90 in 1,000, 100 in 100,000.
 ANCHORS = ((0, 0.0), (50, -1.0), (80, -2.0), (90, -3.0), (100, -5.0))
 
+MOST_ALIKE = 1 - 1e-7
+"""What float32 can tell from 1."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Tail:
-    """Strangers' similarities at their upper end: a normal distribution."""
+class Normal:
+    """A normal distribution, looked at from above."""
 
     mean: float
     deviation: float
 
+    def log10_above(self, value: float) -> float:
+        """Log10 of the share that is at least so large."""
+        return _log10_q((value - self.mean) / self.deviation)
+
+    def at(self, log10_share: float) -> float:
+        """The inverse of `log10_above`, for -15 < log10_share < 0."""
+        return self.mean - self.deviation * NormalDist().inv_cdf(10**log10_share)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tail:
+    """Strangers' similarities at their upper end."""
+
+    z: Normal
+    """Of Fisher's z."""
+
+    def deviations(self, similarity: float) -> float:
+        """How many standard deviations a similarity lies above the mean of strangers."""
+        return (fisher_z(similarity) - self.z.mean) / self.z.deviation
+
     def log10_far(self, similarity: float) -> float:
-        """Log10 of the share of strangers at least so similar; 0 to about -300."""
-        return _log10_q((similarity - self.mean) / self.deviation)
+        """Log10 of the share of strangers at least so similar."""
+        return self.z.log10_above(fisher_z(similarity))
 
     def similarity_at(self, log10_far: float) -> float:
         """The inverse of `log10_far`, for -15 < log10_far < 0."""
-        return self.mean - self.deviation * NormalDist().inv_cdf(10**log10_far)
+        return math.tanh(self.z.at(log10_far))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,9 +97,9 @@ class Calibration:
         mean = deviation = 0.0
         for second, share in _between(seconds, speech_s, math.log):
             for noise, part in _between(noises, snr_db, float):
-                mean += share * part * at[second, noise].mean
-                deviation += share * part * at[second, noise].deviation
-        return Tail(mean=mean + self.shift * deviation, deviation=deviation * self.scale)
+                mean += share * part * at[second, noise].z.mean
+                deviation += share * part * at[second, noise].z.deviation
+        return Tail(z=Normal(mean=mean + self.shift * deviation, deviation=deviation * self.scale))
 
     def log10_far(self, similarity: float, *, speech_s: float, snr_db: float) -> float:
         return self.tail(speech_s, snr_db).log10_far(similarity)
@@ -86,12 +110,16 @@ class Calibration:
 
     def llr(self, similarity: float, *, speech_s: float, snr_db: float) -> float:
         """Natural logarithm of how much likelier the similarity is for one voice than for two."""
-        tail = self.tail(speech_s, snr_db)
-        return self.llr_offset + self.llr_slope * (similarity - tail.mean) / tail.deviation
+        return self.llr_offset + self.llr_slope * self.tail(speech_s, snr_db).deviations(similarity)
 
     def adapted(self, shift: float, scale: float, supported_log10_far: float) -> Calibration:
         """The same with an installation's own strangers."""
         return replace(self, shift=shift, scale=scale, supported_log10_far=supported_log10_far)
+
+
+def fisher_z(similarity: float) -> float:
+    """Fisher's z of a cosine; one that rounding has carried to 1 or beyond counts as just below."""
+    return math.atanh(min(max(similarity, -MOST_ALIKE), MOST_ALIKE))
 
 
 def score_of(log10_far: float) -> int:

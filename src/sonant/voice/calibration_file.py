@@ -9,7 +9,7 @@ from importlib import resources
 from typing import Any
 
 from sonant.errors import SetupError
-from sonant.voice.calibration import Calibration, Node, Tail
+from sonant.voice.calibration import Calibration, Node, Normal, Tail
 
 SHIPPED = "calibration.json"
 _MAX_NODES = 1000
@@ -54,7 +54,7 @@ def read_calibration(text: str) -> Calibration:
         or len(nodes) != len(seconds) * len(noises)
     ):
         raise SetupError("calibration: its nodes must be a full grid, one for each speech_s with each snr_db")
-    if not all(node.speech_s > 0 and node.tail.deviation > 0 for node in nodes):
+    if not all(node.speech_s > 0 and node.tail.z.deviation > 0 for node in nodes):
         raise SetupError("calibration: speech_s and deviation must be above 0")
     if not (slope > 0 and math.isfinite(slope) and math.isfinite(offset) and math.isfinite(supported)):
         raise SetupError("calibration: llr_slope must be above 0, and all numbers finite")
@@ -79,8 +79,8 @@ def write_calibration(calibration: Calibration, provenance: dict[str, Any]) -> s
             {
                 "speech_s": node.speech_s,
                 "snr_db": node.snr_db,
-                "mean": round(node.tail.mean, 4),
-                "deviation": round(node.tail.deviation, 4),
+                "mean": round(node.tail.z.mean, 4),
+                "deviation": round(node.tail.z.deviation, 4),
             }
             for node in calibration.nodes
         ],
@@ -92,5 +92,5 @@ def _node(value: dict[str, Any]) -> Node:
     numbers = {name: float(value[name]) for name in ("speech_s", "snr_db", "mean", "deviation")}
     if not all(math.isfinite(number) for number in numbers.values()):
         raise ValueError("a number is not finite")
-    tail = Tail(mean=numbers["mean"], deviation=numbers["deviation"])
+    tail = Tail(z=Normal(mean=numbers["mean"], deviation=numbers["deviation"]))
     return Node(speech_s=numbers["speech_s"], snr_db=numbers["snr_db"], tail=tail)

@@ -9,7 +9,7 @@ from statistics import NormalDist
 import numpy as np
 from numpy.typing import NDArray
 
-from sonant.voice.calibration import Calibration, Tail, log10_far_of
+from sonant.voice.calibration import MOST_ALIKE, Calibration, Normal, log10_far_of
 
 #: The tail is fitted to this share of the most similar strangers.
 TAIL_SHARE = 0.1
@@ -20,24 +20,24 @@ RULE_OF_30 = 30
 Floats = NDArray[np.float64]
 
 
-def fit_tail(similarities: Floats, weights: Floats | None = None) -> Tail:
-    """Fit a normal distribution to the upper tenth of strangers' similarities, shape [n], n >= 300.
+def fit_upper(values: Floats, weights: Floats | None = None) -> Normal:
+    """Fit a normal distribution to the upper tenth of values, shape [n].
 
     A straight line through the quantile plot between shares of 10 % and 10 / n, each point weighted with the
     number of comparisons above it: the middle of the distribution, which says nothing about false accepts,
     has no part in it. `weights` counts each comparison so often (a bootstrap's).
     """
-    order = np.argsort(similarities)[::-1]
+    order = np.argsort(values)[::-1]
     weight = np.ones(len(order)) if weights is None else weights[order]
     above = np.cumsum(weight)
     total = above[-1]
     shares = np.geomspace(TAIL_SHARE, max(10 / total, 1e-6), 24)
-    # The similarity that a share of comparisons reaches: the one at which the count passes it.
+    # The value that a share of comparisons reaches: the one at which the count passes it.
     at = np.minimum(np.searchsorted(above, shares * total), len(order) - 1)
     normal = NormalDist()
     x = np.array([-normal.inv_cdf(float(share)) for share in shares])
-    slope, intercept = np.polyfit(x, similarities[order][at], 1, w=np.sqrt(shares * total))
-    return Tail(mean=float(intercept), deviation=max(float(slope), 1e-6))
+    slope, intercept = np.polyfit(x, values[order][at], 1, w=np.sqrt(shares * total))
+    return Normal(mean=float(intercept), deviation=max(float(slope), 1e-6))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,15 +46,22 @@ class Support:
 
     speakers: int
     comparisons: int
-    tail: Tail
-    bootstrap: tuple[Tail, ...]
+    upper: Normal
+    bootstrap: tuple[Normal, ...]
     """The same fit with the speakers drawn anew."""
 
     def interval(self, log10_far: float) -> tuple[float, float]:
-        """95 % interval of the true log10 FAR at the similarity where the fit claims `log10_far`."""
-        similarity = self.tail.similarity_at(log10_far)
-        found = [tail.log10_far(similarity) for tail in self.bootstrap]
-        return float(np.quantile(found, 0.025)), float(np.quantile(found, 0.975))
+        """95 % interval of the true log10 FAR where the fit claims `log10_far`."""
+        return self._interval(self.upper.at(log10_far))
+
+    def log10_far(self, value: float) -> tuple[float, float, float]:
+        """Log10 of the share of strangers at or above a value, with its 95 % interval."""
+        return self.upper.log10_above(value), *self._interval(value)
+
+    def _interval(self, value: float) -> tuple[float, float]:
+        found = [normal.log10_above(value) for normal in self.bootstrap]
+        low, high = np.quantile(found, (0.025, 0.975))
+        return float(low), float(high)
 
     def supported_log10_far(self) -> float:
         """The smallest rate that may be claimed, on a grid of tenths of a decade; 0 if none.
@@ -74,14 +81,14 @@ class Support:
 
 
 def measure_support(
-    similarities: Floats,
+    values: Floats,
     first: NDArray[np.intp],
     second: NDArray[np.intp],
     *,
     rounds: int = 200,
     seed: int = 1,
 ) -> Support:
-    """Fit the tail and its uncertainty; comparison k is of speakers `first[k]` and `second[k]`, shape [n].
+    """Fit the tail and its uncertainty; value k is of speakers `first[k]` and `second[k]`, shape [n].
 
     The bootstrap draws speakers, not comparisons: all comparisons of one speaker are alike, and taking them
     for independent would give intervals several times too narrow.
@@ -90,17 +97,17 @@ def measure_support(
     one, two = numbers[: len(first)], numbers[len(first) :]
     random = np.random.default_rng(seed)
     share = np.full(len(speakers), 1 / len(speakers))
-    tails = []
+    fits = []
     for _ in range(rounds):
         drawn = random.multinomial(len(speakers), share).astype(np.float64)
         weights = drawn[one] * drawn[two]
         if np.count_nonzero(weights) >= RULE_OF_30:
-            tails.append(fit_tail(similarities, weights))
+            fits.append(fit_upper(values, weights))
     return Support(
         speakers=len(speakers),
-        comparisons=len(similarities),
-        tail=fit_tail(similarities),
-        bootstrap=tuple(tails),
+        comparisons=len(values),
+        upper=fit_upper(values),
+        bootstrap=tuple(fits),
     )
 
 
@@ -115,10 +122,7 @@ class OwnFit:
 
     def shipped_log10_far(self, score: float) -> tuple[float, float, float]:
         """What the shipped scale's score truly stands for here: log10 FAR with its 95 % interval."""
-        place = -NormalDist().inv_cdf(10 ** log10_far_of(score))
-        found = [tail.log10_far(place) for tail in self.support.bootstrap]
-        low, high = np.quantile(found, (0.025, 0.975))
-        return self.support.tail.log10_far(place), float(low), float(high)
+        return self.support.log10_far(-NormalDist().inv_cdf(10 ** log10_far_of(score)))
 
 
 def fit_own(
@@ -132,16 +136,16 @@ def fit_own(
 ) -> OwnFit:
     """Fit an installation's own strangers; all arrays have shape [n], one place a comparison."""
     support = measure_support(deviations(shipped, similarities, speech_s, snr_db), first, second)
-    return OwnFit(shift=support.tail.mean, scale=support.tail.deviation, support=support)
+    return OwnFit(shift=support.upper.mean, scale=support.upper.deviation, support=support)
 
 
 def deviations(calibration: Calibration, similarities: Floats, speech_s: Floats, snr_db: Floats) -> Floats:
     """How many standard deviations each similarity lies above what strangers have; [n]."""
     places, of = np.unique(np.stack([speech_s, snr_db]), axis=1, return_inverse=True)
     tails = [calibration.tail(float(seconds), float(noise)) for seconds, noise in places.T]
-    mean = np.array([tail.mean for tail in tails])[of.reshape(-1)]
-    deviation = np.array([tail.deviation for tail in tails])[of.reshape(-1)]
-    found: Floats = (similarities - mean) / deviation
+    mean = np.array([tail.z.mean for tail in tails])[of.reshape(-1)]
+    deviation = np.array([tail.z.deviation for tail in tails])[of.reshape(-1)]
+    found: Floats = (np.arctanh(np.clip(similarities, -MOST_ALIKE, MOST_ALIKE)) - mean) / deviation
     return found
 
 

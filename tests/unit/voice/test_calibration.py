@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sonant.voice.calibration import Calibration, Node, Tail, log10_far_of, score_of
-from sonant.voice.calibration_fit import deviations, fit_llr, fit_own, fit_tail, measure_support
+from sonant.voice.calibration import Calibration, Node, Normal, Tail, log10_far_of, score_of
+from sonant.voice.calibration_fit import deviations, fit_llr, fit_own, fit_upper, measure_support
 
 NORMAL = NormalDist()
 
@@ -22,7 +22,7 @@ def grid(**tails):
     nodes = []
     for name, (mean, deviation) in tails.items():
         seconds, noise = name.split("_")
-        tail = Tail(mean=mean, deviation=deviation)
+        tail = Tail(z=Normal(mean=mean, deviation=deviation))
         nodes.append(Node(speech_s=float(seconds[1:]), snr_db=float(noise[2:]), tail=tail))
     return Calibration(model_id="m", nodes=tuple(nodes))
 
@@ -60,27 +60,27 @@ def test_fewer_strangers_never_score_lower(one, other):
 
 @pytest.mark.parametrize("far", [0.3, 0.1, 0.01, 0.001, 1e-6])
 def test_a_tail_gives_the_share_of_a_normal_distribution_above(far):
-    tail = Tail(mean=0.2, deviation=0.1)
-    similarity = 0.2 - 0.1 * NORMAL.inv_cdf(far)
+    tail = Tail(z=Normal(mean=0.2, deviation=0.1))
+    similarity = math.tanh(0.2 - 0.1 * NORMAL.inv_cdf(far))
     assert tail.log10_far(similarity) == pytest.approx(math.log10(far), abs=1e-9)
     assert tail.similarity_at(math.log10(far)) == pytest.approx(similarity)
 
 
 def test_far_out_the_tail_has_no_end_and_no_jump():
-    tail = Tail(mean=0.0, deviation=1.0)
-    levels = [tail.log10_far(z) for z in np.linspace(25, 38, 400)]
+    normal = Normal(mean=0.0, deviation=1.0)
+    levels = [normal.log10_above(z) for z in np.linspace(25, 38, 400)]
     assert all(np.diff(levels) < 0)
     assert max(abs(np.diff(levels, 2))) < 0.01
 
 
 def test_between_amounts_of_speech_and_noise_the_tail_is_interpolated_and_outside_the_nearest_counts():
     four = grid(s3_db10=(0.4, 0.1), s3_db30=(0.2, 0.1), s10_db10=(0.3, 0.2), s10_db30=(0.1, 0.2))
-    assert four.tail(3, 10) == Tail(mean=0.4, deviation=0.1)
+    assert four.tail(3, 10) == Tail(z=Normal(mean=0.4, deviation=0.1))
     assert four.tail(1, -5) == four.tail(3, 10)
     assert four.tail(100, 60) == four.tail(10, 30)
     middle = four.tail(math.sqrt(30), 20)
-    assert middle.mean == pytest.approx(0.25)
-    assert middle.deviation == pytest.approx(0.15)
+    assert middle.z.mean == pytest.approx(0.25)
+    assert middle.z.deviation == pytest.approx(0.15)
 
 
 @given(st.floats(-1, 1), st.floats(-1, 1))
@@ -91,7 +91,7 @@ def test_more_alike_never_scores_lower(one, other):
 
 def test_an_installations_own_strangers_move_the_scale():
     own = ONE.adapted(1.0, 2.0, -2.5)
-    assert own.tail(10, 30) == Tail(mean=pytest.approx(0.3), deviation=pytest.approx(0.2))
+    assert own.tail(10, 30) == Tail(z=Normal(mean=pytest.approx(0.3), deviation=pytest.approx(0.2)))
     assert own.supported_log10_far == -2.5
     # A stranger who lies where the shipped calibration saw one in a thousand is nothing special here.
     similarity = ONE.tail(10, 30).similarity_at(-3)
@@ -113,7 +113,7 @@ def strangers(speakers, deviation=0.1, seed=0):
 
 def test_the_fit_finds_the_distribution_it_was_given():
     values = np.random.default_rng(1).normal(0.2, 0.1, 50_000)
-    tail = fit_tail(values)
+    tail = fit_upper(values)
     assert tail.mean == pytest.approx(0.2, abs=0.01)
     assert tail.deviation == pytest.approx(0.1, abs=0.005)
 
@@ -122,14 +122,14 @@ def test_only_the_upper_tenth_has_a_part_in_the_fit():
     values = np.random.default_rng(1).normal(0.2, 0.1, 20_000)
     middle = np.median(values)
     changed = np.where(values < middle, values - 5, values)
-    assert fit_tail(changed).mean == pytest.approx(fit_tail(values).mean)
-    assert fit_tail(changed).deviation == pytest.approx(fit_tail(values).deviation)
+    assert fit_upper(changed).mean == pytest.approx(fit_upper(values).mean)
+    assert fit_upper(changed).deviation == pytest.approx(fit_upper(values).deviation)
 
 
 def test_a_weight_counts_a_comparison_so_often():
     values = np.random.default_rng(2).normal(0, 1, 3000)
     weights = np.random.default_rng(3).integers(0, 4, 3000)
-    weighted, repeated = fit_tail(values, weights.astype(float)), fit_tail(np.repeat(values, weights))
+    weighted, repeated = fit_upper(values, weights.astype(float)), fit_upper(np.repeat(values, weights))
     assert weighted.mean == pytest.approx(repeated.mean)
     assert weighted.deviation == pytest.approx(repeated.deviation)
 
@@ -139,7 +139,7 @@ def test_the_interval_holds_the_true_rate():
     for seed in range(20):
         support = measure_support(*strangers(120, seed=seed), rounds=60)
         low, high = support.interval(-2)
-        truth = math.log10(NORMAL.cdf(-(support.tail.similarity_at(-2) - 0.2) / 0.1))
+        truth = math.log10(NORMAL.cdf(-(support.upper.at(-2) - 0.2) / 0.1))
         hits += low <= truth <= high
     assert hits >= 15
 
@@ -171,7 +171,7 @@ def test_strangers_who_are_more_alike_than_the_shipped_ones_move_the_scale():
     values, first, second = strangers(150)
     speech_s, snr_db = np.full(len(values), 10.0), np.full(len(values), 30.0)
     there = {"first": first, "second": second, "speech_s": speech_s, "snr_db": snr_db}
-    usual, own = fit_own(ONE, values, **there), fit_own(ONE, values + 0.05, **there)
+    usual, own = fit_own(ONE, np.tanh(values), **there), fit_own(ONE, np.tanh(values + 0.05), **there)
     assert own.shift - usual.shift == pytest.approx(0.5)
     assert own.scale == pytest.approx(usual.scale)
     before, after = usual.shipped_log10_far(80), own.shipped_log10_far(80)
@@ -182,7 +182,7 @@ def test_strangers_who_are_more_alike_than_the_shipped_ones_move_the_scale():
 def test_each_comparison_is_measured_on_the_tail_of_its_own_speech_and_noise():
     four = grid(s3_db10=(0.4, 0.1), s3_db30=(0.2, 0.1), s10_db10=(0.3, 0.2), s10_db30=(0.1, 0.2))
     found = deviations(
-        four, np.array([0.5, 0.5, 0.3]), np.array([3.0, 10.0, 10.0]), np.array([10.0, 10.0, 30.0])
+        four, np.tanh([0.5, 0.5, 0.3]), np.array([3.0, 10.0, 10.0]), np.array([10.0, 10.0, 30.0])
     )
     assert found == pytest.approx([1.0, 1.0, 1.0])
 
@@ -206,4 +206,4 @@ def test_two_sides_that_do_not_overlap_give_a_finite_ratio():
 
 def test_the_ratio_is_taken_on_the_scale_of_the_tail():
     sharp = replace(ONE, llr_slope=3.0, llr_offset=-4.5)
-    assert sharp.llr(0.35, speech_s=10, snr_db=30) == pytest.approx(0.0)
+    assert sharp.llr(math.tanh(0.35), speech_s=10, snr_db=30) == pytest.approx(0.0)

@@ -7,12 +7,12 @@ import json
 import pytest
 
 from sonant.errors import SetupError
-from sonant.voice.calibration import Calibration, Node, Tail
+from sonant.voice.calibration import Calibration, Node, Normal, Tail
 from sonant.voice.calibration_file import read_calibration, shipped_calibration, write_calibration
 from sonant.voice.models import load_models
 
 NODES = tuple(
-    Node(speech_s=speech_s, snr_db=snr_db, tail=Tail(mean=0.1, deviation=0.15))
+    Node(speech_s=speech_s, snr_db=snr_db, tail=Tail(z=Normal(mean=0.1, deviation=0.15)))
     for speech_s in (3.0, 10.0)
     for snr_db in (10.0, 30.0)
 )

@@ -13,6 +13,7 @@ import click
 from sonant import __version__
 from sonant.cli_access import access
 from sonant.cli_keys import key
+from sonant.cli_voices import calibrate, speaker
 from sonant.commands.common import Commands, data_option, database_fault, load_settings
 from sonant.commands.evaluation import evaluate
 from sonant.errors import SonantError, WireError
@@ -60,6 +61,8 @@ def demo(audio: Path | None, cache: Path, keep: Path | None, quiet: bool) -> Non
 
 
 main.add_command(evaluate)
+main.add_command(calibrate)
+main.add_command(speaker)
 
 
 @main.command(

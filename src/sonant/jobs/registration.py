@@ -167,6 +167,7 @@ class RegistrationSitting:
                 vector=heard.vector,
                 audio=heard.audio,
                 net_speech_s=heard.net_speech_s,
+                snr_db=heard.snr_db,
             ),
             now=self._desk.clock(),
         )

@@ -21,8 +21,9 @@ from sonant.store.vault import Vault
 from sonant.voice.calibration import Calibration
 from sonant.voice.duplicates import alike
 
-#: One pair by chance among ten million: a domain of 4,000 speakers would show about one.
-DEFAULT_RATE = 1e-7
+#: One pair by chance among ten million: a domain of 4,500 speakers would show about one.
+ONE_IN = 10_000_000
+QUIET_DB = 30.0
 #: A search holds all voices of a domain and works a core for seconds: one at a time.
 _turn = threading.Lock()
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -39,12 +40,14 @@ class Voices:
     """Shape [n, d], unit length."""
     speech_s: float
     """Net speech of the voiceprints, on average."""
+    snr_db: NDArray[np.float64]
+    """Shape [n]; where it was not noted down, that of a quiet line."""
     left_out: int
     """Speakers whose voiceprints come from other models."""
 
 
 def list_voice_duplicates(service: Service, caller: Caller, request: Request) -> Answer:
-    rate = request.get("FalseMatchRate", DEFAULT_RATE)
+    rate = 1 / request.get("OneFalseMatchIn", ONE_IN)
     domain_id = request["DomainId"]
     with _turn, service.open_domain(caller, domain_id, write=False) as (connection, domain, vault):
         voices = load_voices(connection, vault, domain.domain_id)
@@ -94,7 +97,7 @@ class Pair:
 
 def find_pairs(voices: Voices, scale: Calibration, rate: float, *, after: str = "") -> Iterator[Pair]:
     """Pairs more alike than all but `rate` of the pairs of strangers, by their ids, from a place on."""
-    tail = scale.tail(voices.speech_s, math.inf)
+    tail = scale.tail(voices.speech_s, float(np.median(voices.snr_db)))
     ids = voices.speaker_ids
     first_id = after.partition(" ")[0]
     start = int(np.searchsorted(np.array(ids), first_id)) if first_id else 0
@@ -123,16 +126,19 @@ def load_voices(connection: Connection, vault: Vault, domain_id: str) -> Voices 
     model_id = max(makers, key=lambda name: makers[name])
     ids: list[str] = []
     vectors: list[bytes] = []
+    noise: list[float] = []
     seconds = 0.0
     for voice in voiceprints.enrolled(connection, vault, domain_id, model_id):
         ids.append(voice.speaker_id)
         vectors.append(voice.vector)
+        noise.append(QUIET_DB if voice.snr_db is None else voice.snr_db)
         seconds += voice.net_speech_s
     return Voices(
         model_id=model_id,
         speaker_ids=tuple(ids),
         vectors=np.frombuffer(b"".join(vectors), "<f4").reshape(len(ids), -1),
         speech_s=seconds / len(ids),
+        snr_db=np.array(noise),
         left_out=sum(makers.values()) - len(ids),
     )
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from sqlalchemy import Connection, RowMapping, Select, delete, insert, select
 
-from sonant.store.database.schema import calibrations
+from sonant.store.database.schema import calibrations, repeated_enrollments
 from sonant.store.times import from_us, to_us
 
 
@@ -28,6 +28,44 @@ class OwnCalibration:
     evidence: dict[str, Any]
     """What it was fitted on, for people to read: speakers, comparisons, source."""
     created_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Repetition:
+    """How alike two enrollments of one speaker were; of the later one, speech and noise."""
+
+    similarity: float
+    speech_s: float
+    snr_db: float
+
+
+def note_repetition(
+    connection: Connection, domain_id: str, model_id: str, repetition: Repetition, now: datetime
+) -> None:
+    connection.execute(
+        insert(repeated_enrollments).values(
+            domain_id=domain_id,
+            model_id=model_id,
+            similarity=repetition.similarity,
+            speech_s=repetition.speech_s,
+            snr_db=repetition.snr_db,
+            created_at=to_us(now),
+        )
+    )
+
+
+def repetitions(connection: Connection, domain_id: str, model_id: str, limit: int) -> list[Repetition]:
+    """The latest of a domain."""
+    query = (
+        select(repeated_enrollments)
+        .where(repeated_enrollments.c.domain_id == domain_id, repeated_enrollments.c.model_id == model_id)
+        .order_by(repeated_enrollments.c.sequence.desc())
+        .limit(limit)
+    )
+    return [
+        Repetition(similarity=row.similarity, speech_s=row.speech_s, snr_db=row.snr_db)
+        for row in connection.execute(query)
+    ]
 
 
 def find(connection: Connection, domain_id: str | None, model_id: str) -> OwnCalibration | None:

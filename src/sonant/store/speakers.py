@@ -43,6 +43,8 @@ class Voiceprint:
     vector: bytes
     audio: bytes | None
     net_speech_s: float
+    snr_db: float | None
+    """None for one that was stored before it was noted down."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -140,6 +142,7 @@ def enroll(
             audio_sealed=None if voiceprint.audio is None else seal.seal("audio", voiceprint.audio),
             net_speech_s=voiceprint.net_speech_s,
             created_at=to_us(now),
+            snr_db=voiceprint.snr_db,
         )
     )
     connection.execute(
@@ -173,6 +176,7 @@ def load_voiceprint(connection: Connection, vault: Vault, speaker: Speaker) -> K
         vector=seal.open(f"voiceprint {row.model_id}", row.vector_sealed),
         audio=None if row.audio_sealed is None else seal.open("audio", row.audio_sealed),
         net_speech_s=row.net_speech_s,
+        snr_db=row.snr_db,
         created_at=from_us(row.created_at),
     )
 

@@ -20,6 +20,7 @@ class Voice:
     speaker_id: str
     vector: bytes
     net_speech_s: float
+    snr_db: float | None
 
 
 def enrolled(connection: Connection, vault: Vault, domain_id: str, model_id: str) -> Iterator[Voice]:
@@ -32,6 +33,7 @@ def enrolled(connection: Connection, vault: Vault, domain_id: str, model_id: str
             voiceprints.c.speaker_id,
             voiceprints.c.vector_sealed,
             voiceprints.c.net_speech_s,
+            voiceprints.c.snr_db,
             speaker_keys.c.wrapped,
         )
         .join(speakers, speakers.c.speaker_id == voiceprints.c.speaker_id)
@@ -45,7 +47,12 @@ def enrolled(connection: Connection, vault: Vault, domain_id: str, model_id: str
         for row in rows:
             seal = vault.speaker(row.speaker_id, row.wrapped)
             vector = seal.open(f"voiceprint {model_id}", row.vector_sealed)
-            yield Voice(speaker_id=row.speaker_id, vector=vector, net_speech_s=row.net_speech_s)
+            yield Voice(
+                speaker_id=row.speaker_id,
+                vector=vector,
+                net_speech_s=row.net_speech_s,
+                snr_db=row.snr_db,
+            )
         after = rows[-1].speaker_id
 
 

@@ -122,7 +122,16 @@ class OwnFit:
 
     def shipped_log10_far(self, score: float) -> tuple[float, float, float]:
         """What the shipped scale's score truly stands for here: log10 FAR with its 95 % interval."""
-        return self.support.log10_far(-NormalDist().inv_cdf(10 ** log10_far_of(score)))
+        return self.support.log10_far(self.shipped_place(score))
+
+    @staticmethod
+    def shipped_place(score: float) -> float:
+        """Where the shipped scale puts a score, in its own deviations."""
+        return -NormalDist().inv_cdf(10 ** log10_far_of(score))
+
+    def own_place(self, score: float) -> float:
+        """Where this fit puts it, in deviations of the shipped scale."""
+        return self.shift + self.scale * self.shipped_place(score)
 
 
 def fit_own(

@@ -7,13 +7,16 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 from dataclasses import dataclass
 from importlib import resources
 from importlib.resources.abc import Traversable
 from typing import Any
 
+import numpy as np
 import onnxruntime
+from numpy.typing import NDArray
 
 from sonant.errors import SetupError
 
@@ -29,6 +32,8 @@ class Models:
     """`mels` [n, 160, 40] to `embeddings` [n, 256]."""
     encoder_id: str
     """Stamped on every embedding."""
+    centre: NDArray[np.float32]
+    """Mean embedding of many people, shape [256], which is subtracted from every embedding."""
     detector: onnxruntime.InferenceSession
     """`frames` [n, 288], `h`, `c` [1, 1, 128] to `probabilities` [n], `hn`, `cn`."""
     detector_id: str
@@ -46,6 +51,7 @@ def load_models(folder: Traversable | None = None) -> Models:
         return Models(
             encoder=_open(folder, encoder),
             encoder_id=encoder["id"],
+            centre=_centre(folder, encoder["centre"]),
             detector=_open(folder, detector),
             detector_id=detector["id"],
         )
@@ -55,7 +61,13 @@ def load_models(folder: Traversable | None = None) -> Models:
         ) from None
 
 
-def _open(folder: Traversable, entry: dict[str, Any]) -> onnxruntime.InferenceSession:
+def _centre(folder: Traversable, entry: dict[str, Any]) -> NDArray[np.float32]:
+    values: NDArray[np.float32] = np.load(io.BytesIO(_checked(folder, entry)), allow_pickle=False)
+    return values
+
+
+def _checked(folder: Traversable, entry: dict[str, Any]) -> bytes:
+    """A file's bytes, which are those that `models.json` pins. Raises SetupError."""
     try:
         content = folder.joinpath(entry["file"]).read_bytes()
     except OSError:
@@ -65,6 +77,11 @@ def _open(folder: Traversable, entry: dict[str, Any]) -> onnxruntime.InferenceSe
         raise SetupError(
             f"voice model {entry['file']} has sha256 {found}, must have {entry['sha256']}: {_CURE}"
         )
+    return content
+
+
+def _open(folder: Traversable, entry: dict[str, Any]) -> onnxruntime.InferenceSession:
+    content = _checked(folder, entry)
     options = onnxruntime.SessionOptions()
     # One thread a session: the service scales by processes, and idle threads that spin steal their cores.
     options.intra_op_num_threads = options.inter_op_num_threads = 1

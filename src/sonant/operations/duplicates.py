@@ -24,6 +24,8 @@ from sonant.voice.duplicates import alike
 #: One pair by chance among ten million: a domain of 4,500 speakers would show about one.
 ONE_IN = 10_000_000
 QUIET_DB = 30.0
+#: Pairs of so many speakers with all others are held at a time.
+ROWS = 4096
 #: A search holds all voices of a domain and works a core for seconds: one at a time.
 _turn = threading.Lock()
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -101,10 +103,9 @@ def find_pairs(voices: Voices, scale: Calibration, rate: float, *, after: str = 
     ids = voices.speaker_ids
     first_id = after.partition(" ")[0]
     start = int(np.searchsorted(np.array(ids), first_id)) if first_id else 0
-    step = 4096
-    for top in range(start, len(ids), step):
+    for top in range(start, len(ids), ROWS):
         found: list[Pair] = []
-        rows = range(top, min(top + step, len(ids)))
+        rows = range(top, min(top + ROWS, len(ids)))
         for block in alike(voices.vectors, at_least=tail.similarity_at(math.log10(rate)), rows=rows):
             found += [
                 Pair(

@@ -43,7 +43,7 @@ class Voiceprint:
     vector: bytes
     audio: bytes | None
     net_speech_s: float
-    snr_db: float | None
+    snr_db: float | None = None
     """None for one that was stored before it was noted down."""
 
 

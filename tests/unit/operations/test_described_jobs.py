@@ -47,7 +47,7 @@ def test_the_next_call_sees_what_another_process_did_to_the_job(house, started):
     other = Database(house.settings.database_url)
     assert [status(house, *started) for _ in range(3)] == ["SUBMITTED"] * 3
     with other.write() as connection:
-        jobs.claim(connection, "runner", house.clock(), timedelta(minutes=1))
+        jobs.claim(connection, [jobs.ENROLLMENT], "runner", house.clock(), timedelta(minutes=1))
     assert [status(house, *started) for _ in range(2)] == ["IN_PROGRESS"] * 2
     with other.write() as connection:
         jobs.finish(connection, started[1], "runner", "FAILED", house.clock(), (404, "no such object"))

@@ -206,6 +206,7 @@ def furnish(service: ServiceProcess) -> Furnished:
         "OptOutSpeaker": {**at, "SpeakerId": "new"},
         "DescribeSpeaker": {**at, "SpeakerId": "stays"},
         "ListSpeakers": at,
+        "ListVoiceDuplicates": at,
         "ExportSpeaker": {**at, "SpeakerId": "enrolled"},
         "ImportOptOuts": {**at, "SpeakerIds": ["one", "two"]},
         "CompareRecording": {

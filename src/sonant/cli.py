@@ -108,6 +108,7 @@ main.add_command(access)
 domain = _group("domain", "Bring opt-outs into a domain; restore a deleted one.")
 audit = _group("audit", "Read and check the trail of all calls.")
 client = _group("client", "Bring Sonant's own operations to boto3 and the AWS CLI.")
+manifest_ = _group("manifest", "Find out what a job would make of a manifest.")
 object_ = _group("object", "List, read and write objects in local buckets.")
 
 

@@ -21,8 +21,16 @@ from sonant.store.domains import Domain
 from sonant.store.vault import Vault
 
 #: The member that holds a job's own configuration, by kind.
-CONFIG_MEMBER = {jobs.ENROLLMENT: "EnrollmentConfig", jobs.REGISTRATION: "RegistrationConfig"}
-_NAMES = {jobs.ENROLLMENT: "speaker enrollment", jobs.REGISTRATION: "fraudster registration"}
+CONFIG_MEMBER = {
+    jobs.ENROLLMENT: "EnrollmentConfig",
+    jobs.REGISTRATION: "RegistrationConfig",
+    jobs.DRY_RUN: "EnrollmentConfig",
+}
+_NAMES = {
+    jobs.ENROLLMENT: "speaker enrollment",
+    jobs.REGISTRATION: "fraudster registration",
+    jobs.DRY_RUN: "enrollment dry run",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

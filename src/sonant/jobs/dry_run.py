@@ -1,0 +1,116 @@
+"""Dry runs of speaker enrollment: every recording is listened to, a report is written, nobody is enrolled.
+
+Decisions are those of the job, in manifest order. What was found lies sealed with the job's requests until
+the report is written, and goes with them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+
+from sqlalchemy import Connection
+
+from sonant.events.documents import BatchStatus, ErrorInfo, Event
+from sonant.jobs.decide import Config
+from sonant.jobs.entry import Prepared, Task
+from sonant.jobs.faults import Refusal
+from sonant.jobs.finding import ERROR, finding
+from sonant.jobs.forecast import Forecast
+from sonant.jobs.kind import Desk, Item, Lines, Outcome
+from sonant.jobs.manifest import EnrollmentRequest, Request
+from sonant.jobs.report import report_files
+from sonant.jobs.work import open_lines
+from sonant.store import jobs, speakers
+from sonant.store.domains import Domain
+from sonant.store.objects import ObjectUri
+from sonant.store.vault import Vault
+
+
+class DryRunKind:
+    """See `kind.Kind`."""
+
+    name = jobs.DRY_RUN
+
+    def decider(self, desk: Desk) -> DryRunDecider:
+        return DryRunDecider(desk)
+
+    def result_files(self, output: ObjectUri, lines: Lines) -> Iterable[tuple[ObjectUri, Iterator[bytes]]]:
+        page = ObjectUri(output.bucket, output.key + ".html")
+        json_pieces, html_pieces = report_files(lines)
+        yield output, json_pieces
+        yield page, html_pieces
+
+    def told(self, domain: Domain, job: jobs.Job, status: BatchStatus, error: ErrorInfo | None) -> None:
+        """Nothing has happened that anyone must be told of."""
+
+
+class DryRunDecider:
+    """See `kind.Decider`. All is listened to, so requests need not wait for each other."""
+
+    def __init__(self, desk: Desk) -> None:
+        self.desk = desk
+        self.need_s = desk.settings.enrollment.net_speech_s
+        self.forecast: Forecast | None = None
+
+    def mark(self, vault: Vault, request: Request) -> bytes | None:
+        return None
+
+    def task(self, item: Item) -> Task | None:
+        return replace(self.desk.task(item, self.need_s), inspect=True, keep_audio=False)
+
+    def sitting(
+        self, connection: Connection, domain: Domain, vault: Vault, done: object = ()
+    ) -> DryRunSitting:
+        if self.forecast is None:
+            self.forecast = self._recalled(connection, domain, vault)
+        return DryRunSitting(self, self.forecast, connection, domain, vault)
+
+    def _recalled(self, connection: Connection, domain: Domain, vault: Vault) -> Forecast:
+        """The forecast as far as requests were settled before, by this runner or one that was killed."""
+        config = self.desk.job.config
+        fraud = config["FraudDetectionConfig"]
+        rules = Config(
+            overwrite=config["ExistingEnrollmentAction"] == "OVERWRITE",
+            fraud_action=fraud["FraudDetectionAction"],
+            risk_threshold=fraud["RiskThreshold"],
+        )
+        forecast = Forecast(rules, self.desk.settings.quotas.speakers_per_domain)
+        job_id = self.desk.job.job_id
+        for _, line in open_lines(vault, job_id, jobs.outcomes(connection, job_id, failed=False)):
+            mark = vault.lookup(line["SpeakerId"])
+            status = speakers.status_by_hash(connection, domain.domain_id, mark)
+            forecast.note(mark, status, line["LikelyOutcome"])
+        return forecast
+
+
+class DryRunSitting:
+    """See `kind.Sitting`."""
+
+    def __init__(
+        self,
+        decider: DryRunDecider,
+        forecast: Forecast,
+        connection: Connection,
+        domain: Domain,
+        vault: Vault,
+    ) -> None:
+        self._decider, self._forecast = decider, forecast
+        self._connection, self._domain, self._vault = connection, domain, vault
+        self._present = speakers.count(connection, domain.domain_id)
+
+    def settle(self, request: Request, heard: Prepared | Refusal | None) -> Outcome:
+        assert isinstance(request, EnrollmentRequest)
+        assert heard is not None
+        mark = self._vault.lookup(request.speaker_id)
+        status = speakers.status_by_hash(self._connection, self._domain.domain_id, mark)
+        outcome = self._forecast.settle(mark, status, heard, speakers_present=self._present)
+        self._forecast.note(mark, status, outcome)
+        line = finding(request, heard, outcome, self._decider.need_s)
+        return Outcome(line=line, label="DRY_RUN", failed=line["LikelyOutcome"] == ERROR)
+
+    def event(self, outcome: Outcome) -> Event | None:
+        return None
+
+    def committed(self) -> None:
+        pass

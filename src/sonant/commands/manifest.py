@@ -1,4 +1,4 @@
-"""`sonant manifest check`: a dry run of an enrollment manifest without a server; writes nothing but reports."""
+"""`sonant manifest check`: a dry run of an enrollment without a server; writes nothing but reports."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from sonant.errors import SetupError, StoreError
 from sonant.installation import Store, open_store, role_arn
 from sonant.jobs.decide import Config
 from sonant.jobs.entry import Prepared, Role, Task
-from sonant.jobs.faults import JobFault, Refusal
+from sonant.jobs.faults import JobFault, Refusal, code_of
 from sonant.jobs.finding import ERROR, finding
 from sonant.jobs.forecast import Forecast
 from sonant.jobs.kind import Item
@@ -38,6 +38,7 @@ FINE, SOME_FAIL, BROKEN = 0, 1, 2
 #: Requests shown in the terminal; of longer manifests, those first that need a look.
 MOST_ROWS = 200
 _MOST_CHARACTERS = 60
+_HEADERS = ("#", "REQUEST", "SPEAKER", "SPEECH", "SNR", "BAND", "LIKELY OUTCOME")
 _PIECE = 1 << 16
 
 
@@ -166,7 +167,7 @@ def as_text(made: Report) -> str:
     if summary["VoicesUnderSeveralIds"]:
         parts.append(
             f"{summary['VoicesUnderSeveralIds']} sound like a voice under another speaker id "
-            f"(about {summary['PairsByChance']:g} pairs are so alike by chance)"
+            f"(pairs so alike by chance: {summary['PairsByChance']:g})"
         )
     if summary["SpeakersWithSeveralVoices"]:
         parts.append(
@@ -229,17 +230,18 @@ def _read(store: Store, role: Role, manifest: str) -> list[Entry]:
     """The whole manifest. Raises JobFault, as a job would fail with it."""
     rules = manifest_rules(store.settings, DRY_RUN)
     try:
-        opened: AbstractContextManager[ObjectReader | IO[bytes]]
-        if manifest.startswith("s3://"):
-            opened = granted_objects(store.accounts, role).open(ObjectUri.parse(manifest))
-        else:
-            opened = Path(manifest).open("rb")
-        with opened as stream:
+        with _opened(store, role, manifest) as stream:
             return list(read_manifest(iter(lambda: stream.read(_PIECE), b""), rules))
     except StoreError as fault:
-        raise JobFault(400, f"the manifest cannot be read: {fault}") from None
+        raise JobFault(code_of(fault), f"the manifest cannot be read: {fault}") from None
     except OSError as fault:
         raise JobFault(404, f"the manifest {manifest} cannot be read: {fault.strerror}") from None
+
+
+def _opened(store: Store, role: Role, manifest: str) -> AbstractContextManager[ObjectReader | IO[bytes]]:
+    if manifest.startswith("s3://"):
+        return granted_objects(store.accounts, role).open(ObjectUri.parse(manifest))
+    return Path(manifest).open("rb")
 
 
 def _write(file: Path, pieces: Iterator[bytes]) -> None:

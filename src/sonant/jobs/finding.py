@@ -35,7 +35,7 @@ def finding(
     line["NetSpeechSeconds"] = round(sum(speech_s), 1)
     line["Recordings"] = [_recording(file) for file in heard.files]
     line["UnlikeRecordings"] = [
-        {"First": pair.first + 1, "Second": pair.second + 1, "Similarity": round(pair.similarity, 3)}
+        {"First": pair.first + 1, "Second": pair.second + 1, "Contrast": round(pair.contrast, 3)}
         for pair in heard.unlike
     ]
     if heard.vector:
@@ -53,11 +53,13 @@ def warnings(line: dict[str, Any]) -> list[str]:
     """What to look at in a line, in words."""
     found = []
     for number, recording in enumerate(line.get("Recordings", ()), 1):
+        if "ErrorMessage" in recording and recording["ErrorMessage"] in line.get("ErrorMessage", ""):
+            continue  # said already, as what the request would fail with
         found += [f"recording {number}: {text}" for text in _recording_warnings(recording)]
     for pair in line.get("UnlikeRecordings", ()):
         found.append(
             f"recordings {pair['First']} and {pair['Second']} sound like two people "
-            f"(similarity {pair['Similarity']:.2f})"
+            f"(contrast {pair['Contrast']:.2f})"
         )
     if "SameVoiceAs" in line:
         twin = line["SameVoiceAs"]

@@ -14,9 +14,8 @@ from sonant.jobs.fraud import Detector
 from sonant.jobs.manifest import AudioFile
 from sonant.settings import Audio
 from sonant.voice.inspection import Inspection, inspect_recording
-from sonant.voice.likeness import COMPARABLE_S, DIFFERENT_VOICES
 from sonant.voice.models import Models
-from sonant.voice.scoring import similarity
+from sonant.voice.second_voice import COMPARABLE_PIECES, CONTRAST, contrast_between
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,7 +33,7 @@ class Unlike:
 
     first: int
     second: int
-    similarity: float
+    contrast: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,15 +90,15 @@ def _inspected(file: AudioFile, role: Role, fetch: Fetch, models: Models, rules:
 
 def _unlike(files: Sequence[InspectedFile]) -> list[Unlike]:
     voices = [
-        (number, file.inspection.voice)
+        (number, file.inspection.windows)
         for number, file in enumerate(files)
-        if file.inspection.voice is not None and (file.inspection.net_speech_s or 0) >= COMPARABLE_S
+        if len(file.inspection.windows) >= COMPARABLE_PIECES
     ]
     found = []
     for (first, one), (second, other) in combinations(voices, 2):
-        likeness = similarity(one, other)
-        if likeness < DIFFERENT_VOICES:
-            found.append(Unlike(first=first, second=second, similarity=likeness))
+        contrast = contrast_between(one, other)
+        if contrast > CONTRAST:
+            found.append(Unlike(first=first, second=second, contrast=contrast))
     return found
 
 

@@ -80,12 +80,14 @@ def _figures(summary: dict[str, Any]) -> str:
             "differ from the same speaker id",
         ),
     ]
+    chance = summary["PairsByChance"]
+    by_chance = "fewer than one" if chance < 1 else f"about {chance:,.0f}"
     items = "".join(f'<li><b class="{kind}">{count:,}</b>{name}</li>' for kind, count, name in figures)
     return (
         f'<ul class="figures">{items}</ul>\n'
-        f"<p><small>{summary['PairsCompared']:,} pairs of voices under different ids were compared; about "
-        f"{summary['PairsByChance']:,} of them sound alike (similarity {summary['SameVoiceThreshold']:g} or "
-        f"more) by chance. Recordings of one id differ when their similarity is under "
+        f"<p><small>{summary['PairsCompared']:,} pairs of voices under different ids were compared; "
+        f"{by_chance} of them should sound alike (similarity {summary['SameVoiceThreshold']:g} or more) by "
+        "chance. Voices under one id differ when their similarity is under "
         f"{summary['DifferentVoicesThreshold']:g}.</small></p>\n"
     )
 

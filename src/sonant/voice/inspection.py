@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,10 +11,9 @@ from numpy.typing import NDArray
 from sonant.errors import AudioError
 from sonant.voice.audio import RATE_HZ, Recording, telephone_band
 from sonant.voice.band import BandMeter, CodecMeter
-from sonant.voice.embedding import Embedding
 from sonant.voice.models import Models
 from sonant.voice.quality import clipping_share, frame_power, snr_db
-from sonant.voice.second_voice import SecondVoice, second_voice, whole_voice, window_vectors
+from sonant.voice.second_voice import SecondVoice, second_voice, window_vectors
 from sonant.voice.speech import SpeechDetector
 
 LISTEN_MOST_S = 900.0
@@ -46,8 +45,8 @@ class Inspection:
     """Which telephone codec left its mark in the samples; see `band.CodecMeter`."""
     second_voice: SecondVoice | None = None
     """None: too little speech to tell."""
-    voice: Embedding | None = None
-    """Of the first minute of speech; None under 1.6 s."""
+    windows: NDArray[np.float32] = field(default_factory=lambda: np.empty((0, 0), np.float32), repr=False)
+    """Embeddings of pieces of the first minute of speech; see `second_voice.window_vectors`."""
 
 
 def inspect_recording(
@@ -80,7 +79,7 @@ def inspect_recording(
         clipping_share=clipping_share(speech) if len(speech) else None,
         codec=codec.guess(),
         second_voice=second_voice(windows),
-        voice=whole_voice(windows, models.encoder_id),
+        windows=windows,
     )
 
 

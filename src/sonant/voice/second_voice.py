@@ -21,13 +21,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sonant.voice.audio import RATE_HZ
-from sonant.voice.embedding import WINDOW_S, Embedding, embed
+from sonant.voice.embedding import WINDOW_S, embed
 from sonant.voice.models import Models
 
 PIECE_S = 2.4
 """Speech in a piece: shorter ones tell voices apart worse, longer ones more often hold both."""
 MIN_PIECES = 6
 """14.4 s of speech; with less, one person is flagged too often."""
+COMPARABLE_PIECES = 4
+"""Of a recording that is compared with another one: 9.6 s of speech."""
 CONTRAST, LEAST_SHARE = 0.13, 0.12
 """What two groups of pieces need to count as two people; see the figures above."""
 
@@ -59,11 +61,6 @@ def window_vectors(speech: NDArray[np.float32], models: Models) -> Vectors:
     return np.stack([embed(piece, models).vector for piece in pieces]) if pieces else _NONE
 
 
-def whole_voice(windows: Vectors, model_id: str) -> Embedding | None:
-    """The windows' common voice; None without any."""
-    return Embedding(vector=_unit(windows.sum(axis=0)), model_id=model_id) if len(windows) else None
-
-
 def second_voice(windows: Vectors) -> SecondVoice | None:
     """Two-means over the windows' directions. None when there are fewer than MIN_PIECES."""
     if len(windows) < MIN_PIECES:
@@ -72,11 +69,20 @@ def second_voice(windows: Vectors) -> SecondVoice | None:
     share = float(min(group.mean(), 1 - group.mean()))
     if share == 0:
         return SecondVoice(possible=False, contrast=0.0, share=0.0)
-    found = windows @ windows.T
-    within = [_mean_of_pairs(found[np.ix_(one, one)]) for one in (group, ~group) if one.sum() > 1]
-    contrast = float(np.mean(within) - found[np.ix_(group, ~group)].mean())
+    contrast = contrast_between(windows[group], windows[~group])
     possible = contrast > CONTRAST and share >= LEAST_SHARE
     return SecondVoice(possible=possible, contrast=contrast, share=share)
+
+
+def contrast_between(one: Vectors, other: Vectors) -> float:
+    """How much less alike pieces of different groups are than pieces of one group, at most 2.
+
+    Unlike plain similarity it does not depend on how well this voice, on this line, is told apart at all.
+    Of two recordings of one of 12 people with 10 s of speech, 1 % lie above CONTRAST (with 29 s, 0.2 %); of
+    different people's 99 %, as of 16,653 pairs of other people with 10 s.
+    """
+    within = [_mean_of_pairs(group @ group.T) for group in (one, other) if len(group) > 1]
+    return float(np.mean(within) - (one @ other.T).mean()) if within else 0.0
 
 
 def _mean_of_pairs(found: Vectors) -> float:

@@ -24,7 +24,10 @@ def dry_run(house):
             DomainId=domain_id,
             DataAccessRoleArn=installation.role_arn(house.settings),
             InputDataConfig={"S3Uri": house.put(f"s3://jobs/{next(house.names)}/m.json", data)},
-            OutputDataConfig={"S3Uri": "s3://results/dry", **({"KmsKeyId": output_key} if output_key else {})},
+            OutputDataConfig={
+                "S3Uri": "s3://results/dry",
+                **({"KmsKeyId": output_key} if output_key else {}),
+            },
             EnrollmentConfig=config or {},
         )
         assert answer["Job"]["JobStatus"] == "SUBMITTED"
@@ -109,7 +112,11 @@ def test_every_recording_is_described_also_of_one_who_would_be_skipped(house, do
     (recording,) = line["Recordings"]
     assert line["LikelyOutcome"] == "DUPLICATE_SKIPPED"
     assert recording["S3Uri"] == f"{CALLS}/english.wav"
-    assert (recording["Container"], recording["Encoding"], recording["SampleRateHz"]) == ("WAV", "PCM-16", 8000)
+    assert (recording["Container"], recording["Encoding"], recording["SampleRateHz"]) == (
+        "WAV",
+        "PCM-16",
+        8000,
+    )
     assert recording["NetSpeechSeconds"] == line["NetSpeechSeconds"] > 6
     assert recording["SnrDb"] > 20
     assert recording["Codec"] == "unknown"

@@ -3,29 +3,34 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
+from types import SimpleNamespace
 
 import pytest
 from batch_values import entry, manifest
+from click.testing import CliRunner
+
+from sonant.cli import main
 
 CALLS = "s3://calls"
 
 
 @pytest.fixture(scope="module")
 def check(house, tmp_path_factory):
-    """Run the command on a manifest; the process that ended."""
+    """Run the command on a manifest: its exit code and what it printed."""
     folder = tmp_path_factory.mktemp("manifests")
     settings = folder / "sonant.toml"
-    settings.write_text(f"[enrollment]\nnet_speech_s = {house.settings.enrollment.net_speech_s}\n")
+    settings.write_text(
+        f"[enrollment]\nnet_speech_s = {house.settings.enrollment.net_speech_s}\n[jobs]\nworkers = 1\n"
+    )
 
     def run(entries, *options, uri=None):
         if uri is None:
             uri = folder / "manifest.json"
             uri.write_bytes(entries if isinstance(entries, bytes) else manifest(entries))
         where = ["--data", house.settings.data, "--config", settings]
-        command = [sys.executable, "-m", "sonant", "manifest", "check", uri, *options, *where]
-        return subprocess.run([str(word) for word in command], capture_output=True, text=True, timeout=100)
+        words = [str(word) for word in ("manifest", "check", uri, *options, *where)]
+        done = CliRunner().invoke(main, words)
+        return SimpleNamespace(returncode=done.exit_code, stdout=done.stdout, stderr=done.stderr)
 
     return run
 
@@ -71,7 +76,7 @@ def test_who_is_enrolled_in_the_domain_would_be_skipped(house, domain, check):
 def test_a_manifest_in_a_bucket_is_read_as_the_role_may(house, check):
     uri = house.put("s3://jobs/check/m.json", manifest([entry("r1", "c-1", f"{CALLS}/english.wav")]))
     assert check(None, uri=uri).returncode == 0
-    nothing = house.put_role()
+    nothing = house.put_role({"Effect": "Allow", "Action": "s3:PutObject", "Resource": "*"})
     done = check(None, "--role", nothing, uri=uri)
     assert done.returncode == 2
     assert "has no right s3:GetObject" in done.stderr

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from pathlib import Path
 from typing import IO, Any
 
@@ -17,18 +18,20 @@ from sonant.errors import SetupError, StoreError
 from sonant.installation import Store, open_store, role_arn
 from sonant.jobs.decide import Config
 from sonant.jobs.entry import Prepared, Role, Task
-from sonant.jobs.faults import JobFault, Refusal, code_of
+from sonant.jobs.faults import JobFault, code_of
 from sonant.jobs.finding import ERROR, finding
 from sonant.jobs.forecast import Forecast
-from sonant.jobs.kind import Item
+from sonant.jobs.kind import Heard, Item
 from sonant.jobs.manifest import BadRequest, EnrollmentRequest, Entry, read_manifest
 from sonant.jobs.report import Report, json_report, make_report
 from sonant.jobs.report_page import OUTCOMES, page
 from sonant.jobs.result import error_line
+from sonant.jobs.screening import Screening
 from sonant.jobs.window import Window
 from sonant.settings import Settings
 from sonant.store import domains, speakers
 from sonant.store.access import policy_texts
+from sonant.store.domains import Domain
 from sonant.store.jobs import DRY_RUN
 from sonant.store.objects import ObjectReader, ObjectUri
 from sonant.store.vault import Vault, open_vault
@@ -94,8 +97,9 @@ class Check:
             overwrite=overwrite, fraud_action="FAIL", risk_threshold=settings.enrollment.risk_threshold
         )
         self._forecast = Forecast(config, settings.quotas.speakers_per_domain)
-        self._domain_id = domain_id
-        self._vault = None if domain_id is None else _open_domain(store, domain_id)
+        self._domain_id, self._screening = domain_id, Screening(None)
+        if domain_id is not None:
+            _open_domain(store, domain_id)
         self._present = 0
         if domain_id is not None:
             with store.database.read() as connection:
@@ -119,24 +123,41 @@ class Check:
             inspect=True,
         )
 
-    def commit(self, done: Sequence[tuple[Item, Prepared | Refusal | None]]) -> None:
-        self._findings += [orjson.dumps(self._settle(item.entry, heard)) for item, heard in done]
+    def commit(self, done: Sequence[tuple[Item, Heard]]) -> None:
+        self._findings += [orjson.dumps(line) for line in self._settle(done)]
         self.done(len(done))
 
     def lines(self) -> Iterator[tuple[int, dict[str, Any]]]:
         """Findings in manifest order."""
         return ((position, orjson.loads(line)) for position, line in enumerate(self._findings))
 
-    def _settle(self, entry: Entry, heard: Prepared | Refusal | None) -> dict[str, Any]:
+    def _settle(self, done: Sequence[tuple[Item, Heard]]) -> Iterator[dict[str, Any]]:
+        if self._domain_id is None:
+            for item, heard in done:
+                yield self._line(item.entry, heard, lambda speaker_id: (speaker_id.encode(), None))
+            return
+        domain, vault = _open_domain(self._store, self._domain_id)
+        with self._store.database.read() as connection:
+
+            def look_up(speaker_id: str) -> tuple[bytes, str | None]:
+                mark = vault.lookup(speaker_id)
+                return mark, speakers.status_by_hash(connection, domain.domain_id, mark)
+
+            voices = {item.entry.request_id: heard for item, heard in done}
+            risks = self._screening.risks(connection, domain, vault, voices)
+            for item, heard in done:
+                if isinstance(heard, Prepared) and item.entry.request_id in risks:
+                    heard = replace(heard, risks=(risks[item.entry.request_id], *heard.risks))
+                yield self._line(item.entry, heard, look_up)
+
+    def _line(
+        self, entry: Entry, heard: Heard, look_up: Callable[[str], tuple[bytes, str | None]]
+    ) -> dict[str, Any]:
         if isinstance(entry, BadRequest):
             return error_line(entry.request_id, 400, entry.message)
         assert isinstance(entry, EnrollmentRequest)
         assert heard is not None
-        mark, status = entry.speaker_id.encode(), None
-        if self._vault is not None and self._domain_id is not None:
-            mark = self._vault.lookup(entry.speaker_id)
-            with self._store.database.read() as connection:
-                status = speakers.status_by_hash(connection, self._domain_id, mark)
+        mark, status = look_up(entry.speaker_id)
         outcome = self._forecast.settle(mark, status, heard, speakers_present=self._present)
         self._forecast.note(mark, status, outcome)
         return finding(entry, heard, outcome, self._need_s)
@@ -214,14 +235,14 @@ def _assume(store: Store, arn: str) -> Role:
     return Role(arn=arn, policies=policies)
 
 
-def _open_domain(store: Store, domain_id: str) -> Vault:
+def _open_domain(store: Store, domain_id: str) -> tuple[Domain, Vault]:
     with store.database.read() as connection:
         domain = domains.find_by_id(connection, domain_id)
     if domain is None or not domain.active:
         raise JobFault(404, f"there is no active domain {_shown(domain_id)}")
     try:
         keys = store.accounts.keys(domain.account_id)
-        return open_vault(keys, domain.domain_id, domain.arn, domain.data_key_wrapped)
+        return domain, open_vault(keys, domain.domain_id, domain.arn, domain.data_key_wrapped)
     except StoreError as fault:
         raise JobFault(403, f"the domain's key cannot be used: {fault}") from None
 

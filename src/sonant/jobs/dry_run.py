@@ -6,7 +6,7 @@ the report is written, and goes with them.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from sqlalchemy import Connection
@@ -14,12 +14,13 @@ from sqlalchemy import Connection
 from sonant.events.documents import BatchStatus, ErrorInfo, Event
 from sonant.jobs.decide import Config
 from sonant.jobs.entry import Prepared, Task
-from sonant.jobs.faults import Refusal
 from sonant.jobs.finding import ERROR, finding
 from sonant.jobs.forecast import Forecast
-from sonant.jobs.kind import Desk, Item, Lines, Outcome
+from sonant.jobs.fraud import Risk
+from sonant.jobs.kind import Desk, Heard, Item, Lines, Outcome
 from sonant.jobs.manifest import EnrollmentRequest, Request
 from sonant.jobs.report import report_files
+from sonant.jobs.screening import Screening
 from sonant.jobs.work import open_lines
 from sonant.store import jobs, speakers
 from sonant.store.domains import Domain
@@ -52,6 +53,8 @@ class DryRunDecider:
         self.desk = desk
         self.need_s = desk.settings.enrollment.net_speech_s
         self.forecast: Forecast | None = None
+        watchlists = desk.job.config["FraudDetectionConfig"].get("WatchlistIds", ())
+        self._screening = Screening(next(iter(watchlists), None))
 
     def mark(self, vault: Vault, request: Request) -> bytes | None:
         return None
@@ -60,11 +63,13 @@ class DryRunDecider:
         return replace(self.desk.task(item, self.need_s), inspect=True, keep_audio=False)
 
     def sitting(
-        self, connection: Connection, domain: Domain, vault: Vault, done: object = ()
+        self, connection: Connection, domain: Domain, vault: Vault, done: Sequence[tuple[Item, Heard]]
     ) -> DryRunSitting:
         if self.forecast is None:
             self.forecast = self._recalled(connection, domain, vault)
-        return DryRunSitting(self, self.forecast, connection, domain, vault)
+        heard = {item.entry.request_id: one for item, one in done}
+        risks = self._screening.risks(connection, domain, vault, heard)
+        return DryRunSitting(self, self.forecast, connection, domain, vault, risks)
 
     def _recalled(self, connection: Connection, domain: Domain, vault: Vault) -> Forecast:
         """The forecast as far as requests were settled before, by this runner or one that was killed."""
@@ -94,16 +99,20 @@ class DryRunSitting:
         connection: Connection,
         domain: Domain,
         vault: Vault,
+        risks: Mapping[str, Risk],
     ) -> None:
-        self._decider, self._forecast = decider, forecast
+        """`risks` of known fraudsters are by request id."""
+        self._decider, self._forecast, self._risks = decider, forecast, risks
         self._connection, self._domain, self._vault = connection, domain, vault
         self._present = speakers.count(connection, domain.domain_id)
 
-    def settle(self, request: Request, heard: Prepared | Refusal | None) -> Outcome:
+    def settle(self, request: Request, heard: Heard) -> Outcome:
         assert isinstance(request, EnrollmentRequest)
         assert heard is not None
         mark = self._vault.lookup(request.speaker_id)
         status = speakers.status_by_hash(self._connection, self._domain.domain_id, mark)
+        if isinstance(heard, Prepared) and request.request_id in self._risks:
+            heard = replace(heard, risks=(self._risks[request.request_id], *heard.risks))
         outcome = self._forecast.settle(mark, status, heard, speakers_present=self._present)
         self._forecast.note(mark, status, outcome)
         line = finding(request, heard, outcome, self._decider.need_s)

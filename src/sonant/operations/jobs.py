@@ -29,7 +29,7 @@ CONFIG_MEMBER = {
 _NAMES = {
     jobs.ENROLLMENT: "speaker enrollment",
     jobs.REGISTRATION: "fraudster registration",
-    jobs.DRY_RUN: "enrollment dry run",
+    jobs.DRY_RUN: "enrollment dry-run",
 }
 
 
@@ -43,7 +43,8 @@ class Start:
     """Jobs of the kind that a domain may run at once."""
     watchlist_ids: Callable[[dict[str, Any]], list[str]]
     """The watchlists that a job's configuration names."""
-    told: Callable[[Domain, jobs.Job, BatchStatus], Event]
+    told: Callable[[Domain, jobs.Job, BatchStatus], Event] | None
+    """The event of the start; None for what nobody is told of."""
 
 
 def start(service: Service, caller: Caller, request: Request, what: Start, config: dict[str, Any]) -> Answer:
@@ -76,7 +77,8 @@ def start(service: Service, caller: Caller, request: Request, what: Start, confi
         )
         token.keep(service, connection, job_id)
         job = require_job(connection, what.kind, domain.domain_id, job_id)
-        service.outbox.put(connection, [what.told(domain, job, "SUBMITTED")], service.clock())
+        if what.told is not None:
+            service.outbox.put(connection, [what.told(domain, job, "SUBMITTED")], service.clock())
         return {"Job": member(job, vault)}
 
 

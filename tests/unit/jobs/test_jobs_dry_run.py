@@ -37,9 +37,7 @@ def test_a_forecast_is_what_a_job_does_that_enrolls_as_it_goes(requests, known, 
     forecast, job = Forecast(config, quota), dict(known)
     for speaker, good in requests:
         heard = prepared() if good else Refusal(400, "no speech")
-        foretold = forecast.settle(
-            speaker.encode(), known.get(speaker), heard, speakers_present=len(known)
-        )
+        foretold = forecast.settle(speaker.encode(), known.get(speaker), heard, speakers_present=len(known))
         forecast.note(speaker.encode(), known.get(speaker), foretold)
         done = before_listening(job.get(speaker), config) or after_listening(
             job.get(speaker), config, heard, speakers_present=len(job), quota=quota
@@ -100,9 +98,7 @@ def test_voices_are_told_by_what_they_have_in_common_and_never_given_out():
         "Count": 1,
     }
     assert lines["c"]["UnlikeRequest"] == {"RequestId": "c2", "Similarity": 0.0}
-    assert lines["a"]["Warnings"] == [
-        "is the same recording as speaker carl (request c, similarity 1.00)"
-    ]
+    assert lines["a"]["Warnings"] == ["is the same recording as speaker carl (request c, similarity 1.00)"]
     assert not any("voice" in one for one in lines.values())
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from batch_values import entry, manifest
+from batch_values import entry, fraud_entry, manifest
 
 from sonant import installation
 from sonant.store.objects import ObjectUri
@@ -214,3 +214,13 @@ def test_it_is_no_enrollment_job_and_takes_no_job_s_place(house, domain):
     assert dry not in [job["JobId"] for job in jobs]
     house.run()
     house.run()
+
+
+def test_a_known_fraudster_is_foretold_as_the_job_then_says(own_house, dry_run):
+    house, domain = own_house, own_house.new_domain()
+    house.register(domain, [fraud_entry("f", f"{CALLS}/english.wav")])
+    entries = [entry("r1", "c-1", f"{CALLS}/english-again.wav"), entry("r2", "c-2", f"{CALLS}/russian.wav")]
+    _, report, _ = dry_run(house, domain, entries)
+    done = house.enroll(domain, entries)
+    assert "fraud check failed" in done.errors["r1"][1]
+    assert predicted(report) == {**done.errors, **done.successes}

@@ -13,13 +13,13 @@ from sonant.voice.audio import RATE_HZ, Recording, telephone_band
 from sonant.voice.band import BandMeter, CodecMeter
 from sonant.voice.models import Models
 from sonant.voice.quality import clipping_share, frame_power, snr_db
-from sonant.voice.second_voice import SecondVoice, second_voice, window_vectors
+from sonant.voice.second_voice import SecondVoice, pieces_of, second_voice, window_vectors
 from sonant.voice.speech import SpeechDetector
 
 LISTEN_MOST_S = 900.0
 """Longer recordings are listened to for so long only; calls that are enrolled from are shorter."""
-VOICE_S = 60.0
-"""Speech in which a second voice is looked for."""
+MOST_PIECES = 25
+"""Pieces of speech, about a minute, in which a second voice is looked for."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,7 +64,7 @@ def inspect_recording(
     spans = [*detector.feed(samples), *detector.finish()]
     speech = np.concatenate([np.empty(0, np.float32), *(samples[start:end] for start, end in spans)])
     power = frame_power(samples)
-    windows = window_vectors(speech[: int(VOICE_S * RATE_HZ)], models)
+    windows = window_vectors(pieces_of(samples, spans)[:MOST_PIECES], models)
     return Inspection(
         fault=fault,
         container=recording.container,

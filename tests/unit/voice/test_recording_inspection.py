@@ -12,7 +12,14 @@ import soxr
 from sonant.voice import inspection
 from sonant.voice.band import BandMeter, CodecMeter
 from sonant.voice.inspection import inspect_recording
-from sonant.voice.second_voice import MIN_PIECES, PIECE_S, contrast_between, second_voice, window_vectors
+from sonant.voice.second_voice import (
+    MIN_PIECES,
+    PIECE_S,
+    contrast_between,
+    pieces_of,
+    second_voice,
+    window_vectors,
+)
 
 
 def band_hz(samples, rate_hz, block_s=4.0):
@@ -101,7 +108,10 @@ def test_of_too_little_sound_no_codec_is_claimed(encoded):
 def pieces(spoken, models):
     """Embeddings of pieces of 40 s of each voice."""
     names = ["english", "french", "italian", "russian", "spanish"]
-    return {name: window_vectors(spoken(name, 40), models) for name in names}
+    return {
+        name: window_vectors(np.split(spoken(name, 40 // PIECE_S * PIECE_S), int(40 // PIECE_S)), models)
+        for name in names
+    }
 
 
 def test_one_person_gives_no_sign_of_a_second(pieces):
@@ -123,10 +133,33 @@ def test_one_odd_piece_is_no_person(pieces):
     assert not second_voice(mixed).possible
 
 
-def test_with_little_speech_nothing_is_said(pieces, spoken, models):
+def test_with_little_speech_nothing_is_said(pieces, models):
     assert second_voice(pieces["english"][: MIN_PIECES - 1]) is None
-    assert len(window_vectors(spoken("english", 1.5), models)) == 0
-    assert len(window_vectors(spoken("english", PIECE_S - 0.4), models)) == 1
+    assert second_voice(window_vectors([], models)) is None
+
+
+@pytest.mark.parametrize(
+    ("spans_s", "lengths_s"),
+    [
+        ([(0, 1.5)], []),  # too short for a piece
+        ([(0, 2)], [2]),
+        ([(0, 6)], [3, 3]),
+        ([(0, 1), (1.2, 2.2)], [2]),  # a short pause: the same turn
+        ([(0, 2), (2.3, 4.3)], [2, 2]),  # a longer one: perhaps somebody else
+        ([(0, 1), (5, 6), (10, 12)], [2]),
+    ],
+)
+def test_pieces_do_not_reach_over_pauses(spans_s, lengths_s):
+    spans = [(int(start * 8000), int(end * 8000)) for start, end in spans_s]
+    found = pieces_of(np.arange(12 * 8000, dtype=np.float32), spans)
+    assert [len(piece) / 8000 for piece in found] == pytest.approx(lengths_s)
+
+
+def test_both_people_of_a_call_on_one_channel_are_a_possible_second_voice(make_call, models):
+    call = soundfile.read(io.BytesIO(make_call("italian", 10, net_speech_s=40)), dtype="float32")[0]
+    out = io.BytesIO()
+    soundfile.write(out, np.clip(call.sum(axis=1), -1, 1), 8000, format="WAV", subtype="PCM_16")
+    assert looked_at(out.getvalue(), models).second_voice.possible
 
 
 def test_pieces_that_are_all_the_same_are_one_person():

@@ -17,12 +17,13 @@ from sonant.jobs.decide import Config, after_listening, before_listening
 from sonant.jobs.entry import Prepared, Task
 from sonant.jobs.faults import Refusal
 from sonant.jobs.fraud import Risk, known_fraudster, told
-from sonant.jobs.kind import Desk, Heard, Item, Outcome
+from sonant.jobs.kind import Desk, Heard, Item, Lines, Outcome
 from sonant.jobs.manifest import EnrollmentRequest, Request
 from sonant.jobs.scale import scale_of
 from sonant.jobs.watch import Sample, Watch
 from sonant.store import calibrations, jobs, speakers
 from sonant.store.domains import Domain
+from sonant.store.objects import ObjectUri
 from sonant.store.vault import Vault
 
 log = logging.getLogger(__name__)
@@ -36,10 +37,9 @@ class EnrollmentKind:
     def decider(self, desk: Desk) -> EnrollmentDecider:
         return EnrollmentDecider(desk)
 
-    def result_file(
-        self, errors: Iterable[dict[str, Any]], successes: Iterable[dict[str, Any]]
-    ) -> Iterator[bytes]:
-        return result.result_file(errors, successes, "SuccessfulEnrollments")
+    def result_files(self, output: ObjectUri, lines: Lines) -> Iterable[tuple[ObjectUri, Iterator[bytes]]]:
+        errors, successes = ((line for _, line in lines(failed)) for failed in (True, False))
+        yield output, result.result_file(errors, successes, "SuccessfulEnrollments")
 
     def told(self, domain: Domain, job: jobs.Job, status: BatchStatus, error: ErrorInfo | None) -> Event:
         return batch_enrollment_event(domain, job, status, error)

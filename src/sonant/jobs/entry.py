@@ -36,6 +36,8 @@ class Task:
     audio: tuple[AudioFile, ...]
     need_s: float
     keep_audio: bool
+    inspect: bool = False
+    """Of a dry run: listen to every recording and tell what it is like; see `jobs.inspect`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -24,6 +24,7 @@ from sonant.settings import Settings
 from sonant.store import jobs
 from sonant.store.database.engine import Database
 from sonant.store.domains import Domain
+from sonant.store.objects import ObjectUri
 from sonant.store.vault import Vault
 
 Heard = Prepared | Refusal | None
@@ -92,6 +93,11 @@ class Outcome:
         return ErrorInfo.of_code(self.line["ErrorCode"], self.line["ErrorMessage"]) if self.failed else None
 
 
+#: Positions and lines of the requests that failed (True) or succeeded (False), in manifest order; anew with
+#: every call, so that files may be written in several passes.
+Lines = Callable[[bool], Iterator[tuple[int, dict[str, Any]]]]
+
+
 class Sitting(Protocol):
     """Settles requests within one transaction."""
 
@@ -134,12 +140,12 @@ class Kind(Protocol):
 
     def decider(self, desk: Desk) -> Decider: ...
 
-    def result_file(
-        self, errors: Iterable[dict[str, Any]], successes: Iterable[dict[str, Any]]
-    ) -> Iterator[bytes]:
-        """The result file in pieces."""
+    def result_files(self, output: ObjectUri, lines: Lines) -> Iterable[tuple[ObjectUri, Iterator[bytes]]]:
+        """The files to write, in pieces; `output` is the name of the result file."""
         ...
 
-    def told(self, domain: Domain, job: jobs.Job, status: BatchStatus, error: ErrorInfo | None) -> Event:
+    def told(
+        self, domain: Domain, job: jobs.Job, status: BatchStatus, error: ErrorInfo | None
+    ) -> Event | None:
         """The event of the job's end."""
         ...

@@ -25,7 +25,7 @@ def speaker_encoder(weights: Mapping[str, Array]) -> bytes:
 
     `weights` are named as in the PyTorch checkpoint. Input `mels` [n, 160, 40], output `embeddings` [n, 256].
     """
-    graph = _Graph()
+    graph = Graph()
     x = graph.node("Transpose", "mels", perm=[1, 0, 2])
     for layer in range(3):
         lstm = [
@@ -68,7 +68,7 @@ def speech_detector(weights: Mapping[str, Array]) -> bytes:
     The convolutions see four time steps a frame, so each is written as one matrix product over all frames
     (taps gathered side by side): the same sums, without a tiny convolution a frame.
     """
-    graph = _Graph()
+    graph = Graph()
     basis = weights["stft.forward_basis_buffer"]  # [130, 1, 128]: real rows, then imaginary rows
     bins = basis.shape[0] // 2
 
@@ -153,7 +153,7 @@ def _lstm_weights(w_ih: Array, w_hh: Array, b_ih: Array, b_hh: Array) -> dict[st
     }
 
 
-class _Graph:
+class Graph:
     """Collects nodes and constants under readable names and writes them out in order."""
 
     def __init__(self) -> None:

@@ -20,9 +20,12 @@ from sonant.events.sinks import build_sinks
 from sonant.installation import Store, audit_folder, local_accounts
 from sonant.jobs.engines.local import LocalEngine
 from sonant.jobs.engines.worker import work
+from sonant.jobs.enrollment import EnrollmentKind
 from sonant.jobs.entry import Role, Task
 from sonant.jobs.faults import Refusal
+from sonant.jobs.kind import Kind
 from sonant.jobs.manifest import AudioFile, Rules
+from sonant.jobs.registration import RegistrationKind
 from sonant.jobs.runner import Parts, Runner
 from sonant.operations import OPERATIONS
 from sonant.operations.service import RecordingAnalysis, Service
@@ -31,6 +34,7 @@ from sonant.settings import Settings
 from sonant.store import access
 from sonant.store.accounts import LocalAccounts
 from sonant.store.grants import GrantedObjects
+from sonant.store.jobs import ENROLLMENT, REGISTRATION
 from sonant.store.local_objects import LocalObjectStore
 from sonant.store.objects import ObjectUri
 from sonant.store.vault import ServiceSecret
@@ -42,6 +46,9 @@ from sonant.wire.scalars import Fault, string
 from sonant.wire.server import FrontDoor, asgi_app
 from sonant.wire.signature import Credential, Verifier
 from sonant.wire.throttle import Throttle, rates_per_s
+
+#: The kinds of job that runners do.
+KINDS: tuple[Kind, ...] = (EnrollmentKind(), RegistrationKind())
 
 # --- the voice side -----------------------------------------------------------------------------------
 
@@ -120,7 +127,8 @@ def build_runner(store: Store, owner: str) -> Runner:
         database=store.database,
         keys_of=store.accounts.keys,
         objects_of=lambda role: _granted(store.accounts, role),
-        rules=manifest_rules(settings),
+        kinds={kind.name: kind for kind in KINDS},
+        rules={kind.name: manifest_rules(settings, kind.name) for kind in KINDS},
         clock=store.clock,
         outbox=_outbox(settings),
     )
@@ -144,17 +152,24 @@ def _outbox(settings: Settings) -> Outbox:
     return Outbox(enabled=bool(build_sinks(settings)))
 
 
-def manifest_rules(settings: Settings) -> Rules:
+def manifest_rules(settings: Settings, kind: str = ENROLLMENT) -> Rules:
     """The manifest's limits; its field rules are those of the service model's shapes."""
+    quotas = settings.quotas
+    list_name, most = {
+        ENROLLMENT: ("SpeakerEnrollmentRequests", quotas.speakers_per_enrollment_job),
+        REGISTRATION: ("FraudsterRegistrationRequests", quotas.fraudsters_per_registration_job),
+    }[kind]
     models = load_models()
     start = models.find("VoiceID.StartSpeakerEnrollmentJob")
     described: Shape = models.find("VoiceID.DescribeSpeaker").output_shape
+    speaker_id = described.members["Speaker"].members["CustomerSpeakerId"]
     return Rules(
+        list_name=list_name,
         max_bytes=settings.jobs.max_manifest_bytes,
         max_depth=settings.jobs.max_manifest_depth,
-        max_requests=settings.quotas.speakers_per_enrollment_job,
-        max_files=settings.quotas.files_per_request,
-        check_speaker_id=_check(described.members["Speaker"].members["CustomerSpeakerId"]),
+        max_requests=most,
+        max_files=quotas.files_per_request,
+        check_speaker_id=_check(speaker_id) if kind == ENROLLMENT else None,
         check_s3_uri=_check(start.input_shape.members["InputDataConfig"].members["S3Uri"]),
     )
 

@@ -45,6 +45,16 @@ class Enrollment:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Registration:
+    """What the registration of a fraudster needs."""
+
+    net_speech_s: float = 30.0
+    """Net speech needed, and the most that is used, in seconds."""
+    similarity_threshold: int = 50
+    """FraudsterSimilarityThreshold of jobs that name none."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Jobs:
     """The batch engine."""
 
@@ -223,6 +233,7 @@ class Settings:
     wire: Wire = field(default_factory=Wire)
     audio: Audio = field(default_factory=Audio)
     enrollment: Enrollment = field(default_factory=Enrollment)
+    registration: Registration = field(default_factory=Registration)
     jobs: Jobs = field(default_factory=Jobs)
     quotas: Quotas = field(default_factory=Quotas)
     rates: Rates = field(default_factory=Rates)

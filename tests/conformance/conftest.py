@@ -15,6 +15,7 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServiceProcess
         tmp_path_factory.mktemp("service") / "data",
         QUOTAS_DOMAINS_PER_ACCOUNT="10000",
         QUOTAS_ACTIVE_ENROLLMENT_JOBS_PER_DOMAIN="1000",
+        QUOTAS_ACTIVE_REGISTRATION_JOBS_PER_DOMAIN="1000",
         JOBS_POLL_S="0.05",
         JOBS_WORKERS="1",
     ) as service:

@@ -129,6 +129,12 @@ def _absent() -> Iterator[Scenario]:
         detail="WATCHLIST",
         change=lambda _f: {"EnrollmentConfig": {"FraudDetectionConfig": {"WatchlistIds": [NOBODY]}}},
     )
+    yield Scenario(
+        operation="StartFraudsterRegistrationJob",
+        error="ResourceNotFound",
+        detail="WATCHLIST",
+        change=lambda _f: {"RegistrationConfig": {"WatchlistIds": [NOBODY]}},
+    )
 
 
 def _domain_member(name: str) -> tuple[str, ...]:
@@ -214,6 +220,7 @@ def _quotas() -> Iterator[Scenario]:
         "ImportOptOuts",
         "OptOutSpeaker",
         "RestoreDomain",
+        "StartFraudsterRegistrationJob",
         "StartSpeakerEnrollmentJob",
     ):
         yield Scenario(operation=name, error="ServiceQuotaExceeded", world="narrow")

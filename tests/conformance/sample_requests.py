@@ -84,7 +84,7 @@ def add_fraudster(service: ServiceProcess, domain_id: str, *watchlist_ids: str) 
 
 
 def hold_job(service: ServiceProcess, job_id: str) -> None:
-    """Make an enrollment job one that a runner elsewhere is busy with for the next hour."""
+    """Make a job one that a runner elsewhere is busy with for the next hour."""
     store = service.store
     values = {
         "status": "IN_PROGRESS",
@@ -110,7 +110,7 @@ def add_registration_job(service: ServiceProcess, domain_id: str) -> str:
             input_uri="s3://calls/absent.json",
             output_uri="s3://calls/results",
             output_kms_key=None,
-            config={"DuplicateRegistrationAction": "SKIP"},
+            config={"DuplicateRegistrationAction": "SKIP", "FraudsterSimilarityThreshold": 50},
             now=store.clock(),
         )
         # In the same transaction: no runner may see it before.
@@ -175,6 +175,7 @@ def furnish(service: ServiceProcess) -> Furnished:
         },
         "EvaluateSession": {**at, "SessionNameOrId": "nobody"},
         "StartSpeakerEnrollmentJob": {**at, **start},
+        "StartFraudsterRegistrationJob": {**at, **start},
         "DescribeSpeakerEnrollmentJob": {**at, "JobId": job_id},
         "ListSpeakerEnrollmentJobs": at,
         "DescribeFraudsterRegistrationJob": {**at, "JobId": registration_id},

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -189,13 +189,37 @@ class ServiceProcess:
         )
         return dict(started["Job"])
 
+    def start_registration(
+        self, domain_id: str, manifest: str = "s3://calls/absent.json", **more: Any
+    ) -> dict[str, Any]:
+        """`start_job` for fraudsters."""
+        started = self.voice_id.start_fraudster_registration_job(
+            DomainId=domain_id,
+            DataAccessRoleArn=ROLE,
+            InputDataConfig={"S3Uri": manifest},
+            OutputDataConfig={"S3Uri": "s3://calls/results"},
+            **more,
+        )
+        return dict(started["Job"])
+
+    def registration(self, domain_id: str, job_id: str) -> dict[str, Any]:
+        found = self.voice_id.describe_fraudster_registration_job(DomainId=domain_id, JobId=job_id)
+        return dict(found["Job"])
+
+    def ended_registration(self, domain_id: str, job_id: str) -> dict[str, Any]:
+        return self._ended(lambda: self.registration(domain_id, job_id))
+
     def job(self, domain_id: str, job_id: str) -> dict[str, Any]:
         return dict(self.voice_id.describe_speaker_enrollment_job(DomainId=domain_id, JobId=job_id)["Job"])
 
     def ended_job(self, domain_id: str, job_id: str) -> dict[str, Any]:
         """The job's last description, when a runner is done with it."""
+        return self._ended(lambda: self.job(domain_id, job_id))
+
+    @staticmethod
+    def _ended(describe: Callable[[], dict[str, Any]]) -> dict[str, Any]:
         deadline = time.monotonic() + 60
-        while "EndedAt" not in (job := self.job(domain_id, job_id)):
+        while "EndedAt" not in (job := describe()):
             assert time.monotonic() < deadline, job
             time.sleep(0.05)
         return job

@@ -155,3 +155,25 @@ def test_a_malformed_token_is_refused(service: ServiceProcess, token: str) -> No
     )
     assert fault.code == "ValidationException"
     assert "'clientToken'" in fault.message
+
+
+# --- registrations: the same promise ------------------------------------------------------------------
+
+
+def test_the_same_registration_again_answers_the_first_as_it_is_now(
+    service: ServiceProcess, job_request: dict[str, Any]
+) -> None:
+    answers = together(service.voice_id.start_fraudster_registration_job, 3, **job_request)
+    (job_id,) = {answer["Job"]["JobId"] for answer in answers}
+    now = service.ended_registration(job_request["DomainId"], job_id)
+    assert service.voice_id.start_fraudster_registration_job(**job_request)["Job"] == now
+
+
+def test_a_registrations_token_with_other_parameters_is_refused_and_counts_for_registrations_only(
+    service: ServiceProcess, job_request: dict[str, Any]
+) -> None:
+    start = service.voice_id.start_fraudster_registration_job
+    start(**job_request)
+    changed = {**job_request, "RegistrationConfig": {"FraudsterSimilarityThreshold": 51}}
+    assert refused(start, **changed).code == "ValidationException"
+    assert service.voice_id.start_speaker_enrollment_job(**job_request)["Job"]["JobStatus"] == "SUBMITTED"

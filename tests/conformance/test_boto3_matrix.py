@@ -106,9 +106,13 @@ def narrow(tmp_path_factory: Factory) -> Iterator[World]:
     ) as service:
         furnished = furnish(service)
         service.domain("third")
-        job_id = furnished.requests["DescribeSpeakerEnrollmentJob"]["JobId"]
-        service.ended_job(furnished.domain_id, job_id)
-        hold_job(service, job_id)
+        enrollment, registration = (
+            furnished.requests[f"Describe{noun}Job"]["JobId"]
+            for noun in ("SpeakerEnrollment", "FraudsterRegistration")
+        )
+        service.ended_job(furnished.domain_id, enrollment)
+        for job_id in (enrollment, registration):
+            hold_job(service, job_id)
         yield World.of(service, furnished)
 
 

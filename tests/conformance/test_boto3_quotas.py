@@ -12,6 +12,12 @@ from service_process import KEY_ALIAS, ROLE, ServiceProcess, running
 
 REQUEST = {"Name": "calls", "ServerSideEncryptionConfiguration": {"KmsKeyId": KEY_ALIAS}}
 
+START: dict[str, Any] = {
+    "DataAccessRoleArn": ROLE,
+    "InputDataConfig": {"S3Uri": "s3://calls/absent.json"},
+    "OutputDataConfig": {"S3Uri": "s3://calls/results"},
+}
+
 
 @pytest.fixture(scope="module")
 def narrow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServiceProcess]:
@@ -82,6 +88,18 @@ class TestQuotas:
         jobs = narrow.voice_id.list_speaker_enrollment_jobs(DomainId=domain_id, JobStatus="SUBMITTED")
         assert [job["JobId"] for job in jobs["JobSummaries"]] == [first["JobId"]]
 
+    def test_each_kind_of_job_has_a_quota_of_its_own(
+        self, narrow: ServiceProcess, full_account: list[str]
+    ) -> None:
+        """Comes after a domain was given its enrollment job."""
+        start = {"DomainId": full_account[0], **START}
+        first = narrow.voice_id.start_fraudster_registration_job(**start)["Job"]
+        fault = refused(narrow.voice_id.start_fraudster_registration_job, **start)
+        assert fault.code == "ServiceQuotaExceededException"
+        assert "fraudster registration" in fault.message
+        jobs = narrow.voice_id.list_fraudster_registration_jobs(DomainId=full_account[0])["JobSummaries"]
+        assert [job["JobId"] for job in jobs] == [first["JobId"]]
+
 
 @pytest.mark.xdist_group("narrow")
 class TestASuspendedDomain:
@@ -92,14 +110,8 @@ class TestASuspendedDomain:
         [
             ("opt_out_speaker", {"SpeakerId": "customer"}),
             ("delete_speaker", {"SpeakerId": "customer"}),
-            (
-                "start_speaker_enrollment_job",
-                {
-                    "DataAccessRoleArn": ROLE,
-                    "InputDataConfig": {"S3Uri": "s3://calls/absent.json"},
-                    "OutputDataConfig": {"S3Uri": "s3://calls/results"},
-                },
-            ),
+            ("start_speaker_enrollment_job", START),
+            ("start_fraudster_registration_job", START),
         ],
     )
     def test_refuses_every_change(

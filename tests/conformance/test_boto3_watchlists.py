@@ -1,4 +1,4 @@
-"""Watchlists and the fraudsters on them, through boto3; registration jobs, which none can start yet."""
+"""Watchlists and the fraudsters on them, through boto3."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 from client_faults import refused
-from sample_requests import NOBODY, add_fraudster, add_registration_job
-from service_process import ROLE, ServiceProcess, running
+from sample_requests import NOBODY, add_fraudster
+from service_process import ServiceProcess, running
 
 
 @pytest.fixture
@@ -191,38 +191,6 @@ def test_by_a_setting_the_last_list_is_a_validation_error(tmp_path_factory: pyte
             WatchlistId=only,
         )
         assert (fault.code, fault.conflict_type) == ("ValidationException", None)
-
-
-# --- registration jobs --------------------------------------------------------------------------------
-
-
-def test_a_registration_job_is_described_and_listed(service: ServiceProcess, domain_id: str) -> None:
-    job_id = add_registration_job(service, domain_id)
-    api = service.voice_id
-
-    job = api.describe_fraudster_registration_job(DomainId=domain_id, JobId=job_id)["Job"]
-
-    assert (job["JobId"], job["DomainId"], job["DataAccessRoleArn"]) == (job_id, domain_id, ROLE)
-    assert job["RegistrationConfig"] == {"DuplicateRegistrationAction": "SKIP"}
-    assert "EnrollmentConfig" not in job
-    (summary,) = api.list_fraudster_registration_jobs(DomainId=domain_id)["JobSummaries"]
-    assert summary["JobId"] == job_id
-    assert set(summary) < set(job)
-    assert api.list_speaker_enrollment_jobs(DomainId=domain_id)["JobSummaries"] == []
-
-
-def test_a_job_of_the_other_kind_counts_as_missing(service: ServiceProcess, domain_id: str) -> None:
-    registration, enrollment = (
-        add_registration_job(service, domain_id),
-        service.start_job(domain_id)["JobId"],
-    )
-    for call, job_id in (
-        (service.voice_id.describe_fraudster_registration_job, enrollment),
-        (service.voice_id.describe_speaker_enrollment_job, registration),
-        (service.voice_id.describe_fraudster_registration_job, NOBODY),
-    ):
-        fault = refused(call, DomainId=domain_id, JobId=job_id)
-        assert (fault.code, fault.resource_type) == ("ResourceNotFoundException", "BATCH_JOB")
 
 
 def test_a_session_is_never_there(service: ServiceProcess, domain_id: str) -> None:

@@ -80,6 +80,34 @@ def test_a_job_is_started_and_described(run: Run, service: ServiceProcess, domai
     assert polled.out == "FAILED\t404\n"
 
 
+def test_a_registration_is_started_described_and_listed(
+    run: Run, service: ServiceProcess, domain_id: str
+) -> None:
+    started = run(
+        *("start-fraudster-registration-job", "--domain-id", domain_id, "--job-name", "by-cli"),
+        *("--data-access-role-arn", ROLE, "--input-data-config", "S3Uri=s3://calls/absent.json"),
+        *("--output-data-config", f"S3Uri=s3://calls/results,KmsKeyId={KEY_ALIAS}"),
+        *("--registration-config", "DuplicateRegistrationAction=REGISTER_AS_NEW"),
+    )
+    assert (started.code, started.err) == (0, "")
+    job = json.loads(started.out)["Job"]
+    assert job["RegistrationConfig"] == {
+        "DuplicateRegistrationAction": "REGISTER_AS_NEW",
+        "FraudsterSimilarityThreshold": 50,
+    }
+    service.ended_registration(domain_id, job["JobId"])
+    polled = run(
+        *("describe-fraudster-registration-job", "--domain-id", domain_id, "--job-id", job["JobId"]),
+        *("--query", "Job.[JobStatus,FailureDetails.StatusCode]", "--output", "text"),
+    )
+    assert polled.out == "FAILED\t404\n"
+    listed = run(
+        *("list-fraudster-registration-jobs", "--domain-id", domain_id, "--job-status", "FAILED"),
+        *("--query", "JobSummaries[].JobId", "--output", "text"),
+    )
+    assert listed.out == f"{job['JobId']}\n"
+
+
 # --- errors -------------------------------------------------------------------------------------------
 
 

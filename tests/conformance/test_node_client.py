@@ -96,16 +96,3 @@ def test_errors_are_the_clients_own_classes(node: str, service: ServiceProcess, 
         assert (answer["error"], answer["status"], answer["detail"]) == (error, STATUS[error], detail)
         assert answer["modelled"]
         assert answer["message"]
-
-
-def test_an_operation_that_is_not_served_yet_is_unknown(
-    node: str, service: ServiceProcess, domain_id: str
-) -> None:
-    started = {
-        "DomainId": domain_id,
-        "DataAccessRoleArn": "arn:aws:iam::000000000000:role/sonant",
-        "InputDataConfig": {"S3Uri": "s3://calls/absent.json"},
-        "OutputDataConfig": {"S3Uri": "s3://calls/results"},
-    }
-    (answer,) = calls_by_node(node, service, [("StartFraudsterRegistrationJob", started)])
-    assert (answer["error"], answer["status"]) == ("UnknownOperationException", 400)

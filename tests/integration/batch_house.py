@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from batch_values import FINAL, Outcome, entry, manifest
+from batch_values import ENROLLMENT, FINAL, REGISTRATION, KindOfJob, Outcome, entry, manifest
 from sqlalchemy import func, select, text
 from watched_engine import WatchedEngine
 
@@ -19,7 +19,7 @@ from sonant.jobs.engines.local import LocalEngine
 from sonant.operations import OPERATIONS
 from sonant.operations.service import Caller, Service
 from sonant.settings import Settings
-from sonant.store import access, domains, speakers
+from sonant.store import access, domains, fraud_voices, speakers, watchlists
 from sonant.store.database.schema import job_entries, jobs, speaker_keys, voiceprints
 from sonant.store.objects import ObjectUri
 from sonant.store.times import now as real_now
@@ -35,6 +35,8 @@ class House:
     service: Service
     engine: LocalEngine
     names: Any = field(default_factory=count)
+    kinds: dict[str, KindOfJob] = field(default_factory=dict)
+    """The kinds of the jobs started here, by their ids."""
 
     @classmethod
     def open(
@@ -65,7 +67,7 @@ class House:
     def variant(self, *, clock: Callable[[], Any] = real_now, **changes: Any) -> House:
         """Another house on the same data folder, with other settings; has its own worker processes."""
         other = House.open(replace(self.settings, **changes), clock=clock)
-        other.names = self.names
+        other.names, other.kinds = self.names, self.kinds
         return other
 
     # --- what users do
@@ -110,30 +112,36 @@ class House:
         fraud: dict[str, Any] | None = None,
         name: str | None = None,
         manifest_key: str | None = None,
+        kind: KindOfJob = ENROLLMENT,
+        **config: Any,
     ) -> str:
+        """`action`, `fraud` and any further member of the kind's configuration are sent when given."""
         if input_uri is None:
-            data = entries if isinstance(entries, bytes) else manifest(entries)
+            data = entries if isinstance(entries, bytes) else manifest(entries, kind)
             input_uri = self.put(f"s3://jobs/{next(self.names)}/manifest.json", data, manifest_key)
-        config: dict[str, Any] = {}
         if action is not None:
-            config["ExistingEnrollmentAction"] = action
+            member = "ExistingEnrollmentAction" if kind is ENROLLMENT else "DuplicateRegistrationAction"
+            config[member] = action
         if fraud is not None:
             config["FraudDetectionConfig"] = fraud
         answer = self.call(
-            "StartSpeakerEnrollmentJob",
+            f"Start{kind.noun}",
             DomainId=domain_id,
             DataAccessRoleArn=role or installation.role_arn(self.settings),
             InputDataConfig={"S3Uri": input_uri},
             OutputDataConfig={"S3Uri": output_uri, **({"KmsKeyId": output_key} if output_key else {})},
-            EnrollmentConfig=config,
+            **{kind.config: config},
             **({"JobName": name} if name else {}),
         )
         assert answer["Job"]["JobStatus"] == "SUBMITTED"
-        return str(answer["Job"]["JobId"])
+        job_id = str(answer["Job"]["JobId"])
+        self.kinds[job_id] = kind
+        return job_id
 
     def describe(self, domain_id: str, job_id: str) -> dict[str, Any]:
         """The job as the wire shows it; what a job must always fulfil is checked here."""
-        found = self.call("DescribeSpeakerEnrollmentJob", DomainId=domain_id, JobId=job_id)["Job"]
+        noun = self.kinds.get(job_id, ENROLLMENT).noun
+        found = self.call(f"Describe{noun}", DomainId=domain_id, JobId=job_id)["Job"]
         job = {name: value for name, value in found.items() if value is not None}
         status, percent = job["JobStatus"], job["JobProgress"]["PercentComplete"]
         assert ("FailureDetails" in job) == (status == "FAILED")
@@ -174,6 +182,10 @@ class House:
         self.run(during=during)
         return self.outcome(domain_id, job_id)
 
+    def register(self, domain_id: str, entries: Sequence[dict[str, Any]] | bytes = (), **how: Any) -> Outcome:
+        """`enroll` for fraudsters."""
+        return self.enroll(domain_id, entries, kind=REGISTRATION, **how)
+
     def enroll_one(self, *files: Any, **how: Any) -> Any:
         """Enroll one new speaker in a domain of its own: the status, or the error's code and message."""
         outcome = self.enroll(self.new_domain(), [entry("r1", "customer-1", *files)], **how)
@@ -183,21 +195,22 @@ class House:
         """Check the rules that hold for every job that has ended, and read its result."""
         job = self.describe(domain_id, job_id)
         assert job["JobStatus"] in FINAL
+        kind = self.kinds.get(job_id, ENROLLMENT)
         files = self.files_with(job_id)
         if job["JobStatus"] == "FAILED":
             assert files == [], "a job that failed leaves no file"
-            return Outcome(job=job, result=None)
+            return Outcome(job=job, result=None, kind=kind)
         assert len(files) == 1, files
         where = ObjectUri.parse(job["OutputDataConfig"]["S3Uri"])
         name = ObjectUri.parse(job["InputDataConfig"]["S3Uri"]).name
         result = json.loads(self.get(str(where.child(job_id, name + ".out"))))
-        assert list(result) == ["Version", "Errors", "SuccessfulEnrollments"]
+        assert list(result) == ["Version", "Errors", kind.successes]
         assert result["Version"] == "1.0"
         assert bool(result["Errors"]) == (job["JobStatus"] == "COMPLETED_WITH_ERRORS")
         with self.store.database.read() as connection:
             left = connection.execute(select(func.count()).where(job_entries.c.job_id == job_id)).scalar_one()
         assert left == 0, "entries of an ended job are kept"
-        return Outcome(job=job, result=result)
+        return Outcome(job=job, result=result, kind=kind)
 
     # --- what an operator could look at
 
@@ -263,6 +276,24 @@ class House:
                     assert abs(float(np.linalg.norm(vector)) - 1) < 1e-4
                     found[speaker.customer_id(vault)] = vector
         return found
+
+    def fraudsters(self, domain_id: str) -> dict[str, Any]:
+        """Vectors of fraudsters by id, in the order of registration. Checks that every one opens."""
+        with self.store.database.read() as connection:
+            domain = domains.find_by_id(connection, domain_id)
+            assert domain is not None
+            vault = open_vault(self.store.keys, domain_id, domain.arn, domain.data_key_wrapped)
+            known = [
+                x.fraudster_id for x in watchlists.page_fraudsters(connection, domain_id, None, None, 10_000)
+            ]
+            voices = {voice.fraudster_id: voice for voice in fraud_voices.load(connection, vault, known)}
+            assert set(voices) == set(known), "a fraudster without a voice"
+            order = fraud_voices.ids(connection, domain_id, None)
+        return {key: np.frombuffer(voices[key].vector, "<f4") for key in order}
+
+    def default_list(self, domain_id: str) -> str:
+        answer = self.call("DescribeDomain", DomainId=domain_id)
+        return str(answer["Domain"]["WatchlistDetails"]["DefaultWatchlistId"])
 
     def kept_audio(self, domain_id: str) -> dict[str, bytes | None]:
         """The opened recordings that voiceprints were made from, by the customer's id."""

@@ -20,8 +20,39 @@ def entry(request_id: str, speaker_id: str, *files: str | tuple[str, int]) -> di
     }
 
 
-def manifest(entries: Iterable[dict[str, Any]]) -> bytes:
-    return json.dumps({"Version": "1.0", "SpeakerEnrollmentRequests": list(entries)}).encode()
+def fraud_entry(request_id: str, *files: str | tuple[str, int]) -> dict[str, Any]:
+    """The same for a fraudster, who has no id yet."""
+    made = entry(request_id, "", *files)
+    del made["SpeakerId"]
+    return made
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KindOfJob:
+    """What a kind of job is called in operations and files."""
+
+    noun: str
+    config: str
+    requests: str
+    successes: str
+
+
+ENROLLMENT = KindOfJob(
+    noun="SpeakerEnrollmentJob",
+    config="EnrollmentConfig",
+    requests="SpeakerEnrollmentRequests",
+    successes="SuccessfulEnrollments",
+)
+REGISTRATION = KindOfJob(
+    noun="FraudsterRegistrationJob",
+    config="RegistrationConfig",
+    requests="FraudsterRegistrationRequests",
+    successes="SuccessfulRegistrations",
+)
+
+
+def manifest(entries: Iterable[dict[str, Any]], kind: KindOfJob = ENROLLMENT) -> bytes:
+    return json.dumps({"Version": "1.0", kind.requests: list(entries)}).encode()
 
 
 @dataclass(slots=True, kw_only=True)
@@ -30,6 +61,7 @@ class Outcome:
 
     job: dict[str, Any]
     result: dict[str, Any] | None
+    kind: KindOfJob = ENROLLMENT
 
     @property
     def status(self) -> str:
@@ -50,9 +82,17 @@ class Outcome:
     def successes(self) -> dict[str, str]:
         """Status by request id, in the order of the file."""
         assert self.result is not None, self.job
-        return {line["RequestId"]: line["EnrollmentStatus"] for line in self.result["SuccessfulEnrollments"]}
+        status = "EnrollmentStatus" if self.kind is ENROLLMENT else "RegistrationStatus"
+        return {line["RequestId"]: line[status] for line in self.result[self.kind.successes]}
 
     def generated_id(self, request_id: str) -> str:
         assert self.result is not None
-        (found,) = [x for x in self.result["SuccessfulEnrollments"] if x["RequestId"] == request_id]
-        return str(found["GeneratedSpeakerId"])
+        return str(
+            self.line(request_id)["GeneratedSpeakerId" if self.kind is ENROLLMENT else "GeneratedFraudsterId"]
+        )
+
+    def line(self, request_id: str) -> dict[str, Any]:
+        """A success's line in the file."""
+        assert self.result is not None
+        (found,) = [x for x in self.result[self.kind.successes] if x["RequestId"] == request_id]
+        return dict(found)

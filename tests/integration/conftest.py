@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from batch_house import House
 
-from sonant.settings import Enrollment, Jobs, Quotas, Settings
+from sonant.settings import Enrollment, Jobs, Quotas, Registration, Settings
 
 #: Net speech an enrollment needs here: short, so that a request costs some hundredths of a second.
 NEED_S = 6.0
@@ -27,6 +27,7 @@ def _settings(data):
     return Settings(
         data=data,
         enrollment=Enrollment(net_speech_s=NEED_S),
+        registration=Registration(net_speech_s=NEED_S),
         jobs=Jobs(workers=1),
         quotas=Quotas(domains_per_account=1000),
     )

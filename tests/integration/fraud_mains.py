@@ -1,4 +1,4 @@
-"""A worker that has a fraud detector, as an installation with a watchlist would."""
+"""A worker that has a detector of voices made by machines, of which it knows some."""
 
 import json
 from pathlib import Path
@@ -11,7 +11,7 @@ from sonant.jobs.fraud import Risk
 from sonant.voice.models import load_models
 
 
-class LikeAFraudster:
+class LikeAMachine:
     """Cosine similarity to the nearest of some known voices, 0-100."""
 
     def __init__(self, voices):
@@ -20,9 +20,9 @@ class LikeAFraudster:
     def __call__(self, embedding, speech):
         assert speech.dtype == np.float32
         best = float((self._voices @ embedding.vector).max())
-        return Risk(name="KnownFraudsterRisk", score=round(100 * max(best, 0.0)))
+        return Risk(name="VoiceSpoofingRisk", score=round(100 * max(best, 0.0)))
 
 
-def work_with_watchlist(pipe, settings, watchlist):
-    detector = LikeAFraudster(json.loads(Path(watchlist).read_text()))
+def work_with_detector(pipe, settings, voices):
+    detector = LikeAMachine(json.loads(Path(voices).read_text()))
     work(pipe, app.fetch_with(settings), load_models, (detector,), settings.audio)

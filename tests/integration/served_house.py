@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 from batch_house import House
-from batch_values import FINAL, Outcome
+from batch_values import FINAL, REGISTRATION, Outcome
 
 PATIENCE_S = 90.0
 KINDS = ("service", "runner", "worker")
@@ -143,27 +143,44 @@ def finished(house: House, job_id: str) -> bool:
     return house.progress(job_id)[0] in FINAL
 
 
-def canonical(house: House, domain_id: str, outcome: Outcome) -> dict[str, Any]:
-    """A result without what differs by chance: generated ids become the customer's id they belong to."""
+def canonical(house: House, domain_id: str, outcome: Outcome) -> tuple[dict[str, Any], Mapping[str, Any]]:
+    """A result without what differs by chance, and the vectors that the job left, by the same names.
+
+    Generated ids become the customer's id they belong to, or the request that registered the fraudster.
+    """
     assert outcome.result is not None, outcome.job
-    ids = {speaker.speaker_id: customer for customer, speaker in house.speakers(domain_id).items()}
-    return {
+    successes = outcome.result[outcome.kind.successes]
+    if outcome.kind is REGISTRATION:
+        member = "GeneratedFraudsterId"
+        new = [line for line in successes if line["RegistrationStatus"] == "NEW_REGISTRATION"]
+        names = {line[member]: line["RequestId"] for line in new}
+        left: dict[str, Any] = {}
+        for key, name in names.items():
+            fraudster = house.call("DescribeFraudster", DomainId=domain_id, FraudsterId=key)["Fraudster"]
+            assert fraudster["WatchlistIds"] == [house.default_list(domain_id)]
+            left[name] = "registered"
+        vectors = {names[key]: vector for key, vector in house.fraudsters(domain_id).items()}
+    else:
+        member = "GeneratedSpeakerId"
+        speakers = house.speakers(domain_id)
+        names = {speaker.speaker_id: customer for customer, speaker in speakers.items()}
+        left = {name: speaker.status for name, speaker in speakers.items()}
+        vectors = house.voiceprints(domain_id)
+    result = {
         "status": outcome.status,
         "errors": outcome.result["Errors"],
-        "successes": [
-            {**line, "GeneratedSpeakerId": ids[line["GeneratedSpeakerId"]]}
-            for line in outcome.result["SuccessfulEnrollments"]
-        ],
-        "speakers": {name: speaker.status for name, speaker in house.speakers(domain_id).items()},
+        "successes": [{**line, member: names[line[member]]} for line in successes],
+        "left": left,
     }
+    return result, vectors
 
 
 def assert_same(
-    house: House, domain_id: str, job_id: str, expected: dict[str, Any], voiceprints: Mapping[str, Any]
+    house: House, domain_id: str, job_id: str, expected: dict[str, Any], vectors: Mapping[str, Any]
 ) -> None:
-    """The job's result and the voiceprints it left are those of an undisturbed run."""
-    assert canonical(house, domain_id, house.outcome(domain_id, job_id)) == expected
-    found = house.voiceprints(domain_id)
-    assert found.keys() == voiceprints.keys()
+    """The job's result and the voices it left are those of an undisturbed run."""
+    result, found = canonical(house, domain_id, house.outcome(domain_id, job_id))
+    assert result == expected
+    assert found.keys() == vectors.keys()
     for name, vector in found.items():
-        assert np.allclose(vector, voiceprints[name], atol=1e-5), f"another voice for {name}"
+        assert np.allclose(vector, vectors[name], atol=1e-5), f"another voice for {name}"

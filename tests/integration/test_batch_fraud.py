@@ -1,29 +1,29 @@
-"""The fraud stage in a whole job, with a detector that knows one fraudster's voice."""
+"""The fraud stage in a whole job, with a detector in the workers that takes one voice for a machine's."""
 
 import json
 
 import pytest
-from batch_values import entry
-from fraud_mains import work_with_watchlist
+from batch_values import entry, fraud_entry
+from fraud_mains import work_with_detector
 
 from sonant.jobs.engines.local import LocalEngine
 
 ENTRIES = [
     entry("r1", "honest", "s3://calls/italian.wav"),
-    entry("r2", "fraudster", "s3://calls/english-again.wav"),
+    entry("r2", "machine", "s3://calls/english-again.wav"),
 ]
 
 
 @pytest.fixture(scope="module")
 def watched(house, tmp_path_factory):
-    """A house whose workers know the English speaker as a fraudster, from another call."""
+    """A house whose workers take the English speaker for a machine, from another call."""
     domain_id = house.new_domain()
     house.enroll(domain_id, [entry("r1", "known", "s3://calls/english.wav")])
-    watchlist = tmp_path_factory.mktemp("fraud") / "watchlist.json"
-    watchlist.write_text(json.dumps([house.voiceprints(domain_id)["known"].tolist()]))
+    voices = tmp_path_factory.mktemp("fraud") / "voices.json"
+    voices.write_text(json.dumps([house.voiceprints(domain_id)["known"].tolist()]))
     other = house.variant()
     other.engine = LocalEngine(
-        work_with_watchlist, (house.settings, str(watchlist)), workers=1, time_limit_s=60.0
+        work_with_detector, (house.settings, str(voices)), workers=1, time_limit_s=60.0
     )
     yield other
     other.close()
@@ -36,7 +36,7 @@ def test_fail_refuses_the_flagged_voice_and_stores_nothing_of_it(watched):
     assert code == 400
     words = message.split()
     assert message == (
-        f"fraud check failed: KnownFraudsterRisk is {words[5].rstrip(',')}, at or above the threshold 85"
+        f"fraud check failed: VoiceSpoofingRisk is {words[5].rstrip(',')}, at or above the threshold 85"
     )
     assert 85 <= int(words[5].rstrip(",")) <= 100
     assert outcome.successes == {"r1": "NEW_ENROLLMENT"}
@@ -71,6 +71,8 @@ def test_the_old_voiceprint_stays_when_the_new_voice_is_flagged(watched):
     assert watched.voiceprints(domain_id)["customer"].tobytes() == before.tobytes()
 
 
-def test_without_detectors_nobody_is_flagged(house, domain):
-    outcome = house.enroll(domain, ENTRIES, fraud={"FraudDetectionAction": "FAIL", "RiskThreshold": 0})
-    assert outcome.status == "COMPLETED"
+def test_the_graver_of_both_risks_is_told(watched):
+    domain_id = watched.new_domain()
+    watched.register(domain_id, [fraud_entry("r1", "s3://calls/english-again.wav")])
+    outcome = watched.enroll(domain_id, ENTRIES[1:])
+    assert outcome.errors["r2"][1].startswith("fraud check failed: KnownFraudsterRisk is 100,")

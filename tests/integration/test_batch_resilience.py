@@ -9,7 +9,7 @@ import time
 from functools import lru_cache, partial
 
 import pytest
-from batch_values import entry, manifest
+from batch_values import ENROLLMENT, REGISTRATION, entry, manifest
 from served_house import KINDS, PATIENCE_S, Served, assert_same, canonical, finished, wait_until
 
 from sonant.commands.common import client
@@ -19,13 +19,23 @@ VOICES = ("english", "french", "italian", "russian")
 ENVIRONMENT = {
     "SONANT_JOBS_WORKERS": "2",
     "SONANT_ENROLLMENT_NET_SPEECH_S": "6",
+    "SONANT_REGISTRATION_NET_SPEECH_S": "6",
     "SONANT_QUOTAS_DOMAINS_PER_ACCOUNT": "1000",
 }
 
 
-def requests(count):
+#: Jobs whose later requests depend on the earlier ones: speakers enrolled twice, fraudsters who are known by
+#: then. At this threshold some of their voices count as new again.
+JOBS = {
+    ENROLLMENT: {"action": "OVERWRITE"},
+    REGISTRATION: {"action": "SKIP", "FraudsterSimilarityThreshold": 90},
+}
+both_kinds = pytest.mark.parametrize("job", JOBS, ids=lambda job: job.noun)
+
+
+def requests(count, job=ENROLLMENT):
     """Good ones, and among each twelve a missing file, too little speech, a bad field and a known speaker."""
-    entries = []
+    entries, named = [], job is ENROLLMENT
     for n in range(count):
         request, speaker = f"request-{n:03}", f"customer-{n}"
         match n % 12:
@@ -34,12 +44,15 @@ def requests(count):
             case 5:
                 entries.append(entry(request, speaker, f"s3://calls/{VOICES[n % 4]}-short.wav"))
             case 7:
-                entries.append(entry(request, "two words", "s3://calls/english.wav"))
+                entries.append(entry(request, "two words", ("s3://calls/english.wav", 0 if named else 2)))
             case 9:
                 entries.append(entry(request, f"customer-{n - 1}", "s3://calls/russian-again.wav"))
             case _:
                 again = "-again" if n % 2 else ""
                 entries.append(entry(request, speaker, f"s3://calls/{VOICES[n % 4]}{again}.wav"))
+    if not named:
+        for request in entries:
+            del request["SpeakerId"]
     return entries
 
 
@@ -48,11 +61,13 @@ def undisturbed(house):
     """What a manifest gives in a house where nothing happens."""
 
     @lru_cache
-    def run(count, action="OVERWRITE"):
+    def run(count, job=ENROLLMENT, action=None):
         domain_id = house.new_domain()
-        outcome = canonical(house, domain_id, house.enroll(domain_id, requests(count), action=action))
-        assert len(outcome["errors"]) + len(outcome["successes"]) == count
-        return outcome, house.voiceprints(domain_id)
+        how = {**JOBS[job], **({"action": action} if action else {})}
+        outcome = house.enroll(domain_id, requests(count, job), kind=job, **how)
+        result, vectors = canonical(house, domain_id, outcome)
+        assert len(result["errors"]) + len(result["successes"]) == count
+        return result, vectors
 
     return run
 
@@ -76,11 +91,12 @@ def in_work(house, job_id, count):
     wait_until(f"{count} requests are done", there)
 
 
+@both_kinds
 @pytest.mark.parametrize("kind", KINDS)
-def test_kill_9_in_mid_job_changes_nothing(own_house, served, undisturbed, kind):
-    house, chance, expected = own_house, random.Random(kind), undisturbed(36)
+def test_kill_9_in_mid_job_changes_nothing(own_house, served, undisturbed, kind, job):
+    house, chance, expected = own_house, random.Random(kind), undisturbed(36, job)
     domain_id = house.new_domain()
-    job_id = house.start(domain_id, requests(36), action="OVERWRITE")
+    job_id = house.start(domain_id, requests(36, job), kind=job, **JOBS[job])
     for count in (3, 14):
         in_work(house, job_id, count)
         served.kill(kind, chance)
@@ -89,7 +105,7 @@ def test_kill_9_in_mid_job_changes_nothing(own_house, served, undisturbed, kind)
 
 
 def test_sigterm_in_mid_job_puts_the_work_down_and_the_next_start_takes_it_up(own_house, served, undisturbed):
-    house, expected = own_house, undisturbed(36, "SKIP")
+    house, expected = own_house, undisturbed(36, action="SKIP")
     domain_id = house.new_domain()
     job_id = house.start(domain_id, requests(36), action="SKIP")
     in_work(house, job_id, 5)
@@ -170,6 +186,24 @@ def test_a_second_service_and_a_second_worker_are_refused_while_the_first_does_a
     assert f"another Sonant runner (process {runner}) uses the data folder" in told
 
 
+def test_sigterm_in_mid_registration_is_taken_up_where_it_was_left(own_house, served, undisturbed):
+    """Nobody is registered twice, and who was a fraudster before the stop is one after it."""
+    house, expected = own_house, undisturbed(36, REGISTRATION)
+    domain_id = house.new_domain()
+    job_id = house.start(domain_id, requests(36, REGISTRATION), kind=REGISTRATION, **JOBS[REGISTRATION])
+    in_work(house, job_id, 5)
+    served.stop(signal.SIGTERM)
+    status, done, _ = house.progress(job_id)
+    assert (status, done < 36) == ("IN_PROGRESS", True)
+    before = house.fraudsters(domain_id)
+    assert before
+    served.start()
+    wait_until("the job is over", lambda: finished(house, job_id))
+    assert_same(house, domain_id, job_id, *expected)
+    after = house.fraudsters(domain_id)
+    assert all(after[key].tobytes() == vector.tobytes() for key, vector in before.items())
+
+
 def test_the_log_of_the_service_names_no_customer(own_house, served):
     house = own_house
     domain_id = house.new_domain("Blackwater-Savings")
@@ -191,15 +225,16 @@ def test_the_log_of_the_service_names_no_customer(own_house, served):
 
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
-def test_100_kills_at_random_change_nothing(own_house, served, undisturbed):
+@both_kinds
+def test_100_kills_at_random_change_nothing(own_house, served, undisturbed, job):
     """Jobs run one after the other; a process of a random kind is killed every few seconds."""
-    house, chance, left, expected = own_house, random.Random(20), 100, undisturbed(24)
-    entries = requests(24)
+    house, chance, left, expected = own_house, random.Random(20), 100, undisturbed(24, job)
+    entries = requests(24, job)
     killed = dict.fromkeys(KINDS, 0)
     jobs = 0
     while left:
         domain_id = house.new_domain()
-        job_id = house.start(domain_id, entries, action="OVERWRITE")
+        job_id = house.start(domain_id, entries, kind=job, **JOBS[job])
         deadline = time.monotonic() + 300
         over = partial(finished, house, job_id)
         while not over():

@@ -1,4 +1,7 @@
-"""`sonant demo`: real telephone speakers, one batch job, everything through the signed API."""
+"""`sonant demo`: real telephone speakers and batch jobs, everything through the signed API.
+
+The first chapter enrolls, the second (`demo_fraud`) is about known fraudsters.
+"""
 
 from __future__ import annotations
 
@@ -19,6 +22,7 @@ from typing import Any
 import click
 import numpy as np
 
+from sonant.commands import demo_fraud
 from sonant.commands.common import client, show_progress, table
 from sonant.commands.jobs import follow
 from sonant.commands.recordings import ManifestEntry, call_recording, split_clips, write_manifest
@@ -40,6 +44,8 @@ class Caller:
 
     voice: str
     customer_id: str
+    fresh: tuple[Path, ...]
+    """Clips that no enrollment call is made of."""
 
 
 def demo(*, audio: Path | None, cache: Path, keep: Path | None, quiet: bool) -> None:
@@ -56,7 +62,20 @@ def demo(*, audio: Path | None, cache: Path, keep: Path | None, quiet: bool) -> 
         say(f"building call recordings of {len(clips)} speakers")
         callers = _record(data / "buckets" / BUCKET, clips)
         with _service(data):
-            _tell(settings, callers, quiet=quiet, say=say)
+            job, alike = _tell(settings, callers, quiet=quiet, say=say)
+            demo_fraud.tell(
+                settings,
+                data / "buckets" / BUCKET,
+                {caller.customer_id: (caller.fresh, _calls(caller)) for caller in callers},
+                alike,
+                seed=SEED,
+                quiet=quiet,
+                say=say,
+                fetch=lambda uri: json.loads(_sonant(settings, "object", "get", uri)),
+            )
+            click.echo("The first job, as `sonant voice-id describe-speaker-enrollment-job` shows it:\n")
+            where = ("--domain-id", job["DomainId"], "--job-id", job["JobId"])
+            click.echo(_sonant(settings, "voice-id", "describe-speaker-enrollment-job", *where))
         if keep:
             say(f"data folder kept: sonant serve --data {data}")
 
@@ -70,7 +89,8 @@ def _record(bucket: Path, clips: dict[str, list[Path]]) -> list[Caller]:
         rng = np.random.default_rng([SEED, number])
         enrollment, fresh = split_clips(own, rng)
         others = [clip for name, theirs in clips.items() if name != voice for clip in theirs[:20]]
-        caller = Caller(voice=voice, customer_id=re.sub(r"[^A-Za-z0-9_-]", "-", f"caller-{number}-{voice}"))
+        customer_id = re.sub(r"[^A-Za-z0-9_-]", "-", f"caller-{number}-{voice}")
+        caller = Caller(voice=voice, customer_id=customer_id, fresh=tuple(fresh))
         for call in (1, 2):
             recording = call_recording(enrollment, rng, net_speech_s=22, agent_clips=others)
             (bucket / "enrollment" / f"{caller.customer_id}-{call}.wav").write_bytes(recording)
@@ -132,7 +152,10 @@ def _service(data: Path) -> Any:
         log.unlink(missing_ok=True)
 
 
-def _tell(settings: Settings, callers: list[Caller], *, quiet: bool, say: Callable[[str], None]) -> None:
+def _tell(
+    settings: Settings, callers: list[Caller], *, quiet: bool, say: Callable[[str], None]
+) -> tuple[dict[str, Any], dict[str, dict[str, float]]]:
+    """The first chapter: the job, and how similar each fresh recording is to every enrolled speaker."""
     service = client(settings)
     role = role_arn(settings)
     domain = service.create_domain(
@@ -148,7 +171,7 @@ def _tell(settings: Settings, callers: list[Caller], *, quiet: bool, say: Callab
         OutputDataConfig={"S3Uri": f"s3://{BUCKET}/results", "KmsKeyId": "alias/sonant"},
     )["Job"]["JobId"]
     say(f"enrollment job {job_id} runs")
-    job = follow(service, domain_id, job_id, quiet=quiet)
+    job = follow(service.describe_speaker_enrollment_job, domain_id, job_id, label="enrolling", quiet=quiet)
 
     ids = [caller.customer_id for caller in callers]
     uri = f"s3://{BUCKET}/results/{job_id}/manifest.json.out"
@@ -159,22 +182,17 @@ def _tell(settings: Settings, callers: list[Caller], *, quiet: bool, say: Callab
     click.echo(_compact(result))
 
     say("comparing fresh recordings with every enrolled speaker")
-    right = _compare(settings, domain_id, role, ids, quiet=quiet)
-
-    click.echo("\nThe job, as `sonant voice-id describe-speaker-enrollment-job` shows it:\n")
-    click.echo(
-        _sonant(
-            settings,
-            *("voice-id", "describe-speaker-enrollment-job", "--domain-id", domain_id, "--job-id", job_id),
-        )
-    )
-    _check(result, ids, right)
+    alike = _compare(settings, domain_id, role, ids, quiet=quiet)
+    _check(result, alike)
+    return job, alike
 
 
-def _compare(settings: Settings, domain_id: str, role: str, ids: list[str], *, quiet: bool) -> int:
-    """Print who sounds like whom; how many fresh recordings match their own speaker best."""
+def _compare(
+    settings: Settings, domain_id: str, role: str, ids: list[str], *, quiet: bool
+) -> dict[str, dict[str, float]]:
+    """Print who sounds like whom; the similarity of each fresh recording to every speaker."""
     ours = client(settings, "sonant")
-    rows, right = [], 0
+    alike: dict[str, dict[str, float]] = {}
     bar = click.progressbar(ids, label="comparing", hidden=not show_progress(quiet), file=sys.stderr)
     with bar as speakers:
         for speaker in speakers:
@@ -184,19 +202,24 @@ def _compare(settings: Settings, domain_id: str, role: str, ids: list[str], *, q
                 AudioSpecification={"S3Uri": f"s3://{BUCKET}/fresh/{speaker}.wav", "ChannelId": 0},
                 SpeakerIds=ids,
             )
-            found = {item["CustomerSpeakerId"]: item["Similarity"] for item in answer["Comparisons"]}
-            best = max(found, key=lambda name: found[name])
-            right += best == speaker
-            cells = [f"{found[name]:.2f}{'*' if name == best else ' '}" for name in ids]
-            rows.append((speaker, *cells, "right" if best == speaker else "WRONG"))
+            alike[speaker] = {item["CustomerSpeakerId"]: item["Similarity"] for item in answer["Comparisons"]}
+    rows = []
+    for speaker, found in alike.items():
+        best = _best(found)
+        cells = [f"{found[name]:.2f}{'*' if name == best else ' '}" for name in ids]
+        rows.append((speaker, *cells, "right" if best == speaker else "WRONG"))
     click.echo(
         "\nFresh recordings (rows) against enrolled speakers (columns), cosine similarity, * is the best:\n"
     )
     click.echo(table(rows, ("fresh recording of", *[str(number) for number in range(1, len(ids) + 1)], "")))
-    return right
+    return alike
 
 
-def _check(result: dict[str, Any], ids: list[str], right: int) -> None:
+def _best(found: dict[str, float]) -> str:
+    return max(found, key=lambda name: found[name])
+
+
+def _check(result: dict[str, Any], alike: dict[str, dict[str, float]]) -> None:
     """The demo's own verdict: a wrong outcome is an error, not a picture."""
     codes = {line["RequestId"]: line["ErrorCode"] for line in result["Errors"]}
     expected = {
@@ -210,10 +233,11 @@ def _check(result: dict[str, Any], ids: list[str], right: int) -> None:
         for line in result["SuccessfulEnrollments"]
         if line["EnrollmentStatus"] == "NEW_ENROLLMENT"
     }
-    if codes != expected or enrolled != set(ids):
+    if codes != expected or enrolled != set(alike):
         raise SetupError(f"the job's outcome is not the expected one: errors {codes}")
-    if right != len(ids):
-        raise SetupError(f"only {right} of {len(ids)} fresh recordings match their own speaker best")
+    right = sum(_best(found) == speaker for speaker, found in alike.items())
+    if right != len(alike):
+        raise SetupError(f"only {right} of {len(alike)} fresh recordings match their own speaker best")
     click.echo(f"All {right} fresh recordings match their own speaker best.")
 
 

@@ -106,11 +106,21 @@ def write_manifest(entries: Sequence[ManifestEntry]) -> bytes:
         {
             "RequestId": entry.request_id,
             "SpeakerId": entry.speaker_id,
-            "AudioSpecifications": [{"S3Uri": uri, "ChannelId": channel} for uri, channel in entry.audio],
+            "AudioSpecifications": _audio(entry.audio),
         }
         for entry in entries
     ]
     return json.dumps({"Version": "1.0", "SpeakerEnrollmentRequests": requests}, indent=2).encode()
+
+
+def write_registration_manifest(calls: Sequence[tuple[str, Sequence[tuple[str, int]]]]) -> bytes:
+    """The same for a fraudster registration job: (request id, recordings as in `ManifestEntry`)."""
+    requests = [{"RequestId": name, "AudioSpecifications": _audio(audio)} for name, audio in calls]
+    return json.dumps({"Version": "1.0", "FraudsterRegistrationRequests": requests}, indent=2).encode()
+
+
+def _audio(audio: Sequence[tuple[str, int]]) -> list[dict[str, str | int]]:
+    return [{"S3Uri": uri, "ChannelId": channel} for uri, channel in audio]
 
 
 def net_speech_s(samples: Samples) -> float:

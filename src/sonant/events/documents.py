@@ -17,6 +17,7 @@ from sonant.store.jobs import Job
 SPEAKER = "VoiceId Speaker Action"
 FRAUDSTER = "VoiceId Fraudster Action"
 BATCH_ENROLLMENT = "VoiceId Batch Speaker Enrollment Action"
+BATCH_REGISTRATION = "VoiceId Batch Fraudster Registration Action"
 
 SOURCE = "aws.voiceid"
 
@@ -68,13 +69,16 @@ def speaker_event(
     source: str | None = None,
     source_id: str | None = None,
     enrollment_status: str | None = None,
+    fraud_detection: Mapping[str, Any] | None = None,
 ) -> Event:
     """A speaker was enrolled, opted out or deleted, or was not (`error`). `source` is BATCH with a job's id
-    or SESSION with a session's; only a generated `speaker_id` is told."""
+    or SESSION with a session's; only a generated `speaker_id` is told. `fraud_detection` is what was
+    found of an enrollment's voice, in the form of the evaluation event's `fraudDetectionResult`."""
     data = {
         "enrollmentSource": source,
         "enrollmentSourceId": source_id,
         "enrollmentStatus": enrollment_status,
+        "fraudDetectionResult": fraud_detection,
     }
     told = {"generatedSpeakerId": _generated(speaker_id), "data": _given(data) or None}
     return _event(domain, SPEAKER, action, "FAILURE" if error else "SUCCESS", told, error)
@@ -87,9 +91,21 @@ def fraudster_event(
     fraudster_id: str | None,
     watchlist_ids: Sequence[str] = (),
     error: ErrorInfo | None = None,
+    source: str | None = None,
+    source_id: str | None = None,
+    registration_status: str | None = None,
 ) -> Event:
-    """A fraudster was registered or deleted, or was not (`error`)."""
-    told = {"generatedFraudsterId": _generated(fraudster_id), "watchlistIds": list(watchlist_ids) or None}
+    """A fraudster was registered or deleted, or was not (`error`). `source` is BATCH with a job's id."""
+    data = {
+        "registrationSource": source,
+        "registrationSourceId": source_id,
+        "registrationStatus": registration_status,
+    }
+    told = {
+        "generatedFraudsterId": _generated(fraudster_id),
+        "watchlistIds": list(watchlist_ids) or None,
+        "data": _given(data) or None,
+    }
     return _event(domain, FRAUDSTER, action, "FAILURE" if error else "SUCCESS", told, error)
 
 
@@ -98,23 +114,33 @@ def batch_enrollment_event(
 ) -> Event:
     """A speaker enrollment job was submitted or has ended."""
     fraud = job.config["FraudDetectionConfig"]
-    data = {
-        "dataAccessRoleArn": job.role_arn,
-        "enrollmentConfig": {
-            "existingEnrollmentAction": job.config["ExistingEnrollmentAction"],
-            "fraudDetectionConfig": _given(
-                {
-                    "fraudDetectionAction": fraud["FraudDetectionAction"],
-                    "riskThreshold": fraud["RiskThreshold"],
-                    "watchlistIds": fraud.get("WatchlistIds"),
-                }
-            ),
-        },
-        "inputDataConfig": {"s3Uri": job.input_uri},
-        "outputDataConfig": _given({"s3Uri": job.output_uri, "kmsKeyId": job.output_kms_key}),
+    config = {
+        "existingEnrollmentAction": job.config["ExistingEnrollmentAction"],
+        "fraudDetectionConfig": _given(
+            {
+                "fraudDetectionAction": fraud["FraudDetectionAction"],
+                "riskThreshold": fraud["RiskThreshold"],
+                "watchlistIds": fraud.get("WatchlistIds"),
+            }
+        ),
     }
-    told = {"batchJobId": job.job_id, "data": data}
+    told = _batch(job, "enrollmentConfig", config)
     return _event(domain, BATCH_ENROLLMENT, "BATCH_ENROLLMENT_REQUEST", status, told, error)
+
+
+def batch_registration_event(
+    domain: Domain, job: Job, status: BatchStatus, error: ErrorInfo | None = None
+) -> Event:
+    """A fraudster registration job was submitted or has ended."""
+    config = _given(
+        {
+            "duplicateRegistrationAction": job.config["DuplicateRegistrationAction"],
+            "fraudsterSimilarityThreshold": job.config["FraudsterSimilarityThreshold"],
+            "watchlistIds": job.config.get("WatchlistIds"),
+        }
+    )
+    told = _batch(job, "registrationConfig", config)
+    return _event(domain, BATCH_REGISTRATION, "BATCH_REGISTRATION_REQUEST", status, told, error)
 
 
 def document(event: Event, event_id: str, time: datetime) -> dict[str, Any]:
@@ -149,6 +175,17 @@ def _event(
             "errorCode": error.code,
         }
     return Event(domain=domain, type=type_, detail=detail)
+
+
+def _batch(job: Job, config_member: str, config: Mapping[str, Any]) -> dict[str, Any]:
+    """What both kinds of job tell."""
+    data = {
+        "dataAccessRoleArn": job.role_arn,
+        config_member: config,
+        "inputDataConfig": {"s3Uri": job.input_uri},
+        "outputDataConfig": _given({"s3Uri": job.output_uri, "kmsKeyId": job.output_kms_key}),
+    }
+    return {"batchJobId": job.job_id, "data": data}
 
 
 def _generated(identifier: str | None) -> str | None:

@@ -1,27 +1,35 @@
-"""The fraud stage of the pipeline: detectors score a voice, a rule decides.
+"""The fraud stage of the pipeline: risks are scored where their evidence is, one rule decides.
 
-A detector is a function from an embedding and the speech it was made from to a Risk. The stage runs every
-detector that the installation has; with none, no risk is claimed and nothing is refused.
+Spoofing is heard by detectors in the worker processes: functions from an embedding and the speech it was made
+from to a Risk. Known fraudsters are looked for by the runner, which alone has their voices. One threshold
+serves all risks.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from sonant.jobs.faults import Refusal
 from sonant.voice.embedding import Embedding
+from sonant.voice.risk import impostor_tail, known_fraudster_risk
+from sonant.voice.search import Match
+
+KNOWN_FRAUDSTER, SPOOFING = "KnownFraudsterRisk", "VoiceSpoofingRisk"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Risk:
-    """One detector's finding: `name` as in the API (KnownFraudsterRisk, VoiceSpoofingRisk), `score` 0-100."""
+    """One finding: `name` as in the API (KnownFraudsterRisk, VoiceSpoofingRisk), `score` 0-100."""
 
     name: str
     score: int
+    fraudster_id: str | None = None
+    """Who it is that the voice resembles; for events, never for whoever sent the recording."""
 
 
 Detector = Callable[[Embedding, npt.NDArray[np.float32]], Risk]
@@ -32,6 +40,14 @@ def assess(
 ) -> tuple[Risk, ...]:
     """Run all detectors on one voice; `speech` is 8 kHz, mono, -1..1."""
     return tuple(detector(embedding, speech) for detector in detectors)
+
+
+def known_fraudster(match: Match | None, list_size: int, model_id: str) -> Risk:
+    """The risk of the nearest of `list_size` fraudsters; 0, and nobody named, on an empty list."""
+    if match is None:
+        return Risk(name=KNOWN_FRAUDSTER, score=0)
+    score = known_fraudster_risk(match.similarity, list_size, impostor_tail(model_id))
+    return Risk(name=KNOWN_FRAUDSTER, score=score, fraudster_id=match.key if score else None)
 
 
 def refuse(risks: Sequence[Risk], *, action: str, risk_threshold: int) -> Refusal | None:
@@ -47,3 +63,27 @@ def refuse(risks: Sequence[Risk], *, action: str, risk_threshold: int) -> Refusa
     return Refusal(
         400, f"fraud check failed: {worst.name} is {worst.score}, at or above the threshold {risk_threshold}"
     )
+
+
+def told(risks: Sequence[Risk], *, risk_threshold: int, watchlist_id: str) -> dict[str, Any]:
+    """The findings as events tell them, in the form of Voice ID's evaluation event."""
+    by_name = {risk.name: risk for risk in risks}
+    reasons = [
+        reason
+        for name, reason in ((KNOWN_FRAUDSTER, "KNOWN_FRAUDSTER"), (SPOOFING, "VOICE_SPOOFING"))
+        if name in by_name and by_name[name].score >= risk_threshold
+    ]
+    details: dict[str, Any] = {}
+    if KNOWN_FRAUDSTER in by_name:
+        known = by_name[KNOWN_FRAUDSTER]
+        details["knownFraudsterRisk"] = {"riskScore": known.score} | (
+            {"generatedFraudsterId": known.fraudster_id} if known.fraudster_id else {}
+        )
+    if SPOOFING in by_name:
+        details["voiceSpoofingRisk"] = {"riskScore": by_name[SPOOFING].score}
+    return {
+        "decision": "HIGH_RISK" if reasons else "LOW_RISK",
+        "reasons": reasons,
+        "configuration": {"riskThreshold": risk_threshold, "watchlistId": watchlist_id},
+        "riskDetails": details,
+    }

@@ -36,11 +36,14 @@ _BOM = b"\xef\xbb\xbf"
 class Rules:
     """Limits and field checks. A check returns what is wrong with a text, or an empty string."""
 
+    list_name: str
+    """The field that holds the requests."""
     max_bytes: int
     max_depth: int
     max_requests: int
     max_files: int
-    check_speaker_id: Callable[[str], str]
+    check_speaker_id: Callable[[str], str] | None
+    """None: requests name no speaker."""
     check_s3_uri: Callable[[str], str]
 
 
@@ -51,12 +54,18 @@ class AudioFile:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class EnrollmentRequest:
+class Request:
     """One line of the manifest that can be worked on."""
 
     request_id: str
-    speaker_id: str
     audio: tuple[AudioFile, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EnrollmentRequest(Request):
+    """One that names a speaker by the customer's own id."""
+
+    speaker_id: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,7 +76,7 @@ class BadRequest:
     message: str
 
 
-Entry = EnrollmentRequest | BadRequest
+Entry = Request | BadRequest
 
 
 def read_manifest(chunks: Iterable[bytes], rules: Rules) -> Iterator[Entry]:
@@ -89,9 +98,9 @@ def read_manifest(chunks: Iterable[bytes], rules: Rules) -> Iterator[Entry]:
             raise _bad(f"holds the field {_shown(name)} twice")
         if name == "Version":
             version = reader.value()
-        elif name == "SpeakerEnrollmentRequests":
+        elif name == rules.list_name:
             if reader.next()[0] != "start_array":
-                raise _bad("SpeakerEnrollmentRequests must be a list")
+                raise _bad(f"{rules.list_name} must be a list")
             while (event := reader.next_part())[0] != "end_array":
                 count += 1
                 if count > rules.max_requests:
@@ -109,13 +118,13 @@ def read_manifest(chunks: Iterable[bytes], rules: Rules) -> Iterator[Entry]:
                 yield entry
         else:
             reader.value()
-        if name in ("Version", "SpeakerEnrollmentRequests"):
+        if name in ("Version", rules.list_name):
             seen.add(name)
     reader.end()
     if version != VERSION:
         raise _bad(f'must have "Version": "{VERSION}"')
-    if "SpeakerEnrollmentRequests" not in seen:
-        raise _bad("has no list SpeakerEnrollmentRequests")
+    if rules.list_name not in seen:
+        raise _bad(f"has no list {rules.list_name}")
     if not count:
         raise _bad("holds no requests")
 
@@ -146,25 +155,19 @@ def _entry(value: Any, number: int, rules: Rules) -> Entry:
     fault = _fault(value, rules)
     if fault:
         return BadRequest(request_id=request_id, message=fault)
-    return EnrollmentRequest(
-        request_id=request_id,
-        speaker_id=value["SpeakerId"],
-        audio=tuple(
-            AudioFile(s3_uri=_uri(item), channel=item["ChannelId"]) for item in value["AudioSpecifications"]
-        ),
+    audio = tuple(
+        AudioFile(s3_uri=_uri(item), channel=item["ChannelId"]) for item in value["AudioSpecifications"]
     )
+    if rules.check_speaker_id is None:
+        return Request(request_id=request_id, audio=audio)
+    return EnrollmentRequest(request_id=request_id, speaker_id=value["SpeakerId"], audio=audio)
 
 
 def _fault(value: dict[str, Any], rules: Rules) -> str:
     """What is wrong with a request, naming the field; empty if nothing."""
     if twice := value.get(_TWICE):
         return f"the field {twice} stands twice in the request"
-    speaker_id = value.get("SpeakerId")
-    if not isinstance(speaker_id, str):
-        return "SpeakerId is missing" if speaker_id is None else "SpeakerId must be a string"
-    if speaker_id.startswith("id#"):
-        return "SpeakerId must be the customer's own id; a generated id (id#...) is not supported here"
-    if wrong := rules.check_speaker_id(speaker_id):
+    if rules.check_speaker_id and (wrong := _speaker_fault(value.get("SpeakerId"), rules.check_speaker_id)):
         return f"SpeakerId {wrong}"
     files = value.get("AudioSpecifications")
     if not isinstance(files, list):
@@ -175,6 +178,14 @@ def _fault(value: dict[str, Any], rules: Rules) -> str:
         if wrong := _file_fault(item, rules):
             return f"AudioSpecifications {number}: {wrong}"
     return ""
+
+
+def _speaker_fault(speaker_id: Any, check: Callable[[str], str]) -> str:
+    if not isinstance(speaker_id, str):
+        return "is missing" if speaker_id is None else "must be a string"
+    if speaker_id.startswith("id#"):
+        return "must be the customer's own id; a generated id (id#...) is not supported here"
+    return check(speaker_id)
 
 
 def _file_fault(item: Any, rules: Rules) -> str:

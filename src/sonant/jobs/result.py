@@ -1,6 +1,9 @@
 """The result file: a stream of outcomes becomes a stream of bytes, in constant memory.
 
-{"Version": "1.0", "Errors": [...], "SuccessfulEnrollments": [...]}     both lists in manifest order
+{"Version": "1.0", "Errors": [...], "SuccessfulEnrollments": [...]}       speaker enrollment
+{"Version": "1.0", "Errors": [...], "SuccessfulRegistrations": [...]}     fraudster registration
+
+Both lists are in manifest order.
 """
 
 from __future__ import annotations
@@ -26,11 +29,27 @@ def enrollment_line(request_id: str, generated_id: str, customer_id: str, status
     }
 
 
-def result_file(errors: Iterable[dict[str, Any]], successes: Iterable[dict[str, Any]]) -> Iterator[bytes]:
+def registration_line(
+    request_id: str, generated_id: str, status: str, similarity_score: int | None
+) -> dict[str, Any]:
+    """`similarity_score` is given for duplicates only."""
+    line: dict[str, Any] = {
+        "RequestId": request_id,
+        "GeneratedFraudsterId": generated_id,
+        "RegistrationStatus": status,
+    }
+    if similarity_score is not None:
+        line["FraudsterSimilarityScore"] = similarity_score
+    return line
+
+
+def result_file(
+    errors: Iterable[dict[str, Any]], successes: Iterable[dict[str, Any]], successes_name: str
+) -> Iterator[bytes]:
     """The file in pieces; each line stands on its own line of text."""
     yield b'{\n  "Version": ' + orjson.dumps(VERSION) + b',\n  "Errors": ['
     yield from _items(errors)
-    yield b'],\n  "SuccessfulEnrollments": ['
+    yield f'],\n  "{successes_name}": ['.encode()
     yield from _items(successes)
     yield b"]\n}\n"
 

@@ -13,22 +13,23 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from sqlalchemy import Connection
 
 from sonant.errors import InvalidObjectName, KeyError_, SealBroken, SonantError, StoreError
-from sonant.events.documents import ErrorInfo, batch_enrollment_event
+from sonant.events.documents import BatchStatus, ErrorInfo
 from sonant.events.outbox import Outbox
 from sonant.jobs import result
-from sonant.jobs.enrollment import EnrollmentWork
 from sonant.jobs.entry import Role
 from sonant.jobs.faults import JobFault, code_of
+from sonant.jobs.kind import Desk, Kind
 from sonant.jobs.manifest import Rules, read_manifest
 from sonant.jobs.states import Event, Status, advance
 from sonant.jobs.window import Engine, Window
+from sonant.jobs.work import BatchWork, open_lines, seal_request
 from sonant.settings import Settings
 from sonant.store import domains, jobs
 from sonant.store.access import policy_texts
@@ -56,7 +57,10 @@ class Parts:
     keys_of: Callable[[str], KeyStore]
     objects_of: Callable[[Role], GrantedObjects]
     """The object store as a role may use it."""
-    rules: Rules
+    kinds: Mapping[str, Kind]
+    """The kinds of job that are done here, by their names."""
+    rules: Mapping[str, Rules]
+    """The manifest's rules, by kind."""
     clock: Callable[[], datetime]
     outbox: Outbox = field(default_factory=Outbox)
 
@@ -74,6 +78,7 @@ class Runner:
 
     def __init__(self, parts: Parts, engine: Engine, owner: str) -> None:
         self._parts, self._engine, self._owner = parts, engine, owner
+        self._kinds = tuple(parts.kinds)
         self._stop = threading.Event()
         self._renewed = float("-inf")  # by the monotonic clock
 
@@ -94,10 +99,10 @@ class Runner:
         """Claim one job and carry it to its end; whether there was one."""
         # A look costs next to nothing; the write lock is taken only when there is something to claim.
         with self._parts.database.read() as connection:
-            if not jobs.claimable(connection, self._owner, self._parts.clock()):
+            if not jobs.claimable(connection, self._kinds, self._owner, self._parts.clock()):
                 return False
         with self._parts.database.write() as connection:
-            job = jobs.claim(connection, self._owner, self._parts.clock(), LEASE)
+            job = jobs.claim(connection, self._kinds, self._owner, self._parts.clock(), LEASE)
         if job is None:
             return False
         log.info("job %s: begun (%d requests done before)", job.job_id, job.entries_done)
@@ -123,7 +128,7 @@ class Runner:
         if job.entries_total is None:
             self._check_output(objects, output, job.output_kms_key)
             self._take_in(job, objects, manifest)
-        work = EnrollmentWork(
+        desk = Desk(
             job=job,
             role=role,
             settings=self._parts.settings,
@@ -133,6 +138,7 @@ class Runner:
             clock=self._parts.clock,
             outbox=self._parts.outbox,
         )
+        work = BatchWork(desk, self._parts.kinds[job.kind].decider(desk))
         Window(work, self._engine, lambda: self._keep_alive(job)).drain()
         return self._finish(job, objects, output)
 
@@ -168,7 +174,7 @@ class Runner:
 
     def _take_in(self, job: jobs.Job, objects: GrantedObjects, uri: ObjectUri) -> None:
         """Read and check the whole manifest and store its requests, all or none."""
-        rules = self._parts.rules
+        rules = self._parts.rules[job.kind]
         try:
             size = objects.size(uri)
             if size > rules.max_bytes:
@@ -178,7 +184,7 @@ class Runner:
                 _, vault = self._open(connection, job)
                 chunks = iter(lambda: stream.read(1 << 16), b"")
                 sealed = (
-                    EnrollmentWork.seal_request(vault, job.job_id, position, entry)
+                    seal_request(vault, job.job_id, position, entry)
                     for position, entry in enumerate(read_manifest(chunks, rules))
                 )
                 jobs.take_in(connection, job.job_id, sealed)
@@ -189,13 +195,11 @@ class Runner:
         with self._parts.database.read() as connection:
             _, vault = self._open(connection, job)
             lines = [
-                EnrollmentWork.open_outcomes(
-                    vault, job.job_id, jobs.outcomes(connection, job.job_id, failed=failed)
-                )
+                open_lines(vault, job.job_id, jobs.outcomes(connection, job.job_id, failed=failed))
                 for failed in (True, False)
             ]
             try:
-                objects.write(output, result.result_file(*lines), job.output_kms_key)
+                objects.write(output, self._parts.kinds[job.kind].result_file(*lines), job.output_kms_key)
             except StoreError as fault:
                 raise JobFault(code_of(fault), f"the result file cannot be written: {fault}") from None
         with self._parts.database.write() as connection:
@@ -224,7 +228,8 @@ class Runner:
         if domain is None:
             return
         try:
-            told = batch_enrollment_event(domain, job, "FAILURE" if error else "SUCCESS", error)
+            status: BatchStatus = "FAILURE" if error else "SUCCESS"
+            told = self._parts.kinds[job.kind].told(domain, job, status, error)
         except Exception:  # the job must end, also one whose stored form is what is at fault
             log.exception("job %s: its event cannot be made", job.job_id)
             return

@@ -25,8 +25,11 @@ Item = TypeVar("Item", bound="Waiting")
 class Waiting(Protocol):
     """One request of a job: what it waits for, and a mark that no two requests in work may share."""
 
-    position: int
-    mark: bytes | None
+    @property
+    def position(self) -> int: ...
+
+    @property
+    def mark(self) -> bytes | None: ...
 
 
 class Engine(Protocol):

@@ -51,6 +51,7 @@ OPERATIONS: Mapping[str, Callable[[Service, Caller, Request], Answer | None]] = 
     "OptOutSpeaker": speakers.opt_out_speaker,
     "RegisterComplianceConsent": consent.register_compliance_consent,
     "RestoreDomain": domains.restore_domain,
+    "StartFraudsterRegistrationJob": registration_jobs.start_fraudster_registration_job,
     "StartSpeakerEnrollmentJob": enrollment_jobs.start_speaker_enrollment_job,
     "TagResource": tags.tag_resource,
     "UntagResource": tags.untag_resource,

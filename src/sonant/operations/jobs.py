@@ -1,20 +1,75 @@
-"""What describe and list of both kinds of job share."""
+"""What start, describe and list of both kinds of job share."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import Connection
 
-from sonant.errors import ResourceNotFound
+from sonant.errors import ResourceNotFound, ServiceQuotaExceeded
+from sonant.events.documents import BatchStatus, Event
+from sonant.ids import new_id
+from sonant.operations.idempotency import client_token
 from sonant.operations.paging import paged
 from sonant.operations.service import Answer, Caller, Request, Service
+from sonant.operations.watchlists import require_watchlist
+from sonant.settings import Quotas
 from sonant.store import jobs
+from sonant.store.domains import Domain
 from sonant.store.vault import Vault
 
 #: The member that holds a job's own configuration, by kind.
 CONFIG_MEMBER = {jobs.ENROLLMENT: "EnrollmentConfig", jobs.REGISTRATION: "RegistrationConfig"}
 _NAMES = {jobs.ENROLLMENT: "speaker enrollment", jobs.REGISTRATION: "fraudster registration"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Start:
+    """What the start call of a kind of job has of its own."""
+
+    operation: str
+    kind: str
+    limit: Callable[[Quotas], int]
+    """Jobs of the kind that a domain may run at once."""
+    watchlist_ids: Callable[[dict[str, Any]], list[str]]
+    """The watchlists that a job's configuration names."""
+    told: Callable[[Domain, jobs.Job, BatchStatus], Event]
+
+
+def start(service: Service, caller: Caller, request: Request, what: Start, config: dict[str, Any]) -> Answer:
+    """Write a job down with its configuration, unless the domain already runs as many as it may."""
+    output = request["OutputDataConfig"]
+    with service.open_domain(caller, request["DomainId"], write=True) as (connection, domain, vault):
+        token = client_token(service, connection, caller, what.operation, request)
+        if token.found is not None:
+            return {"Job": member(require_job(connection, what.kind, domain.domain_id, token.found), vault)}
+        for watchlist_id in what.watchlist_ids(config):
+            require_watchlist(connection, domain.domain_id, watchlist_id)
+        limit = what.limit(service.settings.quotas)
+        if jobs.count_active(connection, what.kind, domain.domain_id) >= limit:
+            raise ServiceQuotaExceeded(
+                f"The domain already runs {limit} {_NAMES[what.kind]} job(s), its quota; wait until one ends."
+            )
+        job_id, name = new_id(), request.get("JobName")
+        jobs.insert_job(
+            connection,
+            job_id=job_id,
+            kind=what.kind,
+            domain_id=domain.domain_id,
+            name_sealed=None if name is None else vault.seal("job name", job_id, name),
+            role_arn=request["DataAccessRoleArn"],
+            input_uri=request["InputDataConfig"]["S3Uri"],
+            output_uri=output["S3Uri"],
+            output_kms_key=output.get("KmsKeyId"),
+            config=config,
+            now=service.clock(),
+        )
+        token.keep(service, connection, job_id)
+        job = require_job(connection, what.kind, domain.domain_id, job_id)
+        service.outbox.put(connection, [what.told(domain, job, "SUBMITTED")], service.clock())
+        return {"Job": member(job, vault)}
 
 
 def describe(service: Service, caller: Caller, request: Request, kind: str) -> Answer:

@@ -1,10 +1,28 @@
-"""DescribeFraudsterRegistrationJob, ListFraudsterRegistrationJobs."""
+"""StartFraudsterRegistrationJob, DescribeFraudsterRegistrationJob, ListFraudsterRegistrationJobs."""
 
 from __future__ import annotations
 
+from typing import Any
+
+from sonant.events.documents import batch_registration_event
 from sonant.operations import jobs as shared
 from sonant.operations.service import Answer, Caller, Request, Service
+from sonant.settings import Settings
 from sonant.store.jobs import REGISTRATION
+
+_START = shared.Start(
+    operation="StartFraudsterRegistrationJob",
+    kind=REGISTRATION,
+    limit=lambda quotas: quotas.active_registration_jobs_per_domain,
+    watchlist_ids=lambda config: config.get("WatchlistIds", []),
+    told=batch_registration_event,
+)
+
+
+def start_fraudster_registration_job(service: Service, caller: Caller, request: Request) -> Answer:
+    """Write the job down; a runner takes it from there. Manifest and role are looked at by the runner."""
+    config = _config(request.get("RegistrationConfig", {}), service.settings)
+    return shared.start(service, caller, request, _START, config)
 
 
 def describe_fraudster_registration_job(service: Service, caller: Caller, request: Request) -> Answer:
@@ -13,3 +31,13 @@ def describe_fraudster_registration_job(service: Service, caller: Caller, reques
 
 def list_fraudster_registration_jobs(service: Service, caller: Caller, request: Request) -> Answer:
     return shared.list_page(service, caller, request, REGISTRATION, "ListFraudsterRegistrationJobs")
+
+
+def _config(given: dict[str, Any], settings: Settings) -> dict[str, Any]:
+    """What was sent, with the documented defaults filled in."""
+    threshold = settings.registration.similarity_threshold
+    return {
+        "DuplicateRegistrationAction": given.get("DuplicateRegistrationAction", "SKIP"),
+        "FraudsterSimilarityThreshold": given.get("FraudsterSimilarityThreshold", threshold),
+        **({"WatchlistIds": given["WatchlistIds"]} if "WatchlistIds" in given else {}),
+    }

@@ -46,6 +46,8 @@ class Domain:
     update_message: str | None
     update_attempts: int
     update_due_at: datetime | None
+    fraudsters_version: int = 0
+    """Moves with every change of fraudsters and of who is on which watchlist."""
 
     @property
     def arn(self) -> str:

@@ -131,7 +131,7 @@ def count_active(connection: Connection, kind: str, domain_id: str) -> int:
 
 
 _CLAIMABLE = _JOB.where(
-    jobs.c.kind == ENROLLMENT,  # the one kind that runners know how to do
+    jobs.c.kind.in_(bindparam("kinds", expanding=True)),
     jobs.c.status.in_(ACTIVE_STATUSES),
     or_(
         jobs.c.lease_owner.is_(None),
@@ -142,14 +142,17 @@ _CLAIMABLE = _JOB.where(
 _CLAIM = _CLAIMABLE.order_by(jobs.c.created_at, jobs.c.job_id).limit(1).with_for_update(skip_locked=True)
 
 
-def claimable(connection: Connection, owner: str, now: datetime) -> bool:
-    """Whether there is a job that nobody works on."""
-    return connection.execute(_CLAIMABLE, {"owner": owner, "now_us": to_us(now)}).first() is not None
+def claimable(connection: Connection, kinds: Sequence[str], owner: str, now: datetime) -> bool:
+    """Whether there is a job of these kinds that nobody works on."""
+    wanted = {"kinds": kinds, "owner": owner, "now_us": to_us(now)}
+    return connection.execute(_CLAIMABLE, wanted).first() is not None
 
 
-def claim(connection: Connection, owner: str, now: datetime, lease: timedelta) -> Job | None:
-    """Take the oldest job that nobody works on (never begun, or its runner's lease ran out)."""
-    row = connection.execute(_CLAIM, {"owner": owner, "now_us": to_us(now)}).first()
+def claim(
+    connection: Connection, kinds: Sequence[str], owner: str, now: datetime, lease: timedelta
+) -> Job | None:
+    """Take the oldest job of these kinds that nobody works on (never begun, or its lease ran out)."""
+    row = connection.execute(_CLAIM, {"kinds": kinds, "owner": owner, "now_us": to_us(now)}).first()
     if row is None:
         return None
     connection.execute(

@@ -1,12 +1,12 @@
 """The only place that turns plain values into stored ones and back.
 
-    domain KMS key  --wraps-->  domain data key  --wraps-->  one data key a speaker
+    domain KMS key  --wraps-->  domain data key  --wraps-->  one data key a speaker or fraudster
                                   |  names, descriptions, tags, job names, job entries
                                   |  keyed hash of customer speaker ids (for look-up)
                                                                |  customer id, voiceprint, kept audio
 
 A sealed value is bound to its place (domain, kind of value, owner), so that it opens nowhere else. Deleting
-a speaker's data key makes everything of that speaker unreadable.
+a speaker's or fraudster's data key makes everything of that person unreadable.
 """
 
 from __future__ import annotations
@@ -56,21 +56,34 @@ class Vault:
 
     def new_speaker(self, speaker_id: str) -> tuple[SpeakerSeal, bytes]:
         """A fresh data key for a speaker: the opened seal, and the wrapped key to store."""
-        key = secrets.token_bytes(KEY_BYTES)
-        wrapped = seal_value(self._speaker_key, key, self._bound("speaker key", speaker_id))
-        return SpeakerSeal(speaker_id, key), wrapped
+        return self._new_person("speaker key", speaker_id)
 
     def speaker(self, speaker_id: str, wrapped: bytes) -> SpeakerSeal:
         """Open a stored speaker key. Raises SealBroken."""
-        key = open_value(self._speaker_key, wrapped, self._bound("speaker key", speaker_id))
-        return SpeakerSeal(speaker_id, key)
+        return self._person("speaker key", speaker_id, wrapped)
+
+    def new_fraudster(self, fraudster_id: str) -> tuple[SpeakerSeal, bytes]:
+        """`new_speaker` for a fraudster."""
+        return self._new_person("fraudster key", fraudster_id)
+
+    def fraudster(self, fraudster_id: str, wrapped: bytes) -> SpeakerSeal:
+        """Open a stored fraudster key. Raises SealBroken."""
+        return self._person("fraudster key", fraudster_id, wrapped)
+
+    def _new_person(self, place: str, person_id: str) -> tuple[SpeakerSeal, bytes]:
+        key = secrets.token_bytes(KEY_BYTES)
+        wrapped = seal_value(self._speaker_key, key, self._bound(place, person_id))
+        return SpeakerSeal(person_id, key), wrapped
+
+    def _person(self, place: str, person_id: str, wrapped: bytes) -> SpeakerSeal:
+        return SpeakerSeal(person_id, open_value(self._speaker_key, wrapped, self._bound(place, person_id)))
 
     def _bound(self, place: str, owner: str) -> bytes:
         return f"{self._domain_id}|{place}|{owner}".encode()
 
 
 class SpeakerSeal:
-    """One speaker's opened data key."""
+    """One speaker's or fraudster's opened data key."""
 
     __slots__ = ("_key", "_speaker_id")
 

@@ -7,7 +7,13 @@ from datetime import datetime
 
 from sqlalchemy import Connection, and_, bindparam, delete, func, insert, or_, select, update
 
-from sonant.store.database.schema import fraudsters, watchlist_members, watchlists
+from sonant.store.database.schema import (
+    domains,
+    fraudster_voiceprints,
+    fraudsters,
+    watchlist_members,
+    watchlists,
+)
 from sonant.store.times import from_us, to_us
 from sonant.store.vault import Vault
 
@@ -195,6 +201,7 @@ def associate(connection: Connection, fraudster_id: str, watchlist_id: str, now:
             watchlist_id=watchlist_id, fraudster_id=fraudster_id, added_at=to_us(now)
         )
     )
+    _count_change(connection, fraudster_id)
 
 
 def disassociate(connection: Connection, fraudster_id: str, watchlist_id: str) -> None:
@@ -204,12 +211,24 @@ def disassociate(connection: Connection, fraudster_id: str, watchlist_id: str) -
             watchlist_members.c.fraudster_id == fraudster_id,
         )
     )
+    _count_change(connection, fraudster_id)
 
 
 def remove_fraudster(connection: Connection, fraudster_id: str) -> None:
     """Forget a fraudster: its data key and all that hung on it go, and it leaves every list."""
-    connection.execute(delete(watchlist_members).where(watchlist_members.c.fraudster_id == fraudster_id))
-    connection.execute(delete(fraudsters).where(fraudsters.c.fraudster_id == fraudster_id))
+    _count_change(connection, fraudster_id)
+    for table in (watchlist_members, fraudster_voiceprints, fraudsters):
+        connection.execute(delete(table).where(table.c.fraudster_id == fraudster_id))
+
+
+def _count_change(connection: Connection, fraudster_id: str) -> None:
+    """What is kept of the domain's fraudsters in memory is out of date; see `fraud_voices`."""
+    domain_id = select(fraudsters.c.domain_id).where(fraudsters.c.fraudster_id == fraudster_id)
+    connection.execute(
+        update(domains)
+        .where(domains.c.domain_id == domain_id.scalar_subquery())
+        .values(fraudsters_version=domains.c.fraudsters_version + 1)
+    )
 
 
 def _sealed(

@@ -2,12 +2,15 @@
 
 import json
 import tracemalloc
+from functools import partial
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sonant.jobs.result import enrollment_line, error_line, output_name, result_file
+from sonant.jobs.result import enrollment_line, error_line, output_name
+from sonant.jobs.result import result_file as file_of_kind
 
+result_file = partial(file_of_kind, successes_name="SuccessfulEnrollments")
 ENROLLED = enrollment_line("r1", "id#AbCdEfGhIjKlMnOpQrStUv", "customer-1", "NEW_ENROLLMENT")
 SKIPPED = enrollment_line("r3", "id#AbCdEfGhIjKlMnOpQrStUv", "customer-1", "DUPLICATE_SKIPPED")
 SHORT = error_line("r2", 400, "not enough speech: 3.1 s of net speech, at least 30.0 s needed")

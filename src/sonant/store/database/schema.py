@@ -87,6 +87,7 @@ domains = Table(
     Column("update_message", Text),
     Column("update_attempts", Integer, nullable=False, server_default="0"),
     Column("update_due_at", BigInteger),
+    Column("fraudsters_version", BigInteger, nullable=False, server_default="0"),
     Index(None, "account_id", "region", "created_at", "domain_id"),
 )
 
@@ -112,6 +113,17 @@ fraudsters = Table(
     Column("wrapped", LargeBinary, nullable=False),
     Column("created_at", BigInteger, nullable=False),
     Index(None, "domain_id", "created_at", "fraudster_id"),
+)
+
+fraudster_voiceprints = Table(
+    "fraudster_voiceprints",
+    metadata,
+    Column("fraudster_id", ForeignKey("fraudsters.fraudster_id", ondelete="CASCADE"), primary_key=True),
+    Column("model_id", String(64), nullable=False),
+    Column("vector_sealed", LargeBinary, nullable=False),
+    Column("audio_sealed", LargeBinary),
+    Column("net_speech_s", Float, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
 )
 
 watchlist_members = Table(

@@ -1,0 +1,77 @@
+"""One who searches: `search_one.py sonant|faiss|usearch SIZE`, in whatever environment has it.
+
+Prints JSON: milliseconds a search by how many voices are asked for at once, what was found, seconds to build.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+ASKED = (1, 64)
+DIMENSIONS = 256
+Search = Callable[[Any], list[int]]
+
+
+def voices(rng: np.random.Generator, count: int, common: Any) -> Any:
+    """Unit vectors as the speaker encoder's are: none negative, strangers at a cosine of about 0.7."""
+    rows = rng.standard_normal((count, DIMENSIONS), dtype=np.float32)
+    rows += common
+    np.maximum(rows, 0, out=rows)
+    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+    return rows
+
+
+def sonant(rows: Any) -> Search:
+    from sonant.voice.search import Gallery
+
+    gallery = Gallery([str(number) for number in range(len(rows))], rows)
+    return lambda queries: [int(match.key) for match in gallery.best(queries) if match]
+
+
+def faiss(rows: Any) -> Search:
+    import faiss as library
+
+    library.omp_set_num_threads(1)
+    index = library.IndexFlatIP(DIMENSIONS)
+    index.add(rows)
+    return lambda queries: index.search(queries, 1)[1][:, 0].tolist()
+
+
+def usearch(rows: Any) -> Search:
+    from usearch.index import MetricKind, search
+
+    def find(queries: Any) -> list[int]:
+        found = search(rows, queries, 1, MetricKind.IP, exact=True, threads=1)
+        return [int(key) for key in np.asarray(found.keys).ravel()]
+
+    return find
+
+
+def main() -> None:
+    who, size = sys.argv[1], int(sys.argv[2])
+    rng = np.random.default_rng(size)
+    common = 1.2 * rng.standard_normal(DIMENSIONS, dtype=np.float32)
+    rows, queries = voices(rng, size, common), voices(rng, max(ASKED), common)
+    begun = time.perf_counter()
+    search = {"sonant": sonant, "faiss": faiss, "usearch": usearch}[who](rows)
+    nearest = search(queries)  # warms up, and builds what is built on first use
+    built_s = time.perf_counter() - begun
+    ms = {}
+    for asked in ASKED:
+        some, times = queries[:asked], []
+        ends = time.perf_counter() + 2.0
+        while len(times) < 3 or (time.perf_counter() < ends and len(times) < 20_000):
+            begun = time.perf_counter()
+            search(some)
+            times.append(time.perf_counter() - begun)
+        ms[asked] = 1000 * min(times)
+    print(json.dumps({"ms": ms, "nearest": nearest, "build_s": built_s}))
+
+
+main()

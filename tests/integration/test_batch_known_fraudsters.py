@@ -1,0 +1,120 @@
+"""Known fraudsters in enrollment jobs: who is on the watchlist is refused, and only then."""
+
+import json
+import logging
+
+import pytest
+from batch_values import entry, fraud_entry
+
+from sonant.events.outbox import Outbox
+
+ENGLISH, AGAIN = "s3://calls/english.wav", "s3://calls/english-again.wav"
+ITALIAN, RUSSIAN = "s3://calls/italian.wav", "s3://calls/russian.wav"
+VOICES = [entry("r1", "honest", ITALIAN), entry("r2", "fraudster", AGAIN)]
+
+
+@pytest.fixture
+def watched(house, domain):
+    """A domain whose default watchlist holds the English speaker, from another call; and that fraudster."""
+    outcome = house.register(domain, [fraud_entry("r1", ENGLISH)])
+    return domain, outcome.generated_id("r1")
+
+
+def test_fail_refuses_the_fraudster_with_the_risk_and_its_score_and_stores_nothing_of_him(house, watched):
+    domain, fraudster_id = watched
+    outcome = house.enroll(domain, VOICES, fraud={"FraudDetectionAction": "FAIL"})
+    code, message = outcome.errors["r2"]
+    assert code == 400
+    risk, score, threshold = message.split()[3], int(message.split()[5].rstrip(",")), message.split()[-1]
+    assert (risk, threshold) == ("KnownFraudsterRisk", "50")
+    assert 50 <= score <= 100
+    assert fraudster_id not in message
+    assert outcome.successes == {"r1": "NEW_ENROLLMENT"}
+    assert list(house.speakers(domain)) == ["honest"]
+
+
+def test_ignore_enrolls_him(house, watched):
+    outcome = house.enroll(watched[0], VOICES, fraud={"FraudDetectionAction": "IGNORE", "RiskThreshold": 0})
+    assert set(outcome.successes.values()) == {"NEW_ENROLLMENT"}
+
+
+def test_the_old_voiceprint_stays_when_the_new_voice_is_a_fraudsters(house, watched):
+    domain, _ = watched
+    assert house.enroll(domain, [entry("r1", "customer", ITALIAN)]).status == "COMPLETED"
+    before = house.voiceprints(domain)["customer"]
+    outcome = house.enroll(domain, [entry("r1", "customer", AGAIN)], action="OVERWRITE")
+    assert outcome.errors["r1"][0] == 400
+    assert house.voiceprints(domain)["customer"].tobytes() == before.tobytes()
+
+
+def test_only_the_watchlist_that_the_job_names_counts(house, watched):
+    domain, fraudster_id = watched
+    other = house.call("CreateWatchlist", DomainId=domain, Name="other")["Watchlist"]["WatchlistId"]
+    on_other = {"WatchlistIds": [other]}
+    requests = [entry("r1", "fraudster", AGAIN)]
+    house.call("AssociateFraudster", DomainId=domain, FraudsterId=fraudster_id, WatchlistId=other)
+    assert house.enroll(domain, requests, fraud=on_other).errors["r1"][0] == 400
+    house.call("DisassociateFraudster", DomainId=domain, FraudsterId=fraudster_id, WatchlistId=other)
+    assert house.enroll(domain, requests, fraud=on_other).successes == {"r1": "NEW_ENROLLMENT"}
+
+
+@pytest.mark.parametrize("threshold", [0, 1])
+def test_an_empty_watchlist_gives_risk_0_which_only_threshold_0_refuses(house, domain, threshold):
+    outcome = house.enroll(domain, [entry("r1", "anybody", ITALIAN)], fraud={"RiskThreshold": threshold})
+    told = "fraud check failed: KnownFraudsterRisk is 0, at or above the threshold 0"
+    assert outcome.errors == ({"r1": (400, told)} if threshold == 0 else {})
+
+
+def test_what_happens_to_the_watchlist_while_the_job_runs_counts_for_what_follows(house, watched):
+    domain, fraudster_id = watched
+
+    def delete():
+        house.call("DeleteFraudster", DomainId=domain, FraudsterId=fraudster_id)
+
+    requests = [entry("r1", "first", AGAIN), entry("r2", "second", AGAIN)]
+    outcome = house.enroll(domain, requests, during={2: delete})
+    assert list(outcome.errors) == ["r1"]
+    assert outcome.successes == {"r2": "NEW_ENROLLMENT"}
+
+
+def test_a_fraudster_put_on_the_list_while_the_job_runs_is_refused_from_then_on(house, watched):
+    domain, fraudster_id = watched
+    other = house.call("CreateWatchlist", DomainId=domain, Name="other")["Watchlist"]["WatchlistId"]
+
+    def associate():
+        house.call("AssociateFraudster", DomainId=domain, FraudsterId=fraudster_id, WatchlistId=other)
+
+    requests = [entry("r1", "first", AGAIN), entry("r2", "second", AGAIN)]
+    outcome = house.enroll(domain, requests, fraud={"WatchlistIds": [other]}, during={2: associate})
+    assert outcome.successes == {"r1": "NEW_ENROLLMENT"}
+    assert list(outcome.errors) == ["r2"]
+
+
+def test_events_and_log_name_the_fraudster_and_the_list_and_the_answer_does_not(house, watched, caplog):
+    domain, fraudster_id = watched
+    job_id = house.start(domain, VOICES)
+    runner = house.runner()
+    events = []
+
+    class Listening(Outbox):
+        def put(self, connection, told, now):
+            events.extend(told)
+
+    object.__setattr__(runner._parts, "outbox", Listening())
+    with caplog.at_level(logging.INFO, "sonant.jobs"):
+        assert runner.run_one()
+    honest, refused = (
+        event.detail["data"]["fraudDetectionResult"] for event in events if "Speaker Action" in event.type
+    )
+    assert honest["decision"] == "LOW_RISK"
+    assert refused["decision"] == "HIGH_RISK"
+    assert refused["reasons"] == ["KNOWN_FRAUDSTER"]
+    assert refused["configuration"] == {"riskThreshold": 50, "watchlistId": house.default_list(domain)}
+    known = refused["riskDetails"]["knownFraudsterRisk"]
+    assert known["generatedFraudsterId"] == fraudster_id
+    outcome = house.outcome(domain, job_id)
+    assert f"KnownFraudsterRisk is {known['riskScore']}," in outcome.errors["r2"][1]
+    assert fraudster_id not in json.dumps(outcome.result)
+    (line,) = [record.getMessage() for record in caplog.records if "flagged" in record.getMessage()]
+    assert fraudster_id in line
+    assert "r2" not in line

@@ -1,0 +1,188 @@
+"""Fraudster registration jobs from the start call to the result file."""
+
+from dataclasses import replace
+
+import pytest
+from batch_values import REGISTRATION, entry, fraud_entry, manifest
+
+from sonant.errors import ServiceQuotaExceeded
+from sonant.settings import Registration
+
+ENGLISH, AGAIN = "s3://calls/english.wav", "s3://calls/english-again.wav"
+ITALIAN, RUSSIAN = "s3://calls/italian.wav", "s3://calls/russian.wav"
+
+
+def lists_of(house, domain_id, fraudster_id):
+    answer = house.call("DescribeFraudster", DomainId=domain_id, FraudsterId=fraudster_id)
+    return answer["Fraudster"]["WatchlistIds"]
+
+
+def new_list(house, domain_id, name="known"):
+    return house.call("CreateWatchlist", DomainId=domain_id, Name=name)["Watchlist"]["WatchlistId"]
+
+
+def test_new_voices_become_fraudsters_on_the_default_watchlist(house, domain):
+    outcome = house.register(domain, [fraud_entry("r1", ENGLISH), fraud_entry("r2", ITALIAN)])
+    assert outcome.status == "COMPLETED"
+    assert outcome.successes == {"r1": "NEW_REGISTRATION", "r2": "NEW_REGISTRATION"}
+    assert set(outcome.line("r1")) == {"RequestId", "GeneratedFraudsterId", "RegistrationStatus"}
+    ids = [outcome.generated_id(request) for request in ("r1", "r2")]
+    assert list(house.fraudsters(domain)) == ids
+    for fraudster_id in ids:
+        assert lists_of(house, domain, fraudster_id) == [house.default_list(domain)]
+    assert house.speakers(domain) == {}, "fraudsters are no speakers"
+
+
+def test_a_named_watchlist_is_used_and_the_default_one_left_alone(house, domain):
+    known = new_list(house, domain)
+    outcome = house.register(domain, [fraud_entry("r1", ENGLISH)], WatchlistIds=[known])
+    assert lists_of(house, domain, outcome.generated_id("r1")) == [known]
+    answer = house.call("ListFraudsters", DomainId=domain, WatchlistId=house.default_list(domain))
+    assert answer["FraudsterSummaries"] == []
+
+
+def test_the_same_voice_is_skipped_whatever_list_it_is_on_and_named_with_its_score(house, domain):
+    first = house.register(domain, [fraud_entry("r1", ENGLISH)])
+    known = new_list(house, domain)
+    second = house.register(
+        domain, [fraud_entry("r1", AGAIN), fraud_entry("r2", RUSSIAN)], WatchlistIds=[known]
+    )
+    assert second.status == "COMPLETED", "a duplicate is a success"
+    line = second.line("r1")
+    assert line["RegistrationStatus"] == "DUPLICATE_SKIPPED"
+    assert line["GeneratedFraudsterId"] == first.generated_id("r1")
+    assert 50 <= line["FraudsterSimilarityScore"] <= 100
+    assert second.successes["r2"] == "NEW_REGISTRATION"
+    assert lists_of(house, domain, first.generated_id("r1")) == [house.default_list(domain)]
+
+
+def test_a_voice_registered_earlier_in_the_same_job_counts(house, domain):
+    outcome = house.register(domain, [fraud_entry("r1", ENGLISH), fraud_entry("r2", AGAIN)])
+    assert outcome.successes == {"r1": "NEW_REGISTRATION", "r2": "DUPLICATE_SKIPPED"}
+    assert outcome.generated_id("r2") == outcome.generated_id("r1")
+
+
+def test_register_as_new_takes_the_same_voice_twice(house, domain):
+    outcome = house.register(
+        domain, [fraud_entry("r1", ENGLISH), fraud_entry("r2", ENGLISH)], action="REGISTER_AS_NEW"
+    )
+    assert outcome.successes == {"r1": "NEW_REGISTRATION", "r2": "NEW_REGISTRATION"}
+    assert outcome.generated_id("r2") != outcome.generated_id("r1")
+
+
+def test_the_threshold_decides_who_is_a_duplicate(house, domain):
+    entries = [fraud_entry("r1", ENGLISH), fraud_entry("r2", RUSSIAN)]
+    at_zero = house.register(domain, entries, FraudsterSimilarityThreshold=0)
+    assert at_zero.successes == {"r1": "NEW_REGISTRATION", "r2": "DUPLICATE_SKIPPED"}
+    score = at_zero.line("r2")["FraudsterSimilarityScore"]
+    other = house.new_domain()
+    just_above = house.register(other, entries, FraudsterSimilarityThreshold=score + 1)
+    assert just_above.successes == {"r1": "NEW_REGISTRATION", "r2": "NEW_REGISTRATION"}
+    third = house.new_domain()
+    exactly = house.register(third, entries, FraudsterSimilarityThreshold=score)
+    assert exactly.line("r2")["FraudsterSimilarityScore"] == score
+
+
+def test_the_very_same_recording_scores_100(house, domain):
+    outcome = house.register(
+        domain,
+        [fraud_entry("r1", ENGLISH), fraud_entry("r2", ENGLISH)],
+        FraudsterSimilarityThreshold=100,
+    )
+    assert outcome.line("r2")["FraudsterSimilarityScore"] == 100
+
+
+def test_a_deleted_fraudster_is_no_duplicate_any_more(house, domain):
+    first = house.register(domain, [fraud_entry("r1", ENGLISH)])
+    house.call("DeleteFraudster", DomainId=domain, FraudsterId=first.generated_id("r1"))
+    again = house.register(domain, [fraud_entry("r1", ENGLISH)])
+    assert again.successes == {"r1": "NEW_REGISTRATION"}
+    assert list(house.fraudsters(domain)) == [again.generated_id("r1")]
+
+
+def test_a_fraudster_deleted_while_the_job_runs_is_no_duplicate_for_what_follows(house, domain):
+    first = house.register(domain, [fraud_entry("r1", ENGLISH)]).generated_id("r1")
+
+    def delete():
+        house.call("DeleteFraudster", DomainId=domain, FraudsterId=first)
+
+    outcome = house.register(
+        domain, [fraud_entry("r1", ITALIAN), fraud_entry("r2", ENGLISH)], during={1: delete}
+    )
+    assert outcome.successes == {"r1": "NEW_REGISTRATION", "r2": "NEW_REGISTRATION"}
+
+
+def test_fraudsters_of_another_domain_do_not_count(house, domain):
+    house.register(house.new_domain(), [fraud_entry("r1", ENGLISH)])
+    assert house.register(domain, [fraud_entry("r1", ENGLISH)]).successes == {"r1": "NEW_REGISTRATION"}
+
+
+def test_a_full_watchlist_is_402_for_the_request_and_duplicates_still_succeed(variant, house):
+    quotas = replace(house.settings.quotas, fraudsters_per_watchlist=1)
+    small = variant(quotas=quotas)
+    domain_id = small.new_domain()
+    outcome = small.register(
+        domain_id, [fraud_entry("r1", ENGLISH), fraud_entry("r2", ITALIAN), fraud_entry("r3", AGAIN)]
+    )
+    assert outcome.errors == {"r2": (402, "the watchlist already has 1 fraudsters, its quota")}
+    assert outcome.successes == {"r1": "NEW_REGISTRATION", "r3": "DUPLICATE_SKIPPED"}
+    assert outcome.status == "COMPLETED_WITH_ERRORS"
+
+
+def test_a_watchlist_deleted_while_the_job_runs_is_404_for_what_follows(house, domain):
+    known = new_list(house, domain)
+
+    def delete():
+        house.call("DeleteWatchlist", DomainId=domain, WatchlistId=known)
+
+    outcome = house.register(domain, [fraud_entry("r1", ENGLISH)], WatchlistIds=[known], during={0: delete})
+    assert outcome.errors == {"r1": (404, "the watchlist was deleted while the job ran")}
+    assert house.fraudsters(domain) == {}
+
+
+def test_faults_of_single_requests_are_told_like_those_of_enrollments(house, domain):
+    bad = {"RequestId": "r4", "AudioSpecifications": [{"S3Uri": ENGLISH}]}
+    outcome = house.register(
+        domain,
+        [
+            fraud_entry("r1", "s3://calls/english-short.wav"),
+            fraud_entry("r2", "s3://calls/none.wav"),
+            fraud_entry("r3", ENGLISH),
+            bad,
+        ],
+    )
+    assert {request: code for request, (code, _) in outcome.errors.items()} == {
+        "r1": 400,
+        "r2": 404,
+        "r4": 400,
+    }
+    assert "not enough speech" in outcome.errors["r1"][1]
+    assert outcome.errors["r4"][1] == "AudioSpecifications 1: ChannelId is missing"
+    assert list(outcome.successes) == ["r3"]
+
+
+def test_speech_needed_is_a_setting_of_its_own(variant):
+    hasty = variant(registration=Registration(net_speech_s=2.0))
+    outcome = hasty.register(hasty.new_domain(), [fraud_entry("r1", "s3://calls/english-short.wav")])
+    assert outcome.status == "COMPLETED"
+
+
+def test_more_requests_than_the_quota_fail_the_job_with_402(variant, house):
+    small = variant(quotas=replace(house.settings.quotas, fraudsters_per_registration_job=1))
+    outcome = small.register(small.new_domain(), [fraud_entry("r1", ENGLISH), fraud_entry("r2", ITALIAN)])
+    assert outcome.failure == (402, "the manifest has more than 1 requests, the quota of a job")
+
+
+def test_a_manifest_of_the_other_kind_fails_the_job(house, domain):
+    outcome = house.register(domain, manifest([fraud_entry("r1", ENGLISH)]))
+    assert outcome.failure == (400, "the manifest has no list FraudsterRegistrationRequests")
+
+
+def test_a_registration_and_an_enrollment_job_may_be_active_together_but_not_two_of_a_kind(house, domain):
+    voices = [entry("r1", "customer", ENGLISH)], [fraud_entry("r1", ITALIAN)]
+    first, second = house.start(domain, voices[0]), house.start(domain, voices[1], kind=REGISTRATION)
+    with pytest.raises(ServiceQuotaExceeded):
+        house.start(domain, voices[1], kind=REGISTRATION)
+    house.run()
+    house.run()
+    assert [house.outcome(domain, job).status for job in (first, second)] == ["COMPLETED", "COMPLETED"]

@@ -1,0 +1,76 @@
+"""The known-fraudster score: what it means, and that it means the same for every length of list."""
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sonant.errors import SetupError
+from sonant.voice.models import load_models
+from sonant.voice.risk import ImpostorTail, fraudster_similarity, impostor_tail, known_fraudster_risk
+
+TAIL = ImpostorTail(mean=1.0, deviation=0.2)
+LENGTHS = (1, 10, 100, 500, 10_000, 1_000_000)
+
+
+def at(share, length):
+    """The similarity that this share of honest calls reaches against a list of that length."""
+    return TAIL.similarity_at(-math.expm1(math.log1p(-share) / length))
+
+
+@pytest.mark.parametrize("length", LENGTHS)
+@pytest.mark.parametrize(
+    ("share", "score"),
+    [(0.9999, 0), (0.1, 25), (1e-2, 50), (1e-3, 67), (1e-4, 83), (1.01e-5, 100), (1e-5, 100), (1e-7, 100)],
+)
+def test_a_score_means_the_share_of_honest_calls_whatever_the_list_s_length(length, share, score):
+    assert known_fraudster_risk(at(share, length), length, TAIL) == score
+
+
+@pytest.mark.parametrize("length", [10, 100, 500])
+def test_one_honest_call_in_a_hundred_reaches_50(length):
+    """Strangers drawn from the very distribution: counted, not computed."""
+    rng = np.random.default_rng(length)
+    calls = 20_000
+    nearest = np.tanh(np.max(rng.normal(TAIL.mean, TAIL.deviation, (calls, length)), axis=1))
+    flagged = sum(known_fraudster_risk(float(one), length, TAIL) >= 50 for one in nearest) / calls
+    assert 0.008 < flagged < 0.0125
+
+
+def test_an_empty_list_is_no_risk():
+    assert known_fraudster_risk(1.0, 0, TAIL) == 0
+
+
+@pytest.mark.parametrize("length", LENGTHS)
+def test_the_ends_of_the_scale(length):
+    assert known_fraudster_risk(1.0000001, length, TAIL) == 100  # float32 rounds so
+    assert known_fraudster_risk(1.0, length, TAIL) == 100
+    assert known_fraudster_risk(-1.0, length, TAIL) == 0
+
+
+@given(st.floats(-1, 1), st.floats(-1, 1), st.integers(1, 10**7), st.integers(1, 10**7))
+def test_more_alike_is_never_less_risky_and_a_longer_list_never_more(one, other, length, longer):
+    low, high = sorted((one, other))
+    short, long = sorted((length, longer))
+    assert 0 <= known_fraudster_risk(low, short, TAIL) <= known_fraudster_risk(high, short, TAIL) <= 100
+    assert known_fraudster_risk(low, long, TAIL) <= known_fraudster_risk(low, short, TAIL)
+
+
+@given(st.floats(-0.999, 0.999))
+def test_similarity_and_rate_are_each_others_inverse(similarity):
+    rate = TAIL.false_match_rate(similarity)
+    if 1e-12 < rate < 1 - 1e-12:
+        assert TAIL.similarity_at(rate) == pytest.approx(similarity, abs=1e-3)
+
+
+def test_duplicates_of_fraudsters_are_scored_on_the_same_scale():
+    assert fraudster_similarity(at(1e-2, 300), 300, TAIL) == 50
+
+
+def test_the_model_that_ships_has_a_calibration_and_another_has_none():
+    tail = impostor_tail(load_models().encoder_id)
+    assert 0.8 < tail.similarity_at(0.01) < tail.similarity_at(1e-5) < 0.99
+    with pytest.raises(SetupError, match="no calibration for the voice model elsewhere"):
+        impostor_tail("elsewhere")

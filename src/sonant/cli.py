@@ -12,6 +12,7 @@ import click
 
 from sonant import __version__
 from sonant.commands.common import data_option, database_fault, load_settings
+from sonant.commands.evaluation import evaluate
 from sonant.errors import SonantError, WireError
 
 #: Exit codes: 1 something failed, 2 wrong usage (click's own), 130 interrupted.
@@ -61,6 +62,9 @@ def demo(audio: Path | None, cache: Path, keep: Path | None, quiet: bool) -> Non
     from sonant.commands.demo import demo as run_demo
 
     run_demo(audio=audio, cache=cache, keep=keep, quiet=quiet)
+
+
+main.add_command(evaluate)
 
 
 @main.command(

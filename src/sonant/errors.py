@@ -13,7 +13,8 @@
     │   └── KeyError_              KeyNotFound  KeyUnusable  KeyDenied  SealBroken
     ├── AudioError                 a recording that cannot be used, and why
     │   └── NotEnoughSpeech
-    └── ModelMismatch              two voice models' embeddings were to be compared
+    ├── ModelMismatch              two voice models' embeddings were to be compared
+    └── NotEnoughTrials            too few comparisons for the figure that was asked for
 
 Modules raise the leaf that names the fault. Only three places translate: `wire.server` turns a `WireError`
 into bytes, `jobs.entry` turns object and audio errors into result-file codes, `cli` turns everything into
@@ -241,3 +242,12 @@ class ModelMismatch(SonantError):
 
     def __init__(self, one: str, other: str) -> None:
         super().__init__(f"embeddings of different voice models cannot be compared: {one} and {other}")
+
+
+class NotEnoughTrials(SonantError):
+    """Too few comparisons bear the figure; none is given rather than one that means nothing."""
+
+    def __init__(self, have: int, need: int) -> None:
+        super().__init__(f"not supported by {have:,} comparisons: at least {need:,} needed")
+        self.have = have
+        self.need = need

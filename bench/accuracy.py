@@ -1,0 +1,249 @@
+#!/usr/bin/env python3
+"""Sonant and resemblyzer on the same trials: `python bench/accuracy.py [--speech DIR] [--seconds 10 ...]`.
+
+Recordings are cut once, so that Sonant's speech detector finds 30 s of net speech in a reference and so many
+seconds in a probe; the cuts, pauses and all, are written as WAV files at 8 kHz, and those are what both
+systems get. Resemblyzer runs its own pipeline (`preprocess_wav`, `embed_utterance`, PyTorch) in an
+environment of its own. Both are scored by the cosine; the figures are those of `sonant evaluate`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import soundfile
+
+from environments import environment
+from peer import REQUIREMENTS
+from report import CACHE, SPEECH
+from sonant import __version__
+from sonant.commands.speech import fetch_voices
+from sonant.errors import AudioError
+from sonant.evaluation import cutting, embedding
+from sonant.evaluation.channels import CLEAN, parse
+from sonant.evaluation.cutting import Template
+from sonant.evaluation.embedding import Made
+from sonant.evaluation.figures import NAMES, Result, all_results
+from sonant.evaluation.report import Report, as_json, condition, notes, show
+from sonant.evaluation.run import Conditions, compare_all, tasks_of
+from sonant.evaluation.trials import recordings_by_speaker
+from sonant.settings import Audio
+from sonant.voice.audio import RATE_HZ
+from sonant.voice.embedding import Embedding
+from sonant.voice.models import load_models
+from sonant.voice.quality import Quality
+
+SHOWN = ("eer", "fnmr_at_fmr_0.001", "min_dcf_0.01", "min_cllr")
+PEER = "resemblyzer 0.1.4"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cut:
+    """A piece as a file, before either system has heard it."""
+
+    file: Path
+    made: Made
+    """With no templates yet."""
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        description="Sonant's accuracy beside resemblyzer's, on the same trials."
+    )
+    parser.add_argument(
+        "--speech", type=Path, action="append", help="folder, one sub-folder a speaker; may be repeated"
+    )
+    parser.add_argument("--seconds", type=float, action="append", help="net speech of probes [10, 5, 3]")
+    parser.add_argument("--enroll-seconds", type=float, default=30.0, help="net speech of references [30]")
+    parser.add_argument("--channel", default=CLEAN, help="line to simulate, as `sonant evaluate` takes it")
+    parser.add_argument("--references", type=int, default=10, help="of a speaker, at most [10]")
+    parser.add_argument("--probes", type=int, default=30, help="of a speaker and length, at most [30]")
+    arguments = parser.parse_args()
+    conditions = Conditions(
+        enroll_s=arguments.enroll_seconds,
+        test_s=tuple(dict.fromkeys(arguments.seconds or (10.0, 5.0, 3.0))),
+        references=arguments.references,
+        probes=arguments.probes,
+    )
+    line = parse(arguments.channel)
+    voices = fetch_voices(SPEECH, progress=_say)
+    data: dict[str, Mapping[str, Sequence[Path]]] = {f"{len(voices)} telephone voices": voices}
+    for folder in arguments.speech or ():
+        speakers = recordings_by_speaker(folder)
+        data[f"{len(speakers)} speakers of {folder.absolute().name}"] = speakers
+    documents = {}
+    for title, recordings in data.items():
+        reports = measure(f"{title}, {line.name}", recordings, conditions, line.name)
+        print(table(*reports))
+        documents[title] = [as_json(report) for report in reports]
+    file = CACHE / "accuracy.json"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(json.dumps(documents, indent=2) + "\n", "utf-8")
+    print(f"details in {file}")
+    return 0
+
+
+def measure(
+    title: str, recordings: Mapping[str, Sequence[Path]], conditions: Conditions, channel: str
+) -> tuple[Report, Report]:
+    """Ours and theirs."""
+    with tempfile.TemporaryDirectory(prefix="sonant-accuracy-") as folder:
+        begun = time.monotonic()
+        cuts = cut_all(Path(folder), recordings, conditions, channel)
+        cut_s = time.monotonic() - begun
+        ours = sonant(cuts)
+        ours_s = time.monotonic() - begun - cut_s
+        theirs = resemblyzer(cuts)
+        theirs_s = time.monotonic() - begun - cut_s - ours_s
+    times = f"sonant {ours_s:.0f} s, resemblyzer {theirs_s:.0f} s"
+    _say(f"{title}: {len(cuts)} pieces cut in {cut_s:.0f} s; {times}")
+    reports = []
+    for model_id, made in ((load_models().encoder_id, ours), (PEER, theirs)):
+        outcomes = compare_all(made, conditions, tuple(recordings))
+        reports.append(
+            Report(
+                data=title,
+                model_id=model_id,
+                scorer="cosine",
+                version=__version__,
+                seed=conditions.seed,
+                results=all_results(outcomes, {}),
+            )
+        )
+    return reports[0], reports[1]
+
+
+def cut_all(
+    folder: Path, recordings: Mapping[str, Sequence[Path]], conditions: Conditions, channel: str
+) -> list[Cut]:
+    """Every reference and probe as a WAV file: 8 kHz, 16 bit, sent over the channel."""
+    models, line = load_models(), parse(channel)
+    found: list[Cut] = []
+    for task in tasks_of(recordings, conditions, audio=Audio()):
+        spoken = _others(task.speaker, recordings) if line.babbles else []
+        others = [embedding.read(file, task.audio)[: int(embedding.BABBLE_S * RATE_HZ)] for file in spoken]
+        for wanted, piece in embedding.pieces_of(task, models)[0]:
+            file = folder / f"{len(found):06}.wav"
+            samples = line.apply(piece.samples, seed=(conditions.seed, len(found)), others=others)
+            soundfile.write(file, np.clip(samples, -1, 1), RATE_HZ, subtype="PCM_16")
+            made = Made(
+                speaker=task.speaker,
+                use=wanted.use,
+                wanted_s=wanted.net_speech_s,
+                sources=piece.sources,
+                templates={},
+            )
+            found.append(Cut(file=file, made=made))
+        _say(f"cut {task.speaker}")
+    return found
+
+
+def sonant(cuts: Sequence[Cut]) -> list[Made]:
+    models = load_models()
+    found = []
+    for cut in cuts:
+        samples = embedding.read(cut.file, Audio())
+        try:
+            made: Template | None = cutting.template(samples, models, net_speech_s=cut.made.wanted_s)
+        except AudioError:
+            made = None
+        found.append(replace(cut.made, templates={CLEAN: made}))
+    return found
+
+
+def resemblyzer(cuts: Sequence[Cut]) -> list[Made]:
+    """The same files through the reference implementation, one process a core."""
+    python = environment("peer-venv", *REQUIREMENTS)
+    script = Path(__file__).with_name("accuracy_resemblyzer.py")
+    processes = min(len(os.sched_getaffinity(0)), len(cuts))
+    one_thread = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+    workers = []
+    for number in range(processes):
+        files = [str(cut.file) for cut in cuts[number::processes]]
+        out = cuts[0].file.with_name(f"embeddings-{number}.npy")
+        (out.with_suffix(".json")).write_text(json.dumps(files))
+        worker = subprocess.Popen(
+            [str(python), "-W", "ignore", str(script), str(out.with_suffix(".json")), str(out)],
+            stdout=subprocess.DEVNULL,
+            env={"PATH": os.environ["PATH"], "HOME": os.environ.get("HOME", "/"), **one_thread},
+        )
+        workers.append((worker, out))
+    vectors = np.empty((len(cuts), 256), np.float32)
+    try:
+        for number, (worker, out) in enumerate(workers):
+            if worker.wait() != 0:
+                raise RuntimeError(f"the resemblyzer process ended with {worker.returncode}")
+            vectors[number::processes] = np.load(out)
+    finally:
+        for worker, _ in workers:
+            worker.kill()
+            worker.wait()
+    nothing_known = Quality(net_speech_s=0, duration_s=0, snr_db=0, clipping_share=0)
+    return [
+        replace(
+            cut.made,
+            templates={
+                CLEAN: Template(embedding=Embedding(vector=vector, model_id=PEER), quality=nothing_known)
+            },
+        )
+        for cut, vector in zip(cuts, vectors, strict=True)
+    ]
+
+
+def table(ours: Report, theirs: Report) -> str:
+    """Both side by side, a figure a line, then what they rest on."""
+    rows = [("condition", "figure", "sonant", PEER, "sonant / resemblyzer")]
+    for one, two in zip(ours.results, theirs.results, strict=True):
+        name = condition(one).split(", ", 1)[1]
+        name += f"; {one.speakers} speakers, {one.genuine:,} genuine, {one.impostor:,} impostor"
+        for figure in SHOWN:
+            both = one.figures[figure], two.figures[figure]
+            rows.append(
+                (name, NAMES[figure], show(figure, both[0]), show(figure, both[1]), _ratio(one, two, figure))
+            )
+            name = ""
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    lines = [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
+    ]
+    failed = sum(result.outcome.probes_failed for result in ours.results)
+    remarks = dict.fromkeys([*notes(ours), *notes(theirs)])
+    return "\n".join(
+        [
+            "",
+            ours.data,
+            "",
+            *lines,
+            "",
+            f"Sonant could not embed {failed} probes.",
+            *(f"* {note}" for note in remarks),
+            "",
+        ]
+    )
+
+
+def _ratio(one: Result, two: Result, figure: str) -> str:
+    ours, theirs = one.figures[figure].value, two.figures[figure].value
+    return "-" if ours is None or not theirs else f"{ours / theirs:.2f}"
+
+
+def _others(speaker: str, recordings: Mapping[str, Sequence[Path]]) -> list[Path]:
+    return [files[0] for name, files in recordings.items() if name != speaker][:4]
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

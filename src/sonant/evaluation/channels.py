@@ -1,0 +1,228 @@
+"""Telephone lines, simulated at 8 kHz: rooms, noise, bands, codecs, lost packets, in any order.
+
+A channel is written as stages joined by `+`, first things first: `reverb:0.5+pink:15+g711+loss:3` is a
+hands-free caller in a noisy room on a line that loses packets. Equal input and seed give equal output.
+
+    clean                  as it is
+    g711, g711-a           G.711 mu-law, A-law
+    gsm                    GSM 06.10 full rate
+    narrow, amr-band       300-3400 Hz; 50-3700 Hz, the band (not the coding) of AMR
+    loss:P[:zero]          P % of packets of 20 ms lost, in bursts; concealed by repetition, or by silence
+    white:S, pink:S        noise S dB below active speech; pink falls by 3 dB an octave
+    babble:S               other people talking, S dB below active speech
+    reverb:T               a room with a reverberation time (RT60) of T seconds, talker at critical distance
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sonant.errors import SetupError
+from sonant.evaluation.codecs import Samples, a_law, gsm, mu_law
+from sonant.voice.audio import RATE_HZ
+
+CLEAN = "clean"
+PACKET = RATE_HZ // 50
+"""Samples of a packet: 20 ms."""
+MEAN_BURST_PACKETS = 2.0
+"""Lost packets come in bursts; so many at a time on average (Gilbert's model)."""
+
+_ACTIVE_DEPTH_DB = 30.0  # what lies further below the loud frames is pause
+_EDGE_HZ = 50.0  # half the width of a band filter's transitions
+_CONCEAL_FADE = 0.7  # gain from one repeated packet to the next: -3 dB
+_TAIL_STARTS_S = 0.0025
+_PINK_FROM_HZ = 50.0
+
+Stage = Callable[[Samples, np.random.Generator, Sequence[Samples]], Samples]
+"""Samples, randomness and other people's speech to samples of the same length."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Channel:
+    """A line, by what it is called and what it does."""
+
+    name: str
+    stages: tuple[Stage, ...]
+
+    @property
+    def babbles(self) -> bool:
+        """Whether it needs other people's speech."""
+        return "babble" in self.name
+
+    def apply(self, samples: Samples, *, seed: Sequence[int], others: Sequence[Samples] = ()) -> Samples:
+        """What the far end hears; float32, [n] at 8 kHz, same length. `others` is speech for babble."""
+        rng = np.random.default_rng(list(seed))
+        for stage in self.stages:
+            samples = np.asarray(stage(samples, rng, others), np.float32)
+        return samples
+
+
+def parse(text: str) -> Channel:
+    """The channel that `text` describes. Raises SetupError that says what a stage may be."""
+    names = [part.strip() for part in text.split("+")]
+    return Channel(
+        name="+".join(names), stages=tuple(stage for name in names for stage in _stage(name, text))
+    )
+
+
+def _stage(name: str, text: str) -> list[Stage]:
+    kind, *arguments = name.split(":")
+    if kind == CLEAN and not arguments:
+        return []
+    if kind in _PLAIN and not arguments:
+        return [_always(_PLAIN[kind])]
+    if kind in _NUMBERED and arguments:
+        make, low, high, unit = _NUMBERED[kind]
+        zero = kind == "loss" and arguments[1:] == ["zero"]
+        try:
+            value = float(arguments[0])
+        except ValueError:
+            value = math.nan
+        if not low <= value <= high or (arguments[1:] and not zero):
+            raise SetupError(f"channel {text!r}: {kind} takes a number from {low:g} to {high:g} ({unit})")
+        return [partial(lose_packets, percent=value, repeat=False) if zero else make(value)]
+    known = [*_PLAIN, *(f"{kind}:N" for kind in _NUMBERED)]
+    raise SetupError(f"channel {text!r}: {name!r} is not one of {CLEAN}, {', '.join(known)}")
+
+
+# --- stages -------------------------------------------------------------------------------------------
+
+
+def band(samples: Samples, low_hz: float, high_hz: float) -> Samples:
+    """Pass low_hz to high_hz; flanks are half a cosine, 100 Hz wide, half amplitude at the edge; no delay."""
+    size = len(samples) + RATE_HZ // 10  # room for the filter's ringing, so that the end is not in the start
+    hz = np.fft.rfftfreq(size, 1 / RATE_HZ)
+    gain = _flank((hz - low_hz) / _EDGE_HZ) * _flank((high_hz - hz) / _EDGE_HZ)
+    return np.asarray(np.fft.irfft(np.fft.rfft(samples, size) * gain, size)[: len(samples)], np.float32)
+
+
+def lose_packets(
+    samples: Samples,
+    rng: np.random.Generator,
+    others: Sequence[Samples] = (),
+    *,
+    percent: float,
+    repeat: bool = True,
+) -> Samples:
+    """Lose packets by Gilbert's model: a chain of two states, in the bad one every packet is lost.
+
+    Concealed by the last packet that arrived, 3 dB softer each time, or by silence.
+    """
+    out = samples.copy()
+    last = np.zeros(PACKET, np.float32)
+    for number, gone in enumerate(lost_packets(-(-len(samples) // PACKET), percent / 100, rng)):
+        part = out[number * PACKET : (number + 1) * PACKET]
+        if not gone:
+            last[: len(part)] = part
+            continue
+        last *= np.float32(_CONCEAL_FADE if repeat else 0)
+        part[:] = last[: len(part)]
+    return out
+
+
+def lost_packets(count: int, share: float, rng: np.random.Generator) -> list[bool]:
+    """Which packets are lost: `share` of them in the long run, in bursts of two on average."""
+    leave = 1 / MEAN_BURST_PACKETS
+    enter = share * leave / (1 - share)
+    bad = bool(rng.random() < share)
+    found = []
+    for chance in rng.random(count).tolist():
+        found.append(bad)
+        bad = chance >= leave if bad else chance < enter
+    return found
+
+
+def add_noise(samples: Samples, noise: Samples, snr_db: float) -> Samples:
+    """Noise at `snr_db` below active speech; both [n]. Silence on either side stays as it is."""
+    power = float(np.mean(np.square(noise, dtype=np.float64)))
+    level = active_power(samples) * 10 ** (-snr_db / 10)
+    gain = math.sqrt(level / power) if power > 0 else 0.0
+    return np.asarray(samples + np.float32(gain) * noise, np.float32)
+
+
+def active_power(samples: Samples) -> float:
+    """Mean square of the 20 ms frames within 30 dB of the loud ones: speech without its pauses."""
+    frames = samples[: len(samples) // PACKET * PACKET].reshape(-1, PACKET).astype(np.float64)
+    if len(frames) == 0:
+        return 0.0
+    power = np.mean(frames**2, axis=1)
+    active = power >= np.percentile(power, 95) * 10 ** (-_ACTIVE_DEPTH_DB / 10)
+    return float(power[active].mean())
+
+
+def _white(
+    samples: Samples, rng: np.random.Generator, others: Sequence[Samples], *, snr_db: float
+) -> Samples:
+    return add_noise(samples, rng.standard_normal(len(samples)).astype(np.float32), snr_db)
+
+
+def _pink(samples: Samples, rng: np.random.Generator, others: Sequence[Samples], *, snr_db: float) -> Samples:
+    spectrum = np.fft.rfft(rng.standard_normal(len(samples)))
+    spectrum /= np.sqrt(np.maximum(np.fft.rfftfreq(len(samples), 1 / RATE_HZ), _PINK_FROM_HZ))
+    return add_noise(samples, np.fft.irfft(spectrum, len(samples)).astype(np.float32), snr_db)
+
+
+def _babble(
+    samples: Samples, rng: np.random.Generator, others: Sequence[Samples], *, snr_db: float
+) -> Samples:
+    """All the others at once, equally loud, each from a random point on and round and round."""
+    crowd = np.zeros(len(samples), np.float32)
+    for other in others:
+        power = active_power(other)
+        if power > 0:
+            start = int(rng.integers(len(other)))
+            crowd += np.resize(np.roll(other, -start), len(samples)) / np.float32(math.sqrt(power))
+    return add_noise(samples, crowd, snr_db)
+
+
+def _reverb(
+    samples: Samples, rng: np.random.Generator, others: Sequence[Samples], *, rt60_s: float
+) -> Samples:
+    """Convolve with `room_response`; active speech keeps its level."""
+    size = len(samples) + int(rt60_s * RATE_HZ)
+    response = room_response(rt60_s, rng)
+    wet = np.fft.irfft(np.fft.rfft(samples, size) * np.fft.rfft(response, size), size)[: len(samples)]
+    before, after = active_power(samples), active_power(wet.astype(np.float32))
+    return np.asarray(wet * (math.sqrt(before / after) if after > 0 else 1.0), np.float32)
+
+
+def room_response(rt60_s: float, rng: np.random.Generator) -> Samples:
+    """The direct sound, then noise that falls by 60 dB in `rt60_s`, as strong altogether as the direct sound
+    (Polack's model of late reverberation); [rt60_s * 8000]."""
+    time_s = np.arange(int(rt60_s * RATE_HZ)) / RATE_HZ
+    response = rng.standard_normal(len(time_s)) * 10 ** (-3 * time_s / rt60_s)
+    response[time_s < _TAIL_STARTS_S] = 0
+    response /= np.sqrt(np.sum(response**2))
+    response[0] = 1
+    return response.astype(np.float32)
+
+
+def _flank(place: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
+    return np.asarray(0.5 + 0.5 * np.sin(np.pi / 2 * np.clip(place, -1, 1)), np.float64)
+
+
+def _always(change: Callable[[Samples], Samples]) -> Stage:
+    return lambda samples, _rng, _others: change(samples)
+
+
+_PLAIN: dict[str, Callable[[Samples], Samples]] = {
+    "g711": mu_law,
+    "g711-a": a_law,
+    "gsm": gsm,
+    "narrow": partial(band, low_hz=300.0, high_hz=3400.0),
+    "amr-band": partial(band, low_hz=50.0, high_hz=3700.0),
+}
+_NUMBERED: dict[str, tuple[Callable[[float], Stage], float, float, str]] = {
+    "loss": (lambda value: partial(lose_packets, percent=value), 0.0, 50.0, "percent of packets"),
+    "white": (lambda value: partial(_white, snr_db=value), -10.0, 60.0, "dB"),
+    "pink": (lambda value: partial(_pink, snr_db=value), -10.0, 60.0, "dB"),
+    "babble": (lambda value: partial(_babble, snr_db=value), -10.0, 60.0, "dB"),
+    "reverb": (lambda value: partial(_reverb, rt60_s=value), 0.05, 5.0, "seconds"),
+}

@@ -1,0 +1,189 @@
+"""Recordings cut into pieces of so much net speech, and pieces turned into templates."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sonant.errors import NotEnoughSpeech
+from sonant.voice.audio import RATE_HZ
+from sonant.voice.embedding import WINDOW_S, Embedding, embed
+from sonant.voice.models import Models
+from sonant.voice.quality import Quality, clipping_share, frame_power, snr_db
+from sonant.voice.speech import SpeechDetector
+
+Samples = NDArray[np.float32]
+
+PASSES = 5
+"""Times that short recordings are put together anew, in another order, while pieces are missing."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Heard:
+    """A recording, and where there is speech in it."""
+
+    source: str
+    """Which recording: pieces that share one are never compared as genuine."""
+    samples: Samples
+    """Shape [n] at 8 kHz, pauses included."""
+    spans: tuple[tuple[int, int], ...]
+    """First and last sample (exclusive) of each stretch of speech, in order."""
+
+    @property
+    def net_samples(self) -> int:
+        return sum(end - start for start, end in self.spans)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Piece:
+    """What a reference or a probe is made from: audio of one person, as recorded."""
+
+    speaker: str
+    sources: frozenset[str]
+    samples: Samples = field(repr=False)
+    """Shape [n] at 8 kHz, pauses included."""
+    net_speech_s: float
+    """Net speech in it, found before any channel was applied."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Template:
+    """What is compared: an embedding and the quality of the speech that it was made from."""
+
+    embedding: Embedding
+    quality: Quality
+
+
+def hear(source: str, samples: Samples, models: Models) -> Heard:
+    """Find the speech in a recording at 8 kHz."""
+    detector = SpeechDetector(models)
+    spans = [*detector.feed(samples), *detector.finish()]
+    return Heard(
+        source=source,
+        samples=samples,
+        spans=tuple((start, min(end, len(samples))) for start, end in spans),
+    )
+
+
+def cut(
+    speaker: str,
+    recordings: Sequence[Heard],
+    *,
+    net_speech_s: float,
+    at_most: int,
+    rng: np.random.Generator,
+    passes: int = 1,
+) -> list[Piece]:
+    """Pieces with exactly `net_speech_s` seconds of net speech, at most `at_most`.
+
+    Recordings that hold enough are cut by themselves; shorter ones, and what is left of longer ones, are
+    joined in random order. With more `passes`, short recordings are joined again in other orders until there
+    are enough pieces; those overlap each other.
+    """
+    need = round(net_speech_s * RATE_HZ)
+    found: list[list[Heard]] = []
+    short: list[Heard] = []
+    left_over: list[Heard] = []
+    for recording in _shuffled(recordings, rng):
+        if recording.net_samples < need:
+            short.append(recording)
+            continue
+        rest = recording
+        while rest.net_samples >= need:
+            head, rest = split(rest, need)
+            found.append([head])
+        left_over.append(rest)
+    for _ in range(passes):
+        found += _joined(_shuffled([*short, *left_over], rng), need)
+        left_over = []
+        if len(found) >= at_most:
+            break
+    chosen = [found[index] for index in rng.permutation(len(found))[:at_most]]
+    return [
+        Piece(
+            speaker=speaker,
+            sources=frozenset(part.source for part in parts),
+            samples=np.concatenate([part.samples for part in parts]),
+            net_speech_s=sum(part.net_samples for part in parts) / RATE_HZ,
+        )
+        for parts in chosen
+    ]
+
+
+def beginning(speaker: str, recording: Heard, net_speech_s: float | None) -> Piece:
+    """The first `net_speech_s` seconds of net speech of a recording, or all of it."""
+    need = recording.net_samples if net_speech_s is None else round(net_speech_s * RATE_HZ)
+    head = recording if recording.net_samples <= need else split(recording, need)[0]
+    return Piece(
+        speaker=speaker,
+        sources=frozenset([recording.source]),
+        samples=head.samples,
+        net_speech_s=head.net_samples / RATE_HZ,
+    )
+
+
+def split(recording: Heard, net: int) -> tuple[Heard, Heard]:
+    """In two, where `net` samples of speech have passed."""
+    passed = 0
+    at = len(recording.samples)
+    for start, end in recording.spans:
+        if passed + end - start >= net:
+            at = start + net - passed
+            break
+        passed += end - start
+    head = tuple((start, min(end, at)) for start, end in recording.spans if start < at)
+    tail = tuple((max(start, at) - at, end - at) for start, end in recording.spans if end > at)
+    return (
+        Heard(source=recording.source, samples=recording.samples[:at], spans=head),
+        Heard(source=recording.source, samples=recording.samples[at:], spans=tail),
+    )
+
+
+def template(samples: Samples, models: Models, *, net_speech_s: float | None) -> Template:
+    """Audio as the far end hears it to a template, by the steps of an enrollment.
+
+    Speech is looked for anew, since the channel may hide it; of what is found the first `net_speech_s`
+    seconds are used, or less if there is less. Raises NotEnoughSpeech when nothing can be embedded: a failure
+    to acquire.
+    """
+    detector = SpeechDetector(models)
+    spans = [*detector.feed(samples), *detector.finish()]
+    found = [samples[start:end] for start, end in spans]
+    speech = np.concatenate([np.empty(0, np.float32), *found])
+    if net_speech_s is not None:
+        speech = speech[: round(net_speech_s * RATE_HZ)]
+    if len(speech) < WINDOW_S * RATE_HZ:
+        raise NotEnoughSpeech(len(speech) / RATE_HZ, WINDOW_S)
+    power = frame_power(samples)
+    return Template(
+        embedding=embed(speech, models),
+        quality=Quality(
+            net_speech_s=len(speech) / RATE_HZ,
+            duration_s=len(samples) / RATE_HZ,
+            snr_db=snr_db(power, detector.probabilities[: len(power)]),
+            clipping_share=clipping_share(speech),
+        ),
+    )
+
+
+def _joined(recordings: Iterable[Heard], need: int) -> list[list[Heard]]:
+    found: list[list[Heard]] = []
+    parts: list[Heard] = []
+    have = 0
+    for recording in recordings:
+        rest = recording
+        while have + rest.net_samples >= need:
+            head, rest = split(rest, need - have)
+            found.append([*parts, head])
+            parts, have = [], 0
+        if rest.net_samples:
+            parts.append(rest)
+            have += rest.net_samples
+    return found
+
+
+def _shuffled(recordings: Sequence[Heard], rng: np.random.Generator) -> list[Heard]:
+    return [recordings[index] for index in rng.permutation(len(recordings))]

@@ -1,0 +1,206 @@
+"""Recordings of one speaker to templates under every channel: the work that goes to processes."""
+
+from __future__ import annotations
+
+import multiprocessing
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from sonant.errors import AudioError
+from sonant.evaluation import cutting
+from sonant.evaluation.channels import Channel, parse
+from sonant.evaluation.cutting import Heard, Piece, Template
+from sonant.settings import Audio
+from sonant.voice.audio import RATE_HZ, decode
+from sonant.voice.models import Models, load_models
+
+Use = Literal["reference", "probe"]
+
+BABBLE_S = 20.0
+"""So much of each of the others makes the babble."""
+_SPARE = 1.5  # recordings are read until there is so many times the speech that the pieces need
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """What to make of a speaker's recordings."""
+
+    use: Use
+    net_speech_s: float | None
+    """None uses all of a recording; only for recordings taken whole."""
+    at_most: int
+    channels: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Task:
+    """One speaker's recordings, or one recording of a trial list."""
+
+    speaker: str
+    recordings: tuple[Path, ...]
+    whole: bool
+    """Each recording is one piece; else they are cut and joined."""
+    wanted: tuple[Wanted, ...]
+    others: tuple[Path, ...]
+    """Recordings of other people, for babble."""
+    seed: int
+    audio: Audio
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Made:
+    """A piece, and its template under each channel; None where nothing could be embedded."""
+
+    speaker: str
+    use: Use
+    wanted_s: float | None
+    sources: frozenset[str]
+    templates: dict[str, Template | None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskResult:
+    made: tuple[Made, ...]
+    unreadable: int
+    """Recordings that could not be decoded."""
+
+
+def run_tasks(
+    tasks: Sequence[Task], *, workers: int, progress: Callable[[int, int], None]
+) -> Iterator[TaskResult]:
+    """Results in the order of the tasks. One worker is this process, more are others."""
+    if workers <= 1 or len(tasks) <= 1:
+        models = load_models()
+        for done, task in enumerate(tasks, 1):
+            yield run_task(task, models)
+            progress(done, len(tasks))
+        return
+    # Started afresh: a forked child would inherit the parent's inference threads in an unknown state.
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(min(workers, len(tasks)), context, initializer=_start_worker) as pool:
+        try:
+            for done, result in enumerate(pool.map(_run_in_worker, tasks), 1):
+                yield result
+                progress(done, len(tasks))
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+def run_task(task: Task, models: Models) -> TaskResult:
+    """Hear, cut, degrade, embed."""
+    channels = {name: parse(name) for wanted in task.wanted for name in wanted.channels}
+    others = _others(task) if any(channel.babbles for channel in channels.values()) else []
+    pieces, unreadable = pieces_of(task, models)
+    made = []
+    for number, (wanted, piece) in enumerate(pieces):
+        templates = {
+            name: _template(
+                piece, channels[name], wanted, (task.seed, _crc(task.speaker), number), others, models
+            )
+            for name in wanted.channels
+        }
+        made.append(
+            Made(
+                speaker=task.speaker,
+                use=wanted.use,
+                wanted_s=wanted.net_speech_s,
+                sources=piece.sources,
+                templates=templates,
+            )
+        )
+    return TaskResult(made=tuple(made), unreadable=unreadable)
+
+
+def pieces_of(task: Task, models: Models) -> tuple[list[tuple[Wanted, Piece]], int]:
+    """The pieces that a task asks for, as recorded, and how many recordings could not be read."""
+    rng = np.random.default_rng([task.seed, _crc(task.speaker)])
+    enough = _SPARE * RATE_HZ * sum((want.net_speech_s or 0) * want.at_most for want in task.wanted)
+    heard: list[Heard] = []
+    unreadable = 0
+    for index in rng.permutation(len(task.recordings)):
+        if not task.whole and sum(recording.net_samples for recording in heard) > enough:
+            break
+        try:
+            samples = read(task.recordings[index], task.audio)
+            heard.append(cutting.hear(str(task.recordings[index]), samples, models))
+        except AudioError:
+            unreadable += 1
+    if task.whole:
+        whole = [
+            (want, cutting.beginning(task.speaker, recording, want.net_speech_s))
+            for want in task.wanted
+            for recording in heard
+        ]
+        return whole, unreadable
+    return [
+        (want, piece)
+        for want in task.wanted
+        for piece in cutting.cut(
+            task.speaker,
+            heard,
+            net_speech_s=want.net_speech_s or 0,
+            at_most=want.at_most,
+            rng=rng,
+            passes=cutting.PASSES if want.use == "reference" else 1,
+        )
+    ], unreadable
+
+
+def read(file: Path, limits: Audio) -> cutting.Samples:
+    """The first channel of a recording at 8 kHz. Raises AudioError, also for a file that cannot be read."""
+    try:
+        if file.stat().st_size > limits.max_file_bytes:
+            raise AudioError(f"file is larger than {limits.max_file_bytes:,} bytes")
+        data = file.read_bytes()
+    except OSError as fault:
+        raise AudioError(f"cannot be read: {fault.strerror}") from None
+    return decode(data, channel=0, strict=False, max_duration_s=limits.max_duration_s).samples
+
+
+def _template(
+    piece: Piece,
+    channel: Channel,
+    wanted: Wanted,
+    seed: tuple[int, ...],
+    others: Sequence[cutting.Samples],
+    models: Models,
+) -> Template | None:
+    degraded = channel.apply(piece.samples, seed=(*seed, _crc(channel.name)), others=others)
+    try:
+        return cutting.template(degraded, models, net_speech_s=wanted.net_speech_s)
+    except AudioError:
+        return None
+
+
+def _others(task: Task) -> list[cutting.Samples]:
+    found = []
+    for file in task.others:
+        try:
+            found.append(read(file, task.audio)[: int(BABBLE_S * RATE_HZ)])
+        except AudioError:
+            continue
+    return found
+
+
+def _crc(text: str) -> int:
+    return zlib.crc32(text.encode())
+
+
+_models: Models | None = None
+
+
+def _start_worker() -> None:
+    global _models
+    _models = load_models()
+
+
+def _run_in_worker(task: Task) -> TaskResult:
+    assert _models is not None  # set by the pool's initializer
+    return run_task(task, _models)

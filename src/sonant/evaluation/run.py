@@ -1,0 +1,316 @@
+"""Trials under conditions: who is compared with whom, and the scores that come out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sonant.errors import SetupError
+from sonant.evaluation.channels import CLEAN, parse
+from sonant.evaluation.cutting import Template
+from sonant.evaluation.embedding import Made, Task, Use, Wanted, run_tasks
+from sonant.evaluation.scorer import Scored, Scorer, cosine
+from sonant.evaluation.trials import Trial
+from sonant.settings import Audio
+
+MAX_IMPOSTORS = 200_000
+"""Impostor comparisons of one condition, at most; of more, so many are drawn at random."""
+
+_BABBLERS = 4
+
+Floats = NDArray[np.float64]
+Indices = NDArray[np.intp]
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Line:
+    """The channel that references come over, and the channel of probes."""
+
+    reference: str = CLEAN
+    probe: str = CLEAN
+
+    @property
+    def name(self) -> str:
+        return self.reference if self.reference == self.probe else f"{self.reference} / {self.probe}"
+
+    @classmethod
+    def parse(cls, text: str) -> Line:
+        """`CHANNEL` for both, or `CHANNEL/CHANNEL`. Raises SetupError."""
+        names = [parse(part).name for part in text.split("/")]
+        if len(names) > 2:
+            raise SetupError(f"channel {text!r}: must be one, or two with a / between them")
+        return cls(reference=names[0], probe=names[-1])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Conditions:
+    """What is varied. Every line is combined with every length of probe."""
+
+    enroll_s: float | None = 30.0
+    """Net speech of a reference; None takes all there is, only with a trial list."""
+    test_s: tuple[float | None, ...] = (10.0, 5.0, 3.0)
+    lines: tuple[Line, ...] = (Line(),)
+    references: int = 10
+    """References of one speaker, at most."""
+    probes: int = 30
+    """Probes of one speaker and length, at most."""
+    seed: int = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """All comparisons of one condition."""
+
+    line: Line
+    enroll_s: float | None
+    test_s: float | None
+    speakers: tuple[str, ...]
+    reference_speaker: Indices
+    """Shape [n], numbers of `speakers`."""
+    probe_speaker: Indices
+    genuine: NDArray[np.bool_]
+    raw: Floats
+    """Shape [n]; NaN where the probe gave no template (failure to acquire)."""
+    score: Floats | None
+    llr: Floats | None
+    references: int
+    references_failed: int
+    """Pieces from which no reference could be made (failure to enroll); they take part in no comparison."""
+    probes: int
+    probes_failed: int
+    unreadable: int
+    """Recordings that could not be decoded."""
+
+
+def evaluate_speakers(
+    recordings: Mapping[str, Sequence[Path]],
+    conditions: Conditions,
+    *,
+    audio: Audio,
+    scorer: Scorer = cosine,
+    workers: int = 1,
+    progress: Progress = lambda _done, _total: None,
+) -> list[Outcome]:
+    """Make references and probes of every speaker and compare all with all.
+
+    A genuine comparison is one of two pieces that share no recording. Raises SetupError when a condition has
+    nothing to compare.
+    """
+    made, unreadable = _embedded(tasks_of(recordings, conditions, audio=audio), workers, progress)
+    return compare_all(made, conditions, tuple(recordings), unreadable=unreadable, scorer=scorer)
+
+
+def compare_all(
+    made: Sequence[Made],
+    conditions: Conditions,
+    speakers: tuple[str, ...],
+    *,
+    unreadable: int = 0,
+    scorer: Scorer = cosine,
+) -> list[Outcome]:
+    """Compare all references with all probes under every condition. Raises SetupError as above."""
+    outcomes = []
+    for line, test_s in ((line, test_s) for line in conditions.lines for test_s in conditions.test_s):
+        one = [piece for piece in made if piece.use == "reference"]
+        two = [piece for piece in made if piece.use == "probe" and piece.wanted_s == test_s]
+        pairs = _all_pairs(one, two, np.random.default_rng(conditions.seed))
+        outcomes.append(
+            _compare(one, two, pairs, line, conditions.enroll_s, test_s, speakers, unreadable, scorer)
+        )
+    return outcomes
+
+
+def evaluate_trials(
+    trials: Sequence[Trial],
+    speaker_of: Mapping[Path, str],
+    conditions: Conditions,
+    *,
+    audio: Audio,
+    scorer: Scorer = cosine,
+    workers: int = 1,
+    progress: Progress = lambda _done, _total: None,
+) -> list[Outcome]:
+    """Compare what a trial list asks for; of each recording its first net seconds, or all of it.
+
+    Trials of recordings that cannot be decoded are left out and counted. Raises SetupError if none is left.
+    """
+    uses: dict[Path, set[Use]] = {}
+    for trial in trials:
+        uses.setdefault(trial.reference, set()).add("reference")
+        uses.setdefault(trial.probe, set()).add("probe")
+    files = sorted(uses)
+    tasks = [
+        Task(
+            speaker=speaker_of[file],
+            recordings=(file,),
+            whole=True,
+            wanted=tuple(want for want in _wanted(conditions) if want.use in uses[file]),
+            others=_babblers({speaker_of[other]: [other] for other in files}, speaker_of[file], conditions),
+            seed=conditions.seed,
+            audio=audio,
+        )
+        for file in files
+    ]
+    made, unreadable = _embedded(tasks, workers, progress)
+    outcomes = []
+    for line, test_s in ((line, test_s) for line in conditions.lines for test_s in conditions.test_s):
+        one = [piece for piece in made if piece.use == "reference"]
+        two = [piece for piece in made if piece.use == "probe" and piece.wanted_s == test_s]
+        first, second = _places(one), _places(two)
+        pairs = np.array(
+            [
+                (first[str(trial.reference)], second[str(trial.probe)], trial.genuine)
+                for trial in trials
+                if str(trial.reference) in first and str(trial.probe) in second
+            ],
+            np.intp,
+        ).reshape(-1, 3)
+        names = tuple(sorted(set(speaker_of.values())))
+        outcomes.append(
+            _compare(one, two, pairs, line, conditions.enroll_s, test_s, names, unreadable, scorer)
+        )
+    return outcomes
+
+
+def tasks_of(recordings: Mapping[str, Sequence[Path]], conditions: Conditions, *, audio: Audio) -> list[Task]:
+    """One task a speaker, as `evaluate_speakers` runs them."""
+    return [
+        Task(
+            speaker=speaker,
+            recordings=tuple(files),
+            whole=False,
+            wanted=_wanted(conditions),
+            others=_babblers(recordings, speaker, conditions),
+            seed=conditions.seed,
+            audio=audio,
+        )
+        for speaker, files in recordings.items()
+    ]
+
+
+def _wanted(conditions: Conditions) -> tuple[Wanted, ...]:
+    reference_channels = tuple(dict.fromkeys(line.reference for line in conditions.lines))
+    probe_channels = tuple(dict.fromkeys(line.probe for line in conditions.lines))
+    return (
+        Wanted(
+            use="reference",
+            net_speech_s=conditions.enroll_s,
+            at_most=conditions.references,
+            channels=reference_channels,
+        ),
+        *(
+            Wanted(use="probe", net_speech_s=test_s, at_most=conditions.probes, channels=probe_channels)
+            for test_s in conditions.test_s
+        ),
+    )
+
+
+def _babblers(
+    recordings: Mapping[str, Sequence[Path]], speaker: str, conditions: Conditions
+) -> tuple[Path, ...]:
+    """The first recording of each of some other speakers: those that follow in the list."""
+    if not any("babble" in name for line in conditions.lines for name in (line.reference, line.probe)):
+        return ()
+    names = list(recordings)
+    at = names.index(speaker)
+    return tuple(recordings[name][0] for name in [*names[at + 1 :], *names[:at]][:_BABBLERS])
+
+
+def _embedded(tasks: Sequence[Task], workers: int, progress: Progress) -> tuple[list[Made], int]:
+    made: list[Made] = []
+    unreadable = 0
+    for result in run_tasks(tasks, workers=workers, progress=progress):
+        made += result.made
+        unreadable += result.unreadable
+    return made, unreadable
+
+
+def _places(pieces: Sequence[Made]) -> dict[str, int]:
+    return {source: place for place, piece in enumerate(pieces) for source in piece.sources}
+
+
+def _all_pairs(references: Sequence[Made], probes: Sequence[Made], rng: np.random.Generator) -> Indices:
+    """Rows of (reference, probe, whether genuine). Of more than MAX_IMPOSTORS impostors, a random part."""
+    genuine = [
+        (one, two, 1)
+        for one, reference in enumerate(references)
+        for two, probe in enumerate(probes)
+        if reference.speaker == probe.speaker and not reference.sources & probe.sources
+    ]
+    names = {piece.speaker: number for number, piece in enumerate([*references, *probes])}
+    first = np.array([names[piece.speaker] for piece in references], np.intp)
+    second = np.array([names[piece.speaker] for piece in probes], np.intp)
+    count = len(first) * len(second)
+    if count <= 2 * MAX_IMPOSTORS:
+        one, two = np.nonzero(first[:, None] != second)
+        if len(one) > MAX_IMPOSTORS:
+            kept = np.sort(rng.permutation(len(one))[:MAX_IMPOSTORS])
+            one, two = one[kept], two[kept]
+    else:  # too many to write down: draw, and throw away what is drawn twice or is genuine
+        one, two = np.divmod(np.unique(rng.integers(0, count, 2 * MAX_IMPOSTORS)), len(second))
+        other = first[one] != second[two]
+        kept = np.sort(rng.permutation(np.flatnonzero(other))[:MAX_IMPOSTORS])
+        one, two = one[kept], two[kept]
+    impostors = np.stack([one, two, np.zeros_like(one)], axis=1)
+    return np.concatenate([np.array(genuine, np.intp).reshape(-1, 3), impostors])
+
+
+def _compare(
+    references: Sequence[Made],
+    probes: Sequence[Made],
+    pairs: Indices,
+    line: Line,
+    enroll_s: float | None,
+    test_s: float | None,
+    speakers: tuple[str, ...],
+    unreadable: int,
+    scorer: Scorer,
+) -> Outcome:
+    made = [piece.templates[line.reference] for piece in references]
+    asked = [piece.templates[line.probe] for piece in probes]
+    pairs = pairs[np.array([made[one] is not None for one in pairs[:, 0]], np.bool_)]
+    if not (pairs[:, 2] == 1).any() or not (pairs[:, 2] == 0).any():
+        raise SetupError(
+            f"nothing to compare for references of {_seconds(enroll_s)} and probes of {_seconds(test_s)}: "
+            f"{len(references)} references, {len(probes)} probes; genuine comparisons need recordings of "
+            f"one speaker that make a reference and others that make a probe, impostors two speakers"
+        )
+    number = {name: index for index, name in enumerate(speakers)}
+    found = [_scored(scorer, made[one], asked[two]) for one, two, _ in pairs.tolist()]
+    return Outcome(
+        line=line,
+        enroll_s=enroll_s,
+        test_s=test_s,
+        speakers=speakers,
+        reference_speaker=np.array([number[references[one].speaker] for one in pairs[:, 0]], np.intp),
+        probe_speaker=np.array([number[probes[two].speaker] for two in pairs[:, 1]], np.intp),
+        genuine=pairs[:, 2] == 1,
+        raw=np.array([np.nan if one is None else one.raw for one in found]),
+        score=_column([None if one is None else one.score for one in found], found),
+        llr=_column([None if one is None else one.llr for one in found], found),
+        references=len(references),
+        references_failed=sum(one is None for one in made),
+        probes=len(probes),
+        probes_failed=sum(two is None for two in asked),
+        unreadable=unreadable,
+    )
+
+
+def _scored(scorer: Scorer, reference: Template | None, probe: Template | None) -> Scored | None:
+    return None if reference is None or probe is None else scorer(reference, probe)
+
+
+def _column(values: Sequence[float | None], found: Sequence[Scored | None]) -> Floats | None:
+    """The values, NaN where there was no comparison; None if the scorer does not give them."""
+    if any(value is None for value, one in zip(values, found, strict=True) if one is not None):
+        return None
+    return np.array([np.nan if value is None else value for value in values])
+
+
+def _seconds(length_s: float | None) -> str:
+    return "any length" if length_s is None else f"{length_s:g} s"

@@ -1,0 +1,196 @@
+"""Real voices through the whole of an evaluation, and through the command."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from sonant.commands.evaluation import evaluate
+from sonant.errors import SetupError
+from sonant.evaluation import run as running
+from sonant.evaluation.cutting import Template
+from sonant.evaluation.embedding import Made
+from sonant.evaluation.run import Conditions, Line, Outcome, evaluate_speakers, evaluate_trials
+from sonant.evaluation.scorer import Scored, cosine
+from sonant.evaluation.trials import read_trials, recordings_by_speaker, speakers_of
+from sonant.settings import Audio
+
+FEW = Conditions(enroll_s=8.0, test_s=(4.0,), references=2, probes=3)
+
+
+@pytest.fixture(scope="module")
+def people(voices: dict[str, list[Path]], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Twelve clips of each of three telephone voices, a folder a speaker."""
+    folder = tmp_path_factory.mktemp("people")
+    for voice in ("english", "italian", "russian"):
+        (folder / voice).mkdir()
+        for clip in voices[voice][:12]:
+            shutil.copy(clip, folder / voice)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def plain(people: Path) -> Outcome:
+    (outcome,) = evaluate_speakers(recordings_by_speaker(people), FEW, audio=Audio())
+    return outcome
+
+
+def test_everybody_is_compared_with_everybody_and_voices_are_told_apart(plain):
+    assert plain.references == 6 and plain.probes == 9
+    assert np.count_nonzero(~plain.genuine) == 2 * 3 * 3 * 2
+    assert 0 < np.count_nonzero(plain.genuine) <= 3 * 2 * 3
+    assert plain.raw[plain.genuine].min() > plain.raw[~plain.genuine].max()
+
+
+def test_more_workers_and_another_run_give_the_same_scores(people, plain):
+    (again,) = evaluate_speakers(recordings_by_speaker(people), FEW, audio=Audio(), workers=2)
+
+    np.testing.assert_array_equal(again.raw, plain.raw)
+
+
+def test_a_line_can_differ_between_references_and_probes(people, plain):
+    from dataclasses import replace
+
+    conditions = replace(FEW, lines=tuple(map(Line.parse, ("clean", "clean/gsm", "gsm"))))
+    clean, mixed, gsm = evaluate_speakers(recordings_by_speaker(people), conditions, audio=Audio())
+
+    np.testing.assert_array_equal(clean.raw, plain.raw)
+    assert [one.line.name for one in (clean, mixed, gsm)] == ["clean", "clean / gsm", "gsm"]
+    assert len({float(one.raw.sum()) for one in (clean, mixed, gsm)}) == 3
+
+
+def test_speech_that_the_channel_drowns_is_a_failure_to_acquire(people):
+    from dataclasses import replace
+
+    (outcome,) = evaluate_speakers(
+        recordings_by_speaker(people), replace(FEW, lines=(Line.parse("clean/white:-10"),)), audio=Audio()
+    )
+
+    assert outcome.probes_failed > 0
+    assert outcome.references_failed == 0
+    assert np.isnan(outcome.raw).any()
+
+
+def test_a_scorer_may_give_calibrated_scores_too(people):
+    def scorer(reference: Template, probe: Template) -> Scored:
+        raw = cosine(reference, probe).raw
+        assert reference.quality.net_speech_s > probe.quality.net_speech_s
+        return Scored(raw=raw, score=100 * raw, llr=10 * raw)
+
+    (outcome,) = evaluate_speakers(recordings_by_speaker(people), FEW, audio=Audio(), scorer=scorer)
+
+    np.testing.assert_allclose(outcome.score, 100 * outcome.raw)
+    np.testing.assert_allclose(outcome.llr, 10 * outcome.raw)
+
+
+def test_pieces_that_share_a_recording_are_not_compared_as_genuine():
+    def made(speaker: str, use: str, *sources: str) -> Made:
+        return Made(speaker=speaker, use=use, wanted_s=1.0, sources=frozenset(sources), templates={})
+
+    references = [made("ann", "reference", "a1", "a2"), made("bob", "reference", "b1")]
+    probes = [made("ann", "probe", "a2"), made("ann", "probe", "a3"), made("bob", "probe", "b1")]
+
+    pairs = running._all_pairs(references, probes, np.random.default_rng(1))
+
+    assert pairs.tolist() == [[0, 1, 1], [0, 2, 0], [1, 0, 0], [1, 1, 0]]
+
+
+def test_of_very_many_impostors_a_random_part_is_compared(monkeypatch):
+    monkeypatch.setattr(running, "MAX_IMPOSTORS", 50)
+    pieces = [
+        Made(speaker=str(n % 40), use="probe", wanted_s=1.0, sources=frozenset([str(n)]), templates={})
+        for n in range(80)
+    ]
+
+    pairs = running._all_pairs(pieces, pieces, np.random.default_rng(1))
+
+    impostors = pairs[pairs[:, 2] == 0]
+    assert len(impostors) == len({tuple(pair) for pair in impostors.tolist()}) == 50
+    assert all(one % 40 != two % 40 for one, two, _ in impostors.tolist())
+    assert (pairs[:, 2] == 1).sum() == 80  # everybody has two pieces, compared both ways
+
+
+def test_a_trial_list_is_compared_as_it_stands(people, tmp_path):
+    one, two = (sorted((people / voice).iterdir()) for voice in ("english", "italian"))
+    longest = [max(files, key=lambda file: file.stat().st_size).relative_to(people) for files in (one, two)]
+    others = [
+        sorted(files, key=lambda file: file.stat().st_size)[-2].relative_to(people) for files in (one, two)
+    ]
+    lines = [
+        f"1 {longest[0]} {others[0]}", f"1 {longest[1]} {others[1]}",
+        f"0 {longest[0]} {others[1]}", f"0 {longest[1]} gone/away.wav",
+    ]  # fmt: skip
+    (tmp_path / "trials.txt").write_text("\n".join(lines))
+    trials = read_trials(tmp_path / "trials.txt", people)
+
+    (outcome,) = evaluate_trials(
+        trials, speakers_of(trials, people), Conditions(enroll_s=None, test_s=(None,)), audio=Audio()
+    )
+
+    assert outcome.genuine.tolist() == [True, True, False]
+    assert outcome.unreadable == 1
+    assert outcome.raw[:2].min() > outcome.raw[2]
+
+
+def test_speakers_with_one_short_recording_leave_nothing_to_compare(people, tmp_path):
+    for voice in ("english", "italian"):
+        (tmp_path / voice).mkdir()
+        shutil.copy(next((people / voice).iterdir()), tmp_path / voice)
+
+    with pytest.raises(SetupError, match="nothing to compare for references of 8 s and probes of 4 s"):
+        evaluate_speakers(recordings_by_speaker(tmp_path), FEW, audio=Audio())
+
+
+def sonant(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "sonant", "evaluate", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(Path(running.__file__).parents[2])},
+        timeout=110,
+        check=False,
+    )
+
+
+def test_the_command_prints_a_table_and_writes_every_kind_of_report(people, tmp_path):
+    done = sonant(
+        people, "--enroll-s", 8, "--test-s", 4, "--references", 2, "--probes", 3, "--workers", 1,
+        "--output", tmp_path / "out",
+    )  # fmt: skip
+
+    assert done.returncode == 0, done.stderr
+    assert "clean, 8 s against 4 s" in done.stdout and "3 speakers are few" in done.stdout
+    assert done.stdout == (tmp_path / "out/report.txt").read_text()
+    document = json.loads((tmp_path / "out/report.json").read_text())
+    assert document["results"][0]["figures"]["eer"]["value"] == 0
+    assert "<svg" in (tmp_path / "out/report.html").read_text()
+    with (tmp_path / "out/scores.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == document["results"][0]["genuine"] + document["results"][0]["impostor"]
+    assert float(rows[0]["raw"]) > 0.5 and rows[0]["score"] == ""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("nowhere",), "nowhere is not a folder"),
+        (("here", "--trials", "list"), "not both"),
+        (("--trials", "nowhere"), "cannot be read"),
+        ((".", "--channel", "carrier-pigeon"), "carrier-pigeon"),
+        ((".", "--json", "no/such/folder.json"), "no/such is not a folder"),
+    ],
+)
+def test_the_command_says_what_is_wrong(arguments, says):
+    done = CliRunner().invoke(evaluate, arguments)
+
+    assert isinstance(done.exception, SetupError)
+    assert says in str(done.exception)

@@ -53,7 +53,12 @@ class _Aasist:
         branches = []
         for branch in (1, 2):
             t, s, stack = self._both(
-                times, bands, self._weight(f"master{branch}"), time_count, band_count, f"HtrgGAT_layer_ST{branch}1"
+                times,
+                bands,
+                self._weight(f"master{branch}"),
+                time_count,
+                band_count,
+                f"HtrgGAT_layer_ST{branch}1",
             )
             s, s_count = self._pooled(s, f"pool_hS{branch}", band_count)
             t, t_count = self._pooled(t, f"pool_hT{branch}", time_count)
@@ -79,7 +84,13 @@ class _Aasist:
         kernel = g.constant(f"{name}.conv1", self._w[f"{name}.conv1.weight"] * scale[:, None, None, None])
         bias = g.constant(f"{name}.bias1", self._w[f"{name}.conv1.bias"] * scale + shift)
         y = self._selu(g.node("Conv", x, kernel, bias, pads=[1, 1, 1, 1]))
-        y = g.node("Conv", y, self._weight(f"{name}.conv2.weight"), self._weight(f"{name}.conv2.bias"), pads=[0, 1, 0, 1])
+        y = g.node(
+            "Conv",
+            y,
+            self._weight(f"{name}.conv2.weight"),
+            self._weight(f"{name}.conv2.bias"),
+            pads=[0, 1, 0, 1],
+        )
         if f"{name}.conv_downsample.weight" in self._w:
             kernel, bias = (self._weight(f"{name}.conv_downsample.{part}") for part in ("weight", "bias"))
             x = g.node("Conv", x, kernel, bias, pads=[0, 1, 0, 1])
@@ -98,7 +109,10 @@ class _Aasist:
         """Attention over both graphs, with weights for pairs within each and between them, and a stack node."""
         g = self._g
         x = g.node(
-            "Concat", self._linear(times, f"{name}.proj_type1"), self._linear(bands, f"{name}.proj_type2"), axis=1
+            "Concat",
+            self._linear(times, f"{name}.proj_type1"),
+            self._linear(bands, f"{name}.proj_type2"),
+            axis=1,
         )
         told = self._linear(g.node("Mul", x, stack), f"{name}.att_projM")
         told = g.node("MatMul", g.node("Tanh", told), self._weight(f"{name}.att_weightM"))

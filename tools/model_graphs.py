@@ -17,6 +17,7 @@ from onnx import TensorProto, helper, numpy_helper
 Array = NDArray[np.float32]
 
 OPSET = 17
+ML_DOMAIN = "ai.onnx.ml"
 IR_VERSION = 8  # the oldest that carries opset 17: any onnxruntime from 1.12 on reads it
 
 
@@ -193,9 +194,10 @@ class Graph:
         graph = helper.make_graph(
             self._nodes, name, infos(inputs), infos(outputs), list(self._constants.values())
         )
-        model = helper.make_model(
-            graph, opset_imports=[helper.make_opsetid("", OPSET)], producer_name="sonant"
-        )
+        opsets = [helper.make_opsetid("", OPSET)]
+        if any(node.domain == ML_DOMAIN for node in self._nodes):
+            opsets.append(helper.make_opsetid(ML_DOMAIN, 3))
+        model = helper.make_model(graph, opset_imports=opsets, producer_name="sonant")
         model.ir_version = IR_VERSION
         onnx.checker.check_model(model, full_check=True)
         serialised: bytes = model.SerializeToString(deterministic=True)

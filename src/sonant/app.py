@@ -18,6 +18,7 @@ from sonant.events.metrics import Page
 from sonant.events.outbox import Outbox
 from sonant.events.sinks import build_sinks
 from sonant.installation import Store, audit_folder, local_accounts
+from sonant.jobs.countermeasure import detectors
 from sonant.jobs.engines.local import LocalEngine
 from sonant.jobs.engines.worker import work
 from sonant.jobs.enrollment import EnrollmentKind
@@ -77,7 +78,8 @@ def _granted(accounts: LocalAccounts, role: Role) -> GrantedObjects:
 
 def worker_main(pipe: object, settings: Settings) -> None:
     """What a worker process runs."""
-    work(pipe, fetch_with(settings), load_voice_models, (), settings.audio)  # type: ignore[arg-type]
+    listeners = detectors(settings.fraud)
+    work(pipe, fetch_with(settings), load_voice_models, listeners, settings.audio)  # type: ignore[arg-type]
 
 
 def local_engine(settings: Settings, workers: int) -> LocalEngine:

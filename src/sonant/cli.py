@@ -12,6 +12,7 @@ import click
 
 from sonant import __version__
 from sonant.commands.common import data_option, database_fault, load_settings
+from sonant.commands.evaluate_spoofing import spoofing
 from sonant.commands.evaluation import evaluate
 from sonant.errors import SonantError, WireError
 
@@ -64,7 +65,15 @@ def demo(audio: Path | None, cache: Path, keep: Path | None, quiet: bool) -> Non
     run_demo(audio=audio, cache=cache, keep=keep, quiet=quiet)
 
 
-main.add_command(evaluate)
+class _Evaluate(click.Group):
+    """`sonant evaluate` measures voices; the name of another measurement comes first."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        named = args and args[0] in self.commands
+        return super().parse_args(ctx, args if named else [str(evaluate.name), *args])
+
+
+main.add_command(_Evaluate("evaluate", commands=[evaluate, spoofing], help=evaluate.help))
 
 
 @main.command(

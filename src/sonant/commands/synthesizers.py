@@ -4,9 +4,8 @@
     espeak              its predecessor (GPL-3)
     flite-diphone       diphones: kal, kal16 (BSD-like)
     flite-clustergen    statistical parametric voices: awb, rms, slt (BSD-like)
-    festival-diphone    diphones: American, Italian, Finnish voices (BSD-like, GPL-2)
-    festival-hts        hidden Markov models: slt, Catalan ona (BSD-like, LGPL)
-    festival-clunits    unit selection: Russian msu_ru_nsh (BSD-like)
+    festival-diphone    diphones: American and Finnish voices (BSD-like, LGPL)
+    festival-hts        hidden Markov models: slt (BSD-like)
 
 What they say is made here; nothing of theirs is shipped.
 """
@@ -57,31 +56,16 @@ SYNTHESIZERS: Mapping[str, Synthesizer] = {
         program="festival",
         packages=(
             *_FESTIVAL,
-            "festlex-ifd",
             "festvox-kallpc16k",
             "festvox-kdlpc16k",
-            "festvox-italp16k",
-            "festvox-itapc16k",
             "festvox-suopuhe-lj",
             "festvox-suopuhe-mv",
             "festvox-suopuhe-common",
         ),
-        voices=(
-            "kal_diphone",
-            "ked_diphone",
-            "lp_diphone",
-            "pc_diphone",
-            "suo_fi_lj_diphone",
-            "hy_fi_mv_diphone",
-        ),
+        voices=("kal_diphone", "ked_diphone", "suo_fi_lj_diphone", "hy_fi_mv_diphone"),
     ),
     "festival-hts": Synthesizer(
-        program="festival",
-        packages=(*_FESTIVAL, "festival-ca", "festvox-us-slt-hts", "festvox-ca-ona-hts"),
-        voices=("cmu_us_slt_arctic_hts", "upc_ca_ona_hts"),
-    ),
-    "festival-clunits": Synthesizer(
-        program="festival", packages=(*_FESTIVAL, "festvox-ru"), voices=("msu_ru_nsh_clunits",)
+        program="festival", packages=(*_FESTIVAL, "festvox-us-slt-hts"), voices=("cmu_us_slt_arctic_hts",)
     ),
 }
 

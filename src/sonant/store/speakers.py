@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import Connection, and_, bindparam, delete, func, insert, or_, select, update
 
 from sonant.store.database.engine import first_row
-from sonant.store.database.schema import speaker_keys, speakers, voiceprints
+from sonant.store.database.schema import fingerprints, speaker_keys, speakers, voiceprints
 from sonant.store.times import floor_hour, from_us, to_us
 from sonant.store.vault import SpeakerSeal, Vault
 
@@ -186,7 +186,8 @@ def load_voiceprint(connection: Connection, vault: Vault, speaker: Speaker) -> K
 def forget_voice(connection: Connection, vault: Vault, speaker: Speaker, status: str, now: datetime) -> None:
     """Destroy the speaker's key and all that hung on it; keep the entry, under a new key, with `status`."""
     customer_id = speaker.customer_id(vault)
-    connection.execute(delete(voiceprints).where(voiceprints.c.speaker_id == speaker.speaker_id))
+    for table in (fingerprints, voiceprints):
+        connection.execute(delete(table).where(table.c.speaker_id == speaker.speaker_id))
     seal, wrapped = vault.new_speaker(speaker.speaker_id)
     connection.execute(
         update(speaker_keys).where(speaker_keys.c.speaker_id == speaker.speaker_id).values(wrapped=wrapped)
@@ -214,7 +215,7 @@ def unused_since(connection: Connection, domain_id: str, before: datetime, limit
 
 def remove(connection: Connection, speaker_id: str) -> None:
     """Forget a speaker: the data key, the voiceprint, the audio and the entry go together."""
-    for table in (voiceprints, speaker_keys, speakers):
+    for table in (fingerprints, voiceprints, speaker_keys, speakers):
         connection.execute(delete(table).where(table.c.speaker_id == speaker_id))
 
 

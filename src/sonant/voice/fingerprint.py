@@ -37,7 +37,7 @@ _TOLERANCE_FRAMES = 12  # 0.2 s: what cut pauses may move within the part that i
 _BLOCK_FRAMES = 110  # 1.76 s: pairs are counted over two neighbouring blocks
 _MIN_SPAN_S = 1.0
 _CANDIDATES = 8
-MIN_PAIRS = 12
+MIN_PAIRS = 18
 """Pairs in common within 3.5 s that make a copy."""
 
 
@@ -162,7 +162,17 @@ def lookup(
     return places, np.repeat(np.arange(len(wanted)), count)
 
 
-_MOVES = ((0, 0, 0), (1, 0, 0), (-1, 0, 0), (0, 1, 0), (0, -1, 0), (0, 0, 1), (0, 0, -1), (1, 1, 0), (-1, -1, 0))
+_MOVES = (
+    (0, 0, 0),
+    (1, 0, 0),
+    (-1, 0, 0),
+    (0, 1, 0),
+    (0, -1, 0),
+    (0, 0, 1),
+    (0, 0, -1),
+    (1, 1, 0),
+    (-1, -1, 0),
+)
 
 
 def _pairs(frames: NDArray[np.uint16], fan: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -176,11 +186,11 @@ def _pairs(frames: NDArray[np.uint16], fan: int) -> tuple[NDArray[np.int64], NDA
     return np.concatenate(firsts), np.concatenate(seconds)
 
 
-def _code(
-    first: NDArray[np.int64], second: NDArray[np.int64], gap: NDArray[np.int64]
-) -> NDArray[np.uint32]:
+def _code(first: NDArray[np.int64], second: NDArray[np.int64], gap: NDArray[np.int64]) -> NDArray[np.uint32]:
     # One is added so that a neighbour below the lowest bin has a code, which nothing else has.
-    return (((first + _STEP) // _STEP * _BINS + (second + _STEP) // _STEP) * _GAPS + gap // _STEP).astype(np.uint32)
+    return (((first + _STEP) // _STEP * _BINS + (second + _STEP) // _STEP) * _GAPS + gap // _STEP).astype(
+        np.uint32
+    )
 
 
 def _sorted(

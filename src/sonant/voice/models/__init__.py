@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import resources
 from importlib.resources.abc import Traversable
@@ -18,7 +19,7 @@ import onnxruntime
 from sonant.errors import SetupError
 
 ENCODER, DETECTOR = "speaker-encoder", "speech-detector"
-_CURE = "reinstall sonant, or make the models again with tools/build_models.py"
+CURE = "reinstall sonant, or make the models again with tools/build_models.py"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,18 +41,28 @@ def load_models(folder: Traversable | None = None) -> Models:
     Raises SetupError if a file is missing, is not the one that `models.json` pins, or cannot be opened.
     """
     folder = folder or resources.files(__name__)
+    entries = _entries(folder, (ENCODER, DETECTOR))
+    encoder, detector = open_pinned(folder, (ENCODER, DETECTOR))
+    return Models(
+        encoder=encoder,
+        encoder_id=entries[0]["id"],
+        detector=detector,
+        detector_id=entries[1]["id"],
+    )
+
+
+def open_pinned(folder: Traversable, kinds: Sequence[str]) -> list[onnxruntime.InferenceSession]:
+    """The networks of these kinds, as `models.json` pins them. Raises SetupError."""
+    return [_open(folder, entry) for entry in _entries(folder, kinds)]
+
+
+def _entries(folder: Traversable, kinds: Sequence[str]) -> list[dict[str, Any]]:
     try:
-        entries = {entry["kind"]: entry for entry in json.loads(folder.joinpath("models.json").read_bytes())}
-        encoder, detector = entries[ENCODER], entries[DETECTOR]
-        return Models(
-            encoder=_open(folder, encoder),
-            encoder_id=encoder["id"],
-            detector=_open(folder, detector),
-            detector_id=detector["id"],
-        )
+        known = {entry["kind"]: entry for entry in json.loads(folder.joinpath("models.json").read_bytes())}
+        return [{name: known[kind][name] for name in ("id", "file", "sha256")} for kind in kinds]
     except (OSError, ValueError, KeyError, TypeError) as fault:
         raise SetupError(
-            f"the list of voice models cannot be read ({type(fault).__name__}): {_CURE}"
+            f"the list of voice models cannot be read ({type(fault).__name__}): {CURE}"
         ) from None
 
 
@@ -59,11 +70,11 @@ def _open(folder: Traversable, entry: dict[str, Any]) -> onnxruntime.InferenceSe
     try:
         content = folder.joinpath(entry["file"]).read_bytes()
     except OSError:
-        raise SetupError(f"voice model {entry['file']} is missing: {_CURE}") from None
+        raise SetupError(f"voice model {entry['file']} is missing: {CURE}") from None
     found = hashlib.sha256(content).hexdigest()
     if found != entry["sha256"]:
         raise SetupError(
-            f"voice model {entry['file']} has sha256 {found}, must have {entry['sha256']}: {_CURE}"
+            f"voice model {entry['file']} has sha256 {found}, must have {entry['sha256']}: {CURE}"
         )
     options = onnxruntime.SessionOptions()
     # One thread a session: the service scales by processes, and idle threads that spin steal their cores.

@@ -11,6 +11,7 @@ A window has a fixed length, so every shape is known when the graph is built.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import pairwise
 
 import numpy as np
 
@@ -97,7 +98,7 @@ class _Aasist:
         return g.node("MaxPool", g.node("Add", y, x), kernel_shape=[1, 3], strides=[1, 3])
 
     def _attention(self, x: str, name: str) -> str:
-        """Graph attention over [n, nodes, dims]: each pair's product tells how much one hears of the other."""
+        """Graph attention over [n, nodes, dims]: a pair's product tells how much one hears of the other."""
         g = self._g
         pairs = self._pairs(x, f"{name}.att_proj")
         attention = g.node("MatMul", pairs, self._weight(f"{name}.att_weight"))
@@ -106,7 +107,7 @@ class _Aasist:
     def _both(
         self, times: str, bands: str, stack: str, time_count: int, band_count: int, name: str
     ) -> tuple[str, str, str]:
-        """Attention over both graphs, with weights for pairs within each and between them, and a stack node."""
+        """Attention over both graphs, weights for pairs within each and between them, and a stack node."""
         g = self._g
         x = g.node(
             "Concat",
@@ -200,5 +201,5 @@ def sinc_filters() -> Array:
     def low_pass(hz: float) -> np.ndarray:
         return 2 * hz / RATE_HZ * np.sinc(2 * hz * time / RATE_HZ)
 
-    bands = [low_pass(high) - low_pass(low) for low, high in zip(edges[:-1], edges[1:], strict=True)]
+    bands = [low_pass(high) - low_pass(low) for low, high in pairwise(edges)]
     return (np.hamming(_TAPS) * np.array(bands))[:, None].astype(np.float32)

@@ -25,6 +25,7 @@ import sys
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -79,13 +80,10 @@ def main() -> int:
     options = parser.parse_args()
     options.prepared.mkdir(parents=True, exist_ok=True)
     real = prepared(options.prepared, "real", lambda: genuine(options.real))
-    fakes = {
-        name: prepared(
-            options.prepared, name, lambda name=name: SOURCES[name](options.synthesizers, options.real)
-        )
-        for family in FAMILIES
-        for name in family
-    }
+    fakes = {}
+    for name in (name for family in FAMILIES for name in family):
+        make = partial(SOURCES[name], options.synthesizers, options.real)
+        fakes[name] = prepared(options.prepared, name, make)
     fold = np.array([zlib.crc32(key.encode()) % FOLDS for key in real.keys])
 
     print("left out            EER    missed at 1 % of genuine")
@@ -168,7 +166,7 @@ def train(real: Array, fakes: list[Set]) -> Light:
     scaled = np.clip((np.concatenate(parts) - mean) / deviation, -LIMIT, LIMIT).astype(np.float32)
     forest = ExtraTreesClassifier(TREES, min_samples_leaf=3, random_state=0)
     forest.fit(scaled, truth, sample_weight=weight / weight.mean())
-    # How unlike real speech it is at all: squared length after whitening, with shrinkage towards independence.
+    # How unlike real speech it is at all: squared length after whitening, shrunk towards independence.
     covariance = 0.9 * np.cov(scaled[: len(real)].T) + 0.1 * np.eye(len(mean))
     values, vectors = np.linalg.eigh(covariance)
     return Light(

@@ -126,7 +126,8 @@ def _scores(
     from sonant.voice.spoofing import spoofing_risk
 
     cost = Fraud()
-    risks, asked = [], 0
+    risks: list[float] = []
+    asked = 0
     for recording in recordings:
         for line in LINES:
             heard = parse(line).apply(recording, seed=[len(risks)])

@@ -37,8 +37,10 @@ class Task:
     audio: tuple[AudioFile, ...]
     need_s: float
     keep_audio: bool
-    guard: bool = False
-    """Run the detectors and take a fingerprint."""
+    detect: bool = False
+    """Run the detectors."""
+    fingerprint: bool = False
+    """Take a fingerprint for the replay guard."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,9 +91,9 @@ def prepare(
         vector=embedding.vector.astype("<f4").tobytes(),
         net_speech_s=speech.quality.net_speech_s,
         snr_db=speech.quality.snr_db,
-        risks=assess(detectors, embedding, speech.samples) if task.guard else (),
+        risks=assess(detectors, embedding, speech.samples) if task.detect else (),
         audio=encode_audio(speech.samples) if task.keep_audio else None,
-        fingerprint=_fingerprint(speech) if task.guard else None,
+        fingerprint=_fingerprint(speech) if task.fingerprint else None,
         heard_s=speech.quality.duration_s,
         compute_s=time.thread_time() - begun_s,
         inference_s=inference_s,

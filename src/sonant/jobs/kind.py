@@ -46,7 +46,10 @@ class Desk:
     outbox: Outbox
 
     def task(self, item: Item, need_s: float, *, guard: bool = False) -> Task:
-        """Listen to a request's recordings until there are `need_s` seconds of speech; `guard` against fraud."""
+        """Listen to a request's recordings until there are `need_s` seconds of speech.
+
+        `guard` looks for spoofing too.
+        """
         assert isinstance(item.entry, Request)
         return Task(
             ticket=item.position,
@@ -54,7 +57,8 @@ class Desk:
             audio=item.entry.audio,
             need_s=need_s,
             keep_audio=self.settings.audio.keep,
-            guard=guard,
+            detect=guard,
+            fingerprint=guard and self.settings.fraud.replay_recordings > 0,
         )
 
 

@@ -4,10 +4,11 @@ Decrypted here only, never on disk in the clear. The store is asked in every tra
 are new; a candidate is always compared with what the store holds in that moment, so that a speaker who has
 been deleted is never found.
 
-The rule, `counts`: in a batch job a copy is fraud when it was accepted for ANOTHER speaker: one recording under
-two ids is one person, or one thief, with two identities. The same recordings for the same speaker are not:
-an operator enrolls again with OVERWRITE, a job goes on after a crash, a manifest names a file twice. In a live
-call nobody speaks from a file, so that there every copy counts.
+The rule, `counts`: in a batch job a copy is fraud when it was accepted for ANOTHER speaker: one recording
+under two ids is one person, or one thief, with two identities. The same recordings for the same speaker are
+not: an operator enrolls again with OVERWRITE, a job goes on after a crash, a manifest names a file twice. In
+a live call nobody speaks from a file, so that there every copy counts. Jobs with IGNORE neither ask the guard
+nor give it fingerprints.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ class Copy:
 
 
 def counts(found_under: str, heard_as: str | None, *, live: bool) -> bool:
-    """Whether a copy of a recording accepted for one speaker is fraud when another (None: a new one) is meant."""
+    """Whether a copy of one speaker's recording is fraud, heard as another's (None: a new speaker's)."""
     return live or found_under != heard_as
 
 
@@ -59,7 +60,7 @@ class ReplayGuard:
     def find(
         self, connection: Connection, vault: Vault, heard: Fingerprint, heard_as: str | None
     ) -> Copy | None:
-        """The recording, accepted for another speaker, that shares the most with this one. Raises SealBroken."""
+        """The recording, accepted for another, that shares the most with this one. Raises SealBroken."""
         copies = []
         for number in self._index.candidates(heard, CANDIDATES):
             stored = fingerprints.find(connection, vault, self._domain_id, number)

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 from sqlalchemy import Connection, delete, insert, select
 
@@ -41,7 +42,9 @@ def add(
         "sealed": seal.seal(_PLACE, data),
         "created_at": to_us(now),
     }
-    number = int(connection.execute(insert(fingerprints).values(values)).inserted_primary_key[0])
+    inserted = connection.execute(insert(fingerprints).values(values)).inserted_primary_key
+    assert inserted is not None
+    number = int(inserted[0])
     numbers = select(fingerprints.c.number).where(fingerprints.c.speaker_id == speaker_id)
     surplus = numbers.order_by(fingerprints.c.number.desc()).offset(MOST_A_SPEAKER)
     for old in connection.execute(surplus).scalars().all():
@@ -76,7 +79,6 @@ _STORED = select(
 ).join(speaker_keys, speaker_keys.c.speaker_id == fingerprints.c.speaker_id)
 
 
-def _open(vault: Vault, row: object) -> Stored:
-    number, speaker_id, sealed, wrapped = row  # type: ignore[misc]
-    data = vault.speaker(speaker_id, wrapped).open(_PLACE, sealed)
-    return Stored(number=number, speaker_id=speaker_id, data=data)
+def _open(vault: Vault, row: Any) -> Stored:
+    data = vault.speaker(row.speaker_id, row.wrapped).open(_PLACE, row.sealed)
+    return Stored(number=row.number, speaker_id=row.speaker_id, data=data)

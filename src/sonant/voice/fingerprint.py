@@ -162,17 +162,8 @@ def lookup(
     return places, np.repeat(np.arange(len(wanted)), count)
 
 
-_MOVES = (
-    (0, 0, 0),
-    (1, 0, 0),
-    (-1, 0, 0),
-    (0, 1, 0),
-    (0, -1, 0),
-    (0, 0, 1),
-    (0, 0, -1),
-    (1, 1, 0),
-    (-1, -1, 0),
-)
+_ALONG = ((1, 0, 0), (-1, 0, 0), (0, 1, 0), (0, -1, 0), (0, 0, 1), (0, 0, -1))
+_MOVES = ((0, 0, 0), *_ALONG, (1, 1, 0), (-1, -1, 0))
 
 
 def _pairs(frames: NDArray[np.uint16], fan: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -188,9 +179,8 @@ def _pairs(frames: NDArray[np.uint16], fan: int) -> tuple[NDArray[np.int64], NDA
 
 def _code(first: NDArray[np.int64], second: NDArray[np.int64], gap: NDArray[np.int64]) -> NDArray[np.uint32]:
     # One is added so that a neighbour below the lowest bin has a code, which nothing else has.
-    return (((first + _STEP) // _STEP * _BINS + (second + _STEP) // _STEP) * _GAPS + gap // _STEP).astype(
-        np.uint32
-    )
+    low, high = (first + _STEP) // _STEP, (second + _STEP) // _STEP
+    return np.asarray((low * _BINS + high) * _GAPS + gap // _STEP, np.uint32)
 
 
 def _sorted(
@@ -204,7 +194,7 @@ def _log_power(samples: NDArray[np.float32]) -> NDArray[np.float32]:
     windows = np.lib.stride_tricks.sliding_window_view(np.asarray(samples, np.float32), _FRAME)[::HOP]
     spectra = np.fft.rfft(windows * _hann(), axis=1)[:, _LOW_BIN:_HIGH_BIN]
     power = (spectra.real**2 + spectra.imag**2).astype(np.float32)
-    return np.log(power + np.float32(1e-12))
+    return np.asarray(np.log(power + np.float32(1e-12)), np.float32)
 
 
 def _around(values: NDArray[np.float32], reach: int, axis: int) -> NDArray[np.float32]:
@@ -223,4 +213,4 @@ def _around(values: NDArray[np.float32], reach: int, axis: int) -> NDArray[np.fl
 
 @cache
 def _hann() -> NDArray[np.float32]:
-    return (0.5 - 0.5 * np.cos(2 * np.pi * np.arange(_FRAME) / _FRAME)).astype(np.float32)
+    return np.asarray(0.5 - 0.5 * np.cos(2 * np.pi * np.arange(_FRAME) / _FRAME), np.float32)

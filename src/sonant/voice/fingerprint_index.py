@@ -88,7 +88,7 @@ class FingerprintIndex:
 
 
 def _chosen(codes: NDArray[np.uint32]) -> NDArray[np.bool_]:
-    return (codes * _MIXER >> _MIXED_BITS) % _ONE_IN == 0
+    return np.asarray((codes * _MIXER >> _MIXED_BITS) % _ONE_IN == 0, np.bool_)
 
 
 def _merged(runs: list[_Run]) -> _Run:

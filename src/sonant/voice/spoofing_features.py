@@ -12,6 +12,7 @@ they are on average: a line's frequency response and level change averages, not 
 from __future__ import annotations
 
 from functools import cache
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -53,7 +54,7 @@ def features(samples: NDArray[np.float32]) -> NDArray[np.float32]:
             _excitation(frames[active][::_EXCITATION_STEP], power[active][::_EXCITATION_STEP]),
         ]
     )
-    return np.nan_to_num(found, nan=0.0, posinf=0.0, neginf=0.0).astype(np.float32)
+    return np.asarray(np.nan_to_num(found, nan=0.0, posinf=0.0, neginf=0.0), np.float32)
 
 
 def _cepstral(bands: Floats, active: NDArray[np.bool_]) -> Floats:
@@ -76,11 +77,10 @@ def _modulation(bands: Floats) -> Floats:
     energy = (np.abs(np.fft.rfft(windows * np.hanning(size), axis=2)) ** 2).mean(axis=0)
     hz = np.fft.rfftfreq(size, HOP / RATE_HZ)
     ranges = [
-        energy[:, (hz >= low) & (hz < high)].sum(axis=1)
-        for low, high in zip(_MODULATION_EDGES_HZ[:-1], _MODULATION_EDGES_HZ[1:], strict=True)
+        energy[:, (hz >= low) & (hz < high)].sum(axis=1) for low, high in pairwise(_MODULATION_EDGES_HZ)
     ]
     shares = np.array(ranges) / (np.sum(ranges, axis=0) + _TINY)
-    return np.log(shares + 1e-6).ravel()
+    return np.asarray(np.log(shares + 1e-6).ravel(), np.float64)
 
 
 def _pitch(power: Floats, log_power: Floats, active: NDArray[np.bool_]) -> Floats:
@@ -161,12 +161,13 @@ def _predict(correlation: Floats) -> tuple[Floats, Floats]:
 def _slope(values: Floats) -> Floats:
     """Least-squares slope over five frames, ends repeated."""
     padded = np.pad(values, ((2, 2), (0, 0)), mode="edge")
-    return (2 * (padded[4:] - padded[:-4]) + padded[3:-1] - padded[1:-3]) / 10
+    return np.asarray((2 * (padded[4:] - padded[:-4]) + padded[3:-1] - padded[1:-3]) / 10, np.float64)
 
 
 def _tails(values: Floats) -> Floats:
     centred = values - values.mean(axis=0)
-    return np.log(np.mean(centred**4, axis=0) / (np.mean(centred**2, axis=0) ** 2 + _TINY) + _TINY)
+    ratios = np.mean(centred**4, axis=0) / (np.mean(centred**2, axis=0) ** 2 + _TINY)
+    return np.asarray(np.log(ratios + _TINY), np.float64)
 
 
 def _between(lags: Floats, best: NDArray[np.intp]) -> Floats:
@@ -176,12 +177,12 @@ def _between(lags: Floats, best: NDArray[np.intp]) -> Floats:
     before, at, after = (lags[rows, inside + offset] for offset in (-1, 0, 1))
     bend = before - 2 * at + after
     shift = np.where(bend < 0, 0.5 * (before - after) / np.minimum(bend, -_TINY), 0)
-    return best + np.where(inside == best, np.clip(shift, -0.5, 0.5), 0)
+    return np.asarray(best + np.where(inside == best, np.clip(shift, -0.5, 0.5), 0), np.float64)
 
 
 @cache
 def _hann() -> NDArray[np.float32]:
-    return (0.5 - 0.5 * np.cos(2 * np.pi * np.arange(FRAME) / FRAME)).astype(np.float32)
+    return np.asarray(0.5 - 0.5 * np.cos(2 * np.pi * np.arange(FRAME) / FRAME), np.float32)
 
 
 @cache
@@ -189,14 +190,14 @@ def _window_correlation() -> Floats:
     # Circular, like the autocorrelation that comes from a power spectrum of the same length.
     window = _hann().astype(np.float64)
     found = np.fft.irfft(np.abs(np.fft.rfft(window)) ** 2)
-    return found / found[0]
+    return np.asarray(found / found[0], np.float64)
 
 
 @cache
 def _cosines() -> Floats:
     """Discrete cosine transform without its constant; [bands, cepstra]."""
     band, order = np.arange(_BANDS)[:, None], np.arange(1, _CEPSTRA + 1)
-    return np.sqrt(2 / _BANDS) * np.cos(np.pi * order * (band + 0.5) / _BANDS)
+    return np.asarray(np.sqrt(2 / _BANDS) * np.cos(np.pi * order * (band + 0.5) / _BANDS), np.float64)
 
 
 FEATURES = len(features(np.sin(np.arange(4 * RATE_HZ, dtype=np.float32))))

@@ -8,11 +8,7 @@ from __future__ import annotations
 
 import functools
 import operator
-import socket
-import subprocess
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from typing import Any
 
 import botocore.session
@@ -20,13 +16,13 @@ import botocore.session
 import http_load
 import processes
 from environments import environment
-from report import CACHE, Outcome, Ratio
+from listening import listening
+from report import Outcome, Ratio
 from service import Running, data_folder, serving
 
 CONNECTIONS = 16
 ROUNDS = 3
 TARGET = 10.0
-START_LIMIT_S = 60.0
 
 
 def measure(*, quick: bool) -> Outcome:
@@ -142,31 +138,8 @@ def captured(client: Any, call: Any, url: str) -> bytes:
     return seen[-1]
 
 
-@contextmanager
-def _moto() -> Iterator[tuple[str, int]]:
+def _moto() -> AbstractContextManager[tuple[str, int]]:
     """moto's server on a free port: (URL, process id)."""
     python = environment("moto-venv", ("moto[server,kms]>=5",))
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    with (CACHE / "moto.log").open("wb") as log:
-        process = subprocess.Popen(
-            [str(python.with_name("moto_server")), "-H", "127.0.0.1", "-p", str(port)],
-            stdout=log,
-            stderr=log,
-            cwd=CACHE,
-        )
-    try:
-        deadline = time.monotonic() + START_LIMIT_S
-        while True:
-            try:
-                socket.create_connection(("127.0.0.1", port), 1).close()
-                break
-            except OSError:
-                if process.poll() is not None or time.monotonic() > deadline:
-                    raise RuntimeError(f"moto's server did not start; see {CACHE / 'moto.log'}") from None
-                time.sleep(0.1)
-        yield f"http://127.0.0.1:{port}", process.pid
-    finally:
-        process.terminate()
-        process.wait(30)
+    program = str(python.with_name("moto_server"))
+    return listening("moto", lambda port: (program, "-H", "127.0.0.1", "-p", str(port)))

@@ -6,22 +6,18 @@ large as an EvaluateSession; ListSpeakers gives a page of 100 of 100,000.
 
 from __future__ import annotations
 
-import socket
-import subprocess
 import sys
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 
 import http_load
 from describe import ROUNDS, Side, captured, describe_job
-from report import CACHE, Outcome, Ratio
+from listening import listening
+from report import Outcome, Ratio
 from service import Running, data_folder, serving
 
 SPEAKERS = 100_000
 BATCH = 1000
 TARGET = 0.25
-START_LIMIT_S = 30.0
 
 _BARE = """
 import sys, uvicorn
@@ -91,25 +87,6 @@ def _requests(service: Running, count: int) -> dict[str, bytes]:
     }
 
 
-@contextmanager
-def _bare() -> Iterator[tuple[str, int]]:
+def _bare() -> AbstractContextManager[tuple[str, int]]:
     """A uvicorn with one route on a free port: (URL, process id)."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    with (CACHE / "bare.log").open("wb") as log:
-        process = subprocess.Popen([sys.executable, "-c", _BARE, str(port)], stdout=log, stderr=log)
-    try:
-        deadline = time.monotonic() + START_LIMIT_S
-        while True:
-            try:
-                socket.create_connection(("127.0.0.1", port), 1).close()
-                break
-            except OSError:
-                if process.poll() is not None or time.monotonic() > deadline:
-                    raise RuntimeError(f"the bare route did not start; see {CACHE / 'bare.log'}") from None
-                time.sleep(0.1)
-        yield f"http://127.0.0.1:{port}", process.pid
-    finally:
-        process.terminate()
-        process.wait(30)
+    return listening("bare", lambda port: (sys.executable, "-c", _BARE, str(port)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Callable
@@ -11,6 +12,7 @@ from functools import partial
 from sqlalchemy import Connection
 from starlette.types import ASGIApp
 
+from sonant.cores import Cores
 from sonant.errors import AccessDenied, Validation
 from sonant.events.audit_trail import Trail
 from sonant.events.dispatcher import Dispatcher
@@ -51,6 +53,9 @@ from sonant.wire.throttle import Throttle, rates_per_s
 #: The kinds of job that runners do.
 KINDS: tuple[Kind, ...] = (EnrollmentKind(), RegistrationKind())
 
+#: What the worker processes of jobs add to their nice value.
+BATCH_NICE = 10
+
 # --- the voice side -----------------------------------------------------------------------------------
 
 
@@ -78,21 +83,29 @@ def _granted(accounts: LocalAccounts, role: Role) -> GrantedObjects:
 
 def worker_main(pipe: object, settings: Settings) -> None:
     """What a worker process runs."""
+    _serve_tasks(pipe, settings)
+
+
+def batch_worker_main(pipe: object, settings: Settings) -> None:
+    """What a worker process of jobs runs: calls, and who waits for one, come first."""
+    os.nice(BATCH_NICE)
+    _serve_tasks(pipe, settings)
+
+
+def _serve_tasks(pipe: object, settings: Settings) -> None:
     listeners = detectors(settings.fraud)
     work(pipe, fetch_with(settings), load_voice_models, listeners, settings.audio)  # type: ignore[arg-type]
 
 
-def local_engine(settings: Settings, workers: int) -> LocalEngine:
-    return LocalEngine(
-        worker_main, (settings,), workers=workers, time_limit_s=settings.jobs.entry_time_limit_s
-    )
+def local_engine(settings: Settings, workers: int, main: Callable[..., None] = worker_main) -> LocalEngine:
+    return LocalEngine(main, (settings,), workers=workers, time_limit_s=settings.jobs.entry_time_limit_s)
 
 
 class LocalListener:
     """Hears one recording at a time in a worker process that is started when first needed."""
 
-    def __init__(self, store: Store) -> None:
-        self._store = store
+    def __init__(self, store: Store, cores: Cores | None = None) -> None:
+        self._store, self._cores = store, cores or Cores()
         self._engine = local_engine(store.settings, workers=1)
         self._turn = threading.Lock()
 
@@ -103,7 +116,7 @@ class LocalListener:
             raise AccessDenied(f"The role {role_arn} cannot be assumed: it does not exist")
         role = Role(arn=role_arn, policies=policies)
         audio = (AudioFile(s3_uri=s3_uri, channel=channel),)
-        with self._turn:
+        with self._turn, self._cores.all():
             self._engine.submit(Task(ticket=0, role=role, audio=audio, need_s=need_s, keep_audio=False))
             while not (results := self._engine.results(timeout_s=1.0)):
                 pass
@@ -134,7 +147,7 @@ def build_runner(store: Store, owner: str) -> Runner:
         clock=store.clock,
         outbox=_outbox(settings),
     )
-    return Runner(parts, local_engine(settings, settings.workers), owner)
+    return Runner(parts, local_engine(settings, settings.workers, batch_worker_main), owner)
 
 
 def build_dispatcher(store: Store, owner: str) -> Dispatcher:
@@ -226,10 +239,10 @@ def _credential(connection: Connection, secret: ServiceSecret, access_key_id: st
     )
 
 
-def build_app(store: Store) -> App:
+def build_app(store: Store, cores: Cores | None = None) -> App:
     settings = store.settings
     check_metrics(settings)
-    listener = LocalListener(store)
+    listener = LocalListener(store, cores)
     service = Service(
         settings=settings,
         database=store.database,

@@ -11,20 +11,16 @@ from typing import Any
 import click
 
 from sonant import __version__
-from sonant.commands.common import data_option, database_fault, load_settings
+from sonant.cli_access import access
+from sonant.cli_keys import key
+from sonant.cli_voices import calibrate, speaker
+from sonant.commands.common import Commands, data_option, database_fault, load_settings
 from sonant.commands.evaluate_spoofing import spoofing
 from sonant.commands.evaluation import evaluate
 from sonant.errors import SonantError, WireError
 
 #: Exit codes: 1 something failed, 2 wrong usage (click's own), 130 interrupted.
 FAILED = 1
-
-
-class Commands(click.Group):
-    """Lists subcommands in the order in which a newcomer meets them."""
-
-    def list_commands(self, _context: click.Context) -> list[str]:
-        return list(self.commands)
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -74,6 +70,8 @@ class _Evaluate(click.Group):
 
 
 main.add_command(_Evaluate("evaluate", commands=[evaluate, spoofing], help=evaluate.help))
+main.add_command(calibrate)
+main.add_command(speaker)
 
 
 @main.command(
@@ -117,236 +115,12 @@ def _group(name: str, help_text: str) -> click.Group:
     return group
 
 
-key = _group("key", "Manage the local keys that domains and result files are sealed under.")
-access = _group("access", "Manage users, roles, policies and access keys.")
+main.add_command(key)
+main.add_command(access)
 domain = _group("domain", "Bring opt-outs into a domain; restore a deleted one.")
 audit = _group("audit", "Read and check the trail of all calls.")
+client = _group("client", "Bring Sonant's own operations to boto3 and the AWS CLI.")
 object_ = _group("object", "List, read and write objects in local buckets.")
-
-
-account_option = click.option("--account", help="Account of 12 digits [default: the service's first].")
-
-
-@key.command("create")
-@click.option("--alias", help="A name for it, such as alias/calls.")
-@click.option("--description", default="")
-@account_option
-@data_option
-def key_create(alias: str | None, description: str, account: str | None, **where: Any) -> None:
-    """Make a symmetric key."""
-    from sonant.commands import keys
-
-    keys.create(load_settings(**where), account, alias, description)
-
-
-@key.command("list")
-@account_option
-@data_option
-def key_list(account: str | None, **where: Any) -> None:
-    """All keys with state and aliases."""
-    from sonant.commands import keys
-
-    keys.show_all(load_settings(**where), account)
-
-
-@key.command("describe")
-@click.argument("key_ref", metavar="KEY")
-@account_option
-@data_option
-def key_describe(key_ref: str, account: str | None, **where: Any) -> None:
-    """One key, by id, ARN or alias."""
-    from sonant.commands import keys
-
-    keys.show(load_settings(**where), account, key_ref)
-
-
-@key.command("alias")
-@click.argument("alias")
-@click.argument("key_ref", metavar="KEY", required=False)
-@click.option("--delete", is_flag=True, help="Take the alias away; the key stays.")
-@account_option
-@data_option
-def key_alias(alias: str, key_ref: str | None, delete: bool, account: str | None, **where: Any) -> None:
-    """Name a key."""
-    from sonant.commands import keys
-
-    keys.name(load_settings(**where), account, alias, key_ref, delete=delete)
-
-
-@key.command("disable")
-@click.argument("key_ref", metavar="KEY")
-@account_option
-@data_option
-def key_disable(key_ref: str, account: str | None, **where: Any) -> None:
-    """Refuse every use of a key from now on; what it seals cannot be read until it is enabled again."""
-    from sonant.commands import keys
-
-    keys.change(load_settings(**where), account, key_ref, "disable")
-
-
-@key.command("enable")
-@click.argument("key_ref", metavar="KEY")
-@account_option
-@data_option
-def key_enable(key_ref: str, account: str | None, **where: Any) -> None:
-    """Allow the use of a disabled key again."""
-    from sonant.commands import keys
-
-    keys.change(load_settings(**where), account, key_ref, "enable")
-
-
-@key.command("schedule-deletion")
-@click.argument("key_ref", metavar="KEY")
-@click.option("--days", type=int, default=30, show_default=True, help="7 to 30.")
-@account_option
-@data_option
-def key_schedule_deletion(key_ref: str, days: int, account: str | None, **where: Any) -> None:
-    """Disable a key now and destroy it in some days. What it seals is lost for good then."""
-    from sonant.commands import keys
-
-    keys.schedule_deletion(load_settings(**where), account, key_ref, days)
-
-
-@key.command("cancel-deletion")
-@click.argument("key_ref", metavar="KEY")
-@account_option
-@data_option
-def key_cancel_deletion(key_ref: str, account: str | None, **where: Any) -> None:
-    """Keep a key that is pending deletion; it stays disabled."""
-    from sonant.commands import keys
-
-    keys.change(load_settings(**where), account, key_ref, "cancel_deletion")
-
-
-def _principal_commands(kind: str) -> None:
-    """The same four commands for users and for roles."""
-    group = Commands(kind, help=f"Manage {kind}s and their policies.")
-    access.add_command(group)
-
-    @group.command("put", help=f"Make a {kind}, or replace its policies; without one it may do nothing.")
-    @click.argument("name")
-    @click.option(
-        "--policy", "policies", multiple=True, type=click.Path(path_type=Path), help="IAM JSON file."
-    )
-    @click.option("--tag", "tags", multiple=True, metavar="KEY=VALUE", help="For aws:PrincipalTag/KEY.")
-    @account_option
-    @data_option
-    def put(
-        name: str, policies: tuple[Path, ...], tags: tuple[str, ...], account: str | None, **where: Any
-    ) -> None:
-        from sonant.commands import access_keys
-
-        access_keys.put_principal(load_settings(**where), kind, name, account, policies, tags)
-
-    @group.command("list", help=f"All {kind}s.")
-    @data_option
-    def show_all(**where: Any) -> None:
-        from sonant.commands import access_keys
-
-        access_keys.show_principals(load_settings(**where), kind)
-
-    @group.command("policies", help=f"The policies of a {kind}.")
-    @click.argument("name")
-    @account_option
-    @data_option
-    def policies_of(name: str, account: str | None, **where: Any) -> None:
-        from sonant.commands import access_keys
-
-        access_keys.show_policies(load_settings(**where), kind, name, account)
-
-    @group.command("delete", help=f"Remove a {kind} and its access keys.")
-    @click.argument("name")
-    @account_option
-    @data_option
-    def remove(name: str, account: str | None, **where: Any) -> None:
-        from sonant.commands import access_keys
-
-        access_keys.delete_principal(load_settings(**where), kind, name, account)
-
-
-_principal_commands("user")
-_principal_commands("role")
-
-
-@access.command("create")
-@click.option("--user", help="Whose key [default: the first user].")
-@account_option
-@click.option("--profile", help="Write it into the data folder's credentials file under this profile.")
-@data_option
-def access_create(user: str | None, account: str | None, profile: str | None, **where: Any) -> None:
-    """Make another access key; its secret is shown this once."""
-    from sonant.commands import access_keys
-
-    access_keys.create(load_settings(**where), user, account, profile)
-
-
-@access.command("assume-role")
-@click.argument("role_arn")
-@click.option(
-    "--duration", "life_s", type=int, default=3600, show_default=True, help="Seconds, 900 to 43200."
-)
-@data_option
-def access_assume_role(role_arn: str, life_s: int, **where: Any) -> None:
-    """Print temporary credentials of a role, to be taken in with `eval "$(...)"`."""
-    from sonant.commands import access_keys
-
-    access_keys.assume_role(load_settings(**where), role_arn, life_s)
-
-
-@access.command("simulate")
-@click.argument("name")
-@click.argument("action")
-@click.argument("resource")
-@click.option("--role", is_flag=True, help="NAME is a role's; else a user's.")
-@click.option("--context", "facts", multiple=True, metavar="KEY=VALUE", help="Such as aws:SourceIp=10.0.0.1.")
-@data_option
-def access_simulate(
-    name: str, action: str, resource: str, role: bool, facts: tuple[str, ...], **where: Any
-) -> None:
-    """Tell whether NAME may do ACTION on RESOURCE, and which statement decides; exits 0 when it may."""
-    from sonant.commands import access_keys
-
-    kind = "role" if role else "user"
-    sys.exit(access_keys.simulate(load_settings(**where), kind, name, action, resource, facts))
-
-
-@access.command("delete")
-@click.argument("access_key_id")
-@data_option
-def access_delete(access_key_id: str, **where: Any) -> None:
-    """Remove an access key."""
-    from sonant.commands import access_keys
-
-    access_keys.delete(load_settings(**where), access_key_id)
-
-
-@access.command("list")
-@data_option
-def access_list(**where: Any) -> None:
-    """All access keys, without secrets."""
-    from sonant.commands import access_keys
-
-    access_keys.show_all(load_settings(**where))
-
-
-@access.command("disable")
-@click.argument("access_key_id")
-@data_option
-def access_disable(access_key_id: str, **where: Any) -> None:
-    """Refuse an access key from now on."""
-    from sonant.commands import access_keys
-
-    access_keys.set_active(load_settings(**where), access_key_id, active=False)
-
-
-@access.command("enable")
-@click.argument("access_key_id")
-@data_option
-def access_enable(access_key_id: str, **where: Any) -> None:
-    """Accept a disabled access key again."""
-    from sonant.commands import access_keys
-
-    access_keys.set_active(load_settings(**where), access_key_id, active=True)
 
 
 @object_.command("ls")
@@ -402,6 +176,18 @@ def domain_import_opt_outs(domain_id: str, file: Path, quiet: bool, **where: Any
     from sonant.commands import domains
 
     domains.import_opt_outs(load_settings(**where), domain_id, file, quiet=quiet)
+
+
+@client.command("install")
+@click.argument("folder", required=False, type=click.Path(path_type=Path, file_okay=False))
+def client_install(folder: Path | None) -> None:
+    """Write the service model of CompareRecording, ExportSpeaker and the like to FOLDER.
+
+    Without FOLDER it goes to ~/.aws/models, where `boto3.client("sonant")` and `aws sonant` find it.
+    """
+    from sonant.commands import client_model
+
+    client_model.install(folder)
 
 
 @audit.command("verify")

@@ -95,7 +95,7 @@ def open_store(
     folder = PrivateFolder(data / "keys")
     accounts = local_accounts(settings, clock)
     keys = accounts.keys(settings.account)
-    database = Database(settings.database_url, connections=settings.wire.threads + 2)
+    database = Database(settings.database_url, connections=settings.wire.threads + 2, must_exist=not create)
     if create:
         database.migrate()
     return Store(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from service_process import ServiceProcess, running
@@ -21,6 +22,12 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServiceProcess
     ) as service:
         (service.data / "buckets" / "calls").mkdir()
         yield service
+
+
+@pytest.fixture(scope="session")
+def recording(make_call: Any, voices: Any) -> bytes:
+    """A call with enough speech to be compared with a voiceprint."""
+    return bytes(make_call(next(iter(voices)), 1, net_speech_s=12.0, duration_s=20.0, channels=1))
 
 
 @pytest.fixture

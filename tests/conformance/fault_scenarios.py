@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sample_requests import NOBODY, SERVED, Furnished, about, arn_of
-from service_process import ROLE
+from service_process import ACCOUNT, ROLE
 
 ERRORS = (
     "AccessDenied",
@@ -198,6 +198,14 @@ def _states() -> Iterator[Scenario]:
         why="the domain's key",
         change=lambda _f: {"DataAccessRoleArn": ROLE},
     )
+    for name, operation in SERVED.items():
+        if operation.input_shape and "DataAccessRoleArn" in operation.input_shape.members:
+            yield Scenario(
+                operation=name,
+                error="AccessDenied",
+                why="role of another account",
+                change=lambda _f: {"DataAccessRoleArn": ROLE.replace(ACCOUNT, "111111111111")},
+            )
     for name in ("DescribeSpeakerEnrollmentJob", "DescribeFraudsterRegistrationJob"):
         other = {
             "DescribeSpeakerEnrollmentJob": "DescribeFraudsterRegistrationJob",

@@ -1,4 +1,4 @@
-"""`sonant` commands, each in a process of its own, forked from one that has the slow imports behind it.
+"""`sonant` and `aws` commands, each in a process of its own, forked from one that has the imports done.
 
 A command then costs a few hundredths of a second, so that the tests can afford hundreds. Run as a program,
 this file is that process: a line of JSON in is a command to run, a line out its exit code.
@@ -21,7 +21,10 @@ from typing import Any
 
 #: Imported before the fork. The AWS CLI brings a botocore of its own, so its commands have their own parent.
 PLAIN = ("sonant.cli", "sonant.app", "sonant.commands.keys", "sonant.commands.serve", "botocore.session")
-VOICE_ID = ("sonant.cli", "sonant.commands.voice_id", "awscli.clidriver")
+AWS = ("awscli.clidriver", "awscli.handlers")
+VOICE_ID = ("sonant.cli", "sonant.commands.voice_id", *AWS)
+
+_DATA_PATH = "AWS_DATA_PATH"
 
 
 class Parent:
@@ -38,7 +41,7 @@ class Parent:
         atexit.register(self.close)
 
     def run(self, arguments: Sequence[str], env: Mapping[str, str], cwd: Path) -> tuple[int, str, str]:
-        """Exit code, standard output and standard error of `sonant` with these arguments."""
+        """Exit code, standard output and standard error of a command: its name, then its arguments."""
         pipe, answers = self._process.stdin, self._process.stdout
         assert pipe is not None
         assert answers is not None
@@ -58,28 +61,42 @@ class Parent:
 
 @cache
 def parent_of(command: str) -> Parent:
-    return Parent(VOICE_ID if command == "voice-id" else PLAIN)
+    return Parent({"voice-id": VOICE_ID, "aws": AWS}.get(command, PLAIN))
 
 
 def run_sonant(arguments: Sequence[str], env: Mapping[str, str], cwd: Path) -> tuple[int, str, str]:
-    return parent_of("voice-id" if arguments[:1] == ("voice-id",) else "").run(arguments, env, cwd)
+    parent = parent_of("voice-id" if arguments[:1] == ("voice-id",) else "")
+    return parent.run(["sonant", *arguments], env, cwd)
+
+
+def run_aws(arguments: Sequence[str], env: Mapping[str, str], cwd: Path) -> tuple[int, str, str]:
+    """The AWS CLI's own program, but for the imports that are behind it when it starts."""
+    return parent_of("aws").run(["aws", *arguments], env, cwd)
 
 
 # --- the parent's side --------------------------------------------------------------------------------
 
 
 def _child(request: dict[str, Any], made: dict[str, str]) -> int:
-    from sonant import cli
+    program: Any
+    if request["arguments"][0] == "aws":
+        from awscli.clidriver import main as program
+    else:
+        from sonant.cli import run as program
 
+    given = request["env"]
+    if _DATA_PATH in given and _DATA_PATH in made:
+        # The AWS CLI puts its own folder behind the caller's.
+        made = {**made, _DATA_PATH: os.pathsep.join((given[_DATA_PATH], made[_DATA_PATH]))}
     os.environ.clear()
-    os.environ.update(request["env"] | made)
+    os.environ.update(given | made)
     os.chdir(request["cwd"])
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     for number, name in ((1, "out"), (2, "err")):
         os.dup2(os.open(request[name], os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
-    sys.argv = ["sonant", *request["arguments"]]
+    sys.argv = request["arguments"]
     try:
-        cli.run()
+        return program() or 0
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else int(end.code is not None)
     except BaseException:  # noqa: BLE001 - as the interpreter would
@@ -88,7 +105,6 @@ def _child(request: dict[str, Any], made: dict[str, str]) -> int:
     finally:
         sys.stdout.flush()
         sys.stderr.flush()
-    return 0
 
 
 def _serve() -> None:

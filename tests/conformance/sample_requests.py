@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
@@ -14,9 +15,11 @@ from sqlalchemy import update
 
 from sonant.ids import new_generated_id, new_id
 from sonant.operations import OPERATIONS
-from sonant.store import jobs, watchlists
+from sonant.store import domains, jobs, speakers, watchlists
 from sonant.store.database import schema
 from sonant.store.times import to_us
+from sonant.store.vault import open_vault
+from sonant.voice.models import load_models as load_voice_models
 from sonant.wire.models import OWN_PREFIX, Operation, load_models
 
 NOBODY = "AbCdEfGhIjKlMnOpQrStUv"
@@ -30,9 +33,17 @@ SERVED: Mapping[str, Operation] = {
 }
 OWN = frozenset(operation.name for operation in SERVED.values() if operation.target.startswith(OWN_PREFIX))
 
-#: What the right request of an operation ends in where that is an error: no session is live, and the sample
-#: speaker has no voiceprint (comparisons of voices have their own tests).
-ENDS_IN = {"EvaluateSession": "ResourceNotFoundException", "CompareRecording": "ValidationException"}
+#: What the right request of an operation ends in where that is an error: no session is live.
+ENDS_IN = {"EvaluateSession": "ResourceNotFoundException"}
+
+#: The clients that make the right request of each operation. The Node client is made from AWS's model: own
+#: operations go through one of its commands, with their name and members put in.
+CLIENTS: Mapping[str, frozenset[str]] = dict.fromkeys(("boto3", "AWS CLI", "Node.js"), frozenset(SERVED))
+
+#: Where the right request of CompareRecording finds its recording, once `put_recording` was called.
+RECORDING = "caller.wav"
+#: The vector of the sample voiceprint: any of the right size will do.
+VECTOR = struct.pack("<256f", *(1 / 16,) * 256)
 
 
 def arn_of(domain_id: str, account: str = ACCOUNT, region: str = REGION) -> str:
@@ -81,6 +92,35 @@ def add_fraudster(service: ServiceProcess, domain_id: str, *watchlist_ids: str) 
         for watchlist_id in watchlist_ids[1:]:
             watchlists.associate(connection, fraudster_id, watchlist_id, store.clock())
     return fraudster_id
+
+
+def add_enrolled(service: ServiceProcess, domain_id: str, customer_id: str) -> None:
+    """An enrolled speaker, by way of the store."""
+    store = service.store
+    with store.database.write() as connection:
+        domain = domains.find_by_id(connection, domain_id)
+        assert domain is not None
+        keys = store.accounts.keys(domain.account_id)
+        vault = open_vault(keys, domain_id, domain.arn, domain.data_key_wrapped)
+        speaker_id = new_generated_id()
+        seal = speakers.add(
+            connection,
+            vault,
+            domain_id=domain_id,
+            speaker_id=speaker_id,
+            customer_id=customer_id,
+            status="PENDING",
+            now=store.clock(),
+        )
+        voiceprint = speakers.Voiceprint(
+            model_id=load_voice_models().encoder_id, vector=VECTOR, audio=b"fLaC", net_speech_s=30.0
+        )
+        speakers.enroll(connection, seal, speaker_id, voiceprint, store.clock())
+
+
+def put_recording(service: ServiceProcess, recording: bytes) -> None:
+    """What the right request of CompareRecording listens to."""
+    (service.data / "buckets" / "calls" / RECORDING).write_bytes(recording)
 
 
 def hold_job(service: ServiceProcess, job_id: str) -> None:
@@ -136,6 +176,7 @@ def furnish(service: ServiceProcess) -> Furnished:
     )
     for name in ("stays", "goes"):
         api.opt_out_speaker(**at, SpeakerId=name)
+    add_enrolled(service, first, "enrolled")
     job_id = service.start_job(first)["JobId"]
     registration_id = add_registration_job(service, first)
     arn = {"ResourceArn": arn_of(first)}
@@ -165,13 +206,14 @@ def furnish(service: ServiceProcess) -> Furnished:
         "OptOutSpeaker": {**at, "SpeakerId": "new"},
         "DescribeSpeaker": {**at, "SpeakerId": "stays"},
         "ListSpeakers": at,
-        "ExportSpeaker": {**at, "SpeakerId": "stays"},
+        "ListVoiceDuplicates": at,
+        "ExportSpeaker": {**at, "SpeakerId": "enrolled"},
         "ImportOptOuts": {**at, "SpeakerIds": ["one", "two"]},
         "CompareRecording": {
             **at,
             "DataAccessRoleArn": ROLE,
-            "AudioSpecification": {"S3Uri": "s3://calls/absent.wav", "ChannelId": 0},
-            "SpeakerIds": ["stays"],
+            "AudioSpecification": {"S3Uri": f"s3://calls/{RECORDING}", "ChannelId": 0},
+            "SpeakerIds": ["enrolled"],
         },
         "EvaluateSession": {**at, "SessionNameOrId": "nobody"},
         "StartSpeakerEnrollmentJob": {**at, **start},

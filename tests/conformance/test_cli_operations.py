@@ -1,26 +1,50 @@
-"""Every served operation of Voice ID once through the AWS CLI that `sonant voice-id` carries."""
+"""Every served operation once through the AWS CLI: AWS's own program, and what `sonant voice-id` carries."""
 
 from __future__ import annotations
 
 import json
 
+import pytest
 from botocore import xform_name
-from sample_requests import ENDS_IN, OWN, SERVED, furnish
-from service_process import ServiceProcess
+from sample_requests import CLIENTS, ENDS_IN, OWN, SERVED, furnish, put_recording
+from service_process import Ended, ServiceProcess
+
+from sonant.wire.models import DATA_PATH
 
 
-def test_every_served_operation_has_a_working_command(service: ServiceProcess) -> None:
+def check(operation: str, done: Ended) -> None:
+    """The command ended as the model says."""
+    if operation in ENDS_IN:
+        assert (done.code, f"({ENDS_IN[operation]})" in done.err) == (255, True), operation
+        return
+    assert (done.code, done.err) == (0, ""), operation
+    shape = SERVED[operation].output_shape
+    if shape is None or not shape.members:
+        assert done.out == "", operation
+    else:
+        wanted = set(shape.members)
+        assert wanted - {"NextToken"} <= set(json.loads(done.out)) <= wanted, operation
+
+
+def command_of(operation: str, given: object) -> tuple[str, ...]:
+    service = "sonant" if operation in OWN else "voice-id"
+    return service, xform_name(operation, "-"), "--cli-input-json", json.dumps(given)
+
+
+@pytest.mark.parametrize(
+    "forked", [True, pytest.param(False, marks=pytest.mark.slow)], ids=["forked", "whole"]
+)
+def test_the_aws_cli_makes_every_call(service: ServiceProcess, recording: bytes, forked: bool) -> None:
+    put_recording(service, recording)
+    requests = furnish(service).requests
+    assert set(requests) == CLIENTS["AWS CLI"]
+    for operation, given in requests.items():
+        command = command_of(operation, given)
+        check(operation, service.aws(*command, forked=forked, AWS_DATA_PATH=str(DATA_PATH)))
+
+
+def test_every_operation_of_voice_id_is_a_command_of_sonants_own(service: ServiceProcess) -> None:
     requests = {name: given for name, given in furnish(service).requests.items() if name not in OWN}
     assert set(requests) == set(SERVED) - OWN
     for operation, given in requests.items():
-        done = service.sonant("voice-id", xform_name(operation, "-"), "--cli-input-json", json.dumps(given))
-        if operation in ENDS_IN:
-            assert (done.code, f"({ENDS_IN[operation]})" in done.err) == (255, True), operation
-            continue
-        assert (done.code, done.err) == (0, ""), operation
-        shape = SERVED[operation].output_shape
-        if shape is None or not shape.members:
-            assert done.out == "", operation
-        else:
-            wanted = set(shape.members)
-            assert wanted - {"NextToken"} <= set(json.loads(done.out)) <= wanted, operation
+        check(operation, service.sonant(*command_of(operation, given)))

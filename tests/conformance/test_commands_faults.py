@@ -154,6 +154,10 @@ def empty_database(data: Path) -> None:
     (data / "sonant.db").write_bytes(b"")
 
 
+def lose_database(data: Path) -> None:
+    (data / "sonant.db").unlink()
+
+
 def damage_keys(data: Path) -> None:
     for file in (data / "keys").glob("*-*.json"):
         file.write_text("{")
@@ -171,6 +175,7 @@ def replace_buckets(data: Path) -> None:
         (damage_secret, "database", "service.key is damaged: restore it from a backup"),
         (damage_database, "database", "the database cannot be used: file is not a database"),
         (empty_database, "database", "the database cannot be used: no such table"),
+        (lose_database, "database", "restore it from a backup, or start `sonant serve`"),
         (damage_keys, "keys", "is damaged (not JSON): restore it from a backup"),
         (replace_buckets, "buckets", "cannot be made"),
     ],
@@ -183,6 +188,17 @@ def test_the_doctor_finds_what_is_broken_and_says_what_to_do(
     assert done.code == 1
     assert checks(done)[failing] == "FAIL"
     assert told in done.out
+
+
+@pytest.mark.parametrize("command", [("doctor",), ("access", "list"), ("worker",)], ids=" ".join)
+def test_a_lost_database_is_told_and_none_is_made_in_its_place(
+    service: ServiceProcess, data_copy: Path, command: tuple[str, ...]
+) -> None:
+    lose_database(data_copy)
+    done = service.sonant(*command, "--data", str(data_copy))
+    assert done.code == 1
+    assert f"there is no database {data_copy / 'sonant.db'}" in done.out + done.err
+    assert list(data_copy.glob("sonant.db*")) == []
 
 
 def test_the_doctor_looks_at_the_rest_when_settings_are_wrong(service: ServiceProcess) -> None:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import io
 import json
+from pathlib import Path
 from typing import Any
 
 import boto3
+import numpy as np
 import pytest
+import soundfile
 from client_faults import refused
 from service_process import BIN, REGION, ROLE, ServiceProcess, ended, environment
 
@@ -73,6 +77,19 @@ class TestEnrolledVoices:
         own, other = (item["Similarity"] for item in answer["Comparisons"])
         assert 1 >= own > other >= -1
         assert answer["NetSpeechSeconds"] == pytest.approx(12, abs=4)
+
+    def test_an_export_holds_the_voiceprint_and_the_speech_it_was_made_from(
+        self, sonant_api: Any, enrolled: tuple[str, list[str]]
+    ) -> None:
+        domain_id, speakers = enrolled
+        answer = sonant_api.export_speaker(DomainId=domain_id, SpeakerId=speakers[0])
+        assert answer["Speaker"]["Status"] == "ENROLLED"
+        kept = answer["Voiceprint"]
+        assert set(kept) == {"Audio", "CreatedAt", "ModelId", "NetSpeechSeconds", "Vector"}
+        assert np.linalg.norm(np.frombuffer(kept["Vector"], "<f4")) == pytest.approx(1, abs=1e-4)
+        speech = soundfile.info(io.BytesIO(kept["Audio"]))
+        assert (speech.format, speech.samplerate, speech.channels) == ("FLAC", 8000, 1)
+        assert speech.duration == pytest.approx(kept["NetSpeechSeconds"], abs=1)
 
     def test_watching_the_job_that_enrolled_them_ends_with_0(
         self, service: ServiceProcess, enrolled: tuple[str, list[str]]
@@ -194,6 +211,33 @@ def test_the_aws_cli_shows_its_help_pages(service: ServiceProcess) -> None:
         )
         assert (done.code, done.err) == (0, "")
         assert "compare-recording" in done.out
+
+
+def test_an_installed_copy_is_found_without_a_word(service: ServiceProcess, tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    done = ended([str(BIN / "sonant"), "client", "install"], {**environment(), "HOME": str(home)}, tmp_path)
+    assert (done.code, done.err) == (0, "")
+    assert str(home / ".aws" / "models") in done.out
+    shown = ended(
+        [str(BIN / "aws"), "sonant", "restore-domain", "--generate-cli-skeleton"],
+        {**environment(), "HOME": str(home)},
+        tmp_path,
+    )
+    assert json.loads(shown.out) == {"DomainId": ""}
+
+
+def test_a_copy_in_another_folder_is_told_with_the_variable_that_names_it(
+    service: ServiceProcess, tmp_path: Path
+) -> None:
+    done = service.sonant("client", "install", str(tmp_path / "models"))
+    variable, _, folder = done.out.rpartition("export ")[2].strip().partition("=")
+    assert (done.code, variable, folder) == (0, "AWS_DATA_PATH", str(tmp_path / "models"))
+    for _ in range(2):  # again: the same
+        assert service.sonant("client", "install", folder).code == 0
+    found = {str(path.relative_to(folder)) for path in Path(folder).rglob("*") if path.is_file()}
+    assert found == {str(path.relative_to(DATA_PATH)) for path in DATA_PATH.rglob("*") if path.is_file()}
+    (tmp_path / "file").write_text("")
+    assert service.sonant("client", "install", str(tmp_path / "file" / "below")).code == 1
 
 
 def test_boto3_loads_it_from_the_environment(

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pytest
 from batch_house import House
+from kept_house import MovedClock
 
+from sonant.jobs.housekeeping import Housekeeper
 from sonant.settings import Enrollment, Fraud, Jobs, Quotas, Registration, Settings
 
 #: Net speech an enrollment needs here: short, so that a request costs some hundredths of a second.
@@ -74,3 +76,22 @@ def variant(house):
     yield make
     for other in made:
         other.close()
+
+
+@pytest.fixture
+def clock():
+    """Moved by hand."""
+    return MovedClock()
+
+
+@pytest.fixture
+def kept(tmp_path, clock):
+    """An empty house on the moved clock."""
+    house = House.open(_settings(tmp_path / "data"), clock=clock)
+    yield house
+    house.close()
+
+
+@pytest.fixture
+def keeper(kept, clock):
+    return Housekeeper(database=kept.store.database, keys_of=kept.store.accounts.keys, clock=clock)

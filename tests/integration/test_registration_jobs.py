@@ -4,9 +4,12 @@ from dataclasses import replace
 
 import pytest
 from batch_values import REGISTRATION, entry, fraud_entry, manifest
+from sqlalchemy import select
 
 from sonant.errors import ServiceQuotaExceeded
+from sonant.events.outbox import Outbox
 from sonant.settings import Registration
+from sonant.store.database.schema import fraudster_voiceprints
 
 ENGLISH, AGAIN = "s3://calls/english.wav", "s3://calls/english-again.wav"
 ITALIAN, RUSSIAN = "s3://calls/italian.wav", "s3://calls/russian.wav"
@@ -186,3 +189,67 @@ def test_a_registration_and_an_enrollment_job_may_be_active_together_but_not_two
     house.run()
     house.run()
     assert [house.outcome(domain, job).status for job in (first, second)] == ["COMPLETED", "COMPLETED"]
+
+
+def test_a_voice_and_its_audio_are_sealed_and_gone_with_the_fraudster(own_house):
+    house = own_house
+    domain_id = house.new_domain()
+    fraudster_id = house.register(domain_id, [fraud_entry("r1", ENGLISH)]).generated_id("r1")
+    vector = house.fraudsters(domain_id)[fraudster_id].tobytes()
+    with house.store.database.read() as connection:
+        row = connection.execute(select(fraudster_voiceprints)).one()
+    for part in (vector[:64], b"fLaC"):
+        for path in house.settings.data.glob("sonant.db*"):
+            assert part not in path.read_bytes(), path
+    assert row.audio_sealed
+    house.call("DeleteFraudster", DomainId=domain_id, FraudsterId=fraudster_id)
+    with house.store.database.read() as connection:
+        assert connection.execute(select(fraudster_voiceprints)).first() is None
+    for path in house.settings.data.glob("sonant.db*"):
+        assert row.vector_sealed not in path.read_bytes(), path
+
+
+def test_a_damaged_voice_fails_the_job_and_is_not_passed_over(own_house):
+    house = own_house
+    domain_id = house.new_domain()
+    house.register(domain_id, [fraud_entry("r1", ENGLISH)])
+    assert house.execute("UPDATE fraudster_voiceprints SET vector_sealed = :junk", junk=b"\x01" * 60) == 1
+    for outcome in (
+        house.register(domain_id, [fraud_entry("r1", ITALIAN)]),
+        house.enroll(domain_id, [entry("r1", "customer", ITALIAN)]),
+    ):
+        told = "a fraudster's voiceprint is damaged; restore the database from a backup"
+        assert outcome.failure == (500, told)
+
+
+def test_each_request_sends_an_event_and_the_job_two(house, domain):
+    events = []
+
+    class Listening(Outbox):
+        def put(self, connection, told, now):
+            events.extend(told)
+
+    requests = [
+        fraud_entry("r1", ENGLISH),
+        fraud_entry("r2", AGAIN),
+        fraud_entry("r3", "s3://calls/none.wav"),
+    ]
+    job_id = house.start(domain, requests, kind=REGISTRATION)
+    runner = house.runner()
+    object.__setattr__(runner._parts, "outbox", Listening())
+    assert runner.run_one()
+    outcome = house.outcome(domain, job_id)
+    *single, ended = [event.detail for event in events]
+    lists = [house.default_list(domain)]
+    told = [
+        (event["status"], event.get("generatedFraudsterId"), event.get("watchlistIds")) for event in single
+    ]
+    known = outcome.generated_id("r1")
+    assert told == [("SUCCESS", known, lists), ("SUCCESS", known, lists), ("FAILURE", None, lists)]
+    assert [event["data"].get("registrationStatus") for event in single] == [
+        "NEW_REGISTRATION",
+        "DUPLICATE_SKIPPED",
+        None,
+    ]
+    assert {event["data"]["registrationSourceId"] for event in single} == {job_id}
+    assert (ended["action"], ended["status"]) == ("BATCH_REGISTRATION_REQUEST", "SUCCESS")

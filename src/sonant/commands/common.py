@@ -10,12 +10,22 @@ from typing import Any, TypeVar
 
 import click
 
-from sonant import settings as settings_module
+from sonant import settings_sources
 from sonant.commands.serve import ENDPOINT_FILE
 from sonant.errors import SetupError
 from sonant.settings import Settings
 
 F = TypeVar("F", bound=Callable[..., Any])
+
+
+class Commands(click.Group):
+    """Lists subcommands in the order in which a newcomer meets them."""
+
+    def list_commands(self, _context: click.Context) -> list[str]:
+        return list(self.commands)
+
+
+account_option = click.option("--account", help="Account of 12 digits [default: the service's first].")
 
 
 def data_option(command: F) -> F:
@@ -31,7 +41,7 @@ def data_option(command: F) -> F:
 
 
 def load_settings(data: Path | None, config: Path | None, **flags: Any) -> Settings:
-    return settings_module.load(file=config, flags={"data": data, **flags})
+    return settings_sources.load(file=config, flags={"data": data, **flags})
 
 
 def table(rows: Iterable[Sequence[object]], headers: Sequence[str]) -> str:

@@ -24,14 +24,19 @@ class BoundedConnection(HttpToolsProtocol):
         self._heads = 0
         self._in_head = False
         self._head_bytes = 0
+        self._waiting_since: float | None = None
+        """When it began to wait for a head, by the loop's clock; None while it does not."""
         self._timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        self._wait()
+        self._waiting_since = self.loop.time()
+        self._timer = self.loop.call_later(HEAD_TIME_S, self._look)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._stop_waiting()
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -44,31 +49,28 @@ class BoundedConnection(HttpToolsProtocol):
             if self._head_bytes > MAX_HEAD_BYTES:
                 self.send_400_response("The headers are too large.")
                 return
-        if self._timer is None:
-            self._wait()
+        if self._waiting_since is None:
+            self._waiting_since = self.loop.time()
 
     def on_message_begin(self) -> None:
-        self._stop_waiting()
+        self._waiting_since = None
         self._heads += 1
         self._in_head = True
         self._head_bytes = 0
         super().on_message_begin()
 
     def on_headers_complete(self) -> None:
-        self._stop_waiting()
+        self._waiting_since = None
         self._in_head = False
         super().on_headers_complete()
 
-    def _wait(self) -> None:
-        self._timer = self.loop.call_later(HEAD_TIME_S, self._give_up)
-
-    def _stop_waiting(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-
-    def _give_up(self) -> None:
+    def _look(self) -> None:
+        """Close what has waited too long. One timer that looks again costs less than one for each head."""
+        now = self.loop.time()
         if self.cycle is not None and not self.cycle.response_complete:
-            self._wait()  # a request is being worked on; its body has a time limit of its own
-        else:
+            self._waiting_since = now  # a request is being worked on; its body has a time limit of its own
+        since = now if self._waiting_since is None else self._waiting_since
+        if now - since >= HEAD_TIME_S:
             self.transport.close()
+        else:
+            self._timer = self.loop.call_at(since + HEAD_TIME_S, self._look)

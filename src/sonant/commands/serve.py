@@ -17,7 +17,8 @@ from typing import Any
 
 import click
 
-from sonant import settings as settings_module
+from sonant import settings_sources
+from sonant.cores import Cores
 from sonant.errors import SetupError
 from sonant.jobs.housekeeping import Housekeeper
 from sonant.settings import Settings
@@ -60,7 +61,10 @@ def serve(settings: Settings, *, quiet: bool) -> None:
                 "choose another with --host and --port"
             ) from None
         listener.listen(1024)
-        built = app.build_app(store)
+        cores = Cores()
+        if settings.embedded and settings.wire.one_core:
+            cores.keep_to_one()
+        built = app.build_app(store, cores)
         server = uvicorn.Server(
             uvicorn.Config(
                 built.asgi,
@@ -82,7 +86,7 @@ def serve(settings: Settings, *, quiet: bool) -> None:
         # uvicorn sends a signal on to the handler that was there before it: the default one would end the
         # process on the spot, runner and all.
         signal.signal(signal.SIGTERM, lambda *_: setattr(server, "should_exit", True))
-        runner = Supervisor(settings)
+        runner = Supervisor(settings, cores)
         try:
             noted.write_text(url + "\n", "utf-8")
             if not quiet:
@@ -126,8 +130,8 @@ def _greet(settings: Settings, url: str, key_id: str | None) -> None:
 class Supervisor:
     """Keeps one runner process alive while the service lives; the runner ends when the service does."""
 
-    def __init__(self, settings: Settings) -> None:
-        self._settings = settings
+    def __init__(self, settings: Settings, cores: Cores) -> None:
+        self._settings, self._cores = settings, cores
         self._owner = f"local-{secrets.token_hex(8)}"
         self._process: subprocess.Popen[bytes] | None = None
         self._stopping = threading.Event()
@@ -159,10 +163,11 @@ class Supervisor:
             log.warning("the runner ended with code %s; starting another in %.1f s", code, pause_s)
 
     def _begin(self) -> subprocess.Popen[bytes]:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "sonant", "worker", "--supervised", self._owner],
-            stdin=subprocess.PIPE,
-        )
+        with self._cores.all():
+            process = subprocess.Popen(
+                [sys.executable, "-m", "sonant", "worker", "--supervised", self._owner],
+                stdin=subprocess.PIPE,
+            )
         if process.stdin is not None:
             try:
                 # The settings go through the pipe: a database URL may hold a password, and arguments show.
@@ -182,7 +187,7 @@ class Supervisor:
 
 
 def flat(settings: Settings) -> dict[str, Any]:
-    """Settings as dotted names and JSON values; `settings.load(flags=…)` reads them back."""
+    """Settings as dotted names and JSON values; `settings_sources.load(flags=…)` reads them back."""
     found: dict[str, Any] = {}
     for name, value in asdict(settings).items():
         if isinstance(value, dict):
@@ -198,7 +203,7 @@ def run_supervised(owner: str) -> None:
     line = sys.stdin.buffer.readline()
     if not line:
         return
-    settings = settings_module.load(environment={}, flags=json.loads(line))
+    settings = settings_sources.load(environment={}, flags=json.loads(line))
     work(settings, owner, until_end_of=True)
 
 
@@ -210,6 +215,8 @@ def work(settings: Settings, owner: str, *, until_end_of: bool = False) -> None:
     # can keep us waiting only as long as it takes to die.
     with _patiently(settings):
         store = installation.open_store(settings)
+        with store.database.read():
+            pass  # a database that cannot be used is told once, here, and not by every thread
         runner = app.build_runner(store, owner)
         dispatcher = app.build_dispatcher(store, owner)
         stop = threading.Event()

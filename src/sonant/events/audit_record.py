@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import lru_cache
 from typing import Any
 
 from sonant.errors import InternalServer, ModelledError, WireError
+from sonant.ids import new_uuid
 from sonant.store.domains import domain_arn
 
 _USER_AGENT_CHARACTERS = 256
@@ -58,8 +59,10 @@ def document(record: Record, region: str) -> dict[str, Any]:
     operation, error = record.operation, record.error
     told: dict[str, Any] = {
         "eventVersion": "1.08",
-        "userIdentity": _identity(record),
-        "eventTime": f"{record.time:%Y-%m-%dT%H:%M:%SZ}",
+        "userIdentity": _identity(
+            record.principal_arn, record.account_id, record.access_key_id[:_KEY_CHARACTERS]
+        ),
+        "eventTime": _second(record.time.replace(microsecond=0)),
         "eventSource": "voiceid.amazonaws.com",
         "eventName": operation.name,
         "awsRegion": region,
@@ -77,7 +80,7 @@ def document(record: Record, region: str) -> dict[str, Any]:
     told["responseElements"] = operation.answer(record.answer or {}) if changed else None
     told |= {
         "requestID": record.request_id,
-        "eventID": str(uuid.uuid4()),
+        "eventID": new_uuid(),
         "readOnly": operation.read_only,
         "eventType": "AwsApiCall",
         "managementEvent": True,
@@ -93,9 +96,16 @@ def document(record: Record, region: str) -> dict[str, Any]:
     return told
 
 
+@lru_cache(maxsize=16)
+def _second(time: datetime) -> str:
+    return f"{time:%Y-%m-%dT%H:%M:%SZ}"
+
+
 def _user_agent(headers: Sequence[tuple[bytes, bytes]]) -> str:
-    found = next((value for name, value in headers if name == b"user-agent"), b"")
-    return found[:_USER_AGENT_CHARACTERS].decode("latin-1")
+    for name, value in headers:
+        if name == b"user-agent":
+            return value[:_USER_AGENT_CHARACTERS].decode("latin-1")
+    return ""
 
 
 def _resource(record: Record, region: str) -> str | None:
@@ -106,15 +116,15 @@ def _resource(record: Record, region: str) -> str | None:
     return None
 
 
-def _identity(record: Record) -> dict[str, Any]:
-    key_id = record.access_key_id[:_KEY_CHARACTERS]
-    if record.principal_arn is None:
+@lru_cache(maxsize=256)
+def _identity(arn: str | None, account_id: str | None, key_id: str) -> dict[str, Any]:
+    if arn is None:
         return {"type": "Unknown", "accessKeyId": key_id}
-    kind, _, name = record.principal_arn.rpartition(":")[2].partition("/")
+    kind, _, name = arn.rpartition(":")[2].partition("/")
     return {
         "type": _IDENTITY_TYPES.get(kind, "AssumedRole"),
-        "arn": record.principal_arn,
-        "accountId": record.account_id,
+        "arn": arn,
+        "accountId": account_id,
         "accessKeyId": key_id,
         "userName": name,
     }

@@ -18,6 +18,8 @@ COMPUTE = "compute_seconds"
 """Processor time of decoding, finding speech and embedding, in seconds."""
 INFERENCE = "inference_seconds"
 """Time in the voice model's embedding, in seconds."""
+NOT_EXPIRED = "not_expired"
+"""Speakers that a sweep could not expire because what is stored of them is damaged; once every sweep."""
 OUTCOMES = "outcomes"
 """Requests of jobs by outcome: an enrollment status, or `ERROR_` and the result file's code."""
 

@@ -82,7 +82,7 @@ class Dispatcher:
         while True:
             try:
                 self.purge()
-            except SQLAlchemyError:
+            except (SonantError, SQLAlchemyError):
                 log.exception("old events could not be purged; trying again")
             if self._stop.wait(PURGE_S):
                 return

@@ -24,12 +24,18 @@ from sonant.store.jobs import ENROLLMENT, REGISTRATION
 #: Upper bounds of the latency histogram, in seconds.
 BUCKETS_S = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 
-#: Counters of the runners: the stored name, the metric, its label, what it says.
+#: Counters of the runners and of the housekeeper: the stored name, the metric, its label, what it says.
 _COUNTED = (
     (counters.AUDIO, "sonant_audio_seconds", "", "Audio that jobs listened to"),
     (counters.SPEECH, "sonant_speech_seconds", "", "Net speech that jobs made voiceprints of"),
     (counters.COMPUTE, "sonant_compute_seconds", "", "Processor time that jobs' recordings took"),
     (counters.INFERENCE, "sonant_inference_seconds", "", "Time that the voice model's embedding took"),
+    (
+        counters.NOT_EXPIRED,
+        "sonant_speakers_not_expired",
+        "",
+        "Speakers that a sweep could not expire for damage to their data; once every sweep",
+    ),
     (counters.OUTCOMES, "sonant_job_requests", "outcome", "Requests of jobs that are finished"),
 )
 

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 from sqlalchemy import Connection
 
 from sonant.events.documents import BatchStatus, ErrorInfo, Event, batch_enrollment_event, speaker_event
@@ -19,8 +20,9 @@ from sonant.jobs.fraud import Risk, known_fraudster, told, with_replay
 from sonant.jobs.kind import Desk, Heard, Item, Outcome
 from sonant.jobs.manifest import EnrollmentRequest, Request
 from sonant.jobs.replay import Copy, ReplayGuard
+from sonant.jobs.scale import scale_of
 from sonant.jobs.watch import Sample, Watch
-from sonant.store import jobs, speakers
+from sonant.store import calibrations, jobs, speakers
 from sonant.store.domains import Domain
 from sonant.store.vault import Vault
 from sonant.voice.fingerprint import Fingerprint
@@ -153,9 +155,9 @@ class EnrollmentSitting:
         pass
 
     def _known_risk(self, request: Request, heard: Prepared) -> Risk:
-        return known_fraudster(
-            self._nearest[request.request_id], self._watch.size(heard.model_id), heard.model_id
-        )
+        scale = scale_of(self._connection, self._domain.domain_id, heard.model_id)
+        tail = scale.tail(heard.net_speech_s, heard.snr_db)
+        return known_fraudster(self._nearest[request.request_id], self._watch.size(heard.model_id), tail)
 
     def _copy(self, heard: Prepared, speaker_id: str | None) -> Copy | None:
         """The recording of another speaker that this one repeats."""
@@ -202,10 +204,26 @@ class EnrollmentSitting:
             vector=heard.vector,
             audio=heard.audio,
             net_speech_s=heard.net_speech_s,
+            snr_db=heard.snr_db,
         )
+        if speaker is not None:
+            self._note_repetition(speaker, heard)
         speakers.enroll(self._connection, seal, speaker_id, voiceprint, now)
         if heard.fingerprint is not None:
             self._replays.store(self._connection, self._vault, seal, speaker_id, heard.fingerprint, now)
+
+    def _note_repetition(self, speaker: speakers.Speaker, heard: Prepared) -> None:
+        """How alike the new voiceprint and the old one are: what calibration learns of one voice."""
+        old = speakers.load_vector(self._connection, self._vault, speaker)
+        if old is None or old[0] != heard.model_id:
+            return
+        one, two = (np.frombuffer(vector, "<f4") for vector in (old[1], heard.vector))
+        repetition = calibrations.Repetition(
+            similarity=float(one.dot(two)), speech_s=heard.net_speech_s, snr_db=heard.snr_db
+        )
+        calibrations.note_repetition(
+            self._connection, self._domain.domain_id, heard.model_id, repetition, self._desk.clock()
+        )
 
 
 def _speaker_of(request: Request) -> str:

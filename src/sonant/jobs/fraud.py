@@ -16,8 +16,9 @@ import numpy.typing as npt
 
 from sonant.jobs.faults import Refusal
 from sonant.jobs.replay import Copy
+from sonant.voice.calibration import Tail
 from sonant.voice.embedding import Embedding
-from sonant.voice.risk import impostor_tail, known_fraudster_risk
+from sonant.voice.risk import known_fraudster_risk
 from sonant.voice.search import Match
 
 KNOWN_FRAUDSTER, SPOOFING = "KnownFraudsterRisk", "VoiceSpoofingRisk"
@@ -55,11 +56,11 @@ def with_replay(risks: Sequence[Risk], copy: Copy | None) -> tuple[Risk, ...]:
     return (*(risk for risk in risks if risk.name != SPOOFING), replay)
 
 
-def known_fraudster(match: Match | None, list_size: int, model_id: str) -> Risk:
+def known_fraudster(match: Match | None, list_size: int, tail: Tail) -> Risk:
     """The risk of the nearest of `list_size` fraudsters; 0, and nobody named, on an empty list."""
     if match is None:
         return Risk(name=KNOWN_FRAUDSTER, score=0)
-    score = known_fraudster_risk(match.similarity, list_size, impostor_tail(model_id))
+    score = known_fraudster_risk(match.similarity, list_size, tail)
     return Risk(name=KNOWN_FRAUDSTER, score=score, fraudster_id=match.key if score else None)
 
 

@@ -13,18 +13,17 @@ from datetime import datetime, timedelta
 
 from sqlalchemy import Connection
 
-from sonant.errors import KeyError_, SonantError
+from sonant.errors import KeyError_, SealBroken, SonantError
+from sonant.events import counters
 from sonant.store import domains, speakers
 from sonant.store.database.engine import Database
 from sonant.store.keys import KeyStore
-from sonant.store.vault import encryption_context, open_vault
+from sonant.store.vault import Vault, encryption_context, open_vault
 
 log = logging.getLogger(__name__)
 
 #: When a key change that failed is tried again (AWS docs: at once, after 5 minutes, after 15 minutes).
 KEY_CHANGE_PAUSES = (timedelta(minutes=5), timedelta(minutes=15))
-#: A suspended domain can be restored for this long; then it is erased.
-SUSPENSION = timedelta(days=30)
 #: Calendar years without enrollment or successful authentication after which a speaker expires.
 EXPIRY_YEARS = 3
 #: How often key changes are looked for, and how often everything else.
@@ -105,9 +104,9 @@ class Housekeeper:
             domains.fail_key_change(connection, domain, message, self.clock())
 
     def erase_domains(self) -> int:
-        """Erase what was suspended more than 30 days ago."""
+        """Erase what was suspended 30 days ago or longer."""
         with self.database.write() as connection:
-            erased = domains.erase_suspended(connection, self.clock() - SUSPENSION)
+            erased = domains.erase_suspended(connection, self.clock())
         if erased:
             self.database.scrub()
         return erased
@@ -115,7 +114,7 @@ class Housekeeper:
     def expire_speakers(self) -> int:
         """Expire speakers unused for three years: the voiceprint goes, the entry stays.
 
-        A domain whose key cannot be used is left for the next sweep.
+        A domain whose key cannot be used, and a speaker whose row is damaged, are left for the next sweep.
         """
         expired = 0
         before = years_before(self.clock(), EXPIRY_YEARS)
@@ -125,19 +124,42 @@ class Housekeeper:
             try:
                 keys = self.keys_of(domain.account_id)
                 vault = open_vault(keys, domain.domain_id, domain.arn, domain.data_key_wrapped)
-                while True:
-                    with self.database.write() as connection:
-                        batch = speakers.unused_since(connection, domain.domain_id, before, BATCH)
-                        for speaker in batch:
-                            speakers.forget_voice(connection, vault, speaker, "EXPIRED", self.clock())
-                    expired += len(batch)
-                    if len(batch) < BATCH:
-                        break
             except SonantError as fault:
                 log.warning("domain %s: speakers could not be expired: %s", domain.domain_id, fault)
+                continue
+            done, damaged = self._expire_in(domain, vault, before)
+            expired += done
+            if damaged:
+                log.warning(
+                    "domain %s: %d speakers could not be expired: what is stored of them is damaged",
+                    domain.domain_id,
+                    damaged,
+                )
         if expired:
             self.database.scrub()
         return expired
+
+    def _expire_in(self, domain: domains.Domain, vault: Vault, before: datetime) -> tuple[int, int]:
+        """(expired, damaged) speakers of one domain; the damaged are counted and stay as they are."""
+        expired = damaged = 0
+        after = ""
+        while True:
+            with self.database.write() as connection:
+                batch = speakers.unused_since(connection, domain.domain_id, before, after, BATCH)
+                broken = sum(not self._expire(connection, vault, speaker) for speaker in batch)
+                counters.add(connection, {(counters.NOT_EXPIRED, ""): broken})
+            expired += len(batch) - broken
+            damaged += broken
+            if len(batch) < BATCH:
+                return expired, damaged
+            after = batch[-1].speaker_id
+
+    def _expire(self, connection: Connection, vault: Vault, speaker: speakers.Speaker) -> bool:
+        try:
+            speakers.forget_voice(connection, vault, speaker, "EXPIRED", self.clock())
+        except SealBroken:
+            return False
+        return True
 
 
 def years_before(moment: datetime, years: int) -> datetime:

@@ -17,6 +17,7 @@ import ijson
 from ijson.common import JSONError
 
 from sonant.errors import SetupError
+from sonant.jobs.escapes import NO_CHARACTER, whole_pairs
 from sonant.jobs.faults import JobFault
 
 VERSION = "1.0"
@@ -28,6 +29,8 @@ have on average; a legal one of ten files has 68. Bounds the memory and the time
 
 #: The C parser; ijson's pure Python one is fifteen times slower, so its absence is said, not borne.
 _BACK_END = "yajl2_c"
+
+_NO_TEXT = "holds half a surrogate pair, or another code point that is no character"
 
 _BOM = b"\xef\xbb\xbf"
 
@@ -152,6 +155,8 @@ def _entry(value: Any, number: int, rules: Rules) -> Entry:
             request_id="",
             message=f"request {number} of the manifest needs a RequestId of 1 to {MAX_REQUEST_ID} characters",
         )
+    if NO_CHARACTER in request_id:
+        return BadRequest(request_id="", message=f"the RequestId of request {number} {_NO_TEXT}")
     fault = _fault(value, rules)
     if fault:
         return BadRequest(request_id=request_id, message=fault)
@@ -185,6 +190,8 @@ def _speaker_fault(speaker_id: Any, check: Callable[[str], str]) -> str:
         return "is missing" if speaker_id is None else "must be a string"
     if speaker_id.startswith("id#"):
         return "must be the customer's own id; a generated id (id#...) is not supported here"
+    if NO_CHARACTER in speaker_id:
+        return _NO_TEXT
     return check(speaker_id)
 
 
@@ -196,6 +203,8 @@ def _file_fault(item: Any, rules: Rules) -> str:
     uri = _uri(item)
     if not isinstance(uri, str):
         return "S3Uri is missing" if uri is None else "S3Uri must be a string"
+    if NO_CHARACTER in uri:
+        return f"S3Uri {_NO_TEXT}"
     if wrong := rules.check_s3_uri(uri):
         return f"S3Uri {wrong}"
     channel = item.get("ChannelId")
@@ -225,7 +234,7 @@ class _Events:
         self._depth = self._parts = self._parts_before = 0
         # With `use_float` yajl refuses numbers beyond 64 bits. Without, ijson hands out a null pointer for
         # a number longer than Python converts.
-        self._source = _parser().basic_parse(_Reader(chunks, rules.max_bytes), use_float=True)
+        self._source = _parser().basic_parse(_Reader(whole_pairs(chunks), rules.max_bytes), use_float=True)
 
     def next_part(self) -> tuple[str, Any]:
         """`next` where a request begins."""

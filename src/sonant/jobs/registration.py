@@ -20,12 +20,13 @@ from sonant.jobs.entry import Prepared, Task
 from sonant.jobs.faults import Refusal
 from sonant.jobs.kind import Desk, Heard, Item, Outcome
 from sonant.jobs.manifest import Request
+from sonant.jobs.scale import scale_of
 from sonant.jobs.watch import Sample, Watch
 from sonant.store import fraud_voices, jobs, watchlists
 from sonant.store.domains import Domain
 from sonant.store.speakers import Voiceprint
 from sonant.store.vault import Vault
-from sonant.voice.risk import fraudster_similarity, impostor_tail
+from sonant.voice.risk import fraudster_similarity
 from sonant.voice.search import Match
 
 
@@ -140,7 +141,9 @@ class RegistrationSitting:
         if best is None:
             return None
         known = self._decider.watch.size(sample.model_id) + len(new)
-        score = fraudster_similarity(best.similarity, known, impostor_tail(sample.model_id))
+        scale = scale_of(self._connection, self._domain.domain_id, sample.model_id)
+        tail = scale.tail(heard.net_speech_s, heard.snr_db)
+        score = fraudster_similarity(best.similarity, known, tail)
         return (best.key, score) if score >= self._decider.threshold else None
 
     def _no_room(self) -> Refusal | None:
@@ -164,6 +167,7 @@ class RegistrationSitting:
                 vector=heard.vector,
                 audio=heard.audio,
                 net_speech_s=heard.net_speech_s,
+                snr_db=heard.snr_db,
             ),
             now=self._desk.clock(),
         )

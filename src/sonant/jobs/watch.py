@@ -6,7 +6,6 @@ then, who is gone is forgotten and who is new is opened.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -15,11 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 from sqlalchemy import Connection
 
+from sonant.errors import SealBroken
+from sonant.jobs.faults import JobFault
 from sonant.store import fraud_voices
 from sonant.store.vault import Vault
 from sonant.voice.search import Gallery, Match
-
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,7 +42,10 @@ class Watch:
         self._galleries: dict[str, Gallery] = {}  # by voice model: those of two makers cannot be compared
 
     def follow(self, connection: Connection, vault: Vault, version: int) -> None:
-        """Be as the store is at `version`, read in this transaction. Raises SealBroken."""
+        """Be as the store is at `version`, read in this transaction.
+
+        Raises JobFault when a voice cannot be opened: to pass over it would be to let it pass.
+        """
         if version == self._version:
             return
         self._version = None  # in case of a fault half-way
@@ -54,8 +56,13 @@ class Watch:
                 gallery.remove(key)
         missing = [key for key in wanted if not any(key in gallery for gallery in self._galleries.values())]
         voices = fraud_voices.load(connection, vault, missing)
-        for model_id, group in groupby(voices, key=lambda voice: voice.model_id):
-            self._extend(model_id, {voice.fraudster_id: voice.vector for voice in group})
+        try:
+            for model_id, group in groupby(voices, key=lambda voice: voice.model_id):
+                self._extend(model_id, {voice.fraudster_id: voice.vector for voice in group})
+        except SealBroken:
+            raise JobFault(
+                500, "a fraudster's voiceprint is damaged; restore the database from a backup"
+            ) from None
         self._version = version
 
     def add(self, fraudster_id: str, sample: Sample, version: int) -> None:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from sonant.operations import (
     consent,
     domains,
+    duplicates,
     enrollment_jobs,
     fraudsters,
     registration_jobs,
@@ -20,6 +21,8 @@ from sonant.operations import (
 )
 from sonant.operations.service import Answer, Caller, Request, Service
 
+#: Operations that change nothing but take seconds.
+LONG = frozenset({"ListVoiceDuplicates"})
 #: Names of operations as in the service models, to their functions.
 OPERATIONS: Mapping[str, Callable[[Service, Caller, Request], Answer | None]] = {
     "AssociateFraudster": fraudsters.associate_fraudster,
@@ -47,6 +50,7 @@ OPERATIONS: Mapping[str, Callable[[Service, Caller, Request], Answer | None]] = 
     "ListSpeakerEnrollmentJobs": enrollment_jobs.list_speaker_enrollment_jobs,
     "ListSpeakers": speakers.list_speakers,
     "ListTagsForResource": tags.list_tags_for_resource,
+    "ListVoiceDuplicates": duplicates.list_voice_duplicates,
     "ListWatchlists": watchlists.list_watchlists,
     "OptOutSpeaker": speakers.opt_out_speaker,
     "RegisterComplianceConsent": consent.register_compliance_consent,

@@ -17,9 +17,9 @@ from sonant.errors import (
 from sonant.ids import new_id
 from sonant.operations.idempotency import client_token
 from sonant.operations.paging import paged
-from sonant.operations.service import Answer, Caller, Request, Service
+from sonant.operations.service import Answer, Caller, Request, Service, domain_not_found
 from sonant.operations.tags import checked_tags, require_unchanged
-from sonant.store import domains
+from sonant.store import consents, domains
 from sonant.store.keys import KeyInfo
 from sonant.store.vault import Vault, create_vault, open_vault
 
@@ -137,9 +137,14 @@ def delete_domain(service: Service, caller: Caller, request: Request) -> None:
 
 
 def restore_domain(service: Service, caller: Caller, request: Request) -> Answer:
-    """Take a suspended domain back within its 30 days. An active one stays as it is."""
+    """Take a suspended domain back within its 30 days. An active one stays as it is.
+
+    After 30 days it is gone, whether or not its data is erased already. Raises ResourceNotFound DOMAIN.
+    """
     with service.database.write() as connection:
         domain = service.require_domain(connection, caller, request["DomainId"], lock=True)
+        if domain.lost(service.clock()):
+            raise domain_not_found()
         vault = service.open_vault(caller, domain)
         if not domain.active:
             limit = service.settings.quotas.domains_per_account
@@ -175,7 +180,7 @@ def _require_consent(service: Service, caller: Caller) -> None:
     if service.settings.biometric_consent:
         return
     with service.database.read() as connection:
-        accepted_at = domains.consented(connection, caller.account_id)
+        accepted_at = consents.accepted_at(connection, caller.account_id)
     if accepted_at is None:
         raise ResourceNotFound(
             "COMPLIANCE_CONSENT",

@@ -74,7 +74,11 @@ def start(service: Service, caller: Caller, request: Request, what: Start, confi
 
 def describe(service: Service, caller: Caller, request: Request, kind: str) -> Answer:
     with service.open_domain(caller, request["DomainId"], write=False) as (connection, domain, vault):
-        return {"Job": member(require_job(connection, kind, domain.domain_id, request["JobId"]), vault)}
+        memory, place = service.database.memory(connection), (kind, domain.domain_id, request["JobId"])
+        job = memory.get(place)
+        if job is None:
+            job = memory[place] = require_job(connection, *place)
+        return {"Job": member(job, vault)}
 
 
 def list_page(service: Service, caller: Caller, request: Request, kind: str, operation: str) -> Answer:

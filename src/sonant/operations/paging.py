@@ -11,7 +11,7 @@ from typing import TypeVar
 
 from sonant.errors import SealBroken, Validation
 from sonant.operations.service import Request, Service
-from sonant.store.domains import TOKEN_LIFE
+from sonant.store.client_tokens import TOKEN_LIFE
 from sonant.store.times import to_us
 
 T = TypeVar("T")

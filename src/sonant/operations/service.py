@@ -13,7 +13,7 @@ from sqlalchemy import Connection
 from sonant.errors import AccessDenied, Conflict, KeyError_, ModelledError, ResourceNotFound, SealBroken
 from sonant.events.documents import ErrorInfo, Event
 from sonant.events.outbox import Outbox
-from sonant.policy import Context, allows
+from sonant.policy import Context
 from sonant.settings import Settings
 from sonant.store import domains
 from sonant.store.access import Principal
@@ -38,7 +38,7 @@ class Caller:
         return self.principal.account_id
 
     def may(self, action: str, resource: str) -> bool:
-        return allows(self.principal.policies, action, resource, self.context)
+        return self.principal.judge.allows(action, resource, self.context)
 
     def require(self, action: str, resource: str) -> None:
         """Raises AccessDenied in AWS's words unless the caller's policies allow it."""

@@ -3,6 +3,7 @@
     parse(text) -> Policy                                   what a user or role may do
     allows(policies, action, resource, context) -> bool     the decision, as AWS takes it
     decide(policies, action, resource, context) -> Decision the same, and which statement decided, and why
+    Judge(policies).allows(action, resource, context)       the same, for the same policies many times
     parse_trust(text) -> TrustPolicy                        who may act as a role
     trusts(document, principal, context) -> bool
 
@@ -12,7 +13,7 @@ but what a function in the context raises.
 """
 
 from sonant.policy.context import NOTHING, Context
-from sonant.policy.decisions import Decision, Trace, allows, decide
+from sonant.policy.decisions import Decision, Judge, Trace, allows, decide
 from sonant.policy.documents import ALLOW_ALL, MAX_POLICY_CHARS, MAX_STATEMENTS, parse
 from sonant.policy.statements import Policy, Statement
 from sonant.policy.trust import TrustPolicy, parse_trust, trusts
@@ -24,6 +25,7 @@ __all__ = [
     "NOTHING",
     "Context",
     "Decision",
+    "Judge",
     "Policy",
     "Statement",
     "Trace",

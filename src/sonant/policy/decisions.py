@@ -11,6 +11,9 @@ from dataclasses import dataclass
 from sonant.policy.context import NOTHING, Context, Facts
 from sonant.policy.statements import Policy
 
+#: Decisions that a judge remembers at most.
+MOST_REMEMBERED = 256
+
 
 def allows(policies: Iterable[Policy], action: str, resource: str, context: Context = NOTHING) -> bool:
     """Whether the policies together allow `action` (as `voiceid:DescribeDomain`) on the ARN `resource`."""
@@ -26,6 +29,34 @@ def allows(policies: Iterable[Policy], action: str, resource: str, context: Cont
             if statement.why_not(action, resource, facts) is None:
                 return True
     return False
+
+
+class Judge:
+    """Decides over the same policies again and again, as `allows` does.
+
+    A decision of policies without conditions and variables depends on nothing but action and resource, and
+    is taken once. For several threads.
+    """
+
+    __slots__ = ("_policies", "_taken", "unconditional")
+
+    def __init__(self, policies: Iterable[Policy]) -> None:
+        self._policies = tuple(policies)
+        self._taken: dict[tuple[str, str], bool] = {}
+        self.unconditional = all(
+            statement.unconditional for policy in self._policies for statement in policy.statements
+        )
+        """Whether no statement asks for anything that a context holds."""
+
+    def allows(self, action: str, resource: str, context: Context = NOTHING) -> bool:
+        if not self.unconditional:
+            return allows(self._policies, action, resource, context)
+        decision = self._taken.get((action, resource))
+        if decision is None:
+            if len(self._taken) >= MOST_REMEMBERED:
+                self._taken.clear()
+            decision = self._taken[action, resource] = allows(self._policies, action, resource)
+        return decision
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -51,6 +51,11 @@ class Statement:
         """The Sid, else the number."""
         return self.sid or self.number
 
+    @property
+    def unconditional(self) -> bool:
+        """Whether action and resource alone say if it applies."""
+        return not (self.conditions or self.actions.with_variables or self.resources.with_variables)
+
     def why_not(self, action: str, resource: str, facts: Facts) -> str | None:
         """None if the statement applies, else the reason. The action is given in lower case."""
         return (

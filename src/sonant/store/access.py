@@ -12,7 +12,7 @@ from functools import lru_cache
 
 from sqlalchemy import Connection, bindparam, delete, insert, select, update
 
-from sonant.policy import Policy, parse
+from sonant.policy import Judge, Policy, parse
 from sonant.store.database.schema import access_keys, principals
 from sonant.store.times import from_us, to_us
 from sonant.store.vault import ServiceSecret
@@ -30,6 +30,11 @@ class Principal:
     policies: tuple[Policy, ...]
     tags: Mapping[str, str]
     """Shown to policies as aws:PrincipalTag/key."""
+    judge: Judge = field(init=False, repr=False, compare=False)
+    """Takes the decisions of `policies`."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "judge", Judge(self.policies))
 
     @property
     def name(self) -> str:

@@ -1,4 +1,4 @@
-"""Domains, consents and client tokens: rows in and out.
+"""Domains: rows in and out.
 
 Changes of a domain name the version they were made from; a domain that has changed since is left alone.
 """
@@ -9,18 +9,19 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, and_, bindparam, delete, func, insert, or_, select, update
+from sqlalchemy import Connection, bindparam, delete, func, insert, select, update
 
 from sonant.store import watchlists
 from sonant.store.database.engine import first_row
-from sonant.store.database.schema import client_tokens, consents, domains, speakers
+from sonant.store.database.paging import Position, page_of
+from sonant.store.database.schema import domains, speakers
 from sonant.store.times import from_us, to_us
 from sonant.store.vault import Vault
 
 DEFAULT_WATCHLIST_NAME = "DefaultWatchlist"
 
-#: A client token and a page token last this long.
-TOKEN_LIFE = timedelta(hours=24)
+#: A suspended domain can be restored for this long; then it is erased.
+SUSPENSION = timedelta(days=30)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,6 +57,10 @@ class Domain:
     @property
     def active(self) -> bool:
         return self.status == "ACTIVE"
+
+    def lost(self, now: datetime) -> bool:
+        """Its suspension is over: it waits for nothing but its erasure."""
+        return self.suspended_at is not None and self.suspended_at <= now - SUSPENSION
 
     def texts(self, vault: Vault) -> tuple[str, str | None]:
         """(name, description). Raises SealBroken."""
@@ -153,18 +158,11 @@ def count_active(connection: Connection, account_id: str) -> int:
 
 
 def page(
-    connection: Connection, account_id: str, region: str, after: tuple[int, str] | None, limit: int
+    connection: Connection, account_id: str, region: str, after: Position | None, limit: int
 ) -> list[Domain]:
     """Oldest first, ties by id; at most `limit` after the position `after`."""
     query = _DOMAIN.where(domains.c.account_id == account_id, domains.c.region == region)
-    if after is not None:
-        query = query.where(
-            or_(
-                domains.c.created_at > after[0],
-                and_(domains.c.created_at == after[0], domains.c.domain_id > after[1]),
-            )
-        )
-    query = query.order_by(domains.c.created_at, domains.c.domain_id).limit(limit)
+    query = page_of(query, domains.c.created_at, domains.c.domain_id, after, limit)
     return [_domain(dict(row)) for row in connection.execute(query).mappings()]
 
 
@@ -215,10 +213,10 @@ def restore(connection: Connection, domain: Domain, now: datetime) -> bool:
     return _set(connection, domain, {"status": "ACTIVE", "suspended_at": None, "updated_at": to_us(now)})
 
 
-def erase_suspended(connection: Connection, before: datetime) -> int:
-    """Erase domains suspended before a moment, with all they hold; how many."""
+def erase_suspended(connection: Connection, now: datetime) -> int:
+    """Erase domains whose suspension is over, with all they hold; how many."""
     statement = delete(domains).where(
-        domains.c.status == "SUSPENDED", domains.c.suspended_at <= to_us(before)
+        domains.c.status == "SUSPENDED", domains.c.suspended_at <= to_us(now - SUSPENSION)
     )
     return connection.execute(statement).rowcount
 
@@ -265,44 +263,6 @@ def with_speakers_unused_since(connection: Connection, before: datetime) -> list
     )
     query = _DOMAIN.where(domains.c.status == "ACTIVE", domains.c.domain_id.in_(due))
     return [_domain(dict(row)) for row in connection.execute(query).mappings()]
-
-
-def consented(connection: Connection, account_id: str) -> datetime | None:
-    """When the account accepted the biometric privacy notice, None if it has not."""
-    query = select(consents.c.accepted_at).where(consents.c.account_id == account_id)
-    accepted_at = connection.execute(query).scalar()
-    return None if accepted_at is None else from_us(accepted_at)
-
-
-def consent(connection: Connection, account_id: str, principal_arn: str, now: datetime) -> None:
-    """Record the acceptance; the first one stands."""
-    if consented(connection, account_id) is None:
-        connection.execute(
-            insert(consents).values(
-                account_id=account_id, principal_arn=principal_arn, accepted_at=to_us(now)
-            )
-        )
-
-
-def find_client_token(connection: Connection, scope: str, now: datetime) -> tuple[str, str] | None:
-    """(request hash, resource id) of a token used in the last 24 hours."""
-    query = select(client_tokens.c.request_hash, client_tokens.c.resource_id).where(
-        client_tokens.c.scope == scope, client_tokens.c.created_at > to_us(now - TOKEN_LIFE)
-    )
-    row = connection.execute(query).first()
-    return None if row is None else (row.request_hash, row.resource_id)
-
-
-def keep_client_token(
-    connection: Connection, scope: str, request_hash: str, resource_id: str, now: datetime
-) -> None:
-    """Remember a token, and forget those that have run out."""
-    connection.execute(delete(client_tokens).where(client_tokens.c.created_at <= to_us(now - TOKEN_LIFE)))
-    connection.execute(
-        insert(client_tokens).values(
-            scope=scope, request_hash=request_hash, resource_id=resource_id, created_at=to_us(now)
-        )
-    )
 
 
 def _set(connection: Connection, domain: Domain, values: dict[str, Any]) -> bool:

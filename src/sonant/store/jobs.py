@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 from itertools import islice
 from typing import Any
 
+import orjson
 from sqlalchemy import Connection, and_, bindparam, delete, func, insert, or_, select, update
 
 from sonant.store.database.engine import first_row
@@ -310,7 +311,7 @@ def finish(
 
 
 def _job(values: dict[str, Any]) -> Job:
-    values["config"] = json.loads(values["config"])
+    values["config"] = orjson.loads(values["config"])
     for name in ("created_at", "started_at", "ended_at"):
         values[name] = None if values[name] is None else from_us(values[name])
     return Job(**values)

@@ -18,6 +18,7 @@ import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from functools import lru_cache
 from pathlib import Path
 
 from cryptography.exceptions import InvalidTag
@@ -288,6 +289,7 @@ class LocalKeyStore:
 _IN_WORDS: Mapping[str, str] = {"Disabled": "disabled", "PendingDeletion": "pending deletion"}
 
 
+@lru_cache(maxsize=1024)
 def _wrapping_key(wrapped: bytes) -> str:
     """The id of the key that a data key is wrapped under. Raises SealBroken."""
     if len(wrapped) != _WRAPPED_BYTES or wrapped[: len(_MAGIC)] != _MAGIC:
@@ -301,8 +303,13 @@ def _file_name(key_id: str) -> str:
 
 def _canonical(context: Mapping[str, str]) -> bytes:
     """Equal for equal contexts and for no others: sorted, every text preceded by its length."""
-    parts = [len(context).to_bytes(4, "big")]
-    for pair in sorted(context.items()):
+    return _canonical_items(tuple(sorted(context.items())))
+
+
+@lru_cache(maxsize=1024)
+def _canonical_items(items: tuple[tuple[str, str], ...]) -> bytes:
+    parts = [len(items).to_bytes(4, "big")]
+    for pair in items:
         for text in pair:
             data = text.encode("utf-8", "surrogatepass")
             parts += (len(data).to_bytes(4, "big"), data)

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, and_, bindparam, delete, func, insert, or_, select, update
+from sqlalchemy import Connection, bindparam, delete, func, insert, select, update
 
 from sonant.store.database.engine import first_row
+from sonant.store.database.paging import Position, page_of
 from sonant.store.database.schema import fingerprints, speaker_keys, speakers, voiceprints
 from sonant.store.times import floor_hour, from_us, to_us
 from sonant.store.vault import SpeakerSeal, Vault
@@ -42,6 +43,8 @@ class Voiceprint:
     vector: bytes
     audio: bytes | None
     net_speech_s: float
+    snr_db: float | None = None
+    """None for one that was stored before it was noted down."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,17 +95,10 @@ def count(connection: Connection, domain_id: str) -> int:
     return connection.execute(query).scalar_one()
 
 
-def page(connection: Connection, domain_id: str, after: tuple[int, str] | None, limit: int) -> list[Speaker]:
+def page(connection: Connection, domain_id: str, after: Position | None, limit: int) -> list[Speaker]:
     """Oldest first, ties by id; at most `limit` after the position `after`."""
     query = _SPEAKER.where(speakers.c.domain_id == domain_id)
-    if after is not None:
-        query = query.where(
-            or_(
-                speakers.c.created_at > after[0],
-                and_(speakers.c.created_at == after[0], speakers.c.speaker_id > after[1]),
-            )
-        )
-    query = query.order_by(speakers.c.created_at, speakers.c.speaker_id).limit(limit)
+    query = page_of(query, speakers.c.created_at, speakers.c.speaker_id, after, limit)
     return [_speaker(dict(row)) for row in connection.execute(query).mappings()]
 
 
@@ -146,6 +142,7 @@ def enroll(
             audio_sealed=None if voiceprint.audio is None else seal.seal("audio", voiceprint.audio),
             net_speech_s=voiceprint.net_speech_s,
             created_at=to_us(now),
+            snr_db=voiceprint.snr_db,
         )
     )
     connection.execute(
@@ -179,12 +176,16 @@ def load_voiceprint(connection: Connection, vault: Vault, speaker: Speaker) -> K
         vector=seal.open(f"voiceprint {row.model_id}", row.vector_sealed),
         audio=None if row.audio_sealed is None else seal.open("audio", row.audio_sealed),
         net_speech_s=row.net_speech_s,
+        snr_db=row.snr_db,
         created_at=from_us(row.created_at),
     )
 
 
 def forget_voice(connection: Connection, vault: Vault, speaker: Speaker, status: str, now: datetime) -> None:
-    """Destroy the speaker's key and all that hung on it; keep the entry, under a new key, with `status`."""
+    """Destroy the speaker's key and all that hung on it; keep the entry, under a new key, with `status`.
+
+    Raises SealBroken, before anything is changed, when what is stored of the speaker is damaged.
+    """
     customer_id = speaker.customer_id(vault)
     for table in (fingerprints, voiceprints):
         connection.execute(delete(table).where(table.c.speaker_id == speaker.speaker_id))
@@ -203,14 +204,18 @@ def forget_voice(connection: Connection, vault: Vault, speaker: Speaker, status:
     )
 
 
-def unused_since(connection: Connection, domain_id: str, before: datetime, limit: int) -> list[Speaker]:
-    """Enrolled speakers last enrolled or authenticated before a moment."""
+def unused_since(
+    connection: Connection, domain_id: str, before: datetime, after: str, limit: int
+) -> list[Speaker]:
+    """Enrolled speakers last enrolled or authenticated before a moment: by id, the first behind `after`."""
     query = _SPEAKER.where(
         speakers.c.domain_id == domain_id,
         speakers.c.status == "ENROLLED",
         speakers.c.last_accessed_at < to_us(before),
+        speakers.c.speaker_id > after,
     )
-    return [_speaker(dict(row)) for row in connection.execute(query.limit(limit)).mappings()]
+    query = query.order_by(speakers.c.speaker_id).limit(limit)
+    return [_speaker(dict(row)) for row in connection.execute(query).mappings()]
 
 
 def remove(connection: Connection, speaker_id: str) -> None:

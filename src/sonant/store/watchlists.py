@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import Connection, and_, bindparam, delete, func, insert, or_, select, update
+from sqlalchemy import Connection, bindparam, delete, func, insert, select, update
 
+from sonant.store.database.paging import Position, page_of
 from sonant.store.database.schema import (
     domains,
     fraudster_voiceprints,
@@ -99,19 +100,10 @@ def count(connection: Connection, domain_id: str) -> int:
     return connection.execute(query).scalar_one()
 
 
-def page(
-    connection: Connection, domain_id: str, after: tuple[int, str] | None, limit: int
-) -> list[Watchlist]:
+def page(connection: Connection, domain_id: str, after: Position | None, limit: int) -> list[Watchlist]:
     """Oldest first, ties by id; at most `limit` after the position `after`."""
     query = _WATCHLIST.where(watchlists.c.domain_id == domain_id)
-    if after is not None:
-        query = query.where(
-            or_(
-                watchlists.c.created_at > after[0],
-                and_(watchlists.c.created_at == after[0], watchlists.c.watchlist_id > after[1]),
-            )
-        )
-    query = query.order_by(watchlists.c.created_at, watchlists.c.watchlist_id).limit(limit)
+    query = page_of(query, watchlists.c.created_at, watchlists.c.watchlist_id, after, limit)
     return [_watchlist(row) for row in connection.execute(query)]
 
 
@@ -175,7 +167,7 @@ def page_fraudsters(
     connection: Connection,
     domain_id: str,
     watchlist_id: str | None,
-    after: tuple[int, str] | None,
+    after: Position | None,
     limit: int,
 ) -> list[Fraudster]:
     """Oldest first, ties by id; of one list when it is named."""
@@ -184,14 +176,7 @@ def page_fraudsters(
         query = query.join(
             watchlist_members, watchlist_members.c.fraudster_id == fraudsters.c.fraudster_id
         ).where(watchlist_members.c.watchlist_id == watchlist_id)
-    if after is not None:
-        query = query.where(
-            or_(
-                fraudsters.c.created_at > after[0],
-                and_(fraudsters.c.created_at == after[0], fraudsters.c.fraudster_id > after[1]),
-            )
-        )
-    query = query.order_by(fraudsters.c.created_at, fraudsters.c.fraudster_id).limit(limit)
+    query = page_of(query, fraudsters.c.created_at, fraudsters.c.fraudster_id, after, limit)
     return [_fraudster(connection, row) for row in connection.execute(query).all()]
 
 

@@ -73,7 +73,7 @@ class SpoofingModels:
 def load_spoofing_models(folder: Traversable | None = None) -> SpoofingModels:
     """Open both networks. Raises SetupError like `models.load_models`."""
     folder = folder or resources.files(models)
-    light, network = models.open_pinned(folder, (LIGHT, NETWORK))
+    light, network = models.open_pinned(folder, LIGHT, NETWORK)
     try:
         found = json.loads(folder.joinpath("spoofing_light.json").read_bytes())
         calibration = Calibration(**{field.name: float(found[field.name]) for field in fields(Calibration)})

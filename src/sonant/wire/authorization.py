@@ -6,6 +6,7 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
+from sonant.errors import AccessDenied
 from sonant.operations.service import Caller, Service
 from sonant.policy import Context
 from sonant.store.access import Principal
@@ -31,19 +32,40 @@ def authorize(
     Raises AccessDenied; says the same for a domain that does not exist and for one that is not allowed.
     """
     region = service.settings.region
+    arn = _resource(parameters, caller, region)
+    known = caller
+    if not caller.principal.judge.unconditional:  # else nobody asks
+        known = replace(
+            caller, context=_context(parameters, caller, service, arn, source_ip, secure=secure, now=now)
+        )
+    known.require(f"{operation.service}:{operation.name}", arn)
+    if _ROLE_MEMBER in parameters:
+        known.require("iam:PassRole", parameters[_ROLE_MEMBER])
+        # A role opens its own account's buckets and keys, which no policy of another account can give.
+        if parameters[_ROLE_MEMBER].split(":")[4] != caller.account_id:
+            raise AccessDenied("Cross-account pass role is not allowed.")
+    return known
+
+
+def _context(
+    parameters: dict[str, Any],
+    caller: Caller,
+    service: Service,
+    arn: str,
+    source_ip: str | None,
+    *,
+    secure: bool,
+    now: datetime,
+) -> Context:
+    region = service.settings.region
     context = {
         **_facts(caller.principal, region, source_ip=source_ip, secure=secure, now=now),
         **_request_tags(parameters),
     }
-    arn = _resource(parameters, caller, region)
     if arn != "*":
         # Asked for only if a statement has a condition on it: it costs reading and opening the domain.
         context["aws:ResourceTag/"] = lambda: service.tags_of(caller, arn.rpartition("/")[2])
-    known = replace(caller, context=context)
-    known.require(f"{operation.service}:{operation.name}", arn)
-    if _ROLE_MEMBER in parameters:
-        known.require("iam:PassRole", parameters[_ROLE_MEMBER])
-    return known
+    return context
 
 
 def _facts(

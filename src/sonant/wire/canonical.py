@@ -16,7 +16,7 @@ def canonical_request(
     *,
     method: str,
     path: bytes,
-    query: Iterable[Pair],
+    query: Sequence[Pair],
     headers: Sequence[Pair],
     body_sha256: bytes,
 ) -> bytes:
@@ -29,8 +29,8 @@ def canonical_request(
         (
             method.upper().encode("ascii", "replace"),
             path,
-            b"&".join([b"%b=%b" % pair for pair in sorted(query)]),
-            *[b"%b:%b" % header for header in headers],
+            b"&".join([b"%b=%b" % pair for pair in sorted(query)]) if query else b"",
+            *map(b":".join, headers),
             b"",
             b";".join([name for name, _ in headers]),
             body_sha256,

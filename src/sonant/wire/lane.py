@@ -21,11 +21,16 @@ R = TypeVar("R")
 _Piece = tuple[A, "asyncio.Future[R]"]
 
 
+def _nothing() -> None:
+    pass
+
+
 class Lane(Generic[A, R]):
     """Runs `work` for one argument after the other in a thread of its own. `work` must not raise."""
 
-    def __init__(self, work: Callable[[A], R], name: str) -> None:
-        self._work = work
+    def __init__(self, work: Callable[[A], R], name: str, begin: Callable[[], None] = _nothing) -> None:
+        """`begin` runs in the thread before work on arguments that were handed over together."""
+        self._work, self._begin = work, begin
         self._queue: SimpleQueue[_Piece[A, R] | None] = SimpleQueue()
         self._thread = threading.Thread(target=self._serve, name=name, daemon=True)
         self._thread.start()
@@ -42,25 +47,29 @@ class Lane(Generic[A, R]):
         self._thread.join()
 
     def _serve(self) -> None:
-        while (piece := self._queue.get()) is not None:
+        ends = False
+        while not ends and (piece := self._queue.get()) is not None:
             done: list[tuple[asyncio.Future[R], R]] = []
-            ends = False
-            while True:
-                argument, future = piece
-                done.append((future, self._work(argument)))
-                if len(done) == BATCH:
-                    break
-                try:
-                    following = self._queue.get_nowait()
-                except Empty:
-                    break
-                if following is None:
-                    ends = True
-                    break
-                piece = following
+            pieces = [piece]
+            ends = self._take(pieces, BATCH)
+            while pieces:
+                self._begin()
+                done += [(future, self._work(argument)) for argument, future in pieces]
+                pieces = []
+                ends = ends or self._take(pieces, BATCH - len(done))
             self._deliver(done)
-            if ends:
-                return
+
+    def _take(self, pieces: list[_Piece[A, R]], most: int) -> bool:
+        """Add what waits, up to `most` pieces in all; whether the end was met."""
+        while len(pieces) < most:
+            try:
+                piece = self._queue.get_nowait()
+            except Empty:
+                return False
+            if piece is None:
+                return True
+            pieces.append(piece)
+        return False
 
     def _deliver(self, done: list[tuple[asyncio.Future[R], R]]) -> None:
         try:

@@ -111,17 +111,22 @@ def _writer(shape: Shape, strict: bool) -> _Write | None:
 
 
 def _structure(shape: Shape, strict: bool) -> _Write:
-    members = tuple((name, _writer(member, strict)) for name, member in shape.members.items())
-    known = frozenset(shape.members)
+    names = tuple(shape.members)
+    known = frozenset(names)
+    writers = tuple(
+        (name, write_member)
+        for name, member in shape.members.items()
+        if (write_member := _writer(member, strict)) is not None
+    )
 
     def write(value: Mapping[str, Any]) -> dict[str, Any]:
         if strict and not known.issuperset(value):
             raise ValueError(f"{shape.name} has no member {', '.join(sorted(set(value) - known))}")
-        written = {}
-        for name, write_member in members:
-            member = value.get(name)
-            if member is not None:
-                written[name] = member if write_member is None else write_member(member)
+        given = value.get
+        written = {name: member for name in names if (member := given(name)) is not None}
+        for name, write_member in writers:
+            if name in written:
+                written[name] = write_member(written[name])
         return written
 
     return write

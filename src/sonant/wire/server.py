@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-import uuid
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -26,6 +25,8 @@ from sonant.errors import (
     UnknownRoute,
     WireError,
 )
+from sonant.ids import new_uuid
+from sonant.operations import LONG
 from sonant.operations.service import Answer, Caller, Request, Service
 from sonant.settings import Wire
 from sonant.wire.authorization import authorize
@@ -65,7 +66,7 @@ class Call:
     query: bytes
     headers: Sequence[tuple[bytes, bytes]]
     body: bytes
-    request_id: str = field(default_factory=lambda: str(uuid.uuid4()))
+    request_id: str = field(default_factory=new_uuid)
     document: object = None
     compiled: Compiled | None = None
     caller: Caller | None = None
@@ -81,7 +82,10 @@ class Call:
     """When the request was whole, by the performance counter."""
 
     def header(self, name: bytes) -> bytes | None:
-        return next((value for known, value in self.headers if known == name), None)
+        for known, value in self.headers:
+            if known == name:
+                return value
+        return None
 
     @property
     def known(self) -> tuple[Compiled, Caller]:
@@ -118,7 +122,8 @@ class FrontDoor:
         self._limits = limits
         self._threads = ThreadPoolExecutor(limits.threads, thread_name_prefix="call")
         # SQLite's reads are so short that several threads only pass Python's lock around: one does more.
-        self._reader = Lane(self.live, "reads") if service.settings.embedded else None
+        embedded = service.settings.embedded
+        self._reader = Lane(self.live, "reads", service.database.begin_calls) if embedded else None
         self._waiting = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -142,7 +147,9 @@ class FrontDoor:
                     status, content_type, body = await self._reader.run(call)
                 else:
                     loop = asyncio.get_running_loop()
-                    status, content_type, body = await loop.run_in_executor(self._threads, self.live, call)
+                    status, content_type, body = await loop.run_in_executor(
+                        self._threads, self._live_alone, call
+                    )
             finally:
                 self._waiting -= 1
         except WireError as error:
@@ -163,7 +170,6 @@ class FrontDoor:
     def live(self, call: Call) -> tuple[int, str, bytes]:
         """Take a call through LIFE and record how it ended; the only place that turns an exception into
         bytes."""
-        self.service.database.begin_call()
         for steps in (LIFE, (record,)):
             try:
                 for step in steps:
@@ -175,6 +181,10 @@ class FrontDoor:
                 call.error = InternalServer()
         return (200, CONTENT_TYPE, call.answer) if call.error is None else _told(call.error)
 
+    def _live_alone(self, call: Call) -> tuple[int, str, bytes]:
+        self.service.database.begin_calls()
+        return self.live(call)
+
     def close(self) -> None:
         self._threads.shutdown(wait=True)
         if self._reader is not None:
@@ -184,7 +194,7 @@ class FrontDoor:
         """Whether the call, as far as its unverified target says, changes nothing and takes no time."""
         target = call.header(b"x-amz-target")
         compiled = self.compiled.get(target.decode("latin-1")) if target else None
-        return compiled is not None and compiled.operation.readonly
+        return compiled is not None and compiled.operation.readonly and compiled.operation.name not in LONG
 
     async def _read_body(self, call: Call, receive: Receive) -> bytes:
         """The body, no larger than the limit and within the time allowed."""
@@ -192,19 +202,19 @@ class FrontDoor:
         if length is not None and length.isdigit() and int(length[:20]) > self._limits.max_body_bytes:
             raise BodyTooLarge(f"The body is larger than {self._limits.max_body_bytes} bytes.")
         pieces, size = [], 0
-        deadline_s = asyncio.get_running_loop().time() + BODY_TIME_S
         try:
-            while True:
-                async with asyncio.timeout_at(deadline_s):
+            # Around all of it: a time limit costs more than taking in a body that is here already.
+            async with asyncio.timeout(BODY_TIME_S):
+                while True:
                     message = await receive()
-                if message["type"] == "http.disconnect":
-                    raise SerializationFault
-                pieces.append(message.get("body", b""))
-                size += len(pieces[-1])
-                if size > self._limits.max_body_bytes:
-                    raise BodyTooLarge(f"The body is larger than {self._limits.max_body_bytes} bytes.")
-                if not message.get("more_body", False):
-                    return b"".join(pieces)
+                    if message["type"] == "http.disconnect":
+                        raise SerializationFault
+                    pieces.append(message.get("body", b""))
+                    size += len(pieces[-1])
+                    if size > self._limits.max_body_bytes:
+                        raise BodyTooLarge(f"The body is larger than {self._limits.max_body_bytes} bytes.")
+                    if not message.get("more_body", False):
+                        return b"".join(pieces)
         except TimeoutError:
             raise SerializationFault(f"The body did not arrive within {BODY_TIME_S:.0f} seconds") from None
 

@@ -13,6 +13,7 @@ import secrets
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from itertools import chain
 from typing import Any
 
 from sonant.errors import ExpiredToken, IncompleteSignature, InvalidSignature, UnrecognizedClient
@@ -60,6 +61,11 @@ class Credential:
     """Set for temporary credentials: requests must carry the same."""
     principal: Any = None
     expires_at: datetime | None = None
+    fingerprint: bytes = field(init=False, repr=False)
+    """SHA-256 of the secret."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "fingerprint", hashlib.sha256(self.secret.encode()).digest())
 
 
 class Verifier:
@@ -73,6 +79,7 @@ class Verifier:
     ) -> None:
         self._region = region.encode("ascii")
         self._service = service.encode("ascii")
+        self._scope_end = b"/".join((b"", self._region, self._service, TERMINATOR))
         self._skew = timedelta(seconds=skew_s)
         self._minutes = f"{skew_s / 60:g} min."
         self._find = find
@@ -153,9 +160,13 @@ class Verifier:
 
     def _check_scope(self, claim: Claim, stamp: bytes) -> str:
         """The access key id, if the rest of the credential scope is right."""
+        access_key_id, _, scope = claim.credential.partition(b"/")
+        if claim.algorithm == ALGORITHM and scope == stamp[:8] + self._scope_end:
+            # A name that is not ASCII is nobody's.
+            return access_key_id.decode("ascii") if access_key_id.isascii() else ""
         if claim.algorithm != ALGORITHM:
             raise IncompleteSignature(
-                f"Unsupported AWS 'algorithm': '{shown(claim.algorithm)}' (only AWS4-HMAC-SHA256 for now)."
+                f"Unsupported AWS 'algorithm': '{shown(claim.algorithm)}': AWS4-HMAC-SHA256 is supported."
             )
         pieces = claim.credential.split(b"/")
         if len(pieces) != 5:
@@ -163,10 +174,7 @@ class Verifier:
                 "Credential must have exactly 5 slash-delimited elements, e.g. "
                 f"keyid/date/region/service/term, got '{shown(claim.credential)}'"
             )
-        access_key_id, date, region, service, terminator = pieces
-        if (date, region, service, terminator) == (stamp[:8], self._region, self._service, TERMINATOR):
-            # A name that is not ASCII is nobody's.
-            return access_key_id.decode("ascii") if access_key_id.isascii() else ""
+        _, date, region, service, terminator = pieces
         faults = []
         if region != self._region:
             faults.append(f"Credential should be scoped to a valid region, not '{shown(region)}'.")
@@ -187,11 +195,10 @@ class Verifier:
     def _signing_key(self, credential: Credential, date: bytes) -> bytes:
         """The key of one access key and day, kept. Kept under a hash, so that no secret outlives its
         credential here."""
-        secret = credential.secret.encode()
-        slot = (credential.access_key_id, hashlib.sha256(secret).digest(), date)
+        slot = (credential.access_key_id, credential.fingerprint, date)
         key = self._signing_keys.get(slot)
         if key is None:
-            key = b"AWS4" + secret
+            key = b"AWS4" + credential.secret.encode()
             for part in (date, self._region, self._service, TERMINATOR):
                 key = hmac.digest(key, part, "sha256")
             if len(self._signing_keys) >= _MAX_SIGNING_KEYS:
@@ -201,7 +208,7 @@ class Verifier:
 
 
 def _check_size(request: SignedRequest) -> None:
-    size = sum([len(name) + len(value) for name, value in request.headers])
+    size = sum(map(len, chain.from_iterable(request.headers)))
     if len(request.headers) > _MAX_HEADERS or size > _MAX_HEADER_BYTES:
         raise InvalidSignature("The request has more headers than can be verified.")
     if len(request.query_string) > _MAX_QUERY_BYTES:

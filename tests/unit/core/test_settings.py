@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from sonant.errors import SetupError
-from sonant.settings import Settings, load, names
+from sonant.settings import Settings
+from sonant.settings_sources import load, names
 
 
 def test_defaults_are_those_of_an_embedded_service(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,6 +10,7 @@ from event_peers import DOMAIN_ID, NOON
 from sonant.events.documents import (
     ErrorInfo,
     batch_enrollment_event,
+    batch_registration_event,
     document,
     fraudster_event,
     speaker_event,
@@ -184,3 +185,60 @@ def test_a_job_leaves_out_what_it_was_not_given(domain: Domain) -> None:
 )
 def test_a_result_files_code_has_an_exceptions_name(code: int, name: str) -> None:
     assert ErrorInfo.of_code(code, "why").type == name
+
+
+# --- fraudsters ---------------------------------------------------------------------------------------
+
+
+def test_a_registered_fraudster_names_list_job_and_status(domain: Domain) -> None:
+    event = fraudster_event(
+        domain,
+        "REGISTER_FRAUDSTER",
+        fraudster_id=SPEAKER_ID,
+        watchlist_ids=("one",),
+        source="BATCH",
+        source_id="JJJJJJJJJJJJJJJJJJJJJJ",
+        registration_status="NEW_REGISTRATION",
+    )
+    assert event.type == "VoiceId Fraudster Action"
+    assert event.detail == {
+        "action": "REGISTER_FRAUDSTER",
+        "status": "SUCCESS",
+        "domainId": DOMAIN_ID,
+        "generatedFraudsterId": SPEAKER_ID,
+        "watchlistIds": ["one"],
+        "data": {
+            "registrationSource": "BATCH",
+            "registrationSourceId": "JJJJJJJJJJJJJJJJJJJJJJ",
+            "registrationStatus": "NEW_REGISTRATION",
+        },
+    }
+
+
+@pytest.mark.parametrize("lists", [None, ["wwwwwwwwwwwwwwwwwwwwww"]])
+def test_a_registration_job_tells_its_whole_configuration(domain: Domain, lists: list[str] | None) -> None:
+    config = {"DuplicateRegistrationAction": "SKIP", "FraudsterSimilarityThreshold": 0}
+    given = config if lists is None else {**config, "WatchlistIds": lists}
+    event = batch_registration_event(domain, job(config=given), "FAILURE", ErrorInfo.of_code(404, "none"))
+    assert event.type == "VoiceId Batch Fraudster Registration Action"
+    assert event.detail == {
+        "action": "BATCH_REGISTRATION_REQUEST",
+        "status": "FAILURE",
+        "domainId": DOMAIN_ID,
+        "batchJobId": "JJJJJJJJJJJJJJJJJJJJJJ",
+        "data": {
+            "dataAccessRoleArn": "arn:aws:iam::123456789012:role/jobs",
+            "registrationConfig": {
+                "duplicateRegistrationAction": "SKIP",
+                "fraudsterSimilarityThreshold": 0,
+                **({} if lists is None else {"watchlistIds": lists}),
+            },
+            "inputDataConfig": {"s3Uri": "s3://in/manifest.json"},
+            "outputDataConfig": {"s3Uri": "s3://out/results", "kmsKeyId": "alias/results"},
+        },
+        "errorInfo": {
+            "errorMessage": "none",
+            "errorType": "ResourceNotFoundException",
+            "errorCode": 404,
+        },
+    }

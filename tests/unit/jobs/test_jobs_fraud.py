@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 
 from sonant.jobs.faults import Refusal
-from sonant.jobs.fraud import Risk, assess, refuse
+from sonant.jobs.fraud import Risk, assess, known_fraudster, refuse, told
 from sonant.voice.embedding import Embedding
+from sonant.voice.models import load_models
+from sonant.voice.search import Match
 
 RATE_HZ = 8000
 SECOND = np.arange(RATE_HZ) / RATE_HZ
@@ -71,3 +73,36 @@ def test_a_score_at_the_threshold_is_refused_and_one_below_is_not(threshold, ref
 def test_ignore_refuses_nobody():
     risks = assess((sounds_pure,), voice(1, 0), TONE)
     assert refuse(risks, action="IGNORE", risk_threshold=0) is None
+
+
+def test_the_nearest_fraudster_is_named_with_a_score_that_takes_the_lists_length_into_account():
+    model_id = load_models().encoder_id
+    near = Match(key="id#somebody", similarity=0.93)
+    scores = [known_fraudster(near, length, model_id).score for length in (1, 10, 500, 1_000_000)]
+    assert scores == sorted(scores, reverse=True)
+    assert scores[0] > 50 > scores[-1]
+    assert known_fraudster(near, 1, model_id).fraudster_id == "id#somebody"
+
+
+def test_nobody_is_named_on_an_empty_list_or_with_a_score_of_0():
+    model_id = load_models().encoder_id
+    nobody = Risk(name="KnownFraudsterRisk", score=0)
+    assert known_fraudster(None, 0, model_id) == nobody
+    assert known_fraudster(Match(key="id#somebody", similarity=-0.5), 10, model_id) == nobody
+
+
+def test_events_are_told_both_risks_in_the_form_of_an_evaluation():
+    known = Risk(name="KnownFraudsterRisk", score=50, fraudster_id="id#somebody")
+    found = told((known, Risk(name="VoiceSpoofingRisk", score=70)), risk_threshold=50, watchlist_id="list")
+    assert found == {
+        "decision": "HIGH_RISK",
+        "reasons": ["KNOWN_FRAUDSTER", "VOICE_SPOOFING"],
+        "configuration": {"riskThreshold": 50, "watchlistId": "list"},
+        "riskDetails": {
+            "knownFraudsterRisk": {"riskScore": 50, "generatedFraudsterId": "id#somebody"},
+            "voiceSpoofingRisk": {"riskScore": 70},
+        },
+    }
+    low = told((Risk(name="KnownFraudsterRisk", score=0),), risk_threshold=1, watchlist_id="list")
+    assert (low["decision"], low["reasons"]) == ("LOW_RISK", [])
+    assert low["riskDetails"] == {"knownFraudsterRisk": {"riskScore": 0}}

@@ -7,7 +7,7 @@ from functools import partial
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sonant.jobs.result import enrollment_line, error_line, output_name
+from sonant.jobs.result import enrollment_line, error_line, output_name, registration_line
 from sonant.jobs.result import result_file as file_of_kind
 
 result_file = partial(file_of_kind, successes_name="SuccessfulEnrollments")
@@ -31,6 +31,20 @@ def test_the_file_is_exactly_this():
         '"CustomerSpeakerId":"customer-1","EnrollmentStatus":"NEW_ENROLLMENT"},\n'
         '    {"RequestId":"r3","GeneratedSpeakerId":"id#AbCdEfGhIjKlMnOpQrStUv",'
         '"CustomerSpeakerId":"customer-1","EnrollmentStatus":"DUPLICATE_SKIPPED"}\n'
+        "  ]\n}\n"
+    )
+
+
+def test_a_registrations_file_is_exactly_this():
+    new = registration_line("r1", "id#AbCdEfGhIjKlMnOpQrStUv", "NEW_REGISTRATION", None)
+    duplicate = registration_line("r2", "id#AbCdEfGhIjKlMnOpQrStUv", "DUPLICATE_SKIPPED", 0)
+    written = b"".join(file_of_kind([], [new, duplicate], "SuccessfulRegistrations"))
+    assert written.decode() == (
+        '{\n  "Version": "1.0",\n  "Errors": [],\n  "SuccessfulRegistrations": [\n'
+        '    {"RequestId":"r1","GeneratedFraudsterId":"id#AbCdEfGhIjKlMnOpQrStUv",'
+        '"RegistrationStatus":"NEW_REGISTRATION"},\n'
+        '    {"RequestId":"r2","GeneratedFraudsterId":"id#AbCdEfGhIjKlMnOpQrStUv",'
+        '"RegistrationStatus":"DUPLICATE_SKIPPED","FraudsterSimilarityScore":0}\n'
         "  ]\n}\n"
     )
 

@@ -10,7 +10,6 @@ from sqlalchemy import text
 from sonant.errors import SealBroken, SetupError
 from sonant.policy import ALLOW_ALL
 from sonant.store import access
-from sonant.store.database.engine import Database
 from sonant.store.vault import ServiceSecret
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
@@ -20,19 +19,11 @@ SECRET = ServiceSecret(bytes(32))
 
 
 @pytest.fixture
-def database(tmp_path):
-    database = Database(f"sqlite:///{tmp_path / 'sonant.db'}")
-    database.migrate()
+def connection(database):
+    """With a user and a role who may do everything."""
     with database.write() as connection:
         for arn in (USER, ROLE):
             access.put_principal(connection, arn, "0" * 12, [ALLOW_ALL], NOW, tags={"team": "fraud"})
-    yield database
-    database.close()
-
-
-@pytest.fixture
-def connection(database):
-    with database.write() as connection:
         yield connection
 
 

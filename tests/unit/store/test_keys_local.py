@@ -1,42 +1,22 @@
 """Local keys: their names, and the data keys they wrap."""
 
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from sonant.errors import KeyNotFound, KeyUnusable, SealBroken, SetupError
-from sonant.store.local_keys import LocalKeyStore, _canonical
+from sonant.store.local_keys import _canonical
 
 REGION, ACCOUNT = "eu-west-1", "123456789012"
 CONTEXT = {"aws:voiceid:domain:arn": "arn:aws:voiceid:eu-west-1:123456789012:domain/D"}
 UNKNOWN_ID = "00000000-0000-4000-8000-000000000000"
 
 
-class Clock:
-    def __init__(self):
-        self.now = datetime(2026, 3, 1, 12, tzinfo=UTC)
-
-    def __call__(self):
-        return self.now
-
-
 @pytest.fixture
-def clock():
-    return Clock()
-
-
-@pytest.fixture
-def open_store(tmp_path, clock):
-    return lambda **changed: LocalKeyStore(
-        tmp_path / "keys", **{"region": REGION, "account": ACCOUNT, "clock": clock, **changed}
-    )
-
-
-@pytest.fixture
-def store(open_store):
-    return open_store()
+def store(open_keys):
+    return open_keys()
 
 
 # --- names

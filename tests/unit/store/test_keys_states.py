@@ -14,29 +14,9 @@ REGION, ACCOUNT = "eu-west-1", "123456789012"
 CONTEXT = {"aws:voiceid:domain:arn": "arn:aws:voiceid:eu-west-1:123456789012:domain/D"}
 
 
-class Clock:
-    def __init__(self):
-        self.now = datetime(2026, 3, 1, 12, tzinfo=UTC)
-
-    def __call__(self):
-        return self.now
-
-
 @pytest.fixture
-def clock():
-    return Clock()
-
-
-@pytest.fixture
-def open_store(tmp_path, clock):
-    return lambda **changed: LocalKeyStore(
-        tmp_path / "keys", **{"region": REGION, "account": ACCOUNT, "clock": clock, **changed}
-    )
-
-
-@pytest.fixture
-def store(open_store):
-    return open_store()
+def store(open_keys):
+    return open_keys()
 
 
 # --- states
@@ -111,7 +91,7 @@ def test_a_key_is_gone_when_its_date_has_come_even_before_it_is_purged(store, cl
     assert store.create(alias="alias/sonant").key_id != key.key_id
 
 
-def test_purging_destroys_the_material_of_due_keys_and_nothing_else(store, open_store, clock, tmp_path):
+def test_purging_destroys_the_material_of_due_keys_and_nothing_else(store, open_keys, clock, tmp_path):
     due, later, kept = (store.create(alias=f"alias/{name}") for name in ("due", "later", "kept"))
     wrapped = store.generate_data_key(due.key_id, CONTEXT).wrapped
     material = json.loads((tmp_path / "keys" / f"{due.key_id}.json").read_text())["material"]
@@ -127,7 +107,7 @@ def test_purging_destroys_the_material_of_due_keys_and_nothing_else(store, open_
         assert material not in file.read_text()
         assert due.key_id not in file.read_text()
     clock.now -= timedelta(days=7)
-    for instance in (store, open_store()):
+    for instance in (store, open_keys()):
         with pytest.raises(KeyNotFound):
             instance.decrypt(wrapped, CONTEXT)
 
@@ -135,8 +115,8 @@ def test_purging_destroys_the_material_of_due_keys_and_nothing_else(store, open_
 # --- several processes
 
 
-def test_what_one_instance_changes_takes_effect_at_the_next_use_of_another(open_store, clock):
-    service, tool = open_store(), open_store()
+def test_what_one_instance_changes_takes_effect_at_the_next_use_of_another(open_keys, clock):
+    service, tool = open_keys(), open_keys()
     key = service.create(alias="alias/sonant")
     data_key = service.generate_data_key("alias/sonant", CONTEXT)
     for _ in range(20):
@@ -191,11 +171,11 @@ def test_writers_in_several_processes_lose_none_of_each_others_changes(store, tm
     )
 
 
-def test_keys_outlive_the_process(open_store):
-    first = open_store()
+def test_keys_outlive_the_process(open_keys):
+    first = open_keys()
     first.create("kept", alias="alias/sonant")
     data_key = first.generate_data_key("alias/sonant", CONTEXT)
-    second = open_store()
+    second = open_keys()
     assert second.list() == first.list()
     assert second.decrypt(data_key.wrapped, CONTEXT) == data_key.plaintext
 

@@ -21,18 +21,6 @@ def outside(tmp_path):
     return folder
 
 
-@pytest.fixture
-def store(tmp_path):
-    store = LocalObjectStore(tmp_path / "buckets", keys=None)
-    store.create_bucket("calls")
-    return store
-
-
-@pytest.fixture
-def bucket(tmp_path, store):
-    return tmp_path / "buckets" / "calls"
-
-
 def everything_refuses(store, uri, saying):
     uses = [
         lambda: store.read(uri, 100),
@@ -150,6 +138,6 @@ def test_a_key_that_looks_like_a_way_out_is_only_a_name(store, bucket, outside, 
     store.write(uri, b"inside")
     assert store.read(uri, 10) == b"inside"
     assert untouched(outside)
-    assert {path.name for path in tmp_path.iterdir()} == {"buckets", "outside"}
+    assert {path.name for path in tmp_path.iterdir()} == {"buckets", "keys", "outside"}
     store.delete(uri)
     assert list(bucket.iterdir()) == []

@@ -2,9 +2,9 @@
 
 import os
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 import pytest
+from folder_objects import tree, uri
 
 from sonant.errors import (
     BucketNotFound,
@@ -12,44 +12,8 @@ from sonant.errors import (
     ObjectNotFound,
     ObjectTooLarge,
 )
-from sonant.store.local_keys import LocalKeyStore
-from sonant.store.local_objects import LocalObjectStore
-from sonant.store.objects import ObjectUri
 
 MIB = 1024 * 1024
-
-
-def uri(key, bucket="calls"):
-    return ObjectUri(bucket, key)
-
-
-@pytest.fixture
-def keys(tmp_path):
-    keys = LocalKeyStore(
-        tmp_path / "keys", region="us-east-1", account="000000000000", clock=lambda: datetime.now(UTC)
-    )
-    keys.create(alias="alias/sonant")
-    return keys
-
-
-@pytest.fixture
-def store(tmp_path, keys):
-    store = LocalObjectStore(tmp_path / "buckets", keys)
-    store.create_bucket("calls")
-    return store
-
-
-@pytest.fixture
-def bucket(tmp_path, store):
-    return tmp_path / "buckets" / "calls"
-
-
-def tree(folder):
-    """Every path below a folder, with the content of files."""
-    return {
-        str(path.relative_to(folder)): path.read_bytes() if path.is_file() else None
-        for path in Path(folder).rglob("*")
-    }
 
 
 @pytest.mark.parametrize("kms_key", [None, "alias/sonant"], ids=["plain", "sealed"])

@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 
 import pytest
+from folder_objects import tree, uri
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
@@ -16,34 +17,9 @@ from sonant.errors import (
     ObjectNameConflict,
 )
 from sonant.store.local_objects import LocalObjectStore
-from sonant.store.objects import ObjectUri
 
 #: In memory where there is such a place: these tests write thousands of files, safely to the disk.
 MEMORY = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
-
-
-def uri(key):
-    return ObjectUri("calls", key)
-
-
-@pytest.fixture
-def store(tmp_path):
-    store = LocalObjectStore(tmp_path / "buckets", keys=None)
-    store.create_bucket("calls")
-    return store
-
-
-@pytest.fixture
-def bucket(tmp_path, store):
-    return tmp_path / "buckets" / "calls"
-
-
-def tree(folder):
-    """Every path below a folder, with the content of files."""
-    return {
-        str(path.relative_to(folder)): path.read_bytes() if path.is_file() else None
-        for path in Path(folder).rglob("*")
-    }
 
 
 # --- names that collide

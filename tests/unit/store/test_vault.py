@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
-from pathlib import Path
-
 import pytest
 
 from sonant.errors import KeyUnusable, SealBroken
@@ -14,31 +11,22 @@ from sonant.store.vault import ServiceSecret, Vault, create_vault, open_vault
 ARN = "arn:aws:voiceid:us-east-1:000000000000:domain/d"
 
 
-@pytest.fixture
-def keys(tmp_path: Path) -> LocalKeyStore:
-    store = LocalKeyStore(
-        tmp_path / "keys", region="us-east-1", account="0" * 12, clock=lambda: datetime.now(UTC)
-    )
-    store.create(alias="alias/a")
-    return store
-
-
 def test_a_domain_opens_again_from_its_wrapped_key(keys: LocalKeyStore) -> None:
-    vault, wrapped = create_vault(keys, "alias/a", "d", ARN)
+    vault, wrapped = create_vault(keys, "alias/sonant", "d", ARN)
     sealed = vault.seal("name", "o", "Käthe")
     assert open_vault(keys, "d", ARN, wrapped).open("name", "o", sealed) == "Käthe"
 
 
 def test_a_domain_does_not_open_under_another_domains_arn(keys: LocalKeyStore) -> None:
-    _, wrapped = create_vault(keys, "alias/a", "d", ARN)
+    _, wrapped = create_vault(keys, "alias/sonant", "d", ARN)
     with pytest.raises(SealBroken):
         open_vault(keys, "d", ARN + "x", wrapped)
 
 
 def test_a_disabled_key_closes_the_domain_at_once(keys: LocalKeyStore) -> None:
-    _, wrapped = create_vault(keys, "alias/a", "d", ARN)
+    _, wrapped = create_vault(keys, "alias/sonant", "d", ARN)
     open_vault(keys, "d", ARN, wrapped)
-    keys.disable("alias/a")
+    keys.disable("alias/sonant")
     with pytest.raises(KeyUnusable):
         open_vault(keys, "d", ARN, wrapped)
 

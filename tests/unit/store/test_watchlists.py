@@ -10,7 +10,6 @@ from sqlalchemy.exc import IntegrityError
 
 from sonant.errors import SealBroken
 from sonant.store import domains, watchlists
-from sonant.store.database.engine import Database
 from sonant.store.database.schema import fraudsters, watchlist_members
 from sonant.store.vault import Vault
 
@@ -19,10 +18,8 @@ VAULT = Vault("d", bytes(32))
 
 
 @pytest.fixture
-def connection(tmp_path):
+def connection(database):
     """A domain `d` with its default list and the lists `w1` and `w2`."""
-    database = Database(f"sqlite:///{tmp_path / 'sonant.db'}")
-    database.migrate()
     with database.write() as connection:
         domains.create(
             connection,
@@ -50,7 +47,6 @@ def connection(tmp_path):
                 now=NOW + timedelta(seconds=1),
             )
         yield connection
-    database.close()
 
 
 def add(connection, fraudster_id, watchlist_id="w1", now=NOW):

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import lru_cache
 from importlib.resources import as_file, files
+from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Connection, Dialect, Engine, Select, create_engine, event
@@ -40,24 +41,28 @@ _FILE_FAULTS = frozenset(
 class Database:
     """`read()` gives a consistent snapshot, `write()` a transaction that commits whole or not at all.
 
-    Both, and `migrate()`, raise SetupError for a file that is damaged, is no database or cannot be opened.
+    Both, and `migrate()`, raise SetupError for a file that is damaged, is no database or cannot be opened,
+    and, with `must_exist`, for one that is not there: SQLite would make an empty one.
     """
 
-    def __init__(self, url: str, *, connections: int = 8) -> None:
+    def __init__(self, url: str, *, connections: int = 8, must_exist: bool = False) -> None:
         self._sqlite = url.startswith("sqlite:")
         arguments: dict[str, Any] = {"pool_size": connections, "max_overflow": 4, "hide_parameters": True}
         if self._sqlite:
             arguments["connect_args"] = {"timeout": LOCK_WAIT_S, "check_same_thread": False}
         self.engine: Engine = create_engine(url, **arguments)
-        self._own = threading.local()
+        self._own = _Own()
         if self._sqlite:
+            if must_exist:
+                event.listen(self.engine, "do_connect", _refuse_absent)
             event.listen(self.engine, "connect", _prepare_sqlite)
             event.listen(self.engine, "begin", _begin_sqlite)
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
         # Each thread keeps a connection for its reads: taking one from the pool costs more than a read.
-        connection: Connection | None = self._own.__dict__.pop("connection", None)
+        own = self._own
+        connection, own.connection = own.connection, None
         try:
             if connection is None:
                 connection = self.engine.connect()
@@ -68,7 +73,9 @@ class Database:
             _raise_if_unusable(fault)
             raise
         connection.rollback()
-        if self._own.__dict__.setdefault("connection", connection) is not connection:
+        if own.connection is None:
+            own.connection = connection
+        else:
             connection.close()  # a read within a read: the inner one is back already
 
     @contextmanager
@@ -103,10 +110,11 @@ class Database:
         except (SQLAlchemyError, sqlite3.Error) as fault:
             log.warning("the write-ahead log could not be emptied: %s", fault_text(fault))
 
-    def begin_call(self) -> None:
-        """A call begins in this thread: what it remembers is checked once in it, not at every question.
+    def begin_calls(self) -> None:
+        """Calls that have all arrived begin in this thread: what it remembers is checked once for them, not
+        at every question.
 
-        A change made while the call runs may then be seen or not, as if the call had come before or after it.
+        A change made while they run may then be seen or not, as if they had come before or after it.
         """
         self._own.checks, self._own.checked = True, False
 
@@ -116,18 +124,17 @@ class Database:
         For the thread's own read connection on SQLite only; anything else gets a dict that nobody keeps.
         """
         own = self._own
-        if not self._sqlite or connection.get_execution_options().get("sonant_write", False):
-            return {}
-        still = getattr(own, "remembers", None) is connection
-        if not (still and getattr(own, "checks", False) and own.checked):
+        still = own.remembers is connection
+        if not (still and own.checks and own.checked):
+            if not self._sqlite or connection.get_execution_options().get("sonant_write", False):
+                return {}
             driver: Any = connection.connection.driver_connection
             # Moves when another connection commits; numbers of one connection only can be compared.
             version = driver.execute("PRAGMA data_version").fetchone()[0]
             if not still or version != own.version or len(own.memory) > MAX_REMEMBERED:
                 own.remembers, own.version, own.memory = connection, version, {}
             own.checked = True
-        memory: dict[Any, Any] = own.memory
-        return memory
+        return own.memory
 
     def migrate(self) -> None:
         """Bring the schema to this release's version. Raises SetupError when a newer release made it."""
@@ -153,6 +160,20 @@ class Database:
 
     def close(self) -> None:
         self.engine.dispose()
+
+
+class _Own(threading.local):
+    """What belongs to one thread."""
+
+    connection: Connection | None = None
+    """For its reads; None while it is in use."""
+    remembers: Connection | None = None
+    """The connection whose reads `memory` holds, as of `version`."""
+    version = 0
+    checks = checked = False
+
+    def __init__(self) -> None:
+        self.memory: dict[Any, Any] = {}
 
 
 def fault_text(fault: BaseException) -> str | None:
@@ -209,6 +230,14 @@ def _alembic(folder: str, connection: Connection) -> Any:
     config.set_main_option("script_location", folder)
     config.attributes["connection"] = connection
     return config
+
+
+def _refuse_absent(_dialect: Dialect, _record: Any, arguments: list[Any], _options: dict[str, Any]) -> None:
+    if not Path(arguments[0]).exists():
+        raise SetupError(
+            f"there is no database {arguments[0]}: restore it from a backup, "
+            "or start `sonant serve` to begin with an empty one"
+        )
 
 
 def _prepare_sqlite(connection: Any, _record: Any) -> None:

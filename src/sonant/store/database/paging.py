@@ -1,0 +1,28 @@
+"""Keyset paging: a page is found by the position of the item before it, not by how many came before.
+
+So a listing neither skips nor repeats an item when others are added or removed between its pages.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import ColumnElement, Select, and_, or_
+
+#: (created at in microseconds, id) of the last item of a page.
+Position = tuple[int, str]
+
+
+def page_of(
+    query: Select[Any],
+    created_at: ColumnElement[int],
+    identifier: ColumnElement[str],
+    after: Position | None,
+    limit: int,
+) -> Select[Any]:
+    """The query for one page: oldest first, ties by id; at most `limit` after the position `after`."""
+    if after is not None:
+        query = query.where(
+            or_(created_at > after[0], and_(created_at == after[0], identifier > after[1])),
+        )
+    return query.order_by(created_at, identifier).limit(limit)

@@ -1,0 +1,102 @@
+"""A house whose clock is moved by hand: what is put into it and what an operator finds in its files."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from sqlalchemy import func, select
+
+from sonant.ids import new_generated_id
+from sonant.store import domains, speakers, watchlists
+from sonant.store.database.schema import metadata, speaker_keys, voiceprints
+from sonant.store.vault import open_vault
+
+START = datetime(2026, 3, 1, 12, 30, tzinfo=UTC)
+INSTANT = timedelta(microseconds=1)
+VECTOR = bytes(range(256)) * 4
+
+
+@dataclass
+class MovedClock:
+    now: datetime = START
+
+    def __call__(self) -> datetime:
+        return self.now
+
+
+def vault_of(house, connection, domain_id):
+    domain = domains.find_by_id(connection, domain_id)
+    return open_vault(house.store.keys, domain_id, domain.arn, domain.data_key_wrapped)
+
+
+def enroll(house, domain_id, *customers):
+    """Enrolled speakers without a recording; their generated ids."""
+    made = []
+    with house.store.database.write() as connection:
+        vault = vault_of(house, connection, domain_id)
+        for customer in customers:
+            speaker_id = new_generated_id()
+            seal = speakers.add(
+                connection,
+                vault,
+                domain_id=domain_id,
+                speaker_id=speaker_id,
+                customer_id=customer,
+                status="PENDING",
+                now=house.service.clock(),
+            )
+            voiceprint = speakers.Voiceprint(model_id="m", vector=VECTOR, audio=b"fLaC", net_speech_s=6.0)
+            speakers.enroll(connection, seal, speaker_id, voiceprint, house.service.clock())
+            made.append(speaker_id)
+    return made
+
+
+def add_fraudster(house, domain_id):
+    fraudster_id = new_generated_id()
+    with house.store.database.write() as connection:
+        domain = domains.find_by_id(connection, domain_id)
+        _, wrapped = vault_of(house, connection, domain_id).new_speaker(fraudster_id)
+        watchlists.add_fraudster(
+            connection,
+            fraudster_id=fraudster_id,
+            domain_id=domain_id,
+            wrapped=wrapped,
+            watchlist_id=domain.default_watchlist_id,
+            now=house.service.clock(),
+        )
+    return fraudster_id, wrapped
+
+
+def secrets_of(house, speaker_id):
+    """The wrapped key and the sealed voiceprint, as they stand in the database now."""
+    with house.store.database.read() as connection:
+        wrapped = connection.execute(
+            select(speaker_keys.c.wrapped).where(speaker_keys.c.speaker_id == speaker_id)
+        ).scalar_one()
+        vector, audio = connection.execute(
+            select(voiceprints.c.vector_sealed, voiceprints.c.audio_sealed).where(
+                voiceprints.c.speaker_id == speaker_id
+            )
+        ).one()
+    return wrapped, vector, audio
+
+
+def files_with(house, *wanted):
+    """Names of the data folder's files that hold any of some bytes."""
+    return [
+        path.name
+        for path in sorted(house.settings.data.rglob("*"))
+        if path.is_file() and any(one in path.read_bytes() for one in wanted)
+    ]
+
+
+def rows_left(house):
+    """Rows by table, of those that hang on domains."""
+    with house.store.database.read() as connection:
+        counts = {
+            table.name: connection.execute(select(func.count()).select_from(table)).scalar_one()
+            for table in metadata.sorted_tables
+            if table.name not in ("principals", "access_keys", "consents", "client_tokens", "counters")
+        }
+    return {name: count for name, count in counts.items() if count}

@@ -1,0 +1,93 @@
+"""Half a surrogate pair in a manifest: the request that holds it is refused, its neighbours are not."""
+
+from __future__ import annotations
+
+import json
+import time
+from itertools import repeat
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sonant.app import manifest_rules
+from sonant.jobs.escapes import NO_CHARACTER, whole_pairs
+from sonant.jobs.manifest import BadRequest, EnrollmentRequest, read_manifest
+from sonant.settings import Settings
+
+RULES = manifest_rules(Settings())
+HIGH, LOW = r"\ud83d", r"\ude00"
+NO_TEXT = "holds half a surrogate pair, or another code point that is no character"
+
+#: Pieces of JSON strings, such that every row of them is one.
+PIECES = st.sampled_from(
+    [HIGH, LOW, r"\uD800", r"\uDFFF", r"\\", r"\n", r"\/", r"\u0041", r"\uffee", "a", "u", "d83d", "é", "😀"]
+)
+
+
+def manifest(*requests):
+    """The requests as they stand, each a text of JSON."""
+    return f'{{"Version":"1.0","SpeakerEnrollmentRequests":[{",".join(requests)}]}}'.encode()
+
+
+def request(request_id="r", speaker_id="s", uri="s3://calls/a.wav"):
+    return (
+        f'{{"RequestId":"{request_id}","SpeakerId":"{speaker_id}",'
+        f'"AudioSpecifications":[{{"S3Uri":"{uri}","ChannelId":0}}]}}'
+    )
+
+
+def read(data):
+    return list(read_manifest([data], RULES))
+
+
+@pytest.mark.parametrize("half", [HIGH, LOW, HIGH + r"\u0041", LOW + HIGH, "\uffff"])
+def test_a_half_pair_is_told_by_the_field_that_holds_it(half):
+    entries = read(
+        manifest(
+            request("before"),
+            request("wrong-" + half),
+            request("speaker", speaker_id="ada" + half),
+            request("uri", uri="s3://calls/" + half),
+            request("after"),
+        )
+    )
+    assert [(entry.request_id, entry.message) for entry in entries[1:4]] == [
+        ("", f"the RequestId of request 2 {NO_TEXT}"),
+        ("speaker", f"SpeakerId {NO_TEXT}"),
+        ("uri", f"AudioSpecifications 1: S3Uri {NO_TEXT}"),
+    ]
+    assert all(isinstance(entry, BadRequest) for entry in entries[1:4])
+    assert [entry.request_id for entry in entries if isinstance(entry, EnrollmentRequest)] == [
+        "before",
+        "after",
+    ]
+
+
+def test_whole_pairs_and_escaped_backslashes_are_read_as_they_stand():
+    (one,) = read(manifest(request(HIGH + LOW + r"\\ud83d", uri=r"s3:\/\/calls\/\ud83d\ude00.wav")))
+    assert (one.request_id, one.audio[0].s3_uri) == (r"😀\ud83d", "s3://calls/😀.wav")
+
+
+@given(pieces=st.lists(PIECES, max_size=12), size=st.integers(1, 13))
+def test_wherever_the_bytes_are_cut_the_text_is_what_python_reads_but_for_half_pairs(pieces, size):
+    data = f'"{"".join(pieces)}"'.encode()
+    whole = b"".join(whole_pairs(data[at : at + size] for at in range(0, len(data), size)))
+    python = json.loads(data)
+    assert json.loads(whole) == "".join(NO_CHARACTER if "\ud800" <= c <= "\udfff" else c for c in python)
+    assert len(whole) == len(data)
+
+
+@given(data=st.binary(max_size=60), size=st.integers(1, 13))
+def test_bytes_without_a_unicode_escape_pass_as_they_are(data, size):
+    data = data.replace(b"u", b"v")
+    chunks = (data[at : at + size] for at in range(0, len(data), size))
+    assert b"".join(whole_pairs(chunks)) == data
+
+
+@pytest.mark.parametrize("piece", [rb"\ud800", rb"\udc00", rb"\ud83d\ude00", rb"\\", rb"\uz", b"a\\ud800"])
+def test_16_mib_of_escapes_cost_no_more_than_some_seconds_of_processor_time(piece):
+    chunk = piece * (65536 // len(piece))
+    begun = time.process_time()
+    assert sum(map(len, whole_pairs(repeat(chunk, 256)))) == 256 * len(chunk)
+    assert time.process_time() - begun < 15

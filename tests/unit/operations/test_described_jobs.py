@@ -1,0 +1,83 @@
+"""A described job is remembered for as long as nobody changes the database, and no longer."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+
+from sonant.errors import ResourceNotFound
+from sonant.operations import OPERATIONS
+from sonant.operations.service import Caller
+from sonant.policy import ALLOW_ALL, parse
+from sonant.store import jobs
+from sonant.store.access import Principal
+from sonant.store.database.engine import Database
+
+ACCOUNT = "0" * 12
+CALLER = Caller(
+    principal=Principal(
+        arn=f"arn:aws:iam::{ACCOUNT}:user/sonant", account_id=ACCOUNT, policies=(parse(ALLOW_ALL),), tags={}
+    )
+)
+
+
+@pytest.fixture
+def started(house):
+    """A domain with a job that was just submitted: (domain id, job id)."""
+    domain_id = house.new_domain()
+    answer = house.call(
+        "StartSpeakerEnrollmentJob",
+        DomainId=domain_id,
+        DataAccessRoleArn=f"arn:aws:iam::{ACCOUNT}:role/sonant",
+        InputDataConfig={"S3Uri": "s3://calls/manifest.json"},
+        OutputDataConfig={"S3Uri": "s3://calls/results"},
+    )
+    return domain_id, answer["Job"]["JobId"]
+
+
+def status(house, domain_id, job_id):
+    """As a call of its own sees it."""
+    house.service.database.begin_calls()
+    request = {"DomainId": domain_id, "JobId": job_id}
+    return OPERATIONS["DescribeSpeakerEnrollmentJob"](house.service, CALLER, request)["Job"]["JobStatus"]
+
+
+def test_the_next_call_sees_what_another_process_did_to_the_job(house, started):
+    other = Database(house.settings.database_url)
+    assert [status(house, *started) for _ in range(3)] == ["SUBMITTED"] * 3
+    with other.write() as connection:
+        jobs.claim(connection, [jobs.ENROLLMENT], "runner", house.clock(), timedelta(minutes=1))
+    assert [status(house, *started) for _ in range(2)] == ["IN_PROGRESS"] * 2
+    with other.write() as connection:
+        jobs.finish(connection, started[1], "runner", "FAILED", house.clock(), (404, "no such object"))
+    assert status(house, *started) == "FAILED"
+    other.close()
+
+
+def test_one_domain_is_never_told_the_other_ones_job(house, started):
+    other_domain = house.new_domain()
+    assert status(house, *started) == "SUBMITTED"
+    with pytest.raises(ResourceNotFound):
+        status(house, other_domain, started[1])
+
+
+def test_a_job_that_was_not_there_is_found_once_it_is(house):
+    domain_id = house.new_domain()
+    with pytest.raises(ResourceNotFound):
+        status(house, domain_id, "A" * 22)
+    with house.store.database.write() as connection:
+        jobs.insert_job(
+            connection,
+            job_id="A" * 22,
+            kind=jobs.ENROLLMENT,
+            domain_id=domain_id,
+            name_sealed=None,
+            role_arn=f"arn:aws:iam::{ACCOUNT}:role/sonant",
+            input_uri="s3://calls/manifest.json",
+            output_uri="s3://calls/results",
+            output_kms_key=None,
+            config={},
+            now=house.clock(),
+        )
+    assert status(house, domain_id, "A" * 22) == "SUBMITTED"

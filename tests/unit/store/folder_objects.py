@@ -1,0 +1,19 @@
+"""Objects in a folder, as the tests name them and as they lie there."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from sonant.store.objects import ObjectUri
+
+
+def uri(key: str, bucket: str = "calls") -> ObjectUri:
+    return ObjectUri(bucket, key)
+
+
+def tree(folder: Path | str) -> dict[str, bytes | None]:
+    """Every path below a folder, with the content of files."""
+    return {
+        str(path.relative_to(folder)): path.read_bytes() if path.is_file() else None
+        for path in Path(folder).rglob("*")
+    }

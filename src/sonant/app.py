@@ -20,6 +20,7 @@ from sonant.events.metrics import Page
 from sonant.events.outbox import Outbox
 from sonant.events.sinks import build_sinks
 from sonant.installation import Store, audit_folder, local_accounts
+from sonant.jobs.countermeasure import detectors
 from sonant.jobs.dry_run import DryRunKind
 from sonant.jobs.engines.local import LocalEngine
 from sonant.jobs.engines.worker import work
@@ -93,7 +94,8 @@ def batch_worker_main(pipe: object, settings: Settings) -> None:
 
 
 def _serve_tasks(pipe: object, settings: Settings) -> None:
-    work(pipe, fetch_with(settings), load_voice_models, (), settings.audio)  # type: ignore[arg-type]
+    listeners = detectors(settings.fraud)
+    work(pipe, fetch_with(settings), load_voice_models, listeners, settings.audio)  # type: ignore[arg-type]
 
 
 def local_engine(settings: Settings, workers: int, main: Callable[..., None] = worker_main) -> LocalEngine:

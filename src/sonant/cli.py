@@ -15,6 +15,7 @@ from sonant.cli_access import access
 from sonant.cli_keys import key
 from sonant.cli_voices import calibrate, speaker
 from sonant.commands.common import Commands, data_option, database_fault, load_settings
+from sonant.commands.evaluate_spoofing import spoofing
 from sonant.commands.evaluation import evaluate
 from sonant.errors import SonantError, WireError
 
@@ -60,7 +61,15 @@ def demo(audio: Path | None, cache: Path, keep: Path | None, quiet: bool) -> Non
     run_demo(audio=audio, cache=cache, keep=keep, quiet=quiet)
 
 
-main.add_command(evaluate)
+class _Evaluate(click.Group):
+    """`sonant evaluate` measures voices; the name of another measurement comes first."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        named = args and args[0] in self.commands
+        return super().parse_args(ctx, args if named else [str(evaluate.name), *args])
+
+
+main.add_command(_Evaluate("evaluate", commands=[evaluate, spoofing], help=evaluate.help))
 main.add_command(calibrate)
 main.add_command(speaker)
 

@@ -46,8 +46,11 @@ class Desk:
     clock: Callable[[], datetime]
     outbox: Outbox
 
-    def task(self, item: Item, need_s: float) -> Task:
-        """Listen to a request's recordings until there are `need_s` seconds of speech."""
+    def task(self, item: Item, need_s: float, *, guard: bool = False) -> Task:
+        """Listen to a request's recordings until there are `need_s` seconds of speech.
+
+        `guard` looks for spoofing too.
+        """
         assert isinstance(item.entry, Request)
         return Task(
             ticket=item.position,
@@ -55,6 +58,8 @@ class Desk:
             audio=item.entry.audio,
             need_s=need_s,
             keep_audio=self.settings.audio.keep,
+            detect=guard,
+            fingerprint=guard and self.settings.fraud.replay_recordings > 0,
         )
 
 

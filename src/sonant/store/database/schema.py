@@ -180,6 +180,20 @@ voiceprints = Table(
     Column("snr_db", Float),  # null: enrolled before it was noted down
 )
 
+#: Never given a number twice: indexes in memory know fingerprints by it.
+fingerprints = Table(
+    "fingerprints",
+    metadata,
+    Column("number", Integer, primary_key=True),
+    Column("domain_id", ForeignKey("domains.domain_id", ondelete="CASCADE"), nullable=False),
+    Column("speaker_id", ForeignKey("speakers.speaker_id", ondelete="CASCADE"), nullable=False),
+    Column("sealed", LargeBinary, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    Index(None, "domain_id", "number"),
+    Index(None, "speaker_id"),
+    sqlite_autoincrement=True,
+)
+
 jobs = Table(
     "jobs",
     metadata,

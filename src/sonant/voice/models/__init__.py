@@ -9,6 +9,8 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import resources
 from importlib.resources.abc import Traversable
@@ -21,7 +23,7 @@ from numpy.typing import NDArray
 from sonant.errors import SetupError
 
 ENCODER, DETECTOR = "speaker-encoder", "speech-detector"
-_CURE = "reinstall sonant, or make the models again with tools/build_models.py"
+CURE = "reinstall sonant, or make the models again with tools/build_models.py"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,8 +47,8 @@ def load_models(folder: Traversable | None = None) -> Models:
     Raises SetupError if a file is missing, is not the one that `models.json` pins, or cannot be opened.
     """
     folder = folder or resources.files(__name__)
-    try:
-        entries = {entry["kind"]: entry for entry in json.loads(folder.joinpath("models.json").read_bytes())}
+    with _reading_the_list():
+        entries = _entries(folder)
         encoder, detector = entries[ENCODER], entries[DETECTOR]
         return Models(
             encoder=_open(folder, encoder),
@@ -55,9 +57,26 @@ def load_models(folder: Traversable | None = None) -> Models:
             detector=_open(folder, detector),
             detector_id=detector["id"],
         )
+
+
+def open_pinned(folder: Traversable, *kinds: str) -> list[onnxruntime.InferenceSession]:
+    """The networks of these kinds, as `models.json` pins them. Raises SetupError."""
+    with _reading_the_list():
+        entries = _entries(folder)
+        return [_open(folder, entries[kind]) for kind in kinds]
+
+
+def _entries(folder: Traversable) -> dict[str, dict[str, Any]]:
+    return {entry["kind"]: entry for entry in json.loads(folder.joinpath("models.json").read_bytes())}
+
+
+@contextmanager
+def _reading_the_list() -> Iterator[None]:
+    try:
+        yield
     except (OSError, ValueError, KeyError, TypeError) as fault:
         raise SetupError(
-            f"the list of voice models cannot be read ({type(fault).__name__}): {_CURE}"
+            f"the list of voice models cannot be read ({type(fault).__name__}): {CURE}"
         ) from None
 
 
@@ -71,11 +90,11 @@ def _checked(folder: Traversable, entry: dict[str, Any]) -> bytes:
     try:
         content = folder.joinpath(entry["file"]).read_bytes()
     except OSError:
-        raise SetupError(f"voice model {entry['file']} is missing: {_CURE}") from None
+        raise SetupError(f"voice model {entry['file']} is missing: {CURE}") from None
     found = hashlib.sha256(content).hexdigest()
     if found != entry["sha256"]:
         raise SetupError(
-            f"voice model {entry['file']} has sha256 {found}, must have {entry['sha256']}: {_CURE}"
+            f"voice model {entry['file']} has sha256 {found}, must have {entry['sha256']}: {CURE}"
         )
     return content
 

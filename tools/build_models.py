@@ -1,9 +1,13 @@
 #!/usr/bin/env python3
-"""Make the ONNX models that Sonant ships, from two published packages, byte for byte the same every time.
+"""Make the ONNX models that Sonant ships, byte for byte the same every time.
 
     python tools/build_models.py                      build into src/sonant/voice/models
-    python tools/build_models.py --check              rebuild and compare with the shipped hashes
-    python tools/build_models.py --check --audio DIR  also compare with the original networks on speech
+    python tools/build_models.py --check              rebuild and compare with what is shipped
+    python tools/build_models.py --check --audio DIR  also compare with PyTorch and the original on speech
+
+The speech detector is made from a published package. The speaker encoder's weights are Sonant's own, trained
+by tools/distil from those of a published package: they live in the shipped file, whose hash is pinned here
+and whose graph is written anew around them.
 
 Needs tools/requirements.txt; the product needs none of it.
 """
@@ -21,35 +25,39 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from model_checks import check_detector, check_encoder, find_recordings
-from model_graphs import silero_weights, speaker_encoder, speech_detector
+from model_graphs import encoder_weights, silero_weights, speaker_encoder, speech_detector
 
 MODELS = Path(__file__).resolve().parent.parent / "src" / "sonant" / "voice" / "models"
 
-SOURCES: dict[str, dict[str, str]] = {
-    "resemblyzer": {
-        "package": "resemblyzer",
-        "version": "0.1.4",
-        "sha256": "8f12eb2f1a9982d32e8db7856de754709b59c93a77bcf0ff536584b619a9dd1f",
-        "weights": "resemblyzer/pretrained.pt",
-    },
-    "silero-vad": {
-        "package": "silero-vad",
-        "version": "6.2.3",
-        "sha256": "7b7f5436cfcb02fae583a05b512ea96467fd449fe54cb49a5e4f06c51a1e43b8",
-        "weights": "silero_vad/data/silero_vad.onnx",
-    },
+RESEMBLYZER = {
+    "package": "resemblyzer",
+    "version": "0.1.4",
+    "sha256": "8f12eb2f1a9982d32e8db7856de754709b59c93a77bcf0ff536584b619a9dd1f",
+    "weights": "resemblyzer/pretrained.pt",
 }
+SILERO = {
+    "package": "silero-vad",
+    "version": "6.2.3",
+    "sha256": "7b7f5436cfcb02fae583a05b512ea96467fd449fe54cb49a5e4f06c51a1e43b8",
+    "weights": "silero_vad/data/silero_vad.onnx",
+}
+
+ENCODER_SHA256 = "@@"
 
 ENTRIES: list[dict[str, Any]] = [
     {
-        "id": "ge2e-256-tel8k-1",
+        "id": "ge2e-256-tel8k-2",
         "kind": "speaker-encoder",
         "file": "ge2e.onnx",
         "licence": "Apache-2.0",
-        "source": SOURCES["resemblyzer"],
+        "source": RESEMBLYZER,
+        "training": {
+            "method": "distillation from the source's network on clean speech, tools/distil",
+            "speech": "LibriSpeech train-clean-100, 137 people, 26 minutes",
+            "licence": "CC-BY-4.0",
+            "attribution": "Vassil Panayotov",
+        },
         "band": "telephone: 8 kHz, 0-4 kHz",
         "window_s": 1.6,
         "window_shape": [160, 40],
@@ -60,7 +68,7 @@ ENTRIES: list[dict[str, Any]] = [
         "kind": "speech-detector",
         "file": "silero_vad_8k.onnx",
         "licence": "MIT",
-        "source": SOURCES["silero-vad"],
+        "source": SILERO,
         "band": "telephone: 8 kHz, 0-4 kHz",
         "window_s": 0.032,
         "window_shape": [288],
@@ -79,13 +87,14 @@ def main() -> int:
     options = parser.parse_args()
 
     with tempfile.TemporaryDirectory() as scratch:
-        folder = options.wheels or Path(scratch)
-        originals = {name: _weights_of(source, folder) for name, source in SOURCES.items()}
-    checkpoint = torch.load(io.BytesIO(originals["resemblyzer"]), map_location="cpu", weights_only=True)
-    state = checkpoint["model_state"]
+        original = _weights_of(SILERO, options.wheels or Path(scratch))
+    encoder = (MODELS / "ge2e.onnx").read_bytes()
+    if _sha256(encoder) != ENCODER_SHA256:
+        sys.exit(f"ge2e.onnx has sha256 {_sha256(encoder)}, must have {ENCODER_SHA256}")
+    weights = encoder_weights(encoder)
     built = {
-        "ge2e.onnx": speaker_encoder({name: tensor.numpy() for name, tensor in state.items()}),
-        "silero_vad_8k.onnx": speech_detector(silero_weights(originals["silero-vad"])),
+        "ge2e.onnx": speaker_encoder(weights),
+        "silero_vad_8k.onnx": speech_detector(silero_weights(original)),
     }
     entries = [{**entry, "sha256": _sha256(built[entry["file"]])} for entry in ENTRIES]
     built["models.json"] = (json.dumps(entries, indent=2) + "\n").encode()
@@ -100,8 +109,8 @@ def main() -> int:
             print(f"wrote {name}: {len(content):,} bytes, sha256 {_sha256(content)}")
     if options.audio:
         recordings = find_recordings(options.audio)
-        sound &= check_encoder(built["ge2e.onnx"], state, recordings)
-        sound &= check_detector(built["silero_vad_8k.onnx"], originals["silero-vad"], recordings)
+        sound &= check_encoder(built["ge2e.onnx"], weights, recordings)
+        sound &= check_detector(built["silero_vad_8k.onnx"], original, recordings)
     return 0 if sound else 1
 
 

@@ -1,4 +1,4 @@
-"""The two ONNX graphs that Sonant ships, rebuilt from the weights of their published packages.
+"""The two ONNX graphs that Sonant ships, written from their weights.
 
 Both are written node by node, so that the same weights always give the same bytes (no exporter, no tracing)
 and so that each network has the shape that runs fastest in one call: windows as a batch for the speaker
@@ -123,6 +123,26 @@ def speech_detector(weights: Mapping[str, Array]) -> bytes:
         inputs={"frames": ["n", 288], "h": [1, 1, 128], "c": [1, 1, 128]},
         outputs={"probabilities": ["n"], "hn": [1, 1, 128], "cn": [1, 1, 128]},
     )
+
+
+def encoder_weights(graph: bytes) -> dict[str, Array]:
+    """The weights inside a graph that `speaker_encoder` wrote, named as there.
+
+    ONNX and PyTorch order the gates differently; see `_lstm_weights`.
+    """
+    constants = onnx.load_from_string(graph).graph.initializer
+    found = {constant.name: np.array(numpy_helper.to_array(constant)) for constant in constants}
+
+    def reorder(array: Array) -> Array:
+        i, o, f, g = np.split(array, 4)
+        return np.concatenate([i, f, g, o])
+
+    weights = {"linear.weight": found["linear_weight"], "linear.bias": found["linear_bias"]}
+    for layer in range(3):
+        w, r, b = (found[f"lstm{layer}_{name}"][0] for name in "wrb")
+        weights[f"lstm.weight_ih_l{layer}"], weights[f"lstm.weight_hh_l{layer}"] = reorder(w), reorder(r)
+        weights[f"lstm.bias_ih_l{layer}"], weights[f"lstm.bias_hh_l{layer}"] = map(reorder, np.split(b, 2))
+    return weights
 
 
 def silero_weights(published: bytes) -> dict[str, Array]:

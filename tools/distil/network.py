@@ -17,8 +17,8 @@ Array = NDArray[np.float32]
 
 WIDE_HZ = 16000
 LEVEL_DBFS = -30
-GRID_FRAMES = 10
-"""The teacher is asked at every tenth of a second."""
+GRID_FRAMES = 20
+"""The teacher is asked at every fifth of a second."""
 WHEEL_SHA256 = "8f12eb2f1a9982d32e8db7856de754709b59c93a77bcf0ff536584b619a9dd1f"
 """Of the resemblyzer 0.1.4 wheel, the same that tools/build_models.py pins."""
 

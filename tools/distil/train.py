@@ -27,6 +27,7 @@ from torch.utils.data import DataLoader, Dataset
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "src"))
 from degrade import RATE_HZ, at_level, call
 from network import GRID_FRAMES, LEVEL_DBFS, Encoder, narrow_mels, teacher, windows
+from trials import equal_error_rate, separation
 
 Array = NDArray[np.float32]
 
@@ -46,7 +47,7 @@ class Voices:
         self.narrow: list[Array] = [arrays[f"{n}/narrow"].astype(np.float32) / 32768 for n in names]
         self.person = [people.index(name.split("-", 1)[0]) for name in names]
         self.grids: list[Array] = [arrays[f"{n}/teacher"].astype(np.float32) for n in names]
-        """Of each recording the embeddings of the windows from every tenth of a second on."""
+        """Of each recording the embeddings of the windows from every fifth of a second on."""
         means = np.stack([grid.mean(axis=0) for grid in self.grids])
         self.means: Array = means / np.linalg.norm(means, axis=1, keepdims=True)
         """Of each recording the embedding as a whole; [recordings, 256]."""
@@ -70,7 +71,7 @@ class Batches(Dataset[tuple[Array, Array, NDArray[np.int64]]]):
             starts = rng.integers(0, len(mels) - 160, WINDOWS_AN_ITEM)
             heard.append(windows(mels, starts))
             grid = self._voices.grids[recording]
-            wanted.append(grid[np.minimum((first_frame + starts + 5) // GRID_FRAMES, len(grid) - 1)])
+            wanted.append(grid[np.minimum((first_frame + starts + GRID_FRAMES // 2) // GRID_FRAMES, len(grid) - 1)])
             whose += [recording] * WINDOWS_AN_ITEM
         return np.concatenate(heard), np.concatenate(wanted), np.array(whose)
 
@@ -107,7 +108,7 @@ def main() -> None:
     people = torch.tensor(training.person)
 
     options.out.mkdir(parents=True, exist_ok=True)
-    began, best, losses = time.monotonic(), float("inf"), []
+    began, best, losses = time.monotonic(), 0.0, []
 
     def check(step: int) -> None:
         nonlocal best
@@ -122,8 +123,8 @@ def main() -> None:
             log.write(json.dumps(line) + "\n")
         print(json.dumps(line), flush=True)
         torch.save(average.state_dict(), options.out / "last.pt")
-        if figures["distance"] < best:
-            best = figures["distance"]
+        if figures["separation"] > best:
+            best = figures["separation"]
             torch.save(average.state_dict(), options.out / "best.pt")
 
     check(0)
@@ -160,8 +161,7 @@ def contrast(found: Tensor, means: Tensor, whose: Tensor, people: Tensor) -> Ten
 def validate(network: Encoder, held_out: Sequence[tuple[Array, Array, NDArray[np.int64]]]) -> dict[str, float]:
     """On people not trained on: cosine distance to the teacher, and how well the people are told apart.
 
-    `distance` is the mean of the distances to the teacher's embedding of the clean window and of the whole
-    clean recording. `eer` and `separation` (d') are of pairs of calls: a call is the mean of its 8 windows,
+    `distance` is the mean distance to the teacher's embedding of the same window, clean. `eer` and `separation` (d') are of pairs of calls: a call is the mean of its 8 windows,
     pairs are of different calls.
     """
     to_window, calls, people = [], [], []
@@ -180,21 +180,6 @@ def validate(network: Encoder, held_out: Sequence[tuple[Array, Array, NDArray[np
         "eer": equal_error_rate(scores[same], scores[~same]),
         "separation": separation(scores[same], scores[~same]),
     }
-
-
-def equal_error_rate(genuine: NDArray[np.floating], impostor: NDArray[np.floating]) -> float:
-    scores = np.concatenate([genuine, impostor])
-    order = np.argsort(scores, kind="stable")
-    is_genuine = order < len(genuine)
-    rejected = np.cumsum(is_genuine) / len(genuine)
-    accepted = 1 - np.cumsum(~is_genuine) / len(impostor)
-    crossing = int(np.argmin(np.abs(rejected - accepted)))
-    return float((rejected[crossing] + accepted[crossing]) / 2)
-
-
-def separation(genuine: NDArray[np.floating], impostor: NDArray[np.floating]) -> float:
-    """d': distance of the means in pooled standard deviations."""
-    return float((genuine.mean() - impostor.mean()) / np.sqrt((genuine.var() + impostor.var()) / 2))
 
 
 def _share(step: int, options: argparse.Namespace) -> float:

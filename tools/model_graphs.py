@@ -7,7 +7,7 @@ encoder, a whole recording's frames as a batch for the speech detector.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 import onnx
@@ -20,29 +20,30 @@ OPSET = 17
 IR_VERSION = 8  # the oldest that carries opset 17: any onnxruntime from 1.12 on reads it
 
 
-def speaker_encoder(weights: Mapping[str, Array]) -> bytes:
+def speaker_encoder(weights: Mapping[str, Array], *, eight_bit: Collection[int] = ()) -> bytes:
     """GE2E: three LSTM layers of 256, the last hidden state, linear, ReLU, unit length.
 
     `weights` are named as in the PyTorch checkpoint. Input `mels` [n, 160, 40], output `embeddings` [n, 256].
+    The layers in `eight_bit` multiply in 8 bits, activations scaled as they come. The first layer cannot be
+    one of them: its input is power, whose range is far beyond 8 bits.
     """
     graph = _Graph()
     x = graph.node("Transpose", "mels", perm=[1, 0, 2])
     for layer in range(3):
-        lstm = [
-            graph.constant(f"lstm{layer}_{name}", array)
-            for name, array in _lstm_weights(
-                weights[f"lstm.weight_ih_l{layer}"],
-                weights[f"lstm.weight_hh_l{layer}"],
-                weights[f"lstm.bias_ih_l{layer}"],
-                weights[f"lstm.bias_hh_l{layer}"],
-            ).items()
-        ]
-        if layer < 2:
-            x = graph.node("LSTM", x, *lstm, outputs=[f"y{layer}"], hidden_size=256)
-            x = graph.node("Squeeze", x, graph.integers("direction_axis", [1]))
+        arrays = _lstm_weights(
+            weights[f"lstm.weight_ih_l{layer}"],
+            weights[f"lstm.weight_hh_l{layer}"],
+            weights[f"lstm.bias_ih_l{layer}"],
+            weights[f"lstm.bias_hh_l{layer}"],
+        )
+        outputs = [f"y{layer}"] if layer < 2 else ["", "last_hidden"]
+        if layer in eight_bit:
+            _eight_bit_lstm(graph, x, f"lstm{layer}", arrays, outputs)
         else:
-            graph.node("LSTM", x, *lstm, outputs=["", "last_hidden"], hidden_size=256)
-            x = graph.node("Squeeze", "last_hidden", graph.integers("layer_axis", [0]))
+            names = [graph.constant(f"lstm{layer}_{name}", array) for name, array in arrays.items()]
+            graph.node("LSTM", x, *names, outputs=outputs, hidden_size=256)
+        axis = graph.integers("direction_axis", [1]) if layer < 2 else graph.integers("layer_axis", [0])
+        x = graph.node("Squeeze", outputs[-1], axis)
     x = graph.node(
         "Gemm",
         x,
@@ -173,6 +174,24 @@ def _lstm_weights(w_ih: Array, w_hh: Array, b_ih: Array, b_hh: Array) -> dict[st
     }
 
 
+def _eight_bit_lstm(
+    graph: _Graph, x: str, name: str, arrays: Mapping[str, Array], outputs: Sequence[str]
+) -> None:
+    """onnxruntime's LSTM with int8 weights, a scale each gate unit."""
+    quantised, scales = [], []
+    for key in ("w", "r"):
+        array = arrays[key]  # [1, 4 * hidden, inputs]
+        # 7 bits: sums of two products then fit the 16 bits that processors without VNNI add them up in.
+        scale = np.abs(array).max(axis=2) / np.float32(63)
+        integers = np.round(array / scale[:, :, None]).astype(np.int8).transpose(0, 2, 1)
+        quantised.append(graph.constant(f"{name}_{key}_int8", integers))
+        scales.append(graph.constant(f"{name}_{key}_scale", scale))
+        scales.append(graph.constant(f"{name}_{key}_zero", np.zeros(scale.shape, np.int8)))
+    bias = graph.constant(f"{name}_b", arrays["b"])
+    inputs = [x, *quantised, bias, "", "", "", "", *scales]
+    graph.node("DynamicQuantizeLSTM", *inputs, outputs=outputs, domain="com.microsoft", hidden_size=256)
+
+
 class _Graph:
     """Collects nodes and constants under readable names and writes them out in order."""
 
@@ -213,9 +232,10 @@ class _Graph:
         graph = helper.make_graph(
             self._nodes, name, infos(inputs), infos(outputs), list(self._constants.values())
         )
-        model = helper.make_model(
-            graph, opset_imports=[helper.make_opsetid("", OPSET)], producer_name="sonant"
-        )
+        opsets = [helper.make_opsetid("", OPSET)]
+        if any(node.domain for node in self._nodes):
+            opsets.append(helper.make_opsetid("com.microsoft", 1))
+        model = helper.make_model(graph, opset_imports=opsets, producer_name="sonant")
         model.ir_version = IR_VERSION
         onnx.checker.check_model(model, full_check=True)
         serialised: bytes = model.SerializeToString(deterministic=True)

@@ -1,4 +1,4 @@
-"""What a telephone call does to speech: rooms, noise, handsets, lines, codecs and lost packets, drawn at random.
+"""What a telephone call does to speech, at random: rooms, noise, handsets, lines, codecs, lost packets.
 
 Everything works on mono float32 samples at 8 kHz and keeps their number and their alignment in time, so that
 a window of the result can be compared with the same window of the clean recording.
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 Array = NDArray[np.float32]
 
 RATE_HZ = 8000
-# Lower and upper edge in Hz: plain telephony, wider and narrower lines, and what AMR narrow band lets through.
+# Lower and upper edge in Hz: plain telephony, wider and narrower lines, what AMR narrow band lets through.
 BANDS = ((300, 3400), (200, 3500), (250, 3450), (100, 3700), (80, 3400), (300, 3000))
 CODECS = ("none", "ulaw", "alaw", "gsm", "adpcm", "shaped", "opus")
 _ODDS = (0.12, 0.26, 0.16, 0.24, 0.04, 0.16, 0.02)
@@ -66,7 +66,7 @@ def noisy(samples: Array, snr_db: float, others: Sequence[Array], rng: np.random
 
 
 def room(samples: Array, rng: np.random.Generator) -> Array:
-    """A light echo: the direct sound and a decaying tail of noise, 100 to 500 ms to -60 dB, 3 to 15 dB below."""
+    """A light echo: the direct sound and, 3 to 15 dB below, noise that falls by 60 dB in 100 to 500 ms."""
     decay_s, below_db = rng.uniform(0.1, 0.5), rng.uniform(3, 15)
     time_s = np.arange(1, int(decay_s * RATE_HZ)) / RATE_HZ
     tail = rng.normal(size=len(time_s)) * 10 ** (-3 * time_s / decay_s)
@@ -130,7 +130,7 @@ def _through(samples: Array, container: str, subtype: str) -> Array:
 
 
 def _shaped_noise(samples: Array, snr_db: float, rng: np.random.Generator) -> Array:
-    """Noise with the short-time spectrum of the speech itself, as CELP coders (AMR) leave it: 32 ms frames."""
+    """Noise with the spectrum of the speech itself, frame by frame of 32 ms, as CELP (AMR) leaves it."""
     size, hop = 256, 128
     padded = np.pad(samples, (size, 2 * size))
     window = np.sin(np.pi * (np.arange(size) + 0.5) / size)

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Write trained weights as the ONNX graph that the product runs.
 
-    python tools/distil/export.py --weights RUN/best.pt --out ge2e_tel8k.onnx
+python tools/distil/export.py --weights RUN/best.pt --out ge2e_tel8k.onnx
 """
 
 from __future__ import annotations

@@ -23,11 +23,12 @@ from numpy.typing import NDArray
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "src"))
 from degrade import RATE_HZ, at_level, coded, line, noisy
+from trials import equal_error_rate, separation
+
 from sonant.voice.audio import Waveform
 from sonant.voice.embedding import mel_power
 from sonant.voice.models import load_models
 from sonant.voice.speech import speech
-from trials import equal_error_rate, separation
 
 Array = NDArray[np.float32]
 
@@ -42,8 +43,11 @@ def main() -> None:
     parser.add_argument("--people", type=Path, required=True)
     parser.add_argument("--prepared", type=Path, required=True)
     parser.add_argument("--models", type=Path, nargs="+", required=True)
-    parser.add_argument("--channels", nargs="+", default=["clean"], choices=[*CHANNELS])
-    parser.add_argument("--cuts", type=int, default=4, help="times each person's recordings are shuffled anew")
+    parser.add_argument("--channels", nargs="+", default=["clean"], choices=CHANNELS)
+    parser.add_argument(
+        "--cuts", type=int, default=4, help="times each person's recordings are shuffled anew"
+    )
+    parser.add_argument("--step", type=int, default=160, help="frames of 10 ms from window to window")
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()
     voices = {folder.name: clips(folder) for folder in sorted(options.people.iterdir()) if folder.is_dir()}
@@ -54,16 +58,20 @@ def main() -> None:
     session_options.intra_op_num_threads = 1
     networks = {p.stem: onnxruntime.InferenceSession(p, session_options) for p in options.models}
     for channel in options.channels:
-        for enroll_s, test_s in ((30, 10), (30, 5), (30, 3), (30, 2), (10, 10)):
+        rng = np.random.default_rng(options.seed)
+        heard = [through(samples, channel, rng) for samples in cohort]
+        means = {
+            name: np.mean([embed(samples, network) for samples in heard], axis=0)
+            for name, network in networks.items()
+        }
+        for enroll_s, test_s in ((30, 10), (30, 5), (30, 3), (10, 10)):
             cuts = [
                 trials(voices, channel, enroll_s, test_s, np.random.default_rng([options.seed, cut]))
                 for cut in range(options.cuts)
             ]
             for name, network in networks.items():
-                mean = np.mean(
-                    [embed(through(s, channel, np.random.default_rng(0)), network) for s in cohort], axis=0
-                )
-                print(channel, f"{enroll_s} s : {test_s} s", name, figures(cuts, network, mean), flush=True)
+                shown = figures(cuts, network, means[name], options.step)
+                print(channel, f"{enroll_s} s : {test_s} s", name, shown, flush=True)
 
 
 def clips(folder: Path) -> list[Array]:
@@ -80,13 +88,20 @@ def clips(folder: Path) -> list[Array]:
 
 
 def trials(
-    voices: Mapping[str, Sequence[Array]], channel: str, enroll_s: float, test_s: float, rng: np.random.Generator
+    voices: Mapping[str, Sequence[Array]],
+    channel: str,
+    enroll_s: float,
+    test_s: float,
+    rng: np.random.Generator,
 ) -> tuple[list[tuple[str, Array]], list[tuple[str, Array]]]:
     """Enrollments and tests with their person's name: recordings are shared out in a random order."""
     enrollments, tests = [], []
     for name, recordings in voices.items():
         queue = [recordings[i] for i in rng.permutation(len(recordings))]
-        for target, seconds, most in ((enrollments, enroll_s, 2 if enroll_s < 30 else 1), (tests, test_s, 12)):
+        for target, seconds, most in (
+            (enrollments, enroll_s, 2 if enroll_s < 30 else 1),
+            (tests, test_s, 12),
+        ):
             count = 0
             while count < most:
                 parts, length = [], 0
@@ -114,9 +129,10 @@ def figures(
     cuts: Sequence[tuple[list[tuple[str, Array]], list[tuple[str, Array]]]],
     network: onnxruntime.InferenceSession,
     mean: NDArray[np.float64],
+    step: int,
 ) -> str:
     shown = []
-    vectors = [[[(n, embed(s, network)) for n, s in side] for side in cut] for cut in cuts]
+    vectors = [[[(n, embed(s, network, step)) for n, s in side] for side in cut] for cut in cuts]
     for centre in (0, mean):
         genuine, impostor = [], []
         for enrollments, tests in vectors:
@@ -133,11 +149,11 @@ def cosine(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
     return float(a @ b / np.sqrt((a @ a) * (b @ b)))
 
 
-def embed(samples: Array, network: onnxruntime.InferenceSession) -> NDArray[np.float64]:
+def embed(samples: Array, network: onnxruntime.InferenceSession, step: int = WINDOW) -> NDArray[np.float64]:
     """As the product does: level, features, windows from end to end, mean."""
     mels = mel_power(at_level(samples, -30))
     last = len(mels) - WINDOW
-    starts = np.round(np.linspace(0, last, 1 + -(-last // WINDOW))).astype(int)
+    starts = np.round(np.linspace(0, last, 1 + -(-last // step))).astype(int)
     batch = np.stack([mels[start : start + WINDOW] for start in starts])
     total = network.run(None, {"mels": batch})[0].sum(axis=0, dtype=np.float64)
     return total / np.sqrt(np.sum(total**2))

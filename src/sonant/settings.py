@@ -46,6 +46,19 @@ class Registration:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Fraud:
+    """What fraud detection may cost."""
+
+    spoofing_max_s: float = 10.0
+    """Speech of a recording that is searched for signs of synthesis, in seconds; 0 switches that off."""
+    spoofing_windows: int = 1
+    """Windows of 4 s that the large spoofing network hears when the small detector is in doubt; 0: never."""
+    replay_recordings: int = 100_000
+    """Recordings of a domain that the replay guard remembers while a job runs, the newest, 4 kB each;
+    0 switches the guard off."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Jobs:
     """The batch engine."""
 
@@ -227,6 +240,7 @@ class Settings:
     audio: Audio = field(default_factory=Audio)
     enrollment: Enrollment = field(default_factory=Enrollment)
     registration: Registration = field(default_factory=Registration)
+    fraud: Fraud = field(default_factory=Fraud)
     jobs: Jobs = field(default_factory=Jobs)
     quotas: Quotas = field(default_factory=Quotas)
     rates: Rates = field(default_factory=Rates)

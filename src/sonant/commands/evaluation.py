@@ -138,7 +138,7 @@ def run(
     found = report.Report(
         data=data,
         model_id=load_models().encoder_id,
-        scorer="cosine",
+        scorer="the shipped calibration",
         version=__version__,
         seed=seed,
         results=all_results(outcomes, facts),
@@ -170,6 +170,7 @@ def _measured(
 ) -> tuple[list[Outcome], str, dict[str, Facts]]:
     from sonant.commands.speech import fetch_voices
     from sonant.evaluation.run import evaluate_speakers, evaluate_trials
+    from sonant.evaluation.scorer import calibrated
     from sonant.evaluation.trials import (
         FACTS_FILE,
         Facts,
@@ -178,14 +179,23 @@ def _measured(
         recordings_by_speaker,
         speakers_of,
     )
+    from sonant.voice.calibration_file import calibration_of
+    from sonant.voice.models import load_models
 
+    scorer = calibrated(calibration_of(load_models().encoder_id))
     facts = read_facts(speakers) if speakers else {}
     progress = _Progress(show_progress(quiet))
     if trials:
         listed = read_trials(trials, root)
         whose = speakers_of(listed, (root or trials.parent))
         outcomes = evaluate_trials(
-            listed, whose, conditions, audio=settings.audio, workers=workers, progress=progress
+            listed,
+            whose,
+            conditions,
+            audio=settings.audio,
+            scorer=scorer,
+            workers=workers,
+            progress=progress,
         )
         return outcomes, f"{len(listed):,} trials of {trials.name}", facts
     if folder:
@@ -199,7 +209,12 @@ def _measured(
         facts = facts or {name: Facts(gender=gender) for name, gender in GENDERS.items()}
         data = f"{len(recordings)} telephone voices"
     outcomes = evaluate_speakers(
-        recordings, conditions, audio=settings.audio, workers=workers, progress=progress
+        recordings,
+        conditions,
+        audio=settings.audio,
+        scorer=scorer,
+        workers=workers,
+        progress=progress,
     )
     return outcomes, data, facts
 

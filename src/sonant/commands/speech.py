@@ -17,23 +17,20 @@ cannot stand for another person.
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import os
-import re
 import shutil
-import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
 import soundfile
 
+from sonant.commands import debian
 from sonant.errors import SetupError
 
 MIN_SPEAKERS = 3
@@ -42,7 +39,6 @@ MIN_CLIP_S = 1.5
 """Shorter clips are beeps, tones and single words."""
 MAX_CLIPS = 2000
 """Recordings read from one speaker's folder, at most."""
-UPDATE_LIMIT_S, DOWNLOAD_LIMIT_S, LOCAL_LIMIT_S = 300.0, 900.0, 120.0
 
 _SOUNDS = Path("usr/share/asterisk/sounds")
 _WORDS = {"digits", "letters", "phonetic", "silence"}
@@ -53,27 +49,6 @@ _STAMP = "voices.json"
 _HOW_ELSE = (
     "Or bring your own recordings: --audio DIR, with one sub-folder for each of three or more speakers."
 )
-
-# Own state and cache, so that neither root nor an earlier `apt-get update` is needed and the system's stay as
-# they are; package lists only; no hooks of the system. apt's sandbox user could not write into a user's own
-# cache folder, so downloads run as the caller. Signatures and hashes are always verified.
-_APT_CONF = """\
-Dir::State "{work}/state"; Dir::State::lists "{work}/state/lists"; Dir::State::status "{work}/state/status";
-Dir::Cache "{work}/cache"; Dir::Cache::archives "{work}/cache/archives";
-Dir::Cache::pkgcache "pkgcache.bin"; Dir::Cache::srcpkgcache "";
-#clear APT::Update; #clear DPkg;
-APT::Sandbox::User "root";
-APT::Get::AllowUnauthenticated "false"; APT::Get::Assume-Yes "true"; APT::Update::Error-Mode "";
-Acquire::AllowInsecureRepositories "false"; Acquire::AllowWeakRepositories "false";
-Acquire::AllowDowngradeToInsecureRepositories "false";
-Acquire::Languages "none"; Acquire::GzipIndexes "true"; Acquire::Retries "2";
-Acquire::http::Timeout "20"; Acquire::https::Timeout "20";
-#clear Acquire::IndexTargets;
-Acquire::IndexTargets::deb::Packages {{
-  MetaKey "$(COMPONENT)/binary-$(ARCHITECTURE)/Packages"; flatMetaKey "Packages";
-  ShortDescription "Packages"; Description "$(RELEASE)/$(COMPONENT) $(ARCHITECTURE) Packages";
-  flatDescription "$(RELEASE) Packages"; Optional "0"; }};
-"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,7 +87,7 @@ def fetch_voices(
     if not voices.keys() <= known.keys():
         try:
             cache.mkdir(parents=True, exist_ok=True)
-            with _locked(cache / "lock", progress):
+            with debian.locked(cache / "lock", progress):
                 known = _read_stamp(cache)
                 missing = {name: voice for name, voice in voices.items() if name not in known}
                 if missing:
@@ -186,31 +161,15 @@ def _write_stamp(cache: Path, known: Mapping[str, Sequence[Path]]) -> None:
     new.replace(cache / _STAMP)
 
 
-@contextmanager
-def _locked(path: Path, progress: Callable[[str], None]) -> Iterator[None]:
-    with path.open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            progress("waiting for another process that fetches the voices")
-            fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
-
-
 def _fetch(
     cache: Path, voices: Mapping[str, Voice], progress: Callable[[str], None]
 ) -> dict[str, list[Path]]:
-    absent = [tool for tool in ("apt-get", "apt-cache", "dpkg-deb") if shutil.which(tool) is None]
-    if absent:
-        raise SetupError(
-            f"the voices come as Debian packages, but this system has no {' and no '.join(absent)}. "
-            f"Use Debian or Ubuntu. {_HOW_ELSE}"
-        )
     for left in cache.glob("fetch-*"):  # of a killed process: we hold the lock, so nobody works there
         shutil.rmtree(left)
     with tempfile.TemporaryDirectory(prefix="fetch-", dir=cache) as name:
         work = Path(name)
-        packages = _download(work, {voice.package for voice in voices.values()}, progress)
+        wanted = {voice.package for voice in voices.values()}
+        packages = debian.download(work, wanted, progress, otherwise=_HOW_ELSE)
         found: dict[str, list[Path]] = {}
         for voice, source in voices.items():
             if source.package not in packages:
@@ -226,44 +185,13 @@ def _fetch(
 # --- packages -----------------------------------------------------------------------------------------
 
 
-def _download(work: Path, wanted: set[str], progress: Callable[[str], None]) -> dict[str, Path]:
-    """Verified package files by package name; those the sources do not carry are absent."""
-    for folder in ("state/lists/partial", "cache/archives/partial", "packages"):
-        (work / folder).mkdir(parents=True)
-    (work / "state/status").touch()  # what is installed here does not matter
-    if set(str(work)) & set('"\n'):
-        raise SetupError("the path of the cache folder must not hold quotes or line ends")
-    conf = work / "apt.conf"
-    conf.write_text(_APT_CONF.format(work=work), "utf-8")
-    progress("reading this system's package lists")
-    update = _run(["apt-get", "-c", conf, "-q", "update"], work, UPDATE_LIMIT_S)
-    listed = _run(["apt-cache", "-c", conf, "pkgnames"], work, LOCAL_LIMIT_S).stdout.split()
-    names = sorted(wanted & set(listed))
-    if not names:  # one broken source does not matter, as long as the others carry the voices
-        raise SetupError(
-            "this system's package sources give none of the voice packages "
-            f"({_complaint(update, 'apt reports no fault')}). {_HOW_ELSE}"
-        )
-    get: list[str | Path] = ["apt-get", "-c", conf, "-q", "download"]
-    addresses = _run([*get, "--print-uris", *names], work, LOCAL_LIMIT_S).stdout
-    size = sum(int(line.rsplit(None, 2)[1]) for line in addresses.splitlines() if line.startswith("'"))
-    progress(f"downloading {len(names)} voice packages, {size / 1e6:.0f} MB")
-    done = _run([*get, *names], work / "packages", DOWNLOAD_LIMIT_S)
-    files = {name: sorted((work / "packages").glob(f"{name}_*.deb")) for name in names}
-    if done.returncode != 0 or not all(files.values()):
-        raise SetupError(f"the voice packages cannot be downloaded ({_complaint(done)}). {_HOW_ELSE}")
-    return {name: found[0] for name, found in files.items()}
-
-
 def _install(package: Path, source: Voice, home: Path, work: Path) -> list[Path]:
     """Unpack and put the voice's clips, and the package's copyright file, into folder `home`."""
     tree, chosen = work / "tree", work / "chosen"
     for folder in (tree, chosen, home):
         shutil.rmtree(folder, ignore_errors=True)
     chosen.mkdir()
-    unpacked = _run(["dpkg-deb", "-x", package, tree], work, LOCAL_LIMIT_S)
-    if unpacked.returncode != 0:
-        raise SetupError(f"{source.package} cannot be unpacked ({_complaint(unpacked)})")
+    debian.unpack(package, tree)
     top, seen = tree / _SOUNDS / source.folder, set()
     for file in sorted(_files(top)):
         place = file.relative_to(top)
@@ -311,29 +239,6 @@ def _is_speech(file: Path) -> bool:
     except (soundfile.SoundFileError, OSError):
         return False
     return bool(facts.samplerate >= 8000 and facts.duration >= MIN_CLIP_S)
-
-
-def _run(command: Sequence[str | Path], folder: Path, limit_s: float) -> subprocess.CompletedProcess[str]:
-    try:
-        return subprocess.run(
-            command,
-            cwd=folder,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            encoding="utf-8",
-            errors="replace",
-            timeout=limit_s,
-            env={**os.environ, "LC_ALL": "C.UTF-8"},
-            check=False,
-        )
-    except subprocess.TimeoutExpired:
-        raise SetupError(f"{command[0]} did not end within {limit_s:.0f} s. {_HOW_ELSE}") from None
-
-
-def _complaint(done: subprocess.CompletedProcess[str], otherwise: str = "no reason given") -> str:
-    """The tool's own first complaint, for an error message; without passwords, which sources may hold."""
-    complaints = [line for line in done.stderr.splitlines() if line.startswith(("E:", "W:", "dpkg"))]
-    return re.sub(r"//[^/@\s]*@", "//", (complaints or [otherwise])[0])[:300]
 
 
 def main() -> None:

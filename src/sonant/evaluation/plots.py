@@ -31,7 +31,8 @@ _GENUINE, _IMPOSTOR = _COLOURS[0], _COLOURS[1]
 _DET_TICKS = (0.0001, 0.0005, 0.001, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 0.9, 0.95)
 _POINTS = 400
 _BINS = 50
-_STYLE = {
+_STYLE: dict[Any, Any] = {
+    "svg.hashsalt": "sonant",
     "svg.fonttype": "none",
     "font.family": "sans-serif",
     "font.size": 10,
@@ -193,17 +194,18 @@ def _legend_above(axes: Axes) -> None:
 def _svg(draw: Any, *, width: float, height: float) -> str:
     """Draw on new axes; an SVG element for use inside HTML."""
     import matplotlib
-    from matplotlib.backends.backend_svg import FigureCanvasSVG
+    from matplotlib.backends import backend_svg
     from matplotlib.figure import Figure
 
-    with matplotlib.rc_context({**_STYLE, "svg.hashsalt": "sonant"}):
+    canvas: Any = backend_svg.FigureCanvasSVG  # has no types of its own
+    with matplotlib.rc_context(_STYLE):
         figure = Figure(figsize=(width, height), layout="constrained")
         figure.patch.set_alpha(0)
         axes = figure.add_subplot()
         axes.patch.set_alpha(0)
         draw(axes)
         out = io.StringIO()
-        FigureCanvasSVG(figure).print_svg(out, metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")))
+        canvas(figure).print_svg(out, metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")))
     text = out.getvalue()
     text = text[text.index("<svg") :]
     text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)

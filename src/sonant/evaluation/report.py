@@ -143,7 +143,7 @@ def notes(report: Report) -> list[str]:
     first = report.results[0]
     fewest = min(result.speakers for result in report.results if result.group == "all")
     found = [
-        f"In brackets {100 * CONFIDENCE:.0f} % intervals: {REPLICATES:,} resamplings of speakers "
+        f"In brackets {100 * CONFIDENCE:.0f} % intervals: up to {REPLICATES:,} resamplings of speakers "
         f"({PAV_REPLICATES} for min Cllr and the loss). They tell how the figures vary among speakers like "
         f"these {fewest}, not among all people.",
         "~ marks a figure behind which fewer than 30 errors stand (rule of 30): its order of magnitude is "

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from sonant.evaluation.cutting import Template
+from sonant.voice.calibration import Calibration
 from sonant.voice.scoring import similarity
 
 
@@ -28,3 +29,19 @@ Scorer = Callable[[Template, Template], Scored]
 def cosine(reference: Template, probe: Template) -> Scored:
     """The bare similarity of two embeddings."""
     return Scored(raw=similarity(reference.embedding, probe.embedding))
+
+
+def calibrated(calibration: Calibration) -> Scorer:
+    """The similarity with the score and the likelihood ratio that a calibration gives it."""
+
+    def score(reference: Template, probe: Template) -> Scored:
+        raw = similarity(reference.embedding, probe.embedding)
+        speech_s = probe.quality.net_speech_s
+        snr_db = min(reference.quality.snr_db, probe.quality.snr_db)
+        return Scored(
+            raw=raw,
+            score=calibration.score(raw, speech_s=speech_s, snr_db=snr_db),
+            llr=calibration.llr(raw, speech_s=speech_s, snr_db=snr_db),
+        )
+
+    return score

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 from sqlalchemy import Connection
 
 from sonant.events.documents import BatchStatus, ErrorInfo, Event, batch_enrollment_event, speaker_event
@@ -15,13 +16,17 @@ from sonant.jobs import result
 from sonant.jobs.decide import Config, after_listening, before_listening
 from sonant.jobs.entry import Prepared, Task
 from sonant.jobs.faults import Refusal
-from sonant.jobs.fraud import Risk, known_fraudster, told
-from sonant.jobs.kind import Desk, Heard, Item, Outcome
+from sonant.jobs.fraud import Risk, known_fraudster, told, with_replay
+from sonant.jobs.kind import Desk, Heard, Item, Lines, Outcome
 from sonant.jobs.manifest import EnrollmentRequest, Request
+from sonant.jobs.replay import Copy, ReplayGuard
+from sonant.jobs.scale import scale_of
 from sonant.jobs.watch import Sample, Watch
-from sonant.store import jobs, speakers
+from sonant.store import calibrations, jobs, speakers
 from sonant.store.domains import Domain
+from sonant.store.objects import ObjectUri
 from sonant.store.vault import Vault
+from sonant.voice.fingerprint import Fingerprint
 
 log = logging.getLogger(__name__)
 
@@ -34,10 +39,9 @@ class EnrollmentKind:
     def decider(self, desk: Desk) -> EnrollmentDecider:
         return EnrollmentDecider(desk)
 
-    def result_file(
-        self, errors: Iterable[dict[str, Any]], successes: Iterable[dict[str, Any]]
-    ) -> Iterator[bytes]:
-        return result.result_file(errors, successes, "SuccessfulEnrollments")
+    def result_files(self, output: ObjectUri, lines: Lines) -> Iterable[tuple[ObjectUri, Iterator[bytes]]]:
+        errors, successes = ((line for _, line in lines(failed)) for failed in (True, False))
+        yield output, result.result_file(errors, successes, "SuccessfulEnrollments")
 
     def told(self, domain: Domain, job: jobs.Job, status: BatchStatus, error: ErrorInfo | None) -> Event:
         return batch_enrollment_event(domain, job, status, error)
@@ -56,6 +60,7 @@ class EnrollmentDecider:
         )
         self._watchlist_id: str | None = next(iter(fraud.get("WatchlistIds", ())), None)
         self._watch: Watch | None = None
+        self._replays: ReplayGuard | None = None
 
     def mark(self, vault: Vault, request: Request) -> bytes | None:
         return vault.lookup(_speaker_of(request))
@@ -65,17 +70,22 @@ class EnrollmentDecider:
             status = speakers.status_by_hash(connection, self.desk.job.domain_id, item.mark or b"")
         if before_listening(status, self.config) is not None:
             return None
-        return self.desk.task(item, self.desk.settings.enrollment.net_speech_s)
+        guard = self.config.fraud_action != "IGNORE"
+        return self.desk.task(item, self.desk.settings.enrollment.net_speech_s, guard=guard)
 
     def sitting(
         self, connection: Connection, domain: Domain, vault: Vault, done: Sequence[tuple[Item, Heard]]
     ) -> EnrollmentSitting:
         if self._watch is None:
             self._watch = Watch(domain.domain_id, self._watchlist_id or domain.default_watchlist_id)
+        if self._replays is None:
+            self._replays = ReplayGuard(domain.domain_id, self.desk.settings.fraud.replay_recordings)
         heard = {item.entry.request_id: one for item, one in done if isinstance(one, Prepared)}
         if heard:
             self._watch.follow(connection, vault, domain.fraudsters_version)
-        return EnrollmentSitting(self, connection, domain, vault, self._watch, heard)
+        if any(one.fingerprint for one in heard.values()):
+            self._replays.follow(connection, vault)
+        return EnrollmentSitting(self, connection, domain, vault, self._watch, self._replays, heard)
 
 
 class EnrollmentSitting:
@@ -88,12 +98,13 @@ class EnrollmentSitting:
         domain: Domain,
         vault: Vault,
         watch: Watch,
+        replays: ReplayGuard,
         heard: Mapping[str, Prepared],
     ) -> None:
         """`heard` is by request id."""
         self._decider, self._desk = decider, decider.desk
         self._connection, self._domain, self._vault = connection, domain, vault
-        self._watch = watch
+        self._watch, self._replays = watch, replays
         samples = [Sample(model_id=one.model_id, vector=one.vector) for one in heard.values()]
         self._nearest = dict(zip(heard, watch.nearest(samples), strict=True))
         self._present: int | None = None  # speakers of the domain, counted when first needed
@@ -104,7 +115,9 @@ class EnrollmentSitting:
         status = None if speaker is None else speaker.status
         details: dict[str, Any] = {}
         if isinstance(heard, Prepared):
-            heard = replace(heard, risks=(self._known_risk(request, heard), *heard.risks))
+            copy = self._copy(heard, None if speaker is None else speaker.speaker_id)
+            risks = (self._known_risk(request, heard), *with_replay(heard.risks, copy))
+            heard = replace(heard, risks=risks)
             details = self._details(request, heard)
         if heard is None:
             outcome = before_listening(status, self._decider.config) or Refusal(
@@ -142,9 +155,16 @@ class EnrollmentSitting:
         pass
 
     def _known_risk(self, request: Request, heard: Prepared) -> Risk:
-        return known_fraudster(
-            self._nearest[request.request_id], self._watch.size(heard.model_id), heard.model_id
-        )
+        scale = scale_of(self._connection, self._domain.domain_id, heard.model_id)
+        tail = scale.tail(heard.net_speech_s, heard.snr_db)
+        return known_fraudster(self._nearest[request.request_id], self._watch.size(heard.model_id), tail)
+
+    def _copy(self, heard: Prepared, speaker_id: str | None) -> Copy | None:
+        """The recording of another speaker that this one repeats."""
+        if heard.fingerprint is None:
+            return None
+        found = Fingerprint.from_bytes(heard.fingerprint)
+        return self._replays.find(self._connection, self._vault, found, speaker_id)
 
     def _details(self, request: Request, heard: Prepared) -> dict[str, Any]:
         """What detection found, for the event and, when it is grave, for the log."""
@@ -184,8 +204,26 @@ class EnrollmentSitting:
             vector=heard.vector,
             audio=heard.audio,
             net_speech_s=heard.net_speech_s,
+            snr_db=heard.snr_db,
         )
+        if speaker is not None:
+            self._note_repetition(speaker, heard)
         speakers.enroll(self._connection, seal, speaker_id, voiceprint, now)
+        if heard.fingerprint is not None:
+            self._replays.store(self._connection, self._vault, seal, speaker_id, heard.fingerprint, now)
+
+    def _note_repetition(self, speaker: speakers.Speaker, heard: Prepared) -> None:
+        """How alike the new voiceprint and the old one are: what calibration learns of one voice."""
+        old = speakers.load_vector(self._connection, self._vault, speaker)
+        if old is None or old[0] != heard.model_id:
+            return
+        one, two = (np.frombuffer(vector, "<f4") for vector in (old[1], heard.vector))
+        repetition = calibrations.Repetition(
+            similarity=float(one.dot(two)), speech_s=heard.net_speech_s, snr_db=heard.snr_db
+        )
+        calibrations.note_repetition(
+            self._connection, self._domain.domain_id, heard.model_id, repetition, self._desk.clock()
+        )
 
 
 def _speaker_of(request: Request) -> str:

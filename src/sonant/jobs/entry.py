@@ -15,7 +15,8 @@ from sonant.jobs.fraud import Detector, Risk, assess
 from sonant.jobs.manifest import AudioFile
 from sonant.settings import Audio
 from sonant.voice.embedding import embed
-from sonant.voice.enrollment import RecordingSource, encode_audio, gather_speech
+from sonant.voice.enrollment import RecordingSource, Speech, encode_audio, gather_speech
+from sonant.voice.fingerprint import MIN_SPEECH_S, fingerprint
 from sonant.voice.models import Models
 
 
@@ -36,6 +37,12 @@ class Task:
     audio: tuple[AudioFile, ...]
     need_s: float
     keep_audio: bool
+    inspect: bool = False
+    """Of a dry run: listen to every recording and tell what it is like; see `jobs.inspect`."""
+    detect: bool = False
+    """Run the detectors."""
+    fingerprint: bool = False
+    """Take a fingerprint for the replay guard."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,6 +59,8 @@ class Prepared:
     snr_db: float
     risks: tuple[Risk, ...]
     audio: bytes | None
+    fingerprint: bytes | None = None
+    """Of the speech used, for the replay guard; see `fingerprint.Fingerprint.to_bytes`."""
     heard_s: float = 0.0
     compute_s: float = 0.0
     inference_s: float = 0.0
@@ -84,12 +93,18 @@ def prepare(
         vector=embedding.vector.astype("<f4").tobytes(),
         net_speech_s=speech.quality.net_speech_s,
         snr_db=speech.quality.snr_db,
-        risks=assess(detectors, embedding, speech.samples),
+        risks=assess(detectors, embedding, speech.samples) if task.detect else (),
         audio=encode_audio(speech.samples) if task.keep_audio else None,
+        fingerprint=_fingerprint(speech) if task.fingerprint else None,
         heard_s=speech.quality.duration_s,
         compute_s=time.thread_time() - begun_s,
         inference_s=inference_s,
     )
+
+
+def _fingerprint(speech: Speech) -> bytes | None:
+    long_enough = speech.net_speech_s >= MIN_SPEECH_S
+    return fingerprint(speech.samples).to_bytes() if long_enough else None
 
 
 def _recordings(task: Task, fetch: Fetch) -> Iterator[RecordingSource]:

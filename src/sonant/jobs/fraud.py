@@ -15,8 +15,10 @@ import numpy as np
 import numpy.typing as npt
 
 from sonant.jobs.faults import Refusal
+from sonant.jobs.replay import Copy
+from sonant.voice.calibration import Tail
 from sonant.voice.embedding import Embedding
-from sonant.voice.risk import impostor_tail, known_fraudster_risk
+from sonant.voice.risk import known_fraudster_risk
 from sonant.voice.search import Match
 
 KNOWN_FRAUDSTER, SPOOFING = "KnownFraudsterRisk", "VoiceSpoofingRisk"
@@ -30,23 +32,35 @@ class Risk:
     score: int
     fraudster_id: str | None = None
     """Who it is that the voice resembles; for events, never for whoever sent the recording."""
+    evidence: str | None = None
+    """What speaks for spoofing, SYNTHETIC_SPEECH or REPLAY; for events."""
 
 
-Detector = Callable[[Embedding, npt.NDArray[np.float32]], Risk]
+#: None: not enough speech to tell.
+Detector = Callable[[Embedding, npt.NDArray[np.float32]], Risk | None]
 
 
 def assess(
     detectors: Sequence[Detector], embedding: Embedding, speech: npt.NDArray[np.float32]
 ) -> tuple[Risk, ...]:
     """Run all detectors on one voice; `speech` is 8 kHz, mono, -1..1."""
-    return tuple(detector(embedding, speech) for detector in detectors)
+    found = (detector(embedding, speech) for detector in detectors)
+    return tuple(risk for risk in found if risk is not None)
 
 
-def known_fraudster(match: Match | None, list_size: int, model_id: str) -> Risk:
+def with_replay(risks: Sequence[Risk], copy: Copy | None) -> tuple[Risk, ...]:
+    """One spoofing risk, the worse of what the detectors heard and of a replay, which is certain."""
+    if copy is None:
+        return tuple(risks)
+    replay = Risk(name=SPOOFING, score=100, evidence="REPLAY")
+    return (*(risk for risk in risks if risk.name != SPOOFING), replay)
+
+
+def known_fraudster(match: Match | None, list_size: int, tail: Tail) -> Risk:
     """The risk of the nearest of `list_size` fraudsters; 0, and nobody named, on an empty list."""
     if match is None:
         return Risk(name=KNOWN_FRAUDSTER, score=0)
-    score = known_fraudster_risk(match.similarity, list_size, impostor_tail(model_id))
+    score = known_fraudster_risk(match.similarity, list_size, tail)
     return Risk(name=KNOWN_FRAUDSTER, score=score, fraudster_id=match.key if score else None)
 
 
@@ -80,7 +94,10 @@ def told(risks: Sequence[Risk], *, risk_threshold: int, watchlist_id: str) -> di
             {"generatedFraudsterId": known.fraudster_id} if known.fraudster_id else {}
         )
     if SPOOFING in by_name:
-        details["voiceSpoofingRisk"] = {"riskScore": by_name[SPOOFING].score}
+        spoofing = by_name[SPOOFING]
+        details["voiceSpoofingRisk"] = {"riskScore": spoofing.score} | (
+            {"evidence": spoofing.evidence} if spoofing.evidence else {}
+        )
     return {
         "decision": "HIGH_RISK" if reasons else "LOW_RISK",
         "reasons": reasons,

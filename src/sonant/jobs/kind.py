@@ -24,6 +24,7 @@ from sonant.settings import Settings
 from sonant.store import jobs
 from sonant.store.database.engine import Database
 from sonant.store.domains import Domain
+from sonant.store.objects import ObjectUri
 from sonant.store.vault import Vault
 
 Heard = Prepared | Refusal | None
@@ -45,8 +46,11 @@ class Desk:
     clock: Callable[[], datetime]
     outbox: Outbox
 
-    def task(self, item: Item, need_s: float) -> Task:
-        """Listen to a request's recordings until there are `need_s` seconds of speech."""
+    def task(self, item: Item, need_s: float, *, guard: bool = False) -> Task:
+        """Listen to a request's recordings until there are `need_s` seconds of speech.
+
+        `guard` looks for spoofing too.
+        """
         assert isinstance(item.entry, Request)
         return Task(
             ticket=item.position,
@@ -54,6 +58,8 @@ class Desk:
             audio=item.entry.audio,
             need_s=need_s,
             keep_audio=self.settings.audio.keep,
+            detect=guard,
+            fingerprint=guard and self.settings.fraud.replay_recordings > 0,
         )
 
 
@@ -90,6 +96,11 @@ class Outcome:
     @property
     def error(self) -> ErrorInfo | None:
         return ErrorInfo.of_code(self.line["ErrorCode"], self.line["ErrorMessage"]) if self.failed else None
+
+
+#: Positions and lines of the requests that failed (True) or succeeded (False), in manifest order; anew with
+#: every call, so that files may be written in several passes.
+Lines = Callable[[bool], Iterator[tuple[int, dict[str, Any]]]]
 
 
 class Sitting(Protocol):
@@ -134,12 +145,12 @@ class Kind(Protocol):
 
     def decider(self, desk: Desk) -> Decider: ...
 
-    def result_file(
-        self, errors: Iterable[dict[str, Any]], successes: Iterable[dict[str, Any]]
-    ) -> Iterator[bytes]:
-        """The result file in pieces."""
+    def result_files(self, output: ObjectUri, lines: Lines) -> Iterable[tuple[ObjectUri, Iterator[bytes]]]:
+        """The files to write, in pieces; `output` is the name of the result file."""
         ...
 
-    def told(self, domain: Domain, job: jobs.Job, status: BatchStatus, error: ErrorInfo | None) -> Event:
+    def told(
+        self, domain: Domain, job: jobs.Job, status: BatchStatus, error: ErrorInfo | None
+    ) -> Event | None:
         """The event of the job's end."""
         ...

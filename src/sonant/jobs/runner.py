@@ -13,9 +13,10 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from typing import Any
 
 from sqlalchemy import Connection
 
@@ -194,12 +195,13 @@ class Runner:
     def _finish(self, job: jobs.Job, objects: GrantedObjects, output: ObjectUri) -> Status:
         with self._parts.database.read() as connection:
             _, vault = self._open(connection, job)
-            lines = [
-                open_lines(vault, job.job_id, jobs.outcomes(connection, job.job_id, failed=failed))
-                for failed in (True, False)
-            ]
+
+            def lines(failed: bool) -> Iterator[tuple[int, dict[str, Any]]]:
+                return open_lines(vault, job.job_id, jobs.outcomes(connection, job.job_id, failed=failed))
+
             try:
-                objects.write(output, self._parts.kinds[job.kind].result_file(*lines), job.output_kms_key)
+                for file, pieces in self._parts.kinds[job.kind].result_files(output, lines):
+                    objects.write(file, pieces, job.output_kms_key)
             except StoreError as fault:
                 raise JobFault(code_of(fault), f"the result file cannot be written: {fault}") from None
         with self._parts.database.write() as connection:
@@ -233,7 +235,8 @@ class Runner:
         except Exception:  # the job must end, also one whose stored form is what is at fault
             log.exception("job %s: its event cannot be made", job.job_id)
             return
-        self._parts.outbox.put(connection, [told], self._parts.clock())
+        if told is not None:
+            self._parts.outbox.put(connection, [told], self._parts.clock())
 
     def _keep_alive(self, job: jobs.Job) -> None:
         """Called again and again while a job runs: stop, time limit, lease."""

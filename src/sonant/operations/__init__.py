@@ -10,6 +10,8 @@ from collections.abc import Callable, Mapping
 from sonant.operations import (
     consent,
     domains,
+    dry_runs,
+    duplicates,
     enrollment_jobs,
     fraudsters,
     registration_jobs,
@@ -20,6 +22,8 @@ from sonant.operations import (
 )
 from sonant.operations.service import Answer, Caller, Request, Service
 
+#: Operations that change nothing but take seconds.
+LONG = frozenset({"ListVoiceDuplicates"})
 #: Names of operations as in the service models, to their functions.
 OPERATIONS: Mapping[str, Callable[[Service, Caller, Request], Answer | None]] = {
     "AssociateFraudster": fraudsters.associate_fraudster,
@@ -32,6 +36,7 @@ OPERATIONS: Mapping[str, Callable[[Service, Caller, Request], Answer | None]] = 
     "DeleteWatchlist": watchlists.delete_watchlist,
     "DescribeComplianceConsent": consent.describe_compliance_consent,
     "DescribeDomain": domains.describe_domain,
+    "DescribeEnrollmentDryRun": dry_runs.describe_enrollment_dry_run,
     "DescribeFraudster": fraudsters.describe_fraudster,
     "DescribeFraudsterRegistrationJob": registration_jobs.describe_fraudster_registration_job,
     "DescribeSpeaker": speakers.describe_speaker,
@@ -42,15 +47,18 @@ OPERATIONS: Mapping[str, Callable[[Service, Caller, Request], Answer | None]] = 
     "ExportSpeaker": speakers.export_speaker,
     "ImportOptOuts": speakers.import_opt_outs,
     "ListDomains": domains.list_domains,
+    "ListEnrollmentDryRuns": dry_runs.list_enrollment_dry_runs,
     "ListFraudsterRegistrationJobs": registration_jobs.list_fraudster_registration_jobs,
     "ListFraudsters": fraudsters.list_fraudsters,
     "ListSpeakerEnrollmentJobs": enrollment_jobs.list_speaker_enrollment_jobs,
     "ListSpeakers": speakers.list_speakers,
     "ListTagsForResource": tags.list_tags_for_resource,
+    "ListVoiceDuplicates": duplicates.list_voice_duplicates,
     "ListWatchlists": watchlists.list_watchlists,
     "OptOutSpeaker": speakers.opt_out_speaker,
     "RegisterComplianceConsent": consent.register_compliance_consent,
     "RestoreDomain": domains.restore_domain,
+    "StartEnrollmentDryRun": dry_runs.start_enrollment_dry_run,
     "StartFraudsterRegistrationJob": registration_jobs.start_fraudster_registration_job,
     "StartSpeakerEnrollmentJob": enrollment_jobs.start_speaker_enrollment_job,
     "TagResource": tags.tag_resource,

@@ -13,6 +13,7 @@ from sqlalchemy import Connection
 from sonant.errors import ResourceNotFound, ServiceQuotaExceeded, Validation
 from sonant.events.documents import ErrorInfo, Event, SpeakerAction, speaker_event
 from sonant.ids import new_generated_id
+from sonant.jobs.scale import scale_of
 from sonant.operations.paging import paged
 from sonant.operations.service import Answer, Caller, Request, Service
 from sonant.store import domains, speakers
@@ -114,6 +115,10 @@ def compare_recording(service: Service, caller: Caller, request: Request) -> Ans
         references = [
             _reference(connection, domain, vault, speaker_id) for speaker_id in request["SpeakerIds"]
         ]
+        scales = {
+            reference.model_id: scale_of(connection, domain.domain_id, reference.model_id)
+            for _, _, reference in references
+        }
     audio = request["AudioSpecification"]
     # Outside of the transaction: listening takes much longer than the look-ups.
     heard = service.listener.analyse(
@@ -123,17 +128,21 @@ def compare_recording(service: Service, caller: Caller, request: Request) -> Ans
         request.get("MinimumNetSpeech", COMPARISON_SPEECH_S),
     )
     probe = _embedding(heard.model_id, heard.vector)
+
+    def compared(customer_id: str, generated_id: str, reference: Embedding) -> dict[str, Any]:
+        alike = similarity(probe, reference)
+        score = scales[reference.model_id].score(alike, speech_s=heard.net_speech_s, snr_db=heard.snr_db)
+        return {
+            "CustomerSpeakerId": customer_id,
+            "GeneratedSpeakerId": generated_id,
+            "Similarity": round(alike, 4),
+            "Score": score,
+        }
+
     return {
         "NetSpeechSeconds": round(heard.net_speech_s, 2),
         "SignalToNoiseDecibels": round(heard.snr_db, 1),
-        "Comparisons": [
-            {
-                "CustomerSpeakerId": customer_id,
-                "GeneratedSpeakerId": generated_id,
-                "Similarity": round(similarity(probe, reference), 4),
-            }
-            for customer_id, generated_id, reference in references
-        ],
+        "Comparisons": [compared(*reference) for reference in references],
     }
 
 

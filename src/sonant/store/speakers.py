@@ -10,7 +10,7 @@ from sqlalchemy import Connection, bindparam, delete, func, insert, select, upda
 
 from sonant.store.database.engine import first_row
 from sonant.store.database.paging import Position, page_of
-from sonant.store.database.schema import speaker_keys, speakers, voiceprints
+from sonant.store.database.schema import fingerprints, speaker_keys, speakers, voiceprints
 from sonant.store.times import floor_hour, from_us, to_us
 from sonant.store.vault import SpeakerSeal, Vault
 
@@ -43,6 +43,8 @@ class Voiceprint:
     vector: bytes
     audio: bytes | None
     net_speech_s: float
+    snr_db: float | None = None
+    """None for one that was stored before it was noted down."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -140,6 +142,7 @@ def enroll(
             audio_sealed=None if voiceprint.audio is None else seal.seal("audio", voiceprint.audio),
             net_speech_s=voiceprint.net_speech_s,
             created_at=to_us(now),
+            snr_db=voiceprint.snr_db,
         )
     )
     connection.execute(
@@ -173,6 +176,7 @@ def load_voiceprint(connection: Connection, vault: Vault, speaker: Speaker) -> K
         vector=seal.open(f"voiceprint {row.model_id}", row.vector_sealed),
         audio=None if row.audio_sealed is None else seal.open("audio", row.audio_sealed),
         net_speech_s=row.net_speech_s,
+        snr_db=row.snr_db,
         created_at=from_us(row.created_at),
     )
 
@@ -183,7 +187,8 @@ def forget_voice(connection: Connection, vault: Vault, speaker: Speaker, status:
     Raises SealBroken, before anything is changed, when what is stored of the speaker is damaged.
     """
     customer_id = speaker.customer_id(vault)
-    connection.execute(delete(voiceprints).where(voiceprints.c.speaker_id == speaker.speaker_id))
+    for table in (fingerprints, voiceprints):
+        connection.execute(delete(table).where(table.c.speaker_id == speaker.speaker_id))
     seal, wrapped = vault.new_speaker(speaker.speaker_id)
     connection.execute(
         update(speaker_keys).where(speaker_keys.c.speaker_id == speaker.speaker_id).values(wrapped=wrapped)
@@ -215,7 +220,7 @@ def unused_since(
 
 def remove(connection: Connection, speaker_id: str) -> None:
     """Forget a speaker: the data key, the voiceprint, the audio and the entry go together."""
-    for table in (voiceprints, speaker_keys, speakers):
+    for table in (fingerprints, voiceprints, speaker_keys, speakers):
         connection.execute(delete(table).where(table.c.speaker_id == speaker_id))
 
 

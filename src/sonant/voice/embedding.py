@@ -1,4 +1,4 @@
-"""Speech to a voice embedding: mel power spectra, windows of 1.6 s, the GE2E encoder, their mean.
+"""Speech to a voice embedding: mel power spectra, windows of 1.6 s, the GE2E encoder, their mean, centred.
 
 The encoder was trained at 16 kHz (25 ms Hann windows every 10 ms, 40 Slaney mel bands over 0..8 kHz, power,
 no logarithm, librosa's conventions). Speech here is at 8 kHz: the same window length in seconds gives the
@@ -60,8 +60,9 @@ def embed(samples: NDArray[np.float32], models: Models) -> Embedding:
         batch = np.ascontiguousarray(windows[first : first + _WINDOWS_A_CALL])
         (found,) = models.encoder.run(None, {"mels": batch})
         total += found.sum(axis=0)
-    unit = total / np.sqrt(np.sum(total**2))
-    return Embedding(vector=unit.astype(np.float32), model_id=models.encoder_id)
+    # What all voices have in common says nothing about whose voice it is.
+    own = _unit(total) - models.centre
+    return Embedding(vector=_unit(own).astype(np.float32), model_id=models.encoder_id)
 
 
 def mel_power(samples: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -79,6 +80,11 @@ def mel_power(samples: NDArray[np.float32]) -> NDArray[np.float32]:
         # einsum and not `@`: BLAS would start threads of its own, which fight with the other workers.
         mels[first : first + _FRAMES_A_BLOCK, : filters.shape[1]] = np.einsum("fb,bm->fm", power, filters)
     return mels
+
+
+def _unit(vector: NDArray[np.float64]) -> NDArray[np.float64]:
+    unit: NDArray[np.float64] = vector / np.sqrt(np.sum(vector**2))
+    return unit
 
 
 def _levelled(samples: NDArray[np.float32]) -> NDArray[np.float32]:

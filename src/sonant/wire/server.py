@@ -26,6 +26,7 @@ from sonant.errors import (
     WireError,
 )
 from sonant.ids import new_uuid
+from sonant.operations import LONG
 from sonant.operations.service import Answer, Caller, Request, Service
 from sonant.settings import Wire
 from sonant.wire.authorization import authorize
@@ -193,7 +194,7 @@ class FrontDoor:
         """Whether the call, as far as its unverified target says, changes nothing and takes no time."""
         target = call.header(b"x-amz-target")
         compiled = self.compiled.get(target.decode("latin-1")) if target else None
-        return compiled is not None and compiled.operation.readonly
+        return compiled is not None and compiled.operation.readonly and compiled.operation.name not in LONG
 
     async def _read_body(self, call: Call, receive: Receive) -> bytes:
         """The body, no larger than the limit and within the time allowed."""

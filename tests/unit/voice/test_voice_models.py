@@ -20,7 +20,7 @@ from sonant.voice.models import load_models
 def copy(tmp_path):
     with resources.as_file(resources.files("sonant.voice.models")) as shipped:
         for path in shipped.iterdir():
-            if path.suffix in (".onnx", ".json"):
+            if path.suffix in (".onnx", ".json", ".npy"):
                 shutil.copy(path, tmp_path)
     return tmp_path
 
@@ -29,7 +29,7 @@ def test_a_copy_of_the_shipped_models_opens(copy):
     assert load_models(copy).encoder_id == "ge2e-256-tel8k-1"
 
 
-@pytest.mark.parametrize("file", ["ge2e.onnx", "silero_vad_8k.onnx"])
+@pytest.mark.parametrize("file", ["ge2e.onnx", "ge2e_centre.npy", "silero_vad_8k.onnx"])
 def test_a_changed_model_is_refused_with_what_to_do(copy, file):
     content = bytearray((copy / file).read_bytes())
     content[len(content) // 2] ^= 1

@@ -14,6 +14,7 @@ from sonant.jobs.engines.local import DEPTH, READY
 from sonant.jobs.entry import Fetch, Prepared, Role, Task, prepare
 from sonant.jobs.faults import Refusal
 from sonant.jobs.fraud import Detector
+from sonant.jobs.inspect import inspect
 from sonant.settings import Audio
 from sonant.voice.models import Models
 
@@ -57,7 +58,7 @@ def _safely(
     task: Task, fetch: Fetch, models: Models, detectors: Sequence[Detector], rules: Audio
 ) -> Prepared | Refusal:
     try:
-        return prepare(task, fetch, models, detectors, rules)
+        return (inspect if task.inspect else prepare)(task, fetch, models, detectors, rules)
     except Exception:
         log.exception("a request could not be processed")
         return Refusal(500, "internal failure while the recording was processed; see the service's log")

@@ -177,6 +177,21 @@ voiceprints = Table(
     Column("audio_sealed", LargeBinary),
     Column("net_speech_s", Float, nullable=False),
     Column("created_at", BigInteger, nullable=False),
+    Column("snr_db", Float),  # null: enrolled before it was noted down
+)
+
+#: Never given a number twice: indexes in memory know fingerprints by it.
+fingerprints = Table(
+    "fingerprints",
+    metadata,
+    Column("number", Integer, primary_key=True),
+    Column("domain_id", ForeignKey("domains.domain_id", ondelete="CASCADE"), nullable=False),
+    Column("speaker_id", ForeignKey("speakers.speaker_id", ondelete="CASCADE"), nullable=False),
+    Column("sealed", LargeBinary, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    Index(None, "domain_id", "number"),
+    Index(None, "speaker_id"),
+    sqlite_autoincrement=True,
 )
 
 jobs = Table(
@@ -249,4 +264,35 @@ counters = Table(
     Column("name", String(64), primary_key=True),
     Column("label", String(64), primary_key=True),
     Column("value", Float, nullable=False),
+)
+
+#: What installations found out about their own strangers; the newest of a domain counts.
+calibrations = Table(
+    "calibrations",
+    metadata,
+    Column("sequence", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True),
+    Column("domain_id", ForeignKey("domains.domain_id", ondelete="CASCADE")),  # null: all domains
+    Column("model_id", String(64), nullable=False),
+    Column("shift", Float, nullable=False),
+    Column("scale", Float, nullable=False),
+    Column("supported_log10_far", Float, nullable=False),
+    Column("evidence", Text, nullable=False),  # JSON
+    Column("created_at", BigInteger, nullable=False),
+    Index(None, "domain_id", "model_id"),
+    sqlite_autoincrement=True,
+)
+
+#: How alike a speaker's new voiceprint and the one it replaced were: one number, of nobody in particular.
+repeated_enrollments = Table(
+    "repeated_enrollments",
+    metadata,
+    Column("sequence", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True),
+    Column("domain_id", ForeignKey("domains.domain_id", ondelete="CASCADE"), nullable=False),
+    Column("model_id", String(64), nullable=False),
+    Column("similarity", Float, nullable=False),
+    Column("speech_s", Float, nullable=False),
+    Column("snr_db", Float, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    Index(None, "domain_id", "model_id"),
+    sqlite_autoincrement=True,
 )

@@ -7,18 +7,23 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import resources
 from importlib.resources.abc import Traversable
 from typing import Any
 
+import numpy as np
 import onnxruntime
+from numpy.typing import NDArray
 
 from sonant.errors import SetupError
 
 ENCODER, DETECTOR = "speaker-encoder", "speech-detector"
-_CURE = "reinstall sonant, or make the models again with tools/build_models.py"
+CURE = "reinstall sonant, or make the models again with tools/build_models.py"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,6 +34,8 @@ class Models:
     """`mels` [n, 160, 40] to `embeddings` [n, 256]."""
     encoder_id: str
     """Stamped on every embedding."""
+    centre: NDArray[np.float32]
+    """Mean embedding of many people, shape [256], which is subtracted from every embedding."""
     detector: onnxruntime.InferenceSession
     """`frames` [n, 288], `h`, `c` [1, 1, 128] to `probabilities` [n], `hn`, `cn`."""
     detector_id: str
@@ -40,31 +47,60 @@ def load_models(folder: Traversable | None = None) -> Models:
     Raises SetupError if a file is missing, is not the one that `models.json` pins, or cannot be opened.
     """
     folder = folder or resources.files(__name__)
-    try:
-        entries = {entry["kind"]: entry for entry in json.loads(folder.joinpath("models.json").read_bytes())}
+    with _reading_the_list():
+        entries = _entries(folder)
         encoder, detector = entries[ENCODER], entries[DETECTOR]
         return Models(
             encoder=_open(folder, encoder),
             encoder_id=encoder["id"],
+            centre=_centre(folder, encoder["centre"]),
             detector=_open(folder, detector),
             detector_id=detector["id"],
         )
+
+
+def open_pinned(folder: Traversable, *kinds: str) -> list[onnxruntime.InferenceSession]:
+    """The networks of these kinds, as `models.json` pins them. Raises SetupError."""
+    with _reading_the_list():
+        entries = _entries(folder)
+        return [_open(folder, entries[kind]) for kind in kinds]
+
+
+def _entries(folder: Traversable) -> dict[str, dict[str, Any]]:
+    return {entry["kind"]: entry for entry in json.loads(folder.joinpath("models.json").read_bytes())}
+
+
+@contextmanager
+def _reading_the_list() -> Iterator[None]:
+    try:
+        yield
     except (OSError, ValueError, KeyError, TypeError) as fault:
         raise SetupError(
-            f"the list of voice models cannot be read ({type(fault).__name__}): {_CURE}"
+            f"the list of voice models cannot be read ({type(fault).__name__}): {CURE}"
         ) from None
 
 
-def _open(folder: Traversable, entry: dict[str, Any]) -> onnxruntime.InferenceSession:
+def _centre(folder: Traversable, entry: dict[str, Any]) -> NDArray[np.float32]:
+    values: NDArray[np.float32] = np.load(io.BytesIO(_checked(folder, entry)), allow_pickle=False)
+    return values
+
+
+def _checked(folder: Traversable, entry: dict[str, Any]) -> bytes:
+    """A file's bytes, which are those that `models.json` pins. Raises SetupError."""
     try:
         content = folder.joinpath(entry["file"]).read_bytes()
     except OSError:
-        raise SetupError(f"voice model {entry['file']} is missing: {_CURE}") from None
+        raise SetupError(f"voice model {entry['file']} is missing: {CURE}") from None
     found = hashlib.sha256(content).hexdigest()
     if found != entry["sha256"]:
         raise SetupError(
-            f"voice model {entry['file']} has sha256 {found}, must have {entry['sha256']}: {_CURE}"
+            f"voice model {entry['file']} has sha256 {found}, must have {entry['sha256']}: {CURE}"
         )
+    return content
+
+
+def _open(folder: Traversable, entry: dict[str, Any]) -> onnxruntime.InferenceSession:
+    content = _checked(folder, entry)
     options = onnxruntime.SessionOptions()
     # One thread a session: the service scales by processes, and idle threads that spin steal their cores.
     options.intra_op_num_threads = options.inter_op_num_threads = 1

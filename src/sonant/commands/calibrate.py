@@ -1,0 +1,253 @@
+"""`sonant calibrate`: what scores mean among your own callers.
+
+Strangers come from the domain itself, where every two enrolled speakers are two different people, or from a
+folder of recordings. Where it can be had, speech of the same person over again tells how many are rejected.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+from numpy.typing import NDArray
+
+from sonant.commands.common import show_progress, table
+from sonant.commands.folder_domains import opened_domain
+from sonant.errors import SetupError
+from sonant.evaluation.cutting import Template
+from sonant.evaluation.run import Conditions, evaluate_speakers
+from sonant.evaluation.scorer import Scored
+from sonant.evaluation.trials import recordings_by_speaker
+from sonant.installation import open_store
+from sonant.operations.duplicates import load_voices
+from sonant.settings import Settings
+from sonant.store import calibrations
+from sonant.store.calibrations import OwnCalibration
+from sonant.voice.calibration import Calibration, log10_far_of
+from sonant.voice.calibration_file import calibration_of
+from sonant.voice.calibration_fit import OwnFit, deviations, fit_own
+from sonant.voice.models import load_models
+from sonant.voice.scoring import similarity
+
+#: Of a large domain so many speakers are drawn: their pairs number 200,000.
+MOST_SPEAKERS = 640
+MOST_REPETITIONS = 10_000
+LEAST_SPEAKERS = 20
+#: What a calibration must at least support: a score of 80.
+MUST_SUPPORT_SCORE = 80
+SHOWN_SCORES = (50, 80, 90, 95)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Comparisons:
+    """Own comparisons; arrays have one place each."""
+
+    similarity: NDArray[np.float64]
+    first: NDArray[np.intp]
+    second: NDArray[np.intp]
+    """Numbers of the speakers; of strangers only."""
+    speech_s: NDArray[np.float64]
+    snr_db: NDArray[np.float64]
+    genuine: NDArray[np.float64]
+    """Deviations of comparisons of one person, on the shipped scale."""
+    source: str
+
+
+def calibrate(
+    settings: Settings, *, domain_id: str | None, speech: Path | None, apply: bool, quiet: bool
+) -> int:
+    """Fit and show before and after; with `apply` the fit counts from now on. Raises SetupError."""
+    shipped, own = (
+        _of_folder(settings, speech, quiet=quiet) if speech else _of_domain(settings, _required(domain_id))
+    )
+    speakers = len(np.union1d(own.first, own.second))
+    if speakers < LEAST_SPEAKERS:
+        raise SetupError(f"{speakers} speakers are too few to calibrate on: at least {LEAST_SPEAKERS}")
+    fit = fit_own(
+        shipped,
+        own.similarity,
+        first=own.first,
+        second=own.second,
+        speech_s=own.speech_s,
+        snr_db=own.snr_db,
+    )
+    supported = fit.support.supported_log10_far()
+    click.echo(f"{speakers} speakers, {len(own.similarity):,} comparisons of strangers ({own.source})")
+    click.echo(_before_and_after(fit, own.genuine, supported))
+    if supported > log10_far_of(MUST_SUPPORT_SCORE):
+        raise SetupError(
+            f"these data support no FAR below {_percent(supported)}, but a score of {MUST_SUPPORT_SCORE} "
+            f"claims {_percent(log10_far_of(MUST_SUPPORT_SCORE))}: calibrate on more speakers"
+        )
+    click.echo(f"supported down to a FAR of {_percent(supported)}; below that the curve is extended")
+    if not apply:
+        click.echo("nothing was changed; --apply makes it count")
+        return 0
+    evidence = {
+        "source": own.source,
+        "speakers": speakers,
+        "comparisons": len(own.similarity),
+        "repetitions": len(own.genuine),
+    }
+    store = open_store(settings)
+    try:
+        with store.database.write() as connection:
+            made = OwnCalibration(
+                model_id=shipped.model_id,
+                shift=fit.shift,
+                scale=fit.scale,
+                supported_log10_far=supported,
+                evidence=evidence,
+                created_at=store.clock(),
+            )
+            calibrations.add(connection, domain_id, made)
+    finally:
+        store.database.close()
+    click.echo(f"counts from now on for {_place(domain_id)}; `sonant calibrate --undo` takes it back")
+    return 0
+
+
+def show(settings: Settings, domain_id: str | None) -> int:
+    """The calibrations of a place, the one that counts first."""
+    model_id = load_models().encoder_id
+    store = open_store(settings)
+    try:
+        with store.database.read() as connection:
+            found = calibrations.history(connection, domain_id, model_id)
+    finally:
+        store.database.close()
+    rows: list[tuple[Any, ...]] = [
+        (
+            f"{one.created_at:%Y-%m-%d %H:%M}",
+            f"{one.shift:+.2f}",
+            f"{one.scale:.2f}",
+            _percent(one.supported_log10_far),
+            one.evidence.get("speakers", ""),
+            one.evidence.get("source", ""),
+        )
+        for one in found
+    ]
+    shipped = calibration_of(model_id)
+    rows.append(("shipped", "+0.00", "1.00", _percent(shipped.supported_log10_far), "", model_id))
+    click.echo(f"{_place(domain_id)}; the first line counts")
+    click.echo(table(rows, ("made", "shift", "scale", "supports FAR", "speakers", "source")))
+    return 0
+
+
+def undo(settings: Settings, domain_id: str | None) -> int:
+    """Take the newest calibration of a place back. Raises SetupError when there is none."""
+    store = open_store(settings)
+    try:
+        with store.database.write() as connection:
+            if not calibrations.undo(connection, domain_id, load_models().encoder_id):
+                raise SetupError(f"{_place(domain_id)}: there is no own calibration to take back")
+    finally:
+        store.database.close()
+    click.echo(f"taken back for {_place(domain_id)}")
+    return show(settings, domain_id)
+
+
+def _of_domain(settings: Settings, domain_id: str) -> tuple[Calibration, Comparisons]:
+    """Every two enrolled speakers are strangers; an enrollment that replaced another is one voice twice."""
+    with opened_domain(settings, domain_id) as (connection, domain, vault):
+        voices = load_voices(connection, vault, domain.domain_id)
+        if voices is None:
+            raise SetupError(f"domain {domain_id} has no enrolled speakers")
+        shipped = calibration_of(voices.model_id)
+        repeated = calibrations.repetitions(connection, domain.domain_id, voices.model_id, MOST_REPETITIONS)
+    some = np.sort(np.random.default_rng(1).permutation(len(voices.speaker_ids))[:MOST_SPEAKERS])
+    vectors, snr = voices.vectors[some], voices.snr_db[some]
+    first, second = np.triu_indices(len(some), 1)
+    genuine = deviations(
+        shipped,
+        np.array([one.similarity for one in repeated]),
+        np.array([one.speech_s for one in repeated]),
+        np.array([one.snr_db for one in repeated]),
+    )
+    return shipped, Comparisons(
+        similarity=(vectors @ vectors.T)[first, second].astype(np.float64),
+        first=first,
+        second=second,
+        speech_s=np.full(len(first), voices.speech_s),
+        snr_db=np.minimum(snr[first], snr[second]),
+        genuine=genuine,
+        source=f"speakers of domain {domain_id}",
+    )
+
+
+def _of_folder(settings: Settings, folder: Path, *, quiet: bool) -> tuple[Calibration, Comparisons]:
+    """One sub-folder a speaker: pieces of 30 s against pieces of 10, 5 and 3 s."""
+    shipped = calibration_of(load_models().encoder_id)
+    recordings = recordings_by_speaker(folder)
+    noted: list[tuple[float, float]] = []
+
+    def scorer(reference: Template, probe: Template) -> Scored:
+        noted.append((probe.quality.net_speech_s, min(reference.quality.snr_db, probe.quality.snr_db)))
+        return Scored(raw=similarity(reference.embedding, probe.embedding))
+
+    with click.progressbar(length=len(recordings), label="listening", hidden=not show_progress(quiet)) as bar:
+        outcomes = evaluate_speakers(
+            recordings,
+            Conditions(references=3, probes=10),
+            audio=settings.audio,
+            scorer=scorer,
+            workers=settings.workers,
+            progress=lambda done, _total: bar.update(done - bar.pos),
+        )
+    raw = np.concatenate([outcome.raw for outcome in outcomes])
+    genuine = np.concatenate([outcome.genuine for outcome in outcomes])
+    first = np.concatenate([outcome.reference_speaker for outcome in outcomes])
+    second = np.concatenate([outcome.probe_speaker for outcome in outcomes])
+    speech_s, snr_db = np.full(len(raw), 10.0), np.full(len(raw), 30.0)
+    scored = np.flatnonzero(np.isfinite(raw))
+    speech_s[scored], snr_db[scored] = np.array(noted).T
+    finite = np.isfinite(raw)
+    strangers, same = finite & ~genuine, finite & genuine
+    return shipped, Comparisons(
+        similarity=raw[strangers],
+        first=first[strangers],
+        second=second[strangers],
+        speech_s=np.round(speech_s[strangers]),
+        snr_db=np.round(snr_db[strangers]),
+        genuine=deviations(shipped, raw[same], speech_s[same], snr_db[same]),
+        source=f"recordings of {len(recordings)} speakers",
+    )
+
+
+def _before_and_after(fit: OwnFit, genuine: NDArray[np.float64], supported: float) -> str:
+    rows = []
+    for score in SHOWN_SCORES:
+        claim = log10_far_of(score)
+        level, low, high = fit.shipped_log10_far(score)
+        before = fit.shipped_place(score)
+        after = fit.own_place(score)
+        told = _percent(claim) if claim >= supported else f"{_percent(claim)}, not supported"
+        rows.append(
+            (
+                score,
+                f"{_percent(level)} ({_percent(low)} to {_percent(high)})",
+                told,
+                f"{np.mean(genuine < before):.1%}" if len(genuine) else "-",
+                f"{np.mean(genuine < after):.1%}" if len(genuine) else "-",
+            )
+        )
+    return table(rows, ("score", "FAR shipped (95 %)", "FAR own", "FRR shipped", "FRR own"))
+
+
+def _percent(log10_far: float) -> str:
+    return f"{100 * 10**log10_far:.2g} %"
+
+
+def _place(domain_id: str | None) -> str:
+    return "all domains" if domain_id is None else f"domain {domain_id}"
+
+
+def _required(domain_id: str | None) -> str:
+    if domain_id is None:
+        raise SetupError(
+            "name what to calibrate on: --domain ID, or --speech DIR with a sub-folder a speaker"
+        )
+    return domain_id

@@ -1,0 +1,39 @@
+"""Domains of the data folder, opened without the service: for commands of whoever owns the folder."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from sqlalchemy import Connection
+
+from sonant.errors import KeyError_, SealBroken, SetupError
+from sonant.installation import open_store
+from sonant.settings import Settings
+from sonant.store import domains
+from sonant.store.domains import Domain
+from sonant.store.vault import Vault, open_vault
+
+
+@contextmanager
+def opened_domain(
+    settings: Settings, domain_id: str, *, write: bool = False
+) -> Iterator[tuple[Connection, Domain, Vault]]:
+    """A transaction with an active domain of any account, opened. Raises SetupError."""
+    store = open_store(settings)
+    try:
+        begin = store.database.write if write else store.database.read
+        with begin() as connection:
+            domain = domains.find_by_id(connection, domain_id)
+            if domain is None or not domain.active:
+                raise SetupError(f"there is no active domain {domain_id}; see `sonant voice-id list-domains`")
+            try:
+                keys = store.accounts.keys(domain.account_id)
+                vault = open_vault(keys, domain.domain_id, domain.arn, domain.data_key_wrapped)
+            except SealBroken:
+                raise SetupError(f"the data key of domain {domain_id} is damaged") from None
+            except KeyError_ as fault:
+                raise SetupError(f"the key of domain {domain_id} cannot be used: {fault}") from None
+            yield connection, domain, vault
+    finally:
+        store.database.close()

@@ -1,0 +1,85 @@
+"""The replay guard: fingerprints of a domain's enrolled speech in memory, for as long as a job needs them.
+
+Decrypted here only, never on disk in the clear. The store is asked in every transaction for fingerprints that
+are new; a candidate is always compared with what the store holds in that moment, so that a speaker who has
+been deleted is never found.
+
+The rule, `counts`: in a batch job a copy is fraud when it was accepted for ANOTHER speaker: one recording
+under two ids is one person, or one thief, with two identities. The same recordings for the same speaker are
+not: an operator enrolls again with OVERWRITE, a job goes on after a crash, a manifest names a file twice. In
+a live call nobody speaks from a file, so that there every copy counts. Jobs with IGNORE neither ask the guard
+nor give it fingerprints.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import Connection
+
+from sonant.store import fingerprints
+from sonant.store.vault import SpeakerSeal, Vault
+from sonant.voice.fingerprint import Fingerprint, shared
+from sonant.voice.fingerprint_index import FingerprintIndex
+
+#: Recordings that are compared in full.
+CANDIDATES = 4
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Copy:
+    """A part of the recording was heard before."""
+
+    speaker_id: str
+    """Whose recording it was accepted as."""
+    pairs: int
+    """How much agrees; see `fingerprint.Shared`."""
+
+
+def counts(found_under: str, heard_as: str | None, *, live: bool) -> bool:
+    """Whether a copy of one speaker's recording is fraud, heard as another's (None: a new speaker's)."""
+    return live or found_under != heard_as
+
+
+class ReplayGuard:
+    """One domain's fingerprints. Not for several threads."""
+
+    def __init__(self, domain_id: str, most: int) -> None:
+        """`most` recordings are remembered, the newest."""
+        self._domain_id, self._most = domain_id, most
+        self._index = FingerprintIndex(most)
+        self._last = 0
+
+    def follow(self, connection: Connection, vault: Vault) -> None:
+        """Take in what the store has got since. Raises SealBroken."""
+        for stored in fingerprints.after(connection, vault, self._domain_id, self._last, self._most):
+            self._index.add(stored.number, Fingerprint.from_bytes(stored.data))
+            self._last = stored.number
+
+    def find(
+        self, connection: Connection, vault: Vault, heard: Fingerprint, heard_as: str | None
+    ) -> Copy | None:
+        """The recording, accepted for another, that shares the most with this one. Raises SealBroken."""
+        copies = []
+        for number in self._index.candidates(heard, CANDIDATES):
+            stored = fingerprints.find(connection, vault, self._domain_id, number)
+            if stored is None or not counts(stored.speaker_id, heard_as, live=False):
+                continue
+            common = shared(Fingerprint.from_bytes(stored.data), heard)
+            if common.is_copy:
+                copies.append(Copy(speaker_id=stored.speaker_id, pairs=common.pairs))
+        return max(copies, key=lambda copy: copy.pairs, default=None)
+
+    def store(
+        self,
+        connection: Connection,
+        vault: Vault,
+        seal: SpeakerSeal,
+        speaker_id: str,
+        data: bytes,
+        now: datetime,
+    ) -> None:
+        """Keep the fingerprint of speech that was accepted; it is found from now on."""
+        fingerprints.add(connection, seal, self._domain_id, speaker_id, data, now)
+        self.follow(connection, vault)

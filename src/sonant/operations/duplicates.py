@@ -1,0 +1,163 @@
+"""Sonant's own ListVoiceDuplicates: enrolled speakers of a domain whose voices are the same."""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import numpy as np
+from numpy.typing import NDArray
+from sqlalchemy import Connection
+
+from sonant.errors import SonantError
+from sonant.jobs.scale import scale_of
+from sonant.operations.paging import paged
+from sonant.operations.service import Answer, Caller, Request, Service
+from sonant.store import speakers, voiceprints
+from sonant.store.vault import Vault
+from sonant.voice.calibration import Calibration
+from sonant.voice.duplicates import alike
+
+#: One pair by chance among ten million: a domain of 4,500 speakers would show about one.
+ONE_IN = 10_000_000
+QUIET_DB = 30.0
+#: Pairs of so many speakers with all others are held at a time.
+ROWS = 4096
+#: A search holds all voices of a domain and works a core for seconds: one at a time.
+_turn = threading.Lock()
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Voices:
+    """The voices of a domain that can be compared: one maker's, the one with most speakers."""
+
+    model_id: str
+    speaker_ids: tuple[str, ...]
+    """Ascending."""
+    vectors: NDArray[np.float32]
+    """Shape [n, d], unit length."""
+    speech_s: float
+    """Net speech of the voiceprints, on average."""
+    snr_db: NDArray[np.float64]
+    """Shape [n]; where it was not noted down, that of a quiet line."""
+    left_out: int
+    """Speakers whose voiceprints come from other models."""
+
+
+def list_voice_duplicates(service: Service, caller: Caller, request: Request) -> Answer:
+    rate = 1 / request.get("OneFalseMatchIn", ONE_IN)
+    domain_id = request["DomainId"]
+    with _turn, service.open_domain(caller, domain_id, write=False) as (connection, domain, vault):
+        voices = load_voices(connection, vault, domain.domain_id)
+        if voices is None:
+            return {"Pairs": [], "SpeakersCompared": 0, "SpeakersLeftOut": 0, "ExpectedByChance": 0.0}
+        scale = scale_of(connection, domain.domain_id, voices.model_id)
+        pairs, token = paged(
+            service,
+            request,
+            ("ListVoiceDuplicates", caller.account_id, domain_id, repr(rate)),
+            lambda after, limit: _take(voices, scale, rate, None if after is None else after[1], limit),
+            lambda pair: (_EPOCH, pair.place),
+        )
+        customer_ids = _customer_ids(connection, vault, domain.domain_id, pairs)
+    count = len(voices.speaker_ids)
+    return {
+        "Pairs": [
+            {
+                "First": {"CustomerSpeakerId": customer_ids[pair.first], "GeneratedSpeakerId": pair.first},
+                "Second": {"CustomerSpeakerId": customer_ids[pair.second], "GeneratedSpeakerId": pair.second},
+                "Similarity": round(pair.similarity, 4),
+                "FalseMatchRateLog10": round(pair.log10_rate, 1),
+            }
+            for pair in pairs
+        ],
+        "SpeakersCompared": count,
+        "SpeakersLeftOut": voices.left_out,
+        "ExpectedByChance": rate * count * (count - 1) / 2,
+        "NextToken": token,
+    }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pair:
+    """Two speakers by generated id; `first` is the lesser."""
+
+    first: str
+    second: str
+    similarity: float
+    log10_rate: float
+    """How rare it is that two strangers are so alike."""
+
+    @property
+    def place(self) -> str:
+        return f"{self.first} {self.second}"
+
+
+def find_pairs(voices: Voices, scale: Calibration, rate: float, *, after: str = "") -> Iterator[Pair]:
+    """Pairs more alike than all but `rate` of the pairs of strangers, by their ids, from a place on."""
+    tail = scale.tail(voices.speech_s, float(np.median(voices.snr_db)))
+    ids = voices.speaker_ids
+    first_id = after.partition(" ")[0]
+    start = int(np.searchsorted(np.array(ids), first_id)) if first_id else 0
+    for top in range(start, len(ids), ROWS):
+        found: list[Pair] = []
+        rows = range(top, min(top + ROWS, len(ids)))
+        for block in alike(voices.vectors, at_least=tail.similarity_at(math.log10(rate)), rows=rows):
+            found += [
+                Pair(
+                    first=ids[i],
+                    second=ids[j],
+                    similarity=float(similarity),
+                    log10_rate=tail.log10_far(float(similarity)),
+                )
+                for i, j, similarity in zip(block.first, block.second, block.similarity, strict=True)
+            ]
+        yield from sorted((pair for pair in found if pair.place > after), key=lambda pair: pair.place)
+
+
+def load_voices(connection: Connection, vault: Vault, domain_id: str) -> Voices | None:
+    """All voices of the model that most of a domain's voiceprints come from; None without any."""
+    makers = voiceprints.makers(connection, domain_id)
+    if not makers:
+        return None
+    model_id = max(makers, key=lambda name: makers[name])
+    ids: list[str] = []
+    vectors: list[bytes] = []
+    noise: list[float] = []
+    seconds = 0.0
+    for voice in voiceprints.enrolled(connection, vault, domain_id, model_id):
+        ids.append(voice.speaker_id)
+        vectors.append(voice.vector)
+        noise.append(QUIET_DB if voice.snr_db is None else voice.snr_db)
+        seconds += voice.net_speech_s
+    return Voices(
+        model_id=model_id,
+        speaker_ids=tuple(ids),
+        vectors=np.frombuffer(b"".join(vectors), "<f4").reshape(len(ids), -1),
+        speech_s=seconds / len(ids),
+        snr_db=np.array(noise),
+        left_out=sum(makers.values()) - len(ids),
+    )
+
+
+def _take(voices: Voices, scale: Calibration, rate: float, after: str | None, limit: int) -> list[Pair]:
+    found = []
+    for pair in find_pairs(voices, scale, rate, after=after or ""):
+        found.append(pair)
+        if len(found) == limit:
+            break
+    return found
+
+
+def _customer_ids(connection: Connection, vault: Vault, domain_id: str, pairs: list[Pair]) -> dict[str, str]:
+    found = {}
+    for speaker_id in {one for pair in pairs for one in (pair.first, pair.second)}:
+        speaker = speakers.find(connection, vault, domain_id, speaker_id)
+        if speaker is None:  # all of it is one transaction
+            raise SonantError("a voiceprint without a speaker")
+        found[speaker_id] = speaker.customer_id(vault)
+    return found

@@ -1,0 +1,159 @@
+"""What a similarity means: the share of strangers that reach it, and that share as a score of 0 to 100.
+
+A calibration holds, for several amounts of speech and several levels of noise, the upper tail of strangers'
+similarities. Fisher's z, artanh of the cosine ("Frequency distribution of the values of the correlation
+coefficient", 1915), is taken as normal there: it straightens the tail, and identical voices lie at infinity.
+Between the fitted places mean and deviation are interpolated. An installation's own calibration is two
+numbers on top: where its own strangers lie, and how far apart, on the scale that the shipped tails give.
+
+Terms are those of ISO/IEC 19795-1: the share of impostor comparisons at or above a similarity is its false
+match rate; one call is one comparison here, so it is the false accept rate (FAR) of that threshold too.
+"""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_right
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from statistics import NormalDist
+
+import numpy as np
+
+#: Score and log10 of FAR: 50 is one stranger in ten, 80 in 100, 90 in 1,000, 100 in 100,000.
+ANCHORS = ((0, 0.0), (50, -1.0), (80, -2.0), (90, -3.0), (100, -5.0))
+
+MOST_ALIKE = 1 - 1e-7
+"""What float32 can tell from 1."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Normal:
+    """A normal distribution, looked at from above."""
+
+    mean: float
+    deviation: float
+
+    def log10_above(self, value: float) -> float:
+        """Log10 of the share that is at least so large."""
+        return _log10_q((value - self.mean) / self.deviation)
+
+    def at(self, log10_share: float) -> float:
+        """The inverse of `log10_above`, for -15 < log10_share < 0."""
+        return self.mean - self.deviation * NormalDist().inv_cdf(10**log10_share)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tail:
+    """Strangers' similarities at their upper end."""
+
+    z: Normal
+    """Of Fisher's z."""
+
+    def deviations(self, similarity: float) -> float:
+        """How many standard deviations a similarity lies above the mean of strangers."""
+        return (fisher_z(similarity) - self.z.mean) / self.z.deviation
+
+    def log10_far(self, similarity: float) -> float:
+        """Log10 of the share of strangers at least so similar."""
+        return self.z.log10_above(fisher_z(similarity))
+
+    def similarity_at(self, log10_far: float) -> float:
+        """The inverse of `log10_far`, for -15 < log10_far < 0."""
+        return math.tanh(self.z.at(log10_far))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Node:
+    """The tail that was fitted for one amount of speech in the probe and one level of noise."""
+
+    speech_s: float
+    snr_db: float
+    tail: Tail
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Calibration:
+    """Similarity to FAR and score for one voice model."""
+
+    model_id: str
+    nodes: tuple[Node, ...]
+    """A full grid: each amount of speech with each level of noise."""
+    shift: float = 0.0
+    scale: float = 1.0
+    """The installation's own strangers: (z - shift) / scale is standard normal in the tail."""
+    supported_log10_far: float = -3.0
+    """Smaller rates than this are extrapolated: the data that it was fitted on cannot support them."""
+    llr_slope: float = 1.0
+    llr_offset: float = 0.0
+    """Natural log likelihood ratio of z standard deviations above strangers: offset + slope * z."""
+
+    def tail(self, speech_s: float, snr_db: float) -> Tail:
+        """The tail for a probe with so much net speech; `snr_db` is that of the noisier side."""
+        seconds = sorted({node.speech_s for node in self.nodes})
+        noises = sorted({node.snr_db for node in self.nodes})
+        at = {(node.speech_s, node.snr_db): node.tail for node in self.nodes}
+        mean = deviation = 0.0
+        for second, share in _between(seconds, speech_s, math.log):
+            for noise, part in _between(noises, snr_db, float):
+                mean += share * part * at[second, noise].z.mean
+                deviation += share * part * at[second, noise].z.deviation
+        return Tail(z=Normal(mean=mean + self.shift * deviation, deviation=deviation * self.scale))
+
+    def log10_far(self, similarity: float, *, speech_s: float, snr_db: float) -> float:
+        return self.tail(speech_s, snr_db).log10_far(similarity)
+
+    def score(self, similarity: float, *, speech_s: float, snr_db: float) -> int:
+        """Authentication score, 0..100, rounded down: a score never claims a lower FAR than was found."""
+        return score_of(self.log10_far(similarity, speech_s=speech_s, snr_db=snr_db))
+
+    def llr(self, similarity: float, *, speech_s: float, snr_db: float) -> float:
+        """Natural logarithm of how much likelier the similarity is for one voice than for two."""
+        return self.llr_offset + self.llr_slope * self.tail(speech_s, snr_db).deviations(similarity)
+
+    def adapted(self, shift: float, scale: float, supported_log10_far: float) -> Calibration:
+        """The same with an installation's own strangers."""
+        return replace(self, shift=shift, scale=scale, supported_log10_far=supported_log10_far)
+
+
+def fisher_z(similarity: float) -> float:
+    """Fisher's z of a cosine; one that rounding has carried to 1 or beyond counts as just below."""
+    return math.atanh(min(max(similarity, -MOST_ALIKE), MOST_ALIKE))
+
+
+def score_of(log10_far: float) -> int:
+    """The score whose FAR this is, rounded down; straight lines in log10 FAR between the anchors."""
+    for (low, low_level), (high, high_level) in pairwise(ANCHORS):
+        if log10_far > high_level:
+            share = (log10_far - low_level) / (high_level - low_level)
+            return max(0, math.floor(low + (high - low) * share + 1e-9))
+    return ANCHORS[-1][0]
+
+
+def log10_far_of(score: float) -> float:
+    """The FAR that a score stands for, as log10; the inverse of `score_of`."""
+    scores, levels = zip(*ANCHORS, strict=True)
+    return float(np.interp(score, scores, levels))
+
+
+def _between(
+    nodes: Sequence[float], value: float, scale: Callable[[float], float]
+) -> list[tuple[float, float]]:
+    """The one or two nodes around a value with their shares; outside of them the nearest counts."""
+    if not value > nodes[0]:
+        return [(nodes[0], 1.0)]
+    if value >= nodes[-1]:
+        return [(nodes[-1], 1.0)]
+    above = bisect_right(nodes, value)
+    low, high = nodes[above - 1], nodes[above]
+    share = (scale(value) - scale(low)) / (scale(high) - scale(low))
+    return [(low, 1 - share), (high, share)]
+
+
+def _log10_q(z: float) -> float:
+    """Log10 of the upper tail of the standard normal distribution."""
+    if z < 30:
+        return math.log10(0.5 * math.erfc(z / math.sqrt(2)))
+    # erfc underflows; the first term of its asymptotic series (Abramowitz and Stegun 7.1.23).
+    return -(z * z / 2 + math.log(z * math.sqrt(2 * math.pi))) / math.log(10)

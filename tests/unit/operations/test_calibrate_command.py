@@ -1,0 +1,104 @@
+"""`sonant calibrate`: shows before and after, refuses what the data cannot support, can be undone."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from voices_house import enroll, strangers
+
+from sonant.commands import calibrate as command
+from sonant.errors import SetupError
+from sonant.jobs.scale import scale_of
+from sonant.store.calibrations import Repetition, note_repetition
+from sonant.voice.calibration import log10_far_of
+from sonant.voice.models import load_models
+
+
+@pytest.fixture
+def domain_id(house):
+    return house.new_domain()
+
+
+def scale(house, domain_id):
+    with house.store.database.read() as connection:
+        return scale_of(connection, domain_id, load_models().encoder_id)
+
+
+def run(house, domain_id, **how):
+    how = {"speech": None, "apply": False, "quiet": True, **how}
+    return command.calibrate(house.settings, domain_id=domain_id, **how)
+
+
+def test_a_domains_own_strangers_make_the_scale_when_applied_and_not_before(house, domain_id, capsys):
+    voices = strangers(150, spread=0.2)
+    enroll(house, domain_id, voices)
+    before = scale(house, domain_id)
+    assert run(house, domain_id) == 0
+    assert "nothing was changed" in capsys.readouterr().out
+    assert scale(house, domain_id) == before
+    run(house, domain_id, apply=True)
+    own = scale(house, domain_id)
+    similarities = (voices @ voices.T)[np.triu_indices(150, 1)]
+    reached = [own.log10_far(float(one), speech_s=30, snr_db=25) <= log10_far_of(80) for one in similarities]
+    assert 0.003 < np.mean(reached) < 0.03
+    # Another domain keeps the shipped scale.
+    assert scale(house, house.new_domain()) == before
+
+
+def test_it_can_be_taken_back_step_by_step(house, domain_id, capsys):
+    enroll(house, domain_id, strangers(150, spread=0.2))
+    shipped = scale(house, domain_id)
+    run(house, domain_id, apply=True)
+    first = scale(house, domain_id)
+    enroll(house, domain_id, strangers(100, seed=5, spread=0.1), prefix="more")
+    run(house, domain_id, apply=True)
+    assert scale(house, domain_id) not in (first, shipped)
+    command.undo(house.settings, domain_id)
+    assert scale(house, domain_id) == first
+    capsys.readouterr()
+    command.show(house.settings, domain_id)
+    shown = capsys.readouterr().out
+    assert "150" in shown
+    assert "shipped" in shown
+    command.undo(house.settings, domain_id)
+    assert scale(house, domain_id) == shipped
+    with pytest.raises(SetupError, match="no own calibration"):
+        command.undo(house.settings, domain_id)
+
+
+def test_too_few_speakers_are_refused(house, domain_id):
+    enroll(house, domain_id, strangers(19))
+    with pytest.raises(SetupError, match="19 speakers are too few"):
+        run(house, domain_id)
+
+
+def test_what_the_data_cannot_support_is_refused_and_nothing_is_stored(house, domain_id, capsys):
+    enroll(house, domain_id, strangers(21, spread=0.2))
+    before = scale(house, domain_id)
+    with pytest.raises(SetupError, match="calibrate on more speakers"):
+        run(house, domain_id, apply=True)
+    assert "not supported" in capsys.readouterr().out
+    assert scale(house, domain_id) == before
+
+
+def test_repeated_enrollments_tell_how_many_are_rejected(house, domain_id, capsys):
+    enroll(house, domain_id, strangers(150, spread=0.2))
+    with house.store.database.write() as connection:
+        for similarity in (0.95, 0.96, 0.97, 0.0):
+            made = Repetition(similarity=similarity, speech_s=30.0, snr_db=25.0)
+            note_repetition(connection, domain_id, load_models().encoder_id, made, house.clock())
+    run(house, domain_id)
+    line = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("80"))
+    assert line.count("25.0%") == 2
+
+
+def test_it_must_be_told_what_to_calibrate_on(house):
+    with pytest.raises(SetupError, match="name what to calibrate on"):
+        run(house, None)
+    with pytest.raises(SetupError, match="no active domain"):
+        run(house, "A" * 22)
+
+
+def test_an_empty_domain_is_refused(house, domain_id):
+    with pytest.raises(SetupError, match="no enrolled speakers"):
+        run(house, domain_id)

@@ -1,0 +1,60 @@
+"""Enrolled speakers with made-up voices: how alike any two are is known."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from sonant.ids import new_generated_id
+from sonant.store import domains, speakers
+from sonant.store.vault import open_vault
+from sonant.voice.models import load_models
+
+DIMENSIONS = 256
+
+
+def strangers(count: int, seed: int = 0, spread: float = 0.12) -> np.ndarray:
+    """Voices whose similarities lie around 0 with about this deviation; unit length, [count, 256]."""
+    random = np.random.default_rng(seed)
+    # In fewer directions voices are less apart: 1 / sqrt(k) is the deviation of cosines in k dimensions.
+    vectors = np.zeros((count, DIMENSIONS), np.float32)
+    used = round(1 / spread**2)
+    vectors[:, :used] = random.normal(size=(count, used))
+    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+
+
+def like(voice: np.ndarray, similarity: float, seed: int = 99) -> np.ndarray:
+    """A voice that is so alike."""
+    random = np.random.default_rng(seed).normal(size=DIMENSIONS)
+    other = random - voice * (random @ voice)
+    other /= np.linalg.norm(other)
+    return (similarity * voice + np.sqrt(1 - similarity**2) * other).astype(np.float32)
+
+
+def enroll(operations, domain_id, voices, *, model_id=None, prefix="caller"):
+    """Speakers `caller-0` and so on; their generated ids."""
+    model_id = model_id or load_models().encoder_id
+    made = []
+    with operations.store.database.write() as connection:
+        domain = domains.find_by_id(connection, domain_id)
+        vault = open_vault(operations.store.keys, domain_id, domain.arn, domain.data_key_wrapped)
+        for number, vector in enumerate(voices):
+            speaker_id = new_generated_id()
+            seal = speakers.add(
+                connection,
+                vault,
+                domain_id=domain_id,
+                speaker_id=speaker_id,
+                customer_id=f"{prefix}-{number}",
+                status="PENDING",
+                now=operations.clock(),
+            )
+            voiceprint = speakers.Voiceprint(
+                model_id=model_id,
+                vector=np.asarray(vector, "<f4").tobytes(),
+                audio=None,
+                net_speech_s=30.0,
+                snr_db=25.0,
+            )
+            speakers.enroll(connection, seal, speaker_id, voiceprint, operations.clock())
+            made.append(speaker_id)
+    return made

@@ -1,0 +1,57 @@
+"""Calibration files: what is written is read, what is broken is named."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from sonant.errors import SetupError
+from sonant.voice.calibration import Calibration, Node, Normal, Tail
+from sonant.voice.calibration_file import read_calibration, shipped_calibration, write_calibration
+from sonant.voice.models import load_models
+
+NODES = tuple(
+    Node(speech_s=speech_s, snr_db=snr_db, tail=Tail(z=Normal(mean=0.1, deviation=0.15)))
+    for speech_s in (3.0, 10.0)
+    for snr_db in (10.0, 30.0)
+)
+MADE = Calibration(model_id="a-model", nodes=NODES, supported_log10_far=-2.5, llr_slope=2.5, llr_offset=-4.0)
+
+
+def test_what_is_written_is_read():
+    assert read_calibration(write_calibration(MADE, {"speech": "some"})) == MADE
+
+
+def test_the_shipped_calibration_is_of_the_shipped_model():
+    assert shipped_calibration().model_id == load_models().encoder_id
+
+
+def test_the_shipped_calibration_scores_strangers_low_and_the_same_voice_high():
+    shipped = shipped_calibration()
+    for speech_s in (3, 5, 10, 30):
+        for snr_db in (5, 20, 40):
+            assert shipped.score(0.0, speech_s=speech_s, snr_db=snr_db) < 50
+            assert shipped.score(0.97, speech_s=speech_s, snr_db=snr_db) >= 90
+
+
+def changed(**members):
+    return json.dumps(json.loads(write_calibration(MADE, {})) | members)
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("", "cannot be read"),
+        ("[]", "cannot be read"),
+        (changed(nodes=[]), "full grid"),
+        (changed(nodes=json.loads(changed())["nodes"][:3]), "full grid"),
+        (changed(nodes=[json.loads(changed())["nodes"][0] | {"deviation": 0}]), "above 0"),
+        (changed(nodes=[json.loads(changed())["nodes"][0] | {"mean": float("nan")}]), "not finite"),
+        (changed(supported_log10_far=None), "cannot be read"),
+        (changed(llr_slope=0), "llr_slope"),
+    ],
+)
+def test_a_broken_file_is_refused_with_what_is_wrong(text, why):
+    with pytest.raises(SetupError, match=why):
+        read_calibration(text)

@@ -1,0 +1,86 @@
+"""The small spoofing detector as an ONNX graph."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from model_graphs import ML_DOMAIN, Array, Graph
+
+LEAST = 0.002
+"""Shares of trees are kept from 0 and 1, whose odds have no logarithm."""
+LIMIT = 6.0
+"""Features are cut off so many deviations from those of real speech."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Light:
+    """What training found; features come in as `spoofing_features.features` gives them."""
+
+    mean: Array
+    deviation: Array
+    trees: Sequence[Any]
+    """The `tree_` of each of scikit-learn's trees for two classes, genuine and synthetic."""
+    whitener: Array
+    """Makes the scaled features of real speech independent, of unit variance; [features, features]."""
+
+
+def light_detector(light: Light) -> bytes:
+    """Input `features` [n, f]; outputs `logits` [n], above 0 for synthetic speech, and `strangeness` [n], the
+    logarithm of the mean squared distance from real speech."""
+    g = Graph()
+    x = g.node("Sub", "features", g.constant("mean", light.mean.astype(np.float32)))
+    x = g.node("Div", x, g.constant("deviation", light.deviation.astype(np.float32)))
+    ends = [
+        g.constant(name, np.array(value, np.float32)) for name, value in (("low", -LIMIT), ("high", LIMIT))
+    ]
+    x = g.node("Clip", x, *ends)
+    y = g.node("TreeEnsembleRegressor", x, domain=ML_DOMAIN, **_forest(light.trees))
+    bounds = [
+        g.constant(name, np.array(value, np.float32))
+        for name, value in (("least", LEAST), ("most", 1 - LEAST), ("one", 1.0))
+    ]
+    y = g.node("Clip", g.node("Squeeze", y, g.integers("last", [-1])), *bounds[:2])
+    y = g.node("Div", y, g.node("Sub", bounds[2], y))
+    g.node("Log", y, outputs=["logits"])
+    x = g.product(x, "whitener", light.whitener)
+    x = g.node("ReduceMean", g.node("Mul", x, x), axes=[1], keepdims=0)
+    g.node("Log", x, outputs=["strangeness"])
+    width = len(light.mean)
+    return g.serialise(
+        "spoofing_light", inputs={"features": ["n", width]}, outputs={"logits": ["n"], "strangeness": ["n"]}
+    )
+
+
+def _forest(trees: Sequence[Any]) -> dict[str, Any]:
+    """Attributes of ONNX's tree ensemble: every node's branches, every leaf's share of synthetic speech."""
+    nodes: dict[str, list[Any]] = {
+        f"nodes_{name}": []
+        for name in ("treeids", "nodeids", "featureids", "modes", "values", "truenodeids", "falsenodeids")
+    }
+    leaves: dict[str, list[Any]] = {f"target_{name}": [] for name in ("treeids", "nodeids", "ids", "weights")}
+    for number, tree in enumerate(trees):
+        count, leaf = tree.node_count, tree.children_left < 0
+        nodes["nodes_treeids"] += [number] * count
+        nodes["nodes_nodeids"] += range(count)
+        nodes["nodes_featureids"] += np.maximum(tree.feature, 0).tolist()
+        nodes["nodes_modes"] += ["LEAF" if end else "BRANCH_LEQ" for end in leaf]
+        # scikit-learn compares with doubles: rounding down keeps a float on its side.
+        nodes["nodes_values"] += _rounded_down(np.where(leaf, 0.0, tree.threshold)).tolist()
+        nodes["nodes_truenodeids"] += np.maximum(tree.children_left, 0).tolist()
+        nodes["nodes_falsenodeids"] += np.maximum(tree.children_right, 0).tolist()
+        ends = np.flatnonzero(leaf)
+        share = tree.value[ends, 0, 1] / tree.value[ends, 0].sum(axis=1) / len(trees)
+        leaves["target_treeids"] += [number] * len(ends)
+        leaves["target_nodeids"] += ends.tolist()
+        leaves["target_ids"] += [0] * len(ends)
+        leaves["target_weights"] += share.tolist()
+    return {**nodes, **leaves, "n_targets": 1}
+
+
+def _rounded_down(values: np.ndarray) -> np.ndarray:
+    single = values.astype(np.float32)
+    return np.where(single > values, np.nextafter(single, np.float32(-np.inf)), single)

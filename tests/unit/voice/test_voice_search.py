@@ -68,9 +68,9 @@ def test_the_coarse_look_loses_nobody(kind, asked):
 def test_what_the_coarse_look_alone_would_choose_is_often_wrong():
     """Without the exact comparison of the candidates the search would not be exact: here is the proof."""
     rng = np.random.default_rng(3)
-    alike = voices(rng, 2_000, "alike")
-    rows = np.concatenate([voices(rng, 2_000, "spread"), alike])
-    queries = unit(alike[:64] + 0.02 * voices(rng, 64, "spread"))
+    somebody = voices(rng, 1, "spread")
+    rows, queries = (unit(somebody + 0.05 * voices(rng, count, "spread")) for count in (2_000, 64))
+    rows = np.concatenate([voices(rng, 2_000, "spread"), rows])  # far apart: the steps are wide
     coarse = Coarse(rows)
     coarse._lost = coarse._size = 0.0  # hardly any slack
     places = coarse.nearest(rows, queries)

@@ -37,7 +37,7 @@ _TOLERANCE_FRAMES = 12  # 0.2 s: what cut pauses may move within the part that i
 _BLOCK_FRAMES = 110  # 1.76 s: pairs are counted over two neighbouring blocks
 _MIN_SPAN_S = 1.0
 _CANDIDATES = 8
-MIN_PAIRS = 18
+MIN_PAIRS = 20
 """Pairs in common within 3.5 s that make a copy."""
 
 

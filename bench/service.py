@@ -45,13 +45,14 @@ class Running:
         )
         return str(answer["Domain"]["DomainId"])
 
-    def start_job(self, domain_id: str, manifest: str) -> str:
+    def start_job(self, domain_id: str, manifest: str, fraud_action: str = "IGNORE") -> str:
         """Start an enrollment job over `s3://calls/<manifest>`; its id."""
         answer = self.client().start_speaker_enrollment_job(
             DomainId=domain_id,
             DataAccessRoleArn=f"arn:aws:iam::{self.settings.account}:role/sonant",
             InputDataConfig={"S3Uri": f"s3://{BUCKET}/{manifest}"},
             OutputDataConfig={"S3Uri": f"s3://{BUCKET}/results"},
+            EnrollmentConfig={"FraudDetectionConfig": {"FraudDetectionAction": fraud_action}},
         )
         return str(answer["Job"]["JobId"])
 

@@ -124,21 +124,11 @@ def calibrate(logits: Array, strange: Array, real: Set) -> dict[str, float]:
             for place in places
         ]
     )[:, 0]
-    light = logits[places]
-    fused = {
-        "light_mean": float(light.mean()),
-        "light_deviation": float(light.std()),
-        "network_mean": float(odds.mean()),
-        "network_deviation": float(odds.std()),
-    }
-    both = (light - fused["light_mean"]) / fused["light_deviation"]
-    both = both + (odds - fused["network_mean"]) / fused["network_deviation"]
     return {
         **gate,
         "gated_share": float(gated.mean()),
         **_tail("light", logits),
-        **fused,
-        **_tail("fused", both),
+        **_tail("network", odds),
         "recordings": len(logits),
         "gated_recordings": len(places),
     }

@@ -23,10 +23,16 @@ _ODDS = (0.12, 0.26, 0.16, 0.24, 0.04, 0.16, 0.02)
 _PACKET = RATE_HZ // 50  # 20 ms
 
 
-def call(clean: Array, others: Sequence[Array], rng: np.random.Generator) -> Array:
-    """One random call. `others` are recordings of other people, for babble; 1 in 12 calls is clean."""
+def call(clean: Array, others: Sequence[Array], rng: np.random.Generator, *, mild: float = 0) -> Array:
+    """One random call. `others` are recordings of other people, for babble; 1 in 12 calls is clean.
+
+    A share of `mild` has a codec or two and nothing else.
+    """
     samples = at_level(clean, -26)
-    if rng.random() >= 1 / 12:
+    if mild > 0 and rng.random() < mild:
+        for _ in range(1 + (rng.random() < 0.3)):
+            samples = coded(samples, str(rng.choice(CODECS, p=_ODDS)), rng)
+    elif rng.random() >= 1 / 12:
         if rng.random() < 0.3:
             samples = room(samples, rng)
         if rng.random() < 0.6:

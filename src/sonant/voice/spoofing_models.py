@@ -30,24 +30,26 @@ class Calibration:
     """What a tenth of genuine logits exceeds; beyond, their number falls exponentially."""
     light_scale: float
     """How far they exceed it on average."""
-    light_mean: float
-    light_deviation: float
-    network_mean: float
-    network_deviation: float
-    """Of the genuine recordings that the large network hears."""
-    fused_middle: float
-    fused_tail: float
-    fused_scale: float
+    network_middle: float
+    network_tail: float
+    network_scale: float
+    """The same of the large network's odds, among genuine recordings above a gate."""
 
     def light_share(self, logit: float) -> float:
         """Share of genuine recordings with a logit as high."""
         return _share(logit, self.light_middle, self.light_tail, self.light_scale)
 
-    def fused_share(self, logit: float, odds: float) -> float:
-        """Share of genuine recordings that get past a gate and then score as high in both."""
-        fused = (logit - self.light_mean) / self.light_deviation
-        fused += (odds - self.network_mean) / self.network_deviation
-        return self.gated_share * _share(fused, self.fused_middle, self.fused_tail, self.fused_scale)
+    def network_share(self, odds: float) -> float:
+        """Share of genuine recordings that get past a gate and then have odds as high."""
+        return self.gated_share * _share(odds, self.network_middle, self.network_tail, self.network_scale)
+
+    def either_share(self, logit: float, odds: float) -> float:
+        """Share of genuine recordings that alarm either detector as much (Bonferroni's bound).
+
+        Either may raise the alarm and neither can call it off: the large network takes neural voices for
+        genuine, more so than genuine telephone speech.
+        """
+        return min(1.0, 2 * min(self.light_share(logit), self.network_share(odds)))
 
 
 def _share(score: float, middle: float, tail: float, scale: float) -> float:

@@ -1,0 +1,119 @@
+"""The replay guard's fingerprints: a copy is known over any line, another take of the same voice is not."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sonant.errors import NotEnoughSpeech
+from sonant.evaluation.channels import parse
+from sonant.voice.audio import Waveform
+from sonant.voice.fingerprint import MIN_PAIRS, Fingerprint, fingerprint, shared
+from sonant.voice.fingerprint_index import FingerprintIndex
+from sonant.voice.speech import speech
+
+VOICES = ("english", "french", "italian", "russian")
+
+
+@pytest.fixture(scope="session")
+def said(spoken, models):
+    """Net speech of a voice, as the pipeline gathers it."""
+
+    def net(samples):
+        spans = speech(Waveform(samples=samples, rate_hz=8000), models)
+        return np.concatenate([samples[int(s.start_s * 8000) : int(s.end_s * 8000)] for s in spans])
+
+    return lambda voice, seconds, first_clip=0, line="clean", gain=1.0: net(
+        parse(line).apply(spoken(voice, seconds, first_clip) * np.float32(gain), seed=[1])
+    )
+
+
+@pytest.mark.parametrize("line", ["g711", "gsm", "white:15+g711-a", "white:15+gsm", "narrow+pink:15+g711"])
+@pytest.mark.parametrize("gain", [0.3, 1.0])
+def test_a_copy_is_known_over_every_line_and_at_any_volume(said, line, gain):
+    for voice in VOICES:
+        before, now = fingerprint(said(voice, 12)), fingerprint(said(voice, 12, line=line, gain=gain))
+
+        assert shared(before, now).is_copy
+
+
+def test_three_seconds_of_a_recording_are_known(said):
+    found = [
+        shared(fingerprint(said(voice, 20)), fingerprint(said(voice, 20, line="g711")[start : start + 24000]))
+        for voice in VOICES
+        for start in (0, 30000, 60000)
+    ]
+
+    assert all(one.is_copy for one in found)
+
+
+def test_other_recordings_of_the_same_voice_are_not_copies(said):
+    for voice in VOICES:
+        assert not shared(fingerprint(said(voice, 15)), fingerprint(said(voice, 15, first_clip=30))).is_copy
+
+
+def test_other_voices_are_not_copies(said):
+    marks = [fingerprint(said(voice, 15)) for voice in VOICES]
+    found = [shared(a, b) for a in marks for b in marks if a is not b]
+
+    assert max(one.pairs for one in found) < MIN_PAIRS
+
+
+def test_less_than_three_seconds_have_no_fingerprint():
+    with pytest.raises(NotEnoughSpeech):
+        fingerprint(np.zeros(23999, np.float32))
+
+
+@pytest.mark.parametrize("seconds", [3, 30])
+def test_noise_and_silence_are_like_nothing(seconds):
+    rng = np.random.default_rng(0)
+    hiss = [rng.standard_normal(seconds * 8000).astype(np.float32) for _ in range(2)]
+
+    assert not shared(fingerprint(hiss[0]), fingerprint(hiss[1])).is_copy
+    silence = fingerprint(np.zeros(seconds * 8000, np.float32))
+    assert not shared(silence, silence).is_copy
+
+
+def test_a_fingerprint_survives_being_stored(said):
+    found = fingerprint(said("english", 10))
+    stored = found.to_bytes()
+
+    assert len(stored) == 4 * len(found.frames)
+    assert Fingerprint.from_bytes(stored).to_bytes() == stored
+
+
+@settings(max_examples=30, deadline=None)
+@given(data=st.binary(max_size=400))
+def test_any_stored_bytes_are_read_or_refused(data):
+    if len(data) % 4:
+        with pytest.raises(ValueError, match="multiple of 4"):
+            Fingerprint.from_bytes(data)
+    else:
+        found = Fingerprint.from_bytes(data)
+        assert len(found.frames) == len(found.bins) == len(found.ranks) == len(data) // 4
+
+
+def test_the_index_names_the_recording_that_was_copied_first(said):
+    index = FingerprintIndex(100)
+    for number, voice in enumerate(VOICES, start=1):
+        index.add(number, fingerprint(said(voice, 15)))
+
+    heard = fingerprint(said("russian", 15, line="white:15+gsm"))
+
+    assert index.candidates(heard, 4)[0] == 4
+
+
+def test_the_index_forgets_the_oldest_when_it_is_full(said):
+    index = FingerprintIndex(8)
+    mark, other = fingerprint(said("english", 10)), fingerprint(said("french", 10))
+    index.add(1, mark)
+    for number in range(2, 40):
+        index.add(number, other)
+
+    assert len(index) <= 9
+    assert 1 not in index.candidates(mark, 4)
+    assert set(index.candidates(other, 4)) <= set(range(31, 40))
+
+
+def test_an_empty_index_has_no_candidates(said):
+    assert FingerprintIndex(8).candidates(fingerprint(said("english", 10)), 4) == []

@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""Features of a made signal by SpeechBrain's and NeMo's own code, for tests/unit/voice/frontend_references.json.
+"""Features of a made voice by SpeechBrain's and NeMo's own code: tests/unit/voice/frontend_references.json.
 
     pip download --no-deps speechbrain==1.1.2 nemo-toolkit==3.0.0
-    pip install torch librosa numpy
+    pip install torch librosa numpy sonant
     python tools/frontend_references.py speechbrain-1.1.2-*.whl nemo_toolkit-3.0.0-*.whl
 
 Only the two toolkits' feature files are loaded; what else they import is not needed for features.
@@ -21,8 +21,7 @@ from unittest.mock import MagicMock
 import numpy as np
 import torch
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests" / "unit" / "voice"))
-from made_speech import made_speech  # noqa: E402
+from sonant.voice.made_speech import made_speech
 
 OUT = Path(__file__).resolve().parent.parent / "tests" / "unit" / "voice" / "frontend_references.json"
 ROWS = (0, 1, 2, 40, 99)
@@ -32,7 +31,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         for wheel in sys.argv[1:]:
             with zipfile.ZipFile(wheel) as archive:
-                archive.extractall(folder)  # noqa: S202 - published wheels
+                archive.extractall(folder)
         found = {
             f"{kind} {rate_hz}": {str(row): kept[row] for row in ROWS}
             for rate_hz in (8000, 16000)

@@ -1,12 +1,13 @@
 """Mel filter banks and windows in the conventions of the toolkits that speaker models come from.
 
-    Kaldi          triangles in mel (1127 ln(1 + f/700)), height 1, over the bins below half the rate
-    HTK, as SpeechBrain builds it   triangles in Hz around centres spaced in mel (2595 log10(1 + f/700))
-    Slaney         triangles in Hz of equal area (Auditory Toolbox; librosa's default), as NeMo uses it
+Kaldi          triangles in mel (1127 ln(1 + f/700)), height 1, over the bins below half the rate
+HTK, as SpeechBrain builds it   triangles in Hz around centres spaced in mel (2595 log10(1 + f/700))
+Slaney         triangles in Hz of equal area (Auditory Toolbox; librosa's default), as NeMo uses it
 """
 
 from __future__ import annotations
 
+import math
 from functools import cache
 
 import numpy as np
@@ -18,11 +19,11 @@ Floats = NDArray[np.float64]
 @cache
 def kaldi_banks(rate_hz: int, points: int, mels: int, low_hz: float) -> NDArray[np.float32]:
     """[points // 2, mels]: the bin at half the rate has no part in any filter."""
-    edges = np.linspace(_kaldi_mel(np.float64(low_hz)), _kaldi_mel(np.float64(rate_hz / 2)), mels + 2)
+    edges = np.linspace(1127 * math.log1p(low_hz / 700), 1127 * math.log1p(rate_hz / 1400), mels + 2)
     low, middle, high = edges[:-2], edges[1:-1], edges[2:]
-    at = _kaldi_mel(np.arange(points // 2) * (rate_hz / points))[:, None]
+    at = 1127 * np.log1p(np.arange(points // 2)[:, None] * (rate_hz / points / 700))
     rising, falling = (at - low) / (middle - low), (high - at) / (high - middle)
-    return np.maximum(0, np.minimum(rising, falling)).astype(np.float32)
+    return np.asarray(np.maximum(0, np.minimum(rising, falling)), np.float32)
 
 
 @cache
@@ -57,10 +58,6 @@ def window(name: str, length: int) -> NDArray[np.float32]:
         "povey": (0.5 - 0.5 * wave) ** 0.85,
     }[name]
     return found.astype(np.float32)
-
-
-def _kaldi_mel(hz: Floats) -> Floats:
-    return np.asarray(1127 * np.log1p(hz / 700))
 
 
 # Slaney's mel scale: linear to 1 kHz (15 mel), then 27 mel for each factor of 6.4.

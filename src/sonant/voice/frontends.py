@@ -167,4 +167,4 @@ def _mel_energies(
 
 
 def _mean_removed(features: Features) -> Features:
-    return features - features.mean(axis=0, dtype=np.float64).astype(np.float32)
+    return np.asarray(features - features.mean(axis=0, dtype=np.float64).astype(np.float32))

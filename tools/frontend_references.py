@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""Features of a made voice by SpeechBrain's and NeMo's own code: tests/unit/voice/frontend_references.json.
+"""Features of a made voice by the toolkits' own code, for tests/unit/voice/frontend_references.json.
 
     pip download --no-deps speechbrain==1.1.2 nemo-toolkit==3.0.0
-    pip install torch librosa numpy sonant
+    pip install torch librosa kaldi-native-fbank sonant
     python tools/frontend_references.py speechbrain-1.1.2-*.whl nemo_toolkit-3.0.0-*.whl
 
-Only the two toolkits' feature files are loaded; what else they import is not needed for features.
+Of SpeechBrain and NeMo only the feature files are loaded; what else they import is not needed for features.
 """
 
 from __future__ import annotations
@@ -18,13 +18,14 @@ import zipfile
 from pathlib import Path
 from unittest.mock import MagicMock
 
+import kaldi_native_fbank
 import numpy as np
 import torch
 
 from sonant.voice.made_speech import made_speech
 
 OUT = Path(__file__).resolve().parent.parent / "tests" / "unit" / "voice" / "frontend_references.json"
-ROWS = (0, 1, 2, 40, 99)
+ROWS = (0, 1, 2, 40, 97)
 
 
 def main() -> int:
@@ -38,6 +39,8 @@ def main() -> int:
             for kind, kept in (
                 ("speechbrain", speechbrain(Path(folder), rate_hz)),
                 ("nemo", nemo(Path(folder), rate_hz)),
+                ("kaldi-hamming", kaldi(rate_hz, "hamming")),
+                ("kaldi-povey", kaldi(rate_hz, "povey")),
             )
         }
     OUT.write_text(json.dumps(found) + "\n")
@@ -68,6 +71,19 @@ def nemo(folder: Path, rate_hz: int) -> dict[int, list[float]]:
     ).eval()
     features, length = featurizer(signal, torch.tensor([signal.shape[1]]))
     return rows(features[0, :, : int(length[0])].numpy().T)
+
+
+def kaldi(rate_hz: int, window: str) -> dict[int, list[float]]:
+    """Of samples on the scale of 16-bit numbers, without any normalisation."""
+    options = kaldi_native_fbank.FbankOptions()
+    options.frame_opts.samp_freq, options.frame_opts.dither = rate_hz, 0.0
+    options.frame_opts.window_type, options.frame_opts.snip_edges = window, True
+    options.mel_opts.num_bins, options.mel_opts.low_freq, options.mel_opts.high_freq = 80, 20, 0
+    options.use_energy = False
+    banks = kaldi_native_fbank.OnlineFbank(options)
+    banks.accept_waveform(rate_hz, (made_speech(rate_hz, 1.0) * np.float32(32768)).tolist())
+    banks.input_finished()
+    return rows(np.array([banks.get_frame(frame) for frame in range(banks.num_frames_ready)]))
 
 
 def rows(features: np.ndarray) -> dict[int, list[float]]:

@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 
 from sonant.errors import SetupError
 from sonant.store.model_files import ModelFiles, ModelManifest
-from sonant.voice.brought_calibration import impostor_tail_of
+from sonant.voice.calibration import Calibration
+from sonant.voice.calibration_file import calibration_of, read_calibration
 from sonant.voice.embedding import Embedding, embed
 from sonant.voice.frontends import KINDS, RATES_HZ, FrontEnd
 from sonant.voice.models import Models, shipped_encoder_id
-from sonant.voice.risk import ImpostorTail, impostor_tail
 from sonant.voice.speaker_model import SpeakerModel, open_speaker_model
 
 #: Speech at 8 kHz, float32, [n], to an embedding.
@@ -60,20 +60,34 @@ def embedders(files: ModelFiles, models: Models) -> Embedders:
     return find
 
 
-def tail_of(files: ModelFiles, model_id: str) -> ImpostorTail:
-    """Strangers' similarities under a model. Raises SetupError for one without calibration."""
+def check_model(files: ModelFiles, model_id: str | None) -> None:
+    """Raises SetupError if an added model is not there, or is not the one that was added."""
+    if model_id is not None:
+        files.read(files.get(model_id))
+
+
+def brought_calibration(files: ModelFiles, model_id: str) -> Calibration:
+    """The calibration that came with a model. Raises SetupError for one without."""
     if model_id == shipped_encoder_id():
-        return impostor_tail(model_id)
+        return calibration_of(model_id)
     text = files.calibration(model_id)
     if text is None:
         raise SetupError(uncalibrated(model_id))
-    return impostor_tail_of(text, model_id)
+    return calibration_for(text, model_id)
+
+
+def calibration_for(text: str, model_id: str) -> Calibration:
+    """Read a calibration, which must be this model's. Raises SetupError."""
+    found = read_calibration(text)
+    if found.model_id != model_id:
+        raise SetupError(f"the calibration is of the voice model {found.model_id[:64]}, not of {model_id}")
+    return found
 
 
 def calibrated(files: ModelFiles, model_id: str) -> bool:
     """Whether a score of this model would mean something: its calibration ships, or was added with it."""
     try:
-        tail_of(files, model_id)
+        brought_calibration(files, model_id)
     except SetupError:
         return False
     return True

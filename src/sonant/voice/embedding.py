@@ -65,7 +65,7 @@ def embed_windows(
     if len(samples) < WINDOW_S * RATE_HZ:
         raise NotEnoughSpeech(len(samples) / RATE_HZ, WINDOW_S)
     mels = mel_power(_levelled(samples))
-    total = np.float64(0)
+    total = np.zeros(1, np.float64)  # as many numbers as the network gives
     starts = _window_starts(len(mels))
     windows = np.lib.stride_tricks.sliding_window_view(mels, WINDOW_FRAMES, axis=0)[starts].transpose(0, 2, 1)
     for first in range(0, len(windows), _WINDOWS_A_CALL):

@@ -158,6 +158,8 @@ def _layout(session: onnxruntime.InferenceSession, front_end: FrontEnd) -> tuple
     if shape[0] not in (None, 1) and front_end.kind != "ge2e":
         raise SetupError(f"the model is fixed to {shape[0]} voices at once: export it for one, or any number")
     bands_first, steps = False, shape[-1]
+    if front_end.waveform and steps is not None and steps < front_end.rate_hz // 2:
+        raise SetupError(f"a {front_end.kind} model takes {wanted}; this one takes {told}")
     if front_end.kind == "ge2e":
         if shape[1:] != [WINDOW_FRAMES, MELS]:
             raise SetupError(f"a ge2e model takes {wanted}; this one takes {told}")

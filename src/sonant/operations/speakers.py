@@ -19,6 +19,7 @@ from sonant.operations.service import Answer, Caller, Request, Service
 from sonant.store import domains, speakers
 from sonant.store.vault import Vault
 from sonant.voice.embedding import Embedding
+from sonant.voice.models import shipped_encoder_id
 from sonant.voice.scoring import similarity
 
 #: Net speech that a comparison needs unless the caller names less or more.
@@ -120,6 +121,7 @@ def compare_recording(service: Service, caller: Caller, request: Request) -> Ans
                 connection, domain.domain_id, reference.model_id, service.calibration_of
             )
             for _, _, reference in references
+            if reference.model_id == (domain.model_id or shipped_encoder_id())
         }
     audio = request["AudioSpecification"]
     # Outside of the transaction: listening takes much longer than the look-ups.

@@ -29,8 +29,11 @@ from sonant.jobs.entry import Role, Task
 from sonant.jobs.faults import Refusal
 from sonant.jobs.kind import Kind
 from sonant.jobs.manifest import AudioFile, Rules
+from sonant.jobs.model_shelf import brought_calibration, check_model
 from sonant.jobs.registration import RegistrationKind
 from sonant.jobs.runner import Parts, Runner
+from sonant.jobs.upgrade import Upgrades
+from sonant.jobs.window import Engine
 from sonant.operations import OPERATIONS
 from sonant.operations.service import RecordingAnalysis, Service
 from sonant.policy import parse
@@ -40,6 +43,7 @@ from sonant.store.accounts import LocalAccounts
 from sonant.store.grants import GrantedObjects
 from sonant.store.jobs import DRY_RUN, ENROLLMENT, REGISTRATION
 from sonant.store.local_objects import LocalObjectStore
+from sonant.store.model_files import ModelFiles
 from sonant.store.objects import ObjectUri
 from sonant.store.vault import ServiceSecret
 from sonant.voice.models import load_models as load_voice_models
@@ -95,7 +99,7 @@ def batch_worker_main(pipe: object, settings: Settings) -> None:
 
 def _serve_tasks(pipe: object, settings: Settings) -> None:
     listeners = detectors(settings.fraud)
-    work(pipe, fetch_with(settings), load_voice_models, listeners, settings.audio)  # type: ignore[arg-type]
+    work(pipe, fetch_with(settings), load_voice_models, listeners, settings.audio, ModelFiles(settings.data))  # type: ignore[arg-type]
 
 
 def local_engine(settings: Settings, workers: int, main: Callable[..., None] = worker_main) -> LocalEngine:
@@ -110,15 +114,18 @@ class LocalListener:
         self._engine = local_engine(store.settings, workers=1)
         self._turn = threading.Lock()
 
-    def analyse(self, role_arn: str, s3_uri: str, channel: int, need_s: float) -> RecordingAnalysis:
+    def analyse(
+        self, role_arn: str, s3_uri: str, channel: int, need_s: float, model_id: str | None = None
+    ) -> RecordingAnalysis:
         with self._store.database.read() as connection:
             policies = access.policy_texts(connection, role_arn)
         if policies is None:
             raise AccessDenied(f"The role {role_arn} cannot be assumed: it does not exist")
         role = Role(arn=role_arn, policies=policies)
         audio = (AudioFile(s3_uri=s3_uri, channel=channel),)
+        task = Task(ticket=0, role=role, audio=audio, need_s=need_s, keep_audio=False, model_id=model_id)
         with self._turn, self._cores.all():
-            self._engine.submit(Task(ticket=0, role=role, audio=audio, need_s=need_s, keep_audio=False))
+            self._engine.submit(task)
             while not (results := self._engine.results(timeout_s=1.0)):
                 pass
         heard = results[0][1]
@@ -147,8 +154,24 @@ def build_runner(store: Store, owner: str) -> Runner:
         rules={kind.name: manifest_rules(settings, kind.name) for kind in KINDS},
         clock=store.clock,
         outbox=_outbox(settings),
+        calibration_of=partial(brought_calibration, ModelFiles(settings.data)),
     )
-    return Runner(parts, local_engine(settings, settings.workers, batch_worker_main), owner)
+    engine = local_engine(settings, settings.workers, batch_worker_main)
+    return Runner(parts, engine, owner, upgrades(store, engine, owner))
+
+
+def upgrades(store: Store, engine: Engine, owner: str) -> Upgrades:
+    """Changes of domains from one voice model to another, done with an engine."""
+    files = ModelFiles(store.settings.data)
+    return Upgrades(
+        database=store.database,
+        keys_of=store.accounts.keys,
+        engine=engine,
+        calibration_of=partial(brought_calibration, files),
+        check_model=partial(check_model, files),
+        clock=store.clock,
+        owner=owner,
+    )
 
 
 def build_dispatcher(store: Store, owner: str) -> Dispatcher:
@@ -253,6 +276,7 @@ def build_app(store: Store, cores: Cores | None = None) -> App:
         listener=listener,
         clock=store.clock,
         outbox=_outbox(settings),
+        calibration_of=partial(brought_calibration, ModelFiles(settings.data)),
     )
 
     verifier = Verifier(

@@ -13,6 +13,7 @@ import click
 from sonant import __version__
 from sonant.cli_access import access
 from sonant.cli_keys import key
+from sonant.cli_models import model
 from sonant.cli_voices import calibrate, speaker
 from sonant.commands.common import Commands, data_option, database_fault, load_settings
 from sonant.commands.evaluate_spoofing import spoofing
@@ -117,6 +118,7 @@ def _group(name: str, help_text: str) -> click.Group:
 
 main.add_command(key)
 main.add_command(access)
+main.add_command(model)
 domain = _group("domain", "Bring opt-outs into a domain; restore a deleted one.")
 audit = _group("audit", "Read and check the trail of all calls.")
 client = _group("client", "Bring Sonant's own operations to boto3 and the AWS CLI.")

@@ -155,7 +155,7 @@ class EnrollmentSitting:
         pass
 
     def _known_risk(self, request: Request, heard: Prepared) -> Risk:
-        scale = scale_of(self._connection, self._domain.domain_id, heard.model_id)
+        scale = scale_of(self._connection, self._domain.domain_id, heard.model_id, self._desk.calibration_of)
         tail = scale.tail(heard.net_speech_s, heard.snr_db)
         return known_fraudster(self._nearest[request.request_id], self._watch.size(heard.model_id), tail)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 
 from sonant.errors import SonantError
@@ -51,7 +51,8 @@ def inspect(
     """Do the task as a job would, to the same answer, then listen to all its recordings."""
     begun_s = time.thread_time()
     last = _Last(fetch)
-    heard = prepare(task, last, models, detectors, rules)
+    # The report compares voices on the shipped model's scale, whatever model the domain has.
+    heard = prepare(replace(task, model_id=None), last, models, detectors, rules)
     files = tuple(_inspected(file, task.role, last, models, rules) for file in task.audio)
     prepared = heard if isinstance(heard, Prepared) else None
     return Inspected(

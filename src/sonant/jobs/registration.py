@@ -140,7 +140,7 @@ class RegistrationSitting:
         if best is None:
             return None
         known = self._decider.watch.size(sample.model_id) + len(new)
-        scale = scale_of(self._connection, self._domain.domain_id, sample.model_id)
+        scale = scale_of(self._connection, self._domain.domain_id, sample.model_id, self._desk.calibration_of)
         tail = scale.tail(heard.net_speech_s, heard.snr_db)
         score = fraudster_similarity(best.similarity, known, tail)
         return (best.key, score) if score >= self._decider.threshold else None

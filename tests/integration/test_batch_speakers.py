@@ -194,7 +194,8 @@ def test_the_same_speaker_twice_with_overwrite_ends_with_the_last_voice(house, d
         entry("r2", "customer-1", FRENCH),
         entry("r3", "x", FRENCH),
     ]
-    outcome = house.enroll(domain, entries, action="OVERWRITE")
+    # One recording under two ids is what the replay guard is there for; here it only shows whose voice it is.
+    outcome = house.enroll(domain, entries, action="OVERWRITE", fraud={"FraudDetectionAction": "IGNORE"})
     assert outcome.successes == {"r1": "NEW_ENROLLMENT", "r2": "ENROLLMENT_OVERWRITE", "r3": "NEW_ENROLLMENT"}
     assert outcome.generated_id("r1") == outcome.generated_id("r2")
     found = house.voiceprints(domain)

@@ -97,11 +97,11 @@ def test_the_quota_is_counted_as_if_the_requests_before_had_been_enrolled(own_ho
     house = own_house
     domain = house.new_domain()
     narrow = house.variant(quotas=type(house.settings.quotas)(speakers_per_domain=1, domains_per_account=9))
-    entries = [entry(f"r{n}", f"customer-{n}", f"{CALLS}/english.wav") for n in (1, 2)]
+    entries = [entry(name, f"customer-{name}", f"{CALLS}/{name}.wav") for name in ("english", "french")]
     _, report, _ = dry_run(narrow, domain, entries)
     done = narrow.enroll(domain, entries)
     narrow.close()
-    assert done.errors["r2"][0] == 402
+    assert done.errors["french"][0] == 402
     assert predicted(report) == {**done.errors, **done.successes}
 
 

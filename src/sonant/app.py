@@ -21,6 +21,7 @@ from sonant.events.outbox import Outbox
 from sonant.events.sinks import build_sinks
 from sonant.installation import Store, audit_folder, local_accounts
 from sonant.jobs.countermeasure import detectors
+from sonant.jobs.dry_run import DryRunKind
 from sonant.jobs.engines.local import LocalEngine
 from sonant.jobs.engines.worker import work
 from sonant.jobs.enrollment import EnrollmentKind
@@ -28,8 +29,11 @@ from sonant.jobs.entry import Role, Task
 from sonant.jobs.faults import Refusal
 from sonant.jobs.kind import Kind
 from sonant.jobs.manifest import AudioFile, Rules
+from sonant.jobs.model_shelf import brought_calibration, check_model
 from sonant.jobs.registration import RegistrationKind
 from sonant.jobs.runner import Parts, Runner
+from sonant.jobs.upgrade import Upgrades
+from sonant.jobs.window import Engine
 from sonant.operations import OPERATIONS
 from sonant.operations.service import RecordingAnalysis, Service
 from sonant.policy import parse
@@ -37,8 +41,9 @@ from sonant.settings import Settings
 from sonant.store import access
 from sonant.store.accounts import LocalAccounts
 from sonant.store.grants import GrantedObjects
-from sonant.store.jobs import ENROLLMENT, REGISTRATION
+from sonant.store.jobs import DRY_RUN, ENROLLMENT, REGISTRATION
 from sonant.store.local_objects import LocalObjectStore
+from sonant.store.model_files import ModelFiles
 from sonant.store.objects import ObjectUri
 from sonant.store.vault import ServiceSecret
 from sonant.voice.models import load_models as load_voice_models
@@ -51,7 +56,7 @@ from sonant.wire.signature import Credential, Verifier
 from sonant.wire.throttle import Throttle, rates_per_s
 
 #: The kinds of job that runners do.
-KINDS: tuple[Kind, ...] = (EnrollmentKind(), RegistrationKind())
+KINDS: tuple[Kind, ...] = (EnrollmentKind(), RegistrationKind(), DryRunKind())
 
 #: What the worker processes of jobs add to their nice value.
 BATCH_NICE = 10
@@ -68,13 +73,13 @@ def fetch_with(settings: Settings) -> Callable[[Role, str], bytes]:
         objects = granted.get(role)
         if objects is None:
             granted.clear()  # one job at a time: its role is all that is worth keeping
-            objects = granted[role] = _granted(accounts, role)
+            objects = granted[role] = granted_objects(accounts, role)
         return objects.read(ObjectUri.parse(uri), settings.audio.max_file_bytes)
 
     return fetch
 
 
-def _granted(accounts: LocalAccounts, role: Role) -> GrantedObjects:
+def granted_objects(accounts: LocalAccounts, role: Role) -> GrantedObjects:
     account_id = role.arn.split(":")[4]
     policies = [parse(text) for text in role.policies]
     objects_with = partial(LocalObjectStore, accounts.buckets(account_id))
@@ -94,7 +99,7 @@ def batch_worker_main(pipe: object, settings: Settings) -> None:
 
 def _serve_tasks(pipe: object, settings: Settings) -> None:
     listeners = detectors(settings.fraud)
-    work(pipe, fetch_with(settings), load_voice_models, listeners, settings.audio)  # type: ignore[arg-type]
+    work(pipe, fetch_with(settings), load_voice_models, listeners, settings.audio, ModelFiles(settings.data))  # type: ignore[arg-type]
 
 
 def local_engine(settings: Settings, workers: int, main: Callable[..., None] = worker_main) -> LocalEngine:
@@ -109,15 +114,18 @@ class LocalListener:
         self._engine = local_engine(store.settings, workers=1)
         self._turn = threading.Lock()
 
-    def analyse(self, role_arn: str, s3_uri: str, channel: int, need_s: float) -> RecordingAnalysis:
+    def analyse(
+        self, role_arn: str, s3_uri: str, channel: int, need_s: float, model_id: str | None = None
+    ) -> RecordingAnalysis:
         with self._store.database.read() as connection:
             policies = access.policy_texts(connection, role_arn)
         if policies is None:
             raise AccessDenied(f"The role {role_arn} cannot be assumed: it does not exist")
         role = Role(arn=role_arn, policies=policies)
         audio = (AudioFile(s3_uri=s3_uri, channel=channel),)
+        task = Task(ticket=0, role=role, audio=audio, need_s=need_s, keep_audio=False, model_id=model_id)
         with self._turn, self._cores.all():
-            self._engine.submit(Task(ticket=0, role=role, audio=audio, need_s=need_s, keep_audio=False))
+            self._engine.submit(task)
             while not (results := self._engine.results(timeout_s=1.0)):
                 pass
         heard = results[0][1]
@@ -141,13 +149,29 @@ def build_runner(store: Store, owner: str) -> Runner:
         settings=settings,
         database=store.database,
         keys_of=store.accounts.keys,
-        objects_of=lambda role: _granted(store.accounts, role),
+        objects_of=lambda role: granted_objects(store.accounts, role),
         kinds={kind.name: kind for kind in KINDS},
         rules={kind.name: manifest_rules(settings, kind.name) for kind in KINDS},
         clock=store.clock,
         outbox=_outbox(settings),
+        calibration_of=partial(brought_calibration, ModelFiles(settings.data)),
     )
-    return Runner(parts, local_engine(settings, settings.workers, batch_worker_main), owner)
+    engine = local_engine(settings, settings.workers, batch_worker_main)
+    return Runner(parts, engine, owner, upgrades(store, engine, owner))
+
+
+def upgrades(store: Store, engine: Engine, owner: str) -> Upgrades:
+    """Changes of domains from one voice model to another, done with an engine."""
+    files = ModelFiles(store.settings.data)
+    return Upgrades(
+        database=store.database,
+        keys_of=store.accounts.keys,
+        engine=engine,
+        calibration_of=partial(brought_calibration, files),
+        check_model=partial(check_model, files),
+        clock=store.clock,
+        owner=owner,
+    )
 
 
 def build_dispatcher(store: Store, owner: str) -> Dispatcher:
@@ -173,6 +197,7 @@ def manifest_rules(settings: Settings, kind: str = ENROLLMENT) -> Rules:
     list_name, most = {
         ENROLLMENT: ("SpeakerEnrollmentRequests", quotas.speakers_per_enrollment_job),
         REGISTRATION: ("FraudsterRegistrationRequests", quotas.fraudsters_per_registration_job),
+        DRY_RUN: ("SpeakerEnrollmentRequests", quotas.speakers_per_enrollment_job),
     }[kind]
     models = load_models()
     start = models.find("VoiceID.StartSpeakerEnrollmentJob")
@@ -184,7 +209,7 @@ def manifest_rules(settings: Settings, kind: str = ENROLLMENT) -> Rules:
         max_depth=settings.jobs.max_manifest_depth,
         max_requests=most,
         max_files=quotas.files_per_request,
-        check_speaker_id=_check(speaker_id) if kind == ENROLLMENT else None,
+        check_speaker_id=_check(speaker_id) if kind != REGISTRATION else None,
         check_s3_uri=_check(start.input_shape.members["InputDataConfig"].members["S3Uri"]),
     )
 
@@ -251,6 +276,7 @@ def build_app(store: Store, cores: Cores | None = None) -> App:
         listener=listener,
         clock=store.clock,
         outbox=_outbox(settings),
+        calibration_of=partial(brought_calibration, ModelFiles(settings.data)),
     )
 
     verifier = Verifier(

@@ -13,6 +13,7 @@ import click
 from sonant import __version__
 from sonant.cli_access import access
 from sonant.cli_keys import key
+from sonant.cli_models import model
 from sonant.cli_voices import calibrate, speaker
 from sonant.commands.common import Commands, data_option, database_fault, load_settings
 from sonant.commands.evaluate_spoofing import spoofing
@@ -117,10 +118,32 @@ def _group(name: str, help_text: str) -> click.Group:
 
 main.add_command(key)
 main.add_command(access)
+main.add_command(model)
 domain = _group("domain", "Bring opt-outs into a domain; restore a deleted one.")
 audit = _group("audit", "Read and check the trail of all calls.")
 client = _group("client", "Bring Sonant's own operations to boto3 and the AWS CLI.")
+manifest_ = _group("manifest", "Find out what a job would make of a manifest.")
 object_ = _group("object", "List, read and write objects in local buckets.")
+
+
+@manifest_.command("check")
+@click.argument("manifest")
+@click.option("--role", metavar="ARN", help="Read the recordings as this role [default: the first role].")
+@click.option("--domain", "domain_id", metavar="ID", help="Count in who is enrolled in this domain.")
+@click.option("--overwrite", is_flag=True, help="As a job with ExistingEnrollmentAction OVERWRITE.")
+@click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write the whole report as JSON.")
+@click.option("--html", "html_file", type=click.Path(path_type=Path), help="Write it as a page.")
+@click.option("--quiet", is_flag=True, help="No progress bar.")
+@data_option
+def manifest_check(manifest: str, data: Path | None, config: Path | None, **how: Any) -> None:
+    """Listen to every recording of MANIFEST, a file or s3:// URI, and tell what an enrollment job would do.
+
+    Nobody is enrolled. Exits 0 when every request is likely to succeed, 1 when some are not, 2 when the
+    manifest is broken.
+    """
+    from sonant.commands.manifest import check
+
+    sys.exit(check(load_settings(data, config), manifest, **how))
 
 
 @object_.command("ls")

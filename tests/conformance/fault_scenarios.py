@@ -123,12 +123,13 @@ def _absent() -> Iterator[Scenario]:
         yield Scenario(
             operation=name, error="ResourceNotFound", detail="COMPLIANCE_CONSENT", world="unconsented"
         )
-    yield Scenario(
-        operation="StartSpeakerEnrollmentJob",
-        error="ResourceNotFound",
-        detail="WATCHLIST",
-        change=lambda _f: {"EnrollmentConfig": {"FraudDetectionConfig": {"WatchlistIds": [NOBODY]}}},
-    )
+    for name in ("StartSpeakerEnrollmentJob", "StartEnrollmentDryRun"):
+        yield Scenario(
+            operation=name,
+            error="ResourceNotFound",
+            detail="WATCHLIST",
+            change=lambda _f: {"EnrollmentConfig": {"FraudDetectionConfig": {"WatchlistIds": [NOBODY]}}},
+        )
     yield Scenario(
         operation="StartFraudsterRegistrationJob",
         error="ResourceNotFound",
@@ -206,11 +207,11 @@ def _states() -> Iterator[Scenario]:
                 why="role of another account",
                 change=lambda _f: {"DataAccessRoleArn": ROLE.replace(ACCOUNT, "111111111111")},
             )
-    for name in ("DescribeSpeakerEnrollmentJob", "DescribeFraudsterRegistrationJob"):
-        other = {
-            "DescribeSpeakerEnrollmentJob": "DescribeFraudsterRegistrationJob",
-            "DescribeFraudsterRegistrationJob": "DescribeSpeakerEnrollmentJob",
-        }[name]
+    for name, other in {
+        "DescribeSpeakerEnrollmentJob": "DescribeFraudsterRegistrationJob",
+        "DescribeFraudsterRegistrationJob": "DescribeEnrollmentDryRun",
+        "DescribeEnrollmentDryRun": "DescribeSpeakerEnrollmentJob",
+    }.items():
         yield Scenario(
             operation=name,
             error="ResourceNotFound",
@@ -228,6 +229,7 @@ def _quotas() -> Iterator[Scenario]:
         "ImportOptOuts",
         "OptOutSpeaker",
         "RestoreDomain",
+        "StartEnrollmentDryRun",
         "StartFraudsterRegistrationJob",
         "StartSpeakerEnrollmentJob",
     ):

@@ -136,14 +136,14 @@ def hold_job(service: ServiceProcess, job_id: str) -> None:
         connection.execute(update(schema.jobs).where(schema.jobs.c.job_id == job_id).values(values))
 
 
-def add_registration_job(service: ServiceProcess, domain_id: str) -> str:
-    """A registration job that has ended, by way of the store."""
+def add_registration_job(service: ServiceProcess, domain_id: str, kind: str = jobs.REGISTRATION) -> str:
+    """A registration job, or one of another kind, that has ended, by way of the store."""
     store, job_id = service.store, new_id()
     with store.database.write() as connection:
         jobs.insert_job(
             connection,
             job_id=job_id,
-            kind=jobs.REGISTRATION,
+            kind=kind,
             domain_id=domain_id,
             name_sealed=None,
             role_arn=ROLE,
@@ -179,6 +179,7 @@ def furnish(service: ServiceProcess) -> Furnished:
     add_enrolled(service, first, "enrolled")
     job_id = service.start_job(first)["JobId"]
     registration_id = add_registration_job(service, first)
+    dry_run_id = add_registration_job(service, first, jobs.DRY_RUN)
     arn = {"ResourceArn": arn_of(first)}
     start = {
         "DataAccessRoleArn": ROLE,
@@ -219,6 +220,9 @@ def furnish(service: ServiceProcess) -> Furnished:
         "StartSpeakerEnrollmentJob": {**at, **start},
         "StartFraudsterRegistrationJob": {**at, **start},
         "DescribeSpeakerEnrollmentJob": {**at, "JobId": job_id},
+        "StartEnrollmentDryRun": {**at, **start},
+        "DescribeEnrollmentDryRun": {**at, "JobId": dry_run_id},
+        "ListEnrollmentDryRuns": at,
         "ListSpeakerEnrollmentJobs": at,
         "DescribeFraudsterRegistrationJob": {**at, "JobId": registration_id},
         "ListFraudsterRegistrationJobs": at,

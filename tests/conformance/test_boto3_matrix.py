@@ -106,12 +106,12 @@ def narrow(tmp_path_factory: Factory) -> Iterator[World]:
     ) as service:
         furnished = furnish(service)
         service.domain("third")
-        enrollment, registration = (
-            furnished.requests[f"Describe{noun}Job"]["JobId"]
-            for noun in ("SpeakerEnrollment", "FraudsterRegistration")
+        enrollment, registration, dry_run = (
+            furnished.requests[f"Describe{noun}"]["JobId"]
+            for noun in ("SpeakerEnrollmentJob", "FraudsterRegistrationJob", "EnrollmentDryRun")
         )
         service.ended_job(furnished.domain_id, enrollment)
-        for job_id in (enrollment, registration):
+        for job_id in (enrollment, registration, dry_run):
             hold_job(service, job_id)
         yield World.of(service, furnished)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -16,11 +17,13 @@ from watched_engine import WatchedEngine
 
 from sonant import app, installation
 from sonant.jobs.engines.local import LocalEngine
+from sonant.jobs.model_shelf import brought_calibration
 from sonant.operations import OPERATIONS
 from sonant.operations.service import Caller, Service
 from sonant.settings import Settings
 from sonant.store import access, domains, fraud_voices, speakers, watchlists
 from sonant.store.database.schema import job_entries, jobs, speaker_keys, voiceprints
+from sonant.store.model_files import ModelFiles
 from sonant.store.objects import ObjectUri
 from sonant.store.times import now as real_now
 from sonant.store.vault import open_vault
@@ -55,6 +58,7 @@ class House:
             secret=store.secret,
             listener=app.LocalListener(store),
             clock=clock,
+            calibration_of=partial(brought_calibration, ModelFiles(settings.data)),
         )
         for bucket in ("calls", "jobs", "results"):
             store.objects.create_bucket(bucket)

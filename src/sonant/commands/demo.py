@@ -181,9 +181,10 @@ def _tell(
     click.echo(f"\nThe result file, {uri} (sealed; opened by `sonant object get`):\n")
     click.echo(_compact(result))
 
+    _check_outcome(result, ids)
     say("comparing fresh recordings with every enrolled speaker")
     alike = _compare(settings, domain_id, role, ids, quiet=quiet)
-    _check(result, alike)
+    _check_comparisons(alike)
     return job, alike
 
 
@@ -219,7 +220,7 @@ def _best(found: dict[str, float]) -> str:
     return max(found, key=lambda name: found[name])
 
 
-def _check(result: dict[str, Any], alike: dict[str, dict[str, float]]) -> None:
+def _check_outcome(result: dict[str, Any], ids: list[str]) -> None:
     """The demo's own verdict: a wrong outcome is an error, not a picture."""
     codes = {line["RequestId"]: line["ErrorCode"] for line in result["Errors"]}
     expected = {
@@ -233,8 +234,11 @@ def _check(result: dict[str, Any], alike: dict[str, dict[str, float]]) -> None:
         for line in result["SuccessfulEnrollments"]
         if line["EnrollmentStatus"] == "NEW_ENROLLMENT"
     }
-    if codes != expected or enrolled != set(alike):
+    if codes != expected or enrolled != set(ids):
         raise SetupError(f"the job's outcome is not the expected one: errors {codes}")
+
+
+def _check_comparisons(alike: dict[str, dict[str, float]]) -> None:
     right = sum(_best(found) == speaker for speaker, found in alike.items())
     if right != len(alike):
         raise SetupError(f"only {right} of {len(alike)} fresh recordings match their own speaker best")

@@ -44,6 +44,7 @@ def _checks(load: Callable[[], Settings]) -> Iterator[tuple[str, Callable[[], st
         settings = load()
     except SonantError:
         return  # the first check has told why; the rest would only repeat it
+    yield "added voice models", lambda: _added_models(settings)
     yield "data folder", lambda: _data(settings)
     yield "database", lambda: _database(settings)
     yield "keys", lambda: _keys(settings)
@@ -80,6 +81,18 @@ def _voice_models() -> str:
     models = load_models()
     embedding = embed(np.random.default_rng(1).normal(0, 0.1, 8000 * 3).astype(np.float32), models)
     return f"{embedding.model_id} ({len(embedding.vector)} dimensions), {models.detector_id}"
+
+
+def _added_models(settings: Settings) -> str:
+    from sonant.jobs.model_shelf import calibrated, check_model
+    from sonant.store.model_files import ModelFiles
+
+    files = ModelFiles(settings.data)
+    found = files.ids()
+    for model_id in found:
+        check_model(files, model_id)
+    bare = sum(not calibrated(files, model_id) for model_id in found)
+    return f"{len(found)}" + (f", {bare} without calibration" if bare else "")
 
 
 def _data(settings: Settings) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,12 @@ import click
 from sonant.commands.common import table
 from sonant.commands.folder_domains import opened_domain
 from sonant.installation import write_private
+from sonant.jobs.model_shelf import brought_calibration
 from sonant.jobs.scale import scale_of
 from sonant.operations.duplicates import Pair, find_pairs, load_voices
 from sonant.settings import Settings
 from sonant.store import speakers
+from sonant.store.model_files import ModelFiles
 from sonant.voice.duplicates import groups
 
 #: Lines of the table; all groups are in the JSON file.
@@ -30,7 +33,12 @@ def duplicates(settings: Settings, domain_id: str, one_in: int, file: Path | Non
         if voices is None:
             click.echo(f"domain {domain_id} has no enrolled speakers")
             return 0
-        scale = scale_of(connection, domain.domain_id, voices.model_id)
+        scale = scale_of(
+            connection,
+            domain.domain_id,
+            voices.model_id,
+            partial(brought_calibration, ModelFiles(settings.data)),
+        )
         pairs = list(find_pairs(voices, scale, 1 / one_in))
         place = {speaker_id: number for number, speaker_id in enumerate(voices.speaker_ids)}
         found = groups([(place[pair.first], place[pair.second]) for pair in pairs])

@@ -17,13 +17,14 @@ from sonant.jobs.decide import Config, after_listening, before_listening
 from sonant.jobs.entry import Prepared, Task
 from sonant.jobs.faults import Refusal
 from sonant.jobs.fraud import Risk, known_fraudster, told, with_replay
-from sonant.jobs.kind import Desk, Heard, Item, Outcome
+from sonant.jobs.kind import Desk, Heard, Item, Lines, Outcome
 from sonant.jobs.manifest import EnrollmentRequest, Request
 from sonant.jobs.replay import Copy, ReplayGuard
 from sonant.jobs.scale import scale_of
 from sonant.jobs.watch import Sample, Watch
 from sonant.store import calibrations, jobs, speakers
 from sonant.store.domains import Domain
+from sonant.store.objects import ObjectUri
 from sonant.store.vault import Vault
 from sonant.voice.fingerprint import Fingerprint
 
@@ -38,10 +39,9 @@ class EnrollmentKind:
     def decider(self, desk: Desk) -> EnrollmentDecider:
         return EnrollmentDecider(desk)
 
-    def result_file(
-        self, errors: Iterable[dict[str, Any]], successes: Iterable[dict[str, Any]]
-    ) -> Iterator[bytes]:
-        return result.result_file(errors, successes, "SuccessfulEnrollments")
+    def result_files(self, output: ObjectUri, lines: Lines) -> Iterable[tuple[ObjectUri, Iterator[bytes]]]:
+        errors, successes = ((line for _, line in lines(failed)) for failed in (True, False))
+        yield output, result.result_file(errors, successes, "SuccessfulEnrollments")
 
     def told(self, domain: Domain, job: jobs.Job, status: BatchStatus, error: ErrorInfo | None) -> Event:
         return batch_enrollment_event(domain, job, status, error)
@@ -155,7 +155,7 @@ class EnrollmentSitting:
         pass
 
     def _known_risk(self, request: Request, heard: Prepared) -> Risk:
-        scale = scale_of(self._connection, self._domain.domain_id, heard.model_id)
+        scale = scale_of(self._connection, self._domain.domain_id, heard.model_id, self._desk.calibration_of)
         tail = scale.tail(heard.net_speech_s, heard.snr_db)
         return known_fraudster(self._nearest[request.request_id], self._watch.size(heard.model_id), tail)
 

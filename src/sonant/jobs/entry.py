@@ -8,14 +8,17 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
-from sonant.errors import KeyDenied, KeyNotFound, KeyUnusable, SonantError
+from sonant.errors import KeyDenied, KeyNotFound, KeyUnusable, SetupError, SonantError
 from sonant.jobs.faults import Refusal, code_of
 from sonant.jobs.fraud import Detector, Risk, assess
 from sonant.jobs.manifest import AudioFile
+from sonant.jobs.model_shelf import Embedder, Embedders
 from sonant.settings import Audio
+from sonant.voice.audio import RATE_HZ
 from sonant.voice.embedding import embed
-from sonant.voice.enrollment import RecordingSource, Speech, encode_audio, gather_speech
+from sonant.voice.enrollment import RecordingSource, Speech, decode_audio, encode_audio, gather_speech
 from sonant.voice.fingerprint import MIN_SPEECH_S, fingerprint
 from sonant.voice.models import Models
 
@@ -37,10 +40,16 @@ class Task:
     audio: tuple[AudioFile, ...]
     need_s: float
     keep_audio: bool
+    inspect: bool = False
+    """Of a dry run: listen to every recording and tell what it is like; see `jobs.inspect`."""
     detect: bool = False
     """Run the detectors."""
     fingerprint: bool = False
     """Take a fingerprint for the replay guard."""
+    model_id: str | None = None
+    """The voice model; None is the one that ships with Sonant."""
+    kept: bytes | None = None
+    """Speech that was kept, to be heard instead of recordings."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,11 +78,21 @@ Fetch = Callable[[Role, str], bytes]
 
 
 def prepare(
-    task: Task, fetch: Fetch, models: Models, detectors: Sequence[Detector], rules: Audio
+    task: Task,
+    fetch: Fetch,
+    models: Models,
+    detectors: Sequence[Detector],
+    rules: Audio,
+    embedder_of: Embedders | None = None,
 ) -> Prepared | Refusal:
-    """Do one task. Files are fetched in order and only until there is enough speech."""
+    """Do one task. Files are fetched in order and only until there is enough speech.
+
+    `embedder_of` finds voice models; without it there is only the one that ships with Sonant.
+    """
     begun_s = time.thread_time()
     try:
+        if task.kept is not None:
+            return _again(task.kept, _embedder(task, models, embedder_of))
         speech = gather_speech(
             _recordings(task, fetch),
             need_s=task.need_s,
@@ -82,7 +101,7 @@ def prepare(
             max_duration_s=rules.max_duration_s,
         )
         embedding_begun_s = time.perf_counter()
-        embedding = embed(speech.samples, models)
+        embedding = _embedder(task, models, embedder_of)(speech.samples)
         inference_s = time.perf_counter() - embedding_begun_s
     except SonantError as fault:
         return Refusal(code_of(fault), str(fault))
@@ -103,6 +122,28 @@ def prepare(
 def _fingerprint(speech: Speech) -> bytes | None:
     long_enough = speech.net_speech_s >= MIN_SPEECH_S
     return fingerprint(speech.samples).to_bytes() if long_enough else None
+
+
+def _embedder(task: Task, models: Models, embedder_of: Embedders | None) -> Embedder:
+    if embedder_of is not None:
+        return embedder_of(task.model_id)
+    if task.model_id is not None:
+        raise SetupError(f"this worker knows no voice model {task.model_id}")
+    return partial(embed, models=models)
+
+
+def _again(kept: bytes, embedder: Embedder) -> Prepared:
+    """Kept speech heard by another model; its quality is known from the first time."""
+    samples = decode_audio(kept)
+    embedding = embedder(samples)
+    return Prepared(
+        model_id=embedding.model_id,
+        vector=embedding.vector.astype("<f4").tobytes(),
+        net_speech_s=len(samples) / RATE_HZ,
+        snr_db=0.0,
+        risks=(),
+        audio=None,
+    )
 
 
 def _recordings(task: Task, fetch: Fetch) -> Iterator[RecordingSource]:

@@ -20,11 +20,14 @@ from sonant.jobs.entry import Prepared, Role, Task
 from sonant.jobs.faults import Refusal
 from sonant.jobs.manifest import Entry, Request
 from sonant.jobs.result import error_line
+from sonant.jobs.scale import CalibrationOf
 from sonant.settings import Settings
 from sonant.store import jobs
 from sonant.store.database.engine import Database
 from sonant.store.domains import Domain
+from sonant.store.objects import ObjectUri
 from sonant.store.vault import Vault
+from sonant.voice.calibration_file import calibration_of
 
 Heard = Prepared | Refusal | None
 """What came back for a request; None for one that needed no listening."""
@@ -44,6 +47,10 @@ class Desk:
     """Renews the lease in a transaction; raises when the job is no longer this runner's."""
     clock: Callable[[], datetime]
     outbox: Outbox
+    calibration_of: CalibrationOf = calibration_of
+    """What comes with a voice model; raises SetupError for one without."""
+    model_id: str | None = None
+    """The domain's voice model when the job was taken in hand; None is the one that ships with Sonant."""
 
     def task(self, item: Item, need_s: float, *, guard: bool = False) -> Task:
         """Listen to a request's recordings until there are `need_s` seconds of speech.
@@ -59,6 +66,7 @@ class Desk:
             keep_audio=self.settings.audio.keep,
             detect=guard,
             fingerprint=guard and self.settings.fraud.replay_recordings > 0,
+            model_id=self.model_id,
         )
 
 
@@ -95,6 +103,11 @@ class Outcome:
     @property
     def error(self) -> ErrorInfo | None:
         return ErrorInfo.of_code(self.line["ErrorCode"], self.line["ErrorMessage"]) if self.failed else None
+
+
+#: Positions and lines of the requests that failed (True) or succeeded (False), in manifest order; anew with
+#: every call, so that files may be written in several passes.
+Lines = Callable[[bool], Iterator[tuple[int, dict[str, Any]]]]
 
 
 class Sitting(Protocol):
@@ -139,12 +152,12 @@ class Kind(Protocol):
 
     def decider(self, desk: Desk) -> Decider: ...
 
-    def result_file(
-        self, errors: Iterable[dict[str, Any]], successes: Iterable[dict[str, Any]]
-    ) -> Iterator[bytes]:
-        """The result file in pieces."""
+    def result_files(self, output: ObjectUri, lines: Lines) -> Iterable[tuple[ObjectUri, Iterator[bytes]]]:
+        """The files to write, in pieces; `output` is the name of the result file."""
         ...
 
-    def told(self, domain: Domain, job: jobs.Job, status: BatchStatus, error: ErrorInfo | None) -> Event:
+    def told(
+        self, domain: Domain, job: jobs.Job, status: BatchStatus, error: ErrorInfo | None
+    ) -> Event | None:
         """The event of the job's end."""
         ...

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
 
 from sqlalchemy import Connection
 
@@ -18,12 +17,13 @@ from sonant.ids import new_generated_id
 from sonant.jobs import result
 from sonant.jobs.entry import Prepared, Task
 from sonant.jobs.faults import Refusal
-from sonant.jobs.kind import Desk, Heard, Item, Outcome
+from sonant.jobs.kind import Desk, Heard, Item, Lines, Outcome
 from sonant.jobs.manifest import Request
 from sonant.jobs.scale import scale_of
 from sonant.jobs.watch import Sample, Watch
 from sonant.store import fraud_voices, jobs, watchlists
 from sonant.store.domains import Domain
+from sonant.store.objects import ObjectUri
 from sonant.store.speakers import Voiceprint
 from sonant.store.vault import Vault
 from sonant.voice.risk import fraudster_similarity
@@ -38,10 +38,9 @@ class RegistrationKind:
     def decider(self, desk: Desk) -> RegistrationDecider:
         return RegistrationDecider(desk)
 
-    def result_file(
-        self, errors: Iterable[dict[str, Any]], successes: Iterable[dict[str, Any]]
-    ) -> Iterator[bytes]:
-        return result.result_file(errors, successes, "SuccessfulRegistrations")
+    def result_files(self, output: ObjectUri, lines: Lines) -> Iterable[tuple[ObjectUri, Iterator[bytes]]]:
+        errors, successes = ((line for _, line in lines(failed)) for failed in (True, False))
+        yield output, result.result_file(errors, successes, "SuccessfulRegistrations")
 
     def told(self, domain: Domain, job: jobs.Job, status: BatchStatus, error: ErrorInfo | None) -> Event:
         return batch_registration_event(domain, job, status, error)
@@ -141,7 +140,7 @@ class RegistrationSitting:
         if best is None:
             return None
         known = self._decider.watch.size(sample.model_id) + len(new)
-        scale = scale_of(self._connection, self._domain.domain_id, sample.model_id)
+        scale = scale_of(self._connection, self._domain.domain_id, sample.model_id, self._desk.calibration_of)
         tail = scale.tail(heard.net_speech_s, heard.snr_db)
         score = fraudster_similarity(best.similarity, known, tail)
         return (best.key, score) if score >= self._decider.threshold else None

@@ -13,9 +13,10 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from typing import Any
 
 from sqlalchemy import Connection
 
@@ -27,7 +28,9 @@ from sonant.jobs.entry import Role
 from sonant.jobs.faults import JobFault, code_of
 from sonant.jobs.kind import Desk, Kind
 from sonant.jobs.manifest import Rules, read_manifest
+from sonant.jobs.scale import CalibrationOf
 from sonant.jobs.states import Event, Status, advance
+from sonant.jobs.upgrade import Upgrades
 from sonant.jobs.window import Engine, Window
 from sonant.jobs.work import BatchWork, open_lines, seal_request
 from sonant.settings import Settings
@@ -39,6 +42,7 @@ from sonant.store.grants import GrantedObjects
 from sonant.store.keys import KeyStore
 from sonant.store.objects import ObjectUri
 from sonant.store.vault import Vault, open_vault
+from sonant.voice.calibration_file import calibration_of
 
 log = logging.getLogger(__name__)
 
@@ -63,6 +67,8 @@ class Parts:
     """The manifest's rules, by kind."""
     clock: Callable[[], datetime]
     outbox: Outbox = field(default_factory=Outbox)
+    calibration_of: CalibrationOf = calibration_of
+    """What comes with a voice model."""
 
 
 class LostJob(SonantError):
@@ -76,8 +82,10 @@ class Stopped(SonantError):
 class Runner:
     """Call `run` in the main thread; `stop` from a signal handler or another thread."""
 
-    def __init__(self, parts: Parts, engine: Engine, owner: str) -> None:
+    def __init__(self, parts: Parts, engine: Engine, owner: str, upgrades: Upgrades | None = None) -> None:
+        """`upgrades` is done while there is no job."""
         self._parts, self._engine, self._owner = parts, engine, owner
+        self._upgrades = upgrades
         self._kinds = tuple(parts.kinds)
         self._stop = threading.Event()
         self._renewed = float("-inf")  # by the monotonic clock
@@ -91,7 +99,7 @@ class Runner:
             with self._parts.database.write() as connection:
                 jobs.release_all(connection)
         while not self._stop.is_set():
-            if not self.run_one():
+            if not self.run_one() and not (self._upgrades and self._upgrades.run_some()):
                 self._stop.wait(self._parts.settings.jobs.poll_s)
         self._engine.close()
 
@@ -128,6 +136,8 @@ class Runner:
         if job.entries_total is None:
             self._check_output(objects, output, job.output_kms_key)
             self._take_in(job, objects, manifest)
+        with self._parts.database.read() as connection:
+            domain, _ = self._open(connection, job)
         desk = Desk(
             job=job,
             role=role,
@@ -137,6 +147,8 @@ class Runner:
             hold=lambda connection: self._hold(connection, job),
             clock=self._parts.clock,
             outbox=self._parts.outbox,
+            calibration_of=self._parts.calibration_of,
+            model_id=domain.model_id,  # it stays the same while the domain has jobs
         )
         work = BatchWork(desk, self._parts.kinds[job.kind].decider(desk))
         Window(work, self._engine, lambda: self._keep_alive(job)).drain()
@@ -194,12 +206,13 @@ class Runner:
     def _finish(self, job: jobs.Job, objects: GrantedObjects, output: ObjectUri) -> Status:
         with self._parts.database.read() as connection:
             _, vault = self._open(connection, job)
-            lines = [
-                open_lines(vault, job.job_id, jobs.outcomes(connection, job.job_id, failed=failed))
-                for failed in (True, False)
-            ]
+
+            def lines(failed: bool) -> Iterator[tuple[int, dict[str, Any]]]:
+                return open_lines(vault, job.job_id, jobs.outcomes(connection, job.job_id, failed=failed))
+
             try:
-                objects.write(output, self._parts.kinds[job.kind].result_file(*lines), job.output_kms_key)
+                for file, pieces in self._parts.kinds[job.kind].result_files(output, lines):
+                    objects.write(file, pieces, job.output_kms_key)
             except StoreError as fault:
                 raise JobFault(code_of(fault), f"the result file cannot be written: {fault}") from None
         with self._parts.database.write() as connection:
@@ -233,7 +246,8 @@ class Runner:
         except Exception:  # the job must end, also one whose stored form is what is at fault
             log.exception("job %s: its event cannot be made", job.job_id)
             return
-        self._parts.outbox.put(connection, [told], self._parts.clock())
+        if told is not None:
+            self._parts.outbox.put(connection, [told], self._parts.clock())
 
     def _keep_alive(self, job: jobs.Job) -> None:
         """Called again and again while a job runs: stop, time limit, lease."""

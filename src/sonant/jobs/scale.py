@@ -1,6 +1,8 @@
-"""What similarities mean in a domain: its own calibration, else the installation's, else the shipped one."""
+"""What similarities mean in a domain: its own calibration, else the installation's, else the model's own."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 from sqlalchemy import Connection
 
@@ -8,9 +10,14 @@ from sonant.store import calibrations
 from sonant.voice.calibration import Calibration
 from sonant.voice.calibration_file import calibration_of
 
+#: The calibration that came with a voice model, by its id. Raises SetupError for a model without one.
+CalibrationOf = Callable[[str], Calibration]
 
-def scale_of(connection: Connection, domain_id: str, model_id: str) -> Calibration:
-    """The calibration that counts. Raises SetupError for a voice model without one."""
-    shipped = calibration_of(model_id)
+
+def scale_of(
+    connection: Connection, domain_id: str, model_id: str, base: CalibrationOf = calibration_of
+) -> Calibration:
+    """The calibration that counts; `base` knows what came with the models. Raises SetupError."""
+    brought = base(model_id)
     own = calibrations.find(connection, domain_id, model_id)
-    return shipped if own is None else shipped.adapted(own.shift, own.scale, own.supported_log10_far)
+    return brought if own is None else brought.adapted(own.shift, own.scale, own.supported_log10_far)

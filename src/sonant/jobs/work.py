@@ -89,10 +89,12 @@ def open_request(vault: Vault, job_id: str, position: int, sealed: bytes) -> Ent
     return Request(request_id=value["id"], audio=audio)
 
 
-def open_lines(vault: Vault, job_id: str, rows: Iterable[tuple[int, bytes]]) -> Iterator[dict[str, Any]]:
-    """Lines of the result file from stored outcomes."""
+def open_lines(
+    vault: Vault, job_id: str, rows: Iterable[tuple[int, bytes]]
+) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Positions and lines of the result file from stored outcomes."""
     for position, sealed in rows:
-        yield vault.open_json("job outcome", f"{job_id}/{position}", sealed)
+        yield position, vault.open_json("job outcome", f"{job_id}/{position}", sealed)
 
 
 def _work_done(outcomes: Iterable[Outcome], heard: Iterable[Heard]) -> dict[tuple[str, str], float]:

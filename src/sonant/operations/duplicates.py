@@ -55,7 +55,7 @@ def list_voice_duplicates(service: Service, caller: Caller, request: Request) ->
         voices = load_voices(connection, vault, domain.domain_id)
         if voices is None:
             return {"Pairs": [], "SpeakersCompared": 0, "SpeakersLeftOut": 0, "ExpectedByChance": 0.0}
-        scale = scale_of(connection, domain.domain_id, voices.model_id)
+        scale = scale_of(connection, domain.domain_id, voices.model_id, service.calibration_of)
         pairs, token = paged(
             service,
             request,

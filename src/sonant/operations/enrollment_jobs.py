@@ -20,7 +20,7 @@ _START = shared.Start(
 
 def start_speaker_enrollment_job(service: Service, caller: Caller, request: Request) -> Answer:
     """Write the job down; a runner takes it from there. Manifest and role are looked at by the runner."""
-    config = _config(request.get("EnrollmentConfig", {}), service.settings.enrollment.risk_threshold)
+    config = job_config(request.get("EnrollmentConfig", {}), service.settings.enrollment.risk_threshold)
     return shared.start(service, caller, request, _START, config)
 
 
@@ -32,7 +32,7 @@ def list_speaker_enrollment_jobs(service: Service, caller: Caller, request: Requ
     return shared.list_page(service, caller, request, jobs.ENROLLMENT, "ListSpeakerEnrollmentJobs")
 
 
-def _config(given: dict[str, Any], risk_threshold: int) -> dict[str, Any]:
+def job_config(given: dict[str, Any], risk_threshold: int) -> dict[str, Any]:
     """What was sent, with the documented defaults filled in."""
     fraud = given.get("FraudDetectionConfig", {})
     return {

@@ -21,8 +21,16 @@ from sonant.store.domains import Domain
 from sonant.store.vault import Vault
 
 #: The member that holds a job's own configuration, by kind.
-CONFIG_MEMBER = {jobs.ENROLLMENT: "EnrollmentConfig", jobs.REGISTRATION: "RegistrationConfig"}
-_NAMES = {jobs.ENROLLMENT: "speaker enrollment", jobs.REGISTRATION: "fraudster registration"}
+CONFIG_MEMBER = {
+    jobs.ENROLLMENT: "EnrollmentConfig",
+    jobs.REGISTRATION: "RegistrationConfig",
+    jobs.DRY_RUN: "EnrollmentConfig",
+}
+_NAMES = {
+    jobs.ENROLLMENT: "speaker enrollment",
+    jobs.REGISTRATION: "fraudster registration",
+    jobs.DRY_RUN: "enrollment dry-run",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,7 +43,8 @@ class Start:
     """Jobs of the kind that a domain may run at once."""
     watchlist_ids: Callable[[dict[str, Any]], list[str]]
     """The watchlists that a job's configuration names."""
-    told: Callable[[Domain, jobs.Job, BatchStatus], Event]
+    told: Callable[[Domain, jobs.Job, BatchStatus], Event] | None
+    """The event of the start; None for what nobody is told of."""
 
 
 def start(service: Service, caller: Caller, request: Request, what: Start, config: dict[str, Any]) -> Answer:
@@ -68,7 +77,8 @@ def start(service: Service, caller: Caller, request: Request, what: Start, confi
         )
         token.keep(service, connection, job_id)
         job = require_job(connection, what.kind, domain.domain_id, job_id)
-        service.outbox.put(connection, [what.told(domain, job, "SUBMITTED")], service.clock())
+        if what.told is not None:
+            service.outbox.put(connection, [what.told(domain, job, "SUBMITTED")], service.clock())
         return {"Job": member(job, vault)}
 
 

@@ -13,6 +13,7 @@ from sqlalchemy import Connection
 from sonant.errors import AccessDenied, Conflict, KeyError_, ModelledError, ResourceNotFound, SealBroken
 from sonant.events.documents import ErrorInfo, Event
 from sonant.events.outbox import Outbox
+from sonant.jobs.scale import CalibrationOf
 from sonant.policy import Context
 from sonant.settings import Settings
 from sonant.store import domains
@@ -20,6 +21,7 @@ from sonant.store.access import Principal
 from sonant.store.database.engine import Database
 from sonant.store.keys import KeyStore
 from sonant.store.vault import ServiceSecret, Vault, open_vault
+from sonant.voice.calibration_file import calibration_of
 
 Request = dict[str, Any]
 Answer = Mapping[str, Any]
@@ -61,8 +63,13 @@ class RecordingAnalysis:
 class Listener(Protocol):
     """Hears recordings in a worker process (see `jobs.engines`)."""
 
-    def analyse(self, role_arn: str, s3_uri: str, channel: int, need_s: float) -> RecordingAnalysis:
-        """Raises Validation or AccessDenied that says what is wrong with the recording."""
+    def analyse(
+        self, role_arn: str, s3_uri: str, channel: int, need_s: float, model_id: str | None = None
+    ) -> RecordingAnalysis:
+        """Raises Validation or AccessDenied that says what is wrong with the recording.
+
+        `model_id` is the domain's voice model, None the one that ships with Sonant.
+        """
         ...
 
 
@@ -78,6 +85,8 @@ class Service:
     listener: Listener
     clock: Callable[[], datetime]
     outbox: Outbox = field(default_factory=Outbox)
+    calibration_of: CalibrationOf = calibration_of
+    """What comes with a voice model."""
 
     @contextmanager
     def open_domain(

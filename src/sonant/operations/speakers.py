@@ -10,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 from sqlalchemy import Connection
 
-from sonant.errors import ResourceNotFound, ServiceQuotaExceeded, Validation
+from sonant.errors import ModelMismatch, ResourceNotFound, ServiceQuotaExceeded, Validation
 from sonant.events.documents import ErrorInfo, Event, SpeakerAction, speaker_event
 from sonant.ids import new_generated_id
 from sonant.jobs.scale import scale_of
@@ -19,6 +19,7 @@ from sonant.operations.service import Answer, Caller, Request, Service
 from sonant.store import domains, speakers
 from sonant.store.vault import Vault
 from sonant.voice.embedding import Embedding
+from sonant.voice.models import shipped_encoder_id
 from sonant.voice.scoring import similarity
 
 #: Net speech that a comparison needs unless the caller names less or more.
@@ -116,8 +117,11 @@ def compare_recording(service: Service, caller: Caller, request: Request) -> Ans
             _reference(connection, domain, vault, speaker_id) for speaker_id in request["SpeakerIds"]
         ]
         scales = {
-            reference.model_id: scale_of(connection, domain.domain_id, reference.model_id)
+            reference.model_id: scale_of(
+                connection, domain.domain_id, reference.model_id, service.calibration_of
+            )
             for _, _, reference in references
+            if reference.model_id == (domain.model_id or shipped_encoder_id())
         }
     audio = request["AudioSpecification"]
     # Outside of the transaction: listening takes much longer than the look-ups.
@@ -126,11 +130,12 @@ def compare_recording(service: Service, caller: Caller, request: Request) -> Ans
         audio["S3Uri"],
         audio["ChannelId"],
         request.get("MinimumNetSpeech", COMPARISON_SPEECH_S),
+        domain.model_id,
     )
     probe = _embedding(heard.model_id, heard.vector)
 
     def compared(customer_id: str, generated_id: str, reference: Embedding) -> dict[str, Any]:
-        alike = similarity(probe, reference)
+        alike = _compared(probe, reference)
         score = scales[reference.model_id].score(alike, speech_s=heard.net_speech_s, snr_db=heard.snr_db)
         return {
             "CustomerSpeakerId": customer_id,
@@ -222,6 +227,16 @@ def _reference(
     if stored is None:
         raise Validation("SpeakerIds names a speaker that is not enrolled")
     return speaker.customer_id(vault), speaker.speaker_id, _embedding(*stored)
+
+
+def _compared(probe: Embedding, reference: Embedding) -> float:
+    try:
+        return similarity(probe, reference)
+    except ModelMismatch:
+        raise Validation(
+            f"SpeakerIds names a speaker whose voiceprint was made by the voice model {reference.model_id}, "
+            f"not by the domain's, {probe.model_id}: enroll the speaker again"
+        ) from None
 
 
 def _embedding(model_id: str, vector: bytes) -> Embedding:

@@ -49,6 +49,8 @@ class Domain:
     update_due_at: datetime | None
     fraudsters_version: int = 0
     """Moves with every change of fraudsters and of who is on which watchlist."""
+    model_id: str | None = None
+    """The voice model of its voiceprints; None is the one that ships with Sonant."""
 
     @property
     def arn(self) -> str:
@@ -202,6 +204,18 @@ def change(
 
 def set_tags(connection: Connection, vault: Vault, domain: Domain, tags: dict[str, str]) -> bool:
     return _set(connection, domain, {"tags_sealed": vault.seal_json("domain tags", domain.domain_id, tags)})
+
+
+def set_model(connection: Connection, domain: Domain, model_id: str | None) -> bool:
+    """Change the voice model; whoever keeps voices of fraudsters in memory loads them anew."""
+    values = {"model_id": model_id, "fraudsters_version": domains.c.fraudsters_version + 1}
+    return _set(connection, domain, values)
+
+
+def with_model(connection: Connection, model_id: str) -> int:
+    """How many domains have this voice model."""
+    query = select(func.count()).where(domains.c.model_id == model_id)
+    return connection.execute(query).scalar_one()
 
 
 def suspend(connection: Connection, domain: Domain, now: datetime) -> bool:

@@ -18,6 +18,7 @@ from sonant.store.times import from_us, to_us
 
 ENROLLMENT = "SPEAKER_ENROLLMENT"
 REGISTRATION = "FRAUDSTER_REGISTRATION"
+DRY_RUN = "ENROLLMENT_DRY_RUN"
 
 #: Rows written or read in one go.
 BATCH = 1000

@@ -10,7 +10,7 @@ from sqlalchemy import Connection, bindparam, delete, func, insert, select, upda
 
 from sonant.store.database.engine import first_row
 from sonant.store.database.paging import Position, page_of
-from sonant.store.database.schema import fingerprints, speaker_keys, speakers, voiceprints
+from sonant.store.database.schema import fingerprints, shadow_voiceprints, speaker_keys, speakers, voiceprints
 from sonant.store.times import floor_hour, from_us, to_us
 from sonant.store.vault import SpeakerSeal, Vault
 
@@ -133,7 +133,8 @@ def enroll(
     connection: Connection, seal: SpeakerSeal, speaker_id: str, voiceprint: Voiceprint, now: datetime
 ) -> None:
     """Store a voiceprint in place of any older one; the speaker becomes ENROLLED."""
-    connection.execute(delete(voiceprints).where(voiceprints.c.speaker_id == speaker_id))
+    for table in (shadow_voiceprints, voiceprints):
+        connection.execute(delete(table).where(table.c.speaker_id == speaker_id))
     connection.execute(
         insert(voiceprints).values(
             speaker_id=speaker_id,
@@ -187,7 +188,7 @@ def forget_voice(connection: Connection, vault: Vault, speaker: Speaker, status:
     Raises SealBroken, before anything is changed, when what is stored of the speaker is damaged.
     """
     customer_id = speaker.customer_id(vault)
-    for table in (fingerprints, voiceprints):
+    for table in (fingerprints, shadow_voiceprints, voiceprints):
         connection.execute(delete(table).where(table.c.speaker_id == speaker.speaker_id))
     seal, wrapped = vault.new_speaker(speaker.speaker_id)
     connection.execute(
@@ -220,7 +221,7 @@ def unused_since(
 
 def remove(connection: Connection, speaker_id: str) -> None:
     """Forget a speaker: the data key, the voiceprint, the audio and the entry go together."""
-    for table in (fingerprints, voiceprints, speaker_keys, speakers):
+    for table in (fingerprints, shadow_voiceprints, voiceprints, speaker_keys, speakers):
         connection.execute(delete(table).where(table.c.speaker_id == speaker_id))
 
 

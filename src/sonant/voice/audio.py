@@ -95,13 +95,14 @@ class Recording:
         Samples past full scale are clipped to it. Raises AudioError when a block turns out to be damaged,
         not a number, or past the longest duration.
         """
+        return telephone_band(self.native_blocks(), self.rate_hz)
+
+    def native_blocks(self) -> Iterator[NDArray[np.float32]]:
+        """The same samples at the recording's own rate."""
         block_frames = int(_BLOCK_S * self.rate_hz)
         if isinstance(self._source, WavSource):
-            raw = _wav_blocks(self._source, self.channel, block_frames)
-        else:
-            raw = self._source.blocks(self.channel, block_frames)
-        checked = self._checked(raw)
-        return checked if self.rate_hz == RATE_HZ else _resampled(checked, self.rate_hz)
+            return self._checked(_wav_blocks(self._source, self.channel, block_frames))
+        return self._checked(self._source.blocks(self.channel, block_frames))
 
     def _checked(self, blocks: Iterator[NDArray[np.float32]]) -> Iterator[NDArray[np.float32]]:
         done = 0
@@ -122,6 +123,11 @@ class Recording:
             yield np.clip(block, -1, 1, out=block) if max(-low, high) > 1 else block
         if done == 0:
             raise AudioError("holds no audio: 0 samples")
+
+
+def telephone_band(blocks: Iterator[NDArray[np.float32]], rate_hz: int) -> Iterator[NDArray[np.float32]]:
+    """Blocks of samples at any rate to blocks at 8 kHz."""
+    return blocks if rate_hz == RATE_HZ else _resampled(blocks, rate_hz)
 
 
 def decode(data: bytes, *, channel: int, strict: bool, max_duration_s: float) -> Waveform:

@@ -2,16 +2,17 @@
 
 Write m for a middle and s_d for a step in each dimension, t = (x - m) / s for a row x, g = round(t) in
 -127..127, w = s * y for a query y. Then x.y = t.w + m.y, and m.y is the same for every row. With w = c q + r,
-q whole numbers in -64..64,
+q whole numbers,
 
     |t.w - c g.q| <= |t - g| |w| + |g| |r|        (Cauchy and Schwarz)
 
 so a row whose g.q lies below the greatest by more than twice the right side over c cannot be the nearest.
 The other rows, a few among a million, are compared as they are. The right side takes the largest |t - g| and
-|g| of all rows.
+|g| of all rows. A query has two digits, q = 128 h + l, both in -64..64: with one, |r| would be most of the
+right side, and with voices as alike as real ones nearly every row would be left over.
 
-g.q comes from onnxruntime's MatMulInteger, with g as bytes g + 128: bytes times signed numbers is the form
-that processors are fast at. The query keeps to -64..64, so that 2 * 255 * 64 fits into 16 bits, to which
+g.h and g.l come from onnxruntime's MatMulInteger, with g as bytes g + 128: bytes times signed numbers is the
+form that processors are fast at. Digits keep to -64..64, so that 2 * 255 * 64 fits into 16 bits, to which
 processors without VNNI saturate such sums.
 """
 
@@ -23,9 +24,11 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
-_ROW_LIMIT, _ROW_ZERO, _QUERY_LIMIT = 127, 128, 64
+_ROW_LIMIT, _ROW_ZERO, _DIGIT_LIMIT, _BASE = 127, 128, 64, 128
 #: Products computed at once: 1 MiB of int32, so that they are looked at while still in the cache.
 _PRODUCTS = 1 << 18
+#: A slack that leaves no row out: more than any two int32 differ by.
+_EVERYTHING = 1 << 33
 #: Covers the rounding of the bound's own arithmetic and of the exact comparison, both in float32.
 _ROUNDING = 1e-5
 #: Rows that are made coarse at once.
@@ -60,37 +63,42 @@ class Coarse:
     def nearest(self, rows: NDArray[np.float32], queries: NDArray[np.float32]) -> list[int]:
         """For each query [m, d] the row of greatest product; `rows` are those that this was made from."""
         weights = queries.astype(np.float64) * self._step
-        units = np.maximum(np.abs(weights).max(axis=1), 1e-30) / _QUERY_LIMIT
-        coarse = np.rint(weights / units[:, None])
-        lost = np.linalg.norm(weights - coarse * units[:, None], axis=1)
+        units = np.maximum(np.abs(weights).max(axis=1), 1e-30) / (_DIGIT_LIMIT * _BASE)
+        high = np.rint(weights / (units[:, None] * _BASE))
+        low = np.rint(weights / units[:, None] - high * _BASE)
+        lost = np.linalg.norm(weights - (high * _BASE + low) * units[:, None], axis=1)
         bound = self._lost * np.linalg.norm(weights, axis=1) + self._size * lost + _ROUNDING
-        slack = np.ceil(2 * bound / units).astype(np.int64)
-        candidates = self._candidates(len(rows), coarse.T.astype(np.int8), slack)
+        slack = np.minimum(np.ceil(2 * bound / units), _EVERYTHING).astype(np.int64)
+        digits = np.concatenate([high, low]).T.astype(np.int8)
+        candidates = self._candidates(len(rows), np.ascontiguousarray(digits), slack)
         return [
             int(found[np.argmax(rows[found] @ query)])
             for found, query in zip(candidates, queries, strict=True)
         ]
 
     def _candidates(
-        self, count: int, queries: NDArray[np.int8], slack: NDArray[np.int64]
+        self, count: int, digits: NDArray[np.int8], slack: NDArray[np.int64]
     ) -> list[NDArray[np.intp]]:
-        """For each query, the places of all rows whose coarse product is at most `slack` below the best."""
-        session, width = _product(), queries.shape[1]
-        queries = np.ascontiguousarray(queries)
+        """For each query, the places of all rows whose coarse product is at most `slack` below the best.
+
+        `digits` is [d, 2 m]: the high ones of all queries, then the low ones.
+        """
+        session, width = _product(), len(slack)
         best = np.full(width, np.iinfo(np.int32).min, np.int64)
         hits: list[tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.int32]]] = []
-        step = max(1, _PRODUCTS // width)
+        step = max(1, _PRODUCTS // (2 * width))
         for first in range(0, count, step):
             block = self._bytes[first : min(first + step, count)]
-            (products,) = session.run(None, {"rows": block, "queries": queries})
+            (parts,) = session.run(None, {"rows": block, "queries": digits})
+            products = parts[:, :width] * np.int32(_BASE) + parts[:, width:]
             highest = products.max(axis=0)
             np.maximum(best, highest, out=best)
-            least = best - slack
+            least = np.maximum(best - slack, np.iinfo(np.int32).min)
             if (highest >= least).any():
                 flat = np.flatnonzero(products >= least.astype(np.int32))
                 places, query = np.divmod(flat, width)
                 hits.append((places + first, query, products.ravel()[flat]))
-        places, query, values = (np.concatenate(parts) for parts in zip(*hits, strict=True))
+        places, query, values = (np.concatenate(part) for part in zip(*hits, strict=True))
         kept = values >= (best - slack)[query]  # what was best early on may have been outdone since
         places, query = places[kept], query[kept]
         return [places[query == one] for one in range(width)]

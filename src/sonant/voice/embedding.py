@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
+import onnxruntime
 from numpy.typing import NDArray
 
 from sonant.errors import NotEnoughSpeech
@@ -40,7 +41,7 @@ class Embedding:
     """What a voice sounds like to one model."""
 
     vector: NDArray[np.float32]
-    """Shape [256], unit length."""
+    """Shape [d], unit length; d is 256 for the model that ships with Sonant."""
     model_id: str
     """The maker; embeddings of two makers are never compared."""
 
@@ -50,19 +51,32 @@ def embed(samples: NDArray[np.float32], models: Models) -> Embedding:
 
     Windows lie evenly from the first sample to the last. Raises NotEnoughSpeech under 1.6 s.
     """
+    return embed_windows(samples, models.encoder, "mels", models.encoder_id, models.centre)
+
+
+def embed_windows(
+    samples: NDArray[np.float32],
+    encoder: onnxruntime.InferenceSession,
+    input_name: str,
+    model_id: str,
+    centre: NDArray[np.float32] | None = None,
+) -> Embedding:
+    """`embed` with any network of the encoder's form: [n, 160, 40] to [n, d]. `centre` [d] is subtracted."""
     if len(samples) < WINDOW_S * RATE_HZ:
         raise NotEnoughSpeech(len(samples) / RATE_HZ, WINDOW_S)
     mels = mel_power(_levelled(samples))
-    total = np.zeros(256, np.float64)
+    total = np.zeros(1, np.float64)  # as many numbers as the network gives
     starts = _window_starts(len(mels))
     windows = np.lib.stride_tricks.sliding_window_view(mels, WINDOW_FRAMES, axis=0)[starts].transpose(0, 2, 1)
     for first in range(0, len(windows), _WINDOWS_A_CALL):
         batch = np.ascontiguousarray(windows[first : first + _WINDOWS_A_CALL])
-        (found,) = models.encoder.run(None, {"mels": batch})
-        total += found.sum(axis=0)
-    # What all voices have in common says nothing about whose voice it is.
-    own = _unit(total) - models.centre
-    return Embedding(vector=_unit(own).astype(np.float32), model_id=models.encoder_id)
+        (found,) = encoder.run(None, {input_name: batch})
+        total = total + found.sum(axis=0)
+    own = _unit(total)
+    if centre is not None:
+        # What all voices have in common says nothing about whose voice it is.
+        own = _unit(own - centre)
+    return Embedding(vector=own.astype(np.float32), model_id=model_id)
 
 
 def mel_power(samples: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -3,7 +3,8 @@
 The small detector hears every recording (`spoofing_features`). The large one, AASIST (Jung et al., arXiv
 2110.01200), costs twenty times as much and is asked only when the small one is in doubt or the speech is
 unlike all the real speech it knows. AASIST was trained on wideband speech: on telephone speech its own
-threshold means nothing, so its odds are read against those of genuine telephone speech.
+threshold means nothing, so its odds are read against those of genuine telephone speech. Where both have heard
+a recording, the risk is the lower one: a false alarm refuses an honest caller.
 
 Risk and the share of genuine recordings that reach it: 0 = all, 50 = 1 %, 100 = 0.01 %, linear in the
 logarithm between. The far tail is an exponential fitted to genuine speech; docs/spoofing.md has the figures,
@@ -63,7 +64,7 @@ def spoofing_risk(
     if windows > 0 and (logit > known.gate_logit or float(strangeness[0]) > known.gate_strangeness):
         (found,) = models.network.run(None, {"samples": network_input(heard, windows)})
         odds = float(np.mean(found[:, 0] - found[:, 1]))
-        share = known.either_share(logit, odds)
+        share = known.agreed_share(logit, odds)
     risk = -math.log10(share) * _RISK_A_DECADE
     return SpoofingFinding(
         risk=round(min(max(risk, 0.0), 100.0)),

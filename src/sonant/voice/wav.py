@@ -50,9 +50,9 @@ class WavSource:
         raw = np.frombuffer(self.data, np.uint8, count * width * self.channels, begin)
         mono = np.ascontiguousarray(raw.reshape(count, self.channels, width)[:, channel])
         if self.tag == _A_LAW:
-            return _A_LAW_TABLE[mono[:, 0]]
+            return A_LAW_TABLE[mono[:, 0]]
         if self.tag == _MU_LAW:
-            return _MU_LAW_TABLE[mono[:, 0]]
+            return MU_LAW_TABLE[mono[:, 0]]
         if self.tag == _FLOAT:
             with np.errstate(over="ignore"):  # a double beyond float32 becomes infinite: refused later
                 return mono.view("<f4" if width == 4 else "<f8")[:, 0].astype(np.float32)
@@ -157,4 +157,4 @@ def _a_law_table() -> NDArray[np.float32]:
     return (np.where(code & 0x80, magnitude, -magnitude) / 32768).astype(np.float32)
 
 
-_MU_LAW_TABLE, _A_LAW_TABLE = _mu_law_table(), _a_law_table()
+MU_LAW_TABLE, A_LAW_TABLE = _mu_law_table(), _a_law_table()

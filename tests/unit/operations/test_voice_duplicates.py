@@ -49,7 +49,7 @@ def test_speakers_with_the_same_voice_are_listed_with_both_ids(house, domain_id)
 
 
 def test_a_rarer_match_is_asked_for_with_a_greater_number(house, domain_id):
-    with_twins(house, domain_id)
+    with_twins(house, domain_id, spread=0.25)
     often = house.call("ListVoiceDuplicates", DomainId=domain_id, OneFalseMatchIn=10)["Pairs"]
     rare = house.call("ListVoiceDuplicates", DomainId=domain_id, OneFalseMatchIn=10**7)["Pairs"]
     assert names(rare) < names(often)

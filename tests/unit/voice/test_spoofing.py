@@ -48,7 +48,7 @@ def test_a_higher_score_is_never_a_lower_risk(networks, one, more, odds, more_od
     known = networks.calibration
 
     assert known.light_share(one + more) <= known.light_share(one) <= 1
-    assert known.either_share(one + more, odds + more_odds) <= known.either_share(one, odds) <= 1
+    assert known.agreed_share(one + more, odds + more_odds) <= known.agreed_share(one, odds) <= 1
 
 
 def test_the_large_network_is_asked_in_doubt_only_and_never_when_that_is_set(networks, spoken):

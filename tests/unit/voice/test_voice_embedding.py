@@ -79,7 +79,7 @@ def test_an_embedding_is_a_unit_vector_stamped_with_its_maker(models):
     assert embedding.vector.shape == (256,)
     assert embedding.vector.dtype == np.float32
     assert np.linalg.norm(embedding.vector) == pytest.approx(1, abs=1e-5)
-    assert embedding.model_id == models.encoder_id == "ge2e-256-tel8k-1"
+    assert embedding.model_id == models.encoder_id == "ge2e-256-tel8k-2"
 
 
 def test_less_than_one_window_is_not_enough_speech(models):

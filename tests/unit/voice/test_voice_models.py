@@ -26,7 +26,7 @@ def copy(tmp_path):
 
 
 def test_a_copy_of_the_shipped_models_opens(copy):
-    assert load_models(copy).encoder_id == "ge2e-256-tel8k-1"
+    assert load_models(copy).encoder_id == "ge2e-256-tel8k-2"
 
 
 @pytest.mark.parametrize("file", ["ge2e.onnx", "ge2e_centre.npy", "silero_vad_8k.onnx"])

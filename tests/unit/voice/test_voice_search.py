@@ -68,12 +68,17 @@ def test_the_coarse_look_loses_nobody(kind, asked):
 def test_what_the_coarse_look_alone_would_choose_is_often_wrong():
     """Without the exact comparison of the candidates the search would not be exact: here is the proof."""
     rng = np.random.default_rng(3)
-    rows, queries = voices(rng, 20_000, "spread"), voices(rng, 64, "spread")
+    somebody = voices(rng, 1, "spread")
+    rows, queries = (unit(somebody + 0.05 * voices(rng, count, "spread")) for count in (2_000, 64))
+    rows = np.concatenate([voices(rng, 2_000, "spread"), rows])  # far apart: the steps are wide
     coarse = Coarse(rows)
-    coarse._lost = coarse._size = 0.0  # no slack: only the greatest coarse product is looked at
+    coarse._lost = coarse._size = 0.0  # hardly any slack
     places = coarse.nearest(rows, queries)
     found = np.einsum("qd,qd->q", rows[places].astype(np.float64), queries.astype(np.float64))
     assert not np.allclose(found, greatest(rows, queries), atol=ROUNDING)
+    places = Coarse(rows).nearest(rows, queries)
+    found = np.einsum("qd,qd->q", rows[places].astype(np.float64), queries.astype(np.float64))
+    assert np.allclose(found, greatest(rows, queries), atol=ROUNDING)
 
 
 @settings(max_examples=60, deadline=None)
@@ -147,6 +152,35 @@ def test_who_is_removed_is_not_found_and_leaves_nothing_in_memory(monkeypatch, c
     assert "voice-7" not in changing
     assert changing.best([gone])[0].key != "voice-7"
     assert not np.any(np.all(np.isclose(changing._rows, gone), axis=1))
+
+
+@pytest.mark.parametrize("scale", [0.0, 1e-38, 1e-20])
+def test_a_query_without_direction_finds_somebody(scale):
+    """Nobody is nearer than anybody else then; nothing may overflow."""
+    rows = voices(np.random.default_rng(2), 300, "spread")
+    query = (rows[:1] * np.float32(scale)).astype(np.float32)
+    (place,) = Coarse(rows).nearest(rows, query)
+    assert rows[place] @ query[0] == (rows @ query[0]).max()
+
+
+@pytest.mark.parametrize("asked", [1, 64])
+def test_few_rows_are_left_to_compare_among_voices_as_alike_as_real_ones(asked):
+    """Strangers at a cosine of about 0.7: else the search would be exact but slow."""
+    rng = np.random.default_rng(13)
+    common = 1.2 * rng.standard_normal(DIMENSIONS)
+    rows, queries = (
+        unit(np.maximum(rng.standard_normal((count, DIMENSIONS)) + common, 0)) for count in (20_000, asked)
+    )
+    assert 0.6 < float(np.mean(queries @ rows.T)) < 0.8
+    left = []
+
+    class Counting(Coarse):
+        def _candidates(self, *arguments):
+            left.extend(found := super()._candidates(*arguments))
+            return found
+
+    Counting(rows).nearest(rows, queries)
+    assert np.mean([len(found) for found in left]) < 200
 
 
 def test_an_empty_gallery_finds_nobody():

@@ -14,7 +14,10 @@ from sonant.jobs.engines.local import DEPTH, READY
 from sonant.jobs.entry import Fetch, Prepared, Role, Task, prepare
 from sonant.jobs.faults import Refusal
 from sonant.jobs.fraud import Detector
+from sonant.jobs.inspect import inspect
+from sonant.jobs.model_shelf import Embedders, embedders
 from sonant.settings import Audio
+from sonant.store.model_files import ModelFiles
 from sonant.voice.models import Models
 
 log = logging.getLogger(__name__)
@@ -26,8 +29,12 @@ def work(
     load_models: Callable[[], Models],
     detectors: Sequence[Detector],
     rules: Audio,
+    files: ModelFiles | None = None,
 ) -> None:
-    """Serve tasks until the other end of the pipe is gone; then the process ends, whatever it was doing."""
+    """Serve tasks until the other end of the pipe is gone; then the process ends, whatever it was doing.
+
+    `files` holds the voice models that users have added.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal's Ctrl-C is for the service, which ends us
     ahead: queue.Queue[tuple[Task, bytes | Exception]] = queue.Queue(DEPTH)
 
@@ -42,28 +49,35 @@ def work(
 
     threading.Thread(target=receive, daemon=True).start()
     models = load_models()
+    embedder_of = None if files is None else embedders(files, models)
     pipe.send(READY)
     while True:
         task, first = ahead.get()
-        pipe.send(
-            (
-                task.ticket,
-                _safely(task, _Prefetched(fetch, task.audio[0].s3_uri, first), models, detectors, rules),
-            )
-        )
+        uri = task.audio[0].s3_uri if task.audio else ""
+        fetched = _Prefetched(fetch, uri, first)
+        pipe.send((task.ticket, _safely(task, fetched, models, detectors, rules, embedder_of)))
 
 
 def _safely(
-    task: Task, fetch: Fetch, models: Models, detectors: Sequence[Detector], rules: Audio
+    task: Task,
+    fetch: Fetch,
+    models: Models,
+    detectors: Sequence[Detector],
+    rules: Audio,
+    embedder_of: Embedders | None,
 ) -> Prepared | Refusal:
     try:
-        return prepare(task, fetch, models, detectors, rules)
+        if task.inspect:
+            return inspect(task, fetch, models, detectors, rules)
+        return prepare(task, fetch, models, detectors, rules, embedder_of)
     except Exception:
         log.exception("a request could not be processed")
         return Refusal(500, "internal failure while the recording was processed; see the service's log")
 
 
 def _first(task: Task, fetch: Fetch) -> bytes | Exception:
+    if not task.audio:
+        return b""
     try:
         return fetch(task.role, task.audio[0].s3_uri)
     except Exception as fault:  # noqa: BLE001 - raised again where the task is done

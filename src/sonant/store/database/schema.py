@@ -88,6 +88,7 @@ domains = Table(
     Column("update_attempts", Integer, nullable=False, server_default="0"),
     Column("update_due_at", BigInteger),
     Column("fraudsters_version", BigInteger, nullable=False, server_default="0"),
+    Column("model_id", String(64)),  # null: the voice model that ships with Sonant
     Index(None, "account_id", "region", "created_at", "domain_id"),
 )
 
@@ -192,6 +193,47 @@ fingerprints = Table(
     Index(None, "domain_id", "number"),
     Index(None, "speaker_id"),
     sqlite_autoincrement=True,
+)
+
+#: A domain's change from one voice model to another; null stands for the one that ships with Sonant.
+model_upgrades = Table(
+    "model_upgrades",
+    metadata,
+    Column("domain_id", ForeignKey("domains.domain_id", ondelete="CASCADE"), primary_key=True),
+    Column("old_model_id", String(64)),
+    Column("new_model_id", String(64)),
+    Column("status", String(16), nullable=False),  # RUNNING, READY, SWITCHED
+    Column("report", Text),  # JSON, once READY
+    Column("problem", Text),  # why it does not go on
+    Column("created_at", BigInteger, nullable=False),
+    Column("switched_at", BigInteger),
+    Column("lease_owner", String(64)),
+    Column("lease_until", BigInteger),
+)
+
+#: The voiceprint under the other model: the new one's before the switch, the old one's after it. Without a
+#: vector it says why there is none. The `other_*` columns are filled only while both are exchanged.
+shadow_voiceprints = Table(
+    "shadow_voiceprints",
+    metadata,
+    Column("speaker_id", ForeignKey("speakers.speaker_id", ondelete="CASCADE"), primary_key=True),
+    Column("model_id", String(64), nullable=False),
+    Column("vector_sealed", LargeBinary),
+    Column("problem", Text),
+    Column("other_model_id", String(64)),
+    Column("other_vector_sealed", LargeBinary),
+)
+
+#: The same of fraudsters.
+fraudster_shadow_voiceprints = Table(
+    "fraudster_shadow_voiceprints",
+    metadata,
+    Column("fraudster_id", ForeignKey("fraudsters.fraudster_id", ondelete="CASCADE"), primary_key=True),
+    Column("model_id", String(64), nullable=False),
+    Column("vector_sealed", LargeBinary),
+    Column("problem", Text),
+    Column("other_model_id", String(64)),
+    Column("other_vector_sealed", LargeBinary),
 )
 
 jobs = Table(

@@ -1,7 +1,7 @@
 """The two networks that ship with Sonant, checked before they are used.
 
 `models.json` says what each file is, where it came from and what its bytes must hash to;
-`tools/build_models.py` makes all of it from two published packages.
+`tools/build_models.py` makes and checks them, `tools/distil` trained the speaker encoder.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from importlib import resources
 from importlib.resources.abc import Traversable
 from typing import Any
@@ -85,6 +86,13 @@ def _centre(folder: Traversable, entry: dict[str, Any]) -> NDArray[np.float32]:
     return values
 
 
+@cache
+def shipped_encoder_id() -> str:
+    """The id of the speaker encoder that ships with Sonant, without opening it. Raises SetupError."""
+    with _reading_the_list():
+        return str(_entries(resources.files(__name__))[ENCODER]["id"])
+
+
 def _checked(folder: Traversable, entry: dict[str, Any]) -> bytes:
     """A file's bytes, which are those that `models.json` pins. Raises SetupError."""
     try:
@@ -101,6 +109,11 @@ def _checked(folder: Traversable, entry: dict[str, Any]) -> bytes:
 
 def _open(folder: Traversable, entry: dict[str, Any]) -> onnxruntime.InferenceSession:
     content = _checked(folder, entry)
+    return open_session(content, entry["file"])
+
+
+def open_session(content: bytes, name: str) -> onnxruntime.InferenceSession:
+    """A session of one thread for a network. Raises SetupError, which calls it `name`."""
     options = onnxruntime.SessionOptions()
     # One thread a session: the service scales by processes, and idle threads that spin steal their cores.
     options.intra_op_num_threads = options.inter_op_num_threads = 1
@@ -113,5 +126,5 @@ def _open(folder: Traversable, entry: dict[str, Any]) -> onnxruntime.InferenceSe
         return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
     except Exception as fault:  # noqa: BLE001 - onnxruntime raises classes of its own that share no base
         raise SetupError(
-            f"voice model {entry['file']} cannot be opened by onnxruntime {onnxruntime.__version__}: {fault}"
+            f"voice model {name} cannot be opened by onnxruntime {onnxruntime.__version__}: {fault}"
         ) from None

@@ -1,0 +1,125 @@
+"""Dry runs of speaker enrollment: every recording is listened to, a report is written, nobody is enrolled.
+
+Decisions are those of the job, in manifest order. What was found lies sealed with the job's requests until
+the report is written, and goes with them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+
+from sqlalchemy import Connection
+
+from sonant.events.documents import BatchStatus, ErrorInfo, Event
+from sonant.jobs.decide import Config
+from sonant.jobs.entry import Prepared, Task
+from sonant.jobs.finding import ERROR, finding
+from sonant.jobs.forecast import Forecast
+from sonant.jobs.fraud import Risk
+from sonant.jobs.kind import Desk, Heard, Item, Lines, Outcome
+from sonant.jobs.manifest import EnrollmentRequest, Request
+from sonant.jobs.report import report_files
+from sonant.jobs.screening import Screening
+from sonant.jobs.work import open_lines
+from sonant.store import jobs, speakers
+from sonant.store.domains import Domain
+from sonant.store.objects import ObjectUri
+from sonant.store.vault import Vault
+
+
+class DryRunKind:
+    """See `kind.Kind`."""
+
+    name = jobs.DRY_RUN
+
+    def decider(self, desk: Desk) -> DryRunDecider:
+        return DryRunDecider(desk)
+
+    def result_files(self, output: ObjectUri, lines: Lines) -> Iterable[tuple[ObjectUri, Iterator[bytes]]]:
+        page = ObjectUri(output.bucket, output.key + ".html")
+        json_pieces, html_pieces = report_files(lines)
+        yield output, json_pieces
+        yield page, html_pieces
+
+    def told(self, domain: Domain, job: jobs.Job, status: BatchStatus, error: ErrorInfo | None) -> None:
+        """Nothing has happened that anyone must be told of."""
+
+
+class DryRunDecider:
+    """See `kind.Decider`. All is listened to, so requests need not wait for each other."""
+
+    def __init__(self, desk: Desk) -> None:
+        self.desk = desk
+        self.need_s = desk.settings.enrollment.net_speech_s
+        self.forecast: Forecast | None = None
+        watchlists = desk.job.config["FraudDetectionConfig"].get("WatchlistIds", ())
+        self._screening = Screening(next(iter(watchlists), None))
+
+    def mark(self, vault: Vault, request: Request) -> bytes | None:
+        return None
+
+    def task(self, item: Item) -> Task | None:
+        return replace(self.desk.task(item, self.need_s), inspect=True, keep_audio=False)
+
+    def sitting(
+        self, connection: Connection, domain: Domain, vault: Vault, done: Sequence[tuple[Item, Heard]]
+    ) -> DryRunSitting:
+        if self.forecast is None:
+            self.forecast = self._recalled(connection, domain, vault)
+        heard = {item.entry.request_id: one for item, one in done}
+        risks = self._screening.risks(connection, domain, vault, heard)
+        return DryRunSitting(self, self.forecast, connection, domain, vault, risks)
+
+    def _recalled(self, connection: Connection, domain: Domain, vault: Vault) -> Forecast:
+        """The forecast as far as requests were settled before, by this runner or one that was killed."""
+        config = self.desk.job.config
+        fraud = config["FraudDetectionConfig"]
+        rules = Config(
+            overwrite=config["ExistingEnrollmentAction"] == "OVERWRITE",
+            fraud_action=fraud["FraudDetectionAction"],
+            risk_threshold=fraud["RiskThreshold"],
+        )
+        forecast = Forecast(rules, self.desk.settings.quotas.speakers_per_domain)
+        job_id = self.desk.job.job_id
+        for _, line in open_lines(vault, job_id, jobs.outcomes(connection, job_id, failed=False)):
+            mark = vault.lookup(line["SpeakerId"])
+            status = speakers.status_by_hash(connection, domain.domain_id, mark)
+            forecast.note(mark, status, line["LikelyOutcome"])
+        return forecast
+
+
+class DryRunSitting:
+    """See `kind.Sitting`."""
+
+    def __init__(
+        self,
+        decider: DryRunDecider,
+        forecast: Forecast,
+        connection: Connection,
+        domain: Domain,
+        vault: Vault,
+        risks: Mapping[str, Risk],
+    ) -> None:
+        """`risks` of known fraudsters are by request id."""
+        self._decider, self._forecast, self._risks = decider, forecast, risks
+        self._connection, self._domain, self._vault = connection, domain, vault
+        self._present = speakers.count(connection, domain.domain_id)
+
+    def settle(self, request: Request, heard: Heard) -> Outcome:
+        assert isinstance(request, EnrollmentRequest)
+        assert heard is not None
+        mark = self._vault.lookup(request.speaker_id)
+        status = speakers.status_by_hash(self._connection, self._domain.domain_id, mark)
+        if isinstance(heard, Prepared) and request.request_id in self._risks:
+            heard = replace(heard, risks=(self._risks[request.request_id], *heard.risks))
+        outcome = self._forecast.settle(mark, status, heard, speakers_present=self._present)
+        self._forecast.note(mark, status, outcome)
+        line = finding(request, heard, outcome, self._decider.need_s)
+        return Outcome(line=line, label="DRY_RUN", failed=line["LikelyOutcome"] == ERROR)
+
+    def event(self, outcome: Outcome) -> Event | None:
+        return None
+
+    def committed(self) -> None:
+        pass

@@ -1,0 +1,128 @@
+"""One request's line in a dry run's report."""
+
+from __future__ import annotations
+
+import base64
+from typing import Any
+
+from sonant.jobs.decide import EnrollmentStatus
+from sonant.jobs.entry import Prepared
+from sonant.jobs.faults import Refusal
+from sonant.jobs.inspect import Inspected, InspectedFile
+from sonant.jobs.manifest import EnrollmentRequest
+
+#: Member of a line that holds the voice, base64 of little-endian float32; it never gets into a report.
+VOICE = "voice"
+ERROR = "ERROR"
+
+#: Speech is taken for distorted above this share of samples at full scale, and for noisy under this ratio.
+CLIPPED_SHARE = 0.005
+NOISY_DB = 10.0
+#: Wide-band files whose speech ends below this hold telephone speech.
+TELEPHONE_HZ = 4200.0
+
+
+def finding(
+    request: EnrollmentRequest, heard: Prepared | Refusal, outcome: Refusal | EnrollmentStatus, need_s: float
+) -> dict[str, Any]:
+    """The line, with the voice if one was heard."""
+    line: dict[str, Any] = {"RequestId": request.request_id, "SpeakerId": request.speaker_id}
+    line |= outcome_members(outcome)
+    line["NeededSpeechSeconds"] = need_s
+    if not isinstance(heard, Inspected):
+        return line | {"Recordings": [{"S3Uri": a.s3_uri, "ChannelId": a.channel} for a in request.audio]}
+    speech_s = [file.inspection.net_speech_s or 0.0 for file in heard.files]
+    line["NetSpeechSeconds"] = round(sum(speech_s), 1)
+    line["Recordings"] = [_recording(file) for file in heard.files]
+    line["UnlikeRecordings"] = [
+        {"First": pair.first + 1, "Second": pair.second + 1, "Contrast": round(pair.contrast, 3)}
+        for pair in heard.unlike
+    ]
+    if heard.vector:
+        line[VOICE] = base64.b64encode(heard.vector).decode()
+    return line
+
+
+def outcome_members(outcome: Refusal | EnrollmentStatus) -> dict[str, Any]:
+    if isinstance(outcome, Refusal):
+        return {"LikelyOutcome": ERROR, "ErrorCode": outcome.code, "ErrorMessage": outcome.message}
+    return {"LikelyOutcome": outcome}
+
+
+def warnings(line: dict[str, Any]) -> list[str]:
+    """What to look at in a line, in words."""
+    found = []
+    for number, recording in enumerate(line.get("Recordings", ()), 1):
+        if "ErrorMessage" in recording and recording["ErrorMessage"] in line.get("ErrorMessage", ""):
+            continue  # said already, as what the request would fail with
+        found += [f"recording {number}: {text}" for text in _recording_warnings(recording)]
+    for pair in line.get("UnlikeRecordings", ()):
+        found.append(
+            f"recordings {pair['First']} and {pair['Second']} sound like two people "
+            f"(contrast {pair['Contrast']:.2f})"
+        )
+    if "SameVoiceAs" in line:
+        twin = line["SameVoiceAs"]
+        more = f", and {twin['Count'] - 1} more" if twin["Count"] > 1 else ""
+        what = "is the same recording as" if twin["SameRecording"] else "sounds like the voice of"
+        found.append(
+            f"{what} speaker {twin['SpeakerId']} (request {twin['RequestId']}, "
+            f"similarity {twin['Similarity']:.2f}){more}"
+        )
+    if "UnlikeRequest" in line:
+        other = line["UnlikeRequest"]
+        found.append(
+            f"sounds like another person than request {other['RequestId']} of the same speaker "
+            f"(similarity {other['Similarity']:.2f})"
+        )
+    return found
+
+
+def _recording_warnings(recording: dict[str, Any]) -> list[str]:
+    if "ErrorMessage" in recording:
+        return [f"{recording['ErrorCode']} {recording['ErrorMessage']}"]
+    found = []
+    if recording.get("SecondVoice", {}).get("Possible"):
+        found.append("possibly a second voice on the channel")
+    if (snr := recording.get("SnrDb")) is not None and snr < NOISY_DB:
+        found.append(f"noisy, {snr:.0f} dB")
+    if (share := recording.get("ClippingShare")) is not None and share > CLIPPED_SHARE:
+        found.append(f"clipped, {share:.1%} of the speech")
+    band, rate = recording.get("BandHz"), recording.get("SampleRateHz", 0)
+    if band is not None and rate > 8000 and band < TELEPHONE_HZ:
+        found.append(f"telephone speech in a file of {rate / 1000:g} kHz")
+    return found
+
+
+def _recording(file: InspectedFile) -> dict[str, Any]:
+    found = file.inspection
+    line: dict[str, Any] = {"S3Uri": file.file.s3_uri, "ChannelId": file.file.channel}
+    if file.refusal is not None:
+        line |= {"ErrorCode": file.refusal.code, "ErrorMessage": file.refusal.message}
+    figures = {
+        "Container": found.container,
+        "Encoding": found.encoding,
+        "SampleRateHz": found.rate_hz,
+        "Channels": found.channels,
+        "DurationSeconds": _rounded(found.duration_s, 1),
+        "ListenedSeconds": _rounded(found.listened_s, 1),
+        "NetSpeechSeconds": _rounded(found.net_speech_s, 1),
+        "SnrDb": _rounded(found.snr_db, 1),
+        "BandHz": _rounded(found.band_hz, -2),
+        "ClippingShare": _rounded(found.clipping_share, 5),
+        "Codec": found.codec,
+    }
+    line |= {name: value for name, value in figures.items() if value is not None}
+    if found.second_voice is not None:
+        line["SecondVoice"] = {
+            "Possible": found.second_voice.possible,
+            "Contrast": round(found.second_voice.contrast, 3),
+            "Share": round(found.second_voice.share, 2),
+        }
+    return line
+
+
+def _rounded(value: float | None, digits: int) -> float | None:
+    if value is None:
+        return None
+    return round(value, digits) if digits > 0 else int(round(value, digits))

@@ -1,0 +1,40 @@
+"""What a job would do with each request, in manifest order, without doing it."""
+
+from __future__ import annotations
+
+from sonant.jobs.decide import Config, EnrollmentStatus, after_listening, before_listening
+from sonant.jobs.entry import Prepared
+from sonant.jobs.faults import Refusal
+from sonant.jobs.inspect import Inspected
+
+
+class Forecast:
+    """Remembers whom the requests so far would have enrolled; a mark tells speakers apart."""
+
+    def __init__(self, config: Config, quota: int) -> None:
+        self._config, self._quota = config, quota
+        self._enrolled: set[bytes] = set()
+        self._added = 0
+
+    def settle(
+        self, mark: bytes, status: str | None, heard: Prepared | Refusal, *, speakers_present: int
+    ) -> Refusal | EnrollmentStatus:
+        """The outcome the job would give. `status` and `speakers_present` are those of the domain now."""
+        before = "ENROLLED" if mark in self._enrolled else status
+        early = before_listening(before, self._config)
+        if early is not None:
+            return early
+        refusal = heard.refusal if isinstance(heard, Inspected) else None
+        return after_listening(
+            before,
+            self._config,
+            refusal or heard,
+            speakers_present=speakers_present + self._added,
+            quota=self._quota,
+        )
+
+    def note(self, mark: bytes, status: str | None, outcome: Refusal | EnrollmentStatus) -> None:
+        """Let later requests know of an outcome."""
+        if outcome in ("NEW_ENROLLMENT", "ENROLLMENT_OVERWRITE") and mark not in self._enrolled:
+            self._enrolled.add(mark)
+            self._added += status is None

@@ -1,0 +1,153 @@
+"""The report of a dry run: findings in manifest order, what voices have in common, a summary.
+
+Findings are read three times as a stream; memory holds the voices (1 KiB a request) and which speaker each
+belongs to, never the findings.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import heapq
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from operator import itemgetter
+from typing import Any
+
+import numpy as np
+import orjson
+
+from sonant.jobs.finding import ERROR, VOICE, warnings
+from sonant.jobs.kind import Lines
+from sonant.jobs.manifest import VERSION
+from sonant.jobs.report_page import page
+from sonant.voice.calibration import Tail
+from sonant.voice.calibration_file import shipped_calibration
+from sonant.voice.likeness import SAME_RECORDING, Likeness, compare_all
+
+Line = dict[str, Any]
+Findings = Callable[[], Iterator[tuple[int, Line]]]
+"""Positions and lines in manifest order; anew with every call."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """Findings with what voices have in common; `lines` may be called again and again."""
+
+    summary: dict[str, Any]
+    lines: Callable[[], Iterator[Line]]
+
+
+def report_files(lines: Lines) -> tuple[Iterator[bytes], Iterator[bytes]]:
+    """The report as JSON and as a page, both in pieces."""
+    made = make_report(lambda: in_order(lines))
+    return json_report(made), page(made.summary, made.lines())
+
+
+def in_order(lines: Lines) -> Iterator[tuple[int, Line]]:
+    return heapq.merge(lines(True), lines(False), key=itemgetter(0))
+
+
+def make_report(findings: Findings) -> Report:
+    """From findings in manifest order, as `finding.finding` and `result.error_line` make them."""
+    counts: Counter[str] = Counter()
+    voices, owners, places = [], [], []
+    for position, line in findings():
+        outcome = line.get("LikelyOutcome", ERROR)
+        counts[f"ERROR_{line['ErrorCode']}" if outcome == ERROR else outcome] += 1
+        if VOICE in line:
+            voices.append(np.frombuffer(base64.b64decode(line[VOICE]), "<f4"))
+            owners.append(_number(line["SpeakerId"]))
+            places.append(position)
+    vectors = np.stack(voices) if voices else np.empty((0, 1), np.float32)
+    del voices
+    likeness = compare_all(vectors, np.array(owners, np.int64), _strangers())
+    named = _named(findings, places, likeness)
+    failed = sum(count for name, count in counts.items() if name.startswith(ERROR))
+    summary = {
+        "Requests": sum(counts.values()),
+        "LikelyToSucceed": sum(counts.values()) - failed,
+        "LikelyToFail": failed,
+        "Outcomes": dict(sorted(counts.items())),
+        "VoicesUnderSeveralIds": int(np.sum(likeness.twin >= 0)),
+        "SpeakersWithSeveralVoices": int(np.sum(likeness.stranger >= 0)),
+        "PairsCompared": likeness.pairs,
+        "PairsByChance": round(likeness.chance_pairs, 1),
+        "SameVoiceThreshold": round(likeness.same_voice, 3),
+        "DifferentVoicesThreshold": round(likeness.different_voices, 3),
+    }
+    return Report(summary=summary, lines=lambda: _lines(findings, places, likeness, named))
+
+
+def json_report(made: Report) -> Iterator[bytes]:
+    """One request a line of text."""
+    yield b'{\n  "Version": ' + orjson.dumps(VERSION) + b',\n  "Summary": ' + orjson.dumps(made.summary)
+    yield b',\n  "Requests": ['
+    separator = b"\n    "
+    for line in made.lines():
+        yield separator + orjson.dumps(line)
+        separator = b",\n    "
+    yield b"\n  ]\n}\n"
+
+
+def _strangers() -> Tail:
+    """How alike voiceprints of different people are, by 30 s of speech on a usual line."""
+    return shipped_calibration().tail(30.0, 25.0)
+
+
+def _number(speaker_id: str) -> int:
+    """A number for a speaker: 63 bits of a digest, so that ids need not be kept."""
+    return int.from_bytes(hashlib.blake2b(speaker_id.encode(), digest_size=8).digest()) >> 1
+
+
+def _named(findings: Findings, places: list[int], likeness: Likeness) -> dict[int, tuple[str, str]]:
+    """(RequestId, SpeakerId) of the voices that another one refers to."""
+    wanted = {int(n) for n in np.concatenate([likeness.twin, likeness.stranger]) if n >= 0}
+    if not wanted:
+        return {}
+    positions = {places[number]: number for number in wanted}
+    return {
+        positions[position]: (line["RequestId"], line["SpeakerId"])
+        for position, line in findings()
+        if position in positions
+    }
+
+
+def _lines(
+    findings: Findings,
+    places: list[int],
+    likeness: Likeness,
+    named: dict[int, tuple[str, str]],
+) -> Iterator[Line]:
+    voice = 0
+    for position, line in findings():
+        shown = {"Number": position + 1, "LikelyOutcome": ERROR} | line
+        if shown.pop(VOICE, None) is not None:
+            assert places[voice] == position
+            shown |= _relations(voice, likeness, named)
+            voice += 1
+        shown["Warnings"] = warnings(shown)
+        yield shown
+
+
+def _relations(voice: int, likeness: Likeness, named: dict[int, tuple[str, str]]) -> Line:
+    found: Line = {}
+    twin, stranger = int(likeness.twin[voice]), int(likeness.stranger[voice])
+    if twin >= 0:
+        request_id, speaker_id = named[twin]
+        alike = float(likeness.twin_similarity[voice])
+        found["SameVoiceAs"] = {
+            "RequestId": request_id,
+            "SpeakerId": speaker_id,
+            "Similarity": round(alike, 3),
+            "SameRecording": alike >= SAME_RECORDING,
+            "Count": int(likeness.twins[voice]),
+        }
+    if stranger >= 0:
+        request_id, _ = named[stranger]
+        found["UnlikeRequest"] = {
+            "RequestId": request_id,
+            "Similarity": round(float(likeness.stranger_similarity[voice]), 3),
+        }
+    return found

@@ -1,0 +1,48 @@
+"""StartEnrollmentDryRun, DescribeEnrollmentDryRun, ListEnrollmentDryRuns."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sonant.operations import jobs as shared
+from sonant.operations.enrollment_jobs import job_config
+from sonant.operations.service import Answer, Caller, Request, Service
+from sonant.store import jobs
+from sonant.store.vault import Vault
+
+KIND = jobs.DRY_RUN
+_START = shared.Start(
+    operation="StartEnrollmentDryRun",
+    kind=KIND,
+    limit=lambda quotas: quotas.active_enrollment_jobs_per_domain,
+    watchlist_ids=lambda config: config["FraudDetectionConfig"].get("WatchlistIds", []),
+    told=None,
+)
+
+
+def start_enrollment_dry_run(service: Service, caller: Caller, request: Request) -> Answer:
+    """Write the dry run down; a runner takes it from there, as it does a job."""
+    config = job_config(request.get("EnrollmentConfig", {}), service.settings.enrollment.risk_threshold)
+    return shared.start(service, caller, request, _START, config)
+
+
+def describe_enrollment_dry_run(service: Service, caller: Caller, request: Request) -> Answer:
+    with service.open_domain(caller, request["DomainId"], write=False) as (connection, domain, vault):
+        job = shared.require_job(connection, KIND, domain.domain_id, request["JobId"])
+        return {"Job": _member(job, vault)}
+
+
+def list_enrollment_dry_runs(service: Service, caller: Caller, request: Request) -> Answer:
+    return shared.list_page(service, caller, request, KIND, "ListEnrollmentDryRuns")
+
+
+def _member(job: jobs.Job, vault: Vault) -> dict[str, Any]:
+    """As an enrollment job, with what was counted so far."""
+    found = shared.member(job, vault)
+    if job.entries_total is not None:
+        found["Summary"] = {
+            "Requests": job.entries_total,
+            "LikelyToSucceed": job.entries_done - job.entries_failed,
+            "LikelyToFail": job.entries_failed,
+        }
+    return found

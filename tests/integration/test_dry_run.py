@@ -1,0 +1,226 @@
+"""Dry runs: what the job would do, told without doing it."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from batch_values import entry, fraud_entry, manifest
+
+from sonant import installation
+from sonant.store.objects import ObjectUri
+
+CALLS = "s3://calls"
+
+
+@pytest.fixture
+def dry_run(house):
+    """Start a dry run, carry it out, read its report."""
+
+    def run(house, domain_id, entries, *, config=None, output_key=None, during=None):
+        data = entries if isinstance(entries, bytes) else manifest(entries)
+        answer = house.call(
+            "StartEnrollmentDryRun",
+            DomainId=domain_id,
+            DataAccessRoleArn=installation.role_arn(house.settings),
+            InputDataConfig={"S3Uri": house.put(f"s3://jobs/{next(house.names)}/m.json", data)},
+            OutputDataConfig={
+                "S3Uri": "s3://results/dry",
+                **({"KmsKeyId": output_key} if output_key else {}),
+            },
+            EnrollmentConfig=config or {},
+        )
+        assert answer["Job"]["JobStatus"] == "SUBMITTED"
+        job_id = answer["Job"]["JobId"]
+        house.run(during=during)
+        return described(house, domain_id, job_id)
+
+    return run
+
+
+def described(house, domain_id, job_id):
+    job = house.call("DescribeEnrollmentDryRun", DomainId=domain_id, JobId=job_id)["Job"]
+    if job["JobStatus"] == "FAILED":
+        assert house.files_with(job_id) == []
+        return job, None, None
+    where = ObjectUri.parse("s3://results/dry").child(job_id, "m.json.out")
+    return job, json.loads(house.get(str(where))), house.get(f"{where}.html").decode()
+
+
+def outcomes(report):
+    return {line["RequestId"]: line["LikelyOutcome"] for line in report["Requests"]}
+
+
+def predicted(report):
+    """What the dry run says of each request, in the form of a job's results."""
+    return {
+        line["RequestId"]: (line["ErrorCode"], line["ErrorMessage"])
+        if line["LikelyOutcome"] == "ERROR"
+        else line["LikelyOutcome"]
+        for line in report["Requests"]
+    }
+
+
+ALL_SORTS = [
+    entry("new", "customer-1", f"{CALLS}/english.wav"),
+    entry("enrolled", "old", f"{CALLS}/french.wav"),
+    entry("refuser", "never", f"{CALLS}/french.wav"),
+    entry("short", "customer-2", f"{CALLS}/russian-short.wav"),
+    entry("absent", "customer-3", f"{CALLS}/absent.wav"),
+    entry("channel", "customer-4", (f"{CALLS}/russian-short.wav", 1)),
+    entry("twice", "customer-1", f"{CALLS}/absent.wav"),
+    entry("malformed", "id#x", f"{CALLS}/french.wav"),
+    entry("second file absent, not needed", "customer-5", f"{CALLS}/italian.wav", f"{CALLS}/absent.wav"),
+    entry("two short", "customer-6", f"{CALLS}/russian-short.wav", f"{CALLS}/russian.wav"),
+]
+
+
+@pytest.mark.parametrize("action", ["SKIP", "OVERWRITE"])
+def test_it_foretells_what_the_job_then_does(own_house, dry_run, action):
+    house, domain = own_house, own_house.new_domain()
+    house.enroll(domain, [entry("r", "old", f"{CALLS}/french.wav")])
+    house.call("OptOutSpeaker", DomainId=domain, SpeakerId="never")
+    before = house.speakers(domain)
+
+    job, report, _ = dry_run(house, domain, ALL_SORTS, config={"ExistingEnrollmentAction": action})
+
+    assert house.speakers(domain) == before, "a dry run changes no speaker"
+    done = house.enroll(domain, ALL_SORTS, action=action)
+    assert predicted(report) == {**done.errors, **done.successes}
+    assert job["JobStatus"] == done.status == "COMPLETED_WITH_ERRORS"
+    summary = {"Requests": 10, "LikelyToSucceed": len(done.successes), "LikelyToFail": len(done.errors)}
+    assert job["Summary"] == summary
+    assert report["Summary"].items() >= summary.items()
+
+
+def test_the_quota_is_counted_as_if_the_requests_before_had_been_enrolled(own_house, dry_run):
+    house = own_house
+    domain = house.new_domain()
+    narrow = house.variant(quotas=type(house.settings.quotas)(speakers_per_domain=1, domains_per_account=9))
+    entries = [entry(f"r{n}", f"customer-{n}", f"{CALLS}/english.wav") for n in (1, 2)]
+    _, report, _ = dry_run(narrow, domain, entries)
+    done = narrow.enroll(domain, entries)
+    narrow.close()
+    assert done.errors["r2"][0] == 402
+    assert predicted(report) == {**done.errors, **done.successes}
+
+
+def test_every_recording_is_described_also_of_one_who_would_be_skipped(house, domain, dry_run):
+    house.enroll(domain, [entry("r", "old", f"{CALLS}/french.wav")])
+    _, report, _ = dry_run(house, domain, [entry("skipped", "old", f"{CALLS}/english.wav")])
+    (line,) = report["Requests"]
+    (recording,) = line["Recordings"]
+    assert line["LikelyOutcome"] == "DUPLICATE_SKIPPED"
+    assert recording["S3Uri"] == f"{CALLS}/english.wav"
+    assert (recording["Container"], recording["Encoding"], recording["SampleRateHz"]) == (
+        "WAV",
+        "PCM-16",
+        8000,
+    )
+    assert recording["NetSpeechSeconds"] == line["NetSpeechSeconds"] > 6
+    assert recording["SnrDb"] > 20
+    assert recording["Codec"] == "unknown"
+
+
+def test_one_voice_under_two_ids_and_two_voices_under_one_are_told(house, domain, dry_run):
+    entries = [
+        entry("a", "anna", f"{CALLS}/english.wav"),
+        entry("b", "bert", f"{CALLS}/english-again.wav"),
+        entry("c", "carl", f"{CALLS}/french.wav"),
+        entry("d", "dora", f"{CALLS}/russian.wav"),
+        entry("d2", "dora", f"{CALLS}/italian.wav"),
+        entry("mixed", "mike", f"{CALLS}/english-short.wav", f"{CALLS}/french.wav", f"{CALLS}/russian.wav"),
+    ]
+    _, report, _ = dry_run(house, domain, entries, config={"ExistingEnrollmentAction": "OVERWRITE"})
+    lines = {line["RequestId"]: line for line in report["Requests"]}
+    assert lines["a"]["SameVoiceAs"]["SpeakerId"] == "bert"
+    assert lines["b"]["SameVoiceAs"]["SpeakerId"] == "anna"
+    assert "SameVoiceAs" not in lines["d"]
+    assert lines["d"]["UnlikeRequest"]["RequestId"] == "d2"
+    assert report["Summary"]["VoicesUnderSeveralIds"] >= 2
+    assert any("sounds like the voice of speaker bert" in text for text in lines["a"]["Warnings"])
+
+
+def test_the_report_holds_no_voice_and_the_database_neither_afterwards(house, domain, dry_run):
+    _, report, page = dry_run(house, domain, [entry("a", "anna", f"{CALLS}/english.wav")])
+    assert "voice" not in report["Requests"][0]
+    assert "anna" in page
+    assert house.voiceprints(domain) == {}
+
+
+def test_findings_are_sealed_while_it_runs(own_house, dry_run):
+    domain = own_house.new_domain()
+    seen = []
+
+    def look():
+        seen.append((own_house.settings.data / "sonant.db").read_bytes())
+        seen.append((own_house.settings.data / "sonant.db-wal").read_bytes())
+
+    entries = [entry(f"request-{n}", f"anna-{n}", f"{CALLS}/english.wav") for n in range(3)]
+    dry_run(own_house, domain, entries, during={2: look})
+    assert seen
+    for content in seen:
+        assert b"anna-" not in content
+        assert b"english.wav" not in content
+
+
+def test_a_killed_runner_s_forecast_is_taken_up_by_the_next(own_house):
+    domain = own_house.new_domain()
+    entries = [entry(f"r{n}", "the-same", f"{CALLS}/english.wav") for n in range(3)]
+    answer = own_house.call(
+        "StartEnrollmentDryRun",
+        DomainId=domain,
+        DataAccessRoleArn=installation.role_arn(own_house.settings),
+        InputDataConfig={"S3Uri": own_house.put("s3://jobs/k/m.json", manifest(entries))},
+        OutputDataConfig={"S3Uri": "s3://results/dry"},
+    )
+    job_id = answer["Job"]["JobId"]
+    runner = own_house.runner(during={2: lambda: runner.stop()}, owner="one")
+    assert runner.run_one()
+    status, done, _ = own_house.progress(job_id)
+    assert (status, 0 < done < 3) == ("IN_PROGRESS", True)
+    own_house.run()
+    _, report, _ = described(own_house, domain, job_id)
+    assert list(outcomes(report).values()) == ["NEW_ENROLLMENT", "DUPLICATE_SKIPPED", "DUPLICATE_SKIPPED"]
+
+
+def test_a_broken_manifest_fails_it_as_it_would_the_job(house, domain, dry_run):
+    job, _, _ = dry_run(house, domain, b"{}")
+    assert job["FailureDetails"]["StatusCode"] == 400
+    assert house.enroll(domain, b"{}").failure == (400, job["FailureDetails"]["Message"])
+
+
+def test_both_files_of_the_report_are_sealed_under_the_key_that_is_named(house, domain, dry_run):
+    job, _, _ = dry_run(
+        house, domain, [entry("a", "anna", f"{CALLS}/english.wav")], output_key=installation.DEFAULT_ALIAS
+    )
+    files = house.files_with(job["JobId"])
+    assert len(files) == 2
+    assert all(b"anna" not in file.read_bytes() for file in files)
+
+
+def test_it_is_no_enrollment_job_and_takes_no_job_s_place(house, domain):
+    start = {
+        "DomainId": domain,
+        "DataAccessRoleArn": installation.role_arn(house.settings),
+        "InputDataConfig": {"S3Uri": "s3://jobs/none.json"},
+        "OutputDataConfig": {"S3Uri": "s3://results/dry"},
+    }
+    dry = house.call("StartEnrollmentDryRun", **start)["Job"]["JobId"]
+    house.call("StartSpeakerEnrollmentJob", **start)
+    listed = house.call("ListEnrollmentDryRuns", DomainId=domain)["JobSummaries"]
+    assert [job["JobId"] for job in listed] == [dry]
+    jobs = house.call("ListSpeakerEnrollmentJobs", DomainId=domain)["JobSummaries"]
+    assert dry not in [job["JobId"] for job in jobs]
+    house.run()
+    house.run()
+
+
+def test_a_known_fraudster_is_foretold_as_the_job_then_says(own_house, dry_run):
+    house, domain = own_house, own_house.new_domain()
+    house.register(domain, [fraud_entry("f", f"{CALLS}/english.wav")])
+    entries = [entry("r1", "c-1", f"{CALLS}/english-again.wav"), entry("r2", "c-2", f"{CALLS}/russian.wav")]
+    _, report, _ = dry_run(house, domain, entries)
+    done = house.enroll(domain, entries)
+    assert "fraud check failed" in done.errors["r1"][1]
+    assert predicted(report) == {**done.errors, **done.successes}

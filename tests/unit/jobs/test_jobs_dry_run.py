@@ -1,0 +1,150 @@
+"""Forecasts and reports of dry runs."""
+
+from __future__ import annotations
+
+import base64
+import json
+from itertools import chain
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sonant.jobs.decide import Config, after_listening, before_listening
+from sonant.jobs.entry import Prepared
+from sonant.jobs.faults import Refusal
+from sonant.jobs.finding import warnings
+from sonant.jobs.forecast import Forecast
+from sonant.jobs.report import in_order, json_report, make_report, report_files
+from sonant.jobs.report_page import length, page
+
+# --- forecast -----------------------------------------------------------------------------------------
+
+
+def prepared():
+    return Prepared(model_id="m", vector=b"", net_speech_s=30, snr_db=30, risks=(), audio=None)
+
+
+@given(
+    requests=st.lists(st.tuples(st.sampled_from("abc"), st.booleans())),
+    known=st.dictionaries(st.sampled_from("abc"), st.sampled_from(["ENROLLED", "OPTED_OUT", "EXPIRED"])),
+    overwrite=st.booleans(),
+    quota=st.integers(0, 4),
+)
+def test_a_forecast_is_what_a_job_does_that_enrolls_as_it_goes(requests, known, overwrite, quota):
+    config = Config(overwrite=overwrite, fraud_action="FAIL", risk_threshold=50)
+    forecast, job = Forecast(config, quota), dict(known)
+    for speaker, good in requests:
+        heard = prepared() if good else Refusal(400, "no speech")
+        foretold = forecast.settle(speaker.encode(), known.get(speaker), heard, speakers_present=len(known))
+        forecast.note(speaker.encode(), known.get(speaker), foretold)
+        done = before_listening(job.get(speaker), config) or after_listening(
+            job.get(speaker), config, heard, speakers_present=len(job), quota=quota
+        )
+        if not isinstance(done, Refusal) and done != "DUPLICATE_SKIPPED":
+            job[speaker] = "ENROLLED"
+        assert foretold == done
+
+
+# --- report -------------------------------------------------------------------------------------------
+
+
+def line(request_id, speaker_id, voice=None, outcome="NEW_ENROLLMENT", **more):
+    found = {"RequestId": request_id, "SpeakerId": speaker_id, "LikelyOutcome": outcome, **more}
+    if voice is not None:
+        vector = np.zeros(4, "<f4")
+        vector[voice] = 1
+        found["voice"] = base64.b64encode(vector.tobytes()).decode()
+    return found
+
+
+ERROR_LINE = {"RequestId": "bad", "ErrorCode": 400, "ErrorMessage": "SpeakerId is missing"}
+STORED = {
+    True: [(1, ERROR_LINE), (3, line("d", "dora", None, "ERROR", ErrorCode=404, ErrorMessage="absent"))],
+    False: [(0, line("a", "anna", 0)), (2, line("c", "carl", 0)), (4, line("c2", "carl", 1))],
+}
+
+
+def stored(failed):
+    return iter(STORED[failed])
+
+
+def reported():
+    pieces, _ = report_files(stored)
+    return json.loads(b"".join(pieces))
+
+
+def test_requests_stand_in_the_order_of_the_manifest():
+    assert [one["RequestId"] for one in reported()["Requests"]] == ["a", "bad", "c", "d", "c2"]
+    assert [one["Number"] for one in reported()["Requests"]] == [1, 2, 3, 4, 5]
+
+
+def test_the_summary_counts_what_the_lines_say():
+    summary = reported()["Summary"]
+    assert (summary["Requests"], summary["LikelyToSucceed"], summary["LikelyToFail"]) == (5, 3, 2)
+    assert summary["Outcomes"] == {"ERROR_400": 1, "ERROR_404": 1, "NEW_ENROLLMENT": 3}
+    assert (summary["VoicesUnderSeveralIds"], summary["SpeakersWithSeveralVoices"]) == (2, 2)
+    assert summary["PairsCompared"] == 2
+
+
+def test_voices_are_told_by_what_they_have_in_common_and_never_given_out():
+    lines = {one["RequestId"]: one for one in reported()["Requests"]}
+    assert lines["a"]["SameVoiceAs"] == {
+        "RequestId": "c",
+        "SpeakerId": "carl",
+        "Similarity": 1.0,
+        "SameRecording": True,
+        "Count": 1,
+    }
+    assert lines["c"]["UnlikeRequest"] == {"RequestId": "c2", "Similarity": 0.0}
+    assert lines["a"]["Warnings"] == ["is the same recording as speaker carl (request c, similarity 1.00)"]
+    assert not any("voice" in one for one in lines.values())
+
+
+def test_a_report_on_nothing_heard_is_a_report():
+    made = make_report(lambda: in_order(lambda failed: iter(STORED[True] if failed else [])))
+    assert json.loads(b"".join(json_report(made)))["Summary"]["LikelyToFail"] == 2
+
+
+@given(text=st.text(min_size=1))
+def test_no_text_of_a_manifest_becomes_markup(text):
+    hostile = f'<img src=x onerror="alert(1)">{text}'
+    lines = [(0, line(hostile, hostile, Recordings=[{"S3Uri": hostile, "ChannelId": 0}]))]
+    made = make_report(lambda: iter(lines))
+    shown = b"".join(page(made.summary, made.lines())).decode("utf-8", "surrogatepass")
+    assert "<img" not in shown
+    assert "onerror=&quot;" in shown
+
+
+def test_the_page_loads_nothing_and_runs_nothing():
+    made = make_report(lambda: iter(chain(STORED[False])))
+    shown = b"".join(page(made.summary, made.lines())).decode()
+    assert "default-src 'none'" in shown
+    assert "<script" not in shown
+    assert "http" not in shown.replace("http-equiv", "")
+
+
+@pytest.mark.parametrize(
+    ("recording", "told"),
+    [
+        ({"SnrDb": 5.2}, ["recording 1: noisy, 5 dB"]),
+        ({"SnrDb": 25.0}, []),
+        ({"ClippingShare": 0.11}, ["recording 1: clipped, 11.0% of the speech"]),
+        ({"BandHz": 3900, "SampleRateHz": 16000}, ["recording 1: telephone speech in a file of 16 kHz"]),
+        ({"BandHz": 3900, "SampleRateHz": 8000}, []),
+        ({"SecondVoice": {"Possible": True}}, ["recording 1: possibly a second voice on the channel"]),
+        ({"ErrorCode": 404, "ErrorMessage": "absent"}, ["recording 1: 404 absent"]),
+    ],
+)
+def test_what_needs_a_look_is_said(recording, told):
+    assert warnings({"Recordings": [recording]}) == told
+
+
+def test_an_error_of_the_request_is_not_said_twice():
+    whole = {"ErrorMessage": "s3://b/k: absent", "Recordings": [{"ErrorCode": 4, "ErrorMessage": "absent"}]}
+    assert warnings(whole) == []
+
+
+def test_lengths_are_minutes_and_seconds():
+    assert (length(59.6), length(0), length(605)) == ("1:00", "0:00", "10:05")

@@ -1,0 +1,88 @@
+"""What an ONNX file may not hold."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from made_networks import field, graph, model, node, speaker_network, tensor
+from sonant.errors import SetupError
+from sonant.voice.onnx_file import inspect
+
+WEIGHTS = np.ones((2, 2), np.float32)
+
+
+def test_a_plain_network_is_counted_and_its_notes_are_read():
+    facts = inspect(speaker_network(notes={"framework": "wespeaker"}))
+    assert (facts.nodes, facts.notes) == (3, {"framework": "wespeaker"})
+    assert facts.parameters_bytes == 4 * (80 * 64 + 1)
+
+
+@pytest.mark.parametrize(
+    "extra",
+    [field(14, 1), field(13, field(1, "location") + field(2, "../../etc/passwd"))],
+    ids=["marked as external", "with a location"],
+)
+def test_weights_in_another_file_are_refused(extra):
+    with pytest.raises(SetupError, match="another file"):
+        inspect(model(graph([node("Relu", ["x"], "y")], [tensor("w", WEIGHTS, extra=extra)])))
+
+
+def test_weights_in_another_file_are_found_in_an_attribute_of_a_nested_graph():
+    hidden = field(1, "value") + field(5, tensor("w", WEIGHTS, extra=field(14, 1))) + field(20, 4)
+    inner = graph([node("Constant", [], "c") + field(5, hidden)])
+    with pytest.raises(SetupError, match="another file"):
+        inspect(model(graph([node("If", ["x"], "y", then_branch=inner)])))
+
+
+@pytest.mark.parametrize("domain", ["com.example", "com.microsoft", "ai.onnx.training"])
+def test_operators_of_other_sets_are_refused_by_name(domain):
+    with pytest.raises(SetupError, match=f"{domain}::Steal"):
+        inspect(model(graph([node("Steal", ["x"], "y", domain=domain)])))
+
+
+def test_operators_that_the_file_defines_itself_from_standard_ones_pass_and_others_do_not():
+    use = graph([node("Mine", ["x"], "y", domain="own")])
+
+    def function(inner):
+        return field(25, field(1, "Mine") + field(10, "own") + field(7, inner))
+
+    assert inspect(model(use, extra=function(node("Relu", ["x"], "y")))).nodes == 2
+    with pytest.raises(SetupError, match="bad::Worse"):
+        inspect(model(use, extra=function(node("Worse", ["x"], "y", domain="bad"))))
+
+
+def test_deep_nesting_is_refused():
+    inner = graph([node("Relu", ["x"], "y")])
+    for _ in range(40):
+        inner = graph([node("If", ["x"], "y", then_branch=inner)])
+    with pytest.raises(SetupError, match="nested"):
+        inspect(model(inner))
+
+
+def test_training_steps_are_refused():
+    with pytest.raises(SetupError, match="training"):
+        inspect(model(graph([node("Relu", ["x"], "y")]), extra=field(20, b"")))
+
+
+@pytest.mark.parametrize("content", [b"", b"\x00", b"PK\x03\x04" + bytes(100), b"\x0b\x01", b"\xff" * 30])
+def test_what_is_no_model_is_called_so(content):
+    with pytest.raises(SetupError, match="not an ONNX model"):
+        inspect(content)
+
+
+@given(cut=st.integers(1, 2000))
+def test_a_file_that_is_cut_short_never_does_worse_than_be_refused(cut):
+    whole = speaker_network(mels=20, dimensions=16)
+    with pytest.raises(SetupError):
+        inspect(whole[: -min(cut, len(whole) - 1)] + b"\x3a\xff\xff\xff\x7f")
+
+
+@given(content=st.binary(max_size=400))
+def test_any_bytes_are_a_model_or_refused(content):
+    try:
+        inspect(content)
+    except SetupError as fault:
+        assert str(fault)

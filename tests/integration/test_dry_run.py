@@ -224,3 +224,43 @@ def test_a_known_fraudster_is_foretold_as_the_job_then_says(own_house, dry_run):
     done = house.enroll(domain, entries)
     assert "fraud check failed" in done.errors["r1"][1]
     assert predicted(report) == {**done.errors, **done.successes}
+
+
+def test_copies_are_foretold_of_the_domain_s_recordings_and_of_the_manifest_s_own(own_house, dry_run):
+    house, domain = own_house, own_house.new_domain()
+    house.enroll(domain, [entry("r", "old", f"{CALLS}/french.wav")])
+    entries = [
+        entry("copy of one enrolled", "c-1", f"{CALLS}/french.wav"),
+        entry("first", "c-2", f"{CALLS}/english.wav"),
+        entry("copy of the first", "c-3", f"{CALLS}/english.wav"),
+        entry("not a copy", "c-4", f"{CALLS}/russian.wav"),
+    ]
+    _, report, _ = dry_run(house, domain, entries)
+    _, ignoring, _ = dry_run(
+        house, domain, entries, config={"FraudDetectionConfig": {"FraudDetectionAction": "IGNORE"}}
+    )
+    done = house.enroll(domain, entries)
+    assert "fraud check failed" in done.errors["copy of one enrolled"][1]
+    assert "fraud check failed" in done.errors["copy of the first"][1]
+    assert predicted(report) == {**done.errors, **done.successes}
+    assert set(outcomes(ignoring).values()) == {"NEW_ENROLLMENT"}
+    assert not {"voice", "fingerprint"} & {name for line in report["Requests"] for name in line}
+
+
+def test_a_copy_is_foretold_also_by_the_runner_after_one_that_was_killed(own_house):
+    domain = own_house.new_domain()
+    files = ("english", "russian", "french", "english")
+    entries = [entry(f"r{n}", f"c-{n}", f"{CALLS}/{name}.wav") for n, name in enumerate(files)]
+    job_id = own_house.call(
+        "StartEnrollmentDryRun",
+        DomainId=domain,
+        DataAccessRoleArn=installation.role_arn(own_house.settings),
+        InputDataConfig={"S3Uri": own_house.put("s3://jobs/k/m.json", manifest(entries))},
+        OutputDataConfig={"S3Uri": "s3://results/dry"},
+    )["Job"]["JobId"]
+    runner = own_house.runner(during={2: lambda: runner.stop()}, owner="one")
+    assert runner.run_one()
+    assert 0 < own_house.progress(job_id)[1] < 4
+    own_house.run()
+    _, report, _ = described(own_house, domain, job_id)
+    assert list(outcomes(report).values()) == ["NEW_ENROLLMENT"] * 3 + ["ERROR"]

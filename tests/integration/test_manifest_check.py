@@ -112,3 +112,11 @@ def test_a_manifest_that_is_not_there_ends_with_two(check, tmp_path):
     done = check(None, uri=tmp_path / "absent.json")
     assert done.returncode == 2
     assert "No such file" in done.stderr
+
+
+def test_one_recording_under_two_ids_would_be_refused_as_a_job_refuses_it(house, domain, check):
+    entries = [entry(f"r{n}", f"c-{n}", f"{CALLS}/english.wav") for n in (1, 2)]
+    for options in ((), ("--domain", domain)):
+        done = check(entries, *options)
+        assert done.returncode == 1
+        assert "would fail: 400 fraud check failed: VoiceSpoofingRisk is 100" in done.stdout

@@ -5,12 +5,12 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import replace
 from pathlib import Path
 from typing import IO, Any
 
 import click
 import orjson
+from sqlalchemy import Connection
 
 from sonant.app import granted_objects, local_engine, manifest_rules
 from sonant.commands.common import show_progress, table
@@ -20,13 +20,14 @@ from sonant.jobs.decide import Config
 from sonant.jobs.entry import Prepared, Role, Task
 from sonant.jobs.faults import JobFault, code_of
 from sonant.jobs.finding import ERROR, finding
-from sonant.jobs.forecast import Forecast
+from sonant.jobs.forecast import ENROLLS, Forecast
+from sonant.jobs.fraud import Risk
 from sonant.jobs.kind import Heard, Item
 from sonant.jobs.manifest import BadRequest, EnrollmentRequest, Entry, read_manifest
 from sonant.jobs.report import Report, json_report, make_report
 from sonant.jobs.report_page import OUTCOMES, page
 from sonant.jobs.result import error_line
-from sonant.jobs.screening import Screening
+from sonant.jobs.screening import Place, Screening
 from sonant.jobs.window import Window
 from sonant.settings import Settings
 from sonant.store import domains, speakers
@@ -97,7 +98,8 @@ class Check:
             overwrite=overwrite, fraud_action="FAIL", risk_threshold=settings.enrollment.risk_threshold
         )
         self._forecast = Forecast(config, settings.quotas.speakers_per_domain)
-        self._domain_id, self._screening = domain_id, Screening(None)
+        self._domain_id, self._replays = domain_id, settings.fraud.replay_recordings
+        self._screening = Screening(None, self._replays)
         if domain_id is not None:
             _open_domain(store, domain_id)
         self._present = 0
@@ -121,6 +123,8 @@ class Check:
             need_s=self._need_s,
             keep_audio=False,
             inspect=True,
+            detect=True,
+            fingerprint=self._replays > 0,
         )
 
     def commit(self, done: Sequence[tuple[Item, Heard]]) -> None:
@@ -134,32 +138,36 @@ class Check:
     def _settle(self, done: Sequence[tuple[Item, Heard]]) -> Iterator[dict[str, Any]]:
         if self._domain_id is None:
             for item, heard in done:
-                yield self._line(item.entry, heard, lambda speaker_id: (speaker_id.encode(), None))
+                yield self._line(item.entry, heard, None, None)
             return
         domain, vault = _open_domain(self._store, self._domain_id)
         with self._store.database.read() as connection:
-
-            def look_up(speaker_id: str) -> tuple[bytes, str | None]:
-                mark = vault.lookup(speaker_id)
-                return mark, speakers.status_by_hash(connection, domain.domain_id, mark)
-
             voices = {item.entry.request_id: heard for item, heard in done}
             risks = self._screening.risks(connection, domain, vault, voices)
             for item, heard in done:
-                if isinstance(heard, Prepared) and item.entry.request_id in risks:
-                    heard = replace(heard, risks=(risks[item.entry.request_id], *heard.risks))
-                yield self._line(item.entry, heard, look_up)
+                risk = risks.get(item.entry.request_id)
+                yield self._line(item.entry, heard, risk, (connection, domain, vault))
 
     def _line(
-        self, entry: Entry, heard: Heard, look_up: Callable[[str], tuple[bytes, str | None]]
+        self, entry: Entry, heard: Heard, risk: Risk | None, where: tuple[Connection, Domain, Vault] | None
     ) -> dict[str, Any]:
         if isinstance(entry, BadRequest):
             return error_line(entry.request_id, 400, entry.message)
         assert isinstance(entry, EnrollmentRequest)
+        mark, status, place = entry.speaker_id.encode(), None, None
+        if where is not None:
+            connection, domain, vault = where
+            speaker = speakers.find(connection, vault, domain.domain_id, entry.speaker_id)
+            status, speaker_id = (None, None) if speaker is None else (speaker.status, speaker.speaker_id)
+            place = Place(
+                connection=connection, vault=vault, domain_id=domain.domain_id, speaker_id=speaker_id
+            )
+        heard = self._screening.screened(heard, mark, risk, place)
         assert heard is not None
-        mark, status = look_up(entry.speaker_id)
         outcome = self._forecast.settle(mark, status, heard, speakers_present=self._present)
         self._forecast.note(mark, status, outcome)
+        if outcome in ENROLLS and isinstance(heard, Prepared) and heard.fingerprint is not None:
+            self._screening.accept(mark, heard.fingerprint)
         return finding(entry, heard, outcome, self._need_s)
 
 

@@ -6,6 +6,7 @@ the report is written, and goes with them.
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
@@ -14,13 +15,13 @@ from sqlalchemy import Connection
 from sonant.events.documents import BatchStatus, ErrorInfo, Event
 from sonant.jobs.decide import Config
 from sonant.jobs.entry import Prepared, Task
-from sonant.jobs.finding import ERROR, finding
-from sonant.jobs.forecast import Forecast
+from sonant.jobs.finding import ERROR, FINGERPRINT, finding
+from sonant.jobs.forecast import ENROLLS, Forecast
 from sonant.jobs.fraud import Risk
 from sonant.jobs.kind import Desk, Heard, Item, Lines, Outcome
 from sonant.jobs.manifest import EnrollmentRequest, Request
 from sonant.jobs.report import report_files
-from sonant.jobs.screening import Screening
+from sonant.jobs.screening import Place, Screening
 from sonant.jobs.work import open_lines
 from sonant.store import jobs, speakers
 from sonant.store.domains import Domain
@@ -53,14 +54,16 @@ class DryRunDecider:
         self.desk = desk
         self.need_s = desk.settings.enrollment.net_speech_s
         self.forecast: Forecast | None = None
-        watchlists = desk.job.config["FraudDetectionConfig"].get("WatchlistIds", ())
-        self._screening = Screening(next(iter(watchlists), None))
+        self._fraud = desk.job.config["FraudDetectionConfig"]
+        watchlist_id = next(iter(self._fraud.get("WatchlistIds", ())), None)
+        self.screening = Screening(watchlist_id, desk.settings.fraud.replay_recordings)
 
     def mark(self, vault: Vault, request: Request) -> bytes | None:
         return None
 
     def task(self, item: Item) -> Task | None:
-        return replace(self.desk.task(item, self.need_s), inspect=True, keep_audio=False)
+        guard = self._fraud["FraudDetectionAction"] != "IGNORE"
+        return replace(self.desk.task(item, self.need_s, guard=guard), inspect=True, keep_audio=False)
 
     def sitting(
         self, connection: Connection, domain: Domain, vault: Vault, done: Sequence[tuple[Item, Heard]]
@@ -68,17 +71,16 @@ class DryRunDecider:
         if self.forecast is None:
             self.forecast = self._recalled(connection, domain, vault)
         heard = {item.entry.request_id: one for item, one in done}
-        risks = self._screening.risks(connection, domain, vault, heard)
+        risks = self.screening.risks(connection, domain, vault, heard)
         return DryRunSitting(self, self.forecast, connection, domain, vault, risks)
 
     def _recalled(self, connection: Connection, domain: Domain, vault: Vault) -> Forecast:
         """The forecast as far as requests were settled before, by this runner or one that was killed."""
         config = self.desk.job.config
-        fraud = config["FraudDetectionConfig"]
         rules = Config(
             overwrite=config["ExistingEnrollmentAction"] == "OVERWRITE",
-            fraud_action=fraud["FraudDetectionAction"],
-            risk_threshold=fraud["RiskThreshold"],
+            fraud_action=self._fraud["FraudDetectionAction"],
+            risk_threshold=self._fraud["RiskThreshold"],
         )
         forecast = Forecast(rules, self.desk.settings.quotas.speakers_per_domain)
         job_id = self.desk.job.job_id
@@ -86,6 +88,8 @@ class DryRunDecider:
             mark = vault.lookup(line["SpeakerId"])
             status = speakers.status_by_hash(connection, domain.domain_id, mark)
             forecast.note(mark, status, line["LikelyOutcome"])
+            if FINGERPRINT in line:
+                self.screening.accept(mark, base64.b64decode(line[FINGERPRINT]))
         return forecast
 
 
@@ -108,14 +112,21 @@ class DryRunSitting:
 
     def settle(self, request: Request, heard: Heard) -> Outcome:
         assert isinstance(request, EnrollmentRequest)
-        assert heard is not None
+        domain_id, screening = self._domain.domain_id, self._decider.screening
         mark = self._vault.lookup(request.speaker_id)
-        status = speakers.status_by_hash(self._connection, self._domain.domain_id, mark)
-        if isinstance(heard, Prepared) and request.request_id in self._risks:
-            heard = replace(heard, risks=(self._risks[request.request_id], *heard.risks))
+        speaker = speakers.find(self._connection, self._vault, domain_id, request.speaker_id)
+        status, speaker_id = (None, None) if speaker is None else (speaker.status, speaker.speaker_id)
+        place = Place(
+            connection=self._connection, vault=self._vault, domain_id=domain_id, speaker_id=speaker_id
+        )
+        heard = screening.screened(heard, mark, self._risks.get(request.request_id), place)
+        assert heard is not None
         outcome = self._forecast.settle(mark, status, heard, speakers_present=self._present)
         self._forecast.note(mark, status, outcome)
         line = finding(request, heard, outcome, self._decider.need_s)
+        if outcome in ENROLLS and isinstance(heard, Prepared) and heard.fingerprint is not None:
+            screening.accept(mark, heard.fingerprint)
+            line[FINGERPRINT] = base64.b64encode(heard.fingerprint).decode()
         return Outcome(line=line, label="DRY_RUN", failed=line["LikelyOutcome"] == ERROR)
 
     def event(self, outcome: Outcome) -> Event | None:

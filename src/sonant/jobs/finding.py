@@ -11,8 +11,9 @@ from sonant.jobs.faults import Refusal
 from sonant.jobs.inspect import Inspected, InspectedFile
 from sonant.jobs.manifest import EnrollmentRequest
 
-#: Member of a line that holds the voice, base64 of little-endian float32; it never gets into a report.
-VOICE = "voice"
+#: Members of a line that never get into a report, base64: the voice, as little-endian float32, and the
+#: fingerprint of a recording that would be enrolled.
+VOICE, FINGERPRINT = "voice", "fingerprint"
 ERROR = "ERROR"
 
 #: Speech is taken for distorted above this share of samples at full scale, and for noisy under this ratio.

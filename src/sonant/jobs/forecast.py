@@ -7,6 +7,9 @@ from sonant.jobs.entry import Prepared
 from sonant.jobs.faults import Refusal
 from sonant.jobs.inspect import Inspected
 
+#: Outcomes after which the speaker has a new voiceprint.
+ENROLLS = ("NEW_ENROLLMENT", "ENROLLMENT_OVERWRITE")
+
 
 class Forecast:
     """Remembers whom the requests so far would have enrolled; a mark tells speakers apart."""
@@ -35,6 +38,6 @@ class Forecast:
 
     def note(self, mark: bytes, status: str | None, outcome: Refusal | EnrollmentStatus) -> None:
         """Let later requests know of an outcome."""
-        if outcome in ("NEW_ENROLLMENT", "ENROLLMENT_OVERWRITE") and mark not in self._enrolled:
+        if outcome in ENROLLS and mark not in self._enrolled:
             self._enrolled.add(mark)
             self._added += status is None

@@ -62,6 +62,7 @@ def inspect(
         snr_db=prepared.snr_db if prepared else 0.0,
         risks=prepared.risks if prepared else (),
         audio=None,
+        fingerprint=prepared.fingerprint if prepared else None,
         heard_s=sum(file.inspection.listened_s for file in files),
         compute_s=time.thread_time() - begun_s,
         inference_s=prepared.inference_s if prepared else 0.0,

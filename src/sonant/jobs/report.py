@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import orjson
 
-from sonant.jobs.finding import ERROR, VOICE, warnings
+from sonant.jobs.finding import ERROR, FINGERPRINT, VOICE, warnings
 from sonant.jobs.kind import Lines
 from sonant.jobs.manifest import VERSION
 from sonant.jobs.report_page import page
@@ -123,6 +123,7 @@ def _lines(
     voice = 0
     for position, line in findings():
         shown = {"Number": position + 1, "LikelyOutcome": ERROR} | line
+        shown.pop(FINGERPRINT, None)
         if shown.pop(VOICE, None) is not None:
             assert places[voice] == position
             shown |= _relations(voice, likeness, named)

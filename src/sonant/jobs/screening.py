@@ -1,26 +1,49 @@
-"""Voices against a watchlist, for those who foretell what an enrollment would find."""
+"""Fraud detection for those who foretell what an enrollment would find: known fraudsters and copies.
+
+A copy is looked for where the job would find one: among the domain's recordings, and among those that the
+requests before would have brought into it.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass, replace
 
 from sqlalchemy import Connection
 
-from sonant.jobs.fraud import Risk, known_fraudster
+from sonant.jobs.fraud import Risk, known_fraudster, with_replay
 from sonant.jobs.inspect import Inspected
 from sonant.jobs.kind import Heard
+from sonant.jobs.replay import CANDIDATES, Copy, ReplayGuard
 from sonant.jobs.scale import scale_of
 from sonant.jobs.watch import Sample, Watch
 from sonant.store.domains import Domain
 from sonant.store.vault import Vault
+from sonant.voice.fingerprint import Fingerprint, shared
+from sonant.voice.fingerprint_index import FingerprintIndex
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """Where a request's speaker would be enrolled."""
+
+    connection: Connection
+    vault: Vault
+    domain_id: str
+    speaker_id: str | None
+    """None for a new speaker."""
 
 
 class Screening:
-    """One domain's list, the default one unless another is named."""
+    """For one dry run; speakers are told apart by any mark."""
 
-    def __init__(self, watchlist_id: str | None) -> None:
-        self._watchlist_id = watchlist_id
+    def __init__(self, watchlist_id: str | None, replay_recordings: int) -> None:
+        """The domain's default list unless another is named; so many recordings are remembered."""
+        self._watchlist_id, self._most = watchlist_id, replay_recordings
         self._watch: Watch | None = None
+        self._guard: ReplayGuard | None = None
+        self._index = FingerprintIndex(replay_recordings)
+        self._accepted: list[tuple[bytes, bytes]] = []  # mark and fingerprint, by number in the index
 
     def risks(
         self, connection: Connection, domain: Domain, vault: Vault, heard: Mapping[str, Heard]
@@ -45,3 +68,34 @@ class Screening:
             )
             for (name, one), match in zip(voices.items(), self._watch.nearest(samples), strict=True)
         }
+
+    def screened(self, heard: Heard, mark: bytes, known: Risk | None, place: Place | None) -> Heard:
+        """What was heard, with all risks; without a `place` only the manifest itself is searched."""
+        if not isinstance(heard, Inspected) or heard.refusal is not None:
+            return heard
+        risks = heard.risks
+        if heard.fingerprint is not None:
+            risks = with_replay(risks, self._copy(Fingerprint.from_bytes(heard.fingerprint), mark, place))
+        return replace(heard, risks=risks if known is None else (known, *risks))
+
+    def accept(self, mark: bytes, fingerprint: bytes) -> None:
+        """Remember the recording of a request that would be enrolled."""
+        self._index.add(len(self._accepted), Fingerprint.from_bytes(fingerprint))
+        self._accepted.append((mark, fingerprint))
+
+    def _copy(self, heard: Fingerprint, mark: bytes, place: Place | None) -> Copy | None:
+        if place is not None:
+            if self._guard is None:
+                self._guard = ReplayGuard(place.domain_id, self._most)
+            self._guard.follow(place.connection, place.vault)
+            stored = self._guard.find(place.connection, place.vault, heard, place.speaker_id)
+            if stored is not None:
+                return stored
+        for number in self._index.candidates(heard, CANDIDATES):
+            owner, before = self._accepted[number]
+            if owner == mark:
+                continue
+            common = shared(Fingerprint.from_bytes(before), heard)
+            if common.is_copy:
+                return Copy(speaker_id="", pairs=common.pairs)  # of one who has no id yet
+        return None

@@ -46,8 +46,8 @@ class Calibration:
     def agreed_share(self, logit: float, odds: float) -> float:
         """Share of genuine recordings that alarm both detectors as much, at most.
 
-        Both must agree: each alone has a genuine voice that it takes for a machine's. (When either could raise
-        the alarm, a third of the recordings of one of 7 genuine telephone voices were flagged at risk 50.)
+        Both must agree: each alone takes genuine voices for a machine's. (When either could raise the alarm,
+        a third of the recordings of one of 7 genuine telephone voices were flagged at risk 50.)
         """
         return max(self.light_share(logit), self.network_share(odds))
 

@@ -183,6 +183,8 @@ def test_every_request_of_a_job_is_told_and_counted(tmp_path: Path, make_call: C
             "Speaker"
         ]
         assert enrolled["generatedSpeakerId"] == speaker["GeneratedSpeakerId"]
+        fraud = enrolled["data"].pop("fraudDetectionResult")
+        assert (fraud["decision"], fraud["reasons"]) == ("LOW_RISK", [])
         assert enrolled["data"] == {
             "enrollmentSource": "BATCH",
             "enrollmentSourceId": job_id,

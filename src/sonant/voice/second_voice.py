@@ -8,7 +8,8 @@ Measured with 7 telephone voices, 600 draws of pieces of one and of two people, 
     29 s      1.2 %                  98 % (17 %), 99.8 % (50 %)
     58 s      0.2 %                  99.8 % (17 %)
 
-(The threshold was chosen on these voices.)
+(The threshold was chosen on these voices.) Calls of them, 40 s of one and the other's answers, all pairs:
+with both on one channel 42 of 42 are found, with one alone none of 42 is flagged.
 
 Below a share of 12 % nothing is found, on purpose: one odd piece is no person. In all of this two people have
 two lines and never talk at once; otherwise they are found less often.

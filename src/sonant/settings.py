@@ -59,6 +59,46 @@ class Fraud:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Live:
+    """Live calls."""
+
+    workers: int = 0
+    """Processes that embed what is heard in calls, started with the first call; 0 means one a core."""
+    acceptance_threshold: int = 90
+    """AcceptanceThreshold of sessions that name none."""
+    risk_threshold: int = 50
+    """RiskThreshold of sessions that name none."""
+    authentication_speech_s: float = 10.0
+    """Net speech that authentication needs in sessions that name none, 5 to 10 seconds."""
+    fraud_speech_s: float = 10.0
+    """Net speech that fraud detection needs, in seconds."""
+    idle_s: float = 60.0
+    """A stream that brings no audio for so long is ended; so is one that never began."""
+    max_stream_s: float = 4 * 3600.0
+    """Longest call that is listened to."""
+    keep_h: float = 24.0
+    """Hours for which a session is kept after its last stream has ended."""
+    keep_audio: bool = False
+    """Keep the speech that results were made from, sealed, for as long as the session."""
+    twilio_token: str = field(default="", repr=False)
+    """Auth token of the Twilio account whose media streams are taken; empty takes none."""
+    twilio_url: str = ""
+    """URL of the stream as Twilio was told it, for its signature; empty: as the request came."""
+    audiohook_key: str = field(default="", repr=False)
+    """API key of the Genesys AudioHook integration whose calls are taken; empty takes none."""
+    audiohook_secret: str = field(default="", repr=False)
+    """Client secret of that integration, base64; with it requests must be signed."""
+    asterisk_user: str = ""
+    """User name that Asterisk's WebSocket channel signs in with; empty takes none."""
+    asterisk_password: str = field(default="", repr=False)
+    """Its password; at least 16 characters."""
+    audiosocket_port: int = 0
+    """TCP port for Asterisk's AudioSocket, on the host the service listens on; 0 opens none."""
+    domain: str = ""
+    """Domain of calls whose carrier cannot name one (AudioSocket), and of those that name none."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Jobs:
     """The batch engine."""
 
@@ -88,6 +128,8 @@ class Quotas:
     """Watchlists of one domain, the default one included."""
     fraudsters_per_watchlist: int = 500
     """Fraudsters on one watchlist."""
+    active_sessions_per_domain: int = 50
+    """Sessions of one domain whose stream is pending or ongoing."""
     active_enrollment_jobs_per_domain: int = 1
     """Speaker enrollment jobs that one domain may run at once."""
     active_registration_jobs_per_domain: int = 1
@@ -241,6 +283,7 @@ class Settings:
     enrollment: Enrollment = field(default_factory=Enrollment)
     registration: Registration = field(default_factory=Registration)
     fraud: Fraud = field(default_factory=Fraud)
+    live: Live = field(default_factory=Live)
     jobs: Jobs = field(default_factory=Jobs)
     quotas: Quotas = field(default_factory=Quotas)
     rates: Rates = field(default_factory=Rates)

@@ -1,12 +1,12 @@
 """The only place that turns plain values into stored ones and back.
 
-    domain KMS key  --wraps-->  domain data key  --wraps-->  one data key a speaker or fraudster
+    domain KMS key  --wraps-->  domain data key  --wraps-->  one data key a speaker, fraudster or session
                                   |  names, descriptions, tags, job names, job entries
                                   |  keyed hash of customer speaker ids (for look-up)
                                                                |  customer id, voiceprint, kept audio
 
 A sealed value is bound to its place (domain, kind of value, owner), so that it opens nowhere else. Deleting
-a speaker's or fraudster's data key makes everything of that person unreadable.
+such a data key makes everything of that person unreadable.
 """
 
 from __future__ import annotations
@@ -70,6 +70,14 @@ class Vault:
         """Open a stored fraudster key. Raises SealBroken."""
         return self._person("fraudster key", fraudster_id, wrapped)
 
+    def new_session(self, session_id: str) -> tuple[SpeakerSeal, bytes]:
+        """`new_speaker` for the unknown caller of a session."""
+        return self._new_person("session key", session_id)
+
+    def session(self, session_id: str, wrapped: bytes) -> SpeakerSeal:
+        """Open a stored session key. Raises SealBroken."""
+        return self._person("session key", session_id, wrapped)
+
     def _new_person(self, place: str, person_id: str) -> tuple[SpeakerSeal, bytes]:
         key = secrets.token_bytes(KEY_BYTES)
         wrapped = seal_value(self._speaker_key, key, self._bound(place, person_id))
@@ -83,7 +91,7 @@ class Vault:
 
 
 class SpeakerSeal:
-    """One speaker's or fraudster's opened data key."""
+    """The opened data key of one speaker, fraudster or session."""
 
     __slots__ = ("_key", "_speaker_id")
 

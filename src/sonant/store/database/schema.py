@@ -276,6 +276,69 @@ job_entries = Table(
           postgresql_where=text("outcome_sealed IS NULL")),
 )  # fmt: skip
 
+#: Live calls. A session has one stream at a time, numbered from 1; `stream_until` is when a pending one is
+#: given up, when an ongoing one whose process has fallen silent counts as ended, and when the session of an
+#: ended one is erased. `speaker_id` may name a speaker who has been deleted since.
+sessions = Table(
+    "sessions",
+    metadata,
+    Column("session_id", String(25), primary_key=True),
+    Column("domain_id", ForeignKey("domains.domain_id", ondelete="CASCADE"), nullable=False),
+    Column("name", String(36), nullable=False),
+    Column("wrapped", LargeBinary, nullable=False),  # the only copy of the session's data key
+    Column("speaker_id", String(25)),
+    Column("acceptance_threshold", Integer),  # null: no authentication
+    Column("authentication_speech_s", Float, nullable=False),
+    Column("risk_threshold", Integer),  # null: no fraud detection
+    Column("watchlist_id", String(22)),  # null: the domain's default one
+    Column("enrollment_status", String(24)),  # NOT_ENOUGH_SPEECH, IN_PROGRESS, COMPLETED, FAILED
+    Column("enrollment_message", Text),
+    Column("created_at", BigInteger, nullable=False),
+    Column("updated_at", BigInteger, nullable=False),
+    Column("stream", Integer, nullable=False),
+    Column("stream_status", String(24), nullable=False),  # PENDING_CONFIGURATION, ONGOING, ENDED
+    Column("stream_until", BigInteger, nullable=False),
+    Column("stream_owner", String(64)),
+    Column("stream_started_at", BigInteger),
+    Column("stream_ended_at", BigInteger),
+    Column("stream_end_reason", String(32)),
+    Column("heard_s", Float, nullable=False),
+    Column("net_speech_s", Float, nullable=False),
+    UniqueConstraint("domain_id", "name"),
+    Index(None, "domain_id", "created_at", "session_id"),
+    Index(None, "stream_status", "stream_until"),
+)
+
+#: What was heard in a session's latest streams, sealed under the session's key.
+session_hearings = Table(
+    "session_hearings",
+    metadata,
+    Column("session_id", ForeignKey("sessions.session_id", ondelete="CASCADE"), primary_key=True),
+    Column("purpose", String(16), primary_key=True),  # AUTHENTICATION, FRAUD
+    Column("stream", Integer, nullable=False),
+    Column("started_at", BigInteger, nullable=False),
+    Column("ended_at", BigInteger, nullable=False),
+    Column("net_speech_s", Float, nullable=False),
+    Column("snr_db", Float, nullable=False),
+    Column("model_id", String(64), nullable=False),
+    Column("vector_sealed", LargeBinary, nullable=False),
+    Column("fingerprint_sealed", LargeBinary),
+    Column("audio_sealed", LargeBinary),
+    Column("spoofing_score", Integer),
+    Column("spoofing_evidence", String(32)),
+)
+
+#: The latest result of each kind; `basis` says what it was made from, so that it is made once.
+session_results = Table(
+    "session_results",
+    metadata,
+    Column("session_id", ForeignKey("sessions.session_id", ondelete="CASCADE"), primary_key=True),
+    Column("purpose", String(16), primary_key=True),
+    Column("basis", Text, nullable=False),
+    Column("result_id", String(22), nullable=False),
+    Column("document", Text, nullable=False),  # JSON, no voice and no customer's id in it
+)
+
 #: What happened, until every sink has taken it. Documents hold generated ids only.
 events = Table(
     "events",

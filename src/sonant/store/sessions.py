@@ -1,0 +1,454 @@
+"""Sessions of live calls: rows in and out. What a stream may become is guarded by what it is.
+
+A process that listens to a stream owns it and says so again and again (`beat`). A stream whose owner has
+fallen silent counts as ended from that moment on, whoever asks, without anybody having to write it down.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, and_, bindparam, delete, func, insert, select, update
+
+from sonant.store.database.engine import first_row
+from sonant.store.database.paging import Position, page_of
+from sonant.store.database.schema import session_hearings, session_results, sessions
+from sonant.store.times import from_us, to_us
+from sonant.store.vault import SpeakerSeal, Vault
+
+PENDING, ONGOING, ENDED = "PENDING_CONFIGURATION", "ONGOING", "ENDED"
+ACTIVE = (PENDING, ONGOING)
+AUTHENTICATION, FRAUD = "AUTHENTICATION", "FRAUD"
+
+#: Why streams end.
+NEVER_BEGAN, SERVICE_STOPPED = "NEVER_BEGAN", "SERVICE_STOPPED"
+
+_TIMES = ("created_at", "updated_at", "stream_until", "stream_started_at", "stream_ended_at")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Setup:
+    """What a session is to do."""
+
+    acceptance_threshold: int | None
+    """None: no authentication."""
+    authentication_speech_s: float
+    risk_threshold: int | None
+    """None: no fraud detection."""
+    watchlist_id: str | None
+    """None: the domain's default one."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Session:
+    """A session as stored, but for a stream whose time is up, which is ENDED here."""
+
+    session_id: str
+    domain_id: str
+    name: str
+    wrapped: bytes
+    speaker_id: str | None
+    acceptance_threshold: int | None
+    authentication_speech_s: float
+    risk_threshold: int | None
+    watchlist_id: str | None
+    enrollment_status: str | None
+    enrollment_message: str | None
+    created_at: datetime
+    updated_at: datetime
+    stream: int
+    stream_status: str
+    stream_until: datetime
+    stream_owner: str | None
+    stream_started_at: datetime | None
+    stream_ended_at: datetime | None
+    stream_end_reason: str | None
+    heard_s: float
+    net_speech_s: float
+
+    @property
+    def active(self) -> bool:
+        return self.stream_status in ACTIVE
+
+    def seal(self, vault: Vault) -> SpeakerSeal:
+        return vault.session(self.session_id, self.wrapped)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hearing:
+    """What a stretch of a stream sounds like. `vector` is little-endian float32, `audio` FLAC."""
+
+    purpose: str
+    stream: int
+    started_at: datetime
+    ended_at: datetime
+    net_speech_s: float
+    snr_db: float
+    model_id: str
+    vector: bytes
+    fingerprint: bytes | None = None
+    audio: bytes | None = None
+    spoofing_score: int | None = None
+    """None: not looked for, or too little speech to tell."""
+    spoofing_evidence: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Result:
+    """A result that was given; the same `basis` gives it again."""
+
+    basis: str
+    result_id: str
+    document: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progress:
+    """How far an ongoing stream is."""
+
+    session_id: str
+    stream: int
+    heard_s: float
+    net_speech_s: float
+
+
+_SESSION = select(*[sessions.c[name] for name in Session.__slots__])
+_OF_DOMAIN = _SESSION.where(sessions.c.domain_id == bindparam("of_domain"))
+_BY_ID = _OF_DOMAIN.where(sessions.c.session_id == bindparam("wanted"))
+_BY_NAME = _OF_DOMAIN.where(sessions.c.name == bindparam("wanted"))
+_RESULTS = select(session_results).where(session_results.c.session_id == bindparam("of_session"))
+
+
+def add(
+    connection: Connection,
+    vault: Vault,
+    *,
+    domain_id: str,
+    session_id: str,
+    name: str,
+    speaker_id: str | None,
+    setup: Setup,
+    now: datetime,
+    until: datetime,
+) -> None:
+    """A new session, whose first stream must begin before `until`."""
+    _, wrapped = vault.new_session(session_id)
+    connection.execute(
+        insert(sessions).values(
+            session_id=session_id,
+            domain_id=domain_id,
+            name=name,
+            wrapped=wrapped,
+            speaker_id=speaker_id,
+            created_at=to_us(now),
+            updated_at=to_us(now),
+            stream=1,
+            stream_status=PENDING,
+            stream_until=to_us(until),
+            heard_s=0.0,
+            net_speech_s=0.0,
+            **_setup(setup),
+        )
+    )
+
+
+def find(connection: Connection, domain_id: str, name_or_id: str, now: datetime) -> Session | None:
+    """By id (`id#…`) or by name; no name can begin with `id#`."""
+    query = _BY_ID if name_or_id.startswith("id#") else _BY_NAME
+    row = first_row(connection, query, {"of_domain": domain_id, "wanted": name_or_id})
+    return None if row is None else _session(row, now)
+
+
+def page(
+    connection: Connection, domain_id: str, after: Position | None, limit: int, now: datetime
+) -> list[Session]:
+    """Oldest first, ties by id; at most `limit` after the position `after`."""
+    query = _SESSION.where(sessions.c.domain_id == domain_id)
+    query = page_of(query, sessions.c.created_at, sessions.c.session_id, after, limit)
+    return [_session(dict(row), now) for row in connection.execute(query).mappings()]
+
+
+def count_active(connection: Connection, domain_id: str, now: datetime) -> int:
+    """Sessions whose stream is pending or ongoing."""
+    query = select(func.count()).where(
+        sessions.c.domain_id == domain_id,
+        sessions.c.stream_status.in_(ACTIVE),
+        sessions.c.stream_until >= to_us(now),
+    )
+    return connection.execute(query).scalar_one()
+
+
+def set_up(
+    connection: Connection, session_id: str, *, speaker_id: str | None, setup: Setup, now: datetime
+) -> None:
+    """Change what a session is to do, and for whom."""
+    connection.execute(
+        update(sessions)
+        .where(sessions.c.session_id == session_id)
+        .values(speaker_id=speaker_id, updated_at=to_us(now), **_setup(setup))
+    )
+
+
+def set_enrollment(
+    connection: Connection, session_id: str, status: str, message: str | None, now: datetime
+) -> None:
+    connection.execute(
+        update(sessions)
+        .where(sessions.c.session_id == session_id)
+        .values(enrollment_status=status, enrollment_message=message, updated_at=to_us(now))
+    )
+
+
+# --- streams ------------------------------------------------------------------------------------------
+
+
+def next_stream(connection: Connection, session: Session, now: datetime, until: datetime) -> None:
+    """A new stream for a session whose last one has ended; it must begin before `until`."""
+    connection.execute(
+        update(sessions)
+        .where(sessions.c.session_id == session.session_id, sessions.c.stream == session.stream)
+        .values(
+            stream=session.stream + 1,
+            stream_status=PENDING,
+            stream_until=to_us(until),
+            stream_owner=None,
+            stream_started_at=None,
+            stream_ended_at=None,
+            stream_end_reason=None,
+            heard_s=0.0,
+            net_speech_s=0.0,
+            updated_at=to_us(now),
+        )
+    )
+
+
+def claim_stream(
+    connection: Connection, session_id: str, stream: int, owner: str, now: datetime, until: datetime
+) -> bool:
+    """Audio has arrived: the pending stream is this process's. False if it is not pending (any more)."""
+    done = connection.execute(
+        update(sessions)
+        .where(
+            sessions.c.session_id == session_id,
+            sessions.c.stream == stream,
+            sessions.c.stream_status == PENDING,
+            sessions.c.stream_until >= to_us(now),
+        )
+        .values(
+            stream_status=ONGOING,
+            stream_owner=owner,
+            stream_until=to_us(until),
+            stream_started_at=to_us(now),
+            updated_at=to_us(now),
+        )
+    )
+    return done.rowcount == 1
+
+
+_BEAT = (
+    update(sessions)
+    .where(
+        sessions.c.session_id == bindparam("of_session"),
+        sessions.c.stream == bindparam("of_stream"),
+        sessions.c.stream_owner == bindparam("of_owner"),
+        sessions.c.stream_status == ONGOING,
+    )
+    .values(
+        heard_s=bindparam("new_heard_s"),
+        net_speech_s=bindparam("new_net_speech_s"),
+        stream_until=bindparam("new_until"),
+    )
+)
+
+
+def beat(connection: Connection, owner: str, progress: Sequence[Progress], until: datetime) -> None:
+    """The process still listens to these streams, and has come so far; it will say so again by `until`."""
+    if progress:
+        connection.execute(
+            _BEAT,
+            [
+                {
+                    "of_session": one.session_id,
+                    "of_stream": one.stream,
+                    "of_owner": owner,
+                    "new_heard_s": one.heard_s,
+                    "new_net_speech_s": one.net_speech_s,
+                    "new_until": to_us(until),
+                }
+                for one in progress
+            ],
+        )
+
+
+def owned(connection: Connection, owner: str, now: datetime) -> dict[str, Session]:
+    """The streams that a process listens to, as the store has them; by session id."""
+    query = _SESSION.where(sessions.c.stream_owner == owner, sessions.c.stream_status == ONGOING)
+    rows = connection.execute(query).mappings()
+    return {row["session_id"]: _session(dict(row), now) for row in rows}
+
+
+def end_stream(
+    connection: Connection,
+    session_id: str,
+    stream: int,
+    reason: str,
+    now: datetime,
+    until: datetime,
+    progress: Progress | None = None,
+) -> bool:
+    """End a pending or ongoing stream; the session is kept `until` then. False if it had ended before."""
+    reached = {} if progress is None else {"heard_s": progress.heard_s, "net_speech_s": progress.net_speech_s}
+    done = connection.execute(
+        update(sessions)
+        .where(
+            sessions.c.session_id == session_id,
+            sessions.c.stream == stream,
+            sessions.c.stream_status.in_(ACTIVE),
+        )
+        .values(
+            stream_status=ENDED,
+            stream_owner=None,
+            stream_ended_at=to_us(now),
+            stream_end_reason=reason,
+            stream_until=to_us(until),
+            updated_at=to_us(now),
+            **reached,
+        )
+    )
+    return done.rowcount == 1
+
+
+def silent(connection: Connection, now: datetime, limit: int) -> list[Session]:
+    """Sessions whose stream counts as ended although nobody has written it down yet."""
+    query = _SESSION.where(sessions.c.stream_status.in_(ACTIVE), sessions.c.stream_until < to_us(now))
+    rows = connection.execute(query.limit(limit)).mappings()
+    return [_session(dict(row), now) for row in rows]
+
+
+def erase_old(connection: Connection, now: datetime, limit: int) -> int:
+    """Forget sessions whose time is up, with their keys and all that was heard."""
+    old = (
+        select(sessions.c.session_id)
+        .where(sessions.c.stream_status == ENDED, sessions.c.stream_until < to_us(now))
+        .limit(limit)
+    )
+    ids = [row.session_id for row in connection.execute(old)]
+    if ids:
+        for table in (session_results, session_hearings, sessions):
+            connection.execute(delete(table).where(table.c.session_id.in_(ids)))
+    return len(ids)
+
+
+# --- what was heard, and what came of it --------------------------------------------------------------
+
+
+def save_hearing(connection: Connection, seal: SpeakerSeal, session_id: str, hearing: Hearing) -> None:
+    """In place of the one of the same purpose."""
+    place = and_(session_hearings.c.session_id == session_id, session_hearings.c.purpose == hearing.purpose)
+    connection.execute(delete(session_hearings).where(place))
+    connection.execute(
+        insert(session_hearings).values(
+            session_id=session_id,
+            purpose=hearing.purpose,
+            stream=hearing.stream,
+            started_at=to_us(hearing.started_at),
+            ended_at=to_us(hearing.ended_at),
+            net_speech_s=hearing.net_speech_s,
+            snr_db=hearing.snr_db,
+            model_id=hearing.model_id,
+            vector_sealed=seal.seal("vector", hearing.vector),
+            fingerprint_sealed=_sealed(seal, "fingerprint", hearing.fingerprint),
+            audio_sealed=_sealed(seal, "audio", hearing.audio),
+            spoofing_score=hearing.spoofing_score,
+            spoofing_evidence=hearing.spoofing_evidence,
+        )
+    )
+
+
+def hearings(connection: Connection, seal: SpeakerSeal, session: Session) -> dict[str, Hearing]:
+    """What was heard in the session's current stream, by purpose. Raises SealBroken."""
+    query = select(session_hearings).where(
+        session_hearings.c.session_id == session.session_id, session_hearings.c.stream == session.stream
+    )
+    found = {}
+    for row in connection.execute(query):
+        found[row.purpose] = Hearing(
+            purpose=row.purpose,
+            stream=row.stream,
+            started_at=from_us(row.started_at),
+            ended_at=from_us(row.ended_at),
+            net_speech_s=row.net_speech_s,
+            snr_db=row.snr_db,
+            model_id=row.model_id,
+            vector=seal.open("vector", row.vector_sealed),
+            fingerprint=_opened(seal, "fingerprint", row.fingerprint_sealed),
+            audio=_opened(seal, "audio", row.audio_sealed),
+            spoofing_score=row.spoofing_score,
+            spoofing_evidence=row.spoofing_evidence,
+        )
+    return found
+
+
+def heard_purposes(connection: Connection, session: Session) -> frozenset[str]:
+    """For which purposes there is a hearing of the current stream; opens nothing."""
+    query = select(session_hearings.c.purpose).where(
+        session_hearings.c.session_id == session.session_id, session_hearings.c.stream == session.stream
+    )
+    return frozenset(row.purpose for row in connection.execute(query))
+
+
+def results(connection: Connection, session_id: str) -> dict[str, Result]:
+    """The latest results, by purpose."""
+    rows = connection.execute(_RESULTS, {"of_session": session_id})
+    return {
+        row.purpose: Result(basis=row.basis, result_id=row.result_id, document=row.document) for row in rows
+    }
+
+
+def save_result(connection: Connection, session_id: str, purpose: str, result: Result) -> None:
+    place = and_(session_results.c.session_id == session_id, session_results.c.purpose == purpose)
+    connection.execute(delete(session_results).where(place))
+    connection.execute(
+        insert(session_results).values(
+            session_id=session_id,
+            purpose=purpose,
+            basis=result.basis,
+            result_id=result.result_id,
+            document=result.document,
+        )
+    )
+
+
+def _setup(setup: Setup) -> dict[str, Any]:
+    return {
+        "acceptance_threshold": setup.acceptance_threshold,
+        "authentication_speech_s": setup.authentication_speech_s,
+        "risk_threshold": setup.risk_threshold,
+        "watchlist_id": setup.watchlist_id,
+    }
+
+
+def _session(row: Mapping[str, Any], now: datetime) -> Session:
+    values = dict(row)
+    for name in _TIMES:
+        values[name] = None if values[name] is None else from_us(values[name])
+    found = Session(**values)
+    if found.active and found.stream_until < now:
+        return replace(
+            found,
+            stream_status=ENDED,
+            stream_ended_at=found.stream_until,
+            stream_end_reason=NEVER_BEGAN if found.stream_status == PENDING else SERVICE_STOPPED,
+        )
+    return found
+
+
+def _sealed(seal: SpeakerSeal, place: str, data: bytes | None) -> bytes | None:
+    return None if data is None else seal.seal(place, data)
+
+
+def _opened(seal: SpeakerSeal, place: str, sealed: bytes | None) -> bytes | None:
+    return None if sealed is None else seal.open(place, sealed)

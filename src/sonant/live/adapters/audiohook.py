@@ -3,9 +3,9 @@
 
     open -> opened, then audio; ping -> pong; paused, resumed, discarded; close -> closed
 
-The client opens and closes; a server that has had enough says `disconnect` and waits for `close`. Of the media
-offered, the one is chosen that has the customer (`external`) with the least beside. A probe, whose ids are
-zero, wants no media at all. The session is named by the conversation; its domain is the `domain` of the
+The client opens and closes; a server that has had enough says `disconnect` and waits for `close`. Of the
+media offered, the one is chosen that has the customer (`external`) with the least beside. A probe, whose ids
+are zero, wants no media at all. The session is named by the conversation; its domain is the `domain` of the
 integration's custom configuration, else the setting's.
 """
 
@@ -30,7 +30,9 @@ _RATE_HZ = 8000
 class AudioHookAdapter:
     """See `adapters.Adapter`."""
 
-    def __init__(self, account_id: str, default_domain_id: str, organization_id: str, session_id: str) -> None:
+    def __init__(
+        self, account_id: str, default_domain_id: str, organization_id: str, session_id: str
+    ) -> None:
         """The ids are those of the HTTP request's headers, which the messages must agree with."""
         self._account_id, self._default_domain_id = account_id, default_domain_id
         self._organization_id, self._id = organization_id, session_id

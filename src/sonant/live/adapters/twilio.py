@@ -4,8 +4,8 @@ WebSocket Messages"). SignalWire sends the same.
     connected, start, media ..., stop
 
 `start` brings the custom parameters of `<Stream>`: `domain`, `session` (else the call's id) and `speaker`.
-Only the inbound track, the caller's voice, is listened to. The HTTP request that opens the WebSocket is signed
-with the account's auth token (Twilio docs, "Webhooks security").
+Only the inbound track, the caller's voice, is listened to. The HTTP request that opens the WebSocket is
+signed with the account's auth token (Twilio docs, "Webhooks security").
 """
 
 from __future__ import annotations

@@ -76,6 +76,10 @@ class Live:
     """A stream that brings no audio for so long is ended; so is one that never began."""
     max_stream_s: float = 4 * 3600.0
     """Longest call that is listened to."""
+    max_streams: int = 1000
+    """Connections that one process takes audio from at once."""
+    max_streams_per_account: int = 500
+    """Of these, for one account."""
     keep_h: float = 24.0
     """Hours for which a session is kept after its last stream has ended."""
     keep_audio: bool = False

@@ -64,6 +64,13 @@ class BoundedConnection(HttpToolsProtocol):
         self._in_head = False
         super().on_headers_complete()
 
+    def handle_websocket_upgrade(self) -> None:
+        """From here on the connection is another protocol's, which has bounds of its own."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        super().handle_websocket_upgrade()
+
     def _look(self) -> None:
         """Close what has waited too long. One timer that looks again costs less than one for each head."""
         now = self.loop.time()

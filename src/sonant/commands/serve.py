@@ -32,6 +32,8 @@ log = logging.getLogger(__name__)
 PAUSE_MOST_S = 10.0
 #: How long a runner may take to put its work down when the service stops.
 STOP_S = 10.0
+#: Longest WebSocket message. Carriers send 20 to 200 ms at once; this is two seconds of the densest audio.
+MAX_MESSAGE_BYTES = 64 * 1024
 
 
 def serve(settings: Settings, *, quiet: bool) -> None:
@@ -69,6 +71,9 @@ def serve(settings: Settings, *, quiet: bool) -> None:
             uvicorn.Config(
                 built.asgi,
                 http=_connection(),
+                ws=_websocket_connection,
+                ws_max_size=MAX_MESSAGE_BYTES,
+                ws_per_message_deflate=False,  # costs more than audio is worth
                 access_log=False,
                 log_config=None,
                 server_header=False,
@@ -76,7 +81,7 @@ def serve(settings: Settings, *, quiet: bool) -> None:
                 date_header=True,
                 timeout_keep_alive=30,
                 timeout_graceful_shutdown=10,
-                lifespan="off",
+                lifespan="on",
             )
         )
         port = listener.getsockname()[1]
@@ -106,6 +111,13 @@ def _connection() -> Any:
     except ImportError:
         return "h11"
     return BoundedConnection
+
+
+def _websocket_connection(**named: Any) -> Any:
+    """The WebSocket connection; nothing of it is loaded before the first one."""
+    from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+
+    return WebSocketsSansIOProtocol(**named)
 
 
 def _greet(settings: Settings, url: str, key_id: str | None) -> None:

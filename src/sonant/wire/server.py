@@ -13,8 +13,8 @@ from typing import Any
 from starlette.applications import Starlette
 from starlette.requests import Request as HttpRequest
 from starlette.responses import JSONResponse
-from starlette.routing import Route
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.routing import BaseRoute, Route
+from starlette.types import ASGIApp, Lifespan, Receive, Scope, Send
 
 from sonant.errors import (
     BodyTooLarge,
@@ -327,8 +327,10 @@ def _told(error: WireError) -> tuple[int, str, bytes]:
     return error.http_status, error_content_type(error), error_body(error)
 
 
-def asgi_app(door: FrontDoor, *more: Route) -> ASGIApp:
-    """The whole service: Starlette's pages, and the AWS endpoint everywhere else.
+def asgi_app(
+    door: FrontDoor, *more: BaseRoute, lifespan: Lifespan[Starlette] | None = None
+) -> ASGIApp:
+    """The whole service: Starlette's pages and WebSockets, and the AWS endpoint everywhere else.
 
     The endpoint stands before Starlette, whose layers would cost each call as much as its own work.
     """
@@ -336,9 +338,11 @@ def asgi_app(door: FrontDoor, *more: Route) -> ASGIApp:
     async def health(_request: HttpRequest) -> JSONResponse:
         return JSONResponse({"status": "ok"})
 
-    routes = [Route("/health", health, methods=["GET"]), *more]
-    pages = Starlette(routes=routes)
-    taken = frozenset((method, route.path) for route in routes for method in route.methods or ())
+    routes: list[BaseRoute] = [Route("/health", health, methods=["GET"]), *more]
+    pages = Starlette(routes=routes, lifespan=lifespan)
+    taken = frozenset(
+        (method, route.path) for route in routes if isinstance(route, Route) for method in route.methods or ()
+    )
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and (scope["method"], scope["path"]) not in taken:

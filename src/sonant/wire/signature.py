@@ -87,8 +87,13 @@ class Verifier:
         # Stands in for unknown access keys, so that they take as long as known ones.
         self._nobody = Credential(access_key_id="", secret=secrets.token_hex(20))
 
-    def verify(self, request: SignedRequest, now: datetime) -> Credential:
+    def verify(
+        self, request: SignedRequest, now: datetime, declared_sha256: bytes | None = None
+    ) -> Credential:
         """The credential that `request` was signed with; `now` is aware.
+
+        `declared_sha256` is what the signature covers in place of the hash of `request.body`, for a body that
+        is yet to come: its hash, which the caller then checks, or `UNSIGNED-PAYLOAD`.
 
         Raises `MissingAuthenticationToken`, `IncompleteSignature`, `InvalidSignature`, `UnrecognizedClient`
         or `ExpiredToken`.
@@ -101,7 +106,7 @@ class Verifier:
         signed = signed_headers(claim, headers)
         access_key_id = self._check_scope(claim, stamp)
 
-        body_sha256 = hashlib.sha256(request.body).hexdigest().encode()
+        body_sha256 = declared_sha256 or hashlib.sha256(request.body).hexdigest().encode()
         if headers.get(b"x-amz-content-sha256", body_sha256) != body_sha256:
             raise InvalidSignature("The 'x-amz-content-sha256' header must be the SHA-256 of the body.")
 

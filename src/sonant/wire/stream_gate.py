@@ -1,0 +1,301 @@
+"""Who may bring audio: the signature of a request, the right `voiceid:StreamAudio` on the domain, and the
+audit record of every stream that was begun or refused.
+
+Everything here asks the store: call it in a thread.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, TypeVar
+from urllib.parse import unquote_to_bytes
+
+from sonant.errors import InternalServer, InvalidSignature, Validation, WireError
+from sonant.events.audit_record import Audited
+from sonant.events.masking import HIDDEN
+from sonant.ids import new_uuid
+from sonant.live.adapters.encoding import DECODERS
+from sonant.live.adapters.own import RATES_HZ, AudioForm
+from sonant.live.calls import Call, EndReason
+from sonant.operations.service import Caller, Service
+from sonant.store.access import Principal
+from sonant.wire.authorization import authorize
+from sonant.wire.carrying import Intake, Stream
+from sonant.wire.models import OWN_PREFIX, SIGNING_NAME, Operation
+from sonant.wire.recording import Recorder
+from sonant.wire.signature import SignedRequest, Verifier
+
+log = logging.getLogger(__name__)
+
+#: Not in the service model, which has no streams: as policies and the audit trail know it.
+STREAM_AUDIO = Operation(
+    name="StreamAudio",
+    service=SIGNING_NAME,
+    target=f"{OWN_PREFIX}StreamAudio",
+    input_shape=None,
+    output_shape=None,
+    errors=frozenset(),
+    readonly=False,
+    takes_client_token=False,
+)
+UNSIGNED = b"UNSIGNED-PAYLOAD"
+_MOST_CHANNELS = 2
+T = TypeVar("T")
+_NAMES = frozenset(("DomainId", "SessionNameOrId", "Encoding", "SampleRate", "Channels", "Channel"))
+
+
+def _shown(parameters: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        name[0].lower() + name[1:]: HIDDEN if name == "CustomerSpeakerId" else value
+        for name, value in parameters.items()
+    }
+
+
+AUDITED_STREAMS = {
+    STREAM_AUDIO.target: Audited(name=STREAM_AUDIO.name, read_only=False, request=_shown, answer=_shown)
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StreamRequest:
+    """The HTTP request that a stream begins with."""
+
+    method: str
+    raw_path: bytes
+    query: bytes
+    headers: Sequence[tuple[bytes, bytes]]
+    """Names in lower case."""
+    source_ip: str
+    secure: bool
+    """Came over TLS."""
+    request_id: str = field(default_factory=new_uuid)
+
+    def header(self, name: bytes) -> bytes:
+        return next((value for known, value in self.headers if known == name), b"")
+
+    def parameters(self) -> dict[str, str]:
+        """What the query string says, without the signature's part. Raises Validation."""
+        found: dict[str, str] = {}
+        for part in self.query.split(b"&"):
+            name, _, value = (_decoded(piece) for piece in part.partition(b"="))
+            if not name or name.startswith("X-Amz-"):
+                continue
+            if name in found:
+                raise Validation("A query parameter is given twice.")
+            found[name] = value
+        return found
+
+
+def _decoded(piece: bytes) -> str:
+    return unquote_to_bytes(piece).decode("utf-8", "replace")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """What the query string of `/stream` asks for."""
+
+    domain_id: str
+    session: str
+    form: AudioForm
+
+    @classmethod
+    def parse(cls, given: Mapping[str, str], check: Callable[[object], dict[str, Any]]) -> Asked:
+        """`check` takes DomainId and SessionNameOrId. Raises Validation."""
+        if unknown := given.keys() - _NAMES:
+            raise Validation(f"{len(unknown)} query parameters are not known; known: {', '.join(sorted(_NAMES))}")
+        named = check({name: given[name] for name in ("DomainId", "SessionNameOrId") if name in given})
+        encoding = given.get("Encoding", AudioForm().encoding)
+        if encoding not in DECODERS:
+            raise Validation(f"Encoding must be one of {', '.join(DECODERS)}")
+        channels = _number(given, "Channels", 1, range(1, _MOST_CHANNELS + 1))
+        form = AudioForm(
+            encoding=encoding,
+            rate_hz=_number(given, "SampleRate", RATES_HZ[0], RATES_HZ),
+            channels=channels,
+            channel=_number(given, "Channel", 0, range(channels)),
+        )
+        return cls(domain_id=named["DomainId"], session=named["SessionNameOrId"], form=form)
+
+
+def _number(given: Mapping[str, str], name: str, default: int, allowed: Sequence[int]) -> int:
+    text = given.get(name)
+    if text is None:
+        return default
+    number = int(text) if text.isascii() and text.isdigit() and len(text) < 9 else -1
+    if number not in allowed:
+        raise Validation(f"{name} must be one of {', '.join(map(str, allowed))}")
+    return number
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Begun:
+    """A stream that was opened for a signed request."""
+
+    stream: Stream
+    asked: Asked
+    account_id: str
+
+
+class Gate:
+    """Opens streams for those who may, and writes down who did."""
+
+    def __init__(
+        self,
+        service: Service,
+        verifier: Verifier,
+        intake: Intake,
+        check: Callable[[object], dict[str, Any]],
+        recorder: Recorder | None,
+    ) -> None:
+        """`check` is a compiled input shape with DomainId and SessionNameOrId."""
+        self._service, self._verifier, self._intake = service, verifier, intake
+        self._check, self._recorder = check, recorder
+
+    @property
+    def clock(self) -> Callable[[], datetime]:
+        return self._service.clock
+
+    def open_signed(
+        self, request: StreamRequest, declared_sha256: bytes | None = None, admit: Callable[[str], None] = str
+    ) -> Begun:
+        """`admit` is asked for a place for the account when it is known. Raises WireError."""
+        note = _Note(request=request)
+
+        def begin() -> Begun:
+            credential = self._verifier.verify(
+                SignedRequest(
+                    method=request.method,
+                    raw_path=request.raw_path,
+                    query_string=request.query,
+                    headers=request.headers,
+                    body=b"",
+                ),
+                self._service.clock(),
+                declared_sha256,
+            )
+            note.caller = caller = Caller(principal=credential.principal)
+            note.access_key_id = credential.access_key_id
+            asked = Asked.parse(request.parameters(), self._check)
+            note.parameters = {"DomainId": asked.domain_id, "SessionNameOrId": asked.session}
+            self._authorize(request, caller, note.parameters)
+            admit(caller.account_id)
+            call = Call(account_id=caller.account_id, domain_id=asked.domain_id, session=asked.session)
+            stream = note.stream = self._open(call)
+            return Begun(stream=stream, asked=asked, account_id=caller.account_id)
+
+        return self._noting(note, begin)
+
+    def for_carrier(self, name: str, account_id: str, request: StreamRequest) -> Intake:
+        """An intake for a carrier that has shown its password: it opens what its settings allow."""
+        arn = f"arn:aws:iam::{account_id}:carrier/{name}"
+        caller = Caller(principal=Principal(arn=arn, account_id=account_id, policies=(), tags={}))
+        return _CarrierIntake(self, request, caller)
+
+    def open_for(self, request: StreamRequest, caller: Caller, call: Call) -> Stream:
+        note = _Note(request=request, caller=caller)
+        note.parameters = {"DomainId": call.domain_id, "SessionNameOrId": call.session}
+        if call.speaker_id is not None:
+            note.parameters["CustomerSpeakerId"] = call.speaker_id
+
+        def begin() -> Stream:
+            self._check({"DomainId": call.domain_id, "SessionNameOrId": call.session})
+            stream = note.stream = self._open(call)
+            return stream
+
+        return self._noting(note, begin)
+
+    def _authorize(self, request: StreamRequest, caller: Caller, parameters: dict[str, Any]) -> None:
+        service = self._service
+        known = authorize(
+            STREAM_AUDIO,
+            parameters,
+            caller,
+            service,
+            source_ip=request.source_ip or None,
+            secure=request.secure,
+            now=service.clock(),
+        )
+        with service.database.read() as connection:
+            domain = service.require_domain(connection, known, parameters["DomainId"])
+        known.require("kms:Decrypt", domain.kms_key_arn)
+
+    def _open(self, call: Call) -> Stream:
+        if self._recorder is not None:
+            self._recorder.require(STREAM_AUDIO)
+        return self._intake.open(call)
+
+    def _noting(self, note: _Note, begin: Callable[[], T]) -> T:
+        """Do it, and write down how it ended. Raises WireError."""
+        begun_s = time.perf_counter()
+        error: WireError | None = None
+        result: T | None = None
+        try:
+            result = begin()
+        except WireError as fault:
+            error = fault
+        except Exception:
+            log.exception("request %s failed", note.request.request_id)
+            error = InternalServer()
+        try:
+            self._record(note, error, time.perf_counter() - begun_s)
+        except WireError as fault:
+            error = fault
+        if error is not None or result is None:
+            if note.stream is not None:
+                note.stream.end(EndReason.SERVICE_STOPPED)
+            raise error or InternalServer()
+        return result
+
+    def _record(self, note: _Note, error: WireError | None, seconds: float) -> None:
+        if self._recorder is None:
+            return
+        self._recorder.measure(STREAM_AUDIO, seconds, error)
+        self._recorder.record(
+            STREAM_AUDIO,
+            request_id=note.request.request_id,
+            source_ip=note.request.source_ip,
+            headers=note.request.headers,
+            query=note.request.query,
+            caller=note.caller,
+            access_key_id=note.access_key_id,
+            parameters=note.parameters,
+            result=None if note.stream is None else {"SessionId": note.stream.session_id},
+            error=error,
+        )
+
+
+@dataclass(slots=True, kw_only=True)
+class _Note:
+    """What is known of a request, as far as it came."""
+
+    request: StreamRequest
+    caller: Caller | None = None
+    access_key_id: str = ""
+    parameters: dict[str, Any] = field(default_factory=dict)
+    stream: Stream | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _CarrierIntake:
+    gate: Gate
+    request: StreamRequest
+    caller: Caller
+
+    def open(self, call: Call) -> Stream:
+        return self.gate.open_for(self.request, self.caller, call)
+
+
+def declared_hash(request: StreamRequest) -> bytes:
+    """What the header x-amz-content-sha256 says of a body that is yet to come. Raises InvalidSignature."""
+    declared = request.header(b"x-amz-content-sha256").strip()
+    if declared == UNSIGNED:
+        return declared
+    if len(declared) == 64 and all(byte in b"0123456789abcdef" for byte in declared):
+        return declared
+    raise InvalidSignature(
+        "The 'x-amz-content-sha256' header must be the SHA-256 of the body, or UNSIGNED-PAYLOAD."
+    )

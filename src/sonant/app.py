@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 import threading
 import time
 from collections.abc import Callable
@@ -32,8 +33,13 @@ from sonant.jobs.manifest import AudioFile, Rules
 from sonant.jobs.model_shelf import brought_calibration, check_model
 from sonant.jobs.registration import RegistrationKind
 from sonant.jobs.runner import Parts, Runner
+from sonant.jobs.session_keeping import SessionKeeper
 from sonant.jobs.upgrade import Upgrades
 from sonant.jobs.window import Engine
+from sonant.live.desk import Desk, Risks
+from sonant.live.intake import Intake
+from sonant.live.pool import Pool
+from sonant.live.risks import Watches
 from sonant.operations import OPERATIONS
 from sonant.operations.service import RecordingAnalysis, Service
 from sonant.policy import parse
@@ -187,6 +193,38 @@ def build_dispatcher(store: Store, owner: str) -> Dispatcher:
     )
 
 
+def session_keeper(store: Store) -> SessionKeeper:
+    """Looks after sessions; runs where jobs run, and when a service that is alone starts."""
+    settings = store.settings
+    return SessionKeeper(
+        database=store.database, clock=store.clock, live=settings.live, outbox=_outbox(settings)
+    )
+
+
+# --- live calls ---------------------------------------------------------------------------------------
+
+
+def build_intake(store: Store, cores: Cores | None = None, risks: Risks | None = None) -> Intake:
+    """Where carriers bring calls. Nothing is loaded or started before the first one."""
+    settings = store.settings
+    workers = settings.live.workers or os.cpu_count() or 1
+    desk = Desk(
+        owner=f"live-{secrets.token_hex(8)}",
+        settings=settings,
+        database=store.database,
+        keys_of=store.accounts.keys,
+        clock=store.clock,
+        risks=risks or Watches(settings.fraud.replay_recordings).risks,
+        outbox=_outbox(settings),
+        calibration_of=partial(brought_calibration, ModelFiles(settings.data)),
+    )
+    return Intake(
+        desk,
+        pool=lambda: Pool(local_engine(settings, workers), workers, cores or Cores()),
+        load_models=load_voice_models,
+    )
+
+
 def _outbox(settings: Settings) -> Outbox:
     return Outbox(enabled=bool(build_sinks(settings)))
 
@@ -233,6 +271,7 @@ class App:
     """The ASGI app and what must be closed after it."""
 
     asgi: ASGIApp
+    intake: Intake
     close: Callable[[], None]
 
 
@@ -304,11 +343,14 @@ def build_app(store: Store, cores: Cores | None = None) -> App:
     )
     door = FrontDoor(models, OPERATIONS, service, verifier, throttle, settings.wire, recorder)
 
+    intake = build_intake(store, cores)
+
     def close() -> None:
+        intake.close()
         door.close()
         if trail is not None:
             trail.close()
         listener.close()
         store.database.close()
 
-    return App(asgi=asgi_app(door, *routes), close=close)
+    return App(asgi=asgi_app(door, *routes), intake=intake, close=close)

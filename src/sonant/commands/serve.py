@@ -66,6 +66,8 @@ def serve(settings: Settings, *, quiet: bool) -> None:
         cores = Cores()
         if settings.embedded and settings.wire.one_core:
             cores.keep_to_one()
+        if settings.embedded:
+            app.session_keeper(store).take_over()
         built = app.build_app(store, cores)
         server = uvicorn.Server(
             uvicorn.Config(
@@ -232,7 +234,12 @@ def work(settings: Settings, owner: str, *, until_end_of: bool = False) -> None:
         runner = app.build_runner(store, owner)
         dispatcher = app.build_dispatcher(store, owner)
         stop = threading.Event()
-        housekeeper = Housekeeper(database=store.database, keys_of=store.accounts.keys, clock=store.clock)
+        housekeeper = Housekeeper(
+            database=store.database,
+            keys_of=store.accounts.keys,
+            clock=store.clock,
+            sessions=app.session_keeper(store),
+        )
         threading.Thread(target=housekeeper.run, args=(stop,), name="housekeeping", daemon=True).start()
         signal.signal(signal.SIGTERM, lambda *_: runner.stop())
         if until_end_of:

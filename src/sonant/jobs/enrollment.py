@@ -7,7 +7,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
 from sqlalchemy import Connection
 
 from sonant.events.documents import BatchStatus, ErrorInfo, Event, batch_enrollment_event, speaker_event
@@ -21,8 +20,9 @@ from sonant.jobs.kind import Desk, Heard, Item, Lines, Outcome
 from sonant.jobs.manifest import EnrollmentRequest, Request
 from sonant.jobs.replay import Copy, ReplayGuard
 from sonant.jobs.scale import scale_of
+from sonant.jobs.voiceprints import store_voiceprint
 from sonant.jobs.watch import Sample, Watch
-from sonant.store import calibrations, jobs, speakers
+from sonant.store import jobs, speakers
 from sonant.store.domains import Domain
 from sonant.store.objects import ObjectUri
 from sonant.store.vault import Vault
@@ -199,31 +199,12 @@ class EnrollmentSitting:
             )
         else:
             seal = speaker.seal(self._vault)
-        voiceprint = speakers.Voiceprint(
-            model_id=heard.model_id,
-            vector=heard.vector,
-            audio=heard.audio,
-            net_speech_s=heard.net_speech_s,
-            snr_db=heard.snr_db,
+        domain_id = self._domain.domain_id
+        store_voiceprint(
+            self._connection, self._vault, domain_id, speaker_id, seal, heard, now, before=speaker
         )
-        if speaker is not None:
-            self._note_repetition(speaker, heard)
-        speakers.enroll(self._connection, seal, speaker_id, voiceprint, now)
         if heard.fingerprint is not None:
             self._replays.store(self._connection, self._vault, seal, speaker_id, heard.fingerprint, now)
-
-    def _note_repetition(self, speaker: speakers.Speaker, heard: Prepared) -> None:
-        """How alike the new voiceprint and the old one are: what calibration learns of one voice."""
-        old = speakers.load_vector(self._connection, self._vault, speaker)
-        if old is None or old[0] != heard.model_id:
-            return
-        one, two = (np.frombuffer(vector, "<f4") for vector in (old[1], heard.vector))
-        repetition = calibrations.Repetition(
-            similarity=float(one.dot(two)), speech_s=heard.net_speech_s, snr_db=heard.snr_db
-        )
-        calibrations.note_repetition(
-            self._connection, self._domain.domain_id, heard.model_id, repetition, self._desk.clock()
-        )
 
 
 def _speaker_of(request: Request) -> str:

@@ -15,6 +15,7 @@ from sqlalchemy import Connection
 
 from sonant.errors import KeyError_, SealBroken, SonantError
 from sonant.events import counters
+from sonant.jobs.session_keeping import SessionKeeper
 from sonant.store import domains, speakers
 from sonant.store.database.engine import Database
 from sonant.store.keys import KeyStore
@@ -31,6 +32,9 @@ TICK_S = 1.0
 SWEEP_S = 24 * 3600.0
 #: How often the write-ahead log is emptied, which may have failed when something was destroyed.
 SCRUB_S = 60.0
+#: How often streams that have fallen silent are written down, and old sessions erased.
+SILENT_S = 5.0
+SESSIONS_S = 15 * 60.0
 #: When a step that failed is tried again.
 RETRY_S = 60.0
 #: Speakers expired in one transaction.
@@ -44,6 +48,8 @@ class Housekeeper:
     database: Database
     keys_of: Callable[[str], KeyStore]
     clock: Callable[[], datetime]
+    sessions: SessionKeeper | None = None
+    """None: there are no live calls."""
 
     def run(self, stop: threading.Event) -> None:
         """Until `stop` is set."""
@@ -63,6 +69,7 @@ class Housekeeper:
             ("erasing domains", SWEEP_S, self.erase_domains),
             ("expiring speakers", SWEEP_S, self.expire_speakers),
             ("emptying the log", SCRUB_S, self.database.scrub),
+            *self._session_steps(),
         )
         for name, every_s, step in steps:
             if name in due_at and self.clock() < due_at[name]:
@@ -73,6 +80,15 @@ class Housekeeper:
                 log.exception("%s failed; trying again in %.0f s", name, RETRY_S)
                 every_s = RETRY_S
             due_at[name] = self.clock() + timedelta(seconds=every_s)
+
+    def _session_steps(self) -> tuple[tuple[str, float, Callable[[], object]], ...]:
+        if self.sessions is None:
+            return ()
+        return (
+            ("ending silent streams", SILENT_S, self.sessions.end_silent),
+            ("erasing sessions", SESSIONS_S, self.sessions.erase_old),
+            ("forgetting speakers without a session", SESSIONS_S, self.sessions.forget_pending),
+        )
 
     def change_keys(self) -> int:
         """Wrap data keys anew for domains whose KMS key was changed."""

@@ -328,6 +328,22 @@ def silent(connection: Connection, now: datetime, limit: int) -> list[Session]:
     return [_session(dict(row), now) for row in rows]
 
 
+def ongoing(connection: Connection, now: datetime) -> list[Session]:
+    """All sessions whose stream is ongoing, whoever listens."""
+    query = _SESSION.where(sessions.c.stream_status == ONGOING)
+    return [_session(dict(row), now) for row in connection.execute(query).mappings()]
+
+
+def stalled(connection: Connection, before: datetime, now: datetime, limit: int) -> list[Session]:
+    """Sessions without an ongoing stream whose enrollment is in progress since before a moment."""
+    query = _SESSION.where(
+        sessions.c.enrollment_status == "IN_PROGRESS",
+        sessions.c.stream_status != ONGOING,
+        sessions.c.updated_at < to_us(before),
+    )
+    return [_session(dict(row), now) for row in connection.execute(query.limit(limit)).mappings()]
+
+
 def erase_old(connection: Connection, now: datetime, limit: int) -> int:
     """Forget sessions whose time is up, with their keys and all that was heard."""
     old = (

@@ -10,7 +10,14 @@ from sqlalchemy import Connection, bindparam, delete, func, insert, select, upda
 
 from sonant.store.database.engine import first_row
 from sonant.store.database.paging import Position, page_of
-from sonant.store.database.schema import fingerprints, shadow_voiceprints, speaker_keys, speakers, voiceprints
+from sonant.store.database.schema import (
+    fingerprints,
+    sessions,
+    shadow_voiceprints,
+    speaker_keys,
+    speakers,
+    voiceprints,
+)
 from sonant.store.times import floor_hour, from_us, to_us
 from sonant.store.vault import SpeakerSeal, Vault
 
@@ -217,6 +224,21 @@ def unused_since(
     )
     query = query.order_by(speakers.c.speaker_id).limit(limit)
     return [_speaker(dict(row)) for row in connection.execute(query).mappings()]
+
+
+def remove_pending(connection: Connection, before: datetime, limit: int) -> int:
+    """Forget speakers that only ever were on a session, when no session has them any more and they have
+    not changed since before a moment; how many."""
+    named = select(sessions.c.speaker_id).where(sessions.c.speaker_id.is_not(None))
+    old = select(speakers.c.speaker_id).where(
+        speakers.c.status == "PENDING",
+        speakers.c.updated_at < to_us(before),
+        speakers.c.speaker_id.not_in(named),
+    )
+    ids = list(connection.execute(old.limit(limit)).scalars())
+    for speaker_id in ids:
+        remove(connection, speaker_id)
+    return len(ids)
 
 
 def remove(connection: Connection, speaker_id: str) -> None:

@@ -157,12 +157,40 @@ def _wav_blocks(source: WavSource, channel: int, block_frames: int) -> Iterator[
 
 
 def _resampled(blocks: Iterator[NDArray[np.float32]], rate_hz: int) -> Iterator[NDArray[np.float32]]:
-    """Band-limited conversion that keeps its state between blocks (soxr HQ: images below -120 dB)."""
-    stream = soxr.ResampleStream(rate_hz, RATE_HZ, 1, dtype="float32", quality="HQ")
+    band = TelephoneBand(rate_hz)
     for block in blocks:
-        out = stream.resample_chunk(block)
+        out = band.feed(block)
         if len(out):
-            yield np.clip(out, -1, 1)
-    out = stream.resample_chunk(np.empty(0, np.float32), last=True)
+            yield out
+    out = band.finish()
     if len(out):
-        yield np.clip(out, -1, 1)
+        yield out
+
+
+class TelephoneBand:
+    """Brings sound that comes in pieces to 8 kHz: band-limited conversion (soxr HQ: images below -120 dB)
+    that keeps its state between them."""
+
+    __slots__ = ("_stream",)
+
+    def __init__(self, rate_hz: int) -> None:
+        self._stream = (
+            None
+            if rate_hz == RATE_HZ
+            else soxr.ResampleStream(rate_hz, RATE_HZ, 1, dtype="float32", quality="HQ")
+        )
+
+    def feed(self, samples: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Samples at the old rate, -1..1, to what is ready of them at 8 kHz."""
+        if self._stream is None:
+            return samples
+        out: NDArray[np.float32] = np.clip(self._stream.resample_chunk(samples), -1, 1)
+        return out
+
+    def finish(self) -> NDArray[np.float32]:
+        """The rest."""
+        if self._stream is None:
+            return np.empty(0, np.float32)
+        rest = self._stream.resample_chunk(np.empty(0, np.float32), last=True)
+        out: NDArray[np.float32] = np.clip(rest, -1, 1)
+        return out

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 from sonant.errors import AudioError, NotEnoughSpeech
 from sonant.voice.audio import RATE_HZ, Recording
+from sonant.voice.gathering import SpeechGatherer
 from sonant.voice.models import Models
-from sonant.voice.quality import Quality, clipping_share, frame_power, snr_db
-from sonant.voice.speech import FRAME, SpeechDetector
+from sonant.voice.quality import Quality, clipping_share, snr_db
 
 _INT16 = 32768
 
@@ -59,23 +59,43 @@ def gather_speech(
     missing. The result does not depend on how recordings are cut into blocks. Raises NotEnoughSpeech when
     all recordings are used up, AudioError (its message begins with the recording's name) when one is faulty.
     """
-    need, used = round(need_s * RATE_HZ), 0
-    found = _Found()
+    need, have = round(need_s * RATE_HZ), 0
+    found: list[SpeechGatherer] = []
     for source in recordings:
-        used += 1
+        gatherer = SpeechGatherer(models, need - have)
+        found.append(gatherer)
         try:
             recording = Recording.open(
                 source.data, channel=source.channel, strict=strict, max_duration_s=max_duration_s
             )
-            _collect(recording, found, need, models)
+            _collect(recording, gatherer)
         except AudioError as fault:
             raise AudioError(f"{source.name}: {fault}") from fault
-        if found.count >= need:
+        have += gatherer.count
+        if have >= need:
             break
-    if found.count < need:
-        raise NotEnoughSpeech(found.count / RATE_HZ, need_s)
-    samples = np.concatenate(found.speech)[:need]
-    return Speech(samples=samples, quality=found.quality(samples), recordings_used=used)
+    if have < need:
+        raise NotEnoughSpeech(have / RATE_HZ, need_s)
+    samples = np.concatenate([gatherer.samples for gatherer in found])
+    quality = Quality(
+        net_speech_s=len(samples) / RATE_HZ,
+        duration_s=sum(gatherer.heard for gatherer in found) / RATE_HZ,
+        snr_db=snr_db(
+            np.concatenate([gatherer.power for gatherer in found]),
+            np.concatenate([gatherer.probability for gatherer in found]),
+        ),
+        clipping_share=clipping_share(samples),
+    )
+    return Speech(samples=samples, quality=quality, recordings_used=len(found))
+
+
+def _collect(recording: Recording, gatherer: SpeechGatherer) -> None:
+    """Decode and listen block by block until there is enough speech or the recording ends."""
+    for block in recording.blocks():
+        gatherer.feed(block)
+        if gatherer.enough:
+            return
+    gatherer.finish()
 
 
 def encode_audio(samples: NDArray[np.float32]) -> bytes:
@@ -97,89 +117,3 @@ def decode_audio(kept: bytes) -> NDArray[np.float32]:
             f"kept audio is {rate_hz} Hz with {numbers.ndim} channels, must be {RATE_HZ} Hz mono"
         )
     return np.asarray(numbers, np.float32) / np.float32(_INT16)
-
-
-class _Found:
-    """What has been found so far, over all recordings."""
-
-    __slots__ = ("count", "heard", "power", "probability", "speech")
-
-    def __init__(self) -> None:
-        self.speech: list[NDArray[np.float32]] = []
-        self.count = 0
-        self.heard = 0
-        self.power: list[NDArray[np.float64]] = []
-        self.probability: list[NDArray[np.float32]] = []
-
-    def add(self, pieces: Iterable[NDArray[np.float32]]) -> None:
-        for piece in pieces:
-            self.speech.append(piece)
-            self.count += len(piece)
-
-    def quality(self, samples: NDArray[np.float32]) -> Quality:
-        return Quality(
-            net_speech_s=len(samples) / RATE_HZ,
-            duration_s=self.heard / RATE_HZ,
-            snr_db=snr_db(np.concatenate(self.power), np.concatenate(self.probability)),
-            clipping_share=clipping_share(samples),
-        )
-
-
-def _collect(recording: Recording, found: _Found, need: int, models: Models) -> None:
-    """Decode and listen block by block until there is enough speech or the recording ends."""
-    detector, recent, powers = SpeechDetector(models), _Recent(), []
-    for block in _whole_frames(recording.blocks()):
-        found.heard += len(block)
-        powers.append(frame_power(block))
-        recent.add(block)
-        found.add(recent.take(detector.feed(block)))
-        if detector.going_on:
-            found.add(recent.take([detector.going_on]))
-        if found.count >= need:
-            break
-        recent.forget_before(detector.undecided_from)
-    else:
-        found.add(recent.take(detector.finish()))
-    power = np.concatenate(powers)
-    found.power.append(power)
-    found.probability.append(detector.probabilities[: len(power)])
-
-
-class _Recent:
-    """The samples of a recording that may still turn out to be speech."""
-
-    __slots__ = ("_begin", "_samples", "_taken")
-
-    def __init__(self) -> None:
-        self._samples = np.empty(0, np.float32)
-        self._begin = 0  # sample number of the first one kept
-        self._taken = 0  # speech before this sample number has been handed out
-
-    def add(self, block: NDArray[np.float32]) -> None:
-        self._samples = np.concatenate([self._samples, block])
-
-    def take(self, spans: Iterable[tuple[int, int]]) -> list[NDArray[np.float32]]:
-        """The part of each span that was not taken before."""
-        pieces = []
-        for start, end in spans:
-            start = max(start, self._taken)
-            pieces.append(self._samples[start - self._begin : end - self._begin].copy())
-            self._taken = end
-        return pieces
-
-    def forget_before(self, sample: int) -> None:
-        sample = max(sample, self._taken)
-        self._samples, self._begin = self._samples[sample - self._begin :], sample
-
-
-def _whole_frames(blocks: Iterable[NDArray[np.float32]]) -> Iterator[NDArray[np.float32]]:
-    """The same samples in blocks of whole detector frames; only the last may end inside one."""
-    rest = np.empty(0, np.float32)
-    for block in blocks:
-        joined = np.concatenate([rest, block])
-        whole = len(joined) // FRAME * FRAME
-        if whole:
-            yield joined[:whole]
-        rest = joined[whole:]
-    if len(rest):
-        yield rest

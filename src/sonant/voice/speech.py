@@ -82,8 +82,12 @@ class SpeechDetector:
 
     @property
     def probabilities(self) -> NDArray[np.float32]:
-        """Speech probability of every frame so far, [n]."""
+        """Speech probability of every frame so far, but for those that were forgotten, [n]."""
         return self._network.probabilities
+
+    def forget(self, keep: int) -> None:
+        """Remember the probabilities of the last `keep` frames only: a stream may go on for hours."""
+        self._network.forget(keep)
 
 
 class _FrameNetwork:
@@ -100,6 +104,9 @@ class _FrameNetwork:
     @property
     def probabilities(self) -> NDArray[np.float32]:
         return np.concatenate([np.empty(0, np.float32), *self._done])
+
+    def forget(self, keep: int) -> None:
+        self._done = [self.probabilities[-keep:]]
 
     def feed(self, samples: NDArray[np.float32]) -> NDArray[np.float32]:
         buffer = np.concatenate([self._rest, samples])

@@ -82,12 +82,19 @@ class LocalEngine:
         self._waiting.append(task)
         self._hand_out()
 
-    def results(self, timeout_s: float) -> list[tuple[int, Prepared | Refusal]]:
-        """Results that are there, waiting up to `timeout_s` for the first.
+    def warm(self) -> None:
+        """Start every worker now, not with the first task."""
+        while len(self._workers) < self._count:
+            self._workers.append(self._start())
+
+    def results(
+        self, timeout_s: float, wake: Connection | None = None
+    ) -> list[tuple[int, Prepared | Refusal]]:
+        """Results that are there, waiting up to `timeout_s` for the first, or until `wake` can be read.
 
         Raises EngineUnusable, and forgets every task in hand, when no worker gets ready.
         """
-        self._look(0.0 if self._ready else timeout_s)
+        self._look(0.0 if self._ready else timeout_s, wake)
         found = list(self._ready)
         self._ready.clear()
         return found
@@ -125,9 +132,12 @@ class LocalEngine:
             except OSError:  # it died; _look sees that and gives the task out again
                 return
 
-    def _look(self, timeout_s: float) -> None:
+    def _look(self, timeout_s: float, wake: Connection | None) -> None:
         pipes = {worker.pipe: worker for worker in self._workers}
-        for pipe in wait(list(pipes), timeout_s) if pipes else ():
+        waited = [*pipes] if wake is None else [*pipes, wake]
+        for pipe in wait(waited, timeout_s) if waited else ():
+            if pipe is wake:
+                continue
             worker = pipes[pipe]  # type: ignore[index]
             try:
                 message = worker.pipe.recv()

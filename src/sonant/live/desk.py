@@ -1,0 +1,94 @@
+"""What live calls are worked on with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Protocol
+
+from sqlalchemy import Connection
+
+from sonant.errors import KeyError_, SonantError
+from sonant.events.documents import Event
+from sonant.events.outbox import Outbox
+from sonant.jobs.fraud import Risk
+from sonant.jobs.scale import CalibrationOf
+from sonant.settings import Settings
+from sonant.store import domains
+from sonant.store.database.engine import Database
+from sonant.store.domains import Domain
+from sonant.store.keys import KeyStore
+from sonant.store.sessions import Hearing, Session
+from sonant.store.vault import Vault, open_vault
+from sonant.voice.calibration import Calibration
+from sonant.voice.calibration_file import calibration_of
+
+#: A stream whose process has not said for so long that it listens counts as ended.
+LEASE = timedelta(seconds=10)
+
+#: First and last moment of what was heard, by purpose; the last is None while it is still being gathered.
+Windows = Mapping[str, tuple[datetime, datetime | None]]
+
+#: The event of a stream that has become ONGOING or ENDED.
+Tell = Callable[[Domain, Session, Windows], Event | None]
+
+
+class DomainGone(SonantError):
+    """The domain was suspended or erased, or its key can no longer be used."""
+
+
+class Risks(Protocol):
+    """What a voice is suspected of; called by several threads."""
+
+    def __call__(
+        self,
+        connection: Connection,
+        domain: Domain,
+        vault: Vault,
+        *,
+        watchlist_id: str | None,
+        hearing: Hearing,
+        scale: Calibration,
+    ) -> tuple[Risk, ...]:
+        """Raises ResourceNotFound WATCHLIST."""
+        ...
+
+
+def tell_nothing(_domain: Domain, _session: Session, _windows: Windows) -> Event | None:
+    return None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Desk:
+    """The parts of the service that live calls need, and the name under which this process owns streams."""
+
+    owner: str
+    settings: Settings
+    database: Database
+    keys_of: Callable[[str], KeyStore]
+    clock: Callable[[], datetime]
+    risks: Risks
+    outbox: Outbox = field(default_factory=Outbox)
+    calibration_of: CalibrationOf = calibration_of
+    tell: Tell = tell_nothing
+
+    @property
+    def keep(self) -> timedelta:
+        """How long a session is kept after its last stream."""
+        return timedelta(hours=self.settings.live.keep_h)
+
+    def domain(self, connection: Connection, domain_id: str) -> tuple[Domain, Vault]:
+        """The domain, still active, and its vault. Raises DomainGone."""
+        domain = domains.find_by_id(connection, domain_id)
+        if domain is None or not domain.active:
+            raise DomainGone("the domain is suspended")
+        return domain, self.vault(domain)
+
+    def vault(self, domain: Domain) -> Vault:
+        """Raises DomainGone."""
+        try:
+            keys = self.keys_of(domain.account_id)
+            return open_vault(keys, domain.domain_id, domain.arn, domain.data_key_wrapped)
+        except KeyError_ as fault:
+            raise DomainGone("the domain's key cannot be used") from fault

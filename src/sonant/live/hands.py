@@ -1,0 +1,165 @@
+"""Carries out what a stream's listening asks for: workers hear, a thread writes, the listening is told.
+
+Nothing here waits; what takes time is put into the pool or the errands.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+
+from sonant.jobs.entry import Prepared
+from sonant.jobs.faults import Refusal
+from sonant.live import enrolling, records
+from sonant.live.calls import EndReason
+from sonant.live.desk import Desk, DomainGone
+from sonant.live.ears import Ears
+from sonant.live.errands import Errands
+from sonant.live.hearing import URGENCY, hearing_of, task_for
+from sonant.live.listening import ENROLLMENT, Listening
+from sonant.live.pool import Pool
+from sonant.voice.gathering import SpeechWindow
+
+log = logging.getLogger(__name__)
+
+#: A domain's voice model is changed seldom; speech that is to be enrolled is heard so often at most.
+MAX_MODELS = 3
+
+_LOST = "the service failed before the voiceprint was stored"
+
+
+class Hands:
+    """See `listening.Hands`."""
+
+    def __init__(
+        self,
+        desk: Desk,
+        ears: Ears,
+        pool: Pool,
+        records_: Errands,
+        enrollments: Errands,
+        forget: Callable[[Listening], None],
+    ) -> None:
+        """`forget` is called when a stream is over."""
+        self._desk, self._ears, self._pool = desk, ears, pool
+        self._records, self._enrollments, self._forget = records_, enrollments, forget
+
+    def claim(self, listening: Listening) -> None:
+        begun_at = listening.stream.begun_at
+        assert begun_at is not None
+
+        def run() -> None:
+            try:
+                gone = records.claim(self._desk, listening.place, begun_at)
+            except DomainGone:
+                gone = EndReason.DOMAIN_GONE
+            if gone is None:
+                self._ears.post(listening.claimed)
+            else:
+                self._lose(listening, gone)
+
+        self._records.put("a stream's begin", run, lambda: self._lose(listening))
+
+    def hear(self, listening: Listening, purpose: str, window: SpeechWindow, model_id: str | None) -> None:
+        if purpose == ENROLLMENT:
+            self._begin_enrollment(listening, window, model_id)
+            return
+
+        def answer(heard: Prepared | Refusal) -> None:
+            if isinstance(heard, Refusal):
+                log.error("session %s: %s failed: %s", listening.place.session_id, purpose, heard.message)
+                self._lose(listening)
+            else:
+                self._save(listening, purpose, window, heard)
+
+        task = task_for(purpose, window, model_id, self._desk.settings, guard=False)
+        self._pool.submit(task, URGENCY[purpose], answer)
+
+    def end(self, listening: Listening, reason: EndReason) -> None:
+        progress, windows = listening.progress, listening.windows()
+
+        def run() -> None:
+            records.end(
+                self._desk,
+                listening.place,
+                reason=reason,
+                progress=progress,
+                windows=windows,
+            )
+            over()
+
+        def over() -> None:
+            self._forget(listening)
+            listening.stream.over()
+
+        # A stream whose end cannot be written ends with its lease.
+        self._records.put("a stream's end", run, over)
+
+    def _save(self, listening: Listening, purpose: str, window: SpeechWindow, heard: Prepared) -> None:
+        begun_at = listening.stream.begun_at
+        assert begun_at is not None
+        hearing = hearing_of(purpose, listening.place.number, begun_at, window, heard)
+
+        def run() -> None:
+            try:
+                saved = records.save(self._desk, listening.place, hearing)
+            except DomainGone:
+                self._lose(listening, EndReason.DOMAIN_GONE)
+                return
+            if saved:
+                self._done(listening)
+            else:
+                self._lose(listening, EndReason.OVERRUN)
+
+        self._records.put("what was heard", run, lambda: self._lose(listening))
+
+    # --- enrollment
+
+    def _begin_enrollment(self, listening: Listening, window: SpeechWindow, model_id: str | None) -> None:
+        def run() -> None:
+            session = enrolling.begin(self._desk, listening.place)
+            if session is None:
+                self._done(listening)
+            else:
+                guard = session.risk_threshold is not None
+                self._enroll(listening, window, model_id, guard=guard, tries=MAX_MODELS)
+
+        self._enrollments.put("an enrollment's begin", run, lambda: self._lose(listening))
+
+    def _enroll(
+        self, listening: Listening, window: SpeechWindow, model_id: str | None, *, guard: bool, tries: int
+    ) -> None:
+        def answer(heard: Prepared | Refusal) -> None:
+            self._enrollments.put("an enrollment", lambda: finish(heard), fail)
+
+        def finish(heard: Prepared | Refusal) -> None:
+            begun_at = listening.stream.begun_at
+            assert begun_at is not None
+            place, hearing = listening.place, None
+            if isinstance(heard, Prepared):
+                hearing = hearing_of(ENROLLMENT, place.number, begun_at, window, heard)
+            try:
+                enrolling.finish(self._desk, place, heard, hearing)
+            except DomainGone:
+                enrolling.fail(self._desk, place, "the domain was suspended or its key cannot be used")
+            except enrolling.AnotherModel as other:
+                if tries > 1:
+                    self._enroll(listening, window, other.model_id, guard=guard, tries=tries - 1)
+                    return
+                enrolling.fail(self._desk, place, "the domain's voice model was changed")
+            self._done(listening)
+
+        def fail() -> None:
+            try:
+                enrolling.fail(self._desk, listening.place, _LOST)
+            finally:
+                self._done(listening)
+
+        task = task_for(ENROLLMENT, window, model_id, self._desk.settings, guard=guard)
+        self._pool.submit(task, URGENCY[ENROLLMENT], answer)
+
+    def _done(self, listening: Listening) -> None:
+        self._ears.post(listening.done)
+
+    def _lose(self, listening: Listening, reason: EndReason = EndReason.SERVICE_STOPPED) -> None:
+        self._ears.post(lambda: listening.lost(reason))

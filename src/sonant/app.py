@@ -34,6 +34,7 @@ from sonant.jobs.registration import RegistrationKind
 from sonant.jobs.runner import Parts, Runner
 from sonant.jobs.upgrade import Upgrades
 from sonant.jobs.window import Engine
+from sonant.live.risks import Watches
 from sonant.operations import OPERATIONS
 from sonant.operations.service import RecordingAnalysis, Service
 from sonant.policy import parse
@@ -277,6 +278,7 @@ def build_app(store: Store, cores: Cores | None = None) -> App:
         clock=store.clock,
         outbox=_outbox(settings),
         calibration_of=partial(brought_calibration, ModelFiles(settings.data)),
+        watches=Watches(settings.fraud.replay_recordings),
     )
 
     verifier = Verifier(

@@ -38,9 +38,11 @@ def start_session_event(
     fraud_detection: Window | None = None,
     enrollment: Window | None = None,
     error: ErrorInfo | None = None,
+    asked: str = "",
 ) -> Event:
-    """A stream began or ended, or did so by a fault (`error`). Without `session`: none came into being."""
-    told = {} if session is None else _set_up(session)
+    """A stream began or ended, or did so by a fault (`error`). Without `session` none came into being; then
+    `asked` is the name or id that was asked for, here as below."""
+    told = _asked(asked) if session is None else _set_up(session)
     told |= given(
         {
             "enrollmentAudioProgress": None
@@ -53,9 +55,11 @@ def start_session_event(
     return _session_event(domain, START_SESSION, "START_SESSION", told, error)
 
 
-def update_session_event(domain: Domain, session: Session | None, error: ErrorInfo | None = None) -> Event:
+def update_session_event(
+    domain: Domain, session: Session | None, error: ErrorInfo | None = None, asked: str = ""
+) -> Event:
     """A session was changed, or was not (`error`); then without `session`."""
-    told = {} if session is None else _set_up(session)
+    told = _asked(asked) if session is None else _set_up(session)
     return _session_event(domain, UPDATE_SESSION, "UPDATE_SESSION", told, error)
 
 
@@ -66,13 +70,14 @@ def evaluate_session_event(
     authentication: Mapping[str, Any] | None = None,
     fraud_detection: Mapping[str, Any] | None = None,
     error: ErrorInfo | None = None,
+    asked: str = "",
 ) -> Event:
     """New results of a session, or why there are none (`error`; then without `session`).
 
     `authentication` and `fraud_detection` are the results as EvaluateSession answers them; customers' own
     speaker ids in them are not told.
     """
-    told: dict[str, Any] = {}
+    told = _asked(asked)
     if session is not None:
         told = {**_ids(session), "streamingStatus": session.stream_status}
         told |= given(
@@ -85,11 +90,13 @@ def evaluate_session_event(
 
 
 def session_enrollment_event(
-    domain: Domain, session: Session | None, error: ErrorInfo | None = None
+    domain: Domain, session: Session | None, error: ErrorInfo | None = None, asked: str = ""
 ) -> Event:
     """An enrollment was asked for in a session, or was refused (`error`; then without `session`). What
     becomes of it, the Speaker event tells, with the source SESSION."""
-    told = {} if session is None else {"sessionId": session.session_id, "sessionName": session.name}
+    told = _asked(asked)
+    if session is not None:
+        told = {"sessionId": session.session_id, "sessionName": session.name}
     return build_event(domain, SESSION_ENROLLMENT, "SESSION_ENROLLMENT_REQUEST", _status(error), told, error)
 
 
@@ -101,6 +108,12 @@ def _session_event(
 
 def _status(error: ErrorInfo | None) -> str:
     return "FAILURE" if error else "SUCCESS"
+
+
+def _asked(name_or_id: str) -> dict[str, Any]:
+    if not name_or_id:
+        return {}
+    return {"sessionId" if name_or_id.startswith("id#") else "sessionName": name_or_id}
 
 
 def _ids(session: Session) -> dict[str, Any]:

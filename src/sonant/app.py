@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from socket import socket
 
 from sqlalchemy import Connection
 from starlette.types import ASGIApp
@@ -59,7 +60,10 @@ from sonant.wire.recording import Recorder, audited_operations
 from sonant.wire.scalars import Fault, string
 from sonant.wire.server import FrontDoor, asgi_app
 from sonant.wire.signature import Credential, Verifier
+from sonant.wire.stream_gate import AUDITED_STREAMS, Gate
+from sonant.wire.streams import Streams
 from sonant.wire.throttle import Throttle, rates_per_s
+from sonant.wire.validation import compile_input
 
 #: The kinds of job that runners do.
 KINDS: tuple[Kind, ...] = (EnrollmentKind(), RegistrationKind(), DryRunKind())
@@ -303,10 +307,13 @@ def _credential(connection: Connection, secret: ServiceSecret, access_key_id: st
     )
 
 
-def build_app(store: Store, cores: Cores | None = None) -> App:
+def build_app(store: Store, cores: Cores | None = None, audiosocket: socket | None = None) -> App:
+    """`audiosocket` is a socket for Asterisk's calls, bound and not yet listening."""
     settings = store.settings
     check_metrics(settings)
     listener = LocalListener(store, cores)
+    watches = Watches(settings.fraud.replay_recordings)
+    intake = build_intake(store, cores, watches.risks)
     service = Service(
         settings=settings,
         database=store.database,
@@ -316,6 +323,8 @@ def build_app(store: Store, cores: Cores | None = None) -> App:
         clock=store.clock,
         outbox=_outbox(settings),
         calibration_of=partial(brought_calibration, ModelFiles(settings.data)),
+        live=intake,
+        watches=watches,
     )
 
     verifier = Verifier(
@@ -336,21 +345,24 @@ def build_app(store: Store, cores: Cores | None = None) -> App:
         page = Page(store.database, settings.metrics.cache_s, lambda: trail is not None and trail.failing)
         routes.append(metrics_route(page.render, page.content_type, settings.metrics.token))
     recorder = Recorder(
-        audited=audited_operations(models),
+        audited=audited_operations(models) | AUDITED_STREAMS,
         clock=store.clock,
         trail=trail,
         calls=None if page is None else page.calls,
     )
     door = FrontDoor(models, OPERATIONS, service, verifier, throttle, settings.wire, recorder)
-
-    intake = build_intake(store, cores)
+    # Of the operations that name a session, this one names nothing else.
+    named = compile_input(models.find("VoiceID.EvaluateSession").input_shape)
+    streams = Streams(settings, Gate(service, verifier, intake, named, recorder), audiosocket)
 
     def close() -> None:
         intake.close()
+        streams.close()
         door.close()
         if trail is not None:
             trail.close()
         listener.close()
         store.database.close()
 
-    return App(asgi=asgi_app(door, *routes), intake=intake, close=close)
+    asgi = asgi_app(door, *routes, *streams.routes(), lifespan=streams.lifespan)
+    return App(asgi=asgi, intake=intake, close=close)

@@ -43,6 +43,7 @@ def serve(settings: Settings, *, quiet: bool) -> None:
     import uvicorn
 
     from sonant import app, installation
+    from sonant.wire import audiosocket
 
     installation.make_folder(settings.data)
     with installation.only_one(settings, "service"):
@@ -68,7 +69,7 @@ def serve(settings: Settings, *, quiet: bool) -> None:
             cores.keep_to_one()
         if settings.embedded:
             app.session_keeper(store).take_over()
-        built = app.build_app(store, cores)
+        built = app.build_app(store, cores, audiosocket.bind(settings))
         server = uvicorn.Server(
             uvicorn.Config(
                 built.asgi,

@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from functools import partial
+from socket import socket
 from typing import Any, TypeVar
 
 from starlette.routing import BaseRoute, Route, WebSocketRoute
@@ -19,6 +22,7 @@ from sonant.errors import InternalServer, Throttling, WireError
 from sonant.live.adapters.own import OwnAdapter
 from sonant.live.calls import EndReason
 from sonant.settings import Settings
+from sonant.wire.audiosocket import AudioSocketServer
 from sonant.wire.carriers import Carrier, carriers
 from sonant.wire.carrying import carry
 from sonant.wire.protocol import error_body, error_content_type
@@ -37,15 +41,32 @@ T = TypeVar("T")
 
 
 class Streams:
-    """The endpoints of streams, as ASGI."""
+    """The endpoints of streams, as ASGI, and the port of AudioSocket."""
 
-    def __init__(self, settings: Settings, gate: Gate, places: Places) -> None:
+    def __init__(self, settings: Settings, gate: Gate, audiosocket: socket | None = None) -> None:
         """Raises SetupError for carriers that are not set up safely."""
         self._settings, self._gate = settings, gate
         self._carriers = carriers(settings, gate.clock)
-        self.threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="stream")
-        self.places = places
+        self._places = Places(settings.live.max_streams, settings.live.max_streams_per_account)
+        self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="stream")
         self._waiting = 0
+        self._audiosocket = audiosocket
+
+    @asynccontextmanager
+    async def lifespan(self, _app: object) -> AsyncIterator[None]:
+        """AudioSocket is served for as long as the app is."""
+        if self._audiosocket is None:
+            yield
+            return
+        intake_for = partial(self._gate.for_carrier, "audiosocket", self._settings.account)
+        server = AudioSocketServer(
+            self._audiosocket, self._settings, intake_for, self._places, self._threads
+        )
+        await server.start()
+        try:
+            yield
+        finally:
+            await server.stop()
 
     def routes(self) -> list[BaseRoute]:
         found: list[BaseRoute] = [
@@ -57,13 +78,13 @@ class Streams:
         return found
 
     def close(self) -> None:
-        self.threads.shutdown(wait=True, cancel_futures=True)
+        self._threads.shutdown(wait=True, cancel_futures=True)
 
     async def _own(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = request_of(scope)
         await receive()  # websocket.connect
         try:
-            with self.places.visit() as place:
+            with self._places.visit() as place:
                 begun = await self._in_thread(lambda: self._gate.open_signed(request, admit=place.name))
                 try:
                     await send({"type": "websocket.accept"})
@@ -74,7 +95,7 @@ class Streams:
                     WebSocketConnection(receive, send),
                     OwnAdapter(begun.asked.form),
                     _NO_INTAKE,
-                    threads=self.threads,
+                    threads=self._threads,
                     paced=True,
                     stream=begun.stream,
                 )
@@ -86,7 +107,7 @@ class Streams:
             request = request_of(scope)
             await receive()  # websocket.connect
             try:
-                with self.places.visit() as place:
+                with self._places.visit() as place:
                     adapter = carrier.greet(request)
                     place.name(self._settings.account)
                     wanted = carrier.subprotocol
@@ -96,7 +117,7 @@ class Streams:
                         WebSocketConnection(receive, send),
                         adapter,
                         self._gate.for_carrier(carrier.name, self._settings.account, request),
-                        threads=self.threads,
+                        threads=self._threads,
                     )
             except WireError as error:
                 await refuse(send, error, request.request_id, carrier.challenge)
@@ -106,12 +127,12 @@ class Streams:
     async def _upload(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = request_of(scope)
         try:
-            with self.places.visit() as place:
+            with self._places.visit() as place:
 
                 def begin(asked: StreamRequest, declared: bytes) -> Awaitable[Begun]:
                     return self._in_thread(lambda: self._gate.open_signed(asked, declared, place.name))
 
-                body = await Upload(begin, self._settings, self.threads).take(request, receive)
+                body = await Upload(begin, self._settings, self._threads).take(request, receive)
         except WireError as error:
             await answer_error(send, error, request.request_id)
         else:
@@ -123,7 +144,7 @@ class Streams:
             raise Throttling("Rate exceeded")
         self._waiting += 1
         try:
-            return await asyncio.get_running_loop().run_in_executor(self.threads, work)
+            return await asyncio.get_running_loop().run_in_executor(self._threads, work)
         finally:
             self._waiting -= 1
 

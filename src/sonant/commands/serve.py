@@ -74,7 +74,7 @@ def serve(settings: Settings, *, quiet: bool) -> None:
             uvicorn.Config(
                 built.asgi,
                 http=_connection(),
-                ws=_websocket_connection,
+                ws=_websocket_connection,  # type: ignore[arg-type]  # called like the class it makes one of
                 ws_max_size=MAX_MESSAGE_BYTES,
                 ws_per_message_deflate=False,  # costs more than audio is worth
                 access_log=False,

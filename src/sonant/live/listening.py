@@ -225,12 +225,15 @@ class Listening:
         return need > asked[0] or model_id != asked[1]
 
     def _progress(self) -> Progress:
-        gatherer = self._gatherer
+        gatherer, stream = self._gatherer, self.stream
+        if gatherer is not None:
+            stream.heard_s = gatherer.heard / RATE_HZ
+            stream.net_speech_s = min(gatherer.count, gatherer.need) / RATE_HZ
         return Progress(
             session_id=self.place.session_id,
             stream=self.place.number,
-            heard_s=0.0 if gatherer is None else gatherer.heard / RATE_HZ,
-            net_speech_s=0.0 if gatherer is None else min(gatherer.count, gatherer.need) / RATE_HZ,
+            heard_s=stream.heard_s,
+            net_speech_s=stream.net_speech_s,
         )
 
 

@@ -42,6 +42,8 @@ class Stream:
         self._drained = threading.Condition(self._lock)
         self._in_work = False  # samples were taken that are not listened to, or a hearing is not written
         self._over = False
+        self.heard_s = self.net_speech_s = 0.0
+        """How far it has been listened to, and the speech found in it; kept up by the listener."""
 
     # --- the carrier's side
 

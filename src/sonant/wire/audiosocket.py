@@ -47,7 +47,9 @@ def bind(settings: Settings) -> socket.socket | None:
             f"{getattr(fault, 'strerror', None) or str(fault).rstrip('.')}; set live.audiosocket_port"
         ) from None
     if not _loopback(host):
-        log.warning("AudioSocket has no password: anybody who reaches port %d can bring audio", live.audiosocket_port)
+        log.warning(
+            "AudioSocket has no password: anybody who reaches port %d can bring audio", live.audiosocket_port
+        )
     return listener
 
 

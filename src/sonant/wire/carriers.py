@@ -111,11 +111,16 @@ def _asterisk(settings: Settings) -> Carrier:
             raise AccessDenied("The user name or password is not the one that was set.")
         given = request.parameters()
         if unknown := given.keys() - {"domain", "session", "speaker"}:
-            raise Validation(f"{len(unknown)} query parameters are not known; known: domain, session, speaker")
+            raise Validation(
+                f"{len(unknown)} query parameters are not known; known: domain, session, speaker"
+            )
         return AsteriskAdapter(settings.account, live.domain, given)
 
     return Carrier(
-        name="asterisk", greet=greet, subprotocol=SUBPROTOCOL, challenge=b'Basic realm="sonant", charset="UTF-8"'
+        name="asterisk",
+        greet=greet,
+        subprotocol=SUBPROTOCOL,
+        challenge=b'Basic realm="sonant", charset="UTF-8"',
     )
 
 

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -53,7 +53,9 @@ class Stream(Protocol):
     def session_id(self) -> str: ...
 
     @property
-    def room_s(self) -> float: ...
+    def room_s(self) -> float:
+        """Seconds of audio that may be fed now."""
+        ...
 
     @property
     def heard_s(self) -> float: ...
@@ -73,7 +75,7 @@ class Stream(Protocol):
 class Intake(Protocol):
     """Where streams are opened; see `live.intake.Intake`."""
 
-    def open(self, call: Call) -> Stream:
+    def open(self, call: Call, /) -> Stream:
         """Blocks. Raises ModelledError."""
         ...
 
@@ -179,7 +181,8 @@ class _Carrying:
         reason, why = EndReason.SERVICE_STOPPED, ""
         talk = asyncio.create_task(self._talk())
         try:
-            await asyncio.wait({talk, self._ended}, return_when=asyncio.FIRST_COMPLETED)
+            both: set[asyncio.Future[Any]] = {talk, self._ended}
+            await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
             if talk.done():
                 reason, why = talk.result()
             else:

@@ -374,9 +374,7 @@ def _told(error: WireError) -> Told:
     return error.http_status, error_content_type(error), error_body(error)
 
 
-def asgi_app(
-    door: FrontDoor, *more: BaseRoute, lifespan: Lifespan[Starlette] | None = None
-) -> ASGIApp:
+def asgi_app(door: FrontDoor, *more: BaseRoute, lifespan: Lifespan[Starlette] | None = None) -> ASGIApp:
     """The whole service: Starlette's pages and WebSockets, and the AWS endpoint everywhere else.
 
     The endpoint stands before Starlette, whose layers would cost each call as much as its own work.

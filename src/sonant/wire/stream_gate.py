@@ -106,7 +106,9 @@ class Asked:
     def parse(cls, given: Mapping[str, str], check: Callable[[object], dict[str, Any]]) -> Asked:
         """`check` takes DomainId and SessionNameOrId. Raises Validation."""
         if unknown := given.keys() - _NAMES:
-            raise Validation(f"{len(unknown)} query parameters are not known; known: {', '.join(sorted(_NAMES))}")
+            raise Validation(
+                f"{len(unknown)} query parameters are not known; known: {', '.join(sorted(_NAMES))}"
+            )
         named = check({name: given[name] for name in ("DomainId", "SessionNameOrId") if name in given})
         encoding = given.get("Encoding", AudioForm().encoding)
         if encoding not in DECODERS:
@@ -160,7 +162,7 @@ class Gate:
         return self._service.clock
 
     def open_signed(
-        self, request: StreamRequest, declared_sha256: bytes | None = None, admit: Callable[[str], None] = str
+        self, request: StreamRequest, admit: Callable[[str], None], declared_sha256: bytes | None = None
     ) -> Begun:
         """`admit` is asked for a place for the account when it is known. Raises WireError."""
         note = _Note(request=request)

@@ -59,9 +59,7 @@ class Streams:
             yield
             return
         intake_for = partial(self._gate.for_carrier, "audiosocket", self._settings.account)
-        server = AudioSocketServer(
-            self._audiosocket, self._settings, intake_for, self._places, self._threads
-        )
+        server = AudioSocketServer(self._audiosocket, self._settings, intake_for, self._places, self._threads)
         await server.start()
         try:
             yield
@@ -85,7 +83,7 @@ class Streams:
         await receive()  # websocket.connect
         try:
             with self._places.visit() as place:
-                begun = await self._in_thread(lambda: self._gate.open_signed(request, admit=place.name))
+                begun = await self._in_thread(lambda: self._gate.open_signed(request, place.name))
                 try:
                     await send({"type": "websocket.accept"})
                 except BaseException:
@@ -130,7 +128,7 @@ class Streams:
             with self._places.visit() as place:
 
                 def begin(asked: StreamRequest, declared: bytes) -> Awaitable[Begun]:
-                    return self._in_thread(lambda: self._gate.open_signed(asked, declared, place.name))
+                    return self._in_thread(lambda: self._gate.open_signed(asked, place.name, declared))
 
                 body = await Upload(begin, self._settings, self._threads).take(request, receive)
         except WireError as error:
@@ -243,5 +241,3 @@ async def answer(send: Send, status: int, content_type: str, body: bytes, reques
 
 async def answer_error(send: Send, error: WireError, request_id: str) -> None:
     await answer(send, error.http_status, error_content_type(error), error_body(error), request_id)
-
-

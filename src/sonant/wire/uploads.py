@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import Executor
 from dataclasses import replace
 from email.message import Message as MimeMessage
+from typing import Any
 
 import numpy as np
 import orjson
@@ -49,8 +50,10 @@ BARE = {
 }
 #: Media types of recordings whose bytes say what they are.
 CONTAINERS = frozenset(
-    ("audio/wav", "audio/x-wav", "audio/wave", "audio/vnd.wave")
-    + ("audio/flac", "audio/x-flac", "audio/ogg", "audio/mpeg", "audio/mp3", "application/octet-stream")
+    (
+        *("audio/wav", "audio/x-wav", "audio/wave", "audio/vnd.wave"),
+        *("audio/flac", "audio/x-flac", "audio/ogg", "audio/mpeg", "audio/mp3", "application/octet-stream"),
+    )
 )
 #: Recordings held in memory at once, each up to `audio.max_file_bytes`.
 MOST_RECORDINGS = 4
@@ -87,7 +90,8 @@ class Upload:
         stream.on_end(_teller(ended))
         taking = asyncio.create_task(self._take_in(begun, form, _Body(receive, declared, self._settings)))
         try:
-            await asyncio.wait({taking, ended}, return_when=asyncio.FIRST_COMPLETED)
+            both: set[asyncio.Future[Any]] = {taking, ended}
+            await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
             if not taking.done():
                 reason = ended.result()
                 raise _refusal(reason)
@@ -204,7 +208,9 @@ class _Body:
 
     def check(self) -> None:
         """At the end: is it the body that was signed? Raises InvalidSignature."""
-        if self._hash is not None and not hmac.compare_digest(self._hash.hexdigest().encode(), self._declared):
+        if self._hash is not None and not hmac.compare_digest(
+            self._hash.hexdigest().encode(), self._declared
+        ):
             raise InvalidSignature("The body is not the one whose SHA-256 was signed.")
 
 
@@ -235,7 +241,9 @@ def form_of(content_type: bytes) -> AudioForm | None:
 def _number(text: object, default: int | None) -> int | None:
     if text is None:
         return default
-    return int(text) if isinstance(text, str) and text.isascii() and text.isdigit() and len(text) < 7 else None
+    return (
+        int(text) if isinstance(text, str) and text.isascii() and text.isdigit() and len(text) < 7 else None
+    )
 
 
 def _teller(ended: asyncio.Future[EndReason]) -> Callable[[EndReason], None]:

@@ -14,6 +14,7 @@ from sonant import __version__
 from sonant.cli_access import access
 from sonant.cli_keys import key
 from sonant.cli_models import model
+from sonant.cli_sessions import session
 from sonant.cli_voices import calibrate, speaker
 from sonant.commands.common import Commands, data_option, database_fault, load_settings
 from sonant.commands.evaluate_spoofing import spoofing
@@ -73,6 +74,7 @@ class _Evaluate(click.Group):
 main.add_command(_Evaluate("evaluate", commands=[evaluate, spoofing], help=evaluate.help))
 main.add_command(calibrate)
 main.add_command(speaker)
+main.add_command(session)
 
 
 @main.command(

@@ -1,0 +1,332 @@
+"""Carrying a call between a connection and a stream: what each side may do, and what never hurts another."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+
+from sonant.errors import Conflict
+from sonant.live.adapters import Audio, Begin, End, Reply
+from sonant.live.calls import Call, EndReason, StreamFault
+from sonant.wire.carrying import Bounds, carry
+
+CALL = Call(account_id="0" * 12, domain_id="d" * 22, session="call-1")
+QUICK = Bounds(begin_s=0.2, last_words_s=0.2, send_s=0.2, drain_s=1.0)
+
+
+class MemoryStream:
+    """Keeps what it is fed; `room` is all it takes, in seconds."""
+
+    session_id = "id#" + "s" * 22
+
+    def __init__(self, room_s: float = 10.0) -> None:
+        self.most_s, self.held, self.fed, self.reasons = room_s, 0, 0, []
+        self.heard_s = self.net_speech_s = 0.0
+        self._call_backs = []
+
+    @property
+    def room_s(self) -> float:
+        return self.most_s - self.held / 8000
+
+    def feed(self, samples, rate_hz) -> None:
+        if len(samples) / rate_hz > self.room_s:
+            raise StreamFault("too much", EndReason.OVERRUN)
+        self.held += len(samples)
+        self.fed += len(samples)
+
+    def listen(self) -> None:
+        self.held = 0
+
+    def end(self, reason) -> None:
+        self.reasons.append(reason)
+
+    def on_end(self, call_back) -> None:
+        self._call_backs.append(call_back)
+
+    def stop(self, reason) -> None:
+        """As the real one does: from a thread of its own."""
+        thread = threading.Thread(target=lambda: [tell(reason) for tell in self._call_backs])
+        thread.start()
+        thread.join()
+
+    async def drained(self) -> None:
+        while self.held:
+            await asyncio.sleep(0.005)
+
+
+class MemoryIntake:
+    def __init__(self, stream=None, fault: Exception | None = None) -> None:
+        self.stream, self.fault, self.calls = stream or MemoryStream(), fault, []
+        self.thread = None
+
+    def open(self, call):
+        self.calls.append(call)
+        self.thread = threading.current_thread()
+        if self.fault is not None:
+            raise self.fault
+        return self.stream
+
+
+class Line:
+    """A connection whose other side is the test."""
+
+    def __init__(self, *messages) -> None:
+        self.inbox: asyncio.Queue = asyncio.Queue()
+        for message in messages:
+            self.inbox.put_nowait(message)
+        self.sent, self.closed = [], None
+        self.deaf = False
+
+    async def receive(self):
+        return await self.inbox.get()
+
+    async def send(self, message) -> None:
+        if self.deaf:
+            await asyncio.sleep(60)
+        self.sent.append(message)
+
+    async def close(self, code, reason) -> None:
+        self.closed = (code, reason)
+
+
+class Words:
+    """A protocol of the tests: `begin`, bytes of mu-law length n as n samples, `end`, `say`, `bad`, `bug`."""
+
+    closes_itself = False
+
+    def receive(self, message):
+        match message:
+            case bytes():
+                return [Audio(np.zeros(len(message), np.int16), 8000)]
+            case "begin":
+                return [Begin(CALL)]
+            case "end":
+                return [End(EndReason.CALL_ENDED)]
+            case "say":
+                return [Reply("said")]
+            case "bad":
+                raise StreamFault("that is not allowed")
+            case "bug":
+                raise RuntimeError("a bug")
+        return []
+
+    def begun(self, session_id):
+        return [Reply(f"begun {session_id}")]
+
+    def refused(self, why):
+        return [Reply(f"refused {why}")]
+
+    def ended(self, reason):
+        words = [Reply(f"ended {reason.value}")]
+        return words if self.closes_itself else [*words, End(reason)]
+
+
+def run(line, intake, adapter=None, *, paced=False, stream=None, also=None, bounds=QUICK):
+    async def carried():
+        with ThreadPoolExecutor(1) as threads:
+            beside = asyncio.create_task(also()) if also else None
+            reason = await asyncio.wait_for(
+                carry(
+                    line, adapter or Words(), intake, threads=threads, paced=paced, stream=stream, bounds=bounds
+                ),
+                10,
+            )
+            if beside is not None:
+                await beside
+            return reason
+
+    return asyncio.run(carried())
+
+
+
+
+def test_a_call_goes_from_its_beginning_through_its_audio_to_its_end():
+    line, intake = Line("begin", b"a" * 160, b"b" * 160, "end"), MemoryIntake()
+    assert run(line, intake) == EndReason.CALL_ENDED
+    assert intake.calls == [CALL]
+    assert intake.stream.fed == 320
+    assert intake.stream.reasons == [EndReason.CALL_ENDED]
+    assert line.sent == [f"begun {MemoryStream.session_id}"]
+    assert line.closed == (1000, "CALL_ENDED")
+
+
+def test_streams_are_opened_in_a_thread():
+    intake = MemoryIntake()
+    run(Line("begin", "end"), intake)
+    assert intake.thread is not threading.main_thread()
+
+
+def test_a_stream_that_was_open_before_is_greeted_and_ended():
+    stream, line = MemoryStream(), Line(b"a" * 80, EndReason.CALL_ENDED)
+    assert run(line, MemoryIntake(), stream=stream) == EndReason.CALL_ENDED
+    assert (stream.fed, stream.reasons) == (80, [EndReason.CALL_ENDED])
+    assert line.sent == [f"begun {MemoryStream.session_id}"]
+
+
+@pytest.mark.parametrize(
+    ("message", "reason", "closed"),
+    [
+        ("bad", EndReason.MALFORMED, (1002, "that is not allowed")),
+        ("bug", EndReason.SERVICE_STOPPED, (1011, "The service failed.")),
+        (EndReason.DISCONNECTED, EndReason.DISCONNECTED, None),
+        (EndReason.CALL_ENDED, EndReason.CALL_ENDED, None),
+        ("begin", EndReason.MALFORMED, (1002, "a second call began on one connection")),
+    ],
+)
+def test_every_end_has_its_reason(message, reason, closed):
+    line, intake = Line("begin", message), MemoryIntake()
+    assert run(line, intake) == reason
+    assert intake.stream.reasons == [reason]
+    assert line.closed == closed
+
+
+def test_audio_before_the_beginning_is_a_fault():
+    line = Line(b"a")
+    assert run(line, MemoryIntake()) == EndReason.MALFORMED
+    assert line.closed == (1002, "audio came before the call began")
+
+
+def test_a_connection_that_names_no_call_is_closed_in_time():
+    line = Line("say")
+    assert run(line, MemoryIntake()) == EndReason.NEVER_BEGAN
+    assert line.closed == (1008, "No call was named in time.")
+
+
+def test_a_refusal_is_told_in_the_carriers_words_and_in_the_close_code():
+    line = Line("begin")
+    assert run(line, MemoryIntake(fault=Conflict("ANOTHER_ACTIVE_STREAM"))) == EndReason.NEVER_BEGAN
+    assert line.sent == ["refused The session already has an active stream."]
+    assert line.closed == (1008, "The session already has an active stream.")
+
+
+def test_a_fault_of_ours_at_the_opening_says_no_more_than_that():
+    line = Line("begin")
+    assert run(line, MemoryIntake(fault=RuntimeError("secret"))) == EndReason.SERVICE_STOPPED
+    assert line.sent == ["refused The service failed."]
+    assert line.closed == (1011, "The service failed.")
+
+
+def test_when_the_service_ends_the_stream_the_carrier_is_told_at_once():
+    line, intake = Line("begin"), MemoryIntake()
+
+    async def stop():
+        await asyncio.sleep(0.05)
+        intake.stream.stop(EndReason.REQUESTED)
+
+    assert run(line, intake, also=stop) == EndReason.REQUESTED
+    assert line.sent[-1] == "ended REQUESTED"
+    assert line.closed == (1000, "REQUESTED")
+
+
+def test_a_carrier_whose_protocol_closes_itself_gets_a_moment_for_it():
+    line, intake, adapter = Line("begin"), MemoryIntake(), Words()
+    adapter.closes_itself = True
+
+    async def stop():
+        await asyncio.sleep(0.05)
+        intake.stream.stop(EndReason.REQUESTED)
+        await asyncio.sleep(0.05)
+        line.inbox.put_nowait(b"late audio")
+        line.inbox.put_nowait("say")
+        line.inbox.put_nowait(EndReason.CALL_ENDED)
+
+    assert run(line, intake, adapter, also=stop) == EndReason.REQUESTED
+    assert line.sent[-1] == "said"
+    assert line.closed is None
+    assert intake.stream.fed == 0
+
+
+def test_a_carrier_that_reads_nothing_is_given_up():
+    line, intake = Line("begin"), MemoryIntake()
+    line.deaf = True
+    assert run(line, intake) == EndReason.DISCONNECTED
+    assert intake.stream.reasons == [EndReason.DISCONNECTED]
+
+
+def test_real_time_audio_without_room_is_an_overrun():
+    intake = MemoryIntake(MemoryStream(room_s=1.0))
+    line = Line("begin", *[bytes(4000)] * 3)
+    assert run(line, intake) == EndReason.OVERRUN
+    assert line.closed == (1008, "too much")
+
+
+def test_a_paced_carrier_waits_for_room_and_at_its_end_until_all_is_listened_to():
+    stream = MemoryStream(room_s=1.0)
+    line = Line(bytes(32000), "end")
+
+    async def listen():
+        while not stream.reasons or stream.held:
+            await asyncio.sleep(0.01)
+            assert stream.held <= 8000
+            stream.listen()
+
+    assert run(line, MemoryIntake(), paced=True, stream=stream, also=listen) == EndReason.CALL_ENDED
+    assert (stream.fed, stream.held) == (32000, 0)
+    assert line.closed == (1000, "CALL_ENDED")
+
+
+def test_messages_come_no_faster_than_the_bounds_say():
+    bounds = Bounds(messages_per_s=10.0, messages_at_once=20.0)
+    line = Line("begin", *["say"] * 40)
+    assert run(line, MemoryIntake(), bounds=bounds) == EndReason.OVERRUN
+    assert line.closed == (1008, "messages come too fast")
+
+
+def test_paced_audio_pays_for_its_messages_and_empty_ones_do_not():
+    bounds = Bounds(messages_per_s=50.0, messages_at_once=20.0)
+    full_speed = Line(*[bytes(160)] * 200, "end")
+    stream = MemoryStream(room_s=1000.0)
+
+    async def listen():
+        await asyncio.sleep(0.05)
+        stream.listen()
+
+    assert run(full_speed, MemoryIntake(), paced=True, stream=stream, bounds=bounds, also=listen) == (
+        EndReason.CALL_ENDED
+    )
+    empty = Line(*[b""] * 200, "end")
+    assert run(empty, MemoryIntake(), paced=True, stream=MemoryStream(), bounds=bounds) == EndReason.OVERRUN
+
+
+def test_a_service_that_stops_ends_the_call_truthfully():
+    line, intake = Line("begin"), MemoryIntake()
+
+    async def stopped():
+        with ThreadPoolExecutor(1) as threads:
+            task = asyncio.create_task(carry(line, Words(), intake, threads=threads, bounds=QUICK))
+            await asyncio.sleep(0.05)
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+
+    asyncio.run(stopped())
+    assert intake.stream.reasons == [EndReason.SERVICE_STOPPED]
+    assert line.sent[-1] == "ended SERVICE_STOPPED"
+    assert line.closed == (1012, "SERVICE_STOPPED")
+
+
+def test_a_stream_that_was_being_opened_when_the_service_stopped_is_not_left_open():
+    gate = threading.Event()
+    stream = MemoryStream()
+
+    class Slow(MemoryIntake):
+        def open(self, call):
+            gate.wait(5)
+            return stream
+
+    async def stopped():
+        with ThreadPoolExecutor(1) as threads:
+            task = asyncio.create_task(carry(Line("begin"), Words(), Slow(), threads=threads, bounds=QUICK))
+            await asyncio.sleep(0.05)
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            gate.set()
+            await asyncio.sleep(0.05)
+
+    asyncio.run(stopped())
+    assert stream.reasons == [EndReason.SERVICE_STOPPED]

@@ -204,7 +204,7 @@ def session_keeper(store: Store) -> SessionKeeper:
 # --- live calls ---------------------------------------------------------------------------------------
 
 
-def build_intake(store: Store, cores: Cores | None = None, risks: Risks | None = None) -> Intake:
+def build_intake(store: Store, risks: Risks, cores: Cores | None = None) -> Intake:
     """Where carriers bring calls. Nothing is loaded or started before the first one."""
     settings = store.settings
     workers = settings.live.workers or os.cpu_count() or 1
@@ -214,7 +214,7 @@ def build_intake(store: Store, cores: Cores | None = None, risks: Risks | None =
         database=store.database,
         keys_of=store.accounts.keys,
         clock=store.clock,
-        risks=risks or Watches(settings.fraud.replay_recordings).risks,
+        risks=risks,
         outbox=_outbox(settings),
         calibration_of=partial(brought_calibration, ModelFiles(settings.data)),
     )
@@ -307,6 +307,8 @@ def build_app(store: Store, cores: Cores | None = None) -> App:
     settings = store.settings
     check_metrics(settings)
     listener = LocalListener(store, cores)
+    watches = Watches(settings.fraud.replay_recordings)
+    intake = build_intake(store, watches.risks, cores)
     service = Service(
         settings=settings,
         database=store.database,
@@ -316,6 +318,8 @@ def build_app(store: Store, cores: Cores | None = None) -> App:
         clock=store.clock,
         outbox=_outbox(settings),
         calibration_of=partial(brought_calibration, ModelFiles(settings.data)),
+        live=intake,
+        watches=watches,
     )
 
     verifier = Verifier(
@@ -342,8 +346,6 @@ def build_app(store: Store, cores: Cores | None = None) -> App:
         calls=None if page is None else page.calls,
     )
     door = FrontDoor(models, OPERATIONS, service, verifier, throttle, settings.wire, recorder)
-
-    intake = build_intake(store, cores)
 
     def close() -> None:
         intake.close()

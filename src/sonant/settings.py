@@ -166,8 +166,10 @@ class Rates:
     """ListWatchlists, ListFraudsters."""
     watchlist_changes: float = 2.0
     """Create, update and delete a watchlist."""
+    sessions: float = 60.0
+    """Sonant's own operations on sessions."""
     own: float = 10.0
-    """Sonant's own operations."""
+    """Sonant's other own operations."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -52,6 +52,12 @@ class Record:
     error: WireError | None
     suppressed: int = 0
     """Calls that failed authentication before this one and were not recorded."""
+    unchanged: bool = False
+    """It changed nothing, although its operation may."""
+
+    @property
+    def changes(self) -> bool:
+        return not self.operation.read_only and not self.unchanged
 
 
 def document(record: Record, region: str) -> dict[str, Any]:

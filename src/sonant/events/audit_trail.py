@@ -76,7 +76,7 @@ class Trail:
             if suppressed is None:
                 return
             record.suppressed = suppressed
-        durable = not record.operation.read_only and record.principal_arn is not None
+        durable = record.changes and record.principal_arn is not None
         with self._lock:
             if len(self._pending) >= self._settings.max_waiting and not self._wait_for_room():
                 if self._settings.required:
@@ -126,7 +126,7 @@ class Trail:
             try:
                 while batch := self._next():
                     self._file.write([document(record, self._region) for record in batch], self._clock())
-                    durable = any(not record.operation.read_only for record in batch)
+                    durable = any(record.changes for record in batch)
                     if durable or time.monotonic() - synced_at >= SYNC_S:
                         self._file.sync()
                         synced_at = time.monotonic()

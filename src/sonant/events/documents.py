@@ -80,8 +80,8 @@ def speaker_event(
         "enrollmentStatus": enrollment_status,
         "fraudDetectionResult": fraud_detection,
     }
-    told = {"generatedSpeakerId": _generated(speaker_id), "data": _given(data) or None}
-    return _event(domain, SPEAKER, action, "FAILURE" if error else "SUCCESS", told, error)
+    told = {"generatedSpeakerId": _generated(speaker_id), "data": given(data) or None}
+    return build_event(domain, SPEAKER, action, "FAILURE" if error else "SUCCESS", told, error)
 
 
 def fraudster_event(
@@ -104,9 +104,9 @@ def fraudster_event(
     told = {
         "generatedFraudsterId": _generated(fraudster_id),
         "watchlistIds": list(watchlist_ids) or None,
-        "data": _given(data) or None,
+        "data": given(data) or None,
     }
-    return _event(domain, FRAUDSTER, action, "FAILURE" if error else "SUCCESS", told, error)
+    return build_event(domain, FRAUDSTER, action, "FAILURE" if error else "SUCCESS", told, error)
 
 
 def batch_enrollment_event(
@@ -116,7 +116,7 @@ def batch_enrollment_event(
     fraud = job.config["FraudDetectionConfig"]
     config = {
         "existingEnrollmentAction": job.config["ExistingEnrollmentAction"],
-        "fraudDetectionConfig": _given(
+        "fraudDetectionConfig": given(
             {
                 "fraudDetectionAction": fraud["FraudDetectionAction"],
                 "riskThreshold": fraud["RiskThreshold"],
@@ -125,14 +125,14 @@ def batch_enrollment_event(
         ),
     }
     told = _batch(job, "enrollmentConfig", config)
-    return _event(domain, BATCH_ENROLLMENT, "BATCH_ENROLLMENT_REQUEST", status, told, error)
+    return build_event(domain, BATCH_ENROLLMENT, "BATCH_ENROLLMENT_REQUEST", status, told, error)
 
 
 def batch_registration_event(
     domain: Domain, job: Job, status: BatchStatus, error: ErrorInfo | None = None
 ) -> Event:
     """A fraudster registration job was submitted or has ended."""
-    config = _given(
+    config = given(
         {
             "duplicateRegistrationAction": job.config["DuplicateRegistrationAction"],
             "fraudsterSimilarityThreshold": job.config["FraudsterSimilarityThreshold"],
@@ -140,7 +140,7 @@ def batch_registration_event(
         }
     )
     told = _batch(job, "registrationConfig", config)
-    return _event(domain, BATCH_REGISTRATION, "BATCH_REGISTRATION_REQUEST", status, told, error)
+    return build_event(domain, BATCH_REGISTRATION, "BATCH_REGISTRATION_REQUEST", status, told, error)
 
 
 def document(event: Event, event_id: str, time: datetime) -> dict[str, Any]:
@@ -159,7 +159,7 @@ def document(event: Event, event_id: str, time: datetime) -> dict[str, Any]:
     }
 
 
-def _event(
+def build_event(
     domain: Domain,
     type_: str,
     action: str,
@@ -167,7 +167,8 @@ def _event(
     told: Mapping[str, Any],
     error: ErrorInfo | None,
 ) -> Event:
-    detail = {"action": action, "status": status, "domainId": domain.domain_id, **_given(told)}
+    """What all events have in common, around what one tells; members that are None are left out."""
+    detail = {"action": action, "status": status, "domainId": domain.domain_id, **given(told)}
     if error is not None:
         detail["errorInfo"] = {
             "errorMessage": error.message[:_MESSAGE_CHARACTERS],
@@ -183,7 +184,7 @@ def _batch(job: Job, config_member: str, config: Mapping[str, Any]) -> dict[str,
         "dataAccessRoleArn": job.role_arn,
         config_member: config,
         "inputDataConfig": {"s3Uri": job.input_uri},
-        "outputDataConfig": _given({"s3Uri": job.output_uri, "kmsKeyId": job.output_kms_key}),
+        "outputDataConfig": given({"s3Uri": job.output_uri, "kmsKeyId": job.output_kms_key}),
     }
     return {"batchJobId": job.job_id, "data": data}
 
@@ -193,5 +194,6 @@ def _generated(identifier: str | None) -> str | None:
     return identifier if identifier is not None and identifier.startswith("id#") else None
 
 
-def _given(members: Mapping[str, Any]) -> dict[str, Any]:
+def given(members: Mapping[str, Any]) -> dict[str, Any]:
+    """The members that are not None."""
     return {name: value for name, value in members.items() if value is not None}

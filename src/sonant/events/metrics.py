@@ -17,9 +17,11 @@ from sqlalchemy import Connection, func, select
 
 from sonant.errors import Throttling, WireError
 from sonant.events import counters, outbox
+from sonant.store import sessions
 from sonant.store.database.engine import Database
 from sonant.store.database.schema import ACTIVE_STATUSES, fraudsters, jobs, speakers
 from sonant.store.jobs import ENROLLMENT, REGISTRATION
+from sonant.store.times import now
 
 #: Upper bounds of the latency histogram, in seconds.
 BUCKETS_S = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
@@ -126,6 +128,12 @@ def _families(connection: Connection) -> Iterator[Metric]:
             if of_kind == kind:
                 jobs_active.add_metric([domain_id], count)
         yield jobs_active
+    sessions_active = GaugeMetricFamily(
+        "voiceid_active_sessions", "Sessions pending or ongoing (ActiveSessions)", labels=["domain"]
+    )
+    for domain_id, count in sessions.active_by_domain(connection, now()).items():
+        sessions_active.add_metric([domain_id], count)
+    yield sessions_active
     for table, name, what in (
         (speakers, "voiceid_speakers", "Speakers in the domain (Speakers)"),
         (fraudsters, "voiceid_fraudsters", "Fraudsters in the domain (Fraudsters)"),

@@ -58,13 +58,23 @@ class ReplayGuard:
             self._last = stored.number
 
     def find(
-        self, connection: Connection, vault: Vault, heard: Fingerprint, heard_as: str | None
+        self,
+        connection: Connection,
+        vault: Vault,
+        heard: Fingerprint,
+        heard_as: str | None,
+        *,
+        live: bool = False,
+        before: datetime | None = None,
     ) -> Copy | None:
-        """The recording, accepted for another, that shares the most with this one. Raises SealBroken."""
+        """The recording, accepted for another, that shares the most with this one; in a `live` call, for
+        anybody. Only what was accepted `before` a moment, if one is given. Raises SealBroken."""
         copies = []
         for number in self._index.candidates(heard, CANDIDATES):
             stored = fingerprints.find(connection, vault, self._domain_id, number)
-            if stored is None or not counts(stored.speaker_id, heard_as, live=False):
+            if stored is None or not counts(stored.speaker_id, heard_as, live=live):
+                continue
+            if before is not None and stored.created_at >= before:
                 continue
             common = shared(Fingerprint.from_bytes(stored.data), heard)
             if common.is_copy:

@@ -14,8 +14,9 @@ from sonant.errors import AccessDenied, Conflict, KeyError_, ModelledError, Reso
 from sonant.events.documents import ErrorInfo, Event
 from sonant.events.outbox import Outbox
 from sonant.jobs.scale import CalibrationOf
+from sonant.live.risks import Watches
 from sonant.policy import Context
-from sonant.settings import Settings
+from sonant.settings import Fraud, Settings
 from sonant.store import domains
 from sonant.store.access import Principal
 from sonant.store.database.engine import Database
@@ -73,6 +74,21 @@ class Listener(Protocol):
         ...
 
 
+class Live(Protocol):
+    """Listens to live calls (see `live.intake`)."""
+
+    def notice(self, session_id: str) -> None:
+        """A session was changed in the store. Never blocks."""
+        ...
+
+
+class NoCalls:
+    """For those who listen to none."""
+
+    def notice(self, session_id: str) -> None:
+        pass
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Service:
     """The parts that operations work on; made once by `app`."""
@@ -87,6 +103,9 @@ class Service:
     outbox: Outbox = field(default_factory=Outbox)
     calibration_of: CalibrationOf = calibration_of
     """What comes with a voice model."""
+    live: Live = field(default_factory=NoCalls)
+    watches: Watches = field(default_factory=lambda: Watches(Fraud().replay_recordings))
+    """Whom and what calls are compared with."""
 
     @contextmanager
     def open_domain(

@@ -1,12 +1,343 @@
-"""EvaluateSession. No session can be live yet, so every name is unknown."""
+"""Sonant's own StartSession, UpdateSession, DescribeSession, ListSessions, EnrollBySession and EndStream.
+
+EvaluateSession stands in `evaluations`.
+"""
 
 from __future__ import annotations
 
-from sonant.errors import ResourceNotFound
+import math
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from datetime import timedelta
+from typing import Any
+
+from sqlalchemy import Connection
+
+from sonant.errors import Conflict, ResourceNotFound, ServiceQuotaExceeded, Validation
+from sonant.events.documents import ErrorInfo, Event, speaker_event
+from sonant.events.session_documents import (
+    Window,
+    session_enrollment_event,
+    start_session_event,
+    update_session_event,
+)
+from sonant.ids import new_generated_id
+from sonant.live.calls import EndReason
+from sonant.live.setup import default_setup
+from sonant.live.speakers import require_speaker
+from sonant.operations.idempotency import client_token
+from sonant.operations.paging import paged
 from sonant.operations.service import Answer, Caller, Request, Service
+from sonant.store import sessions, speakers
+from sonant.store.domains import Domain
+from sonant.store.sessions import Session, Setup
+from sonant.store.vault import Vault
+
+NOT_ENOUGH_SPEECH = "NOT_ENOUGH_SPEECH"
+
+SessionEvent = Callable[[Domain, ErrorInfo], Event]
 
 
-def evaluate_session(service: Service, caller: Caller, request: Request) -> Answer:
-    """Counts as writing: a suspended domain is a conflict. Raises ResourceNotFound SESSION."""
-    with service.open_domain(caller, request["DomainId"], write=True):
+def start_session(service: Service, caller: Caller, request: Request) -> Answer:
+    """A new session, or the next stream of one that has ended. The audio comes from a carrier."""
+    name: str = request["SessionName"]
+    with (
+        _telling_failure(service, caller, request, start_session_event, name),
+        service.open_domain(caller, request["DomainId"], write=True) as (connection, domain, vault),
+    ):
+        token = client_token(service, connection, caller, "StartSession", request)
+        if token.found is None:
+            session_id = _start(service, connection, domain, vault, request)
+            token.keep(service, connection, session_id)
+        else:
+            session_id = token.found
+        session = require_session(service, connection, domain.domain_id, session_id)
+        answer = {"Session": _member(connection, domain, vault, session)}
+    service.live.notice(session_id)
+    if session.risk_threshold is not None:  # so that the first result need not wait for it
+        service.watches.ready(service.database.read, domain, vault, wait_s=0.0)
+    return answer
+
+
+def update_session(service: Service, caller: Caller, request: Request) -> Answer:
+    """Members that are absent stay as they are; a configuration switches on what was off."""
+    with (
+        _telling_failure(service, caller, request, update_session_event, request["SessionNameOrId"]),
+        service.open_domain(caller, request["DomainId"], write=True) as (connection, domain, vault),
+    ):
+        session = require_session(service, connection, domain.domain_id, request["SessionNameOrId"])
+        _change(service, connection, domain, vault, session, request)
+        session = require_session(service, connection, domain.domain_id, session.session_id)
+        service.outbox.put(connection, [update_session_event(domain, session)], service.clock())
+        answer = {"Session": _member(connection, domain, vault, session)}
+    service.live.notice(session.session_id)
+    return answer
+
+
+def describe_session(service: Service, caller: Caller, request: Request) -> Answer:
+    with service.open_domain(caller, request["DomainId"], write=False) as (connection, domain, vault):
+        session = require_session(service, connection, domain.domain_id, request["SessionNameOrId"])
+        return {"Session": _member(connection, domain, vault, session)}
+
+
+def list_sessions(service: Service, caller: Caller, request: Request) -> Answer:
+    """Oldest first; `StreamingStatus` filters exactly."""
+    status, now = request.get("StreamingStatus"), service.clock()
+    with service.open_domain(caller, request["DomainId"], write=False) as (connection, domain, vault):
+        items, next_token = paged(
+            service,
+            request,
+            ("ListSessions", domain.domain_id, status or ""),
+            lambda after, limit: sessions.page(connection, domain.domain_id, status, after, limit, now),
+            lambda session: (session.created_at, session.session_id),
+        )
+        return {
+            "SessionSummaries": [_summary(connection, domain, vault, session) for session in items],
+            "NextToken": next_token,
+        }
+
+
+def enroll_by_session(service: Service, caller: Caller, request: Request) -> Answer:
+    """Ask for the session's speaker to be enrolled from its audio, once a session.
+
+    Whoever listens to the stream makes the voiceprint; what was not enough when a stream ended begins anew
+    with the next one.
+    """
+    asked: str = request["SessionNameOrId"]
+    with (
+        _telling_failure(service, caller, request, session_enrollment_event, asked),
+        service.open_domain(caller, request["DomainId"], write=True) as (connection, domain, vault),
+    ):
+        session = require_session(service, connection, domain.domain_id, asked)
+        if session.speaker_id is None:
+            raise Conflict("SPEAKER_NOT_SET")
+        speaker = speakers.find(connection, vault, domain.domain_id, session.speaker_id)
+        if speaker is None:
+            raise ResourceNotFound("SPEAKER", "The session's speaker has been deleted; set another one.")
+        if speaker.status == "OPTED_OUT":
+            raise Conflict("SPEAKER_OPTED_OUT")
+        if session.enrollment_status is not None:
+            raise Conflict("ENROLLMENT_ALREADY_EXISTS")
+        now = service.clock()
+        sessions.set_enrollment(connection, session.session_id, NOT_ENOUGH_SPEECH, None, now)
+        service.outbox.put(connection, [session_enrollment_event(domain, session)], now)
+    service.live.notice(session.session_id)
+    return {"Status": NOT_ENOUGH_SPEECH}
+
+
+def end_stream(service: Service, caller: Caller, request: Request) -> Answer:
+    """End the stream; one that has ended already stays as it is."""
+    with service.open_domain(caller, request["DomainId"], write=True) as (connection, domain, vault):
+        session = require_session(service, connection, domain.domain_id, request["SessionNameOrId"])
+        if session.active:
+            now = service.clock()
+            until = now + timedelta(hours=service.settings.live.keep_h)
+            sessions.end_stream(
+                connection, session.session_id, session.stream, EndReason.REQUESTED, now, until
+            )
+            session = require_session(service, connection, domain.domain_id, session.session_id)
+            heard = {
+                purpose: Window(started_at=started_at, ended_at=ended_at)
+                for purpose, (started_at, ended_at) in sessions.windows(connection, session).items()
+            }
+            told = start_session_event(
+                domain,
+                session,
+                authentication=heard.get(sessions.AUTHENTICATION),
+                fraud_detection=heard.get(sessions.FRAUD),
+            )
+            service.outbox.put(connection, [told], now)
+        answer = {"Session": _member(connection, domain, vault, session)}
+    service.live.notice(session.session_id)
+    return answer
+
+
+def fail_enrollments(
+    service: Service, connection: Connection, domain: Domain, speaker_ids: Sequence[str], message: str
+) -> list[str]:
+    """End what sessions do to enroll speakers who are not to be enrolled any more; the sessions' ids, to be
+    noticed after the transaction."""
+    now = service.clock()
+    ended = sessions.fail_enrollments(connection, domain.domain_id, speaker_ids, message, now)
+    told = [
+        speaker_event(
+            domain,
+            "ENROLL_SPEAKER",
+            speaker_id=session.speaker_id,
+            error=ErrorInfo.of_code(409, message),
+            source="SESSION",
+            source_id=session.session_id,
+            enrollment_status="FAILED",
+        )
+        for session in ended
+    ]
+    service.outbox.put(connection, told, now)
+    return [session.session_id for session in ended]
+
+
+def require_session(service: Service, connection: Connection, domain_id: str, name_or_id: str) -> Session:
+    session = sessions.find(connection, domain_id, name_or_id, service.clock())
+    if session is None:
         raise ResourceNotFound("SESSION", "The session does not exist in this domain.")
+    return session
+
+
+def _start(service: Service, connection: Connection, domain: Domain, vault: Vault, request: Request) -> str:
+    """A stream that waits for its audio; the id of its session."""
+    now, live = service.clock(), service.settings.live
+    until = now + timedelta(seconds=live.idle_s)
+    known = sessions.find(connection, domain.domain_id, request["SessionName"], now)
+    if known is not None and known.active:
+        raise Conflict("ANOTHER_ACTIVE_STREAM")
+    limit = service.settings.quotas.active_sessions_per_domain
+    if sessions.count_active(connection, domain.domain_id, now) >= limit:
+        raise ServiceQuotaExceeded(
+            f"The domain already has {limit} active sessions, its quota; wait until one ends."
+        )
+    if known is not None:
+        _change(service, connection, domain, vault, known, request)
+        sessions.next_stream(connection, known, now, until)
+        return known.session_id
+    session_id = new_generated_id()
+    speaker_id = None
+    if "SpeakerId" in request:
+        speaker_id = _speaker_id(service, connection, domain, vault, request["SpeakerId"])
+    sessions.add(
+        connection,
+        vault,
+        domain_id=domain.domain_id,
+        session_id=session_id,
+        name=request["SessionName"],
+        speaker_id=speaker_id,
+        setup=_setup(service, default_setup(live), request),
+        now=now,
+        until=until,
+    )
+    return session_id
+
+
+def _change(
+    service: Service,
+    connection: Connection,
+    domain: Domain,
+    vault: Vault,
+    session: Session,
+    request: Request,
+) -> None:
+    speaker_id = session.speaker_id
+    if "SpeakerId" in request:
+        speaker_id = _speaker_id(service, connection, domain, vault, request["SpeakerId"])
+        if session.enrollment_status is not None and speaker_id != session.speaker_id:
+            raise Conflict("CANNOT_CHANGE_SPEAKER_AFTER_ENROLLMENT")
+    present = Setup(
+        acceptance_threshold=session.acceptance_threshold,
+        authentication_speech_s=session.authentication_speech_s,
+        risk_threshold=session.risk_threshold,
+        watchlist_id=session.watchlist_id,
+    )
+    sessions.set_up(
+        connection,
+        session.session_id,
+        speaker_id=speaker_id,
+        setup=_setup(service, present, request),
+        now=service.clock(),
+    )
+
+
+def _setup(service: Service, present: Setup, request: Request) -> Setup:
+    """The set-up with what a request says of it. Raises Validation for a request that contradicts itself."""
+    for switch, configuration in (
+        ("IsVoiceAuthenticationEnabled", "AuthenticationConfiguration"),
+        ("IsFraudDetectionEnabled", "FraudDetectionConfiguration"),
+    ):
+        if request.get(switch) is False and configuration in request:
+            raise Validation(f"{configuration} does not go together with {switch} being false")
+    usual = default_setup(service.settings.live)
+    authentication = request.get("AuthenticationConfiguration")
+    fraud = request.get("FraudDetectionConfiguration")
+    return Setup(
+        acceptance_threshold=_threshold(
+            present.acceptance_threshold,
+            usual.acceptance_threshold,
+            request.get("IsVoiceAuthenticationEnabled", authentication is not None or None),
+            (authentication or {}).get("AcceptanceThreshold"),
+        ),
+        authentication_speech_s=request.get("StreamingConfiguration", {}).get(
+            "AuthenticationMinimumSpeechInSeconds", present.authentication_speech_s
+        ),
+        risk_threshold=_threshold(
+            present.risk_threshold,
+            usual.risk_threshold,
+            request.get("IsFraudDetectionEnabled", fraud is not None or None),
+            (fraud or {}).get("RiskThreshold"),
+        ),
+        watchlist_id=(fraud or {}).get("WatchlistId", present.watchlist_id),
+    )
+
+
+def _threshold(present: int | None, usual: int | None, on: bool | None, given: int | None) -> int | None:
+    """The threshold to be; None is off. `on` None: as it is."""
+    if on is None:
+        return present
+    if not on:
+        return None
+    return next((one for one in (given, present, usual) if one is not None), None)
+
+
+def _speaker_id(
+    service: Service, connection: Connection, domain: Domain, vault: Vault, speaker_id: str
+) -> str:
+    quota = service.settings.quotas.speakers_per_domain
+    return require_speaker(connection, vault, domain, speaker_id, quota, service.clock()).speaker_id
+
+
+def _telling_failure(
+    service: Service, caller: Caller, request: Request, told: Callable[..., Event], asked: str
+) -> AbstractContextManager[None]:
+    def event(domain: Domain, error: ErrorInfo) -> Event:
+        return told(domain, None, error=error, asked=asked)
+
+    return service.telling_failure(caller, request["DomainId"], event)
+
+
+def _summary(connection: Connection, domain: Domain, vault: Vault, session: Session) -> dict[str, Any]:
+    speaker = None
+    if session.speaker_id is not None:
+        speaker = speakers.find(connection, vault, domain.domain_id, session.speaker_id)
+    return {
+        "CreatedAt": session.created_at,
+        "CustomerSpeakerId": None if speaker is None else speaker.customer_id(vault),
+        "DomainId": session.domain_id,
+        "GeneratedSpeakerId": session.speaker_id,
+        "SessionId": session.session_id,
+        "SessionName": session.name,
+        "StreamEndReason": session.stream_end_reason,
+        "StreamEndedAt": session.stream_ended_at,
+        "StreamNumber": session.stream,
+        "StreamStartedAt": session.stream_started_at,
+        "StreamingStatus": session.stream_status,
+        "UpdatedAt": session.updated_at,
+    }
+
+
+def _member(connection: Connection, domain: Domain, vault: Vault, session: Session) -> dict[str, Any]:
+    return {
+        **_summary(connection, domain, vault, session),
+        "AuthenticationConfiguration": None
+        if session.acceptance_threshold is None
+        else {"AcceptanceThreshold": session.acceptance_threshold},
+        "EnrollmentRequestDetails": None
+        if session.enrollment_status is None
+        else {"Status": session.enrollment_status, "Message": session.enrollment_message},
+        "FraudDetectionConfiguration": None
+        if session.risk_threshold is None
+        else {
+            "RiskThreshold": session.risk_threshold,
+            "WatchlistId": session.watchlist_id or domain.default_watchlist_id,
+        },
+        "HeardSeconds": round(session.heard_s, 2),
+        "NetSpeechSeconds": round(session.net_speech_s, 2),
+        "StreamingConfiguration": {
+            "AuthenticationMinimumSpeechInSeconds": math.ceil(session.authentication_speech_s)
+        },
+    }

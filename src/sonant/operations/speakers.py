@@ -4,6 +4,7 @@ ExportSpeaker.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Literal
 
@@ -16,6 +17,7 @@ from sonant.ids import new_generated_id
 from sonant.jobs.scale import scale_of
 from sonant.operations.paging import paged
 from sonant.operations.service import Answer, Caller, Request, Service
+from sonant.operations.sessions import fail_enrollments
 from sonant.store import domains, speakers
 from sonant.store.vault import Vault
 from sonant.voice.embedding import Embedding
@@ -24,6 +26,8 @@ from sonant.voice.scoring import similarity
 
 #: Net speech that a comparison needs unless the caller names less or more.
 COMPARISON_SPEECH_S = 10.0
+#: Why an enrollment in a session fails that goes on meanwhile.
+OPTED_OUT_MEANWHILE, DELETED_MEANWHILE = "the speaker has opted out", "the speaker was deleted"
 
 
 def describe_speaker(service: Service, caller: Caller, request: Request) -> Answer:
@@ -57,8 +61,9 @@ def opt_out_speaker(service: Service, caller: Caller, request: Request) -> Answe
         speaker = _require(connection, vault, domain, request["SpeakerId"])
         told = speaker_event(domain, "OPT_OUT_SPEAKER", speaker_id=speaker.speaker_id)
         service.outbox.put(connection, [told], service.clock())
+        ended = fail_enrollments(service, connection, domain, [speaker.speaker_id], OPTED_OUT_MEANWHILE)
         answer = {"Speaker": speaker_member(speaker, vault)}
-    service.database.scrub()
+    _changed(service, ended)
     return answer
 
 
@@ -66,14 +71,18 @@ def import_opt_outs(service: Service, caller: Caller, request: Request) -> Answe
     """Record many refusals, all or none; an id given twice counts once."""
     ids = dict.fromkeys(request["SpeakerIds"])
     with service.open_domain(caller, request["DomainId"], write=True) as (connection, domain, vault):
-        present, changed = speakers.count(connection, domain.domain_id), []
+        present = speakers.count(connection, domain.domain_id)
+        changed, gone = [], []
         for one in ids:
             outcome, speaker_id = _opt_out(service, connection, vault, domain.domain_id, one, present)
             present += outcome == "added"
+            if outcome == "changed":
+                gone.append(speaker_id)
             if outcome != "unchanged":
                 changed.append(speaker_event(domain, "OPT_OUT_SPEAKER", speaker_id=speaker_id))
         service.outbox.put(connection, changed, service.clock())
-    service.database.scrub()
+        ended = fail_enrollments(service, connection, domain, gone, OPTED_OUT_MEANWHILE)
+    _changed(service, ended)
     return {"OptedOut": len(changed), "Unchanged": len(ids) - len(changed)}
 
 
@@ -106,7 +115,8 @@ def delete_speaker(service: Service, caller: Caller, request: Request) -> Answer
         speakers.remove(connection, speaker.speaker_id)
         told = speaker_event(domain, "DELETE_SPEAKER", speaker_id=speaker.speaker_id)
         service.outbox.put(connection, [told], service.clock())
-    service.database.scrub()
+        ended = fail_enrollments(service, connection, domain, [speaker.speaker_id], DELETED_MEANWHILE)
+    _changed(service, ended)
     return None
 
 
@@ -161,6 +171,13 @@ def speaker_member(speaker: speakers.Speaker, vault: Vault) -> dict[str, Any]:
         "Status": speaker.status,
         "UpdatedAt": speaker.updated_at,
     }
+
+
+def _changed(service: Service, session_ids: Sequence[str]) -> None:
+    """After a transaction that destroyed voices, and ended what sessions did with them."""
+    service.database.scrub()
+    for session_id in session_ids:
+        service.live.notice(session_id)
 
 
 def _require(

@@ -15,7 +15,7 @@ from typing import Any
 from sqlalchemy import Connection, delete, insert, select
 
 from sonant.store.database.schema import fingerprints, speaker_keys
-from sonant.store.times import to_us
+from sonant.store.times import from_us, to_us
 from sonant.store.vault import SpeakerSeal, Vault
 
 #: Kept of one speaker, the newest: enrolling the same person again and again must not fill the disk.
@@ -30,6 +30,7 @@ class Stored:
     number: int
     speaker_id: str
     data: bytes
+    created_at: datetime
 
 
 def add(
@@ -75,10 +76,14 @@ def find(connection: Connection, vault: Vault, domain_id: str, number: int) -> S
 
 
 _STORED = select(
-    fingerprints.c.number, fingerprints.c.speaker_id, fingerprints.c.sealed, speaker_keys.c.wrapped
+    fingerprints.c.number,
+    fingerprints.c.speaker_id,
+    fingerprints.c.sealed,
+    fingerprints.c.created_at,
+    speaker_keys.c.wrapped,
 ).join(speaker_keys, speaker_keys.c.speaker_id == fingerprints.c.speaker_id)
 
 
 def _open(vault: Vault, row: Any) -> Stored:
     data = vault.speaker(row.speaker_id, row.wrapped).open(_PLACE, row.sealed)
-    return Stored(number=row.number, speaker_id=row.speaker_id, data=data)
+    return Stored(number=row.number, speaker_id=row.speaker_id, data=data, created_at=from_us(row.created_at))

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, and_, bindparam, delete, func, insert, select, update
+from sqlalchemy import Connection, and_, bindparam, delete, func, insert, or_, select, update
 
 from sonant.store.database.engine import first_row
 from sonant.store.database.paging import Position, page_of
@@ -163,10 +163,20 @@ def find(connection: Connection, domain_id: str, name_or_id: str, now: datetime)
 
 
 def page(
-    connection: Connection, domain_id: str, after: Position | None, limit: int, now: datetime
+    connection: Connection,
+    domain_id: str,
+    status: str | None,
+    after: Position | None,
+    limit: int,
+    now: datetime,
 ) -> list[Session]:
-    """Oldest first, ties by id; at most `limit` after the position `after`."""
+    """Oldest first, ties by id; at most `limit` after the position `after`, of one status if it is given."""
     query = _SESSION.where(sessions.c.domain_id == domain_id)
+    if status in ACTIVE:
+        query = query.where(sessions.c.stream_status == status, sessions.c.stream_until >= to_us(now))
+    elif status is not None:
+        ended = or_(sessions.c.stream_status == ENDED, sessions.c.stream_until < to_us(now))
+        query = query.where(ended)
     query = page_of(query, sessions.c.created_at, sessions.c.session_id, after, limit)
     return [_session(dict(row), now) for row in connection.execute(query).mappings()]
 
@@ -179,6 +189,16 @@ def count_active(connection: Connection, domain_id: str, now: datetime) -> int:
         sessions.c.stream_until >= to_us(now),
     )
     return connection.execute(query).scalar_one()
+
+
+def active_by_domain(connection: Connection, now: datetime) -> dict[str, int]:
+    """`count_active` of every domain that has any."""
+    query = (
+        select(sessions.c.domain_id, func.count())
+        .where(sessions.c.stream_status.in_(ACTIVE), sessions.c.stream_until >= to_us(now))
+        .group_by(sessions.c.domain_id)
+    )
+    return {row[0]: row[1] for row in connection.execute(query)}
 
 
 def set_up(
@@ -200,6 +220,22 @@ def set_enrollment(
         .where(sessions.c.session_id == session_id)
         .values(enrollment_status=status, enrollment_message=message, updated_at=to_us(now))
     )
+
+
+def fail_enrollments(
+    connection: Connection, domain_id: str, speaker_ids: Sequence[str], message: str, now: datetime
+) -> list[Session]:
+    """End the enrollments of these speakers that sessions still gather speech for or work on; the sessions,
+    as they were."""
+    running = and_(
+        sessions.c.domain_id == domain_id,
+        sessions.c.enrollment_status.in_(("NOT_ENOUGH_SPEECH", "IN_PROGRESS")),
+    )
+    rows = connection.execute(_SESSION.where(running)).mappings().all()
+    found = [_session(dict(row), now) for row in rows if row["speaker_id"] in set(speaker_ids)]
+    for session in found:
+        set_enrollment(connection, session.session_id, "FAILED", message, now)
+    return found
 
 
 # --- streams ------------------------------------------------------------------------------------------
@@ -414,6 +450,17 @@ def heard_purposes(connection: Connection, session: Session) -> frozenset[str]:
         session_hearings.c.session_id == session.session_id, session_hearings.c.stream == session.stream
     )
     return frozenset(row.purpose for row in connection.execute(query))
+
+
+def windows(connection: Connection, session: Session) -> dict[str, tuple[datetime, datetime]]:
+    """First and last moment of what was heard in the current stream, by purpose; opens nothing."""
+    query = select(session_hearings.c.purpose, session_hearings.c.started_at, session_hearings.c.ended_at)
+    query = query.where(
+        session_hearings.c.session_id == session.session_id, session_hearings.c.stream == session.stream
+    )
+    return {
+        row.purpose: (from_us(row.started_at), from_us(row.ended_at)) for row in connection.execute(query)
+    }
 
 
 def results(connection: Connection, session_id: str) -> dict[str, Result]:

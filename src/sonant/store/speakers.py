@@ -171,6 +171,26 @@ def load_vector(connection: Connection, vault: Vault, speaker: Speaker) -> tuple
     return row.model_id, speaker.seal(vault).open(f"voiceprint {row.model_id}", row.vector_sealed)
 
 
+def load_reference(connection: Connection, vault: Vault, speaker: Speaker) -> Voiceprint | None:
+    """An enrolled speaker's voiceprint without its audio. Raises SealBroken."""
+    query = select(
+        voiceprints.c.model_id,
+        voiceprints.c.vector_sealed,
+        voiceprints.c.net_speech_s,
+        voiceprints.c.snr_db,
+    )
+    row = connection.execute(query.where(voiceprints.c.speaker_id == speaker.speaker_id)).first()
+    if row is None:
+        return None
+    return Voiceprint(
+        model_id=row.model_id,
+        vector=speaker.seal(vault).open(f"voiceprint {row.model_id}", row.vector_sealed),
+        audio=None,
+        net_speech_s=row.net_speech_s,
+        snr_db=row.snr_db,
+    )
+
+
 def load_voiceprint(connection: Connection, vault: Vault, speaker: Speaker) -> KeptVoiceprint | None:
     """All that is kept of a speaker's voice. Raises SealBroken."""
     row = connection.execute(
@@ -186,6 +206,15 @@ def load_voiceprint(connection: Connection, vault: Vault, speaker: Speaker) -> K
         net_speech_s=row.net_speech_s,
         snr_db=row.snr_db,
         created_at=from_us(row.created_at),
+    )
+
+
+def accessed(connection: Connection, speaker_id: str, now: datetime) -> None:
+    """The speaker was authenticated."""
+    connection.execute(
+        update(speakers)
+        .where(speakers.c.speaker_id == speaker_id)
+        .values(last_accessed_at=to_us(floor_hour(now)))
     )
 
 

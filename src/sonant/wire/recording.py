@@ -52,8 +52,11 @@ class Recorder:
         parameters: Mapping[str, Any],
         result: Mapping[str, Any] | None,
         error: WireError | None,
+        unchanged: bool = False,
     ) -> None:
-        """Raises InternalServer when the trail cannot take a record that must be there."""
+        """`unchanged`: the call changed nothing, although its operation may. Raises InternalServer when the
+        trail cannot take a record that must be there.
+        """
         if self.trail is None:
             return
         if caller is None:
@@ -74,6 +77,7 @@ class Recorder:
                 parameters=parameters,
                 answer=result,
                 error=error,
+                unchanged=unchanged,
             )
         )
 

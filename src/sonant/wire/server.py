@@ -26,7 +26,7 @@ from sonant.errors import (
     WireError,
 )
 from sonant.ids import new_uuid
-from sonant.operations import LONG
+from sonant.operations import LONG, UNCHANGING
 from sonant.operations.service import Answer, Caller, Request, Service
 from sonant.settings import Wire
 from sonant.wire.authorization import authorize
@@ -45,16 +45,21 @@ BODY_TIME_S = 30.0
 _JSON_TYPES = frozenset((b"application/x-amz-json-1.0", b"application/json"))
 
 Function = Callable[[Service, Caller, Request], Answer | None]
+Told = tuple[int, str, bytes]
+"""Status, content type and body."""
 
 
 @dataclass(frozen=True, slots=True)
 class Compiled:
-    """An operation with its parser, its function and its serialiser."""
+    """An operation with its parser, its functions and its serialiser."""
 
     operation: Operation
     parse: Callable[[object], dict[str, Any]]
     function: Function
     serialise: Callable[[Mapping[str, Any] | None], bytes]
+    reading: Function | None
+    """What answers a call by reading alone; for an operation that may change something None means that there
+    is something to change."""
 
 
 @dataclass(slots=True)
@@ -78,6 +83,8 @@ class Call:
     """Came over TLS."""
     access_key_id: str = ""
     error: WireError | None = None
+    unchanged: bool = False
+    """It could have changed something, and is known not to have."""
     begun_s: float = 0.0
     """When the request was whole, by the performance counter."""
 
@@ -115,6 +122,7 @@ class FrontDoor:
                 compile_input(operation.input_shape),
                 functions[operation.name],
                 compile_output(operation.output_shape),
+                functions[operation.name] if operation.readonly else UNCHANGING.get(operation.name),
             )
             for operation in models.operations.values()
             if operation.name in functions
@@ -123,7 +131,7 @@ class FrontDoor:
         self._threads = ThreadPoolExecutor(limits.threads, thread_name_prefix="call")
         # SQLite's reads are so short that several threads only pass Python's lock around: one does more.
         embedded = service.settings.embedded
-        self._reader = Lane(self.live, "reads", service.database.begin_calls) if embedded else None
+        self._reader = Lane(self._live_short, "reads", service.database.begin_calls) if embedded else None
         self._waiting = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -143,13 +151,13 @@ class FrontDoor:
                 raise Throttling("Rate exceeded")
             self._waiting += 1
             try:
+                told, work = None, self._live_alone
                 if self._reader is not None and self._reads(call):
-                    status, content_type, body = await self._reader.run(call)
-                else:
+                    told, work = await self._reader.run(call), self._go_on_alone
+                if told is None:
                     loop = asyncio.get_running_loop()
-                    status, content_type, body = await loop.run_in_executor(
-                        self._threads, self._live_alone, call
-                    )
+                    told = await loop.run_in_executor(self._threads, work, call)
+                status, content_type, body = told
             finally:
                 self._waiting -= 1
         except WireError as error:
@@ -167,23 +175,45 @@ class FrontDoor:
         )
         await send({"type": "http.response.body", "body": body})
 
-    def live(self, call: Call) -> tuple[int, str, bytes]:
-        """Take a call through LIFE and record how it ended; the only place that turns an exception into
-        bytes."""
-        for steps in (LIFE, (record,)):
-            try:
-                for step in steps:
-                    step(self, call)
-            except WireError as error:
-                call.error = error
-            except Exception:  # whatever went wrong is ours; the caller gets the id to report it by
-                log.exception("request %s failed", call.request_id)
-                call.error = InternalServer()
-        return (200, CONTENT_TYPE, call.answer) if call.error is None else _told(call.error)
+    def live(self, call: Call) -> Told:
+        """Take a call through LIFE and record how it ended."""
+        return self._live_short(call) or self._go_on(call)
 
-    def _live_alone(self, call: Call) -> tuple[int, str, bytes]:
+    def _live_alone(self, call: Call) -> Told:
         self.service.database.begin_calls()
         return self.live(call)
+
+    def _live_short(self, call: Call) -> Told | None:
+        """`live` as far as it takes no more than reading; None for a call that has come to its dispatch."""
+        self._walk(call, (*LIFE[:-1], answer_reading))
+        if call.error is None and not call.unchanged:
+            return None
+        if call.compiled is not None and call.compiled.reading is not None:
+            call.unchanged = True
+        return self._end(call)
+
+    def _go_on(self, call: Call) -> Told:
+        self._walk(call, LIFE[-1:])
+        return self._end(call)
+
+    def _go_on_alone(self, call: Call) -> Told:
+        self.service.database.begin_calls()
+        return self._go_on(call)
+
+    def _walk(self, call: Call, steps: Sequence[Step]) -> None:
+        """Until one of the steps fails; the only place that turns an exception into an answer."""
+        try:
+            for step in steps:
+                step(self, call)
+        except WireError as error:
+            call.error = error
+        except Exception:  # whatever went wrong is ours; the caller gets the id to report it by
+            log.exception("request %s failed", call.request_id)
+            call.error = InternalServer()
+
+    def _end(self, call: Call) -> Told:
+        self._walk(call, (record,))
+        return (200, CONTENT_TYPE, call.answer) if call.error is None else _told(call.error)
 
     def close(self) -> None:
         self._threads.shutdown(wait=True)
@@ -191,10 +221,13 @@ class FrontDoor:
             self._reader.close()
 
     def _reads(self, call: Call) -> bool:
-        """Whether the call, as far as its unverified target says, changes nothing and takes no time."""
+        """Whether the call, as far as its unverified target says, as a rule changes nothing and takes no
+        time."""
         target = call.header(b"x-amz-target")
         compiled = self.compiled.get(target.decode("latin-1")) if target else None
-        return compiled is not None and compiled.operation.readonly and compiled.operation.name not in LONG
+        if compiled is None:
+            return False
+        return compiled.reading is not None and compiled.operation.name not in LONG
 
     async def _read_body(self, call: Call, receive: Receive) -> bytes:
         """The body, no larger than the limit and within the time allowed."""
@@ -280,6 +313,17 @@ def require_record(door: FrontDoor, call: Call) -> None:
         door.recorder.require(call.known[0].operation)
 
 
+def answer_reading(door: FrontDoor, call: Call) -> None:
+    """A call that changes nothing comes to its end here."""
+    compiled, caller = call.known
+    if compiled.reading is None:
+        return
+    call.result = compiled.reading(door.service, caller, call.parameters)
+    call.unchanged = compiled.operation.readonly or call.result is not None
+    if call.unchanged:
+        call.answer = compiled.serialise(call.result)
+
+
 def dispatch(door: FrontDoor, call: Call) -> None:
     compiled, caller = call.known
     call.result = compiled.function(door.service, caller, call.parameters)
@@ -303,14 +347,17 @@ def record(door: FrontDoor, call: Call) -> None:
             parameters=call.parameters,
             result=call.result,
             error=call.error,
+            unchanged=call.unchanged,
         )
     except WireError as error:
         call.error = error
     door.recorder.measure(operation, time.perf_counter() - call.begun_s, call.error)
 
 
+Step = Callable[[FrontDoor, Call], None]
+
 #: A request's life, in the order of AWS's own checks.
-LIFE: tuple[Callable[[FrontDoor, Call], None], ...] = (
+LIFE: tuple[Step, ...] = (
     check_route,
     decode_body,
     find_operation,
@@ -323,7 +370,7 @@ LIFE: tuple[Callable[[FrontDoor, Call], None], ...] = (
 )
 
 
-def _told(error: WireError) -> tuple[int, str, bytes]:
+def _told(error: WireError) -> Told:
     return error.http_status, error_content_type(error), error_body(error)
 
 

@@ -37,6 +37,14 @@ GROUPS: Mapping[str, tuple[str, ...]] = {
     "watchlist_reads": ("DescribeWatchlist", "AssociateFraudster", "DisassociateFraudster"),
     "watchlist_lists": ("ListWatchlists", "ListFraudsters"),
     "watchlist_changes": ("CreateWatchlist", "UpdateWatchlist", "DeleteWatchlist"),
+    "sessions": (
+        "StartSession",
+        "UpdateSession",
+        "DescribeSession",
+        "EnrollBySession",
+        "EndStream",
+        "ListSessions",
+    ),
 }
 
 #: A bucket holds one second's worth of calls, and at least this many.
@@ -53,8 +61,8 @@ class _Bucket:
 
 def rates_per_s(rates: Rates, own: Iterable[str]) -> dict[str, float]:
     """The rate of every operation; `own` are the operations of Sonant's own model."""
-    found = {name: getattr(rates, group) for group, names in GROUPS.items() for name in names}
-    found.update(dict.fromkeys(own, rates.own))
+    found = dict.fromkeys(own, rates.own)
+    found.update({name: getattr(rates, group) for group, names in GROUPS.items() for name in names})
     return {name: rate * rates.factor for name, rate in found.items()}
 
 

@@ -208,7 +208,7 @@ def session_keeper(store: Store) -> SessionKeeper:
 # --- live calls ---------------------------------------------------------------------------------------
 
 
-def build_intake(store: Store, cores: Cores | None = None, risks: Risks | None = None) -> Intake:
+def build_intake(store: Store, risks: Risks, cores: Cores | None = None) -> Intake:
     """Where carriers bring calls. Nothing is loaded or started before the first one."""
     settings = store.settings
     workers = settings.live.workers or os.cpu_count() or 1
@@ -218,7 +218,7 @@ def build_intake(store: Store, cores: Cores | None = None, risks: Risks | None =
         database=store.database,
         keys_of=store.accounts.keys,
         clock=store.clock,
-        risks=risks or Watches(settings.fraud.replay_recordings).risks,
+        risks=risks,
         outbox=_outbox(settings),
         calibration_of=partial(brought_calibration, ModelFiles(settings.data)),
     )
@@ -313,7 +313,7 @@ def build_app(store: Store, cores: Cores | None = None, audiosocket: socket | No
     check_metrics(settings)
     listener = LocalListener(store, cores)
     watches = Watches(settings.fraud.replay_recordings)
-    intake = build_intake(store, cores, watches.risks)
+    intake = build_intake(store, watches.risks, cores)
     service = Service(
         settings=settings,
         database=store.database,

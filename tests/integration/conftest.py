@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 from batch_house import House
 from kept_house import MovedClock
+from live_house import LiveHouse
 
 from sonant.jobs.housekeeping import Housekeeper
-from sonant.settings import Enrollment, Fraud, Jobs, Quotas, Registration, Settings
+from sonant.settings import Enrollment, Events, Fraud, Jobs, Live, Quotas, Registration, Settings
 
 #: Net speech an enrollment needs here: short, so that a request costs some hundredths of a second.
 NEED_S = 6.0
@@ -95,3 +96,19 @@ def kept(tmp_path, clock):
 @pytest.fixture
 def keeper(kept, clock):
     return Housekeeper(database=kept.store.database, keys_of=kept.store.accounts.keys, clock=clock)
+
+
+@pytest.fixture(scope="session")
+def _shared_calls(house):
+    settings = Live(workers=1, keep_audio=True)
+    live = LiveHouse.of(house.variant(live=settings, events=Events(sinks="file")))
+    yield live
+    live.close()
+    live.house.close()
+
+
+@pytest.fixture
+def live(_shared_calls):
+    """A house that takes calls, with workers that tests share; speech that results came from is kept."""
+    _shared_calls.told.clear()
+    return _shared_calls

@@ -12,6 +12,7 @@ from sqlalchemy import Connection
 
 from sonant.events.documents import ErrorInfo, Event, speaker_event
 from sonant.events.outbox import Outbox
+from sonant.events.session_documents import Window, start_session_event
 from sonant.settings import Live
 from sonant.store import domains, sessions, speakers
 from sonant.store.database.engine import Database
@@ -27,13 +28,6 @@ STALLED_AFTER = timedelta(minutes=5)
 
 LOST = "the service stopped before the voiceprint was stored"
 
-#: The event of a stream that has ended.
-TellEnd = Callable[[Domain, Session], Event | None]
-
-
-def tell_nothing(_domain: Domain, _session: Session) -> Event | None:
-    return None
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SessionKeeper:
@@ -43,7 +37,6 @@ class SessionKeeper:
     clock: Callable[[], datetime]
     live: Live = field(default_factory=Live)
     outbox: Outbox = field(default_factory=Outbox)
-    tell: TellEnd = tell_nothing
 
     def take_over(self) -> int:
         """End all ongoing streams: for a service that is alone and has just started."""
@@ -100,8 +93,8 @@ class SessionKeeper:
         sessions.end_stream(connection, session.session_id, session.stream, reason, at, until)
         ended = sessions.find(connection, session.domain_id, session.session_id, self.clock())
         domain = domains.find_by_id(connection, session.domain_id)
-        event = None if ended is None or domain is None else self.tell(domain, ended)
-        self.outbox.put(connection, [] if event is None else [event], self.clock())
+        if ended is not None and domain is not None:
+            self.outbox.put(connection, [stream_event(connection, domain, ended)], self.clock())
         if session.enrollment_status == "IN_PROGRESS":
             self._fail_enrollment(connection, session)
 
@@ -118,3 +111,17 @@ class SessionKeeper:
                 source_id=session.session_id,
             )
             self.outbox.put(connection, [event], self.clock())
+
+
+def stream_event(connection: Connection, domain: Domain, session: Session) -> Event:
+    """A stream has begun or ended, with what was heard in it."""
+    heard = {
+        purpose: Window(started_at=started_at, ended_at=ended_at)
+        for purpose, (started_at, ended_at) in sessions.windows(connection, session).items()
+    }
+    return start_session_event(
+        domain,
+        session,
+        authentication=heard.get(sessions.AUTHENTICATION),
+        fraud_detection=heard.get(sessions.FRAUD),
+    )

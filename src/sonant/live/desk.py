@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Protocol
@@ -10,7 +10,6 @@ from typing import Protocol
 from sqlalchemy import Connection
 
 from sonant.errors import KeyError_, SonantError
-from sonant.events.documents import Event
 from sonant.events.outbox import Outbox
 from sonant.jobs.fraud import Risk
 from sonant.jobs.scale import CalibrationOf
@@ -19,19 +18,13 @@ from sonant.store import domains
 from sonant.store.database.engine import Database
 from sonant.store.domains import Domain
 from sonant.store.keys import KeyStore
-from sonant.store.sessions import Hearing, Session
+from sonant.store.sessions import Hearing
 from sonant.store.vault import Vault, open_vault
 from sonant.voice.calibration import Calibration
 from sonant.voice.calibration_file import calibration_of
 
 #: A stream whose process has not said for so long that it listens counts as ended.
 LEASE = timedelta(seconds=10)
-
-#: First and last moment of what was heard, by purpose; the last is None while it is still being gathered.
-Windows = Mapping[str, tuple[datetime, datetime | None]]
-
-#: The event of a stream that has become ONGOING or ENDED.
-Tell = Callable[[Domain, Session, Windows], Event | None]
 
 
 class DomainGone(SonantError):
@@ -55,10 +48,6 @@ class Risks(Protocol):
         ...
 
 
-def tell_nothing(_domain: Domain, _session: Session, _windows: Windows) -> Event | None:
-    return None
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Desk:
     """The parts of the service that live calls need, and the name under which this process owns streams."""
@@ -71,7 +60,6 @@ class Desk:
     risks: Risks
     outbox: Outbox = field(default_factory=Outbox)
     calibration_of: CalibrationOf = calibration_of
-    tell: Tell = tell_nothing
 
     @property
     def keep(self) -> timedelta:

@@ -76,16 +76,10 @@ class Hands:
         self._pool.submit(task, URGENCY[purpose], answer)
 
     def end(self, listening: Listening, reason: EndReason) -> None:
-        progress, windows = listening.progress, listening.windows()
+        progress = listening.progress
 
         def run() -> None:
-            records.end(
-                self._desk,
-                listening.place,
-                reason=reason,
-                progress=progress,
-                windows=windows,
-            )
+            records.end(self._desk, listening.place, reason, progress)
             over()
 
         def over() -> None:

@@ -34,8 +34,9 @@ from sonant.live.errands import Errands
 from sonant.live.hands import Hands
 from sonant.live.listening import Listening, Place, Wants
 from sonant.live.pool import Pool
+from sonant.live.setup import default_setup
 from sonant.live.speakers import require_speaker
-from sonant.live.starting import begin_stream, check_speaker, default_setup
+from sonant.live.starting import begin_stream, check_speaker
 from sonant.live.stream import Stream
 from sonant.store import domains, sessions
 from sonant.store.domains import Domain

@@ -7,13 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime, timedelta
 from typing import Protocol
 
 import numpy as np
 
 from sonant.live.calls import EndReason
-from sonant.live.desk import Windows
 from sonant.live.stream import Samples, Stream
 from sonant.settings import Settings
 from sonant.store.sessions import AUTHENTICATION, FRAUD, Progress, Session
@@ -94,7 +92,6 @@ class Listening:
         self._band: TelephoneBand | None = None
         self._gatherer: SpeechGatherer | None = None
         self._asked: dict[str, tuple[int, str | None]] = {}
-        self._ends: dict[str, datetime] = {}
         self._in_flight = 0
         self._taken_s = 0.0
         self._claiming = self._finished = self._ending = False
@@ -154,14 +151,6 @@ class Listening:
         self._ending = True
         self._hands.end(self, EndReason.SERVICE_STOPPED)
 
-    def windows(self) -> Windows:
-        """The audio that was used for each purpose so far."""
-        begun_at, first = self.stream.begun_at, None if self._gatherer is None else self._gatherer.first
-        if begun_at is None or first is None:
-            return {}
-        start = begun_at + _seconds(first)
-        return {purpose: (start, self._ends.get(purpose)) for purpose in {*self.wants.purposes, *self._ends}}
-
     def _check_limits(self) -> None:
         live, stream = self._live, self.stream
         if stream.silent_s > live.idle_s:
@@ -203,15 +192,14 @@ class Listening:
             self.progress = self._progress()
 
     def _ask(self) -> None:
-        gatherer, wants, begun_at = self._gatherer, self.wants, self.stream.begun_at
-        if gatherer is None or begun_at is None:
+        gatherer, wants = self._gatherer, self.wants
+        if gatherer is None:
             return
         for purpose, need in wants.purposes.items():
             if gatherer.count < need or not self._news(purpose, need, wants.model_id):
                 continue
             window = gatherer.window(need)
             self._asked[purpose] = (need, wants.model_id)
-            self._ends[purpose] = begun_at + _seconds(window.end)
             self._in_flight += 1
             self._hands.hear(self, purpose, window, wants.model_id)
 
@@ -235,7 +223,3 @@ class Listening:
             heard_s=stream.heard_s,
             net_speech_s=stream.net_speech_s,
         )
-
-
-def _seconds(samples: int) -> timedelta:
-    return timedelta(seconds=samples / RATE_HZ)

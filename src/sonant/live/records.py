@@ -9,8 +9,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+from sonant.jobs.session_keeping import stream_event
 from sonant.live.calls import EndReason
-from sonant.live.desk import LEASE, Desk, DomainGone, Windows
+from sonant.live.desk import LEASE, Desk, DomainGone
 from sonant.live.listening import Place
 from sonant.store import domains, sessions
 from sonant.store.domains import Domain
@@ -45,8 +46,8 @@ def claim(desk: Desk, place: Place, begun_at: datetime) -> EndReason | None:
         )
         session = sessions.find(connection, place.domain_id, place.session_id, now)
         if session is not None and (mine or _is_mine(desk, place, session)):
-            event = desk.tell(domain, session, {}) if mine else None
-            desk.outbox.put(connection, [] if event is None else [event], now)
+            if mine:
+                desk.outbox.put(connection, [stream_event(connection, domain, session)], now)
             return None
     return why_gone(session, place)
 
@@ -64,7 +65,7 @@ def save(desk: Desk, place: Place, hearing: Hearing) -> bool:
     return True
 
 
-def end(desk: Desk, place: Place, *, reason: EndReason, progress: Progress, windows: Windows) -> None:
+def end(desk: Desk, place: Place, reason: EndReason, progress: Progress) -> None:
     """The stream is over. One that never began is left for another carrier to take, if there may be one."""
     with desk.database.write() as connection:
         now = desk.clock()
@@ -81,8 +82,7 @@ def end(desk: Desk, place: Place, *, reason: EndReason, progress: Progress, wind
         domain = domains.find_by_id(connection, place.domain_id)
         session = sessions.find(connection, place.domain_id, place.session_id, now)
         if ended and domain is not None and session is not None:
-            event = desk.tell(domain, session, windows)
-            desk.outbox.put(connection, [] if event is None else [event], now)
+            desk.outbox.put(connection, [stream_event(connection, domain, session)], now)
 
 
 def beat(desk: Desk, streams: Sequence[Open]) -> dict[str, Seen]:

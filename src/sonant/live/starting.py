@@ -1,4 +1,4 @@
-"""Sessions begin here, whether an operation starts them or a carrier does."""
+"""A session, or the next stream of one, begins."""
 
 from __future__ import annotations
 
@@ -8,21 +8,10 @@ from sqlalchemy import Connection
 
 from sonant.errors import Conflict, ServiceQuotaExceeded
 from sonant.ids import new_generated_id
-from sonant.settings import Live
 from sonant.store import sessions
 from sonant.store.domains import Domain
 from sonant.store.sessions import Session, Setup
 from sonant.store.vault import Vault
-
-
-def default_setup(settings: Live) -> Setup:
-    """What a session does that was told nothing: authentication and fraud detection, by the settings."""
-    return Setup(
-        acceptance_threshold=settings.acceptance_threshold,
-        authentication_speech_s=settings.authentication_speech_s,
-        risk_threshold=settings.risk_threshold,
-        watchlist_id=None,
-    )
 
 
 def begin_stream(

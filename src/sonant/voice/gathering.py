@@ -90,11 +90,6 @@ class SpeechGatherer:
         self._add(self._recent.take(self._detector.finish()))
 
     @property
-    def first(self) -> int | None:
-        """Number of the first sample of speech, None while there is none."""
-        return self._starts[0] if self._starts else None
-
-    @property
     def samples(self) -> NDArray[np.float32]:
         """The speech found, at most as much as was needed."""
         return np.concatenate([np.empty(0, np.float32), *self._pieces])[: self.need]

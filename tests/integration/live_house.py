@@ -1,0 +1,125 @@
+"""Calls on a house: recordings fed into its intake as a carrier would, as fast as it takes them."""
+
+from __future__ import annotations
+
+import io
+import json
+import time
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import soundfile
+from batch_house import House
+from numpy.typing import NDArray
+from served_house import wait_until
+
+from sonant import app
+from sonant.events import outbox
+from sonant.live.calls import Call, EndReason
+from sonant.live.intake import Intake
+from sonant.live.risks import Watches
+from sonant.live.stream import Stream
+from sonant.store import domains, sessions
+from sonant.store.sessions import Hearing, Session
+from sonant.store.vault import open_vault
+
+FRAME_S = 0.02
+PATIENCE_S = 60.0
+
+
+def customer(recording: bytes) -> NDArray[np.int16]:
+    """The first channel of a recording, at 8 kHz."""
+    samples, rate_hz = soundfile.read(io.BytesIO(recording), dtype="int16", always_2d=True)
+    assert rate_hz == 8000
+    return np.ascontiguousarray(samples[:, 0])
+
+
+@dataclass
+class LiveHouse:
+    """A house that takes calls."""
+
+    house: House
+    intake: Intake
+    names: int = 0
+    told: list[EndReason] = field(default_factory=list)
+
+    @classmethod
+    def of(cls, house: House) -> LiveHouse:
+        """The house's operations tell the intake of changes, as in a service."""
+        watches = Watches(house.settings.fraud.replay_recordings)
+        intake = app.build_intake(house.store, watches.risks)
+        house.service = replace(house.service, live=intake, watches=watches)
+        return cls(house, intake)
+
+    def close(self) -> None:
+        self.intake.close()
+
+    def call(self, operation: str, **request: Any) -> dict[str, Any]:
+        return self.house.call(operation, **request)
+
+    def start(self, domain_id: str, name: str | None = None, **request: Any) -> Session:
+        """StartSession; the session as stored."""
+        self.names += 1
+        name = name or f"call-{self.names}"
+        self.call("StartSession", DomainId=domain_id, SessionName=name, **request)
+        return self.session(domain_id, name)
+
+    def session(self, domain_id: str, name: str) -> Session:
+        with self.house.store.database.read() as connection:
+            found = sessions.find(connection, domain_id, name, self.house.store.clock())
+        assert found is not None
+        return found
+
+    def open(self, domain_id: str, name: str, **call: Any) -> Stream:
+        account = self.house.settings.account
+        stream = self.intake.open(Call(account_id=account, domain_id=domain_id, session=name, **call))
+        stream.on_end(self.told.append)
+        return stream
+
+    def hearings(self, domain_id: str, name: str) -> dict[str, Hearing]:
+        session = self.session(domain_id, name)
+        with self.house.store.database.read() as connection:
+            domain = domains.find_by_id(connection, domain_id)
+            assert domain is not None
+            vault = open_vault(self.house.store.keys, domain_id, domain.arn, domain.data_key_wrapped)
+            return sessions.hearings(connection, session.seal(vault), session)
+
+    def speak(self, stream: Stream, samples: NDArray[np.int16], rate_hz: int = 8000) -> None:
+        """Feed at full speed, in frames of 20 ms, and wait until all has been listened to."""
+        size = round(FRAME_S * rate_hz)
+        for start in range(0, len(samples), size):
+            while stream.room_s < 1.0:
+                time.sleep(0.005)
+            stream.feed(samples[start : start + size], rate_hz)
+        assert stream.wait_drained(PATIENCE_S)
+
+    def hang_up(self, stream: Stream, reason: EndReason = EndReason.CALL_ENDED) -> None:
+        stream.end(reason)
+        assert stream.wait_drained(PATIENCE_S)
+
+    def take(self, domain_id: str, name: str, samples: NDArray[np.int16], **call: Any) -> Session:
+        """A whole call of one recording."""
+        stream = self.open(domain_id, name, **call)
+        self.speak(stream, samples)
+        self.hang_up(stream)
+        return self.session(domain_id, name)
+
+    def events(self, domain_id: str, type_: str) -> list[dict[str, Any]]:
+        """Details of a domain's events of one type, in order."""
+        with self.house.store.database.read() as connection:
+            documents = [json.loads(kept.document) for kept in outbox.after(connection, 0, 10_000)]
+        details = [one["detail"] for one in documents if one["detail-type"] == type_]
+        return [detail for detail in details if detail["domainId"] == domain_id]
+
+    def until(self, domain_id: str, name: str, **members: Any) -> Session:
+        """Wait until a session has these members."""
+
+        def there() -> Session | None:
+            session = self.session(domain_id, name)
+            return session if all(getattr(session, m) == value for m, value in members.items()) else None
+
+        found: Session = wait_until(f"{name}: {members}", there, PATIENCE_S)
+        return found
+
+

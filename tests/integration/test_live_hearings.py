@@ -1,0 +1,166 @@
+"""What is heard in a call, and when."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import numpy as np
+import pytest
+import soxr
+from live_house import customer
+
+from sonant.live.calls import EndReason
+from sonant.store.sessions import AUTHENTICATION, ENDED, FRAUD, ONGOING
+from sonant.voice.enrollment import RecordingSource, decode_audio, gather_speech
+from sonant.voice.gathering import SpeechGatherer
+from sonant.voice.models import load_models
+
+EXACT = timedelta(microseconds=2)
+
+
+@pytest.fixture(scope="module")
+def models():
+    return load_models()
+
+
+@pytest.fixture(scope="module")
+def call(make_call):
+    return make_call("english", 11, net_speech_s=14, channels=1)
+
+
+@pytest.fixture(scope="module")
+def talk(call):
+    return customer(call)
+
+
+def in_batch(call, need_s, models):
+    source = RecordingSource(name="call", data=call, channel=0)
+    return gather_speech([source], need_s=need_s, models=models, strict=False, max_duration_s=600).samples
+
+
+def test_a_call_is_heard_for_both_purposes_from_the_speech_that_batch_would_find(
+    live, domain, call, talk, models
+):
+    # Given: a session, and a call of one voice
+    name = live.start(domain).name
+
+    # When
+    session = live.take(domain, name, talk)
+
+    # Then
+    assert (session.stream_status, session.stream_end_reason) == (ENDED, EndReason.CALL_ENDED)
+    assert session.net_speech_s == 10, "nobody can want more here, so no more is collected"
+    assert 10 < session.heard_s < len(talk) / 8000
+    heard = live.hearings(domain, name)
+    assert set(heard) == {AUTHENTICATION, FRAUD}
+    for hearing in heard.values():
+        np.testing.assert_array_equal(decode_audio(hearing.audio), in_batch(call, 10.0, models))
+        assert hearing.net_speech_s == 10
+        assert hearing.snr_db > 15
+    assert heard[AUTHENTICATION].vector == heard[FRAUD].vector
+    assert (heard[AUTHENTICATION].fingerprint, heard[AUTHENTICATION].spoofing_score) == (None, None)
+    assert heard[FRAUD].fingerprint is not None
+
+
+def test_the_window_is_where_in_the_call_the_speech_was(live, domain, talk, models):
+    name = live.start(domain).name
+    session = live.take(domain, name, talk)
+
+    gatherer = SpeechGatherer(models, 80_000)
+    gatherer.feed(talk.astype(np.float32) / 32768)
+    window = gatherer.window(80_000)
+    hearing = live.hearings(domain, name)[AUTHENTICATION]
+    for moment, sample in ((hearing.started_at, window.start), (hearing.ended_at, window.end)):
+        assert abs(moment - session.stream_started_at - timedelta(seconds=sample / 8000)) < EXACT
+
+
+def test_each_purpose_gets_the_speech_that_the_session_sets(live, domain, call, talk, models):
+    name = live.start(
+        domain, StreamingConfiguration={"AuthenticationMinimumSpeechInSeconds": 5}
+    ).name
+
+    live.take(domain, name, talk)
+
+    heard = live.hearings(domain, name)
+    assert heard[AUTHENTICATION].net_speech_s == 5
+    assert heard[FRAUD].net_speech_s == 10
+    np.testing.assert_array_equal(
+        decode_audio(heard[AUTHENTICATION].audio), in_batch(call, 5.0, models)
+    )
+
+
+def test_what_is_switched_off_is_not_heard(live, domain, talk):
+    name = live.start(domain, IsFraudDetectionEnabled=False).name
+    live.take(domain, name, talk)
+    assert set(live.hearings(domain, name)) == {AUTHENTICATION}
+
+
+def test_what_is_switched_on_in_mid_call_is_heard_from_the_speech_that_was(live, domain, talk):
+    # Given: a call without authentication, heard to the end
+    name = live.start(domain, IsVoiceAuthenticationEnabled=False).name
+    stream = live.open(domain, name)
+    live.speak(stream, talk)
+    assert set(live.hearings(domain, name)) == {FRAUD}
+
+    # When: authentication is switched on, and no word more is spoken
+    live.call("UpdateSession", DomainId=domain, SessionNameOrId=name, IsVoiceAuthenticationEnabled=True)
+
+    # Then
+    for _ in range(100):
+        assert stream.wait_drained(10)
+        stream.feed(np.zeros(160, np.int16), 8000)  # the line stays open
+        if AUTHENTICATION in live.hearings(domain, name):
+            break
+    first, second = (live.hearings(domain, name)[one] for one in (AUTHENTICATION, FRAUD))
+    assert (first.started_at, first.ended_at) == (second.started_at, second.ended_at)
+    live.hang_up(stream)
+
+
+def test_a_line_of_16_khz_sounds_like_one_of_8_khz(live, domain, talk):
+    narrow, wide = live.start(domain).name, live.start(domain).name
+    live.take(domain, narrow, talk)
+
+    stream = live.open(domain, wide)
+    live.speak(stream, soxr.resample(talk, 8000, 16000), 16000)
+    live.hang_up(stream)
+
+    one, two = (np.frombuffer(live.hearings(domain, n)[FRAUD].vector, "<f4") for n in (narrow, wide))
+    assert one.dot(two) > 0.98
+
+
+def test_too_little_speech_is_told_and_nothing_is_heard(live, domain, talk):
+    name = live.start(domain).name
+    session = live.take(domain, name, talk[: 8 * 8000])
+    assert live.hearings(domain, name) == {}
+    assert 0 < session.net_speech_s < 8
+    assert session.heard_s == pytest.approx(8.0)
+
+
+def test_the_next_stream_of_a_session_begins_with_nothing(live, domain, talk):
+    name = live.start(domain).name
+    live.take(domain, name, talk)
+
+    live.start(domain, name)
+    session = live.take(domain, name, talk[: 8 * 8000])
+
+    assert session.stream == 2
+    assert live.hearings(domain, name) == {}
+
+
+def test_progress_is_told_while_the_call_goes_on(live, domain, talk):
+    name = live.start(domain).name
+    stream = live.open(domain, name)
+    live.speak(stream, talk[: 9 * 8000])
+    told = live.until(domain, name, heard_s=pytest.approx(9.0, abs=0.04))
+    assert told.stream_status == ONGOING
+    assert 0 < told.net_speech_s < 9
+    live.hang_up(stream)
+
+
+def test_begin_and_end_of_a_stream_are_told_as_events(live, domain, talk):
+    name = live.start(domain).name
+    session = live.take(domain, name, talk)
+    begun, ended = live.events(domain, "VoiceId Start Session Action")
+    assert begun["session"]["sessionId"] == ended["session"]["sessionId"] == session.session_id
+    assert "audioAggregationEndedAt" not in begun["session"].get("authenticationAudioProgress", {})
+    assert "audioAggregationEndedAt" in ended["session"]["authenticationAudioProgress"]

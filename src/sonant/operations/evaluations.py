@@ -7,7 +7,7 @@ from, only reads (`known_evaluation`); a new result is made outside of the trans
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
@@ -62,12 +62,18 @@ class View:
     vault: Vault
     session: Session
     speaker: Speaker | None
-    heard: frozenset[str]
-    kept: Mapping[str, Result]
 
     @property
     def status(self) -> str | None:
         return None if self.speaker is None else self.speaker.status
+
+    def kept(self, purpose: str, basis: str) -> Result | None:
+        """The result that rests on the same, if one was made."""
+        found = sessions.result(self.connection, self.session.session_id, purpose)
+        return found if found is not None and found.basis == basis else None
+
+    def heard(self, purpose: str) -> bool:
+        return sessions.was_heard(self.connection, self.session, purpose)
 
     @property
     def watchlist_id(self) -> str:
@@ -93,8 +99,12 @@ class Results:
     fraud_detection: Made[FraudDetection] | None
 
     @property
+    def all(self) -> list[Made[Any]]:
+        return [made for made in (self.authentication, self.fraud_detection) if made is not None]
+
+    @property
     def new(self) -> list[Made[Any]]:
-        return [made for made in (self.authentication, self.fraud_detection) if made and made.new]
+        return [made for made in self.all if made.new]
 
 
 class _Work(Exception):
@@ -155,8 +165,6 @@ def _view(service: Service, connection: Connection, domain: Domain, vault: Vault
         vault=vault,
         session=session,
         speaker=speaker,
-        heard=sessions.heard_purposes(connection, session),
-        kept=sessions.results(connection, session.session_id),
     )
 
 
@@ -166,12 +174,12 @@ def _authentication(view: View, service: Service | None) -> Made[Authentication]
     if threshold is None:
         return None
     basis = authentication_basis(view.session, view.status)
-    kept = view.kept.get(AUTHENTICATION)
-    if kept is not None and kept.basis == basis:
+    kept = view.kept(AUTHENTICATION, basis)
+    if kept is not None:
         content = Authentication.of_text(kept.document)
         return Made(purpose=AUTHENTICATION, basis=basis, result_id=kept.result_id, content=content)
     decision = without_listening(view.session.speaker_id, view.status)
-    if decision is None and AUTHENTICATION not in view.heard:
+    if decision is None and not view.heard(AUTHENTICATION):
         decision = "NOT_ENOUGH_SPEECH"
     if service is None and decision != "NOT_ENOUGH_SPEECH":
         raise _Work
@@ -189,15 +197,15 @@ def _fraud(view: View, service: Service | None) -> Made[FraudDetection] | None:
     if threshold is None:
         return None
     basis = fraud_basis(view.session, view.watchlist_id)
-    kept = view.kept.get(FRAUD)
-    if kept is not None and kept.basis == basis:
+    kept = view.kept(FRAUD, basis)
+    if kept is not None:
         content = FraudDetection.of_text(kept.document)
         return Made(purpose=FRAUD, basis=basis, result_id=kept.result_id, content=content)
     require_watchlist(view.connection, view.domain.domain_id, view.watchlist_id)
     content = FraudDetection(
         decision="NOT_ENOUGH_SPEECH", threshold=threshold, watchlist_id=view.watchlist_id
     )
-    if FRAUD in view.heard:
+    if view.heard(FRAUD):
         if service is None:
             raise _Work
         content = _assessed(service, view, content)
@@ -261,21 +269,19 @@ def _hearing(view: View, purpose: str) -> Hearing:
 
 
 def _store(service: Service, caller: Caller, request: Request, made: Results) -> Answer | None:
-    """Store new results and tell of them. Somebody else's that rest on the same come in their place; None
-    when the session has changed meanwhile."""
+    """Store new results and tell of them; None when the session has changed meanwhile, or another call has
+    made the same results."""
     with service.open_domain(caller, request["DomainId"], write=True) as (connection, domain, vault):
         view = _view(service, connection, domain, vault, request)
         bases = {
             AUTHENTICATION: authentication_basis(view.session, view.status),
             FRAUD: fraud_basis(view.session, view.watchlist_id),
         }
-        if any(bases[one.purpose] != one.basis for one in made.new):
+        if any(bases[one.purpose] != one.basis for one in made.all):
             return None
         now = service.clock()
-        for one in made.new:
-            kept = view.kept.get(one.purpose)
-            if kept is not None and kept.basis == one.basis:
-                return None  # made by another call at the same time: read it
+        if any(view.kept(one.purpose, one.basis) is not None for one in made.new):
+            return None
         for one in made.new:
             result = Result(basis=one.basis, result_id=one.result_id, document=one.content.text())
             sessions.save_result(connection, view.session.session_id, one.purpose, result)

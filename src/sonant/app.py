@@ -14,6 +14,8 @@ from socket import socket
 from sqlalchemy import Connection
 from starlette.types import ASGIApp
 
+from sonant.console.session_page import PREFIXES, SessionPages
+from sonant.console.tickets import Tickets
 from sonant.cores import Cores
 from sonant.errors import AccessDenied, Validation
 from sonant.events.audit_trail import Trail
@@ -45,7 +47,7 @@ from sonant.operations import OPERATIONS
 from sonant.operations.service import RecordingAnalysis, Service
 from sonant.policy import parse
 from sonant.settings import Settings
-from sonant.store import access
+from sonant.store import access, sessions
 from sonant.store.accounts import LocalAccounts
 from sonant.store.grants import GrantedObjects
 from sonant.store.jobs import DRY_RUN, ENROLLMENT, REGISTRATION
@@ -307,6 +309,11 @@ def _credential(connection: Connection, secret: ServiceSecret, access_key_id: st
     )
 
 
+def _domain_of(store: Store, session_id: str) -> str | None:
+    with store.database.read() as connection:
+        return sessions.domain_of(connection, session_id)
+
+
 def build_app(store: Store, cores: Cores | None = None, audiosocket: socket | None = None) -> App:
     """`audiosocket` is a socket for Asterisk's calls, bound and not yet listening."""
     settings = store.settings
@@ -364,5 +371,12 @@ def build_app(store: Store, cores: Cores | None = None, audiosocket: socket | No
         listener.close()
         store.database.close()
 
-    asgi = asgi_app(door, *routes, *streams.routes(), lifespan=streams.lifespan)
+    pages = SessionPages(
+        door,
+        Tickets(secret=store.secret, find=credential_finder(store), clock=store.clock),
+        partial(_domain_of, store),
+    )
+    asgi = asgi_app(
+        door, *routes, *streams.routes(), lifespan=streams.lifespan, console=(PREFIXES, pages.app)
+    )
     return App(asgi=asgi, intake=intake, close=close)

@@ -170,6 +170,13 @@ def find(connection: Connection, domain_id: str, name_or_id: str, now: datetime)
     return None if row is None else _session(row, now)
 
 
+def domain_of(connection: Connection, session_id: str) -> str | None:
+    """Which domain a session belongs to, of whatever account."""
+    query = select(sessions.c.domain_id).where(sessions.c.session_id == session_id)
+    found = connection.execute(query).first()
+    return None if found is None else str(found.domain_id)
+
+
 def page(
     connection: Connection,
     domain_id: str,

@@ -126,12 +126,13 @@ def _subkeys(data_key: bytes) -> tuple[bytes, bytes, bytes]:
 class ServiceSecret:
     """The service's own key: seals access-key secrets and page tokens, hashes client tokens."""
 
-    __slots__ = ("_access", "_pages", "_tokens")
+    __slots__ = ("_access", "_pages", "_tickets", "_tokens")
 
     def __init__(self, key: bytes) -> None:
         self._access = derive(key, "access keys")
         self._pages = derive(key, "page tokens")
         self._tokens = derive(key, "client tokens")
+        self._tickets = derive(key, "console tickets")
 
     def seal_access_secret(self, access_key_id: str, secret: str) -> bytes:
         return seal_value(self._access, secret.encode(), access_key_id.encode())
@@ -144,6 +145,13 @@ class ServiceSecret:
 
     def open_page(self, scope: str, token: bytes) -> bytes:
         return open_value(self._pages, token, scope.encode())
+
+    def seal_ticket(self, content: bytes) -> bytes:
+        return seal_value(self._tickets, content, b"ticket")
+
+    def open_ticket(self, sealed: bytes) -> bytes:
+        """Raises SealBroken."""
+        return open_value(self._tickets, sealed, b"ticket")
 
     def fingerprint(self, value: Mapping[str, Any] | str) -> str:
         """Keyed hash, 64 hex digits, of a text or a JSON-like request."""

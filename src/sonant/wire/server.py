@@ -179,6 +179,39 @@ class FrontDoor:
         """Take a call through LIFE and record how it ended."""
         return self._live_short(call) or self._go_on(call)
 
+    def perform(
+        self,
+        caller: Caller,
+        access_key_id: str,
+        operation: str,
+        parameters: Mapping[str, Any],
+        *,
+        headers: Sequence[tuple[bytes, bytes]],
+        source_ip: str,
+        secure: bool,
+    ) -> bytes:
+        """Answer a call of somebody who is known already, to whom everything else of LIFE applies."""
+        target = next(name for name in self.compiled if name.endswith(f".{operation}"))
+        call = Call(
+            method="POST",
+            path=b"/",
+            query=b"",
+            headers=[
+                *(pair for pair in headers if pair[0] == b"user-agent"),
+                (b"x-amz-target", target.encode()),
+            ],
+            body=b"",
+            document=dict(parameters),
+            caller=caller,
+            access_key_id=access_key_id,
+            source_ip=source_ip,
+            secure=secure,
+            begun_s=time.perf_counter(),
+        )
+        self.service.database.begin_calls()
+        self._walk(call, KNOWN_LIFE)
+        return self._end(call)[2]
+
     def _live_alone(self, call: Call) -> Told:
         self.service.database.begin_calls()
         return self.live(call)
@@ -369,15 +402,24 @@ LIFE: tuple[Step, ...] = (
     dispatch,
 )
 
+#: The same for a caller who has proved already who it is.
+KNOWN_LIFE = tuple(step for step in LIFE if step not in (check_route, decode_body, verify_signature))
+
 
 def _told(error: WireError) -> Told:
     return error.http_status, error_content_type(error), error_body(error)
 
 
-def asgi_app(door: FrontDoor, *more: BaseRoute, lifespan: Lifespan[Starlette] | None = None) -> ASGIApp:
+def asgi_app(
+    door: FrontDoor,
+    *more: BaseRoute,
+    lifespan: Lifespan[Starlette] | None = None,
+    console: tuple[tuple[str, ...], ASGIApp] | None = None,
+) -> ASGIApp:
     """The whole service: Starlette's pages and WebSockets, and the AWS endpoint everywhere else.
 
-    The endpoint stands before Starlette, whose layers would cost each call as much as its own work.
+    `console` is an app and the beginnings of the paths that are its own. The endpoint stands before
+    Starlette, whose layers would cost each call as much as its own work.
     """
 
     async def health(_request: HttpRequest) -> JSONResponse:
@@ -389,8 +431,12 @@ def asgi_app(door: FrontDoor, *more: BaseRoute, lifespan: Lifespan[Starlette] | 
         (method, route.path) for route in routes if isinstance(route, Route) for method in route.methods or ()
     )
 
+    prefixes, consoles = ((), door) if console is None else console
+
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and (scope["method"], scope["path"]) not in taken:
+        if scope["type"] == "http" and scope["path"].startswith(prefixes):
+            await consoles(scope, receive, send)
+        elif scope["type"] == "http" and (scope["method"], scope["path"]) not in taken:
             await door(scope, receive, send)
         else:
             await pages(scope, receive, send)

@@ -71,7 +71,7 @@ class Throttle:
 
     def __init__(self, rates_per_s: Mapping[str, float], monotonic_s: Callable[[], float]) -> None:
         self._rates = rates_per_s
-        self._now_s = monotonic_s
+        self.monotonic_s = monotonic_s
         self._buckets: dict[tuple[str, str], _Bucket] = {}
         self._lock = threading.Lock()
 
@@ -81,7 +81,7 @@ class Throttle:
         if not rate:
             return
         size = max(rate, LEAST_BURST)
-        now_s = self._now_s()
+        now_s = self.monotonic_s()
         with self._lock:
             bucket = self._buckets.get((account_id, operation))
             if bucket is None:

@@ -186,7 +186,7 @@ def _address(request: Request) -> str:
 
 def _local(path: str) -> str:
     """A path of this service, never another site's address."""
-    return path if re.fullmatch(r"/sessions/[A-Za-z0-9]{22}", path) else "/sign-in"
+    return path if re.fullmatch(r"/sessions/[A-Za-z0-9]{22}", path) else "/sign-in?signed=1"
 
 
 async def _form(request: Request) -> dict[str, str]:

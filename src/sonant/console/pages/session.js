@@ -12,6 +12,7 @@ const show = (id, text, tone) => {
 function signIn() {
   const asked = new URLSearchParams(location.search);
   at("failed").hidden = !asked.has("failed");
+  at("signed").hidden = !asked.has("signed");
   at("sign-in").action = "/sign-in?next=" + encodeURIComponent(asked.get("next") || "");
 }
 
@@ -50,7 +51,7 @@ function tellSession(session) {
   at("mark").hidden = !session.AuthenticationConfiguration;
   at("mark").style.left = (100 * minimum) / FULL_S + "%";
   show("speech", speech.toFixed(1) + " s");
-  show("needed", minimum + " s for authentication, " + FULL_S + " s for enrollment.");
+  show("needed", minimum + " s are needed for authentication, " + FULL_S + " s for enrollment.");
   show("call", "Call heard for " + Math.round(session.HeardSeconds || 0) + " s.");
   const asked = session.EnrollmentRequestDetails;
   const told = asked ? ENROLLMENT[asked.Status] || asked.Status : "";

@@ -1,0 +1,96 @@
+"""A real browser for tests: headless chromium, driven over its DevTools protocol."""
+
+from __future__ import annotations
+
+import base64
+import itertools
+import json
+import shutil
+import subprocess
+import time
+import urllib.request
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from websockets.sync.client import connect
+
+PROGRAM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+START_S = 30.0
+
+
+class Browser:
+    """One window. Ends its process on exit."""
+
+    def __init__(self, folder: Path) -> None:
+        assert PROGRAM is not None
+        self._numbers = itertools.count(1)
+        self._process = subprocess.Popen(
+            [
+                PROGRAM,
+                "--headless=new",
+                "--no-sandbox",
+                "--disable-gpu",
+                "--remote-debugging-port=0",
+                "--remote-allow-origins=*",
+                "--window-size=1000,800",
+                f"--user-data-dir={folder}",
+                "about:blank",
+            ],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        port_file = folder / "DevToolsActivePort"
+        deadline = time.monotonic() + START_S
+        while not (port_file.exists() and port_file.read_text().strip()):
+            assert self._process.poll() is None, "the browser ended"
+            assert time.monotonic() < deadline, "the browser did not start"
+            time.sleep(0.1)
+        port = port_file.read_text().split()[0]
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/json") as answer:
+            page = next(one for one in json.load(answer) if one["type"] == "page")
+        self._open = ExitStack()
+        self._line = self._open.enter_context(connect(page["webSocketDebuggerUrl"], max_size=None))
+        self.call("Page.enable")
+        self.call("Log.enable")
+
+    def __enter__(self) -> Browser:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._open.close()
+        self._process.terminate()
+        self._process.wait(10)
+
+    def call(self, method: str, **parameters: Any) -> dict[str, Any]:
+        number = next(self._numbers)
+        self._line.send(json.dumps({"id": number, "method": method, "params": parameters}))
+        while True:
+            told = json.loads(self._line.recv(timeout=30))
+            if told.get("id") == number:
+                assert "error" not in told, told["error"]
+                found: dict[str, Any] = told["result"]
+                return found
+
+    def run(self, script: str) -> Any:
+        """The value of an expression in the page."""
+        told = self.call("Runtime.evaluate", expression=script, awaitPromise=True, returnByValue=True)
+        assert "exceptionDetails" not in told, told
+        return told["result"].get("value")
+
+    def go(self, url: str) -> None:
+        self.call("Page.navigate", url=url)
+        self.until("document.readyState === 'complete'")
+
+    def until(self, script: str, seconds: float = 20.0) -> None:
+        """Wait until an expression holds."""
+        deadline = time.monotonic() + seconds
+        while not self.run(f"Boolean({script})"):
+            assert time.monotonic() < deadline, f"never: {script}; the page says {self.text()!r}"
+            time.sleep(0.1)
+
+    def text(self) -> str:
+        return str(self.run("document.body.innerText"))
+
+    def picture(self, file: Path) -> None:
+        file.write_bytes(base64.b64decode(self.call("Page.captureScreenshot", format="png")["data"]))

@@ -1,0 +1,186 @@
+"""The agent's page: who may see it, what it tells, and what it does, also in a real browser."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import browser
+import httpx
+import pytest
+from botocore.credentials import Credentials
+from service_process import ServiceProcess
+
+PAGE_HEADER = {"X-Sonant": "1"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Agent:
+    """Somebody at a desktop, with a session that waits for its call."""
+
+    service: ServiceProcess
+    own: Any
+    domain_id: str
+    session_id: str
+    web: httpx.Client
+    key: Credentials
+
+    @property
+    def page(self) -> str:
+        return f"/sessions/{self.session_id.removeprefix('id#')}"
+
+    def sign_in(self, **changes: str) -> httpx.Response:
+        fields = {
+            "access-key-id": self.key.access_key,
+            "secret-access-key": self.key.secret_key,
+        }
+        form = fields | {name.replace("_", "-"): value for name, value in changes.items()}
+        return self.web.post("/sign-in", params={"next": self.page}, data=form)
+
+
+@pytest.fixture
+def agent(service: ServiceProcess) -> Iterator[Agent]:
+    own = service.own_client()
+    domain_id = service.domain()
+    session = own.start_session(DomainId=domain_id, SessionName="contact-1", SpeakerId="ada")["Session"]
+    with httpx.Client(base_url=service.url) as web:
+        yield Agent(
+            service=service,
+            own=own,
+            domain_id=domain_id,
+            session_id=session["SessionId"],
+            web=web,
+            key=service.credentials,
+        )
+
+
+def test_the_page_is_for_those_who_are_signed_in(agent: Agent) -> None:
+    refused = agent.web.get(agent.page)
+    assert (refused.status_code, refused.headers["location"]) == (303, f"/sign-in?next={agent.page}")
+    assert agent.web.get(f"{agent.page}/state").status_code == 401
+    assert agent.web.post(f"{agent.page}/enroll", headers=PAGE_HEADER).status_code == 401
+
+    signed = agent.sign_in()
+    assert (signed.status_code, signed.headers["location"]) == (303, agent.page)
+    cookie = signed.headers["set-cookie"]
+    assert "HttpOnly" in cookie
+    assert "SameSite=strict" in cookie
+    assert agent.key.secret_key not in cookie
+    assert "Speech heard" in agent.web.get(agent.page).text
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"secret_access_key": "wrong"},
+        {"secret_access_key": ""},
+        {"access_key_id": "AKIANOBODY"},
+        {"access_key_id": "x" * 4000},
+        {"session_token": "anything"},
+    ],
+)
+def test_who_does_not_know_the_secret_gets_no_ticket(agent: Agent, changes: dict[str, str]) -> None:
+    refused = agent.sign_in(**changes)
+    assert refused.headers["location"].startswith("/sign-in?failed=1")
+    assert "set-cookie" not in refused.headers
+
+
+def test_a_ticket_that_was_changed_is_none(agent: Agent) -> None:
+    agent.sign_in()
+    (ticket,) = agent.web.cookies.values()
+    for changed in (ticket[:-4] + "AAAA", "nonsense", ""):
+        stranger = httpx.Client(base_url=agent.service.url, cookies={"sonant-ticket": changed})
+        assert stranger.get(f"{agent.page}/state").status_code == 401
+
+
+def test_signing_in_sends_nobody_to_another_site(agent: Agent) -> None:
+    form = {
+        "access-key-id": agent.key.access_key,
+        "secret-access-key": agent.key.secret_key,
+    }
+    for where in ("https://evil.example", "//evil.example", "/sessions/../x", "javascript:alert(1)"):
+        signed = agent.web.post("/sign-in", params={"next": where}, data=form)
+        assert signed.headers["location"] == "/sign-in?signed=1"
+
+
+def test_its_state_is_what_the_operations_answer(agent: Agent) -> None:
+    agent.sign_in()
+    told = agent.web.get(f"{agent.page}/state").json()
+    assert told["DescribeSession"]["Session"]["CustomerSpeakerId"] == "ada"
+    evaluated = told["EvaluateSession"]
+    assert evaluated["StreamingStatus"] == "PENDING_CONFIGURATION"
+    assert evaluated["AuthenticationResult"]["Decision"] == "SPEAKER_NOT_ENROLLED"
+
+
+def test_enrolling_and_opting_out_are_the_operations_too(agent: Agent) -> None:
+    agent.sign_in()
+    asked = agent.web.post(f"{agent.page}/enroll", headers=PAGE_HEADER).json()
+    assert asked["EnrollBySession"] == {"Status": "NOT_ENOUGH_SPEECH"}
+    again = agent.web.post(f"{agent.page}/enroll", headers=PAGE_HEADER).json()
+    assert again["EnrollBySession"]["ConflictType"] == "ENROLLMENT_ALREADY_EXISTS"
+    out = agent.web.post(f"{agent.page}/opt-out", headers=PAGE_HEADER).json()
+    assert out["OptOutSpeaker"]["Speaker"]["Status"] == "OPTED_OUT"
+
+
+def test_a_change_must_come_from_the_page(agent: Agent) -> None:
+    agent.sign_in()
+    assert agent.web.post(f"{agent.page}/opt-out").status_code == 403
+    described = agent.service.voice_id.describe_speaker(DomainId=agent.domain_id, SpeakerId="ada")
+    assert described["Speaker"]["Status"] == "PENDING"
+
+
+def test_what_the_key_may_not_do_the_page_does_not(agent: Agent) -> None:
+    onlooker = agent.service.user(
+        {"Effect": "Allow", "Action": ["voiceid:DescribeSession", "kms:Decrypt"], "Resource": "*"}
+    )
+    agent.sign_in(access_key_id=onlooker.access_key, secret_access_key=onlooker.secret_key)
+    told = agent.web.get(f"{agent.page}/state").json()
+    assert told["DescribeSession"]["Session"]["SessionName"] == "contact-1"
+    assert told["EvaluateSession"]["__type"].endswith("AccessDeniedException")
+    enrolled = agent.web.post(f"{agent.page}/enroll", headers=PAGE_HEADER).json()
+    assert enrolled["EnrollBySession"]["__type"].endswith("AccessDeniedException")
+
+
+@pytest.mark.parametrize("identity", ["A" * 22, "short", "%2e%2e", "A" * 500])
+def test_a_session_that_is_not_there_is_told(agent: Agent, identity: str) -> None:
+    agent.sign_in()
+    assert agent.web.get(f"/sessions/{identity}/state").status_code == 404
+
+
+def test_what_is_done_on_the_page_stands_in_the_audit_trail(agent: Agent) -> None:
+    agent.sign_in()
+    agent.web.post(f"{agent.page}/enroll", headers=PAGE_HEADER)
+    shown = agent.service.sonant("audit", "show", "--operation", "EnrollBySession").out
+    assert agent.key.access_key in shown
+
+
+def test_the_page_keeps_to_its_own_scripts_and_may_not_be_framed(agent: Agent) -> None:
+    headers = agent.web.get("/sign-in").headers
+    assert "default-src 'none'" in headers["content-security-policy"]
+    assert "frame-ancestors 'none'" in headers["content-security-policy"]
+    assert headers["cache-control"] == "no-store"
+
+
+@pytest.mark.skipif(browser.PROGRAM is None, reason="there is no chromium")
+def test_in_a_browser_an_agent_signs_in_enrolls_and_opts_out(agent: Agent, tmp_path: Path) -> None:
+    with browser.Browser(tmp_path) as window:
+        window.go(agent.service.url + agent.page)
+        window.until("document.querySelector('#sign-in button')")
+        fields = {"access-key-id": "access_key", "secret-access-key": "secret_key"}
+        for field, name in fields.items():
+            value = json.dumps(getattr(agent.key, name))
+            window.run(f"document.querySelector('[name={field}]').value = {value}")
+        window.run("document.querySelector('#sign-in button').click()")
+        window.until("document.getElementById('speaker')?.textContent === 'ada'")
+        assert "waiting for audio" in window.text()
+        assert "Not enrolled" in window.text()
+        window.run("document.getElementById('enroll').click()")
+        window.until("document.getElementById('enrollment').textContent.includes('gathering speech')")
+        window.run("document.getElementById('opt-out').click()")
+        window.run("document.querySelector('#sure [value=yes]').click()")
+        window.until("document.getElementById('authentication').textContent === 'Opted out'")
+        window.run("document.querySelector('header form button').click()")
+        window.until("location.pathname === '/sign-in'")

@@ -17,7 +17,7 @@ _KEY_CHARACTERS = 128
 _MESSAGE_CHARACTERS = 1024
 
 #: CloudTrail's words for the kinds of principals in ARNs; all others act under a role.
-_IDENTITY_TYPES = {"user": "IAMUser", "root": "Root"}
+_IDENTITY_TYPES = {"user": "IAMUser", "root": "Root", "carrier": "AWSService"}
 
 View = Callable[[Mapping[str, Any]], dict[str, Any]]
 

@@ -110,10 +110,14 @@ def test_audio_before_the_start_a_second_start_and_a_call_without_names_are_faul
         | st.just(PLAIN)
         | st.recursive(
             st.none() | st.booleans() | st.integers() | st.text(max_size=20),
-            lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=10), inner, max_size=3),
+            lambda inner: (
+                st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=10), inner, max_size=3)
+            ),
             max_leaves=8,
         ).map(json.dumps)
-        | st.dictionaries(st.sampled_from(sorted(AS_JSON)), st.integers() | st.text(max_size=10)).map(json.dumps),
+        | st.dictionaries(st.sampled_from(sorted(AS_JSON)), st.integers() | st.text(max_size=10)).map(
+            json.dumps
+        ),
         max_size=8,
     )
 )

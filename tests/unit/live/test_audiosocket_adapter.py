@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from itertools import pairwise
 from uuid import UUID
 
 import numpy as np
@@ -74,7 +75,7 @@ def test_it_does_not_matter_how_tcp_cuts_the_stream(cuts):
     call = UUID_PACKET + sound(*range(80)) + DTMF_PACKET + sound(*range(80, 120)) + HANGUP_PACKET
     places = [0, *sorted(min(cut, len(call)) for cut in cuts), len(call)]
     adapter, samples, others = AudioSocketAdapter(ACCOUNT, DOMAIN), [], []
-    for begin, end in zip(places, places[1:], strict=False):
+    for begin, end in pairwise(places):
         for effect in adapter.receive(call[begin:end]):
             if isinstance(effect, Audio):
                 samples += effect.samples.tolist()

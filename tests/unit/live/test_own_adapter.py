@@ -56,7 +56,9 @@ def test_the_end_is_said_by_a_text_message():
     assert OwnAdapter(AudioForm()).receive('{"type": "end"}') == (End(EndReason.CALL_ENDED),)
 
 
-@pytest.mark.parametrize("text", ["", "end", "[]", '{"type": 1}', '{"type": "start"}', "{}", '"end"', "{" * 9000])
+@pytest.mark.parametrize(
+    "text", ["", "end", "[]", '{"type": 1}', '{"type": "start"}', "{}", '"end"', "{" * 9000]
+)
 def test_any_other_text_is_a_fault(text):
     with pytest.raises(StreamFault):
         OwnAdapter(AudioForm()).receive(text)

@@ -131,7 +131,13 @@ def run(line, intake, adapter=None, *, paced=False, stream=None, also=None, boun
             beside = asyncio.create_task(also()) if also else None
             reason = await asyncio.wait_for(
                 carry(
-                    line, adapter or Words(), intake, threads=threads, paced=paced, stream=stream, bounds=bounds
+                    line,
+                    adapter or Words(),
+                    intake,
+                    threads=threads,
+                    paced=paced,
+                    stream=stream,
+                    bounds=bounds,
                 ),
                 10,
             )
@@ -140,8 +146,6 @@ def run(line, intake, adapter=None, *, paced=False, stream=None, also=None, boun
             return reason
 
     return asyncio.run(carried())
-
-
 
 
 def test_a_call_goes_from_its_beginning_through_its_audio_to_its_end():

@@ -39,7 +39,8 @@ def test_a_url_names_the_session_and_the_form_of_its_audio():
         domain_id=DOMAIN, session="call-1", form=AudioForm()
     )
     found = asked(
-        f"SessionNameOrId=id%23{'s' * 22}&DomainId={DOMAIN}&Encoding=alaw&SampleRate=16000&Channels=2&Channel=1"
+        f"SessionNameOrId=id%23{'s' * 22}&DomainId={DOMAIN}"
+        "&Encoding=alaw&SampleRate=16000&Channels=2&Channel=1"
     )
     assert found.session == "id#" + "s" * 22
     assert found.form == AudioForm(encoding="alaw", rate_hz=16000, channels=2, channel=1)

@@ -1,0 +1,157 @@
+"""Calls brought to a service the way carriers do."""
+
+from __future__ import annotations
+
+import http.client
+import io
+import json
+import socket
+import time
+import wave
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import quote, urlencode
+
+import numpy as np
+import soxr
+from botocore.auth import SigV4QueryAuth
+from botocore.awsrequest import AWSRequest
+from botocore.credentials import Credentials
+from numpy.typing import NDArray
+from service_process import REGION, ServiceProcess
+from signed_http import Signer
+from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.sync.client import ClientConnection, connect
+
+Samples = NDArray[np.int16]
+UNSIGNED = "UNSIGNED-PAYLOAD"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refused:
+    """An HTTP answer in place of a WebSocket."""
+
+    status: int
+    fault: str
+    message: str
+
+
+def samples_of(recording: bytes) -> Samples:
+    """The samples of a WAV file with one channel."""
+    with wave.open(io.BytesIO(recording)) as file:
+        return np.frombuffer(file.readframes(file.getnframes()), "<i2")
+
+
+def at_16_khz(samples: Samples) -> Samples:
+    return np.asarray(soxr.resample(samples, 8000, 16000))
+
+
+def mulaw(samples: Samples) -> bytes:
+    """G.711: eight segments, each with sixteen steps."""
+    clipped = np.minimum(np.abs(samples.astype(np.int32)), 32635) + 132
+    exponent = np.floor(np.log2(clipped)).astype(int) - 7
+    mantissa = (clipped >> (exponent + 3)) & 15
+    sign = np.where(samples < 0, 128, 0)
+    return bytes((~(sign | (exponent << 4) | mantissa) & 255).astype(np.uint8))
+
+
+def stream_url(
+    service: ServiceProcess,
+    query: Mapping[str, str],
+    *,
+    credentials: Credentials | None = None,
+    expires_s: int = 60,
+    path: str = "/stream",
+    method: str = "GET",
+) -> str:
+    """A presigned WebSocket URL, made by botocore."""
+    url = f"{service.url}{path}?{urlencode(query, quote_via=quote)}"
+    request = AWSRequest(method, url)
+    SigV4QueryAuth(credentials or service.credentials, "voiceid", REGION, expires=expires_s).add_auth(request)
+    return "ws" + str(request.url).removeprefix("http")
+
+
+def opened(url: str, **how: Any) -> ClientConnection:
+    return connect(url, compression=None, proxy=None, open_timeout=20, **how)
+
+
+def refused(url: str, **how: Any) -> Refused:
+    """How the service refuses this URL."""
+    try:
+        with opened(url, **how):
+            raise AssertionError("the stream was accepted")
+    except InvalidStatus as answer:
+        told = json.loads(answer.response.body or b"{}")
+        return Refused(
+            status=answer.response.status_code,
+            fault=told["__type"].rpartition("#")[2],
+            message=told.get("Message", told.get("message", "")),
+        )
+
+
+def said_until_closed(connection: ClientConnection) -> tuple[list[Any], int | None, str]:
+    """What the service still says, and the close code with its reason."""
+    said: list[Any] = []
+    try:
+        while True:
+            said.append(connection.recv(timeout=30))
+    except ConnectionClosed:
+        return said, connection.close_code, connection.close_reason or ""
+
+
+def sent_and_closed(connection: ClientConnection, data: bytes, frame_bytes: int) -> tuple[int | None, str]:
+    """Audio at full speed, then the end; how the service closed."""
+    for place in range(0, len(data), frame_bytes):
+        connection.send(data[place : place + frame_bytes])
+    connection.send(json.dumps({"type": "end"}))
+    _, code, reason = said_until_closed(connection)
+    return code, reason
+
+
+def upload(
+    service: ServiceProcess,
+    query: Mapping[str, str],
+    body: bytes | Iterator[bytes],
+    content_type: str,
+    *,
+    sha256: str = UNSIGNED,
+    credentials: Credentials | None = None,
+) -> tuple[int, dict[str, Any]]:
+    """POST audio, chunked if it comes in pieces; status and answer."""
+    path = f"/stream?{urlencode(query, quote_via=quote)}"
+    headers = {"Host": f"127.0.0.1:{service.port}", "Content-Type": content_type}
+    headers["X-Amz-Content-SHA256"] = sha256
+    request = AWSRequest(method="POST", url=service.url + path, headers=headers)
+    Signer(credentials or service.credentials).add_auth(request)
+    connection = http.client.HTTPConnection("127.0.0.1", service.port, timeout=120)
+    try:
+        connection.request("POST", path, body=body, headers=dict(request.headers.items()))
+        response = connection.getresponse()
+        assert response.headers["x-amzn-RequestId"]
+        return response.status, json.loads(response.read())
+    finally:
+        connection.close()
+
+
+@contextmanager
+def audiosocket(port: int, name: bytes) -> Iterator[socket.socket]:
+    """A connection of Asterisk's AudioSocket that has said its UUID."""
+    with socket.create_connection(("127.0.0.1", port), timeout=20) as line:
+        line.sendall(b"\x01\x00\x10" + name)
+        yield line
+
+
+def evaluated(service: ServiceProcess, domain_id: str, name: str, within_s: float = 20.0) -> dict[str, Any]:
+    """The result of a session, as soon as it has decided who it is."""
+    deadline = time.monotonic() + within_s
+    while True:
+        try:
+            found = service.voice_id.evaluate_session(DomainId=domain_id, SessionNameOrId=name)
+        except service.voice_id.exceptions.ResourceNotFoundException:
+            found = {}
+        if found.get("AuthenticationResult", {}).get("Decision") in ("ACCEPT", "REJECT"):
+            return dict(found)
+        assert time.monotonic() < deadline, found
+        time.sleep(0.1)

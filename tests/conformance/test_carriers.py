@@ -1,0 +1,324 @@
+"""Calls on every way that a carrier can bring them, with real voices: the right one is accepted, another is
+not. Words and bytes are those of each protocol's public documentation."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import io
+import json
+import socket
+import time
+import uuid
+import wave
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pytest
+from carried_calls import (
+    Samples,
+    at_16_khz,
+    audiosocket,
+    evaluated,
+    mulaw,
+    opened,
+    said_until_closed,
+    samples_of,
+    sent_and_closed,
+    stream_url,
+    upload,
+)
+from heard_calls import enroll, listen
+from service_process import ServiceProcess, running
+from twilio.request_validator import RequestValidator
+from websockets.exceptions import InvalidStatus
+
+PASSWORD = "a password of some length"
+TOKEN = "0123456789abcdef0123456789abcdef"
+API_KEY = "an api key of some length"
+#: Frames of 20 ms, faster than real time and slow enough to be listened to.
+PIECE, PAUSE_S = 160, 0.001
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class House:
+    service: ServiceProcess
+    domain_id: str
+    audiosocket_port: int
+    right: Samples
+    """The enrolled caller, anna, in another call."""
+    other: Samples
+
+    def of(self, name: str) -> dict[str, str]:
+        return {"DomainId": self.domain_id, "SessionNameOrId": name}
+
+    def start(self, who: str = "anna") -> str:
+        name = str(uuid.uuid4())
+        self.service.own_client().start_session(DomainId=self.domain_id, SessionName=name, SpeakerId=who)
+        return name
+
+    def session(self, name: str) -> dict[str, Any]:
+        return dict(self.service.own_client().describe_session(**self.of(name))["Session"])
+
+    def decision(self, name: str) -> str:
+        return str(evaluated(self.service, self.domain_id, name)["AuthenticationResult"]["Decision"])
+
+
+def free_port() -> int:
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return int(one.getsockname()[1])
+
+
+@pytest.fixture(scope="module")
+def house(tmp_path_factory: pytest.TempPathFactory, make_call: Any, voices: Any) -> Iterator[House]:
+    data = tmp_path_factory.mktemp("carriers") / "data"
+    one, two, *_ = voices
+    with running(data) as service:
+        domain_id = service.domain()
+        enroll(service, domain_id, "anna", listen(make_call(one, 1, channels=1), 30.0))
+    port = free_port()
+    with running(
+        data,
+        LIVE_DOMAIN=domain_id,
+        LIVE_AUDIOSOCKET_PORT=str(port),
+        LIVE_ASTERISK_USER="pbx",
+        LIVE_ASTERISK_PASSWORD=PASSWORD,
+        LIVE_TWILIO_TOKEN=TOKEN,
+        LIVE_AUDIOHOOK_KEY=API_KEY,
+    ) as service:
+        yield House(
+            service=service,
+            domain_id=domain_id,
+            audiosocket_port=port,
+            right=samples_of(make_call(one, 2, fresh=True, net_speech_s=13.0, duration_s=20.0, channels=1)),
+            other=samples_of(make_call(two, 2, fresh=True, net_speech_s=13.0, duration_s=20.0, channels=1)),
+        )
+
+
+WHO = pytest.mark.parametrize(("who", "decision"), [("right", "ACCEPT"), ("other", "REJECT")])
+
+
+@pytest.mark.parametrize(
+    ("form", "who", "decision"),
+    [
+        ("pcm_s16le", "right", "ACCEPT"),
+        ("pcm_s16le", "other", "REJECT"),
+        ("mulaw", "right", "ACCEPT"),
+        ("16 kHz", "right", "ACCEPT"),
+        ("second of two channels", "right", "ACCEPT"),
+        ("second of two channels", "other", "REJECT"),
+    ],
+)
+def test_own_websocket(house: House, who: str, decision: str, form: str) -> None:
+    samples, name = getattr(house, who), house.start()
+    query, data = {"Encoding": "pcm_s16le"}, samples.tobytes()
+    if form == "mulaw":
+        query, data = {"Encoding": "mulaw"}, mulaw(samples)
+    elif form == "16 kHz":
+        query, data = {"SampleRate": "16000"}, at_16_khz(samples).tobytes()
+    elif form == "second of two channels":
+        # The other voice on the first channel must not be heard.
+        agent = house.right if who == "other" else house.other
+        query, data = {"Channels": "2", "Channel": "1"}, np.stack([agent, samples], 1).tobytes()
+    with opened(stream_url(house.service, {**house.of(name), **query})) as connection:
+        assert json.loads(connection.recv())["sessionId"] == house.session(name)["SessionId"]
+        assert sent_and_closed(connection, data, 640) == (1000, "CALL_ENDED")
+    session = house.session(name)
+    assert (session["StreamingStatus"], session["StreamEndReason"]) == ("ENDED", "CALL_ENDED")
+    assert session["HeardSeconds"] == pytest.approx(20.0, abs=0.1)
+    assert house.decision(name) == decision
+
+
+@pytest.mark.parametrize(
+    ("form", "who", "decision"),
+    [
+        ("audio/wav", "right", "ACCEPT"),
+        ("audio/wav", "other", "REJECT"),
+        ("audio/L16; rate=8000", "right", "ACCEPT"),
+        ("audio/x-mulaw", "right", "ACCEPT"),
+    ],
+)
+def test_upload(house: House, who: str, decision: str, form: str) -> None:
+    samples, name = getattr(house, who), house.start()
+    if form == "audio/wav":
+        data = _wav(samples)
+        status, answer = upload(
+            house.service, house.of(name), data, form, sha256=hashlib.sha256(data).hexdigest()
+        )
+    else:
+        data = mulaw(samples) if form == "audio/x-mulaw" else samples.astype(">i2").tobytes()
+        # Pieces of an odd size: samples lie across them.
+        pieces = (data[place : place + 7777] for place in range(0, len(data), 7777))
+        status, answer = upload(house.service, house.of(name), pieces, form)
+    assert status == 200, answer
+    assert answer["SessionId"] == house.session(name)["SessionId"]
+    assert answer["HeardSeconds"] == pytest.approx(20.0, abs=0.1)
+    assert 10.0 <= answer["NetSpeechSeconds"] <= 20.0
+    assert house.decision(name) == decision
+    assert house.session(name)["StreamingStatus"] == "ENDED"
+
+
+@WHO
+def test_asterisk_audiosocket(house: House, who: str, decision: str) -> None:
+    samples, call = getattr(house, who), uuid.uuid4()
+    own = house.service.own_client()
+    own.start_session(DomainId=house.domain_id, SessionName=str(call), SpeakerId="anna")
+    with audiosocket(house.audiosocket_port, call.bytes) as line:
+        for place in range(0, len(samples), PIECE):
+            line.sendall(b"\x10\x01\x40" + samples[place : place + PIECE].tobytes())
+            time.sleep(PAUSE_S)
+        line.sendall(b"\x00\x00\x00")
+        assert house.decision(str(call)) == decision
+        assert line.recv(16) == b""  # the service closes, too
+
+
+@WHO
+def test_asterisk_websocket(house: House, who: str, decision: str) -> None:
+    samples, name = getattr(house, who), str(uuid.uuid4())
+    url = f"ws://127.0.0.1:{house.service.port}/stream/asterisk?session={name}&speaker=anna"
+    with opened(url, subprotocols=["media"], additional_headers=_basic("pbx", PASSWORD)) as connection:
+        assert connection.subprotocol == "media"
+        connection.send(
+            "MEDIA_START connection_id:e226e283-c90a-4ea9-9e37-389000b9ef47 channel:WebSocket/connectionid "
+            "format:ulaw optimal_frame_size:160"
+        )
+        data = mulaw(samples)
+        for place in range(0, len(data), PIECE):
+            connection.send(data[place : place + PIECE])
+            time.sleep(PAUSE_S)
+        assert house.decision(name) == decision
+        house.service.own_client().end_stream(**house.of(name))
+        assert said_until_closed(connection) == (["HANGUP"], 1000, "REQUESTED")
+
+
+@WHO
+def test_twilio(house: House, who: str, decision: str) -> None:
+    samples, name = getattr(house, who), str(uuid.uuid4())
+    url = f"ws://127.0.0.1:{house.service.port}/stream/twilio"
+    signature = RequestValidator(TOKEN).compute_signature(url, {})
+    sid = "MZ" + "1" * 32
+    with opened(url, additional_headers={"X-Twilio-Signature": signature}) as connection:
+        connection.send(json.dumps({"event": "connected", "protocol": "Call", "version": "1.0.0"}))
+        start = {
+            "streamSid": sid,
+            "callSid": "CA" + "2" * 32,
+            "tracks": ["inbound"],
+            "mediaFormat": {"encoding": "audio/x-mulaw", "sampleRate": 8000, "channels": 1},
+            "customParameters": {"session": name, "speaker": "anna"},
+        }
+        connection.send(
+            json.dumps({"event": "start", "sequenceNumber": "1", "streamSid": sid, "start": start})
+        )
+        data = mulaw(samples)
+        for place in range(0, len(data), PIECE):
+            payload = base64.b64encode(data[place : place + PIECE]).decode()
+            media = {"track": "inbound", "chunk": "1", "timestamp": "5", "payload": payload}
+            connection.send(json.dumps({"event": "media", "streamSid": sid, "media": media}))
+            time.sleep(PAUSE_S)
+        assert house.decision(name) == decision
+        connection.send(json.dumps({"event": "stop", "streamSid": sid}))
+        assert said_until_closed(connection) == ([], 1000, "CALL_ENDED")
+
+
+def test_audiohook(house: House) -> None:
+    name, session_id = str(uuid.uuid4()), str(uuid.uuid4())
+    headers = {
+        "Audiohook-Organization-Id": "d7934305-0972-4844-938e-9060eef73d05",
+        "Audiohook-Session-Id": session_id,
+        "X-API-KEY": API_KEY,
+    }
+
+    def message(kind: str, number: int, **parameters: Any) -> str:
+        told = {"version": "2", "type": kind, "seq": number, "serverseq": number - 1, "id": session_id}
+        return json.dumps({**told, "position": "PT0S", "parameters": parameters})
+
+    with opened(
+        f"ws://127.0.0.1:{house.service.port}/stream/audiohook", additional_headers=headers
+    ) as connection:
+        media = [{"type": "audio", "format": "PCMU", "channels": ["external"], "rate": 8000}]
+        organization = headers["Audiohook-Organization-Id"]
+        connection.send(
+            message(
+                "open", 1, organizationId=organization, conversationId=name, media=media, language="en-US"
+            )
+        )
+        assert json.loads(connection.recv(timeout=20))["parameters"]["media"] == media
+        house.service.own_client().update_session(**house.of(name), SpeakerId="anna")
+        data = mulaw(house.right)
+        for place in range(0, len(data), 1600):
+            connection.send(data[place : place + 1600])
+            time.sleep(PAUSE_S * 20)
+        assert house.decision(name) == "ACCEPT"
+        connection.send(message("close", 2, reason="end"))
+        assert json.loads(connection.recv(timeout=20))["type"] == "closed"
+
+
+@pytest.mark.parametrize(
+    ("path", "headers"),
+    [
+        ("asterisk", {}),
+        ("asterisk", {"Authorization": "Basic cGJ4Ondyb25n"}),
+        ("asterisk", {"Authorization": "Bearer x"}),
+        ("twilio", {}),
+        ("twilio", {"X-Twilio-Signature": "c2lnbmF0dXJl"}),
+        ("audiohook", {"X-API-KEY": "another key of some length"}),
+        ("genesys", {}),
+    ],
+)
+def test_strangers_are_refused_before_anything_else(house: House, path: str, headers: dict[str, str]) -> None:
+    url = f"ws://127.0.0.1:{house.service.port}/stream/{path}"
+    with pytest.raises(InvalidStatus) as raised, opened(url, additional_headers=headers):
+        pass
+    wanted = 401 if path == "asterisk" else 403
+    assert raised.value.response.status_code == wanted
+
+
+def test_an_audiosocket_that_says_no_uuid_is_closed(house: House) -> None:
+    with socket.create_connection(("127.0.0.1", house.audiosocket_port), timeout=20) as line:
+        line.sendall(b"GET / HTTP/1.1\r\n\r\n")
+        assert line.recv(16) == b""
+
+
+def test_an_audiosocket_of_a_session_that_is_in_use_is_hung_up(house: House) -> None:
+    call = uuid.uuid4()
+    with audiosocket(house.audiosocket_port, call.bytes) as first:
+        first.sendall(b"\x10\x01\x40" + bytes(320))
+        deadline = time.monotonic() + 10
+        while True:
+            try:
+                if house.session(str(call))["StreamingStatus"] == "ONGOING":
+                    break
+            except house.service.own_client().exceptions.ClientError:
+                pass  # not begun yet
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        with audiosocket(house.audiosocket_port, call.bytes) as second:
+            assert second.recv(16) == b"\x00\x00\x00"
+        assert house.session(str(call))["StreamingStatus"] == "ONGOING"
+
+
+def test_carriers_are_in_the_audit_trail_as_what_they_are(house: House) -> None:
+    call = uuid.uuid4()
+    with audiosocket(house.audiosocket_port, call.bytes) as line:
+        line.sendall(b"\x10\x01\x40" + bytes(320) + b"\x00\x00\x00")
+        assert line.recv(16) == b""
+    shown = house.service.sonant("audit", "show", "--operation", "StreamAudio", "--json").out
+    (record,) = [one for one in map(json.loads, shown.splitlines()) if str(call) in json.dumps(one)]
+    assert record["userIdentity"]["type"] == "AWSService"
+    assert record["userIdentity"]["arn"] == "arn:aws:iam::000000000000:carrier/audiosocket"
+    assert record["requestParameters"] == {"domainId": house.domain_id, "sessionNameOrId": str(call)}
+
+
+def _basic(user: str, password: str) -> dict[str, str]:
+    return {"Authorization": "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()}
+
+
+def _wav(samples: Samples) -> bytes:
+    file = io.BytesIO()
+    with wave.open(file, "wb") as written:
+        written.setparams((1, 2, 8000, 0, "NONE", ""))
+        written.writeframes(samples.tobytes())
+    return file.getvalue()

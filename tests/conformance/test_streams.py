@@ -1,0 +1,312 @@
+"""`/stream`: who may bring audio, what is refused and how, and how streams end. Silence is enough here."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import socket
+import time
+import uuid
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+from carried_calls import UNSIGNED, opened, refused, said_until_closed, stream_url, upload
+from service_process import ACCOUNT, ServiceProcess
+from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.sync.client import ClientConnection
+
+FRAME = bytes(320)
+
+
+@pytest.fixture(scope="module")
+def domain(service: ServiceProcess) -> str:
+    return service.domain()
+
+
+@pytest.fixture
+def name(service: ServiceProcess, domain: str) -> Iterator[str]:
+    """A session that waits for audio."""
+    name = str(uuid.uuid4())
+    service.own_client().start_session(DomainId=domain, SessionName=name)
+    yield name
+    service.own_client().end_stream(DomainId=domain, SessionNameOrId=name)
+
+
+def named(domain: str, name: str) -> dict[str, str]:
+    return {"DomainId": domain, "SessionNameOrId": name}
+
+
+def session(service: ServiceProcess, domain: str, name: str) -> dict[str, Any]:
+    return dict(service.own_client().describe_session(**named(domain, name))["Session"])
+
+
+def ended(service: ServiceProcess, domain: str, name: str) -> str:
+    """Why the stream ended, when it has."""
+    deadline = time.monotonic() + 20
+    while (found := session(service, domain, name))["StreamingStatus"] != "ENDED":
+        assert time.monotonic() < deadline, found
+        time.sleep(0.05)
+    return str(found["StreamEndReason"])
+
+
+@contextmanager
+def connected(service: ServiceProcess, domain: str, name: str) -> Iterator[ClientConnection]:
+    """A stream that has begun."""
+    with opened(stream_url(service, named(domain, name))) as connection:
+        assert json.loads(connection.recv(timeout=20))["type"] == "begun"
+        yield connection
+
+
+# --- who may ---------------------------------------------------------------------------------------------
+
+
+def test_a_url_that_is_not_signed_is_refused(service: ServiceProcess, domain: str, name: str) -> None:
+    url = stream_url(service, named(domain, name)).partition("&X-Amz")[0]
+    assert refused(url).fault == "MissingAuthenticationTokenException"
+
+
+def test_a_signature_covers_what_the_url_says(service: ServiceProcess, domain: str, name: str) -> None:
+    url = stream_url(service, {**named(domain, name), "Channels": "2", "Channel": "0"})
+    for changed in (
+        url.replace("Channel=0", "Channel=1"),
+        url.replace(name, "another-session"),
+        url + "&Encoding=mulaw",
+        stream_url(service, named(domain, name), method="POST"),
+        stream_url(service, named(domain, name), path="/").replace("/?", "/stream?"),
+    ):
+        answer = refused(changed)
+        assert (answer.status, answer.fault) == (400, "InvalidSignatureException")
+
+
+def test_a_signed_url_holds_for_as_long_as_it_says(service: ServiceProcess, domain: str, name: str) -> None:
+    url = stream_url(service, named(domain, name), expires_s=1)
+    time.sleep(2.1)
+    answer = refused(url)
+    assert answer.fault == "InvalidSignatureException"
+    assert "Signature expired" in answer.message
+
+
+def test_the_right_to_bring_audio_is_one_of_its_own(service: ServiceProcess, domain: str, name: str) -> None:
+    arn = f"arn:aws:voiceid:us-east-1:{ACCOUNT}:domain/{domain}"
+    key = {"Effect": "Allow", "Action": "kms:Decrypt", "Resource": "*"}
+    everything_else = service.user(
+        {"Effect": "Allow", "Action": "*", "Resource": "*"},
+        {"Effect": "Deny", "Action": "voiceid:StreamAudio", "Resource": arn},
+    )
+    answer = refused(stream_url(service, named(domain, name), credentials=everything_else))
+    assert (answer.status, answer.fault) == (403, "AccessDeniedException")
+    assert answer.message.endswith(f"is not authorized to perform: voiceid:StreamAudio on resource: {arn}")
+
+    nothing_else = {"Effect": "Allow", "Action": "voiceid:StreamAudio", "Resource": arn}
+    keyless = service.user(nothing_else)
+    answer = refused(stream_url(service, named(domain, name), credentials=keyless))
+    assert answer.fault == "AccessDeniedException"
+    user = service.user(nothing_else, key)
+    with opened(stream_url(service, named(domain, name), credentials=user)) as connection:
+        assert json.loads(connection.recv(timeout=20))["type"] == "begun"
+
+
+def test_the_beginning_of_a_stream_is_in_the_audit_trail(
+    service: ServiceProcess, domain: str, name: str
+) -> None:
+    with connected(service, domain, name):
+        pass
+    refused(stream_url(service, named(domain, "never-started")))
+    shown = service.sonant("audit", "show", "--operation", "StreamAudio", "--json").out
+    records = [json.loads(line) for line in shown.splitlines()]
+    asked = {"domainId": domain, "sessionNameOrId": name}
+    mine = [record for record in records if record["requestParameters"] == asked]
+    assert [record["responseElements"]["sessionId"] for record in mine] == [
+        session(service, domain, name)["SessionId"]
+    ]
+    assert any(record.get("errorCode") == "ResourceNotFoundException" for record in records)
+    assert "X-Amz-Signature" not in shown
+
+
+# --- what is refused -------------------------------------------------------------------------------------
+
+
+def test_refusals_are_http_answers_in_the_form_of_all_others(
+    service: ServiceProcess, domain: str, name: str
+) -> None:
+    absent = refused(stream_url(service, named(domain, "never-started")))
+    assert (absent.status, absent.fault) == (404, "ResourceNotFoundException")
+    nowhere = refused(stream_url(service, named("d" * 22, name)))
+    assert (nowhere.status, nowhere.fault) == (404, "ResourceNotFoundException")
+    unclear = refused(stream_url(service, {**named(domain, name), "SampleRate": "44100"}))
+    assert (unclear.status, unclear.fault) == (400, "ValidationException")
+    with connected(service, domain, name):
+        busy = refused(stream_url(service, named(domain, name)))
+    assert (busy.status, busy.fault) == (409, "ConflictException")
+
+
+def test_other_paths_take_no_websocket(service: ServiceProcess) -> None:
+    for path in ("/", "/health", "/stream/asterisk", "/streams"):
+        url = f"ws://127.0.0.1:{service.port}{path}"
+        with pytest.raises(InvalidStatus) as raised, opened(url):
+            pass
+        assert raised.value.response.status_code == 403
+
+
+# --- how streams end -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("message", "code", "reason"),
+    [
+        (b"\0\0\0", 1002, "a frame ends in the middle of a sample"),
+        ("not JSON", 1002, "a text message is not JSON"),
+        ('{"type": "begin"}', 1002, "the only text message is of type `end`"),
+        (bytes(65_537), 1009, ""),
+    ],
+)
+def test_what_the_protocol_does_not_allow_ends_this_stream_and_no_other(
+    service: ServiceProcess, domain: str, name: str, message: bytes | str, code: int, reason: str
+) -> None:
+    other = str(uuid.uuid4())
+    service.own_client().start_session(DomainId=domain, SessionName=other)
+    with connected(service, domain, other) as neighbour, connected(service, domain, name) as connection:
+        neighbour.send(FRAME)
+        connection.send(FRAME)
+        connection.send(message)
+        _, closed, why = said_until_closed(connection)
+        assert closed == code
+        assert why == reason or not reason
+        assert ended(service, domain, name) == "MALFORMED"
+        neighbour.send(FRAME)
+        neighbour.send('{"type": "end"}')
+        assert said_until_closed(neighbour)[1:] == (1000, "CALL_ENDED")
+
+
+def test_an_end_that_the_service_is_asked_for_is_told_to_the_carrier(
+    service: ServiceProcess, domain: str, name: str
+) -> None:
+    with connected(service, domain, name) as connection:
+        connection.send(FRAME)
+        service.own_client().end_stream(**named(domain, name))
+        said, code, reason = said_until_closed(connection)
+        assert json.loads(said[-1]) == {"type": "ended", "reason": "REQUESTED"}
+        assert (code, reason) == (1000, "REQUESTED")
+
+
+def test_a_normal_close_is_the_end_of_the_call_and_a_lost_connection_is_not(
+    service: ServiceProcess, domain: str, name: str
+) -> None:
+    with connected(service, domain, name) as connection:
+        connection.send(FRAME)
+    assert ended(service, domain, name) == "CALL_ENDED"
+    service.own_client().start_session(DomainId=domain, SessionName=name)
+    with connected(service, domain, name) as lost:
+        lost.send(FRAME)
+        time.sleep(0.3)
+        lost.socket.shutdown(socket.SHUT_RDWR)
+    assert ended(service, domain, name) == "DISCONNECTED"
+
+
+def test_audio_at_full_speed_waits_for_the_service(service: ServiceProcess, domain: str, name: str) -> None:
+    """Two minutes of audio, twelve times as much as may lie there."""
+    with connected(service, domain, name) as connection:
+        for _ in range(120):
+            connection.send(bytes(16_000))
+        connection.send('{"type": "end"}')
+        assert said_until_closed(connection)[1:] == (1000, "CALL_ENDED")
+    assert session(service, domain, name)["HeardSeconds"] == pytest.approx(120, abs=0.2)
+
+
+def test_messages_without_audio_cannot_flood_the_service(
+    service: ServiceProcess, domain: str, name: str
+) -> None:
+    with connected(service, domain, name) as connection:
+        connection.send(FRAME)
+        try:
+            for _ in range(20_000):
+                connection.send(b"")
+        except ConnectionClosed:
+            pass
+        assert said_until_closed(connection)[1:] == (1008, "messages come too fast")
+    assert ended(service, domain, name) == "OVERRUN"
+
+
+def test_calls_are_answered_while_streams_flow(service: ServiceProcess, domain: str) -> None:
+    names = [str(uuid.uuid4()) for _ in range(8)]
+    for name in names:
+        service.own_client().start_session(DomainId=domain, SessionName=name)
+
+    def talk(name: str) -> tuple[int | None, str]:
+        with connected(service, domain, name) as connection:
+            for _ in range(100):
+                connection.send(FRAME)
+                time.sleep(0.005)
+            connection.send('{"type": "end"}')
+            return said_until_closed(connection)[1:]
+
+    with ThreadPoolExecutor(8) as threads:
+        talks = [threads.submit(talk, name) for name in names]
+        for _ in range(20):
+            begun = time.monotonic()
+            service.voice_id.describe_domain(DomainId=domain)
+            assert time.monotonic() - begun < 1.0
+        assert {one.result() for one in talks} == {(1000, "CALL_ENDED")}
+
+
+# --- uploads ---------------------------------------------------------------------------------------------
+
+
+def test_a_body_is_the_one_that_was_signed(service: ServiceProcess, domain: str, name: str) -> None:
+    signed = hashlib.sha256(FRAME).hexdigest()
+    status, answer = upload(
+        service, named(domain, name), b"\1" + FRAME[1:], "audio/L16; rate=8000", sha256=signed
+    )
+    assert (status, answer["__type"].rpartition("#")[2]) == (400, "InvalidSignatureException")
+    assert ended(service, domain, name) == "MALFORMED"
+    service.own_client().start_session(DomainId=domain, SessionName=name)
+    status, answer = upload(service, named(domain, name), FRAME, "audio/L16; rate=8000", sha256=signed)
+    assert (status, answer["HeardSeconds"]) == (200, 0.02)
+
+
+@pytest.mark.parametrize(
+    ("query", "body", "content_type", "sha256", "fault"),
+    [
+        ({}, FRAME, "text/plain", UNSIGNED, "ValidationException"),
+        ({}, FRAME, "audio/L16; rate=44100", UNSIGNED, "ValidationException"),
+        ({}, b"", "audio/basic", UNSIGNED, "ValidationException"),
+        ({}, b"\0\0\0", "audio/L16; rate=8000", UNSIGNED, "ValidationException"),
+        ({}, b"RIFF not a WAV file", "audio/wav", UNSIGNED, "ValidationException"),
+        ({"Encoding": "mulaw"}, FRAME, "audio/basic", UNSIGNED, "ValidationException"),
+        ({}, FRAME, "audio/basic", "STREAMING-AWS4-HMAC-SHA256-PAYLOAD", "InvalidSignatureException"),
+    ],
+)
+def test_a_body_that_is_no_audio_is_refused(
+    service: ServiceProcess,
+    domain: str,
+    name: str,
+    query: dict[str, str],
+    body: bytes,
+    content_type: str,
+    sha256: str,
+    fault: str,
+) -> None:
+    status, answer = upload(service, {**named(domain, name), **query}, body, content_type, sha256=sha256)
+    assert (status, answer["__type"].rpartition("#")[2]) == (400, fault)
+
+
+def test_a_recording_is_no_larger_than_those_of_jobs(service: ServiceProcess, domain: str, name: str) -> None:
+    pieces = (bytes(1 << 20) for _ in range(22))
+    try:
+        status, answer = upload(service, named(domain, name), pieces, "audio/wav")
+    except (BrokenPipeError, ConnectionResetError):
+        return  # refused before all of it was sent
+    assert (status, answer["__type"].rpartition("#")[2]) == (413, "RequestEntityTooLargeException")
+
+
+def test_an_upload_needs_a_session_and_a_signature_as_all_else(
+    service: ServiceProcess, domain: str, name: str
+) -> None:
+    status, answer = upload(service, named(domain, "never-started"), FRAME, "audio/basic")
+    assert (status, answer["ResourceType"]) == (404, "SESSION")
+    nobody = service.user()
+    status, answer = upload(service, named(domain, name), FRAME, "audio/basic", credentials=nobody)
+    assert (status, answer["__type"].rpartition("#")[2]) == (403, "AccessDeniedException")

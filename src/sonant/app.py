@@ -14,6 +14,7 @@ from starlette.types import ASGIApp
 
 from sonant.cores import Cores
 from sonant.errors import AccessDenied, Validation
+from sonant.events.audit_findings import FindingsTrail
 from sonant.events.audit_trail import Trail
 from sonant.events.dispatcher import Dispatcher
 from sonant.events.metrics import Page
@@ -155,6 +156,7 @@ def build_runner(store: Store, owner: str) -> Runner:
         clock=store.clock,
         outbox=_outbox(settings),
         calibration_of=partial(brought_calibration, ModelFiles(settings.data)),
+        findings=_findings(settings),
     )
     engine = local_engine(settings, settings.workers, batch_worker_main)
     return Runner(parts, engine, owner, upgrades(store, engine, owner))
@@ -185,6 +187,12 @@ def build_dispatcher(store: Store, owner: str) -> Dispatcher:
         alone=settings.embedded,
         clock=store.clock,
     )
+
+
+def _findings(settings: Settings) -> FindingsTrail | None:
+    if not settings.audit.enabled:
+        return None
+    return FindingsTrail(audit_folder(settings), settings.audit, settings.region)
 
 
 def _outbox(settings: Settings) -> Outbox:

@@ -18,6 +18,7 @@ from sonant.console.session_page import PREFIXES, SessionPages
 from sonant.console.tickets import Tickets
 from sonant.cores import Cores
 from sonant.errors import AccessDenied, Validation
+from sonant.events.audit_findings import FindingsTrail
 from sonant.events.audit_trail import Trail
 from sonant.events.dispatcher import Dispatcher
 from sonant.events.metrics import Page
@@ -167,6 +168,7 @@ def build_runner(store: Store, owner: str) -> Runner:
         clock=store.clock,
         outbox=_outbox(settings),
         calibration_of=partial(brought_calibration, ModelFiles(settings.data)),
+        findings=_findings(settings),
     )
     engine = local_engine(settings, settings.workers, batch_worker_main)
     return Runner(parts, engine, owner, upgrades(store, engine, owner))
@@ -229,6 +231,12 @@ def build_intake(store: Store, risks: Risks, cores: Cores | None = None) -> Inta
         pool=lambda: Pool(local_engine(settings, workers), workers, cores or Cores()),
         load_models=load_voice_models,
     )
+
+
+def _findings(settings: Settings) -> FindingsTrail | None:
+    if not settings.audit.enabled:
+        return None
+    return FindingsTrail(audit_folder(settings), settings.audit, settings.region)
 
 
 def _outbox(settings: Settings) -> Outbox:

@@ -6,7 +6,9 @@ import logging
 import pytest
 from batch_values import entry, fraud_entry
 
+from sonant.events import audit_chain
 from sonant.events.outbox import Outbox
+from sonant.installation import audit_folder
 
 ENGLISH, AGAIN = "s3://calls/english.wav", "s3://calls/english-again.wav"
 ITALIAN, RUSSIAN = "s3://calls/italian.wav", "s3://calls/russian.wav"
@@ -118,3 +120,29 @@ def test_events_and_log_name_the_fraudster_and_the_list_and_the_answer_does_not(
     (line,) = [record.getMessage() for record in caplog.records if "flagged" in record.getMessage()]
     assert fraudster_id in line
     assert "r2" not in line
+
+
+def audited(house):
+    folder = audit_folder(house.settings) / "jobs"
+    lines = audit_chain.records(folder, since=None, operation="FraudDetection", principal=None)
+    return folder, [told for told, _ in lines]
+
+
+def test_what_was_found_stands_in_the_audit_trail_with_the_fraudster_and_without_the_customer(house, watched):
+    domain, fraudster_id = watched
+    folder, before = audited(house)
+    house.enroll(domain, VOICES)
+    house.enroll(domain, VOICES, fraud={"FraudDetectionAction": "IGNORE"})
+    _, after = audited(house)
+    refused, ignored = (line["serviceEventDetails"] for line in after[len(before) :])
+    assert (refused["outcome"], ignored["outcome"]) == ("ERROR_400", "NEW_ENROLLMENT")
+    for details in (refused, ignored):
+        assert details["requestNumber"] == 2
+        found = details["fraudDetectionResult"]
+        assert (found["decision"], found["reasons"]) == ("HIGH_RISK", ["KNOWN_FRAUDSTER"])
+        known = found["riskDetails"]["knownFraudsterRisk"]
+        assert known["generatedFraudsterId"] == fraudster_id
+        assert known["riskScore"] >= 50
+    assert after[-1]["resources"][0]["ARN"].endswith(domain)
+    assert audit_chain.verify(folder).broken is None
+    assert not any(name in str(after) for name in ("'fraudster'", "honest"))

@@ -300,7 +300,7 @@ def test_a_switch_waits_for_the_domains_jobs(domain, model_id):
 def test_a_model_without_calibration_is_refused_with_what_mends_it(domain, house):
     bare = add_model(house, speaker_network(seed=8), calibrated=False)
     domain.enroll("anna")
-    with pytest.raises(SetupError, match=f"sonant calibrate --model {bare}"):
+    with pytest.raises(SetupError, match=f"sonant model calibration {bare}"):
         domain.begin(bare)
     with pytest.raises(SetupError, match="sonant model calibration"):
         domain.do(change.use, bare, domain.calibrations)

@@ -22,19 +22,21 @@ from sonant.evaluation.run import Conditions, evaluate_speakers
 from sonant.evaluation.scorer import Scored
 from sonant.evaluation.trials import recordings_by_speaker
 from sonant.installation import open_store
+from sonant.jobs.housekeeping import KEPT_REPETITIONS
+from sonant.jobs.model_shelf import brought_calibration
 from sonant.operations.duplicates import load_voices
 from sonant.settings import Settings
 from sonant.store import calibrations
 from sonant.store.calibrations import OwnCalibration
+from sonant.store.model_files import ModelFiles
 from sonant.voice.calibration import Calibration, log10_far_of
 from sonant.voice.calibration_file import calibration_of
 from sonant.voice.calibration_fit import OwnFit, deviations, fit_own
-from sonant.voice.models import load_models
+from sonant.voice.models import shipped_encoder_id
 from sonant.voice.scoring import similarity
 
 #: Of a large domain so many speakers are drawn: their pairs number 200,000.
 MOST_SPEAKERS = 640
-MOST_REPETITIONS = 10_000
 LEAST_SPEAKERS = 20
 #: What a calibration must at least support: a score of 80.
 MUST_SUPPORT_SCORE = 80
@@ -43,16 +45,15 @@ SHOWN_SCORES = (50, 80, 90, 95)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Comparisons:
-    """Own comparisons; arrays have one place each."""
+    """Own comparisons, in deviations of the scale that came with the voice model."""
 
-    similarity: NDArray[np.float64]
+    strangers: NDArray[np.float64]
+    """Shape [n]."""
     first: NDArray[np.intp]
     second: NDArray[np.intp]
-    """Numbers of the speakers; of strangers only."""
-    speech_s: NDArray[np.float64]
-    snr_db: NDArray[np.float64]
+    """Who they are; shape [n], numbers of speakers."""
     genuine: NDArray[np.float64]
-    """Deviations of comparisons of one person, on the shipped scale."""
+    """Of one person each; shape [m]."""
     source: str
 
 
@@ -61,21 +62,16 @@ def calibrate(
 ) -> int:
     """Fit and show before and after; with `apply` the fit counts from now on. Raises SetupError."""
     shipped, own = (
-        _of_folder(settings, speech, quiet=quiet) if speech else _of_domain(settings, _required(domain_id))
+        _of_folder(settings, domain_id, speech, quiet=quiet)
+        if speech
+        else _of_domain(settings, _required(domain_id))
     )
     speakers = len(np.union1d(own.first, own.second))
     if speakers < LEAST_SPEAKERS:
         raise SetupError(f"{speakers} speakers are too few to calibrate on: at least {LEAST_SPEAKERS}")
-    fit = fit_own(
-        shipped,
-        own.similarity,
-        first=own.first,
-        second=own.second,
-        speech_s=own.speech_s,
-        snr_db=own.snr_db,
-    )
+    fit = fit_own(own.strangers, own.first, own.second)
     supported = fit.support.supported_log10_far()
-    click.echo(f"{speakers} speakers, {len(own.similarity):,} comparisons of strangers ({own.source})")
+    click.echo(f"{speakers} speakers, {len(own.strangers):,} comparisons of strangers ({own.source})")
     click.echo(_before_and_after(fit, own.genuine, supported))
     if supported > log10_far_of(MUST_SUPPORT_SCORE):
         raise SetupError(
@@ -89,7 +85,7 @@ def calibrate(
     evidence = {
         "source": own.source,
         "speakers": speakers,
-        "comparisons": len(own.similarity),
+        "comparisons": len(own.strangers),
         "repetitions": len(own.genuine),
     }
     store = open_store(settings)
@@ -112,7 +108,7 @@ def calibrate(
 
 def show(settings: Settings, domain_id: str | None) -> int:
     """The calibrations of a place, the one that counts first."""
-    model_id = load_models().encoder_id
+    model_id = _model_of(settings, domain_id)
     store = open_store(settings)
     try:
         with store.database.read() as connection:
@@ -130,7 +126,7 @@ def show(settings: Settings, domain_id: str | None) -> int:
         )
         for one in found
     ]
-    shipped = calibration_of(model_id)
+    shipped = brought_calibration(ModelFiles(settings.data), model_id)
     rows.append(("shipped", "+0.00", "1.00", _percent(shipped.supported_log10_far), "", model_id))
     click.echo(f"{_place(domain_id)}; the first line counts")
     click.echo(table(rows, ("made", "shift", "scale", "supports FAR", "speakers", "source")))
@@ -139,10 +135,11 @@ def show(settings: Settings, domain_id: str | None) -> int:
 
 def undo(settings: Settings, domain_id: str | None) -> int:
     """Take the newest calibration of a place back. Raises SetupError when there is none."""
+    model_id = _model_of(settings, domain_id)
     store = open_store(settings)
     try:
         with store.database.write() as connection:
-            if not calibrations.undo(connection, domain_id, load_models().encoder_id):
+            if not calibrations.undo(connection, domain_id, model_id):
                 raise SetupError(f"{_place(domain_id)}: there is no own calibration to take back")
     finally:
         store.database.close()
@@ -156,8 +153,8 @@ def _of_domain(settings: Settings, domain_id: str) -> tuple[Calibration, Compari
         voices = load_voices(connection, vault, domain.domain_id)
         if voices is None:
             raise SetupError(f"domain {domain_id} has no enrolled speakers")
-        shipped = calibration_of(voices.model_id)
-        repeated = calibrations.repetitions(connection, domain.domain_id, voices.model_id, MOST_REPETITIONS)
+        shipped = brought_calibration(ModelFiles(settings.data), voices.model_id)
+        repeated = calibrations.repetitions(connection, domain.domain_id, voices.model_id, KEPT_REPETITIONS)
     some = np.sort(np.random.default_rng(1).permutation(len(voices.speaker_ids))[:MOST_SPEAKERS])
     vectors, snr = voices.vectors[some], voices.snr_db[some]
     first, second = np.triu_indices(len(some), 1)
@@ -167,26 +164,38 @@ def _of_domain(settings: Settings, domain_id: str) -> tuple[Calibration, Compari
         np.array([one.speech_s for one in repeated]),
         np.array([one.snr_db for one in repeated]),
     )
+    strangers = deviations(
+        shipped,
+        (vectors @ vectors.T)[first, second].astype(np.float64),
+        np.full(len(first), voices.speech_s),
+        np.minimum(snr[first], snr[second]),
+    )
     return shipped, Comparisons(
-        similarity=(vectors @ vectors.T)[first, second].astype(np.float64),
+        strangers=strangers,
         first=first,
         second=second,
-        speech_s=np.full(len(first), voices.speech_s),
-        snr_db=np.minimum(snr[first], snr[second]),
         genuine=genuine,
         source=f"speakers of domain {domain_id}",
     )
 
 
-def _of_folder(settings: Settings, folder: Path, *, quiet: bool) -> tuple[Calibration, Comparisons]:
+def _of_folder(
+    settings: Settings, domain_id: str | None, folder: Path, *, quiet: bool
+) -> tuple[Calibration, Comparisons]:
     """One sub-folder a speaker: pieces of 30 s against pieces of 10, 5 and 3 s."""
-    shipped = calibration_of(load_models().encoder_id)
+    model_id = _model_of(settings, domain_id)
+    if model_id != shipped_encoder_id():
+        raise SetupError(
+            f"domain {domain_id} has the voice model {model_id}, but recordings of a folder are heard with "
+            "the one that ships: leave --speech out to calibrate on the domain's own speakers"
+        )
+    shipped = calibration_of(model_id)
     recordings = recordings_by_speaker(folder)
-    noted: list[tuple[float, float]] = []
 
     def scorer(reference: Template, probe: Template) -> Scored:
-        noted.append((probe.quality.net_speech_s, min(reference.quality.snr_db, probe.quality.snr_db)))
-        return Scored(raw=similarity(reference.embedding, probe.embedding))
+        snr_db = min(reference.quality.snr_db, probe.quality.snr_db)
+        tail = shipped.tail(probe.quality.net_speech_s, snr_db)
+        return Scored(raw=tail.deviations(similarity(reference.embedding, probe.embedding)))
 
     with click.progressbar(length=len(recordings), label="listening", hidden=not show_progress(quiet)) as bar:
         outcomes = evaluate_speakers(
@@ -199,22 +208,22 @@ def _of_folder(settings: Settings, folder: Path, *, quiet: bool) -> tuple[Calibr
         )
     raw = np.concatenate([outcome.raw for outcome in outcomes])
     genuine = np.concatenate([outcome.genuine for outcome in outcomes])
-    first = np.concatenate([outcome.reference_speaker for outcome in outcomes])
-    second = np.concatenate([outcome.probe_speaker for outcome in outcomes])
-    speech_s, snr_db = np.full(len(raw), 10.0), np.full(len(raw), 30.0)
-    scored = np.flatnonzero(np.isfinite(raw))
-    speech_s[scored], snr_db[scored] = np.array(noted).T
-    finite = np.isfinite(raw)
-    strangers, same = finite & ~genuine, finite & genuine
+    strangers = np.isfinite(raw) & ~genuine
     return shipped, Comparisons(
-        similarity=raw[strangers],
-        first=first[strangers],
-        second=second[strangers],
-        speech_s=np.round(speech_s[strangers]),
-        snr_db=np.round(snr_db[strangers]),
-        genuine=deviations(shipped, raw[same], speech_s[same], snr_db[same]),
+        strangers=raw[strangers],
+        first=np.concatenate([outcome.reference_speaker for outcome in outcomes])[strangers],
+        second=np.concatenate([outcome.probe_speaker for outcome in outcomes])[strangers],
+        genuine=raw[np.isfinite(raw) & genuine],
         source=f"recordings of {len(recordings)} speakers",
     )
+
+
+def _model_of(settings: Settings, domain_id: str | None) -> str:
+    """The domain's voice model; for all domains together the one that ships."""
+    if domain_id is None:
+        return shipped_encoder_id()
+    with opened_domain(settings, domain_id) as (_, domain, _vault):
+        return domain.model_id or shipped_encoder_id()
 
 
 def _before_and_after(fit: OwnFit, genuine: NDArray[np.float64], supported: float) -> str:

@@ -72,6 +72,7 @@ def demo(*, audio: Path | None, cache: Path, keep: Path | None, quiet: bool) -> 
                 quiet=quiet,
                 say=say,
                 fetch=lambda uri: json.loads(_sonant(settings, "object", "get", uri)),
+                cache=cache.absolute().parent / "synthesizers",
             )
             click.echo("The first job, as `sonant voice-id describe-speaker-enrollment-job` shows it:\n")
             where = ("--domain-id", job["DomainId"], "--job-id", job["JobId"])

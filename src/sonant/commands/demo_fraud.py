@@ -1,4 +1,5 @@
-"""The demo's second chapter: two of the speakers are known fraudsters, and then everybody wants to enroll."""
+"""The demo's second chapter: two of the speakers are known fraudsters, and then everybody wants to enroll;
+so do a machine's voice, and a thief with somebody's recording."""
 
 from __future__ import annotations
 
@@ -11,6 +12,7 @@ import click
 import numpy as np
 
 from sonant.commands.common import client, table
+from sonant.commands.demo_attacks import copied_call, synthetic_call
 from sonant.commands.jobs import follow
 from sonant.commands.recordings import (
     ManifestEntry,
@@ -41,9 +43,11 @@ def tell(
     quiet: bool,
     say: Callable[[str], None],
     fetch: Callable[[str], Any],
+    cache: Path,
 ) -> None:
-    """Run the chapter. `alike` is how similar each caller's fresh recording is to every enrolled speaker.
+    """Run the chapter; `cache` is where synthesizers are unpacked.
 
+    `alike` is how similar each caller's fresh recording is to every enrolled speaker.
     Raises SetupError when somebody is refused or enrolled who must not be.
     """
     service, root = client(settings), f"s3://{bucket.name}/{FOLDER}"
@@ -73,16 +77,22 @@ def tell(
     if statuses != ["NEW_REGISTRATION"] * FRAUDSTERS:
         raise SetupError(f"the fraudsters were not registered: {json.dumps(registered)}")
 
-    def enroll(action: str) -> dict[str, str]:
-        say(f"enrolling everybody with FraudDetectionAction {action}")
+    def enroll(action: str, manifest: str = "everybody.json") -> dict[str, str]:
         fraud = {"FraudDetectionConfig": {"FraudDetectionAction": action}}
-        result = run("speaker_enrollment", "everybody.json", EnrollmentConfig=fraud)
+        result = run("speaker_enrollment", manifest, EnrollmentConfig=fraud)
         told = {line["RequestId"]: line["ErrorMessage"] for line in result["Errors"]}
         return told | {
             line["RequestId"]: line["EnrollmentStatus"] for line in result["SuccessfulEnrollments"]
         }
 
-    failing, ignoring = enroll("FAIL"), enroll("IGNORE")
+    say("enrolling everybody with FraudDetectionAction FAIL")
+    failing = enroll("FAIL")
+    honest = next(caller for caller in voices if failing[caller] == "NEW_ENROLLMENT")
+    say(f"enrolling a machine's voice, and a copy of {honest}'s calls under another id")
+    attacks = _attacks(bucket, root, voices[honest][1], cache, seed, say)
+    attacked = enroll("FAIL", "attacks.json")
+    say("enrolling everybody with FraudDetectionAction IGNORE")
+    ignoring = enroll("IGNORE")
     click.echo("\nTwo speakers are registered as fraudsters, from other calls; then everybody is enrolled:\n")
     rows = [(caller, failing[caller], ignoring[caller]) for caller in voices]
     click.echo(table(rows, ("speaker", "with FAIL", "then with IGNORE")))
@@ -93,6 +103,11 @@ def tell(
         if ignoring[caller] != ("NEW_ENROLLMENT" if known else "DUPLICATE_SKIPPED"):
             raise SetupError(f"{caller}: {ignoring[caller]}")
     click.echo("\nThe two fraudsters were refused with FAIL and enrolled with IGNORE.\n")
+    click.echo("New callers, with FAIL, whose recordings are not what they seem:\n")
+    click.echo(table([(told, attacked[name]) for name, told in attacks.items()], ("recording", "outcome")))
+    if not all("VoiceSpoofingRisk" in attacked[name] for name in attacks):
+        raise SetupError("a recording that is not its caller's own voice was not found out")
+    click.echo("\nNone of them was enrolled.\n")
 
 
 def _unlike_the_others(alike: Mapping[str, Mapping[str, float]]) -> list[str]:
@@ -119,3 +134,24 @@ def _record(folder: Path, root: str, voices: Voices, fraudsters: Sequence[str], 
         for caller, (_, uris) in voices.items()
     ]
     (folder / "everybody.json").write_bytes(write_manifest(everybody))
+
+
+def _attacks(
+    bucket: Path, root: str, victims_calls: Sequence[str], cache: Path, seed: int, say: Callable[[str], None]
+) -> dict[str, str]:
+    """Recordings that must not be enrolled, and a manifest of them; what each is, by request id."""
+    attacks = {"copy": "somebody else's calls, played again over another line"}
+    stolen = [bucket / uri.partition(f"{bucket.name}/")[2] for uri in victims_calls]
+    calls = {"copy": [copied_call(file.read_bytes(), seed + n) for n, file in enumerate(stolen)]}
+    machine = synthetic_call(cache, seed, say)
+    if machine is not None:
+        attacks["machine"], calls["machine"] = "a synthesised voice (espeak-ng)", [machine]
+    entries = []
+    for name, recordings in calls.items():
+        audio = []
+        for number, recording in enumerate(recordings, 1):
+            (bucket / FOLDER / f"{name}-{number}.wav").write_bytes(recording)
+            audio.append((f"{root}/{name}-{number}.wav", 0))
+        entries.append(ManifestEntry(request_id=name, speaker_id=f"new-caller-{name}", audio=audio))
+    (bucket / FOLDER / "attacks.json").write_bytes(write_manifest(entries))
+    return attacks

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
+from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
@@ -24,6 +25,7 @@ from sonant.jobs.forecast import ENROLLS, Forecast
 from sonant.jobs.fraud import Risk
 from sonant.jobs.kind import Heard, Item
 from sonant.jobs.manifest import BadRequest, EnrollmentRequest, Entry, read_manifest
+from sonant.jobs.model_shelf import brought_calibration
 from sonant.jobs.report import Report, json_report, make_report
 from sonant.jobs.report_page import OUTCOMES, page
 from sonant.jobs.result import error_line
@@ -34,6 +36,7 @@ from sonant.store import domains, speakers
 from sonant.store.access import policy_texts
 from sonant.store.domains import Domain
 from sonant.store.jobs import DRY_RUN
+from sonant.store.model_files import ModelFiles
 from sonant.store.objects import ObjectReader, ObjectUri
 from sonant.store.vault import Vault, open_vault
 
@@ -99,9 +102,9 @@ class Check:
         )
         self._forecast = Forecast(config, settings.quotas.speakers_per_domain)
         self._domain_id, self._replays = domain_id, settings.fraud.replay_recordings
-        self._screening = Screening(None, self._replays)
-        if domain_id is not None:
-            _open_domain(store, domain_id)
+        files = ModelFiles(settings.data)
+        self._screening = Screening(None, self._replays, partial(brought_calibration, files))
+        self._model_id = None if domain_id is None else _open_domain(store, domain_id)[0].model_id
         self._present = 0
         if domain_id is not None:
             with store.database.read() as connection:
@@ -125,6 +128,7 @@ class Check:
             inspect=True,
             detect=True,
             fingerprint=self._replays > 0,
+            model_id=self._model_id,
         )
 
     def commit(self, done: Sequence[tuple[Item, Heard]]) -> None:

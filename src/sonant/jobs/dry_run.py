@@ -56,7 +56,8 @@ class DryRunDecider:
         self.forecast: Forecast | None = None
         self._fraud = desk.job.config["FraudDetectionConfig"]
         watchlist_id = next(iter(self._fraud.get("WatchlistIds", ())), None)
-        self.screening = Screening(watchlist_id, desk.settings.fraud.replay_recordings)
+        remembered = desk.settings.fraud.replay_recordings
+        self.screening = Screening(watchlist_id, remembered, desk.calibration_of)
 
     def mark(self, vault: Vault, request: Request) -> bytes | None:
         return None

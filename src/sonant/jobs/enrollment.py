@@ -19,7 +19,7 @@ from sonant.jobs.fraud import Risk, known_fraudster, told, with_replay
 from sonant.jobs.kind import Desk, Heard, Item, Lines, Outcome
 from sonant.jobs.manifest import EnrollmentRequest, Request
 from sonant.jobs.replay import Copy, ReplayGuard
-from sonant.jobs.scale import scale_of
+from sonant.jobs.scale import Scales
 from sonant.jobs.voiceprints import store_voiceprint
 from sonant.jobs.watch import Sample, Watch
 from sonant.store import jobs, speakers
@@ -105,6 +105,7 @@ class EnrollmentSitting:
         self._decider, self._desk = decider, decider.desk
         self._connection, self._domain, self._vault = connection, domain, vault
         self._watch, self._replays = watch, replays
+        self._scales = Scales(connection, domain.domain_id, self._desk.calibration_of)
         samples = [Sample(model_id=one.model_id, vector=one.vector) for one in heard.values()]
         self._nearest = dict(zip(heard, watch.nearest(samples), strict=True))
         self._present: int | None = None  # speakers of the domain, counted when first needed
@@ -155,8 +156,7 @@ class EnrollmentSitting:
         pass
 
     def _known_risk(self, request: Request, heard: Prepared) -> Risk:
-        scale = scale_of(self._connection, self._domain.domain_id, heard.model_id, self._desk.calibration_of)
-        tail = scale.tail(heard.net_speech_s, heard.snr_db)
+        tail = self._scales.of(heard.model_id).tail(heard.net_speech_s, heard.snr_db)
         return known_fraudster(self._nearest[request.request_id], self._watch.size(heard.model_id), tail)
 
     def _copy(self, heard: Prepared, speaker_id: str | None) -> Copy | None:

@@ -16,7 +16,7 @@ from sqlalchemy import Connection
 from sonant.errors import KeyError_, SealBroken, SonantError
 from sonant.events import counters
 from sonant.jobs.session_keeping import SessionKeeper
-from sonant.store import domains, speakers
+from sonant.store import calibrations, domains, speakers
 from sonant.store.database.engine import Database
 from sonant.store.keys import KeyStore
 from sonant.store.vault import Vault, encryption_context, open_vault
@@ -37,6 +37,8 @@ SILENT_S = 5.0
 SESSIONS_S = 15 * 60.0
 #: When a step that failed is tried again.
 RETRY_S = 60.0
+#: Comparisons of repeated enrollments that are kept of each domain and voice model, for calibration.
+KEPT_REPETITIONS = 10_000
 #: Speakers expired in one transaction.
 BATCH = 200
 
@@ -68,6 +70,7 @@ class Housekeeper:
             ("key changes", TICK_S, self.change_keys),
             ("erasing domains", SWEEP_S, self.erase_domains),
             ("expiring speakers", SWEEP_S, self.expire_speakers),
+            ("forgetting comparisons", SWEEP_S, self.forget_repetitions),
             ("emptying the log", SCRUB_S, self.database.scrub),
             *self._session_steps(),
         )
@@ -126,6 +129,11 @@ class Housekeeper:
         if erased:
             self.database.scrub()
         return erased
+
+    def forget_repetitions(self) -> int:
+        """Keep as many comparisons of repeated enrollments as calibration reads."""
+        with self.database.write() as connection:
+            return calibrations.forget_repetitions(connection, KEPT_REPETITIONS)
 
     def expire_speakers(self) -> int:
         """Expire speakers unused for three years: the voiceprint goes, the entry stays.

@@ -12,6 +12,7 @@ from sonant.jobs.entry import Fetch, Prepared, Role, Task, prepare
 from sonant.jobs.faults import Refusal, code_of
 from sonant.jobs.fraud import Detector
 from sonant.jobs.manifest import AudioFile
+from sonant.jobs.model_shelf import Embedders
 from sonant.settings import Audio
 from sonant.voice.inspection import Inspection, inspect_recording
 from sonant.voice.models import Models
@@ -43,18 +44,30 @@ class Inspected(Prepared):
     refusal: Refusal | None
     files: tuple[InspectedFile, ...]
     unlike: tuple[Unlike, ...]
+    judged_model_id: str
+    judged_vector: bytes
+    """The voice as the domain's own model hears it, for what is compared with the domain."""
 
 
 def inspect(
-    task: Task, fetch: Fetch, models: Models, detectors: Sequence[Detector], rules: Audio
+    task: Task,
+    fetch: Fetch,
+    models: Models,
+    detectors: Sequence[Detector],
+    rules: Audio,
+    embedder_of: Embedders | None = None,
 ) -> Inspected:
     """Do the task as a job would, to the same answer, then listen to all its recordings."""
     begun_s = time.thread_time()
     last = _Last(fetch)
-    # The report compares voices on the shipped model's scale, whatever model the domain has.
+    # The report compares its own voices on the shipped model's scale, whatever model the domain has.
     heard = prepare(replace(task, model_id=None), last, models, detectors, rules)
+    judged = heard
+    if task.model_id is not None and isinstance(heard, Prepared):
+        judged = prepare(replace(task, fingerprint=False, detect=False), last, models, (), rules, embedder_of)
     files = tuple(_inspected(file, task.role, last, models, rules) for file in task.audio)
-    prepared = heard if isinstance(heard, Prepared) else None
+    refusal = next((one for one in (heard, judged) if isinstance(one, Refusal)), None)
+    prepared = heard if isinstance(heard, Prepared) and refusal is None else None
     return Inspected(
         model_id=models.encoder_id,
         vector=prepared.vector if prepared else b"",
@@ -66,9 +79,11 @@ def inspect(
         heard_s=sum(file.inspection.listened_s for file in files),
         compute_s=time.thread_time() - begun_s,
         inference_s=prepared.inference_s if prepared else 0.0,
-        refusal=heard if isinstance(heard, Refusal) else None,
+        refusal=refusal,
         files=files,
         unlike=tuple(_unlike(files)),
+        judged_model_id=judged.model_id if isinstance(judged, Prepared) else models.encoder_id,
+        judged_vector=judged.vector if isinstance(judged, Prepared) else b"",
     )
 
 

@@ -14,6 +14,7 @@ from typing import Any, Protocol
 
 from sqlalchemy import Connection
 
+from sonant.events.audit_findings import FindingsTrail
 from sonant.events.documents import BatchStatus, ErrorInfo, Event
 from sonant.events.outbox import Outbox
 from sonant.jobs.entry import Prepared, Role, Task
@@ -49,6 +50,8 @@ class Desk:
     outbox: Outbox
     calibration_of: CalibrationOf = calibration_of
     """What comes with a voice model; raises SetupError for one without."""
+    findings: FindingsTrail | None = None
+    """Where what fraud detection found is written down; None with the audit trail switched off."""
     model_id: str | None = None
     """The domain's voice model when the job was taken in hand; None is the one that ships with Sonant."""
 

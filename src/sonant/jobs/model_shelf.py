@@ -96,6 +96,6 @@ def calibrated(files: ModelFiles, model_id: str) -> bool:
 def uncalibrated(model_id: str) -> str:
     """The refusal of a model without calibration, with what mends it."""
     return (
-        f"the voice model {model_id} has no calibration, so its scores would mean nothing: fit one with "
-        f"`sonant calibrate --model {model_id}`, or bring one with `sonant model calibration {model_id} FILE`"
+        f"the voice model {model_id} has no calibration, so its scores would mean nothing: bring "
+        f"one with `sonant model calibration {model_id} FILE`"
     )

@@ -19,7 +19,7 @@ from sonant.jobs.entry import Prepared, Task
 from sonant.jobs.faults import Refusal
 from sonant.jobs.kind import Desk, Heard, Item, Lines, Outcome
 from sonant.jobs.manifest import Request
-from sonant.jobs.scale import scale_of
+from sonant.jobs.scale import Scales
 from sonant.jobs.watch import Sample, Watch
 from sonant.store import fraud_voices, jobs, watchlists
 from sonant.store.domains import Domain
@@ -82,6 +82,7 @@ class RegistrationSitting:
     ) -> None:
         self._decider, self._desk = decider, decider.desk
         self._connection, self._domain, self._vault = connection, domain, vault
+        self._scales = Scales(connection, domain.domain_id, self._desk.calibration_of)
         self._watchlist_id = decider.watchlist_id or domain.default_watchlist_id
         self._new: dict[str, tuple[Sample, int]] = {}  # registered in this sitting: voice, version
         self._nearest: dict[str, Match | None] = {}  # by request id, of those known before it
@@ -140,8 +141,7 @@ class RegistrationSitting:
         if best is None:
             return None
         known = self._decider.watch.size(sample.model_id) + len(new)
-        scale = scale_of(self._connection, self._domain.domain_id, sample.model_id, self._desk.calibration_of)
-        tail = scale.tail(heard.net_speech_s, heard.snr_db)
+        tail = self._scales.of(sample.model_id).tail(heard.net_speech_s, heard.snr_db)
         score = fraudster_similarity(best.similarity, known, tail)
         return (best.key, score) if score >= self._decider.threshold else None
 

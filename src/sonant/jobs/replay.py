@@ -13,11 +13,15 @@ nor give it fingerprints.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 
 from sqlalchemy import Connection
 
+from sonant.errors import SealBroken
+from sonant.jobs.faults import JobFault
 from sonant.store import fingerprints
 from sonant.store.vault import SpeakerSeal, Vault
 from sonant.voice.fingerprint import Fingerprint, shared
@@ -42,6 +46,16 @@ def counts(found_under: str, heard_as: str | None, *, live: bool) -> bool:
     return live or found_under != heard_as
 
 
+@contextmanager
+def _telling_damage() -> Iterator[None]:
+    try:
+        yield
+    except SealBroken:
+        raise JobFault(
+            500, "the fingerprint of a recording is damaged; restore the database from a backup"
+        ) from None
+
+
 class ReplayGuard:
     """One domain's fingerprints. Not for several threads."""
 
@@ -52,10 +66,12 @@ class ReplayGuard:
         self._last = 0
 
     def follow(self, connection: Connection, vault: Vault) -> None:
-        """Take in what the store has got since. Raises SealBroken."""
-        for stored in fingerprints.after(connection, vault, self._domain_id, self._last, self._most):
-            self._index.add(stored.number, Fingerprint.from_bytes(stored.data))
-            self._last = stored.number
+        """Take in what the store has got since. Raises JobFault when a fingerprint cannot be opened: to pass
+        over it would be to let a copy pass."""
+        with _telling_damage():
+            for stored in fingerprints.after(connection, vault, self._domain_id, self._last, self._most):
+                self._index.add(stored.number, Fingerprint.from_bytes(stored.data))
+                self._last = stored.number
 
     def find(
         self,
@@ -68,10 +84,11 @@ class ReplayGuard:
         before: datetime | None = None,
     ) -> Copy | None:
         """The recording, accepted for another, that shares the most with this one; in a `live` call, for
-        anybody. Only what was accepted `before` a moment, if one is given. Raises SealBroken."""
+        anybody. Only what was accepted `before` a moment, if one is given. Raises JobFault as `follow`."""
         copies = []
         for number in self._index.candidates(heard, CANDIDATES):
-            stored = fingerprints.find(connection, vault, self._domain_id, number)
+            with _telling_damage():
+                stored = fingerprints.find(connection, vault, self._domain_id, number)
             if stored is None or not counts(stored.speaker_id, heard_as, live=live):
                 continue
             if before is not None and stored.created_at >= before:

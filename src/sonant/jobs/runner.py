@@ -21,6 +21,7 @@ from typing import Any
 from sqlalchemy import Connection
 
 from sonant.errors import InvalidObjectName, KeyError_, SealBroken, SonantError, StoreError
+from sonant.events.audit_findings import FindingsTrail
 from sonant.events.documents import BatchStatus, ErrorInfo
 from sonant.events.outbox import Outbox
 from sonant.jobs import result
@@ -69,6 +70,8 @@ class Parts:
     outbox: Outbox = field(default_factory=Outbox)
     calibration_of: CalibrationOf = calibration_of
     """What comes with a voice model."""
+    findings: FindingsTrail | None = None
+    """Where jobs write down what fraud detection found."""
 
 
 class LostJob(SonantError):
@@ -148,6 +151,7 @@ class Runner:
             clock=self._parts.clock,
             outbox=self._parts.outbox,
             calibration_of=self._parts.calibration_of,
+            findings=self._parts.findings,
             model_id=domain.model_id,  # it stays the same while the domain has jobs
         )
         work = BatchWork(desk, self._parts.kinds[job.kind].decider(desk))

@@ -21,3 +21,17 @@ def scale_of(
     brought = base(model_id)
     own = calibrations.find(connection, domain_id, model_id)
     return brought if own is None else brought.adapted(own.shift, own.scale, own.supported_log10_far)
+
+
+class Scales:
+    """The calibrations of one domain in one transaction, each looked up once."""
+
+    def __init__(self, connection: Connection, domain_id: str, base: CalibrationOf) -> None:
+        self._connection, self._domain_id, self._base = connection, domain_id, base
+        self._found: dict[str, Calibration] = {}
+
+    def of(self, model_id: str) -> Calibration:
+        """Raises SetupError for a voice model without a calibration."""
+        if model_id not in self._found:
+            self._found[model_id] = scale_of(self._connection, self._domain_id, model_id, self._base)
+        return self._found[model_id]

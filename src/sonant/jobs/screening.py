@@ -15,7 +15,7 @@ from sonant.jobs.fraud import Risk, known_fraudster, with_replay
 from sonant.jobs.inspect import Inspected
 from sonant.jobs.kind import Heard
 from sonant.jobs.replay import CANDIDATES, Copy, ReplayGuard
-from sonant.jobs.scale import scale_of
+from sonant.jobs.scale import CalibrationOf, Scales
 from sonant.jobs.watch import Sample, Watch
 from sonant.store.domains import Domain
 from sonant.store.vault import Vault
@@ -37,8 +37,11 @@ class Place:
 class Screening:
     """For one dry run; speakers are told apart by any mark."""
 
-    def __init__(self, watchlist_id: str | None, replay_recordings: int) -> None:
+    def __init__(
+        self, watchlist_id: str | None, replay_recordings: int, calibration_of: CalibrationOf
+    ) -> None:
         """The domain's default list unless another is named; so many recordings are remembered."""
+        self._calibration_of = calibration_of
         self._watchlist_id, self._most = watchlist_id, replay_recordings
         self._watch: Watch | None = None
         self._guard: ReplayGuard | None = None
@@ -49,22 +52,21 @@ class Screening:
         self, connection: Connection, domain: Domain, vault: Vault, heard: Mapping[str, Heard]
     ) -> dict[str, Risk]:
         """The known-fraudster risk of each voice that would be enrolled, under the same names."""
-        voices = {name: one for name, one in heard.items() if isinstance(one, Inspected) and one.vector}
+        voices = {
+            name: one for name, one in heard.items() if isinstance(one, Inspected) and one.judged_vector
+        }
         if not voices:
             return {}
         if self._watch is None:
             self._watch = Watch(domain.domain_id, self._watchlist_id or domain.default_watchlist_id)
         self._watch.follow(connection, vault, domain.fraudsters_version)
-        samples = [Sample(model_id=one.model_id, vector=one.vector) for one in voices.values()]
-        scales = {
-            model_id: scale_of(connection, domain.domain_id, model_id)
-            for model_id in {one.model_id for one in voices.values()}
-        }
+        samples = [Sample(model_id=one.judged_model_id, vector=one.judged_vector) for one in voices.values()]
+        scales = Scales(connection, domain.domain_id, self._calibration_of)
         return {
             name: known_fraudster(
                 match,
-                self._watch.size(one.model_id),
-                scales[one.model_id].tail(one.net_speech_s, one.snr_db),
+                self._watch.size(one.judged_model_id),
+                scales.of(one.judged_model_id).tail(one.net_speech_s, one.snr_db),
             )
             for (name, one), match in zip(voices.items(), self._watch.nearest(samples), strict=True)
         }

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
+from sonant.errors import SetupError
 from sonant.events import counters
+from sonant.events.audit_findings import Finding
 from sonant.jobs.entry import Prepared, Task
-from sonant.jobs.faults import Refusal
+from sonant.jobs.faults import JobFault, Refusal
 from sonant.jobs.kind import Decider, Desk, Heard, Item, Outcome, Sitting
 from sonant.jobs.manifest import AudioFile, BadRequest, EnrollmentRequest, Entry, Request
 from sonant.store import jobs
+from sonant.store.domains import Domain
 from sonant.store.vault import Vault
+
+log = logging.getLogger(__name__)
 
 
 class BatchWork:
@@ -50,10 +56,33 @@ class BatchWork:
             ]
             jobs.record(connection, job_id, sealed)
             outcomes = [outcome for _, outcome in settled]
+            self._note_findings(domain, settled)
             counters.add(connection, _work_done(outcomes, [heard for _, heard in done]))
             told = (event for outcome in outcomes if (event := sitting.event(outcome)) is not None)
             desk.outbox.put(connection, told, desk.clock())
         sitting.committed()
+
+    def _note_findings(self, domain: Domain, settled: Sequence[tuple[int, Outcome]]) -> None:
+        """Into the audit trail: what was flagged. Raises JobFault when it must be there and cannot."""
+        desk = self._desk
+        if desk.findings is None:
+            return
+        found = [
+            Finding(
+                job_id=desk.job.job_id,
+                place=position + 1,
+                outcome=outcome.label,
+                details=outcome.details,
+            )
+            for position, outcome in settled
+            if outcome.details.get("reasons")
+        ]
+        try:
+            desk.findings.add(domain, found, desk.clock())
+        except (OSError, SetupError) as fault:
+            log.error("the audit trail of jobs cannot be written: %s", fault)
+            if desk.settings.audit.required:
+                raise JobFault(500, "the audit trail cannot be written; see the service's log") from None
 
     def _item(self, vault: Vault, position: int, entry: Entry) -> Item:
         mark = None if isinstance(entry, BadRequest) else self._decider.mark(vault, entry)

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sqlalchemy import Connection
 
-from sonant.errors import SonantError
+from sonant.errors import Throttling
 from sonant.jobs.scale import scale_of
 from sonant.operations.paging import paged
 from sonant.operations.service import Answer, Caller, Request, Service
@@ -49,20 +49,33 @@ class Voices:
 
 
 def list_voice_duplicates(service: Service, caller: Caller, request: Request) -> Answer:
+    """Raises Throttling while another search is on."""
+    if not _turn.acquire(blocking=False):
+        # Waiting would keep a thread that other calls need.
+        raise Throttling("Another search for duplicates is under way")
+    try:
+        return _search(service, caller, request)
+    finally:
+        _turn.release()
+
+
+def _search(service: Service, caller: Caller, request: Request) -> Answer:
     rate = 1 / request.get("OneFalseMatchIn", ONE_IN)
     domain_id = request["DomainId"]
-    with _turn, service.open_domain(caller, domain_id, write=False) as (connection, domain, vault):
+    with service.open_domain(caller, domain_id, write=False) as (connection, domain, vault):
         voices = load_voices(connection, vault, domain.domain_id)
         if voices is None:
             return {"Pairs": [], "SpeakersCompared": 0, "SpeakersLeftOut": 0, "ExpectedByChance": 0.0}
         scale = scale_of(connection, domain.domain_id, voices.model_id, service.calibration_of)
-        pairs, token = paged(
-            service,
-            request,
-            ("ListVoiceDuplicates", caller.account_id, domain_id, repr(rate)),
-            lambda after, limit: _take(voices, scale, rate, None if after is None else after[1], limit),
-            lambda pair: (_EPOCH, pair.place),
-        )
+    # Outside of the transaction: it takes seconds, and the database goes on meanwhile.
+    pairs, token = paged(
+        service,
+        request,
+        ("ListVoiceDuplicates", caller.account_id, domain_id, repr(rate)),
+        lambda after, limit: _take(voices, scale, rate, None if after is None else after[1], limit),
+        lambda pair: (_EPOCH, pair.place),
+    )
+    with service.open_domain(caller, domain_id, write=False) as (connection, domain, vault):
         customer_ids = _customer_ids(connection, vault, domain.domain_id, pairs)
     count = len(voices.speaker_ids)
     return {
@@ -74,6 +87,7 @@ def list_voice_duplicates(service: Service, caller: Caller, request: Request) ->
                 "FalseMatchRateLog10": round(pair.log10_rate, 1),
             }
             for pair in pairs
+            if {pair.first, pair.second} <= customer_ids.keys()
         ],
         "SpeakersCompared": count,
         "SpeakersLeftOut": voices.left_out,
@@ -154,10 +168,10 @@ def _take(voices: Voices, scale: Calibration, rate: float, after: str | None, li
 
 
 def _customer_ids(connection: Connection, vault: Vault, domain_id: str, pairs: list[Pair]) -> dict[str, str]:
+    """By generated id; speakers who were deleted during the search are left out."""
     found = {}
     for speaker_id in {one for pair in pairs for one in (pair.first, pair.second)}:
         speaker = speakers.find(connection, vault, domain_id, speaker_id)
-        if speaker is None:  # all of it is one transaction
-            raise SonantError("a voiceprint without a speaker")
-        found[speaker_id] = speaker.customer_id(vault)
+        if speaker is not None:
+            found[speaker_id] = speaker.customer_id(vault)
     return found

@@ -14,7 +14,7 @@ from sqlalchemy import Connection
 from sonant.errors import ModelMismatch, ResourceNotFound, ServiceQuotaExceeded, Validation
 from sonant.events.documents import ErrorInfo, Event, SpeakerAction, speaker_event
 from sonant.ids import new_generated_id
-from sonant.jobs.scale import scale_of
+from sonant.jobs.scale import Scales
 from sonant.operations.paging import paged
 from sonant.operations.service import Answer, Caller, Request, Service
 from sonant.operations.sessions import fail_enrollments
@@ -126,10 +126,9 @@ def compare_recording(service: Service, caller: Caller, request: Request) -> Ans
         references = [
             _reference(connection, domain, vault, speaker_id) for speaker_id in request["SpeakerIds"]
         ]
+        known = Scales(connection, domain.domain_id, service.calibration_of)
         scales = {
-            reference.model_id: scale_of(
-                connection, domain.domain_id, reference.model_id, service.calibration_of
-            )
+            reference.model_id: known.of(reference.model_id)
             for _, _, reference in references
             if reference.model_id == (domain.model_id or shipped_encoder_id())
         }

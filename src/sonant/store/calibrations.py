@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, RowMapping, Select, delete, insert, select
+from sqlalchemy import Connection, RowMapping, Select, delete, func, insert, select
 
 from sonant.store.database.schema import calibrations, repeated_enrollments
 from sonant.store.times import from_us, to_us
@@ -52,6 +52,28 @@ def note_repetition(
             created_at=to_us(now),
         )
     )
+
+
+def forget_repetitions(connection: Connection, keep: int) -> int:
+    """All but the newest of each domain and voice model; how many were forgotten."""
+    kinds = select(
+        repeated_enrollments.c.domain_id, repeated_enrollments.c.model_id, func.count().label("present")
+    ).group_by(repeated_enrollments.c.domain_id, repeated_enrollments.c.model_id)
+    gone = 0
+    for kind in connection.execute(kinds.having(func.count() > keep)).all():
+        of_kind = (
+            repeated_enrollments.c.domain_id == kind.domain_id,
+            repeated_enrollments.c.model_id == kind.model_id,
+        )
+        newest = select(repeated_enrollments.c.sequence).where(*of_kind)
+        oldest_kept = connection.execute(
+            newest.order_by(repeated_enrollments.c.sequence.desc()).limit(1).offset(keep - 1)
+        ).scalar_one()
+        connection.execute(
+            delete(repeated_enrollments).where(*of_kind, repeated_enrollments.c.sequence < oldest_kept)
+        )
+        gone += kind.present - keep
+    return gone
 
 
 def repetitions(connection: Connection, domain_id: str, model_id: str, limit: int) -> list[Repetition]:

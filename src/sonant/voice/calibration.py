@@ -14,9 +14,9 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_right
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise
+from functools import lru_cache
 from statistics import NormalDist
 
 import numpy as np
@@ -91,14 +91,12 @@ class Calibration:
 
     def tail(self, speech_s: float, snr_db: float) -> Tail:
         """The tail for a probe with so much net speech; `snr_db` is that of the noisier side."""
-        seconds = sorted({node.speech_s for node in self.nodes})
-        noises = sorted({node.snr_db for node in self.nodes})
-        at = {(node.speech_s, node.snr_db): node.tail for node in self.nodes}
+        grid = _grid(self.nodes)
         mean = deviation = 0.0
-        for second, share in _between(seconds, speech_s, math.log):
-            for noise, part in _between(noises, snr_db, float):
-                mean += share * part * at[second, noise].z.mean
-                deviation += share * part * at[second, noise].z.deviation
+        for second, share in _between(grid.seconds, speech_s, math.log):
+            for noise, part in _between(grid.noises, snr_db, float):
+                mean += share * part * grid.tails[second, noise].z.mean
+                deviation += share * part * grid.tails[second, noise].z.deviation
         return Tail(z=Normal(mean=mean + self.shift * deviation, deviation=deviation * self.scale))
 
     def log10_far(self, similarity: float, *, speech_s: float, snr_db: float) -> float:
@@ -122,19 +120,39 @@ def fisher_z(similarity: float) -> float:
     return math.atanh(min(max(similarity, -MOST_ALIKE), MOST_ALIKE))
 
 
+def place_between(anchors: Sequence[tuple[int, float]], level: float) -> float:
+    """Where a level lies on straight lines between anchors of score and falling level; ends are kept."""
+    scores, levels = zip(*anchors, strict=True)
+    return float(np.interp(-level, [-one for one in levels], scores))
+
+
 def score_of(log10_far: float) -> int:
     """The score whose FAR this is, rounded down; straight lines in log10 FAR between the anchors."""
-    for (low, low_level), (high, high_level) in pairwise(ANCHORS):
-        if log10_far > high_level:
-            share = (log10_far - low_level) / (high_level - low_level)
-            return max(0, math.floor(low + (high - low) * share + 1e-9))
-    return ANCHORS[-1][0]
+    return math.floor(place_between(ANCHORS, log10_far) + 1e-9)
 
 
 def log10_far_of(score: float) -> float:
     """The FAR that a score stands for, as log10; the inverse of `score_of`."""
     scores, levels = zip(*ANCHORS, strict=True)
     return float(np.interp(score, scores, levels))
+
+
+@dataclass(frozen=True, slots=True)
+class _Grid:
+    """Nodes by their places, ascending."""
+
+    seconds: tuple[float, ...]
+    noises: tuple[float, ...]
+    tails: Mapping[tuple[float, float], Tail]
+
+
+@lru_cache(maxsize=16)
+def _grid(nodes: tuple[Node, ...]) -> _Grid:
+    return _Grid(
+        seconds=tuple(sorted({node.speech_s for node in nodes})),
+        noises=tuple(sorted({node.snr_db for node in nodes})),
+        tails={(node.speech_s, node.snr_db): node.tail for node in nodes},
+    )
 
 
 def _between(

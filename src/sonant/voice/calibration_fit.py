@@ -28,15 +28,19 @@ def fit_upper(values: Floats, weights: Floats | None = None) -> Normal:
     has no part in it. `weights` counts each comparison so often (a bootstrap's).
     """
     order = np.argsort(values)[::-1]
-    weight = np.ones(len(order)) if weights is None else weights[order]
+    return _fit_sorted(values[order], np.ones(len(order)) if weights is None else weights[order])
+
+
+def _fit_sorted(values: Floats, weight: Floats) -> Normal:
+    """`fit_upper` of values that fall."""
     above = np.cumsum(weight)
     total = above[-1]
     shares = np.geomspace(TAIL_SHARE, max(10 / total, 1e-6), 24)
     # The value that a share of comparisons reaches: the one at which the count passes it.
-    at = np.minimum(np.searchsorted(above, shares * total), len(order) - 1)
+    at = np.minimum(np.searchsorted(above, shares * total), len(values) - 1)
     normal = NormalDist()
     x = np.array([-normal.inv_cdf(float(share)) for share in shares])
-    slope, intercept = np.polyfit(x, values[order][at], 1, w=np.sqrt(shares * total))
+    slope, intercept = np.polyfit(x, values[at], 1, w=np.sqrt(shares * total))
     return Normal(mean=float(intercept), deviation=max(float(slope), 1e-6))
 
 
@@ -94,7 +98,9 @@ def measure_support(
     for independent would give intervals several times too narrow.
     """
     speakers, numbers = np.unique(np.concatenate([first, second]), return_inverse=True)
-    one, two = numbers[: len(first)], numbers[len(first) :]
+    order = np.argsort(values)[::-1]
+    falling = values[order]
+    one, two = numbers[: len(first)][order], numbers[len(first) :][order]
     random = np.random.default_rng(seed)
     share = np.full(len(speakers), 1 / len(speakers))
     fits = []
@@ -102,11 +108,11 @@ def measure_support(
         drawn = random.multinomial(len(speakers), share).astype(np.float64)
         weights = drawn[one] * drawn[two]
         if np.count_nonzero(weights) >= RULE_OF_30:
-            fits.append(fit_upper(values, weights))
+            fits.append(_fit_sorted(falling, weights))
     return Support(
         speakers=len(speakers),
         comparisons=len(values),
-        upper=fit_upper(values),
+        upper=_fit_sorted(falling, np.ones(len(falling))),
         bootstrap=tuple(fits),
     )
 
@@ -134,17 +140,9 @@ class OwnFit:
         return self.shift + self.scale * self.shipped_place(score)
 
 
-def fit_own(
-    shipped: Calibration,
-    similarities: Floats,
-    *,
-    first: NDArray[np.intp],
-    second: NDArray[np.intp],
-    speech_s: Floats,
-    snr_db: Floats,
-) -> OwnFit:
-    """Fit an installation's own strangers; all arrays have shape [n], one place a comparison."""
-    support = measure_support(deviations(shipped, similarities, speech_s, snr_db), first, second)
+def fit_own(strangers: Floats, first: NDArray[np.intp], second: NDArray[np.intp]) -> OwnFit:
+    """Fit an installation's own strangers: their `deviations` and who was compared, each shape [n]."""
+    support = measure_support(strangers, first, second)
     return OwnFit(shift=support.upper.mean, scale=support.upper.deviation, support=support)
 
 

@@ -9,9 +9,8 @@ against n fraudsters in the share 1 - (1 - p)^n.
 from __future__ import annotations
 
 import math
-from itertools import pairwise
 
-from sonant.voice.calibration import Tail
+from sonant.voice.calibration import Tail, place_between
 
 #: Score and log10 of the share of honest calls that reach it.
 ANCHORS = ((0, 0.0), (50, -2.0), (100, -5.0))
@@ -25,10 +24,7 @@ def known_fraudster_risk(best_similarity: float, list_size: int, tail: Tail) -> 
     rate = min(10 ** tail.log10_far(best_similarity), 1 - 1e-16)
     share = -math.expm1(list_size * math.log1p(-rate))
     level = math.log10(max(share, 10 ** ANCHORS[-1][1]))
-    for (low, low_level), (high, high_level) in pairwise(ANCHORS):
-        if level >= high_level:
-            return math.floor(low + (high - low) * (level - low_level) / (high_level - low_level) + 0.5)
-    return ANCHORS[-1][0]
+    return math.floor(place_between(ANCHORS, level) + 0.5)
 
 
 def fraudster_similarity(best_similarity: float, known: int, tail: Tail) -> int:

@@ -9,7 +9,7 @@ from voices_house import enroll, strangers
 from sonant.commands import calibrate as command
 from sonant.errors import SetupError
 from sonant.jobs.scale import scale_of
-from sonant.store.calibrations import Repetition, note_repetition
+from sonant.store.calibrations import Repetition, forget_repetitions, note_repetition, repetitions
 from sonant.voice.calibration import log10_far_of
 from sonant.voice.models import load_models
 
@@ -102,3 +102,18 @@ def test_it_must_be_told_what_to_calibrate_on(house):
 def test_an_empty_domain_is_refused(house, domain_id):
     with pytest.raises(SetupError, match="no enrolled speakers"):
         run(house, domain_id)
+
+
+def test_only_the_newest_comparisons_of_each_domain_and_model_are_kept(house, domain_id):
+    other = house.new_domain()
+    with house.store.database.write() as connection:
+        for number in range(5):
+            for place, model in ((domain_id, "one"), (domain_id, "two"), (other, "one")):
+                made = Repetition(similarity=number / 10, speech_s=10, snr_db=30)
+                note_repetition(connection, place, model, made, house.clock())
+        note_repetition(connection, other, "one", made, house.clock())
+        assert forget_repetitions(connection, 3) == 2 + 2 + 3
+        kept = repetitions(connection, domain_id, "two", 10)
+        assert sorted(one.similarity for one in kept) == [0.2, 0.3, 0.4]
+        assert len(repetitions(connection, other, "one", 10)) == 3
+        assert forget_repetitions(connection, 3) == 0

@@ -8,7 +8,7 @@ import pytest
 from voices_house import enroll, like, strangers
 
 from sonant.commands import duplicates as command
-from sonant.errors import SetupError, Validation
+from sonant.errors import SetupError, Throttling, Validation
 from sonant.operations import duplicates
 
 
@@ -123,3 +123,24 @@ def test_the_command_says_so_when_every_voice_is_there_once(house, domain_id, ca
 def test_the_command_refuses_a_domain_that_is_not_there(house):
     with pytest.raises(SetupError, match="no active domain"):
         command.duplicates(house.settings, "A" * 22, 10_000_000, None)
+
+
+def test_a_second_search_at_once_is_told_to_come_back(house, domain_id):
+    with_twins(house, domain_id)
+    with duplicates._turn, pytest.raises(Throttling):
+        house.call("ListVoiceDuplicates", DomainId=domain_id)
+    assert house.call("ListVoiceDuplicates", DomainId=domain_id)["Pairs"]
+
+
+def test_a_speaker_deleted_during_the_search_is_left_out(house, domain_id, monkeypatch):
+    with_twins(house, domain_id)
+    take = duplicates._take
+
+    def deleting(*asked):
+        house.call("DeleteSpeaker", DomainId=domain_id, SpeakerId="caller-41")
+        return take(*asked)
+
+    monkeypatch.setattr(duplicates, "_take", deleting)
+    found = names(house.call("ListVoiceDuplicates", DomainId=domain_id)["Pairs"])
+    assert frozenset({"caller-3", "caller-40"}) in found
+    assert not any("caller-41" in pair for pair in found)

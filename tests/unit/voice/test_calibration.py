@@ -170,8 +170,10 @@ def test_drawing_speakers_gives_wider_intervals_than_drawing_comparisons():
 def test_strangers_who_are_more_alike_than_the_shipped_ones_move_the_scale():
     values, first, second = strangers(150)
     speech_s, snr_db = np.full(len(values), 10.0), np.full(len(values), 30.0)
-    there = {"first": first, "second": second, "speech_s": speech_s, "snr_db": snr_db}
-    usual, own = fit_own(ONE, np.tanh(values), **there), fit_own(ONE, np.tanh(values + 0.05), **there)
+    usual, own = (
+        fit_own(deviations(ONE, np.tanh(values + more), speech_s, snr_db), first, second)
+        for more in (0, 0.05)
+    )
     assert own.shift - usual.shift == pytest.approx(0.5)
     assert own.scale == pytest.approx(usual.scale)
     before, after = usual.shipped_log10_far(80), own.shipped_log10_far(80)

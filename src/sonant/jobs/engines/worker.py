@@ -68,7 +68,7 @@ def _safely(
 ) -> Prepared | Refusal:
     try:
         if task.inspect:
-            return inspect(task, fetch, models, detectors, rules)
+            return inspect(task, fetch, models, detectors, rules, embedder_of)
         return prepare(task, fetch, models, detectors, rules, embedder_of)
     except Exception:
         log.exception("a request could not be processed")

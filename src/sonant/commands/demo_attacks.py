@@ -1,0 +1,50 @@
+"""What the demo's second chapter attacks an enrollment with: a machine's voice, and a copied recording."""
+
+from __future__ import annotations
+
+import io
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import soundfile
+
+from sonant.commands.recordings import RATE_HZ, call_recording
+from sonant.commands.synthesizers import fetch_synthesizers, sentences, speak
+from sonant.errors import SetupError
+
+_SYNTHESIZER, _VOICE = "espeak-ng", "en-us"
+_SENTENCES = 16
+_SPEECH_S = 38.0
+#: What the thief did to the copied recording: turned it down, and its line's noise lies so far below it.
+_GAIN_DB, _SNR_DB = -6.0, 20.0
+
+
+def synthetic_call(cache: Path, seed: int, say: Callable[[str], None]) -> bytes | None:
+    """A call in which espeak-ng speaks; None, and a word about it, where it cannot be had."""
+    try:
+        trees = fetch_synthesizers(cache, [_SYNTHESIZER], progress=say)
+        if _SYNTHESIZER not in trees:
+            return None
+        with tempfile.TemporaryDirectory() as folder:
+            clips = []
+            for number, text in enumerate(sentences(_SENTENCES, seed)):
+                clips.append(Path(folder) / f"{number}.wav")
+                soundfile.write(clips[-1], speak(_SYNTHESIZER, trees[_SYNTHESIZER], _VOICE, text), RATE_HZ)
+            return call_recording(clips, np.random.default_rng(seed), net_speech_s=_SPEECH_S)
+    except SetupError as fault:
+        say(f"no synthesised voice in this demo: {fault}")
+        return None
+
+
+def copied_call(recording: bytes, seed: int) -> bytes:
+    """A call's first channel as played over a telephone line once more: quieter, noisier, in mu-law."""
+    samples, rate_hz = soundfile.read(io.BytesIO(recording), dtype="float32", always_2d=True)
+    voice = samples[:, 0] * 10 ** (_GAIN_DB / 20)
+    loud = voice[np.abs(voice) > 0.1 * np.max(np.abs(voice))]
+    level = float(np.sqrt(np.mean(np.square(loud)))) * 10 ** (-_SNR_DB / 20)
+    noisy = voice + np.random.default_rng(seed).normal(0, level, len(voice))
+    out = io.BytesIO()
+    soundfile.write(out, np.clip(noisy, -1, 1), rate_hz, format="WAV", subtype="ULAW")
+    return out.getvalue()

@@ -1,6 +1,6 @@
 """`sonant demo`: real telephone speakers and batch jobs, everything through the signed API.
 
-The first chapter enrolls, the second (`demo_fraud`) is about known fraudsters.
+The first chapter enrolls, the second (`demo_fraud`) is about fraud, the third (`demo_live`) about live calls.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from typing import Any
 import click
 import numpy as np
 
-from sonant.commands import demo_fraud
+from sonant.commands import demo_fraud, demo_live
 from sonant.commands.common import client, show_progress, table
 from sonant.commands.jobs import follow
 from sonant.commands.recordings import ManifestEntry, call_recording, split_clips, write_manifest
@@ -63,7 +63,8 @@ def demo(*, audio: Path | None, cache: Path, keep: Path | None, quiet: bool) -> 
         callers = _record(data / "buckets" / BUCKET, clips)
         with _service(data):
             job, alike = _tell(settings, callers, quiet=quiet, say=say)
-            demo_fraud.tell(
+            synthesizers = cache.absolute().parent / "synthesizers"
+            domain_id, fraudsters = demo_fraud.tell(
                 settings,
                 data / "buckets" / BUCKET,
                 {caller.customer_id: (caller.fresh, _calls(caller)) for caller in callers},
@@ -72,7 +73,20 @@ def demo(*, audio: Path | None, cache: Path, keep: Path | None, quiet: bool) -> 
                 quiet=quiet,
                 say=say,
                 fetch=lambda uri: json.loads(_sonant(settings, "object", "get", uri)),
-                cache=cache.absolute().parent / "synthesizers",
+                cache=synthesizers,
+            )
+            demo_live.tell(
+                settings,
+                data / "buckets" / BUCKET / demo_fraud.FOLDER,
+                domain_id,
+                {
+                    caller.customer_id: data / "buckets" / BUCKET / "fresh" / f"{caller.customer_id}.wav"
+                    for caller in callers
+                },
+                fraudsters,
+                seed=SEED,
+                cache=synthesizers,
+                say=say,
             )
             click.echo("The first job, as `sonant voice-id describe-speaker-enrollment-job` shows it:\n")
             where = ("--domain-id", job["DomainId"], "--job-id", job["JobId"])

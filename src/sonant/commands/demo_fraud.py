@@ -44,11 +44,12 @@ def tell(
     say: Callable[[str], None],
     fetch: Callable[[str], Any],
     cache: Path,
-) -> None:
+) -> tuple[str, list[str]]:
     """Run the chapter; `cache` is where synthesizers are unpacked.
 
     `alike` is how similar each caller's fresh recording is to every enrolled speaker.
-    Raises SetupError when somebody is refused or enrolled who must not be.
+    Gives the domain, in which everybody is enrolled at the end, and who the fraudsters are. Raises SetupError
+    when somebody is refused or enrolled who must not be.
     """
     service, root = client(settings), f"s3://{bucket.name}/{FOLDER}"
     fraudsters = _unlike_the_others(alike)
@@ -108,6 +109,7 @@ def tell(
     if not all("VoiceSpoofingRisk" in attacked[name] for name in attacks):
         raise SetupError("a recording that is not its caller's own voice was not found out")
     click.echo("\nNone of them was enrolled.\n")
+    return domain["DomainId"], fraudsters
 
 
 def _unlike_the_others(alike: Mapping[str, Mapping[str, float]]) -> list[str]:

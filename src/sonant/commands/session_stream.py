@@ -6,7 +6,7 @@ import asyncio
 import json
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlencode
@@ -85,7 +85,8 @@ def stream(
         file=sys.stderr,
     )
     with bar:
-        whole = asyncio.run(_send(signed_url(desk, name), frames, bar, real=speed == "real"))
+        url = signed_url(desk, name)
+        whole = asyncio.run(send(url, frames, real=speed == "real", second=lambda: bar.update(1)))
     with told():
         found = desk.own.describe_session(**desk.of(name))
         evaluation = desk.voice_id.evaluate_session(**desk.of(name))
@@ -100,6 +101,13 @@ def stream(
         ),
     )
     return 0 if whole else 1
+
+
+def bring(desk: Desk, file: Path, session_name: str, *, channel: int, real: bool) -> bool:
+    """Bring a recording to a session that waits for it; whether all of it was listened to. Raises
+    SetupError."""
+    frames, _ = _frames(desk.settings, file, channel)
+    return asyncio.run(send(signed_url(desk, session_name), frames, real=real))
 
 
 def _frames(settings: Settings, file: Path, channel: int) -> tuple[Iterator[bytes], float | None]:
@@ -148,8 +156,13 @@ def _waiting_session(desk: Desk, name: str | None, speaker: str | None) -> str:
     return name
 
 
-async def _send(url: str, frames: Iterator[bytes], bar: Any, *, real: bool) -> bool:
-    """Whether the service has listened to all of it. Raises SetupError."""
+async def send(
+    url: str, frames: Iterator[bytes], *, real: bool, second: Callable[[], object] = lambda: None
+) -> bool:
+    """Send frames, in real time or as fast as the service takes them; whether it has listened to all of them.
+
+    `second` is called after each second of audio. Frames are asked for in a thread. Raises SetupError.
+    """
     from websockets.asyncio.client import connect
     from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus
 
@@ -158,13 +171,13 @@ async def _send(url: str, frames: Iterator[bytes], bar: Any, *, real: bool) -> b
             listening = asyncio.create_task(_last_message(socket))
             begun_s, sent = time.monotonic(), 0
             try:
-                for frame in frames:
+                while (frame := await asyncio.to_thread(next, frames, None)) is not None:
                     if real:
                         await asyncio.sleep(max(0.0, begun_s + sent * FRAME_S - time.monotonic()))
                     await socket.send(frame)
                     sent += 1
                     if sent % round(1 / FRAME_S) == 0:
-                        bar.update(1)
+                        second()
                 await socket.send(json.dumps({"type": "end"}))
             except ConnectionClosed:
                 pass  # why, the last message and the close code tell

@@ -158,6 +158,37 @@ def stream(
     sys.exit(session_stream.stream(desk, file, **how))
 
 
+@session.command("kinesis")
+@click.argument("stream")
+@click.option("--contact", "contact_id", metavar="ID", help="The contact whose audio is taken.")
+@click.option(
+    "--fragment", metavar="NUMBER", help="Fragment behind which the audio begins [default: from now on]."
+)
+@click.option("--session", "session_name", metavar="NAME", help="Session [default: the contact's id].")
+@_speaker
+@_domain
+@_json
+@click.option("--region", metavar="REGION", help="Of the video stream [default: its ARN's].")
+@click.option("--endpoint-url", metavar="URL", help="Of Kinesis Video Streams, instead of AWS's own.")
+@data_option
+def kinesis(
+    stream: str,
+    domain_id: str | None,
+    as_json: bool,
+    data: Path | None,
+    config: Path | None,
+    **how: Any,
+) -> None:
+    """Bring a call of Amazon Connect to a session, from the video stream STREAM (name or ARN).
+
+    Needs boto3 and AWS credentials that may read the stream. Ends when the contact does.
+    """
+    from sonant.commands import session, session_kinesis
+
+    desk = session.Desk(load_settings(data, config), domain_id, as_json=as_json)
+    sys.exit(session_kinesis.kinesis(desk, stream, **how))
+
+
 @session.command("url")
 @click.argument("session_name")
 @click.option(

@@ -77,7 +77,7 @@ def stream(
 ) -> int:
     """Bring a recording to a session; 0 when all of it was listened to. Raises SetupError."""
     frames, duration_s = _frames(desk.settings, file, channel)
-    name = _waiting_session(desk, session_name, speaker)
+    name = waiting_session(desk, session_name, speaker)
     bar = click.progressbar(
         length=round(duration_s or 0.0),
         label="streamed",
@@ -138,7 +138,7 @@ def _frames(settings: Settings, file: Path, channel: int) -> tuple[Iterator[byte
     return frames(), recording.duration_s
 
 
-def _waiting_session(desk: Desk, name: str | None, speaker: str | None) -> str:
+def waiting_session(desk: Desk, name: str | None, speaker: str | None) -> str:
     """The session, waiting for audio: as it is, or started now. Raises SetupError."""
     who = {} if speaker is None else {"SpeakerId": speaker}
     with told():

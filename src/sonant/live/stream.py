@@ -51,7 +51,7 @@ class Stream:
         with self._lock:
             if self._reason is not None:
                 raise StreamFault("the stream has ended", self._reason)
-            if rate_hz != self._rate_hz:
+            if rate_hz != self._rate_hz or not rate_hz:
                 self._take_rate(rate_hz)
             if not len(samples):
                 return

@@ -143,9 +143,7 @@ class Bench:
     async def run(self, calls: list[LiveCall], spread_s: float) -> list[float]:
         lag = asyncio.create_task(self.lag())
         step_s = spread_s / len(calls)
-        carried = [
-            self.carry(call, f"call-{number}", number * step_s) for number, call in enumerate(calls)
-        ]
+        carried = [self.carry(call, f"call-{number}", number * step_s) for number, call in enumerate(calls)]
         sent = await asyncio.gather(*carried)
         lag.cancel()
         return list(sent)
@@ -191,10 +189,14 @@ def main() -> None:
         delays = [1000 * (seen - at) for at, seen in found if seen is not None]
         missing = sum(seen is None for _, seen in found)
         figures = ", ".join(f"p{p} {percentile(delays, p):.0f}" for p in (50, 95, 100))
-        print(f"{purpose.lower()}: from the completing frame to the hearing, ms: {figures}; missing {missing}")
+        print(
+            f"{purpose.lower()}: from the completing frame to the hearing, ms: {figures}; missing {missing}"
+        )
     lags = [1000 * lag for lag in bench.lags]
-    print(f"event loop lag, ms: p50 {percentile(lags, 50):.1f}, p99 {percentile(lags, 99):.1f}, "
-          f"max {max(lags):.0f}")
+    print(
+        f"event loop lag, ms: p50 {percentile(lags, 50):.1f}, p99 {percentile(lags, 99):.1f}, "
+        f"max {max(lags):.0f}"
+    )
     print(f"hearings equal to batch: {same} of {len(calls)}")
     print(f"authentication as it should be: {right} of {len(calls)}; low risk: {low}")
     print(f"service process: {100 * cpu_s / took_s:.0f} % of a core over {took_s:.0f} s")

@@ -126,5 +126,3 @@ class LiveHouse:
 
         found: Session = wait_until(f"{name}: {members}", there, PATIENCE_S)
         return found
-
-

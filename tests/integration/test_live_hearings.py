@@ -75,18 +75,14 @@ def test_the_window_is_where_in_the_call_the_speech_was(live, domain, talk, mode
 
 
 def test_each_purpose_gets_the_speech_that_the_session_sets(live, domain, call, talk, models):
-    name = live.start(
-        domain, StreamingConfiguration={"AuthenticationMinimumSpeechInSeconds": 5}
-    ).name
+    name = live.start(domain, StreamingConfiguration={"AuthenticationMinimumSpeechInSeconds": 5}).name
 
     live.take(domain, name, talk)
 
     heard = live.hearings(domain, name)
     assert heard[AUTHENTICATION].net_speech_s == 5
     assert heard[FRAUD].net_speech_s == 10
-    np.testing.assert_array_equal(
-        decode_audio(heard[AUTHENTICATION].audio), in_batch(call, 5.0, models)
-    )
+    np.testing.assert_array_equal(decode_audio(heard[AUTHENTICATION].audio), in_batch(call, 5.0, models))
 
 
 def test_what_is_switched_off_is_not_heard(live, domain, talk):

@@ -77,7 +77,8 @@ def test_while_the_database_fails_results_wait_and_no_call_is_lost(own, talk):
     domain = own.house.new_domain()
     names = [own.start(domain).name for _ in range(2)]
     hurt, other = (own.open(domain, name) for name in names)
-    own.speak(other, SILENCE)
+    for stream in (hurt, other):
+        own.speak(stream, SILENCE)
     own.house.execute("ALTER TABLE session_hearings RENAME TO hidden")
 
     # When
@@ -96,12 +97,28 @@ def test_while_the_database_fails_results_wait_and_no_call_is_lost(own, talk):
         own.hang_up(stream)
 
 
+def test_a_heartbeat_that_fails_comes_again(own):
+    domain = own.house.new_domain()
+    name = own.start(domain).name
+    stream = own.open(domain, name)
+    own.speak(stream, SILENCE)
+
+    own.house.execute("ALTER TABLE sessions RENAME TO hidden")
+    time.sleep(1.5)
+    own.house.execute("ALTER TABLE hidden RENAME TO sessions")
+    own.speak(stream, np.zeros(8000, np.int16))
+
+    own.until(domain, name, stream_status=ONGOING, heard_s=pytest.approx(1.2, abs=0.04))
+    own.hang_up(stream)
+
+
 def test_a_result_that_can_never_be_written_ends_its_stream_and_no_other(own, talk, monkeypatch):
     monkeypatch.setattr("sonant.live.errands.RETRY_FIRST_S", 0.01)
     domain = own.house.new_domain()
     names = [own.start(domain).name for _ in range(2)]
     hurt, other = (own.open(domain, name) for name in names)
-    own.speak(other, SILENCE)
+    for stream in (hurt, other):
+        own.speak(stream, SILENCE)
     own.house.execute("ALTER TABLE session_hearings RENAME TO hidden")
     for start in range(0, 18 * 8000, 8000):
         wait_until("there is room", lambda: hurt.room_s > 2)

@@ -189,9 +189,7 @@ def main() -> None:
         delays = [1000 * (seen - at) for at, seen in found if seen is not None]
         missing = sum(seen is None for _, seen in found)
         figures = ", ".join(f"p{p} {percentile(delays, p):.0f}" for p in (50, 95, 100))
-        print(
-            f"{purpose.lower()}: from the completing frame to the hearing, ms: {figures}; missing {missing}"
-        )
+        print(f"{purpose.lower()}, completing frame to hearing, ms: {figures}; missing {missing}")
     lags = [1000 * lag for lag in bench.lags]
     print(
         f"event loop lag, ms: p50 {percentile(lags, 50):.1f}, p99 {percentile(lags, 99):.1f}, "

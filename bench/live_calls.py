@@ -1,8 +1,8 @@
 """Calls for the benchmark of live calls, and what is measured of them, whoever carries them.
 
-A call is 60 s of a real telephone voice, mu-law, in frames of 20 ms. Beforehand it is worked out, frame by
-frame, which frame completes the speech that authentication and fraud detection need; the time from that frame's
-sending to the moment when the hearing can be read in the database is what an agent would wait.
+A call is 60 s of a real telephone voice, mu-law, in frames of 20 ms. Beforehand it is worked out which frame
+completes the speech that authentication and fraud detection need; the time from the sending of that frame to
+the moment when the hearing can be read in the database is what an agent would wait.
 """
 
 from __future__ import annotations

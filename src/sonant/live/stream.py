@@ -49,8 +49,9 @@ class Stream:
     # --- the carrier's side
 
     def feed(self, samples: Samples, rate_hz: int) -> None:
-        """Audio of the caller, in order; int16, [n], kept and not copied. Raises StreamFault, with nothing taken, when the stream
-        has ended, the rate changes or is none of ours, or audio comes faster than it can be listened to."""
+        """Audio of the caller, in order; int16, [n], kept and not copied. Raises StreamFault, with nothing
+        taken, when the stream has ended, the rate changes or is none of ours, or audio comes faster than it
+        can be listened to."""
         with self._lock:
             if self._reason is not None:
                 raise StreamFault("the stream has ended", self._reason)

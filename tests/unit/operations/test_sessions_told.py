@@ -9,7 +9,7 @@ from dataclasses import replace
 from datetime import timedelta
 
 import pytest
-from sessions_house import hear, told
+from sessions_house import CALLER, hear, told
 from voices_house import enroll, like, strangers
 
 from sonant.errors import Conflict, ResourceNotFound, Validation
@@ -17,19 +17,10 @@ from sonant.events.outbox import Outbox
 from sonant.jobs.fraud import Risk
 from sonant.live.risks import Watches
 from sonant.operations.evaluations import known_evaluation
-from sonant.operations.service import Caller
-from sonant.policy import ALLOW_ALL, parse
-from sonant.store.access import Principal
 from sonant.store.database.schema import voiceprints
 from sonant.voice.models import load_models
 
-ACCOUNT = "0" * 12
-CALLER = Caller(
-    principal=Principal(
-        arn=f"arn:aws:iam::{ACCOUNT}:user/sonant", account_id=ACCOUNT, policies=(parse(ALLOW_ALL),), tags={}
-    )
-)
-ANNA, BEN = strangers(2)
+(ANNA,) = strangers(1)
 
 
 class Noticed:

@@ -1,0 +1,76 @@
+"""Sessions begin here, whether an operation starts them or a carrier does."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+from sqlalchemy import Connection
+
+from sonant.errors import Conflict, ServiceQuotaExceeded
+from sonant.ids import new_generated_id
+from sonant.settings import Live
+from sonant.store import sessions
+from sonant.store.domains import Domain
+from sonant.store.sessions import Session, Setup
+from sonant.store.vault import Vault
+
+
+def default_setup(settings: Live) -> Setup:
+    """What a session does that was told nothing: authentication and fraud detection, by the settings."""
+    return Setup(
+        acceptance_threshold=settings.acceptance_threshold,
+        authentication_speech_s=settings.authentication_speech_s,
+        risk_threshold=settings.risk_threshold,
+        watchlist_id=None,
+    )
+
+
+def begin_stream(
+    connection: Connection,
+    vault: Vault,
+    domain: Domain,
+    *,
+    name: str,
+    speaker_id: str | None,
+    setup: Setup,
+    quota: int,
+    now: datetime,
+    wait: timedelta,
+) -> Session:
+    """A new session, or the next stream of the one of this name; its audio must begin within `wait`.
+
+    In a transaction that has locked the domain. `speaker_id` is a generated one. A session that goes on gets
+    the set-up, and the speaker if one is named. Raises Conflict ANOTHER_ACTIVE_STREAM and
+    CANNOT_CHANGE_SPEAKER_AFTER_ENROLLMENT, ServiceQuotaExceeded when the domain has `quota` active sessions.
+    """
+    found = sessions.find(connection, domain.domain_id, name, now)
+    if found is not None and found.active:
+        raise Conflict("ANOTHER_ACTIVE_STREAM")
+    if sessions.count_active(connection, domain.domain_id, now) >= quota:
+        raise ServiceQuotaExceeded(f"The domain already has {quota} active sessions, its quota.")
+    if found is None:
+        sessions.add(
+            connection,
+            vault,
+            domain_id=domain.domain_id,
+            session_id=new_generated_id(),
+            name=name,
+            speaker_id=speaker_id,
+            setup=setup,
+            now=now,
+            until=now + wait,
+        )
+    else:
+        speaker_id = speaker_id or found.speaker_id
+        check_speaker(found, speaker_id)
+        sessions.set_up(connection, found.session_id, speaker_id=speaker_id, setup=setup, now=now)
+        sessions.next_stream(connection, found, now, now + wait)
+    begun = sessions.find(connection, domain.domain_id, name, now)
+    assert begun is not None
+    return begun
+
+
+def check_speaker(session: Session, speaker_id: str | None) -> None:
+    """Raises Conflict when the session may not get this speaker any more."""
+    if session.enrollment_status is not None and speaker_id != session.speaker_id:
+        raise Conflict("CANNOT_CHANGE_SPEAKER_AFTER_ENROLLMENT")

@@ -228,6 +228,7 @@ def _assessed(service: Service, view: View, not_yet: FraudDetection) -> FraudDet
             watchlist_id=watchlist_id,
             hearing=hearing,
             scale=_scale(service, view, hearing),
+            began=view.session.stream_started_at,
         )
     except JobFault as fault:
         log.error("session %s cannot be searched for fraud: %s", view.session.session_id, fault.message)

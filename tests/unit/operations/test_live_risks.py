@@ -91,7 +91,7 @@ def keep_recording(house, domain_id, data):
     return speaker_id
 
 
-def scored(house, watches, domain_id, hearing, watchlist_id=None):
+def scored(house, watches, domain_id, hearing, watchlist_id=None, began=None):
     """(known fraudster, spoofing or None)."""
     with written(house, domain_id) as (connection, domain, vault):
         found = watches.risks(
@@ -101,6 +101,7 @@ def scored(house, watches, domain_id, hearing, watchlist_id=None):
             watchlist_id=watchlist_id,
             hearing=hearing,
             scale=scale_of(connection, domain_id, MODEL),
+            began=began,
         )
     by_name = {risk.name: risk for risk in found}
     return by_name["KnownFraudsterRisk"], by_name.get("VoiceSpoofingRisk")
@@ -176,6 +177,8 @@ def test_what_was_enrolled_from_the_call_itself_is_none(house, domain_id):
     house.clock.advance(seconds=5)
     keep_recording(house, domain_id, PRINTS[0])
     assert scored(house, watches, domain_id, call)[1] is None
+    ahead = replace(call, started_at=house.clock() + timedelta(seconds=1))
+    assert scored(house, watches, domain_id, ahead, began=call.started_at)[1] is None
     later = replace(call, started_at=house.clock() + timedelta(seconds=1))
     assert scored(house, watches, domain_id, later)[1].score == 100
 

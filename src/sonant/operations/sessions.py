@@ -13,7 +13,7 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from sonant.errors import Conflict, ResourceNotFound, Validation
+from sonant.errors import Conflict, ResourceNotFound
 from sonant.events.documents import ErrorInfo, Event, speaker_event
 from sonant.events.session_documents import (
     Window,
@@ -28,9 +28,10 @@ from sonant.live.starting import begin_stream, check_speaker
 from sonant.operations.idempotency import client_token
 from sonant.operations.paging import paged
 from sonant.operations.service import Answer, Caller, Request, Service
+from sonant.operations.session_setup import set_up
 from sonant.store import sessions, speakers
 from sonant.store.domains import Domain
-from sonant.store.sessions import Session, Setup
+from sonant.store.sessions import Session
 from sonant.store.vault import Vault
 
 NOT_ENOUGH_SPEECH = "NOT_ENOUGH_SPEECH"
@@ -195,7 +196,7 @@ def _start(service: Service, connection: Connection, domain: Domain, vault: Vaul
         domain,
         name=request["SessionName"],
         speaker_id=speaker_id,
-        setup=_setup(service, default_setup(live) if known is None else known.setup, request),
+        setup=set_up(default_setup(live) if known is None else known.setup, default_setup(live), request),
         quota=service.settings.quotas.active_sessions_per_domain,
         now=now,
         wait=timedelta(seconds=live.idle_s),
@@ -219,49 +220,9 @@ def _change(
         connection,
         session.session_id,
         speaker_id=speaker_id,
-        setup=_setup(service, session.setup, request),
+        setup=set_up(session.setup, default_setup(service.settings.live), request),
         now=service.clock(),
     )
-
-
-def _setup(service: Service, present: Setup, request: Request) -> Setup:
-    """The set-up with what a request says of it. Raises Validation for a request that contradicts itself."""
-    for switch, configuration in (
-        ("IsVoiceAuthenticationEnabled", "AuthenticationConfiguration"),
-        ("IsFraudDetectionEnabled", "FraudDetectionConfiguration"),
-    ):
-        if request.get(switch) is False and configuration in request:
-            raise Validation(f"{configuration} does not go together with {switch} being false")
-    usual = default_setup(service.settings.live)
-    authentication = request.get("AuthenticationConfiguration")
-    fraud = request.get("FraudDetectionConfiguration")
-    return Setup(
-        acceptance_threshold=_threshold(
-            present.acceptance_threshold,
-            usual.acceptance_threshold,
-            request.get("IsVoiceAuthenticationEnabled", authentication is not None or None),
-            (authentication or {}).get("AcceptanceThreshold"),
-        ),
-        authentication_speech_s=request.get("StreamingConfiguration", {}).get(
-            "AuthenticationMinimumSpeechInSeconds", present.authentication_speech_s
-        ),
-        risk_threshold=_threshold(
-            present.risk_threshold,
-            usual.risk_threshold,
-            request.get("IsFraudDetectionEnabled", fraud is not None or None),
-            (fraud or {}).get("RiskThreshold"),
-        ),
-        watchlist_id=(fraud or {}).get("WatchlistId", present.watchlist_id),
-    )
-
-
-def _threshold(present: int | None, usual: int | None, on: bool | None, given: int | None) -> int | None:
-    """The threshold to be; None is off. `on` None: as it is."""
-    if on is None:
-        return present
-    if not on:
-        return None
-    return next((one for one in (given, present, usual) if one is not None), None)
 
 
 def _speaker_id(

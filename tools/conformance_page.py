@@ -8,7 +8,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "conformance"))
 
 from fault_scenarios import CANNOT_OCCUR, ERRORS, SCENARIOS
-from sample_requests import CLIENTS, ENDS_IN, OWN, SERVED
+from sample_requests import CLIENTS, OWN, SERVED
 
 from sonant.wire.models import load_models
 
@@ -33,8 +33,6 @@ def page() -> str:
     if absent := sorted({one.name for one in load_models().operations.values()} - set(SERVED)):
         parts.append(f"\nNot served: {', '.join(absent)}.\n")
     parts += ["\n## Sonant's own\n\n", _table(OWN)]
-    parts.append("\n## Right requests that end in an error\n\n")
-    parts += [f"- {name}: {code}\n" for name, code in sorted(ENDS_IN.items())]
     parts.append("\n## What never occurs\n\n")
     parts += [f"- {name}, {error}: {why}\n" for (name, error), why in sorted(CANNOT_OCCUR.items())]
     return "".join(parts)

@@ -69,6 +69,7 @@ _ABSENT: Mapping[str, tuple[str, Any]] = {
     "FRAUDSTER": ("FraudsterId", f"id#{NOBODY}"),
     "WATCHLIST": ("WatchlistId", NOBODY),
     "BATCH_JOB": ("JobId", NOBODY),
+    "SESSION": ("SessionNameOrId", "nobody"),
 }
 _KNOWN_SPEAKERS = ("DescribeSpeaker", "DeleteSpeaker", "ExportSpeaker")
 
@@ -118,7 +119,13 @@ def _absent() -> Iterator[Scenario]:
         detail="SPEAKER",
         change=lambda _f: {"SpeakerIds": ["nobody"]},
     )
-    yield Scenario(operation="EvaluateSession", error="ResourceNotFound", detail="SESSION")
+    for name in ("StartSession", "UpdateSession"):
+        yield Scenario(
+            operation=name,
+            error="ResourceNotFound",
+            detail="SPEAKER",
+            change=lambda _f: {"SpeakerId": f"id#{NOBODY}"},
+        )
     for name in ("CreateDomain", "DescribeComplianceConsent"):
         yield Scenario(
             operation=name, error="ResourceNotFound", detail="COMPLIANCE_CONSENT", world="unconsented"
@@ -207,6 +214,28 @@ def _states() -> Iterator[Scenario]:
                 why="role of another account",
                 change=lambda _f: {"DataAccessRoleArn": ROLE.replace(ACCOUNT, "111111111111")},
             )
+    yield Scenario(
+        operation="StartSession",
+        error="Conflict",
+        detail="ANOTHER_ACTIVE_STREAM",
+        change=lambda _f: {"SessionName": "no-speaker"},
+    )
+    yield Scenario(
+        operation="StartSession",
+        error="Validation",
+        change=lambda _f: {
+            "IsVoiceAuthenticationEnabled": False,
+            "AuthenticationConfiguration": {"AcceptanceThreshold": 90},
+        },
+        why="contradiction",
+    )
+    for name, detail in {"no-speaker": "SPEAKER_NOT_SET", "opted-out": "SPEAKER_OPTED_OUT"}.items():
+        yield Scenario(
+            operation="EnrollBySession",
+            error="Conflict",
+            detail=detail,
+            change=lambda _f, name=name: {"SessionNameOrId": name},  # type: ignore[misc]
+        )
     for name, other in {
         "DescribeSpeakerEnrollmentJob": "DescribeFraudsterRegistrationJob",
         "DescribeFraudsterRegistrationJob": "DescribeEnrollmentDryRun",
@@ -231,9 +260,16 @@ def _quotas() -> Iterator[Scenario]:
         "RestoreDomain",
         "StartEnrollmentDryRun",
         "StartFraudsterRegistrationJob",
+        "StartSession",
         "StartSpeakerEnrollmentJob",
     ):
         yield Scenario(operation=name, error="ServiceQuotaExceeded", world="narrow")
+    yield Scenario(
+        operation="UpdateSession",
+        error="ServiceQuotaExceeded",
+        world="narrow",
+        change=lambda _f: {"SpeakerId": "somebody-new"},
+    )
 
 
 SCENARIOS = (*_everywhere(), *_absent(), *_suspended(), *_states(), *_quotas())

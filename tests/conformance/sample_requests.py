@@ -33,9 +33,6 @@ SERVED: Mapping[str, Operation] = {
 }
 OWN = frozenset(operation.name for operation in SERVED.values() if operation.target.startswith(OWN_PREFIX))
 
-#: What the right request of an operation ends in where that is an error: no session is live.
-ENDS_IN = {"EvaluateSession": "ResourceNotFoundException"}
-
 #: The clients that make the right request of each operation. The Node client is made from AWS's model: own
 #: operations go through one of its commands, with their name and members put in.
 CLIENTS: Mapping[str, frozenset[str]] = dict.fromkeys(("boto3", "AWS CLI", "Node.js"), frozenset(SERVED))
@@ -118,6 +115,22 @@ def add_enrolled(service: ServiceProcess, domain_id: str, customer_id: str) -> N
         speakers.enroll(connection, seal, speaker_id, voiceprint, store.clock())
 
 
+def start_sessions(service: ServiceProcess, domain_id: str) -> dict[str, str]:
+    """Sessions that wait for their first stream: with a speaker, without one, with one who opted out, and one
+    whose stream may be ended; their ids by name."""
+    named: dict[str, dict[str, str]] = {
+        "contact-1": {"SpeakerId": "enrolled"},
+        "no-speaker": {},
+        "opted-out": {"SpeakerId": "stays"},
+        "to-end": {},
+    }
+    own = service.own_client()
+    return {
+        name: own.start_session(DomainId=domain_id, SessionName=name, **more)["Session"]["SessionId"]
+        for name, more in named.items()
+    }
+
+
 def put_recording(service: ServiceProcess, recording: bytes) -> None:
     """What the right request of CompareRecording listens to."""
     (service.data / "buckets" / "calls" / RECORDING).write_bytes(recording)
@@ -177,6 +190,7 @@ def furnish(service: ServiceProcess) -> Furnished:
     for name in ("stays", "goes"):
         api.opt_out_speaker(**at, SpeakerId=name)
     add_enrolled(service, first, "enrolled")
+    sessions = start_sessions(service, first)
     job_id = service.start_job(first)["JobId"]
     registration_id = add_registration_job(service, first)
     dry_run_id = add_registration_job(service, first, jobs.DRY_RUN)
@@ -216,7 +230,17 @@ def furnish(service: ServiceProcess) -> Furnished:
             "AudioSpecification": {"S3Uri": f"s3://calls/{RECORDING}", "ChannelId": 0},
             "SpeakerIds": ["enrolled"],
         },
-        "EvaluateSession": {**at, "SessionNameOrId": "nobody"},
+        "StartSession": {**at, "SessionName": "contact-2"},
+        "DescribeSession": {**at, "SessionNameOrId": "contact-1"},
+        "ListSessions": at,
+        "UpdateSession": {
+            **at,
+            "SessionNameOrId": sessions["contact-1"],
+            "AuthenticationConfiguration": {"AcceptanceThreshold": 80},
+        },
+        "EnrollBySession": {**at, "SessionNameOrId": "contact-1"},
+        "EvaluateSession": {**at, "SessionNameOrId": "contact-1"},
+        "EndStream": {**at, "SessionNameOrId": "to-end"},
         "StartSpeakerEnrollmentJob": {**at, **start},
         "StartFraudsterRegistrationJob": {**at, **start},
         "DescribeSpeakerEnrollmentJob": {**at, "JobId": job_id},

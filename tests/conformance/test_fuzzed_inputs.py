@@ -96,6 +96,7 @@ def pools_of(house: House) -> dict[str, list[str]]:
     at = {"DomainId": domain["DomainId"]}
     watchlist = house.call("CreateWatchlist", {**at, "Name": "known"})[1]["Watchlist"]
     speaker = house.call("OptOutSpeaker", {**at, "SpeakerId": "customer"})[1]["Speaker"]
+    session = house.call("StartSession", {**at, "SessionName": "contact-1"})[1]["Session"]
     domains = [domain["DomainId"]] * 5 + [NOBODY]
     free = ["a text", "Größe 山田_.:/=+-@", "x" * 128]
     return {
@@ -118,7 +119,8 @@ def pools_of(house: House) -> dict[str, list[str]]:
             "s3://calls//x",
             "s3://calls/x" + "y" * 900,
         ],
-        "SessionNameOrId": ["contact-1", f"id#{NOBODY}"],
+        "SessionName": ["contact-1", "contact-2", "s" * 36],
+        "SessionNameOrId": ["contact-1", session["SessionId"], "nobody", f"id#{NOBODY}"],
         "SpeakerId": ["customer", "other", speaker["GeneratedSpeakerId"], f"id#{NOBODY}"],
         "TagKey": [*free, "team", "aws:team"],
         "TagValue": ["", *free],

@@ -6,6 +6,7 @@ ends, and when either fails; the others with the call that they are named after.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -131,7 +132,7 @@ def _set_up(session: Session) -> dict[str, Any]:
     if session.acceptance_threshold is not None:
         told["authenticationConfiguration"] = {"acceptanceThreshold": session.acceptance_threshold}
         told["streamingConfiguration"] = {
-            "authenticationMinimumSpeechInSeconds": round(session.authentication_speech_s)
+            "authenticationMinimumSpeechInSeconds": math.ceil(session.authentication_speech_s)
         }
     if session.risk_threshold is not None:
         told["fraudDetectionConfiguration"] = given(

@@ -73,6 +73,15 @@ class Session:
     def active(self) -> bool:
         return self.stream_status in ACTIVE
 
+    @property
+    def setup(self) -> Setup:
+        return Setup(
+            acceptance_threshold=self.acceptance_threshold,
+            authentication_speech_s=self.authentication_speech_s,
+            risk_threshold=self.risk_threshold,
+            watchlist_id=self.watchlist_id,
+        )
+
     def seal(self, vault: Vault) -> SpeakerSeal:
         return vault.session(self.session_id, self.wrapped)
 
@@ -119,7 +128,15 @@ _SESSION = select(*[sessions.c[name] for name in Session.__slots__])
 _OF_DOMAIN = _SESSION.where(sessions.c.domain_id == bindparam("of_domain"))
 _BY_ID = _OF_DOMAIN.where(sessions.c.session_id == bindparam("wanted"))
 _BY_NAME = _OF_DOMAIN.where(sessions.c.name == bindparam("wanted"))
-_RESULTS = select(session_results).where(session_results.c.session_id == bindparam("of_session"))
+_RESULT = select(session_results.c.basis, session_results.c.result_id, session_results.c.document).where(
+    session_results.c.session_id == bindparam("of_session"),
+    session_results.c.purpose == bindparam("of_purpose"),
+)
+_HEARD = select(session_hearings.c.purpose).where(
+    session_hearings.c.session_id == bindparam("of_session"),
+    session_hearings.c.purpose == bindparam("of_purpose"),
+    session_hearings.c.stream == bindparam("of_stream"),
+)
 
 
 def add(
@@ -444,12 +461,10 @@ def hearings(connection: Connection, seal: SpeakerSeal, session: Session) -> dic
     return found
 
 
-def heard_purposes(connection: Connection, session: Session) -> frozenset[str]:
-    """For which purposes there is a hearing of the current stream; opens nothing."""
-    query = select(session_hearings.c.purpose).where(
-        session_hearings.c.session_id == session.session_id, session_hearings.c.stream == session.stream
-    )
-    return frozenset(row.purpose for row in connection.execute(query))
+def was_heard(connection: Connection, session: Session, purpose: str) -> bool:
+    """Whether there is a hearing of the current stream for a purpose; opens nothing."""
+    place = {"of_session": session.session_id, "of_purpose": purpose, "of_stream": session.stream}
+    return first_row(connection, _HEARD, place) is not None
 
 
 def windows(connection: Connection, session: Session) -> dict[str, tuple[datetime, datetime]]:
@@ -463,12 +478,10 @@ def windows(connection: Connection, session: Session) -> dict[str, tuple[datetim
     }
 
 
-def results(connection: Connection, session_id: str) -> dict[str, Result]:
-    """The latest results, by purpose."""
-    rows = connection.execute(_RESULTS, {"of_session": session_id})
-    return {
-        row.purpose: Result(basis=row.basis, result_id=row.result_id, document=row.document) for row in rows
-    }
+def result(connection: Connection, session_id: str, purpose: str) -> Result | None:
+    """The latest result for a purpose."""
+    row = first_row(connection, _RESULT, {"of_session": session_id, "of_purpose": purpose})
+    return None if row is None else Result(**row)
 
 
 def save_result(connection: Connection, session_id: str, purpose: str, result: Result) -> None:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 from sqlalchemy import Connection, bindparam, delete, func, insert, select, update
 
+from sonant.store.database.engine import first_row
 from sonant.store.database.paging import Position, page_of
 from sonant.store.database.schema import (
     domains,
@@ -91,7 +93,7 @@ def create(
 
 
 def find(connection: Connection, domain_id: str, watchlist_id: str) -> Watchlist | None:
-    row = connection.execute(_FIND, {"of_domain": domain_id, "wanted": watchlist_id}).first()
+    row = first_row(connection, _FIND, {"of_domain": domain_id, "wanted": watchlist_id})
     return None if row is None else _watchlist(row)
 
 
@@ -104,7 +106,7 @@ def page(connection: Connection, domain_id: str, after: Position | None, limit: 
     """Oldest first, ties by id; at most `limit` after the position `after`."""
     query = _WATCHLIST.where(watchlists.c.domain_id == domain_id)
     query = page_of(query, watchlists.c.created_at, watchlists.c.watchlist_id, after, limit)
-    return [_watchlist(row) for row in connection.execute(query)]
+    return [_watchlist(dict(row)) for row in connection.execute(query).mappings()]
 
 
 def change(
@@ -227,8 +229,7 @@ def _sealed(
     }
 
 
-def _watchlist(row: object) -> Watchlist:
-    values = dict(row._mapping)  # type: ignore[attr-defined]
+def _watchlist(values: dict[str, Any]) -> Watchlist:
     values["created_at"] = from_us(values["created_at"])
     values["updated_at"] = from_us(values["updated_at"])
     return Watchlist(**values)

@@ -37,7 +37,7 @@ COMPARISON = {
 def test_both_models_hold_their_operations():
     by_prefix = [target.partition(".")[0] for target in MODELS.operations]
     assert by_prefix.count("VoiceID") == 29
-    assert by_prefix.count("Sonant") == 10
+    assert by_prefix.count("Sonant") == 16
 
 
 def test_an_operation_is_found_by_its_target():
@@ -58,12 +58,13 @@ def test_any_other_target_is_an_unknown_operation(target):
         MODELS.find(target)
 
 
-def test_exactly_five_operations_take_a_client_token():
+def test_exactly_six_operations_take_a_client_token():
     assert {operation.name for operation in MODELS.operations.values() if operation.takes_client_token} == {
         "CreateDomain",
         "CreateWatchlist",
         "StartEnrollmentDryRun",
         "StartFraudsterRegistrationJob",
+        "StartSession",
         "StartSpeakerEnrollmentJob",
     }
 

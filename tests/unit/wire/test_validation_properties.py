@@ -47,6 +47,8 @@ def valid(shape):
             return st.integers(least, most)
         case "float":
             return st.floats(least, most)
+        case "boolean":
+            return st.booleans()
         case "string" if shape.enum:
             return st.sampled_from(shape.enum)
         case "string":

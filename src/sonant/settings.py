@@ -54,8 +54,8 @@ class Fraud:
     spoofing_windows: int = 1
     """Windows of 4 s that the large spoofing network hears when the small detector is in doubt; 0: never."""
     replay_recordings: int = 100_000
-    """Recordings of a domain that the replay guard remembers while a job runs, the newest, 4 kB each;
-    0 switches the guard off."""
+    """Recordings of a domain that the replay guard remembers while a job runs, and from its first live call
+    on, the newest, 4 kB each; 0 switches the guard off."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,7 +63,8 @@ class Live:
     """Live calls."""
 
     workers: int = 0
-    """Processes that embed what is heard in calls, started with the first call; 0 means one a core."""
+    """Processes that embed what is heard in calls, started with the first call; 0 means one a core and one
+    more, which only authentication may use."""
     acceptance_threshold: int = 90
     """AcceptanceThreshold of sessions that name none."""
     risk_threshold: int = 50

@@ -171,5 +171,11 @@ def _risks(
     """Raises ResourceNotFound WATCHLIST."""
     scale = scale_of(connection, domain.domain_id, hearing.model_id, desk.calibration_of)
     return desk.risks(
-        connection, domain, vault, watchlist_id=session.watchlist_id, hearing=hearing, scale=scale
+        connection,
+        domain,
+        vault,
+        watchlist_id=session.watchlist_id,
+        hearing=hearing,
+        scale=scale,
+        began=session.stream_started_at,
     )

@@ -63,7 +63,8 @@ class Live:
     """Live calls."""
 
     workers: int = 0
-    """Processes that embed what is heard in calls, started with the first call; 0 means one a core."""
+    """Processes that embed what is heard in calls, started with the first call; 0 means one a core and one
+    more, which only authentication may use."""
     acceptance_threshold: int = 90
     """AcceptanceThreshold of sessions that name none."""
     risk_threshold: int = 50

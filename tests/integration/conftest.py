@@ -34,6 +34,7 @@ def _settings(data):
         jobs=Jobs(workers=1),
         fraud=Fraud(spoofing_max_s=0),  # has tests of its own: elsewhere it only costs time
         quotas=Quotas(domains_per_account=1000),
+        live=Live(workers=1),
     )
 
 

@@ -77,6 +77,11 @@ class LiveHouse:
         stream.on_end(self.told.append)
         return stream
 
+    def until_told(self) -> list[EndReason]:
+        """Wait until a carrier has been told of an end; all that were told of one."""
+        wait_until("a carrier is told", lambda: self.told, PATIENCE_S)
+        return self.told
+
     def hearings(self, domain_id: str, name: str) -> dict[str, Hearing]:
         session = self.session(domain_id, name)
         with self.house.store.database.read() as connection:

@@ -219,8 +219,9 @@ class Intake:
     def _beat(self) -> None:
         with self._lock:
             works, listenings = self._works, dict(self._open)
-        if works is None:
+        if works is None or not listenings:
             return
+        works.records.again(BEAT_S)  # also when this one fails
         streams = [
             records.Open(place=one.place, claimed=one.is_claimed, progress=one.progress)
             for one in listenings.values()
@@ -235,8 +236,6 @@ class Intake:
             if wants != listening.wants:
                 listening.wants = wants
                 works.ears.rouse()
-        if listenings:
-            works.records.again(BEAT_S)
 
 
 class _Works:

@@ -6,6 +6,7 @@ The carrier's side only puts down what came; a thread listens to it (see `listen
 from __future__ import annotations
 
 import asyncio
+import logging
 import threading
 import time
 from collections.abc import Callable
@@ -15,6 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sonant.live.calls import EndReason, StreamFault
+
+log = logging.getLogger(__name__)
 
 #: Audio that may wait to be listened to.
 ROOM_S = 10.0
@@ -48,12 +51,13 @@ class Stream:
     # --- the carrier's side
 
     def feed(self, samples: Samples, rate_hz: int) -> None:
-        """Audio of the caller, in order; int16, [n]. Raises StreamFault, with nothing taken, when the stream
-        has ended, the rate changes or is none of ours, or audio comes faster than it can be listened to."""
+        """Audio of the caller, in order; int16, [n], kept and not copied. Raises StreamFault, with nothing
+        taken, when the stream has ended, the rate changes or is none of ours, or audio comes faster than it
+        can be listened to."""
         with self._lock:
             if self._reason is not None:
                 raise StreamFault("the stream has ended", self._reason)
-            if rate_hz != self._rate_hz:
+            if rate_hz != self._rate_hz or not rate_hz:
                 self._take_rate(rate_hz)
             if not len(samples):
                 return
@@ -167,7 +171,10 @@ class Stream:
             self._reason, self._by_service = reason, True
             told, self._call_backs = self._call_backs, []
         for call_back in told:
-            call_back(reason)
+            try:
+                call_back(reason)
+            except Exception:
+                log.exception("session %s: its carrier could not be told of the end", self.session_id)
         self._rouse()
 
     def over(self) -> None:

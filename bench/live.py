@@ -1,0 +1,204 @@
+#!/usr/bin/env python3
+"""Live calls in real time, fed straight into the intake: `python bench/live.py [--calls N] [--spread S]`.
+
+Half of the sessions name the caller, half another speaker. Prints how long it takes from the frame that
+completes the speech needed to the hearing in the database, how late the event loop was, and how many results
+were right.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import tempfile
+import time
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from live_calls import FRAME_S, HearingWatch, LiveCall, enrollment_call, live_calls, percentile, voices
+from sonant import app, installation
+from sonant.cores import Cores
+from sonant.jobs.model_shelf import brought_calibration
+from sonant.live.calls import Call, EndReason
+from sonant.live.intake import Intake
+from sonant.live.risks import Watches
+from sonant.live.stream import Stream
+from sonant.operations import OPERATIONS
+from sonant.operations.service import Caller, Service
+from sonant.settings import Quotas, Settings
+from sonant.store import access, domains, sessions
+from sonant.store.model_files import ModelFiles
+from sonant.store.sessions import AUTHENTICATION, FRAUD
+from sonant.store.vault import open_vault
+from sonant.voice.models import load_models
+
+LAG_LOOK_S = 0.01
+
+
+@dataclass
+class Bench:
+    """A service without its wire, with a domain."""
+
+    store: installation.Store
+    service: Service
+    intake: Intake
+    domain_id: str = ""
+    lags: list[float] = field(default_factory=list)
+
+    @classmethod
+    def open(cls, data: Path, calls: int) -> Bench:
+        settings = Settings(data=data, quotas=Quotas(active_sessions_per_domain=2 * calls + 10))
+        store = installation.open_store(settings, create=True)
+        installation.first_start(store)
+        cores = Cores()
+        cores.keep_to_one()  # as a service does
+        watches = Watches(settings.fraud.replay_recordings)
+        intake = app.build_intake(store, watches.risks, cores)
+        service = Service(
+            settings=settings,
+            database=store.database,
+            keys_of=store.accounts.keys,
+            secret=store.secret,
+            listener=app.LocalListener(store, cores),
+            clock=store.clock,
+            calibration_of=partial(brought_calibration, ModelFiles(data)),
+            live=intake,
+            watches=watches,
+        )
+        bench = cls(store, service, intake)
+        answer = bench.call(
+            "CreateDomain",
+            Name="bench",
+            ServerSideEncryptionConfiguration={"KmsKeyId": installation.DEFAULT_ALIAS},
+        )
+        bench.domain_id = answer["Domain"]["DomainId"]
+        return bench
+
+    def call(self, operation: str, **request: Any) -> dict[str, Any]:
+        if self.domain_id:
+            request = {"DomainId": self.domain_id, **request}
+        with self.store.database.read() as connection:
+            principal = access.find_principal(connection, installation.user_arn(self.store.settings))
+        assert principal is not None
+        return dict(OPERATIONS[operation](self.service, Caller(principal=principal), request) or {})
+
+    def open_stream(self, name: str) -> Stream:
+        account = self.store.settings.account
+        return self.intake.open(Call(account_id=account, domain_id=self.domain_id, session=name))
+
+    def enroll(self, voice: str, samples: np.ndarray) -> None:
+        """In a session, at full speed."""
+        name = f"enroll-{voice}"
+        self.call("StartSession", SessionName=name, SpeakerId=voice)
+        self.call("EnrollBySession", SessionNameOrId=name)
+        stream = self.open_stream(name)
+        for start in range(0, len(samples), 1600):
+            while stream.room_s < 1:
+                time.sleep(0.005)
+            stream.feed(samples[start : start + 1600], 8000)
+        stream.end(EndReason.CALL_ENDED)
+        assert stream.wait_drained(60.0)
+        details = self.call("DescribeSession", SessionNameOrId=name)["Session"]["EnrollmentRequestDetails"]
+        assert details["Status"] == "COMPLETED", details
+
+    def vector(self, name: str, purpose: str) -> np.ndarray:
+        with self.store.database.read() as connection:
+            session = sessions.find(connection, self.domain_id, name, self.store.clock())
+            domain = domains.find_by_id(connection, self.domain_id)
+            assert session is not None
+            assert domain is not None
+            vault = open_vault(self.store.keys, self.domain_id, domain.arn, domain.data_key_wrapped)
+            hearing = sessions.hearings(connection, session.seal(vault), session).get(purpose)
+        return np.zeros(256, np.float32) if hearing is None else np.frombuffer(hearing.vector, "<f4")
+
+    # --- on the event loop
+
+    async def carry(self, call: LiveCall, name: str, wait_s: float) -> float:
+        """One call in real time; when the completing frame was sent, in monotonic seconds."""
+        await asyncio.sleep(wait_s)
+        stream = await asyncio.to_thread(self.open_stream, name)
+        begun, sent = time.monotonic(), 0.0
+        for number, frame in enumerate(call.frames()):
+            late = begun + number * FRAME_S - time.monotonic()
+            if late > 0:
+                await asyncio.sleep(late)
+            stream.feed(frame, 8000)
+            if number == call.completing_frame:
+                sent = time.monotonic()
+        stream.end(EndReason.CALL_ENDED)
+        await stream.drained()
+        return sent
+
+    async def lag(self) -> None:
+        while True:
+            before = time.monotonic()
+            await asyncio.sleep(LAG_LOOK_S)
+            self.lags.append(time.monotonic() - before - LAG_LOOK_S)
+
+    async def run(self, calls: list[LiveCall], spread_s: float) -> list[float]:
+        lag = asyncio.create_task(self.lag())
+        step_s = spread_s / len(calls)
+        carried = [self.carry(call, f"call-{number}", number * step_s) for number, call in enumerate(calls)]
+        sent = await asyncio.gather(*carried)
+        lag.cancel()
+        return list(sent)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Live calls in real time, without a wire.")
+    parser.add_argument("--calls", type=int, default=50)
+    parser.add_argument("--spread", type=float, default=20.0, help="seconds within which all calls begin")
+    arguments = parser.parse_args()
+    clips, models = voices(), load_models()
+    calls = live_calls(arguments.calls, clips, models)
+    with tempfile.TemporaryDirectory() as folder:
+        bench = Bench.open(Path(folder) / "data", arguments.calls)
+        for voice in clips:
+            bench.enroll(voice, enrollment_call(voice, clips))
+        names, ids = list(clips), []
+        for number, call in enumerate(calls):
+            shift = number % 2  # every other caller says to be somebody else
+            speaker = names[(names.index(call.voice) + shift) % len(names)]
+            started = bench.call("StartSession", SessionName=f"call-{number}", SpeakerId=speaker)
+            ids.append(started["Session"]["SessionId"])
+        cpu_s, load = time.process_time(), os.getloadavg()[0]
+        begun = time.monotonic()
+        with HearingWatch(Path(folder) / "data" / "sonant.db") as watch:
+            sent = asyncio.run(bench.run(calls, arguments.spread))
+        took_s, cpu_s = time.monotonic() - begun, time.process_time() - cpu_s
+        results = [bench.call("EvaluateSession", SessionNameOrId=one) for one in ids]
+        same = sum(
+            float(bench.vector(f"call-{number}", AUTHENTICATION) @ call.vector) > 0.9999
+            for number, call in enumerate(calls)
+        )
+        bench.intake.close()
+    wanted = ["REJECT" if number % 2 else "ACCEPT" for number in range(len(calls))]
+    right = sum(
+        result["AuthenticationResult"]["Decision"] == want
+        for result, want in zip(results, wanted, strict=True)
+    )
+    low = sum(result["FraudDetectionResult"]["Decision"] == "LOW_RISK" for result in results)
+    print(f"{len(calls)} calls of 60 s, begun within {arguments.spread:g} s; load before: {load:.1f}")
+    for purpose in (AUTHENTICATION, FRAUD):
+        found = [(one, watch.seen.get((key, purpose))) for one, key in zip(sent, ids, strict=True)]
+        delays = [1000 * (seen - at) for at, seen in found if seen is not None]
+        missing = sum(seen is None for _, seen in found)
+        figures = ", ".join(f"p{p} {percentile(delays, p):.0f}" for p in (50, 95, 100))
+        print(f"{purpose.lower()}, completing frame to hearing, ms: {figures}; missing {missing}")
+    lags = [1000 * lag for lag in bench.lags]
+    print(
+        f"event loop lag, ms: p50 {percentile(lags, 50):.1f}, p99 {percentile(lags, 99):.1f}, "
+        f"max {max(lags):.0f}"
+    )
+    print(f"hearings equal to batch: {same} of {len(calls)}")
+    print(f"authentication as it should be: {right} of {len(calls)}; low risk: {low}")
+    print(f"service process: {100 * cpu_s / took_s:.0f} % of a core over {took_s:.0f} s")
+
+
+if __name__ == "__main__":
+    main()

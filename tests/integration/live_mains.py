@@ -1,0 +1,30 @@
+"""A process that takes a call and never lets go: to be killed."""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+
+from batch_house import House
+from live_house import LiveHouse, customer
+
+from sonant.settings import Enrollment, Fraud, Live, Settings
+
+
+def hold(data: str, recording: str, domain_id: str, name: str) -> None:
+    settings = Settings(
+        data=Path(data),
+        enrollment=Enrollment(net_speech_s=6.0),
+        fraud=Fraud(spoofing_max_s=0),
+        live=Live(workers=1),
+    )
+    live = LiveHouse.of(House.open(settings))
+    stream = live.open(domain_id, name)
+    live.speak(stream, customer(Path(recording).read_bytes()))
+    print("heard", flush=True)
+    time.sleep(600)
+
+
+if __name__ == "__main__":
+    hold(*sys.argv[1:])

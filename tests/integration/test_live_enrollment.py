@@ -1,0 +1,195 @@
+"""Enrollment in a session: who is enrolled, who is not, and what is said of it."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from batch_values import fraud_entry
+from live_house import customer
+
+from sonant.live.calls import EndReason
+from sonant.store import calibrations
+from sonant.store.sessions import ENDED
+from sonant.voice.models import shipped_encoder_id
+
+SPEAKER_EVENT = "VoiceId Speaker Action"
+
+
+@pytest.fixture(scope="module")
+def talk(make_call):
+    return customer(make_call("english", 21, net_speech_s=14, channels=1))
+
+
+@pytest.fixture(scope="module")
+def again(make_call):
+    return customer(make_call("english", 22, net_speech_s=14, channels=1, fresh=True))
+
+
+def ask(live, domain, name=None, speaker="customer-1", **request):
+    """A session in which the enrollment of a speaker was asked for."""
+    session = live.start(domain, name, SpeakerId=speaker, **request)
+    live.call("EnrollBySession", DomainId=domain, SessionNameOrId=session.name)
+    return session.name
+
+
+def status(live, domain, name):
+    details = live.call("DescribeSession", DomainId=domain, SessionNameOrId=name)["Session"]
+    return details["EnrollmentRequestDetails"]["Status"]
+
+
+def message(live, domain, name):
+    details = live.call("DescribeSession", DomainId=domain, SessionNameOrId=name)["Session"]
+    return details["EnrollmentRequestDetails"].get("Message")
+
+
+def test_a_new_speaker_is_enrolled_from_the_call(live, domain, talk):
+    # Given
+    name = ask(live, domain)
+    assert status(live, domain, name) == "NOT_ENOUGH_SPEECH"
+    assert live.house.speakers(domain)["customer-1"].status == "PENDING"
+
+    # When
+    live.take(domain, name, talk)
+
+    # Then: the voiceprint is there, and audio to make it anew
+    assert status(live, domain, name) == "COMPLETED"
+    speaker = live.house.speakers(domain)["customer-1"]
+    assert speaker.status == "ENROLLED"
+    assert set(live.house.voiceprints(domain)) == {"customer-1"}
+    assert live.house.kept_audio(domain)["customer-1"].startswith(b"fLaC")
+    (event,) = live.events(domain, SPEAKER_EVENT)
+    assert (event["action"], event["status"]) == ("ENROLL_SPEAKER", "SUCCESS")
+    assert event["generatedSpeakerId"] == speaker.speaker_id
+    assert event["data"]["enrollmentSource"] == "SESSION"
+    assert event["data"]["enrollmentSourceId"] == live.session(domain, name).session_id
+    assert event["data"]["enrollmentStatus"] == "NEW_ENROLLMENT"
+
+
+def test_who_was_enrolled_in_one_call_is_accepted_in_the_next_and_another_is_not(
+    live, domain, talk, again, make_call
+):
+    live.take(domain, ask(live, domain), talk)
+    other = customer(make_call("russian", 5, net_speech_s=14, channels=1))
+
+    decisions = []
+    for samples in (again, other):
+        name = live.start(domain, SpeakerId="customer-1").name
+        live.take(domain, name, samples)
+        result = live.call("EvaluateSession", DomainId=domain, SessionNameOrId=name)
+        decisions.append(result["AuthenticationResult"]["Decision"])
+
+    assert decisions == ["ACCEPT", "REJECT"]
+
+
+def test_who_was_enrolled_in_this_very_call_is_no_replay_of_himself(live, domain, talk):
+    name = ask(live, domain)
+    live.take(domain, name, talk)
+    result = live.call("EvaluateSession", DomainId=domain, SessionNameOrId=name)
+    assert result["FraudDetectionResult"]["Decision"] == "LOW_RISK"
+    assert result["AuthenticationResult"]["Decision"] == "ACCEPT"
+
+
+def test_an_enrollment_that_is_asked_for_late_uses_the_speech_that_was(live, domain, talk):
+    name = live.start(domain, SpeakerId="customer-1").name
+    stream = live.open(domain, name)
+    live.speak(stream, talk)
+
+    live.call("EnrollBySession", DomainId=domain, SessionNameOrId=name)
+
+    live.until(domain, name, enrollment_status="COMPLETED")
+    live.hang_up(stream)
+
+
+def test_enrolling_again_makes_a_new_voiceprint_and_the_status_stays(live, domain, talk, again):
+    live.take(domain, ask(live, domain), talk)
+    before = live.house.voiceprints(domain)["customer-1"]
+
+    live.take(domain, ask(live, domain), again)
+
+    after = live.house.voiceprints(domain)["customer-1"]
+    assert live.house.speakers(domain)["customer-1"].status == "ENROLLED"
+    assert 0.5 < float(before @ after) < 0.9999
+    with live.house.store.database.read() as connection:
+        noted = calibrations.repetitions(connection, domain, shipped_encoder_id(), 10)
+    assert [one.similarity for one in noted] == [pytest.approx(float(before @ after), abs=1e-4)]
+    assert live.events(domain, SPEAKER_EVENT)[-1]["data"]["enrollmentStatus"] == "ENROLLMENT_OVERWRITE"
+
+
+def test_a_recording_that_was_enrolled_before_enrolls_nobody_in_a_call(live, domain, talk):
+    live.take(domain, ask(live, domain), talk)
+
+    name = ask(live, domain, speaker="customer-2")
+    live.take(domain, name, talk)
+
+    assert status(live, domain, name) == "FAILED"
+    assert "VoiceSpoofingRisk is 100" in message(live, domain, name)
+    assert set(live.house.voiceprints(domain)) == {"customer-1"}
+
+
+def test_a_fraudster_is_not_enrolled_and_not_named(live, talk, again):
+    # Given: the speaker is on the domain's watchlist, from another call
+    domain = live.house.new_domain()
+    live.house.put("s3://calls/known-fraudster.wav", _wav(again))
+    fraudster_id = live.house.register(
+        domain, [fraud_entry("r1", "s3://calls/known-fraudster.wav")]
+    ).generated_id("r1")
+
+    # When
+    name = ask(live, domain)
+    live.take(domain, name, talk)
+
+    # Then
+    assert status(live, domain, name) == "FAILED"
+    told = message(live, domain, name)
+    assert "KnownFraudsterRisk" in told
+    assert fraudster_id not in told
+    assert live.house.speakers(domain)["customer-1"].status == "PENDING"
+    event = live.events(domain, SPEAKER_EVENT)[-1]
+    assert event["status"] == "FAILURE"
+    assert fraudster_id not in event["errorInfo"]["errorMessage"]
+    found = event["data"]["fraudDetectionResult"]
+    assert (found["decision"], found["reasons"]) == ("HIGH_RISK", ["KNOWN_FRAUDSTER"])
+
+
+def test_without_fraud_detection_nobody_is_looked_for(live, domain, talk):
+    live.take(domain, ask(live, domain), talk)
+    name = ask(live, domain, speaker="customer-2", IsFraudDetectionEnabled=False)
+    live.take(domain, name, talk)
+    assert status(live, domain, name) == "COMPLETED"
+
+
+@pytest.mark.parametrize("operation", ["OptOutSpeaker", "DeleteSpeaker"])
+def test_who_opts_out_or_is_deleted_in_mid_call_is_not_enrolled(live, domain, talk, operation):
+    name = ask(live, domain)
+    stream = live.open(domain, name)
+    live.speak(stream, talk[: 5 * 8000])
+
+    live.call(operation, DomainId=domain, SpeakerId="customer-1")
+    live.speak(stream, talk[5 * 8000 :])
+    live.hang_up(stream)
+
+    assert live.session(domain, name).enrollment_status == "FAILED"
+    assert live.session(domain, name).enrollment_message
+    assert live.house.voiceprints(domain) == {}
+
+
+def test_what_was_too_short_is_gathered_anew_by_the_next_stream(live, domain, talk):
+    name = ask(live, domain)
+    session = live.take(domain, name, talk[: 6 * 8000])
+    assert (session.stream_status, session.enrollment_status) == (ENDED, "NOT_ENOUGH_SPEECH")
+
+    live.start(domain, name)
+    session = live.take(domain, name, talk)
+
+    assert session.enrollment_status == "COMPLETED"
+    assert session.stream_end_reason == EndReason.CALL_ENDED
+
+
+def _wav(samples):
+    import io
+
+    import soundfile
+
+    out = io.BytesIO()
+    soundfile.write(out, np.asarray(samples), 8000, format="WAV", subtype="PCM_16")
+    return out.getvalue()

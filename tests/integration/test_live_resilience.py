@@ -1,0 +1,234 @@
+"""Workers, the service and the database may die in mid-call: sessions tell the truth, other calls go on."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from datetime import timedelta
+from pathlib import Path
+
+import numpy as np
+import pytest
+from live_house import LiveHouse, customer
+from served_house import Served, wait_until
+
+from sonant import app
+from sonant.live.calls import EndReason
+from sonant.settings import Live
+from sonant.store import sessions
+from sonant.store.sessions import AUTHENTICATION, ENDED, FRAUD, ONGOING
+
+SILENCE = np.zeros(1600, np.int16)
+
+
+@pytest.fixture(scope="module")
+def recording(make_call):
+    return make_call("english", 11, net_speech_s=14, channels=1)
+
+
+@pytest.fixture(scope="module")
+def talk(recording):
+    return customer(recording)
+
+
+@pytest.fixture
+def own(own_house):
+    """A house that takes calls, for one test alone."""
+    live = LiveHouse.of(own_house)
+    yield live
+    live.close()
+
+
+def workers_of(live):
+    return live.intake._works.pool.pids()
+
+
+def test_workers_that_are_killed_cost_time_and_no_result(own, talk):
+    # Given: two calls, heard up to just before there is enough speech
+    domain = own.house.new_domain()
+    names = [own.start(domain).name for _ in range(2)]
+    streams = [own.open(domain, name) for name in names]
+    for stream in streams:
+        own.speak(stream, talk[: 10 * 8000])
+    assert own.hearings(domain, names[0]) == {}
+    pids = wait_until("there are workers", lambda: workers_of(own))
+
+    # When: the rest comes, and every worker is killed, again and again
+    for stream in streams:
+        stream.feed(talk[10 * 8000 : 18 * 8000], 8000)
+    for _ in range(3):
+        for pid in workers_of(own):
+            os.kill(pid, signal.SIGKILL)
+        time.sleep(0.1)
+
+    # Then
+    for stream, name in zip(streams, names, strict=True):
+        assert stream.wait_drained(60)
+        assert set(own.hearings(domain, name)) == {AUTHENTICATION, FRAUD}
+        own.hang_up(stream)
+    assert not set(pids) & set(workers_of(own))
+
+
+def test_while_the_database_fails_results_wait_and_no_call_is_lost(own, talk):
+    # Given: a call whose results cannot be written
+    domain = own.house.new_domain()
+    names = [own.start(domain).name for _ in range(2)]
+    hurt, other = (own.open(domain, name) for name in names)
+    for stream in (hurt, other):
+        own.speak(stream, SILENCE)
+    own.house.execute("ALTER TABLE session_hearings RENAME TO hidden")
+
+    # When
+    for start in range(0, 18 * 8000, 8000):
+        wait_until("there is room", lambda: hurt.room_s > 2)
+        hurt.feed(talk[start : start + 8000], 8000)
+    assert not hurt.wait_drained(1.0)
+    own.speak(other, SILENCE)
+    own.house.execute("ALTER TABLE hidden RENAME TO session_hearings")
+
+    # Then
+    assert hurt.wait_drained(30)
+    assert set(own.hearings(domain, names[0])) == {AUTHENTICATION, FRAUD}
+    assert own.told == []
+    for stream in (hurt, other):
+        own.hang_up(stream)
+
+
+def test_a_heartbeat_that_fails_comes_again(own):
+    domain = own.house.new_domain()
+    name = own.start(domain).name
+    stream = own.open(domain, name)
+    own.speak(stream, SILENCE)
+
+    own.house.execute("ALTER TABLE sessions RENAME TO hidden")
+    time.sleep(1.5)
+    own.house.execute("ALTER TABLE hidden RENAME TO sessions")
+    own.speak(stream, np.zeros(8000, np.int16))
+
+    own.until(domain, name, stream_status=ONGOING, heard_s=pytest.approx(1.2, abs=0.04))
+    own.hang_up(stream)
+
+
+def test_a_result_that_can_never_be_written_ends_its_stream_and_no_other(own, talk, monkeypatch):
+    monkeypatch.setattr("sonant.live.errands.RETRY_FIRST_S", 0.01)
+    domain = own.house.new_domain()
+    names = [own.start(domain).name for _ in range(2)]
+    hurt, other = (own.open(domain, name) for name in names)
+    for stream in (hurt, other):
+        own.speak(stream, SILENCE)
+    own.house.execute("ALTER TABLE session_hearings RENAME TO hidden")
+    for start in range(0, 18 * 8000, 8000):
+        wait_until("there is room", lambda: hurt.room_s > 2)
+        hurt.feed(talk[start : start + 8000], 8000)
+
+    assert own.until_told() == [EndReason.SERVICE_STOPPED]
+    own.house.execute("ALTER TABLE hidden RENAME TO session_hearings")
+
+    own.until(domain, names[0], stream_status=ENDED, stream_end_reason=EndReason.SERVICE_STOPPED)
+    own.speak(other, talk)
+    assert AUTHENTICATION in own.hearings(domain, names[1])
+    own.hang_up(other)
+
+
+def test_a_service_that_stops_in_order_keeps_what_it_heard(own, talk):
+    domain = own.house.new_domain()
+    name = own.start(domain).name
+    stream = own.open(domain, name)
+    own.speak(stream, talk)
+
+    own.close()
+
+    session = own.session(domain, name)
+    assert (session.stream_status, session.stream_end_reason) == (ENDED, EndReason.SERVICE_STOPPED)
+    assert AUTHENTICATION in own.hearings(domain, name)
+    assert own.told == [EndReason.SERVICE_STOPPED]
+
+
+@pytest.fixture
+def killed(own_house, recording, tmp_path):
+    """A session whose service was killed in mid-call, and its house."""
+    domain = own_house.new_domain()
+    live = LiveHouse.of(own_house)
+    name = live.start(domain).name
+    (tmp_path / "call.wav").write_bytes(recording)
+    here = Path(__file__).parent
+    process = subprocess.Popen(
+        [
+            sys.executable,
+            str(here / "live_mains.py"),
+            str(own_house.settings.data),
+            str(tmp_path / "call.wav"),
+            domain,
+            name,
+        ],
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+    )
+    assert process.stdout.readline() == "heard\n"
+    assert live.session(domain, name).stream_status == ONGOING
+    process.kill()
+    process.wait()
+    process.stdout.close()
+    yield live, domain, name
+    live.close()
+
+
+def test_the_stream_of_a_killed_service_counts_as_ended_after_its_lease(killed):
+    live, domain, name = killed
+    later = live.house.store.clock() + timedelta(seconds=11)
+    with live.house.store.database.read() as connection:
+        session = sessions.find(connection, domain, name, later)
+    assert (session.stream_status, session.stream_end_reason) == (ENDED, EndReason.SERVICE_STOPPED)
+    assert set(live.hearings(domain, name)) == {AUTHENTICATION, FRAUD}
+
+
+def test_a_restarted_service_ends_the_streams_of_its_predecessor_at_once(killed, talk):
+    # Given: an enrollment was in progress as well
+    live, domain, name = killed
+    live.house.execute("UPDATE sessions SET enrollment_status = 'IN_PROGRESS'")
+
+    # When: the service is started on the same folder
+    served = Served(live.house, {})
+    served.start()
+    try:
+        # Then
+        session = live.session(domain, name)
+        assert (session.stream_status, session.stream_end_reason) == (ENDED, EndReason.SERVICE_STOPPED)
+        assert session.enrollment_status == "FAILED"
+        assert "service stopped" in session.enrollment_message
+        assert set(live.hearings(domain, name)) == {AUTHENTICATION, FRAUD}
+    finally:
+        served.stop()
+
+    # And: the session takes its next stream
+    live.start(domain, name)
+    assert live.take(domain, name, talk[: 5 * 8000]).stream == 2
+
+
+def test_a_new_model_of_the_domain_is_what_later_results_are_made_with(own, talk):
+    # Given: a call heard with the shipped model, in a domain that then gets a model that is not there
+    domain = own.house.new_domain()
+    name = own.start(domain).name
+    stream = own.open(domain, name)
+    own.speak(stream, talk)
+    assert AUTHENTICATION in own.hearings(domain, name)
+
+    # When
+    own.house.execute("UPDATE domains SET model_id = 'another'")
+
+    # Then: what cannot be heard any more is not passed over
+    assert own.until_told() == [EndReason.SERVICE_STOPPED]
+    own.until(domain, name, stream_status=ENDED)
+
+
+def test_nothing_is_started_before_the_first_call(own_house):
+    intake = app.build_intake(own_house.variant(live=Live()).store, lambda *_, **__: ())
+    assert intake.streams == 0
+    assert intake._works is None
+    intake.notice("id#" + "A" * 22)
+    assert intake._works is None
+    intake.close()

@@ -1,0 +1,309 @@
+"""How streams begin and end, what is refused, and that one call's fate is no other's."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+import numpy as np
+import pytest
+from live_house import LiveHouse, customer
+
+from sonant.errors import AccessDenied, Conflict, ResourceNotFound, ServiceQuotaExceeded
+from sonant.live.calls import Call, EndReason, StreamFault
+from sonant.settings import Live, Quotas
+from sonant.store import sessions
+from sonant.store.sessions import AUTHENTICATION, ENDED, ONGOING, PENDING
+
+SILENCE = np.zeros(1600, np.int16)
+
+
+@pytest.fixture(scope="module")
+def talk(make_call):
+    return customer(make_call("english", 11, net_speech_s=14, channels=1))
+
+
+@pytest.fixture
+def brief(variant):
+    """A house whose calls have little time."""
+    made = []
+
+    def make(**live):
+        made.append(LiveHouse.of(variant(live=Live(workers=1, **live))))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.close()
+
+
+# --- beginning
+
+
+def test_a_stream_is_ongoing_with_its_first_audio_and_not_before(live, domain):
+    name = live.start(domain).name
+    stream = live.open(domain, name)
+    time.sleep(0.3)
+    assert live.session(domain, name).stream_status == PENDING
+
+    live.speak(stream, SILENCE)
+
+    session = live.session(domain, name)
+    assert session.stream_status == ONGOING
+    assert session.stream_started_at >= session.created_at
+    live.hang_up(stream)
+
+
+@pytest.mark.parametrize("spoken", [False, True])
+def test_a_second_carrier_for_a_stream_is_refused_and_the_first_goes_on(live, domain, spoken):
+    name = live.start(domain).name
+    stream = live.open(domain, name)
+    if spoken:
+        live.speak(stream, SILENCE)
+
+    with pytest.raises(Conflict) as caught:
+        live.open(domain, name)
+
+    assert caught.value.members["ConflictType"] == "ANOTHER_ACTIVE_STREAM"
+    live.speak(stream, SILENCE)
+    live.hang_up(stream)
+    assert live.session(domain, name).heard_s > 0.1
+
+
+def test_what_does_not_exist_cannot_be_called(live, domain):
+    name = live.start(domain).name
+    for how, kind in (
+        ({"domain_id": "A" * 22, "name": name}, "DOMAIN"),
+        ({"domain_id": "no domain' OR 1", "name": name}, "DOMAIN"),
+        ({"domain_id": domain, "name": "nobody-started-it"}, "SESSION"),
+        ({"domain_id": domain, "name": "x" * 2000}, "SESSION"),
+        ({"domain_id": domain, "name": name, "speaker_id": "id#" + "A" * 22}, "SPEAKER"),
+        ({"domain_id": domain, "name": name, "speaker_id": "bad id\n"}, "SPEAKER"),
+    ):
+        with pytest.raises(ResourceNotFound) as caught:
+            live.open(**how)
+        assert caught.value.members["ResourceType"] == kind
+
+
+def test_a_domain_of_another_account_does_not_exist(live, domain):
+    name = live.start(domain).name
+    with pytest.raises(ResourceNotFound):
+        live.intake.open(Call(account_id="111111111111", domain_id=domain, session=name))
+
+
+def test_a_session_whose_stream_has_ended_waits_for_none(live, domain):
+    name = live.start(domain).name
+    live.take(domain, name, SILENCE)
+    with pytest.raises(ResourceNotFound):
+        live.open(domain, name)
+
+
+def test_a_carrier_may_start_a_session_by_itself_and_the_next_stream_of_it(live, domain):
+    # Given: nobody called StartSession
+    first = live.take(domain, "from-the-carrier", SILENCE, create=True)
+    assert (first.stream, first.acceptance_threshold, first.risk_threshold) == (1, 90, 50)
+
+    # When: it calls again
+    second = live.take(domain, "from-the-carrier", SILENCE, create=True)
+
+    # Then
+    assert (second.session_id, second.stream) == (first.session_id, 2)
+
+
+def test_a_session_that_a_carrier_starts_counts_against_the_quota(variant):
+    live = LiveHouse.of(variant(quotas=Quotas(active_sessions_per_domain=1, domains_per_account=1000)))
+    try:
+        domain = live.house.new_domain()
+        live.start(domain)
+        with pytest.raises(ServiceQuotaExceeded):
+            live.open(domain, "one-too-many", create=True)
+    finally:
+        live.close()
+
+
+def test_the_speaker_that_a_carrier_names_is_set_and_made_if_need_be(live, domain):
+    name = live.start(domain).name
+    session = live.take(domain, name, SILENCE, speaker_id="customer-7")
+    speaker = live.house.speakers(domain)["customer-7"]
+    assert (speaker.status, speaker.speaker_id) == ("PENDING", session.speaker_id)
+
+
+def test_a_suspended_domain_takes_no_call(live):
+    domain = live.house.new_domain()
+    name = live.start(domain).name
+    live.call("DeleteDomain", DomainId=domain)
+    with pytest.raises(Conflict) as caught:
+        live.open(domain, name)
+    assert caught.value.members["ConflictType"] == "DOMAIN_NOT_ACTIVE"
+
+
+def test_a_domain_whose_key_is_disabled_takes_no_call(live):
+    key = live.house.store.keys.create("of calls")
+    domain = live.house.new_domain(key=key.arn)
+    name = live.start(domain).name
+    live.house.store.keys.disable(key.arn)
+    with pytest.raises(AccessDenied):
+        live.open(domain, name)
+
+
+# --- ending
+
+
+@pytest.mark.parametrize("reason", [EndReason.CALL_ENDED, EndReason.DISCONNECTED, EndReason.MALFORMED])
+def test_what_was_heard_before_the_end_is_kept_however_it_comes(live, domain, talk, reason):
+    name = live.start(domain).name
+    stream = live.open(domain, name)
+    live.speak(stream, talk)
+    live.hang_up(stream, reason)
+
+    session = live.session(domain, name)
+    assert (session.stream_status, session.stream_end_reason) == (ENDED, reason)
+    assert AUTHENTICATION in live.hearings(domain, name)
+    assert live.told == [], "who ended it needs not be told"
+
+
+def test_audio_that_waits_when_the_call_ends_is_still_heard(live, domain, talk):
+    name = live.start(domain).name
+    stream = live.open(domain, name)
+    for part in np.split(talk[: 17 * 8000], 17):
+        while stream.room_s < 1:
+            time.sleep(0.005)
+        stream.feed(part, 8000)
+    stream.end(EndReason.CALL_ENDED)
+    assert stream.wait_drained(60)
+    assert live.session(domain, name).heard_s > 12
+    assert AUTHENTICATION in live.hearings(domain, name)
+
+
+def test_a_connection_lost_before_any_audio_leaves_the_session_to_the_next_carrier(live, domain):
+    name = live.start(domain).name
+    live.hang_up(live.open(domain, name), EndReason.DISCONNECTED)
+    assert live.session(domain, name).stream_status == PENDING
+    assert live.take(domain, name, SILENCE).stream_end_reason == EndReason.CALL_ENDED
+
+
+def test_end_stream_ends_it_and_the_carrier_is_told(live, domain):
+    name = live.start(domain).name
+    stream = live.open(domain, name)
+    live.speak(stream, SILENCE)
+
+    live.call("EndStream", DomainId=domain, SessionNameOrId=name)
+
+    assert live.until_told() == [EndReason.REQUESTED]
+    assert stream.wait_drained(5)
+    assert live.session(domain, name).stream_end_reason == EndReason.REQUESTED
+    with pytest.raises(StreamFault) as caught:
+        stream.feed(SILENCE, 8000)
+    assert caught.value.reason is EndReason.REQUESTED
+
+
+def test_who_asks_late_is_told_of_the_end_all_the_same(live, domain):
+    name = live.start(domain).name
+    stream = live.open(domain, name)
+    live.speak(stream, SILENCE)
+    live.call("EndStream", DomainId=domain, SessionNameOrId=name)
+    live.until_told()
+    late = []
+    stream.on_end(late.append)
+    assert late == [EndReason.REQUESTED]
+
+
+def _suspend(live, domain, _key):
+    live.call("DeleteDomain", DomainId=domain)
+
+
+def _disable(live, _domain, key):
+    live.house.store.keys.disable(key)
+
+
+@pytest.mark.parametrize("go", [_suspend, _disable])
+def test_a_domain_that_goes_ends_its_calls_and_no_others(live, domain, talk, go):
+    # Given: calls in two domains
+    key = live.house.store.keys.create("of calls").arn
+    going = live.house.new_domain(key=key)
+    ended, other = (live.open(where, live.start(where).name) for where in (going, domain))
+    for stream in (ended, other):
+        live.speak(stream, SILENCE)
+
+    # When: one is suspended, or its key disabled
+    go(live, going, key)
+
+    # Then
+    assert live.until_told() == [EndReason.DOMAIN_GONE]
+    assert ended.wait_drained(5)
+    live.speak(other, talk)
+    live.hang_up(other)
+    with live.house.store.database.read() as connection:
+        left = sessions.find(connection, going, ended.session_id, live.house.store.clock())
+        kept = sessions.find(connection, domain, other.session_id, live.house.store.clock())
+    assert left.stream_end_reason == EndReason.DOMAIN_GONE
+    assert AUTHENTICATION in live.hearings(domain, kept.name)
+
+
+# --- bounds
+
+
+def test_a_silent_line_is_ended(brief):
+    live = brief(idle_s=0.5)
+    domain = live.house.new_domain()
+    name = live.start(domain).name
+    stream = live.open(domain, name)
+    live.speak(stream, SILENCE)
+    live.until(domain, name, stream_status=ENDED, stream_end_reason=EndReason.IDLE)
+    assert live.told == [EndReason.IDLE]
+
+
+def test_a_line_that_never_brings_audio_is_let_go(brief):
+    live = brief(idle_s=0.5)
+    domain = live.house.new_domain()
+    name = live.start(domain).name
+    stream = live.open(domain, name)
+    assert stream.wait_drained(0.1)
+    live.until(domain, name, stream_status=ENDED, stream_end_reason=EndReason.NEVER_BEGAN)
+    assert live.until_told() == [EndReason.NEVER_BEGAN]
+
+
+def test_a_call_that_takes_too_long_is_ended(brief):
+    live = brief(max_stream_s=1.0)
+    domain = live.house.new_domain()
+    name = live.start(domain).name
+    stream = live.open(domain, name)
+    live.speak(stream, np.zeros(8000 * 2, np.int16))
+    live.until(domain, name, stream_end_reason=EndReason.TOO_LONG)
+
+
+def test_audio_faster_than_it_can_be_heard_is_a_fault_of_that_stream(live, domain):
+    stream = live.open(domain, live.start(domain).name)
+    assert stream.room_s == 10
+    with pytest.raises(StreamFault) as caught:
+        stream.feed(np.zeros(80_001, np.int16), 8000)
+    assert caught.value.reason is EndReason.OVERRUN
+    live.speak(stream, SILENCE)
+    live.hang_up(stream, caught.value.reason)
+
+
+@pytest.mark.parametrize(("first", "second"), [(8000, 16000), (4000, None), (96000, None), (0, None)])
+def test_rates_that_change_or_that_no_telephone_has_are_faults(live, domain, first, second):
+    stream = live.open(domain, live.start(domain).name)
+    with pytest.raises(StreamFault) as caught:
+        stream.feed(SILENCE, first)
+        stream.feed(SILENCE, second)
+    assert caught.value.reason is EndReason.MALFORMED
+    stream.end(EndReason.MALFORMED)
+
+
+def test_an_event_loop_can_wait_for_a_call_to_be_heard(live, domain, talk):
+    stream = live.open(domain, live.start(domain).name)
+
+    async def carry():
+        for part in np.split(talk[: 16 * 8000], 160):
+            while stream.room_s < 1:
+                await asyncio.sleep(0.005)
+            stream.feed(part, 8000)
+        await stream.drained()
+        heard = stream.room_s
+        stream.end(EndReason.CALL_ENDED)
+        await stream.drained()
+        return heard
+
+    assert asyncio.run(carry()) == 10

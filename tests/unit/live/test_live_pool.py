@@ -1,0 +1,139 @@
+"""The worker pool of calls: what is urgent first, and an answer to everything."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+
+import engine_parts
+import pytest
+
+from sonant.cores import Cores
+from sonant.jobs.engines.local import LocalEngine
+from sonant.jobs.entry import Prepared, Role, Task
+from sonant.jobs.faults import Refusal
+from sonant.live import pool as live_pool
+from sonant.live.pool import Pool, Urgency
+
+PATIENCE_S = 60.0
+AUTHENTICATION, FRAUD, ENROLLMENT = Urgency
+
+
+class Answers:
+    """What came back, in order; may be waited for."""
+
+    def __init__(self):
+        self.found, self._condition = [], threading.Condition()
+
+    def __call__(self, result):
+        with self._condition:
+            self.found.append(result.model_id if isinstance(result, Prepared) else result)
+            self._condition.notify_all()
+
+    def wait(self, count):
+        with self._condition:
+            assert self._condition.wait_for(lambda: len(self.found) >= count, PATIENCE_S), self.found
+        return self.found
+
+
+def task(mark):
+    role = Role(arn="", policies=())
+    return Task(ticket=0, role=role, audio=(), need_s=0.0, keep_audio=False, model_id=mark)
+
+
+@pytest.fixture
+def pool_of():
+    made = []
+
+    def make(main, *arguments, workers=1):
+        engine = LocalEngine(main, arguments, workers=workers, time_limit_s=PATIENCE_S)
+        made.append(Pool(engine, workers, Cores()))
+        return made[-1]
+
+    yield make
+    for pool in made:
+        pool.close()
+
+
+def test_nothing_runs_before_it_is_warmed(pool_of):
+    pool = pool_of(engine_parts.answer, workers=2)
+    assert pool.pids() == []
+    pool.warm()
+    deadline = time.monotonic() + PATIENCE_S
+    while len(pool.pids()) < 2:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def test_what_is_urgent_goes_first(pool_of):
+    # Given: a worker that has something in hand
+    pool, answers = pool_of(engine_parts.answer, 0.3), Answers()
+    pool.submit(task("first"), AUTHENTICATION, answers)
+    time.sleep(0.05)
+
+    # When: the rest comes in the wrong order
+    for mark, urgency in (("enroll", ENROLLMENT), ("fraud", FRAUD), ("who", AUTHENTICATION)):
+        pool.submit(task(mark), urgency, answers)
+
+    # Then
+    assert answers.wait(4) == ["first", "who", "fraud", "enroll"]
+
+
+def test_long_tasks_leave_a_worker_to_authentication(pool_of):
+    pool, slow, quick = pool_of(engine_parts.answer, 0.5, workers=2), Answers(), Answers()
+    pool.submit(task("warm"), AUTHENTICATION, quick)
+    quick.wait(1)
+    for number in range(4):
+        pool.submit(task(f"fraud-{number}"), FRAUD, slow)
+    time.sleep(0.1)
+
+    pool.submit(task("who"), AUTHENTICATION, quick)
+
+    quick.wait(2)
+    assert len(slow.found) < 3, "authentication waited behind fraud detection"
+    slow.wait(4)
+
+
+def test_a_killed_worker_is_replaced_and_its_task_done(pool_of):
+    pool, answers = pool_of(engine_parts.answer, 0.5), Answers()
+    pool.submit(task("first"), AUTHENTICATION, answers)
+    answers.wait(1)
+    pool.submit(task("second"), AUTHENTICATION, answers)
+    time.sleep(0.1)
+
+    os.kill(pool.pids()[0], signal.SIGKILL)
+
+    assert answers.wait(2) == ["first", "second"]
+
+
+def test_workers_that_never_get_ready_are_given_up_with_a_reason(pool_of, monkeypatch):
+    monkeypatch.setattr(live_pool, "PAUSE_S", 0.01)
+    pool, answers = pool_of(engine_parts.never_ready), Answers()
+    pool.submit(task("never"), AUTHENTICATION, answers)
+    (refusal,) = answers.wait(1)
+    assert refusal.code == 500
+    assert "sonant doctor" in refusal.message
+
+
+def test_a_closed_pool_answers_everything_that_it_has_not_done(pool_of):
+    pool, answers = pool_of(engine_parts.answer, 30.0), Answers()
+    for number in range(3):
+        pool.submit(task(str(number)), FRAUD, answers)
+    time.sleep(0.2)
+    pool.close()
+    pool.submit(task("late"), FRAUD, answers)
+    assert answers.wait(4) == [Refusal(500, "the service stopped")] * 4
+
+
+def test_an_answer_that_cannot_be_taken_hurts_no_other(pool_of, caplog):
+    pool, answers = pool_of(engine_parts.answer), Answers()
+
+    def broken(_result):
+        raise RuntimeError("taken badly")
+
+    pool.submit(task("one"), AUTHENTICATION, broken)
+    pool.submit(task("two"), AUTHENTICATION, answers)
+    assert answers.wait(1) == ["two"]
+    assert "a result could not be taken" in caplog.text

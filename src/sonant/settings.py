@@ -54,8 +54,8 @@ class Fraud:
     spoofing_windows: int = 1
     """Windows of 4 s that the large spoofing network hears when the small detector is in doubt; 0: never."""
     replay_recordings: int = 100_000
-    """Recordings of a domain that the replay guard remembers while a job runs, the newest, 4 kB each;
-    0 switches the guard off."""
+    """Recordings of a domain that the replay guard remembers while a job runs, and from its first live call
+    on, the newest, 4 kB each; 0 switches the guard off."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,6 +11,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterator
 from concurrent.futures import Future
 from contextlib import AbstractContextManager, contextmanager
+from datetime import datetime
 from typing import Generic, TypeVar
 
 from sqlalchemy import Connection
@@ -87,9 +88,13 @@ class Watches:
         watchlist_id: str | None,
         hearing: Hearing,
         scale: Calibration,
+        began: datetime | None = None,
     ) -> tuple[Risk, ...]:
         """Known-fraudster risk and, if it was scored or is a replay, spoofing risk.
 
+        What was enrolled since the call `began`, by default since the hearing's own beginning, is no replay:
+        it may be of this call. (Of a recording that is brought faster than it was spoken, hearings run ahead
+        of the clock.)
         `watchlist_id` None is the domain's default list. Raises ResourceNotFound WATCHLIST, and JobFault with
         a sentence for the operator when something stored is damaged: what cannot be compared must not pass.
         """
@@ -101,7 +106,8 @@ class Watches:
             found.append(
                 Risk(name=SPOOFING, score=hearing.spoofing_score, evidence=hearing.spoofing_evidence)
             )
-        return with_replay(found, self._copy(connection, domain.domain_id, vault, hearing))
+        before = began or hearing.started_at
+        return with_replay(found, self._copy(connection, domain.domain_id, vault, hearing, before))
 
     def _known(
         self,
@@ -119,14 +125,15 @@ class Watches:
             size = watch.size(hearing.model_id)
         return known_fraudster(match, size, scale.tail(hearing.net_speech_s, hearing.snr_db))
 
-    def _copy(self, connection: Connection, domain_id: str, vault: Vault, hearing: Hearing) -> Copy | None:
-        """Of a recording that was accepted before the call: what the call itself enrolled is no replay."""
+    def _copy(
+        self, connection: Connection, domain_id: str, vault: Vault, hearing: Hearing, before: datetime
+    ) -> Copy | None:
         if hearing.fingerprint is None or not self._most:
             return None
         heard = Fingerprint.from_bytes(hearing.fingerprint)
         with self._guarding(domain_id) as guard, _readable():
             guard.follow(connection, vault)
-            return guard.find(connection, vault, heard, None, live=True, before=hearing.started_at)
+            return guard.find(connection, vault, heard, None, live=True, before=before)
 
     def _guarding(self, domain_id: str) -> AbstractContextManager[ReplayGuard]:
         return self._guards.held(domain_id, lambda: ReplayGuard(domain_id, self._most))

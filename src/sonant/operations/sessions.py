@@ -13,7 +13,7 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from sonant.errors import Conflict, ResourceNotFound, ServiceQuotaExceeded, Validation
+from sonant.errors import Conflict, ResourceNotFound
 from sonant.events.documents import ErrorInfo, Event, speaker_event
 from sonant.events.session_documents import (
     Window,
@@ -21,16 +21,17 @@ from sonant.events.session_documents import (
     start_session_event,
     update_session_event,
 )
-from sonant.ids import new_generated_id
 from sonant.live.calls import EndReason
 from sonant.live.setup import default_setup
 from sonant.live.speakers import require_speaker
+from sonant.live.starting import begin_stream, check_speaker
 from sonant.operations.idempotency import client_token
 from sonant.operations.paging import paged
 from sonant.operations.service import Answer, Caller, Request, Service
+from sonant.operations.session_setup import set_up
 from sonant.store import sessions, speakers
 from sonant.store.domains import Domain
-from sonant.store.sessions import Session, Setup
+from sonant.store.sessions import Session
 from sonant.store.vault import Vault
 
 NOT_ENOUGH_SPEECH = "NOT_ENOUGH_SPEECH"
@@ -185,35 +186,22 @@ def require_session(service: Service, connection: Connection, domain_id: str, na
 def _start(service: Service, connection: Connection, domain: Domain, vault: Vault, request: Request) -> str:
     """A stream that waits for its audio; the id of its session."""
     now, live = service.clock(), service.settings.live
-    until = now + timedelta(seconds=live.idle_s)
     known = sessions.find(connection, domain.domain_id, request["SessionName"], now)
-    if known is not None and known.active:
-        raise Conflict("ANOTHER_ACTIVE_STREAM")
-    limit = service.settings.quotas.active_sessions_per_domain
-    if sessions.count_active(connection, domain.domain_id, now) >= limit:
-        raise ServiceQuotaExceeded(
-            f"The domain already has {limit} active sessions, its quota; wait until one ends."
-        )
-    if known is not None:
-        _change(service, connection, domain, vault, known, request)
-        sessions.next_stream(connection, known, now, until)
-        return known.session_id
-    session_id = new_generated_id()
     speaker_id = None
     if "SpeakerId" in request:
         speaker_id = _speaker_id(service, connection, domain, vault, request["SpeakerId"])
-    sessions.add(
+    begun = begin_stream(
         connection,
         vault,
-        domain_id=domain.domain_id,
-        session_id=session_id,
+        domain,
         name=request["SessionName"],
         speaker_id=speaker_id,
-        setup=_setup(service, default_setup(live), request),
+        setup=set_up(default_setup(live) if known is None else known.setup, default_setup(live), request),
+        quota=service.settings.quotas.active_sessions_per_domain,
         now=now,
-        until=until,
+        wait=timedelta(seconds=live.idle_s),
     )
-    return session_id
+    return begun.session_id
 
 
 def _change(
@@ -227,61 +215,14 @@ def _change(
     speaker_id = session.speaker_id
     if "SpeakerId" in request:
         speaker_id = _speaker_id(service, connection, domain, vault, request["SpeakerId"])
-        if session.enrollment_status is not None and speaker_id != session.speaker_id:
-            raise Conflict("CANNOT_CHANGE_SPEAKER_AFTER_ENROLLMENT")
-    present = Setup(
-        acceptance_threshold=session.acceptance_threshold,
-        authentication_speech_s=session.authentication_speech_s,
-        risk_threshold=session.risk_threshold,
-        watchlist_id=session.watchlist_id,
-    )
+        check_speaker(session, speaker_id)
     sessions.set_up(
         connection,
         session.session_id,
         speaker_id=speaker_id,
-        setup=_setup(service, present, request),
+        setup=set_up(session.setup, default_setup(service.settings.live), request),
         now=service.clock(),
     )
-
-
-def _setup(service: Service, present: Setup, request: Request) -> Setup:
-    """The set-up with what a request says of it. Raises Validation for a request that contradicts itself."""
-    for switch, configuration in (
-        ("IsVoiceAuthenticationEnabled", "AuthenticationConfiguration"),
-        ("IsFraudDetectionEnabled", "FraudDetectionConfiguration"),
-    ):
-        if request.get(switch) is False and configuration in request:
-            raise Validation(f"{configuration} does not go together with {switch} being false")
-    usual = default_setup(service.settings.live)
-    authentication = request.get("AuthenticationConfiguration")
-    fraud = request.get("FraudDetectionConfiguration")
-    return Setup(
-        acceptance_threshold=_threshold(
-            present.acceptance_threshold,
-            usual.acceptance_threshold,
-            request.get("IsVoiceAuthenticationEnabled", authentication is not None or None),
-            (authentication or {}).get("AcceptanceThreshold"),
-        ),
-        authentication_speech_s=request.get("StreamingConfiguration", {}).get(
-            "AuthenticationMinimumSpeechInSeconds", present.authentication_speech_s
-        ),
-        risk_threshold=_threshold(
-            present.risk_threshold,
-            usual.risk_threshold,
-            request.get("IsFraudDetectionEnabled", fraud is not None or None),
-            (fraud or {}).get("RiskThreshold"),
-        ),
-        watchlist_id=(fraud or {}).get("WatchlistId", present.watchlist_id),
-    )
-
-
-def _threshold(present: int | None, usual: int | None, on: bool | None, given: int | None) -> int | None:
-    """The threshold to be; None is off. `on` None: as it is."""
-    if on is None:
-        return present
-    if not on:
-        return None
-    return next((one for one in (given, present, usual) if one is not None), None)
 
 
 def _speaker_id(

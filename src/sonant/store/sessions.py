@@ -73,6 +73,15 @@ class Session:
     def active(self) -> bool:
         return self.stream_status in ACTIVE
 
+    @property
+    def setup(self) -> Setup:
+        return Setup(
+            acceptance_threshold=self.acceptance_threshold,
+            authentication_speech_s=self.authentication_speech_s,
+            risk_threshold=self.risk_threshold,
+            watchlist_id=self.watchlist_id,
+        )
+
     def seal(self, vault: Vault) -> SpeakerSeal:
         return vault.session(self.session_id, self.wrapped)
 

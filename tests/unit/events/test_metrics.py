@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from event_peers import NOON
@@ -15,10 +16,11 @@ from sonant.errors import AccessDenied, InternalServer, SetupError, Throttling, 
 from sonant.events import counters
 from sonant.events.metrics import Page
 from sonant.settings import Metrics, Settings, Wire
-from sonant.store import jobs
+from sonant.store import jobs, sessions
 from sonant.store.database.engine import Database
 from sonant.store.database.schema import domains, fraudsters, speakers
 from sonant.store.times import to_us
+from sonant.store.vault import Vault
 from sonant.wire.metrics import check_metrics, metrics_route
 
 ONE, TWO = "1" * 22, "2" * 22
@@ -120,6 +122,32 @@ def test_domains_show_their_speakers_fraudsters_jobs_and_open_requests(database:
     assert found["voiceid_active_speaker_enrollment_jobs", ONE] == 1
     assert found["sonant_queue_depth", ONE] == 7
     assert ("voiceid_active_fraudster_registration_jobs", ONE) not in found
+
+
+def test_sessions_that_wait_or_talk_are_active_and_those_fallen_silent_are_not(database: Database) -> None:
+    furnish(database)
+    vault, now = Vault(ONE, bytes(32)), datetime.now(UTC)
+    setup = sessions.Setup(
+        acceptance_threshold=90, authentication_speech_s=10.0, risk_threshold=None, watchlist_id=None
+    )
+    with database.write() as connection:
+        for number, wait_s in enumerate((60, 60, 60, -1)):
+            sessions.add(
+                connection,
+                vault,
+                domain_id=ONE,
+                session_id=f"id#{number}",
+                name=f"contact-{number}",
+                speaker_id=None,
+                setup=setup,
+                now=now,
+                until=now + timedelta(seconds=wait_s),
+            )
+        sessions.claim_stream(connection, "id#1", 1, "me", now, now + timedelta(seconds=60))
+        sessions.end_stream(connection, "id#2", 1, "REQUESTED", now, now + timedelta(hours=24))
+    found = samples(page(database))
+    assert found["voiceid_active_sessions", ONE] == 2
+    assert ("voiceid_active_sessions", TWO) not in found
 
 
 def test_what_runners_did_is_shown_as_counters(database: Database) -> None:

@@ -1,0 +1,65 @@
+"""Sonant's own model of sessions says what Voice ID's does, and what the code does."""
+
+from __future__ import annotations
+
+import pytest
+
+from sonant.live.calls import EndReason
+from sonant.live.evaluation import AuthenticationDecision, FraudDecision
+from sonant.store.sessions import ACTIVE, ENDED
+from sonant.wire.models import load_models
+
+MODELS = load_models()
+SESSION = MODELS.find("Sonant.DescribeSession").output_shape.members["Session"]
+EVALUATION = MODELS.find("VoiceID.EvaluateSession").output_shape
+START = MODELS.find("Sonant.StartSession").input_shape
+
+
+def test_streams_end_for_the_reasons_that_the_model_lists():
+    assert set(SESSION.members["StreamEndReason"].enum) == {reason.value for reason in EndReason}
+
+
+def test_statuses_are_those_of_both_models_and_of_the_store():
+    own = SESSION.members["StreamingStatus"].enum
+    assert own == EVALUATION.members["StreamingStatus"].enum == [*ACTIVE, ENDED]
+
+
+def test_decisions_are_those_of_voice_ids_model():
+    for result, decisions in (
+        ("AuthenticationResult", AuthenticationDecision),
+        ("FraudDetectionResult", FraudDecision),
+    ):
+        assert set(EVALUATION.members[result].members["Decision"].enum) == set(decisions.__args__)
+
+
+@pytest.mark.parametrize(
+    ("own", "theirs"),
+    [
+        (SESSION.members["SessionName"], EVALUATION.members["SessionName"]),
+        (SESSION.members["SessionId"], EVALUATION.members["SessionId"]),
+        (START.members["DomainId"], EVALUATION.members["DomainId"]),
+        (
+            MODELS.find("Sonant.EndStream").input_shape.members["SessionNameOrId"],
+            MODELS.find("VoiceID.EvaluateSession").input_shape.members["SessionNameOrId"],
+        ),
+        (START.members["SpeakerId"], MODELS.find("VoiceID.DescribeSpeaker").input_shape.members["SpeakerId"]),
+        (
+            START.members["AuthenticationConfiguration"].members["AcceptanceThreshold"],
+            EVALUATION.members["AuthenticationResult"]
+            .members["Configuration"]
+            .members["AcceptanceThreshold"],
+        ),
+        (
+            START.members["FraudDetectionConfiguration"].members["WatchlistId"],
+            EVALUATION.members["FraudDetectionResult"].members["Configuration"].members["WatchlistId"],
+        ),
+    ],
+    ids=lambda shape: shape.name,
+)
+def test_limits_are_those_of_voice_ids_model(own, theirs):
+    assert own.metadata == theirs.metadata
+
+
+def test_a_sensitive_member_is_sensitive_in_both():
+    assert SESSION.members["CustomerSpeakerId"].metadata["sensitive"]
+    assert START.members["SpeakerId"].metadata["sensitive"]

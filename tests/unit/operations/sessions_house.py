@@ -1,0 +1,70 @@
+"""Sessions in a house of operations: what is heard in them comes from the test."""
+
+from __future__ import annotations
+
+import json
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Any
+
+import numpy as np
+
+from sonant.operations.service import Caller
+from sonant.policy import ALLOW_ALL, parse
+from sonant.store import domains, sessions
+from sonant.store.access import Principal
+from sonant.store.database.schema import events
+from sonant.store.sessions import AUTHENTICATION, FRAUD
+from sonant.store.vault import open_vault
+from sonant.voice.models import load_models
+
+ACCOUNT = "0" * 12
+#: Who may do everything, for what is not asked through a call.
+CALLER = Caller(
+    principal=Principal(
+        arn=f"arn:aws:iam::{ACCOUNT}:user/sonant", account_id=ACCOUNT, policies=(parse(ALLOW_ALL),), tags={}
+    )
+)
+
+
+@contextmanager
+def written(house, domain_id):
+    with house.store.database.write() as connection:
+        domain = domains.find_by_id(connection, domain_id)
+        yield (
+            connection,
+            domain,
+            open_vault(house.store.keys, domain_id, domain.arn, domain.data_key_wrapped),
+        )
+
+
+def hear(house, domain_id, name, vector, *, purposes=(AUTHENTICATION, FRAUD), **more: Any):
+    """The stream begins, if it has not, and enough speech of a voice is heard in it."""
+    now = house.clock()
+    with written(house, domain_id) as (connection, _domain, vault):
+        session = sessions.find(connection, domain_id, name, now)
+        sessions.claim_stream(
+            connection, session.session_id, session.stream, "test", now, now + timedelta(hours=1)
+        )
+        for purpose in purposes:
+            members = {
+                "purpose": purpose,
+                "stream": session.stream,
+                "started_at": now,
+                "ended_at": now + timedelta(seconds=12),
+                "net_speech_s": 10.0,
+                "snr_db": 20.0,
+                "model_id": load_models().encoder_id,
+                "vector": np.asarray(vector, "<f4").tobytes(),
+                **more,
+            }
+            sessions.save_hearing(
+                connection, session.seal(vault), session.session_id, sessions.Hearing(**members)
+            )
+
+
+def told(house) -> list[dict[str, Any]]:
+    """The events so far."""
+    with house.store.database.read() as connection:
+        rows = connection.execute(events.select().order_by(events.c.sequence))
+        return [json.loads(row.document) for row in rows]

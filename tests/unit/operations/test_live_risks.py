@@ -1,0 +1,289 @@
+"""Risks of a voice in a call: fraudsters and recordings in memory, in step with the store."""
+
+from __future__ import annotations
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import timedelta
+
+import numpy as np
+import pytest
+from sessions_house import CALLER, written
+from voices_house import enroll, like, strangers
+
+from sonant.errors import ResourceNotFound
+from sonant.ids import new_generated_id
+from sonant.jobs.faults import JobFault
+from sonant.jobs.scale import scale_of
+from sonant.live import risks as module
+from sonant.live.risks import Watches
+from sonant.store import fingerprints, fraud_voices, speakers
+from sonant.store.database.schema import fingerprints as fingerprint_rows
+from sonant.store.database.schema import fraudster_voiceprints
+from sonant.store.sessions import FRAUD, Hearing
+from sonant.voice.fingerprint import fingerprint
+from sonant.voice.models import load_models
+
+MODEL = load_models().encoder_id
+VOICES = strangers(40)
+ROOM = 1000
+
+
+def speech(seed):
+    """Ten seconds of something with peaks, never the same twice."""
+    random = np.random.default_rng(seed)
+    time_s = np.arange(80_000) / 8000
+    pitch = np.repeat(random.uniform(400, 3000, 200), 400)
+    return (np.sin(2 * np.pi * pitch * time_s) + random.normal(0, 0.05, 80_000)).astype(np.float32)
+
+
+PRINTS = [fingerprint(speech(seed)).to_bytes() for seed in range(4)]
+
+
+@pytest.fixture
+def domain_id(house):
+    return house.new_domain()
+
+
+def heard(house, vector, **more):
+    now = house.clock()
+    hearing = Hearing(
+        purpose=FRAUD,
+        stream=1,
+        started_at=now,
+        ended_at=now + timedelta(seconds=12),
+        net_speech_s=10.0,
+        snr_db=20.0,
+        model_id=MODEL,
+        vector=np.asarray(vector, "<f4").tobytes(),
+    )
+    return replace(hearing, **more)
+
+
+def register(house, domain_id, vector, watchlist_id=None, model_id=MODEL):
+    fraudster_id = new_generated_id()
+    with written(house, domain_id) as (connection, domain, vault):
+        fraud_voices.register(
+            connection,
+            vault,
+            domain_id=domain_id,
+            fraudster_id=fraudster_id,
+            watchlist_id=watchlist_id or domain.default_watchlist_id,
+            voiceprint=speakers.Voiceprint(
+                model_id=model_id,
+                vector=np.asarray(vector, "<f4").tobytes(),
+                audio=None,
+                net_speech_s=30.0,
+            ),
+            now=house.clock(),
+        )
+    return fraudster_id
+
+
+def keep_recording(house, domain_id, data):
+    """Of a newly enrolled speaker, whose id it is."""
+    (speaker_id,) = enroll(house, domain_id, VOICES[:1], prefix=new_generated_id()[3:])
+    with written(house, domain_id) as (connection, _domain, vault):
+        speaker = speakers.find(connection, vault, domain_id, speaker_id)
+        fingerprints.add(connection, speaker.seal(vault), domain_id, speaker_id, data, house.clock())
+    return speaker_id
+
+
+def scored(house, watches, domain_id, hearing, watchlist_id=None, began=None):
+    """(known fraudster, spoofing or None)."""
+    with written(house, domain_id) as (connection, domain, vault):
+        found = watches.risks(
+            connection,
+            domain,
+            vault,
+            watchlist_id=watchlist_id,
+            hearing=hearing,
+            scale=scale_of(connection, domain_id, MODEL),
+            began=began,
+        )
+    by_name = {risk.name: risk for risk in found}
+    return by_name["KnownFraudsterRisk"], by_name.get("VoiceSpoofingRisk")
+
+
+def test_a_fraudster_is_found_as_soon_as_registered_and_not_once_deleted(house, domain_id):
+    watches, call = Watches(ROOM), heard(house, like(VOICES[0], 0.95))
+    assert scored(house, watches, domain_id, call)[0].score == 0
+    fraudster_id = register(house, domain_id, VOICES[0])
+    register(house, domain_id, VOICES[1])
+    known, spoofing = scored(house, watches, domain_id, call)
+    assert (known.fraudster_id, known.score >= 50, spoofing) == (fraudster_id, True, None)
+    house.call("DeleteFraudster", DomainId=domain_id, FraudsterId=fraudster_id)
+    assert scored(house, watches, domain_id, call)[0].fraudster_id != fraudster_id
+
+
+def test_the_same_likeness_is_worth_less_on_a_longer_list(house, domain_id):
+    call, short, long = heard(house, like(VOICES[0], 0.75)), Watches(ROOM), Watches(ROOM)
+    register(house, domain_id, VOICES[0])
+    alone = scored(house, short, domain_id, call)[0].score
+    for voice in VOICES[1:30]:
+        register(house, domain_id, voice)
+    assert 0 < scored(house, long, domain_id, call)[0].score < alone
+    assert scored(house, short, domain_id, call) == scored(house, long, domain_id, call)
+
+
+def test_fraudsters_of_another_voice_model_are_not_compared(house, domain_id):
+    register(house, domain_id, VOICES[0], model_id="another-model")
+    assert scored(house, Watches(ROOM), domain_id, heard(house, VOICES[0]))[0].score == 0
+
+
+def test_a_list_that_is_gone_is_not_found(house, domain_id):
+    watches, call = Watches(ROOM), heard(house, VOICES[0])
+    made = house.call("CreateWatchlist", DomainId=domain_id, Name="other")["Watchlist"]
+    assert scored(house, watches, domain_id, call, made["WatchlistId"])[0].score == 0
+    house.call("DeleteWatchlist", DomainId=domain_id, WatchlistId=made["WatchlistId"])
+    with pytest.raises(ResourceNotFound) as refusal:
+        scored(house, watches, domain_id, call, made["WatchlistId"])
+    assert refusal.value.members["ResourceType"] == "WATCHLIST"
+
+
+def test_a_damaged_voice_or_recording_lets_nobody_pass(house, domain_id):
+    watches = Watches(ROOM)
+    register(house, domain_id, VOICES[0])
+    keep_recording(house, domain_id, PRINTS[0])
+    call = heard(house, VOICES[1], fingerprint=PRINTS[1])
+    for table, column in ((fraudster_voiceprints, "vector_sealed"), (fingerprint_rows, "sealed")):
+        with house.store.database.write() as connection:
+            connection.execute(table.update().values({column: b"damaged"}))
+        for _ in range(2):
+            with pytest.raises(JobFault, match="restore the database from a backup"):
+                scored(house, watches, domain_id, call)
+        with house.store.database.write() as connection:
+            connection.execute(table.delete())
+
+
+# --- replays ------------------------------------------------------------------------------------------
+
+
+def test_what_was_enrolled_before_the_call_is_a_replay_whoever_it_was(house, domain_id):
+    watches = Watches(ROOM)
+    keep_recording(house, domain_id, PRINTS[0])
+    house.clock.advance(seconds=1)
+    score = {"spoofing_score": 12, "spoofing_evidence": "SYNTHETIC_SPEECH"}
+    replayed = scored(house, watches, domain_id, heard(house, VOICES[0], fingerprint=PRINTS[0], **score))[1]
+    fresh = scored(house, watches, domain_id, heard(house, VOICES[0], fingerprint=PRINTS[1], **score))[1]
+    assert (replayed.score, replayed.evidence) == (100, "REPLAY")
+    assert (fresh.score, fresh.evidence) == (12, "SYNTHETIC_SPEECH")
+
+
+def test_what_was_enrolled_from_the_call_itself_is_none(house, domain_id):
+    watches, call = Watches(ROOM), heard(house, VOICES[0], fingerprint=PRINTS[0])
+    house.clock.advance(seconds=5)
+    keep_recording(house, domain_id, PRINTS[0])
+    assert scored(house, watches, domain_id, call)[1] is None
+    ahead = replace(call, started_at=house.clock() + timedelta(seconds=1))
+    assert scored(house, watches, domain_id, ahead, began=call.started_at)[1] is None
+    later = replace(call, started_at=house.clock() + timedelta(seconds=1))
+    assert scored(house, watches, domain_id, later)[1].score == 100
+
+
+def test_the_recording_of_who_was_deleted_is_forgotten(house, domain_id):
+    watches = Watches(ROOM)
+    speaker_id = keep_recording(house, domain_id, PRINTS[0])
+    house.clock.advance(seconds=1)
+    call = heard(house, VOICES[0], fingerprint=PRINTS[0])
+    assert scored(house, watches, domain_id, call)[1].score == 100
+    house.call("DeleteSpeaker", DomainId=domain_id, SpeakerId=speaker_id)
+    assert scored(house, watches, domain_id, call)[1] is None
+
+
+def test_with_no_room_for_recordings_no_replay_is_looked_for(house, domain_id):
+    keep_recording(house, domain_id, PRINTS[0])
+    house.clock.advance(seconds=1)
+    call = heard(house, VOICES[0], fingerprint=PRINTS[0])
+    assert scored(house, Watches(0), domain_id, call)[1] is None
+
+
+def test_recordings_of_another_domain_are_nobodys(house, domain_id):
+    keep_recording(house, house.new_domain(), PRINTS[0])
+    house.clock.advance(seconds=1)
+    assert scored(house, Watches(ROOM), domain_id, heard(house, VOICES[0], fingerprint=PRINTS[0]))[1] is None
+
+
+# --- memory and threads -------------------------------------------------------------------------------
+
+
+def test_a_large_domain_is_read_beside_the_calls_which_wait_no_longer_than_they_want(house, domain_id):
+    keep_recording(house, domain_id, PRINTS[0])
+    watches, gate, reads = Watches(ROOM), threading.Event(), []
+
+    @contextmanager
+    def slow():
+        reads.append(threading.current_thread().name)
+        assert gate.wait(10)
+        with house.store.database.read() as connection:
+            yield connection
+
+    with written(house, domain_id) as (_connection, domain, vault):
+        pass
+    for _ in range(3):
+        assert not watches.ready(slow, domain, vault, wait_s=0.01)
+    gate.set()
+    assert watches.ready(slow, domain, vault, wait_s=10)
+    assert reads == ["replays"], "it is read once"
+    assert watches.prepare(slow, domain, vault) is None
+    assert reads == ["replays"]
+
+
+def test_a_domain_that_could_not_be_read_is_read_again(house, domain_id):
+    keep_recording(house, domain_id, PRINTS[0])
+    watches = Watches(ROOM)
+    with written(house, domain_id) as (connection, domain, vault):
+        sealed = connection.execute(fingerprint_rows.select()).first().sealed
+        connection.execute(fingerprint_rows.update().values(sealed=b"damaged"))
+    with pytest.raises(JobFault):
+        watches.ready(house.store.database.read, domain, vault, wait_s=10)
+    with house.store.database.write() as connection:
+        connection.execute(fingerprint_rows.update().values(sealed=sealed))
+    assert watches.ready(house.store.database.read, domain, vault, wait_s=10)
+
+
+def test_lists_asked_for_least_make_room_and_are_read_again(house, domain_id, monkeypatch):
+    monkeypatch.setattr(module, "MOST_WATCHES", 2)
+    watches, call = Watches(ROOM), heard(house, like(VOICES[0], 0.95))
+    lists = []
+    for number in range(4):
+        made = house.call("CreateWatchlist", DomainId=domain_id, Name=f"list-{number}")["Watchlist"]
+        lists.append(made["WatchlistId"])
+        register(house, domain_id, VOICES[0], made["WatchlistId"])
+    for watchlist_id in [*lists, *lists]:
+        assert scored(house, watches, domain_id, call, watchlist_id)[0].score >= 50
+        assert len(watches._watches._slots) <= 2
+
+
+def test_many_threads_ask_while_fraudsters_come_and_go(house, domain_id):
+    watches, call = Watches(ROOM), heard(house, like(VOICES[0], 0.95), fingerprint=PRINTS[1])
+    keep_recording(house, domain_id, PRINTS[0])
+    fixed = register(house, domain_id, VOICES[0])
+    stop = threading.Event()
+
+    def ask(_number):
+        found = []
+        while not stop.is_set() and len(found) < 200:
+            with house.store.database.read() as connection:
+                domain = house.service.require_domain(connection, CALLER, domain_id)
+                vault = house.service.open_vault(CALLER, domain)
+                known, *_ = watches.risks(
+                    connection,
+                    domain,
+                    vault,
+                    watchlist_id=None,
+                    hearing=call,
+                    scale=scale_of(connection, domain_id, MODEL),
+                )
+            found.append(known.fraudster_id)
+        return found
+
+    with ThreadPoolExecutor(4) as threads:
+        asking = [threads.submit(ask, number) for number in range(4)]
+        for voice in VOICES[1:12]:
+            passing = register(house, domain_id, voice)
+            house.call("DeleteFraudster", DomainId=domain_id, FraudsterId=passing)
+        stop.set()
+        assert {one for future in asking for one in future.result(60)} == {fixed}

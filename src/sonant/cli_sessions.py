@@ -59,7 +59,7 @@ def _on_session(name: str, help_text: str) -> None:
 @click.argument("session_name", required=False)
 @_setup
 @click.option(
-    "--speech", type=click.FloatRange(5, 10), help="Net speech that authentication needs, in seconds."
+    "--speech", type=click.IntRange(5, 10), help="Net speech that authentication needs, in seconds."
 )
 @click.option("--no-authentication", is_flag=True, help="Do not ask who it is.")
 @click.option("--no-fraud-detection", is_flag=True, help="Do not look for fraudsters and made voices.")

@@ -68,6 +68,7 @@ class Desk:
 def told() -> Iterator[None]:
     """What the service refuses, as one sentence. Raises SetupError."""
     from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError, ParamValidationError
+    from botocore.exceptions import ConnectionError as NoConnection
 
     try:
         yield
@@ -75,7 +76,7 @@ def told() -> Iterator[None]:
         raise SetupError(str(fault)) from None
     except ParamValidationError as fault:
         raise SetupError(" ".join(str(fault).split())) from None
-    except HTTPClientError as fault:
+    except (HTTPClientError, NoConnection) as fault:
         raise SetupError(f"{fault}; is `sonant serve` running?") from None
     except BotoCoreError as fault:
         raise SetupError(str(fault)) from None
@@ -87,7 +88,7 @@ def start(
     *,
     no_authentication: bool = False,
     no_fraud_detection: bool = False,
-    speech: float | None = None,
+    speech: int | None = None,
     **setup: Any,
 ) -> None:
     members: dict[str, Any] = {

@@ -139,7 +139,7 @@ def fit(calls: Sequence[Call], model_id: str) -> tuple[Calibration, dict[str, An
     slope, offset = _ratio(calls, found.calibration, found.strangers)
     made = replace(found.calibration, llr_slope=slope, llr_offset=offset)
     evidence = {
-        "pairs_of_people": found.support.comparisons,
+        "pairs_of_people": found.support.pairs,
         "comparisons": len(found.strangers),
         "log10_far_at_80": [round(level, 2) for level in found.support.interval(-2)],
         "log10_far_at_90": [round(level, 2) for level in found.support.interval(-3)],

@@ -97,7 +97,7 @@ def settle(files: ModelFiles, made: ModelFit, conditions: Conditions, *, apply: 
         {
             "speech": f"recordings of {made.people} speakers",
             "lines": sorted({name for line in conditions.lines for name in (line.reference, line.probe)}),
-            "pairs_of_people": made.grid.support.comparisons,
+            "pairs_of_people": made.grid.support.pairs,
             "comparisons": len(made.grid.strangers),
         },
     )

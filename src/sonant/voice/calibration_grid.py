@@ -75,7 +75,7 @@ class GridFit:
     counts: tuple[int, ...]
     """Comparisons behind each of its nodes."""
     support: Support
-    """In deviations; its comparisons are pairs of people."""
+    """In deviations."""
     strangers: Floats
     """All comparisons in deviations, shape [n]."""
 
@@ -113,8 +113,6 @@ def fit_grid(model_id: str, strangers: Compared) -> GridFit:
     found = strangers.deviations(calibration)
     some = np.random.default_rng(1).permutation(len(found))[:MOST_FOR_SUPPORT]
     support = measure_support(found[some], strangers.first[some], strangers.second[some])
-    # Comparisons of the same two people over other calls are no new evidence: pairs of people are counted.
-    support = replace(support, comparisons=support.speakers * (support.speakers - 1) // 2)
     return GridFit(
         calibration=replace(calibration, supported_log10_far=support.supported_log10_far()),
         counts=tuple(counts),

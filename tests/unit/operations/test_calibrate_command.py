@@ -11,6 +11,7 @@ from sonant.commands import calibrate as command
 from sonant.commands.calibrate_model import calibrate_model
 from sonant.errors import SetupError
 from sonant.jobs.scale import scale_of
+from sonant.store import domains
 from sonant.store.calibrations import (
     OwnCalibration,
     Repetition,
@@ -129,7 +130,9 @@ def test_only_the_newest_comparisons_of_each_domain_and_model_are_kept(house, do
         assert forget_repetitions(connection, 3) == 0
 
 
-def test_the_calibration_under_a_domains_own_is_not_replaced(house, domain_id, tmp_path):
+@pytest.fixture
+def brought(house) -> str:
+    """A model with a calibration."""
     files = ModelFiles(house.settings.data)
     manifest = ModelManifest(
         model_id="made-00000000", kind="wespeaker", rate_hz=16000, mels=80, output="embs", dimensions=64,
@@ -137,11 +140,26 @@ def test_the_calibration_under_a_domains_own_is_not_replaced(house, domain_id, t
         ms_a_second=1.0, shipped_ms_a_second=1.0,
     )  # fmt: skip
     files.add(manifest, b"0", calibration_text(manifest.model_id))
+    return manifest.model_id
+
+
+def test_the_calibration_under_a_domains_own_is_not_replaced(house, domain_id, brought, tmp_path):
     own = OwnCalibration(
-        model_id=manifest.model_id, shift=1.0, scale=1.0, supported_log10_far=-2.0, evidence={},
+        model_id=brought, shift=1.0, scale=1.0, supported_log10_far=-2.0, evidence={},
         created_at=house.clock(),
     )  # fmt: skip
     with house.store.database.write() as connection:
         add(connection, domain_id, own)
     with pytest.raises(SetupError, match=f"sonant calibrate --domain {domain_id} --undo"):
-        calibrate_model(house.settings, manifest.model_id, tmp_path, apply=True, quiet=True)
+        calibrate_model(house.settings, brought, tmp_path, apply=True, quiet=True)
+
+
+def test_recordings_of_a_folder_are_heard_with_the_domains_own_model(house, domain_id, brought, tmp_path):
+    for number in range(20):
+        (tmp_path / str(number)).mkdir()
+        (tmp_path / str(number) / "call.wav").write_bytes(b"")
+    with house.store.database.write() as connection:
+        domains.set_model(connection, domains.find_by_id(connection, domain_id), brought)
+    # Its network is damaged, which is found out when it is opened.
+    with pytest.raises(SetupError, match=f"{brought}/model.onnx has sha256"):
+        run(house, domain_id, speech=tmp_path)

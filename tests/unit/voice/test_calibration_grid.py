@@ -62,7 +62,7 @@ def test_a_score_stands_for_its_rate_at_every_place():
 def test_more_comparisons_of_the_same_people_support_no_smaller_rate_than_pairs_of_people_do():
     found = fit_grid("made", everywhere(30, each=10))
 
-    assert found.support.comparisons == 30 * 29 // 2
+    assert found.support.pairs == 30 * 29 // 2
     assert found.calibration.supported_log10_far >= np.log10(30 / (30 * 29 // 2)) - 1
 
 

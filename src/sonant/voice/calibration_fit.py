@@ -71,8 +71,8 @@ class Support:
     def supported_log10_far(self) -> float:
         """The smallest rate that may be claimed, on a grid of tenths of a decade; 0 if none.
 
-        Down to it the interval stays within half a decade on either side, and 30 pairs of speakers reach a rate
-        at most one decade above: the normal tail may be followed for a decade beyond what was counted.
+        Down to it the interval stays within half a decade on either side, and 30 pairs of speakers reach a
+        rate at most one decade above: the normal tail may be followed for a decade beyond what was counted.
         """
         counted = math.log10(RULE_OF_30 / self.pairs) - 1
         supported = 0.0

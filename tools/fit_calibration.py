@@ -34,9 +34,10 @@ from degrade import call
 
 from sonant.errors import AudioError, NotEnoughSpeech
 from sonant.voice.audio import RATE_HZ
-from sonant.voice.calibration import Calibration, Node, Tail
+from sonant.voice.calibration import Calibration
 from sonant.voice.calibration_file import SHIPPED, write_calibration
-from sonant.voice.calibration_fit import deviations, fit_llr, fit_upper, measure_support
+from sonant.voice.calibration_fit import deviations, fit_llr
+from sonant.voice.calibration_grid import Compared, fit_grid, joined
 from sonant.voice.embedding import embed
 from sonant.voice.enrollment import RecordingSource, Speech, gather_speech
 from sonant.voice.models import Models, load_models
@@ -45,9 +46,6 @@ MODELS = Path(__file__).resolve().parent.parent / "src" / "sonant" / "voice" / "
 CENTRE = "ge2e_centre.npy"
 
 PROBE_S = (3.0, 5.0, 10.0)
-NOISE_EDGES_DB = (12.0, 20.0, 30.0)
-"""Comparisons are parted by the signal-to-noise ratio of their noisier side."""
-LEAST_COMPARISONS = 2000
 Array = NDArray[np.float32]
 
 
@@ -131,66 +129,42 @@ def _call(person: int, speech: Speech, models: Models) -> Call:
 
 def fit(calls: Sequence[Call], model_id: str) -> tuple[Calibration, dict[str, Any]]:
     """The calibration and what it rests on."""
-    person = np.array([one.person for one in calls])
-    snr = np.array([one.snr_db for one in calls])
     whole = np.stack([one.whole for one in calls])
-    noisier = np.minimum(snr[:, None], snr[None, :])
-    strangers = person[:, None] != person[None, :]
-    bins = np.digitize(noisier, NOISE_EDGES_DB)
-    nodes, samples = [], []
-    # A level of noise is where the comparisons of its part lie on average, the same for all lengths.
-    used = [
-        level
-        for level in range(len(NOISE_EDGES_DB) + 1)
-        if (strangers & (bins == level)).sum() >= LEAST_COMPARISONS
-    ]
-    place = {level: round(float(np.median(noisier[strangers & (bins == level)])), 1) for level in used}
-    for seconds in PROBE_S:
-        have = np.array([seconds in one.probes for one in calls])
-        probes = np.stack([one.probes.get(seconds, one.whole) for one in calls])
-        similarity = (whole @ probes.T).astype(np.float64)
-        for level in used:
-            which = strangers & (bins == level) & have[None, :]
-            normal = fit_upper(np.arctanh(similarity[which]))
-            nodes.append(Node(speech_s=seconds, snr_db=place[level], tail=Tail(z=normal)))
-            print(
-                f"{seconds:4.0f} s {place[level]:5.1f} dB: {which.sum():6d} comparisons, "
-                f"z {normal.mean:.3f} +- {normal.deviation:.3f}"
-            )
-        which = strangers & have[None, :]
-        first, second = np.nonzero(which)
-        samples.append(
-            (similarity[which], person[first], person[second], np.full(len(first), seconds), noisier[which])
+    found = fit_grid(model_id, joined([_strangers(calls, whole, seconds) for seconds in PROBE_S]))
+    for node, count in zip(found.calibration.nodes, found.counts, strict=True):
+        print(
+            f"{node.speech_s:4.0f} s {node.snr_db:5.1f} dB: {count:6d} comparisons, "
+            f"z {node.tail.z.mean:.3f} +- {node.tail.z.deviation:.3f}"
         )
-    calibration = Calibration(model_id=model_id, nodes=tuple(nodes))
-    similarities, first, second, seconds_all, noise_all = (
-        np.concatenate(parts) for parts in zip(*samples, strict=True)
-    )
-    z = deviations(calibration, similarities, seconds_all, noise_all)
-    rng = np.random.default_rng(1)
-    some = rng.permutation(len(z))[:300_000]
-    # Comparisons of the same two people over other calls are no new evidence: pairs of people are counted.
-    support = measure_support(z[some], first[some], second[some])
-    pairs = support.speakers * (support.speakers - 1) // 2
-    support = replace(support, comparisons=pairs)
-    slope, offset = _ratio(calls, calibration, whole, z)
-    made = replace(
-        calibration,
-        supported_log10_far=support.supported_log10_far(),
-        llr_slope=slope,
-        llr_offset=offset,
-    )
+    slope, offset = _ratio(calls, found.calibration, found.strangers)
+    made = replace(found.calibration, llr_slope=slope, llr_offset=offset)
     evidence = {
-        "pairs_of_people": pairs,
-        "comparisons": len(z),
-        "log10_far_at_80": [round(level, 2) for level in support.interval(-2)],
-        "log10_far_at_90": [round(level, 2) for level in support.interval(-3)],
+        "pairs_of_people": found.support.pairs,
+        "comparisons": len(found.strangers),
+        "log10_far_at_80": [round(level, 2) for level in found.support.interval(-2)],
+        "log10_far_at_90": [round(level, 2) for level in found.support.interval(-3)],
     }
     return made, evidence
 
 
+def _strangers(calls: Sequence[Call], whole: Array, speech_s: float) -> Compared:
+    """Every call of one person, all of its speech, with so much of every call of another."""
+    person = np.array([one.person for one in calls])
+    snr_db = np.array([one.snr_db for one in calls])
+    have = np.array([speech_s in one.probes for one in calls])
+    probes = np.stack([one.probes.get(speech_s, one.whole) for one in calls])
+    first, second = np.nonzero((person[:, None] != person[None, :]) & have[None, :])
+    return Compared(
+        similarity=(whole @ probes.T)[first, second].astype(np.float64),
+        first=person[first],
+        second=person[second],
+        speech_s=np.full(len(first), speech_s),
+        snr_db=np.minimum(snr_db[first], snr_db[second]),
+    )
+
+
 def _ratio(
-    calls: Sequence[Call], calibration: Calibration, whole: Array, strangers: NDArray[np.float64]
+    calls: Sequence[Call], calibration: Calibration, strangers: NDArray[np.float64]
 ) -> tuple[float, float]:
     """Slope and offset of the likelihood ratio: halves of one recording over two calls against strangers."""
     found = [

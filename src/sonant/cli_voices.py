@@ -36,13 +36,23 @@ def speaker_duplicates(domain_id: str, one_in: int, file: Path | None, **where: 
 @click.option(
     "--speech", type=click.Path(path_type=Path), help="Calibrate on recordings, one sub-folder a speaker."
 )
+@click.option(
+    "--model", "model_id", metavar="ID", help="Make the calibration of this added voice model, from --speech."
+)
 @click.option("--apply", is_flag=True, help="Make the result count.")
 @click.option("--undo", is_flag=True, help="Take the newest calibration back.")
 @click.option("--show", is_flag=True, help="List the calibrations, the one that counts first.")
 @click.option("--quiet", is_flag=True, help="No progress.")
 @data_option
 def calibrate(
-    domain_id: str | None, speech: Path | None, apply: bool, undo: bool, show: bool, quiet: bool, **where: Any
+    domain_id: str | None,
+    speech: Path | None,
+    model_id: str | None,
+    apply: bool,
+    undo: bool,
+    show: bool,
+    quiet: bool,
+    **where: Any,
 ) -> None:
     """Measure what scores mean among your own callers, show it, and with --apply make it count.
 
@@ -50,9 +60,17 @@ def calibrate(
     """
     if apply + undo + show > 1:
         raise click.UsageError("--apply, --undo and --show exclude each other")
+    if model_id is not None and (domain_id is not None or undo or show):
+        raise click.UsageError("--model goes with --speech and --apply alone")
+    if model_id is not None and speech is None:
+        raise click.UsageError("--model takes --speech DIR as well, with a sub-folder a speaker")
     from sonant.commands import calibrate as work
 
     settings = load_settings(**where)
+    if model_id is not None and speech is not None:
+        from sonant.commands.calibrate_model import calibrate_model
+
+        sys.exit(calibrate_model(settings, model_id, speech, apply=apply, quiet=quiet))
     if show:
         sys.exit(work.show(settings, domain_id))
     if undo:

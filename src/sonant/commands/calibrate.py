@@ -14,12 +14,11 @@ import click
 import numpy as np
 from numpy.typing import NDArray
 
-from sonant.commands.common import show_progress, table
+from sonant.commands.common import table
+from sonant.commands.folder_comparisons import compared, listen
 from sonant.commands.folder_domains import opened_domain
 from sonant.errors import SetupError
-from sonant.evaluation.cutting import Template
-from sonant.evaluation.run import Conditions, evaluate_speakers
-from sonant.evaluation.scorer import Scored
+from sonant.evaluation.run import Conditions
 from sonant.evaluation.trials import recordings_by_speaker
 from sonant.installation import open_store
 from sonant.jobs.housekeeping import KEPT_REPETITIONS
@@ -30,10 +29,9 @@ from sonant.store import calibrations
 from sonant.store.calibrations import OwnCalibration
 from sonant.store.model_files import ModelFiles
 from sonant.voice.calibration import Calibration, log10_far_of
-from sonant.voice.calibration_file import calibration_of
 from sonant.voice.calibration_fit import OwnFit, deviations, fit_own
+from sonant.voice.calibration_grid import joined
 from sonant.voice.models import shipped_encoder_id
-from sonant.voice.scoring import similarity
 
 #: Of a large domain so many speakers are drawn: their pairs number 200,000.
 MOST_SPEAKERS = 640
@@ -67,18 +65,13 @@ def calibrate(
         else _of_domain(settings, _required(domain_id))
     )
     speakers = len(np.union1d(own.first, own.second))
-    if speakers < LEAST_SPEAKERS:
-        raise SetupError(f"{speakers} speakers are too few to calibrate on: at least {LEAST_SPEAKERS}")
+    refuse_few(speakers)
     fit = fit_own(own.strangers, own.first, own.second)
     supported = fit.support.supported_log10_far()
     click.echo(f"{speakers} speakers, {len(own.strangers):,} comparisons of strangers ({own.source})")
     click.echo(_before_and_after(fit, own.genuine, supported))
-    if supported > log10_far_of(MUST_SUPPORT_SCORE):
-        raise SetupError(
-            f"these data support no FAR below {_percent(supported)}, but a score of {MUST_SUPPORT_SCORE} "
-            f"claims {_percent(log10_far_of(MUST_SUPPORT_SCORE))}: calibrate on more speakers"
-        )
-    click.echo(f"supported down to a FAR of {_percent(supported)}; below that the curve is extended")
+    refuse_unsupported(supported)
+    click.echo(f"supported down to a FAR of {percent(supported)}; below that the curve is extended")
     if not apply:
         click.echo("nothing was changed; --apply makes it count")
         return 0
@@ -120,14 +113,14 @@ def show(settings: Settings, domain_id: str | None) -> int:
             f"{one.created_at:%Y-%m-%d %H:%M}",
             f"{one.shift:+.2f}",
             f"{one.scale:.2f}",
-            _percent(one.supported_log10_far),
+            percent(one.supported_log10_far),
             one.evidence.get("speakers", ""),
             one.evidence.get("source", ""),
         )
         for one in found
     ]
     shipped = brought_calibration(ModelFiles(settings.data), model_id)
-    rows.append(("shipped", "+0.00", "1.00", _percent(shipped.supported_log10_far), "", model_id))
+    rows.append(("shipped", "+0.00", "1.00", percent(shipped.supported_log10_far), "", model_id))
     click.echo(f"{_place(domain_id)}; the first line counts")
     click.echo(table(rows, ("made", "shift", "scale", "supports FAR", "speakers", "source")))
     return 0
@@ -145,6 +138,27 @@ def undo(settings: Settings, domain_id: str | None) -> int:
         store.database.close()
     click.echo(f"taken back for {_place(domain_id)}")
     return show(settings, domain_id)
+
+
+def refuse_few(speakers: int) -> None:
+    """Raises SetupError below LEAST_SPEAKERS."""
+    if speakers < LEAST_SPEAKERS:
+        raise SetupError(f"{speakers} speakers are too few to calibrate on: at least {LEAST_SPEAKERS}")
+
+
+def refuse_unsupported(supported_log10_far: float) -> None:
+    """Raises SetupError where not even MUST_SUPPORT_SCORE is supported."""
+    if supported_log10_far > log10_far_of(MUST_SUPPORT_SCORE):
+        raise SetupError(
+            f"these data support no FAR below {percent(supported_log10_far)}, but a score of "
+            f"{MUST_SUPPORT_SCORE} claims {percent(log10_far_of(MUST_SUPPORT_SCORE))}: "
+            "calibrate on more speakers"
+        )
+
+
+def percent(log10_rate: float) -> str:
+    """A rate for people to read."""
+    return f"{100 * 10**log10_rate:.2g} %"
 
 
 def _of_domain(settings: Settings, domain_id: str) -> tuple[Calibration, Comparisons]:
@@ -184,36 +198,17 @@ def _of_folder(
 ) -> tuple[Calibration, Comparisons]:
     """One sub-folder a speaker: pieces of 30 s against pieces of 10, 5 and 3 s."""
     model_id = _model_of(settings, domain_id)
-    if model_id != shipped_encoder_id():
-        raise SetupError(
-            f"domain {domain_id} has the voice model {model_id}, but recordings of a folder are heard with "
-            "the one that ships: leave --speech out to calibrate on the domain's own speakers"
-        )
-    shipped = calibration_of(model_id)
+    shipped = brought_calibration(ModelFiles(settings.data), model_id)
     recordings = recordings_by_speaker(folder)
-
-    def scorer(reference: Template, probe: Template) -> Scored:
-        snr_db = min(reference.quality.snr_db, probe.quality.snr_db)
-        tail = shipped.tail(probe.quality.net_speech_s, snr_db)
-        return Scored(raw=tail.deviations(similarity(reference.embedding, probe.embedding)))
-
-    with click.progressbar(length=len(recordings), label="listening", hidden=not show_progress(quiet)) as bar:
-        outcomes = evaluate_speakers(
-            recordings,
-            Conditions(references=3, probes=10),
-            audio=settings.audio,
-            scorer=scorer,
-            workers=settings.workers,
-            progress=lambda done, _total: bar.update(done - bar.pos),
-        )
-    raw = np.concatenate([outcome.raw for outcome in outcomes])
-    genuine = np.concatenate([outcome.genuine for outcome in outcomes])
-    strangers = np.isfinite(raw) & ~genuine
+    refuse_few(len(recordings))
+    outcomes = listen(settings, recordings, Conditions(references=3, probes=10), model_id, quiet=quiet)
+    found = joined([compared(outcome) for outcome in outcomes])
+    own, strangers = found.deviations(shipped), ~found.genuine
     return shipped, Comparisons(
-        strangers=raw[strangers],
-        first=np.concatenate([outcome.reference_speaker for outcome in outcomes])[strangers],
-        second=np.concatenate([outcome.probe_speaker for outcome in outcomes])[strangers],
-        genuine=raw[np.isfinite(raw) & genuine],
+        strangers=own[strangers],
+        first=found.first[strangers],
+        second=found.second[strangers],
+        genuine=own[found.genuine],
         source=f"recordings of {len(recordings)} speakers",
     )
 
@@ -233,21 +228,17 @@ def _before_and_after(fit: OwnFit, genuine: NDArray[np.float64], supported: floa
         level, low, high = fit.shipped_log10_far(score)
         before = fit.shipped_place(score)
         after = fit.own_place(score)
-        told = _percent(claim) if claim >= supported else f"{_percent(claim)}, not supported"
+        told = percent(claim) if claim >= supported else f"{percent(claim)}, not supported"
         rows.append(
             (
                 score,
-                f"{_percent(level)} ({_percent(low)} to {_percent(high)})",
+                f"{percent(level)} ({percent(low)} to {percent(high)})",
                 told,
                 f"{np.mean(genuine < before):.1%}" if len(genuine) else "-",
                 f"{np.mean(genuine < after):.1%}" if len(genuine) else "-",
             )
         )
     return table(rows, ("score", "FAR shipped (95 %)", "FAR own", "FRR shipped", "FRR own"))
-
-
-def _percent(log10_far: float) -> str:
-    return f"{100 * 10**log10_far:.2g} %"
 
 
 def _place(domain_id: str | None) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +15,9 @@ from sonant.commands.common import data_option, load_settings, show_progress
 from sonant.errors import SetupError
 
 if TYPE_CHECKING:
+    from sonant.evaluation.embedding import Opener
     from sonant.evaluation.run import Conditions, Outcome
+    from sonant.evaluation.scorer import Scorer
     from sonant.evaluation.trials import Facts
     from sonant.settings import Settings
 
@@ -68,6 +71,7 @@ GENDERS = {
 @click.option(
     "--seed", type=click.IntRange(0), default=1, show_default=True, help="Equal seeds, equal figures."
 )
+@click.option("--model", "model_id", metavar="ID", help="Voice model to measure [the one that ships].")
 @click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write figures as JSON.")
 @click.option("--html", "html_file", type=click.Path(path_type=Path), help="Write a page with plots.")
 @click.option(
@@ -101,6 +105,7 @@ def run(
     references: int,
     probes: int,
     seed: int,
+    model_id: str | None,
     json_file: Path | None,
     html_file: Path | None,
     output: Path | None,
@@ -130,15 +135,24 @@ def run(
         probes=probes,
         seed=seed,
     )
+    measured = _model(settings, model_id)
     outcomes, data, facts = _measured(
-        settings, conditions, folder, trials, root, speakers, cache, workers or settings.workers, quiet
+        settings,
+        conditions,
+        measured,
+        folder,
+        trials,
+        root,
+        speakers,
+        cache,
+        workers or settings.workers,
+        quiet,
     )
-    from sonant.voice.models import load_models
 
     found = report.Report(
         data=data,
-        model_id=load_models().encoder_id,
-        scorer="the shipped calibration",
+        model_id=measured.model_id,
+        scorer=measured.scorer_name,
         version=__version__,
         seed=seed,
         results=all_results(outcomes, facts),
@@ -157,9 +171,39 @@ def run(
             click.echo(f"no report.html: {fault}", err=True)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Measured:
+    """The voice model under test."""
+
+    model_id: str
+    opener: Opener | None
+    scorer: Scorer
+    scorer_name: str
+
+
+def _model(settings: Settings, model_id: str | None) -> _Measured:
+    """An added model need not be calibrated to be measured. Raises SetupError for one that is not there."""
+    from sonant.evaluation.scorer import calibrated, cosine
+    from sonant.jobs.model_shelf import brought_calibration, embedder_opener
+    from sonant.store.model_files import ModelFiles
+    from sonant.voice.models import shipped_encoder_id
+
+    files, found = ModelFiles(settings.data), model_id or shipped_encoder_id()
+    opener = embedder_opener(files, found)
+    if opener is not None and files.calibration(found) is None:
+        return _Measured(model_id=found, opener=opener, scorer=cosine, scorer_name="cosine, not calibrated")
+    return _Measured(
+        model_id=found,
+        opener=opener,
+        scorer=calibrated(brought_calibration(files, found)),
+        scorer_name="the shipped calibration" if opener is None else "its calibration",
+    )
+
+
 def _measured(
     settings: Settings,
     conditions: Conditions,
+    measured: _Measured,
     folder: Path | None,
     trials: Path | None,
     root: Path | None,
@@ -170,7 +214,6 @@ def _measured(
 ) -> tuple[list[Outcome], str, dict[str, Facts]]:
     from sonant.commands.speech import fetch_voices
     from sonant.evaluation.run import evaluate_speakers, evaluate_trials
-    from sonant.evaluation.scorer import calibrated
     from sonant.evaluation.trials import (
         FACTS_FILE,
         Facts,
@@ -179,10 +222,7 @@ def _measured(
         recordings_by_speaker,
         speakers_of,
     )
-    from sonant.voice.calibration_file import calibration_of
-    from sonant.voice.models import load_models
 
-    scorer = calibrated(calibration_of(load_models().encoder_id))
     facts = read_facts(speakers) if speakers else {}
     progress = _Progress(show_progress(quiet))
     if trials:
@@ -193,9 +233,10 @@ def _measured(
             whose,
             conditions,
             audio=settings.audio,
-            scorer=scorer,
+            scorer=measured.scorer,
             workers=workers,
             progress=progress,
+            opener=measured.opener,
         )
         return outcomes, f"{len(listed):,} trials of {trials.name}", facts
     if folder:
@@ -212,9 +253,10 @@ def _measured(
         recordings,
         conditions,
         audio=settings.audio,
-        scorer=scorer,
+        scorer=measured.scorer,
         workers=workers,
         progress=progress,
+        opener=measured.opener,
     )
     return outcomes, data, facts
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sonant.errors import NotEnoughSpeech
 from sonant.voice.audio import RATE_HZ
-from sonant.voice.embedding import WINDOW_S, Embedding, embed
+from sonant.voice.embedding import WINDOW_S, Embedder, Embedding, embed
 from sonant.voice.models import Models
 from sonant.voice.quality import Quality, clipping_share, frame_power, snr_db
 from sonant.voice.speech import SpeechDetector
@@ -142,13 +143,16 @@ def split(recording: Heard, net: int) -> tuple[Heard, Heard]:
     )
 
 
-def template(samples: Samples, models: Models, *, net_speech_s: float | None) -> Template:
+def template(
+    samples: Samples, models: Models, *, net_speech_s: float | None, embedder: Embedder | None = None
+) -> Template:
     """Audio as the far end hears it to a template, by the steps of an enrollment.
 
     Speech is looked for anew, since the channel may hide it; of what is found the first `net_speech_s`
-    seconds are used, or less if there is less. Raises NotEnoughSpeech when nothing can be embedded: a failure
-    to acquire.
+    seconds are used, or less if there is less. `embedder` stands in for the model that ships. Raises
+    AudioError when nothing can be embedded: a failure to acquire.
     """
+    embedder = embedder or partial(embed, models=models)
     detector = SpeechDetector(models)
     spans = [*detector.feed(samples), *detector.finish()]
     found = [samples[start:end] for start, end in spans]
@@ -159,7 +163,7 @@ def template(samples: Samples, models: Models, *, net_speech_s: float | None) ->
         raise NotEnoughSpeech(len(speech) / RATE_HZ, WINDOW_S)
     power = frame_power(samples)
     return Template(
-        embedding=embed(speech, models),
+        embedding=embedder(speech),
         quality=Quality(
             net_speech_s=len(speech) / RATE_HZ,
             duration_s=len(samples) / RATE_HZ,

@@ -6,21 +6,26 @@ import multiprocessing
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 
-from sonant.errors import AudioError
+from sonant.errors import AudioError, SetupError
 from sonant.evaluation import cutting
 from sonant.evaluation.channels import Channel, parse
 from sonant.evaluation.cutting import Heard, Piece, Template
 from sonant.settings import Audio
 from sonant.voice.audio import RATE_HZ, decode
+from sonant.voice.embedding import Embedder
 from sonant.voice.models import Models, load_models
 
 Use = Literal["reference", "probe"]
+Opener = Callable[[], Embedder]
+"""Opens the voice model under test, once in each process: it must be possible to send it there."""
 
 BABBLE_S = 20.0
 """So much of each of the others makes the babble."""
@@ -72,28 +77,41 @@ class TaskResult:
 
 
 def run_tasks(
-    tasks: Sequence[Task], *, workers: int, progress: Callable[[int, int], None]
+    tasks: Sequence[Task],
+    *,
+    workers: int,
+    progress: Callable[[int, int], None],
+    opener: Opener | None = None,
 ) -> Iterator[TaskResult]:
-    """Results in the order of the tasks. One worker is this process, more are others."""
+    """Results in the order of the tasks. One worker is this process, more are others.
+
+    Without an `opener` the model that ships embeds. Raises SetupError if a process ends before its work does.
+    """
     if workers <= 1 or len(tasks) <= 1:
         models = load_models()
+        embedder = None if opener is None else opener()
         for done, task in enumerate(tasks, 1):
-            yield run_task(task, models)
+            yield run_task(task, models, embedder)
             progress(done, len(tasks))
         return
     # Started afresh: a forked child would inherit the parent's inference threads in an unknown state.
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(min(workers, len(tasks)), context, initializer=_start_worker) as pool:
+    with ProcessPoolExecutor(min(workers, len(tasks)), context, _start_worker, (opener,)) as pool:
         try:
             for done, result in enumerate(pool.map(_run_in_worker, tasks), 1):
                 yield result
                 progress(done, len(tasks))
+        except BrokenProcessPool:
+            raise SetupError(
+                "a process that embeds recordings was ended from outside or by the voice model: "
+                "with too little memory for all of them, fewer workers help"
+            ) from None
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
 
 
-def run_task(task: Task, models: Models) -> TaskResult:
+def run_task(task: Task, models: Models, embedder: Embedder | None = None) -> TaskResult:
     """Hear, cut, degrade, embed."""
     channels = {name: parse(name) for wanted in task.wanted for name in wanted.channels}
     others = _others(task) if any(channel.babbles for channel in channels.values()) else []
@@ -102,7 +120,13 @@ def run_task(task: Task, models: Models) -> TaskResult:
     for number, (wanted, piece) in enumerate(pieces):
         templates = {
             name: _template(
-                piece, channels[name], wanted, (task.seed, _crc(task.speaker), number), others, models
+                piece,
+                channels[name],
+                wanted,
+                (task.seed, _crc(task.speaker), number),
+                others,
+                models,
+                embedder,
             )
             for name in wanted.channels
         }
@@ -171,10 +195,11 @@ def _template(
     seed: tuple[int, ...],
     others: Sequence[cutting.Samples],
     models: Models,
+    embedder: Embedder | None,
 ) -> Template | None:
     degraded = channel.apply(piece.samples, seed=(*seed, _crc(channel.name)), others=others)
     try:
-        return cutting.template(degraded, models, net_speech_s=wanted.net_speech_s)
+        return cutting.template(degraded, models, net_speech_s=wanted.net_speech_s, embedder=embedder)
     except AudioError:
         return None
 
@@ -193,14 +218,19 @@ def _crc(text: str) -> int:
     return zlib.crc32(text.encode())
 
 
-_models: Models | None = None
+_opener: Opener | None = None
 
 
-def _start_worker() -> None:
-    global _models
-    _models = load_models()
+def _start_worker(opener: Opener | None) -> None:
+    global _opener
+    _opener = opener
+
+
+@cache
+def _opened() -> tuple[Models, Embedder | None]:
+    """Opened with the first task, whose result can say what is wrong; a pool's initializer cannot."""
+    return load_models(), None if _opener is None else _opener()
 
 
 def _run_in_worker(task: Task) -> TaskResult:
-    assert _models is not None  # set by the pool's initializer
-    return run_task(task, _models)
+    return run_task(task, *_opened())

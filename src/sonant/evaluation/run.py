@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from sonant.errors import SetupError
 from sonant.evaluation.channels import CLEAN, parse
 from sonant.evaluation.cutting import Template
-from sonant.evaluation.embedding import Made, Task, Use, Wanted, run_tasks
+from sonant.evaluation.embedding import Made, Opener, Task, Use, Wanted, run_tasks
 from sonant.evaluation.scorer import Scored, Scorer, cosine
 from sonant.evaluation.trials import Trial
 from sonant.settings import Audio
@@ -76,6 +76,9 @@ class Outcome:
     genuine: NDArray[np.bool_]
     raw: Floats
     """Shape [n]; NaN where the probe gave no template (failure to acquire)."""
+    speech_s: Floats
+    """Net speech of the probe, and the signal-to-noise ratio of the noisier side; NaN like `raw`."""
+    snr_db: Floats
     score: Floats | None
     llr: Floats | None
     references: int
@@ -95,13 +98,15 @@ def evaluate_speakers(
     scorer: Scorer = cosine,
     workers: int = 1,
     progress: Progress = lambda _done, _total: None,
+    opener: Opener | None = None,
 ) -> list[Outcome]:
     """Make references and probes of every speaker and compare all with all.
 
-    A genuine comparison is one of two pieces that share no recording. Raises SetupError when a condition has
+    A genuine comparison is one of two pieces that share no recording. Without an `opener` the voice model
+    that ships is measured. Raises SetupError when a condition has
     nothing to compare.
     """
-    made, unreadable = _embedded(tasks_of(recordings, conditions, audio=audio), workers, progress)
+    made, unreadable = _embedded(tasks_of(recordings, conditions, audio=audio), workers, progress, opener)
     return compare_all(made, conditions, tuple(recordings), unreadable=unreadable, scorer=scorer)
 
 
@@ -134,6 +139,7 @@ def evaluate_trials(
     scorer: Scorer = cosine,
     workers: int = 1,
     progress: Progress = lambda _done, _total: None,
+    opener: Opener | None = None,
 ) -> list[Outcome]:
     """Compare what a trial list asks for; of each recording its first net seconds, or all of it.
 
@@ -156,7 +162,7 @@ def evaluate_trials(
         )
         for file in files
     ]
-    made, unreadable = _embedded(tasks, workers, progress)
+    made, unreadable = _embedded(tasks, workers, progress, opener)
     outcomes = []
     for line, test_s in ((line, test_s) for line in conditions.lines for test_s in conditions.test_s):
         one = [piece for piece in made if piece.use == "reference"]
@@ -221,10 +227,12 @@ def _babblers(
     return tuple(recordings[name][0] for name in [*names[at + 1 :], *names[:at]][:_BABBLERS])
 
 
-def _embedded(tasks: Sequence[Task], workers: int, progress: Progress) -> tuple[list[Made], int]:
+def _embedded(
+    tasks: Sequence[Task], workers: int, progress: Progress, opener: Opener | None
+) -> tuple[list[Made], int]:
     made: list[Made] = []
     unreadable = 0
-    for result in run_tasks(tasks, workers=workers, progress=progress):
+    for result in run_tasks(tasks, workers=workers, progress=progress, opener=opener):
         made += result.made
         unreadable += result.unreadable
     return made, unreadable
@@ -282,6 +290,8 @@ def _compare(
         )
     number = {name: index for index, name in enumerate(speakers)}
     found = [_scored(scorer, made[one], asked[two]) for one, two, _ in pairs.tolist()]
+    noise_db = np.minimum(_snr_db(made)[pairs[:, 0]], _snr_db(asked)[pairs[:, 1]])
+    speech_s = np.array([np.nan if two is None else two.quality.net_speech_s for two in asked])
     return Outcome(
         line=line,
         enroll_s=enroll_s,
@@ -291,6 +301,8 @@ def _compare(
         probe_speaker=np.array([number[probes[two].speaker] for two in pairs[:, 1]], np.intp),
         genuine=pairs[:, 2] == 1,
         raw=np.array([np.nan if one is None else one.raw for one in found]),
+        speech_s=speech_s[pairs[:, 1]],
+        snr_db=noise_db,
         score=_column([None if one is None else one.score for one in found], found),
         llr=_column([None if one is None else one.llr for one in found], found),
         references=len(references),
@@ -303,6 +315,10 @@ def _compare(
 
 def _scored(scorer: Scorer, reference: Template | None, probe: Template | None) -> Scored | None:
     return None if reference is None or probe is None else scorer(reference, probe)
+
+
+def _snr_db(templates: Sequence[Template | None]) -> Floats:
+    return np.array([np.nan if one is None else one.quality.snr_db for one in templates])
 
 
 def _column(values: Sequence[float | None], found: Sequence[Scored | None]) -> Floats | None:

@@ -17,10 +17,10 @@ from sonant.errors import KeyDenied, KeyNotFound, KeyUnusable, SetupError, Sonan
 from sonant.jobs.faults import Refusal, code_of
 from sonant.jobs.fraud import Detector, Risk, assess
 from sonant.jobs.manifest import AudioFile
-from sonant.jobs.model_shelf import Embedder, Embedders
+from sonant.jobs.model_shelf import Embedders
 from sonant.settings import Audio
 from sonant.voice.audio import RATE_HZ
-from sonant.voice.embedding import embed
+from sonant.voice.embedding import Embedder, embed
 from sonant.voice.enrollment import RecordingSource, Speech, decode_audio, encode_audio, gather_speech
 from sonant.voice.fingerprint import MIN_SPEECH_S, fingerprint
 from sonant.voice.models import Models

@@ -6,20 +6,15 @@ from collections import OrderedDict
 from collections.abc import Callable
 from functools import partial
 
-import numpy as np
-from numpy.typing import NDArray
-
 from sonant.errors import SetupError
 from sonant.store.model_files import ModelFiles, ModelManifest
 from sonant.voice.calibration import Calibration
 from sonant.voice.calibration_file import calibration_of, read_calibration
-from sonant.voice.embedding import Embedding, embed
+from sonant.voice.embedding import Embedder, embed
 from sonant.voice.frontends import KINDS, RATES_HZ, FrontEnd
 from sonant.voice.models import Models, shipped_encoder_id
 from sonant.voice.speaker_model import SpeakerModel, open_speaker_model
 
-#: Speech at 8 kHz, float32, [n], to an embedding.
-Embedder = Callable[[NDArray[np.float32]], Embedding]
 #: By model id; None is the model that ships with Sonant.
 Embedders = Callable[[str | None], Embedder]
 
@@ -40,6 +35,21 @@ def open_model(files: ModelFiles, model_id: str) -> SpeakerModel:
     return open_speaker_model(
         files.read(manifest), model_id=model_id, front_end=front_end_of(manifest), output=manifest.output
     )
+
+
+def embedder_opener(files: ModelFiles, model_id: str) -> Callable[[], Embedder] | None:
+    """What opens a model in the process that uses it; None for the one that ships.
+
+    Raises SetupError for a model that is not there, or is not the one that was added.
+    """
+    if model_id == shipped_encoder_id():
+        return None
+    check_model(files, model_id)
+    return partial(_open_embedder, files, model_id)
+
+
+def _open_embedder(files: ModelFiles, model_id: str) -> Embedder:
+    return open_model(files, model_id).embed
 
 
 def embedders(files: ModelFiles, models: Models) -> Embedders:
@@ -96,6 +106,7 @@ def calibrated(files: ModelFiles, model_id: str) -> bool:
 def uncalibrated(model_id: str) -> str:
     """The refusal of a model without calibration, with what mends it."""
     return (
-        f"the voice model {model_id} has no calibration, so its scores would mean nothing: bring "
-        f"one with `sonant model calibration {model_id} FILE`"
+        f"the voice model {model_id} has no calibration, so its scores would mean nothing: fit "
+        f"one with `sonant calibrate --model {model_id} --speech DIR --apply`, "
+        f"or bring one with `sonant model calibration {model_id} FILE`"
     )

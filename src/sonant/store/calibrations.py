@@ -104,6 +104,14 @@ def history(connection: Connection, domain_id: str | None, model_id: str) -> lis
     return [_calibration(row) for row in connection.execute(_newest(domain_id, model_id)).mappings()]
 
 
+def domains_with(connection: Connection, model_id: str) -> list[str]:
+    """Domains with an own calibration of a voice model."""
+    query = select(calibrations.c.domain_id).where(
+        calibrations.c.model_id == model_id, calibrations.c.domain_id.is_not(None)
+    )
+    return sorted(set(connection.execute(query).scalars()))
+
+
 def add(connection: Connection, domain_id: str | None, made: OwnCalibration) -> None:
     connection.execute(
         insert(calibrations).values(

@@ -49,7 +49,8 @@ class Support:
     """What impostor comparisons can say about rates."""
 
     speakers: int
-    comparisons: int
+    pairs: int
+    """Of speakers that were compared: comparisons of the same two over other calls are no new evidence."""
     upper: Normal
     bootstrap: tuple[Normal, ...]
     """The same fit with the speakers drawn anew."""
@@ -70,10 +71,10 @@ class Support:
     def supported_log10_far(self) -> float:
         """The smallest rate that may be claimed, on a grid of tenths of a decade; 0 if none.
 
-        Down to it the interval stays within half a decade on either side, and 30 comparisons reach a rate at
-        most one decade above: the normal tail may be followed for a decade beyond what was counted.
+        Down to it the interval stays within half a decade on either side, and 30 pairs of speakers reach a
+        rate at most one decade above: the normal tail may be followed for a decade beyond what was counted.
         """
-        counted = math.log10(RULE_OF_30 / self.comparisons) - 1
+        counted = math.log10(RULE_OF_30 / self.pairs) - 1
         supported = 0.0
         for tenths in range(1, 51):
             level = -tenths / 10
@@ -111,7 +112,7 @@ def measure_support(
             fits.append(_fit_sorted(falling, weights))
     return Support(
         speakers=len(speakers),
-        comparisons=len(values),
+        pairs=min(len(values), len(speakers) * (len(speakers) - 1) // 2),
         upper=_fit_sorted(falling, np.ones(len(falling))),
         bootstrap=tuple(fits),
     )

@@ -8,6 +8,7 @@ bands above 4 kHz stay empty, as they would after conversion to 16 kHz.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 
@@ -44,6 +45,10 @@ class Embedding:
     """Shape [d], unit length; d is 256 for the model that ships with Sonant."""
     model_id: str
     """The maker; embeddings of two makers are never compared."""
+
+
+Embedder = Callable[[NDArray[np.float32]], Embedding]
+"""Speech at 8 kHz, float32, [n], to an embedding. Raises AudioError."""
 
 
 def embed(samples: NDArray[np.float32], models: Models) -> Embedding:

@@ -37,6 +37,8 @@ def outcome() -> Callable[..., Outcome]:
             probe_speaker=two,
             genuine=genuine,
             raw=raw,
+            speech_s=np.where(np.isnan(raw), np.nan, 10.0),
+            snr_db=np.where(np.isnan(raw), np.nan, 30.0),
             score=np.where(np.isnan(raw), np.nan, score) if calibrated else None,
             llr=3 * raw - 4.5 if calibrated else None,
             references=speakers,

@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +24,7 @@ from sonant.evaluation.run import Conditions, Line, Outcome, evaluate_speakers, 
 from sonant.evaluation.scorer import Scored, cosine
 from sonant.evaluation.trials import read_trials, recordings_by_speaker, speakers_of
 from sonant.settings import Audio
+from sonant.voice.embedding import Embedder
 
 FEW = Conditions(enroll_s=8.0, test_s=(4.0,), references=2, probes=3)
 
@@ -58,8 +60,6 @@ def test_more_workers_and_another_run_give_the_same_scores(people, plain):
 
 
 def test_a_line_can_differ_between_references_and_probes(people, plain):
-    from dataclasses import replace
-
     conditions = replace(FEW, lines=tuple(map(Line.parse, ("clean", "clean/gsm", "gsm"))))
     clean, mixed, gsm = evaluate_speakers(recordings_by_speaker(people), conditions, audio=Audio())
 
@@ -69,8 +69,6 @@ def test_a_line_can_differ_between_references_and_probes(people, plain):
 
 
 def test_speech_that_the_channel_drowns_is_a_failure_to_acquire(people):
-    from dataclasses import replace
-
     (outcome,) = evaluate_speakers(
         recordings_by_speaker(people), replace(FEW, lines=(Line.parse("clean/white:-10"),)), audio=Audio()
     )
@@ -148,6 +146,37 @@ def test_speakers_with_one_short_recording_leave_nothing_to_compare(people, tmp_
 
     with pytest.raises(SetupError, match="nothing to compare for references of 8 s and probes of 4 s"):
         evaluate_speakers(recordings_by_speaker(tmp_path), FEW, audio=Audio())
+
+
+def dies() -> Embedder:
+    """A voice model that takes the process with it."""
+    os._exit(3)
+
+
+def test_a_voice_model_that_ends_its_process_is_told_in_a_sentence(people):
+    with pytest.raises(SetupError, match="ended from outside or by the voice model"):
+        evaluate_speakers(recordings_by_speaker(people), FEW, audio=Audio(), workers=2, opener=dies)
+
+
+def cannot_be_opened() -> Embedder:
+    raise SetupError("it cannot be opened")
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_what_keeps_a_voice_model_from_being_opened_is_told(people, workers):
+    with pytest.raises(SetupError, match="it cannot be opened"):
+        evaluate_speakers(
+            recordings_by_speaker(people), FEW, audio=Audio(), workers=workers, opener=cannot_be_opened
+        )
+
+
+def test_each_comparison_knows_the_speech_of_its_probe_and_the_noisier_side(people, plain):
+    (noisy,) = evaluate_speakers(
+        recordings_by_speaker(people), replace(FEW, lines=(Line.parse("pink:10/clean"),)), audio=Audio()
+    )
+
+    np.testing.assert_allclose(plain.speech_s, 4.0, atol=0.3)
+    assert noisy.snr_db.max() < 12 < plain.snr_db.min()
 
 
 def sonant(*arguments: str | Path) -> subprocess.CompletedProcess[str]:

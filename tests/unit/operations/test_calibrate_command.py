@@ -6,10 +6,21 @@ import numpy as np
 import pytest
 from voices_house import enroll, strangers
 
+from made_networks import calibration_text
 from sonant.commands import calibrate as command
+from sonant.commands.calibrate_model import calibrate_model
 from sonant.errors import SetupError
 from sonant.jobs.scale import scale_of
-from sonant.store.calibrations import Repetition, forget_repetitions, note_repetition, repetitions
+from sonant.store import domains
+from sonant.store.calibrations import (
+    OwnCalibration,
+    Repetition,
+    add,
+    forget_repetitions,
+    note_repetition,
+    repetitions,
+)
+from sonant.store.model_files import ModelFiles, ModelManifest
 from sonant.voice.calibration import log10_far_of
 from sonant.voice.models import load_models
 
@@ -117,3 +128,38 @@ def test_only_the_newest_comparisons_of_each_domain_and_model_are_kept(house, do
         assert sorted(one.similarity for one in kept) == [0.2, 0.3, 0.4]
         assert len(repetitions(connection, other, "one", 10)) == 3
         assert forget_repetitions(connection, 3) == 0
+
+
+@pytest.fixture
+def brought(house) -> str:
+    """A model with a calibration."""
+    files = ModelFiles(house.settings.data)
+    manifest = ModelManifest(
+        model_id="made-00000000", kind="wespeaker", rate_hz=16000, mels=80, output="embs", dimensions=64,
+        sha256="0" * 64, size_bytes=1, licence="CC0", source="made", added_at="2026-01-01T00:00:00Z",
+        ms_a_second=1.0, shipped_ms_a_second=1.0,
+    )  # fmt: skip
+    files.add(manifest, b"0", calibration_text(manifest.model_id))
+    return manifest.model_id
+
+
+def test_the_calibration_under_a_domains_own_is_not_replaced(house, domain_id, brought, tmp_path):
+    own = OwnCalibration(
+        model_id=brought, shift=1.0, scale=1.0, supported_log10_far=-2.0, evidence={},
+        created_at=house.clock(),
+    )  # fmt: skip
+    with house.store.database.write() as connection:
+        add(connection, domain_id, own)
+    with pytest.raises(SetupError, match=f"sonant calibrate --domain {domain_id} --undo"):
+        calibrate_model(house.settings, brought, tmp_path, apply=True, quiet=True)
+
+
+def test_recordings_of_a_folder_are_heard_with_the_domains_own_model(house, domain_id, brought, tmp_path):
+    for number in range(20):
+        (tmp_path / str(number)).mkdir()
+        (tmp_path / str(number) / "call.wav").write_bytes(b"")
+    with house.store.database.write() as connection:
+        domains.set_model(connection, domains.find_by_id(connection, domain_id), brought)
+    # Its network is damaged, which is found out when it is opened.
+    with pytest.raises(SetupError, match=f"{brought}/model.onnx has sha256"):
+        run(house, domain_id, speech=tmp_path)

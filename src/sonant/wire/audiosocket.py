@@ -17,9 +17,10 @@ from sonant.errors import SetupError, WireError
 from sonant.live.adapters.audiosocket import AudioSocketAdapter
 from sonant.live.calls import EndReason
 from sonant.settings import Settings
-from sonant.wire.carrying import Bounds, Intake, carry
-from sonant.wire.stream_gate import StreamRequest
+from sonant.wire.carrying import Bounds, carry
+from sonant.wire.stream_parts import Intake
 from sonant.wire.stream_places import Places
+from sonant.wire.stream_request import StreamRequest
 
 log = logging.getLogger(__name__)
 

@@ -19,7 +19,7 @@ from sonant.live.adapters.audiohook_signature import HookRequest, check_request
 from sonant.live.adapters.twilio import TwilioAdapter, signature
 from sonant.live.calls import StreamFault
 from sonant.settings import Live, Settings
-from sonant.wire.stream_gate import StreamRequest
+from sonant.wire.stream_request import StreamRequest
 
 LEAST_PASSWORD_CHARACTERS = 16
 _BASIC = b"basic "

@@ -13,21 +13,15 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, Protocol
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import Any
 
 from sonant.errors import ModelledError
 from sonant.live.adapters import Adapter, Audio, Begin, Effect, End, Reply
 from sonant.live.calls import Call, EndReason, StreamFault
+from sonant.wire.stream_parts import PIECE_S, Connection, Intake, Stream, feed_in_pieces
 
 log = logging.getLogger(__name__)
 
-#: A second's worth of audio is fed in pieces, so that a stream needs room for no more than one of them.
-PIECE_S = 0.5
-#: How often a stream that has no room is asked again.
-_ROOM_S = 0.02
 _FAILED = "The service failed."
 
 #: WebSocket close codes (RFC 6455, section 7.4.1); 1012 is registered for a service that restarts.
@@ -44,52 +38,6 @@ CLOSE_CODES = {
     EndReason.SERVICE_STOPPED: 1012,
 }
 _REASON_BYTES = 123
-
-
-class Stream(Protocol):
-    """What is listened to; see `live.intake.Stream`."""
-
-    @property
-    def session_id(self) -> str: ...
-
-    @property
-    def room_s(self) -> float:
-        """Seconds of audio that may be fed now."""
-        ...
-
-    @property
-    def heard_s(self) -> float: ...
-
-    @property
-    def net_speech_s(self) -> float: ...
-
-    def feed(self, samples: NDArray[np.int16], rate_hz: int) -> None: ...
-
-    def end(self, reason: EndReason) -> None: ...
-
-    def on_end(self, call_back: Callable[[EndReason], None]) -> None: ...
-
-    async def drained(self) -> None: ...
-
-
-class Intake(Protocol):
-    """Where streams are opened; see `live.intake.Intake`."""
-
-    def open(self, call: Call, /) -> Stream:
-        """Blocks. Raises ModelledError."""
-        ...
-
-
-class Connection(Protocol):
-    """What messages come over. Methods but `receive` raise OSError when the other side has gone."""
-
-    async def receive(self) -> str | bytes | EndReason:
-        """The next message, or why there will be none."""
-        ...
-
-    async def send(self, message: str | bytes) -> None: ...
-
-    async def close(self, code: int, reason: str) -> None: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -356,16 +304,6 @@ class _Carrying:
             pass
         except Exception:
             log.exception("a connection could not be closed")
-
-
-async def feed_in_pieces(stream: Stream, samples: NDArray[np.int16], rate_hz: int) -> None:
-    """Feed as fast as there is room. Raises StreamFault."""
-    size = int(PIECE_S * rate_hz)
-    for start in range(0, len(samples), size):
-        piece = samples[start : start + size]
-        while stream.room_s < len(piece) / rate_hz:
-            await asyncio.sleep(_ROOM_S)
-        stream.feed(piece, rate_hz)
 
 
 def _end_orphan(opening: asyncio.Future[Stream]) -> None:

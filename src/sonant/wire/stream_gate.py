@@ -8,26 +8,23 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, TypeVar
-from urllib.parse import unquote_to_bytes
 
-from sonant.errors import InternalServer, InvalidSignature, Validation, WireError
+from sonant.errors import InternalServer, WireError
 from sonant.events.audit_record import Audited
 from sonant.events.masking import HIDDEN
-from sonant.ids import new_uuid
-from sonant.live.adapters.encoding import DECODERS
-from sonant.live.adapters.own import RATES_HZ, AudioForm
 from sonant.live.calls import Call, EndReason
 from sonant.operations.service import Caller, Service
 from sonant.store.access import Principal
 from sonant.wire.authorization import authorize
-from sonant.wire.carrying import Intake, Stream
 from sonant.wire.models import OWN_PREFIX, SIGNING_NAME, Operation
 from sonant.wire.recording import Recorder
 from sonant.wire.signature import SignedRequest, Verifier
+from sonant.wire.stream_parts import Intake, Stream
+from sonant.wire.stream_request import Asked, StreamRequest
 
 log = logging.getLogger(__name__)
 
@@ -42,10 +39,7 @@ STREAM_AUDIO = Operation(
     readonly=False,
     takes_client_token=False,
 )
-UNSIGNED = b"UNSIGNED-PAYLOAD"
-_MOST_CHANNELS = 2
 T = TypeVar("T")
-_NAMES = frozenset(("DomainId", "SessionNameOrId", "Encoding", "SampleRate", "Channels", "Channel"))
 
 
 def _shown(parameters: Mapping[str, Any]) -> dict[str, Any]:
@@ -58,79 +52,6 @@ def _shown(parameters: Mapping[str, Any]) -> dict[str, Any]:
 AUDITED_STREAMS = {
     STREAM_AUDIO.target: Audited(name=STREAM_AUDIO.name, read_only=False, request=_shown, answer=_shown)
 }
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StreamRequest:
-    """The HTTP request that a stream begins with."""
-
-    method: str
-    raw_path: bytes
-    query: bytes
-    headers: Sequence[tuple[bytes, bytes]]
-    """Names in lower case."""
-    source_ip: str
-    secure: bool
-    """Came over TLS."""
-    request_id: str = field(default_factory=new_uuid)
-
-    def header(self, name: bytes) -> bytes:
-        return next((value for known, value in self.headers if known == name), b"")
-
-    def parameters(self) -> dict[str, str]:
-        """What the query string says, without the signature's part. Raises Validation."""
-        found: dict[str, str] = {}
-        for part in self.query.split(b"&"):
-            name, _, value = (_decoded(piece) for piece in part.partition(b"="))
-            if not name or name.startswith("X-Amz-"):
-                continue
-            if name in found:
-                raise Validation("A query parameter is given twice.")
-            found[name] = value
-        return found
-
-
-def _decoded(piece: bytes) -> str:
-    return unquote_to_bytes(piece).decode("utf-8", "replace")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Asked:
-    """What the query string of `/stream` asks for."""
-
-    domain_id: str
-    session: str
-    form: AudioForm
-
-    @classmethod
-    def parse(cls, given: Mapping[str, str], check: Callable[[object], dict[str, Any]]) -> Asked:
-        """`check` takes DomainId and SessionNameOrId. Raises Validation."""
-        if unknown := given.keys() - _NAMES:
-            raise Validation(
-                f"{len(unknown)} query parameters are not known; known: {', '.join(sorted(_NAMES))}"
-            )
-        named = check({name: given[name] for name in ("DomainId", "SessionNameOrId") if name in given})
-        encoding = given.get("Encoding", AudioForm().encoding)
-        if encoding not in DECODERS:
-            raise Validation(f"Encoding must be one of {', '.join(DECODERS)}")
-        channels = _number(given, "Channels", 1, range(1, _MOST_CHANNELS + 1))
-        form = AudioForm(
-            encoding=encoding,
-            rate_hz=_number(given, "SampleRate", RATES_HZ[0], RATES_HZ),
-            channels=channels,
-            channel=_number(given, "Channel", 0, range(channels)),
-        )
-        return cls(domain_id=named["DomainId"], session=named["SessionNameOrId"], form=form)
-
-
-def _number(given: Mapping[str, str], name: str, default: int, allowed: Sequence[int]) -> int:
-    text = given.get(name)
-    if text is None:
-        return default
-    number = int(text) if text.isascii() and text.isdigit() and len(text) < 9 else -1
-    if number not in allowed:
-        raise Validation(f"{name} must be one of {', '.join(map(str, allowed))}")
-    return number
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -289,15 +210,3 @@ class _CarrierIntake:
 
     def open(self, call: Call) -> Stream:
         return self.gate.open_for(self.request, self.caller, call)
-
-
-def declared_hash(request: StreamRequest) -> bytes:
-    """What the header x-amz-content-sha256 says of a body that is yet to come. Raises InvalidSignature."""
-    declared = request.header(b"x-amz-content-sha256").strip()
-    if declared == UNSIGNED:
-        return declared
-    if len(declared) == 64 and all(byte in b"0123456789abcdef" for byte in declared):
-        return declared
-    raise InvalidSignature(
-        "The 'x-amz-content-sha256' header must be the SHA-256 of the body, or UNSIGNED-PAYLOAD."
-    )

@@ -26,8 +26,9 @@ from sonant.wire.audiosocket import AudioSocketServer
 from sonant.wire.carriers import Carrier, carriers
 from sonant.wire.carrying import carry
 from sonant.wire.protocol import error_body, error_content_type
-from sonant.wire.stream_gate import Begun, Gate, StreamRequest
+from sonant.wire.stream_gate import Begun, Gate
 from sonant.wire.stream_places import Places
+from sonant.wire.stream_request import StreamRequest
 from sonant.wire.uploads import Upload
 
 log = logging.getLogger(__name__)
@@ -133,6 +134,9 @@ class Streams:
                 body = await Upload(begin, self._settings, self._threads).take(request, receive)
         except WireError as error:
             await answer_error(send, error, request.request_id)
+        except Exception:  # a fault of ours; the caller gets the id to report it by
+            log.exception("request %s failed", request.request_id)
+            await answer_error(send, InternalServer(), request.request_id)
         else:
             await answer(send, 200, "application/json", body, request.request_id)
 

@@ -33,8 +33,9 @@ from sonant.live.adapters.own import RATES_HZ, AudioForm
 from sonant.live.calls import EndReason, StreamFault
 from sonant.settings import Audio, Settings
 from sonant.voice.audio import RATE_HZ, Recording
-from sonant.wire.carrying import Stream, feed_in_pieces
-from sonant.wire.stream_gate import UNSIGNED, Begun, StreamRequest, declared_hash
+from sonant.wire.stream_gate import Begun
+from sonant.wire.stream_parts import Stream, feed_in_pieces
+from sonant.wire.stream_request import UNSIGNED, StreamRequest, declared_hash
 
 #: Media types of bare samples: encoding, and the rate if the type alone fixes it. (RFC 2586, 3551, 4856:
 #: L16 is big-endian, `basic` is mu-law at 8 kHz.)
@@ -82,13 +83,22 @@ class Upload:
         form = form_of(request.header(b"content-type"))
         if request.parameters().keys() & {"Encoding", "SampleRate"}:
             raise Validation("Encoding and SampleRate are for WebSockets: the Content-Type says them here.")
-        if form is None and Upload.recordings >= MOST_RECORDINGS:
+        body = _Body(receive, declared, self._settings)
+        if form is not None:
+            return await self._carry(await self._open(request, declared), form, body)
+        if Upload.recordings >= MOST_RECORDINGS:
             raise Throttling("The service takes in as many recordings as it may.")
-        begun = await self._open(request, declared)
+        Upload.recordings += 1
+        try:
+            return await self._carry(await self._open(request, declared), None, body)
+        finally:
+            Upload.recordings -= 1
+
+    async def _carry(self, begun: Begun, form: AudioForm | None, body: _Body) -> bytes:
         stream, reason = begun.stream, EndReason.DISCONNECTED
         ended: asyncio.Future[EndReason] = asyncio.get_running_loop().create_future()
         stream.on_end(_teller(ended))
-        taking = asyncio.create_task(self._take_in(begun, form, _Body(receive, declared, self._settings)))
+        taking = asyncio.create_task(self._take_in(begun, form, body))
         try:
             both: set[asyncio.Future[Any]] = {taking, ended}
             await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
@@ -136,15 +146,11 @@ class Upload:
             await stream.drained()
 
     async def _take_recording(self, stream: Stream, channel: int, body: _Body) -> None:
-        Upload.recordings += 1
-        try:
-            data = await body.whole(self._settings.audio.max_file_bytes)
-            blocks = _blocks(data, channel, self._settings.audio)
-            loop = asyncio.get_running_loop()
-            while (block := await loop.run_in_executor(self._threads, next, blocks, None)) is not None:
-                await feed_in_pieces(stream, block, RATE_HZ)
-        finally:
-            Upload.recordings -= 1
+        data = await body.whole(self._settings.audio.max_file_bytes)
+        blocks = _blocks(data, channel, self._settings.audio)
+        loop = asyncio.get_running_loop()
+        while (block := await loop.run_in_executor(self._threads, next, blocks, None)) is not None:
+            await feed_in_pieces(stream, block, RATE_HZ)
 
 
 def _blocks(data: bytes, channel: int, limits: Audio) -> Iterator[NDArray[np.int16]]:

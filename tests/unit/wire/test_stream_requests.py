@@ -10,8 +10,8 @@ from sonant.settings import Live, Settings
 from sonant.wire.audiosocket import bind
 from sonant.wire.carriers import carriers
 from sonant.wire.models import load_models
-from sonant.wire.stream_gate import Asked, StreamRequest, declared_hash
 from sonant.wire.stream_places import Places
+from sonant.wire.stream_request import Asked, StreamRequest, declared_hash
 from sonant.wire.uploads import form_of
 from sonant.wire.validation import compile_input
 

@@ -30,7 +30,7 @@ from sonant.live.risks import Watches
 from sonant.live.stream import Stream
 from sonant.operations import OPERATIONS
 from sonant.operations.service import Caller, Service
-from sonant.settings import Quotas, Settings
+from sonant.settings import Live, Quotas, Settings
 from sonant.store import access, domains, sessions
 from sonant.store.model_files import ModelFiles
 from sonant.store.sessions import AUTHENTICATION, FRAUD
@@ -51,8 +51,9 @@ class Bench:
     lags: list[float] = field(default_factory=list)
 
     @classmethod
-    def open(cls, data: Path, calls: int) -> Bench:
-        settings = Settings(data=data, quotas=Quotas(active_sessions_per_domain=2 * calls + 10))
+    def open(cls, data: Path, calls: int, workers: int) -> Bench:
+        quotas = Quotas(active_sessions_per_domain=2 * calls + 10)
+        settings = Settings(data=data, quotas=quotas, live=Live(workers=workers))
         store = installation.open_store(settings, create=True)
         installation.first_start(store)
         cores = Cores()
@@ -153,11 +154,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Live calls in real time, without a wire.")
     parser.add_argument("--calls", type=int, default=50)
     parser.add_argument("--spread", type=float, default=20.0, help="seconds within which all calls begin")
+    parser.add_argument("--workers", type=int, default=0, help="as the setting live.workers")
     arguments = parser.parse_args()
     clips, models = voices(), load_models()
     calls = live_calls(arguments.calls, clips, models)
     with tempfile.TemporaryDirectory() as folder:
-        bench = Bench.open(Path(folder) / "data", arguments.calls)
+        bench = Bench.open(Path(folder) / "data", arguments.calls, arguments.workers)
         for voice in clips:
             bench.enroll(voice, enrollment_call(voice, clips))
         names, ids = list(clips), []

@@ -211,8 +211,7 @@ def session_keeper(store: Store) -> SessionKeeper:
 def build_intake(store: Store, risks: Risks, cores: Cores | None = None) -> Intake:
     """Where carriers bring calls. Nothing is loaded or started before the first one."""
     settings = store.settings
-    # One more than cores: what authentication waits for must not wait for a core's long tasks.
-    workers = settings.live.workers or (os.cpu_count() or 1) + 1
+    workers = settings.live.workers or os.cpu_count() or 1
     desk = Desk(
         owner=f"live-{secrets.token_hex(8)}",
         settings=settings,

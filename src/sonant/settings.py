@@ -63,8 +63,8 @@ class Live:
     """Live calls."""
 
     workers: int = 0
-    """Processes that embed what is heard in calls, started with the first call; 0 means one a core and one
-    more, which only authentication may use."""
+    """Processes that embed what is heard in calls, started with the first call; 0 means one a core. With two
+    or more, one is always left to authentication."""
     acceptance_threshold: int = 90
     """AcceptanceThreshold of sessions that name none."""
     risk_threshold: int = 50

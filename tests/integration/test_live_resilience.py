@@ -15,11 +15,10 @@ import pytest
 from live_house import LiveHouse, customer
 from served_house import Served, wait_until
 
-from sonant import app
+from sonant.errors import InternalServer, ResourceNotFound
 from sonant.live.calls import EndReason
-from sonant.settings import Live
 from sonant.store import sessions
-from sonant.store.sessions import AUTHENTICATION, ENDED, FRAUD, ONGOING
+from sonant.store.sessions import AUTHENTICATION, ENDED, FRAUD, ONGOING, PENDING
 
 SILENCE = np.zeros(1600, np.int16)
 
@@ -225,10 +224,18 @@ def test_a_new_model_of_the_domain_is_what_later_results_are_made_with(own, talk
     own.until(domain, name, stream_status=ENDED)
 
 
-def test_nothing_is_started_before_the_first_call(own_house):
-    intake = app.build_intake(own_house.variant(live=Live()).store, lambda *_, **__: ())
-    assert intake.streams == 0
-    assert intake._works is None
-    intake.notice("id#" + "A" * 22)
-    assert intake._works is None
-    intake.close()
+def test_nothing_is_started_before_the_first_call_nor_by_one_that_is_refused(own):
+    own.intake.notice("id#" + "A" * 22)
+    with pytest.raises(ResourceNotFound):
+        own.open(own.house.new_domain(), "nobody-started-it")
+    assert own.intake._works is None
+    assert own.intake.streams == 0
+
+
+def test_a_service_that_stops_takes_no_call(own):
+    domain = own.house.new_domain()
+    name = own.start(domain).name
+    own.close()
+    with pytest.raises(InternalServer):
+        own.open(domain, name)
+    assert own.session(domain, name).stream_status == PENDING

@@ -43,8 +43,9 @@ class Risks(Protocol):
         watchlist_id: str | None,
         hearing: Hearing,
         scale: Calibration,
+        began: datetime | None = None,
     ) -> tuple[Risk, ...]:
-        """Raises ResourceNotFound WATCHLIST."""
+        """`began` is the call's beginning. Raises ResourceNotFound WATCHLIST, JobFault."""
         ...
 
 

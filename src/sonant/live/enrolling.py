@@ -102,7 +102,7 @@ class _Enrollment:
         now = desk.clock()
         if refusal is None and speaker is not None and isinstance(heard, Prepared):
             try:
-                self._store(speaker, heard, hearing)
+                self._store(speaker, heard)
             except SealBroken:
                 refusal = Refusal(500, "what is stored of the speaker is damaged")
         status = FAILED if refusal else COMPLETED
@@ -157,15 +157,12 @@ class _Enrollment:
             log.info("session %s: its enrollment is flagged: %s", session.session_id, self._details)
         return refuse(risks, action="FAIL", risk_threshold=threshold)
 
-    def _store(self, speaker: speakers.Speaker, heard: Prepared, hearing: Hearing | None) -> None:
+    def _store(self, speaker: speakers.Speaker, heard: Prepared) -> None:
         connection, vault, now = self._connection, self._vault, self._desk.clock()
         seal, domain_id = speaker.seal(vault), self._domain.domain_id
         store_voiceprint(connection, vault, domain_id, speaker.speaker_id, seal, heard, now, before=speaker)
         if heard.fingerprint is not None:
-            # Not before the speech itself, whose time is ahead of the clock when a recording is brought
-            # faster than it was spoken: nothing in this call is a copy of what it enrolled.
-            at = now if hearing is None else max(now, hearing.ended_at)
-            fingerprints.add(connection, seal, domain_id, speaker.speaker_id, heard.fingerprint, at)
+            fingerprints.add(connection, seal, domain_id, speaker.speaker_id, heard.fingerprint, now)
 
 
 def _risks(
@@ -174,5 +171,11 @@ def _risks(
     """Raises ResourceNotFound WATCHLIST."""
     scale = scale_of(connection, domain.domain_id, hearing.model_id, desk.calibration_of)
     return desk.risks(
-        connection, domain, vault, watchlist_id=session.watchlist_id, hearing=hearing, scale=scale
+        connection,
+        domain,
+        vault,
+        watchlist_id=session.watchlist_id,
+        hearing=hearing,
+        scale=scale,
+        began=session.stream_started_at,
     )

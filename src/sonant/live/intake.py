@@ -79,11 +79,11 @@ class Intake:
             raise _session_not_found()
         if call.speaker_id is not None and not _SPEAKER.fullmatch(call.speaker_id):
             raise ResourceNotFound("SPEAKER", "The speaker does not exist in this domain.")
-        works = self._begin()
-        works.pool.warm()
         with self._desk.database.write() as connection:
             session, domain = self._session(connection, call)
+        works = self._begin()
         listening = self._listening(works, session, domain)
+        works.pool.warm()
         works.ears.add(listening)
         works.records.hurry()
         return listening.stream

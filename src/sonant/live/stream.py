@@ -6,6 +6,7 @@ The carrier's side only puts down what came; a thread listens to it (see `listen
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import threading
 import time
@@ -43,6 +44,7 @@ class Stream:
         self._by_service = False
         self._call_backs: list[Callable[[EndReason], None]] = []
         self._drained = threading.Condition(self._lock)
+        self._waiters: list[tuple[asyncio.AbstractEventLoop, asyncio.Future[None]]] = []
         self._in_work = False  # samples were taken that are not listened to, or a hearing is not written
         self._over = False
         self.heard_s = self.net_speech_s = 0.0
@@ -110,9 +112,16 @@ class Stream:
             return self._drained.wait_for(self._is_drained, timeout_s)
 
     async def drained(self) -> None:
-        """`wait_drained` for an event loop."""
-        while not await asyncio.to_thread(self.wait_drained, 1.0):
-            pass
+        """`wait_drained` for an event loop, however long it takes; holds no thread."""
+        loop = asyncio.get_running_loop()
+        while True:
+            with self._lock:
+                if self._is_drained():
+                    return
+                told = loop.create_future()
+                self._waiters.append((loop, told))
+            self._rouse()
+            await told
 
     def _is_drained(self) -> bool:
         return self._over or (self._reason is None and not self._waiting and not self._in_work)
@@ -158,10 +167,10 @@ class Stream:
 
     def settle(self) -> None:
         """What was taken is listened to, and all that came of it is stored."""
-        with self._drained:
+        with self._lock:
             if self._in_work:
                 self._in_work = False
-                self._drained.notify_all()
+                self._tell_waiters()
 
     def stop(self, reason: EndReason) -> None:
         """The service ends the stream."""
@@ -179,8 +188,20 @@ class Stream:
 
     def over(self) -> None:
         """The end is stored: nothing more will happen."""
-        with self._drained:
+        with self._lock:
             self._over = True
             self._waiting.clear()
             self._count = 0
-            self._drained.notify_all()
+            self._tell_waiters()
+
+    def _tell_waiters(self) -> None:
+        self._drained.notify_all()
+        waiters, self._waiters = self._waiters, []
+        for loop, told in waiters:
+            with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
+                loop.call_soon_threadsafe(_set, told)
+
+
+def _set(told: asyncio.Future[None]) -> None:
+    if not told.done():
+        told.set_result(None)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from sonant.evaluation.false_alerts import Alerts, Voice
     from sonant.settings import Audio
 
-LINES = ("g711", "gsm", "g711-a", "pink:20+g711", "narrow+g711", "loss:2+g711")
+LINES = ("g711", "gsm", "narrow+g711-a", "pink:15+g711", "reverb:0.4+gsm", "loss:5+g711")
 """Calls come over each of them, and so do the recordings that fraudsters were registered with."""
 _KNOWN: Use = "reference"
 _CALL: Use = "probe"
@@ -27,6 +27,15 @@ MEANT = 0.01
 
 @click.command("fraudsters")
 @click.argument("folder", metavar="[DIR]", required=False, type=click.Path(path_type=Path))
+@click.option(
+    "--list",
+    "listed",
+    type=click.Path(path_type=Path),
+    help="People who are on lists only, a sub-folder each [without DIR: readers of words].",
+)
+@click.option(
+    "--readers", is_flag=True, help="Count the fetched readers of letters and words as callers too."
+)
 @click.option(
     "--size",
     "sizes",
@@ -63,6 +72,8 @@ MEANT = 0.01
 @data_option
 def fraudsters(
     folder: Path | None,
+    listed: Path | None,
+    readers: bool,
     sizes: tuple[int, ...],
     calls: int,
     call_s: float,
@@ -75,7 +86,7 @@ def fraudsters(
     data: Path | None,
     config: Path | None,
 ) -> None:
-    """Measure false alerts: honest callers, of DIR (a sub-folder a person) or fetched, against lists of others.
+    """Measure false alerts: callers, of DIR (a sub-folder a person) or fetched, against lists of others.
 
     Lists that are longer than there are people are filled up with voices made from those of real people.
     """
@@ -90,7 +101,7 @@ def fraudsters(
         if shown:
             click.echo(text, err=True)
 
-    people, kin = _people(folder, cache, say)
+    people = _people(folder, listed, readers, cache, say)
     made: list[Made] = []
     unreadable = 0
     tasks = _tasks(people, settings.audio, call_s=call_s, list_s=list_s, calls=calls, seed=seed)
@@ -101,11 +112,11 @@ def fraudsters(
     ):
         made += result.made
         unreadable += result.unreadable
-    asked, known = (_voices(made, kin, use) for use in (_CALL, _KNOWN))
+    asked, known = (_voices(made, people, use) for use in (_CALL, _KNOWN))
     calibration = calibration_of(load_models().encoder_id)
     say("comparing")
     found = false_alerts(asked, known, calibration, sizes or (10, 100, 500), seed=seed)
-    source = f"{len(people)} people of {folder}" if folder else f"{len(people)} people, fetched"
+    source = f"{sum(one.calls for one in people.values())} callers, {len(people)} people to be on lists"
     click.echo("\n".join(table(found, source, unreadable)))
     if json_file:
         document = {
@@ -120,7 +131,7 @@ def fraudsters(
 def table(found: Sequence[Alerts], source: str, unreadable: int) -> Iterator[str]:
     """The figures as lines of text."""
     first = found[0]
-    yield f"{source}; {first.calls} calls of {first.people} people over {', '.join(LINES)}"
+    yield f"{source}; {first.calls} calls over {', '.join(LINES)}"
     if unreadable:
         yield f"{unreadable} recordings could not be read"
     yield f"known-fraudster risk of 50 or more, meant to be reached by {MEANT:.0%} of calls"
@@ -140,57 +151,69 @@ def table(found: Sequence[Alerts], source: str, unreadable: int) -> Iterator[str
     )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Person:
+    """Whose recordings they are, and what is done with them."""
+
+    recordings: Sequence[Path]
+    calls: bool
+    """Is a caller; everybody can be on a list."""
+    kin: str
+    """The same for people who may be one person."""
+
+
 def _people(
-    folder: Path | None, cache: Path, say: Callable[[str], None]
-) -> tuple[Mapping[str, Sequence[Path]], dict[str, str]]:
-    """Recordings by person, and what people have in common who may be the same one."""
+    folder: Path | None, listed: Path | None, readers: bool, cache: Path, say: Callable[[str], None]
+) -> dict[str, Person]:
     from sonant.commands.readers import fetch_readers
     from sonant.commands.speech import fetch_voices
     from sonant.evaluation.trials import recordings_by_speaker
 
-    if folder:
-        own = recordings_by_speaker(folder)
-        return own, {name: name for name in own}
-    voices = fetch_voices(cache, progress=say)
-    readers = fetch_readers(cache, progress=say)
-    people = {**voices, **{name: reader.recordings for name, reader in readers.items()}}
-    return people, {
-        name: readers[name].language if name in readers else f"telephone {name}" for name in people
-    }
+    callers = recordings_by_speaker(folder) if folder else fetch_voices(cache, progress=say)
+    found = {name: Person(recordings=files, calls=True, kin=name) for name, files in callers.items()}
+    if listed:
+        for name, files in recordings_by_speaker(listed).items():
+            found[f"list/{name}"] = Person(recordings=files, calls=False, kin=name)
+    if readers or not (folder or listed):
+        for name, one in fetch_readers(cache, progress=say).items():
+            found[name] = Person(recordings=one.recordings, calls=readers, kin=f"reader of {one.language}")
+    return found
 
 
 def _tasks(
-    people: Mapping[str, Sequence[Path]], audio: Audio, *, call_s: float, list_s: float, calls: int, seed: int
+    people: Mapping[str, Person], audio: Audio, *, call_s: float, list_s: float, calls: int, seed: int
 ) -> list[Task]:
     from sonant.evaluation.embedding import Task, Wanted
 
     return [
         Task(
             speaker=name,
-            recordings=tuple(recordings),
+            recordings=tuple(person.recordings),
             whole=False,
             wanted=tuple(
                 Wanted(use=use, net_speech_s=seconds, at_most=calls, channels=(line,))
                 for line in LINES
                 for use, seconds in ((_KNOWN, list_s), (_CALL, call_s))
+                if person.calls or use == _KNOWN
             ),
             others=(),
             seed=seed,
             audio=audio,
         )
-        for name, recordings in people.items()
+        for name, person in people.items()
     ]
 
 
-def _voices(made: Sequence[Made], kin: Mapping[str, str], use: Use) -> list[Voice]:
+def _voices(made: Sequence[Made], people: Mapping[str, Person], use: Use) -> list[Voice]:
     from sonant.evaluation.false_alerts import Voice
 
-    person = {name: number for number, name in enumerate(kin)}
-    family = {name: number for number, name in enumerate(sorted(set(kin.values())))}
+    number = {name: place for place, name in enumerate(people)}
+    families = sorted({person.kin for person in people.values()})
+    family = {kin: place for place, kin in enumerate(families)}
     return [
         Voice(
-            person=person[piece.speaker],
-            kin=family[kin[piece.speaker]],
+            person=number[piece.speaker],
+            kin=family[people[piece.speaker].kin],
             vector=template.embedding.vector,
             speech_s=template.quality.net_speech_s,
             snr_db=template.quality.snr_db,

@@ -1,9 +1,9 @@
 """How often honest callers would be flagged against a list of fraudsters that they are not on. Pure.
 
-There are never as many real voices as a long list holds. What is missing is made: a real voice moved by the
-difference between two other real ones, so by as much as people differ, in a direction in which people
-differ. Such voices are no evidence of how alike people are; how they compare with real ones is told beside
-the result (`Alerts.real_share`, `Alerts.made_share`).
+There are never as many real voices as a long list holds. What is missing is made: a real voice moved by half
+the difference between two other real ones, so in a direction in which people differ. Such voices are no
+evidence of how alike people are; how they compare with real ones is told beside the result
+(`Alerts.real_share`, `Alerts.made_share`).
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class Alerts:
     interval: Interval | None
     """Of the share, people drawn anew; None with fewer than three."""
     real_share: float
-    """Share of comparisons with one real fraudster that the calibration takes for one in a hundred or rarer."""
+    """Share of comparisons with a real voice that the calibration takes for one in a hundred or rarer."""
     made_share: float
     """The same with made ones."""
 
@@ -171,7 +171,7 @@ class _Table:
         return flagged, lists, real / max(lists, 1)
 
     def one_in_a_hundred(self, rng: np.random.Generator) -> tuple[float, float]:
-        """Shares of comparisons at or above what the calibration takes for 1 %: with real voices, with made."""
+        """Shares of comparisons that the calibration takes for 1 % or rarer: with real voices, with made."""
         real, made = [], []
         for call, person in enumerate(self._caller.tolist()):
             spans = [span for one, span in self._prints.items() if self._compared(person, one)]
@@ -184,14 +184,14 @@ class _Table:
         return one in self._prints and self._kin[one] != self._kin[person]
 
     def _made(self, call: int, prints: Indices, shape: tuple[int, ...], rng: np.random.Generator) -> Floats:
-        """Similarities of a call to made voices: a + b - c of three voiceprints, at unit length.
+        """Similarities of a call to made voices: a + (b - c) / 2 of three voiceprints, at unit length.
 
         The vectors themselves are not needed: all is sums of products of real ones.
         """
         one, two, three = prints[rng.integers(len(prints), size=(3, *shape))]
         near, between = self._similar[call], self._between
-        length = 3 + 2 * (between[one, two] - between[one, three] - between[two, three])
-        return np.asarray((near[one] + near[two] - near[three]) / np.sqrt(np.maximum(length, 1e-9)))
+        length = 1.5 + between[one, two] - between[one, three] - between[two, three] / 2
+        return np.asarray((near[one] + (near[two] - near[three]) / 2) / np.sqrt(np.maximum(length, 1e-9)))
 
 
 def _least_flagged(size: int, tail: Tail) -> float:

@@ -1,8 +1,8 @@
 """The fraud stage of the pipeline: risks are scored where their evidence is, one rule decides.
 
 Spoofing is heard by detectors in the worker processes: functions from an embedding, the speech it was made
-from and the job's threshold to a Risk. Known fraudsters are looked for by the runner, which alone has their voices. One threshold
-serves all risks.
+from and the job's threshold to a Risk. Known fraudsters are looked for by the runner, which alone has their
+voices. One threshold serves all risks.
 """
 
 from __future__ import annotations

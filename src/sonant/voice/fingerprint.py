@@ -132,7 +132,7 @@ def shared(before: Fingerprint, now: Fingerprint) -> Shared:
 
 
 def shared_with(before: Fingerprint, now: tuple[NDArray[np.uint32], NDArray[np.int64]]) -> Shared:
-    """`shared`, of what is the same for all recordings that one is compared with: its tolerant `all_pairs`."""
+    """`shared` with the tolerant `all_pairs` of what is compared with many."""
     codes, frames = loud_pairs(before)
     wanted, wanted_frames = now
     place, query = lookup(codes, wanted)

@@ -2,9 +2,10 @@
 
 The small detector hears every recording (`spoofing_features`). The large one, AASIST (Jung et al., arXiv
 2110.01200), costs twenty times as much and is asked only when the small one is in doubt or the speech is
-unlike all the real speech it knows, and when its word can change what is done (`ask_from`). AASIST was trained on wideband speech: on telephone speech its own
-threshold means nothing, so its odds are read against those of genuine telephone speech. Where both have heard
-a recording, the risk is the lower one: a false alarm refuses an honest caller.
+unlike all the real speech it knows, and when its word can change what is done (`ask_from`). AASIST was
+trained on wideband speech: on telephone speech its own threshold means nothing, so its odds are read against
+those of genuine telephone speech. Where both have heard a recording, the risk is the lower one: a false alarm
+refuses an honest caller.
 
 Risk and the share of genuine recordings that reach it: 0 = all, 50 = 1 %, 100 = 0.01 %, linear in the
 logarithm between. The far tail is an exponential fitted to genuine speech; docs/spoofing.md has the figures,

@@ -17,6 +17,7 @@ from sonant.cli_models import model
 from sonant.cli_sessions import session
 from sonant.cli_voices import calibrate, speaker
 from sonant.commands.common import Commands, data_option, database_fault, load_settings
+from sonant.commands.evaluate_fraudsters import fraudsters
 from sonant.commands.evaluate_spoofing import spoofing
 from sonant.commands.evaluation import evaluate
 from sonant.errors import SonantError, WireError
@@ -71,7 +72,7 @@ class _Evaluate(click.Group):
         return super().parse_args(ctx, args if named else [str(evaluate.name), *args])
 
 
-main.add_command(_Evaluate("evaluate", commands=[evaluate, spoofing], help=evaluate.help))
+main.add_command(_Evaluate("evaluate", commands=[evaluate, fraudsters, spoofing], help=evaluate.help))
 main.add_command(calibrate)
 main.add_command(speaker)
 main.add_command(session)

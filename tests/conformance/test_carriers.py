@@ -223,7 +223,8 @@ def test_twilio(house: House, who: str, decision: str) -> None:
         assert said_until_closed(connection) == ([], 1000, "CALL_ENDED")
 
 
-def test_audiohook(house: House) -> None:
+@WHO
+def test_audiohook(house: House, who: str, decision: str) -> None:
     name, session_id = str(uuid.uuid4()), str(uuid.uuid4())
     headers = {
         "Audiohook-Organization-Id": "d7934305-0972-4844-938e-9060eef73d05",
@@ -247,11 +248,11 @@ def test_audiohook(house: House) -> None:
         )
         assert json.loads(connection.recv(timeout=20))["parameters"]["media"] == media
         house.service.own_client().update_session(**house.of(name), SpeakerId="anna")
-        data = mulaw(house.right)
+        data = mulaw(getattr(house, who))
         for place in range(0, len(data), 1600):
             connection.send(data[place : place + 1600])
             time.sleep(PAUSE_S * 20)
-        assert house.decision(name) == "ACCEPT"
+        assert house.decision(name) == decision
         connection.send(message("close", 2, reason="end"))
         assert json.loads(connection.recv(timeout=20))["type"] == "closed"
 

@@ -100,6 +100,7 @@ class Check:
         config = Config(
             overwrite=overwrite, fraud_action="FAIL", risk_threshold=settings.enrollment.risk_threshold
         )
+        self._risk_threshold = config.risk_threshold
         self._forecast = Forecast(config, settings.quotas.speakers_per_domain)
         self._domain_id, self._replays = domain_id, settings.fraud.replay_recordings
         files = ModelFiles(settings.data)
@@ -127,6 +128,7 @@ class Check:
             keep_audio=False,
             inspect=True,
             detect=True,
+            risk_threshold=self._risk_threshold,
             fingerprint=self._replays > 0,
             model_id=self._model_id,
         )

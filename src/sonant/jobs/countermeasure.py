@@ -24,10 +24,16 @@ def detectors(settings: Fraud) -> tuple[Detector, ...]:
     if settings.spoofing_max_s == 0:
         return ()
 
-    def synthetic_speech(_embedding: Embedding, speech: npt.NDArray[np.float32]) -> Risk | None:
+    def synthetic_speech(
+        _embedding: Embedding, speech: npt.NDArray[np.float32], risk_threshold: int
+    ) -> Risk | None:
         try:
             found = spoofing_risk(
-                speech, _models(), max_s=settings.spoofing_max_s, windows=settings.spoofing_windows
+                speech,
+                _models(),
+                max_s=settings.spoofing_max_s,
+                windows=settings.spoofing_windows,
+                ask_from=risk_threshold,
             )
         except NotEnoughSpeech:
             return None

@@ -64,7 +64,8 @@ class DryRunDecider:
 
     def task(self, item: Item) -> Task | None:
         guard = self._fraud["FraudDetectionAction"] != "IGNORE"
-        return replace(self.desk.task(item, self.need_s, guard=guard), inspect=True, keep_audio=False)
+        task = self.desk.task(item, self.need_s, guard=guard, risk_threshold=self._fraud["RiskThreshold"])
+        return replace(task, inspect=True, keep_audio=False)
 
     def sitting(
         self, connection: Connection, domain: Domain, vault: Vault, done: Sequence[tuple[Item, Heard]]

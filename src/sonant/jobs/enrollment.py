@@ -71,7 +71,8 @@ class EnrollmentDecider:
         if before_listening(status, self.config) is not None:
             return None
         guard = self.config.fraud_action != "IGNORE"
-        return self.desk.task(item, self.desk.settings.enrollment.net_speech_s, guard=guard)
+        need_s = self.desk.settings.enrollment.net_speech_s
+        return self.desk.task(item, need_s, guard=guard, risk_threshold=self.config.risk_threshold)
 
     def sitting(
         self, connection: Connection, domain: Domain, vault: Vault, done: Sequence[tuple[Item, Heard]]

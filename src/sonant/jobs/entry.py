@@ -20,7 +20,7 @@ from sonant.jobs.manifest import AudioFile
 from sonant.jobs.model_shelf import Embedders
 from sonant.settings import Audio
 from sonant.voice.audio import RATE_HZ
-from sonant.voice.embedding import Embedder, embed
+from sonant.voice.embedding import Embedder, Embedding, embed
 from sonant.voice.enrollment import RecordingSource, Speech, decode_audio, encode_audio, gather_speech
 from sonant.voice.fingerprint import MIN_SPEECH_S, fingerprint
 from sonant.voice.models import Models
@@ -69,6 +69,8 @@ class Task:
     """Of a dry run: listen to every recording and tell what it is like; see `jobs.inspect`."""
     detect: bool = False
     """Run the detectors."""
+    risk_threshold: int = 0
+    """From which risk on the job refuses."""
     fingerprint: bool = False
     """Take a fingerprint for the replay guard."""
     model_id: str | None = None
@@ -131,7 +133,7 @@ def prepare(
         vector=embedding.vector.astype("<f4").tobytes(),
         net_speech_s=speech.quality.net_speech_s,
         snr_db=speech.quality.snr_db,
-        risks=assess(detectors, embedding, speech.samples) if task.detect else (),
+        risks=_risks(task, detectors, embedding, speech),
         audio=encode_audio(speech.samples) if task.keep_audio else None,
         fingerprint=_fingerprint(speech) if task.fingerprint else None,
         heard_s=speech.quality.duration_s,
@@ -150,6 +152,14 @@ def _speech(task: Task, fetch: Fetch, models: Models, rules: Audio) -> Speech:
         strict=rules.strict,
         max_duration_s=rules.max_duration_s,
     )
+
+
+def _risks(
+    task: Task, detectors: Sequence[Detector], embedding: Embedding, speech: Speech
+) -> tuple[Risk, ...]:
+    if not task.detect:
+        return ()
+    return assess(detectors, embedding, speech.samples, risk_threshold=task.risk_threshold)
 
 
 def _fingerprint(speech: Speech) -> bytes | None:

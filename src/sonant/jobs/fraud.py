@@ -1,8 +1,8 @@
 """The fraud stage of the pipeline: risks are scored where their evidence is, one rule decides.
 
-Spoofing is heard by detectors in the worker processes: functions from an embedding and the speech it was made
-from to a Risk. Known fraudsters are looked for by the runner, which alone has their voices. One threshold
-serves all risks.
+Spoofing is heard by detectors in the worker processes: functions from an embedding, the speech it was made
+from and the job's threshold to a Risk. Known fraudsters are looked for by the runner, which alone has their
+voices. One threshold serves all risks.
 """
 
 from __future__ import annotations
@@ -36,15 +36,19 @@ class Risk:
     """What speaks for spoofing, SYNTHETIC_SPEECH or REPLAY; for events."""
 
 
-#: None: not enough speech to tell.
-Detector = Callable[[Embedding, npt.NDArray[np.float32]], Risk | None]
+#: None: not enough speech to tell. What lies below the threshold need not be told apart any further.
+Detector = Callable[[Embedding, npt.NDArray[np.float32], int], Risk | None]
 
 
 def assess(
-    detectors: Sequence[Detector], embedding: Embedding, speech: npt.NDArray[np.float32]
+    detectors: Sequence[Detector],
+    embedding: Embedding,
+    speech: npt.NDArray[np.float32],
+    *,
+    risk_threshold: int,
 ) -> tuple[Risk, ...]:
     """Run all detectors on one voice; `speech` is 8 kHz, mono, -1..1."""
-    found = (detector(embedding, speech) for detector in detectors)
+    found = (detector(embedding, speech, risk_threshold) for detector in detectors)
     return tuple(risk for risk in found if risk is not None)
 
 

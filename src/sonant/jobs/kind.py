@@ -55,10 +55,10 @@ class Desk:
     model_id: str | None = None
     """The domain's voice model when the job was taken in hand; None is the one that ships with Sonant."""
 
-    def task(self, item: Item, need_s: float, *, guard: bool = False) -> Task:
+    def task(self, item: Item, need_s: float, *, guard: bool = False, risk_threshold: int = 0) -> Task:
         """Listen to a request's recordings until there are `need_s` seconds of speech.
 
-        `guard` looks for spoofing too.
+        `guard` looks for spoofing too; what lies below `risk_threshold` is not told apart any further.
         """
         assert isinstance(item.entry, Request)
         return Task(
@@ -68,6 +68,7 @@ class Desk:
             need_s=need_s,
             keep_audio=self.settings.audio.keep,
             detect=guard,
+            risk_threshold=risk_threshold,
             fingerprint=guard and self.settings.fraud.replay_recordings > 0,
             model_id=self.model_id,
         )

@@ -24,7 +24,7 @@ from sonant.errors import SealBroken
 from sonant.jobs.faults import JobFault
 from sonant.store import fingerprints
 from sonant.store.vault import SpeakerSeal, Vault
-from sonant.voice.fingerprint import Fingerprint, shared
+from sonant.voice.fingerprint import Fingerprint, all_pairs, shared_with
 from sonant.voice.fingerprint_index import FingerprintIndex
 
 #: Recordings that are compared in full.
@@ -85,7 +85,7 @@ class ReplayGuard:
     ) -> Copy | None:
         """The recording, accepted for another, that shares the most with this one; in a `live` call, for
         anybody. Only what was accepted `before` a moment, if one is given. Raises JobFault as `follow`."""
-        copies = []
+        copies, pairs = [], all_pairs(heard, tolerant=True)
         for number in self._index.candidates(heard, CANDIDATES):
             with _telling_damage():
                 stored = fingerprints.find(connection, vault, self._domain_id, number)
@@ -93,7 +93,7 @@ class ReplayGuard:
                 continue
             if before is not None and stored.created_at >= before:
                 continue
-            common = shared(Fingerprint.from_bytes(stored.data), heard)
+            common = shared_with(Fingerprint.from_bytes(stored.data), pairs)
             if common.is_copy:
                 copies.append(Copy(speaker_id=stored.speaker_id, pairs=common.pairs))
         return max(copies, key=lambda copy: copy.pairs, default=None)

@@ -72,7 +72,8 @@ class Hands:
             else:
                 self._save(listening, purpose, window, heard)
 
-        task = task_for(purpose, window, model_id, self._desk.settings, guard=False)
+        threshold = listening.wants.risk_threshold
+        task = task_for(purpose, window, model_id, self._desk.settings, risk_threshold=threshold)
         self._pool.submit(task, URGENCY[purpose], answer)
 
     def end(self, listening: Listening, reason: EndReason) -> None:
@@ -115,13 +116,18 @@ class Hands:
             if session is None:
                 self._done(listening)
             else:
-                guard = session.risk_threshold is not None
-                self._enroll(listening, window, model_id, guard=guard, tries=MAX_MODELS)
+                self._enroll(listening, window, model_id, session.risk_threshold, tries=MAX_MODELS)
 
         self._enrollments.put("an enrollment's begin", run, lambda: self._lose(listening))
 
     def _enroll(
-        self, listening: Listening, window: SpeechWindow, model_id: str | None, *, guard: bool, tries: int
+        self,
+        listening: Listening,
+        window: SpeechWindow,
+        model_id: str | None,
+        risk_threshold: int | None,
+        *,
+        tries: int,
     ) -> None:
         def answer(heard: Prepared | Refusal) -> None:
             self._enrollments.put("an enrollment", lambda: finish(heard), fail)
@@ -138,7 +144,7 @@ class Hands:
                 enrolling.fail(self._desk, place, "the domain was suspended or its key cannot be used")
             except enrolling.AnotherModel as other:
                 if tries > 1:
-                    self._enroll(listening, window, other.model_id, guard=guard, tries=tries - 1)
+                    self._enroll(listening, window, other.model_id, risk_threshold, tries=tries - 1)
                     return
                 enrolling.fail(self._desk, place, "the domain's voice model was changed")
             self._done(listening)
@@ -149,7 +155,7 @@ class Hands:
             finally:
                 self._done(listening)
 
-        task = task_for(ENROLLMENT, window, model_id, self._desk.settings, guard=guard)
+        task = task_for(ENROLLMENT, window, model_id, self._desk.settings, risk_threshold=risk_threshold)
         self._pool.submit(task, URGENCY[ENROLLMENT], answer)
 
     def _done(self, listening: Listening) -> None:

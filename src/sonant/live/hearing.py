@@ -24,10 +24,16 @@ _NOBODY = Role(arn="", policies=())
 
 
 def task_for(
-    purpose: str, window: SpeechWindow, model_id: str | None, settings: Settings, *, guard: bool
+    purpose: str,
+    window: SpeechWindow,
+    model_id: str | None,
+    settings: Settings,
+    *,
+    risk_threshold: int | None,
 ) -> Task:
-    """`guard` looks for spoofing in what is to be enrolled; for fraud detection it is always done."""
-    detect = purpose == FRAUD or (purpose == ENROLLMENT and guard)
+    """`risk_threshold` is the session's; None looks for no spoofing. What lies below it is not told apart any
+    further: should the threshold be lowered later, a risk may be found that is greater than it need be."""
+    detect = purpose != AUTHENTICATION and risk_threshold is not None
     keep = settings.audio.keep if purpose == ENROLLMENT else settings.live.keep_audio
     return Task(
         ticket=0,
@@ -36,6 +42,7 @@ def task_for(
         need_s=0.0,
         keep_audio=keep,
         detect=detect,
+        risk_threshold=risk_threshold or 0,
         fingerprint=purpose != AUTHENTICATION and settings.fraud.replay_recordings > 0,
         model_id=model_id,
         spoken=Spoken.of(window.samples, window.quality),

@@ -38,6 +38,8 @@ class Wants:
     """Samples of speech at 8 kHz, by purpose."""
     model_id: str | None
     """The domain's voice model."""
+    risk_threshold: int | None
+    """None: no fraud detection."""
 
     @classmethod
     def of(cls, session: Session, settings: Settings, model_id: str | None) -> Wants:
@@ -48,7 +50,7 @@ class Wants:
             purposes[FRAUD] = round(settings.live.fraud_speech_s * RATE_HZ)
         if session.enrollment_status == GATHERING:
             purposes[ENROLLMENT] = round(settings.enrollment.net_speech_s * RATE_HZ)
-        return cls(purposes=purposes, model_id=model_id)
+        return cls(purposes=purposes, model_id=model_id, risk_threshold=session.risk_threshold)
 
 
 def most_speech(settings: Settings) -> int:

@@ -128,8 +128,13 @@ def all_pairs(found: Fingerprint, *, tolerant: bool) -> tuple[NDArray[np.uint32]
 
 def shared(before: Fingerprint, now: Fingerprint) -> Shared:
     """What `now` has in common with a recording heard before."""
+    return shared_with(before, all_pairs(now, tolerant=True))
+
+
+def shared_with(before: Fingerprint, now: tuple[NDArray[np.uint32], NDArray[np.int64]]) -> Shared:
+    """`shared` with the tolerant `all_pairs` of what is compared with many."""
     codes, frames = loud_pairs(before)
-    wanted, wanted_frames = all_pairs(now, tolerant=True)
+    wanted, wanted_frames = now
     place, query = lookup(codes, wanted)
     if len(place) == 0:
         return Shared(pairs=0, span_s=0.0)

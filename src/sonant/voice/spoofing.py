@@ -2,9 +2,10 @@
 
 The small detector hears every recording (`spoofing_features`). The large one, AASIST (Jung et al., arXiv
 2110.01200), costs twenty times as much and is asked only when the small one is in doubt or the speech is
-unlike all the real speech it knows. AASIST was trained on wideband speech: on telephone speech its own
-threshold means nothing, so its odds are read against those of genuine telephone speech. Where both have heard
-a recording, the risk is the lower one: a false alarm refuses an honest caller.
+unlike all the real speech it knows, and when its word can change what is done (`ask_from`). AASIST was
+trained on wideband speech: on telephone speech its own threshold means nothing, so its odds are read against
+those of genuine telephone speech. Where both have heard a recording, the risk is the lower one: a false alarm
+refuses an honest caller.
 
 Risk and the share of genuine recordings that reach it: 0 = all, 50 = 1 %, 100 = 0.01 %, linear in the
 logarithm between. The far tail is an exponential fitted to genuine speech; docs/spoofing.md has the figures,
@@ -48,12 +49,14 @@ class SpoofingFinding:
 
 
 def spoofing_risk(
-    samples: NDArray[np.float32], models: SpoofingModels, *, max_s: float, windows: int
+    samples: NDArray[np.float32], models: SpoofingModels, *, max_s: float, windows: int, ask_from: int = 0
 ) -> SpoofingFinding:
     """Judge speech at 8 kHz (float32, [n], pauses removed).
 
     At most the first `max_s` seconds are heard, by the large network at most `windows` of 4 s of them; the
-    cost is bounded by both. Raises NotEnoughSpeech under three seconds.
+    cost is bounded by both. The large network can only lower the risk, so below a risk of `ask_from` it is
+    not asked: the risk is then what the small detector says, and the true one at most that.
+    Raises NotEnoughSpeech under three seconds.
     """
     if len(samples) < MIN_SPEECH_S * RATE_HZ:
         raise NotEnoughSpeech(len(samples) / RATE_HZ, MIN_SPEECH_S)
@@ -61,17 +64,21 @@ def spoofing_risk(
     logits, strangeness = models.light.run(None, {"features": features(heard)[None]})
     logit, known = float(logits[0]), models.calibration
     odds, share = None, known.light_share(logit)
-    if windows > 0 and (logit > known.gate_logit or float(strangeness[0]) > known.gate_strangeness):
+    in_doubt = logit > known.gate_logit or float(strangeness[0]) > known.gate_strangeness
+    if windows > 0 and in_doubt and _risk(share) >= ask_from:
         (found,) = models.network.run(None, {"samples": network_input(heard, windows)})
         odds = float(np.mean(found[:, 0] - found[:, 1]))
         share = known.agreed_share(logit, odds)
-    risk = -math.log10(share) * _RISK_A_DECADE
     return SpoofingFinding(
-        risk=round(min(max(risk, 0.0), 100.0)),
+        risk=_risk(share),
         light_logit=logit,
         network_odds=odds,
         heard_s=len(heard) / RATE_HZ,
     )
+
+
+def _risk(share: float) -> int:
+    return round(min(max(-math.log10(share) * _RISK_A_DECADE, 0.0), 100.0))
 
 
 def network_input(samples: NDArray[np.float32], windows: int) -> NDArray[np.float32]:

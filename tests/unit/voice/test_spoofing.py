@@ -1,6 +1,7 @@
 """Spoofing risk: its scale, its bounds, and that genuine telephone speech is mostly left alone."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -59,6 +60,22 @@ def test_the_large_network_is_asked_in_doubt_only_and_never_when_that_is_set(net
     assert calm.network_odds is None
     assert spoofing_risk(odd, networks, max_s=10, windows=1).network_odds is not None
     assert spoofing_risk(odd, networks, max_s=10, windows=0).network_odds is None
+
+
+def test_the_large_network_is_not_asked_where_its_word_could_change_nothing(networks, spoken):
+    """It only ever lowers the risk: below the threshold the small detector's risk stands."""
+    doubtful = spoken("english", 10) + np.random.default_rng(0).normal(0, 0.02, 80000).astype(np.float32)
+    eager = replace(networks, calibration=replace(networks.calibration, gate_logit=-99.0))
+    asked = spoofing_risk(doubtful, eager, max_s=10, windows=1)
+    alone = spoofing_risk(doubtful, eager, max_s=10, windows=0)
+
+    at = spoofing_risk(doubtful, eager, max_s=10, windows=1, ask_from=alone.risk)
+    above = spoofing_risk(doubtful, eager, max_s=10, windows=1, ask_from=alone.risk + 1)
+
+    assert asked.network_odds is not None
+    assert asked.risk <= alone.risk
+    assert at == asked
+    assert above == alone
 
 
 @pytest.mark.parametrize(("max_s", "heard_s"), [(5, 5), (1, 3), (100, 20)])

@@ -1,0 +1,206 @@
+"""How often honest callers would be flagged against a list of fraudsters that they are not on. Pure.
+
+There are never as many real voices as a long list holds. What is missing is made: a real voice moved by half
+the difference between two other real ones, so in a direction in which people differ. Such voices are no
+evidence of how alike people are; how they compare with real ones is told beside the result
+(`Alerts.real_share`, `Alerts.made_share`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sonant.errors import SetupError
+from sonant.evaluation.bootstrap import CONFIDENCE, Interval
+from sonant.voice.calibration import Calibration, Tail
+from sonant.voice.risk import known_fraudster_risk
+
+THRESHOLD = 50
+LISTS = 20
+"""Lists drawn for each call."""
+REPLICATES = 200
+_FEWEST = 3
+
+Floats = NDArray[np.float64]
+Indices = NDArray[np.intp]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Voice:
+    """One recording's embedding: a call, or a fraudster's voiceprint."""
+
+    person: int
+    kin: int
+    """People of one kin are not compared: they may be one person."""
+    vector: NDArray[np.float32]
+    """Unit length, [d]."""
+    speech_s: float
+    snr_db: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Alerts:
+    """What came out for one size of list."""
+
+    size: int
+    people: int
+    calls: int
+    lists: int
+    """Calls times lists: each call is compared with several lists."""
+    real_on_list: float
+    """Real voices on a list, on average."""
+    flagged: int
+    """Of `lists`."""
+    interval: Interval | None
+    """Of the share, people drawn anew; None with fewer than three."""
+    real_share: float
+    """Share of comparisons with a real voice that the calibration takes for one in a hundred or rarer."""
+    made_share: float
+    """The same with made ones."""
+
+    @property
+    def share(self) -> float:
+        return self.flagged / self.lists
+
+
+def false_alerts(
+    calls: Sequence[Voice],
+    fraudsters: Sequence[Voice],
+    calibration: Calibration,
+    sizes: Sequence[int],
+    *,
+    seed: int,
+    replicates: int = REPLICATES,
+) -> list[Alerts]:
+    """Compare every call with lists of other people, one voiceprint a person, filled up with made voices.
+
+    Raises SetupError when some call has fewer than three other people to be compared with.
+    """
+    table = _Table(calls, fraudsters, calibration, sizes)
+    everybody = np.unique([voice.person for voice in (*calls, *fraudsters)])
+    rng = np.random.default_rng(seed)
+    flagged, lists, real = table.count(everybody, rng)
+    shares = []
+    for _ in range(replicates if len(everybody) >= _FEWEST else 0):
+        drawn = rng.choice(everybody, len(everybody))
+        some, of, _ = table.count(drawn, rng)
+        if of:
+            shares.append(some / of)
+    tail = 100 * (1 - CONFIDENCE) / 2
+    spread = np.percentile(shares, [tail, 100 - tail], axis=0) if shares else None
+    one_real, one_made = table.one_in_a_hundred(rng)
+    return [
+        Alerts(
+            size=size,
+            people=len({voice.person for voice in calls}),
+            calls=len(calls),
+            lists=lists,
+            real_on_list=float(real[place]),
+            flagged=int(flagged[place]),
+            interval=None
+            if spread is None
+            else Interval(low=float(spread[0, place]), high=float(spread[1, place])),
+            real_share=one_real,
+            made_share=one_made,
+        )
+        for place, size in enumerate(sizes)
+    ]
+
+
+class _Table:
+    """All similarities that lists are drawn from: those of made voices follow from those of real ones."""
+
+    def __init__(
+        self,
+        calls: Sequence[Voice],
+        fraudsters: Sequence[Voice],
+        calibration: Calibration,
+        sizes: Sequence[int],
+    ) -> None:
+        ordered = sorted(fraudsters, key=lambda voice: voice.person)
+        asked = np.stack([voice.vector for voice in calls]).astype(np.float64)
+        known = np.stack([voice.vector for voice in ordered]).astype(np.float64)
+        self._similar, self._between = asked @ known.T, known @ known.T
+        self._caller = np.array([voice.person for voice in calls])
+        self._kin = {voice.person: voice.kin for voice in (*calls, *ordered)}
+        persons = np.array([voice.person for voice in ordered])
+        #: By person: the first of the voiceprints, and how many there are.
+        self._prints = {
+            person: (int(np.searchsorted(persons, person)), int(np.count_nonzero(persons == person)))
+            for person in set(persons.tolist())
+        }
+        self._sizes = tuple(sizes)
+        tails = [calibration.tail(voice.speech_s, voice.snr_db) for voice in calls]
+        #: The least similarity that flags a call, by size of list; [sizes, calls].
+        self._alarm = np.array([[_least_flagged(size, tail) for tail in tails] for size in sizes])
+        self._rare = np.array([tail.similarity_at(-2.0) for tail in tails])
+        for person in set(self._caller.tolist()):
+            others = sum(self._compared(person, one) for one in self._prints)
+            if others < _FEWEST:
+                raise SetupError(f"lists need {_FEWEST} people besides the caller, there are {others}")
+
+    def count(self, people: Indices, rng: np.random.Generator) -> tuple[Indices, int, Floats]:
+        """Calls flagged by size of list, calls times lists, real voices on a list by size.
+
+        Of `people` some may stand twice (a bootstrap's): their calls then count twice, and they can be on a
+        list twice.
+        """
+        flagged, lists = np.zeros(len(self._sizes), np.intp), 0
+        real = np.zeros(len(self._sizes))
+        for person in people.tolist():
+            others = [one for one in people.tolist() if self._compared(person, one)]
+            if len(set(others)) < _FEWEST:
+                continue
+            first, many = np.array([self._prints[one] for one in others]).T
+            for call in np.flatnonzero(self._caller == person).tolist():
+                prints = first + (rng.random((LISTS, len(others))) * many).astype(np.intp)
+                prints = rng.permuted(prints, axis=1)
+                near = self._similar[call, prints]
+                lists += LISTS
+                for place, size in enumerate(self._sizes):
+                    best = near[:, :size].max(axis=1)
+                    if size > len(others):
+                        made = self._made(call, prints[0], (LISTS, size - len(others)), rng)
+                        best = np.maximum(best, made.max(axis=1))
+                    real[place] += LISTS * min(size, len(others))
+                    flagged[place] += np.count_nonzero(best >= self._alarm[place, call])
+        return flagged, lists, real / max(lists, 1)
+
+    def one_in_a_hundred(self, rng: np.random.Generator) -> tuple[float, float]:
+        """Shares of comparisons that the calibration takes for 1 % or rarer: with real voices, with made."""
+        real, made = [], []
+        for call, person in enumerate(self._caller.tolist()):
+            spans = [span for one, span in self._prints.items() if self._compared(person, one)]
+            prints = np.concatenate([np.arange(first, first + many) for first, many in spans])
+            real.append(np.mean(self._similar[call, prints] >= self._rare[call]))
+            made.append(np.mean(self._made(call, prints, (2000,), rng) >= self._rare[call]))
+        return float(np.mean(real)), float(np.mean(made))
+
+    def _compared(self, person: int, one: int) -> bool:
+        return one in self._prints and self._kin[one] != self._kin[person]
+
+    def _made(self, call: int, prints: Indices, shape: tuple[int, ...], rng: np.random.Generator) -> Floats:
+        """Similarities of a call to made voices: a + (b - c) / 2 of three voiceprints, at unit length.
+
+        The vectors themselves are not needed: all is sums of products of real ones.
+        """
+        one, two, three = prints[rng.integers(len(prints), size=(3, *shape))]
+        near, between = self._similar[call], self._between
+        length = 1.5 + between[one, two] - between[one, three] - between[two, three] / 2
+        return np.asarray((near[one] + (near[two] - near[three]) / 2) / np.sqrt(np.maximum(length, 1e-9)))
+
+
+def _least_flagged(size: int, tail: Tail) -> float:
+    """The least similarity whose risk on a list of `size` reaches the threshold, by halving."""
+    low, high = -1.0, 1.0
+    for _ in range(30):
+        middle = (low + high) / 2
+        if known_fraudster_risk(middle, size, tail) >= THRESHOLD:
+            high = middle
+        else:
+            low = middle
+    return high

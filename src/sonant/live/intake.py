@@ -40,7 +40,7 @@ from sonant.live.starting import begin_stream, check_speaker
 from sonant.live.stream import Stream
 from sonant.store import domains, sessions
 from sonant.store.domains import Domain
-from sonant.store.sessions import Session, Setup
+from sonant.store.sessions import Session
 from sonant.store.vault import Vault, open_vault
 from sonant.voice.models import Models
 
@@ -170,7 +170,7 @@ class Intake:
             domain,
             name=name,
             speaker_id=None,
-            setup=default_setup(settings.live) if before is None else _setup_of(before),
+            setup=default_setup(settings.live) if before is None else before.setup,
             quota=settings.quotas.active_sessions_per_domain,
             now=self._desk.clock(),
             wait=timedelta(seconds=settings.live.idle_s),
@@ -188,7 +188,7 @@ class Intake:
             connection,
             session.session_id,
             speaker_id=speaker.speaker_id,
-            setup=_setup_of(session),
+            setup=session.setup,
             now=now,
         )
         found = sessions.find(connection, domain.domain_id, session.session_id, now)
@@ -254,15 +254,6 @@ class _Works:
         self.records = Errands("live records", beat)
         self.enrollments = Errands("live enrollments")
         self.hands = Hands(desk, self.ears, pool, self.records, self.enrollments, forget)
-
-
-def _setup_of(session: Session) -> Setup:
-    return Setup(
-        acceptance_threshold=session.acceptance_threshold,
-        authentication_speech_s=session.authentication_speech_s,
-        risk_threshold=session.risk_threshold,
-        watchlist_id=session.watchlist_id,
-    )
 
 
 def _domain_not_found() -> ResourceNotFound:

@@ -30,7 +30,7 @@ from sonant.voice.speech import speech
 
 MIN_S = 4.0
 # Played faster or slower by so much, a voice becomes another one to the teacher: more people to learn from.
-PACES = (0.85, 0.92, 1.0, 1.08, 1.17)
+PACES = (0.8, 0.85, 0.88, 0.92, 0.96, 1.0, 1.04, 1.08, 1.12, 1.17, 1.23)
 _WINDOWS_A_CALL = 256
 
 

@@ -15,7 +15,18 @@ import traceback
 
 from report import CACHE, Outcome, machine, table, write
 
-PARTS = ("enrollment", "fraud", "vad", "search", "duplicates", "describe", "wire", "manifest", "size")
+PARTS = (
+    "enrollment",
+    "speech_cpu",
+    "fraud",
+    "vad",
+    "search",
+    "duplicates",
+    "describe",
+    "wire",
+    "manifest",
+    "size",
+)
 
 
 def main() -> int:

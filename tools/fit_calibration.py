@@ -64,7 +64,7 @@ class Call:
 def main() -> int:
     options = _options()
     models = load_models()
-    cohort, people = (_recordings(options.speech, names) for names in (options.cohort, options.people))
+    cohort, people = (read_recordings(options.speech, names) for names in (options.cohort, options.people))
     if {name for name, _ in cohort} & {name for name, _ in people}:
         sys.exit("the cohort and the people must not share anybody")
     uncentred = replace(models, centre=np.zeros_like(models.centre))
@@ -91,12 +91,17 @@ def listen(recordings: Sequence[Array], models: Models, calls: int, seed: int) -
         for number in range(calls):
             rng = np.random.default_rng([seed, person, number])
             samples = clean if number == 0 else call(clean, recordings, rng)
-            speech = _speech(samples, models)
-            if speech is not None:
-                found.append(_call(person, speech, models))
+            made = call_over(person, samples, models)
+            found += [made] if made is not None else []
         print(f"\r{person + 1} of {len(recordings)}", end="", file=sys.stderr, flush=True)
     print(file=sys.stderr)
     return found
+
+
+def call_over(person: int, samples: Array, models: Models) -> Call | None:
+    """One call as it arrived, 8 kHz; None if there is too little speech in it."""
+    speech = _speech(samples, models)
+    return None if speech is None else _call(person, speech, models)
 
 
 def _speech(samples: Array, models: Models) -> Speech | None:
@@ -182,7 +187,7 @@ def _ratio(
     return fit_llr(genuine, strangers)
 
 
-def _recordings(folder: Path, names: Path) -> list[tuple[str, Array]]:
+def read_recordings(folder: Path, names: Path) -> list[tuple[str, Array]]:
     found = []
     for name in names.read_text("utf-8").split():
         samples, rate_hz = soundfile.read(folder / name, dtype="float32", always_2d=True)

@@ -43,6 +43,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--validation", type=int, default=40, help="people kept for choosing a checkpoint")
     parser.add_argument("--calibration", type=int, default=60, help="people never seen here")
+    parser.add_argument("--paces", type=float, nargs="+", default=PACES, help="of training speech")
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()
 
@@ -62,7 +63,7 @@ def main() -> None:
 
     torch.set_num_threads(1)
     models, published = load_models(), teacher(options.wheel)
-    for part, paces in (("validation", (1.0,)), ("training", PACES)):
+    for part, paces in (("validation", (1.0,)), ("training", tuple(options.paces))):
         arrays: dict[str, NDArray[np.generic]] = {}
         total_s = 0.0
         for path in (p for p in files if part_of[person_of(p.name)] == part):

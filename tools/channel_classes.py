@@ -1,0 +1,140 @@
+#!/usr/bin/env python3
+"""Does a score mean the same on every codec? False accept rates at scores 80 and 90 by line.
+
+    python tools/channel_classes.py --speech DIR --people LIST
+
+LIST names files in DIR, one recording a person. A calibration is fitted on half of the people as
+fit_calibration.py does, on random calls; the other half then call over one kind of line at a time, and the
+share of strangers that reach a score is counted. Several random halvings, so that most pairs of people are
+judged by calibrations that know neither of them; intervals hold 95 % of resamplings of people.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from statistics import NormalDist
+
+import numpy as np
+from numpy.typing import NDArray
+
+sys.path.insert(0, str(Path(__file__).resolve().parent / "distil"))
+from degrade import at_level, coded
+
+from fit_calibration import PROBE_S, Call, call_over, fit, listen, read_recordings
+from sonant.evaluation.channels import parse
+from sonant.voice.calibration import Calibration, log10_far_of
+from sonant.voice.calibration_fit import deviations
+from sonant.voice.models import load_models
+
+Array = NDArray[np.float32]
+Line = Callable[[Array, np.random.Generator], Array]
+
+REFERENCE = "G.711"
+SCORES = (80, 90)
+REACHED = [-NormalDist().inv_cdf(10 ** log10_far_of(score)) for score in SCORES]
+"""Deviations above the mean of strangers."""
+RESAMPLINGS = 1000
+
+
+def simulated(text: str) -> Line:
+    """A line of the evaluation, by its name there."""
+    channel = parse(text)
+    return lambda samples, rng: channel.apply(at_level(samples, -26), seed=(int(rng.integers(2**31)),))
+
+
+def then(text: str, codec: str) -> Line:
+    """A line of the evaluation, and a codec of the training calls behind it."""
+    channel = simulated(text)
+    return lambda samples, rng: coded(channel(samples, rng), codec, rng)
+
+
+LINES: dict[str, Line] = {
+    "none": simulated("clean"),
+    REFERENCE: simulated("narrow+g711"),
+    "GSM 06.10": simulated("narrow+gsm"),
+    "CELP-like, AMR band": then("amr-band", "shaped"),
+    "Opus": then("amr-band", "opus"),
+    "ADPCM": then("narrow", "adpcm"),
+    "G.711, 5 % of packets lost": simulated("narrow+g711+loss:5"),
+    "GSM, 3 % lost": simulated("narrow+gsm+loss:3"),
+    "G.711, pink noise at 15 dB": simulated("pink:15+narrow+g711"),
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--speech", type=Path, required=True, help="folder with one recording a person")
+    parser.add_argument("--people", type=Path, required=True, help="names of files")
+    parser.add_argument("--calls", type=int, default=3, help="random calls a recording to fit on [3]")
+    parser.add_argument("--halvings", type=int, default=3, help="random halvings of the people [3]")
+    parser.add_argument("--seed", type=int, default=1)
+    options = parser.parse_args()
+    models = load_models()
+    voices = [samples for _, samples in read_recordings(options.speech, options.people)]
+    random_calls = listen(voices, models, options.calls, options.seed + 1)
+    over: dict[str, list[Call]] = {}
+    for number, (name, line) in enumerate(LINES.items()):
+        found = []
+        for person, clean in enumerate(voices):
+            rng = np.random.default_rng([options.seed, person, number])
+            one = call_over(person, line(clean, rng), models)
+            found += [one] if one is not None else []
+        over[name] = found
+        print(f"{name}: {len(found)} calls", file=sys.stderr, flush=True)
+    halves = [
+        np.random.default_rng([options.seed, n]).permutation(len(voices)) for n in range(options.halvings)
+    ]
+    judged = []
+    for order in halves:
+        for fitted, rest in ((order[::2], order[1::2]), (order[1::2], order[::2])):
+            known = set(fitted.tolist())
+            with contextlib.redirect_stdout(sys.stderr):
+                calibration, _ = fit([one for one in random_calls if one.person in known], models.encoder_id)
+            judged.append((calibration, set(rest.tolist())))
+    print(f"\n{len(voices)} people, {options.halvings} halvings\n")
+    print(
+        f"{'reference':28}{'probe':28}{'comparisons':>12}" + "".join(f"{f'FAR at {s}':>26}" for s in SCORES)
+    )
+    for name in LINES:
+        for reference in dict.fromkeys((name, REFERENCE)):
+            print(
+                f"{reference:28}{name:28}" + row(over[reference], over[name], judged, len(voices)), flush=True
+            )
+
+
+def row(
+    references: list[Call], probes: list[Call], judged: list[tuple[Calibration, set[int]]], people: int
+) -> str:
+    """Number of comparisons, and of each score the false accept rate with its interval."""
+    total, passed = np.zeros((people, people)), np.zeros((len(SCORES), people, people))
+    wholes = np.stack([one.whole for one in references])
+    callers = np.array([one.person for one in references])
+    for calibration, rest in judged:
+        known = np.isin(callers, list(rest))
+        for probe in (one for one in probes if one.person in rest):
+            who = known & (callers != probe.person)
+            noise = np.array([min(one.snr_db, probe.snr_db) for one in references])[who]
+            for seconds in (s for s in PROBE_S if s in probe.probes):
+                similarity = (wholes[who] @ probe.probes[seconds]).astype(np.float64)
+                z = deviations(calibration, similarity, np.full(len(similarity), seconds), noise)
+                total[callers[who], probe.person] += 1
+                passed[:, callers[who], probe.person] += z >= np.array(REACHED)[:, None]
+    text = f"{total.sum():12,.0f}"
+    rng = np.random.default_rng(1)
+    drawn = [np.bincount(rng.integers(people, size=people), minlength=people) for _ in range(RESAMPLINGS)]
+    counts = [(weights @ total @ weights) for weights in drawn]
+    for one in passed:
+        rates = [(weights @ one @ weights) / count for weights, count in zip(drawn, counts, strict=True)]
+        low, high = np.percentile(rates, [2.5, 97.5])
+        text += f"{f'{100 * one.sum() / total.sum():.3f} % ({100 * low:.3f}-{100 * high:.3f})':>26}"
+    return text
+
+
+if __name__ == "__main__":
+    main()

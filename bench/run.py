@@ -24,6 +24,7 @@ PARTS = (
     "duplicates",
     "describe",
     "wire",
+    "streams",
     "manifest",
     "size",
 )

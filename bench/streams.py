@@ -1,31 +1,32 @@
 #!/usr/bin/env python3
 """Live calls in real time over WebSockets, from this process to a `sonant serve` of its own:
-`python bench/streams.py [--calls N] [--spread S]`.
+`python bench/streams.py [--calls N ...] [--spread S]`.
 
-Half of the sessions name the caller, half another speaker. Prints how long it takes from the sending of the
+Half of the sessions name the caller, half another speaker. Measures how long it takes from the sending of the
 frame that completes the speech needed to the hearing in the database, how long EvaluateSession of a known
-result takes while calls stream, how many results were right, and what the service's
-process spent.
+result takes while calls stream, the event loop's lag, how many results were right, and what the service's
+process spent. The sender shares the cores with the service.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import http.client
 import io
 import json
 import os
 import threading
 import time
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
+from urllib.parse import urlsplit
 
 import soundfile
 from websockets.asyncio.client import connect
 
 import processes
 from live_calls import (
-    DURATION_S,
     FRAME,
     FRAME_S,
     RATE_HZ,
@@ -36,6 +37,7 @@ from live_calls import (
     percentile,
     voices,
 )
+from report import Outcome, Ratio
 from service import Running, data_folder, serving
 from sonant.commands.session import Desk
 from sonant.commands.session_stream import signed_url
@@ -44,6 +46,8 @@ from sonant.voice.models import load_models
 
 #: How often a known result is asked for while calls stream.
 ASK_S = 0.1
+#: How often it is looked how long the event loop keeps a request waiting.
+KNOCK_S = 0.02
 
 
 @dataclass
@@ -53,6 +57,7 @@ class Bench:
     service: Running
     desk: Desk
     asked_s: list[float] = field(default_factory=list)
+    lag_s: list[float] = field(default_factory=list)
     _over: threading.Event = field(default_factory=threading.Event)
 
     def start(self, name: str, speaker: str) -> str:
@@ -113,6 +118,16 @@ class Bench:
             self.decisions(name)
             self.asked_s.append(time.perf_counter() - begun)
 
+    def knock(self) -> None:
+        """Ask for nothing, again and again; in a thread."""
+        url = urlsplit(self.service.url)
+        line = http.client.HTTPConnection(url.hostname or "", url.port, timeout=30)
+        while not self._over.wait(KNOCK_S):
+            begun = time.perf_counter()
+            line.request("GET", "/health")
+            line.getresponse().read()
+            self.lag_s.append(time.perf_counter() - begun)
+
     def run(self, calls: list[LiveCall], spread_s: float, known: str) -> list[float]:
         async def all_calls() -> list[float]:
             step_s = spread_s / len(calls)
@@ -129,13 +144,15 @@ class Bench:
                 )
             )
 
-        asking = threading.Thread(target=self.ask, args=(known,))
-        asking.start()
+        watching = [threading.Thread(target=self.ask, args=(known,)), threading.Thread(target=self.knock)]
+        for thread in watching:
+            thread.start()
         try:
             return asyncio.run(all_calls())
         finally:
             self._over.set()
-            asking.join()
+            for thread in watching:
+                thread.join()
 
 
 def _mulaw(samples: Any) -> bytes:
@@ -144,14 +161,31 @@ def _mulaw(samples: Any) -> bytes:
     return out.getvalue()
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description="Live calls in real time over WebSockets.")
-    parser.add_argument("--calls", type=int, default=50)
-    parser.add_argument("--spread", type=float, default=20.0, help="seconds within which all calls begin")
-    arguments = parser.parse_args()
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Figures:
+    """What a run with so many calls came to; times in milliseconds, as percentiles 50, 95, 99 and 100."""
+
+    calls: int
+    authentication: list[float]
+    fraud: list[float]
+    known_result: list[float]
+    loop_lag: list[float]
+    """Round trips of a request that does nothing: what the event loop's lag is at most."""
+    missing: int
+    right: int
+    low_risk: int
+    net_speech_s: tuple[float, float]
+    service_cores: float
+
+
+PERCENTILES = (50, 95, 99, 100)
+
+
+def stream_calls(count: int, spread_s: float) -> Figures:
+    """So many real-time calls of a minute, begun within `spread_s`, on a service of its own."""
     clips = voices()
-    calls = live_calls(arguments.calls, clips, load_models())
-    more = {"SONANT_QUOTAS_ACTIVE_SESSIONS_PER_DOMAIN": str(2 * arguments.calls + 20)}
+    calls = live_calls(count, clips, load_models())
+    more = {"SONANT_QUOTAS_ACTIVE_SESSIONS_PER_DOMAIN": str(2 * count + 20), "SONANT_LIVE_IDLE_S": "300"}
     with data_folder() as data, serving(data, more) as service:
         bench = Bench(service, Desk(service.settings, service.create_domain(), as_json=False))
         for voice in clips:
@@ -162,31 +196,74 @@ def main() -> None:
             bench.start(f"call-{number}", names[(names.index(call.voice) + number % 2) % len(names)])
             for number, call in enumerate(calls)
         ]
-        cpu_s, load, begun = processes.cpu_s(service.pid), os.getloadavg()[0], time.monotonic()
+        cpu_s, begun = processes.cpu_s(service.pid), time.monotonic()
         with HearingWatch(data / "sonant.db") as watch:
-            sent = bench.run(calls, arguments.spread, f"enroll-{names[0]}")
+            sent = bench.run(calls, spread_s, f"enroll-{names[0]}")
         took_s, cpu_s = time.monotonic() - begun, processes.cpu_s(service.pid) - cpu_s
-        found = [bench.decisions(f"call-{number}") for number in range(len(calls))]
-        heard = [bench.session(f"call-{number}") for number in range(len(calls))]
-    wanted = ["REJECT" if number % 2 else "ACCEPT" for number in range(len(calls))]
-    right = sum(decisions[0] == want for decisions, want in zip(found, wanted, strict=True))
-    low = sum(decisions[1] == "LOW_RISK" for decisions in found)
-    print(
-        f"{len(calls)} calls of {DURATION_S:g} s, begun within {arguments.spread:g} s; "
-        f"load before: {load:.1f}"
-    )
+        found = [bench.decisions(f"call-{number}") for number in range(count)]
+        heard_s = [bench.session(f"call-{number}")["NetSpeechSeconds"] for number in range(count)]
+    wanted = ["REJECT" if number % 2 else "ACCEPT" for number in range(count)]
+    delays: dict[str, list[float]] = {}
+    missing = 0
     for purpose in (AUTHENTICATION, FRAUD):
         seen = [(at, watch.seen.get((key, purpose))) for at, key in zip(sent, ids, strict=True)]
-        delays = [1000 * (moment - at) for at, moment in seen if moment is not None]
-        figures = ", ".join(f"p{p} {percentile(delays, p):.0f}" for p in (50, 95, 100))
-        missing = sum(moment is None for _, moment in seen)
-        print(f"{purpose.lower()}, completing frame to hearing, ms: {figures}; missing {missing}")
-    asked = [1000 * seconds for seconds in bench.asked_s]
-    print(f"known result, ms: p50 {percentile(asked, 50):.1f}, p95 {percentile(asked, 95):.1f}")
-    speech = [one["NetSpeechSeconds"] for one in heard]
-    print(f"authentication as it should be: {right} of {len(calls)}; low risk: {low}")
-    print(f"net speech heard: {min(speech):.1f} to {max(speech):.1f} s")
-    print(f"service process: {100 * cpu_s / took_s:.0f} % of a core over {took_s:.0f} s")
+        delays[purpose] = [1000 * (moment - at) for at, moment in seen if moment is not None]
+        missing += sum(moment is None for _, moment in seen)
+    return Figures(
+        calls=count,
+        authentication=_percentiles(delays[AUTHENTICATION]),
+        fraud=_percentiles(delays[FRAUD]),
+        known_result=_percentiles([1000 * seconds for seconds in bench.asked_s]),
+        loop_lag=_percentiles([1000 * seconds for seconds in bench.lag_s]),
+        missing=missing,
+        right=sum(decisions[0] == want for decisions, want in zip(found, wanted, strict=True)),
+        low_risk=sum(decisions[1] == "LOW_RISK" for decisions in found),
+        net_speech_s=(min(heard_s), max(heard_s)),
+        service_cores=cpu_s / took_s,
+    )
+
+
+def measure(*, quick: bool) -> Outcome:
+    """50 calls at once, Voice ID's own quota; ten when `quick`."""
+    figures = stream_calls(10 if quick else 50, 5.0 if quick else 20.0)
+    p95, p99 = PERCENTILES.index(95), PERCENTILES.index(99)
+
+    def below(name: str, ours: float, limit: float, unit: str = "ms") -> Ratio:
+        return Ratio(
+            part="streams", name=name, ours=ours, theirs=limit, unit=unit, target=1.0, at_least=False
+        )
+
+    ratios = [
+        below("completing frame to authentication, p95", figures.authentication[p95], 500),
+        below("completing frame to fraud detection, p95", figures.fraud[p95], 500),
+        below("EvaluateSession of a known result, p95", figures.known_result[p95], 10),
+        below("event loop's lag at most, p99", figures.loop_lag[p99], 50),
+        Ratio(
+            part="streams",
+            name="right results / calls",
+            ours=figures.right,
+            theirs=figures.calls,
+            unit="",
+            target=1.0,
+            at_least=True,
+        ),
+    ]
+    return Outcome(ratios=ratios, details=asdict(figures))
+
+
+def _percentiles(values: list[float]) -> list[float]:
+    return [round(percentile(values, p), 1) for p in PERCENTILES]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Live calls in real time over WebSockets.")
+    parser.add_argument("--calls", type=int, nargs="+", default=[50])
+    parser.add_argument("--spread", type=float, default=20.0, help="seconds within which all calls begin")
+    arguments = parser.parse_args()
+    for count in arguments.calls:
+        print(f"load before: {os.getloadavg()[0]:.1f}")
+        for name, value in asdict(stream_calls(count, arguments.spread)).items():
+            print(f"{name:16} {value}")
 
 
 if __name__ == "__main__":

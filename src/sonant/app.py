@@ -6,6 +6,7 @@ import os
 import threading
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 
@@ -19,7 +20,7 @@ from sonant.events.dispatcher import Dispatcher
 from sonant.events.metrics import Page
 from sonant.events.outbox import Outbox
 from sonant.events.sinks import build_sinks
-from sonant.installation import Store, audit_folder, local_accounts
+from sonant.installation import Store, local_accounts, own_audit_folder
 from sonant.jobs.countermeasure import detectors
 from sonant.jobs.dry_run import DryRunKind
 from sonant.jobs.engines.local import LocalEngine
@@ -38,7 +39,7 @@ from sonant.operations import OPERATIONS
 from sonant.operations.service import RecordingAnalysis, Service
 from sonant.policy import parse
 from sonant.settings import Settings
-from sonant.store import access
+from sonant.store import access, rate_buckets
 from sonant.store.accounts import LocalAccounts
 from sonant.store.grants import GrantedObjects
 from sonant.store.jobs import DRY_RUN, ENROLLMENT, REGISTRATION
@@ -53,7 +54,7 @@ from sonant.wire.recording import Recorder, audited_operations
 from sonant.wire.scalars import Fault, string
 from sonant.wire.server import FrontDoor, asgi_app
 from sonant.wire.signature import Credential, Verifier
-from sonant.wire.throttle import Throttle, rates_per_s
+from sonant.wire.throttle import Shared, Throttle, rates_per_s
 
 #: The kinds of job that runners do.
 KINDS: tuple[Kind, ...] = (EnrollmentKind(), RegistrationKind(), DryRunKind())
@@ -264,6 +265,16 @@ def _credential(connection: Connection, secret: ServiceSecret, access_key_id: st
     )
 
 
+def shared_rates(store: Store) -> Shared:
+    """Rates that all processes of one database keep to together."""
+
+    def take(account_id: str, operation: str, rate: float, size: float) -> bool:
+        with store.database.single() as connection:
+            return rate_buckets.take(connection, account_id, operation, rate=rate, size=size)
+
+    return take
+
+
 def build_app(store: Store, cores: Cores | None = None) -> App:
     settings = store.settings
     check_metrics(settings)
@@ -287,10 +298,11 @@ def build_app(store: Store, cores: Cores | None = None) -> App:
     )
     models = load_models()
     own = [operation.name for target, operation in models.operations.items() if target.startswith(OWN_PREFIX)]
-    throttle = Throttle(rates_per_s(settings.rates, own), time.monotonic)
-    trail = None
+    shared = None if settings.embedded else shared_rates(store)
+    throttle = Throttle(rates_per_s(settings.rates, own), time.monotonic, shared)
+    trail, trail_lock = None, ExitStack()
     if settings.audit.enabled:
-        folder = audit_folder(settings)
+        folder = trail_lock.enter_context(own_audit_folder(settings))
         trail = Trail(folder, settings.audit, region=settings.region, clock=store.clock)
     page, routes = None, []
     if settings.metrics.enabled:
@@ -308,6 +320,7 @@ def build_app(store: Store, cores: Cores | None = None) -> App:
         door.close()
         if trail is not None:
             trail.close()
+        trail_lock.close()
         listener.close()
         store.database.close()
 

@@ -25,9 +25,10 @@ def calls(make_call):
     return found
 
 
-def _settings(data):
+def _settings(data, database=""):
     return Settings(
         data=data,
+        database=database,
         enrollment=Enrollment(net_speech_s=NEED_S),
         registration=Registration(net_speech_s=NEED_S),
         jobs=Jobs(workers=1),
@@ -36,8 +37,8 @@ def _settings(data):
     )
 
 
-def _furnished(data, calls):
-    house = House.open(_settings(data))
+def _furnished(data, calls, database=""):
+    house = House.open(_settings(data, database))
     for name, recording in calls.items():
         house.put(f"s3://calls/{name}", recording)
     return house
@@ -85,9 +86,9 @@ def clock():
 
 
 @pytest.fixture
-def kept(tmp_path, clock):
+def kept(tmp_path, clock, database_url):
     """An empty house on the moved clock."""
-    house = House.open(_settings(tmp_path / "data"), clock=clock)
+    house = House.open(_settings(tmp_path / "data", database_url), clock=clock)
     yield house
     house.close()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
@@ -10,14 +11,18 @@ import click
 
 from sonant.errors import SetupError
 from sonant.events import audit_chain
-from sonant.installation import audit_folder
+from sonant.installation import audit_folders
 from sonant.settings import Settings
 
 
 def verify(settings: Settings, head: str | None) -> int:
-    """0 when every line follows from the one before and `head` was met; else 1."""
-    folder = _folder(settings)
-    verdict = audit_chain.verify(folder, head)
+    """0 when in every chain each line follows from the one before, and `head` was met in one; else 1."""
+    verdicts = [(folder, audit_chain.verify(folder, head)) for folder in _folders(settings)]
+    known = head is None or any(verdict.saw_expected for _, verdict in verdicts)
+    return max(_tell(folder, verdict, None if known else head) for folder, verdict in verdicts)
+
+
+def _tell(folder: Path, verdict: audit_chain.Verdict, missing: str | None) -> int:
     if verdict.broken is not None:
         broken = verdict.broken
         click.echo(f"broken at {folder / broken.file}, line {broken.line}: {broken.why}")
@@ -28,9 +33,9 @@ def verify(settings: Settings, head: str | None) -> int:
         click.echo(
             f"the oldest file follows one that is not here; it must have ended with {verdict.first_previous}"
         )
-    if not verdict.saw_expected:
+    if missing is not None:
         click.echo(
-            f"the hash {head} is not in it: lines were cut off at the end, or the trail was begun anew"
+            f"the hash {missing} is not in it: lines were cut off at the end, or the trail was begun anew"
         )
         return 1
     return 0
@@ -39,10 +44,12 @@ def verify(settings: Settings, head: str | None) -> int:
 def show(
     settings: Settings, since: str | None, operation: str | None, principal: str | None, *, as_json: bool
 ) -> None:
-    found = audit_chain.records(
-        _folder(settings), since=_moment(since), operation=operation, principal=principal
-    )
-    for told, line in found:
+    moment = _moment(since)
+    chains = [
+        audit_chain.records(folder, since=moment, operation=operation, principal=principal)
+        for folder in _folders(settings)
+    ]
+    for told, line in heapq.merge(*chains, key=lambda found: str(found[0]["eventTime"])):
         if as_json:
             sys.stdout.write(line.decode("utf-8", "replace"))
             continue
@@ -55,11 +62,14 @@ def show(
         )
 
 
-def _folder(settings: Settings) -> Path:
-    folder = audit_folder(settings)
-    if not folder.is_dir():
-        raise SetupError(f"there is no audit trail in {folder}; name another data folder with --data")
-    return folder
+def _folders(settings: Settings) -> list[Path]:
+    """The folder of every chain. Raises SetupError when there is none."""
+    found = audit_folders(settings)
+    if not found:
+        raise SetupError(
+            f"there is no audit trail in {settings.data / 'audit'}; name another data folder with --data"
+        )
+    return found
 
 
 def _moment(text: str | None) -> datetime | None:

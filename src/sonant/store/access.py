@@ -149,7 +149,9 @@ def create_temporary(
     life: timedelta,
 ) -> Temporary:
     """Credentials of a principal that end by themselves; those that have ended are forgotten."""
-    connection.execute(delete(access_keys).where(access_keys.c.expires_at <= to_us(now - _EXPIRED_KEPT)))
+    ended = select(access_keys.c.access_key_id).where(access_keys.c.expires_at <= to_us(now - _EXPIRED_KEPT))
+    ended = ended.with_for_update(skip_locked=True)
+    connection.execute(delete(access_keys).where(access_keys.c.access_key_id.in_(ended)))
     made = Temporary(
         access_key_id=_new_key_id("ASIA"),
         secret=secrets.token_urlsafe(30),

@@ -7,7 +7,7 @@ from operations_house import Operations, operations_on
 
 
 @pytest.fixture
-def house(tmp_path):
-    made: Operations = operations_on(tmp_path / "data")
+def house(tmp_path, database_url):
+    made: Operations = operations_on(tmp_path / "data", database_url)
     yield made
     made.close()

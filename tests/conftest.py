@@ -12,15 +12,12 @@ from typing import Protocol
 
 import numpy as np
 import pytest
-from postgres_server import NoServer, PostgresServer, postgres
 
+from postgres_server import DATABASES, NoServer, PostgresServer, postgres
 from sonant.commands.recordings import call_recording, split_clips
 from sonant.commands.speech import fetch_voices
 
 REPOSITORY = Path(__file__).parents[1]
-
-
-DATABASES = ("sqlite", "postgresql")
 
 
 @pytest.fixture(scope="session")

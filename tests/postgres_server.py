@@ -28,9 +28,15 @@ from sqlalchemy.pool import NullPool
 
 from sonant.store.database.engine import Database
 
+DATABASES = ("sqlite", "postgresql")
 #: A test server that loses its data in a power cut is no loss, and several times faster.
 _QUICK = ("fsync=off", "synchronous_commit=off", "full_page_writes=off", "max_connections=200")
 _PATIENCE_S = 30.0
+
+
+def not_default(url: str) -> str:
+    """The setting `database` for a test's URL: on SQLite a service has its database in its data folder."""
+    return "" if url.startswith("sqlite:") else url
 
 
 class NoServer(Exception):
@@ -102,7 +108,7 @@ class OwnServer:
         try:
             if self._user:
                 shutil.chown(self.folder, self._user)
-            self._run("initdb", "--auth=trust", "--username=sonant", "--encoding=UTF8", "--locale=C", "--no-sync")
+            self._run("initdb", "--auth=trust", "--username=sonant", "--encoding=UTF8", "--locale=C")
             self.start()
         except BaseException:
             self.close()
@@ -125,9 +131,10 @@ class OwnServer:
                 **self._identity,
             )
         deadline = time.monotonic() + _PATIENCE_S
+        url = make_url(self.url).set(drivername="postgresql+psycopg")
+        engine = create_engine(url, poolclass=NullPool)
         while True:
             try:
-                engine = create_engine(make_url(self.url).set(drivername="postgresql+psycopg"), poolclass=NullPool)
                 with engine.connect():
                     return
             except OperationalError:

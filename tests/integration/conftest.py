@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import pytest
 from batch_house import House
 from kept_house import MovedClock
 
+from postgres_server import not_default
 from sonant.jobs.housekeeping import Housekeeper
 from sonant.settings import Enrollment, Fraud, Jobs, Quotas, Registration, Settings
 
@@ -44,12 +47,16 @@ def _furnished(data, calls, database=""):
     return house
 
 
-@pytest.fixture(scope="session")
-def house(tmp_path_factory, calls):
+@pytest.fixture(scope="session", params=["sqlite", pytest.param("postgresql", marks=pytest.mark.slow)])
+def house(request, tmp_path_factory, calls):
     """A house that tests share; each makes its own domain."""
-    house = _furnished(tmp_path_factory.mktemp("house") / "data", calls)
-    yield house
-    house.close()
+    with contextlib.ExitStack() as stack:
+        database = ""
+        if request.param == "postgresql":
+            database = stack.enter_context(request.getfixturevalue("postgres_server").migrated())
+        house = _furnished(tmp_path_factory.mktemp("house") / "data", calls, database)
+        yield house
+        house.close()
 
 
 @pytest.fixture
@@ -88,7 +95,7 @@ def clock():
 @pytest.fixture
 def kept(tmp_path, clock, database_url):
     """An empty house on the moved clock."""
-    house = House.open(_settings(tmp_path / "data", database_url), clock=clock)
+    house = House.open(_settings(tmp_path / "data", not_default(database_url)), clock=clock)
     yield house
     house.close()
 

@@ -20,7 +20,14 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from sonant.errors import DatabaseUnavailable, InvalidObjectName, KeyError_, SealBroken, SonantError, StoreError
+from sonant.errors import (
+    DatabaseUnavailable,
+    InvalidObjectName,
+    KeyError_,
+    SealBroken,
+    SonantError,
+    StoreError,
+)
 from sonant.events.documents import BatchStatus, ErrorInfo
 from sonant.events.outbox import Outbox
 from sonant.jobs import result

@@ -114,6 +114,8 @@ class Jobs:
     """A request whose audio is still being worked on after this long fails with 500."""
     poll_s: float = 0.25
     """How often a runner looks for a new job."""
+    lease_s: float = 20.0
+    """A runner that has not been heard of for so long counts as dead; another takes its job over."""
     beside_service: bool = True
     """`sonant serve` looks after a runner of its own; false leaves jobs to `sonant worker`."""
 

@@ -53,10 +53,8 @@ from sonant.voice.calibration_file import calibration_of
 
 log = logging.getLogger(__name__)
 
-#: A runner that has not renewed its lease for this long counts as dead.
-LEASE = timedelta(seconds=20)
-#: How often the lease is renewed while nothing else is written.
-RENEW_S = 5.0
+#: How often in its life a lease is renewed while nothing else is written.
+RENEWALS = 4
 #: Pauses while the database cannot be had.
 PAUSE_LEAST_S, PAUSE_MOST_S = 0.5, 5.0
 
@@ -97,6 +95,7 @@ class Runner:
         self._upgrades = upgrades
         self._kinds = tuple(parts.kinds)
         self._stop = threading.Event()
+        self._lease = timedelta(seconds=parts.settings.jobs.lease_s)
         self._renewed = float("-inf")  # by the monotonic clock
 
     def stop(self) -> None:
@@ -124,7 +123,7 @@ class Runner:
             if not jobs.claimable(connection, self._kinds, self._owner, self._parts.clock()):
                 return False
         with self._parts.database.write() as connection:
-            job = jobs.claim(connection, self._kinds, self._owner, self._parts.clock(), LEASE)
+            job = jobs.claim(connection, self._kinds, self._owner, self._parts.clock(), self._lease)
         if job is None:
             return False
         log.info("job %s: begun (%d requests done before)", job.job_id, job.entries_done)
@@ -276,21 +275,21 @@ class Runner:
         now = self._parts.clock()
         if job.started_at is not None and (now - job.started_at).total_seconds() > limit_s:
             raise JobFault(500, f"the job ran for longer than {limit_s / 3600:g} h, the limit")
-        if time.monotonic() - self._renewed > RENEW_S:
+        if time.monotonic() - self._renewed > self._lease.total_seconds() / RENEWALS:
             with self._parts.database.write() as connection:
                 self._hold(connection, job)
 
     def _holding(self, job: jobs.Job, pieces: Iterator[bytes]) -> Iterator[bytes]:
         """The pieces, with the lease renewed between them: writing them may take longer than it lasts."""
         for piece in pieces:
-            if time.monotonic() - self._renewed > RENEW_S:
+            if time.monotonic() - self._renewed > self._lease.total_seconds() / RENEWALS:
                 with self._parts.database.write() as connection:
                     self._hold(connection, job)
             yield piece
 
     def _hold(self, connection: Connection, job: jobs.Job) -> None:
         """Renew the lease, in the transaction that depends on it. Raises LostJob."""
-        if not jobs.renew(connection, job.job_id, self._owner, self._parts.clock(), LEASE):
+        if not jobs.renew(connection, job.job_id, self._owner, self._parts.clock(), self._lease):
             raise LostJob
         self._renewed = time.monotonic()
 

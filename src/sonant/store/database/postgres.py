@@ -61,7 +61,7 @@ def open_engine(url: str, limits: Limits) -> Engine:
                 **_KEEPALIVES,
             },
         )
-    except ArgumentError:  # its text holds the URL, and that a password
+    except (ArgumentError, ValueError):  # its text holds the URL, and that a password
         raise SetupError("setting database is no URL such as postgresql://user@host/name") from None
     except ModuleNotFoundError:
         raise SetupError(

@@ -30,7 +30,7 @@ from sonant.store.database.engine import Database
 
 DATABASES = ("sqlite", "postgresql")
 #: A test server that loses its data in a power cut is no loss, and several times faster.
-_QUICK = ("fsync=off", "synchronous_commit=off", "full_page_writes=off", "max_connections=200")
+_QUICK = ("fsync=off", "synchronous_commit=off", "full_page_writes=off")
 _PATIENCE_S = 30.0
 
 
@@ -95,8 +95,9 @@ class PostgresServer:
 class OwnServer:
     """A server that is started here, and can be stopped and started again."""
 
-    def __init__(self) -> None:
-        """Raises NoServer."""
+    def __init__(self, *, quick: bool = True) -> None:
+        """`quick` does without what keeps data over a power cut. Raises NoServer."""
+        self._settings = _QUICK if quick else ()
         if find_spec("psycopg") is None:
             raise NoServer("psycopg is not installed (extra `postgres`)")
         self._binaries = _binaries()
@@ -119,7 +120,13 @@ class OwnServer:
         return f"postgresql://sonant@127.0.0.1:{self._port}/postgres"
 
     def start(self) -> None:
-        settings = [*_QUICK, "listen_addresses=127.0.0.1", f"port={self._port}", "unix_socket_directories="]
+        settings = [
+            *self._settings,
+            "max_connections=200",
+            "listen_addresses=127.0.0.1",
+            f"port={self._port}",
+            "unix_socket_directories=",
+        ]
         with (self.folder / "log").open("ab") as log:
             self._process = subprocess.Popen(
                 [self._binaries / "postgres", "-D", self.folder / "data"]

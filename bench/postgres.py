@@ -9,6 +9,7 @@ load meets both. The server is one of our own with PostgreSQL's own durable sett
 from __future__ import annotations
 
 import argparse
+import base64
 import http.client
 import json
 import random
@@ -22,6 +23,7 @@ from urllib.parse import urlsplit
 from botocore.auth import SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
+from sqlalchemy import select
 
 import http_load
 from service import data_folder, serving
@@ -33,6 +35,7 @@ from sonant.ids import new_generated_id
 from sonant.installation import migrate, open_store
 from sonant.settings import Postgres, Settings
 from sonant.store import domains
+from sonant.store.database.schema import speakers
 from sonant.store.times import now, to_us
 from sonant.store.vault import Vault, open_vault
 
@@ -79,8 +82,7 @@ def _measure(settings: Settings, count: int) -> dict[str, Any]:
             _fill(settings, sides[name], size)
         figures: dict[str, Any] = {"speakers": sizes, "filled_in_s": time.perf_counter() - begun}
         caller = _Caller(settings, service.url)
-        for name, domain_id in sides.items():
-            figures[name] = _latencies(caller, domain_id, sizes[name])
+        figures |= _latencies(settings, caller, sides, sizes)
         figures["requests_per_s"] = _rates(caller, service.url, sides, sizes)
     rates = figures["requests_per_s"]
     figures["large_to_small"] = {what: rates["large"][what] / rates["small"][what] for what in rates["small"]}
@@ -111,6 +113,7 @@ def _fill(settings: Settings, domain_id: str, count: int) -> None:
         driver.execute("INSERT INTO speaker_counts VALUES (%s, %s)", (domain_id, count))
     with store.database.single() as connection:
         connection.exec_driver_sql("VACUUM (ANALYZE) speakers, speaker_keys, voiceprints")
+        connection.exec_driver_sql("CHECKPOINT")  # else what is timed waits for what was filled in
     store.database.close()
 
 
@@ -149,64 +152,99 @@ def _people(vault: Vault, domain_id: str, start: int, end: int) -> Iterator[tupl
         )
 
 
+#: Headers and body.
+Signed = tuple[dict[str, str], bytes]
+
+
 class _Caller:
     """Signs requests beforehand, so that only the service is timed."""
 
     def __init__(self, settings: Settings, url: str) -> None:
         self._key, self._region, self._url = Credentials(*credentials(settings)), settings.region, url
 
-    def signed(self, operation: str, **members: Any) -> tuple[dict[str, str], bytes]:
+    def signed(self, operation: str, **members: Any) -> Signed:
         body = json.dumps(members).encode()
         headers = {"Content-Type": "application/x-amz-json-1.0", "X-Amz-Target": f"VoiceID.{operation}"}
         request = AWSRequest("POST", self._url + "/", headers=headers, data=body)
         SigV4Auth(self._key, "voiceid", self._region).add_auth(request)
         return dict(request.headers.items()), body
 
-    def timed(self, requests: list[tuple[dict[str, str], bytes]]) -> tuple[list[float], list[Any]]:
-        """Milliseconds of each call, one after the other on one connection, and the answers."""
+    def timed(self, requests: dict[str, list[Signed]]) -> dict[str, list[float]]:
+        """Milliseconds of each call, one after the other on one connection, one of each list in turn."""
         parts = urlsplit(self._url)
         connection = http.client.HTTPConnection(parts.hostname or "", parts.port)
-        took, answers = [], []
-        for headers, body in requests:
-            begun = time.perf_counter()
-            connection.request("POST", "/", body, headers)
-            answer = connection.getresponse()
-            content = answer.read()
-            took.append(1000 * (time.perf_counter() - begun))
-            if answer.status != 200:
-                raise RuntimeError(content.decode())
-            answers.append(json.loads(content))
+        took: dict[str, list[float]] = {name: [] for name in requests}
+        for turn in zip(*requests.values(), strict=True):
+            for name, (headers, body) in zip(requests, turn, strict=True):
+                begun = time.perf_counter()
+                connection.request("POST", "/", body, headers)
+                answer = connection.getresponse()
+                content = answer.read()
+                took[name].append(1000 * (time.perf_counter() - begun))
+                if answer.status != 200:
+                    raise RuntimeError(content.decode())
         connection.close()
-        return took, answers
+        return took
 
 
-def _latencies(caller: _Caller, domain_id: str, size: int) -> dict[str, Any]:
+def _latencies(
+    settings: Settings, caller: _Caller, sides: dict[str, str], sizes: dict[str, int]
+) -> dict[str, dict[str, Any]]:
+    """Milliseconds of single calls, one on each domain in turn."""
     chance = random.Random(1)
-    places = chance.sample(range(size), min(CALLS, size // 2))
+    places = {name: chance.sample(range(size), min(CALLS, SMALL // 2)) for name, size in sizes.items()}
+    middles = {name: _token(settings, domain_id, sizes[name] // 2) for name, domain_id in sides.items()}
 
-    def calls(operation: str, **more: Any) -> list[tuple[dict[str, str], bytes]]:
-        return [
-            caller.signed(operation, DomainId=domain_id, SpeakerId=f"customer-{place}", **more)
-            for place in places
-        ]
+    def of_speakers(operation: str, prefix: str) -> dict[str, list[Signed]]:
+        return {
+            name: [
+                caller.signed(operation, DomainId=domain_id, SpeakerId=f"{prefix}-{place}")
+                for place in places[name]
+            ]
+            for name, domain_id in sides.items()
+        }
 
-    caller.timed(calls("DescribeSpeaker")[:50])  # warm
-    figures = {"describe": _figures(caller.timed(calls("DescribeSpeaker"))[0])}
-    pages, token = [], {}
-    for _ in range(CALLS // 10):
-        took, answers = caller.timed(
-            [caller.signed("ListSpeakers", DomainId=domain_id, MaxResults=100, **token)]
-        )
-        pages += took
-        token = {"NextToken": answers[0]["NextToken"]} if answers[0].get("NextToken") else {}
-    figures["list_page_of_100"] = _figures(pages)
-    figures["opt_out_known"] = _figures(caller.timed(calls("OptOutSpeaker"))[0])
-    fresh = [
-        caller.signed("OptOutSpeaker", DomainId=domain_id, SpeakerId=f"stranger-{n}")
-        for n in range(len(places))
-    ]
-    figures["opt_out_new"] = _figures(caller.timed(fresh)[0])
+    def pages(tokens: dict[str, str]) -> dict[str, list[Signed]]:
+        return {
+            name: [
+                caller.signed(
+                    "ListSpeakers",
+                    DomainId=domain_id,
+                    MaxResults=100,
+                    **({"NextToken": tokens[name]} if tokens else {}),
+                )
+            ]
+            * (CALLS // 4)
+            for name, domain_id in sides.items()
+        }
+
+    caller.timed(of_speakers("DescribeSpeaker", "customer"))  # warm
+    parts = {
+        "describe": of_speakers("DescribeSpeaker", "customer"),
+        "first_page_of_100": pages({}),
+        "middle_page_of_100": pages(middles),
+        "opt_out_known": of_speakers("OptOutSpeaker", "customer"),
+        "opt_out_new": of_speakers("OptOutSpeaker", "stranger"),
+    }
+    figures: dict[str, dict[str, Any]] = {name: {} for name in sides}
+    for what, requests in parts.items():
+        for name, took_ms in caller.timed(requests).items():
+            figures[name][what] = _figures(took_ms)
     return figures
+
+
+def _token(settings: Settings, domain_id: str, place: int) -> str:
+    """The token of the page that begins behind so many speakers."""
+    store = open_store(settings)
+    query = select(speakers.c.created_at, speakers.c.speaker_id).where(speakers.c.domain_id == domain_id)
+    with store.database.read() as connection:
+        last = connection.execute(
+            query.order_by(speakers.c.created_at, speakers.c.speaker_id).offset(place).limit(1)
+        ).one()
+    store.database.close()
+    position = json.dumps([last.created_at, last.speaker_id, to_us(now())])
+    sealed = store.secret.seal_page(f"ListSpeakers\x00{domain_id}", position.encode())
+    return base64.urlsafe_b64encode(sealed).decode()
 
 
 def _rates(

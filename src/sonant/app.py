@@ -238,10 +238,14 @@ class App:
 
 
 def credential_finder(store: Store) -> Callable[[str], Credential | None]:
-    """Looks access keys up. What was found is remembered while the database stands still."""
+    """Looks access keys up. What was found is remembered while the database stands still.
+
+    It is one question, and PostgreSQL is spared the transaction around it.
+    """
+    begin = store.database.read if store.settings.embedded else store.database.single
 
     def find(access_key_id: str) -> Credential | None:
-        with store.database.read() as connection:
+        with begin() as connection:
             memory = store.database.memory(connection)
             place = ("credential", access_key_id)
             if place not in memory:

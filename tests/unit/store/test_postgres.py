@@ -14,11 +14,11 @@ from sqlalchemy import text
 from postgres_server import NoServer, OwnServer
 from sonant.errors import DatabaseUnavailable, SetupError
 from sonant.ids import new_generated_id, new_id
-from sonant.store import client_tokens, domains, jobs, rate_buckets, speakers
+from sonant.store import access, client_tokens, domains, jobs, rate_buckets, speakers
 from sonant.store.database.engine import Database
 from sonant.store.database.postgres import Limits, take_time, take_turn
 from sonant.store.times import now
-from sonant.store.vault import create_vault
+from sonant.store.vault import ServiceSecret, create_vault
 
 LEASE = timedelta(seconds=20)
 QUICK = Limits(connections=6, lock_timeout_s=0.3, statement_timeout_s=0.5, connect_timeout_s=1.0)
@@ -74,7 +74,7 @@ def add_speaker(connection, domain, customer):
     )
 
 
-def add_job(connection, domain, at):
+def add_job(connection, domain, at, input_uri="s3://a/b"):
     domain_id, _ = domain
     job_id = new_id()
     jobs.insert_job(
@@ -84,7 +84,7 @@ def add_job(connection, domain, at):
         domain_id=domain_id,
         name_sealed=None,
         role_arn="role",
-        input_uri="s3://a/b",
+        input_uri=input_uri,
         output_uri="s3://a/c",
         output_kms_key=None,
         config={},
@@ -205,6 +205,16 @@ def test_tokens_that_have_run_out_are_forgotten_by_many_at_once(database):
         client_tokens.keep(connection, "new-3", "hash", "resource", later)
         left = connection.execute(text("SELECT scope FROM client_tokens ORDER BY scope")).scalars().all()
     assert left == ["new-1", "new-2", "new-3"]
+
+
+def test_texts_of_callers_that_postgresql_cannot_store_do_no_harm(database, domain):
+    with database.write() as connection:
+        job_id = add_job(connection, domain, now(), input_uri="s3://calls/a\0b")
+        jobs.claim(connection, [jobs.ENROLLMENT], "me", now(), LEASE)
+        assert jobs.finish(connection, job_id, "me", "FAILED", now(), (404, "no s3://calls/a\0b"))
+        assert jobs.find(connection, jobs.ENROLLMENT, domain[0], job_id).input_uri == "s3://calls/a\ufffdb"
+    with database.read() as connection:
+        assert access.find_secret(connection, ServiceSecret(bytes(32)), "AKIA\0") is None
 
 
 # --- rates

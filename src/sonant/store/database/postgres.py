@@ -94,6 +94,11 @@ def take_time(connection: Connection) -> None:
         connection.execute(text("SET LOCAL statement_timeout = 0"))
 
 
+def storable(connection: Connection, value: str) -> str:
+    """A text of somebody else's as the database takes it: PostgreSQL stores no NUL."""
+    return value if connection.dialect.name == "sqlite" else value.replace("\0", "\ufffd")
+
+
 def _with_driver(url: str) -> URL:
     parsed = make_url(url)
     return parsed.set(drivername="postgresql+psycopg")

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from sonant.errors import SetupError
+from sonant.errors import SealBroken, SetupError
 from sonant.policy import ALLOW_ALL
 from sonant.settings import Settings
 from sonant.store import access
@@ -131,13 +131,16 @@ def open_store(
         database.check_schema()  # others may be at work on it: `sonant migrate` is an act of its own
     elif create:
         database.migrate()
+    secret = ServiceSecret(_service_key(folder))
+    if not settings.embedded:
+        _check_secret(database, secret, data)
     return Store(
         settings=settings,
         database=database,
         accounts=accounts,
         keys=keys,
         objects=LocalObjectStore(accounts.buckets(settings.account), keys),
-        secret=ServiceSecret(_service_key(folder)),
+        secret=secret,
         clock=clock,
     )
 
@@ -188,6 +191,19 @@ def _service_key(folder: PrivateFolder) -> bytes:
     if len(key) != KEY_BYTES:
         raise SetupError(f"{folder.path / _SECRET_FILE} is damaged: restore it from a backup")
     return key
+
+
+def _check_secret(database: Database, secret: ServiceSecret, data: Path) -> None:
+    """Raises SetupError when the database was made with another data folder: no caller could be verified."""
+    with database.read() as connection:
+        for known in access.list_access_keys(connection)[:1]:
+            try:
+                access.find_secret(connection, secret, known.access_key_id)
+            except SealBroken:
+                raise SetupError(
+                    f"{data / 'keys' / _SECRET_FILE} is not the one that this database was made with: all "
+                    "processes of a database need the same `keys` in their data folders"
+                ) from None
 
 
 def first_start(store: Store) -> str | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 from botocore.exceptions import ClientError
@@ -11,7 +12,7 @@ from cluster_house import Cluster
 
 from sonant.cli import main
 from sonant.errors import SetupError
-from sonant.installation import own_audit_folder
+from sonant.installation import open_store, own_audit_folder
 from sonant.settings import Settings
 
 
@@ -36,6 +37,13 @@ def test_a_service_waits_for_the_tables_that_migrate_makes(sonant, postgres_serv
             assert "sonant migrate" in told or "not a Sonant data folder" in told
         assert sonant("migrate") == (0, "the database is up to date\n")
         assert sonant("migrate") == (0, "the database is up to date\n")
+
+
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+def test_a_data_folder_of_another_database_is_refused(kept, tmp_path):
+    with pytest.raises(SetupError, match="not the one that this database was made with"):
+        open_store(replace(kept.settings, data=tmp_path / "elsewhere"), create=True)
+    open_store(kept.settings).database.close()
 
 
 def test_migrate_is_good_for_sqlite_too(sonant, tmp_path):

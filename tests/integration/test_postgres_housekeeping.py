@@ -1,4 +1,4 @@
-"""On PostgreSQL several runners keep house while calls change the same speakers: none undoes another's work."""
+"""On PostgreSQL several keep house while calls change the same speakers: none undoes what others did."""
 
 from __future__ import annotations
 

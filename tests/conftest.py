@@ -1,10 +1,11 @@
-"""What all tests share: real telephone speech and calls made from it."""
+"""What all tests share: real telephone speech and calls made from it, and a real PostgreSQL."""
 
 from __future__ import annotations
 
 import os
 import shutil
 import zlib
+from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
 from typing import Protocol
@@ -12,10 +13,31 @@ from typing import Protocol
 import numpy as np
 import pytest
 
+from postgres_server import DATABASES, NoServer, PostgresServer, postgres
 from sonant.commands.recordings import call_recording, split_clips
 from sonant.commands.speech import fetch_voices
 
 REPOSITORY = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[PostgresServer]:
+    """One server for all tests of a process; without one they are skipped and say why."""
+    try:
+        with postgres() as server:
+            yield server
+    except NoServer as why:
+        pytest.skip(f"no PostgreSQL: {why}")
+
+
+@pytest.fixture(params=DATABASES)
+def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """A database of this test alone, on SQLite and on PostgreSQL. On PostgreSQL it has its tables already."""
+    if request.param == "sqlite":
+        yield f"sqlite:///{tmp_path / 'sonant.db'}"
+    else:
+        with request.getfixturevalue("postgres_server").migrated() as url:
+            yield url
 
 
 class MakeCall(Protocol):

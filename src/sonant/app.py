@@ -7,6 +7,7 @@ import secrets
 import threading
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from socket import socket
@@ -24,7 +25,7 @@ from sonant.events.dispatcher import Dispatcher
 from sonant.events.metrics import Page
 from sonant.events.outbox import Outbox
 from sonant.events.sinks import build_sinks
-from sonant.installation import Store, audit_folder, local_accounts
+from sonant.installation import Store, local_accounts, own_audit_folder
 from sonant.jobs.countermeasure import detectors
 from sonant.jobs.dry_run import DryRunKind
 from sonant.jobs.engines.local import LocalEngine
@@ -48,7 +49,7 @@ from sonant.operations import OPERATIONS
 from sonant.operations.service import RecordingAnalysis, Service
 from sonant.policy import parse
 from sonant.settings import Settings
-from sonant.store import access, sessions
+from sonant.store import access, rate_buckets, sessions
 from sonant.store.accounts import LocalAccounts
 from sonant.store.grants import GrantedObjects
 from sonant.store.jobs import DRY_RUN, ENROLLMENT, REGISTRATION
@@ -65,7 +66,7 @@ from sonant.wire.server import FrontDoor, asgi_app
 from sonant.wire.signature import Credential, Verifier
 from sonant.wire.stream_gate import AUDITED_STREAMS, Gate
 from sonant.wire.streams import Streams
-from sonant.wire.throttle import Throttle, rates_per_s
+from sonant.wire.throttle import Shared, Throttle, rates_per_s
 from sonant.wire.validation import compile_input
 
 #: The kinds of job that runners do.
@@ -236,7 +237,7 @@ def build_intake(store: Store, risks: Risks, cores: Cores | None = None) -> Inta
 def _findings(settings: Settings) -> FindingsTrail | None:
     if not settings.audit.enabled:
         return None
-    return FindingsTrail(audit_folder(settings), settings.audit, settings.region)
+    return FindingsTrail(settings.data / "audit", settings.audit, settings.region)
 
 
 def _outbox(settings: Settings) -> Outbox:
@@ -290,10 +291,14 @@ class App:
 
 
 def credential_finder(store: Store) -> Callable[[str], Credential | None]:
-    """Looks access keys up. What was found is remembered while the database stands still."""
+    """Looks access keys up. What was found is remembered while the database stands still.
+
+    It is one question, and PostgreSQL is spared the transaction around it.
+    """
+    begin = store.database.read if store.settings.embedded else store.database.single
 
     def find(access_key_id: str) -> Credential | None:
-        with store.database.read() as connection:
+        with begin() as connection:
             memory = store.database.memory(connection)
             place = ("credential", access_key_id)
             if place not in memory:
@@ -320,6 +325,16 @@ def _credential(connection: Connection, secret: ServiceSecret, access_key_id: st
 def _domain_of(store: Store, session_id: str) -> str | None:
     with store.database.read() as connection:
         return sessions.domain_of(connection, session_id)
+
+
+def shared_rates(store: Store) -> Shared:
+    """Rates that all processes of one database keep to together."""
+
+    def take(account_id: str, operation: str, rate: float, size: float) -> bool:
+        with store.database.single() as connection:
+            return rate_buckets.take(connection, account_id, operation, rate=rate, size=size)
+
+    return take
 
 
 def build_app(store: Store, cores: Cores | None = None, audiosocket: socket | None = None) -> App:
@@ -350,10 +365,11 @@ def build_app(store: Store, cores: Cores | None = None, audiosocket: socket | No
     )
     models = load_models()
     own = [operation.name for target, operation in models.operations.items() if target.startswith(OWN_PREFIX)]
-    throttle = Throttle(rates_per_s(settings.rates, own), time.monotonic)
-    trail = None
+    shared = None if settings.embedded else shared_rates(store)
+    throttle = Throttle(rates_per_s(settings.rates, own), time.monotonic, shared)
+    trail, trail_lock = None, ExitStack()
     if settings.audit.enabled:
-        folder = audit_folder(settings)
+        folder = trail_lock.enter_context(own_audit_folder(settings))
         trail = Trail(folder, settings.audit, region=settings.region, clock=store.clock)
     page, routes = None, []
     if settings.metrics.enabled:
@@ -376,6 +392,7 @@ def build_app(store: Store, cores: Cores | None = None, audiosocket: socket | No
         door.close()
         if trail is not None:
             trail.close()
+        trail_lock.close()
         listener.close()
         store.database.close()
 

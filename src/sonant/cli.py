@@ -258,6 +258,16 @@ def worker(supervised: str | None, data: Path | None, config: Path | None) -> No
 
 @main.command()
 @data_option
+def migrate(data: Path | None, config: Path | None) -> None:
+    """Bring the database to this release's tables; needed before anything else uses PostgreSQL."""
+    from sonant.installation import migrate as bring_up
+
+    bring_up(load_settings(data, config))
+    click.echo("the database is up to date")
+
+
+@main.command()
+@data_option
 def doctor(data: Path | None, config: Path | None) -> None:
     """Check settings, models, store, keys and audio; say what to do about what is wrong."""
     from sonant.commands.doctor import doctor as examine

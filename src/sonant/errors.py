@@ -11,6 +11,7 @@
     │   ├── ObjectError            BucketNotFound  ObjectNotFound  ObjectDenied  ObjectTooLarge
     │   │                          ObjectNameConflict  InvalidObjectName  StorageFull
     │   └── KeyError_              KeyNotFound  KeyUnusable  KeyDenied  SealBroken
+    ├── DatabaseUnavailable        the database does not answer, or could not do it now: try again later
     ├── AudioError                 a recording that cannot be used, and why
     │   └── NotEnoughSpeech
     ├── ModelMismatch              two voice models' embeddings were to be compared
@@ -219,6 +220,13 @@ class KeyDenied(KeyError_):
 
 class SealBroken(KeyError_):
     """Sealed bytes do not open: altered, or bound to another place, or their key was destroyed."""
+
+
+class DatabaseUnavailable(SonantError):
+    """The database does not answer, or others' work was in the way: the same may work later.
+
+    Not a StoreError: what those are turned into is final.
+    """
 
 
 # --- the voice ----------------------------------------------------------------------------------------

@@ -13,12 +13,14 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from sonant.errors import SetupError
+from sonant.errors import SealBroken, SetupError
+from sonant.events.audit_findings import FOLDER
 from sonant.policy import ALLOW_ALL
 from sonant.settings import Settings
 from sonant.store import access
 from sonant.store.accounts import LocalAccounts
 from sonant.store.database.engine import Database
+from sonant.store.database.postgres import Limits, take_turn
 from sonant.store.key_file import KEY_BYTES
 from sonant.store.local_keys import LocalKeyStore
 from sonant.store.local_objects import LocalObjectStore
@@ -41,6 +43,10 @@ ROLE_POLICY = json.dumps(
         ],
     }
 )
+
+
+#: Processes that may answer calls on one data folder.
+MOST_PROCESSES = 256
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,8 +80,35 @@ def credentials_file(settings: Settings) -> Path:
     return settings.data / "credentials"
 
 
-def audit_folder(settings: Settings) -> Path:
-    return settings.data / "audit"
+def audit_folders(settings: Settings) -> list[Path]:
+    """The folders of all chains: `audit` itself, one in it for each process beside the first, and what jobs
+    have found."""
+    folder = settings.data / "audit"
+    others = sorted(folder.glob("process-*"), key=lambda path: (len(path.name), path.name))
+    return [path for path in (folder, *others, folder / FOLDER) if path.is_dir()]
+
+
+@contextmanager
+def own_audit_folder(settings: Settings) -> Iterator[Path]:
+    """The first chain that no other process writes to; ours while the context lasts. Raises SetupError.
+
+    A chain has one writer. Processes that share a data folder have a chain each, and find it again.
+    """
+    folder = settings.data / "audit"
+    if settings.embedded:  # the service's own lock keeps others away
+        yield folder
+        return
+    for number in range(1, MOST_PROCESSES + 1):
+        chain = folder if number == 1 else folder / f"process-{number}"
+        chain.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with (chain / "lock").open("a") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                continue
+            yield chain
+            return
+    raise SetupError(f"{MOST_PROCESSES} processes write audit trails in {folder} already")
 
 
 def open_store(
@@ -95,18 +128,51 @@ def open_store(
     folder = PrivateFolder(data / "keys")
     accounts = local_accounts(settings, clock)
     keys = accounts.keys(settings.account)
-    database = Database(settings.database_url, connections=settings.wire.threads + 2, must_exist=not create)
-    if create:
+    database = open_database(settings, must_exist=not create)
+    if not settings.embedded:
+        database.check_schema()  # others may be at work on it: `sonant migrate` is an act of its own
+    elif create:
         database.migrate()
+    secret = ServiceSecret(_service_key(folder))
+    if not settings.embedded:
+        _check_secret(database, secret, data)
     return Store(
         settings=settings,
         database=database,
         accounts=accounts,
         keys=keys,
         objects=LocalObjectStore(accounts.buckets(settings.account), keys),
-        secret=ServiceSecret(_service_key(folder)),
+        secret=secret,
         clock=clock,
     )
+
+
+def open_database(settings: Settings, *, must_exist: bool = False) -> Database:
+    """The database, its schema as it is. Raises SetupError."""
+    own, threads = settings.postgres, settings.wire.threads
+    return Database(
+        settings.database_url,
+        connections=threads + 2,
+        must_exist=must_exist,
+        limits=Limits(
+            connections=own.connections or threads + 4,
+            connect_timeout_s=own.connect_timeout_s,
+            statement_timeout_s=own.statement_timeout_s,
+            lock_timeout_s=own.lock_timeout_s,
+            idle_timeout_s=own.idle_timeout_s,
+        ),
+    )
+
+
+def migrate(settings: Settings) -> None:
+    """Bring the schema to this release's. Raises SetupError."""
+    if settings.embedded:
+        make_folder(settings.data)
+    database = open_database(settings)
+    try:
+        database.migrate()
+    finally:
+        database.close()
 
 
 def make_folder(data: Path) -> None:
@@ -129,15 +195,29 @@ def _service_key(folder: PrivateFolder) -> bytes:
     return key
 
 
+def _check_secret(database: Database, secret: ServiceSecret, data: Path) -> None:
+    """Raises SetupError when the database was made with another data folder: no caller could be verified."""
+    with database.read() as connection:
+        for known in access.list_access_keys(connection)[:1]:
+            try:
+                access.find_secret(connection, secret, known.access_key_id)
+            except SealBroken:
+                raise SetupError(
+                    f"{data / 'keys' / _SECRET_FILE} is not the one that this database was made with: all "
+                    "processes of a database need the same `keys` in their data folders"
+                ) from None
+
+
 def first_start(store: Store) -> str | None:
     """Make what a fresh installation has: key, user, role, access key, credentials file.
 
     Returns the first access key's id the one time it is made.
     """
     settings, now = store.settings, store.clock()
-    if not any(DEFAULT_ALIAS in key.aliases for key in store.keys.list()):
-        store.keys.create("made at first start", alias=DEFAULT_ALIAS)
     with store.database.write() as connection:
+        take_turn(connection, "first start")
+        if not any(DEFAULT_ALIAS in key.aliases for key in store.keys.list()):
+            store.keys.create("made at first start", alias=DEFAULT_ALIAS)
         if access.list_principals(connection):
             return None
         for arn, policy in ((user_arn(settings), ALLOW_ALL), (role_arn(settings), ROLE_POLICY)):

@@ -119,6 +119,10 @@ class Jobs:
     """A request whose audio is still being worked on after this long fails with 500."""
     poll_s: float = 0.25
     """How often a runner looks for a new job."""
+    lease_s: float = 20.0
+    """A runner that has not been heard of for so long counts as dead; another takes its job over."""
+    beside_service: bool = True
+    """`sonant serve` looks after a runner of its own; false leaves jobs to `sonant worker`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -264,6 +268,22 @@ class Metrics:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Postgres:
+    """PostgreSQL, if that is the database; time limits of 0 mean none."""
+
+    connections: int = 0
+    """Connections that one process opens at most; 0 means `wire.threads` and four."""
+    connect_timeout_s: float = 5.0
+    """How long a process waits for a connection."""
+    statement_timeout_s: float = 30.0
+    """A statement that takes longer is undone."""
+    lock_timeout_s: float = 10.0
+    """A statement that waits longer for another's lock is undone."""
+    idle_timeout_s: float = 60.0
+    """A transaction in which nothing happens for so long is undone."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """Everything that can be set."""
 
@@ -273,8 +293,8 @@ class Settings:
     """Region of ARNs and of signatures."""
     account: str = "000000000000"
     """Account of the first access key, in ARNs."""
-    database: str = ""
-    """Database URL; empty means SQLite in the data folder."""
+    database: str = field(default="", repr=False)
+    """Database URL: `postgresql://user:password@host/name`; empty means SQLite in the data folder."""
     objects: str = "local"
     """What `s3://bucket/key` means: `local` is a folder a bucket under `buckets` in the data folder."""
     keys: str = "local"
@@ -297,6 +317,7 @@ class Settings:
     events: Events = field(default_factory=Events)
     audit: Audit = field(default_factory=Audit)
     metrics: Metrics = field(default_factory=Metrics)
+    postgres: Postgres = field(default_factory=Postgres)
 
     @property
     def database_url(self) -> str:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import pytest
 from batch_house import House
 from kept_house import MovedClock
 from live_house import LiveHouse
 
+from postgres_server import not_default
 from sonant.jobs.housekeeping import Housekeeper
 from sonant.settings import Enrollment, Events, Fraud, Jobs, Live, Quotas, Registration, Settings
 
@@ -26,9 +29,10 @@ def calls(make_call):
     return found
 
 
-def _settings(data):
+def _settings(data, database=""):
     return Settings(
         data=data,
+        database=database,
         enrollment=Enrollment(net_speech_s=NEED_S),
         registration=Registration(net_speech_s=NEED_S),
         jobs=Jobs(workers=1),
@@ -38,19 +42,23 @@ def _settings(data):
     )
 
 
-def _furnished(data, calls):
-    house = House.open(_settings(data))
+def _furnished(data, calls, database=""):
+    house = House.open(_settings(data, database))
     for name, recording in calls.items():
         house.put(f"s3://calls/{name}", recording)
     return house
 
 
-@pytest.fixture(scope="session")
-def house(tmp_path_factory, calls):
+@pytest.fixture(scope="session", params=["sqlite", pytest.param("postgresql", marks=pytest.mark.slow)])
+def house(request, tmp_path_factory, calls):
     """A house that tests share; each makes its own domain."""
-    house = _furnished(tmp_path_factory.mktemp("house") / "data", calls)
-    yield house
-    house.close()
+    with contextlib.ExitStack() as stack:
+        database = ""
+        if request.param == "postgresql":
+            database = stack.enter_context(request.getfixturevalue("postgres_server").migrated())
+        house = _furnished(tmp_path_factory.mktemp("house") / "data", calls, database)
+        yield house
+        house.close()
 
 
 @pytest.fixture
@@ -87,9 +95,9 @@ def clock():
 
 
 @pytest.fixture
-def kept(tmp_path, clock):
+def kept(tmp_path, clock, database_url):
     """An empty house on the moved clock."""
-    house = House.open(_settings(tmp_path / "data"), clock=clock)
+    house = House.open(_settings(tmp_path / "data", not_default(database_url)), clock=clock)
     yield house
     house.close()
 

@@ -8,7 +8,6 @@ from batch_values import entry, fraud_entry
 
 from sonant.events import audit_chain
 from sonant.events.outbox import Outbox
-from sonant.installation import audit_folder
 
 ENGLISH, AGAIN = "s3://calls/english.wav", "s3://calls/english-again.wav"
 ITALIAN, RUSSIAN = "s3://calls/italian.wav", "s3://calls/russian.wav"
@@ -123,7 +122,7 @@ def test_events_and_log_name_the_fraudster_and_the_list_and_the_answer_does_not(
 
 
 def audited(house):
-    folder = audit_folder(house.settings) / "jobs"
+    folder = house.settings.data / "audit" / "jobs"
     lines = audit_chain.records(folder, since=None, operation="FraudDetection", principal=None)
     return folder, [told for told, _ in lines]
 

@@ -30,6 +30,8 @@ JOBS = {
     ENROLLMENT: {"action": "OVERWRITE"},
     REGISTRATION: {"action": "SKIP", "FraudsterSimilarityThreshold": 90},
 }
+#: The service that is killed here is on SQLite; `test_postgres_cluster` does the like on PostgreSQL.
+pytestmark = pytest.mark.parametrize("house", ["sqlite"], indirect=True, scope="session")
 both_kinds = pytest.mark.parametrize("job", JOBS, ids=lambda job: job.noun)
 
 

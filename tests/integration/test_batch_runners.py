@@ -7,11 +7,12 @@ import pytest
 from batch_values import entry
 
 from sonant.jobs import runner
-from sonant.jobs.runner import LEASE
+from sonant.settings import Jobs
 from sonant.store import jobs
 from sonant.store.times import now
 
 VOICES = ("english", "french", "italian", "russian")
+LEASE = timedelta(seconds=Jobs().lease_s)
 FOUR = [entry(f"r{n}", f"customer-{n}", f"s3://calls/{voice}.wav") for n, voice in enumerate(VOICES, 1)]
 
 
@@ -58,7 +59,7 @@ def test_a_second_runner_leaves_a_job_in_work_alone(house, domain):
 
 def test_a_runner_that_slept_through_its_lease_writes_nothing_more(later, monkeypatch):
     """A laptop lid was closed: another runner has taken the job and ended it when the first one wakes up."""
-    monkeypatch.setattr(runner, "RENEW_S", float("inf"))  # only what it writes can tell it so
+    monkeypatch.setattr(runner, "RENEWALS", 1e-9)  # only what it writes can tell it so
     house, move = later
     domain_id = house.new_domain()
     job_id = house.start(domain_id, FOUR)
@@ -104,7 +105,7 @@ def test_a_runner_that_lost_its_job_does_not_fail_it(later):
 
 def test_a_lease_is_kept_while_nothing_is_committed(later, monkeypatch):
     """One long recording, for longer than a lease."""
-    monkeypatch.setattr(runner, "RENEW_S", 0.0)
+    monkeypatch.setattr(runner, "RENEWALS", float("inf"))
     house, move = later
     domain_id = house.new_domain()
     job_id = house.start(domain_id, FOUR[:1])

@@ -1,10 +1,14 @@
 """The schema: migrations make exactly what the code expects, and a newer database is left alone."""
 
+from contextlib import ExitStack
+from secrets import token_hex
+
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import inspect, text
 
+from postgres_server import DATABASES
 from sonant.errors import SetupError
 from sonant.installation import open_store
 from sonant.settings import Settings
@@ -12,11 +16,26 @@ from sonant.store.database.engine import Database
 from sonant.store.database.schema import metadata
 
 
+@pytest.fixture(params=DATABASES)
+def new_database(request, tmp_path):
+    """Makes databases without tables."""
+    with ExitStack() as stack:
+
+        def make():
+            if request.param == "sqlite":
+                url = f"sqlite:///{tmp_path / token_hex(4)}.db"
+            else:
+                url = stack.enter_context(request.getfixturevalue("postgres_server").empty())
+            database = Database(url)
+            stack.callback(database.close)
+            return database
+
+        yield make
+
+
 @pytest.fixture
-def database(tmp_path):
-    database = Database(f"sqlite:///{tmp_path / 'sonant.db'}")
-    yield database
-    database.close()
+def database(new_database):
+    return new_database()
 
 
 def differences(database):
@@ -40,42 +59,48 @@ def test_a_column_that_no_migration_made_is_noticed(database):
     assert [item[0] for item in differences(database)] == ["remove_column"]
 
 
-def test_indices_and_constraints_are_those_of_the_schema(database, tmp_path):
+_ALL = {
+    "sqlite": "SELECT type, name, sql FROM sqlite_master WHERE name NOT LIKE 'sqlite_%'",
+    "postgresql": "SELECT 'index' AS type, indexname AS name, indexdef AS sql FROM pg_indexes "
+    "WHERE schemaname = 'public' UNION ALL SELECT 'table', table_name || '.' || column_name, "
+    "data_type || coalesce(column_default, '') || is_nullable FROM information_schema.columns "
+    "WHERE table_schema = 'public'",
+}
+
+
+def described(engine):
+    """Indices with their statements, foreign keys with their actions, and the names of all there is."""
+    with engine.connect() as connection:
+        rows = connection.execute(text(_ALL[engine.dialect.name]))
+        statements = {
+            (row.type, row.name): " ".join((row.sql or "").split())
+            for row in rows
+            if not row.name.startswith("alembic_version")
+        }
+    looked = inspect(engine)
+    keys = {
+        table: sorted(
+            (tuple(key["constrained_columns"]), key["referred_table"], str(key["options"]))
+            for key in looked.get_foreign_keys(table)
+        )
+        for table in metadata.tables
+    }
+    return {key: sql for key, sql in statements.items() if key[0] == "index"}, keys, set(statements)
+
+
+def test_indices_and_constraints_are_those_of_the_schema(database, new_database):
     """`compare_metadata` does not look at partial indices' conditions nor at foreign keys' actions."""
     database.migrate()
-    made = Database(f"sqlite:///{tmp_path / 'made.db'}")
+    made = new_database()
     metadata.create_all(made.engine)
-
-    def described(engine):
-        with engine.connect() as connection:
-            rows = connection.execute(text("SELECT type, name, sql FROM sqlite_master ORDER BY type, name"))
-            statements = {
-                (row.type, row.name): " ".join((row.sql or "").split())
-                for row in rows
-                if row.name != "alembic_version" and not row.name.startswith("sqlite_autoindex")
-            }
-        indices = {key: sql for key, sql in statements.items() if key[0] == "index"}
-        looked = inspect(engine)
-        keys = {
-            table: sorted(
-                (tuple(key["constrained_columns"]), key["referred_table"], str(key["options"]))
-                for key in looked.get_foreign_keys(table)
-            )
-            for table in metadata.tables
-        }
-        return indices, keys, set(statements)
-
     assert described(database.engine) == described(made.engine)
-    made.close()
 
 
 def test_migrating_again_changes_nothing(database):
     database.migrate()
-    with database.write() as connection:
-        before = connection.execute(text("SELECT name, sql FROM sqlite_master")).all()
+    before = described(database.engine)
     database.migrate()
-    with database.write() as connection:
-        assert connection.execute(text("SELECT name, sql FROM sqlite_master")).all() == before
+    assert described(database.engine) == before
 
 
 def test_a_database_of_a_later_release_is_refused_and_left_as_it_is(tmp_path):

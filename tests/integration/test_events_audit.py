@@ -111,7 +111,7 @@ def test_a_call_with_a_wrong_secret_leaves_the_claimed_key_and_no_parameters(ser
 def test_the_command_verifies_and_shows_the_trail(service: ServiceProcess) -> None:
     service.domain()
     verified = service.sonant("audit", "verify")
-    assert (verified.code, verified.out.startswith("calls whole: ")) == (0, True)
+    assert (verified.code, verified.out.startswith("audit whole: ")) == (0, True)
     head = verified.out.rsplit(maxsplit=1)[-1]
     assert service.sonant("audit", "verify", "--head", head).code == 0
     assert service.sonant("audit", "verify", "--head", "0123").code == 1

@@ -20,6 +20,7 @@ def check(house, tmp_path_factory):
     folder = tmp_path_factory.mktemp("manifests")
     settings = folder / "sonant.toml"
     settings.write_text(
+        f'database = "{house.settings.database}"\n'
         f"[enrollment]\nnet_speech_s = {house.settings.enrollment.net_speech_s}\n[jobs]\nworkers = 1\n"
     )
 

@@ -14,6 +14,9 @@ from sonant.events import counters
 from sonant.jobs.housekeeping import BATCH, SCRUB_S, years_before
 from sonant.store.domains import SUSPENSION
 
+#: For what is told of SQLite only: PostgreSQL overwrites nothing at once.
+on_sqlite = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+
 # --- speakers expire
 
 
@@ -37,7 +40,8 @@ def test_a_speaker_expires_three_years_after_its_last_use_and_not_before(kept, k
     clock.now = used.replace(year=2029)
     assert keeper.expire_speakers() == 0
     clock.now += INSTANT
-    assert files_with(kept, wrapped), "the bytes are where they are looked for"
+    if kept.settings.embedded:
+        assert files_with(kept, wrapped), "the bytes are where they are looked for"
     assert keeper.expire_speakers() == 1
     speaker = kept.call("DescribeSpeaker", DomainId=domain_id, SpeakerId="customer-1")["Speaker"]
     assert speaker["Status"] == "EXPIRED"
@@ -112,7 +116,8 @@ def test_a_speaker_whose_row_is_damaged_holds_up_nobody_and_is_counted(kept, kee
     ids = enroll(kept, domain_id, *customers)
     enroll(kept, other, "customer-1")
     for damaged in (min(ids), max(ids)):
-        kept.execute("UPDATE speaker_keys SET wrapped = x'00' WHERE speaker_id = :id", id=damaged)
+        broken = "UPDATE speaker_keys SET wrapped = :broken WHERE speaker_id = :id"
+        kept.execute(broken, id=damaged, broken=b"\0")
     clock.now = START.replace(year=2030)
 
     assert keeper.expire_speakers() == BATCH + 1
@@ -184,6 +189,7 @@ def test_a_suspended_domain_can_be_restored_for_30_days_and_is_then_erased_with_
 # --- the write-ahead log
 
 
+@on_sqlite
 @pytest.mark.parametrize(
     ("operation", "request_of"),
     [
@@ -201,6 +207,7 @@ def test_key_and_voiceprint_are_in_no_file_when_the_call_returns(kept, operation
     assert files_with(kept, *sealed) == []
 
 
+@on_sqlite
 def test_a_fraudsters_key_is_in_no_file_when_delete_fraudster_returns(kept):
     domain_id = kept.new_domain()
     fraudster_id, wrapped = add_fraudster(kept, domain_id)
@@ -209,6 +216,7 @@ def test_a_fraudsters_key_is_in_no_file_when_delete_fraudster_returns(kept):
     assert files_with(kept, wrapped) == []
 
 
+@on_sqlite
 def test_what_a_busy_moment_left_in_the_log_is_gone_a_minute_later(kept, keeper, clock):
     domain_id = kept.new_domain()
     (speaker_id,) = enroll(kept, domain_id, "customer-1")

@@ -11,20 +11,15 @@ import click
 
 from sonant.errors import SetupError
 from sonant.events import audit_chain
-from sonant.events.audit_findings import FOLDER
-from sonant.installation import audit_folder
+from sonant.installation import audit_folders
 from sonant.settings import Settings
 
 
 def verify(settings: Settings, head: str | None) -> int:
-    """0 when every line follows from the one before and `head` was met; else 1."""
-    folder = _folder(settings)
-    whole, seen = True, head is None
-    for chain, told in ((folder, "calls"), (folder / FOLDER, "jobs")):
-        if chain.is_dir():
-            verdict = audit_chain.verify(chain, head)
-            whole = _tell(chain, told, verdict) and whole
-            seen = seen or verdict.saw_expected
+    """0 when in every chain each line follows from the one before, and `head` was met in one; else 1."""
+    verdicts = [(folder, audit_chain.verify(folder, head)) for folder in _folders(settings)]
+    whole = min(_tell(folder, verdict) for folder, verdict in verdicts)
+    seen = head is None or any(verdict.saw_expected for _, verdict in verdicts)
     if not seen:
         click.echo(
             f"the hash {head} is not in it: lines were cut off at the end, or the trail was begun anew"
@@ -32,14 +27,15 @@ def verify(settings: Settings, head: str | None) -> int:
     return 0 if whole and seen else 1
 
 
-def _tell(folder: Path, told: str, verdict: audit_chain.Verdict) -> bool:
+def _tell(folder: Path, verdict: audit_chain.Verdict) -> bool:
     """Whether the chain is whole."""
     if verdict.broken is not None:
         broken = verdict.broken
         click.echo(f"broken at {folder / broken.file}, line {broken.line}: {broken.why}")
         click.echo(f"{verdict.lines} lines before it are whole")
         return False
-    click.echo(f"{told} whole: {verdict.lines} lines in {verdict.files} files, last hash {verdict.head}")
+    counted = f"{verdict.lines} lines in {verdict.files} files"
+    click.echo(f"{folder.name} whole: {counted}, last hash {verdict.head}")
     if verdict.first_previous != audit_chain.BEGINNING:
         click.echo(
             f"the oldest file follows one that is not here; it must have ended with {verdict.first_previous}"
@@ -50,10 +46,10 @@ def _tell(folder: Path, told: str, verdict: audit_chain.Verdict) -> bool:
 def show(
     settings: Settings, since: str | None, operation: str | None, principal: str | None, *, as_json: bool
 ) -> None:
-    folder, moment = _folder(settings), _moment(since)
+    moment = _moment(since)
     chains = [
-        audit_chain.records(chain, since=moment, operation=operation, principal=principal)
-        for chain in (folder, folder / FOLDER)
+        audit_chain.records(folder, since=moment, operation=operation, principal=principal)
+        for folder in _folders(settings)
     ]
     for told, line in heapq.merge(*chains, key=lambda found: str(found[0]["eventTime"])):
         if as_json:
@@ -77,11 +73,14 @@ def show(
         )
 
 
-def _folder(settings: Settings) -> Path:
-    folder = audit_folder(settings)
-    if not folder.is_dir():
-        raise SetupError(f"there is no audit trail in {folder}; name another data folder with --data")
-    return folder
+def _folders(settings: Settings) -> list[Path]:
+    """The folder of every chain. Raises SetupError when there is none."""
+    found = audit_folders(settings)
+    if not found:
+        raise SetupError(
+            f"there is no audit trail in {settings.data / 'audit'}; name another data folder with --data"
+        )
+    return found
 
 
 def _moment(text: str | None) -> datetime | None:

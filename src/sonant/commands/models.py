@@ -251,6 +251,9 @@ def _tell(store: Store, domain_id: str) -> None:
 
 
 def _domain(store: Store, connection: Any, domain_id: str) -> Domain:
+    """An active domain, in whose state nobody interferes if this is a write. Raises SetupError."""
+    if connection.get_execution_options().get("sonant_write"):
+        domains.lock(connection, domain_id)
     found = domains.find_by_id(connection, domain_id)
     if found is None or not found.active:
         raise SetupError(f"there is no active domain {domain_id[:64]!r}")

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import nullcontext, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -46,7 +47,7 @@ def serve(settings: Settings, *, quiet: bool) -> None:
     from sonant.wire import audiosocket
 
     installation.make_folder(settings.data)
-    with installation.only_one(settings, "service"):
+    with installation.only_one(settings, "service") if settings.embedded else nullcontext():
         store = installation.open_store(settings, create=True)
         key_id = installation.first_start(store)
         for account_id in store.accounts.known():
@@ -99,10 +100,13 @@ def serve(settings: Settings, *, quiet: bool) -> None:
             noted.write_text(url + "\n", "utf-8")
             if not quiet:
                 _greet(settings, url, key_id)
-            runner.start()
+            if settings.jobs.beside_service:
+                runner.start()
             server.run(sockets=[listener])
         finally:
-            noted.unlink(missing_ok=True)
+            with suppress(OSError):
+                if noted.read_text("utf-8").strip() == url:  # another service may have noted its own
+                    noted.unlink()
             runner.stop()
             built.close()
 

@@ -9,11 +9,12 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from datetime import datetime, timedelta
 
 from sqlalchemy.exc import SQLAlchemyError
 
-from sonant.errors import SonantError
+from sonant.errors import DatabaseUnavailable, SonantError
 from sonant.events import outbox
 from sonant.events.sinks import Sink, SinkFault
 from sonant.settings import Events
@@ -117,7 +118,7 @@ class Courier:
                 log.exception("events for %s: next attempt in %.1f s", self._sink.name, pause_s)
             stop.wait(pause_s)
         if known:
-            with self._database.write() as connection:
+            with suppress(DatabaseUnavailable), self._database.write() as connection:
                 outbox.release(connection, self._sink.name, self._owner)
 
     def turn(self) -> float:

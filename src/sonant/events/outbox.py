@@ -8,14 +8,13 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 import orjson
-from sqlalchemy import Connection, bindparam, delete, func, insert, select, text, update
+from sqlalchemy import Connection, bindparam, delete, func, insert, select, update
 
 from sonant.events.documents import Event, document
+from sonant.store.database.postgres import take_time, take_turn
+from sonant.store.database.rows import put
 from sonant.store.database.schema import event_cursors, events
 from sonant.store.times import to_us
-
-#: Key of PostgreSQL's advisory lock under which events get their numbers.
-_TURN = 0x50A7
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,9 +39,8 @@ class Outbox:
         rows = [_row(event, now) for event in happened]
         if not rows:
             return
-        if connection.dialect.name == "postgresql":
-            # Numbers must be committed in their order, else a cursor passes over one that comes late.
-            connection.execute(text("SELECT pg_advisory_xact_lock(:turn)"), {"turn": _TURN})
+        # Numbers must be committed in their order, else a cursor passes over one that comes late.
+        take_turn(connection, "events")
         connection.execute(insert(events), rows)
 
 
@@ -82,9 +80,7 @@ def cursor(connection: Connection, sink: str) -> int:
 
 def add_sink(connection: Connection, sink: str) -> None:
     """A new sink begins with the oldest event that is kept."""
-    known = select(event_cursors.c.sink).where(event_cursors.c.sink == sink)
-    if connection.execute(known).first() is None:
-        connection.execute(insert(event_cursors).values(sink=sink, delivered=0))
+    put(connection, event_cursors, {"sink": sink, "delivered": 0}, replace=False)
 
 
 def hold(connection: Connection, sink: str, owner: str, now: datetime, lease: timedelta) -> bool:
@@ -137,6 +133,8 @@ def purge(
 ) -> tuple[int, int]:
     """Delete old events: those that all sinks have taken, and those that one has not taken for too long;
     how many of each. Without sinks all go. Cursors of sinks that are no longer set up go as well."""
+    take_turn(connection, "purge of events")
+    take_time(connection)
     connection.execute(delete(event_cursors).where(event_cursors.c.sink.not_in(sinks)))
     if not sinks:
         return connection.execute(delete(events)).rowcount, 0

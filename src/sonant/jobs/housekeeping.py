@@ -169,6 +169,7 @@ class Housekeeper:
         after = ""
         while True:
             with self.database.write() as connection:
+                domains.lock(connection, domain.domain_id)
                 batch = speakers.unused_since(connection, domain.domain_id, before, after, BATCH)
                 broken = sum(not self._expire(connection, vault, speaker) for speaker in batch)
                 counters.add(connection, {(counters.NOT_EXPIRED, ""): broken})

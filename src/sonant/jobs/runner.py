@@ -20,7 +20,14 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from sonant.errors import InvalidObjectName, KeyError_, SealBroken, SonantError, StoreError
+from sonant.errors import (
+    DatabaseUnavailable,
+    InvalidObjectName,
+    KeyError_,
+    SealBroken,
+    SonantError,
+    StoreError,
+)
 from sonant.events.audit_findings import FindingsTrail
 from sonant.events.documents import BatchStatus, ErrorInfo
 from sonant.events.outbox import Outbox
@@ -47,10 +54,10 @@ from sonant.voice.calibration_file import calibration_of
 
 log = logging.getLogger(__name__)
 
-#: A runner that has not renewed its lease for this long counts as dead.
-LEASE = timedelta(seconds=30)
-#: How often the lease is renewed while nothing else is written.
-RENEW_S = 5.0
+#: How often in its life a lease is renewed while nothing else is written.
+RENEWALS = 4
+#: Pauses while the database cannot be had.
+PAUSE_LEAST_S, PAUSE_MOST_S = 0.5, 5.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,6 +98,7 @@ class Runner:
         self._upgrades = upgrades
         self._kinds = tuple(parts.kinds)
         self._stop = threading.Event()
+        self._lease = timedelta(seconds=parts.settings.jobs.lease_s)
         self._renewed = float("-inf")  # by the monotonic clock
 
     def stop(self) -> None:
@@ -101,9 +109,14 @@ class Runner:
         if alone:
             with self._parts.database.write() as connection:
                 jobs.release_all(connection)
-        while not self._stop.is_set():
-            if not self.run_one() and not (self._upgrades and self._upgrades.run_some()):
-                self._stop.wait(self._parts.settings.jobs.poll_s)
+        pause_s = 0.0
+        while not self._stop.wait(pause_s):
+            try:
+                busy = self.run_one() or (self._upgrades is not None and self._upgrades.run_some())
+                pause_s = 0.0 if busy else self._parts.settings.jobs.poll_s
+            except DatabaseUnavailable as fault:
+                pause_s = min(PAUSE_MOST_S, max(PAUSE_LEAST_S, 2 * pause_s))
+                log.warning("%s; trying again in %.1f s", fault, pause_s)
         self._engine.close()
 
     def run_one(self) -> bool:
@@ -113,7 +126,7 @@ class Runner:
             if not jobs.claimable(connection, self._kinds, self._owner, self._parts.clock()):
                 return False
         with self._parts.database.write() as connection:
-            job = jobs.claim(connection, self._kinds, self._owner, self._parts.clock(), LEASE)
+            job = jobs.claim(connection, self._kinds, self._owner, self._parts.clock(), self._lease)
         if job is None:
             return False
         log.info("job %s: begun (%d requests done before)", job.job_id, job.entries_done)
@@ -125,6 +138,9 @@ class Runner:
             log.info("job %s: left to another runner (%s)", job.job_id, type(why).__name__)
             self._engine.discard()
             return True
+        except DatabaseUnavailable:
+            self._engine.discard()  # what was in hand is done again when the database is back
+            raise
         except Exception:  # a fault of ours must not hold the domain's only slot for ever
             log.exception("job %s: internal failure", job.job_id)
             status = self._fail(job, 500, "internal failure; see the service's log")
@@ -216,7 +232,7 @@ class Runner:
 
             try:
                 for file, pieces in self._parts.kinds[job.kind].result_files(output, lines):
-                    objects.write(file, pieces, job.output_kms_key)
+                    objects.write(file, self._holding(job, pieces), job.output_kms_key)
             except StoreError as fault:
                 raise JobFault(code_of(fault), f"the result file cannot be written: {fault}") from None
         with self._parts.database.write() as connection:
@@ -263,13 +279,21 @@ class Runner:
         now = self._parts.clock()
         if job.started_at is not None and (now - job.started_at).total_seconds() > limit_s:
             raise JobFault(500, f"the job ran for longer than {limit_s / 3600:g} h, the limit")
-        if time.monotonic() - self._renewed > RENEW_S:
+        if time.monotonic() - self._renewed > self._lease.total_seconds() / RENEWALS:
             with self._parts.database.write() as connection:
                 self._hold(connection, job)
 
+    def _holding(self, job: jobs.Job, pieces: Iterator[bytes]) -> Iterator[bytes]:
+        """The pieces, with the lease renewed between them: writing them may take longer than it lasts."""
+        for piece in pieces:
+            if time.monotonic() - self._renewed > self._lease.total_seconds() / RENEWALS:
+                with self._parts.database.write() as connection:
+                    self._hold(connection, job)
+            yield piece
+
     def _hold(self, connection: Connection, job: jobs.Job) -> None:
         """Renew the lease, in the transaction that depends on it. Raises LostJob."""
-        if not jobs.renew(connection, job.job_id, self._owner, self._parts.clock(), LEASE):
+        if not jobs.renew(connection, job.job_id, self._owner, self._parts.clock(), self._lease):
             raise LostJob
         self._renewed = time.monotonic()
 

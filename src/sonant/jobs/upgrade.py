@@ -93,6 +93,7 @@ class Upgrades:
             people = model_upgrades.pending(connection, vault, upgrade.domain_id, new_id, BATCH)
         heard = self._hear(people, upgrade.new_model_id)
         with self.database.write() as connection:
+            domains.lock(connection, upgrade.domain_id)
             if not model_upgrades.renew(connection, upgrade.domain_id, self.owner, self.clock(), LEASE):
                 return False  # it was called off, or another runner has it
             for person, result in zip(people, heard, strict=True):
@@ -102,6 +103,7 @@ class Upgrades:
             return True
         report = self._report(domain, vault, upgrade)
         with self.database.write() as connection:
+            domains.lock(connection, upgrade.domain_id)
             if not model_upgrades.pending(connection, vault, upgrade.domain_id, new_id, 1):
                 model_upgrades.ready(connection, upgrade.domain_id, report)
                 log.info("domain %s: ready for the voice model %s", upgrade.domain_id, new_id)

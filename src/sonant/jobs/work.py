@@ -14,7 +14,7 @@ from sonant.jobs.entry import Prepared, Task
 from sonant.jobs.faults import JobFault, Refusal
 from sonant.jobs.kind import Decider, Desk, Heard, Item, Outcome, Sitting
 from sonant.jobs.manifest import AudioFile, BadRequest, EnrollmentRequest, Entry, Request
-from sonant.store import jobs
+from sonant.store import domains, jobs
 from sonant.store.domains import Domain
 from sonant.store.vault import Vault
 
@@ -42,6 +42,7 @@ class BatchWork:
     def commit(self, done: Sequence[tuple[Item, Heard]]) -> None:
         desk, job_id = self._desk, self._desk.job.job_id
         with desk.database.write() as connection:
+            domains.lock(connection, desk.job.domain_id)
             desk.hold(connection)
             domain, vault = desk.open_domain(connection)
             sitting = self._decider.sitting(connection, domain, vault, done)

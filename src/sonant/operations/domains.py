@@ -20,6 +20,7 @@ from sonant.operations.paging import paged
 from sonant.operations.service import Answer, Caller, Request, Service, domain_not_found
 from sonant.operations.tags import checked_tags, require_unchanged
 from sonant.store import consents, domains
+from sonant.store.database.postgres import take_turn
 from sonant.store.keys import KeyInfo
 from sonant.store.vault import Vault, create_vault, open_vault
 
@@ -38,6 +39,7 @@ def create_domain(service: Service, caller: Caller, request: Request) -> Answer:
     _require_consent(service, caller)
     key = _usable_key(service, caller, request["ServerSideEncryptionConfiguration"]["KmsKeyId"])
     with service.database.write() as connection:
+        take_turn(connection, "domains", caller.account_id)
         token = client_token(service, connection, caller, "CreateDomain", request)
         if token.found is not None:
             domain = service.require_domain(connection, caller, token.found)
@@ -142,6 +144,7 @@ def restore_domain(service: Service, caller: Caller, request: Request) -> Answer
     After 30 days it is gone, whether or not its data is erased already. Raises ResourceNotFound DOMAIN.
     """
     with service.database.write() as connection:
+        take_turn(connection, "domains", caller.account_id)
         domain = service.require_domain(connection, caller, request["DomainId"], lock=True)
         if domain.lost(service.clock()):
             raise domain_not_found()

@@ -24,7 +24,10 @@ def find(connection: Connection, scope: str, now: datetime) -> tuple[str, str] |
 
 def keep(connection: Connection, scope: str, request_hash: str, resource_id: str, now: datetime) -> None:
     """Remember a token, and forget those that have run out."""
-    connection.execute(delete(client_tokens).where(client_tokens.c.created_at <= to_us(now - TOKEN_LIFE)))
+    # Those that somebody else is deleting are left to them: two that wait for each other would both fail.
+    old = select(client_tokens.c.scope).where(client_tokens.c.created_at <= to_us(now - TOKEN_LIFE))
+    old = old.with_for_update(skip_locked=True)
+    connection.execute(delete(client_tokens).where(client_tokens.c.scope.in_(old)))
     connection.execute(
         insert(client_tokens).values(
             scope=scope, request_hash=request_hash, resource_id=resource_id, created_at=to_us(now)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from sqlalchemy import Connection, insert, select
+from sqlalchemy import Connection, select
 
+from sonant.store.database.rows import put
 from sonant.store.database.schema import consents
 from sonant.store.times import from_us, to_us
 
@@ -19,9 +20,5 @@ def accepted_at(connection: Connection, account_id: str) -> datetime | None:
 
 def accept(connection: Connection, account_id: str, principal_arn: str, now: datetime) -> None:
     """Record the acceptance; the first one stands."""
-    if accepted_at(connection, account_id) is None:
-        connection.execute(
-            insert(consents).values(
-                account_id=account_id, principal_arn=principal_arn, accepted_at=to_us(now)
-            )
-        )
+    values = {"account_id": account_id, "principal_arn": principal_arn, "accepted_at": to_us(now)}
+    put(connection, consents, values, replace=False)

@@ -14,6 +14,7 @@ from sqlalchemy import Connection, bindparam, delete, func, insert, select, upda
 from sonant.store import watchlists
 from sonant.store.database.engine import first_row
 from sonant.store.database.paging import Position, page_of
+from sonant.store.database.postgres import take_time
 from sonant.store.database.schema import domains, speakers
 from sonant.store.times import from_us, to_us
 from sonant.store.vault import Vault
@@ -136,8 +137,14 @@ _FIND = _DOMAIN.where(
     domains.c.account_id == bindparam("of_account"),
     domains.c.region == bindparam("of_region"),
 )
-_FIND_LOCKED = _FIND.with_for_update()
+# Rows that refer to the domain may come meanwhile; whoever changes what the domain holds locks it.
+_FIND_LOCKED = _FIND.with_for_update(key_share=True)
 _BY_ID = _DOMAIN.where(domains.c.domain_id == bindparam("of_domain"))
+_LOCK = (
+    select(domains.c.domain_id)
+    .where(domains.c.domain_id == bindparam("of_domain"))
+    .with_for_update(key_share=True)
+)
 
 
 def find(
@@ -152,6 +159,15 @@ def find(
 def find_by_id(connection: Connection, domain_id: str) -> Domain | None:
     row = first_row(connection, _BY_ID, {"of_domain": domain_id})
     return None if row is None else _domain(row)
+
+
+def lock(connection: Connection, domain_id: str) -> None:
+    """Until the transaction ends nobody else changes what the domain holds.
+
+    To be called before anything is read that decides. Nothing on SQLite, where a writer is alone.
+    """
+    if connection.dialect.name == "postgresql":
+        connection.execute(_LOCK, {"of_domain": domain_id})
 
 
 def count_active(connection: Connection, account_id: str) -> int:
@@ -229,6 +245,7 @@ def restore(connection: Connection, domain: Domain, now: datetime) -> bool:
 
 def erase_suspended(connection: Connection, now: datetime) -> int:
     """Erase domains whose suspension is over, with all they hold; how many."""
+    take_time(connection)
     statement = delete(domains).where(
         domains.c.status == "SUSPENDED", domains.c.suspended_at <= to_us(now - SUSPENSION)
     )

@@ -65,7 +65,7 @@ def register(
 
 
 _VERSION = select(domains.c.fraudsters_version).where(domains.c.domain_id == bindparam("of_domain"))
-_VERSION_LOCKED = _VERSION.with_for_update()
+_VERSION_LOCKED = _VERSION.with_for_update(key_share=True)
 
 
 def version(connection: Connection, domain_id: str, *, lock: bool = False) -> int:

@@ -10,9 +10,10 @@ from itertools import islice
 from typing import Any
 
 import orjson
-from sqlalchemy import Connection, and_, bindparam, delete, func, insert, or_, select, update
+from sqlalchemy import Connection, bindparam, delete, func, insert, or_, select, update
 
 from sonant.store.database.engine import first_row
+from sonant.store.database.postgres import storable
 from sonant.store.database.schema import ACTIVE_STATUSES, job_entries, jobs
 from sonant.store.times import from_us, to_us
 
@@ -85,9 +86,9 @@ def insert_job(
             status="SUBMITTED",
             name_sealed=name_sealed,
             role_arn=role_arn,
-            input_uri=input_uri,
-            output_uri=output_uri,
-            output_kms_key=output_kms_key,
+            input_uri=storable(connection, input_uri),
+            output_uri=storable(connection, output_uri),
+            output_kms_key=None if output_kms_key is None else storable(connection, output_kms_key),
             config=json.dumps(config),
             entries_done=0,
             entries_failed=0,
@@ -116,7 +117,7 @@ def page(
         query = query.where(jobs.c.status == status)
     if after is not None:
         query = query.where(
-            or_(jobs.c.created_at < after[0], and_(jobs.c.created_at == after[0], jobs.c.job_id > after[1]))
+            jobs.c.created_at <= after[0], or_(jobs.c.created_at < after[0], jobs.c.job_id > after[1])
         )
     query = query.order_by(jobs.c.created_at.desc(), jobs.c.job_id).limit(limit)
     return [_job(dict(row)) for row in connection.execute(query).mappings()]
@@ -300,7 +301,7 @@ def finish(
             status=status,
             ended_at=to_us(now),
             failure_code=code,
-            failure_message=message,
+            failure_message=None if message is None else storable(connection, message),
             lease_owner=None,
             lease_until=None,
         )

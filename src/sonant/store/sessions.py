@@ -15,6 +15,7 @@ from sqlalchemy import Connection, and_, bindparam, delete, func, insert, or_, s
 
 from sonant.store.database.engine import first_row
 from sonant.store.database.paging import Position, page_of
+from sonant.store.database.rows import put
 from sonant.store.database.schema import session_hearings, session_results, sessions
 from sonant.store.times import from_us, to_us
 from sonant.store.vault import SpeakerSeal, Vault
@@ -410,6 +411,7 @@ def erase_old(connection: Connection, now: datetime, limit: int) -> int:
         select(sessions.c.session_id)
         .where(sessions.c.stream_status == ENDED, sessions.c.stream_until < to_us(now))
         .limit(limit)
+        .with_for_update(skip_locked=True)
     )
     ids = [row.session_id for row in connection.execute(old)]
     if ids:
@@ -423,24 +425,25 @@ def erase_old(connection: Connection, now: datetime, limit: int) -> int:
 
 def save_hearing(connection: Connection, seal: SpeakerSeal, session_id: str, hearing: Hearing) -> None:
     """In place of the one of the same purpose."""
-    place = and_(session_hearings.c.session_id == session_id, session_hearings.c.purpose == hearing.purpose)
-    connection.execute(delete(session_hearings).where(place))
-    connection.execute(
-        insert(session_hearings).values(
-            session_id=session_id,
-            purpose=hearing.purpose,
-            stream=hearing.stream,
-            started_at=to_us(hearing.started_at),
-            ended_at=to_us(hearing.ended_at),
-            net_speech_s=hearing.net_speech_s,
-            snr_db=hearing.snr_db,
-            model_id=hearing.model_id,
-            vector_sealed=seal.seal("vector", hearing.vector),
-            fingerprint_sealed=_sealed(seal, "fingerprint", hearing.fingerprint),
-            audio_sealed=_sealed(seal, "audio", hearing.audio),
-            spoofing_score=hearing.spoofing_score,
-            spoofing_evidence=hearing.spoofing_evidence,
-        )
+    put(
+        connection,
+        session_hearings,
+        {
+            "session_id": session_id,
+            "purpose": hearing.purpose,
+            "stream": hearing.stream,
+            "started_at": to_us(hearing.started_at),
+            "ended_at": to_us(hearing.ended_at),
+            "net_speech_s": hearing.net_speech_s,
+            "snr_db": hearing.snr_db,
+            "model_id": hearing.model_id,
+            "vector_sealed": seal.seal("vector", hearing.vector),
+            "fingerprint_sealed": _sealed(seal, "fingerprint", hearing.fingerprint),
+            "audio_sealed": _sealed(seal, "audio", hearing.audio),
+            "spoofing_score": hearing.spoofing_score,
+            "spoofing_evidence": hearing.spoofing_evidence,
+        },
+        replace=True,
     )
 
 
@@ -492,17 +495,14 @@ def result(connection: Connection, session_id: str, purpose: str) -> Result | No
 
 
 def save_result(connection: Connection, session_id: str, purpose: str, result: Result) -> None:
-    place = and_(session_results.c.session_id == session_id, session_results.c.purpose == purpose)
-    connection.execute(delete(session_results).where(place))
-    connection.execute(
-        insert(session_results).values(
-            session_id=session_id,
-            purpose=purpose,
-            basis=result.basis,
-            result_id=result.result_id,
-            document=result.document,
-        )
-    )
+    values = {
+        "session_id": session_id,
+        "purpose": purpose,
+        "basis": result.basis,
+        "result_id": result.result_id,
+        "document": result.document,
+    }
+    put(connection, session_results, values, replace=True)
 
 
 def _setup(setup: Setup) -> dict[str, Any]:

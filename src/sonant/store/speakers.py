@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, delete, func, insert, select, update
+from sqlalchemy import Connection, bindparam, delete, insert, select, update
 
 from sonant.store.database.engine import first_row
 from sonant.store.database.paging import Position, page_of
@@ -14,6 +14,7 @@ from sonant.store.database.schema import (
     fingerprints,
     sessions,
     shadow_voiceprints,
+    speaker_counts,
     speaker_keys,
     speakers,
     voiceprints,
@@ -74,8 +75,26 @@ _SPEAKER = select(
 _OF_DOMAIN = _SPEAKER.where(speakers.c.domain_id == bindparam("of_domain"))
 _BY_ID = _OF_DOMAIN.where(speakers.c.speaker_id == bindparam("wanted"))
 _BY_HASH = _OF_DOMAIN.where(speakers.c.customer_id_hash == bindparam("wanted"))
+_COUNT = select(speaker_counts.c.present).where(speaker_counts.c.domain_id == bindparam("of_domain"))
 _STATUS = select(speakers.c.status).where(
     speakers.c.domain_id == bindparam("of_domain"), speakers.c.customer_id_hash == bindparam("wanted")
+)
+
+
+_ONE_MORE = (
+    update(speaker_counts)
+    .where(speaker_counts.c.domain_id == bindparam("of_domain"))
+    .values(present=speaker_counts.c.present + 1)
+)
+_ONE_LESS = (
+    update(speaker_counts)
+    .where(
+        speaker_counts.c.domain_id
+        == select(speakers.c.domain_id)
+        .where(speakers.c.speaker_id == bindparam("of_speaker"))
+        .scalar_subquery()
+    )
+    .values(present=speaker_counts.c.present - 1)
 )
 
 
@@ -98,8 +117,8 @@ def status_by_hash(connection: Connection, domain_id: str, customer_id_hash: byt
 
 def count(connection: Connection, domain_id: str) -> int:
     """All speakers, whatever their status: each holds a place in the quota."""
-    query = select(func.count()).select_from(speakers).where(speakers.c.domain_id == domain_id)
-    return connection.execute(query).scalar_one()
+    row = first_row(connection, _COUNT, {"of_domain": domain_id})
+    return 0 if row is None else int(row["present"])
 
 
 def page(connection: Connection, domain_id: str, after: Position | None, limit: int) -> list[Speaker]:
@@ -119,7 +138,7 @@ def add(
     status: str,
     now: datetime,
 ) -> SpeakerSeal:
-    """A new speaker with a data key of its own."""
+    """A new speaker with a data key of its own. The domain is locked (`domains.lock`)."""
     seal, wrapped = vault.new_speaker(speaker_id)
     connection.execute(
         insert(speakers).values(
@@ -133,6 +152,8 @@ def add(
         )
     )
     connection.execute(insert(speaker_keys).values(speaker_id=speaker_id, wrapped=wrapped))
+    if not connection.execute(_ONE_MORE, {"of_domain": domain_id}).rowcount:
+        connection.execute(insert(speaker_counts).values(domain_id=domain_id, present=1))
     return seal
 
 
@@ -272,6 +293,7 @@ def remove_pending(connection: Connection, before: datetime, limit: int) -> int:
 
 def remove(connection: Connection, speaker_id: str) -> None:
     """Forget a speaker: the data key, the voiceprint, the audio and the entry go together."""
+    connection.execute(_ONE_LESS, {"of_speaker": speaker_id})
     for table in (fingerprints, shadow_voiceprints, voiceprints, speaker_keys, speakers):
         connection.execute(delete(table).where(table.c.speaker_id == speaker_id))
 

@@ -18,6 +18,7 @@ from starlette.types import ASGIApp, Lifespan, Receive, Scope, Send
 
 from sonant.errors import (
     BodyTooLarge,
+    DatabaseUnavailable,
     InternalServer,
     SerializationFault,
     Throttling,
@@ -240,6 +241,9 @@ class FrontDoor:
                 step(self, call)
         except WireError as error:
             call.error = error
+        except DatabaseUnavailable as fault:
+            log.error("request %s failed: %s", call.request_id, fault)
+            call.error = InternalServer()
         except Exception:  # whatever went wrong is ours; the caller gets the id to report it by
             log.exception("request %s failed", call.request_id)
             call.error = InternalServer()

@@ -66,12 +66,24 @@ def rates_per_s(rates: Rates, own: Iterable[str]) -> dict[str, float]:
     return {name: rate * rates.factor for name, rate in found.items()}
 
 
+#: (account, operation, calls a second, most calls at once): whether there was a call left.
+Shared = Callable[[str, str, float, float], bool]
+
+
 class Throttle:
     """`take` spends one call. `rates_per_s` maps operation names to calls a second; 0 means no limit."""
 
-    def __init__(self, rates_per_s: Mapping[str, float], monotonic_s: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        rates_per_s: Mapping[str, float],
+        monotonic_s: Callable[[], float],
+        shared: Shared | None = None,
+    ) -> None:
+        """`shared` has the last word, where other processes answer calls of the same accounts. What this
+        process alone has had too much of is refused without asking it."""
         self._rates = rates_per_s
         self.monotonic_s = monotonic_s
+        self._shared = shared
         self._buckets: dict[tuple[str, str], _Bucket] = {}
         self._lock = threading.Lock()
 
@@ -81,6 +93,11 @@ class Throttle:
         if not rate:
             return
         size = max(rate, LEAST_BURST)
+        self._take_own(account_id, operation, rate, size)
+        if self._shared is not None and not self._shared(account_id, operation, rate, size):
+            raise Throttling("Rate exceeded")
+
+    def _take_own(self, account_id: str, operation: str, rate: float, size: float) -> None:
         now_s = self.monotonic_s()
         with self._lock:
             bucket = self._buckets.get((account_id, operation))

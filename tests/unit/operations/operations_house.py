@@ -85,6 +85,6 @@ class Operations:
         return str(self.call("CreateDomain", account=account, **more)["Domain"]["DomainId"])
 
 
-def operations_on(data: Path, **quotas: int) -> Operations:
+def operations_on(data: Path, database: str = "", **quotas: int) -> Operations:
     allowed = {"domains_per_account": 100_000, "watchlists_per_domain": 100_000, **quotas}
-    return Operations(Settings(data=data, quotas=Quotas(**allowed)), MovedClock())
+    return Operations(Settings(data=data, database=database, quotas=Quotas(**allowed)), MovedClock())

@@ -10,8 +10,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from operations_house import OTHER_ACCOUNT, operations_on
+from sqlalchemy import update
 
 from sonant.errors import Validation
+from sonant.store.database.schema import jobs
 
 
 def opt_out(house, domain_id, *customers):
@@ -125,7 +127,7 @@ def test_a_token_is_bound_to_its_filter(house):
             OutputDataConfig={"S3Uri": "s3://jobs/out"},
         )["Job"]["JobId"]
         with house.store.database.write() as connection:
-            connection.exec_driver_sql("UPDATE jobs SET status = 'FAILED' WHERE job_id = ?", (job,))
+            connection.execute(update(jobs).where(jobs.c.job_id == job).values(status="FAILED"))
         house.clock.advance(seconds=1)
     token = house.call("ListSpeakerEnrollmentJobs", DomainId=domain_id, MaxResults=1, JobStatus="FAILED")[
         "NextToken"

@@ -58,9 +58,9 @@ def bucket(tmp_path, store):
 
 
 @pytest.fixture
-def database(tmp_path):
+def database(database_url):
     """An empty database of this release's schema."""
-    made = Database(f"sqlite:///{tmp_path / 'sonant.db'}")
+    made = Database(database_url)
     made.migrate()
     yield made
     made.close()

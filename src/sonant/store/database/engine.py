@@ -15,7 +15,8 @@ from typing import Any
 from sqlalchemy import Connection, Dialect, Engine, Select, create_engine, event
 from sqlalchemy.exc import DBAPIError, OperationalError, SQLAlchemyError
 
-from sonant.errors import SetupError
+from sonant.errors import DatabaseUnavailable, SetupError
+from sonant.store.database.postgres import Limits, is_postgres, open_engine, take_time, take_turn, unavailable
 
 log = logging.getLogger(__name__)
 
@@ -42,24 +43,44 @@ class Database:
     """`read()` gives a consistent snapshot, `write()` a transaction that commits whole or not at all.
 
     Both, and `migrate()`, raise SetupError for a file that is damaged, is no database or cannot be opened,
-    and, with `must_exist`, for one that is not there: SQLite would make an empty one.
+    and, with `must_exist`, for one that is not there: SQLite would make an empty one. On PostgreSQL they
+    raise DatabaseUnavailable for what may work later.
     """
 
-    def __init__(self, url: str, *, connections: int = 8, must_exist: bool = False) -> None:
-        self._sqlite = url.startswith("sqlite:")
-        arguments: dict[str, Any] = {"pool_size": connections, "max_overflow": 4, "hide_parameters": True}
-        if self._sqlite:
-            arguments["connect_args"] = {"timeout": LOCK_WAIT_S, "check_same_thread": False}
-        self.engine: Engine = create_engine(url, **arguments)
+    engine: Engine
+
+    def __init__(
+        self, url: str, *, connections: int = 8, must_exist: bool = False, limits: Limits | None = None
+    ) -> None:
+        """`connections` is for SQLite, `limits` for PostgreSQL. Raises SetupError for another database."""
         self._own = _Own()
-        if self._sqlite:
-            if must_exist:
-                event.listen(self.engine, "do_connect", _refuse_absent)
-            event.listen(self.engine, "connect", _prepare_sqlite)
-            event.listen(self.engine, "begin", _begin_sqlite)
+        self._sqlite = url.startswith("sqlite:")
+        if is_postgres(url):
+            self.engine = open_engine(url, limits or Limits())
+            self._reading = self.engine.execution_options(
+                isolation_level="REPEATABLE READ", postgresql_readonly=True
+            )
+            return
+        if not self._sqlite:
+            raise SetupError("setting database must begin with sqlite: or postgresql:")
+        self.engine = create_engine(
+            url,
+            pool_size=connections,
+            max_overflow=4,
+            hide_parameters=True,
+            connect_args={"timeout": LOCK_WAIT_S, "check_same_thread": False},
+        )
+        if must_exist:
+            event.listen(self.engine, "do_connect", _refuse_absent)
+        event.listen(self.engine, "connect", _prepare_sqlite)
+        event.listen(self.engine, "begin", _begin_sqlite)
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
+        if not self._sqlite:
+            with _telling(), self._reading.connect() as snapshot:
+                yield snapshot
+            return
         # Each thread keeps a connection for its reads: taking one from the pool costs more than a read.
         own = self._own
         connection, own.connection = own.connection, None
@@ -89,13 +110,20 @@ class Database:
             ):
                 yield connection
         except Exception as fault:
-            _raise_if_unusable(fault)
+            self._raise_if_known(fault)
             raise
+
+    @contextmanager
+    def single(self) -> Iterator[Connection]:
+        """For one statement that is its own transaction: on PostgreSQL one round trip."""
+        with _telling(), self.engine.connect() as connection:
+            yield connection.execution_options(isolation_level="AUTOCOMMIT")
 
     def scrub(self) -> None:
         """Empty SQLite's write-ahead log, so that what was destroyed stands in no file any more.
 
         Best effort, and never an error: while somebody else reads or writes it stays for the next call.
+        PostgreSQL overwrites nothing at once; there it does nothing.
         """
         if not self._sqlite:
             return
@@ -146,17 +174,43 @@ class Database:
                 as_file(files("sonant.store.database") / "migrations") as folder,
                 self.engine.connect() as connection,
             ):
+                # On PostgreSQL all of it is one transaction, and nobody else's at the same time.
+                take_time(connection)
+                take_turn(connection, "schema")
                 command.upgrade(_alembic(str(folder), connection), "head")
         except CommandError as fault:
-            raise SetupError(
-                f"the database was made by another release of Sonant ({fault}); "
-                "start that release, or restore a backup made by this one"
-            ) from None
+            raise _other_release(fault) from None
         except (OperationalError, sqlite3.OperationalError) as fault:
             raise SetupError(fault_text(fault) or "") from None
         except Exception as fault:
-            _raise_if_unusable(fault)
+            self._raise_if_known(fault)
             raise
+
+    def check_schema(self) -> None:
+        """Raises SetupError that says what to do unless the schema is this release's."""
+        from alembic.runtime.migration import MigrationContext
+        from alembic.script import ScriptDirectory
+        from alembic.util import CommandError
+
+        with (
+            as_file(files("sonant.store.database") / "migrations") as folder,
+            self.read() as connection,
+        ):
+            there = MigrationContext.configure(connection).get_current_revision()
+            scripts = ScriptDirectory(str(folder))
+            try:
+                scripts.get_revision(there or "base")
+            except CommandError as fault:
+                raise _other_release(fault) from None
+            if there != scripts.get_current_head():
+                state = "holds no tables of Sonant yet" if there is None else "is of an earlier release"
+                raise SetupError(f"the database {state}: run `sonant migrate` once, then start again")
+
+    def _raise_if_known(self, fault: Exception) -> None:
+        if self._sqlite:
+            _raise_if_unusable(fault)
+        elif unavailable(fault):
+            raise DatabaseUnavailable(fault_text(fault) or "") from fault
 
     def close(self) -> None:
         self.engine.dispose()
@@ -174,6 +228,24 @@ class _Own(threading.local):
 
     def __init__(self) -> None:
         self.memory: dict[Any, Any] = {}
+
+
+@contextmanager
+def _telling() -> Iterator[None]:
+    """Faults of PostgreSQL as ours."""
+    try:
+        yield
+    except Exception as fault:
+        if unavailable(fault):
+            raise DatabaseUnavailable(fault_text(fault) or "") from fault
+        raise
+
+
+def _other_release(fault: Exception) -> SetupError:
+    return SetupError(
+        f"the database was made by another release of Sonant ({fault}); "
+        "start that release, or restore a backup made by this one"
+    )
 
 
 def fault_text(fault: BaseException) -> str | None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, and_, or_
+from sqlalchemy import ColumnElement, Select, or_
 
 #: (created at in microseconds, id) of the last item of a page.
 Position = tuple[int, str]
@@ -22,7 +22,6 @@ def page_of(
 ) -> Select[Any]:
     """The query for one page: oldest first, ties by id; at most `limit` after the position `after`."""
     if after is not None:
-        query = query.where(
-            or_(created_at > after[0], and_(created_at == after[0], identifier > after[1])),
-        )
+        # The first condition lets an index begin where the page does, however far behind that is.
+        query = query.where(created_at >= after[0], or_(created_at > after[0], identifier > after[1]))
     return query.order_by(created_at, identifier).limit(limit)

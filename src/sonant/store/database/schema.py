@@ -161,6 +161,24 @@ speakers = Table(
     Index(None, "status", "last_accessed_at"),
 )
 
+#: How many speakers a domain has, whatever their status: counting a million takes longer than a call may.
+speaker_counts = Table(
+    "speaker_counts",
+    metadata,
+    Column("domain_id", ForeignKey("domains.domain_id", ondelete="CASCADE"), primary_key=True),
+    Column("present", BigInteger, nullable=False),
+)
+
+#: Calls that are left to each account; for processes that share PostgreSQL (see `store.rate_buckets`).
+rate_buckets = Table(
+    "rate_buckets",
+    metadata,
+    Column("account_id", String(12), primary_key=True),
+    Column("operation", String(64), primary_key=True),
+    Column("calls", Float, nullable=False),
+    Column("filled_at_s", Float, nullable=False),
+)
+
 #: The only copy of each speaker's data key. Deleting a row here is how a person is forgotten.
 speaker_keys = Table(
     "speaker_keys",
@@ -185,7 +203,7 @@ voiceprints = Table(
 fingerprints = Table(
     "fingerprints",
     metadata,
-    Column("number", Integer, primary_key=True),
+    Column("number", BigInteger().with_variant(Integer, "sqlite"), primary_key=True),
     Column("domain_id", ForeignKey("domains.domain_id", ondelete="CASCADE"), nullable=False),
     Column("speaker_id", ForeignKey("speakers.speaker_id", ondelete="CASCADE"), nullable=False),
     Column("sealed", LargeBinary, nullable=False),

@@ -1,0 +1,126 @@
+"""What PostgreSQL needs beside what both databases share: connections, time-outs, turns.
+
+Reads are REPEATABLE READ, a snapshot as on SQLite. Writes are READ COMMITTED: who must not be overtaken
+locks a row (`domains.lock`) or takes a turn (`take_turn`) first, and sees what others committed until then.
+"""
+
+from __future__ import annotations
+
+import select
+from dataclasses import dataclass
+from hashlib import blake2b
+from typing import Any
+
+from sqlalchemy import Connection, Engine, create_engine, event, make_url, text
+from sqlalchemy.engine import URL
+from sqlalchemy.exc import (
+    ArgumentError,
+    DBAPIError,
+    InterfaceError,
+    InvalidatePoolError,
+    OperationalError,
+)
+from sqlalchemy.exc import TimeoutError as NoneFree
+
+from sonant.errors import SetupError
+
+#: A peer that has vanished without a word is noticed after about half a minute.
+_KEEPALIVES = {"keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 4}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """Bounds of one process's connections; times of 0 mean no bound."""
+
+    connections: int = 12
+    """Open at once; who finds none free waits as long as for a connection."""
+    connect_timeout_s: float = 5.0
+    statement_timeout_s: float = 30.0
+    lock_timeout_s: float = 10.0
+    idle_timeout_s: float = 60.0
+    """A transaction in which nothing happens for this long is undone: its process hangs or is cut off."""
+
+
+def is_postgres(url: str) -> bool:
+    return url.startswith(("postgresql:", "postgresql+psycopg:", "postgres:"))
+
+
+def open_engine(url: str, limits: Limits) -> Engine:
+    """An engine over psycopg. Raises SetupError for a URL that is none and without psycopg."""
+    try:
+        engine = create_engine(
+            _with_driver(url),
+            pool_size=limits.connections,
+            max_overflow=0,
+            pool_timeout=max(1.0, limits.connect_timeout_s),
+            hide_parameters=True,
+            connect_args={
+                "connect_timeout": max(1, round(limits.connect_timeout_s)),
+                "application_name": "sonant",
+                "options": _options(limits),
+                **_KEEPALIVES,
+            },
+        )
+    except (ArgumentError, ValueError):  # its text holds the URL, and that a password
+        raise SetupError("setting database is no URL such as postgresql://user@host/name") from None
+    except ModuleNotFoundError:
+        raise SetupError(
+            "setting database names PostgreSQL, which needs psycopg: pip install 'sonant[postgres]'"
+        ) from None
+    event.listen(engine, "checkout", _refuse_dead)
+    return engine
+
+
+def unavailable(fault: BaseException) -> bool:
+    """Whether it lies at the server, the way to it, or at others' locks: the same may work later."""
+    if isinstance(fault, DBAPIError) and fault.connection_invalidated:
+        return True
+    return isinstance(fault, OperationalError | InterfaceError | NoneFree)
+
+
+def take_turn(connection: Connection, *what: str) -> None:
+    """Wait until nobody else writes about `what`; theirs is committed then, and ours until we have committed.
+
+    For what no row stands for. Nothing on SQLite, where every writer has the turn anyway.
+    """
+    if connection.dialect.name == "postgresql":
+        key = int.from_bytes(blake2b("\0".join(what).encode(), digest_size=8).digest(), "big", signed=True)
+        connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": key})
+
+
+def take_time(connection: Connection) -> None:
+    """This transaction may do statements of any length. Nothing on SQLite, which knows no time-out."""
+    if connection.dialect.name == "postgresql":
+        connection.execute(text("SET LOCAL statement_timeout = 0"))
+
+
+def storable(connection: Connection, value: str) -> str:
+    """A text of somebody else's as the database takes it: PostgreSQL stores no NUL."""
+    return value if connection.dialect.name == "sqlite" else value.replace("\0", "\ufffd")
+
+
+def _with_driver(url: str) -> URL:
+    parsed = make_url(url)
+    return parsed.set(drivername="postgresql+psycopg")
+
+
+def _options(limits: Limits) -> str:
+    given = {
+        "statement_timeout": limits.statement_timeout_s,
+        "lock_timeout": limits.lock_timeout_s,
+        "idle_in_transaction_session_timeout": limits.idle_timeout_s,
+    }
+    options = [f"-c {name}={round(value_s * 1000)}" for name, value_s in given.items()]
+    return " ".join([*options, r"-c default_transaction_isolation=read\ committed"])
+
+
+def _refuse_dead(connection: Any, _record: Any, _proxy: Any) -> None:
+    """Do not hand out a connection that the server has closed: nothing is asked, so nothing may be told.
+
+    Costs some microseconds, where a question would cost as much as a read.
+    """
+    poll = select.poll()
+    if not connection.closed:
+        poll.register(connection.fileno(), select.POLLIN)
+    if connection.closed or poll.poll(0):
+        raise InvalidatePoolError("the server has closed the connection")

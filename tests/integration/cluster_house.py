@@ -1,0 +1,119 @@
+"""Several services and several runners on one PostgreSQL, each a process of its own, and boto3 for each."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import urllib.request
+from contextlib import ExitStack
+from typing import Any
+
+import boto3
+from batch_house import House
+from botocore.config import Config
+from served_house import PATIENCE_S, wait_until
+from sqlalchemy import select
+
+from sonant.commands.common import credentials
+from sonant.store.database.schema import jobs
+
+ENVIRONMENT = {
+    "SONANT_JOBS_WORKERS": "1",
+    "SONANT_JOBS_BESIDE_SERVICE": "false",
+    "SONANT_ENROLLMENT_NET_SPEECH_S": "6",
+    "SONANT_FRAUD_SPOOFING_MAX_S": "0",
+    "SONANT_WIRE_THREADS": "4",
+}
+
+
+class Cluster:
+    """What is started here ends with `close`."""
+
+    def __init__(self, house: House, **environment: str) -> None:
+        """`house` is another process on the same database and data folder: this one."""
+        self._house = house
+        kept = {name: value for name, value in os.environ.items() if not name.startswith("SONANT_")}
+        self._environment = {
+            **kept,
+            **ENVIRONMENT,
+            "SONANT_DATABASE": house.settings.database,
+            "SONANT_DATA": str(house.settings.data),
+            **environment,
+        }
+        self.folder = house.settings.data.parent
+        self._stack = ExitStack()
+
+    def service(self, **environment: str) -> Any:
+        """Start an API process; a boto3 client of it."""
+        port = _free_port()
+        process = self._start("serve", "--port", str(port), **environment)
+        url = f"http://127.0.0.1:{port}"
+
+        def healthy() -> bool:
+            assert process.poll() is None, self.log()
+            try:
+                with urllib.request.urlopen(f"{url}/health", timeout=5) as answer:
+                    return bool(answer.status == 200)
+            except OSError:
+                return False
+
+        wait_until("the service answers", healthy)
+        return self.client(url)
+
+    def client(self, url: str) -> Any:
+        key_id, secret = credentials(self._house.settings)
+        return boto3.client(
+            "voice-id",
+            region_name="us-east-1",
+            endpoint_url=url,
+            aws_access_key_id=key_id,
+            aws_secret_access_key=secret,
+            config=Config(retries={"total_max_attempts": 1}, read_timeout=60, proxies={}),
+        )
+
+    def runner(self, **environment: str) -> subprocess.Popen[bytes]:
+        """Start a runner."""
+        return self._start("worker", **environment)
+
+    def log(self) -> str:
+        return (self.folder / "cluster.log").read_text(errors="replace")[-3000:]
+
+    def close(self) -> None:
+        self._stack.close()
+
+    def _start(self, *command: str, **environment: str) -> subprocess.Popen[bytes]:
+        with (self.folder / "cluster.log").open("ab") as log:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "sonant", *command],
+                stdout=log,
+                stderr=log,
+                env={**self._environment, **environment},
+                cwd=self.folder,
+            )
+        self._stack.callback(_end, process)
+        return process
+
+
+def owner_of(house: House, job_id: str) -> str | None:
+    """The runner that has a job."""
+    with house.store.database.read() as connection:
+        return connection.execute(select(jobs.c.lease_owner).where(jobs.c.job_id == job_id)).scalar_one()
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    if process.poll() is None:
+        process.send_signal(signal.SIGTERM)
+        try:
+            process.wait(PATIENCE_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

@@ -1,0 +1,166 @@
+"""Two services and two runners on one PostgreSQL are one service, whichever is asked and whoever dies."""
+
+from __future__ import annotations
+
+import signal
+import time
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from itertools import cycle
+
+import pytest
+from batch_house import House
+from batch_values import entry, manifest
+from botocore.exceptions import ClientError
+from cluster_house import Cluster, owner_of
+from served_house import assert_same, canonical, finished, wait_until
+
+from sonant.installation import role_arn
+from sonant.settings import Enrollment, Fraud, Jobs, Quotas, Rates, Settings
+
+KEY = {"KmsKeyId": "alias/sonant"}
+VOICES = ("english", "french", "italian", "russian")
+DOMAINS = 6
+
+
+def requests(count):
+    """Some good, some not, and speakers who come twice."""
+    found = []
+    for n in range(count):
+        uri = f"s3://calls/{VOICES[n % 4]}{('.wav', '-again.wav', '-short.wav')[n % 3]}"
+        found.append(entry(f"request-{n:03}", f"customer-{n - (n % 7 == 6)}", uri))
+    return found
+
+
+def settings(data, database=""):
+    return Settings(
+        data=data,
+        database=database,
+        enrollment=Enrollment(net_speech_s=6.0),
+        jobs=Jobs(workers=1),
+        fraud=Fraud(spoofing_max_s=0),
+        quotas=Quotas(domains_per_account=DOMAINS),
+        rates=Rates(factor=0),
+    )
+
+
+@pytest.fixture
+def cluster_house(tmp_path, calls, postgres_server):
+    with postgres_server.migrated() as url:
+        house = House.open(settings(tmp_path / "data", url))
+        for name, recording in calls.items():
+            house.put(f"s3://calls/{name}", recording)
+        yield house
+        house.close()
+
+
+@pytest.fixture
+def cluster(cluster_house):
+    made = Cluster(cluster_house, SONANT_RATES_FACTOR="0", SONANT_QUOTAS_DOMAINS_PER_ACCOUNT=str(DOMAINS))
+    yield made
+    made.close()
+
+
+def refusal(call):
+    """The answer of a call, or the name of its error."""
+    try:
+        return call()
+    except ClientError as error:
+        return error.response["Error"]["Code"]
+
+
+def at_once(calls):
+    with ThreadPoolExecutor(len(calls)) as pool:
+        return [found.result() for found in [pool.submit(refusal, call) for call in calls]]
+
+
+def test_calls_spread_over_two_services_meet_one_state(cluster_house, cluster):
+    house, (one, other) = cluster_house, (cluster.service(), cluster.service())
+
+    # The same token at both at once makes one domain; all are told of it.
+    same = partial(dict, Name="one", ServerSideEncryptionConfiguration=KEY, ClientToken="same-token")
+    answers = at_once([partial(client.create_domain, **same()) for client in (one, other) * 4])
+    ids = {answer["Domain"]["DomainId"] for answer in answers}
+    assert len(ids) == 1
+    (domain_id,) = ids
+    assert [found["DomainId"] for found in other.list_domains()["DomainSummaries"]] == [domain_id]
+
+    # The quota of domains holds however many are made at once.
+    new = [
+        partial(client.create_domain, Name=f"more-{n}", ServerSideEncryptionConfiguration=KEY)
+        for n, client in zip(range(12), cycle((one, other)), strict=False)
+    ]
+    refused = [answer for answer in at_once(new) if isinstance(answer, str)]
+    assert refused == ["ServiceQuotaExceededException"] * (12 - (DOMAINS - 1))
+    assert len(one.list_domains(MaxResults=10)["DomainSummaries"]) == DOMAINS
+
+    # A domain runs one job at a time: of eight starts one succeeds. Nobody works, so it stays active.
+    uri = house.put("s3://jobs/manifest.json", manifest(requests(1)))
+    start = {
+        "DomainId": domain_id,
+        "DataAccessRoleArn": role_arn(house.settings),
+        "InputDataConfig": {"S3Uri": uri},
+        "OutputDataConfig": {"S3Uri": "s3://results/out"},
+    }
+    started = at_once([partial(client.start_speaker_enrollment_job, **start) for client in (one, other) * 4])
+    refused = [answer for answer in started if isinstance(answer, str)]
+    assert refused == ["ServiceQuotaExceededException"] * 7
+
+    # What one has done the other knows at once.
+    for n in range(6):
+        first, second = (one, other) if n % 2 else (other, one)
+        first.opt_out_speaker(DomainId=domain_id, SpeakerId=f"customer-{n}")
+        found = second.describe_speaker(DomainId=domain_id, SpeakerId=f"customer-{n}")["Speaker"]
+        assert found["Status"] == "OPTED_OUT"
+        second.delete_speaker(DomainId=domain_id, SpeakerId=f"customer-{n}")
+        assert refusal(partial(first.describe_speaker, DomainId=domain_id, SpeakerId=f"customer-{n}")) == (
+            "ResourceNotFoundException"
+        )
+
+    # The same speaker opted out at both at once is one speaker.
+    answers = at_once(
+        [partial(client.opt_out_speaker, DomainId=domain_id, SpeakerId="twin") for client in (one, other) * 4]
+    )
+    assert len({answer["Speaker"]["GeneratedSpeakerId"] for answer in answers}) == 1
+    assert len(one.list_speakers(DomainId=domain_id)["SpeakerSummaries"]) == 1
+
+
+def test_the_rate_of_an_account_is_one_for_all_services(cluster_house, cluster):
+    one, other = (cluster.service(SONANT_RATES_FACTOR="1") for _ in range(2))
+    domain_id = cluster_house.new_domain()
+    cluster_house.call("OptOutSpeaker", DomainId=domain_id, SpeakerId="customer")
+    call = {"DomainId": domain_id, "SpeakerId": "customer"}
+    begun = time.monotonic()
+    answers = at_once([partial(client.describe_speaker, **call) for client in (one, other) * 20])
+    allowed = 10 * (1 + time.monotonic() - begun) + 1  # a second's worth at once, then ten a second
+    answered = [answer for answer in answers if not isinstance(answer, str)]
+    assert 10 <= len(answered) <= allowed
+    assert {answer for answer in answers if isinstance(answer, str)} == {"ThrottlingException"}
+
+
+@pytest.mark.parametrize("lease_s", [4.0, pytest.param(20.0, marks=pytest.mark.slow)])
+def test_a_runner_killed_in_mid_job_is_replaced_by_the_other_and_nothing_is_lost(
+    cluster_house, cluster, own_house, lease_s
+):
+    """`own_house` is on SQLite, where nothing happens."""
+    count, action = 60, "OVERWRITE"
+    calm_id = own_house.new_domain()
+    expected = canonical(own_house, calm_id, own_house.enroll(calm_id, requests(count), action=action))
+    house, domain_id = cluster_house, cluster_house.new_domain()
+    job_id = house.start(domain_id, requests(count), action=action)
+    lease = {"SONANT_JOBS_LEASE_S": str(lease_s)}
+    first = cluster.runner(**lease)
+    wait_until("a runner has the job", lambda: owner_of(house, job_id))
+    dead = owner_of(house, job_id)
+    second = cluster.runner(**lease)
+    wait_until("some requests are done", lambda: house.progress(job_id)[1] >= 5)
+    assert not finished(house, job_id), "it was over before it could be disturbed"
+
+    first.send_signal(signal.SIGKILL)
+    killed_at = time.monotonic()
+
+    wait_until("the other has taken it over", lambda: owner_of(house, job_id) != dead, patience_s=30.0)
+    assert time.monotonic() - killed_at < 30.0
+    wait_until("the job is over", lambda: finished(house, job_id))
+    assert second.poll() is None
+    assert_same(house, domain_id, job_id, *expected)

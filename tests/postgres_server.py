@@ -1,0 +1,238 @@
+"""A real PostgreSQL for tests: `SONANT_TEST_POSTGRES` (a URL whose user may create databases), an installed
+server, or the wheel `pgserver`. What is started here listens on loopback, keeps nothing and ends with us.
+
+Each test gets a database of its own, a copy of one that was migrated once.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import pwd
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.util import find_spec
+from pathlib import Path
+
+from sqlalchemy import create_engine, make_url, text
+from sqlalchemy.exc import OperationalError
+from sqlalchemy.pool import NullPool
+
+from sonant.store.database.engine import Database
+
+DATABASES = ("sqlite", "postgresql")
+#: A test server that loses its data in a power cut is no loss, and several times faster.
+_QUICK = ("fsync=off", "synchronous_commit=off", "full_page_writes=off")
+_PATIENCE_S = 30.0
+
+
+def not_default(url: str) -> str:
+    """The setting `database` for a test's URL: on SQLite a service has its database in its data folder."""
+    return "" if url.startswith("sqlite:") else url
+
+
+class NoServer(Exception):
+    """There is no PostgreSQL to be had, and why."""
+
+
+class PostgresServer:
+    """A server with databases that are made for tests."""
+
+    def __init__(self, url: str) -> None:
+        self.url = make_url(url).set(drivername="postgresql+psycopg")
+        self._admin = create_engine(self.url, isolation_level="AUTOCOMMIT", poolclass=NullPool)
+        self._template = ""
+
+    @contextmanager
+    def empty(self) -> Iterator[str]:
+        """The URL of a new database without tables."""
+        with self._made("template0") as url:
+            yield url
+
+    @contextmanager
+    def migrated(self) -> Iterator[str]:
+        """The URL of a new database with this release's tables."""
+        if not self._template:
+            self._template = _new_name()
+            self._do(f"CREATE DATABASE {self._template} TEMPLATE template0 ENCODING 'UTF8'")
+            database = Database(self._url(self._template))
+            database.migrate()
+            database.close()
+        with self._made(self._template) as url:
+            yield url
+
+    def close(self) -> None:
+        if self._template:
+            self._do(f"DROP DATABASE {self._template} WITH (FORCE)")
+        self._admin.dispose()
+
+    @contextmanager
+    def _made(self, template: str) -> Iterator[str]:
+        name = _new_name()
+        self._do(f"CREATE DATABASE {name} TEMPLATE {template} ENCODING 'UTF8'")
+        try:
+            yield self._url(name)
+        finally:
+            self._do(f"DROP DATABASE {name} WITH (FORCE)")
+
+    def _url(self, name: str) -> str:
+        url = self.url.set(drivername="postgresql", database=name)
+        return url.render_as_string(hide_password=False)
+
+    def _do(self, statement: str) -> None:
+        with self._admin.connect() as connection:
+            connection.execute(text(statement))
+
+
+class OwnServer:
+    """A server that is started here, and can be stopped and started again."""
+
+    def __init__(self, *, quick: bool = True) -> None:
+        """`quick` does without what keeps data over a power cut. Raises NoServer."""
+        self._settings = _QUICK if quick else ()
+        if find_spec("psycopg") is None:
+            raise NoServer("psycopg is not installed (extra `postgres`)")
+        self._binaries = _binaries()
+        self._user = _user()
+        # Not pytest's folder: that is root's alone, and the server must not be root.
+        self.folder = Path(tempfile.mkdtemp(prefix="sonant-postgres-"))
+        self._port = _free_port()
+        self._process: subprocess.Popen[bytes] | None = None
+        try:
+            if self._user:
+                shutil.chown(self.folder, self._user)
+            self._run("initdb", "--auth=trust", "--username=sonant", "--encoding=UTF8", "--locale=C")
+            self.start()
+        except BaseException:
+            self.close()
+            raise
+
+    @property
+    def url(self) -> str:
+        return f"postgresql://sonant@127.0.0.1:{self._port}/postgres"
+
+    def start(self) -> None:
+        settings = [
+            *self._settings,
+            "max_connections=200",
+            "listen_addresses=127.0.0.1",
+            f"port={self._port}",
+            "unix_socket_directories=",
+        ]
+        with (self.folder / "log").open("ab") as log:
+            self._process = subprocess.Popen(
+                [self._binaries / "postgres", "-D", self.folder / "data"]
+                + [part for setting in settings for part in ("-c", setting)],
+                stdout=log,
+                stderr=log,
+                cwd=self.folder,
+                preexec_fn=_end_with_parent,
+                **self._identity,
+            )
+        deadline = time.monotonic() + _PATIENCE_S
+        url = make_url(self.url).set(drivername="postgresql+psycopg")
+        engine = create_engine(url, poolclass=NullPool)
+        while True:
+            try:
+                with engine.connect():
+                    return
+            except OperationalError:
+                if self._process.poll() is not None or time.monotonic() > deadline:
+                    log_text = (self.folder / "log").read_text(errors="replace")
+                    raise NoServer(f"PostgreSQL does not start: {log_text[-500:]}") from None
+                time.sleep(0.05)
+
+    def stop(self, sign: signal.Signals = signal.SIGINT) -> None:
+        """SIGINT ends all connections at once, SIGQUIT as a crash would."""
+        if self._process is not None:
+            self._process.send_signal(sign)
+            self._process.wait(_PATIENCE_S)
+            self._process = None
+
+    def close(self) -> None:
+        self.stop(signal.SIGQUIT)
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    @property
+    def _identity(self) -> dict[str, object]:
+        if not self._user:
+            return {}
+        group = pwd.getpwnam(self._user).pw_gid
+        return {"user": self._user, "group": group, "extra_groups": []}
+
+    def _run(self, program: str, *arguments: str) -> None:
+        try:
+            done = subprocess.run(
+                [self._binaries / program, "-D", self.folder / "data", *arguments],
+                capture_output=True,
+                cwd=self.folder,
+                timeout=_PATIENCE_S,
+                **self._identity,
+            )
+        except OSError as fault:
+            raise NoServer(f"{self._binaries / program} cannot be run: {fault.strerror}") from None
+        if done.returncode:
+            raise NoServer(f"{program} failed: {done.stderr.decode(errors='replace')[-300:].strip()}")
+
+
+@contextmanager
+def postgres() -> Iterator[PostgresServer]:
+    """A server for a whole test session. Raises NoServer."""
+    given = os.environ.get("SONANT_TEST_POSTGRES")
+    own = None if given else OwnServer()
+    server = PostgresServer(given or own.url)  # type: ignore[union-attr]
+    try:
+        yield server
+        server.close()
+    finally:
+        if own is not None:
+            own.close()
+
+
+def _binaries() -> Path:
+    places = [Path(found).resolve().parent for found in [shutil.which("postgres")] if found]
+    places += sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
+    wheel = find_spec("pgserver")
+    if wheel is not None and wheel.origin is not None:
+        places.append(Path(wheel.origin).parent / "pginstall" / "bin")
+    for place in places:
+        if all((place / program).is_file() for program in ("postgres", "initdb")):
+            return place
+    raise NoServer("no PostgreSQL is installed, nor the wheel pgserver; or name one by SONANT_TEST_POSTGRES")
+
+
+def _user() -> str:
+    """Whom the server is to run as: PostgreSQL refuses root. Empty for ourselves."""
+    if os.geteuid() != 0:
+        return ""
+    for name in ("postgres", "nobody"):
+        try:
+            pwd.getpwnam(name)
+        except KeyError:
+            continue
+        return name
+    raise NoServer("PostgreSQL refuses to run as root, and there is no user postgres or nobody")
+
+
+def _end_with_parent() -> None:
+    """The kernel ends the server when the test process dies without a word (Linux)."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(1, signal.SIGQUIT)
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _new_name() -> str:
+    return f"sonant_{secrets.token_hex(8)}"

@@ -1,0 +1,306 @@
+"""What only PostgreSQL does: several writers at once, time limits, connections that break, an old schema."""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from contextlib import contextmanager
+from datetime import timedelta
+
+import pytest
+from sqlalchemy import text
+
+from postgres_server import NoServer, OwnServer
+from sonant.errors import DatabaseUnavailable, SetupError
+from sonant.ids import new_generated_id, new_id
+from sonant.store import access, client_tokens, domains, jobs, rate_buckets, speakers
+from sonant.store.database.engine import Database
+from sonant.store.database.postgres import Limits, take_time, take_turn
+from sonant.store.times import now
+from sonant.store.vault import ServiceSecret, create_vault
+
+LEASE = timedelta(seconds=20)
+QUICK = Limits(connections=6, lock_timeout_s=0.3, statement_timeout_s=0.5, connect_timeout_s=1.0)
+
+
+@pytest.fixture
+def url(postgres_server):
+    with postgres_server.migrated() as made:
+        yield made
+
+
+@pytest.fixture
+def database(url):
+    made = Database(url, limits=QUICK)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def domain(database, keys):
+    """A domain's id and its vault."""
+    domain_id = new_id()
+    arn = domains.domain_arn("us-east-1", "0" * 12, domain_id)
+    vault, wrapped = create_vault(keys, keys.describe("alias/sonant").arn, domain_id, arn)
+    with database.write() as connection:
+        domains.create(
+            connection,
+            vault,
+            domain_id=domain_id,
+            account_id="0" * 12,
+            region="us-east-1",
+            name="one",
+            description=None,
+            tags={},
+            kms_key_arn="key",
+            data_key_wrapped=wrapped,
+            watchlist_id=new_id(),
+            now=now(),
+        )
+    return domain_id, vault
+
+
+def add_speaker(connection, domain, customer):
+    domain_id, vault = domain
+    speakers.add(
+        connection,
+        vault,
+        domain_id=domain_id,
+        speaker_id=new_generated_id(),
+        customer_id=customer,
+        status="PENDING",
+        now=now(),
+    )
+
+
+def add_job(connection, domain, at, input_uri="s3://a/b"):
+    domain_id, _ = domain
+    job_id = new_id()
+    jobs.insert_job(
+        connection,
+        job_id=job_id,
+        kind=jobs.ENROLLMENT,
+        domain_id=domain_id,
+        name_sealed=None,
+        role_arn="role",
+        input_uri=input_uri,
+        output_uri="s3://a/c",
+        output_kms_key=None,
+        config={},
+        now=at,
+    )
+    return job_id
+
+
+@contextmanager
+def beside(work):
+    """Runs `work` in a thread; what it raises is raised here."""
+    raised = []
+
+    def run():
+        try:
+            work()
+        except Exception as fault:  # noqa: BLE001 - raised again in the test's own thread
+            raised.append(fault)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    yield
+    thread.join()
+    if raised:
+        raise raised[0]
+
+
+# --- turns and locks
+
+
+def test_a_read_sees_one_moment_and_can_change_nothing(database, domain):
+    with database.read() as reader:
+        assert domains.count_active(reader, "0" * 12) == 1
+        with database.write() as writer:
+            domains.suspend(writer, domains.find_by_id(writer, domain[0]), now())
+        assert domains.count_active(reader, "0" * 12) == 1
+    with database.read() as reader:
+        assert domains.count_active(reader, "0" * 12) == 0
+        with pytest.raises(Exception, match="read-only transaction"):
+            reader.execute(text("DELETE FROM domains"))
+
+
+def test_who_locks_a_domain_sees_what_the_one_before_has_committed(database, domain):
+    locked, seen = threading.Event(), []
+
+    def second():
+        locked.wait()
+        with database.write() as connection:
+            domains.lock(connection, domain[0])
+            seen.append(speakers.count(connection, domain[0]))
+
+    with beside(second), database.write() as connection:
+        domains.lock(connection, domain[0])
+        locked.set()
+        time.sleep(0.1)
+        add_speaker(connection, domain, "customer")
+    assert seen == [1]
+
+
+def test_a_lock_that_does_not_come_is_told_in_time_and_without_what_was_asked(database, domain):
+    with database.write() as holder:
+        domains.lock(holder, domain[0])
+        begun = time.monotonic()
+        with (
+            pytest.raises(DatabaseUnavailable, match="lock timeout") as told,
+            database.write() as connection,
+        ):
+            domains.lock(connection, domain[0])
+        assert time.monotonic() - begun < 5.0
+    assert domain[0] not in str(told.value)
+    assert "SELECT" not in str(told.value)
+
+
+def test_a_statement_that_takes_too_long_is_undone_unless_it_may(database):
+    with pytest.raises(DatabaseUnavailable, match="statement timeout"), database.write() as connection:
+        connection.execute(text("SELECT pg_sleep(5)"))
+    with database.write() as connection:
+        take_time(connection)
+        connection.execute(text("SELECT pg_sleep(0.7)"))
+
+
+def test_turns_of_one_thing_exclude_each_other_and_no_other_thing(database):
+    with database.write() as holder:
+        take_turn(holder, "domains", "one account")
+        with database.write() as connection:
+            take_turn(connection, "domains", "another account")
+        with pytest.raises(DatabaseUnavailable), database.write() as connection:
+            take_turn(connection, "domains", "one account")
+
+
+def test_jobs_are_claimed_side_by_side_and_never_twice(database, domain):
+    with database.write() as connection:
+        ids = [add_job(connection, domain, now() + timedelta(seconds=n)) for n in range(2)]
+    claimed = []
+    with database.write() as one:
+        claimed.append(jobs.claim(one, [jobs.ENROLLMENT], "one", now(), LEASE).job_id)
+        with database.write() as other:
+            claimed.append(jobs.claim(other, [jobs.ENROLLMENT], "other", now(), LEASE).job_id)
+        with database.write() as third:
+            assert jobs.claim(third, [jobs.ENROLLMENT], "third", now(), LEASE) is None
+    assert claimed == ids
+    with database.write() as connection:
+        taken = jobs.claim(connection, [jobs.ENROLLMENT], "third", now() + LEASE * 2, LEASE)
+        assert taken.job_id == ids[0], "its runner is dead"
+        assert not jobs.renew(connection, ids[0], "one", now(), LEASE), "it learns that it lost the job"
+
+
+def test_tokens_that_have_run_out_are_forgotten_by_many_at_once(database):
+    moment = now()
+    with database.write() as connection:
+        for number in range(20):
+            client_tokens.keep(connection, f"old-{number}", "hash", "resource", moment)
+    later = moment + client_tokens.TOKEN_LIFE + timedelta(seconds=1)
+    with database.write() as one, database.write() as other:
+        client_tokens.keep(one, "new-1", "hash", "resource", later)
+        client_tokens.keep(other, "new-2", "hash", "resource", later)
+    with database.write() as connection:
+        client_tokens.keep(connection, "new-3", "hash", "resource", later)
+        left = connection.execute(text("SELECT scope FROM client_tokens ORDER BY scope")).scalars().all()
+    assert left == ["new-1", "new-2", "new-3"]
+
+
+def test_texts_of_callers_that_postgresql_cannot_store_do_no_harm(database, domain):
+    with database.write() as connection:
+        job_id = add_job(connection, domain, now(), input_uri="s3://calls/a\0b")
+        jobs.claim(connection, [jobs.ENROLLMENT], "me", now(), LEASE)
+        assert jobs.finish(connection, job_id, "me", "FAILED", now(), (404, "no s3://calls/a\0b"))
+        assert jobs.find(connection, jobs.ENROLLMENT, domain[0], job_id).input_uri == "s3://calls/a\ufffdb"
+    with database.read() as connection:
+        assert access.find_secret(connection, ServiceSecret(bytes(32)), "AKIA\0") is None
+
+
+# --- rates
+
+
+def test_a_bucket_is_emptied_by_all_and_fills_again(database):
+    def take(size=3.0, rate=4.0, operation="DescribeSpeaker"):
+        with database.single() as connection:
+            return rate_buckets.take(connection, "0" * 12, operation, rate=rate, size=size)
+
+    assert [take(rate=0.001) for _ in range(5)] == [True, True, True, False, False]
+    assert take(operation="ListSpeakers"), "each operation has its own"
+    time.sleep(0.3)
+    assert [take() for _ in range(2)] == [True, False], "four a second make one in 0.3 s"
+
+
+# --- the server and the schema
+
+
+def test_a_schema_that_is_not_there_or_not_of_this_release_is_told_with_what_to_do(postgres_server):
+    with postgres_server.empty() as url:
+        database = Database(url)
+        with pytest.raises(SetupError, match="no tables of Sonant yet: run `sonant migrate` once"):
+            database.check_schema()
+        database.migrate()
+        database.check_schema()
+        for version, told in (("0001", "earlier release: run `sonant migrate`"), ("f00d", "another release")):
+            with database.write() as connection:
+                connection.execute(text(f"UPDATE alembic_version SET version_num = '{version}'"))
+            with pytest.raises(SetupError, match=told):
+                database.check_schema()
+        database.close()
+
+
+def test_two_that_migrate_at_once_do_it_once(postgres_server):
+    with postgres_server.empty() as url:
+        one, other = Database(url), Database(url)
+        with beside(one.migrate):
+            other.migrate()
+        other.check_schema()
+        one.close()
+        other.close()
+
+
+@pytest.mark.parametrize(
+    "url", ["mysql://user:hunter2@host/name", "postgresql://user:hunter2@host:port/name"]
+)
+def test_another_database_is_refused_without_its_password(url):
+    with pytest.raises(SetupError, match="setting database") as told:
+        Database(url)
+    assert "hunter2" not in str(told.value)
+
+
+def test_a_server_that_is_not_there_is_told_in_one_sentence():
+    database = Database("postgresql://user:hunter2@127.0.0.1:1/name", limits=QUICK)
+    with pytest.raises(DatabaseUnavailable, match="the database cannot be used: ") as told, database.read():
+        pass
+    assert "hunter2" not in str(told.value)
+    assert "\n" not in str(told.value)
+
+
+@pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGQUIT])
+def test_after_a_restart_of_the_server_the_first_question_is_answered(sign):
+    try:
+        server = OwnServer()
+    except NoServer as why:
+        pytest.skip(f"no PostgreSQL: {why}")
+    try:
+        database = Database(server.url, limits=QUICK)
+        with database.read() as one, database.read() as other:  # two connections wait in the pool
+            for connection in (one, other):
+                connection.execute(text("SELECT 1"))
+        server.stop(sign)
+        with pytest.raises(DatabaseUnavailable), database.read() as connection:
+            connection.execute(text("SELECT 1"))
+        server.start()
+        for begin in (database.read, database.write, database.single):
+            with begin() as connection:
+                assert connection.execute(text("SELECT 1")).scalar() == 1
+        with pytest.raises(DatabaseUnavailable), database.write() as connection:
+            connection.execute(text("SELECT 1"))
+            server.stop(sign)
+            connection.execute(text("SELECT 1"))
+        server.start()
+        with database.write() as connection:
+            assert connection.execute(text("SELECT 1")).scalar() == 1
+        database.close()
+    finally:
+        server.close()

@@ -8,8 +8,8 @@ fit_calibration.py does, on random calls; the other half then call over one kind
 share of strangers that reach a score is counted. Several random halvings, so that most pairs of people are
 judged by calibrations that know neither of them; intervals hold 95 % of resamplings of people.
 
-How many genuine callers fall short of the greater score is counted between the two halves of a recording, over
-two calls: that is optimistic.
+How many genuine callers fall short of the greater score is counted between the two halves of a recording,
+over two calls: that is optimistic.
 """
 
 from __future__ import annotations
@@ -115,7 +115,8 @@ def main() -> None:
             judged.append((replace(calibration, narrow=narrow), set(rest.tolist())))
     print(f"\n{len(voices)} people, {options.halvings} halvings\n")
     print(
-        f"{'reference':28}{'probe':28}{'comparisons':>12}" + "".join(f"{f'FAR at {s}':>26}" for s in SCORES)
+        f"{'reference':28}{'probe':28}{'comparisons':>12}"
+        + "".join(f"{f'FAR at {s}':>26}" for s in SCORES)
         + f"{f'FRR at {SCORES[-1]}':>18}"
     )
     for name in LINES:

@@ -13,8 +13,8 @@ Strangers' similarities are taken between every call of one person and every cal
 amounts of speech and levels of noise. Of one voice there are only the two halves of a recording, over two
 calls: that is optimistic, and it serves the likelihood ratio alone, never the scale of error rates.
 
-With --narrow everything that ships stays as it is, and a second grid is added for lines of 300-3400 Hz, fitted
-to the same people over calls of which both are such.
+With --narrow everything that ships stays as it is, and a second grid is added for lines of 300-3400 Hz,
+fitted to the people over calls of which both sides are such.
 """
 
 from __future__ import annotations

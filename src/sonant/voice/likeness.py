@@ -69,7 +69,7 @@ def compare_all(
 ) -> Likeness:
     """Compare n voices ([n, d], one maker) whose ids are numbers, [n]; `tail` is that of strangers.
 
-    `strict`, where there is one, says who counts as one: strangers may be more alike than usual on some lines.
+    `strict`, if given, says who counts as one: on some lines strangers are more alike than usual.
     """
     strict = strict or tail
     count = len(vectors)

@@ -2,6 +2,7 @@
 """Fit what ships with the speaker encoder: the centre of its embeddings, and what its similarities mean.
 
     python tools/fit_calibration.py --speech DIR --cohort LIST --people LIST [--centre-only]
+    python tools/fit_calibration.py --speech DIR --people LIST --narrow
 
 DIR holds one recording a person; the lists name files in it. The centre is the mean embedding of the cohort,
 the calibration comes from the people, who must be others: others than the encoder was trained on, others than
@@ -11,6 +12,9 @@ the cohort, others than anything is tested on. Every recording goes through seve
 Strangers' similarities are taken between every call of one person and every call of another, for several
 amounts of speech and levels of noise. Of one voice there are only the two halves of a recording, over two
 calls: that is optimistic, and it serves the likelihood ratio alone, never the scale of error rates.
+
+With --narrow everything that ships stays as it is, and a second grid is added for lines of 300-3400 Hz,
+fitted to the people over calls of which both sides are such.
 """
 
 from __future__ import annotations
@@ -19,7 +23,7 @@ import argparse
 import io
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -30,14 +34,15 @@ import soxr
 from numpy.typing import NDArray
 
 sys.path.insert(0, str(Path(__file__).resolve().parent / "distil"))
-from degrade import call
+from degrade import at_level, call, coded, lossy, noisy
 
 from sonant.errors import AudioError, NotEnoughSpeech
+from sonant.evaluation.channels import band
 from sonant.voice.audio import RATE_HZ
 from sonant.voice.calibration import Calibration
-from sonant.voice.calibration_file import SHIPPED, write_calibration
+from sonant.voice.calibration_file import SHIPPED, read_calibration, write_calibration
 from sonant.voice.calibration_fit import deviations, fit_llr
-from sonant.voice.calibration_grid import Compared, fit_grid, joined
+from sonant.voice.calibration_grid import Compared, GridFit, fit_grid, joined
 from sonant.voice.embedding import embed
 from sonant.voice.enrollment import RecordingSource, Speech, gather_speech
 from sonant.voice.models import Models, load_models
@@ -46,7 +51,11 @@ MODELS = Path(__file__).resolve().parent.parent / "src" / "sonant" / "voice" / "
 CENTRE = "ge2e_centre.npy"
 
 PROBE_S = (3.0, 5.0, 10.0)
+NARROW_CODECS, NARROW_ODDS = ("ulaw", "alaw", "gsm", "adpcm"), (0.3, 0.2, 0.4, 0.1)
+"""Telephone codecs of lines of 300-3400 Hz."""
 Array = NDArray[np.float32]
+Way = Callable[[Array, Sequence[Array], np.random.Generator], Array]
+"""A random call: speech, other people's for babble, randomness."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +64,7 @@ class Call:
 
     person: int
     snr_db: float
+    low_cut: bool
     whole: Array
     """The embedding of all its speech; [256]."""
     probes: dict[float, Array]
@@ -64,6 +74,8 @@ class Call:
 def main() -> int:
     options = _options()
     models = load_models()
+    if options.narrow:
+        return add_narrow(options, models)
     cohort, people = (read_recordings(options.speech, names) for names in (options.cohort, options.people))
     if {name for name, _ in cohort} & {name for name, _ in people}:
         sys.exit("the cohort and the people must not share anybody")
@@ -84,13 +96,52 @@ def main() -> int:
     return 0
 
 
-def listen(recordings: Sequence[Array], models: Models, calls: int, seed: int) -> list[Call]:
-    """Each recording over so many random calls, the first of them clean."""
+def add_narrow(options: argparse.Namespace, models: Models) -> int:
+    """Put the grid of narrow lines beside the one that ships."""
+    recordings = [samples for _, samples in read_recordings(options.speech, options.people)]
+    calls = listen(recordings, models, options.calls, options.seed + 2, way=narrow_call)
+    told = [one for one in calls if one.low_cut]
+    print(f"{len(told)} of {len(calls)} calls are told to have a low cut")
+    found = fit_strangers(told, models.encoder_id)
+    shipped = (MODELS / SHIPPED).read_text("utf-8")
+    calibration, provenance = read_calibration(shipped), json.loads(shipped)["provenance"]
+    provenance["narrow"] = {
+        "lines": "300-3400 Hz",
+        "people": len(recordings),
+        "calls_each": options.calls,
+        **_evidence(found),
+    }
+    made = replace(calibration, narrow=found.calibration.nodes)
+    (MODELS / SHIPPED).write_text(write_calibration(made, provenance), "utf-8")
+    print(json.dumps(provenance["narrow"], indent=2))
+    return 0
+
+
+def narrow_call(clean: Array, others: Sequence[Array], rng: np.random.Generator) -> Array:
+    """One random call over a line of 300-3400 Hz; two in five without noise."""
+    samples = at_level(clean, -26)
+    if rng.random() < 0.6:
+        samples = noisy(samples, float(rng.uniform(5, 30)), others, rng)
+    samples = at_level(band(samples, 300.0, 3400.0), float(rng.uniform(-38, -14)))
+    for _ in range(1 + (rng.random() < 0.3)):
+        samples = coded(samples, str(rng.choice(NARROW_CODECS, p=NARROW_ODDS)), rng)
+    if rng.random() < 0.15:
+        samples = lossy(samples, float(rng.uniform(0.01, 0.1)), rng)
+    return samples
+
+
+def listen(
+    recordings: Sequence[Array], models: Models, calls: int, seed: int, *, way: Way | None = None
+) -> list[Call]:
+    """Each recording over so many random calls, by default of any kind and the first of them clean."""
     found = []
     for person, clean in enumerate(recordings):
         for number in range(calls):
             rng = np.random.default_rng([seed, person, number])
-            samples = clean if number == 0 else call(clean, recordings, rng)
+            if way is None:
+                samples = clean if number == 0 else call(clean, recordings, rng)
+            else:
+                samples = way(clean, recordings, rng)
             made = call_over(person, samples, models)
             found += [made] if made is not None else []
         print(f"\r{person + 1} of {len(recordings)}", end="", file=sys.stderr, flush=True)
@@ -129,11 +180,19 @@ def _call(person: int, speech: Speech, models: Models) -> Call:
         if len(part) >= 0.95 * seconds * RATE_HZ
     }
     probes[0.0] = embed(samples[len(samples) // 2 :], models).vector
-    return Call(person, speech.quality.snr_db, embed(samples, models).vector, probes)
+    quality = speech.quality
+    return Call(person, quality.snr_db, quality.low_cut, embed(samples, models).vector, probes)
 
 
 def fit(calls: Sequence[Call], model_id: str) -> tuple[Calibration, dict[str, Any]]:
     """The calibration and what it rests on."""
+    found = fit_strangers(calls, model_id)
+    slope, offset = _ratio(calls, found.calibration, found.strangers)
+    return replace(found.calibration, llr_slope=slope, llr_offset=offset), _evidence(found)
+
+
+def fit_strangers(calls: Sequence[Call], model_id: str) -> GridFit:
+    """The tails of strangers alone."""
     whole = np.stack([one.whole for one in calls])
     found = fit_grid(model_id, joined([_strangers(calls, whole, seconds) for seconds in PROBE_S]))
     for node, count in zip(found.calibration.nodes, found.counts, strict=True):
@@ -141,15 +200,16 @@ def fit(calls: Sequence[Call], model_id: str) -> tuple[Calibration, dict[str, An
             f"{node.speech_s:4.0f} s {node.snr_db:5.1f} dB: {count:6d} comparisons, "
             f"z {node.tail.z.mean:.3f} +- {node.tail.z.deviation:.3f}"
         )
-    slope, offset = _ratio(calls, found.calibration, found.strangers)
-    made = replace(found.calibration, llr_slope=slope, llr_offset=offset)
-    evidence = {
+    return found
+
+
+def _evidence(found: GridFit) -> dict[str, Any]:
+    return {
         "pairs_of_people": found.support.pairs,
         "comparisons": len(found.strangers),
         "log10_far_at_80": [round(level, 2) for level in found.support.interval(-2)],
         "log10_far_at_90": [round(level, 2) for level in found.support.interval(-3)],
     }
-    return made, evidence
 
 
 def _strangers(calls: Sequence[Call], whole: Array, speech_s: float) -> Compared:
@@ -200,13 +260,17 @@ def _options() -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--speech", type=Path, required=True, help="folder with one recording a person")
-    parser.add_argument("--cohort", type=Path, required=True, help="names of files for the centre")
+    parser.add_argument("--cohort", type=Path, help="names of files for the centre")
     parser.add_argument("--people", type=Path, required=True, help="names of files to calibrate on")
     parser.add_argument("--calls", type=int, default=6, help="telephone calls a recording [6]")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--note", default="", help="where the speech comes from, for the record")
     parser.add_argument("--centre-only", action="store_true")
-    return parser.parse_args()
+    parser.add_argument("--narrow", action="store_true", help="add the grid of narrow lines, and no more")
+    options = parser.parse_args()
+    if options.cohort is None and not options.narrow:
+        parser.error("the centre needs --cohort")
+    return options
 
 
 if __name__ == "__main__":

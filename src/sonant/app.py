@@ -150,6 +150,7 @@ class LocalListener:
             vector=heard.vector,
             net_speech_s=heard.net_speech_s,
             snr_db=heard.snr_db,
+            low_cut=heard.low_cut,
         )
 
     def close(self) -> None:

@@ -157,7 +157,8 @@ class EnrollmentSitting:
         pass
 
     def _known_risk(self, request: Request, heard: Prepared) -> Risk:
-        tail = self._scales.of(heard.model_id).tail(heard.net_speech_s, heard.snr_db)
+        scale = self._scales.of(heard.model_id)
+        tail = scale.tail(heard.net_speech_s, heard.snr_db, narrow=heard.low_cut)
         return known_fraudster(self._nearest[request.request_id], self._watch.size(heard.model_id), tail)
 
     def _copy(self, heard: Prepared, speaker_id: str | None) -> Copy | None:

@@ -100,6 +100,8 @@ class Prepared:
     heard_s: float = 0.0
     compute_s: float = 0.0
     inference_s: float = 0.0
+    low_cut: bool = False
+    """Whether the line cut off below 300 Hz; see `quality.low_cut`."""
 
 
 #: Reads one recording under a role: (role, URI) -> bytes; raises object and key errors.
@@ -133,6 +135,7 @@ def prepare(
         vector=embedding.vector.astype("<f4").tobytes(),
         net_speech_s=speech.quality.net_speech_s,
         snr_db=speech.quality.snr_db,
+        low_cut=speech.quality.low_cut,
         risks=_risks(task, detectors, embedding, speech),
         audio=encode_audio(speech.samples) if task.keep_audio else None,
         fingerprint=_fingerprint(speech) if task.fingerprint else None,

@@ -141,7 +141,8 @@ class RegistrationSitting:
         if best is None:
             return None
         known = self._decider.watch.size(sample.model_id) + len(new)
-        tail = self._scales.of(sample.model_id).tail(heard.net_speech_s, heard.snr_db)
+        scale = self._scales.of(sample.model_id)
+        tail = scale.tail(heard.net_speech_s, heard.snr_db, narrow=heard.low_cut)
         score = fraudster_similarity(best.similarity, known, tail)
         return (best.key, score) if score >= self._decider.threshold else None
 

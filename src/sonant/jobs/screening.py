@@ -66,7 +66,7 @@ class Screening:
             name: known_fraudster(
                 match,
                 self._watch.size(one.judged_model_id),
-                scales.of(one.judged_model_id).tail(one.net_speech_s, one.snr_db),
+                scales.of(one.judged_model_id).tail(one.net_speech_s, one.snr_db, narrow=one.low_cut),
             )
             for (name, one), match in zip(voices.items(), self._watch.nearest(samples), strict=True)
         }

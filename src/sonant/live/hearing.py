@@ -60,6 +60,7 @@ def hearing_of(
         ended_at=begun_at + timedelta(seconds=window.end / RATE_HZ),
         net_speech_s=heard.net_speech_s,
         snr_db=heard.snr_db,
+        low_cut=heard.low_cut,
         model_id=heard.model_id,
         vector=heard.vector,
         fingerprint=heard.fingerprint,

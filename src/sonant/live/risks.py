@@ -123,7 +123,8 @@ class Watches:
             watch.follow(connection, vault, fraud_voices.version(connection, domain_id))
             (match,) = watch.nearest([sample])
             size = watch.size(hearing.model_id)
-        return known_fraudster(match, size, scale.tail(hearing.net_speech_s, hearing.snr_db))
+        tail = scale.tail(hearing.net_speech_s, hearing.snr_db, narrow=hearing.low_cut)
+        return known_fraudster(match, size, tail)
 
     def _copy(
         self, connection: Connection, domain_id: str, vault: Vault, hearing: Hearing, before: datetime

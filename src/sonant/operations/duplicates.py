@@ -112,8 +112,11 @@ class Pair:
 
 
 def find_pairs(voices: Voices, scale: Calibration, rate: float, *, after: str = "") -> Iterator[Pair]:
-    """Pairs more alike than all but `rate` of the pairs of strangers, by their ids, from a place on."""
-    tail = scale.tail(voices.speech_s, float(np.median(voices.snr_db)))
+    """Pairs more alike than all but `rate` of the pairs of strangers, by their ids, from a place on.
+
+    Voiceprints do not tell what kind of line they come from, so the stricter of both scales judges.
+    """
+    tail = scale.stricter_tail(voices.speech_s, float(np.median(voices.snr_db)), math.log10(rate))
     ids = voices.speaker_ids
     first_id = after.partition(" ")[0]
     start = int(np.searchsorted(np.array(ids), first_id)) if first_id else 0

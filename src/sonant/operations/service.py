@@ -59,6 +59,8 @@ class RecordingAnalysis:
     vector: bytes
     net_speech_s: float
     snr_db: float
+    low_cut: bool = False
+    """Whether the line cut off below 300 Hz; see `quality.low_cut`."""
 
 
 class Listener(Protocol):

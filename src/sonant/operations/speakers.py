@@ -145,7 +145,9 @@ def compare_recording(service: Service, caller: Caller, request: Request) -> Ans
 
     def compared(customer_id: str, generated_id: str, reference: Embedding) -> dict[str, Any]:
         alike = _compared(probe, reference)
-        score = scales[reference.model_id].score(alike, speech_s=heard.net_speech_s, snr_db=heard.snr_db)
+        score = scales[reference.model_id].score(
+            alike, speech_s=heard.net_speech_s, snr_db=heard.snr_db, narrow=heard.low_cut
+        )
         return {
             "CustomerSpeakerId": customer_id,
             "GeneratedSpeakerId": generated_id,

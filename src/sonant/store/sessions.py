@@ -104,6 +104,8 @@ class Hearing:
     spoofing_score: int | None = None
     """None: not looked for, or too little speech to tell."""
     spoofing_evidence: str | None = None
+    low_cut: bool = False
+    """Whether the line cut off below 300 Hz."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -436,6 +438,7 @@ def save_hearing(connection: Connection, seal: SpeakerSeal, session_id: str, hea
             "ended_at": to_us(hearing.ended_at),
             "net_speech_s": hearing.net_speech_s,
             "snr_db": hearing.snr_db,
+            "low_cut": hearing.low_cut,
             "model_id": hearing.model_id,
             "vector_sealed": seal.seal("vector", hearing.vector),
             "fingerprint_sealed": _sealed(seal, "fingerprint", hearing.fingerprint),
@@ -461,6 +464,7 @@ def hearings(connection: Connection, seal: SpeakerSeal, session: Session) -> dic
             ended_at=from_us(row.ended_at),
             net_speech_s=row.net_speech_s,
             snr_db=row.snr_db,
+            low_cut=row.low_cut,
             model_id=row.model_id,
             vector=seal.open("vector", row.vector_sealed),
             fingerprint=_opened(seal, "fingerprint", row.fingerprint_sealed),

@@ -80,6 +80,8 @@ class Calibration:
     model_id: str
     nodes: tuple[Node, ...]
     """A full grid: each amount of speech with each level of noise."""
+    narrow: tuple[Node, ...] = ()
+    """Another one for probes over lines that cut off below 300 Hz; empty where none was fitted."""
     shift: float = 0.0
     scale: float = 1.0
     """The installation's own strangers: (z - shift) / scale is standard normal in the tail."""
@@ -89,9 +91,14 @@ class Calibration:
     llr_offset: float = 0.0
     """Natural log likelihood ratio of z standard deviations above strangers: offset + slope * z."""
 
-    def tail(self, speech_s: float, snr_db: float) -> Tail:
-        """The tail for a probe with so much net speech; `snr_db` is that of the noisier side."""
-        grid = _grid(self.nodes)
+    def tail(self, speech_s: float, snr_db: float, *, narrow: bool = False) -> Tail:
+        """The tail for a probe with so much net speech; `snr_db` is that of the noisier side.
+
+        `narrow`: the probe's line has a low cut (`quality.low_cut`). It is judged as if the reference's had
+        one too, which the grid was fitted for; full-band references of strangers are less alike than that, so
+        a score then errs on the safe side.
+        """
+        grid = _grid(self.narrow if narrow and self.narrow else self.nodes)
         mean = deviation = 0.0
         for second, share in _between(grid.seconds, speech_s, math.log):
             for noise, part in _between(grid.noises, snr_db, float):
@@ -99,20 +106,30 @@ class Calibration:
                 deviation += share * part * grid.tails[second, noise].z.deviation
         return Tail(z=Normal(mean=mean + self.shift * deviation, deviation=deviation * self.scale))
 
-    def log10_far(self, similarity: float, *, speech_s: float, snr_db: float) -> float:
-        return self.tail(speech_s, snr_db).log10_far(similarity)
+    def stricter_tail(self, speech_s: float, snr_db: float, log10_far: float) -> Tail:
+        """Where the line is not known: the tail that asks for more likeness at this rate."""
+        tails = [self.tail(speech_s, snr_db, narrow=narrow) for narrow in (False, True)]
+        return max(tails, key=lambda tail: tail.similarity_at(log10_far))
 
-    def score(self, similarity: float, *, speech_s: float, snr_db: float) -> int:
+    def log10_far(self, similarity: float, *, speech_s: float, snr_db: float, narrow: bool = False) -> float:
+        return self.tail(speech_s, snr_db, narrow=narrow).log10_far(similarity)
+
+    def score(self, similarity: float, *, speech_s: float, snr_db: float, narrow: bool = False) -> int:
         """Authentication score, 0..100, rounded down: a score never claims a lower FAR than was found."""
-        return score_of(self.log10_far(similarity, speech_s=speech_s, snr_db=snr_db))
+        return score_of(self.log10_far(similarity, speech_s=speech_s, snr_db=snr_db, narrow=narrow))
 
-    def llr(self, similarity: float, *, speech_s: float, snr_db: float) -> float:
+    def llr(self, similarity: float, *, speech_s: float, snr_db: float, narrow: bool = False) -> float:
         """Natural logarithm of how much likelier the similarity is for one voice than for two."""
-        return self.llr_offset + self.llr_slope * self.tail(speech_s, snr_db).deviations(similarity)
+        above = self.tail(speech_s, snr_db, narrow=narrow).deviations(similarity)
+        return self.llr_offset + self.llr_slope * above
 
     def adapted(self, shift: float, scale: float, supported_log10_far: float) -> Calibration:
-        """The same with an installation's own strangers."""
-        return replace(self, shift=shift, scale=scale, supported_log10_far=supported_log10_far)
+        """The same with an installation's own strangers.
+
+        They were compared on the grid for all lines (voiceprints do not tell theirs), so what its lines do to
+        voices is in their figures already: the grid for narrow lines would count it twice and is left out.
+        """
+        return replace(self, shift=shift, scale=scale, supported_log10_far=supported_log10_far, narrow=())
 
 
 def fisher_z(similarity: float) -> float:

@@ -41,10 +41,27 @@ def read_calibration(text: str) -> Calibration:
     try:
         value = json.loads(text)
         nodes = tuple(_node(node) for node in value["nodes"])
+        narrow = tuple(_node(node) for node in value.get("narrow", ()))
         model_id, supported = str(value["model_id"]), float(value["supported_log10_far"])
         slope, offset = float(value["llr_slope"]), float(value["llr_offset"])
-    except (ValueError, KeyError, TypeError) as fault:
+    except (ValueError, KeyError, TypeError, AttributeError) as fault:
         raise SetupError(f"calibration cannot be read: {type(fault).__name__}: {fault}") from None
+    _check_grid("nodes", nodes)
+    if narrow:
+        _check_grid("narrow", narrow)
+    if not (slope > 0 and math.isfinite(slope) and math.isfinite(offset) and math.isfinite(supported)):
+        raise SetupError("calibration: llr_slope must be above 0, and all numbers finite")
+    return Calibration(
+        model_id=model_id,
+        nodes=nodes,
+        narrow=narrow,
+        supported_log10_far=supported,
+        llr_slope=slope,
+        llr_offset=offset,
+    )
+
+
+def _check_grid(name: str, nodes: tuple[Node, ...]) -> None:
     seconds, noises = {node.speech_s for node in nodes}, {node.snr_db for node in nodes}
     places = {(node.speech_s, node.snr_db) for node in nodes}
     if (
@@ -53,18 +70,11 @@ def read_calibration(text: str) -> Calibration:
         or len(places) != len(nodes)
         or len(nodes) != len(seconds) * len(noises)
     ):
-        raise SetupError("calibration: its nodes must be a full grid, one for each speech_s with each snr_db")
+        raise SetupError(
+            f"calibration: its {name} must be a full grid, one for each speech_s with each snr_db"
+        )
     if not all(node.speech_s > 0 and node.tail.z.deviation > 0 for node in nodes):
         raise SetupError("calibration: speech_s and deviation must be above 0")
-    if not (slope > 0 and math.isfinite(slope) and math.isfinite(offset) and math.isfinite(supported)):
-        raise SetupError("calibration: llr_slope must be above 0, and all numbers finite")
-    return Calibration(
-        model_id=model_id,
-        nodes=nodes,
-        supported_log10_far=supported,
-        llr_slope=slope,
-        llr_offset=offset,
-    )
 
 
 def write_calibration(calibration: Calibration, provenance: dict[str, Any]) -> str:
@@ -75,17 +85,20 @@ def write_calibration(calibration: Calibration, provenance: dict[str, Any]) -> s
         "llr_slope": round(calibration.llr_slope, 4),
         "llr_offset": round(calibration.llr_offset, 4),
         "provenance": provenance,
-        "nodes": [
-            {
-                "speech_s": node.speech_s,
-                "snr_db": node.snr_db,
-                "mean": round(node.tail.z.mean, 4),
-                "deviation": round(node.tail.z.deviation, 4),
-            }
-            for node in calibration.nodes
-        ],
+        "nodes": [_written(node) for node in calibration.nodes],
     }
+    if calibration.narrow:
+        value["narrow"] = [_written(node) for node in calibration.narrow]
     return json.dumps(value, indent=2, ensure_ascii=False) + "\n"
+
+
+def _written(node: Node) -> dict[str, float]:
+    return {
+        "speech_s": node.speech_s,
+        "snr_db": node.snr_db,
+        "mean": round(node.tail.z.mean, 4),
+        "deviation": round(node.tail.z.deviation, 4),
+    }
 
 
 def _node(value: dict[str, Any]) -> Node:

@@ -147,10 +147,17 @@ def fit_own(strangers: Floats, first: NDArray[np.intp], second: NDArray[np.intp]
     return OwnFit(shift=support.upper.mean, scale=support.upper.deviation, support=support)
 
 
-def deviations(calibration: Calibration, similarities: Floats, speech_s: Floats, snr_db: Floats) -> Floats:
+def deviations(
+    calibration: Calibration,
+    similarities: Floats,
+    speech_s: Floats,
+    snr_db: Floats,
+    *,
+    narrow: bool = False,
+) -> Floats:
     """How many standard deviations each similarity lies above what strangers have; [n]."""
     places, of = np.unique(np.stack([speech_s, snr_db]), axis=1, return_inverse=True)
-    tails = [calibration.tail(float(seconds), float(noise)) for seconds, noise in places.T]
+    tails = [calibration.tail(float(seconds), float(noise), narrow=narrow) for seconds, noise in places.T]
     mean = np.array([tail.z.mean for tail in tails])[of.reshape(-1)]
     deviation = np.array([tail.z.deviation for tail in tails])[of.reshape(-1)]
     found: Floats = (np.arctanh(np.clip(similarities, -MOST_ALIKE, MOST_ALIKE)) - mean) / deviation

@@ -86,13 +86,13 @@ def embed_windows(
     return Embedding(vector=own.astype(np.float32), model_id=model_id)
 
 
-def mel_power(samples: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Mel power spectra of 8 kHz samples on the 16 kHz scale: [1 + n // 80, 40], float32.
+def mel_power(samples: NDArray[np.float32], *, hop: int = _HOP) -> NDArray[np.float32]:
+    """Mel power spectra of 8 kHz samples on the 16 kHz scale: [1 + n // hop, 40], float32.
 
     Frames are centred, the ends padded with silence (librosa's `center=True`, `pad_mode="constant"`).
     """
     padded = np.pad(samples, _FRAME // 2)
-    frames = np.lib.stride_tricks.sliding_window_view(padded, _FRAME)[::_HOP]
+    frames = np.lib.stride_tricks.sliding_window_view(padded, _FRAME)[::hop]
     window, filters = _hann(), _filter_bank()
     mels = np.zeros((len(frames), MELS), np.float32)
     for first in range(0, len(frames), _FRAMES_A_BLOCK):

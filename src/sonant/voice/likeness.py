@@ -64,10 +64,16 @@ def similarities(one: Vectors, other: Vectors) -> Vectors:
     return found
 
 
-def compare_all(vectors: Vectors, ids: NDArray[np.int64], tail: Tail) -> Likeness:
-    """Compare n voices ([n, d], one maker) whose ids are numbers, [n]; `tail` is that of strangers."""
+def compare_all(
+    vectors: Vectors, ids: NDArray[np.int64], tail: Tail, *, strict: Tail | None = None
+) -> Likeness:
+    """Compare n voices ([n, d], one maker) whose ids are numbers, [n]; `tail` is that of strangers.
+
+    `strict`, if given, says who counts as one: on some lines strangers are more alike than usual.
+    """
+    strict = strict or tail
     count = len(vectors)
-    same_voice = same_voice_threshold(count, tail)
+    same_voice = same_voice_threshold(count, strict)
     different_voices = tail.similarity_at(DIFFERENT_VOICES_LOG10_FAR)
     best, worst = np.full(count, -np.inf, np.float32), np.full(count, np.inf, np.float32)
     twin, stranger = np.full(count, _NOBODY, np.int64), np.full(count, _NOBODY, np.int64)
@@ -94,7 +100,7 @@ def compare_all(vectors: Vectors, ids: NDArray[np.int64], tail: Tail) -> Likenes
         pairs=pairs,
         same_voice=same_voice,
         different_voices=different_voices,
-        chance_pairs=pairs * 10 ** tail.log10_far(same_voice),
+        chance_pairs=pairs * 10 ** strict.log10_far(same_voice),
     )
 
 

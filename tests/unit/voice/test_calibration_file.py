@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -23,6 +24,12 @@ def test_what_is_written_is_read():
     assert read_calibration(write_calibration(MADE, {"speech": "some"})) == MADE
 
 
+def test_a_narrow_grid_is_written_and_read_and_may_be_missing():
+    both = replace(MADE, narrow=NODES[:2])
+    assert read_calibration(write_calibration(both, {})) == both
+    assert "narrow" not in json.loads(write_calibration(MADE, {}))
+
+
 def test_the_shipped_calibration_is_of_the_shipped_model():
     assert shipped_calibration().model_id == load_models().encoder_id
 
@@ -33,6 +40,15 @@ def test_the_shipped_calibration_scores_strangers_low_and_the_same_voice_high():
         for snr_db in (5, 20, 40):
             assert shipped.score(0.0, speech_s=speech_s, snr_db=snr_db) < 50
             assert shipped.score(0.97, speech_s=speech_s, snr_db=snr_db) >= 90
+
+
+def test_the_shipped_calibration_asks_for_more_likeness_on_narrow_lines():
+    shipped = shipped_calibration()
+    assert shipped.narrow
+    for speech_s in (3, 5, 10):
+        for snr_db in (10, 25, 40):
+            one, other = (shipped.tail(speech_s, snr_db, narrow=narrow) for narrow in (False, True))
+            assert other.similarity_at(-3) > one.similarity_at(-3)
 
 
 def changed(**members):
@@ -48,6 +64,9 @@ def changed(**members):
         (changed(nodes=json.loads(changed())["nodes"][:3]), "full grid"),
         (changed(nodes=[json.loads(changed())["nodes"][0] | {"deviation": 0}]), "above 0"),
         (changed(nodes=[json.loads(changed())["nodes"][0] | {"mean": float("nan")}]), "not finite"),
+        (changed(narrow=json.loads(changed())["nodes"][:3]), "its narrow must be a full grid"),
+        (changed(narrow=[json.loads(changed())["nodes"][0] | {"deviation": 0}]), "above 0"),
+        (changed(narrow=7), "cannot be read"),
         (changed(supported_log10_far=None), "cannot be read"),
         (changed(llr_slope=0), "llr_slope"),
     ],

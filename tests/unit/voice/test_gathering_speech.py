@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from sonant.errors import AudioError, NotEnoughSpeech
+from sonant.evaluation.channels import parse
 from sonant.voice import audio
 from sonant.voice.audio import Recording
 from sonant.voice.enrollment import RecordingSource, decode_audio, encode_audio, gather_speech
@@ -39,6 +40,7 @@ def test_speech_is_what_the_segments_hold_up_to_what_is_needed(models, spoken, e
     assert found.net_speech_s == found.quality.net_speech_s == 6.0
     assert found.quality.snr_db > 15
     assert found.quality.clipping_share < 0.01
+    assert not found.quality.low_cut
 
 
 def test_several_recordings_make_up_the_need_together(models, spoken, encoded, voice):
@@ -157,3 +159,11 @@ def test_kept_audio_of_another_rate_is_refused(encoded):
 
 def _span(segment: Segment) -> slice:
     return slice(round(segment.start_s * 8000), round(segment.end_s * 8000))
+
+
+def test_speech_of_a_line_with_a_low_cut_is_marked(models, spoken, encoded, voice):
+    narrow = parse("narrow+gsm").apply(spoken(voice, 12.0), seed=(1,))
+
+    found = gather_speech([source("a", encoded(narrow))], need_s=6.0, models=models, **RULES)
+
+    assert found.quality.low_cut

@@ -19,6 +19,7 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    false,
     text,
 )
 
@@ -338,6 +339,7 @@ session_hearings = Table(
     Column("ended_at", BigInteger, nullable=False),
     Column("net_speech_s", Float, nullable=False),
     Column("snr_db", Float, nullable=False),
+    Column("low_cut", Boolean, nullable=False, server_default=false()),
     Column("model_id", String(64), nullable=False),
     Column("vector_sealed", LargeBinary, nullable=False),
     Column("fingerprint_sealed", LargeBinary),

@@ -55,6 +55,7 @@ def upgrade() -> None:
         sa.Column("ended_at", sa.BigInteger(), nullable=False),
         sa.Column("net_speech_s", sa.Float(), nullable=False),
         sa.Column("snr_db", sa.Float(), nullable=False),
+        sa.Column("low_cut", sa.Boolean(), server_default=sa.false(), nullable=False),
         sa.Column("model_id", sa.String(64), nullable=False),
         sa.Column("vector_sealed", sa.LargeBinary(), nullable=False),
         sa.Column("fingerprint_sealed", sa.LargeBinary(), nullable=True),

@@ -1,0 +1,44 @@
+"""What a similarity is worth depends on the line that the probe came over."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import soundfile
+
+from sonant.evaluation.channels import parse
+from sonant.evaluation.cutting import template
+from sonant.evaluation.scorer import calibrated
+from sonant.voice.calibration import Calibration, Node, Normal, Tail
+from sonant.voice.models import load_models
+
+CLEAN, NARROW = "clean", "narrow+g711"
+
+
+def grid(mean):
+    return (Node(speech_s=10.0, snr_db=20.0, tail=Tail(z=Normal(mean=mean, deviation=0.2))),)
+
+
+CALIBRATION = Calibration(model_id=load_models().encoder_id, nodes=grid(0.0), narrow=grid(0.5))
+
+
+@pytest.fixture(scope="module")
+def templates(voices):
+    """One voice over a line with low sound and over one without."""
+    clips = [soundfile.read(path, dtype="float32")[0] for path in voices["english"][:12]]
+    speech = np.concatenate(clips)[:80_000]
+    return {
+        name: template(parse(name).apply(speech, seed=(1,)), load_models(), net_speech_s=3.0)
+        for name in (CLEAN, NARROW)
+    }
+
+
+@pytest.mark.parametrize("reference", [CLEAN, NARROW])
+@pytest.mark.parametrize(("probe", "mean"), [(CLEAN, 0.0), (NARROW, 0.5)])
+def test_the_probes_line_alone_says_which_strangers_it_is_held_against(templates, reference, probe, mean):
+    found = calibrated(CALIBRATION)(templates[reference], templates[probe])
+
+    assert templates[probe].quality.low_cut == (probe == NARROW)
+    only = Calibration(model_id=CALIBRATION.model_id, nodes=grid(mean))
+    assert found.score == only.score(found.raw, speech_s=3.0, snr_db=20.0)
+    assert found.llr == pytest.approx(only.llr(found.raw, speech_s=3.0, snr_db=20.0))

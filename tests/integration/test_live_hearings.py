@@ -9,6 +9,7 @@ import pytest
 import soxr
 from live_house import customer
 
+from sonant.evaluation.channels import parse
 from sonant.live.calls import EndReason
 from sonant.store.sessions import AUTHENTICATION, ENDED, FRAUD, ONGOING
 from sonant.voice.enrollment import RecordingSource, decode_audio, gather_speech
@@ -57,6 +58,7 @@ def test_a_call_is_heard_for_both_purposes_from_the_speech_that_batch_would_find
         np.testing.assert_array_equal(decode_audio(hearing.audio), in_batch(call, 10.0, models))
         assert hearing.net_speech_s == 10
         assert hearing.snr_db > 15
+        assert not hearing.low_cut
     assert heard[AUTHENTICATION].vector == heard[FRAUD].vector
     assert (heard[AUTHENTICATION].fingerprint, heard[AUTHENTICATION].spoofing_score) == (None, None)
     assert heard[FRAUD].fingerprint is not None
@@ -122,6 +124,14 @@ def test_a_line_of_16_khz_sounds_like_one_of_8_khz(live, domain, talk):
 
     one, two = (np.frombuffer(live.hearings(domain, n)[FRAUD].vector, "<f4") for n in (narrow, wide))
     assert one.dot(two) > 0.98
+
+
+def test_a_line_that_cuts_off_at_300_hz_is_marked(live, domain, talk):
+    name = live.start(domain).name
+    narrow = parse("narrow+g711").apply(talk.astype(np.float32) / 32768, seed=(1,))
+    live.take(domain, name, (narrow * 32768).astype(np.int16))
+    heard = live.hearings(domain, name)
+    assert [hearing.low_cut for hearing in heard.values()] == [True, True]
 
 
 def test_too_little_speech_is_told_and_nothing_is_heard(live, domain, talk):

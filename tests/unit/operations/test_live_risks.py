@@ -128,6 +128,13 @@ def test_the_same_likeness_is_worth_less_on_a_longer_list(house, domain_id):
     assert scored(house, short, domain_id, call) == scored(house, long, domain_id, call)
 
 
+def test_the_same_likeness_is_worth_less_on_a_line_with_a_low_cut(house, domain_id):
+    watches, call = Watches(ROOM), heard(house, like(VOICES[0], 0.75))
+    register(house, domain_id, VOICES[0])
+    usual = scored(house, watches, domain_id, call)[0].score
+    assert 0 < scored(house, watches, domain_id, replace(call, low_cut=True))[0].score < usual
+
+
 def test_fraudsters_of_another_voice_model_are_not_compared(house, domain_id):
     register(house, domain_id, VOICES[0], model_id="another-model")
     assert scored(house, Watches(ROOM), domain_id, heard(house, VOICES[0]))[0].score == 0

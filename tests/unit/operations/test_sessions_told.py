@@ -272,6 +272,16 @@ def test_scores_take_the_noisier_side(loud, at):
     assert scores[0] != scores[2]
 
 
+def test_a_call_over_a_line_with_a_low_cut_is_held_against_strangers_on_such_lines(calling, at):
+    hear(calling, at["DomainId"], "contact", like(ANNA, 0.7), low_cut=True)
+    scale = calling.service.calibration_of(load_models().encoder_id)
+    here = {"speech_s": 10.0, "snr_db": 20.0}
+
+    score = evaluated(calling, at)["AuthenticationResult"]["Score"]
+
+    assert score == scale.score(0.7, narrow=True, **here) < scale.score(0.7, **here)
+
+
 def test_a_speaker_without_a_voiceprint_is_told_what_to_do(calling, at):
     with calling.store.database.write() as connection:
         connection.execute(voiceprints.delete())

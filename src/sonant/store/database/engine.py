@@ -38,6 +38,9 @@ _FILE_FAULTS = frozenset(
     )
 )
 
+#: Alembic keeps what it works on in module globals: one migration a process at a time.
+_migrating = threading.Lock()
+
 
 class Database:
     """`read()` gives a consistent snapshot, `write()` a transaction that commits whole or not at all.
@@ -171,6 +174,7 @@ class Database:
 
         try:
             with (
+                _migrating,
                 as_file(files("sonant.store.database") / "migrations") as folder,
                 self.engine.connect() as connection,
             ):

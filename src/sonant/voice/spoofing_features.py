@@ -98,14 +98,12 @@ def _pitch(power: Floats, log_power: Floats, active: NDArray[np.bool_]) -> Float
     if np.count_nonzero(voiced) < 20:
         return np.concatenate([parts[0], np.zeros(3 * _SUBBANDS + 8)])
     width = (_HIGH_BIN - _LOW_BIN) // _SUBBANDS
-    lag = best[voiced] + _MIN_LAG
-    bins = np.arange(width)
+    # Depth of the ripple that harmonics of this pitch make in the spectrum, whatever its phase.
+    turn = _ripples(width)[best[voiced]]
     for part in range(_SUBBANDS):
         first = _LOW_BIN + part * width
         log_part = log_power[voiced, first : first + width]
         log_part = log_part - log_part.mean(axis=1, keepdims=True)
-        # Depth of the ripple that harmonics of this pitch make in the spectrum, whatever its phase.
-        turn = np.exp(-2j * np.pi * lag[:, None] * bins / FRAME) * np.hanning(width)
         ripple = np.abs((log_part * turn).sum(axis=1)) / width
         parts.append(np.quantile(ripple, _QUANTILES))
     fine = _between(lags, best)
@@ -135,10 +133,11 @@ def _excitation(frames: NDArray[np.float32], power: Floats) -> Floats:
         start = _PREDICTION_ORDER - tap
         left += predictor[:, tap : tap + 1] * frames[:, start : start + count]
     left -= left.mean(axis=1, keepdims=True)
-    rms = np.sqrt(np.mean(left**2, axis=1)) + np.float32(1e-9)  # whose fourth power is still a number
-    crest = np.abs(left).max(axis=1) / rms
-    skew = np.mean(left**3, axis=1) / rms**3
-    tails = np.log(np.mean(left**4, axis=1) / rms**4 + _TINY)
+    square = left * left
+    rms = np.sqrt(np.mean(square, axis=1)) + np.float32(1e-9)  # whose fourth power is still a number
+    crest = np.sqrt(square.max(axis=1)) / rms
+    skew = np.mean(square * left, axis=1) / rms**3
+    tails = np.log(np.mean(square * square, axis=1) / rms**4 + _TINY)
     quantiles = [np.quantile(values, _QUANTILES) for values in (np.log(gain), crest, tails, np.abs(skew))]
     # Which way round the microphone was does not matter, only whether the pulses lean one way.
     return np.concatenate([*quantiles, [abs(float(np.mean(skew))), float(np.log(gain).std())]])
@@ -178,6 +177,13 @@ def _between(lags: Floats, best: NDArray[np.intp]) -> Floats:
     bend = before - 2 * at + after
     shift = np.where(bend < 0, 0.5 * (before - after) / np.minimum(bend, -_TINY), 0)
     return np.asarray(best + np.where(inside == best, np.clip(shift, -0.5, 0.5), 0), np.float64)
+
+
+@cache
+def _ripples(width: int) -> NDArray[np.complex128]:
+    """A turn a lag over `width` bins, windowed; [lags, width], the first row for the shortest lag."""
+    lags, bins = np.arange(_MIN_LAG, _MAX_LAG + 1), np.arange(width)
+    return np.asarray(np.exp(-2j * np.pi * lags[:, None] * bins / FRAME) * np.hanning(width), np.complex128)
 
 
 @cache

@@ -20,6 +20,8 @@ from sonant.store.database.postgres import Limits, take_time, take_turn
 from sonant.store.times import now
 from sonant.store.vault import ServiceSecret, create_vault
 
+pytest.importorskip("psycopg", reason="no PostgreSQL: psycopg is not installed (extra `postgres`)")
+
 LEASE = timedelta(seconds=20)
 QUICK = Limits(connections=6, lock_timeout_s=0.3, statement_timeout_s=0.5, connect_timeout_s=1.0)
 

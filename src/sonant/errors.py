@@ -10,7 +10,8 @@
     ├── StoreError
     │   ├── ObjectError            BucketNotFound  ObjectNotFound  ObjectDenied  ObjectTooLarge
     │   │                          ObjectNameConflict  InvalidObjectName  StorageFull
-    │   └── KeyError_              KeyNotFound  KeyUnusable  KeyDenied  SealBroken
+    │   ├── KeyError_              KeyNotFound  KeyUnusable  KeyDenied  SealBroken
+    │   └── KeysUnreachable        the key service does not answer
     ├── AudioError                 a recording that cannot be used, and why
     │   └── NotEnoughSpeech
     ├── ModelMismatch              two voice models' embeddings were to be compared
@@ -219,6 +220,10 @@ class KeyDenied(KeyError_):
 
 class SealBroken(KeyError_):
     """Sealed bytes do not open: altered, or bound to another place, or their key was destroyed."""
+
+
+class KeysUnreachable(StoreError):
+    """The key service does not answer: nothing is known about the key, and a later try may do."""
 
 
 # --- the voice ----------------------------------------------------------------------------------------

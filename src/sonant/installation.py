@@ -18,10 +18,12 @@ from sonant.policy import ALLOW_ALL
 from sonant.settings import Settings
 from sonant.store import access
 from sonant.store.accounts import LocalAccounts
+from sonant.store.backends import Backends, check_back_ends
 from sonant.store.database.engine import Database
 from sonant.store.key_file import KEY_BYTES
+from sonant.store.keys import KeyStore
 from sonant.store.local_keys import LocalKeyStore
-from sonant.store.local_objects import LocalObjectStore
+from sonant.store.objects import ObjectStore
 from sonant.store.private_folder import PrivateFolder
 from sonant.store.times import now as real_now
 from sonant.store.vault import ServiceSecret
@@ -50,15 +52,21 @@ class Store:
     settings: Settings
     database: Database
     accounts: LocalAccounts
-    keys: LocalKeyStore
+    """Of `backends`, what lies in the data folder."""
+    backends: Backends
+    keys: KeyStore
     """Of the first account, as are `objects`."""
-    objects: LocalObjectStore
+    objects: ObjectStore
     secret: ServiceSecret
     clock: Callable[[], datetime]
 
 
 def local_accounts(settings: Settings, clock: Callable[[], datetime] = real_now) -> LocalAccounts:
     return LocalAccounts(settings.data, region=settings.region, first=settings.account, clock=clock)
+
+
+def open_backends(settings: Settings) -> Backends:
+    return Backends(settings, local_accounts(settings))
 
 
 def user_arn(settings: Settings) -> str:
@@ -86,6 +94,7 @@ def open_store(
     Raises SetupError when there is none and it may not be made, or it cannot be used.
     """
     data = settings.data
+    check_back_ends(settings)
     if not create and not (data / "keys" / _SECRET_FILE).exists():
         raise SetupError(
             f"{data} is not a Sonant data folder; start `sonant serve --data {data}` once, "
@@ -94,7 +103,7 @@ def open_store(
     make_folder(data)
     folder = PrivateFolder(data / "keys")
     accounts = local_accounts(settings, clock)
-    keys = accounts.keys(settings.account)
+    backends = Backends(settings, accounts)
     database = Database(settings.database_url, connections=settings.wire.threads + 2, must_exist=not create)
     if create:
         database.migrate()
@@ -102,8 +111,9 @@ def open_store(
         settings=settings,
         database=database,
         accounts=accounts,
-        keys=keys,
-        objects=LocalObjectStore(accounts.buckets(settings.account), keys),
+        backends=backends,
+        keys=backends.keys(settings.account),
+        objects=backends.objects(),
         secret=ServiceSecret(_service_key(folder)),
         clock=clock,
     )
@@ -135,7 +145,9 @@ def first_start(store: Store) -> str | None:
     Returns the first access key's id the one time it is made.
     """
     settings, now = store.settings, store.clock()
-    if not any(DEFAULT_ALIAS in key.aliases for key in store.keys.list()):
+    if isinstance(store.keys, LocalKeyStore) and not any(
+        DEFAULT_ALIAS in key.aliases for key in store.keys.list()
+    ):
         store.keys.create("made at first start", alias=DEFAULT_ALIAS)
     with store.database.write() as connection:
         if access.list_principals(connection):

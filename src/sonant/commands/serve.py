@@ -46,9 +46,7 @@ def serve(settings: Settings, *, quiet: bool) -> None:
     with installation.only_one(settings, "service"):
         store = installation.open_store(settings, create=True)
         key_id = installation.first_start(store)
-        for account_id in store.accounts.known():
-            store.accounts.keys(account_id).purge_due()
-        store.objects.sweep()
+        store.backends.tidy()
         family = socket.AF_INET6 if ":" in settings.wire.host else socket.AF_INET
         listener = socket.socket(family)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -220,7 +218,7 @@ def work(settings: Settings, owner: str, *, until_end_of: bool = False) -> None:
         runner = app.build_runner(store, owner)
         dispatcher = app.build_dispatcher(store, owner)
         stop = threading.Event()
-        housekeeper = Housekeeper(database=store.database, keys_of=store.accounts.keys, clock=store.clock)
+        housekeeper = Housekeeper(database=store.database, keys_of=store.backends.keys, clock=store.clock)
         threading.Thread(target=housekeeper.run, args=(stop,), name="housekeeping", daemon=True).start()
         signal.signal(signal.SIGTERM, lambda *_: runner.stop())
         if until_end_of:

@@ -131,7 +131,7 @@ class Runner:
         return True
 
     def _put_back(self, job: jobs.Job, fault: KeysUnreachable) -> bool:
-        """Without keys nothing can be done, and nothing is the job's fault: it waits, within its time limit."""
+        """Without keys nothing can be done, and nothing is the job's fault: it waits."""
         log.warning("job %s: put back: %s", job.job_id, fault)
         self._engine.discard()
         limit_s, started_at = self._parts.settings.jobs.time_limit_s, job.started_at

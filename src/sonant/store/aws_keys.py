@@ -18,6 +18,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from datetime import UTC
 from typing import Any
 
 from sonant.errors import KeyDenied, KeyNotFound, KeysUnreachable, KeyUnusable, SealBroken, SonantError
@@ -79,13 +80,14 @@ class AwsKeyStore:
         """As in `KeyStore`. `aliases` is empty: listing them is another right."""
         with _faults(ref):
             found = self._client().describe_key(KeyId=self._full(ref))["KeyMetadata"]
+        deleted_at = found.get("DeletionDate")
         return KeyInfo(
             key_id=found["KeyId"],
             arn=self._own(found["Arn"], ref),
             state=_state(found["KeyState"]),
             description=found.get("Description", ""),
-            created_at=found["CreationDate"],
-            deletion_date=found.get("DeletionDate"),
+            created_at=found["CreationDate"].astimezone(UTC),
+            deletion_date=deleted_at and deleted_at.astimezone(UTC),
             aliases=(),
             symmetric=found.get("KeySpec", "SYMMETRIC_DEFAULT") == "SYMMETRIC_DEFAULT"
             and found.get("KeyUsage", "ENCRYPT_DECRYPT") == "ENCRYPT_DECRYPT",
@@ -244,6 +246,7 @@ def _state(state: str) -> KeyState:
 @contextmanager
 def _faults(ref: str) -> Iterator[None]:
     from botocore.exceptions import BotoCoreError, ClientError
+    from botocore.parsers import ResponseParserError
 
     try:
         yield
@@ -253,5 +256,5 @@ def _faults(ref: str) -> Iterator[None]:
         if found is None:
             raise KeysUnreachable(f"the key service answered {code!a}") from None
         raise found[0](f"key {shown(ref)} {found[1]}") from None
-    except BotoCoreError as fault:
+    except (BotoCoreError, ResponseParserError) as fault:
         raise KeysUnreachable(f"the key service cannot be used ({type(fault).__name__})") from None

@@ -121,9 +121,10 @@ class Backends:
 
 def check_back_ends(settings: Settings) -> None:
     """Raises SetupError for settings that cannot go together."""
-    if settings.objects != "local" and settings.s3.assume_role and not 900 <= settings.s3.session_s <= 43_200:
+    if settings.objects != "local" and settings.s3.assume_role and not 1800 <= settings.s3.session_s <= 43_200:
         raise SetupError(
-            f"setting s3.session_s is {settings.s3.session_s:g}, must be 900 to 43,200 (AssumeRole's limits)"
+            f"setting s3.session_s is {settings.s3.session_s:g}, must be 1800 to 43200: credentials are "
+            "fetched anew 15 minutes before they end, and AWS gives none for longer than 12 hours"
         )
     for group, part in (("s3", settings.s3), ("kms", settings.kms)):
         if bool(part.access_key_id) != bool(part.secret_access_key):

@@ -64,6 +64,7 @@ _WORDS: dict[type[SonantError], str] = {
 def faults(where: str) -> Iterator[None]:
     """Translate what botocore raises inside; `where` is the URI for people to read."""
     from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError, ParamValidationError
+    from botocore.parsers import ResponseParserError
 
     try:
         yield
@@ -73,8 +74,8 @@ def faults(where: str) -> Iterator[None]:
         raise InvalidObjectName(f"{where}: S3 does not accept this name") from None
     except NoCredentialsError:
         raise ObjectDenied(f"{where}: the service has no credentials for S3") from None
-    except BotoCoreError as fault:
-        raise ObjectError(f"{where}: S3 cannot be reached ({type(fault).__name__})") from None
+    except (BotoCoreError, ResponseParserError) as fault:
+        raise ObjectError(f"{where}: S3 cannot be used ({type(fault).__name__})") from None
 
 
 def error_of(response: dict[str, Any], where: str) -> SonantError:

@@ -42,6 +42,7 @@ def assumed(
 
     def fetch() -> Temporary:
         from botocore.exceptions import BotoCoreError, ClientError
+        from botocore.parsers import ResponseParserError
 
         client = sts()
 
@@ -61,7 +62,7 @@ def assumed(
             status = fault.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
             kind = ObjectDenied if 400 <= status < 500 and "Throttl" not in code else ObjectError
             raise kind(f"{about}: STS answered {code}") from None
-        except BotoCoreError as fault:
+        except (BotoCoreError, ResponseParserError) as fault:
             raise ObjectError(f"{about}: STS cannot be used ({type(fault).__name__})") from None
         finally:
             client.close()

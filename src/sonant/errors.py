@@ -10,8 +10,8 @@
     ├── StoreError
     │   ├── ObjectError            BucketNotFound  ObjectNotFound  ObjectDenied  ObjectTooLarge
     │   │                          ObjectNameConflict  InvalidObjectName  StorageFull
-    │   ├── KeyError_              KeyNotFound  KeyUnusable  KeyDenied  SealBroken
-    │   └── KeysUnreachable        the key service does not answer
+    │   └── KeyError_              KeyNotFound  KeyUnusable  KeyDenied  SealBroken
+    ├── KeysUnreachable            the key service does not answer: not the fault of what was asked for
     ├── AudioError                 a recording that cannot be used, and why
     │   └── NotEnoughSpeech
     ├── ModelMismatch              two voice models' embeddings were to be compared
@@ -222,7 +222,7 @@ class SealBroken(KeyError_):
     """Sealed bytes do not open: altered, or bound to another place, or their key was destroyed."""
 
 
-class KeysUnreachable(StoreError):
+class KeysUnreachable(SonantError):
     """The key service does not answer: nothing is known about the key, and a later try may do."""
 
 

@@ -18,12 +18,18 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
 import botocore.session
 from botocore.config import Config
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 
 KEY_ID, SECRET = "rclone-key", "rclone-secret"
 REGION = "us-east-1"
@@ -74,13 +80,37 @@ def rclone_binary() -> Path:
 
 
 @contextmanager
-def rclone(folder: Path) -> Iterator[str]:
+def rclone(folder: Path, certificate: Path | None = None) -> Iterator[str]:
+    """`certificate` holds a server's certificate and key, for TLS."""
     port = free_port()
     arguments = ["serve", "s3", "--auth-key", f"{KEY_ID},{SECRET}", "--addr", f"127.0.0.1:{port}"]
-    with running(
-        [str(rclone_binary()), *arguments, "--config", os.devnull, "--vfs-cache-mode", "off", str(folder)], port
-    ) as url:
-        yield url
+    if certificate is not None:
+        arguments += ["--cert", str(certificate), "--key", str(certificate)]
+    command = [str(rclone_binary()), *arguments, "--config", os.devnull, "--vfs-cache-mode", "off"]
+    with running([*command, str(folder)], port) as url:
+        yield url if certificate is None else url.replace("http:", "https:")
+
+
+def certificate(file: Path) -> Path:
+    """A certificate for 127.0.0.1 that signs itself, and its key, in one file."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "a test")])
+    now = datetime.now(UTC)
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))]), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    pem = serialization.Encoding.PEM
+    plain = key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    file.write_bytes(made.public_bytes(pem) + plain)
+    return file
 
 
 @contextmanager
@@ -98,7 +128,7 @@ def ministack() -> Iterator[str]:
         yield url
 
 
-def official(service: str, url: str, key_id: str = "test", secret: str = "test") -> Any:  # noqa: S107
+def official(service: str, url: str, key_id: str = "test", secret: str = "test") -> Any:
     """AWS's own client, to prepare and to look, set up by nothing of Sonant's."""
     return botocore.session.Session().create_client(
         service,
@@ -184,7 +214,7 @@ def relay(upstream: str) -> Iterator[Relay]:
             for name, text in headers:
                 if name.lower() not in ("transfer-encoding", "connection", "content-length"):
                     self.send_header(name, text)
-            length = dict((name.lower(), text) for name, text in headers).get("content-length", str(len(body)))
+            length = {name.lower(): text for name, text in headers}.get("content-length", str(len(body)))
             self.send_header("Content-Length", length)
             self.end_headers()
             if self.command == "GET" and known.cut and status < 300:

@@ -16,6 +16,8 @@ from sonant.store.aws_clients import Place, make_client
 from sonant.store.aws_keys import AwsKeyStore
 from sonant.store.vault import create_vault, encryption_context, open_vault
 
+pytestmark = pytest.mark.xdist_group("aws")  # one set of servers
+
 MOTO, MINISTACK = "123456789012", "000000000000"
 DOMAIN = f"arn:aws:voiceid:{REGION}:{MOTO}:domain/AbCdEfGhIjKlMnOpQrStUv"
 CONTEXT = encryption_context(DOMAIN)

@@ -25,6 +25,8 @@ from sonant.store.backends import Backends
 from sonant.store.objects import ObjectUri, RoleObjects
 from sonant.store.times import now
 
+pytestmark = pytest.mark.xdist_group("aws")  # one set of servers
+
 ACCOUNT = "123456789012"
 ROLE = f"arn:aws:iam::{ACCOUNT}:role/calls"
 DOMAIN = f"arn:aws:voiceid:us-east-1:{ACCOUNT}:domain/AbCdEfGhIjKlMnOpQrStUv"
@@ -88,7 +90,9 @@ def test_objects_are_read_with_the_credentials_of_the_role(line: Relay, as_role:
     assert "service/" not in get.headers["authorization"]
 
 
-def test_sts_is_told_for_which_domain_and_account_and_the_signature_covers_it(line: Relay, as_role: As) -> None:
+def test_sts_is_told_for_which_domain_and_account_and_the_signature_covers_it(
+    line: Relay, as_role: As
+) -> None:
     as_role().read(ONE, 100)
     (call,) = [one for one in line.find("POST") if b"AssumeRole" in one.body]
     assert call.headers["x-amz-source-arn"] == DOMAIN
@@ -178,7 +182,10 @@ def test_without_sts_a_key_for_results_needs_the_right_to_it(as_role: As) -> Non
 
 @pytest.mark.parametrize(
     ("changes", "told"),
-    [({"session_s": 900.0}, "must be 1800 to 43200"), ({"secret_access_key": ""}, "set both s3.access_key_id")],
+    [
+        ({"session_s": 900.0}, "must be 1800 to 43200"),
+        ({"secret_access_key": ""}, "set both s3.access_key_id"),
+    ],
 )
 def test_settings_that_cannot_work_are_told_at_the_start(
     settings: Settings, changes: dict[str, object], told: str

@@ -121,7 +121,11 @@ class Backends:
 
 def check_back_ends(settings: Settings) -> None:
     """Raises SetupError for settings that cannot go together."""
-    if settings.objects != "local" and settings.s3.assume_role and not 1800 <= settings.s3.session_s <= 43_200:
+    if (
+        settings.objects != "local"
+        and settings.s3.assume_role
+        and not 1800 <= settings.s3.session_s <= 43_200
+    ):
         raise SetupError(
             f"setting s3.session_s is {settings.s3.session_s:g}, must be 1800 to 43200: credentials are "
             "fetched anew 15 minutes before they end, and AWS gives none for longer than 12 hours"

@@ -49,8 +49,6 @@ _ERRORS: dict[str, type[SonantError]] = {
     "KMS.NotFoundException": KeyNotFound,
 }
 _WORDS: dict[type[SonantError], str] = {
-    BucketNotFound: "the bucket does not exist",
-    ObjectNotFound: "the object does not exist",
     ObjectDenied: "access was denied",
     InvalidObjectName: "S3 does not accept this name",
     StorageFull: "the storage is full",
@@ -94,8 +92,18 @@ def error_of(response: dict[str, Any], where: str) -> SonantError:
             kind = StorageFull
         else:
             return ObjectError(f"{where}: S3 answered {_printable(code) or status}")
+    # What is missing is told as of local buckets: result files do not depend on where objects are.
+    if kind is BucketNotFound:
+        return no_bucket(where)
+    if kind is ObjectNotFound:
+        return ObjectNotFound(f"{where}: there is no such object")
     told = f" ({_printable(code)})" if code and not code.isdigit() else ""
     return kind(f"{where}: {_WORDS[kind]}{told}")
+
+
+def no_bucket(where: str) -> BucketNotFound:
+    """`where` is the URI of the bucket or of an object in it."""
+    return BucketNotFound(f"{'/'.join(where.split('/')[:3])}: there is no such bucket")
 
 
 def _printable(code: str) -> str:

@@ -16,7 +16,6 @@ from types import TracebackType
 from typing import Any, Self
 
 from sonant.errors import (
-    BucketNotFound,
     InvalidObjectName,
     ObjectError,
     ObjectNotFound,
@@ -24,7 +23,7 @@ from sonant.errors import (
     SonantError,
 )
 from sonant.store.objects import ObjectInfo, ObjectUri
-from sonant.store.s3_faults import faults
+from sonant.store.s3_faults import faults, no_bucket
 
 log = logging.getLogger(__name__)
 
@@ -119,7 +118,7 @@ class S3ObjectStore:
             with faults(f"s3://{bucket}"):
                 self._s3().head_bucket(Bucket=bucket)
         except ObjectNotFound:
-            raise BucketNotFound(f"s3://{bucket}: the bucket does not exist") from None
+            raise no_bucket(f"s3://{bucket}") from None
         except ObjectError:  # may not be asked: then the object is what is missing
             return
 

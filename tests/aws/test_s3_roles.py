@@ -13,8 +13,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from aws_servers import Relay, official, relay
 
+from aws_servers import Relay, official, relay
 from sonant.errors import KeyDenied, ObjectDenied, ObjectError, SetupError
 from sonant.installation import open_store
 from sonant.jobs.faults import code_of
@@ -123,6 +123,15 @@ def test_a_role_that_sts_refuses_is_403_in_a_result_file(line: Relay, as_role: A
         as_role().read(ONE, 100)
     assert code_of(refused.value) == 403
     assert not line.find("GET", "one.wav")
+
+
+def test_a_role_of_another_account_is_not_even_asked_for(settings: Settings, line: Relay) -> None:
+    local = LocalAccounts(settings.data, region=settings.region, first=ACCOUNT, clock=now)
+    stranger = DOMAIN.replace(ACCOUNT, "999999999999")
+    objects = Backends(settings, local).objects_as(ROLE, [], domain_arn=stranger, account_id="999999999999")
+    with pytest.raises(ObjectDenied, match="not one of the domain's account"):
+        objects.read(ONE, 100)
+    assert line.seen == []
 
 
 def test_an_sts_that_is_down_is_500_in_a_result_file(line: Relay, as_role: As) -> None:

@@ -29,7 +29,8 @@ def assumed(
     The trust policy of a role may demand `aws:SourceArn` (the domain) and `aws:SourceAccount`, which AWS
     takes from the headers `x-amz-source-arn` and `x-amz-source-account`, or `sts:ExternalId`, which is the
     domain's ARN: so a role given to one domain serves no other. Without a domain (`source_arn` empty) only
-    the account is told. What the function raises: ObjectDenied when STS refuses, ObjectError when it cannot
+    the account is told. A role of another account than the domain's is never asked for: otherwise every account
+    of a service could use the roles that trust it. What the function raises: ObjectDenied when STS refuses, ObjectError when it cannot
     be reached.
     """
     session_name = "sonant-" + source_arn.rpartition("/")[2]
@@ -44,6 +45,8 @@ def assumed(
         from botocore.exceptions import BotoCoreError, ClientError
         from botocore.parsers import ResponseParserError
 
+        if role_arn.split(":")[4:5] != [source_account]:
+            raise ObjectDenied(f"{about}: it is not one of the domain's account")
         client = sts()
 
         def mark(params: dict[str, Any], **_: Any) -> None:

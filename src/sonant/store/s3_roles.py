@@ -29,9 +29,11 @@ def assumed(
     The trust policy of a role may demand `aws:SourceArn` (the domain) and `aws:SourceAccount`, which AWS
     takes from the headers `x-amz-source-arn` and `x-amz-source-account`, or `sts:ExternalId`, which is the
     domain's ARN: so a role given to one domain serves no other. Without a domain (`source_arn` empty) only
-    the account is told. A role of another account than the domain's is never asked for: otherwise every account
-    of a service could use the roles that trust it. What the function raises: ObjectDenied when STS refuses, ObjectError when it cannot
-    be reached.
+    the account is told. A role of another account than the domain's is never asked for: otherwise every
+    account of a service could use the roles that trust it.
+
+    What the function raises: ObjectDenied when the role may not be assumed, ObjectError when STS cannot be
+    reached.
     """
     session_name = "sonant-" + source_arn.rpartition("/")[2]
     if not _SESSION_NAME.fullmatch(session_name):

@@ -1,4 +1,4 @@
-"""The grants of domains whose keys are in AWS KMS (moto's), from their making to their end."""
+"""Domains whose keys are in AWS KMS (moto's): their grants from making to end, and what operators see."""
 
 from __future__ import annotations
 
@@ -13,6 +13,9 @@ from batch_house import House
 from kept_house import MovedClock
 
 from aws_servers import moto, official
+from sonant.commands import doctor
+from sonant.commands import keys as key_commands
+from sonant.errors import SetupError
 from sonant.jobs.housekeeping import Housekeeper
 from sonant.settings import Kms, Settings
 
@@ -95,3 +98,13 @@ def test_a_domain_is_erased_although_its_key_is_gone(
     clock.now += timedelta(days=31)
     far_house.execute("UPDATE domains SET kms_key_arn = :gone", gone=key[:-4] + "0000")
     assert keeper.erase_domains() == 1
+
+
+def test_the_doctor_tells_of_remote_keys_and_the_key_commands_send_away(far_house: House, kms: Any) -> None:
+    keys = [kms.create_key()["KeyMetadata"]["Arn"] for _ in range(2)]
+    for key in keys:
+        far_house.new_domain(key=key)
+    kms.disable_key(KeyId=keys[0].rpartition("/")[2])  # moto takes no ARN here
+    assert doctor._keys(far_house.settings) == "aws-kms: 1 of the 2 keys in use are enabled"
+    with pytest.raises(SetupError, match="live in AWS KMS"):
+        key_commands.show_all(far_house.settings, None)

@@ -25,7 +25,7 @@ from sonant.events.dispatcher import Dispatcher
 from sonant.events.metrics import Page
 from sonant.events.outbox import Outbox
 from sonant.events.sinks import build_sinks
-from sonant.installation import Store, local_accounts, own_audit_folder
+from sonant.installation import Store, open_backends, own_audit_folder
 from sonant.jobs.countermeasure import detectors
 from sonant.jobs.dry_run import DryRunKind
 from sonant.jobs.engines.local import LocalEngine
@@ -50,12 +50,11 @@ from sonant.operations.service import RecordingAnalysis, Service
 from sonant.policy import parse
 from sonant.settings import Settings
 from sonant.store import access, rate_buckets, sessions
-from sonant.store.accounts import LocalAccounts
-from sonant.store.grants import GrantedObjects
+from sonant.store.backends import Backends
+from sonant.store.domains import Domain
 from sonant.store.jobs import DRY_RUN, ENROLLMENT, REGISTRATION
-from sonant.store.local_objects import LocalObjectStore
 from sonant.store.model_files import ModelFiles
-from sonant.store.objects import ObjectUri
+from sonant.store.objects import ObjectUri, RoleObjects
 from sonant.store.vault import ServiceSecret
 from sonant.voice.models import load_models as load_voice_models
 from sonant.wire.metrics import check_metrics, metrics_route
@@ -80,24 +79,22 @@ BATCH_NICE = 10
 
 def fetch_with(settings: Settings) -> Callable[[Role, str], bytes]:
     """A function that reads one recording under a role; made in each worker process."""
-    accounts = local_accounts(settings)
-    granted: dict[Role, GrantedObjects] = {}
+    backends = open_backends(settings)
+    granted: dict[Role, RoleObjects] = {}
 
     def fetch(role: Role, uri: str) -> bytes:
         objects = granted.get(role)
         if objects is None:
             granted.clear()  # one job at a time: its role is all that is worth keeping
-            objects = granted[role] = granted_objects(accounts, role)
+            objects = granted[role] = granted_objects(backends, role)
         return objects.read(ObjectUri.parse(uri), settings.audio.max_file_bytes)
 
     return fetch
 
 
-def granted_objects(accounts: LocalAccounts, role: Role) -> GrantedObjects:
-    account_id = role.arn.split(":")[4]
+def granted_objects(backends: Backends, role: Role) -> RoleObjects:
     policies = [parse(text) for text in role.policies]
-    objects_with = partial(LocalObjectStore, accounts.buckets(account_id))
-    return GrantedObjects(objects_with, accounts.keys(account_id), role.arn, policies)
+    return backends.objects_as(role.arn, policies, domain_arn=role.domain_arn, account_id=role.account_id)
 
 
 def worker_main(pipe: object, settings: Settings) -> None:
@@ -129,13 +126,26 @@ class LocalListener:
         self._turn = threading.Lock()
 
     def analyse(
-        self, role_arn: str, s3_uri: str, channel: int, need_s: float, model_id: str | None = None
+        self,
+        role_arn: str,
+        s3_uri: str,
+        channel: int,
+        need_s: float,
+        model_id: str | None = None,
+        domain: Domain | None = None,
     ) -> RecordingAnalysis:
         with self._store.database.read() as connection:
             policies = access.policy_texts(connection, role_arn)
+        if self._store.settings.assumes_roles:
+            policies = ()
         if policies is None:
             raise AccessDenied(f"The role {role_arn} cannot be assumed: it does not exist")
-        role = Role(arn=role_arn, policies=policies)
+        role = Role(
+            arn=role_arn,
+            policies=policies,
+            domain_arn="" if domain is None else domain.arn,
+            account_id="" if domain is None else domain.account_id,
+        )
         audio = (AudioFile(s3_uri=s3_uri, channel=channel),)
         task = Task(ticket=0, role=role, audio=audio, need_s=need_s, keep_audio=False, model_id=model_id)
         with self._turn, self._cores.all():
@@ -163,8 +173,8 @@ def build_runner(store: Store, owner: str) -> Runner:
     parts = Parts(
         settings=settings,
         database=store.database,
-        keys_of=store.accounts.keys,
-        objects_of=lambda role: granted_objects(store.accounts, role),
+        keys_of=store.backends.keys,
+        objects_of=lambda role: granted_objects(store.backends, role),
         kinds={kind.name: kind for kind in KINDS},
         rules={kind.name: manifest_rules(settings, kind.name) for kind in KINDS},
         clock=store.clock,
@@ -181,7 +191,7 @@ def upgrades(store: Store, engine: Engine, owner: str) -> Upgrades:
     files = ModelFiles(store.settings.data)
     return Upgrades(
         database=store.database,
-        keys_of=store.accounts.keys,
+        keys_of=store.backends.keys,
         engine=engine,
         calibration_of=partial(brought_calibration, files),
         check_model=partial(check_model, files),
@@ -222,7 +232,7 @@ def build_intake(store: Store, risks: Risks, cores: Cores | None = None) -> Inta
         owner=f"live-{secrets.token_hex(8)}",
         settings=settings,
         database=store.database,
-        keys_of=store.accounts.keys,
+        keys_of=store.backends.keys,
         clock=store.clock,
         risks=risks,
         outbox=_outbox(settings),
@@ -348,7 +358,7 @@ def build_app(store: Store, cores: Cores | None = None, audiosocket: socket | No
     service = Service(
         settings=settings,
         database=store.database,
-        keys_of=store.accounts.keys,
+        keys_of=store.backends.keys,
         secret=store.secret,
         listener=listener,
         clock=store.clock,

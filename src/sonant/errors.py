@@ -12,6 +12,7 @@
     │   │                          ObjectNameConflict  InvalidObjectName  StorageFull
     │   └── KeyError_              KeyNotFound  KeyUnusable  KeyDenied  SealBroken
     ├── DatabaseUnavailable        the database does not answer, or could not do it now: try again later
+    ├── KeysUnreachable            the key service does not answer: not the fault of what was asked for
     ├── AudioError                 a recording that cannot be used, and why
     │   └── NotEnoughSpeech
     ├── ModelMismatch              two voice models' embeddings were to be compared
@@ -227,6 +228,10 @@ class DatabaseUnavailable(SonantError):
 
     Not a StoreError: what those are turned into is final.
     """
+
+
+class KeysUnreachable(SonantError):
+    """The key service does not answer: nothing is known about the key, and a later try may do."""
 
 
 # --- the voice ----------------------------------------------------------------------------------------

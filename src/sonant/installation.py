@@ -19,11 +19,13 @@ from sonant.policy import ALLOW_ALL
 from sonant.settings import Settings
 from sonant.store import access
 from sonant.store.accounts import LocalAccounts
+from sonant.store.backends import Backends, check_back_ends
 from sonant.store.database.engine import Database
 from sonant.store.database.postgres import Limits, take_turn
 from sonant.store.key_file import KEY_BYTES
+from sonant.store.keys import KeyStore
 from sonant.store.local_keys import LocalKeyStore
-from sonant.store.local_objects import LocalObjectStore
+from sonant.store.objects import ObjectStore
 from sonant.store.private_folder import PrivateFolder
 from sonant.store.times import now as real_now
 from sonant.store.vault import ServiceSecret
@@ -56,15 +58,21 @@ class Store:
     settings: Settings
     database: Database
     accounts: LocalAccounts
-    keys: LocalKeyStore
+    """Of `backends`, what lies in the data folder."""
+    backends: Backends
+    keys: KeyStore
     """Of the first account, as are `objects`."""
-    objects: LocalObjectStore
+    objects: ObjectStore
     secret: ServiceSecret
     clock: Callable[[], datetime]
 
 
 def local_accounts(settings: Settings, clock: Callable[[], datetime] = real_now) -> LocalAccounts:
     return LocalAccounts(settings.data, region=settings.region, first=settings.account, clock=clock)
+
+
+def open_backends(settings: Settings) -> Backends:
+    return Backends(settings, local_accounts(settings))
 
 
 def user_arn(settings: Settings) -> str:
@@ -119,6 +127,7 @@ def open_store(
     Raises SetupError when there is none and it may not be made, or it cannot be used.
     """
     data = settings.data
+    check_back_ends(settings)
     if not create and not (data / "keys" / _SECRET_FILE).exists():
         raise SetupError(
             f"{data} is not a Sonant data folder; start `sonant serve --data {data}` once, "
@@ -127,7 +136,7 @@ def open_store(
     make_folder(data)
     folder = PrivateFolder(data / "keys")
     accounts = local_accounts(settings, clock)
-    keys = accounts.keys(settings.account)
+    backends = Backends(settings, accounts)
     database = open_database(settings, must_exist=not create)
     if not settings.embedded:
         database.check_schema()  # others may be at work on it: `sonant migrate` is an act of its own
@@ -140,8 +149,9 @@ def open_store(
         settings=settings,
         database=database,
         accounts=accounts,
-        keys=keys,
-        objects=LocalObjectStore(accounts.buckets(settings.account), keys),
+        backends=backends,
+        keys=backends.keys(settings.account),
+        objects=backends.objects(),
         secret=secret,
         clock=clock,
     )
@@ -216,7 +226,9 @@ def first_start(store: Store) -> str | None:
     settings, now = store.settings, store.clock()
     with store.database.write() as connection:
         take_turn(connection, "first start")
-        if not any(DEFAULT_ALIAS in key.aliases for key in store.keys.list()):
+        if isinstance(store.keys, LocalKeyStore) and not any(
+            DEFAULT_ALIAS in key.aliases for key in store.keys.list()
+        ):
             store.keys.create("made at first start", alias=DEFAULT_ALIAS)
         if access.list_principals(connection):
             return None

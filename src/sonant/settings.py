@@ -284,6 +284,65 @@ class Postgres:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class S3:
+    """The S3 behind `objects = "s3"`."""
+
+    endpoint: str = ""
+    """Endpoint URL instead of AWS's own."""
+    region: str = ""
+    """Region of the buckets; empty means the service's own."""
+    path_style: bool = False
+    """Write buckets into the path and not into the host name, as most servers other than AWS's want it."""
+    ca_bundle: str = ""
+    """File of certificates that the endpoint's must lead to; empty means the usual ones."""
+    access_key_id: str = ""
+    """Access key of the service; empty means what the environment, a profile or the machine's role gives."""
+    secret_access_key: str = field(default="", repr=False)
+    """Secret of the access key."""
+    assume_role: bool = True
+    """Use buckets with credentials of a job's DataAccessRoleArn, from STS; false uses the service's own, and
+    the policies of Sonant's role of that name judge."""
+    sts_endpoint: str = ""
+    """Endpoint URL of STS instead of AWS's own."""
+    session_s: float = 3600.0
+    """How long credentials of a role hold before they are fetched anew."""
+    attempts: int = 5
+    """Tries of one request; pauses between them grow."""
+    connect_timeout_s: float = 5.0
+    """How long a connection may take to come about."""
+    read_timeout_s: float = 30.0
+    """How long a connection may stay silent."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kms:
+    """The key service behind `keys = "aws-kms"`."""
+
+    endpoint: str = ""
+    """Endpoint URL instead of AWS's own."""
+    region: str = ""
+    """Region of the keys; empty means the service's own."""
+    ca_bundle: str = ""
+    """File of certificates that the endpoint's must lead to; empty means the usual ones."""
+    access_key_id: str = ""
+    """Access key of the service; empty means what the environment, a profile or the machine's role gives."""
+    secret_access_key: str = field(default="", repr=False)
+    """Secret of the access key."""
+    cache_s: float = 5.0
+    """How long an opened data key serves before KMS is asked again, and so the longest for which a key that
+    was disabled or taken away still works; 0 asks every time."""
+    grantee: str = ""
+    """ARN of the principal that Sonant runs as: each domain makes a grant for it, retired when the domain is
+    erased; empty makes no grants, and the key policy must let Sonant use the key."""
+    attempts: int = 3
+    """Tries of one request; pauses between them grow."""
+    connect_timeout_s: float = 2.0
+    """How long a connection may take to come about."""
+    read_timeout_s: float = 5.0
+    """How long an answer may take."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """Everything that can be set."""
 
@@ -296,9 +355,10 @@ class Settings:
     database: str = field(default="", repr=False)
     """Database URL: `postgresql://user:password@host/name`; empty means SQLite in the data folder."""
     objects: str = "local"
-    """What `s3://bucket/key` means: `local` is a folder a bucket under `buckets` in the data folder."""
+    """What `s3://bucket/key` means: `local` is a folder a bucket under `buckets` in the data folder, `s3` is
+    any S3."""
     keys: str = "local"
-    """Where keys live: `local` is the folder `keys` in the data folder."""
+    """Where keys live: `local` is the folder `keys` in the data folder, `aws-kms` is AWS KMS."""
     engine: str = "local"
     """Where recordings are processed: `local` is worker processes on this machine."""
     biometric_consent: bool = True
@@ -318,6 +378,8 @@ class Settings:
     audit: Audit = field(default_factory=Audit)
     metrics: Metrics = field(default_factory=Metrics)
     postgres: Postgres = field(default_factory=Postgres)
+    s3: S3 = field(default_factory=S3)
+    kms: Kms = field(default_factory=Kms)
 
     @property
     def database_url(self) -> str:
@@ -327,6 +389,11 @@ class Settings:
     def embedded(self) -> bool:
         """Everything lies in the data folder, which this service alone may use."""
         return self.database_url.startswith("sqlite:")
+
+    @property
+    def assumes_roles(self) -> bool:
+        """Roles of jobs are those of STS, not those of Sonant."""
+        return self.objects == "s3" and self.s3.assume_role
 
     @property
     def workers(self) -> int:

@@ -17,7 +17,7 @@ from typing import Any
 from sonant.errors import SetupError
 from sonant.settings import Settings
 
-_BACK_ENDS = {"objects": ("local",), "keys": ("local",), "engine": ("local",)}
+_BACK_ENDS = {"objects": ("local", "s3"), "keys": ("local", "aws-kms"), "engine": ("local",)}
 _TRUE, _FALSE = {"1", "true", "yes", "on"}, {"0", "false", "no", "off"}
 
 

@@ -54,7 +54,7 @@ class House:
         service = Service(
             settings=settings,
             database=store.database,
-            keys_of=store.accounts.keys,
+            keys_of=store.backends.keys,
             secret=store.secret,
             listener=app.LocalListener(store),
             clock=clock,

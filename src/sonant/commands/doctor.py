@@ -116,9 +116,19 @@ def _database(settings: Settings) -> str:
 
 
 def _keys(settings: Settings) -> str:
-    from sonant.installation import DEFAULT_ALIAS, open_store
+    from sqlalchemy import select
 
-    keys = open_store(settings).keys
+    from sonant.installation import DEFAULT_ALIAS, open_store
+    from sonant.store.database.schema import domains
+
+    store = open_store(settings)
+    if settings.keys != "local":
+        with store.database.read() as connection:
+            used = select(domains.c.account_id, domains.c.kms_key_arn).distinct()
+            found = connection.execute(used).all()
+        states = [store.backends.keys(row.account_id).describe(row.kms_key_arn).state for row in found]
+        return f"{settings.keys}: {states.count('Enabled')} of the {len(states)} keys in use are enabled"
+    keys = store.accounts.keys(settings.account)
     state = keys.describe(DEFAULT_ALIAS).state
     return f"{len(keys.list())} keys, {DEFAULT_ALIAS} is {state}"
 
@@ -126,5 +136,9 @@ def _keys(settings: Settings) -> str:
 def _buckets(settings: Settings) -> str:
     from sonant.installation import open_store
 
+    if settings.objects != "local":
+        where = settings.s3.endpoint or "AWS"
+        whose = "the roles of jobs" if settings.assumes_roles else "the service"
+        return f"{settings.objects} at {where}, with the rights of {whose}"
     buckets = open_store(settings).objects.buckets()
     return f"{len(buckets)} in {settings.data / 'buckets'}" + ("" if buckets else " (make a folder there)")

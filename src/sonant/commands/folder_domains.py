@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 from sqlalchemy import Connection
 
-from sonant.errors import KeyError_, SealBroken, SetupError
+from sonant.errors import KeyError_, KeysUnreachable, SealBroken, SetupError
 from sonant.installation import open_store
 from sonant.settings import Settings
 from sonant.store import domains
@@ -28,11 +28,11 @@ def opened_domain(
             if domain is None or not domain.active:
                 raise SetupError(f"there is no active domain {domain_id}; see `sonant voice-id list-domains`")
             try:
-                keys = store.accounts.keys(domain.account_id)
+                keys = store.backends.keys(domain.account_id)
                 vault = open_vault(keys, domain.domain_id, domain.arn, domain.data_key_wrapped)
             except SealBroken:
                 raise SetupError(f"the data key of domain {domain_id} is damaged") from None
-            except KeyError_ as fault:
+            except (KeyError_, KeysUnreachable) as fault:
                 raise SetupError(f"the key of domain {domain_id} cannot be used: {fault}") from None
             yield connection, domain, vault
     finally:

@@ -54,9 +54,11 @@ def _keys(settings: Settings, account: str | None, *, make: bool = False) -> Loc
 
     Only `make` begins one for an account that has none: a mistyped account must not leave a folder behind.
     """
+    if settings.keys != "local":
+        raise SetupError("the keys of this service live in AWS KMS; manage them there, with `aws kms`")
     store = open_store(settings)
     if account is None:
-        return store.keys
+        return store.accounts.keys(settings.account)
     if len(account) != 12 or not (account.isascii() and account.isdigit()):
         raise SetupError(f"an account id has 12 digits, {account!r} has not")
     if not make and account not in store.accounts.known():

@@ -63,7 +63,7 @@ def check(
     """Look at every request and print what a job would make of it; the exit code."""
     store = open_store(settings)
     try:
-        acting = _assume(store, role or role_arn(settings))
+        acting = _assume(store, role or role_arn(settings), domain_id)
         entries = _read(store, acting, manifest)
         work = Check(store, acting, entries, overwrite=overwrite, domain_id=domain_id)
     except JobFault as fault:
@@ -241,12 +241,15 @@ def _page(made: Report) -> Iterator[bytes]:
     return page(made.summary, made.lines())
 
 
-def _assume(store: Store, arn: str) -> Role:
+def _assume(store: Store, arn: str, domain_id: str | None) -> Role:
     with store.database.read() as connection:
-        policies = policy_texts(connection, arn)
+        policies = () if store.settings.assumes_roles else policy_texts(connection, arn)
+        domain = None if domain_id is None else domains.find_by_id(connection, domain_id)
     if policies is None:
         raise JobFault(403, f"the role {arn} does not exist; `sonant access role list` shows those that do")
-    return Role(arn=arn, policies=policies)
+    if domain is None:
+        return Role(arn=arn, policies=policies, account_id=store.settings.account)
+    return Role(arn=arn, policies=policies, domain_arn=domain.arn, account_id=domain.account_id)
 
 
 def _open_domain(store: Store, domain_id: str) -> tuple[Domain, Vault]:
@@ -255,7 +258,7 @@ def _open_domain(store: Store, domain_id: str) -> tuple[Domain, Vault]:
     if domain is None or not domain.active:
         raise JobFault(404, f"there is no active domain {_shown(domain_id)}")
     try:
-        keys = store.accounts.keys(domain.account_id)
+        keys = store.backends.keys(domain.account_id)
         return domain, open_vault(keys, domain.domain_id, domain.arn, domain.data_key_wrapped)
     except StoreError as fault:
         raise JobFault(403, f"the domain's key cannot be used: {fault}") from None
@@ -275,7 +278,7 @@ def _read(store: Store, role: Role, manifest: str) -> list[Entry]:
 
 def _opened(store: Store, role: Role, manifest: str) -> AbstractContextManager[ObjectReader | IO[bytes]]:
     if manifest.startswith("s3://"):
-        return granted_objects(store.accounts, role).open(ObjectUri.parse(manifest))
+        return granted_objects(store.backends, role).open(ObjectUri.parse(manifest))
     return Path(manifest).open("rb")
 
 

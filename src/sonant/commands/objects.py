@@ -14,6 +14,7 @@ from sonant.commands.common import table
 from sonant.errors import SetupError
 from sonant.installation import open_store
 from sonant.settings import Settings
+from sonant.store.local_objects import LocalObjectStore
 from sonant.store.objects import ObjectUri
 
 _PIECE = 1 << 20
@@ -65,7 +66,7 @@ def put(settings: Settings, file: Path, uri: str, kms_key: str | None) -> None:
         raise SetupError(f"{file} is not a file")
     if not target.name:
         target = target.child(file.name)
-    if target.bucket not in objects.buckets():
+    if isinstance(objects, LocalObjectStore) and target.bucket not in objects.buckets():
         objects.create_bucket(target.bucket)
     with file.open("rb") as source:
         objects.write(target, iter(lambda: source.read(_PIECE), b""), kms_key)

@@ -50,9 +50,7 @@ def serve(settings: Settings, *, quiet: bool) -> None:
     with installation.only_one(settings, "service") if settings.embedded else nullcontext():
         store = installation.open_store(settings, create=True)
         key_id = installation.first_start(store)
-        for account_id in store.accounts.known():
-            store.accounts.keys(account_id).purge_due()
-        store.objects.sweep()
+        store.backends.tidy()
         family = socket.AF_INET6 if ":" in settings.wire.host else socket.AF_INET
         listener = socket.socket(family)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -241,7 +239,7 @@ def work(settings: Settings, owner: str, *, until_end_of: bool = False) -> None:
         stop = threading.Event()
         housekeeper = Housekeeper(
             database=store.database,
-            keys_of=store.accounts.keys,
+            keys_of=store.backends.keys,
             clock=store.clock,
             sessions=app.session_keeper(store),
         )

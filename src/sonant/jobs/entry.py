@@ -35,6 +35,10 @@ class Role:
 
     arn: str
     policies: tuple[str, ...]
+    domain_arn: str = ""
+    """The domain it is used for."""
+    account_id: str = ""
+    """The account of that domain."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

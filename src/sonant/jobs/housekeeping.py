@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 
 from sqlalchemy import Connection
 
-from sonant.errors import KeyError_, SealBroken, SonantError
+from sonant.errors import KeyError_, KeyNotFound, SealBroken, SonantError
 from sonant.events import counters
 from sonant.jobs.session_keeping import SessionKeeper
 from sonant.store import calibrations, domains, speakers
@@ -100,16 +100,28 @@ class Housekeeper:
             due = domains.key_changes_due(connection, self.clock())
         for domain in due:
             try:
-                wrapped = self.keys_of(domain.account_id).re_wrap(
-                    domain.data_key_wrapped, encryption_context(domain.arn), domain.kms_key_arn
-                )
+                keys, context = self.keys_of(domain.account_id), encryption_context(domain.arn)
+                keys.grant(domain.kms_key_arn, context)
+                wrapped = keys.re_wrap(domain.data_key_wrapped, context, domain.kms_key_arn)
             except SonantError as fault:
                 with self.database.write() as connection:
                     self._postpone(connection, domain, fault)
                 continue
             with self.database.write() as connection:
-                done += domains.finish_key_change(connection, domain, wrapped, self.clock())
+                changed = domains.finish_key_change(connection, domain, wrapped, self.clock())
+            if changed and (old := keys.key_of(domain.data_key_wrapped)) != keys.key_of(wrapped):
+                self._retire(domain, old)
+            done += changed
         return done
+
+    def _retire(self, domain: domains.Domain, key_arn: str) -> None:
+        """Give a key back that the domain no longer needs; a key that is gone has taken its grants along."""
+        try:
+            self.keys_of(domain.account_id).retire(key_arn, encryption_context(domain.arn))
+        except KeyNotFound:
+            return
+        except SonantError as fault:
+            log.warning("domain %s: the grant on %s is left: %s", domain.domain_id, key_arn, fault)
 
     def _postpone(self, connection: Connection, domain: domains.Domain, fault: SonantError) -> None:
         # Callers read the message: other faults may name files of this machine.
@@ -124,10 +136,14 @@ class Housekeeper:
 
     def erase_domains(self) -> int:
         """Erase what was suspended 30 days ago or longer."""
+        now = self.clock()
         with self.database.write() as connection:
-            erased = domains.erase_suspended(connection, self.clock())
+            lost = domains.suspended_too_long(connection, now)
+            erased = domains.erase_suspended(connection, now)
         if erased:
             self.database.scrub()
+        for domain in lost:
+            self._retire(domain, domain.kms_key_arn)
         return erased
 
     def forget_repetitions(self) -> int:

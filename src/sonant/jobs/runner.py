@@ -24,6 +24,7 @@ from sonant.errors import (
     DatabaseUnavailable,
     InvalidObjectName,
     KeyError_,
+    KeysUnreachable,
     SealBroken,
     SonantError,
     StoreError,
@@ -46,9 +47,8 @@ from sonant.store import domains, jobs
 from sonant.store.access import policy_texts
 from sonant.store.database.engine import Database
 from sonant.store.domains import Domain
-from sonant.store.grants import GrantedObjects
 from sonant.store.keys import KeyStore
-from sonant.store.objects import ObjectUri
+from sonant.store.objects import ObjectUri, RoleObjects
 from sonant.store.vault import Vault, open_vault
 from sonant.voice.calibration_file import calibration_of
 
@@ -67,7 +67,7 @@ class Parts:
     settings: Settings
     database: Database
     keys_of: Callable[[str], KeyStore]
-    objects_of: Callable[[Role], GrantedObjects]
+    objects_of: Callable[[Role], RoleObjects]
     """The object store as a role may use it."""
     kinds: Mapping[str, Kind]
     """The kinds of job that are done here, by their names."""
@@ -134,6 +134,8 @@ class Runner:
             status: str = self._carry(job)
         except JobFault as fault:
             status = self._fail(job, fault.code, fault.message)
+        except KeysUnreachable as fault:
+            return self._put_back(job, fault)
         except (LostJob, Stopped) as why:
             log.info("job %s: left to another runner (%s)", job.job_id, type(why).__name__)
             self._engine.discard()
@@ -147,6 +149,18 @@ class Runner:
         self._engine.discard()
         log.info("job %s: %s", job.job_id, status)
         return True
+
+    def _put_back(self, job: jobs.Job, fault: KeysUnreachable) -> bool:
+        """Without keys nothing can be done, and nothing is the job's fault: it waits."""
+        log.warning("job %s: put back: %s", job.job_id, fault)
+        self._engine.discard()
+        limit_s, started_at = self._parts.settings.jobs.time_limit_s, job.started_at
+        if started_at and (self._parts.clock() - started_at).total_seconds() > limit_s:
+            self._fail(job, 500, f"the job ran for longer than {limit_s / 3600:g} h, the limit")
+            return True
+        with self._parts.database.write() as connection:
+            jobs.release(connection, job.job_id, self._owner)
+        return False
 
     def _carry(self, job: jobs.Job) -> Status:
         role = self._assume(job)
@@ -177,9 +191,14 @@ class Runner:
     def _assume(self, job: jobs.Job) -> Role:
         with self._parts.database.read() as connection:
             policies = policy_texts(connection, job.role_arn)
+            domain = domains.find_by_id(connection, job.domain_id)
+        if domain is None:
+            raise JobFault(409, "the domain was suspended while the job ran")
+        if self._parts.settings.assumes_roles:
+            policies = ()
         if policies is None:
             raise JobFault(403, f"the role {job.role_arn} cannot be assumed: it does not exist")
-        return Role(arn=job.role_arn, policies=policies)
+        return Role(arn=job.role_arn, policies=policies, domain_arn=domain.arn, account_id=domain.account_id)
 
     def _open(self, connection: Connection, job: jobs.Job) -> tuple[Domain, Vault]:
         """The job's domain, still active, its key still usable. Raises JobFault."""
@@ -197,14 +216,14 @@ class Runner:
             raise JobFault(403, f"the domain's KMS key cannot be used: {fault}") from None
         return domain, vault
 
-    def _check_output(self, objects: GrantedObjects, output: ObjectUri, kms_key: str | None) -> None:
+    def _check_output(self, objects: RoleObjects, output: ObjectUri, kms_key: str | None) -> None:
         """Find out before the work, not after it, that its result could not be written."""
         try:
             objects.check_writable(output, kms_key)
         except StoreError as fault:
             raise JobFault(code_of(fault), f"the result file cannot be written: {fault}") from None
 
-    def _take_in(self, job: jobs.Job, objects: GrantedObjects, uri: ObjectUri) -> None:
+    def _take_in(self, job: jobs.Job, objects: RoleObjects, uri: ObjectUri) -> None:
         """Read and check the whole manifest and store its requests, all or none."""
         rules = self._parts.rules[job.kind]
         try:
@@ -223,7 +242,7 @@ class Runner:
         except StoreError as fault:
             raise JobFault(code_of(fault), f"the manifest cannot be read: {fault}") from None
 
-    def _finish(self, job: jobs.Job, objects: GrantedObjects, output: ObjectUri) -> Status:
+    def _finish(self, job: jobs.Job, objects: RoleObjects, output: ObjectUri) -> Status:
         with self._parts.database.read() as connection:
             _, vault = self._open(connection, job)
 

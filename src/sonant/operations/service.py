@@ -67,11 +67,17 @@ class Listener(Protocol):
     """Hears recordings in a worker process (see `jobs.engines`)."""
 
     def analyse(
-        self, role_arn: str, s3_uri: str, channel: int, need_s: float, model_id: str | None = None
+        self,
+        role_arn: str,
+        s3_uri: str,
+        channel: int,
+        need_s: float,
+        model_id: str | None = None,
+        domain: domains.Domain | None = None,
     ) -> RecordingAnalysis:
         """Raises Validation or AccessDenied that says what is wrong with the recording.
 
-        `model_id` is the domain's voice model, None the one that ships with Sonant.
+        `model_id` is the voice model, None the one that ships with Sonant; `domain` the one it is done for.
         """
         ...
 

@@ -140,6 +140,7 @@ def compare_recording(service: Service, caller: Caller, request: Request) -> Ans
         audio["ChannelId"],
         request.get("MinimumNetSpeech", COMPARISON_SPEECH_S),
         domain.model_id,
+        domain,
     )
     probe = _embedding(heard.model_id, heard.vector)
 

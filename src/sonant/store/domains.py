@@ -252,6 +252,12 @@ def erase_suspended(connection: Connection, now: datetime) -> int:
     return connection.execute(statement).rowcount
 
 
+def suspended_too_long(connection: Connection, now: datetime) -> list[Domain]:
+    """What `erase_suspended` would erase."""
+    query = _DOMAIN.where(domains.c.status == "SUSPENDED", domains.c.suspended_at <= to_us(now - SUSPENSION))
+    return [_domain(dict(row)) for row in connection.execute(query).mappings()]
+
+
 def key_changes_due(connection: Connection, now: datetime) -> list[Domain]:
     query = _DOMAIN.where(domains.c.update_status == "IN_PROGRESS", domains.c.update_due_at <= to_us(now))
     return [_domain(dict(row)) for row in connection.execute(query).mappings()]

@@ -40,6 +40,14 @@ class GrantedKeys:
         self._require("kms:ReEncryptTo", self._keys.describe(ref).arn)
         return self._keys.re_wrap(wrapped, context, ref)
 
+    def grant(self, ref: str, context: Mapping[str, str]) -> None:
+        self._require("kms:CreateGrant", self._keys.describe(ref).arn)
+        self._keys.grant(ref, context)
+
+    def retire(self, ref: str, context: Mapping[str, str]) -> None:
+        self._require("kms:RetireGrant", self._keys.describe(ref).arn)
+        self._keys.retire(ref, context)
+
     def _require(self, action: str, key_arn: str) -> None:
         if not allows(self._policies, action, key_arn):
             raise KeyDenied(f"the role {self._role_arn} has no right {action} on {key_arn}")

@@ -46,7 +46,8 @@ class DataKey:
 class KeyStore(Protocol):
     """Keys are named by `ref`: key id, key ARN, `alias/name` or alias ARN.
 
-    Every use asks the state of the key anew: a key disabled or destroyed a moment ago refuses.
+    A key disabled or destroyed a moment ago refuses: local keys at once, remote ones within a short time
+    that is set (`kms.cache_s`). Remote stores may raise KeysUnreachable from every method but `key_of`.
     """
 
     def describe(self, ref: str) -> KeyInfo:
@@ -67,4 +68,15 @@ class KeyStore(Protocol):
 
     def re_wrap(self, wrapped: bytes, context: Mapping[str, str], ref: str) -> bytes:
         """The same data key under the key `ref`, with the same context. Raises what `decrypt` raises."""
+        ...
+
+    def grant(self, ref: str, context: Mapping[str, str]) -> None:
+        """Give this service the use of the key for one context, where keys have owners of their own.
+
+        Again: no change. Raises KeyNotFound, KeyUnusable, KeyDenied.
+        """
+        ...
+
+    def retire(self, ref: str, context: Mapping[str, str]) -> None:
+        """Give back what `grant` gave. Raises what it raises."""
         ...

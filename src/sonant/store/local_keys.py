@@ -90,6 +90,12 @@ class LocalKeyStore:
     def re_wrap(self, wrapped: bytes, context: Mapping[str, str], ref: str) -> bytes:
         return self._wrap(self._names.resolve(ref), self.decrypt(wrapped, context), context)
 
+    def grant(self, ref: str, context: Mapping[str, str]) -> None:
+        """Nothing happens: the keys of this folder are the service's own."""
+
+    def retire(self, ref: str, context: Mapping[str, str]) -> None:
+        """Nothing happens, as with `grant`."""
+
     # --- administration
 
     def create(self, description: str = "", alias: str | None = None) -> KeyInfo:

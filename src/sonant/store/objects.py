@@ -116,6 +116,23 @@ class ObjectReader(Protocol):
     ) -> None: ...
 
 
+class RoleObjects(Protocol):
+    """The object store as one role may use it. Every method may raise ObjectDenied and what those of
+    `ObjectStore` raise."""
+
+    def size(self, uri: ObjectUri) -> int: ...
+
+    def read(self, uri: ObjectUri, max_bytes: int) -> bytes: ...
+
+    def open(self, uri: ObjectUri) -> ObjectReader: ...
+
+    def write(self, uri: ObjectUri, chunks: Iterable[bytes] | bytes, kms_key: str | None) -> None: ...
+
+    def check_writable(self, uri: ObjectUri, kms_key: str | None) -> None:
+        """Raise what `write` would, as far as can be known without writing."""
+        ...
+
+
 class ObjectStore(Protocol):
     """Every method may raise BucketNotFound, ObjectDenied, and ObjectError for a fault of the device.
 

@@ -109,6 +109,7 @@ class SpeakerSeal:
 
 def create_vault(keys: KeyStore, key_ref: str, domain_id: str, domain_arn: str) -> tuple[Vault, bytes]:
     """A new domain's vault, and its data key wrapped under the KMS key. Raises key-store errors."""
+    keys.grant(key_ref, encryption_context(domain_arn))
     data_key = keys.generate_data_key(key_ref, encryption_context(domain_arn))
     return Vault(domain_id, data_key.plaintext), data_key.wrapped
 

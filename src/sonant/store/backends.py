@@ -1,0 +1,181 @@
+"""Where objects and keys live: the one place that reads `objects` and `keys` of the settings."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+from sonant.errors import SetupError
+from sonant.policy import Policy
+from sonant.settings import Settings
+from sonant.store.accounts import LocalAccounts
+from sonant.store.grants import GrantedObjects
+from sonant.store.keys import KeyStore
+from sonant.store.local_objects import LocalObjectStore
+from sonant.store.objects import ObjectStore, RoleObjects
+
+
+class Backends:
+    """Key stores by account, the object store, and the object store as a role may use it.
+
+    Everything of AWS is imported and made when first asked for. Safe for several threads.
+    """
+
+    def __init__(self, settings: Settings, local: LocalAccounts) -> None:
+        self._settings, self._local = settings, local
+        self._remote_keys: dict[str, KeyStore] = {}
+        self._kms: Any = None
+        self._s3: Any = None
+        self._lock = threading.RLock()
+
+    def keys(self, account_id: str) -> KeyStore:
+        if self._settings.keys == "local":
+            return self._local.keys(account_id)
+        with self._lock:
+            found = self._remote_keys.get(account_id)
+            if found is None:
+                found = self._remote_keys[account_id] = self._aws_keys(account_id)
+        return found
+
+    def objects(self) -> ObjectStore:
+        """The first account's buckets, with the service's own rights."""
+        if self._settings.objects == "local":
+            account_id = self._settings.account
+            return LocalObjectStore(self._local.buckets(account_id), self.keys(account_id))
+        store: ObjectStore = self._service_s3()
+        return store
+
+    def objects_as(
+        self, role_arn: str, policies: Sequence[Policy], *, domain_arn: str, account_id: str
+    ) -> RoleObjects:
+        """The buckets as a role may use them for a domain of an account.
+
+        `policies` are those of the role of that name here; with `settings.assumes_roles` they say nothing.
+        """
+        settings = self._settings
+        if settings.objects == "local":
+            owner = role_arn.split(":")[4]
+            objects_with = partial(LocalObjectStore, self._local.buckets(owner))
+            return GrantedObjects(objects_with, self.keys(owner), role_arn, policies)
+        if not settings.s3.assume_role:
+            from sonant.store.s3_roles import JudgedS3
+
+            return JudgedS3(self._service_s3(), role_arn, policies, partial(_key_arn, settings))
+        from sonant.store.aws_clients import make_client
+        from sonant.store.s3_objects import S3ObjectStore
+        from sonant.store.s3_roles import assumed
+
+        fresh = assumed(
+            lambda: make_client("sts", _sts_place(settings)),
+            role_arn,
+            source_arn=domain_arn,
+            source_account=account_id,
+            session_s=settings.s3.session_s,
+        )
+        return S3ObjectStore(
+            lambda: make_client("s3", _s3_place(settings), fresh=fresh), attempts=settings.s3.attempts
+        )
+
+    def tidy(self) -> None:
+        """What is due at a start: destroy keys whose time is over, remove what broken writes left."""
+        if self._settings.keys == "local":
+            for account_id in self._local.known():
+                self._local.keys(account_id).purge_due()
+        if self._settings.objects == "local":
+            buckets = self._local.buckets(self._settings.account)
+            LocalObjectStore(buckets, self.keys(self._settings.account)).sweep()
+
+    def _service_s3(self) -> Any:
+        from sonant.store.aws_clients import make_client
+        from sonant.store.s3_objects import S3ObjectStore
+
+        with self._lock:
+            if self._s3 is None:
+                self._s3 = S3ObjectStore(
+                    lambda: make_client("s3", _s3_place(self._settings)), attempts=self._settings.s3.attempts
+                )
+        return self._s3
+
+    def _aws_keys(self, account_id: str) -> KeyStore:
+        from sonant.store.aws_keys import AwsKeyStore
+
+        kms = self._settings.kms
+        return AwsKeyStore(
+            self._kms_client,
+            region=kms.region or self._settings.region,
+            account=account_id,
+            cache_s=kms.cache_s,
+            grantee=kms.grantee,
+        )
+
+    def _kms_client(self) -> Any:
+        if self._kms is None:
+            from sonant.store.aws_clients import make_client
+
+            with self._lock:
+                self._kms = self._kms or make_client("kms", _kms_place(self._settings))
+        return self._kms
+
+
+def check_back_ends(settings: Settings) -> None:
+    """Raises SetupError for settings that cannot go together."""
+    if (
+        settings.objects != "local"
+        and settings.s3.assume_role
+        and not 1800 <= settings.s3.session_s <= 43_200
+    ):
+        raise SetupError(
+            f"setting s3.session_s is {settings.s3.session_s:g}, must be 1800 to 43200: credentials are "
+            "fetched anew 15 minutes before they end, and AWS gives none for longer than 12 hours"
+        )
+    for group, part in (("s3", settings.s3), ("kms", settings.kms)):
+        if bool(part.access_key_id) != bool(part.secret_access_key):
+            raise SetupError(f"set both {group}.access_key_id and {group}.secret_access_key, or neither")
+
+
+def _key_arn(settings: Settings, ref: str) -> str:
+    if ref.startswith("arn:"):
+        return ref
+    name = ref if ref.startswith("alias/") else f"key/{ref}"
+    return f"arn:aws:kms:{settings.s3.region or settings.region}:{settings.account}:{name}"
+
+
+def _s3_place(settings: Settings) -> Any:
+    from sonant.store.aws_clients import Place
+
+    s3 = settings.s3
+    return Place(
+        region=s3.region or settings.region,
+        endpoint=s3.endpoint,
+        ca_bundle=s3.ca_bundle,
+        access_key_id=s3.access_key_id,
+        secret_access_key=s3.secret_access_key,
+        path_style=s3.path_style,
+        attempts=s3.attempts,
+        connect_timeout_s=s3.connect_timeout_s,
+        read_timeout_s=s3.read_timeout_s,
+    )
+
+
+def _sts_place(settings: Settings) -> Any:
+    from dataclasses import replace
+
+    return replace(_s3_place(settings), endpoint=settings.s3.sts_endpoint, path_style=False)
+
+
+def _kms_place(settings: Settings) -> Any:
+    from sonant.store.aws_clients import Place
+
+    kms = settings.kms
+    return Place(
+        region=kms.region or settings.region,
+        endpoint=kms.endpoint,
+        ca_bundle=kms.ca_bundle,
+        access_key_id=kms.access_key_id,
+        secret_access_key=kms.secret_access_key,
+        attempts=kms.attempts,
+        connect_timeout_s=kms.connect_timeout_s,
+        read_timeout_s=kms.read_timeout_s,
+    )

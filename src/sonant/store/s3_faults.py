@@ -1,0 +1,112 @@
+"""What S3 answers, as the errors of an object store.
+
+Faults of one request that a retry could mend have been retried by the client before they come here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from sonant.errors import (
+    BucketNotFound,
+    InvalidObjectName,
+    KeyDenied,
+    KeyNotFound,
+    KeyUnusable,
+    ObjectDenied,
+    ObjectError,
+    ObjectNotFound,
+    SonantError,
+    StorageFull,
+)
+
+#: Codes of S3's error responses (S3 API reference); KMS's own come with the prefix `KMS.`.
+_ERRORS: dict[str, type[SonantError]] = {
+    "NoSuchBucket": BucketNotFound,
+    "NoSuchKey": ObjectNotFound,
+    "NoSuchVersion": ObjectNotFound,
+    "AccessDenied": ObjectDenied,
+    "AllAccessDisabled": ObjectDenied,
+    "AccountProblem": ObjectDenied,
+    "ExpiredToken": ObjectDenied,
+    "InvalidAccessKeyId": ObjectDenied,
+    "InvalidObjectState": ObjectDenied,
+    "InvalidToken": ObjectDenied,
+    "SignatureDoesNotMatch": ObjectDenied,
+    "InvalidBucketName": InvalidObjectName,
+    "InvalidURI": InvalidObjectName,
+    "KeyTooLongError": InvalidObjectName,
+    "QuotaExceeded": StorageFull,
+    "XMinioStorageFull": StorageFull,
+    "KMS.AccessDeniedException": KeyDenied,
+    "KMS.DisabledException": KeyUnusable,
+    "KMS.InvalidKeyUsageException": KeyUnusable,
+    "KMS.InvalidStateException": KeyUnusable,
+    "KMS.KeyUnavailableException": KeyUnusable,
+    "KMS.KMSInvalidStateException": KeyUnusable,
+    "KMS.NotFoundException": KeyNotFound,
+}
+_WORDS: dict[type[SonantError], str] = {
+    ObjectDenied: "access was denied",
+    InvalidObjectName: "S3 does not accept this name",
+    StorageFull: "the storage is full",
+    KeyDenied: "the KMS key may not be used",
+    KeyUnusable: "the KMS key is disabled, pending deletion or of the wrong kind",
+    KeyNotFound: "the KMS key does not exist",
+}
+
+
+@contextmanager
+def faults(where: str) -> Iterator[None]:
+    """Translate what botocore raises inside; `where` is the URI for people to read."""
+    from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError, ParamValidationError
+    from botocore.parsers import ResponseParserError
+
+    try:
+        yield
+    except ClientError as fault:
+        raise error_of(fault.response, where) from None
+    except ParamValidationError:
+        raise InvalidObjectName(f"{where}: S3 does not accept this name") from None
+    except NoCredentialsError:
+        raise ObjectDenied(f"{where}: the service has no credentials for S3") from None
+    except (BotoCoreError, ResponseParserError) as fault:
+        raise ObjectError(f"{where}: S3 cannot be used ({type(fault).__name__})") from None
+
+
+def error_of(response: dict[str, Any], where: str) -> SonantError:
+    """The error for an error response. A HEAD has no code of its own, so its status must do."""
+    code = str(response.get("Error", {}).get("Code", ""))
+    status = response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+    kind = _ERRORS.get(code)
+    if kind is None:
+        if code.startswith("KMS."):
+            kind = KeyUnusable
+        elif status in (401, 403):
+            kind = ObjectDenied
+        elif status == 404:
+            kind = ObjectNotFound
+        elif status == 507:
+            kind = StorageFull
+        else:
+            return ObjectError(f"{where}: S3 answered {_printable(code) or status}")
+    # What is missing is told as of local buckets: result files do not depend on where objects are.
+    if kind is BucketNotFound:
+        return no_bucket(where)
+    if kind is ObjectNotFound:
+        return ObjectNotFound(f"{where}: there is no such object")
+    told = f" ({_printable(code)})" if code and not code.isdigit() else ""
+    return kind(f"{where}: {_WORDS[kind]}{told}")
+
+
+def no_bucket(where: str) -> BucketNotFound:
+    """`where` is the URI of the bucket or of an object in it."""
+    return BucketNotFound(f"{'/'.join(where.split('/')[:3])}: there is no such bucket")
+
+
+def _printable(code: str) -> str:
+    return "".join(
+        letter for letter in code[:60] if letter.isascii() and (letter.isalnum() or letter in "._-")
+    )

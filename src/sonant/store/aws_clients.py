@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import cache
 from typing import Any
 
 from sonant.errors import SetupError
@@ -58,6 +59,7 @@ def make_client(service: str, place: Place, *, fresh: Callable[[], Temporary] | 
     from botocore.exceptions import BotoCoreError
 
     session = botocore.session.Session()
+    session.register_component("data_loader", _loader())
     if fresh is not None:
         session.register_component("credential_provider", _resolver(fresh))
     keys: dict[str, Any] = {}
@@ -88,6 +90,14 @@ def make_client(service: str, place: Place, *, fresh: Callable[[], Temporary] | 
         )
     except (BotoCoreError, ValueError, OSError) as fault:
         raise SetupError(f"no client for {service} can be made: {fault}") from None
+
+
+@cache
+def _loader() -> Any:
+    """Reads the services' models, each once a process: that is most of what a client costs."""
+    from botocore.loaders import create_loader
+
+    return create_loader()
 
 
 def _resolver(fresh: Callable[[], Temporary]) -> Any:

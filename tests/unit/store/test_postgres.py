@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from contextlib import contextmanager
@@ -251,14 +254,16 @@ def test_a_schema_that_is_not_there_or_not_of_this_release_is_told_with_what_to_
         database.close()
 
 
-def test_two_that_migrate_at_once_do_it_once(postgres_server):
+def test_two_processes_that_migrate_at_once_do_it_once(postgres_server, tmp_path):
     with postgres_server.empty() as url:
-        one, other = Database(url), Database(url)
-        with beside(one.migrate):
-            other.migrate()
-        other.check_schema()
-        one.close()
-        other.close()
+        command = [sys.executable, "-m", "sonant", "migrate", "--data", tmp_path / "data"]
+        environment = {**os.environ, "SONANT_DATABASE": url}
+        both = [subprocess.Popen(command, env=environment, stderr=subprocess.PIPE) for _ in range(2)]
+        ends = [(process.communicate(timeout=60)[1], process.returncode) for process in both]
+        assert ends == [(b"", 0)] * 2
+        database = Database(url)
+        database.check_schema()
+        database.close()
 
 
 @pytest.mark.parametrize(

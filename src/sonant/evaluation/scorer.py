@@ -38,7 +38,7 @@ def calibrated(calibration: Calibration) -> Scorer:
         raw = similarity(reference.embedding, probe.embedding)
         speech_s = probe.quality.net_speech_s
         snr_db = min(reference.quality.snr_db, probe.quality.snr_db)
-        narrow = probe.quality.low_cut
+        narrow = probe.quality.low_cut and reference.quality.low_cut
         return Scored(
             raw=raw,
             score=calibration.score(raw, speech_s=speech_s, snr_db=snr_db, narrow=narrow),

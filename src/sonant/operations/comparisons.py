@@ -123,7 +123,8 @@ def score(service: Service, view: View, hearing: Hearing) -> int:
         ) from None
     noise = [hearing.snr_db] if reference.snr_db is None else [hearing.snr_db, reference.snr_db]
     scale = _scale(service, view, hearing)
-    return scale.score(alike, speech_s=hearing.net_speech_s, snr_db=min(noise), narrow=hearing.low_cut)
+    narrow = hearing.low_cut and reference.low_cut is not False
+    return scale.score(alike, speech_s=hearing.net_speech_s, snr_db=min(noise), narrow=narrow)
 
 
 def _scale(service: Service, view: View, hearing: Hearing) -> Calibration:

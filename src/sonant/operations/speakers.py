@@ -144,10 +144,13 @@ def compare_recording(service: Service, caller: Caller, request: Request) -> Ans
     )
     probe = _embedding(heard.model_id, heard.vector)
 
-    def compared(customer_id: str, generated_id: str, reference: Embedding) -> dict[str, Any]:
-        alike = _compared(probe, reference)
+    def compared(customer_id: str, generated_id: str, reference: speakers.Voiceprint) -> dict[str, Any]:
+        alike = _compared(probe, _embedding(reference.model_id, reference.vector))
         score = scales[reference.model_id].score(
-            alike, speech_s=heard.net_speech_s, snr_db=heard.snr_db, narrow=heard.low_cut
+            alike,
+            speech_s=heard.net_speech_s,
+            snr_db=heard.snr_db,
+            narrow=heard.low_cut and reference.low_cut is not False,
         )
         return {
             "CustomerSpeakerId": customer_id,
@@ -240,12 +243,12 @@ def require_speaker_quota(service: Service, present: int) -> None:
 
 def _reference(
     connection: Connection, domain: domains.Domain, vault: Vault, speaker_id: str
-) -> tuple[str, str, Embedding]:
+) -> tuple[str, str, speakers.Voiceprint]:
     speaker = _require(connection, vault, domain, speaker_id)
-    stored = speakers.load_vector(connection, vault, speaker)
+    stored = speakers.load_reference(connection, vault, speaker)
     if stored is None:
         raise Validation("SpeakerIds names a speaker that is not enrolled")
-    return speaker.customer_id(vault), speaker.speaker_id, _embedding(*stored)
+    return speaker.customer_id(vault), speaker.speaker_id, stored
 
 
 def _compared(probe: Embedding, reference: Embedding) -> float:

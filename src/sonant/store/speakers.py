@@ -53,6 +53,8 @@ class Voiceprint:
     net_speech_s: float
     snr_db: float | None = None
     """None for one that was stored before it was noted down."""
+    low_cut: bool | None = None
+    """Whether the line cut off below 300 Hz; None as above."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -172,6 +174,7 @@ def enroll(
             net_speech_s=voiceprint.net_speech_s,
             created_at=to_us(now),
             snr_db=voiceprint.snr_db,
+            low_cut=voiceprint.low_cut,
         )
     )
     connection.execute(
@@ -199,6 +202,7 @@ def load_reference(connection: Connection, vault: Vault, speaker: Speaker) -> Vo
         voiceprints.c.vector_sealed,
         voiceprints.c.net_speech_s,
         voiceprints.c.snr_db,
+        voiceprints.c.low_cut,
     )
     row = connection.execute(query.where(voiceprints.c.speaker_id == speaker.speaker_id)).first()
     if row is None:
@@ -209,6 +213,7 @@ def load_reference(connection: Connection, vault: Vault, speaker: Speaker) -> Vo
         audio=None,
         net_speech_s=row.net_speech_s,
         snr_db=row.snr_db,
+        low_cut=row.low_cut,
     )
 
 
@@ -226,6 +231,7 @@ def load_voiceprint(connection: Connection, vault: Vault, speaker: Speaker) -> K
         audio=None if row.audio_sealed is None else seal.open("audio", row.audio_sealed),
         net_speech_s=row.net_speech_s,
         snr_db=row.snr_db,
+        low_cut=row.low_cut,
         created_at=from_us(row.created_at),
     )
 

@@ -94,9 +94,9 @@ class Calibration:
     def tail(self, speech_s: float, snr_db: float, *, narrow: bool = False) -> Tail:
         """The tail for a probe with so much net speech; `snr_db` is that of the noisier side.
 
-        `narrow`: the probe's line has a low cut (`quality.low_cut`). It is judged as if the reference's had
-        one too, which the grid was fitted for; full-band references of strangers are less alike than that, so
-        a score then errs on the safe side.
+        `narrow`: both lines have a low cut (`quality.low_cut`), which the second grid was fitted for. Where
+        nothing is known of the reference's, say so too: strangers over a full band are less alike than that,
+        and a score then errs on the safe side.
         """
         grid = _grid(self.narrow if narrow and self.narrow else self.nodes)
         mean = deviation = 0.0

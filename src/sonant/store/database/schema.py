@@ -198,6 +198,7 @@ voiceprints = Table(
     Column("net_speech_s", Float, nullable=False),
     Column("created_at", BigInteger, nullable=False),
     Column("snr_db", Float),  # null: enrolled before it was noted down
+    Column("low_cut", Boolean),  # the line's; null as well
 )
 
 #: Never given a number twice: indexes in memory know fingerprints by it.

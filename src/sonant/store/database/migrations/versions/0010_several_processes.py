@@ -1,4 +1,4 @@
-"""What several processes share: counts of speakers, rates; wider numbers of fingerprints"""
+"""What several processes share: counts of speakers, rates, fingerprints; and the lines of voiceprints"""
 
 import sqlalchemy as sa
 from alembic import op
@@ -29,6 +29,7 @@ def upgrade() -> None:
         sa.Column("filled_at_s", sa.Float(), nullable=False),
         sa.PrimaryKeyConstraint("account_id", "operation", name=op.f("pk_rate_buckets")),
     )
+    op.add_column("voiceprints", sa.Column("low_cut", sa.Boolean(), nullable=True))
     if op.get_bind().dialect.name == "postgresql":
         op.execute("ALTER TABLE rate_buckets SET UNLOGGED")  # after a crash all buckets are full: no harm
         op.alter_column("fingerprints", "number", type_=sa.BigInteger())
@@ -39,5 +40,6 @@ def downgrade() -> None:
     if op.get_bind().dialect.name == "postgresql":
         op.execute("ALTER SEQUENCE fingerprints_number_seq AS integer")
         op.alter_column("fingerprints", "number", type_=sa.Integer())
+    op.drop_column("voiceprints", "low_cut")
     op.drop_table("rate_buckets")
     op.drop_table("speaker_counts")

@@ -30,7 +30,7 @@ def like(voice: np.ndarray, similarity: float, seed: int = 99) -> np.ndarray:
     return (similarity * voice + np.sqrt(1 - similarity**2) * other).astype(np.float32)
 
 
-def enroll(operations, domain_id, voices, *, model_id=None, prefix="caller"):
+def enroll(operations, domain_id, voices, *, model_id=None, prefix="caller", low_cut=None):
     """Speakers `caller-0` and so on; their generated ids."""
     model_id = model_id or load_models().encoder_id
     made = []
@@ -54,6 +54,7 @@ def enroll(operations, domain_id, voices, *, model_id=None, prefix="caller"):
                 audio=None,
                 net_speech_s=30.0,
                 snr_db=25.0,
+                low_cut=low_cut,
             )
             speakers.enroll(connection, seal, speaker_id, voiceprint, operations.clock())
             made.append(speaker_id)

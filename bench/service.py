@@ -112,6 +112,8 @@ def serving(
     program = [str(command)] if command else [sys.executable, "-m", "sonant"]
     kept = () if command else ("PATH", "PYTHONPATH")
     bare = {name: os.environ[name] for name in kept if name in os.environ}
+    if "PYTHONPATH" in bare:  # the service runs in another folder: a relative path would give other code
+        bare["PYTHONPATH"] = os.pathsep.join(map(os.path.abspath, bare["PYTHONPATH"].split(os.pathsep)))
     log = CACHE / "service.log"
     with log.open("wb") as output:
         process = subprocess.Popen(

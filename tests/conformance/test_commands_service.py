@@ -96,6 +96,7 @@ def test_a_taken_port_is_told_in_one_sentence(tmp_path: Path) -> None:
 def test_a_signal_ends_the_service_cleanly(tmp_path: Path, number: signal.Signals, code: int) -> None:
     with running(tmp_path / "data") as service:
         wait_until("the runner starts", lambda: workers_of(service.process.pid))
+        service.voice_id.list_domains()  # it serves
         # One client is connected and idle, another is in the middle of a request.
         with (
             socket.create_connection(("127.0.0.1", service.port)),

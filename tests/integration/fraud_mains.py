@@ -17,7 +17,7 @@ class LikeAMachine:
     def __init__(self, voices):
         self._voices = np.array(voices, np.float32)
 
-    def __call__(self, embedding, speech):
+    def __call__(self, embedding, speech, risk_threshold):
         assert speech.dtype == np.float32
         best = float((self._voices @ embedding.vector).max())
         return Risk(name="VoiceSpoofingRisk", score=round(100 * max(best, 0.0)))

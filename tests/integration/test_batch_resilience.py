@@ -206,6 +206,7 @@ def test_sigterm_in_mid_registration_is_taken_up_where_it_was_left(own_house, se
     assert all(after[key].tobytes() == vector.tobytes() for key, vector in before.items())
 
 
+@pytest.mark.usefixtures("house")
 def test_the_log_of_the_service_names_no_customer(own_house, served):
     house = own_house
     domain_id = house.new_domain("Blackwater-Savings")

@@ -169,7 +169,7 @@ async def send(
     try:
         async with connect(url, compression=None, proxy=None, close_timeout=5) as socket:
             listening = asyncio.create_task(_last_message(socket))
-            begun_s, sent = time.monotonic(), 0
+            begun_s, sent, whole = time.monotonic(), 0, False
             try:
                 while (frame := await asyncio.to_thread(next, frames, None)) is not None:
                     if real:
@@ -179,11 +179,12 @@ async def send(
                     if sent % round(1 / FRAME_S) == 0:
                         second()
                 await socket.send(json.dumps({"type": "end"}))
+                whole = True
             except ConnectionClosed:
                 pass  # why, the last message and the close code tell
             async with asyncio.timeout(_END_S):
                 last = await listening
-            if last.get("type") != "ended" and socket.close_code == 1000:
+            if whole and last.get("type") != "ended" and socket.close_code == 1000:
                 return True
             why = last.get("reason") if last.get("type") == "ended" else socket.close_reason
             click.echo(f"sonant: the service ended the stream: {why or socket.close_code}", err=True)

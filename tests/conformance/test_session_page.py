@@ -88,6 +88,12 @@ def test_who_does_not_know_the_secret_gets_no_ticket(agent: Agent, changes: dict
     assert "set-cookie" not in refused.headers
 
 
+@pytest.mark.parametrize("body", [b"&".join(b"a=1" for _ in range(50)), b"x" * 20_000, b"\xff\xfe=", b""])
+def test_a_form_that_is_not_ours_is_a_failed_attempt(agent: Agent, body: bytes) -> None:
+    refused = agent.web.post("/sign-in", content=body)
+    assert (refused.status_code, refused.headers["location"][:16]) == (303, "/sign-in?failed=")
+
+
 def test_a_ticket_that_was_changed_is_none(agent: Agent) -> None:
     agent.sign_in()
     (ticket,) = agent.web.cookies.values()

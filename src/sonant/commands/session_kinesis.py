@@ -10,6 +10,8 @@ import asyncio
 from collections.abc import Iterator
 from typing import Any
 
+import click
+
 from sonant.commands.session import Desk, evaluation_text, told
 from sonant.commands.session_stream import FRAME_BYTES, send, signed_url, waiting_session
 from sonant.errors import SetupError
@@ -83,8 +85,9 @@ def _media(
         raise SetupError(f"Kinesis Video Streams: {fault}") from None
     try:
         yield from payload.iter_chunks(CHUNK_BYTES)
-    except (BotoCoreError, HTTPError, OSError):
-        return  # the stream has fallen silent or broken off: what came counts
+    except (BotoCoreError, HTTPError, OSError) as fault:
+        # What came before counts: a live stream of a call that is over falls silent and nothing more.
+        click.echo(f"sonant: the video stream brings nothing more ({type(fault).__name__})", err=True)
     finally:
         payload.close()
 

@@ -30,7 +30,7 @@ from sonant.wire.throttle import Throttle
 PREFIXES = ("/sessions/", "/sign-in", "/sign-out", "/console/")
 
 _ID = re.compile(r"[A-Za-z0-9]{22}")
-_MAX_FORM_BYTES = 8192
+_MAX_FORM_BYTES, _MAX_FIELDS = 8192, 8
 _OURS = "x-sonant"
 _HEADERS = {
     "Cache-Control": "no-store",
@@ -190,10 +190,14 @@ def _local(path: str) -> str:
 
 
 async def _form(request: Request) -> dict[str, str]:
+    """The fields of a posted form; none of one that is larger than ours can be."""
     body = b""
     async for part in request.stream():
         body += part
         if len(body) > _MAX_FORM_BYTES:
             return {}
-    fields = parse_qs(body.decode("utf-8", "replace"), max_num_fields=8)
+    try:
+        fields = parse_qs(body.decode("utf-8", "replace"), max_num_fields=_MAX_FIELDS)
+    except ValueError:  # more fields than the form has
+        return {}
     return {name: values[0] for name, values in fields.items()}

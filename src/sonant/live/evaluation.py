@@ -33,13 +33,13 @@ REASONS = (("KNOWN_FRAUDSTER", KNOWN_FRAUDSTER), ("VOICE_SPOOFING", SPOOFING))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Authentication:
-    """An authentication, without the id of its result and without who the customer says the speaker is."""
+class Content:
+    """What a result says, in a form that can be kept."""
 
-    decision: AuthenticationDecision
+    decision: str
     threshold: int
-    score: int | None = None
     started_us: int | None = None
+    """Of the speech that it rests on, like `ended_us`; None before there is enough."""
     ended_us: int | None = None
 
     @property
@@ -48,11 +48,21 @@ class Authentication:
         return self.decision != "NOT_ENOUGH_SPEECH"
 
     def text(self) -> str:
+        """As JSON; no voice and no customer's id in it."""
         return json.dumps(asdict(self))
 
     @classmethod
     def of_text(cls, text: str) -> Self:
+        """What `text` wrote."""
         return cls(**json.loads(text))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Authentication(Content):
+    """An authentication, without the id of its result and without who the customer says the speaker is."""
+
+    decision: AuthenticationDecision
+    score: int | None = None
 
     def member(self, result_id: str, speaker_id: str | None, customer_id: str | None) -> dict[str, Any]:
         """As EvaluateSession answers it."""
@@ -68,28 +78,14 @@ class Authentication:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class FraudDetection:
+class FraudDetection(Content):
     """What was found of known fraudsters and of spoofing, without the id of its result."""
 
     decision: FraudDecision
-    threshold: int
     watchlist_id: str
     known_score: int | None = None
     fraudster_id: str | None = None
     spoofing_score: int | None = None
-    started_us: int | None = None
-    ended_us: int | None = None
-
-    @property
-    def final(self) -> bool:
-        return self.decision != "NOT_ENOUGH_SPEECH"
-
-    def text(self) -> str:
-        return json.dumps(asdict(self))
-
-    @classmethod
-    def of_text(cls, text: str) -> Self:
-        return cls(**json.loads(text))
 
     def member(self, result_id: str) -> dict[str, Any]:
         """As EvaluateSession answers it."""

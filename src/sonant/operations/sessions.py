@@ -36,8 +36,6 @@ from sonant.store.vault import Vault
 
 NOT_ENOUGH_SPEECH = "NOT_ENOUGH_SPEECH"
 
-SessionEvent = Callable[[Domain, ErrorInfo], Event]
-
 
 def start_session(service: Service, caller: Caller, request: Request) -> Answer:
     """A new session, or the next stream of one that has ended. The audio comes from a carrier."""

@@ -31,9 +31,9 @@ from sonant.live.stream import Stream
 from sonant.operations import OPERATIONS
 from sonant.operations.service import Caller, Service
 from sonant.settings import Live, Quotas, Settings
-from sonant.store import access, domains, sessions
+from sonant.store import access, domains, session_hearings, sessions
 from sonant.store.model_files import ModelFiles
-from sonant.store.sessions import AUTHENTICATION, FRAUD
+from sonant.store.session_hearings import AUTHENTICATION, FRAUD
 from sonant.store.vault import open_vault
 from sonant.voice.models import load_models
 
@@ -114,7 +114,7 @@ class Bench:
             assert session is not None
             assert domain is not None
             vault = open_vault(self.store.keys, self.domain_id, domain.arn, domain.data_key_wrapped)
-            hearing = sessions.hearings(connection, session.seal(vault), session).get(purpose)
+            hearing = session_hearings.hearings(connection, session.seal(vault), session).get(purpose)
         return np.zeros(256, np.float32) if hearing is None else np.frombuffer(hearing.vector, "<f4")
 
     # --- on the event loop

@@ -41,7 +41,7 @@ from report import Outcome, Ratio
 from service import Running, data_folder, serving
 from sonant.commands.session import Desk
 from sonant.commands.session_stream import signed_url
-from sonant.store.sessions import AUTHENTICATION, FRAUD
+from sonant.store.session_hearings import AUTHENTICATION, FRAUD
 from sonant.voice.models import load_models
 
 #: How often a known result is asked for while calls stream.

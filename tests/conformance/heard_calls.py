@@ -12,9 +12,9 @@ from service_process import ServiceProcess
 from sqlalchemy import Connection
 
 from sonant.ids import new_generated_id
-from sonant.store import domains, fingerprints, fraud_voices, sessions, speakers
+from sonant.store import domains, fingerprints, fraud_voices, session_hearings, sessions, speakers
 from sonant.store.domains import Domain
-from sonant.store.sessions import AUTHENTICATION, FRAUD, Hearing
+from sonant.store.session_hearings import AUTHENTICATION, FRAUD, Hearing
 from sonant.store.vault import Vault, open_vault
 from sonant.voice.embedding import embed
 from sonant.voice.enrollment import RecordingSource, gather_speech
@@ -142,5 +142,5 @@ def hear(
                 **more,
             }
             hearing = Hearing(**heard)
-            sessions.save_hearing(connection, session.seal(vault), session.session_id, hearing)
+            session_hearings.save_hearing(connection, session.seal(vault), session.session_id, hearing)
     return hearing

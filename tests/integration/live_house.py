@@ -20,8 +20,9 @@ from sonant.live.calls import Call, EndReason
 from sonant.live.intake import Intake
 from sonant.live.risks import Watches
 from sonant.live.stream import Stream
-from sonant.store import domains, sessions
-from sonant.store.sessions import Hearing, Session
+from sonant.store import domains, session_hearings, sessions
+from sonant.store.session_hearings import Hearing
+from sonant.store.sessions import Session
 from sonant.store.vault import open_vault
 
 FRAME_S = 0.02
@@ -88,7 +89,7 @@ class LiveHouse:
             domain = domains.find_by_id(connection, domain_id)
             assert domain is not None
             vault = open_vault(self.house.store.keys, domain_id, domain.arn, domain.data_key_wrapped)
-            return sessions.hearings(connection, session.seal(vault), session)
+            return session_hearings.hearings(connection, session.seal(vault), session)
 
     def speak(self, stream: Stream, samples: NDArray[np.int16], rate_hz: int = 8000) -> None:
         """Feed at full speed, in frames of 20 ms, and wait until all has been listened to."""

@@ -11,7 +11,8 @@ from live_house import customer
 
 from sonant.evaluation.channels import parse
 from sonant.live.calls import EndReason
-from sonant.store.sessions import AUTHENTICATION, ENDED, FRAUD, ONGOING
+from sonant.store.session_hearings import AUTHENTICATION, FRAUD
+from sonant.store.sessions import ENDED, ONGOING
 from sonant.voice.enrollment import RecordingSource, decode_audio, gather_speech
 from sonant.voice.gathering import SpeechGatherer
 from sonant.voice.models import load_models

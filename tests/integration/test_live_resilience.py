@@ -18,7 +18,8 @@ from served_house import Served, wait_until
 from sonant.errors import InternalServer, ResourceNotFound
 from sonant.live.calls import EndReason
 from sonant.store import sessions
-from sonant.store.sessions import AUTHENTICATION, ENDED, FRAUD, ONGOING, PENDING
+from sonant.store.session_hearings import AUTHENTICATION, FRAUD
+from sonant.store.sessions import ENDED, ONGOING, PENDING
 
 SILENCE = np.zeros(1600, np.int16)
 

@@ -13,7 +13,8 @@ from sonant.errors import AccessDenied, Conflict, ResourceNotFound, ServiceQuota
 from sonant.live.calls import Call, EndReason, StreamFault
 from sonant.settings import Live, Quotas
 from sonant.store import sessions
-from sonant.store.sessions import AUTHENTICATION, ENDED, ONGOING, PENDING
+from sonant.store.session_hearings import AUTHENTICATION
+from sonant.store.sessions import ENDED, ONGOING, PENDING
 
 SILENCE = np.zeros(1600, np.int16)
 

@@ -14,7 +14,7 @@ from sonant.events.documents import ErrorInfo, Event, speaker_event
 from sonant.events.outbox import Outbox
 from sonant.events.session_documents import Window, start_session_event
 from sonant.settings import Live
-from sonant.store import domains, sessions, speakers
+from sonant.store import domains, session_hearings, sessions, speakers
 from sonant.store.database.engine import Database
 from sonant.store.domains import Domain
 from sonant.store.sessions import Session
@@ -117,11 +117,11 @@ def stream_event(connection: Connection, domain: Domain, session: Session) -> Ev
     """A stream has begun or ended, with what was heard in it."""
     heard = {
         purpose: Window(started_at=started_at, ended_at=ended_at)
-        for purpose, (started_at, ended_at) in sessions.windows(connection, session).items()
+        for purpose, (started_at, ended_at) in session_hearings.windows(connection, session).items()
     }
     return start_session_event(
         domain,
         session,
-        authentication=heard.get(sessions.AUTHENTICATION),
-        fraud_detection=heard.get(sessions.FRAUD),
+        authentication=heard.get(session_hearings.AUTHENTICATION),
+        fraud_detection=heard.get(session_hearings.FRAUD),
     )

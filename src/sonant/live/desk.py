@@ -18,7 +18,7 @@ from sonant.store import domains
 from sonant.store.database.engine import Database
 from sonant.store.domains import Domain
 from sonant.store.keys import KeyStore
-from sonant.store.sessions import Hearing
+from sonant.store.session_hearings import Hearing
 from sonant.store.vault import Vault, open_vault
 from sonant.voice.calibration import Calibration
 from sonant.voice.calibration_file import calibration_of

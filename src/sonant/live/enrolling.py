@@ -22,7 +22,8 @@ from sonant.live.desk import Desk
 from sonant.live.listening import GATHERING, Place
 from sonant.store import fingerprints, sessions, speakers
 from sonant.store.domains import Domain
-from sonant.store.sessions import Hearing, Session
+from sonant.store.session_hearings import Hearing
+from sonant.store.sessions import Session
 from sonant.store.vault import Vault
 from sonant.voice.models import shipped_encoder_id
 

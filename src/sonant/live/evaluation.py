@@ -14,7 +14,8 @@ from datetime import datetime
 from typing import Any, Literal, Self
 
 from sonant.jobs.fraud import KNOWN_FRAUDSTER, SPOOFING, Risk
-from sonant.store.sessions import Hearing, Session
+from sonant.store.session_hearings import Hearing
+from sonant.store.sessions import Session
 from sonant.store.times import from_us, to_us
 
 AuthenticationDecision = Literal[

@@ -9,7 +9,7 @@ from sonant.jobs.fraud import SPOOFING
 from sonant.live.listening import ENROLLMENT
 from sonant.live.pool import Urgency
 from sonant.settings import Settings
-from sonant.store.sessions import AUTHENTICATION, FRAUD, Hearing
+from sonant.store.session_hearings import AUTHENTICATION, FRAUD, Hearing
 from sonant.voice.audio import RATE_HZ
 from sonant.voice.gathering import SpeechWindow
 

@@ -14,7 +14,8 @@ import numpy as np
 from sonant.live.calls import EndReason
 from sonant.live.stream import Samples, Stream
 from sonant.settings import Settings
-from sonant.store.sessions import AUTHENTICATION, FRAUD, Progress, Session
+from sonant.store.session_hearings import AUTHENTICATION, FRAUD
+from sonant.store.sessions import Progress, Session
 from sonant.voice.audio import RATE_HZ, TelephoneBand
 from sonant.voice.gathering import SpeechGatherer, SpeechWindow
 from sonant.voice.models import Models

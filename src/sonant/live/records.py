@@ -13,9 +13,10 @@ from sonant.jobs.session_keeping import stream_event
 from sonant.live.calls import EndReason
 from sonant.live.desk import LEASE, Desk, DomainGone
 from sonant.live.listening import Place
-from sonant.store import domains, sessions
+from sonant.store import domains, session_hearings, sessions
 from sonant.store.domains import Domain
-from sonant.store.sessions import ENDED, ONGOING, PENDING, Hearing, Progress, Session
+from sonant.store.session_hearings import Hearing
+from sonant.store.sessions import ENDED, ONGOING, PENDING, Progress, Session
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,7 +62,7 @@ def save(desk: Desk, place: Place, hearing: Hearing) -> bool:
             return False
         if session.stream_owner not in (None, desk.owner):
             return False
-        sessions.save_hearing(connection, session.seal(vault), place.session_id, hearing)
+        session_hearings.save_hearing(connection, session.seal(vault), place.session_id, hearing)
     return True
 
 

@@ -23,7 +23,7 @@ from sonant.jobs.replay import Copy, ReplayGuard
 from sonant.jobs.watch import Sample, Watch
 from sonant.store import fraud_voices, watchlists
 from sonant.store.domains import Domain
-from sonant.store.sessions import Hearing
+from sonant.store.session_hearings import Hearing
 from sonant.store.vault import Vault
 from sonant.voice.calibration import Calibration
 from sonant.voice.fingerprint import Fingerprint

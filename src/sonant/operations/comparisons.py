@@ -16,9 +16,10 @@ from sonant.jobs.scale import scale_of
 from sonant.live.evaluation import FraudDetection, fraud_detected
 from sonant.operations.service import Request, Service
 from sonant.operations.sessions import require_session
-from sonant.store import sessions, speakers
+from sonant.store import session_hearings, speakers
 from sonant.store.domains import Domain
-from sonant.store.sessions import FRAUD, Hearing, Result, Session
+from sonant.store.session_hearings import FRAUD, Hearing, Result
+from sonant.store.sessions import Session
 from sonant.store.speakers import Speaker
 from sonant.store.vault import Vault
 from sonant.voice.calibration import Calibration
@@ -48,11 +49,11 @@ class View:
 
     def kept(self, purpose: str, basis: str) -> Result | None:
         """The result that rests on the same, if one was made."""
-        found = sessions.result(self.connection, self.session.session_id, purpose)
+        found = session_hearings.result(self.connection, self.session.session_id, purpose)
         return found if found is not None and found.basis == basis else None
 
     def heard(self, purpose: str) -> bool:
-        return sessions.was_heard(self.connection, self.session, purpose)
+        return session_hearings.was_heard(self.connection, self.session, purpose)
 
     @property
     def watchlist_id(self) -> str:
@@ -134,7 +135,7 @@ def _scale(service: Service, view: View, hearing: Hearing) -> Calibration:
 def heard_for(view: View, purpose: str) -> Hearing:
     """What was heard for a purpose. Raises Validation if it is damaged."""
     with undamaged("what was heard of the call is damaged; start a new stream"):
-        found = sessions.hearings(view.connection, view.session.seal(view.vault), view.session)
+        found = session_hearings.hearings(view.connection, view.session.seal(view.vault), view.session)
     return found[purpose]
 
 

@@ -26,9 +26,9 @@ from sonant.live.evaluation import (
 from sonant.operations.comparisons import View, assessed, heard_for, score, undamaged, view_of
 from sonant.operations.service import Answer, Caller, Request, Service
 from sonant.operations.watchlists import require_watchlist
-from sonant.store import sessions, speakers
+from sonant.store import session_hearings, speakers
 from sonant.store.domains import Domain
-from sonant.store.sessions import AUTHENTICATION, FRAUD, Result
+from sonant.store.session_hearings import AUTHENTICATION, FRAUD, Result
 
 #: How often results are made anew because the session changed while they were made.
 TRIES = 3
@@ -170,7 +170,7 @@ def _store(service: Service, caller: Caller, request: Request, made: Results) ->
             return None
         for one in made.new:
             result = Result(basis=one.basis, result_id=one.result_id, document=one.content.text())
-            sessions.save_result(connection, view.session.session_id, one.purpose, result)
+            session_hearings.save_result(connection, view.session.session_id, one.purpose, result)
             if isinstance(one.content, Authentication) and one.content.decision == "ACCEPT":
                 assert view.speaker is not None
                 speakers.accessed(connection, view.speaker.speaker_id, now)

@@ -29,7 +29,7 @@ from sonant.operations.idempotency import client_token
 from sonant.operations.paging import paged
 from sonant.operations.service import Answer, Caller, Request, Service
 from sonant.operations.session_setup import set_up
-from sonant.store import sessions, speakers
+from sonant.store import session_hearings, sessions, speakers
 from sonant.store.domains import Domain
 from sonant.store.sessions import Session
 from sonant.store.vault import Vault
@@ -137,13 +137,13 @@ def end_stream(service: Service, caller: Caller, request: Request) -> Answer:
             session = require_session(service, connection, domain.domain_id, session.session_id)
             heard = {
                 purpose: Window(started_at=started_at, ended_at=ended_at)
-                for purpose, (started_at, ended_at) in sessions.windows(connection, session).items()
+                for purpose, (started_at, ended_at) in session_hearings.windows(connection, session).items()
             }
             told = start_session_event(
                 domain,
                 session,
-                authentication=heard.get(sessions.AUTHENTICATION),
-                fraud_detection=heard.get(sessions.FRAUD),
+                authentication=heard.get(session_hearings.AUTHENTICATION),
+                fraud_detection=heard.get(session_hearings.FRAUD),
             )
             service.outbox.put(connection, [told], now)
         answer = {"Session": _member(connection, domain, vault, session)}

@@ -53,19 +53,11 @@ class GrantedKeys:
             raise KeyDenied(f"the role {self._role_arn} has no right {action} on {key_arn}")
 
 
-class GrantedObjects:
-    """Reads and writes objects as one role."""
+class JudgedReads:
+    """Reads objects as far as a role's policies go."""
 
-    def __init__(
-        self,
-        store_with: Callable[[KeyStore], ObjectStore],
-        keys: KeyStore,
-        role_arn: str,
-        policies: Sequence[Policy],
-    ) -> None:
-        self._keys = GrantedKeys(keys, role_arn, policies)
-        self._store = store_with(self._keys)
-        self._role_arn, self._policies = role_arn, policies
+    def __init__(self, store: ObjectStore, role_arn: str, policies: Sequence[Policy]) -> None:
+        self._store, self._role_arn, self._policies = store, role_arn, policies
 
     def size(self, uri: ObjectUri) -> int:
         self._require("s3:GetObject", uri)
@@ -78,6 +70,24 @@ class GrantedObjects:
     def open(self, uri: ObjectUri) -> ObjectReader:
         self._require("s3:GetObject", uri)
         return self._store.open(uri)
+
+    def _require(self, action: str, uri: ObjectUri) -> None:
+        if not allows(self._policies, action, f"arn:aws:s3:::{uri.bucket}/{uri.key}"):
+            raise ObjectDenied(f"the role {self._role_arn} has no right {action} on {uri.shown}")
+
+
+class GrantedObjects(JudgedReads):
+    """Reads and writes objects as one role."""
+
+    def __init__(
+        self,
+        store_with: Callable[[KeyStore], ObjectStore],
+        keys: KeyStore,
+        role_arn: str,
+        policies: Sequence[Policy],
+    ) -> None:
+        self._keys = GrantedKeys(keys, role_arn, policies)
+        super().__init__(store_with(self._keys), role_arn, policies)
 
     def write(self, uri: ObjectUri, chunks: Iterable[bytes] | bytes, kms_key: str | None) -> None:
         self._require("s3:PutObject", uri)
@@ -104,7 +114,3 @@ class GrantedObjects:
                     f"{uri.shown}: a part of this key is itself an object, and a local bucket cannot hold "
                     "both; delete that object or choose another key"
                 )
-
-    def _require(self, action: str, uri: ObjectUri) -> None:
-        if not allows(self._policies, action, f"arn:aws:s3:::{uri.bucket}/{uri.key}"):
-            raise ObjectDenied(f"the role {self._role_arn} has no right {action} on {uri.shown}")

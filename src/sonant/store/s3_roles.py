@@ -14,7 +14,8 @@ from typing import Any
 from sonant.errors import KeyDenied, ObjectDenied, ObjectError
 from sonant.policy import Policy, allows
 from sonant.store.aws_clients import Temporary
-from sonant.store.objects import ObjectReader, ObjectUri
+from sonant.store.grants import JudgedReads
+from sonant.store.objects import ObjectUri
 from sonant.store.s3_objects import S3ObjectStore
 
 #: What STS takes as a session's name and as an external id.
@@ -82,34 +83,23 @@ def assumed(
     return fetch
 
 
-class JudgedS3:
+class JudgedS3(JudgedReads):
     """The service's S3 as far as a role's policies go; see `RoleObjects`."""
 
     def __init__(
         self, store: S3ObjectStore, role_arn: str, policies: Sequence[Policy], key_arn: Callable[[str], str]
     ) -> None:
         """`key_arn` makes an ARN of whatever names a key."""
-        self._store, self._role_arn, self._policies, self._key_arn = store, role_arn, policies, key_arn
-
-    def size(self, uri: ObjectUri) -> int:
-        self._require("s3:GetObject", uri)
-        return self._store.size(uri)
-
-    def read(self, uri: ObjectUri, max_bytes: int) -> bytes:
-        self._require("s3:GetObject", uri)
-        return self._store.read(uri, max_bytes)
-
-    def open(self, uri: ObjectUri) -> ObjectReader:
-        self._require("s3:GetObject", uri)
-        return self._store.open(uri)
+        super().__init__(store, role_arn, policies)
+        self._s3, self._key_arn = store, key_arn
 
     def write(self, uri: ObjectUri, chunks: Iterable[bytes] | bytes, kms_key: str | None) -> None:
         self._require_output(uri, kms_key)
-        self._store.write(uri, chunks, kms_key)
+        self._s3.write(uri, chunks, kms_key)
 
     def check_writable(self, uri: ObjectUri, kms_key: str | None) -> None:
         self._require_output(uri, kms_key)
-        self._store.check_writable(uri, kms_key)
+        self._s3.check_writable(uri, kms_key)
 
     def _require_output(self, uri: ObjectUri, kms_key: str | None) -> None:
         self._require("s3:PutObject", uri)
@@ -117,7 +107,3 @@ class JudgedS3:
             self._policies, "kms:GenerateDataKey", arn := self._key_arn(kms_key)
         ):
             raise KeyDenied(f"the role {self._role_arn} has no right kms:GenerateDataKey on {arn}")
-
-    def _require(self, action: str, uri: ObjectUri) -> None:
-        if not allows(self._policies, action, f"arn:aws:s3:::{uri.bucket}/{uri.key}"):
-            raise ObjectDenied(f"the role {self._role_arn} has no right {action} on {uri.shown}")

@@ -29,7 +29,6 @@ from sonant.voice.spoofing_models import SpoofingModels
 MIN_SPEECH_S = 3.0
 """Less speech gives no score."""
 NETWORK_RATE_HZ, NETWORK_SAMPLES = 16000, 64600
-NETWORK_S = NETWORK_SAMPLES / NETWORK_RATE_HZ
 _NETWORK_RMS = 0.05  # the network has no level control of its own; about the level it was trained at
 _RISK_A_DECADE = 25.0
 

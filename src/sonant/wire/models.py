@@ -55,8 +55,6 @@ class Operation:
     """Names of the modelled exceptions that it may answer, such as `ConflictException`."""
     readonly: bool
     """A Describe or List operation. (`EvaluateSession` counts as writing, as in IAM.)"""
-    takes_client_token: bool
-    """Has a `ClientToken` that makes repeated calls one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +116,6 @@ def _operations(service: ServiceModel) -> list[Operation]:
                 output_shape=model.output_shape,
                 errors=frozenset(shape.name for shape in model.error_shapes),
                 readonly=name.startswith(_READ_VERBS),
-                takes_client_token=bool(model.idempotent_members),
             )
         )
     return found

@@ -37,7 +37,6 @@ STREAM_AUDIO = Operation(
     output_shape=None,
     errors=frozenset(),
     readonly=False,
-    takes_client_token=False,
 )
 T = TypeVar("T")
 

@@ -19,7 +19,8 @@ from sonant.live.evaluation import (
     fraud_detected,
     without_listening,
 )
-from sonant.store.sessions import Hearing, Session
+from sonant.store.session_hearings import Hearing
+from sonant.store.sessions import Session
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 SPEAKER, LIST, FRAUDSTER = "id#AbCdEfGhIjKlMnOpQrStUv", "w" * 22, "id#fffffffffffffffffffffff"[:25]

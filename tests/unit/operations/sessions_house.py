@@ -11,10 +11,10 @@ import numpy as np
 
 from sonant.operations.service import Caller
 from sonant.policy import ALLOW_ALL, parse
-from sonant.store import domains, sessions
+from sonant.store import domains, session_hearings, sessions
 from sonant.store.access import Principal
 from sonant.store.database.schema import events
-from sonant.store.sessions import AUTHENTICATION, FRAUD
+from sonant.store.session_hearings import AUTHENTICATION, FRAUD
 from sonant.store.vault import open_vault
 from sonant.voice.models import load_models
 
@@ -58,8 +58,8 @@ def hear(house, domain_id, name, vector, *, purposes=(AUTHENTICATION, FRAUD), **
                 "vector": np.asarray(vector, "<f4").tobytes(),
                 **more,
             }
-            sessions.save_hearing(
-                connection, session.seal(vault), session.session_id, sessions.Hearing(**members)
+            session_hearings.save_hearing(
+                connection, session.seal(vault), session.session_id, session_hearings.Hearing(**members)
             )
 
 

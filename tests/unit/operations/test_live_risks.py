@@ -22,7 +22,7 @@ from sonant.live.risks import Watches
 from sonant.store import fingerprints, fraud_voices, speakers
 from sonant.store.database.schema import fingerprints as fingerprint_rows
 from sonant.store.database.schema import fraudster_voiceprints
-from sonant.store.sessions import FRAUD, Hearing
+from sonant.store.session_hearings import FRAUD, Hearing
 from sonant.voice.fingerprint import fingerprint
 from sonant.voice.models import load_models
 

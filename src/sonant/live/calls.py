@@ -52,3 +52,10 @@ class StreamFault(SonantError):
     def __init__(self, message: str, reason: EndReason = EndReason.MALFORMED) -> None:
         super().__init__(message)
         self.reason = reason
+
+
+class StreamOver(StreamFault):
+    """Audio came for a stream that the service has ended: no fault of the carrier, who does not know yet."""
+
+    def __init__(self, reason: EndReason) -> None:
+        super().__init__("the stream has ended", reason)

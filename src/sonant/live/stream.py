@@ -16,7 +16,7 @@ from datetime import datetime
 import numpy as np
 from numpy.typing import NDArray
 
-from sonant.live.calls import EndReason, StreamFault
+from sonant.live.calls import EndReason, StreamFault, StreamOver
 
 log = logging.getLogger(__name__)
 
@@ -58,7 +58,7 @@ class Stream:
         can be listened to."""
         with self._lock:
             if self._reason is not None:
-                raise StreamFault("the stream has ended", self._reason)
+                raise StreamOver(self._reason)
             if rate_hz != self._rate_hz or not rate_hz:
                 self._take_rate(rate_hz)
             if not len(samples):

@@ -17,7 +17,7 @@ from typing import Any
 
 from sonant.errors import ModelledError
 from sonant.live.adapters import Adapter, Audio, Begin, Effect, End, Reply
-from sonant.live.calls import Call, EndReason, StreamFault
+from sonant.live.calls import Call, EndReason, StreamFault, StreamOver
 from sonant.wire.stream_parts import PIECE_S, Connection, Intake, Stream, feed_in_pieces
 
 log = logging.getLogger(__name__)
@@ -131,10 +131,10 @@ class _Carrying:
         try:
             both: set[asyncio.Future[Any]] = {talk, self._ended}
             await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
-            if talk.done():
-                reason, why = talk.result()
+            if talk.done() and (end := talk.result()) is not None:
+                reason, why = end
             else:
-                reason = self._ended.result()
+                reason = await self._ended
                 talk.cancel()
                 await asyncio.wait({talk})
                 await self._say(lambda: self._adapter.ended(reason))
@@ -148,10 +148,12 @@ class _Carrying:
             await self._close(reason, why)
         return reason
 
-    async def _talk(self) -> tuple[EndReason, str]:
-        """Why it ended, and a sentence if there is more to say."""
+    async def _talk(self) -> tuple[EndReason, str] | None:
+        """Why it ended, and a sentence if there is more to say; None when the service ended it."""
         try:
             return await self._exchange(), ""
+        except StreamOver:
+            return None
         except StreamFault as fault:
             return fault.reason, str(fault)
         except _Refused as refusal:

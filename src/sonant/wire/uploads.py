@@ -30,7 +30,7 @@ from sonant.errors import (
 )
 from sonant.live.adapters.encoding import decoder, one_channel
 from sonant.live.adapters.own import RATES_HZ, AudioForm
-from sonant.live.calls import EndReason, StreamFault
+from sonant.live.calls import EndReason, StreamFault, StreamOver
 from sonant.settings import Audio, Settings
 from sonant.voice.audio import RATE_HZ, Recording
 from sonant.wire.stream_gate import Begun
@@ -114,6 +114,9 @@ class Upload:
                     "NetSpeechSeconds": round(stream.net_speech_s, 3),
                 }
             )
+        except StreamOver as over:
+            reason = over.reason
+            raise _refusal(reason) from None
         except StreamFault as fault:
             reason = fault.reason
             raise Validation(f"{str(fault)[:1].upper()}{str(fault)[1:]}.") from None

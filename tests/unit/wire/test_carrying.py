@@ -11,7 +11,7 @@ import pytest
 
 from sonant.errors import Conflict
 from sonant.live.adapters import Audio, Begin, End, Reply
-from sonant.live.calls import Call, EndReason, StreamFault
+from sonant.live.calls import Call, EndReason, StreamFault, StreamOver
 from sonant.wire.carrying import Bounds, carry
 
 CALL = Call(account_id="0" * 12, domain_id="d" * 22, session="call-1")
@@ -222,6 +222,20 @@ def test_when_the_service_ends_the_stream_the_carrier_is_told_at_once():
         intake.stream.stop(EndReason.REQUESTED)
 
     assert run(line, intake, also=stop) == EndReason.REQUESTED
+    assert line.sent[-1] == "ended REQUESTED"
+    assert line.closed == (1000, "REQUESTED")
+
+
+def test_audio_that_comes_before_the_news_of_the_end_is_no_fault_of_the_carriers():
+    class Ending(MemoryStream):
+        """Ends while audio comes; its carrier hears of it a moment later."""
+
+        def feed(self, samples, rate_hz):
+            threading.Timer(0.05, self.stop, [EndReason.REQUESTED]).start()
+            raise StreamOver(EndReason.REQUESTED)
+
+    line = Line("begin", b"audio")
+    assert run(line, MemoryIntake(Ending())) == EndReason.REQUESTED
     assert line.sent[-1] == "ended REQUESTED"
     assert line.closed == (1000, "REQUESTED")
 

@@ -15,7 +15,7 @@ from socket import socket
 from sqlalchemy import Connection
 from starlette.types import ASGIApp
 
-from sonant.console.session_page import PREFIXES, SessionPages
+from sonant.console.session_page import AUDITED_SIGN_INS, PREFIXES, SessionPages
 from sonant.console.tickets import Tickets
 from sonant.cores import Cores
 from sonant.errors import AccessDenied, Validation
@@ -387,7 +387,7 @@ def build_app(store: Store, cores: Cores | None = None, audiosocket: socket | No
         page = Page(store.database, settings.metrics.cache_s, lambda: trail is not None and trail.failing)
         routes.append(metrics_route(page.render, page.content_type, settings.metrics.token))
     recorder = Recorder(
-        audited=audited_operations(models) | AUDITED_STREAMS,
+        audited=audited_operations(models) | AUDITED_STREAMS | AUDITED_SIGN_INS,
         clock=store.clock,
         trail=trail,
         calls=None if page is None else page.calls,
@@ -411,6 +411,7 @@ def build_app(store: Store, cores: Cores | None = None, audiosocket: socket | No
         door,
         Tickets(secret=store.secret, find=credential_finder(store), clock=store.clock),
         partial(_domain_of, store),
+        recorder,
     )
     asgi = asgi_app(
         door, *routes, *streams.routes(), lifespan=streams.lifespan, console=(PREFIXES, pages.app)

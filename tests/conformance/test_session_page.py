@@ -163,6 +163,22 @@ def test_what_is_done_on_the_page_stands_in_the_audit_trail(agent: Agent) -> Non
     assert agent.key.access_key in shown
 
 
+def test_who_signed_in_and_who_tried_stands_in_the_audit_trail(agent: Agent) -> None:
+    agent.sign_in(secret_access_key="guess")
+    agent.sign_in(access_key_id="a secret, typed into the wrong field")
+    agent.sign_in()  # the last: it waits until the trail is on the disk
+    lines = agent.service.sonant("audit", "show", "--operation", "ConsoleLogin", "--json").out.splitlines()
+    told = [json.loads(line) for line in lines[-3:]]
+    assert [(one.get("errorCode"), one["userIdentity"]["accessKeyId"]) for one in told] == [
+        ("UnrecognizedClientException", agent.key.access_key),
+        ("UnrecognizedClientException", ""),
+        (None, agent.key.access_key),
+    ]
+    assert told[0]["userIdentity"]["type"] == "Unknown"
+    assert told[2]["userIdentity"]["arn"]
+    assert "guess" not in str(told) and agent.key.secret_key not in str(told)
+
+
 def test_the_page_keeps_to_its_own_scripts_and_may_not_be_framed(agent: Agent) -> None:
     headers = agent.web.get("/sign-in").headers
     assert "default-src 'none'" in headers["content-security-policy"]

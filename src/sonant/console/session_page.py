@@ -19,9 +19,13 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
-from sonant.console.tickets import COOKIE, LIFE, Tickets
-from sonant.errors import Throttling
+from sonant.console.tickets import COOKIE, LIFE, SignedIn, Tickets
+from sonant.errors import InternalServer, Throttling, UnrecognizedClient
+from sonant.events.audit_record import Audited
+from sonant.ids import new_uuid
 from sonant.operations.service import Caller
+from sonant.wire.models import OWN_PREFIX, SIGNING_NAME, Operation
+from sonant.wire.recording import Recorder
 from sonant.wire.server import FrontDoor
 from sonant.wire.signature import Credential
 from sonant.wire.throttle import Throttle
@@ -44,13 +48,31 @@ _HEADERS = {
 _FILES = {"session.js": "text/javascript", "console.css": "text/css"}
 #: Attempts to sign in a second, from one address.
 _SIGN_INS_PER_S = 20.0
+#: What the audit trail may keep of a failed attempt: no secret that was typed into the wrong field.
+_KEY_ID = re.compile(r"[A-Z0-9]{16,128}")
+
+#: In no service model; under CloudTrail's name for it.
+SIGN_IN = Operation(
+    name="ConsoleLogin",
+    service=SIGNING_NAME,
+    target=f"{OWN_PREFIX}ConsoleLogin",
+    input_shape=None,
+    output_shape=None,
+    errors=frozenset(),
+    readonly=False,
+)
+AUDITED_SIGN_INS = {
+    SIGN_IN.target: Audited(name=SIGN_IN.name, read_only=False, request=dict, answer=dict),
+}
 
 
 class SessionPages:
     """The pages as ASGI. `domain_of` gives the domain of a session id."""
 
-    def __init__(self, door: FrontDoor, tickets: Tickets, domain_of: Callable[[str], str | None]) -> None:
-        self._door, self._tickets, self._domain_of = door, tickets, domain_of
+    def __init__(
+        self, door: FrontDoor, tickets: Tickets, domain_of: Callable[[str], str | None], recorder: Recorder
+    ) -> None:
+        self._door, self._tickets, self._domain_of, self._recorder = door, tickets, domain_of, recorder
         self._attempts = Throttle({"SignIn": _SIGN_INS_PER_S}, door.throttle.monotonic_s)
         self._pages = {name: _page(name) for name in ("session.html", "sign-in.html", *_FILES)}
         self.app = Starlette(
@@ -75,25 +97,43 @@ class SessionPages:
         except Throttling:
             return _answer(429, b"Too many attempts; wait a moment.", "text/plain")
         form = await _form(request)
-        ticket = await run_in_threadpool(
-            self._tickets.sign_in,
-            form.get("access-key-id", ""),
-            form.get("secret-access-key", ""),
-            form.get("session-token", ""),
-        )
+        try:
+            found = await run_in_threadpool(self._signed_in, request, form)
+        except InternalServer:
+            return _answer(503, b"Signing in cannot be recorded now.", "text/plain")
         where = _local(request.query_params.get("next", ""))
-        if ticket is None:
+        if found is None:
             return RedirectResponse(f"/sign-in?failed=1&next={quote(where)}", 303, headers=_HEADERS)
         answer = RedirectResponse(where, 303, headers=_HEADERS)
         answer.set_cookie(
             COOKIE,
-            ticket,
+            found.ticket,
             max_age=int(LIFE.total_seconds()),
             httponly=True,
             samesite="strict",
             secure=request.url.scheme == "https",
         )
         return answer
+
+    def _signed_in(self, request: Request, form: Mapping[str, str]) -> SignedIn | None:
+        """The attempt and what came of it, written down. Raises InternalServer when it cannot be."""
+        claimed = form.get("access-key-id", "")
+        found = self._tickets.sign_in(
+            claimed, form.get("secret-access-key", ""), form.get("session-token", "")
+        )
+        self._recorder.record(
+            SIGN_IN,
+            request_id=new_uuid(),
+            source_ip=_address(request),
+            headers=request.scope["headers"],
+            query=b"",
+            caller=None if found is None else Caller(principal=found.credential.principal),
+            access_key_id=claimed if found is not None or _KEY_ID.fullmatch(claimed) else "",
+            parameters={},
+            result=None if found is None else {"ConsoleLogin": "Success"},
+            error=UnrecognizedClient() if found is None else None,
+        )
+        return found
 
     async def _sign_out(self, request: Request) -> Response:
         answer = RedirectResponse("/sign-in", 303, headers=_HEADERS)

@@ -26,6 +26,14 @@ _MAX_COOKIE = 1024
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SignedIn:
+    """A ticket, and the key that it stands for."""
+
+    ticket: str
+    credential: Credential
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Tickets:
     """Gives tickets out and takes them in."""
 
@@ -33,7 +41,7 @@ class Tickets:
     find: Callable[[str], Credential | None]
     clock: Callable[[], datetime]
 
-    def sign_in(self, access_key_id: str, secret_key: str, session_token: str) -> str | None:
+    def sign_in(self, access_key_id: str, secret_key: str, session_token: str) -> SignedIn | None:
         """A ticket for whoever knows the secret of an active key; None for all others."""
         known = self.find(access_key_id) if 0 < len(access_key_id) <= 128 else None
         # Unknown keys take as long as known ones: both are compared with something.
@@ -45,7 +53,8 @@ class Tickets:
         if known is None or not right or self._over(known, now):
             return None
         content = {"key": access_key_id, "until": (now + LIFE).timestamp()}
-        return base64.urlsafe_b64encode(self.secret.seal_ticket(json.dumps(content).encode())).decode()
+        sealed = self.secret.seal_ticket(json.dumps(content).encode())
+        return SignedIn(ticket=base64.urlsafe_b64encode(sealed).decode(), credential=known)
 
     def holder(self, ticket: str | None) -> Credential | None:
         """Whose ticket it is; None for one that is not ours, is over, or whose key is no longer active."""

@@ -54,7 +54,8 @@ class Recorder:
         error: WireError | None,
         unchanged: bool = False,
     ) -> None:
-        """`unchanged`: the call changed nothing, although its operation may. Raises InternalServer when the
+        """`access_key_id`: as claimed, where the caller is unknown; empty where the headers or the query say.
+        `unchanged`: the call changed nothing, although its operation may. Raises InternalServer when the
         trail cannot take a record that must be there.
         """
         if self.trail is None:
@@ -62,7 +63,7 @@ class Recorder:
         if caller is None:
             if not isinstance(error, FrontDoorError):
                 return  # a fault of ours before anybody was asked for; it is in the log
-            access_key_id = claimed_key(headers, query)
+            access_key_id = access_key_id or claimed_key(headers, query)
         arn = None if caller is None else caller.principal.arn
         self.trail.add(
             Record(

@@ -107,7 +107,12 @@ def main() -> None:
             {name: published[name].lerp(begun[name], options.blend) for name in published}
         )
     average = copy.deepcopy(student).eval()
-    optimiser = torch.optim.Adam(student.parameters(), lr=options.rate)
+    if options.only:
+        for name, parameter in student.named_parameters():
+            parameter.requires_grad_(name in options.only)
+        if unknown := set(options.only) - {name for name, _ in student.named_parameters()}:
+            sys.exit(f"there are no parameters {', '.join(sorted(unknown))}")
+    optimiser = torch.optim.Adam([one for one in student.parameters() if one.requires_grad], lr=options.rate)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: _share(step, options))
     batches = Batches(
         training,
@@ -226,6 +231,9 @@ def _options() -> argparse.Namespace:
         "--blend", type=float, default=1.0, help="begin so far from the teacher towards --start, 0 to 1"
     )
     parser.add_argument("--mild", type=float, default=0.0, help="share of calls with nothing but codecs")
+    parser.add_argument(
+        "--only", nargs="+", metavar="PARAMETER", help="train these and leave all others as they are"
+    )
     parser.add_argument("--every", type=int, default=100, help="steps between checks")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--threads", type=int, default=2)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import partial
 from socket import socket
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, select
 from starlette.types import ASGIApp
 
 from sonant.console.session_page import AUDITED_SIGN_INS, PREFIXES, SessionPages
@@ -57,6 +57,7 @@ from sonant.store.model_files import ModelFiles
 from sonant.store.objects import ObjectUri, RoleObjects
 from sonant.store.vault import ServiceSecret
 from sonant.voice.models import load_models as load_voice_models
+from sonant.wire.health import Health
 from sonant.wire.metrics import check_metrics, metrics_route
 from sonant.wire.models import OWN_PREFIX, SIGNING_NAME, Shape, load_models
 from sonant.wire.recording import Recorder, audited_operations
@@ -168,7 +169,8 @@ class LocalListener:
             self._engine.close()
 
 
-def build_runner(store: Store, owner: str) -> Runner:
+def build_runner(store: Store, owner: str, beat: Callable[[], None] = lambda: None) -> Runner:
+    """`beat` is called again and again while the runner lives."""
     settings = store.settings
     parts = Parts(
         settings=settings,
@@ -183,7 +185,7 @@ def build_runner(store: Store, owner: str) -> Runner:
         findings=_findings(settings),
     )
     engine = local_engine(settings, settings.workers, batch_worker_main)
-    return Runner(parts, engine, owner, upgrades(store, engine, owner))
+    return Runner(parts, engine, owner, upgrades(store, engine, owner), beat)
 
 
 def upgrades(store: Store, engine: Engine, owner: str) -> Upgrades:
@@ -298,6 +300,7 @@ class App:
 
     asgi: ASGIApp
     intake: Intake
+    health: Health
     close: Callable[[], None]
 
 
@@ -336,6 +339,12 @@ def _credential(connection: Connection, secret: ServiceSecret, access_key_id: st
 def _domain_of(store: Store, session_id: str) -> str | None:
     with store.database.read() as connection:
         return sessions.domain_of(connection, session_id)
+
+
+def _look(store: Store) -> None:
+    """Raises DatabaseUnavailable when the database cannot be used."""
+    with store.database.read() as connection:
+        connection.execute(select(1))
 
 
 def shared_rates(store: Store) -> Shared:
@@ -413,7 +422,13 @@ def build_app(store: Store, cores: Cores | None = None, audiosocket: socket | No
         partial(_domain_of, store),
         recorder,
     )
+    health = Health(partial(_look, store), time.monotonic)
     asgi = asgi_app(
-        door, *routes, *streams.routes(), lifespan=streams.lifespan, console=(PREFIXES, pages.app)
+        door,
+        *routes,
+        *streams.routes(),
+        health=health,
+        lifespan=streams.lifespan,
+        console=(PREFIXES, pages.app),
     )
-    return App(asgi=asgi, intake=intake, close=close)
+    return App(asgi=asgi, intake=intake, health=health, close=close)

@@ -243,8 +243,14 @@ def audit_show(
 
 @main.command()
 @click.option("--supervised", metavar="OWNER", hidden=True)
+@click.option(
+    "--heartbeat",
+    metavar="FILE",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Touch this file about once a second; if it is two minutes old, the worker hangs.",
+)
 @data_option
-def worker(supervised: str | None, data: Path | None, config: Path | None) -> None:
+def worker(supervised: str | None, heartbeat: Path | None, data: Path | None, config: Path | None) -> None:
     """Run jobs without serving the API (`sonant serve` has a worker of its own)."""
     import secrets
 
@@ -253,7 +259,8 @@ def worker(supervised: str | None, data: Path | None, config: Path | None) -> No
     if supervised is not None:
         service.run_supervised(supervised)
     else:
-        service.work(load_settings(data, config), f"worker-{secrets.token_hex(8)}")
+        owner = f"worker-{secrets.token_hex(8)}"
+        service.work(load_settings(data, config), owner, heartbeat=heartbeat)
 
 
 @main.command()

@@ -83,6 +83,8 @@ class Live:
     """Of these, for one account."""
     keep_h: float = 24.0
     """Hours for which a session is kept after its last stream has ended."""
+    drain_s: float = 0.0
+    """After SIGTERM, and after `wire.drain_s`, calls that are listened to may go on for so long."""
     keep_audio: bool = False
     """Keep the speech that results were made from, sealed, for as long as the session."""
     twilio_token: str = field(default="", repr=False)
@@ -197,6 +199,8 @@ class Wire:
     """Threads that do the blocking part of a call."""
     max_waiting: int = 256
     """Calls that may wait for a thread; more are told to come back."""
+    drain_s: float = 0.0
+    """After SIGTERM `/health/ready` says no, calls are answered for so long, and the service ends."""
     one_core: bool = True
     """Keep the threads of a service on SQLite on one core, where calls are cheapest; jobs use all cores."""
 

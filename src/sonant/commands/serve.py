@@ -44,6 +44,7 @@ def serve(settings: Settings, *, quiet: bool) -> None:
     import uvicorn
 
     from sonant import app, installation
+    from sonant.commands.draining import draining_server
     from sonant.wire import audiosocket
 
     installation.make_folder(settings.data)
@@ -69,7 +70,7 @@ def serve(settings: Settings, *, quiet: bool) -> None:
         if settings.embedded:
             app.session_keeper(store).take_over()
         built = app.build_app(store, cores, audiosocket.bind(settings))
-        server = uvicorn.Server(
+        server = draining_server(
             uvicorn.Config(
                 built.asgi,
                 http=_connection(),
@@ -84,7 +85,11 @@ def serve(settings: Settings, *, quiet: bool) -> None:
                 timeout_keep_alive=30,
                 timeout_graceful_shutdown=10,
                 lifespan="on",
-            )
+            ),
+            built.health,
+            lambda: built.intake.streams,
+            drain_s=settings.wire.drain_s,
+            streams_s=settings.live.drain_s,
         )
         port = listener.getsockname()[1]
         host = settings.wire.host
@@ -224,8 +229,25 @@ def run_supervised(owner: str) -> None:
     work(settings, owner, until_end_of=True)
 
 
-def work(settings: Settings, owner: str, *, until_end_of: bool = False) -> None:
-    """Run jobs until told to stop."""
+class Heartbeat:
+    """A file that is touched about once a second: an orchestrator sees by its age that a runner lives."""
+
+    def __init__(self, file: Path) -> None:
+        self._file, self._last_s = file, float("-inf")
+
+    def __call__(self) -> None:
+        now_s = time.monotonic()
+        if now_s - self._last_s >= 1.0:
+            self._last_s = now_s
+            with suppress(OSError):  # a full disk is no reason to stop; the file's age tells
+                self._file.touch()
+
+
+def work(
+    settings: Settings, owner: str, *, until_end_of: bool = False, heartbeat: Path | None = None
+) -> None:
+    """Run jobs until told to stop; while it lives, `heartbeat` is touched. Raises SetupError."""
+    beat = Heartbeat(heartbeat) if heartbeat is not None else lambda: None
     from sonant import app, installation
 
     # The kernel lets go of the lock when the last holder is dead, so a predecessor killed a moment ago
@@ -234,7 +256,7 @@ def work(settings: Settings, owner: str, *, until_end_of: bool = False) -> None:
         store = installation.open_store(settings)
         with store.database.read():
             pass  # a database that cannot be used is told once, here, and not by every thread
-        runner = app.build_runner(store, owner)
+        runner = app.build_runner(store, owner, beat)
         dispatcher = app.build_dispatcher(store, owner)
         stop = threading.Event()
         housekeeper = Housekeeper(

@@ -92,8 +92,16 @@ class Stopped(SonantError):
 class Runner:
     """Call `run` in the main thread; `stop` from a signal handler or another thread."""
 
-    def __init__(self, parts: Parts, engine: Engine, owner: str, upgrades: Upgrades | None = None) -> None:
-        """`upgrades` is done while there is no job."""
+    def __init__(
+        self,
+        parts: Parts,
+        engine: Engine,
+        owner: str,
+        upgrades: Upgrades | None = None,
+        beat: Callable[[], None] = lambda: None,
+    ) -> None:
+        """`upgrades` is done while there is no job. `beat` is called again and again, idle or not."""
+        self._beat = beat
         self._parts, self._engine, self._owner = parts, engine, owner
         self._upgrades = upgrades
         self._kinds = tuple(parts.kinds)
@@ -111,6 +119,7 @@ class Runner:
                 jobs.release_all(connection)
         pause_s = 0.0
         while not self._stop.wait(pause_s):
+            self._beat()
             try:
                 busy = self.run_one() or (self._upgrades is not None and self._upgrades.run_some())
                 pause_s = 0.0 if busy else self._parts.settings.jobs.poll_s
@@ -290,6 +299,7 @@ class Runner:
 
     def _keep_alive(self, job: jobs.Job) -> None:
         """Called again and again while a job runs: stop, time limit, lease."""
+        self._beat()
         if self._stop.is_set():
             with self._parts.database.write() as connection:
                 jobs.release(connection, job.job_id, self._owner)

@@ -11,10 +11,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from starlette.applications import Starlette
-from starlette.requests import Request as HttpRequest
-from starlette.responses import JSONResponse
 from starlette.routing import BaseRoute, Route
-from starlette.types import ASGIApp, Lifespan, Receive, Scope, Send
+from starlette.types import ASGIApp, Lifespan, Message, Receive, Scope, Send
 
 from sonant.errors import (
     BodyTooLarge,
@@ -31,6 +29,7 @@ from sonant.operations import LONG, UNCHANGING
 from sonant.operations.service import Answer, Caller, Request, Service
 from sonant.settings import Wire
 from sonant.wire.authorization import authorize
+from sonant.wire.health import Health
 from sonant.wire.lane import Lane
 from sonant.wire.models import Operation, ServiceModels
 from sonant.wire.protocol import CONTENT_TYPE, compile_output, error_body, error_content_type, parse_body
@@ -417,19 +416,18 @@ def _told(error: WireError) -> Told:
 def asgi_app(
     door: FrontDoor,
     *more: BaseRoute,
+    health: Health,
     lifespan: Lifespan[Starlette] | None = None,
     console: tuple[tuple[str, ...], ASGIApp] | None = None,
 ) -> ASGIApp:
     """The whole service: Starlette's pages and WebSockets, and the AWS endpoint everywhere else.
 
-    `console` is an app and the beginnings of the paths that are its own. The endpoint stands before
-    Starlette, whose layers would cost each call as much as its own work.
+    While `health` drains, every answer is the last on its connection. `console` is an app and the
+    beginnings of the paths that are its own. The endpoint stands before Starlette, whose layers would cost
+    each call as much as its own work.
     """
 
-    async def health(_request: HttpRequest) -> JSONResponse:
-        return JSONResponse({"status": "ok"})
-
-    routes: list[BaseRoute] = [Route("/health", health, methods=["GET"]), *more]
+    routes: list[BaseRoute] = [*health.routes(), *more]
     pages = Starlette(routes=routes, lifespan=lifespan)
     taken = frozenset(
         (method, route.path) for route in routes if isinstance(route, Route) for method in route.methods or ()
@@ -438,6 +436,8 @@ def asgi_app(
     prefixes, consoles = ((), door) if console is None else console
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        if health.draining and scope["type"] == "http":
+            send = _last_on_its_connection(send)
         if scope["type"] == "http" and scope["path"].startswith(prefixes):
             await consoles(scope, receive, send)
         elif scope["type"] == "http" and (scope["method"], scope["path"]) not in taken:
@@ -446,3 +446,15 @@ def asgi_app(
             await pages(scope, receive, send)
 
     return app
+
+
+def _last_on_its_connection(send: Send) -> Send:
+    """Have the connection closed after this answer: the next call is somebody else's."""
+
+    async def sending(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            headers = [pair for pair in message.get("headers", ()) if pair[0].lower() != b"connection"]
+            message = {**message, "headers": [*headers, (b"connection", b"close")]}
+        await send(message)
+
+    return sending

@@ -1,0 +1,113 @@
+"""Stopping gently: who asks for readiness is told at once, who calls is answered until the end."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from carried_calls import opened, said_until_closed
+from service_process import BIN, ServiceProcess, environment, running
+
+
+def wait_until(what: str, holds: Callable[[], bool], within_s: float = 15.0) -> None:
+    deadline = time.monotonic() + within_s
+    while not holds():
+        assert time.monotonic() < deadline, f"{what}: not within {within_s} s"
+        time.sleep(0.02)
+
+
+def asked(service: ServiceProcess, path: str) -> tuple[int, dict[str, Any], str | None]:
+    connection = http.client.HTTPConnection("127.0.0.1", service.port, timeout=20)
+    try:
+        connection.request("GET", path)
+        answer = connection.getresponse()
+        return answer.status, json.loads(answer.read()), answer.getheader("connection")
+    finally:
+        connection.close()
+
+
+def test_a_service_that_serves_is_alive_and_ready(service: ServiceProcess) -> None:
+    assert asked(service, "/health")[:2] == (200, {"status": "ok"})
+    assert asked(service, "/health/ready")[:2] == (200, {"status": "ready"})
+
+
+def test_a_draining_service_answers_every_call_and_asks_for_no_more(tmp_path: Path) -> None:
+    with running(tmp_path / "data", WIRE_DRAIN_S="2.5") as service:
+        domain_id = service.domain("kept")
+        faults: list[Exception] = []
+        answered: list[float] = []
+
+        def call() -> None:
+            while service.process.poll() is None and not enough.is_set():
+                try:
+                    service.voice_id.describe_domain(DomainId=domain_id)
+                    answered.append(time.monotonic())
+                except Exception as fault:  # noqa: BLE001
+                    faults.append(fault)
+                    return
+
+        enough = threading.Event()
+        caller = threading.Thread(target=call)
+        caller.start()
+        told = time.monotonic()
+        service.process.send_signal(signal.SIGTERM)
+        wait_until("it says so", lambda: asked(service, "/health/ready")[0] == 503)
+        assert asked(service, "/health/ready") == (503, {"status": "draining"}, "close")
+        assert asked(service, "/health")[0] == 200
+        time.sleep(1.0)
+        enough.set()
+        caller.join()
+        assert not faults and answered[-1] > told + 1.0
+        assert service.process.wait(20) == 0
+
+
+@pytest.mark.parametrize("second", [signal.SIGTERM, signal.SIGINT])
+def test_a_second_signal_ends_it_at_once(tmp_path: Path, second: signal.Signals) -> None:
+    with running(tmp_path / "data", WIRE_DRAIN_S="60") as service:
+        service.voice_id.list_domains()
+        service.process.send_signal(signal.SIGTERM)
+        wait_until("it drains", lambda: asked(service, "/health/ready")[0] == 503)
+        service.process.send_signal(second)
+        assert service.process.wait(20) in (0, 130)
+
+
+def test_a_live_call_may_come_to_its_end(tmp_path: Path) -> None:
+    settings = {"LIVE_DRAIN_S": "60", "WIRE_DRAIN_S": "0.1"}
+    with running(tmp_path / "data", **settings) as service:
+        domain_id = service.domain("kept")
+        service.sonant("session", "start", "call-1", "--domain", domain_id)
+        url = service.sonant("session", "url", "call-1", "--domain", domain_id).out.strip()
+        with opened(url) as connection:
+            connection.send(bytes(320))
+            service.process.send_signal(signal.SIGTERM)
+            wait_until("it drains", lambda: asked(service, "/health/ready")[0] == 503)
+            time.sleep(1.5)
+            connection.send(bytes(320))
+            connection.send('{"type": "end"}')
+            assert said_until_closed(connection)[1:] == (1000, "CALL_ENDED")
+        assert service.process.wait(20) == 0
+
+
+def test_a_worker_touches_its_heartbeat_for_as_long_as_it_lives(tmp_path: Path) -> None:
+    with running(tmp_path / "data", JOBS_BESIDE_SERVICE="false") as service:
+        beat = tmp_path / "beat"
+        worker = subprocess.Popen(
+            [BIN / "sonant", "worker", "--heartbeat", str(beat)],
+            env=environment(SONANT_DATA=str(service.data)),
+            cwd=tmp_path,
+        )
+        try:
+            wait_until("it beats", beat.exists)
+            first = beat.stat().st_mtime
+            wait_until("it goes on beating", lambda: beat.stat().st_mtime > first)
+        finally:
+            worker.terminate()
+            assert worker.wait(20) == 0

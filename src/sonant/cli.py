@@ -273,6 +273,36 @@ def migrate(data: Path | None, config: Path | None) -> None:
     click.echo("the database is up to date")
 
 
+_key_file = click.option(
+    "--key-file",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="File that holds the passphrase [default: $SONANT_BACKUP_PASSPHRASE, else asked for].",
+)
+
+
+@main.command()
+@click.argument("file", type=click.Path(path_type=Path))
+@_key_file
+@data_option
+def backup(file: Path, key_file: Path | None, data: Path | None, config: Path | None) -> None:
+    """Write a sealed backup of database, keys, models and audit trail; the service may run."""
+    from sonant.commands.backup import back_up
+
+    back_up(load_settings(data, config), file, key_file)
+
+
+@main.command()
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--check", is_flag=True, help="Only read the backup to its end.")
+@_key_file
+@data_option
+def restore(file: Path, check: bool, key_file: Path | None, data: Path | None, config: Path | None) -> None:
+    """Make a new installation from a backup, on SQLite or PostgreSQL, whichever the settings name."""
+    from sonant.commands.backup import put_back
+
+    put_back(load_settings(data, config), file, key_file, only_check=check)
+
+
 @main.command()
 @data_option
 def doctor(data: Path | None, config: Path | None) -> None:

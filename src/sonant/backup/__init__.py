@@ -1,0 +1,1 @@
+"""Backups: one sealed file that holds an installation, and a new installation made from it."""

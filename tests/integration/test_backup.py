@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -283,16 +284,19 @@ def test_the_commands_say_what_they_did(tmp_path, whole):
 
 
 def test_a_full_disk_leaves_no_backup(tmp_path, whole):
-    limit = 2_000
+    (tmp_path / "data").mkdir(mode=0o700)
+    shutil.copytree(whole.parent / "data", tmp_path / "data", dirs_exist_ok=True)
+    (tmp_path / "data" / "note").write_bytes(bytes(500_000))
+    limit = 200_000  # the database's own files are smaller
 
     def small() -> None:
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
 
-    done = sonant("backup", str(tmp_path / "x"), data=whole.parent / "data", preexec_fn=small)
+    done = sonant("backup", str(tmp_path / "x"), data=tmp_path / "data", preexec_fn=small)
     assert done.returncode == 1, done.stdout
     assert "File too large" in done.stderr
-    assert not list(tmp_path.iterdir())
+    assert [path.name for path in tmp_path.iterdir()] == ["data"]
 
 
 def test_rates_are_all_that_is_left_out(whole):

@@ -10,7 +10,7 @@ import signal
 import time
 from collections.abc import Callable
 
-from chaos_world import LEASE_S, Cluster, Member, World, faketime, wait_for
+from chaos_world import LEASE_S, Cluster, Member, World, wait_for
 
 PATIENCE_S = 90.0
 Fault = Callable[[], None]
@@ -31,6 +31,7 @@ class Faults:
             "child process killed": self._kill_child,
             "key disabled": self._key,
             "all killed": self._everything,
+            "clock steps": self._clock,
         }
         if others:
             self.all["runner killed"] = lambda: self._end(others, signal.SIGKILL)
@@ -45,8 +46,6 @@ class Faults:
             self.all["S3 is slow"] = lambda: self._slow(cluster)
         if world.disk:
             self.all["disk full"] = self._fill
-        if faketime() is not None:
-            self.all["clock steps"] = self._clock
 
     def key_was_off(self, since_s: float) -> bool:
         return any(until >= since_s for _, until in self._off)
@@ -127,6 +126,6 @@ class Faults:
     def _clock(self) -> None:
         """One process's clock steps by up to a minute, and back."""
         member = self._rng.choice(self._world.members)
-        member.clock.write_text(f"{self._rng.choice((-60, -20, 20, 60)):+d}\n")
+        member.clock.write_text(str(self._rng.choice((-60, -20, 20, 60))))
         time.sleep(2.0)
-        member.clock.write_text("+0\n")
+        member.clock.write_text("0")

@@ -247,7 +247,7 @@ class Cluster(_Shape):
     def __init__(self, folder: Path, stack: ExitStack) -> None:
         """Raises NoServer without a PostgreSQL."""
         super().__init__(folder, stack)
-        self.postgres = OwnServer()
+        self.postgres = OwnServer(quick=False)  # what it has committed must outlive its crash
         stack.callback(self.postgres.close)
         objects = folder / "objects"
         objects.mkdir()

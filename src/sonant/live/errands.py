@@ -14,7 +14,7 @@ from collections.abc import Callable
 
 from sqlalchemy.exc import SQLAlchemyError
 
-from sonant.errors import SetupError
+from sonant.errors import DatabaseUnavailable, KeysUnreachable, SetupError
 from sonant.store.database.engine import fault_text
 
 log = logging.getLogger(__name__)
@@ -22,6 +22,8 @@ log = logging.getLogger(__name__)
 #: Pauses before an errand is tried again, each twice the one before.
 RETRY_FIRST_S = 0.1
 ATTEMPTS = 7
+#: Faults that may be over at the next try.
+AGAIN = (SQLAlchemyError, SetupError, DatabaseUnavailable, KeysUnreachable)
 #: Turns lie at least so far apart, however often they are asked for.
 TURN_LEAST_S = 0.1
 
@@ -101,7 +103,7 @@ class Errands:
         try:
             errand.run()
             return
-        except (SQLAlchemyError, SetupError) as fault:
+        except AGAIN as fault:
             errand.attempts += 1
             again = errand.attempts < ATTEMPTS and not self._closing
             what = "trying again" if again else "given up"
@@ -124,7 +126,7 @@ class Errands:
 def _quietly(step: Step) -> None:
     try:
         step()
-    except (SQLAlchemyError, SetupError) as fault:
+    except AGAIN as fault:
         log.warning("live calls: %s", fault_text(fault) or fault)
     except Exception:
         log.exception("live calls: internal failure")

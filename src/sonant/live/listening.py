@@ -115,7 +115,7 @@ class Listening:
     def lost(self, reason: EndReason) -> None:
         """A task or a claim failed for good: the stream ends."""
         self._in_flight -= 1
-        self.stream.stop(reason)
+        self.stream.lose(reason)
 
     # --- the thread's step
 

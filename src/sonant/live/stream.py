@@ -47,6 +47,8 @@ class Stream:
         self._waiters: list[tuple[asyncio.AbstractEventLoop, asyncio.Future[None]]] = []
         self._in_work = False  # samples were taken that are not listened to, or a hearing is not written
         self._over = False
+        self.lost = False
+        """Something that was heard cannot be stored: the session may know less than was brought."""
         self.heard_s = self.net_speech_s = 0.0
         """How far it has been listened to, and the speech found in it; kept up by the listener."""
 
@@ -185,6 +187,12 @@ class Stream:
             except Exception:
                 log.exception("session %s: its carrier could not be told of the end", self.session_id)
         self._rouse()
+
+    def lose(self, reason: EndReason) -> None:
+        """The service ends the stream because of what it could not do. A carrier that has ended it already,
+        and waits until all is stored, finds `lost`."""
+        self.lost = True
+        self.stop(reason)
 
     def over(self) -> None:
         """The end is stored: nothing more will happen."""

@@ -211,12 +211,19 @@ class _Carrying:
                     await self._connection.send(message)
             case End(reason):
                 if self._paced and self._stream is not None:
-                    self._stream.end(reason)
-                    with suppress(TimeoutError):
-                        async with asyncio.timeout(self._bounds.drain_s):
-                            await self._stream.drained()
+                    return await self._drained(self._stream, reason)
                 return reason
         return None
+
+    async def _drained(self, stream: Stream, reason: EndReason) -> EndReason:
+        """The end, once all is listened to and stored; SERVICE_STOPPED where not all of it could be."""
+        stream.end(reason)
+        try:
+            async with asyncio.timeout(self._bounds.drain_s):
+                await stream.drained()
+        except TimeoutError:
+            return EndReason.SERVICE_STOPPED
+        return EndReason.SERVICE_STOPPED if stream.lost else reason
 
     async def _begin(self, call: Call) -> EndReason | None:
         if self._stream is not None:

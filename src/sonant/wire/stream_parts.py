@@ -29,6 +29,11 @@ class Stream(Protocol):
         ...
 
     @property
+    def lost(self) -> bool:
+        """Something of it could not be stored."""
+        ...
+
+    @property
     def heard_s(self) -> float: ...
 
     @property

@@ -147,6 +147,8 @@ class Upload:
         stream.end(EndReason.CALL_ENDED)
         async with asyncio.timeout(_DRAIN_S):
             await stream.drained()
+        if stream.lost:
+            raise InternalServer
 
     async def _take_recording(self, stream: Stream, channel: int, body: _Body) -> None:
         data = await body.whole(self._settings.audio.max_file_bytes)

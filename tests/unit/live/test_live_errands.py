@@ -8,6 +8,7 @@ import time
 import pytest
 from sqlalchemy.exc import OperationalError
 
+from sonant.errors import DatabaseUnavailable, KeysUnreachable
 from sonant.live import errands as live_errands
 from sonant.live.errands import ATTEMPTS, Errands
 
@@ -17,14 +18,15 @@ PATIENCE_S = 20.0
 class Database:
     """Fails so many times."""
 
-    def __init__(self, failures=0):
+    def __init__(self, failures=0, fault=None):
         self.failures, self.asked = failures, 0
+        self.fault = fault or OperationalError("SELECT", {}, Exception("disk I/O error"))
         self.done, self.given_up = threading.Event(), threading.Event()
 
     def __call__(self):
         self.asked += 1
         if self.asked <= self.failures:
-            raise OperationalError("SELECT", {}, Exception("disk I/O error"))
+            raise self.fault
         self.done.set()
 
 
@@ -51,8 +53,9 @@ def test_errands_are_run_in_order(make):
     assert found == list(range(20))
 
 
-def test_what_fails_is_tried_again_while_others_go_ahead(make):
-    errands, weak, strong = make(), Database(failures=3), Database()
+@pytest.mark.parametrize("fault", [None, DatabaseUnavailable("restarted"), KeysUnreachable("away")])
+def test_what_fails_is_tried_again_while_others_go_ahead(make, fault):
+    errands, weak, strong = make(), Database(3, fault), Database()
     errands.put("weak", weak, weak.given_up.set)
     errands.put("strong", strong, strong.given_up.set)
 

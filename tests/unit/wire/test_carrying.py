@@ -22,6 +22,7 @@ class MemoryStream:
     """Keeps what it is fed; `room` is all it takes, in seconds."""
 
     session_id = "id#" + "s" * 22
+    lost = False
 
     def __init__(self, room_s: float = 10.0) -> None:
         self.most_s, self.held, self.fed, self.reasons = room_s, 0, 0, []
@@ -285,6 +286,13 @@ def test_a_paced_carrier_waits_for_room_and_at_its_end_until_all_is_listened_to(
     assert run(line, MemoryIntake(), paced=True, stream=stream, also=listen) == EndReason.CALL_ENDED
     assert (stream.fed, stream.held) == (32000, 0)
     assert line.closed == (1000, "CALL_ENDED")
+
+
+def test_a_paced_carrier_is_not_told_that_all_is_well_when_something_was_lost():
+    stream, line = MemoryStream(), Line("begin", "end")
+    stream.lost = True
+    assert run(line, MemoryIntake(stream), paced=True) == EndReason.SERVICE_STOPPED
+    assert line.closed == (1012, "SERVICE_STOPPED")
 
 
 def test_messages_come_no_faster_than_the_bounds_say():

@@ -1,0 +1,158 @@
+"""What must hold whatever was done to a world."""
+
+from __future__ import annotations
+
+import mmap
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from sqlalchemy import func, select
+
+from chaos_load import MARKER, Load
+from chaos_world import World, wait_for
+from sonant.store import domains, speakers
+from sonant.store.database.schema import (
+    fraudster_voiceprints,
+    fraudsters,
+    job_entries,
+    jobs,
+    speaker_counts,
+    speaker_keys,
+    voiceprints,
+)
+from sonant.store.database.schema import speakers as speaker_rows
+from sonant.store.vault import open_vault
+
+
+def patiently(look: Callable[[], Any]) -> Any:
+    """What a look into the store finds; the connection may have been cut a moment ago."""
+    found: list[Any] = []
+
+    def looked() -> bool:
+        try:
+            found.append(look())
+            return True
+        except AssertionError:
+            raise
+        except Exception:  # noqa: BLE001 - the database was away; anything lasting runs out of patience
+            return False
+
+    wait_for("the store can be read", looked)
+    return found[0]
+
+
+def check_rows(world: World) -> None:
+    """Every enrolled speaker has a voiceprint and a key, nobody else has one; what is counted is right."""
+
+    def look() -> None:
+        with world.store.database.read() as connection:
+            enrolled = set(
+                connection.execute(
+                    select(speaker_rows.c.speaker_id).where(speaker_rows.c.status == "ENROLLED")
+                ).scalars()
+            )
+            printed = set(connection.execute(select(voiceprints.c.speaker_id)).scalars())
+            assert enrolled == printed, (
+                "a voiceprint without its outcome, or an outcome without its voiceprint"
+            )
+            there = set(connection.execute(select(speaker_rows.c.speaker_id)).scalars())
+            assert there == set(connection.execute(select(speaker_keys.c.speaker_id)).scalars())
+            known = set(connection.execute(select(fraudsters.c.fraudster_id)).scalars())
+            assert known == set(connection.execute(select(fraudster_voiceprints.c.fraudster_id)).scalars())
+            counts = select(speaker_counts.c.domain_id, speaker_counts.c.present)
+            counted = dict(connection.execute(counts).all())
+            rows = dict(
+                connection.execute(
+                    select(speaker_rows.c.domain_id, func.count()).group_by(speaker_rows.c.domain_id)
+                ).all()
+            )
+            assert {key: count for key, count in counted.items() if count} == rows, "a quota is miscounted"
+            for job in connection.execute(select(jobs)).mappings():
+                waiting = connection.execute(
+                    select(func.count()).where(
+                        job_entries.c.job_id == job["job_id"], job_entries.c.outcome_sealed.is_(None)
+                    )
+                ).scalar_one()
+                if job["entries_total"] is not None and job["status"] == "IN_PROGRESS":
+                    assert waiting + job["entries_done"] == job["entries_total"], "an entry lost or doubled"
+
+    patiently(look)
+
+
+def check_changes(world: World, load: Load) -> None:
+    """What was answered is in effect."""
+    opted_out, deleted = set(load.opted_out), set(load.deleted)
+
+    def look() -> dict[str, str]:
+        with world.store.database.read() as connection:
+            domain = domains.find_by_id(connection, load.domain_id)
+            assert domain is not None
+            keys = world.store.backends.keys(domain.account_id)
+            vault = open_vault(keys, load.domain_id, domain.arn, domain.data_key_wrapped)
+            return {
+                speaker.customer_id(vault): speaker.status
+                for speaker in speakers.page(connection, load.domain_id, None, 100_000)
+            }
+
+    there = patiently(look)
+    assert all(there.get(name) == "OPTED_OUT" for name in opted_out), "an opt-out was lost"
+    assert not deleted & there.keys(), "somebody who was deleted is there"
+
+
+def check_audit(world: World) -> None:
+    """Each process's chain is whole."""
+    done = subprocess.run(
+        [sys.executable, "-m", "sonant", "audit", "verify"],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        cwd=world.folder,
+        env={
+            **{name: value for name, value in os.environ.items() if not name.startswith("SONANT_")},
+            "SONANT_DATA": str(world.data),
+            "SONANT_DATABASE": world.settings.database,
+        },
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def check_disks(world: World, load: Load) -> None:
+    """No customer's id, no voiceprint and no speech lies open anywhere."""
+    speech = load.samples["english.wav"]
+    place = len(speech) // 2
+    needles = [
+        MARKER.encode(),
+        MARKER.encode("utf-16-le"),
+        speech[place : place + 64],
+        *(vector[:32] for vector in load.vectors),
+        *(np.frombuffer(vector, "<f4")[:16].astype("<f2").tobytes() for vector in load.vectors),
+    ]
+    for root in world.places():
+        for folder, names, files in os.walk(root):
+            names[:] = [name for name in names if name not in ("buckets", "objects", "results")]
+            for name in files:
+                _search(Path(folder) / name, needles)
+
+
+def _search(path: Path, needles: list[bytes]) -> None:
+    try:
+        with path.open("rb") as file:
+            if os.fstat(file.fileno()).st_size == 0:
+                return
+            with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+                for needle in needles:
+                    assert content.find(needle) < 0, f"{path} holds {needle[:24]!r} open"
+    except (FileNotFoundError, OSError, ValueError):
+        return  # it is gone by now, or nothing that can be read
+
+
+def check_progress(load: Load, calls: int, since_s: float) -> None:
+    """Live calls are decided again."""
+    wait_for("a live call is decided", lambda: load.calls > calls or load.faults, 90.0)
+    assert time.monotonic() - since_s < 300

@@ -1,0 +1,131 @@
+"""What is done to a world, one thing at a time, and undone again."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import random
+import signal
+import time
+from collections.abc import Callable
+
+from chaos_world import LEASE_S, Cluster, Member, World, wait_for
+
+PATIENCE_S = 90.0
+Fault = Callable[[], None]
+
+
+class Faults:
+    """Faults by name. Each returns when the world could go on again."""
+
+    def __init__(self, world: World, rng: random.Random) -> None:
+        self._world, self._rng = world, rng
+        self._off: list[tuple[float, float]] = []
+        """When the weak key was off, by the monotonic clock."""
+        services, others = world.apis, [member for member in world.members if member not in world.apis]
+        self.all: dict[str, Fault] = {
+            "service killed": lambda: self._end(services, signal.SIGKILL),
+            "service told to end": lambda: self._end(services, signal.SIGTERM),
+            "service stands still": lambda: self._freeze(services, 1.0),
+            "child process killed": self._kill_child,
+            "key disabled": self._key,
+            "all killed": self._everything,
+            "clock steps": self._clock,
+        }
+        if others:
+            self.all["runner killed"] = lambda: self._end(others, signal.SIGKILL)
+            self.all["runner told to end"] = lambda: self._end(others, signal.SIGTERM)
+            self.all["runner stands still beyond its lease"] = lambda: self._freeze(others, LEASE_S + 1.5)
+        if isinstance(world, Cluster):
+            cluster = world
+            self.all["database restarted"] = lambda: self._database(cluster, signal.SIGINT)
+            self.all["database crashes"] = lambda: self._database(cluster, signal.SIGQUIT)
+            self.all["S3 refuses"] = lambda: self._refuse(cluster)
+            self.all["S3 breaks off"] = lambda: self._cut(cluster)
+            self.all["S3 is slow"] = lambda: self._slow(cluster)
+        if world.disk:
+            self.all["disk full"] = self._fill
+
+    def key_was_off(self, since_s: float) -> bool:
+        return any(until >= since_s for _, until in self._off)
+
+    def settle(self) -> None:
+        """Wait until every process is there again."""
+        for member in self._world.members:
+            member.revive()
+            wait_for(f"{member.name} is ready", member.ready, PATIENCE_S)
+
+    def _end(self, members: list[Member], number: signal.Signals) -> None:
+        member = self._rng.choice(members)
+        member.send(number)
+        assert member.process is not None
+        member.process.wait(PATIENCE_S)
+
+    def _kill_child(self) -> None:
+        """A worker of a job or of live calls, or a runner beside its service."""
+        pids = [pid for member in self._world.members for pid in member.family()]
+        if pids:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self._rng.choice(pids), signal.SIGKILL)
+        time.sleep(0.3)
+
+    def _everything(self) -> None:
+        for member in self._world.members:
+            member.send(signal.SIGKILL)
+        for member in self._world.members:
+            assert member.process is not None
+            member.process.wait(PATIENCE_S)
+
+    def _freeze(self, members: list[Member], seconds: float) -> None:
+        member = self._rng.choice(members)
+        member.send(signal.SIGSTOP)
+        time.sleep(seconds)
+        member.send(signal.SIGCONT)
+
+    def _key(self) -> None:
+        """Off for two seconds; as long again until every cache has noticed that it is back."""
+        begun = time.monotonic()
+        self._off.append((begun, float("inf")))
+        self._world.enable(False)
+        time.sleep(2.0)
+        self._world.enable(True)
+        time.sleep(1.0)
+        self._off[-1] = (begun, time.monotonic())
+
+    def _database(self, cluster: Cluster, number: signal.Signals) -> None:
+        cluster.postgres.stop(number)
+        time.sleep(self._rng.uniform(0, 1.0))
+        cluster.postgres.start()
+
+    def _refuse(self, cluster: Cluster) -> None:
+        cluster.s3.refuse += [self._rng.choice((500, 503)) for _ in range(3)]
+        time.sleep(1.0)
+
+    def _cut(self, cluster: Cluster) -> None:
+        cluster.s3.cut += [self._rng.randrange(60_000) for _ in range(3)]
+        time.sleep(1.0)
+
+    def _slow(self, cluster: Cluster) -> None:
+        cluster.s3.before = lambda _one: time.sleep(0.4)
+        time.sleep(2.0)
+        cluster.s3.before = None
+
+    def _fill(self) -> None:
+        ballast = self._world.data / "ballast"
+        with contextlib.suppress(OSError), ballast.open("wb", buffering=0) as file:
+            for size in (2**20, 4096):
+                with contextlib.suppress(OSError):
+                    while True:
+                        file.write(bytes(size))
+        full = os.statvfs(self._world.data)
+        assert full.f_bavail * full.f_bsize < 2**20, errno.ENOSPC
+        time.sleep(1.5)
+        ballast.unlink()
+
+    def _clock(self) -> None:
+        """One process's clock steps by up to a minute, and back."""
+        member = self._rng.choice(self._world.members)
+        member.clock.write_text(str(self._rng.choice((-60, -20, 20, 60))))
+        time.sleep(2.0)
+        member.clock.write_text("0")

@@ -79,6 +79,20 @@ def key_enable(key_ref: str, account: str | None, **where: Any) -> None:
     keys.change(load_settings(**where), account, key_ref, "enable")
 
 
+@key.command("rotate")
+@click.argument("key_ref", metavar="KEY")
+@click.option(
+    "--forget-earlier", is_flag=True, help="Destroy what earlier rotations have left, instead of rotating."
+)
+@account_option
+@data_option
+def key_rotate(key_ref: str, forget_earlier: bool, account: str | None, **where: Any) -> None:
+    """Give a key new material and wrap all data keys under it anew; nothing is sealed again."""
+    from sonant.commands import keys
+
+    keys.rotate(load_settings(**where), account, key_ref, forget=forget_earlier)
+
+
 @key.command("schedule-deletion")
 @click.argument("key_ref", metavar="KEY")
 @click.option("--days", type=int, default=30, show_default=True, help="7 to 30.")

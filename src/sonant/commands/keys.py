@@ -6,6 +6,7 @@ from typing import Literal
 
 import click
 
+from sonant.commands import key_rotation
 from sonant.commands.common import table
 from sonant.errors import SetupError
 from sonant.installation import open_store
@@ -47,6 +48,16 @@ def change(
 
 def schedule_deletion(settings: Settings, account: str | None, ref: str, days: int) -> None:
     _print(_keys(settings, account).schedule_deletion(ref, days))
+
+
+def rotate(settings: Settings, account: str | None, ref: str, *, forget: bool) -> None:
+    keys, store = _keys(settings, account), open_store(settings)
+    try:
+        (key_rotation.forget_earlier if forget else key_rotation.rotate)(
+            store, keys, account or settings.account, ref
+        )
+    finally:
+        store.database.close()
 
 
 def _keys(settings: Settings, account: str | None, *, make: bool = False) -> LocalKeyStore:

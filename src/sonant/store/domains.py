@@ -258,6 +258,16 @@ def suspended_too_long(connection: Connection, now: datetime) -> list[Domain]:
     return [_domain(dict(row)) for row in connection.execute(query).mappings()]
 
 
+def every(connection: Connection) -> list[Domain]:
+    """All domains, suspended ones too."""
+    return [_domain(dict(row)) for row in connection.execute(_DOMAIN).mappings()]
+
+
+def wrap_anew(connection: Connection, domain: Domain, wrapped: bytes) -> bool:
+    """The same data key, wrapped in another way; False when the domain was changed since it was read."""
+    return _set(connection, domain, {"data_key_wrapped": wrapped})
+
+
 def key_changes_due(connection: Connection, now: datetime) -> list[Domain]:
     query = _DOMAIN.where(domains.c.update_status == "IN_PROGRESS", domains.c.update_due_at <= to_us(now))
     return [_domain(dict(row)) for row in connection.execute(query).mappings()]

@@ -13,7 +13,9 @@ from sonant.store.keys import KeyState
 
 MAX_BYTES = 64 * 1024
 KEY_BYTES = 32
-_VERSION = 1
+#: Files without earlier material are of version 1, which older releases read.
+_VERSION, _ROTATED = 1, 2
+MOST_EARLIER = 100
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,19 +29,21 @@ class KeyFile:
     deletion_date: datetime | None
     material: bytes = field(repr=False)
     """32 bytes."""
+    earlier: tuple[bytes, ...] = field(default=(), repr=False)
+    """What rotations have replaced, the latest first: it opens what was wrapped before, and wraps no more."""
 
 
 def dump(key: KeyFile) -> bytes:
     return json.dumps(
         {
-            "version": _VERSION,
+            "version": _ROTATED if key.earlier else _VERSION,
             "key_id": key.key_id,
             "state": key.state,
             "description": key.description,
             "created_at": key.created_at.isoformat(),
             "deletion_date": key.deletion_date.isoformat() if key.deletion_date else None,
-            "material": base64.b64encode(key.material).decode(),
-            "check": _check(key.material),
+            **_shown(key.material),
+            **({"earlier": [_shown(material) for material in key.earlier]} if key.earlier else {}),
         },
         indent=1,
     ).encode()
@@ -51,8 +55,8 @@ def parse(content: bytes, key_id: str) -> KeyFile:
         data = json.loads(content)
     except (ValueError, RecursionError):
         raise ValueError("not JSON") from None
-    if not isinstance(data, dict) or data.get("version") != _VERSION:
-        raise ValueError(f"not a key file of version {_VERSION}")
+    if not isinstance(data, dict) or data.get("version") not in (_VERSION, _ROTATED):
+        raise ValueError(f"not a key file of version {_VERSION} or {_ROTATED}")
     if data.get("key_id") != key_id:
         raise ValueError("it holds another key than its name says")
     state: KeyState | None = next((s for s in get_args(KeyState) if s == data.get("state")), None)
@@ -62,14 +66,14 @@ def parse(content: bytes, key_id: str) -> KeyFile:
     try:
         created_at = datetime.fromisoformat(data["created_at"])
         deletion_date = datetime.fromisoformat(data["deletion_date"]) if data["deletion_date"] else None
-        material = base64.b64decode(data["material"], validate=True)
-    except (KeyError, TypeError, ValueError):
+        material, earlier = _material(data), tuple(_material(one) for one in data.get("earlier", ()))
+    except (KeyError, TypeError, ValueError, AttributeError):
         raise ValueError("a date or the material cannot be read") from None
     if created_at.tzinfo is None or (deletion_date is not None and deletion_date.tzinfo is None):
         raise ValueError("a date without time zone")
     if (state == "PendingDeletion") != (deletion_date is not None):
         raise ValueError("state and deletion date contradict each other")
-    if len(material) != KEY_BYTES or not hmac.compare_digest(_check(material), str(data.get("check"))):
+    if material is None or None in earlier or len(earlier) > MOST_EARLIER:
         raise ValueError("the material does not match its check value")
     return KeyFile(
         key_id=key_id,
@@ -78,7 +82,19 @@ def parse(content: bytes, key_id: str) -> KeyFile:
         created_at=created_at,
         deletion_date=deletion_date,
         material=material,
+        earlier=tuple(one for one in earlier if one is not None),
     )
+
+
+def _shown(material: bytes) -> dict[str, str]:
+    return {"material": base64.b64encode(material).decode(), "check": _check(material)}
+
+
+def _material(shown: dict[str, object]) -> bytes | None:
+    """None when it is not what its check value belongs to. Raises what a value of another form does."""
+    material = base64.b64decode(str(shown["material"]), validate=True)
+    right = hmac.compare_digest(_check(material), str(shown.get("check")))
+    return material if right and len(material) == KEY_BYTES else None
 
 
 def _check(material: bytes) -> str:

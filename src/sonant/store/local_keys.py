@@ -25,7 +25,7 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from sonant.errors import KeyNotFound, KeyUnusable, SealBroken, SetupError
-from sonant.store.key_file import MAX_BYTES, KeyFile, dump, parse
+from sonant.store.key_file import MAX_BYTES, MOST_EARLIER, KeyFile, dump, parse
 from sonant.store.key_names import KEY_ID, KeyNames, check_alias, shown
 from sonant.store.keys import DataKey, KeyInfo, KeyState
 from sonant.store.private_folder import PrivateFolder, Stamp
@@ -47,6 +47,8 @@ class _Key:
     created_at: datetime
     deletion_date: datetime | None
     cipher: AESGCM = field(repr=False)
+    earlier: tuple[AESGCM, ...] = field(repr=False)
+    """Of what the material was before it was rotated."""
 
 
 class LocalKeyStore:
@@ -77,15 +79,11 @@ class LocalKeyStore:
 
     def decrypt(self, wrapped: bytes, context: Mapping[str, str]) -> bytes:
         key_id = _wrapping_key(wrapped)
-        bound = wrapped[:_ID_END] + _canonical(context)
-        try:
-            return self._usable(key_id).cipher.decrypt(
-                wrapped[_ID_END:_NONCE_END], wrapped[_NONCE_END:], bound
-            )
-        except InvalidTag:
-            raise SealBroken(
-                f"data key under key {key_id}: altered, or bound to another encryption context"
-            ) from None
+        key = self._usable(key_id)
+        for cipher in (key.cipher, *key.earlier):
+            if (opened := _opened(cipher, wrapped, context)) is not None:
+                return opened
+        raise SealBroken(f"data key under key {key_id}: altered, or bound to another encryption context")
 
     def re_wrap(self, wrapped: bytes, context: Mapping[str, str], ref: str) -> bytes:
         return self._wrap(self._names.resolve(ref), self.decrypt(wrapped, context), context)
@@ -172,6 +170,37 @@ class LocalKeyStore:
             self._write(replace(self._read(key_id)[1], state="Disabled", deletion_date=None))
         return self.describe(key_id)
 
+    def rotate(self, ref: str) -> KeyInfo:
+        """New material, under which everything is wrapped from now on; the earlier stays and opens the rest.
+
+        Raises KeyNotFound, KeyUnusable unless enabled, SetupError after too many rotations.
+        """
+        with self._folder.locked():
+            key_id = self._names.resolve(ref)
+            self._usable(key_id)
+            file = self._read(key_id)[1]
+            if len(file.earlier) >= MOST_EARLIER:
+                raise SetupError(
+                    f"key {key_id} was rotated {MOST_EARLIER} times: forget earlier material first"
+                )
+            earlier = (file.material, *file.earlier)
+            self._write(replace(file, material=secrets.token_bytes(_KEY_BYTES), earlier=earlier))
+        return self.describe(key_id)
+
+    def forget_earlier(self, ref: str) -> int:
+        """Destroy earlier material: what it alone opens is lost. How many rotations it was of."""
+        with self._folder.locked():
+            key_id = self._names.resolve(ref)
+            file = self._read(key_id)[1]
+            if file.earlier:
+                content = dump(replace(file, earlier=()))
+                self._folder.replace(_file_name(key_id), content, overwrite=True)
+        return len(file.earlier)
+
+    def is_current(self, wrapped: bytes, context: Mapping[str, str]) -> bool:
+        """Whether the key's present material opens it. Raises KeyNotFound, KeyUnusable, SealBroken."""
+        return _opened(self._usable(_wrapping_key(wrapped)).cipher, wrapped, context) is not None
+
     def purge_due(self) -> builtins.list[str]:
         """Destroy the material of keys whose deletion date has passed, and their aliases; returns their ids.
 
@@ -214,6 +243,7 @@ class LocalKeyStore:
                 created_at=file.created_at,
                 deletion_date=file.deletion_date,
                 cipher=AESGCM(file.material),
+                earlier=tuple(AESGCM(material) for material in file.earlier),
             )
         if key.deletion_date is not None and self._due(key.deletion_date):
             self._keys.pop(key_id, None)
@@ -301,6 +331,15 @@ def _wrapping_key(wrapped: bytes) -> str:
     if len(wrapped) != _WRAPPED_BYTES or wrapped[: len(_MAGIC)] != _MAGIC:
         raise SealBroken("not a data key wrapped by a local key store")
     return str(uuid.UUID(bytes=wrapped[len(_MAGIC) : _ID_END]))
+
+
+def _opened(cipher: AESGCM, wrapped: bytes, context: Mapping[str, str]) -> bytes | None:
+    """A data key, if it was wrapped by this cipher for this context."""
+    bound = wrapped[:_ID_END] + _canonical(context)
+    try:
+        return cipher.decrypt(wrapped[_ID_END:_NONCE_END], wrapped[_NONCE_END:], bound)
+    except InvalidTag:
+        return None
 
 
 def _file_name(key_id: str) -> str:

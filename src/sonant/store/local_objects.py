@@ -87,7 +87,7 @@ class LocalObjectStore:
         path = _path(uri)
         parts: Iterable[bytes] = (chunks,) if isinstance(chunks, bytes) else chunks
         if kms_key is not None:
-            parts = seal(parts, self._keys.generate_data_key(kms_key, _context(uri)))
+            parts = seal(parts, self._keys.generate_data_key(kms_key, object_context(uri)))
         with Walk(self._root, uri.bucket, uri.shown) as walk:
             put(walk, path, parts, sealed=kms_key is not None)
 
@@ -143,7 +143,7 @@ class LocalObjectStore:
         return io.FileIO(descriptor), status
 
     def _unwrap(self, uri: ObjectUri) -> Callable[[bytes], bytes]:
-        return partial(self._keys.decrypt, context=_context(uri))
+        return partial(self._keys.decrypt, context=object_context(uri))
 
     def _described(self, walk: Walk, bucket: str, prefix: str) -> Iterator[ObjectInfo]:
         with walk:
@@ -209,7 +209,7 @@ def _path(uri: ObjectUri) -> tuple[bytes, ...]:
     return path_of(uri.key)
 
 
-def _context(uri: ObjectUri) -> dict[str, str]:
+def object_context(uri: ObjectUri) -> dict[str, str]:
     """A sealed object opens only under its own name."""
     return {"sonant:object": str(uri)}
 

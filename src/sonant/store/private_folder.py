@@ -100,8 +100,11 @@ class PrivateFolder:
         finally:
             os.close(lock)
 
-    def replace(self, name: str, content: bytes) -> None:
-        """Write a file as a whole: after a crash there is the old content or the new. Needs the lock."""
+    def replace(self, name: str, content: bytes, *, overwrite: bool = False) -> None:
+        """Write a file as a whole: after a crash there is the old content or the new. Needs the lock.
+
+        `overwrite`: a look at the disk does not find the old content afterwards (see `destroy`).
+        """
         old = self.stamp(name)
         leaving = self._leaving()
         with self._faults("written"):
@@ -115,7 +118,12 @@ class PrivateFolder:
                     mtime_ns = max(time.time_ns(), old.mtime_ns + 1 if old else 0)
                     os.utime(descriptor, ns=(mtime_ns, mtime_ns))
                     os.fsync(descriptor)
+                gone = self._leaving() if overwrite else None
+                if gone is not None:
+                    gone.hardlink_to(self.path / name)
                 leaving.rename(self.path / name)
+                if gone is not None:
+                    self._shred(gone)
             except BaseException:
                 with contextlib.suppress(OSError):
                     leaving.unlink()

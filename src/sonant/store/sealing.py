@@ -101,6 +101,11 @@ def plaintext_size(prefix: bytes, sealed_bytes: int) -> int:
     return plain
 
 
+def wrapped_key(prefix: bytes) -> bytes:
+    """The wrapped data key of a sealed stream that begins so; as for `plaintext_size`. Raises SealBroken."""
+    return _read_header(_Prefix(prefix))[0]
+
+
 def seal_value(key: bytes, plaintext: bytes, aad: bytes) -> bytes:
     """`plaintext` under a 32-byte key, bound to `aad`; 29 bytes longer.
 

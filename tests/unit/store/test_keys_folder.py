@@ -108,7 +108,7 @@ DAMAGE = {
     "nested without end": lambda path: path.write_bytes(b"[" * 60_000),
     "too large": lambda path: path.write_bytes(b" " * 70_000),
     "a list": lambda path: path.write_bytes(b"[]"),
-    "another version": lambda path: altered(path, version=2),
+    "another version": lambda path: altered(path, version=3),
     "another key": lambda path: altered(path, key_id="00000000-0000-4000-8000-000000000000"),
     "unknown state": lambda path: altered(path, state="Imported"),
     "no date": lambda path: altered(path, created_at=None),

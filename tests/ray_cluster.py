@@ -1,7 +1,7 @@
 """A real Ray cluster of several nodes on this host, in a network namespace that has loopback only.
 
-Ray listens on all interfaces, whatever it is told; in the namespace there is nobody to hear it. Root makes one
-for the tests. Others run the tests inside one: `python tests/ray_cluster.py -m slow tests/ray`.
+Ray listens on all interfaces, whatever it is told; in the namespace there is nobody to hear it. Root makes
+one for the tests. Others run the tests inside one: `python tests/ray_cluster.py -m slow tests/cluster`.
 """
 
 from __future__ import annotations
@@ -44,7 +44,9 @@ class Namespace:
         if alone():
             return
         if _libc().unshare(_NEW_NETWORK):
-            raise NoCluster("a network namespace needs root, or: python tests/ray_cluster.py -m slow tests/ray")
+            raise NoCluster(
+                "a network namespace needs root, or: python tests/ray_cluster.py -m slow tests/cluster"
+            )
         self._inside = os.open("/proc/thread-self/ns/net", os.O_RDONLY)
         _loopback_up()
         self.leave()
@@ -59,13 +61,14 @@ class Namespace:
 class RayCluster:
     """Nodes on this host. The first has no CPUs: what happens to others leaves it alone."""
 
-    def __init__(self, environment: Mapping[str, str] | None = None) -> None:
-        """`environment` is what actors find, as on hosts where Ray was started with it. Raises NoCluster."""
+    def __init__(self, environment: Mapping[str, str] | None = None, port: int = 0) -> None:
+        """`environment` is what actors find, as on hosts where Ray was started with it; `port` is the head's,
+        0 for a free one. Raises NoCluster."""
         if find_spec("ray") is None:
             raise NoCluster("Ray is not installed (extra `ray`)")
         from ray.cluster_utils import Cluster
 
-        path = os.pathsep.join([str(_TESTS / "ray"), *filter(None, [os.environ.get("PYTHONPATH")])])
+        path = os.pathsep.join([str(_TESTS / "cluster"), *filter(None, [os.environ.get("PYTHONPATH")])])
         self._environment = {"RAY_USAGE_STATS_ENABLED": "0", "PYTHONPATH": path, **(environment or {})}
         # Short, because the names of sockets are.
         self.folder = Path(tempfile.mkdtemp(prefix="sonant-ray-"))
@@ -77,6 +80,7 @@ class RayCluster:
                     "object_store_memory": STORE_BYTES,
                     "include_dashboard": False,
                     "temp_dir": str(self.folder),
+                    **({"gcs_server_port": port} if port else {}),
                     # A node that is gone is noticed in 3 s, not in half a minute.
                     "_system_config": {
                         "health_check_initial_delay_ms": 0,
@@ -106,6 +110,11 @@ class RayCluster:
         with suppress(Exception):
             self._cluster.remove_node(node, allow_graceful=False)
 
+    def kill_all(self) -> None:
+        """A power cut for the whole cluster."""
+        for node in self._cluster.list_all_nodes():
+            self.kill(node)
+
     def remove(self, node: Any) -> None:
         self._cluster.remove_node(node)
 
@@ -125,13 +134,20 @@ class RayCluster:
             os.environ.update(kept)
 
 
-def actors(folder: Path | None = None) -> list[int]:
+def actors() -> list[int]:
     """Process ids of our actors that have been placed, on all nodes of this host."""
+    return processes(b"ray::Listener")
+
+
+def processes(*names: bytes) -> list[int]:
+    """Process ids of programs of these names, in our network only."""
     found = []
+    ours = os.stat("/proc/thread-self/ns/net").st_ino
     for place in Path("/proc").iterdir():
         if place.name.isdigit():
             with suppress(OSError):
-                if (place / "cmdline").read_bytes().startswith(b"ray::Listener"):
+                program = (place / "cmdline").read_bytes().split(b"\0")[0].rpartition(b"/")[2]
+                if program.startswith(names) and os.stat(place / "ns" / "net").st_ino == ours:
                     found.append(int(place.name))
     return sorted(found)
 

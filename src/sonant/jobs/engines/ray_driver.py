@@ -40,7 +40,7 @@ MAX_STILLBORN = 5
 #: How often the cluster's size is asked for, and limits are looked at.
 LOOK_S, TICK_S = 2.0, 0.5
 #: Pauses before actors are hired again after one that did not get ready.
-_PAUSE_LEAST_S, _PAUSE_MOST_S = 1.0, 60.0
+_PAUSE_LEAST_S, _PAUSE_MOST_S = 0.5, 60.0
 _KNOCK_S, _END_S = 5.0, 3.0
 _NODE_DIED = "node has died"  # in the text of Ray's errors; nothing else of them says so
 
@@ -124,6 +124,10 @@ class _Actor:
     since_s: float = 0.0  # when the parcel in work began
     given: int = 0
     calls: int = 0  # that have not returned
+
+    @property
+    def load(self) -> int:
+        return DEPTH if any(parcel.crashes for parcel in self.parcels.values()) else len(self.parcels)
 
 
 class _Crew:
@@ -267,14 +271,14 @@ class _Crew:
 
     def _bury(self, actor: _Actor) -> None:
         self._actors.remove(actor)
-        left = [parcel for parcel in actor.parcels.values() if parcel.number > self._forgotten]
-        if left and next(iter(actor.parcels)) == left[0].number:
-            culprit = left[0]  # an actor works on its parcels in order
-            culprit.crashes += 1
-            if culprit.crashes >= MAX_CRASHES:
-                self._pipe.send(("refused", culprit.number, actor.ended))
-                left.pop(0)
-        self._waiting.extendleft(reversed(left))
+        for parcel in reversed(actor.parcels.values()):
+            parcel.crashes += 1
+            if parcel.number <= self._forgotten:
+                continue
+            if parcel.crashes >= MAX_CRASHES:
+                self._pipe.send(("refused", parcel.number, actor.ended))
+            else:
+                self._waiting.appendleft(parcel)
         if actor.placed_s is not None and not actor.ready and "node that died" not in actor.ended:
             self._stillborn += 1
             self._hire_after_s = time.monotonic() + self._pause_s
@@ -291,8 +295,9 @@ class _Crew:
     def _hand_out(self) -> None:
         ready = [actor for actor in self._actors if actor.ready and actor.hired]
         while self._waiting and ready:
-            actor = min(ready, key=lambda actor: len(actor.parcels))
-            if len(actor.parcels) >= DEPTH:
+            actor = min(ready, key=lambda actor: actor.load)
+            # Which of two parcels killed an actor nobody knows, so either goes out alone the next time.
+            if actor.load >= DEPTH or (actor.load and self._waiting[0].crashes):
                 return
             parcel = self._waiting.popleft()
             if not actor.parcels:

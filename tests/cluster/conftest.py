@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from ray_cluster import Namespace, NoCluster, RayCluster
+
+sys.path.append(str(Path(__file__).parents[1] / "integration"))  # the house
 
 
 @pytest.fixture(scope="session")
@@ -25,10 +29,16 @@ def inside(namespace: Namespace) -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def _cluster(namespace: Namespace) -> Iterator[RayCluster]:
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The data folder that the hosts of the cluster know."""
+    return tmp_path_factory.mktemp("ray") / "data"
+
+
+@pytest.fixture(scope="session")
+def _cluster(namespace: Namespace, data: Path) -> Iterator[RayCluster]:
     namespace.enter()
     try:
-        cluster = RayCluster()
+        cluster = RayCluster({"SONANT_DATA": str(data)})
     except NoCluster as why:
         pytest.skip(f"no Ray cluster: {why}")
     finally:

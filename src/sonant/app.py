@@ -59,6 +59,7 @@ from sonant.store.jobs import DRY_RUN, ENROLLMENT, REGISTRATION
 from sonant.store.model_files import ModelFiles
 from sonant.store.objects import ObjectUri, RoleObjects
 from sonant.store.vault import ServiceSecret
+from sonant.voice.models import check_gpu
 from sonant.voice.models import load_models as load_voice_models
 from sonant.wire.health import Health
 from sonant.wire.metrics import check_metrics, metrics_route
@@ -117,12 +118,14 @@ def _serve_tasks(pipe: object, settings: Settings) -> None:
     work(pipe, fetch_with(settings), load_voice_models, listeners, settings.audio, ModelFiles(settings.data))  # type: ignore[arg-type]
 
 
-def ray_hands(audio: Audio, fraud: Fraud, where: Mapping[str, object], brought: Collection[str]) -> Hands:
+def ray_hands(
+    audio: Audio, fraud: Fraud, where: Mapping[str, object], brought: Collection[str], gpu: bool = False
+) -> Hands:
     """What a Ray actor does tasks with, made there.
 
     Where things are, and the secrets to reach them, come from the settings of the actor's own host, so that
     no secret passes through Ray; how recordings are judged comes from the runner. Raises SetupError when the
-    host's settings point elsewhere than the runner's, or it lacks a voice model.
+    host's settings point elsewhere than the runner's, or it lacks a voice model or what a GPU needs.
     """
     mine = settings_sources.load()
     own = whereabouts(mine)
@@ -133,13 +136,15 @@ def ray_hands(audio: Audio, fraud: Fraud, where: Mapping[str, object], brought: 
     missing = sorted(set(brought) - set(files.ids()))
     if missing:
         raise SetupError(f"voice models are missing: {', '.join(missing)}")
+    if gpu:
+        check_gpu()
     models = load_voice_models()
     return Hands(
         fetch=fetch_with(mine),
         models=models,
         detectors=detectors(fraud),
         rules=audio,
-        embedder_of=embedders(files, models),
+        embedder_of=embedders(files, models, gpu=gpu),
     )
 
 
@@ -157,10 +162,10 @@ def whereabouts(settings: Settings) -> dict[str, object]:
 
 
 def ray_engine(settings: Settings) -> RayEngine:
-    ray = settings.ray
+    ray, brought = settings.ray, tuple(ModelFiles(settings.data).ids())
     return RayEngine(
         ray_hands,
-        (settings.audio, settings.fraud, whereabouts(settings), tuple(ModelFiles(settings.data).ids())),
+        (settings.audio, settings.fraud, whereabouts(settings), brought, ray.gpus_per_worker > 0),
         Cluster(
             address=ray.address,
             namespace=ray.namespace,

@@ -1,4 +1,4 @@
-"""The demo's job on everything that scales: PostgreSQL, an S3 server, a KMS, and a Ray cluster of three nodes.
+"""The demo's job on all that scales: PostgreSQL, an S3 server, a KMS, and a Ray cluster of three nodes.
 
 A node, the runner and the API process that was asked are killed in the middle; the result file is the one
 that `sonant serve` on its defaults writes.
@@ -126,9 +126,7 @@ def embedded(folder: Path, recorded: Path) -> tuple[Any, set[tuple[str, str]]]:
     data.mkdir(mode=0o700, parents=True)
     shutil.copytree(recorded, bucket)
     house: Any = SimpleNamespace(settings=Settings(data=data))
-    processes = Processes(
-        house, **AS_BY_DEFAULT, SONANT_JOBS_BESIDE_SERVICE="true", SONANT_JOBS_WORKERS="0"
-    )
+    processes = Processes(house, **AS_BY_DEFAULT, SONANT_JOBS_BESIDE_SERVICE="true", SONANT_JOBS_WORKERS="0")
     try:
         voice_id = processes.service()
         domain_id, job_id = begun(voice_id, installation.DEFAULT_ALIAS)

@@ -8,6 +8,7 @@ import threading
 import time
 from importlib.util import find_spec
 
+import onnxruntime
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -22,6 +23,7 @@ from sonant.jobs.entry import Role, Task
 from sonant.jobs.faults import Refusal
 from sonant.settings import S3, Settings
 from sonant.settings_sources import load
+from sonant.voice.models import GPU
 
 ROLE = Role(arn="arn:aws:iam::000000000000:role/sonant", policies=())
 
@@ -127,6 +129,15 @@ class TestWhatAHostMustAgreeOn:
         runner = Settings(data=tmp_path)
         with pytest.raises(SetupError, match="voice models are missing: brought"):
             app.ray_hands(runner.audio, runner.fraud, app.whereabouts(runner), ("brought",))
+
+    def test_a_host_that_is_asked_for_gpus_and_has_none_for_onnxruntime_says_so(self, monkeypatch, tmp_path):
+        if GPU in onnxruntime.get_available_providers():
+            pytest.skip("this onnxruntime knows GPUs")
+        monkeypatch.setenv("SONANT_DATA", str(tmp_path))
+        runner = Settings(data=tmp_path)
+        with pytest.raises(SetupError, match="onnxruntime knows no CUDAExecutionProvider"):
+            app.ray_hands(runner.audio, runner.fraud, app.whereabouts(runner), (), True)
+        assert app.ray_hands(runner.audio, runner.fraud, app.whereabouts(runner), (), False)
 
 
 class TestSettings:

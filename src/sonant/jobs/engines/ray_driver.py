@@ -79,7 +79,8 @@ def _receive(pipe: Connection, events: queue.SimpleQueue[tuple[Any, ...]]) -> No
         try:
             events.put(pipe.recv())
         except (EOFError, OSError):
-            # The runner is gone. Ray takes the actors away from a driver that is.
+            # The runner is gone. Ray takes the actors away from a driver that is, which is no news.
+            logging.disable()
             threading.Timer(_END_S, os._exit, (0,)).start()
             with suppress(Exception):
                 import ray
@@ -96,12 +97,9 @@ def _connect(cluster: Cluster) -> None:
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     import ray
 
+    logging.getLogger("ray").setLevel(logging.ERROR)
     ray.init(
-        address=cluster.address,
-        namespace=cluster.namespace,
-        log_to_driver=False,
-        logging_level=logging.ERROR,
-        configure_logging=True,
+        address=cluster.address, namespace=cluster.namespace, log_to_driver=False, configure_logging=False
     )
 
 

@@ -35,7 +35,7 @@ from sonant.commands.serve import flat
 from sonant.installation import migrate, open_store
 from sonant.jobs.engines.local import LocalEngine
 from sonant.jobs.engines.ray import RayEngine
-from sonant.jobs.engines.ray_driver import Cluster
+from sonant.jobs.engines.ray_crew import Cluster
 from sonant.settings import Audio, Fraud, Jobs, Quotas, Settings
 
 KINDS = ("sqlite-local", "postgresql-local", "postgresql-ray")

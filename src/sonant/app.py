@@ -31,7 +31,7 @@ from sonant.jobs.countermeasure import detectors
 from sonant.jobs.dry_run import DryRunKind
 from sonant.jobs.engines.local import LocalEngine
 from sonant.jobs.engines.ray import RayEngine
-from sonant.jobs.engines.ray_driver import Cluster
+from sonant.jobs.engines.ray_crew import Cluster
 from sonant.jobs.engines.worker import Hands, work
 from sonant.jobs.enrollment import EnrollmentKind
 from sonant.jobs.entry import Role, Task

@@ -358,8 +358,8 @@ class Ray:
     workers: int = 0
     """Most actors of one runner, each with one CPU; 0 means as many as the cluster has CPUs."""
     gpus_per_worker: float = 0.0
-    """GPUs that each actor asks for, 0.25 for four actors on one; 0 uses none. Voice models that were added run
-    there, those that ship with Sonant on the CPU; the hosts need onnxruntime-gpu."""
+    """GPUs that each actor asks for, 0.25 for four actors on one; 0 uses none. Voice models that were added
+    run there, those that ship with Sonant on the CPU; the hosts need onnxruntime-gpu."""
     idle_s: float = 300.0
     """Actors without work for so long give their CPUs back."""
 

@@ -15,7 +15,7 @@ from ray_cluster import actors, processes, wait_for
 from sonant.errors import ClusterUnavailable
 from sonant.jobs.engines.local import DEPTH, MAX_CRASHES, EngineUnusable
 from sonant.jobs.engines.ray import RayEngine
-from sonant.jobs.engines.ray_driver import Cluster
+from sonant.jobs.engines.ray_crew import Cluster
 from sonant.jobs.entry import Role, Task
 from sonant.jobs.faults import Refusal
 

@@ -16,7 +16,7 @@ from ray_cluster import RayCluster, actors, wait_for
 from sonant import app
 from sonant.errors import ClusterUnavailable
 from sonant.jobs.engines.ray import RayEngine
-from sonant.jobs.engines.ray_driver import Cluster
+from sonant.jobs.engines.ray_crew import Cluster
 from sonant.settings import Enrollment, Fraud, Jobs, Quotas, Ray, Settings
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("ray")]

@@ -18,7 +18,7 @@ from sonant.errors import SealBroken, SetupError
 from sonant.jobs.engines.parcels import Parcels, new_key
 from sonant.jobs.engines.ray import RayEngine
 from sonant.jobs.engines.ray_actor import Listener
-from sonant.jobs.engines.ray_driver import Cluster
+from sonant.jobs.engines.ray_crew import Cluster
 from sonant.jobs.entry import Role, Task
 from sonant.jobs.faults import Refusal
 from sonant.settings import S3, Settings

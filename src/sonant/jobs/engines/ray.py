@@ -22,7 +22,8 @@ from sonant.errors import ClusterUnavailable, SetupError
 from sonant.jobs.engines.local import DEPTH, EngineUnusable
 from sonant.jobs.engines.parcels import Parcels, new_key
 from sonant.jobs.engines.ray_actor import Maker
-from sonant.jobs.engines.ray_driver import Cluster, drive
+from sonant.jobs.engines.ray_crew import Cluster
+from sonant.jobs.engines.ray_driver import drive
 from sonant.jobs.entry import Prepared, Task
 from sonant.jobs.faults import Refusal
 
@@ -102,6 +103,7 @@ class RayEngine:
     def close(self) -> None:
         """End the driver process, and with it all actors."""
         self._tickets.clear()
+        self._most = DEPTH
         process, pipe = self._process, self._pipe
         self._process = self._pipe = None
         if process is None or pipe is None:
@@ -138,7 +140,7 @@ class RayEngine:
         if self._process is not None:
             return
         key = new_key()
-        self._parcels, self._most, self._connected = Parcels(key), DEPTH, False
+        self._parcels, self._connected = Parcels(key), False
         self._started_s = time.monotonic()
         begin = self._parcels.seal((self._maker, self._arguments))
         context = multiprocessing.get_context("spawn")

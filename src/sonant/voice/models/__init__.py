@@ -122,7 +122,7 @@ def check_gpu() -> None:
 
 
 def open_session(content: bytes, name: str, *, gpu: bool = False) -> onnxruntime.InferenceSession:
-    """A session of one thread for a network, on the CPU or a GPU. Raises SetupError, which calls it `name`."""
+    """A session of one thread for a network. Raises SetupError, which calls it `name`."""
     if gpu:
         check_gpu()
     options = onnxruntime.SessionOptions()

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from sonant import __version__, app
 from sonant.errors import SealBroken, SetupError
-from sonant.jobs.engines.parcels import Parcels, new_key
+from sonant.jobs.engines.parcels import PIECE_BYTES, Parcels, cut, new_key
 from sonant.jobs.engines.ray import RayEngine
 from sonant.jobs.engines.ray_actor import Listener
 from sonant.jobs.engines.ray_crew import Cluster
@@ -69,6 +69,17 @@ class TestParcels:
         with pytest.raises(SealBroken):
             Parcels(new_key()).open(b"short")
 
+    @given(st.integers(min_value=28, max_value=4 * PIECE_BYTES), st.sampled_from([None, 2, 3, 6]))
+    def test_pieces_make_up_the_parcel(self, size, count):
+        parcel = bytes(size)
+        pieces = cut(parcel, count)
+        assert b"".join(pieces) == parcel
+        assert all(len(piece) <= PIECE_BYTES for piece in pieces[:-1])
+        if count is None:
+            assert all(0 < len(piece) <= PIECE_BYTES for piece in pieces)
+        else:
+            assert len(pieces) == count
+
     def test_a_parcel_shows_nothing_of_what_is_in_it(self):
         assert b"role/sonant" not in Parcels(new_key()).seal(task(1))
 
@@ -82,7 +93,7 @@ class TestTheActor:
         answers = {}
 
         def hear(number):
-            answers[number] = parcels.open(actor.hear(number, parcels.seal(task(number))))
+            answers[number] = parcels.open(actor.hear(number, 1, parcels.seal(task(number))))
 
         calls = [threading.Thread(target=hear, args=(number,)) for number in (1, 0)]
         for call in calls:

@@ -20,7 +20,7 @@ from typing import Any
 
 from sonant.errors import ClusterUnavailable, SetupError
 from sonant.jobs.engines.local import DEPTH, EngineUnusable
-from sonant.jobs.engines.parcels import Parcels, new_key
+from sonant.jobs.engines.parcels import KEPT_PIECES, Parcels, new_key
 from sonant.jobs.engines.ray_actor import Maker
 from sonant.jobs.engines.ray_crew import Cluster
 from sonant.jobs.engines.ray_driver import drive
@@ -71,7 +71,7 @@ class RayEngine:
         self._start()
         self._number += 1
         self._tickets[self._number] = task.ticket
-        self._send("do", self._number, self._parcels.seal(task))
+        self._send("do", self._number, self._parcels.seal(task), KEPT_PIECES if task.keep_audio else 1)
 
     def results(
         self, timeout_s: float, wake: Connection | None = None

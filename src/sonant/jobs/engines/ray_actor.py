@@ -15,7 +15,7 @@ from typing import Any, Protocol
 
 from sonant import __version__
 from sonant.errors import SonantError
-from sonant.jobs.engines.parcels import Parcels
+from sonant.jobs.engines.parcels import Parcels, cut
 from sonant.jobs.entry import Prepared, Task
 from sonant.jobs.faults import Refusal
 
@@ -65,10 +65,10 @@ class Listener:
         """Never returns: whoever waits for it learns of the actor's end."""
         threading.Event().wait()
 
-    def hear(self, number: int, sealed: bytes) -> bytes:
-        """Do the sealed task, when its number has come; the sealed result."""
+    def hear(self, number: int, pieces: int, *sealed: bytes) -> tuple[bytes, ...] | bytes:
+        """Do the sealed task, when its number has come; the sealed result in so many pieces."""
         try:
-            task: Any = self._parcels.open(sealed)
+            task: Any = self._parcels.open(b"".join(sealed))
             assert self._doer is not None, "tasks are given to those who have said they are ready"
             first = self._doer.first(task)
             with self._turn:
@@ -78,4 +78,5 @@ class Listener:
             with self._turn:
                 self._next = number + 1
                 self._turn.notify_all()
-        return self._parcels.seal(result)
+        answer = self._parcels.seal(result)
+        return cut(answer, pieces) if pieces > 1 else answer

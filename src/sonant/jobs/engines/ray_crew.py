@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from sonant import __version__
 from sonant.jobs.engines.local import DEPTH, MAX_CRASHES
+from sonant.jobs.engines.parcels import cut
 from sonant.jobs.engines.ray_actor import Listener
 
 if TYPE_CHECKING:
@@ -57,7 +58,8 @@ class Cluster:
 @dataclass(slots=True, eq=False)
 class _Parcel:
     number: int
-    sealed: bytes
+    sealed: tuple[bytes, ...]
+    answer_pieces: int
     crashes: int = 0
 
 
@@ -125,9 +127,9 @@ class Crew:
 
     # --- events
 
-    def _on_do(self, number: int, sealed: bytes) -> None:
+    def _on_do(self, number: int, sealed: bytes, answer_pieces: int) -> None:
         self._newest = number
-        self._waiting.append(_Parcel(number, sealed))
+        self._waiting.append(_Parcel(number, cut(sealed), answer_pieces))
         self._staff()
         self._hand_out()
 
@@ -149,11 +151,13 @@ class Crew:
             self._pipe.send(("room", DEPTH * most))
             self._staff()
 
-    def _on_returned(self, actor: _Actor, then: Callable[[Any], None], done: Future[Any]) -> None:
+    def _on_returned(
+        self, actor: _Actor, then: Callable[[Any], None], done: Future[Any], others: list[Any]
+    ) -> None:
         actor.calls -= 1
         fault = done.exception()
         if fault is None:
-            then(done.result())
+            then(b"".join([*self._ray.get(others), done.result()]) if others else done.result())
         elif actor.hired:
             self._let_go(actor, "was on a node that died" if _NODE_DIED in str(fault) else "died")
         if not actor.hired and not actor.calls:
@@ -190,10 +194,15 @@ class Crew:
             self._call(actor, partial(self._has_begun, actor), "begin", __version__, self._begin)
             self._call(actor, lambda _: None, "stay")
 
-    def _call(self, actor: _Actor, then: Callable[[Any], None], method: str, *arguments: object) -> None:
+    def _call(
+        self, actor: _Actor, then: Callable[[Any], None], method: str, *arguments: object, pieces: int = 1
+    ) -> None:
         actor.calls += 1
-        future = getattr(actor.handle, method).remote(*arguments).future()
-        future.add_done_callback(lambda done: self._events.put(("returned", actor, then, done)))
+        found = getattr(actor.handle, method).options(num_returns=pieces).remote(*arguments)
+        *others, last = found if pieces > 1 else [found]
+        last.future().add_done_callback(
+            lambda done: self._events.put(("returned", actor, then, done, others))
+        )
 
     def _was_placed(self, actor: _Actor, place: tuple[str, int]) -> None:
         actor.placed_s, actor.where = time.monotonic(), f"{place[0]}, process {place[1]}"
@@ -250,7 +259,8 @@ class Crew:
                 actor.since_s = time.monotonic()
             actor.parcels[parcel.number] = parcel
             answered = partial(self._answered, actor, parcel)
-            self._call(actor, answered, "hear", actor.given, parcel.sealed)
+            pieces = parcel.answer_pieces
+            self._call(actor, answered, "hear", actor.given, pieces, *parcel.sealed, pieces=pieces)
             actor.given += 1
 
     def _answered(self, actor: _Actor, parcel: _Parcel, answer: bytes) -> None:

@@ -2,7 +2,7 @@
 
 From the runner come
 
-    do NUMBER PARCEL     forget
+    do NUMBER PARCEL PIECES-OF-ANSWER     forget
 
 and go to it
 

@@ -30,7 +30,7 @@ from sonant.installation import Store, open_backends, own_audit_folder, service_
 from sonant.jobs.countermeasure import detectors
 from sonant.jobs.dry_run import DryRunKind
 from sonant.jobs.engines.local import LocalEngine
-from sonant.jobs.engines.ray import RayEngine
+from sonant.jobs.engines.ray import RayEngine, require_ray
 from sonant.jobs.engines.ray_crew import Cluster
 from sonant.jobs.engines.worker import Hands, work
 from sonant.jobs.enrollment import EnrollmentKind
@@ -175,6 +175,12 @@ def ray_engine(settings: Settings) -> RayEngine:
         ),
         time_limit_s=settings.jobs.entry_time_limit_s,
     )
+
+
+def check_engine(settings: Settings) -> None:
+    """Raises SetupError when a runner could not have the engine that the settings name."""
+    if settings.engine == "ray":
+        require_ray()
 
 
 def batch_engine(settings: Settings) -> Engine:

@@ -126,17 +126,17 @@ def test_a_job_whose_driver_is_killed_is_put_down_and_gone_on_with(far):
 
 
 def test_a_job_waits_for_a_cluster_that_is_away_and_is_done_when_it_is_back(
-    furnished, inside, monkeypatch, caplog
+    furnished, cluster, monkeypatch, caplog
 ):
     port = _free_port()
     monkeypatch.setenv("RAY_gcs_rpc_server_reconnect_timeout_s", "3")
-    cluster = RayCluster({"SONANT_DATA": str(furnished.settings.data)}, port)
-    settings = settings_on(furnished.settings.data, cluster.address)
+    own = RayCluster({"SONANT_DATA": str(furnished.settings.data)}, port)
+    settings = settings_on(furnished.settings.data, own.address)
     house = House.open(settings, engine=app.ray_engine(settings))
     domain_id = house.new_domain()
     job_id = house.start(domain_id, REQUESTS)
-    runner = house.runner(during={8: cluster.kill_all})
-    cluster.add()
+    runner = house.runner(during={8: own.kill_all})
+    own.add()
     thread = threading.Thread(target=runner.run, kwargs={"alone": True})
     try:
         with caplog.at_level(logging.WARNING, "sonant.jobs.runner"):
@@ -146,16 +146,16 @@ def test_a_job_waits_for_a_cluster_that_is_away_and_is_done_when_it_is_back(
         status, done, _ = house.progress(job_id)
         assert status == "IN_PROGRESS"
         assert 0 < done < len(REQUESTS)
-        cluster.close()
-        cluster = RayCluster({"SONANT_DATA": str(furnished.settings.data)}, port)
-        assert cluster.address == settings.ray.address
-        cluster.add()
+        own.close()
+        own = RayCluster({"SONANT_DATA": str(furnished.settings.data)}, port)
+        assert own.address == settings.ray.address
+        own.add()
         wait_for("the job ends", lambda: house.progress(job_id)[0] != "IN_PROGRESS", PATIENCE_S)
     finally:
         runner.stop()
         thread.join(PATIENCE_S)
         house.close()
-        cluster.close()
+        own.close()
     assert house.outcome(domain_id, job_id).errors.keys() == {"r3", "r4"}
     assert set(house.voiceprints(domain_id)) == ENROLLED
 

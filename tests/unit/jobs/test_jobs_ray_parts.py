@@ -168,6 +168,8 @@ class TestSettings:
     def test_without_ray_installed_the_engine_says_what_to_install(self):
         with pytest.raises(SetupError, match=r"pip install 'sonant\[ray\]'"):
             RayEngine(Noted, (), Cluster(address="auto"), time_limit_s=1.0)
+        with pytest.raises(SetupError, match=r"pip install 'sonant\[ray\]'"):
+            app.check_engine(Settings(engine="ray"))
 
 
 def test_nothing_of_ray_is_loaded_with_the_app():

@@ -35,6 +35,12 @@ CONNECT_S = 60.0
 _END_S = 5.0
 
 
+def require_ray() -> None:
+    """Raises SetupError when Ray is not installed. Does not import it."""
+    if find_spec("ray") is None:
+        raise SetupError("engine 'ray' needs Ray: pip install 'sonant[ray]'")
+
+
 class RayEngine:
     """Actors on a Ray cluster. Not for several threads at once.
 
@@ -46,8 +52,7 @@ class RayEngine:
         self, maker: Maker, arguments: tuple[object, ...], cluster: Cluster, *, time_limit_s: float
     ) -> None:
         """`maker(*arguments)` runs in each actor. Raises SetupError when Ray is not installed."""
-        if find_spec("ray") is None:
-            raise SetupError("engine 'ray' needs Ray: pip install 'sonant[ray]'")
+        require_ray()
         self._maker, self._arguments = maker, arguments
         self._cluster, self._time_limit_s = cluster, time_limit_s
         self._process: SpawnProcess | None = None

@@ -198,8 +198,11 @@ class Crew:
         self, actor: _Actor, then: Callable[[Any], None], method: str, *arguments: object, pieces: int = 1
     ) -> None:
         actor.calls += 1
-        found = getattr(actor.handle, method).options(num_returns=pieces).remote(*arguments)
-        *others, last = found if pieces > 1 else [found]
+        call = getattr(actor.handle, method)
+        if pieces > 1:
+            *others, last = call.options(num_returns=pieces).remote(*arguments)
+        else:
+            others, last = [], call.remote(*arguments)
         last.future().add_done_callback(
             lambda done: self._events.put(("returned", actor, then, done, others))
         )

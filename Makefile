@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
+RAY    := $(VENV)/.ray
 export SONANT_SPEECH_CACHE ?= $(CURDIR)/.cache/speech
 
 .PHONY: demo test test-all serve lint bench clean
@@ -15,6 +16,11 @@ $(READY): pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --prefer-binary --editable '.[cli,dev]'
 	@touch $@
 
+# Large, and only slow tests use it.
+$(RAY): $(READY)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --prefer-binary --editable '.[ray]'
+	@touch $@
+
 demo: $(READY)
 	$(BIN)/sonant demo --cache $(SONANT_SPEECH_CACHE)
 
@@ -23,7 +29,7 @@ test: $(READY)
 	$(BIN)/python -m sonant.commands.speech $(SONANT_SPEECH_CACHE)
 	$(BIN)/python -m pytest
 
-test-all: $(READY)
+test-all: $(READY) $(RAY)
 	$(BIN)/python -m sonant.commands.speech $(SONANT_SPEECH_CACHE)
 	$(BIN)/python -m pytest -m 'slow or not slow'
 

@@ -6,7 +6,7 @@ import os
 import secrets
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
@@ -15,27 +15,30 @@ from socket import socket
 from sqlalchemy import Connection, select
 from starlette.types import ASGIApp
 
+from sonant import settings_sources
 from sonant.console.session_page import AUDITED_SIGN_INS, PREFIXES, SessionPages
 from sonant.console.tickets import Tickets
 from sonant.cores import Cores
-from sonant.errors import AccessDenied, Validation
+from sonant.errors import AccessDenied, SetupError, Validation
 from sonant.events.audit_findings import FindingsTrail
 from sonant.events.audit_trail import Trail
 from sonant.events.dispatcher import Dispatcher
 from sonant.events.metrics import Page
 from sonant.events.outbox import Outbox
 from sonant.events.sinks import build_sinks
-from sonant.installation import Store, open_backends, own_audit_folder
+from sonant.installation import Store, open_backends, own_audit_folder, service_key_digest
 from sonant.jobs.countermeasure import detectors
 from sonant.jobs.dry_run import DryRunKind
 from sonant.jobs.engines.local import LocalEngine
-from sonant.jobs.engines.worker import work
+from sonant.jobs.engines.ray import RayEngine, require_ray
+from sonant.jobs.engines.ray_crew import Cluster
+from sonant.jobs.engines.worker import Hands, work
 from sonant.jobs.enrollment import EnrollmentKind
 from sonant.jobs.entry import Role, Task
 from sonant.jobs.faults import Refusal
 from sonant.jobs.kind import Kind
 from sonant.jobs.manifest import AudioFile, Rules
-from sonant.jobs.model_shelf import brought_calibration, check_model
+from sonant.jobs.model_shelf import brought_calibration, check_model, embedders
 from sonant.jobs.registration import RegistrationKind
 from sonant.jobs.runner import Parts, Runner
 from sonant.jobs.session_keeping import SessionKeeper
@@ -48,7 +51,7 @@ from sonant.live.risks import Watches
 from sonant.operations import OPERATIONS
 from sonant.operations.service import RecordingAnalysis, Service
 from sonant.policy import parse
-from sonant.settings import Settings
+from sonant.settings import Audio, Fraud, Settings
 from sonant.store import access, rate_buckets, sessions
 from sonant.store.backends import Backends
 from sonant.store.domains import Domain
@@ -56,6 +59,7 @@ from sonant.store.jobs import DRY_RUN, ENROLLMENT, REGISTRATION
 from sonant.store.model_files import ModelFiles
 from sonant.store.objects import ObjectUri, RoleObjects
 from sonant.store.vault import ServiceSecret
+from sonant.voice.models import check_gpu
 from sonant.voice.models import load_models as load_voice_models
 from sonant.wire.health import Health
 from sonant.wire.metrics import check_metrics, metrics_route
@@ -112,6 +116,78 @@ def batch_worker_main(pipe: object, settings: Settings) -> None:
 def _serve_tasks(pipe: object, settings: Settings) -> None:
     listeners = detectors(settings.fraud)
     work(pipe, fetch_with(settings), load_voice_models, listeners, settings.audio, ModelFiles(settings.data))  # type: ignore[arg-type]
+
+
+def ray_hands(
+    audio: Audio, fraud: Fraud, where: Mapping[str, object], brought: Collection[str], gpu: bool = False
+) -> Hands:
+    """What a Ray actor does tasks with, made there.
+
+    Where things are, and the secrets to reach them, come from the settings of the actor's own host, so that
+    no secret passes through Ray; how recordings are judged comes from the runner. Raises SetupError when the
+    host's settings point elsewhere than the runner's, or it lacks a voice model or what a GPU needs.
+    """
+    mine = settings_sources.load()
+    own = whereabouts(mine)
+    different = sorted(name for name in where if own.get(name) != where[name])
+    if different:
+        raise SetupError(f"settings differ from the runner's: {', '.join(different)}")
+    files = ModelFiles(mine.data)
+    missing = sorted(set(brought) - set(files.ids()))
+    if missing:
+        raise SetupError(f"voice models are missing: {', '.join(missing)}")
+    if gpu:
+        check_gpu()
+    models = load_voice_models()
+    return Hands(
+        fetch=fetch_with(mine),
+        models=models,
+        detectors=detectors(fraud),
+        rules=audio,
+        embedder_of=embedders(files, models, gpu=gpu),
+    )
+
+
+def whereabouts(settings: Settings) -> dict[str, object]:
+    """What two hosts must agree on to find the same recordings; no secrets."""
+    found: dict[str, object] = {
+        name: getattr(settings, name) for name in ("objects", "keys", "region", "account")
+    }
+    if settings.objects == "s3":
+        for name in ("endpoint", "region", "path_style", "assume_role", "sts_endpoint"):
+            found[f"s3.{name}"] = getattr(settings.s3, name)
+    else:
+        found["data"] = service_key_digest(settings)
+    return found
+
+
+def ray_engine(settings: Settings) -> RayEngine:
+    ray, brought = settings.ray, tuple(ModelFiles(settings.data).ids())
+    return RayEngine(
+        ray_hands,
+        (settings.audio, settings.fraud, whereabouts(settings), brought, ray.gpus_per_worker > 0),
+        Cluster(
+            address=ray.address,
+            namespace=ray.namespace,
+            workers=ray.workers,
+            gpus_per_worker=ray.gpus_per_worker,
+            idle_s=ray.idle_s,
+        ),
+        time_limit_s=settings.jobs.entry_time_limit_s,
+    )
+
+
+def check_engine(settings: Settings) -> None:
+    """Raises SetupError when a runner could not have the engine that the settings name."""
+    if settings.engine == "ray":
+        require_ray()
+
+
+def batch_engine(settings: Settings) -> Engine:
+    """Where jobs process recordings."""
+    if settings.engine == "ray":
+        return ray_engine(settings)
+    return local_engine(settings, settings.workers, batch_worker_main)
 
 
 def local_engine(settings: Settings, workers: int, main: Callable[..., None] = worker_main) -> LocalEngine:
@@ -184,7 +260,7 @@ def build_runner(store: Store, owner: str, beat: Callable[[], None] = lambda: No
         calibration_of=partial(brought_calibration, ModelFiles(settings.data)),
         findings=_findings(settings),
     )
-    engine = local_engine(settings, settings.workers, batch_worker_main)
+    engine = batch_engine(settings)
     return Runner(parts, engine, owner, upgrades(store, engine, owner), beat)
 
 

@@ -13,6 +13,7 @@
     │   └── KeyError_              KeyNotFound  KeyUnusable  KeyDenied  SealBroken
     ├── DatabaseUnavailable        the database does not answer, or could not do it now: try again later
     ├── KeysUnreachable            the key service does not answer: not the fault of what was asked for
+    ├── ClusterUnavailable         the Ray cluster does not answer, or has no room: try again later
     ├── AudioError                 a recording that cannot be used, and why
     │   └── NotEnoughSpeech
     ├── ModelMismatch              two voice models' embeddings were to be compared
@@ -232,6 +233,10 @@ class DatabaseUnavailable(SonantError):
 
 class KeysUnreachable(SonantError):
     """The key service does not answer: nothing is known about the key, and a later try may do."""
+
+
+class ClusterUnavailable(SonantError):
+    """The Ray cluster does not answer, or has no room for us: the same may work later."""
 
 
 # --- the voice ----------------------------------------------------------------------------------------

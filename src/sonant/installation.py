@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import hashlib
 import json
 import os
 import secrets
@@ -203,6 +204,15 @@ def _service_key(folder: PrivateFolder) -> bytes:
     if len(key) != KEY_BYTES:
         raise SetupError(f"{folder.path / _SECRET_FILE} is damaged: restore it from a backup")
     return key
+
+
+def service_key_digest(settings: Settings) -> str:
+    """Equal on hosts that share a data folder, or have copies of it; empty without one."""
+    path = settings.data / "keys" / _SECRET_FILE
+    try:
+        return hashlib.sha256(b"data folder of " + path.read_bytes()).hexdigest()
+    except OSError:
+        return ""
 
 
 def _check_secret(database: Database, secret: ServiceSecret, data: Path) -> None:

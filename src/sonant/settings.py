@@ -347,6 +347,24 @@ class Kms:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Ray:
+    """The Ray cluster behind `engine = "ray"`."""
+
+    address: str = ""
+    """The cluster: `host:port` of its head node, or `auto` for the one that the runner's host belongs to.
+    None is ever started."""
+    namespace: str = "sonant"
+    """Name that sets Sonant's actors apart from others in the cluster."""
+    workers: int = 0
+    """Most actors of one runner, each with one CPU; 0 means as many as the cluster has CPUs."""
+    gpus_per_worker: float = 0.0
+    """GPUs that each actor asks for, 0.25 for four actors on one; 0 uses none. Voice models that were added
+    run there, those that ship with Sonant on the CPU; the hosts need onnxruntime-gpu."""
+    idle_s: float = 300.0
+    """Actors without work for so long give their CPUs back."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """Everything that can be set."""
 
@@ -364,7 +382,8 @@ class Settings:
     keys: str = "local"
     """Where keys live: `local` is the folder `keys` in the data folder, `aws-kms` is AWS KMS."""
     engine: str = "local"
-    """Where recordings are processed: `local` is worker processes on this machine."""
+    """Where jobs process recordings: `local` is worker processes on the runner's machine, `ray` is a Ray
+    cluster. Calls are always heard on the machine that answers them."""
     biometric_consent: bool = True
     """The account accepts the biometric privacy notice; without it no domain can be made."""
     last_watchlist_conflict: bool = True
@@ -384,6 +403,7 @@ class Settings:
     postgres: Postgres = field(default_factory=Postgres)
     s3: S3 = field(default_factory=S3)
     kms: Kms = field(default_factory=Kms)
+    ray: Ray = field(default_factory=Ray)
 
     @property
     def database_url(self) -> str:

@@ -7,6 +7,7 @@ A setting `quotas.speakers_per_domain` is `[quotas] speakers_per_domain = 5` in 
 from __future__ import annotations
 
 import os
+import re
 import tomllib
 import typing
 from collections.abc import Mapping
@@ -17,7 +18,7 @@ from typing import Any
 from sonant.errors import SetupError
 from sonant.settings import Settings
 
-_BACK_ENDS = {"objects": ("local", "s3"), "keys": ("local", "aws-kms"), "engine": ("local",)}
+_BACK_ENDS = {"objects": ("local", "s3"), "keys": ("local", "aws-kms"), "engine": ("local", "ray")}
 _TRUE, _FALSE = {"1", "true", "yes", "on"}, {"0", "false", "no", "off"}
 
 
@@ -56,6 +57,13 @@ def load(
             raise SetupError(
                 f"setting {name} is {getattr(settings, name)!r}, must be one of: {', '.join(known)}"
             )
+    if settings.engine == "ray" and not re.fullmatch(
+        r"auto|[^/:]+:\d{1,5}|\[[^/]+\]:\d{1,5}", settings.ray.address
+    ):
+        raise SetupError(
+            f"setting ray.address is {settings.ray.address!r}, must be host:port of a Ray cluster's head "
+            "node, or auto for the cluster that this host belongs to"
+        )
     if not (len(settings.account) == 12 and settings.account.isdigit()):
         raise SetupError(f"setting account is {settings.account!r}, must be 12 digits")
     return settings

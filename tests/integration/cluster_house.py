@@ -45,6 +45,8 @@ class Cluster:
         }
         self.folder = house.settings.data.parent
         self._stack = ExitStack()
+        self.processes: list[subprocess.Popen[bytes]] = []
+        """In the order they were started."""
 
     def service(self, **environment: str) -> Any:
         """Start an API process; a boto3 client of it."""
@@ -94,6 +96,7 @@ class Cluster:
                 cwd=self.folder,
             )
         self._stack.callback(_end, process)
+        self.processes.append(process)
         return process
 
 

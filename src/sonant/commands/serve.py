@@ -47,6 +47,8 @@ def serve(settings: Settings, *, quiet: bool) -> None:
     from sonant.commands.draining import draining_server
     from sonant.wire import audiosocket
 
+    if settings.jobs.beside_service:
+        app.check_engine(settings)
     installation.make_folder(settings.data)
     with installation.only_one(settings, "service") if settings.embedded else nullcontext():
         store = installation.open_store(settings, create=True)

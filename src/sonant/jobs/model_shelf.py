@@ -29,11 +29,15 @@ def front_end_of(manifest: ModelManifest) -> FrontEnd:
     return FrontEnd(kind=manifest.kind, rate_hz=manifest.rate_hz, mels=manifest.mels)
 
 
-def open_model(files: ModelFiles, model_id: str) -> SpeakerModel:
+def open_model(files: ModelFiles, model_id: str, *, gpu: bool = False) -> SpeakerModel:
     """Open an added model, its hash checked. Raises SetupError."""
     manifest = files.get(model_id)
     return open_speaker_model(
-        files.read(manifest), model_id=model_id, front_end=front_end_of(manifest), output=manifest.output
+        files.read(manifest),
+        model_id=model_id,
+        front_end=front_end_of(manifest),
+        output=manifest.output,
+        gpu=gpu,
     )
 
 
@@ -52,8 +56,11 @@ def _open_embedder(files: ModelFiles, model_id: str) -> Embedder:
     return open_model(files, model_id).embed
 
 
-def embedders(files: ModelFiles, models: Models) -> Embedders:
-    """Embedders of one worker process; added models are opened when first asked for."""
+def embedders(files: ModelFiles, models: Models, *, gpu: bool = False) -> Embedders:
+    """Embedders of one worker process; added models are opened when first asked for, with `gpu` on a GPU.
+
+    The networks that ship with Sonant are too small to gain from one.
+    """
     opened: OrderedDict[str, SpeakerModel] = OrderedDict()
     shipped = partial(embed, models=models)
 
@@ -63,7 +70,7 @@ def embedders(files: ModelFiles, models: Models) -> Embedders:
         if model_id not in opened:
             if len(opened) == _OPEN:
                 opened.popitem(last=False)
-            opened[model_id] = open_model(files, model_id)
+            opened[model_id] = open_model(files, model_id, gpu=gpu)
         opened.move_to_end(model_id)
         return opened[model_id].embed
 

@@ -21,6 +21,7 @@ from typing import Any
 from sqlalchemy import Connection
 
 from sonant.errors import (
+    ClusterUnavailable,
     DatabaseUnavailable,
     InvalidObjectName,
     KeyError_,
@@ -56,7 +57,7 @@ log = logging.getLogger(__name__)
 
 #: How often in its life a lease is renewed while nothing else is written.
 RENEWALS = 4
-#: Pauses while the database cannot be had.
+#: Pauses while the database or the cluster cannot be had.
 PAUSE_LEAST_S, PAUSE_MOST_S = 0.5, 5.0
 
 
@@ -123,7 +124,7 @@ class Runner:
             try:
                 busy = self.run_one() or (self._upgrades is not None and self._upgrades.run_some())
                 pause_s = 0.0 if busy else self._parts.settings.jobs.poll_s
-            except DatabaseUnavailable as fault:
+            except (ClusterUnavailable, DatabaseUnavailable) as fault:
                 pause_s = min(PAUSE_MOST_S, max(PAUSE_LEAST_S, 2 * pause_s))
                 log.warning("%s; trying again in %.1f s", fault, pause_s)
         self._engine.close()
@@ -145,6 +146,9 @@ class Runner:
             status = self._fail(job, fault.code, fault.message)
         except KeysUnreachable as fault:
             return self._put_back(job, fault)
+        except ClusterUnavailable as fault:
+            self._put_back(job, fault)
+            raise
         except (LostJob, Stopped) as why:
             log.info("job %s: left to another runner (%s)", job.job_id, type(why).__name__)
             self._engine.discard()
@@ -159,8 +163,8 @@ class Runner:
         log.info("job %s: %s", job.job_id, status)
         return True
 
-    def _put_back(self, job: jobs.Job, fault: KeysUnreachable) -> bool:
-        """Without keys nothing can be done, and nothing is the job's fault: it waits."""
+    def _put_back(self, job: jobs.Job, fault: KeysUnreachable | ClusterUnavailable) -> bool:
+        """Without keys or a cluster nothing can be done, and nothing is the job's fault: it waits."""
         log.warning("job %s: put back: %s", job.job_id, fault)
         self._engine.discard()
         limit_s, started_at = self._parts.settings.jobs.time_limit_s, job.started_at

@@ -16,7 +16,15 @@ import numpy as np
 from numpy.typing import NDArray
 from sqlalchemy import Connection
 
-from sonant.errors import Conflict, KeyError_, KeysUnreachable, SealBroken, SetupError, Validation
+from sonant.errors import (
+    ClusterUnavailable,
+    Conflict,
+    KeyError_,
+    KeysUnreachable,
+    SealBroken,
+    SetupError,
+    Validation,
+)
 from sonant.jobs.entry import Prepared, Role, Task
 from sonant.jobs.faults import JobFault, Refusal
 from sonant.jobs.scale import CalibrationOf
@@ -71,7 +79,7 @@ class Upgrades:
             return False
         try:
             more = self._batch(upgrade)
-        except (KeyError_, KeysUnreachable, SetupError, JobFault) as fault:
+        except (ClusterUnavailable, KeyError_, KeysUnreachable, SetupError, JobFault) as fault:
             self._postpone(upgrade, f"it cannot go on: {fault}")
             return False
         except Exception:  # a fault of ours must not end the runner

@@ -96,14 +96,14 @@ class SpeakerModel:
 
 
 def open_speaker_model(
-    content: bytes, *, model_id: str, front_end: FrontEnd, output: str | None = None
+    content: bytes, *, model_id: str, front_end: FrontEnd, output: str | None = None, gpu: bool = False
 ) -> SpeakerModel:
     """Open a network and find out how it is fed: from its inputs' types and shapes, and by a run on noise.
 
     `output` names the embedding where several outputs could be it. The number of bands is the network's own
     where it is fixed in its shape. Raises SetupError that says what does not fit.
     """
-    session = open_session(content, model_id)
+    session = open_session(content, model_id, gpu=gpu)
     layout, front_end = _layout(session, front_end)
     probe = np.random.default_rng(1).standard_normal((layout.steps or 2 * front_end.steps_a_second, 1))
     shape = (len(probe),) if front_end.waveform else (len(probe), front_end.mels)

@@ -49,7 +49,7 @@ def test_sonant_toml_of_the_current_folder_is_read(tmp_path: Path, monkeypatch: 
         ("[wire]\nsignature_skew_s = nan", "signature_skew_s is nan"),
         ('[audio]\nkeep = "maybe"', "must be true or false"),
         ('account = "12"', "12 digits"),
-        ('engine = "ray"', "engine is 'ray'"),
+        ('engine = "cloud"', "engine is 'cloud', must be one of: local, ray"),
         ("= 3", "cannot be read"),
     ],
 )

@@ -8,6 +8,7 @@ import queue
 import signal
 import threading
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from multiprocessing.connection import Connection
 
 from sonant.jobs.engines.local import DEPTH, READY
@@ -21,6 +22,33 @@ from sonant.store.model_files import ModelFiles
 from sonant.voice.models import Models
 
 log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hands:
+    """What does tasks in a process: made once there, with its inference session."""
+
+    fetch: Fetch
+    models: Models
+    detectors: Sequence[Detector]
+    rules: Audio
+    embedder_of: Embedders | None = None
+    """Finds the voice models that users have added."""
+
+    def first(self, task: Task) -> bytes | Exception:
+        """A task's first recording, or why it cannot be had: may be fetched while another is worked on."""
+        return first_recording(task, self.fetch)
+
+    def do(self, task: Task, first: bytes | Exception) -> Prepared | Refusal:
+        """Never raises: a fault of ours is told as a refusal, and written to the log."""
+        uri = task.audio[0].s3_uri if task.audio else ""
+        work_on = inspect if task.inspect else prepare
+        fetched = _Prefetched(self.fetch, uri, first)
+        try:
+            return work_on(task, fetched, self.models, self.detectors, self.rules, self.embedder_of)
+        except Exception:
+            log.exception("a request could not be processed")
+            return Refusal(500, "internal failure while the recording was processed; see the service's log")
 
 
 def work(
@@ -45,37 +73,19 @@ def work(
             except (EOFError, OSError):
                 # The runner is gone: nothing that is still computed here could be committed.
                 os._exit(0)
-            ahead.put((task, _first(task, fetch)))
+            ahead.put((task, first_recording(task, fetch)))
 
     threading.Thread(target=receive, daemon=True).start()
     models = load_models()
     embedder_of = None if files is None else embedders(files, models)
+    hands = Hands(fetch=fetch, models=models, detectors=detectors, rules=rules, embedder_of=embedder_of)
     pipe.send(READY)
     while True:
         task, first = ahead.get()
-        uri = task.audio[0].s3_uri if task.audio else ""
-        fetched = _Prefetched(fetch, uri, first)
-        pipe.send((task.ticket, _safely(task, fetched, models, detectors, rules, embedder_of)))
+        pipe.send((task.ticket, hands.do(task, first)))
 
 
-def _safely(
-    task: Task,
-    fetch: Fetch,
-    models: Models,
-    detectors: Sequence[Detector],
-    rules: Audio,
-    embedder_of: Embedders | None,
-) -> Prepared | Refusal:
-    try:
-        if task.inspect:
-            return inspect(task, fetch, models, detectors, rules, embedder_of)
-        return prepare(task, fetch, models, detectors, rules, embedder_of)
-    except Exception:
-        log.exception("a request could not be processed")
-        return Refusal(500, "internal failure while the recording was processed; see the service's log")
-
-
-def _first(task: Task, fetch: Fetch) -> bytes | Exception:
+def first_recording(task: Task, fetch: Fetch) -> bytes | Exception:
     if not task.audio:
         return b""
     try:

@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from sonant.errors import SetupError
 
 ENCODER, DETECTOR = "speaker-encoder", "speech-detector"
+GPU = "CUDAExecutionProvider"
 CURE = "reinstall sonant, or make the models again with tools/build_models.py"
 
 
@@ -112,8 +113,18 @@ def _open(folder: Traversable, entry: dict[str, Any]) -> onnxruntime.InferenceSe
     return open_session(content, entry["file"])
 
 
-def open_session(content: bytes, name: str) -> onnxruntime.InferenceSession:
+def check_gpu() -> None:
+    """Raises SetupError when networks cannot be run on a GPU."""
+    if GPU not in onnxruntime.get_available_providers():
+        raise SetupError(
+            f"this onnxruntime knows no {GPU}: install onnxruntime-gpu in its place, or ask for no GPUs"
+        )
+
+
+def open_session(content: bytes, name: str, *, gpu: bool = False) -> onnxruntime.InferenceSession:
     """A session of one thread for a network. Raises SetupError, which calls it `name`."""
+    if gpu:
+        check_gpu()
     options = onnxruntime.SessionOptions()
     # One thread a session: the service scales by processes, and idle threads that spin steal their cores.
     options.intra_op_num_threads = options.inter_op_num_threads = 1
@@ -123,7 +134,9 @@ def open_session(content: bytes, name: str) -> onnxruntime.InferenceSession:
     options.enable_cpu_mem_arena = options.enable_mem_pattern = False
     options.log_severity_level = 3
     try:
-        return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+        return onnxruntime.InferenceSession(
+            content, options, providers=[GPU] * gpu + ["CPUExecutionProvider"]
+        )
     except Exception as fault:  # noqa: BLE001 - onnxruntime raises classes of its own that share no base
         raise SetupError(
             f"voice model {name} cannot be opened by onnxruntime {onnxruntime.__version__}: {fault}"

@@ -1,0 +1,153 @@
+"""The batch engine without the voice: `python bench/engine_ceiling.py [--entries 100000] [--only ray]`.
+
+Not part of `make bench`: it takes minutes. One enrollment job of so many new speakers is carried from its
+manifest to its result file by a real runner, on SQLite with worker processes, on PostgreSQL with worker
+processes, and on PostgreSQL with actors of a Ray cluster. Nobody listens: a worker answers every task at once
+(`stub_workers`). So this is what a runner can commit at most, and what its memory does meanwhile. PostgreSQL
+is one of our own with its default, durable settings; server, runner and workers share this machine.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import os
+import sys
+import threading
+import time
+from contextlib import ExitStack, suppress
+from dataclasses import replace
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+import stub_workers
+from clusters import NoCluster, own_network, ray_cluster
+from report import machine
+from service import BUCKET, data_folder, serving
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+from postgres_server import OwnServer
+from sonant import app, settings_sources
+from sonant.commands.recordings import ManifestEntry, write_manifest
+from sonant.commands.serve import flat
+from sonant.installation import migrate, open_store
+from sonant.jobs.engines.local import LocalEngine
+from sonant.jobs.engines.ray import RayEngine
+from sonant.jobs.engines.ray_crew import Cluster
+from sonant.settings import Audio, Fraud, Jobs, Quotas, Settings
+
+KINDS = ("sqlite-local", "postgresql-local", "postgresql-ray")
+SAMPLE_S = 0.25
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--entries", type=int, default=100_000)
+    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--only", action="append", choices=KINDS)
+    parser.add_argument("--json", type=Path, help="write the figures here")
+    asked = parser.parse_args()
+    figures: dict[str, Any] = {"machine": machine(), "entries": asked.entries, "workers": asked.workers}
+    with suppress(NoCluster):
+        own_network()
+    for kind in asked.only or KINDS:
+        with data_folder() as data, ExitStack() as stack:
+            try:
+                figures[kind] = _measure(kind, asked.entries, asked.workers, data, stack)
+            except NoCluster as why:
+                figures[kind] = f"not measured: {why}"
+        print(json.dumps({kind: figures[kind]}, indent=2), flush=True)
+    if asked.json:
+        asked.json.write_text(json.dumps(figures, indent=2) + "\n")
+
+
+def _measure(kind: str, entries: int, workers: int, data: Path, stack: ExitStack) -> dict[str, Any]:
+    settings = Settings(
+        data=data,
+        audio=replace(Audio(), keep=False),
+        fraud=Fraud(spoofing_max_s=0, replay_recordings=0),
+        jobs=Jobs(max_manifest_bytes=1 << 30, beside_service=False),
+        quotas=Quotas(speakers_per_domain=2 * entries, speakers_per_enrollment_job=entries),
+    )
+    if kind.startswith("postgresql"):
+        server = OwnServer(quick=False)
+        stack.callback(server.close)
+        settings = replace(settings, database=server.url)
+        migrate(settings)
+    address = stack.enter_context(ray_cluster(workers)) if kind.endswith("ray") else ""
+    manifest = write_manifest(
+        [
+            ManifestEntry(request_id=f"r{n}", speaker_id=f"c{n}", audio=((f"s3://{BUCKET}/{n}.wav", 0),))
+            for n in range(entries)
+        ]
+    )
+    (data / "buckets" / BUCKET / "manifest.json").write_bytes(manifest)
+    names = {name.upper().replace(".", "_"): value for name, value in flat(settings).items()}
+    environment = {f"SONANT_{name}": str(value) for name, value in names.items() if name != "WIRE_PORT"}
+    with serving(data, {**environment, "SONANT_RATES_FACTOR": "0"}) as service:
+        domain_id = service.create_domain()
+        job_id = service.start_job(domain_id, "manifest.json")
+        ours, theirs = multiprocessing.Pipe()
+        context = multiprocessing.get_context("spawn")
+        runner = context.Process(target=_run, args=(theirs, flat(settings), workers, address))
+        runner.start()
+        theirs.close()
+        samples, seconds = ours.recv()
+        runner.join()
+        job = service.finished(domain_id, job_id, limit_s=60.0)
+        if job.status != "COMPLETED":
+            raise RuntimeError(f"the job ended {job.status}, must end COMPLETED")
+    at_work = [rss for done, rss in samples if 0 < done < entries]
+    quarter = max(1, len(at_work) // 4)
+    first, last = (sum(part) / len(part) for part in (at_work[:quarter], at_work[-quarter:]))
+    begun_s, ended_s = seconds
+    return {
+        "entries_per_s": entries / ended_s,
+        "entries_per_s_committed": entries / (ended_s - begun_s),
+        "seconds": ended_s,
+        "seconds_before_the_first_commit": begun_s,
+        "runner_mib_first_quarter": first,
+        "runner_mib_last_quarter": last,
+        "runner_mib_most": max(rss for _, rss in samples),
+    }
+
+
+def _run(pipe: Connection, flags: dict[str, Any], workers: int, address: str) -> None:
+    """One job in a process of its own; tells (entries done, MiB) over time, and (first commit, end) in s."""
+    settings = settings_sources.load(environment={}, flags=flags)
+    store = open_store(settings)
+    engine: Any = LocalEngine(stub_workers.work, (), workers=workers, time_limit_s=60.0)
+    if address:
+        engine = RayEngine(stub_workers.Hands, (), Cluster(address=address), time_limit_s=60.0)
+    runner = app.build_runner(store, "bench")
+    runner._engine = engine
+    samples: list[tuple[int, float]] = []
+    ended = threading.Event()
+    begun = time.monotonic()
+    first_s = [0.0]
+
+    def watch() -> None:
+        page = os.sysconf("SC_PAGE_SIZE")
+        while not ended.wait(SAMPLE_S):
+            with store.database.read() as connection:
+                done = connection.exec_driver_sql("SELECT max(entries_done) FROM jobs").scalar_one()
+            if done and not first_s[0]:
+                first_s[0] = time.monotonic() - begun
+            rss = int(Path("/proc/self/statm").read_text().split()[1]) * page / (1 << 20)
+            samples.append((done, rss))
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    assert runner.run_one()
+    seconds = time.monotonic() - begun
+    ended.set()
+    watcher.join()
+    engine.close()
+    pipe.send((samples, (first_s[0], seconds)))
+    store.database.close()
+
+
+if __name__ == "__main__":
+    main()

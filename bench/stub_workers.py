@@ -1,0 +1,53 @@
+"""Workers that hear nothing: the same answer for every task, at once. Imported by processes and actors.
+
+The answer has a voiceprint's size, no kept audio and no risks. Nothing sleeps: what is measured with them is
+everything but the voice.
+"""
+
+from __future__ import annotations
+
+from multiprocessing.connection import Connection
+
+import numpy as np
+
+from sonant.jobs.engines.local import READY
+from sonant.jobs.entry import Prepared, Task
+from sonant.voice.models import shipped_encoder_id
+
+DIMENSIONS = 256
+
+
+def _answer() -> Prepared:
+    return Prepared(
+        model_id=shipped_encoder_id(),
+        vector=np.full(DIMENSIONS, DIMENSIONS**-0.5, "<f4").tobytes(),
+        net_speech_s=30.0,
+        snr_db=20.0,
+        risks=(),
+        audio=None,
+    )
+
+
+def work(pipe: Connection) -> None:
+    """A worker process of the local engine."""
+    answer = _answer()
+    pipe.send(READY)
+    while True:
+        try:
+            task: Task = pipe.recv()
+        except (EOFError, OSError):
+            return
+        pipe.send((task.ticket, answer))
+
+
+class Hands:
+    """What a Ray actor does tasks with."""
+
+    def __init__(self) -> None:
+        self._answer = _answer()
+
+    def first(self, _task: Task) -> bytes:
+        return b""
+
+    def do(self, _task: Task, _first: bytes | Exception) -> Prepared:
+        return self._answer

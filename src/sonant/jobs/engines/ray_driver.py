@@ -1,0 +1,70 @@
+"""The process between the runner and a Ray cluster. Nothing else imports Ray.
+
+From the runner come
+
+    do NUMBER PARCEL PIECES-OF-ANSWER     forget
+
+and go to it
+
+    room COUNT     done NUMBER PARCEL     refused NUMBER WHY     unusable WHY     away WHY
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import queue
+import signal
+import socket
+import threading
+from contextlib import suppress
+from multiprocessing.connection import Connection
+from typing import Any
+
+from sonant.jobs.engines.ray_crew import Cluster, Crew, Events
+
+_KNOCK_S, _END_S = 5.0, 3.0
+
+
+def drive(pipe: Connection, cluster: Cluster, time_limit_s: float, key: bytes, begin: bytes) -> None:
+    """Until the pipe ends, or the cluster cannot be used."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal's Ctrl-C is for the runner, which ends us
+    events: Events = queue.SimpleQueue()
+    threading.Thread(target=_receive, args=(pipe, events), daemon=True).start()
+    try:
+        ray = _connect(cluster)
+    except Exception as fault:  # noqa: BLE001 - Ray's errors share no base here
+        pipe.send(("away", str(fault).partition("\n")[0][:200] or type(fault).__name__))
+        return
+    Crew(ray, pipe, events, cluster, time_limit_s, key, begin).run()
+
+
+def _receive(pipe: Connection, events: Events) -> None:
+    while True:
+        try:
+            events.put(pipe.recv())
+        except (EOFError, OSError):
+            # The runner is gone. Ray takes the actors away from a driver that is, which is no news.
+            logging.disable()
+            threading.Timer(_END_S, os._exit, (0,)).start()
+            with suppress(Exception):
+                import ray
+
+                ray.shutdown()
+            os._exit(0)
+
+
+def _connect(cluster: Cluster) -> Any:
+    """The module `ray`, connected. Raises whatever Ray does."""
+    host, _, port = cluster.address.rpartition(":")
+    if host:
+        # Ray itself tries for minutes, and fails with less to say.
+        socket.create_connection((host.strip("[]"), int(port)), timeout=_KNOCK_S).close()
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    import ray
+
+    logging.getLogger("ray").setLevel(logging.ERROR)
+    ray.init(
+        address=cluster.address, namespace=cluster.namespace, log_to_driver=False, configure_logging=False
+    )
+    return ray

@@ -1,0 +1,61 @@
+"""What actors of the engine's tests do tasks with. Imported by the actors, so it imports little."""
+
+import os
+import time
+from pathlib import Path
+
+from sonant.errors import SetupError
+from sonant.jobs.entry import Prepared
+
+
+class Squares:
+    """Answers with the square of the ticket; `model_id` says which process did it."""
+
+    def __init__(self, pause_s=0.0):
+        self.pause_s = pause_s
+
+    def first(self, task):
+        return b""
+
+    def do(self, task, first):
+        time.sleep(self.pause_s)
+        return Prepared(
+            model_id=str(os.getpid()),
+            vector=(task.ticket**2).to_bytes(8, "little"),
+            net_speech_s=task.need_s,
+            snr_db=0.0,
+            risks=(),
+            audio=task.kept,
+        )
+
+
+class Mortal(Squares):
+    """Dies `deaths[ticket]` times on a ticket, then answers it; the deaths are counted in `folder`."""
+
+    def __init__(self, folder, deaths):
+        super().__init__()
+        self.folder, self.deaths = Path(folder), deaths
+
+    def do(self, task, first):
+        died = len(list(self.folder.glob(f"{task.ticket}-*")))
+        if died < self.deaths.get(task.ticket, 0):
+            (self.folder / f"{task.ticket}-{died}").touch()
+            os._exit(1)
+        return super().do(task, first)
+
+
+class Hanging(Squares):
+    """Never answers one ticket."""
+
+    def __init__(self, ticket):
+        super().__init__()
+        self.ticket = ticket
+
+    def do(self, task, first):
+        if task.ticket == self.ticket:
+            time.sleep(3600)
+        return super().do(task, first)
+
+
+def without_models():
+    raise SetupError("voice model speaker-encoder.onnx is missing")

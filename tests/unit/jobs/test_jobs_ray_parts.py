@@ -1,0 +1,178 @@
+"""The parts of the Ray engine that need no Ray: parcels, the actor's class, settings, imports."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+import time
+from importlib.util import find_spec
+
+import onnxruntime
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sonant import __version__, app
+from sonant.errors import SealBroken, SetupError
+from sonant.jobs.engines.parcels import PIECE_BYTES, Parcels, cut, new_key
+from sonant.jobs.engines.ray import RayEngine
+from sonant.jobs.engines.ray_actor import Listener
+from sonant.jobs.engines.ray_crew import Cluster
+from sonant.jobs.entry import Role, Task
+from sonant.jobs.faults import Refusal
+from sonant.settings import S3, Settings
+from sonant.settings_sources import load
+from sonant.voice.models import GPU
+
+ROLE = Role(arn="arn:aws:iam::000000000000:role/sonant", policies=())
+
+
+def task(ticket):
+    return Task(ticket=ticket, role=ROLE, audio=(), need_s=1.0, keep_audio=False)
+
+
+class Noted:
+    """Notes what it does. Fetching an even ticket takes long."""
+
+    notes: list[str] = []  # noqa: RUF012 - of one test at a time
+
+    def first(self, task):
+        if task.ticket % 2 == 0:
+            time.sleep(0.3)
+        self.notes.append(f"fetched {task.ticket}")
+        return b""
+
+    def do(self, task, first):
+        self.notes.append(f"did {task.ticket}")
+        return Refusal(400, str(task.ticket))
+
+
+def refusing():
+    raise SetupError("this host is not set up")
+
+
+class TestParcels:
+    @given(st.binary(max_size=200), st.integers(min_value=0), st.integers(min_value=1, max_value=255))
+    def test_a_parcel_opens_under_its_key_and_not_when_it_was_altered(self, value, place, change):
+        parcels = Parcels(new_key())
+        sealed = parcels.seal(value)
+        assert parcels.open(sealed) == value
+        altered = bytearray(sealed)
+        altered[place % len(altered)] ^= change
+        with pytest.raises(SealBroken):
+            parcels.open(bytes(altered))
+
+    def test_nothing_is_unpickled_that_another_key_sealed(self):
+        with pytest.raises(SealBroken):
+            Parcels(new_key()).open(Parcels(new_key()).seal(task(1)))
+        with pytest.raises(SealBroken):
+            Parcels(new_key()).open(b"short")
+
+    @given(st.integers(min_value=28, max_value=4 * PIECE_BYTES), st.sampled_from([None, 2, 3, 6]))
+    def test_pieces_make_up_the_parcel(self, size, count):
+        parcel = bytes(size)
+        pieces = cut(parcel, count)
+        assert b"".join(pieces) == parcel
+        assert all(len(piece) <= PIECE_BYTES for piece in pieces[:-1])
+        if count is None:
+            assert all(0 < len(piece) <= PIECE_BYTES for piece in pieces)
+        else:
+            assert len(pieces) == count
+
+    def test_a_parcel_shows_nothing_of_what_is_in_it(self):
+        assert b"role/sonant" not in Parcels(new_key()).seal(task(1))
+
+
+class TestTheActor:
+    def test_it_does_tasks_in_their_order_and_fetches_one_ahead(self):
+        parcels = Parcels(key := new_key())
+        actor = Listener(key)
+        assert actor.begin(__version__, parcels.seal((Noted, ()))) == ""
+        Noted.notes.clear()
+        answers = {}
+
+        def hear(number):
+            answers[number] = parcels.open(actor.hear(number, 1, parcels.seal(task(number))))
+
+        calls = [threading.Thread(target=hear, args=(number,)) for number in (1, 0)]
+        for call in calls:
+            call.start()
+        for call in calls:
+            call.join(10)
+        assert answers == {0: Refusal(400, "0"), 1: Refusal(400, "1")}
+        assert Noted.notes == ["fetched 1", "fetched 0", "did 0", "did 1"]
+
+    def test_it_does_not_begin_with_another_release(self):
+        actor = Listener(key := new_key())
+        complaint = actor.begin("0.0.0", Parcels(key).seal((Noted, ())))
+        assert complaint.endswith(f"has Sonant {__version__}, the runner 0.0.0")
+
+    def test_it_says_why_its_host_cannot_do_tasks(self):
+        actor = Listener(key := new_key())
+        assert actor.begin(__version__, Parcels(key).seal((refusing, ()))).endswith("this host is not set up")
+
+
+class TestWhatAHostMustAgreeOn:
+    def test_an_actor_takes_no_secret_from_the_runner(self):
+        settings = Settings(
+            database="postgresql://sonant:secret@db/sonant",
+            objects="s3",
+            s3=S3(endpoint="https://s3.example", access_key_id="key", secret_access_key="secret"),
+        )
+        told = app.whereabouts(settings)
+        assert told["s3.endpoint"] == "https://s3.example"
+        assert "secret" not in str(told)
+
+    def test_a_host_that_looks_elsewhere_is_told_where_it_differs(self, monkeypatch, tmp_path):
+        for name, value in {
+            "OBJECTS": "s3",
+            "S3_ENDPOINT": "https://other.example",
+            "DATA": str(tmp_path),
+        }.items():
+            monkeypatch.setenv(f"SONANT_{name}", value)
+        runner = Settings(data=tmp_path, objects="s3", s3=S3(endpoint="https://s3.example"))
+        with pytest.raises(SetupError, match=r"settings differ from the runner's: s3\.endpoint$"):
+            app.ray_hands(runner.audio, runner.fraud, app.whereabouts(runner), ())
+
+    def test_a_host_without_a_voice_model_that_was_added_is_told_which(self, monkeypatch, tmp_path):
+        monkeypatch.setenv("SONANT_DATA", str(tmp_path))
+        runner = Settings(data=tmp_path)
+        with pytest.raises(SetupError, match="voice models are missing: brought"):
+            app.ray_hands(runner.audio, runner.fraud, app.whereabouts(runner), ("brought",))
+
+    def test_a_host_that_is_asked_for_gpus_and_has_none_for_onnxruntime_says_so(self, monkeypatch, tmp_path):
+        if GPU in onnxruntime.get_available_providers():
+            pytest.skip("this onnxruntime knows GPUs")
+        monkeypatch.setenv("SONANT_DATA", str(tmp_path))
+        runner = Settings(data=tmp_path)
+        with pytest.raises(SetupError, match="onnxruntime knows no CUDAExecutionProvider"):
+            app.ray_hands(runner.audio, runner.fraud, app.whereabouts(runner), (), True)
+        assert app.ray_hands(runner.audio, runner.fraud, app.whereabouts(runner), (), False)
+
+
+class TestSettings:
+    @pytest.mark.parametrize(
+        "address", ["", "local", "ray://head:10001", "head", "http://head:8265", "h:1/x"]
+    )
+    def test_a_cluster_must_be_named_and_none_is_started(self, address):
+        with pytest.raises(SetupError, match=r"setting ray\.address is .*must be host:port"):
+            load(environment={"SONANT_ENGINE": "ray", "SONANT_RAY_ADDRESS": address})
+
+    @pytest.mark.parametrize("address", ["auto", "head.example:6379", "10.0.0.1:6379", "[fd00::1]:6379"])
+    def test_addresses_of_clusters(self, address):
+        loaded = load(environment={"SONANT_ENGINE": "ray", "SONANT_RAY_ADDRESS": address})
+        assert loaded.ray.address == address
+
+    @pytest.mark.skipif(find_spec("ray") is not None, reason="Ray is installed")
+    def test_without_ray_installed_the_engine_says_what_to_install(self):
+        with pytest.raises(SetupError, match=r"pip install 'sonant\[ray\]'"):
+            RayEngine(Noted, (), Cluster(address="auto"), time_limit_s=1.0)
+        with pytest.raises(SetupError, match=r"pip install 'sonant\[ray\]'"):
+            app.check_engine(Settings(engine="ray"))
+
+
+def test_nothing_of_ray_is_loaded_with_the_app():
+    code = "import sys, sonant.app; print([name for name in sys.modules if name.split('.')[0] == 'ray'])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.stdout.strip() == "[]", done.stderr

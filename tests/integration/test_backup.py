@@ -299,6 +299,26 @@ def test_a_full_disk_leaves_no_backup(tmp_path, whole):
     assert [path.name for path in tmp_path.iterdir()] == ["data"]
 
 
+def test_a_backup_that_was_killed_bears_no_name(tmp_path, whole):
+    shutil.copytree(whole.parent / "data", tmp_path / "data")
+    with (tmp_path / "data" / "note").open("wb") as note:
+        note.truncate(2**32)  # takes no room, and long to read
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("SONANT_")}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "sonant", "backup", str(tmp_path / "x")],
+        env={**kept, "SONANT_DATA": str(tmp_path / "data"), "SONANT_BACKUP_PASSPHRASE": SECRET.decode()},
+    )
+    deadline = time.monotonic() + 60
+    while not any(path.stat().st_size for path in tmp_path.glob(".x.*")):
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.01)
+    process.kill()
+    process.wait(20)
+    assert not (tmp_path / "x").exists()
+    (unfinished,) = tmp_path.glob(".x.*")
+    assert "does not open" in refused(unfinished)
+
+
 def test_rates_are_all_that_is_left_out(whole):
     lines = [line for line in sealed_file.read(whole, SECRET) if isinstance(line, dict)]
     named = {line["table"] for line in lines if "table" in line}

@@ -58,17 +58,6 @@ def test_any_other_target_is_an_unknown_operation(target):
         MODELS.find(target)
 
 
-def test_exactly_six_operations_take_a_client_token():
-    assert {operation.name for operation in MODELS.operations.values() if operation.takes_client_token} == {
-        "CreateDomain",
-        "CreateWatchlist",
-        "StartEnrollmentDryRun",
-        "StartFraudsterRegistrationJob",
-        "StartSession",
-        "StartSpeakerEnrollmentJob",
-    }
-
-
 def test_the_thirteen_reading_operations_are_those_that_model_no_conflict():
     voice_id = [one for target, one in MODELS.operations.items() if target.startswith("VoiceID.")]
     readonly = {operation.name for operation in voice_id if operation.readonly}

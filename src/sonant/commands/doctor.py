@@ -122,7 +122,7 @@ def _keys(settings: Settings) -> str:
     from sonant.store.database.schema import domains
 
     store = open_store(settings)
-    if settings.keys != "local":
+    if settings.keys == "aws-kms":
         with store.database.read() as connection:
             used = select(domains.c.account_id, domains.c.kms_key_arn).distinct()
             found = connection.execute(used).all()

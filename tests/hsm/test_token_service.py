@@ -154,6 +154,8 @@ def test_a_speaker_is_enrolled_a_key_disabled_and_the_token_taken_away_and_broug
         sonant(data, env, "key", "rotate", "alias/calls")
         assert speakers() == [enrolled]
 
+        assert "pkcs11: 2 keys, alias/sonant is Enabled" in sonant(data, env, "doctor")
+
         away = hsm.tokens.rename(hsm.folder / "away")
         try:
             time.sleep(0.3)

@@ -8,7 +8,7 @@ import click
 
 from sonant.commands.common import Commands, account_option, data_option, load_settings
 
-key = Commands("key", help="Manage the local keys that domains and result files are sealed under.")
+key = Commands("key", help="Manage the keys, in files or a token, that domains and results are sealed under.")
 
 
 @key.command("create")

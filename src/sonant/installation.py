@@ -20,7 +20,7 @@ from sonant.policy import ALLOW_ALL
 from sonant.settings import Settings
 from sonant.store import access
 from sonant.store.accounts import LocalAccounts
-from sonant.store.backends import Backends, check_back_ends
+from sonant.store.backends import Backends, check_back_ends, own_material
 from sonant.store.database.engine import Database
 from sonant.store.database.postgres import Limits, take_turn
 from sonant.store.key_file import KEY_BYTES
@@ -69,7 +69,13 @@ class Store:
 
 
 def local_accounts(settings: Settings, clock: Callable[[], datetime] = real_now) -> LocalAccounts:
-    return LocalAccounts(settings.data, region=settings.region, first=settings.account, clock=clock)
+    return LocalAccounts(
+        settings.data,
+        region=settings.region,
+        first=settings.account,
+        clock=clock,
+        material=own_material(settings),
+    )
 
 
 def open_backends(settings: Settings) -> Backends:

@@ -347,6 +347,20 @@ class Kms:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Pkcs11:
+    """The token behind `keys = "pkcs11"`: a hardware security module. `kms.cache_s` holds for it, too."""
+
+    module: str = ""
+    """The module's library: a file such as `/usr/lib/softhsm/libsofthsm2.so`."""
+    token: str = ""
+    """The token's label."""
+    pin: str = field(default="", repr=False)
+    """The user's PIN."""
+    pin_file: str = ""
+    """File that holds the PIN instead; it is read again whenever the token is opened."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Ray:
     """The Ray cluster behind `engine = "ray"`."""
 
@@ -380,7 +394,8 @@ class Settings:
     """What `s3://bucket/key` means: `local` is a folder a bucket under `buckets` in the data folder, `s3` is
     any S3."""
     keys: str = "local"
-    """Where keys live: `local` is the folder `keys` in the data folder, `aws-kms` is AWS KMS."""
+    """Where keys live: `local` is the folder `keys` in the data folder, `aws-kms` is AWS KMS, `pkcs11`
+    a PKCS#11 token."""
     engine: str = "local"
     """Where jobs process recordings: `local` is worker processes on the runner's machine, `ray` is a Ray
     cluster. Calls are always heard on the machine that answers them."""
@@ -403,6 +418,7 @@ class Settings:
     postgres: Postgres = field(default_factory=Postgres)
     s3: S3 = field(default_factory=S3)
     kms: Kms = field(default_factory=Kms)
+    pkcs11: Pkcs11 = field(default_factory=Pkcs11)
     ray: Ray = field(default_factory=Ray)
 
     @property

@@ -18,7 +18,11 @@ from typing import Any
 from sonant.errors import SetupError
 from sonant.settings import Settings
 
-_BACK_ENDS = {"objects": ("local", "s3"), "keys": ("local", "aws-kms"), "engine": ("local", "ray")}
+_BACK_ENDS = {
+    "objects": ("local", "s3"),
+    "keys": ("local", "aws-kms", "pkcs11"),
+    "engine": ("local", "ray"),
+}
 _TRUE, _FALSE = {"1", "true", "yes", "on"}, {"0", "false", "no", "off"}
 
 

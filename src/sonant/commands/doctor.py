@@ -122,7 +122,7 @@ def _keys(settings: Settings) -> str:
     from sonant.store.database.schema import domains
 
     store = open_store(settings)
-    if settings.keys != "local":
+    if settings.keys == "aws-kms":
         with store.database.read() as connection:
             used = select(domains.c.account_id, domains.c.kms_key_arn).distinct()
             found = connection.execute(used).all()
@@ -130,7 +130,10 @@ def _keys(settings: Settings) -> str:
         return f"{settings.keys}: {states.count('Enabled')} of the {len(states)} keys in use are enabled"
     keys = store.accounts.keys(settings.account)
     state = keys.describe(DEFAULT_ALIAS).state
-    return f"{len(keys.list())} keys, {DEFAULT_ALIAS} is {state}"
+    if settings.keys == "pkcs11" and state == "Enabled":
+        keys.generate_data_key(DEFAULT_ALIAS, {"sonant": "doctor"})  # raises what the token has to say
+    where = "" if settings.keys == "local" else f"{settings.keys}: "
+    return f"{where}{len(keys.list())} keys, {DEFAULT_ALIAS} is {state}"
 
 
 def _buckets(settings: Settings) -> str:

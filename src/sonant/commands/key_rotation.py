@@ -1,4 +1,4 @@
-"""`sonant key rotate`: new material for a local key. Data keys are wrapped anew; what they seal stays."""
+"""`sonant key rotate`: new material for a key. Data keys are wrapped anew; what they seal stays."""
 
 from __future__ import annotations
 

@@ -65,7 +65,7 @@ def _keys(settings: Settings, account: str | None, *, make: bool = False) -> Loc
 
     Only `make` begins one for an account that has none: a mistyped account must not leave a folder behind.
     """
-    if settings.keys != "local":
+    if settings.keys == "aws-kms":
         raise SetupError("the keys of this service live in AWS KMS; manage them there, with `aws kms`")
     store = open_store(settings)
     if account is None:

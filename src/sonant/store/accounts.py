@@ -10,14 +10,24 @@ from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 
+from sonant.store.key_material import KeyMaterial
 from sonant.store.local_keys import LocalKeyStore
 
 
 class LocalAccounts:
     """Key stores and bucket folders by account. Safe for several threads."""
 
-    def __init__(self, data: Path, *, region: str, first: str, clock: Callable[[], datetime]) -> None:
+    def __init__(
+        self,
+        data: Path,
+        *,
+        region: str,
+        first: str,
+        clock: Callable[[], datetime],
+        material: KeyMaterial | None = None,
+    ) -> None:
         self._data, self._region, self._first, self._clock = data, region, first, clock
+        self._material = material
         self._keys: dict[str, LocalKeyStore] = {}
         self._lock = threading.Lock()
 
@@ -31,6 +41,7 @@ class LocalAccounts:
                     region=self._region,
                     account=account_id,
                     clock=self._clock,
+                    material=self._material,
                 )
                 self._keys[account_id] = found
         return found

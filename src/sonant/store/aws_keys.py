@@ -15,7 +15,6 @@ from __future__ import annotations
 import re
 import threading
 import time
-from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC
@@ -24,12 +23,11 @@ from typing import Any
 from sonant.errors import KeyDenied, KeyNotFound, KeysUnreachable, KeyUnusable, SealBroken, SonantError
 from sonant.store.key_names import shown
 from sonant.store.keys import DataKey, KeyInfo, KeyState
+from sonant.store.opened_keys import OpenedKeys
 
 _MAGIC = b"SNA\x01"
 _HEAD_BYTES = len(_MAGIC) + 2
 _ARN_MAX_BYTES = 2048
-#: Opened data keys held at once; each is one domain's.
-_OPENED_MOST = 256
 #: A grant counts everywhere after so long at the latest; until then its token is shown (KMS docs, grants).
 _GRANT_SPREADS_S = 300.0
 _KEY_ARN = re.compile(r"arn:[a-z-]+:kms:([a-z0-9-]+):([0-9]{12}):(?:key|alias)/[a-zA-Z0-9/_-]+")
@@ -71,8 +69,8 @@ class AwsKeyStore:
         """`cache_s`: how long an opened data key serves. `grantee`: the principal that grants are made for;
         empty makes none. `timer` gives seconds."""
         self._client, self._region, self._account = client, region, account
-        self._cache_s, self._grantee, self._timer = cache_s, grantee, timer
-        self._opened: OrderedDict[tuple[bytes, _Items], tuple[bytes, float]] = OrderedDict()
+        self._grantee, self._timer = grantee, timer
+        self._opened = OpenedKeys(cache_s, timer)
         self._tokens: dict[tuple[str, _Items], tuple[str, float]] = {}
         self._lock = threading.Lock()
 
@@ -107,25 +105,19 @@ class AwsKeyStore:
         return DataKey(plaintext=answer["Plaintext"], wrapped=wrapped, key_id=arn.rpartition("/")[2])
 
     def decrypt(self, wrapped: bytes, context: Mapping[str, str]) -> bytes:
-        place, now = (wrapped, _items(context)), self._timer()
-        with self._lock:
-            held = self._opened.get(place)
-            if held is not None and now - held[1] < self._cache_s:
-                return held[0]
-            self._opened.pop(place, None)
-        arn, blob = _parted(wrapped)
-        with _faults(arn):
-            answer = self._client().decrypt(
-                CiphertextBlob=blob, EncryptionContext=dict(context), KeyId=arn, **self._shown(arn, context)
-            )
-        plaintext: bytes = answer["Plaintext"]
-        if self._cache_s > 0:
-            with self._lock:
-                # Counted from before the question: what the answer tells is no newer.
-                self._opened[place] = (plaintext, now)
-                while len(self._opened) > _OPENED_MOST:
-                    self._opened.popitem(last=False)
-        return plaintext
+        def ask() -> bytes:
+            arn, blob = _parted(wrapped)
+            with _faults(arn):
+                answer = self._client().decrypt(
+                    CiphertextBlob=blob,
+                    EncryptionContext=dict(context),
+                    KeyId=arn,
+                    **self._shown(arn, context),
+                )
+            plaintext: bytes = answer["Plaintext"]
+            return plaintext
+
+        return self._opened.get((wrapped, _items(context)), ask)
 
     def re_wrap(self, wrapped: bytes, context: Mapping[str, str], ref: str) -> bytes:
         """As in `KeyStore`; the data key does not leave KMS."""

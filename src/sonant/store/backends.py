@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
-from sonant.errors import SetupError
+from sonant.errors import KeysUnreachable, SetupError
 from sonant.policy import Policy
 from sonant.settings import Settings
 from sonant.store.accounts import LocalAccounts
 from sonant.store.grants import GrantedObjects
+from sonant.store.key_material import FileMaterial, KeyMaterial
 from sonant.store.keys import KeyStore
 from sonant.store.local_objects import LocalObjectStore
 from sonant.store.objects import ObjectStore, RoleObjects
+
+_log = logging.getLogger(__name__)
 
 
 class Backends:
@@ -31,7 +35,7 @@ class Backends:
         self._lock = threading.RLock()
 
     def keys(self, account_id: str) -> KeyStore:
-        if self._settings.keys == "local":
+        if self._settings.keys != "aws-kms":
             return self._local.keys(account_id)
         with self._lock:
             found = self._remote_keys.get(account_id)
@@ -80,9 +84,12 @@ class Backends:
 
     def tidy(self) -> None:
         """What is due at a start: destroy keys whose time is over, remove what broken writes left."""
-        if self._settings.keys == "local":
+        if self._settings.keys != "aws-kms":
             for account_id in self._local.known():
-                self._local.keys(account_id).purge_due()
+                try:
+                    self._local.keys(account_id).purge_due()
+                except KeysUnreachable as fault:
+                    _log.warning("keys whose time is over are destroyed at a later start: %s", fault)
         if self._settings.objects == "local":
             buckets = self._local.buckets(self._settings.account)
             LocalObjectStore(buckets, self.keys(self._settings.account)).sweep()
@@ -117,6 +124,15 @@ class Backends:
             with self._lock:
                 self._kms = self._kms or make_client("kms", _kms_place(self._settings))
         return self._kms
+
+
+def own_material(settings: Settings) -> KeyMaterial:
+    """Where the material of keys is that Sonant has itself. Raises SetupError."""
+    if settings.keys != "pkcs11":
+        return FileMaterial()
+    from sonant.store.pkcs11_material import token_material
+
+    return token_material(settings.pkcs11, settings.kms.cache_s)
 
 
 def check_back_ends(settings: Settings) -> None:

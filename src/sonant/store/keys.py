@@ -47,7 +47,8 @@ class KeyStore(Protocol):
     """Keys are named by `ref`: key id, key ARN, `alias/name` or alias ARN.
 
     A key disabled or destroyed a moment ago refuses: local keys at once, remote ones within a short time
-    that is set (`kms.cache_s`). Remote stores may raise KeysUnreachable from every method but `key_of`.
+    that is set (`kms.cache_s`). Remote stores and tokens may raise KeysUnreachable from every method but
+    `key_of`.
     """
 
     def describe(self, ref: str) -> KeyInfo:

@@ -1,6 +1,6 @@
 """Keys of our own: one small file a key, wrapped data keys bound to their encryption context.
 
-    <folder>/<key id>.json     material and state of one key
+    <folder>/<key id>.json     state of one key, and its material or what the material is called in a token
     <folder>/aliases.json      alias -> key id
 
     wrapped data key = magic 4 | key id 16 | nonce 12 | AES-256-GCM(data key 32) + tag 16
@@ -21,18 +21,15 @@ from datetime import datetime, timedelta
 from functools import lru_cache
 from pathlib import Path
 
-from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-
-from sonant.errors import KeyNotFound, KeyUnusable, SealBroken, SetupError
-from sonant.store.key_file import MAX_BYTES, MOST_EARLIER, KeyFile, dump, parse
+from sonant.errors import KeyNotFound, KeysUnreachable, KeyUnusable, SealBroken, SetupError
+from sonant.store.key_file import KEY_BYTES, MAX_BYTES, MOST_EARLIER, KeyFile, dump, parse
+from sonant.store.key_material import FileMaterial, KeyCipher, KeyMaterial
 from sonant.store.key_names import KEY_ID, KeyNames, check_alias, shown
 from sonant.store.keys import DataKey, KeyInfo, KeyState
 from sonant.store.private_folder import PrivateFolder, Stamp
 
 _MAGIC = b"SNK\x01"
 _ID_END, _NONCE_END, _WRAPPED_BYTES = 20, 32, 80
-_KEY_BYTES = 32
 _DESCRIPTION_MAX_CHARACTERS = 8192
 _DELETION_DAYS = range(7, 31)
 
@@ -46,8 +43,8 @@ class _Key:
     description: str
     created_at: datetime
     deletion_date: datetime | None
-    cipher: AESGCM = field(repr=False)
-    earlier: tuple[AESGCM, ...] = field(repr=False)
+    cipher: KeyCipher = field(repr=False)
+    earlier: tuple[KeyCipher, ...] = field(repr=False)
     """Of what the material was before it was rotated."""
 
 
@@ -57,10 +54,20 @@ class LocalKeyStore:
     Faults of the folder (permissions, damaged files, a full disk) raise SetupError, which says what to do.
     """
 
-    def __init__(self, folder: Path, *, region: str, account: str, clock: Callable[[], datetime]) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        region: str,
+        account: str,
+        clock: Callable[[], datetime],
+        material: KeyMaterial | None = None,
+    ) -> None:
+        """`material` is in the files of the folder, if nothing else is said."""
         self._folder = PrivateFolder(folder)
         self._names = KeyNames(self._folder, region=region, account=account)
         self._clock = clock
+        self._material: KeyMaterial = material or FileMaterial()
         self._keys: dict[str, _Key] = {}
 
     # --- use
@@ -71,7 +78,7 @@ class LocalKeyStore:
 
     def generate_data_key(self, ref: str, context: Mapping[str, str]) -> DataKey:
         key_id = self._names.resolve(ref)
-        plaintext = secrets.token_bytes(_KEY_BYTES)
+        plaintext = secrets.token_bytes(KEY_BYTES)
         return DataKey(plaintext=plaintext, wrapped=self._wrap(key_id, plaintext, context), key_id=key_id)
 
     def key_of(self, wrapped: bytes) -> str:
@@ -111,7 +118,8 @@ class LocalKeyStore:
                     description=description,
                     created_at=self._clock(),
                     deletion_date=None,
-                    material=secrets.token_bytes(_KEY_BYTES),
+                    material=self._material.make(key_id),
+                    in_token=self._material.in_token,
                 )
             )
             if alias is not None:
@@ -184,7 +192,7 @@ class LocalKeyStore:
                     f"key {key_id} was rotated {MOST_EARLIER} times: forget earlier material first"
                 )
             earlier = (file.material, *file.earlier)
-            self._write(replace(file, material=secrets.token_bytes(_KEY_BYTES), earlier=earlier))
+            self._write(replace(file, material=self._material.make(key_id), earlier=earlier))
         return self.describe(key_id)
 
     def forget_earlier(self, ref: str) -> int:
@@ -193,6 +201,7 @@ class LocalKeyStore:
             key_id = self._names.resolve(ref)
             file = self._read(key_id)[1]
             if file.earlier:
+                self._material.destroy(file.earlier)
                 content = dump(replace(file, earlier=()))
                 self._folder.replace(_file_name(key_id), content, overwrite=True)
         return len(file.earlier)
@@ -204,9 +213,11 @@ class LocalKeyStore:
     def purge_due(self) -> builtins.list[str]:
         """Destroy the material of keys whose deletion date has passed, and their aliases; returns their ids.
 
-        A damaged key file does not save the others: it is reported (SetupError) when all are done.
+        A damaged key file, or a token that is away, does not save the others: it is reported (SetupError,
+        KeysUnreachable) when all are done.
         """
-        destroyed, damaged = [], None
+        destroyed: builtins.list[str] = []
+        damaged: SetupError | KeysUnreachable | None = None
         with self._folder.locked():
             for key_id in self._key_ids():
                 try:
@@ -215,6 +226,11 @@ class LocalKeyStore:
                     damaged = fault
                     continue
                 if self._due(key.deletion_date):
+                    try:
+                        self._material.destroy((key.material, *key.earlier))
+                    except KeysUnreachable as fault:
+                        damaged = fault
+                        continue
                     self._folder.destroy(_file_name(key_id))
                     self._keys.pop(key_id, None)
                     destroyed.append(key_id)
@@ -242,8 +258,8 @@ class LocalKeyStore:
                 description=file.description,
                 created_at=file.created_at,
                 deletion_date=file.deletion_date,
-                cipher=AESGCM(file.material),
-                earlier=tuple(AESGCM(material) for material in file.earlier),
+                cipher=self._material.cipher(file.material),
+                earlier=tuple(self._material.cipher(one) for one in file.earlier),
             )
         if key.deletion_date is not None and self._due(key.deletion_date):
             self._keys.pop(key_id, None)
@@ -268,7 +284,7 @@ class LocalKeyStore:
         if read is None:
             raise KeyNotFound(f"key {key_id} does not exist")
         try:
-            return read[0], parse(read[1], key_id)
+            stamp, file = read[0], parse(read[1], key_id)
         except ValueError as fault:
             if self._folder.stamp(_file_name(key_id)) is None:  # destroyed while it was read
                 raise KeyNotFound(f"key {key_id} does not exist") from None
@@ -276,6 +292,12 @@ class LocalKeyStore:
                 f"key file {self._folder.path / _file_name(key_id)} is damaged ({fault}): restore it from a "
                 "backup; without it, what is sealed under the key stays unreadable"
             ) from None
+        if file.in_token != self._material.in_token:
+            raise SetupError(
+                f"key {key_id} is {'' if file.in_token else 'not '}in a PKCS#11 token: "
+                f"set `keys` to {'pkcs11' if file.in_token else 'local'}"
+            )
+        return stamp, file
 
     def _write(self, key: KeyFile) -> None:
         self._folder.replace(_file_name(key.key_id), dump(key))
@@ -333,13 +355,10 @@ def _wrapping_key(wrapped: bytes) -> str:
     return str(uuid.UUID(bytes=wrapped[len(_MAGIC) : _ID_END]))
 
 
-def _opened(cipher: AESGCM, wrapped: bytes, context: Mapping[str, str]) -> bytes | None:
+def _opened(cipher: KeyCipher, wrapped: bytes, context: Mapping[str, str]) -> bytes | None:
     """A data key, if it was wrapped by this cipher for this context."""
     bound = wrapped[:_ID_END] + _canonical(context)
-    try:
-        return cipher.decrypt(wrapped[_ID_END:_NONCE_END], wrapped[_NONCE_END:], bound)
-    except InvalidTag:
-        return None
+    return cipher.decrypt(wrapped[_ID_END:_NONCE_END], wrapped[_NONCE_END:], bound)
 
 
 def _file_name(key_id: str) -> str:

@@ -34,7 +34,7 @@ class Cluster:
 
     def __init__(self, house: House, **environment: str) -> None:
         """`house` is another process on the same database and data folder: this one."""
-        self._house = house
+        self.house = house
         kept = {name: value for name, value in os.environ.items() if not name.startswith("SONANT_")}
         self._environment = {
             **kept,
@@ -66,7 +66,7 @@ class Cluster:
         return self.client(url)
 
     def client(self, url: str) -> Any:
-        key_id, secret = credentials(self._house.settings)
+        key_id, secret = credentials(self.house.settings)
         return boto3.client(
             "voice-id",
             region_name="us-east-1",

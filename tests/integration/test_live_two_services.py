@@ -1,0 +1,224 @@
+"""A live call may start, be carried and be decided on at different services of one PostgreSQL."""
+
+from __future__ import annotations
+
+import uuid
+
+import pytest
+from batch_house import House
+from batch_values import entry
+from cluster_house import Cluster
+from live_house import customer
+from two_services import Side, hang_up, named, refused, said_until_closed, say
+
+from sonant.settings import Enrollment, Fraud, Jobs, Registration, Settings
+
+#: One process of pytest, so that the services are started once.
+pytestmark = pytest.mark.xdist_group("live calls at two services")
+
+LIVE = {
+    "SONANT_LIVE_WORKERS": "1",
+    "SONANT_LIVE_AUTHENTICATION_SPEECH_S": "5",
+    "SONANT_LIVE_FRAUD_SPEECH_S": "5",
+    "SONANT_REGISTRATION_NET_SPEECH_S": "6",
+    "SONANT_RATES_FACTOR": "0",
+}
+CALLER = "customer-1"
+
+
+@pytest.fixture(scope="module")
+def house(tmp_path_factory, calls, postgres_server):
+    """This process, in which jobs are worked on."""
+    with postgres_server.migrated() as url:
+        settings = Settings(
+            data=tmp_path_factory.mktemp("two") / "data",
+            database=url,
+            enrollment=Enrollment(net_speech_s=6.0),
+            registration=Registration(net_speech_s=6.0),
+            jobs=Jobs(workers=1),
+            fraud=Fraud(spoofing_max_s=0),
+        )
+        made = House.open(settings)
+        for name, recording in calls.items():
+            made.put(f"s3://calls/{name}", recording)
+        yield made
+        made.close()
+
+
+@pytest.fixture(scope="module")
+def cluster(house):
+    made = Cluster(house, **LIVE)
+    yield made
+    made.close()
+
+
+@pytest.fixture(scope="module")
+def sides(cluster):
+    return Side.start(cluster), Side.start(cluster)
+
+
+@pytest.fixture(scope="module")
+def domain(house):
+    """One that knows the caller."""
+    domain_id = house.new_domain()
+    done = house.enroll(domain_id, [entry("r", CALLER, "s3://calls/english.wav")])
+    assert done.status == "COMPLETED"
+    return domain_id
+
+
+@pytest.fixture
+def name():
+    return str(uuid.uuid4())
+
+
+@pytest.fixture(scope="module")
+def speech(calls):
+    """Samples of the customers' channels, by the recordings' names."""
+    return {name: customer(recording).tobytes() for name, recording in calls.items()}
+
+
+def test_who_calls_at_one_service_is_told_by_the_other_while_the_call_goes_on(sides, domain, name, speech):
+    one, other = sides
+    started = one.own.start_session(DomainId=domain, SessionName=name, SpeakerId=CALLER, ClientToken=name)
+    with one.carrying(domain, name) as line:
+        say(line, speech["english-again.wav"])
+        told = other.evaluated(domain, name)
+        assert told["StreamingStatus"] == "ONGOING"
+        assert told["AuthenticationResult"]["Decision"] == "ACCEPT"
+        assert told["AuthenticationResult"]["CustomerSpeakerId"] == CALLER
+
+        # It is one result, whoever is asked, and one session, whoever is told to start it again.
+        again = one.evaluated(domain, name)
+        for kind, result in (("AuthenticationResult", "AuthenticationResultId"),
+                             ("FraudDetectionResult", "FraudDetectionResultId")):  # fmt: skip
+            assert again[kind][result] == told[kind][result]
+        repeated = other.own.start_session(
+            DomainId=domain, SessionName=name, SpeakerId=CALLER, ClientToken=name
+        )
+        assert repeated["Session"]["SessionId"] == started["Session"]["SessionId"]
+        assert hang_up(line) == "CALL_ENDED"
+    assert other.session(domain, name)["StreamEndReason"] == "CALL_ENDED"
+
+
+def test_a_session_started_at_one_service_is_carried_by_the_other(sides, domain, name, speech):
+    one, other = sides
+    one.own.start_session(DomainId=domain, SessionName=name, SpeakerId=CALLER)
+    with other.carrying(domain, name) as line:
+        say(line, speech["french.wav"])
+        assert hang_up(line) == "CALL_ENDED"
+    assert one.evaluated(domain, name, patience_s=5)["AuthenticationResult"]["Decision"] == "REJECT"
+
+
+def test_a_call_has_one_stream_whichever_service_a_second_comes_to(sides, domain, name, speech):
+    one, other = sides
+    one.own.start_session(DomainId=domain, SessionName=name)
+    with one.carrying(domain, name) as line:
+        say(line, speech["english.wav"][:16000])
+        other.until(domain, name, StreamingStatus="ONGOING")
+        second = refused(other.stream_url(domain, name))
+        assert (second.status, second.fault) == (409, "ConflictException")
+        assert hang_up(line) == "CALL_ENDED"
+
+
+def test_of_two_carriers_who_come_before_any_audio_the_first_to_speak_is_heard(sides, domain, name, speech):
+    one, other = sides
+    one.own.start_session(DomainId=domain, SessionName=name, SpeakerId=CALLER)
+    with one.carrying(domain, name) as first, other.carrying(domain, name) as second:
+        say(first, speech["english-again.wav"])
+        other.until(domain, name, StreamingStatus="ONGOING")
+        assert said_until_closed(second)[1:] == (1008, "OVERRUN")
+        assert other.evaluated(domain, name)["AuthenticationResult"]["Decision"] == "ACCEPT"
+        assert hang_up(first) == "CALL_ENDED"
+
+
+def test_what_is_asked_at_one_service_reaches_the_call_at_the_other(sides, domain, name, speech):
+    one, other = sides
+    one.own.start_session(DomainId=domain, SessionName=name)
+    with one.carrying(domain, name) as line:
+        say(line, speech["italian.wav"])
+        told = other.evaluated(domain, name)
+        assert told["AuthenticationResult"]["Decision"] == "SPEAKER_ID_NOT_PROVIDED"
+
+        other.own.update_session(**named(domain, name), SpeakerId=name)
+        assert one.evaluated(domain, name)["AuthenticationResult"]["Decision"] == "SPEAKER_NOT_ENROLLED"
+        other.own.enroll_by_session(**named(domain, name))
+        other.until(domain, name, EnrollmentRequestDetails={"Status": "COMPLETED"})
+        assert other.evaluated(domain, name)["AuthenticationResult"]["Decision"] == "ACCEPT"
+
+        other.own.end_stream(**named(domain, name))
+        assert said_until_closed(line)[1:] == (1000, "REQUESTED")
+    found = other.voice_id.describe_speaker(DomainId=domain, SpeakerId=name)["Speaker"]
+    assert found["Status"] == "ENROLLED"
+
+
+def test_what_changes_while_both_services_know_a_domain_counts_at_both(sides, house, speech):
+    # Given: both have made results in the domain, so that both remember its fraudsters and recordings
+    domain = house.new_domain()
+
+    def decisions(name):
+        one, other = sides
+        one.own.start_session(DomainId=domain, SessionName=name)
+        with one.carrying(domain, name) as line:
+            say(line, speech["russian-again.wav"])
+            assert hang_up(line) == "CALL_ENDED"
+        other.own.start_session(DomainId=domain, SessionName=f"{name}-other")
+        with other.carrying(domain, f"{name}-other") as line:
+            say(line, speech["russian-again.wav"])
+            assert hang_up(line) == "CALL_ENDED"
+        return [other.evaluated(domain, name), one.evaluated(domain, f"{name}-other")]
+
+    assert [told["FraudDetectionResult"]["Decision"] for told in decisions("before")] == ["LOW_RISK"] * 2
+
+    # When
+    registered = house.register(domain, [{
+        "RequestId": "r",
+        "AudioSpecifications": [{"S3Uri": "s3://calls/russian.wav", "ChannelId": 0}],
+    }])  # fmt: skip
+    assert registered.status == "COMPLETED"
+
+    # Then
+    for told in decisions("after"):
+        assert told["FraudDetectionResult"]["Decision"] == "HIGH_RISK"
+        assert told["FraudDetectionResult"]["Reasons"] == ["KNOWN_FRAUDSTER"]
+
+
+def test_who_opts_out_at_one_service_is_not_accepted_at_the_other(sides, house, name, speech):
+    one, other = sides
+    domain = house.new_domain()
+    assert house.enroll(domain, [entry("r", CALLER, "s3://calls/english.wav")]).status == "COMPLETED"
+    one.own.start_session(DomainId=domain, SessionName=name, SpeakerId=CALLER)
+    with one.carrying(domain, name) as line:
+        say(line, speech["english-again.wav"])
+        assert other.evaluated(domain, name)["AuthenticationResult"]["Decision"] == "ACCEPT"
+        one.voice_id.opt_out_speaker(DomainId=domain, SpeakerId=CALLER)
+        assert other.evaluated(domain, name)["AuthenticationResult"]["Decision"] == "SPEAKER_OPTED_OUT"
+        hang_up(line)
+
+
+@pytest.mark.parametrize("waits", [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_the_call_of_a_service_that_is_killed_ends_and_goes_on_at_the_other(
+    house, cluster, sides, domain, name, speech, waits
+):
+    _, other = sides
+    dying = Side.start(cluster)
+    dying.own.start_session(DomainId=domain, SessionName=name, SpeakerId=CALLER)
+    with dying.carrying(domain, name) as line:
+        say(line, speech["english-again.wav"])
+        before = dying.evaluated(domain, name)["AuthenticationResult"]
+        dying.kill()
+
+    # What was heard counts at once; the stream counts as ended when its lease of ten seconds has run out.
+    assert other.evaluated(domain, name, patience_s=5)["AuthenticationResult"] == before
+    if not waits:
+        assert house.execute(
+            "UPDATE sessions SET stream_until = stream_until - 10000000 WHERE name = :name", name=name
+        )
+    other.until(domain, name, 15, StreamingStatus="ENDED", StreamEndReason="SERVICE_STOPPED")
+
+    # And: the caller is heard anew, with the set-up that the session had
+    other.own.start_session(DomainId=domain, SessionName=name)
+    with other.carrying(domain, name) as line:
+        say(line, speech["french.wav"])
+        assert hang_up(line) == "CALL_ENDED"
+    after = other.evaluated(domain, name)["AuthenticationResult"]
+    assert (after["Decision"], after["CustomerSpeakerId"]) == ("REJECT", CALLER)

@@ -222,6 +222,7 @@ class Load:
         job = self._run(domain_id, kind, _entries(kind))
         if job["JobStatus"] == "FAILED":
             assert job["FailureDetails"]["StatusCode"] == 403, job
+            assert job["FailureDetails"]["Message"].startswith("the domain's KMS key cannot be used"), job
             return None
         result = json.loads(self.world.get("results", f"{job['JobId']}/manifest.json.out"))
         ids = {line["RequestId"] for lines in result.values() if isinstance(lines, list) for line in lines}

@@ -77,7 +77,7 @@ def test_whatever_happens_nothing_is_lost_doubled_or_open(
                     assert not load.faults, f"after {name}: {load.faults}"
                     if number % SCAN_EVERY == SCAN_EVERY - 1:
                         check_progress(load, calls, since_s)
-                        check_audit(place)
+                        check_audit(place, load)
                         check_disks(place, load)
             finally:
                 load.stop()
@@ -85,7 +85,7 @@ def test_whatever_happens_nothing_is_lost_doubled_or_open(
             assert not load.faults, load.faults
             check_rows(place)
             check_changes(place, load)
-            check_audit(place)
+            check_audit(place, load)
             check_disks(place, load)
             assert load.jobs > load.failed_for_the_key
             assert load.calls

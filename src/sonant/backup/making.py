@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from alembic.runtime.migration import MigrationContext
-from sqlalchemy import Table, select
+from sqlalchemy import Table, make_url, select
 
 from sonant import __version__
 from sonant.backup import sealed_file
@@ -28,7 +28,7 @@ FORMAT = 1
 PASSING = ("rate_buckets",)
 #: Files and folders of the data folder that are no part of a backup: the database itself, the user's own
 #: objects, what sinks were told already, and what belongs to running processes.
-LEFT_OUT = ("sonant.db", "sonant.db-wal", "sonant.db-shm", "buckets", "events", "endpoint")
+LEFT_OUT = ("buckets", "events", "endpoint")
 LEFT_OUT_SUFFIXES = (".lock", ".new", ".tmp")
 PIECE_BYTES = 256 * 1024
 _ROWS_AT_ONCE = 200
@@ -92,8 +92,10 @@ class _Lines:
                         yield [sealed_file.packed(value) for value in row]
         finally:
             database.close()
+        own = make_url(self._settings.database_url).database or ""  # SQLite's file may lie anywhere
         for path in _files(self._settings.data):
-            yield from self._file(path)
+            if not str(path.absolute()).startswith(own) or not self._settings.embedded:
+                yield from self._file(path)
         yield {"end": {"rows": self.rows, "files": self.files}}
 
     def _file(self, path: Path) -> Iterator[Any]:

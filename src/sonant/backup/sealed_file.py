@@ -77,13 +77,13 @@ def read(path: Path, passphrase: bytes) -> Iterator[Any]:
         try:
             waiting = bytearray()
             for piece in open_sealed(file, lambda asked: _asked_key(asked, passphrase)):
-                waiting += piece
-                *whole, rest = bytes(waiting).split(b"\n")
-                waiting = bytearray(rest)
+                first, *others = piece.split(b"\n")
+                waiting += first  # of a line that may be long: its beginning is not copied again and again
+                for following in others:
+                    yield json.loads(waiting)
+                    waiting = bytearray(following)
                 if len(waiting) > MAX_LINE_BYTES:
                     raise SealBroken("a line is too long")
-                for line in whole:
-                    yield json.loads(line)
             if waiting:
                 raise SealBroken("the last line is not whole")
         except OSError as fault:

@@ -24,7 +24,7 @@ from sonant.errors import InternalServer, Throttling, UnrecognizedClient
 from sonant.events.audit_record import Audited
 from sonant.ids import new_uuid
 from sonant.operations.service import Caller
-from sonant.wire.models import OWN_PREFIX, SIGNING_NAME, Operation
+from sonant.wire.models import unmodelled
 from sonant.wire.recording import Recorder
 from sonant.wire.server import FrontDoor
 from sonant.wire.signature import Credential
@@ -52,15 +52,7 @@ _SIGN_INS_PER_S = 20.0
 _KEY_ID = re.compile(r"[A-Z0-9]{16,128}")
 
 #: In no service model; under CloudTrail's name for it.
-SIGN_IN = Operation(
-    name="ConsoleLogin",
-    service=SIGNING_NAME,
-    target=f"{OWN_PREFIX}ConsoleLogin",
-    input_shape=None,
-    output_shape=None,
-    errors=frozenset(),
-    readonly=False,
-)
+SIGN_IN = unmodelled("ConsoleLogin")
 AUDITED_SIGN_INS = {
     SIGN_IN.target: Audited(name=SIGN_IN.name, read_only=False, request=dict, answer=dict),
 }

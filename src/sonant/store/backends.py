@@ -10,7 +10,7 @@ from typing import Any
 
 from sonant.errors import KeysUnreachable, SetupError
 from sonant.policy import Policy
-from sonant.settings import Settings
+from sonant.settings import S3, Kms, Settings
 from sonant.store.accounts import LocalAccounts
 from sonant.store.grants import GrantedObjects
 from sonant.store.key_material import FileMaterial, KeyMaterial
@@ -158,21 +158,24 @@ def _key_arn(settings: Settings, ref: str) -> str:
     return f"arn:aws:kms:{settings.s3.region or settings.region}:{settings.account}:{name}"
 
 
-def _s3_place(settings: Settings) -> Any:
+def _place(settings: Settings, part: S3 | Kms, **more: Any) -> Any:
     from sonant.store.aws_clients import Place
 
-    s3 = settings.s3
     return Place(
-        region=s3.region or settings.region,
-        endpoint=s3.endpoint,
-        ca_bundle=s3.ca_bundle,
-        access_key_id=s3.access_key_id,
-        secret_access_key=s3.secret_access_key,
-        path_style=s3.path_style,
-        attempts=s3.attempts,
-        connect_timeout_s=s3.connect_timeout_s,
-        read_timeout_s=s3.read_timeout_s,
+        region=part.region or settings.region,
+        endpoint=part.endpoint,
+        ca_bundle=part.ca_bundle,
+        access_key_id=part.access_key_id,
+        secret_access_key=part.secret_access_key,
+        attempts=part.attempts,
+        connect_timeout_s=part.connect_timeout_s,
+        read_timeout_s=part.read_timeout_s,
+        **more,
     )
+
+
+def _s3_place(settings: Settings) -> Any:
+    return _place(settings, settings.s3, path_style=settings.s3.path_style)
 
 
 def _sts_place(settings: Settings) -> Any:
@@ -182,16 +185,4 @@ def _sts_place(settings: Settings) -> Any:
 
 
 def _kms_place(settings: Settings) -> Any:
-    from sonant.store.aws_clients import Place
-
-    kms = settings.kms
-    return Place(
-        region=kms.region or settings.region,
-        endpoint=kms.endpoint,
-        ca_bundle=kms.ca_bundle,
-        access_key_id=kms.access_key_id,
-        secret_access_key=kms.secret_access_key,
-        attempts=kms.attempts,
-        connect_timeout_s=kms.connect_timeout_s,
-        read_timeout_s=kms.read_timeout_s,
-    )
+    return _place(settings, settings.kms)

@@ -57,6 +57,20 @@ class Operation:
     """A Describe or List operation. (`EvaluateSession` counts as writing, as in IAM.)"""
 
 
+def unmodelled(name: str) -> Operation:
+    """What somebody does beside the service models, as policies and the audit trail know it; it changes
+    something."""
+    return Operation(
+        name=name,
+        service=SIGNING_NAME,
+        target=f"{OWN_PREFIX}{name}",
+        input_shape=None,
+        output_shape=None,
+        errors=frozenset(),
+        readonly=False,
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class ServiceModels:
     """All operations of all models."""

@@ -20,7 +20,7 @@ from sonant.live.calls import Call, EndReason
 from sonant.operations.service import Caller, Service
 from sonant.store.access import Principal
 from sonant.wire.authorization import authorize
-from sonant.wire.models import OWN_PREFIX, SIGNING_NAME, Operation
+from sonant.wire.models import unmodelled
 from sonant.wire.recording import Recorder
 from sonant.wire.signature import SignedRequest, Verifier
 from sonant.wire.stream_parts import Intake, Stream
@@ -29,15 +29,7 @@ from sonant.wire.stream_request import Asked, StreamRequest
 log = logging.getLogger(__name__)
 
 #: Not in the service model, which has no streams: as policies and the audit trail know it.
-STREAM_AUDIO = Operation(
-    name="StreamAudio",
-    service=SIGNING_NAME,
-    target=f"{OWN_PREFIX}StreamAudio",
-    input_shape=None,
-    output_shape=None,
-    errors=frozenset(),
-    readonly=False,
-)
+STREAM_AUDIO = unmodelled("StreamAudio")
 T = TypeVar("T")
 
 

@@ -43,7 +43,9 @@ def free_port() -> int:
 
 
 @contextmanager
-def running(command: Sequence[str], port: int, **environment: str) -> Iterator[str]:
+def running(
+    command: Sequence[str], port: int, *, start_s: float = START_S, **environment: str
+) -> Iterator[str]:
     """The URL of a server, once it listens; it is stopped by its own process id."""
     process = subprocess.Popen(
         command,
@@ -53,7 +55,7 @@ def running(command: Sequence[str], port: int, **environment: str) -> Iterator[s
         stderr=subprocess.DEVNULL,
     )
     try:
-        give_up = time.monotonic() + START_S
+        give_up = time.monotonic() + start_s
         while True:
             assert process.poll() is None, f"{command[0]} ended with {process.returncode}"
             try:

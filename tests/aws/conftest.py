@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import aws_servers
+from calls_bucket import MANIFEST, enrolled, furnish
+from job_service import comparable, environment, serving
 
 
 @pytest.fixture(autouse=True)
@@ -41,3 +44,24 @@ def moto_url() -> Iterator[str]:
 def ministack_url() -> Iterator[str]:
     with aws_servers.ministack() as url:
         yield url
+
+
+@pytest.fixture(scope="session")
+def recordings(make_call: Any) -> dict[str, bytes]:
+    return {
+        "english.wav": make_call("english", 1, net_speech_s=9),
+        "french.wav": make_call("french", 1, net_speech_s=9),
+        "short.wav": make_call("italian", 3, net_speech_s=3, duration_s=8, channels=1),
+        "jobs/manifest.json": MANIFEST,
+    }
+
+
+@pytest.fixture(scope="session")
+def local_result(tmp_path_factory: pytest.TempPathFactory, recordings: dict[str, bytes]) -> Any:
+    data = tmp_path_factory.mktemp("local") / "data"
+    data.mkdir(mode=0o700)
+    furnish(data / "buckets", recordings)
+    account = "000000000000"
+    with serving(data, environment(ACCOUNT=account)) as (voice_id, _):
+        _, name = enrolled(voice_id, account, "alias/sonant")
+    return comparable((data / "buckets" / "results" / name).read_bytes())

@@ -2,86 +2,35 @@
 
 from __future__ import annotations
 
-import configparser
-import os
-import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import boto3
 import pytest
-from botocore.config import Config
 from botocore.exceptions import ClientError
 
+from job_service import ended_job, environment, serving
 from softhsm import PIN, SoftHsm
 from sonant.commands.recordings import ManifestEntry, write_manifest
 
 pytestmark = pytest.mark.xdist_group("hsm")
 
-START_S, JOB_S, STOP_S, BACK_S = 60.0, 60.0, 20.0, 20.0
+BACK_S = 20.0
 
 
-def environment(hsm: SoftHsm, token: str, folder: Path) -> dict[str, str]:
-    kept = {
-        name: text for name, text in os.environ.items() if not name.startswith(("SONANT_", "AWS_", "PYTEST"))
-    }
+def settings(hsm: SoftHsm, token: str, folder: Path) -> dict[str, str]:
     pin_file = folder / "pin"
     pin_file.write_text(PIN + "\n")
-    return {
-        **kept,
-        "HOME": os.devnull,
-        "SOFTHSM2_CONF": str(hsm.conf),
-        "SONANT_KEYS": "pkcs11",
-        "SONANT_PKCS11_MODULE": str(hsm.module),
-        "SONANT_PKCS11_TOKEN": token,
-        "SONANT_PKCS11_PIN_FILE": str(pin_file),
-        "SONANT_KMS_CACHE_S": "0.2",
-        "SONANT_RATES_FACTOR": "0",
-        "SONANT_ENROLLMENT_NET_SPEECH_S": "6",
-        "SONANT_FRAUD_SPOOFING_MAX_S": "0",
-        "SONANT_JOBS_WORKERS": "1",
+    mine = {
+        "KEYS": "pkcs11",
+        "PKCS11_MODULE": str(hsm.module),
+        "PKCS11_TOKEN": token,
+        "PKCS11_PIN_FILE": str(pin_file),
+        "KMS_CACHE_S": "0.2",
     }
-
-
-@contextmanager
-def serving(data: Path, env: dict[str, str]) -> Iterator[tuple[Any, int]]:
-    """A boto3 client of a real service, and the service's process id."""
-    with data.with_suffix(".log").open("wb") as log:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "sonant", "serve", "--port", "0", "--data", str(data)],
-            env=env, cwd=data.parent, stdout=log, stderr=log,
-        )  # fmt: skip
-    try:
-        give_up = time.monotonic() + START_S
-        while not (data / "endpoint").exists():
-            assert process.poll() is None, data.with_suffix(".log").read_text()
-            assert time.monotonic() < give_up, "the service did not start"
-            time.sleep(0.05)
-        credentials = configparser.ConfigParser()
-        credentials.read(data / "credentials")
-        yield (
-            boto3.Session().client(
-                "voice-id",
-                region_name="us-east-1",
-                endpoint_url=(data / "endpoint").read_text().strip(),
-                aws_access_key_id=credentials["default"]["aws_access_key_id"],
-                aws_secret_access_key=credentials["default"]["aws_secret_access_key"],
-                config=Config(retries={"total_max_attempts": 1}, proxies={}),
-            ),
-            process.pid,
-        )
-    finally:
-        process.send_signal(signal.SIGTERM)
-        try:
-            process.wait(STOP_S)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+    return {**environment(**mine), "SOFTHSM2_CONF": str(hsm.conf)}
 
 
 def sonant(data: Path, env: dict[str, str], *arguments: str) -> str:
@@ -109,7 +58,7 @@ def family(pid: int) -> list[int]:
 def test_a_speaker_is_enrolled_a_key_disabled_and_the_token_taken_away_and_brought_back(
     hsm: SoftHsm, token: str, tmp_path: Path, make_call: Any
 ) -> None:
-    data, env = tmp_path / "data", environment(hsm, token, tmp_path)
+    data, env = tmp_path / "data", settings(hsm, token, tmp_path)
     calls = data / "buckets" / "calls"
     calls.mkdir(parents=True)
     data.chmod(0o700)
@@ -123,17 +72,13 @@ def test_a_speaker_is_enrolled_a_key_disabled_and_the_token_taken_away_and_broug
         domain_id = voice_id.create_domain(
             Name="calls", ServerSideEncryptionConfiguration={"KmsKeyId": "alias/calls"}
         )["Domain"]["DomainId"]
-        job = {"DomainId": domain_id}
-        job["JobId"] = voice_id.start_speaker_enrollment_job(
+        found = ended_job(
+            voice_id,
             DomainId=domain_id,
             DataAccessRoleArn="arn:aws:iam::000000000000:role/sonant",
             InputDataConfig={"S3Uri": "s3://calls/manifest.json"},
             OutputDataConfig={"S3Uri": "s3://results/out", "KmsKeyId": "alias/calls"},
-        )["Job"]["JobId"]
-        give_up = time.monotonic() + JOB_S
-        while "EndedAt" not in (found := voice_id.describe_speaker_enrollment_job(**job)["Job"]):
-            assert time.monotonic() < give_up, found
-            time.sleep(0.1)
+        )
         assert found["JobStatus"] == "COMPLETED", found
         (result,) = (data / "buckets" / "results").rglob("manifest.json.out")
         assert b"r1" not in result.read_bytes()  # sealed under the token's key
@@ -177,7 +122,7 @@ def test_a_speaker_is_enrolled_a_key_disabled_and_the_token_taken_away_and_broug
 def test_a_first_start_without_its_token_ends_with_one_sentence(
     hsm: SoftHsm, token: str, tmp_path: Path
 ) -> None:
-    env = {**environment(hsm, token, tmp_path), "SONANT_PKCS11_TOKEN": "no-such-token"}
+    env = {**settings(hsm, token, tmp_path), "SONANT_PKCS11_TOKEN": "no-such-token"}
     done = subprocess.run(
         [sys.executable, "-m", "sonant", "serve", "--port", "0", "--data", str(tmp_path / "data")],
         env=env, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False,

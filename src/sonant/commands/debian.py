@@ -14,6 +14,7 @@ from pathlib import Path
 from sonant.errors import SetupError
 
 UPDATE_LIMIT_S, DOWNLOAD_LIMIT_S, LOCAL_LIMIT_S = 300.0, 900.0, 120.0
+_INSTALLED = Path("/var/lib/dpkg/status")
 
 # Own state and cache, so that neither root nor an earlier `apt-get update` is needed and the system's stay as
 # they are; package lists only; no hooks of the system. apt's sandbox user could not write into a user's own
@@ -50,17 +51,23 @@ def locked(path: Path, progress: Callable[[str], None]) -> Iterator[None]:
 
 
 def download(
-    work: Path, wanted: set[str], progress: Callable[[str], None], *, otherwise: str = ""
+    work: Path,
+    wanted: set[str],
+    progress: Callable[[str], None],
+    *,
+    otherwise: str = "",
+    with_needed: bool = False,
 ) -> dict[str, Path]:
     """Verified package files by package name; those the sources do not carry are absent.
 
-    `work` is an empty folder. Raises SetupError without apt-get or dpkg-deb, without network, or when a
+    `work` is an empty folder. With `with_needed`, what the packages depend on comes too, and nothing comes
+    that this system has installed. Raises SetupError without apt-get or dpkg-deb, without network, or when a
     download cannot be verified; `otherwise` says what to do in that case.
     """
     absent = [tool for tool in ("apt-get", "apt-cache", "dpkg-deb") if shutil.which(tool) is None]
     if absent:
         raise SetupError(
-            f"speech comes as Debian packages, but this system has no {' and no '.join(absent)}. "
+            f"Debian packages are needed, but this system has no {' and no '.join(absent)}. "
             f"Use Debian or Ubuntu. {otherwise}".rstrip()
         )
     for folder in ("state/lists/partial", "cache/archives/partial", "packages"):
@@ -76,18 +83,31 @@ def download(
     names = sorted(wanted & set(listed))
     if not names:  # one broken source does not matter, as long as the others carry the voices
         raise SetupError(
-            "this system's package sources give none of the voice packages "
+            "this system's package sources give none of the packages "
             f"({complaint(update, 'apt reports no fault')}). {otherwise}".rstrip()
         )
+    if with_needed:
+        names = _lacking(work, conf, names)
     get: list[str | Path] = ["apt-get", "-c", conf, "-q", "download"]
     addresses = run([*get, "--print-uris", *names], work, LOCAL_LIMIT_S).stdout
     size = sum(int(line.rsplit(None, 2)[1]) for line in addresses.splitlines() if line.startswith("'"))
-    progress(f"downloading {len(names)} voice packages, {size / 1e6:.0f} MB")
+    progress(f"downloading {len(names)} packages, {size / 1e6:.0f} MB")
     done = run([*get, *names], work / "packages", DOWNLOAD_LIMIT_S)
     files = {name: sorted((work / "packages").glob(f"{name}_*.deb")) for name in names}
     if done.returncode != 0 or not all(files.values()):
-        raise SetupError(f"the voice packages cannot be downloaded ({complaint(done)}). {otherwise}".rstrip())
+        raise SetupError(f"the packages cannot be downloaded ({complaint(done)}). {otherwise}".rstrip())
     return {name: found[0] for name, found in files.items()}
+
+
+def _lacking(work: Path, conf: Path, names: list[str]) -> list[str]:
+    """What apt would install for these packages on this system."""
+    status = _INSTALLED if _INSTALLED.is_file() else work / "state/status"
+    command: list[str | Path] = ["apt-get", "-c", conf, "-o", f"Dir::State::status={status}", "-q", "--simulate",
+               "install", "--no-install-recommends", *names]  # fmt: skip
+    planned = run(command, work, LOCAL_LIMIT_S)
+    if planned.returncode != 0:
+        raise SetupError(f"the packages do not fit this system ({complaint(planned)})")
+    return sorted({line.split()[1] for line in planned.stdout.splitlines() if line.startswith("Inst ")})
 
 
 def unpack(package: Path, tree: Path) -> None:

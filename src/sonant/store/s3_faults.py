@@ -81,6 +81,8 @@ def error_of(response: dict[str, Any], where: str) -> SonantError:
     code = str(response.get("Error", {}).get("Code", ""))
     status = response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
     kind = _ERRORS.get(code)
+    if code == "InvalidAccessKeyId" and "kms-keyid" in str(response["Error"].get("Message", "")):
+        kind, code = KeyNotFound, ""  # so Ceph calls a key that it cannot fetch
     if kind is None:
         if code.startswith("KMS."):
             kind = KeyUnusable

@@ -17,6 +17,7 @@ from typing import Any, Self
 
 from sonant.errors import (
     InvalidObjectName,
+    ObjectDenied,
     ObjectError,
     ObjectNotFound,
     ObjectTooLarge,
@@ -135,7 +136,9 @@ class S3ObjectStore:
                 with faults(uri.shown):
                     self._s3().abort_multipart_upload(**named, UploadId=upload_id)
             except SonantError as fault:  # the reason for giving up matters more
-                log.warning("an upload to bucket %s stays unfinished: %s", uri.bucket, type(fault).__name__)
+                advice = ": give the role s3:AbortMultipartUpload" if isinstance(fault, ObjectDenied) else ""
+                name = type(fault).__name__
+                log.warning("an upload to bucket %s stays unfinished (%s)%s", uri.bucket, name, advice)
             raise
 
     def _page(self, bucket: str, prefix: str, token: str | None) -> dict[str, Any]:

@@ -67,7 +67,7 @@ def assumed(
             code = str(fault.response.get("Error", {}).get("Code", ""))[:60]
             status = fault.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
             kind = ObjectDenied if 400 <= status < 500 and "Throttl" not in code else ObjectError
-            raise kind(f"{about}: STS answered {code}") from None
+            raise kind(f"{about}: STS answered {code or status}") from None
         except (BotoCoreError, ResponseParserError) as fault:
             raise ObjectError(f"{about}: STS cannot be used ({type(fault).__name__})") from None
         finally:

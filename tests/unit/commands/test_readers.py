@@ -108,5 +108,5 @@ def test_without_the_packages_it_says_so(tmp_path: Path, monkeypatch):
     )
     monkeypatch.setenv("APT_CONFIG", str(tmp_path / "system.conf"))
 
-    with pytest.raises(SetupError, match="none of the voice packages"):
+    with pytest.raises(SetupError, match="none of the packages"):
         fetch_readers(tmp_path / "cache", progress=lambda _text: None)

@@ -151,7 +151,7 @@ def test_a_source_without_a_valid_signature_is_not_used(
     sources: Path, use_source: Callable[[str], None], tmp_path: Path
 ) -> None:
     use_source(f"deb copy:{sources} ./")  # the source of the test before, but nobody vouches for it
-    with pytest.raises(SetupError, match="none of the voice packages"):
+    with pytest.raises(SetupError, match="none of the packages"):
         fetch_voices(tmp_path / "cache", voices=THREE, progress=lambda _: None)
     assert not list((tmp_path / "cache").rglob("*.wav"))
 

@@ -102,8 +102,8 @@ def download(
 def _lacking(work: Path, conf: Path, names: list[str]) -> list[str]:
     """What apt would install for these packages on this system."""
     status = _INSTALLED if _INSTALLED.is_file() else work / "state/status"
-    command: list[str | Path] = ["apt-get", "-c", conf, "-o", f"Dir::State::status={status}", "-q", "--simulate",
-               "install", "--no-install-recommends", *names]  # fmt: skip
+    command: list[str | Path] = ["apt-get", "-c", conf, "-o", f"Dir::State::status={status}", "-q"]
+    command += ["--simulate", "install", "--no-install-recommends", *names]
     planned = run(command, work, LOCAL_LIMIT_S)
     if planned.returncode != 0:
         raise SetupError(f"the packages do not fit this system ({complaint(planned)})")

@@ -1,4 +1,4 @@
-"""Two workers against one on real audio: `python bench/two_workers.py [--speakers 40] [--only local]`.
+"""Two workers against one on real audio: `python bench/two_workers.py [--speakers 160] [--only local]`.
 
 Not part of `make bench`. The same enrollment job of calls of 60 s through a real service, with one worker and
 with two, in turns (1, 2, 2, 1), so that a change in the machine's load meets both; the first job of each
@@ -30,7 +30,7 @@ LIMIT_S = 900.0
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--speakers", type=int, default=40)
+    parser.add_argument("--speakers", type=int, default=160)
     parser.add_argument("--only", choices=ENGINES)
     parser.add_argument("--json", type=Path, help="write the figures here")
     asked = parser.parse_args()

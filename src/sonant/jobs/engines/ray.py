@@ -124,9 +124,13 @@ class RayEngine:
         elif kind in ("done", "refused"):
             number, answer = values
             ticket = self._tickets.pop(number, None)
-            if ticket is not None:
-                refusal = f"the recording could not be processed: the worker process {answer}"
-                return [(ticket, self._parcels.open(answer) if kind == "done" else Refusal(500, refusal))]
+            if ticket is None:
+                return []
+            if kind == "done":
+                return [(ticket, self._parcels.open(answer))]
+            return [
+                (ticket, Refusal(500, f"the recording could not be processed: the worker process {answer}"))
+            ]
         elif kind == "unusable":
             self.close()
             raise EngineUnusable(*values)

@@ -29,7 +29,7 @@ from service import BUCKET, data_folder, serving
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 from postgres_server import OwnServer
-from sonant import app, settings_sources
+from sonant import app_jobs, settings_sources
 from sonant.commands.recordings import ManifestEntry, write_manifest
 from sonant.commands.serve import flat
 from sonant.installation import migrate, open_store
@@ -121,7 +121,7 @@ def _run(pipe: Connection, flags: dict[str, Any], workers: int, address: str) ->
     engine: Any = LocalEngine(stub_workers.work, (), workers=workers, time_limit_s=60.0)
     if address:
         engine = RayEngine(stub_workers.Hands, (), Cluster(address=address), time_limit_s=60.0)
-    runner = app.build_runner(store, "bench")
+    runner = app_jobs.build_runner(store, "bench")
     runner._engine = engine
     samples: list[tuple[int, float]] = []
     ended = threading.Event()

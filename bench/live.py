@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from live_calls import FRAME_S, HearingWatch, LiveCall, enrollment_call, live_calls, percentile, voices
-from sonant import app, installation
+from sonant import app, app_engines, installation
 from sonant.cores import Cores
 from sonant.jobs.model_shelf import brought_calibration
 from sonant.live.calls import Call, EndReason
@@ -65,7 +65,7 @@ class Bench:
             database=store.database,
             keys_of=store.accounts.keys,
             secret=store.secret,
-            listener=app.LocalListener(store, cores),
+            listener=app_engines.LocalListener(store, cores),
             clock=store.clock,
             calibration_of=partial(brought_calibration, ModelFiles(data)),
             live=intake,

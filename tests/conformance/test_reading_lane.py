@@ -16,7 +16,8 @@ from botocore.credentials import Credentials
 from sample_requests import NOBODY, SERVED
 from signed_http import JSON_1_0, Signer
 
-from sonant.app import LocalListener, credential_finder
+from sonant.app import credential_finder
+from sonant.app_engines import LocalListener
 from sonant.errors import Conflict
 from sonant.events.audit_record import Record
 from sonant.events.audit_trail import Trail

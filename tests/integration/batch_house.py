@@ -15,7 +15,7 @@ from batch_values import ENROLLMENT, FINAL, REGISTRATION, KindOfJob, Outcome, en
 from sqlalchemy import func, select, text
 from watched_engine import WatchedEngine
 
-from sonant import app, installation
+from sonant import app_engines, app_jobs, installation
 from sonant.jobs.engines.local import LocalEngine
 from sonant.jobs.model_shelf import brought_calibration
 from sonant.operations import OPERATIONS
@@ -56,13 +56,13 @@ class House:
             database=store.database,
             keys_of=store.backends.keys,
             secret=store.secret,
-            listener=app.LocalListener(store),
+            listener=app_engines.LocalListener(store),
             clock=clock,
             calibration_of=partial(brought_calibration, ModelFiles(settings.data)),
         )
         for bucket in ("calls", "jobs", "results"):
             store.objects.create_bucket(bucket)
-        return cls(settings, store, service, engine or app.local_engine(settings, settings.workers))
+        return cls(settings, store, service, engine or app_engines.local_engine(settings, settings.workers))
 
     def close(self) -> None:
         self.engine.close()
@@ -164,7 +164,7 @@ class House:
         owner: str = "test",
     ) -> Any:
         """A runner on this house's engine; `during`: what to do at the first task (0), at the n-th result."""
-        runner = app.build_runner(self.store, owner)
+        runner = app_jobs.build_runner(self.store, owner)
         runner._engine = WatchedEngine(self.engine, during or {}, one_by_one=bool(during) and one_by_one)
         return runner
 

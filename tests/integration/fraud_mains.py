@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from sonant import app
+from sonant import app_engines
 from sonant.jobs.engines.worker import work
 from sonant.jobs.fraud import Risk
 from sonant.voice.models import load_models
@@ -25,4 +25,4 @@ class LikeAMachine:
 
 def work_with_detector(pipe, settings, voices):
     detector = LikeAMachine(json.loads(Path(voices).read_text()))
-    work(pipe, app.fetch_with(settings), load_models, (detector,), settings.audio)
+    work(pipe, app_engines.fetch_with(settings), load_models, (detector,), settings.audio)

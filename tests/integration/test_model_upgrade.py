@@ -13,7 +13,7 @@ from click.testing import CliRunner
 from sqlalchemy import func, select, update
 
 from made_networks import calibration_text, speaker_network
-from sonant import app, cli
+from sonant import app_jobs, cli
 from sonant.commands.model_check import Findings
 from sonant.commands.models import _manifest
 from sonant.errors import SetupError, Validation
@@ -76,7 +76,7 @@ class Domain:
         self.domain_id = house.new_domain()
         files = ModelFiles(house.settings.data)
         self.calibrations = partial(brought_calibration, files)
-        self.upgrades = app.upgrades(house.store, house.engine, "tester")
+        self.upgrades = app_jobs.upgrades(house.store, house.engine, "tester")
 
     def vault(self, connection):
         domain = domains.find_by_id(connection, self.domain_id)
@@ -274,7 +274,7 @@ def test_a_change_that_was_begun_goes_on_where_it_was_left(domain, model_id, mon
     assert domain.counts(model_id) == (2, 2, 0)
     later = Domain.__new__(Domain)
     later.__dict__ = domain.__dict__ | {
-        "upgrades": app.upgrades(domain.house.store, domain.house.engine, "other")
+        "upgrades": app_jobs.upgrades(domain.house.store, domain.house.engine, "other")
     }
     later.make()
     assert later.state.status == "READY"

@@ -13,7 +13,8 @@ import click
 import orjson
 from sqlalchemy import Connection
 
-from sonant.app import granted_objects, local_engine, manifest_rules
+from sonant.app_engines import granted_objects, local_engine
+from sonant.app_jobs import manifest_rules
 from sonant.commands.common import show_progress, table
 from sonant.errors import SetupError, StoreError
 from sonant.installation import Store, open_store, role_arn

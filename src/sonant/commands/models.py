@@ -185,7 +185,8 @@ def _make(store: Store, domain_id: str, *, quiet: bool) -> None:
     """Make the shadows here, or follow a service that makes them, until there is none left to make."""
     import secrets
 
-    from sonant.app import local_engine, upgrades
+    from sonant.app_engines import local_engine
+    from sonant.app_jobs import upgrades
 
     engine = local_engine(store.settings, store.settings.workers)
     doing = upgrades(store, engine, f"upgrade-{secrets.token_hex(8)}")

@@ -43,12 +43,12 @@ def serve(settings: Settings, *, quiet: bool) -> None:
 
     import uvicorn
 
-    from sonant import app, installation
+    from sonant import app, app_engines, app_jobs, installation
     from sonant.commands.draining import draining_server
     from sonant.wire import audiosocket
 
     if settings.jobs.beside_service:
-        app.check_engine(settings)
+        app_engines.check_engine(settings)
     installation.make_folder(settings.data)
     with installation.only_one(settings, "service") if settings.embedded else nullcontext():
         store = installation.open_store(settings, create=True)
@@ -70,7 +70,7 @@ def serve(settings: Settings, *, quiet: bool) -> None:
         if settings.embedded and settings.wire.one_core:
             cores.keep_to_one()
         if settings.embedded:
-            app.session_keeper(store).take_over()
+            app_jobs.session_keeper(store).take_over()
         built = app.build_app(store, cores, audiosocket.bind(settings))
         server = draining_server(
             uvicorn.Config(
@@ -250,7 +250,7 @@ def work(
 ) -> None:
     """Run jobs until told to stop; while it lives, `heartbeat` is touched. Raises SetupError."""
     beat = Heartbeat(heartbeat) if heartbeat is not None else lambda: None
-    from sonant import app, installation
+    from sonant import app_jobs, installation
 
     # The kernel lets go of the lock when the last holder is dead, so a predecessor killed a moment ago
     # can keep us waiting only as long as it takes to die.
@@ -258,14 +258,14 @@ def work(
         store = installation.open_store(settings)
         with store.database.read():
             pass  # a database that cannot be used is told once, here, and not by every thread
-        runner = app.build_runner(store, owner, beat)
-        dispatcher = app.build_dispatcher(store, owner)
+        runner = app_jobs.build_runner(store, owner, beat)
+        dispatcher = app_jobs.build_dispatcher(store, owner)
         stop = threading.Event()
         housekeeper = Housekeeper(
             database=store.database,
             keys_of=store.backends.keys,
             clock=store.clock,
-            sessions=app.session_keeper(store),
+            sessions=app_jobs.session_keeper(store),
         )
         threading.Thread(target=housekeeper.run, args=(stop,), name="housekeeping", daemon=True).start()
         signal.signal(signal.SIGTERM, lambda *_: runner.stop())

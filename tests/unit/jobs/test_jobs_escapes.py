@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sonant.app import manifest_rules
+from sonant.app_jobs import manifest_rules
 from sonant.jobs.escapes import NO_CHARACTER, whole_pairs
 from sonant.jobs.manifest import BadRequest, EnrollmentRequest, read_manifest
 from sonant.settings import Settings

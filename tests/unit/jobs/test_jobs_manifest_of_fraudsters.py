@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from sonant.app import manifest_rules
+from sonant.app_jobs import manifest_rules
 from sonant.jobs.faults import JobFault
 from sonant.jobs.manifest import AudioFile, BadRequest, Request, read_manifest
 from sonant.settings import Quotas, Settings

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sonant import __version__, app
+from sonant import __version__, app_engines
 from sonant.errors import SealBroken, SetupError
 from sonant.jobs.engines.parcels import PIECE_BYTES, Parcels, cut, new_key
 from sonant.jobs.engines.ray import RayEngine
@@ -120,7 +120,7 @@ class TestWhatAHostMustAgreeOn:
             objects="s3",
             s3=S3(endpoint="https://s3.example", access_key_id="key", secret_access_key="secret"),
         )
-        told = app.whereabouts(settings)
+        told = app_engines.whereabouts(settings)
         assert told["s3.endpoint"] == "https://s3.example"
         assert "secret" not in str(told)
 
@@ -133,13 +133,13 @@ class TestWhatAHostMustAgreeOn:
             monkeypatch.setenv(f"SONANT_{name}", value)
         runner = Settings(data=tmp_path, objects="s3", s3=S3(endpoint="https://s3.example"))
         with pytest.raises(SetupError, match=r"settings differ from the runner's: s3\.endpoint$"):
-            app.ray_hands(runner.audio, runner.fraud, app.whereabouts(runner), ())
+            app_engines.ray_hands(runner.audio, runner.fraud, app_engines.whereabouts(runner), ())
 
     def test_a_host_without_a_voice_model_that_was_added_is_told_which(self, monkeypatch, tmp_path):
         monkeypatch.setenv("SONANT_DATA", str(tmp_path))
         runner = Settings(data=tmp_path)
         with pytest.raises(SetupError, match="voice models are missing: brought"):
-            app.ray_hands(runner.audio, runner.fraud, app.whereabouts(runner), ("brought",))
+            app_engines.ray_hands(runner.audio, runner.fraud, app_engines.whereabouts(runner), ("brought",))
 
     def test_a_host_that_is_asked_for_gpus_and_has_none_for_onnxruntime_says_so(self, monkeypatch, tmp_path):
         if GPU in onnxruntime.get_available_providers():
@@ -147,8 +147,8 @@ class TestWhatAHostMustAgreeOn:
         monkeypatch.setenv("SONANT_DATA", str(tmp_path))
         runner = Settings(data=tmp_path)
         with pytest.raises(SetupError, match="onnxruntime knows no CUDAExecutionProvider"):
-            app.ray_hands(runner.audio, runner.fraud, app.whereabouts(runner), (), True)
-        assert app.ray_hands(runner.audio, runner.fraud, app.whereabouts(runner), (), False)
+            app_engines.ray_hands(runner.audio, runner.fraud, app_engines.whereabouts(runner), (), True)
+        assert app_engines.ray_hands(runner.audio, runner.fraud, app_engines.whereabouts(runner), (), False)
 
 
 class TestSettings:
@@ -169,7 +169,7 @@ class TestSettings:
         with pytest.raises(SetupError, match=r"pip install 'sonant\[ray\]'"):
             RayEngine(Noted, (), Cluster(address="auto"), time_limit_s=1.0)
         with pytest.raises(SetupError, match=r"pip install 'sonant\[ray\]'"):
-            app.check_engine(Settings(engine="ray"))
+            app_engines.check_engine(Settings(engine="ray"))
 
 
 def test_nothing_of_ray_is_loaded_with_the_app():

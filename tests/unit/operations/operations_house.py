@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from sonant import app, installation
+from sonant import app_engines, installation
 from sonant.operations import OPERATIONS
 from sonant.operations.service import Caller, Service
 from sonant.policy import ALLOW_ALL
@@ -52,7 +52,7 @@ class Operations:
             database=self.store.database,
             keys_of=self.store.accounts.keys,
             secret=self.store.secret,
-            listener=app.LocalListener(self.store),
+            listener=app_engines.LocalListener(self.store),
             clock=self.clock,
         )
 

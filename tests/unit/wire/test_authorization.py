@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from sonant import app, installation
+from sonant import app_engines, installation
 from sonant.errors import AccessDenied
 from sonant.operations import OPERATIONS
 from sonant.operations.service import Caller, Service
@@ -34,7 +34,7 @@ def service(tmp_path_factory):
         database=store.database,
         keys_of=store.accounts.keys,
         secret=store.secret,
-        listener=app.LocalListener(store),
+        listener=app_engines.LocalListener(store),
         clock=store.clock,
     )
     store.database.close()

@@ -122,7 +122,7 @@ def _group(name: str, help_text: str) -> click.Group:
 main.add_command(key)
 main.add_command(access)
 main.add_command(model)
-domain = _group("domain", "Bring opt-outs into a domain; restore a deleted one.")
+domain = _group("domain", "Bring opt-outs into a domain; restore a deleted one; repeat deletions.")
 audit = _group("audit", "Read and check the trail of all calls.")
 client = _group("client", "Bring Sonant's own operations to boto3 and the AWS CLI.")
 manifest_ = _group("manifest", "Find out what a job would make of a manifest.")
@@ -202,6 +202,22 @@ def domain_import_opt_outs(domain_id: str, file: Path, quiet: bool, **where: Any
     from sonant.commands import domains
 
     domains.import_opt_outs(load_settings(**where), domain_id, file, quiet=quiet)
+
+
+@domain.command("repeat-deletions")
+@click.argument(
+    "files", nargs=-1, required=True, type=click.Path(path_type=Path, exists=True, dir_okay=False)
+)
+@click.option("--quiet", is_flag=True, help="No progress bar.")
+@data_option
+def domain_repeat_deletions(files: tuple[Path, ...], quiet: bool, **where: Any) -> None:
+    """After a restore, delete and opt out again whom events of the time since the backup name.
+
+    FILES are those of the file sink, or hold what a webhook was sent, one document or array a line.
+    """
+    from sonant.commands.repeated_deletions import repeat
+
+    repeat(load_settings(**where), files, quiet=quiet)
 
 
 @client.command("install")

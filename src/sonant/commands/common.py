@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import configparser
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -97,6 +98,17 @@ def client(settings: Settings, service: str = "voice-id", endpoint_url: str | No
             proxies={},
         ),
     )
+
+
+@contextmanager
+def refusals_told() -> Iterator[None]:
+    """What a client of a service raises becomes one sentence, a SetupError."""
+    try:
+        yield
+    except Exception as fault:
+        if type(fault).__module__.startswith("botocore."):
+            raise SetupError(str(fault)) from None
+        raise
 
 
 def database_fault(fault: Exception) -> str | None:

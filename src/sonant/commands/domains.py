@@ -5,13 +5,11 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import click
 
-from sonant.commands.common import client, show_progress
+from sonant.commands.common import client, refusals_told, show_progress
 from sonant.errors import SetupError
 from sonant.settings import Settings
 
@@ -20,8 +18,8 @@ _BATCH = 1000
 
 
 def restore(settings: Settings, domain_id: str) -> None:
-    with _told() as service_of:
-        domain = service_of(settings).restore_domain(DomainId=domain_id)["Domain"]
+    with refusals_told():
+        domain = client(settings, "sonant").restore_domain(DomainId=domain_id)["Domain"]
     click.echo(f"{domain['DomainId']} is {domain['DomainStatus']}")
 
 
@@ -29,8 +27,8 @@ def import_opt_outs(settings: Settings, domain_id: str, file: Path, *, quiet: bo
     """Raises SetupError when the file is not the output of `list-speakers`."""
     ids = _opted_out(file)
     changed = 0
-    with _told() as service_of:
-        service = service_of(settings)
+    with refusals_told():
+        service = client(settings, "sonant")
         bar = click.progressbar(
             list(_batches(ids)), label="opting out", hidden=not show_progress(quiet), file=sys.stderr
         )
@@ -55,14 +53,3 @@ def _opted_out(file: Path) -> list[str]:
             "(an object with SpeakerSummaries, each with CustomerSpeakerId and Status)"
         ) from None
     return list(dict.fromkeys(refused))
-
-
-@contextmanager
-def _told() -> Iterator[Any]:
-    """Our own model's client; a service's refusal becomes one sentence."""
-    try:
-        yield lambda settings: client(settings, "sonant")
-    except Exception as fault:
-        if type(fault).__module__.startswith("botocore."):
-            raise SetupError(str(fault)) from None
-        raise

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
+import socket
 import threading
 from datetime import timedelta
 
 from kept_house import INSTANT, START, enroll, rows_left
 
-from sonant.jobs.housekeeping import RETRY_S, SWEEP_S
+from sonant.jobs.housekeeping import AWAY_S, RETRY_S, SWEEP_S
 from sonant.store import domains
+from sonant.store.database.engine import Database
 
 
 def test_a_step_that_fails_does_not_stop_the_others_and_is_tried_again(kept, keeper, clock, caplog):
@@ -37,6 +40,30 @@ def test_a_step_that_fails_does_not_stop_the_others_and_is_tried_again(kept, kee
     with kept.store.database.read() as connection:
         assert domains.find_by_id(connection, gone) is not None, "a fault is not met again every second"
     clock.now += INSTANT
+    keeper.turn(due)
+    with kept.store.database.read() as connection:
+        assert domains.find_by_id(connection, gone) is None
+
+
+def test_a_database_that_is_away_is_told_in_a_line_and_asked_again_soon(kept, keeper, clock, caplog):
+    gone = kept.new_domain()
+    kept.call("DeleteDomain", DomainId=gone)
+    with socket.socket() as nobody:  # bound, and never listened on
+        nobody.bind(("127.0.0.1", 0))
+        away = Database(f"postgresql://sonant@127.0.0.1:{nobody.getsockname()[1]}/sonant")
+        clock.now, due = START.replace(year=2030), {}
+        dataclasses.replace(keeper, database=away).turn(due)
+        away.close()
+    lines = [record for record in caplog.records if record.name == "sonant.jobs.housekeeping"]
+    assert [record.getMessage().split(":")[0] for record in lines if record.levelname == "WARNING"] == [
+        "key changes",
+        "erasing domains",
+        "expiring speakers",
+        "forgetting comparisons",
+    ]
+    assert len(lines) == 4
+    assert not any(record.exc_info for record in lines)
+    clock.now += timedelta(seconds=AWAY_S)
     keeper.turn(due)
     with kept.store.database.read() as connection:
         assert domains.find_by_id(connection, gone) is None

@@ -83,7 +83,9 @@ class Dispatcher:
         while True:
             try:
                 self.purge()
-            except (SonantError, SQLAlchemyError):
+            except SonantError as fault:
+                log.warning("old events could not be purged: %s; trying again", fault)
+            except SQLAlchemyError:
                 log.exception("old events could not be purged; trying again")
             if self._stop.wait(PURGE_S):
                 return

@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 
 from sqlalchemy import Connection
 
-from sonant.errors import KeyError_, KeyNotFound, SealBroken, SonantError
+from sonant.errors import DatabaseUnavailable, KeyError_, KeyNotFound, SealBroken, SonantError
 from sonant.events import counters
 from sonant.jobs.session_keeping import SessionKeeper
 from sonant.store import calibrations, domains, speakers
@@ -35,8 +35,9 @@ SCRUB_S = 60.0
 #: How often streams that have fallen silent are written down, and old sessions erased.
 SILENT_S = 5.0
 SESSIONS_S = 15 * 60.0
-#: When a step that failed is tried again.
+#: When a step that failed is tried again, and one for which there was no database.
 RETRY_S = 60.0
+AWAY_S = 10.0
 #: Comparisons of repeated enrollments that are kept of each domain and voice model, for calibration.
 KEPT_REPETITIONS = 10_000
 #: Speakers expired in one transaction.
@@ -79,6 +80,9 @@ class Housekeeper:
                 continue
             try:
                 step()
+            except DatabaseUnavailable as fault:
+                log.warning("%s: %s; trying again in %.0f s", name, fault, AWAY_S)
+                every_s = AWAY_S
             except Exception:
                 log.exception("%s failed; trying again in %.0f s", name, RETRY_S)
                 every_s = RETRY_S

@@ -19,6 +19,7 @@ from sqlalchemy import Connection
 from sonant.errors import (
     ClusterUnavailable,
     Conflict,
+    DatabaseUnavailable,
     KeyError_,
     KeysUnreachable,
     SealBroken,
@@ -82,6 +83,8 @@ class Upgrades:
         except (ClusterUnavailable, KeyError_, KeysUnreachable, SetupError, JobFault) as fault:
             self._postpone(upgrade, f"it cannot go on: {fault}")
             return False
+        except DatabaseUnavailable:
+            raise  # nor could it be noted down; the runner waits
         except Exception:  # a fault of ours must not end the runner
             log.exception("domain %s: internal failure while its voice model is changed", upgrade.domain_id)
             self._postpone(upgrade, "internal failure; see the service's log")

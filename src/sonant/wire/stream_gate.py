@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, TypeVar
 
-from sonant.errors import InternalServer, WireError
+from sonant.errors import DatabaseUnavailable, InternalServer, WireError
 from sonant.events.audit_record import Audited
 from sonant.events.masking import HIDDEN
 from sonant.live.calls import Call, EndReason
@@ -151,6 +151,9 @@ class Gate:
             result = begin()
         except WireError as fault:
             error = fault
+        except DatabaseUnavailable as fault:
+            log.error("request %s failed: %s", note.request.request_id, fault)
+            error = InternalServer()
         except Exception:
             log.exception("request %s failed", note.request.request_id)
             error = InternalServer()

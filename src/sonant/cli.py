@@ -122,7 +122,9 @@ def _group(name: str, help_text: str) -> click.Group:
 main.add_command(key)
 main.add_command(access)
 main.add_command(model)
-domain = _group("domain", "Bring opt-outs into a domain; restore a deleted one; repeat deletions.")
+domain = _group(
+    "domain", "Bring opt-outs into a domain, restore a deleted one, repeat deletions after a restore."
+)
 audit = _group("audit", "Read and check the trail of all calls.")
 client = _group("client", "Bring Sonant's own operations to boto3 and the AWS CLI.")
 manifest_ = _group("manifest", "Find out what a job would make of a manifest.")
@@ -208,16 +210,23 @@ def domain_import_opt_outs(domain_id: str, file: Path, quiet: bool, **where: Any
 @click.argument(
     "files", nargs=-1, required=True, type=click.Path(path_type=Path, exists=True, dir_okay=False)
 )
+@click.option(
+    "--profile",
+    default="default",
+    show_default=True,
+    help="Whose key of the data folder's credentials file to call with; each account needs its own.",
+)
 @click.option("--quiet", is_flag=True, help="No progress bar.")
 @data_option
-def domain_repeat_deletions(files: tuple[Path, ...], quiet: bool, **where: Any) -> None:
+def domain_repeat_deletions(files: tuple[Path, ...], profile: str, quiet: bool, **where: Any) -> None:
     """After a restore, delete and opt out again whom events of the time since the backup name.
 
-    FILES are those of the file sink, or hold what a webhook was sent, one document or array a line.
+    FILES are those of the file sink, or hold what a webhook was sent, one document or array a line. Exits 0
+    when all of them are forgotten, 1 when some are not. Doing it twice does no harm.
     """
     from sonant.commands.repeated_deletions import repeat
 
-    repeat(load_settings(**where), files, quiet=quiet)
+    sys.exit(not repeat(load_settings(**where), files, profile=profile, quiet=quiet))
 
 
 @client.command("install")

@@ -55,17 +55,17 @@ def table(rows: Iterable[Sequence[object]], headers: Sequence[str]) -> str:
     )
 
 
-def credentials(settings: Settings) -> tuple[str, str]:
-    """The access key in the data folder's credentials file. Raises SetupError when there is none."""
+def credentials(settings: Settings, profile: str = "default") -> tuple[str, str]:
+    """An access key in the data folder's credentials file. Raises SetupError when there is none."""
     path = settings.data / "credentials"
     parser = configparser.ConfigParser(interpolation=None)
     try:
         parser.read_string(path.read_text("utf-8"))
-        return parser["default"]["aws_access_key_id"], parser["default"]["aws_secret_access_key"]
+        return parser[profile]["aws_access_key_id"], parser[profile]["aws_secret_access_key"]
     except OSError:
         raise SetupError(f"{path} cannot be read; start `sonant serve` once to make it") from None
     except (configparser.Error, KeyError):
-        raise SetupError(f"{path} is not a credentials file with a profile [default]") from None
+        raise SetupError(f"{path} is not a credentials file with a profile [{profile}]") from None
 
 
 def service_url(settings: Settings) -> str:
@@ -75,14 +75,20 @@ def service_url(settings: Settings) -> str:
     return noted.read_text("utf-8").strip() if noted.is_file() else f"http://{host}:{settings.wire.port}"
 
 
-def client(settings: Settings, service: str = "voice-id", endpoint_url: str | None = None) -> Any:
+def client(
+    settings: Settings,
+    service: str = "voice-id",
+    endpoint_url: str | None = None,
+    *,
+    profile: str = "default",
+) -> Any:
     """A botocore client of the service that serves this data folder (`voice-id`, or our own `sonant`)."""
     import botocore.session
     from botocore.config import Config
 
     from sonant.wire.models import DATA_PATH
 
-    key_id, secret = credentials(settings)
+    key_id, secret = credentials(settings, profile)
     session = botocore.session.Session()
     session.set_config_variable("data_path", str(DATA_PATH))
     return session.create_client(

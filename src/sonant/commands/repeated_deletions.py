@@ -2,108 +2,99 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import click
 
 from sonant.commands.common import client, refusals_told, show_progress
 from sonant.errors import SetupError
-from sonant.events.documents import FRAUDSTER, SPEAKER
+from sonant.events.documents import SOURCE
+from sonant.events.forgotten import End, Forgotten, Person, Torn, documents
 from sonant.settings import Settings
 
-#: Far longer than the events of one delivery to a webhook.
-_MAX_LINE_BYTES = 64 << 20
-_IDS = {SPEAKER: "generatedSpeakerId", FRAUDSTER: "generatedFraudsterId"}
+Outcome = Literal["done", "absent", "refused", "no domain"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Forgotten:
-    """Somebody whose last event is that nothing is to be known of the voice any more."""
+def repeat(settings: Settings, files: Sequence[Path], *, profile: str, quiet: bool) -> bool:
+    """Ask the running service to do again what the events tell; whether all of it is done.
 
-    action: str
-    """DELETE_SPEAKER, OPT_OUT_SPEAKER or DELETE_FRAUDSTER."""
-    domain_id: str
-    identifier: str
-    """The generated id, which nobody else ever has."""
-
-
-def repeat(settings: Settings, files: Sequence[Path], *, quiet: bool) -> None:
-    """Ask the running service to do again what the events tell. Raises SetupError."""
-    wanted = forgotten(document for file in files for document in _documents(file))
-    done: Counter[str] = Counter()
+    Raises SetupError for a file that holds no events, and when the service cannot be asked at all. What it
+    refuses of one person is told, and the others' turn comes.
+    """
+    ends = _read(settings, files).ends
+    done: Counter[End | Outcome] = Counter()
+    left_in: Counter[tuple[str, str]] = Counter()
     with refusals_told():
-        service = client(settings)
+        service = client(settings, profile=profile)
         bar = click.progressbar(
-            wanted, label="deleting again", hidden=not show_progress(quiet), file=sys.stderr
+            ends.items(), label="deleting again", hidden=not show_progress(quiet), file=sys.stderr
         )
         with bar as people:
-            for one in people:
-                done[one.action if _forget(service, one) else "absent"] += 1
+            for person, end in people:
+                outcome = _forget(service, person, end)
+                done[end if outcome == "done" else outcome] += 1
+                if outcome == "no domain":
+                    left_in[person.account, person.domain_id] += 1
+    for (account, domain_id), number in sorted(left_in.items()):
+        _say(
+            f"domain {domain_id} of account {account} is not there for this access key, left in it: {number}"
+        )
+    if left_in:
+        _say("another account's domains need a key of that account (`sonant access create --profile`)")
+    left = done["refused"] + done["no domain"]
     click.echo(
-        f"{done['DELETE_SPEAKER']} speakers deleted, {done['OPT_OUT_SPEAKER']} opted out, "
-        f"{done['DELETE_FRAUDSTER']} fraudsters deleted; {done['absent']} were not there"
+        f"speakers deleted: {done[End.DELETE_SPEAKER]}, opted out: {done[End.OPT_OUT_SPEAKER]}, "
+        f"fraudsters deleted: {done[End.DELETE_FRAUDSTER]}, not there: {done['absent']}, left: {left}"
     )
+    return not left
 
 
-def forgotten(documents: Iterator[Mapping[str, Any]]) -> list[Forgotten]:
-    """Who is to be forgotten, each once, by the times of the events.
-
-    A deletion is final, since a generated id is never given again; an opt-out is not when an enrollment
-    follows it. What is no event of a speaker or fraudster, or tells of a failure, says nothing.
-    """
-    last: dict[tuple[str, str], Forgotten] = {}
-    for document in sorted(documents, key=lambda document: str(document.get("time", ""))):
-        detail = document.get("detail")
-        if not isinstance(detail, dict) or detail.get("status") != "SUCCESS":
-            continue
-        told = [
-            detail.get(name) for name in ("action", "domainId", _IDS.get(str(document.get("detail-type"))))
-        ]
-        if not all(isinstance(text, str) and text for text in told):
-            continue
-        action, domain_id, identifier = map(str, told)
-        person = (domain_id, identifier)
-        if person not in last or not last[person].action.startswith("DELETE_"):
-            last[person] = Forgotten(action=action, domain_id=domain_id, identifier=identifier)
-    return [one for one in last.values() if one.action.startswith(("DELETE_", "OPT_OUT_"))]
+def _read(settings: Settings, files: Sequence[Path]) -> Forgotten:
+    """Whom all the files tell to forget; what of them was no help is told."""
+    told = Forgotten(sources=frozenset((SOURCE, settings.events.eventbridge_source)))
+    for file in files:
+        events, others = told.events, told.others
+        for document in documents(file):
+            if isinstance(document, Torn):
+                _say(f"{file}, line {document.line}: cut short; its events are not known")
+            else:
+                told.take(document)
+        if told.others > others and told.events == events:
+            raise SetupError(f"{file} holds no event of Sonant's")
+        if told.others > others:
+            _say(f"{file}: documents that are no events of Sonant's: {told.others - others}")
+    return told
 
 
-def _forget(service: Any, one: Forgotten) -> bool:
-    """Whether somebody was there to be forgotten."""
+def _forget(service: Any, person: Person, end: End) -> Outcome:
+    """Ask for it. Raises what the client raises when nobody's turn could come, as without a connection."""
+    domain = {"DomainId": person.domain_id}
+    refusals = (
+        service.exceptions.AccessDeniedException,
+        service.exceptions.ConflictException,
+        service.exceptions.InternalServerException,
+        service.exceptions.ThrottlingException,
+        service.exceptions.ValidationException,
+    )
     try:
-        if one.action == "DELETE_FRAUDSTER":
-            service.delete_fraudster(DomainId=one.domain_id, FraudsterId=one.identifier)
-        elif one.action == "DELETE_SPEAKER":
-            service.delete_speaker(DomainId=one.domain_id, SpeakerId=one.identifier)
+        if end is End.DELETE_FRAUDSTER:
+            service.delete_fraudster(**domain, FraudsterId=person.generated_id)
+        elif end is End.DELETE_SPEAKER:
+            service.delete_speaker(**domain, SpeakerId=person.generated_id)
         else:
-            service.opt_out_speaker(DomainId=one.domain_id, SpeakerId=one.identifier)
-    except service.exceptions.ResourceNotFoundException:
-        return False
-    return True
+            service.opt_out_speaker(**domain, SpeakerId=person.generated_id)
+    except service.exceptions.ResourceNotFoundException as fault:
+        return "no domain" if fault.response.get("ResourceType") == "DOMAIN" else "absent"
+    except refusals as fault:
+        told = fault.response["Error"]
+        _say(f"{end.name} of {person.generated_id} in {person.domain_id}: {told['Code']}: {told['Message']}")
+        return "refused"
+    return "done"
 
 
-def _documents(file: Path) -> Iterator[Mapping[str, Any]]:
-    """The documents in a file. Raises SetupError for a line that holds none; a torn last one is left out."""
-    try:
-        with file.open("rb") as lines:
-            number = 0
-            while line := lines.readline(_MAX_LINE_BYTES):
-                number += 1
-                try:
-                    found = json.loads(line) if line.strip() else []
-                    documents = found if isinstance(found, list) else [found]
-                    if not all(isinstance(document, dict) for document in documents):
-                        raise ValueError("neither an object nor an array of them")
-                except ValueError:
-                    if not line.endswith(b"\n") and len(line) < _MAX_LINE_BYTES:
-                        return
-                    raise SetupError(f"{file}, line {number}: this is no event of Sonant's") from None
-                yield from documents
-    except OSError as fault:
-        raise SetupError(f"{file} cannot be read: {fault.strerror}") from None
+def _say(text: str) -> None:
+    click.echo(f"sonant: {text}", err=True)

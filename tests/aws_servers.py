@@ -15,7 +15,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -34,6 +34,7 @@ from cryptography.x509.oid import NameOID
 KEY_ID, SECRET = "rclone-key", "rclone-secret"
 REGION = "us-east-1"
 START_S = 30.0
+LOG_LINES = 20
 
 
 def free_port() -> int:
@@ -42,29 +43,41 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Program:
+    """A process of ours. `log`, if any, gets what it says."""
+
+    name: str
+    process: subprocess.Popen[bytes]
+    log: Path | None
+
+    def require_alive(self) -> None:
+        assert self.process.poll() is None, (
+            f"{self.name} ended with {self.process.returncode}{self.end_of_log()}"
+        )
+
+    def end_of_log(self) -> str:
+        if self.log is None:
+            return ""
+        lines = self.log.read_text("utf-8", "replace").splitlines()[-LOG_LINES:]
+        return "".join(f"\n{line}" for line in lines)
+
+
 @contextmanager
-def running(
-    command: Sequence[str], port: int, *, start_s: float = START_S, **environment: str
-) -> Iterator[str]:
-    """The URL of a server, once it listens; it is stopped by its own process id."""
-    process = subprocess.Popen(
-        command,
-        env={**os.environ, **environment},
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
+def started(
+    command: Sequence[str], *, env: Mapping[str, str] | None = None, log: Path | None = None
+) -> Iterator[Program]:
+    """`env` is the whole environment, else that of this process. Stopped by its own process id."""
+    with (log or Path(os.devnull)).open("ab") as said:
+        process = subprocess.Popen(
+            command,
+            env=None if env is None else dict(env),
+            stdin=subprocess.DEVNULL,
+            stdout=said,
+            stderr=said,
+        )
     try:
-        give_up = time.monotonic() + start_s
-        while True:
-            assert process.poll() is None, f"{command[0]} ended with {process.returncode}"
-            try:
-                socket.create_connection(("127.0.0.1", port), timeout=1).close()
-                break
-            except OSError:
-                assert time.monotonic() < give_up, f"{command[0]} does not listen"
-                time.sleep(0.05)
-        yield f"http://127.0.0.1:{port}"
+        yield Program(name=Path(command[0]).name, process=process, log=log)
     finally:
         process.terminate()
         try:
@@ -72,6 +85,30 @@ def running(
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
+
+
+def await_port(program: Program, port: int, start_s: float, needed: Sequence[Program] = ()) -> str:
+    """The URL of a server, once it listens. AssertionError when it does not in time, or it or one that it
+    needs ends before that."""
+    give_up = time.monotonic() + start_s
+    while True:
+        for each in (*needed, program):
+            each.require_alive()
+        try:
+            socket.create_connection(("127.0.0.1", port), timeout=1).close()
+            return f"http://127.0.0.1:{port}"
+        except OSError:
+            assert time.monotonic() < give_up, f"{program.name} does not listen{program.end_of_log()}"
+            time.sleep(0.05)
+
+
+@contextmanager
+def running(
+    command: Sequence[str], port: int, *, start_s: float = START_S, env: Mapping[str, str] | None = None
+) -> Iterator[str]:
+    """The URL of a server, once it listens; see `started`."""
+    with started(command, env=env) as program:
+        yield await_port(program, port, start_s)
 
 
 def rclone_binary() -> Path:
@@ -126,7 +163,9 @@ def moto() -> Iterator[str]:
 def ministack() -> Iterator[str]:
     port = free_port()
     command = [sys.executable, "-c", "from ministack.app import main; main()"]
-    with running(command, port, BIND_HOST="127.0.0.1", GATEWAY_PORT=str(port)) as url:
+    with running(
+        command, port, env={**os.environ, "BIND_HOST": "127.0.0.1", "GATEWAY_PORT": str(port)}
+    ) as url:
         yield url
 
 

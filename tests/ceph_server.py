@@ -2,13 +2,14 @@
 others, hands out credentials of roles, and holds to policies of roles and buckets.
 
 One monitor and one store in memory; a gateway for each set of keys. Everything listens on loopback and ends
-with us. What Ceph 16 does not know: conditions on `sts:ExternalId` and `aws:SourceArn` in a role's trust.
+with us.
 """
 
 from __future__ import annotations
 
 import base64
 import contextlib
+import hashlib
 import json
 import os
 import secrets
@@ -18,11 +19,11 @@ import tempfile
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from aws_servers import free_port, running
+from aws_servers import Program, await_port, free_port, started
 from sonant.commands import debian
 
 ACCOUNT = "000000000000"
@@ -37,6 +38,8 @@ _PROGRAMS = (
     "monmaptool",
     "osdmaptool",
 )
+_FOLDERS = ("usr/bin", "usr/sbin")
+_LIBRARIES = "usr/lib/*/ceph"
 _DATA_POOL = "default.rgw.buckets.data"
 _START_S = 90.0
 
@@ -101,8 +104,11 @@ class Ceph:
 
     home: Path
     environment: Mapping[str, str]
+    daemons: tuple[Program, ...] = ()
 
     def run(self, program: str, *arguments: str) -> bytes:
+        for daemon in self.daemons:
+            daemon.require_alive()
         command = [_program(program, self.environment), "-c", str(self.home / "ceph.conf"), *arguments]
         done = subprocess.run(
             command, env=self.environment, capture_output=True, timeout=_START_S, check=False
@@ -111,19 +117,18 @@ class Ceph:
         return done.stdout
 
     @contextmanager
-    def gateway(self, keys: Mapping[str, bytes]) -> Iterator[str]:
+    def gateway(self, keys: Mapping[str, bytes], **options: str) -> Iterator[str]:
         """The URL of an S3 and STS that seals with `keys`, by what names them in requests."""
-        port, known = (
-            free_port(),
-            " ".join(f"{name}={base64.b64encode(material).decode()}" for name, material in keys.items()),
-        )
+        port = free_port()
+        known = " ".join(f"{name}={base64.b64encode(material).decode()}" for name, material in keys.items())
         command = [
             _program("radosgw", self.environment), "-c", str(self.home / "ceph.conf"), "-n", "client.rgw",
             "-f", "--no-mon-config", "--rgw_frontends", f"beast endpoint=127.0.0.1:{port}",
             "--rgw_crypt_s3_kms_encryption_keys", known,
+            *(text for name, value in options.items() for text in (f"--{name}", value)),
         ]  # fmt: skip
-        with running(command, port, start_s=_START_S, **self.environment) as url:
-            yield url
+        with started(command, env=self.environment, log=self.home / "client.rgw.log") as gateway:
+            yield await_port(gateway, port, _START_S, self.daemons)
 
     def make_user(self, name: str) -> User:
         made = User(name, secrets.token_hex(10), secrets.token_hex(20))
@@ -133,9 +138,13 @@ class Ceph:
         )
         return made
 
-    def make_role(self, name: str, trusted: User, *statements: dict[str, Any]) -> str:
-        """The ARN of a role with one policy."""
+    def make_role(
+        self, name: str, trusted: User, *statements: dict[str, Any], condition: dict[str, Any] | None = None
+    ) -> str:
+        """The ARN of a role with one policy; `condition` is one of its trust."""
         trust = {"Effect": "Allow", "Principal": {"AWS": [trusted.arn]}, "Action": ["sts:AssumeRole"]}
+        if condition is not None:
+            trust["Condition"] = condition
         role = ("--tenant", ACCOUNT, "--role-name", name)
         made = self.run("radosgw-admin", "role", "create", *role, "--assume-role-policy-doc", policy(trust))
         if statements:
@@ -169,10 +178,12 @@ def ceph(cache: Path) -> Iterator[Ceph]:
         _furnish(made, fsid, f"[v2:127.0.0.1:{ports[0]},v1:127.0.0.1:{ports[1]}]")
         conf = str(home / "ceph.conf")
         monitor = [_program("ceph-mon", environment), "-c", conf, "-i", "a", "-f"]
-        ends.enter_context(running(monitor, ports[0], start_s=_START_S, **environment))
+        mon = ends.enter_context(started(monitor, env=environment, log=home / "mon.a.log"))
+        await_port(mon, ports[0], _START_S)
         store = [_program("ceph-osd", environment), "-c", conf, "-i", "0", "-f"]
-        ends.enter_context(_alive(store, environment))
-        yield made
+        # Nobody asks the store at a port: it is the gateways that wait for it.
+        osd = ends.enter_context(started(store, env=environment, log=home / "osd.0.log"))
+        yield replace(made, daemons=(mon, osd))
 
 
 def _furnish(made: Ceph, fsid: str, address: str) -> None:
@@ -199,23 +210,6 @@ def _furnish(made: Ceph, fsid: str, address: str) -> None:
     made.run("ceph-osd", "-i", "0", "--mkfs", "--no-mon-config", "--osd-uuid", str(uuid.uuid4()))
 
 
-@contextmanager
-def _alive(command: list[str], environment: Mapping[str, str]) -> Iterator[None]:
-    """A program that needs no port of its own to be asked at: the gateway waits for it."""
-    process = subprocess.Popen(
-        command,
-        env=dict(environment),
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    try:
-        yield
-    finally:
-        process.kill()  # it keeps nothing, so there is nothing to be put in order
-        process.wait()
-
-
 def _program(name: str, environment: Mapping[str, str]) -> str:
     found = shutil.which(name, path=environment["PATH"])
     if found is None:
@@ -231,13 +225,9 @@ def _found(cache: Path) -> tuple[dict[str, str], str]:
     if shutil.which("apt-get") is None:
         raise NoCeph("it comes as Debian packages, and this machine has no apt-get")
     tree = _fetched(cache)
-    own = next(tree.glob("usr/lib/*/ceph"), None)
-    if own is None:
-        raise NoCeph("the packages hold no Ceph")
+    (own,) = tree.glob(_LIBRARIES)
     system = own.parent
-    environment["PATH"] = os.pathsep.join(
-        [str(tree / "usr/bin"), str(tree / "usr/sbin"), environment["PATH"]]
-    )
+    environment["PATH"] = os.pathsep.join([*(str(tree / name) for name in _FOLDERS), environment["PATH"]])
     folders = (system, tree / "lib" / system.name, own)
     environment["LD_LIBRARY_PATH"] = os.pathsep.join(str(folder) for folder in folders)
     places = {
@@ -250,12 +240,23 @@ def _found(cache: Path) -> tuple[dict[str, str], str]:
 
 def _fetched(cache: Path) -> Path:
     cache.mkdir(parents=True, exist_ok=True)
-    tree = cache / "ceph"
+    tree = cache / f"ceph-{hashlib.sha256(' '.join(sorted(_PACKAGES)).encode()).hexdigest()[:8]}"
     with debian.locked(cache / "ceph.lock", print):
         if not tree.is_dir():
-            with tempfile.TemporaryDirectory(prefix="ceph-", dir=cache) as work:
-                found = debian.download(Path(work), _PACKAGES, print, with_needed=True)
-                for package in found.values():
-                    debian.unpack(package, Path(work) / "tree")
-                (Path(work) / "tree").rename(tree)
+            with tempfile.TemporaryDirectory(prefix="fetch-ceph-", dir=cache) as work:
+                new = Path(work) / "tree"
+                for package in debian.download(Path(work), _PACKAGES, print, with_needed=True).values():
+                    debian.unpack(package, new)
+                _require_whole(new)
+                new.rename(tree)
     return tree
+
+
+def _require_whole(tree: Path) -> None:
+    """Sources may lack a package, and what this system has installed is not fetched."""
+    path = os.pathsep.join(str(tree / folder) for folder in _FOLDERS)
+    absent = [name for name in _PROGRAMS if shutil.which(name, path=path) is None]
+    if len(list(tree.glob(_LIBRARIES))) != 1:
+        absent.append("libraries")
+    if absent:
+        raise NoCeph(f"the packages that this system's sources give lack {', '.join(absent)}")

@@ -1,4 +1,4 @@
-"""A served Sonant of its own process for one test, asked through boto3, and jobs carried to their end."""
+"""Sonant served by a process of its own for one test, asked through boto3, and jobs carried to their end."""
 
 from __future__ import annotations
 

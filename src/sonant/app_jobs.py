@@ -85,14 +85,15 @@ def session_keeper(store: Store) -> SessionKeeper:
     )
 
 
+def outbox_of(settings: Settings) -> Outbox:
+    """Where events wait for their sinks; it takes none when there is no sink."""
+    return Outbox(enabled=bool(build_sinks(settings)))
+
+
 def _findings(settings: Settings) -> FindingsTrail | None:
     if not settings.audit.enabled:
         return None
     return FindingsTrail(settings.data / "audit", settings.audit, settings.region)
-
-
-def outbox_of(settings: Settings) -> Outbox:
-    return Outbox(enabled=bool(build_sinks(settings)))
 
 
 def manifest_rules(settings: Settings, kind: str = ENROLLMENT) -> Rules:

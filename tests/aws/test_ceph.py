@@ -5,10 +5,14 @@ These are the answers that rclone's server and moto only pretend to give.
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import secrets
+import threading
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +24,11 @@ from ceph_server import ACCOUNT, Ceph, NoCeph, User, ceph, policy
 from job_service import comparable, ended_job, environment, serving
 from sonant.errors import (
     BucketNotFound,
+    KeyDenied,
     KeyNotFound,
+    KeyUnusable,
     ObjectDenied,
+    ObjectError,
     ObjectNotFound,
     SonantError,
 )
@@ -155,6 +162,17 @@ def test_a_role_that_does_not_exist_or_does_not_trust_the_service_is_403(
         assert f"cannot be assumed: STS answered {status}" in str(fault)
 
 
+@pytest.mark.parametrize("key", ["sts:ExternalId", "aws:SourceArn", "aws:SourceAccount"])
+def test_a_trust_policy_with_a_condition_that_ceph_does_not_know_refuses_everybody(
+    cluster: Ceph, as_role: As, service: User, key: str
+) -> None:
+    """Sonant tells all three; AWS would let it in."""
+    told = ACCOUNT if key == "aws:SourceAccount" else DOMAIN
+    bound = cluster.make_role(f"bound-by-{key[4:]}", service, READS, condition={"StringEquals": {key: told}})
+    fault = refusal(lambda: as_role(bound).read(ONE, 100))
+    assert "cannot be assumed: STS answered 403" in str(fault)
+
+
 def test_a_session_longer_than_the_role_allows_is_told(as_role: As, role: str) -> None:
     fault = refusal(lambda: as_role(role, session_s=43_200.0).read(ONE, 100))
     assert "cannot be assumed: STS answered 400" in str(fault)
@@ -227,7 +245,7 @@ def test_a_role_that_may_not_give_up_an_upload_works_and_the_log_tells_what_it_l
     objects = as_role(cluster.make_role("puts", service, PUTS))
     objects.check_writable(OUT, None)
     objects.write(OUT, b"{}", None)
-    assert "give the role s3:AbortMultipartUpload" in caplog.text
+    assert "(ObjectDenied): whoever writes there lacks s3:AbortMultipartUpload" in caplog.text
     (left,) = s3.list_multipart_uploads(Bucket="results")["Uploads"]
     s3.abort_multipart_upload(Bucket="results", Key=left["Key"], UploadId=left["UploadId"])
 
@@ -249,6 +267,76 @@ def test_a_sealed_recording_whose_key_is_gone_is_403(
         assert objects.read(ONE, 100) == b"some speech"
         fault = refusal(lambda: objects.read(sealed, 100))
     assert (type(fault), code_of(fault)) == (KeyNotFound, 403)
+
+
+#: What a key service answers, by the name of the key.
+KEY_ANSWERS: dict[str, tuple[int, str | bytes]] = {
+    "whole": (200, secrets.token_bytes(32)),
+    "short": (200, secrets.token_bytes(16)),
+    "damaged": (200, "no JSON"),
+    "forbidden": (403, ""),
+    "absent": (404, ""),
+    "failing": (500, ""),
+}
+
+
+@contextmanager
+def key_service() -> Iterator[str]:
+    """What Ceph asks a Vault for keys, as far as its answers go."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def log_message(self, *_: Any) -> None:
+            pass
+
+        def do_GET(self) -> None:
+            status, answer = KEY_ANSWERS[self.path.rpartition("/")[2]]
+            if isinstance(answer, bytes):
+                answer = json.dumps({"data": {"data": {"key": base64.b64encode(answer).decode()}}})
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(answer)))
+            self.end_headers()
+            self.wfile.write(answer.encode())
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_address[1]}"
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+def test_what_keeps_ceph_from_a_key_is_told_apart(cluster: Ceph, as_role: As, role: str) -> None:
+    with (
+        key_service() as vault,
+        cluster.gateway(
+            {},
+            rgw_crypt_s3_kms_backend="vault",
+            rgw_crypt_vault_auth="agent",
+            rgw_crypt_vault_addr=vault,
+            rgw_crypt_vault_prefix="/v1/secret/data",
+            rgw_crypt_vault_secret_engine="kv",
+        ) as url,
+    ):
+        objects = as_role(role, url=url)
+        objects.write(OUT, b"{}", "whole")
+        refusals = {
+            key: refusal(lambda key=key: objects.check_writable(OUT, key))
+            for key in KEY_ANSWERS
+            if key != "whole"
+        }
+    assert {key: type(fault) for key, fault in refusals.items()} == {
+        "short": KeyUnusable,
+        "damaged": KeyUnusable,
+        "forbidden": KeyDenied,
+        "absent": KeyNotFound,
+        "failing": ObjectError,
+    }
+    assert {key: code_of(fault) for key, fault in refusals.items() if key != "failing"} == dict.fromkeys(
+        ("short", "damaged", "forbidden", "absent"), 403
+    )
+    assert code_of(refusals["failing"]) == 500
 
 
 def test_a_client_with_a_wrong_secret_is_refused_at_once(gateway: str, service: User, tmp_path: Path) -> None:

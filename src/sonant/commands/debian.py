@@ -60,9 +60,10 @@ def download(
 ) -> dict[str, Path]:
     """Verified package files by package name; those the sources do not carry are absent.
 
-    `work` is an empty folder. With `with_needed`, what the packages depend on comes too, and nothing comes
-    that this system has installed. Raises SetupError without apt-get or dpkg-deb, without network, or when a
-    download cannot be verified; `otherwise` says what to do in that case.
+    `work` is an empty folder. With `with_needed`, what the packages depend on comes too, newer versions of
+    what this system has among it, and nothing comes that it has already: all may be absent. Raises SetupError
+    without apt-get or dpkg-deb, without network, when a download cannot be verified, or when the packages and
+    what is installed exclude each other; `otherwise` says what to do in that case.
     """
     absent = [tool for tool in ("apt-get", "apt-cache", "dpkg-deb") if shutil.which(tool) is None]
     if absent:
@@ -72,7 +73,7 @@ def download(
         )
     for folder in ("state/lists/partial", "cache/archives/partial", "packages"):
         (work / folder).mkdir(parents=True)
-    (work / "state/status").touch()  # what is installed here does not matter
+    (work / "state/status").touch()  # what is installed here matters to _lacking only
     if set(str(work)) & set('"\n'):
         raise SetupError("the path of the cache folder must not hold quotes or line ends")
     conf = work / "apt.conf"
@@ -81,13 +82,15 @@ def download(
     update = run(["apt-get", "-c", conf, "-q", "update"], work, UPDATE_LIMIT_S)
     listed = run(["apt-cache", "-c", conf, "pkgnames"], work, LOCAL_LIMIT_S).stdout.split()
     names = sorted(wanted & set(listed))
-    if not names:  # one broken source does not matter, as long as the others carry the voices
+    if not names:  # one broken source does not matter, as long as the others carry what is wanted
         raise SetupError(
             "this system's package sources give none of the packages "
             f"({complaint(update, 'apt reports no fault')}). {otherwise}".rstrip()
         )
     if with_needed:
-        names = _lacking(work, conf, names)
+        names = _lacking(work, conf, names, otherwise)
+        if not names:
+            return {}
     get: list[str | Path] = ["apt-get", "-c", conf, "-q", "download"]
     addresses = run([*get, "--print-uris", *names], work, LOCAL_LIMIT_S).stdout
     size = sum(int(line.rsplit(None, 2)[1]) for line in addresses.splitlines() if line.startswith("'"))
@@ -99,14 +102,15 @@ def download(
     return {name: found[0] for name, found in files.items()}
 
 
-def _lacking(work: Path, conf: Path, names: list[str]) -> list[str]:
-    """What apt would install for these packages on this system."""
+def _lacking(work: Path, conf: Path, names: list[str], otherwise: str) -> list[str]:
+    """What apt would install or bring up to date for these packages on this system."""
     status = _INSTALLED if _INSTALLED.is_file() else work / "state/status"
     command: list[str | Path] = ["apt-get", "-c", conf, "-o", f"Dir::State::status={status}", "-q"]
-    command += ["--simulate", "install", "--no-install-recommends", *names]
+    command += ["--simulate", "install", "--no-install-recommends", "--no-remove", *names]
     planned = run(command, work, LOCAL_LIMIT_S)
     if planned.returncode != 0:
-        raise SetupError(f"the packages do not fit this system ({complaint(planned)})")
+        raise SetupError(f"the packages do not fit this system ({complaint(planned)}). {otherwise}".rstrip())
+    # "Inst name (version ...)", for an upgrade "Inst name [installed version] (version ...)"
     return sorted({line.split()[1] for line in planned.stdout.splitlines() if line.startswith("Inst ")})
 
 

@@ -53,9 +53,12 @@ _WORDS: dict[type[SonantError], str] = {
     InvalidObjectName: "S3 does not accept this name",
     StorageFull: "the storage is full",
     KeyDenied: "the KMS key may not be used",
-    KeyUnusable: "the KMS key is disabled, pending deletion or of the wrong kind",
+    KeyUnusable: "the KMS key is disabled, pending deletion, of the wrong kind or out of S3's reach",
     KeyNotFound: "the KMS key does not exist",
 }
+#: Ceph has no codes for keys: these messages (RGW's rgw_crypt.cc) go with the code of whatever went wrong.
+_CEPH_KEY_MISSED = "Failed to retrieve the actual key, kms-keyid"
+_CEPH_KEY_UNFIT = "invalid key for the given kms-keyid"
 
 
 @contextmanager
@@ -78,11 +81,11 @@ def faults(where: str) -> Iterator[None]:
 
 def error_of(response: dict[str, Any], where: str) -> SonantError:
     """The error for an error response. A HEAD has no code of its own, so its status must do."""
-    code = str(response.get("Error", {}).get("Code", ""))
+    code = code_in(response)
     status = response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
     kind = _ERRORS.get(code)
-    if code == "InvalidAccessKeyId" and "kms-keyid" in str(response["Error"].get("Message", "")):
-        kind, code = KeyNotFound, ""  # so Ceph calls a key that it cannot fetch
+    if (of_key := _key_fault_of_ceph(response, code, status)) is not None:
+        kind, code = of_key, ""  # the code would tell of an access key or an object
     if kind is None:
         if code.startswith("KMS."):
             kind = KeyUnusable
@@ -93,13 +96,13 @@ def error_of(response: dict[str, Any], where: str) -> SonantError:
         elif status == 507:
             kind = StorageFull
         else:
-            return ObjectError(f"{where}: S3 answered {_printable(code) or status}")
+            return ObjectError(f"{where}: S3 answered {code or status}")
     # What is missing is told as of local buckets: result files do not depend on where objects are.
     if kind is BucketNotFound:
         return no_bucket(where)
     if kind is ObjectNotFound:
         return ObjectNotFound(f"{where}: there is no such object")
-    told = f" ({_printable(code)})" if code and not code.isdigit() else ""
+    told = f" ({code})" if code and not code.isdigit() else ""
     return kind(f"{where}: {_WORDS[kind]}{told}")
 
 
@@ -108,7 +111,19 @@ def no_bucket(where: str) -> BucketNotFound:
     return BucketNotFound(f"{'/'.join(where.split('/')[:3])}: there is no such bucket")
 
 
-def _printable(code: str) -> str:
-    return "".join(
-        letter for letter in code[:60] if letter.isascii() and (letter.isalnum() or letter in "._-")
-    )
+def code_in(response: dict[str, Any]) -> str:
+    """The code of an error response, as much of it as may stand in a message; empty when it has none."""
+    code = str(response.get("Error", {}).get("Code", ""))[:60]
+    return "".join(letter for letter in code if letter.isascii() and (letter.isalnum() or letter in "._-"))
+
+
+def _key_fault_of_ceph(response: dict[str, Any], code: str, status: int) -> type[SonantError] | None:
+    """None when it is no fault of a key, or (from 500 on) one of the key service alone."""
+    message = str(response.get("Error", {}).get("Message", ""))
+    if status >= 500:
+        return None
+    if message.startswith(_CEPH_KEY_MISSED):
+        if code == "AccessDenied":
+            return KeyDenied
+        return KeyNotFound if code == "InvalidAccessKeyId" or status == 404 else KeyUnusable
+    return KeyUnusable if _CEPH_KEY_UNFIT in message else None

@@ -17,14 +17,13 @@ from typing import Any, Self
 
 from sonant.errors import (
     InvalidObjectName,
-    ObjectDenied,
     ObjectError,
     ObjectNotFound,
     ObjectTooLarge,
     SonantError,
 )
 from sonant.store.objects import ObjectInfo, ObjectUri
-from sonant.store.s3_faults import faults, no_bucket
+from sonant.store.s3_faults import code_in, faults, no_bucket
 
 log = logging.getLogger(__name__)
 
@@ -132,14 +131,25 @@ class S3ObjectStore:
         try:
             yield upload_id
         except BaseException:
-            try:
-                with faults(uri.shown):
-                    self._s3().abort_multipart_upload(**named, UploadId=upload_id)
-            except SonantError as fault:  # the reason for giving up matters more
-                advice = ": give the role s3:AbortMultipartUpload" if isinstance(fault, ObjectDenied) else ""
-                name = type(fault).__name__
-                log.warning("an upload to bucket %s stays unfinished (%s)%s", uri.bucket, name, advice)
+            self._abort(uri, upload_id)
             raise
+
+    def _abort(self, uri: ObjectUri, upload_id: str) -> None:
+        """Raises nothing: the reason for giving up matters more."""
+        from botocore.exceptions import ClientError
+
+        advice = ""
+        try:
+            with faults(uri.shown):
+                try:
+                    self._s3().abort_multipart_upload(**_named(uri), UploadId=upload_id)
+                except ClientError as refused:
+                    if code_in(refused.response) == "AccessDenied":
+                        advice = ": whoever writes there lacks s3:AbortMultipartUpload"
+                    raise
+        except SonantError as fault:
+            name = type(fault).__name__
+            log.warning("an upload to bucket %s stays unfinished (%s)%s", uri.bucket, name, advice)
 
     def _page(self, bucket: str, prefix: str, token: str | None) -> dict[str, Any]:
         more = {} if token is None else {"ContinuationToken": token}

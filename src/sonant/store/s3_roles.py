@@ -16,6 +16,7 @@ from sonant.policy import Policy, allows
 from sonant.store.aws_clients import Temporary
 from sonant.store.grants import JudgedReads
 from sonant.store.objects import ObjectUri
+from sonant.store.s3_faults import code_in
 from sonant.store.s3_objects import S3ObjectStore
 
 #: What STS takes as a session's name and as an external id.
@@ -64,7 +65,7 @@ def assumed(
                 **external,
             )
         except ClientError as fault:
-            code = str(fault.response.get("Error", {}).get("Code", ""))[:60]
+            code = code_in(fault.response)
             status = fault.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
             kind = ObjectDenied if 400 <= status < 500 and "Throttl" not in code else ObjectError
             raise kind(f"{about}: STS answered {code or status}") from None

@@ -281,15 +281,17 @@ KEY_ANSWERS: dict[str, tuple[int, str | bytes]] = {
 
 
 @contextmanager
-def key_service() -> Iterator[str]:
-    """What Ceph asks a Vault for keys, as far as its answers go."""
+def key_service() -> Iterator[tuple[str, list[str]]]:
+    """Stands in for the Vault that Ceph asks for keys: its URL, and which keys it was asked for."""
+    asked: list[str] = []
 
     class Handler(BaseHTTPRequestHandler):
         def log_message(self, *_: Any) -> None:
             pass
 
         def do_GET(self) -> None:
-            status, answer = KEY_ANSWERS[self.path.rpartition("/")[2]]
+            asked.append(self.path.rpartition("/")[2])
+            status, answer = KEY_ANSWERS[asked[-1]]
             if isinstance(answer, bytes):
                 answer = json.dumps({"data": {"data": {"key": base64.b64encode(answer).decode()}}})
             self.send_response(status)
@@ -301,7 +303,7 @@ def key_service() -> Iterator[str]:
         thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
         thread.start()
         try:
-            yield f"http://127.0.0.1:{server.server_address[1]}"
+            yield f"http://127.0.0.1:{server.server_address[1]}", asked
         finally:
             server.shutdown()
             thread.join()
@@ -309,7 +311,7 @@ def key_service() -> Iterator[str]:
 
 def test_what_keeps_ceph_from_a_key_is_told_apart(cluster: Ceph, as_role: As, role: str) -> None:
     with (
-        key_service() as vault,
+        key_service() as (vault, asked),
         cluster.gateway(
             {},
             rgw_crypt_s3_kms_backend="vault",
@@ -337,6 +339,7 @@ def test_what_keeps_ceph_from_a_key_is_told_apart(cluster: Ceph, as_role: As, ro
         ("short", "damaged", "forbidden", "absent"), 403
     )
     assert code_of(refusals["failing"]) == 500
+    assert (asked.count("absent"), asked.count("failing")) == (1, 2), "only what may pass is tried again"
 
 
 def test_a_client_with_a_wrong_secret_is_refused_at_once(gateway: str, service: User, tmp_path: Path) -> None:

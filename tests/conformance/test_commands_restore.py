@@ -16,6 +16,8 @@ from client_faults import refused
 from sample_requests import add_fraudster
 from service_process import Ended, ServiceProcess, environment, running, sonant
 
+pytestmark = pytest.mark.xdist_group("restored")  # one restore
+
 SECRET = "correct horse battery"
 THEIRS = "222222222222"
 MADE_LATER = "0" * 22

@@ -126,7 +126,6 @@ def rclone(folder: Path, certificate: Path | None = None) -> Iterator[str]:
     if certificate is not None:
         arguments += ["--cert", str(certificate), "--key", str(certificate)]
     command = [str(rclone_binary()), *arguments, "--config", os.devnull, "--vfs-cache-mode", "off"]
-    command += ["--dir-cache-time", "0s"]  # tests put files into the folder, too
     with running([*command, str(folder)], port) as url:
         yield url if certificate is None else url.replace("http:", "https:")
 

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
-from aws_servers import KEY_ID, REGION, SECRET, official
+from aws_servers import KEY_ID, REGION, SECRET, official, rclone
 from calls_bucket import enrolled, furnish
 from job_service import comparable, environment, serving
 
@@ -63,19 +63,13 @@ def test_on_s3_with_roles_and_kms(
 
 @pytest.mark.slow
 def test_on_an_s3_without_roles_and_a_kms_whose_states_count(
-    tmp_path: Path,
-    rclone_url: str,
-    rclone_folder: Path,
-    ministack_url: str,
-    recordings: dict[str, bytes],
-    local_result: Any,
+    tmp_path: Path, ministack_url: str, recordings: dict[str, bytes], local_result: Any
 ) -> None:
-    account, kms = "000000000000", official("kms", ministack_url)
+    account, kms, folder = "000000000000", official("kms", ministack_url), tmp_path / "s3"
     key = kms.create_key()["KeyMetadata"]["Arn"]
-    furnish(rclone_folder, recordings)
+    furnish(folder, recordings)
     settings = {
         "OBJECTS": "s3",
-        "S3_ENDPOINT": rclone_url,
         "S3_PATH_STYLE": "true",
         "S3_ASSUME_ROLE": "false",
         "S3_ACCESS_KEY_ID": KEY_ID,
@@ -86,9 +80,15 @@ def test_on_an_s3_without_roles_and_a_kms_whose_states_count(
         "KMS_SECRET_ACCESS_KEY": "test",
         "KMS_CACHE_S": "0.5",
     }
-    with serving(tmp_path / "data", environment(ACCOUNT=account, **settings)) as (voice_id, _):
+    with (
+        rclone(folder) as url,  # one that has not looked at its folder before
+        serving(tmp_path / "data", environment(ACCOUNT=account, S3_ENDPOINT=url, **settings)) as (
+            voice_id,
+            _,
+        ),
+    ):
         domain_id, name = enrolled(voice_id, account, key)
-        assert comparable((rclone_folder / "results" / name).read_bytes()) == local_result
+        assert comparable((folder / "results" / name).read_bytes()) == local_result
 
         kms.disable_key(KeyId=key)
         time.sleep(0.6)

@@ -32,6 +32,7 @@ from sonant.operations.service import Service
 from sonant.store import access, rate_buckets, sessions
 from sonant.store.model_files import ModelFiles
 from sonant.store.vault import ServiceSecret
+from sonant.threads import plan_threads
 from sonant.voice.models import load_models as load_voice_models
 from sonant.wire.health import Health
 from sonant.wire.metrics import check_metrics, metrics_route
@@ -41,8 +42,12 @@ from sonant.wire.server import FrontDoor, asgi_app
 from sonant.wire.signature import Credential, Verifier
 from sonant.wire.stream_gate import AUDITED_STREAMS, Gate
 from sonant.wire.streams import Streams
+from sonant.wire.thread_pool import ThreadPool
 from sonant.wire.throttle import Shared, Throttle, rates_per_s
 from sonant.wire.validation import compile_input
+
+#: Scrapes of the metrics that may run or wait at once.
+MOST_SCRAPES = 16
 
 
 def build_intake(store: Store, risks: Risks, cores: Cores | None = None) -> Intake:
@@ -134,7 +139,8 @@ def build_app(store: Store, cores: Cores | None = None, audiosocket: socket | No
     settings = store.settings
     check_metrics(settings)
     listener = LocalListener(store, cores)
-    watches = Watches(settings.fraud.replay_recordings)
+    plan = plan_threads(settings)
+    watches = Watches(settings.fraud.replay_recordings, plan.replays)
     intake = build_intake(store, watches.risks, cores)
     service = Service(
         settings=settings,
@@ -164,9 +170,13 @@ def build_app(store: Store, cores: Cores | None = None, audiosocket: socket | No
         folder = trail_lock.enter_context(own_audit_folder(settings))
         trail = Trail(folder, settings.audit, region=settings.region, clock=store.clock)
     page, routes = None, []
+    scrapes = ThreadPool(plan.metrics, "metrics", most_waiting=MOST_SCRAPES)
+    views = ThreadPool(plan.pages, "page", most_waiting=settings.wire.max_waiting)
     if settings.metrics.enabled:
-        page = Page(store.database, settings.metrics.cache_s, lambda: trail is not None and trail.failing)
-        routes.append(metrics_route(page.render, page.content_type, settings.metrics.token))
+        page = Page(
+            store.database, settings.metrics.cache_s, lambda: trail is not None and trail.failing, plan
+        )
+        routes.append(metrics_route(page.render, page.content_type, settings.metrics.token, scrapes))
     recorder = Recorder(
         audited=audited_operations(models) | AUDITED_STREAMS | AUDITED_SIGN_INS,
         clock=store.clock,
@@ -176,12 +186,16 @@ def build_app(store: Store, cores: Cores | None = None, audiosocket: socket | No
     door = FrontDoor(models, OPERATIONS, service, verifier, throttle, settings.wire, recorder)
     # Of the operations that name a session, this one names nothing else.
     named = compile_input(models.find("VoiceID.EvaluateSession").input_shape)
-    streams = Streams(settings, Gate(service, verifier, intake, named, recorder), audiosocket)
+    streams = Streams(
+        settings, Gate(service, verifier, intake, named, recorder), audiosocket, threads=plan.streams
+    )
 
     def close() -> None:
         intake.close()
         streams.close()
         door.close()
+        views.close()
+        scrapes.close()
         if trail is not None:
             trail.close()
         trail_lock.close()
@@ -193,6 +207,7 @@ def build_app(store: Store, cores: Cores | None = None, audiosocket: socket | No
         Tickets(secret=store.secret, find=credential_finder(store), clock=store.clock),
         partial(_domain_of, store),
         recorder,
+        views,
     )
     health = Health(partial(_look, store), time.monotonic)
     asgi = asgi_app(

@@ -30,6 +30,7 @@ from sonant.store.objects import ObjectStore
 from sonant.store.private_folder import PrivateFolder
 from sonant.store.times import now as real_now
 from sonant.store.vault import ServiceSecret
+from sonant.threads import plan_threads
 
 #: The key that a fresh installation has.
 DEFAULT_ALIAS = "alias/sonant"
@@ -166,13 +167,12 @@ def open_store(
 
 def open_database(settings: Settings, *, must_exist: bool = False) -> Database:
     """The database, its schema as it is. Raises SetupError."""
-    own, threads = settings.postgres, settings.wire.threads
+    own = settings.postgres
     return Database(
         settings.database_url,
-        connections=threads + 2,
         must_exist=must_exist,
         limits=Limits(
-            connections=own.connections or threads + 4,
+            connections=own.connections or plan_threads(settings).total,
             connect_timeout_s=own.connect_timeout_s,
             statement_timeout_s=own.statement_timeout_s,
             lock_timeout_s=own.lock_timeout_s,

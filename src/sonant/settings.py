@@ -276,7 +276,8 @@ class Postgres:
     """PostgreSQL, if that is the database; time limits of 0 mean none."""
 
     connections: int = 0
-    """Connections that one process opens at most; 0 means `wire.threads` and four."""
+    """Connections that one process opens at most; 0 means one for each thread that may need
+    one, which is `wire.threads` and twenty."""
     connect_timeout_s: float = 5.0
     """How long a process waits for a connection."""
     statement_timeout_s: float = 30.0

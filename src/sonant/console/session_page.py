@@ -14,7 +14,6 @@ from urllib.parse import parse_qs, quote
 
 import orjson
 from starlette.applications import Starlette
-from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
@@ -28,6 +27,7 @@ from sonant.wire.models import unmodelled
 from sonant.wire.recording import Recorder
 from sonant.wire.server import FrontDoor
 from sonant.wire.signature import Credential
+from sonant.wire.thread_pool import ThreadPool
 from sonant.wire.throttle import Throttle
 
 #: Paths that belong to the pages.
@@ -62,8 +62,15 @@ class SessionPages:
     """The pages as ASGI. `domain_of` gives the domain of a session id."""
 
     def __init__(
-        self, door: FrontDoor, tickets: Tickets, domain_of: Callable[[str], str | None], recorder: Recorder
+        self,
+        door: FrontDoor,
+        tickets: Tickets,
+        domain_of: Callable[[str], str | None],
+        recorder: Recorder,
+        threads: ThreadPool,
     ) -> None:
+        """Whatever asks the database runs in one of `threads`."""
+        self._threads = threads
         self._door, self._tickets, self._domain_of, self._recorder = door, tickets, domain_of, recorder
         self._attempts = Throttle({"SignIn": _SIGN_INS_PER_S}, door.throttle.monotonic_s)
         self._pages = {name: _page(name) for name in ("session.html", "sign-in.html", *_FILES)}
@@ -77,7 +84,8 @@ class SessionPages:
                 Route("/sessions/{id}/state", self._state, methods=["GET"]),
                 Route("/sessions/{id}/enroll", self._enroll, methods=["POST"]),
                 Route("/sessions/{id}/opt-out", self._opt_out, methods=["POST"]),
-            ]
+            ],
+            exception_handlers={Throttling: _busy},
         )
 
     async def _sign_in_page(self, request: Request) -> Response:
@@ -90,7 +98,7 @@ class SessionPages:
             return _answer(429, b"Too many attempts; wait a moment.", "text/plain")
         form = await _form(request)
         try:
-            found = await run_in_threadpool(self._signed_in, request, form)
+            found = await self._threads.run(self._signed_in, request, form)
         except InternalServer:
             return _answer(503, b"Signing in cannot be recorded now.", "text/plain")
         where = _local(request.query_params.get("next", ""))
@@ -139,19 +147,19 @@ class SessionPages:
         return _answer(200, self._pages[name], _FILES[name])
 
     async def _session_page(self, request: Request) -> Response:
-        if await run_in_threadpool(self._holder, request) is None:
+        if await self._threads.run(self._holder, request) is None:
             return RedirectResponse(f"/sign-in?next={quote(request.url.path)}", 303, headers=_HEADERS)
         return self._html("session.html")
 
     async def _state(self, request: Request) -> Response:
         """The session and its evaluation, each as the operation answers it, or with its error."""
-        return await run_in_threadpool(self._told, request, ("DescribeSession", "EvaluateSession"))
+        return await self._threads.run(self._told, request, ("DescribeSession", "EvaluateSession"))
 
     async def _enroll(self, request: Request) -> Response:
-        return await run_in_threadpool(self._told, request, ("EnrollBySession",))
+        return await self._threads.run(self._told, request, ("EnrollBySession",))
 
     async def _opt_out(self, request: Request) -> Response:
-        return await run_in_threadpool(self._told, request, ("OptOutSpeaker",))
+        return await self._threads.run(self._told, request, ("OptOutSpeaker",))
 
     def _holder(self, request: Request) -> Credential | None:
         return self._tickets.holder(request.cookies.get(COOKIE))
@@ -202,6 +210,10 @@ class SessionPages:
 
     def _html(self, name: str) -> Response:
         return _answer(200, self._pages[name], "text/html; charset=utf-8")
+
+
+async def _busy(_request: Request, _error: Exception) -> Response:
+    return _answer(429, b'{"message": "The service is busy; ask again in a moment."}', "application/json")
 
 
 def _answer(status: int, body: bytes, content_type: str) -> Response:

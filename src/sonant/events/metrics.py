@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, disable_created_metrics, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
@@ -22,6 +23,7 @@ from sonant.store.database.engine import Database
 from sonant.store.database.schema import ACTIVE_STATUSES, fraudsters, jobs, speakers
 from sonant.store.jobs import ENROLLMENT, REGISTRATION
 from sonant.store.times import now
+from sonant.threads import ThreadPlan
 
 #: Upper bounds of the latency histogram, in seconds.
 BUCKETS_S = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
@@ -101,17 +103,48 @@ class StoreCollector:
         yield failing
 
 
+class ThreadCollector:
+    """Threads that use the database, and the connections that they share."""
+
+    def __init__(self, database: Database, plan: ThreadPlan) -> None:
+        self._database, self._plan = database, plan
+
+    def describe(self) -> Iterable[Metric]:
+        return self.collect()
+
+    def collect(self) -> Iterator[Metric]:
+        threads = GaugeMetricFamily(
+            "sonant_threads", "Threads of the service that may use the database at once", labels=["use"]
+        )
+        for use, count in asdict(self._plan).items():
+            threads.add_metric([use], count)
+        yield threads
+        found = self._database.use
+        for name, what, value in (
+            ("most", "Threads that may have a transaction at once (on SQLite: that write)", found.most),
+            ("in_use", "Threads that have a transaction now (on SQLite: that write)", found.taken),
+            ("waiting", "Threads that wait for their turn", found.waiting),
+            ("reading", "Connections kept for reading (SQLite: one for each thread)", found.kept_for_reading),
+        ):
+            gauge = GaugeMetricFamily(f"sonant_database_connections_{name}", what)
+            gauge.add_metric([], value)
+            yield gauge
+
+
 class Page:
     """The registry and its text form."""
 
     content_type = "text/plain; version=0.0.4; charset=utf-8"
 
-    def __init__(self, database: Database, cache_s: float, audit_failing: Callable[[], bool]) -> None:
+    def __init__(
+        self, database: Database, cache_s: float, audit_failing: Callable[[], bool], plan: ThreadPlan
+    ) -> None:
         # Else every counter has a gauge of its birth beside it, which nobody asks for.
         disable_created_metrics()  # type: ignore[no-untyped-call]
         self._registry = CollectorRegistry(auto_describe=False)
         self.calls = CallMetrics(self._registry)
         self._registry.register(StoreCollector(database, cache_s, audit_failing))
+        self._registry.register(ThreadCollector(database, plan))
 
     def render(self) -> bytes:
         return generate_latest(self._registry)

@@ -22,12 +22,15 @@ from sonant.jobs.fraud import SPOOFING, Risk, known_fraudster, with_replay
 from sonant.jobs.replay import Copy, ReplayGuard
 from sonant.jobs.watch import Sample, Watch
 from sonant.store import fraud_voices, watchlists
+from sonant.store.database.turns import Turns
 from sonant.store.domains import Domain
 from sonant.store.session_hearings import Hearing
 from sonant.store.vault import Vault
 from sonant.voice.calibration import Calibration
 from sonant.voice.fingerprint import Fingerprint
 
+#: How long reading a domain's recordings may wait for other domains'.
+LOADING_WAIT_S = 600.0
 #: Lists and domains held at once.
 MOST_WATCHES, MOST_GUARDS = 64, 8
 
@@ -37,9 +40,11 @@ T = TypeVar("T")
 class Watches:
     """For all domains of a process, and for any number of threads."""
 
-    def __init__(self, replay_recordings: int) -> None:
-        """So many recordings of a domain are remembered, the newest; with 0 no replay is looked for."""
+    def __init__(self, replay_recordings: int, loading_at_once: int = 2) -> None:
+        """So many recordings of a domain are remembered, the newest; with 0 no replay is looked for. Those
+        of `loading_at_once` domains are read at once: each holds a connection for as long as it takes."""
         self._most = replay_recordings
+        self._loading = Turns(loading_at_once)
         self._watches: _Latest[Watch] = _Latest(MOST_WATCHES)
         self._guards: _Latest[ReplayGuard] = _Latest(MOST_GUARDS)
         self._preparing: dict[str, Future[None]] = {}
@@ -148,7 +153,7 @@ class Watches:
     ) -> None:
         try:
             guard = ReplayGuard(domain.domain_id, self._most)
-            with read() as connection, _readable():
+            with self._loading.held(LOADING_WAIT_S), read() as connection, _readable():
                 guard.follow(connection, vault)
             self._guards.put(domain.domain_id, guard)
             reading.set_result(None)

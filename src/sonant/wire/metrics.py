@@ -10,8 +10,9 @@ from starlette.requests import Request as HttpRequest
 from starlette.responses import Response
 from starlette.routing import Route
 
-from sonant.errors import SetupError
+from sonant.errors import SetupError, Throttling
 from sonant.settings import Settings
+from sonant.wire.thread_pool import ThreadPool
 
 PATH = "/metrics"
 
@@ -25,14 +26,19 @@ def check_metrics(settings: Settings) -> None:
         )
 
 
-def metrics_route(render: Callable[[], bytes], content_type: str, token: str) -> Route:
+def metrics_route(render: Callable[[], bytes], content_type: str, token: str, threads: ThreadPool) -> Route:
+    """`render` asks the database, so it runs in one of `threads`."""
     wanted = f"Bearer {token}".encode()
 
-    def scrape(request: HttpRequest) -> Response:  # not async: it asks the database, in a thread
+    async def scrape(request: HttpRequest) -> Response:
         shown = request.headers.get("authorization", "").encode("latin-1")
         if token and not hmac.compare_digest(shown, wanted):
             return Response(status_code=401, headers={"WWW-Authenticate": "Bearer"})
-        return Response(render(), headers={"Content-Type": content_type})
+        try:
+            body = await threads.run(render)
+        except Throttling:
+            return Response(status_code=503)
+        return Response(body, headers={"Content-Type": content_type})
 
     return Route(PATH, scrape, methods=["GET"])
 

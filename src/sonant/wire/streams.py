@@ -6,19 +6,17 @@ close codes with a reason. Streams need a service that can listen; `app` makes o
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from functools import partial
 from socket import socket
-from typing import Any, TypeVar
+from typing import Any
 
 from starlette.routing import BaseRoute, Route, WebSocketRoute
 from starlette.types import Message, Receive, Scope, Send
 
-from sonant.errors import InternalServer, Throttling, WireError
+from sonant.errors import InternalServer, WireError
 from sonant.live.adapters.own import OwnAdapter
 from sonant.live.calls import EndReason
 from sonant.settings import Settings
@@ -29,28 +27,27 @@ from sonant.wire.protocol import error_body, error_content_type
 from sonant.wire.stream_gate import Begun, Gate
 from sonant.wire.stream_places import Places
 from sonant.wire.stream_request import StreamRequest
+from sonant.wire.thread_pool import ThreadPool
 from sonant.wire.uploads import Upload
 
 log = logging.getLogger(__name__)
 
 PATH = "/stream"
-#: Threads that verify and open; each takes some milliseconds a call.
-_THREADS = 4
 #: Calls that may wait for one of them; more are told to come back.
 _MOST_WAITING = 256
-T = TypeVar("T")
 
 
 class Streams:
     """The endpoints of streams, as ASGI, and the port of AudioSocket."""
 
-    def __init__(self, settings: Settings, gate: Gate, audiosocket: socket | None = None) -> None:
-        """Raises SetupError for carriers that are not set up safely."""
+    def __init__(
+        self, settings: Settings, gate: Gate, audiosocket: socket | None = None, *, threads: int
+    ) -> None:
+        """`threads` verify and open. Raises SetupError for carriers that are not set up safely."""
         self._settings, self._gate = settings, gate
         self._carriers = carriers(settings, gate.clock)
         self._places = Places(settings.live.max_streams, settings.live.max_streams_per_account)
-        self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="stream")
-        self._waiting = 0
+        self._threads = ThreadPool(threads, "stream", most_waiting=_MOST_WAITING)
         self._audiosocket = audiosocket
 
     @asynccontextmanager
@@ -60,7 +57,9 @@ class Streams:
             yield
             return
         intake_for = partial(self._gate.for_carrier, "audiosocket", self._settings.account)
-        server = AudioSocketServer(self._audiosocket, self._settings, intake_for, self._places, self._threads)
+        server = AudioSocketServer(
+            self._audiosocket, self._settings, intake_for, self._places, self._threads.executor
+        )
         await server.start()
         try:
             yield
@@ -77,14 +76,14 @@ class Streams:
         return found
 
     def close(self) -> None:
-        self._threads.shutdown(wait=True, cancel_futures=True)
+        self._threads.close()
 
     async def _own(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = request_of(scope)
         await receive()  # websocket.connect
         try:
             with self._places.visit() as place:
-                begun = await self._in_thread(lambda: self._gate.open_signed(request, place.name))
+                begun = await self._threads.run(lambda: self._gate.open_signed(request, place.name))
                 try:
                     await send({"type": "websocket.accept"})
                 except BaseException:
@@ -94,7 +93,7 @@ class Streams:
                     WebSocketConnection(receive, send),
                     OwnAdapter(begun.asked.form),
                     _NO_INTAKE,
-                    threads=self._threads,
+                    threads=self._threads.executor,
                     paced=True,
                     stream=begun.stream,
                 )
@@ -116,7 +115,7 @@ class Streams:
                         WebSocketConnection(receive, send),
                         adapter,
                         self._gate.for_carrier(carrier.name, self._settings.account, request),
-                        threads=self._threads,
+                        threads=self._threads.executor,
                     )
             except WireError as error:
                 await refuse(send, error, request.request_id, carrier.challenge)
@@ -129,9 +128,9 @@ class Streams:
             with self._places.visit() as place:
 
                 def begin(asked: StreamRequest, declared: bytes) -> Awaitable[Begun]:
-                    return self._in_thread(lambda: self._gate.open_signed(asked, place.name, declared))
+                    return self._threads.run(lambda: self._gate.open_signed(asked, place.name, declared))
 
-                body = await Upload(begin, self._settings, self._threads).take(request, receive)
+                body = await Upload(begin, self._settings, self._threads.executor).take(request, receive)
         except WireError as error:
             await answer_error(send, error, request.request_id)
         except Exception:  # a fault of ours; the caller gets the id to report it by
@@ -139,16 +138,6 @@ class Streams:
             await answer_error(send, InternalServer(), request.request_id)
         else:
             await answer(send, 200, "application/json", body, request.request_id)
-
-    async def _in_thread(self, work: Callable[[], T]) -> T:
-        """Raises Throttling when too much waits; WireError for whatever goes wrong."""
-        if self._waiting >= _MOST_WAITING:
-            raise Throttling("Rate exceeded")
-        self._waiting += 1
-        try:
-            return await asyncio.get_running_loop().run_in_executor(self._threads, work)
-        finally:
-            self._waiting -= 1
 
 
 class _NoIntake:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 
+import httpx
 import pytest
 from event_peers import NOON
 from prometheus_client.parser import text_string_to_metric_families
@@ -21,13 +25,15 @@ from sonant.store.database.engine import Database
 from sonant.store.database.schema import domains, fraudsters, speakers
 from sonant.store.times import to_us
 from sonant.store.vault import Vault
+from sonant.threads import plan_threads
 from sonant.wire.metrics import check_metrics, metrics_route
+from sonant.wire.thread_pool import ThreadPool
 
 ONE, TWO = "1" * 22, "2" * 22
 
 
 def page(database: Database, cache_s: float = 0.0, failing: Callable[[], bool] = lambda: False) -> Page:
-    return Page(database, cache_s, failing)
+    return Page(database, cache_s, failing, plan_threads(Settings()))
 
 
 def samples(page: Page) -> dict[tuple[str, str], float]:
@@ -175,7 +181,12 @@ def test_a_trail_that_cannot_be_written_shows(database: Database, failing: bool)
 
 
 def client(token: str) -> TestClient:
-    return TestClient(Starlette(routes=[metrics_route(lambda: b"figures", "text/plain", token)]))
+    return served(lambda: b"figures", token)
+
+
+def served(render: Callable[[], bytes], token: str = "", most_waiting: int = 2) -> TestClient:
+    threads = ThreadPool(1, "metrics", most_waiting=most_waiting)
+    return TestClient(Starlette(routes=[metrics_route(render, "text/plain", token, threads)]))
 
 
 def test_a_scraper_with_the_token_is_served() -> None:
@@ -189,6 +200,37 @@ def test_a_scraper_with_the_token_is_served() -> None:
 def test_a_scraper_with_another_token_is_not(shown: str) -> None:
     answer = client("t0ken").get("/metrics", headers={"Authorization": shown})
     assert (answer.status_code, answer.content) == (401, b"")
+
+
+def test_scrapes_that_pile_up_are_refused() -> None:
+    go_on = threading.Event()
+
+    def render() -> bytes:
+        go_on.wait()
+        return b"figures"
+
+    async def scrape(app: Starlette) -> list[int]:
+        transport = httpx.ASGITransport(app=app)
+        async with httpx.AsyncClient(transport=transport, base_url="http://sonant") as client:
+            tasks = [asyncio.create_task(client.get("/metrics")) for _ in range(5)]
+            while sum(task.done() for task in tasks) < 3:
+                await asyncio.sleep(0)
+            go_on.set()
+            return [(await task).status_code for task in tasks]
+
+    app = served(render).app
+    assert isinstance(app, Starlette)
+    statuses = asyncio.run(scrape(app))
+    assert sorted(statuses) == [200, 200, 503, 503, 503]
+
+
+def test_threads_and_connections_are_shown(database: Database) -> None:
+    plan = plan_threads(Settings())
+    with ThreadPoolExecutor(1) as scraper, database.write():
+        shown = scraper.submit(lambda: samples(page(database))).result()
+    assert shown["sonant_threads", "calls"] == plan.calls == 8
+    assert shown["sonant_database_connections_in_use", ""] == 1
+    assert shown["sonant_database_connections_waiting", ""] == 0
 
 
 def test_without_a_token_anybody_who_reaches_it_is_served() -> None:

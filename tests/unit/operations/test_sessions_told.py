@@ -189,7 +189,9 @@ class Interrupted(Watches):
     def risks(self, *arguments, **more):
         if self._left:
             self._left -= 1
-            self._happens()
+            other = threading.Thread(target=self._happens)
+            other.start()
+            other.join()
         return super().risks(*arguments, **more)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sqlite3
 import threading
 import time
@@ -10,7 +11,7 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import IntegrityError, OperationalError
 
-from sonant.errors import SetupError
+from sonant.errors import DatabaseUnavailable, SetupError
 from sonant.store.database.engine import SCRUB_WAIT_S, Database, fault_text
 
 NOT_ONE = r"^the database cannot be used: file is not a database$"
@@ -122,12 +123,75 @@ def test_a_snapshot_does_not_move_while_others_write(database):
     assert notes(database) == ["first", "second"]
 
 
-def test_a_read_within_a_read_works(database):
+@pytest.mark.parametrize("outer", ["read", "write", "single"])
+@pytest.mark.parametrize("inner", ["read", "write", "single"])
+def test_a_transaction_within_another_is_refused(database, outer, inner):
+    """It would wait for a connection while it holds one."""
     put(database, "first")
-    with database.read() as outer:
-        assert notes(database) == ["first"]
-        assert outer.execute(text("SELECT count(*) FROM notes")).scalar() == 1
+    with (
+        getattr(database, outer)(),
+        pytest.raises(RuntimeError, match="within another"),
+        getattr(database, inner)(),
+    ):
+        raise AssertionError("it began")
     assert notes(database) == ["first"]
+
+
+def test_every_thread_reads_while_many_more_have_read(database):
+    """A thread keeps its connection for reading; no number of them takes another's away."""
+    put(database, "first")
+    together, seen = threading.Barrier(40), []
+
+    def read():
+        together.wait()
+        seen.append(notes(database))
+        together.wait()
+
+    threads = [threading.Thread(target=read) for _ in range(39)]
+    for thread in threads:
+        thread.start()
+    together.wait()
+    together.wait()
+    put(database, "second")
+    assert seen == [["first"]] * 39
+    for thread in threads:
+        thread.join()
+    gc.collect()
+    assert database.use.kept_for_reading <= 1, "threads that ended leave no connection open"
+
+
+def test_writers_go_in_the_order_in_which_they_came(database):
+    order, threads = [], []
+    with database.write():
+        for number in range(12):
+            thread = threading.Thread(target=lambda n=number: (put(database, str(n)), order.append(n)))
+            thread.start()
+            threads.append(thread)
+            while database.use.waiting <= number:
+                thread.join(0.01)
+    for thread in threads:
+        thread.join()
+    assert notes(database) == [str(number) for number in range(12)]
+
+
+def test_a_writer_whose_turn_does_not_come_is_told_to_come_back(path, monkeypatch):
+    monkeypatch.setattr("sonant.store.database.engine.LOCK_WAIT_S", 0.2)
+    database, raised = Database(f"sqlite:///{path}"), []
+
+    def write():
+        try:
+            with database.write():
+                raise AssertionError("two wrote at once")
+        except DatabaseUnavailable as fault:
+            raised.append(str(fault))
+
+    with database.write():
+        thread = threading.Thread(target=write)
+        thread.start()
+        thread.join()
+    assert raised == ["the database is busy: no turn to write came free within 0.2 s"]
+    assert (database.use.taken, database.use.waiting) == (0, 0)
+    database.close()
 
 
 def test_writers_wait_for_each_other_and_none_is_lost(database):

@@ -43,6 +43,14 @@ def database(url):
 
 
 @pytest.fixture
+def another(url):
+    """The same database in another process."""
+    made = Database(url, limits=QUICK)
+    yield made
+    made.close()
+
+
+@pytest.fixture
 def domain(database, keys):
     """A domain's id and its vault."""
     domain_id = new_id()
@@ -120,10 +128,10 @@ def beside(work):
 # --- turns and locks
 
 
-def test_a_read_sees_one_moment_and_can_change_nothing(database, domain):
+def test_a_read_sees_one_moment_and_can_change_nothing(database, another, domain):
     with database.read() as reader:
         assert domains.count_active(reader, "0" * 12) == 1
-        with database.write() as writer:
+        with another.write() as writer:
             domains.suspend(writer, domains.find_by_id(writer, domain[0]), now())
         assert domains.count_active(reader, "0" * 12) == 1
     with database.read() as reader:
@@ -149,13 +157,13 @@ def test_who_locks_a_domain_sees_what_the_one_before_has_committed(database, dom
     assert seen == [1]
 
 
-def test_a_lock_that_does_not_come_is_told_in_time_and_without_what_was_asked(database, domain):
+def test_a_lock_that_does_not_come_is_told_in_time_and_without_what_was_asked(database, another, domain):
     with database.write() as holder:
         domains.lock(holder, domain[0])
         begun = time.monotonic()
         with (
             pytest.raises(DatabaseUnavailable, match="lock timeout") as told,
-            database.write() as connection,
+            another.write() as connection,
         ):
             domains.lock(connection, domain[0])
         assert time.monotonic() - begun < 5.0
@@ -171,24 +179,24 @@ def test_a_statement_that_takes_too_long_is_undone_unless_it_may(database):
         connection.execute(text("SELECT pg_sleep(0.7)"))
 
 
-def test_turns_of_one_thing_exclude_each_other_and_no_other_thing(database):
+def test_turns_of_one_thing_exclude_each_other_and_no_other_thing(database, another):
     with database.write() as holder:
         take_turn(holder, "domains", "one account")
-        with database.write() as connection:
+        with another.write() as connection:
             take_turn(connection, "domains", "another account")
-        with pytest.raises(DatabaseUnavailable), database.write() as connection:
+        with pytest.raises(DatabaseUnavailable), another.write() as connection:
             take_turn(connection, "domains", "one account")
 
 
-def test_jobs_are_claimed_side_by_side_and_never_twice(database, domain):
+def test_jobs_are_claimed_side_by_side_and_never_twice(database, another, domain):
     with database.write() as connection:
         ids = [add_job(connection, domain, now() + timedelta(seconds=n)) for n in range(2)]
     claimed = []
     with database.write() as one:
         claimed.append(jobs.claim(one, [jobs.ENROLLMENT], "one", now(), LEASE).job_id)
-        with database.write() as other:
+        with another.write() as other:
             claimed.append(jobs.claim(other, [jobs.ENROLLMENT], "other", now(), LEASE).job_id)
-        with database.write() as third:
+        with another.write() as third:
             assert jobs.claim(third, [jobs.ENROLLMENT], "third", now(), LEASE) is None
     assert claimed == ids
     with database.write() as connection:
@@ -197,13 +205,13 @@ def test_jobs_are_claimed_side_by_side_and_never_twice(database, domain):
         assert not jobs.renew(connection, ids[0], "one", now(), LEASE), "it learns that it lost the job"
 
 
-def test_tokens_that_have_run_out_are_forgotten_by_many_at_once(database):
+def test_tokens_that_have_run_out_are_forgotten_by_many_at_once(database, another):
     moment = now()
     with database.write() as connection:
         for number in range(20):
             client_tokens.keep(connection, f"old-{number}", "hash", "resource", moment)
     later = moment + client_tokens.TOKEN_LIFE + timedelta(seconds=1)
-    with database.write() as one, database.write() as other:
+    with database.write() as one, another.write() as other:
         client_tokens.keep(one, "new-1", "hash", "resource", later)
         client_tokens.keep(other, "new-2", "hash", "resource", later)
     with database.write() as connection:
@@ -291,7 +299,10 @@ def test_after_a_restart_of_the_server_the_first_question_is_answered(sign):
         pytest.skip(f"no PostgreSQL: {why}")
     try:
         database = Database(server.url, limits=QUICK)
-        with database.read() as one, database.read() as other:  # two connections wait in the pool
+        with (
+            database.engine.connect() as one,
+            database.engine.connect() as other,
+        ):  # two connections wait in the pool
             for connection in (one, other):
                 connection.execute(text("SELECT 1"))
         server.stop(sign)

@@ -7,16 +7,27 @@ import sqlite3
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import lru_cache
 from importlib.resources import as_file, files
 from pathlib import Path
 from typing import Any
+from weakref import WeakSet
 
-from sqlalchemy import Connection, Dialect, Engine, Select, create_engine, event
+from sqlalchemy import Connection, Dialect, Engine, NullPool, Pool, QueuePool, Select, create_engine, event
 from sqlalchemy.exc import DBAPIError, OperationalError, SQLAlchemyError
 
 from sonant.errors import DatabaseUnavailable, SetupError
-from sonant.store.database.postgres import Limits, is_postgres, open_engine, take_time, take_turn, unavailable
+from sonant.store.database.postgres import (
+    Limits,
+    check_room,
+    is_postgres,
+    open_engine,
+    take_time,
+    take_turn,
+    unavailable,
+)
+from sonant.store.database.turns import Turns
 
 log = logging.getLogger(__name__)
 
@@ -45,62 +56,74 @@ _migrating = threading.Lock()
 class Database:
     """`read()` gives a consistent snapshot, `write()` a transaction that commits whole or not at all.
 
-    Both, and `migrate()`, raise SetupError for a file that is damaged, is no database or cannot be opened,
-    and, with `must_exist`, for one that is not there: SQLite would make an empty one. On PostgreSQL they
-    raise DatabaseUnavailable for what may work later.
+    Any number of threads may use it. A thread uses one transaction at a time: one begun within another would
+    wait for a connection while it holds one, and enough such threads would wait for each other for ever.
+    On SQLite each thread keeps a connection of its own for reading, and those that write take turns. On
+    PostgreSQL all of them share `Limits.connections`, in the order in which they come.
+
+    All transactions and `migrate()` raise SetupError for a file that is damaged, is no database or cannot be
+    opened, and, with `must_exist`, for one that is not there: SQLite would make an empty one. They raise
+    DatabaseUnavailable for what may work later.
     """
 
     engine: Engine
+    _reading: Engine
 
-    def __init__(
-        self, url: str, *, connections: int = 8, must_exist: bool = False, limits: Limits | None = None
-    ) -> None:
-        """`connections` is for SQLite, `limits` for PostgreSQL. Raises SetupError for another database."""
+    def __init__(self, url: str, *, must_exist: bool = False, limits: Limits | None = None) -> None:
+        """`limits` is for PostgreSQL. Raises SetupError for another database."""
         self._own = _Own()
         self._sqlite = url.startswith("sqlite:")
+        self._kept: WeakSet[Connection] = WeakSet()
         if is_postgres(url):
-            self.engine = open_engine(url, limits or Limits())
+            limits = limits or Limits()
+            self._turns, self._wait_s = Turns(limits.connections), max(1.0, limits.connect_timeout_s)
+            self.engine = open_engine(url, limits)
             self._reading = self.engine.execution_options(
                 isolation_level="REPEATABLE READ", postgresql_readonly=True
             )
             return
         if not self._sqlite:
             raise SetupError("setting database must begin with sqlite: or postgresql:")
-        self.engine = create_engine(
-            url,
-            pool_size=connections,
-            max_overflow=4,
-            hide_parameters=True,
-            connect_args={"timeout": LOCK_WAIT_S, "check_same_thread": False},
+        # SQLite has one writer at a time, whoever waits: those of this process wait here, in order, and not
+        # in SQLite's busy loop, where the unlucky wait longest.
+        self._turns, self._wait_s = Turns(1), LOCK_WAIT_S
+        self.engine = _sqlite_engine(url, QueuePool, must_exist=must_exist, pool_size=1, max_overflow=-1)
+        self._reading = _sqlite_engine(url, NullPool, must_exist=must_exist)
+
+    @property
+    def use(self) -> ConnectionUse:
+        """How connections are used now, for metrics."""
+        return ConnectionUse(
+            most=self._turns.most,
+            taken=self._turns.taken,
+            waiting=self._turns.waiting,
+            kept_for_reading=len(self._kept),
         )
-        if must_exist:
-            event.listen(self.engine, "do_connect", _refuse_absent)
-        event.listen(self.engine, "connect", _prepare_sqlite)
-        event.listen(self.engine, "begin", _begin_sqlite)
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
         if not self._sqlite:
-            with _telling(), self._reading.connect() as snapshot:
+            with _telling(), self._turn(), self._reading.connect() as snapshot:
                 yield snapshot
             return
-        # Each thread keeps a connection for its reads: taking one from the pool costs more than a read.
+        # Each thread keeps a connection for its reads: opening one costs more than a read.
         own = self._own
-        connection, own.connection = own.connection, None
+        own.begin()
         try:
+            connection = own.connection
             if connection is None:
-                connection = self.engine.connect()
+                connection = own.connection = self._reading.connect()
+                self._kept.add(connection)
             yield connection
+            connection.rollback()
         except BaseException as fault:
-            if connection is not None:
-                connection.close()
+            kept, own.connection = own.connection, None
+            if kept is not None:
+                kept.close()
             _raise_if_unusable(fault)
             raise
-        connection.rollback()
-        if own.connection is None:
-            own.connection = connection
-        else:
-            connection.close()  # a read within a read: the inner one is back already
+        finally:
+            own.busy = False
 
     @contextmanager
     def write(self) -> Iterator[Connection]:
@@ -108,6 +131,7 @@ class Database:
         # "database is locked", however long the time-out.
         try:
             with (
+                self._turn(),
                 self.engine.connect() as connection,
                 connection.execution_options(sonant_write=True).begin(),
             ):
@@ -119,8 +143,34 @@ class Database:
     @contextmanager
     def single(self) -> Iterator[Connection]:
         """For one statement that is its own transaction: on PostgreSQL one round trip."""
-        with _telling(), self.engine.connect() as connection:
+        with _telling(), self._turn(), self.engine.connect() as connection:
             yield connection.execution_options(isolation_level="AUTOCOMMIT")
+
+    @contextmanager
+    def _turn(self) -> Iterator[None]:
+        """Raises DatabaseUnavailable when no turn came in time."""
+        own = self._own
+        own.begin()
+        try:
+            with self._admitted():
+                yield
+        finally:
+            own.busy = False
+
+    @contextmanager
+    def _admitted(self) -> Iterator[None]:
+        entered = False
+        try:
+            with self._turns.held(self._wait_s):
+                entered = True
+                yield
+        except TimeoutError:
+            if entered:  # a fault of the work itself
+                raise
+            what = "turn to write" if self._sqlite else f"one of {self._turns.most} connections"
+            raise DatabaseUnavailable(
+                f"the database is busy: no {what} came free within {self._wait_s:g} s"
+            ) from None
 
     def scrub(self) -> None:
         """Empty SQLite's write-ahead log, so that what was destroyed stands in no file any more.
@@ -191,7 +241,8 @@ class Database:
             raise
 
     def check_schema(self) -> None:
-        """Raises SetupError that says what to do unless the schema is this release's."""
+        """Raises SetupError that says what to do unless the schema is this release's, and a PostgreSQL server
+        takes as many connections as this process may open."""
         from alembic.runtime.migration import MigrationContext
         from alembic.script import ScriptDirectory
         from alembic.util import CommandError
@@ -200,6 +251,8 @@ class Database:
             as_file(files("sonant.store.database") / "migrations") as folder,
             self.read() as connection,
         ):
+            if not self._sqlite:
+                check_room(connection, self._turns.most)
             there = MigrationContext.configure(connection).get_current_revision()
             scripts = ScriptDirectory(str(folder))
             try:
@@ -217,14 +270,31 @@ class Database:
             raise DatabaseUnavailable(fault_text(fault) or "") from fault
 
     def close(self) -> None:
+        for connection in list(self._kept):
+            connection.close()
         self.engine.dispose()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConnectionUse:
+    """Connections of one process."""
+
+    most: int
+    """Threads that may have one for a transaction at once: on SQLite, those that write."""
+    taken: int
+    waiting: int
+    """Threads that wait for one."""
+    kept_for_reading: int
+    """SQLite: one a thread that has read."""
 
 
 class _Own(threading.local):
     """What belongs to one thread."""
 
     connection: Connection | None = None
-    """For its reads; None while it is in use."""
+    """For its reads."""
+    busy = False
+    """It has a transaction."""
     remembers: Connection | None = None
     """The connection whose reads `memory` holds, as of `version`."""
     version = 0
@@ -232,6 +302,11 @@ class _Own(threading.local):
 
     def __init__(self) -> None:
         self.memory: dict[Any, Any] = {}
+
+    def begin(self) -> None:
+        if self.busy:
+            raise RuntimeError("a transaction was begun within another of the same thread")
+        self.busy = True
 
 
 @contextmanager
@@ -306,6 +381,21 @@ def _alembic(folder: str, connection: Connection) -> Any:
     config.set_main_option("script_location", folder)
     config.attributes["connection"] = connection
     return config
+
+
+def _sqlite_engine(url: str, pool: type[Pool], *, must_exist: bool, **options: int) -> Engine:
+    engine = create_engine(
+        url,
+        poolclass=pool,
+        hide_parameters=True,
+        connect_args={"timeout": LOCK_WAIT_S, "check_same_thread": False},
+        **options,
+    )
+    if must_exist:
+        event.listen(engine, "do_connect", _refuse_absent)
+    event.listen(engine, "connect", _prepare_sqlite)
+    event.listen(engine, "begin", _begin_sqlite)
+    return engine
 
 
 def _refuse_absent(_dialect: Dialect, _record: Any, arguments: list[Any], _options: dict[str, Any]) -> None:

@@ -94,6 +94,21 @@ def take_time(connection: Connection) -> None:
         connection.execute(text("SET LOCAL statement_timeout = 0"))
 
 
+def check_room(connection: Connection, connections: int) -> None:
+    """Raises SetupError when the server takes fewer connections than one process may open."""
+    room = connection.execute(
+        text(
+            "SELECT current_setting('max_connections')::int"
+            " - current_setting('superuser_reserved_connections')::int"
+        )
+    ).scalar_one()
+    if connections > room:
+        raise SetupError(
+            f"a process of Sonant opens up to {connections} connections, and the PostgreSQL server takes "
+            f"{room}: lower the setting postgres.connections, or raise max_connections of the server"
+        )
+
+
 def storable(connection: Connection, value: str) -> str:
     """A text of somebody else's as the database takes it: PostgreSQL stores no NUL."""
     return value if connection.dialect.name == "sqlite" else value.replace("\0", "\ufffd")

@@ -183,7 +183,9 @@ def build_app(store: Store, cores: Cores | None = None, audiosocket: socket | No
         trail=trail,
         calls=None if page is None else page.calls,
     )
-    door = FrontDoor(models, OPERATIONS, service, verifier, throttle, settings.wire, recorder)
+    door = FrontDoor(
+        models, OPERATIONS, service, verifier, throttle, settings.wire, recorder, plan.long_calls
+    )
     # Of the operations that name a session, this one names nothing else.
     named = compile_input(models.find("VoiceID.EvaluateSession").input_shape)
     streams = Streams(

@@ -277,7 +277,7 @@ class Postgres:
 
     connections: int = 0
     """Connections that one process opens at most; 0 means one for each thread that may need
-    one, which is `wire.threads` and twenty."""
+    one, which is `wire.threads` and 22."""
     connect_timeout_s: float = 5.0
     """How long a process waits for a connection."""
     statement_timeout_s: float = 30.0

@@ -14,6 +14,8 @@ class ThreadPlan:
 
     calls: int
     """Operations (`wire.threads`)."""
+    long_calls: int
+    """Operations that may take seconds."""
     reads: int
     """On SQLite, one thread for all operations that only read."""
     streams: int
@@ -37,6 +39,7 @@ class ThreadPlan:
 def plan_threads(settings: Settings) -> ThreadPlan:
     return ThreadPlan(
         calls=settings.wire.threads,
+        long_calls=2,
         reads=1 if settings.embedded else 0,
         streams=4,
         pages=4,

@@ -74,7 +74,11 @@ class Door:
         self.credentials = Credentials(*key)
         self.door = server.FrontDoor(
             models,
-            {"EvaluateSession": self.evaluate, "DescribeDomain": self.describe},
+            {
+                "EvaluateSession": self.evaluate,
+                "DescribeDomain": self.describe,
+                "ListVoiceDuplicates": self.compare,
+            },
             service,
             Verifier(region=store.settings.region, service=SIGNING_NAME, skew_s=300.0, find=find),
             Throttle({"EvaluateSession": 0.001}, time.monotonic),
@@ -97,6 +101,12 @@ class Door:
     def describe(self, _service: Service, _caller: Caller, _request: Request) -> Answer:
         self.ran.append(("described", threading.current_thread().name))
         return {"Domain": {"DomainId": NOBODY}}
+
+    def compare(self, _service: Service, _caller: Caller, _request: Request) -> Answer:
+        self.ran.append(("compared", threading.current_thread().name))
+        self.begun.set()
+        assert self.gate.wait(PATIENCE_S)
+        return {"Pairs": []}
 
     async def call(self, operation: str, document: dict[str, Any]) -> tuple[int, Any]:
         body = json.dumps(document).encode()
@@ -186,6 +196,29 @@ def test_reads_go_on_while_a_result_is_made(door: Door) -> None:
 
     assert run(both()) == (200, 200)
     assert door.ran[-1] == ("described", "reads")
+
+
+def test_long_operations_leave_all_threads_to_other_calls(door: Door) -> None:
+    door.gate.clear()
+
+    async def many() -> tuple[int, list[int]]:
+        slow = [asyncio.create_task(door.call("ListVoiceDuplicates", AT)) for _ in range(40)]
+        await asyncio.to_thread(door.begun.wait, PATIENCE_S)
+        door.known = None
+        door.begun.clear()
+        other = asyncio.create_task(door.call("EvaluateSession", CALL))
+        await asyncio.to_thread(door.begun.wait, PATIENCE_S)
+        refused = [call.result()[0] for call in slow if call.done()]
+        door.gate.set()
+        await asyncio.gather(*slow)
+        return (await other)[0], refused
+
+    other, refused = run(many())
+    assert other == 200
+    assert refused == [429] * (40 - server.MOST_LONG), "what waits is bounded"
+    threads = {thread for what, thread in door.ran if what == "compared"}
+    assert len(threads) == 2
+    assert all(thread.startswith("long call") for thread in threads)
 
 
 def test_a_refusal_is_recorded_once_and_costs_one_call_of_the_rate(door: Door) -> None:

@@ -23,8 +23,8 @@ from sonant.operations import (
 )
 from sonant.operations.service import Answer, Caller, Request, Service
 
-#: Operations that change nothing but take seconds.
-LONG = frozenset({"ListVoiceDuplicates"})
+#: Operations that may take seconds. They have threads of their own, so that they keep no other call waiting.
+LONG = frozenset({"CompareRecording", "ListVoiceDuplicates"})
 #: Operations that change something, but seldom: answers that take no more than reading, None for all others.
 UNCHANGING: Mapping[str, Callable[[Service, Caller, Request], Answer | None]] = {
     "EvaluateSession": evaluations.known_evaluation,

@@ -35,6 +35,7 @@ from sonant.wire.models import Operation, ServiceModels
 from sonant.wire.protocol import CONTENT_TYPE, compile_output, error_body, error_content_type, parse_body
 from sonant.wire.recording import Recorder
 from sonant.wire.signature import SignedRequest, Verifier
+from sonant.wire.thread_pool import ThreadPool
 from sonant.wire.throttle import Throttle
 from sonant.wire.validation import compile_input
 
@@ -42,6 +43,8 @@ log = logging.getLogger(__name__)
 
 #: How long a client may take to send its body.
 BODY_TIME_S = 30.0
+#: Calls of long operations that may run or wait at once; further ones get ThrottlingException.
+MOST_LONG = 32
 _JSON_TYPES = frozenset((b"application/x-amz-json-1.0", b"application/json"))
 
 Function = Callable[[Service, Caller, Request], Answer | None]
@@ -113,6 +116,7 @@ class FrontDoor:
         throttle: Throttle,
         limits: Wire,
         recorder: Recorder | None = None,
+        long_threads: int = 2,
     ) -> None:
         self.service, self.verifier, self.throttle, self.models = service, verifier, throttle, models
         self.recorder = recorder
@@ -129,6 +133,7 @@ class FrontDoor:
         }
         self._limits = limits
         self._threads = ThreadPoolExecutor(limits.threads, thread_name_prefix="call")
+        self._long = ThreadPool(long_threads, "long call", most_waiting=MOST_LONG)
         # SQLite's reads are so short that several threads only pass Python's lock around: one does more.
         embedded = service.settings.embedded
         self._reader = Lane(self._live_short, "reads", service.database.begin_calls) if embedded else None
@@ -154,6 +159,8 @@ class FrontDoor:
                 told, work = None, self._live_alone
                 if self._reader is not None and self._reads(call):
                     told, work = await self._reader.run(call), self._go_on_alone
+                elif self._is_long(call):
+                    told = await self._long.run(work, call)
                 if told is None:
                     loop = asyncio.get_running_loop()
                     told = await loop.run_in_executor(self._threads, work, call)
@@ -253,17 +260,26 @@ class FrontDoor:
 
     def close(self) -> None:
         self._threads.shutdown(wait=True)
+        self._long.close()
         if self._reader is not None:
             self._reader.close()
 
     def _reads(self, call: Call) -> bool:
         """Whether the call, as far as its unverified target says, as a rule changes nothing and takes no
         time."""
-        target = call.header(b"x-amz-target")
-        compiled = self.compiled.get(target.decode("latin-1")) if target else None
+        compiled = self._asked(call)
         if compiled is None:
             return False
         return compiled.reading is not None and compiled.operation.name not in LONG
+
+    def _asked(self, call: Call) -> Compiled | None:
+        """The operation that an unverified target names."""
+        target = call.header(b"x-amz-target")
+        return self.compiled.get(target.decode("latin-1")) if target else None
+
+    def _is_long(self, call: Call) -> bool:
+        compiled = self._asked(call)
+        return compiled is not None and compiled.operation.name in LONG
 
     async def _read_body(self, call: Call, receive: Receive) -> bytes:
         """The body, no larger than the limit and within the time allowed."""

@@ -32,7 +32,7 @@ from sonant.operations.service import Service
 from sonant.store import access, rate_buckets, sessions
 from sonant.store.model_files import ModelFiles
 from sonant.store.vault import ServiceSecret
-from sonant.threads import plan_threads
+from sonant.thread_plan import plan_threads
 from sonant.voice.models import load_models as load_voice_models
 from sonant.wire.health import Health
 from sonant.wire.metrics import check_metrics, metrics_route

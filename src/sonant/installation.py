@@ -30,7 +30,7 @@ from sonant.store.objects import ObjectStore
 from sonant.store.private_folder import PrivateFolder
 from sonant.store.times import now as real_now
 from sonant.store.vault import ServiceSecret
-from sonant.threads import plan_threads
+from sonant.thread_plan import plan_threads
 
 #: The key that a fresh installation has.
 DEFAULT_ALIAS = "alias/sonant"

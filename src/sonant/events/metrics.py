@@ -23,7 +23,7 @@ from sonant.store.database.engine import Database
 from sonant.store.database.schema import ACTIVE_STATUSES, fraudsters, jobs, speakers
 from sonant.store.jobs import ENROLLMENT, REGISTRATION
 from sonant.store.times import now
-from sonant.threads import ThreadPlan
+from sonant.thread_plan import ThreadPlan
 
 #: Upper bounds of the latency histogram, in seconds.
 BUCKETS_S = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)

@@ -25,7 +25,7 @@ from sonant.store.database.engine import Database
 from sonant.store.database.schema import domains, fraudsters, speakers
 from sonant.store.times import to_us
 from sonant.store.vault import Vault
-from sonant.threads import plan_threads
+from sonant.thread_plan import plan_threads
 from sonant.wire.metrics import check_metrics, metrics_route
 from sonant.wire.thread_pool import ThreadPool
 

@@ -64,7 +64,8 @@ def main() -> None:
     built_s = time.perf_counter() - begun
     ms = {}
     for asked in ASKED:
-        some, times = queries[:asked], []
+        some = queries[:asked]
+        times: list[float] = []
         ends = time.perf_counter() + 2.0
         while len(times) < 3 or (time.perf_counter() < ends and len(times) < 20_000):
             begun = time.perf_counter()

@@ -25,7 +25,7 @@ import sys
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -39,7 +39,7 @@ from spoofing_speech import SOURCES, genuine
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "src"))
 from sonant.evaluation.channels import parse
 from sonant.voice.audio import RATE_HZ, Waveform
-from sonant.voice.models import load_models
+from sonant.voice.models import Models, load_models
 from sonant.voice.speech import speech
 from sonant.voice.spoofing import network_input
 from sonant.voice.spoofing_features import features
@@ -96,7 +96,7 @@ def main() -> int:
             missed = np.mean(scores < np.quantile(genuine_scores, 0.99))
             print(f"{name:18s} {eer(genuine_scores, scores):6.1%} {missed:6.0%}", flush=True)
 
-    logits, strange = np.empty(len(fold)), np.empty(len(fold))
+    logits, strange = np.empty(len(fold), np.float32), np.empty(len(fold), np.float32)
     for k in range(FOLDS):
         light = train(real.features[fold != k], list(fakes.values()))
         logits[fold == k], strange[fold == k] = run(light, real.features[fold == k])
@@ -188,14 +188,14 @@ def eer(genuine_scores: Array, fake_scores: Array) -> float:
 def prepared(folder: Path, name: str, make: Callable[[], Iterator[tuple[str, Array]]]) -> Set:
     path = folder / f"{name}.npz"
     if not path.is_file():
-        keys, found, samples = [], [], []
+        keys, found, halved = [], [], []
         for key, sound in make():
             for heard in lines(key, sound):
                 keys.append(key)
                 found.append(features(heard))
-                samples.append(heard.astype(np.float16))
-        lengths = np.array([len(one) for one in samples])
-        np.savez(path, keys=keys, features=np.stack(found), lengths=lengths, samples=np.concatenate(samples))
+                halved.append(heard.astype(np.float16))
+        lengths = np.array([len(one) for one in halved])
+        np.savez(path, keys=keys, features=np.stack(found), lengths=lengths, samples=np.concatenate(halved))
         print(f"{name}: {len(keys)} recordings", flush=True)
     with np.load(path) as data:
         cuts = np.cumsum(data["lengths"])[:-1]
@@ -237,13 +237,9 @@ def random_line(rng: np.random.Generator) -> str:
     return "+".join(stages)
 
 
-_LOADED: list[object] = []
-
-
-def _models():
-    if not _LOADED:
-        _LOADED.append(load_models())
-    return _LOADED[0]
+@cache
+def _models() -> Models:
+    return load_models()
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ from typing import Any
 
 from calls import recordings
 from clusters import NoCluster, own_network, ray_cluster
-from report import machine
+from report import add_size, machine
 from service import BUCKET, Running, data_folder, serving
 from sonant.commands.recordings import ManifestEntry, write_manifest
 
@@ -30,12 +30,14 @@ LIMIT_S = 900.0
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--speakers", type=int, default=160)
+    add_size(parser)
+    parser.add_argument("--speakers", type=int, help="three recordings each [160, quick 40, tiny 4]")
     parser.add_argument("--only", choices=ENGINES)
     parser.add_argument("--json", type=Path, help="write the figures here")
     asked = parser.parse_args()
-    figures: dict[str, Any] = {"machine": machine(), "recordings": asked.speakers * EACH, "target": TARGET}
-    paths = recordings(asked.speakers, EACH)
+    speakers = asked.speakers or asked.size.pick(160, 40, 4)
+    figures: dict[str, Any] = {"machine": machine(), "recordings": speakers * EACH, "target": TARGET}
+    paths = recordings(speakers, EACH)
     with suppress(NoCluster):
         own_network()
     for engine in [asked.only] if asked.only else ENGINES:

@@ -75,7 +75,8 @@ def main() -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--prepared", type=Path, required=True)
-    parser.add_argument("--real", type=Path)
+    parser.add_argument("--real", type=Path, help="folder of real speech, one file a person")
+    parser.add_argument("--out", type=Path, default=MODELS, help="folder to write into, else the shipped one")
     parser.add_argument("--synthesizers", type=Path, default=Path(".cache/synthesizers"))
     options = parser.parse_args()
     options.prepared.mkdir(parents=True, exist_ok=True)
@@ -102,8 +103,8 @@ def main() -> int:
         logits[fold == k], strange[fold == k] = run(light, real.features[fold == k])
     calibration = calibrate(logits, strange, real)
     light = train(real.features, list(fakes.values()))
-    (MODELS / "spoofing_light.onnx").write_bytes(light_detector(light))
-    (MODELS / "spoofing_light.json").write_text(json.dumps(calibration, indent=2) + "\n")
+    (options.out / "spoofing_light.onnx").write_bytes(light_detector(light))
+    (options.out / "spoofing_light.json").write_text(json.dumps(calibration, indent=2) + "\n")
     print(json.dumps(calibration, indent=2))
     return 0
 

@@ -28,7 +28,7 @@ from report import add_size, machine
 from service import BUCKET, data_folder, serving
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
-from postgres_server import OwnServer
+from postgres_server import NoServer, OwnServer
 from sonant import app_jobs, settings_sources
 from sonant.commands.recordings import ManifestEntry, write_manifest
 from sonant.commands.serve import flat
@@ -58,7 +58,7 @@ def main() -> None:
         with data_folder() as data, ExitStack() as stack:
             try:
                 figures[kind] = _measure(kind, entries, asked.workers, data, stack)
-            except NoCluster as why:
+            except (NoCluster, NoServer) as why:
                 figures[kind] = f"not measured: {why}"
         print(json.dumps({kind: figures[kind]}, indent=2), flush=True)
     if asked.json:

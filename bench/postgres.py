@@ -30,7 +30,7 @@ from report import add_size
 from service import data_folder, serving
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
-from postgres_server import OwnServer
+from postgres_server import NoServer, OwnServer
 from sonant.commands.common import credentials
 from sonant.ids import new_generated_id
 from sonant.installation import migrate, open_store
@@ -53,7 +53,10 @@ def main() -> None:
     parser.add_argument("--speakers", type=int, help="of the large domain [1000000, quick 100000, tiny 2000]")
     parser.add_argument("--json", type=Path, help="write the figures here")
     asked = parser.parse_args()
-    server = OwnServer(quick=False)
+    try:
+        server = OwnServer(quick=False)
+    except NoServer as why:
+        sys.exit(f"no PostgreSQL: {why}")
     try:
         with data_folder() as data:
             settings = Settings(data=data, database=server.url, postgres=Postgres(statement_timeout_s=0))

@@ -40,6 +40,8 @@ lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	@# Each folder of tests has a conftest of its own, and one run of mypy takes one module of a name.
+	for file in $$(find tests -mindepth 2 -name conftest.py); do $(BIN)/mypy --no-error-summary $$file || exit 1; done
 	$(BIN)/lint-imports
 
 bench: $(READY)

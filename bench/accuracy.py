@@ -25,7 +25,7 @@ import soundfile
 
 from environments import environment
 from peer import REQUIREMENTS
-from report import CACHE, SPEECH
+from report import CACHE, SPEECH, Size, add_peers, add_size
 from sonant import __version__
 from sonant.commands.speech import fetch_voices
 from sonant.errors import AudioError
@@ -63,17 +63,23 @@ def main() -> int:
     parser.add_argument(
         "--speech", type=Path, action="append", help="folder, one sub-folder a speaker; may be repeated"
     )
+    add_size(parser)
+    add_peers(parser)
     parser.add_argument("--seconds", type=float, action="append", help="net speech of probes [10, 5, 3]")
-    parser.add_argument("--enroll-seconds", type=float, default=30.0, help="net speech of references [30]")
+    parser.add_argument("--enroll-seconds", type=float, help="net speech of references [30, tiny 6]")
     parser.add_argument("--channel", default=CLEAN, help="line to simulate, as `sonant evaluate` takes it")
-    parser.add_argument("--references", type=int, default=10, help="of a speaker, at most [10]")
-    parser.add_argument("--probes", type=int, default=30, help="of a speaker and length, at most [30]")
+    parser.add_argument("--references", type=int, help="of a speaker, at most [10, quick 3, tiny 1]")
+    parser.add_argument("--probes", type=int, help="of a speaker and length, at most [30, quick 6, tiny 2]")
+    parser.add_argument(
+        "--results", type=Path, default=CACHE / "accuracy.json", help="write all figures here"
+    )
     arguments = parser.parse_args()
+    size: Size = arguments.size
     conditions = Conditions(
-        enroll_s=arguments.enroll_seconds,
-        test_s=tuple(dict.fromkeys(arguments.seconds or (10.0, 5.0, 3.0))),
-        references=arguments.references,
-        probes=arguments.probes,
+        enroll_s=arguments.enroll_seconds or size.pick(30.0, 30.0, 6.0),
+        test_s=tuple(dict.fromkeys(arguments.seconds or size.pick((10.0, 5.0, 3.0), (10.0, 3.0), (3.0,)))),
+        references=arguments.references or size.pick(10, 3, 1),
+        probes=arguments.probes or size.pick(30, 6, 2),
     )
     line = parse(arguments.channel)
     voices = fetch_voices(SPEECH, progress=_say)
@@ -83,10 +89,10 @@ def main() -> int:
         data[f"{len(speakers)} speakers of {folder.absolute().name}"] = speakers
     documents = {}
     for title, recordings in data.items():
-        reports = measure(f"{title}, {line.name}", recordings, conditions, line.name)
+        reports = measure(f"{title}, {line.name}", recordings, conditions, line.name, arguments.peers)
         print(table(*reports))
         documents[title] = [as_json(report) for report in reports]
-    file = CACHE / "accuracy.json"
+    file = arguments.results
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(json.dumps(documents, indent=2) + "\n", "utf-8")
     print(f"details in {file}")
@@ -94,21 +100,27 @@ def main() -> int:
 
 
 def measure(
-    title: str, recordings: Mapping[str, Sequence[Path]], conditions: Conditions, channel: str
-) -> tuple[Report, Report]:
-    """Ours and theirs."""
+    title: str,
+    recordings: Mapping[str, Sequence[Path]],
+    conditions: Conditions,
+    channel: str,
+    peers: bool,
+) -> list[Report]:
+    """Ours, and theirs if there are peers."""
     with tempfile.TemporaryDirectory(prefix="sonant-accuracy-") as folder:
         begun = time.monotonic()
         cuts = cut_all(Path(folder), recordings, conditions, channel)
         cut_s = time.monotonic() - begun
         ours = sonant(cuts)
         ours_s = time.monotonic() - begun - cut_s
-        theirs = resemblyzer(cuts)
-        theirs_s = time.monotonic() - begun - cut_s - ours_s
-    times = f"sonant {ours_s:.0f} s, resemblyzer {theirs_s:.0f} s"
+        both = [(load_models().encoder_id, ours)]
+        times = f"sonant {ours_s:.0f} s"
+        if peers:
+            both.append((PEER, resemblyzer(cuts)))
+            times += f", resemblyzer {time.monotonic() - begun - cut_s - ours_s:.0f} s"
     _say(f"{title}: {len(cuts)} pieces cut in {cut_s:.0f} s; {times}")
     reports = []
-    for model_id, made in ((load_models().encoder_id, ours), (PEER, theirs)):
+    for model_id, made in both:
         outcomes = compare_all(made, conditions, tuple(recordings))
         reports.append(
             Report(
@@ -120,7 +132,7 @@ def measure(
                 results=all_results(outcomes, {}),
             )
         )
-    return reports[0], reports[1]
+    return reports
 
 
 def cut_all(
@@ -200,24 +212,27 @@ def resemblyzer(cuts: Sequence[Cut]) -> list[Made]:
     ]
 
 
-def table(ours: Report, theirs: Report) -> str:
+def table(ours: Report, theirs: Report | None = None) -> str:
     """Both side by side, a figure a line, then what they rest on."""
-    rows = [("condition", "figure", "sonant", PEER, "sonant / resemblyzer")]
-    for one, two in zip(ours.results, theirs.results, strict=True):
+    rows: list[tuple[str, ...]] = [
+        ("condition", "figure", "sonant", *((PEER, "sonant / resemblyzer") if theirs else ()))
+    ]
+    for place, one in enumerate(ours.results):
         name = condition(one).split(", ", 1)[1]
         name += f"; {one.speakers} speakers, {one.genuine:,} genuine, {one.impostor:,} impostor"
         for figure in SHOWN:
-            both = one.figures[figure], two.figures[figure]
-            rows.append(
-                (name, NAMES[figure], show(figure, both[0]), show(figure, both[1]), _ratio(one, two, figure))
-            )
+            row: tuple[str, ...] = (name, NAMES[figure], show(figure, one.figures[figure]))
+            if theirs:
+                two = theirs.results[place]
+                row += (show(figure, two.figures[figure]), _ratio(one, two, figure))
+            rows.append(row)
             name = ""
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     lines = [
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
     ]
     failed = sum(result.outcome.probes_failed for result in ours.results)
-    remarks = dict.fromkeys([*notes(ours), *notes(theirs)])
+    remarks = dict.fromkeys([*notes(ours), *(notes(theirs) if theirs else ())])
     return "\n".join(
         [
             "",

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import operator
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, ExitStack
 from typing import Any
 
 import botocore.session
@@ -17,7 +17,7 @@ import http_load
 import processes
 from environments import environment
 from listening import listening
-from report import Outcome, Ratio
+from report import Outcome, Ratio, Size
 from service import Running, data_folder, serving
 
 CONNECTIONS = 16
@@ -25,18 +25,35 @@ ROUNDS = 3
 TARGET = 10.0
 
 
-def measure(*, quick: bool) -> Outcome:
-    seconds = 1.0 if quick else 3.0
-    with data_folder() as data, serving(data) as service, _moto() as (moto_url, moto_pid):
-        sonant = Side(service.url, describe_job(service), service.pid)
-        moto = Side(moto_url, _describe_key(moto_url), moto_pid)
+def measure(size: Size, peers: bool) -> Outcome:
+    seconds = size.pick(3.0, 1.0, 0.2)
+    with ExitStack() as stack:
+        service = stack.enter_context(serving(stack.enter_context(data_folder())))
+        sonant, moto = Side(service.url, describe_job(service), service.pid), None
+        if peers:
+            moto_url, moto_pid = stack.enter_context(_moto())
+            moto = Side(moto_url, _describe_key(moto_url), moto_pid)
         # In turns, so that a change in the machine's load meets both.
         for _ in range(ROUNDS):
             sonant.run(seconds)
-            moto.run(seconds)
-    ours, theirs = sonant.load(), moto.load()
-    return Outcome(
-        ratios=[
+            if moto:
+                moto.run(seconds)
+    ours = sonant.load()
+    ratios = [
+        Ratio(
+            part="describe",
+            name="CPU time of a call / 1 ms",
+            ours=1000 * sonant.cpu_s / ours.requests,
+            theirs=1.0,
+            unit="ms",
+            target=1.0,
+            at_least=False,
+        )
+    ]
+    if moto:
+        theirs = moto.load()
+        ratios.insert(
+            0,
             Ratio(
                 part="describe",
                 name="DescribeSpeakerEnrollmentJob / moto's DescribeKey",
@@ -49,17 +66,9 @@ def measure(*, quick: bool) -> Outcome:
                 f"moto p50 {theirs.percentile_ms(50):.1f} ms, p99 {theirs.percentile_ms(99):.1f} ms; "
                 f"the client used {_share(ours)} of a core",
             ),
-            Ratio(
-                part="describe",
-                name="CPU time of a call / 1 ms",
-                ours=1000 * sonant.cpu_s / ours.requests,
-                theirs=1.0,
-                unit="ms",
-                target=1.0,
-                at_least=False,
-            ),
-        ],
-        details={"sonant": sonant.facts(), "moto": moto.facts()},
+        )
+    return Outcome(
+        ratios=ratios, details={"sonant": sonant.facts(), **({"moto": moto.facts()} if moto else {})}
     )
 
 

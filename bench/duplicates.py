@@ -19,7 +19,7 @@ import numpy as np
 from sqlalchemy import insert
 
 import processes
-from report import Outcome, Ratio
+from report import Outcome, Ratio, Size
 from service import data_folder, serving
 from sonant.commands.folder_domains import opened_domain
 from sonant.ids import new_generated_id
@@ -28,23 +28,22 @@ from sonant.store.database.schema import speaker_keys, speakers, voiceprints
 from sonant.store.times import to_us
 from sonant.voice.models import shipped_encoder_id
 
-SPEAKERS, QUICK_SPEAKERS, TWICE = 100_000, 20_000, 500
 DIMENSIONS, SPREAD = 256, 24
 LIMIT_S, LIMIT_MB = 180.0, 1000.0
 BATCH = 5000
 
 
-def measure(*, quick: bool) -> Outcome:
-    count = QUICK_SPEAKERS if quick else SPEAKERS
+def measure(size: Size, _peers: bool) -> Outcome:
+    count, twice = size.pick((100_000, 500), (20_000, 500), (500, 10))
     with data_folder() as data:
         with serving(data) as service:
             domain_id = service.create_domain()
-        _enroll(data, domain_id, _voices(count))
+        _enroll(data, domain_id, _voices(count, twice))
         found, seconds, cpu_s, peak_mb = _run(data, domain_id)
     pairs = _pairs(found)
-    missed = [one for one in range(TWICE) if frozenset((one, count - 1 - one)) not in pairs]
+    missed = [one for one in range(twice) if frozenset((one, count - 1 - one)) not in pairs]
     if missed:
-        raise RuntimeError(f"{len(missed)} of {TWICE} people who are there twice were not found")
+        raise RuntimeError(f"{len(missed)} of {twice} people who are there twice were not found")
     return Outcome(
         ratios=[
             Ratio(
@@ -55,8 +54,8 @@ def measure(*, quick: bool) -> Outcome:
                 unit="s",
                 target=1.0,
                 at_least=False,
-                note=f"{cpu_s:.0f} s of processor time; all {TWICE} people who are there twice found, "
-                f"and {len(pairs) - TWICE} pairs by chance",
+                note=f"{cpu_s:.0f} s of processor time; all {twice} people who are there twice found, "
+                f"and {len(pairs) - twice} pairs by chance",
             ),
             Ratio(
                 part="duplicates",
@@ -78,14 +77,14 @@ def measure(*, quick: bool) -> Outcome:
     )
 
 
-def _voices(count: int) -> Any:
-    """Unit vectors [count, 256]; the last ones are the first ones again, heard a little differently."""
+def _voices(count: int, twice: int) -> Any:
+    """Unit vectors [count, 256]; the last `twice` are the first ones again, heard a little differently."""
     rng = np.random.default_rng(1)
     directions = np.linalg.qr(rng.standard_normal((DIMENSIONS, SPREAD)))[0].T.astype(np.float32)
     rows = rng.standard_normal((count, SPREAD), dtype=np.float32) @ directions
     rows /= np.linalg.norm(rows, axis=1, keepdims=True)
-    rows[count - TWICE :] = rows[:TWICE][::-1]
-    rows[count - TWICE :] += rng.normal(0, 0.2 / np.sqrt(DIMENSIONS), (TWICE, DIMENSIONS)).astype(np.float32)
+    rows[count - twice :] = rows[:twice][::-1]
+    rows[count - twice :] += rng.normal(0, 0.2 / np.sqrt(DIMENSIONS), (twice, DIMENSIONS)).astype(np.float32)
     rows /= np.linalg.norm(rows, axis=1, keepdims=True)
     return rows
 

@@ -24,11 +24,11 @@ from typing import Any
 
 import stub_workers
 from clusters import NoCluster, own_network, ray_cluster
-from report import machine
+from report import add_size, machine
 from service import BUCKET, data_folder, serving
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
-from postgres_server import OwnServer
+from postgres_server import NoServer, OwnServer
 from sonant import app_jobs, settings_sources
 from sonant.commands.recordings import ManifestEntry, write_manifest
 from sonant.commands.serve import flat
@@ -44,19 +44,21 @@ SAMPLE_S = 0.25
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--entries", type=int, default=100_000)
+    add_size(parser)
+    parser.add_argument("--entries", type=int, help="requests of the job [100000, quick 10000, tiny 200]")
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--only", action="append", choices=KINDS)
     parser.add_argument("--json", type=Path, help="write the figures here")
     asked = parser.parse_args()
-    figures: dict[str, Any] = {"machine": machine(), "entries": asked.entries, "workers": asked.workers}
+    entries = asked.entries or asked.size.pick(100_000, 10_000, 200)
+    figures: dict[str, Any] = {"machine": machine(), "entries": entries, "workers": asked.workers}
     with suppress(NoCluster):
         own_network()
     for kind in asked.only or KINDS:
         with data_folder() as data, ExitStack() as stack:
             try:
-                figures[kind] = _measure(kind, asked.entries, asked.workers, data, stack)
-            except NoCluster as why:
+                figures[kind] = _measure(kind, entries, asked.workers, data, stack)
+            except (NoCluster, NoServer) as why:
                 figures[kind] = f"not measured: {why}"
         print(json.dumps({kind: figures[kind]}, indent=2), flush=True)
     if asked.json:

@@ -11,20 +11,19 @@ import os
 from calls import DURATION_S, recordings
 from floor import floor
 from peer import peer_s
-from report import Outcome, Ratio
+from report import Outcome, Ratio, Size
 from service import BUCKET, Running, data_folder, serving
 from sonant.commands.recordings import ManifestEntry, write_manifest
 
-SPEAKERS, QUICK_SPEAKERS, EACH = 200, 40, 3
-PEER_SPEAKERS, QUICK_PEER_SPEAKERS = 40, 10
+EACH = 3
 FLOOR_TARGET, PEER_TARGET = 0.6, 4.0
 LIMIT_S = 600.0
 
 
-def measure(*, quick: bool) -> Outcome:
+def measure(size: Size, peers: bool) -> Outcome:
     processes = os.cpu_count() or 1
-    paths = recordings(QUICK_SPEAKERS if quick else SPEAKERS, EACH)
-    peers = paths[: QUICK_PEER_SPEAKERS if quick else PEER_SPEAKERS]
+    paths = recordings(size.pick(200, 40, 4), EACH)
+    peer_paths = paths[: size.pick(40, 10, 2)]
     count = len(paths) * EACH
     with data_folder() as data:
         bucket = data / "buckets" / BUCKET
@@ -43,22 +42,24 @@ def measure(*, quick: bool) -> Outcome:
                 job_s = _enrolled_s(service)
             after_s = networks.run()
     floor_s = (before_s + after_s) / 2
-    resemblyzer_s = peer_s(peers, processes)
     ours = count / job_s
-    theirs = len(peers) * EACH / resemblyzer_s
     heard = networks.heard_s / (count * DURATION_S)
-    return Outcome(
-        ratios=[
-            Ratio(
-                part="enrollment",
-                name="end to end / the networks alone",
-                ours=ours,
-                theirs=count / floor_s,
-                unit="recordings/s",
-                target=FLOOR_TARGET,
-                at_least=True,
-                note=f"{len(paths)} speakers x {EACH} recordings, {processes} worker processes on both sides",
-            ),
+    ratios = [
+        Ratio(
+            part="enrollment",
+            name="end to end / the networks alone",
+            ours=ours,
+            theirs=count / floor_s,
+            unit="recordings/s",
+            target=FLOOR_TARGET,
+            at_least=True,
+            note=f"{len(paths)} speakers x {EACH} recordings, {processes} worker processes on both sides",
+        )
+    ]
+    resemblyzer_s = peer_s(peer_paths, processes) if peers else None
+    if resemblyzer_s is not None:
+        theirs = len(peer_paths) * EACH / resemblyzer_s
+        ratios.append(
             Ratio(
                 part="enrollment",
                 name="end to end / resemblyzer",
@@ -68,15 +69,17 @@ def measure(*, quick: bool) -> Outcome:
                 target=PEER_TARGET,
                 at_least=True,
                 note=f"Sonant stops at 30 s of net speech and so heard {100 * heard:.0f} % of the audio, "
-                f"resemblyzer all of it ({len(peers)} of the speakers); "
+                f"resemblyzer all of it ({len(peer_paths)} of the speakers); "
                 f"per second of audio heard the ratio is {ours * heard / theirs:.1f}",
-            ),
-        ],
+            )
+        )
+    return Outcome(
+        ratios=ratios,
         details={
             "recordings": count,
             "job_s": job_s,
             "floor_s": [before_s, after_s],
-            "peer_recordings": len(peers) * EACH,
+            "peer_recordings": len(peer_paths) * EACH,
             "peer_s": resemblyzer_s,
             "recordings_opened": networks.recordings_heard,
             "share_of_audio_heard": heard,

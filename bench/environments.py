@@ -18,17 +18,25 @@ def environment(name: str, *steps: Sequence[str]) -> Path:
     Made anew when a step changes or an earlier attempt was cut short. Raises CalledProcessError.
     """
     folder = CACHE / name
-    stamp = folder / "ready"
-    wanted = hashlib.sha256(repr((sys.version, steps)).encode()).hexdigest()
     python = folder / "bin" / "python"
-    if stamp.is_file() and stamp.read_text() == wanted:
+    if ready(name, *steps):
         return python
     shutil.rmtree(folder, ignore_errors=True)
     subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
     for step in steps:
         pip_install(python, *step)
-    stamp.write_text(wanted)
+    (folder / "ready").write_text(_stamp(steps))
     return python
+
+
+def ready(name: str, *steps: Sequence[str]) -> bool:
+    """Whether the environment `name` is there, made by these steps."""
+    stamp = CACHE / name / "ready"
+    return stamp.is_file() and stamp.read_text() == _stamp(steps)
+
+
+def _stamp(steps: Sequence[Sequence[str]]) -> str:
+    return hashlib.sha256(repr((sys.version, tuple(steps))).encode()).hexdigest()
 
 
 def pip_install(python: Path, *arguments: str) -> None:

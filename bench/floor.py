@@ -11,6 +11,7 @@ import multiprocessing
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from typing import Any
 from sonant.settings import Settings
 from sonant.voice.embedding import embed
 from sonant.voice.enrollment import RecordingSource, gather_speech
-from sonant.voice.models import Models, load_models
+from sonant.voice.models import load_models
 
 LIMIT_S = 600.0
 
@@ -79,12 +80,7 @@ class _Noting:
 def _work(pipe: Connection, requests: Sequence[Sequence[Path]]) -> None:
     real, settings = load_models(), Settings()
     detector, encoder = _Noting(real.detector), _Noting(real.encoder)
-    noting = Models(
-        encoder=encoder,  # type: ignore[arg-type]
-        encoder_id=real.encoder_id,
-        detector=detector,  # type: ignore[arg-type]
-        detector_id=real.detector_id,
-    )
+    noting = replace(real, encoder=encoder, detector=detector)
     opened, heard_s = 0, 0.0
     for paths in requests:
         speech = gather_speech(

@@ -11,17 +11,16 @@ import os
 
 import processes
 from calls import recordings
-from report import Outcome, Ratio
+from report import Outcome, Ratio, Size
 from service import BUCKET, Running, data_folder, serving
 from sonant.commands.recordings import ManifestEntry, write_manifest
 
-SPEAKERS, QUICK_SPEAKERS = 200, 40
 TARGET = 0.5
 LIMIT_S = 600.0
 
 
-def measure(*, quick: bool) -> Outcome:
-    paths = recordings(QUICK_SPEAKERS if quick else SPEAKERS, 1)
+def measure(size: Size, _peers: bool) -> Outcome:
+    paths = recordings(size.pick(200, 40, 4), 1)
     with data_folder() as data:
         bucket = data / "buckets" / BUCKET
         entries = []

@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""Live calls in real time, fed straight into the intake: `python bench/live.py [--calls N] [--spread S]`.
+"""Live calls in real time, fed straight into the intake: `python bench/live.py [--calls N]`.
 
-Half of the sessions name the caller, half another speaker. Prints how long it takes from the frame that
-completes the speech needed to the hearing in the database, how late the event loop was, and how many results
-were right.
+All calls begin at the same moment. Half of the sessions name the caller, half another speaker. Prints how
+long it takes from the frame that completes the speech needed to the hearing in the database, how late the
+event loop was, and how many results were right.
 """
 
 from __future__ import annotations
@@ -20,7 +20,17 @@ from typing import Any
 
 import numpy as np
 
-from live_calls import FRAME_S, HearingWatch, LiveCall, enrollment_call, live_calls, percentile, voices
+from live_calls import (
+    FRAME_S,
+    HearingWatch,
+    LiveCall,
+    cut_short,
+    enrollment_call,
+    live_calls,
+    percentile,
+    voices,
+)
+from report import Size, add_size
 from sonant import app, app_engines, installation
 from sonant.cores import Cores
 from sonant.jobs.model_shelf import brought_calibration
@@ -119,9 +129,9 @@ class Bench:
 
     # --- on the event loop
 
-    async def carry(self, call: LiveCall, name: str, wait_s: float) -> float:
+    async def carry(self, call: LiveCall, name: str, together: asyncio.Barrier) -> float:
         """One call in real time; when the completing frame was sent, in monotonic seconds."""
-        await asyncio.sleep(wait_s)
+        await together.wait()
         stream = await asyncio.to_thread(self.open_stream, name)
         begun, sent = time.monotonic(), 0.0
         for number, frame in enumerate(call.frames()):
@@ -141,10 +151,10 @@ class Bench:
             await asyncio.sleep(LAG_LOOK_S)
             self.lags.append(time.monotonic() - before - LAG_LOOK_S)
 
-    async def run(self, calls: list[LiveCall], spread_s: float) -> list[float]:
+    async def run(self, calls: list[LiveCall]) -> list[float]:
         lag = asyncio.create_task(self.lag())
-        step_s = spread_s / len(calls)
-        carried = [self.carry(call, f"call-{number}", number * step_s) for number, call in enumerate(calls)]
+        together = asyncio.Barrier(len(calls))
+        carried = [self.carry(call, f"call-{number}", together) for number, call in enumerate(calls)]
         sent = await asyncio.gather(*carried)
         lag.cancel()
         return list(sent)
@@ -152,14 +162,16 @@ class Bench:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Live calls in real time, without a wire.")
-    parser.add_argument("--calls", type=int, default=50)
-    parser.add_argument("--spread", type=float, default=20.0, help="seconds within which all calls begin")
+    add_size(parser)
+    parser.add_argument("--calls", type=int, help="at once")
     parser.add_argument("--workers", type=int, default=0, help="as the setting live.workers")
     arguments = parser.parse_args()
     clips, models = voices(), load_models()
-    calls = live_calls(arguments.calls, clips, models)
+    calls = live_calls(arguments.calls or arguments.size.pick(50, 10, 2), clips, models)
+    if arguments.size is Size.TINY:
+        calls = [cut_short(call) for call in calls]
     with tempfile.TemporaryDirectory() as folder:
-        bench = Bench.open(Path(folder) / "data", arguments.calls, arguments.workers)
+        bench = Bench.open(Path(folder) / "data", len(calls), arguments.workers)
         for voice in clips:
             bench.enroll(voice, enrollment_call(voice, clips))
         names, ids = list(clips), []
@@ -171,7 +183,7 @@ def main() -> None:
         cpu_s, load = time.process_time(), os.getloadavg()[0]
         begun = time.monotonic()
         with HearingWatch(Path(folder) / "data" / "sonant.db") as watch:
-            sent = asyncio.run(bench.run(calls, arguments.spread))
+            sent = asyncio.run(bench.run(calls))
         took_s, cpu_s = time.monotonic() - begun, time.process_time() - cpu_s
         results = [bench.call("EvaluateSession", SessionNameOrId=one) for one in ids]
         same = sum(
@@ -185,7 +197,7 @@ def main() -> None:
         for result, want in zip(results, wanted, strict=True)
     )
     low = sum(result["FraudDetectionResult"]["Decision"] == "LOW_RISK" for result in results)
-    print(f"{len(calls)} calls of 60 s, begun within {arguments.spread:g} s; load before: {load:.1f}")
+    print(f"{len(calls)} calls, begun at once; load before: {load:.1f}")
     for purpose in (AUTHENTICATION, FRAUD):
         found = [(one, watch.seen.get((key, purpose))) for one, key in zip(sent, ids, strict=True)]
         delays = [1000 * (seen - at) for at, seen in found if seen is not None]

@@ -13,7 +13,7 @@ import threading
 import time
 import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -47,6 +47,12 @@ class LiveCall:
 
     def frames(self) -> list[NDArray[np.int16]]:
         return [self.samples[start : start + FRAME] for start in range(0, len(self.samples), FRAME)]
+
+
+def cut_short(call: LiveCall) -> LiveCall:
+    """The same call, ended a second after enough was said."""
+    end = (call.completing_frame + round(1 / FRAME_S)) * FRAME
+    return replace(call, samples=call.samples[:end])
 
 
 def voices() -> dict[str, list[Path]]:

@@ -10,17 +10,16 @@ import json
 from pathlib import Path
 
 import processes
-from report import Outcome, Ratio
+from report import Outcome, Ratio, Size
 from service import BUCKET, data_folder, serving
 
-REQUESTS, QUICK_REQUESTS = 100_000, 10_000
 TARGET_RATE = 2_000.0
 TARGET_RSS_MB = 300.0
 LIMIT_S = 300.0
 
 
-def measure(*, quick: bool) -> Outcome:
-    count = QUICK_REQUESTS if quick else REQUESTS
+def measure(size: Size, _peers: bool) -> Outcome:
+    count = size.pick(100_000, 10_000, 200)
     with data_folder() as data:
         _write_manifest(data / "buckets" / BUCKET / "manifest.json", count)
         quota = {"SONANT_QUOTAS_SPEAKERS_PER_ENROLLMENT_JOB": str(count)}

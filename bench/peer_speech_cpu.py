@@ -50,7 +50,11 @@ def sherpa_onnx(model: str) -> Callable[[str], int]:
 
 
 def main() -> None:
-    embed = {"resemblyzer": resemblyzer, "sherpa_onnx": sherpa_onnx}[sys.argv[1]](*sys.argv[2:])
+    peers: dict[str, Callable[..., Callable[[str], int]]] = {
+        "resemblyzer": resemblyzer,
+        "sherpa_onnx": sherpa_onnx,
+    }
+    embed = peers[sys.argv[1]](*sys.argv[2:])
     files = json.load(sys.stdin)
     assert embed(files[0]) == 256
     begun = time.process_time()

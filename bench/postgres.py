@@ -26,10 +26,11 @@ from botocore.credentials import Credentials
 from sqlalchemy import select
 
 import http_load
+from report import add_size
 from service import data_folder, serving
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
-from postgres_server import OwnServer
+from postgres_server import NoServer, OwnServer
 from sonant.commands.common import credentials
 from sonant.ids import new_generated_id
 from sonant.installation import migrate, open_store
@@ -42,21 +43,27 @@ from sonant.store.vault import Vault, open_vault
 SMALL = 1_000
 #: Calls of each kind that are timed one by one.
 CALLS = 400
-CONNECTIONS, SECONDS, ROUNDS = 8, 3.0, 3
+CONNECTIONS, ROUNDS = 8, 3
 MODEL, VECTOR = "bench", bytes(1024)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--speakers", type=int, default=1_000_000)
+    add_size(parser)
+    parser.add_argument("--speakers", type=int, help="of the large domain [1000000, quick 100000, tiny 2000]")
     parser.add_argument("--json", type=Path, help="write the figures here")
     asked = parser.parse_args()
-    server = OwnServer(quick=False)
+    try:
+        server = OwnServer(quick=False)
+    except NoServer as why:
+        sys.exit(f"no PostgreSQL: {why}")
     try:
         with data_folder() as data:
             settings = Settings(data=data, database=server.url, postgres=Postgres(statement_timeout_s=0))
             migrate(settings)
-            figures = _measure(settings, asked.speakers)
+            seconds = asked.size.pick(3.0, 1.0, 0.2)
+            count = asked.speakers or asked.size.pick(1_000_000, 100_000, 2_000)
+            figures = _measure(settings, count, seconds)
             figures["database_mib"] = sum(
                 path.stat().st_size for path in (server.folder / "data" / "base").rglob("*") if path.is_file()
             ) / (1 << 20)
@@ -67,7 +74,7 @@ def main() -> None:
         asked.json.write_text(json.dumps(figures, indent=2) + "\n")
 
 
-def _measure(settings: Settings, count: int) -> dict[str, Any]:
+def _measure(settings: Settings, count: int, seconds: float) -> dict[str, Any]:
     environment = {
         "SONANT_DATABASE": settings.database,
         "SONANT_RATES_FACTOR": "0",
@@ -83,7 +90,7 @@ def _measure(settings: Settings, count: int) -> dict[str, Any]:
         figures: dict[str, Any] = {"speakers": sizes, "filled_in_s": time.perf_counter() - begun}
         caller = _Caller(settings, service.url)
         figures |= _latencies(settings, caller, sides, sizes)
-        figures["requests_per_s"] = _rates(caller, service.url, sides, sizes)
+        figures["requests_per_s"] = _rates(caller, service.url, sides, sizes, seconds)
     rates = figures["requests_per_s"]
     figures["large_to_small"] = {what: rates["large"][what] / rates["small"][what] for what in rates["small"]}
     return figures
@@ -248,7 +255,7 @@ def _token(settings: Settings, domain_id: str, place: int) -> str:
 
 
 def _rates(
-    caller: _Caller, url: str, sides: dict[str, str], sizes: dict[str, int]
+    caller: _Caller, url: str, sides: dict[str, str], sizes: dict[str, int], seconds: float
 ) -> dict[str, dict[str, float]]:
     """Describes and pages a second, both domains in turns."""
     makers: dict[str, Callable[[str, int], tuple[str, dict[str, Any]]]] = {
@@ -265,7 +272,7 @@ def _rates(
                 operation, members = make(domain_id, sizes[name])
                 headers, body = caller.signed(operation, **members)
                 request = http_load.request_bytes(url, headers, body)
-                loads[name].append(http_load.run(url, request, connections=CONNECTIONS, seconds=SECONDS))
+                loads[name].append(http_load.run(url, request, connections=CONNECTIONS, seconds=seconds))
         for name, runs in loads.items():
             total = runs[0]
             for run in runs[1:]:

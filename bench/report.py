@@ -1,19 +1,59 @@
-"""What a part of the benchmarks hands back, and the one table made of it."""
+"""How much a benchmark measures, what it hands back, and the tables made of that."""
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import platform
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from enum import StrEnum
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 ROOT = Path(__file__).resolve().parent.parent
 CACHE = ROOT / ".cache" / "bench"
 """Everything that the benchmarks make lies here."""
 SPEECH = Path(os.environ.get("SONANT_SPEECH_CACHE") or ROOT / ".cache" / "speech")
+
+
+T = TypeVar("T")
+
+
+class Size(StrEnum):
+    """How much is measured."""
+
+    FULL = "full"
+    """What the documentation's figures come from."""
+    QUICK = "quick"
+    """Rougher figures in a minute or two."""
+    TINY = "tiny"
+    """Only whether it runs: the figures mean nothing and are held against no target."""
+
+    def pick(self, full: T, quick: T, tiny: T) -> T:
+        return {Size.FULL: full, Size.QUICK: quick, Size.TINY: tiny}[self]
+
+
+def add_size(parser: argparse.ArgumentParser) -> None:
+    """The option that all benchmarks have."""
+    parser.add_argument(
+        "--size",
+        type=Size,
+        choices=list(Size),
+        default=Size.FULL,
+        help="how much is measured: full, quick (rougher), tiny (only whether it runs) [full]",
+    )
+
+
+def add_peers(parser: argparse.ArgumentParser) -> None:
+    """The option of all benchmarks that compare Sonant with programs installed for that."""
+    parser.add_argument(
+        "--no-peers",
+        dest="peers",
+        action="store_false",
+        help="measure Sonant alone: install no other program and leave out what is compared with one",
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,7 +89,7 @@ class Outcome:
     details: dict[str, Any]
 
 
-def table(ratios: Sequence[Ratio]) -> str:
+def table(ratios: Sequence[Ratio], size: Size) -> str:
     """The ratios as text, one a line."""
     rows = [("part", "ratio", "ours", "against", "value", "target", "verdict")]
     for ratio in ratios:
@@ -61,7 +101,7 @@ def table(ratios: Sequence[Ratio]) -> str:
                 f"{_short(ratio.theirs)} {ratio.unit}",
                 f"{ratio.value:.2f}",
                 f"{'>=' if ratio.at_least else '<'} {ratio.target:g}",
-                "holds" if ratio.holds else "MISSED",
+                verdict(ratio, size),
             )
         )
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
@@ -70,11 +110,16 @@ def table(ratios: Sequence[Ratio]) -> str:
     return "\n".join([*(line.rstrip() for line in lines), "", *notes])
 
 
-def write(path: Path, outcomes: dict[str, Outcome], *, quick: bool) -> None:
+def verdict(ratio: Ratio, size: Size) -> str:
+    """Whether a ratio holds its target; nothing at a size whose figures mean nothing."""
+    return "" if size is Size.TINY or not ratio.target else "holds" if ratio.holds else "MISSED"
+
+
+def write(path: Path, outcomes: dict[str, Outcome], size: Size) -> None:
     """The same as JSON, with the details."""
     document = {
         "machine": machine(),
-        "quick": quick,
+        "size": size,
         "ratios": [
             {**asdict(ratio), "value": ratio.value, "holds": ratio.holds}
             for outcome in outcomes.values()

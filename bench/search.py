@@ -10,41 +10,42 @@ from pathlib import Path
 from typing import Any
 
 from environments import environment
-from report import ROOT, Outcome, Ratio
+from report import ROOT, Outcome, Ratio, Size
 
-SIZES, QUICK_SIZES = (500, 10_000, 1_000_000), (500, 10_000, 100_000)
 REQUIREMENTS = (("faiss-cpu>=1.10", "usearch>=2.16", "numpy>=2"),)
 PEERS = {"faiss": "faiss IndexFlatIP", "usearch": "usearch exact"}
-#: Everybody is measured this often, in turns; the best counts.
-ROUNDS = 2
 
 
-def measure(*, quick: bool) -> Outcome:
-    peers = environment("search-venv", *REQUIREMENTS)
+def measure(size: Size, peers: bool) -> Outcome:
+    pythons = {"sonant": Path(sys.executable)}
+    if peers:
+        pythons |= dict.fromkeys(PEERS, environment("search-venv", *REQUIREMENTS))
+    seconds = size.pick(2.0, 2.0, 0.1)
     ratios, details = [], {}
-    for size in QUICK_SIZES if quick else SIZES:
-        rounds: dict[str, list[dict[str, Any]]] = {"sonant": [], **{name: [] for name in PEERS}}
-        for _ in range(ROUNDS):
-            for who, found in rounds.items():
-                found.append(_run(Path(sys.executable) if who == "sonant" else peers, who, size))
+    for count in size.pick((500, 10_000, 1_000_000), (500, 10_000, 100_000), (500,)):
+        rounds: dict[str, list[dict[str, Any]]] = {who: [] for who in pythons}
+        # Everybody twice, in turns; the best counts.
+        for _ in range(2):
+            for who, python in pythons.items():
+                rounds[who].append(_run(python, who, count, seconds))
         nearest = rounds["sonant"][0]["nearest"]
         for who, found in rounds.items():
             if any(one["nearest"] != nearest for one in found):
-                raise RuntimeError(f"{who} and sonant do not find the same voices among {size}")
+                raise RuntimeError(f"{who} and sonant do not find the same voices among {count}")
         best = {
             who: {asked: min(one["ms"][asked] for one in found) for asked in found[0]["ms"]}
             for who, found in rounds.items()
         }
-        details[str(size)] = {
+        details[str(count)] = {
             "ms": best,
             "build_s": {who: found[0]["build_s"] for who, found in rounds.items()},
         }
         for asked, ms in best["sonant"].items():
-            for who, name in PEERS.items():
+            for who, name in PEERS.items() if peers else ():
                 ratios.append(
                     Ratio(
                         part="search",
-                        name=f"{name} / Sonant, {size:,} voices, {asked} at a time",
+                        name=f"{name} / Sonant, {count:,} voices, {asked} at a time",
                         ours=best[who][asked],
                         theirs=ms,
                         unit="ms",
@@ -55,10 +56,10 @@ def measure(*, quick: bool) -> Outcome:
     return Outcome(ratios=ratios, details=details)
 
 
-def _run(python: Path, who: str, size: int) -> dict[str, Any]:
+def _run(python: Path, who: str, count: int, seconds: float) -> dict[str, Any]:
     names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
     done = subprocess.run(
-        [str(python), str(Path(__file__).with_name("search_one.py")), who, str(size)],
+        [str(python), str(Path(__file__).with_name("search_one.py")), who, str(count), str(seconds)],
         env={
             "PATH": os.environ["PATH"],
             "HOME": os.environ.get("HOME", "/"),

@@ -1,4 +1,4 @@
-"""One who searches: `search_one.py sonant|faiss|usearch SIZE`, in whatever environment has it.
+"""One who searches: `search_one.py sonant|faiss|usearch VOICES SECONDS`, in whatever environment has it.
 
 Prints JSON: milliseconds a search by how many voices are asked for at once, what was found, seconds to build.
 """
@@ -54,7 +54,7 @@ def usearch(rows: Any) -> Search:
 
 
 def main() -> None:
-    who, size = sys.argv[1], int(sys.argv[2])
+    who, size, seconds = sys.argv[1], int(sys.argv[2]), float(sys.argv[3])
     rng = np.random.default_rng(size)
     common = 1.2 * rng.standard_normal(DIMENSIONS, dtype=np.float32)
     rows, queries = voices(rng, size, common), voices(rng, max(ASKED), common)
@@ -64,8 +64,9 @@ def main() -> None:
     built_s = time.perf_counter() - begun
     ms = {}
     for asked in ASKED:
-        some, times = queries[:asked], []
-        ends = time.perf_counter() + 2.0
+        some = queries[:asked]
+        times: list[float] = []
+        ends = time.perf_counter() + seconds
         while len(times) < 3 or (time.perf_counter() < ends and len(times) < 20_000):
             begun = time.perf_counter()
             search(some)

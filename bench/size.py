@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from environments import pip_install
-from report import CACHE, ROOT, Outcome, Ratio
+from report import CACHE, ROOT, Outcome, Ratio, Size
 from service import data_folder, serving
 
 LIMIT_MB = 250.0
@@ -20,8 +20,8 @@ MB = 1_000_000
 _INSTALLERS = ("pip", "setuptools", "_distutils_hack", "pkg_resources", "distutils-precedence.pth")
 
 
-def measure(*, quick: bool) -> Outcome:
-    del quick  # there is no smaller size to install
+def measure(_size: Size, _peers: bool) -> Outcome:
+    """Of any size: there is no smaller one to install."""
     CACHE.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="size-", dir=CACHE) as folder:
         wheel = _wheel(Path(folder))

@@ -21,14 +21,13 @@ import soundfile
 from calls import recordings
 from environments import environment
 from peer import REQUIREMENTS
-from report import Outcome, Ratio
+from report import Outcome, Ratio, Size
 from sonant.settings import Settings
 from sonant.voice.audio import RATE_HZ, decode
 from sonant.voice.embedding import embed
 from sonant.voice.models import Models, load_models
 from sonant.voice.speech import speech
 
-RECORDINGS, QUICK_RECORDINGS, ROUNDS = 42, 14, 3
 TARGET = 2.0
 SHERPA = (("sherpa-onnx>=1.12", "soundfile>=0.12", "numpy>=2"),)
 #: Writes the encoder in the form that sherpa-onnx takes; `onnx` is no dependency of the product.
@@ -36,34 +35,39 @@ SHERPA_MODEL = (("onnx>=1.16", "numpy>=2"),)
 _SCRIPTS = Path(__file__).parent
 
 
-def measure(*, quick: bool) -> Outcome:
+def measure(size: Size, peers: bool) -> Outcome:
     models = load_models()
-    paths = [own[0] for own in recordings(QUICK_RECORDINGS if quick else RECORDINGS, 1)]
+    paths = [own[0] for own in recordings(size.pick(42, 14, 2), 1)]
+    rounds = size.pick(3, 3, 1)
     with tempfile.TemporaryDirectory(prefix="sonant-speech-cpu-") as folder:
         speech_s, spoken = _speech_only(paths, Path(folder), models)
         sherpa_model = Path(folder) / "encoder.onnx"
-        _run(environment("sherpa-model-venv", *SHERPA_MODEL), "sherpa_model.py", str(sherpa_model))
+        if peers:
+            _run(environment("sherpa-model-venv", *SHERPA_MODEL), "sherpa_model.py", str(sherpa_model))
         ours, theirs, sherpas = [], [], []
-        for _ in range(ROUNDS):
+        for _ in range(rounds):
             ours.append(_ours_cpu_s(paths, models))
-            theirs.append(_peer_cpu_s("peer-venv", REQUIREMENTS, paths, "resemblyzer"))
-            sherpas.append(_peer_cpu_s("sherpa-venv", SHERPA, spoken, "sherpa_onnx", str(sherpa_model)))
-    ours_speed, theirs_speed, sherpa_speed = (speech_s / min(found) for found in (ours, theirs, sherpas))
-    return Outcome(
-        ratios=[
+            if peers:
+                theirs.append(_peer_cpu_s("peer-venv", REQUIREMENTS, paths, "resemblyzer"))
+                sherpas.append(_peer_cpu_s("sherpa-venv", SHERPA, spoken, "sherpa_onnx", str(sherpa_model)))
+    ratios = []
+    if peers:
+        ratios.append(
             Ratio(
                 part="speech_cpu",
                 name="recording to embedding / resemblyzer",
-                ours=ours_speed,
-                theirs=theirs_speed,
+                ours=speech_s / min(ours),
+                theirs=speech_s / min(theirs),
                 unit="s of speech a CPU second",
                 target=TARGET,
                 at_least=True,
                 note=f"{len(paths)} recordings with {speech_s:.0f} s of speech, all of it heard, one thread, "
-                f"best of {ROUNDS} rounds; sherpa-onnx {sherpa_speed:,.0f} s of speech a CPU second, with "
-                "the same network on 80 bands at 16 kHz, given the speech without pauses",
-            ),
-        ],
+                f"best of {rounds} rounds; sherpa-onnx {speech_s / min(sherpas):,.0f} s of speech a CPU "
+                "second, with the same network on 80 bands at 16 kHz, given the speech without pauses",
+            )
+        )
+    return Outcome(
+        ratios=ratios,
         details={
             "speech_s": speech_s,
             "sonant_cpu_s": ours,

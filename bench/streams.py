@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
 """Live calls in real time over WebSockets, from this process to a `sonant serve` of its own:
-`python bench/streams.py [--calls N ...] [--spread S]`.
+`python bench/streams.py [--calls N ...]`.
 
-Half of the sessions name the caller, half another speaker. Measures how long it takes from the sending of the
-frame that completes the speech needed to the hearing in the database, how long EvaluateSession of a known
-result takes while calls stream, the event loop's lag, how many results were right, and what the service's
-process spent. The sender shares the cores with the service.
+All calls begin at the same moment, at the service's default settings: each signs its URL, and when the last
+one is ready they connect together. Half of the sessions name the caller, half another speaker. Measures how
+long it takes from the sending of the frame that completes the speech needed to the hearing in the database,
+how long EvaluateSession of a known result takes while calls stream, the event loop's lag, how many results
+were right, and what the service's process spent. The sender shares the cores with the service.
 """
 
 from __future__ import annotations
@@ -32,15 +33,17 @@ from live_calls import (
     RATE_HZ,
     HearingWatch,
     LiveCall,
+    cut_short,
     enrollment_call,
     live_calls,
     percentile,
     voices,
 )
-from report import Outcome, Ratio
+from report import Outcome, Ratio, Size, add_size
 from service import Running, data_folder, serving
 from sonant.commands.session import Desk
 from sonant.commands.session_stream import signed_url
+from sonant.settings import Quotas
 from sonant.store.session_hearings import AUTHENTICATION, FRAUD
 from sonant.voice.models import load_models
 
@@ -91,11 +94,15 @@ class Bench:
         *,
         real: bool = True,
         completing: int = 0,
-        wait_s: float = 0.0,
+        together: asyncio.Barrier | None = None,
     ) -> float:
-        """One call; when its completing frame was sent, in monotonic seconds."""
-        await asyncio.sleep(wait_s)
+        """One call; when its completing frame was sent, in monotonic seconds.
+
+        It connects when all that share `together` are ready to.
+        """
         url, sent = signed_url(self.desk, name, encoding="mulaw"), 0.0
+        if together is not None:
+            await together.wait()
         async with connect(url, compression=None, proxy=None, open_timeout=30) as socket:
             await socket.recv()
             begun = time.monotonic()
@@ -128,9 +135,11 @@ class Bench:
             line.getresponse().read()
             self.lag_s.append(time.perf_counter() - begun)
 
-    def run(self, calls: list[LiveCall], spread_s: float, known: str) -> list[float]:
-        async def all_calls() -> list[float]:
-            step_s = spread_s / len(calls)
+    def run(self, calls: list[LiveCall], known: str) -> list[float | Exception]:
+        """All calls at once: when each completing frame was sent, or why a call was not carried."""
+
+        async def all_calls() -> list[float | BaseException]:
+            together = asyncio.Barrier(len(calls))
             return await asyncio.gather(
                 *(
                     self.carry(
@@ -138,21 +147,25 @@ class Bench:
                         f"call-{number}",
                         FRAME,
                         completing=call.completing_frame,
-                        wait_s=number * step_s,
+                        together=together,
                     )
                     for number, call in enumerate(calls)
-                )
+                ),
+                return_exceptions=True,
             )
 
         watching = [threading.Thread(target=self.ask, args=(known,)), threading.Thread(target=self.knock)]
         for thread in watching:
             thread.start()
         try:
-            return asyncio.run(all_calls())
+            carried = asyncio.run(all_calls())
         finally:
             self._over.set()
             for thread in watching:
                 thread.join()
+        if unexpected := [one for one in carried if not isinstance(one, float | Exception)]:
+            raise unexpected[0]
+        return [one for one in carried if isinstance(one, float | Exception)]
 
 
 def _mulaw(samples: Any) -> bytes:
@@ -171,7 +184,12 @@ class Figures:
     known_result: list[float]
     loop_lag: list[float]
     """Round trips of a request that does nothing: what the event loop's lag is at most."""
+    failed: int
+    """Calls that were not carried to their end."""
+    failures: list[str]
+    """Why, each reason once."""
     missing: int
+    """Results of carried calls that never came."""
     right: int
     low_risk: int
     net_speech_s: tuple[float, float]
@@ -181,11 +199,18 @@ class Figures:
 PERCENTILES = (50, 95, 99, 100)
 
 
-def stream_calls(count: int, spread_s: float) -> Figures:
-    """So many real-time calls of a minute, begun within `spread_s`, on a service of its own."""
+def stream_calls(count: int, *, whole: bool = True) -> Figures:
+    """So many real-time calls, begun at once, on a service of its own at its default settings.
+
+    More than Voice ID's quota of sessions need a larger one. Calls last a minute, or if not `whole` until
+    shortly after enough was said.
+    """
     clips = voices()
     calls = live_calls(count, clips, load_models())
-    more = {"SONANT_QUOTAS_ACTIVE_SESSIONS_PER_DOMAIN": str(2 * count + 20), "SONANT_LIVE_IDLE_S": "300"}
+    if not whole:
+        calls = [cut_short(call) for call in calls]
+    quota = Quotas().active_sessions_per_domain
+    more = {"SONANT_QUOTAS_ACTIVE_SESSIONS_PER_DOMAIN": str(max(quota, count))}
     with data_folder() as data, serving(data, more) as service:
         bench = Bench(service, Desk(service.settings, service.create_domain(), as_json=False))
         for voice in clips:
@@ -198,15 +223,21 @@ def stream_calls(count: int, spread_s: float) -> Figures:
         ]
         cpu_s, begun = processes.cpu_s(service.pid), time.monotonic()
         with HearingWatch(data / "sonant.db") as watch:
-            sent = bench.run(calls, spread_s, f"enroll-{names[0]}")
+            sent = bench.run(calls, f"enroll-{names[0]}")
         took_s, cpu_s = time.monotonic() - begun, processes.cpu_s(service.pid) - cpu_s
-        found = [bench.decisions(f"call-{number}") for number in range(count)]
-        heard_s = [bench.session(f"call-{number}")["NetSpeechSeconds"] for number in range(count)]
+        carried = [number for number, at in enumerate(sent) if isinstance(at, float)]
+        found = {number: bench.decisions(f"call-{number}") for number in carried}
+        heard_s = [bench.session(f"call-{number}")["NetSpeechSeconds"] for number in carried]
+    failures = [f"{type(why).__name__}: {why}" for why in sent if isinstance(why, Exception)]
     wanted = ["REJECT" if number % 2 else "ACCEPT" for number in range(count)]
     delays: dict[str, list[float]] = {}
     missing = 0
     for purpose in (AUTHENTICATION, FRAUD):
-        seen = [(at, watch.seen.get((key, purpose))) for at, key in zip(sent, ids, strict=True)]
+        seen = [
+            (at, watch.seen.get((key, purpose)))
+            for at, key in zip(sent, ids, strict=True)
+            if isinstance(at, float)
+        ]
         delays[purpose] = [1000 * (moment - at) for at, moment in seen if moment is not None]
         missing += sum(moment is None for _, moment in seen)
     return Figures(
@@ -215,17 +246,22 @@ def stream_calls(count: int, spread_s: float) -> Figures:
         fraud=_percentiles(delays[FRAUD]),
         known_result=_percentiles([1000 * seconds for seconds in bench.asked_s]),
         loop_lag=_percentiles([1000 * seconds for seconds in bench.lag_s]),
+        failed=len(failures),
+        failures=sorted(set(failures)),
         missing=missing,
-        right=sum(decisions[0] == want for decisions, want in zip(found, wanted, strict=True)),
-        low_risk=sum(decisions[1] == "LOW_RISK" for decisions in found),
-        net_speech_s=(min(heard_s), max(heard_s)),
+        right=sum(found[number][0] == wanted[number] for number in carried),
+        low_risk=sum(found[number][1] == "LOW_RISK" for number in carried),
+        net_speech_s=(min(heard_s, default=0.0), max(heard_s, default=0.0)),
         service_cores=cpu_s / took_s,
     )
 
 
-def measure(*, quick: bool) -> Outcome:
-    """50 calls at once, Voice ID's own quota; ten when `quick`."""
-    figures = stream_calls(10 if quick else 50, 5.0 if quick else 20.0)
+def measure(size: Size, _peers: bool) -> Outcome:
+    """The targets are for 50 calls at once, Voice ID's own quota; the others are told beside them."""
+    runs = [
+        stream_calls(count, whole=size is not Size.TINY) for count in size.pick((50, 100, 150), (10,), (2,))
+    ]
+    figures = runs[0]
     p95, p99 = PERCENTILES.index(95), PERCENTILES.index(99)
 
     def below(name: str, ours: float, limit: float, unit: str = "ms") -> Ratio:
@@ -248,7 +284,7 @@ def measure(*, quick: bool) -> Outcome:
             at_least=True,
         ),
     ]
-    return Outcome(ratios=ratios, details=asdict(figures))
+    return Outcome(ratios=ratios, details={str(one.calls): asdict(one) for one in runs})
 
 
 def _percentiles(values: list[float]) -> list[float]:
@@ -257,12 +293,12 @@ def _percentiles(values: list[float]) -> list[float]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Live calls in real time over WebSockets.")
-    parser.add_argument("--calls", type=int, nargs="+", default=[50])
-    parser.add_argument("--spread", type=float, default=20.0, help="seconds within which all calls begin")
-    arguments = parser.parse_args()
-    for count in arguments.calls:
+    add_size(parser)
+    parser.add_argument("--calls", type=int, nargs="+", help="at once, one run after the other")
+    asked = parser.parse_args()
+    for count in asked.calls or asked.size.pick([50], [10], [2]):
         print(f"load before: {os.getloadavg()[0]:.1f}")
-        for name, value in asdict(stream_calls(count, arguments.spread)).items():
+        for name, value in asdict(stream_calls(count, whole=asked.size is not Size.TINY)).items():
             print(f"{name:16} {value}")
 
 

@@ -7,19 +7,17 @@ import time
 import numpy as np
 
 from calls import recordings
-from report import Outcome, Ratio
+from report import Outcome, Ratio, Size
 from sonant.settings import Settings
 from sonant.voice.audio import decode
 from sonant.voice.embedding import embed
 from sonant.voice.models import load_models
 from sonant.voice.speech import net_speech_s, speech
 
-RECORDINGS, QUICK_RECORDINGS = 42, 7
 
-
-def measure(*, quick: bool) -> Outcome:
+def measure(size: Size, _peers: bool) -> Outcome:
     models, max_duration_s = load_models(), Settings().audio.max_duration_s
-    paths = [own[0] for own in recordings(QUICK_RECORDINGS if quick else RECORDINGS, 1)]
+    paths = [own[0] for own in recordings(size.pick(42, 7, 2), 1)]
     audio_s = speech_s = find_cpu_s = embed_cpu_s = 0.0
     for number, path in enumerate([paths[0], *paths]):
         waveform = decode(path.read_bytes(), channel=0, strict=False, max_duration_s=max_duration_s)

@@ -12,10 +12,9 @@ from contextlib import AbstractContextManager
 import http_load
 from describe import ROUNDS, Side, captured, describe_job
 from listening import listening
-from report import Outcome, Ratio
+from report import Outcome, Ratio, Size
 from service import Running, data_folder, serving
 
-SPEAKERS = 100_000
 BATCH = 1000
 TARGET = 0.25
 
@@ -34,9 +33,8 @@ uvicorn.run(Starlette(routes=[Route("/", answer, methods=["POST"])]), host="127.
 """
 
 
-def measure(*, quick: bool) -> Outcome:
-    seconds = 1.0 if quick else 3.0
-    count = SPEAKERS // 10 if quick else SPEAKERS
+def measure(size: Size, _peers: bool) -> Outcome:
+    seconds, count = size.pick(3.0, 1.0, 0.2), size.pick(100_000, 10_000, 1_000)
     with data_folder() as data, serving(data) as service, _bare() as (url, pid):
         requests = _requests(service, count)
         bare = Side(url, http_load.request_bytes(url, {"Content-Type": "application/json"}, b"{}"), pid)

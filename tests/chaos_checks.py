@@ -68,7 +68,7 @@ def check_rows(world: World) -> None:
             assert known == set(connection.execute(select(fraudster_voiceprints.c.fraudster_id)).scalars())
             counts = select(speaker_counts.c.domain_id, speaker_counts.c.present)
             counted = dict(connection.execute(counts).all())
-            rows = dict(
+            rows: dict[str, int] = dict(
                 connection.execute(
                     select(speaker_rows.c.domain_id, func.count()).group_by(speaker_rows.c.domain_id)
                 ).all()

@@ -42,7 +42,7 @@ KINDS = {
     "enrollment": ("speaker_enrollment_job", "SpeakerEnrollmentRequests"),
     "registration": ("fraudster_registration_job", "FraudsterRegistrationRequests"),
 }
-CONFIGURATIONS = {
+CONFIGURATIONS: dict[str, dict[str, Any]] = {
     "enrollment": {"EnrollmentConfig": {"ExistingEnrollmentAction": "OVERWRITE"}},
     "registration": {
         "RegistrationConfig": {"DuplicateRegistrationAction": "SKIP", "FraudsterSimilarityThreshold": 90}

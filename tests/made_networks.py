@@ -28,7 +28,14 @@ def varint(value: int) -> bytes:
     return bytes([*out, value])
 
 
-def node(kind: str, inputs: Sequence[str], output: str, *, domain: str = "", **attributes: object) -> bytes:
+def node(
+    kind: str,
+    inputs: Sequence[str],
+    output: str,
+    *,
+    domain: str = "",
+    **attributes: bytes | int | Sequence[int],
+) -> bytes:
     body = b"".join(field(1, name) for name in inputs) + field(2, output) + field(4, kind)
     for name, value in attributes.items():
         if isinstance(value, bytes):  # a graph

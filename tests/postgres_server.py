@@ -21,6 +21,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 from sqlalchemy import create_engine, make_url, text
 from sqlalchemy.exc import OperationalError
@@ -128,9 +129,9 @@ class OwnServer:
             "unix_socket_directories=",
         ]
         with (self.folder / "log").open("ab") as log:
+            options = [part for setting in settings for part in ("-c", setting)]
             self._process = subprocess.Popen(
-                [self._binaries / "postgres", "-D", self.folder / "data"]
-                + [part for setting in settings for part in ("-c", setting)],
+                [self._binaries / "postgres", "-D", self.folder / "data", *options],
                 stdout=log,
                 stderr=log,
                 cwd=self.folder,
@@ -162,7 +163,7 @@ class OwnServer:
         shutil.rmtree(self.folder, ignore_errors=True)
 
     @property
-    def _identity(self) -> dict[str, object]:
+    def _identity(self) -> dict[str, Any]:
         if not self._user:
             return {}
         group = pwd.getpwnam(self._user).pw_gid

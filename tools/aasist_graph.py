@@ -202,4 +202,5 @@ def sinc_filters() -> Array:
         return 2 * hz / RATE_HZ * np.sinc(2 * hz * time / RATE_HZ)
 
     bands = [low_pass(high) - low_pass(low) for low, high in pairwise(edges)]
-    return (np.hamming(_TAPS) * np.array(bands))[:, None].astype(np.float32)
+    filters: Array = (np.hamming(_TAPS) * np.array(bands))[:, None].astype(np.float32)
+    return filters

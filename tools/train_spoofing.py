@@ -25,7 +25,7 @@ import sys
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -39,7 +39,7 @@ from spoofing_speech import SOURCES, genuine
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "src"))
 from sonant.evaluation.channels import parse
 from sonant.voice.audio import RATE_HZ, Waveform
-from sonant.voice.models import load_models
+from sonant.voice.models import Models, load_models
 from sonant.voice.speech import speech
 from sonant.voice.spoofing import network_input
 from sonant.voice.spoofing_features import features
@@ -75,7 +75,8 @@ def main() -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--prepared", type=Path, required=True)
-    parser.add_argument("--real", type=Path)
+    parser.add_argument("--real", type=Path, help="folder of real speech, one file a person")
+    parser.add_argument("--out", type=Path, default=MODELS, help="folder to write into, else the shipped one")
     parser.add_argument("--synthesizers", type=Path, default=Path(".cache/synthesizers"))
     options = parser.parse_args()
     options.prepared.mkdir(parents=True, exist_ok=True)
@@ -96,14 +97,14 @@ def main() -> int:
             missed = np.mean(scores < np.quantile(genuine_scores, 0.99))
             print(f"{name:18s} {eer(genuine_scores, scores):6.1%} {missed:6.0%}", flush=True)
 
-    logits, strange = np.empty(len(fold)), np.empty(len(fold))
+    logits, strange = np.empty(len(fold), np.float32), np.empty(len(fold), np.float32)
     for k in range(FOLDS):
         light = train(real.features[fold != k], list(fakes.values()))
         logits[fold == k], strange[fold == k] = run(light, real.features[fold == k])
     calibration = calibrate(logits, strange, real)
     light = train(real.features, list(fakes.values()))
-    (MODELS / "spoofing_light.onnx").write_bytes(light_detector(light))
-    (MODELS / "spoofing_light.json").write_text(json.dumps(calibration, indent=2) + "\n")
+    (options.out / "spoofing_light.onnx").write_bytes(light_detector(light))
+    (options.out / "spoofing_light.json").write_text(json.dumps(calibration, indent=2) + "\n")
     print(json.dumps(calibration, indent=2))
     return 0
 
@@ -188,14 +189,14 @@ def eer(genuine_scores: Array, fake_scores: Array) -> float:
 def prepared(folder: Path, name: str, make: Callable[[], Iterator[tuple[str, Array]]]) -> Set:
     path = folder / f"{name}.npz"
     if not path.is_file():
-        keys, found, samples = [], [], []
+        keys, found, halved = [], [], []
         for key, sound in make():
             for heard in lines(key, sound):
                 keys.append(key)
                 found.append(features(heard))
-                samples.append(heard.astype(np.float16))
-        lengths = np.array([len(one) for one in samples])
-        np.savez(path, keys=keys, features=np.stack(found), lengths=lengths, samples=np.concatenate(samples))
+                halved.append(heard.astype(np.float16))
+        lengths = np.array([len(one) for one in halved])
+        np.savez(path, keys=keys, features=np.stack(found), lengths=lengths, samples=np.concatenate(halved))
         print(f"{name}: {len(keys)} recordings", flush=True)
     with np.load(path) as data:
         cuts = np.cumsum(data["lengths"])[:-1]
@@ -237,13 +238,9 @@ def random_line(rng: np.random.Generator) -> str:
     return "+".join(stages)
 
 
-_LOADED: list[object] = []
-
-
-def _models():
-    if not _LOADED:
-        _LOADED.append(load_models())
-    return _LOADED[0]
+@cache
+def _models() -> Models:
+    return load_models()
 
 
 if __name__ == "__main__":

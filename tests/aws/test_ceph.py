@@ -12,6 +12,7 @@ import secrets
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -196,7 +197,7 @@ def test_a_bucket_policy_that_denies_outweighs_the_role(as_role: As, role: str, 
 def test_what_is_missing_is_404_for_a_role_that_may_list(as_role: As, role: str) -> None:
     objects = as_role(role)
     for call in (objects.size, lambda uri: objects.read(uri, 10)):
-        assert isinstance(refusal(lambda call=call: call(ObjectUri("calls", "absent"))), ObjectNotFound)
+        assert isinstance(refusal(partial(call, ObjectUri("calls", "absent"))), ObjectNotFound)
     assert isinstance(refusal(lambda: objects.read(ObjectUri("no-such-bucket", "x"), 10)), BucketNotFound)
 
 
@@ -324,9 +325,7 @@ def test_what_keeps_ceph_from_a_key_is_told_apart(cluster: Ceph, as_role: As, ro
         objects = as_role(role, url=url)
         objects.write(OUT, b"{}", "whole")
         refusals = {
-            key: refusal(lambda key=key: objects.check_writable(OUT, key))
-            for key in KEY_ANSWERS
-            if key != "whole"
+            key: refusal(partial(objects.check_writable, OUT, key)) for key in KEY_ANSWERS if key != "whole"
         }
     assert {key: type(fault) for key, fault in refusals.items()} == {
         "short": KeyUnusable,

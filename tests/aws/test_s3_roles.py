@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import json
 import urllib.parse
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -65,7 +66,7 @@ As = Callable[..., RoleObjects]
 
 @pytest.fixture
 def as_role(settings: Settings) -> As:
-    def make(*policies: str, **changes: object) -> RoleObjects:
+    def make(*policies: str, **changes: Any) -> RoleObjects:
         used = replace(settings, s3=replace(settings.s3, **changes))
         local = LocalAccounts(used.data, region=used.region, first=ACCOUNT, clock=now)
         return Backends(used, local).objects_as(
@@ -161,7 +162,7 @@ def test_a_result_is_sealed_by_s3_under_the_jobs_key(moto_url: str, line: Relay,
     assert begun[0].headers["x-amz-server-side-encryption-aws-kms-key-id"] == KEY
 
 
-def policy(*statements: dict[str, object]) -> str:
+def policy(*statements: Mapping[str, object]) -> str:
     return json.dumps({"Version": "2012-10-17", "Statement": statements})
 
 
@@ -197,7 +198,7 @@ def test_without_sts_a_key_for_results_needs_the_right_to_it(as_role: As) -> Non
     ],
 )
 def test_settings_that_cannot_work_are_told_at_the_start(
-    settings: Settings, changes: dict[str, object], told: str
+    settings: Settings, changes: dict[str, Any], told: str
 ) -> None:
     with pytest.raises(SetupError, match=told):
         open_store(replace(settings, s3=replace(settings.s3, **changes)), create=True)

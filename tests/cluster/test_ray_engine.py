@@ -7,6 +7,7 @@ import signal
 import time
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 import ray_makers
@@ -42,7 +43,8 @@ def engine(cluster, maker, *arguments, time_limit_s=PATIENCE_S, **how):
 
 def run(built, tasks, during=lambda done: None):
     """Give tasks as there is room; what came back, in the order it came."""
-    waiting, found = list(tasks), []
+    waiting: list[Any] = list(tasks)
+    found: list[Any] = []
     total, deadline = len(waiting), time.monotonic() + PATIENCE_S
     while len(found) < total:
         assert time.monotonic() < deadline, f"{total - len(found)} results are missing"
@@ -64,7 +66,7 @@ def workers(found):
 
 def once(action):
     """An action for `during`: happens when a third of 60 is done."""
-    happened = []
+    happened: list[Any] = []
 
     def during(done):
         if done >= 20 and not happened:

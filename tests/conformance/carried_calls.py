@@ -74,7 +74,8 @@ def stream_url(
 
 
 def opened(url: str, **how: Any) -> ClientConnection:
-    return connect(url, compression=None, proxy=None, open_timeout=20, **how)
+    connection: ClientConnection = connect(url, compression=None, proxy=None, open_timeout=20, **how)
+    return connection
 
 
 def refused(url: str, **how: Any) -> Refused:

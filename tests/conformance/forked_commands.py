@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -78,11 +78,15 @@ def run_aws(arguments: Sequence[str], env: Mapping[str, str], cwd: Path) -> tupl
 
 
 def _child(request: dict[str, Any], made: dict[str, str]) -> int:
-    program: Any
+    program: Callable[[], int | None]
     if request["arguments"][0] == "aws":
-        from awscli.clidriver import main as program
+        from awscli.clidriver import main
+
+        program = main
     else:
-        from sonant.cli import run as program
+        from sonant.cli import run
+
+        program = run
 
     given = request["env"]
     if _DATA_PATH in given and _DATA_PATH in made:

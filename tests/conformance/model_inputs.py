@@ -16,7 +16,7 @@ JUNK = (
     "null", "x" * 256, "x" * 257, "x" * 1024, "x" * 1025, "x" * 9000,
 )  # fmt: skip
 _NUMBERS = (0, 1, -1, 2, 10, 11, 60, 61, 100, 101, 2**31 - 1, 2**31, -(2**31) - 1, 2**63, 10**30)
-_WRONG = (None, True, False, 0, 1.5, "text", [], {}, [[]], {"a": 1}, [None], "\x00")
+_WRONG: tuple[Any, ...] = (None, True, False, 0, 1.5, "text", [], {}, [[]], {"a": 1}, [None], "\x00")
 
 Pools = Mapping[str, Sequence[Any]]
 

@@ -44,7 +44,7 @@ class Answer:
         return members.get("message", members.get("Message"))
 
 
-class Signer(SigV4Auth):
+class Signer(SigV4Auth):  # type: ignore[misc]  # botocore has no types
     """Botocore's signer, told when it is and which headers to leave unsigned."""
 
     def __init__(
@@ -95,7 +95,7 @@ def headers_for(
     return dict(request.headers.items())
 
 
-class QuerySigner(SigV4QueryAuth):
+class QuerySigner(SigV4QueryAuth):  # type: ignore[misc]  # botocore has no types
     """Botocore's presigner, which would move a JSON body into the query, told only the body's hash."""
 
     def __init__(self, credentials: Credentials, body: bytes, expires_s: int) -> None:

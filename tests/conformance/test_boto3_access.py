@@ -195,7 +195,7 @@ def test_a_condition_on_the_domains_tag(service: ServiceProcess) -> None:
 
 
 def test_a_condition_on_the_requests_tags(service: ServiceProcess) -> None:
-    condition = {
+    condition: dict[str, dict[str, Any]] = {
         "StringEquals": {"aws:RequestTag/team": "north"},
         "ForAllValues:StringEquals": {"aws:TagKeys": ["team", "stage"]},
     }

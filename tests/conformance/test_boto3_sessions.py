@@ -158,12 +158,14 @@ def test_everything_can_be_chosen(desk: Desk) -> None:
 def test_what_is_switched_off_has_no_result_until_an_update_switches_it_on(
     desk: Desk, switch: str, configuration: str, result: str
 ) -> None:
-    session = desk.start(**{switch: False})
+    off: dict[str, Any] = {switch: False}
+    session = desk.start(**off)
     assert configuration not in session
     assert result not in desk.evaluate()
 
     member = {"AcceptanceThreshold": 70} if result == "AuthenticationResult" else {"RiskThreshold": 70}
-    desk.update(**{configuration: member})
+    on: dict[str, Any] = {configuration: member}
+    desk.update(**on)
 
     assert result in desk.evaluate()
 

@@ -17,12 +17,14 @@ from watched_engine import WatchedEngine
 
 from sonant import app_engines, app_jobs, installation
 from sonant.jobs.engines.local import LocalEngine
+from sonant.jobs.engines.ray import RayEngine
 from sonant.jobs.model_shelf import brought_calibration
 from sonant.operations import OPERATIONS
 from sonant.operations.service import Caller, Service
 from sonant.settings import Settings
 from sonant.store import access, domains, fraud_voices, speakers, watchlists
 from sonant.store.database.schema import job_entries, jobs, speaker_keys, voiceprints
+from sonant.store.local_objects import LocalObjectStore
 from sonant.store.model_files import ModelFiles
 from sonant.store.objects import ObjectUri
 from sonant.store.times import now as real_now
@@ -36,7 +38,7 @@ class House:
     settings: Settings
     store: installation.Store
     service: Service
-    engine: LocalEngine
+    engine: LocalEngine | RayEngine
     names: Any = field(default_factory=count)
     kinds: dict[str, KindOfJob] = field(default_factory=dict)
     """The kinds of the jobs started here, by their ids."""
@@ -47,7 +49,7 @@ class House:
         settings: Settings,
         *,
         clock: Callable[[], Any] = real_now,
-        engine: LocalEngine | None = None,
+        engine: LocalEngine | RayEngine | None = None,
     ) -> House:
         store = installation.open_store(settings, create=True, clock=clock)
         installation.first_start(store)
@@ -60,6 +62,7 @@ class House:
             clock=clock,
             calibration_of=partial(brought_calibration, ModelFiles(settings.data)),
         )
+        assert isinstance(store.objects, LocalObjectStore)
         for bucket in ("calls", "jobs", "results"):
             store.objects.create_bucket(bucket)
         return cls(settings, store, service, engine or app_engines.local_engine(settings, settings.workers))

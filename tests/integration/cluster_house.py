@@ -103,7 +103,9 @@ class Cluster:
 def owner_of(house: House, job_id: str) -> str | None:
     """The runner that has a job."""
     with house.store.database.read() as connection:
-        return connection.execute(select(jobs.c.lease_owner).where(jobs.c.job_id == job_id)).scalar_one()
+        query = select(jobs.c.lease_owner).where(jobs.c.job_id == job_id)
+        owner: str | None = connection.execute(query).scalar_one()
+    return owner
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

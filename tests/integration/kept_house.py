@@ -27,6 +27,7 @@ class MovedClock:
 
 def vault_of(house, connection, domain_id):
     domain = domains.find_by_id(connection, domain_id)
+    assert domain is not None
     return open_vault(house.store.keys, domain_id, domain.arn, domain.data_key_wrapped)
 
 
@@ -56,6 +57,7 @@ def add_fraudster(house, domain_id):
     fraudster_id = new_generated_id()
     with house.store.database.write() as connection:
         domain = domains.find_by_id(connection, domain_id)
+        assert domain is not None
         _, wrapped = vault_of(house, connection, domain_id).new_speaker(fraudster_id)
         watchlists.add_fraudster(
             connection,

@@ -116,7 +116,8 @@ def test_what_was_backed_up_comes_back_on_either_database(tmp_path, calls, datab
 
 def test_a_backup_under_load_is_of_one_moment(tmp_path, calls, database_url):
     with furnished(settings_of(tmp_path / "data", database_url), calls) as (house, domain_id):
-        stop, made = threading.Event(), []
+        stop = threading.Event()
+        made: list[str] = []
 
         def write() -> None:
             # Each speaker is one transaction over several tables, and one more of a count that is kept.
@@ -149,7 +150,7 @@ def test_a_backup_under_load_is_of_one_moment(tmp_path, calls, database_url):
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory) -> Path:
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A backup of an installation with little in it."""
     folder = tmp_path_factory.mktemp("whole")
     house = House.open(settings_of(folder / "data"))

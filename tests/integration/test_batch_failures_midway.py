@@ -135,6 +135,7 @@ def test_a_fault_of_our_own_fails_the_job_without_details(house, domain, caplog)
     house.run()
     with house.store.database.read() as connection:
         job = jobs.find(connection, jobs.ENROLLMENT, domain, job_id)
+    assert job is not None
     assert (job.status, job.failure_code) == ("FAILED", 500)
     assert job.failure_message == "internal failure; see the service's log"
     assert f"job {job_id}: internal failure" in caplog.text
@@ -143,7 +144,9 @@ def test_a_fault_of_our_own_fails_the_job_without_details(house, domain, caplog)
 def test_a_damaged_data_key_of_the_domain_is_a_fault_of_ours(house, domain):
     job_id = house.start(domain, [GOOD])
     with house.store.database.read() as connection:
-        wrapped = domains.find_by_id(connection, domain).data_key_wrapped
+        kept = domains.find_by_id(connection, domain)
+    assert kept is not None
+    wrapped = kept.data_key_wrapped
     house.execute(
         "UPDATE domains SET data_key_wrapped = :w WHERE domain_id = :d",
         w=wrapped[:-1] + bytes([wrapped[-1] ^ 1]),

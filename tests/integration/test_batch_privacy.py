@@ -172,7 +172,7 @@ def test_of_a_voiceprint_that_was_replaced_no_byte_is_left(own_house):
 def test_of_a_job_that_ended_no_request_is_left(own_house):
     house = own_house
     domain_id = house.new_domain()
-    sealed = []
+    sealed: list[bytes] = []
 
     def look():
         with house.store.database.read() as connection:

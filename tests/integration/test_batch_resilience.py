@@ -7,9 +7,10 @@ import subprocess
 import sys
 import time
 from functools import lru_cache, partial
+from typing import Any
 
 import pytest
-from batch_values import ENROLLMENT, REGISTRATION, entry, manifest
+from batch_values import ENROLLMENT, REGISTRATION, KindOfJob, entry, manifest
 from served_house import KINDS, PATIENCE_S, Served, assert_same, canonical, finished, wait_until
 
 from sonant.commands.common import client
@@ -26,7 +27,7 @@ ENVIRONMENT = {
 
 #: Jobs whose later requests depend on the earlier ones: speakers enrolled twice, fraudsters who are known by
 #: then. At this threshold some of their voices count as new again.
-JOBS = {
+JOBS: dict[KindOfJob, dict[str, Any]] = {
     ENROLLMENT: {"action": "OVERWRITE"},
     REGISTRATION: {"action": "SKIP", "FraudsterSimilarityThreshold": 90},
 }
@@ -53,8 +54,8 @@ def requests(count, job=ENROLLMENT):
                 again = "-again" if n % 2 else ""
                 entries.append(entry(request, speaker, f"s3://calls/{VOICES[n % 4]}{again}.wav"))
     if not named:
-        for request in entries:
-            del request["SpeakerId"]
+        for one in entries:
+            del one["SpeakerId"]
     return entries
 
 

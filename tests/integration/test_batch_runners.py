@@ -109,7 +109,8 @@ def test_a_lease_is_kept_while_nothing_is_committed(later, monkeypatch):
     house, move = later
     domain_id = house.new_domain()
     job_id = house.start(domain_id, FOUR[:1])
-    first, others = house.runner(owner="first"), []
+    first = house.runner(owner="first")
+    others: list[bool] = []
     results = first._engine.results
 
     def nothing_yet(timeout_s):
@@ -127,7 +128,7 @@ def test_a_lease_is_kept_while_nothing_is_committed(later, monkeypatch):
 
 def test_a_runner_that_is_told_to_stop_gives_the_job_back_at_once(house, domain):
     job_id = house.start(domain, FOUR)
-    stopped = house.runner(during={3: lambda: stopped.stop()})
+    stopped: runner.Runner = house.runner(during={3: lambda: stopped.stop()})
     assert stopped.run_one()
     status, done, _ = house.progress(job_id)
     assert (status, done) == ("IN_PROGRESS", 2)
@@ -152,8 +153,8 @@ def test_a_runner_that_is_alone_takes_over_at_once_what_a_dead_one_left(house, d
     house.engine.discard()
     assert house.progress(job_id)[:2] == ("IN_PROGRESS", 2)
     assert house.runner(owner="second").run_one() is False, "the dead one's lease still holds"
-    alone = house.runner(during={2: lambda: alone.stop()}, owner="second")
-    alone._engine.close = lambda: None  # the shared worker processes stay
+    alone: runner.Runner = house.runner(during={2: lambda: alone.stop()}, owner="second")
+    alone._engine.close = lambda: None  # type: ignore[method-assign]  # the shared worker processes stay
     alone.run(alone=True)
     assert house.runner(owner="third").run_one()
     outcome = house.outcome(domain, job_id)

@@ -55,7 +55,7 @@ def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
     return made
 
 
-def sonant(settings: Settings, *arguments: str | Path) -> Result:
+def sonant(settings: Settings, *arguments: str | Path | int) -> Result:
     return CliRunner().invoke(
         cli.main, [*map(str, arguments), "--data", str(settings.data)], standalone_mode=False
     )

@@ -8,6 +8,7 @@ import pytest
 from batch_values import entry, fraud_entry, manifest
 
 from sonant import installation
+from sonant.jobs.runner import Runner
 from sonant.store.objects import ObjectUri
 
 CALLS = "s3://calls"
@@ -175,7 +176,7 @@ def test_a_killed_runner_s_forecast_is_taken_up_by_the_next(own_house):
         OutputDataConfig={"S3Uri": "s3://results/dry"},
     )
     job_id = answer["Job"]["JobId"]
-    runner = own_house.runner(during={2: lambda: runner.stop()}, owner="one")
+    runner: Runner = own_house.runner(during={2: lambda: runner.stop()}, owner="one")
     assert runner.run_one()
     status, done, _ = own_house.progress(job_id)
     assert (status, 0 < done < 3) == ("IN_PROGRESS", True)
@@ -258,7 +259,7 @@ def test_a_copy_is_foretold_also_by_the_runner_after_one_that_was_killed(own_hou
         InputDataConfig={"S3Uri": own_house.put("s3://jobs/k/m.json", manifest(entries))},
         OutputDataConfig={"S3Uri": "s3://results/dry"},
     )["Job"]["JobId"]
-    runner = own_house.runner(during={2: lambda: runner.stop()}, owner="one")
+    runner: Runner = own_house.runner(during={2: lambda: runner.stop()}, owner="one")
     assert runner.run_one()
     assert 0 < own_house.progress(job_id)[1] < 4
     own_house.run()

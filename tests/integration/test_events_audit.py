@@ -159,7 +159,8 @@ class Canaries:
     """Requests with a value of its own in every sensitive member."""
 
     def __init__(self, known: dict[str, str]) -> None:
-        self.known, self.made = known, []
+        self.known = known
+        self.made: list[str] = []
 
     def request(self, shape: Any, name: str = "") -> Any:
         if shape.type_name == "structure":

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import socket
 import threading
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from kept_house import INSTANT, START, enroll, rows_left
 
@@ -29,7 +29,7 @@ def test_a_step_that_fails_does_not_stop_the_others_and_is_tried_again(kept, kee
         refusal = "FOR EACH ROW EXECUTE FUNCTION refuse()"
     kept.execute(f"CREATE TRIGGER refuse BEFORE DELETE ON domains {refusal}")
     clock.now = START.replace(year=2030)
-    due = {}
+    due: dict[str, datetime] = {}
     keeper.turn(due)
     assert kept.speakers(domain_id)["customer-1"].status == "EXPIRED"
     assert "erasing domains failed" in caplog.text
@@ -51,7 +51,8 @@ def test_a_database_that_is_away_is_told_in_a_line_and_asked_again_soon(kept, ke
     with socket.socket() as nobody:  # bound, and never listened on
         nobody.bind(("127.0.0.1", 0))
         away = Database(f"postgresql://sonant@127.0.0.1:{nobody.getsockname()[1]}/sonant")
-        clock.now, due = START.replace(year=2030), {}
+        clock.now = START.replace(year=2030)
+        due: dict[str, datetime] = {}
         dataclasses.replace(keeper, database=away).turn(due)
         away.close()
     lines = [record for record in caplog.records if record.name == "sonant.jobs.housekeeping"]
@@ -72,7 +73,7 @@ def test_a_database_that_is_away_is_told_in_a_line_and_asked_again_soon(kept, ke
 def test_domains_and_speakers_are_looked_at_once_a_day(kept, keeper, clock):
     domain_id = kept.new_domain()
     enroll(kept, domain_id, "customer-1")
-    due = {}
+    due: dict[str, datetime] = {}
     clock.now = years_later = START.replace(year=2029, minute=0)
     keeper.turn(due)
     clock.now = years_later + timedelta(seconds=SWEEP_S) - INSTANT

@@ -58,6 +58,7 @@ def test_a_key_change_is_tried_at_once_after_5_and_after_15_minutes_and_then_fai
     def state():
         with kept.store.database.read() as connection:
             domain = domains.find_by_id(connection, domain_id)
+        assert domain is not None
         return domain.update_status, domain.update_attempts
 
     assert (timedelta(minutes=5), timedelta(minutes=15)) == KEY_CHANGE_PAUSES
@@ -100,5 +101,6 @@ def test_a_damaged_key_file_holds_up_no_other_domain_and_its_path_is_not_told(ke
     assert details(kept, good)["UpdateStatus"] == "COMPLETED"
     with kept.store.database.read() as connection:
         domain = domains.find_by_id(connection, bad)
+    assert domain is not None
     assert (domain.update_status, domain.update_attempts) == ("IN_PROGRESS", 1)
     assert domain.update_message == "the key cannot be read; the service's log tells why"

@@ -140,7 +140,8 @@ def killed_amid(dying: Side, other: Side, made_at: Callable[[Side, str], str], m
 
 
 def pages(ask: Callable[..., Any], member: str, **what: Any) -> list[dict[str, Any]]:
-    found, token = [], {}
+    found: list[dict[str, Any]] = []
+    token: dict[str, str] = {}
     while True:
         page = ask(**what, **token)
         found += page[member]

@@ -168,6 +168,7 @@ def killed(own_house, recording, tmp_path):
         text=True,
         env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
     )
+    assert process.stdout is not None
     assert process.stdout.readline() == "heard\n"
     assert live.session(domain, name).stream_status == ONGOING
     process.kill()
@@ -182,6 +183,7 @@ def test_the_stream_of_a_killed_service_counts_as_ended_after_its_lease(killed):
     later = live.house.store.clock() + timedelta(seconds=11)
     with live.house.store.database.read() as connection:
         session = sessions.find(connection, domain, name, later)
+    assert session is not None
     assert (session.stream_status, session.stream_end_reason) == (ENDED, EndReason.SERVICE_STOPPED)
     assert set(live.hearings(domain, name)) == {AUTHENTICATION, FRAUD}
 

@@ -204,7 +204,7 @@ def test_who_asks_late_is_told_of_the_end_all_the_same(live, domain):
     live.speak(stream, SILENCE)
     live.call("EndStream", DomainId=domain, SessionNameOrId=name)
     live.until_told()
-    late = []
+    late: list[EndReason] = []
     stream.on_end(late.append)
     assert late == [EndReason.REQUESTED]
 
@@ -237,6 +237,7 @@ def test_a_domain_that_goes_ends_its_calls_and_no_others(live, domain, talk, go)
     with live.house.store.database.read() as connection:
         left = sessions.find(connection, going, ended.session_id, live.house.store.clock())
         kept = sessions.find(connection, domain, other.session_id, live.house.store.clock())
+    assert left is not None and kept is not None
     assert left.stream_end_reason == EndReason.DOMAIN_GONE
     assert AUTHENTICATION in live.hearings(domain, kept.name)
 

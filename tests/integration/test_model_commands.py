@@ -25,14 +25,14 @@ NETWORK = speaker_network()
 
 
 @pytest.fixture(scope="module")
-def data(tmp_path_factory) -> Path:
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("models") / "data"
     installation.open_store(Settings(data=folder), create=True).database.close()
     return folder
 
 
 @pytest.fixture(scope="module")
-def file(tmp_path_factory) -> Path:
+def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("files") / "made.onnx"
     path.write_bytes(NETWORK)
     return path

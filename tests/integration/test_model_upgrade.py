@@ -79,9 +79,14 @@ class Domain:
         self.upgrades = app_jobs.upgrades(house.store, house.engine, "tester")
 
     def vault(self, connection):
-        domain = domains.find_by_id(connection, self.domain_id)
+        domain = self.kept(connection)
         keys = self.house.store.accounts.keys(domain.account_id)
         return open_vault(keys, domain.domain_id, domain.arn, domain.data_key_wrapped)
+
+    def kept(self, connection):
+        domain = domains.find_by_id(connection, self.domain_id)
+        assert domain is not None
+        return domain
 
     def enroll(self, name: str, *, audio: bool = True) -> str:
         voice = made_speech(8000, 6.0, pitch_hz=90 + 25 * (1 + list("abcdefgh").index(name[0])))
@@ -113,7 +118,7 @@ class Domain:
         found = embed(voice, load_models())
         fraudster_id = new_generated_id()
         with self.house.store.database.write() as connection:
-            domain = domains.find_by_id(connection, self.domain_id)
+            domain = self.kept(connection)
             fraud_voices.register(
                 connection,
                 self.vault(connection),
@@ -165,11 +170,12 @@ class Domain:
         with self.house.store.database.read() as connection:
             vault = self.vault(connection)
             people = [(name, speakers.find(connection, vault, self.domain_id, name)) for name in PEOPLE]
-            return {
-                name: speakers.load_vector(connection, vault, person)[0]
+            vectors = [
+                (name, speakers.load_vector(connection, vault, person))
                 for name, person in people
-                if person is not None and speakers.load_vector(connection, vault, person) is not None
-            }
+                if person is not None
+            ]
+        return {name: vector[0] for name, vector in vectors if vector is not None}
 
 
 @pytest.fixture
@@ -196,7 +202,7 @@ def test_a_domain_is_brought_to_another_model_and_back_and_to_its_end(domain, mo
     domain.switch()
     assert set(domain.makers().values()) == {model_id}
     with domain.house.store.database.read() as connection:
-        assert domains.find_by_id(connection, domain.domain_id).model_id == model_id
+        assert domain.kept(connection).model_id == model_id
         (voice,) = fraud_voices.load(connection, domain.vault(connection), [fraudster])
         assert voice.model_id == model_id
 
@@ -219,7 +225,10 @@ def test_the_new_voiceprint_is_what_the_new_model_makes_of_the_kept_speech(domai
     with domain.house.store.database.read() as connection:
         vault = domain.vault(connection)
         speaker = speakers.find(connection, vault, domain.domain_id, speaker_id)
+        assert speaker is not None
         kept = speakers.load_voiceprint(connection, vault, speaker)
+    assert kept is not None
+    assert kept.audio is not None
     wanted = open_model(ModelFiles(domain.house.settings.data), model_id).embed(decode_audio(kept.audio))
     assert np.allclose(np.frombuffer(kept.vector, "<f4"), wanted.vector, atol=1e-6)
 
@@ -311,7 +320,7 @@ def test_a_model_without_calibration_is_refused_with_what_mends_it(domain, house
 def test_a_domain_with_voices_changes_only_by_an_upgrade_and_an_empty_one_at_once(domain, model_id):
     domain.do(change.use, model_id, domain.calibrations)
     with domain.house.store.database.read() as connection:
-        assert domains.find_by_id(connection, domain.domain_id).model_id == model_id
+        assert domain.kept(connection).model_id == model_id
     domain.enroll("anna")
     with pytest.raises(Validation, match="sonant model upgrade"):
         domain.do(change.use, None, domain.calibrations)
@@ -419,7 +428,7 @@ def test_a_recording_is_not_compared_with_a_voiceprint_of_another_maker(domain, 
     domain.enroll("anna")
     house = domain.house
     with house.store.database.write() as connection:
-        domains.set_model(connection, domains.find_by_id(connection, domain.domain_id), model_id)
+        domains.set_model(connection, domain.kept(connection), model_id)
     with pytest.raises(Validation, match="enroll the speaker again"):
         house.call(
             "CompareRecording",

@@ -78,8 +78,8 @@ def test_calls_spread_over_two_services_meet_one_state(cluster_house, cluster):
     house, (one, other) = cluster_house, (cluster.service(), cluster.service())
 
     # The same token at both at once makes one domain; all are told of it.
-    same = partial(dict, Name="one", ServerSideEncryptionConfiguration=KEY, ClientToken="same-token")
-    answers = at_once([partial(client.create_domain, **same()) for client in (one, other) * 4])
+    same = {"Name": "one", "ServerSideEncryptionConfiguration": KEY, "ClientToken": "same-token"}
+    answers = at_once([partial(client.create_domain, **same) for client in (one, other) * 4])
     ids = {answer["Domain"]["DomainId"] for answer in answers}
     assert len(ids) == 1
     (domain_id,) = ids

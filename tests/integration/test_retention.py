@@ -221,7 +221,7 @@ def test_what_a_busy_moment_left_in_the_log_is_gone_a_minute_later(kept, keeper,
     domain_id = kept.new_domain()
     (speaker_id,) = enroll(kept, domain_id, "customer-1")
     wrapped, _, _ = secrets_of(kept, speaker_id)
-    due = {}
+    due: dict[str, datetime] = {}
     keeper.turn(due)
     with kept.store.database.engine.connect() as reader:  # a snapshot that needs the log
         reader.execute(text("SELECT count(*) FROM speakers")).scalar()

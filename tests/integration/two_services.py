@@ -21,10 +21,11 @@ from botocore.config import Config
 from botocore.credentials import Credentials
 from cluster_house import Cluster
 from served_house import wait_until
+from websockets.sync.client import ClientConnection
 
 sys.path.append(str(Path(__file__).parents[1] / "conformance"))
 
-from carried_calls import ClientConnection, opened, refused, said_until_closed
+from carried_calls import opened, refused, said_until_closed
 
 from sonant.commands.common import credentials
 from sonant.wire.models import DATA_PATH

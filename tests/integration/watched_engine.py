@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from sonant.jobs.engines.local import LocalEngine
+from sonant.jobs.engines.ray import RayEngine
 from sonant.jobs.entry import Task
 from sonant.jobs.window import COMMIT_WAIT_S
 
@@ -20,7 +21,7 @@ class WatchedEngine:
     """
 
     def __init__(
-        self, engine: LocalEngine, during: Mapping[int, Callable[[], object]], *, one_by_one: bool
+        self, engine: LocalEngine | RayEngine, during: Mapping[int, Callable[[], object]], *, one_by_one: bool
     ) -> None:
         self._engine, self._during, self._one_by_one = engine, dict(during), one_by_one
         self._ready: deque[Any] = deque()

@@ -56,8 +56,10 @@ def merged(base: Mapping[str, Any], more: Mapping[str, Any]) -> dict[str, Any]:
     found = copy.deepcopy(dict(base))
     for name, value in more.items():
         inner = found.get(name)
-        both = isinstance(value, Mapping) and isinstance(inner, Mapping)
-        found[name] = merged(inner, value) if both else value
+        if isinstance(value, Mapping) and isinstance(inner, Mapping):
+            found[name] = merged(inner, value)
+        else:
+            found[name] = value
     return found
 
 
@@ -115,7 +117,8 @@ def test_the_image_runs_as_nobody_special_from_a_pinned_base() -> None:
 
 @pytest.fixture(scope="module")
 def compose() -> dict[str, Any]:
-    return yaml.safe_load((DEPLOY / "compose.yaml").read_text())
+    document: dict[str, Any] = yaml.safe_load((DEPLOY / "compose.yaml").read_text())
+    return document
 
 
 def test_the_compose_file_keeps_to_the_compose_specification() -> None:

@@ -95,7 +95,8 @@ def trials(
     rng: np.random.Generator,
 ) -> tuple[list[tuple[str, Array]], list[tuple[str, Array]]]:
     """Enrollments and tests with their person's name: recordings are shared out in a random order."""
-    enrollments, tests = [], []
+    enrollments: list[tuple[str, Array]] = []
+    tests: list[tuple[str, Array]] = []
     for name, recordings in voices.items():
         queue = [recordings[i] for i in rng.permutation(len(recordings))]
         for target, seconds, most in (
@@ -134,7 +135,8 @@ def figures(
     shown = []
     vectors = [[[(n, embed(s, network, step)) for n, s in side] for side in cut] for cut in cuts]
     for centre in (0, mean):
-        genuine, impostor = [], []
+        genuine: list[float] = []
+        impostor: list[float] = []
         for enrollments, tests in vectors:
             for name, enrolled in enrollments:
                 for other, tested in tests:
@@ -156,7 +158,8 @@ def embed(samples: Array, network: onnxruntime.InferenceSession, step: int = WIN
     starts = np.round(np.linspace(0, last, 1 + -(-last // step))).astype(int)
     batch = np.stack([mels[start : start + WINDOW] for start in starts])
     total = network.run(None, {"mels": batch})[0].sum(axis=0, dtype=np.float64)
-    return total / np.sqrt(np.sum(total**2))
+    unit: NDArray[np.float64] = total / np.sqrt(np.sum(total**2))
+    return unit
 
 
 if __name__ == "__main__":

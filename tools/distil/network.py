@@ -24,7 +24,7 @@ WHEEL_SHA256 = "8f12eb2f1a9982d32e8db7856de754709b59c93a77bcf0ff536584b619a9dd1f
 """Of the resemblyzer 0.1.4 wheel, the same that tools/build_models.py pins."""
 
 
-class Encoder(nn.Module):
+class Encoder(nn.Module):  # type: ignore[misc]  # torch is not installed where types are checked
     """Three LSTM layers of 256, last hidden state, linear, ReLU, unit length: [n, 160, 40] to [n, 256]."""
 
     def __init__(self) -> None:
@@ -47,7 +47,8 @@ def teacher(wheel: Path) -> Encoder:
     state = torch.load(io.BytesIO(weights), map_location="cpu", weights_only=True)["model_state"]
     network = Encoder()
     network.load_state_dict({name: state[name] for name in network.state_dict()})
-    return network.eval()
+    network.eval()
+    return network
 
 
 def narrow_mels(samples: Array) -> Array:
@@ -77,4 +78,5 @@ def _slaney_bank(size: int) -> NDArray[np.float64]:
     low, middle, high = edges[:-2], edges[1:-1], edges[2:]
     hz = np.arange(size // 2 + 1)[:, None] * (WIDE_HZ / size)
     triangles = np.maximum(0, np.minimum((hz - low) / (middle - low), (high - hz) / (high - middle)))
-    return triangles * (2 / (high - low))
+    bank: NDArray[np.float64] = triangles * (2 / (high - low))
+    return bank

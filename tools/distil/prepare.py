@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import soundfile
@@ -64,7 +65,7 @@ def main() -> None:
     torch.set_num_threads(1)
     models, published = load_models(), teacher(options.wheel)
     for part, paces in (("validation", (1.0,)), ("training", tuple(options.paces))):
-        arrays: dict[str, NDArray[np.generic]] = {}
+        arrays: dict[str, Any] = {}
         total_s = 0.0
         for path in (p for p in files if part_of[person_of(p.name)] == part):
             samples = net_speech(path, models)
@@ -101,7 +102,10 @@ def grid(wide: NDArray[np.float32], network: Encoder) -> NDArray[np.float32]:
     batch = torch.from_numpy(windows(mels, np.arange(0, len(mels) - 160, GRID_FRAMES)))
     # bfloat16 is five times as fast where the processor has it and differs by a cosine of 0.9998.
     with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
-        return torch.cat([network(part) for part in batch.split(_WINDOWS_A_CALL)]).numpy()
+        embeddings: NDArray[np.float32] = torch.cat(
+            [network(part) for part in batch.split(_WINDOWS_A_CALL)]
+        ).numpy()
+    return embeddings
 
 
 if __name__ == "__main__":

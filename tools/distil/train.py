@@ -55,7 +55,7 @@ class Voices:
         """Of each recording the embedding as a whole; [recordings, 256]."""
 
 
-class Batches(Dataset[Batch]):
+class Batches(Dataset[Batch]):  # type: ignore[misc]  # torch is not installed where types are checked
     """Random calls. Batch `i` of a seed is always the same, whoever makes it."""
 
     def __init__(self, voices: Voices, *, items: int, batches: int, seed: int, mild: float) -> None:
@@ -128,7 +128,8 @@ def main() -> None:
     people = torch.tensor(training.person)
 
     options.out.mkdir(parents=True, exist_ok=True)
-    began, best, losses = time.monotonic(), float("inf"), []
+    began, best = time.monotonic(), float("inf")
+    losses: list[float] = []
 
     def check(step: int) -> None:
         nonlocal best
@@ -209,7 +210,7 @@ def validate(network: Encoder, bad: Sequence[Batch], good: Sequence[Batch]) -> d
 
 def _share(step: int, options: argparse.Namespace) -> float:
     """Of the learning rate: rises over the first steps, then goes evenly to its last value."""
-    fallen = 1 - (1 - options.last_rate / options.rate) * step / options.steps
+    fallen: float = 1 - (1 - options.last_rate / options.rate) * step / options.steps
     return min(1.0, (step + 1) / WARM_UP_STEPS) * fallen
 
 

@@ -43,7 +43,10 @@ def main() -> None:
     calls = [bad[index] for index in range(BAD_CALLS)]
     both_kinds = [(100, 11, 0.0), (60, 12, 1.0)]
     for_mean = np.concatenate(
-        [Batches(training, items=n, batches=1, seed=s, mild=m)[0][0][::2] for n, s, m in both_kinds]
+        [
+            Batches(training, items=min(n, len(training.narrow)), batches=1, seed=s, mild=m)[0][0][::2]
+            for n, s, m in both_kinds
+        ]
     )
     for name in options.networks:
         network = teacher(options.wheel)

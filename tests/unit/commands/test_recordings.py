@@ -24,6 +24,7 @@ from sonant.errors import SetupError
 
 
 def samples_of(call: bytes) -> np.ndarray:
+    samples: np.ndarray
     samples, rate_hz = soundfile.read(io.BytesIO(call), dtype="float32", always_2d=True)
     assert rate_hz == RATE_HZ
     assert soundfile.info(io.BytesIO(call)).subtype == "PCM_16"

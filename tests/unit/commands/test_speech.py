@@ -40,8 +40,7 @@ def build_package(sources: Path, name: str, folder: str, seed: int) -> None:
     if name == DEFAULT["spanish"].package:
         for clip in ("hello", "goodbye"):
             seed += 1
-            form = {"format": "RAW", "subtype": "GSM610"}
-            write(sounds / f"{clip}.gsm", burst(seed, 2), **form)
+            write(sounds / f"{clip}.gsm", burst(seed, 2), format="RAW", subtype="GSM610")
     else:
         write(sounds / "hello.wav", burst(seed, 2))
         write(sounds / "dictate/again.wav", burst(seed, 2))

@@ -135,7 +135,7 @@ def test_a_policy_without_conditions_and_variables_does_not_look_at_the_request(
         def __iter__(self) -> Any:
             raise AssertionError("the context was read")
 
-        __getitem__ = get = keys = items = __iter__
+        __getitem__ = get = keys = items = __iter__  # type: ignore[assignment]  # nobody may call them
 
     assert allows([policy(allow(), deny("s3:*"))], "kms:Decrypt", "k", Unread())
 

@@ -322,7 +322,7 @@ def test_operators_and_keys_are_anded() -> None:
         "StringEquals": {TEAM: "blue", "aws:RequestedRegion": ["us-east-1", "us-west-2"]},
         "Bool": {"aws:SecureTransport": "true"},
     }
-    context = {TEAM: "blue", "aws:RequestedRegion": "us-west-2", "aws:SecureTransport": True}
+    context: Context = {TEAM: "blue", "aws:RequestedRegion": "us-west-2", "aws:SecureTransport": True}
     assert holds(condition, context)
     for key in context:
         assert not holds(condition, {name: value for name, value in context.items() if name != key})

@@ -153,7 +153,9 @@ def test_a_lost_packet_is_the_last_one_again_three_decibels_softer_or_silence():
 def test_noise_lies_as_far_below_active_speech_as_stated(kind, snr_db):
     speech = np.concatenate([noise(2.0), np.zeros(16000, np.float32), noise(1.0, 5)])  # with a long pause
 
-    after = parse(f"{kind}:{snr_db}").apply(speech, seed=[1], others=[noise(1.5, 8), 0.1 * noise(0.5, 9)])
+    after = parse(f"{kind}:{snr_db}").apply(
+        speech, seed=[1], others=[noise(1.5, 8), np.float32(0.1) * noise(0.5, 9)]
+    )
 
     assert decibels(0.01 / np.mean((after - speech) ** 2)) == pytest.approx(snr_db, abs=0.3)
 

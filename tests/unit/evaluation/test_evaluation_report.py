@@ -40,6 +40,7 @@ def test_figures_of_two_normal_distributions_come_out_as_theory_says(outcome):
     assert found.figures["calibration_loss"].value == pytest.approx(0, abs=0.01)
     for name in ("eer", "far_80", "frr_90", "cllr", "min_cllr"):
         figure = found.figures[name]
+        assert figure.low is not None and figure.value is not None and figure.high is not None
         assert figure.low <= figure.value <= figure.high
 
 
@@ -49,7 +50,9 @@ def test_overconfident_ratios_show_as_calibration_loss(outcome):
     honest = outcome(calibrated=True)
     (found,) = results(replace(honest, llr=4 * honest.llr), {})
 
-    assert found.figures["calibration_loss"].value > 0.05
+    loss = found.figures["calibration_loss"].value
+    assert loss is not None
+    assert loss > 0.05
 
 
 @pytest.mark.parametrize(("score", "far"), [(50, 0.1), (80, 0.01), (85, 10**-2.5), (90, 1e-3), (100, 1e-5)])

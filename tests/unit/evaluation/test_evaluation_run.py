@@ -19,7 +19,7 @@ from sonant.commands.evaluation import evaluate
 from sonant.errors import SetupError
 from sonant.evaluation import run as running
 from sonant.evaluation.cutting import Template
-from sonant.evaluation.embedding import Made
+from sonant.evaluation.embedding import Made, Use
 from sonant.evaluation.run import Conditions, Line, Outcome, evaluate_speakers, evaluate_trials
 from sonant.evaluation.scorer import Scored, cosine
 from sonant.evaluation.trials import read_trials, recordings_by_speaker, speakers_of
@@ -86,12 +86,13 @@ def test_a_scorer_may_give_calibrated_scores_too(people):
 
     (outcome,) = evaluate_speakers(recordings_by_speaker(people), FEW, audio=Audio(), scorer=scorer)
 
+    assert outcome.score is not None and outcome.llr is not None
     np.testing.assert_allclose(outcome.score, 100 * outcome.raw)
     np.testing.assert_allclose(outcome.llr, 10 * outcome.raw)
 
 
 def test_pieces_that_share_a_recording_are_not_compared_as_genuine():
-    def made(speaker: str, use: str, *sources: str) -> Made:
+    def made(speaker: str, use: Use, *sources: str) -> Made:
         return Made(speaker=speaker, use=use, wanted_s=1.0, sources=frozenset(sources), templates={})
 
     references = [made("ann", "reference", "a1", "a2"), made("bob", "reference", "b1")]
@@ -179,7 +180,7 @@ def test_each_comparison_knows_the_speech_of_its_probe_and_the_noisier_side(peop
     assert noisy.snr_db.max() < 12 < plain.snr_db.min()
 
 
-def sonant(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+def sonant(*arguments: str | Path | int) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "sonant", "evaluate", *map(str, arguments)],
         capture_output=True,

@@ -53,6 +53,7 @@ def test_with_a_true_calibration_one_call_in_a_hundred_is_flagged_whatever_the_l
     assert [one.real_on_list for one in found] == [1, 10, 79, 79]
     for one in found:
         assert 0.003 < one.share < 0.03
+        assert one.interval is not None
         assert one.interval.low < one.share < one.interval.high
     assert found[0].real_share == pytest.approx(0.01, abs=0.004)
     assert found[0].made_share == pytest.approx(0.01, abs=0.004)

@@ -12,7 +12,7 @@ import httpx
 import pytest
 from event_peers import NOON
 from prometheus_client.parser import text_string_to_metric_families
-from sqlalchemy import insert
+from sqlalchemy import insert, update
 from starlette.applications import Starlette
 from starlette.testclient import TestClient
 
@@ -23,6 +23,7 @@ from sonant.settings import Metrics, Settings, Wire
 from sonant.store import jobs, sessions
 from sonant.store.database.engine import Database
 from sonant.store.database.schema import domains, fraudsters, speakers
+from sonant.store.database.schema import jobs as job_rows
 from sonant.store.times import to_us
 from sonant.store.vault import Vault
 from sonant.thread_plan import plan_threads
@@ -95,8 +96,8 @@ def furnish(database: Database) -> None:
                 now=NOON,
             )
             connection.execute(
-                jobs.update(jobs.jobs)
-                .where(jobs.jobs.c.job_id == str(number) * 22)
+                update(job_rows)
+                .where(job_rows.c.job_id == str(number) * 22)
                 .values(status=status, entries_total=10, entries_done=3)
             )
 

@@ -5,6 +5,7 @@ import random
 import time
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import engine_mains
 import pytest
@@ -37,7 +38,8 @@ def engine(main, *arguments, workers=2, time_limit_s=PATIENCE_S):
 
 def run(built, tasks):
     """Give tasks as there is room; what came back, in the order it came."""
-    waiting, found = list(tasks), []
+    waiting: list[Any] = list(tasks)
+    found: list[Any] = []
     total, deadline = len(waiting), time.monotonic() + PATIENCE_S
     while len(found) < total:
         assert time.monotonic() < deadline, f"{total - len(found)} results are missing"

@@ -190,6 +190,7 @@ def test_no_message_of_a_request_quotes_its_ids():
     entry = {"RequestId": "r1", "SpeakerId": "jane doe 1980", "AudioSpecifications": []}
     data = json.dumps({"Version": "1.0", "SpeakerEnrollmentRequests": [entry]}).encode()
     (found,) = read_manifest([data], RULES)
+    assert isinstance(found, BadRequest)
     assert "jane" not in found.message
 
 

@@ -93,7 +93,9 @@ class TestTheActor:
         answers = {}
 
         def hear(number):
-            answers[number] = parcels.open(actor.hear(number, 1, parcels.seal(task(number))))
+            answer = actor.hear(number, 1, parcels.seal(task(number)))
+            assert isinstance(answer, bytes)
+            answers[number] = parcels.open(answer)
 
         calls = [threading.Thread(target=hear, args=(number,)) for number in (1, 0)]
         for call in calls:

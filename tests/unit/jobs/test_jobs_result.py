@@ -14,7 +14,7 @@ result_file = partial(file_of_kind, successes_name="SuccessfulEnrollments")
 ENROLLED = enrollment_line("r1", "id#AbCdEfGhIjKlMnOpQrStUv", "customer-1", "NEW_ENROLLMENT")
 SKIPPED = enrollment_line("r3", "id#AbCdEfGhIjKlMnOpQrStUv", "customer-1", "DUPLICATE_SKIPPED")
 SHORT = error_line("r2", 400, "not enough speech: 3.1 s of net speech, at least 30.0 s needed")
-texts = st.text(st.characters(exclude_categories=("Cs",)), max_size=20)
+texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
 
 
 def written(errors, successes):

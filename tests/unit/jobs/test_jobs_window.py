@@ -28,7 +28,7 @@ class ShuffledEngine:
     def __init__(self, capacity, seed, last=()):
         self.capacity, self.held, self.random = capacity, [], random.Random(seed)
         self.last = set(last)  # tickets that are answered only when nothing else is held
-        self.done = Counter()
+        self.done: Counter[int] = Counter()
 
     @property
     def room(self):

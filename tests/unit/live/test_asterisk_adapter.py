@@ -81,6 +81,7 @@ def test_audio_is_in_the_codec_of_the_dial_string(codec, data, rate_hz, samples)
     asterisk = adapter()
     asterisk.receive(json.dumps({**AS_JSON, "format": codec}))
     (audio,) = asterisk.receive(data)
+    assert isinstance(audio, Audio)
     assert (audio.rate_hz, audio.samples.tolist()) == (rate_hz, samples)
 
 

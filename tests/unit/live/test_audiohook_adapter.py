@@ -26,7 +26,7 @@ STEREO = {"type": "audio", "format": "PCMU", "channels": ["external", "internal"
 L16 = {"type": "audio", "format": "L16", "channels": ["external"], "rate": 8000}
 
 
-def client(kind: str, sequence: int, parameters: dict[str, Any] | None = None, **changes: Any) -> str:
+def client(kind: str, sequence: int, parameters: Any = None, **changes: Any) -> str:
     return json.dumps(
         {
             "version": "2",

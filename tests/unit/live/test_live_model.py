@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any, get_args
+
 import pytest
 
 from sonant.live.calls import EndReason
@@ -10,9 +12,19 @@ from sonant.store.sessions import ACTIVE, ENDED
 from sonant.wire.models import load_models
 
 MODELS = load_models()
-SESSION = MODELS.find("Sonant.DescribeSession").output_shape.members["Session"]
-EVALUATION = MODELS.find("VoiceID.EvaluateSession").output_shape
-START = MODELS.find("Sonant.StartSession").input_shape
+
+
+def input_of(target: str) -> Any:
+    return MODELS.find(target).input_shape
+
+
+def output_of(target: str) -> Any:
+    return MODELS.find(target).output_shape
+
+
+SESSION = output_of("Sonant.DescribeSession").members["Session"]
+EVALUATION = output_of("VoiceID.EvaluateSession")
+START = input_of("Sonant.StartSession")
 
 
 def test_streams_end_for_the_reasons_that_the_model_lists():
@@ -29,7 +41,7 @@ def test_decisions_are_those_of_voice_ids_model():
         ("AuthenticationResult", AuthenticationDecision),
         ("FraudDetectionResult", FraudDecision),
     ):
-        assert set(EVALUATION.members[result].members["Decision"].enum) == set(decisions.__args__)
+        assert set(EVALUATION.members[result].members["Decision"].enum) == set(get_args(decisions))
 
 
 @pytest.mark.parametrize(
@@ -39,10 +51,10 @@ def test_decisions_are_those_of_voice_ids_model():
         (SESSION.members["SessionId"], EVALUATION.members["SessionId"]),
         (START.members["DomainId"], EVALUATION.members["DomainId"]),
         (
-            MODELS.find("Sonant.EndStream").input_shape.members["SessionNameOrId"],
-            MODELS.find("VoiceID.EvaluateSession").input_shape.members["SessionNameOrId"],
+            input_of("Sonant.EndStream").members["SessionNameOrId"],
+            input_of("VoiceID.EvaluateSession").members["SessionNameOrId"],
         ),
-        (START.members["SpeakerId"], MODELS.find("VoiceID.DescribeSpeaker").input_shape.members["SpeakerId"]),
+        (START.members["SpeakerId"], input_of("VoiceID.DescribeSpeaker").members["SpeakerId"]),
         (
             START.members["AuthenticationConfiguration"].members["AcceptanceThreshold"],
             EVALUATION.members["AuthenticationResult"]

@@ -53,7 +53,7 @@ def test_no_samples_are_no_audio(stream):
 
 
 def test_the_first_reason_counts_and_whoever_ends_it_is_not_told(stream):
-    told = []
+    told: list[EndReason] = []
     stream.on_end(told.append)
     stream.end(EndReason.CALL_ENDED)
     stream.end(EndReason.MALFORMED)
@@ -63,7 +63,7 @@ def test_the_first_reason_counts_and_whoever_ends_it_is_not_told(stream):
 
 
 def test_the_carrier_is_told_once_when_the_service_ends_it(stream):
-    told = []
+    told: list[EndReason] = []
     stream.on_end(told.append)
     stream.stop(EndReason.IDLE)
     stream.stop(EndReason.TOO_LONG)
@@ -72,7 +72,7 @@ def test_the_carrier_is_told_once_when_the_service_ends_it(stream):
 
 
 def test_a_carrier_that_fails_to_be_told_does_not_keep_the_others_from_it(stream, caplog):
-    told = []
+    told: list[EndReason] = []
 
     def broken(_reason):
         raise RuntimeError

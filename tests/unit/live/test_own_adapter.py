@@ -19,7 +19,7 @@ def heard(form: AudioForm, data: bytes) -> list[int]:
     (effect,) = OwnAdapter(form).receive(data)
     assert isinstance(effect, Audio)
     assert effect.rate_hz == form.rate_hz
-    return effect.samples.tolist()
+    return [int(sample) for sample in effect.samples]
 
 
 def test_a_binary_message_is_audio_and_nothing_else():

@@ -31,6 +31,7 @@ CALLER = Caller(
 def written(house, domain_id):
     with house.store.database.write() as connection:
         domain = domains.find_by_id(connection, domain_id)
+        assert domain is not None
         yield (
             connection,
             domain,
@@ -43,6 +44,7 @@ def hear(house, domain_id, name, vector, *, purposes=(AUTHENTICATION, FRAUD), **
     now = house.clock()
     with written(house, domain_id) as (connection, _domain, vault):
         session = sessions.find(connection, domain_id, name, now)
+        assert session is not None
         sessions.claim_stream(
             connection, session.session_id, session.stream, "test", now, now + timedelta(hours=1)
         )

@@ -159,7 +159,9 @@ def test_recordings_of_a_folder_are_heard_with_the_domains_own_model(house, doma
         (tmp_path / str(number)).mkdir()
         (tmp_path / str(number) / "call.wav").write_bytes(b"")
     with house.store.database.write() as connection:
-        domains.set_model(connection, domains.find_by_id(connection, domain_id), brought)
+        domain = domains.find_by_id(connection, domain_id)
+        assert domain is not None
+        domains.set_model(connection, domain, brought)
     # Its network is damaged, which is found out when it is opened.
     with pytest.raises(SetupError, match=f"{brought}/model.onnx has sha256"):
         run(house, domain_id, speech=tmp_path)

@@ -40,7 +40,9 @@ def status(house, domain_id, job_id):
     """As a call of its own sees it."""
     house.service.database.begin_calls()
     request = {"DomainId": domain_id, "JobId": job_id}
-    return OPERATIONS["DescribeSpeakerEnrollmentJob"](house.service, CALLER, request)["Job"]["JobStatus"]
+    answer = OPERATIONS["DescribeSpeakerEnrollmentJob"](house.service, CALLER, request)
+    assert answer is not None
+    return answer["Job"]["JobStatus"]
 
 
 def test_the_next_call_sees_what_another_process_did_to_the_job(house, started):

@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import timedelta
+from typing import Any
 
 import numpy as np
 import pytest
@@ -87,6 +88,7 @@ def keep_recording(house, domain_id, data):
     (speaker_id,) = enroll(house, domain_id, VOICES[:1], prefix=new_generated_id()[3:])
     with written(house, domain_id) as (connection, _domain, vault):
         speaker = speakers.find(connection, vault, domain_id, speaker_id)
+        assert speaker is not None
         fingerprints.add(connection, speaker.seal(vault), domain_id, speaker_id, data, house.clock())
     return speaker_id
 
@@ -271,7 +273,7 @@ def test_many_threads_ask_while_fraudsters_come_and_go(house, domain_id):
     stop = threading.Event()
 
     def ask(_number):
-        found = []
+        found: list[Any] = []
         while not stop.is_set() and len(found) < 200:
             with house.store.database.read() as connection:
                 domain = house.service.require_domain(connection, CALLER, domain_id)

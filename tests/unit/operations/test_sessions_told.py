@@ -27,7 +27,7 @@ class Noticed:
     """Somebody who listens to calls."""
 
     def __init__(self):
-        self.sessions = Counter()
+        self.sessions: Counter[str] = Counter()
 
     def notice(self, session_id):
         self.sessions[session_id] += 1

@@ -19,7 +19,8 @@ def strangers(count: int, seed: int = 0, spread: float = 0.12) -> np.ndarray:
     vectors = np.zeros((count, DIMENSIONS), np.float32)
     used = round(1 / spread**2)
     vectors[:, :used] = random.normal(size=(count, used))
-    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    return vectors
 
 
 def like(voice: np.ndarray, similarity: float, seed: int = 99) -> np.ndarray:
@@ -27,7 +28,8 @@ def like(voice: np.ndarray, similarity: float, seed: int = 99) -> np.ndarray:
     random = np.random.default_rng(seed).normal(size=DIMENSIONS)
     other = random - voice * (random @ voice)
     other /= np.linalg.norm(other)
-    return (similarity * voice + np.sqrt(1 - similarity**2) * other).astype(np.float32)
+    alike: np.ndarray = (similarity * voice + np.sqrt(1 - similarity**2) * other).astype(np.float32)
+    return alike
 
 
 def enroll(operations, domain_id, voices, *, model_id=None, prefix="caller", low_cut=None):
@@ -36,6 +38,7 @@ def enroll(operations, domain_id, voices, *, model_id=None, prefix="caller", low
     made = []
     with operations.store.database.write() as connection:
         domain = domains.find_by_id(connection, domain_id)
+        assert domain is not None
         vault = open_vault(operations.store.keys, domain_id, domain.arn, domain.data_key_wrapped)
         for number, vector in enumerate(voices):
             speaker_id = new_generated_id()

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from sonant.store.objects import ObjectUri
+
+NO_KEYS: Any = None
+"""A key store for what is neither sealed nor opened."""
 
 
 def uri(key: str, bucket: str = "calls") -> ObjectUri:

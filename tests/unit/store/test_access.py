@@ -92,11 +92,16 @@ def test_a_principal_takes_its_keys_with_it_and_no_others(connection):
 
 
 def test_policies_are_replaced_and_tags_stay_unless_given(connection):
+    def tags():
+        principal = access.find_principal(connection, USER)
+        assert principal is not None
+        return principal.tags
+
     access.put_principal(connection, USER, "0" * 12, [], NOW)
     assert access.policy_texts(connection, USER) == ()
-    assert access.find_principal(connection, USER).tags == {"team": "fraud"}
+    assert tags() == {"team": "fraud"}
     access.put_principal(connection, USER, "0" * 12, [], NOW, tags={})
-    assert access.find_principal(connection, USER).tags == {}
+    assert tags() == {}
 
 
 def test_a_policy_that_does_not_parse_changes_nothing(connection):

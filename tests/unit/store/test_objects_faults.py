@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
-from folder_objects import tree, uri
+from folder_objects import NO_KEYS, tree, uri
 
 from sonant.errors import (
     InvalidObjectName,
@@ -149,7 +149,7 @@ def test_a_full_disk_leaves_the_old_object_and_nothing_else(store, bucket, kms_k
 def test_a_file_the_service_may_not_read_is_denied_by_name():
     with tempfile.TemporaryDirectory() as base:
         os.chmod(base, 0o755)
-        store = LocalObjectStore(Path(base, "buckets"), keys=None)
+        store = LocalObjectStore(Path(base, "buckets"), keys=NO_KEYS)
         store.create_bucket("calls")
         store.write(uri("one"), b"")
         for folder in ("buckets", "buckets/calls"):
@@ -197,7 +197,7 @@ def test_faults_of_the_system_become_errors_that_name_the_object(number, kind):
 def test_a_root_that_cannot_be_made_is_a_setup_error(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(SetupError, match="object folder"):
-        LocalObjectStore(tmp_path / "file" / "buckets", keys=None)
+        LocalObjectStore(tmp_path / "file" / "buckets", keys=NO_KEYS)
 
 
 def test_writers_and_deleters_at_once_do_not_trip_over_each_other(store, bucket):

@@ -5,6 +5,7 @@ import socket
 from pathlib import Path
 
 import pytest
+from folder_objects import NO_KEYS
 
 from sonant.errors import ObjectDenied
 from sonant.store.local_objects import LocalObjectStore
@@ -107,7 +108,7 @@ def test_sweeping_stays_inside(store, bucket, outside):
 def test_the_root_itself_may_be_a_link_since_the_operator_chose_it(tmp_path, store, bucket):
     store.write(ObjectUri("calls", "one"), b"x")
     (tmp_path / "mounted").symlink_to(tmp_path / "buckets")
-    assert LocalObjectStore(tmp_path / "mounted", keys=None).read(ObjectUri("calls", "one"), 1) == b"x"
+    assert LocalObjectStore(tmp_path / "mounted", keys=NO_KEYS).read(ObjectUri("calls", "one"), 1) == b"x"
 
 
 @pytest.mark.timeout(10)

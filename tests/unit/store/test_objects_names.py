@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 
 import pytest
-from folder_objects import tree, uri
+from folder_objects import NO_KEYS, tree, uri
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
@@ -108,7 +108,7 @@ def test_objects_that_vanish_while_they_are_listed_are_passed_over(store):
 )
 def test_the_deepest_key_costs_neither_descriptors_nor_seconds(key):
     with tempfile.TemporaryDirectory(dir=MEMORY) as base:
-        store = LocalObjectStore(Path(base), keys=None)
+        store = LocalObjectStore(Path(base), keys=NO_KEYS)
         store.create_bucket("calls")
         limits = resource.getrlimit(resource.RLIMIT_NOFILE)
         resource.setrlimit(resource.RLIMIT_NOFILE, (min(256, limits[1]), limits[1]))
@@ -145,7 +145,7 @@ SEGMENTS = st.one_of(
     st.sampled_from(
         ["", ".", "..", "a", "b", "...", "%2e%2e", ".s3~", ".s3~+", ".s3~61", ".s3~tmp-1", "é" * 120]
     ),
-    st.text(st.characters(exclude_categories=("Cs",)), max_size=12),
+    st.text(st.characters(exclude_categories=["Cs"]), max_size=12),
 )
 KEYS = st.lists(SEGMENTS, min_size=1, max_size=5).map("/".join).filter(lambda k: 0 < len(k.encode()) <= 1024)
 
@@ -155,12 +155,12 @@ KEYS = st.lists(SEGMENTS, min_size=1, max_size=5).map("/".join).filter(lambda k:
 @settings(max_examples=200, deadline=None)
 def test_every_legal_key_round_trips_and_none_leaves_its_bucket(wanted, prefix):
     with tempfile.TemporaryDirectory(dir=MEMORY) as base:
-        store = LocalObjectStore(Path(base, "outer", "buckets"), keys=None)
+        store = LocalObjectStore(Path(base, "outer", "buckets"), keys=NO_KEYS)
         for name in ("calls", "other"):
             store.create_bucket(name)
         Path(base, "outer", "outside").write_bytes(b"untouched")
         before = tree(base)
-        held = {}
+        held: dict[str, bytes] = {}
         for number, key in enumerate(wanted):
             try:
                 store.write(uri(key), b"%d" % number)

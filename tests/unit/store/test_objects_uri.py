@@ -8,7 +8,7 @@ from sonant.errors import InvalidObjectName
 from sonant.store.local_names import path_of, piece_of, segment_of
 from sonant.store.objects import ObjectUri
 
-KEYS = st.text(st.characters(exclude_categories=("Cs",)), max_size=250)
+KEYS = st.text(st.characters(exclude_categories=["Cs"]), max_size=250)
 AWKWARD = st.lists(
     st.sampled_from(
         ["", ".", "..", "a", "%20", ".s3~", ".s3~61", ".s3~+", ".s3~tmp-1", "é" * 101, "\0", "\n"]
@@ -161,16 +161,21 @@ def test_what_folders_cannot_hold_is_escaped(key, path):
 @given(st.one_of(KEYS.filter(bool), AWKWARD.filter(bool)))
 def test_a_path_holds_only_harmless_names_and_says_the_key_it_came_from(key):
     path = path_of(key)
-    segments, piece, names = [], b"", ()
+    segments: list[str] = []
+    piece = b""
+    names: tuple[bytes, ...] = ()
     for name in path:
         assert 0 < len(name) <= 255
         assert name not in (b".", b"..")
         assert b"/" not in name
         assert b"\0" not in name
-        found, goes_on = piece_of(name)
-        piece, names = piece + found, (*names, name)
-        if not goes_on:
-            segments.append(segment_of(piece, names))
+        found = piece_of(name)
+        assert found is not None
+        piece, names = piece + found[0], (*names, name)
+        if not found[1]:
+            segment = segment_of(piece, names)
+            assert segment is not None
+            segments.append(segment)
             piece, names = b"", ()
     assert "/".join(segments) == key
     assert names == ()

@@ -132,7 +132,9 @@ def test_a_read_sees_one_moment_and_can_change_nothing(database, another, domain
     with database.read() as reader:
         assert domains.count_active(reader, "0" * 12) == 1
         with another.write() as writer:
-            domains.suspend(writer, domains.find_by_id(writer, domain[0]), now())
+            active = domains.find_by_id(writer, domain[0])
+            assert active is not None
+            domains.suspend(writer, active, now())
         assert domains.count_active(reader, "0" * 12) == 1
     with database.read() as reader:
         assert domains.count_active(reader, "0" * 12) == 0
@@ -193,14 +195,15 @@ def test_jobs_are_claimed_side_by_side_and_never_twice(database, another, domain
         ids = [add_job(connection, domain, now() + timedelta(seconds=n)) for n in range(2)]
     claimed = []
     with database.write() as one:
-        claimed.append(jobs.claim(one, [jobs.ENROLLMENT], "one", now(), LEASE).job_id)
+        claimed.append(jobs.claim(one, [jobs.ENROLLMENT], "one", now(), LEASE))
         with another.write() as other:
-            claimed.append(jobs.claim(other, [jobs.ENROLLMENT], "other", now(), LEASE).job_id)
+            claimed.append(jobs.claim(other, [jobs.ENROLLMENT], "other", now(), LEASE))
         with another.write() as third:
             assert jobs.claim(third, [jobs.ENROLLMENT], "third", now(), LEASE) is None
-    assert claimed == ids
+    assert [job and job.job_id for job in claimed] == ids
     with database.write() as connection:
         taken = jobs.claim(connection, [jobs.ENROLLMENT], "third", now() + LEASE * 2, LEASE)
+        assert taken is not None
         assert taken.job_id == ids[0], "its runner is dead"
         assert not jobs.renew(connection, ids[0], "one", now(), LEASE), "it learns that it lost the job"
 
@@ -225,7 +228,9 @@ def test_texts_of_callers_that_postgresql_cannot_store_do_no_harm(database, doma
         job_id = add_job(connection, domain, now(), input_uri="s3://calls/a\0b")
         jobs.claim(connection, [jobs.ENROLLMENT], "me", now(), LEASE)
         assert jobs.finish(connection, job_id, "me", "FAILED", now(), (404, "no s3://calls/a\0b"))
-        assert jobs.find(connection, jobs.ENROLLMENT, domain[0], job_id).input_uri == "s3://calls/a\ufffdb"
+        job = jobs.find(connection, jobs.ENROLLMENT, domain[0], job_id)
+        assert job is not None
+        assert job.input_uri == "s3://calls/a\ufffdb"
     with database.read() as connection:
         assert access.find_secret(connection, ServiceSecret(bytes(32)), "AKIA\0") is None
 

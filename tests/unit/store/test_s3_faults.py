@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from botocore.stub import Stubber
 
@@ -17,7 +19,7 @@ MISSED = "Failed to retrieve the actual key, kms-keyid: arn:secret"
 UNFIT = "KMS provided an invalid key for the given kms-keyid."
 
 
-def answer(status: int, code: str = "", message: str = "") -> dict:
+def answer(status: int, code: str = "", message: str = "") -> dict[str, Any]:
     return {"Error": {"Code": code, "Message": message}, "ResponseMetadata": {"HTTPStatusCode": status}}
 
 

@@ -131,7 +131,7 @@ def test_a_flipped_bit_in_any_chunk_is_detected_and_nothing_of_that_chunk_is_giv
     for number in range(3):
         altered = bytearray(header + b"".join(chunks))
         altered[len(header) + number * SEALED_CHUNK_BYTES + 777] ^= 1
-        seen = []
+        seen: list[bytes] = []
         with pytest.raises(SealBroken, match=f"chunk {number}"):
             seen.extend(open_sealed(io.BytesIO(bytes(altered)), lambda wrapped: KEY))
         assert len(seen) <= number

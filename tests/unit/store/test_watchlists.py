@@ -60,6 +60,18 @@ def add(connection, fraudster_id, watchlist_id="w1", now=NOW):
     )
 
 
+def found_list(connection, watchlist_id):
+    watchlist = watchlists.find(connection, "d", watchlist_id)
+    assert watchlist is not None
+    return watchlist
+
+
+def lists_of(connection, fraudster_id):
+    fraudster = watchlists.find_fraudster(connection, "d", fraudster_id)
+    assert fraudster is not None
+    return fraudster.watchlist_ids
+
+
 def ids(page):
     return [one.fraudster_id for one in page]
 
@@ -69,7 +81,7 @@ def count(connection, table):
 
 
 def test_a_list_is_found_in_its_own_domain_only_and_opens_with_its_own_id_only(connection):
-    found = watchlists.find(connection, "d", "w1")
+    found = found_list(connection, "w1")
     assert found.texts(VAULT) == ("list 1", "why")
     assert watchlists.find(connection, "e", "w1") is None
     assert b"list 1" not in found.name_sealed
@@ -87,19 +99,19 @@ def test_lists_come_oldest_first_and_ties_by_id(connection):
 def test_a_change_sets_what_is_given_and_leaves_the_rest(connection):
     later = NOW + timedelta(days=1)
     watchlists.change(connection, VAULT, "w1", name="renamed", description=None, now=later)
-    changed = watchlists.find(connection, "d", "w1")
+    changed = found_list(connection, "w1")
     assert changed.texts(VAULT) == ("renamed", "why")
     assert (changed.created_at, changed.updated_at) == (NOW + timedelta(seconds=1), later)
-    assert watchlists.find(connection, "d", "w2").texts(VAULT) == ("list 2", "why")
+    assert found_list(connection, "w2").texts(VAULT) == ("list 2", "why")
 
 
 def test_a_fraudster_tells_its_lists_in_the_order_it_came_onto_them(connection):
     add(connection, "f1", "w2")
     watchlists.associate(connection, "f1", "w1", NOW + timedelta(seconds=5))
     watchlists.associate(connection, "f1", "default", NOW + timedelta(seconds=9))
-    assert watchlists.find_fraudster(connection, "d", "f1").watchlist_ids == ("w2", "w1", "default")
+    assert lists_of(connection, "f1") == ("w2", "w1", "default")
     watchlists.disassociate(connection, "f1", "w1")
-    assert watchlists.find_fraudster(connection, "d", "f1").watchlist_ids == ("w2", "default")
+    assert lists_of(connection, "f1") == ("w2", "default")
     assert watchlists.find_fraudster(connection, "e", "f1") is None
 
 

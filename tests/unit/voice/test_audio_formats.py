@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import struct
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,8 +13,8 @@ import soundfile
 from sonant.errors import AudioError
 from sonant.voice.audio import RATE_HZ, Recording, decode
 
-LENIENT = {"strict": False, "max_duration_s": 60.0}
-STRICT = {"strict": True, "max_duration_s": 60.0}
+LENIENT: dict[str, Any] = {"strict": False, "max_duration_s": 60.0}
+STRICT: dict[str, Any] = {"strict": True, "max_duration_s": 60.0}
 
 
 def tone(hz=440.0, rate_hz=8000, seconds=1.0, amplitude=0.5):

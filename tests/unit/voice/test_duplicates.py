@@ -43,7 +43,7 @@ def test_a_pair_comes_with_its_similarity():
 def test_parts_of_the_rows_give_the_whole_together(monkeypatch):
     monkeypatch.setattr(duplicates, "_BLOCK", 16)
     vectors = voices(90)
-    parts = {}
+    parts: dict[tuple[int, int], float] = {}
     for start in (0, 7, 40):
         stop = {0: 7, 7: 40, 40: 90}[start]
         part = found(vectors, at_least=0.15, rows=range(start, stop))
@@ -64,7 +64,7 @@ def test_voices_hang_together_by_way_of_others():
 
 @given(st.lists(st.tuples(st.integers(0, 30), st.integers(0, 30)).filter(lambda pair: pair[0] != pair[1])))
 def test_groups_share_no_voice_and_keep_every_pair_together(pairs):
-    where = {}
+    where: dict[int, int] = {}
     for number, group in enumerate(groups(pairs)):
         assert group == sorted(set(group))
         for one in group:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -12,7 +14,7 @@ from sonant.voice.audio import Recording
 from sonant.voice.enrollment import RecordingSource, decode_audio, encode_audio, gather_speech
 from sonant.voice.speech import Segment, speech
 
-RULES = {"strict": False, "max_duration_s": 600.0}
+RULES: dict[str, Any] = {"strict": False, "max_duration_s": 600.0}
 
 
 @pytest.fixture

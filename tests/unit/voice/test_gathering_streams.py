@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import soxr
@@ -55,7 +57,7 @@ def test_frames_of_20_ms_of_mu_law_give_the_speech_of_batch(talk, encoded, model
     steps = np.sort(MU_LAW_TABLE.astype(np.float32))
     coded = steps[np.clip(np.searchsorted(steps, talk), 0, 255)]
     source = RecordingSource(name="call", data=encoded(coded, 8000, "WAV", "ULAW"), channel=0)
-    rules = {"strict": False, "max_duration_s": 600.0}
+    rules: dict[str, Any] = {"strict": False, "max_duration_s": 600.0}
     expected = gather_speech([source], need_s=NEED_S, models=models, **rules).samples
 
     # When, then
@@ -67,7 +69,8 @@ def test_a_wide_line_in_frames_is_the_recording_in_one_piece(talk, models):
     whole = TelephoneBand(16000)
     expected = np.concatenate([whole.feed(wide), whole.finish()])
 
-    band, pieces, position = TelephoneBand(16000), [], 0
+    band, position = TelephoneBand(16000), 0
+    pieces: list[np.ndarray] = []
     while position < len(wide):
         size = sizes[len(pieces) % len(sizes)]
         pieces.append(band.feed(wide[position : position + size]))

@@ -124,6 +124,7 @@ def test_a_gallery_that_changes_is_what_a_fresh_one_would_be(seed, steps, coarse
             if not known:
                 assert match is None
                 continue
+            assert match is not None
             assert abs(match.similarity - greatest(np.stack(list(known.values())), query)[0]) < ROUNDING
             assert abs(match.similarity - float(known[match.key] @ query[0])) < ROUNDING
 

@@ -65,6 +65,7 @@ def domain_id(service):
             "Tags": [{"Key": "team", "Value": "fraud"}],
         },
     )
+    assert answer is not None
     return answer["Domain"]["DomainId"]
 
 

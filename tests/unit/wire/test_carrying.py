@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import numpy as np
 import pytest
@@ -25,9 +27,10 @@ class MemoryStream:
     lost = False
 
     def __init__(self, room_s: float = 10.0) -> None:
-        self.most_s, self.held, self.fed, self.reasons = room_s, 0, 0, []
+        self.most_s, self.held, self.fed = room_s, 0, 0
+        self.reasons: list[EndReason] = []
         self.heard_s = self.net_speech_s = 0.0
-        self._call_backs = []
+        self._call_backs: list[Callable[[EndReason], None]] = []
 
     @property
     def room_s(self) -> float:
@@ -61,8 +64,9 @@ class MemoryStream:
 
 class MemoryIntake:
     def __init__(self, stream=None, fault: Exception | None = None) -> None:
-        self.stream, self.fault, self.calls = stream or MemoryStream(), fault, []
-        self.thread = None
+        self.stream, self.fault = stream or MemoryStream(), fault
+        self.calls: list[Any] = []
+        self.thread: threading.Thread | None = None
 
     def open(self, call):
         self.calls.append(call)
@@ -76,10 +80,11 @@ class Line:
     """A connection whose other side is the test."""
 
     def __init__(self, *messages) -> None:
-        self.inbox: asyncio.Queue = asyncio.Queue()
+        self.inbox: asyncio.Queue[Any] = asyncio.Queue()
         for message in messages:
             self.inbox.put_nowait(message)
-        self.sent, self.closed = [], None
+        self.sent: list[Any] = []
+        self.closed: tuple[Any, Any] | None = None
         self.deaf = False
 
     async def receive(self):

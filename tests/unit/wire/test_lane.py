@@ -72,7 +72,12 @@ def test_results_come_back_in_batches_of_at_most_sixteen(lane, monkeypatch):
     line = lane(work)
     delivered = []
     whole = line._deliver
-    monkeypatch.setattr(line, "_deliver", lambda done: (delivered.append(len(done)), whole(done)))
+
+    def deliver(done):
+        delivered.append(len(done))
+        whole(done)
+
+    monkeypatch.setattr(line, "_deliver", deliver)
 
     async def calls():
         waiting = [asyncio.ensure_future(line.run(0))]

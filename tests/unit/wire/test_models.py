@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 
+import botocore
 import botocore.awsrequest
 import botocore.session
 import pytest
@@ -13,7 +14,6 @@ from botocore.loaders import Loader
 from botocore.model import ServiceModel
 
 from sonant.errors import SetupError, UnknownOperation
-from sonant.wire import models
 from sonant.wire.models import DATA_PATH, load_models
 
 MODELS = load_models()
@@ -44,6 +44,7 @@ def test_an_operation_is_found_by_its_target():
     operation = MODELS.find("VoiceID.CreateDomain")
     assert (operation.name, operation.service) == ("CreateDomain", "voiceid")
     assert operation.input_shape.name == "CreateDomainRequest"
+    assert operation.output_shape is not None
     assert operation.output_shape.name == "CreateDomainResponse"
     assert operation.errors == THE_SEVEN
 
@@ -82,8 +83,8 @@ def test_only_plain_values_are_marked_sensitive():
 
 
 def test_a_botocore_without_the_model_is_told_with_its_version_and_the_cure(monkeypatch, tmp_path):
-    monkeypatch.setattr(models.Loader, "BUILTIN_DATA_PATH", str(tmp_path))
-    monkeypatch.setattr(models.botocore, "__version__", "9.9.9")
+    monkeypatch.setattr(Loader, "BUILTIN_DATA_PATH", str(tmp_path))
+    monkeypatch.setattr(botocore, "__version__", "9.9.9")
     with pytest.raises(SetupError, match=r"botocore 9\.9\.9 does not carry.*pip install 'botocore==1\."):
         load_models()
 
@@ -110,7 +111,12 @@ def test_our_operation_answers_modelled_errors_only():
 def test_boto3_loads_our_model_and_signs_it_as_voiceid():
     client = _client(endpoint_url="http://127.0.0.1:9")
     sent = []
-    client.meta.events.register("before-send", lambda request, **_: sent.append(request) or _answer(request))
+
+    def send(request, **_):
+        sent.append(request)
+        return _answer(request)
+
+    client.meta.events.register("before-send", send)
     client.compare_recording(**COMPARISON)
     assert sent[0].headers["X-Amz-Target"] == b"Sonant.CompareRecording"
     assert sent[0].headers["Content-Type"] == b"application/x-amz-json-1.0"

@@ -48,6 +48,7 @@ def type_names(shape: Any) -> Iterator[str]:
 @pytest.mark.parametrize("name", ANSWERING)
 def test_the_sample_of_an_answer_is_whole_and_can_be_written(name):
     shape = OPERATIONS[name].output_shape
+    assert shape is not None
     made = sample(shape)
     assert made.keys() == shape.members.keys()
     written = orjson.loads(compile_output(shape, strict=True)(made))
@@ -59,6 +60,7 @@ def test_the_sample_of_an_answer_is_whole_and_can_be_written(name):
 )
 def test_the_sample_of_an_answer_fulfils_every_constraint_of_its_shape(name):
     shape = OPERATIONS[name].output_shape
+    assert shape is not None
     made = sample(shape)
     assert compile_input(shape)(as_sent(made)).keys() == made.keys()
 

@@ -406,7 +406,7 @@ def test_an_unknown_access_key(verifier, monkeypatch, name):
 
 
 def test_the_key_store_is_asked_for_short_ascii_names_only(monkeypatch):
-    asked = []
+    asked: list[str] = []
     verifier = Verifier("us-east-1", "voiceid", 300, asked.append)
     for name in ("K" * 128, "K" * 129, "", "Schl\u00fcssel"):
         header = authorization(signed(monkeypatch)).replace("AKIDEXAMPLE", name)

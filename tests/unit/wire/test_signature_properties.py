@@ -21,9 +21,9 @@ from sonant.wire.canonical import canonical_path
 from sonant.wire.signature import Credential, SignedRequest, Verifier
 
 HOST = "voice.example.com:8180"
-SEEN_AS_IS = st.characters(codec="ascii", exclude_categories=("C",))
+SEEN_AS_IS = st.characters(codec="ascii", exclude_categories=["C"])
 TOKENS = st.text(st.sampled_from("abcXYZ0123456789/+="), min_size=1, max_size=40)
-SEGMENTS = st.text(st.characters(codec="utf-8", exclude_categories=("C",)), max_size=8)
+SEGMENTS = st.text(st.characters(codec="utf-8", exclude_categories=["C"]), max_size=8)
 WORDS = st.text(st.characters(codec="utf-8"), max_size=12)
 MOMENTS = st.integers(0, 4_000_000_000).map(lambda s: datetime(1971, 1, 1, tzinfo=UTC) + timedelta(seconds=s))
 FAST = settings(max_examples=40, deadline=None)

@@ -7,6 +7,7 @@ import pytest
 from sonant.errors import InvalidSignature, SetupError, Throttling, Validation
 from sonant.live.adapters.own import AudioForm
 from sonant.settings import Live, Settings
+from sonant.store.times import now
 from sonant.wire.audiosocket import bind
 from sonant.wire.carriers import carriers
 from sonant.wire.models import load_models
@@ -147,13 +148,13 @@ def test_places_are_counted_for_the_process_and_for_each_account():
 )
 def test_a_carrier_that_anybody_could_pass_for_is_refused_at_the_start(live, says):
     with pytest.raises(SetupError, match=says):
-        carriers(Settings(live=live), lambda: None)
+        carriers(Settings(live=live), now)
 
 
 def test_carriers_that_are_not_set_up_have_no_route():
-    assert carriers(Settings(), lambda: None) == []
+    assert carriers(Settings(), now) == []
     live = Live(asterisk_user="pbx", asterisk_password="long enough to be one")
-    assert [carrier.name for carrier in carriers(Settings(live=live), lambda: None)] == ["asterisk"]
+    assert [carrier.name for carrier in carriers(Settings(live=live), now)] == ["asterisk"]
 
 
 def test_audiosocket_needs_a_domain_and_a_free_port():

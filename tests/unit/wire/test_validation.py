@@ -251,9 +251,9 @@ def test_no_body_at_all_is_an_empty_input():
 
 
 def test_the_parsed_input_shares_nothing_that_the_document_could_change():
-    document = {**CREATE, "ServerSideEncryptionConfiguration": {"KmsKeyId": "k", "Other": 1}}
-    parsed = PARSERS["CreateDomain"](document)
-    document["ServerSideEncryptionConfiguration"]["KmsKeyId"] = "other"
+    key = {"KmsKeyId": "k", "Other": 1}
+    parsed = PARSERS["CreateDomain"]({**CREATE, "ServerSideEncryptionConfiguration": key})
+    key["KmsKeyId"] = "other"
     assert parsed["ServerSideEncryptionConfiguration"] == {"KmsKeyId": "k"}
 
 

@@ -134,9 +134,9 @@ def test_whatever_breaks_one_constraint_is_refused_and_its_place_told(target):
         holder[key] = value
         with pytest.raises(Validation) as refused:
             PARSERS[target](document)
-        assert f"at '{at}' failed to satisfy constraint: Member must " in refused.value.message
+        assert f"at '{at}' failed to satisfy constraint: Member must " in str(refused.value)
         if member.metadata.get("sensitive"):
-            assert f"Value at '{at}'" in refused.value.message
+            assert f"Value at '{at}'" in str(refused.value)
 
     is_refused()
 
@@ -161,7 +161,7 @@ def test_a_missing_member_is_refused_if_it_is_required(target):
         del holder[name]
         with pytest.raises(Validation) as refused:
             PARSERS[target](document)
-        assert f"at '{at}' failed to satisfy constraint: Member must not be null" in refused.value.message
+        assert f"at '{at}' failed to satisfy constraint: Member must not be null" in str(refused.value)
 
     is_refused()
 
@@ -182,7 +182,7 @@ def test_any_json_at_all_is_parsed_or_refused_and_nothing_else(target, data):
     try:
         parsed = PARSERS[target](document)
     except (Validation, SerializationFault) as refused:
-        assert len(refused.message) < 30_000
+        assert len(str(refused)) < 30_000
     else:
         assert set(parsed) <= set(shape.members)
 

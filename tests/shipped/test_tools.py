@@ -1,0 +1,199 @@
+"""Every script of tools runs to its end, on a few recordings made of the telephone voices."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Sequence
+from itertools import cycle
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import soxr
+from smoke import REPOSITORY, needs, ran, runs
+
+sys.path.append(str(REPOSITORY / "tools"))
+
+import spoofing_speech
+from sonant.voice.calibration_file import SHIPPED, read_calibration
+
+MODELS = REPOSITORY / "src" / "sonant" / "voice" / "models"
+REFERENCES = REPOSITORY / "tests" / "unit" / "voice" / "frontend_references.json"
+PYTORCH, SPOOFING = "tools/requirements.txt", "tools/requirements-spoofing.txt"
+RATE_HZ = 16000
+#: A voice played slower or faster is another person to an encoder.
+PACES = (1.0, 0.84, 1.19)
+
+
+def recording(clips: Sequence[Path], start: int, seconds: float, pace: float) -> np.ndarray:
+    """So much of a voice's clips from one of them on, at 16 kHz."""
+    parts: list[np.ndarray] = []
+    for number in cycle(range(len(clips))):
+        samples, rate_hz = soundfile.read(
+            clips[(start + number) % len(clips)], dtype="float32", always_2d=True
+        )
+        parts.append(soxr.resample(samples[:, 0], rate_hz * pace, RATE_HZ))
+        if sum(map(len, parts)) >= seconds * RATE_HZ:
+            break
+    return np.concatenate(parts)[: round(seconds * RATE_HZ)]
+
+
+@pytest.fixture(scope="module")
+def speech(voices: dict[str, list[Path]], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One recording each of 21 people; a person's name is what stands before the first `-`."""
+    folder = tmp_path_factory.mktemp("speech")
+    for pace, letter in zip(PACES, "abc", strict=True):
+        for number, clips in enumerate(voices.values()):
+            soundfile.write(folder / f"{letter}{number}-1.wav", recording(clips, 0, 20.0, pace), RATE_HZ)
+    return folder
+
+
+@pytest.fixture
+def listed(speech: Path, tmp_path: Path) -> tuple[Path, Path]:
+    """Two lists of recordings: seven people and fourteen others."""
+    names = sorted(path.name for path in speech.iterdir())
+    lists = tmp_path / "seven.txt", tmp_path / "fourteen.txt"
+    for file, part in zip(lists, (names[:7], names[7:]), strict=True):
+        file.write_text("".join(f"{name}\n" for name in part), "utf-8")
+    return lists
+
+
+def downloaded(folder: Path, *packages: str) -> list[Path]:
+    pip = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", str(folder)]
+    subprocess.run([*pip, *packages], check=True, timeout=600)
+    return sorted(folder.glob("*.whl"))
+
+
+# --- pages
+
+
+@runs("tools/settings_page.py", "tools/conformance_page.py")
+@pytest.mark.parametrize("name", ["settings", "conformance"])
+def test_a_page_is_what_its_script_prints(name: str) -> None:
+    assert ran(f"tools/{name}_page.py") == (REPOSITORY / "docs" / f"{name}.md").read_text("utf-8")
+
+
+# --- calibration
+
+
+@runs("tools/fit_calibration.py")
+def test_a_calibration_is_fitted(speech: Path, listed: tuple[Path, Path], tmp_path: Path) -> None:
+    cohort, people = listed
+    common = ("--speech", speech, "--people", people, "--calls", 2, "--out", tmp_path)
+    ran("tools/fit_calibration.py", *common, "--cohort", cohort)
+    assert np.load(tmp_path / "ge2e_centre.npy").shape == (256,)
+    made = read_calibration((tmp_path / SHIPPED).read_text("utf-8"))
+    ran("tools/fit_calibration.py", *common, "--narrow")
+    narrow = read_calibration((tmp_path / SHIPPED).read_text("utf-8"))
+    assert made.nodes
+    assert narrow.narrow
+
+
+@runs("tools/channel_classes.py")
+def test_a_score_is_judged_line_by_line(speech: Path, listed: tuple[Path, Path]) -> None:
+    options = ("--speech", speech, "--people", listed[1], "--calls", 2, "--halvings", 1)
+    assert "GSM 06.10" in ran("tools/channel_classes.py", *options)
+
+
+@runs("tools/fraud_lists.py")
+def test_false_alerts_are_counted_against_long_lists(speech: Path, listed: tuple[Path, Path]) -> None:
+    others, people = listed
+    options = ("--speech", speech, "--people", people, "--others", others, "--calls", 2, "--halvings", 1)
+    assert "1 halvings of 14 people, 7 more on lists" in ran("tools/fraud_lists.py", *options)
+
+
+# --- models
+
+
+@runs("tools/build_models.py")
+def test_the_shipped_models_are_built_byte_for_byte(speech: Path, tmp_path: Path) -> None:
+    needs("torch", PYTORCH)
+    needs("onnx", PYTORCH)
+    (tmp_path / "few").mkdir()
+    for name in ("a0-1.wav", "b1-1.wav"):
+        (tmp_path / "few" / name).write_bytes((speech / name).read_bytes())
+    ran("tools/build_models.py", "--out", tmp_path, "--wheels", tmp_path, "--audio", tmp_path / "few")
+    for name in ("ge2e.onnx", "silero_vad_8k.onnx", "aasist.onnx", "spoofing_light.onnx", "models.json"):
+        assert (tmp_path / name).read_bytes() == (MODELS / name).read_bytes(), name
+
+
+@runs("tools/frontend_references.py")
+def test_features_of_the_toolkits_are_those_that_the_tests_know(tmp_path: Path) -> None:
+    needs("torch", PYTORCH)
+    needs("librosa", PYTORCH)
+    wheels = downloaded(tmp_path, "speechbrain==1.1.2", "nemo-toolkit==3.0.0")
+    ran("tools/frontend_references.py", *wheels, "--out", tmp_path / "found.json")
+    found, known = (json.loads(file.read_text("utf-8")) for file in (tmp_path / "found.json", REFERENCES))
+    assert found.keys() == known.keys()
+    for kind, rows in known.items():
+        for row, values in rows.items():
+            np.testing.assert_allclose(found[kind][row], values, atol=2e-3, err_msg=f"{kind} {row}")
+
+
+@runs(*(f"tools/distil/{name}.py" for name in ("prepare", "train", "export", "measure", "validate")))
+def test_an_encoder_is_taught(voices: dict[str, list[Path]], speech: Path, tmp_path: Path) -> None:
+    needs("torch", PYTORCH)
+    needs("onnx", PYTORCH)
+    (wheel,) = downloaded(tmp_path, "resemblyzer==0.1.4")
+    prepared, run, student = tmp_path / "prepared", tmp_path / "run", tmp_path / "student.onnx"
+    ours, theirs = ("--prepared", prepared), ("--wheel", wheel)
+    sharing = ("--validation", 6, "--calibration", 8)
+    ran("tools/distil/prepare.py", "--speech", speech, *theirs, "--out", prepared, *sharing)
+    ran(
+        "tools/distil/train.py",
+        *(*ours, *theirs, "--out", run, "--threads", 1, "--steps", 2, "--every", 2, "--batch", 16),
+    )
+    assert [json.loads(line)["step"] for line in (run / "log.jsonl").read_text("utf-8").splitlines()] == [
+        0,
+        2,
+    ]
+    ran("tools/distil/export.py", "--weights", run / "last.pt", "--out", student)
+    people = tmp_path / "people"
+    for name in list(voices)[:3]:
+        (people / name).mkdir(parents=True)
+        for number in range(10):
+            samples = recording(voices[name], 3 * number, 10.0, 1.0)
+            soundfile.write(people / name / f"{number}.wav", samples, RATE_HZ)
+    models = ("--models", MODELS / "ge2e.onnx", student, "--cuts", 1)
+    assert "student EER" in ran("tools/distil/measure.py", "--people", people, *ours, *models)
+    assert "published: clean windows" in ran(
+        "tools/distil/validate.py", *ours, *theirs, "published", run / "last.pt"
+    )
+
+
+# --- the small spoofing detector
+
+
+@runs("tools/train_spoofing.py")
+def test_a_spoofing_detector_is_trained_and_calibrated(tmp_path: Path) -> None:
+    rng = np.random.default_rng(1)
+    for number, name in enumerate(["real", *spoofing_speech.SOURCES]):
+        count, length = 64, 33_000
+        np.savez(
+            tmp_path / f"{name}.npz",
+            keys=np.array([f"{name}-{key}" for key in range(count)]),
+            features=rng.normal(number / 10, 1, (count, 169)).astype(np.float32),
+            lengths=np.full(count, length),
+            samples=rng.normal(0, 0.1, count * length).astype(np.float16),
+        )
+    ran("tools/train_spoofing.py", "--prepared", tmp_path, "--out", tmp_path)
+    assert (tmp_path / "spoofing_light.onnx").stat().st_size > 10_000
+    assert np.isfinite(list(json.loads((tmp_path / "spoofing_light.json").read_text("utf-8")).values())).all()
+
+
+#: What a source of training speech needs to be installed.
+PACKAGES = {"piper-vits": "piper", "hibari": "hibari", "world": "pyworld"}
+
+
+@runs("tools/train_spoofing.py")
+@pytest.mark.parametrize("source", spoofing_speech.SOURCES)
+def test_speech_to_train_a_spoofing_detector_on_is_made(source: str, speech: Path) -> None:
+    if package := PACKAGES.get(source):
+        needs(package, SPOOFING)
+    _, samples = next(spoofing_speech.SOURCES[source](REPOSITORY / ".cache" / "synthesizers", speech))
+    assert samples.dtype == np.float32
+    assert len(samples) > 8000
+    assert np.abs(samples).max() > 0.01

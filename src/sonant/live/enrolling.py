@@ -12,7 +12,7 @@ from typing import Any
 from sqlalchemy import Connection
 
 from sonant.errors import Conflict, ResourceNotFound, SealBroken, SetupError
-from sonant.events.documents import ErrorInfo, speaker_event
+from sonant.events.documents import Event, fraud_detection_event, speaker_event
 from sonant.jobs.entry import Prepared
 from sonant.jobs.faults import JobFault, Refusal
 from sonant.jobs.fraud import Risk, refuse, told
@@ -110,19 +110,32 @@ class _Enrollment:
         message = None if refusal is None else refusal.message
         sessions.set_enrollment(connection, session.session_id, status, message, now)
         was_enrolled = speaker is not None and speaker.status == "ENROLLED"
-        event = speaker_event(
+        enrolled = speaker_event(
             self._domain,
             "ENROLL_SPEAKER",
             speaker_id=session.speaker_id,
-            error=None if refusal is None else ErrorInfo.of_code(refusal.code, refusal.message),
+            error=None if refusal is None else refusal.told,
             source="SESSION",
             source_id=session.session_id,
             enrollment_status=None
             if refusal
             else ("ENROLLMENT_OVERWRITE" if was_enrolled else "NEW_ENROLLMENT"),
-            fraud_detection=self._details,
+            contact_arn=session.contact_arn,
         )
-        desk.outbox.put(connection, [event], now)
+        desk.outbox.put(connection, [*self._detected(), enrolled], now)
+
+    def _detected(self) -> list[Event]:
+        if self._details is None:
+            return []
+        session = self._session
+        told = fraud_detection_event(
+            self._domain,
+            speaker_id=session.speaker_id,
+            source="SESSION",
+            source_id=session.session_id,
+            found=self._details,
+        )
+        return [told]
 
     def _refusal(
         self, speaker: speakers.Speaker | None, heard: Prepared | Refusal, hearing: Hearing | None

@@ -205,9 +205,7 @@ def test_a_service_that_is_not_there_ends_it_at_once(tmp_path: Path) -> None:
     assert "Could not connect" in done.err
 
 
-def document(
-    action: str, domain_id: str, speaker_id: str, status: str = "SUCCEEDED"
-) -> dict[str, Any]:
+def document(action: str, domain_id: str, speaker_id: str, status: str = "SUCCEEDED") -> dict[str, Any]:
     return {
         "source": "aws.voiceid",
         "detail-type": "VoiceId Speaker Action",

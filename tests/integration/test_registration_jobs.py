@@ -243,9 +243,7 @@ def test_each_request_sends_an_event_and_the_job_two(house, domain):
     outcome = house.outcome(domain, job_id)
     *single, ended = [event["detail"] for event in events]
     lists = [house.default_list(domain)]
-    told = [
-        (event["status"], event["generatedFraudsterId"], event["watchlistIds"]) for event in single
-    ]
+    told = [(event["status"], event["generatedFraudsterId"], event["watchlistIds"]) for event in single]
     known = outcome.generated_id("r1")
     assert told == [("SUCCEEDED", known, lists), ("SUCCEEDED", known, lists), ("FAILED", None, lists)]
     assert [event["data"]["registrationStatus"] for event in single] == [
@@ -254,4 +252,7 @@ def test_each_request_sends_an_event_and_the_job_two(house, domain):
         None,
     ]
     assert {event["data"]["registrationSourceId"] for event in single} == {job_id}
-    assert (ended["action"], ended["status"]) == ("BATCH_FRAUDSTER_REGISTRATION_REQUEST", "COMPLETED_WITH_ERRORS")
+    assert (ended["action"], ended["status"]) == (
+        "BATCH_FRAUDSTER_REGISTRATION_REQUEST",
+        "COMPLETED_WITH_ERRORS",
+    )

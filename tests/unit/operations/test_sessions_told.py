@@ -15,7 +15,11 @@ from voices_house import enroll, like, strangers
 
 from sonant.errors import Conflict, ModelledError, ResourceNotFound, SealBroken, Validation
 from sonant.events.outbox import Outbox
+from sonant.jobs.faults import Refusal
 from sonant.jobs.fraud import Risk
+from sonant.live import enrolling
+from sonant.live.desk import Desk
+from sonant.live.listening import Place
 from sonant.live.risks import Watches
 from sonant.operations.evaluations import known_evaluation
 from sonant.store.database.schema import domains, voiceprints
@@ -247,6 +251,32 @@ def test_an_enrollment_is_told_when_it_is_asked_for_and_when_an_opt_out_ends_it(
         "enrollmentSourceId": described["SessionId"],
         "enrollmentStatus": None,
     }
+
+
+def test_an_enrollment_that_is_given_up_is_told_once(loud, at):
+    loud.call("StartSession", **at, SessionName="contact", SpeakerId="new", ContactArn=CONTACT)
+    loud.call("EnrollBySession", **at, SessionNameOrId="contact")
+    hear(loud, at["DomainId"], "contact", ANNA, purposes=())
+    session_id = loud.call("DescribeSession", **at, SessionNameOrId="contact")["Session"]["SessionId"]
+    place = Place(domain_id=at["DomainId"], session_id=session_id, number=1)
+    desk = Desk(
+        owner="test",
+        settings=loud.settings,
+        database=loud.store.database,
+        keys_of=loud.store.accounts.keys,
+        clock=loud.clock,
+        risks=loud.service.watches.risks,
+        outbox=loud.service.outbox,
+    )
+    assert enrolling.begin(desk, place)
+    for _ in range(2):
+        enrolling.fail(desk, place, Refusal(409, "the domain's voice model was changed"))
+    asked, failed = (event["detail"] for event in told(loud))
+    assert (asked["action"], asked["status"]) == ("SESSION_ENROLLMENT_REQUEST", "SUBMITTED")
+    assert (failed["action"], failed["status"]) == ("ENROLL_SPEAKER", "FAILED")
+    assert failed["data"]["enrollmentSourceId"] == session_id
+    assert failed["errorInfo"]["errorType"] == "CONFLICT"
+    assert failed["systemAttributes"] == {"aws:connect:OriginalContactArn": CONTACT}
 
 
 def test_whoever_listens_hears_of_every_change_after_it_was_made(calling, at):

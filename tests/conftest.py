@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import shutil
+import sys
 import zlib
 from collections.abc import Iterator
 from functools import lru_cache
@@ -16,8 +18,17 @@ import pytest
 from postgres_server import DATABASES, NoServer, PostgresServer, postgres
 from sonant.commands.recordings import call_recording, split_clips
 from sonant.commands.speech import fetch_voices
+from sonant.events import outbox
 
 REPOSITORY = Path(__file__).parents[1]
+STRICT_EVENTS = Path(__file__).parent / "strict_events"
+
+# Every event of every test is checked: here, and in each Python that is started from here.
+sys.path.append(str(STRICT_EVENTS))
+os.environ["PYTHONPATH"] = os.pathsep.join(
+    [str(STRICT_EVENTS), *filter(None, [os.environ.get("PYTHONPATH")])]
+)
+importlib.import_module("event_checks").put_on(outbox)
 
 
 @pytest.fixture(scope="session")

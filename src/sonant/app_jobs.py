@@ -99,16 +99,22 @@ def _findings(settings: Settings) -> FindingsTrail | None:
 def manifest_rules(settings: Settings, kind: str = ENROLLMENT) -> Rules:
     """The manifest's limits; its field rules are those of the service model's shapes."""
     quotas = settings.quotas
-    list_name, most = {
-        ENROLLMENT: ("SpeakerEnrollmentRequests", quotas.speakers_per_enrollment_job),
-        REGISTRATION: ("FraudsterRegistrationRequests", quotas.fraudsters_per_registration_job),
-        DRY_RUN: ("SpeakerEnrollmentRequests", quotas.speakers_per_enrollment_job),
+    enrollment = ("speaker enrollment", "SpeakerEnrollmentRequests", quotas.speakers_per_enrollment_job)
+    job, list_name, most = {
+        ENROLLMENT: enrollment,
+        REGISTRATION: (
+            "fraudster registration",
+            "FraudsterRegistrationRequests",
+            quotas.fraudsters_per_registration_job,
+        ),
+        DRY_RUN: enrollment,
     }[kind]
     models = load_models()
     start = models.find("VoiceID.StartSpeakerEnrollmentJob")
     described: Shape = models.find("VoiceID.DescribeSpeaker").output_shape
     speaker_id = described.members["Speaker"].members["CustomerSpeakerId"]
     return Rules(
+        job=job,
         list_name=list_name,
         max_bytes=settings.jobs.max_manifest_bytes,
         max_depth=settings.jobs.max_manifest_depth,

@@ -28,6 +28,9 @@ _threshold = click.IntRange(0, 100)
 def _setup(command: F) -> F:
     for option in (
         click.option(
+            "--contact-arn", metavar="ARN", help="What Amazon Connect calls the call; events tell it."
+        ),
+        click.option(
             "--watchlist", metavar="ID", help="Fraudsters to look for [default: the domain's own list]."
         ),
         click.option("--risk-threshold", type=_threshold, help="From this score on a call is HIGH_RISK."),
@@ -161,6 +164,12 @@ def stream(
 @session.command("kinesis")
 @click.argument("stream")
 @click.option("--contact", "contact_id", metavar="ID", help="The contact whose audio is taken.")
+@click.option(
+    "--instance",
+    "instance_arn",
+    metavar="ARN",
+    help="Connect's instance: with it, events tell the contact's ARN.",
+)
 @click.option(
     "--fragment", metavar="NUMBER", help="Fragment behind which the audio begins [default: from now on]."
 )

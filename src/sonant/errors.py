@@ -15,7 +15,7 @@
     ├── KeysUnreachable            the key service does not answer: not the fault of what was asked for
     ├── ClusterUnavailable         the Ray cluster does not answer, or has no room: try again later
     ├── AudioError                 a recording that cannot be used, and why
-    │   └── NotEnoughSpeech
+    │   └── NotEnoughSpeech  WrongSampleRate
     ├── ModelMismatch              two voice models' embeddings were to be compared
     └── NotEnoughTrials            too few comparisons for the figure that was asked for
 
@@ -147,8 +147,10 @@ class ResourceNotFound(ModelledError):
     code = "ResourceNotFoundException"
     http_status = 404
 
-    def __init__(self, resource_type: str, message: str) -> None:
-        super().__init__(message, ResourceType=resource_type)
+    def __init__(self, resource_type: str, message: str | None = None) -> None:
+        """Without a message, in Voice ID's own words."""
+        what = resource_type.lower().replace("_", " ")
+        super().__init__(message or f"The requested {what} does not exist", ResourceType=resource_type)
 
 
 class ServiceQuotaExceeded(ModelledError):
@@ -253,6 +255,10 @@ class NotEnoughSpeech(AudioError):
         super().__init__(f"not enough speech: {have_s:.1f} s of net speech, at least {need_s:.1f} s needed")
         self.have_s = have_s
         self.need_s = need_s
+
+
+class WrongSampleRate(AudioError):
+    """Not a rate that can be listened to."""
 
 
 class ModelMismatch(SonantError):

@@ -17,6 +17,7 @@ from service_process import ServiceProcess
 
 from connect_media import fragment
 
+INSTANCE = "arn:aws:connect:us-east-1:123456789012:instance/11112222-3333-4444-5555-666677778888"
 STREAM = "arn:aws:kinesisvideo:us-east-1:111122223333:stream/connect-calls/1500000000000"
 RATE_HZ = 8000
 
@@ -102,12 +103,16 @@ def test_a_contact_is_heard_and_the_one_after_it_is_not(
     contact_id, other = str(uuid.uuid4()), "ben" if who == "anna" else "anna"
     kinesis.media = contact(calls[who], contact_id) + contact(calls[other], str(uuid.uuid4()))
 
-    done = carry(service, kinesis, domain_id, contact_id, "--speaker", "anna", "--fragment", "9134385")
+    done = carry(
+        service, kinesis, domain_id, contact_id, "--speaker", "anna", "--fragment", "9134385",
+        "--instance", INSTANCE,
+    )  # fmt: skip
 
     assert done.code == 0, done.err
     told = evaluated(service, domain_id, contact_id)
     assert told["AuthenticationResult"]["Decision"] == decision
     session = service.own_client().describe_session(DomainId=domain_id, SessionNameOrId=contact_id)["Session"]
+    assert session["ContactArn"] == f"{INSTANCE}/contact/{contact_id}"
     assert session["HeardSeconds"] == pytest.approx(20.0, abs=0.1)
     assert kinesis.asked == [
         ("/getDataEndpoint", {"StreamARN": STREAM, "APIName": "GET_MEDIA"}),
@@ -122,6 +127,30 @@ def test_a_contact_is_heard_and_the_one_after_it_is_not(
             },
         ),
     ]
+
+
+def test_a_session_that_waits_already_is_told_the_contact(service: ServiceProcess, kinesis: Kinesis) -> None:
+    domain_id, contact_id = service.domain(), str(uuid.uuid4())
+    at = {"DomainId": domain_id, "SessionNameOrId": contact_id}
+    service.own_client().start_session(DomainId=domain_id, SessionName=contact_id)
+    kinesis.media = b"RIFF" + bytes(1000)
+    carry(service, kinesis, domain_id, contact_id, "--instance", INSTANCE)
+    described = service.own_client().describe_session(**at)["Session"]
+    assert described["ContactArn"] == f"{INSTANCE}/contact/{contact_id}"
+
+
+def test_an_instance_without_a_contact_is_refused_in_a_sentence(service: ServiceProcess) -> None:
+    done = service.sonant("session", "kinesis", STREAM, "--domain", service.domain(), "--instance", INSTANCE)
+    assert (done.code, done.out) == (1, "")
+    assert "the ARN of a contact needs its id, too: --contact" in done.err
+
+
+def test_what_is_no_arn_of_a_contact_is_refused(service: ServiceProcess) -> None:
+    domain_id = service.domain()
+    done = service.sonant("session", "start", "--domain", domain_id, "--contact-arn", "contact-1")
+    assert done.code == 1
+    assert "contactArn" in done.err
+    assert service.own_client().list_sessions(DomainId=domain_id)["SessionSummaries"] == []
 
 
 def test_what_is_no_matroska_is_told_in_a_sentence(service: ServiceProcess, kinesis: Kinesis) -> None:

@@ -6,8 +6,9 @@ import logging
 import pytest
 from batch_values import entry, fraud_entry
 
-from sonant.events import audit_chain
+from sonant.events import audit_chain, outbox
 from sonant.events.outbox import Outbox
+from sonant.ids import new_uuid
 
 ENGLISH, AGAIN = "s3://calls/english.wav", "s3://calls/english-again.wav"
 ITALIAN, RUSSIAN = "s3://calls/italian.wav", "s3://calls/russian.wav"
@@ -99,13 +100,15 @@ def test_events_and_log_name_the_fraudster_and_the_list_and_the_answer_does_not(
 
     class Listening(Outbox):
         def put(self, connection, told, now):
-            events.extend(told)
+            events.extend(outbox.document(event, new_uuid(), now) for event in told)
 
     object.__setattr__(runner._parts, "outbox", Listening())
     with caplog.at_level(logging.INFO, "sonant.jobs"):
         assert runner.run_one()
     honest, refused = (
-        event.detail["data"]["fraudDetectionResult"] for event in events if "Speaker Action" in event.type
+        event["detail"]["fraudDetectionResult"]
+        for event in events
+        if event["detail-type"] == "Sonant Enrollment Fraud Detection"
     )
     assert honest["decision"] == "LOW_RISK"
     assert refused["decision"] == "HIGH_RISK"

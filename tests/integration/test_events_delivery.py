@@ -12,6 +12,7 @@ import pytest
 from botocore.exceptions import ClientError
 from events_house import SECRET, Receiver, ServiceProcess, kill_runner, receiving, running, wait_for
 
+BATCH = "VoiceId Batch Speaker Enrollment Action"
 FAST = {"EVENTS_POLL_S": "0.05", "EVENTS_RETRY_FIRST_S": "0.05", "EVENTS_RETRY_MOST_S": "0.2"}
 QUIET = {"JOBS_POLL_S": "0.05", "JOBS_WORKERS": "1", "RATES_FACTOR": "0"}
 
@@ -117,34 +118,30 @@ def test_the_whole_story_of_a_domain_is_told(tmp_path: Path) -> None:
 
         told = [(one["detail-type"], one["detail"]) for one in filed(service)]
         assert [(type_, detail["action"], detail["status"]) for type_, detail in told] == [
-            ("VoiceId Speaker Action", "OPT_OUT_SPEAKER", "SUCCESS"),
-            ("VoiceId Speaker Action", "DELETE_SPEAKER", "SUCCESS"),
-            ("VoiceId Speaker Action", "DELETE_SPEAKER", "FAILURE"),
-            ("VoiceId Fraudster Action", "DELETE_FRAUDSTER", "FAILURE"),
-            ("VoiceId Batch Speaker Enrollment Action", "BATCH_ENROLLMENT_REQUEST", "SUBMITTED"),
-            ("VoiceId Speaker Action", "ENROLL_SPEAKER", "FAILURE"),
-            ("VoiceId Batch Speaker Enrollment Action", "BATCH_ENROLLMENT_REQUEST", "SUCCESS"),
-            ("VoiceId Batch Speaker Enrollment Action", "BATCH_ENROLLMENT_REQUEST", "SUBMITTED"),
-            ("VoiceId Batch Speaker Enrollment Action", "BATCH_ENROLLMENT_REQUEST", "FAILURE"),
+            ("VoiceId Speaker Action", "OPT_OUT_SPEAKER", "SUCCEEDED"),
+            ("VoiceId Speaker Action", "DELETE_SPEAKER", "SUCCEEDED"),
+            ("VoiceId Speaker Action", "DELETE_SPEAKER", "FAILED"),
+            ("VoiceId Fraudster Action", "DELETE_FRAUDSTER", "FAILED"),
+            (BATCH, "BATCH_SPEAKER_ENROLLMENT_REQUEST", "SUBMITTED"),
+            ("VoiceId Speaker Action", "ENROLL_SPEAKER", "FAILED"),
+            (BATCH, "BATCH_SPEAKER_ENROLLMENT_REQUEST", "COMPLETED_WITH_ERRORS"),
+            (BATCH, "BATCH_SPEAKER_ENROLLMENT_REQUEST", "SUBMITTED"),
+            (BATCH, "BATCH_SPEAKER_ENROLLMENT_REQUEST", "FAILED"),
         ]
         details = [detail for _, detail in told]
         assert details[0]["generatedSpeakerId"] == details[1]["generatedSpeakerId"] == speaker
-        assert details[2]["errorInfo"]["errorType"] == "ResourceNotFoundException"
-        assert details[5]["data"] == {"enrollmentSource": "BATCH", "enrollmentSourceId": done}
+        assert details[2]["errorInfo"]["errorType"] == "RESOURCE_NOT_FOUND"
+        assert details[2]["generatedSpeakerId"] is None, "the customer's own id is not told"
+        assert details[3]["generatedFraudsterId"] == "id#AbCdEfGhIjKlMnOpQrStUv"
+        assert details[5]["data"] == {
+            "enrollmentSource": "BATCH_ENROLLMENT",
+            "enrollmentSourceId": done,
+            "enrollmentStatus": None,
+        }
         assert details[5]["errorInfo"]["errorCode"] == 400
         assert [detail.get("batchJobId") for detail in details[6:]] == [done, failed, failed]
         assert details[8]["errorInfo"]["errorCode"] == 404
         assert {detail["domainId"] for detail in details} == {domain_id}
-
-
-def test_a_call_of_a_domain_that_is_not_ours_tells_nobody(tmp_path: Path) -> None:
-    with running(tmp_path / "data", **FAST, **QUIET, EVENTS_SINKS="file") as service:
-        domain_id = service.domain()
-        with pytest.raises(ClientError):
-            service.voice_id.delete_speaker(DomainId="AbCdEfGhIjKlMnOpQrStUv", SpeakerId="one")
-        opt_out(service, domain_id, 1, "one")
-        wait_for(lambda: len(filed(service)) > 0)
-        assert [one["detail"]["domainId"] for one in filed(service)] == [domain_id]
 
 
 def test_an_unknown_sink_keeps_the_service_from_starting(tmp_path: Path) -> None:
@@ -176,21 +173,22 @@ def test_every_request_of_a_job_is_told_and_counted(tmp_path: Path, make_call: C
         (bucket / "m.json").write_text(json.dumps(manifest))
         job_id = service.start_job(domain_id, "s3://calls/m.json")["JobId"]
         assert service.ended_job(domain_id, job_id)["JobStatus"] == "COMPLETED_WITH_ERRORS"
-        wait_for(lambda: len(filed(service)) == 4)
+        wait_for(lambda: len(filed(service)) == 5)
 
-        enrolled, absent = (one["detail"] for one in filed(service)[1:3])
+        detected, enrolled, absent = (one["detail"] for one in filed(service)[1:4])
         speaker = service.voice_id.describe_speaker(DomainId=domain_id, SpeakerId="customer-english")[
             "Speaker"
         ]
         assert enrolled["generatedSpeakerId"] == speaker["GeneratedSpeakerId"]
-        fraud = enrolled["data"].pop("fraudDetectionResult")
-        assert (fraud["decision"], fraud["reasons"]) == ("LOW_RISK", [])
+        fraud = detected["fraudDetectionResult"]
+        assert (fraud["decision"], fraud["reasons"]) == ("LOW_RISK", None)
+        assert detected["generatedSpeakerId"] == speaker["GeneratedSpeakerId"]
         assert enrolled["data"] == {
-            "enrollmentSource": "BATCH",
+            "enrollmentSource": "BATCH_ENROLLMENT",
             "enrollmentSourceId": job_id,
             "enrollmentStatus": "NEW_ENROLLMENT",
         }
-        assert (absent["status"], absent["errorInfo"]["errorCode"]) == ("FAILURE", 404)
+        assert (absent["status"], absent["errorInfo"]["errorCode"]) == ("FAILED", 404)
         assert "customer-" not in json.dumps(filed(service))
 
         with urllib.request.urlopen(service.url + "/metrics", timeout=10) as answer:

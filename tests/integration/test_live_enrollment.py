@@ -58,7 +58,7 @@ def test_a_new_speaker_is_enrolled_from_the_call(live, domain, talk):
     assert set(live.house.voiceprints(domain)) == {"customer-1"}
     assert live.house.kept_audio(domain)["customer-1"].startswith(b"fLaC")
     (event,) = live.events(domain, SPEAKER_EVENT)
-    assert (event["action"], event["status"]) == ("ENROLL_SPEAKER", "SUCCESS")
+    assert (event["action"], event["status"]) == ("ENROLL_SPEAKER", "SUCCEEDED")
     assert event["generatedSpeakerId"] == speaker.speaker_id
     assert event["data"]["enrollmentSource"] == "SESSION"
     assert event["data"]["enrollmentSourceId"] == live.session(domain, name).session_id
@@ -145,9 +145,9 @@ def test_a_fraudster_is_not_enrolled_and_not_named(live, talk, again):
     assert fraudster_id not in told
     assert live.house.speakers(domain)["customer-1"].status == "PENDING"
     event = live.events(domain, SPEAKER_EVENT)[-1]
-    assert event["status"] == "FAILURE"
+    assert event["status"] == "FAILED"
     assert fraudster_id not in event["errorInfo"]["errorMessage"]
-    found = event["data"]["fraudDetectionResult"]
+    found = live.events(domain, "Sonant Enrollment Fraud Detection")[-1]["fraudDetectionResult"]
     assert (found["decision"], found["reasons"]) == ("HIGH_RISK", ["KNOWN_FRAUDSTER"])
 
 

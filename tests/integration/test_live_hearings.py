@@ -168,6 +168,22 @@ def test_begin_and_end_of_a_stream_are_told_as_events(live, domain, talk):
     name = live.start(domain).name
     session = live.take(domain, name, talk)
     begun, ended = live.events(domain, "VoiceId Start Session Action")
+    assert (begun["status"], ended["status"]) == ("STREAMING_STARTED", "STREAMING_ENDED")
     assert begun["session"]["sessionId"] == ended["session"]["sessionId"] == session.session_id
-    assert "audioAggregationEndedAt" not in begun["session"].get("authenticationAudioProgress", {})
-    assert "audioAggregationEndedAt" in ended["session"]["authenticationAudioProgress"]
+    before, after = (one["session"]["authenticationAudioProgress"] for one in (begun, ended))
+    assert before["audioAggregationStartedAt"] is not None
+    assert before["audioAggregationEndedAt"] is None
+    assert after["audioAggregationEndedAt"] is not None
+
+
+@pytest.mark.parametrize(("seconds", "status"), [(4, "NOT_ENOUGH_SPEECH"), (None, "READY_FOR_ENROLLMENT")])
+def test_speech_enough_for_an_enrollment_is_told_also_when_none_was_asked_for(
+    live, domain, talk, seconds, status
+):
+    name = live.start(domain).name
+    session = live.take(domain, name, talk if seconds is None else talk[: seconds * 8000])
+    *_, ended = live.events(domain, "VoiceId Start Session Action")
+    progress = ended["session"]["enrollmentAudioProgress"]
+    assert progress["audioAggregationStatus"] == status
+    assert (progress["audioAggregationEndedAt"] is None) == (session.enrollment_speech_at is None)
+    assert (session.enrollment_speech_at is None) == (status == "NOT_ENOUGH_SPEECH")

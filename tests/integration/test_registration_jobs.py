@@ -7,7 +7,9 @@ from batch_values import REGISTRATION, entry, fraud_entry, manifest
 from sqlalchemy import select
 
 from sonant.errors import ServiceQuotaExceeded
+from sonant.events import outbox
 from sonant.events.outbox import Outbox
+from sonant.ids import new_uuid
 from sonant.settings import Registration
 from sonant.store.database.schema import fraudster_voiceprints
 
@@ -227,7 +229,7 @@ def test_each_request_sends_an_event_and_the_job_two(house, domain):
 
     class Listening(Outbox):
         def put(self, connection, told, now):
-            events.extend(told)
+            events.extend(outbox.document(event, new_uuid(), now) for event in told)
 
     requests = [
         fraud_entry("r1", ENGLISH),
@@ -239,17 +241,18 @@ def test_each_request_sends_an_event_and_the_job_two(house, domain):
     object.__setattr__(runner._parts, "outbox", Listening())
     assert runner.run_one()
     outcome = house.outcome(domain, job_id)
-    *single, ended = [event.detail for event in events]
+    *single, ended = [event["detail"] for event in events]
     lists = [house.default_list(domain)]
-    told = [
-        (event["status"], event.get("generatedFraudsterId"), event.get("watchlistIds")) for event in single
-    ]
+    told = [(event["status"], event["generatedFraudsterId"], event["watchlistIds"]) for event in single]
     known = outcome.generated_id("r1")
-    assert told == [("SUCCESS", known, lists), ("SUCCESS", known, lists), ("FAILURE", None, lists)]
-    assert [event["data"].get("registrationStatus") for event in single] == [
+    assert told == [("SUCCEEDED", known, lists), ("SUCCEEDED", known, lists), ("FAILED", None, lists)]
+    assert [event["data"]["registrationStatus"] for event in single] == [
         "NEW_REGISTRATION",
         "DUPLICATE_SKIPPED",
         None,
     ]
     assert {event["data"]["registrationSourceId"] for event in single} == {job_id}
-    assert (ended["action"], ended["status"]) == ("BATCH_REGISTRATION_REQUEST", "SUCCESS")
+    assert (ended["action"], ended["status"]) == (
+        "BATCH_FRAUDSTER_REGISTRATION_REQUEST",
+        "COMPLETED_WITH_ERRORS",
+    )

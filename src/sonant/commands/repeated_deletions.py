@@ -12,7 +12,7 @@ import click
 
 from sonant.commands.common import client, refusals_told, show_progress
 from sonant.errors import SetupError
-from sonant.events.documents import SOURCE
+from sonant.events.documents import OWN_SOURCE, SOURCE
 from sonant.events.forgotten import End, Forgotten, Person, Torn, documents
 from sonant.settings import Settings
 
@@ -55,7 +55,7 @@ def repeat(settings: Settings, files: Sequence[Path], *, profile: str, quiet: bo
 
 def _read(settings: Settings, files: Sequence[Path]) -> Forgotten:
     """Whom all the files tell to forget; what of them was no help is told."""
-    told = Forgotten(sources=frozenset((SOURCE, settings.events.eventbridge_source)))
+    told = Forgotten(sources=frozenset((SOURCE, OWN_SOURCE, settings.events.eventbridge_source)))
     for file in files:
         events, others = told.events, told.others
         for document in documents(file):

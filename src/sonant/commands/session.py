@@ -166,10 +166,13 @@ def _members(
     acceptance_threshold: int | None = None,
     risk_threshold: int | None = None,
     watchlist: str | None = None,
+    contact_arn: str | None = None,
 ) -> dict[str, Any]:
     members: dict[str, Any] = {}
     if speaker is not None:
         members["SpeakerId"] = speaker
+    if contact_arn is not None:
+        members["ContactArn"] = contact_arn
     if acceptance_threshold is not None:
         members["AuthenticationConfiguration"] = {"AcceptanceThreshold": acceptance_threshold}
     fraud = {"RiskThreshold": risk_threshold, "WatchlistId": watchlist}

@@ -29,6 +29,7 @@ def kinesis(
     stream: str,
     *,
     contact_id: str | None,
+    instance_arn: str | None,
     fragment: str | None,
     session_name: str | None,
     speaker: str | None,
@@ -38,9 +39,15 @@ def kinesis(
     """Carry a contact's audio to its session; 0 when all of it was listened to. Raises SetupError.
 
     `stream` is a name or an ARN; without a `fragment` audio is taken from now on. The session is named by the
-    contact unless `session_name` says otherwise.
+    contact unless `session_name` says otherwise. With its `instance_arn` the contact has an ARN, which the
+    session is told.
     """
-    name = waiting_session(desk, session_name or contact_id, speaker)
+    contact_arn = None
+    if instance_arn is not None:
+        if contact_id is None:
+            raise SetupError("the ARN of a contact needs its id, too: --contact")
+        contact_arn = f"{instance_arn}/contact/{contact_id}"
+    name = waiting_session(desk, session_name or contact_id, speaker, contact_arn)
     frames = _frames(_media(stream, fragment, endpoint_url, region), contact_id)
     try:
         whole = asyncio.run(send(signed_url(desk, name), frames, real=False))

@@ -138,9 +138,10 @@ def _frames(settings: Settings, file: Path, channel: int) -> tuple[Iterator[byte
     return frames(), recording.duration_s
 
 
-def waiting_session(desk: Desk, name: str | None, speaker: str | None) -> str:
+def waiting_session(desk: Desk, name: str | None, speaker: str | None, contact_arn: str | None = None) -> str:
     """The session, waiting for audio: as it is, or started now. Raises SetupError."""
-    who = {} if speaker is None else {"SpeakerId": speaker}
+    known = {"SpeakerId": speaker, "ContactArn": contact_arn}
+    who = {member: value for member, value in known.items() if value is not None}
     with told():
         if name is not None:
             try:

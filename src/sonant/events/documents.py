@@ -1,7 +1,8 @@
 """What happened, as the EventBridge documents of Voice ID: pure functions of domain and facts.
 
-Names and fields are those of the AWS docs' event schema, camelCase. Documents hold generated ids,
-configuration and S3 URIs as given; never a customer speaker id, a name, a description or a tag.
+Detail types, members and words are those of Voice ID's sample events; `schema.json` has them all, in their
+order. Documents hold generated ids, configuration and S3 URIs as given; never a customer speaker id, a name,
+a description or a tag.
 """
 
 from __future__ import annotations
@@ -9,39 +10,79 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Literal
+from typing import Any, Literal, Protocol, Self
 
-from sonant.store.domains import Domain
+from sonant.events.schema import in_form, source_of
+from sonant.ids import new_id
+from sonant.store.domains import domain_arn
 from sonant.store.jobs import Job
 
 SPEAKER = "VoiceId Speaker Action"
 FRAUDSTER = "VoiceId Fraudster Action"
 BATCH_ENROLLMENT = "VoiceId Batch Speaker Enrollment Action"
 BATCH_REGISTRATION = "VoiceId Batch Fraudster Registration Action"
+FRAUD_DETECTION = "Sonant Enrollment Fraud Detection"
+"""Not one of Voice ID's: what was found of an enrollment's voice."""
 
-SOURCE = "aws.voiceid"
+SOURCE, OWN_SOURCE = "aws.voiceid", "sonant"
+"""Of Voice ID's detail types, and of ours."""
+
+SUBMITTED, SUCCEEDED, FAILED = "SUBMITTED", "SUCCEEDED", "FAILED"
 
 SpeakerAction = Literal["ENROLL_SPEAKER", "OPT_OUT_SPEAKER", "DELETE_SPEAKER"]
 FraudsterAction = Literal["REGISTER_FRAUDSTER", "DELETE_FRAUDSTER"]
-BatchStatus = Literal["SUBMITTED", "SUCCESS", "FAILURE"]
+EnrollmentSource = Literal["BATCH_ENROLLMENT", "SESSION"]
+RegistrationSource = Literal["BATCH_REGISTRATION"]
 
+#: Of what a job or a session tells why it failed; the longest message of an event.
 _MESSAGE_CHARACTERS = 1024
 
-#: Exception names for the codes of result files and of FailureDetails.
-_TYPES = {
-    400: "ValidationException",
-    402: "ServiceQuotaExceededException",
-    403: "AccessDeniedException",
-    404: "ResourceNotFoundException",
-    409: "ConflictException",
+NOT_ENOUGH_SPEECH = "NOT_ENOUGH_SPEECH"
+#: Types of errors, by the HTTP statuses of answers, which are also the codes of result files.
+_ERROR_TYPES = {
+    400: "BAD_REQUEST",
+    402: "SERVICE_QUOTA_EXCEEDED",
+    403: "ACCESS_DENIED",
+    404: "RESOURCE_NOT_FOUND",
+    409: "CONFLICT",
+    429: "THROTTLING",
 }
+
+
+class EventDomain(Protocol):
+    """Which domain an event is about; a `store.domains.Domain` is one."""
+
+    @property
+    def domain_id(self) -> str: ...
+
+    @property
+    def account_id(self) -> str: ...
+
+    @property
+    def region(self) -> str: ...
+
+    @property
+    def arn(self) -> str: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AbsentDomain:
+    """A domain that was asked for and is not there: account and Region are those of the call."""
+
+    domain_id: str
+    account_id: str
+    region: str
+
+    @property
+    def arn(self) -> str:
+        return domain_arn(self.region, self.account_id, self.domain_id)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Event:
     """One thing that happened in a domain."""
 
-    domain: Domain
+    domain: EventDomain
     type: str
     """The envelope's `detail-type`."""
     detail: Mapping[str, Any]
@@ -56,126 +97,173 @@ class ErrorInfo:
     code: int
 
     @classmethod
-    def of_code(cls, code: int, message: str) -> ErrorInfo:
-        return cls(type=_TYPES.get(code, "InternalServerException"), message=message, code=code)
+    def of_code(cls, code: int, message: str) -> Self:
+        return cls(type=_ERROR_TYPES.get(code, "INTERNAL_ERROR"), message=message, code=code)
+
+    @property
+    def member(self) -> dict[str, Any]:
+        """As events tell it."""
+        return {
+            "errorCode": self.code,
+            "errorMessage": self.message[:_MESSAGE_CHARACTERS] or self.type,
+            "errorType": self.type,
+        }
+
+
+INTERNAL_ERROR = ErrorInfo.of_code(500, "Internal Server Error")
 
 
 def speaker_event(
-    domain: Domain,
+    domain: EventDomain,
     action: SpeakerAction,
     *,
     speaker_id: str | None,
     error: ErrorInfo | None = None,
-    source: str | None = None,
+    source: EnrollmentSource | None = None,
     source_id: str | None = None,
     enrollment_status: str | None = None,
-    fraud_detection: Mapping[str, Any] | None = None,
+    contact_arn: str | None = None,
 ) -> Event:
-    """A speaker was enrolled, opted out or deleted, or was not (`error`). `source` is BATCH with a job's id
-    or SESSION with a session's; only a generated `speaker_id` is told. `fraud_detection` is what was
-    found of an enrollment's voice, in the form of the evaluation event's `fraudDetectionResult`."""
-    data = {
-        "enrollmentSource": source,
-        "enrollmentSourceId": source_id,
-        "enrollmentStatus": enrollment_status,
-        "fraudDetectionResult": fraud_detection,
+    """A speaker was enrolled, opted out or deleted, or was not (`error`). An enrollment has a `source` with
+    the id of the job or session, whose `contact_arn` is told; only a generated `speaker_id` is."""
+    data = None
+    if source is not None:
+        data = {
+            "enrollmentSource": source,
+            "enrollmentSourceId": source_id,
+            "enrollmentStatus": enrollment_status,
+        }
+    told = {
+        "data": data,
+        "generatedSpeakerId": _generated(speaker_id),
+        "systemAttributes": system_attributes(contact_arn),
     }
-    told = {"generatedSpeakerId": _generated(speaker_id), "data": given(data) or None}
-    return build_event(domain, SPEAKER, action, "FAILURE" if error else "SUCCESS", told, error)
+    return build_event(domain, SPEAKER, action, FAILED if error else SUCCEEDED, told, error)
 
 
 def fraudster_event(
-    domain: Domain,
+    domain: EventDomain,
     action: FraudsterAction,
     *,
     fraudster_id: str | None,
     watchlist_ids: Sequence[str] = (),
     error: ErrorInfo | None = None,
-    source: str | None = None,
+    source: RegistrationSource | None = None,
     source_id: str | None = None,
     registration_status: str | None = None,
 ) -> Event:
-    """A fraudster was registered or deleted, or was not (`error`). `source` is BATCH with a job's id."""
-    data = {
-        "registrationSource": source,
-        "registrationSourceId": source_id,
-        "registrationStatus": registration_status,
-    }
+    """A fraudster was registered or deleted, or was not (`error`). A registration has a `source` with the
+    job's id."""
+    data = None
+    if source is not None:
+        data = {
+            "registrationSource": source,
+            "registrationSourceId": source_id,
+            "registrationStatus": registration_status,
+        }
     told = {
+        "data": data,
         "generatedFraudsterId": _generated(fraudster_id),
         "watchlistIds": list(watchlist_ids) or None,
-        "data": given(data) or None,
     }
-    return build_event(domain, FRAUDSTER, action, "FAILURE" if error else "SUCCESS", told, error)
+    return build_event(domain, FRAUDSTER, action, FAILED if error else SUCCEEDED, told, error)
+
+
+def fraud_detection_event(
+    domain: EventDomain,
+    *,
+    speaker_id: str | None,
+    source: EnrollmentSource,
+    source_id: str,
+    found: Mapping[str, Any],
+) -> Event:
+    """What fraud detection found of an enrollment's voice, whatever became of the enrollment. `found` has
+    the form of the evaluation event's `fraudDetectionResult`."""
+    told = {
+        "data": {"enrollmentSource": source, "enrollmentSourceId": source_id},
+        "fraudDetectionResult": {**found, "reasons": found["reasons"] or None},
+        "generatedSpeakerId": _generated(speaker_id),
+    }
+    return build_event(domain, FRAUD_DETECTION, "ENROLL_SPEAKER", SUCCEEDED, told, None)
 
 
 def batch_enrollment_event(
-    domain: Domain, job: Job, status: BatchStatus, error: ErrorInfo | None = None
+    domain: EventDomain, job: Job, status: str, error: ErrorInfo | None = None
 ) -> Event:
-    """A speaker enrollment job was submitted or has ended."""
+    """A speaker enrollment job was submitted or has ended: `status` is that of the job."""
     fraud = job.config["FraudDetectionConfig"]
     config = {
         "existingEnrollmentAction": job.config["ExistingEnrollmentAction"],
-        "fraudDetectionConfig": given(
-            {
-                "fraudDetectionAction": fraud["FraudDetectionAction"],
-                "riskThreshold": fraud["RiskThreshold"],
-                "watchlistIds": fraud.get("WatchlistIds"),
-            }
-        ),
+        "fraudDetectionConfig": {
+            "fraudDetectionAction": fraud["FraudDetectionAction"],
+            "fraudDetectionThreshold": fraud["RiskThreshold"],
+            "watchlistIds": fraud.get("WatchlistIds"),
+        },
     }
     told = _batch(job, "enrollmentConfig", config)
-    return build_event(domain, BATCH_ENROLLMENT, "BATCH_ENROLLMENT_REQUEST", status, told, error)
+    return build_event(domain, BATCH_ENROLLMENT, "BATCH_SPEAKER_ENROLLMENT_REQUEST", status, told, error)
 
 
 def batch_registration_event(
-    domain: Domain, job: Job, status: BatchStatus, error: ErrorInfo | None = None
+    domain: EventDomain, job: Job, status: str, error: ErrorInfo | None = None
 ) -> Event:
-    """A fraudster registration job was submitted or has ended."""
-    config = given(
-        {
-            "duplicateRegistrationAction": job.config["DuplicateRegistrationAction"],
-            "fraudsterSimilarityThreshold": job.config["FraudsterSimilarityThreshold"],
-            "watchlistIds": job.config.get("WatchlistIds"),
-        }
-    )
+    """A fraudster registration job was submitted or has ended: `status` is that of the job."""
+    config = {
+        "duplicateRegistrationAction": job.config["DuplicateRegistrationAction"],
+        "fraudsterSimilarityThreshold": job.config["FraudsterSimilarityThreshold"],
+        "watchlistIds": job.config.get("WatchlistIds"),
+    }
     told = _batch(job, "registrationConfig", config)
-    return build_event(domain, BATCH_REGISTRATION, "BATCH_REGISTRATION_REQUEST", status, told, error)
+    return build_event(
+        domain, BATCH_REGISTRATION, "BATCH_FRAUDSTER_REGISTRATION_REQUEST", status, told, error
+    )
 
 
 def document(event: Event, event_id: str, time: datetime) -> dict[str, Any]:
-    """The whole document. `event_id` is also the detail's `sourceId`: EventBridge gives the envelope an id of
-    its own, so this is what doubles are known by."""
-    return {
-        "version": "0",
-        "id": event_id,
-        "detail-type": event.type,
-        "source": SOURCE,
-        "account": event.domain.account_id,
-        "time": time.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
-        "region": event.domain.region,
-        "resources": [event.domain.arn],
-        "detail": {"sourceId": event_id, **event.detail},
-    }
+    """The whole document, under a `sourceId` of its own: EventBridge gives the envelope an id of its own, so
+    `sourceId` is what doubles are known by."""
+    return in_form(
+        {
+            "version": "0",
+            "account": event.domain.account_id,
+            "region": event.domain.region,
+            "detail": {**event.detail, "sourceId": new_id()},
+            "detail-type": event.type,
+            "source": source_of(event.type),
+            "id": event_id,
+            "time": time_text(time),
+            "resources": [event.domain.arn],
+        }
+    )
 
 
 def build_event(
-    domain: Domain,
+    domain: EventDomain,
     type_: str,
     action: str,
     status: str,
     told: Mapping[str, Any],
     error: ErrorInfo | None,
 ) -> Event:
-    """What all events have in common, around what one tells; members that are None are left out."""
-    detail = {"action": action, "status": status, "domainId": domain.domain_id, **given(told)}
-    if error is not None:
-        detail["errorInfo"] = {
-            "errorMessage": error.message[:_MESSAGE_CHARACTERS],
-            "errorType": error.type,
-            "errorCode": error.code,
-        }
+    """What all events have in common, around what one tells."""
+    detail = {
+        "action": action,
+        "domainId": domain.domain_id,
+        "errorInfo": None if error is None else error.member,
+        "status": status,
+        **told,
+    }
     return Event(domain=domain, type=type_, detail=detail)
+
+
+def system_attributes(contact_arn: str | None) -> dict[str, str] | None:
+    """What Amazon Connect calls the call; None for one that is not Connect's."""
+    return None if contact_arn is None else {"aws:connect:OriginalContactArn": contact_arn}
+
+
+def time_text(moment: datetime) -> str:
+    """ISO 8601 in UTC, to the millisecond."""
+    return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def _batch(job: Job, config_member: str, config: Mapping[str, Any]) -> dict[str, Any]:
@@ -184,7 +272,7 @@ def _batch(job: Job, config_member: str, config: Mapping[str, Any]) -> dict[str,
         "dataAccessRoleArn": job.role_arn,
         config_member: config,
         "inputDataConfig": {"s3Uri": job.input_uri},
-        "outputDataConfig": given({"s3Uri": job.output_uri, "kmsKeyId": job.output_kms_key}),
+        "outputDataConfig": {"kmsKeyId": job.output_kms_key, "s3Uri": job.output_uri},
     }
     return {"batchJobId": job.job_id, "data": data}
 
@@ -192,8 +280,3 @@ def _batch(job: Job, config_member: str, config: Mapping[str, Any]) -> dict[str,
 def _generated(identifier: str | None) -> str | None:
     """An id that we made; the customer's own are not told."""
     return identifier if identifier is not None and identifier.startswith("id#") else None
-
-
-def given(members: Mapping[str, Any]) -> dict[str, Any]:
-    """The members that are not None."""
-    return {name: value for name, value in members.items() if value is not None}

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from sonant.errors import SetupError
-from sonant.events.documents import FRAUDSTER, SPEAKER
+from sonant.events.documents import FRAUDSTER, SPEAKER, SUCCEEDED
 
 #: Far longer than the events of one delivery to a webhook.
 _MAX_LINE_BYTES = 64 << 20
@@ -28,6 +28,8 @@ class End(IntEnum):
     DELETE_FRAUDSTER = 3
 
 
+#: What an event's status says of what was done; files from before this release have the second word.
+_DONE = (SUCCEEDED, "SUCCESS")
 _ID_MEMBERS = {SPEAKER: "generatedSpeakerId", FRAUDSTER: "generatedFraudsterId"}
 _ENDS = {
     (SPEAKER, "OPT_OUT_SPEAKER"): End.OPT_OUT_SPEAKER,
@@ -68,7 +70,7 @@ class Forgotten:
             return
         kind = str(document.get("detail-type"))
         end = _ENDS.get((kind, str(detail.get("action"))))
-        if end is None or detail.get("status") != "SUCCESS":
+        if end is None or detail.get("status") not in _DONE:
             self.events += 1
             return
         told = (document.get("account"), detail.get("domainId"), detail.get(_ID_MEMBERS[kind]))

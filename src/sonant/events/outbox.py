@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -11,6 +10,7 @@ import orjson
 from sqlalchemy import Connection, bindparam, delete, func, insert, select, update
 
 from sonant.events.documents import Event, document
+from sonant.ids import new_uuid
 from sonant.store.database.postgres import take_time, take_turn
 from sonant.store.database.rows import put
 from sonant.store.database.schema import event_cursors, events
@@ -45,7 +45,7 @@ class Outbox:
 
 
 def _row(event: Event, now: datetime) -> dict[str, object]:
-    event_id = str(uuid.uuid4())
+    event_id = new_uuid()
     return {
         "event_id": event_id,
         "domain_id": event.domain.domain_id,

@@ -1,7 +1,7 @@
 """What happened in sessions, as events: pure functions of domain, session and facts.
 
-Fields are those of the AWS docs' event schema. Start Session events are told when a stream begins, when it
-ends, and when either fails; the others with the call that they are named after.
+Start Session events are told when a stream begins, when it ends, and when either fails; the others with the
+call that they are named after.
 """
 
 from __future__ import annotations
@@ -9,17 +9,39 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
-from sonant.events.documents import ErrorInfo, Event, build_event, given
-from sonant.store.domains import Domain
-from sonant.store.sessions import Session
+from sonant.events.documents import (
+    FAILED,
+    NOT_ENOUGH_SPEECH,
+    SUBMITTED,
+    SUCCEEDED,
+    ErrorInfo,
+    Event,
+    EventDomain,
+    build_event,
+    system_attributes,
+    time_text,
+)
+from sonant.store.sessions import ENDED, Session
 
 START_SESSION = "VoiceId Start Session Action"
 UPDATE_SESSION = "VoiceId Update Session Action"
 EVALUATE_SESSION = "VoiceId Evaluate Session Action"
 SESSION_ENROLLMENT = "VoiceId Session Speaker Enrollment Action"
+
+STARTED, STREAM_ENDED, STREAM_FAILED = "STREAMING_STARTED", "STREAMING_ENDED", "STREAMING_FAILED"
+
+#: Why a stream that ended like this counts as failed; by its `stream_end_reason`. All others have just ended.
+STREAM_FAULTS: Mapping[str, ErrorInfo] = {
+    "DISCONNECTED": ErrorInfo.of_code(400, "The connection that brought the audio broke off."),
+    "MALFORMED": ErrorInfo.of_code(400, "The audio did not come in the form that was agreed."),
+    "OVERRUN": ErrorInfo.of_code(400, "More audio came than can be listened to."),
+    "NEVER_BEGAN": ErrorInfo.of_code(400, "No audio came in the time allowed."),
+    "DOMAIN_GONE": ErrorInfo.of_code(409, "The domain was suspended, or its key can no longer be used."),
+    "SERVICE_STOPPED": ErrorInfo.of_code(500, "The service stopped while it listened."),
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,128 +49,159 @@ class Window:
     """First and last moment of the audio that was gathered for one purpose so far."""
 
     started_at: datetime | None = None
+    """None: nothing is gathered for it."""
     ended_at: datetime | None = None
     """None: still being gathered."""
 
 
-def start_session_event(
-    domain: Domain,
-    session: Session | None,
-    *,
-    authentication: Window | None = None,
-    fraud_detection: Window | None = None,
-    enrollment: Window | None = None,
-    error: ErrorInfo | None = None,
-    asked: str = "",
-) -> Event:
-    """A stream began or ended, or did so by a fault (`error`). Without `session` none came into being; then
-    `asked` is the name or id that was asked for, here as below."""
-    told = _asked(asked) if session is None else _set_up(session)
-    told |= given(
-        {
-            "enrollmentAudioProgress": None
-            if session is None or session.enrollment_status is None
-            else {"audioAggregationStatus": session.enrollment_status, **_window(enrollment or Window())},
-            "authenticationAudioProgress": None if authentication is None else _window(authentication),
-            "fraudDetectionAudioProgress": None if fraud_detection is None else _window(fraud_detection),
-        }
-    )
-    return _session_event(domain, START_SESSION, "START_SESSION", told, error)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """The session that a refused call was about, as far as it is known."""
+
+    session_id: str | None = None
+    name: str | None = None
+    stream_status: str | None = None
+
+    @classmethod
+    def of(cls, name_or_id: str, found: Session | None) -> Asked:
+        """`found` is the session that has this name or id, if there is one."""
+        if found is not None:
+            return cls(session_id=found.session_id, name=found.name, stream_status=found.stream_status)
+        return cls(session_id=name_or_id) if name_or_id.startswith("id#") else cls(name=name_or_id)
 
 
-def update_session_event(
-    domain: Domain, session: Session | None, error: ErrorInfo | None = None, asked: str = ""
-) -> Event:
-    """A session was changed, or was not (`error`); then without `session`."""
-    told = _asked(asked) if session is None else _set_up(session)
-    return _session_event(domain, UPDATE_SESSION, "UPDATE_SESSION", told, error)
+def stream_event(domain: EventDomain, session: Session, heard: Mapping[str, Window]) -> Event:
+    """A stream has begun or ended, or failed. `heard` is by purpose, of `session_hearings`."""
+    error, status = None, STARTED
+    if session.stream_status == ENDED:
+        error = STREAM_FAULTS.get(session.stream_end_reason or "")
+        status = STREAM_ENDED if error is None else STREAM_FAILED
+    gathering = Window(started_at=session.stream_started_at)
+    authentication = None if session.acceptance_threshold is None else heard.get("AUTHENTICATION", gathering)
+    fraud_detection = None if session.risk_threshold is None else heard.get("FRAUD", gathering)
+    enrollment = Window(started_at=session.stream_started_at, ended_at=session.enrollment_speech_at)
+    told = {
+        **_ids(session),
+        **_configurations(session),
+        "authenticationAudioProgress": _window(authentication),
+        "enrollmentAudioProgress": _enrollment_progress(enrollment),
+        "fraudDetectionAudioProgress": _window(fraud_detection),
+        "streamingConfiguration": {
+            "authenticationMinimumSpeechInSeconds": math.ceil(session.authentication_speech_s)
+        },
+    }
+    return _session_event(domain, START_SESSION, "START_SESSION", status, told, session.contact_arn, error)
+
+
+def stream_refused_event(domain: EventDomain, asked: Asked, error: ErrorInfo) -> Event:
+    """A stream could not be set up."""
+    told = {
+        **_asked(asked),
+        "authenticationAudioProgress": _window(None),
+        "enrollmentAudioProgress": _enrollment_progress(Window()),
+        "fraudDetectionAudioProgress": _window(None),
+    }
+    return _session_event(domain, START_SESSION, "START_SESSION", STREAM_FAILED, told, None, error)
+
+
+def update_session_event(domain: EventDomain, session: Session) -> Event:
+    """A session was changed."""
+    told = {**_ids(session), **_configurations(session)}
+    return _session_event(domain, UPDATE_SESSION, "UPDATE_SESSION", SUCCEEDED, told, session.contact_arn)
+
+
+def update_refused_event(domain: EventDomain, asked: Asked, error: ErrorInfo) -> Event:
+    """A session was to be changed and was not."""
+    return _session_event(domain, UPDATE_SESSION, "UPDATE_SESSION", FAILED, _asked(asked), None, error)
 
 
 def evaluate_session_event(
-    domain: Domain,
-    session: Session | None,
+    domain: EventDomain,
+    session: Session,
     *,
-    authentication: Mapping[str, Any] | None = None,
-    fraud_detection: Mapping[str, Any] | None = None,
-    error: ErrorInfo | None = None,
-    asked: str = "",
+    authentication: Mapping[str, Any] | None,
+    fraud_detection: Mapping[str, Any] | None,
 ) -> Event:
-    """New results of a session, or why there are none (`error`; then without `session`).
+    """New results of a session, as EvaluateSession answers them; None for what it is not set up for.
 
-    `authentication` and `fraud_detection` are the results as EvaluateSession answers them; customers' own
-    speaker ids in them are not told.
+    Customers' own speaker ids in them are not told.
     """
-    told = _asked(asked)
-    if session is not None:
-        told = {**_ids(session), "streamingStatus": session.stream_status}
-        told |= given(
-            {
-                "authenticationResult": None if authentication is None else _camel(authentication),
-                "fraudDetectionResult": None if fraud_detection is None else _camel(fraud_detection),
-            }
-        )
-    return _session_event(domain, EVALUATE_SESSION, "EVALUATE_SESSION", told, error)
+    told = {
+        **_ids(session),
+        "authenticationResult": None if authentication is None else _camel(authentication),
+        "fraudDetectionResult": None if fraud_detection is None else _camel(fraud_detection),
+        "streamingStatus": session.stream_status,
+    }
+    return _session_event(domain, EVALUATE_SESSION, "EVALUATE_SESSION", SUCCEEDED, told, session.contact_arn)
 
 
-def session_enrollment_event(
-    domain: Domain, session: Session | None, error: ErrorInfo | None = None, asked: str = ""
-) -> Event:
-    """An enrollment was asked for in a session, or was refused (`error`; then without `session`). What
-    becomes of it, the Speaker event tells, with the source SESSION."""
+def evaluation_refused_event(domain: EventDomain, asked: Asked, error: ErrorInfo) -> Event:
+    """A session could not be evaluated."""
+    told = {**_asked(asked), "streamingStatus": asked.stream_status}
+    return _session_event(domain, EVALUATE_SESSION, "EVALUATE_SESSION", FAILED, told, None, error)
+
+
+def session_enrollment_event(domain: EventDomain, session: Session) -> Event:
+    """An enrollment was asked for in a session. What becomes of it, the Speaker event tells, with the source
+    SESSION."""
+    told = {
+        "sessionId": session.session_id,
+        "sessionName": session.name,
+        "systemAttributes": system_attributes(session.contact_arn),
+    }
+    return build_event(domain, SESSION_ENROLLMENT, "SESSION_ENROLLMENT_REQUEST", SUBMITTED, told, None)
+
+
+def session_enrollment_refused_event(domain: EventDomain, asked: Asked, error: ErrorInfo) -> Event:
+    """An enrollment was asked for in a session, and was refused."""
     told = _asked(asked)
-    if session is not None:
-        told = {"sessionId": session.session_id, "sessionName": session.name}
-    return build_event(domain, SESSION_ENROLLMENT, "SESSION_ENROLLMENT_REQUEST", _status(error), told, error)
+    return build_event(domain, SESSION_ENROLLMENT, "SESSION_ENROLLMENT_REQUEST", FAILED, told, error)
 
 
 def _session_event(
-    domain: Domain, type_: str, action: str, session: Mapping[str, Any], error: ErrorInfo | None
+    domain: EventDomain,
+    type_: str,
+    action: str,
+    status: str,
+    session: Mapping[str, Any],
+    contact_arn: str | None,
+    error: ErrorInfo | None = None,
 ) -> Event:
-    return build_event(domain, type_, action, _status(error), {"session": session or None}, error)
+    told = {"session": session, "systemAttributes": system_attributes(contact_arn)}
+    return build_event(domain, type_, action, status, told, error)
 
 
-def _status(error: ErrorInfo | None) -> str:
-    return "FAILURE" if error else "SUCCESS"
-
-
-def _asked(name_or_id: str) -> dict[str, Any]:
-    if not name_or_id:
-        return {}
-    return {"sessionId" if name_or_id.startswith("id#") else "sessionName": name_or_id}
+def _asked(asked: Asked) -> dict[str, Any]:
+    return {"sessionId": asked.session_id, "sessionName": asked.name}
 
 
 def _ids(session: Session) -> dict[str, Any]:
-    return given(
-        {
-            "sessionId": session.session_id,
-            "sessionName": session.name,
-            "generatedSpeakerId": session.speaker_id,
-        }
-    )
-
-
-def _set_up(session: Session) -> dict[str, Any]:
-    told = _ids(session)
-    if session.acceptance_threshold is not None:
-        told["authenticationConfiguration"] = {"acceptanceThreshold": session.acceptance_threshold}
-        told["streamingConfiguration"] = {
-            "authenticationMinimumSpeechInSeconds": math.ceil(session.authentication_speech_s)
-        }
-    if session.risk_threshold is not None:
-        told["fraudDetectionConfiguration"] = given(
-            {"riskThreshold": session.risk_threshold, "watchlistId": session.watchlist_id}
-        )
-    return told
-
-
-def _window(window: Window) -> dict[str, str]:
     return {
-        name: _time(moment)
-        for name, moment in (
-            ("audioAggregationStartedAt", window.started_at),
-            ("audioAggregationEndedAt", window.ended_at),
-        )
-        if moment is not None
+        "generatedSpeakerId": session.speaker_id,
+        "sessionId": session.session_id,
+        "sessionName": session.name,
+    }
+
+
+def _configurations(session: Session) -> dict[str, Any]:
+    authentication = fraud_detection = None
+    if session.acceptance_threshold is not None:
+        authentication = {"acceptanceThreshold": session.acceptance_threshold}
+    if session.risk_threshold is not None:
+        fraud_detection = {"riskThreshold": session.risk_threshold, "watchlistId": session.watchlist_id}
+    return {"authenticationConfiguration": authentication, "fraudDetectionConfiguration": fraud_detection}
+
+
+def _enrollment_progress(window: Window) -> dict[str, Any]:
+    status = NOT_ENOUGH_SPEECH if window.ended_at is None else "READY_FOR_ENROLLMENT"
+    return {**_window(window), "audioAggregationStatus": status}
+
+
+def _window(window: Window | None) -> dict[str, Any]:
+    window = window or Window()
+    return {
+        "audioAggregationEndedAt": None if window.ended_at is None else time_text(window.ended_at),
+        "audioAggregationStartedAt": None if window.started_at is None else time_text(window.started_at),
     }
 
 
@@ -157,15 +210,11 @@ def _camel(result: Mapping[str, Any]) -> dict[str, Any]:
     return {
         name[0].lower() + name[1:]: _told(value)
         for name, value in result.items()
-        if value is not None and name != "CustomerSpeakerId" and name != "GeneratedSpeakerId"
+        if name not in ("CustomerSpeakerId", "GeneratedSpeakerId")
     }
 
 
 def _told(value: Any) -> Any:
     if isinstance(value, Mapping):
         return _camel(value)
-    return _time(value) if isinstance(value, datetime) else value
-
-
-def _time(moment: datetime) -> str:
-    return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return time_text(value) if isinstance(value, datetime) else value

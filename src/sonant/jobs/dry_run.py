@@ -12,7 +12,7 @@ from dataclasses import replace
 
 from sqlalchemy import Connection
 
-from sonant.events.documents import BatchStatus, ErrorInfo, Event
+from sonant.events.documents import ErrorInfo, Event
 from sonant.jobs.decide import Config
 from sonant.jobs.entry import Prepared, Task
 from sonant.jobs.finding import ERROR, FINGERPRINT, finding
@@ -22,6 +22,7 @@ from sonant.jobs.kind import Desk, Heard, Item, Lines, Outcome
 from sonant.jobs.manifest import EnrollmentRequest, Request
 from sonant.jobs.report import report_files
 from sonant.jobs.screening import Place, Screening
+from sonant.jobs.states import Status
 from sonant.jobs.work import open_lines
 from sonant.store import jobs, speakers
 from sonant.store.domains import Domain
@@ -43,7 +44,7 @@ class DryRunKind:
         yield output, json_pieces
         yield page, html_pieces
 
-    def told(self, domain: Domain, job: jobs.Job, status: BatchStatus, error: ErrorInfo | None) -> None:
+    def told(self, domain: Domain, job: jobs.Job, status: Status, error: ErrorInfo | None) -> None:
         """Nothing has happened that anyone must be told of."""
 
 
@@ -131,8 +132,8 @@ class DryRunSitting:
             line[FINGERPRINT] = base64.b64encode(heard.fingerprint).decode()
         return Outcome(line=line, label="DRY_RUN", failed=line["LikelyOutcome"] == ERROR)
 
-    def event(self, outcome: Outcome) -> Event | None:
-        return None
+    def events(self, outcome: Outcome) -> Sequence[Event]:
+        return ()
 
     def committed(self) -> None:
         pass

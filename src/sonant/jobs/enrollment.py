@@ -9,7 +9,13 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from sonant.events.documents import BatchStatus, ErrorInfo, Event, batch_enrollment_event, speaker_event
+from sonant.events.documents import (
+    ErrorInfo,
+    Event,
+    batch_enrollment_event,
+    fraud_detection_event,
+    speaker_event,
+)
 from sonant.ids import new_generated_id
 from sonant.jobs import result
 from sonant.jobs.decide import Config, after_listening, before_listening
@@ -20,6 +26,7 @@ from sonant.jobs.kind import Desk, Heard, Item, Lines, Outcome
 from sonant.jobs.manifest import EnrollmentRequest, Request
 from sonant.jobs.replay import Copy, ReplayGuard
 from sonant.jobs.scale import Scales
+from sonant.jobs.states import Status
 from sonant.jobs.voiceprints import store_voiceprint
 from sonant.jobs.watch import Sample, Watch
 from sonant.store import jobs, speakers
@@ -43,7 +50,7 @@ class EnrollmentKind:
         errors, successes = ((line for _, line in lines(failed)) for failed in (True, False))
         yield output, result.result_file(errors, successes, "SuccessfulEnrollments")
 
-    def told(self, domain: Domain, job: jobs.Job, status: BatchStatus, error: ErrorInfo | None) -> Event:
+    def told(self, domain: Domain, job: jobs.Job, status: Status, error: ErrorInfo | None) -> Event:
         return batch_enrollment_event(domain, job, status, error)
 
 
@@ -141,17 +148,27 @@ class EnrollmentSitting:
         line = result.enrollment_line(request.request_id, speaker_id, customer_id, outcome)
         return Outcome(line=line, label=outcome, details=details)
 
-    def event(self, outcome: Outcome) -> Event:
-        return speaker_event(
+    def events(self, outcome: Outcome) -> Sequence[Event]:
+        speaker_id, job_id = outcome.line.get("GeneratedSpeakerId"), self._desk.job.job_id
+        enrolled = speaker_event(
             self._domain,
             "ENROLL_SPEAKER",
-            speaker_id=outcome.line.get("GeneratedSpeakerId"),
+            speaker_id=speaker_id,
             error=outcome.error,
-            source="BATCH",
-            source_id=self._desk.job.job_id,
+            source="BATCH_ENROLLMENT",
+            source_id=job_id,
             enrollment_status=outcome.line.get("EnrollmentStatus"),
-            fraud_detection=outcome.details or None,
         )
+        if not outcome.details:
+            return (enrolled,)
+        detected = fraud_detection_event(
+            self._domain,
+            speaker_id=speaker_id,
+            source="BATCH_ENROLLMENT",
+            source_id=job_id,
+            found=outcome.details,
+        )
+        return (detected, enrolled)
 
     def committed(self) -> None:
         pass

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sonant.errors import KeyDenied, KeyNotFound, KeyUnusable, SetupError, SonantError
-from sonant.jobs.faults import Refusal, code_of
+from sonant.jobs.faults import Refusal
 from sonant.jobs.fraud import Detector, Risk, assess
 from sonant.jobs.manifest import AudioFile
 from sonant.jobs.model_shelf import Embedders
@@ -133,7 +133,7 @@ def prepare(
         embedding = _embedder(task, models, embedder_of)(speech.samples)
         inference_s = time.perf_counter() - embedding_begun_s
     except SonantError as fault:
-        return Refusal(code_of(fault), str(fault))
+        return Refusal.of(fault)
     return Prepared(
         model_id=embedding.model_id,
         vector=embedding.vector.astype("<f4").tobytes(),

@@ -9,7 +9,7 @@ from itertools import combinations
 
 from sonant.errors import SonantError
 from sonant.jobs.entry import Fetch, Prepared, Role, Task, prepare
-from sonant.jobs.faults import Refusal, code_of
+from sonant.jobs.faults import Refusal
 from sonant.jobs.fraud import Detector
 from sonant.jobs.manifest import AudioFile
 from sonant.jobs.model_shelf import Embedders
@@ -92,7 +92,7 @@ def _inspected(file: AudioFile, role: Role, fetch: Fetch, models: Models, rules:
     try:
         data = fetch(role, file.s3_uri)
     except SonantError as fault:
-        refusal = Refusal(code_of(fault), str(fault))
+        refusal = Refusal.of(fault)
         return InspectedFile(file=file, inspection=Inspection(fault=str(fault)), refusal=refusal)
     found = inspect_recording(
         data,

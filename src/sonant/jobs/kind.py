@@ -15,13 +15,14 @@ from typing import Any, Protocol
 from sqlalchemy import Connection
 
 from sonant.events.audit_findings import FindingsTrail
-from sonant.events.documents import BatchStatus, ErrorInfo, Event
+from sonant.events.documents import ErrorInfo, Event
 from sonant.events.outbox import Outbox
 from sonant.jobs.entry import Prepared, Role, Task
 from sonant.jobs.faults import Refusal
 from sonant.jobs.manifest import Entry, Request
 from sonant.jobs.result import error_line
 from sonant.jobs.scale import CalibrationOf
+from sonant.jobs.states import Status
 from sonant.settings import Settings
 from sonant.store import jobs
 from sonant.store.database.engine import Database
@@ -92,6 +93,8 @@ class Outcome:
     label: str
     """What the counters call it."""
     failed: bool = False
+    error: ErrorInfo | None = None
+    """Why it failed, for its event."""
     details: Mapping[str, Any] = field(default_factory=dict)
     """What the request's event tells beyond the line."""
 
@@ -101,12 +104,9 @@ class Outcome:
             line=error_line(request_id, refusal.code, refusal.message),
             label=f"ERROR_{refusal.code}",
             failed=True,
+            error=refusal.told,
             details=details or {},
         )
-
-    @property
-    def error(self) -> ErrorInfo | None:
-        return ErrorInfo.of_code(self.line["ErrorCode"], self.line["ErrorMessage"]) if self.failed else None
 
 
 #: Positions and lines of the requests that failed (True) or succeeded (False), in manifest order; anew with
@@ -124,7 +124,9 @@ class Sitting(Protocol):
         """
         ...
 
-    def event(self, outcome: Outcome) -> Event | None: ...
+    def events(self, outcome: Outcome) -> Sequence[Event]:
+        """What is told of one request's outcome."""
+        ...
 
     def committed(self) -> None:
         """The transaction is through: what is kept in memory may follow."""
@@ -160,8 +162,6 @@ class Kind(Protocol):
         """The files to write, in pieces; `output` is the name of the result file."""
         ...
 
-    def told(
-        self, domain: Domain, job: jobs.Job, status: BatchStatus, error: ErrorInfo | None
-    ) -> Event | None:
-        """The event of the job's end."""
+    def told(self, domain: Domain, job: jobs.Job, status: Status, error: ErrorInfo | None) -> Event | None:
+        """The event of the job's end, whose status it is."""
         ...

@@ -17,6 +17,7 @@ import ijson
 from ijson.common import JSONError
 
 from sonant.errors import SetupError
+from sonant.events.documents import ErrorInfo
 from sonant.jobs.escapes import NO_CHARACTER, whole_pairs
 from sonant.jobs.faults import JobFault
 
@@ -39,6 +40,8 @@ _BOM = b"\xef\xbb\xbf"
 class Rules:
     """Limits and field checks. A check returns what is wrong with a text, or an empty string."""
 
+    job: str
+    """What the kind of job is called in texts."""
     list_name: str
     """The field that holds the requests."""
     max_bytes: int
@@ -125,7 +128,11 @@ def read_manifest(chunks: Iterable[bytes], rules: Rules) -> Iterator[Entry]:
             seen.add(name)
     reader.end()
     if version != VERSION:
-        raise _bad(f'must have "Version": "{VERSION}"')
+        raise JobFault(
+            400,
+            f'the manifest must have "Version": "{VERSION}"',
+            ErrorInfo.of_code(400, f"The given {rules.job} job's input file version is invalid."),
+        )
     if rules.list_name not in seen:
         raise _bad(f"has no list {rules.list_name}")
     if not count:

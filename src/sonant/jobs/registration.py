@@ -7,7 +7,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from sqlalchemy import Connection
 
 from sonant.events.documents import (
-    BatchStatus,
     ErrorInfo,
     Event,
     batch_registration_event,
@@ -20,6 +19,7 @@ from sonant.jobs.faults import Refusal
 from sonant.jobs.kind import Desk, Heard, Item, Lines, Outcome
 from sonant.jobs.manifest import Request
 from sonant.jobs.scale import Scales
+from sonant.jobs.states import Status
 from sonant.jobs.watch import Sample, Watch
 from sonant.store import fraud_voices, jobs, watchlists
 from sonant.store.domains import Domain
@@ -42,7 +42,7 @@ class RegistrationKind:
         errors, successes = ((line for _, line in lines(failed)) for failed in (True, False))
         yield output, result.result_file(errors, successes, "SuccessfulRegistrations")
 
-    def told(self, domain: Domain, job: jobs.Job, status: BatchStatus, error: ErrorInfo | None) -> Event:
+    def told(self, domain: Domain, job: jobs.Job, status: Status, error: ErrorInfo | None) -> Event:
         return batch_registration_event(domain, job, status, error)
 
 
@@ -107,22 +107,23 @@ class RegistrationSitting:
         line = result.registration_line(request.request_id, fraudster_id, "NEW_REGISTRATION", None)
         return Outcome(line=line, label="NEW_REGISTRATION")
 
-    def event(self, outcome: Outcome) -> Event:
+    def events(self, outcome: Outcome) -> Sequence[Event]:
         fraudster_id = outcome.line.get("GeneratedFraudsterId")
         lists: tuple[str, ...] = (self._watchlist_id,)
         if outcome.label == "DUPLICATE_SKIPPED" and fraudster_id is not None:
             known = watchlists.find_fraudster(self._connection, self._domain.domain_id, fraudster_id)
             lists = known.watchlist_ids if known is not None else ()
-        return fraudster_event(
+        registered = fraudster_event(
             self._domain,
             "REGISTER_FRAUDSTER",
             fraudster_id=fraudster_id,
             watchlist_ids=lists,
             error=outcome.error,
-            source="BATCH",
+            source="BATCH_REGISTRATION",
             source_id=self._desk.job.job_id,
             registration_status=outcome.line.get("RegistrationStatus"),
         )
+        return (registered,)
 
     def committed(self) -> None:
         if self._decider.skip_duplicates:

@@ -31,7 +31,7 @@ from sonant.errors import (
     StoreError,
 )
 from sonant.events.audit_findings import FindingsTrail
-from sonant.events.documents import BatchStatus, ErrorInfo
+from sonant.events.documents import ErrorInfo
 from sonant.events.outbox import Outbox
 from sonant.jobs import result
 from sonant.jobs.entry import Role
@@ -143,7 +143,7 @@ class Runner:
         try:
             status: str = self._carry(job)
         except JobFault as fault:
-            status = self._fail(job, fault.code, fault.message)
+            status = self._fail(job, fault)
         except KeysUnreachable as fault:
             return self._put_back(job, fault)
         except ClusterUnavailable as fault:
@@ -158,7 +158,7 @@ class Runner:
             raise
         except Exception:  # a fault of ours must not hold the domain's only slot for ever
             log.exception("job %s: internal failure", job.job_id)
-            status = self._fail(job, 500, "internal failure; see the service's log")
+            status = self._fail(job, JobFault(500, "internal failure; see the service's log"))
         self._engine.discard()
         log.info("job %s: %s", job.job_id, status)
         return True
@@ -169,7 +169,7 @@ class Runner:
         self._engine.discard()
         limit_s, started_at = self._parts.settings.jobs.time_limit_s, job.started_at
         if started_at and (self._parts.clock() - started_at).total_seconds() > limit_s:
-            self._fail(job, 500, f"the job ran for longer than {limit_s / 3600:g} h, the limit")
+            self._fail(job, JobFault(500, f"the job ran for longer than {limit_s / 3600:g} h, the limit"))
             return True
         with self._parts.database.write() as connection:
             jobs.release(connection, job.job_id, self._owner)
@@ -275,25 +275,25 @@ class Runner:
             event = Event.SUCCEED_PARTLY if now.entries_failed else Event.SUCCEED
             status = advance(Status(now.status), event)
             if jobs.finish(connection, job.job_id, self._owner, status, self._parts.clock()):
-                self._tell(connection, job, None)
+                self._tell(connection, job, status, None)
         return status
 
-    def _fail(self, job: jobs.Job, code: int, message: str) -> str:
+    def _fail(self, job: jobs.Job, fault: JobFault) -> str:
         """The status, FAILED unless the job is no longer ours to end."""
         status, now = advance(Status.IN_PROGRESS, Event.FAIL), self._parts.clock()
+        why = (fault.code, fault.message)
         with self._parts.database.write() as connection:
-            ended = jobs.finish(connection, job.job_id, self._owner, status, now, (code, message))
+            ended = jobs.finish(connection, job.job_id, self._owner, status, now, why)
             if ended:
-                self._tell(connection, job, ErrorInfo.of_code(code, message))
+                self._tell(connection, job, status, fault.told)
         return status if ended else "left to another runner"
 
-    def _tell(self, connection: Connection, job: jobs.Job, error: ErrorInfo | None) -> None:
+    def _tell(self, connection: Connection, job: jobs.Job, status: Status, error: ErrorInfo | None) -> None:
         """The job's end as an event, in the transaction that ends it."""
         domain = domains.find_by_id(connection, job.domain_id)
         if domain is None:
             return
         try:
-            status: BatchStatus = "FAILURE" if error else "SUCCESS"
             told = self._parts.kinds[job.kind].told(domain, job, status, error)
         except Exception:  # the job must end, also one whose stored form is what is at fault
             log.exception("job %s: its event cannot be made", job.job_id)

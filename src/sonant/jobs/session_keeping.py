@@ -10,9 +10,10 @@ from datetime import datetime, timedelta
 
 from sqlalchemy import Connection
 
+from sonant.events import session_documents
 from sonant.events.documents import ErrorInfo, Event, speaker_event
 from sonant.events.outbox import Outbox
-from sonant.events.session_documents import Window, start_session_event
+from sonant.events.session_documents import Window
 from sonant.settings import Live
 from sonant.store import domains, session_hearings, sessions, speakers
 from sonant.store.database.engine import Database
@@ -109,19 +110,15 @@ class SessionKeeper:
                 error=ErrorInfo.of_code(500, LOST),
                 source="SESSION",
                 source_id=session.session_id,
+                contact_arn=session.contact_arn,
             )
             self.outbox.put(connection, [event], self.clock())
 
 
 def stream_event(connection: Connection, domain: Domain, session: Session) -> Event:
-    """A stream has begun or ended, with what was heard in it."""
+    """A stream has begun, ended or failed, with what was heard in it."""
     heard = {
         purpose: Window(started_at=started_at, ended_at=ended_at)
         for purpose, (started_at, ended_at) in session_hearings.windows(connection, session).items()
     }
-    return start_session_event(
-        domain,
-        session,
-        authentication=heard.get(session_hearings.AUTHENTICATION),
-        fraud_detection=heard.get(session_hearings.FRAUD),
-    )
+    return session_documents.stream_event(domain, session, heard)

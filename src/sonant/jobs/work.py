@@ -59,7 +59,7 @@ class BatchWork:
             outcomes = [outcome for _, outcome in settled]
             self._note_findings(domain, settled)
             counters.add(connection, _work_done(outcomes, [heard for _, heard in done]))
-            told = (event for outcome in outcomes if (event := sitting.event(outcome)) is not None)
+            told = (event for outcome in outcomes for event in sitting.events(outcome))
             desk.outbox.put(connection, told, desk.clock())
         sitting.committed()
 

@@ -12,7 +12,7 @@ from typing import Any
 from sqlalchemy import Connection
 
 from sonant.errors import Conflict, ResourceNotFound, SealBroken, SetupError
-from sonant.events.documents import ErrorInfo, speaker_event
+from sonant.events.documents import ErrorInfo, Event, fraud_detection_event, speaker_event
 from sonant.jobs.entry import Prepared
 from sonant.jobs.faults import JobFault, Refusal
 from sonant.jobs.fraud import Risk, refuse, told
@@ -20,7 +20,7 @@ from sonant.jobs.scale import scale_of
 from sonant.jobs.voiceprints import store_voiceprint
 from sonant.live.desk import Desk
 from sonant.live.listening import GATHERING, Place
-from sonant.store import fingerprints, sessions, speakers
+from sonant.store import domains, fingerprints, sessions, speakers
 from sonant.store.domains import Domain
 from sonant.store.session_hearings import Hearing
 from sonant.store.sessions import Session
@@ -75,13 +75,33 @@ def finish(desk: Desk, place: Place, heard: Prepared | Refusal, hearing: Hearing
         _Enrollment(desk, connection, domain, vault, session).settle(heard, hearing)
 
 
-def fail(desk: Desk, place: Place, message: str) -> None:
+def fail(desk: Desk, place: Place, why: Refusal) -> None:
     """An enrollment in progress cannot be carried through."""
     with desk.database.write() as connection:
         now = desk.clock()
         session = sessions.find(connection, place.domain_id, place.session_id, now)
-        if session is not None and session.enrollment_status == IN_PROGRESS:
-            sessions.set_enrollment(connection, place.session_id, FAILED, message, now)
+        if session is None or session.enrollment_status != IN_PROGRESS:
+            return
+        sessions.set_enrollment(connection, place.session_id, FAILED, why.message, now)
+        domain = domains.find_by_id(connection, place.domain_id)
+        if domain is not None:
+            desk.outbox.put(connection, [outcome_event(domain, session, error=why.told)], now)
+
+
+def outcome_event(
+    domain: Domain, session: Session, *, error: ErrorInfo | None = None, status: str | None = None
+) -> Event:
+    """What became of a session's enrollment: its `status` as in result files, or why it failed."""
+    return speaker_event(
+        domain,
+        "ENROLL_SPEAKER",
+        speaker_id=session.speaker_id,
+        error=error,
+        source="SESSION",
+        source_id=session.session_id,
+        enrollment_status=status,
+        contact_arn=session.contact_arn,
+    )
 
 
 class _Enrollment:
@@ -106,23 +126,28 @@ class _Enrollment:
                 self._store(speaker, heard)
             except SealBroken:
                 refusal = Refusal(500, "what is stored of the speaker is damaged")
-        status = FAILED if refusal else COMPLETED
-        message = None if refusal is None else refusal.message
-        sessions.set_enrollment(connection, session.session_id, status, message, now)
-        was_enrolled = speaker is not None and speaker.status == "ENROLLED"
-        event = speaker_event(
+        if refusal is None:
+            sessions.set_enrollment(connection, session.session_id, COMPLETED, None, now)
+            was_enrolled = speaker is not None and speaker.status == "ENROLLED"
+            done = "ENROLLMENT_OVERWRITE" if was_enrolled else "NEW_ENROLLMENT"
+            outcome = outcome_event(self._domain, session, status=done)
+        else:
+            sessions.set_enrollment(connection, session.session_id, FAILED, refusal.message, now)
+            outcome = outcome_event(self._domain, session, error=refusal.told)
+        desk.outbox.put(connection, [*self._detected(), outcome], now)
+
+    def _detected(self) -> list[Event]:
+        if self._details is None:
+            return []
+        session = self._session
+        told = fraud_detection_event(
             self._domain,
-            "ENROLL_SPEAKER",
             speaker_id=session.speaker_id,
-            error=None if refusal is None else ErrorInfo.of_code(refusal.code, refusal.message),
             source="SESSION",
             source_id=session.session_id,
-            enrollment_status=None
-            if refusal
-            else ("ENROLLMENT_OVERWRITE" if was_enrolled else "NEW_ENROLLMENT"),
-            fraud_detection=self._details,
+            found=self._details,
         )
-        desk.outbox.put(connection, [event], now)
+        return [told]
 
     def _refusal(
         self, speaker: speakers.Speaker | None, heard: Prepared | Refusal, hearing: Hearing | None

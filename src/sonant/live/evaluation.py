@@ -2,7 +2,8 @@
 
 A `basis` says what a result rests on. As long as it stays the same the same result is given again: a new
 stream, another threshold, another speaker or status of the speaker, or another watchlist change it; what is
-enrolled or registered meanwhile does not.
+enrolled or registered meanwhile does not. That there is not enough speech yet is a result with a basis of its
+own (`before_speech`), which more speech changes.
 """
 
 from __future__ import annotations
@@ -162,6 +163,11 @@ def authentication_basis(session: Session, status: str | None) -> str:
 def fraud_basis(session: Session, watchlist_id: str) -> str:
     """See the module. `watchlist_id` is the list that counts, the domain's default one if none was named."""
     return json.dumps([session.stream, session.risk_threshold, watchlist_id])
+
+
+def before_speech(basis: str) -> str:
+    """What a result rests on that will be another one, with this basis, when there is enough speech."""
+    return f"{basis} NOT_ENOUGH_SPEECH"
 
 
 def _window(started_us: int | None, ended_us: int | None) -> dict[str, datetime]:

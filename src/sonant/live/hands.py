@@ -25,7 +25,10 @@ log = logging.getLogger(__name__)
 #: A domain's voice model is changed seldom; speech that is to be enrolled is heard so often at most.
 MAX_MODELS = 3
 
-_LOST = "the service failed before the voiceprint was stored"
+#: Why an enrollment in progress is given up.
+_LOST = Refusal(500, "the service failed before the voiceprint was stored")
+_DOMAIN_GONE = Refusal(409, "the domain was suspended or its key cannot be used")
+_ANOTHER_MODEL = Refusal(409, "the domain's voice model was changed")
 
 
 class Hands:
@@ -141,12 +144,12 @@ class Hands:
             try:
                 enrolling.finish(self._desk, place, heard, hearing)
             except DomainGone:
-                enrolling.fail(self._desk, place, "the domain was suspended or its key cannot be used")
+                enrolling.fail(self._desk, place, _DOMAIN_GONE)
             except enrolling.AnotherModel as other:
                 if tries > 1:
                     self._enroll(listening, window, other.model_id, risk_threshold, tries=tries - 1)
                     return
-                enrolling.fail(self._desk, place, "the domain's voice model was changed")
+                enrolling.fail(self._desk, place, _ANOTHER_MODEL)
             self._done(listening)
 
         def fail() -> None:

@@ -78,7 +78,7 @@ class Intake:
         if not _SESSION.fullmatch(call.session):
             raise _session_not_found()
         if call.speaker_id is not None and not _SPEAKER.fullmatch(call.speaker_id):
-            raise ResourceNotFound("SPEAKER", "The speaker does not exist in this domain.")
+            raise ResourceNotFound("SPEAKER")
         with self._desk.database.write() as connection:
             session, domain = self._session(connection, call)
         works = self._begin()
@@ -257,7 +257,7 @@ class _Works:
 
 
 def _domain_not_found() -> ResourceNotFound:
-    return ResourceNotFound("DOMAIN", "The domain does not exist in this account and Region.")
+    return ResourceNotFound("DOMAIN")
 
 
 def _session_not_found() -> ResourceNotFound:

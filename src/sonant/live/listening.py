@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import Protocol
 
 import numpy as np
@@ -92,6 +93,8 @@ class Listening:
         self.stream, self.place, self.wants = stream, place, wants
         self._hands, self._live = hands, settings.live
         self._most = most_speech(settings)
+        self._enrollment_need = round(settings.enrollment.net_speech_s * RATE_HZ)
+        self._enrollment_speech_at: datetime | None = None
         self._band: TelephoneBand | None = None
         self._gatherer: SpeechGatherer | None = None
         self._asked: dict[str, tuple[int, str | None]] = {}
@@ -220,9 +223,13 @@ class Listening:
         if gatherer is not None:
             stream.heard_s = gatherer.heard / RATE_HZ
             stream.net_speech_s = min(gatherer.count, gatherer.need) / RATE_HZ
+            if self._enrollment_speech_at is None and gatherer.count >= self._enrollment_need:
+                assert stream.begun_at is not None
+                self._enrollment_speech_at = stream.begun_at + timedelta(seconds=stream.heard_s)
         return Progress(
             session_id=self.place.session_id,
             stream=self.place.number,
             heard_s=stream.heard_s,
             net_speech_s=stream.net_speech_s,
+            enrollment_speech_at=self._enrollment_speech_at,
         )

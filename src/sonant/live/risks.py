@@ -165,7 +165,7 @@ class Watches:
 
 
 def watchlist_not_found() -> ResourceNotFound:
-    return ResourceNotFound("WATCHLIST", "The watchlist does not exist in this domain.")
+    return ResourceNotFound("WATCHLIST")
 
 
 @contextmanager

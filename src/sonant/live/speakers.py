@@ -26,7 +26,7 @@ def require_speaker(
     if found is not None:
         return found
     if speaker_id.startswith("id#"):
-        raise ResourceNotFound("SPEAKER", "The speaker does not exist in this domain.")
+        raise ResourceNotFound("SPEAKER")
     if speakers.count(connection, domain.domain_id) >= quota:
         raise ServiceQuotaExceeded(f"The domain already has {quota} speakers, its quota.")
     new_id = new_generated_id()

@@ -25,12 +25,14 @@ def begin_stream(
     quota: int,
     now: datetime,
     wait: timedelta,
+    contact_arn: str | None = None,
 ) -> Session:
     """A new session, or the next stream of the one of this name; its audio must begin within `wait`.
 
     In a transaction that has locked the domain. `speaker_id` is a generated one. A session that goes on gets
-    the set-up, and the speaker if one is named. Raises Conflict ANOTHER_ACTIVE_STREAM and
-    CANNOT_CHANGE_SPEAKER_AFTER_ENROLLMENT, ServiceQuotaExceeded when the domain has `quota` active sessions.
+    the set-up, and the speaker and the contact's ARN if they are named. Raises Conflict ANOTHER_ACTIVE_STREAM
+    and CANNOT_CHANGE_SPEAKER_AFTER_ENROLLMENT, ServiceQuotaExceeded when the domain has `quota` active
+    sessions.
     """
     found = sessions.find(connection, domain.domain_id, name, now)
     if found is not None and found.active:
@@ -46,13 +48,21 @@ def begin_stream(
             name=name,
             speaker_id=speaker_id,
             setup=setup,
+            contact_arn=contact_arn,
             now=now,
             until=now + wait,
         )
     else:
         speaker_id = speaker_id or found.speaker_id
         check_speaker(found, speaker_id)
-        sessions.set_up(connection, found.session_id, speaker_id=speaker_id, setup=setup, now=now)
+        sessions.set_up(
+            connection,
+            found.session_id,
+            speaker_id=speaker_id,
+            setup=setup,
+            now=now,
+            contact_arn=contact_arn,
+        )
         sessions.next_stream(connection, found, now, now + wait)
     begun = sessions.find(connection, domain.domain_id, name, now)
     assert begun is not None

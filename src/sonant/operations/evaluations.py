@@ -1,7 +1,8 @@
 """EvaluateSession: the decisions on a caller, made once from what was heard and then given again.
 
-It never listens, infers or waits for speech. A call that finds the results made, or nothing to make them
-from, only reads (`known_evaluation`); a new result is made outside of the transaction that stores it.
+It never listens, infers or waits for speech. A call that finds the results made only reads
+(`known_evaluation`); a new result is made outside of the transaction that stores it. That there is not enough
+speech yet is such a result, too: it is stored and told once, and given again until there is enough.
 """
 
 from __future__ import annotations
@@ -12,22 +13,22 @@ from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 from sonant.errors import Conflict, ModelledError
-from sonant.events.documents import ErrorInfo, Event
-from sonant.events.session_documents import evaluate_session_event
+from sonant.events.session_documents import evaluate_session_event, evaluation_refused_event
 from sonant.ids import new_id
 from sonant.live.evaluation import (
     Authentication,
     FraudDetection,
     authenticated,
     authentication_basis,
+    before_speech,
     fraud_basis,
     without_listening,
 )
 from sonant.operations.comparisons import View, assessed, heard_for, score, undamaged, view_of
 from sonant.operations.service import Answer, Caller, Request, Service
+from sonant.operations.sessions import telling_refusal
 from sonant.operations.watchlists import require_watchlist
 from sonant.store import session_hearings, speakers
-from sonant.store.domains import Domain
 from sonant.store.session_hearings import AUTHENTICATION, FRAUD, Result
 
 #: How often results are made anew because the session changed while they were made.
@@ -38,7 +39,7 @@ Content = TypeVar("Content", Authentication, FraudDetection)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Made(Generic[Content]):
-    """One result: stored, or `new`; one that is neither is not final."""
+    """One result, stored or `new`."""
 
     purpose: str
     basis: str
@@ -70,11 +71,8 @@ class _Work(Exception):
 def evaluate_session(service: Service, caller: Caller, request: Request) -> Answer:
     """See the module. Raises Conflict DOMAIN_NOT_ACTIVE, although it mostly reads, ResourceNotFound SESSION
     and WATCHLIST, and Validation for what cannot be compared, saying what to do."""
-
-    def failed(domain: Domain, error: ErrorInfo) -> Event:
-        return evaluate_session_event(domain, None, error=error, asked=request["SessionNameOrId"])
-
-    with service.telling_failure(caller, request["DomainId"], failed):
+    asked: str = request["SessionNameOrId"]
+    with telling_refusal(service, caller, request["DomainId"], asked, evaluation_refused_event):
         for _ in range(TRIES):
             with _reading(service, caller, request) as view:
                 made = Results(
@@ -123,14 +121,14 @@ def _authentication(view: View, service: Service | None) -> Made[Authentication]
     decision = without_listening(view.session.speaker_id, view.status)
     if decision is None and not view.heard(AUTHENTICATION):
         decision = "NOT_ENOUGH_SPEECH"
-    if service is None and decision != "NOT_ENOUGH_SPEECH":
+    if decision is not None:
+        content = Authentication(decision=decision, threshold=threshold)
+    elif service is None:
         raise _Work
-    if decision is not None or service is None:
-        content = Authentication(decision=decision or "NOT_ENOUGH_SPEECH", threshold=threshold)
     else:
         hearing = heard_for(view, AUTHENTICATION)
         content = authenticated(threshold, score(service, view, hearing), hearing)
-    return Made(purpose=AUTHENTICATION, basis=basis, result_id=new_id(), content=content, new=content.final)
+    return _made(view, service, AUTHENTICATION, basis, content)
 
 
 def _fraud(view: View, service: Service | None) -> Made[FraudDetection] | None:
@@ -151,7 +149,19 @@ def _fraud(view: View, service: Service | None) -> Made[FraudDetection] | None:
         if service is None:
             raise _Work
         content = assessed(service, view, content)
-    return Made(purpose=FRAUD, basis=basis, result_id=new_id(), content=content, new=content.final)
+    return _made(view, service, FRAUD, basis, content)
+
+
+def _made(view: View, service: Service | None, purpose: str, basis: str, content: Content) -> Made[Content]:
+    """The result under the id it was given before, or a new one; for which `service` None raises _Work."""
+    if not content.final:
+        basis = before_speech(basis)
+        kept = view.kept(purpose, basis)
+        if kept is not None:
+            return Made(purpose=purpose, basis=basis, result_id=kept.result_id, content=content)
+    if service is None:
+        raise _Work
+    return Made(purpose=purpose, basis=basis, result_id=new_id(), content=content, new=True)
 
 
 def _store(service: Service, caller: Caller, request: Request, made: Results) -> Answer | None:
@@ -163,11 +173,17 @@ def _store(service: Service, caller: Caller, request: Request, made: Results) ->
             AUTHENTICATION: authentication_basis(view.session, view.status),
             FRAUD: fraud_basis(view.session, view.watchlist_id),
         }
-        if any(bases[one.purpose] != one.basis for one in made.all):
+        for one in made.all:
+            final = bases[one.purpose]
+            if one.basis != (final if one.content.final else before_speech(final)):
+                return None
+        if any(
+            view.kept(one.purpose, basis) is not None
+            for one in made.new
+            for basis in (one.basis, bases[one.purpose])
+        ):
             return None
         now = service.clock()
-        if any(view.kept(one.purpose, one.basis) is not None for one in made.new):
-            return None
         for one in made.new:
             result = Result(basis=one.basis, result_id=one.result_id, document=one.content.text())
             session_hearings.save_result(connection, view.session.session_id, one.purpose, result)

@@ -7,12 +7,11 @@ from typing import Any
 from sqlalchemy import Connection
 
 from sonant.errors import Conflict, ResourceNotFound, ServiceQuotaExceeded, Validation
-from sonant.events.documents import ErrorInfo, Event, fraudster_event
+from sonant.events.documents import ErrorInfo, Event, EventDomain, fraudster_event
 from sonant.operations.paging import paged
 from sonant.operations.service import Answer, Caller, Request, Service
 from sonant.operations.watchlists import require_watchlist
 from sonant.store import watchlists
-from sonant.store.domains import Domain
 from sonant.store.watchlists import Fraudster
 
 
@@ -68,8 +67,8 @@ def disassociate_fraudster(service: Service, caller: Caller, request: Request) -
 def delete_fraudster(service: Service, caller: Caller, request: Request) -> None:
     """Forget a fraudster; it leaves every watchlist."""
 
-    def failed(domain: Domain, error: ErrorInfo) -> Event:
-        return fraudster_event(domain, "DELETE_FRAUDSTER", fraudster_id=None, error=error)
+    def failed(_connection: Connection, domain: EventDomain, error: ErrorInfo) -> Event:
+        return fraudster_event(domain, "DELETE_FRAUDSTER", fraudster_id=request["FraudsterId"], error=error)
 
     with (
         service.telling_failure(caller, request["DomainId"], failed),
@@ -96,7 +95,7 @@ def require_watchlist_room(service: Service, present: int) -> None:
 def _require(connection: Connection, domain_id: str, fraudster_id: str) -> Fraudster:
     fraudster = watchlists.find_fraudster(connection, domain_id, fraudster_id)
     if fraudster is None:
-        raise ResourceNotFound("FRAUDSTER", "The fraudster does not exist in this domain.")
+        raise ResourceNotFound("FRAUDSTER")
     return fraudster
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import Connection
 
 from sonant.errors import ResourceNotFound, ServiceQuotaExceeded
-from sonant.events.documents import BatchStatus, Event
+from sonant.events.documents import SUBMITTED, Event
 from sonant.ids import new_id
 from sonant.operations.idempotency import client_token
 from sonant.operations.paging import paged
@@ -43,7 +43,7 @@ class Start:
     """Jobs of the kind that a domain may run at once."""
     watchlist_ids: Callable[[dict[str, Any]], list[str]]
     """The watchlists that a job's configuration names."""
-    told: Callable[[Domain, jobs.Job, BatchStatus], Event] | None
+    told: Callable[[Domain, jobs.Job, str], Event] | None
     """The event of the start; None for what nobody is told of."""
 
 
@@ -78,7 +78,7 @@ def start(service: Service, caller: Caller, request: Request, what: Start, confi
         token.keep(service, connection, job_id)
         job = require_job(connection, what.kind, domain.domain_id, job_id)
         if what.told is not None:
-            service.outbox.put(connection, [what.told(domain, job, "SUBMITTED")], service.clock())
+            service.outbox.put(connection, [what.told(domain, job, SUBMITTED)], service.clock())
         return {"Job": member(job, vault)}
 
 

@@ -3,15 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Protocol
 
 from sqlalchemy import Connection
+from sqlalchemy.exc import SQLAlchemyError
 
-from sonant.errors import AccessDenied, Conflict, KeyError_, ModelledError, ResourceNotFound, SealBroken
-from sonant.events.documents import ErrorInfo, Event
+from sonant.errors import (
+    AccessDenied,
+    Conflict,
+    DatabaseUnavailable,
+    KeyError_,
+    ModelledError,
+    ResourceNotFound,
+    SealBroken,
+    SonantError,
+)
+from sonant.events.documents import INTERNAL_ERROR, AbsentDomain, ErrorInfo, Event, EventDomain
 from sonant.events.outbox import Outbox
 from sonant.jobs.scale import CalibrationOf
 from sonant.live.risks import Watches
@@ -150,20 +160,40 @@ class Service:
 
     @contextmanager
     def telling_failure(
-        self, caller: Caller, domain_id: str, event: Callable[[domains.Domain, ErrorInfo], Event]
+        self,
+        caller: Caller,
+        domain_id: str,
+        event: Callable[[Connection, EventDomain, ErrorInfo], Event],
     ) -> Iterator[None]:
-        """Tell of a refusal by an event of its own: what the refused call wrote is undone. A domain that is
-        not the caller's has nobody to be told."""
+        """Tell of a refusal or a failure by an event of its own: what the call wrote is undone. The domain
+        that `event` is given is no `Domain` when the account has none of this id."""
         try:
             yield
         except ModelledError as error:
-            if self.outbox.enabled:
-                info = ErrorInfo(type=error.code, message=error.message or "", code=error.http_status)
-                with self.database.write() as connection:
-                    domain = domains.find(connection, caller.account_id, self.settings.region, domain_id)
-                    if domain is not None:
-                        self.outbox.put(connection, [event(domain, info)], self.clock())
+            self._tell(caller, domain_id, event, ErrorInfo.of_code(error.http_status, error.message or ""))
             raise
+        except DatabaseUnavailable:
+            raise
+        except Exception:
+            with suppress(SonantError, SQLAlchemyError):  # what failed counts, not that it cannot be told
+                self._tell(caller, domain_id, event, INTERNAL_ERROR)
+            raise
+
+    def _tell(
+        self,
+        caller: Caller,
+        domain_id: str,
+        event: Callable[[Connection, EventDomain, ErrorInfo], Event],
+        error: ErrorInfo,
+    ) -> None:
+        if not self.outbox.enabled:
+            return
+        account_id, region = caller.account_id, self.settings.region
+        with self.database.write() as connection:
+            domain: EventDomain | None = domains.find(connection, account_id, region, domain_id)
+            if domain is None:
+                domain = AbsentDomain(domain_id=domain_id, account_id=account_id, region=region)
+            self.outbox.put(connection, [event(connection, domain, error)], self.clock())
 
     def tags_of(self, caller: Caller, domain_id: str) -> dict[str, str]:
         """The tags of a domain for conditions on aws:ResourceTag; none for a domain that is not there or
@@ -192,4 +222,4 @@ class Service:
 
 
 def domain_not_found() -> ResourceNotFound:
-    return ResourceNotFound("DOMAIN", "The domain does not exist in this account and Region.")
+    return ResourceNotFound("DOMAIN")

@@ -14,13 +14,16 @@ from typing import Any
 from sqlalchemy import Connection
 
 from sonant.errors import Conflict, ResourceNotFound
-from sonant.events.documents import ErrorInfo, Event, speaker_event
+from sonant.events.documents import ErrorInfo, Event, EventDomain, speaker_event
 from sonant.events.session_documents import (
-    Window,
+    Asked,
     session_enrollment_event,
-    start_session_event,
+    session_enrollment_refused_event,
+    stream_refused_event,
+    update_refused_event,
     update_session_event,
 )
+from sonant.jobs.session_keeping import stream_event
 from sonant.live.calls import EndReason
 from sonant.live.setup import default_setup
 from sonant.live.speakers import require_speaker
@@ -29,7 +32,7 @@ from sonant.operations.idempotency import client_token
 from sonant.operations.paging import paged
 from sonant.operations.service import Answer, Caller, Request, Service
 from sonant.operations.session_setup import set_up
-from sonant.store import session_hearings, sessions, speakers
+from sonant.store import sessions, speakers
 from sonant.store.domains import Domain
 from sonant.store.sessions import Session
 from sonant.store.vault import Vault
@@ -41,7 +44,7 @@ def start_session(service: Service, caller: Caller, request: Request) -> Answer:
     """A new session, or the next stream of one that has ended. The audio comes from a carrier."""
     name: str = request["SessionName"]
     with (
-        _telling_failure(service, caller, request, start_session_event, name),
+        telling_refusal(service, caller, request["DomainId"], name, stream_refused_event),
         service.open_domain(caller, request["DomainId"], write=True) as (connection, domain, vault),
     ):
         token = client_token(service, connection, caller, "StartSession", request)
@@ -60,11 +63,12 @@ def start_session(service: Service, caller: Caller, request: Request) -> Answer:
 
 def update_session(service: Service, caller: Caller, request: Request) -> Answer:
     """Members that are absent stay as they are; a configuration switches on what was off."""
+    asked: str = request["SessionNameOrId"]
     with (
-        _telling_failure(service, caller, request, update_session_event, request["SessionNameOrId"]),
+        telling_refusal(service, caller, request["DomainId"], asked, update_refused_event),
         service.open_domain(caller, request["DomainId"], write=True) as (connection, domain, vault),
     ):
-        session = require_session(service, connection, domain.domain_id, request["SessionNameOrId"])
+        session = require_session(service, connection, domain.domain_id, asked)
         _change(service, connection, domain, vault, session, request)
         session = require_session(service, connection, domain.domain_id, session.session_id)
         service.outbox.put(connection, [update_session_event(domain, session)], service.clock())
@@ -104,7 +108,7 @@ def enroll_by_session(service: Service, caller: Caller, request: Request) -> Ans
     """
     asked: str = request["SessionNameOrId"]
     with (
-        _telling_failure(service, caller, request, session_enrollment_event, asked),
+        telling_refusal(service, caller, request["DomainId"], asked, session_enrollment_refused_event),
         service.open_domain(caller, request["DomainId"], write=True) as (connection, domain, vault),
     ):
         session = require_session(service, connection, domain.domain_id, asked)
@@ -135,17 +139,7 @@ def end_stream(service: Service, caller: Caller, request: Request) -> Answer:
                 connection, session.session_id, session.stream, EndReason.REQUESTED, now, until
             )
             session = require_session(service, connection, domain.domain_id, session.session_id)
-            heard = {
-                purpose: Window(started_at=started_at, ended_at=ended_at)
-                for purpose, (started_at, ended_at) in session_hearings.windows(connection, session).items()
-            }
-            told = start_session_event(
-                domain,
-                session,
-                authentication=heard.get(session_hearings.AUTHENTICATION),
-                fraud_detection=heard.get(session_hearings.FRAUD),
-            )
-            service.outbox.put(connection, [told], now)
+            service.outbox.put(connection, [stream_event(connection, domain, session)], now)
         answer = {"Session": _member(connection, domain, vault, session)}
     service.live.notice(session.session_id)
     return answer
@@ -166,7 +160,7 @@ def fail_enrollments(
             error=ErrorInfo.of_code(409, message),
             source="SESSION",
             source_id=session.session_id,
-            enrollment_status="FAILED",
+            contact_arn=session.contact_arn,
         )
         for session in ended
     ]
@@ -177,7 +171,7 @@ def fail_enrollments(
 def require_session(service: Service, connection: Connection, domain_id: str, name_or_id: str) -> Session:
     session = sessions.find(connection, domain_id, name_or_id, service.clock())
     if session is None:
-        raise ResourceNotFound("SESSION", "The session does not exist in this domain.")
+        raise ResourceNotFound("SESSION")
     return session
 
 
@@ -198,6 +192,7 @@ def _start(service: Service, connection: Connection, domain: Domain, vault: Vaul
         quota=service.settings.quotas.active_sessions_per_domain,
         now=now,
         wait=timedelta(seconds=live.idle_s),
+        contact_arn=request.get("ContactArn"),
     )
     return begun.session_id
 
@@ -220,6 +215,7 @@ def _change(
         speaker_id=speaker_id,
         setup=set_up(session.setup, default_setup(service.settings.live), request),
         now=service.clock(),
+        contact_arn=request.get("ContactArn"),
     )
 
 
@@ -230,13 +226,22 @@ def _speaker_id(
     return require_speaker(connection, vault, domain, speaker_id, quota, service.clock()).speaker_id
 
 
-def _telling_failure(
-    service: Service, caller: Caller, request: Request, told: Callable[..., Event], asked: str
+def telling_refusal(
+    service: Service,
+    caller: Caller,
+    domain_id: str,
+    asked: str,
+    told: Callable[[EventDomain, Asked, ErrorInfo], Event],
 ) -> AbstractContextManager[None]:
-    def event(domain: Domain, error: ErrorInfo) -> Event:
-        return told(domain, None, error=error, asked=asked)
+    """Tell of a refusal about the session `asked`, a name or id; see `Service.telling_failure`."""
 
-    return service.telling_failure(caller, request["DomainId"], event)
+    def event(connection: Connection, domain: EventDomain, error: ErrorInfo) -> Event:
+        found = None
+        if isinstance(domain, Domain):  # else the sessions are another account's
+            found = sessions.find(connection, domain_id, asked, service.clock())
+        return told(domain, Asked.of(asked, found), error)
+
+    return service.telling_failure(caller, domain_id, event)
 
 
 def _summary(connection: Connection, domain: Domain, vault: Vault, session: Session) -> dict[str, Any]:
@@ -262,6 +267,7 @@ def _summary(connection: Connection, domain: Domain, vault: Vault, session: Sess
 def _member(connection: Connection, domain: Domain, vault: Vault, session: Session) -> dict[str, Any]:
     return {
         **_summary(connection, domain, vault, session),
+        "ContactArn": session.contact_arn,
         "AuthenticationConfiguration": None
         if session.acceptance_threshold is None
         else {"AcceptanceThreshold": session.acceptance_threshold},

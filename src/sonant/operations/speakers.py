@@ -12,7 +12,7 @@ import numpy as np
 from sqlalchemy import Connection
 
 from sonant.errors import ModelMismatch, ResourceNotFound, ServiceQuotaExceeded, Validation
-from sonant.events.documents import ErrorInfo, Event, SpeakerAction, speaker_event
+from sonant.events.documents import ErrorInfo, Event, EventDomain, SpeakerAction, speaker_event
 from sonant.ids import new_generated_id
 from sonant.jobs.scale import Scales
 from sonant.operations.paging import paged
@@ -224,15 +224,14 @@ def _opt_out(
 def _telling_failure(
     service: Service, caller: Caller, request: Request, action: SpeakerAction
 ) -> AbstractContextManager[None]:
-    def event(domain: domains.Domain, error: ErrorInfo) -> Event:
-        # Without the id that was asked for: it may be the customer's own, or nobody's.
-        return speaker_event(domain, action, speaker_id=None, error=error)
+    def event(_connection: Connection, domain: EventDomain, error: ErrorInfo) -> Event:
+        return speaker_event(domain, action, speaker_id=request["SpeakerId"], error=error)
 
     return service.telling_failure(caller, request["DomainId"], event)
 
 
 def speaker_not_found() -> ResourceNotFound:
-    return ResourceNotFound("SPEAKER", "The speaker does not exist in this domain.")
+    return ResourceNotFound("SPEAKER")
 
 
 def require_speaker_quota(service: Service, present: int) -> None:

@@ -88,7 +88,7 @@ def delete_watchlist(service: Service, caller: Caller, request: Request) -> None
 def require_watchlist(connection: Connection, domain_id: str, watchlist_id: str) -> watchlists.Watchlist:
     watchlist = watchlists.find(connection, domain_id, watchlist_id)
     if watchlist is None:
-        raise ResourceNotFound("WATCHLIST", "The watchlist does not exist in this domain.")
+        raise ResourceNotFound("WATCHLIST")
     return watchlist
 
 

@@ -25,7 +25,14 @@ ACTIVE = (PENDING, ONGOING)
 #: Why streams end.
 NEVER_BEGAN, SERVICE_STOPPED = "NEVER_BEGAN", "SERVICE_STOPPED"
 
-_TIMES = ("created_at", "updated_at", "stream_until", "stream_started_at", "stream_ended_at")
+_TIMES = (
+    "created_at",
+    "updated_at",
+    "stream_until",
+    "stream_started_at",
+    "stream_ended_at",
+    "enrollment_speech_at",
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,6 +74,10 @@ class Session:
     stream_end_reason: str | None
     heard_s: float
     net_speech_s: float
+    enrollment_speech_at: datetime | None = None
+    """When the stream had brought speech enough for an enrollment, asked for or not."""
+    contact_arn: str | None = None
+    """What Amazon Connect calls the call."""
 
     @property
     def active(self) -> bool:
@@ -93,6 +104,8 @@ class Progress:
     stream: int
     heard_s: float
     net_speech_s: float
+    enrollment_speech_at: datetime | None = None
+    """See `Session`."""
 
 
 _SESSION = select(*[sessions.c[name] for name in Session.__slots__])
@@ -110,6 +123,7 @@ def add(
     name: str,
     speaker_id: str | None,
     setup: Setup,
+    contact_arn: str | None,
     now: datetime,
     until: datetime,
 ) -> None:
@@ -122,6 +136,7 @@ def add(
             name=name,
             wrapped=wrapped,
             speaker_id=speaker_id,
+            contact_arn=contact_arn,
             created_at=to_us(now),
             updated_at=to_us(now),
             stream=1,
@@ -188,13 +203,20 @@ def active_by_domain(connection: Connection, now: datetime) -> dict[str, int]:
 
 
 def set_up(
-    connection: Connection, session_id: str, *, speaker_id: str | None, setup: Setup, now: datetime
+    connection: Connection,
+    session_id: str,
+    *,
+    speaker_id: str | None,
+    setup: Setup,
+    now: datetime,
+    contact_arn: str | None = None,
 ) -> None:
-    """Change what a session is to do, and for whom."""
+    """Change what a session is to do, and for whom. Without a `contact_arn` it keeps its own."""
+    contact = {} if contact_arn is None else {"contact_arn": contact_arn}
     connection.execute(
         update(sessions)
         .where(sessions.c.session_id == session_id)
-        .values(speaker_id=speaker_id, updated_at=to_us(now), **_setup(setup))
+        .values(speaker_id=speaker_id, updated_at=to_us(now), **_setup(setup), **contact)
     )
 
 
@@ -242,6 +264,7 @@ def next_stream(connection: Connection, session: Session, now: datetime, until: 
             stream_end_reason=None,
             heard_s=0.0,
             net_speech_s=0.0,
+            enrollment_speech_at=None,
             updated_at=to_us(now),
         )
     )
@@ -281,6 +304,7 @@ _BEAT = (
     .values(
         heard_s=bindparam("new_heard_s"),
         net_speech_s=bindparam("new_net_speech_s"),
+        enrollment_speech_at=bindparam("new_enrollment_speech_at"),
         stream_until=bindparam("new_until"),
     )
 )
@@ -298,6 +322,7 @@ def beat(connection: Connection, owner: str, progress: Sequence[Progress], until
                     "of_owner": owner,
                     "new_heard_s": one.heard_s,
                     "new_net_speech_s": one.net_speech_s,
+                    "new_enrollment_speech_at": _us(one.enrollment_speech_at),
                     "new_until": to_us(until),
                 }
                 for one in progress
@@ -322,7 +347,13 @@ def end_stream(
     progress: Progress | None = None,
 ) -> bool:
     """End a pending or ongoing stream; the session is kept `until` then. False if it had ended before."""
-    reached = {} if progress is None else {"heard_s": progress.heard_s, "net_speech_s": progress.net_speech_s}
+    reached: dict[str, Any] = {}
+    if progress is not None:
+        reached = {
+            "heard_s": progress.heard_s,
+            "net_speech_s": progress.net_speech_s,
+            "enrollment_speech_at": _us(progress.enrollment_speech_at),
+        }
     done = connection.execute(
         update(sessions)
         .where(
@@ -379,6 +410,10 @@ def erase_old(connection: Connection, now: datetime, limit: int) -> int:
         for table in (session_results, session_hearings, sessions):
             connection.execute(delete(table).where(table.c.session_id.in_(ids)))
     return len(ids)
+
+
+def _us(moment: datetime | None) -> int | None:
+    return None if moment is None else to_us(moment)
 
 
 def _setup(setup: Setup) -> dict[str, Any]:

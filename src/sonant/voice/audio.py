@@ -13,7 +13,7 @@ import numpy as np
 import soxr
 from numpy.typing import NDArray
 
-from sonant.errors import AudioError
+from sonant.errors import AudioError, WrongSampleRate
 from sonant.voice.compressed import CompressedSource
 from sonant.voice.wav import WavSource, open_wav
 
@@ -141,9 +141,9 @@ def _check_limits(source: WavSource | CompressedSource, channel: int, strict: bo
     if strict and source.encoding != "PCM-16":
         raise AudioError(f"encoding is {source.encoding}, must be 16-bit PCM")
     if strict and rate_hz != RATE_HZ:
-        raise AudioError(f"sample rate is {rate_hz} Hz, must be {RATE_HZ} Hz")
+        raise WrongSampleRate(f"sample rate is {rate_hz} Hz, must be {RATE_HZ} Hz")
     if not MIN_RATE_HZ <= rate_hz <= MAX_RATE_HZ:
-        raise AudioError(f"sample rate is {rate_hz} Hz, must be {MIN_RATE_HZ} to {MAX_RATE_HZ} Hz")
+        raise WrongSampleRate(f"sample rate is {rate_hz} Hz, must be {MIN_RATE_HZ} to {MAX_RATE_HZ} Hz")
     most = 2 if strict else MAX_CHANNELS
     if channels > most:
         raise AudioError(f"has {channels} channels, must have at most {most}")

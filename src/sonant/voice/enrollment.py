@@ -70,7 +70,7 @@ def gather_speech(
             )
             _collect(recording, gatherer)
         except AudioError as fault:
-            raise AudioError(f"{source.name}: {fault}") from fault
+            raise type(fault)(f"{source.name}: {fault}") from fault
         have += gatherer.count
         if have >= need:
             break

@@ -27,7 +27,7 @@ FAST = Events(poll_s=0.01, retry_first_s=0.02, retry_most_s=0.1, batch=4)
 
 
 def put(database: Database, domain: Domain, *numbers: int) -> None:
-    told = [speaker_event(domain, "DELETE_SPEAKER", speaker_id=f"id#{number}") for number in numbers]
+    told = [speaker_event(domain, "DELETE_SPEAKER", speaker_id=f"id#{number:022}") for number in numbers]
     with database.write() as connection:
         Outbox(enabled=True).put(connection, told, now())
 
@@ -173,7 +173,7 @@ def test_a_courier_that_lost_its_sink_leaves_the_cursor_alone(
 
 def test_old_events_are_purged_when_all_have_them(database: Database, domain: Domain, tmp_path: Path) -> None:
     sink = FileSink(tmp_path / "e", max_bytes=1 << 20, keep=1)
-    told = [speaker_event(domain, "DELETE_SPEAKER", speaker_id="id#0")]
+    told = [speaker_event(domain, "DELETE_SPEAKER", speaker_id="id#" + "0" * 22)]
     with database.write() as connection:
         Outbox(enabled=True).put(connection, told, NOON)
         outbox.add_sink(connection, "file")

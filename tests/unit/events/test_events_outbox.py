@@ -20,7 +20,7 @@ LEASE = timedelta(seconds=60)
 
 
 def put(database: Database, domain: Domain, count: int, *, age: timedelta = timedelta()) -> None:
-    told = [speaker_event(domain, "DELETE_SPEAKER", speaker_id=f"id#{number}") for number in range(count)]
+    told = [speaker_event(domain, "DELETE_SPEAKER", speaker_id=f"id#{number:022}") for number in range(count)]
     with database.write() as connection:
         Outbox(enabled=True).put(connection, told, NOON - age)
 
@@ -42,7 +42,7 @@ def test_events_come_out_in_the_order_in_which_they_were_put(database: Database,
     with database.read() as connection:
         found = [json.loads(kept.document) for kept in outbox.after(connection, 0, 10)]
         later = outbox.after(connection, 2, 10)
-    assert [one["detail"]["generatedSpeakerId"] for one in found] == ["id#0", "id#1", "id#2"]
+    assert [one["detail"]["generatedSpeakerId"][-1] for one in found] == ["0", "1", "2"]
     assert len({one["id"] for one in found}) == 3
     assert [kept.sequence for kept in later] == [3]
 

@@ -221,6 +221,13 @@ def test_the_bus_gets_signed_entries_ten_at_a_time(peer: Peer, bus: EventBridgeS
     }
 
 
+def test_an_event_of_sonants_own_keeps_its_source_on_the_bus(peer: Peer, bus: EventBridgeSink) -> None:
+    answer_entries(peer, set())
+    own = {**DOCUMENT, "source": "sonant", "detail": {"sourceId": "0"}}
+    assert bus.deliver([json.dumps(own).encode()]) == 1
+    assert json.loads(peer.received[0][1])["Entries"][0]["Source"] == "sonant"
+
+
 def test_what_comes_behind_a_refused_entry_counts_as_not_taken(peer: Peer, bus: EventBridgeSink) -> None:
     answer_entries(peer, {"3"})
     assert bus.deliver(documents(5)) == 3

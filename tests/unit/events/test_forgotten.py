@@ -14,7 +14,7 @@ ACCOUNT, DOMAIN, OTHER = "0" * 12, "AbCdEfGhIjKlMnOpQrStUv", "aBcDeFgHiJkLmNoPqR
 ADA, BOB, EVE = ("id#" + letter * 22 for letter in "abe")
 
 
-def speaker(action, identifier, *, status="SUCCESS", domain=DOMAIN, **more):
+def speaker(action, identifier, *, status="SUCCEEDED", domain=DOMAIN, **more):
     detail = {"action": action, "status": status, "domainId": domain, "generatedSpeakerId": identifier}
     told = {"source": "aws.voiceid", "account": ACCOUNT, "detail-type": "VoiceId Speaker Action"}
     return {**told, "detail": detail, **more}
@@ -53,6 +53,11 @@ def test_whoever_was_deleted_or_opted_out_is_forgotten_and_nobody_else():
     assert (found.events, found.others) == (5, 0)
 
 
+@pytest.mark.parametrize("word", ["SUCCEEDED", "SUCCESS"])
+def test_the_word_of_this_release_and_of_those_before_it_is_understood(word):
+    assert ends(speaker("DELETE_SPEAKER", ADA, status=word)) == {ADA: End.DELETE_SPEAKER}
+
+
 @pytest.mark.parametrize(
     ("actions", "end"),
     [
@@ -74,14 +79,15 @@ def test_one_person_is_forgotten_once_in_each_domain():
 
 
 def test_failures_and_events_of_other_things_say_nothing():
-    session = {"detail-type": "VoiceId Start Session Action", "detail": {"status": "SUCCESS"}}
+    session = {"detail-type": "VoiceId Start Session Action", "detail": {"status": "STREAMING_ENDED"}}
     found = taken(
+        speaker("DELETE_SPEAKER", ADA, status="FAILED"),
         speaker("DELETE_SPEAKER", ADA, status="FAILURE"),
         speaker("DELETE_FRAUDSTER", ADA),
         fraudster("DELETE_SPEAKER", ADA),
         {"source": "aws.voiceid", **session},
     )
-    assert (found.ends, found.events, found.others) == ({}, 4, 0)
+    assert (found.ends, found.events, found.others) == ({}, 5, 0)
 
 
 @pytest.mark.parametrize(

@@ -9,18 +9,24 @@ from dataclasses import replace
 from datetime import timedelta
 
 import pytest
+from operations_house import ACCOUNT, OTHER_ACCOUNT
 from sessions_house import CALLER, hear, told
 from voices_house import enroll, like, strangers
 
-from sonant.errors import Conflict, ResourceNotFound, Validation
+from sonant.errors import Conflict, ModelledError, ResourceNotFound, SealBroken, Validation
 from sonant.events.outbox import Outbox
+from sonant.jobs.faults import Refusal
 from sonant.jobs.fraud import Risk
+from sonant.live import enrolling
+from sonant.live.desk import Desk
+from sonant.live.listening import Place
 from sonant.live.risks import Watches
 from sonant.operations.evaluations import known_evaluation
-from sonant.store.database.schema import voiceprints
+from sonant.store.database.schema import domains, voiceprints
 from sonant.voice.models import load_models
 
 (ANNA,) = strangers(1)
+CONTACT = "arn:aws:connect:us-west-2:111122223333:instance/i-1/contact/c-1"
 
 
 class Noticed:
@@ -80,37 +86,141 @@ def test_an_evaluation_is_told_once_for_each_new_result(calling, at):
     ]
 
 
-def test_too_little_speech_is_told_nobody(loud, at):
-    loud.call("StartSession", **at, SessionName="contact", SpeakerId="new")
+def test_too_little_speech_is_told_once_until_there_is_enough(loud, at):
+    enroll(loud, at["DomainId"], [ANNA])
+    loud.call("StartSession", **at, SessionName="contact", SpeakerId="caller-0")
     hear(loud, at["DomainId"], "contact", ANNA, purposes=())
-    loud.call("UpdateSession", **at, SessionNameOrId="contact", SpeakerId="newer")
-    before = len(told(loud))
-    assert evaluated(loud, at)["FraudDetectionResult"]["Decision"] == "NOT_ENOUGH_SPEECH"
-    assert len(told(loud)) == before + 1, "the speaker who is not enrolled is a result"
-    evaluated(loud, at)
-    assert len(told(loud)) == before + 1
+    first, second = evaluated(loud, at), evaluated(loud, at)
+    assert first == second, "under one id as long as it is so"
+    hear(loud, at["DomainId"], "contact", like(ANNA, 0.95))
+    third = evaluated(loud, at)
+    assert evaluated(loud, at) == third
+    results = [event["detail"]["session"]["authenticationResult"] for event in told(loud)]
+    assert [result["decision"] for result in results] == ["NOT_ENOUGH_SPEECH", "ACCEPT"]
+    assert [result["authenticationResultId"] for result in results] == [
+        answer["AuthenticationResult"]["AuthenticationResultId"] for answer in (first, third)
+    ]
+
+
+def test_too_little_speech_is_a_new_result_in_the_next_stream(loud, at):
+    loud.call("StartSession", **at, SessionName="contact")
+    first = evaluated(loud, at)["FraudDetectionResult"]
+    loud.call("EndStream", **at, SessionNameOrId="contact")
+    assert evaluated(loud, at)["FraudDetectionResult"] == first
+    loud.call("StartSession", **at, SessionName="contact")
+    second = evaluated(loud, at)["FraudDetectionResult"]
+    assert second["Decision"] == first["Decision"] == "NOT_ENOUGH_SPEECH"
+    assert second["FraudDetectionResultId"] != first["FraudDetectionResultId"]
+
+
+def test_one_purpose_with_enough_speech_does_not_wait_for_the_other(loud, at):
+    enroll(loud, at["DomainId"], [ANNA])
+    loud.call("StartSession", **at, SessionName="contact", SpeakerId="caller-0")
+    hear(loud, at["DomainId"], "contact", like(ANNA, 0.95), purposes=("AUTHENTICATION",))
+    early = evaluated(loud, at)
+    hear(loud, at["DomainId"], "contact", like(ANNA, 0.95), purposes=("FRAUD",))
+    late = evaluated(loud, at)
+    assert early["AuthenticationResult"] == late["AuthenticationResult"]
+    assert early["FraudDetectionResult"]["Decision"] == "NOT_ENOUGH_SPEECH"
+    assert late["FraudDetectionResult"]["Decision"] == "LOW_RISK"
+    assert len(told(loud)) == 2
 
 
 @pytest.mark.parametrize(
     ("operation", "more", "error", "type_"),
     [
-        ("EvaluateSession", {"SessionNameOrId": "nobody"}, ResourceNotFound, "Evaluate Session"),
-        ("UpdateSession", {"SessionNameOrId": "nobody"}, ResourceNotFound, "Update Session"),
-        ("EnrollBySession", {"SessionNameOrId": "contact"}, Conflict, "Session Speaker Enrollment"),
-        ("StartSession", {"SessionName": "contact"}, Conflict, "Start Session"),
+        ("EvaluateSession", {"SessionNameOrId": "nobody"}, "RESOURCE_NOT_FOUND", "Evaluate Session"),
+        ("UpdateSession", {"SessionNameOrId": "nobody"}, "RESOURCE_NOT_FOUND", "Update Session"),
+        ("EnrollBySession", {"SessionNameOrId": "contact"}, "CONFLICT", "Session Speaker Enrollment"),
+        ("StartSession", {"SessionName": "contact"}, "CONFLICT", "Start Session"),
     ],
 )
-def test_a_refusal_is_told(loud, at, operation, more, error, type_):
+def test_a_refusal_is_told_in_the_words_of_its_answer(loud, at, operation, more, error, type_):
     loud.call("StartSession", **at, SessionName="contact")
     assert told(loud) == []
-    with pytest.raises(error) as refusal:
+    with pytest.raises(ModelledError) as refusal:
         loud.call(operation, **at, **more)
     (event,) = told(loud)
     assert event["detail-type"] == f"VoiceId {type_} Action"
-    assert (event["detail"]["status"], event["detail"]["errorInfo"]["errorType"]) == (
-        "FAILURE",
-        refusal.value.code,
-    )
+    assert event["detail"]["status"] == ("STREAMING_FAILED" if operation == "StartSession" else "FAILED")
+    assert event["detail"]["errorInfo"] == {
+        "errorCode": refusal.value.http_status,
+        "errorMessage": refusal.value.message,
+        "errorType": error,
+    }
+
+
+@pytest.mark.parametrize("mine", [False, True], ids=["nobody's", "another account's"])
+def test_a_domain_that_the_account_has_not_is_told_of_as_absent(loud, at, mine):
+    loud.call("StartSession", **at, SessionName="contact", ContactArn=CONTACT)
+    account = OTHER_ACCOUNT if mine else ACCOUNT
+    wanted = at["DomainId"] if mine else "N" * 22
+    with pytest.raises(ResourceNotFound):
+        loud.call("EvaluateSession", account=account, DomainId=wanted, SessionNameOrId="contact")
+    (event,) = told(loud)
+    assert (event["account"], event["detail"]["domainId"]) == (account, wanted)
+    assert event["detail"]["errorInfo"]["errorMessage"] == "The requested domain does not exist"
+    assert event["detail"]["session"]["sessionName"] == "contact"
+    assert event["detail"]["session"]["sessionId"] is None, "whether there is one is another account's affair"
+
+
+def test_a_failure_of_the_service_is_told_and_answered(loud, at):
+    loud.call("OptOutSpeaker", **at, SpeakerId="caller-0")
+    speaker_id = told(loud)[0]["detail"]["generatedSpeakerId"]
+    with loud.store.database.write() as connection:
+        connection.execute(domains.update().values(data_key_wrapped=b"damaged"))
+    with pytest.raises(SealBroken):
+        loud.call("DeleteSpeaker", **at, SpeakerId=speaker_id)
+    detail = told(loud)[1]["detail"]
+    assert (detail["action"], detail["status"]) == ("DELETE_SPEAKER", "FAILED")
+    assert detail["generatedSpeakerId"] == speaker_id
+    assert detail["errorInfo"] == {
+        "errorCode": 500,
+        "errorMessage": "Internal Server Error",
+        "errorType": "INTERNAL_ERROR",
+    }
+
+
+# --- contacts -----------------------------------------------------------------------------------------
+
+
+def test_a_contact_is_described_and_told_from_the_first_event_to_the_last(loud, at):
+    loud.call("StartSession", **at, SessionName="contact", SpeakerId="new", ContactArn=CONTACT)
+    described = loud.call("DescribeSession", **at, SessionNameOrId="contact")["Session"]
+    assert described["ContactArn"] == CONTACT
+    loud.call("EnrollBySession", **at, SessionNameOrId="contact")
+    evaluated(loud, at)
+    loud.call("UpdateSession", **at, SessionNameOrId="contact", IsFraudDetectionEnabled=False)
+    loud.call("OptOutSpeaker", **at, SpeakerId="new")
+    loud.call("EndStream", **at, SessionNameOrId="contact")
+    attributes = [(one["detail"]["action"], one["detail"]["systemAttributes"]) for one in told(loud)]
+    known = {"aws:connect:OriginalContactArn": CONTACT}
+    assert attributes == [
+        ("SESSION_ENROLLMENT_REQUEST", known),
+        ("EVALUATE_SESSION", known),
+        ("UPDATE_SESSION", known),
+        ("OPT_OUT_SPEAKER", None),
+        ("ENROLL_SPEAKER", known),
+        ("START_SESSION", known),
+    ]
+
+
+def test_the_next_stream_keeps_the_contact_unless_it_names_another(loud, at):
+    def next_stream(**more):
+        started = loud.call("StartSession", **at, SessionName="contact", **more)["Session"]
+        loud.call("EndStream", **at, SessionNameOrId="contact")
+        return started["ContactArn"]
+
+    assert next_stream() is None
+    assert next_stream(ContactArn=CONTACT) == CONTACT
+    assert next_stream() == CONTACT
+    assert next_stream(ContactArn=CONTACT + "2") == CONTACT + "2"
+
+
+def test_an_update_tells_the_contact_of_a_session_that_had_none(loud, at):
+    loud.call("StartSession", **at, SessionName="contact")
+    updated = loud.call("UpdateSession", **at, SessionNameOrId="contact", ContactArn=CONTACT)["Session"]
+    assert updated["ContactArn"] == CONTACT
 
 
 def test_the_end_of_a_stream_is_told_with_what_was_heard(calling, at):
@@ -134,13 +244,39 @@ def test_an_enrollment_is_told_when_it_is_asked_for_and_when_an_opt_out_ends_it(
     assert asked["detail-type"] == "VoiceId Session Speaker Enrollment Action"
     assert opted_out["detail"]["action"] == "OPT_OUT_SPEAKER"
     assert failed["detail"]["action"] == "ENROLL_SPEAKER"
-    assert failed["detail"]["status"] == "FAILURE"
+    assert failed["detail"]["status"] == "FAILED"
     described = calling.call("DescribeSession", **at, SessionNameOrId="contact")["Session"]
     assert failed["detail"]["data"] == {
         "enrollmentSource": "SESSION",
         "enrollmentSourceId": described["SessionId"],
-        "enrollmentStatus": "FAILED",
+        "enrollmentStatus": None,
     }
+
+
+def test_an_enrollment_that_is_given_up_is_told_once(loud, at):
+    loud.call("StartSession", **at, SessionName="contact", SpeakerId="new", ContactArn=CONTACT)
+    loud.call("EnrollBySession", **at, SessionNameOrId="contact")
+    hear(loud, at["DomainId"], "contact", ANNA, purposes=())
+    session_id = loud.call("DescribeSession", **at, SessionNameOrId="contact")["Session"]["SessionId"]
+    place = Place(domain_id=at["DomainId"], session_id=session_id, number=1)
+    desk = Desk(
+        owner="test",
+        settings=loud.settings,
+        database=loud.store.database,
+        keys_of=loud.store.accounts.keys,
+        clock=loud.clock,
+        risks=loud.service.watches.risks,
+        outbox=loud.service.outbox,
+    )
+    assert enrolling.begin(desk, place)
+    for _ in range(2):
+        enrolling.fail(desk, place, Refusal(409, "the domain's voice model was changed"))
+    asked, failed = (event["detail"] for event in told(loud))
+    assert (asked["action"], asked["status"]) == ("SESSION_ENROLLMENT_REQUEST", "SUBMITTED")
+    assert (failed["action"], failed["status"]) == ("ENROLL_SPEAKER", "FAILED")
+    assert failed["data"]["enrollmentSourceId"] == session_id
+    assert failed["errorInfo"]["errorType"] == "CONFLICT"
+    assert failed["systemAttributes"] == {"aws:connect:OriginalContactArn": CONTACT}
 
 
 def test_whoever_listens_hears_of_every_change_after_it_was_made(calling, at):

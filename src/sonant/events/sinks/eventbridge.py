@@ -1,7 +1,7 @@
 """Events on an EventBridge bus, under the credentials of the environment.
 
-AWS refuses sources that begin with `aws.`, so events on a bus bear a source of the operator's choice; rules
-that matched `aws.voiceid` must name it instead.
+AWS refuses sources that begin with `aws.`, so Voice ID's events bear a source of the operator's choice on a
+bus; rules that matched `aws.voiceid` must name it instead.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
+from sonant.events.documents import SOURCE
 from sonant.events.sinks import SinkFault
 
 #: Entries of one PutEvents call (EventBridge quota).
@@ -81,7 +82,7 @@ class EventBridgeSink:
         told = json.loads(document)
         return {
             "Time": datetime.fromisoformat(told["time"]),
-            "Source": self._source,
+            "Source": self._source if told["source"] == SOURCE else told["source"],
             "Resources": told["resources"],
             "DetailType": told["detail-type"],
             "Detail": json.dumps(told["detail"], ensure_ascii=False, separators=(",", ":")),

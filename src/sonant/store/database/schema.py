@@ -324,6 +324,8 @@ sessions = Table(
     Column("stream_end_reason", String(32)),
     Column("heard_s", Float, nullable=False),
     Column("net_speech_s", Float, nullable=False),
+    Column("enrollment_speech_at", BigInteger),
+    Column("contact_arn", String(256)),
     UniqueConstraint("domain_id", "name"),
     Index(None, "domain_id", "created_at", "session_id"),
     Index(None, "stream_status", "stream_until"),

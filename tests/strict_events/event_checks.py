@@ -1,0 +1,51 @@
+"""The check that every event of every test goes through, whichever process makes it."""
+
+from __future__ import annotations
+
+import json
+from functools import cache
+from types import ModuleType
+from typing import Any
+
+#: Members that came with watchlists: told where there is something to tell, left out otherwise.
+LATER = ("watchlistId", "watchlistIds")
+
+
+class BadEvent(AssertionError):
+    """An event that is not in the form of the schema."""
+
+
+def check(document: dict[str, Any]) -> None:
+    """Raises BadEvent: members, their order, types, words and ids are those of the schema."""
+    from sonant.events.schema import in_form
+
+    faults = [f"{fault.json_path}: {fault.message}" for fault in _validator().iter_errors(document)]
+    if not faults and json.dumps(in_form(document)) != json.dumps(document):
+        faults = ["members are missing, or out of their order"]
+    if faults:
+        raise BadEvent(f"{document.get('detail-type')}: {'; '.join(faults)}\n{json.dumps(document)}")
+
+
+def put_on(outbox: ModuleType) -> None:
+    """Have the outbox take no event that fails the check."""
+    make = outbox.document
+    if getattr(make, "checked", False):
+        return
+
+    def checked(*arguments: Any) -> dict[str, Any]:
+        made: dict[str, Any] = make(*arguments)
+        check(made)
+        return made
+
+    checked.checked = True  # type: ignore[attr-defined]
+    outbox.document = checked  # type: ignore[attr-defined]
+
+
+@cache
+def _validator() -> Any:
+    from jsonschema import Draft202012Validator
+
+    from sonant.events.schema import SCHEMA
+
+    Draft202012Validator.check_schema(dict(SCHEMA))
+    return Draft202012Validator(dict(SCHEMA))

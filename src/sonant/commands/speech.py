@@ -191,7 +191,7 @@ def _install(package: Path, source: Voice, home: Path, work: Path) -> list[Path]
     for folder in (tree, chosen, home):
         shutil.rmtree(folder, ignore_errors=True)
     chosen.mkdir()
-    debian.unpack(package, tree)
+    debian.unpack([package], tree)
     top, seen = tree / _SOUNDS / source.folder, set()
     for file in sorted(_files(top)):
         place = file.relative_to(top)

@@ -8,11 +8,13 @@ export SONANT_SPEECH_CACHE ?= $(CURDIR)/.cache/speech
 
 .PHONY: demo test test-all serve lint bench clean
 
-# Made anew only when the packaging changes, so a second run needs no network.
+# Made anew only when the packaging changes, so a second run needs no network. The pip that Python brings may be
+# old: it downloads whole packages to read their requirements, hundreds of them before all fit together.
 $(READY): pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Sonant needs Python 3.11 or later; name one: make PYTHON=python3.12 ...")'
 	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || { echo "Python cannot make virtual environments; on Debian: apt install python3-venv" >&2; exit 1; }
 	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade pip
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --prefer-binary --editable '.[cli,dev]'
 	@touch $@
 

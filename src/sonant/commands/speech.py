@@ -31,6 +31,7 @@ from pathlib import Path
 import soundfile
 
 from sonant.commands import debian
+from sonant.commands.synthesizers import fetch_synthesizers
 from sonant.errors import SetupError
 
 MIN_SPEAKERS = 3
@@ -242,10 +243,18 @@ def _is_speech(file: Path) -> bool:
 
 
 def main() -> None:
-    """`python -m sonant.commands.speech FOLDER` fetches ahead of time; where that cannot be, it says so."""
+    """Fetch what the tests hear ahead of time: `python -m sonant.commands.speech FOLDER`.
+
+    Says so where that cannot be.
+    """
     folder = Path(sys.argv[1]) if len(sys.argv) == 2 else Path(".cache/speech")
+
+    def say(text: str) -> None:
+        print(text, file=sys.stderr)
+
     try:
-        fetch_voices(folder.absolute(), progress=lambda text: print(text, file=sys.stderr))
+        fetch_voices(folder.absolute(), progress=say)
+        fetch_synthesizers(folder.absolute().parent / "synthesizers", ["espeak-ng"], progress=say)
     except SetupError as fault:
         print(f"no speech fetched: {fault}", file=sys.stderr)
 

@@ -26,7 +26,10 @@ class LeftOut:
         self._unselected: Counter[str] = Counter()
 
     def pytest_deselected(self, items: Sequence[pytest.Item]) -> None:
-        self._unselected.update(_SLOW if item.get_closest_marker("slow") else _UNSELECTED for item in items)
+        without_slow = self._config.option.markexpr == "not slow"
+        self._unselected.update(
+            _SLOW if without_slow and item.get_closest_marker("slow") else _UNSELECTED for item in items
+        )
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_testnodedown(self, node: object, error: object) -> None:

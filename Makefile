@@ -1,4 +1,4 @@
-# Everything does its own set-up: Python 3.11 or later is all that must be there.
+# Everything does its own set-up: Python 3.11 or later, with venv, is all that must be there.
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
@@ -8,11 +8,14 @@ export SONANT_SPEECH_CACHE ?= $(CURDIR)/.cache/speech
 
 .PHONY: demo test test-all serve lint bench clean
 
-# Made anew only when the packaging changes, so a second run needs no network.
+# Made anew only when the packaging changes, so a second run needs no network. The pip that Python brings may be
+# old: it downloads whole packages to read their requirements, hundreds of them before all fit together.
 $(READY): pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Sonant needs Python 3.11 or later; name one: make PYTHON=python3.12 ...")'
+	@$(PYTHON) -c 'import sys, sysconfig; sys.exit("musl" in str(sysconfig.get_config_var("SOABI")) and "Sonant needs a system with glibc, such as Debian, Ubuntu or Fedora: ONNX Runtime comes with no wheel for musl (Alpine)")'
 	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || { echo "Python cannot make virtual environments; on Debian: apt install python3-venv" >&2; exit 1; }
 	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade pip
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --prefer-binary --editable '.[cli,dev]'
 	@touch $@
 
@@ -24,7 +27,7 @@ $(RAY): $(READY)
 demo: $(READY)
 	$(BIN)/sonant demo --cache $(SONANT_SPEECH_CACHE)
 
-# Fetching speech first keeps a slow network out of the tests' time limits.
+# With SONANT_TESTS_MUST_RUN=1 a skipped test fails the run. Fetching speech first keeps a slow network out of the tests' time limits.
 test: $(READY)
 	$(BIN)/python -m sonant.commands.speech $(SONANT_SPEECH_CACHE)
 	$(BIN)/python -m pytest

@@ -22,6 +22,7 @@ def listening(name: str, command: Callable[[int], Sequence[str]]) -> Iterator[tu
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
+    CACHE.mkdir(parents=True, exist_ok=True)
     log = CACHE / f"{name}.log"
     with log.open("wb") as output:
         process = subprocess.Popen(command(port), stdout=output, stderr=output, cwd=CACHE)

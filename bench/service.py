@@ -114,6 +114,7 @@ def serving(
     bare = {name: os.environ[name] for name in kept if name in os.environ}
     if "PYTHONPATH" in bare:  # the service runs in another folder: a relative path would give other code
         bare["PYTHONPATH"] = os.pathsep.join(map(os.path.abspath, bare["PYTHONPATH"].split(os.pathsep)))
+    CACHE.mkdir(parents=True, exist_ok=True)
     log = CACHE / "service.log"
     with log.open("wb") as output:
         process = subprocess.Popen(

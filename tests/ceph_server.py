@@ -245,8 +245,7 @@ def _fetched(cache: Path) -> Path:
         if not tree.is_dir():
             with tempfile.TemporaryDirectory(prefix="fetch-ceph-", dir=cache) as work:
                 new = Path(work) / "tree"
-                for package in debian.download(Path(work), _PACKAGES, print, with_needed=True).values():
-                    debian.unpack(package, new)
+                debian.unpack(debian.download(Path(work), _PACKAGES, print, with_needed=True).values(), new)
                 _require_whole(new)
                 new.rename(tree)
     return tree

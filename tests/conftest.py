@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import os
-import shutil
 import sys
 import zlib
 from collections.abc import Iterator
@@ -15,10 +14,13 @@ from typing import Protocol
 import numpy as np
 import pytest
 
+from debian_source import HAS_APT, NO_APT
 from postgres_server import DATABASES, NoServer, PostgresServer, postgres
 from sonant.commands.recordings import call_recording, split_clips
 from sonant.commands.speech import fetch_voices
 from sonant.events import outbox
+
+pytest_plugins = ["left_out"]
 
 REPOSITORY = Path(__file__).parents[1]
 STRICT_EVENTS = Path(__file__).parent / "strict_events"
@@ -69,8 +71,8 @@ class MakeCall(Protocol):
 @pytest.fixture(scope="session")
 def voices() -> dict[str, list[Path]]:
     """Clips of real people, by voice; fetched once a machine. `SONANT_SPEECH_CACHE` names another cache."""
-    if shutil.which("apt-get") is None:
-        pytest.skip("real telephone speech comes as Debian packages, and this machine has no apt-get")
+    if not HAS_APT:
+        pytest.skip(f"no real telephone speech, which comes as Debian packages: {NO_APT}")
     cache = Path(os.environ.get("SONANT_SPEECH_CACHE") or REPOSITORY / ".cache" / "speech")
     return fetch_voices(cache, progress=print)
 

@@ -13,10 +13,9 @@ import pytest
 
 from sonant.commands import debian
 
-needs_apt = pytest.mark.skipif(
-    shutil.which("apt-get") is None or shutil.which("dpkg-deb") is None,
-    reason="this machine has no apt-get or no dpkg-deb",
-)
+HAS_APT = all(shutil.which(program) for program in ("apt-get", "dpkg-deb"))
+NO_APT = "no apt-get or no dpkg-deb: run the tests on Debian or Ubuntu"
+needs_apt = pytest.mark.skipif(not HAS_APT, reason=NO_APT)
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,13 +23,21 @@ class DebianSource:
     folder: Path
     installed: Path
 
-    def carry(self, name: str, version: str, files: Mapping[str, str] | None = None, **fields: str) -> None:
-        """A package whose files are programs; `fields` are more lines of its control file."""
+    def carry(
+        self,
+        name: str,
+        version: str,
+        files: Mapping[str, str] | None = None,
+        *,
+        mode: int = 0o755,
+        **fields: str,
+    ) -> None:
+        """A package whose files have this mode; `fields` are more lines of its control file."""
         tree = self.folder / "trees" / name
         for path, text in (files or {}).items():
             (tree / path).parent.mkdir(parents=True, exist_ok=True)
             (tree / path).write_text(text)
-            (tree / path).chmod(0o755)
+            (tree / path).chmod(mode)
         (tree / "DEBIAN").mkdir(parents=True)
         control = _control(name, version, fields)
         (tree / "DEBIAN/control").write_text(control)

@@ -207,7 +207,10 @@ def _binaries() -> Path:
     for place in places:
         if all((place / program).is_file() for program in ("postgres", "initdb")):
             return place
-    raise NoServer("no PostgreSQL is installed, nor the wheel pgserver; or name one by SONANT_TEST_POSTGRES")
+    raise NoServer(
+        "neither the programs (apt install postgresql) nor the wheel pgserver are installed; "
+        "or name a server by SONANT_TEST_POSTGRES"
+    )
 
 
 def _user() -> str:

@@ -13,7 +13,6 @@ import shutil
 import signal
 import socket
 import struct
-import subprocess
 import sys
 import tempfile
 import time
@@ -69,9 +68,15 @@ class RayCluster:
         from ray.cluster_utils import Cluster
 
         path = os.pathsep.join([str(_TESTS / "cluster"), *filter(None, [os.environ.get("PYTHONPATH")])])
-        self._environment = {"RAY_USAGE_STATS_ENABLED": "0", "PYTHONPATH": path, **(environment or {})}
-        # Short, because the names of sockets are.
-        self.folder = Path(tempfile.mkdtemp(prefix="sonant-ray-"))
+        # Short whatever TMPDIR is, because the names of sockets are.
+        self.folder = Path(tempfile.mkdtemp(prefix="sonant-ray-", dir="/tmp"))
+        self._environment = {
+            "RAY_USAGE_STATS_ENABLED": "0",
+            # A node's own option would not do: the cluster's address is written where this says.
+            "RAY_TMPDIR": str(self.folder),
+            "PYTHONPATH": path,
+            **(environment or {}),
+        }
         with self._environed():
             self._cluster = Cluster(
                 initialize_head=True,
@@ -79,7 +84,6 @@ class RayCluster:
                     "num_cpus": 0,
                     "object_store_memory": STORE_BYTES,
                     "include_dashboard": False,
-                    "temp_dir": str(self.folder),
                     **({"gcs_server_port": port} if port else {}),
                     # A node that is gone is noticed in 3 s, not in half a minute.
                     "_system_config": {
@@ -167,8 +171,12 @@ def alone() -> bool:
 
 def _below(pid: int) -> list[int]:
     """All processes that descend from one."""
-    done = subprocess.run(["ps", "-eo", "pid=,ppid="], capture_output=True, text=True, check=True)
-    parents = [tuple(map(int, line.split())) for line in done.stdout.splitlines()]
+    parents = []
+    for place in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            # "pid (name) state parent ...", and a name may hold anything
+            rest = (place / "stat").read_text(errors="replace").rpartition(")")[2].split()
+            parents.append((int(place.name), int(rest[1])))
     found = [pid]
     for parent in found:
         found += [child for child, its_parent in parents if its_parent == parent]

@@ -13,6 +13,8 @@ from pathlib import Path
 from sonant.commands import debian
 
 PIN, OFFICER_PIN = "sonant-pin-73251946", "officer-pin-11223344"
+#: What the packages need besides for files in /etc, which `SOFTHSM2_CONF` replaces.
+_CONFIGURATION = {"debconf", "sensible-utils", "softhsm2-common", "ucf"}
 _SYSTEM = Path("/usr/lib/softhsm/libsofthsm2.so")
 
 
@@ -69,10 +71,13 @@ def _fetched(cache: Path) -> Path:
         if not tree.is_dir():
             with tempfile.TemporaryDirectory(prefix="softhsm-", dir=cache) as work:
                 wanted = {"softhsm2", "libsofthsm2"}
-                found = debian.download(Path(work), wanted, print)
-                if found.keys() != wanted:
+                found = debian.download(Path(work), wanted, print, with_needed=True)
+                if not wanted <= found.keys():
                     raise NoToken("this system's package sources have no SoftHSM2")
-                for package in found.values():
-                    debian.unpack(package, Path(work) / "tree")
+                # The module is loaded into Python, which would not look for its libraries here.
+                needed = sorted(found.keys() - wanted - _CONFIGURATION)
+                if needed:
+                    raise NoToken(f"SoftHSM2 needs {', '.join(needed)}: apt install softhsm2")
+                debian.unpack(found.values(), Path(work) / "tree")
                 (Path(work) / "tree").rename(tree)
     return tree

@@ -26,7 +26,7 @@ def genuine(folder: Path) -> Speech:
 
 def synthesizer(name: str) -> Callable[[Path, Path], Speech]:
     def make(cache: Path, _real: Path) -> Speech:
-        tree = fetch_synthesizers(cache, [name], progress=print)[name]
+        tree = fetch_synthesizers(cache, [name], progress=print).trees[name]
         voices = SYNTHESIZERS[name].voices
         for number in range(RECORDINGS):
             voice = voices[number % len(voices)]

@@ -56,12 +56,13 @@ def serve(host: str | None, port: int | None, quiet: bool, data: Path | None, co
     help="Where fetched speech is kept.",
 )
 @click.option("--keep", type=click.Path(path_type=Path), help="Keep the demo's data folder here.")
+@click.option("--allow-missing", is_flag=True, help="End with success when this system cannot show it all.")
 @click.option("--quiet", is_flag=True, help="No progress.")
-def demo(audio: Path | None, cache: Path, keep: Path | None, quiet: bool) -> None:
+def demo(audio: Path | None, cache: Path, keep: Path | None, allow_missing: bool, quiet: bool) -> None:
     """Enrol real telephone speakers in a batch job, through the signed API, and recognise them."""
     from sonant.commands.demo import demo as run_demo
 
-    run_demo(audio=audio, cache=cache, keep=keep, quiet=quiet)
+    run_demo(audio=audio, cache=cache, keep=keep, allow_missing=allow_missing, quiet=quiet)
 
 
 class _Evaluate(click.Group):

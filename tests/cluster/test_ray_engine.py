@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import time
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -237,3 +239,17 @@ class TestAClusterThatIsAway:
             built.submit(task(0))
             with pytest.raises(ClusterUnavailable, match=r"no actor got a place in 3 s; it has 2 CPUs"):
                 wait_for("the engine gives up", lambda: built.results(1.0))
+
+
+def test_no_call_starts_a_cluster_of_its_own(inside, tmp_path):
+    code = "from sonant.jobs.engines.ray_driver import load_ray; load_ray().put(1)"
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, "RAY_TMPDIR": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_S,
+        check=False,
+    )
+    assert "Ray has not been started yet" in done.stderr
+    assert not (tmp_path / "ray").exists()

@@ -24,7 +24,7 @@ def node() -> str:
     """The path of Node.js, with the client beside it in the cache."""
     found, npm = shutil.which("node"), shutil.which("npm")
     if found is None or npm is None:
-        pytest.skip("Node.js and npm are not installed")
+        pytest.skip("no Node.js or no npm: apt install nodejs npm")
     CACHE.mkdir(parents=True, exist_ok=True)
     with (CACHE / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # test processes share the cache

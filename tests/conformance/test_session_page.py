@@ -186,7 +186,7 @@ def test_the_page_keeps_to_its_own_scripts_and_may_not_be_framed(agent: Agent) -
     assert headers["cache-control"] == "no-store"
 
 
-@pytest.mark.skipif(browser.PROGRAM is None, reason="there is no chromium")
+@pytest.mark.skipif(browser.PROGRAM is None, reason="no browser: apt install chromium")
 def test_in_a_browser_an_agent_signs_in_enrolls_and_opts_out(agent: Agent, tmp_path: Path) -> None:
     with browser.Browser(tmp_path) as window:
         window.go(agent.service.url + agent.page)

@@ -6,15 +6,20 @@ import fcntl
 import os
 import re
 import shutil
+import signal
+import stat
 import subprocess
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from sonant.errors import SetupError
 
 UPDATE_LIMIT_S, DOWNLOAD_LIMIT_S, LOCAL_LIMIT_S = 300.0, 900.0, 120.0
 _INSTALLED = Path("/var/lib/dpkg/status")
+_SET_IDS = stat.S_ISUID | stat.S_ISGID
+_LAST_LINES, _COMPLAINT_CHARACTERS = 3, 300
 
 # Own state and cache, so that neither root nor an earlier `apt-get update` is needed and the system's stay as
 # they are; package lists only; no hooks of the system. apt's sandbox user could not write into a user's own
@@ -50,6 +55,16 @@ def locked(path: Path, progress: Callable[[str], None]) -> Iterator[None]:
         yield
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Closures:
+    """Packages with everything that they depend on, by the names of the groups asked for."""
+
+    files: Mapping[str, Sequence[Path]]
+    """Package files of each group that can be had."""
+    missing: Mapping[str, str]
+    """Why each of the others cannot."""
+
+
 def download(
     work: Path,
     wanted: set[str],
@@ -65,6 +80,57 @@ def download(
     without apt-get or dpkg-deb, without network, when a download cannot be verified, or when the packages and
     what is installed exclude each other; `otherwise` says what to do in that case.
     """
+    conf, listed = _read_lists(work, wanted, progress, otherwise)
+    names = sorted(wanted & listed)
+    if with_needed:
+        status = _INSTALLED if _INSTALLED.is_file() else work / "state/status"
+        planned = _plan(work, conf, names, status)
+        if planned.returncode != 0:
+            raise SetupError(
+                f"the packages do not fit this system ({complaint(planned)}). {otherwise}".rstrip()
+            )
+        names = _planned(planned.stdout)
+    return _download(work, conf, names, progress, otherwise)
+
+
+def download_closures(
+    work: Path, groups: Mapping[str, Sequence[str]], progress: Callable[[str], None], *, otherwise: str = ""
+) -> Closures:
+    """Verified files of packages and of all they depend on, down to the C library.
+
+    What is installed does not matter, so that a tree of these files runs wherever the kernel can (see
+    `command`). `work` is an empty folder. Raises SetupError without apt-get or dpkg-deb, without network, or
+    when a download cannot be verified; `otherwise` says what to do in that case.
+    """
+    wanted = {package for packages in groups.values() for package in packages}
+    conf, listed = _read_lists(work, wanted, progress, otherwise)
+    closures: dict[str, list[str]] = {}
+    missing: dict[str, str] = {}
+    for group, packages in groups.items():
+        absent = sorted(set(packages) - listed)
+        if absent:
+            missing[group] = f"this system's package sources have no {' and no '.join(absent)}"
+            continue
+        planned = _plan(work, conf, packages, work / "state/status")
+        if planned.returncode == 0:
+            closures[group] = _planned(planned.stdout)
+        else:
+            missing[group] = f"this system's package sources do not give all it needs ({complaint(planned)})"
+    names = sorted({name for closure in closures.values() for name in closure})
+    files = _download(work, conf, names, progress, otherwise)
+    return Closures(
+        files={group: [files[name] for name in closure] for group, closure in closures.items()},
+        missing=missing,
+    )
+
+
+def _read_lists(
+    work: Path, wanted: set[str], progress: Callable[[str], None], otherwise: str
+) -> tuple[Path, set[str]]:
+    """Fetch the package lists into `work`: (apt's configuration, names of all packages).
+
+    Raises SetupError when the sources carry nothing that is wanted.
+    """
     absent = [tool for tool in ("apt-get", "apt-cache", "dpkg-deb") if shutil.which(tool) is None]
     if absent:
         raise SetupError(
@@ -73,58 +139,95 @@ def download(
         )
     for folder in ("state/lists/partial", "cache/archives/partial", "packages"):
         (work / folder).mkdir(parents=True)
-    (work / "state/status").touch()  # what is installed here matters to _lacking only
+    (work / "state/status").touch()  # nothing is installed, as far as apt is told
     if set(str(work)) & set('"\n'):
         raise SetupError("the path of the cache folder must not hold quotes or line ends")
     conf = work / "apt.conf"
     conf.write_text(_APT_CONF.format(work=work), "utf-8")
     progress("reading this system's package lists")
     update = run(["apt-get", "-c", conf, "-q", "update"], work, UPDATE_LIMIT_S)
-    listed = run(["apt-cache", "-c", conf, "pkgnames"], work, LOCAL_LIMIT_S).stdout.split()
-    names = sorted(wanted & set(listed))
-    if not names:  # one broken source does not matter, as long as the others carry what is wanted
+    listed = set(run(["apt-cache", "-c", conf, "pkgnames"], work, LOCAL_LIMIT_S).stdout.split())
+    if not wanted & listed:  # one broken source does not matter, as long as the others carry what is wanted
         raise SetupError(
             "this system's package sources give none of the packages "
             f"({complaint(update, 'apt reports no fault')}). {otherwise}".rstrip()
         )
-    if with_needed:
-        names = _lacking(work, conf, names, otherwise)
-        if not names:
-            return {}
-    get: list[str | Path] = ["apt-get", "-c", conf, "-q", "download"]
-    addresses = run([*get, "--print-uris", *names], work, LOCAL_LIMIT_S).stdout
-    size = sum(int(line.rsplit(None, 2)[1]) for line in addresses.splitlines() if line.startswith("'"))
-    progress(f"downloading {len(names)} packages, {size / 1e6:.0f} MB")
-    done = run([*get, *names], work / "packages", DOWNLOAD_LIMIT_S)
-    files = {name: sorted((work / "packages").glob(f"{name}_*.deb")) for name in names}
-    if done.returncode != 0 or not all(files.values()):
-        raise SetupError(f"the packages cannot be downloaded ({complaint(done)}). {otherwise}".rstrip())
-    return {name: found[0] for name, found in files.items()}
+    return conf, listed
 
 
-def _lacking(work: Path, conf: Path, names: list[str], otherwise: str) -> list[str]:
-    """What apt would install or bring up to date for these packages on this system."""
-    status = _INSTALLED if _INSTALLED.is_file() else work / "state/status"
+def _plan(work: Path, conf: Path, names: Sequence[str], status: Path) -> subprocess.CompletedProcess[str]:
+    """Ask apt what it would fetch to install packages beside what `status` says is installed."""
     command: list[str | Path] = ["apt-get", "-c", conf, "-o", f"Dir::State::status={status}", "-q"]
-    command += ["--simulate", "install", "--no-install-recommends", "--no-remove", *names]
-    planned = run(command, work, LOCAL_LIMIT_S)
-    if planned.returncode != 0:
-        raise SetupError(f"the packages do not fit this system ({complaint(planned)}). {otherwise}".rstrip())
-    # "Inst name (version ...)", for an upgrade "Inst name [installed version] (version ...)"
-    return sorted({line.split()[1] for line in planned.stdout.splitlines() if line.startswith("Inst ")})
+    command += ["--print-uris", "install", "--no-install-recommends", "--no-remove", *names]
+    return run(command, work, LOCAL_LIMIT_S)
 
 
-def unpack(package: Path, tree: Path) -> None:
-    """Put a package's files below `tree`. Raises SetupError."""
-    done = run(["dpkg-deb", "-x", package, tree], package.parent, LOCAL_LIMIT_S)
-    if done.returncode != 0:
-        raise SetupError(f"{package.name} cannot be unpacked ({complaint(done)})")
+def _planned(uris: str) -> list[str]:
+    """Names of the packages in what apt-get --print-uris says."""
+    return sorted(file.partition("_")[0] for file, _ in _files(uris))
+
+
+def _files(uris: str) -> list[tuple[str, int]]:
+    """(file name, bytes) of each package in what apt-get --print-uris says.
+
+    A line is: 'address' name_version_architecture.deb bytes hash.
+    """
+    return [(file, int(size_bytes)) for file, size_bytes in re.findall(r"^'.*' (\S+) (\d+)", uris, re.M)]
+
+
+def _download(
+    work: Path, conf: Path, names: Sequence[str], progress: Callable[[str], None], otherwise: str
+) -> dict[str, Path]:
+    """Fetch packages into `work`: their files by name. Raises SetupError."""
+    if not names:
+        return {}
+    get: list[str | Path] = ["apt-get", "-c", conf, "-q", "download"]
+    files = _files(run([*get, "--print-uris", *names], work, LOCAL_LIMIT_S).stdout)
+    progress(f"downloading {len(names)} packages, {sum(size for _, size in files) / 1e6:.0f} MB")
+    done = run([*get, *names], work / "packages", DOWNLOAD_LIMIT_S)
+    found = {name: sorted((work / "packages").glob(f"{name}_*.deb")) for name in names}
+    if done.returncode != 0 or not all(found.values()):
+        raise SetupError(f"the packages cannot be downloaded ({complaint(done)}). {otherwise}".rstrip())
+    return {name: files[0] for name, files in found.items()}
+
+
+def unpack(packages: Iterable[Path], tree: Path) -> None:
+    """Put packages' files below `tree`, none of them setuid or setgid. Raises SetupError."""
+    for package in packages:
+        done = run(["dpkg-deb", "-x", package, tree], package.parent, LOCAL_LIMIT_S)
+        if done.returncode != 0:
+            raise SetupError(f"{package.name} cannot be unpacked ({complaint(done)})")
+    for folder, _, names in os.walk(tree):
+        for file in (Path(folder, name) for name in names):
+            mode = file.lstat().st_mode
+            if stat.S_ISREG(mode) and mode & _SET_IDS:
+                file.chmod(stat.S_IMODE(mode) & ~_SET_IDS)
+
+
+def command(tree: Path, program: str) -> list[str | Path]:
+    """How to start a program of a tree with the tree's own loader and libraries; its arguments go behind.
+
+    The tree is a closure's packages, unpacked; `program` is the path below it. This system's own loader would
+    not do: it works with no C library but its own. Raises SetupError when the tree has no loader, or when its
+    path cannot stand in a list of folders.
+    """
+    if set(str(tree)) & set(":;"):
+        raise SetupError(f"the path of the cache folder must not hold colons or semicolons: {tree}")
+    folders = [tree / name for name in ("lib", "usr/lib") if (tree / name).is_dir()]
+    loaders = [file for folder in folders for file in sorted(folder.glob("*/ld*.so.*")) if file.is_file()]
+    if not loaders:
+        raise SetupError(f"{tree} lacks the programs' loader; remove the folder to fetch it anew")
+    libraries = sorted({str(file.parent) for folder in folders for file in folder.rglob("lib*.so*")})
+    return [loaders[0], "--inhibit-cache", "--library-path", ":".join(libraries), tree / program]
 
 
 def run(
     command: Sequence[str | Path], folder: Path, limit_s: float, environment: Mapping[str, str] | None = None
 ) -> subprocess.CompletedProcess[str]:
-    """Run a program in a folder, without input. Raises SetupError when it takes longer than `limit_s`."""
+    """Run a program in a folder, without input.
+
+    Raises SetupError when it cannot be started or takes longer than `limit_s`.
+    """
     try:
         return subprocess.run(
             command,
@@ -139,9 +242,19 @@ def run(
         )
     except subprocess.TimeoutExpired:
         raise SetupError(f"{command[0]} did not end within {limit_s:.0f} s") from None
+    except OSError as fault:
+        raise SetupError(f"{command[0]} cannot be started: {fault.strerror}") from None
 
 
-def complaint(done: subprocess.CompletedProcess[str], otherwise: str = "no reason given") -> str:
-    """The tool's own first complaint, for an error message; without passwords, which sources may hold."""
-    complaints = [line for line in done.stderr.splitlines() if line.startswith(("E:", "W:", "dpkg"))]
-    return re.sub(r"//[^/@\s]*@", "//", (complaints or [otherwise])[0])[:300]
+def complaint(done: subprocess.CompletedProcess[str], otherwise: str = "") -> str:
+    """Why a program failed, in its own words, for an error message.
+
+    apt's and dpkg's first complaint, or the last lines that another program wrote to standard error; when it
+    wrote nothing, `otherwise` or how it ended. Without passwords, which package sources may hold.
+    """
+    lines = [line.strip() for line in done.stderr.splitlines() if line.strip()]
+    apt = [line for line in lines if line.startswith(("E:", "W:", "dpkg"))]
+    code = done.returncode
+    ending = f"killed by {signal.Signals(-code).name}" if code < 0 else f"ended with {code}"
+    told = apt[0] if apt else "; ".join(lines[-_LAST_LINES:]) or otherwise or f"{ending}, without a word"
+    return re.sub(r"//[^/@\s]*@", "//", told)[:_COMPLAINT_CHARACTERS]

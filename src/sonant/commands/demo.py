@@ -24,9 +24,10 @@ import numpy as np
 
 from sonant.commands import demo_fraud, demo_live
 from sonant.commands.common import client, show_progress, table
+from sonant.commands.demo_attacks import SyntheticCalls, synthetic_calls
 from sonant.commands.jobs import follow
 from sonant.commands.recordings import ManifestEntry, call_recording, split_clips, write_manifest
-from sonant.commands.speech import MIN_SPEAKERS, fetch_voices, voices_from_folder
+from sonant.commands.speech import DEFAULT, MIN_SPEAKERS, fetch_voices, voices_from_folder
 from sonant.errors import SetupError
 from sonant.installation import role_arn
 from sonant.settings import Settings
@@ -48,10 +49,15 @@ class Caller:
     """Clips that no enrollment call is made of."""
 
 
-def demo(*, audio: Path | None, cache: Path, keep: Path | None, quiet: bool) -> None:
-    """Run the whole story. Raises SetupError when something of it does not come out as it must."""
+def demo(*, audio: Path | None, cache: Path, keep: Path | None, allow_missing: bool, quiet: bool) -> None:
+    """Run the whole story. Raises SetupError when something of it does not come out as it must.
+
+    What this system cannot show is left out, and said at the end: an error without `allow_missing`.
+    """
     say: Callable[[str], None] = (lambda _text: None) if quiet else (lambda text: click.echo(text, err=True))
     clips = voices_from_folder(audio) if audio else fetch_voices(cache.absolute(), progress=say)
+    lacking = [] if audio else [name for name in DEFAULT if name not in clips]
+    missing = [f"the voice {name}, which this system's package sources do not carry" for name in lacking]
     if len(clips) < MIN_SPEAKERS:
         raise SetupError(f"the demo needs {MIN_SPEAKERS} speakers, there are {len(clips)}")
     with tempfile.TemporaryDirectory(prefix="sonant-demo-") as folder:
@@ -61,9 +67,14 @@ def demo(*, audio: Path | None, cache: Path, keep: Path | None, quiet: bool) -> 
         settings = Settings(data=data)
         say(f"building call recordings of {len(clips)} speakers")
         callers = _record(data / "buckets" / BUCKET, clips)
+        machine: SyntheticCalls | None = None
+        try:
+            machine = synthetic_calls(cache.absolute().parent / "synthesizers", SEED, say)
+        except SetupError as fault:
+            missing.append(f"a synthesised voice that enrolls and calls, because {fault}")
+            say(f"left out: {missing[-1]}")
         with _service(data):
             job, alike = _tell(settings, callers, quiet=quiet, say=say)
-            synthesizers = cache.absolute().parent / "synthesizers"
             domain_id, fraudsters = demo_fraud.tell(
                 settings,
                 data / "buckets" / BUCKET,
@@ -73,7 +84,7 @@ def demo(*, audio: Path | None, cache: Path, keep: Path | None, quiet: bool) -> 
                 quiet=quiet,
                 say=say,
                 fetch=lambda uri: json.loads(_sonant(settings, "object", "get", uri)),
-                cache=synthesizers,
+                machine=machine.enrollment if machine else None,
             )
             demo_live.tell(
                 settings,
@@ -84,8 +95,7 @@ def demo(*, audio: Path | None, cache: Path, keep: Path | None, quiet: bool) -> 
                     for caller in callers
                 },
                 fraudsters,
-                seed=SEED,
-                cache=synthesizers,
+                machine=machine.live if machine else None,
                 say=say,
             )
             click.echo("The first job, as `sonant voice-id describe-speaker-enrollment-job` shows it:\n")
@@ -93,6 +103,10 @@ def demo(*, audio: Path | None, cache: Path, keep: Path | None, quiet: bool) -> 
             click.echo(_sonant(settings, "voice-id", "describe-speaker-enrollment-job", *where))
         if keep:
             say(f"data folder kept: sonant serve --data {data}")
+    if missing:
+        click.echo("\n".join(["\nNot shown:", *missing]))
+        if not allow_missing:
+            raise SetupError("the demo is not complete; with --allow-missing that is no error")
 
 
 def _record(bucket: Path, clips: dict[str, list[Path]]) -> list[Caller]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import tempfile
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -21,21 +22,31 @@ _SPEECH_S = 38.0
 _GAIN_DB, _SNR_DB = -6.0, 20.0
 
 
-def synthetic_call(cache: Path, seed: int, say: Callable[[str], None]) -> bytes | None:
-    """A call in which espeak-ng speaks; None, and a word about it, where it cannot be had."""
-    try:
-        trees = fetch_synthesizers(cache, [_SYNTHESIZER], progress=say)
-        if _SYNTHESIZER not in trees:
-            return None
-        with tempfile.TemporaryDirectory() as folder:
-            clips = []
-            for number, text in enumerate(sentences(_SENTENCES, seed)):
-                clips.append(Path(folder) / f"{number}.wav")
-                soundfile.write(clips[-1], speak(_SYNTHESIZER, trees[_SYNTHESIZER], _VOICE, text), RATE_HZ)
-            return call_recording(clips, np.random.default_rng(seed), net_speech_s=_SPEECH_S)
-    except SetupError as fault:
-        say(f"no synthesised voice in this demo: {fault}")
-        return None
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SyntheticCalls:
+    """Calls in which espeak-ng speaks, WAV."""
+
+    enrollment: bytes
+    live: bytes
+
+
+def synthetic_calls(cache: Path, seed: int, say: Callable[[str], None]) -> SyntheticCalls:
+    """Make the calls, with a synthesizer that is fetched into `cache`. Raises SetupError."""
+    found = fetch_synthesizers(cache, [_SYNTHESIZER], progress=say)
+    if _SYNTHESIZER in found.missing:
+        raise SetupError(found.missing[_SYNTHESIZER])
+    say(f"synthesising calls with {_SYNTHESIZER}")
+    tree = found.trees[_SYNTHESIZER]
+    return SyntheticCalls(enrollment=_spoken_call(tree, seed), live=_spoken_call(tree, seed + 1))
+
+
+def _spoken_call(tree: Path, seed: int) -> bytes:
+    with tempfile.TemporaryDirectory() as folder:
+        clips = []
+        for number, text in enumerate(sentences(_SENTENCES, seed)):
+            clips.append(Path(folder) / f"{number}.wav")
+            soundfile.write(clips[-1], speak(_SYNTHESIZER, tree, _VOICE, text), RATE_HZ)
+        return call_recording(clips, np.random.default_rng(seed), net_speech_s=_SPEECH_S)
 
 
 def copied_call(recording: bytes, seed: int) -> bytes:

@@ -12,7 +12,7 @@ import click
 import numpy as np
 
 from sonant.commands.common import client, table
-from sonant.commands.demo_attacks import copied_call, synthetic_call
+from sonant.commands.demo_attacks import copied_call
 from sonant.commands.jobs import follow
 from sonant.commands.recordings import (
     ManifestEntry,
@@ -43,9 +43,9 @@ def tell(
     quiet: bool,
     say: Callable[[str], None],
     fetch: Callable[[str], Any],
-    cache: Path,
+    machine: bytes | None,
 ) -> tuple[str, list[str]]:
-    """Run the chapter; `cache` is where synthesizers are unpacked.
+    """Run the chapter; `machine` is a call with a synthesised voice, left out when there is none.
 
     `alike` is how similar each caller's fresh recording is to every enrolled speaker.
     Gives the domain, in which everybody is enrolled at the end, and who the fraudsters are. Raises SetupError
@@ -89,8 +89,9 @@ def tell(
     say("enrolling everybody with FraudDetectionAction FAIL")
     failing = enroll("FAIL")
     honest = next(caller for caller in voices if failing[caller] == "NEW_ENROLLMENT")
-    say(f"enrolling a machine's voice, and a copy of {honest}'s calls under another id")
-    attacks = _attacks(bucket, root, voices[honest][1], cache, seed, say)
+    synthesised = "a machine's voice, and " if machine else ""
+    say(f"enrolling {synthesised}a copy of {honest}'s calls under another id")
+    attacks = _attacks(bucket, root, voices[honest][1], machine, seed)
     attacked = enroll("FAIL", "attacks.json")
     say("enrolling everybody with FraudDetectionAction IGNORE")
     ignoring = enroll("IGNORE")
@@ -139,13 +140,12 @@ def _record(folder: Path, root: str, voices: Voices, fraudsters: Sequence[str], 
 
 
 def _attacks(
-    bucket: Path, root: str, victims_calls: Sequence[str], cache: Path, seed: int, say: Callable[[str], None]
+    bucket: Path, root: str, victims_calls: Sequence[str], machine: bytes | None, seed: int
 ) -> dict[str, str]:
     """Recordings that must not be enrolled, and a manifest of them; what each is, by request id."""
     attacks = {"copy": "somebody else's calls, played again over another line"}
     stolen = [bucket / uri.partition(f"{bucket.name}/")[2] for uri in victims_calls]
     calls = {"copy": [copied_call(file.read_bytes(), seed + n) for n, file in enumerate(stolen)]}
-    machine = synthetic_call(cache, seed, say)
     if machine is not None:
         attacks["machine"], calls["machine"] = "a synthesised voice (espeak-ng)", [machine]
     entries = []

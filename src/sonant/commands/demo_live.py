@@ -12,7 +12,6 @@ from typing import Any
 import click
 
 from sonant.commands.common import client, table
-from sonant.commands.demo_attacks import synthetic_call
 from sonant.commands.session import Desk
 from sonant.commands.session_stream import bring
 from sonant.errors import SetupError
@@ -42,16 +41,16 @@ def tell(
     fresh: Mapping[str, Path],
     fraudsters: Sequence[str],
     *,
-    seed: int,
-    cache: Path,
+    machine: bytes | None,
     say: Callable[[str], None],
 ) -> None:
     """Run the chapter in a domain in which the callers are enrolled and the fraudsters on the watchlist.
 
-    `fresh` is a recording of each caller that nothing was enrolled from; `folder` takes new ones. Raises
-    SetupError when a decision is not the expected one.
+    `fresh` is a recording of each caller that nothing was enrolled from; `machine` is a call with a
+    synthesised voice, left out when there is none; `folder` takes new recordings. Raises SetupError when a
+    decision is not the expected one.
     """
-    scenes = _scenes(folder, fresh, fraudsters, seed, cache, say)
+    scenes = _scenes(folder, fresh, fraudsters, machine)
     say(f"streaming {len(scenes)} calls in real time")
     desk = Desk(settings, domain_id, as_json=False)
     click.echo("\nCalls, streamed as they are spoken; EvaluateSession is asked as an agent's desktop does:\n")
@@ -84,12 +83,7 @@ def tell(
 
 
 def _scenes(
-    folder: Path,
-    fresh: Mapping[str, Path],
-    fraudsters: Sequence[str],
-    seed: int,
-    cache: Path,
-    say: Callable[[str], None],
+    folder: Path, fresh: Mapping[str, Path], fraudsters: Sequence[str], machine: bytes | None
 ) -> list[Scene]:
     honest, other = [caller for caller in fresh if caller not in fraudsters][:2]
     known = fraudsters[0]
@@ -116,7 +110,6 @@ def _scenes(
             expected={"fraud": "HIGH_RISK", "reason": "KNOWN_FRAUDSTER"},
         ),
     ]
-    machine = synthetic_call(cache, seed + 1, say)
     if machine is not None:
         recording = folder / "machine-live.wav"
         recording.write_bytes(machine)

@@ -7,7 +7,7 @@ telephone voices. Both are sent over the same telephone lines.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -75,7 +75,7 @@ def spoofing(recordings: int, genuine: int, cache: Path, json_file: Path | None,
 
     models, spoofing_models = load_models(), load_spoofing_models()
     voices = fetch_voices(cache, progress=say)
-    trees = fetch_synthesizers(cache.absolute().parent / "synthesizers", list(SYNTHESIZERS), progress=say)
+    fetched = fetch_synthesizers(cache.absolute().parent / "synthesizers", list(SYNTHESIZERS), progress=say)
     genuine_scores, rows = [], []
     for name, clips in voices.items():
         say(f"genuine: {name}")
@@ -84,20 +84,24 @@ def spoofing(recordings: int, genuine: int, cache: Path, json_file: Path | None,
         rows.append(Row(name=name, count=len(scores), flagged=_flagged(scores), asked=asked, eer=None))
     honest = np.concatenate(genuine_scores)
     attacks = []
-    for name, tree in trees.items():
+    for name, tree in fetched.trees.items():
         say(f"synthetic: {name}")
         scores, asked = _scores(_spoken(name, tree, recordings), models, spoofing_models)
         attacks.append(
             Row(name=name, count=len(scores), flagged=_flagged(scores), asked=asked, eer=_eer(honest, scores))
         )
-    click.echo("\n".join(table(rows, attacks)))
+    click.echo("\n".join(table(rows, attacks, fetched.missing)))
     if json_file:
-        found = {"genuine": [asdict(row) for row in rows], "attacks": [asdict(row) for row in attacks]}
+        found = {
+            "genuine": [asdict(row) for row in rows],
+            "attacks": [asdict(row) for row in attacks],
+            "not_measured": dict(fetched.missing),
+        }
         json_file.write_text(json.dumps(found, indent=2) + "\n", "utf-8")
 
 
-def table(genuine: Sequence[Row], attacks: Sequence[Row]) -> Iterator[str]:
-    """The figures as lines of text, in the words of ISO/IEC 30107-3."""
+def table(genuine: Sequence[Row], attacks: Sequence[Row], missing: Mapping[str, str]) -> Iterator[str]:
+    """The figures as lines of text, in the words of ISO/IEC 30107-3; `missing` is why others have none."""
     total, flagged = sum(row.count for row in genuine), sum(row.flagged for row in genuine)
     yield f"Threshold {THRESHOLD}; lines {', '.join(LINES)}"
     yield ""
@@ -107,6 +111,8 @@ def table(genuine: Sequence[Row], attacks: Sequence[Row]) -> Iterator[str]:
         known = "yes" if row.name in TRAINED_ON else "no"
         rates = f"{missed / row.count:6.0%} {row.eer:6.1%}" if row.count else "     -      -"
         yield f"{row.name:18s} {known:5s} {row.count:11d} {missed:7d} {rates}"
+    for name, why in missing.items():
+        yield f"{name:18s} not measured: {why}"
     yield ""
     yield "genuine voice             recordings  flagged  BPCER"
     for row in genuine:

@@ -82,7 +82,7 @@ def _fetch(home: Path, progress: Callable[[str], None]) -> dict[str, Reader]:
         for package, file in debian.download(work, set(PACKAGES), progress).items():
             tree = work / "trees" / package
             tree.mkdir(parents=True)
-            debian.unpack(file, tree)
+            debian.unpack([file], tree)
             shutil.copy(tree / "usr/share/doc" / package / "copyright", home / f"{package}.copyright")
             for folder in sorted((tree / PACKAGES[package]).iterdir()):
                 if not folder.is_dir():

@@ -31,6 +31,7 @@ from pathlib import Path
 import soundfile
 
 from sonant.commands import debian
+from sonant.commands.synthesizers import fetch_synthesizers
 from sonant.errors import SetupError
 
 MIN_SPEAKERS = 3
@@ -191,7 +192,7 @@ def _install(package: Path, source: Voice, home: Path, work: Path) -> list[Path]
     for folder in (tree, chosen, home):
         shutil.rmtree(folder, ignore_errors=True)
     chosen.mkdir()
-    debian.unpack(package, tree)
+    debian.unpack([package], tree)
     top, seen = tree / _SOUNDS / source.folder, set()
     for file in sorted(_files(top)):
         place = file.relative_to(top)
@@ -242,10 +243,18 @@ def _is_speech(file: Path) -> bool:
 
 
 def main() -> None:
-    """`python -m sonant.commands.speech FOLDER` fetches ahead of time; where that cannot be, it says so."""
+    """Fetch what the tests hear ahead of time: `python -m sonant.commands.speech FOLDER`.
+
+    Says so where that cannot be.
+    """
     folder = Path(sys.argv[1]) if len(sys.argv) == 2 else Path(".cache/speech")
+
+    def say(text: str) -> None:
+        print(text, file=sys.stderr)
+
     try:
-        fetch_voices(folder.absolute(), progress=lambda text: print(text, file=sys.stderr))
+        fetch_voices(folder.absolute(), progress=say)
+        fetch_synthesizers(folder.absolute().parent / "synthesizers", ["espeak-ng"], progress=say)
     except SetupError as fault:
         print(f"no speech fetched: {fault}", file=sys.stderr)
 

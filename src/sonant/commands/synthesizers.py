@@ -28,15 +28,13 @@ from sonant.errors import SetupError
 from sonant.voice.audio import RATE_HZ
 
 SPEAK_LIMIT_S = 60.0
-_ESPEAK_NG = ("espeak-ng", "libespeak-ng1", "espeak-ng-data", "libpcaudio0", "libsonic0")
-_ESPEAK = ("espeak", "libespeak1", "espeak-data", "libportaudio2", "libsonic0", "libjack-jackd2-0")
-_FLITE = ("flite", "libflite1")
-_FESTIVAL = ("festival", "libestools2.5", "festlex-cmu", "festlex-poslex")
+_FESTIVAL = ("festival", "festlex-cmu", "festlex-poslex")
+_STAMP = "packages"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Synthesizer:
-    """One kind of synthesis: the packages it takes, and what its voices are called."""
+    """One kind of synthesis: its program's and voices' packages, and what its voices are called."""
 
     program: str
     packages: tuple[str, ...]
@@ -46,12 +44,14 @@ class Synthesizer:
 SYNTHESIZERS: Mapping[str, Synthesizer] = {
     "espeak-ng": Synthesizer(
         program="espeak-ng",
-        packages=_ESPEAK_NG,
+        packages=("espeak-ng",),
         voices=("en-us", "en-gb+f3", "en+m7", "de+f2", "fr+m3", "it+f4", "en+klatt2", "es+f1"),
     ),
-    "espeak": Synthesizer(program="espeak", packages=_ESPEAK, voices=("en", "en-us+f2", "de+m4", "it+f5")),
-    "flite-diphone": Synthesizer(program="flite", packages=_FLITE, voices=("kal", "kal16")),
-    "flite-clustergen": Synthesizer(program="flite", packages=_FLITE, voices=("awb", "rms", "slt")),
+    "espeak": Synthesizer(
+        program="espeak", packages=("espeak",), voices=("en", "en-us+f2", "de+m4", "it+f5")
+    ),
+    "flite-diphone": Synthesizer(program="flite", packages=("flite",), voices=("kal", "kal16")),
+    "flite-clustergen": Synthesizer(program="flite", packages=("flite",), voices=("awb", "rms", "slt")),
     "festival-diphone": Synthesizer(
         program="festival",
         packages=(
@@ -106,37 +106,50 @@ def sentences(count: int, seed: int) -> list[str]:
     return [f"{_OPENINGS[opening]}, {_ENDINGS[ending]}" for opening, ending in chosen]
 
 
-def fetch_synthesizers(
-    cache: Path, names: Sequence[str], *, progress: Callable[[str], None]
-) -> dict[str, Path]:
-    """Unpacked programs and voices by synthesizer; those that this system's sources lack are left out.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Synthesizers:
+    """What was fetched."""
 
-    The first call downloads about 150 MB for all of them. Raises SetupError without apt-get or network.
+    trees: Mapping[str, Path]
+    """Unpacked programs and voices, with every library they need, by synthesizer."""
+    missing: Mapping[str, str]
+    """Why each of the others cannot be had."""
+
+
+def fetch_synthesizers(cache: Path, names: Sequence[str], *, progress: Callable[[str], None]) -> Synthesizers:
+    """Programs and voices that run without anything being installed.
+
+    The first call downloads about 70 MB for all of them, later ones only read `cache`. Raises SetupError
+    without apt-get or network, and when the cache cannot be written.
     """
     cache = cache.absolute()
-    cache.mkdir(parents=True, exist_ok=True)
-    with debian.locked(cache / "lock", progress):
-        missing = [name for name in names if not (cache / name / "complete").is_file()]
-        if missing:
-            with tempfile.TemporaryDirectory(prefix="fetch-", dir=cache) as folder:
-                _fetch(Path(folder), cache, missing, progress)
-    return {name: cache / name for name in names if (cache / name / "complete").is_file()}
+    missing: Mapping[str, str] = {}
+    try:
+        cache.mkdir(parents=True, exist_ok=True)
+        with debian.locked(cache / "lock", progress):
+            absent = [name for name in names if not (cache / name / _STAMP).is_file()]
+            if absent:
+                with tempfile.TemporaryDirectory(prefix="fetch-", dir=cache) as folder:
+                    missing = _fetch(Path(folder), cache, absent, progress)
+    except OSError as fault:
+        raise SetupError(f"the synthesizers cannot be stored in {cache}: {fault}") from None
+    return Synthesizers(trees={name: cache / name for name in names if name not in missing}, missing=missing)
 
 
-def _fetch(work: Path, cache: Path, names: Sequence[str], progress: Callable[[str], None]) -> None:
-    wanted = {package for name in names for package in SYNTHESIZERS[name].packages}
-    files = debian.download(work, wanted, progress)
-    for name in names:
-        lacking = sorted(set(SYNTHESIZERS[name].packages) - files.keys())
-        if lacking:
-            progress(f"{name}: this system's package sources have no {lacking[0]}")
-            continue
+def _fetch(
+    work: Path, cache: Path, names: Sequence[str], progress: Callable[[str], None]
+) -> Mapping[str, str]:
+    """Fetch synthesizers into the cache; why those that are not there now cannot be had."""
+    found = debian.download_closures(work, {name: SYNTHESIZERS[name].packages for name in names}, progress)
+    for name, why in found.missing.items():
+        progress(f"{name}: {why}")
+    for name, packages in found.files.items():
         tree = work / name
-        for package in SYNTHESIZERS[name].packages:
-            debian.unpack(files[package], tree)
-        (tree / "complete").touch()
+        debian.unpack(packages, tree)
+        (tree / _STAMP).write_text("".join(f"{package.name}\n" for package in packages), "utf-8")
         shutil.rmtree(cache / name, ignore_errors=True)
         tree.replace(cache / name)
+    return found.missing
 
 
 def speak(name: str, tree: Path, voice: str, text: str) -> NDArray[np.float32]:
@@ -149,18 +162,19 @@ def speak(name: str, tree: Path, voice: str, text: str) -> NDArray[np.float32]:
             _command(SYNTHESIZERS[name].program, tree, voice, text, out),
             Path(folder),
             SPEAK_LIMIT_S,
-            environment={"LD_LIBRARY_PATH": ":".join(str(path) for path in _libraries(tree))},
+            # Neither libraries nor settings of the caller's own system.
+            environment={"HOME": folder, "LD_LIBRARY_PATH": "", "LD_PRELOAD": ""},
         )
-        if not out.is_file():
-            raise SetupError(f"{name} said nothing: {debian.complaint(done)}")
+        if done.returncode != 0 or not out.is_file():
+            raise SetupError(f"{name} cannot speak: {debian.complaint(done)}")
         samples, rate_hz = soundfile.read(out, dtype="float32", always_2d=True)
     return np.asarray(soxr.resample(samples[:, 0], rate_hz, RATE_HZ), np.float32)
 
 
 def _command(program: str, tree: Path, voice: str, text: str, out: Path) -> list[str | Path]:
-    binary = tree / "usr/bin" / program
+    start = debian.command(tree, f"usr/bin/{program}")
     if program == "flite":
-        return [binary, "-voice", voice, "-t", text, "-o", out]
+        return [*start, "-voice", voice, "-t", text, "-o", out]
     if program == "festival":
         home = tree / "usr/share/festival"
         script = out.with_suffix(".scm")
@@ -168,10 +182,6 @@ def _command(program: str, tree: Path, voice: str, text: str, out: Path) -> list
             f'(voice_{voice})\n(utt.save.wave (utt.synth (Utterance Text "{text}")) "{out}" (quote riff))\n',
             "utf-8",
         )
-        return [binary, "--datadir", home, "--libdir", home, "--batch", script]
+        return [*start, "--datadir", home, "--libdir", home, "--batch", script]
     (data,) = list(tree.glob("usr/lib/*/espeak*-data"))
-    return [binary, f"--path={data.parent}", "-v", voice, "-w", out, text]
-
-
-def _libraries(tree: Path) -> list[Path]:
-    return sorted(path for path in tree.glob("usr/lib/*") if path.is_dir())
+    return [*start, f"--path={data.parent}", "-v", voice, "-w", out, text]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import shutil
 import subprocess
 from pathlib import Path
 
@@ -11,13 +10,11 @@ import numpy as np
 import pytest
 import soundfile
 
+from debian_source import needs_apt
 from sonant.commands.readers import fetch_readers
 from sonant.errors import SetupError
 
-pytestmark = pytest.mark.skipif(
-    shutil.which("apt-get") is None or shutil.which("dpkg-deb") is None,
-    reason="this machine has no apt-get or no dpkg-deb",
-)
+pytestmark = needs_apt
 
 
 def clips(folder: Path, count: int, channels: int = 1) -> None:

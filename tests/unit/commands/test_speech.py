@@ -14,13 +14,10 @@ import numpy as np
 import pytest
 import soundfile
 
+from debian_source import needs_apt
 from sonant.commands.speech import DEFAULT, fetch_voices, voices_from_folder
 from sonant.errors import SetupError
 
-needs_apt = pytest.mark.skipif(
-    shutil.which("apt-get") is None or shutil.which("dpkg-deb") is None,
-    reason="this machine has no apt-get or no dpkg-deb",
-)
 THREE = {name: DEFAULT[name] for name in ("english", "russian", "spanish")}
 
 

@@ -65,11 +65,9 @@ def test_the_sample_of_an_answer_fulfils_every_constraint_of_its_shape(name):
     assert compile_input(shape)(as_sent(made)).keys() == made.keys()
 
 
-@pytest.mark.parametrize("name", sorted(OPERATIONS))
+@pytest.mark.parametrize("name", sorted(name for name, model in OPERATIONS.items() if model.input_shape))
 def test_the_sample_of_a_request_is_accepted(name):
     shape = OPERATIONS[name].input_shape
-    if shape is None:
-        pytest.skip("takes nothing")
     made = sample(shape)
     assert compile_input(shape)(as_sent(made)).keys() == made.keys()
 

@@ -60,11 +60,21 @@ def _connect(cluster: Cluster) -> Any:
     if host:
         # Ray itself tries for minutes, and fails with less to say.
         socket.create_connection((host.strip("[]"), int(port)), timeout=_KNOCK_S).close()
-    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-    import ray
-
-    logging.getLogger("ray").setLevel(logging.ERROR)
+    ray = load_ray()
     ray.init(
         address=cluster.address, namespace=cluster.namespace, log_to_driver=False, configure_logging=False
     )
+    return ray
+
+
+def load_ray() -> Any:
+    """Import the module `ray`, such that it reports nothing and never starts a cluster of its own.
+
+    Any call would start one, which listens on all interfaces, while Ray is not connected: before the cluster
+    answers, and between the loss of the connection and the end of this process.
+    """
+    os.environ.update(RAY_USAGE_STATS_ENABLED="0", RAY_ENABLE_AUTO_CONNECT="0")
+    import ray
+
+    logging.getLogger("ray").setLevel(logging.ERROR)
     return ray

@@ -74,7 +74,7 @@ class Answers:
 
     def judge(self) -> list[str]:
         """What is wrong with the answers since the last time."""
-        from strict_answers import Exchange, answer_faults
+        from strict_answers import answer_faults, exchange_of
 
         if not self.file.exists():
             return []
@@ -84,9 +84,7 @@ class Answers:
         self._read += len(whole[0]) + len(whole[1])
         told = []
         for line in whole[0].splitlines():
-            noted = json.loads(line)
-            headers = tuple((name, value) for name, value in noted["headers"])
-            exchange = Exchange(**{**noted, "headers": headers, "body": base64.b64decode(noted["body"])})
+            exchange = exchange_of(json.loads(line))
             self.seen.add((exchange.target, exchange.error))
             told += answer_faults(exchange)
         return told

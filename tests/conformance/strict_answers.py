@@ -1,10 +1,12 @@
-"""Judges every answer of the service as it goes out: status, headers and each value of the body, by the models."""
+"""Judges every answer of the service by the models: its status, its headers and each value of its body."""
 
 from __future__ import annotations
 
+import base64
 import uuid
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import botocore.loaders
 from botocore.model import OperationModel, ServiceModel, Shape
@@ -83,6 +85,12 @@ class Exchange:
 
     def values(self, name: str) -> list[str]:
         return [value for known, value in self.headers if known == name]
+
+
+def exchange_of(noted: Mapping[str, Any]) -> Exchange:
+    """What `answer_tap` noted down of one."""
+    headers = tuple((name, value) for name, value in noted["headers"])
+    return Exchange(**{**noted, "headers": headers, "body": base64.b64decode(noted["body"])})
 
 
 def answer_faults(exchange: Exchange) -> list[str]:

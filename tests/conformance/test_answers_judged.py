@@ -66,9 +66,7 @@ def test_whoever_calls_is_answered_under_the_same_eyes(service: ServiceProcess) 
     assert len(seen(service)) >= before
 
 
-def test_default_watchlist_is_true_or_false_for_every_reader(
-    service: ServiceProcess, domain_id: str
-) -> None:
+def test_default_watchlist_is_true_or_false_for_every_reader(service: ServiceProcess, domain_id: str) -> None:
     at: dict[str, Any] = {"DomainId": domain_id}
     default = service.voice_id.list_watchlists(**at)["WatchlistSummaries"][0]["WatchlistId"]
     made = call(service, "VoiceID.CreateWatchlist", {**at, "Name": "known"})

@@ -73,6 +73,9 @@ class BodyTooLarge(FrontDoorError):
 class SerializationFault(FrontDoorError):
     code = "SerializationException"
 
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+
 
 class UnknownOperation(FrontDoorError):
     code = "UnknownOperationException"

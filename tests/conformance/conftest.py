@@ -6,7 +6,15 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from service_process import ServiceProcess, running
+from service_process import JUDGED, ServiceProcess, running
+
+
+@pytest.fixture(autouse=True)
+def every_answer_is_as_the_models_say() -> Iterator[None]:
+    """Whatever a test has a service answer, by whichever client, is judged at its end."""
+    yield
+    told = [fault for answers in JUDGED for fault in answers.judge()]
+    assert not told, "\n".join(told)
 
 
 @pytest.fixture(scope="session")

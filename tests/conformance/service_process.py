@@ -17,8 +17,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import answer_tap
 import boto3
 import botocore.session
+from answer_tap import NOTED, Answers
 from botocore.config import Config
 from botocore.credentials import Credentials
 from forked_commands import run_aws, run_sonant
@@ -32,6 +34,9 @@ REGION = "us-east-1"
 ACCOUNT = "000000000000"
 KEY_ALIAS = "alias/sonant"
 ROLE = f"arn:aws:iam::{ACCOUNT}:role/sonant"
+
+#: What the services that run now have answered.
+JUDGED: list[Answers] = []
 
 START_S = 60.0
 STOP_S = 20.0
@@ -79,6 +84,10 @@ class ServiceProcess:
 
     data: Path
     process: subprocess.Popen[bytes]
+    database: str = ""
+    """The setting; empty for the data folder's own."""
+    answers: Answers | None = None
+    """What it has answered since it was started, whoever asked."""
 
     @cached_property
     def url(self) -> str:
@@ -87,7 +96,7 @@ class ServiceProcess:
     @cached_property
     def store(self) -> Store:
         """The service's own store, for rows that no served operation makes; open until the process ends."""
-        return open_store(Settings(data=self.data))
+        return open_store(Settings(data=self.data, database=self.database))
 
     @property
     def port(self) -> int:
@@ -232,16 +241,20 @@ class ServiceProcess:
 def running(data: Path, *flags: str, **settings: str) -> Iterator[ServiceProcess]:
     """`sonant serve` on a free port, told to stop at the end by its process id.
 
-    Request rates are off unless the settings ask for them: tests call as fast as they can.
+    Request rates are off unless the settings ask for them: tests call as fast as they can. Every answer is
+    judged by the models: here at the end, and by `conftest` after each test.
     """
     settings = {"RATES_FACTOR": "0", **settings}
+    answers = Answers.to_come(data.with_name(f"{data.name}.answers"))
     log = data.with_name(f"{data.name}.log")
     with log.open("wb") as output:
         process = subprocess.Popen(
-            [str(BIN / "sonant"), "serve", "--port", "0", "--data", str(data), *flags],
+            [sys.executable, answer_tap.__file__, "serve", "--port", "0", "--data", str(data), *flags],
             stdout=output,
             stderr=output,
-            env=environment(**{f"SONANT_{name}": value for name, value in settings.items()}),
+            env=environment(
+                **{f"SONANT_{name}": value for name, value in settings.items()}, **{NOTED: str(answers.file)}
+            ),
             cwd=data.parent,
         )
     try:
@@ -250,8 +263,13 @@ def running(data: Path, *flags: str, **settings: str) -> Iterator[ServiceProcess
             assert process.poll() is None, log.read_text()
             assert time.monotonic() < deadline, "the service did not start"
             time.sleep(0.02)
-        yield ServiceProcess(data=data, process=process)
+        JUDGED.append(answers)
+        yield ServiceProcess(
+            data=data, process=process, database=settings.get("DATABASE", ""), answers=answers
+        )
     finally:
+        if answers in JUDGED:
+            JUDGED.remove(answers)
         if process.poll() is None:
             process.send_signal(signal.SIGTERM)
         try:
@@ -260,3 +278,4 @@ def running(data: Path, *flags: str, **settings: str) -> Iterator[ServiceProcess
             process.kill()
             process.wait()
             raise
+    assert not (told := answers.judge()), "\n".join(told)

@@ -393,6 +393,11 @@ def test_an_acceptance_moves_the_speakers_last_access_and_a_repeated_answer_does
 
     def set_back() -> None:
         with written(desk.service, desk.domain_id) as (connection, _domain, _vault):
+            connection.execute(
+                update(schema.speakers)
+                .where(schema.speakers.c.speaker_id == speaker_id)
+                .values(created_at=to_us(long_ago - timedelta(days=1)))
+            )
             speakers.accessed(connection, speaker_id, long_ago)
 
     def accessed() -> Any:

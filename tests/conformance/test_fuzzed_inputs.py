@@ -14,12 +14,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from answer_tap import tapped
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 from model_inputs import make, right
 from sample_requests import ENCRYPTION, NOBODY, SERVED, arn_of
 from service_process import ACCOUNT, KEY_ALIAS, ROLE
 from signed_http import JSON_1_0, Signer
+from strict_answers import answer_faults, exchange_of
 
 from sonant.app import App, build_app
 from sonant.installation import first_start, open_store, user_arn
@@ -66,7 +68,10 @@ class House:
         async def send(message: Any) -> None:
             sent.append(message)
 
-        await self.app.asgi(scope, receive, send)
+        noted: list[dict[str, Any]] = []
+        await tapped(self.app.asgi, noted.append)(scope, receive, send)
+        for exchange in map(exchange_of, noted):
+            assert not (told := answer_faults(exchange)), "\n".join(told)
         answer = b"".join(message.get("body", b"") for message in sent[1:])
         return sent[0]["status"], json.loads(answer) if answer else {}
 

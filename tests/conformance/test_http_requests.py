@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import http.client
 import json
 
@@ -148,6 +149,7 @@ def test_only_the_health_check_is_open_to_all(service: ServiceProcess) -> None:
         b'{"DomainId": }',
         b"{} {}",
         b"\xff\xfe{}",
+        b"\xef\xbb\xbf{}",
         b'{"DomainId": "\xff"}',
         b'{"DomainId": NaN}',
         b"[" * 100_000,
@@ -155,11 +157,16 @@ def test_only_the_health_check_is_open_to_all(service: ServiceProcess) -> None:
         b"{'DomainId': 1}",
     ],
 )
-def test_what_is_not_json_is_a_serialization_error_without_words(
-    service: ServiceProcess, body: bytes
-) -> None:
+def test_what_is_not_json_is_a_serialization_error_that_says_so(service: ServiceProcess, body: bytes) -> None:
     answer = call(service, LIST, body)
-    assert (answer.status, answer.fault, answer.message) == (400, "SerializationException", None)
+    assert (answer.status, answer.fault) == (400, "SerializationException")
+    assert str(answer.message).startswith("The request body is not valid JSON: ")
+
+
+def test_a_compressed_body_is_a_serialization_error_that_names_it(service: ServiceProcess) -> None:
+    answer = call(service, LIST, gzip.compress(b"{}"), more={"Content-Encoding": "gzip"})
+    assert (answer.status, answer.fault) == (400, "SerializationException")
+    assert answer.message == "The request body is compressed: send it as plain JSON"
 
 
 @pytest.mark.parametrize("body", [b"[]", b'"text"', b"7", b"true"])

@@ -35,6 +35,7 @@ class Speaker:
     created_at: datetime
     updated_at: datetime
     last_accessed_at: datetime | None
+    """To the hour, and not before `created_at`."""
 
     def seal(self, vault: Vault) -> SpeakerSeal:
         return vault.speaker(self.speaker_id, self.wrapped)
@@ -305,6 +306,9 @@ def remove(connection: Connection, speaker_id: str) -> None:
 
 
 def _speaker(values: dict[str, Any]) -> Speaker:
-    for name in ("created_at", "updated_at", "last_accessed_at"):
-        values[name] = None if values[name] is None else from_us(values[name])
+    accessed = values["last_accessed_at"]
+    if accessed is not None:  # kept as the beginning of its hour, when the speaker may not have been there
+        values["last_accessed_at"] = from_us(max(accessed, values["created_at"]))
+    for name in ("created_at", "updated_at"):
+        values[name] = from_us(values[name])
     return Speaker(**values)

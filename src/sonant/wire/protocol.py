@@ -25,6 +25,9 @@ _FRONT_DOOR = "com.amazon.coral.service"
 
 _INTERNAL_TEXT = "The request failed due to an unknown error on the server side."
 
+_GZIP = b"\x1f\x8b"
+"""What compressed bytes begin with."""
+
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND = timedelta(milliseconds=1)
 
@@ -34,14 +37,17 @@ _Write = Callable[[Any], Any]
 def parse_body(raw: bytes) -> dict[str, Any]:
     """The JSON object in a request body; nothing at all, and null, are the empty object.
 
-    Of a member given twice the last counts. Raises `SerializationFault`, without words for what is not JSON.
+    Of a member given twice the last counts. Raises `SerializationFault`.
     """
     if not raw:
         return {}
     try:
         document = orjson.loads(raw)
-    except orjson.JSONDecodeError:
-        raise SerializationFault from None
+    except orjson.JSONDecodeError as fault:
+        if raw.startswith(_GZIP):
+            raise SerializationFault("The request body is compressed: send it as plain JSON") from None
+        # The parser tells what it missed and where, and nothing of the text.
+        raise SerializationFault(f"The request body is not valid JSON: {fault}") from None
     if document is None:
         return {}
     if type(document) is not dict:

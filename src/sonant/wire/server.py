@@ -293,7 +293,7 @@ class FrontDoor:
                 while True:
                     message = await receive()
                     if message["type"] == "http.disconnect":
-                        raise SerializationFault
+                        raise SerializationFault("The connection broke off in the middle of the body")
                     pieces.append(message.get("body", b""))
                     size += len(pieces[-1])
                     if size > self._limits.max_body_bytes:

@@ -1,5 +1,6 @@
 """AWS JSON 1.0 on the wire, with botocore's parsers as the oracle for what we answer."""
 
+import gzip
 import inspect
 import json
 from datetime import UTC, datetime, timedelta, timezone
@@ -52,10 +53,25 @@ def test_of_a_member_given_twice_the_last_counts():
     [b"{", b"{]", b"{'a':1}", b"{}{}", b"\xff", b"NaN", b'{"a":1e999}', b'"\xff"', b'{"a":"\\ud800"}',
      b"\xef\xbb\xbf{}", b" ", b"[" * 100_000, b'{"a":' * 100_000, b"[" * 100_000 + b"]" * 100_000],
 )  # fmt: skip
-def test_what_is_not_json_is_a_serialization_fault_without_words(raw):
-    with pytest.raises(SerializationFault) as refused:
+def test_what_is_not_json_is_a_serialization_fault_that_says_so(raw):
+    with pytest.raises(SerializationFault, match=r"^The request body is not valid JSON: .*line 1 column"):
         parse_body(raw)
-    assert refused.value.message is None
+
+
+def test_a_byte_order_mark_is_named():
+    with pytest.raises(SerializationFault, match="byte order mark"):
+        parse_body(b"\xef\xbb\xbf{}")
+
+
+def test_a_compressed_body_is_named():
+    with pytest.raises(SerializationFault, match="is compressed: send it as plain JSON"):
+        parse_body(gzip.compress(b"{}"))
+
+
+def test_what_is_not_json_is_not_repeated():
+    with pytest.raises(SerializationFault) as refused:
+        parse_body(b'{"SpeakerId": secret-4711}')
+    assert "secret" not in refused.value.message
 
 
 @pytest.mark.parametrize("raw", [b"[]", b'"text"', b"1", b"true", b'["a"]'])
@@ -249,8 +265,8 @@ def test_a_client_recognises_every_error_of_the_front_door(error):
 
 
 def test_an_error_without_words_has_no_message_member():
-    assert error_body(errors.SerializationFault()) == (
-        b'{"__type":"com.amazon.coral.service#SerializationException"}'
+    assert error_body(errors.UnknownOperation()) == (
+        b'{"__type":"com.amazon.coral.service#UnknownOperationException"}'
     )
 
 

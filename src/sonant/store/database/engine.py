@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import sqlite3
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
@@ -30,6 +30,8 @@ from sonant.store.database.postgres import (
 from sonant.store.database.turns import Turns
 
 log = logging.getLogger(__name__)
+
+_Convert = Callable[[Any], Any]
 
 #: How long a writer waits for another process's transaction before it gives up.
 LOCK_WAIT_S = 30.0
@@ -351,27 +353,63 @@ def first_row(
 ) -> dict[str, Any] | None:
     """The first row of a read by column name, for the few reads that nearly every call makes.
 
-    On SQLite it goes straight to the driver: SQLAlchemy's own execution costs several times the read. Keep
-    the statement in a module's constant; it is compiled once.
+    On SQLite it goes straight to the driver: SQLAlchemy's own execution costs several times the read. Values
+    are converted by the types of their columns all the same. Keep the statement in a module's constant; it is
+    compiled once.
     """
     if connection.dialect.name != "sqlite":
         row = connection.execute(statement, parameters).first()
         return None if row is None else dict(row._mapping)
-    sql, names, defaults, columns = _compiled(statement, connection.dialect)
+    compiled = _compiled(statement, connection.dialect)
     driver: Any = connection.connection.driver_connection
-    values = [parameters[name] if name in parameters else defaults[name] for name in names]
-    found = driver.execute(sql, values).fetchone()
-    return None if found is None else dict(zip(columns, found, strict=True))
+    given = [parameters[name] if name in parameters else compiled.bound[name] for name in compiled.names]
+    for place, convert in compiled.to_driver:
+        given[place] = convert(given[place])
+    found = driver.execute(compiled.sql, given).fetchone()
+    if found is None:
+        return None
+    values = dict(zip(compiled.columns, found, strict=True))
+    for column, convert in compiled.from_driver:
+        values[column] = convert(values[column])
+    return values
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Compiled:
+    """A statement as the driver takes it, and what its types do to values that the driver knows otherwise."""
+
+    sql: str
+    names: tuple[str, ...]
+    """Of the parameters, in order."""
+    bound: Mapping[str, Any]
+    """Values bound in the statement itself."""
+    columns: tuple[str, ...]
+    to_driver: tuple[tuple[int, _Convert], ...]
+    """Place of a parameter and its conversion; for those that have one."""
+    from_driver: tuple[tuple[str, _Convert], ...]
+    """Column and its conversion; likewise."""
 
 
 @lru_cache(maxsize=256)
-def _compiled(
-    statement: Select[Any], dialect: Dialect
-) -> tuple[str, tuple[str, ...], dict[str, Any], tuple[str, ...]]:
-    """(SQL, parameter names in order, values bound in the statement itself, column names)."""
+def _compiled(statement: Select[Any], dialect: Dialect) -> _Compiled:
     compiled = statement.compile(dialect=dialect)
-    columns = tuple(str(column.key) for column in statement.selected_columns)
-    return str(compiled), tuple(compiled.positiontup or ()), dict(compiled.params), columns
+    names = tuple(compiled.positiontup or ())
+    selected = [(str(column.key), column.type) for column in statement.selected_columns]
+    to_driver = [
+        (place, compiled.binds[name].type.dialect_impl(dialect).bind_processor(dialect))
+        for place, name in enumerate(names)
+    ]
+    from_driver = [
+        (name, kind.dialect_impl(dialect).result_processor(dialect, None)) for name, kind in selected
+    ]
+    return _Compiled(
+        sql=str(compiled),
+        names=names,
+        bound=dict(compiled.params),
+        columns=tuple(name for name, _ in selected),
+        to_driver=tuple((place, convert) for place, convert in to_driver if convert is not None),
+        from_driver=tuple((name, convert) for name, convert in from_driver if convert is not None),
+    )
 
 
 def _alembic(folder: str, connection: Connection) -> Any:

@@ -52,7 +52,7 @@ def _checks(load: Callable[[], Settings]) -> Iterator[tuple[str, Callable[[], st
 
 
 def _settings(settings: Settings) -> str:
-    place = f"region {settings.region}, account {settings.account}"
+    place = f"region {', '.join(settings.served_regions)}, account {settings.account}"
     return f"data {settings.data}, {place}, {settings.workers} workers"
 
 
@@ -124,9 +124,11 @@ def _keys(settings: Settings) -> str:
     store = open_store(settings)
     if settings.keys == "aws-kms":
         with store.database.read() as connection:
-            used = select(domains.c.account_id, domains.c.kms_key_arn).distinct()
+            used = select(domains.c.account_id, domains.c.region, domains.c.kms_key_arn).distinct()
             found = connection.execute(used).all()
-        states = [store.backends.keys(row.account_id).describe(row.kms_key_arn).state for row in found]
+        states = [
+            store.backends.keys(row.account_id, row.region).describe(row.kms_key_arn).state for row in found
+        ]
         return f"{settings.keys}: {states.count('Enabled')} of the {len(states)} keys in use are enabled"
     keys = store.accounts.keys(settings.account)
     state = keys.describe(DEFAULT_ALIAS).state

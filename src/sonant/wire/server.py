@@ -315,14 +315,14 @@ def verify_signature(door: FrontDoor, call: Call) -> None:
         headers=call.headers,
         body=call.body,
     )
-    credential = door.verifier.verify(request, door.service.clock())
-    call.caller = Caller(principal=credential.principal)
+    credential, region = door.verifier.verify(request, door.service.clock())
+    call.caller = Caller(principal=credential.principal, region=region)
     call.access_key_id = credential.access_key_id
 
 
 def throttle(door: FrontDoor, call: Call) -> None:
     compiled, caller = call.known
-    door.throttle.take(caller.account_id, compiled.operation.name)
+    door.throttle.take(caller.account_id, compiled.operation.name, caller.region)
 
 
 def parse_members(_door: FrontDoor, call: Call) -> None:

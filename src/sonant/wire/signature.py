@@ -144,7 +144,7 @@ class Verifier:
                 headers=_masked(signed),
                 body_sha256=body_sha256,
             )
-            raise InvalidSignature(_mismatch_text(told, to_sign))
+            raise InvalidSignature(_mismatch_text(told, to_sign, signed))
         _check_token(known, claim.token, now)
         return Verified(known, region)
 
@@ -254,11 +254,14 @@ def _masked(pairs: Sequence[Pair]) -> list[Pair]:
     return [(name, b"***" if name.lower() in _NEVER_SHOWN else value) for name, value in pairs]
 
 
-def _mismatch_text(canonical: bytes, to_sign: bytes) -> str:
+def _mismatch_text(canonical: bytes, to_sign: bytes, signed: Sequence[Pair]) -> str:
+    host = next((value for name, value in signed if name == b"host"), b"")
     return (
         "The request signature we calculated does not match the signature you provided. Check your AWS "
         "Secret Access Key and signing method. Consult the service documentation for details.\n\n"
         f"The Canonical String for this request should have been\n"
         f"'{shown(canonical, _SHOWN_CANONICAL_CHARACTERS)}'\n\n"
-        f"The String-to-Sign should have been\n'{shown(to_sign)}'\n"
+        f"The String-to-Sign should have been\n'{shown(to_sign)}'\n\n"
+        f"The Host header came as '{shown(host)}'. If the client sent another, a proxy changed it and must "
+        "hand it on as it is: see docs/coming-from-voice-id.md.\n"
     )

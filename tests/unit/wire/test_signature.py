@@ -445,7 +445,9 @@ def test_a_signature_that_does_not_match_is_answered_with_what_should_have_been_
         "The request signature we calculated does not match the signature you provided. Check your AWS "
         "Secret Access Key and signing method. Consult the service documentation for details.\n\n"
         f"The Canonical String for this request should have been\n'{canonical}'\n\n"
-        f"The String-to-Sign should have been\n'{to_sign}'\n"
+        f"The String-to-Sign should have been\n'{to_sign}'\n\n"
+        "The Host header came as '127.0.0.1:8180'. If the client sent another, a proxy changed it and must "
+        "hand it on as it is: see docs/coming-from-voice-id.md.\n"
     )
 
 

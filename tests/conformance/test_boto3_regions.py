@@ -118,7 +118,7 @@ def test_a_job_runs_in_its_region_and_its_sealed_result_is_read_back(
     waiting.__dict__["voice_id"] = london
     job = waiting.ended_job(domain_id, job_id)
     assert "FailureDetails" not in job
-    read = service.sonant("object", "get", f"s3://calls/results/{job_id}/manifest.json.out", "-")
+    read = service.sonant("object", "get", f"s3://calls/results/{job_id}/manifest.json.out")
     assert {"Errors", "SuccessfulEnrollments"} <= set(json.loads(read.out)), read.err
     watched = service.sonant("job", "watch", job_id, "--quiet", SONANT_REGION=LONDON)
     assert watched.out == f"{job_id} {job['JobStatus']}\n", watched.err

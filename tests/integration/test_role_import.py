@@ -11,10 +11,12 @@ from click.testing import CliRunner
 
 from sonant import app, installation
 from sonant.cli import main
+from sonant.commands.doctor import _regions
 from sonant.commands.role_import import import_role
 from sonant.errors import SetupError
 from sonant.settings import S3, Settings
-from sonant.store import access
+from sonant.store import access, domains
+from sonant.store.vault import create_vault
 
 OURS, THEIRS = "000000000000", "123456789012"
 ROLE = f"arn:aws:iam::{THEIRS}:role/service-role/VoiceIdJobs"
@@ -134,6 +136,38 @@ def test_what_is_no_bucket_is_refused_before_anything_is_made(sonant, store):
     with pytest.raises(SetupError, match="--bucket takes the name of a bucket"):
         sonant("access", "import-role", ROLE, "--bucket", "s3://calls")
     assert principals(store) == before
+
+
+def test_a_command_that_knows_another_first_account_than_the_service_is_refused(sonant, store, monkeypatch):
+    monkeypatch.setenv("SONANT_ACCOUNT", THEIRS)
+    with pytest.raises(SetupError, match="give this command the settings of the service"):
+        sonant("access", "import-role", ROLE)
+    assert policies(store, ROLE) is None
+    assert not (store.settings.data / "accounts").exists()
+
+
+def test_the_doctor_finds_domains_in_regions_that_are_not_served(store):
+    moved = replace(store.settings, region="eu-west-2")
+    vault, wrapped = create_vault(store.keys, "alias/sonant", "d" * 22, "arn")
+    with store.database.write() as connection:
+        domains.create(
+            connection,
+            vault,
+            domain_id="d" * 22,
+            account_id=OURS,
+            region="us-east-1",
+            name="calls",
+            description=None,
+            tags={},
+            kms_key_arn=store.keys.describe("alias/sonant").arn,
+            data_key_wrapped=wrapped,
+            watchlist_id="w" * 22,
+            now=store.clock(),
+        )
+    assert _regions(store.settings) == "us-east-1"
+    with pytest.raises(SetupError, match="1 domains are in us-east-1, where no call reaches them"):
+        _regions(moved)
+    assert _regions(replace(moved, regions="us-east-1")) == "eu-west-2, us-east-1"
 
 
 def test_roles_that_sts_gives_out_are_not_imported(store):

@@ -9,7 +9,7 @@ import click
 import numpy as np
 
 from sonant.commands.common import database_fault
-from sonant.errors import SonantError
+from sonant.errors import SetupError, SonantError
 from sonant.settings import Settings
 
 #: Less free space than this is worth a word.
@@ -47,6 +47,7 @@ def _checks(load: Callable[[], Settings]) -> Iterator[tuple[str, Callable[[], st
     yield "added voice models", lambda: _added_models(settings)
     yield "data folder", lambda: _data(settings)
     yield "database", lambda: _database(settings)
+    yield "regions", lambda: _regions(settings)
     yield "keys", lambda: _keys(settings)
     yield "buckets", lambda: _buckets(settings)
 
@@ -113,6 +114,25 @@ def _database(settings: Settings) -> str:
             for table in (domains, speakers)
         ]
     return f"{counts[0]} domains, {counts[1]} speakers"
+
+
+def _regions(settings: Settings) -> str:
+    """Raises SetupError when domains are in Regions that no call can be signed for."""
+    from sqlalchemy import func, select
+
+    from sonant.installation import open_store
+    from sonant.store.database.schema import domains
+
+    counted = select(domains.c.region, func.count()).group_by(domains.c.region).order_by(domains.c.region)
+    with open_store(settings).database.read() as connection:
+        found = connection.execute(counted).all()
+    lost = {region: count for region, count in found if region not in settings.served_regions}
+    if lost:
+        raise SetupError(
+            f"{sum(lost.values())} domains are in {', '.join(lost)}, where no call reaches them: name it in "
+            "`regions` (SONANT_REGIONS)"
+        )
+    return ", ".join(settings.served_regions)
 
 
 def _keys(settings: Settings) -> str:

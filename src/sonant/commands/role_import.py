@@ -35,6 +35,7 @@ def import_role(settings: Settings, arn: str, buckets: Sequence[str], *, replace
             raise SetupError(f"--bucket takes the name of a bucket: {fault}") from None
     store = open_store(settings)
     with store.database.write() as connection:
+        _check_account(settings, access.list_principals(connection))
         done = _role(store, connection, arn, account, role_policy(buckets), replace=replace)
         click.echo(f"{arn} {done}: jobs under it may use {_shown(buckets)} and the keys of account {account}")
         if account != settings.account:
@@ -63,6 +64,15 @@ def _account(settings: Settings, arn: str) -> str:
         hint = " (of a session of a role, give the role's own ARN)" if ":assumed-role/" in arn else ""
         raise SetupError(f"{arn!a} is not the ARN of a role, arn:aws:iam::123456789012:role/NAME{hint}")
     return found[1]
+
+
+def _check_account(settings: Settings, principals: Sequence[str]) -> None:
+    """Else keys and buckets of the first account would be made where the service does not look for them."""
+    if not any(arn.split(":")[4] == settings.account for arn in principals):
+        raise SetupError(
+            f"nobody in {settings.data} is of account {settings.account}, which the settings name: give this "
+            "command the settings of the service (`account`, SONANT_ACCOUNT)"
+        )
 
 
 def _role(store: Store, connection: Connection, arn: str, account: str, policy: str, *, replace: bool) -> str:

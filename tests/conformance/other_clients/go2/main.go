@@ -1,5 +1,5 @@
 // The main job through AWS's second SDK for Go, whose deserialisers are strict about types: prints the job's
-// status. With the argument `watchlist` it makes and describes a watchlist instead.
+// status.
 package main
 
 import (
@@ -29,10 +29,6 @@ func main() {
 		ServerSideEncryptionConfiguration: &types.ServerSideEncryptionConfiguration{KmsKeyId: aws.String(os.Getenv("KEY"))},
 	})
 	check(err)
-	if len(os.Args) > 1 && os.Args[1] == "watchlist" {
-		watchlist(ctx, client, made.Domain)
-		return
-	}
 	started, err := client.StartSpeakerEnrollmentJob(ctx, &voiceid.StartSpeakerEnrollmentJobInput{
 		DomainId:          made.Domain.DomainId,
 		DataAccessRoleArn: aws.String(os.Getenv("ROLE")),
@@ -50,20 +46,6 @@ func main() {
 			return
 		}
 		time.Sleep(200 * time.Millisecond)
-	}
-}
-
-func watchlist(ctx context.Context, client *voiceid.Client, domain *types.Domain) {
-	made, err := client.CreateWatchlist(ctx, &voiceid.CreateWatchlistInput{
-		DomainId: domain.DomainId, Name: aws.String("fraudsters"),
-	})
-	check(err)
-	for _, id := range []*string{made.Watchlist.WatchlistId, domain.WatchlistDetails.DefaultWatchlistId} {
-		found, err := client.DescribeWatchlist(ctx, &voiceid.DescribeWatchlistInput{
-			DomainId: domain.DomainId, WatchlistId: id,
-		})
-		check(err)
-		fmt.Println(found.Watchlist.DefaultWatchlist)
 	}
 }
 

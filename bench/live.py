@@ -96,7 +96,8 @@ class Bench:
         with self.store.database.read() as connection:
             principal = access.find_principal(connection, installation.user_arn(self.store.settings))
         assert principal is not None
-        return dict(OPERATIONS[operation](self.service, Caller(principal=principal), request) or {})
+        caller = Caller(principal=principal, region=self.store.settings.region)
+        return dict(OPERATIONS[operation](self.service, caller, request) or {})
 
     def open_stream(self, name: str) -> Stream:
         account = self.store.settings.account

@@ -24,6 +24,11 @@ they are told by; `never` is an error of the model that cannot occur (why, stand
 model does not have. The Node.js client (`@aws-sdk/client-voice-id`) knows AWS's model only, so Sonant's own
 operations go through one of its commands with their name and members put in.
 
+`make test-all` has more clients run the main job (create a domain, start an enrollment job, describe it until
+it has ended, read the result): AWS CLI 2, both SDKs for Go, the second SDK for JavaScript, and the boto3 of
+the week in which Voice ID began. It also puts nginx and HAProxy between boto3 and the service, set up as
+[Coming from Voice ID](coming-from-voice-id.md) says.
+
 """
 
 

@@ -113,7 +113,7 @@ def _credential(connection: Connection, secret: ServiceSecret, access_key_id: st
     )
 
 
-def _domain_of(store: Store, session_id: str) -> str | None:
+def _domain_of(store: Store, session_id: str) -> tuple[str, str] | None:
     with store.database.read() as connection:
         return sessions.domain_of(connection, session_id)
 
@@ -127,9 +127,9 @@ def _look(store: Store) -> None:
 def shared_rates(store: Store) -> Shared:
     """Rates that all processes of one database keep to together."""
 
-    def take(account_id: str, operation: str, rate: float, size: float) -> bool:
+    def take(account_id: str, region: str, operation: str, rate: float, size: float) -> bool:
         with store.database.single() as connection:
-            return rate_buckets.take(connection, account_id, operation, rate=rate, size=size)
+            return rate_buckets.take(connection, account_id, region, operation, rate=rate, size=size)
 
     return take
 
@@ -156,7 +156,7 @@ def build_app(store: Store, cores: Cores | None = None, audiosocket: socket | No
     )
 
     verifier = Verifier(
-        region=settings.region,
+        regions=settings.served_regions,
         service=SIGNING_NAME,
         skew_s=settings.wire.signature_skew_s,
         find=credential_finder(store),

@@ -93,7 +93,7 @@ def outbox_of(settings: Settings) -> Outbox:
 def _findings(settings: Settings) -> FindingsTrail | None:
     if not settings.audit.enabled:
         return None
-    return FindingsTrail(settings.data / "audit", settings.audit, settings.region)
+    return FindingsTrail(settings.data / "audit", settings.audit)
 
 
 def manifest_rules(settings: Settings, kind: str = ENROLLMENT) -> Rules:

@@ -63,6 +63,24 @@ _principal_commands("user")
 _principal_commands("role")
 
 
+@access.command("import-role")
+@click.argument("role_arn")
+@click.option(
+    "--bucket",
+    "buckets",
+    multiple=True,
+    metavar="NAME",
+    help="A bucket that its jobs may use, made if it is not there [default: all of the account].",
+)
+@click.option("--replace", is_flag=True, help="Give a role that has other policies these instead.")
+@data_option
+def access_import_role(role_arn: str, buckets: tuple[str, ...], replace: bool, **where: Any) -> None:
+    """Make the role that an existing integration names as DataAccessRoleArn, and its account if it is new."""
+    from sonant.commands import role_import
+
+    role_import.import_role(load_settings(**where), role_arn, buckets, replace=replace)
+
+
 @access.command("create")
 @click.option("--user", help="Whose key [default: the first user].")
 @account_option

@@ -59,10 +59,23 @@ class FrontDoorError(WireError):
 
 
 class UnknownRoute(FrontDoorError):
-    """Not a POST of JSON to `/`: answered with a bare text, as AWS's front end does."""
+    """Not a POST of JSON to `/`: without a message answered with a bare text, as AWS's front end does."""
 
     code = "UnknownOperationException"
     http_status = 404
+
+
+class Misdirected(FrontDoorError):
+    """Meant for another AWS service; `body` says so in the form that its clients read.
+
+    400, since 404 would mean to a client of S3 that the object is not there.
+    """
+
+    code = "UnknownOperationException"
+
+    def __init__(self, message: str, content_type: str, body: bytes) -> None:
+        super().__init__(message)
+        self.content_type, self.body = content_type, body
 
 
 class BodyTooLarge(FrontDoorError):

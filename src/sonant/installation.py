@@ -8,7 +8,7 @@ import hashlib
 import json
 import os
 import secrets
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -36,18 +36,24 @@ from sonant.thread_plan import plan_threads
 DEFAULT_ALIAS = "alias/sonant"
 _SECRET_FILE = "service.key"  # noqa: S105 - a file name
 
-#: What the role of a fresh installation may do: what a job does in its name, and no operation of the API.
-#: Whoever may assume the role gains no more than that.
-ROLE_POLICY = json.dumps(
-    {
-        "Version": "2012-10-17",
-        "Statement": [
-            {"Effect": "Allow", "Action": ["s3:GetObject", "s3:PutObject"], "Resource": "arn:aws:s3:::*"},
-            {"Effect": "Allow", "Action": ["kms:Decrypt", "kms:GenerateDataKey"], "Resource": "*"},
-        ],
-    }
-)
 
+def role_policy(buckets: Sequence[str] = ()) -> str:
+    """What a job does in the name of its role, and no operation of the API: whoever may assume the role gains
+    no more than that. In these buckets, in all of the account if none is named."""
+    objects = [f"arn:aws:s3:::{bucket}/*" for bucket in buckets] or "arn:aws:s3:::*"
+    return json.dumps(
+        {
+            "Version": "2012-10-17",
+            "Statement": [
+                {"Effect": "Allow", "Action": ["s3:GetObject", "s3:PutObject"], "Resource": objects},
+                {"Effect": "Allow", "Action": ["kms:Decrypt", "kms:GenerateDataKey"], "Resource": "*"},
+            ],
+        }
+    )
+
+
+#: What the role of a fresh installation may do.
+ROLE_POLICY = role_policy()
 
 #: Processes that may answer calls on one data folder.
 MOST_PROCESSES = 256

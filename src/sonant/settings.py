@@ -387,6 +387,9 @@ class Settings:
     """The data folder: database, buckets, keys, credentials."""
     region: str = "us-east-1"
     """Region of ARNs and of signatures."""
+    regions: str = ""
+    """Further Regions that calls may be signed for, separated by commas; each has domains, quotas and request
+    rates of its own."""
     account: str = "000000000000"
     """Account of the first access key, in ARNs."""
     database: str = field(default="", repr=False)
@@ -421,6 +424,12 @@ class Settings:
     kms: Kms = field(default_factory=Kms)
     pkcs11: Pkcs11 = field(default_factory=Pkcs11)
     ray: Ray = field(default_factory=Ray)
+
+    @property
+    def served_regions(self) -> tuple[str, ...]:
+        """All Regions, `region` first."""
+        more = (name.strip() for name in self.regions.split(","))
+        return tuple(dict.fromkeys((self.region, *filter(None, more))))
 
     @property
     def database_url(self) -> str:

@@ -23,6 +23,7 @@ _BACK_ENDS = {
     "keys": ("local", "aws-kms", "pkcs11"),
     "engine": ("local", "ray"),
 }
+_REGION = re.compile(r"[a-z0-9-]{1,64}")
 _TRUE, _FALSE = {"1", "true", "yes", "on"}, {"0", "false", "no", "off"}
 
 
@@ -70,6 +71,12 @@ def load(
         )
     if not (len(settings.account) == 12 and settings.account.isdigit()):
         raise SetupError(f"setting account is {settings.account!r}, must be 12 digits")
+    for name in settings.served_regions:
+        if not _REGION.fullmatch(name):
+            raise SetupError(
+                f"settings region and regions name {name!r}; a Region's name has 1 to 64 of a-z 0-9 -, "
+                "such as eu-west-2"
+            )
     return settings
 
 

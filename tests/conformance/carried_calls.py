@@ -64,12 +64,14 @@ def stream_url(
     credentials: Credentials | None = None,
     expires_s: int = 60,
     path: str = "/stream",
+    region: str = REGION,
+    origin: str = "",
     method: str = "GET",
 ) -> str:
     """A presigned WebSocket URL, made by botocore."""
-    url = f"{service.url}{path}?{urlencode(query, quote_via=quote)}"
+    url = f"{origin or service.url}{path}?{urlencode(query, quote_via=quote)}"
     request = AWSRequest(method, url)
-    SigV4QueryAuth(credentials or service.credentials, "voiceid", REGION, expires=expires_s).add_auth(request)
+    SigV4QueryAuth(credentials or service.credentials, "voiceid", region, expires=expires_s).add_auth(request)
     return "ws" + str(request.url).removeprefix("http")
 
 

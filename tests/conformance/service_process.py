@@ -125,6 +125,7 @@ class ServiceProcess:
         *,
         session: boto3.Session | None = None,
         name: str = "voice-id",
+        region: str = REGION,
         attempts: int = 1,
         retry_mode: str = "legacy",
         **config: Any,
@@ -132,7 +133,7 @@ class ServiceProcess:
         used = credentials or self.credentials
         return (session or boto3.Session()).client(
             name,
-            region_name=REGION,
+            region_name=region,
             endpoint_url=self.url,
             aws_access_key_id=used.access_key,
             aws_secret_access_key=used.secret_key,

@@ -107,7 +107,10 @@ def test_a_signature_from_the_future_is_not_yet_current(service: ServiceProcess)
 def test_another_region_is_told(service: ServiceProcess) -> None:
     answer = call(service, LIST, signer=Signer(service.credentials, region="eu-west-1"))
     assert (answer.status, answer.fault) == (400, "InvalidSignatureException")
-    assert answer.message == "Credential should be scoped to a valid region, not 'eu-west-1'."
+    assert answer.message == (
+        "Credential should be scoped to a valid region, not 'eu-west-1'. This Sonant serves us-east-1: its "
+        "setting regions (SONANT_REGIONS) takes in others, see docs/coming-from-voice-id.md."
+    )
 
 
 @pytest.mark.parametrize("name", ["voice-id", "VoiceID", "dynamodb"])

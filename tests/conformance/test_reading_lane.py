@@ -80,7 +80,7 @@ class Door:
                 "ListVoiceDuplicates": self.compare,
             },
             service,
-            Verifier(region=store.settings.region, service=SIGNING_NAME, skew_s=300.0, find=find),
+            Verifier(regions=[store.settings.region], service=SIGNING_NAME, skew_s=300.0, find=find),
             Throttle({"EvaluateSession": 0.001}, time.monotonic),
             store.settings.wire,
             recorder,

@@ -83,7 +83,8 @@ class House:
         with self.store.database.read() as connection:
             principal = access.find_principal(connection, installation.user_arn(self.settings))
         assert principal is not None
-        return dict(OPERATIONS[operation](self.service, Caller(principal=principal), request) or {})
+        caller = Caller(principal=principal, region=self.settings.region)
+        return dict(OPERATIONS[operation](self.service, caller, request) or {})
 
     def new_domain(self, name: str = "tests", key: str = installation.DEFAULT_ALIAS, **more: Any) -> str:
         answer = self.call(

@@ -29,7 +29,7 @@ def test_a_job_waits_until_the_key_service_answers_again(own_house: House) -> No
     job_id = own_house.start(domain_id, [entry("r1", "customer-1", "s3://calls/english.wav")])
     runner = own_house.runner()
     flaky = Flaky(own_house.store.keys)
-    runner._parts = replace(runner._parts, keys_of=lambda _: flaky)
+    runner._parts = replace(runner._parts, keys_of=lambda *_: flaky)
 
     assert not runner.run_one(), "nothing was done, so the runner pauses before it looks again"
     assert own_house.describe(domain_id, job_id)["JobStatus"] != "FAILED"
@@ -44,7 +44,7 @@ def test_a_job_that_waited_longer_than_its_time_limit_fails(own_house: House) ->
     job_id = own_house.start(domain_id, [entry("r1", "customer-1", "s3://calls/english.wav")])
     runner = own_house.runner()
     flaky = Flaky(own_house.store.keys)
-    runner._parts = replace(runner._parts, keys_of=lambda _: flaky, settings=limited)
+    runner._parts = replace(runner._parts, keys_of=lambda *_: flaky, settings=limited)
 
     assert runner.run_one()
     job = own_house.describe(domain_id, job_id)

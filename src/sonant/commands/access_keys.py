@@ -87,7 +87,7 @@ def create(settings: Settings, user: str | None, account: str | None, profile: s
             raise SetupError(f"there is no {arn}; make it with `sonant access user put`")
         key_id, secret = access.create_access_key(connection, store.secret, arn, store.clock())
         if profile is not None:
-            _add_profile(store, profile, key_id, secret)
+            add_profile(store, profile, key_id, secret)
     click.echo(f"aws_access_key_id     {key_id}\naws_secret_access_key {secret}")
 
 
@@ -211,7 +211,7 @@ def _pairs(items: tuple[str, ...]) -> dict[str, str]:
     return found
 
 
-def _add_profile(store: Store, profile: str, key_id: str, secret: str) -> None:
+def add_profile(store: Store, profile: str, key_id: str, secret: str) -> None:
     path = credentials_file(store.settings)
     parser = configparser.ConfigParser(interpolation=None)
     parser.read(path, "utf-8")

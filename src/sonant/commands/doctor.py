@@ -9,7 +9,7 @@ import click
 import numpy as np
 
 from sonant.commands.common import database_fault
-from sonant.errors import SonantError
+from sonant.errors import SetupError, SonantError
 from sonant.settings import Settings
 
 #: Less free space than this is worth a word.
@@ -47,12 +47,13 @@ def _checks(load: Callable[[], Settings]) -> Iterator[tuple[str, Callable[[], st
     yield "added voice models", lambda: _added_models(settings)
     yield "data folder", lambda: _data(settings)
     yield "database", lambda: _database(settings)
+    yield "regions", lambda: _regions(settings)
     yield "keys", lambda: _keys(settings)
     yield "buckets", lambda: _buckets(settings)
 
 
 def _settings(settings: Settings) -> str:
-    place = f"region {settings.region}, account {settings.account}"
+    place = f"region {', '.join(settings.served_regions)}, account {settings.account}"
     return f"data {settings.data}, {place}, {settings.workers} workers"
 
 
@@ -115,6 +116,25 @@ def _database(settings: Settings) -> str:
     return f"{counts[0]} domains, {counts[1]} speakers"
 
 
+def _regions(settings: Settings) -> str:
+    """Raises SetupError when domains are in Regions that no call can be signed for."""
+    from sqlalchemy import func, select
+
+    from sonant.installation import open_store
+    from sonant.store.database.schema import domains
+
+    counted = select(domains.c.region, func.count()).group_by(domains.c.region).order_by(domains.c.region)
+    with open_store(settings).database.read() as connection:
+        found = connection.execute(counted).all()
+    lost = {region: count for region, count in found if region not in settings.served_regions}
+    if lost:
+        raise SetupError(
+            f"{sum(lost.values())} domains are in {', '.join(lost)}, where no call reaches them: name it in "
+            "`regions` (SONANT_REGIONS)"
+        )
+    return ", ".join(settings.served_regions)
+
+
 def _keys(settings: Settings) -> str:
     from sqlalchemy import select
 
@@ -124,9 +144,11 @@ def _keys(settings: Settings) -> str:
     store = open_store(settings)
     if settings.keys == "aws-kms":
         with store.database.read() as connection:
-            used = select(domains.c.account_id, domains.c.kms_key_arn).distinct()
+            used = select(domains.c.account_id, domains.c.region, domains.c.kms_key_arn).distinct()
             found = connection.execute(used).all()
-        states = [store.backends.keys(row.account_id).describe(row.kms_key_arn).state for row in found]
+        states = [
+            store.backends.keys(row.account_id, row.region).describe(row.kms_key_arn).state for row in found
+        ]
         return f"{settings.keys}: {states.count('Enabled')} of the {len(states)} keys in use are enabled"
     keys = store.accounts.keys(settings.account)
     state = keys.describe(DEFAULT_ALIAS).state

@@ -28,7 +28,7 @@ def opened_domain(
             if domain is None or not domain.active:
                 raise SetupError(f"there is no active domain {domain_id}; see `sonant voice-id list-domains`")
             try:
-                keys = store.backends.keys(domain.account_id)
+                keys = store.backends.keys(domain.account_id, domain.region)
                 vault = open_vault(keys, domain.domain_id, domain.arn, domain.data_key_wrapped)
             except SealBroken:
                 raise SetupError(f"the data key of domain {domain_id} is damaged") from None

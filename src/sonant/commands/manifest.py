@@ -259,7 +259,7 @@ def _open_domain(store: Store, domain_id: str) -> tuple[Domain, Vault]:
     if domain is None or not domain.active:
         raise JobFault(404, f"there is no active domain {_shown(domain_id)}")
     try:
-        keys = store.backends.keys(domain.account_id)
+        keys = store.backends.keys(domain.account_id, domain.region)
         return domain, open_vault(keys, domain.domain_id, domain.arn, domain.data_key_wrapped)
     except StoreError as fault:
         raise JobFault(403, f"the domain's key cannot be used: {fault}") from None

@@ -136,7 +136,8 @@ def _greet(settings: Settings, url: str, key_id: str | None) -> None:
     from sonant import installation
 
     path = installation.credentials_file(settings).absolute()
-    lines = [f"Sonant serves the Voice ID API at {url} (region {settings.region}), data in {settings.data}"]
+    regions = ", ".join(settings.served_regions)
+    lines = [f"Sonant serves the Voice ID API at {url} (region {regions}), data in {settings.data}"]
     if key_id is not None:
         lines += [
             f"  first access key {key_id}, its secret is in {path}",

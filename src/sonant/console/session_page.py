@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
+from functools import partial
 from importlib import resources
 from typing import Any
 from urllib.parse import parse_qs, quote
@@ -59,13 +60,13 @@ AUDITED_SIGN_INS = {
 
 
 class SessionPages:
-    """The pages as ASGI. `domain_of` gives the domain of a session id."""
+    """The pages as ASGI. `domain_of` gives Region and id of the domain of a session id."""
 
     def __init__(
         self,
         door: FrontDoor,
         tickets: Tickets,
-        domain_of: Callable[[str], str | None],
+        domain_of: Callable[[str], tuple[str, str] | None],
         recorder: Recorder,
         threads: ThreadPool,
     ) -> None:
@@ -117,7 +118,7 @@ class SessionPages:
 
     def _signed_in(self, request: Request, form: Mapping[str, str]) -> SignedIn | None:
         """The attempt and what came of it, written down. Raises InternalServer when it cannot be."""
-        claimed = form.get("access-key-id", "")
+        claimed, region = form.get("access-key-id", ""), self._door.service.settings.region
         found = self._tickets.sign_in(
             claimed, form.get("secret-access-key", ""), form.get("session-token", "")
         )
@@ -127,7 +128,7 @@ class SessionPages:
             source_ip=_address(request),
             headers=request.scope["headers"],
             query=b"",
-            caller=None if found is None else Caller(principal=found.credential.principal),
+            caller=None if found is None else Caller(principal=found.credential.principal, region=region),
             access_key_id=claimed if found is not None or _KEY_ID.fullmatch(claimed) else "",
             parameters={},
             result=None if found is None else {"ConsoleLogin": "Success"},
@@ -172,33 +173,37 @@ class SessionPages:
             return _answer(403, b'{"message": "This must come from the page."}', "application/json")
         identity = request.path_params["id"]
         session_id = f"id#{identity}" if _ID.fullmatch(identity) else ""
-        domain_id = self._domain_of(session_id) if session_id else None
-        if domain_id is None:
+        domain = self._domain_of(session_id) if session_id else None
+        if domain is None:
             return _answer(404, b'{"message": "There is no such session."}', "application/json")
+        region, domain_id = domain
+        caller = Caller(principal=credential.principal, region=region)
+        ask = partial(self._ask, caller, credential.access_key_id, request)
         found: dict[str, Any] = {}
         for operation in operations:
             asked: dict[str, str] = {"DomainId": domain_id}
             if operation == "OptOutSpeaker":
-                speaker_id = self._speaker(credential, asked | {"SessionNameOrId": session_id}, request)
+                told = ask("DescribeSession", asked | {"SessionNameOrId": session_id})
+                speaker_id = told.get("Session", {}).get("GeneratedSpeakerId")
                 if speaker_id is None:
                     return _answer(409, b'{"message": "The session has no speaker."}', "application/json")
                 asked["SpeakerId"] = speaker_id
             else:
                 asked["SessionNameOrId"] = session_id
-            found[operation] = self._ask(credential, operation, asked, request)
+            found[operation] = ask(operation, asked)
         return _answer(200, orjson.dumps(found), "application/json")
 
-    def _speaker(self, credential: Credential, asked: Mapping[str, str], request: Request) -> str | None:
-        told = self._ask(credential, "DescribeSession", asked, request)
-        speaker: str | None = told.get("Session", {}).get("GeneratedSpeakerId")
-        return speaker
-
     def _ask(
-        self, credential: Credential, operation: str, asked: Mapping[str, str], request: Request
+        self,
+        caller: Caller,
+        access_key_id: str,
+        request: Request,
+        operation: str,
+        asked: Mapping[str, str],
     ) -> dict[str, Any]:
         body = self._door.perform(
-            Caller(principal=credential.principal),
-            credential.access_key_id,
+            caller,
+            access_key_id,
             operation,
             asked,
             headers=request.scope["headers"],

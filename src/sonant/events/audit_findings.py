@@ -39,9 +39,9 @@ class Finding:
 class FindingsTrail:
     """The runners' side of the audit trail."""
 
-    def __init__(self, folder: Path, settings: Audit, region: str) -> None:
+    def __init__(self, folder: Path, settings: Audit) -> None:
         """`folder` is the trail's."""
-        self._folder, self._max_bytes, self._region = folder / FOLDER, settings.max_file_bytes, region
+        self._folder, self._max_bytes = folder / FOLDER, settings.max_file_bytes
 
     def add(self, domain: Domain, found: Sequence[Finding], now: datetime) -> None:
         """Write findings down before what follows from them is committed: after a crash in between they stand
@@ -68,7 +68,7 @@ class FindingsTrail:
             "eventTime": f"{now:%Y-%m-%dT%H:%M:%SZ}",
             "eventSource": _SERVICE,
             "eventName": "FraudDetection",
-            "awsRegion": self._region,
+            "awsRegion": domain.region,
             "sourceIPAddress": _SERVICE,
             "userAgent": _SERVICE,
             "requestParameters": None,

@@ -54,6 +54,8 @@ class Record:
     """Calls that failed authentication before this one and were not recorded."""
     unchanged: bool = False
     """It changed nothing, although its operation may."""
+    region: str | None = None
+    """That the call was signed for; None where the caller is unknown."""
 
     @property
     def changes(self) -> bool:
@@ -61,8 +63,8 @@ class Record:
 
 
 def document(record: Record, region: str) -> dict[str, Any]:
-    """The line's members, without the chain's."""
-    operation, error = record.operation, record.error
+    """The line's members, without the chain's. `region` is that of calls that were signed for none."""
+    operation, error, region = record.operation, record.error, record.region or region
     told: dict[str, Any] = {
         "eventVersion": "1.08",
         "userIdentity": _identity(

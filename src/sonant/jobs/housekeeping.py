@@ -18,7 +18,7 @@ from sonant.events import counters
 from sonant.jobs.session_keeping import SessionKeeper
 from sonant.store import calibrations, domains, speakers
 from sonant.store.database.engine import Database
-from sonant.store.keys import KeyStore
+from sonant.store.keys import KeysOf
 from sonant.store.vault import Vault, encryption_context, open_vault
 
 log = logging.getLogger(__name__)
@@ -49,7 +49,7 @@ class Housekeeper:
     """Each method does what is due by now and returns how much it was."""
 
     database: Database
-    keys_of: Callable[[str], KeyStore]
+    keys_of: KeysOf
     clock: Callable[[], datetime]
     sessions: SessionKeeper | None = None
     """None: there are no live calls."""
@@ -104,7 +104,7 @@ class Housekeeper:
             due = domains.key_changes_due(connection, self.clock())
         for domain in due:
             try:
-                keys, context = self.keys_of(domain.account_id), encryption_context(domain.arn)
+                keys, context = self.keys_of(domain.account_id, domain.region), encryption_context(domain.arn)
                 keys.grant(domain.kms_key_arn, context)
                 wrapped = keys.re_wrap(domain.data_key_wrapped, context, domain.kms_key_arn)
             except SonantError as fault:
@@ -121,7 +121,7 @@ class Housekeeper:
     def _retire(self, domain: domains.Domain, key_arn: str) -> None:
         """Give a key back that the domain no longer needs; a key that is gone has taken its grants along."""
         try:
-            self.keys_of(domain.account_id).retire(key_arn, encryption_context(domain.arn))
+            self.keys_of(domain.account_id, domain.region).retire(key_arn, encryption_context(domain.arn))
         except KeyNotFound:
             return
         except SonantError as fault:
@@ -166,7 +166,7 @@ class Housekeeper:
             due = domains.with_speakers_unused_since(connection, before)
         for domain in due:
             try:
-                keys = self.keys_of(domain.account_id)
+                keys = self.keys_of(domain.account_id, domain.region)
                 vault = open_vault(keys, domain.domain_id, domain.arn, domain.data_key_wrapped)
             except SonantError as fault:
                 log.warning("domain %s: speakers could not be expired: %s", domain.domain_id, fault)

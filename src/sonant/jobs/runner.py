@@ -48,7 +48,7 @@ from sonant.store import domains, jobs
 from sonant.store.access import policy_texts
 from sonant.store.database.engine import Database
 from sonant.store.domains import Domain
-from sonant.store.keys import KeyStore
+from sonant.store.keys import KeysOf
 from sonant.store.objects import ObjectUri, RoleObjects
 from sonant.store.vault import Vault, open_vault
 from sonant.voice.calibration_file import calibration_of
@@ -67,7 +67,7 @@ class Parts:
 
     settings: Settings
     database: Database
-    keys_of: Callable[[str], KeyStore]
+    keys_of: KeysOf
     objects_of: Callable[[Role], RoleObjects]
     """The object store as a role may use it."""
     kinds: Mapping[str, Kind]
@@ -219,7 +219,7 @@ class Runner:
         if domain is None or not domain.active:
             raise JobFault(409, "the domain was suspended while the job ran")
         try:
-            keys = self._parts.keys_of(domain.account_id)
+            keys = self._parts.keys_of(domain.account_id, domain.region)
             vault = open_vault(keys, domain.domain_id, domain.arn, domain.data_key_wrapped)
         except SealBroken:
             raise JobFault(

@@ -33,7 +33,7 @@ from sonant.jobs.window import Engine
 from sonant.store import domains, jobs, model_upgrades
 from sonant.store.database.engine import Database
 from sonant.store.domains import Domain
-from sonant.store.keys import KeyStore
+from sonant.store.keys import KeysOf
 from sonant.store.model_upgrades import ModelUpgrade, Person
 from sonant.store.vault import Vault, open_vault
 from sonant.voice.calibration import Tail
@@ -61,7 +61,7 @@ class Upgrades:
     """Call `run_some` again and again; not for several threads."""
 
     database: Database
-    keys_of: Callable[[str], KeyStore]
+    keys_of: KeysOf
     engine: Engine
     calibration_of: CalibrationOf
     check_model: Callable[[str | None], object]
@@ -150,7 +150,7 @@ class Upgrades:
         if domain is None or not domain.active:
             raise JobFault(409, "the domain is suspended")
         try:
-            keys = self.keys_of(domain.account_id)
+            keys = self.keys_of(domain.account_id, domain.region)
             return domain, open_vault(keys, domain.domain_id, domain.arn, domain.data_key_wrapped)
         except SealBroken:
             raise JobFault(500, "the domain's data key is damaged") from None

@@ -37,6 +37,8 @@ class Call:
     """Which session a carrier brings audio for."""
 
     account_id: str
+    region: str = ""
+    """Empty: the service's first."""
     domain_id: str
     session: str
     """Name or id."""

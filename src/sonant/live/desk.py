@@ -17,7 +17,7 @@ from sonant.settings import Settings
 from sonant.store import domains
 from sonant.store.database.engine import Database
 from sonant.store.domains import Domain
-from sonant.store.keys import KeyStore
+from sonant.store.keys import KeysOf
 from sonant.store.session_hearings import Hearing
 from sonant.store.vault import Vault, open_vault
 from sonant.voice.calibration import Calibration
@@ -56,7 +56,7 @@ class Desk:
     owner: str
     settings: Settings
     database: Database
-    keys_of: Callable[[str], KeyStore]
+    keys_of: KeysOf
     clock: Callable[[], datetime]
     risks: Risks
     outbox: Outbox = field(default_factory=Outbox)
@@ -77,7 +77,7 @@ class Desk:
     def vault(self, domain: Domain) -> Vault:
         """Raises DomainGone."""
         try:
-            keys = self.keys_of(domain.account_id)
+            keys = self.keys_of(domain.account_id, domain.region)
             return open_vault(keys, domain.domain_id, domain.arn, domain.data_key_wrapped)
         except KeyError_ as fault:
             raise DomainGone("the domain's key cannot be used") from fault

@@ -131,7 +131,7 @@ class Intake:
     def _session(self, connection: Connection, call: Call) -> tuple[Session, Domain]:
         """The pending session, its speaker set."""
         desk, now = self._desk, self._desk.clock()
-        region = desk.settings.region
+        region = call.region or desk.settings.region
         domain = domains.find(connection, call.account_id, region, call.domain_id, lock=True)
         if domain is None:
             raise _domain_not_found()
@@ -153,7 +153,7 @@ class Intake:
 
     def _vault(self, domain: Domain) -> Vault:
         try:
-            keys = self._desk.keys_of(domain.account_id)
+            keys = self._desk.keys_of(domain.account_id, domain.region)
             return open_vault(keys, domain.domain_id, domain.arn, domain.data_key_wrapped)
         except SealBroken:
             raise

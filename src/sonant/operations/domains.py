@@ -45,17 +45,18 @@ def create_domain(service: Service, caller: Caller, request: Request) -> Answer:
             domain = service.require_domain(connection, caller, token.found)
             return {"Domain": domain_member(domain, service.open_vault(caller, domain))}
         limit = settings.quotas.domains_per_account
-        if domains.count_active(connection, caller.account_id) >= limit:
+        if domains.count_active(connection, caller.account_id, caller.region) >= limit:
             raise ServiceQuotaExceeded(f"The account already has {limit} domains, its quota.")
         domain_id = new_id()
-        arn = domains.domain_arn(settings.region, caller.account_id, domain_id)
-        vault, wrapped = create_vault(service.keys_of(caller.account_id), key.arn, domain_id, arn)
+        arn = domains.domain_arn(caller.region, caller.account_id, domain_id)
+        keys = service.keys_of(caller.account_id, caller.region)
+        vault, wrapped = create_vault(keys, key.arn, domain_id, arn)
         domains.create(
             connection,
             vault,
             domain_id=domain_id,
             account_id=caller.account_id,
-            region=settings.region,
+            region=caller.region,
             name=request["Name"],
             description=request.get("Description"),
             tags=tags,
@@ -82,7 +83,7 @@ def list_domains(service: Service, caller: Caller, request: Request) -> Answer:
     A domain whose key the caller may not or cannot use is listed without its name and description: one
     lost key must not hide the others.
     """
-    region = service.settings.region
+    region = caller.region
     with service.database.read() as connection:
         items, next_token = paged(
             service,
@@ -122,7 +123,7 @@ def update_domain(service: Service, caller: Caller, request: Request) -> Answer:
             name=request["Name"],
             description=request.get("Description"),
             new_key_arn=key.arn if begins else None,
-            old_key_arn=service.keys_of(domain.account_id).key_of(domain.data_key_wrapped),
+            old_key_arn=service.keys_of(domain.account_id, domain.region).key_of(domain.data_key_wrapped),
             now=service.clock(),
         )
         require_unchanged(changed)
@@ -151,7 +152,7 @@ def restore_domain(service: Service, caller: Caller, request: Request) -> Answer
         vault = service.open_vault(caller, domain)
         if not domain.active:
             limit = service.settings.quotas.domains_per_account
-            if domains.count_active(connection, caller.account_id) >= limit:
+            if domains.count_active(connection, caller.account_id, caller.region) >= limit:
                 raise ServiceQuotaExceeded(f"The account already has {limit} domains, its quota.")
             require_unchanged(domains.restore(connection, domain, service.clock()))
         return {"Domain": domain_member(service.require_domain(connection, caller, domain.domain_id), vault)}
@@ -195,7 +196,7 @@ def _try_vault(service: Service, caller: Caller, domain: domains.Domain) -> Vaul
     if not caller.may("kms:Decrypt", domain.kms_key_arn):
         return None
     try:
-        keys = service.keys_of(domain.account_id)
+        keys = service.keys_of(domain.account_id, domain.region)
         return open_vault(keys, domain.domain_id, domain.arn, domain.data_key_wrapped)
     except SealBroken:
         raise
@@ -205,7 +206,7 @@ def _try_vault(service: Service, caller: Caller, domain: domains.Domain) -> Vaul
 
 def _usable_key(service: Service, caller: Caller, ref: str) -> KeyInfo:
     try:
-        key = service.keys_of(caller.account_id).describe(ref)
+        key = service.keys_of(caller.account_id, caller.region).describe(ref)
     except KeyNotFound:
         raise Validation(
             "ServerSideEncryptionConfiguration.KmsKeyId does not name a key in this account and Region"

@@ -38,9 +38,7 @@ def client_token(
     if token is None:
         return ClientToken(scope=None, request_hash=request_hash, found=None)
     scope = service.secret.fingerprint(
-        "\x00".join(
-            (caller.account_id, service.settings.region, operation, request.get("DomainId", ""), token)
-        )
+        "\x00".join((caller.account_id, caller.region, operation, request.get("DomainId", ""), token))
     )
     earlier = client_tokens.find(connection, scope, service.clock())
     if earlier is None:

@@ -30,7 +30,7 @@ from sonant.settings import Fraud, Settings
 from sonant.store import domains
 from sonant.store.access import Principal
 from sonant.store.database.engine import Database
-from sonant.store.keys import KeyStore
+from sonant.store.keys import KeysOf
 from sonant.store.vault import ServiceSecret, Vault, open_vault
 from sonant.voice.calibration_file import calibration_of
 
@@ -43,6 +43,8 @@ class Caller:
     """Who signed the request."""
 
     principal: Principal
+    region: str
+    """The Region that it was signed for: what is in others is not there."""
     context: Context = field(default_factory=dict)
     """What conditions of policies may ask about this call."""
 
@@ -113,8 +115,7 @@ class Service:
 
     settings: Settings
     database: Database
-    keys_of: Callable[[str], KeyStore]
-    """The key store of an account."""
+    keys_of: KeysOf
     secret: ServiceSecret
     listener: Listener
     clock: Callable[[], datetime]
@@ -146,11 +147,11 @@ class Service:
     def require_domain(
         self, connection: Connection, caller: Caller, domain_id: str, *, lock: bool = False
     ) -> domains.Domain:
-        region = self.settings.region
+        region = caller.region
         if lock:
             domain = domains.find(connection, caller.account_id, region, domain_id, lock=True)
         else:
-            memory, place = self.database.memory(connection), ("domain", caller.account_id, domain_id)
+            memory, place = self.database.memory(connection), ("domain", caller.account_id, region, domain_id)
             if place not in memory:
                 memory[place] = domains.find(connection, caller.account_id, region, domain_id)
             domain = memory[place]
@@ -188,7 +189,7 @@ class Service:
     ) -> None:
         if not self.outbox.enabled:
             return
-        account_id, region = caller.account_id, self.settings.region
+        account_id, region = caller.account_id, caller.region
         with self.database.write() as connection:
             domain: EventDomain | None = domains.find(connection, account_id, region, domain_id)
             if domain is None:
@@ -199,11 +200,11 @@ class Service:
         """The tags of a domain for conditions on aws:ResourceTag; none for a domain that is not there or
         cannot be opened, so that such a condition does not hold."""
         with self.database.read() as connection:
-            domain = domains.find(connection, caller.account_id, self.settings.region, domain_id)
+            domain = domains.find(connection, caller.account_id, caller.region, domain_id)
         if domain is None:
             return {}
         try:
-            keys = self.keys_of(domain.account_id)
+            keys = self.keys_of(domain.account_id, domain.region)
             return domain.tags(open_vault(keys, domain.domain_id, domain.arn, domain.data_key_wrapped))
         except KeyError_:
             return {}
@@ -212,9 +213,8 @@ class Service:
         """The domain's vault, if the caller may use its key and the key can be used."""
         caller.require("kms:Decrypt", domain.kms_key_arn)
         try:
-            return open_vault(
-                self.keys_of(domain.account_id), domain.domain_id, domain.arn, domain.data_key_wrapped
-            )
+            keys = self.keys_of(domain.account_id, domain.region)
+            return open_vault(keys, domain.domain_id, domain.arn, domain.data_key_wrapped)
         except SealBroken:
             raise
         except KeyError_ as fault:

@@ -36,7 +36,7 @@ def untag_resource(service: Service, caller: Caller, request: Request) -> Answer
 
 def list_tags_for_resource(service: Service, caller: Caller, request: Request) -> Answer:
     """All tags, sorted by key; also of a suspended domain."""
-    domain_id = _domain_id(service, caller, request["ResourceArn"])
+    domain_id = _domain_id(caller, request["ResourceArn"])
     with service.database.read() as connection:
         domain = service.require_domain(connection, caller, domain_id)
     tags = domain.tags(service.open_vault(caller, domain))
@@ -61,14 +61,14 @@ def require_unchanged(written: bool) -> None:
 
 @contextmanager
 def _opened(service: Service, caller: Caller, arn: str) -> Iterator[tuple[Connection, domains.Domain, Vault]]:
-    domain_id = _domain_id(service, caller, arn)
+    domain_id = _domain_id(caller, arn)
     with service.open_domain(caller, domain_id, write=True) as opened:
         yield opened
 
 
-def _domain_id(service: Service, caller: Caller, arn: str) -> str:
+def _domain_id(caller: Caller, arn: str) -> str:
     """The domain that an ARN names, if it is of this partition, Region and account."""
     domain_id = arn.rpartition("/")[2]
-    if arn != domains.domain_arn(service.settings.region, caller.account_id, domain_id):
+    if arn != domains.domain_arn(caller.region, caller.account_id, domain_id):
         raise domain_not_found()
     return domain_id

@@ -1,6 +1,7 @@
 """Accounts of one service, fully apart: each has its own keys and its own buckets.
 
-The first account's lie in the data folder itself, the others' under `accounts/<id>`.
+The first account's lie in the data folder itself, the others' under `accounts/<id>`. Keys are those of all
+Regions, as multi-Region keys of AWS KMS are: one key, with an ARN in each Region.
 """
 
 from __future__ import annotations
@@ -28,22 +29,26 @@ class LocalAccounts:
     ) -> None:
         self._data, self._region, self._first, self._clock = data, region, first, clock
         self._material = material
-        self._keys: dict[str, LocalKeyStore] = {}
+        self._keys: dict[tuple[str, str], LocalKeyStore] = {}
         self._lock = threading.Lock()
 
-    def keys(self, account_id: str) -> LocalKeyStore:
-        """The account's key store; its folder is made when it is first asked for."""
-        found = self._keys.get(account_id)
+    def keys(self, account_id: str, region: str | None = None) -> LocalKeyStore:
+        """The account's key store in a Region, the service's first if none is named.
+
+        Its folder is made when it is first asked for.
+        """
+        place = (account_id, region or self._region)
+        found = self._keys.get(place)
         if found is None:
             with self._lock:
-                found = self._keys.get(account_id) or LocalKeyStore(
+                found = self._keys.get(place) or LocalKeyStore(
                     self._folder(account_id) / "keys",
-                    region=self._region,
+                    region=place[1],
                     account=account_id,
                     clock=self._clock,
                     material=self._material,
                 )
-                self._keys[account_id] = found
+                self._keys[place] = found
         return found
 
     def buckets(self, account_id: str) -> Path:

@@ -22,25 +22,27 @@ _log = logging.getLogger(__name__)
 
 
 class Backends:
-    """Key stores by account, the object store, and the object store as a role may use it.
+    """Key stores by account and Region, the object store, and the object store as a role may use it.
 
     Everything of AWS is imported and made when first asked for. Safe for several threads.
     """
 
     def __init__(self, settings: Settings, local: LocalAccounts) -> None:
         self._settings, self._local = settings, local
-        self._remote_keys: dict[str, KeyStore] = {}
-        self._kms: Any = None
+        self._remote_keys: dict[tuple[str, str], KeyStore] = {}
+        self._kms: dict[str, Any] = {}
         self._s3: Any = None
         self._lock = threading.RLock()
 
-    def keys(self, account_id: str) -> KeyStore:
+    def keys(self, account_id: str, region: str | None = None) -> KeyStore:
+        """The account's keys in a Region, the service's first if none is named."""
         if self._settings.keys != "aws-kms":
-            return self._local.keys(account_id)
+            return self._local.keys(account_id, region)
+        place = (account_id, self._settings.kms.region or region or self._settings.region)
         with self._lock:
-            found = self._remote_keys.get(account_id)
+            found = self._remote_keys.get(place)
             if found is None:
-                found = self._remote_keys[account_id] = self._aws_keys(account_id)
+                found = self._remote_keys[place] = self._aws_keys(*place)
         return found
 
     def objects(self) -> ObjectStore:
@@ -60,9 +62,9 @@ class Backends:
         """
         settings = self._settings
         if settings.objects == "local":
-            owner = role_arn.split(":")[4]
+            owner, region = role_arn.split(":")[4], domain_arn.split(":")[3] if domain_arn else None
             objects_with = partial(LocalObjectStore, self._local.buckets(owner))
-            return GrantedObjects(objects_with, self.keys(owner), role_arn, policies)
+            return GrantedObjects(objects_with, self.keys(owner, region), role_arn, policies)
         if not settings.s3.assume_role:
             from sonant.store.s3_roles import JudgedS3
 
@@ -105,25 +107,27 @@ class Backends:
                 )
         return self._s3
 
-    def _aws_keys(self, account_id: str) -> KeyStore:
+    def _aws_keys(self, account_id: str, region: str) -> KeyStore:
         from sonant.store.aws_keys import AwsKeyStore
 
         kms = self._settings.kms
         return AwsKeyStore(
-            self._kms_client,
-            region=kms.region or self._settings.region,
+            partial(self._kms_client, region),
+            region=region,
             account=account_id,
             cache_s=kms.cache_s,
             grantee=kms.grantee,
         )
 
-    def _kms_client(self) -> Any:
-        if self._kms is None:
+    def _kms_client(self, region: str) -> Any:
+        found = self._kms.get(region)
+        if found is None:
             from sonant.store.aws_clients import make_client
 
             with self._lock:
-                self._kms = self._kms or make_client("kms", _kms_place(self._settings))
-        return self._kms
+                found = self._kms.get(region) or make_client("kms", _kms_place(self._settings, region))
+                self._kms[region] = found
+        return found
 
 
 def own_material(settings: Settings) -> KeyMaterial:
@@ -184,5 +188,7 @@ def _sts_place(settings: Settings) -> Any:
     return replace(_s3_place(settings), endpoint=settings.s3.sts_endpoint, path_style=False)
 
 
-def _kms_place(settings: Settings) -> Any:
-    return _place(settings, settings.kms)
+def _kms_place(settings: Settings, region: str) -> Any:
+    from dataclasses import replace
+
+    return replace(_place(settings, settings.kms), region=region)

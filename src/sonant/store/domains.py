@@ -156,6 +156,12 @@ def find(
     return None if row is None else _domain(row)
 
 
+def region_of(connection: Connection, domain_id: str) -> str | None:
+    """The Region of a domain, of whatever account; None when there is none."""
+    query = select(domains.c.region).where(domains.c.domain_id == domain_id)
+    return connection.execute(query).scalar_one_or_none()
+
+
 def find_by_id(connection: Connection, domain_id: str) -> Domain | None:
     row = first_row(connection, _BY_ID, {"of_domain": domain_id})
     return None if row is None else _domain(row)
@@ -170,8 +176,10 @@ def lock(connection: Connection, domain_id: str) -> None:
         connection.execute(_LOCK, {"of_domain": domain_id})
 
 
-def count_active(connection: Connection, account_id: str) -> int:
-    query = select(func.count()).where(domains.c.account_id == account_id, domains.c.status == "ACTIVE")
+def count_active(connection: Connection, account_id: str, region: str) -> int:
+    query = select(func.count()).where(
+        domains.c.account_id == account_id, domains.c.region == region, domains.c.status == "ACTIVE"
+    )
     return connection.execute(query).scalar_one()
 
 

@@ -10,7 +10,9 @@ from sonant.errors import KeyNotFound, SetupError
 from sonant.store.private_folder import PrivateFolder, Stamp
 
 KEY_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
-_ALIAS = re.compile(r"alias/(?!aws/)[a-zA-Z0-9/_-]{1,250}")
+#: Of the names that AWS reserves, programs are known to ask for this one: it may be given to a key.
+_VOICE_ID_ALIAS = "alias/aws/voiceid"
+_ALIAS = re.compile(rf"alias/(?!aws/)[a-zA-Z0-9/_-]{{1,250}}|{_VOICE_ID_ALIAS}")
 _FILE = "aliases.json"
 _FILE_MAX_BYTES = 16 * 1024 * 1024
 
@@ -70,11 +72,11 @@ class KeyNames:
 
 
 def check_alias(alias: str) -> None:
-    """Raises SetupError when `alias` is not one that AWS KMS would accept."""
+    """Raises SetupError when `alias` is not one that AWS KMS would accept, or that programs ask for."""
     if not _ALIAS.fullmatch(alias):
         raise SetupError(
             f"{shown(alias)} is not an alias: write alias/ and up to 250 of the characters a-z A-Z 0-9 / _ - "
-            "(alias/aws/ is reserved)"
+            f"(alias/aws/ is reserved, but for {_VOICE_ID_ALIAS})"
         )
 
 

@@ -6,7 +6,7 @@ store stand behind the same interface.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal, Protocol
@@ -81,3 +81,7 @@ class KeyStore(Protocol):
     def retire(self, ref: str, context: Mapping[str, str]) -> None:
         """Give back what `grant` gave. Raises what it raises."""
         ...
+
+
+#: The key store of an account in a Region.
+KeysOf = Callable[[str, str], KeyStore]

@@ -15,7 +15,7 @@ from sqlalchemy import Connection, and_, bindparam, delete, func, insert, or_, s
 
 from sonant.store.database.engine import first_row
 from sonant.store.database.paging import Position, page_of
-from sonant.store.database.schema import session_hearings, session_results, sessions
+from sonant.store.database.schema import domains, session_hearings, session_results, sessions
 from sonant.store.times import from_us, to_us
 from sonant.store.vault import SpeakerSeal, Vault
 
@@ -156,11 +156,13 @@ def find(connection: Connection, domain_id: str, name_or_id: str, now: datetime)
     return None if row is None else _session(row, now)
 
 
-def domain_of(connection: Connection, session_id: str) -> str | None:
-    """Which domain a session belongs to, of whatever account."""
-    query = select(sessions.c.domain_id).where(sessions.c.session_id == session_id)
-    found = connection.execute(query).first()
-    return None if found is None else str(found.domain_id)
+def domain_of(connection: Connection, session_id: str) -> tuple[str, str] | None:
+    """Region and id of the domain that a session belongs to, of whatever account."""
+    query = select(domains.c.region, domains.c.domain_id).join_from(
+        sessions, domains, domains.c.domain_id == sessions.c.domain_id
+    )
+    found = connection.execute(query.where(sessions.c.session_id == session_id)).first()
+    return None if found is None else (found.region, found.domain_id)
 
 
 def page(

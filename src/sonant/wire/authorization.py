@@ -31,8 +31,7 @@ def authorize(
 
     Raises AccessDenied; says the same for a domain that does not exist and for one that is not allowed.
     """
-    region = service.settings.region
-    arn = _resource(parameters, caller, region)
+    arn = _resource(parameters, caller)
     known = caller
     if not caller.principal.judge.unconditional:  # else nobody asks
         known = replace(
@@ -57,9 +56,8 @@ def _context(
     secure: bool,
     now: datetime,
 ) -> Context:
-    region = service.settings.region
     context = {
-        **_facts(caller.principal, region, source_ip=source_ip, secure=secure, now=now),
+        **_facts(caller.principal, caller.region, source_ip=source_ip, secure=secure, now=now),
         **_request_tags(parameters),
     }
     if arn != "*":
@@ -96,10 +94,10 @@ def _request_tags(parameters: dict[str, Any]) -> Context:
     return {}
 
 
-def _resource(parameters: dict[str, Any], caller: Caller, region: str) -> str:
+def _resource(parameters: dict[str, Any], caller: Caller) -> str:
     """The domain's ARN; `*` for calls that name none (CreateDomain, ListDomains, consent)."""
     if "ResourceArn" in parameters:
         return str(parameters["ResourceArn"])
     if "DomainId" in parameters:
-        return domain_arn(region, caller.account_id, parameters["DomainId"])
+        return domain_arn(caller.region, caller.account_id, parameters["DomainId"])
     return "*"

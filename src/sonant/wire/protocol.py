@@ -14,7 +14,14 @@ from typing import Any
 
 import orjson
 
-from sonant.errors import FrontDoorError, InternalServer, SerializationFault, UnknownRoute, WireError
+from sonant.errors import (
+    FrontDoorError,
+    InternalServer,
+    Misdirected,
+    SerializationFault,
+    UnknownRoute,
+    WireError,
+)
 from sonant.wire.models import Shape
 
 CONTENT_TYPE = "application/x-amz-json-1.0"
@@ -76,7 +83,9 @@ def compile_output(
 
 def error_body(error: WireError) -> bytes:
     """The body of the response to a call that ended in `error`."""
-    if isinstance(error, UnknownRoute):
+    if isinstance(error, Misdirected):
+        return error.body
+    if isinstance(error, UnknownRoute) and not error.message:
         return b"<UnknownOperationException/>\n"
     if isinstance(error, FrontDoorError):
         namespace, text_member = _FRONT_DOOR, "message"
@@ -94,7 +103,9 @@ def error_body(error: WireError) -> bytes:
 
 def error_content_type(error: WireError) -> str:
     """The content type that goes with `error_body`."""
-    return "text/plain" if isinstance(error, UnknownRoute) else CONTENT_TYPE
+    if isinstance(error, Misdirected):
+        return error.content_type
+    return "text/plain" if isinstance(error, UnknownRoute) and not error.message else CONTENT_TYPE
 
 
 def _writer(shape: Shape, strict: bool) -> _Write | None:

@@ -75,6 +75,7 @@ class Recorder:
                 principal_arn=arn,
                 account_id=None if caller is None else caller.account_id,
                 access_key_id=access_key_id,
+                region=None if caller is None else caller.region,
                 parameters=parameters,
                 answer=result,
                 error=error,

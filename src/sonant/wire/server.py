@@ -18,6 +18,7 @@ from sonant.errors import (
     BodyTooLarge,
     DatabaseUnavailable,
     InternalServer,
+    Misdirected,
     SerializationFault,
     Throttling,
     UnknownOperation,
@@ -31,6 +32,7 @@ from sonant.settings import Wire
 from sonant.wire.authorization import authorize
 from sonant.wire.health import Health
 from sonant.wire.lane import Lane
+from sonant.wire.misdirected import misdirected
 from sonant.wire.models import Operation, ServiceModels
 from sonant.wire.protocol import CONTENT_TYPE, compile_output, error_body, error_content_type, parse_body
 from sonant.wire.recording import Recorder
@@ -167,6 +169,8 @@ class FrontDoor:
                 status, content_type, body = told
             finally:
                 self._waiting -= 1
+        except BodyTooLarge as error:
+            status, content_type, body = _told(_meant_for_others(call) or error)
         except WireError as error:
             status, content_type, body = _told(error)
         await send(
@@ -304,11 +308,17 @@ class FrontDoor:
             raise SerializationFault(f"The body did not arrive within {BODY_TIME_S:.0f} seconds") from None
 
 
-def check_route(_door: FrontDoor, call: Call) -> None:
+def check_route(door: FrontDoor, call: Call) -> None:
     """POST of JSON to `/`, and nothing else."""
     content_type = (call.header(b"content-type") or b"").split(b";")[0].strip().lower()
-    if call.method != "POST" or call.path != b"/" or content_type not in _JSON_TYPES:
-        raise UnknownRoute
+    if call.method == "POST" and call.path == b"/" and content_type in _JSON_TYPES:
+        return
+    target = call.header(b"x-amz-target") or b""
+    if call.method == "POST" and content_type in _JSON_TYPES and target.decode("latin-1") in door.compiled:
+        raise UnknownRoute(
+            "The API is at the path / of its host: neither the endpoint nor a proxy may put another before it"
+        )
+    raise _meant_for_others(call) or UnknownRoute()
 
 
 def decode_body(_door: FrontDoor, call: Call) -> None:
@@ -317,10 +327,9 @@ def decode_body(_door: FrontDoor, call: Call) -> None:
 
 def find_operation(door: FrontDoor, call: Call) -> None:
     target = call.header(b"x-amz-target")
-    operation = door.models.find(None if target is None else target.decode("latin-1"))
-    call.compiled = door.compiled.get(operation.target)
+    call.compiled = None if target is None else door.compiled.get(target.decode("latin-1"))
     if call.compiled is None:
-        raise UnknownOperation
+        raise _meant_for_others(call) or UnknownOperation()
 
 
 def verify_signature(door: FrontDoor, call: Call) -> None:
@@ -331,14 +340,14 @@ def verify_signature(door: FrontDoor, call: Call) -> None:
         headers=call.headers,
         body=call.body,
     )
-    credential = door.verifier.verify(request, door.service.clock())
-    call.caller = Caller(principal=credential.principal)
+    credential, region = door.verifier.verify(request, door.service.clock())
+    call.caller = Caller(principal=credential.principal, region=region)
     call.access_key_id = credential.access_key_id
 
 
 def throttle(door: FrontDoor, call: Call) -> None:
     compiled, caller = call.known
-    door.throttle.take(caller.account_id, compiled.operation.name)
+    door.throttle.take(caller.account_id, compiled.operation.name, caller.region)
 
 
 def parse_members(_door: FrontDoor, call: Call) -> None:
@@ -423,6 +432,10 @@ LIFE: tuple[Step, ...] = (
 
 #: The same for a caller who has proved already who it is.
 KNOWN_LIFE = tuple(step for step in LIFE if step not in (check_route, decode_body, verify_signature))
+
+
+def _meant_for_others(call: Call) -> Misdirected | None:
+    return misdirected(call.headers, call.query, call.body)
 
 
 def _told(error: WireError) -> Told:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from itertools import chain
-from typing import Any
+from typing import Any, NamedTuple
 
 from sonant.errors import ExpiredToken, IncompleteSignature, InvalidSignature, UnrecognizedClient
 from sonant.wire.canonical import Pair, canonical_path, canonical_request, fold, query_pairs
@@ -68,29 +68,40 @@ class Credential:
         object.__setattr__(self, "fingerprint", hashlib.sha256(self.secret.encode()).digest())
 
 
+class Verified(NamedTuple):
+    """Who signed a request, and for which Region."""
+
+    credential: Credential
+    region: str
+
+
 class Verifier:
-    """Verifies requests for one region and service.
+    """Verifies requests for some Regions and one service.
 
     `find` gives the credential of an access key id, or None. It is called with at most 128 ASCII characters.
     """
 
     def __init__(
-        self, region: str, service: str, skew_s: float, find: Callable[[str], Credential | None]
+        self,
+        regions: Sequence[str],
+        service: str,
+        skew_s: float,
+        find: Callable[[str], Credential | None],
     ) -> None:
-        self._region = region.encode("ascii")
         self._service = service.encode("ascii")
-        self._scope_end = b"/".join((b"", self._region, self._service, TERMINATOR))
+        # What follows the date in a scope, by Region.
+        self._regions = {
+            b"/".join((b"", region.encode("ascii"), self._service, TERMINATOR)): region for region in regions
+        }
         self._skew = timedelta(seconds=skew_s)
         self._minutes = f"{skew_s / 60:g} min."
         self._find = find
-        self._signing_keys: dict[tuple[str, bytes, bytes], bytes] = {}
+        self._signing_keys: dict[tuple[str, bytes, bytes, str], bytes] = {}
         # Stands in for unknown access keys, so that they take as long as known ones.
         self._nobody = Credential(access_key_id="", secret=secrets.token_hex(20))
 
-    def verify(
-        self, request: SignedRequest, now: datetime, declared_sha256: bytes | None = None
-    ) -> Credential:
-        """The credential that `request` was signed with; `now` is aware.
+    def verify(self, request: SignedRequest, now: datetime, declared_sha256: bytes | None = None) -> Verified:
+        """The credential that `request` was signed with, and the Region; `now` is aware.
 
         `declared_sha256` is what the signature covers in place of the hash of `request.body`, for a body that
         is yet to come: its hash, which the caller then checks, or `UNSIGNED-PAYLOAD`.
@@ -104,7 +115,7 @@ class Verifier:
         claim = read_claim(headers, query)
         stamp = self._check_date(claim, now)
         signed = signed_headers(claim, headers)
-        access_key_id = self._check_scope(claim, stamp)
+        access_key_id, region = self._check_scope(claim, stamp)
 
         body_sha256 = declared_sha256 or hashlib.sha256(request.body).hexdigest().encode()
         if headers.get(b"x-amz-content-sha256", body_sha256) != body_sha256:
@@ -120,7 +131,8 @@ class Verifier:
         )
         scope = claim.credential.partition(b"/")[2]
         to_sign = b"\n".join((ALGORITHM, stamp, scope, hashlib.sha256(canonical).hexdigest().encode()))
-        expected = hmac.digest(self._signing_key(credential, stamp[:8]), to_sign, "sha256").hex().encode()
+        key = self._signing_key(credential, stamp[:8], region)
+        expected = hmac.digest(key, to_sign, "sha256").hex().encode()
         matches = hmac.compare_digest(expected, claim.signature)
         if known is None:
             raise UnrecognizedClient(_INVALID_TOKEN)
@@ -132,9 +144,9 @@ class Verifier:
                 headers=_masked(signed),
                 body_sha256=body_sha256,
             )
-            raise InvalidSignature(_mismatch_text(told, to_sign))
+            raise InvalidSignature(_mismatch_text(told, to_sign, signed))
         _check_token(known, claim.token, now)
-        return known
+        return Verified(known, region)
 
     def _check_date(self, claim: Claim, now: datetime) -> bytes:
         """The time of signing in ISO 8601 basic form, if it is one that holds at `now`."""
@@ -163,12 +175,13 @@ class Verifier:
             )
         return claim.date if claim.date[:1].isdigit() else _basic(signed_at).encode()
 
-    def _check_scope(self, claim: Claim, stamp: bytes) -> str:
-        """The access key id, if the rest of the credential scope is right."""
+    def _check_scope(self, claim: Claim, stamp: bytes) -> tuple[str, str]:
+        """The access key id and the Region, if the rest of the credential scope is right."""
         access_key_id, _, scope = claim.credential.partition(b"/")
-        if claim.algorithm == ALGORITHM and scope == stamp[:8] + self._scope_end:
+        found = self._regions.get(scope[8:])
+        if claim.algorithm == ALGORITHM and scope[:8] == stamp[:8] and found is not None:
             # A name that is not ASCII is nobody's.
-            return access_key_id.decode("ascii") if access_key_id.isascii() else ""
+            return access_key_id.decode("ascii") if access_key_id.isascii() else "", found
         if claim.algorithm != ALGORITHM:
             raise IncompleteSignature(
                 f"Unsupported AWS 'algorithm': '{shown(claim.algorithm)}': AWS4-HMAC-SHA256 is supported."
@@ -181,8 +194,13 @@ class Verifier:
             )
         _, date, region, service, terminator = pieces
         faults = []
-        if region != self._region:
-            faults.append(f"Credential should be scoped to a valid region, not '{shown(region)}'.")
+        served = list(self._regions.values())
+        if region not in {name.encode() for name in served}:
+            faults.append(
+                f"Credential should be scoped to a valid region, not '{shown(region)}'. This Sonant serves "
+                f"{', '.join(served)}: its setting regions (SONANT_REGIONS) takes in others, see "
+                "docs/coming-from-voice-id.md."
+            )
         if service != self._service:
             faults.append(f"Credential should be scoped to correct service: '{self._service.decode()}'.")
         if terminator != TERMINATOR:
@@ -197,14 +215,14 @@ class Verifier:
             )
         raise InvalidSignature(" ".join(faults))
 
-    def _signing_key(self, credential: Credential, date: bytes) -> bytes:
-        """The key of one access key and day, kept. Kept under a hash, so that no secret outlives its
+    def _signing_key(self, credential: Credential, date: bytes, region: str) -> bytes:
+        """The key of one access key, day and Region, kept. Kept under a hash, so that no secret outlives its
         credential here."""
-        slot = (credential.access_key_id, credential.fingerprint, date)
+        slot = (credential.access_key_id, credential.fingerprint, date, region)
         key = self._signing_keys.get(slot)
         if key is None:
             key = b"AWS4" + credential.secret.encode()
-            for part in (date, self._region, self._service, TERMINATOR):
+            for part in (date, region.encode(), self._service, TERMINATOR):
                 key = hmac.digest(key, part, "sha256")
             if len(self._signing_keys) >= _MAX_SIGNING_KEYS:
                 self._signing_keys.clear()  # keys of past days and callers: starting anew is cheap
@@ -236,11 +254,14 @@ def _masked(pairs: Sequence[Pair]) -> list[Pair]:
     return [(name, b"***" if name.lower() in _NEVER_SHOWN else value) for name, value in pairs]
 
 
-def _mismatch_text(canonical: bytes, to_sign: bytes) -> str:
+def _mismatch_text(canonical: bytes, to_sign: bytes, signed: Sequence[Pair]) -> str:
+    host = next((value for name, value in signed if name == b"host"), b"")
     return (
         "The request signature we calculated does not match the signature you provided. Check your AWS "
         "Secret Access Key and signing method. Consult the service documentation for details.\n\n"
         f"The Canonical String for this request should have been\n"
         f"'{shown(canonical, _SHOWN_CANONICAL_CHARACTERS)}'\n\n"
-        f"The String-to-Sign should have been\n'{shown(to_sign)}'\n"
+        f"The String-to-Sign should have been\n'{shown(to_sign)}'\n\n"
+        f"The Host header came as '{shown(host)}'. If the client sent another, a proxy changed it and must "
+        "hand it on as it is: see docs/coming-from-voice-id.md.\n"
     )

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, TypeVar
 
@@ -18,6 +18,7 @@ from sonant.events.audit_record import Audited
 from sonant.events.masking import HIDDEN
 from sonant.live.calls import Call, EndReason
 from sonant.operations.service import Caller, Service
+from sonant.store import domains
 from sonant.store.access import Principal
 from sonant.wire.authorization import authorize
 from sonant.wire.models import unmodelled
@@ -80,7 +81,7 @@ class Gate:
         note = _Note(request=request)
 
         def begin() -> Begun:
-            credential = self._verifier.verify(
+            credential, region = self._verifier.verify(
                 SignedRequest(
                     method=request.method,
                     raw_path=request.raw_path,
@@ -91,13 +92,18 @@ class Gate:
                 self._service.clock(),
                 declared_sha256,
             )
-            note.caller = caller = Caller(principal=credential.principal)
+            note.caller = caller = Caller(principal=credential.principal, region=region)
             note.access_key_id = credential.access_key_id
             asked = Asked.parse(request.parameters(), self._check)
             note.parameters = {"DomainId": asked.domain_id, "SessionNameOrId": asked.session}
             self._authorize(request, caller, note.parameters)
             admit(caller.account_id)
-            call = Call(account_id=caller.account_id, domain_id=asked.domain_id, session=asked.session)
+            call = Call(
+                account_id=caller.account_id,
+                region=caller.region,
+                domain_id=asked.domain_id,
+                session=asked.session,
+            )
             stream = note.stream = self._open(call)
             return Begun(stream=stream, asked=asked, account_id=caller.account_id)
 
@@ -106,7 +112,10 @@ class Gate:
     def for_carrier(self, name: str, account_id: str, request: StreamRequest) -> Intake:
         """An intake for a carrier that has shown its password: it opens what its settings allow."""
         arn = f"arn:aws:iam::{account_id}:carrier/{name}"
-        caller = Caller(principal=Principal(arn=arn, account_id=account_id, policies=(), tags={}))
+        caller = Caller(
+            principal=Principal(arn=arn, account_id=account_id, policies=(), tags={}),
+            region=self._service.settings.region,
+        )
         return _CarrierIntake(self, request, caller)
 
     def open_for(self, request: StreamRequest, caller: Caller, call: Call) -> Stream:
@@ -117,7 +126,11 @@ class Gate:
 
         def begin() -> Stream:
             self._check({"DomainId": call.domain_id, "SessionNameOrId": call.session})
-            stream = note.stream = self._open(call)
+            # Carriers name no Region.
+            with self._service.database.read() as connection:
+                region = domains.region_of(connection, call.domain_id) or caller.region
+            note.caller = replace(caller, region=region)
+            stream = note.stream = self._open(replace(call, region=region))
             return stream
 
         return self._noting(note, begin)

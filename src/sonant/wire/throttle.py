@@ -1,4 +1,5 @@
-"""Request rates: a token bucket for each account and operation (AWS docs, Connect API throttling quotas)."""
+"""Request rates: a token bucket for each account, Region and operation (AWS docs, Connect API throttling
+quotas)."""
 
 from __future__ import annotations
 
@@ -49,7 +50,7 @@ GROUPS: Mapping[str, tuple[str, ...]] = {
 
 #: A bucket holds one second's worth of calls, and at least this many.
 LEAST_BURST = 5.0
-#: Buckets kept at most: accounts times operations, bounded against a flood of accounts.
+#: Buckets kept at most: accounts times Regions times operations, bounded against a flood of accounts.
 MOST_BUCKETS = 100_000
 
 
@@ -66,8 +67,8 @@ def rates_per_s(rates: Rates, own: Iterable[str]) -> dict[str, float]:
     return {name: rate * rates.factor for name, rate in found.items()}
 
 
-#: (account, operation, calls a second, most calls at once): whether there was a call left.
-Shared = Callable[[str, str, float, float], bool]
+#: (account, Region, operation, calls a second, most calls at once): whether there was a call left.
+Shared = Callable[[str, str, str, float, float], bool]
 
 
 class Throttle:
@@ -84,27 +85,27 @@ class Throttle:
         self._rates = rates_per_s
         self.monotonic_s = monotonic_s
         self._shared = shared
-        self._buckets: dict[tuple[str, str], _Bucket] = {}
+        self._buckets: dict[tuple[str, str, str], _Bucket] = {}
         self._lock = threading.Lock()
 
-    def take(self, account_id: str, operation: str) -> None:
-        """Raises Throttling when the account's bucket for this operation is empty."""
+    def take(self, account_id: str, operation: str, region: str = "") -> None:
+        """Raises Throttling when the account's bucket for this operation, in this Region, is empty."""
         rate = self._rates.get(operation, 0.0)
         if not rate:
             return
         size = max(rate, LEAST_BURST)
-        self._take_own(account_id, operation, rate, size)
-        if self._shared is not None and not self._shared(account_id, operation, rate, size):
+        self._take_own((account_id, region, operation), rate, size)
+        if self._shared is not None and not self._shared(account_id, region, operation, rate, size):
             raise Throttling("Rate exceeded")
 
-    def _take_own(self, account_id: str, operation: str, rate: float, size: float) -> None:
+    def _take_own(self, place: tuple[str, str, str], rate: float, size: float) -> None:
         now_s = self.monotonic_s()
         with self._lock:
-            bucket = self._buckets.get((account_id, operation))
+            bucket = self._buckets.get(place)
             if bucket is None:
                 if len(self._buckets) >= MOST_BUCKETS:
                     self._buckets.clear()
-                bucket = self._buckets[account_id, operation] = _Bucket(size, now_s)
+                bucket = self._buckets[place] = _Bucket(size, now_s)
             bucket.tokens = min(size, bucket.tokens + (now_s - bucket.filled_at_s) * rate)
             bucket.filled_at_s = now_s
             if bucket.tokens < 1.0:

@@ -16,6 +16,7 @@ from sonant.store import access
 
 START = datetime(2026, 3, 1, 12, 30, tzinfo=UTC)
 ACCOUNT, OTHER_ACCOUNT = "0" * 12, "1" * 12
+REGION = "us-east-1"
 
 
 @dataclass(slots=True)
@@ -63,7 +64,9 @@ class Operations:
         self.close()
         self.open()
 
-    def call(self, operation: str, *, account: str = ACCOUNT, **request: Any) -> dict[str, Any]:
+    def call(
+        self, operation: str, *, account: str = ACCOUNT, region: str = REGION, **request: Any
+    ) -> dict[str, Any]:
         arn = f"arn:aws:iam::{account}:user/sonant"
         with self.store.database.write() as connection:
             principal = access.find_principal(connection, arn)
@@ -71,7 +74,9 @@ class Operations:
                 access.put_principal(connection, arn, account, [ALLOW_ALL], self.clock())
                 principal = access.find_principal(connection, arn)
         assert principal is not None
-        return dict(OPERATIONS[operation](self.service, Caller(principal=principal), request) or {})
+        return dict(
+            OPERATIONS[operation](self.service, Caller(principal=principal, region=region), request) or {}
+        )
 
     def new_domain(self, *, account: str = ACCOUNT, **more: Any) -> str:
         keys = self.store.accounts.keys(account)

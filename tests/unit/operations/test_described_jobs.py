@@ -18,7 +18,8 @@ ACCOUNT = "0" * 12
 CALLER = Caller(
     principal=Principal(
         arn=f"arn:aws:iam::{ACCOUNT}:user/sonant", account_id=ACCOUNT, policies=(parse(ALLOW_ALL),), tags={}
-    )
+    ),
+    region="us-east-1",
 )
 
 

@@ -77,7 +77,17 @@ def test_no_other_name_finds_a_key(store, ref):
 
 @pytest.mark.parametrize(
     "alias",
-    ["", "sonant", "alias/", "alias/aws/s3", "alias/a b", "alias/ä", "alias/a\n", "alias/" + "x" * 251],
+    [
+        "",
+        "sonant",
+        "alias/",
+        "alias/aws/s3",
+        "alias/aws/voiceid/x",
+        "alias/a b",
+        "alias/ä",
+        "alias/a\n",
+        "alias/" + "x" * 251,
+    ],
 )
 def test_a_malformed_alias_is_refused(store, alias):
     key = store.create()

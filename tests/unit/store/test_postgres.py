@@ -130,14 +130,14 @@ def beside(work):
 
 def test_a_read_sees_one_moment_and_can_change_nothing(database, another, domain):
     with database.read() as reader:
-        assert domains.count_active(reader, "0" * 12) == 1
+        assert domains.count_active(reader, "0" * 12, "us-east-1") == 1
         with another.write() as writer:
             active = domains.find_by_id(writer, domain[0])
             assert active is not None
             domains.suspend(writer, active, now())
-        assert domains.count_active(reader, "0" * 12) == 1
+        assert domains.count_active(reader, "0" * 12, "us-east-1") == 1
     with database.read() as reader:
-        assert domains.count_active(reader, "0" * 12) == 0
+        assert domains.count_active(reader, "0" * 12, "us-east-1") == 0
         with pytest.raises(Exception, match="read-only transaction"):
             reader.execute(text("DELETE FROM domains"))
 
@@ -239,12 +239,13 @@ def test_texts_of_callers_that_postgresql_cannot_store_do_no_harm(database, doma
 
 
 def test_a_bucket_is_emptied_by_all_and_fills_again(database):
-    def take(size=3.0, rate=4.0, operation="DescribeSpeaker"):
+    def take(size=3.0, rate=4.0, operation="DescribeSpeaker", region="us-east-1"):
         with database.single() as connection:
-            return rate_buckets.take(connection, "0" * 12, operation, rate=rate, size=size)
+            return rate_buckets.take(connection, "0" * 12, region, operation, rate=rate, size=size)
 
     assert [take(rate=0.001) for _ in range(5)] == [True, True, True, False, False]
     assert take(operation="ListSpeakers"), "each operation has its own"
+    assert take(region="eu-west-2"), "and each Region"
     time.sleep(0.3)
     assert [take() for _ in range(2)] == [True, False], "four a second make one in 0.3 s"
 

@@ -43,7 +43,10 @@ def service(tmp_path_factory):
 def caller(*statements, arn=f"arn:aws:iam::{ACCOUNT}:user/anna", account=ACCOUNT, tags=None):
     texts = [json.dumps({"Version": "2012-10-17", "Statement": list(statements)})] if statements else []
     policies = tuple(parse(text) for text in texts)
-    return Caller(principal=Principal(arn=arn, account_id=account, policies=policies, tags=tags or {}))
+    return Caller(
+        principal=Principal(arn=arn, account_id=account, policies=policies, tags=tags or {}),
+        region="us-east-1",
+    )
 
 
 def allow(action, resource="*", **condition):
@@ -58,7 +61,7 @@ def domain_id(service):
     )
     answer = OPERATIONS["CreateDomain"](
         service,
-        Caller(principal=every),
+        Caller(principal=every, region="us-east-1"),
         {
             "Name": "calls",
             "ServerSideEncryptionConfiguration": {"KmsKeyId": "alias/sonant"},

@@ -234,7 +234,8 @@ MODELLED = [
 ]
 FRONT_DOOR = [
     cls("Why.") for _, cls in inspect.getmembers(errors, inspect.isclass)
-    if issubclass(cls, errors.FrontDoorError) and cls not in (errors.FrontDoorError, errors.UnknownRoute)
+    if issubclass(cls, errors.FrontDoorError)
+    and cls not in (errors.FrontDoorError, errors.Misdirected, errors.UnknownRoute)
 ]  # fmt: skip
 
 

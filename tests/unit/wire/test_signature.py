@@ -24,7 +24,7 @@ INVALID = "The security token included in the request is invalid."
 
 @pytest.fixture
 def verifier():
-    return Verifier("us-east-1", "voiceid", 300, KEYS.get)
+    return Verifier(["us-east-1"], "voiceid", 300, KEYS.get)
 
 
 def signed(monkeypatch, credential=LONG_TERM, *, at=NOW, expires=None, region="us-east-1", service="voiceid",
@@ -95,32 +95,32 @@ def refusal(verifier, request, error, now=NOW):
 @pytest.mark.parametrize("credential", [LONG_TERM, SESSION])
 @pytest.mark.parametrize("expires", [None, 60])
 def test_a_signed_request_gives_the_credential_it_was_signed_with(verifier, monkeypatch, credential, expires):
-    assert verifier.verify(signed(monkeypatch, credential, expires=expires), NOW) is credential
+    assert verifier.verify(signed(monkeypatch, credential, expires=expires), NOW).credential is credential
 
 
 def test_signatures_of_several_days_and_keys_verify_one_after_the_other(verifier, monkeypatch):
     for day in range(3):
         for credential in (LONG_TERM, SESSION):
             at = NOW - timedelta(days=day)
-            assert verifier.verify(signed(monkeypatch, credential, at=at), at) is credential
+            assert verifier.verify(signed(monkeypatch, credential, at=at), at).credential is credential
 
 
 def test_a_key_whose_secret_was_replaced_verifies_with_the_new_one_only(monkeypatch):
     keys = dict(KEYS)
-    verifier = Verifier("us-east-1", "voiceid", 300, keys.get)
+    verifier = Verifier(["us-east-1"], "voiceid", 300, keys.get)
     old = signed(monkeypatch)
     verifier.verify(old, NOW)
     keys["AKIDEXAMPLE"] = replaced = Credential("AKIDEXAMPLE", "another")
-    assert verifier.verify(signed(monkeypatch, replaced), NOW) is replaced
+    assert verifier.verify(signed(monkeypatch, replaced), NOW).credential is replaced
     refusal(verifier, old, errors.InvalidSignature)
 
 
 def test_the_store_of_signing_keys_does_not_grow_without_end(monkeypatch):
     monkeypatch.setattr("sonant.wire.signature._MAX_SIGNING_KEYS", 5)
     keys = {f"AKID{n}": Credential(f"AKID{n}", f"secret{n}") for n in range(20)}
-    verifier = Verifier("us-east-1", "voiceid", 300, keys.get)
+    verifier = Verifier(["us-east-1"], "voiceid", 300, keys.get)
     for credential in keys.values():
-        assert verifier.verify(signed(monkeypatch, credential), NOW) is credential
+        assert verifier.verify(signed(monkeypatch, credential), NOW).credential is credential
         refusal(
             verifier,
             signed(monkeypatch, Credential(f"NO{credential.secret}", "x")),
@@ -139,7 +139,7 @@ def test_a_date_header_does_instead_of_an_amz_date(verifier, monkeypatch, date):
     wanted = dict(request.headers)[b"date"]
     assert wanted == b"Sun, 22 Nov 2026 12:00:00 -0000"
     if date.encode() == wanted:
-        assert verifier.verify(request, NOW) is LONG_TERM
+        assert verifier.verify(request, NOW).credential is LONG_TERM
     else:  # understood as a date, but not what was signed
         refusal(verifier, changed(request, date=date), errors.InvalidSignature)
         assert "20261122T120000Z" in refusal(verifier, changed(request, date=date), errors.InvalidSignature)
@@ -147,24 +147,27 @@ def test_a_date_header_does_instead_of_an_amz_date(verifier, monkeypatch, date):
 
 def test_the_hash_of_the_body_may_stand_in_a_header(verifier, monkeypatch):
     headers = {"X-Amz-Content-SHA256": hashlib.sha256(BODY).hexdigest()}
-    assert verifier.verify(signed(monkeypatch, headers=headers), NOW) is LONG_TERM
+    assert verifier.verify(signed(monkeypatch, headers=headers), NOW).credential is LONG_TERM
 
 
 def test_headers_of_proxies_need_no_signature(verifier, monkeypatch):
     request = changed(
         signed(monkeypatch), x_forwarded_for="10.0.0.1", x_amzn_trace_id="Root=1", user_agent="x"
     )
-    assert verifier.verify(request, NOW) is LONG_TERM
+    assert verifier.verify(request, NOW).credential is LONG_TERM
 
 
 @pytest.mark.parametrize("lag", [-300, 300])
 def test_clocks_may_differ_by_five_minutes(verifier, monkeypatch, lag):
-    assert verifier.verify(signed(monkeypatch), NOW + timedelta(seconds=lag)) is LONG_TERM
+    assert verifier.verify(signed(monkeypatch), NOW + timedelta(seconds=lag)).credential is LONG_TERM
 
 
 @pytest.mark.parametrize("age", [-300, 0, 3600])
 def test_a_presigned_request_lives_as_long_as_it_says(verifier, monkeypatch, age):
-    assert verifier.verify(signed(monkeypatch, expires=3600), NOW + timedelta(seconds=age)) is LONG_TERM
+    assert (
+        verifier.verify(signed(monkeypatch, expires=3600), NOW + timedelta(seconds=age)).credential
+        is LONG_TERM
+    )
 
 
 # --- what is refused, in the order of the checks ------------------------------------------------------
@@ -367,7 +370,8 @@ def test_a_scope_of_another_region_service_terminator_and_date(verifier, monkeyp
     scope = "20261122/us-east-1/voiceid/aws4_request"
     sentences = {
         "20261122/eu-west-1/voiceid/aws4_request": (
-            "Credential should be scoped to a valid region, not 'eu-west-1'."
+            "Credential should be scoped to a valid region, not 'eu-west-1'. This Sonant serves us-east-1: "
+            "its setting regions (SONANT_REGIONS) takes in others, see docs/coming-from-voice-id.md."
         ),
         "20261122/us-east-1/connect/aws4_request": (
             "Credential should be scoped to correct service: 'voiceid'."
@@ -407,7 +411,7 @@ def test_an_unknown_access_key(verifier, monkeypatch, name):
 
 def test_the_key_store_is_asked_for_short_ascii_names_only(monkeypatch):
     asked: list[str] = []
-    verifier = Verifier("us-east-1", "voiceid", 300, asked.append)
+    verifier = Verifier(["us-east-1"], "voiceid", 300, asked.append)
     for name in ("K" * 128, "K" * 129, "", "Schl\u00fcssel"):
         header = authorization(signed(monkeypatch)).replace("AKIDEXAMPLE", name)
         refusal(verifier, changed(signed(monkeypatch), authorization=header), errors.UnrecognizedClient)
@@ -415,7 +419,7 @@ def test_the_key_store_is_asked_for_short_ascii_names_only(monkeypatch):
 
 
 def test_an_unknown_access_key_is_not_told_whether_the_signature_was_right(monkeypatch):
-    verifier = Verifier("us-east-1", "voiceid", 300, lambda _: None)
+    verifier = Verifier(["us-east-1"], "voiceid", 300, lambda _: None)
     assert refusal(verifier, signed(monkeypatch), errors.UnrecognizedClient) == INVALID
 
 
@@ -441,7 +445,9 @@ def test_a_signature_that_does_not_match_is_answered_with_what_should_have_been_
         "The request signature we calculated does not match the signature you provided. Check your AWS "
         "Secret Access Key and signing method. Consult the service documentation for details.\n\n"
         f"The Canonical String for this request should have been\n'{canonical}'\n\n"
-        f"The String-to-Sign should have been\n'{to_sign}'\n"
+        f"The String-to-Sign should have been\n'{to_sign}'\n\n"
+        "The Host header came as '127.0.0.1:8180'. If the client sent another, a proxy changed it and must "
+        "hand it on as it is: see docs/coming-from-voice-id.md.\n"
     )
 
 
@@ -479,7 +485,7 @@ def test_an_expired_session_token(verifier, monkeypatch):
     assert refusal(verifier, request, errors.ExpiredToken) == (
         "The security token included in the request is expired"
     )
-    assert verifier.verify(request, NOW - timedelta(seconds=1)) is EXPIRED
+    assert verifier.verify(request, NOW - timedelta(seconds=1)).credential is EXPIRED
 
 
 def test_an_expired_key_is_told_only_to_its_owner(verifier, monkeypatch):

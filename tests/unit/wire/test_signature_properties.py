@@ -121,7 +121,7 @@ def by_awscrt(path, query, headers, body, credential, moment, expires=None):
 
 
 def verifier(credential, **options):
-    given = {"region": "us-east-1", "service": "voiceid", "skew_s": 300.0, **options}
+    given = {"regions": ["us-east-1"], "service": "voiceid", "skew_s": 300.0, **options}
     return Verifier(find={credential.access_key_id: credential}.get, **given)
 
 
@@ -136,7 +136,7 @@ def test_whatever_is_signed_is_accepted(sign, expires):
     @given(requests())
     def is_accepted(parts):
         credential, moment = parts[-2:]
-        assert verifier(credential).verify(sign(*parts, expires), moment) is credential
+        assert verifier(credential).verify(sign(*parts, expires), moment).credential is credential
 
     is_accepted()
 
@@ -147,7 +147,7 @@ def test_white_space_in_headers_is_folded_as_signers_do_it(sign):
     credential = Credential("AKIDEXAMPLE", "secret")
     request = sign("/", {}, {"x-words": "a   b  c"}, b"", credential, moment)
     assert (b"x-words", b"a   b  c") in request.headers
-    assert verifier(credential).verify(request, moment) is credential
+    assert verifier(credential).verify(request, moment).credential is credential
 
 
 def test_repeated_headers_are_folded_as_botocore_does_it():
@@ -158,7 +158,7 @@ def test_repeated_headers_are_folded_as_botocore_does_it():
         headers.add_header("x-many", value)
     request = by_botocore("/", {}, headers, b"", credential, moment)
     assert [name for name, _ in request.headers].count(b"x-many") == 3
-    assert verifier(credential).verify(request, moment) is credential
+    assert verifier(credential).verify(request, moment).credential is credential
     swapped = [*request.headers]
     first = swapped.index((b"x-many", b"one"))
     swapped[first], swapped[first + 1] = swapped[first + 1], swapped[first]
@@ -235,7 +235,7 @@ def test_what_is_signed_for_one_region_service_key_and_time_is_refused_for_any_o
         credential, moment = parts[-2:]
         request = sign(*parts, expires)
         others = [
-            (verifier(credential, region="us-west-2"), moment),
+            (verifier(credential, regions=["us-west-2"]), moment),
             (verifier(credential, service="connect"), moment),
             (verifier(replace(credential, secret=credential.secret + "x")), moment),
             (verifier(replace(credential, session_token=(credential.session_token or "") + "x")), moment),

@@ -156,17 +156,17 @@ def test_in_no_stretch_of_time_more_goes_through_than_burst_and_rate_allow(rate,
 def test_others_of_the_same_account_have_the_last_word_and_are_not_asked_about_what_is_too_much_here():
     asked = []
 
-    def shared(account_id, operation, rate, size):
-        asked.append((account_id, operation, rate, size))
+    def shared(account_id, region, operation, rate, size):
+        asked.append((account_id, region, operation, rate, size))
         return len(asked) != 2
 
     throttle = Throttle({"DescribeSpeaker": 6.0, "Free": 0.0}, lambda: 0.0, shared)
-    throttle.take("1" * 12, "DescribeSpeaker")
+    throttle.take("1" * 12, "DescribeSpeaker", "eu-west-2")
     with pytest.raises(Throttling):
-        throttle.take("1" * 12, "DescribeSpeaker")
+        throttle.take("1" * 12, "DescribeSpeaker", "eu-west-2")
     for _ in range(4):
-        throttle.take("1" * 12, "DescribeSpeaker")
+        throttle.take("1" * 12, "DescribeSpeaker", "eu-west-2")
     with pytest.raises(Throttling):
-        throttle.take("1" * 12, "DescribeSpeaker")
+        throttle.take("1" * 12, "DescribeSpeaker", "eu-west-2")
     throttle.take("1" * 12, "Free")
-    assert asked == [("1" * 12, "DescribeSpeaker", 6.0, 6.0)] * 6
+    assert asked == [("1" * 12, "eu-west-2", "DescribeSpeaker", 6.0, 6.0)] * 6

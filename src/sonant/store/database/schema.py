@@ -170,11 +170,13 @@ speaker_counts = Table(
     Column("present", BigInteger, nullable=False),
 )
 
-#: Calls that are left to each account; for processes that share PostgreSQL (see `store.rate_buckets`).
+#: Calls that are left to each account in a Region; for processes that share PostgreSQL (see
+#: `store.rate_buckets`).
 rate_buckets = Table(
     "rate_buckets",
     metadata,
     Column("account_id", String(12), primary_key=True),
+    Column("region", String(64), primary_key=True),
     Column("operation", String(64), primary_key=True),
     Column("calls", Float, nullable=False),
     Column("filled_at_s", Float, nullable=False),

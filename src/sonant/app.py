@@ -21,6 +21,7 @@ from sonant.console.tickets import Tickets
 from sonant.cores import Cores
 from sonant.events.audit_trail import Trail
 from sonant.events.metrics import Page
+from sonant.events.runner_state import RunnerState
 from sonant.installation import Store, own_audit_folder
 from sonant.jobs.model_shelf import brought_calibration
 from sonant.live.desk import Desk, Risks
@@ -129,8 +130,16 @@ def shared_rates(store: Store) -> Shared:
     return take
 
 
-def build_app(store: Store, cores: Cores | None = None, audiosocket: socket | None = None) -> App:
-    """`audiosocket` is a socket for Asterisk's calls, bound and not yet listening."""
+def build_app(
+    store: Store,
+    cores: Cores | None = None,
+    audiosocket: socket | None = None,
+    runner: Callable[[], RunnerState] | None = None,
+) -> App:
+    """`audiosocket` is a socket for Asterisk's calls, bound and not yet listening.
+
+    `runner` tells how the runner is that the service looks after, if it does.
+    """
     settings = store.settings
     check_metrics(settings)
     listener = LocalListener(store, cores)
@@ -165,7 +174,13 @@ def build_app(store: Store, cores: Cores | None = None, audiosocket: socket | No
         trail = Trail(folder, settings.audit, region=settings.region, clock=store.clock)
     page, routes = None, []
     if settings.metrics.enabled:
-        page = Page(store.database, settings.metrics.cache_s, lambda: trail is not None and trail.failing)
+        page = Page(
+            store.database,
+            settings.metrics.cache_s,
+            lambda: trail is not None and trail.failing,
+            runner,
+            lambda: intake.lost_workers,
+        )
         routes.append(metrics_route(page.render, page.content_type, settings.metrics.token))
     recorder = Recorder(
         audited=audited_operations(models) | AUDITED_STREAMS | AUDITED_SIGN_INS,
@@ -194,7 +209,7 @@ def build_app(store: Store, cores: Cores | None = None, audiosocket: socket | No
         partial(_domain_of, store),
         recorder,
     )
-    health = Health(partial(_look, store), time.monotonic)
+    health = Health(partial(_look, store), time.monotonic, runner)
     asgi = asgi_app(
         door,
         *routes,

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
 from collections.abc import Callable, Collection, Mapping
 
 from sonant import settings_sources
 from sonant.cores import Cores
-from sonant.errors import AccessDenied, SetupError, Validation
+from sonant.errors import AccessDenied, InternalServer, SetupError, Validation
 from sonant.installation import Store, open_backends, service_key_digest
 from sonant.jobs.countermeasure import detectors
 from sonant.jobs.engines.local import LocalEngine
@@ -29,6 +30,8 @@ from sonant.store.domains import Domain
 from sonant.store.model_files import ModelFiles
 from sonant.store.objects import ObjectUri, RoleObjects
 from sonant.voice.models import check_gpu, load_models
+
+log = logging.getLogger(__name__)
 
 #: What the worker processes of jobs add to their nice value.
 BATCH_NICE = 10
@@ -178,9 +181,13 @@ class LocalListener:
         audio = (AudioFile(s3_uri=s3_uri, channel=channel),)
         task = Task(ticket=0, role=role, audio=audio, need_s=need_s, keep_audio=False, model_id=model_id)
         with self._turn, self._cores.all():
+            lost = self._engine.lost
             self._engine.submit(task)
             while not (results := self._engine.results(timeout_s=1.0)):
-                pass
+                if self._engine.problem and self._engine.lost > lost:
+                    self._engine.discard()
+                    log.error("a recording could not be heard: %s", self._engine.problem)
+                    raise InternalServer
         heard = results[0][1]
         if isinstance(heard, Refusal):
             raise (AccessDenied if heard.code == 403 else Validation)(heard.message)

@@ -11,6 +11,7 @@ import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta
+from functools import partial
 
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -19,6 +20,7 @@ from sonant.events import outbox
 from sonant.events.sinks import Sink, SinkFault
 from sonant.settings import Events
 from sonant.store.database.engine import Database
+from sonant.threads import start_loop
 
 log = logging.getLogger(__name__)
 
@@ -46,17 +48,16 @@ class Dispatcher:
         self._database, self._sinks, self._settings, self._clock = database, sinks, settings, clock
         self._stop = threading.Event()
         couriers = [Courier(sink, database, settings, owner, clock) for sink in sinks]
-        self._threads = [
-            threading.Thread(
-                target=courier.run, args=(self._stop, alone), name=f"events {sink.name}", daemon=True
-            )
+        self._loops: list[tuple[Callable[[], None], str]] = [
+            (partial(courier.run, self._stop, alone), f"events {sink.name}")
             for sink, courier in zip(sinks, couriers, strict=True)
         ]
-        self._threads.append(threading.Thread(target=self._tidy, name="events purge", daemon=True))
+        self._loops.append((self._tidy, "events purge"))
+        self._threads: list[threading.Thread] = []
 
     def start(self) -> None:
-        for thread in self._threads:
-            thread.start()
+        for work, name in self._loops:
+            self._threads.append(start_loop(work, name))
 
     def stop(self) -> None:
         self._stop.set()

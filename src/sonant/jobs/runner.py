@@ -30,6 +30,7 @@ from sonant.errors import (
     SonantError,
     StoreError,
 )
+from sonant.events import counters
 from sonant.events.audit_findings import FindingsTrail
 from sonant.events.documents import BatchStatus, ErrorInfo
 from sonant.events.outbox import Outbox
@@ -51,6 +52,7 @@ from sonant.store.domains import Domain
 from sonant.store.keys import KeyStore
 from sonant.store.objects import ObjectUri, RoleObjects
 from sonant.store.vault import Vault, open_vault
+from sonant.threads import Backoff
 from sonant.voice.calibration_file import calibration_of
 
 log = logging.getLogger(__name__)
@@ -109,23 +111,36 @@ class Runner:
         self._stop = threading.Event()
         self._lease = timedelta(seconds=parts.settings.jobs.lease_s)
         self._renewed = float("-inf")  # by the monotonic clock
+        self._lost = 0
+        """Workers that did not get ready, as far as they are counted in the database."""
+        self._away = ""
+        """What the runner waits for."""
+
+    @property
+    def problem(self) -> str:
+        """Why jobs cannot be done now, in one sentence; empty while they can."""
+        return self._away or self._engine.problem
 
     def stop(self) -> None:
         self._stop.set()
 
     def run(self, *, alone: bool) -> None:
         """Work until stopped. `alone`: no other runner uses this database, so every lease is a dead one's."""
-        if alone:
-            with self._parts.database.write() as connection:
-                jobs.release_all(connection)
-        pause_s = 0.0
+        released = not alone
+        pause_s, pauses = 0.0, Backoff(PAUSE_LEAST_S, PAUSE_MOST_S)
         while not self._stop.wait(pause_s):
             self._beat()
             try:
+                if not released:
+                    with self._parts.database.write() as connection:
+                        jobs.release_all(connection)
+                    released = True
                 busy = self.run_one() or (self._upgrades is not None and self._upgrades.run_some())
                 pause_s = 0.0 if busy else self._parts.settings.jobs.poll_s
+                self._away = ""
+                pauses.reset()
             except (ClusterUnavailable, DatabaseUnavailable) as fault:
-                pause_s = min(PAUSE_MOST_S, max(PAUSE_LEAST_S, 2 * pause_s))
+                self._away, pause_s = str(fault), pauses.next_s()
                 log.warning("%s; trying again in %.1f s", fault, pause_s)
         self._engine.close()
 
@@ -302,7 +317,7 @@ class Runner:
             self._parts.outbox.put(connection, [told], self._parts.clock())
 
     def _keep_alive(self, job: jobs.Job) -> None:
-        """Called again and again while a job runs: stop, time limit, lease."""
+        """Called again and again while a job runs: stop, time limit, lost workers, lease."""
         self._beat()
         if self._stop.is_set():
             with self._parts.database.write() as connection:
@@ -312,6 +327,10 @@ class Runner:
         now = self._parts.clock()
         if job.started_at is not None and (now - job.started_at).total_seconds() > limit_s:
             raise JobFault(500, f"the job ran for longer than {limit_s / 3600:g} h, the limit")
+        if (lost := self._engine.lost) != self._lost:
+            with self._parts.database.write() as connection:
+                counters.add(connection, {(counters.LOST_WORKERS, ""): lost - self._lost})
+            self._lost = lost
         if time.monotonic() - self._renewed > self._lease.total_seconds() / RENEWALS:
             with self._parts.database.write() as connection:
                 self._hold(connection, job)

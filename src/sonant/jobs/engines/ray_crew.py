@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import queue
-import threading
 import time
 from collections import deque
 from collections.abc import Callable
@@ -22,6 +21,7 @@ from sonant import __version__
 from sonant.jobs.engines.local import DEPTH, MAX_CRASHES
 from sonant.jobs.engines.parcels import cut
 from sonant.jobs.engines.ray_actor import Listener
+from sonant.threads import Backoff, start_loop
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
@@ -108,12 +108,13 @@ class Crew:
         self._waiting: deque[_Parcel] = deque()
         self._newest = self._forgotten = 0  # numbers of parcels
         self._most = 0
-        self._stillborn, self._pause_s, self._hire_after_s = 0, _PAUSE_LEAST_S, 0.0
+        self._stillborn, self._hire_after_s = 0, 0.0
+        self._pauses = Backoff(_PAUSE_LEAST_S, _PAUSE_MOST_S)
         self._served_s = self._used_s = time.monotonic()
         self._cpus = 0.0
 
     def run(self) -> None:
-        threading.Thread(target=self._look, daemon=True).start()
+        start_loop(self._look, "size of the Ray cluster")
         ticked_s = 0.0
         while not self._end_due():
             with suppress(queue.Empty):
@@ -215,7 +216,9 @@ class Crew:
             self._let_go(actor, f"end ({complaint})")
             return
         actor.ready = True
-        self._stillborn, self._pause_s = 0, _PAUSE_LEAST_S
+        self._stillborn, self._hire_after_s = 0, 0.0
+        self._pauses.reset()
+        self._pipe.send(("ready",))
         self._hand_out()
 
     def _let_go(self, actor: _Actor, why: str, *, level: int = logging.WARNING) -> None:
@@ -239,12 +242,9 @@ class Crew:
                 self._waiting.appendleft(parcel)
         if actor.placed_s is not None and not actor.ready and "node that died" not in actor.ended:
             self._stillborn += 1
-            self._hire_after_s = time.monotonic() + self._pause_s
-            self._pause_s = min(_PAUSE_MOST_S, 2 * self._pause_s)
-            hopes = any(other.placed_s is not None for other in self._actors)
-            if self._stillborn >= MAX_STILLBORN and not hopes:
-                self._pipe.send(("unusable", f"on the Ray cluster {actor.ended}"))
-                self._stillborn = 0
+            self._hire_after_s = time.monotonic() + self._pauses.next_s()
+            hopeless = self._stillborn >= MAX_STILLBORN and not any(other.ready for other in self._actors)
+            self._pipe.send(("lost", actor.ended if hopeless else ""))
         self._staff()
         self._hand_out()
 

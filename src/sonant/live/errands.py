@@ -15,7 +15,7 @@ from collections.abc import Callable
 from sqlalchemy.exc import SQLAlchemyError
 
 from sonant.errors import DatabaseUnavailable, KeysUnreachable, SetupError
-from sonant.store.database.engine import fault_text
+from sonant.store.database.faults import fault_text
 from sonant.threads import start_loop
 
 log = logging.getLogger(__name__)

@@ -18,6 +18,8 @@ from sonant.errors import (
     BodyTooLarge,
     DatabaseUnavailable,
     InternalServer,
+    KeysUnreachable,
+    ObjectsUnavailable,
     SerializationFault,
     Throttling,
     UnknownOperation,
@@ -240,7 +242,7 @@ class FrontDoor:
                 step(self, call)
         except WireError as error:
             call.error = error
-        except DatabaseUnavailable as fault:
+        except (DatabaseUnavailable, KeysUnreachable, ObjectsUnavailable) as fault:
             log.error("request %s failed: %s", call.request_id, fault)
             call.error = InternalServer()
         except Exception:  # whatever went wrong is ours; the caller gets the id to report it by

@@ -1,7 +1,7 @@
 """Found by every Python whose PYTHONPATH names this folder: moves Sonant's clock by what a file says.
 
-The clock is moved where all parts take it from, before any of them has taken it. Writers on SQLite wait for each
-other no longer than CHAOS_LOCK_WAIT_S, so that a lock that is held longer need not be held for half a minute.
+The clock is moved where all parts take it from, before any of them has taken it. Writers on SQLite wait for
+each other no longer than CHAOS_LOCK_WAIT_S, so that nobody need hold a lock for half a minute to exceed it.
 """
 
 import os

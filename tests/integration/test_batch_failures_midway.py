@@ -1,15 +1,18 @@
 """Jobs that fail while they run: what was done stays done, the cause is told, no result file is left."""
 
 import resource
-from contextlib import contextmanager
+import sqlite3
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from datetime import timedelta
 
 import pytest
 from batch_values import entry
 
+from sonant.errors import DatabaseUnavailable
 from sonant.settings import Jobs
 from sonant.store import domains, jobs
+from sonant.store.database import engine
 from sonant.store.times import now
 
 GOOD = entry("r1", "customer-1", "s3://calls/english.wav")
@@ -167,6 +170,23 @@ def test_a_clock_that_jumps_ends_no_job(house, hours):
         assert jumping.enroll(jumping.new_domain(), FOUR, during={2: jump}).status == "COMPLETED"
     finally:
         jumping.close()
+
+
+def test_a_lock_held_for_longer_than_writers_wait_delays_the_job(house, monkeypatch):
+    monkeypatch.setattr(engine, "LOCK_WAIT_S", 0.1)
+    waiting = house.variant()
+    with closing(sqlite3.connect(house.settings.data / "sonant.db", isolation_level=None)) as other:
+        try:
+            domain_id = waiting.new_domain()
+            job_id = waiting.start(domain_id, FOUR)
+            with pytest.raises(DatabaseUnavailable, match="database is locked"):
+                waiting.run(during={2: lambda: other.execute("BEGIN IMMEDIATE")})
+            assert waiting.describe(domain_id, job_id)["JobStatus"] == "IN_PROGRESS"
+            other.execute("ROLLBACK")
+            waiting.run()
+            assert waiting.outcome(domain_id, job_id).status == "COMPLETED"
+        finally:
+            waiting.close()
 
 
 def test_a_fault_of_our_own_fails_the_job_without_details(house, domain, caplog):

@@ -190,7 +190,7 @@ class Runner:
         return True
 
     def _put_back(self, job: jobs.Job, fault: SonantError) -> bool:
-        """Without keys, objects or a cluster nothing can be done, and nothing is the job's fault: it waits."""
+        """Without keys, objects or a cluster it waits: nothing can be done, and nothing is its fault."""
         log.warning("job %s: put back: %s", job.job_id, fault)
         self._engine.discard()
         limit_s, now_s = self._parts.settings.jobs.time_limit_s, self._parts.monotonic_s()

@@ -82,6 +82,7 @@ def test_whatever_happens_nothing_is_lost_doubled_or_open(
                         check_progress(load, calls, since_s)
                         check_audit(place, load)
                         check_disks(place, load)
+                check_progress(load, calls, since_s)
             finally:
                 load.stop()
             took_s = time.monotonic() - begun

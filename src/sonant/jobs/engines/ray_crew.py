@@ -35,6 +35,8 @@ LOOK_S, TICK_S = 2.0, 0.5
 #: Pauses before actors are hired again after one that did not get ready.
 _PAUSE_LEAST_S, _PAUSE_MOST_S = 0.5, 60.0
 _NODE_DIED = "node has died"  # in the text of Ray's errors; nothing else of them says so
+#: Ends that tell nothing about the next actor.
+_IDLE, _PLACELESS, _ON_DEAD_NODE = "was idle", "has no place", "was on a node that died"
 
 Events = queue.SimpleQueue[tuple[Any, ...]]
 
@@ -160,7 +162,7 @@ class Crew:
         if fault is None:
             then(b"".join([*self._ray.get(others), done.result()]) if others else done.result())
         elif actor.hired:
-            self._let_go(actor, "was on a node that died" if _NODE_DIED in str(fault) else "died")
+            self._let_go(actor, _ON_DEAD_NODE if _NODE_DIED in str(fault) else "died")
         if not actor.hired and not actor.calls:
             self._bury(actor)
 
@@ -182,10 +184,10 @@ class Crew:
             self._used_s = now
         elif now - self._used_s > self._cluster.idle_s:
             for actor in self._actors:
-                self._let_go(actor, "was idle", level=logging.INFO)
+                self._let_go(actor, _IDLE, level=logging.INFO)
         surplus = len(self._actors) - self._most
         for actor in [actor for actor in self._actors if actor.placed_s is None][: max(0, surplus)]:
-            self._let_go(actor, "has no place", level=logging.INFO)
+            self._let_go(actor, _PLACELESS, level=logging.INFO)
         if now < self._hire_after_s:
             return
         while len(self._actors) < min(self._most, len(self._waiting) + held):
@@ -240,7 +242,7 @@ class Crew:
                 self._pipe.send(("refused", parcel.number, actor.ended))
             else:
                 self._waiting.appendleft(parcel)
-        if actor.placed_s is not None and not actor.ready and "node that died" not in actor.ended:
+        if not actor.ready and actor.ended not in (_IDLE, _PLACELESS, _ON_DEAD_NODE):
             self._stillborn += 1
             self._hire_after_s = time.monotonic() + self._pauses.next_s()
             hopeless = self._stillborn >= MAX_STILLBORN and not any(other.ready for other in self._actors)

@@ -6,21 +6,37 @@ import contextlib
 import errno
 import os
 import random
+import resource
 import signal
+import sqlite3
+import threading
 import time
 from collections.abc import Callable
 
-from chaos_world import LEASE_S, Cluster, Member, World, wait_for
+from chaos_load import Front
+from chaos_world import (
+    LEASE_S,
+    LOCK_WAIT_S,
+    Cluster,
+    Embedded,
+    Member,
+    World,
+    is_worker,
+    open_files,
+    wait_for,
+)
 
 PATIENCE_S = 90.0
+#: More than a service has threads for.
+AT_ONCE = 30
 Fault = Callable[[], None]
 
 
 class Faults:
     """Faults by name. Each returns when the world could go on again."""
 
-    def __init__(self, world: World, rng: random.Random) -> None:
-        self._world, self._rng = world, rng
+    def __init__(self, world: World, rng: random.Random, front: Front) -> None:
+        self._world, self._rng, self._front = world, rng, front
         self._off: list[tuple[float, float]] = []
         """When the weak key was off, by the monotonic clock."""
         services, others = world.apis, [member for member in world.members if member not in world.apis]
@@ -32,6 +48,10 @@ class Faults:
             "key disabled": self._key,
             "all killed": self._everything,
             "clock steps": self._clock,
+            "clock jumps by days": self._jump,
+            "workers killed at birth": self._kill_at_birth,
+            "no files left": self._no_files,
+            "many calls at once": self._many_calls,
         }
         if others:
             self.all["runner killed"] = lambda: self._end(others, signal.SIGKILL)
@@ -44,6 +64,9 @@ class Faults:
             self.all["S3 refuses"] = lambda: self._refuse(cluster)
             self.all["S3 breaks off"] = lambda: self._cut(cluster)
             self.all["S3 is slow"] = lambda: self._slow(cluster)
+        if isinstance(world, Embedded):
+            embedded = world
+            self.all["database locked"] = lambda: self._lock(embedded)
         if world.disk:
             self.all["disk full"] = self._fill
 
@@ -130,3 +153,73 @@ class Faults:
         member.clock.write_text(str(self._rng.choice((-60, -20, 20, 60))))
         time.sleep(2.0)
         member.clock.write_text("0")
+
+    def _jump(self) -> None:
+        """One process's clock, and its children's, jumps by more than a day, and back."""
+        member = self._rng.choice(self._world.members)
+        member.clock.write_text(str(self._rng.choice((-1, 1)) * self._rng.uniform(25, 1000) * 3600))
+        time.sleep(self._rng.uniform(1.0, 4.0))
+        member.clock.write_text("0")
+
+    def _kill_at_birth(self) -> None:
+        """All workers, and for a while whoever takes their place, before they can be ready."""
+        until = time.monotonic() + 4.0
+        while time.monotonic() < until:
+            for member in self._world.members:
+                for pid in filter(is_worker, member.family()):
+                    with contextlib.suppress(ProcessLookupError):
+                        os.kill(pid, signal.SIGKILL)
+            time.sleep(0.02)
+
+    def _no_files(self) -> None:
+        """A process of ours, and its runner, cannot open anything for a while."""
+        member = self._rng.choice(self._world.members)
+        assert member.process is not None
+        kept = []
+        for pid in [member.process.pid, *(pid for pid in member.family() if not is_worker(pid))]:
+            with contextlib.suppress(ProcessLookupError, FileNotFoundError):
+                before = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+                resource.prlimit(pid, resource.RLIMIT_NOFILE, (open_files(pid), before[1]))
+                kept.append((pid, before))
+        time.sleep(3.0)
+        for pid, before in kept:
+            with contextlib.suppress(ProcessLookupError):
+                resource.prlimit(pid, resource.RLIMIT_NOFILE, before)
+
+    def _lock(self, embedded: Embedded) -> None:
+        """Somebody holds the database's lock for longer than writers wait."""
+        with contextlib.closing(sqlite3.connect(embedded.data / "sonant.db", isolation_level=None)) as other:
+            wait_for("the lock", lambda: _locked(other))
+            time.sleep(3 * LOCK_WAIT_S)
+            other.execute("ROLLBACK")
+
+    def _many_calls(self) -> None:
+        """More calls that write, at the same moment, than a service has threads."""
+        together, made = threading.Barrier(AT_ONCE), []
+        member = self._rng.choice(self._world.apis)
+
+        def call() -> None:
+            together.wait(PATIENCE_S)
+            made.append(
+                self._front.call(
+                    "create_domain",
+                    first=member,
+                    Name="many",
+                    ServerSideEncryptionConfiguration={"KmsKeyId": self._world.key},
+                )
+            )
+
+        threads = [threading.Thread(target=call) for _ in range(AT_ONCE)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(PATIENCE_S)
+        assert len(made) == AT_ONCE, f"{AT_ONCE - len(made)} of {AT_ONCE} calls were not answered"
+
+
+def _locked(connection: sqlite3.Connection) -> bool:
+    try:
+        connection.execute("BEGIN IMMEDIATE")
+        return True
+    except sqlite3.OperationalError:
+        return False

@@ -26,6 +26,8 @@ from sonant.settings import Settings
 SECRET, KEY_ID, REGION = aws_servers.SECRET, aws_servers.KEY_ID, aws_servers.REGION
 CLOCK = Path(__file__).parent / "chaos_clock"
 LEASE_S = 3.0
+#: Instead of half a minute.
+LOCK_WAIT_S = 1.5
 PATIENCE_S = 60.0
 #: The data folder lies on a file system of this size where that can be had, so that it can be filled.
 DISK_BYTES = 192 * 2**20
@@ -41,7 +43,6 @@ COMMON = {
     "LIVE_FRAUD_SPEECH_S": "5",
     "QUOTAS_DOMAINS_PER_ACCOUNT": "5000",
     "RATES_FACTOR": "0",
-    "WIRE_THREADS": "4",
     "KMS_CACHE_S": "0.5",
     "KMS_ATTEMPTS": "2",
 }
@@ -64,7 +65,11 @@ class Member:
         self.name, self._command, self._folder, self.port = name, command, folder, port
         self.clock = folder / f"{name}.clock"
         self.clock.write_text("0")
-        self._environment = {**environment, "CHAOS_CLOCK": str(self.clock)}
+        self._environment = {
+            **environment,
+            "CHAOS_CLOCK": str(self.clock),
+            "CHAOS_LOCK_WAIT_S": str(LOCK_WAIT_S),
+        }
         self.process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -122,6 +127,19 @@ class Member:
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()
+
+
+def is_worker(pid: int) -> bool:
+    """Whether a process is one that a Python has started to work for it."""
+    try:
+        return b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return False
+
+
+def open_files(pid: int) -> int:
+    """How many it has open."""
+    return len(os.listdir(f"/proc/{pid}/fd"))
 
 
 def _children(parent: int) -> list[int]:

@@ -21,6 +21,7 @@ from sonant.console.tickets import Tickets
 from sonant.cores import Cores
 from sonant.events.audit_trail import Trail
 from sonant.events.metrics import Page
+from sonant.events.runner_state import RunnerState
 from sonant.installation import Store, own_audit_folder
 from sonant.jobs.model_shelf import brought_calibration
 from sonant.live.desk import Desk, Risks
@@ -134,8 +135,16 @@ def shared_rates(store: Store) -> Shared:
     return take
 
 
-def build_app(store: Store, cores: Cores | None = None, audiosocket: socket | None = None) -> App:
-    """`audiosocket` is a socket for Asterisk's calls, bound and not yet listening."""
+def build_app(
+    store: Store,
+    cores: Cores | None = None,
+    audiosocket: socket | None = None,
+    runner: Callable[[], RunnerState] | None = None,
+) -> App:
+    """`audiosocket` is a socket for Asterisk's calls, bound and not yet listening.
+
+    `runner` tells how the runner is that the service looks after, if it does.
+    """
     settings = store.settings
     check_metrics(settings)
     listener = LocalListener(store, cores)
@@ -174,7 +183,12 @@ def build_app(store: Store, cores: Cores | None = None, audiosocket: socket | No
     views = ThreadPool(plan.pages, "page", most_waiting=settings.wire.max_waiting)
     if settings.metrics.enabled:
         page = Page(
-            store.database, settings.metrics.cache_s, lambda: trail is not None and trail.failing, plan
+            store.database,
+            settings.metrics.cache_s,
+            lambda: trail is not None and trail.failing,
+            plan,
+            runner,
+            lambda: intake.lost_workers,
         )
         routes.append(metrics_route(page.render, page.content_type, settings.metrics.token, scrapes))
     recorder = Recorder(
@@ -211,7 +225,7 @@ def build_app(store: Store, cores: Cores | None = None, audiosocket: socket | No
         recorder,
         views,
     )
-    health = Health(partial(_look, store), time.monotonic)
+    health = Health(partial(_look, store), time.monotonic, runner)
     asgi = asgi_app(
         door,
         *routes,

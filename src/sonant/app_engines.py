@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
+import time
 from collections.abc import Callable, Collection, Mapping
 
 from sonant import settings_sources
 from sonant.cores import Cores
-from sonant.errors import AccessDenied, SetupError, Validation
+from sonant.errors import AccessDenied, InternalServer, ObjectsUnavailable, SetupError, Validation
 from sonant.installation import Store, open_backends, service_key_digest
 from sonant.jobs.countermeasure import detectors
 from sonant.jobs.engines.local import LocalEngine
@@ -28,7 +30,10 @@ from sonant.store.backends import Backends
 from sonant.store.domains import Domain
 from sonant.store.model_files import ModelFiles
 from sonant.store.objects import ObjectUri, RoleObjects
+from sonant.threads import Backoff
 from sonant.voice.models import check_gpu, load_models
+
+log = logging.getLogger(__name__)
 
 #: What the worker processes of jobs add to their nice value.
 BATCH_NICE = 10
@@ -44,9 +49,24 @@ def fetch_with(settings: Settings) -> Callable[[Role, str], bytes]:
         if objects is None:
             granted.clear()  # one job at a time: its role is all that is worth keeping
             objects = granted[role] = granted_objects(backends, role)
-        return objects.read(ObjectUri.parse(uri), settings.audio.max_file_bytes)
+        return _patiently(lambda: objects.read(ObjectUri.parse(uri), settings.audio.max_file_bytes), settings)
 
     return fetch
+
+
+def _patiently(read: Callable[[], bytes], settings: Settings) -> bytes:
+    """What is read, as soon as there are files and memory for it: no recording is refused for want of them.
+
+    Raises ObjectsUnavailable when they are lacking for half of the time that a request may take.
+    """
+    pauses, until_s = Backoff(0.1, 2.0), time.monotonic() + settings.jobs.entry_time_limit_s / 2
+    while True:
+        try:
+            return read()
+        except ObjectsUnavailable:
+            if time.monotonic() > until_s:
+                raise
+            time.sleep(pauses.next_s())
 
 
 def granted_objects(backends: Backends, role: Role) -> RoleObjects:
@@ -178,9 +198,13 @@ class LocalListener:
         audio = (AudioFile(s3_uri=s3_uri, channel=channel),)
         task = Task(ticket=0, role=role, audio=audio, need_s=need_s, keep_audio=False, model_id=model_id)
         with self._turn, self._cores.all():
+            lost = self._engine.lost
             self._engine.submit(task)
             while not (results := self._engine.results(timeout_s=1.0)):
-                pass
+                if self._engine.problem and self._engine.lost > lost:
+                    self._engine.discard()
+                    log.error("a recording could not be heard: %s", self._engine.problem)
+                    raise InternalServer
         heard = results[0][1]
         if isinstance(heard, Refusal):
             raise (AccessDenied if heard.code == 403 else Validation)(heard.message)

@@ -12,6 +12,7 @@
     │   │                          ObjectNameConflict  InvalidObjectName  StorageFull
     │   └── KeyError_              KeyNotFound  KeyUnusable  KeyDenied  SealBroken
     ├── DatabaseUnavailable        the database does not answer, or could not do it now: try again later
+    ├── ObjectsUnavailable         no files or memory left to read objects with: try again later
     ├── KeysUnreachable            the key service does not answer: not the fault of what was asked for
     ├── ClusterUnavailable         the Ray cluster does not answer, or has no room: try again later
     ├── AudioError                 a recording that cannot be used, and why
@@ -251,6 +252,13 @@ class DatabaseUnavailable(SonantError):
 
 class KeysUnreachable(SonantError):
     """The key service does not answer: nothing is known about the key, and a later try may do."""
+
+
+class ObjectsUnavailable(SonantError):
+    """The machine lacks what reading or writing objects takes, files or memory: the same may work later.
+
+    Not a StoreError: what those are turned into is final.
+    """
 
 
 class ClusterUnavailable(SonantError):

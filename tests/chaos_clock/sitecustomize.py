@@ -1,6 +1,7 @@
 """Found by every Python whose PYTHONPATH names this folder: moves Sonant's clock by what a file says.
 
-The clock is moved where all parts take it from, before any of them has taken it.
+The clock is moved where all parts take it from, before any of them has taken it. Writers on SQLite wait for
+each other no longer than CHAOS_LOCK_WAIT_S, so that nobody need hold a lock for half a minute to exceed it.
 """
 
 import os
@@ -20,3 +21,8 @@ if "CHAOS_CLOCK" in os.environ:
         return _real() + timedelta(seconds=seconds)
 
     times.now = _moved
+
+if "CHAOS_LOCK_WAIT_S" in os.environ:
+    from sonant.store.database import engine
+
+    engine.LOCK_WAIT_S = float(os.environ["CHAOS_LOCK_WAIT_S"])

@@ -57,5 +57,15 @@ class Hanging(Squares):
         return super().do(task, first)
 
 
-def without_models():
-    raise SetupError("voice model speaker-encoder.onnx is missing")
+def with_models(file):
+    """Cannot begin until the file is there."""
+    if not Path(file).exists():
+        raise SetupError("voice model speaker-encoder.onnx is missing")
+    return Squares()
+
+
+def slow_to_begin(file):
+    """Takes for ever to begin, unless the file is there."""
+    while not Path(file).exists():
+        time.sleep(0.05)
+    return Squares()

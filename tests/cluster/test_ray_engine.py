@@ -16,9 +16,9 @@ import ray_makers
 
 from ray_cluster import actors, processes, wait_for
 from sonant.errors import ClusterUnavailable
-from sonant.jobs.engines.local import DEPTH, MAX_CRASHES, EngineUnusable
+from sonant.jobs.engines.local import DEPTH, MAX_CRASHES
 from sonant.jobs.engines.ray import RayEngine
-from sonant.jobs.engines.ray_crew import Cluster
+from sonant.jobs.engines.ray_crew import MAX_STILLBORN, Cluster
 from sonant.jobs.entry import Role, Task
 from sonant.jobs.faults import Refusal
 
@@ -156,13 +156,34 @@ def test_a_task_that_hangs_is_refused_after_the_time_limit_and_the_others_are_do
     assert squares(found.items()) == {n: n * n for n in (0, 2, 3, 4)}
 
 
-def test_hosts_that_cannot_do_tasks_fail_the_job_and_say_why(cluster):
-    with engine(cluster, ray_makers.without_models) as built:
-        built.submit(task(0))
-        with pytest.raises(EngineUnusable) as fault:
-            wait_for("the engine gives up", lambda: built.results(1.0))
-    assert "on the Ray cluster end (" in str(fault.value)
-    assert "voice model speaker-encoder.onnx is missing) before they are ready" in str(fault.value)
+def test_while_hosts_cannot_do_tasks_they_wait_and_the_engine_says_why(cluster, tmp_path):
+    there = tmp_path / "models"
+    with engine(cluster, ray_makers.with_models, str(there)) as built:
+        built.submit(task(3))
+        wait_for("the problem is told", lambda: built.results(1.0) or built.problem)
+        assert "on the Ray cluster end (" in built.problem
+        assert "voice model speaker-encoder.onnx is missing) before they are ready" in built.problem
+        assert built.lost >= MAX_STILLBORN
+        there.touch()
+        found = []
+        wait_for("the task is done", lambda: found.extend(built.results(1.0)) or found)
+        assert squares(found) == {3: 9}
+        assert built.problem == ""
+
+
+def test_actors_that_are_killed_before_they_are_ready_cost_no_task(cluster, tmp_path):
+    there = tmp_path / "models"
+    with engine(cluster, ray_makers.slow_to_begin, str(there), workers=1) as built:
+        built.submit(task(3))
+        for kills in range(MAX_CRASHES + 1):
+            wait_for("an actor begins", lambda: built.results(0.1) or actors())
+            for pid in actors():
+                os.kill(pid, 9)
+            wait_for("it is noticed", lambda kills=kills: built.results(0.1) or built.lost > kills)
+        there.touch()
+        found = []
+        wait_for("the task is done", lambda: found.extend(built.results(1.0)) or found)
+        assert squares(found) == {3: 9}
 
 
 def test_a_node_that_joins_gets_actors_while_tasks_run(cluster):

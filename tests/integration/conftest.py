@@ -104,7 +104,12 @@ def kept(tmp_path, clock, database_url):
 
 @pytest.fixture
 def keeper(kept, clock):
-    return Housekeeper(database=kept.store.database, keys_of=kept.store.accounts.keys, clock=clock)
+    return Housekeeper(
+        database=kept.store.database,
+        keys_of=kept.store.accounts.keys,
+        clock=clock,
+        monotonic_s=lambda: clock().timestamp(),
+    )
 
 
 @pytest.fixture(scope="session")

@@ -1,15 +1,18 @@
 """Jobs that fail while they run: what was done stays done, the cause is told, no result file is left."""
 
 import resource
-from contextlib import contextmanager
+import sqlite3
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from datetime import timedelta
 
 import pytest
 from batch_values import entry
 
+from sonant.errors import DatabaseUnavailable
 from sonant.settings import Jobs
 from sonant.store import domains, jobs
+from sonant.store.database import engine
 from sonant.store.times import now
 
 GOOD = entry("r1", "customer-1", "s3://calls/english.wav")
@@ -113,20 +116,77 @@ def test_no_room_for_the_result_file(house, domain, sealed):
 
 
 def test_a_job_over_its_time_limit_fails_and_frees_its_slot(house):
-    moment = now()
-    late = house.variant(jobs=Jobs(workers=1, time_limit_s=3600.0), clock=lambda: moment)
+    late, worked_s = house.variant(jobs=Jobs(workers=1, time_limit_s=3600.0)), 0.0
+
+    def two_hours_later():
+        nonlocal worked_s
+        worked_s += 7200.0
+
     try:
         domain_id = late.new_domain()
-
-        def two_hours_later():
-            nonlocal moment
-            moment += timedelta(hours=2)
-
-        outcome = late.enroll(domain_id, FOUR, during={2: two_hours_later})
+        job_id = late.start(domain_id, FOUR)
+        measured_by(late.runner(during={2: two_hours_later}), lambda: worked_s).run_one()
+        outcome = late.outcome(domain_id, job_id)
         assert outcome.failure == (500, "the job ran for longer than 1 h, the limit")
         assert late.enroll(domain_id, [FOUR[3]]).status == "COMPLETED"
     finally:
         late.close()
+
+
+def measured_by(runner, monotonic_s):
+    runner._parts = replace(runner._parts, monotonic_s=monotonic_s)
+    return runner
+
+
+def test_work_before_a_restart_counts_towards_the_time_limit(house, domain):
+    limited, worked_s = house.variant(jobs=Jobs(workers=1, time_limit_s=3600.0)), 0.0
+
+    def worked_for_40_minutes():
+        nonlocal worked_s
+        worked_s += 2400.0
+
+    try:
+        job_id = limited.start(domain, FOUR)
+        first = limited.runner(during={1: worked_for_40_minutes, 2: lambda: first.stop()})
+        measured_by(first, lambda: worked_s).run_one()
+        assert limited.describe(domain, job_id)["JobStatus"] == "IN_PROGRESS"
+        second = limited.runner(during={1: worked_for_40_minutes})
+        measured_by(second, lambda: worked_s).run_one()
+        assert limited.outcome(domain, job_id).failure == (500, "the job ran for longer than 1 h, the limit")
+    finally:
+        limited.close()
+
+
+@pytest.mark.parametrize("hours", [25, -25, 24 * 400])
+def test_a_clock_that_jumps_ends_no_job(house, hours):
+    moment = now()
+    jumping = house.variant(clock=lambda: moment)
+
+    def jump():
+        nonlocal moment
+        moment += timedelta(hours=hours)
+
+    try:
+        assert jumping.enroll(jumping.new_domain(), FOUR, during={2: jump}).status == "COMPLETED"
+    finally:
+        jumping.close()
+
+
+def test_a_lock_held_for_longer_than_writers_wait_delays_the_job(house, monkeypatch):
+    monkeypatch.setattr(engine, "LOCK_WAIT_S", 0.1)
+    waiting = house.variant()
+    with closing(sqlite3.connect(house.settings.data / "sonant.db", isolation_level=None)) as other:
+        try:
+            domain_id = waiting.new_domain()
+            job_id = waiting.start(domain_id, FOUR)
+            with pytest.raises(DatabaseUnavailable, match="database is locked"):
+                waiting.run(during={2: lambda: other.execute("BEGIN IMMEDIATE")})
+            assert waiting.describe(domain_id, job_id)["JobStatus"] == "IN_PROGRESS"
+            other.execute("ROLLBACK")
+            waiting.run()
+            assert waiting.outcome(domain_id, job_id).status == "COMPLETED"
+        finally:
+            waiting.close()
 
 
 def test_a_fault_of_our_own_fails_the_job_without_details(house, domain, caplog):

@@ -9,7 +9,7 @@ from batch_values import entry
 from sonant.jobs import runner
 from sonant.settings import Jobs
 from sonant.store import jobs
-from sonant.store.times import now
+from sonant.store.times import now, to_us
 
 VOICES = ("english", "french", "italian", "russian")
 LEASE = timedelta(seconds=Jobs().lease_s)
@@ -47,6 +47,18 @@ def test_jobs_are_done_in_the_order_they_were_started(house):
         house.run()
         statuses = [house.describe(*pair)["JobStatus"] for pair in started]
         assert statuses == ["COMPLETED"] * done + ["SUBMITTED"] * (3 - done)
+
+
+def test_a_lease_of_a_runner_whose_clock_was_ahead_is_no_lease(house, domain):
+    job_id = house.start(domain, [FOUR[0]])
+    taken = (
+        "UPDATE jobs SET status = 'IN_PROGRESS', lease_owner = 'dead', lease_until = :until WHERE job_id = :j"
+    )
+    house.execute(taken, until=to_us(now() + timedelta(minutes=30)), j=job_id)
+    assert not house.runner().run_one(), "clocks of hosts may differ"
+    house.execute(taken, until=to_us(now() + timedelta(hours=25)), j=job_id)
+    house.run()
+    assert house.outcome(domain, job_id).status == "COMPLETED"
 
 
 def test_a_second_runner_leaves_a_job_in_work_alone(house, domain):

@@ -1,16 +1,27 @@
-"""A job on an installation whose voice models are gone."""
+"""A job on an installation whose voice models are gone, and come back."""
+
+import shutil
+import threading
+import time
+from pathlib import Path
 
 import broken_mains
 import pytest
 from batch_house import House
 from batch_values import entry
 
-from sonant.jobs.engines.local import LocalEngine
+from sonant.events import counters
+from sonant.jobs.engines import local
+from sonant.jobs.engines.local import MAX_STILLBORN, LocalEngine
 from sonant.settings import Quotas, Settings
+from sonant.voice import models
+
+PATIENCE_S = 120.0
 
 
 @pytest.fixture
-def broken(tmp_path):
+def broken(tmp_path, monkeypatch):
+    monkeypatch.setattr(local, "PAUSE_MOST_S", 0.1)
     (tmp_path / "models").mkdir()
     engine = LocalEngine(
         broken_mains.without_models, (str(tmp_path / "models"),), workers=1, time_limit_s=60.0
@@ -21,16 +32,42 @@ def broken(tmp_path):
     house.close()
 
 
-def test_the_job_fails_as_a_whole_and_says_where_to_look(broken):
+def lost_workers(house):
+    with house.store.database.read() as connection:
+        return counters.read(connection).get((counters.LOST_WORKERS, ""), 0)
+
+
+def test_the_job_waits_tells_the_operator_and_goes_on_when_the_models_are_back(broken, tmp_path):
+    # Given
     broken.put("s3://calls/a.wav", b"RIFF")
     domain_id = broken.new_domain()
     requests = [entry(f"r{number}", f"customer-{number}", "s3://calls/a.wav") for number in range(20)]
-    outcome = broken.enroll(domain_id, requests)
-    assert outcome.failure == (
-        500,
+    job_id = broken.start(domain_id, requests)
+    runner = broken.runner()
+    told: list[str] = []
+    runner._beat = lambda: told.append(runner.problem)
+    thread = threading.Thread(target=runner.run_one, daemon=True)
+    thread.start()
+
+    # When: workers end before they are ready, again and again
+    until = time.monotonic() + PATIENCE_S
+    while lost_workers(broken) <= MAX_STILLBORN:
+        assert time.monotonic() < until
+        time.sleep(0.05)
+
+    # Then: nothing is decided, and who looks is told where to look
+    assert broken.progress(job_id) == ("IN_PROGRESS", 0, 0)
+    assert (
         "recordings cannot be processed: worker processes end with code 1 before they are ready; "
-        "run `sonant doctor` and see the service's log",
-    )
-    assert broken.speakers(domain_id) == {}
-    assert broken.engine.pids() == []
-    assert broken.start(domain_id, requests), "the domain's one slot is free again"
+        "run `sonant doctor` and see the service's log"
+    ) in told
+
+    # When: the models are there again
+    shutil.copytree(Path(models.__file__).parent, tmp_path / "models", dirs_exist_ok=True)
+    thread.join(PATIENCE_S)
+    assert not thread.is_alive()
+
+    # Then: each request has its own outcome
+    outcome = broken.outcome(domain_id, job_id)
+    assert len(outcome.errors) == 20
+    assert {code for code, _ in outcome.errors.values()} == {400}

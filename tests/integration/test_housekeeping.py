@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 
 from kept_house import INSTANT, START, enroll, rows_left
 
-from sonant.jobs.housekeeping import AWAY_S, RETRY_S, SWEEP_S
+from sonant.jobs.housekeeping import AWAY_S, RETRY_S, SETTLED_S, SWEEP_S
 from sonant.store import domains
 from sonant.store.database.engine import Database
 
@@ -82,6 +82,35 @@ def test_domains_and_speakers_are_looked_at_once_a_day(kept, keeper, clock):
     clock.now += INSTANT
     keeper.turn(due)
     assert kept.speakers(domain_id)["customer-1"].status == "EXPIRED"
+
+
+def test_after_a_jump_of_the_clock_nothing_is_destroyed_for_an_hour(kept, keeper, clock, caplog):
+    gone = kept.new_domain()
+    kept.call("DeleteDomain", DomainId=gone)
+    domain_id = kept.new_domain()
+    enroll(kept, domain_id, "customer-1")
+    due, before = {}, clock.now
+    clock.now = START.replace(year=2038)
+    keeper.turn(due, steady_s=SETTLED_S - 1)
+    with kept.store.database.read() as connection:
+        assert domains.find_by_id(connection, gone) is not None
+    assert kept.speakers(domain_id)["customer-1"].status == "ENROLLED"
+    assert "erasing domains waits: the clock has jumped; trying again in 60 s" in caplog.text
+
+    clock.now = before + timedelta(days=31)
+    keeper.turn({}, steady_s=SETTLED_S)
+    with kept.store.database.read() as connection:
+        assert domains.find_by_id(connection, gone) is None
+
+
+def test_a_clock_that_jumped_and_came_back_delays_no_step(kept, keeper, clock):
+    due, time_s = {}, 0.0
+    measured = dataclasses.replace(keeper, monotonic_s=lambda: time_s)
+    clock.now += timedelta(hours=25)
+    measured.turn(due)
+    clock.now -= timedelta(hours=25)
+    time_s = 24 * 3600.0
+    assert all(at_s <= time_s for at_s in due.values())
 
 
 def test_the_housekeepers_thread_ends_when_it_is_told_to(keeper):

@@ -32,6 +32,14 @@ class WatchedEngine:
     def room(self) -> int:
         return self._engine.room
 
+    @property
+    def problem(self) -> str:
+        return self._engine.problem
+
+    @property
+    def lost(self) -> int:
+        return self._engine.lost
+
     def submit(self, task: Task) -> None:
         self._engine.submit(task)
         self._happen(0)

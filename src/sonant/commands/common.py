@@ -119,7 +119,7 @@ def refusals_told() -> Iterator[None]:
 
 def database_fault(fault: Exception) -> str | None:
     """One sentence for a fault of the database, without SQL or values; None for any other fault."""
-    from sonant.store.database.engine import fault_text
+    from sonant.store.database.faults import fault_text
 
     return fault_text(fault)
 

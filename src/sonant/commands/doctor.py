@@ -50,6 +50,7 @@ def _checks(load: Callable[[], Settings]) -> Iterator[tuple[str, Callable[[], st
     yield "regions", lambda: _regions(settings)
     yield "keys", lambda: _keys(settings)
     yield "buckets", lambda: _buckets(settings)
+    yield "runner", lambda: _runner(settings)
 
 
 def _settings(settings: Settings) -> str:
@@ -167,3 +168,19 @@ def _buckets(settings: Settings) -> str:
         return f"{settings.objects} at {where}, with the rights of {whose}"
     buckets = open_store(settings).objects.buckets()
     return f"{len(buckets)} in {settings.data / 'buckets'}" + ("" if buckets else " (make a folder there)")
+
+
+def _runner(settings: Settings) -> str:
+    """The runner beside the service of this folder. Raises SetupError when it cannot do jobs."""
+    from sonant.commands.supervisor import noted_state
+
+    noted = noted_state(settings)
+    if noted is None:
+        return "no service with a runner of its own runs on this folder"
+    restarts = f"started again {noted.restarts} times" if noted.restarts else "never started again"
+    if noted.missing:
+        raise SetupError(
+            f"none has been able to do jobs since {noted.down_since}: {noted.problem}; {restarts}; "
+            "see the service's log"
+        )
+    return f"process {noted.pid}, {restarts}" if noted.pid else f"starting, {restarts}"

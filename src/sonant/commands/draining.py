@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import logging
 import signal
-import threading
 import time
 from collections.abc import Callable
 from types import FrameType
 from typing import TYPE_CHECKING
+
+from sonant.threads import start_once
 
 if TYPE_CHECKING:
     import uvicorn
@@ -34,11 +35,18 @@ def draining_server(
 
     class Server(uvicorn.Server):
         def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-            if sig == signal.SIGTERM and drain_s + streams_s > 0 and not health.draining:
-                health.drain()
-                threading.Thread(target=self._drain, name="draining", daemon=True).start()
-            else:
+            gently = sig == signal.SIGTERM and drain_s + streams_s > 0 and not health.draining
+            if not (gently and self._begin_to_drain()):
                 super().handle_exit(sig, frame)
+
+        def _begin_to_drain(self) -> bool:
+            health.drain()
+            try:
+                start_once(self._drain, "draining", failed=lambda _: setattr(self, "should_exit", True))
+            except RuntimeError as fault:
+                log.warning("the service ends without draining: %s", fault)
+                return False
+            return True
 
         def _drain(self) -> None:
             log.info("draining for %g s, and up to %g s for live calls", drain_s, streams_s)

@@ -5,34 +5,31 @@ from __future__ import annotations
 import json
 import logging
 import os
-import secrets
 import signal
-import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from contextlib import nullcontext, suppress
-from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import click
 
 from sonant import settings_sources
+from sonant.commands.supervisor import STOP_S, Report, Supervisor
 from sonant.cores import Cores
 from sonant.errors import SetupError
 from sonant.jobs.housekeeping import Housekeeper
 from sonant.settings import Settings
+from sonant.threads import start_loop, start_once
 
 #: Tells commands on the same data folder where the service listens.
 ENDPOINT_FILE = "endpoint"
 
 log = logging.getLogger(__name__)
 
-#: A runner that dies is started again, at once the first time, then after a growing pause.
-PAUSE_MOST_S = 10.0
-#: How long a runner may take to put its work down when the service stops.
-STOP_S = 10.0
 #: Longest WebSocket message. Carriers send 20 to 200 ms at once; this is two seconds of the densest audio.
 MAX_MESSAGE_BYTES = 64 * 1024
 
@@ -71,7 +68,9 @@ def serve(settings: Settings, *, quiet: bool) -> None:
             cores.keep_to_one()
         if settings.embedded:
             app_jobs.session_keeper(store).take_over()
-        built = app.build_app(store, cores, audiosocket.bind(settings))
+        runner = Supervisor(settings, cores) if settings.jobs.beside_service else None
+        state = None if runner is None else runner.state
+        built = app.build_app(store, cores, audiosocket.bind(settings), state)
         server = draining_server(
             uvicorn.Config(
                 built.asgi,
@@ -100,19 +99,19 @@ def serve(settings: Settings, *, quiet: bool) -> None:
         # uvicorn sends a signal on to the handler that was there before it: the default one would end the
         # process on the spot, runner and all.
         signal.signal(signal.SIGTERM, lambda *_: setattr(server, "should_exit", True))
-        runner = Supervisor(settings, cores)
         try:
             noted.write_text(url + "\n", "utf-8")
             if not quiet:
                 _greet(settings, url, key_id)
-            if settings.jobs.beside_service:
+            if runner is not None:
                 runner.start()
             server.run(sockets=[listener])
         finally:
             with suppress(OSError):
                 if noted.read_text("utf-8").strip() == url:  # another service may have noted its own
                     noted.unlink()
-            runner.stop()
+            if runner is not None:
+                runner.stop()
             built.close()
 
 
@@ -152,76 +151,6 @@ def _greet(settings: Settings, url: str, key_id: str | None) -> None:
     click.echo("\n".join(lines), err=True)
 
 
-class Supervisor:
-    """Keeps one runner process alive while the service lives; the runner ends when the service does."""
-
-    def __init__(self, settings: Settings, cores: Cores) -> None:
-        self._settings, self._cores = settings, cores
-        self._owner = f"local-{secrets.token_hex(8)}"
-        self._process: subprocess.Popen[bytes] | None = None
-        self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._watch, name="runner supervisor", daemon=True)
-
-    def start(self) -> None:
-        self._thread.start()
-
-    def stop(self) -> None:
-        self._stopping.set()
-        process = self._process
-        if process is not None:
-            process.terminate()
-        if self._thread.ident is not None:  # it was started
-            self._thread.join(STOP_S + 1)
-
-    def _watch(self) -> None:
-        pause_s = 0.0
-        while not self._stopping.wait(pause_s):
-            begun = time.monotonic()
-            self._process = process = self._begin()
-            if self._stopping.is_set():
-                process.terminate()
-            code = self._wait(process)
-            if self._stopping.is_set():
-                return
-            lived_s = time.monotonic() - begun
-            pause_s = 0.0 if lived_s > PAUSE_MOST_S else min(PAUSE_MOST_S, max(0.2, pause_s * 2))
-            log.warning("the runner ended with code %s; starting another in %.1f s", code, pause_s)
-
-    def _begin(self) -> subprocess.Popen[bytes]:
-        with self._cores.all():
-            process = subprocess.Popen(
-                [sys.executable, "-m", "sonant", "worker", "--supervised", self._owner],
-                stdin=subprocess.PIPE,
-            )
-        if process.stdin is not None:
-            try:
-                # The settings go through the pipe: a database URL may hold a password, and arguments show.
-                process.stdin.write(json.dumps(flat(self._settings)).encode() + b"\n")
-                process.stdin.flush()  # left open: its end tells the runner that the service is gone
-            except OSError:
-                log.warning("the runner ended while it was starting")
-        return process
-
-    def _wait(self, process: subprocess.Popen[bytes]) -> int:
-        while True:
-            try:
-                return process.wait(0.2 if not self._stopping.is_set() else STOP_S)
-            except subprocess.TimeoutExpired:
-                if self._stopping.is_set():
-                    process.kill()
-
-
-def flat(settings: Settings) -> dict[str, Any]:
-    """Settings as dotted names and JSON values; `settings_sources.load(flags=…)` reads them back."""
-    found: dict[str, Any] = {}
-    for name, value in asdict(settings).items():
-        if isinstance(value, dict):
-            found.update({f"{name}.{inner}": part for inner, part in value.items()})
-        else:
-            found[name] = str(value.absolute()) if isinstance(value, Path) else value
-    return found
-
-
 def run_supervised(owner: str) -> None:
     """The runner of a `sonant serve`: settings come by the pipe, and its end is the order to stop."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the service stops us
@@ -229,7 +158,7 @@ def run_supervised(owner: str) -> None:
     if not line:
         return
     settings = settings_sources.load(environment={}, flags=json.loads(line))
-    work(settings, owner, until_end_of=True)
+    work(settings, owner, until_end_of=True, report=Report())
 
 
 class Heartbeat:
@@ -247,10 +176,25 @@ class Heartbeat:
 
 
 def work(
-    settings: Settings, owner: str, *, until_end_of: bool = False, heartbeat: Path | None = None
+    settings: Settings,
+    owner: str,
+    *,
+    until_end_of: bool = False,
+    heartbeat: Path | None = None,
+    report: Callable[[str], None] | None = None,
 ) -> None:
-    """Run jobs until told to stop; while it lives, `heartbeat` is touched. Raises SetupError."""
-    beat = Heartbeat(heartbeat) if heartbeat is not None else lambda: None
+    """Run jobs until told to stop.
+
+    While it lives, `heartbeat` is touched, and `report` called with why jobs cannot be done, or nothing.
+    Raises SetupError, and DatabaseUnavailable when the database is away at the start.
+    """
+    touch: Callable[[], None] = (lambda: None) if heartbeat is None else Heartbeat(heartbeat)
+
+    def beat() -> None:
+        touch()
+        if report is not None:
+            report(runner.problem)
+
     from sonant import app_jobs, installation
 
     # The kernel lets go of the lock when the last holder is dead, so a predecessor killed a moment ago
@@ -268,10 +212,11 @@ def work(
             clock=store.clock,
             sessions=app_jobs.session_keeper(store),
         )
-        threading.Thread(target=housekeeper.run, args=(stop,), name="housekeeping", daemon=True).start()
+        start_loop(partial(housekeeper.run, stop), "housekeeping")
         signal.signal(signal.SIGTERM, lambda *_: runner.stop())
         if until_end_of:
-            threading.Thread(target=_end_with_parent, daemon=True).start()
+            # Else it would outlive its service unseen.
+            start_once(_end_with_parent, "end of the service", failed=lambda _: os._exit(1))
         else:
             signal.signal(signal.SIGINT, lambda *_: runner.stop())
         dispatcher.start()
@@ -301,6 +246,7 @@ def _patiently(settings: Settings) -> Any:
 
 def _end_with_parent() -> None:
     """The service died without a word: whatever is in hand, another runner will do it again."""
-    while os.read(sys.stdin.fileno(), 1024):
-        pass
+    with suppress(ConnectionError):
+        while os.read(sys.stdin.fileno(), 1024):
+            pass
     os._exit(0)

@@ -19,6 +19,7 @@ from sonant.errors import InternalServer
 from sonant.events.audit_file import ChainFile
 from sonant.events.audit_record import Record, document
 from sonant.settings import Audit
+from sonant.threads import start_loop
 
 log = logging.getLogger(__name__)
 
@@ -49,8 +50,7 @@ class Trail:
         self._failing = False
         self._lost = 0
         self._unsigned = _Allowance(settings.unsigned_per_s)
-        self._thread = threading.Thread(target=self._run, name="audit", daemon=True)
-        self._thread.start()
+        self._thread = start_loop(self._run, "audit")
 
     @property
     def failing(self) -> bool:
@@ -163,12 +163,12 @@ class Trail:
             log.error("%d calls were answered without a record", lost)
 
     def _refused(self, fault: Exception) -> None:
-        self._file.undo()
         with self._lock:
             before, self._failing = self._failing, True
             self._changed.notify_all()
         if not before:
             log.error("the audit trail cannot be written; trying again", exc_info=fault)
+        self._file.undo()
 
 
 class _Allowance:

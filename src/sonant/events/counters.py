@@ -20,6 +20,8 @@ INFERENCE = "inference_seconds"
 """Time in the voice model's embedding, in seconds."""
 NOT_EXPIRED = "not_expired"
 """Speakers that a sweep could not expire because what is stored of them is damaged; once every sweep."""
+LOST_WORKERS = "lost_workers"
+"""Worker processes of jobs that ended before they were ready."""
 OUTCOMES = "outcomes"
 """Requests of jobs by outcome: an enrollment status, or `ERROR_` and the result file's code."""
 

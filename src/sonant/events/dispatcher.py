@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta
+from functools import partial
 
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -19,6 +21,8 @@ from sonant.events import outbox
 from sonant.events.sinks import Sink, SinkFault
 from sonant.settings import Events
 from sonant.store.database.engine import Database
+from sonant.store.times import ClockWatch
+from sonant.threads import start_loop
 
 log = logging.getLogger(__name__)
 
@@ -26,6 +30,8 @@ log = logging.getLogger(__name__)
 LEASE = timedelta(seconds=120)
 #: How often old events are looked for.
 PURGE_S = 600.0
+#: How long after a jump of the clock nothing is purged.
+SETTLED_S = 3600.0
 #: How long a stop waits for deliveries in hand.
 STOP_S = 5.0
 
@@ -46,17 +52,16 @@ class Dispatcher:
         self._database, self._sinks, self._settings, self._clock = database, sinks, settings, clock
         self._stop = threading.Event()
         couriers = [Courier(sink, database, settings, owner, clock) for sink in sinks]
-        self._threads = [
-            threading.Thread(
-                target=courier.run, args=(self._stop, alone), name=f"events {sink.name}", daemon=True
-            )
+        self._loops: list[tuple[Callable[[], None], str]] = [
+            (partial(courier.run, self._stop, alone), f"events {sink.name}")
             for sink, courier in zip(sinks, couriers, strict=True)
         ]
-        self._threads.append(threading.Thread(target=self._tidy, name="events purge", daemon=True))
+        self._loops.append((self._tidy, "events purge"))
+        self._threads: list[threading.Thread] = []
 
     def start(self) -> None:
-        for thread in self._threads:
-            thread.start()
+        for work, name in self._loops:
+            self._threads.append(start_loop(work, name))
 
     def stop(self) -> None:
         self._stop.set()
@@ -80,9 +85,13 @@ class Dispatcher:
         return purged, dropped
 
     def _tidy(self) -> None:
+        watch = ClockWatch(self._clock, time.monotonic)
         while True:
             try:
-                self.purge()
+                if watch.steady_s() < SETTLED_S:
+                    log.warning("old events are not purged yet: the clock has jumped")
+                else:
+                    self.purge()
             except SonantError as fault:
                 log.warning("old events could not be purged: %s; trying again", fault)
             except SQLAlchemyError:
@@ -100,7 +109,7 @@ class Courier:
         self._sink, self._database, self._settings = sink, database, settings
         self._owner, self._clock = owner, clock
         self._failures = 0
-        self._held_until: datetime | None = None
+        self._held_until_s: float | None = None  # by the monotonic clock
 
     def run(self, stop: threading.Event, alone: bool) -> None:
         """Until `stop` is set; whatever goes wrong, it goes on after a pause."""
@@ -137,7 +146,7 @@ class Courier:
             raise SinkFault("no event was taken")
         with self._database.write() as connection:
             if not outbox.move(connection, self._sink.name, self._owner, batch[taken - 1].sequence):
-                self._held_until = None  # another process delivers now, and will deliver these once more
+                self._held_until_s = None  # another process delivers now, and will deliver these once more
         if taken < len(batch):
             raise SinkFault(f"only {taken} of {len(batch)} events were taken")
         return 0.0
@@ -149,12 +158,12 @@ class Courier:
                 outbox.release(connection, self._sink.name)
 
     def _hold(self) -> bool:
-        now = self._clock()
-        if self._held_until is not None and now < self._held_until - LEASE / 2:
+        now_s, lease_s = time.monotonic(), LEASE.total_seconds()
+        if self._held_until_s is not None and now_s < self._held_until_s - lease_s / 2:
             return True
         with self._database.write() as connection:
-            held = outbox.hold(connection, self._sink.name, self._owner, now, LEASE)
-        self._held_until = now + LEASE if held else None
+            held = outbox.hold(connection, self._sink.name, self._owner, self._clock(), LEASE)
+        self._held_until_s = now_s + lease_s if held else None
         return held
 
     def _pause_s(self) -> float:

@@ -11,13 +11,20 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict
 
-from prometheus_client import CollectorRegistry, Counter, Histogram, disable_created_metrics, generate_latest
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Histogram,
+    disable_created_metrics,
+    generate_latest,
+)
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 from sqlalchemy import Connection, func, select
 
 from sonant.errors import Throttling, WireError
 from sonant.events import counters, outbox
+from sonant.events.runner_state import RunnerState
 from sonant.store import sessions
 from sonant.store.database.engine import Database
 from sonant.store.database.schema import ACTIVE_STATUSES, fraudsters, jobs, speakers
@@ -39,6 +46,12 @@ _COUNTED = (
         "sonant_speakers_not_expired",
         "",
         "Speakers that a sweep could not expire for damage to their data; once every sweep",
+    ),
+    (
+        counters.LOST_WORKERS,
+        "sonant_workers_lost_at_start",
+        "",
+        "Worker processes of jobs that ended before they were ready",
     ),
     (counters.OUTCOMES, "sonant_job_requests", "outcome", "Requests of jobs that are finished"),
 )
@@ -131,18 +144,55 @@ class ThreadCollector:
             yield gauge
 
 
+class ProcessCollector:
+    """The processes that this service looks after: its runner, if it has one, and workers of live calls."""
+
+    def __init__(self, runner: Callable[[], RunnerState] | None, lost_workers: Callable[[], int]) -> None:
+        self._runner, self._lost_workers = runner, lost_workers
+
+    def describe(self) -> Iterable[Metric]:
+        """Nothing, as for all that is asked at scrape time."""
+        return ()
+
+    def collect(self) -> Iterator[Metric]:
+        yield CounterMetricFamily(
+            "sonant_live_workers_lost_at_start",
+            "Worker processes of live calls that ended before they were ready",
+            self._lost_workers(),
+        )
+        if self._runner is None:
+            return
+        state = self._runner()
+        up = float(state.down_s is None)
+        yield GaugeMetricFamily("sonant_runner_up", "1 while the runner beside this service can do jobs", up)
+        yield GaugeMetricFamily(
+            "sonant_runner_down_seconds", "For how long that runner has not been able to", state.down_s or 0.0
+        )
+        yield CounterMetricFamily(
+            "sonant_runner_restarts", "Attempts to start another runner", state.restarts
+        )
+
+
 class Page:
     """The registry and its text form."""
 
     content_type = "text/plain; version=0.0.4; charset=utf-8"
 
     def __init__(
-        self, database: Database, cache_s: float, audit_failing: Callable[[], bool], plan: ThreadPlan
+        self,
+        database: Database,
+        cache_s: float,
+        audit_failing: Callable[[], bool],
+        plan: ThreadPlan,
+        runner: Callable[[], RunnerState] | None = None,
+        lost_workers: Callable[[], int] = lambda: 0,
     ) -> None:
+        """`runner` tells of the one that this service looks after, `lost_workers` of those of live calls."""
         # Else every counter has a gauge of its birth beside it, which nobody asks for.
         disable_created_metrics()  # type: ignore[no-untyped-call]
         self._registry = CollectorRegistry(auto_describe=False)
         self.calls = CallMetrics(self._registry)
+        self._registry.register(ProcessCollector(runner, lost_workers))
         self._registry.register(StoreCollector(database, cache_s, audit_failing))
         self._registry.register(ThreadCollector(database, plan))
 

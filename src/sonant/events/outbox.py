@@ -14,7 +14,7 @@ from sonant.ids import new_uuid
 from sonant.store.database.postgres import take_time, take_turn
 from sonant.store.database.rows import put
 from sonant.store.database.schema import event_cursors, events
-from sonant.store.times import to_us
+from sonant.store.times import far_us, to_us
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,7 +92,8 @@ def hold(connection: Connection, sink: str, owner: str, now: datetime, lease: ti
             cursors.sink == sink,
             cursors.lease_owner.is_(None)
             | (cursors.lease_owner == owner)
-            | (cursors.lease_until < to_us(now)),
+            | (cursors.lease_until < to_us(now))
+            | (cursors.lease_until > far_us(now, lease)),
         )
         .values(lease_owner=owner, lease_until=to_us(now + lease))
     )

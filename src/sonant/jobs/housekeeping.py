@@ -1,12 +1,14 @@
 """What time does to the data: key changes are carried through, speakers expire, domains are erased.
 
-Runs beside the runner, in a thread of the same process. Every step is a function of the clock it is given.
+Runs beside the runner, in a thread of the same process. What a step does is a function of the wall clock that
+it is given; when it is done, of the monotonic one.
 """
 
 from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -19,6 +21,7 @@ from sonant.jobs.session_keeping import SessionKeeper
 from sonant.store import calibrations, domains, speakers
 from sonant.store.database.engine import Database
 from sonant.store.keys import KeysOf
+from sonant.store.times import ClockWatch
 from sonant.store.vault import Vault, encryption_context, open_vault
 
 log = logging.getLogger(__name__)
@@ -35,6 +38,10 @@ SCRUB_S = 60.0
 #: How often streams that have fallen silent are written down, and old sessions erased.
 SILENT_S = 5.0
 SESSIONS_S = 15 * 60.0
+#: How long after a jump of the clock nothing is destroyed, and no stream ended: those that are listened to
+#: say so within a second, by the same clock.
+SETTLED_S = 3600.0
+HEARD_AGAIN_S = 60.0
 #: When a step that failed is tried again, and one for which there was no database.
 RETRY_S = 60.0
 AWAY_S = 10.0
@@ -53,30 +60,38 @@ class Housekeeper:
     clock: Callable[[], datetime]
     sessions: SessionKeeper | None = None
     """None: there are no live calls."""
+    monotonic_s: Callable[[], float] = time.monotonic
+    """Tells when a step is due: the wall clock may jump."""
 
     def run(self, stop: threading.Event) -> None:
         """Until `stop` is set."""
-        due_at: dict[str, datetime] = {}
+        due_at_s: dict[str, float] = {}
+        watch = ClockWatch(self.clock, self.monotonic_s)
         while True:
-            self.turn(due_at)
+            self.turn(due_at_s, watch.steady_s())
             if stop.wait(TICK_S):
                 return
 
-    def turn(self, due_at: dict[str, datetime]) -> None:
-        """Do what is due, and note when each step is due again.
+    def turn(self, due_at_s: dict[str, float], steady_s: float = float("inf")) -> None:
+        """Do what is due, and note when each step is due again, by the monotonic clock.
 
-        A step that fails is logged and tried again later; the others do not wait for it.
+        A step that fails is logged and tried again later; the others do not wait for it. `steady_s` is how
+        long the wall clock has not jumped: what cannot be undone is not done on the word of one that has.
         """
-        steps: tuple[tuple[str, float, Callable[[], object]], ...] = (
-            ("key changes", TICK_S, self.change_keys),
-            ("erasing domains", SWEEP_S, self.erase_domains),
-            ("expiring speakers", SWEEP_S, self.expire_speakers),
-            ("forgetting comparisons", SWEEP_S, self.forget_repetitions),
-            ("emptying the log", SCRUB_S, self.database.scrub),
+        steps: tuple[tuple[str, float, float, Callable[[], object]], ...] = (
+            ("key changes", TICK_S, 0.0, self.change_keys),
+            ("erasing domains", SWEEP_S, SETTLED_S, self.erase_domains),
+            ("expiring speakers", SWEEP_S, SETTLED_S, self.expire_speakers),
+            ("forgetting comparisons", SWEEP_S, 0.0, self.forget_repetitions),
+            ("emptying the log", SCRUB_S, 0.0, self.database.scrub),
             *self._session_steps(),
         )
-        for name, every_s, step in steps:
-            if name in due_at and self.clock() < due_at[name]:
+        for name, every_s, settled_s, step in steps:
+            if self.monotonic_s() < due_at_s.get(name, float("-inf")):
+                continue
+            if steady_s < settled_s:
+                log.warning("%s waits: the clock has jumped; trying again in %.0f s", name, RETRY_S)
+                due_at_s[name] = self.monotonic_s() + RETRY_S
                 continue
             try:
                 step()
@@ -86,15 +101,15 @@ class Housekeeper:
             except Exception:
                 log.exception("%s failed; trying again in %.0f s", name, RETRY_S)
                 every_s = RETRY_S
-            due_at[name] = self.clock() + timedelta(seconds=every_s)
+            due_at_s[name] = self.monotonic_s() + every_s
 
-    def _session_steps(self) -> tuple[tuple[str, float, Callable[[], object]], ...]:
+    def _session_steps(self) -> tuple[tuple[str, float, float, Callable[[], object]], ...]:
         if self.sessions is None:
             return ()
         return (
-            ("ending silent streams", SILENT_S, self.sessions.end_silent),
-            ("erasing sessions", SESSIONS_S, self.sessions.erase_old),
-            ("forgetting speakers without a session", SESSIONS_S, self.sessions.forget_pending),
+            ("ending silent streams", SILENT_S, HEARD_AGAIN_S, self.sessions.end_silent),
+            ("erasing sessions", SESSIONS_S, SETTLED_S, self.sessions.erase_old),
+            ("forgetting speakers without a session", SESSIONS_S, SETTLED_S, self.sessions.forget_pending),
         )
 
     def change_keys(self) -> int:

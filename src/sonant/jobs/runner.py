@@ -14,6 +14,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
@@ -26,10 +27,12 @@ from sonant.errors import (
     InvalidObjectName,
     KeyError_,
     KeysUnreachable,
+    ObjectsUnavailable,
     SealBroken,
     SonantError,
     StoreError,
 )
+from sonant.events import counters
 from sonant.events.audit_findings import FindingsTrail
 from sonant.events.documents import ErrorInfo
 from sonant.events.outbox import Outbox
@@ -51,6 +54,7 @@ from sonant.store.domains import Domain
 from sonant.store.keys import KeysOf
 from sonant.store.objects import ObjectUri, RoleObjects
 from sonant.store.vault import Vault, open_vault
+from sonant.threads import Backoff
 from sonant.voice.calibration_file import calibration_of
 
 log = logging.getLogger(__name__)
@@ -80,6 +84,8 @@ class Parts:
     """What comes with a voice model."""
     findings: FindingsTrail | None = None
     """Where jobs write down what fraud detection found."""
+    monotonic_s: Callable[[], float] = time.monotonic
+    """Measures how long is worked: the wall clock may jump."""
 
 
 class LostJob(SonantError):
@@ -109,23 +115,40 @@ class Runner:
         self._stop = threading.Event()
         self._lease = timedelta(seconds=parts.settings.jobs.lease_s)
         self._renewed = float("-inf")  # by the monotonic clock
+        self._begun_s = self._counted_s = 0.0
+        """Since when the job in hand is worked on here, and until when that is counted in the database."""
+        self._waits: dict[str, float] = {}
+        """When jobs were put back here for the first time, by the monotonic clock."""
+        self._lost = 0
+        """Workers that did not get ready, as far as they are counted in the database."""
+        self._away = ""
+        """What the runner waits for."""
+
+    @property
+    def problem(self) -> str:
+        """Why jobs cannot be done now, in one sentence; empty while they can."""
+        return self._away or self._engine.problem
 
     def stop(self) -> None:
         self._stop.set()
 
     def run(self, *, alone: bool) -> None:
         """Work until stopped. `alone`: no other runner uses this database, so every lease is a dead one's."""
-        if alone:
-            with self._parts.database.write() as connection:
-                jobs.release_all(connection)
-        pause_s = 0.0
+        released = not alone
+        pause_s, pauses = 0.0, Backoff(PAUSE_LEAST_S, PAUSE_MOST_S)
         while not self._stop.wait(pause_s):
             self._beat()
             try:
+                if not released:
+                    with self._parts.database.write() as connection:
+                        jobs.release_all(connection)
+                    released = True
                 busy = self.run_one() or (self._upgrades is not None and self._upgrades.run_some())
                 pause_s = 0.0 if busy else self._parts.settings.jobs.poll_s
+                self._away = ""
+                pauses.reset()
             except (ClusterUnavailable, DatabaseUnavailable) as fault:
-                pause_s = min(PAUSE_MOST_S, max(PAUSE_LEAST_S, 2 * pause_s))
+                self._away, pause_s = str(fault), pauses.next_s()
                 log.warning("%s; trying again in %.1f s", fault, pause_s)
         self._engine.close()
 
@@ -133,18 +156,20 @@ class Runner:
         """Claim one job and carry it to its end; whether there was one."""
         # A look costs next to nothing; the write lock is taken only when there is something to claim.
         with self._parts.database.read() as connection:
-            if not jobs.claimable(connection, self._kinds, self._owner, self._parts.clock()):
+            now = self._parts.clock()
+            if not jobs.claimable(connection, self._kinds, self._owner, now, self._lease):
                 return False
         with self._parts.database.write() as connection:
             job = jobs.claim(connection, self._kinds, self._owner, self._parts.clock(), self._lease)
         if job is None:
             return False
         log.info("job %s: begun (%d requests done before)", job.job_id, job.entries_done)
+        self._begun_s = self._counted_s = self._parts.monotonic_s()
         try:
             status: str = self._carry(job)
         except JobFault as fault:
             status = self._fail(job, fault)
-        except KeysUnreachable as fault:
+        except (KeysUnreachable, ObjectsUnavailable) as fault:
             return self._put_back(job, fault)
         except ClusterUnavailable as fault:
             self._put_back(job, fault)
@@ -160,20 +185,27 @@ class Runner:
             log.exception("job %s: internal failure", job.job_id)
             status = self._fail(job, JobFault(500, "internal failure; see the service's log"))
         self._engine.discard()
+        self._waits.pop(job.job_id, None)
         log.info("job %s: %s", job.job_id, status)
         return True
 
-    def _put_back(self, job: jobs.Job, fault: KeysUnreachable | ClusterUnavailable) -> bool:
-        """Without keys or a cluster nothing can be done, and nothing is the job's fault: it waits."""
+    def _put_back(self, job: jobs.Job, fault: SonantError) -> bool:
+        """Without keys, objects or a cluster it waits: nothing can be done, and nothing is its fault."""
         log.warning("job %s: put back: %s", job.job_id, fault)
         self._engine.discard()
-        limit_s, started_at = self._parts.settings.jobs.time_limit_s, job.started_at
-        if started_at and (self._parts.clock() - started_at).total_seconds() > limit_s:
+        limit_s, now_s = self._parts.settings.jobs.time_limit_s, self._parts.monotonic_s()
+        if now_s - self._waits.setdefault(job.job_id, now_s) >= limit_s:
             self._fail(job, JobFault(500, f"the job ran for longer than {limit_s / 3600:g} h, the limit"))
+            self._waits.pop(job.job_id)
             return True
-        with self._parts.database.write() as connection:
-            jobs.release(connection, job.job_id, self._owner)
+        self._release(job)
         return False
+
+    def _release(self, job: jobs.Job) -> None:
+        """Leave the job to whoever looks next, and count what was worked here."""
+        with suppress(LostJob), self._parts.database.write() as connection:
+            self._hold(connection, job)
+            jobs.release(connection, job.job_id, self._owner)
 
     def _carry(self, job: jobs.Job) -> Status:
         role = self._assume(job)
@@ -302,16 +334,18 @@ class Runner:
             self._parts.outbox.put(connection, [told], self._parts.clock())
 
     def _keep_alive(self, job: jobs.Job) -> None:
-        """Called again and again while a job runs: stop, time limit, lease."""
+        """Called again and again while a job runs: stop, time limit, lost workers, lease."""
         self._beat()
         if self._stop.is_set():
-            with self._parts.database.write() as connection:
-                jobs.release(connection, job.job_id, self._owner)
+            self._release(job)
             raise Stopped
         limit_s = self._parts.settings.jobs.time_limit_s
-        now = self._parts.clock()
-        if job.started_at is not None and (now - job.started_at).total_seconds() > limit_s:
+        if job.worked_s + self._parts.monotonic_s() - self._begun_s > limit_s:
             raise JobFault(500, f"the job ran for longer than {limit_s / 3600:g} h, the limit")
+        if (lost := self._engine.lost) != self._lost:
+            with self._parts.database.write() as connection:
+                counters.add(connection, {(counters.LOST_WORKERS, ""): lost - self._lost})
+            self._lost = lost
         if time.monotonic() - self._renewed > self._lease.total_seconds() / RENEWALS:
             with self._parts.database.write() as connection:
                 self._hold(connection, job)
@@ -326,9 +360,11 @@ class Runner:
 
     def _hold(self, connection: Connection, job: jobs.Job) -> None:
         """Renew the lease, in the transaction that depends on it. Raises LostJob."""
-        if not jobs.renew(connection, job.job_id, self._owner, self._parts.clock(), self._lease):
+        now, now_s = self._parts.clock(), self._parts.monotonic_s()
+        worked_s = now_s - self._counted_s
+        if not jobs.renew(connection, job.job_id, self._owner, now, self._lease, worked_s):
             raise LostJob
-        self._renewed = time.monotonic()
+        self._renewed, self._counted_s = time.monotonic(), now_s
 
 
 def _places(job: jobs.Job) -> tuple[ObjectUri, ObjectUri]:

@@ -139,8 +139,11 @@ class Upgrades:
                     kept=person.audio,
                 )
             )
+        lost = self.engine.lost
         while waiting:
             found = self.engine.results(timeout_s=1.0)
+            if not found and self.engine.problem and self.engine.lost > lost:
+                raise JobFault(500, self.engine.problem)  # jobs go first, and may not wait for this
             results.update(found)
             waiting -= len(found)
         return [results[ticket] for ticket in range(len(people))]

@@ -35,8 +35,16 @@ class Waiting(Protocol):
 class Engine(Protocol):
     """Does tasks somewhere else; see `engines.local`."""
 
+    lost: int
+    """How many workers ended before they were ready."""
+
     @property
     def room(self) -> int: ...
+
+    @property
+    def problem(self) -> str:
+        """Why no worker gets ready, in one sentence; empty when one does."""
+        ...
 
     def submit(self, task: Task) -> None: ...
 

@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Callable
 
 from sonant.live.listening import Listening
+from sonant.threads import start_loop
 from sonant.voice.models import Models
 
 log = logging.getLogger(__name__)
@@ -32,8 +33,7 @@ class Ears:
     def add(self, listening: Listening) -> None:
         with self._lock:
             if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name="live hearing", daemon=True)
-                self._thread.start()
+                self._thread = start_loop(self._run, "live hearing")
         self.post(lambda: self._streams.add(listening))
 
     def post(self, step: Callable[[], None]) -> None:

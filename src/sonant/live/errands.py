@@ -15,7 +15,8 @@ from collections.abc import Callable
 from sqlalchemy.exc import SQLAlchemyError
 
 from sonant.errors import DatabaseUnavailable, KeysUnreachable, SetupError
-from sonant.store.database.engine import fault_text
+from sonant.store.database.faults import fault_text
+from sonant.threads import start_loop
 
 log = logging.getLogger(__name__)
 
@@ -50,8 +51,7 @@ class Errands:
         self._next_turn = float("inf")
         self._last_turn = float("-inf")
         self._closing = False
-        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
-        self._thread.start()
+        self._thread = start_loop(self._run, name)
 
     def put(self, name: str, run: Step, failed: Step) -> None:
         """Have `run` done; `failed` is called instead when it cannot be."""

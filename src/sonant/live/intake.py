@@ -83,8 +83,12 @@ class Intake:
             session, domain = self._session(connection, call)
         works = self._begin()
         listening = self._listening(works, session, domain)
-        works.pool.warm()
-        works.ears.add(listening)
+        try:
+            works.pool.warm()
+            works.ears.add(listening)
+        except RuntimeError:  # no thread to be had: the session must not seem to have a stream for ever
+            self._forget(listening)
+            raise
         works.records.hurry()
         return listening.stream
 
@@ -115,6 +119,11 @@ class Intake:
     def streams(self) -> int:
         """How many are open."""
         return len(self._open)
+
+    @property
+    def lost_workers(self) -> int:
+        """How many worker processes ended before they were ready."""
+        return 0 if self._works is None else self._works.pool.lost
 
     # --- opening
 
@@ -252,7 +261,11 @@ class _Works:
         self.pool = pool
         self.ears = Ears(load_models)
         self.records = Errands("live records", beat)
-        self.enrollments = Errands("live enrollments")
+        try:
+            self.enrollments = Errands("live enrollments")
+        except RuntimeError:
+            self.records.close(0.0)
+            raise
         self.hands = Hands(desk, self.ears, pool, self.records, self.enrollments, forget)
 
 

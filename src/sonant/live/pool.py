@@ -18,17 +18,20 @@ from enum import IntEnum
 from itertools import count
 
 from sonant.cores import Cores
-from sonant.jobs.engines.local import EngineUnusable, LocalEngine
+from sonant.jobs.engines.local import LocalEngine
 from sonant.jobs.entry import Prepared, Task
 from sonant.jobs.faults import Refusal
+from sonant.threads import start_loop
 
 log = logging.getLogger(__name__)
 
 #: How often workers that died unasked are looked for.
 LOOK_S = 5.0
-#: A task that was in hand when no worker got ready is tried again after this, and so often in all.
+#: A task that was in hand when the engine failed is tried again after this, and so often in all.
 PAUSE_S = 2.0
 MAX_ATTEMPTS = 3
+#: How long tasks wait while no worker gets ready.
+PATIENCE_S = 60.0
 
 #: Called in the pool's thread; must be quick.
 Answer = Callable[[Prepared | Refusal], None]
@@ -47,6 +50,7 @@ class _Order:
     task: Task = field(compare=False)
     answer: Answer = field(compare=False)
     attempts: int = field(compare=False, default=0)
+    since_s: float = field(compare=False, default_factory=time.monotonic)
 
 
 class Pool:
@@ -94,10 +98,14 @@ class Pool:
     def pids(self) -> list[int]:
         return self._engine.pids()
 
+    @property
+    def lost(self) -> int:
+        """How many workers ended before they were ready."""
+        return self._engine.lost
+
     def _begin(self) -> None:
         if self._thread is None and not self._closing:
-            self._thread = threading.Thread(target=self._run, name="live pool", daemon=True)
-            self._thread.start()
+            self._thread = start_loop(self._run, "live pool")
 
     def _rouse(self) -> None:
         if not self._woken:
@@ -122,14 +130,12 @@ class Pool:
             self._hand_out()
             for ticket, result in self._engine.results(LOOK_S, self._wake):
                 _answer(self._in_hand.pop(ticket).answer, result)
-        except EngineUnusable as fault:
-            log.error("live calls: %s", fault)
-            self._put_back(fault)
-            self._pause()
+            if self._engine.problem:
+                self._give_up(self._engine.problem)
         except Exception:
             log.exception("live calls: the worker pool failed; its tasks are given out again")
             self._engine.discard()
-            self._put_back(EngineUnusable("fail"))
+            self._put_back()
             self._pause()
         return self._take_in()
 
@@ -153,11 +159,22 @@ class Pool:
             self._in_hand[order.number] = order
             self._engine.submit(order.task)
 
-    def _put_back(self, fault: EngineUnusable) -> None:
+    def _give_up(self, problem: str) -> None:
+        """Refuse what has waited too long for a worker that gets ready."""
+        before_s = time.monotonic() - PATIENCE_S
+        late = [order for order in [*self._in_hand.values(), *self._waiting] if order.since_s <= before_s]
+        self._waiting = [order for order in self._waiting if order.since_s > before_s]
+        heapq.heapify(self._waiting)
+        for order in late:
+            # One that the engine has stays there: to take it back would end a worker that is starting.
+            answer, order.answer = order.answer, _to_nobody
+            _answer(answer, Refusal(500, problem))
+
+    def _put_back(self) -> None:
         for order in self._in_hand.values():
             order.attempts += 1
             if order.attempts >= MAX_ATTEMPTS:
-                _answer(order.answer, Refusal(fault.code, fault.message))
+                _answer(order.answer, Refusal(500, "internal failure; see the service's log"))
             else:
                 heapq.heappush(self._waiting, order)
         self._in_hand.clear()
@@ -173,6 +190,10 @@ def _answer(answer: Answer, result: Prepared | Refusal) -> None:
         answer(result)
     except Exception:
         log.exception("live calls: a result could not be taken")
+
+
+def _to_nobody(_result: Prepared | Refusal) -> None:
+    pass
 
 
 def _stopped() -> Refusal:

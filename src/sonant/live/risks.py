@@ -12,6 +12,7 @@ from collections.abc import Callable, Hashable, Iterator
 from concurrent.futures import Future
 from contextlib import AbstractContextManager, contextmanager
 from datetime import datetime
+from functools import partial
 from typing import Generic, TypeVar
 
 from sqlalchemy import Connection
@@ -26,6 +27,7 @@ from sonant.store.database.turns import Turns
 from sonant.store.domains import Domain
 from sonant.store.session_hearings import Hearing
 from sonant.store.vault import Vault
+from sonant.threads import start_once
 from sonant.voice.calibration import Calibration
 from sonant.voice.fingerprint import Fingerprint
 
@@ -60,10 +62,14 @@ class Watches:
         with self._lock:
             reading = self._preparing.get(domain.domain_id)
             if reading is None:
-                reading = self._preparing[domain.domain_id] = Future()
-                threading.Thread(
-                    target=self._prepare, args=(reading, read, domain, vault), name="replays", daemon=True
-                ).start()
+                reading = Future()
+                # Noted down only when there is a thread: nobody else would ever end the wait for it.
+                start_once(
+                    partial(self._prepare, reading, read, domain, vault),
+                    "replays",
+                    failed=reading.set_exception,
+                )
+                self._preparing[domain.domain_id] = reading
         return reading
 
     def ready(

@@ -9,20 +9,22 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, delete, func, insert, select, update
+from sqlalchemy import Connection, bindparam, delete, func, insert, or_, select, update
 
 from sonant.store import watchlists
 from sonant.store.database.engine import first_row
 from sonant.store.database.paging import Position, page_of
 from sonant.store.database.postgres import take_time
 from sonant.store.database.schema import domains, speakers
-from sonant.store.times import from_us, to_us
+from sonant.store.times import far_us, from_us, to_us
 from sonant.store.vault import Vault
 
 DEFAULT_WATCHLIST_NAME = "DefaultWatchlist"
 
 #: A suspended domain can be restored for this long; then it is erased.
 SUSPENSION = timedelta(days=30)
+#: Key changes are tried again within this time.
+_LONGEST_PAUSE = timedelta(minutes=15)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -277,7 +279,9 @@ def wrap_anew(connection: Connection, domain: Domain, wrapped: bytes) -> bool:
 
 
 def key_changes_due(connection: Connection, now: datetime) -> list[Domain]:
-    query = _DOMAIN.where(domains.c.update_status == "IN_PROGRESS", domains.c.update_due_at <= to_us(now))
+    far = far_us(now, _LONGEST_PAUSE)
+    due = or_(domains.c.update_due_at <= to_us(now), domains.c.update_due_at > far)
+    query = _DOMAIN.where(domains.c.update_status == "IN_PROGRESS", due)
     return [_domain(dict(row)) for row in connection.execute(query).mappings()]
 
 

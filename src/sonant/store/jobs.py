@@ -15,7 +15,7 @@ from sqlalchemy import Connection, bindparam, delete, func, insert, or_, select,
 from sonant.store.database.engine import first_row
 from sonant.store.database.postgres import storable
 from sonant.store.database.schema import ACTIVE_STATUSES, job_entries, jobs
-from sonant.store.times import from_us, to_us
+from sonant.store.times import far_us, from_us, to_us
 
 ENROLLMENT = "SPEAKER_ENROLLMENT"
 REGISTRATION = "FRAUDSTER_REGISTRATION"
@@ -47,6 +47,7 @@ class Job:
     created_at: datetime
     started_at: datetime | None
     ended_at: datetime | None
+    worked_s: float
 
     @property
     def percent_complete(self) -> int:
@@ -140,22 +141,28 @@ _CLAIMABLE = _JOB.where(
         jobs.c.lease_owner.is_(None),
         jobs.c.lease_owner == bindparam("owner"),
         jobs.c.lease_until < bindparam("now_us"),
+        jobs.c.lease_until > bindparam("far_us"),
     ),
 )
 _CLAIM = _CLAIMABLE.order_by(jobs.c.created_at, jobs.c.job_id).limit(1).with_for_update(skip_locked=True)
 
 
-def claimable(connection: Connection, kinds: Sequence[str], owner: str, now: datetime) -> bool:
+def claimable(
+    connection: Connection, kinds: Sequence[str], owner: str, now: datetime, lease: timedelta
+) -> bool:
     """Whether there is a job of these kinds that nobody works on."""
-    wanted = {"kinds": kinds, "owner": owner, "now_us": to_us(now)}
-    return connection.execute(_CLAIMABLE, wanted).first() is not None
+    return connection.execute(_CLAIMABLE, _wanted(kinds, owner, now, lease)).first() is not None
+
+
+def _wanted(kinds: Sequence[str], owner: str, now: datetime, lease: timedelta) -> dict[str, Any]:
+    return {"kinds": kinds, "owner": owner, "now_us": to_us(now), "far_us": far_us(now, lease)}
 
 
 def claim(
     connection: Connection, kinds: Sequence[str], owner: str, now: datetime, lease: timedelta
 ) -> Job | None:
     """Take the oldest job of these kinds that nobody works on (never begun, or its lease ran out)."""
-    row = connection.execute(_CLAIM, {"kinds": kinds, "owner": owner, "now_us": to_us(now)}).first()
+    row = connection.execute(_CLAIM, _wanted(kinds, owner, now, lease)).first()
     if row is None:
         return None
     connection.execute(
@@ -187,12 +194,19 @@ def release(connection: Connection, job_id: str, owner: str) -> None:
     )
 
 
-def renew(connection: Connection, job_id: str, owner: str, now: datetime, lease: timedelta) -> bool:
-    """Whether the job is still this runner's."""
+def renew(
+    connection: Connection,
+    job_id: str,
+    owner: str,
+    now: datetime,
+    lease: timedelta,
+    worked_s: float = 0.0,
+) -> bool:
+    """Whether the job is still this runner's, which has worked on it for `worked_s` more."""
     statement = (
         update(jobs)
         .where(jobs.c.job_id == job_id, jobs.c.lease_owner == owner, jobs.c.status == "IN_PROGRESS")
-        .values(lease_until=to_us(now + lease))
+        .values(lease_until=to_us(now + lease), worked_s=jobs.c.worked_s + worked_s)
     )
     return connection.execute(statement).rowcount == 1
 

@@ -21,9 +21,11 @@ from sonant.errors import (
     ObjectDenied,
     ObjectError,
     ObjectNotFound,
+    ObjectsUnavailable,
     SealBroken,
     StorageFull,
 )
+from sonant.store.machine import lacks
 
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
 # Opening a named pipe must not hang, opening a terminal must not make it ours.
@@ -41,7 +43,9 @@ def faults(where: str) -> Iterator[None]:
         raise _typed(fault, where) from None
 
 
-def _typed(fault: OSError, where: str) -> ObjectError:
+def _typed(fault: OSError, where: str) -> ObjectError | ObjectsUnavailable:
+    if lacks(fault):
+        return ObjectsUnavailable(f"objects cannot be used: {fault.strerror}")
     match fault.errno:
         case errno.ENOENT | errno.ENOTDIR:
             return ObjectNotFound(f"{where}: there is no such object")

@@ -26,7 +26,7 @@ from sonant.store.database.schema import (
     speakers,
     voiceprints,
 )
-from sonant.store.times import from_us, to_us
+from sonant.store.times import far_us, from_us, to_us
 from sonant.store.vault import SpeakerSeal, Vault
 
 Who = Literal["speaker", "fraudster"]
@@ -128,6 +128,7 @@ def claim(connection: Connection, owner: str, now: datetime, lease: timedelta) -
         model_upgrades.c.lease_owner.is_(None),
         model_upgrades.c.lease_owner == owner,
         model_upgrades.c.lease_until < to_us(now),
+        model_upgrades.c.lease_until > far_us(now, lease),
     )
     query = (
         select(*_COLUMNS)

@@ -18,7 +18,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from sonant.errors import SetupError
+from sonant.errors import KeysUnreachable, SetupError
+from sonant.store.machine import lacks
 
 _LOCK = ".lock"
 _LEAVING = ".tmp-"
@@ -48,7 +49,7 @@ class PrivateFolder:
         try:
             mode = os.stat(self._prefix).st_mode  # noqa: PTH116 - runs at every use of a key
         except OSError as fault:
-            raise SetupError(f"folder {self.path} cannot be used: {fault.strerror}") from None
+            raise _typed(fault, f"folder {self.path} cannot be used: {fault.strerror}") from None
         if mode & _OTHERS:
             raise SetupError(
                 f"folder {self.path} holds secrets and is open to other users "
@@ -62,7 +63,7 @@ class PrivateFolder:
         except FileNotFoundError:
             return None
         except OSError as fault:
-            raise SetupError(f"file {self._prefix}{name} cannot be used: {fault.strerror}") from None
+            raise _typed(fault, f"file {self._prefix}{name} cannot be used: {fault.strerror}") from None
         return self._accepted(name, status)
 
     def read(self, name: str, max_bytes: int) -> tuple[Stamp, bytes] | None:
@@ -73,7 +74,7 @@ class PrivateFolder:
         except FileNotFoundError:
             return None
         except OSError as fault:
-            raise SetupError(f"file {self._prefix}{name} cannot be read: {fault.strerror}") from None
+            raise _typed(fault, f"file {self._prefix}{name} cannot be read: {fault.strerror}") from None
         with self._faults("read"), os.fdopen(descriptor, "rb", buffering=0) as file:
             stamp = self._accepted(name, os.fstat(descriptor))
             if stamp.size_bytes > max_bytes:
@@ -176,4 +177,9 @@ class PrivateFolder:
         try:
             yield
         except OSError as fault:
-            raise SetupError(f"folder {self.path} cannot be {done}: {fault.strerror}") from None
+            raise _typed(fault, f"folder {self.path} cannot be {done}: {fault.strerror}") from None
+
+
+def _typed(fault: OSError, what: str) -> SetupError | KeysUnreachable:
+    """A fault of the folder is the operator's; one of a process without files left is over at some time."""
+    return KeysUnreachable(what) if lacks(fault) else SetupError(what)

@@ -15,6 +15,7 @@ from starlette.responses import JSONResponse
 from starlette.routing import BaseRoute, Route
 
 from sonant.errors import DatabaseUnavailable
+from sonant.events.runner_state import RunnerState
 
 log = logging.getLogger(__name__)
 
@@ -25,8 +26,17 @@ CACHE_S = 1.0
 class Health:
     """`GET /health`: the event loop turns. `GET /health/ready`: calls can be answered and are welcome."""
 
-    def __init__(self, check: Callable[[], None], monotonic_s: Callable[[], float]) -> None:
-        """`check` raises DatabaseUnavailable; it is called in a thread, one call at a time."""
+    def __init__(
+        self,
+        check: Callable[[], None],
+        monotonic_s: Callable[[], float],
+        runner: Callable[[], RunnerState] | None = None,
+    ) -> None:
+        """`check` raises DatabaseUnavailable; it is called in a thread, one call at a time.
+
+        `runner` tells at once how the runner is that this service looks after, if it does.
+        """
+        self._runner = runner
         self._check, self._monotonic_s = check, monotonic_s
         self._lock = asyncio.Lock()
         self._well, self._looked_s = False, float("-inf")
@@ -48,7 +58,7 @@ class Health:
     async def _ready(self, _request: Request) -> JSONResponse:
         if self.draining:
             return JSONResponse({"status": "draining"}, 503)
-        if not await self._is_well():
+        if not await self._is_well() or (self._runner is not None and self._runner().missing):
             return JSONResponse({"status": "unavailable"}, 503)
         return JSONResponse({"status": "ready"})
 

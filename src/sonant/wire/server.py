@@ -18,7 +18,9 @@ from sonant.errors import (
     BodyTooLarge,
     DatabaseUnavailable,
     InternalServer,
+    KeysUnreachable,
     Misdirected,
+    ObjectsUnavailable,
     SerializationFault,
     Throttling,
     UnknownOperation,
@@ -251,7 +253,7 @@ class FrontDoor:
                 step(self, call)
         except WireError as error:
             call.error = error
-        except DatabaseUnavailable as fault:
+        except (DatabaseUnavailable, KeysUnreachable, ObjectsUnavailable) as fault:
             log.error("request %s failed: %s", call.request_id, fault)
             call.error = InternalServer()
         except Exception:  # whatever went wrong is ours; the caller gets the id to report it by

@@ -117,6 +117,13 @@ def test_two_processes_cannot_deliver_to_one_sink(database: Database) -> None:
         assert not outbox.move(connection, "file", "one", 5)
 
 
+def test_a_lease_of_a_clock_that_was_ahead_holds_nobody_off(database: Database) -> None:
+    with database.write() as connection:
+        outbox.add_sink(connection, "file")
+        assert outbox.hold(connection, "file", "one", NOON + timedelta(hours=25), LEASE)
+        assert outbox.hold(connection, "file", "other", NOON, LEASE)
+
+
 def test_each_sink_has_its_own_count_of_what_waits(database: Database, domain: Domain) -> None:
     put(database, domain, 3)
     take(database, "file", 3)

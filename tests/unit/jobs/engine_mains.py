@@ -52,21 +52,36 @@ def hang(pipe, ticket):
         pipe.send((task.ticket, square(task)))
 
 
-def die_unready(_pipe, folder):
-    """End before being ready, as when the voice models are missing; the starts are counted in `folder`."""
-    (Path(folder) / str(os.getpid())).touch()
-    raise SetupError("voice model speaker-encoder.onnx is missing")
+def die_unless(pipe, file):
+    """End before being ready, as when the voice models are missing, until the file is there."""
+    if not Path(file).exists():
+        raise SetupError("voice model speaker-encoder.onnx is missing")
+    answer(pipe)
 
 
 def die_unready_once(pipe, folder):
     """The first worker dies before it is ready, the others work."""
-    if not list(Path(folder).iterdir()):
-        die_unready(pipe, folder)
+    first = Path(folder) / "first"
+    if not first.exists():
+        first.touch()
+        os._exit(1)
     answer(pipe)
 
 
-def hang_unready(_pipe):
-    time.sleep(3600)
+def hang_unless(pipe, file):
+    """Hang before being ready, unless the file is there."""
+    if not Path(file).exists():
+        time.sleep(3600)
+    answer(pipe)
+
+
+def one_ready(pipe, file):
+    """Who comes first works; all others end before they are ready."""
+    try:
+        os.close(os.open(file, os.O_CREAT | os.O_EXCL))
+    except FileExistsError:
+        os._exit(1)
+    answer(pipe)
 
 
 def fetch(_role, uri):

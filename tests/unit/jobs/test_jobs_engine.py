@@ -2,6 +2,7 @@
 
 import os
 import random
+import resource
 import time
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,7 +11,8 @@ from typing import Any
 import engine_mains
 import pytest
 
-from sonant.jobs.engines.local import DEPTH, MAX_CRASHES, MAX_STILLBORN, EngineUnusable, LocalEngine
+from sonant.jobs.engines import local
+from sonant.jobs.engines.local import DEPTH, MAX_CRASHES, MAX_STILLBORN, LocalEngine
 from sonant.jobs.engines.worker import work
 from sonant.jobs.entry import Prepared, Role, Task
 from sonant.jobs.faults import Refusal
@@ -36,11 +38,11 @@ def engine(main, *arguments, workers=2, time_limit_s=PATIENCE_S):
         built.close()
 
 
-def run(built, tasks):
-    """Give tasks as there is room; what came back, in the order it came."""
+def run(built, tasks, more=0):
+    """Give tasks as there is room; what came back, in the order it came, with `more` given before."""
     waiting: list[Any] = list(tasks)
     found: list[Any] = []
-    total, deadline = len(waiting), time.monotonic() + PATIENCE_S
+    total, deadline = len(waiting) + more, time.monotonic() + PATIENCE_S
     while len(found) < total:
         assert time.monotonic() < deadline, f"{total - len(found)} results are missing"
         while waiting and built.room:
@@ -201,39 +203,104 @@ def test_the_worker_ends_with_the_process_that_gave_it_work():
         time.sleep(0.05)
 
 
-def test_workers_that_never_get_ready_end_the_job_as_a_whole_and_the_message_names_the_doctor(tmp_path):
-    with engine(engine_mains.die_unready, str(tmp_path), workers=1) as built:
-        with pytest.raises(EngineUnusable) as raised:
-            run(built, [task(0), task(1)])
-        assert built.room == DEPTH, "nothing is in hand any more"
-    assert raised.value.code == 500
-    assert raised.value.message == (
-        "recordings cannot be processed: worker processes end with code 1 before they are ready; "
-        "run `sonant doctor` and see the service's log"
-    )
-    assert len(list(tmp_path.iterdir())) == MAX_STILLBORN
+@pytest.fixture
+def quick(monkeypatch):
+    """Short pauses between workers that do not get ready."""
+    monkeypatch.setattr(local, "PAUSE_LEAST_S", 0.001)
+    monkeypatch.setattr(local, "PAUSE_MOST_S", 0.002)
+
+
+def until(condition, built):
+    """Let the engine go on; nothing may come of it until the condition holds."""
+    deadline = time.monotonic() + PATIENCE_S
+    while not condition():
+        assert time.monotonic() < deadline
+        assert built.results(0.1) == []
+
+
+def test_while_no_worker_gets_ready_tasks_wait_and_the_problem_names_the_doctor(tmp_path, quick):
+    may_be_ready = tmp_path / "models"
+    with engine(engine_mains.die_unless, str(may_be_ready), workers=1) as built:
+        tasks = [task(0), task(1)]
+        for one in tasks:
+            built.submit(one)
+        until(lambda: built.lost > MAX_CRASHES, built)
+        assert built.problem == (
+            "recordings cannot be processed: worker processes end with code 1 before they are ready; "
+            "run `sonant doctor` and see the service's log"
+        )
+        may_be_ready.touch()
+        assert squares(run(built, [task(2)], more=2)) == {0: 0, 1: 1, 2: 4}
+        assert built.problem == ""
 
 
 def test_one_worker_that_dies_before_it_is_ready_costs_nothing(tmp_path):
     with engine(engine_mains.die_unready_once, str(tmp_path), workers=1) as built:
         assert squares(run(built, [task(n) for n in range(3)])) == {n: n * n for n in range(3)}
+        assert (built.lost, built.problem) == (1, "")
 
 
-def test_workers_that_hang_before_they_are_ready_end_the_job_too_and_no_recording_is_blamed():
-    with (
-        engine(engine_mains.hang_unready, workers=1, time_limit_s=1.0) as built,
-        pytest.raises(EngineUnusable, match="worker processes hang for 1 s before they are ready"),
-    ):
-        run(built, [task(0)])
+def test_workers_that_hang_before_they_are_ready_are_replaced_and_no_recording_is_blamed(tmp_path, quick):
+    may_be_ready = tmp_path / "models"
+    with engine(engine_mains.hang_unless, str(may_be_ready), workers=1, time_limit_s=0.5) as built:
+        built.submit(task(3))
+        until(lambda: built.lost >= MAX_STILLBORN, built)
+        assert "worker processes hang for 0 s before they are ready" in built.problem
+        built._time_limit_s = PATIENCE_S
+        may_be_ready.touch()
+        assert squares(run(built, [], more=1)) == {3: 9}
 
 
-def test_workers_killed_from_outside_before_they_are_ready_are_replaced(tmp_path):
-    with engine(engine_mains.hang_unready, workers=1) as built:
-        built.submit(task(0))
-        for _ in range(MAX_STILLBORN + 1):
-            (pid,) = built.pids()
+def test_workers_killed_before_they_are_ready_cost_no_task_however_often(tmp_path, quick):
+    may_be_ready = tmp_path / "models"
+    with engine(engine_mains.hang_unless, str(may_be_ready), workers=2) as built:
+        tasks = [task(n) for n in range(2 * DEPTH)]
+        for one in tasks:
+            built.submit(one)
+        for kills in range(2 * DEPTH * MAX_CRASHES):
+            for pid in built.pids()[:1]:
+                os.kill(pid, 9)
+            until(lambda kills=kills: built.lost > kills and built.pids(), built)
+        may_be_ready.touch()
+        for pid in built.pids():
             os.kill(pid, 9)
-            deadline = time.monotonic() + PATIENCE_S
-            while built.pids() == [pid]:
-                assert time.monotonic() < deadline
-                assert built.results(0.1) == []
+        assert squares(run(built, [], more=len(tasks))) == {n: n * n for n in range(2 * DEPTH)}
+
+
+def test_workers_that_cannot_be_started_cost_no_task(quick):
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with engine(engine_mains.answer, workers=1) as built:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (3, hard))
+        try:
+            built.submit(task(5))
+            until(lambda: built.lost > MAX_CRASHES, built)
+            assert "worker processes cannot be started: " in built.problem
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        assert squares(run(built, [], more=1)) == {5: 25}
+        assert built.problem == ""
+
+
+def test_while_nothing_can_be_started_nothing_is_done_in_a_hurry(monkeypatch):
+    monkeypatch.setattr(local, "PAUSE_LEAST_S", 60.0)
+    monkeypatch.setattr(local, "PAUSE_MOST_S", 60.0)
+    waits = []
+    monkeypatch.setattr(local.time, "sleep", waits.append)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with engine(engine_mains.answer, workers=1) as built:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (3, hard))
+        try:
+            built.submit(task(0))
+            assert built.results(0.25) == []
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        assert waits == [0.25], "it waits as long as it may"
+        assert built.lost == 1
+
+
+def test_one_worker_that_is_ready_is_no_problem(tmp_path, quick):
+    with engine(engine_mains.one_ready, str(tmp_path / "claimed"), workers=2) as built:
+        built.warm()
+        until(lambda: built.lost > MAX_STILLBORN, built)
+        assert built.problem == ""
+        assert squares(run(built, [task(n) for n in range(4)])) == {n: n * n for n in range(4)}

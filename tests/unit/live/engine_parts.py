@@ -25,5 +25,12 @@ def never_ready(_pipe):
     os._exit(3)
 
 
+def die_unless(pipe, file):
+    """End before being ready until the file is there."""
+    if not os.path.exists(file):
+        os._exit(3)
+    answer(pipe)
+
+
 def _heard(mark):
     return Prepared(model_id=mark, vector=b"", net_speech_s=0.0, snr_db=0.0, risks=(), audio=None)

@@ -11,7 +11,8 @@ import engine_parts
 import pytest
 
 from sonant.cores import Cores
-from sonant.jobs.engines.local import LocalEngine
+from sonant.jobs.engines import local
+from sonant.jobs.engines.local import MAX_CRASHES, MAX_STILLBORN, LocalEngine
 from sonant.jobs.entry import Prepared, Role, Task
 from sonant.jobs.faults import Refusal
 from sonant.live import pool as live_pool
@@ -109,12 +110,50 @@ def test_a_killed_worker_is_replaced_and_its_task_done(pool_of):
 
 
 def test_workers_that_never_get_ready_are_given_up_with_a_reason(pool_of, monkeypatch):
-    monkeypatch.setattr(live_pool, "PAUSE_S", 0.01)
+    monkeypatch.setattr(live_pool, "PATIENCE_S", 0.0)
+    monkeypatch.setattr(live_pool, "LOOK_S", 0.1)
     pool, answers = pool_of(engine_parts.never_ready), Answers()
-    pool.submit(task("never"), AUTHENTICATION, answers)
-    (refusal,) = answers.wait(1)
-    assert refusal.code == 500
-    assert "sonant doctor" in refusal.message
+    for mark in ("in hand", "waits"):
+        pool.submit(task(mark), AUTHENTICATION, answers)
+    for refusal in answers.wait(2):
+        assert refusal.code == 500
+        assert "sonant doctor" in refusal.message
+    assert pool.lost >= MAX_STILLBORN
+
+
+def test_tasks_wait_for_workers_that_are_killed_before_they_are_ready(pool_of, tmp_path, monkeypatch):
+    monkeypatch.setattr(local, "PAUSE_MOST_S", 0.01)
+    monkeypatch.setattr(live_pool, "LOOK_S", 0.1)
+    may_be_ready = tmp_path / "models"
+    pool, answers = pool_of(engine_parts.die_unless, str(may_be_ready)), Answers()
+    pool.submit(task("who"), AUTHENTICATION, answers)
+    deadline = time.monotonic() + PATIENCE_S
+    while pool.lost <= MAX_CRASHES:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    assert answers.found == []
+    may_be_ready.touch()
+    assert answers.wait(1) == ["who"]
+
+
+def test_a_pool_whose_engine_fails_in_its_own_repair_goes_on(pool_of, monkeypatch):
+    monkeypatch.setattr(live_pool, "PAUSE_S", 0.01)
+    pool, answers = pool_of(engine_parts.answer), Answers()
+    engine, left = pool._engine, {"warm": 2, "discard": 1}
+
+    def breaking(name, real):
+        def step():
+            if left[name]:
+                left[name] -= 1
+                raise OSError(24, "Too many open files")
+            real()
+
+        return step
+
+    for name in left:
+        monkeypatch.setattr(engine, name, breaking(name, getattr(engine, name)))
+    pool.submit(task("who"), AUTHENTICATION, answers)
+    assert answers.wait(1) == ["who"]
 
 
 def test_a_closed_pool_answers_everything_that_it_has_not_done(pool_of):

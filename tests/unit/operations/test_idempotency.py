@@ -80,7 +80,7 @@ def test_a_token_is_case_sensitive(house):
     assert len(lists_of(house, domain_id)) == 2
 
 
-def test_a_token_lasts_24_hours_and_is_forgotten_then(house):
+def test_a_token_lasts_24_hours_and_is_then_anew(house):
     domain_id = house.new_domain()
     first = watchlist(house, domain_id, ClientToken="t")
     house.clock.advance(hours=24, microseconds=-1)
@@ -90,6 +90,24 @@ def test_a_token_lasts_24_hours_and_is_forgotten_then(house):
     with house.store.database.read() as connection:
         kept = connection.execute(select(func.count()).select_from(client_tokens)).scalar_one()
     assert kept == 1
+
+
+def test_a_token_outlives_a_clock_that_is_wrong_for_a_while(house):
+    domain_id = house.new_domain()
+    first = watchlist(house, domain_id, ClientToken="t")
+    house.clock.advance(hours=25)
+    watchlist(house, domain_id, ClientToken="another")
+    house.clock.advance(hours=-25)
+    assert watchlist(house, domain_id, ClientToken="t")["WatchlistId"] == first["WatchlistId"]
+
+
+def test_tokens_are_forgotten_after_a_week(house):
+    domain_id = house.new_domain()
+    watchlist(house, domain_id, ClientToken="t")
+    house.clock.advance(days=7)
+    watchlist(house, domain_id, ClientToken="another")
+    with house.store.database.read() as connection:
+        assert connection.execute(select(func.count()).select_from(client_tokens)).scalar_one() == 1
 
 
 def test_a_token_survives_a_restart(house):

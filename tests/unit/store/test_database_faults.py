@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import gc
+import resource
 import sqlite3
 import threading
 import time
+from contextlib import ExitStack
 
 import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import IntegrityError, OperationalError
 
 from sonant.errors import DatabaseUnavailable, SetupError
-from sonant.store.database.engine import SCRUB_WAIT_S, Database, fault_text
+from sonant.store.database import engine
+from sonant.store.database.engine import SCRUB_WAIT_S, Database
+from sonant.store.database.faults import fault_text, of_sqlite
 
 NOT_ONE = r"^the database cannot be used: file is not a database$"
 
@@ -253,3 +257,85 @@ def test_scrubbing_a_database_that_cannot_be_used_is_no_error(path, caplog):
     database.scrub()
     assert "the write-ahead log could not be emptied: the database cannot be used" in caplog.text
     database.close()
+
+
+# --- what may work later
+
+
+@pytest.fixture
+def impatient(path, monkeypatch):
+    """Another process's view of the same file, which waits for locks no longer than a moment."""
+    monkeypatch.setattr(engine, "LOCK_WAIT_S", 0.05)
+    made = Database(f"sqlite:///{path}")
+    yield made
+    made.close()
+
+
+def test_a_lock_of_somebody_else_is_told_as_temporary_and_the_write_works_later(database, impatient):
+    with (
+        database.write() as connection,
+        pytest.raises(DatabaseUnavailable, match=r"^the database cannot be used: database is locked$"),
+    ):
+        connection.execute(text("INSERT INTO notes (note) VALUES ('theirs')"))
+        put(impatient, "ours")
+    put(impatient, "ours")
+    assert notes(database) == ["theirs", "ours"]
+
+
+def test_a_full_disk_is_told_as_temporary_and_nothing_of_the_transaction_stays(database):
+    def write_much():
+        with database.write() as connection:
+            connection.execute(text("INSERT INTO notes (note) VALUES ('first')"))
+            pages = connection.execute(text("PRAGMA page_count")).scalar_one()
+            connection.connection.driver_connection.execute(f"PRAGMA max_page_count={pages}")
+            connection.execute(text("INSERT INTO notes (note) VALUES (:note)"), {"note": "x" * 100_000})
+
+    with pytest.raises(DatabaseUnavailable, match="database or disk is full"):
+        write_much()
+    assert notes(database) == []
+
+
+def test_a_process_without_files_waits_and_an_operator_is_not_called(path, database):
+    put(database, "kept")
+    fresh = Database(f"sqlite:///{path}")
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (3, hard))
+    try:
+        for use in (fresh.read, fresh.write):
+            with pytest.raises(DatabaseUnavailable, match="unable to open database file"), use():
+                pass
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert notes(fresh) == ["kept"]
+    fresh.close()
+
+
+def test_when_every_connection_is_in_use_it_is_told_as_temporary(path, monkeypatch):
+    made = Database(f"sqlite:///{path}", connections=1)
+    monkeypatch.setattr(made.engine.pool, "_timeout", 0.01)
+    with ExitStack() as held:
+        for _ in range(1 + made.engine.pool._max_overflow):
+            held.enter_context(made.engine.connect())
+        with pytest.raises(DatabaseUnavailable), made.write():
+            pass
+    made.close()
+
+
+@pytest.mark.parametrize(
+    "code", ["BUSY_SNAPSHOT", "LOCKED", "NOMEM", "IOERR_READ", "IOERR_FSYNC", "FULL", "PROTOCOL"]
+)
+def test_faults_of_the_machine_are_temporary(code):
+    # Devices that fail cannot be had here; the driver tells of them like this.
+    fault = sqlite3.OperationalError("of the machine")
+    fault.sqlite_errorcode = getattr(sqlite3, f"SQLITE_{code}")
+    assert isinstance(of_sqlite(fault, None), DatabaseUnavailable)
+    assert isinstance(of_sqlite(OperationalError("SELECT", {}, fault), None), DatabaseUnavailable)
+    assert isinstance(of_sqlite(MemoryError(), None), DatabaseUnavailable)
+
+
+@pytest.mark.parametrize("code", ["ERROR", "CONSTRAINT_UNIQUE", "MISMATCH", "TOOBIG"])
+def test_faults_of_the_statement_are_not_temporary(code):
+    fault = sqlite3.OperationalError("of the statement")
+    fault.sqlite_errorcode = getattr(sqlite3, f"SQLITE_{code}")
+    assert of_sqlite(fault, None) is None
+    assert of_sqlite(ValueError("of ours"), None) is None

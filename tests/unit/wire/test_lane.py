@@ -53,6 +53,20 @@ def test_each_caller_gets_the_result_of_its_own_argument(lane):
     assert asyncio.run(calls()) == [number * number for number in range(500)]
 
 
+def test_work_that_fails_is_told_to_its_own_caller_and_the_lane_goes_on(lane):
+    divide = lane(lambda number: 12 // number)
+
+    async def calls():
+        return await asyncio.wait_for(
+            asyncio.gather(*(divide.run(number) for number in (3, 0, 4)), return_exceptions=True), PATIENCE_S
+        )
+
+    for _ in range(2):
+        first, failed, last = asyncio.run(calls())
+        assert (first, last) == (4, 3)
+        assert isinstance(failed, ZeroDivisionError)
+
+
 def test_work_is_done_in_the_order_it_came_and_in_one_thread_that_is_not_the_loops(lane):
     work = Gated()
     line = lane(work)

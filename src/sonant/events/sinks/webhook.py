@@ -23,6 +23,7 @@ from urllib.parse import urlsplit
 
 from sonant.errors import SetupError
 from sonant.events.sinks import SinkFault
+from sonant.threads import start_once
 
 TIMESTAMP_HEADER = "X-Sonant-Timestamp"
 SIGNATURE_HEADER = "X-Sonant-Signature"
@@ -87,18 +88,19 @@ class WebhookSink:
             peer = http.client.HTTPSConnection(
                 self._host, self._port, timeout=self._time_limit_s, context=self._tls
             )
-        late = threading.Event()
+        late, done = threading.Event(), threading.Event()
 
         def cut() -> None:
             # The socket's own time limit begins anew with every byte: a peer that drips could go on for ever.
+            if done.wait(self._time_limit_s):
+                return
             late.set()
-            if peer.sock is not None:
+            open_socket = peer.sock
+            if open_socket is not None:
                 with contextlib.suppress(OSError):
-                    peer.sock.shutdown(socket.SHUT_RDWR)
+                    open_socket.shutdown(socket.SHUT_RDWR)
 
-        clock = threading.Timer(self._time_limit_s, cut)
-        clock.daemon = True
-        clock.start()
+        start_once(cut, "webhook time limit", failed=lambda _: None)
         try:
             peer.request("POST", self._target, body, headers)
             return peer.getresponse().status
@@ -109,5 +111,5 @@ class WebhookSink:
                 why = type(fault).__name__
             raise SinkFault(f"the webhook cannot be reached: {why}") from None
         finally:
-            clock.cancel()
+            done.set()
             peer.close()

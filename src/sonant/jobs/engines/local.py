@@ -2,14 +2,14 @@
 
 A worker says when it is ready, then holds up to two tasks, so that it fetches the next one's audio while it
 computes. A worker that dies or hangs is replaced and its tasks are given out again; a task that keeps killing
-its worker is refused. Workers that do not even get ready are no task's fault: the engine gives up.
+its worker is refused. Workers that do not even get ready are no task's fault: others are started, after
+growing pauses, and tasks wait.
 """
 
 from __future__ import annotations
 
 import logging
 import multiprocessing
-import signal
 import time
 from collections import deque
 from collections.abc import Callable
@@ -18,7 +18,8 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 
 from sonant.jobs.entry import Prepared, Task
-from sonant.jobs.faults import JobFault, Refusal
+from sonant.jobs.faults import Refusal
+from sonant.threads import Backoff
 
 log = logging.getLogger(__name__)
 
@@ -26,8 +27,10 @@ log = logging.getLogger(__name__)
 DEPTH = 2
 #: A task whose worker died this often is refused: the recording, not chance, is at fault.
 MAX_CRASHES = 5
-#: So many workers in a row that end before they are ready show that none will be.
+#: So many workers in a row that end before they are ready are more than chance: something is wrong.
 MAX_STILLBORN = 2
+#: Pauses before a worker is started after one that did not get ready.
+PAUSE_LEAST_S, PAUSE_MOST_S = 0.1, 10.0
 #: The first message of a worker, once its models are loaded.
 READY = "ready"
 #: How long a worker whose pipe has ended may take to end itself, so that its exit code is its own.
@@ -37,15 +40,12 @@ _END_S = 1.0
 WorkerMain = Callable[..., None]
 
 
-class EngineUnusable(JobFault):
-    """No worker process gets ready: the installation is at fault, not a recording."""
-
-    def __init__(self, what: str) -> None:
-        super().__init__(
-            500,
-            f"recordings cannot be processed: worker processes {what} before they are ready; "
-            "run `sonant doctor` and see the service's log",
-        )
+def not_ready(what: str) -> str:
+    """The sentence for workers that do not get ready; `what` they do instead."""
+    return (
+        f"recordings cannot be processed: worker processes {what}; "
+        "run `sonant doctor` and see the service's log"
+    )
 
 
 @dataclass(slots=True)
@@ -70,12 +70,22 @@ class LocalEngine:
         self._crashes: dict[int, int] = {}
         self._ready: deque[tuple[int, Prepared | Refusal]] = deque()
         self._stillborn = 0  # workers in a row that ended before they were ready
+        self._pauses = Backoff(PAUSE_LEAST_S, PAUSE_MOST_S)
+        self._start_after_s = float("-inf")  # by the monotonic clock
+        self._problem = ""
+        self.lost = 0
+        """How many workers ended before they were ready, or could not be started, since this was made."""
 
     @property
     def room(self) -> int:
         """How many more tasks can be given before all workers are fully loaded."""
         held = len(self._waiting) + sum(len(worker.tasks) for worker in self._workers)
         return max(0, self._count * DEPTH - held)
+
+    @property
+    def problem(self) -> str:
+        """Why no worker gets ready, in one sentence; empty when one is."""
+        return "" if any(worker.ready for worker in self._workers) else self._problem
 
     def submit(self, task: Task) -> None:
         """Give a task; its result comes from `results` under its ticket."""
@@ -84,15 +94,14 @@ class LocalEngine:
 
     def warm(self) -> None:
         """Start every worker now, not with the first task."""
-        while len(self._workers) < self._count:
-            self._workers.append(self._start())
+        self._staff(self._count)
 
     def results(
         self, timeout_s: float, wake: Connection | None = None
     ) -> list[tuple[int, Prepared | Refusal]]:
         """Results that are there, waiting up to `timeout_s` for the first, or until `wake` can be read.
 
-        Raises EngineUnusable, and forgets every task in hand, when no worker gets ready.
+        While no worker gets ready there are none, and `problem` says why.
         """
         self._look(0.0 if self._ready else timeout_s, wake)
         found = list(self._ready)
@@ -117,9 +126,8 @@ class LocalEngine:
         return [worker.process.pid for worker in self._workers if worker.process.pid is not None]
 
     def _hand_out(self) -> None:
-        while len(self._workers) < min(self._count, len(self._workers) + len(self._waiting)):
-            self._workers.append(self._start())
-        while self._waiting:
+        self._staff(min(self._count, len(self._workers) + len(self._waiting)))
+        while self._waiting and self._workers:
             worker = min(self._workers, key=lambda worker: len(worker.tasks))
             if len(worker.tasks) >= DEPTH:
                 return
@@ -132,9 +140,21 @@ class LocalEngine:
             except OSError:  # it died; _look sees that and gives the task out again
                 return
 
+    def _staff(self, count: int) -> None:
+        """Have so many workers, unless it is too early after one that did not get ready."""
+        while len(self._workers) < count and time.monotonic() >= self._start_after_s:
+            try:
+                self._workers.append(self._start())
+            except (OSError, MemoryError) as fault:  # no files, processes or memory left: they come back
+                self._did_not_get_ready(f"cannot be started: {fault}")
+
     def _look(self, timeout_s: float, wake: Connection | None) -> None:
+        if self._waiting and len(self._workers) < self._count:
+            timeout_s = min(timeout_s, max(0.0, self._start_after_s - time.monotonic()))
         pipes = {worker.pipe: worker for worker in self._workers}
         waited = [*pipes] if wake is None else [*pipes, wake]
+        if not waited and self._waiting:
+            time.sleep(timeout_s)
         for pipe in wait(waited, timeout_s) if waited else ():
             if pipe is wake:
                 continue
@@ -146,7 +166,9 @@ class LocalEngine:
                 continue
             if message == READY:
                 worker.ready, worker.since = True, time.monotonic()
-                self._stillborn = 0
+                self._stillborn, self._problem = 0, ""
+                self._start_after_s = float("-inf")
+                self._pauses.reset()
                 continue
             ticket, result = message
             worker.tasks.popleft()
@@ -168,13 +190,9 @@ class LocalEngine:
         code = worker.process.exitcode
         log.warning("worker process %s %s (exit code %s); starting another", worker.process.pid, what, code)
         self._stop(worker)
-        # One that was killed from outside tells nothing about the next one.
-        if not worker.ready and code != -signal.SIGKILL:
-            self._stillborn += 1
-            if self._stillborn >= MAX_STILLBORN:
-                self._stillborn = 0
-                self.discard()
-                raise EngineUnusable(f"end with code {code}" if what == "died" else what)
+        if not worker.ready:  # it has not looked at a task yet
+            done = f"end with code {code}" if what == "died" else what
+            self._did_not_get_ready(f"{done} before they are ready")
         elif worker.tasks:
             culprit = worker.tasks[0]
             crashes = self._crashes[culprit.ticket] = self._crashes.get(culprit.ticket, 0) + 1
@@ -185,12 +203,27 @@ class LocalEngine:
                 self._ready.append((culprit.ticket, Refusal(500, reason)))
         self._waiting.extendleft(reversed(worker.tasks))
 
+    def _did_not_get_ready(self, what: str) -> None:
+        self.lost += 1
+        self._stillborn += 1
+        pause_s = self._pauses.next_s()
+        self._start_after_s = time.monotonic() + pause_s
+        if self._stillborn >= MAX_STILLBORN:
+            self._problem = not_ready(what)
+            log.error("%s; trying again in %.1f s", self._problem, pause_s)
+
     def _start(self) -> _Worker:
+        """Raises OSError and MemoryError when the system has no room for another."""
         context = multiprocessing.get_context("spawn")
         ours, theirs = context.Pipe()
         process = context.Process(target=self._main, args=(theirs, *self._arguments), daemon=True)
-        process.start()
-        theirs.close()
+        try:
+            process.start()
+        except BaseException:
+            ours.close()
+            raise
+        finally:
+            theirs.close()
         return _Worker(process, ours, since=time.monotonic())
 
     def _stop(self, worker: _Worker) -> None:

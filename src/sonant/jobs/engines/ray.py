@@ -19,7 +19,7 @@ from multiprocessing.context import SpawnProcess
 from typing import Any
 
 from sonant.errors import ClusterUnavailable, SetupError
-from sonant.jobs.engines.local import DEPTH, EngineUnusable
+from sonant.jobs.engines.local import DEPTH, not_ready
 from sonant.jobs.engines.parcels import KEPT_PIECES, Parcels, new_key
 from sonant.jobs.engines.ray_actor import Maker
 from sonant.jobs.engines.ray_crew import Cluster
@@ -65,6 +65,10 @@ class RayEngine:
         self._most = DEPTH
         self._connected = False
         self._started_s = 0.0
+        self.problem = ""
+        """Why no actor gets ready, in one sentence; empty when one does."""
+        self.lost = 0
+        """How many actors ended before they were ready."""
 
     @property
     def room(self) -> int:
@@ -72,7 +76,7 @@ class RayEngine:
         return max(0, self._most - len(self._tickets))
 
     def submit(self, task: Task) -> None:
-        """Give a task; its result comes from `results` under its ticket."""
+        """Give a task; its result comes from `results` under its ticket. Raises ClusterUnavailable."""
         self._start()
         self._number += 1
         self._tickets[self._number] = task.ticket
@@ -83,8 +87,8 @@ class RayEngine:
     ) -> list[tuple[int, Prepared | Refusal]]:
         """Results that are there, waiting up to `timeout_s` for the first, or until `wake` can be read.
 
-        Raises ClusterUnavailable when the cluster is away and EngineUnusable when no actor gets ready; either
-        way every task in hand is forgotten.
+        Raises ClusterUnavailable, and forgets every task in hand, when the cluster is away. While no actor
+        gets ready there are no results, and `problem` says why.
         """
         if self._pipe is None:
             return []
@@ -108,7 +112,7 @@ class RayEngine:
     def close(self) -> None:
         """End the driver process, and with it all actors."""
         self._tickets.clear()
-        self._most = DEPTH
+        self._most, self.problem = DEPTH, ""
         process, pipe = self._process, self._pipe
         self._process = self._pipe = None
         if process is None or pipe is None:
@@ -131,9 +135,13 @@ class RayEngine:
             return [
                 (ticket, Refusal(500, f"the recording could not be processed: the worker process {answer}"))
             ]
-        elif kind == "unusable":
-            self.close()
-            raise EngineUnusable(*values)
+        elif kind == "lost":
+            self.lost += 1
+            if values[0]:
+                self.problem = not_ready(f"on the Ray cluster {values[0]} before they are ready")
+                log.error("%s", self.problem)
+        elif kind == "ready":
+            self.problem = ""
         elif kind == "away":
             raise self._away(*values)
         return []
@@ -153,11 +161,19 @@ class RayEngine:
         self._started_s = time.monotonic()
         begin = self._parcels.seal((self._maker, self._arguments))
         context = multiprocessing.get_context("spawn")
-        self._pipe, theirs = context.Pipe()
-        arguments = (theirs, self._cluster, self._time_limit_s, key, begin)
-        self._process = context.Process(target=drive, args=arguments, name="ray driver", daemon=True)
-        self._process.start()
-        theirs.close()
+        try:
+            ours, theirs = context.Pipe()
+            with theirs:
+                arguments = (theirs, self._cluster, self._time_limit_s, key, begin)
+                process = context.Process(target=drive, args=arguments, name="ray driver", daemon=True)
+                try:
+                    process.start()
+                except BaseException:
+                    ours.close()
+                    raise
+        except (OSError, MemoryError) as fault:
+            raise self._away(f"the process that speaks to it cannot be started: {fault}") from None
+        self._pipe, self._process = ours, process
 
     def _send(self, *message: object) -> None:
         try:

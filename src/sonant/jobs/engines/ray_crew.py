@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import queue
-import threading
 import time
 from collections import deque
 from collections.abc import Callable
@@ -22,6 +21,7 @@ from sonant import __version__
 from sonant.jobs.engines.local import DEPTH, MAX_CRASHES
 from sonant.jobs.engines.parcels import cut
 from sonant.jobs.engines.ray_actor import Listener
+from sonant.threads import Backoff, start_loop
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
@@ -35,6 +35,8 @@ LOOK_S, TICK_S = 2.0, 0.5
 #: Pauses before actors are hired again after one that did not get ready.
 _PAUSE_LEAST_S, _PAUSE_MOST_S = 0.5, 60.0
 _NODE_DIED = "node has died"  # in the text of Ray's errors; nothing else of them says so
+#: Ends that tell nothing about the next actor.
+_IDLE, _PLACELESS, _ON_DEAD_NODE = "was idle", "has no place", "was on a node that died"
 
 Events = queue.SimpleQueue[tuple[Any, ...]]
 
@@ -108,12 +110,13 @@ class Crew:
         self._waiting: deque[_Parcel] = deque()
         self._newest = self._forgotten = 0  # numbers of parcels
         self._most = 0
-        self._stillborn, self._pause_s, self._hire_after_s = 0, _PAUSE_LEAST_S, 0.0
+        self._stillborn, self._hire_after_s = 0, 0.0
+        self._pauses = Backoff(_PAUSE_LEAST_S, _PAUSE_MOST_S)
         self._served_s = self._used_s = time.monotonic()
         self._cpus = 0.0
 
     def run(self) -> None:
-        threading.Thread(target=self._look, daemon=True).start()
+        start_loop(self._look, "size of the Ray cluster")
         ticked_s = 0.0
         while not self._end_due():
             with suppress(queue.Empty):
@@ -159,7 +162,7 @@ class Crew:
         if fault is None:
             then(b"".join([*self._ray.get(others), done.result()]) if others else done.result())
         elif actor.hired:
-            self._let_go(actor, "was on a node that died" if _NODE_DIED in str(fault) else "died")
+            self._let_go(actor, _ON_DEAD_NODE if _NODE_DIED in str(fault) else "died")
         if not actor.hired and not actor.calls:
             self._bury(actor)
 
@@ -181,10 +184,10 @@ class Crew:
             self._used_s = now
         elif now - self._used_s > self._cluster.idle_s:
             for actor in self._actors:
-                self._let_go(actor, "was idle", level=logging.INFO)
+                self._let_go(actor, _IDLE, level=logging.INFO)
         surplus = len(self._actors) - self._most
         for actor in [actor for actor in self._actors if actor.placed_s is None][: max(0, surplus)]:
-            self._let_go(actor, "has no place", level=logging.INFO)
+            self._let_go(actor, _PLACELESS, level=logging.INFO)
         if now < self._hire_after_s:
             return
         while len(self._actors) < min(self._most, len(self._waiting) + held):
@@ -215,7 +218,9 @@ class Crew:
             self._let_go(actor, f"end ({complaint})")
             return
         actor.ready = True
-        self._stillborn, self._pause_s = 0, _PAUSE_LEAST_S
+        self._stillborn, self._hire_after_s = 0, 0.0
+        self._pauses.reset()
+        self._pipe.send(("ready",))
         self._hand_out()
 
     def _let_go(self, actor: _Actor, why: str, *, level: int = logging.WARNING) -> None:
@@ -237,14 +242,11 @@ class Crew:
                 self._pipe.send(("refused", parcel.number, actor.ended))
             else:
                 self._waiting.appendleft(parcel)
-        if actor.placed_s is not None and not actor.ready and "node that died" not in actor.ended:
+        if not actor.ready and actor.ended not in (_IDLE, _PLACELESS, _ON_DEAD_NODE):
             self._stillborn += 1
-            self._hire_after_s = time.monotonic() + self._pause_s
-            self._pause_s = min(_PAUSE_MOST_S, 2 * self._pause_s)
-            hopes = any(other.placed_s is not None for other in self._actors)
-            if self._stillborn >= MAX_STILLBORN and not hopes:
-                self._pipe.send(("unusable", f"on the Ray cluster {actor.ended}"))
-                self._stillborn = 0
+            self._hire_after_s = time.monotonic() + self._pauses.next_s()
+            hopeless = self._stillborn >= MAX_STILLBORN and not any(other.ready for other in self._actors)
+            self._pipe.send(("lost", actor.ended if hopeless else ""))
         self._staff()
         self._hand_out()
 

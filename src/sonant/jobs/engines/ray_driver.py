@@ -6,7 +6,10 @@ From the runner come
 
 and go to it
 
-    room COUNT     done NUMBER PARCEL     refused NUMBER WHY     unusable WHY     away WHY
+    room COUNT     ready     done NUMBER PARCEL     refused NUMBER WHY     lost WHY     away WHY
+
+`ready` and `lost` tell of an actor that got ready, or ended before it did; WHY is empty while that may be
+chance.
 """
 
 from __future__ import annotations
@@ -16,12 +19,14 @@ import os
 import queue
 import signal
 import socket
-import threading
+import time
 from contextlib import suppress
+from functools import partial
 from multiprocessing.connection import Connection
 from typing import Any
 
 from sonant.jobs.engines.ray_crew import Cluster, Crew, Events
+from sonant.threads import start_once
 
 _KNOCK_S, _END_S = 5.0, 3.0
 
@@ -30,7 +35,8 @@ def drive(pipe: Connection, cluster: Cluster, time_limit_s: float, key: bytes, b
     """Until the pipe ends, or the cluster cannot be used."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal's Ctrl-C is for the runner, which ends us
     events: Events = queue.SimpleQueue()
-    threading.Thread(target=_receive, args=(pipe, events), daemon=True).start()
+    # Deaf to the runner it would keep the actors for ever; without it the runner starts another.
+    start_once(partial(_receive, pipe, events), "runner's messages", failed=lambda _: os._exit(1))
     try:
         ray = _connect(cluster)
     except Exception as fault:  # noqa: BLE001 - Ray's errors share no base here
@@ -46,12 +52,17 @@ def _receive(pipe: Connection, events: Events) -> None:
         except (EOFError, OSError):
             # The runner is gone. Ray takes the actors away from a driver that is, which is no news.
             logging.disable()
-            threading.Timer(_END_S, os._exit, (0,)).start()
             with suppress(Exception):
+                start_once(_end_late, "end", failed=lambda _: os._exit(0))
                 import ray
 
                 ray.shutdown()
             os._exit(0)
+
+
+def _end_late() -> None:
+    time.sleep(_END_S)
+    os._exit(0)
 
 
 def _connect(cluster: Cluster) -> Any:

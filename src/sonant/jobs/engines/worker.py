@@ -6,7 +6,6 @@ import logging
 import os
 import queue
 import signal
-import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
@@ -19,6 +18,7 @@ from sonant.jobs.inspect import inspect
 from sonant.jobs.model_shelf import Embedders, embedders
 from sonant.settings import Audio
 from sonant.store.model_files import ModelFiles
+from sonant.threads import start_once
 from sonant.voice.models import Models
 
 log = logging.getLogger(__name__)
@@ -75,7 +75,8 @@ def work(
                 os._exit(0)
             ahead.put((task, first_recording(task, fetch)))
 
-    threading.Thread(target=receive, daemon=True).start()
+    # Without it no task would ever come: the engine replaces a worker that ends.
+    start_once(receive, "tasks", failed=lambda _: os._exit(1))
     models = load_models()
     embedder_of = None if files is None else embedders(files, models)
     hands = Hands(fetch=fetch, models=models, detectors=detectors, rules=rules, embedder_of=embedder_of)

@@ -15,18 +15,11 @@ from typing import Any
 from weakref import WeakSet
 
 from sqlalchemy import Connection, Dialect, Engine, NullPool, Pool, QueuePool, Select, create_engine, event
-from sqlalchemy.exc import DBAPIError, OperationalError, SQLAlchemyError
+from sqlalchemy.exc import OperationalError, SQLAlchemyError
 
 from sonant.errors import DatabaseUnavailable, SetupError
-from sonant.store.database.postgres import (
-    Limits,
-    check_room,
-    is_postgres,
-    open_engine,
-    take_time,
-    take_turn,
-    unavailable,
-)
+from sonant.store.database.faults import fault_text, of_postgres, of_sqlite
+from sonant.store.database.postgres import Limits, check_room, is_postgres, open_engine, take_time, take_turn
 from sonant.store.database.turns import Turns
 
 log = logging.getLogger(__name__)
@@ -39,17 +32,6 @@ LOCK_WAIT_S = 30.0
 MAX_REMEMBERED = 1024
 #: How long `scrub` waits for others before it leaves the log to the next one.
 SCRUB_WAIT_S = 0.2
-
-#: Faults of the database file itself, as SQLite's primary result codes: nothing but an operator cures them.
-_FILE_FAULTS = frozenset(
-    (
-        sqlite3.SQLITE_NOTADB,
-        sqlite3.SQLITE_CORRUPT,
-        sqlite3.SQLITE_CANTOPEN,
-        sqlite3.SQLITE_READONLY,
-        sqlite3.SQLITE_PERM,
-    )
-)
 
 #: Alembic keeps what it works on in module globals: one migration a process at a time.
 _migrating = threading.Lock()
@@ -65,7 +47,7 @@ class Database:
 
     All transactions and `migrate()` raise SetupError for a file that is damaged, is no database or cannot be
     opened, and, with `must_exist`, for one that is not there: SQLite would make an empty one. They raise
-    DatabaseUnavailable for what may work later.
+    DatabaseUnavailable for what may work later; which that is, `faults` decides for both databases.
     """
 
     engine: Engine
@@ -76,6 +58,7 @@ class Database:
         self._own = _Own()
         self._sqlite = url.startswith("sqlite:")
         self._kept: WeakSet[Connection] = WeakSet()
+        self._file: Path | None = None
         if is_postgres(url):
             limits = limits or Limits()
             self._turns, self._wait_s = Turns(limits.connections), max(1.0, limits.connect_timeout_s)
@@ -91,6 +74,8 @@ class Database:
         self._turns, self._wait_s = Turns(1), LOCK_WAIT_S
         self.engine = _sqlite_engine(url, QueuePool, must_exist=must_exist, pool_size=1, max_overflow=-1)
         self._reading = _sqlite_engine(url, NullPool, must_exist=must_exist)
+        if named := self.engine.url.database:
+            self._file = Path(named)
 
     @property
     def use(self) -> ConnectionUse:
@@ -105,7 +90,7 @@ class Database:
     @contextmanager
     def read(self) -> Iterator[Connection]:
         if not self._sqlite:
-            with _telling(), self._turn(), self._reading.connect() as snapshot:
+            with self._telling(), self._turn(), self._reading.connect() as snapshot:
                 yield snapshot
             return
         # Each thread keeps a connection for its reads: opening one costs more than a read.
@@ -122,7 +107,7 @@ class Database:
             kept, own.connection = own.connection, None
             if kept is not None:
                 kept.close()
-            _raise_if_unusable(fault)
+            self._raise_if_known(fault)
             raise
         finally:
             own.busy = False
@@ -145,7 +130,7 @@ class Database:
     @contextmanager
     def single(self) -> Iterator[Connection]:
         """For one statement that is its own transaction: on PostgreSQL one round trip."""
-        with _telling(), self._turn(), self.engine.connect() as connection:
+        with self._telling(), self._turn(), self.engine.connect() as connection:
             yield connection.execution_options(isolation_level="AUTOCOMMIT")
 
     @contextmanager
@@ -265,11 +250,20 @@ class Database:
                 state = "holds no tables of Sonant yet" if there is None else "is of an earlier release"
                 raise SetupError(f"the database {state}: run `sonant migrate` once, then start again")
 
-    def _raise_if_known(self, fault: Exception) -> None:
-        if self._sqlite:
-            _raise_if_unusable(fault)
-        elif unavailable(fault):
-            raise DatabaseUnavailable(fault_text(fault) or "") from fault
+    @contextmanager
+    def _telling(self) -> Iterator[None]:
+        try:
+            yield
+        except Exception as fault:
+            self._raise_if_known(fault)
+            raise
+
+    def _raise_if_known(self, fault: BaseException) -> None:
+        known = of_sqlite(fault, self._file) if self._sqlite else of_postgres(fault)
+        if isinstance(known, SetupError):
+            raise known from None
+        if known is not None:
+            raise known from fault
 
     def close(self) -> None:
         for connection in list(self._kept):
@@ -311,41 +305,11 @@ class _Own(threading.local):
         self.busy = True
 
 
-@contextmanager
-def _telling() -> Iterator[None]:
-    """Faults of PostgreSQL as ours."""
-    try:
-        yield
-    except Exception as fault:
-        if unavailable(fault):
-            raise DatabaseUnavailable(fault_text(fault) or "") from fault
-        raise
-
-
 def _other_release(fault: Exception) -> SetupError:
     return SetupError(
         f"the database was made by another release of Sonant ({fault}); "
         "start that release, or restore a backup made by this one"
     )
-
-
-def fault_text(fault: BaseException) -> str | None:
-    """One sentence for a fault of the database, without SQL or values; None for any other fault."""
-    if not isinstance(fault, SQLAlchemyError | sqlite3.Error):
-        return None
-    reason = str(_cause(fault)) if isinstance(fault, DBAPIError | sqlite3.Error) else type(fault).__name__
-    return f"the database cannot be used: {reason.partition(chr(10))[0]}"
-
-
-def _cause(fault: BaseException) -> BaseException | None:
-    """What the driver raised."""
-    return fault.orig if isinstance(fault, DBAPIError) else fault
-
-
-def _raise_if_unusable(fault: BaseException) -> None:
-    code: int = getattr(_cause(fault), "sqlite_errorcode", None) or 0
-    if code & 0xFF in _FILE_FAULTS:  # the rest of the code only tells the circumstances
-        raise SetupError(fault_text(fault) or "") from None
 
 
 def first_row(

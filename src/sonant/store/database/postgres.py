@@ -13,14 +13,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine, create_engine, event, make_url, text
 from sqlalchemy.engine import URL
-from sqlalchemy.exc import (
-    ArgumentError,
-    DBAPIError,
-    InterfaceError,
-    InvalidatePoolError,
-    OperationalError,
-)
-from sqlalchemy.exc import TimeoutError as NoneFree
+from sqlalchemy.exc import ArgumentError, InvalidatePoolError
 
 from sonant.errors import SetupError
 
@@ -69,13 +62,6 @@ def open_engine(url: str, limits: Limits) -> Engine:
         ) from None
     event.listen(engine, "checkout", _refuse_dead)
     return engine
-
-
-def unavailable(fault: BaseException) -> bool:
-    """Whether it lies at the server, the way to it, or at others' locks: the same may work later."""
-    if isinstance(fault, DBAPIError) and fault.connection_invalidated:
-        return True
-    return isinstance(fault, OperationalError | InterfaceError | NoneFree)
 
 
 def take_turn(connection: Connection, *what: str) -> None:

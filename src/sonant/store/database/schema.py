@@ -281,6 +281,7 @@ jobs = Table(
     Column("ended_at", BigInteger),
     Column("lease_owner", String(64)),
     Column("lease_until", BigInteger),
+    Column("worked_s", Float, nullable=False, server_default="0"),  # by runners' monotonic clocks
     Index(None, "domain_id", "kind", "created_at", "job_id"),
     Index(None, "status", "created_at"),
 )

@@ -37,16 +37,20 @@ class PrivateFolder:
     """Raises SetupError, which says what to do, for every fault of the folder itself."""
 
     def __init__(self, path: Path) -> None:
+        """The folder is made by the first writer; until then it is an empty one."""
         self.path = path.absolute()
         self._prefix = f"{self.path}{os.sep}"
-        with self._faults("made"):
-            self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._seen = False
         self.check()
 
     def check(self) -> None:
-        """Refuse a folder that others may enter."""
+        """Refuse a folder that others may enter, and one that was there and is gone."""
         try:
             mode = os.stat(self._prefix).st_mode  # noqa: PTH116 - runs at every use of a key
+        except FileNotFoundError:
+            if not self._seen:
+                return
+            raise SetupError(f"folder {self.path} is gone: put it back, from a backup if need be") from None
         except OSError as fault:
             raise SetupError(f"folder {self.path} cannot be used: {fault.strerror}") from None
         if mode & _OTHERS:
@@ -54,6 +58,7 @@ class PrivateFolder:
                 f"folder {self.path} holds secrets and is open to other users "
                 f"(mode {stat.S_IMODE(mode):04o}): run chmod 700 {shlex.quote(str(self.path))}"
             )
+        self._seen = True
 
     def stamp(self, name: str) -> Stamp | None:
         """The present version of a file, or None when there is no such file."""
@@ -81,13 +86,20 @@ class PrivateFolder:
             return stamp, file.read(max_bytes) or b""
 
     def names(self, suffix: str) -> list[str]:
+        self.check()
+        if not self._seen:
+            return []
         with self._faults("read"):
             return sorted(path.name for path in self.path.iterdir() if path.suffix == suffix)
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
-        """Hold off every other writer, of this and of other processes."""
+        """Hold off every other writer, of this and of other processes. Makes the folder, if it never was."""
         self.check()
+        if not self._seen:
+            with self._faults("made"):
+                self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self.check()
         with self._faults("locked"):
             lock = os.open(self._prefix + _LOCK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
         try:
@@ -128,6 +140,12 @@ class PrivateFolder:
                 with contextlib.suppress(OSError):
                     leaving.unlink()
                 raise
+            self._sync()
+
+    def rename(self, old: str, new: str) -> None:
+        """Give a file its final name; nothing happens if there is none. Needs the lock."""
+        with self._faults("written"), contextlib.suppress(FileNotFoundError):
+            (self.path / old).rename(self.path / new)
             self._sync()
 
     def destroy(self, name: str) -> None:

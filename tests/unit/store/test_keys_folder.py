@@ -43,7 +43,7 @@ def test_folder_and_files_belong_to_the_owner_alone(store, folder):
     old = os.umask(0)
     try:
         store.create(alias="alias/sonant")
-        opened(folder / "deeper")
+        opened(folder / "deeper").create()
     finally:
         os.umask(old)
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import sqlite3
 import threading
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import lru_cache
@@ -15,7 +16,7 @@ from typing import Any
 from sqlalchemy import Connection, Dialect, Engine, Select, create_engine, event
 from sqlalchemy.exc import DBAPIError, OperationalError, SQLAlchemyError
 
-from sonant.errors import DatabaseUnavailable, SetupError
+from sonant.errors import CheckUnfinished, DatabaseUnavailable, SetupError
 from sonant.store.database.postgres import Limits, is_postgres, open_engine, take_time, take_turn, unavailable
 
 log = logging.getLogger(__name__)
@@ -24,6 +25,10 @@ log = logging.getLogger(__name__)
 LOCK_WAIT_S = 30.0
 #: Things that a thread remembers at most.
 MAX_REMEMBERED = 1024
+#: Steps of SQLite's virtual machine between two looks at the clock while the file is checked.
+_CHECK_STEPS = 100_000
+#: What mends a damaged file.
+RESTORE = "restore a backup into another data folder (`sonant restore` with another --data)"
 #: How long `scrub` waits for others before it leaves the log to the next one.
 SCRUB_WAIT_S = 0.2
 
@@ -37,6 +42,9 @@ _FILE_FAULTS = frozenset(
         sqlite3.SQLITE_PERM,
     )
 )
+
+#: Of these, what no operator can mend in place.
+_DAMAGE = frozenset((sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT))
 
 #: Alembic keeps what it works on in module globals: one migration a process at a time.
 _migrating = threading.Lock()
@@ -140,6 +148,33 @@ class Database:
                     driver.execute(f"PRAGMA busy_timeout={LOCK_WAIT_S * 1000:.0f}")
         except (SQLAlchemyError, sqlite3.Error) as fault:
             log.warning("the write-ahead log could not be emptied: %s", fault_text(fault))
+
+    def damage(self, most_s: float) -> str | None:
+        """What is wrong with SQLite's file, in one sentence with what to do; None if all of it is well.
+
+        Looks at every page, other writers may go on meanwhile. What a page holds within its bounds is not
+        known by SQLite to be right; sealed values tell that themselves. Raises CheckUnfinished when it takes
+        longer than `most_s`. PostgreSQL looks after its own pages: None.
+        """
+        if not self._sqlite:
+            return None
+        deadline_s = time.monotonic() + most_s
+        with self.engine.connect() as connection:
+            driver: Any = connection.connection.driver_connection
+            driver.set_progress_handler(lambda: time.monotonic() > deadline_s, _CHECK_STEPS)
+            try:
+                found = [str(row[0]) for row in driver.execute("PRAGMA quick_check(3)")]
+            except sqlite3.OperationalError as fault:
+                if fault.sqlite_errorcode == sqlite3.SQLITE_INTERRUPT:
+                    raise CheckUnfinished(f"the database was not checked within {most_s:g} s") from None
+                raise
+            except sqlite3.DatabaseError as fault:
+                found = [str(fault)]
+            finally:
+                driver.set_progress_handler(None, 0)
+        if found == ["ok"]:
+            return None
+        return f"the database is damaged ({'; '.join(found).replace(chr(10), ' ')[:300]}): {RESTORE}"
 
     def begin_calls(self) -> None:
         """Calls that have all arrived begin in this thread: what it remembers is checked once for them, not
@@ -268,7 +303,8 @@ def _cause(fault: BaseException) -> BaseException | None:
 def _raise_if_unusable(fault: BaseException) -> None:
     code: int = getattr(_cause(fault), "sqlite_errorcode", None) or 0
     if code & 0xFF in _FILE_FAULTS:  # the rest of the code only tells the circumstances
-        raise SetupError(fault_text(fault) or "") from None
+        cure = f"; {RESTORE}" if code & 0xFF in _DAMAGE else ""
+        raise SetupError((fault_text(fault) or "") + cure) from None
 
 
 def first_row(
@@ -311,8 +347,7 @@ def _alembic(folder: str, connection: Connection) -> Any:
 def _refuse_absent(_dialect: Dialect, _record: Any, arguments: list[Any], _options: dict[str, Any]) -> None:
     if not Path(arguments[0]).exists():
         raise SetupError(
-            f"there is no database {arguments[0]}: restore it from a backup, "
-            "or start `sonant serve` to begin with an empty one"
+            f"there is no database {arguments[0]}: put it back, or restore a backup into another folder"
         )
 
 

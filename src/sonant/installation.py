@@ -113,6 +113,14 @@ def audit_folders(settings: Settings) -> list[Path]:
     return [path for path in (folder, *others, folder / FOLDER) if path.is_dir()]
 
 
+def lost_trail(settings: Settings) -> str:
+    """What to tell of an audit trail that is not there, though there must have been calls."""
+    return (
+        f"{settings.data / 'audit'} is missing, though this installation is in use: put it back from a "
+        "backup and restart, or note down when and why it was moved away; until then a new trail is written"
+    )
+
+
 @contextmanager
 def own_audit_folder(settings: Settings) -> Iterator[Path]:
     """The first chain that no other process writes to; ours while the context lasts. Raises SetupError.
@@ -219,7 +227,7 @@ def _size_bytes(path: Path) -> int:
     """0 for a file that is not there."""
     try:
         return path.stat().st_size
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return 0
 
 

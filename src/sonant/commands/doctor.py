@@ -188,7 +188,7 @@ def _voiceprints(settings: Settings) -> str:
 
 def _audit(settings: Settings) -> str:
     from sonant.events import audit_chain
-    from sonant.installation import audit_folders, open_store
+    from sonant.installation import audit_folders, lost_trail, open_store
     from sonant.store import access
 
     if not settings.audit.enabled:
@@ -197,10 +197,7 @@ def _audit(settings: Settings) -> str:
         begun = bool(access.list_principals(connection))
     folders = audit_folders(settings)
     if begun and not folders:
-        raise SetupError(
-            f"{settings.data / 'audit'} is missing, though this installation is in use: put it back from a "
-            "backup before the service begins a new trail, or note down when and why it was moved away"
-        )
+        raise SetupError(lost_trail(settings))
     files = sum(len(audit_chain.files(folder)) for folder in folders)
     return f"{files} files in {len(folders)} chains (`sonant audit verify` reads them)"
 

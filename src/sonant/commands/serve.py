@@ -53,6 +53,8 @@ def serve(settings: Settings, *, quiet: bool) -> None:
     with installation.only_one(settings, "service") if settings.embedded else nullcontext():
         store = installation.open_store(settings, create=True)
         key_id = installation.first_start(store)
+        if key_id is None and settings.audit.enabled and not installation.audit_folders(settings):
+            log.warning("%s", installation.lost_trail(settings))
         store.backends.tidy()
         family = socket.AF_INET6 if ":" in settings.wire.host else socket.AF_INET
         listener = socket.socket(family)

@@ -1,6 +1,7 @@
 """Faults by chance over jobs, live calls and changes, and what holds after each of them.
 
-`SONANT_CHAOS_FAULTS` says how many (200), `SONANT_CHAOS_SEED` which; the seed is printed.
+`SONANT_CHAOS_FAULTS` says how many (200), `SONANT_CHAOS_SEED` which; the seed is printed. `SONANT_CHAOS_ONLY`
+names those to choose from, separated by commas.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
 
 FAULTS = int(os.environ.get("SONANT_CHAOS_FAULTS", "200"))
 SEED = int(os.environ.get("SONANT_CHAOS_SEED", str(time.time_ns() % 1_000_000)))
+ONLY = {name.strip() for name in os.environ.get("SONANT_CHAOS_ONLY", "").split(",") if name.strip()}
 SCAN_EVERY = 20
 VOICES = ("english", "french", "italian", "russian")
 
@@ -55,6 +57,8 @@ def test_whatever_happens_nothing_is_lost_doubled_or_open(
         hurt = world(shape, tmp_path)
         with hurt as place:
             faults = Faults(place, rng)
+            names = sorted(name for name in faults.all if not ONLY or name in ONLY)
+            assert names, f"{shape} knows none of {sorted(ONLY)}"
             load = Load(
                 world=place,
                 front=Front(place),
@@ -67,7 +71,7 @@ def test_whatever_happens_nothing_is_lost_doubled_or_open(
             try:
                 for number in range(round(FAULTS * share)):
                     time.sleep(rng.uniform(0, 1.5))
-                    name = rng.choice(sorted(faults.all))
+                    name = rng.choice(names)
                     calls, since_s = load.calls, time.monotonic()
                     faults.all[name]()
                     faults.settle()

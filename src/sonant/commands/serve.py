@@ -258,6 +258,7 @@ def work(
     # can keep us waiting only as long as it takes to die.
     with _patiently(settings):
         store = installation.open_store(settings)
+        installation.check_keys(store)
         with store.database.read():
             pass  # a database that cannot be used is told once, here, and not by every thread
         runner = app_jobs.build_runner(store, owner, beat)

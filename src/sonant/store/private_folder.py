@@ -180,7 +180,7 @@ class PrivateFolder:
 
     def _accepted(self, name: str, status: os.stat_result) -> Stamp:
         if not stat.S_ISREG(status.st_mode):
-            raise SetupError(f"file {self._prefix}{name} is not a regular file: remove it")
+            raise SetupError(f"file {self._prefix}{name} is not a regular file: put the file itself there")
         if status.st_mode & _OTHERS:
             path = self._prefix + name
             raise SetupError(

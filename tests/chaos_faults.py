@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 from chaos_world import LEASE_S, SILENT_S, Cluster, Member, World, wait_for
 
-PATIENCE_S = 90.0
+PATIENCE_S = 180.0
 Fault = Callable[[], None]
 
 

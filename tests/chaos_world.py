@@ -31,7 +31,7 @@ LEASE_S = 3.0
 #: What a statement may take; and how long a server may be silent before its clients give it up.
 STATEMENT_S = 2.0
 SILENT_S = STATEMENT_S + postgres.SILENCE_S
-PATIENCE_S = 60.0
+PATIENCE_S = 180.0
 #: The data folder lies on a file system of this size where that can be had, so that it can be filled.
 DISK_BYTES = 192 * 2**20
 

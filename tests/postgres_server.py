@@ -31,7 +31,7 @@ from sonant.store.database.engine import Database
 DATABASES = ("sqlite", "postgresql")
 #: A test server that loses its data in a power cut is no loss, and several times faster.
 _QUICK = ("fsync=off", "synchronous_commit=off", "full_page_writes=off")
-_PATIENCE_S = 30.0
+_PATIENCE_S = 120.0
 
 
 def not_default(url: str) -> str:

@@ -13,15 +13,16 @@ from contextlib import closing
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from batch_house import House
 from click.testing import CliRunner
 from sqlalchemy import delete, text
 
-from sonant import cli, installation
-from sonant.backup import making
-from sonant.errors import SetupError
+from sonant import app, cli, installation
+from sonant.backup import making, restoring
+from sonant.errors import KeysUnreachable, SetupError
 from sonant.events.audit_findings import Finding, FindingsTrail
 from sonant.events.audit_trail import Trail
 from sonant.installation import DEFAULT_ALIAS, first_start, open_store
@@ -477,6 +478,31 @@ def test_a_lost_postgresql_database_is_not_begun_anew(on_postgres: Settings, pos
             with pytest.raises(SetupError, match=r"the database is empty, but .*service.key shows"):
                 open_store(lost, create=create)
         assert content(lost.data) == before
+
+
+def test_a_backup_that_its_keys_do_not_open_is_not_restored(
+    copy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Such as one of an earlier release, which looked at nothing."""
+    (copy / "keys" / "service.key").write_bytes(secrets.token_bytes(32))
+    file, new = tmp_path / "file.backup", settings_of(tmp_path / "new")
+    with monkeypatch.context() as patched:
+        patched.setattr(making, "open_store", lambda _: SimpleNamespace(database=SimpleNamespace(close=int)))
+        making.make(settings_of(copy), file, b"a passphrase", now)
+    with pytest.raises(SetupError, match="is not the one that this database was made with"):
+        restoring.restore(new, file, b"a passphrase")
+    assert {path.name for path in tmp_path.iterdir()} == {"data", "file.backup"}
+
+
+def test_readiness_follows_the_folder_of_the_keys(copy: Path) -> None:
+    store = open_store(settings_of(copy))
+    with closing(store.database):
+        app._look(store)
+        away = (copy / "keys").rename(copy.with_name("away"))
+        with pytest.raises(KeysUnreachable, match="is gone: put it back"):
+            app._look(store)
+        away.rename(copy / "keys")
+        app._look(store)
 
 
 def test_a_backup_is_not_made_of_what_its_keys_do_not_open(copy: Path, tmp_path: Path) -> None:

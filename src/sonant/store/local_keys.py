@@ -258,6 +258,10 @@ class LocalKeyStore:
             raise damaged
         return destroyed
 
+    def check(self) -> None:
+        """Raises KeysUnreachable when the folder is gone, SetupError when it is open to others."""
+        self._folder.check()
+
     # --- loss
 
     def loss(self, wrapped: bytes, context: Mapping[str, str]) -> KeyLoss | None:

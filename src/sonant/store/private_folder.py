@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from sonant.errors import SetupError
+from sonant.errors import KeysUnreachable, SetupError
 
 _LOCK = ".lock"
 _LEAVING = ".tmp-"
@@ -44,13 +44,18 @@ class PrivateFolder:
         self.check()
 
     def check(self) -> None:
-        """Refuse a folder that others may enter, and one that was there and is gone."""
+        """Refuse a folder that others may enter.
+
+        Raises KeysUnreachable for one that was there and is gone: a file system may be away, and comes back.
+        """
         try:
             mode = os.stat(self._prefix).st_mode  # noqa: PTH116 - runs at every use of a key
         except FileNotFoundError:
             if not self._seen:
                 return
-            raise SetupError(f"folder {self.path} is gone: put it back, from a backup if need be") from None
+            raise KeysUnreachable(
+                f"folder {self.path} is gone: put it back, from a backup if need be"
+            ) from None
         except OSError as fault:
             raise SetupError(f"folder {self.path} cannot be used: {fault.strerror}") from None
         if mode & _OTHERS:

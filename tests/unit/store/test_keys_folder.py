@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from sonant.errors import KeyNotFound, SetupError, SonantError
+from sonant.errors import KeyNotFound, KeysUnreachable, SetupError, SonantError
 from sonant.store.local_keys import LocalKeyStore
 
 CONTEXT = {"sonant:object": "s3://calls/one.wav"}
@@ -192,11 +192,12 @@ def test_a_write_that_fails_leaves_the_key_as_it_was(store, folder, monkeypatch)
 def test_a_folder_that_vanished_or_cannot_be_made_is_a_setup_error(store, folder, tmp_path):
     key = store.create()
     folder.rename(tmp_path / "moved")
-    with pytest.raises(SetupError, match="is gone: put it back"):
-        store.describe(key.key_id)
-    with pytest.raises(SetupError, match="is gone: put it back"):
-        store.create()
+    for use in (store.check, store.create, store.list, lambda: store.describe(key.key_id)):
+        with pytest.raises(KeysUnreachable, match="is gone: put it back"):
+            use()
     assert not folder.exists()
+    (tmp_path / "moved").rename(folder)
+    assert store.describe(key.key_id) == key
     (tmp_path / "file").write_text("")
     with pytest.raises(SetupError, match="cannot be used"):
         opened(tmp_path / "file" / "keys")

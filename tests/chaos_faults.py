@@ -17,6 +17,7 @@ from chaos_load import Front
 from chaos_world import (
     LEASE_S,
     LOCK_WAIT_S,
+    SILENT_S,
     Cluster,
     Embedded,
     Member,
@@ -26,7 +27,7 @@ from chaos_world import (
     wait_for,
 )
 
-PATIENCE_S = 90.0
+PATIENCE_S = 180.0
 #: More than a service has threads for.
 AT_ONCE = 30
 Fault = Callable[[], None]
@@ -52,6 +53,7 @@ class Faults:
             "workers killed at birth": self._kill_at_birth,
             "no files left": self._no_files,
             "many calls at once": self._many_calls,
+            "keys lost": self._lose_keys,
         }
         if others:
             self.all["runner killed"] = lambda: self._end(others, signal.SIGKILL)
@@ -60,6 +62,8 @@ class Faults:
         if isinstance(world, Cluster):
             cluster = world
             self.all["database restarted"] = lambda: self._database(cluster, signal.SIGINT)
+            self.all["database falls silent"] = lambda: self._silence(cluster)
+            self.all["way to the database falls silent"] = lambda: self._stall(cluster)
             self.all["database crashes"] = lambda: self._database(cluster, signal.SIGQUIT)
             self.all["S3 refuses"] = lambda: self._refuse(cluster)
             self.all["S3 breaks off"] = lambda: self._cut(cluster)
@@ -120,6 +124,40 @@ class Faults:
         cluster.postgres.stop(number)
         time.sleep(self._rng.uniform(0, 1.0))
         cluster.postgres.start()
+
+    def _silence(self, cluster: Cluster) -> None:
+        """The server keeps its connections and answers nothing, for longer than a statement may take."""
+        cluster.postgres.pause()
+        try:
+            time.sleep(SILENT_S + self._rng.uniform(0, 1.0))
+        finally:
+            cluster.postgres.resume()
+
+    def _stall(self, cluster: Cluster) -> None:
+        """Nothing passes between the processes and the server; nobody is told so."""
+        cluster.proxy.stall()
+        try:
+            for member in self._world.apis:
+                wait_for(
+                    f"{member.name} says that it is not ready", lambda m=member: not m.ready(), PATIENCE_S
+                )
+            time.sleep(self._rng.uniform(0, SILENT_S))
+        finally:
+            cluster.proxy.resume()
+
+    def _lose_keys(self) -> None:
+        """All processes end, the folder of the keys is gone: nothing starts, and nothing is made instead."""
+        self._everything()
+        keys, away = self._world.data / "keys", self._world.data / "keys-away"
+        keys.rename(away)
+        try:
+            for member in self._world.members:
+                member.start()
+                assert member.process is not None
+                assert member.process.wait(PATIENCE_S) == 1, f"{member.name} starts without its keys"
+            assert not keys.exists(), "keys were made in the place of those that were lost"
+        finally:
+            away.rename(keys)
 
     def _refuse(self, cluster: Cluster) -> None:
         # Not on top of those that nobody has met yet: five in a row are an outage, and given up rightly.

@@ -22,13 +22,18 @@ from postgres_server import OwnServer
 from sonant import installation, settings_sources
 from sonant.installation import Store
 from sonant.settings import Settings
+from sonant.store.database import postgres
+from stalling_proxy import stalling_proxy
 
 SECRET, KEY_ID, REGION = aws_servers.SECRET, aws_servers.KEY_ID, aws_servers.REGION
 CLOCK = Path(__file__).parent / "chaos_clock"
 LEASE_S = 3.0
 #: Instead of half a minute.
 LOCK_WAIT_S = 1.5
-PATIENCE_S = 60.0
+#: What a statement may take; and how long a server may be silent before its clients give it up.
+STATEMENT_S = 2.0
+SILENT_S = STATEMENT_S + postgres.SILENCE_S
+PATIENCE_S = 180.0
 #: The data folder lies on a file system of this size where that can be had, so that it can be filled.
 DISK_BYTES = 192 * 2**20
 
@@ -267,6 +272,7 @@ class Cluster(_Shape):
         super().__init__(folder, stack)
         self.postgres = OwnServer(quick=False)  # what it has committed must outlive its crash
         stack.callback(self.postgres.close)
+        self.proxy = stack.enter_context(stalling_proxy(self.postgres.url))
         objects = folder / "objects"
         objects.mkdir()
         rclone_url = stack.enter_context(aws_servers.rclone(objects))
@@ -280,7 +286,8 @@ class Cluster(_Shape):
         self.key, self.weak_key = (self._kms.create_key()["KeyMetadata"]["Arn"] for _ in range(2))
         environment = {
             "DATA": str(self.data),
-            "DATABASE": self.postgres.url,
+            "DATABASE": self.proxy.in_front_of(self.postgres.url),
+            "POSTGRES_STATEMENT_TIMEOUT_S": str(STATEMENT_S),
             "OBJECTS": "s3",
             "S3_ENDPOINT": self.s3.url,
             "S3_PATH_STYLE": "true",
@@ -293,7 +300,9 @@ class Cluster(_Shape):
             "KMS_SECRET_ACCESS_KEY": "test",
             "JOBS_BESIDE_SERVICE": "false",
         }
-        flags = {f"SONANT_{name}": value for name, value in environment.items()}
+        # Who checks what holds goes straight to the server.
+        direct = {**environment, "DATABASE": self.postgres.url}
+        flags = {f"SONANT_{name}": value for name, value in direct.items()}
         self.settings = settings_sources.load(environment=flags)
         installation.migrate(self.settings)
         for name in ("api-1", "api-2"):

@@ -18,7 +18,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -32,7 +32,7 @@ from sonant.store.database.engine import Database
 DATABASES = ("sqlite", "postgresql")
 #: A test server that loses its data in a power cut is no loss, and several times faster.
 _QUICK = ("fsync=off", "synchronous_commit=off", "full_page_writes=off")
-_PATIENCE_S = 30.0
+_PATIENCE_S = 120.0
 
 
 def not_default(url: str) -> str:
@@ -158,7 +158,22 @@ class OwnServer:
             self._process.wait(_PATIENCE_S)
             self._process = None
 
+    def pause(self) -> None:
+        """Every process of the server stands still; the kernel goes on to take what is sent to it."""
+        self._send(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        self._send(signal.SIGCONT)
+
+    def _send(self, sign: signal.Signals) -> None:
+        if self._process is None:
+            return
+        for pid in [self._process.pid, *_children(self._process.pid)]:
+            with suppress(ProcessLookupError):
+                os.kill(pid, sign)
+
     def close(self) -> None:
+        self.resume()
         self.stop(signal.SIGQUIT)
         shutil.rmtree(self.folder, ignore_errors=True)
 
@@ -230,6 +245,11 @@ def _end_with_parent() -> None:
     """The kernel ends the server when the test process dies without a word (Linux)."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(1, signal.SIGQUIT)
+
+
+def _children(pid: int) -> list[int]:
+    """Processes that the server has begun: one a connection, and its own."""
+    return [int(one) for one in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
 def _free_port() -> int:

@@ -120,7 +120,9 @@ def _domain_of(store: Store, session_id: str) -> tuple[str, str] | None:
 
 
 def _look(store: Store) -> None:
-    """Raises DatabaseUnavailable when the database cannot be used."""
+    """Raises a SonantError when the database, or the folder of the keys, cannot be used."""
+    if store.settings.keys != "aws-kms":
+        store.accounts.keys(store.settings.account).check()
     with store.database.read() as connection:
         connection.execute(select(1))
 

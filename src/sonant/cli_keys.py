@@ -93,6 +93,17 @@ def key_rotate(key_ref: str, forget_earlier: bool, account: str | None, **where:
     keys.rotate(load_settings(**where), account, key_ref, forget=forget_earlier)
 
 
+@key.command("accept-loss")
+@click.argument("key_id", metavar="KEY_ID")
+@account_option
+@data_option
+def key_accept_loss(key_id: str, account: str | None, **where: Any) -> None:
+    """Start without a key that is missing and in no backup; nothing is destroyed, and it may be put back."""
+    from sonant.commands import keys
+
+    keys.accept_loss(load_settings(**where), account, key_id)
+
+
 @key.command("schedule-deletion")
 @click.argument("key_ref", metavar="KEY")
 @click.option("--days", type=int, default=30, show_default=True, help="7 to 30.")

@@ -13,6 +13,7 @@
     │   └── KeyError_              KeyNotFound  KeyUnusable  KeyDenied  SealBroken
     ├── DatabaseUnavailable        the database does not answer, or could not do it now: try again later
     ├── ObjectsUnavailable         no files or memory left to read objects with: try again later
+    ├── CheckUnfinished            a look at the whole database took longer than it may
     ├── KeysUnreachable            the key service does not answer: not the fault of what was asked for
     ├── ClusterUnavailable         the Ray cluster does not answer, or has no room: try again later
     ├── AudioError                 a recording that cannot be used, and why
@@ -248,6 +249,10 @@ class DatabaseUnavailable(SonantError):
 
     Not a StoreError: what those are turned into is final.
     """
+
+
+class CheckUnfinished(SonantError):
+    """The database's file was not looked at whole in the time that it may take."""
 
 
 class KeysUnreachable(SonantError):

@@ -6,35 +6,45 @@ import contextlib
 import fcntl
 import hashlib
 import json
+import logging
 import os
 import secrets
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
+from sqlalchemy import Connection, make_url
+
 from sonant.errors import SealBroken, SetupError
+from sonant.events import audit_chain
 from sonant.events.audit_findings import FOLDER
 from sonant.policy import ALLOW_ALL
 from sonant.settings import Settings
-from sonant.store import access
+from sonant.store import access, domains, key_checks
 from sonant.store.accounts import LocalAccounts
 from sonant.store.backends import Backends, check_back_ends, own_material
 from sonant.store.database.engine import Database
 from sonant.store.database.postgres import Limits, take_turn
 from sonant.store.key_file import KEY_BYTES
 from sonant.store.keys import KeyStore
-from sonant.store.local_keys import LocalKeyStore
+from sonant.store.local_keys import KeyLoss, LocalKeyStore
 from sonant.store.objects import ObjectStore
 from sonant.store.private_folder import PrivateFolder
 from sonant.store.times import now as real_now
-from sonant.store.vault import ServiceSecret
+from sonant.store.vault import ServiceSecret, encryption_context
 from sonant.thread_plan import plan_threads
+
+log = logging.getLogger(__name__)
 
 #: The key that a fresh installation has.
 DEFAULT_ALIAS = "alias/sonant"
 _SECRET_FILE = "service.key"  # noqa: S105 - a file name
+#: What it is called until the database knows it.
+_SECRET_PENDING = "service.key.pending"  # noqa: S105 - a file name
+_PUT_BACK = "put the `keys` folder back from a backup (`sonant restore` with another --data gives it)"
 
 
 def role_policy(buckets: Sequence[str] = ()) -> str:
@@ -110,6 +120,14 @@ def audit_folders(settings: Settings) -> list[Path]:
     return [path for path in (folder, *others, folder / FOLDER) if path.is_dir()]
 
 
+def lost_trail(settings: Settings) -> str:
+    """What to tell of an audit trail that is not there, though there must have been calls."""
+    return (
+        f"{settings.data / 'audit'} is missing, though this installation is in use: put it back from a "
+        "backup and restart, or note down when and why it was moved away; until then a new trail is written"
+    )
+
+
 @contextmanager
 def own_audit_folder(settings: Settings) -> Iterator[Path]:
     """The first chain that no other process writes to; ours while the context lasts. Raises SetupError.
@@ -134,41 +152,90 @@ def own_audit_folder(settings: Settings) -> Iterator[Path]:
 
 
 def open_store(
-    settings: Settings, *, create: bool = False, clock: Callable[[], datetime] = real_now
+    settings: Settings,
+    *,
+    create: bool = False,
+    keys_may_lack: bool = False,
+    clock: Callable[[], datetime] = real_now,
 ) -> Store:
     """Open the data folder. With `create`, make it and bring the schema up to date.
 
-    Raises SetupError when there is none and it may not be made, or it cannot be used.
+    Nothing that cannot be replaced is made beside what needs it: keys are made with an empty database only,
+    and a database with an empty data folder only. `keys_may_lack` opens an installation that has lost keys of
+    domains.
+
+    Raises SetupError when there is none and it may not be made, it cannot be used, or its
+    keys do not open it.
     """
-    data = settings.data
     check_back_ends(settings)
-    if not create and not (data / "keys" / _SECRET_FILE).exists():
-        raise SetupError(
-            f"{data} is not a Sonant data folder; start `sonant serve --data {data}` once, "
-            "or name another with --data or SONANT_DATA"
-        )
-    make_folder(data)
-    folder = PrivateFolder(data / "keys")
+    _refuse_lost_database(settings, create=create)
+    if create:
+        make_folder(settings.data)
     accounts = local_accounts(settings, clock)
     backends = Backends(settings, accounts)
     database = open_database(settings, must_exist=not create)
-    if not settings.embedded:
-        database.check_schema()  # others may be at work on it: `sonant migrate` is an act of its own
-    elif create:
-        database.migrate()
-    secret = ServiceSecret(_service_key(folder))
-    if not settings.embedded:
-        _check_secret(database, secret, data)
-    return Store(
-        settings=settings,
-        database=database,
-        accounts=accounts,
-        backends=backends,
-        keys=backends.keys(settings.account),
-        objects=backends.objects(),
-        secret=secret,
-        clock=clock,
+    try:
+        if not settings.embedded:
+            database.check_schema()  # others may be at work on it: `sonant migrate` is an act of its own
+        elif create:
+            database.migrate()
+        store = Store(
+            settings=settings,
+            database=database,
+            accounts=accounts,
+            backends=backends,
+            keys=backends.keys(settings.account),
+            objects=backends.objects(),
+            secret=_service_secret(settings, database, accounts, clock, create=create),
+            clock=clock,
+        )
+        # A token is asked by what runs for long, not by every command.
+        if not keys_may_lack and (create or settings.keys == "local"):
+            check_keys(store)
+    except BaseException:
+        database.close()
+        raise
+    return store
+
+
+def _refuse_lost_database(settings: Settings, *, create: bool) -> None:
+    """Raises SetupError when SQLite's file is not there; an empty one may be made in an unused data folder
+    only."""
+    path = make_url(settings.database_url).database
+    if not settings.embedded or not path or path == ":memory:" or _size_bytes(Path(path)):
+        return
+    log_file = Path(f"{path}-wal")  # SQLite throws one away that it finds beside an empty database
+    traces = [*_traces(settings), *([log_file] if _size_bytes(log_file) else [])]
+    if traces:
+        raise SetupError(
+            f"the database {path} is missing, but {traces[0]} shows that this data folder is in use: put the "
+            "database back, or restore a backup into another folder (`sonant restore` with another --data); "
+            "a new installation needs a new data folder"
+        )
+    if not create:
+        raise SetupError(_no_folder(settings))
+
+
+def _no_folder(settings: Settings) -> str:
+    return (
+        f"{settings.data} is not a Sonant data folder; start `sonant serve --data {settings.data}` once, "
+        "or name another with --data or SONANT_DATA"
     )
+
+
+def _traces(settings: Settings) -> list[Path]:
+    """What an installation leaves in its data folder beside SQLite's file, and nobody else puts there."""
+    named = [settings.data / "keys" / _SECRET_FILE, credentials_file(settings)]
+    audited = [file for folder in audit_folders(settings) for file in audit_chain.files(folder)[:1]]
+    return [path for path in named if path.exists()] + audited
+
+
+def _size_bytes(path: Path) -> int:
+    """0 for a file that is not there."""
+    try:
+        return path.stat().st_size
+    except (FileNotFoundError, NotADirectoryError):
+        return 0
 
 
 def open_database(settings: Settings, *, must_exist: bool = False) -> Database:
@@ -189,11 +256,17 @@ def open_database(settings: Settings, *, must_exist: bool = False) -> Database:
 
 def migrate(settings: Settings) -> None:
     """Bring the schema to this release's. Raises SetupError."""
+    _refuse_lost_database(settings, create=True)
     if settings.embedded:
         make_folder(settings.data)
     database = open_database(settings)
     try:
         database.migrate()
+        with database.read() as connection:
+            unknown = key_checks.in_use(connection) and not key_checks.is_recorded(connection)
+        # A host without the data folder may migrate; the first that has it makes the check value.
+        if unknown and (settings.data / "keys").is_dir():
+            _service_secret(settings, database, local_accounts(settings), real_now, create=True)
     finally:
         database.close()
 
@@ -206,16 +279,104 @@ def make_folder(data: Path) -> None:
         raise SetupError(f"data folder {data} cannot be made: {fault.strerror}") from None
 
 
-def _service_key(folder: PrivateFolder) -> bytes:
-    """The service's own key; made on first use."""
-    with folder.locked():
-        if folder.stamp(_SECRET_FILE) is None:
-            folder.replace(_SECRET_FILE, secrets.token_bytes(KEY_BYTES))
-        found = folder.read(_SECRET_FILE, KEY_BYTES)
-    key = b"" if found is None else found[1]
-    if len(key) != KEY_BYTES:
-        raise SetupError(f"{folder.path / _SECRET_FILE} is damaged: restore it from a backup")
-    return key
+def _service_secret(
+    settings: Settings,
+    database: Database,
+    accounts: LocalAccounts,
+    clock: Callable[[], datetime],
+    *,
+    create: bool,
+) -> ServiceSecret:
+    """The service's own key, known to be that of the database; made with `create` for an empty one.
+
+    Raises SetupError.
+    """
+    folder = PrivateFolder(settings.data / "keys")
+    with database.read() as connection:
+        in_use = key_checks.in_use(connection)
+    if not in_use:
+        if not create and not _traces(settings):
+            raise SetupError(_no_folder(settings))
+        if not create or _traces(settings):
+            raise SetupError(
+                f"the database is empty, but {_traces(settings)[0]} shows that this installation is in use: "
+                "restore a backup (`sonant restore`), or name the database that belongs to this data folder; "
+                "a new installation needs a new data folder (--data or SONANT_DATA)"
+            )
+        _make_service_key(folder, database, clock)
+    with database.read() as connection:
+        secret = _matching_secret(folder, connection)
+        recorded = key_checks.is_recorded(connection)
+    if create:
+        if not recorded:
+            _adopt(settings, database, accounts, secret, clock)
+        _name_for_good(folder)
+    return secret
+
+
+def check_service_key(connection: Connection, data: Path) -> None:
+    """Raises SetupError unless a data folder's own key is the one that the database was made with."""
+    _matching_secret(PrivateFolder(data / "keys"), connection)
+
+
+def _matching_secret(folder: PrivateFolder, connection: Connection) -> ServiceSecret:
+    """Raises SetupError when the key is missing, damaged, or another one than this database was made with."""
+    path = folder.path / _SECRET_FILE
+    found = folder.read(_SECRET_FILE, KEY_BYTES) or folder.read(_SECRET_PENDING, KEY_BYTES)
+    if found is None:
+        raise SetupError(f"{path} is missing, and this database cannot be used without it: {_PUT_BACK}")
+    if len(found[1]) != KEY_BYTES:
+        raise SetupError(f"{path} is damaged: restore it from a backup ({_PUT_BACK})")
+    secret = ServiceSecret(found[1])
+    if not key_checks.matches(connection, secret):
+        raise SetupError(
+            f"{path} is not the one that this database was made with: {_PUT_BACK}; all processes of a "
+            "database need the same `keys` in their data folders"
+        )
+    return secret
+
+
+def _make_service_key(folder: PrivateFolder, database: Database, clock: Callable[[], datetime]) -> None:
+    """Make the service's key for an empty database. Its file has another name until the database knows it:
+    wherever a start is cut off, `service.key` says that there is a database to it."""
+    with database.write() as connection:
+        take_turn(connection, "first start")
+        if not key_checks.in_use(connection):
+            key = secrets.token_bytes(KEY_BYTES)
+            with folder.locked():
+                folder.replace(_SECRET_PENDING, key)  # one left by a start that was cut off is nobody's
+            key_checks.record(connection, ServiceSecret(key), clock())
+    _name_for_good(folder)
+
+
+def _name_for_good(folder: PrivateFolder) -> None:
+    if folder.stamp(_SECRET_PENDING) is not None:
+        with folder.locked():
+            folder.rename(_SECRET_PENDING, _SECRET_FILE)
+
+
+def _adopt(
+    settings: Settings,
+    database: Database,
+    accounts: LocalAccounts,
+    secret: ServiceSecret,
+    clock: Callable[[], datetime],
+) -> None:
+    """Give a database of an earlier release its check value, once the key has opened what is sealed in it.
+
+    Keys that are missing then were destroyed by that release, which noted nothing down.
+    """
+    with database.write() as connection:
+        take_turn(connection, "first start")
+        if key_checks.is_recorded(connection):
+            return
+        lost = {} if settings.keys == "aws-kms" else lost_keys(accounts, connection)
+        for account_id, loss in lost:
+            keys = accounts.keys(account_id)
+            if not loss.in_token and keys.list():  # without any, the folder was lost
+                log.warning("key %s is not there: taken as destroyed by an earlier release", loss.key_id)
+                keys.accept_loss(loss.key_id)
+        key_checks.record(connection, secret, clock())
 
 
 def service_key_digest(settings: Settings) -> str:
@@ -227,33 +388,62 @@ def service_key_digest(settings: Settings) -> str:
         return ""
 
 
-def _check_secret(database: Database, secret: ServiceSecret, data: Path) -> None:
-    """Raises SetupError when the database was made with another data folder: no caller could be verified."""
-    with database.read() as connection:
-        for known in access.list_access_keys(connection)[:1]:
-            try:
-                access.find_secret(connection, secret, known.access_key_id)
-            except SealBroken:
-                raise SetupError(
-                    f"{data / 'keys' / _SECRET_FILE} is not the one that this database was made with: all "
-                    "processes of a database need the same `keys` in their data folders"
-                ) from None
+def check_keys(store: Store) -> None:
+    """Raises SetupError when domains have lost the keys that open them."""
+    if store.settings.keys == "aws-kms":
+        return  # those are never Sonant's to lose
+    with store.database.read() as connection:
+        lost = lost_keys(store.accounts, connection)
+    for (account_id, loss), count in lost.items():
+        where = "" if account_id == store.settings.account else f" --account {account_id}"
+        if loss.in_token:
+            missing = f"the token does not hold the material of key {loss.key_id}"
+            cure, lasting = (
+                "restore the token by its vendor's means",
+                f"sonant key disable {loss.key_id}{where}",
+            )
+        else:
+            missing = f"key {loss.key_id} is missing from {loss.folder}"
+            cure, lasting = _PUT_BACK, f"sonant key accept-loss {loss.key_id}{where}"
+        raise SetupError(
+            f"{missing}, and {count} domains cannot be opened without it: {cure}; if it is lost for good, "
+            f"`{lasting}` lets Sonant start without them"
+        )
+
+
+def lost_keys(accounts: LocalAccounts, connection: Connection) -> Counter[tuple[str, KeyLoss]]:
+    """Lost keys by account, and how many domains need each. Raises SetupError."""
+    found, foreign, known = Counter[tuple[str, KeyLoss]](), 0, domains.every(connection)
+    for domain in known:
+        try:
+            loss = accounts.keys(domain.account_id).loss(
+                domain.data_key_wrapped, encryption_context(domain.arn)
+            )
+        except SealBroken:  # by another kind of key store, or damaged
+            foreign += 1
+            continue
+        if loss is not None:
+            found[domain.account_id, loss] += 1
+    if known and foreign == len(known):
+        raise SetupError("the domains of this database have keys of another kind: set `keys` to what it was")
+    return found
 
 
 def first_start(store: Store) -> str | None:
     """Make what a fresh installation has: key, user, role, access key, credentials file.
 
-    Returns the first access key's id the one time it is made.
+    Returns the first access key's id the one time it is made. Nothing is made again once it was there: an
+    installation without users, or without its first key, is one that lost or deleted them.
     """
     settings, now = store.settings, store.clock()
     with store.database.write() as connection:
         take_turn(connection, "first start")
+        if access.list_principals(connection) or domains.any_exist(connection):
+            return None
         if isinstance(store.keys, LocalKeyStore) and not any(
             DEFAULT_ALIAS in key.aliases for key in store.keys.list()
         ):
             store.keys.create("made at first start", alias=DEFAULT_ALIAS)
-        if access.list_principals(connection):
-            return None
         for arn, policy in ((user_arn(settings), ALLOW_ALL), (role_arn(settings), ROLE_POLICY)):
             access.put_principal(connection, arn, settings.account, [policy], now)
         key_id, secret = access.create_access_key(connection, store.secret, user_arn(settings), now)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import shutil
+import sqlite3
 import sys
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -131,8 +133,13 @@ def test_a_healthy_installation(service: ServiceProcess) -> None:
 def data_copy(service: ServiceProcess, tmp_path: Path) -> Path:
     """A data folder to break."""
     copy = tmp_path / "data"
-    ignored = shutil.ignore_patterns("*.lock", "endpoint", "sonant.db-*", "buckets")
+    ignored = shutil.ignore_patterns("*.lock", "endpoint", "sonant.db*", "buckets")
     shutil.copytree(service.data, copy, ignore=ignored)
+    with (
+        closing(sqlite3.connect(service.data / "sonant.db")) as running,
+        closing(sqlite3.connect(copy / "sonant.db")) as copied,
+    ):
+        running.backup(copied)
     (copy / "buckets").mkdir()
     (copy / "buckets").chmod(0o700)
     return copy
@@ -148,6 +155,21 @@ def damage_secret(data: Path) -> None:
 
 def damage_database(data: Path) -> None:
     (data / "sonant.db").write_bytes(b"this is no database")
+
+
+def damage_page(data: Path) -> None:
+    """One page of a table in the middle of the file."""
+    path = data / "sonant.db"
+    with closing(sqlite3.connect(path)) as database:
+        (page,) = database.execute("SELECT rootpage FROM sqlite_schema WHERE name = 'principals'").fetchone()
+        (size,) = database.execute("PRAGMA page_size").fetchone()
+    with path.open("r+b") as file:
+        file.seek((page - 1) * size)
+        file.write(b"\xff" * size)
+
+
+def lose_keys(data: Path) -> None:
+    shutil.rmtree(data / "keys")
 
 
 def empty_database(data: Path) -> None:
@@ -173,11 +195,13 @@ def replace_buckets(data: Path) -> None:
     [
         (open_keys, "keys", "run chmod 700"),
         (damage_secret, "database", "service.key is damaged: restore it from a backup"),
-        (damage_database, "database", "the database cannot be used: file is not a database"),
-        (empty_database, "database", "the database cannot be used: no such table"),
-        (lose_database, "database", "restore it from a backup, or start `sonant serve`"),
+        (damage_database, "database", "file is not a database; restore a backup into another data folder"),
+        (damage_page, "database", "the database is damaged"),
+        (lose_keys, "database", "service.key is missing, and this database cannot be used without it"),
+        (empty_database, "database", "is missing, but"),
+        (lose_database, "database", "put the database back, or restore a backup into another folder"),
         (damage_keys, "keys", "is damaged (not JSON): restore it from a backup"),
-        (replace_buckets, "buckets", "cannot be made"),
+        (replace_buckets, "buckets", "is not a folder"),
     ],
 )
 def test_the_doctor_finds_what_is_broken_and_says_what_to_do(
@@ -197,7 +221,8 @@ def test_a_lost_database_is_told_and_none_is_made_in_its_place(
     lose_database(data_copy)
     done = service.sonant(*command, "--data", str(data_copy))
     assert done.code == 1
-    assert f"there is no database {data_copy / 'sonant.db'}" in done.out + done.err
+    assert f"the database {data_copy / 'sonant.db'} is missing" in done.out + done.err
+    assert "sonant serve" not in done.out + done.err
     assert list(data_copy.glob("sonant.db*")) == []
 
 

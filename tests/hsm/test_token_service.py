@@ -130,3 +130,29 @@ def test_a_first_start_without_its_token_ends_with_one_sentence(
     assert done.returncode != 0
     assert done.stderr.strip().splitlines()[-1] == "sonant: the PKCS#11 token cannot be opened (NoSuchToken)"
     assert "Traceback" not in done.stderr
+
+
+def test_a_token_that_lost_its_objects_is_told_and_a_token_that_is_away_waited_for(
+    hsm: SoftHsm, token: str, tmp_path: Path
+) -> None:
+    data, env = tmp_path / "data", settings(hsm, token, tmp_path)
+    with serving(data, env) as (voice_id, _):
+        voice_id.create_domain(Name="calls", ServerSideEncryptionConfiguration={"KmsKeyId": "alias/sonant"})
+    (key_file,) = (data / "keys").glob("*-*.json")
+
+    with serving(data, {**env, "SONANT_PKCS11_TOKEN": "no-such-token"}):
+        pass  # it may come back: nothing is known to be lost
+
+    empty = f"{token}-new"
+    hsm.make_token(empty)
+    for command in (["serve", "--port", "0"], ["worker"], ["doctor"]):
+        done = subprocess.run(
+            [sys.executable, "-m", "sonant", *command, "--data", str(data)],
+            env={**env, "SONANT_PKCS11_TOKEN": empty},
+            cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False,
+        )  # fmt: skip
+        assert done.returncode == 1
+        assert (
+            f"the token does not hold the material of key {key_file.stem}, and 1 domains cannot be opened "
+            "without it: restore the token by its vendor's means"
+        ) in done.stdout + done.stderr

@@ -429,7 +429,7 @@ def test_a_recording_is_not_compared_with_a_voiceprint_of_another_maker(domain, 
     house = domain.house
     with house.store.database.write() as connection:
         domains.set_model(connection, domain.kept(connection), model_id)
-    with pytest.raises(Validation, match="enroll the speaker again"):
+    with pytest.raises(Validation, match=f"enroll the speaker again.*sonant model upgrade DOMAIN {model_id}"):
         house.call(
             "CompareRecording",
             DomainId=domain.domain_id,
@@ -441,6 +441,54 @@ def test_a_recording_is_not_compared_with_a_voiceprint_of_another_maker(domain, 
             },
             MinimumNetSpeech=6.0,
         )
+
+
+@pytest.fixture
+def stale(domain, model_id):
+    """A domain of another model than that of its one speaker, as after a release with a new encoder."""
+    domain.enroll("anna")
+    with domain.house.store.database.write() as connection:
+        domains.set_model(connection, domains.find_by_id(connection, domain.domain_id), model_id)
+    return domain
+
+
+def test_skip_enrolls_anew_who_could_be_compared_with_nothing(stale, model_id, make_call):
+    house = stale.house
+    uri = house.put("s3://calls/again.wav", make_call("english", 1, net_speech_s=12.0))
+    entries = [entry("r1", "anna", uri), entry("r2", "anna", uri)]
+    outcome = house.enroll(stale.domain_id, entries, action="SKIP")
+    assert [line["EnrollmentStatus"] for line in outcome.successes] == [
+        "ENROLLMENT_OVERWRITE",
+        "DUPLICATE_SKIPPED",
+    ]
+    assert stale.makers() == {"anna": model_id}
+
+
+def test_skip_with_a_recording_that_is_no_good_leaves_the_old_voiceprint(stale, make_call):
+    house = stale.house
+    uri = house.put("s3://calls/short.wav", make_call("english", 3, net_speech_s=3, duration_s=8))
+    outcome = house.enroll(stale.domain_id, [entry("r1", "anna", uri)], action="SKIP")
+    assert outcome.errors and not outcome.successes
+    assert stale.makers() == {"anna": SHIPPED}
+
+
+def test_the_doctor_counts_who_cannot_be_compared_and_names_the_cure(stale, model_id):
+    command = ["doctor", "--data", str(stale.house.settings.data)]
+    cure = f"sonant model upgrade {stale.domain_id} {model_id}"
+    before = CliRunner().invoke(cli.main, command).output
+    assert f"1 speakers and 0 fraudsters of domain {stale.domain_id} have voiceprints of another" in before
+    assert f"`{cure}`" in before
+
+    shown = told(stale.house, stale.domain_id)
+    assert f"`{cure}` brings them over" in shown
+    begun = told(stale.house, *cure.split()[3:], "--quiet")
+    assert f"change from voiceprints of other models to {model_id}: READY" in begun
+    assert f"from {model_id} to {model_id}" not in begun
+    told(stale.house, stale.domain_id, "--switch")
+
+    after = CliRunner().invoke(cli.main, command).output
+    assert stale.domain_id not in after
+    assert stale.makers() == {"anna": model_id}
 
 
 def told(house: House, *arguments: str) -> str:

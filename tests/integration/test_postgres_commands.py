@@ -41,8 +41,14 @@ def test_a_service_waits_for_the_tables_that_migrate_makes(sonant, postgres_serv
 
 @pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
 def test_a_data_folder_of_another_database_is_refused(kept, tmp_path):
+    other = replace(kept.settings, data=tmp_path / "elsewhere")
+    with pytest.raises(SetupError, match=r"service\.key is missing"):
+        open_store(other, create=True)
+    (other.data / "keys").mkdir(mode=0o700)
+    (other.data / "keys" / "service.key").touch(0o600)
+    (other.data / "keys" / "service.key").write_bytes(bytes(32))
     with pytest.raises(SetupError, match="not the one that this database was made with"):
-        open_store(replace(kept.settings, data=tmp_path / "elsewhere"), create=True)
+        open_store(other, create=True)
     open_store(kept.settings).database.close()
 
 

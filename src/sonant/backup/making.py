@@ -19,7 +19,7 @@ from sqlalchemy import Table, make_url, select
 from sonant import __version__
 from sonant.backup import sealed_file
 from sonant.errors import SetupError
-from sonant.installation import open_database
+from sonant.installation import open_database, open_store
 from sonant.settings import Settings
 from sonant.store.database.schema import metadata
 
@@ -45,9 +45,11 @@ class Held:
 
 
 def make(settings: Settings, path: Path, passphrase: bytes, clock: Callable[[], datetime]) -> Held:
-    """Back an installation up; its service may run. Raises SetupError, DatabaseUnavailable."""
-    if not (settings.data / "keys").is_dir():
-        raise SetupError(f"{settings.data} is not a Sonant data folder")
+    """Back an installation up; its service may run. Raises SetupError, DatabaseUnavailable.
+
+    An installation whose keys do not open it is refused: its backup could not be used.
+    """
+    open_store(settings).database.close()
     lines = _Lines(settings, clock)
     size = sealed_file.write(path, lines, passphrase)
     return Held(rows=lines.rows, files=lines.files, size_bytes=size)

@@ -18,7 +18,7 @@ from sqlalchemy import Connection, Table, func, insert, select, text
 from sonant.backup import sealed_file
 from sonant.backup.making import FORMAT, tables, unbounded
 from sonant.errors import SetupError
-from sonant.installation import open_database
+from sonant.installation import check_service_key, open_database
 from sonant.settings import Settings
 from sonant.store.database.engine import Database
 
@@ -62,6 +62,7 @@ def restore(settings: Settings, path: Path, passphrase: bytes) -> Checked:
             place = _Installation(connection, unfinished)
             _take_in(path, passphrase, place)
             place.finish()
+            check_service_key(connection, unfinished)
             if data.exists():
                 data.rmdir()
             if not settings.embedded:

@@ -63,7 +63,10 @@ def credentials(settings: Settings, profile: str = "default") -> tuple[str, str]
         parser.read_string(path.read_text("utf-8"))
         return parser[profile]["aws_access_key_id"], parser[profile]["aws_secret_access_key"]
     except OSError:
-        raise SetupError(f"{path} cannot be read; start `sonant serve` once to make it") from None
+        raise SetupError(
+            f"{path} cannot be read; `sonant serve` makes it at its first start, later "
+            "`sonant access create --profile default` does"
+        ) from None
     except (configparser.Error, KeyError):
         raise SetupError(f"{path} is not a credentials file with a profile [{profile}]") from None
 

@@ -1,9 +1,13 @@
-"""`sonant doctor`: looks at everything a service needs and says what to do."""
+"""`sonant doctor`: looks at everything a service needs and says what to do.
+
+It makes and changes nothing, and advises nothing that could destroy what a person may still need.
+"""
 
 from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Iterator
+from contextlib import closing
 
 import click
 import numpy as np
@@ -14,6 +18,8 @@ from sonant.settings import Settings
 
 #: Less free space than this is worth a word.
 _FREE_BYTES = 1 << 30
+#: How long the database's file is looked at for damage: minutes are enough for some hundred gigabytes.
+_CHECK_S = 600.0
 
 
 def doctor(load: Callable[[], Settings]) -> int:
@@ -49,6 +55,8 @@ def _checks(load: Callable[[], Settings]) -> Iterator[tuple[str, Callable[[], st
     yield "database", lambda: _database(settings)
     yield "regions", lambda: _regions(settings)
     yield "keys", lambda: _keys(settings)
+    yield "voiceprints", lambda: _voiceprints(settings)
+    yield "audit trail", lambda: _audit(settings)
     yield "buckets", lambda: _buckets(settings)
     yield "runner", lambda: _runner(settings)
 
@@ -104,17 +112,29 @@ def _data(settings: Settings) -> str:
 
 
 def _database(settings: Settings) -> str:
-    from sqlalchemy import func, select
+    from sqlalchemy import func, select, text
 
     from sonant.installation import open_store
     from sonant.store.database.schema import domains, speakers
 
-    with open_store(settings).database.read() as connection:
-        counts = [
-            connection.execute(select(func.count()).select_from(table)).scalar_one()
-            for table in (domains, speakers)
-        ]
-    return f"{counts[0]} domains, {counts[1]} speakers"
+    with closing(open_store(settings).database) as database:
+        damage = database.damage(_CHECK_S)
+        if damage is not None:
+            raise SetupError(damage)
+        with database.read() as connection:
+            counts = [
+                connection.execute(select(func.count()).select_from(table)).scalar_one()
+                for table in (domains, speakers)
+            ]
+            checksums = (
+                None if settings.embedded else connection.execute(text("SHOW data_checksums")).scalar()
+            )
+    found = f"{counts[0]} domains, {counts[1]} speakers"
+    if checksums == "off":
+        found += (
+            "; its server has data checksums off: damaged pages may stay unnoticed (pg_checksums --enable)"
+        )
+    return found
 
 
 def _regions(settings: Settings) -> str:
@@ -139,10 +159,11 @@ def _regions(settings: Settings) -> str:
 def _keys(settings: Settings) -> str:
     from sqlalchemy import select
 
-    from sonant.installation import DEFAULT_ALIAS, open_store
+    from sonant.installation import DEFAULT_ALIAS, check_keys, open_store
     from sonant.store.database.schema import domains
 
     store = open_store(settings)
+    check_keys(store)
     if settings.keys == "aws-kms":
         with store.database.read() as connection:
             used = select(domains.c.account_id, domains.c.region, domains.c.kms_key_arn).distinct()
@@ -159,6 +180,51 @@ def _keys(settings: Settings) -> str:
     return f"{where}{len(keys.list())} keys, {DEFAULT_ALIAS} is {state}"
 
 
+def _voiceprints(settings: Settings) -> str:
+    from sonant.installation import open_store
+    from sonant.store import domains, model_upgrades
+    from sonant.store.model_files import ModelFiles
+    from sonant.voice.models import shipped_encoder_id
+
+    found, files = 0, ModelFiles(settings.data)
+    with closing(open_store(settings).database) as database, database.read() as connection:
+        for domain in domains.every(connection):
+            if not domain.active:
+                continue
+            if domain.model_id is not None:
+                files.get(domain.model_id)
+            present = domain.model_id or shipped_encoder_id()
+            counts = [
+                model_upgrades.count_stale(connection, domain.domain_id, present, who)
+                for who in model_upgrades.BOTH
+            ]
+            if sum(counts):
+                raise SetupError(
+                    f"{counts[0]} speakers and {counts[1]} fraudsters of domain {domain.domain_id} have "
+                    "voiceprints of another voice model than the domain's, which cannot be compared: run "
+                    f"`sonant model upgrade {domain.domain_id} {present}`, which brings them over where "
+                    "speech was kept and names who must be enrolled again"
+                )
+            found += model_upgrades.count_stale(connection, domain.domain_id, "", "speaker")
+    return f"{found}, all of the voice models of their domains"
+
+
+def _audit(settings: Settings) -> str:
+    from sonant.events import audit_chain
+    from sonant.installation import audit_folders, lost_trail, open_store
+    from sonant.store import access
+
+    if not settings.audit.enabled:
+        return "switched off"
+    with closing(open_store(settings).database) as database, database.read() as connection:
+        begun = bool(access.list_principals(connection))
+    folders = audit_folders(settings)
+    if begun and not folders:
+        raise SetupError(lost_trail(settings))
+    files = sum(len(audit_chain.files(folder)) for folder in folders)
+    return f"{files} files in {len(folders)} chains (`sonant audit verify` reads them)"
+
+
 def _buckets(settings: Settings) -> str:
     from sonant.installation import open_store
 
@@ -166,7 +232,9 @@ def _buckets(settings: Settings) -> str:
         where = settings.s3.endpoint or "AWS"
         whose = "the roles of jobs" if settings.assumes_roles else "the service"
         return f"{settings.objects} at {where}, with the rights of {whose}"
-    buckets = open_store(settings).objects.buckets()
+    store = open_store(settings)
+    with closing(store.database):
+        buckets = store.objects.buckets()
     return f"{len(buckets)} in {settings.data / 'buckets'}" + ("" if buckets else " (make a folder there)")
 
 

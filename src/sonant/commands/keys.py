@@ -9,8 +9,9 @@ import click
 from sonant.commands import key_rotation
 from sonant.commands.common import table
 from sonant.errors import SetupError
-from sonant.installation import open_store
+from sonant.installation import lost_keys, open_store
 from sonant.settings import Settings
+from sonant.store.key_names import shown
 from sonant.store.keys import KeyInfo
 from sonant.store.local_keys import LocalKeyStore
 
@@ -50,6 +51,20 @@ def schedule_deletion(settings: Settings, account: str | None, ref: str, days: i
     _print(_keys(settings, account).schedule_deletion(ref, days))
 
 
+def accept_loss(settings: Settings, account: str | None, ref: str) -> None:
+    keys = _keys(settings, account, may_lack=True)
+    store = open_store(settings, keys_may_lack=True)
+    with store.database.read() as connection:
+        lost = lost_keys(store.accounts, connection)
+    if (account or settings.account, ref) not in {(of, loss.key_id) for of, loss in lost}:
+        raise SetupError(f"key {shown(ref)} is not one that a domain of this account has lost")
+    key_id = keys.accept_loss(ref)
+    click.echo(
+        f"key {key_id} counts as destroyed: Sonant starts without it, and what it seals stays unreadable "
+        "unless its file is put back"
+    )
+
+
 def rotate(settings: Settings, account: str | None, ref: str, *, forget: bool) -> None:
     keys, store = _keys(settings, account), open_store(settings)
     try:
@@ -60,19 +75,22 @@ def rotate(settings: Settings, account: str | None, ref: str, *, forget: bool) -
         store.database.close()
 
 
-def _keys(settings: Settings, account: str | None, *, make: bool = False) -> LocalKeyStore:
+def _keys(
+    settings: Settings, account: str | None, *, make: bool = False, may_lack: bool = False
+) -> LocalKeyStore:
     """An account's key store; the first account's when none is named. Raises SetupError.
 
     Only `make` begins one for an account that has none: a mistyped account must not leave a folder behind.
+    With `may_lack`, keys may be missing that domains need.
     """
     if settings.keys == "aws-kms":
         raise SetupError("the keys of this service live in AWS KMS; manage them there, with `aws kms`")
-    store = open_store(settings)
+    store = open_store(settings, keys_may_lack=may_lack)
     if account is None:
         return store.accounts.keys(settings.account)
     if len(account) != 12 or not (account.isascii() and account.isdigit()):
         raise SetupError(f"an account id has 12 digits, {account!r} has not")
-    if not make and account not in store.accounts.known():
+    if not (make or may_lack) and account not in store.accounts.known():
         raise SetupError(
             f"account {account} has no keys; make one with `sonant key create --account {account}`"
         )

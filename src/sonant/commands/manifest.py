@@ -18,7 +18,7 @@ from sonant.app_jobs import manifest_rules
 from sonant.commands.common import show_progress, table
 from sonant.errors import SetupError, StoreError
 from sonant.installation import Store, open_store, role_arn
-from sonant.jobs.decide import Config
+from sonant.jobs.decide import Config, state_of
 from sonant.jobs.entry import Prepared, Role, Task
 from sonant.jobs.faults import JobFault, code_of
 from sonant.jobs.finding import ERROR, finding
@@ -40,6 +40,7 @@ from sonant.store.jobs import DRY_RUN
 from sonant.store.model_files import ModelFiles
 from sonant.store.objects import ObjectReader, ObjectUri
 from sonant.store.vault import Vault, open_vault
+from sonant.voice.models import shipped_encoder_id
 
 #: Exit codes: every request is likely to succeed; some are not; there is nothing to check.
 FINE, SOME_FAIL, BROKEN = 0, 1, 2
@@ -165,7 +166,9 @@ class Check:
         if where is not None:
             connection, domain, vault = where
             speaker = speakers.find(connection, vault, domain.domain_id, entry.speaker_id)
-            status, speaker_id = (None, None) if speaker is None else (speaker.status, speaker.speaker_id)
+            speaker_id = None if speaker is None else speaker.speaker_id
+            standing = speakers.standing(connection, domain.domain_id, vault.lookup(entry.speaker_id))
+            status = state_of(standing, self._model_id or shipped_encoder_id())
             place = Place(
                 connection=connection, vault=vault, domain_id=domain.domain_id, speaker_id=speaker_id
             )

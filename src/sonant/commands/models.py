@@ -228,15 +228,21 @@ def _tell(store: Store, domain_id: str) -> None:
         for who in model_upgrades.BOTH:
             old = model_upgrades.stale(connection, domain_id, present, who)
             if old:
+                cure = f"sonant model upgrade {domain_id} {present}"
+                again = "enrolled" if who == "speaker" else "registered"
                 click.echo(
                     f"{len(old)} {who}s have voiceprints of another model, which cannot be compared until "
-                    "they are enrolled again or brought over:"
+                    f"`{cure}` brings them over, or they are {again} again:"
                 )
                 click.echo("\n".join(old))
         if found is None:
             return
         new_id = found.new_model_id or shipped_encoder_id()
-        click.echo(f"change from {found.old_model_id or shipped_encoder_id()} to {new_id}: {found.status}")
+        old_id = found.old_model_id or shipped_encoder_id()
+        # The domain had the model before, and some of its voiceprints did not: after a new release of the
+        # shipped one, or a way back.
+        from_what = "voiceprints of other models" if old_id == new_id else old_id
+        click.echo(f"change from {from_what} to {new_id}: {found.status}")
         for who in model_upgrades.BOTH:
             counts = model_upgrades.counts(connection, domain_id, new_id, who)
             click.echo(

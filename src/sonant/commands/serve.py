@@ -50,6 +50,8 @@ def serve(settings: Settings, *, quiet: bool) -> None:
     with installation.only_one(settings, "service") if settings.embedded else nullcontext():
         store = installation.open_store(settings, create=True)
         key_id = installation.first_start(store)
+        if key_id is None and settings.audit.enabled and not installation.audit_folders(settings):
+            log.warning("%s", installation.lost_trail(settings))
         store.backends.tidy()
         family = socket.AF_INET6 if ":" in settings.wire.host else socket.AF_INET
         listener = socket.socket(family)
@@ -201,6 +203,7 @@ def work(
     # can keep us waiting only as long as it takes to die.
     with _patiently(settings):
         store = installation.open_store(settings)
+        installation.check_keys(store)
         with store.database.read():
             pass  # a database that cannot be used is told once, here, and not by every thread
         runner = app_jobs.build_runner(store, owner, beat)

@@ -89,7 +89,8 @@ def _last_word(session: Any, settings: Settings, reachable: bool) -> Any:
             if parsed_args.generate_cli_skeleton is None and not reachable:
                 raise SetupError(
                     f"{settings.data / 'credentials'} does not exist; start `sonant serve --data "
-                    f"{settings.data}` first, or set AWS_ENDPOINT_URL_VOICE_ID and AWS credentials for a "
+                    f"{settings.data}` first (for an installation in use `sonant access create --profile "
+                    "default` makes another), or set AWS_ENDPOINT_URL_VOICE_ID and AWS credentials for a "
                     "service elsewhere"
                 )
             return None

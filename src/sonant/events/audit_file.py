@@ -29,7 +29,7 @@ class ChainFile:
         except ValueError as fault:
             raise SetupError(
                 f"the audit trail in {folder} is damaged at its end ({fault}): see `sonant audit verify`, "
-                "then move the folder away to begin a new trail"
+                "then keep the folder elsewhere to begin a new trail"
             ) from None
 
     def write(self, documents: list[dict[str, object]], now: datetime) -> None:

@@ -22,6 +22,8 @@ NOT_EXPIRED = "not_expired"
 """Speakers that a sweep could not expire because what is stored of them is damaged; once every sweep."""
 LOST_WORKERS = "lost_workers"
 """Worker processes of jobs that ended before they were ready."""
+DAMAGED = "database_damaged"
+"""1 when the housekeeper's last check found the database's file damaged, else 0; not counted up."""
 OUTCOMES = "outcomes"
 """Requests of jobs by outcome: an enrollment status, or `ERROR_` and the result file's code."""
 
@@ -37,16 +39,28 @@ def add(connection: Connection, amounts: Mapping[tuple[str, str], float]) -> Non
         connection.execute(_UPSERT[connection.dialect.name], rows)
 
 
+def put(connection: Connection, name: str, value: float) -> None:
+    """Set a number that is not counted up."""
+    row = {"name": name, "label": "", "value": value}
+    connection.execute(_REPLACE[connection.dialect.name], row)
+
+
 def read(connection: Connection) -> dict[tuple[str, str], float]:
     return {(row.name, row.label): row.value for row in connection.execute(select(counters))}
 
 
-def _upsert(dialect: Any) -> Any:
+def _upsert(dialect: Any, *, adding: bool) -> Any:
     statement = dialect.insert(counters)
+    given = statement.excluded.value
     return statement.on_conflict_do_update(
         index_elements=[counters.c.name, counters.c.label],
-        set_={"value": counters.c.value + statement.excluded.value},
+        set_={"value": counters.c.value + given if adding else given},
     )
 
 
-_UPSERT = {"sqlite": _upsert(sqlite), "postgresql": _upsert(postgresql)}
+_UPSERT = {
+    name: _upsert(dialect, adding=True) for name, dialect in (("sqlite", sqlite), ("postgresql", postgresql))
+}
+_REPLACE = {
+    name: _upsert(dialect, adding=False) for name, dialect in (("sqlite", sqlite), ("postgresql", postgresql))
+}

@@ -257,6 +257,12 @@ def _by_domain_and_kind(connection: Connection) -> dict[tuple[str, str], tuple[i
 
 def _counted(connection: Connection) -> Iterator[Metric]:
     stored = counters.read(connection)
+    damaged = GaugeMetricFamily(
+        "sonant_database_damaged",
+        "1 when the last check of SQLite's file found damage: `sonant doctor` says more, a backup mends it",
+    )
+    damaged.add_metric([], stored.get((counters.DAMAGED, ""), 0.0))
+    yield damaged
     for name, metric, label, what in _COUNTED:
         family = CounterMetricFamily(metric, what, labels=[label] if label else [])
         for (of_name, of_label), value in stored.items():

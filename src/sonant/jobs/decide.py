@@ -9,6 +9,7 @@ from sonant.errors import Conflict
 from sonant.jobs.entry import Prepared
 from sonant.jobs.faults import Refusal
 from sonant.jobs.fraud import refuse
+from sonant.store.speakers import Standing
 
 EnrollmentStatus = Literal["DUPLICATE_SKIPPED", "NEW_ENROLLMENT", "ENROLLMENT_OVERWRITE"]
 
@@ -20,6 +21,19 @@ class Config:
     overwrite: bool
     fraud_action: str
     risk_threshold: int
+
+
+#: Beside the statuses of speakers: enrolled with a voiceprint of another model than the domain's. It can be
+#: compared with nothing, so the speaker is enrolled anew, as an expired one is, whatever the job's action.
+INCOMPARABLE = "INCOMPARABLE"
+
+
+def state_of(standing: Standing | None, model_id: str) -> str | None:
+    """A speaker's status in a domain of this voice model, or INCOMPARABLE; None for a new speaker."""
+    if standing is None:
+        return None
+    enrolled = standing.status == "ENROLLED"
+    return INCOMPARABLE if enrolled and standing.model_id != model_id else standing.status
 
 
 def before_listening(status: str | None, config: Config) -> Refusal | EnrollmentStatus | None:
@@ -48,4 +62,4 @@ def after_listening(
         return flagged
     if status is None and speakers_present >= quota:
         return Refusal(402, f"the domain already has {quota} speakers, its quota")
-    return "ENROLLMENT_OVERWRITE" if status == "ENROLLED" else "NEW_ENROLLMENT"
+    return "ENROLLMENT_OVERWRITE" if status in ("ENROLLED", INCOMPARABLE) else "NEW_ENROLLMENT"

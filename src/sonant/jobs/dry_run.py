@@ -13,7 +13,7 @@ from dataclasses import replace
 from sqlalchemy import Connection
 
 from sonant.events.documents import ErrorInfo, Event
-from sonant.jobs.decide import Config
+from sonant.jobs.decide import Config, state_of
 from sonant.jobs.entry import Prepared, Task
 from sonant.jobs.finding import ERROR, FINGERPRINT, finding
 from sonant.jobs.forecast import ENROLLS, Forecast
@@ -28,6 +28,7 @@ from sonant.store import jobs, speakers
 from sonant.store.domains import Domain
 from sonant.store.objects import ObjectUri
 from sonant.store.vault import Vault
+from sonant.voice.models import shipped_encoder_id
 
 
 class DryRunKind:
@@ -55,6 +56,7 @@ class DryRunDecider:
         self.desk = desk
         self.need_s = desk.settings.enrollment.net_speech_s
         self.forecast: Forecast | None = None
+        self.model_id = desk.model_id or shipped_encoder_id()
         self._fraud = desk.job.config["FraudDetectionConfig"]
         watchlist_id = next(iter(self._fraud.get("WatchlistIds", ())), None)
         remembered = desk.settings.fraud.replay_recordings
@@ -89,7 +91,7 @@ class DryRunDecider:
         job_id = self.desk.job.job_id
         for _, line in open_lines(vault, job_id, jobs.outcomes(connection, job_id, failed=False)):
             mark = vault.lookup(line["SpeakerId"])
-            status = speakers.status_by_hash(connection, domain.domain_id, mark)
+            status = state_of(speakers.standing(connection, domain.domain_id, mark), self.model_id)
             forecast.note(mark, status, line["LikelyOutcome"])
             if FINGERPRINT in line:
                 self.screening.accept(mark, base64.b64decode(line[FINGERPRINT]))
@@ -118,7 +120,8 @@ class DryRunSitting:
         domain_id, screening = self._domain.domain_id, self._decider.screening
         mark = self._vault.lookup(request.speaker_id)
         speaker = speakers.find(self._connection, self._vault, domain_id, request.speaker_id)
-        status, speaker_id = (None, None) if speaker is None else (speaker.status, speaker.speaker_id)
+        speaker_id = None if speaker is None else speaker.speaker_id
+        status = state_of(speakers.standing(self._connection, domain_id, mark), self._decider.model_id)
         place = Place(
             connection=self._connection, vault=self._vault, domain_id=domain_id, speaker_id=speaker_id
         )

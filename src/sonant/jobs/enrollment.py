@@ -18,7 +18,7 @@ from sonant.events.documents import (
 )
 from sonant.ids import new_generated_id
 from sonant.jobs import result
-from sonant.jobs.decide import Config, after_listening, before_listening
+from sonant.jobs.decide import Config, after_listening, before_listening, state_of
 from sonant.jobs.entry import Prepared, Task
 from sonant.jobs.faults import Refusal
 from sonant.jobs.fraud import Risk, known_fraudster, told, with_replay
@@ -34,6 +34,7 @@ from sonant.store.domains import Domain
 from sonant.store.objects import ObjectUri
 from sonant.store.vault import Vault
 from sonant.voice.fingerprint import Fingerprint
+from sonant.voice.models import shipped_encoder_id
 
 log = logging.getLogger(__name__)
 
@@ -65,6 +66,7 @@ class EnrollmentDecider:
             fraud_action=fraud["FraudDetectionAction"],
             risk_threshold=fraud["RiskThreshold"],
         )
+        self.model_id = desk.model_id or shipped_encoder_id()
         self._watchlist_id: str | None = next(iter(fraud.get("WatchlistIds", ())), None)
         self._watch: Watch | None = None
         self._replays: ReplayGuard | None = None
@@ -74,8 +76,8 @@ class EnrollmentDecider:
 
     def task(self, item: Item) -> Task | None:
         with self.desk.database.read() as connection:
-            status = speakers.status_by_hash(connection, self.desk.job.domain_id, item.mark or b"")
-        if before_listening(status, self.config) is not None:
+            standing = speakers.standing(connection, self.desk.job.domain_id, item.mark or b"")
+        if before_listening(state_of(standing, self.model_id), self.config) is not None:
             return None
         guard = self.config.fraud_action != "IGNORE"
         need_s = self.desk.settings.enrollment.net_speech_s
@@ -121,7 +123,10 @@ class EnrollmentSitting:
     def settle(self, request: Request, heard: Heard) -> Outcome:
         customer_id = _speaker_of(request)
         speaker = speakers.find(self._connection, self._vault, self._domain.domain_id, customer_id)
-        status = None if speaker is None else speaker.status
+        status = state_of(
+            speakers.standing(self._connection, self._domain.domain_id, self._vault.lookup(customer_id)),
+            self._decider.model_id,
+        )
         details: dict[str, Any] = {}
         if isinstance(heard, Prepared):
             copy = self._copy(heard, None if speaker is None else speaker.speaker_id)

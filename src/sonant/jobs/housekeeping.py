@@ -15,7 +15,14 @@ from datetime import datetime, timedelta
 
 from sqlalchemy import Connection
 
-from sonant.errors import DatabaseUnavailable, KeyError_, KeyNotFound, SealBroken, SonantError
+from sonant.errors import (
+    CheckUnfinished,
+    DatabaseUnavailable,
+    KeyError_,
+    KeyNotFound,
+    SealBroken,
+    SonantError,
+)
 from sonant.events import counters
 from sonant.jobs.session_keeping import SessionKeeper
 from sonant.store import calibrations, domains, speakers
@@ -35,6 +42,8 @@ TICK_S = 1.0
 SWEEP_S = 24 * 3600.0
 #: How often the write-ahead log is emptied, which may have failed when something was destroyed.
 SCRUB_S = 60.0
+#: How long the database's file is looked at for damage, once a sweep.
+CHECK_S = 20.0
 #: How often streams that have fallen silent are written down, and old sessions erased.
 SILENT_S = 5.0
 SESSIONS_S = 15 * 60.0
@@ -84,6 +93,7 @@ class Housekeeper:
             ("expiring speakers", SWEEP_S, SETTLED_S, self.expire_speakers),
             ("forgetting comparisons", SWEEP_S, 0.0, self.forget_repetitions),
             ("emptying the log", SCRUB_S, 0.0, self.database.scrub),
+            ("checking the database", SWEEP_S, 0.0, self.check_database),
             *self._session_steps(),
         )
         for name, every_s, settled_s, step in steps:
@@ -169,6 +179,22 @@ class Housekeeper:
         """Keep as many comparisons of repeated enrollments as calibration reads."""
         with self.database.write() as connection:
             return calibrations.forget_repetitions(connection, KEPT_REPETITIONS)
+
+    def check_database(self) -> bool:
+        """Look for damage to the database's file; whether there is any. Metrics and the log tell of it.
+
+        A file too large to be looked at in the time that this may take is left to `sonant doctor`.
+        """
+        try:
+            damage = self.database.damage(CHECK_S)
+        except CheckUnfinished as fault:
+            log.info("%s: run `sonant doctor` for that", fault)
+            return False
+        if damage is not None:
+            log.error("%s", damage)
+        with self.database.write() as connection:
+            counters.put(connection, counters.DAMAGED, damage is not None)
+        return damage is not None
 
     def expire_speakers(self) -> int:
         """Expire speakers unused for three years: the voiceprint goes, the entry stays.

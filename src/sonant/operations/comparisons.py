@@ -116,7 +116,8 @@ def score(service: Service, view: View, hearing: Hearing) -> int:
         cure = (
             "ask again in a moment, or start a new stream"
             if hearing.model_id != own
-            else "enroll the speaker again"
+            else "enroll the speaker again, or have the operator bring all voiceprints over with "
+            f"`sonant model upgrade {view.domain.domain_id} {own}`"
         )
         raise Validation(
             f"The speaker's voiceprint was made by the voice model {reference.model_id}, and the call was "

@@ -256,7 +256,8 @@ def _compared(probe: Embedding, reference: Embedding) -> float:
     except ModelMismatch:
         raise Validation(
             f"SpeakerIds names a speaker whose voiceprint was made by the voice model {reference.model_id}, "
-            f"not by the domain's, {probe.model_id}: enroll the speaker again"
+            f"not by the domain's, {probe.model_id}: enroll the speaker again, or have the operator bring "
+            f"all voiceprints over with `sonant model upgrade DOMAIN {probe.model_id}`"
         ) from None
 
 

@@ -94,7 +94,9 @@ class Backends:
                     _log.warning("keys whose time is over are destroyed at a later start: %s", fault)
         if self._settings.objects == "local":
             buckets = self._local.buckets(self._settings.account)
-            LocalObjectStore(buckets, self.keys(self._settings.account)).sweep()
+            objects = LocalObjectStore(buckets, self.keys(self._settings.account))
+            objects.make()
+            objects.sweep()
 
     def _service_s3(self) -> Any:
         from sonant.store.aws_clients import make_client

@@ -268,6 +268,11 @@ def suspended_too_long(connection: Connection, now: datetime) -> list[Domain]:
     return [_domain(dict(row)) for row in connection.execute(query).mappings()]
 
 
+def any_exist(connection: Connection) -> bool:
+    """Whether there is a domain, if only a suspended one."""
+    return connection.execute(select(domains.c.domain_id).limit(1)).first() is not None
+
+
 def every(connection: Connection) -> list[Domain]:
     """All domains, suspended ones too."""
     return [_domain(dict(row)) for row in connection.execute(_DOMAIN).mappings()]

@@ -65,8 +65,8 @@ class KeyNames:
                 raise ValueError
         except (ValueError, TypeError, AttributeError, RecursionError):
             raise SetupError(
-                f"file {self._folder.path / _FILE} is damaged: restore it from a backup, or remove it and "
-                "create the aliases again"
+                f"file {self._folder.path / _FILE} is damaged: restore it from a backup, or move it away "
+                "and name the keys again (`sonant key alias`)"
             ) from None
         return stamp, aliases
 

@@ -2,6 +2,7 @@
 
     <folder>/<key id>.json     state of one key, and its material or what the material is called in a token
     <folder>/aliases.json      alias -> key id
+    <folder>/destroyed.json    ids of keys that are gone on purpose: any other that is missing was lost
 
     wrapped data key = magic 4 | key id 16 | nonce 12 | AES-256-GCM(data key 32) + tag 16
     additional data  = magic | key id | canonical encryption context
@@ -13,6 +14,7 @@ that a key disabled or destroyed by another process refuses from the next use on
 from __future__ import annotations
 
 import builtins
+import json
 import secrets
 import uuid
 from collections.abc import Callable, Mapping
@@ -32,6 +34,8 @@ _MAGIC = b"SNK\x01"
 _ID_END, _NONCE_END, _WRAPPED_BYTES = 20, 32, 80
 _DESCRIPTION_MAX_CHARACTERS = 8192
 _DELETION_DAYS = range(7, 31)
+_DESTROYED = "destroyed.json"
+_DESTROYED_MAX_BYTES = 16 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,6 +50,17 @@ class _Key:
     cipher: KeyCipher = field(repr=False)
     earlier: tuple[KeyCipher, ...] = field(repr=False)
     """Of what the material was before it was rotated."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeyLoss:
+    """A key that is needed and not there."""
+
+    key_id: str
+    in_token: bool
+    """Its file is there, and the token that it names does not hold its material."""
+    folder: Path
+    """Where the key's file is to be."""
 
 
 class LocalKeyStore:
@@ -231,6 +246,7 @@ class LocalKeyStore:
                     except KeysUnreachable as fault:
                         damaged = fault
                         continue
+                    self._note_destroyed(key_id)  # before it is: a key that is missing unnoted was lost
                     self._folder.destroy(_file_name(key_id))
                     self._keys.pop(key_id, None)
                     destroyed.append(key_id)
@@ -241,6 +257,62 @@ class LocalKeyStore:
         if damaged:
             raise damaged
         return destroyed
+
+    def check(self) -> None:
+        """Raises KeysUnreachable when the folder is gone, SetupError when it is open to others."""
+        self._folder.check()
+
+    # --- loss
+
+    def loss(self, wrapped: bytes, context: Mapping[str, str]) -> KeyLoss | None:
+        """The key without which a data key cannot be opened, though nobody wanted that.
+
+        None for one that is disabled or was destroyed on purpose, and while a token is away, which tells
+        nothing. Raises SetupError for a damaged key file, SealBroken for a data key of another key store.
+        """
+        key_id = _wrapping_key(wrapped)
+        if self._folder.stamp(_file_name(key_id)) is None:
+            if key_id in self._destroyed():
+                return None
+            return KeyLoss(key_id=key_id, in_token=False, folder=self._folder.path)
+        file = self._read(key_id)[1]
+        if file.in_token and not self._due(file.deletion_date):
+            try:
+                self.decrypt(wrapped, context)
+            except KeyNotFound:
+                return KeyLoss(key_id=key_id, in_token=True, folder=self._folder.path)
+            except (KeyUnusable, KeysUnreachable, SealBroken):
+                return None
+        return None
+
+    def accept_loss(self, ref: str) -> str:
+        """Count a key that is missing as destroyed; its id. What it seals opens again if it is put back.
+
+        Raises KeyNotFound for what is no key's id, SetupError for a key that is there.
+        """
+        with self._folder.locked():
+            key_id = self._names.resolve(ref)
+            if self._folder.stamp(_file_name(key_id)) is not None:
+                raise SetupError(f"key {key_id} is there: nothing is lost")
+            self._note_destroyed(key_id)
+        return key_id
+
+    def _destroyed(self) -> builtins.list[str]:
+        read = self._folder.read(_DESTROYED, _DESTROYED_MAX_BYTES)
+        try:
+            found = [] if read is None else json.loads(read[1])
+            if not isinstance(found, list) or not all(KEY_ID.fullmatch(key_id) for key_id in found):
+                raise ValueError
+        except (ValueError, TypeError, RecursionError):
+            path = self._folder.path / _DESTROYED
+            raise SetupError(f"file {path} is damaged: restore it from a backup") from None
+        return found
+
+    def _note_destroyed(self, key_id: str) -> None:
+        """Needs the folder's lock."""
+        known = self._destroyed()
+        if key_id not in known:
+            self._folder.replace(_DESTROYED, json.dumps([*known, key_id], indent=1).encode())
 
     # --- keys
 

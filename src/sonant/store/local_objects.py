@@ -44,8 +44,12 @@ class LocalObjectStore:
     """An `ObjectStore` in a folder; see there for the errors."""
 
     def __init__(self, root: Path, keys: KeyStore) -> None:
+        """The folder is made by `make` or with its first bucket."""
         self._root = root.absolute()
         self._keys = keys
+
+    def make(self) -> None:
+        """Make the folder, if there is none. Raises SetupError."""
         try:
             self._root.mkdir(mode=0o700, parents=True, exist_ok=True)
         except OSError as fault:
@@ -104,12 +108,17 @@ class LocalObjectStore:
             remove(walk, path)
 
     def buckets(self) -> builtins.list[str]:
+        if not self._root.exists():
+            return []
+        if not self._root.is_dir():
+            raise SetupError(f"{self._root} is not a folder: move it away, buckets are to be made there")
         with faults("object folder"), os.scandir(self._root) as entries:
             return sorted(entry.name for entry in entries if _is_bucket(entry))
 
     def create_bucket(self, name: str) -> None:
         """Nothing happens when it is there. Raises InvalidObjectName, ObjectDenied, ObjectNameConflict."""
         ObjectUri(name, "")
+        self.make()
         with faults(f"s3://{name}"):
             with contextlib.suppress(FileExistsError):
                 (self._root / name).mkdir(mode=0o700)

@@ -271,6 +271,13 @@ def stale(connection: Connection, domain_id: str, model_id: str, who: Who) -> li
     return list(connection.execute(query).scalars())
 
 
+def count_stale(connection: Connection, domain_id: str, model_id: str, who: Who) -> int:
+    """How many have a voiceprint of another model than this one."""
+    tables = _tables(who)
+    query = _with_prints(tables, domain_id).where(tables.prints.c.model_id != model_id).subquery()
+    return int(connection.execute(select(func.count()).select_from(query)).scalar_one())
+
+
 def pairs(connection: Connection, vault: Vault, domain_id: str, limit: int) -> list[tuple[bytes, bytes]]:
     """(voiceprint, shadow) of up to `limit` speakers who have both. Raises SealBroken."""
     query = (

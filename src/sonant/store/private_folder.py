@@ -38,16 +38,25 @@ class PrivateFolder:
     """Raises SetupError, which says what to do, for every fault of the folder itself."""
 
     def __init__(self, path: Path) -> None:
+        """The folder is made by the first writer; until then it is an empty one."""
         self.path = path.absolute()
         self._prefix = f"{self.path}{os.sep}"
-        with self._faults("made"):
-            self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._seen = False
         self.check()
 
     def check(self) -> None:
-        """Refuse a folder that others may enter."""
+        """Refuse a folder that others may enter.
+
+        Raises KeysUnreachable for one that was there and is gone: a file system may be away, and comes back.
+        """
         try:
             mode = os.stat(self._prefix).st_mode  # noqa: PTH116 - runs at every use of a key
+        except FileNotFoundError:
+            if not self._seen:
+                return
+            raise KeysUnreachable(
+                f"folder {self.path} is gone: put it back, from a backup if need be"
+            ) from None
         except OSError as fault:
             raise _typed(fault, f"folder {self.path} cannot be used: {fault.strerror}") from None
         if mode & _OTHERS:
@@ -55,6 +64,7 @@ class PrivateFolder:
                 f"folder {self.path} holds secrets and is open to other users "
                 f"(mode {stat.S_IMODE(mode):04o}): run chmod 700 {shlex.quote(str(self.path))}"
             )
+        self._seen = True
 
     def stamp(self, name: str) -> Stamp | None:
         """The present version of a file, or None when there is no such file."""
@@ -82,13 +92,20 @@ class PrivateFolder:
             return stamp, file.read(max_bytes) or b""
 
     def names(self, suffix: str) -> list[str]:
+        self.check()
+        if not self._seen:
+            return []
         with self._faults("read"):
             return sorted(path.name for path in self.path.iterdir() if path.suffix == suffix)
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
-        """Hold off every other writer, of this and of other processes."""
+        """Hold off every other writer, of this and of other processes. Makes the folder, if it never was."""
         self.check()
+        if not self._seen:
+            with self._faults("made"):
+                self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self.check()
         with self._faults("locked"):
             lock = os.open(self._prefix + _LOCK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
         try:
@@ -131,6 +148,12 @@ class PrivateFolder:
                 raise
             self._sync()
 
+    def rename(self, old: str, new: str) -> None:
+        """Give a file its final name; nothing happens if there is none. Needs the lock."""
+        with self._faults("written"), contextlib.suppress(FileNotFoundError):
+            (self.path / old).rename(self.path / new)
+            self._sync()
+
     def destroy(self, name: str) -> None:
         """Overwrite and remove a file, so that a look at the disk does not find it. Needs the lock.
 
@@ -163,7 +186,7 @@ class PrivateFolder:
 
     def _accepted(self, name: str, status: os.stat_result) -> Stamp:
         if not stat.S_ISREG(status.st_mode):
-            raise SetupError(f"file {self._prefix}{name} is not a regular file: remove it")
+            raise SetupError(f"file {self._prefix}{name} is not a regular file: put the file itself there")
         if status.st_mode & _OTHERS:
             path = self._prefix + name
             raise SetupError(

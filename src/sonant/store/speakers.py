@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, bindparam, delete, insert, select, update
 
@@ -79,8 +79,10 @@ _OF_DOMAIN = _SPEAKER.where(speakers.c.domain_id == bindparam("of_domain"))
 _BY_ID = _OF_DOMAIN.where(speakers.c.speaker_id == bindparam("wanted"))
 _BY_HASH = _OF_DOMAIN.where(speakers.c.customer_id_hash == bindparam("wanted"))
 _COUNT = select(speaker_counts.c.present).where(speaker_counts.c.domain_id == bindparam("of_domain"))
-_STATUS = select(speakers.c.status).where(
-    speakers.c.domain_id == bindparam("of_domain"), speakers.c.customer_id_hash == bindparam("wanted")
+_STATUS = (
+    select(speakers.c.status, voiceprints.c.model_id)
+    .outerjoin(voiceprints, voiceprints.c.speaker_id == speakers.c.speaker_id)
+    .where(speakers.c.domain_id == bindparam("of_domain"), speakers.c.customer_id_hash == bindparam("wanted"))
 )
 
 
@@ -111,11 +113,19 @@ def find(connection: Connection, vault: Vault, domain_id: str, speaker_id: str) 
     return None if row is None else _speaker(row)
 
 
-def status_by_hash(connection: Connection, domain_id: str, customer_id_hash: bytes) -> str | None:
-    """The status of the speaker with this keyed hash (`Vault.lookup`), None if there is none."""
+class Standing(NamedTuple):
+    """Where a speaker stands in a domain."""
+
+    status: str
+    model_id: str | None
+    """Of the voiceprint, if there is one."""
+
+
+def standing(connection: Connection, domain_id: str, customer_id_hash: bytes) -> Standing | None:
+    """Of the speaker with this keyed hash (`Vault.lookup`), None if there is none."""
     wanted = {"of_domain": domain_id, "wanted": customer_id_hash}
     row = first_row(connection, _STATUS, wanted)
-    return None if row is None else str(row["status"])
+    return None if row is None else Standing(str(row["status"]), row["model_id"])
 
 
 def count(connection: Connection, domain_id: str) -> int:

@@ -17,6 +17,7 @@ from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
 
+from sonant.errors import SealBroken
 from sonant.store.keys import KeyStore
 from sonant.store.sealing import derive, lookup_hash, open_value, seal_value
 
@@ -127,13 +128,26 @@ def _subkeys(data_key: bytes) -> tuple[bytes, bytes, bytes]:
 class ServiceSecret:
     """The service's own key: seals access-key secrets and page tokens, hashes client tokens."""
 
-    __slots__ = ("_access", "_pages", "_tickets", "_tokens")
+    __slots__ = ("_access", "_check", "_pages", "_tickets", "_tokens")
 
     def __init__(self, key: bytes) -> None:
         self._access = derive(key, "access keys")
         self._pages = derive(key, "page tokens")
         self._tokens = derive(key, "client tokens")
         self._tickets = derive(key, "console tickets")
+        self._check = derive(key, "key check")
+
+    def seal_check(self) -> bytes:
+        """A key check value: it opens with this key and no other, and tells nothing of it."""
+        return seal_value(self._check, b"", b"service key")
+
+    def opens_check(self, sealed: bytes) -> bool:
+        """Whether `seal_check` of this key made it."""
+        try:
+            open_value(self._check, sealed, b"service key")
+        except SealBroken:
+            return False
+        return True
 
     def seal_access_secret(self, access_key_id: str, secret: str) -> bytes:
         return seal_value(self._access, secret.encode(), access_key_id.encode())

@@ -6,21 +6,25 @@ Anybody may ask, so nothing but the two answers is told; what is wrong stands in
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
+import threading
 from collections.abc import Callable
+from queue import SimpleQueue
 
-from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import BaseRoute, Route
 
-from sonant.errors import DatabaseUnavailable
+from sonant.errors import SonantError
 from sonant.events.runner_state import RunnerState
 
 log = logging.getLogger(__name__)
 
 #: An answer is given again for so long, so that questions cost the database nothing.
 CACHE_S = 1.0
+#: Who has not found out in this time whether all is well is not well.
+ANSWER_S = 2.0
 
 
 class Health:
@@ -31,13 +35,18 @@ class Health:
         check: Callable[[], None],
         monotonic_s: Callable[[], float],
         runner: Callable[[], RunnerState] | None = None,
+        *,
+        answer_s: float = ANSWER_S,
     ) -> None:
-        """`check` raises DatabaseUnavailable; it is called in a thread, one call at a time.
+        """`check` raises a SonantError when calls cannot be answered; it is called in a thread of its own,
+        one call at a time, and may hang: whoever asks is told after `answer_s` that all is not well.
 
         `runner` tells at once how the runner is that this service looks after, if it does.
         """
         self._runner = runner
-        self._check, self._monotonic_s = check, monotonic_s
+        self._check, self._monotonic_s, self._answer_s = check, monotonic_s, answer_s
+        self._looking: asyncio.Future[None] | None = None
+        self._thread = _OneThread()
         self._lock = asyncio.Lock()
         self._well, self._looked_s = False, float("-inf")
         self.draining = False
@@ -65,12 +74,60 @@ class Health:
     async def _is_well(self) -> bool:
         async with self._lock:
             if self._monotonic_s() - self._looked_s >= CACHE_S:
-                try:
-                    await run_in_threadpool(self._check)
-                    self._well = True
-                except DatabaseUnavailable as fault:
-                    if self._well:
-                        log.warning("not ready: %s", fault)
-                    self._well = False
+                fault = await self._look()
+                if fault is not None and self._well:
+                    log.warning("not ready: %s", fault)
+                self._well = fault is None
                 self._looked_s = self._monotonic_s()
             return self._well
+
+    async def _look(self) -> str | None:
+        """Why calls cannot be answered, if so. A look that hangs is waited for once and not repeated."""
+        hung = self._looking is not None
+        if self._looking is None:
+            self._looking = self._thread.run(self._check)
+        done, _ = await asyncio.wait({self._looking}, timeout=0 if hung else self._answer_s)
+        if not done:
+            return f"a look at the database took more than {self._answer_s:g} s"
+        looked, self._looking = self._looking, None
+        fault = looked.exception()
+        if fault is not None and not isinstance(fault, SonantError):
+            log.error("readiness could not be found out", exc_info=fault)
+        return None if fault is None else str(fault)
+
+
+class _OneThread:
+    """One thread, begun when first needed, that does not keep the process from ending: its work may hang."""
+
+    def __init__(self) -> None:
+        self._work: SimpleQueue[tuple[Callable[[], None], asyncio.Future[None]]] = SimpleQueue()
+        self._begun = False
+
+    def run(self, work: Callable[[], None]) -> asyncio.Future[None]:
+        """The outcome of `work`, to be awaited in the running event loop."""
+        if not self._begun:
+            self._begun = True
+            threading.Thread(target=self._run, name="readiness", daemon=True).start()
+        outcome: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._work.put((work, outcome))
+        return outcome
+
+    def _run(self) -> None:
+        while True:
+            work, outcome = self._work.get()
+            fault: Exception | None = None
+            try:
+                work()
+            except Exception as caught:  # noqa: BLE001 - told to whoever waits
+                fault = caught
+            with contextlib.suppress(RuntimeError):  # the loop has ended meanwhile
+                outcome.get_loop().call_soon_threadsafe(_tell, outcome, fault)
+
+
+def _tell(outcome: asyncio.Future[None], fault: Exception | None) -> None:
+    if outcome.cancelled():
+        return
+    if fault is None:
+        outcome.set_result(None)
+    else:
+        outcome.set_exception(fault)

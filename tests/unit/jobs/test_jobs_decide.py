@@ -2,13 +2,14 @@
 
 import pytest
 
-from sonant.jobs.decide import Config, after_listening, before_listening
+from sonant.jobs.decide import INCOMPARABLE, Config, after_listening, before_listening, state_of
 from sonant.jobs.entry import Prepared
 from sonant.jobs.faults import Refusal
 from sonant.jobs.fraud import Risk
+from sonant.store.speakers import Standing
 
 OPTED_OUT = Refusal(409, "You cannot request an enrollment for an opted out speaker.")
-STATUSES = (None, "PENDING", "ENROLLED", "EXPIRED", "OPTED_OUT")
+STATUSES = (None, "PENDING", "ENROLLED", INCOMPARABLE, "EXPIRED", "OPTED_OUT")
 BAD_AUDIO = Refusal(400, "s3://calls/a.wav: file is empty: 0 bytes")
 FLAGGED = Refusal(400, "fraud check failed: VoiceSpoofingRisk is 80, at or above the threshold 50")
 
@@ -34,6 +35,8 @@ def decide(status, action, voice, *, fraud="FAIL", present=3, quota=10):
         ("PENDING", "OVERWRITE", None),
         ("ENROLLED", "SKIP", "DUPLICATE_SKIPPED"),
         ("ENROLLED", "OVERWRITE", None),
+        (INCOMPARABLE, "SKIP", None),
+        (INCOMPARABLE, "OVERWRITE", None),
         ("EXPIRED", "SKIP", None),
         ("EXPIRED", "OVERWRITE", None),
         ("OPTED_OUT", "SKIP", OPTED_OUT),
@@ -53,6 +56,8 @@ def test_before_listening(status, action, expected):
         ("PENDING", "OVERWRITE", "NEW_ENROLLMENT"),
         ("ENROLLED", "SKIP", "DUPLICATE_SKIPPED"),
         ("ENROLLED", "OVERWRITE", "ENROLLMENT_OVERWRITE"),
+        (INCOMPARABLE, "SKIP", "ENROLLMENT_OVERWRITE"),
+        (INCOMPARABLE, "OVERWRITE", "ENROLLMENT_OVERWRITE"),
         ("EXPIRED", "SKIP", "NEW_ENROLLMENT"),
         ("EXPIRED", "OVERWRITE", "NEW_ENROLLMENT"),
         ("OPTED_OUT", "SKIP", OPTED_OUT),
@@ -98,3 +103,18 @@ def test_the_order_is_state_then_audio_then_fraud_then_quota():
     assert decide(None, "SKIP", BAD_AUDIO, **full) == BAD_AUDIO
     assert decide(None, "SKIP", flagged, **full) == FLAGGED
     assert decide(None, "SKIP", heard(), **full).code == 402
+
+
+@pytest.mark.parametrize(
+    ("standing", "state"),
+    [
+        (None, None),
+        (Standing("ENROLLED", "ge2e"), "ENROLLED"),
+        (Standing("ENROLLED", "ge2e-of-an-earlier-release"), INCOMPARABLE),
+        (Standing("PENDING", None), "PENDING"),
+        (Standing("EXPIRED", None), "EXPIRED"),
+        (Standing("OPTED_OUT", None), "OPTED_OUT"),
+    ],
+)
+def test_only_an_enrolled_speaker_of_another_model_is_incomparable(standing, state):
+    assert state_of(standing, "ge2e") == state

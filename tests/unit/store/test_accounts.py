@@ -73,7 +73,7 @@ def test_no_name_leads_from_one_accounts_buckets_into_anothers(accounts):
 def test_accounts_are_known_by_their_folders_the_first_one_first(accounts, tmp_path):
     assert accounts.known() == [FIRST]
     for account in ("3" * 12, OTHER):
-        accounts.keys(account)
+        accounts.keys(account).create()
     (tmp_path / "accounts" / "a file").touch()
     assert accounts.known() == [FIRST, OTHER, "3" * 12]
     assert accounts.buckets(FIRST) == tmp_path / "buckets"

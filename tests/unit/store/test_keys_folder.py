@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from sonant.errors import KeyNotFound, SetupError, SonantError
+from sonant.errors import KeyNotFound, KeysUnreachable, SetupError, SonantError
 from sonant.store.local_keys import LocalKeyStore
 
 CONTEXT = {"sonant:object": "s3://calls/one.wav"}
@@ -43,7 +43,7 @@ def test_folder_and_files_belong_to_the_owner_alone(store, folder):
     old = os.umask(0)
     try:
         store.create(alias="alias/sonant")
-        opened(folder / "deeper")
+        opened(folder / "deeper").create()
     finally:
         os.umask(old)
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
@@ -84,7 +84,7 @@ def test_an_alias_file_open_to_others_is_refused(store, folder):
 
 def test_a_path_with_spaces_is_quoted_in_the_cure(tmp_path):
     folder = tmp_path / "my keys"
-    opened(folder)
+    opened(folder).create()
     folder.chmod(0o755)
     with pytest.raises(SetupError, match=r"chmod 700 '.*my keys'"):
         opened(folder)
@@ -165,6 +165,7 @@ def test_a_key_file_taken_away_is_a_key_that_does_not_exist(store, folder):
 
 
 def test_what_a_crash_left_half_written_is_cleared_by_the_next_writer(store, folder):
+    store.create()
     left = folder / ".tmp-0123456789abcdef"
     left.write_text("half a key")
     left.chmod(0o600)
@@ -191,11 +192,25 @@ def test_a_write_that_fails_leaves_the_key_as_it_was(store, folder, monkeypatch)
 def test_a_folder_that_vanished_or_cannot_be_made_is_a_setup_error(store, folder, tmp_path):
     key = store.create()
     folder.rename(tmp_path / "moved")
-    with pytest.raises(SetupError, match="cannot be used"):
-        store.describe(key.key_id)
+    for use in (store.check, store.create, store.list, lambda: store.describe(key.key_id)):
+        with pytest.raises(KeysUnreachable, match="is gone: put it back"):
+            use()
+    assert not folder.exists()
+    (tmp_path / "moved").rename(folder)
+    assert store.describe(key.key_id) == key
     (tmp_path / "file").write_text("")
-    with pytest.raises(SetupError, match="cannot be made"):
+    with pytest.raises(SetupError, match="cannot be used"):
         opened(tmp_path / "file" / "keys")
+
+
+def test_a_folder_that_never_was_is_an_empty_one_and_made_by_the_first_writer(folder):
+    store = opened(folder)
+    assert store.list() == []
+    with pytest.raises(KeyNotFound):
+        store.describe("alias/sonant")
+    assert not folder.exists()
+    store.create()
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
 
 
 def test_material_shows_in_no_representation_and_no_error(store, folder):

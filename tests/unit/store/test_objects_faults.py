@@ -199,7 +199,7 @@ def test_faults_of_the_system_become_errors_that_name_the_object(number, kind):
 def test_a_root_that_cannot_be_made_is_a_setup_error(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(SetupError, match="object folder"):
-        LocalObjectStore(tmp_path / "file" / "buckets", keys=NO_KEYS)
+        LocalObjectStore(tmp_path / "file" / "buckets", keys=NO_KEYS).make()
 
 
 def test_writers_and_deleters_at_once_do_not_trip_over_each_other(store, bucket):

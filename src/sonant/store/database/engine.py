@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import sqlite3
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,8 +18,8 @@ from weakref import WeakSet
 from sqlalchemy import Connection, Dialect, Engine, NullPool, Pool, QueuePool, Select, create_engine, event
 from sqlalchemy.exc import OperationalError, SQLAlchemyError
 
-from sonant.errors import DatabaseUnavailable, SetupError
-from sonant.store.database.faults import fault_text, of_postgres, of_sqlite
+from sonant.errors import CheckUnfinished, DatabaseUnavailable, SetupError
+from sonant.store.database.faults import RESTORE, fault_text, of_postgres, of_sqlite
 from sonant.store.database.postgres import Limits, check_room, is_postgres, open_engine, take_time, take_turn
 from sonant.store.database.turns import Turns
 
@@ -30,6 +31,8 @@ _Convert = Callable[[Any], Any]
 LOCK_WAIT_S = 30.0
 #: Things that a thread remembers at most.
 MAX_REMEMBERED = 1024
+#: Steps of SQLite's virtual machine between two looks at the clock while the file is checked.
+_CHECK_STEPS = 100_000
 #: How long `scrub` waits for others before it leaves the log to the next one.
 SCRUB_WAIT_S = 0.2
 
@@ -177,6 +180,33 @@ class Database:
                     driver.execute(f"PRAGMA busy_timeout={LOCK_WAIT_S * 1000:.0f}")
         except (SQLAlchemyError, sqlite3.Error) as fault:
             log.warning("the write-ahead log could not be emptied: %s", fault_text(fault))
+
+    def damage(self, most_s: float) -> str | None:
+        """What is wrong with SQLite's file, in one sentence with what to do; None if all of it is well.
+
+        Looks at every page, other writers may go on meanwhile. What a page holds within its bounds is not
+        known by SQLite to be right; sealed values tell that themselves. Raises CheckUnfinished when it takes
+        longer than `most_s`. PostgreSQL looks after its own pages: None.
+        """
+        if not self._sqlite:
+            return None
+        deadline_s = time.monotonic() + most_s
+        with self.engine.connect() as connection:
+            driver: Any = connection.connection.driver_connection
+            driver.set_progress_handler(lambda: time.monotonic() > deadline_s, _CHECK_STEPS)
+            try:
+                found = [str(row[0]) for row in driver.execute("PRAGMA quick_check(3)")]
+            except sqlite3.OperationalError as fault:
+                if fault.sqlite_errorcode == sqlite3.SQLITE_INTERRUPT:
+                    raise CheckUnfinished(f"the database was not checked within {most_s:g} s") from None
+                raise
+            except sqlite3.DatabaseError as fault:
+                found = [str(fault)]
+            finally:
+                driver.set_progress_handler(None, 0)
+        if found == ["ok"]:
+            return None
+        return f"the database is damaged ({'; '.join(found).replace(chr(10), ' ')[:300]}): {RESTORE}"
 
     def begin_calls(self) -> None:
         """Calls that have all arrived begin in this thread: what it remembers is checked once for them, not
@@ -403,8 +433,7 @@ def _sqlite_engine(url: str, pool: type[Pool], *, must_exist: bool, **options: i
 def _refuse_absent(_dialect: Dialect, _record: Any, arguments: list[Any], _options: dict[str, Any]) -> None:
     if not Path(arguments[0]).exists():
         raise SetupError(
-            f"there is no database {arguments[0]}: restore it from a backup, "
-            "or start `sonant serve` to begin with an empty one"
+            f"there is no database {arguments[0]}: put it back, or restore a backup into another folder"
         )
 
 

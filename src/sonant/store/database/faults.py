@@ -37,6 +37,11 @@ _OF_THE_FILE = frozenset(
     )
 )
 
+#: What mends a damaged file.
+RESTORE = "restore a backup into another data folder (`sonant restore` with another --data)"
+#: Of these, what no operator can mend in place.
+_DAMAGE = frozenset((sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT))
+
 
 def of_sqlite(fault: BaseException, file: Path | None) -> SonantError | None:
     """DatabaseUnavailable, SetupError, or None for a fault that is neither.
@@ -50,7 +55,10 @@ def of_sqlite(fault: BaseException, file: Path | None) -> SonantError | None:
     code = _sqlite_code(fault)
     if code in _TEMPORARY or (code == sqlite3.SQLITE_CANTOPEN and file is not None and _openable(file)):
         return DatabaseUnavailable(fault_text(fault) or "")
-    return SetupError(fault_text(fault) or "") if code in _OF_THE_FILE else None
+    if code not in _OF_THE_FILE:
+        return None
+    cure = f"; {RESTORE}" if code in _DAMAGE else ""
+    return SetupError((fault_text(fault) or "") + cure)
 
 
 def of_postgres(fault: BaseException) -> SonantError | None:

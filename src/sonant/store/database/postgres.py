@@ -7,6 +7,8 @@ locks a row (`domains.lock`) or takes a turn (`take_turn`) first, and sees what 
 from __future__ import annotations
 
 import select
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Any
@@ -17,8 +19,17 @@ from sqlalchemy.exc import ArgumentError, InvalidatePoolError
 
 from sonant.errors import SetupError
 
-#: A peer that has vanished without a word is noticed after about half a minute.
-_KEEPALIVES = {"keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 4}
+#: A host that has vanished without a word is noticed after about half a minute, and after 15 s by whoever has
+#: sent it something.
+_TCP = {
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 4,
+    "tcp_user_timeout": 15_000,  # milliseconds; where the system knows it
+}
+#: The server ends a statement that takes too long. One that has said nothing for so much longer is silent:
+#: it hangs, or something between us drops what it says and answers for it on the level of TCP.
+SILENCE_S = 5.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,7 +62,7 @@ def open_engine(url: str, limits: Limits) -> Engine:
                 "connect_timeout": max(1, round(limits.connect_timeout_s)),
                 "application_name": "sonant",
                 "options": _options(limits),
-                **_KEEPALIVES,
+                **_TCP,
             },
         )
     except (ArgumentError, ValueError):  # its text holds the URL, and that a password
@@ -60,6 +71,8 @@ def open_engine(url: str, limits: Limits) -> Engine:
         raise SetupError(
             "setting database names PostgreSQL, which needs psycopg: pip install 'sonant[postgres]'"
         ) from None
+    event.listen(engine, "do_connect", _connector(limits.statement_timeout_s))
+    event.listen(engine, "checkin", _forget_time)
     event.listen(engine, "checkout", _refuse_dead)
     return engine
 
@@ -78,6 +91,8 @@ def take_time(connection: Connection) -> None:
     """This transaction may do statements of any length. Nothing on SQLite, which knows no time-out."""
     if connection.dialect.name == "postgresql":
         connection.execute(text("SET LOCAL statement_timeout = 0"))
+        driver: Any = connection.connection.driver_connection
+        driver.may_take_s = None
 
 
 def check_room(connection: Connection, connections: int) -> None:
@@ -103,6 +118,56 @@ def storable(connection: Connection, value: str) -> str:
 def _with_driver(url: str) -> URL:
     parsed = make_url(url)
     return parsed.set(drivername="postgresql+psycopg")
+
+
+def _connector(statement_timeout_s: float) -> Callable[..., Any]:
+    """What makes connections whose statements end, whatever becomes of the server."""
+    from psycopg import Connection as Driver
+    from psycopg import OperationalError as Fault
+    from psycopg.abc import PQGen
+    from psycopg.waiting import READY_NONE
+
+    usual_s = statement_timeout_s + SILENCE_S if statement_timeout_s > 0 else None
+
+    class Bounded(Driver[Any]):
+        """A connection that is closed, with an OperationalError, when its server is silent for too long."""
+
+        usual_s: float | None
+        may_take_s: float | None
+
+        def wait(self, gen: PQGen[Any], *arguments: Any, **named: Any) -> Any:
+            bound_s = self.may_take_s
+            return super().wait(gen if bound_s is None else self._heard(gen, bound_s), *arguments, **named)
+
+        def _heard(self, gen: PQGen[Any], bound_s: float) -> PQGen[Any]:
+            """`gen`, which is resumed every tenth of a second, until nothing has come or gone for so long."""
+            last_s = time.monotonic()
+            try:
+                wanted = next(gen)
+                while True:
+                    ready = yield wanted
+                    if ready != READY_NONE:
+                        last_s = time.monotonic()
+                    elif time.monotonic() - last_s > bound_s:
+                        gen.close()
+                        self.pgconn.finish()
+                        raise Fault(f"the server said nothing for {bound_s:g} s")
+                    wanted = gen.send(ready)
+            except StopIteration as end:
+                return end.value
+
+    def connect(_dialect: Any, _record: Any, arguments: Any, named: Any) -> Any:
+        made = Bounded.connect(*arguments, **named)
+        made.usual_s = made.may_take_s = usual_s
+        return made
+
+    return connect
+
+
+def _forget_time(connection: Any, _record: Any) -> None:
+    """The next transaction has no more time than usual."""
+    if connection is not None:
+        connection.may_take_s = connection.usual_s
 
 
 def _options(limits: Limits) -> str:

@@ -57,6 +57,15 @@ access_keys = Table(
     Column("expires_at", BigInteger),
 )
 
+#: What opens with the right keys only, made with the installation: whose keys do not open it must not start.
+key_checks = Table(
+    "key_checks",
+    metadata,
+    Column("name", String(64), primary_key=True),
+    Column("sealed", LargeBinary, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+)
+
 client_tokens = Table(
     "client_tokens",
     metadata,

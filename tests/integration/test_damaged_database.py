@@ -1,0 +1,108 @@
+"""A page of SQLite's file is damaged: it is found, counted, and told with what mends it."""
+
+from __future__ import annotations
+
+import logging
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from sqlalchemy import insert, select
+
+from sonant.errors import CheckUnfinished, SetupError
+from sonant.events import counters
+from sonant.events.metrics import Page
+from sonant.jobs.housekeeping import Housekeeper
+from sonant.store.database.engine import Database
+from sonant.store.database.schema import principals
+from sonant.store.times import now
+
+CURE = "restore a backup into another data folder (`sonant restore` with another --data)"
+LONG_S = 3600.0
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "sonant.db"
+
+
+@pytest.fixture
+def database(path: Path) -> Iterator[Database]:
+    made = Database(f"sqlite:///{path}")
+    made.migrate()
+    with made.write() as connection:
+        rows = [
+            {"arn": f"arn:{n}", "account_id": "0" * 12, "policies": "x" * 900, "created_at": n}
+            for n in range(400)
+        ]
+        connection.execute(insert(principals), rows)
+    made.scrub()
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def keeper(database: Database) -> Housekeeper:
+    return Housekeeper(database=database, keys_of=lambda _: None, clock=now)  # type: ignore[arg-type,return-value]
+
+
+def damage_a_page(path: Path) -> None:
+    """A leaf of a table, in the middle of the file."""
+    with closing(sqlite3.connect(path)) as database:
+        (page,) = database.execute("SELECT max(pageno) - 5 FROM dbstat WHERE name = 'principals'").fetchone()
+        (size,) = database.execute("PRAGMA page_size").fetchone()
+    with path.open("r+b") as file:
+        file.seek((page - 1) * size)
+        file.write(b"\xff" * size)
+
+
+def test_a_sound_file_has_no_damage(database: Database, keeper: Housekeeper) -> None:
+    assert database.damage(LONG_S) is None
+    assert keeper.check_database() is False
+    assert b"sonant_database_damaged 0.0" in Page(database, 0, lambda: False).render()
+
+
+def test_a_damaged_page_is_found_counted_and_told(
+    database: Database, path: Path, keeper: Housekeeper, caplog: pytest.LogCaptureFixture
+) -> None:
+    database.close()
+    damage_a_page(path)
+    told = database.damage(LONG_S)
+    assert told is not None
+    assert told.startswith("the database is damaged (")
+    assert told.endswith(CURE)
+    assert "\n" not in told
+    with caplog.at_level(logging.ERROR):
+        keeper.turn({})
+    assert told in caplog.messages
+    assert b"sonant_database_damaged 1.0" in Page(database, 0, lambda: False).render()
+
+
+def test_what_stumbles_over_a_damaged_page_tells_the_cure(database: Database, path: Path) -> None:
+    database.close()
+    damage_a_page(path)
+    with pytest.raises(SetupError) as fault, database.read() as connection:
+        connection.execute(select(principals)).all()
+    assert str(fault.value).endswith(CURE)
+
+
+def test_a_look_that_may_not_take_so_long_is_left_to_the_doctor(
+    database: Database, keeper: Housekeeper, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("sonant.store.database.engine._CHECK_STEPS", 10)
+    monkeypatch.setattr("sonant.jobs.housekeeping.CHECK_S", -1.0)
+    with pytest.raises(CheckUnfinished, match="was not checked within -1 s"):
+        database.damage(-1.0)
+    with caplog.at_level(logging.INFO):
+        assert keeper.check_database() is False
+    assert "run `sonant doctor`" in caplog.text
+    assert database.damage(LONG_S) is None, "the next look is not broken off"
+
+
+def test_a_number_that_is_put_takes_the_place_of_the_last(database: Database) -> None:
+    for value in (1.0, 0.0, 1.0):
+        with database.write() as connection:
+            counters.put(connection, counters.DAMAGED, value)
+            assert counters.read(connection)[counters.DAMAGED, ""] == value

@@ -31,7 +31,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 from postgres_server import NoServer, OwnServer
 from sonant import app_jobs, settings_sources
 from sonant.commands.recordings import ManifestEntry, write_manifest
-from sonant.commands.serve import flat
+from sonant.commands.supervisor import flat
 from sonant.installation import migrate, open_store
 from sonant.jobs.engines.local import LocalEngine
 from sonant.jobs.engines.ray import RayEngine

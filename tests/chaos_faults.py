@@ -33,6 +33,10 @@ AT_ONCE = 30
 Fault = Callable[[], None]
 
 
+def _unready(member: Member) -> Callable[[], bool]:
+    return lambda: not member.ready()
+
+
 class Faults:
     """Faults by name. Each returns when the world could go on again."""
 
@@ -138,9 +142,7 @@ class Faults:
         cluster.proxy.stall()
         try:
             for member in self._world.apis:
-                wait_for(
-                    f"{member.name} says that it is not ready", lambda m=member: not m.ready(), PATIENCE_S
-                )
+                wait_for(f"{member.name} says that it is not ready", _unready(member), PATIENCE_S)
             time.sleep(self._rng.uniform(0, SILENT_S))
         finally:
             cluster.proxy.resume()

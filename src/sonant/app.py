@@ -188,9 +188,9 @@ def build_app(
             store.database,
             settings.metrics.cache_s,
             lambda: trail is not None and trail.failing,
-            plan,
             runner,
             lambda: intake.lost_workers,
+            plan,
         )
         routes.append(metrics_route(page.render, page.content_type, settings.metrics.token, scrapes))
     recorder = Recorder(

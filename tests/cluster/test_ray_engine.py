@@ -58,6 +58,12 @@ def run(built, tasks, during=lambda done: None):
     return found
 
 
+def extended(found, more):
+    """`found` with `more` in it."""
+    found.extend(more)
+    return found
+
+
 def squares(found):
     return {ticket: int.from_bytes(heard.vector, "little") for ticket, heard in found}
 
@@ -165,8 +171,8 @@ def test_while_hosts_cannot_do_tasks_they_wait_and_the_engine_says_why(cluster, 
         assert "voice model speaker-encoder.onnx is missing) before they are ready" in built.problem
         assert built.lost >= MAX_STILLBORN
         there.touch()
-        found = []
-        wait_for("the task is done", lambda: found.extend(built.results(1.0)) or found)
+        found: list[Any] = []
+        wait_for("the task is done", lambda: extended(found, built.results(1.0)))
         assert squares(found) == {3: 9}
         assert built.problem == ""
 
@@ -181,8 +187,8 @@ def test_actors_that_are_killed_before_they_are_ready_cost_no_task(cluster, tmp_
                 os.kill(pid, 9)
             wait_for("it is noticed", lambda kills=kills: built.results(0.1) or built.lost > kills)
         there.touch()
-        found = []
-        wait_for("the task is done", lambda: found.extend(built.results(1.0)) or found)
+        found: list[Any] = []
+        wait_for("the task is done", lambda: extended(found, built.results(1.0)))
         assert squares(found) == {3: 9}
 
 

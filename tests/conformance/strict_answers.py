@@ -113,7 +113,7 @@ def _faults(exchange: Exchange) -> Iterator[str]:
     operation = OPERATIONS.get(exchange.target or "")
     if exchange.status == 200 and operation is None:
         yield "a success without an operation"
-    elif exchange.status == 200 and operation.output_shape is None:
+    elif exchange.status == 200 and operation is not None and operation.output_shape is None:
         if exchange.body:
             yield "a body, although the operation has no output"
     else:
@@ -122,7 +122,7 @@ def _faults(exchange: Exchange) -> Iterator[str]:
         except NotStrict as fault:
             yield f"the body is no JSON: {fault}"
             return
-        if exchange.status == 200:
+        if exchange.status == 200 and operation is not None:
             yield from faults(operation.output_shape, document)
         else:
             yield from _error_faults(exchange, operation, document)

@@ -146,7 +146,8 @@ def test_events_come_from_the_region_of_their_domain(
     london.opt_out_speaker(DomainId=domain_id, SpeakerId="of-london")
     service.voice_id.opt_out_speaker(DomainId=first.domain_id, SpeakerId="of-the-first")
     wanted = {domain_id: LONDON, first.domain_id: REGION}
-    path, found, deadline = service.data / "events" / "events.jsonl", {}, time.monotonic() + 20
+    path, deadline = service.data / "events" / "events.jsonl", time.monotonic() + 20
+    found: dict[str, str] = {}
     while found != wanted:
         assert time.monotonic() < deadline, found
         time.sleep(0.05)

@@ -43,7 +43,8 @@ class Calls:
         made = self.voice_id.create_watchlist(DomainId=self.domain, Name="list")
         self.list_id = made["Watchlist"]["WatchlistId"]
 
-    def start(self, name: str, speaker: str) -> None:
+    def start(self, name: str, speaker: str, ready: Callable[[], Any] = lambda: None) -> None:
+        ready()
         self.own.start_session(DomainId=self.domain, SessionName=name, SpeakerId=speaker)
 
     def enroll(self, speaker: str, audio: bytes) -> None:
@@ -89,7 +90,7 @@ def test_calls_begun_together_are_all_answered_and_writes_go_on(
     together = threading.Barrier(number)
 
     with ThreadPoolExecutor(number) as carriers:
-        list(carriers.map(lambda call: (together.wait(), calls.start(*call)), claims.items()))
+        list(carriers.map(lambda name: calls.start(name, claims[name], together.wait), claims))
         streams = [carriers.submit(calls.carry, name, later, together.wait) for name in claims]
         writes = 0
         while writes < 20 or not all(stream.done() for stream in streams):

@@ -222,7 +222,15 @@ def old_boto3() -> Path:
         python, done = folder / "bin" / "python", folder / "installed"
         if not done.exists() or done.read_text() != OLD_BOTO3:
             venv.create(folder, with_pip=True, clear=True)
-            command = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", OLD_BOTO3]
+            command = [
+                str(python),
+                "-m",
+                "pip",
+                "install",
+                "--quiet",
+                "--disable-pip-version-check",
+                OLD_BOTO3,
+            ]
             fetched = subprocess.run(command, capture_output=True, text=True, timeout=FETCH_S, check=False)
             if fetched.returncode:
                 pytest.skip(f"pip could not fetch {OLD_BOTO3}: {fetched.stderr[-300:]}")

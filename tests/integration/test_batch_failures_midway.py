@@ -147,7 +147,7 @@ def test_work_before_a_restart_counts_towards_the_time_limit(house, domain):
 
     try:
         job_id = limited.start(domain, FOUR)
-        first = limited.runner(during={1: worked_for_40_minutes, 2: lambda: first.stop()})
+        first: Any = limited.runner(during={1: worked_for_40_minutes, 2: lambda: first.stop()})
         measured_by(first, lambda: worked_s).run_one()
         assert limited.describe(domain, job_id)["JobStatus"] == "IN_PROGRESS"
         second = limited.runner(during={1: worked_for_40_minutes})

@@ -6,7 +6,7 @@ import logging
 import pytest
 from batch_values import entry, fraud_entry
 
-from sonant.events import audit_chain, outbox
+from sonant.events import audit_chain
 from sonant.events.outbox import Outbox
 from sonant.ids import new_uuid
 
@@ -96,11 +96,11 @@ def test_events_and_log_name_the_fraudster_and_the_list_and_the_answer_does_not(
     domain, fraudster_id = watched
     job_id = house.start(domain, VOICES)
     runner = house.runner()
-    events = []
+    events: list[Any] = []
 
     class Listening(Outbox):
         def put(self, connection, told, now):
-            events.extend(outbox.document(event, new_uuid(), now) for event in told)
+            events.extend(document(event, new_uuid(), now) for event in told)
 
     object.__setattr__(runner._parts, "outbox", Listening())
     with caplog.at_level(logging.INFO, "sonant.jobs"):

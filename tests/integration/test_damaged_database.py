@@ -7,6 +7,7 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy import insert, select
@@ -43,9 +44,13 @@ def database(path: Path) -> Iterator[Database]:
     made.close()
 
 
+def no_keys(_account_id: str, _region: str) -> Any:
+    raise AssertionError("no key is needed")
+
+
 @pytest.fixture
 def keeper(database: Database) -> Housekeeper:
-    return Housekeeper(database=database, keys_of=lambda _: None, clock=now)  # type: ignore[arg-type,return-value]
+    return Housekeeper(database=database, keys_of=no_keys, clock=now)
 
 
 def damage_a_page(path: Path) -> None:

@@ -89,7 +89,8 @@ def test_after_a_jump_of_the_clock_nothing_is_destroyed_for_an_hour(kept, keeper
     kept.call("DeleteDomain", DomainId=gone)
     domain_id = kept.new_domain()
     enroll(kept, domain_id, "customer-1")
-    due, before = {}, clock.now
+    due: dict[str, float] = {}
+    before = clock.now
     clock.now = START.replace(year=2038)
     keeper.turn(due, steady_s=SETTLED_S - 1)
     with kept.store.database.read() as connection:
@@ -104,7 +105,8 @@ def test_after_a_jump_of_the_clock_nothing_is_destroyed_for_an_hour(kept, keeper
 
 
 def test_a_clock_that_jumped_and_came_back_delays_no_step(kept, keeper, clock):
-    due, time_s = {}, 0.0
+    due: dict[str, float] = {}
+    time_s = 0.0
     measured = dataclasses.replace(keeper, monotonic_s=lambda: time_s)
     clock.now += timedelta(hours=25)
     measured.turn(due)

@@ -9,11 +9,13 @@ from __future__ import annotations
 import re
 import secrets
 import shutil
+from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from batch_house import House
@@ -85,9 +87,7 @@ def used(tmp_path_factory: pytest.TempPathFactory) -> Path:
         store = house.store
         trail = Trail(data / "audit", store.settings.audit, region="eu-west-1", clock=store.clock)
         trail.close()
-        FindingsTrail(data / "audit", store.settings.audit, "eu-west-1").add(
-            _domain(house), [_finding()], store.clock()
-        )
+        FindingsTrail(data / "audit", store.settings.audit).add(_domain(house), [_finding()], store.clock())
     finally:
         house.close()
     _checkpoint(data)
@@ -105,7 +105,7 @@ def _add_account(house: House) -> None:
     assert principal is not None
     OPERATIONS["CreateDomain"](
         house.service,
-        Caller(principal=principal),
+        Caller(principal=principal, region=store.settings.region),
         {"Name": "theirs", "ServerSideEncryptionConfiguration": {"KmsKeyId": "alias/theirs"}},
     )
 
@@ -440,7 +440,7 @@ def test_an_older_installation_without_its_keys_of_domains_gets_none(copy: Path)
 
 
 @pytest.fixture
-def on_postgres(tmp_path: Path, postgres_server) -> Settings:
+def on_postgres(tmp_path: Path, postgres_server: Any) -> Iterator[Settings]:
     with postgres_server.migrated() as url:
         settings = replace(settings_of(tmp_path / "data"), database=url)
         house = House.open(settings)

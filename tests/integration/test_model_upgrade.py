@@ -448,7 +448,7 @@ def stale(domain, model_id):
     """A domain of another model than that of its one speaker, as after a release with a new encoder."""
     domain.enroll("anna")
     with domain.house.store.database.write() as connection:
-        domains.set_model(connection, domains.find_by_id(connection, domain.domain_id), model_id)
+        domains.set_model(connection, domain.kept(connection), model_id)
     return domain
 
 

@@ -100,14 +100,14 @@ def test_a_transaction_that_may_take_time_has_it_and_the_next_has_not(database: 
 def test_without_a_statements_limit_there_is_none_of_silence(url: str) -> None:
     database = Database(url, limits=Limits(statement_timeout_s=0))
     with database.read() as connection:
-        assert connection.connection.driver_connection.may_take_s is None
+        assert connection.connection.driver_connection.may_take_s is None  # type: ignore[union-attr]
     database.close()
 
 
 def test_a_vanished_host_is_noticed_by_what_was_sent_to_it(url: str) -> None:
     database = Database(url)
     with database.read() as connection:
-        descriptor = connection.connection.driver_connection.fileno()
+        descriptor = connection.connection.driver_connection.fileno()  # type: ignore[union-attr]
         with socket.socket(fileno=os.dup(descriptor)) as line:
             assert line.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 15_000
     database.close()

@@ -7,7 +7,6 @@ from batch_values import REGISTRATION, entry, fraud_entry, manifest
 from sqlalchemy import select
 
 from sonant.errors import ServiceQuotaExceeded
-from sonant.events import outbox
 from sonant.events.outbox import Outbox
 from sonant.ids import new_uuid
 from sonant.settings import Registration
@@ -225,11 +224,11 @@ def test_a_damaged_voice_fails_the_job_and_is_not_passed_over(own_house):
 
 
 def test_each_request_sends_an_event_and_the_job_two(house, domain):
-    events = []
+    events: list[Any] = []
 
     class Listening(Outbox):
         def put(self, connection, told, now):
-            events.extend(outbox.document(event, new_uuid(), now) for event in told)
+            events.extend(document(event, new_uuid(), now) for event in told)
 
     requests = [
         fraud_entry("r1", ENGLISH),

@@ -72,6 +72,7 @@ def test_a_role_of_another_account_takes_the_account_in_with_user_key_and_profil
     credentials = configparser.ConfigParser()
     credentials.read(store.settings.data / "credentials")
     found = app.credential_finder(store)(credentials[THEIRS]["aws_access_key_id"])
+    assert found is not None
     assert found.principal.arn == f"arn:aws:iam::{THEIRS}:user/sonant"
     assert found.secret == credentials[THEIRS]["aws_secret_access_key"]
     assert found.secret not in told

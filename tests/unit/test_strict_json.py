@@ -95,9 +95,12 @@ def test_differences_are_told_by_their_place(found: object, expected: object, to
     assert differences(found, expected) == told
 
 
+OTHER_VALUES: tuple[object, ...] = (0, 1, 0.0, "true", "", None, [], {})
+
+
 def test_a_boolean_is_true_or_false_and_nothing_else() -> None:
     assert [boolean(value) for value in (True, False)] == [[], []]
-    assert all(boolean(value) for value in (0, 1, 0.0, "true", "", None, [], {}))
+    assert all(boolean(value) for value in OTHER_VALUES)
 
 
 def test_a_whole_number_has_no_point_and_keeps_to_its_limits() -> None:

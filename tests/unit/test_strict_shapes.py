@@ -162,7 +162,7 @@ def wrong_values(shape: Any, value: Any) -> list[Any]:
         case "blob":
             return [*anywhere, "*", "AAA", [0], 0]
         case "string":
-            given = [*anywhere, 0, False, ["x"], {}]
+            given: list[object] = [*anywhere, 0, False, ["x"], {}]
             given += ["none of them", value.lower() + " "] if shape.enum else []
             given += ["x" * (most + 1)] if most else []
             given += [value + "\n", "\n"] if shape.metadata.get("pattern") else []

@@ -183,9 +183,9 @@ class Page:
         database: Database,
         cache_s: float,
         audit_failing: Callable[[], bool],
-        plan: ThreadPlan,
         runner: Callable[[], RunnerState] | None = None,
         lost_workers: Callable[[], int] = lambda: 0,
+        plan: ThreadPlan | None = None,
     ) -> None:
         """`runner` tells of the one that this service looks after, `lost_workers` of those of live calls."""
         # Else every counter has a gauge of its birth beside it, which nobody asks for.
@@ -194,7 +194,8 @@ class Page:
         self.calls = CallMetrics(self._registry)
         self._registry.register(ProcessCollector(runner, lost_workers))
         self._registry.register(StoreCollector(database, cache_s, audit_failing))
-        self._registry.register(ThreadCollector(database, plan))
+        if plan is not None:
+            self._registry.register(ThreadCollector(database, plan))
 
     def render(self) -> bytes:
         return generate_latest(self._registry)

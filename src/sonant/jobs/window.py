@@ -35,8 +35,10 @@ class Waiting(Protocol):
 class Engine(Protocol):
     """Does tasks somewhere else; see `engines.local`."""
 
-    lost: int
-    """How many workers ended before they were ready."""
+    @property
+    def lost(self) -> int:
+        """How many workers ended before they were ready."""
+        ...
 
     @property
     def room(self) -> int: ...

@@ -34,7 +34,7 @@ ONE, TWO = "1" * 22, "2" * 22
 
 
 def page(database: Database, cache_s: float = 0.0, failing: Callable[[], bool] = lambda: False) -> Page:
-    return Page(database, cache_s, failing, plan_threads(Settings()))
+    return Page(database, cache_s, failing, plan=plan_threads(Settings()))
 
 
 def samples(page: Page) -> dict[tuple[str, str], float]:
@@ -147,6 +147,7 @@ def test_sessions_that_wait_or_talk_are_active_and_those_fallen_silent_are_not(d
                 name=f"contact-{number}",
                 speaker_id=None,
                 setup=setup,
+                contact_arn=None,
                 now=now,
                 until=now + timedelta(seconds=wait_s),
             )

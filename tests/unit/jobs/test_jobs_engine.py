@@ -284,8 +284,8 @@ def test_workers_that_cannot_be_started_cost_no_task(quick):
 def test_while_nothing_can_be_started_nothing_is_done_in_a_hurry(monkeypatch):
     monkeypatch.setattr(local, "PAUSE_LEAST_S", 60.0)
     monkeypatch.setattr(local, "PAUSE_MOST_S", 60.0)
-    waits = []
-    monkeypatch.setattr(local.time, "sleep", waits.append)
+    waits: list[float] = []
+    monkeypatch.setattr(time, "sleep", waits.append)
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     with engine(engine_mains.answer, workers=1) as built:
         resource.setrlimit(resource.RLIMIT_NOFILE, (3, hard))

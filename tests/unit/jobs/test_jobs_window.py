@@ -30,6 +30,8 @@ class ShuffledEngine:
         self.last = set(last)  # tickets that are answered only when nothing else is held
         self.done: Counter[int] = Counter()
 
+    lost, problem = 0, ""
+
     @property
     def room(self):
         return self.capacity - len(self.held)

@@ -7,7 +7,6 @@ import resource
 import sqlite3
 import threading
 import time
-from contextlib import ExitStack
 
 import pytest
 from sqlalchemy import text
@@ -165,10 +164,10 @@ def test_every_thread_reads_while_many_more_have_read(database):
 
 
 def test_writers_go_in_the_order_in_which_they_came(database):
-    order, threads = [], []
+    threads = []
     with database.write():
         for number in range(12):
-            thread = threading.Thread(target=lambda n=number: (put(database, str(n)), order.append(n)))
+            thread = threading.Thread(target=put, args=(database, str(number)))
             thread.start()
             threads.append(thread)
             while database.use.waiting <= number:
@@ -308,17 +307,6 @@ def test_a_process_without_files_waits_and_an_operator_is_not_called(path, datab
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
     assert notes(fresh) == ["kept"]
     fresh.close()
-
-
-def test_when_every_connection_is_in_use_it_is_told_as_temporary(path, monkeypatch):
-    made = Database(f"sqlite:///{path}", connections=1)
-    monkeypatch.setattr(made.engine.pool, "_timeout", 0.01)
-    with ExitStack() as held:
-        for _ in range(1 + made.engine.pool._max_overflow):
-            held.enter_context(made.engine.connect())
-        with pytest.raises(DatabaseUnavailable), made.write():
-            pass
-    made.close()
 
 
 @pytest.mark.parametrize(

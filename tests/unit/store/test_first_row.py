@@ -6,6 +6,7 @@ import enum
 import uuid
 from datetime import date, datetime, timedelta
 from decimal import Decimal
+from typing import Any
 
 import pytest
 from sqlalchemy import (
@@ -41,7 +42,7 @@ class Colour(enum.Enum):
     RED = "r"
 
 
-class Spaced(TypeDecorator):
+class Spaced(TypeDecorator[str]):
     """A type of one's own: text that is kept with dashes for spaces."""
 
     impl = String
@@ -55,7 +56,7 @@ class Spaced(TypeDecorator):
 
 
 #: A value of every kind that a driver may know otherwise than Python does.
-KINDS = {
+KINDS: dict[str, tuple[Any, Any]] = {
     "flag": (Boolean, False),
     "moment": (DateTime(timezone=False), datetime.fromisoformat("2026-03-01T12:30:00.000125")),
     "day": (Date, date(2026, 3, 1)),

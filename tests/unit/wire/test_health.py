@@ -33,7 +33,8 @@ class Looks:
     """A check whose outcome is set, and which hangs while `gate` is closed."""
 
     def __init__(self) -> None:
-        self.count, self.fault = 0, None
+        self.count = 0
+        self.fault: Exception | None = None
         self.gate = threading.Event()
         self.gate.set()
         self.entered = threading.Semaphore(0)
@@ -65,7 +66,7 @@ def serve(looks: Looks, clock: Clock) -> Iterator[Callable[..., Callable[[], tup
     clients = []
 
     def begin(answer_s: float = LONG_S) -> Callable[[], tuple[int, str]]:
-        client = TestClient(Starlette(routes=Health(looks, clock, answer_s).routes()))
+        client = TestClient(Starlette(routes=Health(looks, clock, answer_s=answer_s).routes()))
         client.__enter__()
         clients.append(client)
 

@@ -6,7 +6,7 @@ import argparse
 import json
 import os
 import platform
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -97,8 +97,8 @@ def table(ratios: Sequence[Ratio], size: Size) -> str:
             (
                 ratio.part,
                 ratio.name,
-                f"{_short(ratio.ours)} {ratio.unit}",
-                f"{_short(ratio.theirs)} {ratio.unit}",
+                f"{short(ratio.ours)} {ratio.unit}",
+                f"{short(ratio.theirs)} {ratio.unit}",
                 f"{ratio.value:.2f}",
                 f"{'>=' if ratio.at_least else '<'} {ratio.target:g}",
                 verdict(ratio, size),
@@ -115,20 +115,31 @@ def verdict(ratio: Ratio, size: Size) -> str:
     return "" if size is Size.TINY or not ratio.target else "holds" if ratio.holds else "MISSED"
 
 
-def write(path: Path, outcomes: dict[str, Outcome], size: Size) -> None:
-    """The same as JSON, with the details."""
-    document = {
-        "machine": machine(),
-        "size": size,
-        "ratios": [
-            {**asdict(ratio), "value": ratio.value, "holds": ratio.holds}
-            for outcome in outcomes.values()
-            for ratio in outcome.ratios
-        ],
-        "details": {part: outcome.details for part, outcome in outcomes.items()},
-    }
+def write(
+    path: Path, outcomes: Mapping[str, Outcome], size: Size, *, peers: bool, before: Mapping[str, Any]
+) -> dict[str, Any]:
+    """The same as JSON, with the details; what the file has of other parts stays. What it has then.
+
+    `before` is the machine as it was when the run began.
+    """
+    try:
+        known = json.loads(path.read_text("utf-8"))["parts"]
+    except (FileNotFoundError, ValueError, LookupError):  # none, or one of another form
+        known = {}
+    for part, outcome in outcomes.items():
+        known[part] = {
+            "machine": before,
+            "size": size,
+            "peers": peers,
+            "ratios": [
+                {**asdict(ratio), "value": ratio.value, "holds": ratio.holds} for ratio in outcome.ratios
+            ],
+            "details": outcome.details,
+        }
+    document = {"parts": known}
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(document, indent=2) + "\n", "utf-8")
+    return document
 
 
 def machine() -> dict[str, Any]:
@@ -142,5 +153,6 @@ def machine() -> dict[str, Any]:
     }
 
 
-def _short(value: float) -> str:
+def short(value: float) -> str:
+    """Three digits, or all before the point."""
     return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"

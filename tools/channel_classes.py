@@ -41,6 +41,7 @@ from fit_calibration import (
 from sonant.evaluation.channels import parse
 from sonant.voice.calibration import Calibration, log10_far_of
 from sonant.voice.calibration_fit import deviations
+from sonant.voice.calibration_grid import LEAST_COMPARISONS
 from sonant.voice.models import load_models
 
 Array = NDArray[np.float32]
@@ -86,6 +87,9 @@ def main() -> None:
     parser.add_argument("--people", type=Path, required=True, help="names of files")
     parser.add_argument("--calls", type=int, default=3, help="random calls a recording to fit on [3]")
     parser.add_argument("--halvings", type=int, default=3, help="random halvings of the people [3]")
+    parser.add_argument(
+        "--least", type=int, default=LEAST_COMPARISONS, help="comparisons that a level of noise takes"
+    )
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()
     models = load_models()
@@ -109,9 +113,11 @@ def main() -> None:
         for fitted, rest in ((order[::2], order[1::2]), (order[1::2], order[::2])):
             known = set(fitted.tolist())
             with contextlib.redirect_stdout(sys.stderr):
-                calibration, _ = fit([one for one in random_calls if one.person in known], models.encoder_id)
+                calibration, _ = fit(
+                    [one for one in random_calls if one.person in known], models.encoder_id, options.least
+                )
                 told = [one for one in narrow_calls if one.person in known and one.low_cut]
-                narrow = fit_strangers(told, models.encoder_id).calibration.nodes
+                narrow = fit_strangers(told, models.encoder_id, options.least).calibration.nodes
             judged.append((replace(calibration, narrow=narrow), set(rest.tolist())))
     print(f"\n{len(voices)} people, {options.halvings} halvings\n")
     print(

@@ -42,7 +42,7 @@ from sonant.voice.audio import RATE_HZ
 from sonant.voice.calibration import Calibration
 from sonant.voice.calibration_file import SHIPPED, read_calibration, write_calibration
 from sonant.voice.calibration_fit import deviations, fit_llr
-from sonant.voice.calibration_grid import Compared, GridFit, fit_grid, joined
+from sonant.voice.calibration_grid import LEAST_COMPARISONS, Compared, GridFit, fit_grid, joined
 from sonant.voice.embedding import embed
 from sonant.voice.enrollment import RecordingSource, Speech, gather_speech
 from sonant.voice.models import Models, load_models
@@ -89,7 +89,7 @@ def main() -> int:
     calls = listen(
         [samples for _, samples in people], replace(models, centre=centre), options.calls, options.seed + 1
     )
-    calibration, evidence = fit(calls, models.encoder_id)
+    calibration, evidence = fit(calls, models.encoder_id, options.least)
     provenance = {"speech": options.note, "people": len(people), "calls_each": options.calls, **evidence}
     (options.out / SHIPPED).write_text(write_calibration(calibration, provenance), "utf-8")
     print(json.dumps(evidence, indent=2))
@@ -102,7 +102,7 @@ def add_narrow(options: argparse.Namespace, models: Models) -> int:
     calls = listen(recordings, models, options.calls, options.seed + 2, way=narrow_call)
     told = [one for one in calls if one.low_cut]
     print(f"{len(told)} of {len(calls)} calls are told to have a low cut")
-    found = fit_strangers(told, models.encoder_id)
+    found = fit_strangers(told, models.encoder_id, options.least)
     shipped = (MODELS / SHIPPED).read_text("utf-8")
     calibration, provenance = read_calibration(shipped), json.loads(shipped)["provenance"]
     provenance["narrow"] = {
@@ -184,17 +184,21 @@ def _call(person: int, speech: Speech, models: Models) -> Call:
     return Call(person, quality.snr_db, quality.low_cut, embed(samples, models).vector, probes)
 
 
-def fit(calls: Sequence[Call], model_id: str) -> tuple[Calibration, dict[str, Any]]:
+def fit(
+    calls: Sequence[Call], model_id: str, least: int = LEAST_COMPARISONS
+) -> tuple[Calibration, dict[str, Any]]:
     """The calibration and what it rests on."""
-    found = fit_strangers(calls, model_id)
+    found = fit_strangers(calls, model_id, least)
     slope, offset = _ratio(calls, found.calibration, found.strangers)
     return replace(found.calibration, llr_slope=slope, llr_offset=offset), _evidence(found)
 
 
-def fit_strangers(calls: Sequence[Call], model_id: str) -> GridFit:
+def fit_strangers(calls: Sequence[Call], model_id: str, least: int = LEAST_COMPARISONS) -> GridFit:
     """The tails of strangers alone."""
     whole = np.stack([one.whole for one in calls])
-    found = fit_grid(model_id, joined([_strangers(calls, whole, seconds) for seconds in PROBE_S]))
+    found = fit_grid(
+        model_id, joined([_strangers(calls, whole, seconds) for seconds in PROBE_S]), least=least
+    )
     for node, count in zip(found.calibration.nodes, found.counts, strict=True):
         print(
             f"{node.speech_s:4.0f} s {node.snr_db:5.1f} dB: {count:6d} comparisons, "
@@ -265,6 +269,9 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--calls", type=int, default=6, help="telephone calls a recording [6]")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--out", type=Path, default=MODELS, help="folder to write into, else the shipped one")
+    parser.add_argument(
+        "--least", type=int, default=LEAST_COMPARISONS, help="comparisons that a level of noise takes"
+    )
     parser.add_argument("--note", default="", help="where the speech comes from, for the record")
     parser.add_argument("--centre-only", action="store_true")
     parser.add_argument("--narrow", action="store_true", help="add the grid of narrow lines, and no more")

@@ -24,6 +24,7 @@ import numpy as np
 
 from fit_calibration import Call, fit, fit_strangers, listen, narrow_call, read_recordings
 from sonant.evaluation.false_alerts import Voice, false_alerts
+from sonant.voice.calibration_grid import LEAST_COMPARISONS
 from sonant.voice.models import load_models
 
 SIZES = (10, 50, 100, 200, 500)
@@ -39,6 +40,9 @@ def main() -> None:
     parser.add_argument("--others", type=Path, required=True, help="names of files: who is on lists only")
     parser.add_argument("--calls", type=int, default=4, help="random calls a recording [4]")
     parser.add_argument("--halvings", type=int, default=3, help="random halvings of the people [3]")
+    parser.add_argument(
+        "--least", type=int, default=LEAST_COMPARISONS, help="comparisons that a level of noise takes"
+    )
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()
     models = load_models()
@@ -57,9 +61,9 @@ def main() -> None:
             fitted = [one for one in calls if one.person in known]
             rest = [one for one in calls if one.person not in known]
             with contextlib.redirect_stdout(sys.stderr):
-                calibration, _ = fit(fitted, models.encoder_id)
+                calibration, _ = fit(fitted, models.encoder_id, options.least)
                 told = [one for one in narrow_calls if one.person in known and one.low_cut]
-                narrow = fit_strangers(told, models.encoder_id).calibration.nodes
+                narrow = fit_strangers(told, models.encoder_id, options.least).calibration.nodes
             found = false_alerts(
                 voices(rest, CALL_S),
                 voices(rest + listed, None),

@@ -80,11 +80,11 @@ class GridFit:
     """All comparisons in deviations, shape [n]."""
 
 
-def fit_grid(model_id: str, strangers: Compared) -> GridFit:
+def fit_grid(model_id: str, strangers: Compared, *, least: int = LEAST_COMPARISONS) -> GridFit:
     """Fit strangers' tails on a full grid of their amounts of speech, `speech_s`, and of levels of noise.
 
     A level lies at the median of its comparisons, and is left out where an amount of speech has fewer than
-    LEAST_COMPARISONS of it. Raises SetupError when no level is left.
+    `least` of it. Raises SetupError when no level is left.
     """
     seconds = np.unique(strangers.speech_s)
     parts = np.digitize(strangers.snr_db, NOISE_EDGES_DB)
@@ -95,12 +95,12 @@ def fit_grid(model_id: str, strangers: Compared) -> GridFit:
     used = {
         level: of_level
         for level, of_level in cells.items()
-        if of_level and min(np.count_nonzero(cell) for cell in of_level) >= LEAST_COMPARISONS
+        if of_level and min(np.count_nonzero(cell) for cell in of_level) >= least
     }
     if not used:
         raise SetupError(
             f"{len(strangers):,} comparisons of strangers are too few: each amount of speech takes at least "
-            f"{LEAST_COMPARISONS:,} at one level of noise"
+            f"{least:,} at one level of noise"
         )
     nodes, counts = [], []
     for place, speech_s in enumerate(seconds):

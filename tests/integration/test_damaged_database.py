@@ -43,9 +43,13 @@ def database(path: Path) -> Iterator[Database]:
     made.close()
 
 
+def keeper_of(database: Database) -> Housekeeper:
+    return Housekeeper(database=database, keys_of=lambda _: None, clock=now)  # type: ignore[arg-type,return-value]
+
+
 @pytest.fixture
 def keeper(database: Database) -> Housekeeper:
-    return Housekeeper(database=database, keys_of=lambda _: None, clock=now)  # type: ignore[arg-type,return-value]
+    return keeper_of(database)
 
 
 def damage_a_page(path: Path) -> None:
@@ -58,10 +62,12 @@ def damage_a_page(path: Path) -> None:
         file.write(b"\xff" * size)
 
 
-def test_a_sound_file_has_no_damage(database: Database, keeper: Housekeeper) -> None:
-    assert database.damage(LONG_S) is None
-    assert keeper.check_database() is False
-    assert b"sonant_database_damaged 0.0" in Page(database, 0, lambda: False).render()
+def test_a_sound_database_has_no_damage(database_url: str) -> None:
+    with closing(Database(database_url)) as database:
+        database.migrate()
+        assert database.damage(LONG_S) is None
+        assert keeper_of(database).check_database() is False
+        assert b"sonant_database_damaged 0.0" in Page(database, 0, lambda: False).render()
 
 
 def test_a_damaged_page_is_found_counted_and_told(

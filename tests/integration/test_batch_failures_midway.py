@@ -5,6 +5,7 @@ import sqlite3
 from contextlib import closing, contextmanager
 from dataclasses import replace
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from batch_values import entry

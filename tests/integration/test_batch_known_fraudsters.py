@@ -2,11 +2,13 @@
 
 import json
 import logging
+from typing import Any
 
 import pytest
 from batch_values import entry, fraud_entry
 
 from sonant.events import audit_chain
+from sonant.events.documents import document
 from sonant.events.outbox import Outbox
 from sonant.ids import new_uuid
 

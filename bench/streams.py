@@ -15,6 +15,7 @@ import argparse
 import asyncio
 import http.client
 import io
+import itertools
 import json
 import os
 import threading
@@ -49,6 +50,8 @@ from sonant.voice.models import load_models
 
 #: How often a known result is asked for while calls stream.
 ASK_S = 0.1
+#: How often something is written while calls stream.
+WRITE_S = 0.2
 #: How often it is looked how long the event loop keeps a request waiting.
 KNOCK_S = 0.02
 
@@ -60,6 +63,7 @@ class Bench:
     service: Running
     desk: Desk
     asked_s: list[float] = field(default_factory=list)
+    written_s: list[float] = field(default_factory=list)
     lag_s: list[float] = field(default_factory=list)
     _over: threading.Event = field(default_factory=threading.Event)
 
@@ -125,6 +129,20 @@ class Bench:
             self.decisions(name)
             self.asked_s.append(time.perf_counter() - begun)
 
+    def write(self) -> None:
+        """Change something through the API, again and again, also after the calls; in a thread."""
+        voice_id = self.service.client()
+        (domain,) = voice_id.list_domains()["DomainSummaries"]
+        (watchlist,) = voice_id.list_watchlists(DomainId=domain["DomainId"])["WatchlistSummaries"]
+        names = {"DomainId": domain["DomainId"], "WatchlistId": watchlist["WatchlistId"]}
+        for number in itertools.count():
+            over = self._over.wait(WRITE_S)
+            begun = time.perf_counter()
+            voice_id.update_watchlist(**names, Name=f"list-{number}")
+            self.written_s.append(time.perf_counter() - begun)
+            if over:
+                return
+
     def knock(self) -> None:
         """Ask for nothing, again and again; in a thread."""
         url = urlsplit(self.service.url)
@@ -154,7 +172,11 @@ class Bench:
                 return_exceptions=True,
             )
 
-        watching = [threading.Thread(target=self.ask, args=(known,)), threading.Thread(target=self.knock)]
+        watching = [
+            threading.Thread(target=self.ask, args=(known,)),
+            threading.Thread(target=self.knock),
+            threading.Thread(target=self.write),
+        ]
         for thread in watching:
             thread.start()
         try:
@@ -182,6 +204,8 @@ class Figures:
     authentication: list[float]
     fraud: list[float]
     known_result: list[float]
+    write: list[float]
+    """UpdateWatchlist while calls stream, and once after them."""
     loop_lag: list[float]
     """Round trips of a request that does nothing: what the event loop's lag is at most."""
     failed: int
@@ -245,6 +269,7 @@ def stream_calls(count: int, *, whole: bool = True) -> Figures:
         authentication=_percentiles(delays[AUTHENTICATION]),
         fraud=_percentiles(delays[FRAUD]),
         known_result=_percentiles([1000 * seconds for seconds in bench.asked_s]),
+        write=_percentiles([1000 * seconds for seconds in bench.written_s]),
         loop_lag=_percentiles([1000 * seconds for seconds in bench.lag_s]),
         failed=len(failures),
         failures=sorted(set(failures)),
@@ -273,6 +298,7 @@ def measure(size: Size, _peers: bool) -> Outcome:
         below("completing frame to authentication, p95", figures.authentication[p95], 500),
         below("completing frame to fraud detection, p95", figures.fraud[p95], 500),
         below("EvaluateSession of a known result, p95", figures.known_result[p95], 10),
+        below("a write of the API, slowest", figures.write[PERCENTILES.index(100)], 1000),
         below("event loop's lag at most, p99", figures.loop_lag[p99], 50),
         Ratio(
             part="streams",

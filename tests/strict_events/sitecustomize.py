@@ -6,6 +6,8 @@ The check is put on when the outbox is imported, so that programs without one pa
 import importlib.util
 import sys
 
+FOLDER = __file__.rpartition("/")[0]
+
 
 class _Outbox:
     """Finds the outbox as others do, and puts the check on when it has been loaded."""
@@ -19,6 +21,8 @@ class _Outbox:
 
         def exec_module(module):
             load(module)
+            if FOLDER not in sys.path:  # test workers take their parent's path
+                sys.path.append(FOLDER)
             import event_checks
 
             event_checks.put_on(module)

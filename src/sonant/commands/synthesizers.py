@@ -163,7 +163,7 @@ def speak(name: str, tree: Path, voice: str, text: str) -> NDArray[np.float32]:
             Path(folder),
             SPEAK_LIMIT_S,
             # Neither libraries nor settings of the caller's own system.
-            environment={"HOME": folder, "LD_LIBRARY_PATH": "", "LD_PRELOAD": ""},
+            environment={"HOME": folder, "TMPDIR": folder, "LD_LIBRARY_PATH": "", "LD_PRELOAD": ""},
         )
         if done.returncode != 0 or not out.is_file():
             raise SetupError(f"{name} cannot speak: {debian.complaint(done)}")

@@ -8,18 +8,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from conftest import REPOSITORY
 from debian_source import debian_source, needs_apt
 from sonant.commands import debian
 from sonant.commands.synthesizers import fetch_synthesizers, speak
 from sonant.errors import SetupError
 
+SPEECH = Path(os.environ.get("SONANT_SPEECH_CACHE") or Path(__file__).parents[3] / ".cache" / "speech")
+
 
 @pytest.fixture(scope="session")
 def espeak_ng() -> Path:
     """The real one, fetched once into the cache."""
-    speech = Path(os.environ.get("SONANT_SPEECH_CACHE") or REPOSITORY / ".cache" / "speech")
-    found = fetch_synthesizers(speech.absolute().parent / "synthesizers", ["espeak-ng"], progress=print)
+    found = fetch_synthesizers(SPEECH.absolute().parent / "synthesizers", ["espeak-ng"], progress=print)
     return found.trees["espeak-ng"]
 
 

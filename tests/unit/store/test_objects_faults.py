@@ -151,14 +151,16 @@ def test_a_file_the_service_may_not_read_is_denied_by_name():
         store = LocalObjectStore(Path(base, "buckets"), keys=NO_KEYS)
         store.create_bucket("calls")
         store.write(uri("one"), b"")
-        for folder in ("buckets", "buckets/calls"):
-            os.chmod(Path(base, folder), 0o755)
+        bucket = Path(base, "buckets/calls")
+        for folder in (bucket.parent, bucket):
+            os.chmod(folder, 0o755)
 
         def without_rights(use):
             if os.geteuid() == 0:  # whom no mode stops
                 os.setuid(65534)
             else:
-                os.chmod(Path(base, "buckets/calls"), 0)
+                os.chmod(bucket / "one", 0)
+                os.chmod(bucket, 0o500)
             return use()
 
         for use in (

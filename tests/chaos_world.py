@@ -29,7 +29,7 @@ SECRET, KEY_ID, REGION = aws_servers.SECRET, aws_servers.KEY_ID, aws_servers.REG
 CLOCK = Path(__file__).parent / "chaos_clock"
 LEASE_S = 3.0
 #: What a statement may take; and how long a server may be silent before its clients give it up.
-STATEMENT_S = 2.0
+STATEMENT_S = 4.0
 SILENT_S = STATEMENT_S + postgres.SILENCE_S
 PATIENCE_S = 180.0
 #: The data folder lies on a file system of this size where that can be had, so that it can be filled.

@@ -10,9 +10,8 @@ import signal
 import time
 from collections.abc import Callable
 
-from chaos_world import LEASE_S, SILENT_S, Cluster, Member, World, wait_for
+from chaos_world import LEASE_S, PATIENCE_S, SILENT_S, Cluster, Member, World, wait_for
 
-PATIENCE_S = 180.0
 Fault = Callable[[], None]
 
 

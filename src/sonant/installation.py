@@ -431,8 +431,8 @@ def lost_keys(accounts: LocalAccounts, connection: Connection) -> Counter[tuple[
 def first_start(store: Store) -> str | None:
     """Make what a fresh installation has: key, user, role, access key, credentials file.
 
-    Returns the first access key's id the one time it is made. With a user or a domain the first start is over:
-    what is not there then was lost or deleted, and is not made again.
+    Returns the first access key's id the one time it is made. With a user or a domain the first start is
+    over: what is not there then was lost or deleted, and is not made again.
     """
     settings, now = store.settings, store.clock()
     with store.database.write() as connection:

@@ -31,9 +31,10 @@ LEASE_S = 3.0
 #: Instead of half a minute.
 LOCK_WAIT_S = 1.5
 #: What a statement may take; and how long a server may be silent before its clients give it up.
-STATEMENT_S = 2.0
+STATEMENT_S = 4.0
 SILENT_S = STATEMENT_S + postgres.SILENCE_S
-PATIENCE_S = 180.0
+#: How long everything may be away; a machine that does much else needs more.
+PATIENCE_S = float(os.environ.get("SONANT_CHAOS_PATIENCE_S", "180"))
 #: The data folder lies on a file system of this size where that can be had, so that it can be filled.
 DISK_BYTES = 192 * 2**20
 

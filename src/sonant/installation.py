@@ -350,9 +350,11 @@ def _make_service_key(folder: PrivateFolder, database: Database, clock: Callable
 
 
 def _name_for_good(folder: PrivateFolder) -> None:
+    """Never over a key that is there: one that is pending beside it is nobody's."""
     if folder.stamp(_SECRET_PENDING) is not None:
         with folder.locked():
-            folder.rename(_SECRET_PENDING, _SECRET_FILE)
+            if folder.stamp(_SECRET_FILE) is None:
+                folder.rename(_SECRET_PENDING, _SECRET_FILE)
 
 
 def _adopt(
@@ -425,15 +427,18 @@ def lost_keys(accounts: LocalAccounts, connection: Connection) -> Counter[tuple[
         if loss is not None:
             found[domain.account_id, loss] += 1
     if known and foreign == len(known):
-        raise SetupError("the domains of this database have keys of another kind: set `keys` to what it was")
+        raise SetupError(
+            "the domains of this database have keys of another kind: set `keys` to what it was, or restore a "
+            "backup if it was never changed"
+        )
     return found
 
 
 def first_start(store: Store) -> str | None:
     """Make what a fresh installation has: key, user, role, access key, credentials file.
 
-    Returns the first access key's id the one time it is made. Nothing is made again once it was there: an
-    installation without users, or without its first key, is one that lost or deleted them.
+    Returns the first access key's id the one time it is made. With a user or a domain the first start is
+    over: what is not there then was lost or deleted, and is not made again.
     """
     settings, now = store.settings, store.clock()
     with store.database.write() as connection:

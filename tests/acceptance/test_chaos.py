@@ -1,7 +1,7 @@
 """Faults by chance over jobs, live calls and changes, and what holds after each of them.
 
 `SONANT_CHAOS_FAULTS` says how many (200), `SONANT_CHAOS_SEED` which; the seed is printed. `SONANT_CHAOS_ONLY`
-names some of them, with commas between, and leaves out the others.
+names those to choose from, separated by commas; `SONANT_CHAOS_PATIENCE_S` is how long all may be away.
 """
 
 from __future__ import annotations

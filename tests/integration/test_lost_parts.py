@@ -313,6 +313,19 @@ def test_a_key_whose_database_was_never_told_is_nobodys(
     assert not pending.exists()
 
 
+def test_a_pending_key_never_takes_the_place_of_one_that_is_there(copy: Path) -> None:
+    """Such as one of a start that was cut off, before a backup was copied over it."""
+    right = (copy / "keys" / "service.key").read_bytes()
+    pending = copy / "keys" / "service.key.pending"
+    pending.touch(0o600)
+    pending.write_bytes(secrets.token_bytes(32))
+    start(settings_of(copy))
+    assert (copy / "keys" / "service.key").read_bytes() == right
+    (copy / "keys" / "service.key").unlink()
+    with pytest.raises(SetupError, match="is not the one that this database was made with"):
+        start(settings_of(copy))
+
+
 def test_users_that_were_deleted_are_not_made_again(copy: Path) -> None:
     with closing(open_store(settings_of(copy)).database) as database, database.write() as connection:
         connection.execute(delete(access_keys))

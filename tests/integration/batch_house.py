@@ -27,6 +27,7 @@ from sonant.store.model_files import ModelFiles
 from sonant.store.objects import ObjectUri
 from sonant.store.times import now as real_now
 from sonant.store.vault import open_vault
+from strict_files import read_result
 
 
 @dataclass(slots=True)
@@ -207,7 +208,7 @@ class House:
         assert len(files) == 1, files
         where = ObjectUri.parse(job["OutputDataConfig"]["S3Uri"])
         name = ObjectUri.parse(job["InputDataConfig"]["S3Uri"]).name
-        result = json.loads(self.get(str(where.child(job_id, name + ".out"))))
+        result = read_result(self.get(str(where.child(job_id, name + ".out"))))
         assert list(result) == ["Version", "Errors", kind.successes]
         assert result["Version"] == "1.0"
         assert bool(result["Errors"]) == (job["JobStatus"] == "COMPLETED_WITH_ERRORS")

@@ -28,6 +28,7 @@ from sonant.store.objects import ObjectUri
 from sonant.store.times import now as real_now
 from sonant.store.vault import open_vault
 from strict_files import read_result
+from strict_operations import judged
 
 
 @dataclass(slots=True)
@@ -81,7 +82,7 @@ class House:
         with self.store.database.read() as connection:
             principal = access.find_principal(connection, installation.user_arn(self.settings))
         assert principal is not None
-        return dict(OPERATIONS[operation](self.service, Caller(principal=principal), request) or {})
+        return judged(operation, OPERATIONS[operation](self.service, Caller(principal=principal), request))
 
     def new_domain(self, name: str = "tests", key: str = installation.DEFAULT_ALIAS, **more: Any) -> str:
         answer = self.call(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import configparser
-import json
 import os
 import signal
 import subprocess
@@ -16,6 +15,8 @@ from typing import Any
 
 import boto3
 from botocore.config import Config
+
+from strict_files import read_result
 
 REGION = "us-east-1"
 _START_S, _JOB_S, _STOP_S = 60.0, 60.0, 20.0
@@ -86,7 +87,7 @@ def ended_job(voice_id: Any, **request: Any) -> dict[str, Any]:
 
 def comparable(result: bytes) -> Any:
     """A result file without the ids that every run draws anew."""
-    found = json.loads(result)
+    found = read_result(result)
     for entries in found.values():
         for entry in entries if isinstance(entries, list) else ():
             for name in [name for name in entry if name.startswith("Generated")]:

@@ -29,6 +29,8 @@ from sonant.store.model_files import ModelFiles
 from sonant.store.objects import ObjectUri
 from sonant.store.times import now as real_now
 from sonant.store.vault import open_vault
+from strict_files import read_result
+from strict_operations import judged
 
 
 @dataclass(slots=True)
@@ -84,7 +86,7 @@ class House:
             principal = access.find_principal(connection, installation.user_arn(self.settings))
         assert principal is not None
         caller = Caller(principal=principal, region=self.settings.region)
-        return dict(OPERATIONS[operation](self.service, caller, request) or {})
+        return judged(operation, OPERATIONS[operation](self.service, caller, request))
 
     def new_domain(self, name: str = "tests", key: str = installation.DEFAULT_ALIAS, **more: Any) -> str:
         answer = self.call(
@@ -211,7 +213,7 @@ class House:
         assert len(files) == 1, files
         where = ObjectUri.parse(job["OutputDataConfig"]["S3Uri"])
         name = ObjectUri.parse(job["InputDataConfig"]["S3Uri"]).name
-        result = json.loads(self.get(str(where.child(job_id, name + ".out"))))
+        result = read_result(self.get(str(where.child(job_id, name + ".out"))))
         assert list(result) == ["Version", "Errors", kind.successes]
         assert result["Version"] == "1.0"
         assert bool(result["Errors"]) == (job["JobStatus"] == "COMPLETED_WITH_ERRORS")

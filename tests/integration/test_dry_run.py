@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
-
 import pytest
 from batch_values import entry, fraud_entry, manifest
 
 from sonant import installation
 from sonant.jobs.runner import Runner
 from sonant.store.objects import ObjectUri
+from strict_files import read_report
 
 CALLS = "s3://calls"
 
@@ -45,7 +44,7 @@ def described(house, domain_id, job_id):
         assert house.files_with(job_id) == []
         return job, None, None
     where = ObjectUri.parse("s3://results/dry").child(job_id, "m.json.out")
-    return job, json.loads(house.get(str(where))), house.get(f"{where}.html").decode()
+    return job, read_report(house.get(str(where))), house.get(f"{where}.html").decode()
 
 
 def outcomes(report):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sqlite3
 import urllib.error
 import urllib.request
@@ -21,6 +20,7 @@ from sonant.settings import Settings
 from sonant.wire.models import load_models
 from sonant.wire.samples import sample
 from sonant.wire.scalars import Fault, string
+from strict_json import assert_same, read_json
 
 TOKEN = "a-token-for-scrapers"
 
@@ -55,7 +55,7 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServiceProcess
 
 def trail(service: ServiceProcess) -> list[dict[str, Any]]:
     files = sorted((service.data / "audit").iterdir())
-    return [json.loads(line) for path in files for line in path.read_bytes().splitlines()]
+    return [read_json(line) for path in files for line in path.read_bytes().splitlines()]
 
 
 def last_of(service: ServiceProcess, operation: str) -> dict[str, Any]:
@@ -89,6 +89,14 @@ def test_a_change_is_in_the_trail_when_it_is_answered(service: ServiceProcess) -
         line["responseElements"]["speaker"]["generatedSpeakerId"] == answer["Speaker"]["GeneratedSpeakerId"]
     )
     assert line["responseElements"]["speaker"]["customerSpeakerId"] == "HIDDEN_DUE_TO_SECURITY_REASONS"
+
+
+def test_a_truth_in_an_answer_is_one_in_the_trail(service: ServiceProcess) -> None:
+    domain_id = service.domain()
+    made = service.voice_id.create_watchlist(DomainId=domain_id, Name="known")["Watchlist"]
+    line = last_of(service, "CreateWatchlist")
+    told = {name: line["responseElements"]["watchlist"][name] for name in ("defaultWatchlist", "watchlistId")}
+    assert_same(told, {"defaultWatchlist": False, "watchlistId": made["WatchlistId"]})
 
 
 def test_a_read_and_a_refusal_are_in_the_trail(service: ServiceProcess) -> None:

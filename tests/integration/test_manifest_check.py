@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from types import SimpleNamespace
 
 import pytest
@@ -10,6 +9,7 @@ from batch_values import entry, manifest
 from click.testing import CliRunner
 
 from sonant.cli import main
+from strict_files import read_report
 
 CALLS = "s3://calls"
 
@@ -61,7 +61,7 @@ def test_requests_that_would_fail_are_told_with_the_job_s_own_words_and_end_with
     assert "\x1b" not in done.stdout
     assert "<script>" not in page.read_text()
     assert "&lt;script&gt;" in page.read_text()
-    told = json.loads(report.read_bytes())
+    told = read_report(report.read_bytes())
     assert told["Summary"]["LikelyToFail"] == 2
     assert {line["RequestId"] for line in told["Requests"]} == {one["RequestId"] for one in entries}
 

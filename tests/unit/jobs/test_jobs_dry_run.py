@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import json
 from itertools import chain
 
 import numpy as np
@@ -18,6 +17,7 @@ from sonant.jobs.finding import warnings
 from sonant.jobs.forecast import Forecast
 from sonant.jobs.report import in_order, json_report, make_report, report_files
 from sonant.jobs.report_page import length, page
+from strict_files import read_report
 
 # --- forecast -----------------------------------------------------------------------------------------
 
@@ -72,7 +72,7 @@ def stored(failed):
 
 def reported():
     pieces, _ = report_files(stored)
-    return json.loads(b"".join(pieces))
+    return read_report(b"".join(pieces))
 
 
 def test_requests_stand_in_the_order_of_the_manifest():
@@ -104,7 +104,7 @@ def test_voices_are_told_by_what_they_have_in_common_and_never_given_out():
 
 def test_a_report_on_nothing_heard_is_a_report():
     made = make_report(lambda: in_order(lambda failed: iter(STORED[True] if failed else [])))
-    assert json.loads(b"".join(json_report(made)))["Summary"]["LikelyToFail"] == 2
+    assert read_report(b"".join(json_report(made)))["Summary"]["LikelyToFail"] == 2
 
 
 @given(text=st.text(min_size=1))

@@ -1,6 +1,5 @@
 """The result file: exact bytes, JSON that holds for any text, and constant memory."""
 
-import json
 import tracemalloc
 from functools import partial
 
@@ -9,6 +8,8 @@ from hypothesis import strategies as st
 
 from sonant.jobs.result import enrollment_line, error_line, output_name, registration_line
 from sonant.jobs.result import result_file as file_of_kind
+from strict_files import read_result
+from strict_json import assert_same, read_json
 
 result_file = partial(file_of_kind, successes_name="SuccessfulEnrollments")
 ENROLLED = enrollment_line("r1", "id#AbCdEfGhIjKlMnOpQrStUv", "customer-1", "NEW_ENROLLMENT")
@@ -50,19 +51,19 @@ def test_a_registrations_file_is_exactly_this():
 
 
 def test_both_lists_are_there_when_empty():
-    assert json.loads(written([], [])) == {"Version": "1.0", "Errors": [], "SuccessfulEnrollments": []}
-    assert json.loads(written([SHORT], []))["SuccessfulEnrollments"] == []
-    assert json.loads(written([], [ENROLLED]))["Errors"] == []
+    assert read_result(written([], [])) == {"Version": "1.0", "Errors": [], "SuccessfulEnrollments": []}
+    assert read_result(written([SHORT], []))["SuccessfulEnrollments"] == []
+    assert read_result(written([], [ENROLLED]))["Errors"] == []
 
 
 @given(st.lists(texts), st.lists(texts))
 def test_any_text_comes_back_as_it_was_and_in_its_order(failed, enrolled):
     errors = [error_line(text, 400 + n, text) for n, text in enumerate(failed)]
     successes = [enrollment_line(text, f"id#{n}", text, "NEW_ENROLLMENT") for n, text in enumerate(enrolled)]
-    read = json.loads(written(iter(errors), iter(successes)))
+    read = read_json(written(iter(errors), iter(successes)))
     assert list(read) == ["Version", "Errors", "SuccessfulEnrollments"]
-    assert read["Errors"] == errors
-    assert read["SuccessfulEnrollments"] == successes
+    assert_same(read["Errors"], errors)
+    assert_same(read["SuccessfulEnrollments"], successes)
 
 
 def test_an_outcome_is_asked_for_when_it_is_written_and_not_before():

@@ -13,6 +13,7 @@ from sonant.operations.service import Caller, Service
 from sonant.policy import ALLOW_ALL
 from sonant.settings import Quotas, Settings
 from sonant.store import access
+from strict_operations import judged
 
 START = datetime(2026, 3, 1, 12, 30, tzinfo=UTC)
 ACCOUNT, OTHER_ACCOUNT = "0" * 12, "1" * 12
@@ -74,9 +75,8 @@ class Operations:
                 access.put_principal(connection, arn, account, [ALLOW_ALL], self.clock())
                 principal = access.find_principal(connection, arn)
         assert principal is not None
-        return dict(
-            OPERATIONS[operation](self.service, Caller(principal=principal, region=region), request) or {}
-        )
+        caller = Caller(principal=principal, region=region)
+        return judged(operation, OPERATIONS[operation](self.service, caller, request))
 
     def new_domain(self, *, account: str = ACCOUNT, **more: Any) -> str:
         keys = self.store.accounts.keys(account)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import tempfile
 import zlib
 from collections.abc import Iterator
 from functools import lru_cache
@@ -12,12 +13,30 @@ from typing import Protocol
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis.configuration import set_hypothesis_home_dir
+from hypothesis.database import DirectoryBasedExampleDatabase
 
 from postgres_server import DATABASES, NoServer, PostgresServer, postgres
 from sonant.commands.recordings import call_recording, split_clips
 from sonant.commands.speech import fetch_voices
 
 REPOSITORY = Path(__file__).parents[1]
+
+_HYPOTHESIS = Path(tempfile.gettempdir(), f"sonant-hypothesis-{os.getuid()}")
+set_hypothesis_home_dir(_HYPOTHESIS)
+# No example has a deadline: how long one takes is the machine's. The same examples come every time, but for
+# `--hypothesis-profile search`, which looks for new ones and keeps those that fail.
+settings.register_profile(
+    "repeatable", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.register_profile(
+    "search",
+    settings.get_profile("repeatable"),
+    derandomize=False,
+    database=DirectoryBasedExampleDatabase(_HYPOTHESIS / "examples"),
+)
+settings.load_profile("repeatable")
 
 
 @pytest.fixture(scope="session")

@@ -174,7 +174,9 @@ class LocalEngine:
             if self._stillborn >= MAX_STILLBORN:
                 self._stillborn = 0
                 self.discard()
-                raise EngineUnusable(f"end with code {code}" if what == "died" else what)
+                if what == "died":
+                    what = "end" if code is None else f"end with code {code}"
+                raise EngineUnusable(what)
         elif worker.tasks:
             culprit = worker.tasks[0]
             crashes = self._crashes[culprit.ticket] = self._crashes.get(culprit.ticket, 0) + 1

@@ -100,6 +100,9 @@ class WebhookSink:
         clock.daemon = True
         clock.start()
         try:
+            peer.connect()
+            if late.is_set():  # there was nothing to cut yet
+                raise TimeoutError
             peer.request("POST", self._target, body, headers)
             return peer.getresponse().status
         except (OSError, http.client.HTTPException) as fault:

@@ -7,13 +7,14 @@ from batch_values import entry
 
 from sonant.jobs.engines.local import LocalEngine
 from sonant.settings import Quotas, Settings
+from waiting import PATIENCE_S
 
 
 @pytest.fixture
 def broken(tmp_path):
     (tmp_path / "models").mkdir()
     engine = LocalEngine(
-        broken_mains.without_models, (str(tmp_path / "models"),), workers=1, time_limit_s=60.0
+        broken_mains.without_models, (str(tmp_path / "models"),), workers=1, time_limit_s=PATIENCE_S
     )
     settings = Settings(data=tmp_path / "data", quotas=Quotas(domains_per_account=10))
     house = House.open(settings, engine=engine)

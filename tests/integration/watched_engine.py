@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 from sonant.jobs.engines.local import LocalEngine
 from sonant.jobs.entry import Task
 from sonant.jobs.window import COMMIT_WAIT_S
+from waiting import dawdle
 
 
 class WatchedEngine:
@@ -37,7 +37,7 @@ class WatchedEngine:
 
     def results(self, timeout_s: float) -> list[Any]:
         if self._pause:
-            time.sleep(COMMIT_WAIT_S * 1.2)
+            dawdle(COMMIT_WAIT_S * 1.2)
             self._pause = False
             return []
         if not self._ready:

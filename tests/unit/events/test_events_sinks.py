@@ -22,7 +22,7 @@ from sonant.events.sinks.eventbridge import EventBridgeSink
 from sonant.events.sinks.file import FileSink
 from sonant.events.sinks.webhook import WebhookSink
 from sonant.settings import Events, Settings
-from waiting import dawdle, in_time, wait_until
+from waiting import PATIENCE_S, dawdle, in_time, wait_until
 
 SECRET = "0123456789abcdef"
 
@@ -89,7 +89,7 @@ def test_a_link_is_not_followed(tmp_path: Path) -> None:
 # --- webhook
 
 
-def webhook(peer: Peer, path: str = "/hook?x=1", time_limit_s: float = 5.0) -> WebhookSink:
+def webhook(peer: Peer, path: str = "/hook?x=1", time_limit_s: float = PATIENCE_S) -> WebhookSink:
     return WebhookSink(
         peer.url + path, secret=SECRET, time_limit_s=time_limit_s, now_s=lambda: 1_700_000_000.9
     )
@@ -165,7 +165,7 @@ def test_a_peer_that_is_not_there_is_a_failure() -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    sink = WebhookSink(f"http://127.0.0.1:{port}/", secret=SECRET, time_limit_s=2)
+    sink = WebhookSink(f"http://127.0.0.1:{port}/", secret=SECRET, time_limit_s=PATIENCE_S)
     with pytest.raises(SinkFault, match="cannot be reached: ConnectionRefusedError") as caught:
         sink.deliver([b'{"secret":"document"}'])
     assert "document" not in str(caught.value)

@@ -65,6 +65,12 @@ def die_unready_once(pipe, folder):
     answer(pipe)
 
 
+def leave_unready(pipe):
+    """Let go of the pipe before being ready, and stay."""
+    pipe.close()
+    signal.pause()
+
+
 def hang_unready(_pipe):
     signal.pause()
 

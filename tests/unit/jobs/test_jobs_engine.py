@@ -213,6 +213,15 @@ def test_workers_that_never_get_ready_end_the_job_as_a_whole_and_the_message_nam
     assert len(list(tmp_path.iterdir())) == MAX_STILLBORN
 
 
+def test_workers_that_have_no_exit_code_yet_end_the_job_without_one(monkeypatch):
+    monkeypatch.setattr(local, "_END_S", 0.0)
+    with (
+        engine(engine_mains.leave_unready, workers=1) as built,
+        pytest.raises(EngineUnusable, match="worker processes end before they are ready"),
+    ):
+        run(built, [task(0)])
+
+
 def test_one_worker_that_dies_before_it_is_ready_costs_nothing(tmp_path):
     with engine(engine_mains.die_unready_once, str(tmp_path), workers=1) as built:
         assert squares(run(built, [task(n) for n in range(3)])) == {n: n * n for n in range(3)}

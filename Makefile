@@ -34,7 +34,7 @@ test: $(READY)
 
 test-all: $(READY) $(RAY)
 	$(BIN)/python -m sonant.commands.speech $(SONANT_SPEECH_CACHE)
-	$(BIN)/python -m pytest -m 'slow or not slow'
+	$(BIN)/python -m pytest -m 'slow or not slow' --hypothesis-profile search
 
 serve: $(READY)
 	$(BIN)/sonant serve

@@ -14,9 +14,8 @@ import socket
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -31,9 +30,11 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from waiting import PATIENCE_S, wait_until
+
 KEY_ID, SECRET = "rclone-key", "rclone-secret"
 REGION = "us-east-1"
-START_S = 30.0
+START_S = PATIENCE_S
 LOG_LINES = 20
 
 
@@ -81,7 +82,7 @@ def started(
     finally:
         process.terminate()
         try:
-            process.wait(10)
+            process.wait(PATIENCE_S)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
@@ -90,16 +91,16 @@ def started(
 def await_port(program: Program, port: int, start_s: float, needed: Sequence[Program] = ()) -> str:
     """The URL of a server, once it listens. AssertionError when it does not in time, or it or one that it
     needs ends before that."""
-    give_up = time.monotonic() + start_s
-    while True:
+
+    def listens() -> bool:
         for each in (*needed, program):
             each.require_alive()
-        try:
-            socket.create_connection(("127.0.0.1", port), timeout=1).close()
-            return f"http://127.0.0.1:{port}"
-        except OSError:
-            assert time.monotonic() < give_up, f"{program.name} does not listen{program.end_of_log()}"
-            time.sleep(0.05)
+        with suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=PATIENCE_S):
+            return True
+        return False
+
+    wait_until(lambda: f"{program.name} does not listen{program.end_of_log()}", listens, start_s)
+    return f"http://127.0.0.1:{port}"
 
 
 @contextmanager
@@ -239,7 +240,7 @@ def relay(upstream: str) -> Iterator[Relay]:
                 status = known.refuse.pop(0)
                 self._answer(status, [], denied if (status, self.path) == (403, "/") else b"")
                 return
-            onward = http.client.HTTPConnection(host, int(port), timeout=30)
+            onward = http.client.HTTPConnection(host, int(port), timeout=PATIENCE_S)
             try:
                 onward.putrequest(self.command, self.path, skip_host=True, skip_accept_encoding=True)
                 for name, text in self.headers.items():

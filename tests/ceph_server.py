@@ -25,6 +25,7 @@ from typing import Any
 
 from aws_servers import Program, await_port, free_port, started
 from sonant.commands import debian
+from waiting import PATIENCE_S
 
 ACCOUNT = "000000000000"
 _PACKAGES = {"ceph-mon", "ceph-osd", "radosgw", "ceph-common", "ceph-base"}
@@ -41,7 +42,7 @@ _PROGRAMS = (
 _FOLDERS = ("usr/bin", "usr/sbin")
 _LIBRARIES = "usr/lib/*/ceph"
 _DATA_POOL = "default.rgw.buckets.data"
-_START_S = 90.0
+_START_S = PATIENCE_S
 
 _CONF = """\
 [global]

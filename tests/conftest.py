@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import os
 import sys
+import tempfile
 import zlib
 from collections.abc import Iterator
 from functools import lru_cache
@@ -13,6 +14,9 @@ from typing import Protocol
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis.configuration import set_hypothesis_home_dir
+from hypothesis.database import DirectoryBasedExampleDatabase
 
 from debian_source import HAS_APT, NO_APT
 from postgres_server import DATABASES, NoServer, PostgresServer, postgres
@@ -31,6 +35,21 @@ os.environ["PYTHONPATH"] = os.pathsep.join(
     [str(STRICT_EVENTS), *filter(None, [os.environ.get("PYTHONPATH")])]
 )
 importlib.import_module("event_checks").put_on(outbox)
+
+_HYPOTHESIS = Path(tempfile.gettempdir(), f"sonant-hypothesis-{os.getuid()}")
+set_hypothesis_home_dir(_HYPOTHESIS)
+# No example has a deadline: how long one takes is the machine's. The same examples come every time, but for
+# `--hypothesis-profile search`, which looks for new ones and keeps those that fail.
+settings.register_profile(
+    "repeatable", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.register_profile(
+    "search",
+    settings.get_profile("repeatable"),
+    derandomize=False,
+    database=DirectoryBasedExampleDatabase(_HYPOTHESIS / "examples"),
+)
+settings.load_profile("repeatable")
 
 
 @pytest.fixture(scope="session")

@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,9 +16,9 @@ import boto3
 from botocore.config import Config
 
 from strict_files import read_result
+from waiting import PATIENCE_S, wait_until
 
 REGION = "us-east-1"
-_START_S, _JOB_S, _STOP_S = 60.0, 60.0, 20.0
 #: Enough speech for the short recordings of tests, one worker, and no waits that a test would only sit out.
 _COMMON = {
     "RATES_FACTOR": "0",
@@ -47,11 +46,12 @@ def serving(data: Path, env: Mapping[str, str]) -> Iterator[tuple[Any, int]]:
             env=dict(env), cwd=data.parent, stdout=log, stderr=log,
         )  # fmt: skip
     try:
-        give_up = time.monotonic() + _START_S
-        while not (data / "endpoint").exists():
+
+        def there() -> bool:
             assert process.poll() is None, data.with_suffix(".log").read_text()
-            assert time.monotonic() < give_up, "the service did not start"
-            time.sleep(0.05)
+            return (data / "endpoint").exists()
+
+        wait_until("the service starts", there)
         credentials = configparser.ConfigParser()
         credentials.read(data / "credentials")
         client = boto3.Session().client(
@@ -66,7 +66,7 @@ def serving(data: Path, env: Mapping[str, str]) -> Iterator[tuple[Any, int]]:
     finally:
         process.send_signal(signal.SIGTERM)
         try:
-            process.wait(_STOP_S)
+            process.wait(PATIENCE_S)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
@@ -78,11 +78,12 @@ def ended_job(voice_id: Any, **request: Any) -> dict[str, Any]:
         "DomainId": request["DomainId"],
         "JobId": voice_id.start_speaker_enrollment_job(**request)["Job"]["JobId"],
     }
-    give_up = time.monotonic() + _JOB_S
-    while "EndedAt" not in (job := voice_id.describe_speaker_enrollment_job(**asked)["Job"]):
-        assert time.monotonic() < give_up, job
-        time.sleep(0.1)
-    return dict(job)
+
+    def ended() -> dict[str, Any] | None:
+        job = dict(voice_id.describe_speaker_enrollment_job(**asked)["Job"])
+        return job if "EndedAt" in job else None
+
+    return wait_until(f"{asked} ends", ended) or {}
 
 
 def comparable(result: bytes) -> Any:

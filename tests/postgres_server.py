@@ -16,7 +16,6 @@ import socket
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from importlib.util import find_spec
@@ -28,6 +27,7 @@ from sqlalchemy.exc import OperationalError
 from sqlalchemy.pool import NullPool
 
 from sonant.store.database.engine import Database
+from waiting import PATIENCE_S, wait_until
 
 DATABASES = ("sqlite", "postgresql")
 #: A test server that loses its data in a power cut is no loss, and several times faster.
@@ -138,24 +138,26 @@ class OwnServer:
                 preexec_fn=_end_with_parent,
                 **self._identity,
             )
-        deadline = time.monotonic() + _PATIENCE_S
         url = make_url(self.url).set(drivername="postgresql+psycopg")
         engine = create_engine(url, poolclass=NullPool)
-        while True:
+
+        def there() -> bool:
             try:
                 with engine.connect():
-                    return
+                    return True
             except OperationalError:
-                if self._process.poll() is not None or time.monotonic() > deadline:
+                if self._process is None or self._process.poll() is not None:
                     log_text = (self.folder / "log").read_text(errors="replace")
                     raise NoServer(f"PostgreSQL does not start: {log_text[-500:]}") from None
-                time.sleep(0.05)
+                return False
+
+        wait_until("PostgreSQL answers", there)
 
     def stop(self, sign: signal.Signals = signal.SIGINT) -> None:
         """SIGINT ends all connections at once, SIGQUIT as a crash would."""
         if self._process is not None:
             self._process.send_signal(sign)
-            self._process.wait(_PATIENCE_S)
+            self._process.wait(PATIENCE_S)
             self._process = None
 
     def pause(self) -> None:
@@ -190,7 +192,7 @@ class OwnServer:
                 [self._binaries / program, "-D", self.folder / "data", *arguments],
                 capture_output=True,
                 cwd=self.folder,
-                timeout=_PATIENCE_S,
+                timeout=PATIENCE_S,
                 **self._identity,
             )
         except OSError as fault:

@@ -15,7 +15,6 @@ import socket
 import struct
 import sys
 import tempfile
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from importlib.util import find_spec
@@ -26,7 +25,6 @@ _NEW_NETWORK = 0x40000000  # CLONE_NEWNET
 _GET_FLAGS, _SET_FLAGS, _UP = 0x8913, 0x8914, 1  # SIOCGIFFLAGS, SIOCSIFFLAGS, IFF_UP
 _TESTS = Path(__file__).parent
 STORE_BYTES = 80 << 20  # the least that Ray takes
-PATIENCE_S = 60.0
 
 
 class NoCluster(Exception):
@@ -154,14 +152,6 @@ def processes(*names: bytes) -> list[int]:
                 if program.startswith(names) and os.stat(place / "ns" / "net").st_ino == ours:
                     found.append(int(place.name))
     return sorted(found)
-
-
-def wait_for(what: str, true: Any, patience_s: float = PATIENCE_S) -> Any:
-    give_up = time.monotonic() + patience_s
-    while not (found := true()):
-        assert time.monotonic() < give_up, f"waited {patience_s:.0f} s for: {what}"
-        time.sleep(0.1)
-    return found
 
 
 def alone() -> bool:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sonant.commands import debian
+from waiting import PATIENCE_S
 
 PIN, OFFICER_PIN = "sonant-pin-73251946", "officer-pin-11223344"
 #: What the packages need besides for files in /etc, which `SOFTHSM2_CONF` replaces.
@@ -42,7 +43,8 @@ class SoftHsm:
         subprocess.run(
             [self.program, "--module", self.module, "--init-token", "--free", "--label", label,
              "--pin", PIN, "--so-pin", OFFICER_PIN],
-            env={**os.environ, "SOFTHSM2_CONF": str(self.conf)}, check=True, capture_output=True, timeout=30,
+            env={**os.environ, "SOFTHSM2_CONF": str(self.conf)}, check=True, capture_output=True,
+            timeout=PATIENCE_S,
         )  # fmt: skip
 
 

@@ -18,7 +18,8 @@ What AWS's own clients are made to do with the service in the tests: each operat
 each client, and through boto3 every error that the service model lets an operation answer.
 `tests/conformance` holds the requests (`sample_requests.py`) and the faults (`fault_scenarios.py`), from
 which this page is written. Every answer of these services, a success or an error, is judged by the models as
-strictly as a typed client would (`strict_answers.py`): status, headers, members and each value's type and form.
+strictly as a typed client would (`strict_answers.py`): status, headers, members, and each value's type and
+form.
 
 Each cell says how many faults of that kind are brought about, with the ConflictTypes or ResourceTypes that
 they are told by; `never` is an error of the model that cannot occur (why, stands below), `-` one that the

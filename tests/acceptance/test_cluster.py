@@ -11,7 +11,6 @@ import shutil
 import signal
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -23,13 +22,15 @@ from botocore.exceptions import EndpointConnectionError
 import aws_servers
 from aws_servers import KEY_ID, SECRET
 from postgres_server import NoServer, OwnServer
-from ray_cluster import Namespace, NoCluster, RayCluster, actors, wait_for
+from ray_cluster import Namespace, NoCluster, RayCluster, actors
 from sonant import installation
 from sonant.commands import demo
 from sonant.settings import Settings
 
 sys.path.append(str(Path(__file__).parents[1] / "integration"))
 from cluster_house import Cluster as Processes
+
+from waiting import dawdle, wait_until
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("ray"), pytest.mark.timeout(600)]
 
@@ -99,7 +100,7 @@ def ended(voice_id: Any, domain_id: str, job_id: str) -> str:
         job = voice_id.describe_speaker_enrollment_job(DomainId=domain_id, JobId=job_id)["Job"]
         return str(job["JobStatus"]) if job["JobStatus"] in FINAL else ""
 
-    return str(wait_for("the job ends", status, JOB_S))
+    return str(wait_until("the job ends", status, JOB_S))
 
 
 def told(result: bytes) -> Any:
@@ -150,7 +151,7 @@ def test_a_node_a_runner_and_an_api_process_die_and_the_result_is_that_of_the_em
         if one.method == "GET" and "/enrollment/" in one.path:
             with lock:
                 reads[0] += 1
-            time.sleep(SLOWLY_S)
+            dawdle(SLOWLY_S)
 
     with (
         aws_servers.rclone(recorded.parent) as rclone_url,
@@ -192,11 +193,11 @@ def test_a_node_a_runner_and_an_api_process_die_and_the_result_is_that_of_the_em
             first, second = processes.service(), processes.service()
             runner = processes.runner()
             domain_id, job_id = begun(first, key)
-            wait_for("both nodes are at it", lambda: reads[0] >= 3 and len(actors()) == 2)
+            wait_until("both nodes are at it", lambda: reads[0] >= 3 and len(actors()) == 2)
             processes.runner()  # another, which finds nothing to do yet
             ray.kill(nodes[0])
             before = reads[0]
-            wait_for("it goes on without the node", lambda: reads[0] >= before + 4)
+            wait_until("it goes on without the node", lambda: reads[0] >= before + 4)
             assert len(actors()) == 1
             runner.send_signal(signal.SIGKILL)
             processes.processes[0].send_signal(signal.SIGKILL)

@@ -6,7 +6,6 @@ server that checks signatures, and keys whose states count.
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ from botocore.exceptions import ClientError
 from aws_servers import KEY_ID, REGION, SECRET, official, rclone
 from calls_bucket import enrolled, furnish
 from job_service import comparable, environment, serving
+from waiting import wait_until
 
 pytestmark = pytest.mark.xdist_group("aws")  # one set of servers
 
@@ -91,10 +91,15 @@ def test_on_an_s3_without_roles_and_a_kms_whose_states_count(
         assert comparable((folder / "results" / name).read_bytes()) == local_result
 
         kms.disable_key(KeyId=key)
-        time.sleep(0.6)
-        with pytest.raises(ClientError) as refused:
-            voice_id.list_speakers(DomainId=domain_id)
-        assert refused.value.response["Error"]["Code"] == "AccessDeniedException"
+
+        def refused() -> bool:
+            try:
+                voice_id.list_speakers(DomainId=domain_id)
+            except ClientError as error:
+                return bool(error.response["Error"]["Code"] == "AccessDeniedException")
+            return False
+
+        wait_until("the key is known to be off", refused)
 
         kms.enable_key(KeyId=key)
         assert len(voice_id.list_speakers(DomainId=domain_id)["SpeakerSummaries"]) == 2

@@ -15,6 +15,7 @@ from sonant.errors import KeyDenied, KeyNotFound, KeysUnreachable, KeyUnusable, 
 from sonant.store.aws_clients import Place, make_client
 from sonant.store.aws_keys import AwsKeyStore
 from sonant.store.vault import create_vault, encryption_context, open_vault
+from waiting import PATIENCE_S
 
 pytestmark = pytest.mark.xdist_group("aws")  # one set of servers
 
@@ -53,7 +54,7 @@ def store_at(timer: Timer) -> Make:
     def make(url: str, account: str = MOTO, **more: Any) -> AwsKeyStore:
         place = Place(
             region=REGION, endpoint=url, access_key_id="test", secret_access_key="test", attempts=2,
-            connect_timeout_s=2, read_timeout_s=5,
+            connect_timeout_s=PATIENCE_S, read_timeout_s=PATIENCE_S,
         )  # fmt: skip
         client = make_client("kms", place)
         settled = {"cache_s": 5.0, "timer": timer, **more}

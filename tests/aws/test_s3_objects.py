@@ -27,6 +27,7 @@ from sonant.store import s3_objects
 from sonant.store.aws_clients import Place, make_client
 from sonant.store.objects import ObjectUri
 from sonant.store.s3_objects import PART_BYTES, S3ObjectStore
+from waiting import PATIENCE_S
 
 pytestmark = pytest.mark.xdist_group("aws")  # one set of servers
 
@@ -41,8 +42,8 @@ def store_at(url: str, *, secret: str = SECRET, attempts: int = 4, ca_bundle: st
         secret_access_key=secret,
         path_style=True,
         attempts=attempts,
-        connect_timeout_s=2,
-        read_timeout_s=5,
+        connect_timeout_s=PATIENCE_S,
+        read_timeout_s=PATIENCE_S,
         ca_bundle=ca_bundle,
     )
     return S3ObjectStore(partial(make_client, "s3", place), attempts=attempts)

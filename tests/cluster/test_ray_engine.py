@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -14,18 +13,18 @@ from typing import Any
 import pytest
 import ray_makers
 
-from ray_cluster import actors, processes, wait_for
+from ray_cluster import actors, processes
 from sonant.errors import ClusterUnavailable
 from sonant.jobs.engines.local import DEPTH, MAX_CRASHES
 from sonant.jobs.engines.ray import RayEngine
 from sonant.jobs.engines.ray_crew import MAX_STILLBORN, Cluster
 from sonant.jobs.entry import Role, Task
 from sonant.jobs.faults import Refusal
+from waiting import PATIENCE_S, in_time, wait_until
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("ray")]
 
 ROLE = Role(arn="arn:aws:iam::000000000000:role/sonant", policies=())
-PATIENCE_S = 90.0
 MARKER = b"planted: the voice of a customer " * 4096  # 135 kB: more than Ray passes on by itself
 
 
@@ -40,20 +39,23 @@ def engine(cluster, maker, *arguments, time_limit_s=PATIENCE_S, **how):
         yield built
     finally:
         built.close()
-        wait_for("actors end with their engine", lambda: not actors())
+        wait_until("actors end with their engine", lambda: not actors())
 
 
 def run(built, tasks, during=lambda done: None):
     """Give tasks as there is room; what came back, in the order it came."""
     waiting: list[Any] = list(tasks)
     found: list[Any] = []
-    total, deadline = len(waiting), time.monotonic() + PATIENCE_S
-    while len(found) < total:
-        assert time.monotonic() < deadline, f"{total - len(found)} results are missing"
+    total = len(waiting)
+
+    def all_there():
         while waiting and built.room:
             built.submit(waiting.pop(0))
-        found += built.results(0.2)
+        found.extend(built.results(0.2))
         during(len(found))
+        return len(found) == total
+
+    wait_until(lambda: f"{total - len(found)} results", all_there)
     assert built.results(0.2) == []
     return found
 
@@ -96,16 +98,14 @@ def test_it_takes_as_many_tasks_as_the_clusters_actors_can_hold(cluster):
     with engine(cluster, ray_makers.Hanging, 0) as built:
         assert built.room == DEPTH
         built.submit(task(0))
-        wait_for("the cluster's size is known", lambda: built.results(0.1) or built.room == 2 * DEPTH - 1)
+        wait_until("the cluster's size is known", lambda: built.results(0.1) or built.room == 2 * DEPTH - 1)
         built.submit(task(1))
         assert built.room == 2 * DEPTH - 2
 
 
-def test_without_tasks_nothing_is_started_and_there_is_nothing_to_wait_for(cluster):
+def test_without_tasks_nothing_is_started_and_there_is_nothing_to_wait_until(cluster):
     with engine(cluster, ray_makers.Squares) as built:
-        begun = time.monotonic()
-        assert built.results(5.0) == []
-        assert time.monotonic() - begun < 1
+        assert in_time("no results", lambda: built.results(3600.0)) == []
         assert actors() == []
 
 
@@ -120,7 +120,7 @@ def test_no_more_actors_than_were_asked_for_and_than_there_is_work(cluster):
 def test_actors_without_tasks_give_their_cpus_back_and_are_hired_again(cluster):
     with engine(cluster, ray_makers.Squares, idle_s=1.0) as built:
         first = workers(run(built, [task(0)]))
-        wait_for("the idle actor ends", lambda: not actors())
+        wait_until("the idle actor ends", lambda: not actors())
         second = workers(run(built, [task(1)]))
         assert first.isdisjoint(second)
 
@@ -166,13 +166,13 @@ def test_while_hosts_cannot_do_tasks_they_wait_and_the_engine_says_why(cluster, 
     there = tmp_path / "models"
     with engine(cluster, ray_makers.with_models, str(there)) as built:
         built.submit(task(3))
-        wait_for("the problem is told", lambda: built.results(1.0) or built.problem)
+        wait_until("the problem is told", lambda: built.results(1.0) or built.problem)
         assert "on the Ray cluster end (" in built.problem
         assert "voice model speaker-encoder.onnx is missing) before they are ready" in built.problem
         assert built.lost >= MAX_STILLBORN
         there.touch()
         found: list[Any] = []
-        wait_for("the task is done", lambda: extended(found, built.results(1.0)))
+        wait_until("the task is done", lambda: extended(found, built.results(1.0)))
         assert squares(found) == {3: 9}
         assert built.problem == ""
 
@@ -182,13 +182,13 @@ def test_actors_that_are_killed_before_they_are_ready_cost_no_task(cluster, tmp_
     with engine(cluster, ray_makers.slow_to_begin, str(there), workers=1) as built:
         built.submit(task(3))
         for kills in range(MAX_CRASHES + 1):
-            wait_for("an actor begins", lambda: built.results(0.1) or actors())
+            wait_until("an actor begins", lambda: built.results(0.1) or actors())
             for pid in actors():
                 os.kill(pid, 9)
-            wait_for("it is noticed", lambda kills=kills: built.results(0.1) or built.lost > kills)
+            wait_until("it is noticed", lambda kills=kills: built.results(0.1) or built.lost > kills)
         there.touch()
         found: list[Any] = []
-        wait_for("the task is done", lambda: extended(found, built.results(1.0)))
+        wait_until("the task is done", lambda: extended(found, built.results(1.0)))
         assert squares(found) == {3: 9}
 
 
@@ -214,8 +214,8 @@ def test_a_runner_that_is_killed_takes_its_actors_with_it(cluster):
         run(built, [task(0)])
         built._process.kill()  # the driver, as the kernel's memory killer would
         with pytest.raises(ClusterUnavailable, match="the process that speaks to it ended"):
-            wait_for("the engine notices", lambda: built.results(1.0))
-        wait_for("its actor ends", lambda: not actors())
+            wait_until("the engine notices", lambda: built.results(1.0))
+        wait_until("its actor ends", lambda: not actors())
         assert squares(run(built, [task(3)])) == {3: 9}, "the next task starts it anew"
 
 
@@ -257,7 +257,7 @@ class TestAClusterThatIsAway:
         with pytest.raises(
             ClusterUnavailable, match=r"127\.0\.0\.1:1 cannot be used: .*refused.*ray\.address"
         ):
-            wait_for("the engine gives up", lambda: built.results(1.0), patience_s=20)
+            wait_until("the engine gives up", lambda: built.results(1.0))
         assert built.room == DEPTH, "nothing is in hand any more"
         built.close()
 
@@ -265,7 +265,7 @@ class TestAClusterThatIsAway:
         with engine(cluster, ray_makers.Squares, gpus_per_worker=1.0, workers=1, patience_s=3.0) as built:
             built.submit(task(0))
             with pytest.raises(ClusterUnavailable, match=r"no actor got a place in 3 s; it has 2 CPUs"):
-                wait_for("the engine gives up", lambda: built.results(1.0))
+                wait_until("the engine gives up", lambda: built.results(1.0))
 
 
 def test_no_call_starts_a_cluster_of_its_own(inside, tmp_path):

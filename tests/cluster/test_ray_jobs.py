@@ -12,16 +12,16 @@ import pytest
 from batch_house import House
 from batch_values import entry
 
-from ray_cluster import RayCluster, actors, wait_for
+from ray_cluster import RayCluster, actors
 from sonant import app_engines
 from sonant.errors import ClusterUnavailable
 from sonant.jobs.engines.ray import RayEngine
 from sonant.jobs.engines.ray_crew import Cluster
 from sonant.settings import Enrollment, Fraud, Jobs, Quotas, Ray, Settings
+from waiting import PATIENCE_S, wait_until
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("ray")]
 
-PATIENCE_S = 90.0
 REQUESTS = [
     entry("r1", "c1", "s3://calls/english.wav"),
     entry("r2", "c2", "s3://calls/french.wav"),
@@ -141,7 +141,9 @@ def test_a_job_waits_for_a_cluster_that_is_away_and_is_done_when_it_is_back(
     try:
         with caplog.at_level(logging.WARNING, "sonant.jobs.runner"):
             thread.start()
-            wait_for("the runner says so twice", lambda: caplog.text.count("trying again in") > 1, PATIENCE_S)
+            wait_until(
+                "the runner says so twice", lambda: caplog.text.count("trying again in") > 1, PATIENCE_S
+            )
         assert f"the Ray cluster at {settings.ray.address} cannot be used" in caplog.text
         status, done, _ = house.progress(job_id)
         assert status == "IN_PROGRESS"
@@ -150,7 +152,7 @@ def test_a_job_waits_for_a_cluster_that_is_away_and_is_done_when_it_is_back(
         own = RayCluster({"SONANT_DATA": str(furnished.settings.data)}, port)
         assert own.address == settings.ray.address
         own.add()
-        wait_for("the job ends", lambda: house.progress(job_id)[0] != "IN_PROGRESS", PATIENCE_S)
+        wait_until("the job ends", lambda: house.progress(job_id)[0] != "IN_PROGRESS", PATIENCE_S)
     finally:
         runner.stop()
         thread.join(PATIENCE_S)

@@ -7,7 +7,6 @@ import itertools
 import json
 import shutil
 import subprocess
-import time
 import urllib.request
 from contextlib import ExitStack
 from pathlib import Path
@@ -15,8 +14,9 @@ from typing import Any
 
 from websockets.sync.client import connect
 
+from waiting import PATIENCE_S, wait_until
+
 PROGRAM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-START_S = 30.0
 
 
 class Browser:
@@ -41,11 +41,12 @@ class Browser:
             stderr=subprocess.DEVNULL,
         )
         port_file = folder / "DevToolsActivePort"
-        deadline = time.monotonic() + START_S
-        while not (port_file.exists() and port_file.read_text().strip()):
+
+        def there() -> bool:
             assert self._process.poll() is None, "the browser ended"
-            assert time.monotonic() < deadline, "the browser did not start"
-            time.sleep(0.1)
+            return port_file.exists() and bool(port_file.read_text().strip())
+
+        wait_until("the browser starts", there)
         port = port_file.read_text().split()[0]
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/json") as answer:
             page = next(one for one in json.load(answer) if one["type"] == "page")
@@ -60,13 +61,13 @@ class Browser:
     def __exit__(self, *_: object) -> None:
         self._open.close()
         self._process.terminate()
-        self._process.wait(10)
+        self._process.wait(PATIENCE_S)
 
     def call(self, method: str, **parameters: Any) -> dict[str, Any]:
         number = next(self._numbers)
         self._line.send(json.dumps({"id": number, "method": method, "params": parameters}))
         while True:
-            told = json.loads(self._line.recv(timeout=30))
+            told = json.loads(self._line.recv(timeout=PATIENCE_S))
             if told.get("id") == number:
                 assert "error" not in told, told["error"]
                 found: dict[str, Any] = told["result"]
@@ -82,12 +83,9 @@ class Browser:
         self.call("Page.navigate", url=url)
         self.until("document.readyState === 'complete'")
 
-    def until(self, script: str, seconds: float = 20.0) -> None:
+    def until(self, script: str) -> None:
         """Wait until an expression holds."""
-        deadline = time.monotonic() + seconds
-        while not self.run(f"Boolean({script})"):
-            assert time.monotonic() < deadline, f"never: {script}; the page says {self.text()!r}"
-            time.sleep(0.1)
+        wait_until(lambda: f"{script}; the page says {self.text()!r}", lambda: self.run(f"Boolean({script})"))
 
     def text(self) -> str:
         return str(self.run("document.body.innerText"))

@@ -6,11 +6,11 @@ import http.client
 import io
 import json
 import socket
-import time
 import wave
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import quote, urlencode
 
@@ -24,6 +24,8 @@ from service_process import REGION, ServiceProcess
 from signed_http import Signer
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
+
+from waiting import PATIENCE_S, wait_until
 
 Samples = NDArray[np.int16]
 UNSIGNED = "UNSIGNED-PAYLOAD"
@@ -57,12 +59,24 @@ def mulaw(samples: Samples) -> bytes:
     return bytes((~(sign | (exponent << 4) | mantissa) & 255).astype(np.uint8))
 
 
+class _Signer(SigV4QueryAuth):  # type: ignore[misc]
+    """Signs as of a moment that may have passed."""
+
+    age_s = 0
+
+    def _modify_request_before_signing(self, request: AWSRequest) -> None:
+        then = datetime.now(UTC) - timedelta(seconds=self.age_s)
+        request.context["timestamp"] = then.strftime("%Y%m%dT%H%M%SZ")
+        super()._modify_request_before_signing(request)
+
+
 def stream_url(
     service: ServiceProcess,
     query: Mapping[str, str],
     *,
     credentials: Credentials | None = None,
-    expires_s: int = 60,
+    expires_s: int = 3600,
+    age_s: int = 0,
     path: str = "/stream",
     region: str = REGION,
     origin: str = "",
@@ -71,12 +85,14 @@ def stream_url(
     """A presigned WebSocket URL, made by botocore."""
     url = f"{origin or service.url}{path}?{urlencode(query, quote_via=quote)}"
     request = AWSRequest(method, url)
-    SigV4QueryAuth(credentials or service.credentials, "voiceid", region, expires=expires_s).add_auth(request)
+    signer = _Signer(credentials or service.credentials, "voiceid", region, expires=expires_s)
+    signer.age_s = age_s
+    signer.add_auth(request)
     return "ws" + str(request.url).removeprefix("http")
 
 
 def opened(url: str, **how: Any) -> ClientConnection:
-    connection: ClientConnection = connect(url, compression=None, proxy=None, open_timeout=20, **how)
+    connection: ClientConnection = connect(url, compression=None, proxy=None, open_timeout=PATIENCE_S, **how)
     return connection
 
 
@@ -99,7 +115,7 @@ def said_until_closed(connection: ClientConnection) -> tuple[list[Any], int | No
     said: list[Any] = []
     try:
         while True:
-            said.append(connection.recv(timeout=30))
+            said.append(connection.recv(timeout=PATIENCE_S))
     except ConnectionClosed:
         return said, connection.close_code, connection.close_reason or ""
 
@@ -128,7 +144,7 @@ def upload(
     headers["X-Amz-Content-SHA256"] = sha256
     request = AWSRequest(method="POST", url=service.url + path, headers=headers)
     Signer(credentials or service.credentials).add_auth(request)
-    connection = http.client.HTTPConnection("127.0.0.1", service.port, timeout=120)
+    connection = http.client.HTTPConnection("127.0.0.1", service.port, timeout=PATIENCE_S)
     try:
         connection.request("POST", path, body=body, headers=dict(request.headers.items()))
         response = connection.getresponse()
@@ -141,20 +157,20 @@ def upload(
 @contextmanager
 def audiosocket(port: int, name: bytes) -> Iterator[socket.socket]:
     """A connection of Asterisk's AudioSocket that has said its UUID."""
-    with socket.create_connection(("127.0.0.1", port), timeout=20) as line:
+    with socket.create_connection(("127.0.0.1", port), timeout=PATIENCE_S) as line:
         line.sendall(b"\x01\x00\x10" + name)
         yield line
 
 
-def evaluated(service: ServiceProcess, domain_id: str, name: str, within_s: float = 20.0) -> dict[str, Any]:
+def evaluated(service: ServiceProcess, domain_id: str, name: str) -> dict[str, Any]:
     """The result of a session, as soon as it has decided who it is."""
-    deadline = time.monotonic() + within_s
-    while True:
+
+    def decided() -> dict[str, Any] | None:
         try:
             found = service.voice_id.evaluate_session(DomainId=domain_id, SessionNameOrId=name)
         except service.voice_id.exceptions.ResourceNotFoundException:
-            found = {}
-        if found.get("AuthenticationResult", {}).get("Decision") in ("ACCEPT", "REJECT"):
-            return dict(found)
-        assert time.monotonic() < deadline, found
-        time.sleep(0.1)
+            return None
+        known = found.get("AuthenticationResult", {}).get("Decision") in ("ACCEPT", "REJECT")
+        return dict(found) if known else None
+
+    return wait_until(f"{name} is decided", decided) or {}

@@ -8,7 +8,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -28,6 +27,7 @@ from forked_commands import run_aws, run_sonant
 from sonant.installation import Store, open_store
 from sonant.settings import Settings
 from sonant.wire.models import DATA_PATH
+from waiting import PATIENCE_S, wait_until
 
 BIN = Path(sys.executable).parent
 REGION = "us-east-1"
@@ -62,7 +62,9 @@ class Ended:
     err: str
 
 
-def ended(command: Sequence[str], env: Mapping[str, str], cwd: Path, time_limit_s: float = 60) -> Ended:
+def ended(
+    command: Sequence[str], env: Mapping[str, str], cwd: Path, time_limit_s: float = PATIENCE_S
+) -> Ended:
     """Run a command to its end."""
     done = subprocess.run(command, env=env, cwd=cwd, capture_output=True, timeout=time_limit_s, check=False)
     return _checked(done.returncode, done.stdout.decode(), done.stderr.decode())
@@ -231,11 +233,11 @@ class ServiceProcess:
 
     @staticmethod
     def _ended(describe: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-        deadline = time.monotonic() + 60
-        while "EndedAt" not in (job := describe()):
-            assert time.monotonic() < deadline, job
-            time.sleep(0.05)
-        return job
+        def ended() -> dict[str, Any] | None:
+            job = describe()
+            return job if "EndedAt" in job else None
+
+        return wait_until(lambda: f"the end of {describe()}", ended) or {}
 
 
 @contextmanager
@@ -259,11 +261,12 @@ def running(data: Path, *flags: str, **settings: str) -> Iterator[ServiceProcess
             cwd=data.parent,
         )
     try:
-        deadline = time.monotonic() + START_S
-        while not (data / "endpoint").exists():
+
+        def there() -> bool:
             assert process.poll() is None, log.read_text()
-            assert time.monotonic() < deadline, "the service did not start"
-            time.sleep(0.02)
+            return (data / "endpoint").exists()
+
+        wait_until("the service starts", there)
         JUDGED.append(answers)
         yield ServiceProcess(
             data=data, process=process, database=settings.get("DATABASE", ""), answers=answers
@@ -274,7 +277,7 @@ def running(data: Path, *flags: str, **settings: str) -> Iterator[ServiceProcess
         if process.poll() is None:
             process.send_signal(signal.SIGTERM)
         try:
-            process.wait(STOP_S)
+            process.wait(PATIENCE_S)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()

@@ -17,6 +17,8 @@ from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 from service_process import REGION, ServiceProcess
 
+from waiting import PATIENCE_S
+
 JSON_1_0 = "application/x-amz-json-1.0"
 
 
@@ -136,7 +138,7 @@ def exchange(
     path: str = "/",
 ) -> Answer:
     """Send one request as it stands and read its answer."""
-    connection = http.client.HTTPConnection("127.0.0.1", service.port, timeout=20)
+    connection = http.client.HTTPConnection("127.0.0.1", service.port, timeout=PATIENCE_S)
     try:
         connection.putrequest(method, path, skip_host=True, skip_accept_encoding=True)
         pairs = list(headers.items() if isinstance(headers, Mapping) else headers)

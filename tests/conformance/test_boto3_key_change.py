@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import threading
-import time
 from datetime import timedelta
 from typing import Any
 
@@ -16,6 +15,7 @@ from service_process import ACCOUNT, KEY_ALIAS, ServiceProcess
 
 from sonant.store import domains
 from sonant.store.vault import open_vault
+from waiting import wait_until
 
 
 @pytest.fixture
@@ -40,13 +40,13 @@ def changed(service: ServiceProcess, domain_id: str, key: str) -> dict[str, Any]
 
 def settled(service: ServiceProcess, domain_id: str) -> dict[str, Any]:
     """The domain when its key change is no longer in progress."""
-    deadline = time.monotonic() + 20
-    while (found := described(service, domain_id))["ServerSideEncryptionUpdateDetails"][
-        "UpdateStatus"
-    ] == "IN_PROGRESS":
-        assert time.monotonic() < deadline, found
-        time.sleep(0.1)
-    return found
+
+    def there() -> dict[str, Any] | None:
+        found = described(service, domain_id)
+        status = found["ServerSideEncryptionUpdateDetails"]["UpdateStatus"]
+        return None if status == "IN_PROGRESS" else found
+
+    return wait_until(lambda: f"the change of {described(service, domain_id)}", there) or {}
 
 
 def begin(service: ServiceProcess, domain_id: str, key: str, *, failed: bool) -> None:

@@ -14,6 +14,8 @@ from fault_scenarios import CANNOT_OCCUR, ERRORS, SCENARIOS, Scenario
 from sample_requests import CLIENTS, OWN, SERVED, Furnished, furnish, hold_job, method, put_recording
 from service_process import ServiceProcess, running
 
+from waiting import PATIENCE_S
+
 pytestmark = pytest.mark.xdist_group("matrix")
 
 Factory = pytest.TempPathFactory
@@ -88,9 +90,9 @@ def slow(furnished: Furnished, tmp_path_factory: Factory) -> Iterator[World]:
 def broken(tmp_path_factory: Factory) -> Iterator[World]:
     """A service whose database loses two tables while it runs."""
     data = tmp_path_factory.mktemp("broken") / "data"
-    with running(data, JOBS_POLL_S="86400", QUOTAS_ACTIVE_ENROLLMENT_JOBS_PER_DOMAIN="2") as service:
+    with running(data, JOBS_BESIDE_SERVICE="false", QUOTAS_ACTIVE_ENROLLMENT_JOBS_PER_DOMAIN="2") as service:
         world = World.of(service, furnish(service))
-        with closing(sqlite3.connect(data / "sonant.db", timeout=10)) as database, database:
+        with closing(sqlite3.connect(data / "sonant.db", timeout=PATIENCE_S)) as database, database:
             for table in ("domains", "consents"):
                 database.execute(f"ALTER TABLE {table} RENAME TO lost_{table}")
         yield world

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -20,16 +19,11 @@ START: dict[str, Any] = {
 }
 
 
-#: A runner looks for jobs once when it starts; by then it has, and finds none for a day.
-RUNNER_LOOKS_S = 6.0
-
-
 @pytest.fixture(scope="module")
 def narrow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServiceProcess]:
-    """A service with the default quotas but for speakers, and a runner that never gets round to a job."""
+    """A service with the default quotas but for speakers, and nobody who does jobs."""
     data: Path = tmp_path_factory.mktemp("narrow") / "data"
-    with running(data, QUOTAS_SPEAKERS_PER_DOMAIN="2", JOBS_POLL_S="86400") as service:
-        time.sleep(RUNNER_LOOKS_S)
+    with running(data, QUOTAS_SPEAKERS_PER_DOMAIN="2", JOBS_BESIDE_SERVICE="false") as service:
         yield service
 
 

@@ -8,15 +8,16 @@ import hashlib
 import io
 import json
 import socket
-import time
 import uuid
 import wave
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pytest
+from botocore.exceptions import ClientError
 from carried_calls import (
     Samples,
     at_16_khz,
@@ -35,11 +36,13 @@ from service_process import ServiceProcess, running
 from twilio.request_validator import RequestValidator
 from websockets.exceptions import InvalidStatus
 
+from waiting import PATIENCE_S, wait_until
+
 PASSWORD = "a password of some length"
 TOKEN = "0123456789abcdef0123456789abcdef"
 API_KEY = "an api key of some length"
 #: Frames of 20 ms, faster than real time and slow enough to be listened to.
-PIECE, PAUSE_S = 160, 0.001
+PIECE = 160
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,6 +64,12 @@ class House:
 
     def session(self, name: str) -> dict[str, Any]:
         return dict(self.service.own_client().describe_session(**self.of(name))["Session"])
+
+    def keep_up(self, name: str, said: int) -> None:
+        """Wait, before a piece of audio behind so many samples, until there is room for more."""
+        at_s, every_s = said / 8000, 4
+        if said and said % (every_s * 8000) == 0:
+            wait_until("it is heard", lambda: self.session(name)["HeardSeconds"] > at_s - every_s)
 
     def decision(self, name: str) -> str:
         return str(evaluated(self.service, self.domain_id, name)["AuthenticationResult"]["Decision"])
@@ -168,8 +177,8 @@ def test_asterisk_audiosocket(house: House, who: str, decision: str) -> None:
     own.start_session(DomainId=house.domain_id, SessionName=str(call), SpeakerId="anna")
     with audiosocket(house.audiosocket_port, call.bytes) as line:
         for place in range(0, len(samples), PIECE):
+            house.keep_up(str(call), place)
             line.sendall(b"\x10\x01\x40" + samples[place : place + PIECE].tobytes())
-            time.sleep(PAUSE_S)
         line.sendall(b"\x00\x00\x00")
         assert house.decision(str(call)) == decision
         assert line.recv(16) == b""  # the service closes, too
@@ -187,8 +196,8 @@ def test_asterisk_websocket(house: House, who: str, decision: str) -> None:
         )
         data = mulaw(samples)
         for place in range(0, len(data), PIECE):
+            house.keep_up(name, place)
             connection.send(data[place : place + PIECE])
-            time.sleep(PAUSE_S)
         assert house.decision(name) == decision
         house.service.own_client().end_stream(**house.of(name))
         assert said_until_closed(connection) == (["HANGUP"], 1000, "REQUESTED")
@@ -214,10 +223,10 @@ def test_twilio(house: House, who: str, decision: str) -> None:
         )
         data = mulaw(samples)
         for place in range(0, len(data), PIECE):
+            house.keep_up(name, place)
             payload = base64.b64encode(data[place : place + PIECE]).decode()
             media = {"track": "inbound", "chunk": "1", "timestamp": "5", "payload": payload}
             connection.send(json.dumps({"event": "media", "streamSid": sid, "media": media}))
-            time.sleep(PAUSE_S)
         assert house.decision(name) == decision
         connection.send(json.dumps({"event": "stop", "streamSid": sid}))
         assert said_until_closed(connection) == ([], 1000, "CALL_ENDED")
@@ -246,15 +255,15 @@ def test_audiohook(house: House, who: str, decision: str) -> None:
                 "open", 1, organizationId=organization, conversationId=name, media=media, language="en-US"
             )
         )
-        assert json.loads(connection.recv(timeout=20))["parameters"]["media"] == media
+        assert json.loads(connection.recv(timeout=PATIENCE_S))["parameters"]["media"] == media
         house.service.own_client().update_session(**house.of(name), SpeakerId="anna")
         data = mulaw(getattr(house, who))
         for place in range(0, len(data), 1600):
+            house.keep_up(name, place)
             connection.send(data[place : place + 1600])
-            time.sleep(PAUSE_S * 20)
         assert house.decision(name) == decision
         connection.send(message("close", 2, reason="end"))
-        assert json.loads(connection.recv(timeout=20))["type"] == "closed"
+        assert json.loads(connection.recv(timeout=PATIENCE_S))["type"] == "closed"
 
 
 @pytest.mark.parametrize(
@@ -278,7 +287,7 @@ def test_strangers_are_refused_before_anything_else(house: House, path: str, hea
 
 
 def test_an_audiosocket_that_says_no_uuid_is_closed(house: House) -> None:
-    with socket.create_connection(("127.0.0.1", house.audiosocket_port), timeout=20) as line:
+    with socket.create_connection(("127.0.0.1", house.audiosocket_port), timeout=PATIENCE_S) as line:
         line.sendall(b"GET / HTTP/1.1\r\n\r\n")
         assert line.recv(16) == b""
 
@@ -287,15 +296,13 @@ def test_an_audiosocket_of_a_session_that_is_in_use_is_hung_up(house: House) -> 
     call = uuid.uuid4()
     with audiosocket(house.audiosocket_port, call.bytes) as first:
         first.sendall(b"\x10\x01\x40" + bytes(320))
-        deadline = time.monotonic() + 10
-        while True:
-            try:
-                if house.session(str(call))["StreamingStatus"] == "ONGOING":
-                    break
-            except house.service.own_client().exceptions.ClientError:
-                pass  # not begun yet
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
+
+        def ongoing() -> bool:
+            with suppress(ClientError):  # not begun yet
+                return bool(house.session(str(call))["StreamingStatus"] == "ONGOING")
+            return False
+
+        wait_until("the first is heard", ongoing)
         with audiosocket(house.audiosocket_port, call.bytes) as second:
             assert second.recv(16) == b"\x00\x00\x00"
         assert house.session(str(call))["StreamingStatus"] == "ONGOING"

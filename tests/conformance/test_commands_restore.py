@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import configparser
 import json
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,8 @@ from botocore.credentials import Credentials
 from client_faults import refused
 from sample_requests import add_fraudster
 from service_process import Ended, ServiceProcess, environment, running, sonant
+
+from waiting import wait_until
 
 pytestmark = pytest.mark.xdist_group("restored")  # one restore
 
@@ -98,10 +99,7 @@ def restored(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Restored]:
         client.delete_speaker(**at, SpeakerId="refuses-and-goes")
         client.delete_fraudster(**at, FraudsterId=fraudster_id)
         theirs.delete_speaker(DomainId=their_domain_id, SpeakerId="deleted")
-        give_up = time.monotonic() + 30
-        while not events.exists() or events.read_text().count("_SPEAKER") < 6:
-            assert time.monotonic() < give_up, "the events did not arrive"
-            time.sleep(0.05)
+        wait_until("the events", lambda: events.exists() and events.read_text().count("_SPEAKER") == 6)
 
     after = folder / "after"
     known = environment(SONANT_DATA=str(after), SONANT_BACKUP_PASSPHRASE=SECRET)

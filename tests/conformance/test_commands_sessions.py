@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import threading
-import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 from carried_calls import opened, said_until_closed
 from service_process import ServiceProcess
+
+from waiting import wait_until
 
 
 @pytest.fixture(scope="module")
@@ -53,10 +54,10 @@ def test_a_speaker_is_enrolled_in_one_session_and_recognised_in_the_next(
     )
     assert streamed.code == 0, streamed.err
     assert "30.0 s of speech; CALL_ENDED" in streamed.out
-    deadline = time.monotonic() + 30
-    while "COMPLETED" not in (shown := service.sonant("session", "describe", "call-1", *of)).out:
-        assert time.monotonic() < deadline, shown.out
-        time.sleep(0.2)
+    wait_until(
+        "the speaker is enrolled",
+        lambda: "COMPLETED" in service.sonant("session", "describe", "call-1", *of).out,
+    )
 
     for who, decision, code in (("anna", "ACCEPT", 0), ("other", "REJECT", 3)):
         name = f"call-of-{who}"
@@ -117,8 +118,8 @@ def test_an_end_by_the_service_is_told(
 
     def end() -> None:
         own = service.own_client()
-        while not own.list_sessions(DomainId=domain_id, StreamingStatus="ONGOING")["SessionSummaries"]:
-            time.sleep(0.05)
+        ongoing = {"DomainId": domain_id, "StreamingStatus": "ONGOING"}
+        wait_until("it is heard", lambda: own.list_sessions(**ongoing)["SessionSummaries"])
         own.end_stream(DomainId=domain_id, SessionNameOrId="call-1")
 
     threading.Thread(target=end, daemon=True).start()

@@ -27,9 +27,10 @@ from sonant.app import App, build_app
 from sonant.installation import first_start, open_store, user_arn
 from sonant.settings import Audit, Quotas, Rates, Settings
 from sonant.store import access
+from waiting import PATIENCE_S
 
 #: No request may take longer.
-CALL_S = 20.0
+CALL_S = PATIENCE_S
 #: What a right input may still end in.
 ALLOWED = frozenset((200, 400, 402, 403, 404, 409))
 

@@ -11,6 +11,7 @@ from service_process import KEY_ALIAS, ServiceProcess
 from signed_http import JSON_1_0, answer_of, call, exchange, headers_for
 
 from sonant.wire.models import load_models
+from waiting import PATIENCE_S
 
 NOBODY = "AbCdEfGhIjKlMnOpQrStUv"
 NO_ROUTE = b"<UnknownOperationException/>\n"
@@ -125,7 +126,7 @@ def test_an_operation_at_another_path_is_told_where_it_belongs(service: ServiceP
 
 
 def test_head_is_no_route_and_has_no_body(service: ServiceProcess) -> None:
-    connection = http.client.HTTPConnection("127.0.0.1", service.port, timeout=20)
+    connection = http.client.HTTPConnection("127.0.0.1", service.port, timeout=PATIENCE_S)
     connection.request("HEAD", "/")
     response = connection.getresponse()
     assert (response.status, response.read()) == (404, b"")
@@ -136,7 +137,7 @@ def test_head_is_no_route_and_has_no_body(service: ServiceProcess) -> None:
 
 
 def test_only_the_health_check_is_open_to_all(service: ServiceProcess) -> None:
-    connection = http.client.HTTPConnection("127.0.0.1", service.port, timeout=20)
+    connection = http.client.HTTPConnection("127.0.0.1", service.port, timeout=PATIENCE_S)
     connection.request("GET", "/health")
     response = connection.getresponse()
     assert (response.status, json.loads(response.read())) == (200, {"status": "ok"})
@@ -215,7 +216,7 @@ def test_a_larger_body_is_refused_by_its_declared_length(service: ServiceProcess
 @pytest.mark.parametrize("length", ["9" * 30, "1" + "0" * 4400])
 def test_an_absurd_length_is_refused(service: ServiceProcess, length: str) -> None:
     headers = {**headers_for(service, LIST), "Content-Length": length}
-    connection = http.client.HTTPConnection("127.0.0.1", service.port, timeout=20)
+    connection = http.client.HTTPConnection("127.0.0.1", service.port, timeout=PATIENCE_S)
     connection.putrequest("POST", "/", skip_host=True)
     for name, value in headers.items():
         connection.putheader(name, value)

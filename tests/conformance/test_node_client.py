@@ -14,9 +14,11 @@ from client_faults import STATUS
 from sample_requests import CLIENTS, NOBODY, OWN, SERVED, furnish, put_recording
 from service_process import REGION, ServiceProcess, environment
 
+from waiting import PATIENCE_S
+
 HERE = Path(__file__).parent / "node"
 CACHE = Path(__file__).parents[2] / ".cache" / "node"
-FETCH_S, RUN_S = 100, 60
+FETCH_S, RUN_S = 100, PATIENCE_S
 
 
 @pytest.fixture(scope="module")

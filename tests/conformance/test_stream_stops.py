@@ -6,7 +6,6 @@ import asyncio
 import json
 import signal
 import socket
-import time
 import uuid
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -20,6 +19,7 @@ from websockets.sync.client import connect
 
 from sonant.commands import connection as http_connection
 from sonant.commands.serve import MAX_MESSAGE_BYTES, _websocket_connection
+from waiting import PATIENCE_S, wait_until
 
 FRAME = bytes(320)
 
@@ -35,19 +35,15 @@ def test_a_service_that_stops_tells_its_carriers_and_says_so_afterwards(
         own.start_session(DomainId=domain, SessionName=name)
         url = stream_url(service, {"DomainId": domain, "SessionNameOrId": name})
         with opened(url) as socket_, audiosocket(port, call.bytes) as line:
-            assert json.loads(socket_.recv(timeout=20))["type"] == "begun"
+            assert json.loads(socket_.recv(timeout=PATIENCE_S))["type"] == "begun"
             socket_.send(FRAME)
             line.sendall(b"\x10\x01\x40" + FRAME)
-            deadline = time.monotonic() + 20
-            while len(own.list_sessions(DomainId=domain, StreamingStatus="ONGOING")["SessionSummaries"]) < 2:
-                assert time.monotonic() < deadline
-                time.sleep(0.05)
-            begun = time.monotonic()
+            ongoing = {"DomainId": domain, "StreamingStatus": "ONGOING"}
+            wait_until("both are heard", lambda: len(own.list_sessions(**ongoing)["SessionSummaries"]) == 2)
             service.process.send_signal(signal.SIGTERM)
             assert said_until_closed(socket_)[1] == 1012
             assert line.recv(16) == b"\0\0\0"
-            service.process.wait(20)
-            assert time.monotonic() - begun < 15
+            assert service.process.wait(PATIENCE_S) == 0
     with running(data) as service:
         found = service.own_client().list_sessions(DomainId=domain)["SessionSummaries"]
         assert {(one["StreamingStatus"], one["StreamEndReason"]) for one in found} == {
@@ -58,8 +54,23 @@ def test_a_service_that_stops_tells_its_carriers_and_says_so_afterwards(
 
 @pytest.fixture
 def echo(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """A server with the service's connections, whose heads must come within a third of a second."""
-    monkeypatch.setattr(http_connection, "HEAD_TIME_S", 0.3)
+    """A server with the service's connections: its port, and what makes the time for heads be over."""
+    made: list[http_connection.BoundedConnection] = []
+
+    class Noted(http_connection.BoundedConnection):
+        def connection_made(self, transport: Any) -> None:
+            super().connection_made(transport)
+            made.append(self)
+
+    def over() -> None:
+        monkeypatch.setattr(http_connection, "HEAD_TIME_S", 0.0)
+        for one in made:
+            one.loop.call_soon_threadsafe(look, one)
+
+    def look(one: http_connection.BoundedConnection) -> None:
+        if one._timer is not None:
+            one._timer.cancel()
+            one._look()
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
         await receive()
@@ -73,7 +84,7 @@ def echo(monkeypatch: pytest.MonkeyPatch) -> Any:
         server = uvicorn.Server(
             uvicorn.Config(
                 app,
-                http=http_connection.BoundedConnection,
+                http=Noted,
                 ws=_websocket_connection,  # type: ignore[arg-type]
                 ws_max_size=MAX_MESSAGE_BYTES,
                 ws_per_message_deflate=False,
@@ -82,19 +93,25 @@ def echo(monkeypatch: pytest.MonkeyPatch) -> Any:
             )
         )
         serving = thread.submit(asyncio.run, server.serve([listener]))
-        yield listener.getsockname()[1]
+        yield listener.getsockname()[1], over
         server.should_exit = True
-        serving.result(10)
+        serving.result(PATIENCE_S)
 
 
-def test_a_websocket_outlives_the_time_that_a_request_may_take(echo: int) -> None:
-    with connect(f"ws://127.0.0.1:{echo}/", proxy=None) as connection:
-        for _ in range(3):
-            time.sleep(0.4)
-            connection.send(b"still here")
-            assert connection.recv(timeout=5) == b"still here"
+def test_a_websocket_outlives_the_time_that_a_request_may_take(echo: Any) -> None:
+    port, over = echo
+    with (
+        connect(f"ws://127.0.0.1:{port}/", proxy=None) as connection,
+        socket.create_connection(("127.0.0.1", port), timeout=PATIENCE_S) as silent,
+    ):
+        connection.send(b"both are there")
+        assert connection.recv(timeout=PATIENCE_S) == b"both are there"
+        over()
+        assert silent.recv(1) == b""
+        connection.send(b"still here")
+        assert connection.recv(timeout=PATIENCE_S) == b"still here"
 
 
-def test_nothing_is_compressed(echo: int) -> None:
-    with connect(f"ws://127.0.0.1:{echo}/", proxy=None) as connection:
+def test_nothing_is_compressed(echo: Any) -> None:
+    with connect(f"ws://127.0.0.1:{echo[0]}/", proxy=None) as connection:
         assert connection.protocol.extensions == []

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import socket
-import time
+import threading
 import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -17,6 +17,8 @@ from carried_calls import UNSIGNED, opened, refused, said_until_closed, stream_u
 from service_process import ACCOUNT, ServiceProcess
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection
+
+from waiting import PATIENCE_S, dawdle, wait_until
 
 FRAME = bytes(320)
 
@@ -43,20 +45,26 @@ def session(service: ServiceProcess, domain: str, name: str) -> dict[str, Any]:
     return dict(service.own_client().describe_session(**named(domain, name))["Session"])
 
 
+def until(service: ServiceProcess, domain: str, name: str, status: str) -> dict[str, Any]:
+    """The session, as soon as its stream has this status."""
+
+    def there() -> dict[str, Any] | None:
+        found = session(service, domain, name)
+        return found if found["StreamingStatus"] == status else None
+
+    return wait_until(f"{name} is {status}", there) or {}
+
+
 def ended(service: ServiceProcess, domain: str, name: str) -> str:
     """Why the stream ended, when it has."""
-    deadline = time.monotonic() + 20
-    while (found := session(service, domain, name))["StreamingStatus"] != "ENDED":
-        assert time.monotonic() < deadline, found
-        time.sleep(0.05)
-    return str(found["StreamEndReason"])
+    return str(until(service, domain, name, "ENDED")["StreamEndReason"])
 
 
 @contextmanager
 def connected(service: ServiceProcess, domain: str, name: str) -> Iterator[ClientConnection]:
     """A stream that has begun."""
     with opened(stream_url(service, named(domain, name))) as connection:
-        assert json.loads(connection.recv(timeout=20))["type"] == "begun"
+        assert json.loads(connection.recv(timeout=PATIENCE_S))["type"] == "begun"
         yield connection
 
 
@@ -82,9 +90,9 @@ def test_a_signature_covers_what_the_url_says(service: ServiceProcess, domain: s
 
 
 def test_a_signed_url_holds_for_as_long_as_it_says(service: ServiceProcess, domain: str, name: str) -> None:
-    url = stream_url(service, named(domain, name), expires_s=1)
-    time.sleep(2.1)
-    answer = refused(url)
+    with opened(stream_url(service, named(domain, name), expires_s=3600, age_s=1800)):
+        pass
+    answer = refused(stream_url(service, named(domain, name), expires_s=60, age_s=61))
     assert answer.fault == "InvalidSignatureException"
     assert "Signature expired" in answer.message
 
@@ -106,7 +114,7 @@ def test_the_right_to_bring_audio_is_one_of_its_own(service: ServiceProcess, dom
     assert answer.fault == "AccessDeniedException"
     user = service.user(nothing_else, key)
     with opened(stream_url(service, named(domain, name), credentials=user)) as connection:
-        assert json.loads(connection.recv(timeout=20))["type"] == "begun"
+        assert json.loads(connection.recv(timeout=PATIENCE_S))["type"] == "begun"
 
 
 def test_the_beginning_of_a_stream_is_in_the_audit_trail(
@@ -201,7 +209,7 @@ def test_a_normal_close_is_the_end_of_the_call_and_a_lost_connection_is_not(
     service.own_client().start_session(DomainId=domain, SessionName=name)
     with connected(service, domain, name) as lost:
         lost.send(FRAME)
-        time.sleep(0.3)
+        until(service, domain, name, "ONGOING")
         lost.socket.shutdown(socket.SHUT_RDWR)
     assert ended(service, domain, name) == "DISCONNECTED"
 
@@ -235,20 +243,26 @@ def test_calls_are_answered_while_streams_flow(service: ServiceProcess, domain: 
     for name in names:
         service.own_client().start_session(DomainId=domain, SessionName=name)
 
+    answered = threading.Event()
+
     def talk(name: str) -> tuple[int | None, str]:
         with connected(service, domain, name) as connection:
-            for _ in range(100):
+            while not answered.is_set():
                 connection.send(FRAME)
-                time.sleep(0.005)
+                dawdle(0.02)
             connection.send('{"type": "end"}')
             return said_until_closed(connection)[1:]
 
     with ThreadPoolExecutor(8) as threads:
         talks = [threads.submit(talk, name) for name in names]
-        for _ in range(20):
-            begun = time.monotonic()
-            service.voice_id.describe_domain(DomainId=domain)
-            assert time.monotonic() - begun < 1.0
+        try:
+            for name in names:
+                until(service, domain, name, "ONGOING")
+            for _ in range(20):
+                service.voice_id.describe_domain(DomainId=domain)
+            assert not any(one.done() for one in talks)
+        finally:
+            answered.set()
         assert {one.result() for one in talks} == {(1000, "CALL_ENDED")}
 
 

@@ -6,10 +6,10 @@ import json
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -189,8 +189,21 @@ def test_material_that_somebody_destroyed_in_the_token_is_not_found(
 # --- a token that is away
 
 
+@pytest.fixture
+def pass_pause(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
+    """Lets the time pass in which a token that was away is not looked for."""
+    passed_s = 0.0
+    monkeypatch.setattr(pkcs11_material, "time", SimpleNamespace(monotonic=lambda: passed_s))
+
+    def over() -> None:
+        nonlocal passed_s
+        passed_s += pkcs11_material._PAUSE_S
+
+    return over
+
+
 def test_a_token_that_is_away_is_unreachable_and_serves_when_it_is_back(
-    store: LocalKeyStore, hsm: SoftHsm
+    store: LocalKeyStore, hsm: SoftHsm, pass_pause: Callable[[], None]
 ) -> None:
     key = store.create()
     made = store.generate_data_key(key.key_id, CONTEXT)
@@ -206,11 +219,13 @@ def test_a_token_that_is_away_is_unreachable_and_serves_when_it_is_back(
         assert store.describe(key.key_id) == key  # what the folder tells, it tells
     finally:
         away.rename(hsm.tokens)
-    time.sleep(pkcs11_material._PAUSE_S)
+    pass_pause()
     assert store.decrypt(made.wrapped, CONTEXT) == made.plaintext
 
 
-def test_a_due_key_survives_a_token_that_is_away(store: LocalKeyStore, clock: Clock, hsm: SoftHsm) -> None:
+def test_a_due_key_survives_a_token_that_is_away(
+    store: LocalKeyStore, clock: Clock, hsm: SoftHsm, pass_pause: Callable[[], None]
+) -> None:
     key = store.create()
     store.schedule_deletion(key.key_id, 7)
     clock.now += timedelta(days=7)
@@ -220,7 +235,7 @@ def test_a_due_key_survives_a_token_that_is_away(store: LocalKeyStore, clock: Cl
             store.purge_due()
     finally:
         away.rename(hsm.tokens)
-    time.sleep(pkcs11_material._PAUSE_S)
+    pass_pause()
     assert store.purge_due() == [key.key_id]
 
 

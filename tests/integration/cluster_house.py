@@ -9,16 +9,18 @@ import subprocess
 import sys
 import urllib.request
 from contextlib import ExitStack
+from datetime import datetime
 from typing import Any
 
 import boto3
 from batch_house import House
 from botocore.config import Config
-from served_house import PATIENCE_S, wait_until
 from sqlalchemy import select
 
 from sonant.commands.common import credentials
 from sonant.store.database.schema import jobs
+from sonant.store.times import from_us
+from waiting import PATIENCE_S, wait_until
 
 ENVIRONMENT = {
     "SONANT_JOBS_WORKERS": "1",
@@ -57,7 +59,7 @@ class Cluster:
         def healthy() -> bool:
             assert process.poll() is None, self.log()
             try:
-                with urllib.request.urlopen(f"{url}/health", timeout=5) as answer:
+                with urllib.request.urlopen(f"{url}/health", timeout=PATIENCE_S) as answer:
                     return bool(answer.status == 200)
             except OSError:
                 return False
@@ -73,7 +75,7 @@ class Cluster:
             endpoint_url=url,
             aws_access_key_id=key_id,
             aws_secret_access_key=secret,
-            config=Config(retries={"total_max_attempts": 1}, read_timeout=60, proxies={}),
+            config=Config(retries={"total_max_attempts": 1}, read_timeout=PATIENCE_S, proxies={}),
         )
 
     def runner(self, **environment: str) -> subprocess.Popen[bytes]:
@@ -106,6 +108,13 @@ def owner_of(house: House, job_id: str) -> str | None:
         query = select(jobs.c.lease_owner).where(jobs.c.job_id == job_id)
         owner: str | None = connection.execute(query).scalar_one()
     return owner
+
+
+def leased_until(house: House, job_id: str) -> datetime:
+    """Until when the job is its runner's, whatever becomes of that."""
+    with house.store.database.read() as connection:
+        held = connection.execute(select(jobs.c.lease_until).where(jobs.c.job_id == job_id)).scalar_one()
+    return from_us(held)
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

@@ -9,7 +9,6 @@ import os
 import signal
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -20,16 +19,11 @@ sys.path.append(str(Path(__file__).parents[1] / "conformance"))
 
 from service_process import ServiceProcess, running
 
-__all__ = ["SECRET", "Receiver", "ServiceProcess", "kill_runner", "receiving", "running", "wait_for"]
+from waiting import wait_until
+
+__all__ = ["SECRET", "Receiver", "ServiceProcess", "kill_runner", "receiving", "running"]
 
 SECRET = "a-secret-of-the-webhook"
-
-
-def wait_for(what: Callable[[], bool], seconds: float = 30.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not what():
-        assert time.monotonic() < deadline, "it never came to pass"
-        time.sleep(0.02)
 
 
 def kill_runner(service: ServiceProcess) -> None:
@@ -37,7 +31,7 @@ def kill_runner(service: ServiceProcess) -> None:
     lock = service.data / "runner.lock"
     pid = int(lock.read_text())
     os.kill(pid, signal.SIGKILL)
-    wait_for(lambda: lock.read_text() not in ("", str(pid)))
+    wait_until("another runner starts", lambda: lock.read_text() not in ("", str(pid)))
 
 
 class Receiver:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import time
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -12,7 +11,6 @@ import numpy as np
 import soundfile
 from batch_house import House
 from numpy.typing import NDArray
-from served_house import wait_until
 
 from sonant import app
 from sonant.events import outbox
@@ -24,9 +22,9 @@ from sonant.store import domains, session_hearings, sessions
 from sonant.store.session_hearings import Hearing
 from sonant.store.sessions import Session
 from sonant.store.vault import open_vault
+from waiting import PATIENCE_S, wait_until
 
 FRAME_S = 0.02
-PATIENCE_S = 60.0
 
 
 def customer(recording: bytes) -> NDArray[np.int16]:
@@ -95,8 +93,7 @@ class LiveHouse:
         """Feed at full speed, in frames of 20 ms, and wait until all has been listened to."""
         size = round(FRAME_S * rate_hz)
         for start in range(0, len(samples), size):
-            while stream.room_s < 1.0:
-                time.sleep(0.005)
+            wait_until("there is room", lambda: stream.room_s >= 1.0)
             stream.feed(samples[start : start + size], rate_hz)
         assert stream.wait_drained(PATIENCE_S)
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import signal
 import sys
-import time
 from pathlib import Path
 
 from batch_house import House
@@ -23,7 +23,7 @@ def hold(data: str, recording: str, domain_id: str, name: str) -> None:
     stream = live.open(domain_id, name)
     live.speak(stream, customer(Path(recording).read_bytes()))
     print("heard", flush=True)
-    time.sleep(600)
+    signal.pause()
 
 
 if __name__ == "__main__":

@@ -8,7 +8,6 @@ import random
 import signal
 import subprocess
 import sys
-import time
 import urllib.request
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -18,28 +17,9 @@ import numpy as np
 from batch_house import House
 from batch_values import FINAL, REGISTRATION, Outcome
 
-PATIENCE_S = 90.0
+from waiting import PATIENCE_S, alive, wait_until
+
 KINDS = ("service", "runner", "worker")
-
-
-def wait_until(what: str, condition: Callable[[], Any], patience_s: float = PATIENCE_S) -> Any:
-    deadline = time.monotonic() + patience_s
-    while not (found := condition()):
-        assert time.monotonic() < deadline, f"waited {patience_s:.0f} s in vain: {what}"
-        time.sleep(0.02)
-    return found
-
-
-def alive(pid: int) -> bool:
-    """Whether the process runs; one that is dead and waits for its parent to notice does not."""
-    return _stat(pid) not in (None, "Z")
-
-
-def _stat(pid: int) -> str | None:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except (FileNotFoundError, ProcessLookupError):
-        return None
 
 
 def _children(parent: int) -> dict[int, str]:
@@ -86,7 +66,7 @@ class Served:
         assert self.process.poll() is None, f"the service ended: {self.log.read_text()[-2000:]}"
         try:
             url = (self._house.settings.data / "endpoint").read_text().strip()
-            with urllib.request.urlopen(f"{url}/health", timeout=5) as answer:
+            with urllib.request.urlopen(f"{url}/health", timeout=PATIENCE_S) as answer:
                 return bool(answer.status == 200)
         except (OSError, ValueError):
             return False
@@ -116,7 +96,7 @@ class Served:
         orphans = {"service": [*family["runner"], *family["worker"]], "runner": family["worker"]}
         with contextlib.suppress(ProcessLookupError):
             os.kill(victim, signal.SIGKILL)
-        wait_until("its family has ended", lambda: not any(map(alive, orphans.get(kind, []))), 20.0)
+        wait_until("its family has ended", lambda: not any(map(alive, orphans.get(kind, []))))
         if kind == "service":
             assert self.process is not None
             self.process.wait(PATIENCE_S)
@@ -136,7 +116,7 @@ class Served:
             self.process.send_signal(sign)
         self.process.wait(PATIENCE_S)
         self.process = None
-        wait_until("the family has ended", lambda: not any(map(alive, family)), 20.0)
+        wait_until("the family has ended", lambda: not any(map(alive, family)))
 
 
 def finished(house: House, job_id: str) -> bool:

@@ -10,7 +10,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -31,6 +30,7 @@ from sonant.backup.restoring import check, restore
 from sonant.errors import SetupError
 from sonant.settings import Enrollment, Fraud, Jobs, Registration, Settings
 from sonant.store.times import now
+from waiting import PATIENCE_S, wait_until
 
 SECRET = b"correct horse battery"
 
@@ -128,8 +128,7 @@ def test_a_backup_under_load_is_of_one_moment(tmp_path, calls, database_url):
         writer = threading.Thread(target=write)
         writer.start()
         try:
-            while len(made) < 5:
-                time.sleep(0.01)
+            wait_until("some are made", lambda: len(made) >= 5)
             make(house.settings, tmp_path / "sonant.backup", SECRET, now)
         finally:
             stop.set()
@@ -170,7 +169,7 @@ def test_only_its_passphrase_opens_it(whole):
     assert "another passphrase" in refused(whole, SECRET + b"!")
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.data())
 def test_a_changed_backup_does_not_open(whole, data):
     content = bytearray(whole.read_bytes())
@@ -181,7 +180,7 @@ def test_a_changed_backup_does_not_open(whole, data):
     assert "does not open" in refused(changed) or "no backup" in refused(changed)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.data())
 def test_a_backup_that_was_cut_short_does_not_open(whole, data):
     content = whole.read_bytes()
@@ -263,7 +262,7 @@ def sonant(*arguments: str, data: Path, secret: bytes = SECRET, **how) -> subpro
     kept = {name: value for name, value in os.environ.items() if not name.startswith("SONANT_")}
     known = {**kept, "SONANT_DATA": str(data), "SONANT_BACKUP_PASSPHRASE": secret.decode()}
     command = [sys.executable, "-m", "sonant", *arguments]
-    return subprocess.run(command, env=known, capture_output=True, text=True, timeout=60, **how)
+    return subprocess.run(command, env=known, capture_output=True, text=True, timeout=PATIENCE_S, **how)
 
 
 def test_the_commands_say_what_they_did(tmp_path, whole):
@@ -311,12 +310,14 @@ def test_a_backup_that_was_killed_bears_no_name(tmp_path, whole):
         [sys.executable, "-m", "sonant", "backup", str(tmp_path / "x")],
         env={**kept, "SONANT_DATA": str(tmp_path / "data"), "SONANT_BACKUP_PASSPHRASE": SECRET.decode()},
     )
-    deadline = time.monotonic() + 60
-    while not any(path.stat().st_size for path in tmp_path.glob(".x.*")):
-        assert process.poll() is None and time.monotonic() < deadline
-        time.sleep(0.01)
+
+    def begun() -> bool:
+        assert process.poll() is None
+        return any(path.stat().st_size for path in tmp_path.glob(".x.*"))
+
+    wait_until("it is written", begun)
     process.kill()
-    process.wait(20)
+    process.wait(PATIENCE_S)
     assert not (tmp_path / "x").exists()
     (unfinished,) = tmp_path.glob(".x.*")
     assert "does not open" in refused(unfinished)

@@ -7,6 +7,7 @@ from batch_values import entry, fraud_entry
 from fraud_mains import work_with_detector
 
 from sonant.jobs.engines.local import LocalEngine
+from waiting import PATIENCE_S
 
 ENTRIES = [
     entry("r1", "honest", "s3://calls/italian.wav"),
@@ -23,7 +24,7 @@ def watched(house, tmp_path_factory):
     voices.write_text(json.dumps([house.voiceprints(domain_id)["known"].tolist()]))
     other = house.variant()
     other.engine = LocalEngine(
-        work_with_detector, (house.settings, str(voices)), workers=1, time_limit_s=60.0
+        work_with_detector, (house.settings, str(voices)), workers=1, time_limit_s=PATIENCE_S
     )
     yield other
     other.close()

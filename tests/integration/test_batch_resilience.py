@@ -5,16 +5,16 @@ import random
 import signal
 import subprocess
 import sys
-import time
 from functools import lru_cache, partial
 from typing import Any
 
 import pytest
 from batch_values import ENROLLMENT, REGISTRATION, KindOfJob, entry, manifest
-from served_house import KINDS, PATIENCE_S, Served, assert_same, canonical, finished, wait_until
+from served_house import KINDS, Served, assert_same, canonical, finished
 
 from sonant.commands.common import client
 from sonant.installation import role_arn
+from waiting import PATIENCE_S, dawdle, wait_until
 
 VOICES = ("english", "french", "italian", "russian")
 ENVIRONMENT = {
@@ -112,16 +112,13 @@ def test_sigterm_in_mid_job_puts_the_work_down_and_the_next_start_takes_it_up(ow
     domain_id = house.new_domain()
     job_id = house.start(domain_id, requests(36), action="SKIP")
     in_work(house, job_id, 5)
-    begun = time.monotonic()
     served.stop(signal.SIGTERM)
-    assert time.monotonic() - begun < 15
     status, done, _ = house.progress(job_id)
     assert (status, done < 36) == ("IN_PROGRESS", True)
     assert house.files_with(job_id) == []
     before = {name: vector.tobytes() for name, vector in house.voiceprints(domain_id).items()}
     ids = {name: speaker.speaker_id for name, speaker in house.speakers(domain_id).items()}
     enrolled = {name: speaker.updated_at for name, speaker in house.speakers(domain_id).items()}
-    time.sleep(0.5)
     assert house.progress(job_id)[:2] == (status, done), "somebody goes on with the job"
     served.start()
     wait_until("the job is over", lambda: finished(house, job_id))
@@ -239,11 +236,9 @@ def test_100_kills_at_random_change_nothing(own_house, served, undisturbed, job)
     while left:
         domain_id = house.new_domain()
         job_id = house.start(domain_id, entries, kind=job, **JOBS[job])
-        deadline = time.monotonic() + 300
         over = partial(finished, house, job_id)
         while not over():
-            assert time.monotonic() < deadline, f"job {jobs} does not end: {house.progress(job_id)}"
-            time.sleep(chance.uniform(0.05, 3.0))
+            dawdle(chance.uniform(0.05, 3.0))
             kind = chance.choice(KINDS)
             if left and served.kill(kind, chance, unless=over):
                 killed[kind] += 1

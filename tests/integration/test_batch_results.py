@@ -8,6 +8,8 @@ import sys
 import pytest
 from batch_values import entry, manifest
 
+from waiting import PATIENCE_S
+
 GOOD = entry("r1", "customer-1", "s3://calls/english.wav")
 
 
@@ -106,10 +108,12 @@ def test_with_a_key_the_result_opens_with_sonant_object_get_alone(house, domain)
         f"s3://results/sealed/{job_id}/manifest.json.out",
     ]
     environment = {**os.environ, "SONANT_DATA": str(house.settings.data)}
-    opened = subprocess.run(command, env=environment, capture_output=True, timeout=60, check=True).stdout
+    opened = subprocess.run(
+        command, env=environment, capture_output=True, timeout=PATIENCE_S, check=True
+    ).stdout
     assert json.loads(opened) == outcome.result
     house.store.keys.disable(key.arn)
-    refused = subprocess.run(command, env=environment, capture_output=True, timeout=60, check=False)
+    refused = subprocess.run(command, env=environment, capture_output=True, timeout=PATIENCE_S, check=False)
     assert refused.returncode != 0
     assert refused.stdout == b""
     assert b"is disabled" in refused.stderr

@@ -24,7 +24,7 @@ def broken(tmp_path, monkeypatch):
     monkeypatch.setattr(local, "PAUSE_MOST_S", 0.1)
     (tmp_path / "models").mkdir()
     engine = LocalEngine(
-        broken_mains.without_models, (str(tmp_path / "models"),), workers=1, time_limit_s=60.0
+        broken_mains.without_models, (str(tmp_path / "models"),), workers=1, time_limit_s=PATIENCE_S
     )
     settings = Settings(data=tmp_path / "data", quotas=Quotas(domains_per_account=10))
     house = House.open(settings, engine=engine)

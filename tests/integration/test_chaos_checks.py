@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from chaos_checks import of_speech, of_vector, search
+from waiting import PATIENCE_S
 
 RNG = np.random.default_rng(7)
 VECTOR = RNG.standard_normal(192).astype("<f4")
@@ -61,7 +62,7 @@ def test_a_search_of_nothing_is_no_success(tmp_path: Path) -> None:
 
 def test_who_reads_a_database_goes_on_to_see_what_others_write_after_a_search(tmp_path: Path) -> None:
     def write() -> None:
-        subprocess.run([sys.executable, "-c", WRITE, path], check=True, timeout=30)
+        subprocess.run([sys.executable, "-c", WRITE, path], check=True, timeout=PATIENCE_S)
 
     path = tmp_path / "some.db"
     write()

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from botocore.credentials import Credentials
 from botocore.exceptions import BotoCoreError, ClientError
-from events_house import ServiceProcess, running, wait_for
+from events_house import ServiceProcess, running
 
 from sonant.commands.common import client
 from sonant.operations import OPERATIONS
@@ -21,6 +21,7 @@ from sonant.wire.models import load_models
 from sonant.wire.samples import sample
 from sonant.wire.scalars import Fault, string
 from strict_json import assert_same, read_json
+from waiting import PATIENCE_S, wait_until
 
 TOKEN = "a-token-for-scrapers"
 
@@ -65,13 +66,13 @@ def last_of(service: ServiceProcess, operation: str) -> dict[str, Any]:
         found[:] = [line for line in trail(service) if line["eventName"] == operation]
         return bool(found)
 
-    wait_for(there)
+    wait_until("it is recorded", there)
     return found[-1]
 
 
 def metrics(service: ServiceProcess, token: str = TOKEN) -> str:
     request = urllib.request.Request(service.url + "/metrics", headers={"Authorization": f"Bearer {token}"})
-    with urllib.request.urlopen(request, timeout=10) as answer:
+    with urllib.request.urlopen(request, timeout=PATIENCE_S) as answer:
         return str(answer.read().decode())
 
 
@@ -239,7 +240,7 @@ def test_no_sensitive_value_of_any_operation_gets_into_events_trail_metrics_or_l
     assert {*FIRST, "UpdateDomain", "StartSpeakerEnrollmentJob", "ListSpeakers"} <= set(changed), outcomes
     assert "InternalServerException" not in outcomes.values()
 
-    wait_for(lambda: (service.data / "events" / "events.jsonl").exists())
+    wait_until("they are delivered", lambda: (service.data / "events" / "events.jsonl").exists())
     metrics_page = metrics(service)
     assert all(canary not in metrics_page for canary in canaries.made)
     with sqlite3.connect(service.data / "sonant.db") as database:

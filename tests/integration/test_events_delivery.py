@@ -10,7 +10,9 @@ from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError
-from events_house import SECRET, Receiver, ServiceProcess, kill_runner, receiving, running, wait_for
+from events_house import SECRET, Receiver, ServiceProcess, kill_runner, receiving, running
+
+from waiting import PATIENCE_S, wait_until
 
 BATCH = "VoiceId Batch Speaker Enrollment Action"
 FAST = {"EVENTS_POLL_S": "0.05", "EVENTS_RETRY_FIRST_S": "0.05", "EVENTS_RETRY_MOST_S": "0.2"}
@@ -57,13 +59,13 @@ def test_events_survive_a_runner_killed_between_commit_and_delivery(tmp_path: Pa
         domain_id = service.domain()
         receiver.status = 503
         speakers = opt_out(service, domain_id, 8, "before")
-        wait_for(lambda: receiver.offered > 0)
+        wait_until("they are delivered", lambda: receiver.offered > 0)
         kill_runner(service)
         speakers += opt_out(service, domain_id, 4, "after")
         receiver.status = 200
-        wait_for(lambda: len(receiver.ids) == 12)
+        wait_until("they are delivered", lambda: len(receiver.ids) == 12)
         assert list(dict.fromkeys(told_ids(receiver.taken))) == speakers
-        wait_for(lambda: len(set(file_ids(service))) == 12)
+        wait_until("they are delivered", lambda: len(set(file_ids(service))) == 12)
         assert list(dict.fromkeys(file_ids(service))) == receiver.ids, "all sinks get the same in one order"
 
 
@@ -80,7 +82,7 @@ def test_a_runner_killed_between_delivery_and_note_delivers_again(tmp_path: Path
 
         receiver.meanwhile = kill_once
         speakers = opt_out(service, domain_id, 3, "one")
-        wait_for(lambda: len(receiver.ids) == 3 and len(receiver.taken) > 3)
+        wait_until("they are delivered", lambda: len(receiver.ids) == 3 and len(receiver.taken) > 3)
         assert list(dict.fromkeys(told_ids(receiver.taken))) == speakers
 
 
@@ -91,7 +93,7 @@ def test_events_wait_while_the_service_is_down(tmp_path: Path) -> None:
             speakers = opt_out(service, service.domain(), 3, "one")
         receiver.status = 200
         with running(tmp_path / "data", **hooked(receiver)):
-            wait_for(lambda: len(receiver.ids) == 3)
+            wait_until("they are delivered", lambda: len(receiver.ids) == 3)
         assert list(dict.fromkeys(told_ids(receiver.taken))) == speakers
 
 
@@ -114,7 +116,7 @@ def test_the_whole_story_of_a_domain_is_told(tmp_path: Path) -> None:
         assert service.ended_job(domain_id, done)["JobStatus"] == "COMPLETED_WITH_ERRORS"
         failed = service.start_job(domain_id, "s3://calls/absent.json")["JobId"]
         assert service.ended_job(domain_id, failed)["JobStatus"] == "FAILED"
-        wait_for(lambda: len(filed(service)) == 9)
+        wait_until("they are delivered", lambda: len(filed(service)) == 9)
 
         told = [(one["detail-type"], one["detail"]) for one in filed(service)]
         assert [(type_, detail["action"], detail["status"]) for type_, detail in told] == [
@@ -173,7 +175,7 @@ def test_every_request_of_a_job_is_told_and_counted(tmp_path: Path, make_call: C
         (bucket / "m.json").write_text(json.dumps(manifest))
         job_id = service.start_job(domain_id, "s3://calls/m.json")["JobId"]
         assert service.ended_job(domain_id, job_id)["JobStatus"] == "COMPLETED_WITH_ERRORS"
-        wait_for(lambda: len(filed(service)) == 5)
+        wait_until("five events", lambda: len(filed(service)) == 5)
 
         detected, enrolled, absent = (one["detail"] for one in filed(service)[1:4])
         speaker = service.voice_id.describe_speaker(DomainId=domain_id, SpeakerId="customer-english")[
@@ -191,7 +193,7 @@ def test_every_request_of_a_job_is_told_and_counted(tmp_path: Path, make_call: C
         assert (absent["status"], absent["errorInfo"]["errorCode"]) == ("FAILED", 404)
         assert "customer-" not in json.dumps(filed(service))
 
-        with urllib.request.urlopen(service.url + "/metrics", timeout=10) as answer:
+        with urllib.request.urlopen(service.url + "/metrics", timeout=PATIENCE_S) as answer:
             page = answer.read().decode()
         assert 'sonant_job_requests_total{outcome="NEW_ENROLLMENT"} 1.0' in page
         assert 'sonant_job_requests_total{outcome="ERROR_404"} 1.0' in page

@@ -12,6 +12,7 @@ from kept_house import INSTANT, START, enroll, rows_left
 from sonant.jobs.housekeeping import AWAY_S, RETRY_S, SETTLED_S, SWEEP_S
 from sonant.store import domains
 from sonant.store.database.engine import Database
+from waiting import PATIENCE_S
 
 
 def test_a_step_that_fails_does_not_stop_the_others_and_is_tried_again(kept, keeper, clock, caplog):
@@ -120,5 +121,5 @@ def test_the_housekeepers_thread_ends_when_it_is_told_to(keeper):
     thread = threading.Thread(target=keeper.run, args=(stop,))
     thread.start()
     stop.set()
-    thread.join(10)
+    thread.join(PATIENCE_S)
     assert not thread.is_alive()

@@ -16,6 +16,7 @@ from sonant.store.sessions import ENDED, ONGOING
 from sonant.voice.enrollment import RecordingSource, decode_audio, gather_speech
 from sonant.voice.gathering import SpeechGatherer
 from sonant.voice.models import load_models
+from waiting import PATIENCE_S
 
 EXACT = timedelta(microseconds=2)
 
@@ -106,7 +107,7 @@ def test_what_is_switched_on_in_mid_call_is_heard_from_the_speech_that_was(live,
 
     # Then
     for _ in range(100):
-        assert stream.wait_drained(10)
+        assert stream.wait_drained(PATIENCE_S)
         stream.feed(np.zeros(160, np.int16), 8000)  # the line stays open
         if AUTHENTICATION in live.hearings(domain, name):
             break

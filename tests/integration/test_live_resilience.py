@@ -6,20 +6,21 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from datetime import timedelta
 from pathlib import Path
 
 import numpy as np
 import pytest
 from live_house import LiveHouse, customer
-from served_house import Served, wait_until
+from served_house import Served
 
 from sonant.errors import InternalServer, ResourceNotFound
+from sonant.live import errands as live_errands
 from sonant.live.calls import EndReason
 from sonant.store import sessions
 from sonant.store.session_hearings import AUTHENTICATION, FRAUD
 from sonant.store.sessions import ENDED, ONGOING, PENDING
+from waiting import PATIENCE_S, wait_until
 
 SILENCE = np.zeros(1600, np.int16)
 
@@ -60,19 +61,21 @@ def test_workers_that_are_killed_cost_time_and_no_result(own, talk):
     for stream in streams:
         stream.feed(talk[10 * 8000 : 18 * 8000], 8000)
     for _ in range(3):
-        for pid in workers_of(own):
+        killed = set(workers_of(own))
+        for pid in killed:
             os.kill(pid, signal.SIGKILL)
-        time.sleep(0.1)
+        wait_until("others are there", lambda killed=killed: killed.isdisjoint(workers_of(own) or killed))
 
     # Then
     for stream, name in zip(streams, names, strict=True):
-        assert stream.wait_drained(60)
+        assert stream.wait_drained(PATIENCE_S)
         assert set(own.hearings(domain, name)) == {AUTHENTICATION, FRAUD}
         own.hang_up(stream)
     assert not set(pids) & set(workers_of(own))
 
 
-def test_while_the_database_fails_results_wait_and_no_call_is_lost(own, talk):
+def test_while_the_database_fails_results_wait_and_no_call_is_lost(own, talk, monkeypatch, caplog):
+    monkeypatch.setattr(live_errands, "RETRY_FIRST_S", 1.0)  # given up a minute later
     # Given: a call whose results cannot be written
     domain = own.house.new_domain()
     names = [own.start(domain).name for _ in range(2)]
@@ -85,26 +88,27 @@ def test_while_the_database_fails_results_wait_and_no_call_is_lost(own, talk):
     for start in range(0, 18 * 8000, 8000):
         wait_until("there is room", lambda: hurt.room_s > 2)
         hurt.feed(talk[start : start + 8000], 8000)
-    assert not hurt.wait_drained(1.0)
+    wait_until("the database fails", lambda: "trying again" in caplog.text)
+    assert not hurt.wait_drained(0)
     own.speak(other, SILENCE)
     own.house.execute("ALTER TABLE hidden RENAME TO session_hearings")
 
     # Then
-    assert hurt.wait_drained(30)
+    assert hurt.wait_drained(PATIENCE_S)
     assert set(own.hearings(domain, names[0])) == {AUTHENTICATION, FRAUD}
     assert own.told == []
     for stream in (hurt, other):
         own.hang_up(stream)
 
 
-def test_a_heartbeat_that_fails_comes_again(own):
+def test_a_heartbeat_that_fails_comes_again(own, caplog):
     domain = own.house.new_domain()
     name = own.start(domain).name
     stream = own.open(domain, name)
     own.speak(stream, SILENCE)
 
     own.house.execute("ALTER TABLE sessions RENAME TO hidden")
-    time.sleep(1.5)
+    wait_until("a heartbeat fails", lambda: "the database cannot be used" in caplog.text)
     own.house.execute("ALTER TABLE hidden RENAME TO sessions")
     own.speak(stream, np.zeros(8000, np.int16))
 

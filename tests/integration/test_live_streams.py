@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 
 import numpy as np
 import pytest
@@ -15,6 +14,7 @@ from sonant.settings import Live, Quotas
 from sonant.store import sessions
 from sonant.store.session_hearings import AUTHENTICATION
 from sonant.store.sessions import ENDED, ONGOING, PENDING
+from waiting import PATIENCE_S, until, wait_until
 
 SILENCE = np.zeros(1600, np.int16)
 
@@ -44,7 +44,7 @@ def brief(variant):
 def test_a_stream_is_ongoing_with_its_first_audio_and_not_before(live, domain):
     name = live.start(domain).name
     stream = live.open(domain, name)
-    time.sleep(0.3)
+    live.take(domain, live.start(domain).name, SILENCE)  # another is heard from its beginning to its end
     assert live.session(domain, name).stream_status == PENDING
 
     live.speak(stream, SILENCE)
@@ -167,11 +167,10 @@ def test_audio_that_waits_when_the_call_ends_is_still_heard(live, domain, talk):
     name = live.start(domain).name
     stream = live.open(domain, name)
     for part in np.split(talk[: 17 * 8000], 17):
-        while stream.room_s < 1:
-            time.sleep(0.005)
+        wait_until("there is room", lambda: stream.room_s >= 1)
         stream.feed(part, 8000)
     stream.end(EndReason.CALL_ENDED)
-    assert stream.wait_drained(60)
+    assert stream.wait_drained(PATIENCE_S)
     assert live.session(domain, name).heard_s > 12
     assert AUTHENTICATION in live.hearings(domain, name)
 
@@ -191,7 +190,7 @@ def test_end_stream_ends_it_and_the_carrier_is_told(live, domain):
     live.call("EndStream", DomainId=domain, SessionNameOrId=name)
 
     assert live.until_told() == [EndReason.REQUESTED]
-    assert stream.wait_drained(5)
+    assert stream.wait_drained(PATIENCE_S)
     assert live.session(domain, name).stream_end_reason == EndReason.REQUESTED
     with pytest.raises(StreamFault) as caught:
         stream.feed(SILENCE, 8000)
@@ -231,7 +230,7 @@ def test_a_domain_that_goes_ends_its_calls_and_no_others(live, domain, talk, go)
 
     # Then
     assert live.until_told() == [EndReason.DOMAIN_GONE]
-    assert ended.wait_drained(5)
+    assert ended.wait_drained(PATIENCE_S)
     live.speak(other, talk)
     live.hang_up(other)
     with live.house.store.database.read() as connection:
@@ -260,7 +259,7 @@ def test_a_line_that_never_brings_audio_is_let_go(brief):
     domain = live.house.new_domain()
     name = live.start(domain).name
     stream = live.open(domain, name)
-    assert stream.wait_drained(0.1)
+    assert stream.wait_drained(PATIENCE_S)
     live.until(domain, name, stream_status=ENDED, stream_end_reason=EndReason.NEVER_BEGAN)
     assert live.until_told() == [EndReason.NEVER_BEGAN]
 
@@ -299,8 +298,7 @@ def test_an_event_loop_can_wait_for_a_call_to_be_heard(live, domain, talk):
 
     async def carry():
         for part in np.split(talk[: 16 * 8000], 160):
-            while stream.room_s < 1:
-                await asyncio.sleep(0.005)
+            await until("there is room", lambda: stream.room_s >= 1)
             stream.feed(part, 8000)
         await stream.drained()
         heard = stream.room_s

@@ -106,7 +106,7 @@ def test_a_session_started_at_one_service_is_carried_by_the_other(sides, domain,
     with other.carrying(domain, name) as line:
         say(line, speech["french.wav"])
         assert hang_up(line) == "CALL_ENDED"
-    assert one.evaluated(domain, name, patience_s=5)["AuthenticationResult"]["Decision"] == "REJECT"
+    assert one.evaluation(domain, name)["AuthenticationResult"]["Decision"] == "REJECT"
 
 
 def test_a_call_has_one_stream_whichever_service_a_second_comes_to(sides, domain, name, speech):
@@ -208,12 +208,12 @@ def test_the_call_of_a_service_that_is_killed_ends_and_goes_on_at_the_other(
         dying.kill()
 
     # What was heard counts at once; the stream counts as ended when its lease of ten seconds has run out.
-    assert other.evaluated(domain, name, patience_s=5)["AuthenticationResult"] == before
+    assert other.evaluation(domain, name)["AuthenticationResult"] == before
     if not waits:
         assert house.execute(
             "UPDATE sessions SET stream_until = stream_until - 10000000 WHERE name = :name", name=name
         )
-    other.until(domain, name, 15, StreamingStatus="ENDED", StreamEndReason="SERVICE_STOPPED")
+    other.until(domain, name, StreamingStatus="ENDED", StreamEndReason="SERVICE_STOPPED")
 
     # And: the caller is heard anew, with the set-up that the session had
     other.own.start_session(DomainId=domain, SessionName=name)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import signal
-import time
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from itertools import cycle
@@ -12,11 +11,14 @@ import pytest
 from batch_house import House
 from batch_values import entry, manifest
 from botocore.exceptions import ClientError
-from cluster_house import Cluster, owner_of
-from served_house import assert_same, canonical, finished, wait_until
+from cluster_house import Cluster, leased_until, owner_of
+from served_house import assert_same, canonical, finished
 
 from sonant.installation import role_arn
 from sonant.settings import Enrollment, Fraud, Jobs, Quotas, Rates, Settings
+from sonant.store.times import now
+from sonant.wire.throttle import LEAST_BURST
+from waiting import PATIENCE_S, wait_until
 
 KEY = {"KmsKeyId": "alias/sonant"}
 VOICES = ("english", "french", "italian", "russian")
@@ -126,15 +128,13 @@ def test_calls_spread_over_two_services_meet_one_state(cluster_house, cluster):
 
 
 def test_the_rate_of_an_account_is_one_for_all_services(cluster_house, cluster):
-    one, other = (cluster.service(SONANT_RATES_FACTOR="1") for _ in range(2))
+    one, other = (cluster.service(SONANT_RATES_FACTOR="1e-6") for _ in range(2))  # none comes back
     domain_id = cluster_house.new_domain()
     cluster_house.call("OptOutSpeaker", DomainId=domain_id, SpeakerId="customer")
     call = {"DomainId": domain_id, "SpeakerId": "customer"}
-    begun = time.monotonic()
     answers = at_once([partial(client.describe_speaker, **call) for client in (one, other) * 20])
-    allowed = 10 * (1 + time.monotonic() - begun) + 1  # a second's worth at once, then ten a second
     answered = [answer for answer in answers if not isinstance(answer, str)]
-    assert 10 <= len(answered) <= allowed
+    assert len(answered) == LEAST_BURST
     assert {answer for answer in answers if isinstance(answer, str)} == {"ThrottlingException"}
 
 
@@ -157,10 +157,10 @@ def test_a_runner_killed_in_mid_job_is_replaced_by_the_other_and_nothing_is_lost
     assert not finished(house, job_id), "it was over before it could be disturbed"
 
     first.send_signal(signal.SIGKILL)
-    killed_at = time.monotonic()
+    first.wait(PATIENCE_S)
+    assert (leased_until(house, job_id) - now()).total_seconds() <= lease_s, "nobody waits longer for it"
 
-    wait_until("the other has taken it over", lambda: owner_of(house, job_id) != dead, patience_s=30.0)
-    assert time.monotonic() - killed_at < 30.0
+    wait_until("the other has taken it over", lambda: owner_of(house, job_id) != dead)
     wait_until("the job is over", lambda: finished(house, job_id))
     assert second.poll() is None
     assert_same(house, domain_id, job_id, *expected)

@@ -9,11 +9,12 @@ from batch_house import House
 from batch_values import entry
 from botocore.exceptions import ClientError
 from cluster_house import Cluster
-from served_house import finished, wait_until
+from served_house import finished
 
 from postgres_server import NoServer, OwnServer
 from sonant.installation import migrate
 from sonant.settings import Enrollment, Fraud, Jobs, Settings
+from waiting import wait_until
 
 
 @pytest.fixture

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,7 +19,6 @@ from botocore.awsrequest import AWSRequest
 from botocore.config import Config
 from botocore.credentials import Credentials
 from cluster_house import Cluster
-from served_house import wait_until
 from websockets.sync.client import ClientConnection
 
 sys.path.append(str(Path(__file__).parents[1] / "conformance"))
@@ -29,6 +27,7 @@ from carried_calls import opened, refused, said_until_closed
 
 from sonant.commands.common import credentials
 from sonant.wire.models import DATA_PATH
+from waiting import PATIENCE_S, wait_until
 
 __all__ = ["Side", "hang_up", "named", "refused", "said_until_closed", "say"]
 
@@ -62,7 +61,7 @@ class Side:
             endpoint_url=voice_id.meta.endpoint_url,
             aws_access_key_id=keys.access_key,
             aws_secret_access_key=keys.secret_key,
-            config=Config(retries={"total_max_attempts": 1}, read_timeout=60, proxies={}),
+            config=Config(retries={"total_max_attempts": 1}, read_timeout=PATIENCE_S, proxies={}),
         )
         return cls(process=cluster.processes[-1], voice_id=voice_id, own=own, keys=keys)
 
@@ -86,31 +85,34 @@ class Side:
     def carrying(self, domain_id: str, name: str) -> Iterator[ClientConnection]:
         """A stream that was taken."""
         with opened(self.stream_url(domain_id, name)) as line:
-            assert json.loads(line.recv(timeout=20))["type"] == "begun"
+            assert json.loads(line.recv(timeout=PATIENCE_S))["type"] == "begun"
             yield line
 
     def session(self, domain_id: str, name: str) -> dict[str, Any]:
         return dict(self.own.describe_session(**named(domain_id, name))["Session"])
 
-    def until(self, domain_id: str, name: str, patience_s: float = 30.0, **members: Any) -> dict[str, Any]:
+    def until(self, domain_id: str, name: str, **members: Any) -> dict[str, Any]:
         """The session, as soon as it has these members."""
 
         def there() -> dict[str, Any] | None:
             found = self.session(domain_id, name)
             return found if members.items() <= found.items() else None
 
-        return dict(wait_until(f"{name}: {members}", there, patience_s))
+        return dict(wait_until(f"{name}: {members}", there))
 
-    def evaluated(self, domain_id: str, name: str, patience_s: float = 30.0) -> dict[str, Any]:
+    def evaluation(self, domain_id: str, name: str) -> dict[str, Any]:
+        """The result of a session as it is now."""
+        return dict(self.voice_id.evaluate_session(**named(domain_id, name)))
+
+    def evaluated(self, domain_id: str, name: str) -> dict[str, Any]:
         """The result of a session, as soon as it says who it is and what is to be feared."""
-        deadline = time.monotonic() + patience_s
-        while True:
-            found = self.voice_id.evaluate_session(**named(domain_id, name))
+
+        def decided() -> dict[str, Any] | None:
+            found = self.evaluation(domain_id, name)
             results = (found["AuthenticationResult"], found["FraudDetectionResult"])
-            if not any(result["Decision"] == "NOT_ENOUGH_SPEECH" for result in results):
-                return dict(found)
-            assert time.monotonic() < deadline, found
-            time.sleep(0.1)
+            return None if any(one["Decision"] == "NOT_ENOUGH_SPEECH" for one in results) else found
+
+        return wait_until(lambda: f"a decision after {self.evaluation(domain_id, name)}", decided) or {}
 
 
 def say(line: ClientConnection, samples: bytes) -> None:

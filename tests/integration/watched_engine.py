@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -11,6 +10,7 @@ from sonant.jobs.engines.local import LocalEngine
 from sonant.jobs.engines.ray import RayEngine
 from sonant.jobs.entry import Task
 from sonant.jobs.window import COMMIT_WAIT_S
+from waiting import dawdle
 
 
 class WatchedEngine:
@@ -46,7 +46,7 @@ class WatchedEngine:
 
     def results(self, timeout_s: float) -> list[Any]:
         if self._pause:
-            time.sleep(COMMIT_WAIT_S * 1.2)
+            dawdle(COMMIT_WAIT_S * 1.2)
             self._pause = False
             return []
         if not self._ready:

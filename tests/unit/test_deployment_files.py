@@ -17,6 +17,7 @@ from gotpl.exts.helm import HelmTemplateEngine
 from jsonschema import Draft201909Validator
 
 from sonant import settings_sources
+from waiting import PATIENCE_S
 
 DEPLOY = Path(__file__).resolve().parents[2] / "deploy"
 CHART = DEPLOY / "helm" / "sonant"
@@ -123,7 +124,9 @@ def compose() -> dict[str, Any]:
 
 def test_the_compose_file_keeps_to_the_compose_specification() -> None:
     command = [sys.executable, "-m", "check_jsonschema", "--builtin-schema", "vendor.compose-spec"]
-    done = subprocess.run([*command, DEPLOY / "compose.yaml"], capture_output=True, text=True, timeout=60)
+    done = subprocess.run(
+        [*command, DEPLOY / "compose.yaml"], capture_output=True, text=True, timeout=PATIENCE_S
+    )
     assert done.returncode == 0, done.stdout + done.stderr
 
 

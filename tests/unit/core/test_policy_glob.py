@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import time
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from sonant.policy.glob import any_arn_of, any_of, tokens
+from waiting import PATIENCE_S
 
 
 def matches(pattern: str, text: str) -> bool:
@@ -75,8 +74,8 @@ def test_an_arn_is_matched_part_by_part(pattern: list[str], arn: list[str]) -> N
         ("*" * 4000 + "b", "a" * 4000),
     ],
 )
-def test_no_pattern_takes_long(pattern: str, text: str) -> None:
-    started_s = time.perf_counter()
+@pytest.mark.timeout(PATIENCE_S)
+def test_no_pattern_takes_for_ever(pattern: str, text: str) -> None:
+    """Where a run may be tried again the number of tries is beyond all bounds, not only the machine's."""
     assert not matches(pattern, text)
     assert not matches_arn("arn:" + pattern + ":*:*:*:" + pattern, "arn:" + text + ":a:a:a:" + text)
-    assert time.perf_counter() - started_s < 1

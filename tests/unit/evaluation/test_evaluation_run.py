@@ -25,6 +25,7 @@ from sonant.evaluation.scorer import Scored, cosine
 from sonant.evaluation.trials import read_trials, recordings_by_speaker, speakers_of
 from sonant.settings import Audio
 from sonant.voice.embedding import Embedder
+from waiting import PATIENCE_S
 
 FEW = Conditions(enroll_s=8.0, test_s=(4.0,), references=2, probes=3)
 
@@ -186,7 +187,7 @@ def sonant(*arguments: str | Path | int) -> subprocess.CompletedProcess[str]:
         capture_output=True,
         text=True,
         env={**os.environ, "PYTHONPATH": str(Path(running.__file__).parents[2])},
-        timeout=110,
+        timeout=PATIENCE_S,
         check=False,
     )
 

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
-import time
+import threading
 from collections.abc import Callable, Iterator
 from datetime import timedelta
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import pytest
 from event_peers import NOON, Peer, reply
 
+from sonant.events import dispatcher as events_dispatcher
 from sonant.events import outbox
 from sonant.events.dispatcher import LEASE, Courier, Dispatcher
 from sonant.events.documents import speaker_event
@@ -22,6 +24,7 @@ from sonant.settings import Events
 from sonant.store.database.engine import Database
 from sonant.store.domains import Domain
 from sonant.store.times import now
+from waiting import PATIENCE_S, wait_until
 
 FAST = Events(poll_s=0.01, retry_first_s=0.02, retry_most_s=0.1, batch=4)
 
@@ -30,13 +33,6 @@ def put(database: Database, domain: Domain, *numbers: int) -> None:
     told = [speaker_event(domain, "DELETE_SPEAKER", speaker_id=f"id#{number:022}") for number in numbers]
     with database.write() as connection:
         Outbox(enabled=True).put(connection, told, now())
-
-
-def wait_for(what: Callable[[], bool], why: str = "") -> None:
-    deadline = time.monotonic() + 10
-    while not what():
-        assert time.monotonic() < deadline, why
-        time.sleep(0.01)
 
 
 def numbers(documents: list[dict[str, dict[str, str]]]) -> list[int]:
@@ -74,7 +70,7 @@ def start(database: Database) -> Iterator[Callable[..., Dispatcher]]:
 
 
 def webhook(peer: Peer) -> WebhookSink:
-    return WebhookSink(peer.url, secret="0123456789abcdef", time_limit_s=2)
+    return WebhookSink(peer.url, secret="0123456789abcdef", time_limit_s=PATIENCE_S)
 
 
 def test_events_reach_every_sink_in_order(
@@ -83,7 +79,7 @@ def test_events_reach_every_sink_in_order(
     put(database, domain, *range(10))
     start(FileSink(tmp_path / "e", max_bytes=1 << 20, keep=1), webhook(peer))
     put(database, domain, 10, 11)
-    wait_for(lambda: len(posted(peer)) == 12 and len(written(tmp_path / "e")) == 12)
+    wait_until("they are delivered", lambda: len(posted(peer)) == 12 and len(written(tmp_path / "e")) == 12)
     assert posted(peer) == written(tmp_path / "e") == list(range(12))
 
 
@@ -93,7 +89,7 @@ def test_a_peer_that_fails_gets_the_same_events_again_until_it_takes_them(
     put(database, domain, *range(6))
     peer.answer = lambda handler, _body: reply(handler, 503 if len(peer.received) < 4 else 200)
     start(webhook(peer))
-    wait_for(lambda: len(peer.received) == 5)
+    wait_until("they are delivered", lambda: len(peer.received) == 5)
     bodies = [body for _, body in peer.received]
     assert bodies[0] == bodies[1] == bodies[2] == bodies[3]
     assert numbers(json.loads(bodies[3])) + numbers(json.loads(bodies[4])) == list(range(6))
@@ -105,8 +101,8 @@ def test_a_sink_that_is_gone_holds_up_no_other(
     peer.answer = lambda handler, _body: reply(handler, 500)
     start(webhook(peer), FileSink(tmp_path / "e", max_bytes=1 << 20, keep=1))
     put(database, domain, *range(20))
-    wait_for(lambda: written(tmp_path / "e") == list(range(20)))
-    wait_for(lambda: waiting(database) == {"webhook": 20, "file": 0})
+    wait_until("they are delivered", lambda: written(tmp_path / "e") == list(range(20)))
+    wait_until("they are delivered", lambda: waiting(database) == {"webhook": 20, "file": 0})
 
 
 def test_the_next_process_goes_on_where_the_last_one_stopped(
@@ -114,24 +110,45 @@ def test_the_next_process_goes_on_where_the_last_one_stopped(
 ) -> None:
     put(database, domain, 0, 1)
     first = start(webhook(peer))
-    wait_for(lambda: posted(peer) == [0, 1])
+    wait_until("they are delivered", lambda: posted(peer) == [0, 1])
     first.stop()
     put(database, domain, 2)
     start(webhook(peer), owner="two", alone=False)
-    wait_for(lambda: len(posted(peer)) > 2)
+    wait_until("they are delivered", lambda: len(posted(peer)) > 2)
     assert posted(peer) == [0, 1, 2]
 
 
 def test_while_one_process_delivers_another_waits(
-    database: Database, domain: Domain, peer: Peer, start: Callable[..., Dispatcher]
+    database: Database,
+    domain: Domain,
+    peer: Peer,
+    start: Callable[..., Dispatcher],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    looked: list[str] = []
+    turn, delivering, both_are_there = Courier.turn, threading.Event(), threading.Event()
+
+    def noted(courier: Courier) -> float:
+        pause_s = turn(courier)
+        looked.append(courier._owner)
+        return pause_s
+
+    def answer(handler: BaseHTTPRequestHandler, _body: bytes) -> None:
+        delivering.set()
+        both_are_there.wait()
+        reply(handler, 204)
+
+    peer.answer = answer
+    monkeypatch.setattr(Courier, "turn", noted)
+    monkeypatch.setattr(events_dispatcher, "LEASE", timedelta(hours=1))
+    put(database, domain, 0, 1)
     start(webhook(peer), owner="one")
-    put(database, domain, 0)
-    wait_for(lambda: posted(peer) == [0])
+    assert delivering.wait(PATIENCE_S)
     start(webhook(peer), owner="two", alone=False)
-    put(database, domain, 1, 2)
-    wait_for(lambda: len(posted(peer)) == 3)
-    time.sleep(0.2)
+    wait_until("the other has looked", lambda: "two" in looked)
+    both_are_there.set()
+    put(database, domain, 2)
+    wait_until("they are delivered", lambda: len(posted(peer)) == 3)
     assert posted(peer) == [0, 1, 2]
 
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import http.client
 import json
 import resource
 import socket
-import time
+import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,7 @@ from sonant.events.sinks.eventbridge import EventBridgeSink
 from sonant.events.sinks.file import FileSink
 from sonant.events.sinks.webhook import WebhookSink
 from sonant.settings import Events, Settings
+from waiting import PATIENCE_S, dawdle, in_time, wait_until
 
 SECRET = "0123456789abcdef"
 
@@ -87,7 +89,7 @@ def test_a_link_is_not_followed(tmp_path: Path) -> None:
 # --- webhook
 
 
-def webhook(peer: Peer, path: str = "/hook?x=1", time_limit_s: float = 5.0) -> WebhookSink:
+def webhook(peer: Peer, path: str = "/hook?x=1", time_limit_s: float = PATIENCE_S) -> WebhookSink:
     return WebhookSink(
         peer.url + path, secret=SECRET, time_limit_s=time_limit_s, now_s=lambda: 1_700_000_000.9
     )
@@ -118,35 +120,52 @@ def test_a_redirect_is_not_followed(peer: Peer) -> None:
 
 
 def test_a_peer_that_never_answers_is_left_after_the_time_limit(peer: Peer) -> None:
-    peer.answer = lambda _handler, _body: time.sleep(3)
-    begun = time.monotonic()
+    left = threading.Event()
+    peer.answer = lambda _handler, _body: left.wait()
+    sink = webhook(peer, time_limit_s=0.3)
     with pytest.raises(SinkFault, match=r"no answer within 0\.3 s"):
-        webhook(peer, time_limit_s=0.3).deliver([b"{}"])
-    assert time.monotonic() - begun < 2
+        in_time("it is left", lambda: sink.deliver([b"{}"]))
+    left.set()
 
 
 def test_a_peer_that_drips_its_answer_is_left_after_the_time_limit(peer: Peer) -> None:
     def drip(handler: object, _body: bytes) -> None:
-        for _ in range(100):
-            try:
+        with suppress(OSError):  # it was left
+            while True:
                 handler.wfile.write(b"H")  # type: ignore[attr-defined]
                 handler.wfile.flush()  # type: ignore[attr-defined]
-            except OSError:
-                return
-            time.sleep(0.05)
+                dawdle(0.05)
 
     peer.answer = drip
-    begun = time.monotonic()
+    sink = webhook(peer, time_limit_s=0.4)
     with pytest.raises(SinkFault, match="no answer within"):
-        webhook(peer, time_limit_s=0.4).deliver([b"{}"])
-    assert time.monotonic() - begun < 2
+        in_time("it is left", lambda: sink.deliver([b"{}"]))
+
+
+def test_a_peer_whose_connection_takes_all_the_time_is_left_before_it_can_drip(
+    peer: Peer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where its name takes long to be found: no time limit of a socket covers that."""
+    connect = http.client.HTTPConnection.connect
+
+    def late(connection: http.client.HTTPConnection) -> None:
+        wait_until("the time is over", lambda: not any(map(is_timer, threading.enumerate())))
+        connect(connection)
+
+    def is_timer(thread: threading.Thread) -> bool:
+        return isinstance(thread, threading.Timer)
+
+    monkeypatch.setattr(http.client.HTTPConnection, "connect", late)
+    with pytest.raises(SinkFault, match=r"no answer within 0\.2 s"):
+        webhook(peer, time_limit_s=0.2).deliver([b"{}"])
+    assert peer.received == []
 
 
 def test_a_peer_that_is_not_there_is_a_failure() -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    sink = WebhookSink(f"http://127.0.0.1:{port}/", secret=SECRET, time_limit_s=2)
+    sink = WebhookSink(f"http://127.0.0.1:{port}/", secret=SECRET, time_limit_s=PATIENCE_S)
     with pytest.raises(SinkFault, match="cannot be reached: ConnectionRefusedError") as caught:
         sink.deliver([b'{"secret":"document"}'])
     assert "document" not in str(caught.value)

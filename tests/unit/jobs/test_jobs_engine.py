@@ -3,25 +3,26 @@
 import os
 import random
 import resource
+import signal
 import time
 from contextlib import contextmanager
-from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import engine_mains
 import pytest
 
 from sonant.jobs.engines import local
-from sonant.jobs.engines.local import DEPTH, MAX_CRASHES, MAX_STILLBORN, LocalEngine
+from sonant.jobs.engines.local import DEPTH, MAX_CRASHES, MAX_STILLBORN, EngineUnusable, LocalEngine
 from sonant.jobs.engines.worker import work
-from sonant.jobs.entry import Prepared, Role, Task
+from sonant.jobs.entry import Role, Task
 from sonant.jobs.faults import Refusal
 from sonant.jobs.manifest import AudioFile
 from sonant.settings import Audio
 from sonant.voice.models import load_models
+from waiting import PATIENCE_S, alive, in_time, wait_until
 
 ROLE = Role(arn="arn:aws:iam::000000000000:role/sonant", policies=())
-PATIENCE_S = 100.0
 
 
 def task(ticket, name="a.wav"):
@@ -42,21 +43,16 @@ def run(built, tasks, more=0):
     """Give tasks as there is room; what came back, in the order it came, with `more` given before."""
     waiting: list[Any] = list(tasks)
     found: list[Any] = []
-    total, deadline = len(waiting) + more, time.monotonic() + PATIENCE_S
-    while len(found) < total:
-        assert time.monotonic() < deadline, f"{total - len(found)} results are missing"
+    total = len(waiting) + more
+
+    def all_there():
         while waiting and built.room:
             built.submit(waiting.pop(0))
-        found += built.results(0.2)
+        found.extend(built.results(0.2))
+        return len(found) == total
+
+    wait_until(lambda: f"{total - len(found)} results", all_there)
     return found
-
-
-def alive(pid):
-    """Whether it runs; a process that is dead and waits for its parent to notice does not."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except (FileNotFoundError, ProcessLookupError):
-        return False
 
 
 def squares(found):
@@ -81,9 +77,7 @@ def test_it_takes_as_many_tasks_as_its_workers_can_hold():
 
 def test_without_tasks_there_is_no_process_and_nothing_to_wait_for():
     with engine(engine_mains.answer) as built:
-        begun = time.monotonic()
-        assert built.results(5.0) == []
-        assert time.monotonic() - begun < 1
+        assert in_time("no results", lambda: built.results(3600.0)) == []
         assert built.pids() == []
 
 
@@ -106,21 +100,26 @@ def test_a_task_that_always_kills_its_worker_is_refused_and_the_others_are_done(
     assert len(list(tmp_path.iterdir())) == MAX_CRASHES
 
 
-def test_a_task_that_hangs_is_refused_after_the_time_limit_and_the_others_are_done():
+def test_a_task_that_hangs_is_refused_after_the_time_limit_and_the_others_are_done(monkeypatch):
+    passed_s, found = 0.0, {}
+    monkeypatch.setattr(local, "time", SimpleNamespace(monotonic=lambda: passed_s))
     with engine(engine_mains.hang, 1, time_limit_s=4.0) as built:
-        first = built_first(built)
-        found = dict(run(built, [task(n) for n in range(1, 6)]))
-    assert isinstance(first, Prepared)
+
+        def only_it_is_left():
+            found.update(built.results(0.2))
+            return built.room == 2 * DEPTH - len(stuck.tasks)
+
+        for n in (1, 2, 3):
+            built.submit(task(n))
+        (stuck,) = (worker for worker in built._workers if worker.tasks[0].ticket == 1)
+        wait_until("the others are done", only_it_is_left)
+        passed_s = 4.1
+        found |= dict(run(built, [task(n) for n in (4, 5)], more=len(stuck.tasks)))
     assert found.pop(1) == Refusal(
         500,
         "the recording could not be processed: the worker process worked on one request for more than 4 s",
     )
     assert squares(found.items()) == {n: n * n for n in (2, 3, 4, 5)}
-
-
-def built_first(built):
-    ((_, heard),) = run(built, [task(0)])
-    return heard
 
 
 def test_close_leaves_no_process_even_when_one_hangs():
@@ -152,10 +151,12 @@ def test_discard_forgets_what_is_in_hand_and_keeps_idle_workers():
 def test_a_crash_count_does_not_outlive_its_job(tmp_path):
     with engine(engine_mains.die_often, str(tmp_path), {0: 2 * (MAX_CRASHES - 2)}, workers=1) as built:
         built.submit(task(0))
-        deadline = time.monotonic() + PATIENCE_S
-        while len(list(tmp_path.iterdir())) < MAX_CRASHES - 2:
-            assert time.monotonic() < deadline
+
+        def has_died():
             assert built.results(0.1) == []
+            return len(list(tmp_path.iterdir())) >= MAX_CRASHES - 2
+
+        wait_until("the worker has died", has_died)
         built.discard()
         assert squares(run(built, [task(0)])) == {0: 0}
 
@@ -186,7 +187,7 @@ def test_the_worker_ends_with_the_process_that_gave_it_work():
         while len(built.results(0.2)) == 0:
             pass
         os.write(write, " ".join(map(str, built.pids())).encode())
-        time.sleep(PATIENCE_S)
+        signal.pause()
         os._exit(1)
     try:
         pids = [int(pid) for pid in os.read(read, 100).split()]
@@ -197,10 +198,7 @@ def test_the_worker_ends_with_the_process_that_gave_it_work():
         os.waitpid(child, 0)
         os.close(read)
         os.close(write)
-    deadline = time.monotonic() + 10
-    while any(map(alive, pids)):
-        assert time.monotonic() < deadline, "a worker outlived the runner"
-        time.sleep(0.05)
+    wait_until("the workers end with the runner", lambda: not any(map(alive, pids)))
 
 
 @pytest.fixture
@@ -212,10 +210,12 @@ def quick(monkeypatch):
 
 def until(condition, built):
     """Let the engine go on; nothing may come of it until the condition holds."""
-    deadline = time.monotonic() + PATIENCE_S
-    while not condition():
-        assert time.monotonic() < deadline
+
+    def held():
         assert built.results(0.1) == []
+        return condition()
+
+    wait_until("the engine gets there", held)
 
 
 def test_while_no_worker_gets_ready_tasks_wait_and_the_problem_names_the_doctor(tmp_path, quick):
@@ -232,6 +232,15 @@ def test_while_no_worker_gets_ready_tasks_wait_and_the_problem_names_the_doctor(
         may_be_ready.touch()
         assert squares(run(built, [task(2)], more=2)) == {0: 0, 1: 1, 2: 4}
         assert built.problem == ""
+
+
+def test_workers_that_have_no_exit_code_yet_end_the_job_without_one(monkeypatch):
+    monkeypatch.setattr(local, "_END_S", 0.0)
+    with (
+        engine(engine_mains.leave_unready, workers=1) as built,
+        pytest.raises(EngineUnusable, match="worker processes end before they are ready"),
+    ):
+        run(built, [task(0)])
 
 
 def test_one_worker_that_dies_before_it_is_ready_costs_nothing(tmp_path):

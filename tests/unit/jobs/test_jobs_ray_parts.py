@@ -5,7 +5,6 @@ from __future__ import annotations
 import subprocess
 import sys
 import threading
-import time
 
 import onnxruntime
 import pytest
@@ -22,6 +21,7 @@ from sonant.jobs.entry import Role, Task
 from sonant.jobs.faults import Refusal
 from sonant.settings import S3, Settings
 from sonant.settings_sources import load
+from waiting import PATIENCE_S
 
 ROLE = Role(arn="arn:aws:iam::000000000000:role/sonant", policies=())
 
@@ -31,14 +31,17 @@ def task(ticket):
 
 
 class Noted:
-    """Notes what it does. Fetching an even ticket takes long."""
+    """Notes what it does. Fetching an even ticket takes until an odd one is fetched."""
 
     notes: list[str] = []  # noqa: RUF012 - of one test at a time
+    fetched_odd = threading.Event()
 
     def first(self, task):
         if task.ticket % 2 == 0:
-            time.sleep(0.3)
+            assert self.fetched_odd.wait(PATIENCE_S)
         self.notes.append(f"fetched {task.ticket}")
+        if task.ticket % 2:
+            self.fetched_odd.set()
         return b""
 
     def do(self, task, first):
@@ -88,6 +91,7 @@ class TestTheActor:
         actor = Listener(key)
         assert actor.begin(__version__, parcels.seal((Noted, ()))) == ""
         Noted.notes.clear()
+        Noted.fetched_odd.clear()
         answers = {}
 
         def hear(number):
@@ -99,7 +103,7 @@ class TestTheActor:
         for call in calls:
             call.start()
         for call in calls:
-            call.join(10)
+            call.join(PATIENCE_S)
         assert answers == {0: Refusal(400, "0"), 1: Refusal(400, "1")}
         assert Noted.notes == ["fetched 1", "fetched 0", "did 0", "did 1"]
 
@@ -173,5 +177,5 @@ class TestSettings:
 
 def test_nothing_of_ray_is_loaded_with_the_app():
     code = "import sys, sonant.app; print([name for name in sys.modules if name.split('.')[0] == 'ray'])"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=PATIENCE_S)
     assert done.stdout.strip() == "[]", done.stderr

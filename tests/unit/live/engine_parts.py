@@ -1,23 +1,26 @@
-"""Workers for the pool's tests: real processes that answer at once, slowly, or never get ready."""
+"""Workers for the pool's tests: real processes that answer at once, when they may, or never get ready."""
 
 from __future__ import annotations
 
 import os
-import time
+from pathlib import Path
 
 from sonant.jobs.engines.local import READY
 from sonant.jobs.entry import Prepared
+from waiting import wait_until
 
 
-def answer(pipe, pause_s=0.0):
-    """Each task's answer is its own mark, after a pause."""
+def answer(pipe, gates=None):
+    """Each task's answer is its own mark; with a folder of gates, once its gate there is open."""
     pipe.send(READY)
     while True:
         try:
             task = pipe.recv()
         except EOFError:
             return
-        time.sleep(pause_s)
+        if gates is not None:
+            Path(gates, f"{task.model_id}.begun").touch()
+            wait_until("the gate opens", Path(gates, f"{task.model_id}.open").exists)
         pipe.send((task.ticket, _heard(task.model_id)))
 
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import threading
-import time
 
 import engine_parts
 import pytest
@@ -17,8 +15,8 @@ from sonant.jobs.entry import Prepared, Role, Task
 from sonant.jobs.faults import Refusal
 from sonant.live import pool as live_pool
 from sonant.live.pool import Pool, Urgency
+from waiting import PATIENCE_S, wait_until
 
-PATIENCE_S = 60.0
 AUTHENTICATION, FRAUD, ENROLLMENT = Urgency
 
 
@@ -26,17 +24,35 @@ class Answers:
     """What came back, in order; may be waited for."""
 
     def __init__(self):
-        self.found, self._condition = [], threading.Condition()
+        self.found = []
 
     def __call__(self, result):
-        with self._condition:
-            self.found.append(result.model_id if isinstance(result, Prepared) else result)
-            self._condition.notify_all()
+        self.found.append(result.model_id if isinstance(result, Prepared) else result)
 
-    def wait(self, count):
-        with self._condition:
-            assert self._condition.wait_for(lambda: len(self.found) >= count, PATIENCE_S), self.found
+    def first(self, count):
+        """As soon as there are so many."""
+        wait_until(lambda: f"{count} answers, not {self.found}", lambda: len(self.found) >= count)
         return self.found
+
+
+class Gates:
+    """What the tasks of `engine_parts.answer` wait for."""
+
+    def __init__(self, folder):
+        self.folder = str(folder)
+        self._folder = folder
+
+    def begun(self, mark):
+        wait_until(f"{mark} is begun", (self._folder / f"{mark}.begun").exists)
+
+    def open(self, *marks):
+        for mark in marks:
+            (self._folder / f"{mark}.open").touch()
+
+
+@pytest.fixture
+def gates(tmp_path):
+    return Gates(tmp_path)
 
 
 def task(mark):
@@ -62,51 +78,54 @@ def test_nothing_runs_before_it_is_warmed(pool_of):
     pool = pool_of(engine_parts.answer, workers=2)
     assert pool.pids() == []
     pool.warm()
-    deadline = time.monotonic() + PATIENCE_S
-    while len(pool.pids()) < 2:
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    wait_until("its workers start", lambda: len(pool.pids()) == 2)
 
 
-def test_what_is_urgent_goes_first(pool_of):
+def test_what_is_urgent_goes_first(pool_of, gates):
     # Given: a worker that has something in hand
-    pool, answers = pool_of(engine_parts.answer, 0.3), Answers()
+    pool, answers = pool_of(engine_parts.answer, gates.folder), Answers()
     pool.submit(task("first"), AUTHENTICATION, answers)
-    time.sleep(0.05)
+    gates.begun("first")
 
     # When: the rest comes in the wrong order
     for mark, urgency in (("enroll", ENROLLMENT), ("fraud", FRAUD), ("who", AUTHENTICATION)):
         pool.submit(task(mark), urgency, answers)
 
     # Then
-    assert answers.wait(4) == ["first", "who", "fraud", "enroll"]
+    gates.open("enroll", "fraud", "who", "first")
+    assert answers.first(4) == ["first", "who", "fraud", "enroll"]
 
 
-def test_long_tasks_leave_a_worker_to_authentication(pool_of):
-    pool, slow, quick = pool_of(engine_parts.answer, 0.5, workers=2), Answers(), Answers()
+def test_long_tasks_leave_a_worker_to_authentication(pool_of, gates):
+    pool, slow, quick = pool_of(engine_parts.answer, gates.folder, workers=2), Answers(), Answers()
+    gates.open("warm", "who")
     pool.submit(task("warm"), AUTHENTICATION, quick)
-    quick.wait(1)
-    for number in range(4):
-        pool.submit(task(f"fraud-{number}"), FRAUD, slow)
-    time.sleep(0.1)
+    quick.first(1)
+    marks = [f"fraud-{number}" for number in range(4)]
+    for mark in marks:
+        pool.submit(task(mark), FRAUD, slow)
+    gates.begun("fraud-0")
 
     pool.submit(task("who"), AUTHENTICATION, quick)
 
-    quick.wait(2)
-    assert len(slow.found) < 3, "authentication waited behind fraud detection"
-    slow.wait(4)
+    quick.first(2)
+    assert slow.found == [], "authentication waited behind fraud detection"
+    gates.open(*marks)
+    slow.first(4)
 
 
-def test_a_killed_worker_is_replaced_and_its_task_done(pool_of):
-    pool, answers = pool_of(engine_parts.answer, 0.5), Answers()
+def test_a_killed_worker_is_replaced_and_its_task_done(pool_of, gates):
+    pool, answers = pool_of(engine_parts.answer, gates.folder), Answers()
+    gates.open("first")
     pool.submit(task("first"), AUTHENTICATION, answers)
-    answers.wait(1)
+    answers.first(1)
     pool.submit(task("second"), AUTHENTICATION, answers)
-    time.sleep(0.1)
+    gates.begun("second")
 
     os.kill(pool.pids()[0], signal.SIGKILL)
 
-    assert answers.wait(2) == ["first", "second"]
+    gates.open("second")
+    assert answers.first(2) == ["first", "second"]
 
 
 def test_workers_that_never_get_ready_are_given_up_with_a_reason(pool_of, monkeypatch):
@@ -127,10 +146,7 @@ def test_tasks_wait_for_workers_that_are_killed_before_they_are_ready(pool_of, t
     may_be_ready = tmp_path / "models"
     pool, answers = pool_of(engine_parts.die_unless, str(may_be_ready)), Answers()
     pool.submit(task("who"), AUTHENTICATION, answers)
-    deadline = time.monotonic() + PATIENCE_S
-    while pool.lost <= MAX_STILLBORN:
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    wait_until("workers end", lambda: pool.lost > MAX_STILLBORN)
     assert answers.found == []
     may_be_ready.touch()
     assert answers.wait(1) == ["who"]
@@ -156,14 +172,14 @@ def test_a_pool_whose_engine_fails_in_its_own_repair_goes_on(pool_of, monkeypatc
     assert answers.wait(1) == ["who"]
 
 
-def test_a_closed_pool_answers_everything_that_it_has_not_done(pool_of):
-    pool, answers = pool_of(engine_parts.answer, 30.0), Answers()
+def test_a_closed_pool_answers_everything_that_it_has_not_done(pool_of, gates):
+    pool, answers = pool_of(engine_parts.answer, gates.folder), Answers()
     for number in range(3):
         pool.submit(task(str(number)), FRAUD, answers)
-    time.sleep(0.2)
+    gates.begun("0")
     pool.close()
     pool.submit(task("late"), FRAUD, answers)
-    assert answers.wait(4) == [Refusal(500, "the service stopped")] * 4
+    assert answers.first(4) == [Refusal(500, "the service stopped")] * 4
 
 
 def test_an_answer_that_cannot_be_taken_hurts_no_other(pool_of, caplog):
@@ -174,5 +190,5 @@ def test_an_answer_that_cannot_be_taken_hurts_no_other(pool_of, caplog):
 
     pool.submit(task("one"), AUTHENTICATION, broken)
     pool.submit(task("two"), AUTHENTICATION, answers)
-    assert answers.wait(1) == ["two"]
+    assert answers.first(1) == ["two"]
     assert "a result could not be taken" in caplog.text

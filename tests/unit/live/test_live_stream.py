@@ -11,6 +11,7 @@ import pytest
 
 from sonant.live.calls import EndReason, StreamFault
 from sonant.live.stream import ROOM_S, Stream
+from waiting import PATIENCE_S
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
 
@@ -106,11 +107,11 @@ def test_many_may_wait_in_one_event_loop(stream):
         stream.feed(frame(160), 8000)
         waiting = [asyncio.create_task(stream.drained()) for _ in range(100)]
         given_up = asyncio.create_task(stream.drained())
-        await asyncio.sleep(0.01)
+        await asyncio.sleep(0)  # all of them wait now
         assert not any(task.done() for task in waiting)
         given_up.cancel()
         stream.take()
         threading.Thread(target=stream.settle).start()
-        await asyncio.wait_for(asyncio.gather(*waiting), 10)
+        await asyncio.wait_for(asyncio.gather(*waiting), PATIENCE_S)
 
     asyncio.run(wait_all())

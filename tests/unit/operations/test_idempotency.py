@@ -11,6 +11,7 @@ from sqlalchemy import func, select
 
 from sonant.errors import ServiceQuotaExceeded, Validation
 from sonant.store.database.schema import client_tokens
+from waiting import PATIENCE_S
 
 CONFLICT = "ClientToken was used before with other parameters; use a new one"
 
@@ -158,7 +159,7 @@ def test_two_at_the_same_moment_make_one(house, operation):
             barrier = Barrier(callers)
 
             def call(token, barrier=barrier):
-                barrier.wait(10)
+                barrier.wait(PATIENCE_S)
                 return make(token)
 
             found = list(threads.map(call, [f"token-{number}"] * callers))

@@ -26,6 +26,7 @@ from sonant.store.database.schema import fraudster_voiceprints
 from sonant.store.session_hearings import FRAUD, Hearing
 from sonant.voice.fingerprint import fingerprint
 from sonant.voice.models import load_models
+from waiting import PATIENCE_S
 
 MODEL = load_models().encoder_id
 VOICES = strangers(40)
@@ -225,7 +226,7 @@ def test_a_large_domain_is_read_beside_the_calls_which_wait_no_longer_than_they_
     @contextmanager
     def slow():
         reads.append(threading.current_thread().name)
-        assert gate.wait(10)
+        assert gate.wait(PATIENCE_S)
         with house.store.database.read() as connection:
             yield connection
 
@@ -295,4 +296,4 @@ def test_many_threads_ask_while_fraudsters_come_and_go(house, domain_id):
             passing = register(house, domain_id, voice)
             house.call("DeleteFraudster", DomainId=domain_id, FraudsterId=passing)
         stop.set()
-        assert {one for future in asking for one in future.result(60)} == {fixed}
+        assert {one for future in asking for one in future.result(PATIENCE_S)} == {fixed}

@@ -168,7 +168,7 @@ def shared_house():
         house.close()
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(
     moments=st.lists(st.integers(0, 1), min_size=1, max_size=10),
     size=st.integers(1, 4),

@@ -11,6 +11,7 @@ from sonant.errors import InvalidObjectName, KeyNotFound, SealBroken, StoreError
 from sonant.store.accounts import LocalAccounts
 from sonant.store.local_objects import LocalObjectStore
 from sonant.store.objects import ObjectUri
+from waiting import PATIENCE_S
 
 FIRST, OTHER = "0" * 12, "1" * 12
 CONTEXT = {"purpose": "test"}
@@ -96,6 +97,6 @@ def test_threads_that_ask_at_once_get_one_key_store(accounts):
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(10)
+        thread.join(PATIENCE_S)
     assert len(found) == 8
     assert len({id(store) for store in found}) == 1

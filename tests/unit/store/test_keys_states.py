@@ -7,8 +7,10 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from counting import counted_calls
 from sonant.errors import KeyNotFound, KeyUnusable, SetupError
 from sonant.store.local_keys import LocalKeyStore
+from waiting import PATIENCE_S
 
 REGION, ACCOUNT = "eu-west-1", "123456789012"
 CONTEXT = {"aws:voiceid:domain:arn": "arn:aws:voiceid:eu-west-1:123456789012:domain/D"}
@@ -164,7 +166,7 @@ def test_writers_in_several_processes_lose_none_of_each_others_changes(store, tm
     for process in processes:
         process.start()
     for process in processes:
-        process.join(30)
+        process.join(PATIENCE_S)
         assert process.exitcode == 0
     assert sorted(alias for key in store.list() for alias in key.aliases) == sorted(
         f"alias/{number}-{count}" for number in range(4) for count in range(5)
@@ -183,12 +185,11 @@ def test_keys_outlive_the_process(open_keys):
 # --- cost
 
 
-def test_unwrapping_a_data_key_costs_tens_of_microseconds_at_most(store):
+def test_unwrapping_a_data_key_asks_for_its_files_state_and_reads_nothing(store):
     wrapped = store.generate_data_key(store.create().key_id, CONTEXT).wrapped
-    best = float("inf")
-    for _ in range(20):
-        start = time.perf_counter()
-        for _ in range(100):
-            store.decrypt(wrapped, CONTEXT)
-        best = min(best, (time.perf_counter() - start) / 100)
-    assert best < 100e-6  # a busy machine; idle it is under 30
+    store.decrypt(wrapped, CONTEXT)
+    with counted_calls() as calls:
+        store.decrypt(wrapped, CONTEXT)
+    asked = {name: count for name, count in calls.items() if name.startswith("posix.")}
+    assert asked == {"posix.stat": 1, "posix.lstat": 1}
+    assert calls.total() < 45

@@ -5,7 +5,7 @@ import os
 import resource
 import tempfile
 import threading
-import time
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -252,11 +252,12 @@ def test_no_descriptor_is_left_open(store):
 def test_sweeping_removes_what_broken_writes_left_a_day_ago(store, bucket):
     store.write(uri("a/kept"), b"x")
     (bucket / "b" / "c").mkdir(parents=True)
-    day_ago = time.time() - 25 * 3600
+    moment = datetime.now(UTC).timestamp()
+    day_ago = moment - 25 * 3600
     for path, seconds in [
         ("b/c/.s3~tmp-00", day_ago),
         ("a/.s3~tmp-11", day_ago),
-        ("a/.s3~tmp-22", time.time()),
+        ("a/.s3~tmp-22", moment),
     ]:
         (bucket / path).write_bytes(b"half")
         os.utime(bucket / path, (seconds, seconds))

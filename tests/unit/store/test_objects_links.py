@@ -10,6 +10,7 @@ from folder_objects import NO_KEYS
 from sonant.errors import ObjectDenied
 from sonant.store.local_objects import LocalObjectStore
 from sonant.store.objects import ObjectUri
+from waiting import PATIENCE_S
 
 
 @pytest.fixture
@@ -111,7 +112,7 @@ def test_the_root_itself_may_be_a_link_since_the_operator_chose_it(tmp_path, sto
     assert LocalObjectStore(tmp_path / "mounted", keys=NO_KEYS).read(ObjectUri("calls", "one"), 1) == b"x"
 
 
-@pytest.mark.timeout(10)
+@pytest.mark.timeout(PATIENCE_S)
 def test_pipes_sockets_and_devices_are_refused_without_waiting(store, bucket):
     os.mkfifo(bucket / "pipe")
     here = Path.cwd()

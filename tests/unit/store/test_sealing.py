@@ -69,7 +69,7 @@ def test_a_full_last_chunk_is_not_followed_by_an_empty_one():
 
 
 @given(st.lists(st.integers(0, 3 * CHUNK_BYTES), max_size=6))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_how_the_plaintext_is_cut_into_pieces_does_not_matter(cuts):
     pieces = [noise(size) for size in cuts]
     assert opened(b"".join(seal(pieces, DATA_KEY))) == b"".join(pieces)

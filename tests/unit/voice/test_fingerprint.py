@@ -82,7 +82,7 @@ def test_a_fingerprint_survives_being_stored(said):
     assert Fingerprint.from_bytes(stored).to_bytes() == stored
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(data=st.binary(max_size=400))
 def test_any_stored_bytes_are_read_or_refused(data):
     if len(data) % 4:

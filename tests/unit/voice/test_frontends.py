@@ -30,7 +30,7 @@ def test_features_are_those_of_the_toolkits_own_code(name):
         assert np.allclose(found[int(row)], wanted, atol=5e-4)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     seed=st.integers(0, 1000),
     samples=st.integers(500, 6000),

@@ -46,7 +46,7 @@ def gathered(samples, sizes, models, need=NEED, **how):
     return gatherer
 
 
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(sizes=st.lists(st.integers(1, 5000), min_size=1, max_size=20).filter(lambda s: sum(s) > 40 * len(s)))
 def test_frames_of_any_size_give_the_speech_of_batch(talk, batch, models, sizes):
     np.testing.assert_array_equal(gathered(talk, sizes, models).samples, batch.samples)

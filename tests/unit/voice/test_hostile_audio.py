@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import struct
-import time
 import tracemalloc
 
 import numpy as np
@@ -132,7 +131,7 @@ def test_a_recording_over_the_longest_duration_is_refused_by_its_header(wav):
 
 
 @pytest.mark.parametrize("length", ["told", "not told"])
-def test_a_compressed_bomb_costs_no_more_than_the_longest_duration(length):
+def test_a_compressed_bomb_costs_no_more_than_the_longest_duration(length, monkeypatch):
     # Given: four hours of silence in a few hundred kilobytes, whose header tells the length or does not
     out = io.BytesIO()
     with soundfile.SoundFile(out, "w", 8000, 1, format="FLAC", subtype="PCM_16") as file:
@@ -143,17 +142,30 @@ def test_a_compressed_bomb_costs_no_more_than_the_longest_duration(length):
         bomb[21] &= 0xF0
         bomb[22:26] = bytes(4)
 
+    decoded = 0
+
+    class Counted(soundfile.SoundFile):
+        def read(self, *arguments, **named):
+            nonlocal decoded
+            found = super().read(*arguments, **named)
+            decoded += len(found)
+            return found
+
+    monkeypatch.setattr(soundfile, "SoundFile", Counted)
+
     # When
     tracemalloc.start()
-    began = time.perf_counter()
     said = refusal(bytes(bomb), max_duration_s=60.0)
-    seconds, (_, peak_bytes) = time.perf_counter() - began, tracemalloc.get_traced_memory()
+    _, peak_bytes = tracemalloc.get_traced_memory()
     tracemalloc.stop()
 
     # Then
     assert "60.0 s" in said
     assert peak_bytes < 5_000_000
-    assert seconds < 5
+    if length == "told":
+        assert decoded == 0
+    else:
+        assert 60 * 8000 <= decoded < 65 * 8000
 
 
 def test_an_id3_tag_of_256_megabytes_is_not_believed(encoded):
@@ -182,7 +194,7 @@ _SMALL_WAV = b"RIFF" + struct.pack("<I", 436) + b"WAVEfmt " + struct.pack("<I", 
 _SMALL_WAV += b"data" + struct.pack("<I", 400) + np.arange(200, dtype="<i2").tobytes()
 
 
-@settings(max_examples=1500, deadline=500)
+@settings(max_examples=1500)
 @given(st.dictionaries(st.integers(0, 60), st.integers(0, 255), min_size=1, max_size=6), st.booleans())
 def test_a_wav_with_any_bytes_changed_is_read_or_refused(changes, strict):
     data = bytearray(_SMALL_WAV)
@@ -199,7 +211,7 @@ def test_a_wav_with_any_bytes_changed_is_read_or_refused(changes, strict):
         assert np.isfinite(waveform.samples).all()
 
 
-@settings(max_examples=300, deadline=500)
+@settings(max_examples=300)
 @given(
     st.binary(max_size=300), st.sampled_from([b"RIFF\0\0\0\0WAVE", b"fLaC", b"OggS", b"ID3", b"\xff\xfb\x90"])
 )

@@ -112,7 +112,7 @@ def test_hysteresis(caption, probabilities, spans):
     assert found == padded, caption
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.lists(st.sampled_from([LOUD, UNSURE, QUIET]), max_size=80), st.integers(1, 20))
 def test_hysteresis_does_not_depend_on_how_frames_arrive(probabilities, size):
     length = len(probabilities) * FRAME

@@ -95,7 +95,7 @@ def test_the_large_network_hears_at_most_so_many_windows(seconds, windows, count
     assert np.sqrt(np.mean(found**2, axis=1)) == pytest.approx(0.05, rel=1e-3)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     kind=st.sampled_from(["silence", "constant", "clipped", "tone", "clicks", "noise"]),
     level=st.floats(1e-6, 4.0),

@@ -31,7 +31,7 @@ def test_similarities_are_those_of_the_scoring():
     np.testing.assert_allclose(similarities(vectors, vectors), expected, atol=1e-6)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     people=st.lists(st.integers(0, 4), min_size=1, max_size=30),
     ids=st.data(),

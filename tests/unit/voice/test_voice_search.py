@@ -81,7 +81,7 @@ def test_what_the_coarse_look_alone_would_choose_is_often_wrong():
     assert np.allclose(found, greatest(rows, queries), atol=ROUNDING)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.integers(0, 2**32 - 1),
     st.integers(1, 400),
@@ -101,7 +101,7 @@ def test_the_bound_holds_for_any_rows(seed, count, asked, dimensions, kind, scal
     assert np.all(found >= greatest(rows, queries) - ROUNDING * max(scale, 1))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.integers(0, 2**32 - 1), st.lists(st.booleans(), max_size=60), st.booleans())
 def test_a_gallery_that_changes_is_what_a_fresh_one_would_be(seed, steps, coarse):
     """Adding (True) and removing (False), with and without the coarse form."""

@@ -6,6 +6,8 @@ import asyncio
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -14,10 +16,12 @@ import pytest
 from sonant.errors import Conflict
 from sonant.live.adapters import Audio, Begin, End, Reply
 from sonant.live.calls import Call, EndReason, StreamFault, StreamOver
+from sonant.wire import carrying
 from sonant.wire.carrying import Bounds, carry
+from waiting import PATIENCE_S, until
 
 CALL = Call(account_id="0" * 12, domain_id="d" * 22, session="call-1")
-QUICK = Bounds(begin_s=0.2, last_words_s=0.2, send_s=0.2, drain_s=1.0)
+PATIENT = Bounds(begin_s=PATIENCE_S, send_s=PATIENCE_S, drain_s=PATIENCE_S, last_words_s=0.2)
 
 
 class MemoryStream:
@@ -58,8 +62,7 @@ class MemoryStream:
         thread.join()
 
     async def drained(self) -> None:
-        while self.held:
-            await asyncio.sleep(0.005)
+        await until("it is listened to", lambda: not self.held)
 
 
 class MemoryIntake:
@@ -92,7 +95,7 @@ class Line:
 
     async def send(self, message) -> None:
         if self.deaf:
-            await asyncio.sleep(60)
+            await asyncio.Event().wait()
         self.sent.append(message)
 
     async def close(self, code, reason) -> None:
@@ -131,7 +134,7 @@ class Words:
         return words if self.closes_itself else [*words, End(reason)]
 
 
-def run(line, intake, adapter=None, *, paced=False, stream=None, also=None, bounds=QUICK):
+def run(line, intake, adapter=None, *, paced=False, stream=None, also=None, bounds=PATIENT):
     async def carried():
         with ThreadPoolExecutor(1) as threads:
             beside = asyncio.create_task(also()) if also else None
@@ -145,7 +148,7 @@ def run(line, intake, adapter=None, *, paced=False, stream=None, also=None, boun
                     stream=stream,
                     bounds=bounds,
                 ),
-                10,
+                PATIENCE_S,
             )
             if beside is not None:
                 await beside
@@ -202,7 +205,7 @@ def test_audio_before_the_beginning_is_a_fault():
 
 def test_a_connection_that_names_no_call_is_closed_in_time():
     line = Line("say")
-    assert run(line, MemoryIntake()) == EndReason.NEVER_BEGAN
+    assert run(line, MemoryIntake(), bounds=replace(PATIENT, begin_s=0.2)) == EndReason.NEVER_BEGAN
     assert line.closed == (1008, "No call was named in time.")
 
 
@@ -224,7 +227,7 @@ def test_when_the_service_ends_the_stream_the_carrier_is_told_at_once():
     line, intake = Line("begin"), MemoryIntake()
 
     async def stop():
-        await asyncio.sleep(0.05)
+        await until("it has begun", lambda: line.sent)
         intake.stream.stop(EndReason.REQUESTED)
 
     assert run(line, intake, also=stop) == EndReason.REQUESTED
@@ -251,14 +254,15 @@ def test_a_carrier_whose_protocol_closes_itself_gets_a_moment_for_it():
     adapter.closes_itself = True
 
     async def stop():
-        await asyncio.sleep(0.05)
+        await until("it has begun", lambda: line.sent)
         intake.stream.stop(EndReason.REQUESTED)
-        await asyncio.sleep(0.05)
+        await until("the end is told", lambda: line.sent[-1] == "ended REQUESTED")
         line.inbox.put_nowait(b"late audio")
         line.inbox.put_nowait("say")
         line.inbox.put_nowait(EndReason.CALL_ENDED)
 
-    assert run(line, intake, adapter, also=stop) == EndReason.REQUESTED
+    bounds = replace(PATIENT, last_words_s=PATIENCE_S)
+    assert run(line, intake, adapter, also=stop, bounds=bounds) == EndReason.REQUESTED
     assert line.sent[-1] == "said"
     assert line.closed is None
     assert intake.stream.fed == 0
@@ -267,7 +271,7 @@ def test_a_carrier_whose_protocol_closes_itself_gets_a_moment_for_it():
 def test_a_carrier_that_reads_nothing_is_given_up():
     line, intake = Line("begin"), MemoryIntake()
     line.deaf = True
-    assert run(line, intake) == EndReason.DISCONNECTED
+    assert run(line, intake, bounds=replace(PATIENT, send_s=0.2)) == EndReason.DISCONNECTED
     assert intake.stream.reasons == [EndReason.DISCONNECTED]
 
 
@@ -284,7 +288,7 @@ def test_a_paced_carrier_waits_for_room_and_at_its_end_until_all_is_listened_to(
 
     async def listen():
         while not stream.reasons or stream.held:
-            await asyncio.sleep(0.01)
+            await until("there is audio, or the end", lambda: stream.held or stream.reasons)
             assert stream.held <= 8000
             stream.listen()
 
@@ -300,20 +304,26 @@ def test_a_paced_carrier_is_not_told_that_all_is_well_when_something_was_lost():
     assert line.closed == (1012, "SERVICE_STOPPED")
 
 
-def test_messages_come_no_faster_than_the_bounds_say():
+@pytest.fixture
+def still(monkeypatch):
+    """No time passes by the clock that messages are measured by."""
+    monkeypatch.setattr(carrying, "time", SimpleNamespace(monotonic=lambda: 0.0))
+
+
+def test_messages_come_no_faster_than_the_bounds_say(still):
     bounds = Bounds(messages_per_s=10.0, messages_at_once=20.0)
     line = Line("begin", *["say"] * 40)
     assert run(line, MemoryIntake(), bounds=bounds) == EndReason.OVERRUN
     assert line.closed == (1008, "messages come too fast")
 
 
-def test_paced_audio_pays_for_its_messages_and_empty_ones_do_not():
+def test_paced_audio_pays_for_its_messages_and_empty_ones_do_not(still):
     bounds = Bounds(messages_per_s=50.0, messages_at_once=20.0)
     full_speed = Line(*[bytes(160)] * 200, "end")
     stream = MemoryStream(room_s=1000.0)
 
     async def listen():
-        await asyncio.sleep(0.05)
+        await until("the end is said", lambda: stream.reasons)
         stream.listen()
 
     assert run(full_speed, MemoryIntake(), paced=True, stream=stream, bounds=bounds, also=listen) == (
@@ -328,8 +338,8 @@ def test_a_service_that_stops_ends_the_call_truthfully():
 
     async def stopped():
         with ThreadPoolExecutor(1) as threads:
-            task = asyncio.create_task(carry(line, Words(), intake, threads=threads, bounds=QUICK))
-            await asyncio.sleep(0.05)
+            task = asyncio.create_task(carry(line, Words(), intake, threads=threads, bounds=PATIENT))
+            await until("it has begun", lambda: line.sent)
             task.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await task
@@ -341,23 +351,24 @@ def test_a_service_that_stops_ends_the_call_truthfully():
 
 
 def test_a_stream_that_was_being_opened_when_the_service_stopped_is_not_left_open():
-    gate = threading.Event()
+    gate, opening = threading.Event(), threading.Event()
     stream = MemoryStream()
 
     class Slow(MemoryIntake):
         def open(self, call):
-            gate.wait(5)
+            opening.set()
+            gate.wait(PATIENCE_S)
             return stream
 
     async def stopped():
         with ThreadPoolExecutor(1) as threads:
-            task = asyncio.create_task(carry(Line("begin"), Words(), Slow(), threads=threads, bounds=QUICK))
-            await asyncio.sleep(0.05)
+            task = asyncio.create_task(carry(Line("begin"), Words(), Slow(), threads=threads, bounds=PATIENT))
+            await until("it is being opened", opening.is_set)
             task.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await task
             gate.set()
-            await asyncio.sleep(0.05)
+            await until("it is ended", lambda: stream.reasons)
 
     asyncio.run(stopped())
     assert stream.reasons == [EndReason.SERVICE_STOPPED]

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import threading
-import time
 
 import pytest
 
 from sonant.wire.lane import BATCH, Lane
-
-PATIENCE_S = 10.0
+from waiting import PATIENCE_S, until, wait_until
 
 
 @pytest.fixture
@@ -40,7 +38,7 @@ class Gated:
         return argument * 10
 
 
-async def until(event):
+async def told(event):
     assert await asyncio.to_thread(event.wait, PATIENCE_S)
 
 
@@ -95,7 +93,7 @@ def test_results_come_back_in_batches_of_at_most_sixteen(lane, monkeypatch):
 
     async def calls():
         waiting = [asyncio.ensure_future(line.run(0))]
-        await until(work.begun)
+        await told(work.begun)
         waiting += [asyncio.ensure_future(line.run(number)) for number in range(1, 2 * BATCH + 5)]
         await asyncio.sleep(0)
         work.gate.set()
@@ -121,9 +119,9 @@ def test_closing_finishes_what_was_handed_over_and_ends_the_thread(lane):
 
     async def calls():
         waiting = [asyncio.ensure_future(line.run(number)) for number in range(20)]
-        await until(work.begun)
+        await told(work.begun)
         closing = asyncio.ensure_future(asyncio.to_thread(line.close))
-        await asyncio.sleep(0.05)
+        await until("the end is in the queue", lambda: line._queue.qsize() > 0)
         assert not closing.done()
         work.gate.set()
         await closing
@@ -139,7 +137,7 @@ def test_a_caller_that_has_gone_hurts_nobody(lane):
 
     async def calls():
         first, gone, last = (asyncio.ensure_future(line.run(number)) for number in range(3))
-        await until(work.begun)
+        await told(work.begun)
         gone.cancel()
         await asyncio.sleep(0)
         work.gate.set()
@@ -158,15 +156,12 @@ def test_a_loop_that_closes_while_work_is_under_way_does_not_end_the_lane(lane):
 
     async def leave():
         waiting = asyncio.ensure_future(line.run(1))
-        await until(work.begun)
+        await told(work.begun)
         waiting.cancel()
 
     asyncio.run(leave())
     work.gate.set()
-    deadline = time.monotonic() + PATIENCE_S
-    while not work.seen:
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
+    wait_until("the work is done", lambda: work.seen)
 
     async def call():
         return await asyncio.wait_for(line.run(2), PATIENCE_S)

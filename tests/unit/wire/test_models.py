@@ -15,6 +15,7 @@ from botocore.model import ServiceModel
 
 from sonant.errors import SetupError, UnknownOperation
 from sonant.wire.models import DATA_PATH, load_models
+from waiting import PATIENCE_S
 
 MODELS = load_models()
 THE_SEVEN = {
@@ -137,7 +138,7 @@ def test_the_aws_command_line_loads_our_model():
         env={**os.environ, "AWS_DATA_PATH": str(DATA_PATH)},
         capture_output=True,
         check=True,
-        timeout=60,
+        timeout=PATIENCE_S,
     )
     assert json.loads(done.stdout).keys() == {*COMPARISON, "MinimumNetSpeech"}
 

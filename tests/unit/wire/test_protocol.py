@@ -211,7 +211,7 @@ def test_whatever_we_answer_a_client_reads_back_unchanged(target):
     shape = MODELS.find(target).output_shape
     serialize = compile_output(shape, strict=True)
 
-    @settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=25, suppress_health_check=list(HealthCheck))
     @given(answers(shape))
     def is_read_back(answer):
         read = as_client_reads(serialize(answer), shape)

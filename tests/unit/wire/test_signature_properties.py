@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from sonant.errors import FrontDoorError
 from sonant.wire.canonical import canonical_path
 from sonant.wire.signature import Credential, SignedRequest, Verifier
+from waiting import PATIENCE_S
 
 HOST = "voice.example.com:8180"
 SEEN_AS_IS = st.characters(codec="ascii", exclude_categories=["C"])
@@ -26,7 +27,7 @@ TOKENS = st.text(st.sampled_from("abcXYZ0123456789/+="), min_size=1, max_size=40
 SEGMENTS = st.text(st.characters(codec="utf-8", exclude_categories=["C"]), max_size=8)
 WORDS = st.text(st.characters(codec="utf-8"), max_size=12)
 MOMENTS = st.integers(0, 4_000_000_000).map(lambda s: datetime(1971, 1, 1, tzinfo=UTC) + timedelta(seconds=s))
-FAST = settings(max_examples=40, deadline=None)
+FAST = settings(max_examples=40)
 
 
 @st.composite
@@ -114,7 +115,7 @@ def by_awscrt(path, query, headers, body, credential, moment, expires=None):
         date=moment,
         expiration_in_seconds=expires,
     )
-    awscrt.auth.aws_sign_request(request, config).result(10)
+    awscrt.auth.aws_sign_request(request, config).result(PATIENCE_S)
     _, _, query_string = request.path.partition("?")
     arrived = [(name.lower().encode(), value.encode()) for name, value in request.headers]
     return SignedRequest("POST", path.encode(), query_string.encode(), arrived, body)

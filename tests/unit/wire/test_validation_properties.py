@@ -27,7 +27,7 @@ PARSERS = {target: compile_input(operation.input_shape) for target, operation in
 # What the patterns with \p{..} and dots are generated from; the others hypothesis reads by itself.
 LETTERS = st.characters(categories=("L", "N", "Zs"), include_characters="_.:/=+-@")
 PRINTABLE = st.characters(codec="utf-8", exclude_categories=("C", "Z"))
-FAST = settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+FAST = settings(max_examples=25, suppress_health_check=list(HealthCheck))
 
 
 def valid(shape):

@@ -102,6 +102,9 @@ class WebhookSink:
 
         start_once(cut, "webhook time limit", failed=lambda _: None)
         try:
+            peer.connect()
+            if late.is_set():  # there was nothing to cut yet
+                raise TimeoutError
             peer.request("POST", self._target, body, headers)
             return peer.getresponse().status
         except (OSError, http.client.HTTPException) as fault:

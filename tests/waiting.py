@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 PATIENCE_S = 300.0
 """After so long something hangs. The ceiling of every wait; nothing that works comes near it."""
@@ -22,8 +22,8 @@ Found = TypeVar("Found")
 
 
 def wait_until(
-    what: str | Callable[[], object], holds: Callable[[], Found], patience_s: float = PATIENCE_S
-) -> Found:
+    what: str | Callable[[], object], holds: Callable[[], Any], patience_s: float = PATIENCE_S
+) -> Any:
     """What `holds` returns, as soon as that is true; AssertionError with `what` when it never is.
 
     `what` may be a function, asked when all is lost, of what is there instead.
@@ -70,7 +70,7 @@ def dawdle(seconds: float) -> None:
     time.sleep(seconds)
 
 
-async def until(what: str, holds: Callable[[], Found]) -> Found:
+async def until(what: str, holds: Callable[[], Any]) -> Any:
     """`wait_until` in an event loop."""
     give_up = time.monotonic() + PATIENCE_S
     while not (found := holds()):

@@ -106,12 +106,12 @@ def test_a_speaker_is_enrolled_a_key_disabled_and_the_token_taken_away_and_broug
         finally:
             away.rename(hsm.tokens)
 
-        def found() -> bool:
+        def there_again() -> bool:
             code = code_of(voice_id.list_speakers, DomainId=domain_id)
             assert code in ("", None, "InternalServerException")
             return not code
 
-        wait_until("the token is found again", found)
+        wait_until("the token is found again", there_again)
         assert speakers() == [enrolled]
 
     held = [path.read_bytes() for path in data.rglob("*") if path.is_file()]

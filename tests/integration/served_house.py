@@ -95,7 +95,7 @@ class Served:
         family = self.family()
         orphans = {"service": [*family["runner"], *family["worker"]], "runner": family["worker"]}
         with contextlib.suppress(ProcessLookupError):
-            os.kill(victim, signal.SIGKILL)
+            os.kill(int(victim), signal.SIGKILL)
         wait_until("its family has ended", lambda: not any(map(alive, orphans.get(kind, []))))
         if kind == "service":
             assert self.process is not None

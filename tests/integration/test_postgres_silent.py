@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 from batch_house import House
 from cluster_house import Cluster
-from served_house import wait_until
 from sqlalchemy import text
 
 from sonant.errors import DatabaseUnavailable
@@ -21,6 +20,7 @@ from sonant.store.database import postgres as limits_of
 from sonant.store.database.engine import Database
 from sonant.store.database.postgres import Limits, take_time
 from stalling_proxy import StallingProxy, stalling_proxy
+from waiting import wait_until
 
 PATIENCE_S = 60.0
 

@@ -63,7 +63,9 @@ def _faults(node: ast.AST) -> Iterator[str]:
 def _short(value: ast.expr) -> bool:
     """A ceiling in plain figures, and lower than the one that all share; 0 does not wait at all."""
     return (
-        isinstance(value, ast.Constant) and type(value.value) in (int, float) and 0 < value.value < PATIENCE_S
+        isinstance(value, ast.Constant)
+        and isinstance(value.value, int | float)
+        and 0 < value.value < PATIENCE_S
     )
 
 

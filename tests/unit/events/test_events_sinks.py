@@ -121,7 +121,11 @@ def test_a_redirect_is_not_followed(peer: Peer) -> None:
 
 def test_a_peer_that_never_answers_is_left_after_the_time_limit(peer: Peer) -> None:
     left = threading.Event()
-    peer.answer = lambda _handler, _body: left.wait()
+
+    def keep_waiting(_handler: object, _body: bytes) -> None:
+        left.wait()
+
+    peer.answer = keep_waiting
     sink = webhook(peer, time_limit_s=0.3)
     with pytest.raises(SinkFault, match=r"no answer within 0\.3 s"):
         in_time("it is left", lambda: sink.deliver([b"{}"]))

@@ -134,7 +134,7 @@ def test_workers_that_never_get_ready_are_given_up_with_a_reason(pool_of, monkey
     pool, answers = pool_of(engine_parts.never_ready), Answers()
     for mark in ("in hand", "waits"):
         pool.submit(task(mark), AUTHENTICATION, answers)
-    for refusal in answers.wait(2):
+    for refusal in answers.first(2):
         assert refusal.code == 500
         assert "sonant doctor" in refusal.message
     assert pool.lost >= MAX_STILLBORN
@@ -149,7 +149,7 @@ def test_tasks_wait_for_workers_that_are_killed_before_they_are_ready(pool_of, t
     wait_until("workers end", lambda: pool.lost > MAX_STILLBORN)
     assert answers.found == []
     may_be_ready.touch()
-    assert answers.wait(1) == ["who"]
+    assert answers.first(1) == ["who"]
 
 
 def test_a_pool_whose_engine_fails_in_its_own_repair_goes_on(pool_of, monkeypatch):
@@ -169,7 +169,7 @@ def test_a_pool_whose_engine_fails_in_its_own_repair_goes_on(pool_of, monkeypatc
     for name in left:
         monkeypatch.setattr(engine, name, breaking(name, getattr(engine, name)))
     pool.submit(task("who"), AUTHENTICATION, answers)
-    assert answers.wait(1) == ["who"]
+    assert answers.first(1) == ["who"]
 
 
 def test_a_closed_pool_answers_everything_that_it_has_not_done(pool_of, gates):

@@ -144,7 +144,7 @@ def test_a_compressed_bomb_costs_no_more_than_the_longest_duration(length, monke
 
     decoded = 0
 
-    class Counted(soundfile.SoundFile):
+    class Counted(soundfile.SoundFile):  # type: ignore[misc]
         def read(self, *arguments, **named):
             nonlocal decoded
             found = super().read(*arguments, **named)

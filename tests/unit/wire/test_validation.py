@@ -333,7 +333,11 @@ def test_a_string_that_is_too_long_is_not_matched_against_its_pattern(monkeypatc
     matched = []
 
     def matcher(_pattern):
-        return lambda value: matched.append(value) or True
+        def note(value):
+            matched.append(value)
+            return True
+
+        return note
 
     monkeypatch.setattr(scalars, "_matcher", matcher)
     validate = compile_input(MODELS.operations["VoiceID.ListTagsForResource"].input_shape)

@@ -8,6 +8,8 @@ from pathlib import Path
 from sonant.errors import SetupError
 from sonant.jobs.entry import Prepared
 
+LOOK_S = 0.05
+
 
 class Squares:
     """Answers with the square of the ticket; `model_id` says which process did it."""
@@ -69,5 +71,5 @@ def slow_to_begin(file):
     """Takes for ever to begin, unless the file is there."""
     never = threading.Event()
     while not Path(file).exists():
-        never.wait(0.05)
+        never.wait(LOOK_S)
     return Squares()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import json
-import time
 import uuid
 from collections.abc import Iterator
 from typing import Any
@@ -19,6 +18,7 @@ from sample_requests import OWN, Furnished, furnish, method
 from service_process import ACCOUNT, KEY_ALIAS, REGION, ROLE, ServiceProcess, running
 
 from sonant.commands.recordings import ManifestEntry, write_manifest
+from waiting import PATIENCE_S, wait_until
 
 pytestmark = pytest.mark.xdist_group("regions")
 
@@ -146,13 +146,13 @@ def test_events_come_from_the_region_of_their_domain(
     london.opt_out_speaker(DomainId=domain_id, SpeakerId="of-london")
     service.voice_id.opt_out_speaker(DomainId=first.domain_id, SpeakerId="of-the-first")
     wanted = {domain_id: LONDON, first.domain_id: REGION}
-    path, deadline = service.data / "events" / "events.jsonl", time.monotonic() + 20
-    found: dict[str, str] = {}
-    while found != wanted:
-        assert time.monotonic() < deadline, found
-        time.sleep(0.05)
+    path = service.data / "events" / "events.jsonl"
+
+    def found() -> dict[str, str]:
         told = map(json.loads, path.read_text().splitlines() if path.exists() else [])
-        found = {one["detail"]["domainId"]: one["region"] for one in told if "Speaker" in one["detail-type"]}
+        return {one["detail"]["domainId"]: one["region"] for one in told if "Speaker" in one["detail-type"]}
+
+    wait_until(lambda: f"{wanted}, not {found()}", lambda: found() == wanted)
 
 
 # --- calls --------------------------------------------------------------------------------------------
@@ -175,7 +175,7 @@ def test_a_stream_finds_the_domain_of_the_region_it_is_signed_for(
     session = start(service, domain_id)
     assert refused_stream(stream_url(service, session)).fault == "ResourceNotFoundException"
     with opened(stream_url(service, session, region=LONDON)) as connection:
-        assert json.loads(connection.recv(timeout=20))["type"] == "begun"
+        assert json.loads(connection.recv(timeout=PATIENCE_S))["type"] == "begun"
 
 
 def test_a_carrier_finds_the_domain_in_whatever_region_it_is(service: ServiceProcess, domain_id: str) -> None:
@@ -186,10 +186,7 @@ def test_a_carrier_finds_the_domain_in_whatever_region_it_is(service: ServicePro
     with opened(url, subprotocols=["media"], additional_headers=headers) as connection:
         connection.send("MEDIA_START connection_id:a channel:WebSocket/b format:ulaw optimal_frame_size:160")
         connection.send(bytes(160))
-        deadline = time.monotonic() + 20
-        while status(service, session) != "ONGOING":
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
+        wait_until("the call is on", lambda: status(service, session) == "ONGOING")
     told = service.sonant(
         "audit", "show", "--operation", "StreamAudio", "--principal", "carrier", "--json"
     ).out

@@ -9,7 +9,6 @@ from __future__ import annotations
 import io
 import json
 import re
-import time
 import wave
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -26,6 +25,7 @@ from sqlalchemy import update
 from websockets.sync.client import ClientConnection
 
 from sonant.store.database.schema import domains
+from waiting import wait_until
 
 SHAPES = json.loads(Path(__file__).with_name("event_shapes.json").read_text())
 CONTACT = "arn:aws:connect:us-west-2:000000000000:instance/11112222-3333-4444-5555-666677778888/contact/c-1"
@@ -38,7 +38,6 @@ SETTINGS = {
     "REGISTRATION_NET_SPEECH_S": "6",
 }
 #: A service that hears and tells nothing for so long will not; a busy machine needs a while.
-PATIENCE_S = 300.0
 FRAME_BYTES = 3200
 
 _FORMS = {
@@ -84,10 +83,7 @@ def filed(data: Path) -> list[dict[str, Any]]:
 
 
 def wait_for(what: Callable[[], bool], name: str) -> None:
-    deadline = time.monotonic() + PATIENCE_S
-    while not what():
-        assert time.monotonic() < deadline, f"{name} is not told"
-        time.sleep(0.05)
+    wait_until(f"{name} is told", what)
 
 
 def until_told(data: Path, action: str, status: str, times: int = 1) -> None:

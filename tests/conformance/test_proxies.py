@@ -22,6 +22,7 @@ from service_process import REGION, ServiceProcess
 import debian_programs
 from aws_servers import certificate, free_port, running
 from sonant.errors import SetupError
+from waiting import PATIENCE_S
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900), pytest.mark.xdist_group("proxies")]
 
@@ -123,7 +124,7 @@ def test_streams_of_calls_pass_the_pages_proxy(proxy: Proxy, domain_id: str) -> 
     url = stream_url(proxy.service, of, origin=proxy.url)
     tls = ssl.create_default_context(cafile=str(proxy.bundle))
     with opened(url, ssl=tls) as connection:
-        assert json.loads(connection.recv(timeout=60))["type"] == "begun"
+        assert json.loads(connection.recv(timeout=PATIENCE_S))["type"] == "begun"
 
 
 def test_a_path_before_the_api_is_told(proxy: Proxy) -> None:

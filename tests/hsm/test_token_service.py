@@ -148,7 +148,7 @@ def test_a_token_that_lost_its_objects_is_told_and_a_token_that_is_away_waited_f
         done = subprocess.run(
             [sys.executable, "-m", "sonant", *command, "--data", str(data)],
             env={**env, "SONANT_PKCS11_TOKEN": empty},
-            cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False,
+            cwd=tmp_path, capture_output=True, text=True, timeout=PATIENCE_S, check=False,
         )  # fmt: skip
         assert done.returncode == 1
         assert (

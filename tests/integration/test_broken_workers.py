@@ -2,7 +2,6 @@
 
 import shutil
 import threading
-import time
 from pathlib import Path
 
 import broken_mains
@@ -15,8 +14,7 @@ from sonant.jobs.engines import local
 from sonant.jobs.engines.local import MAX_STILLBORN, LocalEngine
 from sonant.settings import Quotas, Settings
 from sonant.voice import models
-
-PATIENCE_S = 120.0
+from waiting import PATIENCE_S, wait_until
 
 
 @pytest.fixture
@@ -50,10 +48,7 @@ def test_the_job_waits_tells_the_operator_and_goes_on_when_the_models_are_back(b
     thread.start()
 
     # When: workers end before they are ready, again and again
-    until = time.monotonic() + PATIENCE_S
-    while lost_workers(broken) <= MAX_STILLBORN:
-        assert time.monotonic() < until
-        time.sleep(0.05)
+    wait_until("workers end", lambda: lost_workers(broken) > MAX_STILLBORN)
 
     # Then: nothing is decided, and who looks is told where to look
     assert broken.progress(job_id) == ("IN_PROGRESS", 0, 0)

@@ -7,7 +7,9 @@ import signal
 import subprocess
 import sys
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -47,6 +49,11 @@ def workers_of(live):
     return live.intake._works.pool.pids()
 
 
+def _others(own: Any, killed: set[int]) -> bool:
+    """Whether there are workers, and none of those that were killed."""
+    return killed.isdisjoint(workers_of(own) or killed)
+
+
 def test_workers_that_are_killed_cost_time_and_no_result(own, talk):
     # Given: two calls, heard up to just before there is enough speech
     domain = own.house.new_domain()
@@ -64,7 +71,7 @@ def test_workers_that_are_killed_cost_time_and_no_result(own, talk):
         killed = set(workers_of(own))
         for pid in killed:
             os.kill(pid, signal.SIGKILL)
-        wait_until("others are there", lambda killed=killed: killed.isdisjoint(workers_of(own) or killed))
+        wait_until("others are there", partial(_others, own, killed))
 
     # Then
     for stream, name in zip(streams, names, strict=True):

@@ -68,7 +68,8 @@ def results(folder: Path) -> dict[str, Any]:
     """Made ones of all parts."""
     figures = streams.Figures(
         calls=50, authentication=[95.0, 150.0, 224.0, 300.0], fraud=[118.0, 191.0, 234.0, 300.0],
-        known_result=[5.2, 9.0, 13.0, 20.0], write=[8.0, 20.0, 40.0, 60.0], loop_lag=[0.9, 2.9, 5.1, 8.0], failed=0, failures=[], missing=0,
+        known_result=[5.2, 9.0, 13.0, 20.0], write=[8.0, 20.0, 40.0, 60.0],
+        loop_lag=[0.9, 2.9, 5.1, 8.0], failed=0, failures=[], missing=0,
         right=50, low_risk=50, net_speech_s=(29.0, 31.0), service_cores=0.26,
     )  # fmt: skip
     outcomes = {

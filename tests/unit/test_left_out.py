@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from waiting import PATIENCE_S
+
 TESTS = Path(__file__).parents[1]
 SUITE = """
 import pytest
@@ -40,7 +42,7 @@ def run(folder: Path, processes: int, must_run: str = "", **files: str) -> tuple
         [sys.executable, "-m", "pytest", "-p", "left_out", "-m", "not slow", "-k", "not otherwise",
          "-n", str(processes), folder],
         env={**kept, "PYTHONPATH": str(TESTS), "SONANT_TESTS_MUST_RUN": must_run},
-        capture_output=True, text=True, timeout=100, cwd=folder, check=False,
+        capture_output=True, text=True, timeout=PATIENCE_S, cwd=folder, check=False,
     )  # fmt: skip
     lines = done.stdout.splitlines()
     begin = next(place for place, line in enumerate(lines) if line.strip("= ") == "left out")

@@ -19,7 +19,7 @@ from sonant.wire.samples import sample
 from strict_json import matches, read_json
 from strict_shapes import assert_obeys, faults
 
-PER_SHAPE = settings(max_examples=10, deadline=None, suppress_health_check=list(HealthCheck))
+PER_SHAPE = settings(max_examples=10, suppress_health_check=list(HealthCheck))
 
 #: All that the two models of the service do not use, but another one may.
 OTHER = ServiceModel(

@@ -7,7 +7,6 @@ import os
 import resource
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,16 +24,9 @@ from sonant.errors import SetupError
 from sonant.events.metrics import Page
 from sonant.events.runner_state import GRACE_S, RunnerState
 from sonant.settings import Settings
+from sonant.store.times import now
 from sonant.wire.health import Health
-
-PATIENCE_S = 60.0
-
-
-def wait_for(what: str, found: Callable[[], object]) -> None:
-    until = time.monotonic() + PATIENCE_S
-    while not found():
-        assert time.monotonic() < until, f"waited in vain: {what}"
-        time.sleep(0.02)
+from waiting import PATIENCE_S, wait_until
 
 
 @contextmanager
@@ -79,7 +71,7 @@ def watched(settings: Settings, clock: Clock, monkeypatch: pytest.MonkeyPatch) -
 
 def ready(state: Callable[[], RunnerState]) -> int:
     """What a load balancer gets from a service whose database is well."""
-    health = Health(lambda: None, time.monotonic, state)
+    health = Health(lambda: None, lambda: 0.0, state)
     return TestClient(Starlette(routes=health.routes())).get("/health/ready").status_code
 
 
@@ -90,10 +82,10 @@ def works(watched: Supervisor) -> bool:
 def test_without_files_no_runner_can_start_and_one_does_when_there_are(watched, caplog):
     with no_files_left():
         watched.start()
-        wait_for("several attempts", lambda: watched.state().restarts >= 3)
+        wait_until("several attempts", lambda: watched.state().restarts >= 3)
         assert watched.state().pid is None
         assert "Too many open files" in watched.state().problem
-    wait_for("the runner works", lambda: works(watched))
+    wait_until("the runner works", lambda: works(watched))
     assert watched.state().problem == ""
     lines = [record for record in caplog.records if "Too many open files" in record.message]
     assert len(lines) >= 3
@@ -114,23 +106,23 @@ def test_whatever_starting_a_process_raises_the_next_attempt_is_made(watched, mo
 
     monkeypatch.setattr(subprocess, "Popen", popen)
     watched.start()
-    wait_for("the runner works", lambda: works(watched))
+    wait_until("the runner works", lambda: works(watched))
     assert watched.state().restarts == 2
 
 
 def test_a_runner_that_is_killed_is_replaced(watched):
     watched.start()
-    wait_for("the runner works", lambda: works(watched))
+    wait_until("the runner works", lambda: works(watched))
     first = watched.state().pid
     os.kill(first, 9)
-    wait_for("another works", lambda: works(watched) and watched.state().pid != first)
+    wait_until("another works", lambda: works(watched) and watched.state().pid != first)
     assert watched.state().restarts == 1
 
 
 def test_a_service_without_a_runner_is_not_ready_after_a_grace(watched, clock):
     with no_files_left():
         watched.start()
-        wait_for("an attempt", lambda: watched.state().restarts)
+        wait_until("an attempt", lambda: watched.state().restarts)
     clock.now_s = GRACE_S
     watched.stop()
     assert ready(watched.state) == 200
@@ -141,7 +133,7 @@ def test_a_service_without_a_runner_is_not_ready_after_a_grace(watched, clock):
 def test_runners_that_end_again_and_again_count_as_none(watched, settings, clock):
     (settings.data / "sonant.db").write_bytes(b"not a database" * 1000)
     watched.start()
-    wait_for("two have ended", lambda: watched.state().restarts >= 2)
+    wait_until("two have ended", lambda: watched.state().restarts >= 2)
     clock.now_s += GRACE_S + 1
     assert watched.state().missing
     assert watched.state().problem.startswith("ended with code")
@@ -149,7 +141,7 @@ def test_runners_that_end_again_and_again_count_as_none(watched, settings, clock
 
 def test_a_service_whose_runner_works_stays_ready(watched, clock):
     watched.start()
-    wait_for("the runner works", lambda: works(watched))
+    wait_until("the runner works", lambda: works(watched))
     clock.now_s += 100 * GRACE_S
     assert ready(watched.state) == 200
 
@@ -182,7 +174,7 @@ def test_the_metrics_tell_whether_a_runner_works_and_how_often_it_was_replaced(s
 def note(settings: Settings, **told: object) -> None:
     values = {
         "service": os.getpid(),
-        "changed": time.time(),
+        "changed": now().timestamp(),
         "down_since": None,
         "pid": os.getpid(),
         "restarts": 2,
@@ -203,8 +195,8 @@ def dead_pid() -> int:
 def test_the_doctor_is_told_of_a_runner_that_works(watched, settings):
     assert doctor._runner(settings) == "no service with a runner of its own runs on this folder"
     watched.start()
-    wait_for("it is noted down", lambda: (noted := noted_state(settings)) and noted.pid)
-    wait_for("the runner works", lambda: works(watched))
+    wait_until("it is noted down", lambda: (noted := noted_state(settings)) and noted.pid)
+    wait_until("the runner works", lambda: works(watched))
     assert doctor._runner(settings) == f"process {watched.state().pid}, never started again"
     watched.stop()
     assert doctor._runner(settings) == "no service with a runner of its own runs on this folder"
@@ -221,7 +213,7 @@ def test_the_doctor_fails_when_no_runner_has_worked_for_long(settings):
 
 
 def test_the_doctor_sees_a_runner_that_ended_when_nothing_could_be_noted(settings, dead_pid):
-    note(settings, pid=dead_pid, changed=time.time() - GRACE_S - 5)
+    note(settings, pid=dead_pid, changed=now().timestamp() - GRACE_S - 5)
     with pytest.raises(SetupError, match="it ended"):
         doctor._runner(settings)
 

@@ -6,6 +6,7 @@ import gc
 import resource
 import sqlite3
 import threading
+from functools import partial
 
 import pytest
 from sqlalchemy import text
@@ -15,7 +16,7 @@ from sonant.errors import DatabaseUnavailable, SetupError
 from sonant.store.database import engine
 from sonant.store.database.engine import Database
 from sonant.store.database.faults import fault_text, of_sqlite
-from waiting import PATIENCE_S, in_time
+from waiting import PATIENCE_S, in_time, wait_until
 
 NOT_ONE = r"^the database cannot be used: file is not a database$"
 
@@ -162,6 +163,10 @@ def test_every_thread_reads_while_many_more_have_read(database):
     assert database.use.kept_for_reading <= 1, "threads that ended leave no connection open"
 
 
+def _waiting(database, count):
+    return database.use.waiting == count
+
+
 def test_writers_go_in_the_order_in_which_they_came(database):
     threads = []
     with database.write():
@@ -169,8 +174,7 @@ def test_writers_go_in_the_order_in_which_they_came(database):
             thread = threading.Thread(target=put, args=(database, str(number)))
             thread.start()
             threads.append(thread)
-            while database.use.waiting <= number:
-                thread.join(0.01)
+            wait_until("it is in line", partial(_waiting, database, number + 1))
     for thread in threads:
         thread.join()
     assert notes(database) == [str(number) for number in range(12)]

@@ -37,7 +37,7 @@ ROLE = "arn:aws:iam::000000000000:role/sonant"
 FINAL = ("COMPLETED", "COMPLETED_WITH_ERRORS", "FAILED")
 MARKER = "planted-marker"
 """Part of every customer's id: nothing that holds it may lie open on a disk."""
-JOB_S = 240.0
+JOB_S = PATIENCE_S + 60.0
 KINDS = {
     "enrollment": ("speaker_enrollment_job", "SpeakerEnrollmentRequests"),
     "registration": ("fraudster_registration_job", "FraudsterRegistrationRequests"),

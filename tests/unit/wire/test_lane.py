@@ -120,8 +120,9 @@ def test_closing_finishes_what_was_handed_over_and_ends_the_thread(lane):
     async def calls():
         waiting = [asyncio.ensure_future(line.run(number)) for number in range(20)]
         await told(work.begun)
+        before = line._queue.qsize()
         closing = asyncio.ensure_future(asyncio.to_thread(line.close))
-        await until("the end is in the queue", lambda: line._queue.qsize() > 0)
+        await until("the end is in the queue", lambda: line._queue.qsize() > before)
         assert not closing.done()
         work.gate.set()
         await closing

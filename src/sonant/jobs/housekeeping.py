@@ -183,8 +183,11 @@ class Housekeeper:
     def check_database(self) -> bool:
         """Look for damage to the database's file; whether there is any. Metrics and the log tell of it.
 
-        A file too large to be looked at in the time that this may take is left to `sonant doctor`.
+        A file too large to be looked at in the time that this may take is left to `sonant doctor`. PostgreSQL
+        looks after its own files: nothing is asked.
         """
+        if not self.database.is_file:
+            return False
         try:
             damage = self.database.damage(CHECK_S)
         except CheckUnfinished as fault:

@@ -181,6 +181,11 @@ class Database:
         except (SQLAlchemyError, sqlite3.Error) as fault:
             log.warning("the write-ahead log could not be emptied: %s", fault_text(fault))
 
+    @property
+    def is_file(self) -> bool:
+        """Whether it is a file of ours (SQLite), which `damage` looks at."""
+        return self._sqlite
+
     def damage(self, most_s: float) -> str | None:
         """What is wrong with SQLite's file, in one sentence with what to do; None if all of it is well.
 

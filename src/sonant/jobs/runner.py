@@ -290,15 +290,16 @@ class Runner:
     def _finish(self, job: jobs.Job, objects: RoleObjects, output: ObjectUri) -> Status:
         with self._parts.database.read() as connection:
             _, vault = self._open(connection, job)
+        read = self._parts.database.read
 
-            def lines(failed: bool) -> Iterator[tuple[int, dict[str, Any]]]:
-                return open_lines(vault, job.job_id, jobs.outcomes(connection, job.job_id, failed=failed))
+        def lines(failed: bool) -> Iterator[tuple[int, dict[str, Any]]]:
+            return open_lines(vault, job.job_id, jobs.outcomes(read, job.job_id, failed=failed))
 
-            try:
-                for file, pieces in self._parts.kinds[job.kind].result_files(output, lines):
-                    objects.write(file, self._holding(job, pieces), job.output_kms_key)
-            except StoreError as fault:
-                raise JobFault(code_of(fault), f"the result file cannot be written: {fault}") from None
+        try:
+            for file, pieces in self._parts.kinds[job.kind].result_files(output, lines):
+                objects.write(file, self._holding(job, pieces), job.output_kms_key)
+        except StoreError as fault:
+            raise JobFault(code_of(fault), f"the result file cannot be written: {fault}") from None
         with self._parts.database.write() as connection:
             self._hold(connection, job)
             now = jobs.find(connection, job.kind, job.domain_id, job.job_id)

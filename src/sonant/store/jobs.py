@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import islice
@@ -274,20 +275,26 @@ def record(connection: Connection, job_id: str, outcomes: Sequence[tuple[int, by
     )
 
 
-def outcomes(connection: Connection, job_id: str, *, failed: bool) -> Iterator[tuple[int, bytes]]:
-    """(position, sealed outcome) in manifest order, without holding them all."""
+def outcomes(
+    read: Callable[[], AbstractContextManager[Connection]], job_id: str, *, failed: bool
+) -> Iterator[tuple[int, bytes]]:
+    """(position, sealed outcome) in manifest order, of a job whose requests are all done.
+
+    They are read in batches, each in a transaction of its own from `read`: the reader may write between them.
+    """
     start = -1
     while True:
-        rows = connection.execute(
-            select(job_entries.c.position, job_entries.c.outcome_sealed)
-            .where(
-                job_entries.c.job_id == job_id,
-                job_entries.c.position > start,
-                job_entries.c.failed == failed,
-            )
-            .order_by(job_entries.c.position)
-            .limit(BATCH)
-        ).all()
+        with read() as connection:
+            rows = connection.execute(
+                select(job_entries.c.position, job_entries.c.outcome_sealed)
+                .where(
+                    job_entries.c.job_id == job_id,
+                    job_entries.c.position > start,
+                    job_entries.c.failed == failed,
+                )
+                .order_by(job_entries.c.position)
+                .limit(BATCH)
+            ).all()
         if not rows:
             return
         for row in rows:

@@ -18,6 +18,7 @@ _TEXTS = (
     f"arn:aws:voiceid:us-east-1:000000000000:domain/{_ID}",
     "arn:aws:iam::000000000000:role/sonant",
     "s3://bucket/folder/file.json",
+    "arn:aws:connect:us-east-1:000000000000:instance/sample/contact/sample",
     "",
 )
 

@@ -410,7 +410,7 @@ def make_older(data: Path) -> None:
     """As the release before check values left it: no table of them, no note of destroyed keys."""
     with closing(Database(f"sqlite:///{data / 'sonant.db'}")) as database, database.write() as connection:
         connection.execute(text("DROP TABLE key_checks"))
-        connection.execute(text("UPDATE alembic_version SET version_num = '0010'"))
+        connection.execute(text("UPDATE alembic_version SET version_num = '0013'"))
     (data / "keys" / "destroyed.json").unlink()
 
 

@@ -93,6 +93,10 @@ def files_with(house, *wanted):
     ]
 
 
+#: Tables whose rows hang on no domain.
+OF_THE_INSTALLATION = ("principals", "access_keys", "consents", "client_tokens", "counters", "key_checks")
+
+
 def rows_left(house):
     """Rows by table, of those that hang on domains."""
     with house.store.database.read() as connection:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import threading
 from collections.abc import Callable
 from queue import SimpleQueue
 
@@ -18,6 +17,7 @@ from starlette.routing import BaseRoute, Route
 
 from sonant.errors import SonantError
 from sonant.events.runner_state import RunnerState
+from sonant.threads import start_loop
 
 log = logging.getLogger(__name__)
 
@@ -106,8 +106,8 @@ class _OneThread:
     def run(self, work: Callable[[], None]) -> asyncio.Future[None]:
         """The outcome of `work`, to be awaited in the running event loop."""
         if not self._begun:
+            start_loop(self._run, "readiness")
             self._begun = True
-            threading.Thread(target=self._run, name="readiness", daemon=True).start()
         outcome: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._work.put((work, outcome))
         return outcome

@@ -72,9 +72,11 @@ PLACES = {
     "backup/sealed_file.py write": "a backup, under another name until it is whole",
     "backup/restoring.py restore": "an empty folder and an empty database only",
     "backup/restoring.py _Installation.file": "in that folder, never over another",
-    "commands/access_keys.py _add_profile": "adds to what is there",
+    "commands/access_keys.py add_profile": "adds to what is there",
     "commands/serve.py serve": "the address of this process",
     "commands/serve.py Heartbeat.__call__": "the heartbeat of this process",
+    "commands/serve.py work.beat": "the heartbeat of this process",
+    "commands/supervisor.py Supervisor._note": "the state of this process",
 }
 #: Where a person names a file to be written, and what is fetched for demonstrations and measurements.
 OUTPUTS = {

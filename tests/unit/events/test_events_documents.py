@@ -51,6 +51,7 @@ def job(**changes: object) -> Job:
         "entries_total": None,
         "entries_done": 0,
         "entries_failed": 0,
+        "worked_s": 0.0,
         "failure_code": None,
         "failure_message": None,
         "created_at": NOON,

@@ -64,7 +64,7 @@ def house(request, tmp_path_factory, calls):
 @pytest.fixture
 def own_house(tmp_path, calls):
     """A house for one test alone, which may do with it what it likes."""
-    house = _furnished(tmp_path / "data", calls)
+    house = _furnished(tmp_path / "own", calls)
     yield house
     house.close()
 

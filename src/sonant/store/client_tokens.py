@@ -12,7 +12,7 @@ from sonant.store.times import to_us
 #: A client token and a page token last this long.
 TOKEN_LIFE = timedelta(hours=24)
 #: And is kept so long, so that a clock that is wrong for a while makes no second resource of one call.
-_KEPT = timedelta(days=7)
+KEPT = timedelta(days=7)
 
 
 def find(connection: Connection, scope: str, now: datetime) -> tuple[str, str] | None:
@@ -28,7 +28,7 @@ def keep(connection: Connection, scope: str, request_hash: str, resource_id: str
     """Remember a token, and forget those that have run out."""
     # Those that somebody else is deleting are left to them: two that wait for each other would both fail.
     # One that has run out and is used again gives way.
-    gone = or_(client_tokens.c.created_at <= to_us(now - _KEPT), client_tokens.c.scope == scope)
+    gone = or_(client_tokens.c.created_at <= to_us(now - KEPT), client_tokens.c.scope == scope)
     old = select(client_tokens.c.scope).where(gone)
     old = old.with_for_update(skip_locked=True)
     connection.execute(delete(client_tokens).where(client_tokens.c.scope.in_(old)))

@@ -18,7 +18,7 @@ from sonant.store.database.engine import Database
 from sonant.store.database.faults import fault_text, of_sqlite
 from waiting import PATIENCE_S, in_time, wait_until
 
-NOT_ONE = r"^the database cannot be used: file is not a database$"
+NOT_ONE = r"^the database cannot be used: file is not a database; restore a backup into another data folder "
 
 
 @pytest.fixture

@@ -18,6 +18,7 @@ from sonant.errors import (
     ObjectDenied,
     ObjectError,
     ObjectNotFound,
+    ObjectsUnavailable,
     SealBroken,
     SetupError,
     StorageFull,
@@ -187,7 +188,6 @@ def test_a_file_the_service_may_not_read_is_denied_by_name():
         (errno.ELOOP, ObjectDenied),
         (errno.ENAMETOOLONG, InvalidObjectName),
         (errno.EIO, ObjectError),
-        (errno.EMFILE, ObjectError),
     ],
     ids=lambda value: errno.errorcode.get(value, "") if isinstance(value, int) else value.__name__,
 )
@@ -202,6 +202,12 @@ def test_a_root_that_cannot_be_made_is_a_setup_error(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(SetupError, match="object folder"):
         LocalObjectStore(tmp_path / "file" / "buckets", keys=NO_KEYS).make()
+
+
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE, errno.ENOMEM])
+def test_what_the_machine_lacks_is_no_fault_of_the_object(number):
+    with pytest.raises(ObjectsUnavailable, match="objects cannot be used: "), faults("s3://calls/one"):
+        raise OSError(number, os.strerror(number), "/srv/data/buckets/calls/one")
 
 
 def test_writers_and_deleters_at_once_do_not_trip_over_each_other(store, bucket):

@@ -166,7 +166,7 @@ def test_a_read_sees_one_moment_and_can_change_nothing(database, another, domain
             reader.execute(text("DELETE FROM domains"))
 
 
-def test_who_locks_a_domain_sees_what_the_one_before_has_committed(database, domain):
+def test_who_locks_a_domain_sees_what_the_one_before_has_committed(database, another, domain):
     locked, seen = threading.Event(), []
 
     def second():
@@ -178,7 +178,7 @@ def test_who_locks_a_domain_sees_what_the_one_before_has_committed(database, dom
     with beside(second), database.write() as connection:
         domains.lock(connection, domain[0])
         locked.set()
-        wait_until("the other waits for the lock", lambda: waiting_for_locks(database))
+        wait_until("the other waits for the lock", lambda: waiting_for_locks(another))
         add_speaker(connection, domain, "customer")
     assert seen == [1]
 
@@ -236,7 +236,7 @@ def test_tokens_that_have_run_out_are_forgotten_by_many_at_once(database, anothe
     with database.write() as connection:
         for number in range(20):
             client_tokens.keep(connection, f"old-{number}", "hash", "resource", moment)
-    later = moment + client_tokens.TOKEN_LIFE + timedelta(seconds=1)
+    later = moment + client_tokens.KEPT + timedelta(seconds=1)
     with database.write() as one, another.write() as other:
         client_tokens.keep(one, "new-1", "hash", "resource", later)
         client_tokens.keep(other, "new-2", "hash", "resource", later)

@@ -165,7 +165,8 @@ def wrong_values(shape: Any, value: Any) -> list[Any]:
             given: list[object] = [*anywhere, 0, False, ["x"], {}]
             given += ["none of them", value.lower() + " "] if shape.enum else []
             given += ["x" * (most + 1)] if most else []
-            given += [value + "\n", "\n"] if shape.metadata.get("pattern") else []
+            pattern = shape.metadata.get("pattern", "")
+            given += [value + "\n", "\n"] if pattern and "ASCII" not in pattern else []  # which has line ends
             given += [""] if least else []
             return given
     raise AssertionError(shape.type_name)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-TESTS = Path(__file__).parents[1] / "tests"
-sys.path[:0] = [str(TESTS / "conformance"), str(TESTS)]
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "conformance"))
 
 from fault_scenarios import CANNOT_OCCUR, ERRORS, SCENARIOS
 from sample_requests import CLIENTS, OWN, SERVED

@@ -107,12 +107,12 @@ def test_a_task_that_hangs_is_refused_after_the_time_limit_and_the_others_are_do
 
         def only_it_is_left():
             found.update(built.results(0.2))
-            return built.room == 2 * DEPTH - len(stuck.tasks)
+            return stuck.ready and built.room == 2 * DEPTH - len(stuck.tasks)
 
         for n in (1, 2, 3):
             built.submit(task(n))
         (stuck,) = (worker for worker in built._workers if worker.tasks[0].ticket == 1)
-        wait_until("the others are done", only_it_is_left)
+        wait_until("it is at work and the others are done", only_it_is_left)
         passed_s = 4.1
         found |= dict(run(built, [task(n) for n in (4, 5)], more=len(stuck.tasks)))
     assert found.pop(1) == Refusal(

@@ -29,11 +29,11 @@ demo: $(READY)
 
 # With SONANT_TESTS_MUST_RUN=1 a skipped test fails the run. Fetching speech first keeps a slow network out of the tests' time limits.
 test: $(READY)
-	$(BIN)/python -m sonant.commands.speech $(SONANT_SPEECH_CACHE)
+	$(BIN)/python -m sonant.demo.speech $(SONANT_SPEECH_CACHE)
 	$(BIN)/python -m pytest
 
 test-all: $(READY) $(RAY)
-	$(BIN)/python -m sonant.commands.speech $(SONANT_SPEECH_CACHE)
+	$(BIN)/python -m sonant.demo.speech $(SONANT_SPEECH_CACHE)
 	$(BIN)/python -m pytest -m 'slow or not slow' --hypothesis-profile search
 
 serve: $(READY)

@@ -27,7 +27,7 @@ from environments import environment
 from peer import REQUIREMENTS
 from report import CACHE, SPEECH, Size, add_peers, add_size
 from sonant import __version__
-from sonant.commands.speech import fetch_voices
+from sonant.demo.speech import fetch_voices
 from sonant.errors import AudioError
 from sonant.evaluation import cutting, embedding
 from sonant.evaluation.channels import CLEAN, parse
@@ -38,9 +38,9 @@ from sonant.evaluation.report import Report, as_json, condition, notes, show
 from sonant.evaluation.run import Conditions, compare_all, tasks_of
 from sonant.evaluation.trials import recordings_by_speaker
 from sonant.settings import Audio
-from sonant.voice.audio import RATE_HZ
-from sonant.voice.embedding import Embedding
+from sonant.voice.audio.recording import RATE_HZ
 from sonant.voice.models import load_models
+from sonant.voice.models.embedding import Embedding
 from sonant.voice.quality import Quality
 
 SHOWN = ("eer", "fnmr_at_fmr_0.001", "min_dcf_0.01", "min_cllr")

@@ -1,6 +1,6 @@
 """The recordings that the benchmarks listen to: calls of 60 s, 8 kHz stereo, the customer speaks for half.
 
-A pool of calls is built from real telephone voices (see sonant.commands.speech). Every recording is one of
+A pool of calls is built from real telephone voices (see sonant.demo.speech). Every recording is one of
 them, turned round by a random number of samples, at a random level and with noise of its own: as much work as
 a new call, made in a hundredth of the time. All are distinct; equal arguments give equal bytes.
 """
@@ -16,8 +16,8 @@ import soundfile
 from numpy.typing import NDArray
 
 from report import CACHE, SPEECH
-from sonant.commands.recordings import RATE_HZ, call_recording
-from sonant.commands.speech import fetch_voices
+from sonant.demo.recordings import RATE_HZ, call_recording
+from sonant.demo.speech import fetch_voices
 
 DURATION_S, NET_SPEECH_S = 60.0, 30.0
 CALLS_A_VOICE = 3

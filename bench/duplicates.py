@@ -21,11 +21,11 @@ from sqlalchemy import insert
 import processes
 from report import Outcome, Ratio, Size
 from service import data_folder, serving
-from sonant.commands.folder_domains import opened_domain
+from sonant.cli.folder_domains import opened_domain
 from sonant.ids import new_generated_id
 from sonant.settings import Settings
-from sonant.store.database.schema import speaker_keys, speakers, voiceprints
-from sonant.store.times import to_us
+from sonant.storage.database.schema import speaker_keys, speakers, voiceprints
+from sonant.storage.times import to_us
 from sonant.voice.models import shipped_encoder_id
 
 DIMENSIONS, SPREAD = 256, 24

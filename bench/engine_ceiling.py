@@ -29,14 +29,14 @@ from service import BUCKET, data_folder, serving
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 from postgres_server import NoServer, OwnServer
-from sonant import app_jobs, settings_sources
-from sonant.commands.recordings import ManifestEntry, write_manifest
-from sonant.commands.supervisor import flat
-from sonant.installation import migrate, open_store
-from sonant.jobs.engines.local import LocalEngine
-from sonant.jobs.engines.ray import RayEngine
-from sonant.jobs.engines.ray_crew import Cluster
-from sonant.settings import Audio, Fraud, Jobs, Quotas, Settings
+from sonant.assembly import jobs
+from sonant.assembly.installation import migrate, open_store
+from sonant.assembly.supervisor import flat
+from sonant.demo.recordings import ManifestEntry, write_manifest
+from sonant.jobs.workers.local import LocalEngine
+from sonant.jobs.workers.ray import RayEngine
+from sonant.jobs.workers.ray_crew import Cluster
+from sonant.settings import Audio, Fraud, Jobs, Quotas, Settings, loading
 
 KINDS = ("sqlite-local", "postgresql-local", "postgresql-ray")
 SAMPLE_S = 0.25
@@ -118,12 +118,12 @@ def _measure(kind: str, entries: int, workers: int, data: Path, stack: ExitStack
 
 def _run(pipe: Connection, flags: dict[str, Any], workers: int, address: str) -> None:
     """One job in a process of its own; tells (entries done, MiB) over time, and (first commit, end) in s."""
-    settings = settings_sources.load(environment={}, flags=flags)
+    settings = loading.load(environment={}, flags=flags)
     store = open_store(settings)
     engine: Any = LocalEngine(stub_workers.work, (), workers=workers, time_limit_s=60.0)
     if address:
         engine = RayEngine(stub_workers.Hands, (), Cluster(address=address), time_limit_s=60.0)
-    runner = app_jobs.build_runner(store, "bench")
+    runner = jobs.build_runner(store, "bench")
     runner._engine = engine
     samples: list[tuple[int, float]] = []
     ended = threading.Event()

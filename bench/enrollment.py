@@ -13,7 +13,7 @@ from floor import floor
 from peer import peer_s
 from report import Outcome, Ratio, Size
 from service import BUCKET, Running, data_folder, serving
-from sonant.commands.recordings import ManifestEntry, write_manifest
+from sonant.demo.recordings import ManifestEntry, write_manifest
 
 EACH = 3
 FLOOR_TARGET, PEER_TARGET = 0.6, 4.0

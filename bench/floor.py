@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import Any
 
 from sonant.settings import Settings
-from sonant.voice.embedding import embed
 from sonant.voice.enrollment import RecordingSource, gather_speech
 from sonant.voice.models import load_models
+from sonant.voice.models.embedding import embed
 
 LIMIT_S = 600.0
 

@@ -13,7 +13,7 @@ import processes
 from calls import recordings
 from report import Outcome, Ratio, Size
 from service import BUCKET, Running, data_folder, serving
-from sonant.commands.recordings import ManifestEntry, write_manifest
+from sonant.demo.recordings import ManifestEntry, write_manifest
 
 TARGET = 0.5
 LIMIT_S = 600.0

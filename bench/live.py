@@ -31,20 +31,22 @@ from live_calls import (
     voices,
 )
 from report import Size, add_size
-from sonant import app, app_engines, installation
-from sonant.cores import Cores
-from sonant.jobs.model_shelf import brought_calibration
-from sonant.live.calls import Call, EndReason
-from sonant.live.intake import Intake
-from sonant.live.risks import Watches
-from sonant.live.stream import Stream
+from sonant.assembly import installation
+from sonant.assembly import service as app
+from sonant.assembly import workers as app_engines
+from sonant.cpu_affinity import Cores
+from sonant.jobs.model_registry import brought_calibration
 from sonant.operations import OPERATIONS
 from sonant.operations.service import Caller, Service
+from sonant.sessions.calls import Call, EndReason
+from sonant.sessions.manager import Intake
+from sonant.sessions.risks import Watches
+from sonant.sessions.stream import Stream
 from sonant.settings import Live, Quotas, Settings
-from sonant.store import access, domains, session_hearings, sessions
-from sonant.store.model_files import ModelFiles
-from sonant.store.session_hearings import AUTHENTICATION, FRAUD
-from sonant.store.vault import open_vault
+from sonant.storage.crypto.vault import open_vault
+from sonant.storage.model_files import ModelFiles
+from sonant.storage.repositories import access, domains, session_hearings, sessions
+from sonant.storage.repositories.session_hearings import AUTHENTICATION, FRAUD
 from sonant.voice.models import load_models
 
 LAG_LOOK_S = 0.01

@@ -21,12 +21,12 @@ import soundfile
 from numpy.typing import NDArray
 
 from report import CACHE, SPEECH
-from sonant.commands.recordings import call_recording, split_clips
-from sonant.commands.speech import fetch_voices
-from sonant.voice.embedding import embed
+from sonant.demo.recordings import call_recording, split_clips
+from sonant.demo.speech import fetch_voices
+from sonant.voice.audio.wav import MU_LAW_TABLE
 from sonant.voice.gathering import SpeechGatherer
 from sonant.voice.models import Models
-from sonant.voice.wav import MU_LAW_TABLE
+from sonant.voice.models.embedding import embed
 
 RATE_HZ, FRAME_S, DURATION_S, NET_SPEECH_S, NEED_S = 8000, 0.02, 60.0, 30.0, 10.0
 FRAME = round(FRAME_S * RATE_HZ)

@@ -31,14 +31,14 @@ from service import data_folder, serving
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 from postgres_server import NoServer, OwnServer
-from sonant.commands.common import credentials
+from sonant.assembly.installation import migrate, open_store
+from sonant.cli.common import credentials
 from sonant.ids import new_generated_id
-from sonant.installation import migrate, open_store
 from sonant.settings import Postgres, Settings
-from sonant.store import domains
-from sonant.store.database.schema import speakers
-from sonant.store.times import now, to_us
-from sonant.store.vault import Vault, open_vault
+from sonant.storage.crypto.vault import Vault, open_vault
+from sonant.storage.database.schema import speakers
+from sonant.storage.repositories import domains
+from sonant.storage.times import now, to_us
 
 SMALL = 1_000
 #: Calls of each kind that are timed one by one.

@@ -23,9 +23,9 @@ from environments import environment
 from peer import REQUIREMENTS
 from report import Outcome, Ratio, Size
 from sonant.settings import Settings
-from sonant.voice.audio import RATE_HZ, decode
-from sonant.voice.embedding import embed
+from sonant.voice.audio.recording import RATE_HZ, decode
 from sonant.voice.models import Models, load_models
+from sonant.voice.models.embedding import embed
 from sonant.voice.speech import speech
 
 TARGET = 2.0

@@ -42,10 +42,10 @@ from live_calls import (
 )
 from report import Outcome, Ratio, Size, add_size
 from service import Running, data_folder, serving
-from sonant.commands.session import Desk
-from sonant.commands.session_stream import signed_url
+from sonant.cli.session import Desk
+from sonant.cli.session_stream import signed_url
 from sonant.settings import Quotas
-from sonant.store.session_hearings import AUTHENTICATION, FRAUD
+from sonant.storage.repositories.session_hearings import AUTHENTICATION, FRAUD
 from sonant.voice.models import load_models
 
 #: How often a known result is asked for while calls stream.

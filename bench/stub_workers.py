@@ -10,8 +10,8 @@ from multiprocessing.connection import Connection
 
 import numpy as np
 
-from sonant.jobs.engines.local import READY
 from sonant.jobs.entry import Prepared, Task
+from sonant.jobs.workers.local import READY
 from sonant.voice.models import shipped_encoder_id
 
 DIMENSIONS = 256

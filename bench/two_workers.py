@@ -20,7 +20,7 @@ from calls import recordings
 from clusters import NoCluster, own_network, ray_cluster
 from report import add_size, machine
 from service import BUCKET, Running, data_folder, serving
-from sonant.commands.recordings import ManifestEntry, write_manifest
+from sonant.demo.recordings import ManifestEntry, write_manifest
 
 ENGINES = ("local", "ray")
 TURNS = (1, 2, 2, 1)

@@ -9,9 +9,9 @@ import numpy as np
 from calls import recordings
 from report import Outcome, Ratio, Size
 from sonant.settings import Settings
-from sonant.voice.audio import decode
-from sonant.voice.embedding import embed
+from sonant.voice.audio.recording import decode
 from sonant.voice.models import load_models
+from sonant.voice.models.embedding import embed
 from sonant.voice.speech import net_speech_s, speech
 
 

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from aws_servers import Program, await_port, free_port, started
-from sonant.commands import debian
+from sonant.demo import debian
 from waiting import PATIENCE_S
 
 ACCOUNT = "000000000000"

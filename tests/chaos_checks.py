@@ -17,8 +17,8 @@ from sqlalchemy import func, select
 
 from chaos_load import MARKER, Load
 from chaos_world import World, wait_for
-from sonant.store import domains, speakers
-from sonant.store.database.schema import (
+from sonant.storage.crypto.vault import open_vault
+from sonant.storage.database.schema import (
     fraudster_voiceprints,
     fraudsters,
     job_entries,
@@ -27,8 +27,8 @@ from sonant.store.database.schema import (
     speaker_keys,
     voiceprints,
 )
-from sonant.store.database.schema import speakers as speaker_rows
-from sonant.store.vault import open_vault
+from sonant.storage.database.schema import speakers as speaker_rows
+from sonant.storage.repositories import domains, speakers
 
 
 def patiently(look: Callable[[], Any]) -> Any:

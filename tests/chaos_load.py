@@ -28,10 +28,10 @@ from websockets.exceptions import WebSocketException
 from websockets.sync.client import connect
 
 from chaos_world import PATIENCE_S, REGION, Member, World, wait_for
-from sonant.commands.common import credentials
-from sonant.store import domains, fraud_voices, speakers
-from sonant.store.vault import open_vault
-from sonant.wire.models import DATA_PATH
+from sonant.cli.common import credentials
+from sonant.gateway.models import DATA_PATH
+from sonant.storage.crypto.vault import open_vault
+from sonant.storage.repositories import domains, fraud_voices, speakers
 
 ROLE = "arn:aws:iam::000000000000:role/sonant"
 FINAL = ("COMPLETED", "COMPLETED_WITH_ERRORS", "FAILED")

@@ -19,10 +19,10 @@ from typing import Any, Protocol
 
 import aws_servers
 from postgres_server import OwnServer
-from sonant import installation, settings_sources
-from sonant.installation import Store
-from sonant.settings import Settings
-from sonant.store.database import postgres
+from sonant.assembly import installation
+from sonant.assembly.installation import Store
+from sonant.settings import Settings, loading
+from sonant.storage.database import postgres
 from stalling_proxy import stalling_proxy
 
 SECRET, KEY_ID, REGION = aws_servers.SECRET, aws_servers.KEY_ID, aws_servers.REGION
@@ -304,7 +304,7 @@ class Cluster(_Shape):
         # Who checks what holds goes straight to the server.
         direct = {**environment, "DATABASE": self.postgres.url}
         flags = {f"SONANT_{name}": value for name, value in direct.items()}
-        self.settings = settings_sources.load(environment=flags)
+        self.settings = loading.load(environment=flags)
         installation.migrate(self.settings)
         for name in ("api-1", "api-2"):
             port = aws_servers.free_port()

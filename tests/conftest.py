@@ -20,8 +20,8 @@ from hypothesis.database import DirectoryBasedExampleDatabase
 
 from debian_source import HAS_APT, NO_APT
 from postgres_server import DATABASES, NoServer, PostgresServer, postgres
-from sonant.commands.recordings import call_recording, split_clips
-from sonant.commands.speech import fetch_voices
+from sonant.demo.recordings import call_recording, split_clips
+from sonant.demo.speech import fetch_voices
 from sonant.events import outbox
 
 pytest_plugins = ["left_out"]

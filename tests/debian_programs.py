@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from sonant.commands import debian
+from sonant.demo import debian
 from sonant.errors import SetupError
 
 CACHE = Path(__file__).parents[1] / ".cache" / "programs"

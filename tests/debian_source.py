@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from sonant.commands import debian
+from sonant.demo import debian
 
 HAS_APT = all(shutil.which(program) for program in ("apt-get", "dpkg-deb"))
 NO_APT = "no apt-get or no dpkg-deb: run the tests on Debian or Ubuntu"

@@ -26,7 +26,7 @@ from sqlalchemy import create_engine, make_url, text
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.pool import NullPool
 
-from sonant.store.database.engine import Database
+from sonant.storage.database.engine import Database
 from waiting import PATIENCE_S, wait_until
 
 DATABASES = ("sqlite", "postgresql")

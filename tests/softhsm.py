@@ -10,7 +10,7 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from sonant.commands import debian
+from sonant.demo import debian
 from waiting import PATIENCE_S
 
 PIN, OFFICER_PIN = "sonant-pin-73251946", "officer-pin-11223344"

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
-from sonant.wire.models import Operation, load_models
-from sonant.wire.protocol import compile_output
+from sonant.gateway.models import Operation, load_models
+from sonant.gateway.protocol import compile_output
 from strict_json import read_json
 from strict_shapes import assert_obeys
 

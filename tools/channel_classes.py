@@ -39,9 +39,9 @@ from fit_calibration import (
     read_recordings,
 )
 from sonant.evaluation.channels import parse
-from sonant.voice.calibration import Calibration, log10_far_of
-from sonant.voice.calibration_fit import deviations
-from sonant.voice.calibration_grid import LEAST_COMPARISONS
+from sonant.voice.calibration.fit import deviations
+from sonant.voice.calibration.grid import LEAST_COMPARISONS
+from sonant.voice.calibration.model import Calibration, log10_far_of
 from sonant.voice.models import load_models
 
 Array = NDArray[np.float32]

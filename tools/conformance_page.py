@@ -11,7 +11,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "conformance"))
 from fault_scenarios import CANNOT_OCCUR, ERRORS, SCENARIOS
 from sample_requests import CLIENTS, OWN, SERVED
 
-from sonant.wire.models import load_models
+from sonant.gateway.models import load_models
 
 _HEAD = """# Conformance
 

@@ -38,14 +38,14 @@ from degrade import at_level, call, coded, lossy, noisy
 
 from sonant.errors import AudioError, NotEnoughSpeech
 from sonant.evaluation.channels import band
-from sonant.voice.audio import RATE_HZ
-from sonant.voice.calibration import Calibration
-from sonant.voice.calibration_file import SHIPPED, read_calibration, write_calibration
-from sonant.voice.calibration_fit import deviations, fit_llr
-from sonant.voice.calibration_grid import LEAST_COMPARISONS, Compared, GridFit, fit_grid, joined
-from sonant.voice.embedding import embed
+from sonant.voice.audio.recording import RATE_HZ
+from sonant.voice.calibration.file import SHIPPED, read_calibration, write_calibration
+from sonant.voice.calibration.fit import deviations, fit_llr
+from sonant.voice.calibration.grid import LEAST_COMPARISONS, Compared, GridFit, fit_grid, joined
+from sonant.voice.calibration.model import Calibration
 from sonant.voice.enrollment import RecordingSource, Speech, gather_speech
 from sonant.voice.models import Models, load_models
+from sonant.voice.models.embedding import embed
 
 MODELS = Path(__file__).resolve().parent.parent / "src" / "sonant" / "voice" / "models"
 CENTRE = "ge2e_centre.npy"

@@ -24,7 +24,7 @@ import numpy as np
 
 from fit_calibration import Call, fit, fit_strangers, listen, narrow_call, read_recordings
 from sonant.evaluation.false_alerts import Voice, false_alerts
-from sonant.voice.calibration_grid import LEAST_COMPARISONS
+from sonant.voice.calibration.grid import LEAST_COMPARISONS
 from sonant.voice.models import load_models
 
 SIZES = (10, 50, 100, 200, 500)

@@ -19,8 +19,8 @@ import torch
 from numpy.typing import NDArray
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "src"))
-from sonant.voice.embedding import WINDOW_FRAMES, mel_power  # the product's own front ends
-from sonant.voice.spoofing import network_input
+from sonant.voice.models.embedding import WINDOW_FRAMES, mel_power  # the product's own front ends
+from sonant.voice.spoofing.detector import network_input
 
 Array = NDArray[np.float32]
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import ast
 import inspect
 
-from sonant import settings, settings_sources
+from sonant import settings
+from sonant.settings import loading
 
 _HEAD = """# Settings
 
@@ -21,7 +22,7 @@ def page() -> str:
     """The whole page, one row a setting."""
     meanings = _meanings()
     rows = []
-    for name, default in settings_sources.names():
+    for name, default in loading.names():
         group, _, last = name.rpartition(".")
         value = str(default).lower() if isinstance(default, bool) else str(default)
         shown = f"`{value}`" if value else "empty"

@@ -10,8 +10,8 @@ import soundfile
 import soxr
 from numpy.typing import NDArray
 
-from sonant.commands.synthesizers import SYNTHESIZERS, fetch_synthesizers, sentences, speak
-from sonant.voice.audio import RATE_HZ
+from sonant.demo.synthesizers import SYNTHESIZERS, fetch_synthesizers, sentences, speak
+from sonant.voice.audio.recording import RATE_HZ
 
 Speech = Iterator[tuple[str, NDArray[np.float32]]]
 RECORDINGS, SENTENCES_EACH = 48, 3

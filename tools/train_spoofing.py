@@ -38,11 +38,11 @@ from spoofing_speech import SOURCES, genuine
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "src"))
 from sonant.evaluation.channels import parse
-from sonant.voice.audio import RATE_HZ, Waveform
+from sonant.voice.audio.recording import RATE_HZ, Waveform
 from sonant.voice.models import Models, load_models
 from sonant.voice.speech import speech
-from sonant.voice.spoofing import network_input
-from sonant.voice.spoofing_features import features
+from sonant.voice.spoofing.detector import network_input
+from sonant.voice.spoofing.features import features
 
 MODELS = Path(__file__).resolve().parent.parent / "src" / "sonant" / "voice" / "models"
 FAMILIES = (

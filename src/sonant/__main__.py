@@ -1,6 +1,6 @@
 """`python -m sonant` is the `sonant` command."""
 
-from sonant.cli import run
+from sonant.cli.main import run
 
 if __name__ == "__main__":
     run()

@@ -23,8 +23,8 @@ import aws_servers
 from aws_servers import KEY_ID, SECRET
 from postgres_server import NoServer, OwnServer
 from ray_cluster import Namespace, NoCluster, RayCluster, actors
-from sonant import installation
-from sonant.commands import demo
+from sonant.assembly import installation
+from sonant.demo import run
 from sonant.settings import Settings
 
 sys.path.append(str(Path(__file__).parents[1] / "integration"))
@@ -65,9 +65,9 @@ def inside(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 @pytest.fixture
 def recorded(tmp_path: Path, voices: dict[str, list[Path]]) -> Path:
     """The bucket of the demo's job: recordings and manifest."""
-    bucket = tmp_path / "recorded" / demo.BUCKET
+    bucket = tmp_path / "recorded" / run.BUCKET
     bucket.mkdir(parents=True)
-    demo._record(bucket, voices)
+    run._record(bucket, voices)
     return bucket
 
 
@@ -89,8 +89,8 @@ def begun(voice_id: Any, key: str) -> tuple[str, str]:
     job = voice_id.start_speaker_enrollment_job(
         DomainId=domain_id,
         DataAccessRoleArn=f"arn:aws:iam::{ACCOUNT}:role/sonant",
-        InputDataConfig={"S3Uri": f"s3://{demo.BUCKET}/manifest.json"},
-        OutputDataConfig={"S3Uri": f"s3://{demo.BUCKET}/results"},
+        InputDataConfig={"S3Uri": f"s3://{run.BUCKET}/manifest.json"},
+        OutputDataConfig={"S3Uri": f"s3://{run.BUCKET}/results"},
     )["Job"]
     return domain_id, job["JobId"]
 
@@ -123,7 +123,7 @@ def speakers(voice_id: Any, domain_id: str) -> set[tuple[str, str]]:
 def embedded(folder: Path, recorded: Path) -> tuple[Any, set[tuple[str, str]]]:
     """(result, speakers) of the same job on the defaults."""
     data = folder / "data"
-    bucket = data / "buckets" / demo.BUCKET
+    bucket = data / "buckets" / run.BUCKET
     data.mkdir(mode=0o700, parents=True)
     shutil.copytree(recorded, bucket)
     house: Any = SimpleNamespace(settings=Settings(data=data))

@@ -12,9 +12,9 @@ import pytest
 
 from aws_servers import REGION, Relay, official, relay
 from sonant.errors import KeyDenied, KeyNotFound, KeysUnreachable, KeyUnusable, SealBroken
-from sonant.store.aws_clients import Place, make_client
-from sonant.store.aws_keys import AwsKeyStore
-from sonant.store.vault import create_vault, encryption_context, open_vault
+from sonant.storage.aws_clients import Place, make_client
+from sonant.storage.crypto.vault import create_vault, encryption_context, open_vault
+from sonant.storage.keys.aws_kms import AwsKeyStore
 from waiting import PATIENCE_S
 
 pytestmark = pytest.mark.xdist_group("aws")  # one set of servers
@@ -309,7 +309,7 @@ def test_the_local_default_imports_nothing_of_aws() -> None:
         "role = Role(arn='arn:aws:iam::000000000000:role/x', policies=())\n"
         "app_engines.granted_objects(store.backends, role)\n"
         "store.backends.tidy()\n"
-        "bad = {'boto3', 'botocore.session', 'sonant.store.aws_keys', 'sonant.store.s3_objects'}\n"
+        "bad = {'boto3', 'botocore.session', 'sonant.storage.keys.aws_kms', 'sonant.storage.objects.s3'}\n"
         "print(sorted(bad & set(sys.modules)))\n"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)

@@ -35,11 +35,11 @@ from sonant.errors import (
 )
 from sonant.jobs.faults import code_of
 from sonant.settings import S3, Settings
-from sonant.store.accounts import LocalAccounts
-from sonant.store.backends import Backends
-from sonant.store.objects import ObjectUri, RoleObjects
-from sonant.store.s3_objects import PART_BYTES
-from sonant.store.times import now
+from sonant.storage.accounts import LocalAccounts
+from sonant.storage.backends import Backends
+from sonant.storage.objects.s3 import PART_BYTES
+from sonant.storage.objects.store import ObjectUri, RoleObjects
+from sonant.storage.times import now
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("ceph")]
 

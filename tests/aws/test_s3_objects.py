@@ -23,10 +23,10 @@ from sonant.errors import (
     ObjectTooLarge,
 )
 from sonant.jobs.faults import code_of
-from sonant.store import s3_objects
-from sonant.store.aws_clients import Place, make_client
-from sonant.store.objects import ObjectUri
-from sonant.store.s3_objects import PART_BYTES, S3ObjectStore
+from sonant.storage.aws_clients import Place, make_client
+from sonant.storage.objects import s3
+from sonant.storage.objects.s3 import PART_BYTES, S3ObjectStore
+from sonant.storage.objects.store import ObjectUri
 from waiting import PATIENCE_S
 
 pytestmark = pytest.mark.xdist_group("aws")  # one set of servers
@@ -52,7 +52,7 @@ def store_at(url: str, *, secret: str = SECRET, attempts: int = 4, ca_bundle: st
 @pytest.fixture(autouse=True)
 def bucket(rclone_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (rclone_folder / "calls").mkdir(exist_ok=True)
-    monkeypatch.setattr(s3_objects, "_PAUSE_FIRST_S", 0.01)
+    monkeypatch.setattr(s3, "_PAUSE_FIRST_S", 0.01)
 
 
 @pytest.fixture

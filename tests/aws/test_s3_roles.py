@@ -16,15 +16,15 @@ from typing import Any
 import pytest
 
 from aws_servers import Relay, official, relay
+from sonant.assembly.installation import open_store
 from sonant.errors import KeyDenied, ObjectDenied, ObjectError, SetupError
-from sonant.installation import open_store
+from sonant.iam import parse
 from sonant.jobs.faults import code_of
-from sonant.policy import parse
 from sonant.settings import S3, Settings
-from sonant.store.accounts import LocalAccounts
-from sonant.store.backends import Backends
-from sonant.store.objects import ObjectUri, RoleObjects
-from sonant.store.times import now
+from sonant.storage.accounts import LocalAccounts
+from sonant.storage.backends import Backends
+from sonant.storage.objects.store import ObjectUri, RoleObjects
+from sonant.storage.times import now
 
 pytestmark = pytest.mark.xdist_group("aws")  # one set of servers
 

@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 if "CHAOS_CLOCK" in os.environ:
-    from sonant.store import times
+    from sonant.storage import times
 
     _FILE, _real = Path(os.environ["CHAOS_CLOCK"]), times.now
 
@@ -23,6 +23,6 @@ if "CHAOS_CLOCK" in os.environ:
     times.now = _moved
 
 if "CHAOS_LOCK_WAIT_S" in os.environ:
-    from sonant.store.database import engine
+    from sonant.storage.database import engine
 
     engine.LOCK_WAIT_S = float(os.environ["CHAOS_LOCK_WAIT_S"])

@@ -16,11 +16,11 @@ import ray_makers
 
 from ray_cluster import actors, processes
 from sonant.errors import ClusterUnavailable
-from sonant.jobs.engines.local import DEPTH, MAX_CRASHES
-from sonant.jobs.engines.ray import RayEngine
-from sonant.jobs.engines.ray_crew import MAX_STILLBORN, Cluster
 from sonant.jobs.entry import Role, Task
 from sonant.jobs.faults import Refusal
+from sonant.jobs.workers.local import DEPTH, MAX_CRASHES
+from sonant.jobs.workers.ray import RayEngine
+from sonant.jobs.workers.ray_crew import MAX_STILLBORN, Cluster
 from waiting import PATIENCE_S, in_time, wait_until
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("ray")]
@@ -275,7 +275,7 @@ class TestAClusterThatIsAway:
 
 
 def test_no_call_starts_a_cluster_of_its_own(inside, tmp_path):
-    code = "from sonant.jobs.engines.ray_driver import load_ray; load_ray().put(1)"
+    code = "from sonant.jobs.workers.ray_driver import load_ray; load_ray().put(1)"
     done = subprocess.run(
         [sys.executable, "-c", code],
         env={**os.environ, "RAY_TMPDIR": str(tmp_path)},

@@ -13,10 +13,10 @@ from batch_house import House
 from batch_values import entry
 
 from ray_cluster import RayCluster, actors
-from sonant import app_engines
+from sonant.assembly import workers
 from sonant.errors import ClusterUnavailable
-from sonant.jobs.engines.ray import RayEngine
-from sonant.jobs.engines.ray_crew import Cluster
+from sonant.jobs.workers.ray import RayEngine
+from sonant.jobs.workers.ray_crew import Cluster
 from sonant.settings import Enrollment, Fraud, Jobs, Quotas, Ray, Settings
 from waiting import PATIENCE_S, wait_until
 
@@ -60,7 +60,7 @@ def furnished(data, make_call):
 def far(furnished, cluster):
     """The house with its engine on the cluster."""
     settings = settings_on(furnished.settings.data, cluster.address)
-    other = House.open(settings, engine=app_engines.ray_engine(settings))
+    other = House.open(settings, engine=workers.ray_engine(settings))
     other.names, other.kinds = furnished.names, furnished.kinds
     yield other
     other.close()
@@ -97,7 +97,7 @@ def test_the_result_and_the_voiceprints_are_those_of_the_local_engine(furnished,
 
 def test_hosts_that_would_look_elsewhere_for_recordings_are_turned_away(furnished, cluster):
     settings = replace(furnished.settings, region="eu-central-1", ray=Ray(address=cluster.address))
-    engine = app_engines.ray_engine(settings)
+    engine = workers.ray_engine(settings)
     furnished.engine, kept = engine, furnished.engine
     try:
         outcome = furnished.enroll(furnished.new_domain(), REQUESTS)
@@ -132,7 +132,7 @@ def test_a_job_waits_for_a_cluster_that_is_away_and_is_done_when_it_is_back(
     monkeypatch.setenv("RAY_gcs_rpc_server_reconnect_timeout_s", "3")
     own = RayCluster({"SONANT_DATA": str(furnished.settings.data)}, port)
     settings = settings_on(furnished.settings.data, own.address)
-    house = House.open(settings, engine=app_engines.ray_engine(settings))
+    house = House.open(settings, engine=workers.ray_engine(settings))
     domain_id = house.new_domain()
     job_id = house.start(domain_id, REQUESTS)
     runner = house.runner(during={8: own.kill_all})
@@ -164,8 +164,8 @@ def test_a_job_waits_for_a_cluster_that_is_away_and_is_done_when_it_is_back(
 
 def test_the_engine_that_settings_name_is_the_one_that_jobs_use(furnished, cluster):
     settings = settings_on(furnished.settings.data, cluster.address)
-    assert isinstance(app_engines.batch_engine(settings), RayEngine)
-    assert not isinstance(app_engines.batch_engine(replace(settings, engine="local")), RayEngine)
+    assert isinstance(workers.batch_engine(settings), RayEngine)
+    assert not isinstance(workers.batch_engine(replace(settings, engine="local")), RayEngine)
     assert Cluster(address="auto").workers == 0
 
 

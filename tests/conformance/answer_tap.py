@@ -104,7 +104,7 @@ def _serve() -> None:
         os.write(file, json.dumps(answer).encode() + b"\n")
 
     uvicorn.Config = Tapped  # type: ignore[misc]
-    from sonant.cli import run
+    from sonant.cli.main import run
 
     run()
 

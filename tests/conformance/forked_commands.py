@@ -20,9 +20,9 @@ from pathlib import Path
 from typing import Any
 
 #: Imported before the fork. The AWS CLI brings a botocore of its own, so its commands have their own parent.
-PLAIN = ("sonant.cli", "sonant.app", "sonant.commands.keys", "sonant.commands.serve", "botocore.session")
+PLAIN = ("sonant.cli", "sonant.assembly.service", "sonant.cli.keys", "sonant.cli.serve", "botocore.session")
 AWS = ("awscli.clidriver", "awscli.handlers")
-VOICE_ID = ("sonant.cli", "sonant.commands.voice_id", *AWS)
+VOICE_ID = ("sonant.cli", "sonant.cli.voice_id", *AWS)
 
 _DATA_PATH = "AWS_DATA_PATH"
 
@@ -84,7 +84,7 @@ def _child(request: dict[str, Any], made: dict[str, str]) -> int:
 
         program = main
     else:
-        from sonant.cli import run
+        from sonant.cli.main import run
 
         program = run
 

@@ -12,14 +12,21 @@ from service_process import ServiceProcess
 from sqlalchemy import Connection
 
 from sonant.ids import new_generated_id
-from sonant.store import domains, fingerprints, fraud_voices, session_hearings, sessions, speakers
-from sonant.store.domains import Domain
-from sonant.store.session_hearings import AUTHENTICATION, FRAUD, Hearing
-from sonant.store.vault import Vault, open_vault
-from sonant.voice.embedding import embed
+from sonant.storage.crypto.vault import Vault, open_vault
+from sonant.storage.repositories import (
+    domains,
+    fingerprints,
+    fraud_voices,
+    session_hearings,
+    sessions,
+    speakers,
+)
+from sonant.storage.repositories.domains import Domain
+from sonant.storage.repositories.session_hearings import AUTHENTICATION, FRAUD, Hearing
 from sonant.voice.enrollment import RecordingSource, gather_speech
-from sonant.voice.fingerprint import fingerprint
 from sonant.voice.models import load_models
+from sonant.voice.models.embedding import embed
+from sonant.voice.replay.fingerprint import fingerprint
 
 OWNER = "test"
 

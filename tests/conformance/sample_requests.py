@@ -13,14 +13,14 @@ from botocore import xform_name
 from service_process import ACCOUNT, KEY_ALIAS, REGION, ROLE, ServiceProcess
 from sqlalchemy import update
 
+from sonant.gateway.models import OWN_PREFIX, Operation, load_models
 from sonant.ids import new_generated_id, new_id
 from sonant.operations import OPERATIONS
-from sonant.store import domains, jobs, speakers, watchlists
-from sonant.store.database import schema
-from sonant.store.times import to_us
-from sonant.store.vault import open_vault
+from sonant.storage.crypto.vault import open_vault
+from sonant.storage.database import schema
+from sonant.storage.repositories import domains, jobs, speakers, watchlists
+from sonant.storage.times import to_us
 from sonant.voice.models import load_models as load_voice_models
-from sonant.wire.models import OWN_PREFIX, Operation, load_models
 
 NOBODY = "AbCdEfGhIjKlMnOpQrStUv"
 ENCRYPTION = {"ServerSideEncryptionConfiguration": {"KmsKeyId": KEY_ALIAS}}

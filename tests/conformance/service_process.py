@@ -24,9 +24,9 @@ from botocore.config import Config
 from botocore.credentials import Credentials
 from forked_commands import run_aws, run_sonant
 
-from sonant.installation import Store, open_store
+from sonant.assembly.installation import Store, open_store
+from sonant.gateway.models import DATA_PATH
 from sonant.settings import Settings
-from sonant.wire.models import DATA_PATH
 from waiting import PATIENCE_S, wait_until
 
 BIN = Path(sys.executable).parent

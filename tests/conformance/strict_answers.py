@@ -13,8 +13,8 @@ from botocore.model import OperationModel, ServiceModel, Shape
 from client_faults import STATUS
 from signed_http import JSON_1_0
 
-from sonant.console.session_page import PREFIXES
-from sonant.wire.models import DATA_PATH
+from sonant.gateway.models import DATA_PATH
+from sonant.web.session_page import PREFIXES
 from strict_json import NotStrict, read_json
 from strict_shapes import faults
 

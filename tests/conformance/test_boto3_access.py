@@ -17,7 +17,7 @@ from client_faults import code_of, refused
 from sample_requests import ENCRYPTION, NOBODY, arn_of
 from service_process import ACCOUNT, KEY_ALIAS, ROLE, ServiceProcess, running
 
-from sonant.store import access
+from sonant.storage.repositories import access
 
 OTHER_ACCOUNT = "222222222222"
 ALL = {"Effect": "Allow", "Action": "*", "Resource": "*"}

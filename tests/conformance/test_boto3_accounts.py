@@ -13,8 +13,8 @@ from fault_scenarios import NAME_A_DOMAIN
 from sample_requests import OWN, SERVED, Furnished, arn_of, furnish, method
 from service_process import ACCOUNT, KEY_ALIAS, ROLE, ServiceProcess, running
 
-from sonant.commands.recordings import ManifestEntry, write_manifest
-from sonant.installation import ROLE_POLICY
+from sonant.assembly.installation import ROLE_POLICY
+from sonant.demo.recordings import ManifestEntry, write_manifest
 
 pytestmark = pytest.mark.xdist_group("accounts")
 

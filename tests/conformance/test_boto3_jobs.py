@@ -11,7 +11,7 @@ import pytest
 from client_faults import refused
 from service_process import KEY_ALIAS, ROLE, ServiceProcess
 
-from sonant.commands.recordings import ManifestEntry, write_manifest
+from sonant.demo.recordings import ManifestEntry, write_manifest
 
 NOBODY = "AbCdEfGhIjKlMnOpQrStUv"
 SUMMARY = {"CreatedAt", "DomainId", "JobId", "JobName", "JobProgress", "JobStatus"}

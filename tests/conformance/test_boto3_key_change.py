@@ -13,8 +13,8 @@ from client_faults import refused
 from sample_requests import ENCRYPTION, arn_of
 from service_process import ACCOUNT, KEY_ALIAS, ServiceProcess
 
-from sonant.store import domains
-from sonant.store.vault import open_vault
+from sonant.storage.crypto.vault import open_vault
+from sonant.storage.repositories import domains
 from waiting import wait_until
 
 

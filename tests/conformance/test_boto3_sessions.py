@@ -17,9 +17,9 @@ from sample_requests import NOBODY
 from service_process import ServiceProcess, running
 from sqlalchemy import update
 
-from sonant.store import sessions, speakers
-from sonant.store.database import schema
-from sonant.store.times import to_us
+from sonant.storage.database import schema
+from sonant.storage.repositories import sessions, speakers
+from sonant.storage.times import to_us
 
 Factory = pytest.TempPathFactory
 

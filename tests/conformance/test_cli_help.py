@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from service_process import KEY_ALIAS, ROLE, Ended, ServiceProcess
 
-from sonant.commands.recordings import ManifestEntry, write_manifest
+from sonant.demo.recordings import ManifestEntry, write_manifest
 
 #: The page's tree of output members: name and kind.
 OUTPUT = {

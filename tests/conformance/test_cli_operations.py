@@ -9,7 +9,7 @@ from botocore import xform_name
 from sample_requests import CLIENTS, OWN, SERVED, furnish, put_recording
 from service_process import Ended, ServiceProcess
 
-from sonant.wire.models import DATA_PATH
+from sonant.gateway.models import DATA_PATH
 
 
 def check(operation: str, done: Ended) -> None:

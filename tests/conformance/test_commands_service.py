@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from service_process import BIN, ServiceProcess, ended, environment, running
 
-from sonant.commands.recordings import ManifestEntry, write_manifest
+from sonant.demo.recordings import ManifestEntry, write_manifest
 from waiting import PATIENCE_S, alive, wait_until
 
 

@@ -24,7 +24,7 @@ from service_process import ROLE, ServiceProcess, running
 from sqlalchemy import update
 from websockets.sync.client import ClientConnection
 
-from sonant.store.database.schema import domains
+from sonant.storage.database.schema import domains
 from waiting import wait_until
 
 SHAPES = json.loads(Path(__file__).with_name("event_shapes.json").read_text())

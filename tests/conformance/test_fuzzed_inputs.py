@@ -23,10 +23,10 @@ from service_process import ACCOUNT, KEY_ALIAS, ROLE
 from signed_http import JSON_1_0, Signer
 from strict_answers import answer_faults, exchange_of
 
-from sonant.app import App, build_app
-from sonant.installation import first_start, open_store, user_arn
+from sonant.assembly.installation import first_start, open_store, user_arn
+from sonant.assembly.service import App, build_app
 from sonant.settings import Audit, Quotas, Rates, Settings
-from sonant.store import access
+from sonant.storage.repositories import access
 from waiting import PATIENCE_S
 
 #: No request may take longer.

@@ -13,7 +13,7 @@ import pytest
 from service_process import ServiceProcess
 from signed_http import answer_of, call, exchange, headers_for
 
-from sonant.commands.connection import HEAD_TIME_S
+from sonant.gateway.http_connection import HEAD_TIME_S
 from waiting import PATIENCE_S
 
 LIST = "VoiceID.ListDomains"

@@ -17,7 +17,7 @@ import pytest
 from botocore.config import Config
 from service_process import BIN, ServiceProcess, environment
 
-from sonant.commands.recordings import ManifestEntry, write_manifest
+from sonant.demo.recordings import ManifestEntry, write_manifest
 
 PAGE = Path(__file__).parents[2] / "docs" / "coming-from-voice-id.md"
 #: What the page has in place of the reader's own.

@@ -21,7 +21,7 @@ import pytest
 from service_process import KEY_ALIAS, REGION, ROLE, ServiceProcess, environment
 
 import debian_programs
-from sonant.commands.recordings import ManifestEntry, write_manifest
+from sonant.demo.recordings import ManifestEntry, write_manifest
 from sonant.errors import SetupError
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800), pytest.mark.xdist_group("other clients")]

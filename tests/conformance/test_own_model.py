@@ -14,8 +14,8 @@ import soundfile
 from client_faults import refused
 from service_process import BIN, REGION, ROLE, ServiceProcess, ended, environment
 
-from sonant.commands.recordings import ManifestEntry, write_manifest
-from sonant.wire.models import DATA_PATH
+from sonant.demo.recordings import ManifestEntry, write_manifest
+from sonant.gateway.models import DATA_PATH
 
 OTHER = "AbCdEfGhIjKlMnOpQrStUv"
 

@@ -15,20 +15,20 @@ from botocore.credentials import Credentials
 from sample_requests import NOBODY, SERVED
 from signed_http import JSON_1_0, Signer
 
-from sonant.app import credential_finder
-from sonant.app_engines import LocalListener
+from sonant.assembly.installation import Store, first_start, open_store, user_arn
+from sonant.assembly.service import credential_finder
+from sonant.assembly.workers import LocalListener
+from sonant.audit.record import Record
+from sonant.audit.trail import Trail
 from sonant.errors import Conflict
-from sonant.events.audit_record import Record
-from sonant.events.audit_trail import Trail
-from sonant.installation import Store, first_start, open_store, user_arn
+from sonant.gateway import server
+from sonant.gateway.models import SIGNING_NAME, load_models
+from sonant.gateway.recording import Recorder, audited_operations
+from sonant.gateway.signature import Verifier
+from sonant.gateway.throttle import Throttle
 from sonant.operations.service import Answer, Caller, Request, Service
 from sonant.settings import Audit, Settings
-from sonant.store import access
-from sonant.wire import server
-from sonant.wire.models import SIGNING_NAME, load_models
-from sonant.wire.recording import Recorder, audited_operations
-from sonant.wire.signature import Verifier
-from sonant.wire.throttle import Throttle
+from sonant.storage.repositories import access
 from waiting import PATIENCE_S
 
 KNOWN: Answer = {"DomainId": NOBODY, "SessionName": "known"}

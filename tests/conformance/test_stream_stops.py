@@ -17,8 +17,8 @@ from service_process import running
 from test_carriers import free_port
 from websockets.sync.client import connect
 
-from sonant.commands import connection as http_connection
-from sonant.commands.serve import MAX_MESSAGE_BYTES, _websocket_connection
+from sonant.cli.serve import MAX_MESSAGE_BYTES, _websocket_connection
+from sonant.gateway import http_connection
 from waiting import PATIENCE_S, wait_until
 
 FRAME = bytes(320)

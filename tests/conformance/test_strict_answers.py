@@ -11,9 +11,9 @@ from client_faults import STATUS
 from signed_http import JSON_1_0
 from strict_answers import FRONT_DOOR, FRONT_DOOR_STATUS, MODELLED, OPERATIONS, Exchange, answer_faults
 
-from sonant.wire.models import load_models
-from sonant.wire.protocol import compile_output
-from sonant.wire.samples import sample
+from sonant.gateway.models import load_models
+from sonant.gateway.protocol import compile_output
+from sonant.gateway.samples import sample
 
 REQUEST_ID = "12345678-1234-4234-8234-123456789abc"
 DESCRIBE = "VoiceID.DescribeWatchlist"

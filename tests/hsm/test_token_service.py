@@ -12,7 +12,7 @@ from botocore.exceptions import ClientError
 
 from job_service import ended_job, environment, serving
 from softhsm import PIN, SoftHsm
-from sonant.commands.recordings import ManifestEntry, write_manifest
+from sonant.demo.recordings import ManifestEntry, write_manifest
 from waiting import PATIENCE_S, wait_until
 
 pytestmark = pytest.mark.xdist_group("hsm")

@@ -15,20 +15,21 @@ from batch_values import ENROLLMENT, FINAL, REGISTRATION, KindOfJob, Outcome, en
 from sqlalchemy import func, select, text
 from watched_engine import WatchedEngine
 
-from sonant import app_engines, app_jobs, installation
-from sonant.jobs.engines.local import LocalEngine
-from sonant.jobs.engines.ray import RayEngine
-from sonant.jobs.model_shelf import brought_calibration
+from sonant.assembly import installation, workers
+from sonant.assembly import jobs as app_jobs
+from sonant.jobs.model_registry import brought_calibration
+from sonant.jobs.workers.local import LocalEngine
+from sonant.jobs.workers.ray import RayEngine
 from sonant.operations import OPERATIONS
 from sonant.operations.service import Caller, Service
 from sonant.settings import Settings
-from sonant.store import access, domains, fraud_voices, speakers, watchlists
-from sonant.store.database.schema import job_entries, jobs, speaker_keys, voiceprints
-from sonant.store.local_objects import LocalObjectStore
-from sonant.store.model_files import ModelFiles
-from sonant.store.objects import ObjectUri
-from sonant.store.times import now as real_now
-from sonant.store.vault import open_vault
+from sonant.storage.crypto.vault import open_vault
+from sonant.storage.database.schema import job_entries, jobs, speaker_keys, voiceprints
+from sonant.storage.model_files import ModelFiles
+from sonant.storage.objects.local import LocalObjectStore
+from sonant.storage.objects.store import ObjectUri
+from sonant.storage.repositories import access, domains, fraud_voices, speakers, watchlists
+from sonant.storage.times import now as real_now
 from strict_files import read_result
 from strict_operations import judged
 
@@ -60,14 +61,14 @@ class House:
             database=store.database,
             keys_of=store.backends.keys,
             secret=store.secret,
-            listener=app_engines.LocalListener(store),
+            listener=workers.LocalListener(store),
             clock=clock,
             calibration_of=partial(brought_calibration, ModelFiles(settings.data)),
         )
         assert isinstance(store.objects, LocalObjectStore)
         for bucket in ("calls", "jobs", "results"):
             store.objects.create_bucket(bucket)
-        return cls(settings, store, service, engine or app_engines.local_engine(settings, settings.workers))
+        return cls(settings, store, service, engine or workers.local_engine(settings, settings.workers))
 
     def close(self) -> None:
         self.engine.close()

@@ -3,7 +3,7 @@
 from functools import partial
 from pathlib import Path
 
-from sonant.jobs.engines.worker import work
+from sonant.jobs.workers.process import work
 from sonant.settings import Audio
 from sonant.voice.models import load_models
 

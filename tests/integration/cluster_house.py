@@ -17,9 +17,9 @@ from batch_house import House
 from botocore.config import Config
 from sqlalchemy import select
 
-from sonant.commands.common import credentials
-from sonant.store.database.schema import jobs
-from sonant.store.times import from_us
+from sonant.cli.common import credentials
+from sonant.storage.database.schema import jobs
+from sonant.storage.times import from_us
 from waiting import PATIENCE_S, wait_until
 
 ENVIRONMENT = {

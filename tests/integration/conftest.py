@@ -10,7 +10,7 @@ from kept_house import MovedClock
 from live_house import LiveHouse
 
 from postgres_server import not_default
-from sonant.jobs.housekeeping import Housekeeper
+from sonant.retention.housekeeping import Housekeeper
 from sonant.settings import Enrollment, Events, Fraud, Jobs, Live, Quotas, Registration, Settings
 
 #: Net speech an enrollment needs here: short, so that a request costs some hundredths of a second.

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import numpy as np
 
-from sonant import app_engines
-from sonant.jobs.engines.worker import work
+from sonant.assembly import workers
 from sonant.jobs.fraud import Risk
+from sonant.jobs.workers.process import work
 from sonant.voice.models import load_models
 
 
@@ -25,4 +25,4 @@ class LikeAMachine:
 
 def work_with_detector(pipe, settings, voices):
     detector = LikeAMachine(json.loads(Path(voices).read_text()))
-    work(pipe, app_engines.fetch_with(settings), load_models, (detector,), settings.audio)
+    work(pipe, workers.fetch_with(settings), load_models, (detector,), settings.audio)

@@ -8,9 +8,9 @@ from datetime import UTC, datetime, timedelta
 from sqlalchemy import func, select
 
 from sonant.ids import new_generated_id
-from sonant.store import domains, speakers, watchlists
-from sonant.store.database.schema import metadata, speaker_keys, voiceprints
-from sonant.store.vault import open_vault
+from sonant.storage.crypto.vault import open_vault
+from sonant.storage.database.schema import metadata, speaker_keys, voiceprints
+from sonant.storage.repositories import domains, speakers, watchlists
 
 START = datetime(2026, 3, 1, 12, 30, tzinfo=UTC)
 INSTANT = timedelta(microseconds=1)

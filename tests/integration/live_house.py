@@ -12,16 +12,16 @@ import soundfile
 from batch_house import House
 from numpy.typing import NDArray
 
-from sonant import app
+from sonant.assembly import service
 from sonant.events import outbox
-from sonant.live.calls import Call, EndReason
-from sonant.live.intake import Intake
-from sonant.live.risks import Watches
-from sonant.live.stream import Stream
-from sonant.store import domains, session_hearings, sessions
-from sonant.store.session_hearings import Hearing
-from sonant.store.sessions import Session
-from sonant.store.vault import open_vault
+from sonant.sessions.calls import Call, EndReason
+from sonant.sessions.manager import Intake
+from sonant.sessions.risks import Watches
+from sonant.sessions.stream import Stream
+from sonant.storage.crypto.vault import open_vault
+from sonant.storage.repositories import domains, session_hearings, sessions
+from sonant.storage.repositories.session_hearings import Hearing
+from sonant.storage.repositories.sessions import Session
 from waiting import PATIENCE_S, wait_until
 
 FRAME_S = 0.02
@@ -47,7 +47,7 @@ class LiveHouse:
     def of(cls, house: House) -> LiveHouse:
         """The house's operations tell the intake of changes, as in a service."""
         watches = Watches(house.settings.fraud.replay_recordings)
-        intake = app.build_intake(house.store, watches.risks)
+        intake = service.build_intake(house.store, watches.risks)
         house.service = replace(house.service, live=intake, watches=watches)
         return cls(house, intake)
 

@@ -8,11 +8,11 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from click.testing import CliRunner
 
-from sonant import app, installation
-from sonant.cli import main
+from sonant.assembly import installation, service
+from sonant.cli.main import main
 from sonant.errors import KeyNotFound, SetupError
 from sonant.settings import Settings
-from sonant.store.times import now as real_now
+from sonant.storage.times import now as real_now
 
 ACCOUNT, OTHER = "0" * 12, "1" * 12
 
@@ -44,7 +44,7 @@ def sonant(store, tmp_path, monkeypatch):
 @pytest.fixture
 def find(store):
     """How the running service looks access keys up, with what it remembers."""
-    return app.credential_finder(store)
+    return service.credential_finder(store)
 
 
 def policy(tmp_path, name, *statements):

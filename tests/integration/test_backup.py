@@ -29,7 +29,7 @@ from sonant.backup.making import PASSING, make, tables
 from sonant.backup.restoring import check, restore
 from sonant.errors import SetupError
 from sonant.settings import Enrollment, Fraud, Jobs, Registration, Settings
-from sonant.store.times import now
+from sonant.storage.times import now
 from waiting import PATIENCE_S, wait_until
 
 SECRET = b"correct horse battery"

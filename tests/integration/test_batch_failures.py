@@ -5,9 +5,9 @@ import json
 import pytest
 from batch_values import entry, manifest
 
-from sonant import installation
+from sonant.assembly import installation
 from sonant.settings import MIB, Quotas
-from sonant.store.objects import ObjectUri
+from sonant.storage.objects.store import ObjectUri
 
 GOOD = entry("r1", "customer-1", "s3://calls/english.wav")
 FOUR = [

@@ -12,9 +12,9 @@ from batch_values import entry
 
 from sonant.errors import DatabaseUnavailable
 from sonant.settings import Jobs
-from sonant.store import domains, jobs
-from sonant.store.database import engine
-from sonant.store.times import now
+from sonant.storage.database import engine
+from sonant.storage.repositories import domains, jobs
+from sonant.storage.times import now
 
 GOOD = entry("r1", "customer-1", "s3://calls/english.wav")
 FOUR = [

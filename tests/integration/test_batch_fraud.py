@@ -6,7 +6,7 @@ import pytest
 from batch_values import entry, fraud_entry
 from fraud_mains import work_with_detector
 
-from sonant.jobs.engines.local import LocalEngine
+from sonant.jobs.workers.local import LocalEngine
 from waiting import PATIENCE_S
 
 ENTRIES = [

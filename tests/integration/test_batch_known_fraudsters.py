@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from batch_values import entry, fraud_entry
 
-from sonant.events import audit_chain
+from sonant.audit import chain
 from sonant.events.documents import document
 from sonant.events.outbox import Outbox
 from sonant.ids import new_uuid
@@ -128,7 +128,7 @@ def test_events_and_log_name_the_fraudster_and_the_list_and_the_answer_does_not(
 
 def audited(house):
     folder = house.settings.data / "audit" / "jobs"
-    lines = audit_chain.records(folder, since=None, operation="FraudDetection", principal=None)
+    lines = chain.records(folder, since=None, operation="FraudDetection", principal=None)
     return folder, [told for told, _ in lines]
 
 
@@ -148,5 +148,5 @@ def test_what_was_found_stands_in_the_audit_trail_with_the_fraudster_and_without
         assert known["generatedFraudsterId"] == fraudster_id
         assert known["riskScore"] >= 50
     assert after[-1]["resources"][0]["ARN"].endswith(domain)
-    assert audit_chain.verify(folder).broken is None
+    assert chain.verify(folder).broken is None
     assert not any(name in str(after) for name in ("'fraudster'", "honest"))

@@ -7,8 +7,8 @@ import pytest
 from batch_values import entry
 from sqlalchemy import text
 
+from sonant.assembly.installation import DEFAULT_ALIAS
 from sonant.errors import AccessDenied, KeyUnusable
-from sonant.installation import DEFAULT_ALIAS
 
 SECRETS = {
     "customer": "jane-doe-1980-05-17",

@@ -9,7 +9,7 @@ from batch_values import entry
 from sqlalchemy import select
 
 from sonant.evaluation.channels import parse
-from sonant.store.database.schema import fingerprints
+from sonant.storage.database.schema import fingerprints
 
 ENGLISH, AGAIN = "s3://calls/english.wav", "s3://calls/english-again.wav"
 REFUSED = (400, "fraud check failed: VoiceSpoofingRisk is 100, at or above the threshold 50")
@@ -90,7 +90,7 @@ def test_who_is_forgotten_is_forgotten_here_too(house, enrolled, operation):
 
 
 def test_only_so_many_fingerprints_of_a_speaker_are_kept(house, enrolled, monkeypatch):
-    monkeypatch.setattr("sonant.store.fingerprints.MOST_A_SPEAKER", 2)
+    monkeypatch.setattr("sonant.storage.repositories.fingerprints.MOST_A_SPEAKER", 2)
     for _ in range(3):
         house.enroll(enrolled, [entry("r1", "first", ENGLISH)], action="OVERWRITE")
 

@@ -12,8 +12,8 @@ import pytest
 from batch_values import ENROLLMENT, REGISTRATION, KindOfJob, entry, manifest
 from served_house import KINDS, Served, assert_same, canonical, finished
 
-from sonant.commands.common import client
-from sonant.installation import role_arn
+from sonant.assembly.installation import role_arn
+from sonant.cli.common import client
 from waiting import PATIENCE_S, dawdle, wait_until
 
 VOICES = ("english", "french", "italian", "russian")

@@ -8,8 +8,8 @@ from batch_values import entry
 
 from sonant.jobs import runner
 from sonant.settings import Jobs
-from sonant.store import jobs
-from sonant.store.times import now, to_us
+from sonant.storage.repositories import jobs
+from sonant.storage.times import now, to_us
 
 VOICES = ("english", "french", "italian", "russian")
 LEASE = timedelta(seconds=Jobs().lease_s)

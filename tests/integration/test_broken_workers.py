@@ -9,10 +9,10 @@ import pytest
 from batch_house import House
 from batch_values import entry
 
-from sonant.events import counters
-from sonant.jobs.engines import local
-from sonant.jobs.engines.local import MAX_STILLBORN, LocalEngine
+from sonant.jobs.workers import local
+from sonant.jobs.workers.local import MAX_STILLBORN, LocalEngine
 from sonant.settings import Quotas, Settings
+from sonant.storage.repositories import counters
 from sonant.voice import models
 from waiting import PATIENCE_S, wait_until
 

@@ -13,17 +13,18 @@ import soxr
 from click.testing import CliRunner, Result
 
 from made_networks import calibration_text, speaker_network
-from sonant import cli, installation
-from sonant.commands.calibrate_model import ModelFit, calibrate_model, fit_model, settle
-from sonant.commands.folder_comparisons import listen
+from sonant.assembly import installation
+from sonant.cli import main
+from sonant.cli.calibrate_model import ModelFit, calibrate_model, fit_model, settle
+from sonant.cli.folder_comparisons import listen
 from sonant.errors import SetupError
 from sonant.evaluation.run import Conditions, Line
 from sonant.evaluation.trials import recordings_by_speaker
-from sonant.jobs.model_shelf import brought_calibration
+from sonant.jobs.model_registry import brought_calibration
 from sonant.settings import Settings
-from sonant.store.model_files import ModelFiles
-from sonant.voice.calibration import log10_far_of
-from sonant.voice.calibration_fit import OwnFit
+from sonant.storage.model_files import ModelFiles
+from sonant.voice.calibration.fit import OwnFit
+from sonant.voice.calibration.model import log10_far_of
 
 RATE_HZ = 8000
 SPEEDS = (0.78, 0.86, 0.94, 1.03, 1.13, 1.24)
@@ -57,7 +58,7 @@ def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
 
 def sonant(settings: Settings, *arguments: str | Path | int) -> Result:
     return CliRunner().invoke(
-        cli.main, [*map(str, arguments), "--data", str(settings.data)], standalone_mode=False
+        main.main, [*map(str, arguments), "--data", str(settings.data)], standalone_mode=False
     )
 
 

@@ -13,12 +13,12 @@ import pytest
 from sqlalchemy import insert, select
 
 from sonant.errors import CheckUnfinished, SetupError
-from sonant.events import counters
-from sonant.events.metrics import Page
-from sonant.jobs.housekeeping import Housekeeper
-from sonant.store.database.engine import Database
-from sonant.store.database.schema import principals
-from sonant.store.times import now
+from sonant.metrics import Page
+from sonant.retention.housekeeping import Housekeeper
+from sonant.storage.database.engine import Database
+from sonant.storage.database.schema import principals
+from sonant.storage.repositories import counters
+from sonant.storage.times import now
 
 CURE = "restore a backup into another data folder (`sonant restore` with another --data)"
 LONG_S = 3600.0
@@ -102,8 +102,8 @@ def test_what_stumbles_over_a_damaged_page_tells_the_cure(database: Database, pa
 def test_a_look_that_may_not_take_so_long_is_left_to_the_doctor(
     database: Database, keeper: Housekeeper, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("sonant.store.database.engine._CHECK_STEPS", 10)
-    monkeypatch.setattr("sonant.jobs.housekeeping.CHECK_S", -1.0)
+    monkeypatch.setattr("sonant.storage.database.engine._CHECK_STEPS", 10)
+    monkeypatch.setattr("sonant.retention.housekeeping.CHECK_S", -1.0)
     with pytest.raises(CheckUnfinished, match="was not checked within -1 s"):
         database.damage(-1.0)
     with caplog.at_level(logging.INFO):

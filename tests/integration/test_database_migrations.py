@@ -9,11 +9,11 @@ from alembic.migration import MigrationContext
 from sqlalchemy import inspect, text
 
 from postgres_server import DATABASES
+from sonant.assembly.installation import open_store
 from sonant.errors import SetupError
-from sonant.installation import open_store
 from sonant.settings import Settings
-from sonant.store.database.engine import Database
-from sonant.store.database.schema import metadata
+from sonant.storage.database.engine import Database
+from sonant.storage.database.schema import metadata
 
 
 @pytest.fixture(params=DATABASES)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 from batch_values import entry, fraud_entry, manifest
 
-from sonant import installation
+from sonant.assembly import installation
 from sonant.jobs.runner import Runner
-from sonant.store.objects import ObjectUri
+from sonant.storage.objects.store import ObjectUri
 from strict_files import read_report
 
 CALLS = "s3://calls"

@@ -15,12 +15,12 @@ from botocore.credentials import Credentials
 from botocore.exceptions import BotoCoreError, ClientError
 from events_house import ServiceProcess, running
 
-from sonant.commands.common import client
+from sonant.cli.common import client
+from sonant.gateway.models import load_models
+from sonant.gateway.samples import sample
+from sonant.gateway.scalars import Fault, string
 from sonant.operations import OPERATIONS
 from sonant.settings import Settings
-from sonant.wire.models import load_models
-from sonant.wire.samples import sample
-from sonant.wire.scalars import Fault, string
 from strict_json import assert_same, read_json
 from waiting import PATIENCE_S, wait_until
 

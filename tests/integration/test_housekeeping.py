@@ -9,9 +9,9 @@ from datetime import datetime, timedelta
 
 from kept_house import INSTANT, START, enroll, rows_left
 
-from sonant.jobs.housekeeping import AWAY_S, RETRY_S, SETTLED_S, SWEEP_S
-from sonant.store import domains
-from sonant.store.database.engine import Database
+from sonant.retention.housekeeping import AWAY_S, RETRY_S, SETTLED_S, SWEEP_S
+from sonant.storage.database.engine import Database
+from sonant.storage.repositories import domains
 from waiting import PATIENCE_S
 
 
@@ -56,7 +56,7 @@ def test_a_database_that_is_away_is_told_in_a_line_and_asked_again_soon(kept, ke
         due: dict[str, datetime] = {}
         dataclasses.replace(keeper, database=away).turn(due)
         away.close()
-    lines = [record for record in caplog.records if record.name == "sonant.jobs.housekeeping"]
+    lines = [record for record in caplog.records if record.name == "sonant.retention.housekeeping"]
     assert [record.getMessage().split(":")[0] for record in lines if record.levelname == "WARNING"] == [
         "key changes",
         "erasing domains",

@@ -7,10 +7,10 @@ from datetime import timedelta
 import pytest
 from kept_house import INSTANT
 
+from sonant.assembly.installation import DEFAULT_ALIAS
 from sonant.errors import AccessDenied
-from sonant.installation import DEFAULT_ALIAS
-from sonant.jobs.housekeeping import KEY_CHANGE_PAUSES
-from sonant.store import domains
+from sonant.retention.housekeeping import KEY_CHANGE_PAUSES
+from sonant.storage.repositories import domains
 
 
 def details(house, domain_id):

@@ -13,10 +13,10 @@ from batch_house import House
 from kept_house import MovedClock
 
 from aws_servers import moto, official
-from sonant.commands import doctor
-from sonant.commands import keys as key_commands
+from sonant.cli import doctor
+from sonant.cli import keys as key_commands
 from sonant.errors import SetupError
-from sonant.jobs.housekeeping import Housekeeper
+from sonant.retention.housekeeping import Housekeeper
 from sonant.settings import Kms, Settings
 
 pytestmark = pytest.mark.xdist_group("aws")

@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 from batch_values import entry
 
-from sonant.commands import key_rotation
-from sonant.commands import keys as key_commands
+from sonant.assembly.installation import DEFAULT_ALIAS
+from sonant.cli import key_rotation
+from sonant.cli import keys as key_commands
 from sonant.errors import SealBroken, SetupError
-from sonant.installation import DEFAULT_ALIAS
-from sonant.store import domains
-from sonant.store.local_keys import LocalKeyStore
-from sonant.store.vault import encryption_context
+from sonant.storage.crypto.vault import encryption_context
+from sonant.storage.keys.local import LocalKeyStore
+from sonant.storage.repositories import domains
 
 
 @pytest.fixture

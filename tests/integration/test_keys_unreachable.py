@@ -9,7 +9,7 @@ from batch_house import House
 from batch_values import entry
 
 from sonant.errors import KeysUnreachable
-from sonant.store.keys import KeyStore
+from sonant.storage.keys.store import KeyStore
 
 
 class Flaky:

@@ -7,9 +7,9 @@ import pytest
 from batch_values import fraud_entry
 from live_house import customer
 
-from sonant.live.calls import EndReason
-from sonant.store import calibrations
-from sonant.store.sessions import ENDED
+from sonant.sessions.calls import EndReason
+from sonant.storage.repositories import calibrations
+from sonant.storage.repositories.sessions import ENDED
 from sonant.voice.models import shipped_encoder_id
 
 SPEAKER_EVENT = "VoiceId Speaker Action"

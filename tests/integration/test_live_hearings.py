@@ -10,9 +10,9 @@ import soxr
 from live_house import customer
 
 from sonant.evaluation.channels import parse
-from sonant.live.calls import EndReason
-from sonant.store.session_hearings import AUTHENTICATION, FRAUD
-from sonant.store.sessions import ENDED, ONGOING
+from sonant.sessions.calls import EndReason
+from sonant.storage.repositories.session_hearings import AUTHENTICATION, FRAUD
+from sonant.storage.repositories.sessions import ENDED, ONGOING
 from sonant.voice.enrollment import RecordingSource, decode_audio, gather_speech
 from sonant.voice.gathering import SpeechGatherer
 from sonant.voice.models import load_models

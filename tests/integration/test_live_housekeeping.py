@@ -7,10 +7,10 @@ from datetime import timedelta
 import pytest
 from kept_house import INSTANT, vault_of
 
-from sonant.jobs.session_keeping import LOST, SessionKeeper
-from sonant.live.desk import LEASE
-from sonant.store import sessions, speakers
-from sonant.store.sessions import ENDED, ONGOING, PENDING, Progress
+from sonant.retention.sessions import LOST, SessionKeeper
+from sonant.sessions.context import LEASE
+from sonant.storage.repositories import sessions, speakers
+from sonant.storage.repositories.sessions import ENDED, ONGOING, PENDING, Progress
 
 IDLE, KEPT = timedelta(seconds=60), timedelta(hours=24)
 
@@ -38,7 +38,7 @@ def found(kept, domain, name="call"):
 def stored(kept, name="call"):
     """The streaming status as it stands in the table."""
     with kept.store.database.read() as connection:
-        from sonant.store.database.schema import sessions as table
+        from sonant.storage.database.schema import sessions as table
 
         return connection.execute(table.select().where(table.c.name == name)).one().stream_status
 

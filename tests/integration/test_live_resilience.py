@@ -17,11 +17,11 @@ from live_house import LiveHouse, customer
 from served_house import Served
 
 from sonant.errors import InternalServer, ResourceNotFound
-from sonant.live import errands as live_errands
-from sonant.live.calls import EndReason
-from sonant.store import sessions
-from sonant.store.session_hearings import AUTHENTICATION, FRAUD
-from sonant.store.sessions import ENDED, ONGOING, PENDING
+from sonant.sessions import retry_queue as live_errands
+from sonant.sessions.calls import EndReason
+from sonant.storage.repositories import sessions
+from sonant.storage.repositories.session_hearings import AUTHENTICATION, FRAUD
+from sonant.storage.repositories.sessions import ENDED, ONGOING, PENDING
 from waiting import PATIENCE_S, wait_until
 
 SILENCE = np.zeros(1600, np.int16)
@@ -124,7 +124,7 @@ def test_a_heartbeat_that_fails_comes_again(own, caplog):
 
 
 def test_a_result_that_can_never_be_written_ends_its_stream_and_no_other(own, talk, monkeypatch):
-    monkeypatch.setattr("sonant.live.errands.RETRY_FIRST_S", 0.01)
+    monkeypatch.setattr("sonant.sessions.retry_queue.RETRY_FIRST_S", 0.01)
     domain = own.house.new_domain()
     names = [own.start(domain).name for _ in range(2)]
     hurt, other = (own.open(domain, name) for name in names)

@@ -9,11 +9,11 @@ import pytest
 from live_house import LiveHouse, customer
 
 from sonant.errors import AccessDenied, Conflict, ResourceNotFound, ServiceQuotaExceeded
-from sonant.live.calls import Call, EndReason, StreamFault
+from sonant.sessions.calls import Call, EndReason, StreamFault
 from sonant.settings import Live, Quotas
-from sonant.store import sessions
-from sonant.store.session_hearings import AUTHENTICATION
-from sonant.store.sessions import ENDED, ONGOING, PENDING
+from sonant.storage.repositories import sessions
+from sonant.storage.repositories.session_hearings import AUTHENTICATION
+from sonant.storage.repositories.sessions import ENDED, ONGOING, PENDING
 from waiting import PATIENCE_S, until, wait_until
 
 SILENCE = np.zeros(1600, np.int16)

@@ -22,20 +22,21 @@ from batch_house import House
 from click.testing import CliRunner
 from sqlalchemy import delete, text
 
-from sonant import app, cli, installation
+from sonant.assembly import installation, service
+from sonant.assembly.installation import DEFAULT_ALIAS, first_start, open_store
+from sonant.audit.findings import Finding, FindingsTrail
+from sonant.audit.trail import Trail
 from sonant.backup import making, restoring
+from sonant.cli import main
 from sonant.errors import KeysUnreachable, SetupError
-from sonant.events.audit_findings import Finding, FindingsTrail
-from sonant.events.audit_trail import Trail
-from sonant.installation import DEFAULT_ALIAS, first_start, open_store
+from sonant.iam import ALLOW_ALL
 from sonant.operations import OPERATIONS
 from sonant.operations.service import Caller
-from sonant.policy import ALLOW_ALL
 from sonant.settings import Jobs, Settings
-from sonant.store import access, domains, key_checks
-from sonant.store.database.engine import Database
-from sonant.store.database.schema import access_keys, principals
-from sonant.store.times import now
+from sonant.storage.database.engine import Database
+from sonant.storage.database.schema import access_keys, principals
+from sonant.storage.repositories import access, domains, key_checks
+from sonant.storage.times import now
 
 REFUSES, STARTS = "refuses to start", "starts without it, and makes no other"
 MADE_AGAIN = "is made again, with nothing in it"
@@ -249,7 +250,7 @@ def test_no_command_makes_up_for_lost_keys(copy: Path, command: str, monkeypatch
     before = content(copy)
     monkeypatch.setenv("SONANT_BACKUP_PASSPHRASE", "a passphrase of some length")
     monkeypatch.chdir(copy.parent)
-    done = CliRunner().invoke(cli.main, [*command.split(), "--data", str(copy)])
+    done = CliRunner().invoke(main.main, [*command.split(), "--data", str(copy)])
     told = done.output + str(done.exception or "")
     if command != "migrate":  # changes tables and needs no key for that
         assert done.exit_code
@@ -266,14 +267,14 @@ def test_the_doctor_makes_nothing(copy: Path, lost: str) -> None:
     if lost:
         remove(copy / lost)
     before = set(copy.rglob("*"))
-    done = CliRunner().invoke(cli.main, ["doctor", "--data", str(copy)])
+    done = CliRunner().invoke(main.main, ["doctor", "--data", str(copy)])
     assert "FAIL" in done.output or lost in ("", "buckets", "credentials"), done.output
     made = {path.name for path in set(copy.rglob("*")) - before}
     assert made <= {"sonant.db-wal", "sonant.db-shm"}, "SQLite's own, while a reader is there"
 
 
 def test_the_doctor_makes_no_data_folder(tmp_path: Path) -> None:
-    done = CliRunner().invoke(cli.main, ["doctor", "--data", str(tmp_path / "absent")])
+    done = CliRunner().invoke(main.main, ["doctor", "--data", str(tmp_path / "absent")])
     assert "is not a Sonant data folder; start `sonant serve" in done.output
     assert list(tmp_path.iterdir()) == []
 
@@ -375,7 +376,7 @@ def test_a_key_that_is_lost_for_good_is_done_without_until_it_is_put_back(copy: 
     key = needed_key(copy)
     saved = key.read_bytes()
     key.unlink()
-    done = CliRunner().invoke(cli.main, ["key", "accept-loss", key.stem, "--data", str(copy)])
+    done = CliRunner().invoke(main.main, ["key", "accept-loss", key.stem, "--data", str(copy)])
     assert done.exit_code == 0, done.output
     start(settings_of(copy))
     assert not key.exists()
@@ -390,7 +391,7 @@ def test_a_key_that_is_lost_for_good_is_done_without_until_it_is_put_back(copy: 
 def test_only_a_key_that_was_lost_can_be_given_up(copy: Path, ref: str) -> None:
     before = content(copy)
     wanted = needed_key(copy).stem if ref == "present" else ref
-    done = CliRunner().invoke(cli.main, ["key", "accept-loss", wanted, "--data", str(copy)])
+    done = CliRunner().invoke(main.main, ["key", "accept-loss", wanted, "--data", str(copy)])
     assert isinstance(done.exception, SetupError)
     assert "is not one that a domain of this account has lost" in str(done.exception)
     assert content(copy) == before
@@ -432,7 +433,7 @@ def test_an_older_installation_with_other_keys_gets_none(copy: Path, keys: str, 
         remove(copy / "keys")
     else:
         (copy / "keys" / "service.key").write_bytes(secrets.token_bytes(32))
-    done = CliRunner().invoke(cli.main, [way, "--data", str(copy)])
+    done = CliRunner().invoke(main.main, [way, "--data", str(copy)])
     told = done.output + str(done.exception or "")
     assert (way == "migrate" and keys == "lost") or "put the `keys` folder back" in told
     with closing(Database(f"sqlite:///{copy / 'sonant.db'}")) as database, database.read() as connection:
@@ -510,12 +511,12 @@ def test_a_backup_that_its_keys_do_not_open_is_not_restored(
 def test_readiness_follows_the_folder_of_the_keys(copy: Path) -> None:
     store = open_store(settings_of(copy))
     with closing(store.database):
-        app._look(store)
+        service._look(store)
         away = (copy / "keys").rename(copy.with_name("away"))
         with pytest.raises(KeysUnreachable, match="is gone: put it back"):
-            app._look(store)
+            service._look(store)
         away.rename(copy / "keys")
-        app._look(store)
+        service._look(store)
 
 
 def test_a_backup_is_not_made_of_what_its_keys_do_not_open(copy: Path, tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import pytest
 from batch_values import entry, manifest
 from click.testing import CliRunner
 
-from sonant.cli import main
+from sonant.cli.main import main
 from strict_files import read_report
 
 CALLS = "s3://calls"

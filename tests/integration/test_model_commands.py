@@ -14,12 +14,13 @@ import pytest
 from click.testing import CliRunner
 
 from made_networks import BOOL, INT64, calibration_text, graph, model, node, speaker_network, tensor, value
-from sonant import cli, installation
-from sonant.commands.model_check import examine
-from sonant.commands.model_source import fetched
+from sonant.assembly import installation
+from sonant.cli import main
+from sonant.cli.model_check import examine
+from sonant.cli.model_source import fetched
 from sonant.errors import SetupError
 from sonant.settings import Settings
-from sonant.store.model_files import ModelFiles
+from sonant.storage.model_files import ModelFiles
 
 NETWORK = speaker_network()
 
@@ -41,7 +42,7 @@ def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def run(data: Path, *arguments: str | Path) -> str:
     """The command's output; raises what the command raised."""
     result = CliRunner().invoke(
-        cli.main, ["model", *map(str, arguments), "--data", str(data)], catch_exceptions=False,
+        main.main, ["model", *map(str, arguments), "--data", str(data)], catch_exceptions=False,
         standalone_mode=False,
     )  # fmt: skip
     if result.exception is not None:
@@ -233,7 +234,7 @@ def test_other_addresses_are_refused(source):
 
 
 def test_a_model_beyond_the_largest_size_is_not_read_to_its_end(file, monkeypatch):
-    monkeypatch.setattr("sonant.commands.model_source.MAX_MODEL_BYTES", 1000)
+    monkeypatch.setattr("sonant.cli.model_source.MAX_MODEL_BYTES", 1000)
     with pytest.raises(SetupError, match="larger than 1000 bytes"):
         read(str(file))
 

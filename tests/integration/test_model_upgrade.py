@@ -14,25 +14,26 @@ from click.testing import CliRunner
 from sqlalchemy import func, select, update
 
 from made_networks import calibration_text, speaker_network
-from sonant import app_jobs, cli
-from sonant.commands.model_check import Findings
-from sonant.commands.models import _manifest
+from sonant.assembly import jobs as app_jobs
+from sonant.assembly.installation import DEFAULT_ALIAS, role_arn
+from sonant.cli import main
+from sonant.cli.model_check import Findings
+from sonant.cli.models import _manifest
 from sonant.errors import SetupError, Validation
 from sonant.ids import new_generated_id
-from sonant.installation import DEFAULT_ALIAS, role_arn
-from sonant.jobs import upgrade as change
-from sonant.jobs.model_shelf import brought_calibration, open_model
+from sonant.jobs import model_upgrade as change
+from sonant.jobs.model_registry import brought_calibration, open_model
 from sonant.settings import Enrollment, Jobs, Quotas, Settings
-from sonant.store import domains, fraud_voices, jobs, model_upgrades, speakers
-from sonant.store.database.schema import fraudster_shadow_voiceprints, shadow_voiceprints
-from sonant.store.database.schema import jobs as job_rows
-from sonant.store.model_files import ModelFiles
-from sonant.store.vault import open_vault
-from sonant.voice.calibration import Normal, Tail
-from sonant.voice.embedding import embed
+from sonant.storage.crypto.vault import open_vault
+from sonant.storage.database.schema import fraudster_shadow_voiceprints, shadow_voiceprints
+from sonant.storage.database.schema import jobs as job_rows
+from sonant.storage.model_files import ModelFiles
+from sonant.storage.repositories import domains, fraud_voices, jobs, model_upgrades, speakers
+from sonant.voice.calibration.model import Normal, Tail
 from sonant.voice.enrollment import decode_audio, encode_audio
 from sonant.voice.made_speech import made_speech
 from sonant.voice.models import load_models, shipped_encoder_id
+from sonant.voice.models.embedding import embed
 
 NETWORK = speaker_network()
 PEOPLE = ("anna", "bert", "cleo", "dora")
@@ -473,7 +474,7 @@ def test_skip_with_a_recording_that_is_no_good_leaves_the_old_voiceprint(stale, 
 def test_the_doctor_counts_who_cannot_be_compared_and_names_the_cure(stale, model_id):
     command = ["doctor", "--data", str(stale.house.settings.data)]
     cure = f"sonant model upgrade {stale.domain_id} {model_id}"
-    before = CliRunner().invoke(cli.main, command).output
+    before = CliRunner().invoke(main.main, command).output
     counted = re.search(
         r"FAIL  voiceprints: (\d+) speakers and (\d+) fraudsters have voiceprints of another", before
     )
@@ -488,7 +489,7 @@ def test_the_doctor_counts_who_cannot_be_compared_and_names_the_cure(stale, mode
     assert f"from {model_id} to {model_id}" not in begun
     told(stale.house, stale.domain_id, "--switch")
 
-    after = CliRunner().invoke(cli.main, command).output
+    after = CliRunner().invoke(main.main, command).output
     assert stale.domain_id not in after
     assert stale.makers() == {"anna": model_id}
 
@@ -496,7 +497,7 @@ def test_the_doctor_counts_who_cannot_be_compared_and_names_the_cure(stale, mode
 def told(house: House, *arguments: str) -> str:
     """What `sonant model upgrade …` prints; raises what it raised."""
     command = ["model", "upgrade", *arguments, "--data", str(house.settings.data)]
-    result = CliRunner().invoke(cli.main, command, catch_exceptions=False, standalone_mode=False)
+    result = CliRunner().invoke(main.main, command, catch_exceptions=False, standalone_mode=False)
     if result.exception is not None:
         raise result.exception
     return result.output

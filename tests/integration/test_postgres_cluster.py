@@ -14,10 +14,10 @@ from botocore.exceptions import ClientError
 from cluster_house import Cluster, leased_until, owner_of
 from served_house import assert_same, canonical, finished
 
-from sonant.installation import role_arn
+from sonant.assembly.installation import role_arn
+from sonant.gateway.throttle import LEAST_BURST
 from sonant.settings import Enrollment, Fraud, Jobs, Quotas, Rates, Settings
-from sonant.store.times import now
-from sonant.wire.throttle import LEAST_BURST
+from sonant.storage.times import now
 from waiting import PATIENCE_S, wait_until
 
 KEY = {"KmsKeyId": "alias/sonant"}

@@ -10,9 +10,9 @@ from botocore.exceptions import ClientError
 from click.testing import CliRunner
 from cluster_house import Cluster
 
-from sonant.cli import main
+from sonant.assembly.installation import open_store, own_audit_folder
+from sonant.cli.main import main
 from sonant.errors import SetupError
-from sonant.installation import open_store, own_audit_folder
 from sonant.settings import Settings
 
 
@@ -94,7 +94,7 @@ def test_the_trails_of_two_services_are_shown_and_checked_together(kept, sonant,
 
 
 def test_too_many_processes_are_told(tmp_path, monkeypatch):
-    monkeypatch.setattr("sonant.installation.MOST_PROCESSES", 1)
+    monkeypatch.setattr("sonant.assembly.installation.MOST_PROCESSES", 1)
     settings = Settings(data=tmp_path, database="postgresql://nobody@127.0.0.1:1/none")
     with (
         own_audit_folder(settings),

@@ -7,8 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from kept_house import START, enroll
 
-from sonant.jobs.housekeeping import Housekeeper
-from sonant.store import speakers
+from sonant.retention.housekeeping import Housekeeper
+from sonant.storage.repositories import speakers
 
 pytestmark = pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
 

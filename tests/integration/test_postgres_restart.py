@@ -12,7 +12,7 @@ from cluster_house import Cluster
 from served_house import finished
 
 from postgres_server import NoServer, OwnServer
-from sonant.installation import migrate
+from sonant.assembly.installation import migrate
 from sonant.settings import Enrollment, Fraud, Jobs, Settings
 from waiting import wait_until
 

@@ -16,9 +16,9 @@ from sqlalchemy import text
 
 from sonant.errors import DatabaseUnavailable
 from sonant.settings import Enrollment, Fraud, Jobs, Postgres, Settings
-from sonant.store.database import postgres as limits_of
-from sonant.store.database.engine import Database
-from sonant.store.database.postgres import Limits, take_time
+from sonant.storage.database import postgres as limits_of
+from sonant.storage.database.engine import Database
+from sonant.storage.database.postgres import Limits, take_time
 from stalling_proxy import StallingProxy, stalling_proxy
 from waiting import wait_until
 

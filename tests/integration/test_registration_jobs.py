@@ -12,7 +12,7 @@ from sonant.events.documents import document
 from sonant.events.outbox import Outbox
 from sonant.ids import new_uuid
 from sonant.settings import Registration
-from sonant.store.database.schema import fraudster_voiceprints
+from sonant.storage.database.schema import fraudster_voiceprints
 
 ENGLISH, AGAIN = "s3://calls/english.wav", "s3://calls/english-again.wav"
 ITALIAN, RUSSIAN = "s3://calls/italian.wav", "s3://calls/russian.wav"

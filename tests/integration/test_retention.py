@@ -10,9 +10,9 @@ from kept_house import INSTANT, START, add_fraudster, enroll, files_with, rows_l
 from sqlalchemy import text
 
 from sonant.errors import ResourceNotFound
-from sonant.events import counters
-from sonant.jobs.housekeeping import BATCH, SCRUB_S, years_before
-from sonant.store.domains import SUSPENSION
+from sonant.retention.housekeeping import BATCH, SCRUB_S, years_before
+from sonant.storage.repositories import counters
+from sonant.storage.repositories.domains import SUSPENSION
 
 #: For what is told of SQLite only: PostgreSQL overwrites nothing at once.
 on_sqlite = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)

@@ -9,14 +9,14 @@ from dataclasses import replace
 import pytest
 from click.testing import CliRunner
 
-from sonant import app, installation
-from sonant.cli import main
-from sonant.commands.doctor import _regions
-from sonant.commands.role_import import import_role
+from sonant.assembly import installation, service
+from sonant.cli.doctor import _regions
+from sonant.cli.main import main
+from sonant.cli.role_import import import_role
 from sonant.errors import SetupError
 from sonant.settings import S3, Settings
-from sonant.store import access, domains
-from sonant.store.vault import create_vault
+from sonant.storage.crypto.vault import create_vault
+from sonant.storage.repositories import access, domains
 
 OURS, THEIRS = "000000000000", "123456789012"
 ROLE = f"arn:aws:iam::{THEIRS}:role/service-role/VoiceIdJobs"
@@ -71,7 +71,7 @@ def test_a_role_of_another_account_takes_the_account_in_with_user_key_and_profil
     told = sonant("access", "import-role", ROLE, "--bucket", "calls")
     credentials = configparser.ConfigParser()
     credentials.read(store.settings.data / "credentials")
-    found = app.credential_finder(store)(credentials[THEIRS]["aws_access_key_id"])
+    found = service.credential_finder(store)(credentials[THEIRS]["aws_access_key_id"])
     assert found is not None
     assert found.principal.arn == f"arn:aws:iam::{THEIRS}:user/sonant"
     assert found.secret == credentials[THEIRS]["aws_secret_access_key"]

@@ -25,8 +25,8 @@ sys.path.append(str(Path(__file__).parents[1] / "conformance"))
 
 from carried_calls import opened, refused, said_until_closed
 
-from sonant.commands.common import credentials
-from sonant.wire.models import DATA_PATH
+from sonant.cli.common import credentials
+from sonant.gateway.models import DATA_PATH
 from waiting import PATIENCE_S, wait_until
 
 __all__ = ["Side", "hang_up", "named", "refused", "said_until_closed", "say"]

@@ -20,14 +20,13 @@ from botocore.loaders import Loader
 from botocore.model import ServiceModel
 from documents import DOCUMENTS, REPOSITORY, STANDS_FOR, Block, Command, blocks, commands, prose, spans, typed
 
-from sonant import settings_sources
-from sonant.cli import main
-from sonant.settings import Settings
-from sonant.wire.models import DATA_PATH
+from sonant.cli.main import main
+from sonant.gateway.models import DATA_PATH
+from sonant.settings import Settings, loading
 
 BLOCKS = [block for document in DOCUMENTS for block in blocks(document)]
 COMMANDS = sorted(set(commands()), key=str)
-SETTINGS = {name for name, _ in settings_sources.names()}
+SETTINGS = {name for name, _ in loading.names()}
 SECTIONS = {name.partition(".")[0] for name in SETTINGS if "." in name}
 VARIABLES = {"SONANT_" + name.upper().replace(".", "_") for name in SETTINGS}
 #: Read by the command line, the Makefile or tests; no settings.
@@ -211,7 +210,7 @@ def test_settings_of_a_block_are_ones(block: Block, tmp_path: Path) -> None:
     file = tmp_path / "sonant.toml"
     file.write_text(block.text, "utf-8")
     assert tomllib.loads(block.text)
-    assert isinstance(settings_sources.load(file=file, environment={}), Settings)
+    assert isinstance(loading.load(file=file, environment={}), Settings)
 
 
 # --- other blocks

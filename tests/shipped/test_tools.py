@@ -18,7 +18,7 @@ from smoke import REPOSITORY, needs, ran, runs
 sys.path.append(str(REPOSITORY / "tools"))
 
 import spoofing_speech
-from sonant.voice.calibration_file import SHIPPED, read_calibration
+from sonant.voice.calibration.file import SHIPPED, read_calibration
 
 MODELS = REPOSITORY / "src" / "sonant" / "voice" / "models"
 REFERENCES = REPOSITORY / "tests" / "unit" / "voice" / "frontend_references.json"

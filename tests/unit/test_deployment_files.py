@@ -16,7 +16,7 @@ import yaml
 from gotpl.exts.helm import HelmTemplateEngine
 from jsonschema import Draft201909Validator
 
-from sonant import settings_sources
+from sonant.settings import loading
 from waiting import PATIENCE_S
 
 DEPLOY = Path(__file__).resolve().parents[2] / "deploy"
@@ -96,7 +96,7 @@ def pods(documents: list[dict[str, Any]]) -> Iterator[tuple[str, dict[str, Any]]
 
 @pytest.mark.parametrize("path", files(), ids=lambda path: str(path.relative_to(DEPLOY)))
 def test_every_setting_that_is_named_is_one(path: Path) -> None:
-    known = {f"SONANT_{name.upper().replace('.', '_')}" for name, _ in settings_sources.names()}
+    known = {f"SONANT_{name.upper().replace('.', '_')}" for name, _ in loading.names()}
     named = set(re.findall(r"\bSONANT_[A-Z0-9_]*[A-Z0-9]\b", path.read_text()))
     assert named <= known
 

@@ -13,9 +13,9 @@ from botocore.model import ServiceModel, Shape
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
-from sonant.wire.models import load_models
-from sonant.wire.protocol import compile_output
-from sonant.wire.samples import sample
+from sonant.gateway.models import load_models
+from sonant.gateway.protocol import compile_output
+from sonant.gateway.samples import sample
 from strict_json import matches, read_json
 from strict_shapes import assert_obeys, faults
 

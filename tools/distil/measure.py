@@ -25,9 +25,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "src"))
 from degrade import RATE_HZ, at_level, coded, line, noisy
 from trials import equal_error_rate, separation
 
-from sonant.voice.audio import Waveform
-from sonant.voice.embedding import mel_power
+from sonant.voice.audio.recording import Waveform
 from sonant.voice.models import load_models
+from sonant.voice.models.embedding import mel_power
 from sonant.voice.speech import speech
 
 Array = NDArray[np.float32]

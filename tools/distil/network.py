@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from sonant.voice.embedding import MELS, WINDOW_FRAMES, mel_power
+from sonant.voice.models.embedding import MELS, WINDOW_FRAMES, mel_power
 
 Array = NDArray[np.float32]
 

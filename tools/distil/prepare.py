@@ -25,7 +25,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "src"))
 from degrade import at_level
 from network import GRID_FRAMES, LEVEL_DBFS, WIDE_HZ, Encoder, fast, teacher, wide_mels, windows
 
-from sonant.voice.audio import RATE_HZ, Waveform
+from sonant.voice.audio.recording import RATE_HZ, Waveform
 from sonant.voice.models import Models, load_models
 from sonant.voice.speech import speech
 

@@ -17,11 +17,11 @@ from alembic.runtime.migration import MigrationContext
 from sqlalchemy import Table, make_url, select
 
 from sonant import __version__
+from sonant.assembly.installation import open_database, open_store
 from sonant.backup import sealed_file
 from sonant.errors import SetupError
-from sonant.installation import open_database, open_store
 from sonant.settings import Settings
-from sonant.store.database.schema import metadata
+from sonant.storage.database.schema import metadata
 
 FORMAT = 1
 #: Rows that nobody misses: request rates are refilled by the second.

@@ -15,12 +15,12 @@ from typing import Any
 from alembic.runtime.migration import MigrationContext
 from sqlalchemy import Connection, Table, func, insert, select, text
 
+from sonant.assembly.installation import check_service_key, open_database
 from sonant.backup import sealed_file
 from sonant.backup.making import FORMAT, tables, unbounded
 from sonant.errors import SetupError
-from sonant.installation import check_service_key, open_database
 from sonant.settings import Settings
-from sonant.store.database.engine import Database
+from sonant.storage.database.engine import Database
 
 _ROWS_AT_ONCE = 200
 _DEEPEST, _LONGEST_NAME = 12, 255

@@ -24,8 +24,8 @@ from typing import Any
 from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
 
 from sonant.errors import SealBroken, SetupError
-from sonant.store.keys import DataKey
-from sonant.store.sealing import KEY_BYTES, open_sealed, seal
+from sonant.storage.crypto.sealing import KEY_BYTES, open_sealed, seal
+from sonant.storage.keys.store import DataKey
 
 #: 128 MiB and about half a second: what OWASP's password storage cheat sheet asks of scrypt.
 _COST, _BLOCK, _LANES = 2**17, 8, 1

@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 
 from sonant.errors import SetupError
 from sonant.evaluation.codecs import Samples, a_law, gsm, mu_law
-from sonant.voice.audio import RATE_HZ
+from sonant.voice.audio.recording import RATE_HZ
 
 CLEAN = "clean"
 PACKET = RATE_HZ // 50

@@ -9,7 +9,7 @@ import numpy as np
 import soundfile
 from numpy.typing import NDArray
 
-from sonant.voice.audio import RATE_HZ
+from sonant.voice.audio.recording import RATE_HZ
 
 Samples = NDArray[np.float32]
 

@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sonant.errors import NotEnoughSpeech
-from sonant.voice.audio import RATE_HZ
-from sonant.voice.embedding import WINDOW_S, Embedder, Embedding, embed
+from sonant.voice.audio.recording import RATE_HZ
 from sonant.voice.models import Models
+from sonant.voice.models.embedding import WINDOW_S, Embedder, Embedding, embed
 from sonant.voice.quality import Quality, clipping_share, frame_power, low_cut, snr_db
 from sonant.voice.speech import SpeechDetector
 

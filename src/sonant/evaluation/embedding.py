@@ -19,9 +19,9 @@ from sonant.evaluation import cutting
 from sonant.evaluation.channels import Channel, parse
 from sonant.evaluation.cutting import Heard, Piece, Template
 from sonant.settings import Audio
-from sonant.voice.audio import RATE_HZ, decode
-from sonant.voice.embedding import Embedder
+from sonant.voice.audio.recording import RATE_HZ, decode
 from sonant.voice.models import Models, load_models
+from sonant.voice.models.embedding import Embedder
 
 Use = Literal["reference", "probe"]
 Opener = Callable[[], Embedder]

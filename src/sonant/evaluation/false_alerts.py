@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from sonant.errors import SetupError
 from sonant.evaluation.bootstrap import CONFIDENCE, Interval
-from sonant.voice.calibration import Calibration, Tail
+from sonant.voice.calibration.model import Calibration, Tail
 from sonant.voice.risk import known_fraudster_risk
 
 THRESHOLD = 50

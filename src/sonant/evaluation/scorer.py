@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from sonant.evaluation.cutting import Template
-from sonant.voice.calibration import Calibration
+from sonant.voice.calibration.model import Calibration
 from sonant.voice.scoring import similarity
 
 

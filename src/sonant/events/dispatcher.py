@@ -20,8 +20,8 @@ from sonant.errors import DatabaseUnavailable, SonantError
 from sonant.events import outbox
 from sonant.events.sinks import Sink, SinkFault
 from sonant.settings import Events
-from sonant.store.database.engine import Database
-from sonant.store.times import ClockWatch
+from sonant.storage.database.engine import Database
+from sonant.storage.times import ClockWatch
 from sonant.threads import start_loop
 
 log = logging.getLogger(__name__)

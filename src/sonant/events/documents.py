@@ -14,8 +14,8 @@ from typing import Any, Literal, Protocol, Self
 
 from sonant.events.schema import in_form, source_of
 from sonant.ids import new_id
-from sonant.store.domains import domain_arn
-from sonant.store.jobs import Job
+from sonant.storage.repositories.domains import domain_arn
+from sonant.storage.repositories.jobs import Job
 
 SPEAKER = "VoiceId Speaker Action"
 FRAUDSTER = "VoiceId Fraudster Action"

@@ -11,10 +11,10 @@ from sqlalchemy import Connection, bindparam, delete, func, insert, select, upda
 
 from sonant.events.documents import Event, document
 from sonant.ids import new_uuid
-from sonant.store.database.postgres import take_time, take_turn
-from sonant.store.database.rows import put
-from sonant.store.database.schema import event_cursors, events
-from sonant.store.times import far_us, to_us
+from sonant.storage.database.postgres import take_time, take_turn
+from sonant.storage.database.rows import put
+from sonant.storage.database.schema import event_cursors, events
+from sonant.storage.times import far_us, to_us
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

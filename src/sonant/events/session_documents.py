@@ -24,7 +24,7 @@ from sonant.events.documents import (
     system_attributes,
     time_text,
 )
-from sonant.store.sessions import ENDED, Session
+from sonant.storage.repositories.sessions import ENDED, Session
 
 START_SESSION = "VoiceId Start Session Action"
 UPDATE_SESSION = "VoiceId Update Session Action"

@@ -9,7 +9,7 @@ from sonant.errors import Conflict
 from sonant.jobs.entry import Prepared
 from sonant.jobs.faults import Refusal
 from sonant.jobs.fraud import refuse
-from sonant.store.speakers import Standing
+from sonant.storage.repositories.speakers import Standing
 
 EnrollmentStatus = Literal["DUPLICATE_SKIPPED", "NEW_ENROLLMENT", "ENROLLMENT_OVERWRITE"]
 

@@ -17,14 +17,14 @@ from sonant.errors import KeyDenied, KeyNotFound, KeyUnusable, SetupError, Sonan
 from sonant.jobs.faults import Refusal
 from sonant.jobs.fraud import Detector, Risk, assess
 from sonant.jobs.manifest import AudioFile
-from sonant.jobs.model_shelf import Embedders
+from sonant.jobs.model_registry import Embedders
 from sonant.settings import Audio
-from sonant.voice.audio import RATE_HZ
-from sonant.voice.embedding import Embedder, Embedding, embed
+from sonant.voice.audio.recording import RATE_HZ
 from sonant.voice.enrollment import RecordingSource, Speech, decode_audio, encode_audio, gather_speech
-from sonant.voice.fingerprint import MIN_SPEECH_S, fingerprint
 from sonant.voice.models import Models
+from sonant.voice.models.embedding import Embedder, Embedding, embed
 from sonant.voice.quality import Quality
+from sonant.voice.replay.fingerprint import MIN_SPEECH_S, fingerprint
 
 _INT16 = 32768
 

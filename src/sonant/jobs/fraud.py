@@ -16,8 +16,8 @@ import numpy.typing as npt
 
 from sonant.jobs.faults import Refusal
 from sonant.jobs.replay import Copy
-from sonant.voice.calibration import Tail
-from sonant.voice.embedding import Embedding
+from sonant.voice.calibration.model import Tail
+from sonant.voice.models.embedding import Embedding
 from sonant.voice.risk import known_fraudster_risk
 from sonant.voice.search import Match
 

@@ -12,11 +12,11 @@ from sonant.jobs.entry import Fetch, Prepared, Role, Task, prepare
 from sonant.jobs.faults import Refusal
 from sonant.jobs.fraud import Detector
 from sonant.jobs.manifest import AudioFile
-from sonant.jobs.model_shelf import Embedders
+from sonant.jobs.model_registry import Embedders
 from sonant.settings import Audio
 from sonant.voice.inspection import Inspection, inspect_recording
 from sonant.voice.models import Models
-from sonant.voice.second_voice import COMPARABLE_PIECES, CONTRAST, contrast_between
+from sonant.voice.speakers import COMPARABLE_PIECES, CONTRAST, contrast_between
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -22,10 +22,10 @@ from sqlalchemy import Connection
 
 from sonant.errors import SealBroken
 from sonant.jobs.faults import JobFault
-from sonant.store import fingerprints
-from sonant.store.vault import SpeakerSeal, Vault
-from sonant.voice.fingerprint import Fingerprint, all_pairs, shared_with
-from sonant.voice.fingerprint_index import FingerprintIndex
+from sonant.storage.crypto.vault import SpeakerSeal, Vault
+from sonant.storage.repositories import fingerprints
+from sonant.voice.replay.fingerprint import Fingerprint, all_pairs, shared_with
+from sonant.voice.replay.index import FingerprintIndex
 
 #: Recordings that are compared in full.
 CANDIDATES = 4

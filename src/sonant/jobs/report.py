@@ -18,11 +18,11 @@ from typing import Any
 import numpy as np
 import orjson
 
-from sonant.jobs.finding import ERROR, FINGERPRINT, VOICE, warnings
-from sonant.jobs.kind import Lines
+from sonant.jobs.job_type import Lines
 from sonant.jobs.manifest import VERSION
+from sonant.jobs.report_line import ERROR, FINGERPRINT, VOICE, warnings
 from sonant.jobs.report_page import page
-from sonant.voice.calibration_file import shipped_calibration
+from sonant.voice.calibration.file import shipped_calibration
 from sonant.voice.likeness import SAME_RECORDING, Likeness, compare_all
 
 #: Voiceprints are compared as 30 s of speech on a usual line.

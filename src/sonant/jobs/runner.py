@@ -21,6 +21,7 @@ from typing import Any
 
 from sqlalchemy import Connection
 
+from sonant.audit.findings import FindingsTrail
 from sonant.errors import (
     ClusterUnavailable,
     DatabaseUnavailable,
@@ -32,30 +33,28 @@ from sonant.errors import (
     SonantError,
     StoreError,
 )
-from sonant.events import counters
-from sonant.events.audit_findings import FindingsTrail
 from sonant.events.documents import ErrorInfo
 from sonant.events.outbox import Outbox
 from sonant.jobs import result
+from sonant.jobs.batch import BatchWork, open_lines, seal_request
+from sonant.jobs.calibration_cache import CalibrationOf
 from sonant.jobs.entry import Role
 from sonant.jobs.faults import JobFault, code_of
-from sonant.jobs.kind import Desk, Kind
+from sonant.jobs.job_type import Desk, Kind
 from sonant.jobs.manifest import Rules, read_manifest
-from sonant.jobs.scale import CalibrationOf
+from sonant.jobs.model_upgrade import Upgrades
 from sonant.jobs.states import Event, Status, advance
-from sonant.jobs.upgrade import Upgrades
 from sonant.jobs.window import Engine, Window
-from sonant.jobs.work import BatchWork, open_lines, seal_request
 from sonant.settings import Settings
-from sonant.store import domains, jobs
-from sonant.store.access import policy_texts
-from sonant.store.database.engine import Database
-from sonant.store.domains import Domain
-from sonant.store.keys import KeysOf
-from sonant.store.objects import ObjectUri, RoleObjects
-from sonant.store.vault import Vault, open_vault
+from sonant.storage.crypto.vault import Vault, open_vault
+from sonant.storage.database.engine import Database
+from sonant.storage.keys.store import KeysOf
+from sonant.storage.objects.store import ObjectUri, RoleObjects
+from sonant.storage.repositories import counters, domains, jobs
+from sonant.storage.repositories.access import policy_texts
+from sonant.storage.repositories.domains import Domain
 from sonant.threads import Backoff
-from sonant.voice.calibration_file import calibration_of
+from sonant.voice.calibration.file import calibration_of
 
 log = logging.getLogger(__name__)
 

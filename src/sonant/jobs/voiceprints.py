@@ -8,8 +8,8 @@ import numpy as np
 from sqlalchemy import Connection
 
 from sonant.jobs.entry import Prepared
-from sonant.store import calibrations, speakers
-from sonant.store.vault import SpeakerSeal, Vault
+from sonant.storage.crypto.vault import SpeakerSeal, Vault
+from sonant.storage.repositories import calibrations, speakers
 
 
 def store_voiceprint(

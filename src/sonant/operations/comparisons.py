@@ -11,20 +11,20 @@ import numpy as np
 from sqlalchemy import Connection
 
 from sonant.errors import ModelMismatch, SealBroken, Validation
+from sonant.jobs.calibration_cache import scale_of
 from sonant.jobs.faults import JobFault
-from sonant.jobs.scale import scale_of
-from sonant.live.evaluation import FraudDetection, fraud_detected
 from sonant.operations.service import Request, Service
 from sonant.operations.sessions import require_session
-from sonant.store import session_hearings, speakers
-from sonant.store.domains import Domain
-from sonant.store.session_hearings import FRAUD, Hearing, Result
-from sonant.store.sessions import Session
-from sonant.store.speakers import Speaker
-from sonant.store.vault import Vault
-from sonant.voice.calibration import Calibration
-from sonant.voice.embedding import Embedding
+from sonant.sessions.decisions import FraudDetection, fraud_detected
+from sonant.storage.crypto.vault import Vault
+from sonant.storage.repositories import session_hearings, speakers
+from sonant.storage.repositories.domains import Domain
+from sonant.storage.repositories.session_hearings import FRAUD, Hearing, Result
+from sonant.storage.repositories.sessions import Session
+from sonant.storage.repositories.speakers import Speaker
+from sonant.voice.calibration.model import Calibration
 from sonant.voice.models import shipped_encoder_id
+from sonant.voice.models.embedding import Embedding
 from sonant.voice.scoring import similarity
 
 log = logging.getLogger(__name__)

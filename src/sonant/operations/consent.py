@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sonant.errors import ResourceNotFound
 from sonant.operations.service import Answer, Caller, Request, Service
-from sonant.store import consents
+from sonant.storage.repositories import consents
 
 
 def register_compliance_consent(service: Service, caller: Caller, _request: Request) -> Answer:

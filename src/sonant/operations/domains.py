@@ -19,10 +19,10 @@ from sonant.operations.idempotency import client_token
 from sonant.operations.paging import paged
 from sonant.operations.service import Answer, Caller, Request, Service, domain_not_found
 from sonant.operations.tags import checked_tags, require_unchanged
-from sonant.store import consents, domains
-from sonant.store.database.postgres import take_turn
-from sonant.store.keys import KeyInfo
-from sonant.store.vault import Vault, create_vault, open_vault
+from sonant.storage.crypto.vault import Vault, create_vault, open_vault
+from sonant.storage.database.postgres import take_turn
+from sonant.storage.keys.store import KeyInfo
+from sonant.storage.repositories import consents, domains
 
 #: The model's own range for ListDomains; its text says 100.
 DOMAINS_PAGE = 10

@@ -7,8 +7,8 @@ from typing import Any
 from sonant.operations import jobs as shared
 from sonant.operations.enrollment_jobs import job_config
 from sonant.operations.service import Answer, Caller, Request, Service
-from sonant.store import jobs
-from sonant.store.vault import Vault
+from sonant.storage.crypto.vault import Vault
+from sonant.storage.repositories import jobs
 
 KIND = jobs.DRY_RUN
 _START = shared.Start(

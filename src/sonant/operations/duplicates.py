@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 from sqlalchemy import Connection
 
 from sonant.errors import Throttling
-from sonant.jobs.scale import scale_of
+from sonant.jobs.calibration_cache import scale_of
 from sonant.operations.paging import paged
 from sonant.operations.service import Answer, Caller, Request, Service
-from sonant.store import speakers, voiceprints
-from sonant.store.vault import Vault
-from sonant.voice.calibration import Calibration
+from sonant.storage.crypto.vault import Vault
+from sonant.storage.repositories import speakers, voiceprints
+from sonant.voice.calibration.model import Calibration
 from sonant.voice.duplicates import alike
 
 #: One pair by chance among ten million: a domain of 4,500 speakers would show about one.

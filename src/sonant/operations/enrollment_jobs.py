@@ -7,7 +7,7 @@ from typing import Any
 from sonant.events.documents import batch_enrollment_event
 from sonant.operations import jobs as shared
 from sonant.operations.service import Answer, Caller, Request, Service
-from sonant.store import jobs
+from sonant.storage.repositories import jobs
 
 _START = shared.Start(
     operation="StartSpeakerEnrollmentJob",

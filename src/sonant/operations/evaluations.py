@@ -15,7 +15,11 @@ from typing import Any, Generic, TypeVar
 from sonant.errors import Conflict, ModelledError
 from sonant.events.session_documents import evaluate_session_event, evaluation_refused_event
 from sonant.ids import new_id
-from sonant.live.evaluation import (
+from sonant.operations.comparisons import View, assessed, heard_for, score, undamaged, view_of
+from sonant.operations.service import Answer, Caller, Request, Service
+from sonant.operations.sessions import telling_refusal
+from sonant.operations.watchlists import require_watchlist
+from sonant.sessions.decisions import (
     Authentication,
     FraudDetection,
     authenticated,
@@ -24,12 +28,8 @@ from sonant.live.evaluation import (
     fraud_basis,
     without_listening,
 )
-from sonant.operations.comparisons import View, assessed, heard_for, score, undamaged, view_of
-from sonant.operations.service import Answer, Caller, Request, Service
-from sonant.operations.sessions import telling_refusal
-from sonant.operations.watchlists import require_watchlist
-from sonant.store import session_hearings, speakers
-from sonant.store.session_hearings import AUTHENTICATION, FRAUD, Result
+from sonant.storage.repositories import session_hearings, speakers
+from sonant.storage.repositories.session_hearings import AUTHENTICATION, FRAUD, Result
 
 #: How often results are made anew because the session changed while they were made.
 TRIES = 3

@@ -11,8 +11,8 @@ from sonant.events.documents import ErrorInfo, Event, EventDomain, fraudster_eve
 from sonant.operations.paging import paged
 from sonant.operations.service import Answer, Caller, Request, Service
 from sonant.operations.watchlists import require_watchlist
-from sonant.store import watchlists
-from sonant.store.watchlists import Fraudster
+from sonant.storage.repositories import watchlists
+from sonant.storage.repositories.watchlists import Fraudster
 
 
 def describe_fraudster(service: Service, caller: Caller, request: Request) -> Answer:

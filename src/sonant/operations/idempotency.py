@@ -8,7 +8,7 @@ from sqlalchemy import Connection
 
 from sonant.errors import Validation
 from sonant.operations.service import Caller, Request, Service
-from sonant.store import client_tokens
+from sonant.storage.repositories import client_tokens
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

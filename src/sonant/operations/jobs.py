@@ -16,9 +16,9 @@ from sonant.operations.paging import paged
 from sonant.operations.service import Answer, Caller, Request, Service
 from sonant.operations.watchlists import require_watchlist
 from sonant.settings import Quotas
-from sonant.store import jobs
-from sonant.store.domains import Domain
-from sonant.store.vault import Vault
+from sonant.storage.crypto.vault import Vault
+from sonant.storage.repositories import jobs
+from sonant.storage.repositories.domains import Domain
 
 #: The member that holds a job's own configuration, by kind.
 CONFIG_MEMBER = {

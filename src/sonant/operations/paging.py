@@ -11,8 +11,8 @@ from typing import TypeVar
 
 from sonant.errors import SealBroken, Validation
 from sonant.operations.service import Request, Service
-from sonant.store.client_tokens import TOKEN_LIFE
-from sonant.store.times import to_us
+from sonant.storage.repositories.client_tokens import TOKEN_LIFE
+from sonant.storage.times import to_us
 
 T = TypeVar("T")
 

@@ -8,7 +8,7 @@ from sonant.events.documents import batch_registration_event
 from sonant.operations import jobs as shared
 from sonant.operations.service import Answer, Caller, Request, Service
 from sonant.settings import Settings
-from sonant.store.jobs import REGISTRATION
+from sonant.storage.repositories.jobs import REGISTRATION
 
 _START = shared.Start(
     operation="StartFraudsterRegistrationJob",

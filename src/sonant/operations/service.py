@@ -23,16 +23,16 @@ from sonant.errors import (
 )
 from sonant.events.documents import INTERNAL_ERROR, AbsentDomain, ErrorInfo, Event, EventDomain
 from sonant.events.outbox import Outbox
-from sonant.jobs.scale import CalibrationOf
-from sonant.live.risks import Watches
-from sonant.policy import Context
+from sonant.iam import Context
+from sonant.jobs.calibration_cache import CalibrationOf
+from sonant.sessions.risks import Watches
 from sonant.settings import Fraud, Settings
-from sonant.store import domains
-from sonant.store.access import Principal
-from sonant.store.database.engine import Database
-from sonant.store.keys import KeysOf
-from sonant.store.vault import ServiceSecret, Vault, open_vault
-from sonant.voice.calibration_file import calibration_of
+from sonant.storage.crypto.vault import ServiceSecret, Vault, open_vault
+from sonant.storage.database.engine import Database
+from sonant.storage.keys.store import KeysOf
+from sonant.storage.repositories import domains
+from sonant.storage.repositories.access import Principal
+from sonant.voice.calibration.file import calibration_of
 
 Request = dict[str, Any]
 Answer = Mapping[str, Any]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sonant.errors import Validation
 from sonant.operations.service import Request
-from sonant.store.sessions import Setup
+from sonant.storage.repositories.sessions import Setup
 
 
 def set_up(present: Setup, usual: Setup, request: Request) -> Setup:

@@ -23,19 +23,19 @@ from sonant.events.session_documents import (
     update_refused_event,
     update_session_event,
 )
-from sonant.jobs.session_keeping import stream_event
-from sonant.live.calls import EndReason
-from sonant.live.setup import default_setup
-from sonant.live.speakers import require_speaker
-from sonant.live.starting import begin_stream, check_speaker
 from sonant.operations.idempotency import client_token
 from sonant.operations.paging import paged
 from sonant.operations.service import Answer, Caller, Request, Service
 from sonant.operations.session_setup import set_up
-from sonant.store import sessions, speakers
-from sonant.store.domains import Domain
-from sonant.store.sessions import Session
-from sonant.store.vault import Vault
+from sonant.retention.sessions import stream_event
+from sonant.sessions.calls import EndReason
+from sonant.sessions.setup import default_setup
+from sonant.sessions.speakers import require_speaker
+from sonant.sessions.starting import begin_stream, check_speaker
+from sonant.storage.crypto.vault import Vault
+from sonant.storage.repositories import sessions, speakers
+from sonant.storage.repositories.domains import Domain
+from sonant.storage.repositories.sessions import Session
 
 NOT_ENOUGH_SPEECH = "NOT_ENOUGH_SPEECH"
 

@@ -14,14 +14,14 @@ from sqlalchemy import Connection
 from sonant.errors import ModelMismatch, ResourceNotFound, ServiceQuotaExceeded, Validation
 from sonant.events.documents import ErrorInfo, Event, EventDomain, SpeakerAction, speaker_event
 from sonant.ids import new_generated_id
-from sonant.jobs.scale import Scales
+from sonant.jobs.calibration_cache import Scales
 from sonant.operations.paging import paged
 from sonant.operations.service import Answer, Caller, Request, Service
 from sonant.operations.sessions import fail_enrollments
-from sonant.store import domains, speakers
-from sonant.store.vault import Vault
-from sonant.voice.embedding import Embedding
+from sonant.storage.crypto.vault import Vault
+from sonant.storage.repositories import domains, speakers
 from sonant.voice.models import shipped_encoder_id
+from sonant.voice.models.embedding import Embedding
 from sonant.voice.scoring import similarity
 
 #: Net speech that a comparison needs unless the caller names less or more.

@@ -9,8 +9,8 @@ from sqlalchemy import Connection
 
 from sonant.errors import Conflict, Validation
 from sonant.operations.service import Answer, Caller, Request, Service, domain_not_found
-from sonant.store import domains
-from sonant.store.vault import Vault
+from sonant.storage.crypto.vault import Vault
+from sonant.storage.repositories import domains
 
 
 def tag_resource(service: Service, caller: Caller, request: Request) -> Answer:

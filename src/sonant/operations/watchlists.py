@@ -11,8 +11,8 @@ from sonant.ids import new_id
 from sonant.operations.idempotency import client_token
 from sonant.operations.paging import paged
 from sonant.operations.service import Answer, Caller, Request, Service
-from sonant.store import watchlists
-from sonant.store.vault import Vault
+from sonant.storage.crypto.vault import Vault
+from sonant.storage.repositories import watchlists
 
 
 def create_watchlist(service: Service, caller: Caller, request: Request) -> Answer:

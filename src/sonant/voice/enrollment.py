@@ -11,7 +11,7 @@ import soundfile
 from numpy.typing import NDArray
 
 from sonant.errors import AudioError, NotEnoughSpeech
-from sonant.voice.audio import RATE_HZ, Recording
+from sonant.voice.audio.recording import RATE_HZ, Recording
 from sonant.voice.gathering import SpeechGatherer
 from sonant.voice.models import Models
 from sonant.voice.quality import Quality, clipping_share, low_cut, snr_db

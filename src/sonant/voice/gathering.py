@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from sonant.voice.audio import RATE_HZ
+from sonant.voice.audio.recording import RATE_HZ
 from sonant.voice.models import Models
 from sonant.voice.quality import Quality, clipping_share, frame_power, low_cut, snr_db
 from sonant.voice.speech import FRAME, SpeechDetector

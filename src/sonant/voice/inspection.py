@@ -9,11 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sonant.errors import AudioError
-from sonant.voice.audio import RATE_HZ, Recording, telephone_band
-from sonant.voice.band import BandMeter, CodecMeter
+from sonant.voice.audio.band import BandMeter, CodecMeter
+from sonant.voice.audio.recording import RATE_HZ, Recording, telephone_band
 from sonant.voice.models import Models
 from sonant.voice.quality import clipping_share, frame_power, snr_db
-from sonant.voice.second_voice import SecondVoice, pieces_of, second_voice, window_vectors
+from sonant.voice.speakers import SecondVoice, pieces_of, second_voice, window_vectors
 from sonant.voice.speech import SpeechDetector
 
 LISTEN_MOST_S = 900.0

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from sonant.voice.calibration import Tail
+from sonant.voice.calibration.model import Tail
 
 DIFFERENT_VOICES_LOG10_FAR = -1.0
 """Two voiceprints of one person are hardly ever less alike than the most similar tenth of strangers."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from sonant.voice.embedding import mel_power
+from sonant.voice.models.embedding import mel_power
 from sonant.voice.speech import BEGIN_PROBABILITY, FRAME
 
 _CLIPPED = 0.98  # the outermost step of mu-law is 0.9803 of full scale, of A-law 0.9844

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 
-from sonant.voice.calibration import Tail, place_between
+from sonant.voice.calibration.model import Tail, place_between
 
 #: Score and log10 of the share of honest calls that reach it.
 ANCHORS = ((0, 0.0), (50, -2.0), (100, -5.0))

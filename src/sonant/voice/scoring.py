@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from sonant.errors import ModelMismatch
-from sonant.voice.embedding import Embedding
+from sonant.voice.models.embedding import Embedding
 
 
 def similarity(a: Embedding, b: Embedding) -> float:

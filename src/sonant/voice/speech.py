@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from sonant.voice.audio import RATE_HZ, Waveform
+from sonant.voice.audio.recording import RATE_HZ, Waveform
 from sonant.voice.models import Models
 
 FRAME = 256

@@ -9,7 +9,7 @@ import threading
 
 import pytest
 
-from sonant.cores import Cores
+from sonant.cpu_affinity import Cores
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="the system has no affinity")
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from sonant.errors import SetupError
-from sonant.policy import ALLOW_ALL, allows, decide, parse
+from sonant.iam import ALLOW_ALL, allows, decide, parse
 
 DOMAIN = "arn:aws:voiceid:us-east-1:000000000000:domain/AbCdEfGhIjKlMnOpQrStUv"
 

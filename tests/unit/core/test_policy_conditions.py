@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from sonant.errors import SetupError
-from sonant.policy import Context, allows, decide, parse
+from sonant.iam import Context, allows, decide, parse
 
 TEAM = "aws:ResourceTag/team"
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sonant.policy.glob import any_arn_of, any_of, tokens
+from sonant.iam.glob import any_arn_of, any_of, tokens
 from waiting import PATIENCE_S
 
 

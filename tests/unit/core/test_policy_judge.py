@@ -7,8 +7,8 @@ import json
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sonant.policy import Judge, allows, parse
-from sonant.policy.decisions import MOST_REMEMBERED
+from sonant.iam import Judge, allows, parse
+from sonant.iam.decisions import MOST_REMEMBERED
 
 DOMAIN = "arn:aws:voiceid:us-east-1:000000000000:domain/"
 

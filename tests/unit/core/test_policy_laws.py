@@ -8,7 +8,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sonant.policy import Policy, allows, decide, parse
+from sonant.iam import Policy, allows, decide, parse
 
 KEYS = ("aws:ResourceTag/a", "aws:PrincipalTag/a", "aws:TagKeys", "aws:username")
 NAMES = st.text("ab*?", max_size=3)

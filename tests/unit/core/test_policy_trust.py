@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from sonant.errors import SetupError
-from sonant.policy import parse_trust, trusts
+from sonant.iam import parse_trust, trusts
 
 ACCOUNT = "111122223333"
 ANN = f"arn:aws:iam::{ACCOUNT}:user/ann"

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from sonant.errors import SetupError
-from sonant.policy import Context, allows, parse
+from sonant.iam import Context, allows, parse
 
 BUCKET = "arn:aws:s3:::calls/"
 TAG = "aws:PrincipalTag/team"

@@ -8,7 +8,7 @@ import pytest
 
 from sonant.errors import SetupError
 from sonant.settings import Settings
-from sonant.settings_sources import load, names
+from sonant.settings.loading import load, names
 
 
 def test_defaults_are_those_of_an_embedded_service(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from sonant.errors import SetupError
 from sonant.evaluation import channels, codecs
 from sonant.evaluation.channels import PACKET, active_power, parse
-from sonant.voice.wav import open_wav
+from sonant.voice.audio.wav import open_wav
 
 EVERY_INT16 = (np.arange(-32768, 32768) / 32768).astype(np.float32)
 ALL = (

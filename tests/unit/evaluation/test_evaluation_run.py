@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from sonant.commands.evaluation import evaluate
+from sonant.cli.evaluation import evaluate
 from sonant.errors import SetupError
 from sonant.evaluation import run as running
 from sonant.evaluation.cutting import Template
@@ -24,7 +24,7 @@ from sonant.evaluation.run import Conditions, Line, Outcome, evaluate_speakers, 
 from sonant.evaluation.scorer import Scored, cosine
 from sonant.evaluation.trials import read_trials, recordings_by_speaker, speakers_of
 from sonant.settings import Audio
-from sonant.voice.embedding import Embedder
+from sonant.voice.models.embedding import Embedder
 from waiting import PATIENCE_S
 
 FEW = Conditions(enroll_s=8.0, test_s=(4.0,), references=2, probes=3)

@@ -9,14 +9,7 @@ import pytest
 import soundfile
 
 from sonant.errors import SetupError
-from sonant.evaluation.trials import (
-    Facts,
-    Trial,
-    read_facts,
-    read_trials,
-    recordings_by_speaker,
-    speakers_of,
-)
+from sonant.evaluation.trials import Facts, Trial, read_facts, read_trials, recordings_by_speaker, speakers_of
 
 
 def trial(reference: Path, probe: Path, genuine: bool) -> Trial:

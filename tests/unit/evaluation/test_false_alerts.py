@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from sonant.commands.evaluate_fraudsters import fraudsters
+from sonant.cli.evaluate_fraudsters import fraudsters
 from sonant.errors import SetupError
 from sonant.evaluation.false_alerts import Voice, false_alerts
-from sonant.voice.calibration import Calibration, Node, Tail
-from sonant.voice.calibration_fit import fit_upper
+from sonant.voice.calibration.fit import fit_upper
+from sonant.voice.calibration.model import Calibration, Node, Tail
 
 DIMENSIONS = 20
 

@@ -9,7 +9,7 @@ import soundfile
 from sonant.evaluation.channels import parse
 from sonant.evaluation.cutting import template
 from sonant.evaluation.scorer import calibrated
-from sonant.voice.calibration import Calibration, Node, Normal, Tail
+from sonant.voice.calibration.model import Calibration, Node, Normal, Tail
 from sonant.voice.models import load_models
 
 CLEAN, NARROW = "clean", "narrow+g711"

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 import pytest
 from event_peers import DOMAIN_ID, NOON, Peer
 
-from sonant.store.database.engine import Database
-from sonant.store.domains import Domain
+from sonant.storage.database.engine import Database
+from sonant.storage.repositories.domains import Domain
 
 
 @pytest.fixture

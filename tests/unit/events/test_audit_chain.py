@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sonant.events.audit_chain import BEGINNING, file_name, last_hash, records, seal, verify
+from sonant.audit.chain import BEGINNING, file_name, last_hash, records, seal, verify
 
 LINES_A_FILE = 4
 

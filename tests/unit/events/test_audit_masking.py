@@ -10,8 +10,8 @@ from typing import Any
 import orjson
 import pytest
 
-from sonant.events.masking import HIDDEN, compile_view, moment
-from sonant.wire.models import load_models
+from sonant.audit.masking import HIDDEN, compile_view, moment
+from sonant.gateway.models import load_models
 
 OPERATIONS = load_models().operations
 SECRET = "CANARY"

@@ -16,10 +16,11 @@ from typing import Any
 import pytest
 from event_peers import NOON
 
+from sonant.audit import chain
+from sonant.audit import trail as audit_trail
+from sonant.audit.record import Audited, Record, document
+from sonant.audit.trail import Trail
 from sonant.errors import InternalServer, InvalidSignature, ResourceNotFound, SetupError, WireError
-from sonant.events import audit_chain, audit_trail
-from sonant.events.audit_record import Audited, Record, document
-from sonant.events.audit_trail import Trail
 from sonant.settings import Audit
 from waiting import in_time, wait_until
 
@@ -49,7 +50,7 @@ def unsigned() -> Record:
 
 
 def lines(folder: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for path in audit_chain.files(folder) for line in path.read_bytes().splitlines()]
+    return [json.loads(line) for path in chain.files(folder) for line in path.read_bytes().splitlines()]
 
 
 class Clock:
@@ -197,7 +198,7 @@ def test_calls_at_the_same_time_make_one_whole_chain(
     trail.close()
     found = [line["requestID"] for line in lines(tmp_path / "audit")]
     assert sorted(found) == sorted(f"{worker}-{number}" for worker in range(8) for number in range(50))
-    assert audit_chain.verify(tmp_path / "audit").broken is None
+    assert chain.verify(tmp_path / "audit").broken is None
     for worker in range(8):
         own = [name for name in found if name.startswith(f"{worker}-")]
         assert own == [f"{worker}-{number}" for number in range(50)], "in the order of the calls"
@@ -219,7 +220,7 @@ def test_files_follow_at_a_size_and_at_midnight_and_name_the_hash_before(
         trail.add(record())
     clock.now += timedelta(days=1)
     trail.add(record())
-    found = audit_chain.files(tmp_path / "audit")
+    found = chain.files(tmp_path / "audit")
     assert [path.name for path in found] == [
         "00000001-2026-03-01.jsonl",
         "00000002-2026-03-01.jsonl",
@@ -230,7 +231,7 @@ def test_files_follow_at_a_size_and_at_midnight_and_name_the_hash_before(
         first = json.loads(after.read_bytes().splitlines()[0])
         assert first["previousHash"] == last["hash"]
     assert all(path.stat().st_mode & 0o077 == 0 for path in found)
-    assert audit_chain.verify(tmp_path / "audit").lines == 4
+    assert chain.verify(tmp_path / "audit").lines == 4
 
 
 def test_the_next_process_goes_on_with_the_chain(open_trail: Callable[..., Trail], tmp_path: Path) -> None:
@@ -238,7 +239,7 @@ def test_the_next_process_goes_on_with_the_chain(open_trail: Callable[..., Trail
         trail = open_trail()
         trail.add(record(request_id=str(number)))
         trail.close()
-    verdict = audit_chain.verify(tmp_path / "audit")
+    verdict = chain.verify(tmp_path / "audit")
     assert (verdict.files, verdict.lines, verdict.broken) == (1, 3, None)
 
 
@@ -246,11 +247,11 @@ def test_a_line_that_a_crash_tore_is_cut_off(open_trail: Callable[..., Trail], t
     trail = open_trail()
     trail.add(record())
     trail.close()
-    (path,) = audit_chain.files(tmp_path / "audit")
+    (path,) = chain.files(tmp_path / "audit")
     with path.open("ab") as file:
         file.write(b'{"eventVersion":"1.')
     open_trail().add(record())
-    verdict = audit_chain.verify(tmp_path / "audit")
+    verdict = chain.verify(tmp_path / "audit")
     assert (verdict.lines, verdict.broken) == (2, None)
 
 
@@ -260,7 +261,7 @@ def test_a_trail_whose_end_was_changed_is_not_gone_on_with(
     trail = open_trail()
     trail.add(record())
     trail.close()
-    (path,) = audit_chain.files(tmp_path / "audit")
+    (path,) = chain.files(tmp_path / "audit")
     path.write_bytes(path.read_bytes().replace(b"ann", b"bob"))
     with pytest.raises(SetupError, match="audit verify"):
         open_trail()
@@ -274,7 +275,7 @@ def test_with_a_full_disk_a_change_fails_and_the_next_is_not_begun(
 ) -> None:
     trail = open_trail()
     trail.add(record(request_id="before"))
-    size = audit_chain.files(tmp_path / "audit")[0].stat().st_size
+    size = chain.files(tmp_path / "audit")[0].stat().st_size
     with full_disk(size + 10):  # a torn line gets through
         with pytest.raises(InternalServer):
             trail.add(record(request_id="took effect"))
@@ -291,7 +292,7 @@ def test_with_a_full_disk_a_change_fails_and_the_next_is_not_begun(
         "read",
         "after",
     ], "what took effect is recorded as soon as there is room"
-    assert audit_chain.verify(tmp_path / "audit").broken is None
+    assert chain.verify(tmp_path / "audit").broken is None
 
 
 def test_when_records_are_not_required_a_full_disk_stops_nothing(

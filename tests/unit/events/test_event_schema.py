@@ -14,7 +14,7 @@ from event_peers import NOON
 
 from sonant.events import outbox
 from sonant.events.documents import ErrorInfo, document, speaker_event
-from sonant.store.domains import Domain
+from sonant.storage.repositories.domains import Domain
 
 Detail = dict[str, Any]
 EVENT_ID = "0e8b2c3e-6bd5-4a3c-9a54-2d3cb4d6f0a1"

@@ -21,9 +21,9 @@ from sonant.events.sinks import Sink, SinkFault
 from sonant.events.sinks.file import FileSink
 from sonant.events.sinks.webhook import WebhookSink
 from sonant.settings import Events
-from sonant.store.database.engine import Database
-from sonant.store.domains import Domain
-from sonant.store.times import now
+from sonant.storage.database.engine import Database
+from sonant.storage.repositories.domains import Domain
+from sonant.storage.times import now
 from waiting import PATIENCE_S, wait_until
 
 FAST = Events(poll_s=0.01, retry_first_s=0.02, retry_most_s=0.1, batch=4)

@@ -21,8 +21,8 @@ from sonant.events.documents import (
     fraudster_event,
     speaker_event,
 )
-from sonant.store.domains import Domain
-from sonant.store.jobs import Job
+from sonant.storage.repositories.domains import Domain
+from sonant.storage.repositories.jobs import Job
 
 EVENT_ID = "0e8b2c3e-6bd5-4a3c-9a54-2d3cb4d6f0a1"
 SPEAKER_ID = "id#AbCdEfGhIjKlMnOpQrStUv"

@@ -9,12 +9,13 @@ import pytest
 from event_peers import NOON
 from sqlalchemy import select
 
-from sonant.events import counters, outbox
+from sonant.events import outbox
 from sonant.events.documents import speaker_event
 from sonant.events.outbox import Outbox
-from sonant.store.database.engine import Database
-from sonant.store.database.schema import event_cursors, events
-from sonant.store.domains import Domain
+from sonant.storage.database.engine import Database
+from sonant.storage.database.schema import event_cursors, events
+from sonant.storage.repositories import counters
+from sonant.storage.repositories.domains import Domain
 
 LEASE = timedelta(seconds=60)
 

@@ -8,7 +8,7 @@ from itertools import permutations
 import pytest
 
 from sonant.errors import SetupError
-from sonant.events.forgotten import End, Forgotten, Person, Torn, documents
+from sonant.retention.forgotten import End, Forgotten, Person, Torn, documents
 
 ACCOUNT, DOMAIN, OTHER = "0" * 12, "AbCdEfGhIjKlMnOpQrStUv", "aBcDeFgHiJkLmNoPqRsTuV"
 ADA, BOB, EVE = ("id#" + letter * 22 for letter in "abe")

@@ -17,18 +17,17 @@ from starlette.applications import Starlette
 from starlette.testclient import TestClient
 
 from sonant.errors import AccessDenied, InternalServer, SetupError, Throttling, WireError
-from sonant.events import counters
-from sonant.events.metrics import Page
+from sonant.gateway.metrics_route import check_metrics, metrics_route
+from sonant.gateway.thread_pool import ThreadPool
+from sonant.metrics import Page
 from sonant.settings import Metrics, Settings, Wire
-from sonant.store import jobs, sessions
-from sonant.store.database.engine import Database
-from sonant.store.database.schema import domains, fraudsters, speakers
-from sonant.store.database.schema import jobs as job_rows
-from sonant.store.times import to_us
-from sonant.store.vault import Vault
+from sonant.storage.crypto.vault import Vault
+from sonant.storage.database.engine import Database
+from sonant.storage.database.schema import domains, fraudsters, speakers
+from sonant.storage.database.schema import jobs as job_rows
+from sonant.storage.repositories import counters, jobs, sessions
+from sonant.storage.times import to_us
 from sonant.thread_plan import plan_threads
-from sonant.wire.metrics import check_metrics, metrics_route
-from sonant.wire.thread_pool import ThreadPool
 
 ONE, TWO = "1" * 22, "2" * 22
 

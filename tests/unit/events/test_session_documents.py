@@ -25,10 +25,10 @@ from sonant.events.session_documents import (
     update_refused_event,
     update_session_event,
 )
-from sonant.live.calls import EndReason
-from sonant.store.domains import Domain
-from sonant.store.session_hearings import AUTHENTICATION, FRAUD
-from sonant.store.sessions import Session
+from sonant.sessions.calls import EndReason
+from sonant.storage.repositories.domains import Domain
+from sonant.storage.repositories.session_hearings import AUTHENTICATION, FRAUD
+from sonant.storage.repositories.sessions import Session
 
 SESSION_ID, SPEAKER_ID = "id#ssssssssssssssssssssss", "id#AbCdEfGhIjKlMnOpQrStUv"
 WATCHLIST_ID = "w" * 22

@@ -5,8 +5,8 @@ import signal
 from pathlib import Path
 
 from sonant.errors import ObjectNotFound, SetupError
-from sonant.jobs.engines.local import READY
 from sonant.jobs.entry import Prepared
+from sonant.jobs.workers.local import READY
 
 
 def _tasks(pipe):

@@ -6,7 +6,7 @@ from sonant.jobs.decide import INCOMPARABLE, Config, after_listening, before_lis
 from sonant.jobs.entry import Prepared
 from sonant.jobs.faults import Refusal
 from sonant.jobs.fraud import Risk
-from sonant.store.speakers import Standing
+from sonant.storage.repositories.speakers import Standing
 
 OPTED_OUT = Refusal(409, "You cannot request an enrollment for an opted out speaker.")
 STATUSES = (None, "PENDING", "ENROLLED", INCOMPARABLE, "EXPIRED", "OPTED_OUT")

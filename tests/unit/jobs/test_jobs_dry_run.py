@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from sonant.jobs.decide import Config, after_listening, before_listening
 from sonant.jobs.entry import Prepared
 from sonant.jobs.faults import Refusal
-from sonant.jobs.finding import warnings
-from sonant.jobs.forecast import Forecast
+from sonant.jobs.predict import Forecast
 from sonant.jobs.report import in_order, json_report, make_report, report_files
+from sonant.jobs.report_line import warnings
 from sonant.jobs.report_page import length, page
 from strict_files import read_report
 

@@ -12,12 +12,12 @@ from typing import Any
 import engine_mains
 import pytest
 
-from sonant.jobs.engines import local
-from sonant.jobs.engines.local import DEPTH, MAX_CRASHES, MAX_STILLBORN, LocalEngine
-from sonant.jobs.engines.worker import work
 from sonant.jobs.entry import Role, Task
 from sonant.jobs.faults import Refusal
 from sonant.jobs.manifest import AudioFile
+from sonant.jobs.workers import local
+from sonant.jobs.workers.local import DEPTH, MAX_CRASHES, MAX_STILLBORN, LocalEngine
+from sonant.jobs.workers.process import work
 from sonant.settings import Audio
 from sonant.voice.models import load_models
 from waiting import PATIENCE_S, alive, in_time, wait_until

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from counting import CountedBytes
-from sonant.app_jobs import manifest_rules
+from sonant.assembly.jobs import manifest_rules
 from sonant.jobs import escapes
 from sonant.jobs.escapes import NO_CHARACTER, whole_pairs
 from sonant.jobs.manifest import BadRequest, EnrollmentRequest, read_manifest

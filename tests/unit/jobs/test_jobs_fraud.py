@@ -5,8 +5,8 @@ import pytest
 
 from sonant.jobs.faults import Refusal
 from sonant.jobs.fraud import Risk, assess, known_fraudster, refuse, told
-from sonant.voice.calibration import Normal, Tail
-from sonant.voice.embedding import Embedding
+from sonant.voice.calibration.model import Normal, Tail
+from sonant.voice.models.embedding import Embedding
 from sonant.voice.search import Match
 
 RATE_HZ = 8000

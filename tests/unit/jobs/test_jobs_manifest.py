@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sonant.app_jobs import manifest_rules
+from sonant.assembly.jobs import manifest_rules
 from sonant.jobs.faults import JobFault
 from sonant.jobs.manifest import AudioFile, BadRequest, EnrollmentRequest, parser_name, read_manifest
 from sonant.settings import Quotas, Settings

@@ -6,7 +6,7 @@ from itertools import chain, repeat
 
 import pytest
 
-from sonant.app_jobs import manifest_rules
+from sonant.assembly.jobs import manifest_rules
 from sonant.jobs.faults import JobFault
 from sonant.jobs.manifest import BadRequest, EnrollmentRequest, read_manifest
 from sonant.settings import Jobs, Quotas, Settings

@@ -4,11 +4,11 @@ import json
 
 import pytest
 
-from sonant.app_jobs import manifest_rules
+from sonant.assembly.jobs import manifest_rules
 from sonant.jobs.faults import JobFault
 from sonant.jobs.manifest import AudioFile, BadRequest, Request, read_manifest
 from sonant.settings import Quotas, Settings
-from sonant.store.jobs import REGISTRATION
+from sonant.storage.repositories.jobs import REGISTRATION
 
 RULES = manifest_rules(Settings(quotas=Quotas(fraudsters_per_registration_job=2)), REGISTRATION)
 AUDIO = [{"S3Uri": "s3://calls/a.wav", "ChannelId": 1}]

@@ -11,16 +11,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sonant import __version__, app_engines
+from sonant import __version__
+from sonant.assembly import workers
 from sonant.errors import SealBroken, SetupError
-from sonant.jobs.engines.parcels import PIECE_BYTES, Parcels, cut, new_key
-from sonant.jobs.engines.ray import RayEngine
-from sonant.jobs.engines.ray_actor import Listener
-from sonant.jobs.engines.ray_crew import Cluster
 from sonant.jobs.entry import Role, Task
 from sonant.jobs.faults import Refusal
+from sonant.jobs.workers.parcels import PIECE_BYTES, Parcels, cut, new_key
+from sonant.jobs.workers.ray import RayEngine
+from sonant.jobs.workers.ray_actor import Listener
+from sonant.jobs.workers.ray_crew import Cluster
 from sonant.settings import S3, Settings
-from sonant.settings_sources import load
+from sonant.settings.loading import load
 from waiting import PATIENCE_S
 
 ROLE = Role(arn="arn:aws:iam::000000000000:role/sonant", policies=())
@@ -124,7 +125,7 @@ class TestWhatAHostMustAgreeOn:
             objects="s3",
             s3=S3(endpoint="https://s3.example", access_key_id="key", secret_access_key="secret"),
         )
-        told = app_engines.whereabouts(settings)
+        told = workers.whereabouts(settings)
         assert told["s3.endpoint"] == "https://s3.example"
         assert "secret" not in str(told)
 
@@ -137,21 +138,21 @@ class TestWhatAHostMustAgreeOn:
             monkeypatch.setenv(f"SONANT_{name}", value)
         runner = Settings(data=tmp_path, objects="s3", s3=S3(endpoint="https://s3.example"))
         with pytest.raises(SetupError, match=r"settings differ from the runner's: s3\.endpoint$"):
-            app_engines.ray_hands(runner.audio, runner.fraud, app_engines.whereabouts(runner), ())
+            workers.ray_hands(runner.audio, runner.fraud, workers.whereabouts(runner), ())
 
     def test_a_host_without_a_voice_model_that_was_added_is_told_which(self, monkeypatch, tmp_path):
         monkeypatch.setenv("SONANT_DATA", str(tmp_path))
         runner = Settings(data=tmp_path)
         with pytest.raises(SetupError, match="voice models are missing: brought"):
-            app_engines.ray_hands(runner.audio, runner.fraud, app_engines.whereabouts(runner), ("brought",))
+            workers.ray_hands(runner.audio, runner.fraud, workers.whereabouts(runner), ("brought",))
 
     def test_a_host_that_is_asked_for_gpus_and_has_none_for_onnxruntime_says_so(self, monkeypatch, tmp_path):
         monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CPUExecutionProvider"])
         monkeypatch.setenv("SONANT_DATA", str(tmp_path))
         runner = Settings(data=tmp_path)
         with pytest.raises(SetupError, match="onnxruntime knows no CUDAExecutionProvider"):
-            app_engines.ray_hands(runner.audio, runner.fraud, app_engines.whereabouts(runner), (), True)
-        assert app_engines.ray_hands(runner.audio, runner.fraud, app_engines.whereabouts(runner), (), False)
+            workers.ray_hands(runner.audio, runner.fraud, workers.whereabouts(runner), (), True)
+        assert workers.ray_hands(runner.audio, runner.fraud, workers.whereabouts(runner), (), False)
 
 
 class TestSettings:
@@ -172,10 +173,10 @@ class TestSettings:
         with pytest.raises(SetupError, match=r"pip install 'sonant\[ray\]'"):
             RayEngine(Noted, (), Cluster(address="auto"), time_limit_s=1.0)
         with pytest.raises(SetupError, match=r"pip install 'sonant\[ray\]'"):
-            app_engines.check_engine(Settings(engine="ray"))
+            workers.check_engine(Settings(engine="ray"))
 
 
 def test_nothing_of_ray_is_loaded_with_the_app():
-    code = "import sys, sonant.app; print([name for name in sys.modules if name.split('.')[0] == 'ray'])"
+    code = "import sys, sonant.assembly.service; print([n for n in sys.modules if n.split('.')[0] == 'ray'])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=PATIENCE_S)
     assert done.stdout.strip() == "[]", done.stderr

@@ -7,12 +7,12 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from sonant import app_engines, installation
+from sonant.assembly import installation, workers
+from sonant.iam import ALLOW_ALL
 from sonant.operations import OPERATIONS
 from sonant.operations.service import Caller, Service
-from sonant.policy import ALLOW_ALL
 from sonant.settings import Quotas, Settings
-from sonant.store import access
+from sonant.storage.repositories import access
 from strict_operations import judged
 
 START = datetime(2026, 3, 1, 12, 30, tzinfo=UTC)
@@ -54,7 +54,7 @@ class Operations:
             database=self.store.database,
             keys_of=self.store.accounts.keys,
             secret=self.store.secret,
-            listener=app_engines.LocalListener(self.store),
+            listener=workers.LocalListener(self.store),
             clock=self.clock,
         )
 

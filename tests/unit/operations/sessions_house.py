@@ -9,13 +9,13 @@ from typing import Any
 
 import numpy as np
 
+from sonant.iam import ALLOW_ALL, parse
 from sonant.operations.service import Caller
-from sonant.policy import ALLOW_ALL, parse
-from sonant.store import domains, session_hearings, sessions
-from sonant.store.access import Principal
-from sonant.store.database.schema import events
-from sonant.store.session_hearings import AUTHENTICATION, FRAUD
-from sonant.store.vault import open_vault
+from sonant.storage.crypto.vault import open_vault
+from sonant.storage.database.schema import events
+from sonant.storage.repositories import domains, session_hearings, sessions
+from sonant.storage.repositories.access import Principal
+from sonant.storage.repositories.session_hearings import AUTHENTICATION, FRAUD
 from sonant.voice.models import load_models
 
 ACCOUNT = "0" * 12

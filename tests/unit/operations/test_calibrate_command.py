@@ -7,12 +7,13 @@ import pytest
 from voices_house import enroll, strangers
 
 from made_networks import calibration_text
-from sonant.commands import calibrate as command
-from sonant.commands.calibrate_model import calibrate_model
+from sonant.cli import calibrate as command
+from sonant.cli.calibrate_model import calibrate_model
 from sonant.errors import SetupError
-from sonant.jobs.scale import scale_of
-from sonant.store import domains
-from sonant.store.calibrations import (
+from sonant.jobs.calibration_cache import scale_of
+from sonant.storage.model_files import ModelFiles, ModelManifest
+from sonant.storage.repositories import domains
+from sonant.storage.repositories.calibrations import (
     OwnCalibration,
     Repetition,
     add,
@@ -20,8 +21,7 @@ from sonant.store.calibrations import (
     note_repetition,
     repetitions,
 )
-from sonant.store.model_files import ModelFiles, ModelManifest
-from sonant.voice.calibration import log10_far_of
+from sonant.voice.calibration.model import log10_far_of
 from sonant.voice.models import load_models
 
 

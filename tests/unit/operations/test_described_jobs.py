@@ -7,12 +7,12 @@ from datetime import timedelta
 import pytest
 
 from sonant.errors import ResourceNotFound
+from sonant.iam import ALLOW_ALL, parse
 from sonant.operations import OPERATIONS
 from sonant.operations.service import Caller
-from sonant.policy import ALLOW_ALL, parse
-from sonant.store import jobs
-from sonant.store.access import Principal
-from sonant.store.database.engine import Database
+from sonant.storage.database.engine import Database
+from sonant.storage.repositories import jobs
+from sonant.storage.repositories.access import Principal
 
 ACCOUNT = "0" * 12
 CALLER = Caller(

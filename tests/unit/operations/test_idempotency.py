@@ -10,7 +10,7 @@ from operations_house import OTHER_ACCOUNT, operations_on
 from sqlalchemy import func, select
 
 from sonant.errors import ServiceQuotaExceeded, Validation
-from sonant.store.database.schema import client_tokens
+from sonant.storage.database.schema import client_tokens
 from waiting import PATIENCE_S
 
 CONFLICT = "ClientToken was used before with other parameters; use a new one"

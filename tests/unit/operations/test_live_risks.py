@@ -16,16 +16,16 @@ from voices_house import enroll, like, strangers
 
 from sonant.errors import ResourceNotFound
 from sonant.ids import new_generated_id
+from sonant.jobs.calibration_cache import scale_of
 from sonant.jobs.faults import JobFault
-from sonant.jobs.scale import scale_of
-from sonant.live import risks as module
-from sonant.live.risks import Watches
-from sonant.store import fingerprints, fraud_voices, speakers
-from sonant.store.database.schema import fingerprints as fingerprint_rows
-from sonant.store.database.schema import fraudster_voiceprints
-from sonant.store.session_hearings import FRAUD, Hearing
-from sonant.voice.fingerprint import fingerprint
+from sonant.sessions import risks as module
+from sonant.sessions.risks import Watches
+from sonant.storage.database.schema import fingerprints as fingerprint_rows
+from sonant.storage.database.schema import fraudster_voiceprints
+from sonant.storage.repositories import fingerprints, fraud_voices, speakers
+from sonant.storage.repositories.session_hearings import FRAUD, Hearing
 from sonant.voice.models import load_models
+from sonant.voice.replay.fingerprint import fingerprint
 from waiting import PATIENCE_S
 
 MODEL = load_models().encoder_id

@@ -13,7 +13,7 @@ from operations_house import OTHER_ACCOUNT, operations_on
 from sqlalchemy import update
 
 from sonant.errors import Validation
-from sonant.store.database.schema import jobs
+from sonant.storage.database.schema import jobs
 
 
 def opt_out(house, domain_id, *customers):

@@ -17,12 +17,12 @@ from sonant.errors import Conflict, ModelledError, ResourceNotFound, SealBroken,
 from sonant.events.outbox import Outbox
 from sonant.jobs.faults import Refusal
 from sonant.jobs.fraud import Risk
-from sonant.live import enrolling
-from sonant.live.desk import Desk
-from sonant.live.listening import Place
-from sonant.live.risks import Watches
 from sonant.operations.evaluations import known_evaluation
-from sonant.store.database.schema import domains, voiceprints
+from sonant.sessions import enrollment
+from sonant.sessions.context import Desk
+from sonant.sessions.listener import Place
+from sonant.sessions.risks import Watches
+from sonant.storage.database.schema import domains, voiceprints
 from sonant.voice.models import load_models
 
 (ANNA,) = strangers(1)
@@ -268,9 +268,9 @@ def test_an_enrollment_that_is_given_up_is_told_once(loud, at):
         risks=loud.service.watches.risks,
         outbox=loud.service.outbox,
     )
-    assert enrolling.begin(desk, place)
+    assert enrollment.begin(desk, place)
     for _ in range(2):
-        enrolling.fail(desk, place, Refusal(409, "the domain's voice model was changed"))
+        enrollment.fail(desk, place, Refusal(409, "the domain's voice model was changed"))
     asked, failed = (event["detail"] for event in told(loud))
     assert (asked["action"], asked["status"]) == ("SESSION_ENROLLMENT_REQUEST", "SUBMITTED")
     assert (failed["action"], failed["status"]) == ("ENROLL_SPEAKER", "FAILED")

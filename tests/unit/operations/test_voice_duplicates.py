@@ -7,7 +7,7 @@ import json
 import pytest
 from voices_house import enroll, like, strangers
 
-from sonant.commands import duplicates as command
+from sonant.cli import duplicates as command
 from sonant.errors import SetupError, Throttling, Validation
 from sonant.operations import duplicates
 

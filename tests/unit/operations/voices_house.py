@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from sonant.ids import new_generated_id
-from sonant.store import domains, speakers
-from sonant.store.vault import open_vault
+from sonant.storage.crypto.vault import open_vault
+from sonant.storage.repositories import domains, speakers
 from sonant.voice.models import load_models
 
 DIMENSIONS = 256

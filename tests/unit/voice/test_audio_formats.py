@@ -11,7 +11,7 @@ import pytest
 import soundfile
 
 from sonant.errors import AudioError
-from sonant.voice.audio import RATE_HZ, Recording, decode
+from sonant.voice.audio.recording import RATE_HZ, Recording, decode
 
 LENIENT: dict[str, Any] = {"strict": False, "max_duration_s": 60.0}
 STRICT: dict[str, Any] = {"strict": True, "max_duration_s": 60.0}

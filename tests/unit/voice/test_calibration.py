@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sonant.voice.calibration import Calibration, Node, Normal, Tail, log10_far_of, score_of
-from sonant.voice.calibration_fit import deviations, fit_llr, fit_own, fit_upper, measure_support
+from sonant.voice.calibration.fit import deviations, fit_llr, fit_own, fit_upper, measure_support
+from sonant.voice.calibration.model import Calibration, Node, Normal, Tail, log10_far_of, score_of
 
 NORMAL = NormalDist()
 

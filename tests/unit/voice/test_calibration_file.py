@@ -8,8 +8,8 @@ from dataclasses import replace
 import pytest
 
 from sonant.errors import SetupError
-from sonant.voice.calibration import Calibration, Node, Normal, Tail
-from sonant.voice.calibration_file import read_calibration, shipped_calibration, write_calibration
+from sonant.voice.calibration.file import read_calibration, shipped_calibration, write_calibration
+from sonant.voice.calibration.model import Calibration, Node, Normal, Tail
 from sonant.voice.models import load_models
 
 NODES = tuple(

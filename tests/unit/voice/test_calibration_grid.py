@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from sonant.errors import SetupError
-from sonant.voice.calibration import log10_far_of
-from sonant.voice.calibration_grid import LEAST_COMPARISONS, Compared, fit_grid, joined
+from sonant.voice.calibration.grid import LEAST_COMPARISONS, Compared, fit_grid, joined
+from sonant.voice.calibration.model import log10_far_of
 
 #: What strangers' z is drawn from: mean and deviation, by seconds of speech.
 DRAWN = {3.0: (0.30, 0.12), 10.0: (0.20, 0.08)}

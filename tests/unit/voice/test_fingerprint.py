@@ -7,9 +7,9 @@ from hypothesis import strategies as st
 
 from sonant.errors import NotEnoughSpeech
 from sonant.evaluation.channels import parse
-from sonant.voice.audio import Waveform
-from sonant.voice.fingerprint import MIN_PAIRS, Fingerprint, fingerprint, shared
-from sonant.voice.fingerprint_index import FingerprintIndex
+from sonant.voice.audio.recording import Waveform
+from sonant.voice.replay.fingerprint import MIN_PAIRS, Fingerprint, fingerprint, shared
+from sonant.voice.replay.index import FingerprintIndex
 from sonant.voice.speech import speech
 
 VOICES = ("english", "french", "italian", "russian")

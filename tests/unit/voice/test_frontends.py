@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sonant.voice.frontends import KINDS, FrontEnd, features, features_at_rate, kaldi_fbank
 from sonant.voice.made_speech import made_speech
+from sonant.voice.models.frontends import KINDS, FrontEnd, features, features_at_rate, kaldi_fbank
 
 #: Made by tools/frontend_references.py.
 REFERENCES = json.loads(Path(__file__).with_name("frontend_references.json").read_text())

@@ -9,8 +9,8 @@ import pytest
 
 from sonant.errors import AudioError, NotEnoughSpeech
 from sonant.evaluation.channels import parse
-from sonant.voice import audio
-from sonant.voice.audio import Recording
+from sonant.voice.audio import recording as audio
+from sonant.voice.audio.recording import Recording
 from sonant.voice.enrollment import RecordingSource, decode_audio, encode_audio, gather_speech
 from sonant.voice.speech import Segment, speech
 

@@ -10,11 +10,11 @@ import soxr
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from sonant.voice.audio import TelephoneBand
+from sonant.voice.audio.recording import TelephoneBand
+from sonant.voice.audio.wav import MU_LAW_TABLE
 from sonant.voice.enrollment import RecordingSource, gather_speech
 from sonant.voice.gathering import SpeechGatherer
 from sonant.voice.speech import FRAME
-from sonant.voice.wav import MU_LAW_TABLE
 
 NEED_S = 6.0
 NEED = round(NEED_S * 8000)

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sonant.errors import AudioError
-from sonant.voice.audio import Recording, Waveform, decode
+from sonant.voice.audio.recording import Recording, Waveform, decode
 
 BOTH = pytest.mark.parametrize("strict", [True, False], ids=["strict", "lenient"])
 

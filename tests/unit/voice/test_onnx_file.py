@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from made_networks import field, graph, model, node, speaker_network, tensor
 from sonant.errors import SetupError
-from sonant.voice.onnx_file import inspect
+from sonant.voice.models.onnx_file import inspect
 
 WEIGHTS = np.ones((2, 2), np.float32)
 

@@ -10,10 +10,10 @@ import soundfile
 import soxr
 
 from sonant.voice import inspection
-from sonant.voice.audio import Recording
-from sonant.voice.band import BandMeter, CodecMeter
+from sonant.voice.audio.band import BandMeter, CodecMeter
+from sonant.voice.audio.recording import Recording
 from sonant.voice.inspection import inspect_recording
-from sonant.voice.second_voice import (
+from sonant.voice.speakers import (
     MIN_PIECES,
     PIECE_S,
     contrast_between,

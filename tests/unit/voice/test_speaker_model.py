@@ -19,12 +19,12 @@ from made_networks import (
     waveform_network,
 )
 from sonant.errors import AudioError, ModelMismatch, NotEnoughSpeech, SetupError
-from sonant.voice.embedding import embed
-from sonant.voice.frontends import FrontEnd
 from sonant.voice.made_speech import made_speech
 from sonant.voice.models import load_models, shipped_encoder_id
+from sonant.voice.models.embedding import embed
+from sonant.voice.models.frontends import FrontEnd
+from sonant.voice.models.speaker_model import open_speaker_model
 from sonant.voice.scoring import similarity
-from sonant.voice.speaker_model import open_speaker_model
 
 VOICE = made_speech(8000, 4.0)
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sonant.voice.audio import Waveform
+from sonant.voice.audio.recording import Waveform
 from sonant.voice.speech import FRAME, SpeechDetector, _Hysteresis, net_speech_s, speech
 
 

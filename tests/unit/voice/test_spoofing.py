@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sonant.errors import NotEnoughSpeech
-from sonant.voice.spoofing import NETWORK_SAMPLES, network_input, spoofing_risk
-from sonant.voice.spoofing_features import FEATURES, features
-from sonant.voice.spoofing_models import load_spoofing_models
+from sonant.voice.spoofing.detector import NETWORK_SAMPLES, network_input, spoofing_risk
+from sonant.voice.spoofing.features import FEATURES, features
+from sonant.voice.spoofing.models import load_spoofing_models
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ import pytest
 import soxr
 
 from sonant.errors import ModelMismatch, NotEnoughSpeech
-from sonant.voice.embedding import Embedding, embed, mel_power
+from sonant.voice.models.embedding import Embedding, embed, mel_power
 from sonant.voice.scoring import similarity
 
 

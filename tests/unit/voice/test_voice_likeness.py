@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sonant.voice import likeness
-from sonant.voice.calibration import Normal, Tail
-from sonant.voice.embedding import Embedding
+from sonant.voice.calibration.model import Normal, Tail
 from sonant.voice.likeness import compare_all, same_voice_threshold, similarities
+from sonant.voice.models.embedding import Embedding
 from sonant.voice.scoring import similarity
 
 TAIL = Tail(z=Normal(mean=0.0, deviation=0.3))

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sonant.voice.calibration import Normal, Tail
+from sonant.voice.calibration.model import Normal, Tail
 from sonant.voice.risk import fraudster_similarity, known_fraudster_risk
 
 TAIL = Tail(z=Normal(mean=1.0, deviation=0.2))

@@ -1,0 +1,136 @@
+"""Assembly of what works in the background: jobs, changes of voice models, events, the care of sessions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+from sonant.assembly.installation import Store
+from sonant.assembly.workers import batch_engine, granted_objects
+from sonant.audit.findings import FindingsTrail
+from sonant.events.dispatcher import Dispatcher
+from sonant.events.outbox import Outbox
+from sonant.events.sinks import build_sinks
+from sonant.gateway.models import Shape, load_models
+from sonant.gateway.scalars import Fault, string
+from sonant.jobs.job_type import Kind
+from sonant.jobs.manifest import Rules
+from sonant.jobs.model_registry import brought_calibration, check_model
+from sonant.jobs.model_upgrade import Upgrades
+from sonant.jobs.runner import Parts, Runner
+from sonant.jobs.types.dry_run import DryRunKind
+from sonant.jobs.types.enrollment import EnrollmentKind
+from sonant.jobs.types.registration import RegistrationKind
+from sonant.jobs.window import Engine
+from sonant.retention.sessions import SessionKeeper
+from sonant.settings import Settings
+from sonant.storage.model_files import ModelFiles
+from sonant.storage.repositories.jobs import DRY_RUN, ENROLLMENT, REGISTRATION
+
+#: The kinds of job that runners do.
+KINDS: tuple[Kind, ...] = (EnrollmentKind(), RegistrationKind(), DryRunKind())
+
+
+def build_runner(store: Store, owner: str, beat: Callable[[], None] = lambda: None) -> Runner:
+    """`beat` is called again and again while the runner lives."""
+    settings = store.settings
+    parts = Parts(
+        settings=settings,
+        database=store.database,
+        keys_of=store.backends.keys,
+        objects_of=lambda role: granted_objects(store.backends, role),
+        kinds={kind.name: kind for kind in KINDS},
+        rules={kind.name: manifest_rules(settings, kind.name) for kind in KINDS},
+        clock=store.clock,
+        outbox=outbox_of(settings),
+        calibration_of=partial(brought_calibration, ModelFiles(settings.data)),
+        findings=_findings(settings),
+    )
+    engine = batch_engine(settings)
+    return Runner(parts, engine, owner, upgrades(store, engine, owner), beat)
+
+
+def upgrades(store: Store, engine: Engine, owner: str) -> Upgrades:
+    """Changes of domains from one voice model to another, done with an engine."""
+    files = ModelFiles(store.settings.data)
+    return Upgrades(
+        database=store.database,
+        keys_of=store.backends.keys,
+        engine=engine,
+        calibration_of=partial(brought_calibration, files),
+        check_model=partial(check_model, files),
+        clock=store.clock,
+        owner=owner,
+    )
+
+
+def build_dispatcher(store: Store, owner: str) -> Dispatcher:
+    """Carries events to the sinks; runs where jobs run."""
+    settings = store.settings
+    return Dispatcher(
+        database=store.database,
+        sinks=build_sinks(settings),
+        settings=settings.events,
+        owner=owner,
+        alone=settings.embedded,
+        clock=store.clock,
+    )
+
+
+def session_keeper(store: Store) -> SessionKeeper:
+    """Looks after sessions; runs where jobs run, and when a service that is alone starts."""
+    settings = store.settings
+    return SessionKeeper(
+        database=store.database, clock=store.clock, live=settings.live, outbox=outbox_of(settings)
+    )
+
+
+def outbox_of(settings: Settings) -> Outbox:
+    """Where events wait for their sinks; it takes none when there is no sink."""
+    return Outbox(enabled=bool(build_sinks(settings)))
+
+
+def _findings(settings: Settings) -> FindingsTrail | None:
+    if not settings.audit.enabled:
+        return None
+    return FindingsTrail(settings.data / "audit", settings.audit)
+
+
+def manifest_rules(settings: Settings, kind: str = ENROLLMENT) -> Rules:
+    """The manifest's limits; its field rules are those of the service model's shapes."""
+    quotas = settings.quotas
+    enrollment = ("speaker enrollment", "SpeakerEnrollmentRequests", quotas.speakers_per_enrollment_job)
+    job, list_name, most = {
+        ENROLLMENT: enrollment,
+        REGISTRATION: (
+            "fraudster registration",
+            "FraudsterRegistrationRequests",
+            quotas.fraudsters_per_registration_job,
+        ),
+        DRY_RUN: enrollment,
+    }[kind]
+    models = load_models()
+    start = models.find("VoiceID.StartSpeakerEnrollmentJob")
+    described: Shape = models.find("VoiceID.DescribeSpeaker").output_shape
+    speaker_id = described.members["Speaker"].members["CustomerSpeakerId"]
+    return Rules(
+        job=job,
+        list_name=list_name,
+        max_bytes=settings.jobs.max_manifest_bytes,
+        max_depth=settings.jobs.max_manifest_depth,
+        max_requests=most,
+        max_files=quotas.files_per_request,
+        check_speaker_id=_check(speaker_id) if kind != REGISTRATION else None,
+        check_s3_uri=_check(start.input_shape.members["InputDataConfig"].members["S3Uri"]),
+    )
+
+
+def _check(shape: Shape) -> Callable[[str], str]:
+    check = string(shape)
+
+    def wrong(value: str) -> str:
+        faults: list[Fault] = []
+        check(value, faults)
+        return faults[0].constraint.removeprefix("Member ") if faults else ""
+
+    return wrong

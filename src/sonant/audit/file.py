@@ -1,0 +1,115 @@
+"""A chain of the audit trail as it is written: appended to, synced, and cut back after a failed write."""
+
+from __future__ import annotations
+
+import os
+from datetime import UTC, datetime
+from pathlib import Path
+
+from sonant.audit import chain
+from sonant.errors import SetupError
+
+
+class ChainFile:
+    """The file at the end of a chain. For its writer's thread alone."""
+
+    def __init__(self, folder: Path, max_bytes: int) -> None:
+        """Raises SetupError when the folder cannot be used or its last line is damaged."""
+        self._folder, self._max_bytes = folder, max_bytes
+        self._descriptor = -1
+        self._number, self._day = 0, ""
+        self._size = self._good_size = 0
+        self._head = self._good_head = chain.BEGINNING
+        self.unsynced = self._torn = False
+        try:
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._open_last()
+        except OSError as fault:
+            raise SetupError(f"the audit trail in {folder} cannot be used: {fault.strerror}") from None
+        except ValueError as fault:
+            raise SetupError(
+                f"the audit trail in {folder} is damaged at its end ({fault}): see `sonant audit verify`, "
+                "then keep the folder elsewhere to begin a new trail"
+            ) from None
+
+    def write(self, documents: list[dict[str, object]], now: datetime) -> None:
+        """Append records. Raises OSError; `undo` then puts back what was there at the last `keep`."""
+        if self._torn:
+            os.ftruncate(self._descriptor, self._good_size)
+            self._torn = False
+        day = f"{now.astimezone(UTC):%Y-%m-%d}"
+        if self._descriptor < 0 or day != self._day or self._size >= self._max_bytes:
+            self._begin(day)
+        lines, head = [], self._head
+        for told in documents:
+            line, head = chain.seal(told, head)
+            lines.append(line)
+        view = memoryview(b"".join(lines))
+        size = len(view)
+        while view:
+            view = view[os.write(self._descriptor, view) :]
+        self._size += size
+        self._head = head
+        self.unsynced = True
+
+    def keep(self) -> None:
+        """What has been written stays."""
+        self._good_size, self._good_head = self._size, self._head
+
+    def sync(self) -> None:
+        os.fsync(self._descriptor)
+        self.unsynced = False
+
+    def undo(self) -> None:
+        """Cut off what a failed write left, now or before the next."""
+        if self._descriptor >= 0:
+            try:
+                os.ftruncate(self._descriptor, self._good_size)
+            except OSError:
+                self._torn = True
+        self._size, self._head = self._good_size, self._good_head
+
+    def close(self) -> None:
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+    def _open_last(self) -> None:
+        found = chain.files(self._folder)
+        if not found:
+            return
+        last = found[-1]
+        self._number, self._day = int(last.name[:8]), last.stem[9:]
+        self._descriptor = os.open(last, os.O_RDWR | os.O_APPEND | os.O_NOFOLLOW)
+        _cut_torn_line(self._descriptor)
+        self._good_size = self._size = os.fstat(self._descriptor).st_size
+        for path in reversed(found):  # a file that was begun and never written to has no hash
+            own = chain.last_hash(path)
+            if own is not None:
+                self._good_head = self._head = own
+                return
+
+    def _begin(self, day: str) -> None:
+        if self._descriptor >= 0 and self.unsynced:
+            self.sync()
+        path = self._folder / chain.file_name(self._number + 1, day)
+        flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_EXCL | os.O_NOFOLLOW
+        descriptor = os.open(path, flags, 0o600)
+        self.close()
+        self._descriptor, self._number, self._day = descriptor, self._number + 1, day
+        self._size = self._good_size = 0
+        folder = os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+
+
+def _cut_torn_line(descriptor: int) -> None:
+    """A line without an end was being written when the process died; no call was answered on it."""
+    size = os.fstat(descriptor).st_size
+    start = max(0, size - chain.MOST_LINE_BYTES)
+    tail = os.pread(descriptor, size - start, start)
+    keep = start + tail.rfind(b"\n") + 1
+    if keep < size:
+        os.ftruncate(descriptor, keep)

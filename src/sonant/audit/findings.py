@@ -1,0 +1,89 @@
+"""What fraud detection found in jobs, in the audit trail: a chain of its own, which runners write.
+
+It lies in `jobs` in the trail's folder, since calls are written by the service. Findings are rare: the chain
+is opened for each batch of them, under a lock, so that several runners may share it.
+"""
+
+from __future__ import annotations
+
+import fcntl
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from sonant.audit.file import ChainFile
+from sonant.ids import new_uuid
+from sonant.settings import Audit
+from sonant.storage.repositories.domains import Domain
+
+#: Inside the folder of the trail.
+FOLDER = "jobs"
+_SERVICE = "voiceid.amazonaws.com"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """A request of a job whose recordings were flagged."""
+
+    job_id: str
+    place: int
+    """In the manifest, from 1."""
+    outcome: str
+    """As in the result file, or the code of the error."""
+    details: Mapping[str, Any]
+    """As in the evaluation event's `fraudDetectionResult`; generated ids only."""
+
+
+class FindingsTrail:
+    """The runners' side of the audit trail."""
+
+    def __init__(self, folder: Path, settings: Audit) -> None:
+        """`folder` is the trail's."""
+        self._folder, self._max_bytes = folder / FOLDER, settings.max_file_bytes
+
+    def add(self, domain: Domain, found: Sequence[Finding], now: datetime) -> None:
+        """Write findings down before what follows from them is committed: after a crash in between they stand
+        here twice, never not at all. Raises OSError, or SetupError when the chain's end is damaged."""
+        if not found:
+            return
+        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with (self._folder / "lock").open("wb") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            chain = ChainFile(self._folder, self._max_bytes)
+            try:
+                chain.write([self._document(domain, one, now) for one in found], now)
+                chain.sync()
+            except OSError:
+                chain.undo()
+                raise
+            finally:
+                chain.close()
+
+    def _document(self, domain: Domain, found: Finding, now: datetime) -> dict[str, object]:
+        return {
+            "eventVersion": "1.08",
+            "userIdentity": {"accountId": domain.account_id, "invokedBy": _SERVICE},
+            "eventTime": f"{now:%Y-%m-%dT%H:%M:%SZ}",
+            "eventSource": _SERVICE,
+            "eventName": "FraudDetection",
+            "awsRegion": domain.region,
+            "sourceIPAddress": _SERVICE,
+            "userAgent": _SERVICE,
+            "requestParameters": None,
+            "responseElements": None,
+            "eventID": new_uuid(),
+            "readOnly": False,
+            "eventType": "AwsServiceEvent",
+            "managementEvent": True,
+            "eventCategory": "Management",
+            "recipientAccountId": domain.account_id,
+            "resources": [{"ARN": domain.arn, "accountId": domain.account_id}],
+            "serviceEventDetails": {
+                "jobId": found.job_id,
+                "requestNumber": found.place,
+                "outcome": found.outcome,
+                "fraudDetectionResult": dict(found.details),
+            },
+        }

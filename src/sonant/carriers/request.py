@@ -1,0 +1,102 @@
+"""The HTTP request that a stream begins with: who asks, for which session, what form the audio will have."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import unquote_to_bytes
+
+from sonant.carriers.encoding import DECODERS
+from sonant.carriers.own import RATES_HZ, AudioForm
+from sonant.errors import InvalidSignature, Validation
+from sonant.ids import new_uuid
+
+UNSIGNED = b"UNSIGNED-PAYLOAD"
+_MOST_CHANNELS = 2
+_NAMES = frozenset(("DomainId", "SessionNameOrId", "Encoding", "SampleRate", "Channels", "Channel"))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StreamRequest:
+    """The HTTP request that a stream begins with."""
+
+    method: str
+    raw_path: bytes
+    query: bytes
+    headers: Sequence[tuple[bytes, bytes]]
+    """Names in lower case."""
+    source_ip: str
+    secure: bool
+    """Came over TLS."""
+    request_id: str = field(default_factory=new_uuid)
+
+    def header(self, name: bytes) -> bytes:
+        return next((value for known, value in self.headers if known == name), b"")
+
+    def parameters(self) -> dict[str, str]:
+        """What the query string says, without the signature's part. Raises Validation."""
+        found: dict[str, str] = {}
+        for part in self.query.split(b"&"):
+            name, _, value = (_decoded(piece) for piece in part.partition(b"="))
+            if not name or name.startswith("X-Amz-"):
+                continue
+            if name in found:
+                raise Validation("A query parameter is given twice.")
+            found[name] = value
+        return found
+
+
+def _decoded(piece: bytes) -> str:
+    return unquote_to_bytes(piece).decode("utf-8", "replace")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """What the query string of `/stream` asks for."""
+
+    domain_id: str
+    session: str
+    form: AudioForm
+
+    @classmethod
+    def parse(cls, given: Mapping[str, str], check: Callable[[object], dict[str, Any]]) -> Asked:
+        """`check` takes DomainId and SessionNameOrId. Raises Validation."""
+        if unknown := given.keys() - _NAMES:
+            raise Validation(
+                f"{len(unknown)} query parameters are not known; known: {', '.join(sorted(_NAMES))}"
+            )
+        named = check({name: given[name] for name in ("DomainId", "SessionNameOrId") if name in given})
+        encoding = given.get("Encoding", AudioForm().encoding)
+        if encoding not in DECODERS:
+            raise Validation(f"Encoding must be one of {', '.join(DECODERS)}")
+        channels = _number(given, "Channels", 1, range(1, _MOST_CHANNELS + 1))
+        form = AudioForm(
+            encoding=encoding,
+            rate_hz=_number(given, "SampleRate", RATES_HZ[0], RATES_HZ),
+            channels=channels,
+            channel=_number(given, "Channel", 0, range(channels)),
+        )
+        return cls(domain_id=named["DomainId"], session=named["SessionNameOrId"], form=form)
+
+
+def _number(given: Mapping[str, str], name: str, default: int, allowed: Sequence[int]) -> int:
+    text = given.get(name)
+    if text is None:
+        return default
+    number = int(text) if text.isascii() and text.isdigit() and len(text) < 9 else -1
+    if number not in allowed:
+        raise Validation(f"{name} must be one of {', '.join(map(str, allowed))}")
+    return number
+
+
+def declared_hash(request: StreamRequest) -> bytes:
+    """What the header x-amz-content-sha256 says of a body that is yet to come. Raises InvalidSignature."""
+    declared = request.header(b"x-amz-content-sha256").strip()
+    if declared == UNSIGNED:
+        return declared
+    if len(declared) == 64 and all(byte in b"0123456789abcdef" for byte in declared):
+        return declared
+    raise InvalidSignature(
+        "The 'x-amz-content-sha256' header must be the SHA-256 of the body, or UNSIGNED-PAYLOAD."
+    )

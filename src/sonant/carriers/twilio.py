@@ -1,0 +1,110 @@
+"""Twilio Media Streams: JSON over a WebSocket, mu-law at 8 kHz in base64 (Twilio docs, "Media Streams -
+WebSocket Messages"). SignalWire sends the same.
+
+    connected, start, media ..., stop
+
+`start` brings the custom parameters of `<Stream>`: `domain`, `session` (else the call's id) and `speaker`.
+Only the inbound track, the caller's voice, is listened to. The HTTP request that opens the WebSocket is
+signed with the account's auth token (Twilio docs, "Webhooks security").
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import hmac
+from collections.abc import Sequence
+from typing import Any
+
+from sonant.carriers.adapter import Audio, Begin, Effect, End
+from sonant.carriers.encoding import decoder
+from sonant.carriers.messages import member, parse, text
+from sonant.sessions.calls import Call, EndReason, StreamFault
+
+RATE_HZ = 8000
+_FORMAT = {"encoding": "audio/x-mulaw", "sampleRate": RATE_HZ, "channels": 1}
+
+
+def signature(auth_token: str, url: str) -> str:
+    """What Twilio sends as X-Twilio-Signature with the request for this URL, which has no body."""
+    return base64.b64encode(hmac.digest(auth_token.encode(), url.encode(), hashlib.sha1)).decode()
+
+
+class TwilioAdapter:
+    """See `adapters.Adapter`."""
+
+    def __init__(self, account_id: str, default_domain_id: str) -> None:
+        """`default_domain_id` is for streams without the parameter `domain`; may be empty."""
+        self._account_id, self._default_domain_id = account_id, default_domain_id
+        self._connected = self._ended = False
+        self._stream: str | None = None
+        self._decode = decoder("mulaw")
+
+    def receive(self, message: str | bytes) -> Sequence[Effect]:
+        if isinstance(message, bytes):
+            raise StreamFault("Twilio sends no binary messages")
+        found = parse(message)
+        event = member(found, "event", str)
+        if self._ended:
+            return ()
+        if event == "connected":
+            self._connected = True
+            return ()
+        if not self._connected:
+            raise StreamFault("the first message is not `connected`")
+        if event == "start":
+            return self._start(found)
+        if self._stream is None or found.get("streamSid") != self._stream:
+            raise StreamFault("a message belongs to no stream that was started")
+        if event == "media":
+            return self._media(member(found, "media", dict))
+        if event == "stop":
+            self._ended = True
+            return (End(EndReason.CALL_ENDED),)
+        return ()  # dtmf, mark, and what Twilio may add
+
+    def begun(self, session_id: str) -> Sequence[Effect]:
+        return ()
+
+    def refused(self, why: str) -> Sequence[Effect]:
+        return ()
+
+    def ended(self, reason: EndReason) -> Sequence[Effect]:
+        return ()
+
+    def _start(self, message: dict[str, Any]) -> Sequence[Effect]:
+        if self._stream is not None:
+            raise StreamFault("a stream was started twice")
+        start = member(message, "start", dict)
+        if member(start, "mediaFormat", dict) != _FORMAT:
+            raise StreamFault("the stream is not mu-law at 8 kHz with one channel")
+        if "inbound" not in member(start, "tracks", list):
+            raise StreamFault('the stream has no inbound track: use track="inbound_track"')
+        self._stream = member(start, "streamSid", str)
+        parameters = start.get("customParameters") or {}
+        if not isinstance(parameters, dict):
+            raise StreamFault("customParameters is not an object")
+        domain_id = text(parameters, "domain") or self._default_domain_id
+        if not domain_id:
+            raise StreamFault("the stream has no parameter `domain`, and live.domain is not set")
+        return (
+            Begin(
+                Call(
+                    account_id=self._account_id,
+                    domain_id=domain_id,
+                    session=text(parameters, "session") or member(start, "callSid", str),
+                    speaker_id=text(parameters, "speaker"),
+                    create=True,
+                )
+            ),
+        )
+
+    def _media(self, media: dict[str, Any]) -> Sequence[Effect]:
+        if member(media, "track", str) != "inbound":
+            return ()
+        try:
+            data = base64.b64decode(member(media, "payload", str), validate=True)
+        except (binascii.Error, ValueError):
+            raise StreamFault("the payload of a media message is not base64") from None
+        return (Audio(self._decode(data), RATE_HZ),)

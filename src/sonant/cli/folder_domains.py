@@ -1,0 +1,39 @@
+"""Domains of the data folder, opened without the service: for commands of whoever owns the folder."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from sqlalchemy import Connection
+
+from sonant.assembly.installation import open_store
+from sonant.errors import KeyError_, KeysUnreachable, SealBroken, SetupError
+from sonant.settings import Settings
+from sonant.storage.crypto.vault import Vault, open_vault
+from sonant.storage.repositories import domains
+from sonant.storage.repositories.domains import Domain
+
+
+@contextmanager
+def opened_domain(
+    settings: Settings, domain_id: str, *, write: bool = False
+) -> Iterator[tuple[Connection, Domain, Vault]]:
+    """A transaction with an active domain of any account, opened. Raises SetupError."""
+    store = open_store(settings)
+    try:
+        begin = store.database.write if write else store.database.read
+        with begin() as connection:
+            domain = domains.find_by_id(connection, domain_id)
+            if domain is None or not domain.active:
+                raise SetupError(f"there is no active domain {domain_id}; see `sonant voice-id list-domains`")
+            try:
+                keys = store.backends.keys(domain.account_id, domain.region)
+                vault = open_vault(keys, domain.domain_id, domain.arn, domain.data_key_wrapped)
+            except SealBroken:
+                raise SetupError(f"the data key of domain {domain_id} is damaged") from None
+            except (KeyError_, KeysUnreachable) as fault:
+                raise SetupError(f"the key of domain {domain_id} cannot be used: {fault}") from None
+            yield connection, domain, vault
+    finally:
+        store.database.close()

@@ -1,0 +1,299 @@
+"""`sonant manifest check`: a dry run of an enrollment without a server; writes nothing but reports."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from functools import partial
+from pathlib import Path
+from typing import IO, Any
+
+import click
+import orjson
+from sqlalchemy import Connection
+
+from sonant.assembly.installation import Store, open_store, role_arn
+from sonant.assembly.jobs import manifest_rules
+from sonant.assembly.workers import granted_objects, local_engine
+from sonant.cli.common import show_progress, table
+from sonant.errors import SetupError, StoreError
+from sonant.jobs.decide import Config, state_of
+from sonant.jobs.entry import Prepared, Role, Task
+from sonant.jobs.faults import JobFault, code_of
+from sonant.jobs.fraud import Risk
+from sonant.jobs.fraud_preview import Place, Screening
+from sonant.jobs.job_type import Heard, Item
+from sonant.jobs.manifest import BadRequest, EnrollmentRequest, Entry, read_manifest
+from sonant.jobs.model_registry import brought_calibration
+from sonant.jobs.predict import ENROLLS, Forecast
+from sonant.jobs.report import Report, json_report, make_report
+from sonant.jobs.report_line import ERROR, finding
+from sonant.jobs.report_page import OUTCOMES, page
+from sonant.jobs.result import error_line
+from sonant.jobs.window import Window
+from sonant.settings import Settings
+from sonant.storage.crypto.vault import Vault, open_vault
+from sonant.storage.model_files import ModelFiles
+from sonant.storage.objects.store import ObjectReader, ObjectUri
+from sonant.storage.repositories import domains, speakers
+from sonant.storage.repositories.access import policy_texts
+from sonant.storage.repositories.domains import Domain
+from sonant.storage.repositories.jobs import DRY_RUN
+from sonant.voice.models import shipped_encoder_id
+
+#: Exit codes: every request is likely to succeed; some are not; there is nothing to check.
+FINE, SOME_FAIL, BROKEN = 0, 1, 2
+#: Requests shown in the terminal; of longer manifests, those first that need a look.
+MOST_ROWS = 200
+_MOST_CHARACTERS = 60
+_HEADERS = ("#", "REQUEST", "SPEAKER", "SPEECH", "SNR", "BAND", "LIKELY OUTCOME")
+_PIECE = 1 << 16
+
+
+def check(
+    settings: Settings,
+    manifest: str,
+    *,
+    role: str | None,
+    domain_id: str | None,
+    overwrite: bool,
+    json_file: Path | None,
+    html_file: Path | None,
+    quiet: bool,
+) -> int:
+    """Look at every request and print what a job would make of it; the exit code."""
+    store = open_store(settings)
+    try:
+        acting = _assume(store, role or role_arn(settings), domain_id)
+        entries = _read(store, acting, manifest)
+        work = Check(store, acting, entries, overwrite=overwrite, domain_id=domain_id)
+    except JobFault as fault:
+        click.echo(f"sonant: {fault.message}", err=True)
+        return BROKEN
+    bar = click.progressbar(
+        length=len(entries), label="listening", hidden=not show_progress(quiet), file=sys.stderr
+    )
+    engine = local_engine(settings, settings.workers)
+    try:
+        with bar:
+            work.done = bar.update
+            Window(work, engine, lambda: None).drain()
+    finally:
+        engine.close()
+    made = make_report(work.lines)
+    for file, pieces in ((json_file, json_report), (html_file, _page)):
+        if file is not None:
+            _write(file, pieces(made))
+    click.echo(as_text(made))
+    return SOME_FAIL if made.summary["LikelyToFail"] else FINE
+
+
+class Check:
+    """See `jobs.window.Work`; keeps findings in memory, about 1.5 KiB a recording."""
+
+    def __init__(
+        self, store: Store, role: Role, entries: Sequence[Entry], *, overwrite: bool, domain_id: str | None
+    ) -> None:
+        """Raises JobFault for a domain that is not there or cannot be opened."""
+        settings = store.settings
+        self._store, self._role, self._entries = store, role, entries
+        self._need_s = settings.enrollment.net_speech_s
+        config = Config(
+            overwrite=overwrite, fraud_action="FAIL", risk_threshold=settings.enrollment.risk_threshold
+        )
+        self._risk_threshold = config.risk_threshold
+        self._forecast = Forecast(config, settings.quotas.speakers_per_domain)
+        self._domain_id, self._replays = domain_id, settings.fraud.replay_recordings
+        files = ModelFiles(settings.data)
+        self._screening = Screening(None, self._replays, partial(brought_calibration, files))
+        self._model_id = None if domain_id is None else _open_domain(store, domain_id)[0].model_id
+        self._present = 0
+        if domain_id is not None:
+            with store.database.read() as connection:
+                self._present = speakers.count(connection, domain_id)
+        self._findings: list[bytes] = []
+        self.done: Callable[[int], object] = lambda count: None
+
+    def fetch(self, start: int, limit: int) -> list[Item]:
+        numbered = enumerate(self._entries[start : start + limit], start)
+        return [Item(position=position, mark=None, entry=entry) for position, entry in numbered]
+
+    def begin(self, item: Item) -> Task | None:
+        if isinstance(item.entry, BadRequest):
+            return None
+        return Task(
+            ticket=item.position,
+            role=self._role,
+            audio=item.entry.audio,
+            need_s=self._need_s,
+            keep_audio=False,
+            inspect=True,
+            detect=True,
+            risk_threshold=self._risk_threshold,
+            fingerprint=self._replays > 0,
+            model_id=self._model_id,
+        )
+
+    def commit(self, done: Sequence[tuple[Item, Heard]]) -> None:
+        self._findings += [orjson.dumps(line) for line in self._settle(done)]
+        self.done(len(done))
+
+    def lines(self) -> Iterator[tuple[int, dict[str, Any]]]:
+        """Findings in manifest order."""
+        return ((position, orjson.loads(line)) for position, line in enumerate(self._findings))
+
+    def _settle(self, done: Sequence[tuple[Item, Heard]]) -> Iterator[dict[str, Any]]:
+        if self._domain_id is None:
+            for item, heard in done:
+                yield self._line(item.entry, heard, None, None)
+            return
+        domain, vault = _open_domain(self._store, self._domain_id)
+        with self._store.database.read() as connection:
+            voices = {item.entry.request_id: heard for item, heard in done}
+            risks = self._screening.risks(connection, domain, vault, voices)
+            for item, heard in done:
+                risk = risks.get(item.entry.request_id)
+                yield self._line(item.entry, heard, risk, (connection, domain, vault))
+
+    def _line(
+        self, entry: Entry, heard: Heard, risk: Risk | None, where: tuple[Connection, Domain, Vault] | None
+    ) -> dict[str, Any]:
+        if isinstance(entry, BadRequest):
+            return error_line(entry.request_id, 400, entry.message)
+        assert isinstance(entry, EnrollmentRequest)
+        mark, status, place = entry.speaker_id.encode(), None, None
+        if where is not None:
+            connection, domain, vault = where
+            speaker = speakers.find(connection, vault, domain.domain_id, entry.speaker_id)
+            speaker_id = None if speaker is None else speaker.speaker_id
+            standing = speakers.standing(connection, domain.domain_id, vault.lookup(entry.speaker_id))
+            status = state_of(standing, self._model_id or shipped_encoder_id())
+            place = Place(
+                connection=connection, vault=vault, domain_id=domain.domain_id, speaker_id=speaker_id
+            )
+        heard = self._screening.screened(heard, mark, risk, place)
+        assert heard is not None
+        outcome = self._forecast.settle(mark, status, heard, speakers_present=self._present)
+        self._forecast.note(mark, status, outcome)
+        if outcome in ENROLLS and isinstance(heard, Prepared) and heard.fingerprint is not None:
+            self._screening.accept(mark, heard.fingerprint)
+        return finding(entry, heard, outcome, self._need_s)
+
+
+def as_text(made: Report) -> str:
+    """The report for a terminal: a table, then the summary."""
+    summary = made.summary
+    every = summary["Requests"] <= MOST_ROWS
+    rows: list[tuple[str, ...]] = []
+    looked_at = 0
+    for line in made.lines():
+        if every or line["LikelyOutcome"] == ERROR or line["Warnings"]:
+            looked_at += 1
+            if len(rows) < MOST_ROWS:
+                rows += _rows(line)
+    parts = (
+        [table(rows, ("#", "REQUEST", "SPEAKER", "SPEECH", "SNR", "BAND", "LIKELY OUTCOME"))] if rows else []
+    )
+    if not every:
+        parts.append(
+            f"{looked_at} of {summary['Requests']} requests need a look; --json and --html tell all."
+        )
+    parts.append(
+        f"{summary['Requests']} requests: {summary['LikelyToSucceed']} likely to succeed, "
+        f"{summary['LikelyToFail']} likely to fail"
+    )
+    if summary["VoicesUnderSeveralIds"]:
+        parts.append(
+            f"{summary['VoicesUnderSeveralIds']} sound like a voice under another speaker id "
+            f"(pairs so alike by chance: {summary['PairsByChance']:g})"
+        )
+    if summary["SpeakersWithSeveralVoices"]:
+        parts.append(
+            f"{summary['SpeakersWithSeveralVoices']} sound unlike another request of the same speaker id"
+        )
+    return "\n\n".join(parts)
+
+
+def _rows(line: dict[str, Any]) -> list[tuple[str, ...]]:
+    """One line for the request, one for each thing to look at."""
+    outcome = OUTCOMES.get(line["LikelyOutcome"], line["LikelyOutcome"])
+    if line["LikelyOutcome"] == ERROR:
+        outcome += f": {line['ErrorCode']} {line['ErrorMessage']}"
+    heard = line.get("Recordings", ())
+    ratios = [one["SnrDb"] for one in heard if "SnrDb" in one]
+    bands = [one["BandHz"] for one in heard if "BandHz" in one]
+    speech = line.get("NetSpeechSeconds")
+    first = (
+        str(line["Number"]),
+        _shown(line["RequestId"])[:_MOST_CHARACTERS],
+        _shown(line.get("SpeakerId", ""))[:_MOST_CHARACTERS],
+        "" if speech is None else f"{speech:.1f} s",
+        f"{min(ratios):.0f} dB" if ratios else "",
+        f"{min(bands) / 1000:.1f} kHz" if bands else "",
+        _shown(outcome),
+    )
+    return [first, *[("", "", "", "", "", "", f"  {_shown(text)}") for text in line["Warnings"]]]
+
+
+def _shown(text: str) -> str:
+    """Text from a manifest, fit for a terminal."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def _page(made: Report) -> Iterator[bytes]:
+    return page(made.summary, made.lines())
+
+
+def _assume(store: Store, arn: str, domain_id: str | None) -> Role:
+    with store.database.read() as connection:
+        policies = () if store.settings.assumes_roles else policy_texts(connection, arn)
+        domain = None if domain_id is None else domains.find_by_id(connection, domain_id)
+    if policies is None:
+        raise JobFault(403, f"the role {arn} does not exist; `sonant access role list` shows those that do")
+    if domain is None:
+        return Role(arn=arn, policies=policies, account_id=store.settings.account)
+    return Role(arn=arn, policies=policies, domain_arn=domain.arn, account_id=domain.account_id)
+
+
+def _open_domain(store: Store, domain_id: str) -> tuple[Domain, Vault]:
+    with store.database.read() as connection:
+        domain = domains.find_by_id(connection, domain_id)
+    if domain is None or not domain.active:
+        raise JobFault(404, f"there is no active domain {_shown(domain_id)}")
+    try:
+        keys = store.backends.keys(domain.account_id, domain.region)
+        return domain, open_vault(keys, domain.domain_id, domain.arn, domain.data_key_wrapped)
+    except StoreError as fault:
+        raise JobFault(403, f"the domain's key cannot be used: {fault}") from None
+
+
+def _read(store: Store, role: Role, manifest: str) -> list[Entry]:
+    """The whole manifest. Raises JobFault, as a job would fail with it."""
+    rules = manifest_rules(store.settings, DRY_RUN)
+    try:
+        with _opened(store, role, manifest) as stream:
+            return list(read_manifest(iter(lambda: stream.read(_PIECE), b""), rules))
+    except StoreError as fault:
+        raise JobFault(code_of(fault), f"the manifest cannot be read: {fault}") from None
+    except OSError as fault:
+        raise JobFault(404, f"the manifest {manifest} cannot be read: {fault.strerror}") from None
+
+
+def _opened(store: Store, role: Role, manifest: str) -> AbstractContextManager[ObjectReader | IO[bytes]]:
+    if manifest.startswith("s3://"):
+        return granted_objects(store.backends, role).open(ObjectUri.parse(manifest))
+    return Path(manifest).open("rb")
+
+
+def _write(file: Path, pieces: Iterator[bytes]) -> None:
+    partial = file.with_name(file.name + ".part")
+    try:
+        with partial.open("wb") as target:
+            for piece in pieces:
+                target.write(piece)
+        partial.replace(file)
+    except OSError as fault:
+        raise SetupError(f"{file} cannot be written: {fault.strerror}") from None
+    finally:
+        partial.unlink(missing_ok=True)

@@ -1,0 +1,103 @@
+"""May this caller do this? The action and the ARN of a call, and what policies may ask about it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import datetime
+from typing import Any
+
+from sonant.errors import AccessDenied
+from sonant.gateway.models import Operation
+from sonant.iam import Context
+from sonant.operations.service import Caller, Service
+from sonant.storage.repositories.access import Principal
+from sonant.storage.repositories.domains import domain_arn
+
+#: The member by which an operation hands a role to the service: the caller needs the right to pass it.
+_ROLE_MEMBER = "DataAccessRoleArn"
+
+
+def authorize(
+    operation: Operation,
+    parameters: dict[str, Any],
+    caller: Caller,
+    service: Service,
+    *,
+    source_ip: str | None,
+    secure: bool,
+    now: datetime,
+) -> Caller:
+    """The caller, with the facts of this call for later questions.
+
+    Raises AccessDenied; says the same for a domain that does not exist and for one that is not allowed.
+    """
+    arn = _resource(parameters, caller)
+    known = caller
+    if not caller.principal.judge.unconditional:  # else nobody asks
+        known = replace(
+            caller, context=_context(parameters, caller, service, arn, source_ip, secure=secure, now=now)
+        )
+    known.require(f"{operation.service}:{operation.name}", arn)
+    if _ROLE_MEMBER in parameters:
+        known.require("iam:PassRole", parameters[_ROLE_MEMBER])
+        # A role opens its own account's buckets and keys, which no policy of another account can give.
+        if parameters[_ROLE_MEMBER].split(":")[4] != caller.account_id:
+            raise AccessDenied("Cross-account pass role is not allowed.")
+    return known
+
+
+def _context(
+    parameters: dict[str, Any],
+    caller: Caller,
+    service: Service,
+    arn: str,
+    source_ip: str | None,
+    *,
+    secure: bool,
+    now: datetime,
+) -> Context:
+    context = {
+        **_facts(caller.principal, caller.region, source_ip=source_ip, secure=secure, now=now),
+        **_request_tags(parameters),
+    }
+    if arn != "*":
+        # Asked for only if a statement has a condition on it: it costs reading and opening the domain.
+        context["aws:ResourceTag/"] = lambda: service.tags_of(caller, arn.rpartition("/")[2])
+    return context
+
+
+def _facts(
+    principal: Principal, region: str, *, source_ip: str | None, secure: bool, now: datetime
+) -> dict[str, Any]:
+    facts: dict[str, Any] = {
+        "aws:SourceIp": source_ip,
+        "aws:SecureTransport": secure,
+        "aws:CurrentTime": now,
+        "aws:EpochTime": now,
+        "aws:RequestedRegion": region,
+        "aws:PrincipalArn": principal.arn,
+        "aws:PrincipalAccount": principal.account_id,
+        "aws:PrincipalTag/": principal.tags,
+    }
+    if ":user/" in principal.arn:
+        facts["aws:username"] = principal.name
+    return facts
+
+
+def _request_tags(parameters: dict[str, Any]) -> Context:
+    """Tags that a request brings (CreateDomain, TagResource) or names (UntagResource)."""
+    if "Tags" in parameters:
+        tags = {member["Key"]: member["Value"] for member in parameters["Tags"]}
+        return {"aws:RequestTag/": tags, "aws:TagKeys": list(tags)}
+    if "TagKeys" in parameters:
+        return {"aws:TagKeys": list(parameters["TagKeys"])}
+    return {}
+
+
+def _resource(parameters: dict[str, Any], caller: Caller) -> str:
+    """The domain's ARN; `*` for calls that name none (CreateDomain, ListDomains, consent)."""
+    if "ResourceArn" in parameters:
+        return str(parameters["ResourceArn"])
+    if "DomainId" in parameters:
+        return domain_arn(caller.region, caller.account_id, parameters["DomainId"])
+    return "*"

@@ -1,0 +1,176 @@
+"""AWS JSON 1.0: request bytes to a document, operation outputs and errors to response bytes.
+
+Requests and answers are one JSON object with PascalCase members. Absent is absent: null is never sent, and
+read as absent. Times are seconds since 1970, to the millisecond.
+"""
+
+from __future__ import annotations
+
+import base64
+import math
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import orjson
+
+from sonant.errors import (
+    FrontDoorError,
+    InternalServer,
+    Misdirected,
+    SerializationFault,
+    UnknownRoute,
+    WireError,
+)
+from sonant.gateway.models import Shape
+
+CONTENT_TYPE = "application/x-amz-json-1.0"
+
+_MODELLED = "com.amazonaws.voiceid"
+_FRONT_DOOR = "com.amazon.coral.service"
+"""Namespaces of `__type`. Clients cut at the `#`."""
+
+_INTERNAL_TEXT = "The request failed due to an unknown error on the server side."
+
+_GZIP = b"\x1f\x8b"
+"""What compressed bytes begin with."""
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MILLISECOND = timedelta(milliseconds=1)
+
+_Write = Callable[[Any], Any]
+
+
+def parse_body(raw: bytes) -> dict[str, Any]:
+    """The JSON object in a request body; nothing at all, and null, are the empty object.
+
+    Of a member given twice the last counts. Raises `SerializationFault`.
+    """
+    if not raw:
+        return {}
+    try:
+        document = orjson.loads(raw)
+    except orjson.JSONDecodeError as fault:
+        if raw.startswith(_GZIP):
+            raise SerializationFault("The request body is compressed: send it as plain JSON") from None
+        # The parser tells what it missed and where, and nothing of the text.
+        raise SerializationFault(f"The request body is not valid JSON: {fault}") from None
+    if document is None:
+        return {}
+    if type(document) is not dict:
+        raise SerializationFault("The request body must be an object")
+    return document
+
+
+def compile_output(
+    shape: Shape | None, *, strict: bool = False
+) -> Callable[[Mapping[str, Any] | None], bytes]:
+    """Compile an output shape into a function from an operation's answer to the bytes of a response body.
+
+    Members come in the model's order, None is left out, datetimes become seconds. An operation without an
+    output shape has an empty body. Members that the model does not know are dropped; with `strict` they
+    raise `ValueError`, as do, in any case, a datetime without a time zone and a number that is not finite.
+    """
+    if shape is None:
+        return lambda _answer: b""
+    write = _structure(shape, strict)
+
+    def serialize(answer: Mapping[str, Any] | None) -> bytes:
+        return orjson.dumps(write(answer or {}))
+
+    return serialize
+
+
+def error_body(error: WireError) -> bytes:
+    """The body of the response to a call that ended in `error`."""
+    if isinstance(error, Misdirected):
+        return error.body
+    if isinstance(error, UnknownRoute) and not error.message:
+        return b"<UnknownOperationException/>\n"
+    if isinstance(error, FrontDoorError):
+        namespace, text_member = _FRONT_DOOR, "message"
+    else:
+        namespace, text_member = _MODELLED, "Message"
+    body: dict[str, str] = {"__type": f"{namespace}#{error.code}"}
+    # What went wrong inside is for the operator's log only.
+    message = _INTERNAL_TEXT if isinstance(error, InternalServer) else error.message
+    if message:
+        body[text_member] = message
+    if not isinstance(error, InternalServer):
+        body |= error.members
+    return orjson.dumps(body)
+
+
+def error_content_type(error: WireError) -> str:
+    """The content type that goes with `error_body`."""
+    if isinstance(error, Misdirected):
+        return error.content_type
+    return "text/plain" if isinstance(error, UnknownRoute) and not error.message else CONTENT_TYPE
+
+
+def _writer(shape: Shape, strict: bool) -> _Write | None:
+    """A function from a value to what orjson writes, or None where that is the value itself."""
+    match shape.type_name:
+        case "structure":
+            return _structure(shape, strict)
+        case "list":
+            return _list(shape, strict)
+        case "map":
+            return _map(shape, strict)
+        case "timestamp":
+            return _seconds
+        case "blob":
+            return lambda value: base64.b64encode(value).decode("ascii")
+        case "float" | "double":
+            return _finite
+        case _:
+            return None
+
+
+def _structure(shape: Shape, strict: bool) -> _Write:
+    names = tuple(shape.members)
+    known = frozenset(names)
+    writers = tuple(
+        (name, write_member)
+        for name, member in shape.members.items()
+        if (write_member := _writer(member, strict)) is not None
+    )
+
+    def write(value: Mapping[str, Any]) -> dict[str, Any]:
+        if strict and not known.issuperset(value):
+            raise ValueError(f"{shape.name} has no member {', '.join(sorted(set(value) - known))}")
+        given = value.get
+        written = {name: member for name in names if (member := given(name)) is not None}
+        for name, write_member in writers:
+            if name in written:
+                written[name] = write_member(written[name])
+        return written
+
+    return write
+
+
+def _list(shape: Shape, strict: bool) -> _Write:
+    write_item = _writer(shape.member, strict)
+    if write_item is None:
+        return list
+    return lambda value: [write_item(item) for item in value]
+
+
+def _map(shape: Shape, strict: bool) -> _Write:
+    write_item = _writer(shape.value, strict)
+    if write_item is None:
+        return dict
+    return lambda value: {key: write_item(item) for key, item in value.items()}
+
+
+def _seconds(value: datetime) -> int | float:
+    if value.tzinfo is None:
+        raise ValueError("a time on the wire must have a time zone")
+    milliseconds = (value - _EPOCH) // _MILLISECOND
+    return milliseconds / 1000 if milliseconds % 1000 else milliseconds // 1000
+
+
+def _finite(value: float) -> float:
+    if not math.isfinite(value):
+        raise ValueError("JSON has no word for a number that is not finite")
+    return value

@@ -1,0 +1,109 @@
+"""What is left behind of a call: its line in the audit trail, and its measurements."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sonant.audit.masking import compile_view
+from sonant.audit.record import Audited, Record
+from sonant.audit.trail import Trail
+from sonant.errors import FrontDoorError, WireError
+from sonant.gateway.models import Operation, ServiceModels
+from sonant.metrics import CallMetrics
+from sonant.operations.service import Caller
+
+_CLAIMED_HEADER = re.compile(rb"Credential=([A-Za-z0-9_-]{1,128})/")
+_CLAIMED_QUERY = re.compile(rb"X-Amz-Credential=([A-Za-z0-9_-]{1,128})(?:/|%2F)")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recorder:
+    """Writes down every call whose operation is known. Either part may be absent."""
+
+    audited: Mapping[str, Audited]
+    """By target."""
+    clock: Callable[[], datetime]
+    trail: Trail | None = None
+    calls: CallMetrics | None = None
+
+    def require(self, operation: Operation) -> None:
+        """Before anything is changed. Raises InternalServer if the change could not be recorded."""
+        if self.trail is not None and not operation.readonly:
+            self.trail.require()
+
+    def measure(self, operation: Operation, seconds: float, error: WireError | None) -> None:
+        if self.calls is not None:
+            self.calls.observe(operation.name, seconds, error)
+
+    def record(
+        self,
+        operation: Operation,
+        *,
+        request_id: str,
+        source_ip: str,
+        headers: Sequence[tuple[bytes, bytes]],
+        query: bytes,
+        caller: Caller | None,
+        access_key_id: str,
+        parameters: Mapping[str, Any],
+        result: Mapping[str, Any] | None,
+        error: WireError | None,
+        unchanged: bool = False,
+    ) -> None:
+        """`access_key_id`: as claimed, where the caller is unknown; empty where the headers or the query say.
+        `unchanged`: the call changed nothing, although its operation may. Raises InternalServer when the
+        trail cannot take a record that must be there.
+        """
+        if self.trail is None:
+            return
+        if caller is None:
+            if not isinstance(error, FrontDoorError):
+                return  # a fault of ours before anybody was asked for; it is in the log
+            access_key_id = access_key_id or claimed_key(headers, query)
+        arn = None if caller is None else caller.principal.arn
+        self.trail.add(
+            Record(
+                operation=self.audited[operation.target],
+                time=self.clock(),
+                request_id=request_id,
+                source_ip=source_ip,
+                headers=headers,
+                principal_arn=arn,
+                account_id=None if caller is None else caller.account_id,
+                access_key_id=access_key_id,
+                region=None if caller is None else caller.region,
+                parameters=parameters,
+                answer=result,
+                error=error,
+                unchanged=unchanged,
+            )
+        )
+
+
+def audited_operations(models: ServiceModels) -> dict[str, Audited]:
+    """Every operation as the trail sees it, by target."""
+    return {target: _audited(operation) for target, operation in models.operations.items()}
+
+
+def claimed_key(headers: Sequence[tuple[bytes, bytes]], query: bytes) -> str:
+    """The access key id that a request says it was signed with; empty if it says none."""
+    authorization = next((value for name, value in headers if name == b"authorization"), b"")
+    found = _CLAIMED_HEADER.search(authorization[:1024]) or _CLAIMED_QUERY.search(query[:16384])
+    return "" if found is None else found[1].decode("ascii")
+
+
+def _audited(operation: Operation) -> Audited:
+    return Audited(
+        name=operation.name,
+        read_only=operation.readonly,
+        request=_view(operation.input_shape),
+        answer=_view(operation.output_shape),
+    )
+
+
+def _view(shape: Any) -> Callable[[Mapping[str, Any]], dict[str, Any]]:
+    return (lambda _value: {}) if shape is None else compile_view(shape)

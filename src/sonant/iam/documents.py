@@ -1,0 +1,185 @@
+"""Policy documents: JSON to statements, or a SetupError that says which statement is wrong and why. Pure.
+
+What is not understood is refused, never skipped: to skip a condition would widen a right.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, NoReturn
+
+from sonant.errors import SetupError
+from sonant.iam.conditions import Condition, NullCheck, read_conditions
+from sonant.iam.glob import ARN_PARTS, any_of, tokens
+from sonant.iam.statements import Names, Policy, Statement
+from sonant.iam.variables import Pieces, Variable, constant, has_variables, pieces
+
+#: The most an IAM role's policies may hold together (AWS docs, IAM quotas).
+MAX_POLICY_CHARS = 10_240
+MAX_STATEMENTS = 100
+
+ALLOW_ALL = json.dumps(
+    {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "*", "Resource": "*"}]}
+)
+
+#: Variables came with this version of the language; in the older one `${` is plain text.
+_WITH_VARIABLES = "2012-10-17"
+_VERSIONS = (_WITH_VARIABLES, "2008-10-17")
+_MAX_SID_CHARS = 128
+
+
+@lru_cache(maxsize=1024)
+def parse(text: str, *, max_chars: int = MAX_POLICY_CHARS) -> Policy:
+    """Read the policy of a user or role. Raises SetupError."""
+    return Policy(tuple(_statement(part) for part in read_parts(text, _ELEMENTS, max_chars)))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """A statement's JSON, of which the elements that all kinds of policy share are checked."""
+
+    number: int
+    sid: str | None
+    allow: bool
+    elements: dict[str, Any]
+
+    def refuse(self, why: str) -> NoReturn:
+        raise SetupError(f"policy statement {self.number}: {why}")
+
+    def conditions(self) -> tuple[Condition | NullCheck, ...]:
+        try:
+            return read_conditions(self.elements.get("Condition", {}), self.allow)
+        except SetupError as fault:
+            self.refuse(str(fault))
+
+    def actions(self) -> Names:
+        names, negated = self._either("Action", "NotAction")
+        for name in names:
+            if "${" in name:
+                self.refuse("an action cannot hold a variable")
+            if name != "*" and ":" not in name:
+                self.refuse(f"action {name[:60]!r} is not of the form service:action")
+        patterns = any_of(tokens(name.lower()) for name in names)
+        return Names(element="action", negated=negated, constant=patterns)
+
+    def resources(self) -> Names:
+        names, negated = self._either("Resource", "NotResource")
+        try:
+            values = [_resource(name) for name in names]
+        except SetupError as fault:
+            self.refuse(str(fault))
+        return Names(
+            element="resource",
+            negated=negated,
+            constant=any_of(constant(value) for value in values if not has_variables(value)),
+            with_variables=tuple(value for value in values if has_variables(value)),
+        )
+
+    def _either(self, plain: str, negated: str) -> tuple[list[str], bool]:
+        if (plain in self.elements) == (negated in self.elements):
+            self.refuse(f"needs either {plain} or {negated}")
+        name = plain if plain in self.elements else negated
+        return strings(self, name, self.elements[name]), name == negated
+
+
+def strings(part: Part, name: str, value: Any) -> list[str]:
+    """A string or a list of strings."""
+    values = [value] if isinstance(value, str) else value
+    if not isinstance(values, list) or not values or not all(isinstance(item, str) for item in values):
+        part.refuse(f"{name} must be a string or a list of strings")
+    return values
+
+
+def read_parts(text: str, elements: Collection[str], max_chars: int) -> list[Part]:
+    """The statements of a document. Raises SetupError for an element that is not one of `elements`."""
+    if len(text) > max_chars:
+        raise SetupError(f"policy is too large: {len(text)} characters, at most {max_chars} are allowed")
+    try:
+        document = json.loads(text, object_pairs_hook=_object, parse_constant=_no_constant)
+    except (ValueError, RecursionError) as fault:
+        raise SetupError(f"policy is not JSON: {fault}") from None
+    if not isinstance(document, dict):
+        raise SetupError("policy must be an object with a list named Statement")
+    if unknown := set(document) - {"Version", "Id", "Statement"}:
+        raise SetupError(f"policy: {_listed(unknown)} is not supported")
+    if document.get("Version", _VERSIONS[-1]) not in _VERSIONS:
+        raise SetupError(f"policy: Version must be {' or '.join(_VERSIONS)}")
+    if "${" in text and document.get("Version") != _WITH_VARIABLES:
+        raise SetupError(f"policy: variables (${{...}}) need Version {_WITH_VARIABLES}")
+    statements = document.get("Statement")
+    if isinstance(statements, dict):
+        statements = [statements]
+    if not isinstance(statements, list) or not statements:
+        raise SetupError("policy must be an object with a list named Statement")
+    if len(statements) > MAX_STATEMENTS:
+        raise SetupError(f"policy has {len(statements)} statements, at most {MAX_STATEMENTS} are allowed")
+    parts = [_part(number, statement, elements) for number, statement in enumerate(statements, 1)]
+    sids: set[str] = set()
+    for part in parts:
+        if part.sid in sids:
+            part.refuse("its Sid is that of an earlier statement")
+        sids.update([part.sid] if part.sid else [])
+    return parts
+
+
+_ELEMENTS = frozenset(("Sid", "Effect", "Action", "NotAction", "Resource", "NotResource", "Condition"))
+_HINTS = {
+    "Principal": "Principal (only a role's trust policy has it)",
+    "NotPrincipal": "NotPrincipal",
+    "Resource": "Resource (a trust policy has none)",
+}
+
+
+def _part(number: int, statement: Any, elements: Collection[str]) -> Part:
+    where = f"policy statement {number}"
+    if not isinstance(statement, dict):
+        raise SetupError(f"{where} must be an object")
+    if unknown := set(statement) - set(elements):
+        raise SetupError(f"{where}: {_listed(unknown)} is not supported")
+    if statement.get("Effect") not in ("Allow", "Deny"):
+        raise SetupError(f"{where}: Effect must be Allow or Deny")
+    sid = statement.get("Sid")
+    if sid is not None and not (isinstance(sid, str) and len(sid) <= _MAX_SID_CHARS and sid.isprintable()):
+        raise SetupError(f"{where}: Sid must be a string of at most {_MAX_SID_CHARS} characters")
+    return Part(number=number, sid=sid or None, allow=statement["Effect"] == "Allow", elements=statement)
+
+
+def _statement(part: Part) -> Statement:
+    return Statement(
+        number=part.number,
+        sid=part.sid,
+        allow=part.allow,
+        actions=part.actions(),
+        resources=part.resources(),
+        conditions=part.conditions(),
+    )
+
+
+def _resource(name: str) -> Pieces:
+    read = pieces(name, wildcards=True)
+    colons = 0
+    for piece in read:
+        if isinstance(piece, Variable) and colons < ARN_PARTS - 1:
+            # AWS docs: variables are for the resource part. Before it they could name other accounts.
+            raise SetupError("a variable in a resource must come after the fifth colon of the ARN")
+        colons += piece.count(":") if isinstance(piece, str) else 0
+    return read
+
+
+def _listed(unknown: Collection[str]) -> str:
+    return ", ".join(_HINTS.get(name, name[:60]) for name in sorted(unknown))
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    # Of two equal names JSON readers keep one, and not all the same one: a policy must mean one thing.
+    made = dict(pairs)
+    if len(made) != len(pairs):
+        raise ValueError("an object holds the same name twice")
+    return made
+
+
+def _no_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not a number")

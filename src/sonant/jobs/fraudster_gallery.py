@@ -1,0 +1,97 @@
+"""Fraudsters' voices in memory, for as long as a job needs them: decrypted here only, never on disk.
+
+The store says in every transaction whether anything has changed (`Domain.fraudsters_version`); then, and only
+then, who is gone is forgotten and who is new is opened.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+
+import numpy as np
+from numpy.typing import NDArray
+from sqlalchemy import Connection
+
+from sonant.errors import SealBroken
+from sonant.jobs.faults import JobFault
+from sonant.storage.crypto.vault import Vault
+from sonant.storage.repositories import fraud_voices
+from sonant.voice.search import Gallery, Match
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sample:
+    """A voice to look for; `vector` is little-endian float32."""
+
+    model_id: str
+    vector: bytes
+
+    @property
+    def array(self) -> NDArray[np.float32]:
+        return np.frombuffer(self.vector, "<f4")
+
+
+class Watch:
+    """The voices of a domain's fraudsters, or of those on one list. Not for several threads."""
+
+    def __init__(self, domain_id: str, watchlist_id: str | None) -> None:
+        self.domain_id, self.watchlist_id = domain_id, watchlist_id
+        self._version: int | None = None
+        self._galleries: dict[str, Gallery] = {}  # by voice model: those of two makers cannot be compared
+
+    def follow(self, connection: Connection, vault: Vault, version: int) -> None:
+        """Be as the store is at `version`, read in this transaction.
+
+        Raises JobFault when a voice cannot be opened: to pass over it would be to let it pass.
+        """
+        if version == self._version:
+            return
+        self._version = None  # in case of a fault half-way
+        wanted = fraud_voices.ids(connection, self.domain_id, self.watchlist_id)
+        present = set(wanted)
+        for gallery in self._galleries.values():
+            for key in set(gallery.keys) - present:
+                gallery.remove(key)
+        missing = [key for key in wanted if not any(key in gallery for gallery in self._galleries.values())]
+        voices = fraud_voices.load(connection, vault, missing)
+        try:
+            for model_id, group in groupby(voices, key=lambda voice: voice.model_id):
+                self._extend(model_id, {voice.fraudster_id: voice.vector for voice in group})
+        except SealBroken:
+            raise JobFault(
+                500, "a fraudster's voiceprint is damaged; restore the database from a backup"
+            ) from None
+        self._version = version
+
+    def add(self, fraudster_id: str, sample: Sample, version: int) -> None:
+        """Take in one that this process itself has registered, committed as `version`."""
+        self._extend(sample.model_id, {fraudster_id: sample.vector})
+        self._version = version
+
+    def size(self, model_id: str) -> int:
+        """How many voices can be compared with those of a model."""
+        return len(self._gallery(model_id))
+
+    def nearest(self, samples: Sequence[Sample]) -> list[Match | None]:
+        """The most similar voice for each sample; None where none can be compared."""
+        found: list[Match | None] = [None] * len(samples)
+        for model_id in {sample.model_id for sample in samples}:
+            places = [place for place, sample in enumerate(samples) if sample.model_id == model_id]
+            matches = self._gallery(model_id).best(np.stack([samples[place].array for place in places]))
+            for place, match in zip(places, matches, strict=True):
+                found[place] = match
+        return found
+
+    def _gallery(self, model_id: str) -> Gallery:
+        return self._galleries.get(model_id) or Gallery()
+
+    def _extend(self, model_id: str, vectors: Mapping[str, bytes]) -> None:
+        gallery = self._galleries.get(model_id)
+        if not gallery:
+            arrays = [np.frombuffer(vector, "<f4") for vector in vectors.values()]
+            self._galleries[model_id] = Gallery(list(vectors), np.stack(arrays))
+            return
+        for key, vector in vectors.items():
+            gallery.add(key, np.frombuffer(vector, "<f4"))

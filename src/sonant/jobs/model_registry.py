@@ -1,0 +1,119 @@
+"""The voice models that can be used: the one that ships with Sonant and those that users have added."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable
+from functools import partial
+
+from sonant.errors import SetupError
+from sonant.storage.model_files import ModelFiles, ModelManifest
+from sonant.voice.calibration.file import calibration_of, read_calibration
+from sonant.voice.calibration.model import Calibration
+from sonant.voice.models import Models, shipped_encoder_id
+from sonant.voice.models.embedding import Embedder, embed
+from sonant.voice.models.frontends import KINDS, RATES_HZ, FrontEnd
+from sonant.voice.models.speaker_model import SpeakerModel, open_speaker_model
+
+#: By model id; None is the model that ships with Sonant.
+Embedders = Callable[[str | None], Embedder]
+
+#: Added models that a worker keeps open: the one in use, and its successor during an upgrade.
+_OPEN = 2
+
+
+def front_end_of(manifest: ModelManifest) -> FrontEnd:
+    """Raises SetupError for a kind that this release does not know."""
+    if manifest.kind not in KINDS or manifest.rate_hz not in RATES_HZ:
+        raise SetupError(f"the voice model {manifest.model_id} is of a kind that this release does not know")
+    return FrontEnd(kind=manifest.kind, rate_hz=manifest.rate_hz, mels=manifest.mels)
+
+
+def open_model(files: ModelFiles, model_id: str, *, gpu: bool = False) -> SpeakerModel:
+    """Open an added model, its hash checked. Raises SetupError."""
+    manifest = files.get(model_id)
+    return open_speaker_model(
+        files.read(manifest),
+        model_id=model_id,
+        front_end=front_end_of(manifest),
+        output=manifest.output,
+        gpu=gpu,
+    )
+
+
+def embedder_opener(files: ModelFiles, model_id: str) -> Callable[[], Embedder] | None:
+    """What opens a model in the process that uses it; None for the one that ships.
+
+    Raises SetupError for a model that is not there, or is not the one that was added.
+    """
+    if model_id == shipped_encoder_id():
+        return None
+    check_model(files, model_id)
+    return partial(_open_embedder, files, model_id)
+
+
+def _open_embedder(files: ModelFiles, model_id: str) -> Embedder:
+    return open_model(files, model_id).embed
+
+
+def embedders(files: ModelFiles, models: Models, *, gpu: bool = False) -> Embedders:
+    """Embedders of one worker process; added models are opened when first asked for, with `gpu` on a GPU.
+
+    The networks that ship with Sonant are too small to gain from one.
+    """
+    opened: OrderedDict[str, SpeakerModel] = OrderedDict()
+    shipped = partial(embed, models=models)
+
+    def find(model_id: str | None) -> Embedder:
+        if model_id is None or model_id == models.encoder_id:
+            return shipped
+        if model_id not in opened:
+            if len(opened) == _OPEN:
+                opened.popitem(last=False)
+            opened[model_id] = open_model(files, model_id, gpu=gpu)
+        opened.move_to_end(model_id)
+        return opened[model_id].embed
+
+    return find
+
+
+def check_model(files: ModelFiles, model_id: str | None) -> None:
+    """Raises SetupError if an added model is not there, or is not the one that was added."""
+    if model_id is not None:
+        files.read(files.get(model_id))
+
+
+def brought_calibration(files: ModelFiles, model_id: str) -> Calibration:
+    """The calibration that came with a model. Raises SetupError for one without."""
+    if model_id == shipped_encoder_id():
+        return calibration_of(model_id)
+    text = files.calibration(model_id)
+    if text is None:
+        raise SetupError(uncalibrated(model_id))
+    return calibration_for(text, model_id)
+
+
+def calibration_for(text: str, model_id: str) -> Calibration:
+    """Read a calibration, which must be this model's. Raises SetupError."""
+    found = read_calibration(text)
+    if found.model_id != model_id:
+        raise SetupError(f"the calibration is of the voice model {found.model_id[:64]}, not of {model_id}")
+    return found
+
+
+def calibrated(files: ModelFiles, model_id: str) -> bool:
+    """Whether a score of this model would mean something: its calibration ships, or was added with it."""
+    try:
+        brought_calibration(files, model_id)
+    except SetupError:
+        return False
+    return True
+
+
+def uncalibrated(model_id: str) -> str:
+    """The refusal of a model without calibration, with what mends it."""
+    return (
+        f"the voice model {model_id} has no calibration, so its scores would mean nothing: fit "
+        f"one with `sonant calibrate --model {model_id} --speech DIR --apply`, "
+        f"or bring one with `sonant model calibration {model_id} FILE`"
+    )

@@ -1,0 +1,183 @@
+"""The Ray engine: tasks are done by actors on the hosts of a Ray cluster.
+
+    runner ── pipe ── driver process ── Ray ── actors, each with one inference session
+
+Ray itself is used by the driver process only (`ray_driver`): it ends whoever uses it when the cluster has
+been away for a minute, takes over signals, and needs a hundred megabytes. When the driver process ends, its
+actors do; what was in hand is done again when the job goes on. Recordings are read where they are processed;
+tasks and results pass through Ray sealed.
+"""
+
+from __future__ import annotations
+
+import logging
+import multiprocessing
+import time
+from importlib.util import find_spec
+from multiprocessing.connection import Connection, wait
+from multiprocessing.context import SpawnProcess
+from typing import Any
+
+from sonant.errors import ClusterUnavailable, SetupError
+from sonant.jobs.entry import Prepared, Task
+from sonant.jobs.faults import Refusal
+from sonant.jobs.workers.local import DEPTH, not_ready
+from sonant.jobs.workers.parcels import KEPT_PIECES, Parcels, new_key
+from sonant.jobs.workers.ray_actor import Maker
+from sonant.jobs.workers.ray_crew import Cluster
+from sonant.jobs.workers.ray_driver import drive
+
+log = logging.getLogger(__name__)
+
+#: How long the driver may take to be connected to the cluster.
+CONNECT_S = 60.0
+#: How long it may take to end.
+_END_S = 5.0
+
+
+def require_ray() -> None:
+    """Raises SetupError when Ray is not installed. Does not import it."""
+    if find_spec("ray") is None:
+        raise SetupError("engine 'ray' needs Ray: pip install 'sonant[ray]'")
+
+
+class RayEngine:
+    """Actors on a Ray cluster. Not for several threads at once.
+
+    The rules are `LocalEngine`'s: a task whose actor dies is given to another, and is refused when it keeps
+    killing actors or takes too long.
+    """
+
+    def __init__(
+        self, maker: Maker, arguments: tuple[object, ...], cluster: Cluster, *, time_limit_s: float
+    ) -> None:
+        """`maker(*arguments)` runs in each actor. Raises SetupError when Ray is not installed."""
+        require_ray()
+        self._maker, self._arguments = maker, arguments
+        self._cluster, self._time_limit_s = cluster, time_limit_s
+        self._process: SpawnProcess | None = None
+        self._pipe: Connection | None = None
+        self._parcels = Parcels(new_key())
+        self._tickets: dict[
+            int, int
+        ] = {}  # of tasks in hand, by the number under which the driver knows them
+        self._number = 0
+        self._most = DEPTH
+        self._connected = False
+        self._started_s = 0.0
+        self.problem = ""
+        """Why no actor gets ready, in one sentence; empty when one does."""
+        self.lost = 0
+        """How many actors ended before they were ready."""
+
+    @property
+    def room(self) -> int:
+        """How many more tasks can be given: as many as all actors that there may be can hold."""
+        return max(0, self._most - len(self._tickets))
+
+    def submit(self, task: Task) -> None:
+        """Give a task; its result comes from `results` under its ticket. Raises ClusterUnavailable."""
+        self._start()
+        self._number += 1
+        self._tickets[self._number] = task.ticket
+        self._send("do", self._number, self._parcels.seal(task), KEPT_PIECES if task.keep_audio else 1)
+
+    def results(
+        self, timeout_s: float, wake: Connection | None = None
+    ) -> list[tuple[int, Prepared | Refusal]]:
+        """Results that are there, waiting up to `timeout_s` for the first, or until `wake` can be read.
+
+        Raises ClusterUnavailable, and forgets every task in hand, when the cluster is away. While no actor
+        gets ready there are no results, and `problem` says why.
+        """
+        if self._pipe is None:
+            return []
+        wait([self._pipe] if wake is None else [self._pipe, wake], timeout_s)
+        found: list[tuple[int, Prepared | Refusal]] = []
+        try:
+            while self._pipe is not None and self._pipe.poll():
+                found += self._take(*self._pipe.recv())
+        except (EOFError, OSError):
+            raise self._away("the process that speaks to it ended") from None
+        if not self._connected and time.monotonic() - self._started_s > CONNECT_S:
+            raise self._away(f"no connection within {CONNECT_S:.0f} s")
+        return found
+
+    def discard(self) -> None:
+        """Forget every task in hand. Actors stay; what they are at is done and forgotten."""
+        self._tickets.clear()
+        if self._pipe is not None:
+            self._send("forget")
+
+    def close(self) -> None:
+        """End the driver process, and with it all actors."""
+        self._tickets.clear()
+        self._most, self.problem = DEPTH, ""
+        process, pipe = self._process, self._pipe
+        self._process = self._pipe = None
+        if process is None or pipe is None:
+            return
+        pipe.close()
+        process.join(_END_S)
+        process.kill()
+        process.join()
+
+    def _take(self, kind: str, *values: Any) -> list[tuple[int, Prepared | Refusal]]:
+        if kind == "room":
+            (self._most,), self._connected = values, True
+        elif kind in ("done", "refused"):
+            number, answer = values
+            ticket = self._tickets.pop(number, None)
+            if ticket is None:
+                return []
+            if kind == "done":
+                return [(ticket, self._parcels.open(answer))]
+            return [
+                (ticket, Refusal(500, f"the recording could not be processed: the worker process {answer}"))
+            ]
+        elif kind == "lost":
+            self.lost += 1
+            if values[0]:
+                self.problem = not_ready(f"on the Ray cluster {values[0]} before they are ready")
+                log.error("%s", self.problem)
+        elif kind == "ready":
+            self.problem = ""
+        elif kind == "away":
+            raise self._away(*values)
+        return []
+
+    def _away(self, why: str) -> ClusterUnavailable:
+        self.close()
+        return ClusterUnavailable(
+            f"the Ray cluster at {self._cluster.address} cannot be used: {why}; look at `ray status` there "
+            "and at the setting ray.address"
+        )
+
+    def _start(self) -> None:
+        if self._process is not None:
+            return
+        key = new_key()
+        self._parcels, self._connected = Parcels(key), False
+        self._started_s = time.monotonic()
+        begin = self._parcels.seal((self._maker, self._arguments))
+        context = multiprocessing.get_context("spawn")
+        try:
+            ours, theirs = context.Pipe()
+            with theirs:
+                arguments = (theirs, self._cluster, self._time_limit_s, key, begin)
+                process = context.Process(target=drive, args=arguments, name="ray driver", daemon=True)
+                try:
+                    process.start()
+                except BaseException:
+                    ours.close()
+                    raise
+        except (OSError, MemoryError) as fault:
+            raise self._away(f"the process that speaks to it cannot be started: {fault}") from None
+        self._pipe, self._process = ours, process
+
+    def _send(self, *message: object) -> None:
+        try:
+            if self._pipe is not None:
+                self._pipe.send(message)
+        except OSError:  # it died; `results` sees that
+            log.warning("the process that speaks to Ray is gone")

@@ -1,0 +1,67 @@
+"""Accounts of one service, fully apart: each has its own keys and its own buckets.
+
+The first account's lie in the data folder itself, the others' under `accounts/<id>`. Keys are those of all
+Regions, as multi-Region keys of AWS KMS are: one key, with an ARN in each Region.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from datetime import datetime
+from pathlib import Path
+
+from sonant.storage.keys.local import LocalKeyStore
+from sonant.storage.keys.material import KeyMaterial
+
+
+class LocalAccounts:
+    """Key stores and bucket folders by account. Safe for several threads."""
+
+    def __init__(
+        self,
+        data: Path,
+        *,
+        region: str,
+        first: str,
+        clock: Callable[[], datetime],
+        material: KeyMaterial | None = None,
+    ) -> None:
+        self._data, self._region, self._first, self._clock = data, region, first, clock
+        self._material = material
+        self._keys: dict[tuple[str, str], LocalKeyStore] = {}
+        self._lock = threading.Lock()
+
+    def keys(self, account_id: str, region: str | None = None) -> LocalKeyStore:
+        """The account's key store in a Region, the service's first if none is named.
+
+        Its folder is made when it is first asked for.
+        """
+        place = (account_id, region or self._region)
+        found = self._keys.get(place)
+        if found is None:
+            with self._lock:
+                found = self._keys.get(place) or LocalKeyStore(
+                    self._folder(account_id) / "keys",
+                    region=place[1],
+                    account=account_id,
+                    clock=self._clock,
+                    material=self._material,
+                )
+                self._keys[place] = found
+        return found
+
+    def buckets(self, account_id: str) -> Path:
+        """The folder that holds the account's buckets."""
+        return self._folder(account_id) / "buckets"
+
+    def known(self) -> list[str]:
+        """Accounts that have a folder, the first one first."""
+        others = self._data / "accounts"
+        found = sorted(path.name for path in others.iterdir() if path.is_dir()) if others.is_dir() else []
+        return [self._first, *found]
+
+    def _folder(self, account_id: str) -> Path:
+        if len(account_id) != 12 or not account_id.isascii() or not account_id.isdigit():
+            raise ValueError("an account id has 12 digits")
+        return self._data if account_id == self._first else self._data / "accounts" / account_id

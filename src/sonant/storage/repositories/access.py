@@ -1,0 +1,252 @@
+"""Who may call: principals (users and roles) with policies, and access keys."""
+
+from __future__ import annotations
+
+import json
+import secrets
+import string
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from functools import lru_cache
+
+from sqlalchemy import Connection, bindparam, delete, insert, select, update
+
+from sonant.iam import Judge, Policy, parse
+from sonant.storage.crypto.vault import ServiceSecret
+from sonant.storage.database.schema import access_keys, principals
+from sonant.storage.times import from_us, to_us
+
+#: Expired temporary credentials are kept this long, so that they are told to be expired, not unknown.
+_EXPIRED_KEPT = timedelta(days=1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Principal:
+    """A user or a role; `policies` decide what it may do."""
+
+    arn: str
+    account_id: str
+    policies: tuple[Policy, ...]
+    tags: Mapping[str, str]
+    """Shown to policies as aws:PrincipalTag/key."""
+    judge: Judge = field(init=False, repr=False, compare=False)
+    """Takes the decisions of `policies`."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "judge", Judge(self.policies))
+
+    @property
+    def name(self) -> str:
+        """What follows `user/` or `role/` in the ARN."""
+        return self.arn.partition("/")[2]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Secret:
+    """What proves that a caller holds an access key."""
+
+    principal: Principal
+    secret: str = field(repr=False)
+    session_token: str | None = field(repr=False)
+    """Set for temporary credentials, which need it beside the secret."""
+    expires_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Temporary:
+    """Temporary credentials, as given out once."""
+
+    access_key_id: str
+    secret: str = field(repr=False)
+    session_token: str = field(repr=False)
+    expires_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AccessKey:
+    """An access key without its secret."""
+
+    access_key_id: str
+    principal_arn: str
+    active: bool
+    created_at: datetime
+    expires_at: datetime | None
+    """Set for temporary credentials."""
+
+
+def put_principal(
+    connection: Connection,
+    arn: str,
+    account_id: str,
+    policies: Sequence[str],
+    now: datetime,
+    *,
+    tags: Mapping[str, str] | None = None,
+) -> None:
+    """Make a principal, or replace its policies and (if given) its tags.
+
+    Raises SetupError for a policy that does not parse.
+    """
+    for text in policies:
+        parse(text)
+    values: dict[str, str] = {"account_id": account_id, "policies": json.dumps(list(policies))}
+    if tags is not None:
+        values["tags"] = json.dumps(dict(tags))
+    if not connection.execute(update(principals).where(principals.c.arn == arn).values(values)).rowcount:
+        values.setdefault("tags", "{}")
+        connection.execute(insert(principals).values(arn=arn, created_at=to_us(now), **values))
+
+
+def delete_principal(connection: Connection, arn: str) -> bool:
+    """Remove a user or role with all its access keys; whether there was one."""
+    connection.execute(delete(access_keys).where(access_keys.c.principal_arn == arn))
+    return connection.execute(delete(principals).where(principals.c.arn == arn)).rowcount == 1
+
+
+_FIND_PRINCIPAL = select(principals.c.account_id, principals.c.policies, principals.c.tags).where(
+    principals.c.arn == bindparam("wanted")
+)
+
+
+def find_principal(connection: Connection, arn: str) -> Principal | None:
+    row = connection.execute(_FIND_PRINCIPAL, {"wanted": arn}).first()
+    return None if row is None else _principal(arn, row.account_id, row.policies, row.tags)
+
+
+def policy_texts(connection: Connection, arn: str) -> tuple[str, ...] | None:
+    """The policies of a principal as documents, to be handed to another process."""
+    row = connection.execute(select(principals.c.policies).where(principals.c.arn == arn)).first()
+    return None if row is None else tuple(json.loads(row.policies))
+
+
+def list_principals(connection: Connection) -> list[str]:
+    return list(connection.execute(select(principals.c.arn).order_by(principals.c.arn)).scalars())
+
+
+def create_access_key(
+    connection: Connection, secret_of_service: ServiceSecret, principal_arn: str, now: datetime
+) -> tuple[str, str]:
+    """A new key for a principal: (access key id, secret). The secret is shown this once only."""
+    access_key_id, secret = _new_key_id("AKIA"), secrets.token_urlsafe(30)
+    connection.execute(
+        insert(access_keys).values(
+            access_key_id=access_key_id,
+            principal_arn=principal_arn,
+            secret_sealed=secret_of_service.seal_access_secret(access_key_id, secret),
+            active=True,
+            created_at=to_us(now),
+        )
+    )
+    return access_key_id, secret
+
+
+def create_temporary(
+    connection: Connection,
+    secret_of_service: ServiceSecret,
+    principal_arn: str,
+    now: datetime,
+    life: timedelta,
+) -> Temporary:
+    """Credentials of a principal that end by themselves; those that have ended are forgotten."""
+    ended = select(access_keys.c.access_key_id).where(access_keys.c.expires_at <= to_us(now - _EXPIRED_KEPT))
+    ended = ended.with_for_update(skip_locked=True)
+    connection.execute(delete(access_keys).where(access_keys.c.access_key_id.in_(ended)))
+    made = Temporary(
+        access_key_id=_new_key_id("ASIA"),
+        secret=secrets.token_urlsafe(30),
+        session_token=secrets.token_urlsafe(96),
+        expires_at=now + life,
+    )
+    seal = secret_of_service.seal_access_secret
+    connection.execute(
+        insert(access_keys).values(
+            access_key_id=made.access_key_id,
+            principal_arn=principal_arn,
+            secret_sealed=seal(made.access_key_id, made.secret),
+            token_sealed=seal(f"{made.access_key_id} token", made.session_token),
+            active=True,
+            created_at=to_us(now),
+            expires_at=to_us(made.expires_at),
+        )
+    )
+    return made
+
+
+def _new_key_id(prefix: str) -> str:
+    """The form AWS tools expect: four letters that tell the kind, and 16 of A-Z2-7."""
+    return prefix + "".join(secrets.choice(string.ascii_uppercase + "234567") for _ in range(16))
+
+
+_FIND_KEY = (
+    select(
+        access_keys.c.access_key_id,
+        access_keys.c.secret_sealed,
+        access_keys.c.token_sealed,
+        access_keys.c.expires_at,
+        principals.c.arn,
+        principals.c.account_id,
+        principals.c.policies,
+        principals.c.tags,
+    )
+    .join(principals, principals.c.arn == access_keys.c.principal_arn)
+    .where(access_keys.c.active, access_keys.c.access_key_id == bindparam("key_id"))
+)
+
+
+def find_secret(
+    connection: Connection, secret_of_service: ServiceSecret, access_key_id: str
+) -> Secret | None:
+    """What is behind an active access key. `access_key_id` may be anything: nobody has been verified yet."""
+    if "\0" in access_key_id:
+        return None  # PostgreSQL does not even compare it
+    row = connection.execute(_FIND_KEY, {"key_id": access_key_id}).first()
+    if row is None:
+        return None
+    opened = secret_of_service.open_access_secret
+    return Secret(
+        principal=_principal(row.arn, row.account_id, row.policies, row.tags),
+        secret=opened(access_key_id, row.secret_sealed),
+        session_token=None
+        if row.token_sealed is None
+        else opened(f"{access_key_id} token", row.token_sealed),
+        expires_at=None if row.expires_at is None else from_us(row.expires_at),
+    )
+
+
+def list_access_keys(connection: Connection) -> list[AccessKey]:
+    columns = access_keys.c
+    query = select(
+        columns.access_key_id, columns.principal_arn, columns.active, columns.created_at, columns.expires_at
+    )
+    return [
+        AccessKey(
+            access_key_id=row.access_key_id,
+            principal_arn=row.principal_arn,
+            active=row.active,
+            created_at=from_us(row.created_at),
+            expires_at=None if row.expires_at is None else from_us(row.expires_at),
+        )
+        for row in connection.execute(query.order_by(columns.created_at, columns.access_key_id))
+    ]
+
+
+def set_active(connection: Connection, access_key_id: str, active: bool) -> bool:
+    """Whether there was such a key."""
+    statement = update(access_keys).where(access_keys.c.access_key_id == access_key_id).values(active=active)
+    return connection.execute(statement).rowcount == 1
+
+
+def delete_access_key(connection: Connection, access_key_id: str) -> bool:
+    """Whether there was such a key."""
+    statement = delete(access_keys).where(access_keys.c.access_key_id == access_key_id)
+    return connection.execute(statement).rowcount == 1
+
+
+def _principal(arn: str, account_id: str, policies: str, tags: str) -> Principal:
+    return Principal(arn=arn, account_id=account_id, policies=_parsed(policies), tags=json.loads(tags))
+
+
+@lru_cache(maxsize=1024)
+def _parsed(policies: str) -> tuple[Policy, ...]:
+    return tuple(parse(text) for text in json.loads(policies))

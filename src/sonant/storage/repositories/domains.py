@@ -1,0 +1,345 @@
+"""Domains: rows in and out.
+
+Changes of a domain name the version they were made from; a domain that has changed since is left alone.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import Connection, bindparam, delete, func, insert, or_, select, update
+
+from sonant.storage.crypto.vault import Vault
+from sonant.storage.database.engine import first_row
+from sonant.storage.database.paging import Position, page_of
+from sonant.storage.database.postgres import take_time
+from sonant.storage.database.schema import domains, speakers
+from sonant.storage.repositories import watchlists
+from sonant.storage.times import far_us, from_us, to_us
+
+DEFAULT_WATCHLIST_NAME = "DefaultWatchlist"
+
+#: A suspended domain can be restored for this long; then it is erased.
+SUSPENSION = timedelta(days=30)
+#: Key changes are tried again within this time.
+_LONGEST_PAUSE = timedelta(minutes=15)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Domain:
+    """A domain as stored: the texts are still sealed; `open_texts` opens them."""
+
+    domain_id: str
+    account_id: str
+    region: str
+    status: str
+    kms_key_arn: str
+    data_key_wrapped: bytes
+    default_watchlist_id: str
+    name_sealed: bytes
+    description_sealed: bytes | None
+    tags_sealed: bytes
+    created_at: datetime
+    updated_at: datetime
+    version: int
+    suspended_at: datetime | None
+    update_status: str | None
+    update_old_key_arn: str | None
+    update_message: str | None
+    update_attempts: int
+    update_due_at: datetime | None
+    fraudsters_version: int = 0
+    """Moves with every change of fraudsters and of who is on which watchlist."""
+    model_id: str | None = None
+    """The voice model of its voiceprints; None is the one that ships with Sonant."""
+
+    @property
+    def arn(self) -> str:
+        return domain_arn(self.region, self.account_id, self.domain_id)
+
+    @property
+    def active(self) -> bool:
+        return self.status == "ACTIVE"
+
+    def lost(self, now: datetime) -> bool:
+        """Its suspension is over: it waits for nothing but its erasure."""
+        return self.suspended_at is not None and self.suspended_at <= now - SUSPENSION
+
+    def texts(self, vault: Vault) -> tuple[str, str | None]:
+        """(name, description). Raises SealBroken."""
+        return (
+            vault.open("domain name", self.domain_id, self.name_sealed),
+            None
+            if self.description_sealed is None
+            else vault.open("domain description", self.domain_id, self.description_sealed),
+        )
+
+    def tags(self, vault: Vault) -> dict[str, str]:
+        """Raises SealBroken."""
+        tags: dict[str, str] = vault.open_json("domain tags", self.domain_id, self.tags_sealed)
+        return tags
+
+
+def domain_arn(region: str, account_id: str, domain_id: str) -> str:
+    return f"arn:aws:voiceid:{region}:{account_id}:domain/{domain_id}"
+
+
+def create(
+    connection: Connection,
+    vault: Vault,
+    *,
+    domain_id: str,
+    account_id: str,
+    region: str,
+    name: str,
+    description: str | None,
+    tags: dict[str, str],
+    kms_key_arn: str,
+    data_key_wrapped: bytes,
+    watchlist_id: str,
+    now: datetime,
+) -> None:
+    """A domain and its default watchlist."""
+    moment = to_us(now)
+    connection.execute(
+        insert(domains).values(
+            domain_id=domain_id,
+            account_id=account_id,
+            region=region,
+            status="ACTIVE",
+            name_sealed=vault.seal("domain name", domain_id, name),
+            description_sealed=None
+            if description is None
+            else vault.seal("domain description", domain_id, description),
+            tags_sealed=vault.seal_json("domain tags", domain_id, tags),
+            kms_key_arn=kms_key_arn,
+            data_key_wrapped=data_key_wrapped,
+            default_watchlist_id=watchlist_id,
+            created_at=moment,
+            updated_at=moment,
+        )
+    )
+    watchlists.create(
+        connection,
+        vault,
+        watchlist_id=watchlist_id,
+        domain_id=domain_id,
+        name=DEFAULT_WATCHLIST_NAME,
+        description=None,
+        is_default=True,
+        now=now,
+    )
+
+
+_DOMAIN = select(domains)
+_FIND = _DOMAIN.where(
+    domains.c.domain_id == bindparam("of_domain"),
+    domains.c.account_id == bindparam("of_account"),
+    domains.c.region == bindparam("of_region"),
+)
+# Rows that refer to the domain may come meanwhile; whoever changes what the domain holds locks it.
+_FIND_LOCKED = _FIND.with_for_update(key_share=True)
+_BY_ID = _DOMAIN.where(domains.c.domain_id == bindparam("of_domain"))
+_LOCK = (
+    select(domains.c.domain_id)
+    .where(domains.c.domain_id == bindparam("of_domain"))
+    .with_for_update(key_share=True)
+)
+
+
+def find(
+    connection: Connection, account_id: str, region: str, domain_id: str, *, lock: bool = False
+) -> Domain | None:
+    """The domain, if it is this account's in this Region. `lock` serialises writers of one domain."""
+    wanted = {"of_domain": domain_id, "of_account": account_id, "of_region": region}
+    row = first_row(connection, _FIND_LOCKED if lock else _FIND, wanted)
+    return None if row is None else _domain(row)
+
+
+def region_of(connection: Connection, domain_id: str) -> str | None:
+    """The Region of a domain, of whatever account; None when there is none."""
+    query = select(domains.c.region).where(domains.c.domain_id == domain_id)
+    return connection.execute(query).scalar_one_or_none()
+
+
+def find_by_id(connection: Connection, domain_id: str) -> Domain | None:
+    row = first_row(connection, _BY_ID, {"of_domain": domain_id})
+    return None if row is None else _domain(row)
+
+
+def lock(connection: Connection, domain_id: str) -> None:
+    """Until the transaction ends nobody else changes what the domain holds.
+
+    To be called before anything is read that decides. Nothing on SQLite, where a writer is alone.
+    """
+    if connection.dialect.name == "postgresql":
+        connection.execute(_LOCK, {"of_domain": domain_id})
+
+
+def count_active(connection: Connection, account_id: str, region: str) -> int:
+    query = select(func.count()).where(
+        domains.c.account_id == account_id, domains.c.region == region, domains.c.status == "ACTIVE"
+    )
+    return connection.execute(query).scalar_one()
+
+
+def page(
+    connection: Connection, account_id: str, region: str, after: Position | None, limit: int
+) -> list[Domain]:
+    """Oldest first, ties by id; at most `limit` after the position `after`."""
+    query = _DOMAIN.where(domains.c.account_id == account_id, domains.c.region == region)
+    query = page_of(query, domains.c.created_at, domains.c.domain_id, after, limit)
+    return [_domain(dict(row)) for row in connection.execute(query).mappings()]
+
+
+def change(
+    connection: Connection,
+    vault: Vault,
+    domain: Domain,
+    *,
+    name: str,
+    description: str | None,
+    new_key_arn: str | None,
+    old_key_arn: str,
+    now: datetime,
+) -> bool:
+    """Set name and description, and begin a key change if a key is given.
+
+    Whether the domain was still as `domain` says; if not, nothing is changed.
+    """
+    values: dict[str, Any] = {
+        "name_sealed": vault.seal("domain name", domain.domain_id, name),
+        "description_sealed": None
+        if description is None
+        else vault.seal("domain description", domain.domain_id, description),
+        "updated_at": to_us(now),
+    }
+    if new_key_arn is not None:
+        values |= {
+            "kms_key_arn": new_key_arn,
+            "update_status": "IN_PROGRESS",
+            "update_old_key_arn": old_key_arn,
+            "update_message": None,
+            "update_attempts": 0,
+            "update_due_at": to_us(now),
+        }
+    return _set(connection, domain, values)
+
+
+def set_tags(connection: Connection, vault: Vault, domain: Domain, tags: dict[str, str]) -> bool:
+    return _set(connection, domain, {"tags_sealed": vault.seal_json("domain tags", domain.domain_id, tags)})
+
+
+def set_model(connection: Connection, domain: Domain, model_id: str | None) -> bool:
+    """Change the voice model; whoever keeps voices of fraudsters in memory loads them anew."""
+    values = {"model_id": model_id, "fraudsters_version": domains.c.fraudsters_version + 1}
+    return _set(connection, domain, values)
+
+
+def with_model(connection: Connection, model_id: str) -> int:
+    """How many domains have this voice model."""
+    query = select(func.count()).where(domains.c.model_id == model_id)
+    return connection.execute(query).scalar_one()
+
+
+def suspend(connection: Connection, domain: Domain, now: datetime) -> bool:
+    moment = to_us(now)
+    return _set(connection, domain, {"status": "SUSPENDED", "suspended_at": moment, "updated_at": moment})
+
+
+def restore(connection: Connection, domain: Domain, now: datetime) -> bool:
+    return _set(connection, domain, {"status": "ACTIVE", "suspended_at": None, "updated_at": to_us(now)})
+
+
+def erase_suspended(connection: Connection, now: datetime) -> int:
+    """Erase domains whose suspension is over, with all they hold; how many."""
+    take_time(connection)
+    statement = delete(domains).where(
+        domains.c.status == "SUSPENDED", domains.c.suspended_at <= to_us(now - SUSPENSION)
+    )
+    return connection.execute(statement).rowcount
+
+
+def suspended_too_long(connection: Connection, now: datetime) -> list[Domain]:
+    """What `erase_suspended` would erase."""
+    query = _DOMAIN.where(domains.c.status == "SUSPENDED", domains.c.suspended_at <= to_us(now - SUSPENSION))
+    return [_domain(dict(row)) for row in connection.execute(query).mappings()]
+
+
+def any_exist(connection: Connection) -> bool:
+    """Whether there is a domain, if only a suspended one."""
+    return connection.execute(select(domains.c.domain_id).limit(1)).first() is not None
+
+
+def every(connection: Connection) -> list[Domain]:
+    """All domains, suspended ones too."""
+    return [_domain(dict(row)) for row in connection.execute(_DOMAIN).mappings()]
+
+
+def wrap_anew(connection: Connection, domain: Domain, wrapped: bytes) -> bool:
+    """The same data key, wrapped in another way; False when the domain was changed since it was read."""
+    return _set(connection, domain, {"data_key_wrapped": wrapped})
+
+
+def key_changes_due(connection: Connection, now: datetime) -> list[Domain]:
+    far = far_us(now, _LONGEST_PAUSE)
+    due = or_(domains.c.update_due_at <= to_us(now), domains.c.update_due_at > far)
+    query = _DOMAIN.where(domains.c.update_status == "IN_PROGRESS", due)
+    return [_domain(dict(row)) for row in connection.execute(query).mappings()]
+
+
+def finish_key_change(connection: Connection, domain: Domain, wrapped: bytes, now: datetime) -> bool:
+    values = {
+        "data_key_wrapped": wrapped,
+        "update_status": "COMPLETED",
+        "update_message": None,
+        "update_due_at": None,
+        "updated_at": to_us(now),
+    }
+    return _set(connection, domain, values)
+
+
+def postpone_key_change(connection: Connection, domain: Domain, message: str, due: datetime) -> bool:
+    values = {
+        "update_attempts": domain.update_attempts + 1,
+        "update_message": message,
+        "update_due_at": to_us(due),
+    }
+    return _set(connection, domain, values)
+
+
+def fail_key_change(connection: Connection, domain: Domain, message: str, now: datetime) -> bool:
+    values = {
+        "update_status": "FAILED",
+        "update_message": message,
+        "update_due_at": None,
+        "updated_at": to_us(now),
+    }
+    return _set(connection, domain, values)
+
+
+def with_speakers_unused_since(connection: Connection, before: datetime) -> list[Domain]:
+    """Active domains that have enrolled speakers last used before a moment."""
+    due = select(speakers.c.domain_id).where(
+        speakers.c.status == "ENROLLED", speakers.c.last_accessed_at < to_us(before)
+    )
+    query = _DOMAIN.where(domains.c.status == "ACTIVE", domains.c.domain_id.in_(due))
+    return [_domain(dict(row)) for row in connection.execute(query).mappings()]
+
+
+def _set(connection: Connection, domain: Domain, values: dict[str, Any]) -> bool:
+    """Change a domain's row if nobody else has since it was read."""
+    statement = (
+        update(domains)
+        .where(domains.c.domain_id == domain.domain_id, domains.c.version == domain.version)
+        .values(**values, version=domain.version + 1)
+    )
+    return connection.execute(statement).rowcount == 1
+
+
+def _domain(values: dict[str, Any]) -> Domain:
+    for name in ("created_at", "updated_at", "suspended_at", "update_due_at"):
+        values[name] = None if values[name] is None else from_us(values[name])
+    return Domain(**values)

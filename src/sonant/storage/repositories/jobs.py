@@ -1,0 +1,340 @@
+"""Batch jobs and their entries: rows in and out. Status changes are guarded by the status they leave."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from itertools import islice
+from typing import Any
+
+import orjson
+from sqlalchemy import Connection, bindparam, delete, func, insert, or_, select, update
+
+from sonant.storage.database.engine import first_row
+from sonant.storage.database.postgres import storable
+from sonant.storage.database.schema import ACTIVE_STATUSES, job_entries, jobs
+from sonant.storage.times import far_us, from_us, to_us
+
+ENROLLMENT = "SPEAKER_ENROLLMENT"
+REGISTRATION = "FRAUDSTER_REGISTRATION"
+DRY_RUN = "ENROLLMENT_DRY_RUN"
+
+#: Rows written or read in one go.
+BATCH = 1000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """A job as stored; `name_sealed` is opened by the domain's vault."""
+
+    job_id: str
+    kind: str
+    domain_id: str
+    status: str
+    name_sealed: bytes | None
+    role_arn: str
+    input_uri: str
+    output_uri: str
+    output_kms_key: str | None
+    config: dict[str, Any]
+    entries_total: int | None
+    entries_done: int
+    entries_failed: int
+    failure_code: int | None
+    failure_message: str | None
+    created_at: datetime
+    started_at: datetime | None
+    ended_at: datetime | None
+    worked_s: float
+
+    @property
+    def percent_complete(self) -> int:
+        """Share of the manifest's requests that are finished, well or badly, rounded down."""
+        if not self.entries_total:
+            return 0
+        return 100 * self.entries_done // self.entries_total
+
+
+_JOB = select(*[jobs.c[name] for name in Job.__slots__])
+_FIND = _JOB.where(
+    jobs.c.job_id == bindparam("of_job"),
+    jobs.c.domain_id == bindparam("of_domain"),
+    jobs.c.kind == bindparam("of_kind"),
+)
+
+
+def insert_job(
+    connection: Connection,
+    *,
+    job_id: str,
+    kind: str,
+    domain_id: str,
+    name_sealed: bytes | None,
+    role_arn: str,
+    input_uri: str,
+    output_uri: str,
+    output_kms_key: str | None,
+    config: dict[str, Any],
+    now: datetime,
+) -> None:
+    connection.execute(
+        insert(jobs).values(
+            job_id=job_id,
+            kind=kind,
+            domain_id=domain_id,
+            status="SUBMITTED",
+            name_sealed=name_sealed,
+            role_arn=role_arn,
+            input_uri=storable(connection, input_uri),
+            output_uri=storable(connection, output_uri),
+            output_kms_key=None if output_kms_key is None else storable(connection, output_kms_key),
+            config=json.dumps(config),
+            entries_done=0,
+            entries_failed=0,
+            created_at=to_us(now),
+        )
+    )
+
+
+def find(connection: Connection, kind: str, domain_id: str, job_id: str) -> Job | None:
+    wanted = {"of_job": job_id, "of_domain": domain_id, "of_kind": kind}
+    row = first_row(connection, _FIND, wanted)
+    return None if row is None else _job(row)
+
+
+def page(
+    connection: Connection,
+    kind: str,
+    domain_id: str,
+    status: str | None,
+    after: tuple[int, str] | None,
+    limit: int,
+) -> list[Job]:
+    """Newest first, ties by id; at most `limit` after the position `after`."""
+    query = _JOB.where(jobs.c.domain_id == domain_id, jobs.c.kind == kind)
+    if status is not None:
+        query = query.where(jobs.c.status == status)
+    if after is not None:
+        query = query.where(
+            jobs.c.created_at <= after[0], or_(jobs.c.created_at < after[0], jobs.c.job_id > after[1])
+        )
+    query = query.order_by(jobs.c.created_at.desc(), jobs.c.job_id).limit(limit)
+    return [_job(dict(row)) for row in connection.execute(query).mappings()]
+
+
+def count_active(connection: Connection, kind: str, domain_id: str) -> int:
+    query = select(func.count()).where(
+        jobs.c.domain_id == domain_id, jobs.c.kind == kind, jobs.c.status.in_(ACTIVE_STATUSES)
+    )
+    return connection.execute(query).scalar_one()
+
+
+# --- the runner's side --------------------------------------------------------------------------------
+
+
+_CLAIMABLE = _JOB.where(
+    jobs.c.kind.in_(bindparam("kinds", expanding=True)),
+    jobs.c.status.in_(ACTIVE_STATUSES),
+    or_(
+        jobs.c.lease_owner.is_(None),
+        jobs.c.lease_owner == bindparam("owner"),
+        jobs.c.lease_until < bindparam("now_us"),
+        jobs.c.lease_until > bindparam("far_us"),
+    ),
+)
+_CLAIM = _CLAIMABLE.order_by(jobs.c.created_at, jobs.c.job_id).limit(1).with_for_update(skip_locked=True)
+
+
+def claimable(
+    connection: Connection, kinds: Sequence[str], owner: str, now: datetime, lease: timedelta
+) -> bool:
+    """Whether there is a job of these kinds that nobody works on."""
+    return connection.execute(_CLAIMABLE, _wanted(kinds, owner, now, lease)).first() is not None
+
+
+def _wanted(kinds: Sequence[str], owner: str, now: datetime, lease: timedelta) -> dict[str, Any]:
+    return {"kinds": kinds, "owner": owner, "now_us": to_us(now), "far_us": far_us(now, lease)}
+
+
+def claim(
+    connection: Connection, kinds: Sequence[str], owner: str, now: datetime, lease: timedelta
+) -> Job | None:
+    """Take the oldest job of these kinds that nobody works on (never begun, or its lease ran out)."""
+    row = connection.execute(_CLAIM, _wanted(kinds, owner, now, lease)).first()
+    if row is None:
+        return None
+    connection.execute(
+        update(jobs)
+        .where(jobs.c.job_id == row.job_id)
+        .values(
+            status="IN_PROGRESS",
+            started_at=func.coalesce(jobs.c.started_at, to_us(now)),
+            lease_owner=owner,
+            lease_until=to_us(now + lease),
+        )
+    )
+    return find(connection, row.kind, row.domain_id, row.job_id)
+
+
+def release_all(connection: Connection) -> None:
+    """Give up every lease: for a runner that knows it is the only one."""
+    connection.execute(
+        update(jobs).where(jobs.c.status == "IN_PROGRESS").values(lease_owner=None, lease_until=None)
+    )
+
+
+def release(connection: Connection, job_id: str, owner: str) -> None:
+    """Give one lease up, so that another runner can go on at once."""
+    connection.execute(
+        update(jobs)
+        .where(jobs.c.job_id == job_id, jobs.c.lease_owner == owner)
+        .values(lease_owner=None, lease_until=None)
+    )
+
+
+def renew(
+    connection: Connection,
+    job_id: str,
+    owner: str,
+    now: datetime,
+    lease: timedelta,
+    worked_s: float = 0.0,
+) -> bool:
+    """Whether the job is still this runner's, which has worked on it for `worked_s` more."""
+    statement = (
+        update(jobs)
+        .where(jobs.c.job_id == job_id, jobs.c.lease_owner == owner, jobs.c.status == "IN_PROGRESS")
+        .values(lease_until=to_us(now + lease), worked_s=jobs.c.worked_s + worked_s)
+    )
+    return connection.execute(statement).rowcount == 1
+
+
+def take_in(connection: Connection, job_id: str, requests: Iterable[bytes]) -> int:
+    """Store a manifest's sealed requests in order, all or none; returns how many."""
+    connection.execute(delete(job_entries).where(job_entries.c.job_id == job_id))
+    numbered = enumerate(requests)
+    total = 0
+    while batch := list(islice(numbered, BATCH)):
+        connection.execute(
+            insert(job_entries),
+            [
+                {"job_id": job_id, "position": position, "request_sealed": sealed}
+                for position, sealed in batch
+            ],
+        )
+        total += len(batch)
+    connection.execute(update(jobs).where(jobs.c.job_id == job_id).values(entries_total=total))
+    return total
+
+
+def open_entries(connection: Connection, job_id: str, start: int, limit: int) -> list[tuple[int, bytes]]:
+    """The next (position, sealed request) without an outcome, from position `start` on."""
+    query = (
+        select(job_entries.c.position, job_entries.c.request_sealed)
+        .where(
+            job_entries.c.job_id == job_id,
+            job_entries.c.position >= start,
+            job_entries.c.outcome_sealed.is_(None),
+        )
+        .order_by(job_entries.c.position)
+        .limit(limit)
+    )
+    return [(row.position, row.request_sealed) for row in connection.execute(query)]
+
+
+_RECORD = (
+    update(job_entries)
+    .where(
+        job_entries.c.job_id == bindparam("of_job"),
+        job_entries.c.position == bindparam("at_position"),
+        job_entries.c.outcome_sealed.is_(None),
+    )
+    .values(outcome_sealed=bindparam("sealed"), failed=bindparam("is_failed"))
+)
+
+
+def record(connection: Connection, job_id: str, outcomes: Sequence[tuple[int, bytes, bool]]) -> None:
+    """Write outcomes (position, sealed outcome, failed) and count them."""
+    connection.execute(
+        _RECORD,
+        [
+            {"of_job": job_id, "at_position": position, "sealed": sealed, "is_failed": failed}
+            for position, sealed, failed in outcomes
+        ],
+    )
+    connection.execute(
+        update(jobs)
+        .where(jobs.c.job_id == job_id)
+        .values(
+            entries_done=jobs.c.entries_done + len(outcomes),
+            entries_failed=jobs.c.entries_failed + sum(failed for _, _, failed in outcomes),
+        )
+    )
+
+
+def outcomes(
+    read: Callable[[], AbstractContextManager[Connection]], job_id: str, *, failed: bool
+) -> Iterator[tuple[int, bytes]]:
+    """(position, sealed outcome) in manifest order, of a job whose requests are all done.
+
+    They are read in batches, each in a transaction of its own from `read`: the reader may write between them.
+    """
+    start = -1
+    while True:
+        with read() as connection:
+            rows = connection.execute(
+                select(job_entries.c.position, job_entries.c.outcome_sealed)
+                .where(
+                    job_entries.c.job_id == job_id,
+                    job_entries.c.position > start,
+                    job_entries.c.failed == failed,
+                )
+                .order_by(job_entries.c.position)
+                .limit(BATCH)
+            ).all()
+        if not rows:
+            return
+        for row in rows:
+            yield row.position, row.outcome_sealed
+        start = rows[-1].position
+
+
+def finish(
+    connection: Connection,
+    job_id: str,
+    owner: str,
+    status: str,
+    now: datetime,
+    failure: tuple[int, str] | None = None,
+) -> bool:
+    """End a job that is still running and still this runner's; whether it was.
+
+    Its entries, no longer needed, go with it.
+    """
+    code, message = failure or (None, None)
+    statement = (
+        update(jobs)
+        .where(jobs.c.job_id == job_id, jobs.c.lease_owner == owner, jobs.c.status.in_(ACTIVE_STATUSES))
+        .values(
+            status=status,
+            ended_at=to_us(now),
+            failure_code=code,
+            failure_message=None if message is None else storable(connection, message),
+            lease_owner=None,
+            lease_until=None,
+        )
+    )
+    ended = connection.execute(statement).rowcount == 1
+    if ended:
+        connection.execute(delete(job_entries).where(job_entries.c.job_id == job_id))
+    return ended
+
+
+def _job(values: dict[str, Any]) -> Job:
+    values["config"] = orjson.loads(values["config"])
+    for name in ("created_at", "started_at", "ended_at"):
+        values[name] = None if values[name] is None else from_us(values[name])
+    return Job(**values)

@@ -1,0 +1,109 @@
+"""Calibrations as JSON: the one that ships with a voice model, and those that users bring."""
+
+from __future__ import annotations
+
+import json
+import math
+from functools import cache
+from importlib import resources
+from typing import Any
+
+from sonant.errors import SetupError
+from sonant.voice.calibration.model import Calibration, Node, Normal, Tail
+
+SHIPPED = "calibration.json"
+_MAX_NODES = 1000
+
+
+@cache
+def shipped_calibration() -> Calibration:
+    """The calibration of the model that ships with Sonant. Raises SetupError."""
+    try:
+        text = resources.files("sonant.voice.models").joinpath(SHIPPED).read_text("utf-8")
+    except OSError:
+        raise SetupError(f"{SHIPPED} is missing: reinstall sonant") from None
+    return read_calibration(text)
+
+
+def calibration_of(model_id: str) -> Calibration:
+    """The shipped calibration, if it is this model's. Raises SetupError."""
+    shipped = shipped_calibration()
+    if shipped.model_id != model_id:
+        raise SetupError(f"there is no calibration for the voice model {model_id}")
+    return shipped
+
+
+def read_calibration(text: str) -> Calibration:
+    """Read a calibration file; members that it does not know (where it came from) are passed over.
+
+    Raises SetupError that says what is wrong.
+    """
+    try:
+        value = json.loads(text)
+        nodes = tuple(_node(node) for node in value["nodes"])
+        narrow = tuple(_node(node) for node in value.get("narrow", ()))
+        model_id, supported = str(value["model_id"]), float(value["supported_log10_far"])
+        slope, offset = float(value["llr_slope"]), float(value["llr_offset"])
+    except (ValueError, KeyError, TypeError, AttributeError) as fault:
+        raise SetupError(f"calibration cannot be read: {type(fault).__name__}: {fault}") from None
+    _check_grid("nodes", nodes)
+    if narrow:
+        _check_grid("narrow", narrow)
+    if not (slope > 0 and math.isfinite(slope) and math.isfinite(offset) and math.isfinite(supported)):
+        raise SetupError("calibration: llr_slope must be above 0, and all numbers finite")
+    return Calibration(
+        model_id=model_id,
+        nodes=nodes,
+        narrow=narrow,
+        supported_log10_far=supported,
+        llr_slope=slope,
+        llr_offset=offset,
+    )
+
+
+def _check_grid(name: str, nodes: tuple[Node, ...]) -> None:
+    seconds, noises = {node.speech_s for node in nodes}, {node.snr_db for node in nodes}
+    places = {(node.speech_s, node.snr_db) for node in nodes}
+    if (
+        not nodes
+        or len(nodes) > _MAX_NODES
+        or len(places) != len(nodes)
+        or len(nodes) != len(seconds) * len(noises)
+    ):
+        raise SetupError(
+            f"calibration: its {name} must be a full grid, one for each speech_s with each snr_db"
+        )
+    if not all(node.speech_s > 0 and node.tail.z.deviation > 0 for node in nodes):
+        raise SetupError("calibration: speech_s and deviation must be above 0")
+
+
+def write_calibration(calibration: Calibration, provenance: dict[str, Any]) -> str:
+    """The file's text, with a note on where it came from."""
+    value = {
+        "model_id": calibration.model_id,
+        "supported_log10_far": round(calibration.supported_log10_far, 1),
+        "llr_slope": round(calibration.llr_slope, 4),
+        "llr_offset": round(calibration.llr_offset, 4),
+        "provenance": provenance,
+        "nodes": [_written(node) for node in calibration.nodes],
+    }
+    if calibration.narrow:
+        value["narrow"] = [_written(node) for node in calibration.narrow]
+    return json.dumps(value, indent=2, ensure_ascii=False) + "\n"
+
+
+def _written(node: Node) -> dict[str, float]:
+    return {
+        "speech_s": node.speech_s,
+        "snr_db": node.snr_db,
+        "mean": round(node.tail.z.mean, 4),
+        "deviation": round(node.tail.z.deviation, 4),
+    }
+
+
+def _node(value: dict[str, Any]) -> Node:
+    numbers = {name: float(value[name]) for name in ("speech_s", "snr_db", "mean", "deviation")}
+    if not all(math.isfinite(number) for number in numbers.values()):
+        raise ValueError("a number is not finite")
+    tail = Tail(z=Normal(mean=numbers["mean"], deviation=numbers["deviation"]))
+    return Node(speech_s=numbers["speech_s"], snr_db=numbers["snr_db"], tail=tail)

@@ -1,0 +1,229 @@
+"""The runner beside a service: it comes back whatever goes wrong, and who asks is told when there is none."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+from starlette.applications import Starlette
+from starlette.testclient import TestClient
+
+from sonant.assembly import installation, supervisor
+from sonant.assembly.supervisor import STATE_FILE, Supervisor, noted_state
+from sonant.cli import doctor
+from sonant.cpu_affinity import Cores
+from sonant.errors import SetupError
+from sonant.gateway.health import Health
+from sonant.metrics import Page
+from sonant.runner_state import GRACE_S, RunnerState
+from sonant.settings import Settings
+from sonant.storage.times import now
+from waiting import PATIENCE_S, wait_until
+
+
+@contextmanager
+def no_files_left() -> Iterator[None]:
+    """Nothing more can be opened in this process."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (3, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    made = Settings(data=tmp_path / "data")
+    installation.make_folder(made.data)
+    installation.open_store(made, create=True).database.close()
+    return made
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now_s = 0.0
+
+    def __call__(self) -> float:
+        return self.now_s
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def watched(settings: Settings, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> Iterator[Supervisor]:
+    monkeypatch.setattr(supervisor, "PAUSE_MOST_S", 0.3)
+    made = Supervisor(settings, Cores(), clock)
+    yield made
+    made.stop()
+
+
+def ready(state: Callable[[], RunnerState]) -> int:
+    """What a load balancer gets from a service whose database is well."""
+    health = Health(lambda: None, lambda: 0.0, state)
+    return TestClient(Starlette(routes=health.routes())).get("/health/ready").status_code
+
+
+def works(watched: Supervisor) -> bool:
+    return watched.state().down_s is None
+
+
+def test_without_files_no_runner_can_start_and_one_does_when_there_are(watched, caplog):
+    with no_files_left():
+        watched.start()
+        wait_until("several attempts", lambda: watched.state().restarts >= 3)
+        assert watched.state().pid is None
+        assert "Too many open files" in watched.state().problem
+    wait_until("the runner works", lambda: works(watched))
+    assert watched.state().problem == ""
+    lines = [record for record in caplog.records if "Too many open files" in record.message]
+    assert len(lines) >= 3
+    assert all(record.exc_info is None for record in lines), "one sentence each"
+
+
+@pytest.mark.parametrize(
+    "fault", [BlockingIOError(11, "Resource temporarily unavailable"), MemoryError("none")]
+)
+def test_whatever_starting_a_process_raises_the_next_attempt_is_made(watched, monkeypatch, fault):
+    # EAGAIN and ENOMEM cannot be had for one process alone without taking the whole machine's.
+    real, failures = subprocess.Popen, iter([fault] * 2)
+
+    def popen(*arguments, **named):
+        for failure in failures:
+            raise failure
+        return real(*arguments, **named)
+
+    monkeypatch.setattr(subprocess, "Popen", popen)
+    watched.start()
+    wait_until("the runner works", lambda: works(watched))
+    assert watched.state().restarts == 2
+
+
+def test_a_runner_that_is_killed_is_replaced(watched):
+    watched.start()
+    wait_until("the runner works", lambda: works(watched))
+    first = watched.state().pid
+    os.kill(first, 9)
+    wait_until("another works", lambda: works(watched) and watched.state().pid != first)
+    assert watched.state().restarts == 1
+
+
+def test_a_service_without_a_runner_is_not_ready_after_a_grace(watched, clock):
+    with no_files_left():
+        watched.start()
+        wait_until("an attempt", lambda: watched.state().restarts)
+    clock.now_s = GRACE_S
+    watched.stop()
+    assert ready(watched.state) == 200
+    clock.now_s = GRACE_S + 1
+    assert ready(watched.state) == 503
+
+
+def test_runners_that_end_again_and_again_count_as_none(watched, settings, clock):
+    (settings.data / "sonant.db").write_bytes(b"not a database" * 1000)
+    watched.start()
+    wait_until("two have ended", lambda: watched.state().restarts >= 2)
+    clock.now_s += GRACE_S + 1
+    assert watched.state().missing
+    assert watched.state().problem.startswith("ended with code")
+
+
+def test_a_service_whose_runner_works_stays_ready(watched, clock):
+    watched.start()
+    wait_until("the runner works", lambda: works(watched))
+    clock.now_s += 100 * GRACE_S
+    assert ready(watched.state) == 200
+
+
+def state(**other: object) -> RunnerState:
+    values = {"pid": 17, "restarts": 4, "down_s": None, "problem": "", **other}
+    return RunnerState(**values)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("down_s", "up"), [(None, 1), (42.0, 0)])
+def test_the_metrics_tell_whether_a_runner_works_and_how_often_it_was_replaced(settings, down_s, up):
+    store = installation.open_store(settings)
+    page = Page(store.database, 0.0, lambda: False, lambda: state(down_s=down_s), lambda: 7)
+    text = page.render().decode()
+    found = {
+        sample.name: sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+    }
+    store.database.close()
+    assert found["sonant_runner_up"] == up
+    assert found["sonant_runner_down_seconds"] == (down_s or 0)
+    assert found["sonant_runner_restarts_total"] == 4
+    assert found["sonant_live_workers_lost_at_start_total"] == 7
+
+
+# --- what others on the same folder are told
+
+
+def note(settings: Settings, **told: object) -> None:
+    values = {
+        "service": os.getpid(),
+        "changed": now().timestamp(),
+        "down_since": None,
+        "pid": os.getpid(),
+        "restarts": 2,
+        "down_s": None,
+        "problem": "",
+        **told,
+    }
+    (settings.data / STATE_FILE).write_text(json.dumps(values))
+
+
+@pytest.fixture
+def dead_pid() -> int:
+    done = subprocess.Popen([sys.executable, "-c", ""])
+    done.wait(PATIENCE_S)
+    return done.pid
+
+
+def test_the_doctor_is_told_of_a_runner_that_works(watched, settings):
+    assert doctor._runner(settings) == "no service with a runner of its own runs on this folder"
+    watched.start()
+    wait_until("it is noted down", lambda: (noted := noted_state(settings)) and noted.pid)
+    wait_until("the runner works", lambda: works(watched))
+    assert doctor._runner(settings) == f"process {watched.state().pid}, never started again"
+    watched.stop()
+    assert doctor._runner(settings) == "no service with a runner of its own runs on this folder"
+
+
+def test_the_doctor_fails_when_no_runner_has_worked_for_long(settings):
+    note(settings, pid=None, problem="cannot be started: no room", down_since=1_700_000_000.0)
+    with pytest.raises(SetupError) as told:
+        doctor._runner(settings)
+    assert str(told.value) == (
+        "none has been able to do jobs since 2023-11-14T22:13:20Z: cannot be started: no room; "
+        "started again 2 times; see the service's log"
+    )
+
+
+def test_the_doctor_sees_a_runner_that_ended_when_nothing_could_be_noted(settings, dead_pid):
+    note(settings, pid=dead_pid, changed=now().timestamp() - GRACE_S - 5)
+    with pytest.raises(SetupError, match="it ended"):
+        doctor._runner(settings)
+
+
+def test_what_a_service_left_behind_that_was_killed_is_not_believed(settings, dead_pid):
+    note(settings, service=dead_pid, down_since=1_700_000_000.0)
+    assert noted_state(settings) is None
+
+
+@pytest.mark.parametrize("text", ["", "{}", "[]", "null", '{"service": 1}'])
+def test_a_damaged_note_is_no_note(settings, text):
+    (settings.data / STATE_FILE).write_text(text)
+    assert noted_state(settings) is None

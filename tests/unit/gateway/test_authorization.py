@@ -1,0 +1,191 @@
+"""May this caller do this: the action, the resource, and what conditions may ask about a call."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+
+import pytest
+
+from sonant.assembly import installation, workers
+from sonant.errors import AccessDenied
+from sonant.gateway.authorization import authorize
+from sonant.gateway.models import load_models
+from sonant.iam import ALLOW_ALL, parse
+from sonant.operations import OPERATIONS
+from sonant.operations.service import Caller, Service
+from sonant.settings import Settings
+from sonant.storage.repositories.access import Principal
+
+MODELS = load_models()
+NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
+ACCOUNT = "0" * 12
+ARN = f"arn:aws:voiceid:us-east-1:{ACCOUNT}:domain/"
+ROLE = f"arn:aws:iam::{ACCOUNT}:role/reader"
+
+
+@pytest.fixture(scope="module")
+def service(tmp_path_factory):
+    settings = Settings(data=tmp_path_factory.mktemp("house") / "data")
+    store = installation.open_store(settings, create=True)
+    installation.first_start(store)
+    yield Service(
+        settings=settings,
+        database=store.database,
+        keys_of=store.accounts.keys,
+        secret=store.secret,
+        listener=workers.LocalListener(store),
+        clock=store.clock,
+    )
+    store.database.close()
+
+
+def caller(*statements, arn=f"arn:aws:iam::{ACCOUNT}:user/anna", account=ACCOUNT, tags=None):
+    texts = [json.dumps({"Version": "2012-10-17", "Statement": list(statements)})] if statements else []
+    policies = tuple(parse(text) for text in texts)
+    return Caller(
+        principal=Principal(arn=arn, account_id=account, policies=policies, tags=tags or {}),
+        region="us-east-1",
+    )
+
+
+def allow(action, resource="*", **condition):
+    statement = {"Effect": "Allow", "Action": action, "Resource": resource}
+    return {**statement, "Condition": condition} if condition else statement
+
+
+@pytest.fixture(scope="module")
+def domain_id(service):
+    every = Principal(
+        arn=f"arn:aws:iam::{ACCOUNT}:user/a", account_id=ACCOUNT, policies=(parse(ALLOW_ALL),), tags={}
+    )
+    answer = OPERATIONS["CreateDomain"](
+        service,
+        Caller(principal=every, region="us-east-1"),
+        {
+            "Name": "calls",
+            "ServerSideEncryptionConfiguration": {"KmsKeyId": "alias/sonant"},
+            "Tags": [{"Key": "team", "Value": "fraud"}],
+        },
+    )
+    assert answer is not None
+    return answer["Domain"]["DomainId"]
+
+
+def asked(service, who, operation, *, source_ip="10.1.2.3", secure=False, **parameters):
+    prefix = "VoiceID" if f"VoiceID.{operation}" in MODELS.operations else "Sonant"
+    return authorize(
+        MODELS.find(f"{prefix}.{operation}"),
+        parameters,
+        who,
+        service,
+        source_ip=source_ip,
+        secure=secure,
+        now=NOW,
+    )
+
+
+def refusal(service, who, operation, **how):
+    with pytest.raises(AccessDenied) as raised:
+        asked(service, who, operation, **how)
+    return raised.value.message
+
+
+@pytest.mark.parametrize("operation", sorted(o.name for o in MODELS.operations.values()))
+def test_every_operation_needs_the_right_of_its_own_name(service, operation):
+    asked(service, caller(allow(f"voiceid:{operation}")), operation)
+    everything_else = caller(
+        allow("*"), {"Effect": "Deny", "Action": f"voiceid:{operation}", "Resource": "*"}
+    )
+    assert f"is not authorized to perform: voiceid:{operation} on resource: *" in refusal(
+        service, everything_else, operation
+    )
+
+
+def test_a_caller_without_a_policy_may_do_nothing(service):
+    assert refusal(service, caller(), "ListDomains") == (
+        f"User: arn:aws:iam::{ACCOUNT}:user/anna is not authorized to perform: voiceid:ListDomains "
+        "on resource: *"
+    )
+
+
+def test_a_domain_is_named_by_its_arn_in_the_callers_own_account(service, domain_id):
+    one = caller(allow("voiceid:*", ARN + domain_id))
+    asked(service, one, "DescribeDomain", DomainId=domain_id)
+    asked(service, one, "ListTagsForResource", ResourceArn=ARN + domain_id)
+    assert refusal(service, one, "DescribeDomain", DomainId="b" * 22).endswith(ARN + "b" * 22)
+    other = caller(allow("voiceid:*", ARN + domain_id), account="1" * 12)
+    assert f":{'1' * 12}:domain/" in refusal(service, other, "DescribeDomain", DomainId=domain_id)
+
+
+def test_the_refusal_is_the_same_whether_the_domain_exists_or_not(service, domain_id):
+    absent = "b" * 22
+    told = refusal(service, caller(), "DescribeDomain", DomainId=domain_id)
+    assert told.replace(domain_id, absent) == refusal(service, caller(), "DescribeDomain", DomainId=absent)
+
+
+def test_a_role_that_is_handed_over_must_be_one_that_the_caller_may_pass(service, domain_id):
+    start = {"DomainId": domain_id, "DataAccessRoleArn": ROLE}
+    right = allow("voiceid:StartSpeakerEnrollmentJob")
+    asked(service, caller(right, allow("iam:PassRole", ROLE)), "StartSpeakerEnrollmentJob", **start)
+    for more in ([], [allow("iam:PassRole", ROLE + "2")]):
+        told = refusal(service, caller(right, *more), "StartSpeakerEnrollmentJob", **start)
+        assert told.endswith(f"iam:PassRole on resource: {ROLE}")
+
+
+@pytest.mark.parametrize(
+    ("condition", "holds"),
+    [
+        ({"IpAddress": {"aws:SourceIp": "10.1.0.0/16"}}, True),
+        ({"IpAddress": {"aws:SourceIp": "10.2.0.0/16"}}, False),
+        ({"Bool": {"aws:SecureTransport": "false"}}, True),
+        ({"Bool": {"aws:SecureTransport": "true"}}, False),
+        ({"DateLessThan": {"aws:CurrentTime": "2026-03-01T12:00:01Z"}}, True),
+        ({"DateLessThan": {"aws:CurrentTime": "2026-03-01T12:00:00Z"}}, False),
+        ({"StringEquals": {"aws:RequestedRegion": "us-east-1"}}, True),
+        ({"StringEquals": {"aws:RequestedRegion": "eu-west-2"}}, False),
+        ({"StringEquals": {"aws:username": "anna"}}, True),
+        ({"StringEquals": {"aws:PrincipalAccount": ACCOUNT}}, True),
+        ({"StringEquals": {"aws:PrincipalTag/desk": "7"}}, True),
+        ({"StringEquals": {"aws:PrincipalTag/desk": "8"}}, False),
+        ({"StringEquals": {"aws:ResourceTag/team": "fraud"}}, True),
+        ({"StringEquals": {"aws:ResourceTag/team": "sales"}}, False),
+        ({"StringEquals": {"aws:ResourceTag/other": "fraud"}}, False),
+    ],
+)
+def test_conditions_see_the_facts_of_the_call(service, domain_id, condition, holds):
+    who = caller(allow("voiceid:*", **condition), tags={"desk": "7"})
+    if holds:
+        asked(service, who, "DescribeDomain", DomainId=domain_id)
+    else:
+        refusal(service, who, "DescribeDomain", DomainId=domain_id)
+
+
+def test_a_role_has_no_user_name(service):
+    who = caller(allow("voiceid:*", StringLike={"aws:username": "*"}), arn=ROLE)
+    refusal(service, who, "ListDomains")
+
+
+def test_the_tags_of_a_domain_that_is_not_there_fulfil_no_condition(service):
+    who = caller(allow("voiceid:*", StringLike={"aws:ResourceTag/team": "*"}))
+    refusal(service, who, "DescribeDomain", DomainId="b" * 22)
+
+
+def test_tags_that_a_request_brings_or_names_can_be_asked_about(service, domain_id):
+    arn = ARN + domain_id
+    brings = caller(allow("voiceid:*", StringEquals={"aws:RequestTag/team": "fraud"}))
+    asked(service, brings, "TagResource", ResourceArn=arn, Tags=[{"Key": "team", "Value": "fraud"}])
+    refusal(service, brings, "TagResource", ResourceArn=arn, Tags=[{"Key": "team", "Value": "sales"}])
+    refusal(service, brings, "TagResource", ResourceArn=arn, Tags=[{"Key": "desk", "Value": "fraud"}])
+    only = {"ForAllValues:StringEquals": {"aws:TagKeys": ["team", "desk"]}}
+    names = caller(allow("voiceid:*", **only))
+    asked(service, names, "UntagResource", ResourceArn=arn, TagKeys=["team"])
+    refusal(service, names, "UntagResource", ResourceArn=arn, TagKeys=["team", "owner"])
+
+
+def test_the_facts_stay_with_the_caller_for_later_questions(service, domain_id):
+    office = allow("kms:Decrypt", IpAddress={"aws:SourceIp": "10.0.0.0/8"})
+    who = caller(allow("voiceid:*"), office)
+    assert asked(service, who, "DescribeDomain", DomainId=domain_id).may("kms:Decrypt", "k")
+    away = asked(service, who, "DescribeDomain", DomainId=domain_id, source_ip="192.0.2.1")
+    assert not away.may("kms:Decrypt", "k")

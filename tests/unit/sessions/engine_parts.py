@@ -1,0 +1,39 @@
+"""Workers for the pool's tests: real processes that answer at once, when they may, or never get ready."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from sonant.jobs.entry import Prepared
+from sonant.jobs.workers.local import READY
+from waiting import wait_until
+
+
+def answer(pipe, gates=None):
+    """Each task's answer is its own mark; with a folder of gates, once its gate there is open."""
+    pipe.send(READY)
+    while True:
+        try:
+            task = pipe.recv()
+        except EOFError:
+            return
+        if gates is not None:
+            Path(gates, f"{task.model_id}.begun").touch()
+            wait_until("the gate opens", Path(gates, f"{task.model_id}.open").exists)
+        pipe.send((task.ticket, _heard(task.model_id)))
+
+
+def never_ready(_pipe):
+    os._exit(3)
+
+
+def die_unless(pipe, file):
+    """End before being ready until the file is there."""
+    if not os.path.exists(file):
+        os._exit(3)
+    answer(pipe)
+
+
+def _heard(mark):
+    return Prepared(model_id=mark, vector=b"", net_speech_s=0.0, snr_db=0.0, risks=(), audio=None)

@@ -1,0 +1,162 @@
+"""Decisions on a caller, over the whole table, and what makes a result a new one."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sonant.jobs.fraud import KNOWN_FRAUDSTER, SPOOFING, Risk
+from sonant.sessions.decisions import (
+    Authentication,
+    FraudDetection,
+    authenticated,
+    authentication_basis,
+    fraud_basis,
+    fraud_detected,
+    without_listening,
+)
+from sonant.storage.repositories.session_hearings import Hearing
+from sonant.storage.repositories.sessions import Session
+
+NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
+SPEAKER, LIST, FRAUDSTER = "id#AbCdEfGhIjKlMnOpQrStUv", "w" * 22, "id#fffffffffffffffffffffff"[:25]
+HEARING = Hearing(
+    purpose="FRAUD",
+    stream=1,
+    started_at=NOON,
+    ended_at=NOON + timedelta(seconds=12.5),
+    net_speech_s=10.0,
+    snr_db=20.0,
+    model_id="m",
+    vector=b"",
+)
+SESSION = Session(
+    session_id="id#ssssssssssssssssssssss",
+    domain_id="d" * 22,
+    name="contact",
+    wrapped=b"",
+    speaker_id=SPEAKER,
+    acceptance_threshold=90,
+    authentication_speech_s=10.0,
+    risk_threshold=50,
+    watchlist_id=None,
+    enrollment_status=None,
+    enrollment_message=None,
+    created_at=NOON,
+    updated_at=NOON,
+    stream=1,
+    stream_status="ONGOING",
+    stream_until=NOON,
+    stream_owner="me",
+    stream_started_at=NOON,
+    stream_ended_at=None,
+    stream_end_reason=None,
+    heard_s=1.0,
+    net_speech_s=1.0,
+)
+
+scores = st.integers(0, 100)
+
+
+@pytest.mark.parametrize(
+    ("speaker_id", "status", "decision"),
+    [
+        (None, None, "SPEAKER_ID_NOT_PROVIDED"),
+        (SPEAKER, "OPTED_OUT", "SPEAKER_OPTED_OUT"),
+        (SPEAKER, "PENDING", "SPEAKER_NOT_ENROLLED"),
+        (SPEAKER, None, "SPEAKER_NOT_ENROLLED"),
+        (SPEAKER, "EXPIRED", "SPEAKER_EXPIRED"),
+        (SPEAKER, "ENROLLED", None),
+    ],
+)
+def test_the_speaker_decides_before_the_voice(speaker_id, status, decision):
+    assert without_listening(speaker_id, status) == decision
+
+
+@given(scores, scores)
+def test_a_score_at_or_above_the_threshold_is_accepted(threshold, score):
+    result = authenticated(threshold, score, HEARING)
+    assert result.decision == ("ACCEPT" if score >= threshold else "REJECT")
+    assert result.final
+    member = result.member("r" * 22, SPEAKER, "customer")
+    assert member == {
+        "AuthenticationResultId": "r" * 22,
+        "Decision": result.decision,
+        "Score": score,
+        "GeneratedSpeakerId": SPEAKER,
+        "CustomerSpeakerId": "customer",
+        "Configuration": {"AcceptanceThreshold": threshold},
+        "AudioAggregationStartedAt": NOON,
+        "AudioAggregationEndedAt": NOON + timedelta(seconds=12.5),
+    }
+
+
+@given(scores, st.none() | scores, st.none() | scores)
+def test_one_risk_at_or_above_the_threshold_makes_the_call_one_of_high_risk(threshold, known, spoofing):
+    risks = [] if known is None else [Risk(name=KNOWN_FRAUDSTER, score=known, fraudster_id=FRAUDSTER)]
+    risks += [] if spoofing is None else [Risk(name=SPOOFING, score=spoofing)]
+    reasons = ["KNOWN_FRAUDSTER"] * ((known or 0) >= threshold) + ["VOICE_SPOOFING"] * (
+        (spoofing or 0) >= threshold
+    )
+
+    result = fraud_detected(threshold, LIST, risks, HEARING)
+
+    member = result.member("r" * 22)
+    assert member["Decision"] == ("HIGH_RISK" if reasons else "LOW_RISK")
+    assert member.get("Reasons", []) == reasons
+    assert ("Reasons" in member) == bool(reasons)
+    assert member["RiskDetails"] == {
+        "KnownFraudsterRisk": {
+            "RiskScore": known or 0,
+            "GeneratedFraudsterId": None if known is None else FRAUDSTER,
+        },
+        "VoiceSpoofingRisk": {"RiskScore": spoofing or 0},
+    }
+    assert member["Configuration"] == {"RiskThreshold": threshold, "WatchlistId": LIST}
+
+
+def test_too_little_speech_is_not_final_and_claims_nothing():
+    authentication = Authentication(decision="NOT_ENOUGH_SPEECH", threshold=90)
+    fraud = FraudDetection(decision="NOT_ENOUGH_SPEECH", threshold=0, watchlist_id=LIST)
+    assert not authentication.final
+    assert not fraud.final
+    assert authentication.member("r", None, None)["Score"] is None
+    assert set(fraud.member("r")) == {"FraudDetectionResultId", "Decision", "Configuration"}
+
+
+@given(scores, scores)
+def test_a_result_comes_back_from_its_text(threshold, score):
+    one = authenticated(threshold, score, HEARING)
+    other = fraud_detected(threshold, LIST, [Risk(name=SPOOFING, score=score)], HEARING)
+    assert Authentication.of_text(one.text()) == one
+    assert FraudDetection.of_text(other.text()) == other
+
+
+@pytest.mark.parametrize(
+    ("change", "authentication", "fraud"),
+    [
+        ({}, False, False),
+        ({"stream": 2}, True, True),
+        ({"acceptance_threshold": 91}, True, False),
+        ({"risk_threshold": 51}, False, True),
+        ({"speaker_id": "id#other"}, True, False),
+        ({"speaker_id": None}, True, False),
+        ({"stream_status": "ENDED", "heard_s": 20.0, "net_speech_s": 12.0}, False, False),
+        ({"enrollment_status": "COMPLETED", "updated_at": NOON + timedelta(1)}, False, False),
+    ],
+)
+def test_a_result_rests_on_stream_thresholds_and_speaker_and_on_nothing_else(change, authentication, fraud):
+    changed = replace(SESSION, **change)
+    same = authentication_basis(SESSION, "ENROLLED") == authentication_basis(changed, "ENROLLED")
+    assert same != authentication
+    assert (fraud_basis(SESSION, LIST) == fraud_basis(changed, LIST)) != fraud
+
+
+def test_a_result_rests_on_the_speakers_status_and_on_the_watchlist():
+    statuses = (None, "PENDING", "ENROLLED", "EXPIRED", "OPTED_OUT")
+    assert len({authentication_basis(SESSION, status) for status in statuses}) == len(statuses)
+    assert fraud_basis(SESSION, LIST) != fraud_basis(SESSION, "x" * 22)

@@ -1,0 +1,70 @@
+"""Speakers: rows in and out."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from sonant.storage.crypto.vault import Vault
+from sonant.storage.repositories import domains, speakers
+
+VAULT = Vault("d", bytes(32))
+CREATED = datetime(2026, 3, 1, 12, 10, 30, tzinfo=UTC)
+VOICEPRINT = speakers.Voiceprint(model_id="m", vector=b"v", audio=None, net_speech_s=30.0, low_cut=False)
+
+
+@pytest.fixture
+def connection(database):
+    """A domain `d` with the speaker `ada`, who is not enrolled."""
+    with database.write() as connection:
+        domains.create(
+            connection,
+            VAULT,
+            domain_id="d",
+            account_id="0" * 12,
+            region="us-east-1",
+            name="calls",
+            description=None,
+            tags={},
+            kms_key_arn="k",
+            data_key_wrapped=b"w",
+            watchlist_id="default",
+            now=CREATED,
+        )
+        speakers.add(
+            connection,
+            VAULT,
+            domain_id="d",
+            speaker_id="id#1",
+            customer_id="ada",
+            status="PENDING",
+            now=CREATED,
+        )
+        yield connection
+
+
+def ada(connection):
+    return speakers.find(connection, VAULT, "d", "ada")
+
+
+def enroll(connection, moment):
+    speakers.enroll(connection, ada(connection).seal(VAULT), "id#1", VOICEPRINT, moment)
+
+
+def test_a_speaker_who_was_never_enrolled_has_no_last_access(connection):
+    assert ada(connection).last_accessed_at is None
+
+
+@pytest.mark.parametrize("minutes", [0, 20, 49])
+def test_a_last_access_in_the_hour_of_the_creation_is_not_before_it(connection, minutes):
+    enroll(connection, CREATED + timedelta(minutes=minutes))
+    assert ada(connection).last_accessed_at == CREATED
+    (listed,) = speakers.page(connection, "d", None, 10)
+    assert listed.last_accessed_at == CREATED
+
+
+def test_later_accesses_are_told_to_the_hour(connection):
+    enroll(connection, CREATED)
+    speakers.accessed(connection, "id#1", CREATED + timedelta(hours=1, minutes=5))
+    assert ada(connection).last_accessed_at == datetime(2026, 3, 1, 13, tzinfo=UTC)

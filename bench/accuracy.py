@@ -200,7 +200,7 @@ def resemblyzer(cuts: Sequence[Cut]) -> list[Made]:
         for worker, _ in workers:
             worker.kill()
             worker.wait()
-    nothing_known = Quality(net_speech_s=0, duration_s=0, snr_db=0, clipping_share=0, low_cut=False)
+    nothing_known = Quality(net_speech_s=0, duration_s=0, snr_db=0, clipping_share=0, highpass_300hz=False)
     return [
         replace(
             cut.made,

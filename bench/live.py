@@ -34,13 +34,13 @@ from report import Size, add_size
 from sonant.assembly import installation
 from sonant.assembly import service as app
 from sonant.assembly import workers as app_engines
-from sonant.cpu_affinity import Cores
-from sonant.jobs.model_registry import brought_calibration
+from sonant.cpu_affinity import CpuAffinity
+from sonant.jobs.model_registry import model_calibration
 from sonant.operations import OPERATIONS
 from sonant.operations.service import Caller, Service
 from sonant.sessions.calls import Call, EndReason
-from sonant.sessions.manager import Intake
-from sonant.sessions.risks import Watches
+from sonant.sessions.manager import StreamManager
+from sonant.sessions.risks import FraudIndexes
 from sonant.sessions.stream import Stream
 from sonant.settings import Live, Quotas, Settings
 from sonant.storage.crypto.vault import open_vault
@@ -58,7 +58,7 @@ class Bench:
 
     store: installation.Store
     service: Service
-    intake: Intake
+    intake: StreamManager
     domain_id: str = ""
     lags: list[float] = field(default_factory=list)
 
@@ -68,10 +68,10 @@ class Bench:
         settings = Settings(data=data, quotas=quotas, live=Live(workers=workers))
         store = installation.open_store(settings, create=True)
         installation.first_start(store)
-        cores = Cores()
+        cores = CpuAffinity()
         cores.keep_to_one()  # as a service does
-        watches = Watches(settings.fraud.replay_recordings)
-        intake = app.build_intake(store, watches.risks, cores)
+        fraud_indexes = FraudIndexes(settings.fraud.replay_recordings)
+        intake = app.build_intake(store, fraud_indexes.risks, cores)
         service = Service(
             settings=settings,
             database=store.database,
@@ -79,9 +79,9 @@ class Bench:
             secret=store.secret,
             listener=app_engines.LocalListener(store, cores),
             clock=store.clock,
-            calibration_of=partial(brought_calibration, ModelFiles(data)),
+            calibration_of=partial(model_calibration, ModelFiles(data)),
             live=intake,
-            watches=watches,
+            fraud_indexes=fraud_indexes,
         )
         bench = cls(store, service, intake)
         answer = bench.call(

@@ -37,7 +37,7 @@ def work(pipe: Connection) -> None:
             task: Task = pipe.recv()
         except (EOFError, OSError):
             return
-        pipe.send((task.ticket, answer))
+        pipe.send((task.task_id, answer))
 
 
 class Hands:

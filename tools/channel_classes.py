@@ -116,9 +116,9 @@ def main() -> None:
                 calibration, _ = fit(
                     [one for one in random_calls if one.person in known], models.encoder_id, options.least
                 )
-                told = [one for one in narrow_calls if one.person in known and one.low_cut]
-                narrow = fit_strangers(told, models.encoder_id, options.least).calibration.nodes
-            judged.append((replace(calibration, narrow=narrow), set(rest.tolist())))
+                told = [one for one in narrow_calls if one.person in known and one.highpass_300hz]
+                highpass_300hz = fit_strangers(told, models.encoder_id, options.least).calibration.nodes
+            judged.append((replace(calibration, highpass_300hz=highpass_300hz), set(rest.tolist())))
     print(f"\n{len(voices)} people, {options.halvings} halvings\n")
     print(
         f"{'reference':28}{'probe':28}{'comparisons':>12}"
@@ -147,7 +147,7 @@ def row(
             for seconds in (s for s in PROBE_S if s in probe.probes):
                 similarity = (wholes[who] @ probe.probes[seconds]).astype(np.float64)
                 told = np.full(len(similarity), seconds)
-                z = deviations(calibration, similarity, told, noise, narrow=probe.low_cut)
+                z = deviations(calibration, similarity, told, noise, highpass_300hz=probe.highpass_300hz)
                 total[callers[who], probe.person] += 1
                 passed[:, callers[who], probe.person] += z >= np.array(REACHED)[:, None]
     text = f"{total.sum():12,.0f}"
@@ -174,7 +174,9 @@ def _rejected(
             if reference is None:
                 continue
             for seconds in (s for s in PROBE_S if 2 * s <= max(PROBE_S)):
-                tail = calibration.tail(seconds, min(reference.snr_db, probe.snr_db), narrow=probe.low_cut)
+                tail = calibration.tail(
+                    seconds, min(reference.snr_db, probe.snr_db), highpass_300hz=probe.highpass_300hz
+                )
                 alike = float(reference.probes[0.0] @ probe.probes[seconds])
                 found.append(tail.deviations(alike) < REACHED[-1])
     return found

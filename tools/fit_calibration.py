@@ -64,7 +64,7 @@ class Call:
 
     person: int
     snr_db: float
-    low_cut: bool
+    highpass_300hz: bool
     whole: Array
     """The embedding of all its speech; [256]."""
     probes: dict[float, Array]
@@ -74,7 +74,7 @@ class Call:
 def main() -> int:
     options = _options()
     models = load_models()
-    if options.narrow:
+    if options.highpass_300hz:
         return add_narrow(options, models)
     cohort, people = (read_recordings(options.speech, names) for names in (options.cohort, options.people))
     if {name for name, _ in cohort} & {name for name, _ in people}:
@@ -100,7 +100,7 @@ def add_narrow(options: argparse.Namespace, models: Models) -> int:
     """Put the grid of narrow lines beside the one that ships."""
     recordings = [samples for _, samples in read_recordings(options.speech, options.people)]
     calls = listen(recordings, models, options.calls, options.seed + 2, way=narrow_call)
-    told = [one for one in calls if one.low_cut]
+    told = [one for one in calls if one.highpass_300hz]
     print(f"{len(told)} of {len(calls)} calls are told to have a low cut")
     found = fit_strangers(told, models.encoder_id, options.least)
     shipped = (MODELS / SHIPPED).read_text("utf-8")
@@ -111,7 +111,7 @@ def add_narrow(options: argparse.Namespace, models: Models) -> int:
         "calls_each": options.calls,
         **_evidence(found),
     }
-    made = replace(calibration, narrow=found.calibration.nodes)
+    made = replace(calibration, highpass_300hz=found.calibration.nodes)
     (options.out / SHIPPED).write_text(write_calibration(made, provenance), "utf-8")
     print(json.dumps(provenance["narrow"], indent=2))
     return 0
@@ -181,7 +181,7 @@ def _call(person: int, speech: Speech, models: Models) -> Call:
     }
     probes[0.0] = embed(samples[len(samples) // 2 :], models).vector
     quality = speech.quality
-    return Call(person, quality.snr_db, quality.low_cut, embed(samples, models).vector, probes)
+    return Call(person, quality.snr_db, quality.highpass_300hz, embed(samples, models).vector, probes)
 
 
 def fit(
@@ -276,7 +276,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--centre-only", action="store_true")
     parser.add_argument("--narrow", action="store_true", help="add the grid of narrow lines, and no more")
     options = parser.parse_args()
-    if options.cohort is None and not options.narrow:
+    if options.cohort is None and not options.highpass_300hz:
         parser.error("the centre needs --cohort")
     return options
 

@@ -62,12 +62,12 @@ def main() -> None:
             rest = [one for one in calls if one.person not in known]
             with contextlib.redirect_stdout(sys.stderr):
                 calibration, _ = fit(fitted, models.encoder_id, options.least)
-                told = [one for one in narrow_calls if one.person in known and one.low_cut]
-                narrow = fit_strangers(told, models.encoder_id, options.least).calibration.nodes
+                told = [one for one in narrow_calls if one.person in known and one.highpass_300hz]
+                highpass_300hz = fit_strangers(told, models.encoder_id, options.least).calibration.nodes
             found = false_alerts(
                 voices(rest, CALL_S),
                 voices(rest + listed, None),
-                replace(calibration, narrow=narrow),
+                replace(calibration, highpass_300hz=highpass_300hz),
                 SIZES,
                 seed=options.seed,
                 replicates=0,
@@ -98,7 +98,7 @@ def voices(calls: Sequence[Call], speech_s: float | None) -> list[Voice]:
             vector=one.whole if speech_s is None else one.probes[speech_s],
             speech_s=CALL_S if speech_s is None else speech_s,
             snr_db=one.snr_db,
-            low_cut=one.low_cut,
+            highpass_300hz=one.highpass_300hz,
         )
         for one in calls
         if speech_s is None or speech_s in one.probes

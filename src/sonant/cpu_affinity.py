@@ -16,7 +16,7 @@ from pathlib import Path
 _CORE_FIELD = 36
 
 
-class Cores:
+class CpuAffinity:
     """The cores that this process was given. Does nothing where the system has no such thing as affinity."""
 
     def __init__(self) -> None:

@@ -12,7 +12,7 @@ import pytest
 
 from aws_servers import REGION, Relay, official, relay
 from sonant.errors import KeyDenied, KeyNotFound, KeysUnreachable, KeyUnusable, SealBroken
-from sonant.storage.aws_clients import Place, make_client
+from sonant.storage.aws_clients import ClientConfig, make_client
 from sonant.storage.crypto.vault import create_vault, encryption_context, open_vault
 from sonant.storage.keys.aws_kms import AwsKeyStore
 from waiting import PATIENCE_S
@@ -52,7 +52,7 @@ def line(moto_url: str) -> Iterator[Relay]:
 @pytest.fixture
 def store_at(timer: Timer) -> Make:
     def make(url: str, account: str = MOTO, **more: Any) -> AwsKeyStore:
-        place = Place(
+        place = ClientConfig(
             region=REGION, endpoint=url, access_key_id="test", secret_access_key="test", attempts=2,
             connect_timeout_s=PATIENCE_S, read_timeout_s=PATIENCE_S,
         )  # fmt: skip

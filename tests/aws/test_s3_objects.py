@@ -23,7 +23,7 @@ from sonant.errors import (
     ObjectTooLarge,
 )
 from sonant.jobs.faults import code_of
-from sonant.storage.aws_clients import Place, make_client
+from sonant.storage.aws_clients import ClientConfig, make_client
 from sonant.storage.objects import s3
 from sonant.storage.objects.s3 import PART_BYTES, S3ObjectStore
 from sonant.storage.objects.store import ObjectUri
@@ -35,7 +35,7 @@ ONE = ObjectUri("calls", "2024/one.wav")
 
 
 def store_at(url: str, *, secret: str = SECRET, attempts: int = 4, ca_bundle: str = "") -> S3ObjectStore:
-    place = Place(
+    place = ClientConfig(
         region=REGION,
         endpoint=url,
         access_key_id=KEY_ID,

@@ -24,7 +24,7 @@ class Squares:
         threading.Event().wait(self.pause_s)  # in place of work
         return Prepared(
             model_id=str(os.getpid()),
-            vector=(task.ticket**2).to_bytes(8, "little"),
+            vector=(task.task_id**2).to_bytes(8, "little"),
             net_speech_s=task.need_s,
             snr_db=0.0,
             risks=(),
@@ -40,9 +40,9 @@ class Mortal(Squares):
         self.folder, self.deaths = Path(folder), deaths
 
     def do(self, task, first):
-        died = len(list(self.folder.glob(f"{task.ticket}-*")))
-        if died < self.deaths.get(task.ticket, 0):
-            (self.folder / f"{task.ticket}-{died}").touch()
+        died = len(list(self.folder.glob(f"{task.task_id}-*")))
+        if died < self.deaths.get(task.task_id, 0):
+            (self.folder / f"{task.task_id}-{died}").touch()
             os._exit(1)
         return super().do(task, first)
 
@@ -50,12 +50,12 @@ class Mortal(Squares):
 class Hanging(Squares):
     """Never answers one ticket."""
 
-    def __init__(self, ticket):
+    def __init__(self, task_id):
         super().__init__()
-        self.ticket = ticket
+        self.task_id = task_id
 
     def do(self, task, first):
-        if task.ticket == self.ticket:
+        if task.task_id == self.task_id:
             signal.pause()
         return super().do(task, first)
 

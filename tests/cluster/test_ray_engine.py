@@ -29,8 +29,8 @@ ROLE = Role(arn="arn:aws:iam::000000000000:role/sonant", policies=())
 MARKER = b"planted: the voice of a customer " * 4096  # 135 kB: more than Ray passes on by itself
 
 
-def task(ticket, kept=None):
-    return Task(ticket=ticket, role=ROLE, audio=(), need_s=1.5, keep_audio=False, kept=kept)
+def task(task_id, kept=None):
+    return Task(task_id=task_id, role=ROLE, audio=(), need_s=1.5, keep_audio=False, kept=kept)
 
 
 @contextmanager
@@ -73,7 +73,7 @@ def extended(found, more):
 
 
 def squares(found):
-    return {ticket: int.from_bytes(heard.vector, "little") for ticket, heard in found}
+    return {task_id: int.from_bytes(heard.vector, "little") for task_id, heard in found}
 
 
 def workers(found):
@@ -137,8 +137,8 @@ def test_tasks_that_were_forgotten_do_not_answer_for_others_of_the_same_ticket(c
         for n in range(4):
             built.submit(task(n))
         built.discard()
-        found = run(built, [Task(ticket=2, role=ROLE, audio=(), need_s=7.0, keep_audio=False)])
-    assert [(ticket, heard.net_speech_s) for ticket, heard in found] == [(2, 7.0)]
+        found = run(built, [Task(task_id=2, role=ROLE, audio=(), need_s=7.0, keep_audio=False)])
+    assert [(task_id, heard.net_speech_s) for task_id, heard in found] == [(2, 7.0)]
 
 
 def test_actors_that_are_killed_lose_nothing_and_double_nothing(cluster):

@@ -71,7 +71,7 @@ class Door:
         with store.database.write() as connection:
             key = access.create_access_key(connection, store.secret, user_arn(store.settings), store.clock())
         self.credentials = Credentials(*key)
-        self.door = server.FrontDoor(
+        self.door = server.Gateway(
             models,
             {
                 "EvaluateSession": self.evaluate,

@@ -17,7 +17,7 @@ from watched_engine import WatchedEngine
 
 from sonant.assembly import installation, workers
 from sonant.assembly import jobs as app_jobs
-from sonant.jobs.model_registry import brought_calibration
+from sonant.jobs.model_registry import model_calibration
 from sonant.jobs.workers.local import LocalEngine
 from sonant.jobs.workers.ray import RayEngine
 from sonant.operations import OPERATIONS
@@ -63,7 +63,7 @@ class House:
             secret=store.secret,
             listener=workers.LocalListener(store),
             clock=clock,
-            calibration_of=partial(brought_calibration, ModelFiles(settings.data)),
+            calibration_of=partial(model_calibration, ModelFiles(settings.data)),
         )
         assert isinstance(store.objects, LocalObjectStore)
         for bucket in ("calls", "jobs", "results"):

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from sonant.assembly import service
 from sonant.events import outbox
 from sonant.sessions.calls import Call, EndReason
-from sonant.sessions.manager import Intake
-from sonant.sessions.risks import Watches
+from sonant.sessions.manager import StreamManager
+from sonant.sessions.risks import FraudIndexes
 from sonant.sessions.stream import Stream
 from sonant.storage.crypto.vault import open_vault
 from sonant.storage.repositories import domains, session_hearings, sessions
@@ -39,16 +39,16 @@ class LiveHouse:
     """A house that takes calls."""
 
     house: House
-    intake: Intake
+    intake: StreamManager
     names: int = 0
     told: list[EndReason] = field(default_factory=list)
 
     @classmethod
     def of(cls, house: House) -> LiveHouse:
         """The house's operations tell the intake of changes, as in a service."""
-        watches = Watches(house.settings.fraud.replay_recordings)
-        intake = service.build_intake(house.store, watches.risks)
-        house.service = replace(house.service, live=intake, watches=watches)
+        fraud_indexes = FraudIndexes(house.settings.fraud.replay_recordings)
+        intake = service.build_intake(house.store, fraud_indexes.risks)
+        house.service = replace(house.service, live=intake, fraud_indexes=fraud_indexes)
         return cls(house, intake)
 
     def close(self) -> None:

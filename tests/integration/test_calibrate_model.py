@@ -20,7 +20,7 @@ from sonant.cli.folder_comparisons import listen
 from sonant.errors import SetupError
 from sonant.evaluation.run import Conditions, Line
 from sonant.evaluation.trials import recordings_by_speaker
-from sonant.jobs.model_registry import brought_calibration
+from sonant.jobs.model_registry import model_calibration
 from sonant.settings import Settings
 from sonant.storage.model_files import ModelFiles
 from sonant.voice.calibration.fit import OwnFit
@@ -104,7 +104,7 @@ def test_with_apply_it_is_the_models_calibration(settings, bare, fit):
     files = ModelFiles(settings.data)
     settle(files, fit, FEW, apply=True)
 
-    made = brought_calibration(files, bare)
+    made = model_calibration(files, bare)
     assert made.supported_log10_far <= log10_far_of(80)
     assert {node.speech_s for node in made.nodes} == {2.0}
     note = json.loads(files.calibration(bare) or "")["provenance"]
@@ -125,7 +125,7 @@ def test_strangers_reach_a_score_as_seldom_as_it_says_and_the_same_person_is_lik
 @pytest.mark.slow
 def test_the_whole_command_ends_in_a_calibrated_model(settings, bare, people):
     assert calibrate_model(settings, bare, people, apply=True, quiet=True, conditions=FEW) == 0
-    assert brought_calibration(ModelFiles(settings.data), bare).model_id == bare
+    assert model_calibration(ModelFiles(settings.data), bare).model_id == bare
 
 
 def test_what_cannot_be_fitted_is_refused_before_anybody_is_heard(settings, bare, people, tmp_path):

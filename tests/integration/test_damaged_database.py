@@ -39,7 +39,7 @@ def database(path: Path) -> Iterator[Database]:
             for n in range(400)
         ]
         connection.execute(insert(principals), rows)
-    made.scrub()
+    made.truncate_wal()
     yield made
     made.close()
 

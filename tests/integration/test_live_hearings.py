@@ -60,7 +60,7 @@ def test_a_call_is_heard_for_both_purposes_from_the_speech_that_batch_would_find
         np.testing.assert_array_equal(decode_audio(hearing.audio), in_batch(call, 10.0, models))
         assert hearing.net_speech_s == 10
         assert hearing.snr_db > 15
-        assert not hearing.low_cut
+        assert not hearing.highpass_300hz
     assert heard[AUTHENTICATION].vector == heard[FRAUD].vector
     assert (heard[AUTHENTICATION].fingerprint, heard[AUTHENTICATION].spoofing_score) == (None, None)
     assert heard[FRAUD].fingerprint is not None
@@ -133,7 +133,7 @@ def test_a_line_that_cuts_off_at_300_hz_is_marked(live, domain, talk):
     narrow = parse("narrow+g711").apply(talk.astype(np.float32) / 32768, seed=(1,))
     live.take(domain, name, (narrow * 32768).astype(np.int16))
     heard = live.hearings(domain, name)
-    assert [hearing.low_cut for hearing in heard.values()] == [True, True]
+    assert [hearing.highpass_300hz for hearing in heard.values()] == [True, True]
 
 
 def test_too_little_speech_is_told_and_nothing_is_heard(live, domain, talk):

@@ -133,7 +133,7 @@ def _finding():
 def _checkpoint(data: Path) -> None:
     """The database as one file."""
     with closing(Database(f"sqlite:///{data / 'sonant.db'}")) as database:
-        database.scrub()
+        database.truncate_wal()
     for left in data.glob("sonant.db-*"):
         left.unlink()
 

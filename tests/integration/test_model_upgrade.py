@@ -22,7 +22,7 @@ from sonant.cli.models import _manifest
 from sonant.errors import SetupError, Validation
 from sonant.ids import new_generated_id
 from sonant.jobs import model_upgrade as change
-from sonant.jobs.model_registry import brought_calibration, open_model
+from sonant.jobs.model_registry import model_calibration, open_model
 from sonant.settings import Enrollment, Jobs, Quotas, Settings
 from sonant.storage.crypto.vault import open_vault
 from sonant.storage.database.schema import fraudster_shadow_voiceprints, shadow_voiceprints
@@ -77,7 +77,7 @@ class Domain:
         self.house = house
         self.domain_id = house.new_domain()
         files = ModelFiles(house.settings.data)
-        self.calibrations = partial(brought_calibration, files)
+        self.calibrations = partial(model_calibration, files)
         self.upgrades = app_jobs.upgrades(house.store, house.engine, "tester")
 
     def vault(self, connection):

@@ -18,7 +18,7 @@ from sonant.errors import DatabaseUnavailable
 from sonant.settings import Enrollment, Fraud, Jobs, Postgres, Settings
 from sonant.storage.database import postgres as limits_of
 from sonant.storage.database.engine import Database
-from sonant.storage.database.postgres import Limits, take_time
+from sonant.storage.database.postgres import Limits, lift_timeouts
 from stalling_proxy import StallingProxy, stalling_proxy
 from waiting import wait_until
 
@@ -78,7 +78,7 @@ def test_a_commit_without_an_answer_ends(database: Database, proxy: StallingProx
 def test_an_answer_that_comes_in_pieces_is_waited_for(database: Database) -> None:
     """Longer than the bound in all; the server is never silent for so long."""
     with database.read() as connection:
-        take_time(connection)
+        lift_timeouts(connection)
     with database.engine.connect() as connection:
         streamed = connection.execution_options(stream_results=True, yield_per=1)
         rows = streamed.execute(text("SELECT n, pg_sleep(0.12) FROM generate_series(1, 8) AS n"))
@@ -87,7 +87,7 @@ def test_an_answer_that_comes_in_pieces_is_waited_for(database: Database) -> Non
 
 def test_a_transaction_that_may_take_time_has_it_and_the_next_has_not(database: Database) -> None:
     with database.write() as connection:
-        take_time(connection)
+        lift_timeouts(connection)
         connection.execute(text("SELECT pg_sleep(1)"))
     with pytest.raises(DatabaseUnavailable, match="statement timeout"), database.write() as connection:
         connection.execute(text("SELECT pg_sleep(1)"))

@@ -87,9 +87,9 @@ def test_a_calibration_is_fitted(speech: Path, listed: tuple[Path, Path], tmp_pa
     assert np.load(tmp_path / "ge2e_centre.npy").shape == (256,)
     made = read_calibration((tmp_path / SHIPPED).read_text("utf-8"))
     ran("tools/fit_calibration.py", *common, "--narrow")
-    narrow = read_calibration((tmp_path / SHIPPED).read_text("utf-8"))
+    highpass_300hz = read_calibration((tmp_path / SHIPPED).read_text("utf-8"))
     assert made.nodes
-    assert narrow.narrow
+    assert highpass_300hz.highpass_300hz
 
 
 @runs("tools/channel_classes.py")

@@ -75,8 +75,8 @@ def main() -> None:
             total_s += len(samples) / WIDE_HZ
             for pace in paces:
                 wide = soxr.resample(samples, WIDE_HZ * pace, WIDE_HZ)
-                narrow = np.clip(soxr.resample(wide, WIDE_HZ, RATE_HZ) * 32767, -32768, 32767)
-                arrays[f"{path.name}@{pace}/narrow"] = narrow.astype(np.int16)
+                highpass_300hz = np.clip(soxr.resample(wide, WIDE_HZ, RATE_HZ) * 32767, -32768, 32767)
+                arrays[f"{path.name}@{pace}/narrow"] = highpass_300hz.astype(np.int16)
                 arrays[f"{path.name}@{pace}/teacher"] = grid(wide, published).astype(np.float16)
         np.savez(options.out / f"{part}.npz", **arrays)
         print(f"{part}: {total_s / 60:.1f} minutes of net speech, {len(arrays) // 2} recordings")
@@ -90,8 +90,8 @@ def net_speech(path: Path, models: Models) -> NDArray[np.float32]:
     """A recording at 16 kHz without its pauses, as the product's own detector finds them."""
     samples, rate_hz = soundfile.read(path, dtype="float32", always_2d=True)
     wide = soxr.resample(samples[:, 0], rate_hz, WIDE_HZ)
-    narrow = soxr.resample(wide, WIDE_HZ, RATE_HZ)
-    segments = speech(Waveform(samples=narrow, rate_hz=RATE_HZ), models)
+    highpass_300hz = soxr.resample(wide, WIDE_HZ, RATE_HZ)
+    segments = speech(Waveform(samples=highpass_300hz, rate_hz=RATE_HZ), models)
     spans = [wide[int(s.start_s * WIDE_HZ) : int(s.end_s * WIDE_HZ)] for s in segments]
     return np.concatenate([np.zeros(0, np.float32), *spans])
 

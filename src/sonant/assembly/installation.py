@@ -27,7 +27,7 @@ from sonant.storage.accounts import LocalAccounts
 from sonant.storage.backends import Backends, check_back_ends, own_material
 from sonant.storage.crypto.vault import ServiceSecret, encryption_context
 from sonant.storage.database.engine import Database
-from sonant.storage.database.postgres import Limits, take_turn
+from sonant.storage.database.postgres import Limits, advisory_lock
 from sonant.storage.keys.key_file import KEY_BYTES
 from sonant.storage.keys.local import KeyLoss, LocalKeyStore
 from sonant.storage.keys.store import KeyStore
@@ -340,7 +340,7 @@ def _make_service_key(folder: PrivateFolder, database: Database, clock: Callable
     """Make the service's key for an empty database. Its file has another name until the database knows it:
     wherever a start is cut off, `service.key` says that there is a database to it."""
     with database.write() as connection:
-        take_turn(connection, "first start")
+        advisory_lock(connection, "first start")
         if not key_checks.in_use(connection):
             key = secrets.token_bytes(KEY_BYTES)
             with folder.locked():
@@ -369,7 +369,7 @@ def _adopt(
     Keys that are missing then were destroyed by that release, which noted nothing down.
     """
     with database.write() as connection:
-        take_turn(connection, "first start")
+        advisory_lock(connection, "first start")
         if key_checks.is_recorded(connection):
             return
         lost = {} if settings.keys == "aws-kms" else lost_keys(accounts, connection)
@@ -442,7 +442,7 @@ def first_start(store: Store) -> str | None:
     """
     settings, now = store.settings, store.clock()
     with store.database.write() as connection:
-        take_turn(connection, "first start")
+        advisory_lock(connection, "first start")
         if access.list_principals(connection) or domains.any_exist(connection):
             return None
         if isinstance(store.keys, LocalKeyStore) and not any(

@@ -13,9 +13,9 @@ from sonant.events.outbox import Outbox
 from sonant.events.sinks import build_sinks
 from sonant.gateway.models import Shape, load_models
 from sonant.gateway.scalars import Fault, string
-from sonant.jobs.job_type import Kind
+from sonant.jobs.job_type import JobType
 from sonant.jobs.manifest import Rules
-from sonant.jobs.model_registry import brought_calibration, check_model
+from sonant.jobs.model_registry import check_model, model_calibration
 from sonant.jobs.model_upgrade import Upgrades
 from sonant.jobs.runner import Parts, Runner
 from sonant.jobs.types.dry_run import DryRunKind
@@ -28,7 +28,7 @@ from sonant.storage.model_files import ModelFiles
 from sonant.storage.repositories.jobs import DRY_RUN, ENROLLMENT, REGISTRATION
 
 #: The kinds of job that runners do.
-KINDS: tuple[Kind, ...] = (EnrollmentKind(), RegistrationKind(), DryRunKind())
+KINDS: tuple[JobType, ...] = (EnrollmentKind(), RegistrationKind(), DryRunKind())
 
 
 def build_runner(store: Store, owner: str, beat: Callable[[], None] = lambda: None) -> Runner:
@@ -43,7 +43,7 @@ def build_runner(store: Store, owner: str, beat: Callable[[], None] = lambda: No
         rules={kind.name: manifest_rules(settings, kind.name) for kind in KINDS},
         clock=store.clock,
         outbox=outbox_of(settings),
-        calibration_of=partial(brought_calibration, ModelFiles(settings.data)),
+        calibration_of=partial(model_calibration, ModelFiles(settings.data)),
         findings=_findings(settings),
     )
     engine = batch_engine(settings)
@@ -57,7 +57,7 @@ def upgrades(store: Store, engine: Engine, owner: str) -> Upgrades:
         database=store.database,
         keys_of=store.backends.keys,
         engine=engine,
-        calibration_of=partial(brought_calibration, files),
+        calibration_of=partial(model_calibration, files),
         check_model=partial(check_model, files),
         clock=store.clock,
         owner=owner,

@@ -18,44 +18,44 @@ from sonant.assembly.installation import Store, own_audit_folder
 from sonant.assembly.jobs import outbox_of
 from sonant.assembly.workers import LocalListener, local_engine
 from sonant.audit.trail import Trail
-from sonant.carriers.authorizer import AUDITED_STREAMS, Gate
+from sonant.carriers.authorizer import AUDITED_STREAMS, StreamAuthorizer
 from sonant.carriers.endpoints import Streams
-from sonant.cpu_affinity import Cores
+from sonant.cpu_affinity import CpuAffinity
 from sonant.gateway.health import Health
 from sonant.gateway.metrics_route import check_metrics, metrics_route
 from sonant.gateway.models import OWN_PREFIX, SIGNING_NAME, load_models
 from sonant.gateway.recording import Recorder, audited_operations
-from sonant.gateway.server import FrontDoor, asgi_app
+from sonant.gateway.server import Gateway, asgi_app
 from sonant.gateway.signature import Credential, Verifier
 from sonant.gateway.thread_pool import ThreadPool
 from sonant.gateway.throttle import Shared, Throttle, rates_per_s
 from sonant.gateway.validation import compile_input
-from sonant.jobs.model_registry import brought_calibration
+from sonant.jobs.model_registry import model_calibration
 from sonant.metrics import Page
 from sonant.operations import OPERATIONS
 from sonant.operations.service import Service
 from sonant.runner_state import RunnerState
-from sonant.sessions.context import Desk, Risks
-from sonant.sessions.manager import Intake
-from sonant.sessions.risks import Watches
+from sonant.sessions.context import Risks, StreamContext
+from sonant.sessions.manager import StreamManager
+from sonant.sessions.risks import FraudIndexes
 from sonant.sessions.worker_pool import Pool
 from sonant.storage.crypto.vault import ServiceSecret
 from sonant.storage.model_files import ModelFiles
 from sonant.storage.repositories import access, rate_buckets, sessions
 from sonant.thread_plan import plan_threads
 from sonant.voice.models import load_models as load_voice_models
-from sonant.web.login_cookies import Tickets
+from sonant.web.login_cookies import LoginCookies
 from sonant.web.session_page import AUDITED_SIGN_INS, PREFIXES, SessionPages
 
 #: Scrapes of the metrics that may run or wait at once.
 MOST_SCRAPES = 16
 
 
-def build_intake(store: Store, risks: Risks, cores: Cores | None = None) -> Intake:
+def build_intake(store: Store, risks: Risks, cores: CpuAffinity | None = None) -> StreamManager:
     """Where carriers bring calls. Nothing is loaded or started before the first one."""
     settings = store.settings
     workers = settings.live.workers or os.cpu_count() or 1
-    desk = Desk(
+    context = StreamContext(
         owner=f"live-{secrets.token_hex(8)}",
         settings=settings,
         database=store.database,
@@ -63,11 +63,11 @@ def build_intake(store: Store, risks: Risks, cores: Cores | None = None) -> Inta
         clock=store.clock,
         risks=risks,
         outbox=outbox_of(settings),
-        calibration_of=partial(brought_calibration, ModelFiles(settings.data)),
+        calibration_of=partial(model_calibration, ModelFiles(settings.data)),
     )
-    return Intake(
-        desk,
-        pool=lambda: Pool(local_engine(settings, workers), workers, cores or Cores()),
+    return StreamManager(
+        context,
+        pool=lambda: Pool(local_engine(settings, workers), workers, cores or CpuAffinity()),
         load_models=load_voice_models,
     )
 
@@ -77,7 +77,7 @@ class App:
     """The ASGI app and what must be closed after it."""
 
     asgi: ASGIApp
-    intake: Intake
+    intake: StreamManager
     health: Health
     close: Callable[[], None]
 
@@ -139,7 +139,7 @@ def shared_rates(store: Store) -> Shared:
 
 def build_app(
     store: Store,
-    cores: Cores | None = None,
+    cores: CpuAffinity | None = None,
     audiosocket: socket | None = None,
     runner: Callable[[], RunnerState] | None = None,
 ) -> App:
@@ -151,8 +151,8 @@ def build_app(
     check_metrics(settings)
     listener = LocalListener(store, cores)
     plan = plan_threads(settings)
-    watches = Watches(settings.fraud.replay_recordings, plan.replays)
-    intake = build_intake(store, watches.risks, cores)
+    fraud_indexes = FraudIndexes(settings.fraud.replay_recordings, plan.replays)
+    intake = build_intake(store, fraud_indexes.risks, cores)
     service = Service(
         settings=settings,
         database=store.database,
@@ -161,9 +161,9 @@ def build_app(
         listener=listener,
         clock=store.clock,
         outbox=outbox_of(settings),
-        calibration_of=partial(brought_calibration, ModelFiles(settings.data)),
+        calibration_of=partial(model_calibration, ModelFiles(settings.data)),
         live=intake,
-        watches=watches,
+        fraud_indexes=fraud_indexes,
     )
 
     verifier = Verifier(
@@ -199,13 +199,14 @@ def build_app(
         trail=trail,
         calls=None if page is None else page.calls,
     )
-    door = FrontDoor(
-        models, OPERATIONS, service, verifier, throttle, settings.wire, recorder, plan.long_calls
-    )
+    door = Gateway(models, OPERATIONS, service, verifier, throttle, settings.wire, recorder, plan.long_calls)
     # Of the operations that name a session, this one names nothing else.
     named = compile_input(models.find("VoiceID.EvaluateSession").input_shape)
     streams = Streams(
-        settings, Gate(service, verifier, intake, named, recorder), audiosocket, threads=plan.streams
+        settings,
+        StreamAuthorizer(service, verifier, intake, named, recorder),
+        audiosocket,
+        threads=plan.streams,
     )
 
     def close() -> None:
@@ -222,7 +223,7 @@ def build_app(
 
     pages = SessionPages(
         door,
-        Tickets(secret=store.secret, find=credential_finder(store), clock=store.clock),
+        LoginCookies(secret=store.secret, find=credential_finder(store), clock=store.clock),
         partial(_domain_of, store),
         recorder,
         views,

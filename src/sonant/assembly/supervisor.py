@@ -18,7 +18,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from sonant.cpu_affinity import Cores
+from sonant.cpu_affinity import CpuAffinity
 from sonant.runner_state import GRACE_S, RunnerState
 from sonant.settings import Settings
 from sonant.threads import Backoff, start_loop
@@ -44,7 +44,7 @@ class Supervisor:
     """
 
     def __init__(
-        self, settings: Settings, cores: Cores, monotonic_s: Callable[[], float] = time.monotonic
+        self, settings: Settings, cores: CpuAffinity, monotonic_s: Callable[[], float] = time.monotonic
     ) -> None:
         self._settings, self._cores, self._monotonic_s = settings, cores, monotonic_s
         self._owner = f"local-{secrets.token_hex(8)}"

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Collection, Mapping
 
 from sonant.assembly.installation import Store, open_backends, service_key_digest
-from sonant.cpu_affinity import Cores
+from sonant.cpu_affinity import CpuAffinity
 from sonant.errors import AccessDenied, InternalServer, ObjectsUnavailable, SetupError, Validation
 from sonant.iam import parse
 from sonant.jobs.entry import Role, Task
@@ -19,7 +19,7 @@ from sonant.jobs.model_registry import embedders
 from sonant.jobs.spoofing import detectors
 from sonant.jobs.window import Engine
 from sonant.jobs.workers.local import LocalEngine
-from sonant.jobs.workers.process import Hands, work
+from sonant.jobs.workers.process import TaskExecutor, work
 from sonant.jobs.workers.ray import RayEngine, require_ray
 from sonant.jobs.workers.ray_crew import Cluster
 from sonant.operations.service import RecordingAnalysis
@@ -91,7 +91,7 @@ def _serve_tasks(pipe: object, settings: Settings) -> None:
 
 def ray_hands(
     audio: Audio, fraud: Fraud, where: Mapping[str, object], brought: Collection[str], gpu: bool = False
-) -> Hands:
+) -> TaskExecutor:
     """What a Ray actor does tasks with, made there.
 
     Where things are, and the secrets to reach them, come from the settings of the actor's own host, so that
@@ -110,7 +110,7 @@ def ray_hands(
     if gpu:
         check_gpu()
     models = load_models()
-    return Hands(
+    return TaskExecutor(
         fetch=fetch_with(mine),
         models=models,
         detectors=detectors(fraud),
@@ -168,8 +168,8 @@ def local_engine(settings: Settings, workers: int, main: Callable[..., None] = w
 class LocalListener:
     """Hears one recording at a time in a worker process that is started when first needed."""
 
-    def __init__(self, store: Store, cores: Cores | None = None) -> None:
-        self._store, self._cores = store, cores or Cores()
+    def __init__(self, store: Store, cores: CpuAffinity | None = None) -> None:
+        self._store, self._cores = store, cores or CpuAffinity()
         self._engine = local_engine(store.settings, workers=1)
         self._turn = threading.Lock()
 
@@ -195,7 +195,7 @@ class LocalListener:
             account_id="" if domain is None else domain.account_id,
         )
         audio = (AudioFile(s3_uri=s3_uri, channel=channel),)
-        task = Task(ticket=0, role=role, audio=audio, need_s=need_s, keep_audio=False, model_id=model_id)
+        task = Task(task_id=0, role=role, audio=audio, need_s=need_s, keep_audio=False, model_id=model_id)
         with self._turn, self._cores.all():
             lost = self._engine.lost
             self._engine.submit(task)
@@ -212,7 +212,7 @@ class LocalListener:
             vector=heard.vector,
             net_speech_s=heard.net_speech_s,
             snr_db=heard.snr_db,
-            low_cut=heard.low_cut,
+            highpass_300hz=heard.highpass_300hz,
         )
 
     def close(self) -> None:

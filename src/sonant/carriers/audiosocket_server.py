@@ -15,8 +15,8 @@ from concurrent.futures import Executor
 
 from sonant.carriers.audiosocket import AudioSocketAdapter
 from sonant.carriers.connection import Bounds, carry
-from sonant.carriers.limits import Places
-from sonant.carriers.parts import Intake
+from sonant.carriers.limits import ConnectionLimiter
+from sonant.carriers.parts import StreamOpener
 from sonant.carriers.request import StreamRequest
 from sonant.errors import SetupError, WireError
 from sonant.sessions.calls import EndReason
@@ -68,8 +68,8 @@ class AudioSocketServer:
         self,
         listener: socket.socket,
         settings: Settings,
-        intake_for: Callable[[StreamRequest], Intake],
-        places: Places,
+        intake_for: Callable[[StreamRequest], StreamOpener],
+        places: ConnectionLimiter,
         threads: Executor,
     ) -> None:
         self._listener, self._settings = listener, settings

@@ -15,8 +15,8 @@ from typing import Any, TypeVar
 
 from sonant.audit.masking import HIDDEN
 from sonant.audit.record import Audited
-from sonant.carriers.parts import Intake, Stream
-from sonant.carriers.request import Asked, StreamRequest
+from sonant.carriers.parts import Stream, StreamOpener
+from sonant.carriers.request import StreamParameters, StreamRequest
 from sonant.errors import DatabaseUnavailable, InternalServer, WireError
 from sonant.gateway.authorization import authorize
 from sonant.gateway.models import unmodelled
@@ -47,22 +47,22 @@ AUDITED_STREAMS = {
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Begun:
+class OpenedStream:
     """A stream that was opened for a signed request."""
 
     stream: Stream
-    asked: Asked
+    asked: StreamParameters
     account_id: str
 
 
-class Gate:
+class StreamAuthorizer:
     """Opens streams for those who may, and writes down who did."""
 
     def __init__(
         self,
         service: Service,
         verifier: Verifier,
-        intake: Intake,
+        intake: StreamOpener,
         check: Callable[[object], dict[str, Any]],
         recorder: Recorder | None,
     ) -> None:
@@ -76,11 +76,11 @@ class Gate:
 
     def open_signed(
         self, request: StreamRequest, admit: Callable[[str], None], declared_sha256: bytes | None = None
-    ) -> Begun:
+    ) -> OpenedStream:
         """`admit` is asked for a place for the account when it is known. Raises WireError."""
         note = _Note(request=request)
 
-        def begin() -> Begun:
+        def begin() -> OpenedStream:
             credential, region = self._verifier.verify(
                 SignedRequest(
                     method=request.method,
@@ -94,7 +94,7 @@ class Gate:
             )
             note.caller = caller = Caller(principal=credential.principal, region=region)
             note.access_key_id = credential.access_key_id
-            asked = Asked.parse(request.parameters(), self._check)
+            asked = StreamParameters.parse(request.parameters(), self._check)
             note.parameters = {"DomainId": asked.domain_id, "SessionNameOrId": asked.session}
             self._authorize(request, caller, note.parameters)
             admit(caller.account_id)
@@ -105,11 +105,11 @@ class Gate:
                 session=asked.session,
             )
             stream = note.stream = self._open(call)
-            return Begun(stream=stream, asked=asked, account_id=caller.account_id)
+            return OpenedStream(stream=stream, asked=asked, account_id=caller.account_id)
 
         return self._noting(note, begin)
 
-    def for_carrier(self, name: str, account_id: str, request: StreamRequest) -> Intake:
+    def for_carrier(self, name: str, account_id: str, request: StreamRequest) -> StreamOpener:
         """An intake for a carrier that has shown its password: it opens what its settings allow."""
         arn = f"arn:aws:iam::{account_id}:carrier/{name}"
         caller = Caller(
@@ -211,7 +211,7 @@ class _Note:
 
 @dataclass(frozen=True, slots=True)
 class _CarrierIntake:
-    gate: Gate
+    gate: StreamAuthorizer
     request: StreamRequest
     caller: Caller
 

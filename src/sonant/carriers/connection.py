@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sonant.carriers.adapter import Adapter, Audio, Begin, Effect, End, Reply
-from sonant.carriers.parts import PIECE_S, Connection, Intake, Stream, feed_in_pieces
+from sonant.carriers.parts import PIECE_S, Connection, Stream, StreamOpener, feed_in_pieces
 from sonant.errors import ModelledError
 from sonant.sessions.calls import Call, EndReason, StreamFault, StreamOver
 
@@ -82,7 +82,7 @@ class _Rate:
 async def carry(
     connection: Connection,
     adapter: Adapter,
-    intake: Intake,
+    intake: StreamOpener,
     *,
     threads: Executor,
     paced: bool = False,
@@ -107,7 +107,7 @@ class _Carrying:
         self,
         connection: Connection,
         adapter: Adapter,
-        intake: Intake,
+        intake: StreamOpener,
         threads: Executor,
         paced: bool,
         stream: Stream | None,

@@ -17,9 +17,9 @@ from starlette.routing import BaseRoute, Route, WebSocketRoute
 from starlette.types import Message, Receive, Scope, Send
 
 from sonant.carriers.audiosocket_server import AudioSocketServer
-from sonant.carriers.authorizer import Begun, Gate
+from sonant.carriers.authorizer import OpenedStream, StreamAuthorizer
 from sonant.carriers.connection import carry
-from sonant.carriers.limits import Places
+from sonant.carriers.limits import ConnectionLimiter
 from sonant.carriers.own import OwnAdapter
 from sonant.carriers.registry import Carrier, carriers
 from sonant.carriers.request import StreamRequest
@@ -41,12 +41,12 @@ class Streams:
     """The endpoints of streams, as ASGI, and the port of AudioSocket."""
 
     def __init__(
-        self, settings: Settings, gate: Gate, audiosocket: socket | None = None, *, threads: int
+        self, settings: Settings, gate: StreamAuthorizer, audiosocket: socket | None = None, *, threads: int
     ) -> None:
         """`threads` verify and open. Raises SetupError for carriers that are not set up safely."""
         self._settings, self._gate = settings, gate
         self._carriers = carriers(settings, gate.clock)
-        self._places = Places(settings.live.max_streams, settings.live.max_streams_per_account)
+        self._places = ConnectionLimiter(settings.live.max_streams, settings.live.max_streams_per_account)
         self._threads = ThreadPool(threads, "stream", most_waiting=_MOST_WAITING)
         self._audiosocket = audiosocket
 
@@ -127,7 +127,7 @@ class Streams:
         try:
             with self._places.visit() as place:
 
-                def begin(asked: StreamRequest, declared: bytes) -> Awaitable[Begun]:
+                def begin(asked: StreamRequest, declared: bytes) -> Awaitable[OpenedStream]:
                     return self._threads.run(lambda: self._gate.open_signed(asked, place.name, declared))
 
                 body = await Upload(begin, self._settings, self._threads.executor).take(request, receive)

@@ -8,7 +8,7 @@ from collections import Counter
 from sonant.errors import Throttling
 
 
-class Places:
+class ConnectionLimiter:
     """Taken and left from any thread."""
 
     def __init__(self, most: int, most_per_account: int) -> None:
@@ -17,13 +17,13 @@ class Places:
         self._by_account: Counter[str] = Counter()
         self._lock = threading.Lock()
 
-    def visit(self) -> Place:
+    def visit(self) -> ConnectionSlot:
         """A place for a connection of which nothing is known yet. Raises Throttling."""
         with self._lock:
             if self._taken >= self._most:
                 raise Throttling(f"The service carries {self._most} streams, the most it may.")
             self._taken += 1
-        return Place(self)
+        return ConnectionSlot(self)
 
     @property
     def taken(self) -> int:
@@ -44,10 +44,10 @@ class Places:
                     del self._by_account[account_id]
 
 
-class Place:
+class ConnectionSlot:
     """One connection's place; leave it with `with`."""
 
-    def __init__(self, places: Places) -> None:
+    def __init__(self, places: ConnectionLimiter) -> None:
         self._places = places
         self._account_id: str | None = None
 
@@ -56,7 +56,7 @@ class Place:
         self._places._name(account_id)
         self._account_id = account_id
 
-    def __enter__(self) -> Place:
+    def __enter__(self) -> ConnectionSlot:
         return self
 
     def __exit__(self, *_fault: object) -> None:

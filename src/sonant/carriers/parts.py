@@ -48,7 +48,7 @@ class Stream(Protocol):
     async def drained(self) -> None: ...
 
 
-class Intake(Protocol):
+class StreamOpener(Protocol):
     """Where streams are opened; see `live.intake.Intake`."""
 
     def open(self, call: Call, /) -> Stream:

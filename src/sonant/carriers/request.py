@@ -52,7 +52,7 @@ def _decoded(piece: bytes) -> str:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Asked:
+class StreamParameters:
     """What the query string of `/stream` asks for."""
 
     domain_id: str
@@ -60,7 +60,7 @@ class Asked:
     form: AudioForm
 
     @classmethod
-    def parse(cls, given: Mapping[str, str], check: Callable[[object], dict[str, Any]]) -> Asked:
+    def parse(cls, given: Mapping[str, str], check: Callable[[object], dict[str, Any]]) -> StreamParameters:
         """`check` takes DomainId and SessionNameOrId. Raises Validation."""
         if unknown := given.keys() - _NAMES:
             raise Validation(

@@ -20,7 +20,7 @@ import orjson
 from numpy.typing import NDArray
 from starlette.types import Receive
 
-from sonant.carriers.authorizer import Begun
+from sonant.carriers.authorizer import OpenedStream
 from sonant.carriers.encoding import decoder, one_channel
 from sonant.carriers.own import RATES_HZ, AudioForm
 from sonant.carriers.parts import Stream, feed_in_pieces
@@ -64,7 +64,7 @@ class Upload:
 
     def __init__(
         self,
-        open_stream: Callable[[StreamRequest, bytes], Awaitable[Begun]],
+        open_stream: Callable[[StreamRequest, bytes], Awaitable[OpenedStream]],
         settings: Settings,
         threads: Executor,
     ) -> None:
@@ -87,7 +87,7 @@ class Upload:
         finally:
             Upload.recordings -= 1
 
-    async def _carry(self, begun: Begun, form: AudioForm | None, body: _Body) -> bytes:
+    async def _carry(self, begun: OpenedStream, form: AudioForm | None, body: _Body) -> bytes:
         stream, reason = begun.stream, EndReason.DISCONNECTED
         ended: asyncio.Future[EndReason] = asyncio.get_running_loop().create_future()
         stream.on_end(_teller(ended))
@@ -128,7 +128,7 @@ class Upload:
             taking.cancel()
             stream.end(reason)
 
-    async def _take_in(self, begun: Begun, form: AudioForm | None, body: _Body) -> None:
+    async def _take_in(self, begun: OpenedStream, form: AudioForm | None, body: _Body) -> None:
         stream = begun.stream
         if form is None:
             await self._take_recording(stream, begun.asked.form.channel, body)

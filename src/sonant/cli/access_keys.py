@@ -170,7 +170,7 @@ def simulate(
     click.echo(f"{'allowed' if decision.allowed else 'denied'}: {decision.reason}")
     for line in decision.trace:
         place = f"policy {line.policy_index + 1}, statement {line.statement}"
-        click.echo(f"  {place} ({'Allow' if line.allow else 'Deny'}): {line.why_not or 'applies'}")
+        click.echo(f"  {place} ({'Allow' if line.allow else 'Deny'}): {line.mismatch_reason or 'applies'}")
     return 0 if decision.allowed else 1
 
 

@@ -21,7 +21,7 @@ from sonant.cli.folder_domains import opened_domain
 from sonant.errors import SetupError
 from sonant.evaluation.run import Conditions
 from sonant.evaluation.trials import recordings_by_speaker
-from sonant.jobs.model_registry import brought_calibration
+from sonant.jobs.model_registry import model_calibration
 from sonant.operations.duplicates import load_voices
 from sonant.retention.housekeeping import KEPT_REPETITIONS
 from sonant.settings import Settings
@@ -119,7 +119,7 @@ def show(settings: Settings, domain_id: str | None) -> int:
         )
         for one in found
     ]
-    shipped = brought_calibration(ModelFiles(settings.data), model_id)
+    shipped = model_calibration(ModelFiles(settings.data), model_id)
     rows.append(("shipped", "+0.00", "1.00", percent(shipped.supported_log10_far), "", model_id))
     click.echo(f"{_place(domain_id)}; the first line counts")
     click.echo(table(rows, ("made", "shift", "scale", "supports FAR", "speakers", "source")))
@@ -167,7 +167,7 @@ def _of_domain(settings: Settings, domain_id: str) -> tuple[Calibration, Compari
         voices = load_voices(connection, vault, domain.domain_id)
         if voices is None:
             raise SetupError(f"domain {domain_id} has no enrolled speakers")
-        shipped = brought_calibration(ModelFiles(settings.data), voices.model_id)
+        shipped = model_calibration(ModelFiles(settings.data), voices.model_id)
         repeated = calibrations.repetitions(connection, domain.domain_id, voices.model_id, KEPT_REPETITIONS)
     some = np.sort(np.random.default_rng(1).permutation(len(voices.speaker_ids))[:MOST_SPEAKERS])
     vectors, snr = voices.vectors[some], voices.snr_db[some]
@@ -198,7 +198,7 @@ def _of_folder(
 ) -> tuple[Calibration, Comparisons]:
     """One sub-folder a speaker: pieces of 30 s against pieces of 10, 5 and 3 s."""
     model_id = _model_of(settings, domain_id)
-    shipped = brought_calibration(ModelFiles(settings.data), model_id)
+    shipped = model_calibration(ModelFiles(settings.data), model_id)
     recordings = recordings_by_speaker(folder)
     refuse_few(len(recordings))
     outcomes = listen(settings, recordings, Conditions(references=3, probes=10), model_id, quiet=quiet)

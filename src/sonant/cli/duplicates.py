@@ -14,7 +14,7 @@ from sonant.assembly.installation import write_private
 from sonant.cli.common import table
 from sonant.cli.folder_domains import opened_domain
 from sonant.jobs.calibration_cache import scale_of
-from sonant.jobs.model_registry import brought_calibration
+from sonant.jobs.model_registry import model_calibration
 from sonant.operations.duplicates import Pair, find_pairs, load_voices
 from sonant.settings import Settings
 from sonant.storage.model_files import ModelFiles
@@ -37,7 +37,7 @@ def duplicates(settings: Settings, domain_id: str, one_in: int, file: Path | Non
             connection,
             domain.domain_id,
             voices.model_id,
-            partial(brought_calibration, ModelFiles(settings.data)),
+            partial(model_calibration, ModelFiles(settings.data)),
         )
         pairs = list(find_pairs(voices, scale, 1 / one_in))
         place = {speaker_id: number for number, speaker_id in enumerate(voices.speaker_ids)}

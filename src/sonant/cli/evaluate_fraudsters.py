@@ -217,7 +217,7 @@ def _voices(made: Sequence[Made], people: Mapping[str, Person], use: Use) -> lis
             vector=template.embedding.vector,
             speech_s=template.quality.net_speech_s,
             snr_db=template.quality.snr_db,
-            low_cut=template.quality.low_cut,
+            highpass_300hz=template.quality.highpass_300hz,
         )
         for piece in made
         if piece.use == use

@@ -184,7 +184,7 @@ class _Measured:
 def _model(settings: Settings, model_id: str | None) -> _Measured:
     """An added model need not be calibrated to be measured. Raises SetupError for one that is not there."""
     from sonant.evaluation.scorer import calibrated, cosine
-    from sonant.jobs.model_registry import brought_calibration, embedder_opener
+    from sonant.jobs.model_registry import embedder_opener, model_calibration
     from sonant.storage.model_files import ModelFiles
     from sonant.voice.models import shipped_encoder_id
 
@@ -195,7 +195,7 @@ def _model(settings: Settings, model_id: str | None) -> _Measured:
     return _Measured(
         model_id=found,
         opener=opener,
-        scorer=calibrated(brought_calibration(files, found)),
+        scorer=calibrated(model_calibration(files, found)),
         scorer_name="the shipped calibration" if opener is None else "its calibration",
     )
 

@@ -22,10 +22,10 @@ from sonant.jobs.decide import Config, state_of
 from sonant.jobs.entry import Prepared, Role, Task
 from sonant.jobs.faults import JobFault, code_of
 from sonant.jobs.fraud import Risk
-from sonant.jobs.fraud_preview import Place, Screening
+from sonant.jobs.fraud_preview import EntryRef, Screening
 from sonant.jobs.job_type import Heard, Item
 from sonant.jobs.manifest import BadRequest, EnrollmentRequest, Entry, read_manifest
-from sonant.jobs.model_registry import brought_calibration
+from sonant.jobs.model_registry import model_calibration
 from sonant.jobs.predict import ENROLLS, Forecast
 from sonant.jobs.report import Report, json_report, make_report
 from sonant.jobs.report_line import ERROR, finding
@@ -106,7 +106,7 @@ class Check:
         self._forecast = Forecast(config, settings.quotas.speakers_per_domain)
         self._domain_id, self._replays = domain_id, settings.fraud.replay_recordings
         files = ModelFiles(settings.data)
-        self._screening = Screening(None, self._replays, partial(brought_calibration, files))
+        self._screening = Screening(None, self._replays, partial(model_calibration, files))
         self._model_id = None if domain_id is None else _open_domain(store, domain_id)[0].model_id
         self._present = 0
         if domain_id is not None:
@@ -117,13 +117,13 @@ class Check:
 
     def fetch(self, start: int, limit: int) -> list[Item]:
         numbered = enumerate(self._entries[start : start + limit], start)
-        return [Item(position=position, mark=None, entry=entry) for position, entry in numbered]
+        return [Item(position=position, dedup_key=None, entry=entry) for position, entry in numbered]
 
     def begin(self, item: Item) -> Task | None:
         if isinstance(item.entry, BadRequest):
             return None
         return Task(
-            ticket=item.position,
+            task_id=item.position,
             role=self._role,
             audio=item.entry.audio,
             need_s=self._need_s,
@@ -162,22 +162,22 @@ class Check:
         if isinstance(entry, BadRequest):
             return error_line(entry.request_id, 400, entry.message)
         assert isinstance(entry, EnrollmentRequest)
-        mark, status, place = entry.speaker_id.encode(), None, None
+        dedup_key, status, place = entry.speaker_id.encode(), None, None
         if where is not None:
             connection, domain, vault = where
             speaker = speakers.find(connection, vault, domain.domain_id, entry.speaker_id)
             speaker_id = None if speaker is None else speaker.speaker_id
             standing = speakers.standing(connection, domain.domain_id, vault.lookup(entry.speaker_id))
             status = state_of(standing, self._model_id or shipped_encoder_id())
-            place = Place(
+            place = EntryRef(
                 connection=connection, vault=vault, domain_id=domain.domain_id, speaker_id=speaker_id
             )
-        heard = self._screening.screened(heard, mark, risk, place)
+        heard = self._screening.screened(heard, dedup_key, risk, place)
         assert heard is not None
-        outcome = self._forecast.settle(mark, status, heard, speakers_present=self._present)
-        self._forecast.note(mark, status, outcome)
+        outcome = self._forecast.settle(dedup_key, status, heard, speakers_present=self._present)
+        self._forecast.note(dedup_key, status, outcome)
         if outcome in ENROLLS and isinstance(heard, Prepared) and heard.fingerprint is not None:
-            self._screening.accept(mark, heard.fingerprint)
+            self._screening.accept(dedup_key, heard.fingerprint)
         return finding(entry, heard, outcome, self._need_s)
 
 

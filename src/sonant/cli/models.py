@@ -21,7 +21,7 @@ from sonant.cli.model_check import Findings, examine
 from sonant.cli.model_source import fetched
 from sonant.errors import SetupError
 from sonant.jobs import model_upgrade as change
-from sonant.jobs.model_registry import brought_calibration, calibrated, calibration_for, uncalibrated
+from sonant.jobs.model_registry import calibrated, calibration_for, model_calibration, uncalibrated
 from sonant.settings import Settings
 from sonant.storage.model_files import ID_PATTERN, MAX_CALIBRATION_BYTES, ModelFiles, ModelManifest
 from sonant.storage.repositories import domains, model_upgrades
@@ -147,7 +147,7 @@ def use(settings: Settings, domain_id: str, model_id: str) -> None:
     wanted = _model(files, model_id)
     with store.database.write() as connection:
         change.use(
-            connection, _domain(store, connection, domain_id), wanted, partial(brought_calibration, files)
+            connection, _domain(store, connection, domain_id), wanted, partial(model_calibration, files)
         )
     click.echo(f"{domain_id} has the voice model {wanted or shipped_encoder_id()}")
 
@@ -158,7 +158,7 @@ def upgrade(
     """Begin or follow a change of a domain's model, or do one step of it."""
     store = open_store(settings)
     files = ModelFiles(settings.data)
-    calibrations = partial(brought_calibration, files)
+    calibrations = partial(model_calibration, files)
     if model_id is not None and step is not None:
         raise SetupError(f"--{step} goes with the change under way: leave the model out")
     now = store.clock()
@@ -175,7 +175,7 @@ def upgrade(
         elif step == "cancel":
             change.cancel(connection, domain)
     if step in ("finish", "cancel"):
-        store.database.scrub()
+        store.database.truncate_wal()
     if model_id is not None:
         _make(store, domain_id, quiet=quiet)
     _tell(store, domain_id)

@@ -18,7 +18,7 @@ from typing import Any
 import click
 
 from sonant.assembly.supervisor import STOP_S, Report, Supervisor
-from sonant.cpu_affinity import Cores
+from sonant.cpu_affinity import CpuAffinity
 from sonant.errors import SetupError
 from sonant.retention.housekeeping import Housekeeper
 from sonant.settings import Settings, loading
@@ -64,7 +64,7 @@ def serve(settings: Settings, *, quiet: bool) -> None:
                 "choose another with --host and --port"
             ) from None
         listener.listen(1024)
-        cores = Cores()
+        cores = CpuAffinity()
         if settings.embedded and settings.wire.one_core:
             cores.keep_to_one()
         if settings.embedded:

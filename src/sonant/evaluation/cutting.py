@@ -13,7 +13,7 @@ from sonant.errors import NotEnoughSpeech
 from sonant.voice.audio.recording import RATE_HZ
 from sonant.voice.models import Models
 from sonant.voice.models.embedding import WINDOW_S, Embedder, Embedding, embed
-from sonant.voice.quality import Quality, clipping_share, frame_power, low_cut, snr_db
+from sonant.voice.quality import Quality, clipping_share, frame_power, highpass_300hz, snr_db
 from sonant.voice.speech import SpeechDetector
 
 Samples = NDArray[np.float32]
@@ -169,7 +169,7 @@ def template(
             duration_s=len(samples) / RATE_HZ,
             snr_db=snr_db(power, detector.probabilities[: len(power)]),
             clipping_share=clipping_share(speech),
-            low_cut=low_cut(speech),
+            highpass_300hz=highpass_300hz(speech),
         ),
     )
 

@@ -44,7 +44,7 @@ class Voice:
     """Unit length, [d]."""
     speech_s: float
     snr_db: float
-    low_cut: bool = False
+    highpass_300hz: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -139,7 +139,10 @@ class _Table:
             for person in set(persons.tolist())
         }
         self._sizes = tuple(sizes)
-        tails = [calibration.tail(voice.speech_s, voice.snr_db, narrow=voice.low_cut) for voice in calls]
+        tails = [
+            calibration.tail(voice.speech_s, voice.snr_db, highpass_300hz=voice.highpass_300hz)
+            for voice in calls
+        ]
         #: The least similarity that flags a call, by size of list; [sizes, calls].
         self._alarm = np.array([[_least_flagged(size, tail) for tail in tails] for size in sizes])
         self._rare = np.array([tail.similarity_at(-2.0) for tail in tails])

@@ -30,7 +30,7 @@ class Figure:
     high: float | None = None
     rough: bool = False
     """Fewer than 30 errors are behind it: no more than its order of magnitude is known."""
-    why_not: str = ""
+    unsupported_reason: str = ""
     """Why there is no value."""
 
 
@@ -91,7 +91,7 @@ def results(outcome: Outcome, facts: Mapping[str, Facts]) -> list[Result]:
 
 def _result(outcome: Outcome, group: str, speakers: int) -> Result:
     comparisons = _comparisons(outcome, outcome.raw, keep_failed=False)
-    figures = dict.fromkeys(NAMES, Figure(value=None, why_not=NOT_CALIBRATED))
+    figures = dict.fromkeys(NAMES, Figure(value=None, unsupported_reason=NOT_CALIBRATED))
     figures |= _of_order(comparisons)
     if outcome.score is not None:
         figures |= _at_thresholds(_comparisons(outcome, outcome.score, keep_failed=True))
@@ -213,7 +213,7 @@ def _if_supported(impostor: int, rate: float, figure: Figure) -> Figure:
     try:
         metrics.need_comparisons(impostor, rate)
     except NotEnoughTrials as fault:
-        return Figure(value=None, why_not=str(fault))
+        return Figure(value=None, unsupported_reason=str(fault))
     return figure
 
 

@@ -68,7 +68,7 @@ def as_html(report: Report) -> str:
     if calibrated(report):
         names = [name for limit in THRESHOLDS for name in (f"far_{limit}", f"frr_{limit}")]
         parts += ["<h2>Errors at a threshold on the score</h2>", _table(report.results, names)]
-    if any(result.figures["cllr"].why_not != NOT_CALIBRATED for result in report.results):
+    if any(result.figures["cllr"].unsupported_reason != NOT_CALIBRATED for result in report.results):
         parts += ["<h2>Calibration</h2>", _table(report.results, ("cllr", "min_cllr", "calibration_loss"))]
     whole = [result for result in report.results if result.group == "all"]
     parts += ["<h2>Trade-off</h2>", '<div class="plots">']

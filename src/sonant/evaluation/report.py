@@ -155,7 +155,7 @@ def notes(report: Report) -> list[str]:
             "them for what your callers will see."
         )
     for name in NAMES:
-        reasons = dict.fromkeys(result.figures[name].why_not for result in report.results)
+        reasons = dict.fromkeys(result.figures[name].unsupported_reason for result in report.results)
         found += [f"{NAMES[name]}: {reason}." for reason in reasons if reason and reason != NOT_CALIBRATED]
     if not calibrated(report):
         found.append(f"No FAR and FRR at {', '.join(map(str, THRESHOLDS))}, no Cllr: {NOT_CALIBRATED}.")
@@ -182,5 +182,5 @@ def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
 
 def _json_figure(figure: Figure) -> Mapping[str, Any]:
     if figure.value is None:
-        return {"value": None, "why_not": figure.why_not}
+        return {"value": None, "why_not": figure.unsupported_reason}
     return {"value": figure.value, "low": figure.low, "high": figure.high, "rough": figure.rough}

@@ -38,11 +38,11 @@ def calibrated(calibration: Calibration) -> Scorer:
         raw = similarity(reference.embedding, probe.embedding)
         speech_s = probe.quality.net_speech_s
         snr_db = min(reference.quality.snr_db, probe.quality.snr_db)
-        narrow = probe.quality.low_cut and reference.quality.low_cut
+        highpass_300hz = probe.quality.highpass_300hz and reference.quality.highpass_300hz
         return Scored(
             raw=raw,
-            score=calibration.score(raw, speech_s=speech_s, snr_db=snr_db, narrow=narrow),
-            llr=calibration.llr(raw, speech_s=speech_s, snr_db=snr_db, narrow=narrow),
+            score=calibration.score(raw, speech_s=speech_s, snr_db=snr_db, highpass_300hz=highpass_300hz),
+            llr=calibration.llr(raw, speech_s=speech_s, snr_db=snr_db, highpass_300hz=highpass_300hz),
         )
 
     return score

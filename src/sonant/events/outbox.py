@@ -11,7 +11,7 @@ from sqlalchemy import Connection, bindparam, delete, func, insert, select, upda
 
 from sonant.events.documents import Event, document
 from sonant.ids import new_uuid
-from sonant.storage.database.postgres import take_time, take_turn
+from sonant.storage.database.postgres import advisory_lock, lift_timeouts
 from sonant.storage.database.rows import put
 from sonant.storage.database.schema import event_cursors, events
 from sonant.storage.times import far_us, to_us
@@ -40,7 +40,7 @@ class Outbox:
         if not rows:
             return
         # Numbers must be committed in their order, else a cursor passes over one that comes late.
-        take_turn(connection, "events")
+        advisory_lock(connection, "events")
         connection.execute(insert(events), rows)
 
 
@@ -134,8 +134,8 @@ def purge(
 ) -> tuple[int, int]:
     """Delete old events: those that all sinks have taken, and those that one has not taken for too long;
     how many of each. Without sinks all go. Cursors of sinks that are no longer set up go as well."""
-    take_turn(connection, "purge of events")
-    take_time(connection)
+    advisory_lock(connection, "purge of events")
+    lift_timeouts(connection)
     connection.execute(delete(event_cursors).where(event_cursors.c.sink.not_in(sinks)))
     if not sinks:
         return connection.execute(delete(events)).rowcount, 0

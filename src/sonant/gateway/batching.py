@@ -27,7 +27,7 @@ def _nothing() -> None:
     pass
 
 
-class Lane(Generic[A, R]):
+class BatchingExecutor(Generic[A, R]):
     """Runs `work` for one argument after the other in a thread of its own."""
 
     def __init__(self, work: Callable[[A], R], name: str, begin: Callable[[], None] = _nothing) -> None:

@@ -43,7 +43,7 @@ _QUERY_MARKS = frozenset({b"X-Amz-Algorithm", b"X-Amz-Credential", b"X-Amz-Signa
 """Any of these in the query string makes the request a presigned one."""
 
 
-class Claim(NamedTuple):
+class ParsedAuthorization(NamedTuple):
     """What the signer of a request says, unverified."""
 
     algorithm: bytes
@@ -56,7 +56,7 @@ class Claim(NamedTuple):
     """Seconds that a presigned request lives; None for one signed in its header."""
 
 
-def read_claim(headers: Mapping[bytes, bytes], query: Sequence[Pair]) -> Claim:
+def read_claim(headers: Mapping[bytes, bytes], query: Sequence[Pair]) -> ParsedAuthorization:
     """The claim of a request with these folded headers and encoded query parameters.
 
     Raises `MissingAuthenticationToken`, `IncompleteSignature` with a sentence for each missing part, or
@@ -75,11 +75,11 @@ def read_claim(headers: Mapping[bytes, bytes], query: Sequence[Pair]) -> Claim:
     return _claim_in_header(authorization, headers)
 
 
-def _claim_in_header(authorization: bytes, headers: Mapping[bytes, bytes]) -> Claim:
+def _claim_in_header(authorization: bytes, headers: Mapping[bytes, bytes]) -> ParsedAuthorization:
     date = headers.get(b"x-amz-date") or headers.get(b"date") or b""
     head, _, signature = authorization.rpartition(_SIGNATURE)
     if date and signature.isalnum() and len(head) <= _MOST_KEPT_BYTES and (known := _usual(head)):
-        return Claim(*known, signature, date, headers.get(b"x-amz-security-token"), None)
+        return ParsedAuthorization(*known, signature, date, headers.get(b"x-amz-security-token"), None)
     algorithm, parts = _parts(authorization)
     faults = [
         f"Authorization header requires '{name.decode()}' parameter."
@@ -90,7 +90,7 @@ def _claim_in_header(authorization: bytes, headers: Mapping[bytes, bytes]) -> Cl
         faults.append("Authorization header requires existence of either a 'X-Amz-Date' or a 'Date' header.")
     if faults:
         raise IncompleteSignature(f"{' '.join(faults)} Authorization={shown(authorization)}")
-    return Claim(
+    return ParsedAuthorization(
         algorithm=algorithm,
         credential=parts[b"Credential"],
         signed_headers=parts[b"SignedHeaders"],
@@ -129,7 +129,7 @@ def _parts(authorization: bytes) -> tuple[bytes, dict[bytes, bytes]]:
     return algorithm, parts
 
 
-def _claim_in_query(query: Sequence[Pair]) -> Claim:
+def _claim_in_query(query: Sequence[Pair]) -> ParsedAuthorization:
     given: dict[bytes, bytes] = {}
     for name, value in query:
         if name.startswith(b"X-Amz-"):
@@ -147,7 +147,7 @@ def _claim_in_query(query: Sequence[Pair]) -> Claim:
     expires_s = int(lifetime) if lifetime.isdigit() and len(lifetime) <= 6 else 0
     if not 0 < expires_s <= MAX_PRESIGNED_S:
         raise IncompleteSignature(f"X-Amz-Expires must be a number of seconds from 1 to {MAX_PRESIGNED_S}.")
-    return Claim(
+    return ParsedAuthorization(
         algorithm=given[b"X-Amz-Algorithm"],
         credential=given[b"X-Amz-Credential"],
         signed_headers=given[b"X-Amz-SignedHeaders"],
@@ -158,7 +158,7 @@ def _claim_in_query(query: Sequence[Pair]) -> Claim:
     )
 
 
-def signed_headers(claim: Claim, headers: Mapping[bytes, bytes]) -> list[Pair]:
+def signed_headers(claim: ParsedAuthorization, headers: Mapping[bytes, bytes]) -> list[Pair]:
     """The signed headers in the signer's order. Raises `InvalidSignature` unless all that must be signed
     are among them."""
     names, signed = _names(claim.signed_headers)

@@ -28,7 +28,7 @@ from sonant.errors import (
     WireError,
 )
 from sonant.gateway.authorization import authorize
-from sonant.gateway.batching import Lane
+from sonant.gateway.batching import BatchingExecutor
 from sonant.gateway.health import Health
 from sonant.gateway.misdirected import misdirected
 from sonant.gateway.models import Operation, ServiceModels
@@ -52,7 +52,7 @@ MOST_LONG = 32
 _JSON_TYPES = frozenset((b"application/x-amz-json-1.0", b"application/json"))
 
 Function = Callable[[Service, Caller, Request], Answer | None]
-Told = tuple[int, str, bytes]
+Response = tuple[int, str, bytes]
 """Status, content type and body."""
 
 
@@ -108,7 +108,7 @@ class Call:
         return self.compiled, self.caller
 
 
-class FrontDoor:
+class Gateway:
     """Answers the AWS endpoint. Everything that may block runs in `threads`, never on the event loop."""
 
     def __init__(
@@ -140,7 +140,9 @@ class FrontDoor:
         self._long = ThreadPool(long_threads, "long call", most_waiting=MOST_LONG)
         # SQLite's reads are so short that several threads only pass Python's lock around: one does more.
         embedded = service.settings.embedded
-        self._reader = Lane(self._live_short, "reads", service.database.begin_calls) if embedded else None
+        self._reader = (
+            BatchingExecutor(self._live_short, "reads", service.database.begin_calls) if embedded else None
+        )
         self._waiting = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -188,11 +190,11 @@ class FrontDoor:
         )
         await send({"type": "http.response.body", "body": body})
 
-    def live(self, call: Call) -> Told:
+    def live(self, call: Call) -> Response:
         """Take a call through LIFE and record how it ended."""
         return self._live_short(call) or self._go_on(call)
 
-    def perform(
+    def call_internal(
         self,
         caller: Caller,
         access_key_id: str,
@@ -222,27 +224,27 @@ class FrontDoor:
             begun_s=time.perf_counter(),
         )
         self.service.database.begin_calls()
-        self._walk(call, KNOWN_LIFE)
+        self._walk(call, INTERNAL_HANDLERS)
         return self._end(call)[2]
 
-    def _live_alone(self, call: Call) -> Told:
+    def _live_alone(self, call: Call) -> Response:
         self.service.database.begin_calls()
         return self.live(call)
 
-    def _live_short(self, call: Call) -> Told | None:
+    def _live_short(self, call: Call) -> Response | None:
         """`live` as far as it takes no more than reading; None for a call that has come to its dispatch."""
-        self._walk(call, (*LIFE[:-1], answer_reading))
+        self._walk(call, (*REQUEST_HANDLERS[:-1], answer_reading))
         if call.error is None and not call.unchanged:
             return None
         if call.compiled is not None and call.compiled.reading is not None:
             call.unchanged = True
         return self._end(call)
 
-    def _go_on(self, call: Call) -> Told:
-        self._walk(call, LIFE[-1:])
+    def _go_on(self, call: Call) -> Response:
+        self._walk(call, REQUEST_HANDLERS[-1:])
         return self._end(call)
 
-    def _go_on_alone(self, call: Call) -> Told:
+    def _go_on_alone(self, call: Call) -> Response:
         self.service.database.begin_calls()
         return self._go_on(call)
 
@@ -260,7 +262,7 @@ class FrontDoor:
             log.exception("request %s failed", call.request_id)
             call.error = InternalServer()
 
-    def _end(self, call: Call) -> Told:
+    def _end(self, call: Call) -> Response:
         self._walk(call, (record,))
         return (200, CONTENT_TYPE, call.answer) if call.error is None else _told(call.error)
 
@@ -310,7 +312,7 @@ class FrontDoor:
             raise SerializationFault(f"The body did not arrive within {BODY_TIME_S:.0f} seconds") from None
 
 
-def check_route(door: FrontDoor, call: Call) -> None:
+def check_route(door: Gateway, call: Call) -> None:
     """POST of JSON to `/`, and nothing else."""
     content_type = (call.header(b"content-type") or b"").split(b";")[0].strip().lower()
     if call.method == "POST" and call.path == b"/" and content_type in _JSON_TYPES:
@@ -323,18 +325,18 @@ def check_route(door: FrontDoor, call: Call) -> None:
     raise _meant_for_others(call) or UnknownRoute()
 
 
-def decode_body(_door: FrontDoor, call: Call) -> None:
+def decode_body(_door: Gateway, call: Call) -> None:
     call.document = parse_body(call.body)
 
 
-def find_operation(door: FrontDoor, call: Call) -> None:
+def find_operation(door: Gateway, call: Call) -> None:
     target = call.header(b"x-amz-target")
     call.compiled = None if target is None else door.compiled.get(target.decode("latin-1"))
     if call.compiled is None:
         raise _meant_for_others(call) or UnknownOperation()
 
 
-def verify_signature(door: FrontDoor, call: Call) -> None:
+def verify_signature(door: Gateway, call: Call) -> None:
     request = SignedRequest(
         method=call.method,
         raw_path=call.path,
@@ -347,17 +349,17 @@ def verify_signature(door: FrontDoor, call: Call) -> None:
     call.access_key_id = credential.access_key_id
 
 
-def throttle(door: FrontDoor, call: Call) -> None:
+def throttle(door: Gateway, call: Call) -> None:
     compiled, caller = call.known
     door.throttle.take(caller.account_id, compiled.operation.name, caller.region)
 
 
-def parse_members(_door: FrontDoor, call: Call) -> None:
+def parse_members(_door: Gateway, call: Call) -> None:
     compiled, _ = call.known
     call.parameters = compiled.parse(call.document)
 
 
-def check_rights(door: FrontDoor, call: Call) -> None:
+def check_rights(door: Gateway, call: Call) -> None:
     compiled, caller = call.known
     call.caller = authorize(
         compiled.operation,
@@ -370,13 +372,13 @@ def check_rights(door: FrontDoor, call: Call) -> None:
     )
 
 
-def require_record(door: FrontDoor, call: Call) -> None:
+def require_record(door: Gateway, call: Call) -> None:
     """Begin nothing that could not be recorded."""
     if door.recorder is not None:
         door.recorder.require(call.known[0].operation)
 
 
-def answer_reading(door: FrontDoor, call: Call) -> None:
+def answer_reading(door: Gateway, call: Call) -> None:
     """A call that changes nothing comes to its end here."""
     compiled, caller = call.known
     if compiled.reading is None:
@@ -387,13 +389,13 @@ def answer_reading(door: FrontDoor, call: Call) -> None:
         call.answer = compiled.serialise(call.result)
 
 
-def dispatch(door: FrontDoor, call: Call) -> None:
+def dispatch(door: Gateway, call: Call) -> None:
     compiled, caller = call.known
     call.result = compiled.function(door.service, caller, call.parameters)
     call.answer = compiled.serialise(call.result)
 
 
-def record(door: FrontDoor, call: Call) -> None:
+def record(door: Gateway, call: Call) -> None:
     """After every call whose operation is known, however it ended; a change waits here for the disk."""
     if door.recorder is None or call.compiled is None:
         return
@@ -417,10 +419,10 @@ def record(door: FrontDoor, call: Call) -> None:
     door.recorder.measure(operation, time.perf_counter() - call.begun_s, call.error)
 
 
-Step = Callable[[FrontDoor, Call], None]
+Step = Callable[[Gateway, Call], None]
 
 #: A request's life, in the order of AWS's own checks.
-LIFE: tuple[Step, ...] = (
+REQUEST_HANDLERS: tuple[Step, ...] = (
     check_route,
     decode_body,
     find_operation,
@@ -433,19 +435,21 @@ LIFE: tuple[Step, ...] = (
 )
 
 #: The same for a caller who has proved already who it is.
-KNOWN_LIFE = tuple(step for step in LIFE if step not in (check_route, decode_body, verify_signature))
+INTERNAL_HANDLERS = tuple(
+    step for step in REQUEST_HANDLERS if step not in (check_route, decode_body, verify_signature)
+)
 
 
 def _meant_for_others(call: Call) -> Misdirected | None:
     return misdirected(call.headers, call.query, call.body)
 
 
-def _told(error: WireError) -> Told:
+def _told(error: WireError) -> Response:
     return error.http_status, error_content_type(error), error_body(error)
 
 
 def asgi_app(
-    door: FrontDoor,
+    door: Gateway,
     *more: BaseRoute,
     health: Health,
     lifespan: Lifespan[Starlette] | None = None,

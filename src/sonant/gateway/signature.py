@@ -18,7 +18,13 @@ from typing import Any, NamedTuple
 
 from sonant.errors import ExpiredToken, IncompleteSignature, InvalidSignature, UnrecognizedClient
 from sonant.gateway.canonical import Pair, canonical_path, canonical_request, fold, query_pairs
-from sonant.gateway.parsed_authorization import Claim, parse_time, read_claim, shown, signed_headers
+from sonant.gateway.parsed_authorization import (
+    ParsedAuthorization,
+    parse_time,
+    read_claim,
+    shown,
+    signed_headers,
+)
 
 ALGORITHM = b"AWS4-HMAC-SHA256"
 TERMINATOR = b"aws4_request"
@@ -148,7 +154,7 @@ class Verifier:
         _check_token(known, claim.token, now)
         return Verified(known, region)
 
-    def _check_date(self, claim: Claim, now: datetime) -> bytes:
+    def _check_date(self, claim: ParsedAuthorization, now: datetime) -> bytes:
         """The time of signing in ISO 8601 basic form, if it is one that holds at `now`."""
         signed_at = parse_time(claim.date)
         if signed_at is None:
@@ -175,7 +181,7 @@ class Verifier:
             )
         return claim.date if claim.date[:1].isdigit() else _basic(signed_at).encode()
 
-    def _check_scope(self, claim: Claim, stamp: bytes) -> tuple[str, str]:
+    def _check_scope(self, claim: ParsedAuthorization, stamp: bytes) -> tuple[str, str]:
         """The access key id and the Region, if the rest of the credential scope is right."""
         access_key_id, _, scope = claim.credential.partition(b"/")
         found = self._regions.get(scope[8:])

@@ -3,7 +3,7 @@
     parse(text) -> Policy                                   what a user or role may do
     allows(policies, action, resource, context) -> bool     the decision, as AWS takes it
     decide(policies, action, resource, context) -> Decision the same, and which statement decided, and why
-    Judge(policies).allows(action, resource, context)       the same, for the same policies many times
+    PolicyEvaluator(policies).allows(action, resource, context)  the same, for policies used many times
     parse_trust(text) -> TrustPolicy                        who may act as a role
     trusts(document, principal, context) -> bool
 
@@ -13,7 +13,7 @@ but what a function in the context raises.
 """
 
 from sonant.iam.context import NOTHING, Context
-from sonant.iam.decisions import Decision, Judge, Trace, allows, decide
+from sonant.iam.decisions import Decision, PolicyEvaluator, Trace, allows, decide
 from sonant.iam.documents import ALLOW_ALL, MAX_POLICY_CHARS, MAX_STATEMENTS, parse
 from sonant.iam.statements import Policy, Statement
 from sonant.iam.trust import TrustPolicy, parse_trust, trusts
@@ -25,8 +25,8 @@ __all__ = [
     "NOTHING",
     "Context",
     "Decision",
-    "Judge",
     "Policy",
+    "PolicyEvaluator",
     "Statement",
     "Trace",
     "TrustPolicy",

@@ -47,7 +47,7 @@ class Condition:
     operator: TextOperator | None
     values: tuple[Pieces, ...]
 
-    def why_not(self, facts: Facts) -> str | None:
+    def mismatch_reason(self, facts: Facts) -> str | None:
         """None if the condition holds, else the reason; it tells no value of the request or policy."""
         actual = facts.values(self.key)
         if not actual:
@@ -77,7 +77,7 @@ class NullCheck:
     key: str
     absent: frozenset[bool]
 
-    def why_not(self, facts: Facts) -> str | None:
+    def mismatch_reason(self, facts: Facts) -> str | None:
         is_absent = not facts.values(self.key)
         if is_absent in self.absent:
             return None

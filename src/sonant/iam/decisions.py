@@ -22,16 +22,16 @@ def allows(policies: Iterable[Policy], action: str, resource: str, context: Cont
     facts = Facts(context)
     for policy in policies:
         for statement in policy.denials:
-            if statement.why_not(action, resource, facts) is None:
+            if statement.mismatch_reason(action, resource, facts) is None:
                 return False
     for policy in policies:
         for statement in policy.allowances:
-            if statement.why_not(action, resource, facts) is None:
+            if statement.mismatch_reason(action, resource, facts) is None:
                 return True
     return False
 
 
-class Judge:
+class PolicyEvaluator:
     """Decides over the same policies again and again, as `allows` does.
 
     A decision of policies without conditions and variables depends on nothing but action and resource, and
@@ -66,11 +66,11 @@ class Trace:
     policy_index: int  # from 0
     statement: str | int  # Sid, else number from 1
     allow: bool
-    why_not: str | None  # None: the statement applies
+    mismatch_reason: str | None  # None: the statement applies
 
     @property
     def applies(self) -> bool:
-        return self.why_not is None
+        return self.mismatch_reason is None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,7 +94,7 @@ def decide(policies: Iterable[Policy], action: str, resource: str, context: Cont
             policy_index=index,
             statement=statement.name,
             allow=statement.allow,
-            why_not=statement.why_not(lowered, resource, facts),
+            mismatch_reason=statement.mismatch_reason(lowered, resource, facts),
         )
         for index, policy in enumerate(policies)
         for statement in policy.statements

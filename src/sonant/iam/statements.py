@@ -24,7 +24,7 @@ class Names:
         reason = f"the {self.element} is {'excepted' if self.negated else 'not named'}"
         object.__setattr__(self, "miss", reason)
 
-    def why_not(self, text: str, facts: Facts, allow: bool) -> str | None:
+    def mismatch_reason(self, text: str, facts: Facts, allow: bool) -> str | None:
         """None if the element covers `text`, else the reason."""
         named = self.constant.matches(text)
         if self.with_variables:
@@ -56,11 +56,11 @@ class Statement:
         """Whether action and resource alone say if it applies."""
         return not (self.conditions or self.actions.with_variables or self.resources.with_variables)
 
-    def why_not(self, action: str, resource: str, facts: Facts) -> str | None:
+    def mismatch_reason(self, action: str, resource: str, facts: Facts) -> str | None:
         """None if the statement applies, else the reason. The action is given in lower case."""
         return (
-            self.actions.why_not(action, facts, self.allow)
-            or self.resources.why_not(resource, facts, self.allow)
+            self.actions.mismatch_reason(action, facts, self.allow)
+            or self.resources.mismatch_reason(resource, facts, self.allow)
             or (first_failing(self.conditions, facts) if self.conditions else None)
         )
 
@@ -68,7 +68,7 @@ class Statement:
 def first_failing(conditions: tuple[Condition | NullCheck, ...], facts: Facts) -> str | None:
     """Why the first condition that does not hold does not; None if all hold."""
     for condition in conditions:
-        reason = condition.why_not(facts)
+        reason = condition.mismatch_reason(facts)
         if reason is not None:
             return reason
     return None

@@ -57,7 +57,7 @@ class TrustStatement:
     def applies(self, principal: str, action: str, facts: Facts) -> bool:
         return (
             self.principals.include(principal)
-            and self.actions.why_not(action, facts, self.allow) is None
+            and self.actions.mismatch_reason(action, facts, self.allow) is None
             and first_failing(self.conditions, facts) is None
         )
 

@@ -11,7 +11,7 @@ from sonant.audit.findings import Finding
 from sonant.errors import SetupError
 from sonant.jobs.entry import Prepared, Task
 from sonant.jobs.faults import JobFault, Refusal
-from sonant.jobs.job_type import Decider, Desk, Heard, Item, Outcome, Sitting
+from sonant.jobs.job_type import BatchTransaction, EntryProcessor, Heard, Item, JobContext, Outcome
 from sonant.jobs.manifest import AudioFile, BadRequest, EnrollmentRequest, Entry, Request
 from sonant.storage.crypto.vault import Vault
 from sonant.storage.repositories import counters, domains, jobs
@@ -23,29 +23,29 @@ log = logging.getLogger(__name__)
 class BatchWork:
     """One job's requests; see `window.Work`."""
 
-    def __init__(self, desk: Desk, decider: Decider) -> None:
-        self._desk, self._decider = desk, decider
+    def __init__(self, context: JobContext, processor: EntryProcessor) -> None:
+        self._context, self._processor = context, processor
 
     def fetch(self, start: int, limit: int) -> list[Item]:
-        job_id = self._desk.job.job_id
-        with self._desk.database.read() as connection:
-            _, vault = self._desk.open_domain(connection)
+        job_id = self._context.job.job_id
+        with self._context.database.read() as connection:
+            _, vault = self._context.open_domain(connection)
             return [
                 self._item(vault, position, open_request(vault, job_id, position, sealed))
                 for position, sealed in jobs.open_entries(connection, job_id, start, limit)
             ]
 
     def begin(self, item: Item) -> Task | None:
-        return None if isinstance(item.entry, BadRequest) else self._decider.task(item)
+        return None if isinstance(item.entry, BadRequest) else self._processor.task(item)
 
     def commit(self, done: Sequence[tuple[Item, Heard]]) -> None:
-        desk, job_id = self._desk, self._desk.job.job_id
-        with desk.database.write() as connection:
-            domains.lock(connection, desk.job.domain_id)
-            desk.hold(connection)
-            domain, vault = desk.open_domain(connection)
-            sitting = self._decider.sitting(connection, domain, vault, done)
-            settled = [(item.position, _settle(sitting, item, heard)) for item, heard in done]
+        context, job_id = self._context, self._context.job.job_id
+        with context.database.write() as connection:
+            domains.lock(connection, context.job.domain_id)
+            context.hold(connection)
+            domain, vault = context.open_domain(connection)
+            batch = self._processor.batch(connection, domain, vault, done)
+            settled = [(item.position, _settle(batch, item, heard)) for item, heard in done]
             sealed = [
                 (
                     position,
@@ -58,18 +58,18 @@ class BatchWork:
             outcomes = [outcome for _, outcome in settled]
             self._note_findings(domain, settled)
             counters.add(connection, _work_done(outcomes, [heard for _, heard in done]))
-            told = (event for outcome in outcomes for event in sitting.events(outcome))
-            desk.outbox.put(connection, told, desk.clock())
-        sitting.committed()
+            told = (event for outcome in outcomes for event in batch.events(outcome))
+            context.outbox.put(connection, told, context.clock())
+        batch.committed()
 
     def _note_findings(self, domain: Domain, settled: Sequence[tuple[int, Outcome]]) -> None:
         """Into the audit trail: what was flagged. Raises JobFault when it must be there and cannot."""
-        desk = self._desk
-        if desk.findings is None:
+        context = self._context
+        if context.findings is None:
             return
         found = [
             Finding(
-                job_id=desk.job.job_id,
+                job_id=context.job.job_id,
                 place=position + 1,
                 outcome=outcome.label,
                 details=outcome.details,
@@ -78,21 +78,21 @@ class BatchWork:
             if outcome.details.get("reasons")
         ]
         try:
-            desk.findings.add(domain, found, desk.clock())
+            context.findings.add(domain, found, context.clock())
         except (OSError, SetupError) as fault:
             log.error("the audit trail of jobs cannot be written: %s", fault)
-            if desk.settings.audit.required:
+            if context.settings.audit.required:
                 raise JobFault(500, "the audit trail cannot be written; see the service's log") from None
 
     def _item(self, vault: Vault, position: int, entry: Entry) -> Item:
-        mark = None if isinstance(entry, BadRequest) else self._decider.mark(vault, entry)
-        return Item(position=position, mark=mark, entry=entry)
+        dedup_key = None if isinstance(entry, BadRequest) else self._processor.dedup_key(vault, entry)
+        return Item(position=position, dedup_key=dedup_key, entry=entry)
 
 
-def _settle(sitting: Sitting, item: Item, heard: Heard) -> Outcome:
+def _settle(batch: BatchTransaction, item: Item, heard: Heard) -> Outcome:
     if isinstance(item.entry, BadRequest):
         return Outcome.refused(item.entry.request_id, Refusal(400, item.entry.message))
-    return sitting.settle(item.entry, heard)
+    return batch.settle(item.entry, heard)
 
 
 def seal_request(vault: Vault, job_id: str, position: int, entry: Entry) -> bytes:

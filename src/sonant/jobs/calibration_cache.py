@@ -23,7 +23,7 @@ def scale_of(
     return brought if own is None else brought.adapted(own.shift, own.scale, own.supported_log10_far)
 
 
-class Scales:
+class CalibrationCache:
     """The calibrations of one domain in one transaction, each looked up once."""
 
     def __init__(self, connection: Connection, domain_id: str, base: CalibrationOf) -> None:

@@ -42,7 +42,7 @@ class Role:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Spoken:
+class Pcm16Audio:
     """Speech that somebody has heard as it was spoken, pauses removed."""
 
     samples: bytes = field(repr=False)
@@ -50,7 +50,7 @@ class Spoken:
     quality: Quality
 
     @classmethod
-    def of(cls, samples: NDArray[np.float32], quality: Quality) -> Spoken:
+    def of(cls, samples: NDArray[np.float32], quality: Quality) -> Pcm16Audio:
         """From samples of -1..1; lossless for what a telephone line carries."""
         numbers = np.clip(np.rint(samples * _INT16), -_INT16, _INT16 - 1)
         return cls(samples=numbers.astype("<i2").tobytes(), quality=quality)
@@ -62,9 +62,9 @@ class Spoken:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Task:
-    """One request's work. `ticket` is the caller's own mark, given back with the result."""
+    """One request's work. `task_id` is the caller's own mark, given back with the result."""
 
-    ticket: int
+    task_id: int
     role: Role
     audio: tuple[AudioFile, ...]
     need_s: float
@@ -81,7 +81,7 @@ class Task:
     """The voice model; None is the one that ships with Sonant."""
     kept: bytes | None = None
     """Speech that was kept, to be heard instead of recordings."""
-    spoken: Spoken | None = None
+    spoken: Pcm16Audio | None = None
     """Speech of a call, found already, instead of recordings."""
 
 
@@ -104,8 +104,8 @@ class Prepared:
     heard_s: float = 0.0
     compute_s: float = 0.0
     inference_s: float = 0.0
-    low_cut: bool = False
-    """Whether the line cut off below 300 Hz; see `quality.low_cut`."""
+    highpass_300hz: bool = False
+    """Whether the line cut off below 300 Hz; see `quality.highpass_300hz`."""
 
 
 #: Reads one recording under a role: (role, URI) -> bytes; raises object and key errors.
@@ -139,7 +139,7 @@ def prepare(
         vector=embedding.vector.astype("<f4").tobytes(),
         net_speech_s=speech.quality.net_speech_s,
         snr_db=speech.quality.snr_db,
-        low_cut=speech.quality.low_cut,
+        highpass_300hz=speech.quality.highpass_300hz,
         risks=_risks(task, detectors, embedding, speech),
         audio=encode_audio(speech.samples) if task.keep_audio else None,
         fingerprint=_fingerprint(speech) if task.fingerprint else None,

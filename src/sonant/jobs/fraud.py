@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sonant.jobs.faults import Refusal
-from sonant.jobs.replay import Copy
+from sonant.jobs.replay import ReplayMatch
 from sonant.voice.calibration.model import Tail
 from sonant.voice.models.embedding import Embedding
 from sonant.voice.risk import known_fraudster_risk
@@ -52,7 +52,7 @@ def assess(
     return tuple(risk for risk in found if risk is not None)
 
 
-def with_replay(risks: Sequence[Risk], copy: Copy | None) -> tuple[Risk, ...]:
+def with_replay(risks: Sequence[Risk], copy: ReplayMatch | None) -> tuple[Risk, ...]:
     """One spoofing risk, the worse of what the detectors heard and of a replay, which is certain."""
     if copy is None:
         return tuple(risks)

@@ -11,12 +11,12 @@ from dataclasses import dataclass, replace
 
 from sqlalchemy import Connection
 
-from sonant.jobs.calibration_cache import CalibrationOf, Scales
+from sonant.jobs.calibration_cache import CalibrationCache, CalibrationOf
 from sonant.jobs.fraud import Risk, known_fraudster, with_replay
-from sonant.jobs.fraudster_gallery import Sample, Watch
+from sonant.jobs.fraudster_gallery import FraudsterGallery, Sample
 from sonant.jobs.inspect import Inspected
 from sonant.jobs.job_type import Heard
-from sonant.jobs.replay import CANDIDATES, Copy, ReplayGuard
+from sonant.jobs.replay import CANDIDATES, ReplayDetector, ReplayMatch
 from sonant.storage.crypto.vault import Vault
 from sonant.storage.repositories.domains import Domain
 from sonant.voice.replay.fingerprint import Fingerprint, shared
@@ -24,7 +24,7 @@ from sonant.voice.replay.index import FingerprintIndex
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Place:
+class EntryRef:
     """Where a request's speaker would be enrolled."""
 
     connection: Connection
@@ -43,8 +43,8 @@ class Screening:
         """The domain's default list unless another is named; so many recordings are remembered."""
         self._calibration_of = calibration_of
         self._watchlist_id, self._most = watchlist_id, replay_recordings
-        self._watch: Watch | None = None
-        self._guard: ReplayGuard | None = None
+        self._gallery: FraudsterGallery | None = None
+        self._guard: ReplayDetector | None = None
         self._index = FingerprintIndex(replay_recordings)
         self._accepted: list[tuple[bytes, bytes]] = []  # mark and fingerprint, by number in the index
 
@@ -57,47 +57,53 @@ class Screening:
         }
         if not voices:
             return {}
-        if self._watch is None:
-            self._watch = Watch(domain.domain_id, self._watchlist_id or domain.default_watchlist_id)
-        self._watch.follow(connection, vault, domain.fraudsters_version)
+        if self._gallery is None:
+            self._gallery = FraudsterGallery(
+                domain.domain_id, self._watchlist_id or domain.default_watchlist_id
+            )
+        self._gallery.follow(connection, vault, domain.fraudsters_version)
         samples = [Sample(model_id=one.judged_model_id, vector=one.judged_vector) for one in voices.values()]
-        scales = Scales(connection, domain.domain_id, self._calibration_of)
+        scales = CalibrationCache(connection, domain.domain_id, self._calibration_of)
         return {
             name: known_fraudster(
                 match,
-                self._watch.size(one.judged_model_id),
-                scales.of(one.judged_model_id).tail(one.net_speech_s, one.snr_db, narrow=one.low_cut),
+                self._gallery.size(one.judged_model_id),
+                scales.of(one.judged_model_id).tail(
+                    one.net_speech_s, one.snr_db, highpass_300hz=one.highpass_300hz
+                ),
             )
-            for (name, one), match in zip(voices.items(), self._watch.nearest(samples), strict=True)
+            for (name, one), match in zip(voices.items(), self._gallery.nearest(samples), strict=True)
         }
 
-    def screened(self, heard: Heard, mark: bytes, known: Risk | None, place: Place | None) -> Heard:
+    def screened(self, heard: Heard, dedup_key: bytes, known: Risk | None, place: EntryRef | None) -> Heard:
         """What was heard, with all risks; without a `place` only the manifest itself is searched."""
         if not isinstance(heard, Inspected) or heard.refusal is not None:
             return heard
         risks = heard.risks
         if heard.fingerprint is not None:
-            risks = with_replay(risks, self._copy(Fingerprint.from_bytes(heard.fingerprint), mark, place))
+            risks = with_replay(
+                risks, self._copy(Fingerprint.from_bytes(heard.fingerprint), dedup_key, place)
+            )
         return replace(heard, risks=risks if known is None else (known, *risks))
 
-    def accept(self, mark: bytes, fingerprint: bytes) -> None:
+    def accept(self, dedup_key: bytes, fingerprint: bytes) -> None:
         """Remember the recording of a request that would be enrolled."""
         self._index.add(len(self._accepted), Fingerprint.from_bytes(fingerprint))
-        self._accepted.append((mark, fingerprint))
+        self._accepted.append((dedup_key, fingerprint))
 
-    def _copy(self, heard: Fingerprint, mark: bytes, place: Place | None) -> Copy | None:
+    def _copy(self, heard: Fingerprint, dedup_key: bytes, place: EntryRef | None) -> ReplayMatch | None:
         if place is not None:
             if self._guard is None:
-                self._guard = ReplayGuard(place.domain_id, self._most)
+                self._guard = ReplayDetector(place.domain_id, self._most)
             self._guard.follow(place.connection, place.vault)
             stored = self._guard.find(place.connection, place.vault, heard, place.speaker_id)
             if stored is not None:
                 return stored
         for number in self._index.candidates(heard, CANDIDATES):
             owner, before = self._accepted[number]
-            if owner == mark:
+            if owner == dedup_key:
                 continue
             common = shared(Fingerprint.from_bytes(before), heard)
             if common.is_copy:
-                return Copy(speaker_id="", pairs=common.pairs)  # of one who has no id yet
+                return ReplayMatch(speaker_id="", pairs=common.pairs)  # of one who has no id yet
         return None

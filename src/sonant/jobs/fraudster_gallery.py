@@ -33,7 +33,7 @@ class Sample:
         return np.frombuffer(self.vector, "<f4")
 
 
-class Watch:
+class FraudsterGallery:
     """The voices of a domain's fraudsters, or of those on one list. Not for several threads."""
 
     def __init__(self, domain_id: str, watchlist_id: str | None) -> None:

@@ -73,7 +73,7 @@ def inspect(
         vector=prepared.vector if prepared else b"",
         net_speech_s=prepared.net_speech_s if prepared else 0.0,
         snr_db=prepared.snr_db if prepared else 0.0,
-        low_cut=prepared is not None and prepared.low_cut,
+        highpass_300hz=prepared is not None and prepared.highpass_300hz,
         risks=prepared.risks if prepared else (),
         audio=None,
         fingerprint=prepared.fingerprint if prepared else None,

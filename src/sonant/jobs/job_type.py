@@ -36,7 +36,7 @@ Heard = Prepared | Refusal | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Desk:
+class JobContext:
     """One job in hand, and what it is done with."""
 
     job: jobs.Job
@@ -63,7 +63,7 @@ class Desk:
         """
         assert isinstance(item.entry, Request)
         return Task(
-            ticket=item.position,
+            task_id=item.position,
             role=self.role,
             audio=item.entry.audio,
             need_s=need_s,
@@ -77,10 +77,10 @@ class Desk:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Item:
-    """One request in work; no two in work share a `mark`."""
+    """One request in work; no two in work share a `dedup_key`."""
 
     position: int
-    mark: bytes | None
+    dedup_key: bytes | None
     entry: Entry
 
 
@@ -114,7 +114,7 @@ class Outcome:
 Lines = Callable[[bool], Iterator[tuple[int, dict[str, Any]]]]
 
 
-class Sitting(Protocol):
+class BatchTransaction(Protocol):
     """Settles requests within one transaction."""
 
     def settle(self, request: Request, heard: Heard) -> Outcome:
@@ -133,30 +133,30 @@ class Sitting(Protocol):
         ...
 
 
-class Decider(Protocol):
+class EntryProcessor(Protocol):
     """One job's part in the work on its requests."""
 
-    def mark(self, vault: Vault, request: Request) -> bytes | None:
-        """See `Item.mark`."""
+    def dedup_key(self, vault: Vault, request: Request) -> bytes | None:
+        """See `Item.dedup_key`."""
         ...
 
     def task(self, item: Item) -> Task | None:
         """What must be heard of a request, None when it can be settled without."""
         ...
 
-    def sitting(
+    def batch(
         self, connection: Connection, domain: Domain, vault: Vault, done: Sequence[tuple[Item, Heard]]
-    ) -> Sitting:
+    ) -> BatchTransaction:
         """`done` is all that will be settled in it."""
         ...
 
 
-class Kind(Protocol):
+class JobType(Protocol):
     """A kind of job; `name` is the one in the store."""
 
     name: str
 
-    def decider(self, desk: Desk) -> Decider: ...
+    def processor(self, context: JobContext) -> EntryProcessor: ...
 
     def result_files(self, output: ObjectUri, lines: Lines) -> Iterable[tuple[ObjectUri, Iterator[bytes]]]:
         """The files to write, in pieces; `output` is the name of the result file."""

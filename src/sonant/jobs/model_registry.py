@@ -83,7 +83,7 @@ def check_model(files: ModelFiles, model_id: str | None) -> None:
         files.read(files.get(model_id))
 
 
-def brought_calibration(files: ModelFiles, model_id: str) -> Calibration:
+def model_calibration(files: ModelFiles, model_id: str) -> Calibration:
     """The calibration that came with a model. Raises SetupError for one without."""
     if model_id == shipped_encoder_id():
         return calibration_of(model_id)
@@ -104,7 +104,7 @@ def calibration_for(text: str, model_id: str) -> Calibration:
 def calibrated(files: ModelFiles, model_id: str) -> bool:
     """Whether a score of this model would mean something: its calibration ships, or was added with it."""
     try:
-        brought_calibration(files, model_id)
+        model_calibration(files, model_id)
     except SetupError:
         return False
     return True

@@ -123,14 +123,14 @@ class Upgrades:
     def _hear(self, people: Sequence[Person], model_id: str | None) -> list[Prepared | Refusal]:
         results: dict[int, Prepared | Refusal] = {}
         waiting = 0
-        for ticket, person in enumerate(people):
+        for task_id, person in enumerate(people):
             if person.audio is None:
-                results[ticket] = Refusal(404, NO_AUDIO)
+                results[task_id] = Refusal(404, NO_AUDIO)
                 continue
             waiting += 1
             self.engine.submit(
                 Task(
-                    ticket=ticket,
+                    task_id=task_id,
                     role=_NOBODY,
                     audio=(),
                     need_s=0.0,
@@ -146,7 +146,7 @@ class Upgrades:
                 raise JobFault(500, self.engine.problem)  # jobs go first, and may not wait for this
             results.update(found)
             waiting -= len(found)
-        return [results[ticket] for ticket in range(len(people))]
+        return [results[task_id] for task_id in range(len(people))]
 
     def _open(self, connection: Connection, domain_id: str) -> tuple[Domain, Vault]:
         domain = domains.find_by_id(connection, domain_id)

@@ -20,10 +20,10 @@ class Forecast:
         self._added = 0
 
     def settle(
-        self, mark: bytes, status: str | None, heard: Prepared | Refusal, *, speakers_present: int
+        self, dedup_key: bytes, status: str | None, heard: Prepared | Refusal, *, speakers_present: int
     ) -> Refusal | EnrollmentStatus:
         """The outcome the job would give. `status` and `speakers_present` are those of the domain now."""
-        before = "ENROLLED" if mark in self._enrolled else status
+        before = "ENROLLED" if dedup_key in self._enrolled else status
         early = before_listening(before, self._config)
         if early is not None:
             return early
@@ -36,8 +36,8 @@ class Forecast:
             quota=self._quota,
         )
 
-    def note(self, mark: bytes, status: str | None, outcome: Refusal | EnrollmentStatus) -> None:
+    def note(self, dedup_key: bytes, status: str | None, outcome: Refusal | EnrollmentStatus) -> None:
         """Let later requests know of an outcome."""
-        if outcome in ENROLLS and mark not in self._enrolled:
-            self._enrolled.add(mark)
+        if outcome in ENROLLS and dedup_key not in self._enrolled:
+            self._enrolled.add(dedup_key)
             self._added += status is None

@@ -32,7 +32,7 @@ CANDIDATES = 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Copy:
+class ReplayMatch:
     """A part of the recording was heard before."""
 
     speaker_id: str
@@ -56,7 +56,7 @@ def _telling_damage() -> Iterator[None]:
         ) from None
 
 
-class ReplayGuard:
+class ReplayDetector:
     """One domain's fingerprints. Not for several threads."""
 
     def __init__(self, domain_id: str, most: int) -> None:
@@ -82,7 +82,7 @@ class ReplayGuard:
         *,
         live: bool = False,
         before: datetime | None = None,
-    ) -> Copy | None:
+    ) -> ReplayMatch | None:
         """The recording, accepted for another, that shares the most with this one; in a `live` call, for
         anybody. Only what was accepted `before` a moment, if one is given. Raises JobFault as `follow`."""
         copies, pairs = [], all_pairs(heard, tolerant=True)
@@ -95,7 +95,7 @@ class ReplayGuard:
                 continue
             common = shared_with(Fingerprint.from_bytes(stored.data), pairs)
             if common.is_copy:
-                copies.append(Copy(speaker_id=stored.speaker_id, pairs=common.pairs))
+                copies.append(ReplayMatch(speaker_id=stored.speaker_id, pairs=common.pairs))
         return max(copies, key=lambda copy: copy.pairs, default=None)
 
     def store(

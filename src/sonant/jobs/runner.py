@@ -40,7 +40,7 @@ from sonant.jobs.batch import BatchWork, open_lines, seal_request
 from sonant.jobs.calibration_cache import CalibrationOf
 from sonant.jobs.entry import Role
 from sonant.jobs.faults import JobFault, code_of
-from sonant.jobs.job_type import Desk, Kind
+from sonant.jobs.job_type import JobContext, JobType
 from sonant.jobs.manifest import Rules, read_manifest
 from sonant.jobs.model_upgrade import Upgrades
 from sonant.jobs.states import Event, Status, advance
@@ -73,7 +73,7 @@ class Parts:
     keys_of: KeysOf
     objects_of: Callable[[Role], RoleObjects]
     """The object store as a role may use it."""
-    kinds: Mapping[str, Kind]
+    kinds: Mapping[str, JobType]
     """The kinds of job that are done here, by their names."""
     rules: Mapping[str, Rules]
     """The manifest's rules, by kind."""
@@ -215,7 +215,7 @@ class Runner:
             self._take_in(job, objects, manifest)
         with self._parts.database.read() as connection:
             domain, _ = self._open(connection, job)
-        desk = Desk(
+        context = JobContext(
             job=job,
             role=role,
             settings=self._parts.settings,
@@ -228,7 +228,7 @@ class Runner:
             findings=self._parts.findings,
             model_id=domain.model_id,  # it stays the same while the domain has jobs
         )
-        work = BatchWork(desk, self._parts.kinds[job.kind].decider(desk))
+        work = BatchWork(context, self._parts.kinds[job.kind].processor(context))
         Window(work, self._engine, lambda: self._keep_alive(job)).drain()
         return self._finish(job, objects, output)
 
@@ -282,7 +282,7 @@ class Runner:
                     seal_request(vault, job.job_id, position, entry)
                     for position, entry in enumerate(read_manifest(chunks, rules))
                 )
-                jobs.take_in(connection, job.job_id, sealed)
+                jobs.import_manifest(connection, job.job_id, sealed)
         except StoreError as fault:
             raise JobFault(code_of(fault), f"the manifest cannot be read: {fault}") from None
 

@@ -36,7 +36,7 @@ def store_voiceprint(
         audio=heard.audio,
         net_speech_s=heard.net_speech_s,
         snr_db=heard.snr_db,
-        low_cut=heard.low_cut,
+        highpass_300hz=heard.highpass_300hz,
     )
     speakers.enroll(connection, seal, speaker_id, voiceprint, now)
 

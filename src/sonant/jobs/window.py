@@ -29,7 +29,7 @@ class Waiting(Protocol):
     def position(self) -> int: ...
 
     @property
-    def mark(self) -> bytes | None: ...
+    def dedup_key(self) -> bytes | None: ...
 
 
 class Engine(Protocol):
@@ -108,8 +108,8 @@ class Window(Generic[Item]):
             elif not self._slots and not self._ahead and not self._more:
                 return
             elif not idle:
-                for ticket, result in self._engine.results(COMMIT_WAIT_S if ready else TICK_S):
-                    slot = self._by_ticket.pop(ticket)
+                for task_id, result in self._engine.results(COMMIT_WAIT_S if ready else TICK_S):
+                    slot = self._by_ticket.pop(task_id)
                     slot.done, slot.result = True, result
 
     def _begin(self) -> None:
@@ -123,16 +123,16 @@ class Window(Generic[Item]):
                     return
                 self._start = self._ahead[-1].position + 1
             item = self._ahead[0]
-            if item.mark is not None:
-                if item.mark in self._marks:
+            if item.dedup_key is not None:
+                if item.dedup_key in self._marks:
                     return  # the same speaker is in work: what becomes of that decides about this one
-                self._marks.add(item.mark)
+                self._marks.add(item.dedup_key)
             self._ahead.popleft()
             task = self._work.begin(item)
             slot = _Slot(item, done=task is None, result=None)
             self._slots.append(slot)
             if task is not None:
-                self._by_ticket[task.ticket] = slot
+                self._by_ticket[task.task_id] = slot
                 self._engine.submit(task)
 
     def _ready(self) -> int:
@@ -147,5 +147,5 @@ class Window(Generic[Item]):
         slots = [self._slots.popleft() for _ in range(count)]
         self._work.commit([(slot.item, slot.result) for slot in slots])
         for slot in slots:
-            if slot.item.mark is not None:
-                self._marks.discard(slot.item.mark)
+            if slot.item.dedup_key is not None:
+                self._marks.discard(slot.item.dedup_key)

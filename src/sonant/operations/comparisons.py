@@ -80,11 +80,11 @@ def assessed(service: Service, view: View, not_yet: FraudDetection) -> FraudDete
     hearing = heard_for(view, FRAUD)
     domain, vault, watchlist_id = view.domain, view.vault, view.watchlist_id
     try:
-        if hearing.fingerprint is not None and not service.watches.ready(
+        if hearing.fingerprint is not None and not service.fraud_indexes.ready(
             service.database.read, domain, vault, wait_s=READY_S
         ):
             return not_yet
-        risks = service.watches.risks(
+        risks = service.fraud_indexes.risks(
             view.connection,
             domain,
             vault,
@@ -125,8 +125,8 @@ def score(service: Service, view: View, hearing: Hearing) -> int:
         ) from None
     noise = [hearing.snr_db] if reference.snr_db is None else [hearing.snr_db, reference.snr_db]
     scale = _scale(service, view, hearing)
-    narrow = hearing.low_cut and reference.low_cut is not False
-    return scale.score(alike, speech_s=hearing.net_speech_s, snr_db=min(noise), narrow=narrow)
+    highpass_300hz = hearing.highpass_300hz and reference.highpass_300hz is not False
+    return scale.score(alike, speech_s=hearing.net_speech_s, snr_db=min(noise), highpass_300hz=highpass_300hz)
 
 
 def _scale(service: Service, view: View, hearing: Hearing) -> Calibration:

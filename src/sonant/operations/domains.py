@@ -20,7 +20,7 @@ from sonant.operations.paging import paged
 from sonant.operations.service import Answer, Caller, Request, Service, domain_not_found
 from sonant.operations.tags import checked_tags, require_unchanged
 from sonant.storage.crypto.vault import Vault, create_vault, open_vault
-from sonant.storage.database.postgres import take_turn
+from sonant.storage.database.postgres import advisory_lock
 from sonant.storage.keys.store import KeyInfo
 from sonant.storage.repositories import consents, domains
 
@@ -39,7 +39,7 @@ def create_domain(service: Service, caller: Caller, request: Request) -> Answer:
     _require_consent(service, caller)
     key = _usable_key(service, caller, request["ServerSideEncryptionConfiguration"]["KmsKeyId"])
     with service.database.write() as connection:
-        take_turn(connection, "domains", caller.account_id)
+        advisory_lock(connection, "domains", caller.account_id)
         token = client_token(service, connection, caller, "CreateDomain", request)
         if token.found is not None:
             domain = service.require_domain(connection, caller, token.found)
@@ -145,7 +145,7 @@ def restore_domain(service: Service, caller: Caller, request: Request) -> Answer
     After 30 days it is gone, whether or not its data is erased already. Raises ResourceNotFound DOMAIN.
     """
     with service.database.write() as connection:
-        take_turn(connection, "domains", caller.account_id)
+        advisory_lock(connection, "domains", caller.account_id)
         domain = service.require_domain(connection, caller, request["DomainId"], lock=True)
         if domain.lost(service.clock()):
             raise domain_not_found()

@@ -83,7 +83,7 @@ def delete_fraudster(service: Service, caller: Caller, request: Request) -> None
             watchlist_ids=fraudster.watchlist_ids,
         )
         service.outbox.put(connection, [told], service.clock())
-    service.database.scrub()
+    service.database.truncate_wal()
 
 
 def require_watchlist_room(service: Service, present: int) -> None:

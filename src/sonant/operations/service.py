@@ -25,7 +25,7 @@ from sonant.events.documents import INTERNAL_ERROR, AbsentDomain, ErrorInfo, Eve
 from sonant.events.outbox import Outbox
 from sonant.iam import Context
 from sonant.jobs.calibration_cache import CalibrationOf
-from sonant.sessions.risks import Watches
+from sonant.sessions.risks import FraudIndexes
 from sonant.settings import Fraud, Settings
 from sonant.storage.crypto.vault import ServiceSecret, Vault, open_vault
 from sonant.storage.database.engine import Database
@@ -71,8 +71,8 @@ class RecordingAnalysis:
     vector: bytes
     net_speech_s: float
     snr_db: float
-    low_cut: bool = False
-    """Whether the line cut off below 300 Hz; see `quality.low_cut`."""
+    highpass_300hz: bool = False
+    """Whether the line cut off below 300 Hz; see `quality.highpass_300hz`."""
 
 
 class Listener(Protocol):
@@ -123,7 +123,7 @@ class Service:
     calibration_of: CalibrationOf = calibration_of
     """What comes with a voice model."""
     live: Live = field(default_factory=NoCalls)
-    watches: Watches = field(default_factory=lambda: Watches(Fraud().replay_recordings))
+    fraud_indexes: FraudIndexes = field(default_factory=lambda: FraudIndexes(Fraud().replay_recordings))
     """Whom and what calls are compared with."""
 
     @contextmanager

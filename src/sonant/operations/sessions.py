@@ -57,7 +57,7 @@ def start_session(service: Service, caller: Caller, request: Request) -> Answer:
         answer = {"Session": _member(connection, domain, vault, session)}
     service.live.notice(session_id)
     if session.risk_threshold is not None:  # so that the first result need not wait for it
-        service.watches.prepare(service.database.read, domain, vault)
+        service.fraud_indexes.prepare(service.database.read, domain, vault)
     return answer
 
 

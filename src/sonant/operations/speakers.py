@@ -14,7 +14,7 @@ from sqlalchemy import Connection
 from sonant.errors import ModelMismatch, ResourceNotFound, ServiceQuotaExceeded, Validation
 from sonant.events.documents import ErrorInfo, Event, EventDomain, SpeakerAction, speaker_event
 from sonant.ids import new_generated_id
-from sonant.jobs.calibration_cache import Scales
+from sonant.jobs.calibration_cache import CalibrationCache
 from sonant.operations.paging import paged
 from sonant.operations.service import Answer, Caller, Request, Service
 from sonant.operations.sessions import fail_enrollments
@@ -126,7 +126,7 @@ def compare_recording(service: Service, caller: Caller, request: Request) -> Ans
         references = [
             _reference(connection, domain, vault, speaker_id) for speaker_id in request["SpeakerIds"]
         ]
-        known = Scales(connection, domain.domain_id, service.calibration_of)
+        known = CalibrationCache(connection, domain.domain_id, service.calibration_of)
         scales = {
             reference.model_id: known.of(reference.model_id)
             for _, _, reference in references
@@ -150,7 +150,7 @@ def compare_recording(service: Service, caller: Caller, request: Request) -> Ans
             alike,
             speech_s=heard.net_speech_s,
             snr_db=heard.snr_db,
-            narrow=heard.low_cut and reference.low_cut is not False,
+            highpass_300hz=heard.highpass_300hz and reference.highpass_300hz is not False,
         )
         return {
             "CustomerSpeakerId": customer_id,
@@ -180,7 +180,7 @@ def speaker_member(speaker: speakers.Speaker, vault: Vault) -> dict[str, Any]:
 
 def _changed(service: Service, session_ids: Sequence[str]) -> None:
     """After a transaction that destroyed voices, and ended what sessions did with them."""
-    service.database.scrub()
+    service.database.truncate_wal()
     for session_id in session_ids:
         service.live.notice(session_id)
 

@@ -91,7 +91,7 @@ class Housekeeper:
             ("erasing domains", SWEEP_S, SETTLED_S, self.erase_domains),
             ("expiring speakers", SWEEP_S, SETTLED_S, self.expire_speakers),
             ("forgetting comparisons", SWEEP_S, 0.0, self.forget_repetitions),
-            ("emptying the log", SCRUB_S, 0.0, self.database.scrub),
+            ("emptying the log", SCRUB_S, 0.0, self.database.truncate_wal),
             ("checking the database", SWEEP_S, 0.0, self.check_database),
             *self._session_steps(),
         )
@@ -169,7 +169,7 @@ class Housekeeper:
             lost = domains.suspended_too_long(connection, now)
             erased = domains.erase_suspended(connection, now)
         if erased:
-            self.database.scrub()
+            self.database.truncate_wal()
         for domain in lost:
             self._retire(domain, domain.kms_key_arn)
         return erased
@@ -223,7 +223,7 @@ class Housekeeper:
                     damaged,
                 )
         if expired:
-            self.database.scrub()
+            self.database.truncate_wal()
         return expired
 
     def _expire_in(self, domain: domains.Domain, vault: Vault, before: datetime) -> tuple[int, int]:

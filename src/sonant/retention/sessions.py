@@ -86,7 +86,7 @@ class SessionKeeper:
             if done < BATCH:
                 break
         if total:
-            self.database.scrub()
+            self.database.truncate_wal()
         return total
 
     def _end(self, connection: Connection, session: Session, reason: str, at: datetime) -> None:

@@ -50,7 +50,7 @@ class Risks(Protocol):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Desk:
+class StreamContext:
     """The parts of the service that live calls need, and the name under which this process owns streams."""
 
     owner: str

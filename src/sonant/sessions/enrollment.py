@@ -18,8 +18,8 @@ from sonant.jobs.entry import Prepared
 from sonant.jobs.faults import JobFault, Refusal
 from sonant.jobs.fraud import Risk, refuse, told
 from sonant.jobs.voiceprints import store_voiceprint
-from sonant.sessions.context import Desk
-from sonant.sessions.listener import GATHERING, Place
+from sonant.sessions.context import StreamContext
+from sonant.sessions.listener import GATHERING, StreamKey
 from sonant.storage.crypto.vault import Vault
 from sonant.storage.repositories import domains, fingerprints, sessions, speakers
 from sonant.storage.repositories.domains import Domain
@@ -43,10 +43,10 @@ class AnotherModel(Exception):
         self.model_id = model_id
 
 
-def begin(desk: Desk, place: Place) -> Session | None:
+def begin(context: StreamContext, place: StreamKey) -> Session | None:
     """There is enough speech; the session as it is now, None when the enrollment is not wanted any more."""
-    with desk.database.write() as connection:
-        now = desk.clock()
+    with context.database.write() as connection:
+        now = context.clock()
         session = sessions.find(connection, place.domain_id, place.session_id, now)
         if session is None or session.enrollment_status != GATHERING or session.stream != place.number:
             return None
@@ -54,38 +54,40 @@ def begin(desk: Desk, place: Place) -> Session | None:
         return session
 
 
-def finish(desk: Desk, place: Place, heard: Prepared | Refusal, hearing: Hearing | None) -> None:
+def finish(
+    context: StreamContext, place: StreamKey, heard: Prepared | Refusal, hearing: Hearing | None
+) -> None:
     """Decide and store, or say why not. `hearing` is what was heard in the form that risks are asked for.
 
     Raises AnotherModel, DomainGone.
     """
     if hearing is not None:
         # What must be read and opened for the decision is read here, where nobody waits for the write lock.
-        with desk.database.read() as connection:
-            domain, vault = desk.domain(connection, place.domain_id)
-            session = sessions.find(connection, place.domain_id, place.session_id, desk.clock())
+        with context.database.read() as connection:
+            domain, vault = context.domain(connection, place.domain_id)
+            session = sessions.find(connection, place.domain_id, place.session_id, context.clock())
             if session is not None and session.risk_threshold is not None:
                 with suppress(*_UNKNOWABLE):  # the decision meets it again
-                    _risks(desk, connection, domain, vault, session, hearing)
-    with desk.database.write() as connection:
-        domain, vault = desk.domain(connection, place.domain_id)
-        session = sessions.find(connection, place.domain_id, place.session_id, desk.clock())
+                    _risks(context, connection, domain, vault, session, hearing)
+    with context.database.write() as connection:
+        domain, vault = context.domain(connection, place.domain_id)
+        session = sessions.find(connection, place.domain_id, place.session_id, context.clock())
         if session is None or session.enrollment_status != IN_PROGRESS:
             return
-        _Enrollment(desk, connection, domain, vault, session).settle(heard, hearing)
+        _Enrollment(context, connection, domain, vault, session).settle(heard, hearing)
 
 
-def fail(desk: Desk, place: Place, why: Refusal) -> None:
+def fail(context: StreamContext, place: StreamKey, why: Refusal) -> None:
     """An enrollment in progress cannot be carried through."""
-    with desk.database.write() as connection:
-        now = desk.clock()
+    with context.database.write() as connection:
+        now = context.clock()
         session = sessions.find(connection, place.domain_id, place.session_id, now)
         if session is None or session.enrollment_status != IN_PROGRESS:
             return
         sessions.set_enrollment(connection, place.session_id, FAILED, why.message, now)
         domain = domains.find_by_id(connection, place.domain_id)
         if domain is not None:
-            desk.outbox.put(connection, [outcome_event(domain, session, error=why.told)], now)
+            context.outbox.put(connection, [outcome_event(domain, session, error=why.told)], now)
 
 
 def outcome_event(
@@ -108,19 +110,19 @@ class _Enrollment:
     """The last step, within one transaction."""
 
     def __init__(
-        self, desk: Desk, connection: Connection, domain: Domain, vault: Vault, session: Session
+        self, context: StreamContext, connection: Connection, domain: Domain, vault: Vault, session: Session
     ) -> None:
-        self._desk, self._connection, self._domain, self._vault = desk, connection, domain, vault
+        self._context, self._connection, self._domain, self._vault = context, connection, domain, vault
         self._session = session
         self._details: dict[str, Any] | None = None
 
     def settle(self, heard: Prepared | Refusal, hearing: Hearing | None) -> None:
-        connection, desk, session = self._connection, self._desk, self._session
+        connection, context, session = self._connection, self._context, self._session
         speaker = None
         if session.speaker_id is not None:
             speaker = speakers.find(connection, self._vault, self._domain.domain_id, session.speaker_id)
         refusal = self._refusal(speaker, heard, hearing)
-        now = desk.clock()
+        now = context.clock()
         if refusal is None and speaker is not None and isinstance(heard, Prepared):
             try:
                 self._store(speaker, heard)
@@ -134,7 +136,7 @@ class _Enrollment:
         else:
             sessions.set_enrollment(connection, session.session_id, FAILED, refusal.message, now)
             outcome = outcome_event(self._domain, session, error=refusal.told)
-        desk.outbox.put(connection, [*self._detected(), outcome], now)
+        context.outbox.put(connection, [*self._detected(), outcome], now)
 
     def _detected(self) -> list[Event]:
         if self._details is None:
@@ -168,7 +170,7 @@ class _Enrollment:
     def _fraud(self, hearing: Hearing, threshold: int) -> Refusal | None:
         session = self._session
         try:
-            risks = _risks(self._desk, self._connection, self._domain, self._vault, session, hearing)
+            risks = _risks(self._context, self._connection, self._domain, self._vault, session, hearing)
         except ResourceNotFound:
             return Refusal(404, "the session's watchlist does not exist")
         except _UNKNOWABLE as fault:
@@ -184,7 +186,7 @@ class _Enrollment:
         return refuse(risks, action="FAIL", risk_threshold=threshold)
 
     def _store(self, speaker: speakers.Speaker, heard: Prepared) -> None:
-        connection, vault, now = self._connection, self._vault, self._desk.clock()
+        connection, vault, now = self._connection, self._vault, self._context.clock()
         seal, domain_id = speaker.seal(vault), self._domain.domain_id
         store_voiceprint(connection, vault, domain_id, speaker.speaker_id, seal, heard, now, before=speaker)
         if heard.fingerprint is not None:
@@ -192,11 +194,16 @@ class _Enrollment:
 
 
 def _risks(
-    desk: Desk, connection: Connection, domain: Domain, vault: Vault, session: Session, hearing: Hearing
+    context: StreamContext,
+    connection: Connection,
+    domain: Domain,
+    vault: Vault,
+    session: Session,
+    hearing: Hearing,
 ) -> tuple[Risk, ...]:
     """Raises ResourceNotFound WATCHLIST."""
-    scale = scale_of(connection, domain.domain_id, hearing.model_id, desk.calibration_of)
-    return desk.risks(
+    scale = scale_of(connection, domain.domain_id, hearing.model_id, context.calibration_of)
+    return context.risks(
         connection,
         domain,
         vault,

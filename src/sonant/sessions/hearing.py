@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 
-from sonant.jobs.entry import Prepared, Role, Spoken, Task
+from sonant.jobs.entry import Pcm16Audio, Prepared, Role, Task
 from sonant.jobs.fraud import SPOOFING
 from sonant.sessions.listener import ENROLLMENT
 from sonant.sessions.worker_pool import Urgency
@@ -36,7 +36,7 @@ def task_for(
     detect = purpose != AUTHENTICATION and risk_threshold is not None
     keep = settings.audio.keep if purpose == ENROLLMENT else settings.live.keep_audio
     return Task(
-        ticket=0,
+        task_id=0,
         role=_NOBODY,
         audio=(),
         need_s=0.0,
@@ -45,7 +45,7 @@ def task_for(
         risk_threshold=risk_threshold or 0,
         fingerprint=purpose != AUTHENTICATION and settings.fraud.replay_recordings > 0,
         model_id=model_id,
-        spoken=Spoken.of(window.samples, window.quality),
+        spoken=Pcm16Audio.of(window.samples, window.quality),
     )
 
 
@@ -60,7 +60,7 @@ def hearing_of(
         ended_at=begun_at + timedelta(seconds=window.end / RATE_HZ),
         net_speech_s=heard.net_speech_s,
         snr_db=heard.snr_db,
-        low_cut=heard.low_cut,
+        highpass_300hz=heard.highpass_300hz,
         model_id=heard.model_id,
         vector=heard.vector,
         fingerprint=heard.fingerprint,

@@ -1,4 +1,6 @@
-"""What is heard in one stream. Owned by the thread that listens (see `ears`): nothing here waits or locks.
+"""The state of one stream: audio in, requests for embeddings and results out.
+
+Only the listener thread (see `listener_thread`) touches it, so nothing here waits or locks.
 
 audio --8 kHz--> speech detector --> net speech --enough for a purpose--> hands: have it heard, stored
 """
@@ -33,7 +35,7 @@ GATHERING = "NOT_ENOUGH_SPEECH"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Wants:
+class StreamRequirements:
     """What a session asks of its stream, now."""
 
     purposes: Mapping[str, int]
@@ -44,7 +46,7 @@ class Wants:
     """None: no fraud detection."""
 
     @classmethod
-    def of(cls, session: Session, settings: Settings, model_id: str | None) -> Wants:
+    def of(cls, session: Session, settings: Settings, model_id: str | None) -> StreamRequirements:
         purposes = {}
         if session.acceptance_threshold is not None:
             purposes[AUTHENTICATION] = round(session.authentication_speech_s * RATE_HZ)
@@ -62,7 +64,7 @@ def most_speech(settings: Settings) -> int:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Place:
+class StreamKey:
     """Which stream it is."""
 
     domain_id: str
@@ -70,28 +72,37 @@ class Place:
     number: int
 
 
-class Hands(Protocol):
+class StreamActionsProtocol(Protocol):
     """Does what takes time, elsewhere; each ends with a call of `claimed`, `done` or `gone`."""
 
-    def claim(self, listening: Listening) -> None:
+    def claim(self, listener: StreamListener) -> None:
         """The first audio has come."""
         ...
 
-    def hear(self, listening: Listening, purpose: str, window: SpeechWindow, model_id: str | None) -> None:
+    def hear(
+        self, listener: StreamListener, purpose: str, window: SpeechWindow, model_id: str | None
+    ) -> None:
         """There is enough speech for a purpose."""
         ...
 
-    def end(self, listening: Listening, reason: EndReason) -> None:
+    def end(self, listener: StreamListener, reason: EndReason) -> None:
         """The stream has ended and all that was heard is stored."""
         ...
 
 
-class Listening:
+class StreamListener:
     """One stream that is listened to."""
 
-    def __init__(self, stream: Stream, place: Place, hands: Hands, wants: Wants, settings: Settings) -> None:
-        self.stream, self.place, self.wants = stream, place, wants
-        self._hands, self._live = hands, settings.live
+    def __init__(
+        self,
+        stream: Stream,
+        place: StreamKey,
+        actions: StreamActionsProtocol,
+        requirements: StreamRequirements,
+        settings: Settings,
+    ) -> None:
+        self.stream, self.place, self.requirements = stream, place, requirements
+        self._actions, self._live = actions, settings.live
         self._most = most_speech(settings)
         self._enrollment_need = round(settings.enrollment.net_speech_s * RATE_HZ)
         self._enrollment_speech_at: datetime | None = None
@@ -135,7 +146,7 @@ class Listening:
         if not self._claiming and stream.begun_at is not None:
             self._claiming = True
             self._in_flight += 1
-            self._hands.claim(self)
+            self._actions.claim(self)
         if not self._finished:
             if self._due(reason is not None):
                 self._listen(stream.take(), models)
@@ -146,7 +157,7 @@ class Listening:
         if self._in_flight == 0:
             if reason is not None and self._finished:
                 self._ending = True
-                self._hands.end(self, reason)
+                self._actions.end(self, reason)
                 return False
             stream.settle()
         return True
@@ -155,7 +166,7 @@ class Listening:
         """A fault of ours: what is heard and not stored is lost."""
         self.stream.stop(EndReason.SERVICE_STOPPED)
         self._ending = True
-        self._hands.end(self, EndReason.SERVICE_STOPPED)
+        self._actions.end(self, EndReason.SERVICE_STOPPED)
 
     def _check_limits(self) -> None:
         live, stream = self._live, self.stream
@@ -173,7 +184,7 @@ class Listening:
     def _block_s(self) -> float:
         count = 0 if self._gatherer is None else self._gatherer.count
         missing = [
-            need - count for purpose, need in self.wants.purposes.items() if purpose not in self._asked
+            need - count for purpose, need in self.requirements.purposes.items() if purpose not in self._asked
         ]
         return max(FRAME / RATE_HZ, min([BLOCK_S, *(samples / RATE_HZ for samples in missing)]))
 
@@ -198,16 +209,16 @@ class Listening:
             self.progress = self._progress()
 
     def _ask(self) -> None:
-        gatherer, wants = self._gatherer, self.wants
+        gatherer, requirements = self._gatherer, self.requirements
         if gatherer is None:
             return
-        for purpose, need in wants.purposes.items():
-            if gatherer.count < need or not self._news(purpose, need, wants.model_id):
+        for purpose, need in requirements.purposes.items():
+            if gatherer.count < need or not self._news(purpose, need, requirements.model_id):
                 continue
             window = gatherer.window(need)
-            self._asked[purpose] = (need, wants.model_id)
+            self._asked[purpose] = (need, requirements.model_id)
             self._in_flight += 1
-            self._hands.hear(self, purpose, window, wants.model_id)
+            self._actions.hear(self, purpose, window, requirements.model_id)
 
     def _news(self, purpose: str, need: int, model_id: str | None) -> bool:
         """Whether what was asked for this purpose before is not enough."""

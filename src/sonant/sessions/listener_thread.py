@@ -7,7 +7,7 @@ import threading
 from collections import deque
 from collections.abc import Callable
 
-from sonant.sessions.listener import Listening
+from sonant.sessions.listener import StreamListener
 from sonant.threads import start_loop
 from sonant.voice.models import Models
 
@@ -17,7 +17,7 @@ log = logging.getLogger(__name__)
 TICK_S = 0.025
 
 
-class Ears:
+class ListenerThread:
     """Methods may be called from any thread and never wait, but for `close`."""
 
     def __init__(self, load_models: Callable[[], Models]) -> None:
@@ -25,23 +25,23 @@ class Ears:
         self._models: Models | None = None
         self._wake = threading.Event()
         self._posted: deque[Callable[[], None]] = deque()
-        self._streams: set[Listening] = set()  # the thread's own
+        self._streams: set[StreamListener] = set()  # the thread's own
         self._closing = False
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
 
-    def add(self, listening: Listening) -> None:
+    def add(self, listener: StreamListener) -> None:
         with self._lock:
             if self._thread is None:
                 self._thread = start_loop(self._run, "live hearing")
-        self.post(lambda: self._streams.add(listening))
+        self.post(lambda: self._streams.add(listener))
 
     def post(self, step: Callable[[], None]) -> None:
         """Have something done in the thread, soon."""
         self._posted.append(step)
         self._wake.set()
 
-    def rouse(self) -> None:
+    def wake(self) -> None:
         self._wake.set()
 
     def close(self) -> None:
@@ -56,18 +56,18 @@ class Ears:
             self._wake.clear()
             while self._posted:
                 _safely(self._posted.popleft())
-            for listening in list(self._streams):
-                if not self._step(listening):
-                    self._streams.discard(listening)
+            for listener in list(self._streams):
+                if not self._step(listener):
+                    self._streams.discard(listener)
 
-    def _step(self, listening: Listening) -> bool:
+    def _step(self, listener: StreamListener) -> bool:
         try:
             if self._models is None:
                 self._models = self._load_models()
-            return listening.step(self._models)
+            return listener.step(self._models)
         except Exception:
-            log.exception("live calls: session %s: internal failure", listening.place.session_id)
-            _safely(listening.break_off)
+            log.exception("live calls: session %s: internal failure", listener.place.session_id)
+            _safely(listener.break_off)
             return False
 
 

@@ -20,12 +20,12 @@ from sqlalchemy import Connection
 
 from sonant.errors import AccessDenied, Conflict, InternalServer, KeyError_, ResourceNotFound, SealBroken
 from sonant.sessions import records
-from sonant.sessions.actions import Hands
+from sonant.sessions.actions import StreamActions
 from sonant.sessions.calls import Call, EndReason
-from sonant.sessions.context import Desk
-from sonant.sessions.listener import Listening, Place, Wants
-from sonant.sessions.listener_thread import Ears
-from sonant.sessions.retry_queue import Errands
+from sonant.sessions.context import StreamContext
+from sonant.sessions.listener import StreamKey, StreamListener, StreamRequirements
+from sonant.sessions.listener_thread import ListenerThread
+from sonant.sessions.retry_queue import RetryQueue
 from sonant.sessions.setup import default_setup
 from sonant.sessions.speakers import require_speaker
 from sonant.sessions.starting import begin_stream, check_speaker
@@ -49,13 +49,15 @@ _SESSION = re.compile(r"id#[a-zA-Z0-9]{22}|[a-zA-Z0-9][a-zA-Z0-9_-]{0,35}")
 _SPEAKER = re.compile(r"id#[a-zA-Z0-9]{22}|[a-zA-Z0-9][a-zA-Z0-9_-]{0,255}")
 
 
-class Intake:
+class StreamManager:
     """One a process. Nothing is started before the first call."""
 
-    def __init__(self, desk: Desk, pool: Callable[[], Pool], load_models: Callable[[], Models]) -> None:
-        self._desk, self._make_pool, self._load_models = desk, pool, load_models
+    def __init__(
+        self, context: StreamContext, pool: Callable[[], Pool], load_models: Callable[[], Models]
+    ) -> None:
+        self._context, self._make_pool, self._load_models = context, pool, load_models
         self._lock = threading.Lock()
-        self._open: dict[str, Listening] = {}
+        self._open: dict[str, StreamListener] = {}
         self._closed = False
         self._works: _Works | None = None
 
@@ -72,18 +74,18 @@ class Intake:
             raise _session_not_found()
         if call.speaker_id is not None and not _SPEAKER.fullmatch(call.speaker_id):
             raise ResourceNotFound("SPEAKER")
-        with self._desk.database.write() as connection:
+        with self._context.database.write() as connection:
             session, domain = self._session(connection, call)
         works = self._begin()
-        listening = self._listening(works, session, domain)
+        listener = self._listener(works, session, domain)
         try:
             works.pool.warm()
-            works.ears.add(listening)
+            works.listener_thread.add(listener)
         except RuntimeError:  # no thread to be had: the session must not seem to have a stream for ever
-            self._forget(listening)
+            self._forget(listener)
             raise
         works.records.hurry()
-        return listening.stream
+        return listener.stream
 
     def notice(self, session_id: str) -> None:
         """A session was changed: look at once what it wants now. Never waits."""
@@ -99,11 +101,11 @@ class Intake:
         if works is None:
             return
         deadline = time.monotonic() + CLOSE_S
-        for listening in streams:
-            listening.stream.stop(EndReason.SERVICE_STOPPED)
-        for listening in streams:
-            listening.stream.wait_drained(max(0.0, deadline - time.monotonic()))
-        works.ears.close()
+        for listener in streams:
+            listener.stream.stop(EndReason.SERVICE_STOPPED)
+        for listener in streams:
+            listener.stream.wait_drained(max(0.0, deadline - time.monotonic()))
+        works.listener_thread.close()
         works.pool.close()
         works.enrollments.close(CLOSE_S)
         works.records.close(CLOSE_S)
@@ -126,14 +128,14 @@ class Intake:
                 raise InternalServer("The service is stopping.")
             if self._works is None:
                 self._works = _Works(
-                    self._desk, self._make_pool(), self._load_models, self._beat, self._forget
+                    self._context, self._make_pool(), self._load_models, self._beat, self._forget
                 )
             return self._works
 
     def _session(self, connection: Connection, call: Call) -> tuple[Session, Domain]:
         """The pending session, its speaker set."""
-        desk, now = self._desk, self._desk.clock()
-        region = call.region or desk.settings.region
+        context, now = self._context, self._context.clock()
+        region = call.region or context.settings.region
         domain = domains.find(connection, call.account_id, region, call.domain_id, lock=True)
         if domain is None:
             raise _domain_not_found()
@@ -155,7 +157,7 @@ class Intake:
 
     def _vault(self, domain: Domain) -> Vault:
         try:
-            keys = self._desk.keys_of(domain.account_id, domain.region)
+            keys = self._context.keys_of(domain.account_id, domain.region)
             return open_vault(keys, domain.domain_id, domain.arn, domain.data_key_wrapped)
         except SealBroken:
             raise
@@ -165,7 +167,7 @@ class Intake:
     def _started(
         self, connection: Connection, vault: Vault, domain: Domain, name: str, before: Session | None
     ) -> Session:
-        settings = self._desk.settings
+        settings = self._context.settings
         return begin_stream(
             connection,
             vault,
@@ -174,14 +176,14 @@ class Intake:
             speaker_id=None,
             setup=default_setup(settings.live) if before is None else before.setup,
             quota=settings.quotas.active_sessions_per_domain,
-            now=self._desk.clock(),
+            now=self._context.clock(),
             wait=timedelta(seconds=settings.live.idle_s),
         )
 
     def _with_speaker(
         self, connection: Connection, vault: Vault, domain: Domain, session: Session, speaker_id: str
     ) -> Session:
-        now, quota = self._desk.clock(), self._desk.settings.quotas.speakers_per_domain
+        now, quota = self._context.clock(), self._context.settings.quotas.speakers_per_domain
         speaker = require_speaker(connection, vault, domain, speaker_id, quota, now)
         if speaker.speaker_id == session.speaker_id:
             return session
@@ -197,26 +199,26 @@ class Intake:
         assert found is not None
         return found
 
-    def _listening(self, works: _Works, session: Session, domain: Domain) -> Listening:
-        settings = self._desk.settings
-        place = Place(domain_id=domain.domain_id, session_id=session.session_id, number=session.stream)
-        stream = Stream(session.session_id, self._desk.clock, works.ears.rouse)
-        wants = Wants.of(session, settings, domain.model_id)
-        listening = Listening(stream, place, works.hands, wants, settings)
+    def _listener(self, works: _Works, session: Session, domain: Domain) -> StreamListener:
+        settings = self._context.settings
+        place = StreamKey(domain_id=domain.domain_id, session_id=session.session_id, number=session.stream)
+        stream = Stream(session.session_id, self._context.clock, works.listener_thread.wake)
+        requirements = StreamRequirements.of(session, settings, domain.model_id)
+        listener = StreamListener(stream, place, works.actions, requirements, settings)
         with self._lock:
             if self._closed:
                 raise InternalServer("The service is stopping.")
             if session.session_id in self._open:
                 raise Conflict("ANOTHER_ACTIVE_STREAM")
-            self._open[session.session_id] = listening
-        return listening
+            self._open[session.session_id] = listener
+        return listener
 
     # --- looking after
 
-    def _forget(self, listening: Listening) -> None:
+    def _forget(self, listener: StreamListener) -> None:
         with self._lock:
-            if self._open.get(listening.place.session_id) is listening:
-                del self._open[listening.place.session_id]
+            if self._open.get(listener.place.session_id) is listener:
+                del self._open[listener.place.session_id]
 
     def _beat(self) -> None:
         with self._lock:
@@ -228,16 +230,16 @@ class Intake:
             records.Open(place=one.place, claimed=one.is_claimed, progress=one.progress)
             for one in listenings.values()
         ]
-        for session_id, seen in records.beat(self._desk, streams).items():
-            listening = listenings[session_id]
+        for session_id, seen in records.beat(self._context, streams).items():
+            listener = listenings[session_id]
             if seen.session is None or seen.domain is None:
                 if seen.gone is not None:
-                    listening.stream.stop(seen.gone)
+                    listener.stream.stop(seen.gone)
                 continue
-            wants = Wants.of(seen.session, self._desk.settings, seen.domain.model_id)
-            if wants != listening.wants:
-                listening.wants = wants
-                works.ears.rouse()
+            requirements = StreamRequirements.of(seen.session, self._context.settings, seen.domain.model_id)
+            if requirements != listener.requirements:
+                listener.requirements = requirements
+                works.listener_thread.wake()
 
 
 class _Works:
@@ -245,21 +247,23 @@ class _Works:
 
     def __init__(
         self,
-        desk: Desk,
+        context: StreamContext,
         pool: Pool,
         load_models: Callable[[], Models],
         beat: Callable[[], None],
-        forget: Callable[[Listening], None],
+        forget: Callable[[StreamListener], None],
     ) -> None:
         self.pool = pool
-        self.ears = Ears(load_models)
-        self.records = Errands("live records", beat)
+        self.listener_thread = ListenerThread(load_models)
+        self.records = RetryQueue("live records", beat)
         try:
-            self.enrollments = Errands("live enrollments")
+            self.enrollments = RetryQueue("live enrollments")
         except RuntimeError:
             self.records.close(0.0)
             raise
-        self.hands = Hands(desk, self.ears, pool, self.records, self.enrollments, forget)
+        self.actions = StreamActions(
+            context, self.listener_thread, pool, self.records, self.enrollments, forget
+        )
 
 
 def _domain_not_found() -> ResourceNotFound:

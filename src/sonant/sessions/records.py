@@ -11,8 +11,8 @@ from datetime import datetime
 
 from sonant.retention.sessions import stream_event
 from sonant.sessions.calls import EndReason
-from sonant.sessions.context import LEASE, Desk, DomainGone
-from sonant.sessions.listener import Place
+from sonant.sessions.context import LEASE, DomainGone, StreamContext
+from sonant.sessions.listener import StreamKey
 from sonant.storage.repositories import domains, session_hearings, sessions
 from sonant.storage.repositories.domains import Domain
 from sonant.storage.repositories.session_hearings import Hearing
@@ -23,7 +23,7 @@ from sonant.storage.repositories.sessions import ENDED, ONGOING, PENDING, Progre
 class Open:
     """A stream of this process, as the heartbeat sees it."""
 
-    place: Place
+    place: StreamKey
     claimed: bool
     progress: Progress
 
@@ -37,80 +37,80 @@ class Seen:
     gone: EndReason | None = None
 
 
-def claim(desk: Desk, place: Place, begun_at: datetime) -> EndReason | None:
+def claim(context: StreamContext, place: StreamKey, begun_at: datetime) -> EndReason | None:
     """The stream has become this process's; else why not."""
-    with desk.database.write() as connection:
-        domain, _ = desk.domain(connection, place.domain_id)
-        now = desk.clock()
+    with context.database.write() as connection:
+        domain, _ = context.domain(connection, place.domain_id)
+        now = context.clock()
         mine = sessions.claim_stream(
-            connection, place.session_id, place.number, desk.owner, begun_at, now + LEASE
+            connection, place.session_id, place.number, context.owner, begun_at, now + LEASE
         )
         session = sessions.find(connection, place.domain_id, place.session_id, now)
-        if session is not None and (mine or _is_mine(desk, place, session)):
+        if session is not None and (mine or _is_mine(context, place, session)):
             if mine:
-                desk.outbox.put(connection, [stream_event(connection, domain, session)], now)
+                context.outbox.put(connection, [stream_event(connection, domain, session)], now)
             return None
     return why_gone(session, place)
 
 
-def save(desk: Desk, place: Place, hearing: Hearing) -> bool:
+def save(context: StreamContext, place: StreamKey, hearing: Hearing) -> bool:
     """Store a hearing; False when the stream is another's by now, or a later one has begun."""
-    with desk.database.write() as connection:
-        _, vault = desk.domain(connection, place.domain_id)
-        session = sessions.find(connection, place.domain_id, place.session_id, desk.clock())
+    with context.database.write() as connection:
+        _, vault = context.domain(connection, place.domain_id)
+        session = sessions.find(connection, place.domain_id, place.session_id, context.clock())
         if session is None or session.stream != place.number:
             return False
-        if session.stream_owner not in (None, desk.owner):
+        if session.stream_owner not in (None, context.owner):
             return False
         session_hearings.save_hearing(connection, session.seal(vault), place.session_id, hearing)
     return True
 
 
-def end(desk: Desk, place: Place, reason: EndReason, progress: Progress) -> None:
+def end(context: StreamContext, place: StreamKey, reason: EndReason, progress: Progress) -> None:
     """The stream is over. One that never began is left for another carrier to take, if there may be one."""
-    with desk.database.write() as connection:
-        now = desk.clock()
+    with context.database.write() as connection:
+        now = context.clock()
         session = sessions.find(connection, place.domain_id, place.session_id, now)
         if session is None or session.stream != place.number:
             return
-        if not _is_mine(desk, place, session):
+        if not _is_mine(context, place, session):
             stays = reason in (EndReason.DISCONNECTED, EndReason.SERVICE_STOPPED)
             if session.stream_status != PENDING or stays:
                 return
         ended = sessions.end_stream(
-            connection, place.session_id, place.number, reason, now, now + desk.keep, progress
+            connection, place.session_id, place.number, reason, now, now + context.keep, progress
         )
         domain = domains.find_by_id(connection, place.domain_id)
         session = sessions.find(connection, place.domain_id, place.session_id, now)
         if ended and domain is not None and session is not None:
-            desk.outbox.put(connection, [stream_event(connection, domain, session)], now)
+            context.outbox.put(connection, [stream_event(connection, domain, session)], now)
 
 
-def beat(desk: Desk, streams: Sequence[Open]) -> dict[str, Seen]:
+def beat(context: StreamContext, streams: Sequence[Open]) -> dict[str, Seen]:
     """Say that this process listens, and learn what others have changed; by session id."""
     if not streams:
         return {}
-    with desk.database.read() as connection:
+    with context.database.read() as connection:
         wanted = {one.place.domain_id for one in streams}
         found = {domain_id: domains.find_by_id(connection, domain_id) for domain_id in wanted}
     usable = {}
     for domain_id, domain in found.items():
         try:
             if domain is not None and domain.active:
-                desk.vault(domain)
+                context.vault(domain)
                 usable[domain_id] = domain
         except DomainGone:
             pass
     claimed = [one for one in streams if one.claimed]
-    now = desk.clock()
+    now = context.clock()
     if claimed:
-        with desk.database.write() as connection:
-            sessions.beat(connection, desk.owner, [one.progress for one in claimed], now + LEASE)
-            owned = sessions.owned(connection, desk.owner, now)
+        with context.database.write() as connection:
+            sessions.beat(connection, context.owner, [one.progress for one in claimed], now + LEASE)
+            owned = sessions.owned(connection, context.owner, now)
     else:
         owned = {}
     seen = {}
-    with desk.database.read() as connection:
+    with context.database.read() as connection:
         for one in streams:
             place = one.place
             session = owned.get(place.session_id)
@@ -119,14 +119,14 @@ def beat(desk: Desk, streams: Sequence[Open]) -> dict[str, Seen]:
             domain = usable.get(place.domain_id)
             if domain is None:
                 seen[place.session_id] = Seen(gone=EndReason.DOMAIN_GONE)
-            elif session is None or not _goes_on(desk, one, session):
+            elif session is None or not _goes_on(context, one, session):
                 seen[place.session_id] = Seen(gone=why_gone(session, place))
             else:
                 seen[place.session_id] = Seen(session=session, domain=domain)
     return seen
 
 
-def why_gone(session: Session | None, place: Place) -> EndReason:
+def why_gone(session: Session | None, place: StreamKey) -> EndReason:
     """Why a stream is no longer one that this process may listen to."""
     if session is None:
         return EndReason.DOMAIN_GONE  # sessions are erased with their domain only, while they are active
@@ -135,13 +135,13 @@ def why_gone(session: Session | None, place: Place) -> EndReason:
     return EndReason.OVERRUN  # two carriers for one stream: the other came first
 
 
-def _goes_on(desk: Desk, one: Open, session: Session) -> bool:
+def _goes_on(context: StreamContext, one: Open, session: Session) -> bool:
     if session.stream != one.place.number:
         return False
     if one.claimed:
-        return session.stream_status == ONGOING and session.stream_owner == desk.owner
-    return session.stream_status == PENDING or _is_mine(desk, one.place, session)
+        return session.stream_status == ONGOING and session.stream_owner == context.owner
+    return session.stream_status == PENDING or _is_mine(context, one.place, session)
 
 
-def _is_mine(desk: Desk, place: Place, session: Session) -> bool:
-    return session.stream == place.number and session.stream_owner == desk.owner
+def _is_mine(context: StreamContext, place: StreamKey, session: Session) -> bool:
+    return session.stream == place.number and session.stream_owner == context.owner

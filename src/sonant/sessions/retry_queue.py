@@ -38,7 +38,7 @@ class _Errand:
         self.name, self.run, self.failed, self.attempts = name, run, failed, 0
 
 
-class Errands:
+class RetryQueue:
     """`put`, `hurry` and `again` may be called from any thread and never wait."""
 
     def __init__(self, name: str, turn: Step | None = None) -> None:

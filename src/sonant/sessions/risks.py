@@ -20,8 +20,8 @@ from sqlalchemy import Connection
 from sonant.errors import ResourceNotFound, SealBroken
 from sonant.jobs.faults import JobFault
 from sonant.jobs.fraud import SPOOFING, Risk, known_fraudster, with_replay
-from sonant.jobs.fraudster_gallery import Sample, Watch
-from sonant.jobs.replay import Copy, ReplayGuard
+from sonant.jobs.fraudster_gallery import FraudsterGallery, Sample
+from sonant.jobs.replay import ReplayDetector, ReplayMatch
 from sonant.storage.crypto.vault import Vault
 from sonant.storage.database.turns import Turns
 from sonant.storage.repositories import fraud_voices, watchlists
@@ -39,7 +39,7 @@ MOST_WATCHES, MOST_GUARDS = 64, 8
 T = TypeVar("T")
 
 
-class Watches:
+class FraudIndexes:
     """For all domains of a process, and for any number of threads."""
 
     def __init__(self, replay_recordings: int, loading_at_once: int = 2) -> None:
@@ -47,8 +47,8 @@ class Watches:
         of `loading_at_once` domains are read at once: each holds a connection for as long as it takes."""
         self._most = replay_recordings
         self._loading = Turns(loading_at_once)
-        self._watches: _Latest[Watch] = _Latest(MOST_WATCHES)
-        self._guards: _Latest[ReplayGuard] = _Latest(MOST_GUARDS)
+        self._fraud_indexes: _Latest[FraudsterGallery] = _Latest(MOST_WATCHES)
+        self._guards: _Latest[ReplayDetector] = _Latest(MOST_GUARDS)
         self._preparing: dict[str, Future[None]] = {}
         self._lock = threading.Lock()
 
@@ -130,16 +130,18 @@ class Watches:
         scale: Calibration,
     ) -> Risk:
         sample = Sample(model_id=hearing.model_id, vector=hearing.vector)
-        with self._watches.held((domain_id, watchlist_id), lambda: Watch(domain_id, watchlist_id)) as watch:
-            watch.follow(connection, vault, fraud_voices.version(connection, domain_id))
-            (match,) = watch.nearest([sample])
-            size = watch.size(hearing.model_id)
-        tail = scale.tail(hearing.net_speech_s, hearing.snr_db, narrow=hearing.low_cut)
+        with self._fraud_indexes.held(
+            (domain_id, watchlist_id), lambda: FraudsterGallery(domain_id, watchlist_id)
+        ) as gallery:
+            gallery.follow(connection, vault, fraud_voices.version(connection, domain_id))
+            (match,) = gallery.nearest([sample])
+            size = gallery.size(hearing.model_id)
+        tail = scale.tail(hearing.net_speech_s, hearing.snr_db, highpass_300hz=hearing.highpass_300hz)
         return known_fraudster(match, size, tail)
 
     def _copy(
         self, connection: Connection, domain_id: str, vault: Vault, hearing: Hearing, before: datetime
-    ) -> Copy | None:
+    ) -> ReplayMatch | None:
         if hearing.fingerprint is None or not self._most:
             return None
         heard = Fingerprint.from_bytes(hearing.fingerprint)
@@ -147,8 +149,8 @@ class Watches:
             guard.follow(connection, vault)
             return guard.find(connection, vault, heard, None, live=True, before=before)
 
-    def _guarding(self, domain_id: str) -> AbstractContextManager[ReplayGuard]:
-        return self._guards.held(domain_id, lambda: ReplayGuard(domain_id, self._most))
+    def _guarding(self, domain_id: str) -> AbstractContextManager[ReplayDetector]:
+        return self._guards.held(domain_id, lambda: ReplayDetector(domain_id, self._most))
 
     def _prepare(
         self,
@@ -158,7 +160,7 @@ class Watches:
         vault: Vault,
     ) -> None:
         try:
-            guard = ReplayGuard(domain.domain_id, self._most)
+            guard = ReplayDetector(domain.domain_id, self._most)
             with self._loading.held(LOADING_WAIT_S), read() as connection, _readable():
                 guard.follow(connection, vault)
             self._guards.put(domain.domain_id, guard)

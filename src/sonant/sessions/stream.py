@@ -1,6 +1,6 @@
 """One call's stream as a carrier sees it: audio in, and the end, whoever makes it.
 
-The carrier's side only puts down what came; a thread listens to it (see `listening`).
+The carrier's side only puts down what came; a thread listens to it (see `listener`).
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ Samples = NDArray[np.int16]
 class Stream:
     """`feed`, `end` and `room_s` are for the event loop and never wait."""
 
-    def __init__(self, session_id: str, clock: Callable[[], datetime], rouse: Callable[[], None]) -> None:
+    def __init__(self, session_id: str, clock: Callable[[], datetime], wake: Callable[[], None]) -> None:
         """`rouse` tells the thread that listens to look at once."""
         self.session_id = session_id
-        self._clock, self._rouse = clock, rouse
+        self._clock, self._rouse = clock, wake
         self._lock = threading.Lock()
         self._waiting: list[Samples] = []
         self._count = 0

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field, replace
 from enum import IntEnum
 from itertools import count
 
-from sonant.cpu_affinity import Cores
+from sonant.cpu_affinity import CpuAffinity
 from sonant.jobs.entry import Prepared, Task
 from sonant.jobs.faults import Refusal
 from sonant.jobs.workers.local import LocalEngine
@@ -56,7 +56,7 @@ class _Order:
 class Pool:
     """Workers start with the first `warm` or `submit`. All methods may be called from any thread."""
 
-    def __init__(self, engine: LocalEngine, workers: int, cores: Cores) -> None:
+    def __init__(self, engine: LocalEngine, workers: int, cores: CpuAffinity) -> None:
         """`engine` is this pool's alone, and has so many workers."""
         self._engine, self._workers, self._cores = engine, workers, cores
         self._lock = threading.Lock()
@@ -81,7 +81,7 @@ class Pool:
         with self._lock:
             if not self._closing:
                 self._begin()
-                self._new.append(_Order(urgency, number, replace(task, ticket=number), answer))
+                self._new.append(_Order(urgency, number, replace(task, task_id=number), answer))
                 self._rouse()
                 return
         _answer(answer, _stopped())
@@ -128,8 +128,8 @@ class Pool:
         try:
             self._engine.warm()
             self._hand_out()
-            for ticket, result in self._engine.results(LOOK_S, self._wake):
-                _answer(self._in_hand.pop(ticket).answer, result)
+            for task_id, result in self._engine.results(LOOK_S, self._wake):
+                _answer(self._in_hand.pop(task_id).answer, result)
             if self._engine.problem:
                 self._give_up(self._engine.problem)
         except Exception:

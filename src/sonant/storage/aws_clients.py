@@ -18,7 +18,7 @@ _CONNECTIONS = 16
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Place:
+class ClientConfig:
     """Where a service is and how it is spoken to."""
 
     region: str
@@ -47,7 +47,7 @@ class Temporary:
     expires_at: datetime
 
 
-def make_client(service: str, place: Place, *, fresh: Callable[[], Temporary] | None = None) -> Any:
+def make_client(service: str, place: ClientConfig, *, fresh: Callable[[], Temporary] | None = None) -> Any:
     """A client, safe for several threads; it connects when it is used.
 
     `fresh` gives temporary credentials; it is called at the first request and again 15 minutes before they

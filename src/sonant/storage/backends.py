@@ -165,9 +165,9 @@ def _key_arn(settings: Settings, ref: str) -> str:
 
 
 def _place(settings: Settings, part: S3 | Kms, **more: Any) -> Any:
-    from sonant.storage.aws_clients import Place
+    from sonant.storage.aws_clients import ClientConfig
 
-    return Place(
+    return ClientConfig(
         region=part.region or settings.region,
         endpoint=part.endpoint,
         ca_bundle=part.ca_bundle,

@@ -14,7 +14,7 @@ from sonant.errors import AudioError, NotEnoughSpeech
 from sonant.voice.audio.recording import RATE_HZ, Recording
 from sonant.voice.gathering import SpeechGatherer
 from sonant.voice.models import Models
-from sonant.voice.quality import Quality, clipping_share, low_cut, snr_db
+from sonant.voice.quality import Quality, clipping_share, highpass_300hz, snr_db
 
 _INT16 = 32768
 
@@ -85,7 +85,7 @@ def gather_speech(
             np.concatenate([gatherer.probability for gatherer in found]),
         ),
         clipping_share=clipping_share(samples),
-        low_cut=low_cut(samples),
+        highpass_300hz=highpass_300hz(samples),
     )
     return Speech(samples=samples, quality=quality, recordings_used=len(found))
 

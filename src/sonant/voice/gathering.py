@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from sonant.voice.audio.recording import RATE_HZ
 from sonant.voice.models import Models
-from sonant.voice.quality import Quality, clipping_share, frame_power, low_cut, snr_db
+from sonant.voice.quality import Quality, clipping_share, frame_power, highpass_300hz, snr_db
 from sonant.voice.speech import FRAME, SpeechDetector
 
 
@@ -123,7 +123,7 @@ class SpeechGatherer:
                 duration_s=end / RATE_HZ,
                 snr_db=snr_db(self.power[:frames], self.probability[:frames]),
                 clipping_share=clipping_share(samples),
-                low_cut=low_cut(samples),
+                highpass_300hz=highpass_300hz(samples),
             ),
         )
 

@@ -34,8 +34,8 @@ class Quality:
     """Speech power over noise power in the telephone band, from -10 to 60."""
     clipping_share: float
     """Share of speech samples at full scale, 0..1; above some thousandths the voice is distorted."""
-    low_cut: bool
-    """Whether the speech came over a line that cuts off below 300 Hz; see `low_cut`."""
+    highpass_300hz: bool
+    """Whether the speech came over a line that cuts off below 300 Hz; see `highpass_300hz`."""
 
 
 def frame_power(samples: NDArray[np.float32]) -> NDArray[np.float64]:
@@ -67,7 +67,7 @@ def clipping_share(samples: NDArray[np.float32]) -> float:
     return float(np.mean(np.abs(samples) >= _CLIPPED)) if len(samples) else 0.0
 
 
-def low_cut(samples: NDArray[np.float32]) -> bool:
+def highpass_300hz(samples: NDArray[np.float32]) -> bool:
     """Whether speech (8 kHz, [n], pauses removed) came over a line without sound below 300 Hz.
 
     Classic telephone lines are such (300-3400 Hz), and what they leave of voices is more alike. Told by the

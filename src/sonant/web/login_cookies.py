@@ -34,7 +34,7 @@ class SignedIn:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Tickets:
+class LoginCookies:
     """Gives tickets out and takes them in."""
 
     secret: ServiceSecret

@@ -23,13 +23,13 @@ from sonant.audit.record import Audited
 from sonant.errors import InternalServer, Throttling, UnrecognizedClient
 from sonant.gateway.models import unmodelled
 from sonant.gateway.recording import Recorder
-from sonant.gateway.server import FrontDoor
+from sonant.gateway.server import Gateway
 from sonant.gateway.signature import Credential
 from sonant.gateway.thread_pool import ThreadPool
 from sonant.gateway.throttle import Throttle
 from sonant.ids import new_uuid
 from sonant.operations.service import Caller
-from sonant.web.login_cookies import COOKIE, LIFE, SignedIn, Tickets
+from sonant.web.login_cookies import COOKIE, LIFE, LoginCookies, SignedIn
 
 #: Paths that belong to the pages.
 PREFIXES = ("/sessions/", "/sign-in", "/sign-out", "/console/")
@@ -64,8 +64,8 @@ class SessionPages:
 
     def __init__(
         self,
-        door: FrontDoor,
-        tickets: Tickets,
+        door: Gateway,
+        tickets: LoginCookies,
         domain_of: Callable[[str], tuple[str, str] | None],
         recorder: Recorder,
         threads: ThreadPool,
@@ -201,7 +201,7 @@ class SessionPages:
         operation: str,
         asked: Mapping[str, str],
     ) -> dict[str, Any]:
-        body = self._door.perform(
+        body = self._door.call_internal(
             caller,
             access_key_id,
             operation,

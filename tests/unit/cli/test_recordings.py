@@ -140,13 +140,13 @@ def test_clips_of_other_rates_and_channels_are_brought_to_the_telephone(
     samples, _ = soundfile.read(clips[0], dtype="float32")
     high = np.repeat(samples, 6)  # 48 kHz
     soundfile.write(tmp_path / "stereo.flac", np.stack([high, np.zeros_like(high)], axis=1), 48000)
-    narrow, wide = (
+    highpass_300hz, wide = (
         call_recording([clip], rng(), net_speech_s=1, duration_s=4, channels=1, snr_db=80)
         for clip in (clips[0], tmp_path / "stereo.flac")
     )
-    assert len(wide) == len(narrow)
+    assert len(wide) == len(highpass_300hz)
     assert net_speech_s(samples_of(wide)[:, 0]) == pytest.approx(
-        net_speech_s(samples_of(narrow)[:, 0]), abs=0.2
+        net_speech_s(samples_of(highpass_300hz)[:, 0]), abs=0.2
     )
 
 

@@ -19,7 +19,7 @@ from starlette.testclient import TestClient
 from sonant.assembly import installation, supervisor
 from sonant.assembly.supervisor import STATE_FILE, Supervisor, noted_state
 from sonant.cli import doctor
-from sonant.cpu_affinity import Cores
+from sonant.cpu_affinity import CpuAffinity
 from sonant.errors import SetupError
 from sonant.gateway.health import Health
 from sonant.metrics import Page
@@ -64,7 +64,7 @@ def clock() -> Clock:
 @pytest.fixture
 def watched(settings: Settings, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> Iterator[Supervisor]:
     monkeypatch.setattr(supervisor, "PAUSE_MOST_S", 0.3)
-    made = Supervisor(settings, Cores(), clock)
+    made = Supervisor(settings, CpuAffinity(), clock)
     yield made
     made.stop()
 

@@ -9,7 +9,7 @@ import threading
 
 import pytest
 
-from sonant.cpu_affinity import Cores
+from sonant.cpu_affinity import CpuAffinity
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="the system has no affinity")
 
@@ -41,21 +41,21 @@ def here():
 
 
 def test_a_thread_started_later_stays_on_the_one_core(given):
-    Cores().keep_to_one()
+    CpuAffinity().keep_to_one()
     assert len(here()) == 1
     assert here() <= given
     assert in_a_thread(here) == here()
 
 
 def test_a_process_started_within_all_gets_every_core_that_was_given(given):
-    cores = Cores()
+    cores = CpuAffinity()
     cores.keep_to_one()
     with cores.all():
         assert of_a_child() == given
 
 
 def test_afterwards_the_thread_is_where_it_was():
-    cores = Cores()
+    cores = CpuAffinity()
     cores.keep_to_one()
     kept = here()
     with pytest.raises(RuntimeError), cores.all():
@@ -64,7 +64,7 @@ def test_afterwards_the_thread_is_where_it_was():
 
 
 def test_another_thread_of_the_process_can_start_one_too(given):
-    cores = Cores()
+    cores = CpuAffinity()
     cores.keep_to_one()
 
     def start():
@@ -77,21 +77,21 @@ def test_another_thread_of_the_process_can_start_one_too(given):
 def test_cores_that_the_operator_took_away_are_never_used(given):
     one = min(given)
     os.sched_setaffinity(0, {one})
-    cores = Cores()
+    cores = CpuAffinity()
     cores.keep_to_one()
     with cores.all():
         assert here() == of_a_child() == {one}
 
 
 def test_nothing_changes_unless_it_is_asked_for(given):
-    with Cores().all():
+    with CpuAffinity().all():
         assert here() == given
     assert here() == given
 
 
 def test_a_system_without_affinity_is_left_alone(monkeypatch, given):
     monkeypatch.delattr(os, "sched_getaffinity")
-    cores = Cores()
+    cores = CpuAffinity()
     cores.keep_to_one()
     with cores.all():
         pass

@@ -150,7 +150,7 @@ def test_the_decision_names_the_statement_that_denies() -> None:
     assert (decision.allowed, decision.explicit_deny) == (False, True)
     assert (decision.policy_index, decision.statement) == (1, "Keep")
     assert decision.reason == "explicitly denied by statement Keep of policy 2"
-    assert [(one.policy_index, one.statement, one.allow, one.why_not) for one in decision.trace] == [
+    assert [(one.policy_index, one.statement, one.allow, one.mismatch_reason) for one in decision.trace] == [
         (0, "All", True, None),
         (1, 1, True, "the action is not named"),
         (1, "Keep", False, None),
@@ -165,7 +165,7 @@ def test_the_decision_names_the_statement_that_allows() -> None:
     assert (decision.allowed, decision.explicit_deny) == (True, False)
     assert (decision.policy_index, decision.statement) == (1, 2)
     assert decision.reason == "allowed by statement 2 of policy 2"
-    assert decision.trace[1].why_not == "the resource is not named"
+    assert decision.trace[1].mismatch_reason == "the resource is not named"
 
 
 def test_the_decision_says_that_nothing_allows() -> None:
@@ -177,7 +177,10 @@ def test_the_decision_says_that_nothing_allows() -> None:
     assert (decision.allowed, decision.explicit_deny) == (False, False)
     assert (decision.policy_index, decision.statement) == (None, None)
     assert decision.reason == "denied: no statement allows it"
-    assert [one.why_not for one in decision.trace] == ["the action is excepted", "the resource is excepted"]
+    assert [one.mismatch_reason for one in decision.trace] == [
+        "the action is excepted",
+        "the resource is excepted",
+    ]
 
 
 def test_many_stars_do_not_make_matching_slow() -> None:

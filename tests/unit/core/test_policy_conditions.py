@@ -432,6 +432,6 @@ def test_the_trace_names_the_condition_and_never_the_values(
     condition: Any, context: Context, why: str
 ) -> None:
     (trace,) = decide([parsed(statement(condition))], "s3:GetObject", "*", context).trace
-    assert trace.why_not is not None
-    assert why in trace.why_not
-    assert "red" not in trace.why_not
+    assert trace.mismatch_reason is not None
+    assert why in trace.mismatch_reason
+    assert "red" not in trace.mismatch_reason

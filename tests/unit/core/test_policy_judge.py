@@ -7,7 +7,7 @@ import json
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sonant.iam import Judge, allows, parse
+from sonant.iam import PolicyEvaluator, allows, parse
 from sonant.iam.decisions import MOST_REMEMBERED
 
 DOMAIN = "arn:aws:voiceid:us-east-1:000000000000:domain/"
@@ -41,27 +41,27 @@ QUESTIONS = st.tuples(
 @given(st.lists(STATEMENTS, max_size=4), st.lists(QUESTIONS, max_size=12))
 def test_asked_any_questions_in_any_order_it_answers_as_allows_does(statements, questions):
     policies = [policy(one) for one in statements]
-    judge = Judge(policies)
+    judge = PolicyEvaluator(policies)
     for action, resource, context in questions:
         assert judge.allows(action, resource, context) == allows(policies, action, resource, context)
 
 
 def test_a_condition_is_asked_anew_each_time():
-    judge = Judge([policy(statement(Condition={"IpAddress": {"aws:SourceIp": "10.0.0.0/8"}}))])
+    judge = PolicyEvaluator([policy(statement(Condition={"IpAddress": {"aws:SourceIp": "10.0.0.0/8"}}))])
     assert not judge.unconditional
     assert judge.allows("voiceid:ListDomains", "*", {"aws:SourceIp": "10.1.2.3"})
     assert not judge.allows("voiceid:ListDomains", "*", {"aws:SourceIp": "192.0.2.1"})
 
 
 def test_a_variable_is_asked_anew_each_time():
-    judge = Judge([policy(statement(resource=DOMAIN + "${aws:username}"))])
+    judge = PolicyEvaluator([policy(statement(resource=DOMAIN + "${aws:username}"))])
     assert not judge.unconditional
     assert judge.allows("voiceid:ListDomains", DOMAIN + "anna", {"aws:username": "anna"})
     assert not judge.allows("voiceid:ListDomains", DOMAIN + "anna", {"aws:username": "bert"})
 
 
 def test_without_either_a_decision_is_the_same_again_and_memory_is_bounded():
-    judge = Judge([policy(statement(action="voiceid:*"), statement("Deny", resource=DOMAIN + "7"))])
+    judge = PolicyEvaluator([policy(statement(action="voiceid:*"), statement("Deny", resource=DOMAIN + "7"))])
     assert judge.unconditional
     for _ in range(2):
         for number in range(MOST_REMEMBERED + 10):
@@ -70,4 +70,4 @@ def test_without_either_a_decision_is_the_same_again_and_memory_is_bounded():
 
 
 def test_nobody_without_policies_may_do_anything():
-    assert not Judge(()).allows("voiceid:ListDomains", "*")
+    assert not PolicyEvaluator(()).allows("voiceid:ListDomains", "*")

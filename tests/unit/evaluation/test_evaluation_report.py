@@ -65,7 +65,10 @@ def test_what_too_few_comparisons_cannot_bear_has_a_reason_instead_of_a_number(o
 
     for name, need in (("fnmr_at_fmr_0.001", "3,000"), ("min_dcf_0.001", "3,000"), ("far_95", "30,000")):
         assert found.figures[name].value is None
-        assert found.figures[name].why_not == f"not supported by 400 comparisons: at least {need} needed"
+        assert (
+            found.figures[name].unsupported_reason
+            == f"not supported by 400 comparisons: at least {need} needed"
+        )
     assert found.figures["far_80"].value is not None
     assert found.figures["min_dcf_0.01"].rough
 
@@ -91,7 +94,7 @@ def test_a_probe_without_speech_is_a_rejection_and_no_comparison(outcome):
 def test_without_calibration_thresholds_have_a_reason(outcome):
     (found,) = results(outcome(), {})
 
-    assert {name for name in NAMES if found.figures[name].why_not == NOT_CALIBRATED} == {
+    assert {name for name in NAMES if found.figures[name].unsupported_reason == NOT_CALIBRATED} == {
         "far_80", "frr_80", "far_90", "frr_90", "far_95", "frr_95", "cllr", "calibration_loss",
     }  # fmt: skip
 
@@ -122,7 +125,7 @@ def test_one_woman_among_men_is_no_group(outcome):
         ("eer", Figure(value=0.0, low=0.0, high=0.003, rough=True), "~0 % (0-0.3)"),
         ("frr_90", Figure(value=0.3126), "31 %"),
         ("min_cllr", Figure(value=0.0456, low=0.04, high=0.05), "0.046 (0.040-0.050)"),
-        ("eer", Figure(value=None, why_not="not supported"), "-"),
+        ("eer", Figure(value=None, unsupported_reason="not supported"), "-"),
     ],
 )
 def test_figures_are_told_with_as_many_digits_as_count(name, figure, text):

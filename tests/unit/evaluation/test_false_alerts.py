@@ -60,11 +60,11 @@ def test_with_a_true_calibration_one_call_in_a_hundred_is_flagged_whatever_the_l
 
 
 def test_a_scale_that_takes_strangers_for_rare_is_found_out(calibration):
-    narrow = calibration.adapted(shift=0.0, scale=0.6, supported_log10_far=-3.0)
+    highpass_300hz = calibration.adapted(shift=0.0, scale=0.6, supported_log10_far=-3.0)
     rng = np.random.default_rng(1)
     calls, known = ([voice(person, *units(rng, 1)) for person in range(40)] for _ in range(2))
 
-    (one,) = false_alerts(calls, known, narrow, (10,), seed=1, replicates=20)
+    (one,) = false_alerts(calls, known, highpass_300hz, (10,), seed=1, replicates=20)
 
     assert one.share > 0.05
     assert one.real_share > 0.03

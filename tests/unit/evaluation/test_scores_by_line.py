@@ -19,7 +19,7 @@ def grid(mean):
     return (Node(speech_s=10.0, snr_db=20.0, tail=Tail(z=Normal(mean=mean, deviation=0.2))),)
 
 
-CALIBRATION = Calibration(model_id=load_models().encoder_id, nodes=grid(0.0), narrow=grid(0.5))
+CALIBRATION = Calibration(model_id=load_models().encoder_id, nodes=grid(0.0), highpass_300hz=grid(0.5))
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +39,7 @@ def test_two_narrow_lines_are_held_against_strangers_on_two_narrow_lines(templat
     mean = 0.5 if reference == probe == NARROW else 0.0
     found = calibrated(CALIBRATION)(templates[reference], templates[probe])
 
-    assert templates[probe].quality.low_cut == (probe == NARROW)
+    assert templates[probe].quality.highpass_300hz == (probe == NARROW)
     only = Calibration(model_id=CALIBRATION.model_id, nodes=grid(mean))
     assert found.score == only.score(found.raw, speech_s=3.0, snr_db=20.0)
     assert found.llr == pytest.approx(only.llr(found.raw, speech_s=3.0, snr_db=20.0))

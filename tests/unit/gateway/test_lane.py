@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from sonant.gateway.batching import BATCH, Lane
+from sonant.gateway.batching import BATCH, BatchingExecutor
 from waiting import PATIENCE_S, until, wait_until
 
 
@@ -16,7 +16,7 @@ def lane():
     made = []
 
     def make(work):
-        made.append(Lane(work, "test lane"))
+        made.append(BatchingExecutor(work, "test lane"))
         return made[-1]
 
     yield make

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 
 from sonant.carriers.audiosocket_server import bind
-from sonant.carriers.limits import Places
+from sonant.carriers.limits import ConnectionLimiter
 from sonant.carriers.own import AudioForm
 from sonant.carriers.registry import carriers
-from sonant.carriers.request import Asked, StreamRequest, declared_hash
+from sonant.carriers.request import StreamParameters, StreamRequest, declared_hash
 from sonant.carriers.uploads import form_of
 from sonant.errors import InvalidSignature, SetupError, Throttling, Validation
 from sonant.gateway.models import load_models
@@ -31,12 +31,12 @@ def request(query: str = "", **headers: str) -> StreamRequest:
     )
 
 
-def asked(query: str) -> Asked:
-    return Asked.parse(request(query).parameters(), NAMED)
+def asked(query: str) -> StreamParameters:
+    return StreamParameters.parse(request(query).parameters(), NAMED)
 
 
 def test_a_url_names_the_session_and_the_form_of_its_audio():
-    assert asked(f"DomainId={DOMAIN}&SessionNameOrId=call-1&X-Amz-Date=x") == Asked(
+    assert asked(f"DomainId={DOMAIN}&SessionNameOrId=call-1&X-Amz-Date=x") == StreamParameters(
         domain_id=DOMAIN, session="call-1", form=AudioForm()
     )
     found = asked(
@@ -119,7 +119,7 @@ def test_a_body_that_is_yet_to_come_has_its_hash_in_the_header_or_none():
 
 
 def test_places_are_counted_for_the_process_and_for_each_account():
-    places = Places(3, 2)
+    places = ConnectionLimiter(3, 2)
     with places.visit() as one, places.visit() as two:
         one.name("a")
         two.name("a")

@@ -21,7 +21,7 @@ def _tasks(pipe):
 def square(task):
     return Prepared(
         model_id=str(os.getpid()),
-        vector=(task.ticket**2).to_bytes(8, "little"),
+        vector=(task.task_id**2).to_bytes(8, "little"),
         net_speech_s=task.need_s,
         snr_db=0.0,
         risks=(),
@@ -31,25 +31,25 @@ def square(task):
 
 def answer(pipe):
     for task in _tasks(pipe):
-        pipe.send((task.ticket, square(task)))
+        pipe.send((task.task_id, square(task)))
 
 
 def die_often(pipe, folder, deaths):
     """Die `deaths[ticket]` times on a ticket, then answer it; the deaths are counted in `folder`."""
     for task in _tasks(pipe):
-        died = len(list(Path(folder).glob(f"{task.ticket}-*")))
-        if died < deaths.get(task.ticket, 0):
-            (Path(folder) / f"{task.ticket}-{died}").touch()
+        died = len(list(Path(folder).glob(f"{task.task_id}-*")))
+        if died < deaths.get(task.task_id, 0):
+            (Path(folder) / f"{task.task_id}-{died}").touch()
             os._exit(1)
-        pipe.send((task.ticket, square(task)))
+        pipe.send((task.task_id, square(task)))
 
 
-def hang(pipe, ticket):
+def hang(pipe, task_id):
     """Never answer one ticket."""
     for task in _tasks(pipe):
-        if task.ticket == ticket:
+        if task.task_id == task_id:
             signal.pause()
-        pipe.send((task.ticket, square(task)))
+        pipe.send((task.task_id, square(task)))
 
 
 def die_unless(pipe, file):

@@ -25,9 +25,9 @@ from waiting import PATIENCE_S, alive, in_time, wait_until
 ROLE = Role(arn="arn:aws:iam::000000000000:role/sonant", policies=())
 
 
-def task(ticket, name="a.wav"):
+def task(task_id, name="a.wav"):
     audio = (AudioFile(s3_uri=f"s3://calls/{name}", channel=0),)
-    return Task(ticket=ticket, role=ROLE, audio=audio, need_s=1.5, keep_audio=False)
+    return Task(task_id=task_id, role=ROLE, audio=audio, need_s=1.5, keep_audio=False)
 
 
 @contextmanager
@@ -56,7 +56,7 @@ def run(built, tasks, more=0):
 
 
 def squares(found):
-    return {ticket: int.from_bytes(heard.vector, "little") for ticket, heard in found}
+    return {task_id: int.from_bytes(heard.vector, "little") for task_id, heard in found}
 
 
 def test_every_task_comes_back_once_with_its_own_result_from_all_workers():
@@ -87,7 +87,7 @@ def test_workers_that_die_at_random_lose_nothing_and_double_nothing(tmp_path):
     assert sum(deaths.values()) >= 5
     with engine(engine_mains.die_often, str(tmp_path), deaths) as built:
         found = run(built, [task(n) for n in range(16)])
-    assert sorted(ticket for ticket, _ in found) == list(range(16))
+    assert sorted(task_id for task_id, _ in found) == list(range(16))
     assert squares(found) == {n: n * n for n in range(16)}
     assert len(list(tmp_path.iterdir())) == sum(deaths.values())
 
@@ -111,7 +111,7 @@ def test_a_task_that_hangs_is_refused_after_the_time_limit_and_the_others_are_do
 
         for n in (1, 2, 3):
             built.submit(task(n))
-        (stuck,) = (worker for worker in built._workers if worker.tasks[0].ticket == 1)
+        (stuck,) = (worker for worker in built._workers if worker.tasks[0].task_id == 1)
         wait_until("it is at work and the others are done", only_it_is_left)
         passed_s = 4.1
         found |= dict(run(built, [task(n) for n in (4, 5)], more=len(stuck.tasks)))

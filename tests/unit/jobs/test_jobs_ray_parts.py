@@ -27,8 +27,8 @@ from waiting import PATIENCE_S
 ROLE = Role(arn="arn:aws:iam::000000000000:role/sonant", policies=())
 
 
-def task(ticket):
-    return Task(ticket=ticket, role=ROLE, audio=(), need_s=1.0, keep_audio=False)
+def task(task_id):
+    return Task(task_id=task_id, role=ROLE, audio=(), need_s=1.0, keep_audio=False)
 
 
 class Noted:
@@ -38,16 +38,16 @@ class Noted:
     fetched_odd = threading.Event()
 
     def first(self, task):
-        if task.ticket % 2 == 0:
+        if task.task_id % 2 == 0:
             assert self.fetched_odd.wait(PATIENCE_S)
-        self.notes.append(f"fetched {task.ticket}")
-        if task.ticket % 2:
+        self.notes.append(f"fetched {task.task_id}")
+        if task.task_id % 2:
             self.fetched_odd.set()
         return b""
 
     def do(self, task, first):
-        self.notes.append(f"did {task.ticket}")
-        return Refusal(400, str(task.ticket))
+        self.notes.append(f"did {task.task_id}")
+        return Refusal(400, str(task.task_id))
 
 
 def refusing():

@@ -41,11 +41,11 @@ class ShuffledEngine:
         self.held.append(task)
 
     def results(self, _timeout_s):
-        ready = [task for task in self.held if task.ticket not in self.last] or self.held
+        ready = [task for task in self.held if task.task_id not in self.last] or self.held
         chosen = self.random.sample(ready, self.random.randint(1, len(ready)))
         self.held = [task for task in self.held if task not in chosen]
-        self.done.update(task.ticket for task in chosen)
-        return [(task.ticket, voice_of(task.ticket)) for task in chosen]
+        self.done.update(task.task_id for task in chosen)
+        return [(task.task_id, voice_of(task.task_id)) for task in chosen]
 
     def discard(self):
         self.held.clear()
@@ -54,10 +54,10 @@ class ShuffledEngine:
         self.held.clear()
 
 
-def voice_of(ticket):
+def voice_of(task_id):
     return Prepared(
         model_id="test",
-        vector=ticket.to_bytes(4, "little"),
+        vector=task_id.to_bytes(4, "little"),
         net_speech_s=30.0,
         snr_db=20.0,
         risks=(),
@@ -85,7 +85,7 @@ class Ledger:
         self.most = max(self.most, len(working) + 1)
         if item.early:
             return None
-        return Task(ticket=item.position, role=ROLE, audio=(), need_s=30.0, keep_audio=False)
+        return Task(task_id=item.position, role=ROLE, audio=(), need_s=30.0, keep_audio=False)
 
     def commit(self, done):
         self.groups.append(len(done))

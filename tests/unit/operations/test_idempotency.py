@@ -140,7 +140,7 @@ def test_a_call_that_was_refused_leaves_its_token_free(tmp_path):
 
 def test_the_token_itself_is_not_stored(house):
     house.new_domain(ClientToken="a-token-to-be-looked-for")
-    house.store.database.scrub()
+    house.store.database.truncate_wal()
     for path in house.settings.data.rglob("sonant.db*"):
         assert b"a-token-to-be-looked-for" not in path.read_bytes()
 

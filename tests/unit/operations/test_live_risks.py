@@ -19,7 +19,7 @@ from sonant.ids import new_generated_id
 from sonant.jobs.calibration_cache import scale_of
 from sonant.jobs.faults import JobFault
 from sonant.sessions import risks as module
-from sonant.sessions.risks import Watches
+from sonant.sessions.risks import FraudIndexes
 from sonant.storage.database.schema import fingerprints as fingerprint_rows
 from sonant.storage.database.schema import fraudster_voiceprints
 from sonant.storage.repositories import fingerprints, fraud_voices, speakers
@@ -94,10 +94,10 @@ def keep_recording(house, domain_id, data):
     return speaker_id
 
 
-def scored(house, watches, domain_id, hearing, watchlist_id=None, began=None):
+def scored(house, fraud_indexes, domain_id, hearing, watchlist_id=None, began=None):
     """(known fraudster, spoofing or None)."""
     with written(house, domain_id) as (connection, domain, vault):
-        found = watches.risks(
+        found = fraud_indexes.risks(
             connection,
             domain,
             vault,
@@ -111,18 +111,18 @@ def scored(house, watches, domain_id, hearing, watchlist_id=None, began=None):
 
 
 def test_a_fraudster_is_found_as_soon_as_registered_and_not_once_deleted(house, domain_id):
-    watches, call = Watches(ROOM), heard(house, like(VOICES[0], 0.95))
-    assert scored(house, watches, domain_id, call)[0].score == 0
+    fraud_indexes, call = FraudIndexes(ROOM), heard(house, like(VOICES[0], 0.95))
+    assert scored(house, fraud_indexes, domain_id, call)[0].score == 0
     fraudster_id = register(house, domain_id, VOICES[0])
     register(house, domain_id, VOICES[1])
-    known, spoofing = scored(house, watches, domain_id, call)
+    known, spoofing = scored(house, fraud_indexes, domain_id, call)
     assert (known.fraudster_id, known.score >= 50, spoofing) == (fraudster_id, True, None)
     house.call("DeleteFraudster", DomainId=domain_id, FraudsterId=fraudster_id)
-    assert scored(house, watches, domain_id, call)[0].fraudster_id != fraudster_id
+    assert scored(house, fraud_indexes, domain_id, call)[0].fraudster_id != fraudster_id
 
 
 def test_the_same_likeness_is_worth_less_on_a_longer_list(house, domain_id):
-    call, short, long = heard(house, like(VOICES[0], 0.75)), Watches(ROOM), Watches(ROOM)
+    call, short, long = heard(house, like(VOICES[0], 0.75)), FraudIndexes(ROOM), FraudIndexes(ROOM)
     register(house, domain_id, VOICES[0])
     alone = scored(house, short, domain_id, call)[0].score
     for voice in VOICES[1:30]:
@@ -132,29 +132,29 @@ def test_the_same_likeness_is_worth_less_on_a_longer_list(house, domain_id):
 
 
 def test_the_same_likeness_is_worth_less_on_a_line_with_a_low_cut(house, domain_id):
-    watches, call = Watches(ROOM), heard(house, like(VOICES[0], 0.75))
+    fraud_indexes, call = FraudIndexes(ROOM), heard(house, like(VOICES[0], 0.75))
     register(house, domain_id, VOICES[0])
-    usual = scored(house, watches, domain_id, call)[0].score
-    assert 0 < scored(house, watches, domain_id, replace(call, low_cut=True))[0].score < usual
+    usual = scored(house, fraud_indexes, domain_id, call)[0].score
+    assert 0 < scored(house, fraud_indexes, domain_id, replace(call, highpass_300hz=True))[0].score < usual
 
 
 def test_fraudsters_of_another_voice_model_are_not_compared(house, domain_id):
     register(house, domain_id, VOICES[0], model_id="another-model")
-    assert scored(house, Watches(ROOM), domain_id, heard(house, VOICES[0]))[0].score == 0
+    assert scored(house, FraudIndexes(ROOM), domain_id, heard(house, VOICES[0]))[0].score == 0
 
 
 def test_a_list_that_is_gone_is_not_found(house, domain_id):
-    watches, call = Watches(ROOM), heard(house, VOICES[0])
+    fraud_indexes, call = FraudIndexes(ROOM), heard(house, VOICES[0])
     made = house.call("CreateWatchlist", DomainId=domain_id, Name="other")["Watchlist"]
-    assert scored(house, watches, domain_id, call, made["WatchlistId"])[0].score == 0
+    assert scored(house, fraud_indexes, domain_id, call, made["WatchlistId"])[0].score == 0
     house.call("DeleteWatchlist", DomainId=domain_id, WatchlistId=made["WatchlistId"])
     with pytest.raises(ResourceNotFound) as refusal:
-        scored(house, watches, domain_id, call, made["WatchlistId"])
+        scored(house, fraud_indexes, domain_id, call, made["WatchlistId"])
     assert refusal.value.members["ResourceType"] == "WATCHLIST"
 
 
 def test_a_damaged_voice_or_recording_lets_nobody_pass(house, domain_id):
-    watches = Watches(ROOM)
+    fraud_indexes = FraudIndexes(ROOM)
     register(house, domain_id, VOICES[0])
     keep_recording(house, domain_id, PRINTS[0])
     call = heard(house, VOICES[1], fingerprint=PRINTS[1])
@@ -163,7 +163,7 @@ def test_a_damaged_voice_or_recording_lets_nobody_pass(house, domain_id):
             connection.execute(table.update().values({column: b"damaged"}))
         for _ in range(2):
             with pytest.raises(JobFault, match="restore the database from a backup"):
-                scored(house, watches, domain_id, call)
+                scored(house, fraud_indexes, domain_id, call)
         with house.store.database.write() as connection:
             connection.execute(table.delete())
 
@@ -172,48 +172,55 @@ def test_a_damaged_voice_or_recording_lets_nobody_pass(house, domain_id):
 
 
 def test_what_was_enrolled_before_the_call_is_a_replay_whoever_it_was(house, domain_id):
-    watches = Watches(ROOM)
+    fraud_indexes = FraudIndexes(ROOM)
     keep_recording(house, domain_id, PRINTS[0])
     house.clock.advance(seconds=1)
     score = {"spoofing_score": 12, "spoofing_evidence": "SYNTHETIC_SPEECH"}
-    replayed = scored(house, watches, domain_id, heard(house, VOICES[0], fingerprint=PRINTS[0], **score))[1]
-    fresh = scored(house, watches, domain_id, heard(house, VOICES[0], fingerprint=PRINTS[1], **score))[1]
+    replayed = scored(
+        house, fraud_indexes, domain_id, heard(house, VOICES[0], fingerprint=PRINTS[0], **score)
+    )[1]
+    fresh = scored(house, fraud_indexes, domain_id, heard(house, VOICES[0], fingerprint=PRINTS[1], **score))[
+        1
+    ]
     assert (replayed.score, replayed.evidence) == (100, "REPLAY")
     assert (fresh.score, fresh.evidence) == (12, "SYNTHETIC_SPEECH")
 
 
 def test_what_was_enrolled_from_the_call_itself_is_none(house, domain_id):
-    watches, call = Watches(ROOM), heard(house, VOICES[0], fingerprint=PRINTS[0])
+    fraud_indexes, call = FraudIndexes(ROOM), heard(house, VOICES[0], fingerprint=PRINTS[0])
     house.clock.advance(seconds=5)
     keep_recording(house, domain_id, PRINTS[0])
-    assert scored(house, watches, domain_id, call)[1] is None
+    assert scored(house, fraud_indexes, domain_id, call)[1] is None
     ahead = replace(call, started_at=house.clock() + timedelta(seconds=1))
-    assert scored(house, watches, domain_id, ahead, began=call.started_at)[1] is None
+    assert scored(house, fraud_indexes, domain_id, ahead, began=call.started_at)[1] is None
     later = replace(call, started_at=house.clock() + timedelta(seconds=1))
-    assert scored(house, watches, domain_id, later)[1].score == 100
+    assert scored(house, fraud_indexes, domain_id, later)[1].score == 100
 
 
 def test_the_recording_of_who_was_deleted_is_forgotten(house, domain_id):
-    watches = Watches(ROOM)
+    fraud_indexes = FraudIndexes(ROOM)
     speaker_id = keep_recording(house, domain_id, PRINTS[0])
     house.clock.advance(seconds=1)
     call = heard(house, VOICES[0], fingerprint=PRINTS[0])
-    assert scored(house, watches, domain_id, call)[1].score == 100
+    assert scored(house, fraud_indexes, domain_id, call)[1].score == 100
     house.call("DeleteSpeaker", DomainId=domain_id, SpeakerId=speaker_id)
-    assert scored(house, watches, domain_id, call)[1] is None
+    assert scored(house, fraud_indexes, domain_id, call)[1] is None
 
 
 def test_with_no_room_for_recordings_no_replay_is_looked_for(house, domain_id):
     keep_recording(house, domain_id, PRINTS[0])
     house.clock.advance(seconds=1)
     call = heard(house, VOICES[0], fingerprint=PRINTS[0])
-    assert scored(house, Watches(0), domain_id, call)[1] is None
+    assert scored(house, FraudIndexes(0), domain_id, call)[1] is None
 
 
 def test_recordings_of_another_domain_are_nobodys(house, domain_id):
     keep_recording(house, house.new_domain(), PRINTS[0])
     house.clock.advance(seconds=1)
-    assert scored(house, Watches(ROOM), domain_id, heard(house, VOICES[0], fingerprint=PRINTS[0]))[1] is None
+    assert (
+        scored(house, FraudIndexes(ROOM), domain_id, heard(house, VOICES[0], fingerprint=PRINTS[0]))[1]
+        is None
+    )
 
 
 # --- memory and threads -------------------------------------------------------------------------------
@@ -221,7 +228,7 @@ def test_recordings_of_another_domain_are_nobodys(house, domain_id):
 
 def test_a_large_domain_is_read_beside_the_calls_which_wait_no_longer_than_they_want(house, domain_id):
     keep_recording(house, domain_id, PRINTS[0])
-    watches, gate, reads = Watches(ROOM), threading.Event(), []
+    fraud_indexes, gate, reads = FraudIndexes(ROOM), threading.Event(), []
 
     @contextmanager
     def slow():
@@ -233,42 +240,42 @@ def test_a_large_domain_is_read_beside_the_calls_which_wait_no_longer_than_they_
     with written(house, domain_id) as (_connection, domain, vault):
         pass
     for _ in range(3):
-        assert not watches.ready(slow, domain, vault, wait_s=0.01)
+        assert not fraud_indexes.ready(slow, domain, vault, wait_s=0.01)
     gate.set()
-    assert watches.ready(slow, domain, vault, wait_s=10)
+    assert fraud_indexes.ready(slow, domain, vault, wait_s=10)
     assert reads == ["replays"], "it is read once"
-    assert watches.prepare(slow, domain, vault) is None
+    assert fraud_indexes.prepare(slow, domain, vault) is None
     assert reads == ["replays"]
 
 
 def test_a_domain_that_could_not_be_read_is_read_again(house, domain_id):
     keep_recording(house, domain_id, PRINTS[0])
-    watches = Watches(ROOM)
+    fraud_indexes = FraudIndexes(ROOM)
     with written(house, domain_id) as (connection, domain, vault):
         sealed = connection.execute(fingerprint_rows.select()).first().sealed
         connection.execute(fingerprint_rows.update().values(sealed=b"damaged"))
     with pytest.raises(JobFault):
-        watches.ready(house.store.database.read, domain, vault, wait_s=10)
+        fraud_indexes.ready(house.store.database.read, domain, vault, wait_s=10)
     with house.store.database.write() as connection:
         connection.execute(fingerprint_rows.update().values(sealed=sealed))
-    assert watches.ready(house.store.database.read, domain, vault, wait_s=10)
+    assert fraud_indexes.ready(house.store.database.read, domain, vault, wait_s=10)
 
 
 def test_lists_asked_for_least_make_room_and_are_read_again(house, domain_id, monkeypatch):
     monkeypatch.setattr(module, "MOST_WATCHES", 2)
-    watches, call = Watches(ROOM), heard(house, like(VOICES[0], 0.95))
+    fraud_indexes, call = FraudIndexes(ROOM), heard(house, like(VOICES[0], 0.95))
     lists = []
     for number in range(4):
         made = house.call("CreateWatchlist", DomainId=domain_id, Name=f"list-{number}")["Watchlist"]
         lists.append(made["WatchlistId"])
         register(house, domain_id, VOICES[0], made["WatchlistId"])
     for watchlist_id in [*lists, *lists]:
-        assert scored(house, watches, domain_id, call, watchlist_id)[0].score >= 50
-        assert len(watches._watches._slots) <= 2
+        assert scored(house, fraud_indexes, domain_id, call, watchlist_id)[0].score >= 50
+        assert len(fraud_indexes._fraud_indexes._slots) <= 2
 
 
 def test_many_threads_ask_while_fraudsters_come_and_go(house, domain_id):
-    watches, call = Watches(ROOM), heard(house, like(VOICES[0], 0.95), fingerprint=PRINTS[1])
+    fraud_indexes, call = FraudIndexes(ROOM), heard(house, like(VOICES[0], 0.95), fingerprint=PRINTS[1])
     keep_recording(house, domain_id, PRINTS[0])
     fixed = register(house, domain_id, VOICES[0])
     stop = threading.Event()
@@ -279,7 +286,7 @@ def test_many_threads_ask_while_fraudsters_come_and_go(house, domain_id):
             with house.store.database.read() as connection:
                 domain = house.service.require_domain(connection, CALLER, domain_id)
                 vault = house.service.open_vault(CALLER, domain)
-                known, *_ = watches.risks(
+                known, *_ = fraud_indexes.risks(
                     connection,
                     domain,
                     vault,

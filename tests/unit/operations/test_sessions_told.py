@@ -19,9 +19,9 @@ from sonant.jobs.faults import Refusal
 from sonant.jobs.fraud import Risk
 from sonant.operations.evaluations import known_evaluation
 from sonant.sessions import enrollment
-from sonant.sessions.context import Desk
-from sonant.sessions.listener import Place
-from sonant.sessions.risks import Watches
+from sonant.sessions.context import StreamContext
+from sonant.sessions.listener import StreamKey
+from sonant.sessions.risks import FraudIndexes
 from sonant.storage.database.schema import domains, voiceprints
 from sonant.voice.models import load_models
 
@@ -258,14 +258,14 @@ def test_an_enrollment_that_is_given_up_is_told_once(loud, at):
     loud.call("EnrollBySession", **at, SessionNameOrId="contact")
     hear(loud, at["DomainId"], "contact", ANNA, purposes=())
     session_id = loud.call("DescribeSession", **at, SessionNameOrId="contact")["Session"]["SessionId"]
-    place = Place(domain_id=at["DomainId"], session_id=session_id, number=1)
-    desk = Desk(
+    place = StreamKey(domain_id=at["DomainId"], session_id=session_id, number=1)
+    desk = StreamContext(
         owner="test",
         settings=loud.settings,
         database=loud.store.database,
         keys_of=loud.store.accounts.keys,
         clock=loud.clock,
-        risks=loud.service.watches.risks,
+        risks=loud.service.fraud_indexes.risks,
         outbox=loud.service.outbox,
     )
     assert enrollment.begin(desk, place)
@@ -315,7 +315,7 @@ def test_calls_at_the_same_time_get_one_result(calling, at):
     assert len(told(calling)) == 1
 
 
-class Interrupted(Watches):
+class Interrupted(FraudIndexes):
     """Something else happens while the risks are scored, the first `times`."""
 
     def __init__(self, happens, times=1):
@@ -333,7 +333,7 @@ class Interrupted(Watches):
 
 def test_who_opts_out_while_the_result_is_made_is_not_accepted(calling, at):
     opt_out = Interrupted(lambda: calling.call("OptOutSpeaker", **at, SpeakerId="caller-0"))
-    calling.service = replace(calling.service, watches=opt_out)
+    calling.service = replace(calling.service, fraud_indexes=opt_out)
     assert evaluated(calling, at)["AuthenticationResult"]["Decision"] == "SPEAKER_OPTED_OUT"
     assert len([one for one in told(calling) if "Evaluate" in one["detail-type"]]) == 1
 
@@ -349,7 +349,7 @@ def test_a_session_that_changes_all_the_time_is_a_conflict(calling, at):
             AuthenticationConfiguration={"AcceptanceThreshold": next(thresholds)},
         )
 
-    calling.service = replace(calling.service, watches=Interrupted(change, times=99))
+    calling.service = replace(calling.service, fraud_indexes=Interrupted(change, times=99))
     with pytest.raises(Conflict) as refusal:
         evaluated(calling, at)
     assert refusal.value.members["ConflictType"] == "CONCURRENT_CHANGES"
@@ -366,20 +366,20 @@ def test_only_what_was_made_before_is_known_without_work(calling, at):
 
 
 def test_a_domain_that_is_still_being_read_has_no_fraud_result_yet(calling, at):
-    class Slow(Watches):
+    class Slow(FraudIndexes):
         def ready(self, *_arguments, **_more):
             return False
 
         def risks(self, *_arguments, **_more) -> tuple[Risk, ...]:
             raise AssertionError("this would wait")
 
-    quick = calling.service.watches
-    calling.service = replace(calling.service, watches=Slow(10))
+    quick = calling.service.fraud_indexes
+    calling.service = replace(calling.service, fraud_indexes=Slow(10))
     hear(calling, at["DomainId"], "contact", ANNA, purposes=("FRAUD",), fingerprint=b"\0" * 4)
     answer = evaluated(calling, at)
     assert answer["FraudDetectionResult"]["Decision"] == "NOT_ENOUGH_SPEECH"
     assert answer["AuthenticationResult"]["Decision"] == "ACCEPT"
-    calling.service = replace(calling.service, watches=quick)
+    calling.service = replace(calling.service, fraud_indexes=quick)
     again = evaluated(calling, at)
     assert again["FraudDetectionResult"]["Decision"] == "LOW_RISK"
     assert again["AuthenticationResult"] == answer["AuthenticationResult"]
@@ -415,18 +415,18 @@ def test_scores_take_the_noisier_side(loud, at):
     [(True, True, True), (True, None, True), (True, False, False), (False, True, False)],
 )
 def test_calls_and_voiceprints_with_a_low_cut_are_held_against_strangers_on_such_lines(
-    loud, at, call, voiceprint, narrow
+    loud, at, call, voiceprint, highpass_300hz
 ):
-    enroll(loud, at["DomainId"], [ANNA], prefix="anna", low_cut=voiceprint)
+    enroll(loud, at["DomainId"], [ANNA], prefix="anna", highpass_300hz=voiceprint)
     loud.call("StartSession", **at, SessionName="contact", SpeakerId="anna-0")
-    hear(loud, at["DomainId"], "contact", like(ANNA, 0.7), low_cut=call)
+    hear(loud, at["DomainId"], "contact", like(ANNA, 0.7), highpass_300hz=call)
     scale = loud.service.calibration_of(load_models().encoder_id)
     here = {"speech_s": 10.0, "snr_db": 20.0}
 
     score = evaluated(loud, at, "contact")["AuthenticationResult"]["Score"]
 
-    assert score == scale.score(0.7, narrow=narrow, **here)
-    assert scale.score(0.7, narrow=True, **here) < scale.score(0.7, **here)
+    assert score == scale.score(0.7, highpass_300hz=highpass_300hz, **here)
+    assert scale.score(0.7, highpass_300hz=True, **here) < scale.score(0.7, **here)
 
 
 def test_a_speaker_without_a_voiceprint_is_told_what_to_do(calling, at):

@@ -32,7 +32,7 @@ def like(voice: np.ndarray, similarity: float, seed: int = 99) -> np.ndarray:
     return alike
 
 
-def enroll(operations, domain_id, voices, *, model_id=None, prefix="caller", low_cut=None):
+def enroll(operations, domain_id, voices, *, model_id=None, prefix="caller", highpass_300hz=None):
     """Speakers `caller-0` and so on; their generated ids."""
     model_id = model_id or load_models().encoder_id
     made = []
@@ -57,7 +57,7 @@ def enroll(operations, domain_id, voices, *, model_id=None, prefix="caller", low
                 audio=None,
                 net_speech_s=30.0,
                 snr_db=25.0,
-                low_cut=low_cut,
+                highpass_300hz=highpass_300hz,
             )
             speakers.enroll(connection, seal, speaker_id, voiceprint, operations.clock())
             made.append(speaker_id)

@@ -21,7 +21,7 @@ def answer(pipe, gates=None):
         if gates is not None:
             Path(gates, f"{task.model_id}.begun").touch()
             wait_until("the gate opens", Path(gates, f"{task.model_id}.open").exists)
-        pipe.send((task.ticket, _heard(task.model_id)))
+        pipe.send((task.task_id, _heard(task.model_id)))
 
 
 def never_ready(_pipe):

@@ -9,7 +9,7 @@ from sqlalchemy.exc import OperationalError
 
 from sonant.errors import DatabaseUnavailable, KeysUnreachable
 from sonant.sessions import retry_queue as live_errands
-from sonant.sessions.retry_queue import ATTEMPTS, Errands
+from sonant.sessions.retry_queue import ATTEMPTS, RetryQueue
 from waiting import PATIENCE_S, wait_until
 
 
@@ -34,7 +34,7 @@ def make(monkeypatch):
     made = []
 
     def build(turn=None):
-        made.append(Errands("test", turn))
+        made.append(RetryQueue("test", turn))
         return made[-1]
 
     yield build

@@ -8,7 +8,7 @@ import signal
 import engine_parts
 import pytest
 
-from sonant.cpu_affinity import Cores
+from sonant.cpu_affinity import CpuAffinity
 from sonant.jobs.entry import Prepared, Role, Task
 from sonant.jobs.faults import Refusal
 from sonant.jobs.workers import local
@@ -57,7 +57,7 @@ def gates(tmp_path):
 
 def task(mark):
     role = Role(arn="", policies=())
-    return Task(ticket=0, role=role, audio=(), need_s=0.0, keep_audio=False, model_id=mark)
+    return Task(task_id=0, role=role, audio=(), need_s=0.0, keep_audio=False, model_id=mark)
 
 
 @pytest.fixture
@@ -66,7 +66,7 @@ def pool_of():
 
     def make(main, *arguments, workers=1):
         engine = LocalEngine(main, arguments, workers=workers, time_limit_s=PATIENCE_S)
-        made.append(Pool(engine, workers, Cores()))
+        made.append(Pool(engine, workers, CpuAffinity()))
         return made[-1]
 
     yield make

@@ -69,7 +69,7 @@ def test_a_file_that_is_no_database_is_told_in_one_sentence(path, content, how):
 
 def test_a_database_that_turns_bad_under_an_open_connection_is_told_too(database, path):
     put(database, "x" * 20_000)
-    database.scrub()
+    database.truncate_wal()
     assert len(notes(database)) == 1
     database.close()
     content = bytearray(path.read_bytes())
@@ -220,7 +220,7 @@ def test_scrubbing_takes_what_was_destroyed_out_of_every_file(database, path):
         connection.execute(text("DELETE FROM notes"))
     log = path.with_name("sonant.db-wal")
     assert b"a-wrapped-key-" in log.read_bytes()
-    database.scrub()
+    database.truncate_wal()
     assert log.stat().st_size == 0
     assert b"a-wrapped-key-" not in path.read_bytes()
 
@@ -231,9 +231,9 @@ def test_scrubbing_leaves_the_log_of_a_reader_who_stays_to_the_next_one(database
     with database.engine.connect() as reader:
         reader.execute(text("SELECT count(*) FROM notes")).scalar()
         put(database, "after")
-        in_time("it is left", database.scrub)
+        in_time("it is left", database.truncate_wal)
         assert log.stat().st_size > 0
-    database.scrub()
+    database.truncate_wal()
     assert log.stat().st_size == 0
     assert notes(database) == ["before", "after"]
 
@@ -241,7 +241,7 @@ def test_scrubbing_leaves_the_log_of_a_reader_who_stays_to_the_next_one(database
 def test_scrubbing_while_somebody_writes_is_no_error_and_later_writers_wait_as_long_as_ever(database):
     with database.write() as connection:
         connection.execute(text("INSERT INTO notes (note) VALUES ('in hand')"))
-        in_time("it is left", database.scrub)
+        in_time("it is left", database.truncate_wal)
     with database.engine.connect() as connection:
         driver = connection.connection.driver_connection
         assert driver.execute("PRAGMA busy_timeout").fetchone() == (3_600_000,)
@@ -251,7 +251,7 @@ def test_scrubbing_while_somebody_writes_is_no_error_and_later_writers_wait_as_l
 def test_scrubbing_a_database_that_cannot_be_used_is_no_error(path, caplog):
     path.write_bytes(b"not a database, but long enough to be one" * 100)
     database = Database(f"sqlite:///{path}")
-    database.scrub()
+    database.truncate_wal()
     assert "the write-ahead log could not be emptied: the database cannot be used" in caplog.text
     database.close()
 

@@ -70,15 +70,15 @@ def test_a_sealed_object_on_the_way_is_noticed_also_when_its_key_is_off(granted,
 def test_a_missing_bucket_right_or_key_is_noticed(granted, keys):
     with pytest.raises(BucketNotFound):
         granted(ALLOW_ALL).check_writable(uri("s3://none/m.out"), None)
-    narrow = json.dumps(
+    highpass_300hz = json.dumps(
         {
             "Version": "2012-10-17",
             "Statement": {"Effect": "Allow", "Action": "s3:PutObject", "Resource": "arn:aws:s3:::out/mine/*"},
         }
     )
-    granted(narrow).check_writable(uri("s3://out/mine/m.out"), None)
+    granted(highpass_300hz).check_writable(uri("s3://out/mine/m.out"), None)
     with pytest.raises(ObjectDenied, match=f"the role {ROLE} has no right s3:PutObject on s3://out/m.out"):
-        granted(narrow).check_writable(uri("s3://out/m.out"), None)
+        granted(highpass_300hz).check_writable(uri("s3://out/m.out"), None)
     keys.disable("alias/sonant")
     with pytest.raises(KeyUnusable):
         granted(ALLOW_ALL).check_writable(uri("s3://out/m.out"), "alias/sonant")

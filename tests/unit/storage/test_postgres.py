@@ -19,7 +19,7 @@ from sonant.errors import DatabaseUnavailable, SetupError
 from sonant.ids import new_generated_id, new_id
 from sonant.storage.crypto.vault import ServiceSecret, create_vault
 from sonant.storage.database.engine import Database
-from sonant.storage.database.postgres import Limits, take_time, take_turn
+from sonant.storage.database.postgres import Limits, advisory_lock, lift_timeouts
 from sonant.storage.repositories import access, client_tokens, domains, jobs, rate_buckets, speakers
 from sonant.storage.times import now
 from waiting import PATIENCE_S, wait_until
@@ -200,17 +200,17 @@ def test_a_statement_that_takes_too_long_is_undone_unless_it_may(hasty):
     with pytest.raises(DatabaseUnavailable, match="statement timeout"), hasty.write() as connection:
         connection.execute(text("SELECT pg_sleep(3600)"))
     with hasty.write() as connection:
-        take_time(connection)
+        lift_timeouts(connection)
         connection.execute(text("SELECT pg_sleep(1.2)"))
 
 
 def test_turns_of_one_thing_exclude_each_other_and_no_other_thing(hasty, database, another):
     with database.write() as holder:
-        take_turn(holder, "domains", "one account")
+        advisory_lock(holder, "domains", "one account")
         with another.write() as connection:
-            take_turn(connection, "domains", "another account")
+            advisory_lock(connection, "domains", "another account")
         with pytest.raises(DatabaseUnavailable, match="lock timeout"), hasty.write() as connection:
-            take_turn(connection, "domains", "one account")
+            advisory_lock(connection, "domains", "one account")
 
 
 def test_jobs_are_claimed_side_by_side_and_never_twice(database, another, domain):

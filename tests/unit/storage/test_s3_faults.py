@@ -8,7 +8,7 @@ import pytest
 from botocore.stub import Stubber
 
 from sonant.errors import BucketNotFound, KeyDenied, KeyNotFound, KeyUnusable, ObjectDenied, ObjectError
-from sonant.storage.aws_clients import Place, make_client
+from sonant.storage.aws_clients import ClientConfig, make_client
 from sonant.storage.objects.s3 import S3ObjectStore
 from sonant.storage.objects.s3_faults import error_of
 from sonant.storage.objects.s3_roles import assumed
@@ -55,7 +55,7 @@ def test_an_answer_becomes_an_error_of_ours(given, error, told):
 
 def refusing(service: str, operation: str, code: str, status: int) -> Stubber:
     """AWS's own client; the answers are put in by hand."""
-    place = Place(
+    place = ClientConfig(
         region="us-east-1", endpoint="http://127.0.0.1:9", access_key_id="test", secret_access_key="test",
         attempts=1, connect_timeout_s=1, read_timeout_s=1,
     )  # fmt: skip

@@ -11,7 +11,9 @@ from sonant.storage.repositories import domains, speakers
 
 VAULT = Vault("d", bytes(32))
 CREATED = datetime(2026, 3, 1, 12, 10, 30, tzinfo=UTC)
-VOICEPRINT = speakers.Voiceprint(model_id="m", vector=b"v", audio=None, net_speech_s=30.0, low_cut=False)
+VOICEPRINT = speakers.Voiceprint(
+    model_id="m", vector=b"v", audio=None, net_speech_s=30.0, highpass_300hz=False
+)
 
 
 @pytest.fixture

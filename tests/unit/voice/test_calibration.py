@@ -89,36 +89,36 @@ def test_more_alike_never_scores_lower(one, other):
     assert ONE.score(high, speech_s=10, snr_db=30) >= ONE.score(low, speech_s=10, snr_db=30)
 
 
-BOTH = replace(ONE, narrow=grid(s3_db10=(0.5, 0.2), s3_db40=(0.4, 0.2)).nodes)
+BOTH = replace(ONE, highpass_300hz=grid(s3_db10=(0.5, 0.2), s3_db40=(0.4, 0.2)).nodes)
 
 
 def test_a_narrow_line_has_tails_of_its_own():
     assert BOTH.tail(10, 30) == ONE.tail(10, 30)
-    assert BOTH.tail(10, 10, narrow=True) == Tail(z=Normal(mean=0.5, deviation=0.2))
-    assert BOTH.tail(10, 25, narrow=True).z.mean == pytest.approx(0.45)
+    assert BOTH.tail(10, 10, highpass_300hz=True) == Tail(z=Normal(mean=0.5, deviation=0.2))
+    assert BOTH.tail(10, 25, highpass_300hz=True).z.mean == pytest.approx(0.45)
     here = {"speech_s": 10, "snr_db": 30}
     similarity = ONE.tail(10, 30).similarity_at(-3)
     assert BOTH.score(similarity, **here) == 90
-    assert BOTH.score(similarity, narrow=True, **here) < 80
-    assert BOTH.log10_far(similarity, narrow=True, **here) > BOTH.log10_far(similarity, **here)
-    assert BOTH.llr(similarity, narrow=True, **here) < BOTH.llr(similarity, **here)
-    strangers = deviations(BOTH, np.array([0.5]), np.array([10.0]), np.array([10.0]), narrow=True)
-    assert strangers == pytest.approx([BOTH.tail(10, 10, narrow=True).deviations(0.5)])
+    assert BOTH.score(similarity, highpass_300hz=True, **here) < 80
+    assert BOTH.log10_far(similarity, highpass_300hz=True, **here) > BOTH.log10_far(similarity, **here)
+    assert BOTH.llr(similarity, highpass_300hz=True, **here) < BOTH.llr(similarity, **here)
+    strangers = deviations(BOTH, np.array([0.5]), np.array([10.0]), np.array([10.0]), highpass_300hz=True)
+    assert strangers == pytest.approx([BOTH.tail(10, 10, highpass_300hz=True).deviations(0.5)])
 
 
 def test_without_a_narrow_grid_all_lines_are_judged_alike():
-    assert ONE.tail(10, 30, narrow=True) == ONE.tail(10, 30)
+    assert ONE.tail(10, 30, highpass_300hz=True) == ONE.tail(10, 30)
 
 
 @pytest.mark.parametrize(("narrow_mean", "stricter"), [(0.5, True), (0.0, False)])
 def test_where_the_line_is_not_known_the_stricter_tail_judges(narrow_mean, stricter):
-    both = replace(ONE, narrow=grid(s10_db30=(narrow_mean, 0.1)).nodes)
-    assert both.stricter_tail(10, 30, -3) == both.tail(10, 30, narrow=stricter)
+    both = replace(ONE, highpass_300hz=grid(s10_db30=(narrow_mean, 0.1)).nodes)
+    assert both.stricter_tail(10, 30, -3) == both.tail(10, 30, highpass_300hz=stricter)
 
 
 def test_an_own_calibration_was_fitted_without_the_narrow_grid_and_counts_without_it():
     own = BOTH.adapted(1.0, 2.0, -2.5)
-    assert own.tail(10, 30, narrow=True) == own.tail(10, 30)
+    assert own.tail(10, 30, highpass_300hz=True) == own.tail(10, 30)
 
 
 def test_an_installations_own_strangers_move_the_scale():

@@ -25,7 +25,7 @@ def test_what_is_written_is_read():
 
 
 def test_a_narrow_grid_is_written_and_read_and_may_be_missing():
-    both = replace(MADE, narrow=NODES[:2])
+    both = replace(MADE, highpass_300hz=NODES[:2])
     assert read_calibration(write_calibration(both, {})) == both
     assert "narrow" not in json.loads(write_calibration(MADE, {}))
 
@@ -44,10 +44,13 @@ def test_the_shipped_calibration_scores_strangers_low_and_the_same_voice_high():
 
 def test_the_shipped_calibration_asks_for_more_likeness_on_narrow_lines():
     shipped = shipped_calibration()
-    assert shipped.narrow
+    assert shipped.highpass_300hz
     for speech_s in (3, 5, 10):
         for snr_db in (10, 25, 40):
-            one, other = (shipped.tail(speech_s, snr_db, narrow=narrow) for narrow in (False, True))
+            one, other = (
+                shipped.tail(speech_s, snr_db, highpass_300hz=highpass_300hz)
+                for highpass_300hz in (False, True)
+            )
             assert other.similarity_at(-3) > one.similarity_at(-3)
 
 
@@ -64,9 +67,9 @@ def changed(**members):
         (changed(nodes=json.loads(changed())["nodes"][:3]), "full grid"),
         (changed(nodes=[json.loads(changed())["nodes"][0] | {"deviation": 0}]), "above 0"),
         (changed(nodes=[json.loads(changed())["nodes"][0] | {"mean": float("nan")}]), "not finite"),
-        (changed(narrow=json.loads(changed())["nodes"][:3]), "its narrow must be a full grid"),
-        (changed(narrow=[json.loads(changed())["nodes"][0] | {"deviation": 0}]), "above 0"),
-        (changed(narrow=7), "cannot be read"),
+        (changed(highpass_300hz=json.loads(changed())["nodes"][:3]), "its narrow must be a full grid"),
+        (changed(highpass_300hz=[json.loads(changed())["nodes"][0] | {"deviation": 0}]), "above 0"),
+        (changed(highpass_300hz=7), "cannot be read"),
         (changed(supported_log10_far=None), "cannot be read"),
         (changed(llr_slope=0), "llr_slope"),
     ],

@@ -42,7 +42,7 @@ def test_speech_is_what_the_segments_hold_up_to_what_is_needed(models, spoken, e
     assert found.net_speech_s == found.quality.net_speech_s == 6.0
     assert found.quality.snr_db > 15
     assert found.quality.clipping_share < 0.01
-    assert not found.quality.low_cut
+    assert not found.quality.highpass_300hz
 
 
 def test_several_recordings_make_up_the_need_together(models, spoken, encoded, voice):
@@ -164,8 +164,8 @@ def _span(segment: Segment) -> slice:
 
 
 def test_speech_of_a_line_with_a_low_cut_is_marked(models, spoken, encoded, voice):
-    narrow = parse("narrow+gsm").apply(spoken(voice, 12.0), seed=(1,))
+    highpass_300hz = parse("narrow+gsm").apply(spoken(voice, 12.0), seed=(1,))
 
-    found = gather_speech([source("a", encoded(narrow))], need_s=6.0, models=models, **RULES)
+    found = gather_speech([source("a", encoded(highpass_300hz))], need_s=6.0, models=models, **RULES)
 
-    assert found.quality.low_cut
+    assert found.quality.highpass_300hz

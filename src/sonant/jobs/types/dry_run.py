@@ -18,8 +18,8 @@ from sonant.jobs.batch import open_lines
 from sonant.jobs.decide import Config, state_of
 from sonant.jobs.entry import Prepared, Task
 from sonant.jobs.fraud import Risk
-from sonant.jobs.fraud_preview import Place, Screening
-from sonant.jobs.job_type import Desk, Heard, Item, Lines, Outcome
+from sonant.jobs.fraud_preview import EntryRef, Screening
+from sonant.jobs.job_type import Heard, Item, JobContext, Lines, Outcome
 from sonant.jobs.manifest import EnrollmentRequest, Request
 from sonant.jobs.predict import ENROLLS, Forecast
 from sonant.jobs.report import report_files
@@ -37,8 +37,8 @@ class DryRunKind:
 
     name = jobs.DRY_RUN
 
-    def decider(self, desk: Desk) -> DryRunDecider:
-        return DryRunDecider(desk)
+    def processor(self, context: JobContext) -> DryRunDecider:
+        return DryRunDecider(context)
 
     def result_files(self, output: ObjectUri, lines: Lines) -> Iterable[tuple[ObjectUri, Iterator[bytes]]]:
         page = ObjectUri(output.bucket, output.key + ".html")
@@ -53,25 +53,25 @@ class DryRunKind:
 class DryRunDecider:
     """See `kind.Decider`. All is listened to, so requests need not wait for each other."""
 
-    def __init__(self, desk: Desk) -> None:
-        self.desk = desk
-        self.need_s = desk.settings.enrollment.net_speech_s
+    def __init__(self, context: JobContext) -> None:
+        self.context = context
+        self.need_s = context.settings.enrollment.net_speech_s
         self.forecast: Forecast | None = None
-        self.model_id = desk.model_id or shipped_encoder_id()
-        self._fraud = desk.job.config["FraudDetectionConfig"]
+        self.model_id = context.model_id or shipped_encoder_id()
+        self._fraud = context.job.config["FraudDetectionConfig"]
         watchlist_id = next(iter(self._fraud.get("WatchlistIds", ())), None)
-        remembered = desk.settings.fraud.replay_recordings
-        self.screening = Screening(watchlist_id, remembered, desk.calibration_of)
+        remembered = context.settings.fraud.replay_recordings
+        self.screening = Screening(watchlist_id, remembered, context.calibration_of)
 
-    def mark(self, vault: Vault, request: Request) -> bytes | None:
+    def dedup_key(self, vault: Vault, request: Request) -> bytes | None:
         return None
 
     def task(self, item: Item) -> Task | None:
         guard = self._fraud["FraudDetectionAction"] != "IGNORE"
-        task = self.desk.task(item, self.need_s, guard=guard, risk_threshold=self._fraud["RiskThreshold"])
+        task = self.context.task(item, self.need_s, guard=guard, risk_threshold=self._fraud["RiskThreshold"])
         return replace(task, inspect=True, keep_audio=False)
 
-    def sitting(
+    def batch(
         self, connection: Connection, domain: Domain, vault: Vault, done: Sequence[tuple[Item, Heard]]
     ) -> DryRunSitting:
         if self.forecast is None:
@@ -82,22 +82,22 @@ class DryRunDecider:
 
     def _recalled(self, connection: Connection, domain: Domain, vault: Vault) -> Forecast:
         """The forecast as far as requests were settled before, by this runner or one that was killed."""
-        config = self.desk.job.config
+        config = self.context.job.config
         rules = Config(
             overwrite=config["ExistingEnrollmentAction"] == "OVERWRITE",
             fraud_action=self._fraud["FraudDetectionAction"],
             risk_threshold=self._fraud["RiskThreshold"],
         )
-        forecast = Forecast(rules, self.desk.settings.quotas.speakers_per_domain)
-        job_id = self.desk.job.job_id
+        forecast = Forecast(rules, self.context.settings.quotas.speakers_per_domain)
+        job_id = self.context.job.job_id
         for _, line in open_lines(
             vault, job_id, jobs.outcomes(lambda: nullcontext(connection), job_id, failed=False)
         ):
-            mark = vault.lookup(line["SpeakerId"])
-            status = state_of(speakers.standing(connection, domain.domain_id, mark), self.model_id)
-            forecast.note(mark, status, line["LikelyOutcome"])
+            dedup_key = vault.lookup(line["SpeakerId"])
+            status = state_of(speakers.standing(connection, domain.domain_id, dedup_key), self.model_id)
+            forecast.note(dedup_key, status, line["LikelyOutcome"])
             if FINGERPRINT in line:
-                self.screening.accept(mark, base64.b64decode(line[FINGERPRINT]))
+                self.screening.accept(dedup_key, base64.b64decode(line[FINGERPRINT]))
         return forecast
 
 
@@ -106,7 +106,7 @@ class DryRunSitting:
 
     def __init__(
         self,
-        decider: DryRunDecider,
+        processor: DryRunDecider,
         forecast: Forecast,
         connection: Connection,
         domain: Domain,
@@ -114,27 +114,27 @@ class DryRunSitting:
         risks: Mapping[str, Risk],
     ) -> None:
         """`risks` of known fraudsters are by request id."""
-        self._decider, self._forecast, self._risks = decider, forecast, risks
+        self._processor, self._forecast, self._risks = processor, forecast, risks
         self._connection, self._domain, self._vault = connection, domain, vault
         self._present = speakers.count(connection, domain.domain_id)
 
     def settle(self, request: Request, heard: Heard) -> Outcome:
         assert isinstance(request, EnrollmentRequest)
-        domain_id, screening = self._domain.domain_id, self._decider.screening
-        mark = self._vault.lookup(request.speaker_id)
+        domain_id, screening = self._domain.domain_id, self._processor.screening
+        dedup_key = self._vault.lookup(request.speaker_id)
         speaker = speakers.find(self._connection, self._vault, domain_id, request.speaker_id)
         speaker_id = None if speaker is None else speaker.speaker_id
-        status = state_of(speakers.standing(self._connection, domain_id, mark), self._decider.model_id)
-        place = Place(
+        status = state_of(speakers.standing(self._connection, domain_id, dedup_key), self._processor.model_id)
+        place = EntryRef(
             connection=self._connection, vault=self._vault, domain_id=domain_id, speaker_id=speaker_id
         )
-        heard = screening.screened(heard, mark, self._risks.get(request.request_id), place)
+        heard = screening.screened(heard, dedup_key, self._risks.get(request.request_id), place)
         assert heard is not None
-        outcome = self._forecast.settle(mark, status, heard, speakers_present=self._present)
-        self._forecast.note(mark, status, outcome)
-        line = finding(request, heard, outcome, self._decider.need_s)
+        outcome = self._forecast.settle(dedup_key, status, heard, speakers_present=self._present)
+        self._forecast.note(dedup_key, status, outcome)
+        line = finding(request, heard, outcome, self._processor.need_s)
         if outcome in ENROLLS and isinstance(heard, Prepared) and heard.fingerprint is not None:
-            screening.accept(mark, heard.fingerprint)
+            screening.accept(dedup_key, heard.fingerprint)
             line[FINGERPRINT] = base64.b64encode(heard.fingerprint).decode()
         return Outcome(line=line, label="DRY_RUN", failed=line["LikelyOutcome"] == ERROR)
 

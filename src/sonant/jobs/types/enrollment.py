@@ -18,15 +18,15 @@ from sonant.events.documents import (
 )
 from sonant.ids import new_generated_id
 from sonant.jobs import result
-from sonant.jobs.calibration_cache import Scales
+from sonant.jobs.calibration_cache import CalibrationCache
 from sonant.jobs.decide import Config, after_listening, before_listening, state_of
 from sonant.jobs.entry import Prepared, Task
 from sonant.jobs.faults import Refusal
 from sonant.jobs.fraud import Risk, known_fraudster, told, with_replay
-from sonant.jobs.fraudster_gallery import Sample, Watch
-from sonant.jobs.job_type import Desk, Heard, Item, Lines, Outcome
+from sonant.jobs.fraudster_gallery import FraudsterGallery, Sample
+from sonant.jobs.job_type import Heard, Item, JobContext, Lines, Outcome
 from sonant.jobs.manifest import EnrollmentRequest, Request
-from sonant.jobs.replay import Copy, ReplayGuard
+from sonant.jobs.replay import ReplayDetector, ReplayMatch
 from sonant.jobs.states import Status
 from sonant.jobs.voiceprints import store_voiceprint
 from sonant.storage.crypto.vault import Vault
@@ -44,8 +44,8 @@ class EnrollmentKind:
 
     name = jobs.ENROLLMENT
 
-    def decider(self, desk: Desk) -> EnrollmentDecider:
-        return EnrollmentDecider(desk)
+    def processor(self, context: JobContext) -> EnrollmentDecider:
+        return EnrollmentDecider(context)
 
     def result_files(self, output: ObjectUri, lines: Lines) -> Iterable[tuple[ObjectUri, Iterator[bytes]]]:
         errors, successes = ((line for _, line in lines(failed)) for failed in (True, False))
@@ -58,44 +58,46 @@ class EnrollmentKind:
 class EnrollmentDecider:
     """See `kind.Decider`. Requests for one speaker are done one after the other."""
 
-    def __init__(self, desk: Desk) -> None:
-        fraud = desk.job.config["FraudDetectionConfig"]
-        self.desk = desk
+    def __init__(self, context: JobContext) -> None:
+        fraud = context.job.config["FraudDetectionConfig"]
+        self.context = context
         self.config = Config(
-            overwrite=desk.job.config["ExistingEnrollmentAction"] == "OVERWRITE",
+            overwrite=context.job.config["ExistingEnrollmentAction"] == "OVERWRITE",
             fraud_action=fraud["FraudDetectionAction"],
             risk_threshold=fraud["RiskThreshold"],
         )
-        self.model_id = desk.model_id or shipped_encoder_id()
+        self.model_id = context.model_id or shipped_encoder_id()
         self._watchlist_id: str | None = next(iter(fraud.get("WatchlistIds", ())), None)
-        self._watch: Watch | None = None
-        self._replays: ReplayGuard | None = None
+        self._gallery: FraudsterGallery | None = None
+        self._replays: ReplayDetector | None = None
 
-    def mark(self, vault: Vault, request: Request) -> bytes | None:
+    def dedup_key(self, vault: Vault, request: Request) -> bytes | None:
         return vault.lookup(_speaker_of(request))
 
     def task(self, item: Item) -> Task | None:
-        with self.desk.database.read() as connection:
-            standing = speakers.standing(connection, self.desk.job.domain_id, item.mark or b"")
+        with self.context.database.read() as connection:
+            standing = speakers.standing(connection, self.context.job.domain_id, item.dedup_key or b"")
         if before_listening(state_of(standing, self.model_id), self.config) is not None:
             return None
         guard = self.config.fraud_action != "IGNORE"
-        need_s = self.desk.settings.enrollment.net_speech_s
-        return self.desk.task(item, need_s, guard=guard, risk_threshold=self.config.risk_threshold)
+        need_s = self.context.settings.enrollment.net_speech_s
+        return self.context.task(item, need_s, guard=guard, risk_threshold=self.config.risk_threshold)
 
-    def sitting(
+    def batch(
         self, connection: Connection, domain: Domain, vault: Vault, done: Sequence[tuple[Item, Heard]]
     ) -> EnrollmentSitting:
-        if self._watch is None:
-            self._watch = Watch(domain.domain_id, self._watchlist_id or domain.default_watchlist_id)
+        if self._gallery is None:
+            self._gallery = FraudsterGallery(
+                domain.domain_id, self._watchlist_id or domain.default_watchlist_id
+            )
         if self._replays is None:
-            self._replays = ReplayGuard(domain.domain_id, self.desk.settings.fraud.replay_recordings)
+            self._replays = ReplayDetector(domain.domain_id, self.context.settings.fraud.replay_recordings)
         heard = {item.entry.request_id: one for item, one in done if isinstance(one, Prepared)}
         if heard:
-            self._watch.follow(connection, vault, domain.fraudsters_version)
+            self._gallery.follow(connection, vault, domain.fraudsters_version)
         if any(one.fingerprint for one in heard.values()):
             self._replays.follow(connection, vault)
-        return EnrollmentSitting(self, connection, domain, vault, self._watch, self._replays, heard)
+        return EnrollmentSitting(self, connection, domain, vault, self._gallery, self._replays, heard)
 
 
 class EnrollmentSitting:
@@ -103,21 +105,21 @@ class EnrollmentSitting:
 
     def __init__(
         self,
-        decider: EnrollmentDecider,
+        processor: EnrollmentDecider,
         connection: Connection,
         domain: Domain,
         vault: Vault,
-        watch: Watch,
-        replays: ReplayGuard,
+        gallery: FraudsterGallery,
+        replays: ReplayDetector,
         heard: Mapping[str, Prepared],
     ) -> None:
         """`heard` is by request id."""
-        self._decider, self._desk = decider, decider.desk
+        self._processor, self._context = processor, processor.context
         self._connection, self._domain, self._vault = connection, domain, vault
-        self._watch, self._replays = watch, replays
-        self._scales = Scales(connection, domain.domain_id, self._desk.calibration_of)
+        self._gallery, self._replays = gallery, replays
+        self._scales = CalibrationCache(connection, domain.domain_id, self._context.calibration_of)
         samples = [Sample(model_id=one.model_id, vector=one.vector) for one in heard.values()]
-        self._nearest = dict(zip(heard, watch.nearest(samples), strict=True))
+        self._nearest = dict(zip(heard, gallery.nearest(samples), strict=True))
         self._present: int | None = None  # speakers of the domain, counted when first needed
 
     def settle(self, request: Request, heard: Heard) -> Outcome:
@@ -125,7 +127,7 @@ class EnrollmentSitting:
         speaker = speakers.find(self._connection, self._vault, self._domain.domain_id, customer_id)
         status = state_of(
             speakers.standing(self._connection, self._domain.domain_id, self._vault.lookup(customer_id)),
-            self._decider.model_id,
+            self._processor.model_id,
         )
         details: dict[str, Any] = {}
         if isinstance(heard, Prepared):
@@ -134,16 +136,16 @@ class EnrollmentSitting:
             heard = replace(heard, risks=risks)
             details = self._details(request, heard)
         if heard is None:
-            outcome = before_listening(status, self._decider.config) or Refusal(
+            outcome = before_listening(status, self._processor.config) or Refusal(
                 409, "the speaker was deleted or changed while the job ran; submit the request again"
             )
         else:
             outcome = after_listening(
                 status,
-                self._decider.config,
+                self._processor.config,
                 heard,
                 speakers_present=self._count() if isinstance(heard, Prepared) else 0,
-                quota=self._desk.settings.quotas.speakers_per_domain,
+                quota=self._context.settings.quotas.speakers_per_domain,
             )
         if isinstance(outcome, Refusal):
             return Outcome.refused(request.request_id, outcome, details)
@@ -154,7 +156,7 @@ class EnrollmentSitting:
         return Outcome(line=line, label=outcome, details=details)
 
     def events(self, outcome: Outcome) -> Sequence[Event]:
-        speaker_id, job_id = outcome.line.get("GeneratedSpeakerId"), self._desk.job.job_id
+        speaker_id, job_id = outcome.line.get("GeneratedSpeakerId"), self._context.job.job_id
         enrolled = speaker_event(
             self._domain,
             "ENROLL_SPEAKER",
@@ -180,10 +182,10 @@ class EnrollmentSitting:
 
     def _known_risk(self, request: Request, heard: Prepared) -> Risk:
         scale = self._scales.of(heard.model_id)
-        tail = scale.tail(heard.net_speech_s, heard.snr_db, narrow=heard.low_cut)
-        return known_fraudster(self._nearest[request.request_id], self._watch.size(heard.model_id), tail)
+        tail = scale.tail(heard.net_speech_s, heard.snr_db, highpass_300hz=heard.highpass_300hz)
+        return known_fraudster(self._nearest[request.request_id], self._gallery.size(heard.model_id), tail)
 
-    def _copy(self, heard: Prepared, speaker_id: str | None) -> Copy | None:
+    def _copy(self, heard: Prepared, speaker_id: str | None) -> ReplayMatch | None:
         """The recording of another speaker that this one repeats."""
         if heard.fingerprint is None:
             return None
@@ -194,11 +196,11 @@ class EnrollmentSitting:
         """What detection found, for the event and, when it is grave, for the log."""
         found = told(
             heard.risks,
-            risk_threshold=self._decider.config.risk_threshold,
-            watchlist_id=self._watch.watchlist_id or "",
+            risk_threshold=self._processor.config.risk_threshold,
+            watchlist_id=self._gallery.watchlist_id or "",
         )
         if found["reasons"]:
-            log.info("job %s: a request is flagged: %s", self._desk.job.job_id, found)
+            log.info("job %s: a request is flagged: %s", self._context.job.job_id, found)
         return found
 
     def _count(self) -> int:
@@ -209,7 +211,7 @@ class EnrollmentSitting:
     def _store(
         self, speaker: speakers.Speaker | None, speaker_id: str, customer_id: str, heard: Prepared
     ) -> None:
-        now = self._desk.clock()
+        now = self._context.clock()
         if speaker is None:
             self._present = self._count() + 1
             seal = speakers.add(

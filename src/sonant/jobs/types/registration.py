@@ -9,11 +9,11 @@ from sqlalchemy import Connection
 from sonant.events.documents import ErrorInfo, Event, batch_registration_event, fraudster_event
 from sonant.ids import new_generated_id
 from sonant.jobs import result
-from sonant.jobs.calibration_cache import Scales
+from sonant.jobs.calibration_cache import CalibrationCache
 from sonant.jobs.entry import Prepared, Task
 from sonant.jobs.faults import Refusal
-from sonant.jobs.fraudster_gallery import Sample, Watch
-from sonant.jobs.job_type import Desk, Heard, Item, Lines, Outcome
+from sonant.jobs.fraudster_gallery import FraudsterGallery, Sample
+from sonant.jobs.job_type import Heard, Item, JobContext, Lines, Outcome
 from sonant.jobs.manifest import Request
 from sonant.jobs.states import Status
 from sonant.storage.crypto.vault import Vault
@@ -30,8 +30,8 @@ class RegistrationKind:
 
     name = jobs.REGISTRATION
 
-    def decider(self, desk: Desk) -> RegistrationDecider:
-        return RegistrationDecider(desk)
+    def processor(self, context: JobContext) -> RegistrationDecider:
+        return RegistrationDecider(context)
 
     def result_files(self, output: ObjectUri, lines: Lines) -> Iterable[tuple[ObjectUri, Iterator[bytes]]]:
         errors, successes = ((line for _, line in lines(failed)) for failed in (True, False))
@@ -44,21 +44,21 @@ class RegistrationKind:
 class RegistrationDecider:
     """See `kind.Decider`."""
 
-    def __init__(self, desk: Desk) -> None:
-        config = desk.job.config
-        self.desk = desk
+    def __init__(self, context: JobContext) -> None:
+        config = context.job.config
+        self.context = context
         self.skip_duplicates = config["DuplicateRegistrationAction"] == "SKIP"
         self.threshold: int = config["FraudsterSimilarityThreshold"]
         self.watchlist_id: str | None = next(iter(config.get("WatchlistIds", ())), None)
-        self.watch = Watch(desk.job.domain_id, None)
+        self.gallery = FraudsterGallery(context.job.domain_id, None)
 
-    def mark(self, vault: Vault, request: Request) -> bytes | None:
+    def dedup_key(self, vault: Vault, request: Request) -> bytes | None:
         return None
 
     def task(self, item: Item) -> Task | None:
-        return self.desk.task(item, self.desk.settings.registration.net_speech_s)
+        return self.context.task(item, self.context.settings.registration.net_speech_s)
 
-    def sitting(
+    def batch(
         self, connection: Connection, domain: Domain, vault: Vault, done: Sequence[tuple[Item, Heard]]
     ) -> RegistrationSitting:
         return RegistrationSitting(self, connection, domain, vault, done)
@@ -69,29 +69,29 @@ class RegistrationSitting:
 
     def __init__(
         self,
-        decider: RegistrationDecider,
+        processor: RegistrationDecider,
         connection: Connection,
         domain: Domain,
         vault: Vault,
         done: Sequence[tuple[Item, Heard]],
     ) -> None:
-        self._decider, self._desk = decider, decider.desk
+        self._processor, self._context = processor, processor.context
         self._connection, self._domain, self._vault = connection, domain, vault
-        self._scales = Scales(connection, domain.domain_id, self._desk.calibration_of)
-        self._watchlist_id = decider.watchlist_id or domain.default_watchlist_id
+        self._scales = CalibrationCache(connection, domain.domain_id, self._context.calibration_of)
+        self._watchlist_id = processor.watchlist_id or domain.default_watchlist_id
         self._new: dict[str, tuple[Sample, int]] = {}  # registered in this sitting: voice, version
         self._nearest: dict[str, Match | None] = {}  # by request id, of those known before it
         # Nobody else's registration may come between the comparison and the commit.
         version = fraud_voices.version(connection, domain.domain_id, lock=True)
-        if decider.skip_duplicates:
-            decider.watch.follow(connection, vault, version)
+        if processor.skip_duplicates:
+            processor.gallery.follow(connection, vault, version)
             heard = {item.entry.request_id: _sample(one) for item, one in done if isinstance(one, Prepared)}
-            self._nearest = dict(zip(heard, decider.watch.nearest(list(heard.values())), strict=True))
+            self._nearest = dict(zip(heard, processor.gallery.nearest(list(heard.values())), strict=True))
 
     def settle(self, request: Request, heard: Heard) -> Outcome:
         if not isinstance(heard, Prepared):
             return Outcome.refused(request.request_id, heard or Refusal(500, "the recording was not heard"))
-        if self._decider.skip_duplicates and (found := self._duplicate(request, heard)):
+        if self._processor.skip_duplicates and (found := self._duplicate(request, heard)):
             fraudster_id, score = found
             line = result.registration_line(request.request_id, fraudster_id, "DUPLICATE_SKIPPED", score)
             return Outcome(line=line, label="DUPLICATE_SKIPPED")
@@ -115,15 +115,15 @@ class RegistrationSitting:
             watchlist_ids=lists,
             error=outcome.error,
             source="BATCH_REGISTRATION",
-            source_id=self._desk.job.job_id,
+            source_id=self._context.job.job_id,
             registration_status=outcome.line.get("RegistrationStatus"),
         )
         return (registered,)
 
     def committed(self) -> None:
-        if self._decider.skip_duplicates:
+        if self._processor.skip_duplicates:
             for fraudster_id, (sample, version) in self._new.items():
-                self._decider.watch.add(fraudster_id, sample, version)
+                self._processor.gallery.add(fraudster_id, sample, version)
 
     def _duplicate(self, request: Request, heard: Prepared) -> tuple[str, int] | None:
         """Who is the same as this one, and the score; None for a voice that is new."""
@@ -136,16 +136,16 @@ class RegistrationSitting:
                 best = Match(key=key, similarity=similarity)
         if best is None:
             return None
-        known = self._decider.watch.size(sample.model_id) + len(new)
+        known = self._processor.gallery.size(sample.model_id) + len(new)
         scale = self._scales.of(sample.model_id)
-        tail = scale.tail(heard.net_speech_s, heard.snr_db, narrow=heard.low_cut)
+        tail = scale.tail(heard.net_speech_s, heard.snr_db, highpass_300hz=heard.highpass_300hz)
         score = fraudster_similarity(best.similarity, known, tail)
-        return (best.key, score) if score >= self._decider.threshold else None
+        return (best.key, score) if score >= self._processor.threshold else None
 
     def _no_room(self) -> Refusal | None:
         if watchlists.find(self._connection, self._domain.domain_id, self._watchlist_id) is None:
             return Refusal(404, "the watchlist was deleted while the job ran")
-        limit = self._desk.settings.quotas.fraudsters_per_watchlist
+        limit = self._context.settings.quotas.fraudsters_per_watchlist
         if watchlists.size(self._connection, self._watchlist_id) >= limit:
             return Refusal(402, f"the watchlist already has {limit} fraudsters, its quota")
         return None
@@ -165,7 +165,7 @@ class RegistrationSitting:
                 net_speech_s=heard.net_speech_s,
                 snr_db=heard.snr_db,
             ),
-            now=self._desk.clock(),
+            now=self._context.clock(),
         )
         version = fraud_voices.version(self._connection, self._domain.domain_id)
         self._new[fraudster_id] = (_sample(heard), version)

@@ -170,18 +170,18 @@ class LocalEngine:
                 self._start_after_s = float("-inf")
                 self._pauses.reset()
                 continue
-            ticket, result = message
+            task_id, result = message
             worker.tasks.popleft()
             worker.since = time.monotonic()
-            self._crashes.pop(ticket, None)
-            self._ready.append((ticket, result))
+            self._crashes.pop(task_id, None)
+            self._ready.append((task_id, result))
         now = time.monotonic()
         for worker in list(self._workers):
             if worker.tasks and now - worker.since > self._time_limit_s:
                 if not worker.ready:
                     self._bury(worker, f"hang for {self._time_limit_s:.0f} s")
                     continue
-                self._crashes[worker.tasks[0].ticket] = MAX_CRASHES
+                self._crashes[worker.tasks[0].task_id] = MAX_CRASHES
                 self._bury(worker, f"worked on one request for more than {self._time_limit_s:.0f} s")
         self._hand_out()
 
@@ -195,12 +195,12 @@ class LocalEngine:
             self._did_not_get_ready(f"{done} before they are ready")
         elif worker.tasks:
             culprit = worker.tasks[0]
-            crashes = self._crashes[culprit.ticket] = self._crashes.get(culprit.ticket, 0) + 1
+            crashes = self._crashes[culprit.task_id] = self._crashes.get(culprit.task_id, 0) + 1
             if crashes >= MAX_CRASHES:
                 worker.tasks.popleft()
-                del self._crashes[culprit.ticket]
+                del self._crashes[culprit.task_id]
                 reason = f"the recording could not be processed: the worker process {what}"
-                self._ready.append((culprit.ticket, Refusal(500, reason)))
+                self._ready.append((culprit.task_id, Refusal(500, reason)))
         self._waiting.extendleft(reversed(worker.tasks))
 
     def _did_not_get_ready(self, what: str) -> None:

@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Hands:
+class TaskExecutor:
     """What does tasks in a process: made once there, with its inference session."""
 
     fetch: Fetch
@@ -79,11 +79,13 @@ def work(
     start_once(receive, "tasks", failed=lambda _: os._exit(1))
     models = load_models()
     embedder_of = None if files is None else embedders(files, models)
-    hands = Hands(fetch=fetch, models=models, detectors=detectors, rules=rules, embedder_of=embedder_of)
+    executor = TaskExecutor(
+        fetch=fetch, models=models, detectors=detectors, rules=rules, embedder_of=embedder_of
+    )
     pipe.send(READY)
     while True:
         task, first = ahead.get()
-        pipe.send((task.ticket, hands.do(task, first)))
+        pipe.send((task.task_id, executor.do(task, first)))
 
 
 def first_recording(task: Task, fetch: Fetch) -> bytes | Exception:

@@ -79,7 +79,7 @@ class RayEngine:
         """Give a task; its result comes from `results` under its ticket. Raises ClusterUnavailable."""
         self._start()
         self._number += 1
-        self._tickets[self._number] = task.ticket
+        self._tickets[self._number] = task.task_id
         self._send("do", self._number, self._parcels.seal(task), KEPT_PIECES if task.keep_audio else 1)
 
     def results(
@@ -127,13 +127,13 @@ class RayEngine:
             (self._most,), self._connected = values, True
         elif kind in ("done", "refused"):
             number, answer = values
-            ticket = self._tickets.pop(number, None)
-            if ticket is None:
+            task_id = self._tickets.pop(number, None)
+            if task_id is None:
                 return []
             if kind == "done":
-                return [(ticket, self._parcels.open(answer))]
+                return [(task_id, self._parcels.open(answer))]
             return [
-                (ticket, Refusal(500, f"the recording could not be processed: the worker process {answer}"))
+                (task_id, Refusal(500, f"the recording could not be processed: the worker process {answer}"))
             ]
         elif kind == "lost":
             self.lost += 1

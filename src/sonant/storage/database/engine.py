@@ -22,11 +22,11 @@ from sonant.errors import CheckUnfinished, DatabaseUnavailable, SetupError
 from sonant.storage.database.faults import RESTORE, fault_text, of_postgres, of_sqlite
 from sonant.storage.database.postgres import (
     Limits,
+    advisory_lock,
     check_room,
     is_postgres,
+    lift_timeouts,
     open_engine,
-    take_time,
-    take_turn,
 )
 from sonant.storage.database.turns import Turns
 
@@ -169,7 +169,7 @@ class Database:
                 f"the database is busy: no {what} came free within {self._wait_s:g} s"
             ) from None
 
-    def scrub(self) -> None:
+    def truncate_wal(self) -> None:
         """Empty SQLite's write-ahead log, so that what was destroyed stands in no file any more.
 
         Best effort, and never an error: while somebody else reads or writes it stays for the next call.
@@ -258,8 +258,8 @@ class Database:
                 self.engine.connect() as connection,
             ):
                 # On PostgreSQL all of it is one transaction, and nobody else's at the same time.
-                take_time(connection)
-                take_turn(connection, "schema")
+                lift_timeouts(connection)
+                advisory_lock(connection, "schema")
                 command.upgrade(_alembic(str(folder), connection), "head")
         except CommandError as fault:
             raise _other_release(fault) from None

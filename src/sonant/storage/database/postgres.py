@@ -1,7 +1,7 @@
 """What PostgreSQL needs beside what both databases share: connections, time-outs, turns.
 
 Reads are REPEATABLE READ, a snapshot as on SQLite. Writes are READ COMMITTED: who must not be overtaken
-locks a row (`domains.lock`) or takes a turn (`take_turn`) first, and sees what others committed until then.
+locks a row (`domains.lock`) or takes an `advisory_lock` first, and sees what others committed until then.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ def open_engine(url: str, limits: Limits) -> Engine:
     return engine
 
 
-def take_turn(connection: Connection, *what: str) -> None:
+def advisory_lock(connection: Connection, *what: str) -> None:
     """Wait until nobody else writes about `what`; theirs is committed then, and ours until we have committed.
 
     For what no row stands for. Nothing on SQLite, where every writer has the turn anyway.
@@ -87,7 +87,7 @@ def take_turn(connection: Connection, *what: str) -> None:
         connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": key})
 
 
-def take_time(connection: Connection) -> None:
+def lift_timeouts(connection: Connection) -> None:
     """This transaction may do statements of any length. Nothing on SQLite, which knows no time-out."""
     if connection.dialect.name == "postgresql":
         connection.execute(text("SET LOCAL statement_timeout = 0"))

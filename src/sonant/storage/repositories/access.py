@@ -12,7 +12,7 @@ from functools import lru_cache
 
 from sqlalchemy import Connection, bindparam, delete, insert, select, update
 
-from sonant.iam import Judge, Policy, parse
+from sonant.iam import Policy, PolicyEvaluator, parse
 from sonant.storage.crypto.vault import ServiceSecret
 from sonant.storage.database.schema import access_keys, principals
 from sonant.storage.times import from_us, to_us
@@ -30,11 +30,11 @@ class Principal:
     policies: tuple[Policy, ...]
     tags: Mapping[str, str]
     """Shown to policies as aws:PrincipalTag/key."""
-    judge: Judge = field(init=False, repr=False, compare=False)
+    judge: PolicyEvaluator = field(init=False, repr=False, compare=False)
     """Takes the decisions of `policies`."""
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "judge", Judge(self.policies))
+        object.__setattr__(self, "judge", PolicyEvaluator(self.policies))
 
     @property
     def name(self) -> str:

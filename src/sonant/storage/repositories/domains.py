@@ -14,7 +14,7 @@ from sqlalchemy import Connection, bindparam, delete, func, insert, or_, select,
 from sonant.storage.crypto.vault import Vault
 from sonant.storage.database.engine import first_row
 from sonant.storage.database.paging import Position, page_of
-from sonant.storage.database.postgres import take_time
+from sonant.storage.database.postgres import lift_timeouts
 from sonant.storage.database.schema import domains, speakers
 from sonant.storage.repositories import watchlists
 from sonant.storage.times import far_us, from_us, to_us
@@ -255,7 +255,7 @@ def restore(connection: Connection, domain: Domain, now: datetime) -> bool:
 
 def erase_suspended(connection: Connection, now: datetime) -> int:
     """Erase domains whose suspension is over, with all they hold; how many."""
-    take_time(connection)
+    lift_timeouts(connection)
     statement = delete(domains).where(
         domains.c.status == "SUSPENDED", domains.c.suspended_at <= to_us(now - SUSPENSION)
     )

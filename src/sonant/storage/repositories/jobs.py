@@ -212,7 +212,7 @@ def renew(
     return connection.execute(statement).rowcount == 1
 
 
-def take_in(connection: Connection, job_id: str, requests: Iterable[bytes]) -> int:
+def import_manifest(connection: Connection, job_id: str, requests: Iterable[bytes]) -> int:
     """Store a manifest's sealed requests in order, all or none; returns how many."""
     connection.execute(delete(job_entries).where(job_entries.c.job_id == job_id))
     numbered = enumerate(requests)

@@ -34,7 +34,7 @@ class Hearing:
     spoofing_score: int | None = None
     """None: not looked for, or too little speech to tell."""
     spoofing_evidence: str | None = None
-    low_cut: bool = False
+    highpass_300hz: bool = False
     """Whether the line cut off below 300 Hz."""
 
 
@@ -71,7 +71,7 @@ def save_hearing(connection: Connection, seal: SpeakerSeal, session_id: str, hea
             "ended_at": to_us(hearing.ended_at),
             "net_speech_s": hearing.net_speech_s,
             "snr_db": hearing.snr_db,
-            "low_cut": hearing.low_cut,
+            "low_cut": hearing.highpass_300hz,
             "model_id": hearing.model_id,
             "vector_sealed": seal.seal("vector", hearing.vector),
             "fingerprint_sealed": _sealed(seal, "fingerprint", hearing.fingerprint),
@@ -97,7 +97,7 @@ def hearings(connection: Connection, seal: SpeakerSeal, session: Session) -> dic
             ended_at=from_us(row.ended_at),
             net_speech_s=row.net_speech_s,
             snr_db=row.snr_db,
-            low_cut=row.low_cut,
+            highpass_300hz=row.low_cut,
             model_id=row.model_id,
             vector=seal.open("vector", row.vector_sealed),
             fingerprint=_opened(seal, "fingerprint", row.fingerprint_sealed),

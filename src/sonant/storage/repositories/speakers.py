@@ -54,7 +54,7 @@ class Voiceprint:
     net_speech_s: float
     snr_db: float | None = None
     """None for one that was stored before it was noted down."""
-    low_cut: bool | None = None
+    highpass_300hz: bool | None = None
     """Whether the line cut off below 300 Hz; None as above."""
 
 
@@ -185,7 +185,7 @@ def enroll(
             net_speech_s=voiceprint.net_speech_s,
             created_at=to_us(now),
             snr_db=voiceprint.snr_db,
-            low_cut=voiceprint.low_cut,
+            highpass_300hz=voiceprint.highpass_300hz,
         )
     )
     connection.execute(
@@ -224,7 +224,7 @@ def load_reference(connection: Connection, vault: Vault, speaker: Speaker) -> Vo
         audio=None,
         net_speech_s=row.net_speech_s,
         snr_db=row.snr_db,
-        low_cut=row.low_cut,
+        highpass_300hz=row.low_cut,
     )
 
 
@@ -242,7 +242,7 @@ def load_voiceprint(connection: Connection, vault: Vault, speaker: Speaker) -> K
         audio=None if row.audio_sealed is None else seal.open("audio", row.audio_sealed),
         net_speech_s=row.net_speech_s,
         snr_db=row.snr_db,
-        low_cut=row.low_cut,
+        highpass_300hz=row.low_cut,
         created_at=from_us(row.created_at),
     )
 

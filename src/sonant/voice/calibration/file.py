@@ -41,20 +41,20 @@ def read_calibration(text: str) -> Calibration:
     try:
         value = json.loads(text)
         nodes = tuple(_node(node) for node in value["nodes"])
-        narrow = tuple(_node(node) for node in value.get("narrow", ()))
+        highpass_300hz = tuple(_node(node) for node in value.get("narrow", ()))
         model_id, supported = str(value["model_id"]), float(value["supported_log10_far"])
         slope, offset = float(value["llr_slope"]), float(value["llr_offset"])
     except (ValueError, KeyError, TypeError, AttributeError) as fault:
         raise SetupError(f"calibration cannot be read: {type(fault).__name__}: {fault}") from None
     _check_grid("nodes", nodes)
-    if narrow:
-        _check_grid("narrow", narrow)
+    if highpass_300hz:
+        _check_grid("narrow", highpass_300hz)
     if not (slope > 0 and math.isfinite(slope) and math.isfinite(offset) and math.isfinite(supported)):
         raise SetupError("calibration: llr_slope must be above 0, and all numbers finite")
     return Calibration(
         model_id=model_id,
         nodes=nodes,
-        narrow=narrow,
+        highpass_300hz=highpass_300hz,
         supported_log10_far=supported,
         llr_slope=slope,
         llr_offset=offset,
@@ -87,8 +87,8 @@ def write_calibration(calibration: Calibration, provenance: dict[str, Any]) -> s
         "provenance": provenance,
         "nodes": [_written(node) for node in calibration.nodes],
     }
-    if calibration.narrow:
-        value["narrow"] = [_written(node) for node in calibration.narrow]
+    if calibration.highpass_300hz:
+        value["narrow"] = [_written(node) for node in calibration.highpass_300hz]
     return json.dumps(value, indent=2, ensure_ascii=False) + "\n"
 
 

@@ -153,11 +153,14 @@ def deviations(
     speech_s: Floats,
     snr_db: Floats,
     *,
-    narrow: bool = False,
+    highpass_300hz: bool = False,
 ) -> Floats:
     """How many standard deviations each similarity lies above what strangers have; [n]."""
     places, of = np.unique(np.stack([speech_s, snr_db]), axis=1, return_inverse=True)
-    tails = [calibration.tail(float(seconds), float(noise), narrow=narrow) for seconds, noise in places.T]
+    tails = [
+        calibration.tail(float(seconds), float(noise), highpass_300hz=highpass_300hz)
+        for seconds, noise in places.T
+    ]
     mean = np.array([tail.z.mean for tail in tails])[of.reshape(-1)]
     deviation = np.array([tail.z.deviation for tail in tails])[of.reshape(-1)]
     found: Floats = (np.arctanh(np.clip(similarities, -MOST_ALIKE, MOST_ALIKE)) - mean) / deviation

@@ -80,7 +80,7 @@ class Calibration:
     model_id: str
     nodes: tuple[Node, ...]
     """A full grid: each amount of speech with each level of noise."""
-    narrow: tuple[Node, ...] = ()
+    highpass_300hz: tuple[Node, ...] = ()
     """Another one for probes over lines that cut off below 300 Hz; empty where none was fitted."""
     shift: float = 0.0
     scale: float = 1.0
@@ -91,14 +91,14 @@ class Calibration:
     llr_offset: float = 0.0
     """Natural log likelihood ratio of z standard deviations above strangers: offset + slope * z."""
 
-    def tail(self, speech_s: float, snr_db: float, *, narrow: bool = False) -> Tail:
+    def tail(self, speech_s: float, snr_db: float, *, highpass_300hz: bool = False) -> Tail:
         """The tail for a probe with so much net speech; `snr_db` is that of the noisier side.
 
-        `narrow`: both lines have a low cut (`quality.low_cut`), which the second grid was fitted for. Where
-        nothing is known of the reference's, say so too: strangers over a full band are less alike than that,
-        and a score then errs on the safe side.
+        `highpass_300hz` says that both lines cut off below 300 Hz (`quality.highpass_300hz`): the second grid
+        was fitted for such lines. Where nothing is known of the reference's line, say so too: strangers over a
+        full band are less alike than that, and a score then errs on the safe side.
         """
-        grid = _grid(self.narrow if narrow and self.narrow else self.nodes)
+        grid = _grid(self.highpass_300hz if highpass_300hz and self.highpass_300hz else self.nodes)
         mean = deviation = 0.0
         for second, share in _between(grid.seconds, speech_s, math.log):
             for noise, part in _between(grid.noises, snr_db, float):
@@ -108,19 +108,29 @@ class Calibration:
 
     def stricter_tail(self, speech_s: float, snr_db: float, log10_far: float) -> Tail:
         """Where the line is not known: the tail that asks for more likeness at this rate."""
-        tails = [self.tail(speech_s, snr_db, narrow=narrow) for narrow in (False, True)]
+        tails = [
+            self.tail(speech_s, snr_db, highpass_300hz=highpass_300hz) for highpass_300hz in (False, True)
+        ]
         return max(tails, key=lambda tail: tail.similarity_at(log10_far))
 
-    def log10_far(self, similarity: float, *, speech_s: float, snr_db: float, narrow: bool = False) -> float:
-        return self.tail(speech_s, snr_db, narrow=narrow).log10_far(similarity)
+    def log10_far(
+        self, similarity: float, *, speech_s: float, snr_db: float, highpass_300hz: bool = False
+    ) -> float:
+        return self.tail(speech_s, snr_db, highpass_300hz=highpass_300hz).log10_far(similarity)
 
-    def score(self, similarity: float, *, speech_s: float, snr_db: float, narrow: bool = False) -> int:
+    def score(
+        self, similarity: float, *, speech_s: float, snr_db: float, highpass_300hz: bool = False
+    ) -> int:
         """Authentication score, 0..100, rounded down: a score never claims a lower FAR than was found."""
-        return score_of(self.log10_far(similarity, speech_s=speech_s, snr_db=snr_db, narrow=narrow))
+        return score_of(
+            self.log10_far(similarity, speech_s=speech_s, snr_db=snr_db, highpass_300hz=highpass_300hz)
+        )
 
-    def llr(self, similarity: float, *, speech_s: float, snr_db: float, narrow: bool = False) -> float:
+    def llr(
+        self, similarity: float, *, speech_s: float, snr_db: float, highpass_300hz: bool = False
+    ) -> float:
         """Natural logarithm of how much likelier the similarity is for one voice than for two."""
-        above = self.tail(speech_s, snr_db, narrow=narrow).deviations(similarity)
+        above = self.tail(speech_s, snr_db, highpass_300hz=highpass_300hz).deviations(similarity)
         return self.llr_offset + self.llr_slope * above
 
     def adapted(self, shift: float, scale: float, supported_log10_far: float) -> Calibration:
@@ -129,7 +139,9 @@ class Calibration:
         They were compared on the grid for all lines (voiceprints do not tell theirs), so what its lines do to
         voices is in their figures already: the grid for narrow lines would count it twice and is left out.
         """
-        return replace(self, shift=shift, scale=scale, supported_log10_far=supported_log10_far, narrow=())
+        return replace(
+            self, shift=shift, scale=scale, supported_log10_far=supported_log10_far, highpass_300hz=()
+        )
 
 
 def fisher_z(similarity: float) -> float:

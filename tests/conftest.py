@@ -14,12 +14,12 @@ from typing import Protocol
 
 import numpy as np
 import pytest
+from debian_source import HAS_APT, NO_APT
 from hypothesis import HealthCheck, settings
 from hypothesis.configuration import set_hypothesis_home_dir
 from hypothesis.database import DirectoryBasedExampleDatabase
-
-from debian_source import HAS_APT, NO_APT
 from postgres_server import DATABASES, NoServer, PostgresServer, postgres
+
 from sonant.demo.recordings import call_recording, split_clips
 from sonant.demo.speech import fetch_voices
 from sonant.events import outbox
@@ -27,7 +27,7 @@ from sonant.events import outbox
 pytest_plugins = ["left_out"]
 
 REPOSITORY = Path(__file__).parents[1]
-STRICT_EVENTS = Path(__file__).parent / "strict_events"
+STRICT_EVENTS = Path(__file__).parent / "support" / "strict_events"
 
 # Every event of every test is checked: here, and in each Python that is started from here.
 sys.path.append(str(STRICT_EVENTS))

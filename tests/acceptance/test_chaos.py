@@ -16,7 +16,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-
 from chaos_checks import check_audit, check_changes, check_disks, check_progress, check_rows
 from chaos_faults import Faults
 from chaos_load import Front, Load

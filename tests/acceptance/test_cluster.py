@@ -9,28 +9,24 @@ from __future__ import annotations
 import json
 import shutil
 import signal
-import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import pytest
-from botocore.exceptions import EndpointConnectionError
-
 import aws_servers
+import pytest
 from aws_servers import KEY_ID, SECRET
+from botocore.exceptions import EndpointConnectionError
+from cluster_testbed import Cluster as Processes
 from postgres_server import NoServer, OwnServer
 from ray_cluster import Namespace, NoCluster, RayCluster, actors
+from waiting import dawdle, wait_until
+
 from sonant.assembly import installation
 from sonant.demo import run
 from sonant.settings import Settings
-
-sys.path.append(str(Path(__file__).parents[1] / "integration"))
-from cluster_house import Cluster as Processes
-
-from waiting import dawdle, wait_until
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("ray"), pytest.mark.timeout(600)]
 
@@ -126,8 +122,10 @@ def embedded(folder: Path, recorded: Path) -> tuple[Any, set[tuple[str, str]]]:
     bucket = data / "buckets" / run.BUCKET
     data.mkdir(mode=0o700, parents=True)
     shutil.copytree(recorded, bucket)
-    house: Any = SimpleNamespace(settings=Settings(data=data))
-    processes = Processes(house, **AS_BY_DEFAULT, SONANT_JOBS_BESIDE_SERVICE="true", SONANT_JOBS_WORKERS="0")
+    testbed: Any = SimpleNamespace(settings=Settings(data=data))
+    processes = Processes(
+        testbed, **AS_BY_DEFAULT, SONANT_JOBS_BESIDE_SERVICE="true", SONANT_JOBS_WORKERS="0"
+    )
     try:
         voice_id = processes.service()
         domain_id, job_id = begun(voice_id, installation.DEFAULT_ALIAS)
@@ -177,9 +175,9 @@ def test_a_node_a_runner_and_an_api_process_die_and_the_result_is_that_of_the_em
         settings = Settings(data=tmp_path / "large" / "data", database=postgres_url)
         settings.data.mkdir(mode=0o700, parents=True)
         installation.migrate(settings)
-        house: Any = SimpleNamespace(settings=settings)
+        testbed: Any = SimpleNamespace(settings=settings)
         processes = Processes(
-            house,
+            testbed,
             **hosts,
             **AS_BY_DEFAULT,
             SONANT_KMS_ENDPOINT=kms_url,

@@ -8,7 +8,6 @@ import sys
 from pathlib import Path
 
 import pytest
-
 from debian_source import debian_source, needs_apt
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900), needs_apt]

@@ -6,9 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 import aws_servers
+import pytest
 from calls_bucket import MANIFEST, enrolled, furnish
 from job_service import comparable, environment, serving
 

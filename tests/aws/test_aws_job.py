@@ -10,9 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from botocore.exceptions import ClientError
-
 from aws_servers import KEY_ID, REGION, SECRET, official, rclone
+from botocore.exceptions import ClientError
 from calls_bucket import enrolled, furnish
 from job_service import comparable, environment, serving
 from waiting import wait_until

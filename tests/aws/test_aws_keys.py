@@ -9,13 +9,13 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-
 from aws_servers import REGION, Relay, official, relay
+from waiting import PATIENCE_S
+
 from sonant.errors import KeyDenied, KeyNotFound, KeysUnreachable, KeyUnusable, SealBroken
 from sonant.storage.aws_clients import ClientConfig, make_client
 from sonant.storage.crypto.vault import create_vault, encryption_context, open_vault
 from sonant.storage.keys.aws_kms import AwsKeyStore
-from waiting import PATIENCE_S
 
 pytestmark = pytest.mark.xdist_group("aws")  # one set of servers
 

@@ -18,11 +18,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
 from aws_servers import REGION, official
 from calls_bucket import enrolled
 from ceph_server import ACCOUNT, Ceph, NoCeph, User, ceph, policy
 from job_service import comparable, ended_job, environment, serving
+
 from sonant.errors import (
     BucketNotFound,
     KeyDenied,

@@ -12,8 +12,9 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-
 from aws_servers import KEY_ID, REGION, SECRET, Relay, certificate, rclone, relay
+from waiting import PATIENCE_S
+
 from sonant.errors import (
     BucketNotFound,
     InvalidObjectName,
@@ -27,7 +28,6 @@ from sonant.storage.aws_clients import ClientConfig, make_client
 from sonant.storage.objects import s3
 from sonant.storage.objects.s3 import PART_BYTES, S3ObjectStore
 from sonant.storage.objects.store import ObjectUri
-from waiting import PATIENCE_S
 
 pytestmark = pytest.mark.xdist_group("aws")  # one set of servers
 

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
 from aws_servers import Relay, official, relay
+
 from sonant.assembly.installation import open_store
 from sonant.errors import KeyDenied, ObjectDenied, ObjectError, SetupError
 from sonant.iam import parse

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-
 from ray_cluster import Namespace, NoCluster, RayCluster
-
-sys.path.append(str(Path(__file__).parents[1] / "integration"))  # the house
 
 
 @pytest.fixture(scope="session")

@@ -13,15 +13,15 @@ from typing import Any
 
 import pytest
 import ray_makers
-
 from ray_cluster import actors, processes
+from waiting import PATIENCE_S, in_time, wait_until
+
 from sonant.errors import ClusterUnavailable
 from sonant.jobs.entry import Role, Task
 from sonant.jobs.faults import Refusal
 from sonant.jobs.workers.local import DEPTH, MAX_CRASHES
 from sonant.jobs.workers.ray import RayEngine
 from sonant.jobs.workers.ray_crew import MAX_STILLBORN, Cluster
-from waiting import PATIENCE_S, in_time, wait_until
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("ray")]
 

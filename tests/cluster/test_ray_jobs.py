@@ -9,16 +9,16 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from batch_house import House
+from batch_testbed import Testbed
 from batch_values import entry
-
 from ray_cluster import RayCluster, actors
+from waiting import PATIENCE_S, wait_until
+
 from sonant.assembly import workers
 from sonant.errors import ClusterUnavailable
 from sonant.jobs.workers.ray import RayEngine
 from sonant.jobs.workers.ray_crew import Cluster
 from sonant.settings import Enrollment, Fraud, Jobs, Quotas, Ray, Settings
-from waiting import PATIENCE_S, wait_until
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("ray")]
 
@@ -48,19 +48,19 @@ def settings_on(data, address):
 @pytest.fixture(scope="session")
 def furnished(data, make_call):
     settings = settings_on(data, "auto")
-    house = House.open(replace(settings, engine="local"))
-    house.put("s3://calls/english.wav", make_call("english", 1, net_speech_s=9))
-    house.put("s3://calls/french.wav", make_call("french", 1, net_speech_s=9))
-    house.put("s3://calls/short.wav", make_call("english", 3, net_speech_s=3, duration_s=8, channels=1))
-    yield house
-    house.close()
+    testbed = Testbed.open(replace(settings, engine="local"))
+    testbed.put("s3://calls/english.wav", make_call("english", 1, net_speech_s=9))
+    testbed.put("s3://calls/french.wav", make_call("french", 1, net_speech_s=9))
+    testbed.put("s3://calls/short.wav", make_call("english", 3, net_speech_s=3, duration_s=8, channels=1))
+    yield testbed
+    testbed.close()
 
 
 @pytest.fixture
 def far(furnished, cluster):
-    """The house with its engine on the cluster."""
+    """The testbed with its engine on the cluster."""
     settings = settings_on(furnished.settings.data, cluster.address)
-    other = House.open(settings, engine=workers.ray_engine(settings))
+    other = Testbed.open(settings, engine=workers.ray_engine(settings))
     other.names, other.kinds = furnished.names, furnished.kinds
     yield other
     other.close()
@@ -132,10 +132,10 @@ def test_a_job_waits_for_a_cluster_that_is_away_and_is_done_when_it_is_back(
     monkeypatch.setenv("RAY_gcs_rpc_server_reconnect_timeout_s", "3")
     own = RayCluster({"SONANT_DATA": str(furnished.settings.data)}, port)
     settings = settings_on(furnished.settings.data, own.address)
-    house = House.open(settings, engine=workers.ray_engine(settings))
-    domain_id = house.new_domain()
-    job_id = house.start(domain_id, REQUESTS)
-    runner = house.runner(during={8: own.kill_all})
+    testbed = Testbed.open(settings, engine=workers.ray_engine(settings))
+    domain_id = testbed.new_domain()
+    job_id = testbed.start(domain_id, REQUESTS)
+    runner = testbed.runner(during={8: own.kill_all})
     own.add()
     thread = threading.Thread(target=runner.run, kwargs={"alone": True})
     try:
@@ -145,21 +145,21 @@ def test_a_job_waits_for_a_cluster_that_is_away_and_is_done_when_it_is_back(
                 "the runner says so twice", lambda: caplog.text.count("trying again in") > 1, PATIENCE_S
             )
         assert f"the Ray cluster at {settings.ray.address} cannot be used" in caplog.text
-        status, done, _ = house.progress(job_id)
+        status, done, _ = testbed.progress(job_id)
         assert status == "IN_PROGRESS"
         assert 0 < done < len(REQUESTS)
         own.close()
         own = RayCluster({"SONANT_DATA": str(furnished.settings.data)}, port)
         assert own.address == settings.ray.address
         own.add()
-        wait_until("the job ends", lambda: house.progress(job_id)[0] != "IN_PROGRESS", PATIENCE_S)
+        wait_until("the job ends", lambda: testbed.progress(job_id)[0] != "IN_PROGRESS", PATIENCE_S)
     finally:
         runner.stop()
         thread.join(PATIENCE_S)
-        house.close()
+        testbed.close()
         own.close()
-    assert house.outcome(domain_id, job_id).errors.keys() == {"r3", "r4"}
-    assert set(house.voiceprints(domain_id)) == ENROLLED
+    assert testbed.outcome(domain_id, job_id).errors.keys() == {"r3", "r4"}
+    assert set(testbed.voiceprints(domain_id)) == ENROLLED
 
 
 def test_the_engine_that_settings_name_is_the_one_that_jobs_use(furnished, cluster):

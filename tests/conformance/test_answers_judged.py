@@ -10,12 +10,11 @@ from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError
+from postgres_server import not_default
 from sample_requests import NOBODY, OWN, furnish, method, put_recording
 from service_process import ServiceProcess, running
 from signed_http import call
 from strict_answers import OPERATIONS
-
-from postgres_server import not_default
 
 
 @pytest.fixture

@@ -12,10 +12,10 @@ from botocore.exceptions import ClientError
 from client_faults import refused
 from sample_requests import ENCRYPTION, arn_of
 from service_process import ACCOUNT, KEY_ALIAS, ServiceProcess
+from waiting import wait_until
 
 from sonant.storage.crypto.vault import open_vault
 from sonant.storage.repositories import domains
-from waiting import wait_until
 
 
 @pytest.fixture

@@ -13,7 +13,6 @@ from client_faults import code_of, refused
 from fault_scenarios import CANNOT_OCCUR, ERRORS, SCENARIOS, Scenario
 from sample_requests import CLIENTS, OWN, SERVED, Furnished, furnish, hold_job, method, put_recording
 from service_process import ServiceProcess, running
-
 from waiting import PATIENCE_S
 
 pytestmark = pytest.mark.xdist_group("matrix")

@@ -16,9 +16,9 @@ from client_faults import refused
 from fault_scenarios import NAME_A_DOMAIN
 from sample_requests import OWN, Furnished, furnish, method
 from service_process import ACCOUNT, KEY_ALIAS, REGION, ROLE, ServiceProcess, running
+from waiting import PATIENCE_S, wait_until
 
 from sonant.demo.recordings import ManifestEntry, write_manifest
-from waiting import PATIENCE_S, wait_until
 
 pytestmark = pytest.mark.xdist_group("regions")
 

@@ -34,9 +34,8 @@ from carried_calls import (
 from heard_calls import enroll, listen
 from service_process import ServiceProcess, running
 from twilio.request_validator import RequestValidator
-from websockets.exceptions import InvalidStatus
-
 from waiting import PATIENCE_S, wait_until
+from websockets.exceptions import InvalidStatus
 
 PASSWORD = "a password of some length"
 TOKEN = "0123456789abcdef0123456789abcdef"
@@ -46,7 +45,7 @@ PIECE = 160
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class House:
+class Testbed:
     service: ServiceProcess
     domain_id: str
     audiosocket_port: int
@@ -82,7 +81,7 @@ def free_port() -> int:
 
 
 @pytest.fixture(scope="module")
-def house(tmp_path_factory: pytest.TempPathFactory, make_call: Any, voices: Any) -> Iterator[House]:
+def testbed(tmp_path_factory: pytest.TempPathFactory, make_call: Any, voices: Any) -> Iterator[Testbed]:
     data = tmp_path_factory.mktemp("carriers") / "data"
     one, two, *_ = voices
     with running(data) as service:
@@ -98,7 +97,7 @@ def house(tmp_path_factory: pytest.TempPathFactory, make_call: Any, voices: Any)
         LIVE_TWILIO_TOKEN=TOKEN,
         LIVE_AUDIOHOOK_KEY=API_KEY,
     ) as service:
-        yield House(
+        yield Testbed(
             service=service,
             domain_id=domain_id,
             audiosocket_port=port,
@@ -121,8 +120,8 @@ WHO = pytest.mark.parametrize(("who", "decision"), [("right", "ACCEPT"), ("other
         ("second of two channels", "other", "REJECT"),
     ],
 )
-def test_own_websocket(house: House, who: str, decision: str, form: str) -> None:
-    samples, name = getattr(house, who), house.start()
+def test_own_websocket(testbed: Testbed, who: str, decision: str, form: str) -> None:
+    samples, name = getattr(testbed, who), testbed.start()
     query, data = {"Encoding": "pcm_s16le"}, samples.tobytes()
     if form == "mulaw":
         query, data = {"Encoding": "mulaw"}, mulaw(samples)
@@ -130,15 +129,15 @@ def test_own_websocket(house: House, who: str, decision: str, form: str) -> None
         query, data = {"SampleRate": "16000"}, at_16_khz(samples).tobytes()
     elif form == "second of two channels":
         # The other voice on the first channel must not be heard.
-        agent = house.right if who == "other" else house.other
+        agent = testbed.right if who == "other" else testbed.other
         query, data = {"Channels": "2", "Channel": "1"}, np.stack([agent, samples], 1).tobytes()
-    with opened(stream_url(house.service, {**house.of(name), **query})) as connection:
-        assert json.loads(connection.recv())["sessionId"] == house.session(name)["SessionId"]
+    with opened(stream_url(testbed.service, {**testbed.of(name), **query})) as connection:
+        assert json.loads(connection.recv())["sessionId"] == testbed.session(name)["SessionId"]
         assert sent_and_closed(connection, data, 640) == (1000, "CALL_ENDED")
-    session = house.session(name)
+    session = testbed.session(name)
     assert (session["StreamingStatus"], session["StreamEndReason"]) == ("ENDED", "CALL_ENDED")
     assert session["HeardSeconds"] == pytest.approx(20.0, abs=0.1)
-    assert house.decision(name) == decision
+    assert testbed.decision(name) == decision
 
 
 @pytest.mark.parametrize(
@@ -150,44 +149,44 @@ def test_own_websocket(house: House, who: str, decision: str, form: str) -> None
         ("audio/x-mulaw", "right", "ACCEPT"),
     ],
 )
-def test_upload(house: House, who: str, decision: str, form: str) -> None:
-    samples, name = getattr(house, who), house.start()
+def test_upload(testbed: Testbed, who: str, decision: str, form: str) -> None:
+    samples, name = getattr(testbed, who), testbed.start()
     if form == "audio/wav":
         data = _wav(samples)
         status, answer = upload(
-            house.service, house.of(name), data, form, sha256=hashlib.sha256(data).hexdigest()
+            testbed.service, testbed.of(name), data, form, sha256=hashlib.sha256(data).hexdigest()
         )
     else:
         data = mulaw(samples) if form == "audio/x-mulaw" else samples.astype(">i2").tobytes()
         # Pieces of an odd size: samples lie across them.
         pieces = (data[place : place + 7777] for place in range(0, len(data), 7777))
-        status, answer = upload(house.service, house.of(name), pieces, form)
+        status, answer = upload(testbed.service, testbed.of(name), pieces, form)
     assert status == 200, answer
-    assert answer["SessionId"] == house.session(name)["SessionId"]
+    assert answer["SessionId"] == testbed.session(name)["SessionId"]
     assert answer["HeardSeconds"] == pytest.approx(20.0, abs=0.1)
     assert 10.0 <= answer["NetSpeechSeconds"] <= 20.0
-    assert house.decision(name) == decision
-    assert house.session(name)["StreamingStatus"] == "ENDED"
+    assert testbed.decision(name) == decision
+    assert testbed.session(name)["StreamingStatus"] == "ENDED"
 
 
 @WHO
-def test_asterisk_audiosocket(house: House, who: str, decision: str) -> None:
-    samples, call = getattr(house, who), uuid.uuid4()
-    own = house.service.own_client()
-    own.start_session(DomainId=house.domain_id, SessionName=str(call), SpeakerId="anna")
-    with audiosocket(house.audiosocket_port, call.bytes) as line:
+def test_asterisk_audiosocket(testbed: Testbed, who: str, decision: str) -> None:
+    samples, call = getattr(testbed, who), uuid.uuid4()
+    own = testbed.service.own_client()
+    own.start_session(DomainId=testbed.domain_id, SessionName=str(call), SpeakerId="anna")
+    with audiosocket(testbed.audiosocket_port, call.bytes) as line:
         for place in range(0, len(samples), PIECE):
-            house.keep_up(str(call), place)
+            testbed.keep_up(str(call), place)
             line.sendall(b"\x10\x01\x40" + samples[place : place + PIECE].tobytes())
         line.sendall(b"\x00\x00\x00")
-        assert house.decision(str(call)) == decision
+        assert testbed.decision(str(call)) == decision
         assert line.recv(16) == b""  # the service closes, too
 
 
 @WHO
-def test_asterisk_websocket(house: House, who: str, decision: str) -> None:
-    samples, name = getattr(house, who), str(uuid.uuid4())
-    url = f"ws://127.0.0.1:{house.service.port}/stream/asterisk?session={name}&speaker=anna"
+def test_asterisk_websocket(testbed: Testbed, who: str, decision: str) -> None:
+    samples, name = getattr(testbed, who), str(uuid.uuid4())
+    url = f"ws://127.0.0.1:{testbed.service.port}/stream/asterisk?session={name}&speaker=anna"
     with opened(url, subprotocols=["media"], additional_headers=_basic("pbx", PASSWORD)) as connection:
         assert connection.subprotocol == "media"
         connection.send(
@@ -196,17 +195,17 @@ def test_asterisk_websocket(house: House, who: str, decision: str) -> None:
         )
         data = mulaw(samples)
         for place in range(0, len(data), PIECE):
-            house.keep_up(name, place)
+            testbed.keep_up(name, place)
             connection.send(data[place : place + PIECE])
-        assert house.decision(name) == decision
-        house.service.own_client().end_stream(**house.of(name))
+        assert testbed.decision(name) == decision
+        testbed.service.own_client().end_stream(**testbed.of(name))
         assert said_until_closed(connection) == (["HANGUP"], 1000, "REQUESTED")
 
 
 @WHO
-def test_twilio(house: House, who: str, decision: str) -> None:
-    samples, name = getattr(house, who), str(uuid.uuid4())
-    url = f"ws://127.0.0.1:{house.service.port}/stream/twilio"
+def test_twilio(testbed: Testbed, who: str, decision: str) -> None:
+    samples, name = getattr(testbed, who), str(uuid.uuid4())
+    url = f"ws://127.0.0.1:{testbed.service.port}/stream/twilio"
     signature = RequestValidator(TOKEN).compute_signature(url, {})
     sid = "MZ" + "1" * 32
     with opened(url, additional_headers={"X-Twilio-Signature": signature}) as connection:
@@ -223,17 +222,17 @@ def test_twilio(house: House, who: str, decision: str) -> None:
         )
         data = mulaw(samples)
         for place in range(0, len(data), PIECE):
-            house.keep_up(name, place)
+            testbed.keep_up(name, place)
             payload = base64.b64encode(data[place : place + PIECE]).decode()
             media = {"track": "inbound", "chunk": "1", "timestamp": "5", "payload": payload}
             connection.send(json.dumps({"event": "media", "streamSid": sid, "media": media}))
-        assert house.decision(name) == decision
+        assert testbed.decision(name) == decision
         connection.send(json.dumps({"event": "stop", "streamSid": sid}))
         assert said_until_closed(connection) == ([], 1000, "CALL_ENDED")
 
 
 @WHO
-def test_audiohook(house: House, who: str, decision: str) -> None:
+def test_audiohook(testbed: Testbed, who: str, decision: str) -> None:
     name, session_id = str(uuid.uuid4()), str(uuid.uuid4())
     headers = {
         "Audiohook-Organization-Id": "d7934305-0972-4844-938e-9060eef73d05",
@@ -246,7 +245,7 @@ def test_audiohook(house: House, who: str, decision: str) -> None:
         return json.dumps({**told, "position": "PT0S", "parameters": parameters})
 
     with opened(
-        f"ws://127.0.0.1:{house.service.port}/stream/audiohook", additional_headers=headers
+        f"ws://127.0.0.1:{testbed.service.port}/stream/audiohook", additional_headers=headers
     ) as connection:
         media = [{"type": "audio", "format": "PCMU", "channels": ["external"], "rate": 8000}]
         organization = headers["Audiohook-Organization-Id"]
@@ -256,12 +255,12 @@ def test_audiohook(house: House, who: str, decision: str) -> None:
             )
         )
         assert json.loads(connection.recv(timeout=PATIENCE_S))["parameters"]["media"] == media
-        house.service.own_client().update_session(**house.of(name), SpeakerId="anna")
-        data = mulaw(getattr(house, who))
+        testbed.service.own_client().update_session(**testbed.of(name), SpeakerId="anna")
+        data = mulaw(getattr(testbed, who))
         for place in range(0, len(data), 1600):
-            house.keep_up(name, place)
+            testbed.keep_up(name, place)
             connection.send(data[place : place + 1600])
-        assert house.decision(name) == decision
+        assert testbed.decision(name) == decision
         connection.send(message("close", 2, reason="end"))
         assert json.loads(connection.recv(timeout=PATIENCE_S))["type"] == "closed"
 
@@ -278,46 +277,48 @@ def test_audiohook(house: House, who: str, decision: str) -> None:
         ("genesys", {}),
     ],
 )
-def test_strangers_are_refused_before_anything_else(house: House, path: str, headers: dict[str, str]) -> None:
-    url = f"ws://127.0.0.1:{house.service.port}/stream/{path}"
+def test_strangers_are_refused_before_anything_else(
+    testbed: Testbed, path: str, headers: dict[str, str]
+) -> None:
+    url = f"ws://127.0.0.1:{testbed.service.port}/stream/{path}"
     with pytest.raises(InvalidStatus) as raised, opened(url, additional_headers=headers):
         pass
     wanted = 401 if path == "asterisk" else 403
     assert raised.value.response.status_code == wanted
 
 
-def test_an_audiosocket_that_says_no_uuid_is_closed(house: House) -> None:
-    with socket.create_connection(("127.0.0.1", house.audiosocket_port), timeout=PATIENCE_S) as line:
+def test_an_audiosocket_that_says_no_uuid_is_closed(testbed: Testbed) -> None:
+    with socket.create_connection(("127.0.0.1", testbed.audiosocket_port), timeout=PATIENCE_S) as line:
         line.sendall(b"GET / HTTP/1.1\r\n\r\n")
         assert line.recv(16) == b""
 
 
-def test_an_audiosocket_of_a_session_that_is_in_use_is_hung_up(house: House) -> None:
+def test_an_audiosocket_of_a_session_that_is_in_use_is_hung_up(testbed: Testbed) -> None:
     call = uuid.uuid4()
-    with audiosocket(house.audiosocket_port, call.bytes) as first:
+    with audiosocket(testbed.audiosocket_port, call.bytes) as first:
         first.sendall(b"\x10\x01\x40" + bytes(320))
 
         def ongoing() -> bool:
             with suppress(ClientError):  # not begun yet
-                return bool(house.session(str(call))["StreamingStatus"] == "ONGOING")
+                return bool(testbed.session(str(call))["StreamingStatus"] == "ONGOING")
             return False
 
         wait_until("the first is heard", ongoing)
-        with audiosocket(house.audiosocket_port, call.bytes) as second:
+        with audiosocket(testbed.audiosocket_port, call.bytes) as second:
             assert second.recv(16) == b"\x00\x00\x00"
-        assert house.session(str(call))["StreamingStatus"] == "ONGOING"
+        assert testbed.session(str(call))["StreamingStatus"] == "ONGOING"
 
 
-def test_carriers_are_in_the_audit_trail_as_what_they_are(house: House) -> None:
+def test_carriers_are_in_the_audit_trail_as_what_they_are(testbed: Testbed) -> None:
     call = uuid.uuid4()
-    with audiosocket(house.audiosocket_port, call.bytes) as line:
+    with audiosocket(testbed.audiosocket_port, call.bytes) as line:
         line.sendall(b"\x10\x01\x40" + bytes(320) + b"\x00\x00\x00")
         assert line.recv(16) == b""
-    shown = house.service.sonant("audit", "show", "--operation", "StreamAudio", "--json").out
+    shown = testbed.service.sonant("audit", "show", "--operation", "StreamAudio", "--json").out
     (record,) = [one for one in map(json.loads, shown.splitlines()) if str(call) in json.dumps(one)]
     assert record["userIdentity"]["type"] == "AWSService"
     assert record["userIdentity"]["arn"] == "arn:aws:iam::000000000000:carrier/audiosocket"
-    assert record["requestParameters"] == {"domainId": house.domain_id, "sessionNameOrId": str(call)}
+    assert record["requestParameters"] == {"domainId": testbed.domain_id, "sessionNameOrId": str(call)}
 
 
 def _basic(user: str, password: str) -> dict[str, str]:

@@ -14,7 +14,6 @@ from botocore.credentials import Credentials
 from client_faults import refused
 from sample_requests import add_fraudster
 from service_process import Ended, ServiceProcess, environment, running, sonant
-
 from waiting import wait_until
 
 pytestmark = pytest.mark.xdist_group("restored")  # one restore

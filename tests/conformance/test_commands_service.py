@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 from service_process import BIN, ServiceProcess, ended, environment, running
+from waiting import PATIENCE_S, alive, wait_until
 
 from sonant.demo.recordings import ManifestEntry, write_manifest
-from waiting import PATIENCE_S, alive, wait_until
 
 
 def workers_of(pid: int) -> list[int]:

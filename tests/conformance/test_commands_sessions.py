@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 from carried_calls import opened, said_until_closed
 from service_process import ServiceProcess
-
 from waiting import wait_until
 
 

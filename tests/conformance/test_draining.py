@@ -13,7 +13,6 @@ from typing import Any
 import pytest
 from carried_calls import opened, said_until_closed
 from service_process import BIN, ServiceProcess, environment, running
-
 from waiting import PATIENCE_S, dawdle, wait_until
 
 

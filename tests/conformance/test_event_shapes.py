@@ -22,10 +22,10 @@ from carried_calls import opened, samples_of, stream_url
 from event_checks import LATER, check
 from service_process import ROLE, ServiceProcess, running
 from sqlalchemy import update
+from waiting import wait_until
 from websockets.sync.client import ClientConnection
 
 from sonant.storage.database.schema import domains
-from waiting import wait_until
 
 SHAPES = json.loads(Path(__file__).with_name("event_shapes.json").read_text())
 CONTACT = "arn:aws:connect:us-west-2:000000000000:instance/11112222-3333-4444-5555-666677778888/contact/c-1"

@@ -22,12 +22,12 @@ from sample_requests import ENCRYPTION, NOBODY, SERVED, arn_of
 from service_process import ACCOUNT, KEY_ALIAS, ROLE
 from signed_http import JSON_1_0, Signer
 from strict_answers import answer_faults, exchange_of
+from waiting import PATIENCE_S
 
 from sonant.assembly.installation import first_start, open_store, user_arn
 from sonant.assembly.service import App, build_app
 from sonant.settings import Audit, Quotas, Rates, Settings
 from sonant.storage.repositories import access
-from waiting import PATIENCE_S
 
 #: No request may take longer.
 CALL_S = PATIENCE_S
@@ -36,7 +36,7 @@ ALLOWED = frozenset((200, 400, 402, 403, 404, 409))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class House:
+class Testbed:
     """The app in this process, with an event loop to run it on."""
 
     app: App
@@ -78,7 +78,7 @@ class House:
 
 
 @pytest.fixture(scope="module")
-def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
+def testbed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Testbed]:
     data: Path = tmp_path_factory.mktemp("fuzzed") / "data"
     settings = Settings(
         data=data,
@@ -91,18 +91,18 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
     with store.database.write() as connection:
         key = access.create_access_key(connection, store.secret, user_arn(settings), store.clock())
     app, loop = build_app(store), asyncio.new_event_loop()
-    yield House(app=app, credentials=Credentials(*key), loop=loop)
+    yield Testbed(app=app, credentials=Credentials(*key), loop=loop)
     app.close()
     loop.close()
 
 
-def pools_of(house: House) -> dict[str, list[str]]:
+def pools_of(testbed: Testbed) -> dict[str, list[str]]:
     """Good values by shape name, of a new domain and of nobody's."""
-    domain = house.call("CreateDomain", {"Name": "fuzzed", **ENCRYPTION})[1]["Domain"]
+    domain = testbed.call("CreateDomain", {"Name": "fuzzed", **ENCRYPTION})[1]["Domain"]
     at = {"DomainId": domain["DomainId"]}
-    watchlist = house.call("CreateWatchlist", {**at, "Name": "known"})[1]["Watchlist"]
-    speaker = house.call("OptOutSpeaker", {**at, "SpeakerId": "customer"})[1]["Speaker"]
-    session = house.call("StartSession", {**at, "SessionName": "contact-1"})[1]["Session"]
+    watchlist = testbed.call("CreateWatchlist", {**at, "Name": "known"})[1]["Watchlist"]
+    speaker = testbed.call("OptOutSpeaker", {**at, "SpeakerId": "customer"})[1]["Speaker"]
+    session = testbed.call("StartSession", {**at, "SessionName": "contact-1"})[1]["Session"]
     domains = [domain["DomainId"]] * 5 + [NOBODY]
     free = ["a text", "Größe 山田_.:/=+-@", "x" * 128]
     return {
@@ -136,10 +136,10 @@ def pools_of(house: House) -> dict[str, list[str]]:
     }
 
 
-def fuzz(house: House, operation: str, inputs: int) -> Counter[tuple[str, int]]:
+def fuzz(testbed: Testbed, operation: str, inputs: int) -> Counter[tuple[str, int]]:
     """Send inputs, every one judged; how many there were of each outcome."""
     chance = random.Random(zlib.crc32(operation.encode()))
-    shape, pools = SERVED[operation].input_shape, pools_of(house)
+    shape, pools = SERVED[operation].input_shape, pools_of(testbed)
     outcomes: Counter[tuple[str, int]] = Counter()
     for number in range(inputs):
         wildness = (0.0, 0.05, 0.3)[number % 3]
@@ -147,7 +147,7 @@ def fuzz(house: House, operation: str, inputs: int) -> Counter[tuple[str, int]]:
         fine = shape is None or document is None or right(shape, document)
         if document is None and shape is not None:
             fine = not shape.required_members
-        status, answer = house.call(operation, document)
+        status, answer = testbed.call(operation, document)
         fault = answer.get("__type", "").rpartition("#")[2]
         told = f"{operation} {json.dumps(document)[:2000]} -> {status} {answer}"
         assert status in ALLOWED, told
@@ -171,12 +171,14 @@ def assert_told_apart(operation: str, outcomes: Counter[tuple[str, int]]) -> Non
 
 
 @pytest.mark.parametrize("operation", sorted(SERVED))
-def test_wrong_inputs_are_refused_and_right_ones_answered(house: House, operation: str) -> None:
-    assert_told_apart(operation, fuzz(house, operation, 60))
+def test_wrong_inputs_are_refused_and_right_ones_answered(testbed: Testbed, operation: str) -> None:
+    assert_told_apart(operation, fuzz(testbed, operation, 60))
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("operation", sorted(SERVED))
-def test_wrong_inputs_are_refused_and_right_ones_answered_however_many(house: House, operation: str) -> None:
-    assert_told_apart(operation, fuzz(house, operation, 2000))
+def test_wrong_inputs_are_refused_and_right_ones_answered_however_many(
+    testbed: Testbed, operation: str
+) -> None:
+    assert_told_apart(operation, fuzz(testbed, operation, 2000))

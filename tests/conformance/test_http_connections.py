@@ -12,9 +12,9 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from service_process import ServiceProcess
 from signed_http import answer_of, call, exchange, headers_for
+from waiting import PATIENCE_S
 
 from sonant.gateway.http_connection import HEAD_TIME_S
-from waiting import PATIENCE_S
 
 LIST = "VoiceID.ListDomains"
 

@@ -9,9 +9,9 @@ import json
 import pytest
 from service_process import KEY_ALIAS, ServiceProcess
 from signed_http import JSON_1_0, answer_of, call, exchange, headers_for
+from waiting import PATIENCE_S
 
 from sonant.gateway.models import load_models
-from waiting import PATIENCE_S
 
 NOBODY = "AbCdEfGhIjKlMnOpQrStUv"
 NO_ROUTE = b"<UnknownOperationException/>\n"

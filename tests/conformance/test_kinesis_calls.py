@@ -12,10 +12,9 @@ from typing import Any
 
 import pytest
 from carried_calls import Samples, evaluated, samples_of
+from connect_media import fragment
 from heard_calls import enroll, listen
 from service_process import ServiceProcess
-
-from connect_media import fragment
 
 INSTANCE = "arn:aws:connect:us-east-1:123456789012:instance/11112222-3333-4444-5555-666677778888"
 STREAM = "arn:aws:kinesisvideo:us-east-1:111122223333:stream/connect-calls/1500000000000"

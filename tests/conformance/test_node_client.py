@@ -13,7 +13,6 @@ import pytest
 from client_faults import STATUS
 from sample_requests import CLIENTS, NOBODY, OWN, SERVED, furnish, put_recording
 from service_process import REGION, ServiceProcess, environment
-
 from waiting import PATIENCE_S
 
 HERE = Path(__file__).parent / "node"

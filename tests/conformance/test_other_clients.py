@@ -17,10 +17,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import debian_programs
 import pytest
 from service_process import KEY_ALIAS, REGION, ROLE, ServiceProcess, environment
 
-import debian_programs
 from sonant.demo.recordings import ManifestEntry, write_manifest
 from sonant.errors import SetupError
 

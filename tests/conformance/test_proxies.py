@@ -13,16 +13,16 @@ from pathlib import Path
 from typing import Any
 
 import boto3
+import debian_programs
 import pytest
+from aws_servers import certificate, free_port, running
 from botocore.config import Config
 from botocore.exceptions import ClientError
 from carried_calls import opened, stream_url
 from service_process import REGION, ServiceProcess
-
-import debian_programs
-from aws_servers import certificate, free_port, running
-from sonant.errors import SetupError
 from waiting import PATIENCE_S
+
+from sonant.errors import SetupError
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900), pytest.mark.xdist_group("proxies")]
 

@@ -14,6 +14,7 @@ from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 from sample_requests import NOBODY, SERVED
 from signed_http import JSON_1_0, Signer
+from waiting import PATIENCE_S
 
 from sonant.assembly.installation import Store, first_start, open_store, user_arn
 from sonant.assembly.service import credential_finder
@@ -29,7 +30,6 @@ from sonant.gateway.throttle import Throttle
 from sonant.operations.service import Answer, Caller, Request, Service
 from sonant.settings import Audit, Settings
 from sonant.storage.repositories import access
-from waiting import PATIENCE_S
 
 KNOWN: Answer = {"DomainId": NOBODY, "SessionName": "known"}
 MADE: Answer = {"DomainId": NOBODY, "SessionName": "made"}

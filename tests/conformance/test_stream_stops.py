@@ -15,11 +15,11 @@ import uvicorn
 from carried_calls import audiosocket, opened, said_until_closed, stream_url
 from service_process import running
 from test_carriers import free_port
+from waiting import PATIENCE_S, wait_until
 from websockets.sync.client import connect
 
 from sonant.cli.serve import MAX_MESSAGE_BYTES, _websocket_connection
 from sonant.gateway import http_connection
-from waiting import PATIENCE_S, wait_until
 
 FRAME = bytes(320)
 

@@ -15,10 +15,9 @@ from typing import Any
 import pytest
 from carried_calls import UNSIGNED, opened, refused, said_until_closed, stream_url, upload
 from service_process import ACCOUNT, ServiceProcess
+from waiting import PATIENCE_S, dawdle, wait_until
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection
-
-from waiting import PATIENCE_S, dawdle, wait_until
 
 FRAME = bytes(320)
 

@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-
 from softhsm import NoToken, SoftHsm, softhsm
 
 CACHE = Path(os.environ.get("SONANT_SPEECH_CACHE") or Path(__file__).parents[2] / ".cache" / "speech")

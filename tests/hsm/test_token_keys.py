@@ -13,8 +13,8 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-
 from softhsm import PIN, SoftHsm
+
 from sonant.errors import KeyNotFound, KeysUnreachable, KeyUnusable, SealBroken, SetupError
 from sonant.settings import Pkcs11
 from sonant.storage.keys import pkcs11 as pkcs11_material

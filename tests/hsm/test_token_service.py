@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError
-
 from job_service import ended_job, environment, serving
 from softhsm import PIN, SoftHsm
-from sonant.demo.recordings import ManifestEntry, write_manifest
 from waiting import PATIENCE_S, wait_until
+
+from sonant.demo.recordings import ManifestEntry, write_manifest
 
 pytestmark = pytest.mark.xdist_group("hsm")
 

@@ -1,15 +1,15 @@
-"""What the integration tests share: one house a test process, with recordings of real people."""
+"""What the integration tests share: one testbed a test process, with recordings of real people."""
 
 from __future__ import annotations
 
 import contextlib
 
 import pytest
-from batch_house import House
-from kept_house import MovedClock
-from live_house import LiveHouse
-
+from batch_testbed import Testbed
+from kept_testbed import MovedClock
+from live_testbed import LiveTestbed
 from postgres_server import not_default
+
 from sonant.retention.housekeeping import Housekeeper
 from sonant.settings import Enrollment, Events, Fraud, Jobs, Live, Quotas, Registration, Settings
 
@@ -43,44 +43,44 @@ def _settings(data, database=""):
 
 
 def _furnished(data, calls, database=""):
-    house = House.open(_settings(data, database))
+    testbed = Testbed.open(_settings(data, database))
     for name, recording in calls.items():
-        house.put(f"s3://calls/{name}", recording)
-    return house
+        testbed.put(f"s3://calls/{name}", recording)
+    return testbed
 
 
 @pytest.fixture(scope="session", params=["sqlite", pytest.param("postgresql", marks=pytest.mark.slow)])
-def house(request, tmp_path_factory, calls):
-    """A house that tests share; each makes its own domain."""
+def testbed(request, tmp_path_factory, calls):
+    """A testbed that tests share; each makes its own domain."""
     with contextlib.ExitStack() as stack:
         database = ""
         if request.param == "postgresql":
             database = stack.enter_context(request.getfixturevalue("postgres_server").migrated())
-        house = _furnished(tmp_path_factory.mktemp("house") / "data", calls, database)
-        yield house
-        house.close()
+        testbed = _furnished(tmp_path_factory.mktemp("testbed") / "data", calls, database)
+        yield testbed
+        testbed.close()
 
 
 @pytest.fixture
-def own_house(tmp_path, calls):
-    """A house for one test alone, which may do with it what it likes."""
-    house = _furnished(tmp_path / "own", calls)
-    yield house
-    house.close()
+def own_testbed(tmp_path, calls):
+    """A testbed for one test alone, which may do with it what it likes."""
+    testbed = _furnished(tmp_path / "own", calls)
+    yield testbed
+    testbed.close()
 
 
 @pytest.fixture
-def domain(house):
-    return house.new_domain()
+def domain(testbed):
+    return testbed.new_domain()
 
 
 @pytest.fixture
-def variant(house):
-    """Houses on the shared data folder with other settings; closed after the test."""
+def variant(testbed):
+    """Testbeds on the shared data folder with other settings; closed after the test."""
     made = []
 
     def make(**changes):
-        made.append(house.variant(**changes))
+        made.append(testbed.variant(**changes))
         return made[-1]
 
     yield make
@@ -96,10 +96,10 @@ def clock():
 
 @pytest.fixture
 def kept(tmp_path, clock, database_url):
-    """An empty house on the moved clock."""
-    house = House.open(_settings(tmp_path / "data", not_default(database_url)), clock=clock)
-    yield house
-    house.close()
+    """An empty testbed on the moved clock."""
+    testbed = Testbed.open(_settings(tmp_path / "data", not_default(database_url)), clock=clock)
+    yield testbed
+    testbed.close()
 
 
 @pytest.fixture
@@ -113,16 +113,16 @@ def keeper(kept, clock):
 
 
 @pytest.fixture(scope="session")
-def _shared_calls(house):
+def _shared_calls(testbed):
     settings = Live(workers=1, keep_audio=True)
-    live = LiveHouse.of(house.variant(live=settings, events=Events(sinks="file")))
+    live = LiveTestbed.of(testbed.variant(live=settings, events=Events(sinks="file")))
     yield live
     live.close()
-    live.house.close()
+    live.testbed.close()
 
 
 @pytest.fixture
 def live(_shared_calls):
-    """A house that takes calls, with workers that tests share; speech that results came from is kept."""
+    """A testbed that takes calls, with workers that tests share; speech that results came from is kept."""
     _shared_calls.told.clear()
     return _shared_calls

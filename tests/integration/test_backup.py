@@ -17,20 +17,20 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from batch_house import House
+from batch_testbed import Testbed
 from batch_values import entry, fraud_entry
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sqlalchemy import select
-
 from postgres_server import not_default
+from sqlalchemy import select
+from waiting import PATIENCE_S, wait_until
+
 from sonant.backup import sealed_file
 from sonant.backup.making import PASSING, make, tables
 from sonant.backup.restoring import check, restore
 from sonant.errors import SetupError
 from sonant.settings import Enrollment, Fraud, Jobs, Registration, Settings
 from sonant.storage.times import now
-from waiting import PATIENCE_S, wait_until
 
 SECRET = b"correct horse battery"
 
@@ -55,24 +55,24 @@ def settings_of(data: Path, database: str = "") -> Settings:
 
 
 @contextmanager
-def furnished(settings: Settings, calls) -> Iterator[tuple[House, str]]:
-    """A house with people and fraudsters in it, and their domain."""
-    house = House.open(settings)
+def furnished(settings: Settings, calls) -> Iterator[tuple[Testbed, str]]:
+    """A testbed with people and fraudsters in it, and their domain."""
+    testbed = Testbed.open(settings)
     try:
         for name, recording in calls.items():
-            house.put(f"s3://calls/{name}", recording)
-        domain_id = house.new_domain()
-        house.call("OptOutSpeaker", DomainId=domain_id, SpeakerId="gone")
-        house.enroll(domain_id, [entry("r1", "ada", "s3://calls/english.wav")])
-        house.register(domain_id, [fraud_entry("f1", "s3://calls/french.wav")])
-        yield house, domain_id
+            testbed.put(f"s3://calls/{name}", recording)
+        domain_id = testbed.new_domain()
+        testbed.call("OptOutSpeaker", DomainId=domain_id, SpeakerId="gone")
+        testbed.enroll(domain_id, [entry("r1", "ada", "s3://calls/english.wav")])
+        testbed.register(domain_id, [fraud_entry("f1", "s3://calls/french.wav")])
+        yield testbed, domain_id
     finally:
-        house.close()
+        testbed.close()
 
 
-def contents(house: House) -> dict[str, list[tuple[object, ...]]]:
+def contents(testbed: Testbed) -> dict[str, list[tuple[object, ...]]]:
     """All rows."""
-    with house.store.database.read() as connection:
+    with testbed.store.database.read() as connection:
         return {
             table.name: sorted((tuple(row) for row in connection.execute(select(table))), key=repr)
             for table in tables()
@@ -86,17 +86,17 @@ def other_database(request, postgres_server):
 
 
 def test_what_was_backed_up_comes_back_on_either_database(tmp_path, calls, database_url, other_database):
-    with furnished(settings_of(tmp_path / "data", database_url), calls) as (house, domain_id):
+    with furnished(settings_of(tmp_path / "data", database_url), calls) as (testbed, domain_id):
         file = tmp_path / "sonant.backup"
-        held = make(house.settings, file, SECRET, now)
+        held = make(testbed.settings, file, SECRET, now)
         assert file.stat().st_mode & 0o777 == 0o600
-        before, voices = contents(house), house.voiceprints(domain_id)
-        fraudsters = house.fraudsters(domain_id)
+        before, voices = contents(testbed), testbed.voiceprints(domain_id)
+        fraudsters = testbed.fraudsters(domain_id)
         assert held.rows == sum(map(len, before.values()))
     for number, target in enumerate(("", other_database)):
         new = settings_of(tmp_path / f"new-{number}", target)
         assert restore(new, file, SECRET) == check(file, SECRET)
-        again = House.open(new)
+        again = Testbed.open(new)
         try:
             assert contents(again) == before
             assert (again.settings.data / "credentials").read_bytes() == (
@@ -115,7 +115,7 @@ def test_what_was_backed_up_comes_back_on_either_database(tmp_path, calls, datab
 
 
 def test_a_backup_under_load_is_of_one_moment(tmp_path, calls, database_url):
-    with furnished(settings_of(tmp_path / "data", database_url), calls) as (house, domain_id):
+    with furnished(settings_of(tmp_path / "data", database_url), calls) as (testbed, domain_id):
         stop = threading.Event()
         made: list[str] = []
 
@@ -123,19 +123,19 @@ def test_a_backup_under_load_is_of_one_moment(tmp_path, calls, database_url):
             # Each speaker is one transaction over several tables, and one more of a count that is kept.
             while not stop.is_set():
                 made.append(f"late-{len(made)}")
-                house.call("OptOutSpeaker", DomainId=domain_id, SpeakerId=made[-1])
+                testbed.call("OptOutSpeaker", DomainId=domain_id, SpeakerId=made[-1])
 
         writer = threading.Thread(target=write)
         writer.start()
         try:
             wait_until("some are made", lambda: len(made) >= 5)
-            make(house.settings, tmp_path / "sonant.backup", SECRET, now)
+            make(testbed.settings, tmp_path / "sonant.backup", SECRET, now)
         finally:
             stop.set()
             writer.join()
     new = settings_of(tmp_path / "new")
     restore(new, tmp_path / "sonant.backup", SECRET)
-    again = House.open(new)
+    again = Testbed.open(new)
     try:
         found = contents(again)
         (count,) = [row for row in found["speaker_counts"] if row[0] == domain_id]
@@ -152,10 +152,10 @@ def test_a_backup_under_load_is_of_one_moment(tmp_path, calls, database_url):
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A backup of an installation with little in it."""
     folder = tmp_path_factory.mktemp("whole")
-    house = House.open(settings_of(folder / "data"))
-    house.call("OptOutSpeaker", DomainId=house.new_domain(), SpeakerId="ada")
-    make(house.settings, folder / "sonant.backup", SECRET, now)
-    house.close()
+    testbed = Testbed.open(settings_of(folder / "data"))
+    testbed.call("OptOutSpeaker", DomainId=testbed.new_domain(), SpeakerId="ada")
+    make(testbed.settings, folder / "sonant.backup", SECRET, now)
+    testbed.close()
     return folder / "sonant.backup"
 
 
@@ -227,17 +227,17 @@ def test_a_hostile_key_cannot_make_the_reader_work_for_ever(whole):
 
 
 def test_nothing_is_overwritten(tmp_path, whole, other_database):
-    house = House.open(settings_of(tmp_path / "data", other_database))
+    testbed = Testbed.open(settings_of(tmp_path / "data", other_database))
     try:
         with pytest.raises(SetupError, match="is not empty"):
-            restore(house.settings, whole, SECRET)
+            restore(testbed.settings, whole, SECRET)
         with pytest.raises(SetupError, match="the database has rows in"):
-            restore(replace(house.settings, data=tmp_path / "elsewhere"), whole, SECRET)
+            restore(replace(testbed.settings, data=tmp_path / "elsewhere"), whole, SECRET)
         assert not (tmp_path / "elsewhere").exists()
         with pytest.raises(SetupError, match="is there already"):
-            make(house.settings, whole, SECRET, now)
+            make(testbed.settings, whole, SECRET, now)
     finally:
-        house.close()
+        testbed.close()
 
 
 def test_what_belongs_to_other_settings_is_told(tmp_path, whole):

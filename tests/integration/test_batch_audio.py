@@ -35,10 +35,10 @@ def wav(payload, *, tag=1, channels=1, rate_hz=RATE_HZ, bits=16, size=None):
     return b"RIFF" + struct.pack("<I", len(body) + 4) + b"WAVE" + body
 
 
-def told(house, name, data, channel=0, **how):
+def told(testbed, name, data, channel=0, **how):
     """What becomes of one request for this recording, and that a message begins with the file's name."""
-    uri = house.put(f"s3://calls/{name}", data)
-    found = house.enroll_one((uri, channel), **how)
+    uri = testbed.put(f"s3://calls/{name}", data)
+    found = testbed.enroll_one((uri, channel), **how)
     if isinstance(found, str):
         return found
     code, message = found
@@ -48,9 +48,9 @@ def told(house, name, data, channel=0, **how):
 
 
 @pytest.fixture(scope="module")
-def strict(house):
-    """The same house with Voice ID's own limits."""
-    other = house.variant(audio=Audio(strict=True))
+def strict(testbed):
+    """The same testbed with Voice ID's own limits."""
+    other = testbed.variant(audio=Audio(strict=True))
     yield other
     other.close()
 
@@ -72,27 +72,28 @@ def strict(house):
     ],
     ids=["empty", "text", "no data chunk", "ADPCM", "6 kHz", "9 channels", "no samples", "truncated"],
 )
-def test_a_recording_that_cannot_be_used_is_told_with_its_figures(house, data, message):
-    assert told(house, "faulty.wav", data) == message
+def test_a_recording_that_cannot_be_used_is_told_with_its_figures(testbed, data, message):
+    assert told(testbed, "faulty.wav", data) == message
 
 
-def test_a_channel_that_is_not_there(house, samples):
+def test_a_channel_that_is_not_there(testbed, samples):
     assert (
-        told(house, "mono.wav", encoded(samples[:, 0]), channel=1) == "has 1 channel, channel 1 is not there"
+        told(testbed, "mono.wav", encoded(samples[:, 0]), channel=1)
+        == "has 1 channel, channel 1 is not there"
     )
 
 
 def test_a_recording_that_is_too_long(variant, calls):
-    house = variant(audio=Audio(max_duration_s=5.0))
-    message = told(house, "long.wav", calls["english.wav"])
+    testbed = variant(audio=Audio(max_duration_s=5.0))
+    message = told(testbed, "long.wav", calls["english.wav"])
     assert message.endswith("must be at most 5.0 s")
     assert float(message.split()[2]) > 5
 
 
-def test_the_named_channel_is_the_one_that_is_heard(house, samples, domain):
+def test_the_named_channel_is_the_one_that_is_heard(testbed, samples, domain):
     """Two people on one line: each channel gives its own voice."""
-    swapped = house.put("s3://calls/swapped.wav", encoded(samples[:, ::-1]))
-    outcome = house.enroll(
+    swapped = testbed.put("s3://calls/swapped.wav", encoded(samples[:, ::-1]))
+    outcome = testbed.enroll(
         domain,
         [
             entry("r1", "as-recorded", ("s3://calls/english.wav", 0)),
@@ -101,7 +102,7 @@ def test_the_named_channel_is_the_one_that_is_heard(house, samples, domain):
         fraud={"FraudDetectionAction": "IGNORE"},  # the replay guard would know the words again
     )
     assert set(outcome.successes.values()) == {"NEW_ENROLLMENT"}
-    found = house.voiceprints(domain)
+    found = testbed.voiceprints(domain)
     assert np.allclose(found["as-recorded"], found["swapped"], atol=1e-6)
 
 
@@ -118,21 +119,21 @@ OTHERS = {
 
 
 @pytest.mark.parametrize("name", OTHERS)
-def test_other_encodings_are_accepted_unless_strict(house, strict, samples, name):
+def test_other_encodings_are_accepted_unless_strict(testbed, strict, samples, name):
     how, message = OTHERS[name]
-    assert told(house, name, encoded(samples, **how)) == "NEW_ENROLLMENT"
+    assert told(testbed, name, encoded(samples, **how)) == "NEW_ENROLLMENT"
     assert told(strict, name, encoded(samples, **how)) == message
 
 
-def test_other_rates_are_accepted_unless_strict(house, strict, samples):
+def test_other_rates_are_accepted_unless_strict(testbed, strict, samples):
     doubled = encoded(np.repeat(samples, 2, axis=0), rate_hz=16_000)
-    assert told(house, "16k.wav", doubled) == "NEW_ENROLLMENT"
+    assert told(testbed, "16k.wav", doubled) == "NEW_ENROLLMENT"
     assert told(strict, "16k.wav", doubled) == "sample rate is 16000 Hz, must be 8000 Hz"
 
 
-def test_more_than_two_channels_are_accepted_unless_strict(house, strict, samples):
+def test_more_than_two_channels_are_accepted_unless_strict(testbed, strict, samples):
     three = encoded(np.column_stack([samples, samples[:, 1]]))
-    assert told(house, "three.wav", three) == "NEW_ENROLLMENT"
+    assert told(testbed, "three.wav", three) == "NEW_ENROLLMENT"
     assert told(strict, "three.wav", three) == "has 3 channels, must have at most 2"
 
 
@@ -152,32 +153,32 @@ def test_strict_refuses_a_wav_header_that_promises_more_than_there_is(strict, ca
 # --- several files
 
 
-def test_files_are_used_together_to_reach_the_speech_that_is_needed(house):
+def test_files_are_used_together_to_reach_the_speech_that_is_needed(testbed):
     short = "s3://calls/english-short.wav"
-    code, message = house.enroll_one(short)
+    code, message = testbed.enroll_one(short)
     assert (code, message.split(":")[0]) == (400, "not enough speech")
-    assert house.enroll_one(short, short, short) == "NEW_ENROLLMENT"
+    assert testbed.enroll_one(short, short, short) == "NEW_ENROLLMENT"
 
 
-def test_one_bad_file_among_those_needed_fails_the_request_and_is_named(house, calls):
-    bad = house.put("s3://calls/bad.wav", b"no recording")
+def test_one_bad_file_among_those_needed_fails_the_request_and_is_named(testbed, calls):
+    bad = testbed.put("s3://calls/bad.wav", b"no recording")
     missing = "s3://calls/missing.wav"
     short = "s3://calls/english-short.wav"
     for broken, code in ((bad, 400), (missing, 404)):
         for files in ((broken, "s3://calls/english.wav"), (short, broken, "s3://calls/english.wav")):
-            found = house.enroll_one(*files)
+            found = testbed.enroll_one(*files)
             assert found[0] == code
             assert found[1].startswith(f"{broken}: ")
 
 
-def test_files_behind_the_one_that_suffices_are_not_opened(house, domain):
-    garbage = house.put("s3://calls/garbage.wav", b"no recording")
+def test_files_behind_the_one_that_suffices_are_not_opened(testbed, domain):
+    garbage = testbed.put("s3://calls/garbage.wav", b"no recording")
     later = [garbage, "s3://calls/missing.wav", "s3://no-such-bucket/a.wav"]
-    role = house.put_role(
+    role = testbed.put_role(
         {"Effect": "Allow", "Action": "*", "Resource": "*"},
         {"Effect": "Deny", "Action": "s3:GetObject", "Resource": "arn:aws:s3:::calls/denied.wav"},
     )
-    outcome = house.enroll(
+    outcome = testbed.enroll(
         domain,
         [
             entry("r1", "customer-1", "s3://calls/english.wav", *later, "s3://calls/denied.wav"),
@@ -189,10 +190,10 @@ def test_files_behind_the_one_that_suffices_are_not_opened(house, domain):
 
 
 def test_audio_is_kept_only_if_the_setting_says_so(variant):
-    def kept(house):
-        domain_id = house.new_domain()
-        house.enroll(domain_id, [entry("r1", "customer-1", "s3://calls/english.wav")])
-        return house.kept_audio(domain_id)
+    def kept(testbed):
+        domain_id = testbed.new_domain()
+        testbed.enroll(domain_id, [entry("r1", "customer-1", "s3://calls/english.wav")])
+        return testbed.kept_audio(domain_id)
 
     assert kept(variant(audio=Audio(keep=False))) == {"customer-1": None}
     (audio,) = kept(variant(audio=Audio(keep=True))).values()

@@ -24,50 +24,50 @@ FOUR = [
 ALL = {"Effect": "Allow", "Action": "*", "Resource": "*"}
 
 
-def test_the_domain_s_key_is_disabled_while_the_job_runs(house):
-    key = house.store.keys.create("of a domain")
-    domain_id = house.new_domain(key=key.arn)
-    job_id = house.start(domain_id, FOUR)
-    house.run(during={3: lambda: house.store.keys.disable(key.arn)})
-    status, done, _ = house.progress(job_id)
+def test_the_domain_s_key_is_disabled_while_the_job_runs(testbed):
+    key = testbed.store.keys.create("of a domain")
+    domain_id = testbed.new_domain(key=key.arn)
+    job_id = testbed.start(domain_id, FOUR)
+    testbed.run(during={3: lambda: testbed.store.keys.disable(key.arn)})
+    status, done, _ = testbed.progress(job_id)
     assert (status, done) == ("FAILED", 2)
-    house.store.keys.enable(key.arn)
-    outcome = house.outcome(domain_id, job_id)
+    testbed.store.keys.enable(key.arn)
+    outcome = testbed.outcome(domain_id, job_id)
     assert outcome.failure == (403, f"the domain's KMS key cannot be used: key {key.key_id} is disabled")
     assert outcome.job["JobProgress"] == {"PercentComplete": 50}
-    assert set(house.voiceprints(domain_id)) == {"customer-1", "customer-2"}
+    assert set(testbed.voiceprints(domain_id)) == {"customer-1", "customer-2"}
 
 
-def test_the_domain_is_suspended_while_the_job_runs(house):
-    domain_id = house.new_domain()
-    job_id = house.start(domain_id, FOUR)
+def test_the_domain_is_suspended_while_the_job_runs(testbed):
+    domain_id = testbed.new_domain()
+    job_id = testbed.start(domain_id, FOUR)
 
     def set_status(status):
-        house.execute("UPDATE domains SET status = :s WHERE domain_id = :d", s=status, d=domain_id)
+        testbed.execute("UPDATE domains SET status = :s WHERE domain_id = :d", s=status, d=domain_id)
 
-    house.run(during={3: lambda: set_status("SUSPENDED")})
+    testbed.run(during={3: lambda: set_status("SUSPENDED")})
     set_status("ACTIVE")  # described by nobody while it is suspended
-    outcome = house.outcome(domain_id, job_id)
+    outcome = testbed.outcome(domain_id, job_id)
     assert outcome.failure == (409, "the domain was suspended while the job ran")
     assert outcome.job["JobProgress"] == {"PercentComplete": 50}
-    assert set(house.voiceprints(domain_id)) == {"customer-1", "customer-2"}
+    assert set(testbed.voiceprints(domain_id)) == {"customer-1", "customer-2"}
 
 
-def test_the_output_key_is_disabled_while_the_job_runs(house, domain):
-    key = house.store.keys.create("of results")
-    outcome = house.enroll(
-        domain, FOUR, output_key=key.arn, during={4: lambda: house.store.keys.disable(key.arn)}
+def test_the_output_key_is_disabled_while_the_job_runs(testbed, domain):
+    key = testbed.store.keys.create("of results")
+    outcome = testbed.enroll(
+        domain, FOUR, output_key=key.arn, during={4: lambda: testbed.store.keys.disable(key.arn)}
     )
     assert outcome.failure == (403, f"the result file cannot be written: key {key.key_id} is disabled")
     assert outcome.job["JobProgress"] == {"PercentComplete": 100}
 
 
-def test_a_role_that_is_gone_when_the_job_begins(house, domain):
-    role = house.put_role(ALL)
-    job_id = house.start(domain, [GOOD], role=role)
-    house.execute("DELETE FROM principals WHERE arn = :a", a=role)
-    house.run()
-    assert house.outcome(domain, job_id).failure[0] == 403
+def test_a_role_that_is_gone_when_the_job_begins(testbed, domain):
+    role = testbed.put_role(ALL)
+    job_id = testbed.start(domain, [GOOD], role=role)
+    testbed.execute("DELETE FROM principals WHERE arn = :a", a=role)
+    testbed.run()
+    assert testbed.outcome(domain, job_id).failure[0] == 403
 
 
 @contextmanager
@@ -96,28 +96,28 @@ class FullDisk:
 
 
 @pytest.mark.parametrize("sealed", [False, True])
-def test_no_room_for_the_result_file(house, domain, sealed):
-    job_id = house.start(
+def test_no_room_for_the_result_file(testbed, domain, sealed):
+    job_id = testbed.start(
         domain, FOUR, output_uri="s3://results/full", output_key="alias/sonant" if sealed else None
     )
-    runner = house.runner()
+    runner = testbed.runner()
     objects_of = runner._parts.objects_of
     runner._parts = replace(runner._parts, objects_of=lambda role: FullDisk(objects_of(role)))
     assert runner.run_one()
-    outcome = house.outcome(domain, job_id)
+    outcome = testbed.outcome(domain, job_id)
     uri = f"s3://results/full/{job_id}/manifest.json.out"
     assert outcome.failure == (
         500,
         f"the result file cannot be written: {uri}: no room: File too large",
     )
-    assert not (house.settings.data / "buckets" / "results" / "full").exists()
-    assert len(house.voiceprints(domain)) == 4
+    assert not (testbed.settings.data / "buckets" / "results" / "full").exists()
+    assert len(testbed.voiceprints(domain)) == 4
     # With room again the same manifest gives a result at once.
-    assert set(house.enroll(domain, FOUR).successes.values()) == {"DUPLICATE_SKIPPED"}
+    assert set(testbed.enroll(domain, FOUR).successes.values()) == {"DUPLICATE_SKIPPED"}
 
 
-def test_a_job_over_its_time_limit_fails_and_frees_its_slot(house):
-    late, worked_s = house.variant(jobs=Jobs(workers=1, time_limit_s=3600.0)), 0.0
+def test_a_job_over_its_time_limit_fails_and_frees_its_slot(testbed):
+    late, worked_s = testbed.variant(jobs=Jobs(workers=1, time_limit_s=3600.0)), 0.0
 
     def two_hours_later():
         nonlocal worked_s
@@ -139,8 +139,8 @@ def measured_by(runner, monotonic_s):
     return runner
 
 
-def test_work_before_a_restart_counts_towards_the_time_limit(house, domain):
-    limited, worked_s = house.variant(jobs=Jobs(workers=1, time_limit_s=3600.0)), 0.0
+def test_work_before_a_restart_counts_towards_the_time_limit(testbed, domain):
+    limited, worked_s = testbed.variant(jobs=Jobs(workers=1, time_limit_s=3600.0)), 0.0
 
     def worked_for_40_minutes():
         nonlocal worked_s
@@ -159,9 +159,9 @@ def test_work_before_a_restart_counts_towards_the_time_limit(house, domain):
 
 
 @pytest.mark.parametrize("hours", [25, -25, 24 * 400])
-def test_a_clock_that_jumps_ends_no_job(house, hours):
+def test_a_clock_that_jumps_ends_no_job(testbed, hours):
     moment = now()
-    jumping = house.variant(clock=lambda: moment)
+    jumping = testbed.variant(clock=lambda: moment)
 
     def jump():
         nonlocal moment
@@ -173,10 +173,10 @@ def test_a_clock_that_jumps_ends_no_job(house, hours):
         jumping.close()
 
 
-def test_a_lock_held_for_longer_than_writers_wait_delays_the_job(house, monkeypatch):
+def test_a_lock_held_for_longer_than_writers_wait_delays_the_job(testbed, monkeypatch):
     monkeypatch.setattr(engine, "LOCK_WAIT_S", 0.1)
-    waiting = house.variant()
-    with closing(sqlite3.connect(house.settings.data / "sonant.db", isolation_level=None)) as other:
+    waiting = testbed.variant()
+    with closing(sqlite3.connect(testbed.settings.data / "sonant.db", isolation_level=None)) as other:
         try:
             domain_id = waiting.new_domain()
             job_id = waiting.start(domain_id, FOUR)
@@ -190,11 +190,11 @@ def test_a_lock_held_for_longer_than_writers_wait_delays_the_job(house, monkeypa
             waiting.close()
 
 
-def test_a_fault_of_our_own_fails_the_job_without_details(house, domain, caplog):
-    job_id = house.start(domain, [GOOD])
-    house.execute("UPDATE jobs SET config = '{}' WHERE job_id = :j", j=job_id)
-    house.run()
-    with house.store.database.read() as connection:
+def test_a_fault_of_our_own_fails_the_job_without_details(testbed, domain, caplog):
+    job_id = testbed.start(domain, [GOOD])
+    testbed.execute("UPDATE jobs SET config = '{}' WHERE job_id = :j", j=job_id)
+    testbed.run()
+    with testbed.store.database.read() as connection:
         job = jobs.find(connection, jobs.ENROLLMENT, domain, job_id)
     assert job is not None
     assert (job.status, job.failure_code) == ("FAILED", 500)
@@ -202,20 +202,20 @@ def test_a_fault_of_our_own_fails_the_job_without_details(house, domain, caplog)
     assert f"job {job_id}: internal failure" in caplog.text
 
 
-def test_a_damaged_data_key_of_the_domain_is_a_fault_of_ours(house, domain):
-    job_id = house.start(domain, [GOOD])
-    with house.store.database.read() as connection:
+def test_a_damaged_data_key_of_the_domain_is_a_fault_of_ours(testbed, domain):
+    job_id = testbed.start(domain, [GOOD])
+    with testbed.store.database.read() as connection:
         kept = domains.find_by_id(connection, domain)
     assert kept is not None
     wrapped = kept.data_key_wrapped
-    house.execute(
+    testbed.execute(
         "UPDATE domains SET data_key_wrapped = :w WHERE domain_id = :d",
         w=wrapped[:-1] + bytes([wrapped[-1] ^ 1]),
         d=domain,
     )
-    house.run()
-    house.execute("UPDATE domains SET data_key_wrapped = :w WHERE domain_id = :d", w=wrapped, d=domain)
-    assert house.outcome(domain, job_id).failure == (
+    testbed.run()
+    testbed.execute("UPDATE domains SET data_key_wrapped = :w WHERE domain_id = :d", w=wrapped, d=domain)
+    assert testbed.outcome(domain, job_id).failure == (
         500,
         "the domain's data key is damaged; restore the database from a backup",
     )

@@ -5,9 +5,9 @@ import json
 import pytest
 from batch_values import entry, fraud_entry
 from fraud_mains import work_with_detector
+from waiting import PATIENCE_S
 
 from sonant.jobs.workers.local import LocalEngine
-from waiting import PATIENCE_S
 
 ENTRIES = [
     entry("r1", "honest", "s3://calls/italian.wav"),
@@ -16,15 +16,15 @@ ENTRIES = [
 
 
 @pytest.fixture(scope="module")
-def watched(house, tmp_path_factory):
-    """A house whose workers take the English speaker for a machine, from another call."""
-    domain_id = house.new_domain()
-    house.enroll(domain_id, [entry("r1", "known", "s3://calls/english.wav")])
+def watched(testbed, tmp_path_factory):
+    """A testbed whose workers take the English speaker for a machine, from another call."""
+    domain_id = testbed.new_domain()
+    testbed.enroll(domain_id, [entry("r1", "known", "s3://calls/english.wav")])
     voices = tmp_path_factory.mktemp("fraud") / "voices.json"
-    voices.write_text(json.dumps([house.voiceprints(domain_id)["known"].tolist()]))
-    other = house.variant()
+    voices.write_text(json.dumps([testbed.voiceprints(domain_id)["known"].tolist()]))
+    other = testbed.variant()
     other.engine = LocalEngine(
-        work_with_detector, (house.settings, str(voices)), workers=1, time_limit_s=PATIENCE_S
+        work_with_detector, (testbed.settings, str(voices)), workers=1, time_limit_s=PATIENCE_S
     )
     yield other
     other.close()

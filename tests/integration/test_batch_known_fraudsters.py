@@ -18,15 +18,15 @@ VOICES = [entry("r1", "honest", ITALIAN), entry("r2", "fraudster", AGAIN)]
 
 
 @pytest.fixture
-def watched(house, domain):
+def watched(testbed, domain):
     """A domain whose default watchlist holds the English speaker, from another call; and that fraudster."""
-    outcome = house.register(domain, [fraud_entry("r1", ENGLISH)])
+    outcome = testbed.register(domain, [fraud_entry("r1", ENGLISH)])
     return domain, outcome.generated_id("r1")
 
 
-def test_fail_refuses_the_fraudster_with_the_risk_and_its_score_and_stores_nothing_of_him(house, watched):
+def test_fail_refuses_the_fraudster_with_the_risk_and_its_score_and_stores_nothing_of_him(testbed, watched):
     domain, fraudster_id = watched
-    outcome = house.enroll(domain, VOICES, fraud={"FraudDetectionAction": "FAIL"})
+    outcome = testbed.enroll(domain, VOICES, fraud={"FraudDetectionAction": "FAIL"})
     code, message = outcome.errors["r2"]
     assert code == 400
     risk, score, threshold = message.split()[3], int(message.split()[5].rstrip(",")), message.split()[-1]
@@ -34,70 +34,70 @@ def test_fail_refuses_the_fraudster_with_the_risk_and_its_score_and_stores_nothi
     assert 50 <= score <= 100
     assert fraudster_id not in message
     assert outcome.successes == {"r1": "NEW_ENROLLMENT"}
-    assert list(house.speakers(domain)) == ["honest"]
+    assert list(testbed.speakers(domain)) == ["honest"]
 
 
-def test_ignore_enrolls_him(house, watched):
-    outcome = house.enroll(watched[0], VOICES, fraud={"FraudDetectionAction": "IGNORE", "RiskThreshold": 0})
+def test_ignore_enrolls_him(testbed, watched):
+    outcome = testbed.enroll(watched[0], VOICES, fraud={"FraudDetectionAction": "IGNORE", "RiskThreshold": 0})
     assert set(outcome.successes.values()) == {"NEW_ENROLLMENT"}
 
 
-def test_the_old_voiceprint_stays_when_the_new_voice_is_a_fraudsters(house, watched):
+def test_the_old_voiceprint_stays_when_the_new_voice_is_a_fraudsters(testbed, watched):
     domain, _ = watched
-    assert house.enroll(domain, [entry("r1", "customer", ITALIAN)]).status == "COMPLETED"
-    before = house.voiceprints(domain)["customer"]
-    outcome = house.enroll(domain, [entry("r1", "customer", AGAIN)], action="OVERWRITE")
+    assert testbed.enroll(domain, [entry("r1", "customer", ITALIAN)]).status == "COMPLETED"
+    before = testbed.voiceprints(domain)["customer"]
+    outcome = testbed.enroll(domain, [entry("r1", "customer", AGAIN)], action="OVERWRITE")
     assert outcome.errors["r1"][0] == 400
-    assert house.voiceprints(domain)["customer"].tobytes() == before.tobytes()
+    assert testbed.voiceprints(domain)["customer"].tobytes() == before.tobytes()
 
 
-def test_only_the_watchlist_that_the_job_names_counts(house, watched):
+def test_only_the_watchlist_that_the_job_names_counts(testbed, watched):
     domain, fraudster_id = watched
-    other = house.call("CreateWatchlist", DomainId=domain, Name="other")["Watchlist"]["WatchlistId"]
+    other = testbed.call("CreateWatchlist", DomainId=domain, Name="other")["Watchlist"]["WatchlistId"]
     on_other = {"WatchlistIds": [other]}
     requests = [entry("r1", "fraudster", AGAIN)]
-    house.call("AssociateFraudster", DomainId=domain, FraudsterId=fraudster_id, WatchlistId=other)
-    assert house.enroll(domain, requests, fraud=on_other).errors["r1"][0] == 400
-    house.call("DisassociateFraudster", DomainId=domain, FraudsterId=fraudster_id, WatchlistId=other)
-    assert house.enroll(domain, requests, fraud=on_other).successes == {"r1": "NEW_ENROLLMENT"}
+    testbed.call("AssociateFraudster", DomainId=domain, FraudsterId=fraudster_id, WatchlistId=other)
+    assert testbed.enroll(domain, requests, fraud=on_other).errors["r1"][0] == 400
+    testbed.call("DisassociateFraudster", DomainId=domain, FraudsterId=fraudster_id, WatchlistId=other)
+    assert testbed.enroll(domain, requests, fraud=on_other).successes == {"r1": "NEW_ENROLLMENT"}
 
 
 @pytest.mark.parametrize("threshold", [0, 1])
-def test_an_empty_watchlist_gives_risk_0_which_only_threshold_0_refuses(house, domain, threshold):
-    outcome = house.enroll(domain, [entry("r1", "anybody", ITALIAN)], fraud={"RiskThreshold": threshold})
+def test_an_empty_watchlist_gives_risk_0_which_only_threshold_0_refuses(testbed, domain, threshold):
+    outcome = testbed.enroll(domain, [entry("r1", "anybody", ITALIAN)], fraud={"RiskThreshold": threshold})
     told = "fraud check failed: KnownFraudsterRisk is 0, at or above the threshold 0"
     assert outcome.errors == ({"r1": (400, told)} if threshold == 0 else {})
 
 
-def test_what_happens_to_the_watchlist_while_the_job_runs_counts_for_what_follows(house, watched):
+def test_what_happens_to_the_watchlist_while_the_job_runs_counts_for_what_follows(testbed, watched):
     domain, fraudster_id = watched
 
     def delete():
-        house.call("DeleteFraudster", DomainId=domain, FraudsterId=fraudster_id)
+        testbed.call("DeleteFraudster", DomainId=domain, FraudsterId=fraudster_id)
 
     requests = [entry("r1", "first", AGAIN), entry("r2", "second", AGAIN)]
-    outcome = house.enroll(domain, requests, during={2: delete})
+    outcome = testbed.enroll(domain, requests, during={2: delete})
     assert list(outcome.errors) == ["r1"]
     assert outcome.successes == {"r2": "NEW_ENROLLMENT"}
 
 
-def test_a_fraudster_put_on_the_list_while_the_job_runs_is_refused_from_then_on(house, watched):
+def test_a_fraudster_put_on_the_list_while_the_job_runs_is_refused_from_then_on(testbed, watched):
     domain, fraudster_id = watched
-    other = house.call("CreateWatchlist", DomainId=domain, Name="other")["Watchlist"]["WatchlistId"]
+    other = testbed.call("CreateWatchlist", DomainId=domain, Name="other")["Watchlist"]["WatchlistId"]
 
     def associate():
-        house.call("AssociateFraudster", DomainId=domain, FraudsterId=fraudster_id, WatchlistId=other)
+        testbed.call("AssociateFraudster", DomainId=domain, FraudsterId=fraudster_id, WatchlistId=other)
 
     requests = [entry("r1", "first", AGAIN), entry("r2", "second", AGAIN)]
-    outcome = house.enroll(domain, requests, fraud={"WatchlistIds": [other]}, during={2: associate})
+    outcome = testbed.enroll(domain, requests, fraud={"WatchlistIds": [other]}, during={2: associate})
     assert outcome.successes == {"r1": "NEW_ENROLLMENT"}
     assert list(outcome.errors) == ["r2"]
 
 
-def test_events_and_log_name_the_fraudster_and_the_list_and_the_answer_does_not(house, watched, caplog):
+def test_events_and_log_name_the_fraudster_and_the_list_and_the_answer_does_not(testbed, watched, caplog):
     domain, fraudster_id = watched
-    job_id = house.start(domain, VOICES)
-    runner = house.runner()
+    job_id = testbed.start(domain, VOICES)
+    runner = testbed.runner()
     events: list[Any] = []
 
     class Listening(Outbox):
@@ -115,10 +115,10 @@ def test_events_and_log_name_the_fraudster_and_the_list_and_the_answer_does_not(
     assert honest["decision"] == "LOW_RISK"
     assert refused["decision"] == "HIGH_RISK"
     assert refused["reasons"] == ["KNOWN_FRAUDSTER"]
-    assert refused["configuration"] == {"riskThreshold": 50, "watchlistId": house.default_list(domain)}
+    assert refused["configuration"] == {"riskThreshold": 50, "watchlistId": testbed.default_list(domain)}
     known = refused["riskDetails"]["knownFraudsterRisk"]
     assert known["generatedFraudsterId"] == fraudster_id
-    outcome = house.outcome(domain, job_id)
+    outcome = testbed.outcome(domain, job_id)
     assert f"KnownFraudsterRisk is {known['riskScore']}," in outcome.errors["r2"][1]
     assert fraudster_id not in json.dumps(outcome.result)
     (line,) = [record.getMessage() for record in caplog.records if "flagged" in record.getMessage()]
@@ -126,18 +126,20 @@ def test_events_and_log_name_the_fraudster_and_the_list_and_the_answer_does_not(
     assert "r2" not in line
 
 
-def audited(house):
-    folder = house.settings.data / "audit" / "jobs"
+def audited(testbed):
+    folder = testbed.settings.data / "audit" / "jobs"
     lines = chain.records(folder, since=None, operation="FraudDetection", principal=None)
     return folder, [told for told, _ in lines]
 
 
-def test_what_was_found_stands_in_the_audit_trail_with_the_fraudster_and_without_the_customer(house, watched):
+def test_what_was_found_stands_in_the_audit_trail_with_the_fraudster_and_without_the_customer(
+    testbed, watched
+):
     domain, fraudster_id = watched
-    folder, before = audited(house)
-    house.enroll(domain, VOICES)
-    house.enroll(domain, VOICES, fraud={"FraudDetectionAction": "IGNORE"})
-    _, after = audited(house)
+    folder, before = audited(testbed)
+    testbed.enroll(domain, VOICES)
+    testbed.enroll(domain, VOICES, fraud={"FraudDetectionAction": "IGNORE"})
+    _, after = audited(testbed)
     refused, ignored = (line["serviceEventDetails"] for line in after[len(before) :])
     assert (refused["outcome"], ignored["outcome"]) == ("ERROR_400", "NEW_ENROLLMENT")
     for details in (refused, ignored):

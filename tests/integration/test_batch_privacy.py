@@ -22,46 +22,46 @@ SECRETS = {
 }
 
 
-def every_byte(house):
+def every_byte(testbed):
     """(path, content) of every file of the data folder, the recordings that users put there left out."""
-    for path in sorted(house.settings.data.rglob("*")):
+    for path in sorted(testbed.settings.data.rglob("*")):
         if path.is_file() and "calls" not in path.parts:
             yield path, path.read_bytes()
 
 
-def found_in(house, *wanted):
-    return [(path.name, item) for path, data in every_byte(house) for item in wanted if item in data]
+def found_in(testbed, *wanted):
+    return [(path.name, item) for path, data in every_byte(testbed) for item in wanted if item in data]
 
 
-def plain_text_found(house):
+def plain_text_found(testbed):
     """Secrets in any encoding that a text is likely to be written in."""
     return [
         (path.name, name)
-        for path, data in every_byte(house)
+        for path, data in every_byte(testbed)
         for name, secret in SECRETS.items()
         for form in (secret.encode(), secret.encode("utf-16-le"), secret.encode().hex().encode())
         if form in data
     ]
 
 
-def checkpoint(house):
+def checkpoint(testbed):
     """Bring everything from the write-ahead log into the database and empty the log."""
-    connection = sqlite3.connect(house.settings.data / "sonant.db")
+    connection = sqlite3.connect(testbed.settings.data / "sonant.db")
     busy, _, _ = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
     connection.close()
     assert busy == 0
-    assert (house.settings.data / "sonant.db-wal").stat().st_size == 0
+    assert (testbed.settings.data / "sonant.db-wal").stat().st_size == 0
 
 
-def test_no_customer_and_no_name_stands_anywhere_in_plain_text(own_house, caplog, capfd):
-    house = own_house
+def test_no_customer_and_no_name_stands_anywhere_in_plain_text(own_testbed, caplog, capfd):
+    testbed = own_testbed
     caplog.set_level("DEBUG", logger="sonant")
-    domain_id = house.new_domain(
+    domain_id = testbed.new_domain(
         SECRETS["domain"],
         Description=SECRETS["description"],
         Tags=[{"Key": "project", "Value": SECRETS["tag"]}],
     )
-    house.call("OptOutSpeaker", DomainId=domain_id, SpeakerId=SECRETS["refused customer"])
+    testbed.call("OptOutSpeaker", DomainId=domain_id, SpeakerId=SECRETS["refused customer"])
     entries = [
         entry("r1", SECRETS["customer"], "s3://calls/english.wav"),
         entry("r2", SECRETS["other customer"], "s3://calls/none.wav"),
@@ -71,41 +71,43 @@ def test_no_customer_and_no_name_stands_anywhere_in_plain_text(own_house, caplog
         entry("r6", SECRETS["customer"], "s3://calls/french.wav"),
     ]
     seen = []
-    outcome = house.enroll(
+    outcome = testbed.enroll(
         domain_id,
         entries,
         name=SECRETS["job"],
         manifest_key=DEFAULT_ALIAS,
         output_key=DEFAULT_ALIAS,
-        during={n: lambda: seen.append(plain_text_found(house)) for n in (0, 1, 2, 3)},
+        during={n: lambda: seen.append(plain_text_found(testbed)) for n in (0, 1, 2, 3)},
     )
     assert outcome.job["JobName"] == SECRETS["job"]
     assert outcome.successes == {"r1": "NEW_ENROLLMENT", "r3": "NEW_ENROLLMENT", "r6": "DUPLICATE_SKIPPED"}
-    failed = house.enroll(domain_id, b'{"x": "%s"' % SECRETS["customer"].encode(), manifest_key=DEFAULT_ALIAS)
+    failed = testbed.enroll(
+        domain_id, b'{"x": "%s"' % SECRETS["customer"].encode(), manifest_key=DEFAULT_ALIAS
+    )
     assert failed.status == "FAILED"
-    house.set_speaker_status(domain_id, SECRETS["customer"], "EXPIRED")
-    house.call("DeleteSpeaker", DomainId=domain_id, SpeakerId=SECRETS["other customer"])
+    testbed.set_speaker_status(domain_id, SECRETS["customer"], "EXPIRED")
+    testbed.call("DeleteSpeaker", DomainId=domain_id, SpeakerId=SECRETS["other customer"])
     assert seen == [[]] * 4
-    assert plain_text_found(house) == []
-    checkpoint(house)
-    assert plain_text_found(house) == []
+    assert plain_text_found(testbed) == []
+    checkpoint(testbed)
+    assert plain_text_found(testbed) == []
     told = "".join(capfd.readouterr()) + caplog.text
     assert f"job {outcome.job['JobId']}" in told, "the log was looked at"
     assert [name for name, secret in SECRETS.items() if secret in told] == []
     assert not re.search("jane|john|jill|jack", told)
 
 
-def test_the_search_finds_what_is_there(own_house):
-    domain_id = own_house.new_domain()
-    own_house.enroll(domain_id, [entry("r1", SECRETS["customer"], "s3://calls/english.wav")])
-    assert {name for _, name in plain_text_found(own_house)} == {"customer"}
-    assert {path for path, _ in plain_text_found(own_house)} == {"manifest.json", "manifest.json.out"}
+def test_the_search_finds_what_is_there(own_testbed):
+    domain_id = own_testbed.new_domain()
+    own_testbed.enroll(domain_id, [entry("r1", SECRETS["customer"], "s3://calls/english.wav")])
+    assert {name for _, name in plain_text_found(own_testbed)} == {"customer"}
+    assert {path for path, _ in plain_text_found(own_testbed)} == {"manifest.json", "manifest.json.out"}
 
 
-def stored(house, domain_id):
+def stored(testbed, domain_id):
     """Everything of one speaker that could help to know the voice or the customer: name -> raw bytes."""
-    speaker = house.speakers(domain_id)[SECRETS["customer"]]
-    with house.store.database.read() as connection:
+    speaker = testbed.speakers(domain_id)[SECRETS["customer"]]
+    with testbed.store.database.read() as connection:
         row = connection.execute(
             text(
                 "SELECT s.customer_id_sealed, k.wrapped, v.vector_sealed, v.audio_sealed FROM speakers s "
@@ -123,18 +125,18 @@ def stored(house, domain_id):
         "audio far in, sealed": row.audio_sealed[40_000:40_064],
     }
     never = {
-        "voiceprint": house.voiceprints(domain_id)[SECRETS["customer"]].tobytes()[:64],
-        "audio": house.kept_audio(domain_id)[SECRETS["customer"]][1000:1064],
+        "voiceprint": testbed.voiceprints(domain_id)[SECRETS["customer"]].tobytes()[:64],
+        "audio": testbed.kept_audio(domain_id)[SECRETS["customer"]][1000:1064],
         "customer id": SECRETS["customer"].encode(),
     }
     return pieces, never
 
 
 @pytest.mark.parametrize("operation", ["DeleteSpeaker", "OptOutSpeaker"])
-def test_of_a_speaker_who_is_forgotten_no_byte_is_left(own_house, operation):
-    house = own_house
-    domain_id = house.new_domain()
-    house.enroll(
+def test_of_a_speaker_who_is_forgotten_no_byte_is_left(own_testbed, operation):
+    testbed = own_testbed
+    domain_id = testbed.new_domain()
+    testbed.enroll(
         domain_id,
         [
             entry("r1", SECRETS["customer"], "s3://calls/english.wav"),
@@ -143,63 +145,63 @@ def test_of_a_speaker_who_is_forgotten_no_byte_is_left(own_house, operation):
         manifest_key=DEFAULT_ALIAS,
         output_key=DEFAULT_ALIAS,
     )
-    pieces, never = stored(house, domain_id)
-    checkpoint(house)
-    database = house.settings.data / "sonant.db"
+    pieces, never = stored(testbed, domain_id)
+    checkpoint(testbed)
+    database = testbed.settings.data / "sonant.db"
     data = database.read_bytes()
     assert [name for name, piece in pieces.items() if piece not in data] == [], "the search can find it"
-    assert found_in(house, *never.values()) == []
-    house.call(operation, DomainId=domain_id, SpeakerId=SECRETS["customer"])
-    checkpoint(house)
-    assert found_in(house, *pieces.values()) == []
-    assert found_in(house, *never.values()) == []
-    assert list(house.voiceprints(domain_id)) == [SECRETS["other customer"]]
-    present = set(house.speakers(domain_id))
+    assert found_in(testbed, *never.values()) == []
+    testbed.call(operation, DomainId=domain_id, SpeakerId=SECRETS["customer"])
+    checkpoint(testbed)
+    assert found_in(testbed, *pieces.values()) == []
+    assert found_in(testbed, *never.values()) == []
+    assert list(testbed.voiceprints(domain_id)) == [SECRETS["other customer"]]
+    present = set(testbed.speakers(domain_id))
     assert (SECRETS["customer"] in present) == (operation == "OptOutSpeaker")
 
 
-def test_of_a_voiceprint_that_was_replaced_no_byte_is_left(own_house):
-    house = own_house
-    domain_id = house.new_domain()
-    house.enroll(domain_id, [entry("r1", SECRETS["customer"], "s3://calls/english.wav")])
-    pieces, _ = stored(house, domain_id)
-    house.enroll(domain_id, [entry("r1", SECRETS["customer"], "s3://calls/french.wav")], action="OVERWRITE")
-    checkpoint(house)
+def test_of_a_voiceprint_that_was_replaced_no_byte_is_left(own_testbed):
+    testbed = own_testbed
+    domain_id = testbed.new_domain()
+    testbed.enroll(domain_id, [entry("r1", SECRETS["customer"], "s3://calls/english.wav")])
+    pieces, _ = stored(testbed, domain_id)
+    testbed.enroll(domain_id, [entry("r1", SECRETS["customer"], "s3://calls/french.wav")], action="OVERWRITE")
+    checkpoint(testbed)
     old = {name: piece for name, piece in pieces.items() if "voiceprint" in name or "audio" in name}
-    assert found_in(house, *old.values()) == []
+    assert found_in(testbed, *old.values()) == []
 
 
-def test_of_a_job_that_ended_no_request_is_left(own_house):
-    house = own_house
-    domain_id = house.new_domain()
+def test_of_a_job_that_ended_no_request_is_left(own_testbed):
+    testbed = own_testbed
+    domain_id = testbed.new_domain()
     sealed: list[bytes] = []
 
     def look():
-        with house.store.database.read() as connection:
+        with testbed.store.database.read() as connection:
             sealed.extend(
                 row.request_sealed
                 for row in connection.execute(text("SELECT request_sealed FROM job_entries"))
             )
 
-    house.enroll(
+    testbed.enroll(
         domain_id,
         [entry("r1", SECRETS["customer"], "s3://calls/english.wav")],
         during={0: look},
     )
-    checkpoint(house)
+    checkpoint(testbed)
     assert len(sealed) == 1
-    assert found_in(house, *sealed) == []
+    assert found_in(testbed, *sealed) == []
 
 
-def test_after_the_domain_s_key_is_gone_nothing_opens(own_house):
-    house = own_house
-    key = house.store.keys.create("of a domain")
-    domain_id = house.new_domain(key=key.arn)
-    house.enroll(domain_id, [entry("r1", SECRETS["customer"], "s3://calls/english.wav")])
-    house.store.keys.disable(key.arn)
+def test_after_the_domain_s_key_is_gone_nothing_opens(own_testbed):
+    testbed = own_testbed
+    key = testbed.store.keys.create("of a domain")
+    domain_id = testbed.new_domain(key=key.arn)
+    testbed.enroll(domain_id, [entry("r1", SECRETS["customer"], "s3://calls/english.wav")])
+    testbed.store.keys.disable(key.arn)
     with pytest.raises(KeyUnusable):
-        house.voiceprints(domain_id)
+        testbed.voiceprints(domain_id)
     with pytest.raises(AccessDenied):
-        house.call("DescribeSpeaker", DomainId=domain_id, SpeakerId=SECRETS["customer"])
-    house.store.keys.enable(key.arn)
-    assert list(house.voiceprints(domain_id)) == [SECRETS["customer"]]
+        testbed.call("DescribeSpeaker", DomainId=domain_id, SpeakerId=SECRETS["customer"])
+    testbed.store.keys.enable(key.arn)
+    assert list(testbed.voiceprints(domain_id)) == [SECRETS["customer"]]

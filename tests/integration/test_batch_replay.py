@@ -16,88 +16,88 @@ REFUSED = (400, "fraud check failed: VoiceSpoofingRisk is 100, at or above the t
 
 
 @pytest.fixture
-def enrolled(house, domain):
+def enrolled(testbed, domain):
     """A domain with one speaker."""
-    assert house.enroll(domain, [entry("r1", "first", ENGLISH)]).successes
+    assert testbed.enroll(domain, [entry("r1", "first", ENGLISH)]).successes
     return domain
 
 
-def stored(house, domain_id):
-    with house.store.database.read() as connection:
+def stored(testbed, domain_id):
+    with testbed.store.database.read() as connection:
         query = select(fingerprints.c.speaker_id, fingerprints.c.sealed)
         return connection.execute(query.where(fingerprints.c.domain_id == domain_id)).all()
 
 
-def test_the_same_recording_for_another_speaker_is_refused_and_nothing_of_it_is_stored(house, enrolled):
-    outcome = house.enroll(enrolled, [entry("r1", "second", ENGLISH)])
+def test_the_same_recording_for_another_speaker_is_refused_and_nothing_of_it_is_stored(testbed, enrolled):
+    outcome = testbed.enroll(enrolled, [entry("r1", "second", ENGLISH)])
 
     assert outcome.errors == {"r1": REFUSED}
-    assert list(house.speakers(enrolled)) == ["first"]
-    assert len(stored(house, enrolled)) == 1
+    assert list(testbed.speakers(enrolled)) == ["first"]
+    assert len(stored(testbed, enrolled)) == 1
 
 
-def test_a_copy_over_a_mobile_line_is_refused_too(house, enrolled):
-    samples, rate_hz = soundfile.read(io.BytesIO(house.get(ENGLISH)), dtype="float32", always_2d=True)
+def test_a_copy_over_a_mobile_line_is_refused_too(testbed, enrolled):
+    samples, rate_hz = soundfile.read(io.BytesIO(testbed.get(ENGLISH)), dtype="float32", always_2d=True)
     line = parse("white:20+gsm")
     heard = np.stack([line.apply(channel * np.float32(0.6), seed=[1]) for channel in samples.T], axis=1)
     out = io.BytesIO()
     soundfile.write(out, heard, rate_hz, format="WAV", subtype="PCM_16")
-    copy = house.put("s3://calls/copied.wav", out.getvalue())
+    copy = testbed.put("s3://calls/copied.wav", out.getvalue())
 
-    assert house.enroll(enrolled, [entry("r1", "second", copy)]).errors == {"r1": REFUSED}
+    assert testbed.enroll(enrolled, [entry("r1", "second", copy)]).errors == {"r1": REFUSED}
 
 
-def test_within_one_job_the_second_speaker_is_refused(house, domain):
-    outcome = house.enroll(domain, [entry("r1", "first", ENGLISH), entry("r2", "second", ENGLISH)])
+def test_within_one_job_the_second_speaker_is_refused(testbed, domain):
+    outcome = testbed.enroll(domain, [entry("r1", "first", ENGLISH), entry("r2", "second", ENGLISH)])
 
     assert outcome.successes == {"r1": "NEW_ENROLLMENT"}
     assert outcome.errors == {"r2": REFUSED}
 
 
-def test_another_call_of_the_same_person_is_no_replay(house, enrolled):
-    assert house.enroll(enrolled, [entry("r1", "second", AGAIN)]).successes == {"r1": "NEW_ENROLLMENT"}
+def test_another_call_of_the_same_person_is_no_replay(testbed, enrolled):
+    assert testbed.enroll(enrolled, [entry("r1", "second", AGAIN)]).successes == {"r1": "NEW_ENROLLMENT"}
 
 
-def test_the_same_speaker_may_be_enrolled_again_with_the_same_recording(house, enrolled):
-    outcome = house.enroll(
+def test_the_same_speaker_may_be_enrolled_again_with_the_same_recording(testbed, enrolled):
+    outcome = testbed.enroll(
         enrolled, [entry("r1", "first", ENGLISH), entry("r2", "first", ENGLISH)], action="OVERWRITE"
     )
 
     assert outcome.successes == {"r1": "ENROLLMENT_OVERWRITE", "r2": "ENROLLMENT_OVERWRITE"}
 
 
-def test_ignore_enrolls_the_copy_and_remembers_nothing_of_it(house, enrolled):
-    outcome = house.enroll(
+def test_ignore_enrolls_the_copy_and_remembers_nothing_of_it(testbed, enrolled):
+    outcome = testbed.enroll(
         enrolled, [entry("r1", "second", ENGLISH)], fraud={"FraudDetectionAction": "IGNORE"}
     )
 
     assert outcome.successes == {"r1": "NEW_ENROLLMENT"}
-    assert len(stored(house, enrolled)) == 1
+    assert len(stored(testbed, enrolled)) == 1
 
 
-def test_another_domain_knows_nothing_of_it(house, enrolled):
-    other = house.new_domain()
+def test_another_domain_knows_nothing_of_it(testbed, enrolled):
+    other = testbed.new_domain()
 
-    assert house.enroll(other, [entry("r1", "second", ENGLISH)]).successes == {"r1": "NEW_ENROLLMENT"}
+    assert testbed.enroll(other, [entry("r1", "second", ENGLISH)]).successes == {"r1": "NEW_ENROLLMENT"}
 
 
 @pytest.mark.parametrize("operation", ["DeleteSpeaker", "OptOutSpeaker"])
-def test_who_is_forgotten_is_forgotten_here_too(house, enrolled, operation):
-    house.call(operation, DomainId=enrolled, SpeakerId="first")
+def test_who_is_forgotten_is_forgotten_here_too(testbed, enrolled, operation):
+    testbed.call(operation, DomainId=enrolled, SpeakerId="first")
 
-    assert stored(house, enrolled) == []
-    assert house.enroll(enrolled, [entry("r1", "second", ENGLISH)]).successes == {"r1": "NEW_ENROLLMENT"}
+    assert stored(testbed, enrolled) == []
+    assert testbed.enroll(enrolled, [entry("r1", "second", ENGLISH)]).successes == {"r1": "NEW_ENROLLMENT"}
 
 
-def test_only_so_many_fingerprints_of_a_speaker_are_kept(house, enrolled, monkeypatch):
+def test_only_so_many_fingerprints_of_a_speaker_are_kept(testbed, enrolled, monkeypatch):
     monkeypatch.setattr("sonant.storage.repositories.fingerprints.MOST_A_SPEAKER", 2)
     for _ in range(3):
-        house.enroll(enrolled, [entry("r1", "first", ENGLISH)], action="OVERWRITE")
+        testbed.enroll(enrolled, [entry("r1", "first", ENGLISH)], action="OVERWRITE")
 
-    assert len(stored(house, enrolled)) == 2
+    assert len(stored(testbed, enrolled)) == 2
 
 
-def test_the_guard_can_be_switched_off(house, enrolled, variant):
+def test_the_guard_can_be_switched_off(testbed, enrolled, variant):
     from sonant.settings import Fraud
 
     other = variant(fraud=Fraud(spoofing_max_s=0, replay_recordings=0))

@@ -16,12 +16,12 @@ def only_error(outcome):
     return error
 
 
-def refused(house, *files, speaker_id="customer-bad", **how):
+def refused(testbed, *files, speaker_id="customer-bad", **how):
     """What is told about a request for these files, beside a good one."""
-    domain_id = house.new_domain()
-    error = only_error(house.enroll(domain_id, [entry("bad", speaker_id, *files), GOOD], **how))
-    assert list(house.speakers(domain_id)) == ["customer-good"]
-    assert list(house.voiceprints(domain_id)) == ["customer-good"]
+    domain_id = testbed.new_domain()
+    error = only_error(testbed.enroll(domain_id, [entry("bad", speaker_id, *files), GOOD], **how))
+    assert list(testbed.speakers(domain_id)) == ["customer-good"]
+    assert list(testbed.voiceprints(domain_id)) == ["customer-good"]
     return error
 
 
@@ -53,15 +53,15 @@ def refused(house, *files, speaker_id="customer-bad", **how):
         ),
     ],
 )
-def test_an_entry_with_a_bad_field(house, domain, changes, message):
+def test_an_entry_with_a_bad_field(testbed, domain, changes, message):
     bad = {**entry("bad", "customer-bad", "s3://calls/english.wav"), **changes}
-    code, told = only_error(house.enroll(domain, [bad, GOOD]))
+    code, told = only_error(testbed.enroll(domain, [bad, GOOD]))
     assert code == 400
     assert message in told
 
 
-def test_entries_without_a_request_id_are_told_by_their_number(house, domain):
-    outcome = house.enroll(domain, [GOOD, {"SpeakerId": "x"}, 7])
+def test_entries_without_a_request_id_are_told_by_their_number(testbed, domain):
+    outcome = testbed.enroll(domain, [GOOD, {"SpeakerId": "x"}, 7])
     assert outcome.result["Errors"] == [
         {
             "RequestId": "",
@@ -72,8 +72,8 @@ def test_entries_without_a_request_id_are_told_by_their_number(house, domain):
     ]
 
 
-def test_when_every_request_fails_the_job_is_completed_with_errors(house, domain):
-    outcome = house.enroll(
+def test_when_every_request_fails_the_job_is_completed_with_errors(testbed, domain):
+    outcome = testbed.enroll(
         domain, [entry("a", "x", "s3://calls/none"), entry("b", "two words", "s3://calls/x")]
     )
     assert outcome.status == "COMPLETED_WITH_ERRORS"
@@ -84,15 +84,15 @@ def test_when_every_request_fails_the_job_is_completed_with_errors(house, domain
 # --- the object
 
 
-def test_a_missing_object(house):
-    assert refused(house, "s3://calls/never-recorded.wav") == (
+def test_a_missing_object(testbed):
+    assert refused(testbed, "s3://calls/never-recorded.wav") == (
         404,
         "s3://calls/never-recorded.wav: there is no such object",
     )
 
 
-def test_a_missing_bucket(house):
-    assert refused(house, "s3://no-such-bucket/a.wav") == (
+def test_a_missing_bucket(testbed):
+    assert refused(testbed, "s3://no-such-bucket/a.wav") == (
         404,
         "s3://no-such-bucket: there is no such bucket",
     )
@@ -114,28 +114,28 @@ def test_a_missing_bucket(house):
         "s3://calls/english.wav/x",
     ],
 )
-def test_no_uri_leads_out_of_its_bucket(house, calls, uri):
-    house.put("s3://jobs/secret.wav", calls["english.wav"])
-    assert refused(house, uri) == (404, f"{uri}: there is no such object")
+def test_no_uri_leads_out_of_its_bucket(testbed, calls, uri):
+    testbed.put("s3://jobs/secret.wav", calls["english.wav"])
+    assert refused(testbed, uri) == (404, f"{uri}: there is no such object")
 
 
-def test_a_uri_that_names_only_a_bucket_or_a_folder(house, calls):
-    house.put("s3://calls/folder/a.wav", calls["english.wav"])
-    assert refused(house, "s3://calls") == (400, "s3://calls/: names a bucket, an object is needed")
-    assert refused(house, "s3://calls/folder") == (404, "s3://calls/folder: there is no such object")
+def test_a_uri_that_names_only_a_bucket_or_a_folder(testbed, calls):
+    testbed.put("s3://calls/folder/a.wav", calls["english.wav"])
+    assert refused(testbed, "s3://calls") == (400, "s3://calls/: names a bucket, an object is needed")
+    assert refused(testbed, "s3://calls/folder") == (404, "s3://calls/folder: there is no such object")
 
 
-def test_a_uri_longer_than_s3_allows_in_bytes(house):
-    code, told = refused(house, "s3://calls/" + "é" * 600)
+def test_a_uri_longer_than_s3_allows_in_bytes(testbed):
+    code, told = refused(testbed, "s3://calls/" + "é" * 600)
     assert (code, told) == (400, "a key in bucket calls has 1200 bytes, at most 1024 are allowed")
 
 
-def test_a_bucket_folder_that_is_a_symbolic_link_is_not_followed(house, tmp_path, calls):
+def test_a_bucket_folder_that_is_a_symbolic_link_is_not_followed(testbed, tmp_path, calls):
     (tmp_path / "english.wav").write_bytes(calls["english.wav"])
-    link = house.settings.data / "buckets" / "linked"
+    link = testbed.settings.data / "buckets" / "linked"
     link.symlink_to(tmp_path)
     try:
-        code, told = refused(house, "s3://linked/english.wav")
+        code, told = refused(testbed, "s3://linked/english.wav")
     finally:
         link.unlink()
     assert code == 403
@@ -143,22 +143,22 @@ def test_a_bucket_folder_that_is_a_symbolic_link_is_not_followed(house, tmp_path
     assert "symbolic link, which is never followed" in told
 
 
-def test_a_recording_that_is_a_symbolic_link_is_not_followed(house):
-    link = house.settings.data / "buckets" / "calls" / "linked.wav"
-    link.symlink_to(house.settings.data / "buckets" / "calls" / "english.wav")
+def test_a_recording_that_is_a_symbolic_link_is_not_followed(testbed):
+    link = testbed.settings.data / "buckets" / "calls" / "linked.wav"
+    link.symlink_to(testbed.settings.data / "buckets" / "calls" / "english.wav")
     try:
-        code, told = refused(house, "s3://calls/linked.wav")
+        code, told = refused(testbed, "s3://calls/linked.wav")
     finally:
         link.unlink()
     assert (code, told.partition(":")[0]) == (403, "s3")
     assert "symbolic link" in told
 
 
-def test_a_file_over_the_limit_is_refused_with_its_size_before_it_is_read(house):
-    path = house.settings.data / "buckets" / "calls" / "huge.wav"
+def test_a_file_over_the_limit_is_refused_with_its_size_before_it_is_read(testbed):
+    path = testbed.settings.data / "buckets" / "calls" / "huge.wav"
     with path.open("wb") as file:
         file.truncate(20 * MIB + 1)  # sparse: it takes no room
-    assert refused(house, "s3://calls/huge.wav") == (
+    assert refused(testbed, "s3://calls/huge.wav") == (
         400,
         f"s3://calls/huge.wav: {20 * MIB + 1} bytes, at most {20 * MIB} are read",
     )
@@ -174,49 +174,49 @@ def test_a_file_of_exactly_the_limit_is_read(variant, calls):
 # --- rights
 
 
-def test_no_right_to_read_one_recording(house, calls):
-    house.put("s3://calls/secret/a.wav", calls["french.wav"])
-    role = house.put_role(
+def test_no_right_to_read_one_recording(testbed, calls):
+    testbed.put("s3://calls/secret/a.wav", calls["french.wav"])
+    role = testbed.put_role(
         {"Effect": "Allow", "Action": "*", "Resource": "*"},
         {"Effect": "Deny", "Action": "s3:GetObject", "Resource": "arn:aws:s3:::calls/secret/*"},
     )
-    assert refused(house, "s3://calls/secret/a.wav", role=role) == (
+    assert refused(testbed, "s3://calls/secret/a.wav", role=role) == (
         403,
         f"the role {role} has no right s3:GetObject on s3://calls/secret/a.wav",
     )
 
 
-def test_no_right_to_the_key_of_a_sealed_recording(house, calls):
-    key = house.store.keys.create("of recordings")
-    house.put("s3://calls/sealed.wav", calls["french.wav"], key.arn)
-    role = house.put_role(
+def test_no_right_to_the_key_of_a_sealed_recording(testbed, calls):
+    key = testbed.store.keys.create("of recordings")
+    testbed.put("s3://calls/sealed.wav", calls["french.wav"], key.arn)
+    role = testbed.put_role(
         {"Effect": "Allow", "Action": "*", "Resource": "*"},
         {"Effect": "Deny", "Action": "kms:Decrypt", "Resource": key.arn},
     )
-    assert refused(house, "s3://calls/sealed.wav", role=role) == (
+    assert refused(testbed, "s3://calls/sealed.wav", role=role) == (
         403,
         f"s3://calls/sealed.wav: the role {role} has no right kms:Decrypt on {key.arn}",
     )
-    assert house.enroll_one("s3://calls/sealed.wav") == "NEW_ENROLLMENT"
+    assert testbed.enroll_one("s3://calls/sealed.wav") == "NEW_ENROLLMENT"
 
 
-def test_a_sealed_recording_whose_key_is_disabled(house, calls):
-    key = house.store.keys.create("of recordings")
-    house.put("s3://calls/sealed.wav", calls["french.wav"], key.arn)
-    house.store.keys.disable(key.arn)
-    assert refused(house, "s3://calls/sealed.wav") == (
+def test_a_sealed_recording_whose_key_is_disabled(testbed, calls):
+    key = testbed.store.keys.create("of recordings")
+    testbed.put("s3://calls/sealed.wav", calls["french.wav"], key.arn)
+    testbed.store.keys.disable(key.arn)
+    assert refused(testbed, "s3://calls/sealed.wav") == (
         403,
         f"s3://calls/sealed.wav: key {key.key_id} is disabled",
     )
 
 
-def test_a_sealed_recording_that_was_altered(house, calls):
-    house.put("s3://calls/altered.wav", calls["french.wav"], "alias/sonant")
-    (path,) = house.files_with("altered.wav")
+def test_a_sealed_recording_that_was_altered(testbed, calls):
+    testbed.put("s3://calls/altered.wav", calls["french.wav"], "alias/sonant")
+    (path,) = testbed.files_with("altered.wav")
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 1
     path.write_bytes(data)
-    code, told = refused(house, "s3://calls/altered.wav")
+    code, told = refused(testbed, "s3://calls/altered.wav")
     assert code == 400
     assert told.startswith("s3://calls/altered.wav: ")
 
@@ -224,8 +224,8 @@ def test_a_sealed_recording_that_was_altered(house, calls):
 # --- speech, quota
 
 
-def test_too_little_speech_is_told_with_what_there_is_and_what_is_needed(house):
-    code, told = refused(house, "s3://calls/english-short.wav")
+def test_too_little_speech_is_told_with_what_there_is_and_what_is_needed(testbed):
+    code, told = refused(testbed, "s3://calls/english-short.wav")
     assert code == 400
     have, need = (float(word) for word in told.split() if word[0].isdigit())
     assert told == f"not enough speech: {have:.1f} s of net speech, at least {need:.1f} s needed"
@@ -234,37 +234,37 @@ def test_too_little_speech_is_told_with_what_there_is_and_what_is_needed(house):
 
 
 def test_the_default_need_is_thirty_seconds(variant, make_call):
-    house = variant(enrollment=Enrollment())
-    house.put("s3://calls/29.wav", make_call("english", 5, net_speech_s=24))
-    house.put("s3://calls/33.wav", make_call("english", 6, net_speech_s=36))
-    code, told = house.enroll_one("s3://calls/29.wav")
+    testbed = variant(enrollment=Enrollment())
+    testbed.put("s3://calls/29.wav", make_call("english", 5, net_speech_s=24))
+    testbed.put("s3://calls/33.wav", make_call("english", 6, net_speech_s=36))
+    code, told = testbed.enroll_one("s3://calls/29.wav")
     assert code == 400
     assert told.endswith("at least 30.0 s needed")
-    assert house.enroll_one("s3://calls/33.wav") == "NEW_ENROLLMENT"
+    assert testbed.enroll_one("s3://calls/33.wav") == "NEW_ENROLLMENT"
 
 
 def test_a_full_domain_refuses_the_next_new_speaker_and_still_serves_the_old(variant):
-    house = variant(quotas=Quotas(domains_per_account=1000, speakers_per_domain=2))
-    domain_id = house.new_domain()
+    testbed = variant(quotas=Quotas(domains_per_account=1000, speakers_per_domain=2))
+    domain_id = testbed.new_domain()
     entries = [
         entry("r1", "customer-1", "s3://calls/english.wav"),
         entry("r2", "customer-2", "s3://calls/french.wav"),
         entry("r3", "customer-3", "s3://calls/italian.wav"),
         entry("r4", "customer-1", "s3://calls/english-again.wav"),
     ]
-    outcome = house.enroll(domain_id, entries, action="OVERWRITE")
+    outcome = testbed.enroll(domain_id, entries, action="OVERWRITE")
     assert outcome.errors == {"r3": (402, "the domain already has 2 speakers, its quota")}
     assert outcome.successes == {
         "r1": "NEW_ENROLLMENT",
         "r2": "NEW_ENROLLMENT",
         "r4": "ENROLLMENT_OVERWRITE",
     }
-    assert set(house.voiceprints(domain_id)) == {"customer-1", "customer-2"}
+    assert set(testbed.voiceprints(domain_id)) == {"customer-1", "customer-2"}
 
 
 def test_the_quota_counts_speakers_of_every_status(variant):
-    house = variant(quotas=Quotas(domains_per_account=1000, speakers_per_domain=1))
-    domain_id = house.new_domain()
-    house.call("OptOutSpeaker", DomainId=domain_id, SpeakerId="customer-9")
-    outcome = house.enroll(domain_id, [entry("r1", "customer-1", "s3://calls/english.wav")])
+    testbed = variant(quotas=Quotas(domains_per_account=1000, speakers_per_domain=1))
+    domain_id = testbed.new_domain()
+    testbed.call("OptOutSpeaker", DomainId=domain_id, SpeakerId="customer-9")
+    outcome = testbed.enroll(domain_id, [entry("r1", "customer-1", "s3://calls/english.wav")])
     assert outcome.errors == {"r1": (402, "the domain already has 1 speakers, its quota")}

@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 from batch_values import ENROLLMENT, REGISTRATION, KindOfJob, entry, manifest
-from served_house import KINDS, Served, assert_same, canonical, finished
+from served_testbed import KINDS, Served, assert_same, canonical, finished
+from waiting import PATIENCE_S, dawdle, wait_until
 
 from sonant.assembly.installation import role_arn
 from sonant.cli.common import client
-from waiting import PATIENCE_S, dawdle, wait_until
 
 VOICES = ("english", "french", "italian", "russian")
 ENVIRONMENT = {
@@ -32,7 +32,7 @@ JOBS: dict[KindOfJob, dict[str, Any]] = {
     REGISTRATION: {"action": "SKIP", "FraudsterSimilarityThreshold": 90},
 }
 #: The service that is killed here is on SQLite; `test_postgres_cluster` does the like on PostgreSQL.
-pytestmark = pytest.mark.parametrize("house", ["sqlite"], indirect=True, scope="session")
+pytestmark = pytest.mark.parametrize("testbed", ["sqlite"], indirect=True, scope="session")
 both_kinds = pytest.mark.parametrize("job", JOBS, ids=lambda job: job.noun)
 
 
@@ -60,15 +60,15 @@ def requests(count, job=ENROLLMENT):
 
 
 @pytest.fixture(scope="module")
-def undisturbed(house):
-    """What a manifest gives in a house where nothing happens."""
+def undisturbed(testbed):
+    """What a manifest gives in a testbed where nothing happens."""
 
     @lru_cache
     def run(count, job=ENROLLMENT, action=None):
-        domain_id = house.new_domain()
+        domain_id = testbed.new_domain()
         how = {**JOBS[job], **({"action": action} if action else {})}
-        outcome = house.enroll(domain_id, requests(count, job), kind=job, **how)
-        result, vectors = canonical(house, domain_id, outcome)
+        outcome = testbed.enroll(domain_id, requests(count, job), kind=job, **how)
+        result, vectors = canonical(testbed, domain_id, outcome)
         assert len(result["errors"]) + len(result["successes"]) == count
         return result, vectors
 
@@ -76,18 +76,18 @@ def undisturbed(house):
 
 
 @pytest.fixture
-def served(own_house):
-    service = Served(own_house, ENVIRONMENT)
+def served(own_testbed):
+    service = Served(own_testbed, ENVIRONMENT)
     service.start()
     yield service
     service.stop()
 
 
-def in_work(house, job_id, count):
+def in_work(testbed, job_id, count):
     """Wait until `count` requests are done and others are not."""
 
     def there():
-        status, done, _ = house.progress(job_id)
+        status, done, _ = testbed.progress(job_id)
         assert status in ("SUBMITTED", "IN_PROGRESS"), "the job was over before it could be disturbed"
         return done >= count
 
@@ -96,47 +96,47 @@ def in_work(house, job_id, count):
 
 @both_kinds
 @pytest.mark.parametrize("kind", KINDS)
-def test_kill_9_in_mid_job_changes_nothing(own_house, served, undisturbed, kind, job):
-    house, chance, expected = own_house, random.Random(kind), undisturbed(36, job)
-    domain_id = house.new_domain()
-    job_id = house.start(domain_id, requests(36, job), kind=job, **JOBS[job])
+def test_kill_9_in_mid_job_changes_nothing(own_testbed, served, undisturbed, kind, job):
+    testbed, chance, expected = own_testbed, random.Random(kind), undisturbed(36, job)
+    domain_id = testbed.new_domain()
+    job_id = testbed.start(domain_id, requests(36, job), kind=job, **JOBS[job])
     for count in (3, 14):
-        in_work(house, job_id, count)
+        in_work(testbed, job_id, count)
         served.kill(kind, chance)
-    wait_until("the job is over", lambda: finished(house, job_id))
-    assert_same(house, domain_id, job_id, *expected)
+    wait_until("the job is over", lambda: finished(testbed, job_id))
+    assert_same(testbed, domain_id, job_id, *expected)
 
 
-def test_sigterm_in_mid_job_puts_the_work_down_and_the_next_start_takes_it_up(own_house, served, undisturbed):
-    house, expected = own_house, undisturbed(36, action="SKIP")
-    domain_id = house.new_domain()
-    job_id = house.start(domain_id, requests(36), action="SKIP")
-    in_work(house, job_id, 5)
+def test_sigterm_in_a_job_stops_work_and_the_next_start_resumes_it(own_testbed, served, undisturbed):
+    testbed, expected = own_testbed, undisturbed(36, action="SKIP")
+    domain_id = testbed.new_domain()
+    job_id = testbed.start(domain_id, requests(36), action="SKIP")
+    in_work(testbed, job_id, 5)
     served.stop(signal.SIGTERM)
-    status, done, _ = house.progress(job_id)
+    status, done, _ = testbed.progress(job_id)
     assert (status, done < 36) == ("IN_PROGRESS", True)
-    assert house.files_with(job_id) == []
-    before = {name: vector.tobytes() for name, vector in house.voiceprints(domain_id).items()}
-    ids = {name: speaker.speaker_id for name, speaker in house.speakers(domain_id).items()}
-    enrolled = {name: speaker.updated_at for name, speaker in house.speakers(domain_id).items()}
-    assert house.progress(job_id)[:2] == (status, done), "somebody goes on with the job"
+    assert testbed.files_with(job_id) == []
+    before = {name: vector.tobytes() for name, vector in testbed.voiceprints(domain_id).items()}
+    ids = {name: speaker.speaker_id for name, speaker in testbed.speakers(domain_id).items()}
+    enrolled = {name: speaker.updated_at for name, speaker in testbed.speakers(domain_id).items()}
+    assert testbed.progress(job_id)[:2] == (status, done), "somebody goes on with the job"
     served.start()
-    wait_until("the job is over", lambda: finished(house, job_id))
-    assert_same(house, domain_id, job_id, *expected)
-    after = {name: vector.tobytes() for name, vector in house.voiceprints(domain_id).items()}
+    wait_until("the job is over", lambda: finished(testbed, job_id))
+    assert_same(testbed, domain_id, job_id, *expected)
+    after = {name: vector.tobytes() for name, vector in testbed.voiceprints(domain_id).items()}
     assert before.items() <= after.items()
-    assert ids.items() <= {n: s.speaker_id for n, s in house.speakers(domain_id).items()}.items()
-    assert enrolled.items() <= {n: s.updated_at for n, s in house.speakers(domain_id).items()}.items()
+    assert ids.items() <= {n: s.speaker_id for n, s in testbed.speakers(domain_id).items()}.items()
+    assert enrolled.items() <= {n: s.updated_at for n, s in testbed.speakers(domain_id).items()}.items()
 
 
 @pytest.fixture
-def second(own_house):
+def second(own_testbed):
     """Starts another `sonant` on the same data folder; ended after the test, whatever it does."""
     started = []
 
     def start(*command):
         process = subprocess.Popen(
-            [sys.executable, "-m", "sonant", *command, "--data", own_house.settings.data],
+            [sys.executable, "-m", "sonant", *command, "--data", own_testbed.settings.data],
             env={**os.environ, **ENVIRONMENT},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -152,21 +152,21 @@ def second(own_house):
 
 
 def test_a_second_service_and_a_second_worker_are_refused_while_the_first_does_a_job(
-    own_house, served, second, undisturbed
+    own_testbed, served, second, undisturbed
 ):
     """The job goes through the signed API, as a user would send it."""
-    house, expected = own_house, undisturbed(36)
-    lock = house.settings.data / "runner.lock"
+    testbed, expected = own_testbed, undisturbed(36)
+    lock = testbed.settings.data / "runner.lock"
     runner = wait_until("the runner has its lock", lambda: lock.exists() and lock.read_text())
     assert [int(runner)] == served.family()["runner"]
     worker, service = second("worker"), second("serve", "--port", "0")
-    api = client(house.settings)
+    api = client(testbed.settings)
     domain = api.create_domain(Name="t", ServerSideEncryptionConfiguration={"KmsKeyId": "alias/sonant"})
     domain_id = domain["Domain"]["DomainId"]
     job = {
         "DomainId": domain_id,
-        "DataAccessRoleArn": role_arn(house.settings),
-        "InputDataConfig": {"S3Uri": house.put("s3://jobs/api/manifest.json", manifest(requests(36)))},
+        "DataAccessRoleArn": role_arn(testbed.settings),
+        "InputDataConfig": {"S3Uri": testbed.put("s3://jobs/api/manifest.json", manifest(requests(36)))},
         "OutputDataConfig": {"S3Uri": "s3://results/api"},
         "EnrollmentConfig": {"ExistingEnrollmentAction": "OVERWRITE"},
     }
@@ -176,45 +176,45 @@ def test_a_second_service_and_a_second_worker_are_refused_while_the_first_does_a
     told = service.communicate(timeout=PATIENCE_S)[0]
     assert service.returncode not in (0, None)
     assert f"another Sonant service (process {served.pid}) uses the data folder" in told
-    wait_until("the job is over", lambda: finished(house, job_id))
+    wait_until("the job is over", lambda: finished(testbed, job_id))
     ended = api.describe_speaker_enrollment_job(DomainId=domain_id, JobId=job_id)["Job"]
     assert ended["JobStatus"] == "COMPLETED_WITH_ERRORS"
     assert ended["JobProgress"] == {"PercentComplete": 100}
-    assert_same(house, domain_id, job_id, *expected)
+    assert_same(testbed, domain_id, job_id, *expected)
     told = worker.communicate(timeout=PATIENCE_S)[0]
     assert worker.returncode not in (0, None)
     assert f"another Sonant runner (process {runner}) uses the data folder" in told
 
 
-def test_sigterm_in_mid_registration_is_taken_up_where_it_was_left(own_house, served, undisturbed):
+def test_sigterm_in_mid_registration_is_taken_up_where_it_was_left(own_testbed, served, undisturbed):
     """Nobody is registered twice, and who was a fraudster before the stop is one after it."""
-    house, expected = own_house, undisturbed(36, REGISTRATION)
-    domain_id = house.new_domain()
-    job_id = house.start(domain_id, requests(36, REGISTRATION), kind=REGISTRATION, **JOBS[REGISTRATION])
-    in_work(house, job_id, 5)
+    testbed, expected = own_testbed, undisturbed(36, REGISTRATION)
+    domain_id = testbed.new_domain()
+    job_id = testbed.start(domain_id, requests(36, REGISTRATION), kind=REGISTRATION, **JOBS[REGISTRATION])
+    in_work(testbed, job_id, 5)
     served.stop(signal.SIGTERM)
-    status, done, _ = house.progress(job_id)
+    status, done, _ = testbed.progress(job_id)
     assert (status, done < 36) == ("IN_PROGRESS", True)
-    before = house.fraudsters(domain_id)
+    before = testbed.fraudsters(domain_id)
     assert before
     served.start()
-    wait_until("the job is over", lambda: finished(house, job_id))
-    assert_same(house, domain_id, job_id, *expected)
-    after = house.fraudsters(domain_id)
+    wait_until("the job is over", lambda: finished(testbed, job_id))
+    assert_same(testbed, domain_id, job_id, *expected)
+    after = testbed.fraudsters(domain_id)
     assert all(after[key].tobytes() == vector.tobytes() for key, vector in before.items())
 
 
-@pytest.mark.usefixtures("house")
-def test_the_log_of_the_service_names_no_customer(own_house, served):
-    house = own_house
-    domain_id = house.new_domain("Blackwater-Savings")
+@pytest.mark.usefixtures("testbed")
+def test_the_log_of_the_service_names_no_customer(own_testbed, served):
+    testbed = own_testbed
+    domain_id = testbed.new_domain("Blackwater-Savings")
     entries = [
         entry("r1", "jane-doe-1980", "s3://calls/english.wav"),
         entry("r2", "jane-doe-1980", "s3://calls/none.wav"),
         entry("r3", "jane doe 1980", "s3://calls/none.wav"),
     ]
-    job_id = house.start(domain_id, entries, name="enroll-pensioners")
-    wait_until("the job is over", lambda: finished(house, job_id))
+    job_id = testbed.start(domain_id, entries, name="enroll-pensioners")
+    wait_until("the job is over", lambda: finished(testbed, job_id))
     served.kill("runner", random.Random(1))
     wait_until("there is another runner", lambda: served.family()["runner"])
     served.stop()
@@ -227,16 +227,16 @@ def test_the_log_of_the_service_names_no_customer(own_house, served):
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
 @both_kinds
-def test_100_kills_at_random_change_nothing(own_house, served, undisturbed, job):
+def test_100_kills_at_random_change_nothing(own_testbed, served, undisturbed, job):
     """Jobs run one after the other; a process of a random kind is killed every few seconds."""
-    house, chance, left, expected = own_house, random.Random(20), 100, undisturbed(24, job)
+    testbed, chance, left, expected = own_testbed, random.Random(20), 100, undisturbed(24, job)
     entries = requests(24, job)
     killed = dict.fromkeys(KINDS, 0)
     jobs = 0
     while left:
-        domain_id = house.new_domain()
-        job_id = house.start(domain_id, entries, kind=job, **JOBS[job])
-        over = partial(finished, house, job_id)
+        domain_id = testbed.new_domain()
+        job_id = testbed.start(domain_id, entries, kind=job, **JOBS[job])
+        over = partial(finished, testbed, job_id)
         while not over():
             dawdle(chance.uniform(0.05, 3.0))
             kind = chance.choice(KINDS)
@@ -244,6 +244,6 @@ def test_100_kills_at_random_change_nothing(own_house, served, undisturbed, job)
                 killed[kind] += 1
                 left -= 1
         jobs += 1
-        assert_same(house, domain_id, job_id, *expected)
+        assert_same(testbed, domain_id, job_id, *expected)
     print(f"{jobs} jobs of {len(entries)} requests, killed {killed}")
     assert min(killed.values()) >= 20

@@ -21,77 +21,77 @@ class Killed(BaseException):
 
 
 @pytest.fixture
-def later(house):
-    """The shared house with a clock of its own, and a way to move it."""
+def later(testbed):
+    """The shared testbed with a clock of its own, and a way to move it."""
     moment = now()
 
     def move(time):
         nonlocal moment
         moment += time
 
-    other = house.variant(clock=lambda: moment)
+    other = testbed.variant(clock=lambda: moment)
     yield other, move
     other.close()
 
 
-def test_without_a_job_there_is_nothing_to_do(house):
-    assert house.runner().run_one() is False
+def test_without_a_job_there_is_nothing_to_do(testbed):
+    assert testbed.runner().run_one() is False
 
 
-def test_jobs_are_done_in_the_order_they_were_started(house):
+def test_jobs_are_done_in_the_order_they_were_started(testbed):
     started = []
     for _ in range(3):
-        domain_id = house.new_domain()
-        started.append((domain_id, house.start(domain_id, [FOUR[0]])))
+        domain_id = testbed.new_domain()
+        started.append((domain_id, testbed.start(domain_id, [FOUR[0]])))
     for done in range(1, 4):
-        house.run()
-        statuses = [house.describe(*pair)["JobStatus"] for pair in started]
+        testbed.run()
+        statuses = [testbed.describe(*pair)["JobStatus"] for pair in started]
         assert statuses == ["COMPLETED"] * done + ["SUBMITTED"] * (3 - done)
 
 
-def test_a_lease_of_a_runner_whose_clock_was_ahead_is_no_lease(house, domain):
-    job_id = house.start(domain, [FOUR[0]])
+def test_a_lease_of_a_runner_whose_clock_was_ahead_is_no_lease(testbed, domain):
+    job_id = testbed.start(domain, [FOUR[0]])
     taken = (
         "UPDATE jobs SET status = 'IN_PROGRESS', lease_owner = 'dead', lease_until = :until WHERE job_id = :j"
     )
-    house.execute(taken, until=to_us(now() + timedelta(minutes=30)), j=job_id)
-    assert not house.runner().run_one(), "clocks of hosts may differ"
-    house.execute(taken, until=to_us(now() + timedelta(hours=25)), j=job_id)
-    house.run()
-    assert house.outcome(domain, job_id).status == "COMPLETED"
+    testbed.execute(taken, until=to_us(now() + timedelta(minutes=30)), j=job_id)
+    assert not testbed.runner().run_one(), "clocks of hosts may differ"
+    testbed.execute(taken, until=to_us(now() + timedelta(hours=25)), j=job_id)
+    testbed.run()
+    assert testbed.outcome(domain, job_id).status == "COMPLETED"
 
 
-def test_a_second_runner_leaves_a_job_in_work_alone(house, domain):
-    job_id = house.start(domain, FOUR)
+def test_a_second_runner_leaves_a_job_in_work_alone(testbed, domain):
+    job_id = testbed.start(domain, FOUR)
     others = []
-    house.run(during={1: lambda: others.append(house.runner(owner="second").run_one())})
+    testbed.run(during={1: lambda: others.append(testbed.runner(owner="second").run_one())})
     assert others == [False]
-    assert house.outcome(domain, job_id).status == "COMPLETED"
+    assert testbed.outcome(domain, job_id).status == "COMPLETED"
 
 
 def test_a_runner_that_slept_through_its_lease_writes_nothing_more(later, monkeypatch):
     """A laptop lid was closed: another runner has taken the job and ended it when the first one wakes up."""
     monkeypatch.setattr(runner, "RENEWALS", 1e-9)  # only what it writes can tell it so
-    house, move = later
-    domain_id = house.new_domain()
-    job_id = house.start(domain_id, FOUR)
+    testbed, move = later
+    domain_id = testbed.new_domain()
+    job_id = testbed.start(domain_id, FOUR)
     ended = []
 
     def sleep():
         move(LEASE + timedelta(seconds=1))
-        with_own_engine = house.variant(clock=house.store.clock)
+        with_own_engine = testbed.variant(clock=testbed.store.clock)
         try:
             assert with_own_engine.runner(owner="second").run_one()
         finally:
             with_own_engine.close()
-        ended.append((house.outcome(domain_id, job_id), house.voiceprints(domain_id)))
+        ended.append((testbed.outcome(domain_id, job_id), testbed.voiceprints(domain_id)))
 
-    assert house.runner(during={3: sleep}, owner="first").run_one()
+    assert testbed.runner(during={3: sleep}, owner="first").run_one()
     ((outcome, voiceprints),) = ended
     assert set(outcome.successes.values()) == {"NEW_ENROLLMENT"}
-    again = house.outcome(domain_id, job_id)
+    again = testbed.outcome(domain_id, job_id)
     assert again == outcome
-    after = house.voiceprints(domain_id)
+    after = testbed.voiceprints(domain_id)
     assert {name: vector.tobytes() for name, vector in after.items()} == {
         name: vector.tobytes() for name, vector in voiceprints.items()
     }
@@ -99,29 +99,29 @@ def test_a_runner_that_slept_through_its_lease_writes_nothing_more(later, monkey
 
 def test_a_runner_that_lost_its_job_does_not_fail_it(later):
     """The job is another's and still in work when the first one meets a fault."""
-    house, move = later
-    domain_id = house.new_domain()
-    job_id = house.start(domain_id, FOUR)
+    testbed, move = later
+    domain_id = testbed.new_domain()
+    job_id = testbed.start(domain_id, FOUR)
 
     def lose_it_and_stumble():
-        house.execute("UPDATE jobs SET lease_owner = 'second' WHERE job_id = :j", j=job_id)
+        testbed.execute("UPDATE jobs SET lease_owner = 'second' WHERE job_id = :j", j=job_id)
         raise OSError("the first runner's own fault")
 
-    assert house.runner(during={2: lose_it_and_stumble}, owner="first").run_one()
-    status, done, _ = house.progress(job_id)
+    assert testbed.runner(during={2: lose_it_and_stumble}, owner="first").run_one()
+    status, done, _ = testbed.progress(job_id)
     assert (status, done) == ("IN_PROGRESS", 1)
     move(LEASE + timedelta(seconds=1))
-    assert house.runner(owner="third").run_one()
-    assert len(house.outcome(domain_id, job_id).successes) == 4
+    assert testbed.runner(owner="third").run_one()
+    assert len(testbed.outcome(domain_id, job_id).successes) == 4
 
 
 def test_a_lease_is_kept_while_nothing_is_committed(later, monkeypatch):
     """One long recording, for longer than a lease."""
     monkeypatch.setattr(runner, "RENEWALS", float("inf"))
-    house, move = later
-    domain_id = house.new_domain()
-    job_id = house.start(domain_id, FOUR[:1])
-    first = house.runner(owner="first")
+    testbed, move = later
+    domain_id = testbed.new_domain()
+    job_id = testbed.start(domain_id, FOUR[:1])
+    first = testbed.runner(owner="first")
     others: list[bool] = []
     results = first._engine.results
 
@@ -129,54 +129,54 @@ def test_a_lease_is_kept_while_nothing_is_committed(later, monkeypatch):
         if len(others) == 3:
             return results(timeout_s)
         move(LEASE * 0.7)
-        others.append(house.runner(owner="second").run_one())
+        others.append(testbed.runner(owner="second").run_one())
         return []
 
     first._engine.results = nothing_yet
     assert first.run_one()
     assert others == [False] * 3
-    assert house.outcome(domain_id, job_id).status == "COMPLETED"
+    assert testbed.outcome(domain_id, job_id).status == "COMPLETED"
 
 
-def test_a_runner_that_is_told_to_stop_gives_the_job_back_at_once(house, domain):
-    job_id = house.start(domain, FOUR)
-    stopped: runner.Runner = house.runner(during={3: lambda: stopped.stop()})
+def test_a_runner_that_is_told_to_stop_gives_the_job_back_at_once(testbed, domain):
+    job_id = testbed.start(domain, FOUR)
+    stopped: runner.Runner = testbed.runner(during={3: lambda: stopped.stop()})
     assert stopped.run_one()
-    status, done, _ = house.progress(job_id)
+    status, done, _ = testbed.progress(job_id)
     assert (status, done) == ("IN_PROGRESS", 2)
-    before = {name: vector.tobytes() for name, vector in house.voiceprints(domain).items()}
+    before = {name: vector.tobytes() for name, vector in testbed.voiceprints(domain).items()}
     assert set(before) == {"customer-1", "customer-2"}
-    assert house.runner(owner="second").run_one(), "no lease is in the way"
-    outcome = house.outcome(domain, job_id)
+    assert testbed.runner(owner="second").run_one(), "no lease is in the way"
+    outcome = testbed.outcome(domain, job_id)
     assert set(outcome.successes.values()) == {"NEW_ENROLLMENT"}
-    after = {name: vector.tobytes() for name, vector in house.voiceprints(domain).items()}
+    after = {name: vector.tobytes() for name, vector in testbed.voiceprints(domain).items()}
     assert len(after) == 4
     assert before.items() <= after.items()
 
 
-def test_a_runner_that_is_alone_takes_over_at_once_what_a_dead_one_left(house, domain):
-    job_id = house.start(domain, FOUR)
+def test_a_runner_that_is_alone_takes_over_at_once_what_a_dead_one_left(testbed, domain):
+    job_id = testbed.start(domain, FOUR)
 
     def die():
         raise Killed
 
     with pytest.raises(Killed):
-        house.runner(during={3: die}, owner="dead").run_one()
-    house.engine.discard()
-    assert house.progress(job_id)[:2] == ("IN_PROGRESS", 2)
-    assert house.runner(owner="second").run_one() is False, "the dead one's lease still holds"
-    alone: runner.Runner = house.runner(during={2: lambda: alone.stop()}, owner="second")
+        testbed.runner(during={3: die}, owner="dead").run_one()
+    testbed.engine.discard()
+    assert testbed.progress(job_id)[:2] == ("IN_PROGRESS", 2)
+    assert testbed.runner(owner="second").run_one() is False, "the dead one's lease still holds"
+    alone: runner.Runner = testbed.runner(during={2: lambda: alone.stop()}, owner="second")
     alone._engine.close = lambda: None  # type: ignore[method-assign]  # the shared worker processes stay
     alone.run(alone=True)
-    assert house.runner(owner="third").run_one()
-    outcome = house.outcome(domain, job_id)
+    assert testbed.runner(owner="third").run_one()
+    outcome = testbed.outcome(domain, job_id)
     assert list(outcome.successes) == ["r1", "r2", "r3", "r4"]
-    assert len(house.voiceprints(domain)) == 4
+    assert len(testbed.voiceprints(domain)) == 4
 
 
-def test_a_job_whose_result_was_written_and_not_noted_gets_the_same_result_again(house, domain):
+def test_a_job_whose_result_was_written_and_not_noted_gets_the_same_result_again(testbed, domain):
     """Killed between the result file and the final status."""
-    job_id = house.start(domain, FOUR)
+    job_id = testbed.start(domain, FOUR)
 
     class Dying:
         def __init__(self, objects):
@@ -189,15 +189,15 @@ def test_a_job_whose_result_was_written_and_not_noted_gets_the_same_result_again
             self._objects.write(*arguments)
             raise Killed
 
-    dying = house.runner(owner="dead")
+    dying = testbed.runner(owner="dead")
     objects_of = dying._parts.objects_of
     dying._parts = replace(dying._parts, objects_of=lambda role: Dying(objects_of(role)))
     with pytest.raises(Killed):
         dying.run_one()
-    (path,) = house.files_with(job_id)
+    (path,) = testbed.files_with(job_id)
     first = path.read_bytes()
-    with house.store.database.write() as connection:
+    with testbed.store.database.write() as connection:
         jobs.release_all(connection)
-    assert house.runner(owner="second").run_one()
-    assert house.outcome(domain, job_id).status == "COMPLETED"
+    assert testbed.runner(owner="second").run_one()
+    assert testbed.outcome(domain, job_id).status == "COMPLETED"
     assert path.read_bytes() == first

@@ -9,9 +9,9 @@ SHORT = "s3://calls/english-short.wav"
 OPTED_OUT = (409, "You cannot request an enrollment for an opted out speaker.")
 
 
-def one(house, domain, *files, **how):
+def one(testbed, domain, *files, **how):
     """Enroll `customer-1` from these files: status or (code, message), and the generated id."""
-    outcome = house.enroll(domain, [entry("r1", "customer-1", *files)], **how)
+    outcome = testbed.enroll(domain, [entry("r1", "customer-1", *files)], **how)
     if outcome.status == "COMPLETED":
         return outcome.successes["r1"], outcome.generated_id("r1")
     return outcome.errors["r1"]
@@ -21,142 +21,148 @@ def same(one, other):
     return float(one @ other) > 0.9999
 
 
-def test_a_new_speaker_is_enrolled_with_a_generated_id(house, domain):
-    status, generated_id = one(house, domain, ENGLISH)
+def test_a_new_speaker_is_enrolled_with_a_generated_id(testbed, domain):
+    status, generated_id = one(testbed, domain, ENGLISH)
     assert status == "NEW_ENROLLMENT"
     assert generated_id.startswith("id#")
     assert len(generated_id) == 25
-    speaker = house.speakers(domain)["customer-1"]
+    speaker = testbed.speakers(domain)["customer-1"]
     assert (speaker.status, speaker.speaker_id) == ("ENROLLED", generated_id)
     assert speaker.last_accessed_at is not None
-    assert list(house.voiceprints(domain)) == ["customer-1"]
+    assert list(testbed.voiceprints(domain)) == ["customer-1"]
 
 
-def test_different_voices_get_different_voiceprints_and_one_voice_a_similar_one(house, domain):
-    house.enroll(
+def test_different_voices_get_different_voiceprints_and_one_voice_a_similar_one(testbed, domain):
+    testbed.enroll(
         domain,
         [entry("r1", "a", ENGLISH), entry("r2", "b", AGAIN), entry("r3", "c", FRENCH)],
     )
-    found = house.voiceprints(domain)
+    found = testbed.voiceprints(domain)
     assert float(found["a"] @ found["b"]) > float(found["a"] @ found["c"]) + 0.05
 
 
-def test_skip_leaves_an_enrolled_speaker_as_it_is_and_opens_no_audio(house, domain):
-    first = one(house, domain, ENGLISH)
-    before, speaker = house.voiceprints(domain)["customer-1"], house.speakers(domain)["customer-1"]
-    assert one(house, domain, "s3://calls/never-recorded.wav") == ("DUPLICATE_SKIPPED", first[1])
-    assert np.array_equal(house.voiceprints(domain)["customer-1"], before)
-    assert house.speakers(domain)["customer-1"] == speaker
+def test_skip_leaves_an_enrolled_speaker_as_it_is_and_opens_no_audio(testbed, domain):
+    first = one(testbed, domain, ENGLISH)
+    before, speaker = (
+        testbed.voiceprints(domain)["customer-1"],
+        testbed.speakers(domain)["customer-1"],
+    )
+    assert one(testbed, domain, "s3://calls/never-recorded.wav") == ("DUPLICATE_SKIPPED", first[1])
+    assert np.array_equal(testbed.voiceprints(domain)["customer-1"], before)
+    assert testbed.speakers(domain)["customer-1"] == speaker
 
 
-def test_skip_is_the_default(house, domain):
-    one(house, domain, ENGLISH)
-    assert one(house, domain, FRENCH)[0] == "DUPLICATE_SKIPPED"
-    assert one(house, domain, FRENCH, action="SKIP")[0] == "DUPLICATE_SKIPPED"
+def test_skip_is_the_default(testbed, domain):
+    one(testbed, domain, ENGLISH)
+    assert one(testbed, domain, FRENCH)[0] == "DUPLICATE_SKIPPED"
+    assert one(testbed, domain, FRENCH, action="SKIP")[0] == "DUPLICATE_SKIPPED"
 
 
-def test_overwrite_replaces_the_voiceprint_and_keeps_the_id(house, domain):
-    first = one(house, domain, ENGLISH)
-    before = house.voiceprints(domain)["customer-1"]
-    assert one(house, domain, FRENCH, action="OVERWRITE") == ("ENROLLMENT_OVERWRITE", first[1])
-    after = house.voiceprints(domain)["customer-1"]
+def test_overwrite_replaces_the_voiceprint_and_keeps_the_id(testbed, domain):
+    first = one(testbed, domain, ENGLISH)
+    before = testbed.voiceprints(domain)["customer-1"]
+    assert one(testbed, domain, FRENCH, action="OVERWRITE") == ("ENROLLMENT_OVERWRITE", first[1])
+    after = testbed.voiceprints(domain)["customer-1"]
     assert not same(before, after)
-    assert one(house, domain, ENGLISH, action="OVERWRITE") == ("ENROLLMENT_OVERWRITE", first[1])
-    assert same(before, house.voiceprints(domain)["customer-1"])
+    assert one(testbed, domain, ENGLISH, action="OVERWRITE") == ("ENROLLMENT_OVERWRITE", first[1])
+    assert same(before, testbed.voiceprints(domain)["customer-1"])
 
 
-def test_overwrite_enrolls_a_new_speaker_too(house, domain):
-    assert one(house, domain, ENGLISH, action="OVERWRITE")[0] == "NEW_ENROLLMENT"
+def test_overwrite_enrolls_a_new_speaker_too(testbed, domain):
+    assert one(testbed, domain, ENGLISH, action="OVERWRITE")[0] == "NEW_ENROLLMENT"
 
 
 @pytest.mark.parametrize(
     "files", [[SHORT], ["s3://calls/never-recorded.wav"], [SHORT, "s3://calls/none.wav"]]
 )
-def test_the_old_voiceprint_stays_when_the_new_audio_fails(house, domain, files):
-    one(house, domain, ENGLISH)
-    before, speaker = house.voiceprints(domain)["customer-1"], house.speakers(domain)["customer-1"]
-    assert one(house, domain, *files, action="OVERWRITE")[0] in (400, 404)
-    assert np.array_equal(house.voiceprints(domain)["customer-1"], before)
-    assert house.speakers(domain)["customer-1"] == speaker
+def test_the_old_voiceprint_stays_when_the_new_audio_fails(testbed, domain, files):
+    one(testbed, domain, ENGLISH)
+    before, speaker = (
+        testbed.voiceprints(domain)["customer-1"],
+        testbed.speakers(domain)["customer-1"],
+    )
+    assert one(testbed, domain, *files, action="OVERWRITE")[0] in (400, 404)
+    assert np.array_equal(testbed.voiceprints(domain)["customer-1"], before)
+    assert testbed.speakers(domain)["customer-1"] == speaker
 
 
 @pytest.mark.parametrize("action", ["SKIP", "OVERWRITE"])
 @pytest.mark.parametrize("status", ["EXPIRED", "PENDING"])
-def test_expired_and_pending_speakers_are_enrolled_anew_under_their_id(house, domain, status, action):
-    first = one(house, domain, ENGLISH)
-    house.set_speaker_status(domain, "customer-1", status)
-    before = house.voiceprints(domain)["customer-1"]
-    assert one(house, domain, FRENCH, action=action) == ("NEW_ENROLLMENT", first[1])
-    assert house.speakers(domain)["customer-1"].status == "ENROLLED"
-    assert not same(house.voiceprints(domain)["customer-1"], before)
+def test_expired_and_pending_speakers_are_enrolled_anew_under_their_id(testbed, domain, status, action):
+    first = one(testbed, domain, ENGLISH)
+    testbed.set_speaker_status(domain, "customer-1", status)
+    before = testbed.voiceprints(domain)["customer-1"]
+    assert one(testbed, domain, FRENCH, action=action) == ("NEW_ENROLLMENT", first[1])
+    assert testbed.speakers(domain)["customer-1"].status == "ENROLLED"
+    assert not same(testbed.voiceprints(domain)["customer-1"], before)
 
 
 @pytest.mark.parametrize("action", ["SKIP", "OVERWRITE"])
-def test_an_expired_speaker_stays_so_when_its_audio_fails(house, domain, action):
-    one(house, domain, ENGLISH)
-    house.set_speaker_status(domain, "customer-1", "EXPIRED")
-    assert one(house, domain, SHORT, action=action)[0] == 400
-    assert house.speakers(domain)["customer-1"].status == "EXPIRED"
+def test_an_expired_speaker_stays_so_when_its_audio_fails(testbed, domain, action):
+    one(testbed, domain, ENGLISH)
+    testbed.set_speaker_status(domain, "customer-1", "EXPIRED")
+    assert one(testbed, domain, SHORT, action=action)[0] == 400
+    assert testbed.speakers(domain)["customer-1"].status == "EXPIRED"
 
 
 @pytest.mark.parametrize("action", ["SKIP", "OVERWRITE"])
 @pytest.mark.parametrize("known", [True, False])
-def test_a_speaker_who_opted_out_is_refused_and_opens_no_audio(house, domain, known, action):
+def test_a_speaker_who_opted_out_is_refused_and_opens_no_audio(testbed, domain, known, action):
     if known:
-        one(house, domain, ENGLISH)
-    house.call("OptOutSpeaker", DomainId=domain, SpeakerId="customer-1")
-    assert one(house, domain, "s3://calls/never-recorded.wav", action=action) == OPTED_OUT
-    assert house.speakers(domain)["customer-1"].status == "OPTED_OUT"
-    assert house.voiceprints(domain) == {}
+        one(testbed, domain, ENGLISH)
+    testbed.call("OptOutSpeaker", DomainId=domain, SpeakerId="customer-1")
+    assert one(testbed, domain, "s3://calls/never-recorded.wav", action=action) == OPTED_OUT
+    assert testbed.speakers(domain)["customer-1"].status == "OPTED_OUT"
+    assert testbed.voiceprints(domain) == {}
 
 
 # --- while the job runs
 
 
-def test_a_speaker_who_opts_out_while_the_voice_is_heard_is_not_enrolled(house, domain):
+def test_a_speaker_who_opts_out_while_the_voice_is_heard_is_not_enrolled(testbed, domain):
     entries = [entry("r1", "customer-1", ENGLISH), entry("r2", "customer-2", FRENCH)]
-    outcome = house.enroll(
+    outcome = testbed.enroll(
         domain,
         entries,
-        during={0: lambda: house.call("OptOutSpeaker", DomainId=domain, SpeakerId="customer-1")},
+        during={0: lambda: testbed.call("OptOutSpeaker", DomainId=domain, SpeakerId="customer-1")},
     )
     assert outcome.errors == {"r1": OPTED_OUT}
     assert outcome.successes == {"r2": "NEW_ENROLLMENT"}
-    assert list(house.voiceprints(domain)) == ["customer-2"]
+    assert list(testbed.voiceprints(domain)) == ["customer-2"]
 
 
-def test_an_enrolled_speaker_who_opts_out_while_it_would_be_overwritten_keeps_nothing(house, domain):
-    one(house, domain, ENGLISH)
-    outcome = house.enroll(
+def test_an_enrolled_speaker_who_opts_out_while_it_would_be_overwritten_keeps_nothing(testbed, domain):
+    one(testbed, domain, ENGLISH)
+    outcome = testbed.enroll(
         domain,
         [entry("r1", "customer-1", FRENCH)],
         action="OVERWRITE",
-        during={1: lambda: house.call("OptOutSpeaker", DomainId=domain, SpeakerId="customer-1")},
+        during={1: lambda: testbed.call("OptOutSpeaker", DomainId=domain, SpeakerId="customer-1")},
     )
     assert outcome.errors == {"r1": OPTED_OUT}
-    assert house.voiceprints(domain) == {}
+    assert testbed.voiceprints(domain) == {}
 
 
-def test_a_speaker_who_is_deleted_while_the_voice_is_heard_is_enrolled_as_a_new_one(house, domain):
-    first = one(house, domain, ENGLISH)
-    outcome = house.enroll(
+def test_a_speaker_who_is_deleted_while_the_voice_is_heard_is_enrolled_as_a_new_one(testbed, domain):
+    first = one(testbed, domain, ENGLISH)
+    outcome = testbed.enroll(
         domain,
         [entry("r1", "customer-1", FRENCH)],
         action="OVERWRITE",
-        during={0: lambda: house.call("DeleteSpeaker", DomainId=domain, SpeakerId="customer-1")},
+        during={0: lambda: testbed.call("DeleteSpeaker", DomainId=domain, SpeakerId="customer-1")},
     )
     assert outcome.successes == {"r1": "NEW_ENROLLMENT"}
     assert outcome.generated_id("r1") != first[1]
 
 
-def test_a_speaker_to_be_skipped_who_is_deleted_in_between_is_told_to_come_again(house, domain):
+def test_a_speaker_to_be_skipped_who_is_deleted_in_between_is_told_to_come_again(testbed, domain):
     """Its audio was not listened to, because it was enrolled; now there is nothing to skip."""
-    house.enroll(domain, [entry("r1", "customer-2", FRENCH)])
+    testbed.enroll(domain, [entry("r1", "customer-2", FRENCH)])
     entries = [entry("r1", "customer-1", ENGLISH), entry("r2", "customer-2", FRENCH)]
-    outcome = house.enroll(
+    outcome = testbed.enroll(
         domain,
         entries,
-        during={1: lambda: house.call("DeleteSpeaker", DomainId=domain, SpeakerId="customer-2")},
+        during={1: lambda: testbed.call("DeleteSpeaker", DomainId=domain, SpeakerId="customer-2")},
     )
     assert outcome.successes == {"r1": "NEW_ENROLLMENT"}
     assert outcome.errors == {
@@ -167,7 +173,7 @@ def test_a_speaker_to_be_skipped_who_is_deleted_in_between_is_told_to_come_again
 # --- the same speaker twice
 
 
-def test_the_same_speaker_twice_is_treated_in_order_and_skipped(house, domain):
+def test_the_same_speaker_twice_is_treated_in_order_and_skipped(testbed, domain):
     entries = [
         entry("r1", "customer-1", SHORT),
         entry("r2", "customer-1", ENGLISH),
@@ -175,7 +181,7 @@ def test_the_same_speaker_twice_is_treated_in_order_and_skipped(house, domain):
         entry("r4", "customer-2", FRENCH),
         entry("r5", "customer-1", "s3://calls/never-recorded.wav"),
     ]
-    outcome = house.enroll(domain, entries)
+    outcome = testbed.enroll(domain, entries)
     assert list(outcome.errors) == ["r1"]
     assert outcome.successes == {
         "r2": "NEW_ENROLLMENT",
@@ -188,28 +194,28 @@ def test_the_same_speaker_twice_is_treated_in_order_and_skipped(house, domain):
     assert ids["r2"] == ids["r3"] == ids["r5"] != ids["r4"]
 
 
-def test_the_same_speaker_twice_with_overwrite_ends_with_the_last_voice(house, domain):
+def test_the_same_speaker_twice_with_overwrite_ends_with_the_last_voice(testbed, domain):
     entries = [
         entry("r1", "customer-1", ENGLISH),
         entry("r2", "customer-1", FRENCH),
         entry("r3", "x", FRENCH),
     ]
     # One recording under two ids is what the replay guard is there for; here it only shows whose voice it is.
-    outcome = house.enroll(domain, entries, action="OVERWRITE", fraud={"FraudDetectionAction": "IGNORE"})
+    outcome = testbed.enroll(domain, entries, action="OVERWRITE", fraud={"FraudDetectionAction": "IGNORE"})
     assert outcome.successes == {"r1": "NEW_ENROLLMENT", "r2": "ENROLLMENT_OVERWRITE", "r3": "NEW_ENROLLMENT"}
     assert outcome.generated_id("r1") == outcome.generated_id("r2")
-    found = house.voiceprints(domain)
+    found = testbed.voiceprints(domain)
     assert same(found["customer-1"], found["x"])
 
 
-def test_ids_that_differ_only_in_letter_case_are_different_speakers(house, domain):
-    outcome = house.enroll(domain, [entry("r1", "Customer", ENGLISH), entry("r2", "customer", FRENCH)])
+def test_ids_that_differ_only_in_letter_case_are_different_speakers(testbed, domain):
+    outcome = testbed.enroll(domain, [entry("r1", "Customer", ENGLISH), entry("r2", "customer", FRENCH)])
     assert set(outcome.successes.values()) == {"NEW_ENROLLMENT"}
     assert outcome.generated_id("r1") != outcome.generated_id("r2")
 
 
-def test_the_same_customer_id_in_two_domains_is_two_speakers(house, domain):
-    first = one(house, domain, ENGLISH)
-    second = one(house, house.new_domain(), ENGLISH)
+def test_the_same_customer_id_in_two_domains_is_two_speakers(testbed, domain):
+    first = one(testbed, domain, ENGLISH)
+    second = one(testbed, testbed.new_domain(), ENGLISH)
     assert first[0] == second[0] == "NEW_ENROLLMENT"
     assert first[1] != second[1]

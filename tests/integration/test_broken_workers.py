@@ -6,15 +6,15 @@ from pathlib import Path
 
 import broken_mains
 import pytest
-from batch_house import House
+from batch_testbed import Testbed
 from batch_values import entry
+from waiting import PATIENCE_S, wait_until
 
 from sonant.jobs.workers import local
 from sonant.jobs.workers.local import MAX_STILLBORN, LocalEngine
 from sonant.settings import Quotas, Settings
 from sonant.storage.repositories import counters
 from sonant.voice import models
-from waiting import PATIENCE_S, wait_until
 
 
 @pytest.fixture
@@ -25,13 +25,13 @@ def broken(tmp_path, monkeypatch):
         broken_mains.without_models, (str(tmp_path / "models"),), workers=1, time_limit_s=PATIENCE_S
     )
     settings = Settings(data=tmp_path / "data", quotas=Quotas(domains_per_account=10))
-    house = House.open(settings, engine=engine)
-    yield house
-    house.close()
+    testbed = Testbed.open(settings, engine=engine)
+    yield testbed
+    testbed.close()
 
 
-def lost_workers(house):
-    with house.store.database.read() as connection:
+def lost_workers(testbed):
+    with testbed.store.database.read() as connection:
         return counters.read(connection).get((counters.LOST_WORKERS, ""), 0)
 
 

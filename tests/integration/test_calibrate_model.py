@@ -11,8 +11,8 @@ import pytest
 import soundfile
 import soxr
 from click.testing import CliRunner, Result
-
 from made_networks import calibration_text, speaker_network
+
 from sonant.assembly import installation
 from sonant.cli import main
 from sonant.cli.calibrate_model import ModelFit, calibrate_model, fit_model, settle

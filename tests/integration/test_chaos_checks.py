@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-
 from chaos_checks import of_speech, of_vector, search
 from waiting import PATIENCE_S
 

@@ -6,9 +6,9 @@ from secrets import token_hex
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
+from postgres_server import DATABASES
 from sqlalchemy import inspect, text
 
-from postgres_server import DATABASES
 from sonant.assembly.installation import open_store
 from sonant.errors import SetupError
 from sonant.settings import Settings

@@ -4,26 +4,26 @@ from __future__ import annotations
 
 import pytest
 from batch_values import entry, fraud_entry, manifest
+from strict_files import read_report
 
 from sonant.assembly import installation
 from sonant.jobs.runner import Runner
 from sonant.storage.objects.store import ObjectUri
-from strict_files import read_report
 
 CALLS = "s3://calls"
 
 
 @pytest.fixture
-def dry_run(house):
+def dry_run(testbed):
     """Start a dry run, carry it out, read its report."""
 
-    def run(house, domain_id, entries, *, config=None, output_key=None, during=None):
+    def run(testbed, domain_id, entries, *, config=None, output_key=None, during=None):
         data = entries if isinstance(entries, bytes) else manifest(entries)
-        answer = house.call(
+        answer = testbed.call(
             "StartEnrollmentDryRun",
             DomainId=domain_id,
-            DataAccessRoleArn=installation.role_arn(house.settings),
-            InputDataConfig={"S3Uri": house.put(f"s3://jobs/{next(house.names)}/m.json", data)},
+            DataAccessRoleArn=installation.role_arn(testbed.settings),
+            InputDataConfig={"S3Uri": testbed.put(f"s3://jobs/{next(testbed.names)}/m.json", data)},
             OutputDataConfig={
                 "S3Uri": "s3://results/dry",
                 **({"KmsKeyId": output_key} if output_key else {}),
@@ -32,19 +32,19 @@ def dry_run(house):
         )
         assert answer["Job"]["JobStatus"] == "SUBMITTED"
         job_id = answer["Job"]["JobId"]
-        house.run(during=during)
-        return described(house, domain_id, job_id)
+        testbed.run(during=during)
+        return described(testbed, domain_id, job_id)
 
     return run
 
 
-def described(house, domain_id, job_id):
-    job = house.call("DescribeEnrollmentDryRun", DomainId=domain_id, JobId=job_id)["Job"]
+def described(testbed, domain_id, job_id):
+    job = testbed.call("DescribeEnrollmentDryRun", DomainId=domain_id, JobId=job_id)["Job"]
     if job["JobStatus"] == "FAILED":
-        assert house.files_with(job_id) == []
+        assert testbed.files_with(job_id) == []
         return job, None, None
     where = ObjectUri.parse("s3://results/dry").child(job_id, "m.json.out")
-    return job, read_report(house.get(str(where))), house.get(f"{where}.html").decode()
+    return job, read_report(testbed.get(str(where))), testbed.get(f"{where}.html").decode()
 
 
 def outcomes(report):
@@ -76,16 +76,16 @@ ALL_SORTS = [
 
 
 @pytest.mark.parametrize("action", ["SKIP", "OVERWRITE"])
-def test_it_foretells_what_the_job_then_does(own_house, dry_run, action):
-    house, domain = own_house, own_house.new_domain()
-    house.enroll(domain, [entry("r", "old", f"{CALLS}/french.wav")])
-    house.call("OptOutSpeaker", DomainId=domain, SpeakerId="never")
-    before = house.speakers(domain)
+def test_it_foretells_what_the_job_then_does(own_testbed, dry_run, action):
+    testbed, domain = own_testbed, own_testbed.new_domain()
+    testbed.enroll(domain, [entry("r", "old", f"{CALLS}/french.wav")])
+    testbed.call("OptOutSpeaker", DomainId=domain, SpeakerId="never")
+    before = testbed.speakers(domain)
 
-    job, report, _ = dry_run(house, domain, ALL_SORTS, config={"ExistingEnrollmentAction": action})
+    job, report, _ = dry_run(testbed, domain, ALL_SORTS, config={"ExistingEnrollmentAction": action})
 
-    assert house.speakers(domain) == before, "a dry run changes no speaker"
-    done = house.enroll(domain, ALL_SORTS, action=action)
+    assert testbed.speakers(domain) == before, "a dry run changes no speaker"
+    done = testbed.enroll(domain, ALL_SORTS, action=action)
     assert predicted(report) == {**done.errors, **done.successes}
     assert job["JobStatus"] == done.status == "COMPLETED_WITH_ERRORS"
     summary = {"Requests": 10, "LikelyToSucceed": len(done.successes), "LikelyToFail": len(done.errors)}
@@ -93,10 +93,12 @@ def test_it_foretells_what_the_job_then_does(own_house, dry_run, action):
     assert report["Summary"].items() >= summary.items()
 
 
-def test_the_quota_is_counted_as_if_the_requests_before_had_been_enrolled(own_house, dry_run):
-    house = own_house
-    domain = house.new_domain()
-    narrow = house.variant(quotas=type(house.settings.quotas)(speakers_per_domain=1, domains_per_account=9))
+def test_the_quota_is_counted_as_if_the_requests_before_had_been_enrolled(own_testbed, dry_run):
+    testbed = own_testbed
+    domain = testbed.new_domain()
+    narrow = testbed.variant(
+        quotas=type(testbed.settings.quotas)(speakers_per_domain=1, domains_per_account=9)
+    )
     entries = [entry(name, f"customer-{name}", f"{CALLS}/{name}.wav") for name in ("english", "french")]
     _, report, _ = dry_run(narrow, domain, entries)
     done = narrow.enroll(domain, entries)
@@ -105,9 +107,9 @@ def test_the_quota_is_counted_as_if_the_requests_before_had_been_enrolled(own_ho
     assert predicted(report) == {**done.errors, **done.successes}
 
 
-def test_every_recording_is_described_also_of_one_who_would_be_skipped(house, domain, dry_run):
-    house.enroll(domain, [entry("r", "old", f"{CALLS}/french.wav")])
-    _, report, _ = dry_run(house, domain, [entry("skipped", "old", f"{CALLS}/english.wav")])
+def test_every_recording_is_described_also_of_one_who_would_be_skipped(testbed, domain, dry_run):
+    testbed.enroll(domain, [entry("r", "old", f"{CALLS}/french.wav")])
+    _, report, _ = dry_run(testbed, domain, [entry("skipped", "old", f"{CALLS}/english.wav")])
     (line,) = report["Requests"]
     (recording,) = line["Recordings"]
     assert line["LikelyOutcome"] == "DUPLICATE_SKIPPED"
@@ -122,7 +124,7 @@ def test_every_recording_is_described_also_of_one_who_would_be_skipped(house, do
     assert recording["Codec"] == "unknown"
 
 
-def test_one_voice_under_two_ids_and_two_voices_under_one_are_told(house, domain, dry_run):
+def test_one_voice_under_two_ids_and_two_voices_under_one_are_told(testbed, domain, dry_run):
     entries = [
         entry("a", "anna", f"{CALLS}/english.wav"),
         entry("b", "bert", f"{CALLS}/english-again.wav"),
@@ -131,7 +133,7 @@ def test_one_voice_under_two_ids_and_two_voices_under_one_are_told(house, domain
         entry("d2", "dora", f"{CALLS}/italian.wav"),
         entry("mixed", "mike", f"{CALLS}/english-short.wav", f"{CALLS}/french.wav", f"{CALLS}/russian.wav"),
     ]
-    _, report, _ = dry_run(house, domain, entries, config={"ExistingEnrollmentAction": "OVERWRITE"})
+    _, report, _ = dry_run(testbed, domain, entries, config={"ExistingEnrollmentAction": "OVERWRITE"})
     lines = {line["RequestId"]: line for line in report["Requests"]}
     assert lines["a"]["SameVoiceAs"]["SpeakerId"] == "bert"
     assert lines["b"]["SameVoiceAs"]["SpeakerId"] == "anna"
@@ -141,105 +143,108 @@ def test_one_voice_under_two_ids_and_two_voices_under_one_are_told(house, domain
     assert any("sounds like the voice of speaker bert" in text for text in lines["a"]["Warnings"])
 
 
-def test_the_report_holds_no_voice_and_the_database_neither_afterwards(house, domain, dry_run):
-    _, report, page = dry_run(house, domain, [entry("a", "anna", f"{CALLS}/english.wav")])
+def test_the_report_holds_no_voice_and_the_database_neither_afterwards(testbed, domain, dry_run):
+    _, report, page = dry_run(testbed, domain, [entry("a", "anna", f"{CALLS}/english.wav")])
     assert "voice" not in report["Requests"][0]
     assert "anna" in page
-    assert house.voiceprints(domain) == {}
+    assert testbed.voiceprints(domain) == {}
 
 
-def test_findings_are_sealed_while_it_runs(own_house, dry_run):
-    domain = own_house.new_domain()
+def test_findings_are_sealed_while_it_runs(own_testbed, dry_run):
+    domain = own_testbed.new_domain()
     seen = []
 
     def look():
-        seen.append((own_house.settings.data / "sonant.db").read_bytes())
-        seen.append((own_house.settings.data / "sonant.db-wal").read_bytes())
+        seen.append((own_testbed.settings.data / "sonant.db").read_bytes())
+        seen.append((own_testbed.settings.data / "sonant.db-wal").read_bytes())
 
     entries = [entry(f"request-{n}", f"anna-{n}", f"{CALLS}/english.wav") for n in range(3)]
-    dry_run(own_house, domain, entries, during={2: look})
+    dry_run(own_testbed, domain, entries, during={2: look})
     assert seen
     for content in seen:
         assert b"anna-" not in content
         assert b"english.wav" not in content
 
 
-def test_a_killed_runner_s_forecast_is_taken_up_by_the_next(own_house):
-    domain = own_house.new_domain()
+def test_a_killed_runner_s_forecast_is_taken_up_by_the_next(own_testbed):
+    domain = own_testbed.new_domain()
     entries = [entry(f"r{n}", "the-same", f"{CALLS}/english.wav") for n in range(3)]
-    answer = own_house.call(
+    answer = own_testbed.call(
         "StartEnrollmentDryRun",
         DomainId=domain,
-        DataAccessRoleArn=installation.role_arn(own_house.settings),
-        InputDataConfig={"S3Uri": own_house.put("s3://jobs/k/m.json", manifest(entries))},
+        DataAccessRoleArn=installation.role_arn(own_testbed.settings),
+        InputDataConfig={"S3Uri": own_testbed.put("s3://jobs/k/m.json", manifest(entries))},
         OutputDataConfig={"S3Uri": "s3://results/dry"},
     )
     job_id = answer["Job"]["JobId"]
-    runner: Runner = own_house.runner(during={2: lambda: runner.stop()}, owner="one")
+    runner: Runner = own_testbed.runner(during={2: lambda: runner.stop()}, owner="one")
     assert runner.run_one()
-    status, done, _ = own_house.progress(job_id)
+    status, done, _ = own_testbed.progress(job_id)
     assert (status, 0 < done < 3) == ("IN_PROGRESS", True)
-    own_house.run()
-    _, report, _ = described(own_house, domain, job_id)
+    own_testbed.run()
+    _, report, _ = described(own_testbed, domain, job_id)
     assert list(outcomes(report).values()) == ["NEW_ENROLLMENT", "DUPLICATE_SKIPPED", "DUPLICATE_SKIPPED"]
 
 
-def test_a_broken_manifest_fails_it_as_it_would_the_job(house, domain, dry_run):
-    job, _, _ = dry_run(house, domain, b"{}")
+def test_a_broken_manifest_fails_it_as_it_would_the_job(testbed, domain, dry_run):
+    job, _, _ = dry_run(testbed, domain, b"{}")
     assert job["FailureDetails"]["StatusCode"] == 400
-    assert house.enroll(domain, b"{}").failure == (400, job["FailureDetails"]["Message"])
+    assert testbed.enroll(domain, b"{}").failure == (400, job["FailureDetails"]["Message"])
 
 
-def test_both_files_of_the_report_are_sealed_under_the_key_that_is_named(house, domain, dry_run):
+def test_both_files_of_the_report_are_sealed_under_the_key_that_is_named(testbed, domain, dry_run):
     job, _, _ = dry_run(
-        house, domain, [entry("a", "anna", f"{CALLS}/english.wav")], output_key=installation.DEFAULT_ALIAS
+        testbed,
+        domain,
+        [entry("a", "anna", f"{CALLS}/english.wav")],
+        output_key=installation.DEFAULT_ALIAS,
     )
-    files = house.files_with(job["JobId"])
+    files = testbed.files_with(job["JobId"])
     assert len(files) == 2
     assert all(b"anna" not in file.read_bytes() for file in files)
 
 
-def test_it_is_no_enrollment_job_and_takes_no_job_s_place(house, domain):
+def test_it_is_no_enrollment_job_and_takes_no_job_s_place(testbed, domain):
     start = {
         "DomainId": domain,
-        "DataAccessRoleArn": installation.role_arn(house.settings),
+        "DataAccessRoleArn": installation.role_arn(testbed.settings),
         "InputDataConfig": {"S3Uri": "s3://jobs/none.json"},
         "OutputDataConfig": {"S3Uri": "s3://results/dry"},
     }
-    dry = house.call("StartEnrollmentDryRun", **start)["Job"]["JobId"]
-    house.call("StartSpeakerEnrollmentJob", **start)
-    listed = house.call("ListEnrollmentDryRuns", DomainId=domain)["JobSummaries"]
+    dry = testbed.call("StartEnrollmentDryRun", **start)["Job"]["JobId"]
+    testbed.call("StartSpeakerEnrollmentJob", **start)
+    listed = testbed.call("ListEnrollmentDryRuns", DomainId=domain)["JobSummaries"]
     assert [job["JobId"] for job in listed] == [dry]
-    jobs = house.call("ListSpeakerEnrollmentJobs", DomainId=domain)["JobSummaries"]
+    jobs = testbed.call("ListSpeakerEnrollmentJobs", DomainId=domain)["JobSummaries"]
     assert dry not in [job["JobId"] for job in jobs]
-    house.run()
-    house.run()
+    testbed.run()
+    testbed.run()
 
 
-def test_a_known_fraudster_is_foretold_as_the_job_then_says(own_house, dry_run):
-    house, domain = own_house, own_house.new_domain()
-    house.register(domain, [fraud_entry("f", f"{CALLS}/english.wav")])
+def test_a_known_fraudster_is_foretold_as_the_job_then_says(own_testbed, dry_run):
+    testbed, domain = own_testbed, own_testbed.new_domain()
+    testbed.register(domain, [fraud_entry("f", f"{CALLS}/english.wav")])
     entries = [entry("r1", "c-1", f"{CALLS}/english-again.wav"), entry("r2", "c-2", f"{CALLS}/russian.wav")]
-    _, report, _ = dry_run(house, domain, entries)
-    done = house.enroll(domain, entries)
+    _, report, _ = dry_run(testbed, domain, entries)
+    done = testbed.enroll(domain, entries)
     assert "fraud check failed" in done.errors["r1"][1]
     assert predicted(report) == {**done.errors, **done.successes}
 
 
-def test_copies_are_foretold_of_the_domain_s_recordings_and_of_the_manifest_s_own(own_house, dry_run):
-    house, domain = own_house, own_house.new_domain()
-    house.enroll(domain, [entry("r", "old", f"{CALLS}/french.wav")])
+def test_copies_are_foretold_of_the_domain_s_recordings_and_of_the_manifest_s_own(own_testbed, dry_run):
+    testbed, domain = own_testbed, own_testbed.new_domain()
+    testbed.enroll(domain, [entry("r", "old", f"{CALLS}/french.wav")])
     entries = [
         entry("copy of one enrolled", "c-1", f"{CALLS}/french.wav"),
         entry("first", "c-2", f"{CALLS}/english.wav"),
         entry("copy of the first", "c-3", f"{CALLS}/english.wav"),
         entry("not a copy", "c-4", f"{CALLS}/russian.wav"),
     ]
-    _, report, _ = dry_run(house, domain, entries)
+    _, report, _ = dry_run(testbed, domain, entries)
     _, ignoring, _ = dry_run(
-        house, domain, entries, config={"FraudDetectionConfig": {"FraudDetectionAction": "IGNORE"}}
+        testbed, domain, entries, config={"FraudDetectionConfig": {"FraudDetectionAction": "IGNORE"}}
     )
-    done = house.enroll(domain, entries)
+    done = testbed.enroll(domain, entries)
     assert "fraud check failed" in done.errors["copy of one enrolled"][1]
     assert "fraud check failed" in done.errors["copy of the first"][1]
     assert predicted(report) == {**done.errors, **done.successes}
@@ -247,20 +252,20 @@ def test_copies_are_foretold_of_the_domain_s_recordings_and_of_the_manifest_s_ow
     assert not {"voice", "fingerprint"} & {name for line in report["Requests"] for name in line}
 
 
-def test_a_copy_is_foretold_also_by_the_runner_after_one_that_was_killed(own_house):
-    domain = own_house.new_domain()
+def test_a_copy_is_foretold_also_by_the_runner_after_one_that_was_killed(own_testbed):
+    domain = own_testbed.new_domain()
     files = ("english", "russian", "french", "english")
     entries = [entry(f"r{n}", f"c-{n}", f"{CALLS}/{name}.wav") for n, name in enumerate(files)]
-    job_id = own_house.call(
+    job_id = own_testbed.call(
         "StartEnrollmentDryRun",
         DomainId=domain,
-        DataAccessRoleArn=installation.role_arn(own_house.settings),
-        InputDataConfig={"S3Uri": own_house.put("s3://jobs/k/m.json", manifest(entries))},
+        DataAccessRoleArn=installation.role_arn(own_testbed.settings),
+        InputDataConfig={"S3Uri": own_testbed.put("s3://jobs/k/m.json", manifest(entries))},
         OutputDataConfig={"S3Uri": "s3://results/dry"},
     )["Job"]["JobId"]
-    runner: Runner = own_house.runner(during={2: lambda: runner.stop()}, owner="one")
+    runner: Runner = own_testbed.runner(during={2: lambda: runner.stop()}, owner="one")
     assert runner.run_one()
-    assert 0 < own_house.progress(job_id)[1] < 4
-    own_house.run()
-    _, report, _ = described(own_house, domain, job_id)
+    assert 0 < own_testbed.progress(job_id)[1] < 4
+    own_testbed.run()
+    _, report, _ = described(own_testbed, domain, job_id)
     assert list(outcomes(report).values()) == ["NEW_ENROLLMENT"] * 3 + ["ERROR"]

@@ -13,7 +13,9 @@ from typing import Any
 import pytest
 from botocore.credentials import Credentials
 from botocore.exceptions import BotoCoreError, ClientError
-from events_house import ServiceProcess, running
+from events_testbed import ServiceProcess, running
+from strict_json import assert_same, read_json
+from waiting import PATIENCE_S, wait_until
 
 from sonant.cli.common import client
 from sonant.gateway.models import load_models
@@ -21,8 +23,6 @@ from sonant.gateway.samples import sample
 from sonant.gateway.scalars import Fault, string
 from sonant.operations import OPERATIONS
 from sonant.settings import Settings
-from strict_json import assert_same, read_json
-from waiting import PATIENCE_S, wait_until
 
 TOKEN = "a-token-for-scrapers"
 

@@ -10,8 +10,7 @@ from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError
-from events_house import SECRET, Receiver, ServiceProcess, kill_runner, receiving, running
-
+from events_testbed import SECRET, Receiver, ServiceProcess, kill_runner, receiving, running
 from waiting import PATIENCE_S, wait_until
 
 BATCH = "VoiceId Batch Speaker Enrollment Action"

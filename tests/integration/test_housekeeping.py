@@ -7,12 +7,12 @@ import socket
 import threading
 from datetime import datetime, timedelta
 
-from kept_house import INSTANT, START, enroll, rows_left
+from kept_testbed import INSTANT, START, enroll, rows_left
+from waiting import PATIENCE_S
 
 from sonant.retention.housekeeping import AWAY_S, RETRY_S, SETTLED_S, SWEEP_S
 from sonant.storage.database.engine import Database
 from sonant.storage.repositories import domains
-from waiting import PATIENCE_S
 
 
 def test_a_step_that_fails_does_not_stop_the_others_and_is_tried_again(kept, keeper, clock, caplog):

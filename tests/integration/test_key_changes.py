@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 
 import pytest
-from kept_house import INSTANT
+from kept_testbed import INSTANT
 
 from sonant.assembly.installation import DEFAULT_ALIAS
 from sonant.errors import AccessDenied
@@ -13,12 +13,12 @@ from sonant.retention.housekeeping import KEY_CHANGE_PAUSES
 from sonant.storage.repositories import domains
 
 
-def details(house, domain_id):
-    return house.call("DescribeDomain", DomainId=domain_id)["Domain"]["ServerSideEncryptionUpdateDetails"]
+def details(testbed, domain_id):
+    return testbed.call("DescribeDomain", DomainId=domain_id)["Domain"]["ServerSideEncryptionUpdateDetails"]
 
 
-def change_key(house, domain_id, key):
-    house.call(
+def change_key(testbed, domain_id, key):
+    testbed.call(
         "UpdateDomain",
         DomainId=domain_id,
         Name="tests",

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from batch_house import House
-from kept_house import MovedClock
-
 from aws_servers import moto, official
+from batch_testbed import Testbed
+from kept_testbed import MovedClock
+
 from sonant.cli import doctor
 from sonant.cli import keys as key_commands
 from sonant.errors import SetupError
@@ -35,7 +35,7 @@ def kms(moto_url: str) -> Any:
 
 
 @pytest.fixture
-def far_house(tmp_path: Path, moto_url: str, clock: MovedClock) -> Iterator[House]:
+def far_testbed(tmp_path: Path, moto_url: str, clock: MovedClock) -> Iterator[Testbed]:
     kms = Kms(
         endpoint=moto_url,
         access_key_id="test",
@@ -43,9 +43,9 @@ def far_house(tmp_path: Path, moto_url: str, clock: MovedClock) -> Iterator[Hous
         grantee=f"arn:aws:iam::{ACCOUNT}:role/service",
     )
     settings = Settings(data=tmp_path / "data", account=ACCOUNT, keys="aws-kms", kms=kms)
-    house = House.open(replace(settings, jobs=replace(settings.jobs, workers=1)), clock=clock)
-    yield house
-    house.close()
+    testbed = Testbed.open(replace(settings, jobs=replace(settings.jobs, workers=1)), clock=clock)
+    yield testbed
+    testbed.close()
 
 
 Granted = Callable[[str], list[str]]
@@ -58,16 +58,16 @@ def granted(kms: Any) -> Granted:
 
 
 def test_a_domains_grant_follows_its_key_and_ends_with_it(
-    far_house: House, kms: Any, clock: MovedClock, granted: Granted
+    far_testbed: Testbed, kms: Any, clock: MovedClock, granted: Granted
 ) -> None:
     old, new = (kms.create_key()["KeyMetadata"]["Arn"] for _ in range(2))
     keeper = Housekeeper(
-        database=far_house.store.database, keys_of=far_house.store.backends.keys, clock=clock
+        database=far_testbed.store.database, keys_of=far_testbed.store.backends.keys, clock=clock
     )
-    domain_id = far_house.new_domain(key=old)
+    domain_id = far_testbed.new_domain(key=old)
     assert (granted(old), granted(new)) == ([domain_id], [])
 
-    far_house.call(
+    far_testbed.call(
         "UpdateDomain",
         DomainId=domain_id,
         Name="tests",
@@ -75,10 +75,10 @@ def test_a_domains_grant_follows_its_key_and_ends_with_it(
     )
     assert keeper.change_keys() == 1
     assert (granted(old), granted(new)) == ([], [domain_id])
-    described = far_house.call("DescribeDomain", DomainId=domain_id)["Domain"]
+    described = far_testbed.call("DescribeDomain", DomainId=domain_id)["Domain"]
     assert described["ServerSideEncryptionUpdateDetails"]["UpdateStatus"] == "COMPLETED"
 
-    far_house.call("DeleteDomain", DomainId=domain_id)
+    far_testbed.call("DeleteDomain", DomainId=domain_id)
     assert keeper.erase_domains() == 0
     assert granted(new) == [domain_id], "it may still be restored"
     clock.now += timedelta(days=31)
@@ -87,24 +87,26 @@ def test_a_domains_grant_follows_its_key_and_ends_with_it(
 
 
 def test_a_domain_is_erased_although_its_key_is_gone(
-    far_house: House, kms: Any, clock: MovedClock, granted: Granted
+    far_testbed: Testbed, kms: Any, clock: MovedClock, granted: Granted
 ) -> None:
     key = kms.create_key()["KeyMetadata"]["Arn"]
     keeper = Housekeeper(
-        database=far_house.store.database, keys_of=far_house.store.backends.keys, clock=clock
+        database=far_testbed.store.database, keys_of=far_testbed.store.backends.keys, clock=clock
     )
-    domain_id = far_house.new_domain(key=key)
-    far_house.call("DeleteDomain", DomainId=domain_id)
+    domain_id = far_testbed.new_domain(key=key)
+    far_testbed.call("DeleteDomain", DomainId=domain_id)
     clock.now += timedelta(days=31)
-    far_house.execute("UPDATE domains SET kms_key_arn = :gone", gone=key[:-4] + "0000")
+    far_testbed.execute("UPDATE domains SET kms_key_arn = :gone", gone=key[:-4] + "0000")
     assert keeper.erase_domains() == 1
 
 
-def test_the_doctor_tells_of_remote_keys_and_the_key_commands_send_away(far_house: House, kms: Any) -> None:
+def test_the_doctor_tells_of_remote_keys_and_the_key_commands_send_away(
+    far_testbed: Testbed, kms: Any
+) -> None:
     keys = [kms.create_key()["KeyMetadata"]["Arn"] for _ in range(2)]
     for key in keys:
-        far_house.new_domain(key=key)
+        far_testbed.new_domain(key=key)
     kms.disable_key(KeyId=keys[0].rpartition("/")[2])  # moto takes no ARN here
-    assert doctor._keys(far_house.settings) == "aws-kms: 1 of the 2 keys in use are enabled"
+    assert doctor._keys(far_testbed.settings) == "aws-kms: 1 of the 2 keys in use are enabled"
     with pytest.raises(SetupError, match="live in AWS KMS"):
-        key_commands.show_all(far_house.settings, None)
+        key_commands.show_all(far_testbed.settings, None)

@@ -16,93 +16,93 @@ from sonant.storage.repositories import domains
 
 
 @pytest.fixture
-def rotating(own_house):
-    """A house with somebody enrolled, and a rotation of its key as the command does it."""
+def rotating(own_testbed):
+    """A testbed with somebody enrolled, and a rotation of its key as the command does it."""
 
     def rotate(*, forget=False):
         step = key_rotation.forget_earlier if forget else key_rotation.rotate
-        step(own_house.store, own_house.store.keys, own_house.settings.account, DEFAULT_ALIAS)
+        step(own_testbed.store, own_testbed.store.keys, own_testbed.settings.account, DEFAULT_ALIAS)
 
-    domain_id = own_house.new_domain()
-    own_house.enroll(domain_id, [entry("r1", "ada", "s3://calls/english.wav")])
-    return own_house, domain_id, rotate
+    domain_id = own_testbed.new_domain()
+    own_testbed.enroll(domain_id, [entry("r1", "ada", "s3://calls/english.wav")])
+    return own_testbed, domain_id, rotate
 
 
-def rows(house, domain_id):
-    with house.store.database.read() as connection:
+def rows(testbed, domain_id):
+    with testbed.store.database.read() as connection:
         domain = domains.find_by_id(connection, domain_id)
         sealed = (
-            house.store.database,
+            testbed.store.database,
             connection.exec_driver_sql("SELECT vector_sealed FROM voiceprints").scalars().all(),
         )
     return domain, sealed[1]
 
 
 def test_a_rotation_wraps_anew_and_seals_nothing_again(rotating):
-    house, domain_id, rotate = rotating
-    before, sealed = rows(house, domain_id)
-    voices = house.voiceprints(domain_id)
+    testbed, domain_id, rotate = rotating
+    before, sealed = rows(testbed, domain_id)
+    voices = testbed.voiceprints(domain_id)
     rotate()
-    after, still = rows(house, domain_id)
+    after, still = rows(testbed, domain_id)
     assert after.data_key_wrapped != before.data_key_wrapped
     assert still == sealed
     context = encryption_context(after.arn)
-    assert house.store.keys.is_current(after.data_key_wrapped, context)
-    assert not house.store.keys.is_current(before.data_key_wrapped, context)
-    assert house.store.keys.decrypt(before.data_key_wrapped, context) == house.store.keys.decrypt(
+    assert testbed.store.keys.is_current(after.data_key_wrapped, context)
+    assert not testbed.store.keys.is_current(before.data_key_wrapped, context)
+    assert testbed.store.keys.decrypt(before.data_key_wrapped, context) == testbed.store.keys.decrypt(
         after.data_key_wrapped, context
     )
-    for name, vector in house.voiceprints(domain_id).items():
+    for name, vector in testbed.voiceprints(domain_id).items():
         assert np.array_equal(vector, voices[name])
-    assert house.enroll(domain_id, [entry("r2", "bob", "s3://calls/french.wav")]).status == "COMPLETED"
+    assert testbed.enroll(domain_id, [entry("r2", "bob", "s3://calls/french.wav")]).status == "COMPLETED"
 
 
 def test_forgotten_material_opens_nothing_any_more(rotating):
-    house, domain_id, rotate = rotating
-    before, _ = rows(house, domain_id)
+    testbed, domain_id, rotate = rotating
+    before, _ = rows(testbed, domain_id)
     for _ in range(3):
         rotate()
     rotate(forget=True)
     with pytest.raises(SealBroken):
-        house.store.keys.decrypt(before.data_key_wrapped, encryption_context(before.arn))
-    assert set(house.voiceprints(domain_id)) == {"ada"}
-    path = next((house.settings.data / "keys").glob("*-*.json"))
+        testbed.store.keys.decrypt(before.data_key_wrapped, encryption_context(before.arn))
+    assert set(testbed.voiceprints(domain_id)) == {"ada"}
+    path = next((testbed.settings.data / "keys").glob("*-*.json"))
     assert b"earlier" not in path.read_bytes()
 
 
 def test_a_rotation_that_was_killed_half_way_is_finished_later(rotating):
-    house, domain_id, rotate = rotating
-    house.store.keys.rotate(DEFAULT_ALIAS)  # killed before any domain was wrapped anew
-    assert set(house.voiceprints(domain_id)) == {"ada"}
+    testbed, domain_id, rotate = rotating
+    testbed.store.keys.rotate(DEFAULT_ALIAS)  # killed before any domain was wrapped anew
+    assert set(testbed.voiceprints(domain_id)) == {"ada"}
     rotate(forget=True)
-    assert set(house.voiceprints(domain_id)) == {"ada"}
+    assert set(testbed.voiceprints(domain_id)) == {"ada"}
 
 
 def test_objects_that_were_sealed_before_hold_earlier_material(rotating):
-    house, domain_id, rotate = rotating
-    house.put("s3://results/deep/in/sealed", b"of before", key=DEFAULT_ALIAS)
+    testbed, domain_id, rotate = rotating
+    testbed.put("s3://results/deep/in/sealed", b"of before", key=DEFAULT_ALIAS)
     rotate()
-    assert house.get("s3://results/deep/in/sealed") == b"of before"
+    assert testbed.get("s3://results/deep/in/sealed") == b"of before"
     with pytest.raises(SetupError, match="1 objects in buckets were sealed before"):
         rotate(forget=True)
-    house.put("s3://results/deep/in/sealed", b"of after", key=DEFAULT_ALIAS)
+    testbed.put("s3://results/deep/in/sealed", b"of after", key=DEFAULT_ALIAS)
     rotate(forget=True)
-    assert house.get("s3://results/deep/in/sealed") == b"of after"
-    assert set(house.voiceprints(domain_id)) == {"ada"}
+    assert testbed.get("s3://results/deep/in/sealed") == b"of after"
+    assert set(testbed.voiceprints(domain_id)) == {"ada"}
 
 
 def test_another_process_sees_the_new_material_at_once(rotating, capsys):
-    house, domain_id, _ = rotating
-    key_commands.rotate(house.settings, None, DEFAULT_ALIAS, forget=False)
-    key_commands.rotate(house.settings, None, DEFAULT_ALIAS, forget=True)
-    assert set(house.voiceprints(domain_id)) == {"ada"}
+    testbed, domain_id, _ = rotating
+    key_commands.rotate(testbed.settings, None, DEFAULT_ALIAS, forget=False)
+    key_commands.rotate(testbed.settings, None, DEFAULT_ALIAS, forget=True)
+    assert set(testbed.voiceprints(domain_id)) == {"ada"}
     told = capsys.readouterr().out
     assert "the data keys of 1 domains" in told and "1 rotations destroyed" in told
 
 
 def test_a_disabled_key_is_not_rotated(rotating):
-    house, _, rotate = rotating
-    house.store.keys.disable(DEFAULT_ALIAS)
+    testbed, _, rotate = rotating
+    testbed.store.keys.disable(DEFAULT_ALIAS)
     with pytest.raises(Exception, match="is disabled"):
         rotate()
 

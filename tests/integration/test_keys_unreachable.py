@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from batch_house import House
+from batch_testbed import Testbed
 from batch_values import entry
 
 from sonant.errors import KeysUnreachable
@@ -13,7 +13,7 @@ from sonant.storage.keys.store import KeyStore
 
 
 class Flaky:
-    """A house's key store that does not answer while `down`."""
+    """A testbed's key store that does not answer while `down`."""
 
     def __init__(self, keys: KeyStore) -> None:
         self._keys, self.down = keys, True
@@ -24,28 +24,28 @@ class Flaky:
         return self._keys.decrypt(wrapped, context)
 
 
-def test_a_job_waits_until_the_key_service_answers_again(own_house: House) -> None:
-    domain_id = own_house.new_domain()
-    job_id = own_house.start(domain_id, [entry("r1", "customer-1", "s3://calls/english.wav")])
-    runner = own_house.runner()
-    flaky = Flaky(own_house.store.keys)
+def test_a_job_waits_until_the_key_service_answers_again(own_testbed: Testbed) -> None:
+    domain_id = own_testbed.new_domain()
+    job_id = own_testbed.start(domain_id, [entry("r1", "customer-1", "s3://calls/english.wav")])
+    runner = own_testbed.runner()
+    flaky = Flaky(own_testbed.store.keys)
     runner._parts = replace(runner._parts, keys_of=lambda *_: flaky)
 
     assert not runner.run_one(), "nothing was done, so the runner pauses before it looks again"
-    assert own_house.describe(domain_id, job_id)["JobStatus"] != "FAILED"
+    assert own_testbed.describe(domain_id, job_id)["JobStatus"] != "FAILED"
     flaky.down = False
     assert runner.run_one()
-    assert own_house.outcome(domain_id, job_id).job["JobStatus"] == "COMPLETED"
+    assert own_testbed.outcome(domain_id, job_id).job["JobStatus"] == "COMPLETED"
 
 
-def test_a_job_that_waited_longer_than_its_time_limit_fails(own_house: House) -> None:
-    limited = replace(own_house.settings, jobs=replace(own_house.settings.jobs, time_limit_s=0.0))
-    domain_id = own_house.new_domain()
-    job_id = own_house.start(domain_id, [entry("r1", "customer-1", "s3://calls/english.wav")])
-    runner = own_house.runner()
-    flaky = Flaky(own_house.store.keys)
+def test_a_job_that_waited_longer_than_its_time_limit_fails(own_testbed: Testbed) -> None:
+    limited = replace(own_testbed.settings, jobs=replace(own_testbed.settings.jobs, time_limit_s=0.0))
+    domain_id = own_testbed.new_domain()
+    job_id = own_testbed.start(domain_id, [entry("r1", "customer-1", "s3://calls/english.wav")])
+    runner = own_testbed.runner()
+    flaky = Flaky(own_testbed.store.keys)
     runner._parts = replace(runner._parts, keys_of=lambda *_: flaky, settings=limited)
 
     assert runner.run_one()
-    job = own_house.describe(domain_id, job_id)
+    job = own_testbed.describe(domain_id, job_id)
     assert (job["JobStatus"], job["FailureDetails"]["StatusCode"]) == ("FAILED", 500)

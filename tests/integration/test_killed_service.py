@@ -11,13 +11,13 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
-from batch_house import House
+from batch_testbed import Testbed
 from botocore.exceptions import ClientError, EndpointConnectionError, HTTPClientError
-from cluster_house import Cluster
+from cluster_testbed import Cluster
 from two_services import Side
+from waiting import wait_until
 
 from sonant.settings import Quotas, Settings
-from waiting import wait_until
 
 #: One process of pytest, so that the services are started once.
 pytestmark = pytest.mark.xdist_group("killed services")
@@ -29,19 +29,19 @@ REFUSED = "ServiceQuotaExceededException"
 
 
 @pytest.fixture(scope="module")
-def house(tmp_path_factory, postgres_server):
+def testbed(tmp_path_factory, postgres_server):
     """This process; may make more domains than callers may."""
     with postgres_server.migrated() as url:
         data = tmp_path_factory.mktemp("killed") / "data"
-        made = House.open(Settings(data=data, database=url, quotas=Quotas(domains_per_account=2 * DOMAINS)))
+        made = Testbed.open(Settings(data=data, database=url, quotas=Quotas(domains_per_account=2 * DOMAINS)))
         yield made
         made.close()
 
 
 @pytest.fixture(scope="module")
-def cluster(house):
+def cluster(testbed):
     made = Cluster(
-        house,
+        testbed,
         SONANT_RATES_FACTOR="0",
         SONANT_QUOTAS_DOMAINS_PER_ACCOUNT=str(DOMAINS),
         SONANT_QUOTAS_ACTIVE_SESSIONS_PER_DOMAIN=str(SESSIONS),
@@ -162,8 +162,8 @@ def test_client_tokens_and_the_quota_of_domains_outlive_a_killed_service(dying, 
         new_domain(other, min(callers.refused))
 
 
-def test_client_tokens_and_the_quota_of_sessions_outlive_a_killed_service(dying, other, house):
-    domain_id = house.new_domain()
+def test_client_tokens_and_the_quota_of_sessions_outlive_a_killed_service(dying, other, testbed):
+    domain_id = testbed.new_domain()
     callers = killed_amid(dying, other, new_session(domain_id), SESSIONS)
 
     there = pages(other.own.list_sessions, "SessionSummaries", DomainId=domain_id)
@@ -176,8 +176,8 @@ def test_client_tokens_and_the_quota_of_sessions_outlive_a_killed_service(dying,
     assert {token: new_session(domain_id)(other, token) for token in callers.made} == callers.made
 
 
-def test_what_a_killed_service_has_answered_is_in_effect_at_the_other(dying, other, house):
-    domain_id = house.new_domain()
+def test_what_a_killed_service_has_answered_is_in_effect_at_the_other(dying, other, testbed):
+    domain_id = testbed.new_domain()
     answered: list[str] = []
 
     def opt_out(first: int) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from batch_values import fraud_entry
-from live_house import customer
+from live_testbed import customer
 
 from sonant.sessions.calls import EndReason
 from sonant.storage.repositories import calibrations
@@ -46,17 +46,17 @@ def test_a_new_speaker_is_enrolled_from_the_call(live, domain, talk):
     # Given
     name = ask(live, domain)
     assert status(live, domain, name) == "NOT_ENOUGH_SPEECH"
-    assert live.house.speakers(domain)["customer-1"].status == "PENDING"
+    assert live.testbed.speakers(domain)["customer-1"].status == "PENDING"
 
     # When
     live.take(domain, name, talk)
 
     # Then: the voiceprint is there, and audio to make it anew
     assert status(live, domain, name) == "COMPLETED"
-    speaker = live.house.speakers(domain)["customer-1"]
+    speaker = live.testbed.speakers(domain)["customer-1"]
     assert speaker.status == "ENROLLED"
-    assert set(live.house.voiceprints(domain)) == {"customer-1"}
-    assert live.house.kept_audio(domain)["customer-1"].startswith(b"fLaC")
+    assert set(live.testbed.voiceprints(domain)) == {"customer-1"}
+    assert live.testbed.kept_audio(domain)["customer-1"].startswith(b"fLaC")
     (event,) = live.events(domain, SPEAKER_EVENT)
     assert (event["action"], event["status"]) == ("ENROLL_SPEAKER", "SUCCEEDED")
     assert event["generatedSpeakerId"] == speaker.speaker_id
@@ -102,14 +102,14 @@ def test_an_enrollment_that_is_asked_for_late_uses_the_speech_that_was(live, dom
 
 def test_enrolling_again_makes_a_new_voiceprint_and_the_status_stays(live, domain, talk, again):
     live.take(domain, ask(live, domain), talk)
-    before = live.house.voiceprints(domain)["customer-1"]
+    before = live.testbed.voiceprints(domain)["customer-1"]
 
     live.take(domain, ask(live, domain), again)
 
-    after = live.house.voiceprints(domain)["customer-1"]
-    assert live.house.speakers(domain)["customer-1"].status == "ENROLLED"
+    after = live.testbed.voiceprints(domain)["customer-1"]
+    assert live.testbed.speakers(domain)["customer-1"].status == "ENROLLED"
     assert 0.5 < float(before @ after) < 0.9999
-    with live.house.store.database.read() as connection:
+    with live.testbed.store.database.read() as connection:
         noted = calibrations.repetitions(connection, domain, shipped_encoder_id(), 10)
     assert [one.similarity for one in noted] == [pytest.approx(float(before @ after), abs=1e-4)]
     assert live.events(domain, SPEAKER_EVENT)[-1]["data"]["enrollmentStatus"] == "ENROLLMENT_OVERWRITE"
@@ -123,14 +123,14 @@ def test_a_recording_that_was_enrolled_before_enrolls_nobody_in_a_call(live, dom
 
     assert status(live, domain, name) == "FAILED"
     assert "VoiceSpoofingRisk is 100" in message(live, domain, name)
-    assert set(live.house.voiceprints(domain)) == {"customer-1"}
+    assert set(live.testbed.voiceprints(domain)) == {"customer-1"}
 
 
 def test_a_fraudster_is_not_enrolled_and_not_named(live, talk, again):
     # Given: the speaker is on the domain's watchlist, from another call
-    domain = live.house.new_domain()
-    live.house.put("s3://calls/known-fraudster.wav", _wav(again))
-    fraudster_id = live.house.register(
+    domain = live.testbed.new_domain()
+    live.testbed.put("s3://calls/known-fraudster.wav", _wav(again))
+    fraudster_id = live.testbed.register(
         domain, [fraud_entry("r1", "s3://calls/known-fraudster.wav")]
     ).generated_id("r1")
 
@@ -143,7 +143,7 @@ def test_a_fraudster_is_not_enrolled_and_not_named(live, talk, again):
     told = message(live, domain, name)
     assert "KnownFraudsterRisk" in told
     assert fraudster_id not in told
-    assert live.house.speakers(domain)["customer-1"].status == "PENDING"
+    assert live.testbed.speakers(domain)["customer-1"].status == "PENDING"
     event = live.events(domain, SPEAKER_EVENT)[-1]
     assert event["status"] == "FAILED"
     assert fraudster_id not in event["errorInfo"]["errorMessage"]
@@ -170,7 +170,7 @@ def test_who_opts_out_or_is_deleted_in_mid_call_is_not_enrolled(live, domain, ta
 
     assert live.session(domain, name).enrollment_status == "FAILED"
     assert live.session(domain, name).enrollment_message
-    assert live.house.voiceprints(domain) == {}
+    assert live.testbed.voiceprints(domain) == {}
 
 
 def test_what_was_too_short_is_gathered_anew_by_the_next_stream(live, domain, talk):

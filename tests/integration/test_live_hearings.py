@@ -7,7 +7,8 @@ from datetime import timedelta
 import numpy as np
 import pytest
 import soxr
-from live_house import customer
+from live_testbed import customer
+from waiting import PATIENCE_S
 
 from sonant.evaluation.channels import parse
 from sonant.sessions.calls import EndReason
@@ -16,7 +17,6 @@ from sonant.storage.repositories.sessions import ENDED, ONGOING
 from sonant.voice.enrollment import RecordingSource, decode_audio, gather_speech
 from sonant.voice.gathering import SpeechGatherer
 from sonant.voice.models import load_models
-from waiting import PATIENCE_S
 
 EXACT = timedelta(microseconds=2)
 

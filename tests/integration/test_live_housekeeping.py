@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 
 import pytest
-from kept_house import INSTANT, vault_of
+from kept_testbed import INSTANT, vault_of
 
 from sonant.retention.sessions import LOST, SessionKeeper
 from sonant.sessions.context import LEASE
@@ -151,10 +151,10 @@ def test_the_housekeeper_does_all_of_it(kept, domain, clock, keeper, sessions_ke
     from dataclasses import replace
 
     start(kept, domain, SpeakerId="customer")
-    house = replace(keeper, sessions=sessions_keeper)
+    testbed = replace(keeper, sessions=sessions_keeper)
     clock.now += IDLE + INSTANT
-    house.turn({})
+    testbed.turn({})
     clock.now += KEPT + INSTANT
-    house.turn({})
+    testbed.turn({})
     assert found(kept, domain) is None
     assert kept.speakers(domain) == {}

@@ -13,8 +13,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from live_house import LiveHouse, customer
-from served_house import Served
+from live_testbed import LiveTestbed, customer
+from served_testbed import Served
+from waiting import PATIENCE_S, wait_until
 
 from sonant.errors import InternalServer, ResourceNotFound
 from sonant.sessions import retry_queue as live_errands
@@ -22,7 +23,6 @@ from sonant.sessions.calls import EndReason
 from sonant.storage.repositories import sessions
 from sonant.storage.repositories.session_hearings import AUTHENTICATION, FRAUD
 from sonant.storage.repositories.sessions import ENDED, ONGOING, PENDING
-from waiting import PATIENCE_S, wait_until
 
 SILENCE = np.zeros(1600, np.int16)
 
@@ -38,9 +38,9 @@ def talk(recording):
 
 
 @pytest.fixture
-def own(own_house):
-    """A house that takes calls, for one test alone."""
-    live = LiveHouse.of(own_house)
+def own(own_testbed):
+    """A testbed that takes calls, for one test alone."""
+    live = LiveTestbed.of(own_testbed)
     yield live
     live.close()
 
@@ -56,7 +56,7 @@ def _others(own: Any, killed: set[int]) -> bool:
 
 def test_workers_that_are_killed_cost_time_and_no_result(own, talk):
     # Given: two calls, heard up to just before there is enough speech
-    domain = own.house.new_domain()
+    domain = own.testbed.new_domain()
     names = [own.start(domain).name for _ in range(2)]
     streams = [own.open(domain, name) for name in names]
     for stream in streams:
@@ -84,12 +84,12 @@ def test_workers_that_are_killed_cost_time_and_no_result(own, talk):
 def test_while_the_database_fails_results_wait_and_no_call_is_lost(own, talk, monkeypatch, caplog):
     monkeypatch.setattr(live_errands, "RETRY_FIRST_S", 1.0)  # given up a minute later
     # Given: a call whose results cannot be written
-    domain = own.house.new_domain()
+    domain = own.testbed.new_domain()
     names = [own.start(domain).name for _ in range(2)]
     hurt, other = (own.open(domain, name) for name in names)
     for stream in (hurt, other):
         own.speak(stream, SILENCE)
-    own.house.execute("ALTER TABLE session_hearings RENAME TO hidden")
+    own.testbed.execute("ALTER TABLE session_hearings RENAME TO hidden")
 
     # When
     for start in range(0, 18 * 8000, 8000):
@@ -98,7 +98,7 @@ def test_while_the_database_fails_results_wait_and_no_call_is_lost(own, talk, mo
     wait_until("the database fails", lambda: "trying again" in caplog.text)
     assert not hurt.wait_drained(0)
     own.speak(other, SILENCE)
-    own.house.execute("ALTER TABLE hidden RENAME TO session_hearings")
+    own.testbed.execute("ALTER TABLE hidden RENAME TO session_hearings")
 
     # Then
     assert hurt.wait_drained(PATIENCE_S)
@@ -109,14 +109,14 @@ def test_while_the_database_fails_results_wait_and_no_call_is_lost(own, talk, mo
 
 
 def test_a_heartbeat_that_fails_comes_again(own, caplog):
-    domain = own.house.new_domain()
+    domain = own.testbed.new_domain()
     name = own.start(domain).name
     stream = own.open(domain, name)
     own.speak(stream, SILENCE)
 
-    own.house.execute("ALTER TABLE sessions RENAME TO hidden")
+    own.testbed.execute("ALTER TABLE sessions RENAME TO hidden")
     wait_until("a heartbeat fails", lambda: "the database cannot be used" in caplog.text)
-    own.house.execute("ALTER TABLE hidden RENAME TO sessions")
+    own.testbed.execute("ALTER TABLE hidden RENAME TO sessions")
     own.speak(stream, np.zeros(8000, np.int16))
 
     own.until(domain, name, stream_status=ONGOING, heard_s=pytest.approx(1.2, abs=0.04))
@@ -125,18 +125,18 @@ def test_a_heartbeat_that_fails_comes_again(own, caplog):
 
 def test_a_result_that_can_never_be_written_ends_its_stream_and_no_other(own, talk, monkeypatch):
     monkeypatch.setattr("sonant.sessions.retry_queue.RETRY_FIRST_S", 0.01)
-    domain = own.house.new_domain()
+    domain = own.testbed.new_domain()
     names = [own.start(domain).name for _ in range(2)]
     hurt, other = (own.open(domain, name) for name in names)
     for stream in (hurt, other):
         own.speak(stream, SILENCE)
-    own.house.execute("ALTER TABLE session_hearings RENAME TO hidden")
+    own.testbed.execute("ALTER TABLE session_hearings RENAME TO hidden")
     for start in range(0, 18 * 8000, 8000):
         wait_until("there is room", lambda: hurt.room_s > 2)
         hurt.feed(talk[start : start + 8000], 8000)
 
     assert own.until_told() == [EndReason.SERVICE_STOPPED]
-    own.house.execute("ALTER TABLE hidden RENAME TO session_hearings")
+    own.testbed.execute("ALTER TABLE hidden RENAME TO session_hearings")
 
     own.until(domain, names[0], stream_status=ENDED, stream_end_reason=EndReason.SERVICE_STOPPED)
     own.speak(other, talk)
@@ -145,7 +145,7 @@ def test_a_result_that_can_never_be_written_ends_its_stream_and_no_other(own, ta
 
 
 def test_a_service_that_stops_in_order_keeps_what_it_heard(own, talk):
-    domain = own.house.new_domain()
+    domain = own.testbed.new_domain()
     name = own.start(domain).name
     stream = own.open(domain, name)
     own.speak(stream, talk)
@@ -159,10 +159,10 @@ def test_a_service_that_stops_in_order_keeps_what_it_heard(own, talk):
 
 
 @pytest.fixture
-def killed(own_house, recording, tmp_path):
-    """A session whose service was killed in mid-call, and its house."""
-    domain = own_house.new_domain()
-    live = LiveHouse.of(own_house)
+def killed(own_testbed, recording, tmp_path):
+    """A session whose service was killed in mid-call, and its testbed."""
+    domain = own_testbed.new_domain()
+    live = LiveTestbed.of(own_testbed)
     name = live.start(domain).name
     (tmp_path / "call.wav").write_bytes(recording)
     here = Path(__file__).parent
@@ -170,7 +170,7 @@ def killed(own_house, recording, tmp_path):
         [
             sys.executable,
             str(here / "live_mains.py"),
-            str(own_house.settings.data),
+            str(own_testbed.settings.data),
             str(tmp_path / "call.wav"),
             domain,
             name,
@@ -191,8 +191,8 @@ def killed(own_house, recording, tmp_path):
 
 def test_the_stream_of_a_killed_service_counts_as_ended_after_its_lease(killed):
     live, domain, name = killed
-    later = live.house.store.clock() + timedelta(seconds=11)
-    with live.house.store.database.read() as connection:
+    later = live.testbed.store.clock() + timedelta(seconds=11)
+    with live.testbed.store.database.read() as connection:
         session = sessions.find(connection, domain, name, later)
     assert session is not None
     assert (session.stream_status, session.stream_end_reason) == (ENDED, EndReason.SERVICE_STOPPED)
@@ -202,10 +202,10 @@ def test_the_stream_of_a_killed_service_counts_as_ended_after_its_lease(killed):
 def test_a_restarted_service_ends_the_streams_of_its_predecessor_at_once(killed, talk):
     # Given: an enrollment was in progress as well
     live, domain, name = killed
-    live.house.execute("UPDATE sessions SET enrollment_status = 'IN_PROGRESS'")
+    live.testbed.execute("UPDATE sessions SET enrollment_status = 'IN_PROGRESS'")
 
     # When: the service is started on the same folder
-    served = Served(live.house, {})
+    served = Served(live.testbed, {})
     served.start()
     try:
         # Then
@@ -224,14 +224,14 @@ def test_a_restarted_service_ends_the_streams_of_its_predecessor_at_once(killed,
 
 def test_a_new_model_of_the_domain_is_what_later_results_are_made_with(own, talk):
     # Given: a call heard with the shipped model, in a domain that then gets a model that is not there
-    domain = own.house.new_domain()
+    domain = own.testbed.new_domain()
     name = own.start(domain).name
     stream = own.open(domain, name)
     own.speak(stream, talk)
     assert AUTHENTICATION in own.hearings(domain, name)
 
     # When
-    own.house.execute("UPDATE domains SET model_id = 'another'")
+    own.testbed.execute("UPDATE domains SET model_id = 'another'")
 
     # Then: what cannot be heard any more is not passed over
     assert own.until_told() == [EndReason.SERVICE_STOPPED]
@@ -241,13 +241,13 @@ def test_a_new_model_of_the_domain_is_what_later_results_are_made_with(own, talk
 def test_nothing_is_started_before_the_first_call_nor_by_one_that_is_refused(own):
     own.intake.notice("id#" + "A" * 22)
     with pytest.raises(ResourceNotFound):
-        own.open(own.house.new_domain(), "nobody-started-it")
+        own.open(own.testbed.new_domain(), "nobody-started-it")
     assert own.intake._works is None
     assert own.intake.streams == 0
 
 
 def test_a_service_that_stops_takes_no_call(own):
-    domain = own.house.new_domain()
+    domain = own.testbed.new_domain()
     name = own.start(domain).name
     own.close()
     with pytest.raises(InternalServer):

@@ -6,7 +6,8 @@ import asyncio
 
 import numpy as np
 import pytest
-from live_house import LiveHouse, customer
+from live_testbed import LiveTestbed, customer
+from waiting import PATIENCE_S, until, wait_until
 
 from sonant.errors import AccessDenied, Conflict, ResourceNotFound, ServiceQuotaExceeded
 from sonant.sessions.calls import Call, EndReason, StreamFault
@@ -14,7 +15,6 @@ from sonant.settings import Live, Quotas
 from sonant.storage.repositories import sessions
 from sonant.storage.repositories.session_hearings import AUTHENTICATION
 from sonant.storage.repositories.sessions import ENDED, ONGOING, PENDING
-from waiting import PATIENCE_S, until, wait_until
 
 SILENCE = np.zeros(1600, np.int16)
 
@@ -26,11 +26,11 @@ def talk(make_call):
 
 @pytest.fixture
 def brief(variant):
-    """A house whose calls have little time."""
+    """A testbed whose calls have little time."""
     made = []
 
     def make(**live):
-        made.append(LiveHouse.of(variant(live=Live(workers=1, **live))))
+        made.append(LiveTestbed.of(variant(live=Live(workers=1, **live))))
         return made[-1]
 
     yield make
@@ -112,9 +112,9 @@ def test_a_carrier_may_start_a_session_by_itself_and_the_next_stream_of_it(live,
 
 
 def test_a_session_that_a_carrier_starts_counts_against_the_quota(variant):
-    live = LiveHouse.of(variant(quotas=Quotas(active_sessions_per_domain=1, domains_per_account=1000)))
+    live = LiveTestbed.of(variant(quotas=Quotas(active_sessions_per_domain=1, domains_per_account=1000)))
     try:
-        domain = live.house.new_domain()
+        domain = live.testbed.new_domain()
         live.start(domain)
         with pytest.raises(ServiceQuotaExceeded):
             live.open(domain, "one-too-many", create=True)
@@ -125,12 +125,12 @@ def test_a_session_that_a_carrier_starts_counts_against_the_quota(variant):
 def test_the_speaker_that_a_carrier_names_is_set_and_made_if_need_be(live, domain):
     name = live.start(domain).name
     session = live.take(domain, name, SILENCE, speaker_id="customer-7")
-    speaker = live.house.speakers(domain)["customer-7"]
+    speaker = live.testbed.speakers(domain)["customer-7"]
     assert (speaker.status, speaker.speaker_id) == ("PENDING", session.speaker_id)
 
 
 def test_a_suspended_domain_takes_no_call(live):
-    domain = live.house.new_domain()
+    domain = live.testbed.new_domain()
     name = live.start(domain).name
     live.call("DeleteDomain", DomainId=domain)
     with pytest.raises(Conflict) as caught:
@@ -139,10 +139,10 @@ def test_a_suspended_domain_takes_no_call(live):
 
 
 def test_a_domain_whose_key_is_disabled_takes_no_call(live):
-    key = live.house.store.keys.create("of calls")
-    domain = live.house.new_domain(key=key.arn)
+    key = live.testbed.store.keys.create("of calls")
+    domain = live.testbed.new_domain(key=key.arn)
     name = live.start(domain).name
-    live.house.store.keys.disable(key.arn)
+    live.testbed.store.keys.disable(key.arn)
     with pytest.raises(AccessDenied):
         live.open(domain, name)
 
@@ -213,14 +213,14 @@ def _suspend(live, domain, _key):
 
 
 def _disable(live, _domain, key):
-    live.house.store.keys.disable(key)
+    live.testbed.store.keys.disable(key)
 
 
 @pytest.mark.parametrize("go", [_suspend, _disable])
 def test_a_domain_that_goes_ends_its_calls_and_no_others(live, domain, talk, go):
     # Given: calls in two domains
-    key = live.house.store.keys.create("of calls").arn
-    going = live.house.new_domain(key=key)
+    key = live.testbed.store.keys.create("of calls").arn
+    going = live.testbed.new_domain(key=key)
     ended, other = (live.open(where, live.start(where).name) for where in (going, domain))
     for stream in (ended, other):
         live.speak(stream, SILENCE)
@@ -233,9 +233,9 @@ def test_a_domain_that_goes_ends_its_calls_and_no_others(live, domain, talk, go)
     assert ended.wait_drained(PATIENCE_S)
     live.speak(other, talk)
     live.hang_up(other)
-    with live.house.store.database.read() as connection:
-        left = sessions.find(connection, going, ended.session_id, live.house.store.clock())
-        kept = sessions.find(connection, domain, other.session_id, live.house.store.clock())
+    with live.testbed.store.database.read() as connection:
+        left = sessions.find(connection, going, ended.session_id, live.testbed.store.clock())
+        kept = sessions.find(connection, domain, other.session_id, live.testbed.store.clock())
     assert left is not None and kept is not None
     assert left.stream_end_reason == EndReason.DOMAIN_GONE
     assert AUTHENTICATION in live.hearings(domain, kept.name)
@@ -246,7 +246,7 @@ def test_a_domain_that_goes_ends_its_calls_and_no_others(live, domain, talk, go)
 
 def test_a_silent_line_is_ended(brief):
     live = brief(idle_s=0.5)
-    domain = live.house.new_domain()
+    domain = live.testbed.new_domain()
     name = live.start(domain).name
     stream = live.open(domain, name)
     live.speak(stream, SILENCE)
@@ -256,7 +256,7 @@ def test_a_silent_line_is_ended(brief):
 
 def test_a_line_that_never_brings_audio_is_let_go(brief):
     live = brief(idle_s=0.5)
-    domain = live.house.new_domain()
+    domain = live.testbed.new_domain()
     name = live.start(domain).name
     stream = live.open(domain, name)
     assert stream.wait_drained(PATIENCE_S)
@@ -266,7 +266,7 @@ def test_a_line_that_never_brings_audio_is_let_go(brief):
 
 def test_a_call_that_takes_too_long_is_ended(brief):
     live = brief(max_stream_s=1.0)
-    domain = live.house.new_domain()
+    domain = live.testbed.new_domain()
     name = live.start(domain).name
     stream = live.open(domain, name)
     live.speak(stream, np.zeros(8000 * 2, np.int16))

@@ -5,10 +5,10 @@ from __future__ import annotations
 import uuid
 
 import pytest
-from batch_house import House
+from batch_testbed import Testbed
 from batch_values import entry
-from cluster_house import Cluster
-from live_house import customer
+from cluster_testbed import Cluster
+from live_testbed import customer
 from two_services import Side, hang_up, named, refused, said_until_closed, say
 
 from sonant.settings import Enrollment, Fraud, Jobs, Registration, Settings
@@ -27,7 +27,7 @@ CALLER = "customer-1"
 
 
 @pytest.fixture(scope="module")
-def house(tmp_path_factory, calls, postgres_server):
+def testbed(tmp_path_factory, calls, postgres_server):
     """This process, in which jobs are worked on."""
     with postgres_server.migrated() as url:
         settings = Settings(
@@ -38,7 +38,7 @@ def house(tmp_path_factory, calls, postgres_server):
             jobs=Jobs(workers=1),
             fraud=Fraud(spoofing_max_s=0),
         )
-        made = House.open(settings)
+        made = Testbed.open(settings)
         for name, recording in calls.items():
             made.put(f"s3://calls/{name}", recording)
         yield made
@@ -46,8 +46,8 @@ def house(tmp_path_factory, calls, postgres_server):
 
 
 @pytest.fixture(scope="module")
-def cluster(house):
-    made = Cluster(house, **LIVE)
+def cluster(testbed):
+    made = Cluster(testbed, **LIVE)
     yield made
     made.close()
 
@@ -58,10 +58,10 @@ def sides(cluster):
 
 
 @pytest.fixture(scope="module")
-def domain(house):
+def domain(testbed):
     """One that knows the caller."""
-    domain_id = house.new_domain()
-    done = house.enroll(domain_id, [entry("r", CALLER, "s3://calls/english.wav")])
+    domain_id = testbed.new_domain()
+    done = testbed.enroll(domain_id, [entry("r", CALLER, "s3://calls/english.wav")])
     assert done.status == "COMPLETED"
     return domain_id
 
@@ -151,9 +151,9 @@ def test_what_is_asked_at_one_service_reaches_the_call_at_the_other(sides, domai
     assert found["Status"] == "ENROLLED"
 
 
-def test_what_changes_while_both_services_know_a_domain_counts_at_both(sides, house, speech):
+def test_what_changes_while_both_services_know_a_domain_counts_at_both(sides, testbed, speech):
     # Given: both have made results in the domain, so that both remember its fraudsters and recordings
-    domain = house.new_domain()
+    domain = testbed.new_domain()
 
     def decisions(name):
         one, other = sides
@@ -170,7 +170,7 @@ def test_what_changes_while_both_services_know_a_domain_counts_at_both(sides, ho
     assert [told["FraudDetectionResult"]["Decision"] for told in decisions("before")] == ["LOW_RISK"] * 2
 
     # When
-    registered = house.register(domain, [{
+    registered = testbed.register(domain, [{
         "RequestId": "r",
         "AudioSpecifications": [{"S3Uri": "s3://calls/russian.wav", "ChannelId": 0}],
     }])  # fmt: skip
@@ -182,10 +182,10 @@ def test_what_changes_while_both_services_know_a_domain_counts_at_both(sides, ho
         assert told["FraudDetectionResult"]["Reasons"] == ["KNOWN_FRAUDSTER"]
 
 
-def test_who_opts_out_at_one_service_is_not_accepted_at_the_other(sides, house, name, speech):
+def test_who_opts_out_at_one_service_is_not_accepted_at_the_other(sides, testbed, name, speech):
     one, other = sides
-    domain = house.new_domain()
-    assert house.enroll(domain, [entry("r", CALLER, "s3://calls/english.wav")]).status == "COMPLETED"
+    domain = testbed.new_domain()
+    assert testbed.enroll(domain, [entry("r", CALLER, "s3://calls/english.wav")]).status == "COMPLETED"
     one.own.start_session(DomainId=domain, SessionName=name, SpeakerId=CALLER)
     with one.carrying(domain, name) as line:
         say(line, speech["english-again.wav"])
@@ -197,7 +197,7 @@ def test_who_opts_out_at_one_service_is_not_accepted_at_the_other(sides, house, 
 
 @pytest.mark.parametrize("waits", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_the_call_of_a_service_that_is_killed_ends_and_goes_on_at_the_other(
-    house, cluster, sides, domain, name, speech, waits
+    testbed, cluster, sides, domain, name, speech, waits
 ):
     _, other = sides
     dying = Side.start(cluster)
@@ -210,7 +210,7 @@ def test_the_call_of_a_service_that_is_killed_ends_and_goes_on_at_the_other(
     # What was heard counts at once; the stream counts as ended when its lease of ten seconds has run out.
     assert other.evaluation(domain, name)["AuthenticationResult"] == before
     if not waits:
-        assert house.execute(
+        assert testbed.execute(
             "UPDATE sessions SET stream_until = stream_until - 10000000 WHERE name = :name", name=name
         )
     other.until(domain, name, StreamingStatus="ENDED", StreamEndReason="SERVICE_STOPPED")

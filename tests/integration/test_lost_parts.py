@@ -18,7 +18,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from batch_house import House
+from batch_testbed import Testbed
 from click.testing import CliRunner
 from sqlalchemy import delete, text
 
@@ -79,25 +79,25 @@ def start(settings: Settings) -> None:
 def used(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A data folder with everything that an installation ever leaves in it, no process on it."""
     data = tmp_path_factory.mktemp("used") / "data"
-    house = House.open(settings_of(data))
+    testbed = Testbed.open(settings_of(data))
     try:
-        house.new_domain()
-        _add_account(house)
-        _destroy_a_key(house)
-        house.put("s3://calls/note.txt", b"x")
-        store = house.store
+        testbed.new_domain()
+        _add_account(testbed)
+        _destroy_a_key(testbed)
+        testbed.put("s3://calls/note.txt", b"x")
+        store = testbed.store
         trail = Trail(data / "audit", store.settings.audit, region="eu-west-1", clock=store.clock)
         trail.close()
-        FindingsTrail(data / "audit", store.settings.audit).add(_domain(house), [_finding()], store.clock())
+        FindingsTrail(data / "audit", store.settings.audit).add(_domain(testbed), [_finding()], store.clock())
     finally:
-        house.close()
+        testbed.close()
     _checkpoint(data)
     return data
 
 
-def _add_account(house: House) -> None:
+def _add_account(testbed: Testbed) -> None:
     """A domain of a second account, under a key of its own."""
-    store = house.store
+    store = testbed.store
     store.accounts.keys(OTHER_ACCOUNT).create("theirs", alias="alias/theirs")
     arn = f"arn:aws:iam::{OTHER_ACCOUNT}:user/other"
     with store.database.write() as connection:
@@ -105,24 +105,24 @@ def _add_account(house: House) -> None:
         principal = access.find_principal(connection, arn)
     assert principal is not None
     OPERATIONS["CreateDomain"](
-        house.service,
+        testbed.service,
         Caller(principal=principal, region=store.settings.region),
         {"Name": "theirs", "ServerSideEncryptionConfiguration": {"KmsKeyId": "alias/theirs"}},
     )
 
 
-def _destroy_a_key(house: House) -> None:
+def _destroy_a_key(testbed: Testbed) -> None:
     """A key that a domain had, destroyed by its owner's will."""
-    keys = house.store.accounts.keys(house.settings.account)
+    keys = testbed.store.accounts.keys(testbed.settings.account)
     keys.create("weak", alias="alias/weak")
-    house.new_domain("shredded", key="alias/weak")
+    testbed.new_domain("shredded", key="alias/weak")
     keys.schedule_deletion("alias/weak", 7)
-    later = installation.local_accounts(house.settings, lambda: now() + timedelta(days=8))
-    assert len(later.keys(house.settings.account).purge_due()) == 1
+    later = installation.local_accounts(testbed.settings, lambda: now() + timedelta(days=8))
+    assert len(later.keys(testbed.settings.account).purge_due()) == 1
 
 
-def _domain(house: House) -> domains.Domain:
-    with house.store.database.read() as connection:
+def _domain(testbed: Testbed) -> domains.Domain:
+    with testbed.store.database.read() as connection:
         return domains.every(connection)[0]
 
 
@@ -457,9 +457,9 @@ def test_an_older_installation_without_its_keys_of_domains_gets_none(copy: Path)
 def on_postgres(tmp_path: Path, postgres_server: Any) -> Iterator[Settings]:
     with postgres_server.migrated() as url:
         settings = replace(settings_of(tmp_path / "data"), database=url)
-        house = House.open(settings)
-        house.new_domain()
-        house.close()
+        testbed = Testbed.open(settings)
+        testbed.new_domain()
+        testbed.close()
         yield settings
 
 

@@ -7,28 +7,28 @@ from types import SimpleNamespace
 import pytest
 from batch_values import entry, manifest
 from click.testing import CliRunner
+from strict_files import read_report
 
 from sonant.cli.main import main
-from strict_files import read_report
 
 CALLS = "s3://calls"
 
 
 @pytest.fixture(scope="module")
-def check(house, tmp_path_factory):
+def check(testbed, tmp_path_factory):
     """Run the command on a manifest: its exit code and what it printed."""
     folder = tmp_path_factory.mktemp("manifests")
     settings = folder / "sonant.toml"
     settings.write_text(
-        f'database = "{house.settings.database}"\n'
-        f"[enrollment]\nnet_speech_s = {house.settings.enrollment.net_speech_s}\n[jobs]\nworkers = 1\n"
+        f'database = "{testbed.settings.database}"\n'
+        f"[enrollment]\nnet_speech_s = {testbed.settings.enrollment.net_speech_s}\n[jobs]\nworkers = 1\n"
     )
 
     def run(entries, *options, uri=None):
         if uri is None:
             uri = folder / "manifest.json"
             uri.write_bytes(entries if isinstance(entries, bytes) else manifest(entries))
-        where = ["--data", house.settings.data, "--config", settings]
+        where = ["--data", testbed.settings.data, "--config", settings]
         words = [str(word) for word in ("manifest", "check", uri, *options, *where)]
         done = CliRunner().invoke(main, words)
         return SimpleNamespace(returncode=done.exit_code, stdout=done.stdout, stderr=done.stderr)
@@ -36,16 +36,16 @@ def check(house, tmp_path_factory):
     return run
 
 
-def test_a_manifest_that_would_do_ends_with_zero_and_leaves_no_speaker(house, domain, check):
+def test_a_manifest_that_would_do_ends_with_zero_and_leaves_no_speaker(testbed, domain, check):
     done = check([entry("r1", "customer-1", f"{CALLS}/english.wav")], "--domain", domain)
     assert (done.returncode, done.stderr) == (0, "")
     assert "would be enrolled" in done.stdout
     assert "1 requests: 1 likely to succeed, 0 likely to fail" in done.stdout
-    assert house.speakers(domain) == {}
+    assert testbed.speakers(domain) == {}
 
 
 def test_requests_that_would_fail_are_told_with_the_job_s_own_words_and_end_with_one(
-    house, domain, check, tmp_path
+    testbed, domain, check, tmp_path
 ):
     entries = [
         entry("good", "customer-1", f"{CALLS}/english.wav"),
@@ -54,7 +54,7 @@ def test_requests_that_would_fail_are_told_with_the_job_s_own_words_and_end_with
     ]
     report, page = tmp_path / "r.json", tmp_path / "r.html"
     done = check(entries, "--json", report, "--html", page)
-    job = house.enroll(domain, entries)
+    job = testbed.enroll(domain, entries)
     assert done.returncode == 1
     for _, message in job.errors.values():
         assert message in done.stdout
@@ -66,18 +66,18 @@ def test_requests_that_would_fail_are_told_with_the_job_s_own_words_and_end_with
     assert {line["RequestId"] for line in told["Requests"]} == {one["RequestId"] for one in entries}
 
 
-def test_who_is_enrolled_in_the_domain_would_be_skipped(house, domain, check):
+def test_who_is_enrolled_in_the_domain_would_be_skipped(testbed, domain, check):
     entries = [entry("r1", "customer-1", f"{CALLS}/english.wav")]
-    house.enroll(domain, entries)
+    testbed.enroll(domain, entries)
     assert "would be skipped, enrolled already" in check(entries, "--domain", domain).stdout
     assert "would be enrolled anew" in check(entries, "--domain", domain, "--overwrite").stdout
     assert "would be enrolled\n" in check(entries).stdout + "\n"
 
 
-def test_a_manifest_in_a_bucket_is_read_as_the_role_may(house, check):
-    uri = house.put("s3://jobs/check/m.json", manifest([entry("r1", "c-1", f"{CALLS}/english.wav")]))
+def test_a_manifest_in_a_bucket_is_read_as_the_role_may(testbed, check):
+    uri = testbed.put("s3://jobs/check/m.json", manifest([entry("r1", "c-1", f"{CALLS}/english.wav")]))
     assert check(None, uri=uri).returncode == 0
-    nothing = house.put_role({"Effect": "Allow", "Action": "s3:PutObject", "Resource": "*"})
+    nothing = testbed.put_role({"Effect": "Allow", "Action": "s3:PutObject", "Resource": "*"})
     done = check(None, "--role", nothing, uri=uri)
     assert done.returncode == 2
     assert "has no right s3:GetObject" in done.stderr
@@ -115,7 +115,7 @@ def test_a_manifest_that_is_not_there_ends_with_two(check, tmp_path):
     assert "No such file" in done.stderr
 
 
-def test_one_recording_under_two_ids_would_be_refused_as_a_job_refuses_it(house, domain, check):
+def test_one_recording_under_two_ids_would_be_refused_as_a_job_refuses_it(testbed, domain, check):
     entries = [entry(f"r{n}", f"c-{n}", f"{CALLS}/english.wav") for n in (1, 2)]
     for options in ((), ("--domain", domain)):
         done = check(entries, *options)

@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from click.testing import CliRunner
-
 from made_networks import BOOL, INT64, calibration_text, graph, model, node, speaker_network, tensor, value
+
 from sonant.assembly import installation
 from sonant.cli import main
 from sonant.cli.model_check import examine

@@ -8,12 +8,12 @@ from functools import partial
 
 import numpy as np
 import pytest
-from batch_house import House
+from batch_testbed import Testbed
 from batch_values import entry
 from click.testing import CliRunner
+from made_networks import calibration_text, speaker_network
 from sqlalchemy import func, select, update
 
-from made_networks import calibration_text, speaker_network
 from sonant.assembly import jobs as app_jobs
 from sonant.assembly.installation import DEFAULT_ALIAS, role_arn
 from sonant.cli import main
@@ -39,7 +39,7 @@ NETWORK = speaker_network()
 PEOPLE = ("anna", "bert", "cleo", "dora")
 
 
-def add_model(house: House, content: bytes = NETWORK, *, calibrated: bool = True) -> str:
+def add_model(testbed: Testbed, content: bytes = NETWORK, *, calibrated: bool = True) -> str:
     """Without the trial in another process, which has tests of its own."""
     findings = Findings(
         rate_hz=16000, mels=80, output="embs", dimensions=64, ms_a_second=1.0, shipped_ms_a_second=1.0,
@@ -48,41 +48,41 @@ def add_model(house: House, content: bytes = NETWORK, *, calibrated: bool = True
     digest = hashlib.sha256(content).hexdigest()
     manifest = _manifest(findings, "wespeaker", "made.onnx", digest, len(content), "made", None)
     text = calibration_text(manifest.model_id) if calibrated else None
-    ModelFiles(house.settings.data).add(manifest, content, text)
+    ModelFiles(testbed.settings.data).add(manifest, content, text)
     return manifest.model_id
 
 
 @pytest.fixture(scope="module")
-def house(tmp_path_factory):
+def testbed(tmp_path_factory):
     settings = Settings(
         data=tmp_path_factory.mktemp("upgrade") / "data",
         enrollment=Enrollment(net_speech_s=6.0),
         jobs=Jobs(workers=1),
         quotas=Quotas(domains_per_account=1000),
     )
-    opened = House.open(settings)
+    opened = Testbed.open(settings)
     yield opened
     opened.close()
 
 
 @pytest.fixture(scope="module")
-def model_id(house):
-    return add_model(house)
+def model_id(testbed):
+    return add_model(testbed)
 
 
 class Domain:
     """A domain with people, and the change of its model."""
 
-    def __init__(self, house: House) -> None:
-        self.house = house
-        self.domain_id = house.new_domain()
-        files = ModelFiles(house.settings.data)
+    def __init__(self, testbed: Testbed) -> None:
+        self.testbed = testbed
+        self.domain_id = testbed.new_domain()
+        files = ModelFiles(testbed.settings.data)
         self.calibrations = partial(model_calibration, files)
-        self.upgrades = app_jobs.upgrades(house.store, house.engine, "tester")
+        self.upgrades = app_jobs.upgrades(testbed.store, testbed.engine, "tester")
 
     def vault(self, connection):
         domain = self.kept(connection)
-        keys = self.house.store.accounts.keys(domain.account_id)
+        keys = self.testbed.store.accounts.keys(domain.account_id)
         return open_vault(keys, domain.domain_id, domain.arn, domain.data_key_wrapped)
 
     def kept(self, connection):
@@ -99,8 +99,8 @@ class Domain:
             audio=encode_audio(voice) if audio else None,
             net_speech_s=6.0,
         )
-        now = self.house.store.clock()
-        with self.house.store.database.write() as connection:
+        now = self.testbed.store.clock()
+        with self.testbed.store.database.write() as connection:
             vault = self.vault(connection)
             known = speakers.find(connection, vault, self.domain_id, name)
             speaker_id = new_generated_id() if known is None else known.speaker_id
@@ -119,7 +119,7 @@ class Domain:
         voice = made_speech(8000, 6.0, pitch_hz=300)
         found = embed(voice, load_models())
         fraudster_id = new_generated_id()
-        with self.house.store.database.write() as connection:
+        with self.testbed.store.database.write() as connection:
             domain = self.kept(connection)
             fraud_voices.register(
                 connection,
@@ -133,43 +133,43 @@ class Domain:
                     audio=encode_audio(voice) if audio else None,
                     net_speech_s=6.0,
                 ),
-                now=self.house.store.clock(),
+                now=self.testbed.store.clock(),
             )
         return fraudster_id
 
     def do(self, step, *arguments):
-        with self.house.store.database.write() as connection:
+        with self.testbed.store.database.write() as connection:
             return step(connection, domains.find_by_id(connection, self.domain_id), *arguments)
 
     def begin(self, model_id):
-        self.do(change.begin, model_id, self.calibrations, self.house.store.clock())
+        self.do(change.begin, model_id, self.calibrations, self.testbed.store.clock())
 
     def make(self, most: int = 50) -> None:
         while most and self.upgrades.run_some():
             most -= 1
 
     def switch(self):
-        self.do(change.switch, self.house.store.clock())
+        self.do(change.switch, self.testbed.store.clock())
 
     def roll_back(self):
-        self.do(change.roll_back, self.house.store.clock())
+        self.do(change.roll_back, self.testbed.store.clock())
 
     def finish(self):
         self.do(change.finish)
 
     @property
     def state(self):
-        with self.house.store.database.read() as connection:
+        with self.testbed.store.database.read() as connection:
             return model_upgrades.find(connection, self.domain_id)
 
     def counts(self, model_id, who="speaker"):
-        with self.house.store.database.read() as connection:
+        with self.testbed.store.database.read() as connection:
             found = model_upgrades.counts(connection, self.domain_id, model_id, who)
         return found.pending, found.made, found.impossible
 
     def makers(self) -> dict[str, str]:
         """The maker of each speaker's voiceprint, opened."""
-        with self.house.store.database.read() as connection:
+        with self.testbed.store.database.read() as connection:
             vault = self.vault(connection)
             people = [(name, speakers.find(connection, vault, self.domain_id, name)) for name in PEOPLE]
             vectors = [
@@ -181,8 +181,8 @@ class Domain:
 
 
 @pytest.fixture
-def domain(house):
-    return Domain(house)
+def domain(testbed):
+    return Domain(testbed)
 
 
 SHIPPED = shipped_encoder_id()
@@ -203,7 +203,7 @@ def test_a_domain_is_brought_to_another_model_and_back_and_to_its_end(domain, mo
 
     domain.switch()
     assert set(domain.makers().values()) == {model_id}
-    with domain.house.store.database.read() as connection:
+    with domain.testbed.store.database.read() as connection:
         assert domain.kept(connection).model_id == model_id
         (voice,) = fraud_voices.load(connection, domain.vault(connection), [fraudster])
         assert voice.model_id == model_id
@@ -214,7 +214,7 @@ def test_a_domain_is_brought_to_another_model_and_back_and_to_its_end(domain, mo
     domain.finish()
     assert domain.state is None
     assert set(domain.makers().values()) == {model_id}
-    with domain.house.store.database.read() as connection:
+    with domain.testbed.store.database.read() as connection:
         for table in (shadow_voiceprints, fraudster_shadow_voiceprints):
             assert connection.execute(select(func.count()).select_from(table)).scalar_one() == 0
 
@@ -224,14 +224,14 @@ def test_the_new_voiceprint_is_what_the_new_model_makes_of_the_kept_speech(domai
     domain.begin(model_id)
     domain.make()
     domain.switch()
-    with domain.house.store.database.read() as connection:
+    with domain.testbed.store.database.read() as connection:
         vault = domain.vault(connection)
         speaker = speakers.find(connection, vault, domain.domain_id, speaker_id)
         assert speaker is not None
         kept = speakers.load_voiceprint(connection, vault, speaker)
     assert kept is not None
     assert kept.audio is not None
-    wanted = open_model(ModelFiles(domain.house.settings.data), model_id).embed(decode_audio(kept.audio))
+    wanted = open_model(ModelFiles(domain.testbed.settings.data), model_id).embed(decode_audio(kept.audio))
     assert np.allclose(np.frombuffer(kept.vector, "<f4"), wanted.vector, atol=1e-6)
 
 
@@ -241,13 +241,13 @@ def test_people_without_kept_audio_are_named_and_keep_their_old_voiceprint(domai
     domain.begin(model_id)
     domain.make()
     assert domain.counts(model_id) == (0, 1, 1)
-    with domain.house.store.database.read() as connection:
+    with domain.testbed.store.database.read() as connection:
         assert model_upgrades.impossible(connection, domain.domain_id, "speaker") == [
             (without, change.NO_AUDIO)
         ]
     domain.switch()
     assert domain.makers() == {"anna": model_id, "bert": SHIPPED}
-    with domain.house.store.database.read() as connection:
+    with domain.testbed.store.database.read() as connection:
         assert model_upgrades.stale(connection, domain.domain_id, model_id, "speaker") == [without]
 
 
@@ -271,8 +271,8 @@ def test_a_speaker_who_is_deleted_or_opts_out_leaves_no_shadow(domain, model_id)
     domain.enroll("bert")
     domain.begin(model_id)
     domain.make()
-    domain.house.call("DeleteSpeaker", DomainId=domain.domain_id, SpeakerId="anna")
-    domain.house.call("OptOutSpeaker", DomainId=domain.domain_id, SpeakerId="bert")
+    domain.testbed.call("DeleteSpeaker", DomainId=domain.domain_id, SpeakerId="anna")
+    domain.testbed.call("OptOutSpeaker", DomainId=domain.domain_id, SpeakerId="bert")
     assert domain.counts(model_id) == (0, 0, 0)
 
 
@@ -285,7 +285,7 @@ def test_a_change_that_was_begun_goes_on_where_it_was_left(domain, model_id, mon
     assert domain.counts(model_id) == (2, 2, 0)
     later = Domain.__new__(Domain)
     later.__dict__ = domain.__dict__ | {
-        "upgrades": app_jobs.upgrades(domain.house.store, domain.house.engine, "other")
+        "upgrades": app_jobs.upgrades(domain.testbed.store, domain.testbed.engine, "other")
     }
     later.make()
     assert later.state.status == "READY"
@@ -295,33 +295,33 @@ def test_a_switch_waits_for_the_domains_jobs(domain, model_id):
     domain.enroll("anna")
     domain.begin(model_id)
     domain.make()
-    with domain.house.store.database.write() as connection:
+    with domain.testbed.store.database.write() as connection:
         jobs.insert_job(
             connection, job_id="j" * 22, kind=jobs.ENROLLMENT, domain_id=domain.domain_id, name_sealed=None,
             role_arn="r", input_uri="s3://a/b", output_uri="s3://a/c", output_kms_key=None, config={},
-            now=domain.house.store.clock(),
+            now=domain.testbed.store.clock(),
         )  # fmt: skip
     with pytest.raises(Validation, match="jobs under way"):
         domain.switch()
-    with domain.house.store.database.write() as connection:
+    with domain.testbed.store.database.write() as connection:
         connection.execute(update(job_rows).values(status="FAILED"))
     domain.switch()
 
 
-def test_a_model_without_calibration_is_refused_with_what_mends_it(domain, house):
-    bare = add_model(house, speaker_network(seed=8), calibrated=False)
+def test_a_model_without_calibration_is_refused_with_what_mends_it(domain, testbed):
+    bare = add_model(testbed, speaker_network(seed=8), calibrated=False)
     domain.enroll("anna")
     with pytest.raises(SetupError, match=f"sonant model calibration {bare}"):
         domain.begin(bare)
     with pytest.raises(SetupError, match="sonant model calibration"):
         domain.do(change.use, bare, domain.calibrations)
     with pytest.raises(SetupError, match="no voice model"):
-        ModelFiles(house.settings.data).get("never-added")
+        ModelFiles(testbed.settings.data).get("never-added")
 
 
 def test_a_domain_with_voices_changes_only_by_an_upgrade_and_an_empty_one_at_once(domain, model_id):
     domain.do(change.use, model_id, domain.calibrations)
-    with domain.house.store.database.read() as connection:
+    with domain.testbed.store.database.read() as connection:
         assert domain.kept(connection).model_id == model_id
     domain.enroll("anna")
     with pytest.raises(Validation, match="sonant model upgrade"):
@@ -342,27 +342,27 @@ def test_steps_out_of_turn_are_refused(domain, model_id):
     assert domain.state is None
 
 
-def test_a_disabled_key_stops_the_change_until_it_is_enabled(domain, model_id, house):
+def test_a_disabled_key_stops_the_change_until_it_is_enabled(domain, model_id, testbed):
     domain.enroll("anna")
     domain.begin(model_id)
-    key = house.store.keys.describe(DEFAULT_ALIAS).key_id
-    house.store.keys.disable(key)
+    key = testbed.store.keys.describe(DEFAULT_ALIAS).key_id
+    testbed.store.keys.disable(key)
     try:
         domain.make()
         assert "cannot go on" in domain.state.problem
     finally:
-        house.store.keys.enable(key)
-    with house.store.database.write() as connection:
+        testbed.store.keys.enable(key)
+    with testbed.store.database.write() as connection:
         model_upgrades.release(connection, domain.domain_id, "")
     domain.make()
     assert domain.state.status == "READY"
 
 
-def test_a_model_that_has_gone_stops_the_change_and_makes_nobody_impossible(domain, house):
-    gone = add_model(house, speaker_network(seed=9))
+def test_a_model_that_has_gone_stops_the_change_and_makes_nobody_impossible(domain, testbed):
+    gone = add_model(testbed, speaker_network(seed=9))
     domain.enroll("anna")
     domain.begin(gone)
-    ModelFiles(house.settings.data).remove(gone)
+    ModelFiles(testbed.settings.data).remove(gone)
     domain.make()
     assert "no voice model" in domain.state.problem
     assert domain.counts(gone) == (1, 0, 0)
@@ -385,11 +385,11 @@ def test_a_speaker_enrolled_after_the_switch_is_brought_back_by_a_change_to_the_
 
 
 def test_a_model_in_use_is_known_to_be_in_use(domain, model_id):
-    with domain.house.store.database.read() as connection:
+    with domain.testbed.store.database.read() as connection:
         assert not model_upgrades.model_used(connection, "never-added")
     domain.enroll("anna")
     domain.begin(model_id)
-    with domain.house.store.database.read() as connection:
+    with domain.testbed.store.database.read() as connection:
         assert model_upgrades.model_used(connection, model_id)
 
 
@@ -410,16 +410,16 @@ def test_both_models_agree_with_themselves():
 def test_an_enrollment_job_hears_with_the_domains_model(domain, model_id, make_call):
     """Through the manifest, the worker process and the commit; the fraud check has the model's own tail."""
     domain.do(change.use, model_id, domain.calibrations)
-    house = domain.house
-    uri = house.put("s3://calls/anna.wav", make_call("english", 1, net_speech_s=12.0))
-    outcome = house.enroll(domain.domain_id, [entry("r1", "anna", uri)])
+    testbed = domain.testbed
+    uri = testbed.put("s3://calls/anna.wav", make_call("english", 1, net_speech_s=12.0))
+    outcome = testbed.enroll(domain.domain_id, [entry("r1", "anna", uri)])
     assert outcome.successes
     assert domain.makers() == {"anna": model_id}
-    compared = house.call(
+    compared = testbed.call(
         "CompareRecording",
         DomainId=domain.domain_id,
         SpeakerIds=["anna"],
-        DataAccessRoleArn=role_arn(house.settings),
+        DataAccessRoleArn=role_arn(testbed.settings),
         AudioSpecification={"S3Uri": uri, "ChannelId": 0},
         MinimumNetSpeech=6.0,
     )
@@ -428,17 +428,17 @@ def test_an_enrollment_job_hears_with_the_domains_model(domain, model_id, make_c
 
 def test_a_recording_is_not_compared_with_a_voiceprint_of_another_maker(domain, model_id, make_call):
     domain.enroll("anna")
-    house = domain.house
-    with house.store.database.write() as connection:
+    testbed = domain.testbed
+    with testbed.store.database.write() as connection:
         domains.set_model(connection, domain.kept(connection), model_id)
     with pytest.raises(Validation, match=f"enroll the speaker again.*sonant model upgrade DOMAIN {model_id}"):
-        house.call(
+        testbed.call(
             "CompareRecording",
             DomainId=domain.domain_id,
             SpeakerIds=["anna"],
-            DataAccessRoleArn=role_arn(house.settings),
+            DataAccessRoleArn=role_arn(testbed.settings),
             AudioSpecification={
-                "S3Uri": house.put("s3://calls/x.wav", make_call("english", 1, net_speech_s=12.0)),
+                "S3Uri": testbed.put("s3://calls/x.wav", make_call("english", 1, net_speech_s=12.0)),
                 "ChannelId": 0,
             },
             MinimumNetSpeech=6.0,
@@ -449,30 +449,30 @@ def test_a_recording_is_not_compared_with_a_voiceprint_of_another_maker(domain, 
 def stale(domain, model_id):
     """A domain of another model than that of its one speaker, as after a release with a new encoder."""
     domain.enroll("anna")
-    with domain.house.store.database.write() as connection:
+    with domain.testbed.store.database.write() as connection:
         domains.set_model(connection, domain.kept(connection), model_id)
     return domain
 
 
 def test_skip_enrolls_anew_who_could_be_compared_with_nothing(stale, model_id, make_call):
-    house = stale.house
-    uri = house.put("s3://calls/again.wav", make_call("english", 1, net_speech_s=12.0))
+    testbed = stale.testbed
+    uri = testbed.put("s3://calls/again.wav", make_call("english", 1, net_speech_s=12.0))
     entries = [entry("r1", "anna", uri), entry("r2", "anna", uri)]
-    outcome = house.enroll(stale.domain_id, entries, action="SKIP")
+    outcome = testbed.enroll(stale.domain_id, entries, action="SKIP")
     assert outcome.successes == {"r1": "ENROLLMENT_OVERWRITE", "r2": "DUPLICATE_SKIPPED"}
     assert stale.makers() == {"anna": model_id}
 
 
 def test_skip_with_a_recording_that_is_no_good_leaves_the_old_voiceprint(stale, make_call):
-    house = stale.house
-    uri = house.put("s3://calls/short.wav", make_call("english", 3, net_speech_s=3, duration_s=8))
-    outcome = house.enroll(stale.domain_id, [entry("r1", "anna", uri)], action="SKIP")
+    testbed = stale.testbed
+    uri = testbed.put("s3://calls/short.wav", make_call("english", 3, net_speech_s=3, duration_s=8))
+    outcome = testbed.enroll(stale.domain_id, [entry("r1", "anna", uri)], action="SKIP")
     assert outcome.errors and not outcome.successes
     assert stale.makers() == {"anna": SHIPPED}
 
 
 def test_the_doctor_counts_who_cannot_be_compared_and_names_the_cure(stale, model_id):
-    command = ["doctor", "--data", str(stale.house.settings.data)]
+    command = ["doctor", "--data", str(stale.testbed.settings.data)]
     cure = f"sonant model upgrade {stale.domain_id} {model_id}"
     before = CliRunner().invoke(main.main, command).output
     counted = re.search(
@@ -482,21 +482,21 @@ def test_the_doctor_counts_who_cannot_be_compared_and_names_the_cure(stale, mode
     assert int(counted[1]) >= 1
     assert f"`{cure}`" in before
 
-    shown = told(stale.house, stale.domain_id)
+    shown = told(stale.testbed, stale.domain_id)
     assert f"`{cure}` brings them over" in shown
-    begun = told(stale.house, *cure.split()[3:], "--quiet")
+    begun = told(stale.testbed, *cure.split()[3:], "--quiet")
     assert f"change from voiceprints of other models to {model_id}: READY" in begun
     assert f"from {model_id} to {model_id}" not in begun
-    told(stale.house, stale.domain_id, "--switch")
+    told(stale.testbed, stale.domain_id, "--switch")
 
     after = CliRunner().invoke(main.main, command).output
     assert stale.domain_id not in after
     assert stale.makers() == {"anna": model_id}
 
 
-def told(house: House, *arguments: str) -> str:
+def told(testbed: Testbed, *arguments: str) -> str:
     """What `sonant model upgrade …` prints; raises what it raised."""
-    command = ["model", "upgrade", *arguments, "--data", str(house.settings.data)]
+    command = ["model", "upgrade", *arguments, "--data", str(testbed.settings.data)]
     result = CliRunner().invoke(main.main, command, catch_exceptions=False, standalone_mode=False)
     if result.exception is not None:
         raise result.exception
@@ -506,25 +506,25 @@ def told(house: House, *arguments: str) -> str:
 def test_the_command_hears_the_kept_audio_itself_and_tells_each_next_step(domain, model_id):
     domain.enroll("anna")
     without = domain.enroll("bert", audio=False)
-    domain_id, house = domain.domain_id, domain.house
-    ready = told(house, domain_id, model_id)
+    domain_id, testbed = domain.domain_id, domain.testbed
+    ready = told(testbed, domain_id, model_id)
     assert f"change from {SHIPPED} to {model_id}: READY" in ready
     assert "speakers: 1 with both, 0 to do, 1 impossible" in ready
     assert f"{without} must be enrolled again: {change.NO_AUDIO}" in ready
     assert f"next: sonant model upgrade {domain_id} --switch" in ready
     assert f"{domain_id} has the voice model {SHIPPED}" in ready
 
-    switched = told(house, domain_id, "--switch")
+    switched = told(testbed, domain_id, "--switch")
     assert f"{domain_id} has the voice model {model_id}" in switched
     assert "1 speakers have voiceprints of another model" in switched
-    assert f"has the voice model {SHIPPED}" in told(house, domain_id, "--rollback")
-    told(house, domain_id, "--switch")
-    assert "next" not in told(house, domain_id, "--finish")
+    assert f"has the voice model {SHIPPED}" in told(testbed, domain_id, "--rollback")
+    told(testbed, domain_id, "--switch")
+    assert "next" not in told(testbed, domain_id, "--finish")
     assert domain.makers() == {"anna": model_id, "bert": SHIPPED}
 
 
 def test_the_command_refuses_two_wishes_at_once_and_an_unknown_domain(domain, model_id):
     with pytest.raises(SetupError, match="leave the model out"):
-        told(domain.house, domain.domain_id, model_id, "--switch")
+        told(domain.testbed, domain.domain_id, model_id, "--switch")
     with pytest.raises(SetupError, match="no active domain"):
-        told(domain.house, "x" * 22)
+        told(domain.testbed, "x" * 22)

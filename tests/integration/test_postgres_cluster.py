@@ -8,17 +8,17 @@ from functools import partial
 from itertools import cycle
 
 import pytest
-from batch_house import House
+from batch_testbed import Testbed
 from batch_values import entry, manifest
 from botocore.exceptions import ClientError
-from cluster_house import Cluster, leased_until, owner_of
-from served_house import assert_same, canonical, finished
+from cluster_testbed import Cluster, leased_until, owner_of
+from served_testbed import assert_same, canonical, finished
+from waiting import PATIENCE_S, wait_until
 
 from sonant.assembly.installation import role_arn
 from sonant.gateway.throttle import LEAST_BURST
 from sonant.settings import Enrollment, Fraud, Jobs, Quotas, Rates, Settings
 from sonant.storage.times import now
-from waiting import PATIENCE_S, wait_until
 
 KEY = {"KmsKeyId": "alias/sonant"}
 VOICES = ("english", "french", "italian", "russian")
@@ -47,18 +47,18 @@ def settings(data, database=""):
 
 
 @pytest.fixture
-def cluster_house(tmp_path, calls, postgres_server):
+def cluster_testbed(tmp_path, calls, postgres_server):
     with postgres_server.migrated() as url:
-        house = House.open(settings(tmp_path / "data", url))
+        testbed = Testbed.open(settings(tmp_path / "data", url))
         for name, recording in calls.items():
-            house.put(f"s3://calls/{name}", recording)
-        yield house
-        house.close()
+            testbed.put(f"s3://calls/{name}", recording)
+        yield testbed
+        testbed.close()
 
 
 @pytest.fixture
-def cluster(cluster_house):
-    made = Cluster(cluster_house, SONANT_RATES_FACTOR="0", SONANT_QUOTAS_DOMAINS_PER_ACCOUNT=str(DOMAINS))
+def cluster(cluster_testbed):
+    made = Cluster(cluster_testbed, SONANT_RATES_FACTOR="0", SONANT_QUOTAS_DOMAINS_PER_ACCOUNT=str(DOMAINS))
     yield made
     made.close()
 
@@ -76,8 +76,8 @@ def at_once(calls):
         return [found.result() for found in [pool.submit(refusal, call) for call in calls]]
 
 
-def test_calls_spread_over_two_services_meet_one_state(cluster_house, cluster):
-    house, (one, other) = cluster_house, (cluster.service(), cluster.service())
+def test_calls_spread_over_two_services_meet_one_state(cluster_testbed, cluster):
+    testbed, (one, other) = cluster_testbed, (cluster.service(), cluster.service())
 
     # The same token at both at once makes one domain; all are told of it.
     same = {"Name": "one", "ServerSideEncryptionConfiguration": KEY, "ClientToken": "same-token"}
@@ -97,10 +97,10 @@ def test_calls_spread_over_two_services_meet_one_state(cluster_house, cluster):
     assert len(one.list_domains(MaxResults=10)["DomainSummaries"]) == DOMAINS
 
     # A domain runs one job at a time: of eight starts one succeeds. Nobody works, so it stays active.
-    uri = house.put("s3://jobs/manifest.json", manifest(requests(1)))
+    uri = testbed.put("s3://jobs/manifest.json", manifest(requests(1)))
     start = {
         "DomainId": domain_id,
-        "DataAccessRoleArn": role_arn(house.settings),
+        "DataAccessRoleArn": role_arn(testbed.settings),
         "InputDataConfig": {"S3Uri": uri},
         "OutputDataConfig": {"S3Uri": "s3://results/out"},
     }
@@ -127,10 +127,10 @@ def test_calls_spread_over_two_services_meet_one_state(cluster_house, cluster):
     assert len(one.list_speakers(DomainId=domain_id)["SpeakerSummaries"]) == 1
 
 
-def test_the_rate_of_an_account_is_one_for_all_services(cluster_house, cluster):
+def test_the_rate_of_an_account_is_one_for_all_services(cluster_testbed, cluster):
     one, other = (cluster.service(SONANT_RATES_FACTOR="1e-6") for _ in range(2))  # none comes back
-    domain_id = cluster_house.new_domain()
-    cluster_house.call("OptOutSpeaker", DomainId=domain_id, SpeakerId="customer")
+    domain_id = cluster_testbed.new_domain()
+    cluster_testbed.call("OptOutSpeaker", DomainId=domain_id, SpeakerId="customer")
     call = {"DomainId": domain_id, "SpeakerId": "customer"}
     answers = at_once([partial(client.describe_speaker, **call) for client in (one, other) * 20])
     answered = [answer for answer in answers if not isinstance(answer, str)]
@@ -140,27 +140,27 @@ def test_the_rate_of_an_account_is_one_for_all_services(cluster_house, cluster):
 
 @pytest.mark.parametrize("lease_s", [4.0, pytest.param(20.0, marks=pytest.mark.slow)])
 def test_a_runner_killed_in_mid_job_is_replaced_by_the_other_and_nothing_is_lost(
-    cluster_house, cluster, own_house, lease_s
+    cluster_testbed, cluster, own_testbed, lease_s
 ):
-    """`own_house` is on SQLite, where nothing happens."""
+    """`own_testbed` is on SQLite, where nothing happens."""
     count, action = 60, "OVERWRITE"
-    calm_id = own_house.new_domain()
-    expected = canonical(own_house, calm_id, own_house.enroll(calm_id, requests(count), action=action))
-    house, domain_id = cluster_house, cluster_house.new_domain()
-    job_id = house.start(domain_id, requests(count), action=action)
+    calm_id = own_testbed.new_domain()
+    expected = canonical(own_testbed, calm_id, own_testbed.enroll(calm_id, requests(count), action=action))
+    testbed, domain_id = cluster_testbed, cluster_testbed.new_domain()
+    job_id = testbed.start(domain_id, requests(count), action=action)
     lease = {"SONANT_JOBS_LEASE_S": str(lease_s)}
     first = cluster.runner(**lease)
-    wait_until("a runner has the job", lambda: owner_of(house, job_id))
-    dead = owner_of(house, job_id)
+    wait_until("a runner has the job", lambda: owner_of(testbed, job_id))
+    dead = owner_of(testbed, job_id)
     second = cluster.runner(**lease)
-    wait_until("some requests are done", lambda: house.progress(job_id)[1] >= 5)
-    assert not finished(house, job_id), "it was over before it could be disturbed"
+    wait_until("some requests are done", lambda: testbed.progress(job_id)[1] >= 5)
+    assert not finished(testbed, job_id), "it was over before it could be disturbed"
 
     first.send_signal(signal.SIGKILL)
     first.wait(PATIENCE_S)
-    assert (leased_until(house, job_id) - now()).total_seconds() <= lease_s, "nobody waits longer for it"
+    assert (leased_until(testbed, job_id) - now()).total_seconds() <= lease_s, "nobody waits longer for it"
 
-    wait_until("the other has taken it over", lambda: owner_of(house, job_id) != dead)
-    wait_until("the job is over", lambda: finished(house, job_id))
+    wait_until("the other has taken it over", lambda: owner_of(testbed, job_id) != dead)
+    wait_until("the job is over", lambda: finished(testbed, job_id))
     assert second.poll() is None
-    assert_same(house, domain_id, job_id, *expected)
+    assert_same(testbed, domain_id, job_id, *expected)

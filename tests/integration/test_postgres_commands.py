@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 from botocore.exceptions import ClientError
 from click.testing import CliRunner
-from cluster_house import Cluster
+from cluster_testbed import Cluster
 
 from sonant.assembly.installation import open_store, own_audit_folder
 from sonant.cli.main import main

@@ -5,7 +5,7 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from kept_house import START, enroll
+from kept_testbed import START, enroll
 
 from sonant.retention.housekeeping import Housekeeper
 from sonant.storage.repositories import speakers

@@ -5,16 +5,16 @@ from __future__ import annotations
 from functools import partial
 
 import pytest
-from batch_house import House
+from batch_testbed import Testbed
 from batch_values import entry
 from botocore.exceptions import ClientError
-from cluster_house import Cluster
-from served_house import finished
-
+from cluster_testbed import Cluster
 from postgres_server import NoServer, OwnServer
+from served_testbed import finished
+from waiting import wait_until
+
 from sonant.assembly.installation import migrate
 from sonant.settings import Enrollment, Fraud, Jobs, Settings
-from waiting import wait_until
 
 
 @pytest.fixture
@@ -28,7 +28,7 @@ def server():
 
 
 @pytest.fixture
-def house(tmp_path, server, calls):
+def testbed(tmp_path, server, calls):
     settings = Settings(
         data=tmp_path / "data",
         database=server.url,
@@ -37,7 +37,7 @@ def house(tmp_path, server, calls):
         fraud=Fraud(spoofing_max_s=0, replay_recordings=0),
     )
     migrate(settings)
-    made = House.open(settings)
+    made = Testbed.open(settings)
     for name, recording in calls.items():
         made.put(f"s3://calls/{name}", recording)
     yield made
@@ -45,21 +45,21 @@ def house(tmp_path, server, calls):
 
 
 @pytest.fixture
-def cluster(house):
-    made = Cluster(house, SONANT_RATES_FACTOR="0", SONANT_FRAUD_REPLAY_RECORDINGS="0")
+def cluster(testbed):
+    made = Cluster(testbed, SONANT_RATES_FACTOR="0", SONANT_FRAUD_REPLAY_RECORDINGS="0")
     yield made
     made.close()
 
 
-def test_a_restart_in_mid_job_costs_neither_the_job_nor_the_processes(house, cluster, server):
+def test_a_restart_in_mid_job_costs_neither_the_job_nor_the_processes(testbed, cluster, server):
     client, runner = cluster.service(), cluster.runner()
-    domain_id = house.new_domain()
+    domain_id = testbed.new_domain()
     entries = [entry(f"request-{n}", f"customer-{n}", "s3://calls/english.wav") for n in range(40)]
-    job_id = house.start(domain_id, entries)
+    job_id = testbed.start(domain_id, entries)
     describe = partial(client.describe_speaker_enrollment_job, DomainId=domain_id, JobId=job_id)
     assert describe()["Job"]["JobId"] == job_id
-    wait_until("some requests are done", lambda: house.progress(job_id)[1] >= 3)
-    assert not finished(house, job_id), "it was over before it could be disturbed"
+    wait_until("some requests are done", lambda: testbed.progress(job_id)[1] >= 3)
+    assert not finished(testbed, job_id), "it was over before it could be disturbed"
 
     server.stop()
     with pytest.raises(ClientError) as told:
@@ -69,8 +69,8 @@ def test_a_restart_in_mid_job_costs_neither_the_job_nor_the_processes(house, clu
     server.start()
 
     assert describe()["Job"]["JobId"] == job_id, "the first call is answered again"
-    wait_until("the job is over", lambda: finished(house, job_id))
+    wait_until("the job is over", lambda: finished(testbed, job_id))
     assert runner.poll() is None
-    assert house.outcome(domain_id, job_id).status == "COMPLETED"
-    assert len(house.voiceprints(domain_id)) == len(entries)
+    assert testbed.outcome(domain_id, job_id).status == "COMPLETED"
+    assert len(testbed.voiceprints(domain_id)) == len(entries)
     assert "Traceback" not in cluster.log()

@@ -10,17 +10,17 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from batch_house import House
-from cluster_house import Cluster
+from batch_testbed import Testbed
+from cluster_testbed import Cluster
 from sqlalchemy import text
+from stalling_proxy import StallingProxy, stalling_proxy
+from waiting import wait_until
 
 from sonant.errors import DatabaseUnavailable
 from sonant.settings import Enrollment, Fraud, Jobs, Postgres, Settings
 from sonant.storage.database import postgres as limits_of
 from sonant.storage.database.engine import Database
 from sonant.storage.database.postgres import Limits, lift_timeouts
-from stalling_proxy import StallingProxy, stalling_proxy
-from waiting import wait_until
 
 PATIENCE_S = 60.0
 
@@ -123,12 +123,12 @@ def cluster(tmp_path, proxy: StallingProxy, url: str) -> Iterator[Cluster]:
         fraud=Fraud(spoofing_max_s=0, replay_recordings=0),
         postgres=Postgres(statement_timeout_s=1.0, connect_timeout_s=2.0),
     )
-    house = House.open(settings)
-    made = Cluster(house, SONANT_POSTGRES_STATEMENT_TIMEOUT_S="1", SONANT_POSTGRES_CONNECT_TIMEOUT_S="2")
+    testbed = Testbed.open(settings)
+    made = Cluster(testbed, SONANT_POSTGRES_STATEMENT_TIMEOUT_S="1", SONANT_POSTGRES_CONNECT_TIMEOUT_S="2")
     yield made
     proxy.resume()
     made.close()
-    house.close()
+    testbed.close()
 
 
 def readiness(client: Any) -> int:
@@ -145,7 +145,7 @@ def test_calls_end_and_readiness_answers_while_the_server_is_silent(
     cluster: Cluster, proxy: StallingProxy
 ) -> None:
     client = cluster.service()
-    domain_id = cluster.house.new_domain()
+    domain_id = cluster.testbed.new_domain()
     assert client.describe_domain(DomainId=domain_id)["Domain"]["DomainId"] == domain_id
     assert readiness(client) == 200
 

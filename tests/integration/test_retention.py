@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from batch_values import entry
-from kept_house import INSTANT, START, add_fraudster, enroll, files_with, rows_left, secrets_of
+from kept_testbed import INSTANT, START, add_fraudster, enroll, files_with, rows_left, secrets_of
 from sqlalchemy import text
 
 from sonant.errors import ResourceNotFound

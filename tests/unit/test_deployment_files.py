@@ -15,9 +15,9 @@ import pytest
 import yaml
 from gotpl.exts.helm import HelmTemplateEngine
 from jsonschema import Draft201909Validator
+from waiting import PATIENCE_S
 
 from sonant.settings import loading
-from waiting import PATIENCE_S
 
 DEPLOY = Path(__file__).resolve().parents[2] / "deploy"
 CHART = DEPLOY / "helm" / "sonant"

@@ -8,7 +8,6 @@ import sys
 from pathlib import Path
 
 import pytest
-
 from waiting import PATIENCE_S
 
 TESTS = Path(__file__).parents[1]

@@ -8,19 +8,18 @@ from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
-
 from waiting import PATIENCE_S
 
 TESTS = Path(__file__).parents[1]
 
 #: Where time is the subject: the helper itself, and slow tests that disturb a service for a while.
 EXCEPT = {
-    "waiting.py",
-    "chaos_checks.py",
-    "chaos_clock/sitecustomize.py",
-    "chaos_faults.py",
-    "chaos_load.py",
-    "chaos_world.py",
+    "support/waiting.py",
+    "support/chaos_checks.py",
+    "support/chaos_clock/sitecustomize.py",
+    "support/chaos_faults.py",
+    "support/chaos_load.py",
+    "support/chaos_world.py",
     "acceptance/test_chaos.py",
     "conformance/other_clients/boto3_job.py",  # a program of its own, which asks as its users' would
 }

@@ -5,9 +5,8 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-import pytest
-
 import ceph_server
+import pytest
 from aws_servers import await_port, free_port, running, started
 from ceph_server import NoCeph
 from debian_source import DebianSource, debian_source, needs_apt

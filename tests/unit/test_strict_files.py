@@ -7,7 +7,6 @@ import json
 from typing import Any
 
 import pytest
-
 from strict_files import read_report, read_result
 from strict_json import NotStrict
 

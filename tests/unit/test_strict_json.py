@@ -10,7 +10,6 @@ import math
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-
 from strict_json import (
     NotStrict,
     assert_same,

@@ -12,12 +12,12 @@ import pytest
 from botocore.model import ServiceModel, Shape
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
+from strict_json import matches, read_json
+from strict_shapes import assert_obeys, faults
 
 from sonant.gateway.models import load_models
 from sonant.gateway.protocol import compile_output
 from sonant.gateway.samples import sample
-from strict_json import matches, read_json
-from strict_shapes import assert_obeys, faults
 
 PER_SHAPE = settings(max_examples=10, suppress_health_check=list(HealthCheck))
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-
 from debian_source import DebianSource, debian_source, needs_apt
+
 from sonant.demo import debian
 from sonant.errors import SetupError
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-
 from debian_source import needs_apt
+
 from sonant.demo.readers import fetch_readers
 from sonant.errors import SetupError
 

@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-
 from debian_source import needs_apt
+
 from sonant.demo.speech import DEFAULT, fetch_voices, voices_from_folder
 from sonant.errors import SetupError
 

@@ -15,6 +15,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from starlette.applications import Starlette
 from starlette.testclient import TestClient
+from waiting import PATIENCE_S, wait_until
 
 from sonant.assembly import installation, supervisor
 from sonant.assembly.supervisor import STATE_FILE, Supervisor, noted_state
@@ -26,7 +27,6 @@ from sonant.metrics import Page
 from sonant.runner_state import GRACE_S, RunnerState
 from sonant.settings import Settings
 from sonant.storage.times import now
-from waiting import PATIENCE_S, wait_until
 
 
 @contextmanager

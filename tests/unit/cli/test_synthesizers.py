@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-
 from debian_source import debian_source, needs_apt
+
 from sonant.demo import debian
 from sonant.demo.synthesizers import fetch_synthesizers, speak
 from sonant.errors import SetupError

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from waiting import PATIENCE_S
 
 from sonant.iam.glob import any_arn_of, any_of, tokens
-from waiting import PATIENCE_S
 
 
 def matches(pattern: str, text: str) -> bool:

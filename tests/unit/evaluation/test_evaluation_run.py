@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from waiting import PATIENCE_S
 
 from sonant.cli.evaluation import evaluate
 from sonant.errors import SetupError
@@ -25,7 +26,6 @@ from sonant.evaluation.scorer import Scored, cosine
 from sonant.evaluation.trials import read_trials, recordings_by_speaker, speakers_of
 from sonant.settings import Audio
 from sonant.voice.models.embedding import Embedder
-from waiting import PATIENCE_S
 
 FEW = Conditions(enroll_s=8.0, test_s=(4.0,), references=2, probes=3)
 

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 from event_peers import NOON
+from waiting import in_time, wait_until
 
 from sonant.audit import chain
 from sonant.audit import trail as audit_trail
@@ -22,7 +23,6 @@ from sonant.audit.record import Audited, Record, document
 from sonant.audit.trail import Trail
 from sonant.errors import InternalServer, InvalidSignature, ResourceNotFound, SetupError, WireError
 from sonant.settings import Audit
-from waiting import in_time, wait_until
 
 READ = Audited(name="DescribeSpeaker", read_only=True, request=dict, answer=dict)
 WRITE = Audited(name="OptOutSpeaker", read_only=False, request=dict, answer=dict)

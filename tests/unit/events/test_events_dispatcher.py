@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from event_peers import NOON, Peer, reply
+from waiting import PATIENCE_S, wait_until
 
 from sonant.events import dispatcher as events_dispatcher
 from sonant.events import outbox
@@ -24,7 +25,6 @@ from sonant.settings import Events
 from sonant.storage.database.engine import Database
 from sonant.storage.repositories.domains import Domain
 from sonant.storage.times import now
-from waiting import PATIENCE_S, wait_until
 
 FAST = Events(poll_s=0.01, retry_first_s=0.02, retry_most_s=0.1, batch=4)
 

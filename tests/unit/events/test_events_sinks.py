@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 from event_peers import Peer, reply
+from waiting import PATIENCE_S, dawdle, in_time, wait_until
 
 from sonant.errors import SetupError
 from sonant.events.sinks import SinkFault, build_sinks, sink_names
@@ -22,7 +23,6 @@ from sonant.events.sinks.eventbridge import EventBridgeSink
 from sonant.events.sinks.file import FileSink
 from sonant.events.sinks.webhook import WebhookSink
 from sonant.settings import Events, Settings
-from waiting import PATIENCE_S, dawdle, in_time, wait_until
 
 SECRET = "0123456789abcdef"
 

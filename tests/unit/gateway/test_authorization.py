@@ -26,7 +26,7 @@ ROLE = f"arn:aws:iam::{ACCOUNT}:role/reader"
 
 @pytest.fixture(scope="module")
 def service(tmp_path_factory):
-    settings = Settings(data=tmp_path_factory.mktemp("house") / "data")
+    settings = Settings(data=tmp_path_factory.mktemp("testbed") / "data")
     store = installation.open_store(settings, create=True)
     installation.first_start(store)
     yield Service(

@@ -12,13 +12,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from waiting import PATIENCE_S, until
 
 from sonant.carriers import connection
 from sonant.carriers.adapter import Audio, Begin, End, Reply
 from sonant.carriers.connection import Bounds, carry
 from sonant.errors import Conflict
 from sonant.sessions.calls import Call, EndReason, StreamFault, StreamOver
-from waiting import PATIENCE_S, until
 
 CALL = Call(account_id="0" * 12, domain_id="d" * 22, session="call-1")
 PATIENT = Bounds(begin_s=PATIENCE_S, send_s=PATIENCE_S, drain_s=PATIENCE_S, last_words_s=0.2)

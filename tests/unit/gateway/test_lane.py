@@ -6,9 +6,9 @@ import asyncio
 import threading
 
 import pytest
+from waiting import PATIENCE_S, until, wait_until
 
 from sonant.gateway.batching import BATCH, BatchingExecutor
-from waiting import PATIENCE_S, until, wait_until
 
 
 @pytest.fixture

@@ -12,10 +12,10 @@ import pytest
 from botocore.exceptions import EndpointResolutionError
 from botocore.loaders import Loader
 from botocore.model import ServiceModel
+from waiting import PATIENCE_S
 
 from sonant.errors import SetupError, UnknownOperation
 from sonant.gateway.models import DATA_PATH, load_models
-from waiting import PATIENCE_S
 
 MODELS = load_models()
 THE_SEVEN = {

@@ -15,11 +15,11 @@ from botocore.compat import HTTPHeaders
 from botocore.credentials import Credentials
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from waiting import PATIENCE_S
 
 from sonant.errors import FrontDoorError
 from sonant.gateway.canonical import canonical_path
 from sonant.gateway.signature import Credential, SignedRequest, Verifier
-from waiting import PATIENCE_S
 
 HOST = "voice.example.com:8180"
 SEEN_AS_IS = st.characters(codec="ascii", exclude_categories=["C"])

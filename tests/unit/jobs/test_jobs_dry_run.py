@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from strict_files import read_report
 
 from sonant.jobs.decide import Config, after_listening, before_listening
 from sonant.jobs.entry import Prepared
@@ -17,7 +18,6 @@ from sonant.jobs.predict import Forecast
 from sonant.jobs.report import in_order, json_report, make_report, report_files
 from sonant.jobs.report_line import warnings
 from sonant.jobs.report_page import length, page
-from strict_files import read_report
 
 # --- forecast -----------------------------------------------------------------------------------------
 

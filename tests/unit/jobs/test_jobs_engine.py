@@ -11,6 +11,7 @@ from typing import Any
 
 import engine_mains
 import pytest
+from waiting import PATIENCE_S, alive, in_time, wait_until
 
 from sonant.jobs.entry import Role, Task
 from sonant.jobs.faults import Refusal
@@ -20,7 +21,6 @@ from sonant.jobs.workers.local import DEPTH, MAX_CRASHES, MAX_STILLBORN, LocalEn
 from sonant.jobs.workers.process import work
 from sonant.settings import Audio
 from sonant.voice.models import load_models
-from waiting import PATIENCE_S, alive, in_time, wait_until
 
 ROLE = Role(arn="arn:aws:iam::000000000000:role/sonant", policies=())
 

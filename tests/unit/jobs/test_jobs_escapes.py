@@ -6,10 +6,10 @@ import json
 from itertools import repeat
 
 import pytest
+from counting import CountedBytes
 from hypothesis import given
 from hypothesis import strategies as st
 
-from counting import CountedBytes
 from sonant.assembly.jobs import manifest_rules
 from sonant.jobs import escapes
 from sonant.jobs.escapes import NO_CHARACTER, whole_pairs

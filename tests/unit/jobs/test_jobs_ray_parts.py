@@ -10,6 +10,7 @@ import onnxruntime
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from waiting import PATIENCE_S
 
 from sonant import __version__
 from sonant.assembly import workers
@@ -22,7 +23,6 @@ from sonant.jobs.workers.ray_actor import Listener
 from sonant.jobs.workers.ray_crew import Cluster
 from sonant.settings import S3, Settings
 from sonant.settings.loading import load
-from waiting import PATIENCE_S
 
 ROLE = Role(arn="arn:aws:iam::000000000000:role/sonant", policies=())
 

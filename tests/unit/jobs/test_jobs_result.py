@@ -5,11 +5,11 @@ from functools import partial
 
 from hypothesis import given
 from hypothesis import strategies as st
+from strict_files import read_result
+from strict_json import assert_same, read_json
 
 from sonant.jobs.result import enrollment_line, error_line, output_name, registration_line
 from sonant.jobs.result import result_file as file_of_kind
-from strict_files import read_result
-from strict_json import assert_same, read_json
 
 result_file = partial(file_of_kind, successes_name="SuccessfulEnrollments")
 ENROLLED = enrollment_line("r1", "id#AbCdEfGhIjKlMnOpQrStUv", "customer-1", "NEW_ENROLLMENT")

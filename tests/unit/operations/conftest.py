@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import pytest
-from operations_house import Operations, operations_on
-
+from operations_testbed import Operations, operations_on
 from postgres_server import not_default
 
 
 @pytest.fixture
-def house(tmp_path, database_url):
+def testbed(tmp_path, database_url):
     made: Operations = operations_on(tmp_path / "data", not_default(database_url))
     yield made
     made.close()

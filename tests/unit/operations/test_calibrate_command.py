@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from voices_house import enroll, strangers
-
 from made_networks import calibration_text
+from voices_testbed import enroll, strangers
+
 from sonant.cli import calibrate as command
 from sonant.cli.calibrate_model import calibrate_model
 from sonant.errors import SetupError
@@ -26,103 +26,103 @@ from sonant.voice.models import load_models
 
 
 @pytest.fixture
-def domain_id(house):
-    return house.new_domain()
+def domain_id(testbed):
+    return testbed.new_domain()
 
 
-def scale(house, domain_id):
-    with house.store.database.read() as connection:
+def scale(testbed, domain_id):
+    with testbed.store.database.read() as connection:
         return scale_of(connection, domain_id, load_models().encoder_id)
 
 
-def run(house, domain_id, **how):
+def run(testbed, domain_id, **how):
     how = {"speech": None, "apply": False, "quiet": True, **how}
-    return command.calibrate(house.settings, domain_id=domain_id, **how)
+    return command.calibrate(testbed.settings, domain_id=domain_id, **how)
 
 
-def test_a_domains_own_strangers_make_the_scale_when_applied_and_not_before(house, domain_id, capsys):
+def test_a_domains_own_strangers_make_the_scale_when_applied_and_not_before(testbed, domain_id, capsys):
     voices = strangers(150, spread=0.2)
-    enroll(house, domain_id, voices)
-    before = scale(house, domain_id)
-    assert run(house, domain_id) == 0
+    enroll(testbed, domain_id, voices)
+    before = scale(testbed, domain_id)
+    assert run(testbed, domain_id) == 0
     assert "nothing was changed" in capsys.readouterr().out
-    assert scale(house, domain_id) == before
-    run(house, domain_id, apply=True)
-    own = scale(house, domain_id)
+    assert scale(testbed, domain_id) == before
+    run(testbed, domain_id, apply=True)
+    own = scale(testbed, domain_id)
     similarities = (voices @ voices.T)[np.triu_indices(150, 1)]
     reached = [own.log10_far(float(one), speech_s=30, snr_db=25) <= log10_far_of(80) for one in similarities]
     assert 0.003 < np.mean(reached) < 0.03
     # Another domain keeps the shipped scale.
-    assert scale(house, house.new_domain()) == before
+    assert scale(testbed, testbed.new_domain()) == before
 
 
-def test_it_can_be_taken_back_step_by_step(house, domain_id, capsys):
-    enroll(house, domain_id, strangers(150, spread=0.2))
-    shipped = scale(house, domain_id)
-    run(house, domain_id, apply=True)
-    first = scale(house, domain_id)
-    enroll(house, domain_id, strangers(100, seed=5, spread=0.1), prefix="more")
-    run(house, domain_id, apply=True)
-    assert scale(house, domain_id) not in (first, shipped)
-    command.undo(house.settings, domain_id)
-    assert scale(house, domain_id) == first
+def test_it_can_be_taken_back_step_by_step(testbed, domain_id, capsys):
+    enroll(testbed, domain_id, strangers(150, spread=0.2))
+    shipped = scale(testbed, domain_id)
+    run(testbed, domain_id, apply=True)
+    first = scale(testbed, domain_id)
+    enroll(testbed, domain_id, strangers(100, seed=5, spread=0.1), prefix="more")
+    run(testbed, domain_id, apply=True)
+    assert scale(testbed, domain_id) not in (first, shipped)
+    command.undo(testbed.settings, domain_id)
+    assert scale(testbed, domain_id) == first
     capsys.readouterr()
-    command.show(house.settings, domain_id)
+    command.show(testbed.settings, domain_id)
     shown = capsys.readouterr().out
     assert "150" in shown
     assert "shipped" in shown
-    command.undo(house.settings, domain_id)
-    assert scale(house, domain_id) == shipped
+    command.undo(testbed.settings, domain_id)
+    assert scale(testbed, domain_id) == shipped
     with pytest.raises(SetupError, match="no own calibration"):
-        command.undo(house.settings, domain_id)
+        command.undo(testbed.settings, domain_id)
 
 
-def test_too_few_speakers_are_refused(house, domain_id):
-    enroll(house, domain_id, strangers(19))
+def test_too_few_speakers_are_refused(testbed, domain_id):
+    enroll(testbed, domain_id, strangers(19))
     with pytest.raises(SetupError, match="19 speakers are too few"):
-        run(house, domain_id)
+        run(testbed, domain_id)
 
 
-def test_what_the_data_cannot_support_is_refused_and_nothing_is_stored(house, domain_id, capsys):
-    enroll(house, domain_id, strangers(21, spread=0.2))
-    before = scale(house, domain_id)
+def test_what_the_data_cannot_support_is_refused_and_nothing_is_stored(testbed, domain_id, capsys):
+    enroll(testbed, domain_id, strangers(21, spread=0.2))
+    before = scale(testbed, domain_id)
     with pytest.raises(SetupError, match="calibrate on more speakers"):
-        run(house, domain_id, apply=True)
+        run(testbed, domain_id, apply=True)
     assert "not supported" in capsys.readouterr().out
-    assert scale(house, domain_id) == before
+    assert scale(testbed, domain_id) == before
 
 
-def test_repeated_enrollments_tell_how_many_are_rejected(house, domain_id, capsys):
-    enroll(house, domain_id, strangers(150, spread=0.2))
-    with house.store.database.write() as connection:
+def test_repeated_enrollments_tell_how_many_are_rejected(testbed, domain_id, capsys):
+    enroll(testbed, domain_id, strangers(150, spread=0.2))
+    with testbed.store.database.write() as connection:
         for similarity in (0.95, 0.96, 0.97, 0.0):
             made = Repetition(similarity=similarity, speech_s=30.0, snr_db=25.0)
-            note_repetition(connection, domain_id, load_models().encoder_id, made, house.clock())
-    run(house, domain_id)
+            note_repetition(connection, domain_id, load_models().encoder_id, made, testbed.clock())
+    run(testbed, domain_id)
     line = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("80"))
     assert line.count("25.0%") == 2
 
 
-def test_it_must_be_told_what_to_calibrate_on(house):
+def test_it_must_be_told_what_to_calibrate_on(testbed):
     with pytest.raises(SetupError, match="name what to calibrate on"):
-        run(house, None)
+        run(testbed, None)
     with pytest.raises(SetupError, match="no active domain"):
-        run(house, "A" * 22)
+        run(testbed, "A" * 22)
 
 
-def test_an_empty_domain_is_refused(house, domain_id):
+def test_an_empty_domain_is_refused(testbed, domain_id):
     with pytest.raises(SetupError, match="no enrolled speakers"):
-        run(house, domain_id)
+        run(testbed, domain_id)
 
 
-def test_only_the_newest_comparisons_of_each_domain_and_model_are_kept(house, domain_id):
-    other = house.new_domain()
-    with house.store.database.write() as connection:
+def test_only_the_newest_comparisons_of_each_domain_and_model_are_kept(testbed, domain_id):
+    other = testbed.new_domain()
+    with testbed.store.database.write() as connection:
         for number in range(5):
             for place, model in ((domain_id, "one"), (domain_id, "two"), (other, "one")):
                 made = Repetition(similarity=number / 10, speech_s=10, snr_db=30)
-                note_repetition(connection, place, model, made, house.clock())
-        note_repetition(connection, other, "one", made, house.clock())
+                note_repetition(connection, place, model, made, testbed.clock())
+        note_repetition(connection, other, "one", made, testbed.clock())
         assert forget_repetitions(connection, 3) == 2 + 2 + 3
         kept = repetitions(connection, domain_id, "two", 10)
         assert sorted(one.similarity for one in kept) == [0.2, 0.3, 0.4]
@@ -131,9 +131,9 @@ def test_only_the_newest_comparisons_of_each_domain_and_model_are_kept(house, do
 
 
 @pytest.fixture
-def brought(house) -> str:
+def brought(testbed) -> str:
     """A model with a calibration."""
-    files = ModelFiles(house.settings.data)
+    files = ModelFiles(testbed.settings.data)
     manifest = ModelManifest(
         model_id="made-00000000", kind="wespeaker", rate_hz=16000, mels=80, output="embs", dimensions=64,
         sha256="0" * 64, size_bytes=1, licence="CC0", source="made", added_at="2026-01-01T00:00:00Z",
@@ -143,25 +143,25 @@ def brought(house) -> str:
     return manifest.model_id
 
 
-def test_the_calibration_under_a_domains_own_is_not_replaced(house, domain_id, brought, tmp_path):
+def test_the_calibration_under_a_domains_own_is_not_replaced(testbed, domain_id, brought, tmp_path):
     own = OwnCalibration(
         model_id=brought, shift=1.0, scale=1.0, supported_log10_far=-2.0, evidence={},
-        created_at=house.clock(),
+        created_at=testbed.clock(),
     )  # fmt: skip
-    with house.store.database.write() as connection:
+    with testbed.store.database.write() as connection:
         add(connection, domain_id, own)
     with pytest.raises(SetupError, match=f"sonant calibrate --domain {domain_id} --undo"):
-        calibrate_model(house.settings, brought, tmp_path, apply=True, quiet=True)
+        calibrate_model(testbed.settings, brought, tmp_path, apply=True, quiet=True)
 
 
-def test_recordings_of_a_folder_are_heard_with_the_domains_own_model(house, domain_id, brought, tmp_path):
+def test_recordings_of_a_folder_are_heard_with_the_domains_own_model(testbed, domain_id, brought, tmp_path):
     for number in range(20):
         (tmp_path / str(number)).mkdir()
         (tmp_path / str(number) / "call.wav").write_bytes(b"")
-    with house.store.database.write() as connection:
+    with testbed.store.database.write() as connection:
         domain = domains.find_by_id(connection, domain_id)
         assert domain is not None
         domains.set_model(connection, domain, brought)
     # Its network is damaged, which is found out when it is opened.
     with pytest.raises(SetupError, match=f"{brought}/model.onnx has sha256"):
-        run(house, domain_id, speech=tmp_path)
+        run(testbed, domain_id, speech=tmp_path)

@@ -24,10 +24,10 @@ CALLER = Caller(
 
 
 @pytest.fixture
-def started(house):
+def started(testbed):
     """A domain with a job that was just submitted: (domain id, job id)."""
-    domain_id = house.new_domain()
-    answer = house.call(
+    domain_id = testbed.new_domain()
+    answer = testbed.call(
         "StartSpeakerEnrollmentJob",
         DomainId=domain_id,
         DataAccessRoleArn=f"arn:aws:iam::{ACCOUNT}:role/sonant",
@@ -37,39 +37,39 @@ def started(house):
     return domain_id, answer["Job"]["JobId"]
 
 
-def status(house, domain_id, job_id):
+def status(testbed, domain_id, job_id):
     """As a call of its own sees it."""
-    house.service.database.begin_calls()
+    testbed.service.database.begin_calls()
     request = {"DomainId": domain_id, "JobId": job_id}
-    answer = OPERATIONS["DescribeSpeakerEnrollmentJob"](house.service, CALLER, request)
+    answer = OPERATIONS["DescribeSpeakerEnrollmentJob"](testbed.service, CALLER, request)
     assert answer is not None
     return answer["Job"]["JobStatus"]
 
 
-def test_the_next_call_sees_what_another_process_did_to_the_job(house, started):
-    other = Database(house.settings.database_url)
-    assert [status(house, *started) for _ in range(3)] == ["SUBMITTED"] * 3
+def test_the_next_call_sees_what_another_process_did_to_the_job(testbed, started):
+    other = Database(testbed.settings.database_url)
+    assert [status(testbed, *started) for _ in range(3)] == ["SUBMITTED"] * 3
     with other.write() as connection:
-        jobs.claim(connection, [jobs.ENROLLMENT], "runner", house.clock(), timedelta(minutes=1))
-    assert [status(house, *started) for _ in range(2)] == ["IN_PROGRESS"] * 2
+        jobs.claim(connection, [jobs.ENROLLMENT], "runner", testbed.clock(), timedelta(minutes=1))
+    assert [status(testbed, *started) for _ in range(2)] == ["IN_PROGRESS"] * 2
     with other.write() as connection:
-        jobs.finish(connection, started[1], "runner", "FAILED", house.clock(), (404, "no such object"))
-    assert status(house, *started) == "FAILED"
+        jobs.finish(connection, started[1], "runner", "FAILED", testbed.clock(), (404, "no such object"))
+    assert status(testbed, *started) == "FAILED"
     other.close()
 
 
-def test_one_domain_is_never_told_the_other_ones_job(house, started):
-    other_domain = house.new_domain()
-    assert status(house, *started) == "SUBMITTED"
+def test_one_domain_is_never_told_the_other_ones_job(testbed, started):
+    other_domain = testbed.new_domain()
+    assert status(testbed, *started) == "SUBMITTED"
     with pytest.raises(ResourceNotFound):
-        status(house, other_domain, started[1])
+        status(testbed, other_domain, started[1])
 
 
-def test_a_job_that_was_not_there_is_found_once_it_is(house):
-    domain_id = house.new_domain()
+def test_a_job_that_was_not_there_is_found_once_it_is(testbed):
+    domain_id = testbed.new_domain()
     with pytest.raises(ResourceNotFound):
-        status(house, domain_id, "A" * 22)
-    with house.store.database.write() as connection:
+        status(testbed, domain_id, "A" * 22)
+    with testbed.store.database.write() as connection:
         jobs.insert_job(
             connection,
             job_id="A" * 22,
@@ -81,6 +81,6 @@ def test_a_job_that_was_not_there_is_found_once_it_is(house):
             output_uri="s3://calls/results",
             output_kms_key=None,
             config={},
-            now=house.clock(),
+            now=testbed.clock(),
         )
-    assert status(house, domain_id, "A" * 22) == "SUBMITTED"
+    assert status(testbed, domain_id, "A" * 22) == "SUBMITTED"

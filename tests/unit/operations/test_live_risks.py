@@ -11,8 +11,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from sessions_house import CALLER, written
-from voices_house import enroll, like, strangers
+from sessions_testbed import CALLER, written
+from voices_testbed import enroll, like, strangers
+from waiting import PATIENCE_S
 
 from sonant.errors import ResourceNotFound
 from sonant.ids import new_generated_id
@@ -26,7 +27,6 @@ from sonant.storage.repositories import fingerprints, fraud_voices, speakers
 from sonant.storage.repositories.session_hearings import FRAUD, Hearing
 from sonant.voice.models import load_models
 from sonant.voice.replay.fingerprint import fingerprint
-from waiting import PATIENCE_S
 
 MODEL = load_models().encoder_id
 VOICES = strangers(40)
@@ -45,12 +45,12 @@ PRINTS = [fingerprint(speech(seed)).to_bytes() for seed in range(4)]
 
 
 @pytest.fixture
-def domain_id(house):
-    return house.new_domain()
+def domain_id(testbed):
+    return testbed.new_domain()
 
 
-def heard(house, vector, **more):
-    now = house.clock()
+def heard(testbed, vector, **more):
+    now = testbed.clock()
     hearing = Hearing(
         purpose=FRAUD,
         stream=1,
@@ -64,9 +64,9 @@ def heard(house, vector, **more):
     return replace(hearing, **more)
 
 
-def register(house, domain_id, vector, watchlist_id=None, model_id=MODEL):
+def register(testbed, domain_id, vector, watchlist_id=None, model_id=MODEL):
     fraudster_id = new_generated_id()
-    with written(house, domain_id) as (connection, domain, vault):
+    with written(testbed, domain_id) as (connection, domain, vault):
         fraud_voices.register(
             connection,
             vault,
@@ -79,24 +79,24 @@ def register(house, domain_id, vector, watchlist_id=None, model_id=MODEL):
                 audio=None,
                 net_speech_s=30.0,
             ),
-            now=house.clock(),
+            now=testbed.clock(),
         )
     return fraudster_id
 
 
-def keep_recording(house, domain_id, data):
+def keep_recording(testbed, domain_id, data):
     """Of a newly enrolled speaker, whose id it is."""
-    (speaker_id,) = enroll(house, domain_id, VOICES[:1], prefix=new_generated_id()[3:])
-    with written(house, domain_id) as (connection, _domain, vault):
+    (speaker_id,) = enroll(testbed, domain_id, VOICES[:1], prefix=new_generated_id()[3:])
+    with written(testbed, domain_id) as (connection, _domain, vault):
         speaker = speakers.find(connection, vault, domain_id, speaker_id)
         assert speaker is not None
-        fingerprints.add(connection, speaker.seal(vault), domain_id, speaker_id, data, house.clock())
+        fingerprints.add(connection, speaker.seal(vault), domain_id, speaker_id, data, testbed.clock())
     return speaker_id
 
 
-def scored(house, fraud_indexes, domain_id, hearing, watchlist_id=None, began=None):
+def scored(testbed, fraud_indexes, domain_id, hearing, watchlist_id=None, began=None):
     """(known fraudster, spoofing or None)."""
-    with written(house, domain_id) as (connection, domain, vault):
+    with written(testbed, domain_id) as (connection, domain, vault):
         found = fraud_indexes.risks(
             connection,
             domain,
@@ -110,115 +110,115 @@ def scored(house, fraud_indexes, domain_id, hearing, watchlist_id=None, began=No
     return by_name["KnownFraudsterRisk"], by_name.get("VoiceSpoofingRisk")
 
 
-def test_a_fraudster_is_found_as_soon_as_registered_and_not_once_deleted(house, domain_id):
-    fraud_indexes, call = FraudIndexes(ROOM), heard(house, like(VOICES[0], 0.95))
-    assert scored(house, fraud_indexes, domain_id, call)[0].score == 0
-    fraudster_id = register(house, domain_id, VOICES[0])
-    register(house, domain_id, VOICES[1])
-    known, spoofing = scored(house, fraud_indexes, domain_id, call)
+def test_a_fraudster_is_found_as_soon_as_registered_and_not_once_deleted(testbed, domain_id):
+    fraud_indexes, call = FraudIndexes(ROOM), heard(testbed, like(VOICES[0], 0.95))
+    assert scored(testbed, fraud_indexes, domain_id, call)[0].score == 0
+    fraudster_id = register(testbed, domain_id, VOICES[0])
+    register(testbed, domain_id, VOICES[1])
+    known, spoofing = scored(testbed, fraud_indexes, domain_id, call)
     assert (known.fraudster_id, known.score >= 50, spoofing) == (fraudster_id, True, None)
-    house.call("DeleteFraudster", DomainId=domain_id, FraudsterId=fraudster_id)
-    assert scored(house, fraud_indexes, domain_id, call)[0].fraudster_id != fraudster_id
+    testbed.call("DeleteFraudster", DomainId=domain_id, FraudsterId=fraudster_id)
+    assert scored(testbed, fraud_indexes, domain_id, call)[0].fraudster_id != fraudster_id
 
 
-def test_the_same_likeness_is_worth_less_on_a_longer_list(house, domain_id):
-    call, short, long = heard(house, like(VOICES[0], 0.75)), FraudIndexes(ROOM), FraudIndexes(ROOM)
-    register(house, domain_id, VOICES[0])
-    alone = scored(house, short, domain_id, call)[0].score
+def test_the_same_likeness_is_worth_less_on_a_longer_list(testbed, domain_id):
+    call, short, long = heard(testbed, like(VOICES[0], 0.75)), FraudIndexes(ROOM), FraudIndexes(ROOM)
+    register(testbed, domain_id, VOICES[0])
+    alone = scored(testbed, short, domain_id, call)[0].score
     for voice in VOICES[1:30]:
-        register(house, domain_id, voice)
-    assert 0 < scored(house, long, domain_id, call)[0].score < alone
-    assert scored(house, short, domain_id, call) == scored(house, long, domain_id, call)
+        register(testbed, domain_id, voice)
+    assert 0 < scored(testbed, long, domain_id, call)[0].score < alone
+    assert scored(testbed, short, domain_id, call) == scored(testbed, long, domain_id, call)
 
 
-def test_the_same_likeness_is_worth_less_on_a_line_with_a_low_cut(house, domain_id):
-    fraud_indexes, call = FraudIndexes(ROOM), heard(house, like(VOICES[0], 0.75))
-    register(house, domain_id, VOICES[0])
-    usual = scored(house, fraud_indexes, domain_id, call)[0].score
-    assert 0 < scored(house, fraud_indexes, domain_id, replace(call, highpass_300hz=True))[0].score < usual
+def test_the_same_likeness_is_worth_less_on_a_line_with_a_low_cut(testbed, domain_id):
+    fraud_indexes, call = FraudIndexes(ROOM), heard(testbed, like(VOICES[0], 0.75))
+    register(testbed, domain_id, VOICES[0])
+    usual = scored(testbed, fraud_indexes, domain_id, call)[0].score
+    assert 0 < scored(testbed, fraud_indexes, domain_id, replace(call, highpass_300hz=True))[0].score < usual
 
 
-def test_fraudsters_of_another_voice_model_are_not_compared(house, domain_id):
-    register(house, domain_id, VOICES[0], model_id="another-model")
-    assert scored(house, FraudIndexes(ROOM), domain_id, heard(house, VOICES[0]))[0].score == 0
+def test_fraudsters_of_another_voice_model_are_not_compared(testbed, domain_id):
+    register(testbed, domain_id, VOICES[0], model_id="another-model")
+    assert scored(testbed, FraudIndexes(ROOM), domain_id, heard(testbed, VOICES[0]))[0].score == 0
 
 
-def test_a_list_that_is_gone_is_not_found(house, domain_id):
-    fraud_indexes, call = FraudIndexes(ROOM), heard(house, VOICES[0])
-    made = house.call("CreateWatchlist", DomainId=domain_id, Name="other")["Watchlist"]
-    assert scored(house, fraud_indexes, domain_id, call, made["WatchlistId"])[0].score == 0
-    house.call("DeleteWatchlist", DomainId=domain_id, WatchlistId=made["WatchlistId"])
+def test_a_list_that_is_gone_is_not_found(testbed, domain_id):
+    fraud_indexes, call = FraudIndexes(ROOM), heard(testbed, VOICES[0])
+    made = testbed.call("CreateWatchlist", DomainId=domain_id, Name="other")["Watchlist"]
+    assert scored(testbed, fraud_indexes, domain_id, call, made["WatchlistId"])[0].score == 0
+    testbed.call("DeleteWatchlist", DomainId=domain_id, WatchlistId=made["WatchlistId"])
     with pytest.raises(ResourceNotFound) as refusal:
-        scored(house, fraud_indexes, domain_id, call, made["WatchlistId"])
+        scored(testbed, fraud_indexes, domain_id, call, made["WatchlistId"])
     assert refusal.value.members["ResourceType"] == "WATCHLIST"
 
 
-def test_a_damaged_voice_or_recording_lets_nobody_pass(house, domain_id):
+def test_a_damaged_voice_or_recording_lets_nobody_pass(testbed, domain_id):
     fraud_indexes = FraudIndexes(ROOM)
-    register(house, domain_id, VOICES[0])
-    keep_recording(house, domain_id, PRINTS[0])
-    call = heard(house, VOICES[1], fingerprint=PRINTS[1])
+    register(testbed, domain_id, VOICES[0])
+    keep_recording(testbed, domain_id, PRINTS[0])
+    call = heard(testbed, VOICES[1], fingerprint=PRINTS[1])
     for table, column in ((fraudster_voiceprints, "vector_sealed"), (fingerprint_rows, "sealed")):
-        with house.store.database.write() as connection:
+        with testbed.store.database.write() as connection:
             connection.execute(table.update().values({column: b"damaged"}))
         for _ in range(2):
             with pytest.raises(JobFault, match="restore the database from a backup"):
-                scored(house, fraud_indexes, domain_id, call)
-        with house.store.database.write() as connection:
+                scored(testbed, fraud_indexes, domain_id, call)
+        with testbed.store.database.write() as connection:
             connection.execute(table.delete())
 
 
 # --- replays ------------------------------------------------------------------------------------------
 
 
-def test_what_was_enrolled_before_the_call_is_a_replay_whoever_it_was(house, domain_id):
+def test_what_was_enrolled_before_the_call_is_a_replay_whoever_it_was(testbed, domain_id):
     fraud_indexes = FraudIndexes(ROOM)
-    keep_recording(house, domain_id, PRINTS[0])
-    house.clock.advance(seconds=1)
+    keep_recording(testbed, domain_id, PRINTS[0])
+    testbed.clock.advance(seconds=1)
     score = {"spoofing_score": 12, "spoofing_evidence": "SYNTHETIC_SPEECH"}
     replayed = scored(
-        house, fraud_indexes, domain_id, heard(house, VOICES[0], fingerprint=PRINTS[0], **score)
+        testbed, fraud_indexes, domain_id, heard(testbed, VOICES[0], fingerprint=PRINTS[0], **score)
     )[1]
-    fresh = scored(house, fraud_indexes, domain_id, heard(house, VOICES[0], fingerprint=PRINTS[1], **score))[
-        1
-    ]
+    fresh = scored(
+        testbed, fraud_indexes, domain_id, heard(testbed, VOICES[0], fingerprint=PRINTS[1], **score)
+    )[1]
     assert (replayed.score, replayed.evidence) == (100, "REPLAY")
     assert (fresh.score, fresh.evidence) == (12, "SYNTHETIC_SPEECH")
 
 
-def test_what_was_enrolled_from_the_call_itself_is_none(house, domain_id):
-    fraud_indexes, call = FraudIndexes(ROOM), heard(house, VOICES[0], fingerprint=PRINTS[0])
-    house.clock.advance(seconds=5)
-    keep_recording(house, domain_id, PRINTS[0])
-    assert scored(house, fraud_indexes, domain_id, call)[1] is None
-    ahead = replace(call, started_at=house.clock() + timedelta(seconds=1))
-    assert scored(house, fraud_indexes, domain_id, ahead, began=call.started_at)[1] is None
-    later = replace(call, started_at=house.clock() + timedelta(seconds=1))
-    assert scored(house, fraud_indexes, domain_id, later)[1].score == 100
+def test_what_was_enrolled_from_the_call_itself_is_none(testbed, domain_id):
+    fraud_indexes, call = FraudIndexes(ROOM), heard(testbed, VOICES[0], fingerprint=PRINTS[0])
+    testbed.clock.advance(seconds=5)
+    keep_recording(testbed, domain_id, PRINTS[0])
+    assert scored(testbed, fraud_indexes, domain_id, call)[1] is None
+    ahead = replace(call, started_at=testbed.clock() + timedelta(seconds=1))
+    assert scored(testbed, fraud_indexes, domain_id, ahead, began=call.started_at)[1] is None
+    later = replace(call, started_at=testbed.clock() + timedelta(seconds=1))
+    assert scored(testbed, fraud_indexes, domain_id, later)[1].score == 100
 
 
-def test_the_recording_of_who_was_deleted_is_forgotten(house, domain_id):
+def test_the_recording_of_who_was_deleted_is_forgotten(testbed, domain_id):
     fraud_indexes = FraudIndexes(ROOM)
-    speaker_id = keep_recording(house, domain_id, PRINTS[0])
-    house.clock.advance(seconds=1)
-    call = heard(house, VOICES[0], fingerprint=PRINTS[0])
-    assert scored(house, fraud_indexes, domain_id, call)[1].score == 100
-    house.call("DeleteSpeaker", DomainId=domain_id, SpeakerId=speaker_id)
-    assert scored(house, fraud_indexes, domain_id, call)[1] is None
+    speaker_id = keep_recording(testbed, domain_id, PRINTS[0])
+    testbed.clock.advance(seconds=1)
+    call = heard(testbed, VOICES[0], fingerprint=PRINTS[0])
+    assert scored(testbed, fraud_indexes, domain_id, call)[1].score == 100
+    testbed.call("DeleteSpeaker", DomainId=domain_id, SpeakerId=speaker_id)
+    assert scored(testbed, fraud_indexes, domain_id, call)[1] is None
 
 
-def test_with_no_room_for_recordings_no_replay_is_looked_for(house, domain_id):
-    keep_recording(house, domain_id, PRINTS[0])
-    house.clock.advance(seconds=1)
-    call = heard(house, VOICES[0], fingerprint=PRINTS[0])
-    assert scored(house, FraudIndexes(0), domain_id, call)[1] is None
+def test_with_no_room_for_recordings_no_replay_is_looked_for(testbed, domain_id):
+    keep_recording(testbed, domain_id, PRINTS[0])
+    testbed.clock.advance(seconds=1)
+    call = heard(testbed, VOICES[0], fingerprint=PRINTS[0])
+    assert scored(testbed, FraudIndexes(0), domain_id, call)[1] is None
 
 
-def test_recordings_of_another_domain_are_nobodys(house, domain_id):
-    keep_recording(house, house.new_domain(), PRINTS[0])
-    house.clock.advance(seconds=1)
+def test_recordings_of_another_domain_are_nobodys(testbed, domain_id):
+    keep_recording(testbed, testbed.new_domain(), PRINTS[0])
+    testbed.clock.advance(seconds=1)
     assert (
-        scored(house, FraudIndexes(ROOM), domain_id, heard(house, VOICES[0], fingerprint=PRINTS[0]))[1]
+        scored(testbed, FraudIndexes(ROOM), domain_id, heard(testbed, VOICES[0], fingerprint=PRINTS[0]))[1]
         is None
     )
 
@@ -226,18 +226,18 @@ def test_recordings_of_another_domain_are_nobodys(house, domain_id):
 # --- memory and threads -------------------------------------------------------------------------------
 
 
-def test_a_large_domain_is_read_beside_the_calls_which_wait_no_longer_than_they_want(house, domain_id):
-    keep_recording(house, domain_id, PRINTS[0])
+def test_a_large_domain_is_read_beside_the_calls_which_wait_no_longer_than_they_want(testbed, domain_id):
+    keep_recording(testbed, domain_id, PRINTS[0])
     fraud_indexes, gate, reads = FraudIndexes(ROOM), threading.Event(), []
 
     @contextmanager
     def slow():
         reads.append(threading.current_thread().name)
         assert gate.wait(PATIENCE_S)
-        with house.store.database.read() as connection:
+        with testbed.store.database.read() as connection:
             yield connection
 
-    with written(house, domain_id) as (_connection, domain, vault):
+    with written(testbed, domain_id) as (_connection, domain, vault):
         pass
     for _ in range(3):
         assert not fraud_indexes.ready(slow, domain, vault, wait_s=0.01)
@@ -248,44 +248,44 @@ def test_a_large_domain_is_read_beside_the_calls_which_wait_no_longer_than_they_
     assert reads == ["replays"]
 
 
-def test_a_domain_that_could_not_be_read_is_read_again(house, domain_id):
-    keep_recording(house, domain_id, PRINTS[0])
+def test_a_domain_that_could_not_be_read_is_read_again(testbed, domain_id):
+    keep_recording(testbed, domain_id, PRINTS[0])
     fraud_indexes = FraudIndexes(ROOM)
-    with written(house, domain_id) as (connection, domain, vault):
+    with written(testbed, domain_id) as (connection, domain, vault):
         sealed = connection.execute(fingerprint_rows.select()).first().sealed
         connection.execute(fingerprint_rows.update().values(sealed=b"damaged"))
     with pytest.raises(JobFault):
-        fraud_indexes.ready(house.store.database.read, domain, vault, wait_s=10)
-    with house.store.database.write() as connection:
+        fraud_indexes.ready(testbed.store.database.read, domain, vault, wait_s=10)
+    with testbed.store.database.write() as connection:
         connection.execute(fingerprint_rows.update().values(sealed=sealed))
-    assert fraud_indexes.ready(house.store.database.read, domain, vault, wait_s=10)
+    assert fraud_indexes.ready(testbed.store.database.read, domain, vault, wait_s=10)
 
 
-def test_lists_asked_for_least_make_room_and_are_read_again(house, domain_id, monkeypatch):
+def test_lists_asked_for_least_make_room_and_are_read_again(testbed, domain_id, monkeypatch):
     monkeypatch.setattr(module, "MOST_WATCHES", 2)
-    fraud_indexes, call = FraudIndexes(ROOM), heard(house, like(VOICES[0], 0.95))
+    fraud_indexes, call = FraudIndexes(ROOM), heard(testbed, like(VOICES[0], 0.95))
     lists = []
     for number in range(4):
-        made = house.call("CreateWatchlist", DomainId=domain_id, Name=f"list-{number}")["Watchlist"]
+        made = testbed.call("CreateWatchlist", DomainId=domain_id, Name=f"list-{number}")["Watchlist"]
         lists.append(made["WatchlistId"])
-        register(house, domain_id, VOICES[0], made["WatchlistId"])
+        register(testbed, domain_id, VOICES[0], made["WatchlistId"])
     for watchlist_id in [*lists, *lists]:
-        assert scored(house, fraud_indexes, domain_id, call, watchlist_id)[0].score >= 50
+        assert scored(testbed, fraud_indexes, domain_id, call, watchlist_id)[0].score >= 50
         assert len(fraud_indexes._fraud_indexes._slots) <= 2
 
 
-def test_many_threads_ask_while_fraudsters_come_and_go(house, domain_id):
-    fraud_indexes, call = FraudIndexes(ROOM), heard(house, like(VOICES[0], 0.95), fingerprint=PRINTS[1])
-    keep_recording(house, domain_id, PRINTS[0])
-    fixed = register(house, domain_id, VOICES[0])
+def test_many_threads_ask_while_fraudsters_come_and_go(testbed, domain_id):
+    fraud_indexes, call = FraudIndexes(ROOM), heard(testbed, like(VOICES[0], 0.95), fingerprint=PRINTS[1])
+    keep_recording(testbed, domain_id, PRINTS[0])
+    fixed = register(testbed, domain_id, VOICES[0])
     stop = threading.Event()
 
     def ask(_number):
         found: list[Any] = []
         while not stop.is_set() and len(found) < 200:
-            with house.store.database.read() as connection:
-                domain = house.service.require_domain(connection, CALLER, domain_id)
-                vault = house.service.open_vault(CALLER, domain)
+            with testbed.store.database.read() as connection:
+                domain = testbed.service.require_domain(connection, CALLER, domain_id)
+                vault = testbed.service.open_vault(CALLER, domain)
                 known, *_ = fraud_indexes.risks(
                     connection,
                     domain,
@@ -300,7 +300,7 @@ def test_many_threads_ask_while_fraudsters_come_and_go(house, domain_id):
     with ThreadPoolExecutor(4) as threads:
         asking = [threads.submit(ask, number) for number in range(4)]
         for voice in VOICES[1:12]:
-            passing = register(house, domain_id, voice)
-            house.call("DeleteFraudster", DomainId=domain_id, FraudsterId=passing)
+            passing = register(testbed, domain_id, voice)
+            testbed.call("DeleteFraudster", DomainId=domain_id, FraudsterId=passing)
         stop.set()
         assert {one for future in asking for one in future.result(PATIENCE_S)} == {fixed}

@@ -9,9 +9,9 @@ from dataclasses import replace
 from datetime import timedelta
 
 import pytest
-from operations_house import ACCOUNT, OTHER_ACCOUNT
-from sessions_house import CALLER, hear, told
-from voices_house import enroll, like, strangers
+from operations_testbed import ACCOUNT, OTHER_ACCOUNT
+from sessions_testbed import CALLER, hear, told
+from voices_testbed import enroll, like, strangers
 
 from sonant.errors import Conflict, ModelledError, ResourceNotFound, SealBroken, Validation
 from sonant.events.outbox import Outbox
@@ -40,19 +40,19 @@ class Noticed:
 
 
 @pytest.fixture
-def at(house):
-    return {"DomainId": house.new_domain()}
+def at(testbed):
+    return {"DomainId": testbed.new_domain()}
 
 
-def evaluated(house, at, name="contact"):
-    return house.call("EvaluateSession", **at, SessionNameOrId=name)
+def evaluated(testbed, at, name="contact"):
+    return testbed.call("EvaluateSession", **at, SessionNameOrId=name)
 
 
 @pytest.fixture
-def loud(house):
-    """A house that tells."""
-    house.service = replace(house.service, outbox=Outbox(enabled=True), live=Noticed())
-    return house
+def loud(testbed):
+    """A testbed that tells."""
+    testbed.service = replace(testbed.service, outbox=Outbox(enabled=True), live=Noticed())
+    return testbed
 
 
 @pytest.fixture

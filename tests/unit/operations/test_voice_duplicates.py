@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from voices_house import enroll, like, strangers
+from voices_testbed import enroll, like, strangers
 
 from sonant.cli import duplicates as command
 from sonant.errors import SetupError, Throttling, Validation
@@ -13,24 +13,24 @@ from sonant.operations import duplicates
 
 
 @pytest.fixture
-def domain_id(house):
-    return house.new_domain()
+def domain_id(testbed):
+    return testbed.new_domain()
 
 
-def with_twins(house, domain_id, spread=0.1):
+def with_twins(testbed, domain_id, spread=0.1):
     """40 strangers; numbers 3 and 17 are enrolled once more, 3 twice."""
     voices = strangers(40, spread=spread)
     twins = [like(voices[3], 0.97, 1), like(voices[17], 0.96, 2), like(voices[3], 0.95, 3)]
-    return enroll(house, domain_id, [*voices, *twins])
+    return enroll(testbed, domain_id, [*voices, *twins])
 
 
 def names(pairs):
     return {frozenset(pair[side]["CustomerSpeakerId"] for side in ("First", "Second")) for pair in pairs}
 
 
-def test_speakers_with_the_same_voice_are_listed_with_both_ids(house, domain_id):
-    ids = with_twins(house, domain_id)
-    answer = house.call("ListVoiceDuplicates", DomainId=domain_id)
+def test_speakers_with_the_same_voice_are_listed_with_both_ids(testbed, domain_id):
+    ids = with_twins(testbed, domain_id)
+    answer = testbed.call("ListVoiceDuplicates", DomainId=domain_id)
     found = names(answer["Pairs"])
     assert {frozenset({"caller-3", "caller-40"}), frozenset({"caller-17", "caller-41"})} <= found
     assert found <= {
@@ -48,18 +48,18 @@ def test_speakers_with_the_same_voice_are_listed_with_both_ids(house, domain_id)
         assert pair["Similarity"] > 0.8
 
 
-def test_a_rarer_match_is_asked_for_with_a_greater_number(house, domain_id):
-    with_twins(house, domain_id, spread=0.25)
-    often = house.call("ListVoiceDuplicates", DomainId=domain_id, OneFalseMatchIn=10)["Pairs"]
-    rare = house.call("ListVoiceDuplicates", DomainId=domain_id, OneFalseMatchIn=10**7)["Pairs"]
+def test_a_rarer_match_is_asked_for_with_a_greater_number(testbed, domain_id):
+    with_twins(testbed, domain_id, spread=0.25)
+    often = testbed.call("ListVoiceDuplicates", DomainId=domain_id, OneFalseMatchIn=10)["Pairs"]
+    rare = testbed.call("ListVoiceDuplicates", DomainId=domain_id, OneFalseMatchIn=10**7)["Pairs"]
     assert names(rare) < names(often)
 
 
-def every(house, **ask):
+def every(testbed, **ask):
     """All pairs, page by page."""
     found, token = [], None
     while True:
-        answer = house.call("ListVoiceDuplicates", **ask, NextToken=token)
+        answer = testbed.call("ListVoiceDuplicates", **ask, NextToken=token)
         assert len(answer["Pairs"]) <= ask["MaxResults"]
         found += answer["Pairs"]
         token = answer["NextToken"]
@@ -67,45 +67,45 @@ def every(house, **ask):
             return found
 
 
-def test_the_list_is_the_same_whatever_the_pages(house, domain_id, monkeypatch):
-    with_twins(house, domain_id, spread=0.25)
+def test_the_list_is_the_same_whatever_the_pages(testbed, domain_id, monkeypatch):
+    with_twins(testbed, domain_id, spread=0.25)
     ask = {"DomainId": domain_id, "OneFalseMatchIn": 10}
-    whole = every(house, **ask, MaxResults=100)
+    whole = every(testbed, **ask, MaxResults=100)
     assert len(whole) > 20
-    assert every(house, **ask, MaxResults=7) == whole
+    assert every(testbed, **ask, MaxResults=7) == whole
     # Nor does it matter how many speakers' pairs are held at a time.
     monkeypatch.setattr(duplicates, "ROWS", 8)
-    assert every(house, **ask, MaxResults=13) == whole
+    assert every(testbed, **ask, MaxResults=13) == whole
 
 
-def test_a_token_is_good_for_the_same_question_only(house, domain_id):
-    with_twins(house, domain_id, spread=0.25)
-    token = house.call("ListVoiceDuplicates", DomainId=domain_id, OneFalseMatchIn=100, MaxResults=1)[
+def test_a_token_is_good_for_the_same_question_only(testbed, domain_id):
+    with_twins(testbed, domain_id, spread=0.25)
+    token = testbed.call("ListVoiceDuplicates", DomainId=domain_id, OneFalseMatchIn=100, MaxResults=1)[
         "NextToken"
     ]
     with pytest.raises(Validation):
-        house.call("ListVoiceDuplicates", DomainId=domain_id, OneFalseMatchIn=1000, NextToken=token)
+        testbed.call("ListVoiceDuplicates", DomainId=domain_id, OneFalseMatchIn=1000, NextToken=token)
 
 
-def test_voices_of_another_model_are_left_out_and_counted(house, domain_id):
+def test_voices_of_another_model_are_left_out_and_counted(testbed, domain_id):
     voices = strangers(10)
-    enroll(house, domain_id, voices)
-    enroll(house, domain_id, [like(voices[0], 0.99)], model_id="another", prefix="old")
-    answer = house.call("ListVoiceDuplicates", DomainId=domain_id)
+    enroll(testbed, domain_id, voices)
+    enroll(testbed, domain_id, [like(voices[0], 0.99)], model_id="another", prefix="old")
+    answer = testbed.call("ListVoiceDuplicates", DomainId=domain_id)
     assert (answer["Pairs"], answer["SpeakersCompared"], answer["SpeakersLeftOut"]) == ([], 10, 1)
 
 
-def test_an_empty_domain_has_no_duplicates(house, domain_id):
-    assert house.call("ListVoiceDuplicates", DomainId=domain_id)["Pairs"] == []
+def test_an_empty_domain_has_no_duplicates(testbed, domain_id):
+    assert testbed.call("ListVoiceDuplicates", DomainId=domain_id)["Pairs"] == []
 
 
 # --- the command
 
 
-def test_the_command_prints_groups_and_writes_them(house, domain_id, tmp_path, capsys):
-    with_twins(house, domain_id)
+def test_the_command_prints_groups_and_writes_them(testbed, domain_id, tmp_path, capsys):
+    with_twins(testbed, domain_id)
     file = tmp_path / "found.json"
-    assert command.duplicates(house.settings, domain_id, 10_000_000, file) == 1
+    assert command.duplicates(testbed.settings, domain_id, 10_000_000, file) == 1
     shown = capsys.readouterr().out
     assert "43 speakers compared" in shown
     assert "caller-17, caller-41" in shown or "caller-41, caller-17" in shown
@@ -114,33 +114,33 @@ def test_the_command_prints_groups_and_writes_them(house, domain_id, tmp_path, c
     assert file.stat().st_mode & 0o077 == 0
 
 
-def test_the_command_says_so_when_every_voice_is_there_once(house, domain_id, capsys):
-    enroll(house, domain_id, strangers(12))
-    assert command.duplicates(house.settings, domain_id, 10_000_000, None) == 0
+def test_the_command_says_so_when_every_voice_is_there_once(testbed, domain_id, capsys):
+    enroll(testbed, domain_id, strangers(12))
+    assert command.duplicates(testbed.settings, domain_id, 10_000_000, None) == 0
     assert "no voice is there twice" in capsys.readouterr().out
 
 
-def test_the_command_refuses_a_domain_that_is_not_there(house):
+def test_the_command_refuses_a_domain_that_is_not_there(testbed):
     with pytest.raises(SetupError, match="no active domain"):
-        command.duplicates(house.settings, "A" * 22, 10_000_000, None)
+        command.duplicates(testbed.settings, "A" * 22, 10_000_000, None)
 
 
-def test_a_second_search_at_once_is_told_to_come_back(house, domain_id):
-    with_twins(house, domain_id)
+def test_a_second_search_at_once_is_told_to_come_back(testbed, domain_id):
+    with_twins(testbed, domain_id)
     with duplicates._turn, pytest.raises(Throttling):
-        house.call("ListVoiceDuplicates", DomainId=domain_id)
-    assert house.call("ListVoiceDuplicates", DomainId=domain_id)["Pairs"]
+        testbed.call("ListVoiceDuplicates", DomainId=domain_id)
+    assert testbed.call("ListVoiceDuplicates", DomainId=domain_id)["Pairs"]
 
 
-def test_a_speaker_deleted_during_the_search_is_left_out(house, domain_id, monkeypatch):
-    with_twins(house, domain_id)
+def test_a_speaker_deleted_during_the_search_is_left_out(testbed, domain_id, monkeypatch):
+    with_twins(testbed, domain_id)
     take = duplicates._take
 
     def deleting(*asked):
-        house.call("DeleteSpeaker", DomainId=domain_id, SpeakerId="caller-41")
+        testbed.call("DeleteSpeaker", DomainId=domain_id, SpeakerId="caller-41")
         return take(*asked)
 
     monkeypatch.setattr(duplicates, "_take", deleting)
-    found = names(house.call("ListVoiceDuplicates", DomainId=domain_id)["Pairs"])
+    found = names(testbed.call("ListVoiceDuplicates", DomainId=domain_id)["Pairs"])
     assert frozenset({"caller-3", "caller-40"}) in found
     assert not any("caller-41" in pair for pair in found)

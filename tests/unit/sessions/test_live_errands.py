@@ -6,11 +6,11 @@ import threading
 
 import pytest
 from sqlalchemy.exc import OperationalError
+from waiting import PATIENCE_S, wait_until
 
 from sonant.errors import DatabaseUnavailable, KeysUnreachable
 from sonant.sessions import retry_queue as live_errands
 from sonant.sessions.retry_queue import ATTEMPTS, RetryQueue
-from waiting import PATIENCE_S, wait_until
 
 
 class Database:

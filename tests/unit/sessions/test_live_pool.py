@@ -7,6 +7,7 @@ import signal
 
 import engine_parts
 import pytest
+from waiting import PATIENCE_S, wait_until
 
 from sonant.cpu_affinity import CpuAffinity
 from sonant.jobs.entry import Prepared, Role, Task
@@ -15,7 +16,6 @@ from sonant.jobs.workers import local
 from sonant.jobs.workers.local import MAX_STILLBORN, LocalEngine
 from sonant.sessions import worker_pool as live_pool
 from sonant.sessions.worker_pool import Pool, Urgency
-from waiting import PATIENCE_S, wait_until
 
 AUTHENTICATION, FRAUD, ENROLLMENT = Urgency
 

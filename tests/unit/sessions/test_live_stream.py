@@ -8,10 +8,10 @@ from datetime import UTC, datetime
 
 import numpy as np
 import pytest
+from waiting import PATIENCE_S
 
 from sonant.sessions.calls import EndReason, StreamFault
 from sonant.sessions.stream import ROOM_S, Stream
-from waiting import PATIENCE_S
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
 

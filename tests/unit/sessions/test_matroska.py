@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from connect_media import HEADER, TRACKS, element, fragment, tags
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from connect_media import HEADER, TRACKS, element, fragment, tags
 from sonant.carriers.matroska import MAX_FRAGMENT_BYTES, CustomerTrack
 from sonant.sessions.calls import StreamFault
 

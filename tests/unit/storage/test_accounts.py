@@ -6,12 +6,12 @@ from datetime import UTC, datetime
 from threading import Thread
 
 import pytest
+from waiting import PATIENCE_S
 
 from sonant.errors import InvalidObjectName, KeyNotFound, SealBroken, StoreError
 from sonant.storage.accounts import LocalAccounts
 from sonant.storage.objects.local import LocalObjectStore
 from sonant.storage.objects.store import ObjectUri
-from waiting import PATIENCE_S
 
 FIRST, OTHER = "0" * 12, "1" * 12
 CONTEXT = {"purpose": "test"}

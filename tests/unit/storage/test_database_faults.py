@@ -11,12 +11,12 @@ from functools import partial
 import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import IntegrityError, OperationalError
+from waiting import PATIENCE_S, in_time, wait_until
 
 from sonant.errors import DatabaseUnavailable, SetupError
 from sonant.storage.database import engine
 from sonant.storage.database.engine import Database
 from sonant.storage.database.faults import fault_text, of_sqlite
-from waiting import PATIENCE_S, in_time, wait_until
 
 NOT_ONE = r"^the database cannot be used: file is not a database; restore a backup into another data folder "
 

@@ -30,10 +30,10 @@ from sqlalchemy import (
     select,
     true,
 )
+from strict_json import assert_same
 
 from sonant.storage.database.engine import first_row
 from sonant.storage.database.schema import metadata
-from strict_json import assert_same
 
 WHOLE, PARTS = 7, 0.25
 

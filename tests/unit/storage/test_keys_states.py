@@ -6,11 +6,11 @@ import time
 from datetime import UTC, datetime, timedelta
 
 import pytest
-
 from counting import counted_calls
+from waiting import PATIENCE_S
+
 from sonant.errors import KeyNotFound, KeyUnusable, SetupError
 from sonant.storage.keys.local import LocalKeyStore
-from waiting import PATIENCE_S
 
 REGION, ACCOUNT = "eu-west-1", "123456789012"
 CONTEXT = {"aws:voiceid:domain:arn": "arn:aws:voiceid:eu-west-1:123456789012:domain/D"}

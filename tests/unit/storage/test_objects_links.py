@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 from folder_objects import NO_KEYS
+from waiting import PATIENCE_S
 
 from sonant.errors import ObjectDenied
 from sonant.storage.objects.local import LocalObjectStore
 from sonant.storage.objects.store import ObjectUri
-from waiting import PATIENCE_S
 
 
 @pytest.fixture

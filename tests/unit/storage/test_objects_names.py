@@ -6,11 +6,11 @@ import tempfile
 from pathlib import Path
 
 import pytest
+from counting import counted_calls
 from folder_objects import NO_KEYS, tree, uri
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from counting import counted_calls
 from sonant.errors import InvalidObjectName, ObjectDenied, ObjectNameConflict
 from sonant.storage.objects.local import LocalObjectStore
 

@@ -12,9 +12,10 @@ from dataclasses import replace
 from datetime import timedelta
 
 import pytest
-from sqlalchemy import text
-
 from postgres_server import NoServer, OwnServer
+from sqlalchemy import text
+from waiting import PATIENCE_S, wait_until
+
 from sonant.errors import DatabaseUnavailable, SetupError
 from sonant.ids import new_generated_id, new_id
 from sonant.storage.crypto.vault import ServiceSecret, create_vault
@@ -22,7 +23,6 @@ from sonant.storage.database.engine import Database
 from sonant.storage.database.postgres import Limits, advisory_lock, lift_timeouts
 from sonant.storage.repositories import access, client_tokens, domains, jobs, rate_buckets, speakers
 from sonant.storage.times import now
-from waiting import PATIENCE_S, wait_until
 
 pytest.importorskip("psycopg", reason="no PostgreSQL: psycopg is not installed (extra `postgres`)")
 

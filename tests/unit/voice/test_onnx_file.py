@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
-
 from made_networks import field, graph, model, node, speaker_network, tensor
+
 from sonant.errors import SetupError
 from sonant.voice.models.onnx_file import inspect
 

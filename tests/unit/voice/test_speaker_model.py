@@ -7,7 +7,6 @@ from importlib import resources
 
 import numpy as np
 import pytest
-
 from made_networks import (
     FLOAT,
     INT64,
@@ -18,6 +17,7 @@ from made_networks import (
     value,
     waveform_network,
 )
+
 from sonant.errors import AudioError, ModelMismatch, NotEnoughSpeech, SetupError
 from sonant.voice.made_speech import made_speech
 from sonant.voice.models import load_models, shipped_encoder_id

@@ -95,8 +95,8 @@ class Calibration:
         """The tail for a probe with so much net speech; `snr_db` is that of the noisier side.
 
         `highpass_300hz` says that both lines cut off below 300 Hz (`quality.highpass_300hz`): the second grid
-        was fitted for such lines. Where nothing is known of the reference's line, say so too: strangers over a
-        full band are less alike than that, and a score then errs on the safe side.
+        was fitted for such lines. Where nothing is known of the reference's line, say so too: strangers over
+        a full band are less alike than that, and a score then errs on the safe side.
         """
         grid = _grid(self.highpass_300hz if highpass_300hz and self.highpass_300hz else self.nodes)
         mean = deviation = 0.0

@@ -23,7 +23,7 @@ from typing import Any
 
 _NEW_NETWORK = 0x40000000  # CLONE_NEWNET
 _GET_FLAGS, _SET_FLAGS, _UP = 0x8913, 0x8914, 1  # SIOCGIFFLAGS, SIOCSIFFLAGS, IFF_UP
-_TESTS = Path(__file__).parent
+_SUPPORT = Path(__file__).parent
 STORE_BYTES = 80 << 20  # the least that Ray takes
 
 
@@ -65,7 +65,7 @@ class RayCluster:
             raise NoCluster("Ray is not installed (extra `ray`)")
         from ray.cluster_utils import Cluster
 
-        path = os.pathsep.join([str(_TESTS / "cluster"), *filter(None, [os.environ.get("PYTHONPATH")])])
+        path = os.pathsep.join([str(_SUPPORT), *filter(None, [os.environ.get("PYTHONPATH")])])
         # Short whatever TMPDIR is, because the names of sockets are.
         self.folder = Path(tempfile.mkdtemp(prefix="sonant-ray-", dir="/tmp"))
         self._environment = {

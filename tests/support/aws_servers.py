@@ -29,7 +29,6 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
-
 from waiting import PATIENCE_S, wait_until
 
 KEY_ID, SECRET = "rclone-key", "rclone-secret"

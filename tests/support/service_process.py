@@ -23,11 +23,11 @@ from answer_tap import NOTED, Answers
 from botocore.config import Config
 from botocore.credentials import Credentials
 from forked_commands import run_aws, run_sonant
+from waiting import PATIENCE_S, wait_until
 
 from sonant.assembly.installation import Store, open_store
 from sonant.gateway.models import DATA_PATH
 from sonant.settings import Settings
-from waiting import PATIENCE_S, wait_until
 
 BIN = Path(sys.executable).parent
 REGION = "us-east-1"

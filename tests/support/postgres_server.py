@@ -25,9 +25,9 @@ from typing import Any
 from sqlalchemy import create_engine, make_url, text
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.pool import NullPool
+from waiting import PATIENCE_S, wait_until
 
 from sonant.storage.database.engine import Database
-from waiting import PATIENCE_S, wait_until
 
 DATABASES = ("sqlite", "postgresql")
 #: A test server that loses its data in a power cut is no loss, and several times faster.

@@ -14,7 +14,7 @@ from pathlib import Path
 from sonant.demo import debian
 from sonant.errors import SetupError
 
-CACHE = Path(__file__).parents[1] / ".cache" / "programs"
+CACHE = Path(__file__).parents[2] / ".cache" / "programs"
 MIRROR, KEYRING = "http://deb.debian.org/debian", Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 
 

@@ -24,10 +24,10 @@ from botocore.awsrequest import AWSRequest
 from botocore.config import Config
 from botocore.credentials import Credentials
 from botocore.exceptions import BotoCoreError, ClientError
+from chaos_world import PATIENCE_S, REGION, Member, World, wait_for
 from websockets.exceptions import WebSocketException
 from websockets.sync.client import connect
 
-from chaos_world import PATIENCE_S, REGION, Member, World, wait_for
 from sonant.cli.common import credentials
 from sonant.gateway.models import DATA_PATH
 from sonant.storage.crypto.vault import open_vault

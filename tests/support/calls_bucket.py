@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from job_service import ended_job
+
 from sonant.demo.recordings import ManifestEntry, write_manifest
 
 MANIFEST = write_manifest(

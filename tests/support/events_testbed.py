@@ -7,18 +7,13 @@ import hmac
 import json
 import os
 import signal
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 from typing import Any
 
-sys.path.append(str(Path(__file__).parents[1] / "conformance"))
-
 from service_process import ServiceProcess, running
-
 from waiting import wait_until
 
 __all__ = ["SECRET", "Receiver", "ServiceProcess", "kill_runner", "receiving", "running"]

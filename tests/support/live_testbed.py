@@ -1,4 +1,4 @@
-"""Calls on a house: recordings fed into its intake as a carrier would, as fast as it takes them."""
+"""Calls on a testbed: recordings fed into its intake as a carrier would, as fast as it takes them."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 import soundfile
-from batch_house import House
+from batch_testbed import Testbed
 from numpy.typing import NDArray
+from waiting import PATIENCE_S, wait_until
 
 from sonant.assembly import service
 from sonant.events import outbox
@@ -22,7 +23,6 @@ from sonant.storage.crypto.vault import open_vault
 from sonant.storage.repositories import domains, session_hearings, sessions
 from sonant.storage.repositories.session_hearings import Hearing
 from sonant.storage.repositories.sessions import Session
-from waiting import PATIENCE_S, wait_until
 
 FRAME_S = 0.02
 
@@ -35,27 +35,27 @@ def customer(recording: bytes) -> NDArray[np.int16]:
 
 
 @dataclass
-class LiveHouse:
-    """A house that takes calls."""
+class LiveTestbed:
+    """A testbed that takes calls."""
 
-    house: House
+    testbed: Testbed
     intake: StreamManager
     names: int = 0
     told: list[EndReason] = field(default_factory=list)
 
     @classmethod
-    def of(cls, house: House) -> LiveHouse:
-        """The house's operations tell the intake of changes, as in a service."""
-        fraud_indexes = FraudIndexes(house.settings.fraud.replay_recordings)
-        intake = service.build_intake(house.store, fraud_indexes.risks)
-        house.service = replace(house.service, live=intake, fraud_indexes=fraud_indexes)
-        return cls(house, intake)
+    def of(cls, testbed: Testbed) -> LiveTestbed:
+        """The testbed's operations tell the intake of changes, as in a service."""
+        fraud_indexes = FraudIndexes(testbed.settings.fraud.replay_recordings)
+        intake = service.build_intake(testbed.store, fraud_indexes.risks)
+        testbed.service = replace(testbed.service, live=intake, fraud_indexes=fraud_indexes)
+        return cls(testbed, intake)
 
     def close(self) -> None:
         self.intake.close()
 
     def call(self, operation: str, **request: Any) -> dict[str, Any]:
-        return self.house.call(operation, **request)
+        return self.testbed.call(operation, **request)
 
     def start(self, domain_id: str, name: str | None = None, **request: Any) -> Session:
         """StartSession; the session as stored."""
@@ -65,13 +65,13 @@ class LiveHouse:
         return self.session(domain_id, name)
 
     def session(self, domain_id: str, name: str) -> Session:
-        with self.house.store.database.read() as connection:
-            found = sessions.find(connection, domain_id, name, self.house.store.clock())
+        with self.testbed.store.database.read() as connection:
+            found = sessions.find(connection, domain_id, name, self.testbed.store.clock())
         assert found is not None
         return found
 
     def open(self, domain_id: str, name: str, **call: Any) -> Stream:
-        account = self.house.settings.account
+        account = self.testbed.settings.account
         stream = self.intake.open(Call(account_id=account, domain_id=domain_id, session=name, **call))
         stream.on_end(self.told.append)
         return stream
@@ -83,10 +83,10 @@ class LiveHouse:
 
     def hearings(self, domain_id: str, name: str) -> dict[str, Hearing]:
         session = self.session(domain_id, name)
-        with self.house.store.database.read() as connection:
+        with self.testbed.store.database.read() as connection:
             domain = domains.find_by_id(connection, domain_id)
             assert domain is not None
-            vault = open_vault(self.house.store.keys, domain_id, domain.arn, domain.data_key_wrapped)
+            vault = open_vault(self.testbed.store.keys, domain_id, domain.arn, domain.data_key_wrapped)
             return session_hearings.hearings(connection, session.seal(vault), session)
 
     def speak(self, stream: Stream, samples: NDArray[np.int16], rate_hz: int = 8000) -> None:
@@ -110,7 +110,7 @@ class LiveHouse:
 
     def events(self, domain_id: str, type_: str) -> list[dict[str, Any]]:
         """Details of a domain's events of one type, in order."""
-        with self.house.store.database.read() as connection:
+        with self.testbed.store.database.read() as connection:
             documents = [json.loads(kept.document) for kept in outbox.after(connection, 0, 10_000)]
         details = [one["detail"] for one in documents if one["detail-type"] == type_]
         return [detail for detail in details if detail["domainId"] == domain_id]

@@ -22,10 +22,9 @@ from botocore.credentials import Credentials
 from numpy.typing import NDArray
 from service_process import REGION, ServiceProcess
 from signed_http import Signer
+from waiting import PATIENCE_S, wait_until
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
-
-from waiting import PATIENCE_S, wait_until
 
 Samples = NDArray[np.int16]
 UNSIGNED = "UNSIGNED-PAYLOAD"

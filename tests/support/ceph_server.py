@@ -24,8 +24,9 @@ from pathlib import Path
 from typing import Any
 
 from aws_servers import Program, await_port, free_port, started
-from sonant.demo import debian
 from waiting import PATIENCE_S
+
+from sonant.demo import debian
 
 ACCOUNT = "000000000000"
 _PACKAGES = {"ceph-mon", "ceph-osd", "radosgw", "ceph-common", "ceph-base"}
@@ -110,7 +111,12 @@ class Ceph:
     def run(self, program: str, *arguments: str) -> bytes:
         for daemon in self.daemons:
             daemon.require_alive()
-        command = [_program(program, self.environment), "-c", str(self.home / "ceph.conf"), *arguments]
+        command = [
+            _program(program, self.environment),
+            "-c",
+            str(self.home / "ceph.conf"),
+            *arguments,
+        ]
         done = subprocess.run(
             command, env=self.environment, capture_output=True, timeout=_START_S, check=False
         )

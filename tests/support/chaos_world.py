@@ -19,11 +19,12 @@ from typing import Any, Protocol
 
 import aws_servers
 from postgres_server import OwnServer
+from stalling_proxy import stalling_proxy
+
 from sonant.assembly import installation
 from sonant.assembly.installation import Store
 from sonant.settings import Settings, loading
 from sonant.storage.database import postgres
-from stalling_proxy import stalling_proxy
 
 SECRET, KEY_ID, REGION = aws_servers.SECRET, aws_servers.KEY_ID, aws_servers.REGION
 CLOCK = Path(__file__).parent / "chaos_clock"

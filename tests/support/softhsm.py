@@ -10,8 +10,9 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from sonant.demo import debian
 from waiting import PATIENCE_S
+
+from sonant.demo import debian
 
 PIN, OFFICER_PIN = "sonant-pin-73251946", "officer-pin-11223344"
 #: What the packages need besides for files in /etc, which `SOFTHSM2_CONF` replaces.

@@ -1,4 +1,4 @@
-"""Sessions in a house of operations: what is heard in them comes from the test."""
+"""Sessions in a testbed of operations: what is heard in them comes from the test."""
 
 from __future__ import annotations
 
@@ -29,21 +29,21 @@ CALLER = Caller(
 
 
 @contextmanager
-def written(house, domain_id):
-    with house.store.database.write() as connection:
+def written(testbed, domain_id):
+    with testbed.store.database.write() as connection:
         domain = domains.find_by_id(connection, domain_id)
         assert domain is not None
         yield (
             connection,
             domain,
-            open_vault(house.store.keys, domain_id, domain.arn, domain.data_key_wrapped),
+            open_vault(testbed.store.keys, domain_id, domain.arn, domain.data_key_wrapped),
         )
 
 
-def hear(house, domain_id, name, vector, *, purposes=(AUTHENTICATION, FRAUD), **more: Any):
+def hear(testbed, domain_id, name, vector, *, purposes=(AUTHENTICATION, FRAUD), **more: Any):
     """The stream begins, if it has not, and enough speech of a voice is heard in it."""
-    now = house.clock()
-    with written(house, domain_id) as (connection, _domain, vault):
+    now = testbed.clock()
+    with written(testbed, domain_id) as (connection, _domain, vault):
         session = sessions.find(connection, domain_id, name, now)
         assert session is not None
         sessions.claim_stream(
@@ -66,8 +66,8 @@ def hear(house, domain_id, name, vector, *, purposes=(AUTHENTICATION, FRAUD), **
             )
 
 
-def told(house) -> list[dict[str, Any]]:
+def told(testbed) -> list[dict[str, Any]]:
     """The events so far."""
-    with house.store.database.read() as connection:
+    with testbed.store.database.read() as connection:
         rows = connection.execute(events.select().order_by(events.c.sequence))
         return [json.loads(row.document) for row in rows]

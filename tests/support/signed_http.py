@@ -16,7 +16,6 @@ from botocore.auth import SigV4Auth, SigV4QueryAuth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 from service_process import REGION, ServiceProcess
-
 from waiting import PATIENCE_S
 
 JSON_1_0 = "application/x-amz-json-1.0"

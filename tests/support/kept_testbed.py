@@ -1,4 +1,4 @@
-"""A house whose clock is moved by hand: what is put into it and what an operator finds in its files."""
+"""A testbed whose clock is moved by hand: what is put into it and what an operator finds in its files."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ class MovedClock:
         return self.now
 
 
-def vault_of(house, connection, domain_id):
+def vault_of(testbed, connection, domain_id):
     domain = domains.find_by_id(connection, domain_id)
     assert domain is not None
-    return open_vault(house.store.keys, domain_id, domain.arn, domain.data_key_wrapped)
+    return open_vault(testbed.store.keys, domain_id, domain.arn, domain.data_key_wrapped)
 
 
-def enroll(house, domain_id, *customers):
+def enroll(testbed, domain_id, *customers):
     """Enrolled speakers without a recording; their generated ids."""
     made = []
-    with house.store.database.write() as connection:
-        vault = vault_of(house, connection, domain_id)
+    with testbed.store.database.write() as connection:
+        vault = vault_of(testbed, connection, domain_id)
         for customer in customers:
             speaker_id = new_generated_id()
             seal = speakers.add(
@@ -45,34 +45,34 @@ def enroll(house, domain_id, *customers):
                 speaker_id=speaker_id,
                 customer_id=customer,
                 status="PENDING",
-                now=house.service.clock(),
+                now=testbed.service.clock(),
             )
             voiceprint = speakers.Voiceprint(model_id="m", vector=VECTOR, audio=b"fLaC", net_speech_s=6.0)
-            speakers.enroll(connection, seal, speaker_id, voiceprint, house.service.clock())
+            speakers.enroll(connection, seal, speaker_id, voiceprint, testbed.service.clock())
             made.append(speaker_id)
     return made
 
 
-def add_fraudster(house, domain_id):
+def add_fraudster(testbed, domain_id):
     fraudster_id = new_generated_id()
-    with house.store.database.write() as connection:
+    with testbed.store.database.write() as connection:
         domain = domains.find_by_id(connection, domain_id)
         assert domain is not None
-        _, wrapped = vault_of(house, connection, domain_id).new_speaker(fraudster_id)
+        _, wrapped = vault_of(testbed, connection, domain_id).new_speaker(fraudster_id)
         watchlists.add_fraudster(
             connection,
             fraudster_id=fraudster_id,
             domain_id=domain_id,
             wrapped=wrapped,
             watchlist_id=domain.default_watchlist_id,
-            now=house.service.clock(),
+            now=testbed.service.clock(),
         )
     return fraudster_id, wrapped
 
 
-def secrets_of(house, speaker_id):
+def secrets_of(testbed, speaker_id):
     """The wrapped key and the sealed voiceprint, as they stand in the database now."""
-    with house.store.database.read() as connection:
+    with testbed.store.database.read() as connection:
         wrapped = connection.execute(
             select(speaker_keys.c.wrapped).where(speaker_keys.c.speaker_id == speaker_id)
         ).scalar_one()
@@ -84,11 +84,11 @@ def secrets_of(house, speaker_id):
     return wrapped, vector, audio
 
 
-def files_with(house, *wanted):
+def files_with(testbed, *wanted):
     """Names of the data folder's files that hold any of some bytes."""
     return [
         path.name
-        for path in sorted(house.settings.data.rglob("*"))
+        for path in sorted(testbed.settings.data.rglob("*"))
         if path.is_file() and any(one in path.read_bytes() for one in wanted)
     ]
 
@@ -97,9 +97,9 @@ def files_with(house, *wanted):
 OF_THE_INSTALLATION = ("principals", "access_keys", "consents", "client_tokens", "counters", "key_checks")
 
 
-def rows_left(house):
+def rows_left(testbed):
     """Rows by table, of those that hang on domains."""
-    with house.store.database.read() as connection:
+    with testbed.store.database.read() as connection:
         counts = {
             table.name: connection.execute(select(func.count()).select_from(table)).scalar_one()
             for table in metadata.sorted_tables

@@ -14,7 +14,6 @@ from typing import Any
 
 import boto3
 from botocore.config import Config
-
 from strict_files import read_result
 from waiting import PATIENCE_S, wait_until
 

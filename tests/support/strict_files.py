@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from botocore.model import ServiceModel
-
 from strict_json import read_json
 from strict_shapes import assert_obeys
 

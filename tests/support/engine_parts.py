@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from waiting import wait_until
+
 from sonant.jobs.entry import Prepared
 from sonant.jobs.workers.local import READY
-from waiting import wait_until
 
 
 def answer(pipe, gates=None):

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlencode
 
@@ -18,16 +16,13 @@ from botocore.auth import SigV4QueryAuth
 from botocore.awsrequest import AWSRequest
 from botocore.config import Config
 from botocore.credentials import Credentials
-from cluster_house import Cluster
-from websockets.sync.client import ClientConnection
-
-sys.path.append(str(Path(__file__).parents[1] / "conformance"))
-
 from carried_calls import opened, refused, said_until_closed
+from cluster_testbed import Cluster
+from waiting import PATIENCE_S, wait_until
+from websockets.sync.client import ClientConnection
 
 from sonant.cli.common import credentials
 from sonant.gateway.models import DATA_PATH
-from waiting import PATIENCE_S, wait_until
 
 __all__ = ["Side", "hang_up", "named", "refused", "said_until_closed", "say"]
 
@@ -52,7 +47,7 @@ class Side:
     @classmethod
     def start(cls, cluster: Cluster, **environment: str) -> Side:
         voice_id = cluster.service(**environment)
-        keys = Credentials(*credentials(cluster.house.settings))
+        keys = Credentials(*credentials(cluster.testbed.settings))
         session = botocore.session.Session()
         session.set_config_variable("data_path", str(DATA_PATH))
         own = boto3.Session(botocore_session=session).client(

@@ -7,13 +7,14 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from strict_operations import judged
+
 from sonant.assembly import installation, workers
 from sonant.iam import ALLOW_ALL
 from sonant.operations import OPERATIONS
 from sonant.operations.service import Caller, Service
 from sonant.settings import Quotas, Settings
 from sonant.storage.repositories import access
-from strict_operations import judged
 
 START = datetime(2026, 3, 1, 12, 30, tzinfo=UTC)
 ACCOUNT, OTHER_ACCOUNT = "0" * 12, "1" * 12

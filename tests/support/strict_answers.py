@@ -12,11 +12,11 @@ import botocore.loaders
 from botocore.model import OperationModel, ServiceModel, Shape
 from client_faults import STATUS
 from signed_http import JSON_1_0
+from strict_json import NotStrict, read_json
+from strict_shapes import faults
 
 from sonant.gateway.models import DATA_PATH
 from sonant.web.session_page import PREFIXES
-from strict_json import NotStrict, read_json
-from strict_shapes import faults
 
 _BUILT_IN = botocore.loaders.Loader.BUILTIN_DATA_PATH
 

@@ -14,9 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from batch_house import House
+from batch_testbed import Testbed
 from batch_values import FINAL, REGISTRATION, Outcome
-
 from waiting import PATIENCE_S, alive, wait_until
 
 KINDS = ("service", "runner", "worker")
@@ -39,17 +38,17 @@ def _children(parent: int) -> dict[int, str]:
 class Served:
     """The service of one data folder."""
 
-    def __init__(self, house: House, environment: Mapping[str, str]) -> None:
-        self._house = house
+    def __init__(self, testbed: Testbed, environment: Mapping[str, str]) -> None:
+        self._testbed = testbed
         self._environment = {
             **{name: value for name, value in os.environ.items() if not name.startswith("SONANT_")},
             **environment,
         }
-        self.log = house.settings.data.parent / "service.log"
+        self.log = testbed.settings.data.parent / "service.log"
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        endpoint = self._house.settings.data / "endpoint"
+        endpoint = self._testbed.settings.data / "endpoint"
         endpoint.unlink(missing_ok=True)
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
@@ -57,7 +56,7 @@ class Served:
                 stdout=log,
                 stderr=log,
                 env=self._environment,
-                cwd=self._house.settings.data.parent,
+                cwd=self._testbed.settings.data.parent,
             )
         wait_until("the service answers", self._healthy)
 
@@ -65,7 +64,7 @@ class Served:
         assert self.process is not None
         assert self.process.poll() is None, f"the service ended: {self.log.read_text()[-2000:]}"
         try:
-            url = (self._house.settings.data / "endpoint").read_text().strip()
+            url = (self._testbed.settings.data / "endpoint").read_text().strip()
             with urllib.request.urlopen(f"{url}/health", timeout=PATIENCE_S) as answer:
                 return bool(answer.status == 200)
         except (OSError, ValueError):
@@ -119,11 +118,11 @@ class Served:
         wait_until("the family has ended", lambda: not any(map(alive, family)))
 
 
-def finished(house: House, job_id: str) -> bool:
-    return house.progress(job_id)[0] in FINAL
+def finished(testbed: Testbed, job_id: str) -> bool:
+    return testbed.progress(job_id)[0] in FINAL
 
 
-def canonical(house: House, domain_id: str, outcome: Outcome) -> tuple[dict[str, Any], Mapping[str, Any]]:
+def canonical(testbed: Testbed, domain_id: str, outcome: Outcome) -> tuple[dict[str, Any], Mapping[str, Any]]:
     """A result without what differs by chance, and the vectors that the job left, by the same names.
 
     Generated ids become the customer's id they belong to, or the request that registered the fraudster.
@@ -136,16 +135,16 @@ def canonical(house: House, domain_id: str, outcome: Outcome) -> tuple[dict[str,
         names = {line[member]: line["RequestId"] for line in new}
         left: dict[str, Any] = {}
         for key, name in names.items():
-            fraudster = house.call("DescribeFraudster", DomainId=domain_id, FraudsterId=key)["Fraudster"]
-            assert fraudster["WatchlistIds"] == [house.default_list(domain_id)]
+            fraudster = testbed.call("DescribeFraudster", DomainId=domain_id, FraudsterId=key)["Fraudster"]
+            assert fraudster["WatchlistIds"] == [testbed.default_list(domain_id)]
             left[name] = "registered"
-        vectors = {names[key]: vector for key, vector in house.fraudsters(domain_id).items()}
+        vectors = {names[key]: vector for key, vector in testbed.fraudsters(domain_id).items()}
     else:
         member = "GeneratedSpeakerId"
-        speakers = house.speakers(domain_id)
+        speakers = testbed.speakers(domain_id)
         names = {speaker.speaker_id: customer for customer, speaker in speakers.items()}
         left = {name: speaker.status for name, speaker in speakers.items()}
-        vectors = house.voiceprints(domain_id)
+        vectors = testbed.voiceprints(domain_id)
     result = {
         "status": outcome.status,
         "errors": outcome.result["Errors"],
@@ -156,10 +155,14 @@ def canonical(house: House, domain_id: str, outcome: Outcome) -> tuple[dict[str,
 
 
 def assert_same(
-    house: House, domain_id: str, job_id: str, expected: dict[str, Any], vectors: Mapping[str, Any]
+    testbed: Testbed,
+    domain_id: str,
+    job_id: str,
+    expected: dict[str, Any],
+    vectors: Mapping[str, Any],
 ) -> None:
     """The job's result and the voices it left are those of an undisturbed run."""
-    result, found = canonical(house, domain_id, house.outcome(domain_id, job_id))
+    result, found = canonical(testbed, domain_id, testbed.outcome(domain_id, job_id))
     assert result == expected
     assert found.keys() == vectors.keys()
     for name, vector in found.items():

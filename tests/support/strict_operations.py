@@ -6,10 +6,11 @@ from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
-from sonant.gateway.models import Operation, load_models
-from sonant.gateway.protocol import compile_output
 from strict_json import read_json
 from strict_shapes import assert_obeys
+
+from sonant.gateway.models import Operation, load_models
+from sonant.gateway.protocol import compile_output
 
 
 @cache

@@ -6,11 +6,12 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from waiting import dawdle
+
 from sonant.jobs.entry import Task
 from sonant.jobs.window import COMMIT_WAIT_S
 from sonant.jobs.workers.local import LocalEngine
 from sonant.jobs.workers.ray import RayEngine
-from waiting import dawdle
 
 
 class WatchedEngine:

@@ -13,14 +13,14 @@ from datetime import datetime
 from typing import Any
 
 import boto3
-from batch_house import House
+from batch_testbed import Testbed
 from botocore.config import Config
 from sqlalchemy import select
+from waiting import PATIENCE_S, wait_until
 
 from sonant.cli.common import credentials
 from sonant.storage.database.schema import jobs
 from sonant.storage.times import from_us
-from waiting import PATIENCE_S, wait_until
 
 ENVIRONMENT = {
     "SONANT_JOBS_WORKERS": "1",
@@ -34,18 +34,18 @@ ENVIRONMENT = {
 class Cluster:
     """What is started here ends with `close`."""
 
-    def __init__(self, house: House, **environment: str) -> None:
-        """`house` is another process on the same database and data folder: this one."""
-        self.house = house
+    def __init__(self, testbed: Testbed, **environment: str) -> None:
+        """`testbed` is another process on the same database and data folder: this one."""
+        self.testbed = testbed
         kept = {name: value for name, value in os.environ.items() if not name.startswith("SONANT_")}
         self._environment = {
             **kept,
             **ENVIRONMENT,
-            "SONANT_DATABASE": house.settings.database,
-            "SONANT_DATA": str(house.settings.data),
+            "SONANT_DATABASE": testbed.settings.database,
+            "SONANT_DATA": str(testbed.settings.data),
             **environment,
         }
-        self.folder = house.settings.data.parent
+        self.folder = testbed.settings.data.parent
         self._stack = ExitStack()
         self.processes: list[subprocess.Popen[bytes]] = []
         """In the order they were started."""
@@ -68,7 +68,7 @@ class Cluster:
         return self.client(url)
 
     def client(self, url: str) -> Any:
-        key_id, secret = credentials(self.house.settings)
+        key_id, secret = credentials(self.testbed.settings)
         return boto3.client(
             "voice-id",
             region_name="us-east-1",
@@ -102,17 +102,17 @@ class Cluster:
         return process
 
 
-def owner_of(house: House, job_id: str) -> str | None:
+def owner_of(testbed: Testbed, job_id: str) -> str | None:
     """The runner that has a job."""
-    with house.store.database.read() as connection:
+    with testbed.store.database.read() as connection:
         query = select(jobs.c.lease_owner).where(jobs.c.job_id == job_id)
         owner: str | None = connection.execute(query).scalar_one()
     return owner
 
 
-def leased_until(house: House, job_id: str) -> datetime:
+def leased_until(testbed: Testbed, job_id: str) -> datetime:
     """Until when the job is its runner's, whatever becomes of that."""
-    with house.store.database.read() as connection:
+    with testbed.store.database.read() as connection:
         held = connection.execute(select(jobs.c.lease_until).where(jobs.c.job_id == job_id)).scalar_one()
     return from_us(held)
 

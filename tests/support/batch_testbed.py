@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 from batch_values import ENROLLMENT, FINAL, REGISTRATION, KindOfJob, Outcome, entry, manifest
 from sqlalchemy import func, select, text
+from strict_files import read_result
+from strict_operations import judged
 from watched_engine import WatchedEngine
 
 from sonant.assembly import installation, workers
@@ -30,12 +32,10 @@ from sonant.storage.objects.local import LocalObjectStore
 from sonant.storage.objects.store import ObjectUri
 from sonant.storage.repositories import access, domains, fraud_voices, speakers, watchlists
 from sonant.storage.times import now as real_now
-from strict_files import read_result
-from strict_operations import judged
 
 
 @dataclass(slots=True)
-class House:
+class Testbed:
     """One data folder and everything that works on it."""
 
     settings: Settings
@@ -53,7 +53,7 @@ class House:
         *,
         clock: Callable[[], Any] = real_now,
         engine: LocalEngine | RayEngine | None = None,
-    ) -> House:
+    ) -> Testbed:
         store = installation.open_store(settings, create=True, clock=clock)
         installation.first_start(store)
         service = Service(
@@ -74,9 +74,9 @@ class House:
         self.engine.close()
         self.store.database.close()
 
-    def variant(self, *, clock: Callable[[], Any] = real_now, **changes: Any) -> House:
-        """Another house on the same data folder, with other settings; has its own worker processes."""
-        other = House.open(replace(self.settings, **changes), clock=clock)
+    def variant(self, *, clock: Callable[[], Any] = real_now, **changes: Any) -> Testbed:
+        """Another testbed on the same data folder, with other settings; has its own worker processes."""
+        other = Testbed.open(replace(self.settings, **changes), clock=clock)
         other.names, other.kinds = self.names, self.kinds
         return other
 
@@ -170,7 +170,7 @@ class House:
         one_by_one: bool = True,
         owner: str = "test",
     ) -> Any:
-        """A runner on this house's engine; `during`: what to do at the first task (0), at the n-th result."""
+        """A runner on this testbed's engine; `during`: what to do at the first task (0), at the n-th result."""
         runner = app_jobs.build_runner(self.store, owner)
         runner._engine = WatchedEngine(self.engine, during or {}, one_by_one=bool(during) and one_by_one)
         return runner

@@ -6,8 +6,8 @@ import signal
 import sys
 from pathlib import Path
 
-from batch_house import House
-from live_house import LiveHouse, customer
+from batch_testbed import Testbed
+from live_testbed import LiveTestbed, customer
 
 from sonant.settings import Enrollment, Fraud, Live, Settings
 
@@ -19,7 +19,7 @@ def hold(data: str, recording: str, domain_id: str, name: str) -> None:
         fraud=Fraud(spoofing_max_s=0),
         live=Live(workers=1),
     )
-    live = LiveHouse.of(House.open(settings))
+    live = LiveTestbed.of(Testbed.open(settings))
     stream = live.open(domain_id, name)
     live.speak(stream, customer(Path(recording).read_bytes()))
     print("heard", flush=True)

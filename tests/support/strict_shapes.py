@@ -12,9 +12,8 @@ from email.utils import parsedate_to_datetime
 from functools import partial
 from typing import Any
 
-from botocore.model import Shape
-
 import strict_json
+from botocore.model import Shape
 from strict_json import under
 
 Judge = Callable[[Any, Any, str], list[str]]

@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from chaos_load import MARKER, Load
+from chaos_world import World, wait_for
 from numpy.typing import NDArray
 from sqlalchemy import func, select
 
-from chaos_load import MARKER, Load
-from chaos_world import World, wait_for
 from sonant.storage.crypto.vault import open_vault
 from sonant.storage.database.schema import (
     fraudster_voiceprints,

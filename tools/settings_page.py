@@ -5,8 +5,7 @@ from __future__ import annotations
 import ast
 import inspect
 
-from sonant import settings
-from sonant.settings import loading
+from sonant.settings import fields, loading
 
 _HEAD = """# Settings
 
@@ -37,7 +36,7 @@ def page() -> str:
 def _meanings() -> dict[tuple[str, str], str]:
     """The string behind each field, by class and field."""
     found = {}
-    for part in ast.parse(inspect.getsource(settings)).body:
+    for part in ast.parse(inspect.getsource(fields)).body:
         if not isinstance(part, ast.ClassDef):
             continue
         for field, text in zip(part.body, part.body[1:], strict=False):

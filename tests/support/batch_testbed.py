@@ -170,7 +170,7 @@ class Testbed:
         one_by_one: bool = True,
         owner: str = "test",
     ) -> Any:
-        """A runner on this testbed's engine; `during`: what to do at the first task (0), at the n-th result."""
+        """A runner on this engine; `during`: what to do at the first task (0), at the n-th result."""
         runner = app_jobs.build_runner(self.store, owner)
         runner._engine = WatchedEngine(self.engine, during or {}, one_by_one=bool(during) and one_by_one)
         return runner

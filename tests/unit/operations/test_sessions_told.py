@@ -411,7 +411,7 @@ def test_scores_take_the_noisier_side(loud, at):
 
 
 @pytest.mark.parametrize(
-    ("call", "voiceprint", "narrow"),
+    ("call", "voiceprint", "highpass_300hz"),
     [(True, True, True), (True, None, True), (True, False, False), (False, True, False)],
 )
 def test_calls_and_voiceprints_with_a_low_cut_are_held_against_strangers_on_such_lines(

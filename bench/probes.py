@@ -1,4 +1,4 @@
-"""Calls of the API beside live calls, from a process of their own: the sender of the audio must not delay them."""
+"""Calls of the API beside live calls, from a process of their own, which the sender of audio does not delay."""
 
 from __future__ import annotations
 

@@ -21,11 +21,12 @@ from sonant.audit.trail import Trail
 from sonant.carriers.authorizer import AUDITED_STREAMS, StreamAuthorizer
 from sonant.carriers.endpoints import Streams
 from sonant.cpu_affinity import CpuAffinity
+from sonant.gateway.app import asgi_app
 from sonant.gateway.health import Health
 from sonant.gateway.metrics_route import check_metrics, metrics_route
 from sonant.gateway.models import OWN_PREFIX, SIGNING_NAME, load_models
 from sonant.gateway.recording import Recorder, audited_operations
-from sonant.gateway.server import Gateway, asgi_app
+from sonant.gateway.server import Gateway
 from sonant.gateway.signature import Credential, Verifier
 from sonant.gateway.thread_pool import ThreadPool
 from sonant.gateway.throttle import Shared, Throttle, rates_per_s

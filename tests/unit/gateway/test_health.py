@@ -114,7 +114,7 @@ def test_a_look_that_hangs_is_answered_and_not_repeated(
         assert ask() == (503, "unavailable")
     assert looks.count == 2, "one look hangs, and none was begun behind it"
     told = [record.message for record in caplog.records if record.levelno == logging.WARNING]
-    assert told == ["not ready: a look at the database took more than 0.05 s"]
+    assert told == ["not ready: the check of the database took more than 0.05 s"]
 
 
 def test_a_look_that_ends_after_all_is_believed_and_the_next_is_new(

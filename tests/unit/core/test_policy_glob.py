@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from waiting import PATIENCE_S
 
-from sonant.iam.glob import any_arn_of, any_of, tokens
+from sonant.iam.patterns import any_arn_of, any_of, tokens
 
 
 def matches(pattern: str, text: str) -> bool:

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sonant.iam import PolicyEvaluator, allows, parse
-from sonant.iam.decisions import MOST_REMEMBERED
+from sonant.iam.evaluation import MOST_REMEMBERED
 
 DOMAIN = "arn:aws:voiceid:us-east-1:000000000000:domain/"
 

@@ -35,12 +35,12 @@ def sampled(target: str) -> Exchange:
 
 
 @pytest.mark.parametrize("target", OPERATIONS)
-def test_a_right_answer_of_each_operation_passes(target: str) -> None:
+def test_a_valid_answer_of_each_operation_passes(target: str) -> None:
     assert answer_faults(sampled(target)) == []
 
 
 @pytest.mark.parametrize("name", STATUS)
-def test_a_right_error_of_the_model_passes(name: str) -> None:
+def test_a_valid_modelled_error_passes(name: str) -> None:
     body = {"__type": f"{MODELLED}#{name}", "Message": "why"}
     for target in (None, DESCRIBE):
         if target is None or name in {shape.name for shape in OPERATIONS[target].error_shapes}:
@@ -48,13 +48,13 @@ def test_a_right_error_of_the_model_passes(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", FRONT_DOOR_STATUS)
-def test_a_right_error_before_an_operation_passes(name: str) -> None:
+def test_a_valid_gateway_error_passes(name: str) -> None:
     words = {} if name == "UnknownOperationException" else {"message": "why"}
     body = {"__type": f"{FRONT_DOOR}#{name}", **words}
     assert answer_faults(answered("VoiceID.Nonsense", FRONT_DOOR_STATUS[name], body)) == []
 
 
-def test_no_route_passes_as_it_is_and_nothing_like_it() -> None:
+def test_only_the_exact_unknown_route_answer_passes() -> None:
     right = answered(None, 404, b"<UnknownOperationException/>\n", "text/plain")
     assert answer_faults(right) == []
     assert answer_faults(replace(right, status=400))
@@ -63,7 +63,7 @@ def test_no_route_passes_as_it_is_and_nothing_like_it() -> None:
 
 
 @pytest.mark.parametrize("path", ["/health", "/health/ready", "/metrics", "/sign-in", "/console/style.css"])
-def test_pages_are_not_judged(path: str) -> None:
+def test_console_pages_are_not_checked(path: str) -> None:
     page = Exchange(method="GET", path=path, target=None, status=200, headers=(), body=b"<html>")
     assert answer_faults(page) == []
 
@@ -78,7 +78,7 @@ def test_pages_are_not_judged(path: str) -> None:
         ({"WatchlistId": "short"}, "Watchlist.WatchlistId: 'short' is 5 long, not from 22 to 22"),
     ],
 )
-def test_a_wrong_value_is_found(wrong: dict[str, Any], told: str) -> None:
+def test_a_wrong_value_is_detected(wrong: dict[str, Any], told: str) -> None:
     right = json.loads(sampled(DESCRIBE).body)["Watchlist"]
     found = answer_faults(answered(DESCRIBE, 200, {"Watchlist": {**right, **wrong}}))
     assert found == [f"{DESCRIBE}, 200: {told}"]
@@ -109,11 +109,11 @@ WRONG_ERRORS: list[tuple[int, Any]] = [
 
 
 @pytest.mark.parametrize(("status", "body"), WRONG_ERRORS)
-def test_a_wrong_error_is_found(status: int, body: Any) -> None:
+def test_a_wrong_error_is_detected(status: int, body: Any) -> None:
     assert answer_faults(answered(DESCRIBE, status, body))
 
 
-def test_a_success_that_nobody_asked_for_is_found() -> None:
+def test_a_success_without_request_is_detected() -> None:
     assert answer_faults(answered(None, 200, {}))
     assert answer_faults(answered("VoiceID.DeleteDomain", 200, {}))
     assert answer_faults(answered("VoiceID.TagResource", 200, b""))
@@ -131,7 +131,7 @@ def test_a_success_that_nobody_asked_for_is_found() -> None:
         {"x-amzn-requestid": REQUEST_ID.upper()},
     ],
 )
-def test_a_wrong_header_is_found(headers: dict[str, str | None]) -> None:
+def test_a_wrong_header_is_detected(headers: dict[str, str | None]) -> None:
     right = sampled(DESCRIBE)
     changed = {**dict(right.headers), **headers}
     given = tuple((name, value) for name, value in changed.items() if value is not None)

@@ -29,7 +29,7 @@ from sonant.gateway.recording import Recorder, audited_operations
 from sonant.gateway.server import Gateway
 from sonant.gateway.signature import Credential, Verifier
 from sonant.gateway.thread_pool import ThreadPool
-from sonant.gateway.throttle import Shared, Throttle, rates_per_s
+from sonant.gateway.throttle import SharedBuckets, Throttle, rates_per_s
 from sonant.gateway.validation import compile_input
 from sonant.jobs.model_registry import model_calibration
 from sonant.metrics import Page
@@ -128,7 +128,7 @@ def _look(store: Store) -> None:
         connection.execute(select(1))
 
 
-def shared_rates(store: Store) -> Shared:
+def shared_rates(store: Store) -> SharedBuckets:
     """Rates that all processes of one database keep to together."""
 
     def take(account_id: str, region: str, operation: str, rate: float, size: float) -> bool:

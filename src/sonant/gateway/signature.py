@@ -28,12 +28,13 @@ from sonant.gateway.parsed_authorization import (
 
 ALGORITHM = b"AWS4-HMAC-SHA256"
 TERMINATOR = b"aws4_request"
+#: Most signing keys that a Verifier caches.
+MAX_SIGNING_KEYS = 4096
 
 _MAX_HEADERS = 100
 _MAX_HEADER_BYTES = 32 * 1024
 _MAX_QUERY_BYTES = 16 * 1024
 _MAX_ACCESS_KEY_CHARACTERS = 128
-_MAX_SIGNING_KEYS = 4096
 
 _MAX_SHOWN_CANONICAL_BYTES = 8192
 
@@ -104,6 +105,11 @@ class Verifier:
         self._signing_keys: dict[tuple[str, bytes, bytes, str], bytes] = {}
         # Replaces an unknown access key, so that its verification takes as long as that of a known one.
         self._decoy = Credential(access_key_id="", secret=secrets.token_hex(20))
+
+    @property
+    def cached_signing_keys(self) -> int:
+        """How many signing keys are cached."""
+        return len(self._signing_keys)
 
     def verify(self, request: SignedRequest, now: datetime, declared_sha256: bytes | None = None) -> Verified:
         """Verify the signature of `request` at `now`, an aware time.
@@ -230,7 +236,7 @@ class Verifier:
             key = b"AWS4" + credential.secret.encode()
             for part in (date, region.encode(), self._service, TERMINATOR):
                 key = hmac.digest(key, part, "sha256")
-            if len(self._signing_keys) >= _MAX_SIGNING_KEYS:
+            if len(self._signing_keys) >= MAX_SIGNING_KEYS:
                 self._signing_keys.clear()  # most are of past days and callers
             self._signing_keys[cache_key] = key
         return key

@@ -127,7 +127,13 @@ class PolicyEvaluator:
         )
         """Whether no statement depends on the context."""
 
+    @property
+    def cached_decisions(self) -> int:
+        """How many decisions are cached."""
+        return len(self._cache)
+
     def allows(self, action: str, resource: str, context: Context = NOTHING) -> bool:
+        """Whether the policies allow `action` on `resource`; see the function `allows`."""
         if not self.unconditional:
             return allows(self._policies, action, resource, context)
         decision = self._cache.get((action, resource))

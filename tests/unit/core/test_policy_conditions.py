@@ -69,7 +69,7 @@ def denies(condition: Any, context: Context) -> bool:
         ("stringlike", "b*", "blue", True),
     ],
 )
-def test_text(operator: str, wanted: Any, actual: Any, expected: bool) -> None:
+def test_string_operators(operator: str, wanted: Any, actual: Any, expected: bool) -> None:
     assert holds({operator: {TEAM: wanted}}, {TEAM: actual}) is expected
 
 
@@ -99,7 +99,7 @@ USER = "arn:aws:iam::111122223333:user/ann"
         ("arn:*:*:*:*:*", "ann", False),
     ],
 )
-def test_arns(operator: str, wanted: str, actual: str, expected: bool) -> None:
+def test_arn_operators(operator: str, wanted: str, actual: str, expected: bool) -> None:
     negated = operator.replace("Arn", "ArnNot")
     assert holds({operator: {"aws:PrincipalArn": wanted}}, {"aws:PrincipalArn": actual}) is expected
     assert holds({negated: {"aws:PrincipalArn": wanted}}, {"aws:PrincipalArn": actual}) is not expected
@@ -130,7 +130,7 @@ def test_arns(operator: str, wanted: str, actual: str, expected: bool) -> None:
         ("NumericLessThan", "1", float("nan"), False),
     ],
 )
-def test_numbers(operator: str, wanted: Any, actual: Any, expected: bool) -> None:
+def test_numeric_operators(operator: str, wanted: Any, actual: Any, expected: bool) -> None:
     assert holds({operator: {"sonant:Count": wanted}}, {"sonant:Count": actual}) is expected
 
 
@@ -166,7 +166,7 @@ def test_numbers(operator: str, wanted: Any, actual: Any, expected: bool) -> Non
         ("DateNotEquals", "2026-01-31", "2026-02-30", True),
     ],
 )
-def test_dates(operator: str, wanted: Any, actual: Any, expected: bool) -> None:
+def test_date_operators(operator: str, wanted: Any, actual: Any, expected: bool) -> None:
     assert holds({operator: {"aws:CurrentTime": wanted}}, {"aws:CurrentTime": actual}) is expected
 
 
@@ -192,7 +192,7 @@ def test_dates(operator: str, wanted: Any, actual: Any, expected: bool) -> None:
         ("0.0.0.0/0", "", False),
     ],
 )
-def test_addresses(wanted: Any, actual: str, expected: bool) -> None:
+def test_ip_address_operators(wanted: Any, actual: str, expected: bool) -> None:
     assert holds({"IpAddress": {"aws:SourceIp": wanted}}, {"aws:SourceIp": actual}) is expected
     assert holds({"NotIpAddress": {"aws:SourceIp": wanted}}, {"aws:SourceIp": actual}) is not expected
 
@@ -209,7 +209,7 @@ def test_addresses(wanted: Any, actual: str, expected: bool) -> None:
         ("false", 0, False),
     ],
 )
-def test_truth_values(wanted: Any, actual: Any, expected: bool) -> None:
+def test_bool_operator(wanted: Any, actual: Any, expected: bool) -> None:
     condition = {"Bool": {"aws:SecureTransport": wanted}}
     assert holds(condition, {"aws:SecureTransport": actual}) is expected
 
@@ -257,7 +257,7 @@ def test_truth_values(wanted: Any, actual: Any, expected: bool) -> None:
     ],
 )
 @pytest.mark.parametrize("context", [{}, {TEAM: None}, {TEAM: []}, {TEAM: [""]}, {TEAM: lambda: None}])
-def test_a_key_that_the_request_lacks(operator: str, wanted: Any, expected: bool, context: Context) -> None:
+def test_conditions_on_an_absent_key(operator: str, wanted: Any, expected: bool, context: Context) -> None:
     assert holds({operator: {TEAM: wanted}}, context) is expected
     assert denies({operator: {TEAM: wanted}}, context) is expected
 
@@ -273,7 +273,7 @@ def test_a_key_that_the_request_lacks(operator: str, wanted: Any, expected: bool
         ("Null", "false", True),
     ],
 )
-def test_a_key_that_the_request_has(operator: str, wanted: Any, expected: bool) -> None:
+def test_conditions_on_a_present_key(operator: str, wanted: Any, expected: bool) -> None:
     assert holds({operator: {TEAM: wanted}}, {TEAM: "red"}) is expected
 
 
@@ -303,11 +303,11 @@ def test_a_key_that_the_request_has(operator: str, wanted: Any, expected: bool) 
     ],
 )
 @pytest.mark.parametrize("verdict", [holds, denies])
-def test_sets_of_values(operator: str, wanted: Any, actual: Any, expected: bool, verdict: Any) -> None:
+def test_set_operators(operator: str, wanted: Any, actual: Any, expected: bool, verdict: Any) -> None:
     assert verdict({operator: {"aws:TagKeys": wanted}}, {"aws:TagKeys": actual}) is expected
 
 
-def test_a_plain_operator_over_several_values_takes_the_narrow_side() -> None:
+def test_a_plain_operator_on_several_values_is_restrictive() -> None:
     several: Context = {"aws:TagKeys": ["a", "x"]}
     # to allow, all must satisfy it
     assert not holds({"StringEquals": {"aws:TagKeys": "a"}}, several)
@@ -329,12 +329,12 @@ def test_operators_and_keys_are_anded() -> None:
 
 
 @pytest.mark.parametrize("key", ["aws:resourcetag/TEAM", "AWS:ResourceTag/team"])
-def test_keys_are_the_same_in_any_case(key: str) -> None:
+def test_keys_are_case_insensitive(key: str) -> None:
     assert holds({"StringEquals": {TEAM: "blue"}}, {key: "blue"})
     assert holds({"StringEquals": {key: "blue"}}, {TEAM: "blue"})
 
 
-def test_tags_may_be_given_all_together() -> None:
+def test_tags_may_be_given_under_their_prefix() -> None:
     context: Context = {"aws:ResourceTag/": {"Team": "blue", "a/b": "c"}}
     assert holds({"StringEquals": {TEAM: "blue"}}, context)
     assert holds({"StringEquals": {"aws:ResourceTag/a/b": "c"}}, context)
@@ -342,7 +342,7 @@ def test_tags_may_be_given_all_together() -> None:
     assert not holds({"StringEquals": {"aws:RequestTag/Team": "blue"}}, context)
 
 
-def test_tags_that_differ_in_case_only_open_nothing() -> None:
+def test_tags_that_differ_only_in_case_allow_nothing() -> None:
     # given a tag set beside the true one to pass for it
     context: Context = {"aws:ResourceTag/": {"team": "blue", "TEAM": "red"}}
     assert not holds({"StringEquals": {TEAM: "red"}}, context)
@@ -350,7 +350,7 @@ def test_tags_that_differ_in_case_only_open_nothing() -> None:
     assert denies({"StringEquals": {TEAM: "blue"}}, context)
 
 
-def test_a_computed_value_is_asked_for_once_and_only_if_a_statement_needs_it() -> None:
+def test_a_computed_value_is_computed_once_and_only_if_needed() -> None:
     asked: list[str] = []
 
     def tags() -> dict[str, str]:
@@ -406,12 +406,12 @@ def test_a_computed_value_is_asked_for_once_and_only_if_a_statement_needs_it() -
         ("StringEquals", "Condition must be an object"),
     ],
 )
-def test_a_condition_that_is_not_understood_is_refused(condition: Any, told: str) -> None:
+def test_an_invalid_condition_is_refused(condition: Any, told: str) -> None:
     with pytest.raises(SetupError, match=f"policy statement 2: .*{told}"):
         parsed({"Effect": "Deny", "Action": "s3:*", "Resource": "*"}, statement(condition))
 
 
-def test_an_empty_condition_is_none() -> None:
+def test_an_empty_condition_always_holds() -> None:
     assert holds({}, {})
 
 
@@ -428,9 +428,7 @@ def test_an_empty_condition_is_none() -> None:
         ({"Null": {TEAM: "false"}, "Bool": {"aws:SecureTransport": "true"}}, {TEAM: "red"}, "condition Bool"),
     ],
 )
-def test_the_trace_names_the_condition_and_never_the_values(
-    condition: Any, context: Context, why: str
-) -> None:
+def test_the_trace_names_the_condition_without_values(condition: Any, context: Context, why: str) -> None:
     (trace,) = decide([parsed(statement(condition))], "s3:GetObject", "*", context).trace
     assert trace.mismatch_reason is not None
     assert why in trace.mismatch_reason

@@ -82,7 +82,7 @@ def serve(looks: Looks, clock: Clock) -> Iterator[Callable[..., Callable[[], tup
         client.__exit__(None, None, None)
 
 
-def test_a_look_is_shared_until_it_is_old(serve, looks: Looks, clock: Clock) -> None:
+def test_a_result_is_reused_until_it_is_too_old(serve, looks: Looks, clock: Clock) -> None:
     ask = serve()
     assert [ask(), ask()] == [(200, "ready")] * 2
     assert looks.count == 1
@@ -92,7 +92,7 @@ def test_a_look_is_shared_until_it_is_old(serve, looks: Looks, clock: Clock) -> 
 
 
 @pytest.mark.parametrize("fault", [DatabaseUnavailable("away"), SetupError("damaged"), RuntimeError("odd")])
-def test_whatever_a_look_raises_is_not_ready_and_looked_at_again(
+def test_a_failed_check_is_not_ready_and_is_repeated(
     serve, looks: Looks, clock: Clock, fault: Exception
 ) -> None:
     ask = serve()
@@ -103,7 +103,7 @@ def test_whatever_a_look_raises_is_not_ready_and_looked_at_again(
     assert ask() == (200, "ready")
 
 
-def test_a_look_that_hangs_is_answered_and_not_repeated(
+def test_a_hanging_check_is_not_ready_and_is_not_repeated(
     serve, looks: Looks, clock: Clock, caplog: pytest.LogCaptureFixture
 ) -> None:
     ask = serve(0.05)
@@ -117,9 +117,7 @@ def test_a_look_that_hangs_is_answered_and_not_repeated(
     assert told == ["not ready: the check of the database took more than 0.05 s"]
 
 
-def test_a_look_that_ends_after_all_is_believed_and_the_next_is_new(
-    serve, looks: Looks, clock: Clock
-) -> None:
+def test_a_check_that_ends_late_counts_and_the_next_is_new(serve, looks: Looks, clock: Clock) -> None:
     ask = serve(0.05)
     looks.gate.clear()
     assert ask() == (503, "unavailable")

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from client_faults import STATUS
 from signed_http import JSON_1_0
-from strict_answers import FRONT_DOOR, FRONT_DOOR_STATUS, MODELLED, OPERATIONS, Exchange, answer_faults
+from strict_answers import GATEWAY, GATEWAY_STATUS, MODELLED, OPERATIONS, Exchange, answer_faults
 
 from sonant.gateway.models import load_models
 from sonant.gateway.protocol import compile_output
@@ -47,11 +47,11 @@ def test_a_valid_modelled_error_passes(name: str) -> None:
             assert answer_faults(answered(target, STATUS[name], body)) == []
 
 
-@pytest.mark.parametrize("name", FRONT_DOOR_STATUS)
+@pytest.mark.parametrize("name", GATEWAY_STATUS)
 def test_a_valid_gateway_error_passes(name: str) -> None:
     words = {} if name == "UnknownOperationException" else {"message": "why"}
-    body = {"__type": f"{FRONT_DOOR}#{name}", **words}
-    assert answer_faults(answered("VoiceID.Nonsense", FRONT_DOOR_STATUS[name], body)) == []
+    body = {"__type": f"{GATEWAY}#{name}", **words}
+    assert answer_faults(answered("VoiceID.Nonsense", GATEWAY_STATUS[name], body)) == []
 
 
 def test_only_the_exact_unknown_route_answer_passes() -> None:
@@ -96,12 +96,12 @@ WRONG_ERRORS: list[tuple[int, Any]] = [
     (404, {"__type": f"{MODELLED}#ResourceNotFoundException", "Message": "why", "ResourceType": "PERSON"}),
     (404, {"__type": f"{MODELLED}#ResourceNotFoundException", "Message": "why", "ResourceType": None}),
     (400, {"__type": f"{MODELLED}#SerializationException", "Message": "why"}),
-    (400, {"__type": f"{FRONT_DOOR}#SerializationException"}),
-    (400, {"__type": f"{FRONT_DOOR}#SerializationException", "Message": "why"}),
-    (400, {"__type": f"{FRONT_DOOR}#SerializationException", "message": None}),
-    (403, {"__type": f"{FRONT_DOOR}#InvalidSignatureException", "message": "why"}),
-    (400, {"__type": f"{FRONT_DOOR}#UnknownOperationException", "message": "why"}),
-    (400, {"__type": f"{FRONT_DOOR}#NonsenseException", "message": "why"}),
+    (400, {"__type": f"{GATEWAY}#SerializationException"}),
+    (400, {"__type": f"{GATEWAY}#SerializationException", "Message": "why"}),
+    (400, {"__type": f"{GATEWAY}#SerializationException", "message": None}),
+    (403, {"__type": f"{GATEWAY}#InvalidSignatureException", "message": "why"}),
+    (400, {"__type": f"{GATEWAY}#UnknownOperationException", "message": "why"}),
+    (400, {"__type": f"{GATEWAY}#NonsenseException", "message": "why"}),
     (400, []),
     (400, b""),
     (400, b'{"__type": "x", "__type": "x"}'),

@@ -22,7 +22,7 @@ Pools = Mapping[str, Sequence[Any]]
 
 
 def make(shape: Shape, rng: random.Random, pools: Pools, invalid_share: float) -> Any:
-    """Make a value for a shape. `pools` holds valid values by shape name, `invalid_share` of values differ."""
+    """Make a value for a shape. `pools` holds valid values by shape name; an `invalid_share` differs."""
     invalid = rng.random() < invalid_share
     if invalid and rng.random() < 0.3:
         return rng.choice(_WRONG)

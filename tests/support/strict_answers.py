@@ -36,9 +36,9 @@ OPERATIONS: Mapping[str, OperationModel] = {
 #: The errors of AWS's model, for responses without a known operation.
 ERRORS: Mapping[str, Shape] = {shape.name: shape for shape in _MODELS[0].error_shapes}
 
-MODELLED, FRONT_DOOR = "com.amazonaws.voiceid", "com.amazon.coral.service"
+MODELLED, GATEWAY = "com.amazonaws.voiceid", "com.amazon.coral.service"
 #: Statuses of the gateway's own errors, which are in no model.
-FRONT_DOOR_STATUS = {
+GATEWAY_STATUS = {
     "ExpiredTokenException": 400,
     "IncompleteSignatureException": 400,
     "InvalidSignatureException": 400,
@@ -163,14 +163,14 @@ def _error_faults(exchange: Exchange, operation: OperationModel | None, document
         return
     namespace, _, name = document["__type"].rpartition("#")
     members = {member: value for member, value in document.items() if member != "__type"}
-    if namespace == FRONT_DOOR:
+    if namespace == GATEWAY:
         elsewhere = name == "UnknownOperationException" and exchange.path != "/"  # that is said in words
         wanted = set() if name in WITHOUT_MESSAGE and not elsewhere else {"message"}
         if set(members) != wanted:
             yield f"{name} with the members {sorted(members)}"
         if any(type(value) is not str or not value for value in members.values()):
             yield f"{name} whose message is no text"
-        status = FRONT_DOOR_STATUS.get(name)
+        status = GATEWAY_STATUS.get(name)
         status = 404 if elsewhere else status
     elif namespace == MODELLED:
         known = ERRORS if operation is None else {shape.name: shape for shape in operation.error_shapes}

@@ -1,4 +1,4 @@
-"""JSON parsed and compared without Python's leniency, for responses, events and files that other programs read.
+"""JSON parsed and compared without Python's leniency, for what other programs read.
 
 In Python `0 == False`, `NaN` is JSON, and of two members of one name the last counts. Typed clients differ.
 """
@@ -25,8 +25,8 @@ class NotStrict(ValueError):
 def read_json(raw: bytes) -> Any:
     """Parse a JSON document.
 
-    Raises NotStrict for a document that is not JSON in UTF-8, begins with a byte order mark, names a member twice, or
-    holds NaN, an infinity, a number too large for a double or half of a surrogate pair.
+    Raises NotStrict for a document that is not JSON in UTF-8, begins with a byte order mark, names a member
+    twice, or holds NaN, an infinity, a number too large for a double or half of a surrogate pair.
     """
     if raw.startswith(b"\xef\xbb\xbf"):
         raise NotStrict("it begins with a byte order mark")

@@ -15,7 +15,7 @@ from typing import Any
 import orjson
 
 from sonant.errors import (
-    FrontDoorError,
+    GatewayError,
     InternalServer,
     Misdirected,
     SerializationFault,
@@ -27,7 +27,7 @@ from sonant.gateway.models import Shape
 CONTENT_TYPE = "application/x-amz-json-1.0"
 
 _MODELLED = "com.amazonaws.voiceid"
-_FRONT_DOOR = "com.amazon.coral.service"
+_GATEWAY = "com.amazon.coral.service"
 """Namespaces of `__type`; clients drop everything up to the `#`."""
 
 _INTERNAL_TEXT = "The request failed due to an unknown error on the server side."
@@ -87,8 +87,8 @@ def error_body(error: WireError) -> bytes:
         return error.body
     if isinstance(error, UnknownRoute) and not error.message:
         return b"<UnknownOperationException/>\n"
-    if isinstance(error, FrontDoorError):
-        namespace, text_member = _FRONT_DOOR, "message"
+    if isinstance(error, GatewayError):
+        namespace, text_member = _GATEWAY, "message"
     else:
         namespace, text_member = _MODELLED, "Message"
     body: dict[str, str] = {"__type": f"{namespace}#{error.code}"}

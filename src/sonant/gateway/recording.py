@@ -11,7 +11,7 @@ from typing import Any
 from sonant.audit.masking import compile_view
 from sonant.audit.record import Audited, Record
 from sonant.audit.trail import Trail
-from sonant.errors import FrontDoorError, WireError
+from sonant.errors import GatewayError, WireError
 from sonant.gateway.models import Operation, ServiceModels
 from sonant.metrics import CallMetrics
 from sonant.operations.service import Caller
@@ -64,7 +64,7 @@ class Recorder:
         if self.trail is None:
             return
         if caller is None:
-            if not isinstance(error, FrontDoorError):
+            if not isinstance(error, GatewayError):
                 return  # an internal error before the caller was identified; it is in the log
             access_key_id = access_key_id or claimed_key(headers, query)
         arn = None if caller is None else caller.principal.arn

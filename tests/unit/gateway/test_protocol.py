@@ -226,10 +226,10 @@ MODELLED = [
     errors.Throttling("Slow down."),
     errors.Validation("1 validation error detected: ..."),
 ]
-FRONT_DOOR = [
+GATEWAY_ERRORS = [
     cls("Why.") for _, cls in inspect.getmembers(errors, inspect.isclass)
-    if issubclass(cls, errors.FrontDoorError)
-    and cls not in (errors.FrontDoorError, errors.Misdirected, errors.UnknownRoute)
+    if issubclass(cls, errors.GatewayError)
+    and cls not in (errors.GatewayError, errors.Misdirected, errors.UnknownRoute)
 ]  # fmt: skip
 
 
@@ -250,7 +250,7 @@ def test_a_client_recognizes_every_modelled_error(error):
     assert error_content_type(error) == CONTENT_TYPE == "application/x-amz-json-1.0"
 
 
-@pytest.mark.parametrize("error", FRONT_DOOR, ids=lambda error: type(error).__name__)
+@pytest.mark.parametrize("error", GATEWAY_ERRORS, ids=lambda error: type(error).__name__)
 def test_a_client_recognizes_every_gateway_error(error):
     body = error_body(error)
     assert json.loads(body) == {"__type": f"com.amazon.coral.service#{error.code}", "message": "Why."}

@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from waiting import PATIENCE_S
 
-from sonant.errors import FrontDoorError
+from sonant.errors import GatewayError
 from sonant.gateway.canonical import canonical_path
 from sonant.gateway.signature import Credential, SignedRequest, Verifier
 
@@ -163,7 +163,7 @@ def test_repeated_headers_are_folded_as_in_botocore():
     swapped = [*request.headers]
     first = swapped.index((b"x-many", b"one"))
     swapped[first], swapped[first + 1] = swapped[first + 1], swapped[first]
-    with pytest.raises(FrontDoorError):
+    with pytest.raises(GatewayError):
         verifier(credential).verify(replace(request, headers=swapped), moment)
 
 
@@ -196,7 +196,7 @@ def test_any_change_of_a_signed_request_is_refused(sign, expires):
         credential, moment = parts[-2:]
         request = sign(*parts, expires)
         what, other = data.draw(st.sampled_from(list(changes(request))), label="changed")
-        with pytest.raises(FrontDoorError) as refused:
+        with pytest.raises(GatewayError) as refused:
             verifier(credential).verify(other, moment)
         if len(credential.session_token or "") > 8:
             assert credential.session_token not in (refused.value.message or ""), what
@@ -221,7 +221,7 @@ def test_any_changed_bit_of_the_signature_is_refused(sign, expires):
         else:
             kept = [(name, value) for name, value in request.headers if name != b"authorization"]
             other = replace(request, headers=[*kept, (b"authorization", forged)])
-        with pytest.raises(FrontDoorError):
+        with pytest.raises(GatewayError):
             verifier(credential).verify(other, moment)
 
     is_refused()
@@ -246,7 +246,7 @@ def test_a_signature_is_valid_for_its_own_scope_only(sign, expires):
             (verifier(credential), moment - timedelta(seconds=301)),
         ]
         for other, now in others:
-            with pytest.raises(FrontDoorError):
+            with pytest.raises(GatewayError):
                 other.verify(request, now)
 
     is_refused()
@@ -274,7 +274,7 @@ NAMES = st.sampled_from(
 @given(st.lists(st.tuples(NAMES, BYTES), max_size=8), BYTES, BYTES)
 def test_arbitrary_bytes_raise_wire_errors_only(headers, path, query):
     request = SignedRequest("POST", path, query, headers, b"")
-    with pytest.raises(FrontDoorError):
+    with pytest.raises(GatewayError):
         verifier(Credential("a", "b")).verify(request, datetime(2026, 11, 22, 12, tzinfo=UTC))
 
 
@@ -283,7 +283,7 @@ def test_arbitrary_bytes_raise_wire_errors_only(headers, path, query):
 def test_an_arbitrary_date_header_raises_wire_errors_only(date):
     header = b"AWS4-HMAC-SHA256 Credential=a/b/c/d/e, SignedHeaders=host, Signature=f"
     headers = [(b"authorization", header), (b"host", b"h"), (b"date", date.encode())]
-    with pytest.raises(FrontDoorError):
+    with pytest.raises(GatewayError):
         verifier(Credential("a", "b")).verify(
             SignedRequest("POST", b"/", b"", headers, b""), datetime(2026, 11, 22, 12, tzinfo=UTC)
         )

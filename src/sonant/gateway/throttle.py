@@ -61,7 +61,7 @@ class _Bucket:
 
 
 def rates_per_s(rates: Rates, own: Iterable[str]) -> dict[str, float]:
-    """The rate of every operation per second; `own` are the operations of Sonant's own model."""
+    """The rate of every operation; `own` are the operations of Sonant's own model."""
     found = dict.fromkeys(own, rates.own)
     found.update({name: getattr(rates, group) for group, names in GROUPS.items() for name in names})
     return {name: rate * rates.factor for name, rate in found.items()}

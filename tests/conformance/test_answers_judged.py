@@ -1,5 +1,5 @@
-"""Every operation of both models, on both databases, answered with exactly what its model says; and that no
-client's call goes unjudged."""
+"""Every operation of both models on both databases, its response checked against the model; and that the
+responses to every client are checked."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Many calls that begin at the same moment, on a service with default settings, and writes beside them."""
+"""Many simultaneous calls with default settings, and writes beside them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Connections as the network brings them: kept, slow, broken off, hostile. None may hurt the others."""
+"""HTTP connections that are kept, slow, broken or hostile, and do not disturb each other."""
 
 from __future__ import annotations
 

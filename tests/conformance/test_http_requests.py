@@ -1,4 +1,4 @@
-"""The wire protocol over real HTTP: what is accepted, answered, and never reaches an operation."""
+"""The protocol over real HTTP: requests that are accepted, responses, and errors before any operation."""
 
 from __future__ import annotations
 
@@ -184,7 +184,7 @@ def test_json_other_than_an_object_is_a_serialization_error(service: ServiceProc
 
 
 @pytest.mark.parametrize(
-    ("target", "document", "told"),
+    ("target", "document", "expected"),
     [
         ("VoiceID.DescribeDomain", {"DomainId": 7}, "'domainId' must be a string, found a number"),
         ("VoiceID.DescribeDomain", {"DomainId": ["secret"]}, "must be a string, found a list"),
@@ -197,11 +197,11 @@ def test_json_other_than_an_object_is_a_serialization_error(service: ServiceProc
     ],
 )
 def test_a_member_of_the_wrong_type_is_a_serialization_error(
-    service: ServiceProcess, target: str, document: object, told: str
+    service: ServiceProcess, target: str, document: object, expected: str
 ) -> None:
     answer = call(service, target, document)
     assert (answer.status, answer.fault) == (400, "SerializationException")
-    assert told in str(answer.message)
+    assert expected in str(answer.message)
     assert "secret" not in str(answer.message)
 
 

@@ -1,4 +1,4 @@
-"""Signatures over real HTTP, right and wrong in every way that AWS's front ends tell apart."""
+"""Signatures over real HTTP, valid and with every fault that AWS's front ends distinguish."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def authorization(service: ServiceProcess) -> str:
 
 
 def edited(service: ServiceProcess, pattern: str, by: str) -> str:
-    """A right Authorization header, edited."""
+    """A valid Authorization header, edited."""
     changed, count = re.subn(pattern, by, authorization(service))
     assert count == 1
     return changed
@@ -124,13 +124,13 @@ def test_the_error_names_every_fault_of_the_scope(service: ServiceProcess) -> No
     scope = edited(service, r"/\d{8}/us-east-1/voiceid/aws4_request", "/19991231/here/there/the_end")
     answer = send(service, authorization=scope)
     assert answer.fault == "InvalidSignatureException"
-    for told in (
+    for expected in (
         "valid region, not 'here'",
         "correct service: 'voiceid'",
         "'aws4_request'",
         "'19991231' != '",
     ):
-        assert told in str(answer.message)
+        assert expected in str(answer.message)
 
 
 # --- what is signed -----------------------------------------------------------------------------------

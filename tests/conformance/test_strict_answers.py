@@ -1,4 +1,4 @@
-"""The judge of answers finds what is wrong with one: in its status, its headers and its body."""
+"""The checks of responses detect faults in status, headers and body."""
 
 from __future__ import annotations
 

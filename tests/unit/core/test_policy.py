@@ -1,4 +1,4 @@
-"""IAM-style policies: which calls they allow."""
+"""IAM-style policies: the requests that they allow."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def test_allow_all_allows_all() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "message"),
     [
         ("not json", "not JSON"),
         ("[]", "Statement"),
@@ -120,8 +120,8 @@ def test_allow_all_allows_all() -> None:
         ('{"Statement": NaN}', "not JSON"),
     ],
 )
-def test_an_invalid_policy_is_refused(text: str, told: str) -> None:
-    with pytest.raises(SetupError, match=told):
+def test_an_invalid_policy_is_refused(text: str, message: str) -> None:
+    with pytest.raises(SetupError, match=message):
         parse(text)
 
 

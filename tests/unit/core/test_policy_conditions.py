@@ -33,7 +33,7 @@ def denies(condition: Any, context: Context) -> bool:
 
 
 @pytest.mark.parametrize(
-    ("operator", "wanted", "actual", "expected"),
+    ("operator", "policy_value", "actual", "expected"),
     [
         # equal: case counts, wildcards are plain characters
         ("StringEquals", "blue", "blue", True),
@@ -69,8 +69,8 @@ def denies(condition: Any, context: Context) -> bool:
         ("stringlike", "b*", "blue", True),
     ],
 )
-def test_string_operators(operator: str, wanted: Any, actual: Any, expected: bool) -> None:
-    assert holds({operator: {TEAM: wanted}}, {TEAM: actual}) is expected
+def test_string_operators(operator: str, policy_value: Any, actual: Any, expected: bool) -> None:
+    assert holds({operator: {TEAM: policy_value}}, {TEAM: actual}) is expected
 
 
 USER = "arn:aws:iam::111122223333:user/ann"
@@ -78,7 +78,7 @@ USER = "arn:aws:iam::111122223333:user/ann"
 
 @pytest.mark.parametrize("operator", ["ArnEquals", "ArnLike"])
 @pytest.mark.parametrize(
-    ("wanted", "actual", "expected"),
+    ("policy_value", "actual", "expected"),
     [
         # both operators know wildcards
         (USER, USER, True),
@@ -99,14 +99,14 @@ USER = "arn:aws:iam::111122223333:user/ann"
         ("arn:*:*:*:*:*", "ann", False),
     ],
 )
-def test_arn_operators(operator: str, wanted: str, actual: str, expected: bool) -> None:
+def test_arn_operators(operator: str, policy_value: str, actual: str, expected: bool) -> None:
     negated = operator.replace("Arn", "ArnNot")
-    assert holds({operator: {"aws:PrincipalArn": wanted}}, {"aws:PrincipalArn": actual}) is expected
-    assert holds({negated: {"aws:PrincipalArn": wanted}}, {"aws:PrincipalArn": actual}) is not expected
+    assert holds({operator: {"aws:PrincipalArn": policy_value}}, {"aws:PrincipalArn": actual}) is expected
+    assert holds({negated: {"aws:PrincipalArn": policy_value}}, {"aws:PrincipalArn": actual}) is not expected
 
 
 @pytest.mark.parametrize(
-    ("operator", "wanted", "actual", "expected"),
+    ("operator", "policy_value", "actual", "expected"),
     [
         ("NumericEquals", "10", "10.0", True),
         ("NumericEquals", 10, 10, True),
@@ -130,12 +130,12 @@ def test_arn_operators(operator: str, wanted: str, actual: str, expected: bool) 
         ("NumericLessThan", "1", float("nan"), False),
     ],
 )
-def test_numeric_operators(operator: str, wanted: Any, actual: Any, expected: bool) -> None:
-    assert holds({operator: {"sonant:Count": wanted}}, {"sonant:Count": actual}) is expected
+def test_numeric_operators(operator: str, policy_value: Any, actual: Any, expected: bool) -> None:
+    assert holds({operator: {"sonant:Count": policy_value}}, {"sonant:Count": actual}) is expected
 
 
 @pytest.mark.parametrize(
-    ("operator", "wanted", "actual", "expected"),
+    ("operator", "policy_value", "actual", "expected"),
     [
         # ISO 8601, from the year to fractions of a second, in any offset
         ("DateEquals", "2026-01-31T09:00:00Z", "2026-01-31T10:00:00+01:00", True),
@@ -166,12 +166,12 @@ def test_numeric_operators(operator: str, wanted: Any, actual: Any, expected: bo
         ("DateNotEquals", "2026-01-31", "2026-02-30", True),
     ],
 )
-def test_date_operators(operator: str, wanted: Any, actual: Any, expected: bool) -> None:
-    assert holds({operator: {"aws:CurrentTime": wanted}}, {"aws:CurrentTime": actual}) is expected
+def test_date_operators(operator: str, policy_value: Any, actual: Any, expected: bool) -> None:
+    assert holds({operator: {"aws:CurrentTime": policy_value}}, {"aws:CurrentTime": actual}) is expected
 
 
 @pytest.mark.parametrize(
-    ("wanted", "actual", "expected"),
+    ("policy_value", "actual", "expected"),
     [
         ("10.0.0.0/8", "10.1.2.3", True),
         ("10.0.0.0/8", "11.1.2.3", False),
@@ -192,13 +192,13 @@ def test_date_operators(operator: str, wanted: Any, actual: Any, expected: bool)
         ("0.0.0.0/0", "", False),
     ],
 )
-def test_ip_address_operators(wanted: Any, actual: str, expected: bool) -> None:
-    assert holds({"IpAddress": {"aws:SourceIp": wanted}}, {"aws:SourceIp": actual}) is expected
-    assert holds({"NotIpAddress": {"aws:SourceIp": wanted}}, {"aws:SourceIp": actual}) is not expected
+def test_ip_address_operators(policy_value: Any, actual: str, expected: bool) -> None:
+    assert holds({"IpAddress": {"aws:SourceIp": policy_value}}, {"aws:SourceIp": actual}) is expected
+    assert holds({"NotIpAddress": {"aws:SourceIp": policy_value}}, {"aws:SourceIp": actual}) is not expected
 
 
 @pytest.mark.parametrize(
-    ("wanted", "actual", "expected"),
+    ("policy_value", "actual", "expected"),
     [
         ("true", True, True),
         (True, "True", True),
@@ -209,13 +209,13 @@ def test_ip_address_operators(wanted: Any, actual: str, expected: bool) -> None:
         ("false", 0, False),
     ],
 )
-def test_bool_operator(wanted: Any, actual: Any, expected: bool) -> None:
-    condition = {"Bool": {"aws:SecureTransport": wanted}}
+def test_bool_operator(policy_value: Any, actual: Any, expected: bool) -> None:
+    condition = {"Bool": {"aws:SecureTransport": policy_value}}
     assert holds(condition, {"aws:SecureTransport": actual}) is expected
 
 
 @pytest.mark.parametrize(
-    ("operator", "wanted", "expected"),
+    ("operator", "policy_value", "expected"),
     [
         # a missing key matches nothing
         ("StringEquals", "blue", False),
@@ -257,13 +257,15 @@ def test_bool_operator(wanted: Any, actual: Any, expected: bool) -> None:
     ],
 )
 @pytest.mark.parametrize("context", [{}, {TEAM: None}, {TEAM: []}, {TEAM: [""]}, {TEAM: lambda: None}])
-def test_conditions_on_an_absent_key(operator: str, wanted: Any, expected: bool, context: Context) -> None:
-    assert holds({operator: {TEAM: wanted}}, context) is expected
-    assert denies({operator: {TEAM: wanted}}, context) is expected
+def test_conditions_on_an_absent_key(
+    operator: str, policy_value: Any, expected: bool, context: Context
+) -> None:
+    assert holds({operator: {TEAM: policy_value}}, context) is expected
+    assert denies({operator: {TEAM: policy_value}}, context) is expected
 
 
 @pytest.mark.parametrize(
-    ("operator", "wanted", "expected"),
+    ("operator", "policy_value", "expected"),
     [
         # IfExists changes nothing when the key is there
         ("StringEqualsIfExists", "blue", False),
@@ -273,12 +275,12 @@ def test_conditions_on_an_absent_key(operator: str, wanted: Any, expected: bool,
         ("Null", "false", True),
     ],
 )
-def test_conditions_on_a_present_key(operator: str, wanted: Any, expected: bool) -> None:
-    assert holds({operator: {TEAM: wanted}}, {TEAM: "red"}) is expected
+def test_conditions_on_a_present_key(operator: str, policy_value: Any, expected: bool) -> None:
+    assert holds({operator: {TEAM: policy_value}}, {TEAM: "red"}) is expected
 
 
 @pytest.mark.parametrize(
-    ("operator", "wanted", "actual", "expected"),
+    ("operator", "policy_value", "actual", "expected"),
     [
         # all of the request's values are among the policy's
         ("ForAllValues:StringEquals", ["a", "b", "c"], ["a", "b"], True),
@@ -303,8 +305,8 @@ def test_conditions_on_a_present_key(operator: str, wanted: Any, expected: bool)
     ],
 )
 @pytest.mark.parametrize("verdict", [holds, denies])
-def test_set_operators(operator: str, wanted: Any, actual: Any, expected: bool, verdict: Any) -> None:
-    assert verdict({operator: {"aws:TagKeys": wanted}}, {"aws:TagKeys": actual}) is expected
+def test_set_operators(operator: str, policy_value: Any, actual: Any, expected: bool, verdict: Any) -> None:
+    assert verdict({operator: {"aws:TagKeys": policy_value}}, {"aws:TagKeys": actual}) is expected
 
 
 def test_a_plain_operator_on_several_values_is_restrictive() -> None:
@@ -351,10 +353,10 @@ def test_tags_that_differ_only_in_case_allow_nothing() -> None:
 
 
 def test_a_computed_value_is_computed_once_and_only_if_needed() -> None:
-    asked: list[str] = []
+    computed: list[str] = []
 
     def tags() -> dict[str, str]:
-        asked.append("tags")
+        computed.append("tags")
         return {"team": "blue", "stage": "live"}
 
     def never() -> str:
@@ -364,11 +366,11 @@ def test_a_computed_value_is_computed_once_and_only_if_needed() -> None:
     elsewhere = statement({"IpAddress": {"aws:SourceIp": "10.0.0.0/8"}}) | {"Action": "s3:*"}
     both = {"StringEquals": {TEAM: "blue", "aws:ResourceTag/stage": "live"}}
     assert allows([parsed(elsewhere, statement(both))], "voiceid:ListDomains", "*", context)
-    assert asked == ["tags"]
+    assert computed == ["tags"]
 
 
 @pytest.mark.parametrize(
-    ("condition", "told"),
+    ("condition", "message"),
     [
         ({"StringMatches": {TEAM: "a"}}, "Condition StringMatches .* operator is not known"),
         ({"BinaryEquals": {TEAM: "YQ=="}}, "not known"),
@@ -406,8 +408,8 @@ def test_a_computed_value_is_computed_once_and_only_if_needed() -> None:
         ("StringEquals", "Condition must be an object"),
     ],
 )
-def test_an_invalid_condition_is_refused(condition: Any, told: str) -> None:
-    with pytest.raises(SetupError, match=f"policy statement 2: .*{told}"):
+def test_an_invalid_condition_is_refused(condition: Any, message: str) -> None:
+    with pytest.raises(SetupError, match=f"policy statement 2: .*{message}"):
         parsed({"Effect": "Deny", "Action": "s3:*", "Resource": "*"}, statement(condition))
 
 

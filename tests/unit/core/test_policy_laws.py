@@ -1,4 +1,4 @@
-"""What holds of every policy and every request."""
+"""Properties of all policies and requests."""
 
 from __future__ import annotations
 

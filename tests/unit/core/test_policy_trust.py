@@ -1,4 +1,4 @@
-"""Trust policies: who may act as a role."""
+"""Trust policies: which principals may assume a role."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def test_the_action_applies() -> None:
 
 
 @pytest.mark.parametrize(
-    ("statement", "told"),
+    ("statement", "message"),
     [
         (trust({"AWS": ANN}) | {"Resource": "*"}, "Resource .a trust policy has none. is not supported"),
         (trust({"Federated": "accounts.example.com"}), "Federated is not supported"),
@@ -110,6 +110,6 @@ def test_the_action_applies() -> None:
         (trust("*", Condition={"StringMatches": {"aws:a": "b"}}), "not known"),
     ],
 )
-def test_an_invalid_trust_policy_is_refused(statement: dict[str, Any], told: str) -> None:
-    with pytest.raises(SetupError, match=f"policy statement 1: .*{told}"):
+def test_an_invalid_trust_policy_is_refused(statement: dict[str, Any], message: str) -> None:
+    with pytest.raises(SetupError, match=f"policy statement 1: .*{message}"):
         document(statement)

@@ -1,4 +1,4 @@
-"""Variables in policies: what they stand for, and what happens when they stand for nothing."""
+"""Policy variables: their values, and the effect of variables without a value."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def test_variables_in_resources(pattern: str, key: str, context: Context, expect
 
 
 @pytest.mark.parametrize(
-    ("operator", "wanted", "actual", "expected"),
+    ("operator", "policy_value", "actual", "expected"),
     [
         ("StringEquals", f"${{{TAG}}}", "blue", True),
         ("StringEquals", f"${{{TAG}}}", "Blue", False),
@@ -84,14 +84,14 @@ def test_variables_in_resources(pattern: str, key: str, context: Context, expect
         ("ArnLike", "arn:aws:iam:${aws:userid}:role/*", "arn:aws:iam::1:role/x", True),
     ],
 )
-def test_variables_in_condition_values(operator: str, wanted: Any, actual: str, expected: bool) -> None:
+def test_variables_in_condition_values(operator: str, policy_value: Any, actual: str, expected: bool) -> None:
     context = {
         TAG: "blue",
         "aws:ResourceTag/x": actual,
         "aws:PrincipalArn": "arn:aws:iam::1:role/me",
         "aws:userid": ":1",
     }
-    assert allowed(allow("*", {operator: {"aws:ResourceTag/x": wanted}}), context=context) is expected
+    assert allowed(allow("*", {operator: {"aws:ResourceTag/x": policy_value}}), context=context) is expected
 
 
 @pytest.mark.parametrize(
@@ -140,7 +140,7 @@ def test_a_deny_with_an_unresolved_variable_keeps_its_other_values(
 
 
 @pytest.mark.parametrize(
-    ("statement", "told"),
+    ("statement", "message"),
     [
         (allow(BUCKET + "${aws:username"), "not closed"),
         (allow(BUCKET + "${}"), "not a variable"),
@@ -154,8 +154,8 @@ def test_a_deny_with_an_unresolved_variable_keeps_its_other_values(
         (allow() | {"Action": "s3:${aws:username}"}, "action cannot hold a variable"),
     ],
 )
-def test_an_invalid_variable_is_refused(statement: dict[str, Any], told: str) -> None:
-    with pytest.raises(SetupError, match=told):
+def test_an_invalid_variable_is_refused(statement: dict[str, Any], message: str) -> None:
+    with pytest.raises(SetupError, match=message):
         allowed(statement, context={})
 
 

@@ -1,4 +1,4 @@
-"""The service models: what they hold, and that AWS's own tools can load ours."""
+"""The service models: their contents, and that AWS's tools can load the own one."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""AWS JSON 1.0 on the wire, with botocore's parsers as the oracle for what we answer."""
+"""AWS JSON 1.0, with botocore's parsers as the oracle for responses."""
 
 import gzip
 import inspect

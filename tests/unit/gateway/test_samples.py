@@ -1,4 +1,4 @@
-"""Samples: a value for every shape that an operation can answer, such that it obeys the model."""
+"""Sample values for every input and output shape satisfy the model."""
 
 from __future__ import annotations
 

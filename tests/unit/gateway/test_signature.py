@@ -1,4 +1,4 @@
-"""SigV4 verification: what is refused, in which order and in which words."""
+"""SigV4 verification: refusals, their order and their texts."""
 
 import hashlib
 from datetime import UTC, datetime, timedelta
@@ -59,17 +59,19 @@ def signed(monkeypatch, credential=LONG_TERM, *, at=NOW, expires=None, region="u
 def changed(request, *, drop=(), **headers):
     """The request with headers set (`x_amz_date=...`) or dropped."""
     new = {name.replace("_", "-").encode(): value.encode() for name, value in headers.items()}
-    kept = [(n, v) for n, v in request.headers if n not in new and n.decode() not in drop]
+    unchanged = [(n, v) for n, v in request.headers if n not in new and n.decode() not in drop]
     return SignedRequest(
-        request.method, request.raw_path, request.query_string, [*kept, *new.items()], request.body
+        request.method, request.raw_path, request.query_string, [*unchanged, *new.items()], request.body
     )
 
 
 def requeried(request, *, drop=(), **params):
     """The presigned request with query parameters set (`Expires=...`) or dropped."""
     new = {f"X-Amz-{name}": value for name, value in params.items()}
-    kept = [(n, v) for n, v in parse_qsl(request.query_string.decode()) if n not in new and n not in drop]
-    query = urlencode([*kept, *new.items()], quote_via=quote).encode()
+    unchanged = [
+        (n, v) for n, v in parse_qsl(request.query_string.decode()) if n not in new and n not in drop
+    ]
+    query = urlencode([*unchanged, *new.items()], quote_via=quote).encode()
     return SignedRequest(request.method, request.raw_path, query, request.headers, request.body)
 
 
@@ -136,9 +138,9 @@ def test_the_number_of_cached_signing_keys_is_bounded(monkeypatch):
 def test_a_date_header_replaces_an_amz_date(verifier, monkeypatch, date):
     """botocore signs the Date header in place of X-Amz-Date if there is one; proxies may reword it."""
     request = signed(monkeypatch, headers={"Date": "any", "X-Amz-Target": "VoiceID.DescribeDomain"})
-    wanted = dict(request.headers)[b"date"]
-    assert wanted == b"Sun, 22 Nov 2026 12:00:00 -0000"
-    if date.encode() == wanted:
+    date_header = dict(request.headers)[b"date"]
+    assert date_header == b"Sun, 22 Nov 2026 12:00:00 -0000"
+    if date.encode() == date_header:
         assert verifier.verify(request, NOW).credential is LONG_TERM
     else:  # understood as a date, but not what was signed
         refusal(verifier, changed(request, date=date), errors.InvalidSignature)
@@ -201,7 +203,7 @@ def test_signatures_in_header_and_query_are_refused(verifier, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("header", "told"),
+    ("header", "expected"),
     [
         (
             "AWS4-HMAC-SHA256",
@@ -212,11 +214,11 @@ def test_signatures_in_header_and_query_are_refused(verifier, monkeypatch):
         ("AWS4-HMAC-SHA256 Credential=a, SignedHeaders=, Signature=b", ["'SignedHeaders' parameter."]),
     ],
 )
-def test_the_error_names_each_missing_part_of_the_header(verifier, monkeypatch, header, told):
+def test_the_error_names_each_missing_part_of_the_header(verifier, monkeypatch, header, expected):
     message = refusal(
         verifier, changed(signed(monkeypatch), authorization=header), errors.IncompleteSignature
     )
-    sentences = " ".join(f"Authorization header requires {part}" for part in told)
+    sentences = " ".join(f"Authorization header requires {part}" for part in expected)
     assert message == f"{sentences} Authorization={header}"
 
 
@@ -305,13 +307,13 @@ def test_an_expired_or_early_presigned_request_is_refused(verifier, monkeypatch)
 
 def test_dates_at_the_ends_of_the_calendar_are_refused(verifier, monkeypatch):
     for request in (signed(monkeypatch), requeried(signed(monkeypatch, expires=604_800))):
-        for date, told in (("00010101T000000Z", "expired"), ("99991231T235959Z", "not yet current")):
+        for date, expected in (("00010101T000000Z", "expired"), ("99991231T235959Z", "not yet current")):
             late = (
                 changed(request, x_amz_date=date)
                 if not request.query_string
                 else requeried(request, Date=date)
             )
-            assert told in refusal(verifier, late, errors.InvalidSignature)
+            assert expected in refusal(verifier, late, errors.InvalidSignature)
 
 
 @pytest.mark.parametrize("name", ["host", "x-amz-date", "x-amz-target", "x-amz-security-token"])
@@ -410,12 +412,12 @@ def test_an_unknown_access_key_is_refused(verifier, monkeypatch, name):
 
 
 def test_only_short_ascii_key_ids_are_looked_up(monkeypatch):
-    asked: list[str] = []
-    verifier = Verifier(["us-east-1"], "voiceid", 300, asked.append)
+    looked_up: list[str] = []
+    verifier = Verifier(["us-east-1"], "voiceid", 300, looked_up.append)
     for name in ("K" * 128, "K" * 129, "", "Schl\u00fcssel"):
         header = authorization(signed(monkeypatch)).replace("AKIDEXAMPLE", name)
         refusal(verifier, changed(signed(monkeypatch), authorization=header), errors.UnrecognizedClient)
-    assert asked == ["K" * 128]
+    assert looked_up == ["K" * 128]
 
 
 def test_an_unknown_key_gets_one_error_for_any_signature(monkeypatch):

@@ -219,8 +219,8 @@ def test_any_changed_bit_of_the_signature_is_refused(sign, expires):
         if expires:
             other = replace(request, query_string=forged)
         else:
-            kept = [(name, value) for name, value in request.headers if name != b"authorization"]
-            other = replace(request, headers=[*kept, (b"authorization", forged)])
+            unchanged = [(name, value) for name, value in request.headers if name != b"authorization"]
+            other = replace(request, headers=[*unchanged, (b"authorization", forged)])
         with pytest.raises(GatewayError):
             verifier(credential).verify(other, moment)
 

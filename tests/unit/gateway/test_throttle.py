@@ -1,4 +1,4 @@
-"""Request rates: who may call how often, by the second."""
+"""Rate limits per account, Region and operation."""
 
 from __future__ import annotations
 
@@ -154,11 +154,11 @@ def test_no_period_admits_more_than_burst_and_rate_allow(rate, pauses_s):
 
 
 def test_shared_buckets_decide_after_the_local_bucket():
-    asked = []
+    requests = []
 
     def shared(account_id, region, operation, rate, size):
-        asked.append((account_id, region, operation, rate, size))
-        return len(asked) != 2
+        requests.append((account_id, region, operation, rate, size))
+        return len(requests) != 2
 
     throttle = Throttle({"DescribeSpeaker": 6.0, "Free": 0.0}, lambda: 0.0, shared)
     throttle.take("1" * 12, "DescribeSpeaker", "eu-west-2")
@@ -169,4 +169,4 @@ def test_shared_buckets_decide_after_the_local_bucket():
     with pytest.raises(Throttling):
         throttle.take("1" * 12, "DescribeSpeaker", "eu-west-2")
     throttle.take("1" * 12, "Free")
-    assert asked == [("1" * 12, "eu-west-2", "DescribeSpeaker", 6.0, 6.0)] * 6
+    assert requests == [("1" * 12, "eu-west-2", "DescribeSpeaker", 6.0, 6.0)] * 6

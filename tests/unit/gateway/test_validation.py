@@ -69,7 +69,7 @@ def said(*violations):
                 ("Value null at 'outputDataConfig.s3Uri'", "not be null"),
             ],
         ),
-        # Too short and too long; the pattern is told as well.
+        # Too short and too long; the pattern is reported as well.
         (
             "DescribeDomain",
             {"DomainId": "abc"},
@@ -93,7 +93,7 @@ def said(*violations):
                 )
             ],
         ),
-        # Pattern: the value of a sensitive member is kept back.
+        # Pattern: the value of a sensitive member is not shown.
         (
             "DescribeSpeaker",
             {"DomainId": DOMAIN, "SpeakerId": "john@example.com"},
@@ -157,7 +157,7 @@ def said(*violations):
                 ("Value at 'tagKeys.3.member'", f"satisfy regular expression pattern: {TAG_PATTERN}"),
             ],
         ),
-        # A list of the wrong length; its items are not looked at.
+        # A list of the wrong length; its items are not checked.
         (
             "TagResource",
             {"ResourceArn": ARN, "Tags": [{}] * 201},
@@ -186,7 +186,7 @@ def test_broken_constraints_have_the_exact_texts(operation, document, violations
 
 
 @pytest.mark.parametrize(
-    ("operation", "document", "told"),
+    ("operation", "document", "expected"),
     [
         ("DescribeDomain", [], "The request body must be an object, found a list"),
         ("DescribeDomain", "text", "The request body must be an object, found a string"),
@@ -224,8 +224,8 @@ def test_broken_constraints_have_the_exact_texts(operation, document, violations
         ("ListDomains", {"MaxResults": 1e30}, "Value at 'maxResults' must be a whole number of 32 bits"),
     ],
 )  # fmt: skip
-def test_the_error_names_a_wrong_json_type_without_its_value(operation, document, told):
-    assert type_fault(operation, document) == told
+def test_the_error_names_a_wrong_json_type_without_its_value(operation, document, expected):
+    assert type_fault(operation, document) == expected
 
 
 def test_a_wrong_type_hides_broken_constraints():
@@ -278,7 +278,7 @@ def test_a_dot_in_a_pattern_matches_no_line_end(line_end):
 
 
 @pytest.mark.parametrize(
-    ("text", "right"),
+    ("text", "valid"),
     [
         ("Größe 7 ٣ 你好", True),
         ("a_.:/=+-%@b", True),
@@ -288,8 +288,8 @@ def test_a_dot_in_a_pattern_matches_no_line_end(line_end):
         ("a\tb", False),
     ],
 )
-def test_descriptions_accept_every_script(text, right):
-    if right:
+def test_descriptions_accept_every_script(text, valid):
+    if valid:
         assert PARSERS["CreateDomain"]({**CREATE, "Description": text})["Description"] == text
     else:
         assert "pattern" in refusal("CreateDomain", {**CREATE, "Description": text})
@@ -410,7 +410,7 @@ def test_every_json_type_is_parsed_to_its_python_type():
 
 
 @pytest.mark.parametrize(
-    ("members", "told"),
+    ("members", "expected"),
     [
         ({"Flag": 1}, "Value at 'flag' must be a boolean, found a number"),
         ({"Flag": "true"}, "Value at 'flag' must be a boolean, found a string"),
@@ -427,8 +427,8 @@ def test_every_json_type_is_parsed_to_its_python_type():
         ({"Map": {"a": 1, "b": "2"}}, "Value at 'map.2.value' must be a whole number, found a string"),
     ],
 )
-def test_every_json_type_is_distinguished(members, told):
-    assert type_fault("EveryType", {"Flag": True, **members}) == told
+def test_every_json_type_is_distinguished(members, expected):
+    assert type_fault("EveryType", {"Flag": True, **members}) == expected
 
 
 def test_constraints_of_every_type_are_reported():

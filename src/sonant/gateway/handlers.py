@@ -123,10 +123,10 @@ def dispatch(parts: GatewayParts, request: RequestContext) -> None:
         request.result = operation.function(parts.service, caller, request.parameters)
 
 
-def serialise(_parts: GatewayParts, request: RequestContext) -> None:
+def serialize(_parts: GatewayParts, request: RequestContext) -> None:
     """Turn the result into the body of the response."""
     operation, _ = request.identified
-    request.answer = operation.serialise(request.result)
+    request.answer = operation.serialize(request.result)
 
 
 def record(parts: GatewayParts, request: RequestContext) -> None:

@@ -27,7 +27,7 @@ class CompiledOperation:
     """JSON document to checked parameters; see `compile_input`."""
     function: OperationFunction
     read_first: OperationFunction | None
-    serialise: Callable[[Mapping[str, Any] | None], bytes]
+    serialize: Callable[[Mapping[str, Any] | None], bytes]
     executor: ExecutorKind
     """Where its requests run first."""
 
@@ -111,6 +111,6 @@ def _compile(model: Operation, registered: RegisteredOperation) -> CompiledOpera
         parse=compile_input(model.input_shape),
         function=registered.function,
         read_first=registered.read_first,
-        serialise=compile_output(model.output_shape),
+        serialize=compile_output(model.output_shape),
         executor=registered.executor or (ExecutorKind.READ if reads else ExecutorKind.WRITE),
     )

@@ -28,7 +28,7 @@ from sonant.gateway.handlers import (
     read_first,
     record,
     require_audit_trail,
-    serialise,
+    serialize,
     throttle,
     verify_signature,
 )
@@ -59,7 +59,7 @@ REQUEST_HANDLERS: tuple[Handler, ...] = (
     require_audit_trail,
     read_first,
     dispatch,
-    serialise,
+    serialize,
 )
 #: What happens at the end of every request, whether a handler failed or not.
 FINAL_HANDLERS: tuple[Handler, ...] = (record,)

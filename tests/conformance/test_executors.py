@@ -23,9 +23,10 @@ from sonant.audit.record import Record
 from sonant.audit.trail import Trail
 from sonant.errors import Conflict
 from sonant.gateway.app import aws_endpoint
+from sonant.gateway.handlers import check_route, enter_executor
 from sonant.gateway.models import SIGNING_NAME, load_models
 from sonant.gateway.recording import Recorder, audited_operations
-from sonant.gateway.server import MOST_LONG, Gateway
+from sonant.gateway.server import MOST_LONG, REQUEST_HANDLERS, Gateway
 from sonant.gateway.signature import Verifier
 from sonant.gateway.throttle import Throttle
 from sonant.operations.registry import ExecutorKind, RegisteredOperation
@@ -157,6 +158,11 @@ def run(work: Awaitable[Any]) -> Any:
         return await asyncio.wait_for(work, PATIENCE_S)
 
     return asyncio.run(bounded())
+
+
+def test_only_the_check_of_the_route_runs_on_the_event_loop() -> None:
+    before = REQUEST_HANDLERS[: REQUEST_HANDLERS.index(enter_executor)]
+    assert before == (check_route,)
 
 
 def test_a_known_result_is_answered_by_the_reading_thread(gated: GatedGateway) -> None:

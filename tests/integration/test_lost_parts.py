@@ -33,6 +33,7 @@ from sonant.iam import ALLOW_ALL
 from sonant.operations import OPERATIONS
 from sonant.operations.service import Caller
 from sonant.settings import Jobs, Settings
+from sonant.storage import backends
 from sonant.storage.database.engine import Database
 from sonant.storage.database.schema import access_keys, principals
 from sonant.storage.repositories import access, domains, key_checks
@@ -72,7 +73,7 @@ def start(settings: Settings) -> None:
     store = open_store(settings, create=True)
     with closing(store.database):
         first_start(store)
-        store.backends.tidy()
+        store.backends.clean_up()
 
 
 @pytest.fixture(scope="module")
@@ -117,7 +118,7 @@ def _destroy_a_key(testbed: Testbed) -> None:
     keys.create("weak", alias="alias/weak")
     testbed.new_domain("shredded", key="alias/weak")
     keys.schedule_deletion("alias/weak", 7)
-    later = installation.local_accounts(testbed.settings, lambda: now() + timedelta(days=8))
+    later = backends.local_accounts(testbed.settings, lambda: now() + timedelta(days=8))
     assert len(later.keys(testbed.settings.account).purge_due()) == 1
 
 
@@ -511,12 +512,12 @@ def test_a_backup_that_its_keys_do_not_open_is_not_restored(
 def test_readiness_follows_the_folder_of_the_keys(copy: Path) -> None:
     store = open_store(settings_of(copy))
     with closing(store.database):
-        service._look(store)
+        service.check_usable(store)
         away = (copy / "keys").rename(copy.with_name("away"))
         with pytest.raises(KeysUnreachable, match="is gone: put it back"):
-            service._look(store)
+            service.check_usable(store)
         away.rename(copy / "keys")
-        service._look(store)
+        service.check_usable(store)
 
 
 def test_a_backup_is_not_made_of_what_its_keys_do_not_open(copy: Path, tmp_path: Path) -> None:

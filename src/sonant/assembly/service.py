@@ -119,9 +119,9 @@ def _domain_of(store: Store, session_id: str) -> tuple[str, str] | None:
         return sessions.domain_of(connection, session_id)
 
 
-def _look(store: Store) -> None:
-    """Raises a SonantError when the database, or the folder of the keys, cannot be used."""
-    if store.settings.keys != "aws-kms":
+def check_usable(store: Store) -> None:
+    """Raise a SonantError when the database, or the folder of the keys, cannot be used."""
+    if store.backends.owns_keys:
         store.accounts.keys(store.settings.account).check()
     with store.database.read() as connection:
         connection.execute(select(1))
@@ -228,7 +228,7 @@ def build_app(
         recorder,
         views,
     )
-    health = Health(partial(_look, store), time.monotonic, runner)
+    health = Health(partial(check_usable, store), time.monotonic, runner)
     asgi = asgi_app(
         door,
         *routes,

@@ -166,7 +166,7 @@ def _keys(settings: Settings) -> str:
 
     store = open_store(settings)
     check_keys(store)
-    if settings.keys == "aws-kms":
+    if not store.backends.owns_keys:
         with store.database.read() as connection:
             used = select(domains.c.account_id, domains.c.region, domains.c.kms_key_arn).distinct()
             found = connection.execute(used).all()
@@ -176,7 +176,7 @@ def _keys(settings: Settings) -> str:
         return f"{settings.keys}: {states.count('Enabled')} of the {len(states)} keys in use are enabled"
     keys = store.accounts.keys(settings.account)
     state = keys.describe(DEFAULT_ALIAS).state
-    if settings.keys == "pkcs11" and state == "Enabled":
+    if store.accounts.in_token and state == "Enabled":
         keys.generate_data_key(DEFAULT_ALIAS, {"sonant": "doctor"})  # raises what the token has to say
     where = "" if settings.keys == "local" else f"{settings.keys}: "
     return f"{where}{len(keys.list())} keys, {DEFAULT_ALIAS} is {state}"

@@ -66,7 +66,7 @@ PLACES = {
     "storage/objects/local.py LocalObjectStore.make": "buckets are the user's own",
     "storage/objects/local.py LocalObjectStore.create_bucket": "the same",
     "storage/objects/local_tree.py Walk._make": "folders of an object's key",
-    "storage/objects/local_writing.py _begin": "an object",
+    "storage/objects/local_writing.py _open_temporary": "an object",
     "storage/model_files.py ModelFiles.add": "a model that somebody adds",
     "storage/model_files.py _write": "the same",
     "backup/sealed_file.py write": "a backup, under another name until it is whole",

@@ -124,7 +124,7 @@ def _destroy_a_key(testbed: Testbed) -> None:
 
 def _domain(testbed: Testbed) -> domains.Domain:
     with testbed.store.database.read() as connection:
-        return domains.every(connection)[0]
+        return domains.list_all(connection)[0]
 
 
 def _finding():
@@ -356,7 +356,8 @@ def needed_key(data: Path) -> Path:
     """The file of a key that a domain of the first account has."""
     with closing(open_store(settings_of(data)).database) as database, database.read() as connection:
         found = [
-            data / "keys" / f"{one.kms_key_arn.rpartition('/')[2]}.json" for one in domains.every(connection)
+            data / "keys" / f"{one.kms_key_arn.rpartition('/')[2]}.json"
+            for one in domains.list_all(connection)
         ]
     return next(path for path in found if path.exists())
 

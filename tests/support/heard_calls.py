@@ -15,11 +15,11 @@ from sonant.ids import new_generated_id
 from sonant.storage.crypto.vault import Vault, open_vault
 from sonant.storage.repositories import (
     domains,
-    fingerprints,
     fraud_voices,
     session_hearings,
     sessions,
     speakers,
+    voiceprints,
 )
 from sonant.storage.repositories.domains import Domain
 from sonant.storage.repositories.session_hearings import AUTHENTICATION, FRAUD, Hearing
@@ -88,7 +88,7 @@ def enroll(service: ServiceProcess, domain_id: str, customer_id: str, voice: Voi
             now=now,
         )
         speakers.enroll(connection, seal, speaker_id, speakers.Voiceprint(**printed), now)
-        fingerprints.add(connection, seal, domain_id, speaker_id, voice.fingerprint, now)
+        voiceprints.add_fingerprint(connection, seal, domain_id, speaker_id, voice.fingerprint, now)
     return speaker_id
 
 

@@ -406,7 +406,7 @@ def check_keys(store: Store) -> None:
 
 def lost_keys(accounts: LocalAccounts, connection: Connection) -> Counter[tuple[str, KeyLoss]]:
     """Lost keys by account, and how many domains need each. Raises SetupError."""
-    found, foreign, known = Counter[tuple[str, KeyLoss]](), 0, domains.every(connection)
+    found, foreign, known = Counter[tuple[str, KeyLoss]](), 0, domains.list_all(connection)
     for domain in known:
         try:
             loss = accounts.keys(domain.account_id).loss(

@@ -120,7 +120,7 @@ def _database(settings: Settings) -> str:
     from sonant.storage.database.schema import domains, speakers
 
     with closing(open_store(settings).database) as database:
-        damage = database.damage(_CHECK_S)
+        damage = database.find_damage(_CHECK_S)
         if damage is not None:
             raise SetupError(damage)
         with database.read() as connection:
@@ -190,7 +190,7 @@ def _voiceprints(settings: Settings) -> str:
 
     people, cures, files = [0, 0], [], ModelFiles(settings.data)
     with closing(open_store(settings).database) as database, database.read() as connection:
-        active = [domain for domain in domains.every(connection) if domain.active]
+        active = [domain for domain in domains.list_all(connection) if domain.active]
         for domain in active:
             if domain.model_id is not None:
                 files.get(domain.model_id)

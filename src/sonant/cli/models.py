@@ -132,7 +132,7 @@ def remove(settings: Settings, model_id: str) -> None:
     files = ModelFiles(settings.data)
     files.get(model_id)
     with store.database.read() as connection:
-        if model_upgrades.model_used(connection, model_id) or domains.with_model(connection, model_id):
+        if model_upgrades.model_used(connection, model_id) or domains.count_with_model(connection, model_id):
             raise SetupError(
                 f"{model_id} is the voice model of a domain, or made voiceprints that are kept: "
                 "bring the domain to another model first"

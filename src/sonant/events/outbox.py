@@ -14,7 +14,7 @@ from sonant.ids import new_uuid
 from sonant.storage.database.postgres import advisory_lock, lift_timeouts
 from sonant.storage.database.rows import put
 from sonant.storage.database.schema import event_cursors, events
-from sonant.storage.times import far_us, to_us
+from sonant.storage.times import latest_lease_us, to_us
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,7 +93,7 @@ def hold(connection: Connection, sink: str, owner: str, now: datetime, lease: ti
             cursors.lease_owner.is_(None)
             | (cursors.lease_owner == owner)
             | (cursors.lease_until < to_us(now))
-            | (cursors.lease_until > far_us(now, lease)),
+            | (cursors.lease_until > latest_lease_us(now, lease)),
         )
         .values(lease_owner=owner, lease_until=to_us(now + lease))
     )

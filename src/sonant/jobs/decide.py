@@ -9,7 +9,7 @@ from sonant.errors import Conflict
 from sonant.jobs.entry import Prepared
 from sonant.jobs.faults import Refusal
 from sonant.jobs.fraud import refuse
-from sonant.storage.repositories.speakers import Standing
+from sonant.storage.repositories.speakers import SpeakerStatus
 
 EnrollmentStatus = Literal["DUPLICATE_SKIPPED", "NEW_ENROLLMENT", "ENROLLMENT_OVERWRITE"]
 
@@ -28,7 +28,7 @@ class Config:
 INCOMPARABLE = "INCOMPARABLE"
 
 
-def state_of(standing: Standing | None, model_id: str) -> str | None:
+def state_of(standing: SpeakerStatus | None, model_id: str) -> str | None:
     """A speaker's status in a domain of this voice model, or INCOMPARABLE; None for a new speaker."""
     if standing is None:
         return None

@@ -22,7 +22,7 @@ from sonant.operations.tags import checked_tags, require_unchanged
 from sonant.storage.crypto.vault import Vault, create_vault, open_vault
 from sonant.storage.database.postgres import advisory_lock
 from sonant.storage.keys.store import KeyInfo
-from sonant.storage.repositories import consents, domains
+from sonant.storage.repositories import callers, domains
 
 #: The model's own range for ListDomains; its text says 100.
 DOMAINS_PAGE = 10
@@ -147,7 +147,7 @@ def restore_domain(service: Service, caller: Caller, request: Request) -> Answer
     with service.database.write() as connection:
         advisory_lock(connection, "domains", caller.account_id)
         domain = service.require_domain(connection, caller, request["DomainId"], lock=True)
-        if domain.lost(service.clock()):
+        if domain.is_to_be_erased(service.clock()):
             raise domain_not_found()
         vault = service.open_vault(caller, domain)
         if not domain.active:
@@ -184,7 +184,7 @@ def _require_consent(service: Service, caller: Caller) -> None:
     if service.settings.biometric_consent:
         return
     with service.database.read() as connection:
-        accepted_at = consents.accepted_at(connection, caller.account_id)
+        accepted_at = callers.consent_accepted_at(connection, caller.account_id)
     if accepted_at is None:
         raise ResourceNotFound(
             "COMPLIANCE_CONSENT",

@@ -75,7 +75,7 @@ class SessionKeeper:
     def forget_pending(self) -> int:
         """Forget speakers who were named and never enrolled."""
         before = self.clock() - PENDING_KEPT
-        return self._batches(lambda connection: speakers.remove_pending(connection, before, BATCH))
+        return self._batches(lambda connection: speakers.delete_pending(connection, before, BATCH))
 
     def _batches(self, step: Callable[[Connection], int]) -> int:
         total = 0

@@ -21,7 +21,7 @@ from sonant.ids import new_generated_id, new_id
 from sonant.storage.crypto.vault import ServiceSecret, create_vault
 from sonant.storage.database.engine import Database
 from sonant.storage.database.postgres import Limits, advisory_lock, lift_timeouts
-from sonant.storage.repositories import access, client_tokens, domains, jobs, rate_buckets, speakers
+from sonant.storage.repositories import access, callers, domains, jobs, speakers
 from sonant.storage.times import now
 
 pytest.importorskip("psycopg", reason="no PostgreSQL: psycopg is not installed (extra `postgres`)")
@@ -235,13 +235,13 @@ def test_tokens_that_have_run_out_are_forgotten_by_many_at_once(database, anothe
     moment = now()
     with database.write() as connection:
         for number in range(20):
-            client_tokens.keep(connection, f"old-{number}", "hash", "resource", moment)
-    later = moment + client_tokens.KEPT + timedelta(seconds=1)
+            callers.add_client_token(connection, f"old-{number}", "hash", "resource", moment)
+    later = moment + callers.TOKEN_RETENTION + timedelta(seconds=1)
     with database.write() as one, another.write() as other:
-        client_tokens.keep(one, "new-1", "hash", "resource", later)
-        client_tokens.keep(other, "new-2", "hash", "resource", later)
+        callers.add_client_token(one, "new-1", "hash", "resource", later)
+        callers.add_client_token(other, "new-2", "hash", "resource", later)
     with database.write() as connection:
-        client_tokens.keep(connection, "new-3", "hash", "resource", later)
+        callers.add_client_token(connection, "new-3", "hash", "resource", later)
         left = connection.execute(text("SELECT scope FROM client_tokens ORDER BY scope")).scalars().all()
     assert left == ["new-1", "new-2", "new-3"]
 
@@ -264,7 +264,7 @@ def test_texts_of_callers_that_postgresql_cannot_store_do_no_harm(database, doma
 def test_a_bucket_is_emptied_by_all_and_fills_again(database):
     def take(size=3.0, rate=0.001, operation="DescribeSpeaker", region="us-east-1"):
         with database.single() as connection:
-            return rate_buckets.take(connection, "0" * 12, region, operation, rate=rate, size=size)
+            return callers.take_call(connection, "0" * 12, region, operation, rate=rate, size=size)
 
     assert [take() for _ in range(5)] == [True, True, True, False, False]
     assert take(operation="ListSpeakers"), "each operation has its own"

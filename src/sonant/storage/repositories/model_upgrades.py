@@ -27,7 +27,7 @@ from sonant.storage.database.schema import (
     speakers,
     voiceprints,
 )
-from sonant.storage.times import far_us, from_us, to_us
+from sonant.storage.times import from_us, latest_lease_us, to_us
 
 Who = Literal["speaker", "fraudster"]
 
@@ -128,7 +128,7 @@ def claim(connection: Connection, owner: str, now: datetime, lease: timedelta) -
         model_upgrades.c.lease_owner.is_(None),
         model_upgrades.c.lease_owner == owner,
         model_upgrades.c.lease_until < to_us(now),
-        model_upgrades.c.lease_until > far_us(now, lease),
+        model_upgrades.c.lease_until > latest_lease_us(now, lease),
     )
     query = (
         select(*_COLUMNS)

@@ -14,8 +14,8 @@ from typing import Any
 from sqlalchemy import Connection, and_, bindparam, delete, func, insert, or_, select, update
 
 from sonant.storage.crypto.vault import SpeakerSeal, Vault
-from sonant.storage.database.engine import first_row
 from sonant.storage.database.paging import Position, page_of
+from sonant.storage.database.rows import first_row
 from sonant.storage.database.schema import domains, session_hearings, session_results, sessions
 from sonant.storage.times import from_us, to_us
 

@@ -17,6 +17,7 @@ from sonant.storage.repositories import (
     domains,
     fraud_voices,
     session_hearings,
+    session_streams,
     sessions,
     speakers,
     voiceprints,
@@ -117,7 +118,7 @@ def begin(service: ServiceProcess, domain_id: str, name: str) -> datetime:
         session = sessions.find(connection, domain_id, name, now)
         assert session is not None
         until = now + timedelta(hours=1)
-        assert sessions.claim_stream(connection, session.session_id, session.stream, OWNER, now, until)
+        assert session_streams.claim(connection, session.session_id, session.stream, OWNER, now, until)
     return now
 
 

@@ -185,7 +185,7 @@ def _keys(settings: Settings) -> str:
 def _voiceprints(settings: Settings) -> str:
     from sonant.assembly.installation import open_store
     from sonant.storage.model_files import ModelFiles
-    from sonant.storage.repositories import domains, model_upgrades
+    from sonant.storage.repositories import domains, shadow_voiceprints
     from sonant.voice.models import shipped_encoder_id
 
     people, cures, files = [0, 0], [], ModelFiles(settings.data)
@@ -196,8 +196,8 @@ def _voiceprints(settings: Settings) -> str:
                 files.get(domain.model_id)
             own = domain.model_id or shipped_encoder_id()
             stale = [
-                model_upgrades.count_stale(connection, domain.domain_id, own, who)
-                for who in model_upgrades.BOTH
+                shadow_voiceprints.count_other_model(connection, domain.domain_id, own, who)
+                for who in shadow_voiceprints.BOTH
             ]
             if sum(stale):
                 people = [sum(pair) for pair in zip(people, stale, strict=True)]

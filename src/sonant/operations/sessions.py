@@ -33,7 +33,7 @@ from sonant.sessions.setup import default_setup
 from sonant.sessions.speakers import require_speaker
 from sonant.sessions.starting import begin_stream, check_speaker
 from sonant.storage.crypto.vault import Vault
-from sonant.storage.repositories import sessions, speakers
+from sonant.storage.repositories import session_streams, sessions, speakers
 from sonant.storage.repositories.domains import Domain
 from sonant.storage.repositories.sessions import Session
 
@@ -135,7 +135,7 @@ def end_stream(service: Service, caller: Caller, request: Request) -> Answer:
         if session.active:
             now = service.clock()
             until = now + timedelta(hours=service.settings.live.keep_h)
-            sessions.end_stream(
+            session_streams.end(
                 connection, session.session_id, session.stream, EndReason.REQUESTED, now, until
             )
             session = require_session(service, connection, domain.domain_id, session.session_id)
@@ -209,7 +209,7 @@ def _change(
     if "SpeakerId" in request:
         speaker_id = _speaker_id(service, connection, domain, vault, request["SpeakerId"])
         check_speaker(session, speaker_id)
-    sessions.set_up(
+    sessions.configure(
         connection,
         session.session_id,
         speaker_id=speaker_id,

@@ -80,8 +80,8 @@ def open_sealed(file: Source, unwrap: Callable[[bytes], bytes]) -> Iterator[byte
     """Yield the plaintext of a sealed stream in chunks.
 
     `unwrap` turns the wrapped data key into 32 bytes; it is called at once and its errors pass through.
-    Raises SealBroken, at the call for the header and while iterating for a chunk. Yielded chunks are authentic, but
-    complete only when the iterator ends.
+    Raises SealBroken, at the call for the header and while iterating for a chunk. Yielded chunks are
+    authentic, but complete only when the iterator ends.
     """
     wrapped, header = _read_header(file)
     return _decrypted_chunks(file, _stream_cipher(unwrap(wrapped), header))

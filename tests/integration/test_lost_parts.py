@@ -26,7 +26,8 @@ from sonant.assembly import installation, service
 from sonant.assembly.installation import DEFAULT_ALIAS, first_start, open_store
 from sonant.audit.findings import Finding, FindingsTrail
 from sonant.audit.trail import Trail
-from sonant.backup import making, restoring
+from sonant.backup import create as backup_create
+from sonant.backup import restore as backup_restore
 from sonant.cli import main
 from sonant.errors import KeysUnreachable, SetupError
 from sonant.iam import ALLOW_ALL
@@ -128,7 +129,9 @@ def _domain(testbed: Testbed) -> domains.Domain:
 
 
 def _finding():
-    return Finding(job_id="j", place=1, outcome="ERROR_400", details={"decision": "HIGH_RISK", "reasons": []})
+    return Finding(
+        job_id="j", request_number=1, outcome="ERROR_400", details={"decision": "HIGH_RISK", "reasons": []}
+    )
 
 
 def _checkpoint(data: Path) -> None:
@@ -503,10 +506,12 @@ def test_a_backup_that_its_keys_do_not_open_is_not_restored(
     (copy / "keys" / "service.key").write_bytes(secrets.token_bytes(32))
     file, new = tmp_path / "file.backup", settings_of(tmp_path / "new")
     with monkeypatch.context() as patched:
-        patched.setattr(making, "open_store", lambda _: SimpleNamespace(database=SimpleNamespace(close=int)))
-        making.make(settings_of(copy), file, b"a passphrase", now)
+        patched.setattr(
+            backup_create, "open_store", lambda _: SimpleNamespace(database=SimpleNamespace(close=int))
+        )
+        backup_create.create(settings_of(copy), file, b"a passphrase", now)
     with pytest.raises(SetupError, match="is not the one that this database was made with"):
-        restoring.restore(new, file, b"a passphrase")
+        backup_restore.restore(new, file, b"a passphrase")
     assert {path.name for path in tmp_path.iterdir()} == {"data", "file.backup"}
 
 
@@ -524,5 +529,5 @@ def test_readiness_follows_the_folder_of_the_keys(copy: Path) -> None:
 def test_a_backup_is_not_made_of_what_its_keys_do_not_open(copy: Path, tmp_path: Path) -> None:
     (copy / "keys" / "service.key").write_bytes(secrets.token_bytes(32))
     with pytest.raises(SetupError, match="is not the one that this database was made with"):
-        making.make(settings_of(copy), tmp_path / "file.backup", b"a passphrase", now)
+        backup_create.create(settings_of(copy), tmp_path / "file.backup", b"a passphrase", now)
     assert not (tmp_path / "file.backup").exists()

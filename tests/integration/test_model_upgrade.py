@@ -33,7 +33,7 @@ from sonant.storage.repositories import (
     fraud_voices,
     jobs,
     model_upgrades,
-    schema.shadow_voiceprints,
+    shadow_voiceprints,
     speakers,
 )
 from sonant.voice.calibration.model import Normal, Tail

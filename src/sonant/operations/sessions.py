@@ -16,7 +16,7 @@ from sqlalchemy import Connection
 from sonant.errors import Conflict, ResourceNotFound
 from sonant.events.documents import ErrorInfo, Event, EventDomain, speaker_event
 from sonant.events.session_documents import (
-    Asked,
+    SessionReference,
     session_enrollment_event,
     session_enrollment_refused_event,
     stream_refused_event,
@@ -231,7 +231,7 @@ def telling_refusal(
     caller: Caller,
     domain_id: str,
     asked: str,
-    told: Callable[[EventDomain, Asked, ErrorInfo], Event],
+    told: Callable[[EventDomain, SessionReference, ErrorInfo], Event],
 ) -> AbstractContextManager[None]:
     """Tell of a refusal about the session `asked`, a name or id; see `Service.telling_failure`."""
 
@@ -239,7 +239,7 @@ def telling_refusal(
         found = None
         if isinstance(domain, Domain):  # else the sessions are another account's
             found = sessions.find(connection, domain_id, asked, service.clock())
-        return told(domain, Asked.of(asked, found), error)
+        return told(domain, SessionReference.of(asked, found), error)
 
     return service.telling_failure(caller, domain_id, event)
 

@@ -3,8 +3,8 @@
     RUNNING ─► READY ─► SWITCHED        and from SWITCHED back to READY
 
 While it is RUNNING, each voiceprint gets a shadow: a voiceprint of the new model, made from stored audio.
-READY means that all shadows are made. The switch, in both directions, exchanges voiceprints and shadows in one
-transaction. The end of the change deletes the shadows. New enrollments have no shadow until one is made.
+READY means that all shadows are made. The switch, in both directions, exchanges voiceprints and shadows in
+one transaction. The end of the change deletes the shadows. New enrollments have no shadow until one is made.
 """
 
 from __future__ import annotations

@@ -26,7 +26,7 @@ from sqlalchemy import select
 from waiting import PATIENCE_S, wait_until
 
 from sonant.backup import sealed_file
-from sonant.backup.create import TRANSIENT_TABLES, tables
+from sonant.backup.create import TRANSIENT_TABLES, create, tables
 from sonant.backup.restore import check, restore
 from sonant.errors import SetupError
 from sonant.settings import Enrollment, Fraud, Jobs, Registration, Settings

@@ -69,7 +69,7 @@ def write(path: Path, lines: Iterable[Any], passphrase: bytes) -> int:
 
 
 def read(path: Path, passphrase: bytes) -> Iterator[Any]:
-    """Yield the lines of a backup. Raises SetupError at any line; earlier lines are authentic, but not all."""
+    """Yield the lines of a backup. Raises SetupError at any line; those before are authentic, but not all."""
     try:
         file = path.open("rb")
     except OSError as fault:

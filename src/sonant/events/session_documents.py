@@ -70,15 +70,17 @@ class SessionReference:
         return cls(session_id=name_or_id) if name_or_id.startswith("id#") else cls(name=name_or_id)
 
 
-def stream_event(domain: EventDomain, session: Session, heard: Mapping[str, Window]) -> Event:
-    """Build the event of a stream that has started, ended or failed. `heard` is by purpose."""
+def stream_event(domain: EventDomain, session: Session, windows: Mapping[str, Window]) -> Event:
+    """Build the event of a stream that has started, ended or failed. `windows` is by purpose."""
     error, status = None, STARTED
     if session.stream_status == ENDED:
         error = STREAM_FAULTS.get(session.stream_end_reason or "")
         status = STREAM_ENDED if error is None else STREAM_FAILED
     collecting = Window(started_at=session.stream_started_at)
-    authentication = None if session.acceptance_threshold is None else heard.get("AUTHENTICATION", collecting)
-    fraud_detection = None if session.risk_threshold is None else heard.get("FRAUD", collecting)
+    authentication = (
+        None if session.acceptance_threshold is None else windows.get("AUTHENTICATION", collecting)
+    )
+    fraud_detection = None if session.risk_threshold is None else windows.get("FRAUD", collecting)
     enrollment = Window(started_at=session.stream_started_at, ended_at=session.enrollment_speech_at)
     members = {
         **_ids(session),

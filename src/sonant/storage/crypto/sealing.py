@@ -124,7 +124,7 @@ def open_value(key: bytes, sealed: bytes, aad: bytes) -> bytes:
     try:
         return AESGCM(key).decrypt(sealed[1:body], sealed[body:], _VALUE_VERSION + aad)
     except InvalidTag:
-        raise SealBroken("sealed value: altered, or bound to another key or place") from None
+        raise SealBroken("sealed value: altered, or bound to another key or owner") from None
 
 
 def lookup_hash(key: bytes, value: str) -> bytes:

@@ -3,7 +3,7 @@
     domain KMS key  --wraps-->  domain data key  --wraps-->  one data key a speaker, fraudster or session
                                   |  names, descriptions, tags, job names, job entries
                                   |  keyed hash of customer speaker ids (for look-up)
-                                                               |  customer id, voiceprint, kept audio
+                                                               |  customer id, voiceprint, stored audio
 
 A sealed value is bound to its domain, its kind and its owner, and opens nowhere else. Deleting a person's
 data key makes everything of that person unreadable.

@@ -95,7 +95,7 @@ class Database:
             return
         # Each thread has a connection for its reads: opening one costs more than a read.
         thread = self._thread
-        thread.begin()
+        thread.start_transaction()
         try:
             connection = thread.connection
             if connection is None or connection.closed:
@@ -138,7 +138,7 @@ class Database:
     def _transaction_slot(self) -> Iterator[None]:
         """Wait for the right to open a transaction. Raises DatabaseUnavailable when that takes too long."""
         thread = self._thread
-        thread.begin()
+        thread.start_transaction()
         try:
             with self._admitted():
                 yield
@@ -303,7 +303,8 @@ class _ThreadState(threading.local):
     def __init__(self) -> None:
         self.cache: dict[Any, Any] = {}
 
-    def begin(self) -> None:
+    def start_transaction(self) -> None:
+        """Mark the thread as busy. Raises RuntimeError when it has a transaction already."""
         if self.busy:
             raise RuntimeError("a transaction was started within another of the same thread")
         self.busy = True

@@ -62,7 +62,7 @@ def _object_error(fault: OSError, uri: str) -> ObjectError | ObjectsUnavailable:
         case errno.ENXIO:
             return ObjectDenied(f"{uri}: not a regular file")
         case errno.ENAMETOOLONG:
-            return InvalidObjectName(f"{uri}: the file system cannot hold so long a name")
+            return InvalidObjectName(f"{uri}: the name is too long for the file system")
         case _:
             return ObjectError(f"{uri}: {fault.strerror or 'the device failed'}")
 

@@ -128,7 +128,7 @@ def _write_chunks(descriptor: int, chunks: Iterable[bytes], uri: str, *, sealed:
         nonlocal started
         if not started and not sealed and is_sealed(block):
             # Readers would take it for a sealed object.
-            raise ObjectDenied(f"{uri}: plain content may not begin as a sealed object does")
+            raise ObjectDenied(f"{uri}: plain content must not start like a sealed object")
         started = True
         with object_errors(uri), memoryview(block) as view:
             written = 0

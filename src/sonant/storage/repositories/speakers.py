@@ -296,9 +296,9 @@ def list_unused_since(
 
 
 def delete_pending(connection: Connection, before: datetime, limit: int) -> int:
-    """Delete speakers that never were more than named by a session, and return how many.
+    """Delete speakers that were only ever added by a session, and return how many.
 
-    Those whom no session names any more, and who have not changed since `before`.
+    Those that are in no session any more and have not changed since `before`.
     """
     named = select(sessions.c.speaker_id).where(sessions.c.speaker_id.is_not(None))
     old = select(speakers.c.speaker_id).where(

@@ -46,7 +46,7 @@ def create_domain(service: Service, caller: Caller, request: Request) -> Answer:
             return {"Domain": domain_member(domain, service.open_vault(caller, domain))}
         limit = settings.quotas.domains_per_account
         if domains.count_active(connection, caller.account_id, caller.region) >= limit:
-            raise ServiceQuotaExceeded(f"The account already has {limit} domains, its quota.")
+            raise ServiceQuotaExceeded.of("account", limit, "domains")
         domain_id = new_id()
         arn = domains.domain_arn(caller.region, caller.account_id, domain_id)
         keys = service.keys_of(caller.account_id, caller.region)
@@ -153,7 +153,7 @@ def restore_domain(service: Service, caller: Caller, request: Request) -> Answer
         if not domain.active:
             limit = service.settings.quotas.domains_per_account
             if domains.count_active(connection, caller.account_id, caller.region) >= limit:
-                raise ServiceQuotaExceeded(f"The account already has {limit} domains, its quota.")
+                raise ServiceQuotaExceeded.of("account", limit, "domains")
             require_unchanged(domains.restore(connection, domain, service.clock()))
         return {"Domain": domain_member(service.require_domain(connection, caller, domain.domain_id), vault)}
 

@@ -237,7 +237,7 @@ def speaker_not_found() -> ResourceNotFound:
 def require_speaker_quota(service: Service, present: int) -> None:
     limit = service.settings.quotas.speakers_per_domain
     if present >= limit:
-        raise ServiceQuotaExceeded(f"The domain already has {limit} speakers, its quota.")
+        raise ServiceQuotaExceeded.of("domain", limit, "speakers")
 
 
 def _reference(

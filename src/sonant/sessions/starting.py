@@ -38,7 +38,7 @@ def begin_stream(
     if found is not None and found.active:
         raise Conflict("ANOTHER_ACTIVE_STREAM")
     if sessions.count_active(connection, domain.domain_id, now) >= quota:
-        raise ServiceQuotaExceeded(f"The domain already has {quota} active sessions, its quota.")
+        raise ServiceQuotaExceeded.of("domain", quota, "active sessions")
     if found is None:
         sessions.add(
             connection,

@@ -48,15 +48,17 @@ def fetch_with(settings: Settings) -> Callable[[Role, str], bytes]:
         if objects is None:
             granted.clear()  # one job at a time: its role is all that is worth keeping
             objects = granted[role] = granted_objects(backends, role)
-        return _patiently(lambda: objects.read(ObjectUri.parse(uri), settings.audio.max_file_bytes), settings)
+        return read_with_retries(
+            lambda: objects.read(ObjectUri.parse(uri), settings.audio.max_file_bytes), settings
+        )
 
     return fetch
 
 
-def _patiently(read: Callable[[], bytes], settings: Settings) -> bytes:
-    """What is read, as soon as there are files and memory for it: no recording is refused for want of them.
+def read_with_retries(read: Callable[[], bytes], settings: Settings) -> bytes:
+    """Read a recording, again while the process lacks file descriptors or memory.
 
-    Raises ObjectsUnavailable when they are lacking for half of the time that a request may take.
+    Raises ObjectsUnavailable when that lasts for half of the time limit of a request.
     """
     pauses, until_s = Backoff(0.1, 2.0), time.monotonic() + settings.jobs.entry_time_limit_s / 2
     while True:

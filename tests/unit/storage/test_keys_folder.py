@@ -217,7 +217,7 @@ def test_material_shows_in_no_representation_and_no_error(store, folder):
     key = store.create(alias="alias/sonant")
     data_key = store.generate_data_key(key.key_id, CONTEXT)
     material = base64.b64decode(json.loads(file_of(folder, key).read_text())["material"])
-    shown = [repr(value) for value in (store, key, data_key, store.list(), store._keys, store.__dict__)]
+    shown = [repr(value) for value in (store, key, data_key, store.list(), vars(store))]
     store.disable(key.key_id)
     for use in (
         lambda: store.decrypt(data_key.wrapped, CONTEXT),

@@ -107,7 +107,7 @@ class ChainFile:
 def _remove_incomplete_line(descriptor: int) -> None:
     """Remove a line without an end: its process died before a call was answered for it."""
     size = os.fstat(descriptor).st_size
-    start = max(0, size - chain.MOST_LINE_BYTES)
+    start = max(0, size - chain.MAX_LINE_BYTES)
     tail = os.pread(descriptor, size - start, start)
     end = start + tail.rfind(b"\n") + 1
     if end < size:

@@ -1,4 +1,4 @@
-"""Backup and restore: one moment of an installation in one sealed file, and that installation again."""
+"""Backup and restore: a consistent snapshot of an installation in one sealed file."""
 
 from __future__ import annotations
 

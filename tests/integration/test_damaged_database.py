@@ -1,4 +1,4 @@
-"""A page of SQLite's file is damaged: it is found, counted, and told with what mends it."""
+"""A damaged page of SQLite's file is found, counted and reported with advice."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""PostgreSQL falls silent: what is sent is taken and nothing comes back. Nobody waits for ever."""
+"""PostgreSQL hangs: it accepts data and sends nothing. Every wait has a limit."""
 
 from __future__ import annotations
 

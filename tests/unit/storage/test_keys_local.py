@@ -1,4 +1,4 @@
-"""Local keys: their names, and the data keys they wrap."""
+"""Local keys: their names, and data keys under them."""
 
 from datetime import timedelta
 

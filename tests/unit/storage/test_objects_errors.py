@@ -1,4 +1,4 @@
-"""Objects sealed, broken, interrupted, forbidden: what fails says so and leaves no trace."""
+"""Errors of objects in a folder: sealed, damaged, interrupted, forbidden."""
 
 import errno
 import os

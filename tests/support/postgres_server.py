@@ -104,8 +104,8 @@ class PostgresServer:
                     connection.execute(table.delete())
                 connection.execute(
                     text(
-                        "SELECT setval(format('%I.%I', schemaname, sequencename)::regclass, start_value, false)"
-                        " FROM pg_sequences WHERE schemaname = 'public'"
+                        "SELECT setval(format('%I.%I', schemaname, sequencename)::regclass,"
+                        " start_value, false) FROM pg_sequences WHERE schemaname = 'public'"
                     )
                 )
                 return _state(connection) == self._state

@@ -17,8 +17,8 @@ from sonant.storage.repositories.calibrations import (
     OwnCalibration,
     RepeatedEnrollment,
     add,
-    delete_old_repeated_enrollments,
     add_repeated_enrollment,
+    delete_old_repeated_enrollments,
     list_repeated_enrollments,
 )
 from sonant.voice.calibration.model import log10_far_of

@@ -87,7 +87,7 @@ def _measure(kind: str, entries: int, workers: int, data: Path, stack: ExitStack
     )
     (data / "buckets" / BUCKET / "manifest.json").write_bytes(manifest)
     names = {name.upper().replace(".", "_"): value for name, value in flat(settings).items()}
-    environment = {f"SONANT_{name}": str(value) for name, value in names.items() if name != "WIRE_PORT"}
+    environment = {f"SONANT_{name}": str(value) for name, value in names.items() if name != "GATEWAY_PORT"}
     with serving(data, {**environment, "SONANT_RATES_FACTOR": "0"}) as service:
         domain_id = service.create_domain()
         job_id = service.start_job(domain_id, "manifest.json")

@@ -13,7 +13,7 @@ class ThreadPlan:
     connection at most, and a pool of `total` connections is never exhausted."""
 
     calls: int
-    """Operations (`wire.threads`)."""
+    """Operations (`gateway.threads`)."""
     long_calls: int
     """Operations that may take seconds."""
     reads: int
@@ -38,7 +38,7 @@ class ThreadPlan:
 
 def plan_threads(settings: Settings) -> ThreadPlan:
     return ThreadPlan(
-        calls=settings.wire.threads,
+        calls=settings.gateway.threads,
         long_calls=2,
         reads=1 if settings.embedded else 0,
         streams=4,

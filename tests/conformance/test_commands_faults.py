@@ -89,7 +89,7 @@ def test_wrong_usage_is_told_with_2(service: ServiceProcess, command: str) -> No
 @pytest.mark.parametrize(
     ("variable", "value", "told"),
     [
-        ("SONANT_WIRE_PORT", "abc", "SONANT_WIRE_PORT is 'abc', must be a whole number, 0 or more"),
+        ("SONANT_GATEWAY_PORT", "abc", "SONANT_GATEWAY_PORT is 'abc', must be a whole number, 0 or more"),
         ("SONANT_OBJECTS", "tape", "setting objects is 'tape', must be one of: local"),
         ("SONANT_ACCOUNT", "12", "must be 12 digits"),
         ("SONANT_CONFIG", "/nowhere.toml", "/nowhere.toml does not exist"),

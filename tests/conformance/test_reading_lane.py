@@ -81,7 +81,7 @@ class Door:
             service,
             Verifier(regions=[store.settings.region], service=SIGNING_NAME, skew_s=300.0, find=find),
             Throttle({"EvaluateSession": 0.001}, lambda: 0.0),
-            store.settings.wire,
+            store.settings.gateway,
             recorder,
         )
 

@@ -153,7 +153,7 @@ def test_its_own_containers_can_change_nothing_but_their_data(compose: dict[str,
 def test_its_containers_have_time_to_drain(compose: dict[str, Any]) -> None:
     for name in ("api-1", "api-2"):
         service = compose["services"][name]
-        drain_s = sum(float(service["environment"][f"SONANT_{part}_DRAIN_S"]) for part in ("WIRE", "LIVE"))
+        drain_s = sum(float(service["environment"][f"SONANT_{part}_DRAIN_S"]) for part in ("GATEWAY", "LIVE"))
         assert int(service["stop_grace_period"].removesuffix("s")) >= drain_s + 20
 
 
@@ -174,7 +174,7 @@ def test_the_charts_values_fit_its_schema(way: str) -> None:
     [
         {"secretName": ""},
         {"settings": {"DATABASE": "x"}},
-        {"settings": {"SONANT_WIRE_PORT": 1}},
+        {"settings": {"SONANT_GATEWAY_PORT": 1}},
         {"api": {"replicas": 0}},
     ],
 )
@@ -234,7 +234,7 @@ def test_selectors_find_their_own_pods_and_no_others() -> None:
 def test_an_api_pod_has_time_to_drain() -> None:
     documents = rendered({"api": {"drainSeconds": 7, "liveDrainSeconds": 120}})
     settings = next(document for document in documents if document["kind"] == "ConfigMap")["data"]
-    assert (settings["SONANT_WIRE_DRAIN_S"], settings["SONANT_LIVE_DRAIN_S"]) == ("7", "120")
+    assert (settings["SONANT_GATEWAY_DRAIN_S"], settings["SONANT_LIVE_DRAIN_S"]) == ("7", "120")
     template = dict(pods(documents))["voice-api"]
     assert template["spec"]["terminationGracePeriodSeconds"] == 157
     probes = template["spec"]["containers"][0]

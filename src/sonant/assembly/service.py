@@ -169,7 +169,7 @@ def build_app(
     verifier = Verifier(
         regions=settings.served_regions,
         service=SIGNING_NAME,
-        skew_s=settings.wire.signature_skew_s,
+        skew_s=settings.gateway.signature_skew_s,
         find=credential_finder(store),
     )
     models = load_models()
@@ -182,7 +182,7 @@ def build_app(
         trail = Trail(folder, settings.audit, region=settings.region, clock=store.clock)
     page, routes = None, []
     scrapes = ThreadPool(plan.metrics, "metrics", most_waiting=MOST_SCRAPES)
-    views = ThreadPool(plan.pages, "page", most_waiting=settings.wire.max_waiting)
+    views = ThreadPool(plan.pages, "page", most_waiting=settings.gateway.max_waiting)
     if settings.metrics.enabled:
         page = Page(
             store.database,
@@ -199,7 +199,9 @@ def build_app(
         trail=trail,
         calls=None if page is None else page.calls,
     )
-    door = Gateway(models, OPERATIONS, service, verifier, throttle, settings.wire, recorder, plan.long_calls)
+    door = Gateway(
+        models, OPERATIONS, service, verifier, throttle, settings.gateway, recorder, plan.long_calls
+    )
     # Of the operations that name a session, this one names nothing else.
     named = compile_input(models.find("VoiceID.EvaluateSession").input_shape)
     streams = Streams(

@@ -41,7 +41,7 @@ from sonant.gateway.validation import compile_input
 from sonant.ids import new_uuid
 from sonant.operations import LONG, UNCHANGING
 from sonant.operations.service import Answer, Caller, Request, Service
-from sonant.settings import Wire
+from sonant.settings import Gateway as GatewaySettings
 
 log = logging.getLogger(__name__)
 
@@ -118,7 +118,7 @@ class Gateway:
         service: Service,
         verifier: Verifier,
         throttle: Throttle,
-        limits: Wire,
+        limits: GatewaySettings,
         recorder: Recorder | None = None,
         long_threads: int = 2,
     ) -> None:

@@ -20,6 +20,7 @@ import json
 import os
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
@@ -133,7 +134,7 @@ class Bench:
         """Change something through the API, again and again, also after the calls; in a thread."""
         voice_id = self.service.client()
         (domain,) = voice_id.list_domains()["DomainSummaries"]
-        (watchlist,) = voice_id.list_watchlists(DomainId=domain["DomainId"])["WatchlistSummaries"]
+        watchlist = voice_id.create_watchlist(DomainId=domain["DomainId"], Name="changed")["Watchlist"]
         names = {"DomainId": domain["DomainId"], "WatchlistId": watchlist["WatchlistId"]}
         for number in itertools.count():
             over = self._over.wait(WRITE_S)
@@ -172,19 +173,14 @@ class Bench:
                 return_exceptions=True,
             )
 
-        watching = [
-            threading.Thread(target=self.ask, args=(known,)),
-            threading.Thread(target=self.knock),
-            threading.Thread(target=self.write),
-        ]
-        for thread in watching:
-            thread.start()
-        try:
-            carried = asyncio.run(all_calls())
-        finally:
-            self._over.set()
-            for thread in watching:
-                thread.join()
+        with ThreadPoolExecutor(3) as pool:
+            watching = [pool.submit(self.ask, known), pool.submit(self.knock), pool.submit(self.write)]
+            try:
+                carried = asyncio.run(all_calls())
+            finally:
+                self._over.set()
+        for ended in watching:
+            ended.result()
         if unexpected := [one for one in carried if not isinstance(one, float | Exception)]:
             raise unexpected[0]
         return [one for one in carried if isinstance(one, float | Exception)]

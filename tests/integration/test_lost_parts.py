@@ -288,9 +288,9 @@ def test_a_first_start_that_is_cut_off_is_carried_on(tmp_path: Path, monkeypatch
     def cut_off(*_: object) -> None:
         raise KeyboardInterrupt
 
-    for where in ("_name_for_good", "write_private"):
+    for step in ("service_key.rename_pending_key", "bootstrap.write_private"):
         with monkeypatch.context() as patched:
-            patched.setattr(installation, where, cut_off)
+            patched.setattr(f"sonant.assembly.installation.{step}", cut_off)
             with pytest.raises(KeyboardInterrupt):
                 start(settings)
     start(settings)
@@ -511,12 +511,12 @@ def test_a_backup_that_its_keys_do_not_open_is_not_restored(
 def test_readiness_follows_the_folder_of_the_keys(copy: Path) -> None:
     store = open_store(settings_of(copy))
     with closing(store.database):
-        service._look(store)
+        service.check_usable(store)
         away = (copy / "keys").rename(copy.with_name("away"))
         with pytest.raises(KeysUnreachable, match="is gone: put it back"):
-            service._look(store)
+            service.check_usable(store)
         away.rename(copy / "keys")
-        service._look(store)
+        service.check_usable(store)
 
 
 def test_a_backup_is_not_made_of_what_its_keys_do_not_open(copy: Path, tmp_path: Path) -> None:

@@ -89,7 +89,7 @@ def serve(settings: Settings, *, quiet: bool) -> None:
                 lifespan="on",
             ),
             built.health,
-            lambda: built.intake.streams,
+            lambda: built.streams.streams,
             drain_s=settings.gateway.drain_s,
             streams_s=settings.live.drain_s,
         )

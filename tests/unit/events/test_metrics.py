@@ -19,7 +19,7 @@ from starlette.testclient import TestClient
 from sonant.errors import AccessDenied, InternalServer, SetupError, Throttling, WireError
 from sonant.gateway.metrics_route import check_metrics, metrics_route
 from sonant.gateway.thread_pool import ThreadPool
-from sonant.metrics import Page
+from sonant.metrics import MetricsRegistry
 from sonant.settings import Gateway, Metrics, Settings
 from sonant.storage.crypto.vault import Vault
 from sonant.storage.database.engine import Database
@@ -32,11 +32,13 @@ from sonant.thread_plan import plan_threads
 ONE, TWO = "1" * 22, "2" * 22
 
 
-def page(database: Database, cache_s: float = 0.0, failing: Callable[[], bool] = lambda: False) -> Page:
-    return Page(database, cache_s, failing, plan=plan_threads(Settings()))
+def page(
+    database: Database, cache_s: float = 0.0, failing: Callable[[], bool] = lambda: False
+) -> MetricsRegistry:
+    return MetricsRegistry(database, cache_s, failing, plan=plan_threads(Settings()))
 
 
-def samples(page: Page) -> dict[tuple[str, str], float]:
+def samples(page: MetricsRegistry) -> dict[tuple[str, str], float]:
     """Values by name and label value."""
     return {
         (sample.name, next(iter(sample.labels.values()), "")): sample.value

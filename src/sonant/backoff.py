@@ -7,11 +7,13 @@ from collections.abc import Callable
 
 
 class Backoff:
-    """Exponential backoff with full jitter, within bounds.
+    """Exponential backoff with jitter, within bounds.
 
-    The n-th pause since the last success is drawn evenly from `least_s` to min(`most_s`, `least_s` * 2^n), so
-    that processes that failed together do not try again together (M. Brooker, "Exponential Backoff And
-    Jitter", AWS Architecture Blog, 2015). Not safe for several threads.
+    The n-th pause since the last success is drawn evenly from [`least_s` * 2^(n-1), `least_s` * 2^n], cut at
+    `most_s`; at the end from the upper half below `most_s`. So processes that failed together do not try
+    again together (M. Brooker, "Exponential Backoff And Jitter", AWS Architecture Blog, 2015), and a number
+    of attempts still takes a certain time at least, which jitter down to zero would not give. Not safe for
+    several threads.
     """
 
     def __init__(
@@ -28,7 +30,7 @@ class Backoff:
     def next_s(self) -> float:
         """Return the pause after one more failure, in seconds."""
         self._ceiling_s = min(self._most_s, 2 * self._ceiling_s)
-        return self._uniform(self._least_s, self._ceiling_s)
+        return self._uniform(max(self._least_s, self._ceiling_s / 2), self._ceiling_s)
 
     def reset(self) -> None:
         """Start over with the shortest pauses after a success."""

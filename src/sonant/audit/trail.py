@@ -20,6 +20,7 @@ from sonant.audit.record import Record, document
 from sonant.errors import InternalServer
 from sonant.settings import Audit
 from sonant.threads import start_loop
+from sonant.token_bucket import TokenBucket
 
 log = logging.getLogger(__name__)
 
@@ -49,7 +50,7 @@ class Trail:
         self._written = 0  # of these, how many are on the disk
         self._failing = False
         self._lost = 0
-        self._unsigned = _Allowance(settings.unsigned_per_s)
+        self._unsigned = _UnsignedLimit(settings.unsigned_per_s)
         self._thread = start_loop(self._run, "audit")
 
     @property
@@ -171,23 +172,19 @@ class Trail:
         self._file.undo()
 
 
-class _Allowance:
-    """A rate for calls that nobody signed: a flood of them must not fill the disk."""
+class _UnsignedLimit:
+    """Limits the records of unsigned calls, so that a flood of them does not fill the disk."""
 
     def __init__(self, per_s: float) -> None:
-        self._per_s, self._tokens, self._at_s = per_s, max(1.0, per_s), time.monotonic()
+        self._bucket = TokenBucket(per_s, max(1.0, per_s), time.monotonic())
         self._refused = 0
         self._lock = threading.Lock()
 
     def take(self) -> int | None:
-        """How many were refused since the last that was let through; None for one refused now."""
+        """Return how many calls were refused since the last accepted one; None to refuse this one."""
         with self._lock:
-            now_s = time.monotonic()
-            self._tokens = min(max(1.0, self._per_s), self._tokens + (now_s - self._at_s) * self._per_s)
-            self._at_s = now_s
-            if self._tokens < 1.0:
+            if not self._bucket.take(time.monotonic()):
                 self._refused += 1
                 return None
-            self._tokens -= 1.0
             refused, self._refused = self._refused, 0
             return refused

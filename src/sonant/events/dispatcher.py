@@ -16,6 +16,7 @@ from functools import partial
 
 from sqlalchemy.exc import SQLAlchemyError
 
+from sonant.backoff import Backoff
 from sonant.errors import DatabaseUnavailable, SonantError
 from sonant.events import outbox
 from sonant.events.sinks import Sink, SinkFault
@@ -108,7 +109,7 @@ class Courier:
     ) -> None:
         self._sink, self._database, self._settings = sink, database, settings
         self._owner, self._clock = owner, clock
-        self._failures = 0
+        self._pauses = Backoff(settings.retry_first_s, settings.retry_most_s)
         self._held_until_s: float | None = None  # by the monotonic clock
 
     def run(self, stop: threading.Event, alone: bool) -> None:
@@ -120,12 +121,12 @@ class Courier:
                     self._begin(alone)
                     known = True
                 pause_s = self.turn()
-                self._failures = 0
+                self._pauses.reset()
             except SonantError as fault:
-                pause_s = self._pause_s()
+                pause_s = self._pauses.next_s()
                 log.warning("events for %s: %s; next attempt in %.1f s", self._sink.name, fault, pause_s)
             except Exception:  # a fault of ours must not end deliveries for good
-                pause_s = self._pause_s()
+                pause_s = self._pauses.next_s()
                 log.exception("events for %s: next attempt in %.1f s", self._sink.name, pause_s)
             stop.wait(pause_s)
         if known:
@@ -165,8 +166,3 @@ class Courier:
             held = outbox.hold(connection, self._sink.name, self._owner, self._clock(), LEASE)
         self._held_until_s = now_s + lease_s if held else None
         return held
-
-    def _pause_s(self) -> float:
-        pause_s = self._settings.retry_first_s * 2.0 ** min(self._failures, 30)
-        self._failures += 1
-        return min(pause_s, self._settings.retry_most_s)

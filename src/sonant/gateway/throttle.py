@@ -5,10 +5,10 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 
 from sonant.errors import Throttling
 from sonant.settings import Rates
+from sonant.token_bucket import TokenBucket
 
 #: Which rate of the settings holds for which operations.
 GROUPS: Mapping[str, tuple[str, ...]] = {
@@ -54,12 +54,6 @@ LEAST_BURST = 5.0
 MOST_BUCKETS = 100_000
 
 
-@dataclass(slots=True)
-class _Bucket:
-    tokens: float
-    filled_at_s: float
-
-
 def rates_per_s(rates: Rates, own: Iterable[str]) -> dict[str, float]:
     """The rate of every operation; `own` are the operations of Sonant's own model."""
     found = dict.fromkeys(own, rates.sonant_operations)
@@ -85,7 +79,7 @@ class Throttle:
         self._rates = rates_per_s
         self.monotonic_s = monotonic_s
         self._shared = shared
-        self._buckets: dict[tuple[str, str, str], _Bucket] = {}
+        self._buckets: dict[tuple[str, str, str], TokenBucket] = {}
         self._lock = threading.Lock()
 
     def take(self, account_id: str, operation: str, region: str = "") -> None:
@@ -105,9 +99,6 @@ class Throttle:
             if bucket is None:
                 if len(self._buckets) >= MOST_BUCKETS:
                     self._buckets.clear()
-                bucket = self._buckets[place] = _Bucket(size, now_s)
-            bucket.tokens = min(size, bucket.tokens + (now_s - bucket.filled_at_s) * rate)
-            bucket.filled_at_s = now_s
-            if bucket.tokens < 1.0:
+                bucket = self._buckets[place] = TokenBucket(rate, size, now_s)
+            if not bucket.take(now_s):
                 raise Throttling("Rate exceeded")
-            bucket.tokens -= 1.0

@@ -134,7 +134,7 @@ class Events:
         0.01,
         3600.0,
         "seconds",
-        "Shortest pause after a failed delivery; the longest doubles with each failure.",
+        "Shortest pause after a failed delivery; it doubles with each further failure.",
     )
     retry_most_s: float = number(300.0, 0.01, DAY_S, "seconds", "Longest pause after a failed delivery.")
     file_max_bytes: int = number(

@@ -20,9 +20,15 @@ def test_longest_pause_doubles_up_to_the_bound_and_starts_over() -> None:
     assert pauses.next_s() == 1.0
 
 
-def test_no_pause_is_shorter_than_the_least() -> None:
+def test_shortest_pause_doubles_up_to_half_of_the_bound() -> None:
     pauses = Backoff(0.5, 4.0, uniform=shortest)
-    assert [pauses.next_s() for _ in range(5)] == [0.5] * 5
+    assert [pauses.next_s() for _ in range(5)] == [0.5, 1.0, 2.0, 2.0, 2.0]
+
+
+def test_close_bounds_are_kept_to() -> None:
+    assert Backoff(3.0, 4.0, uniform=shortest).next_s() == 3.0
+    assert Backoff(3.0, 4.0, uniform=longest).next_s() == 4.0
+    assert Backoff(2.0, 2.0, uniform=shortest).next_s() == 2.0
 
 
 def test_bounds_in_the_wrong_order_give_the_shorter() -> None:

@@ -162,11 +162,29 @@ class Refusing:
         pass
 
 
-def test_pauses_double_up_to_a_cap(database: Database) -> None:
+class PausesOnly(threading.Event):
+    """A stop that is set after some pauses, which are not waited for."""
+
+    def __init__(self, pauses: int) -> None:
+        super().__init__()
+        self.pauses_s: list[float] = []
+        self._left = pauses
+
+    def wait(self, timeout: float | None = None) -> bool:
+        assert timeout is not None
+        self.pauses_s.append(timeout)
+        if len(self.pauses_s) == self._left:
+            self.set()
+        return self.is_set()
+
+
+def test_pauses_double_up_to_the_longest(database: Database, domain: Domain) -> None:
+    put(database, domain, 0, 1)
     courier = Courier(Refusing(), database, Events(retry_first_s=1, retry_most_s=300), "me", now)
-    pauses = [courier._pause_s() for _ in range(12)]
-    assert pauses[:9] == [1, 2, 4, 8, 16, 32, 64, 128, 256]
-    assert set(pauses[9:]) == {300}
+    stop = PausesOnly(12)
+    courier.run(stop, alone=True)
+    for failures, pause_s in enumerate(stop.pauses_s):
+        assert min(2**failures, 150) <= pause_s <= min(2 ** (failures + 1), 300)
 
 
 def test_a_courier_that_lost_its_sink_leaves_the_cursor_alone(

@@ -16,12 +16,12 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 from sonant.backoff import Backoff
 from sonant.cpu_affinity import CpuAffinity
 from sonant.runner_state import GRACE_S, RunnerState
 from sonant.settings import Settings
+from sonant.settings.loading import as_flags
 from sonant.threads import start_loop
 
 log = logging.getLogger(__name__)
@@ -128,7 +128,7 @@ class Supervisor:
                 try:
                     # Not by arguments, which all users of the machine can read: a database URL may hold a
                     # password.
-                    ours.sendall(json.dumps(flat(self._settings)).encode() + b"\n")
+                    ours.sendall(json.dumps(as_flags(self._settings)).encode() + b"\n")
                 except OSError:
                     log.warning("the runner ended while it was starting")
                 ours.setblocking(False)
@@ -233,14 +233,3 @@ class Report:
         with suppress(OSError), socket.socket(fileno=os.dup(_STDIN)) as service:
             service.send(line, socket.MSG_DONTWAIT)  # a service that hangs must not block the runner
             self._last = problem
-
-
-def flat(settings: Settings) -> dict[str, Any]:
-    """Turn settings into dotted names and JSON values; `settings.loading.load(flags=…)` reads them back."""
-    found: dict[str, Any] = {}
-    for name, value in asdict(settings).items():
-        if isinstance(value, dict):
-            found.update({f"{name}.{inner}": part for inner, part in value.items()})
-        else:
-            found[name] = str(value.absolute()) if isinstance(value, Path) else value
-    return found

@@ -72,6 +72,16 @@ def load(
     return settings
 
 
+def as_flags(settings: Settings) -> dict[str, Any]:
+    """Turn settings into dotted names and JSON values, which `load(flags=…)` reads back."""
+    found: dict[str, Any] = {}
+    for name in all_settings():
+        table, _, last = name.rpartition(".")
+        value = getattr(getattr(settings, table) if table else settings, last)
+        found[name] = str(value.absolute()) if isinstance(value, Path) else value
+    return found
+
+
 def _settings_file(file: Path | None, environment: Mapping[str, str]) -> Path | None:
     if file is not None:
         return file

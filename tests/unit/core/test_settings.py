@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from dataclasses import asdict
@@ -10,10 +11,10 @@ from pathlib import Path
 import pytest
 
 from sonant.errors import SetupError
-from sonant.settings import MIB, Settings
+from sonant.settings import MIB, Gateway, Settings
 from sonant.settings.declaration import accepted, convert
 from sonant.settings.listing import FORMER_NAMES, OTHER_VARIABLES, all_settings, former_variables, groups
-from sonant.settings.loading import load
+from sonant.settings.loading import as_flags, load
 
 ALL = list(all_settings().values())
 NUMBERS = [one for one in ALL if one.kind in (int, float)]
@@ -58,6 +59,12 @@ def test_sonant_toml_of_the_current_folder_is_read(tmp_path: Path, monkeypatch: 
 def test_missing_settings_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(SetupError, match=r"none\.toml does not exist"):
         load(environment={"SONANT_CONFIG": str(tmp_path / "none.toml")})
+
+
+def test_flags_of_settings_are_read_back(tmp_path: Path) -> None:
+    settings = Settings(data=tmp_path, database="postgresql://host/name", gateway=Gateway(port=9000))
+    flags = json.loads(json.dumps(as_flags(settings)))
+    assert load(environment={}, flags=flags) == settings
 
 
 # --- bad values

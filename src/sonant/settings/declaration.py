@@ -6,6 +6,7 @@ Each function here is the right-hand side of one field of a frozen dataclass in 
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 from dataclasses import Field, dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -31,8 +32,8 @@ class Declaration:
     most: float | None = None
     unit: str = ""
     """Plural noun after a number, such as `seconds`; empty for plain numbers."""
-    choices: tuple[str, ...] = ()
-    """All accepted texts; empty when the text is free."""
+    choices: Collection[str] = ()
+    """All accepted texts; empty when the text is free. May be the live keys of a registry."""
     pattern: str = ""
     """Regular expression that the whole text must match; empty accepts any."""
     form: str = ""
@@ -51,8 +52,8 @@ def switch(default: bool, meaning: str) -> bool:
     return _declare(default, Declaration(meaning=meaning))
 
 
-def choice(default: str, choices: tuple[str, ...], meaning: str) -> str:
-    """Declare a name out of a fixed list."""
+def choice(default: str, choices: Collection[str], meaning: str) -> str:
+    """Declare a name out of a list."""
     return _declare(default, Declaration(meaning=meaning, choices=choices))
 
 

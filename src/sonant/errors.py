@@ -3,7 +3,7 @@
     SonantError
     ├── SetupError                 the operator must change settings, data folder, models or keys
     ├── WireError                  becomes an error response (see `gateway.protocol`)
-    │   ├── FrontDoorError         the request never reached an operation (not in the service model)
+    │   ├── GatewayError           the request never reached an operation (not in the service model)
     │   └── ModelledError          the seven exceptions of the service model
     │       ├── AccessDenied  Conflict  InternalServer  ResourceNotFound
     │       └── ServiceQuotaExceeded  Throttling  Validation
@@ -56,18 +56,18 @@ class WireError(SonantError):
         self.members: Mapping[str, str] = members
 
 
-class FrontDoorError(WireError):
+class GatewayError(WireError):
     """A fault found before the operation and the caller are known. Not in the model; AWS's own names."""
 
 
-class UnknownRoute(FrontDoorError):
+class UnknownRoute(GatewayError):
     """Not a POST of JSON to `/`; without a message the response is plain text, as AWS's front end does."""
 
     code = "UnknownOperationException"
     http_status = 404
 
 
-class Misdirected(FrontDoorError):
+class Misdirected(GatewayError):
     """A request meant for another AWS service; `body` says so in the form that its clients read.
 
     The status is 400, since S3 clients take 404 for a missing object.
@@ -80,39 +80,39 @@ class Misdirected(FrontDoorError):
         self.content_type, self.body = content_type, body
 
 
-class BodyTooLarge(FrontDoorError):
+class BodyTooLarge(GatewayError):
     code = "RequestEntityTooLargeException"
     http_status = 413
 
 
-class SerializationFault(FrontDoorError):
+class SerializationFault(GatewayError):
     code = "SerializationException"
 
     def __init__(self, message: str) -> None:
         super().__init__(message)
 
 
-class UnknownOperation(FrontDoorError):
+class UnknownOperation(GatewayError):
     code = "UnknownOperationException"
 
 
-class MissingAuthenticationToken(FrontDoorError):
+class MissingAuthenticationToken(GatewayError):
     code = "MissingAuthenticationTokenException"
 
 
-class IncompleteSignature(FrontDoorError):
+class IncompleteSignature(GatewayError):
     code = "IncompleteSignatureException"
 
 
-class InvalidSignature(FrontDoorError):
+class InvalidSignature(GatewayError):
     code = "InvalidSignatureException"
 
 
-class UnrecognizedClient(FrontDoorError):
+class UnrecognizedClient(GatewayError):
     code = "UnrecognizedClientException"
 
 
-class ExpiredToken(FrontDoorError):
+class ExpiredToken(GatewayError):
     code = "ExpiredTokenException"
 
 

@@ -50,7 +50,7 @@ def fetch_with(settings: Settings) -> Callable[[Role, str], bytes]:
         if objects is None:
             granted.clear()  # a worker processes one job at a time, which has one role
             objects = granted[role] = granted_objects(backends, role)
-        return _read_when_possible(
+        return read_when_possible(
             lambda: objects.read(ObjectUri.parse(uri), settings.audio.max_file_bytes),
             time_limit_s=settings.jobs.entry_time_limit_s / 2,
         )
@@ -58,7 +58,7 @@ def fetch_with(settings: Settings) -> Callable[[Role, str], bytes]:
     return fetch
 
 
-def _read_when_possible(read: Callable[[], bytes], *, time_limit_s: float) -> bytes:
+def read_when_possible(read: Callable[[], bytes], *, time_limit_s: float) -> bytes:
     """Read, and try again while file handles or memory are lacking, so that no recording is refused for that.
 
     Raises ObjectsUnavailable when they are still lacking after the time limit.

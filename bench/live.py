@@ -71,7 +71,7 @@ class Bench:
         cores = CpuAffinity()
         cores.keep_to_one()  # as a service does
         fraud_indexes = FraudIndexes(settings.fraud.replay_recordings)
-        intake = app.build_intake(store, fraud_indexes.risks, cores)
+        intake = app.build_stream_manager(store, fraud_indexes.risks, cores)
         service = Service(
             settings=settings,
             database=store.database,

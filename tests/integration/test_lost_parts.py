@@ -37,7 +37,6 @@ from sonant.settings import Jobs, Settings
 from sonant.storage import backends
 from sonant.storage.database.engine import Database
 from sonant.storage.database.schema import access_keys, principals
-from sonant.storage.private_folder import PrivateFolder
 from sonant.storage.repositories import access, domains, key_checks
 from sonant.storage.times import now
 
@@ -293,9 +292,9 @@ def test_a_first_start_that_is_cut_off_is_carried_on(tmp_path: Path, monkeypatch
     def cut_off(*_: object) -> None:
         raise KeyboardInterrupt
 
-    for owner, name in ((PrivateFolder, "rename"), (installation, "write_private")):
+    for step in ("service_key.rename_pending_key", "bootstrap.write_private"):
         with monkeypatch.context() as patched:
-            patched.setattr(owner, name, cut_off)
+            patched.setattr(f"sonant.assembly.installation.{step}", cut_off)
             with pytest.raises(KeyboardInterrupt):
                 start(settings)
     start(settings)

@@ -47,7 +47,7 @@ class LiveTestbed:
     def of(cls, testbed: Testbed) -> LiveTestbed:
         """The testbed's operations tell the intake of changes, as in a service."""
         fraud_indexes = FraudIndexes(testbed.settings.fraud.replay_recordings)
-        intake = service.build_intake(testbed.store, fraud_indexes.risks)
+        intake = service.build_stream_manager(testbed.store, fraud_indexes.risks)
         testbed.service = replace(testbed.service, live=intake, fraud_indexes=fraud_indexes)
         return cls(testbed, intake)
 

@@ -1,4 +1,4 @@
-"""Assembly of what works in the background: jobs, changes of voice models, events, the care of sessions."""
+"""Build what runs in the background: jobs, model upgrades, deliveries of events, upkeep of sessions."""
 
 from __future__ import annotations
 
@@ -27,31 +27,31 @@ from sonant.settings import Settings
 from sonant.storage.model_files import ModelFiles
 from sonant.storage.repositories.jobs import DRY_RUN, ENROLLMENT, REGISTRATION
 
-#: The kinds of job that runners do.
-KINDS: tuple[JobType, ...] = (EnrollmentKind(), RegistrationKind(), DryRunKind())
+#: The types of job that runners run.
+JOB_TYPES: tuple[JobType, ...] = (EnrollmentKind(), RegistrationKind(), DryRunKind())
 
 
-def build_runner(store: Store, owner: str, beat: Callable[[], None] = lambda: None) -> Runner:
-    """`beat` is called again and again while the runner lives."""
+def build_runner(store: Store, owner: str, heartbeat: Callable[[], None] = lambda: None) -> Runner:
+    """Build the runner of jobs. It calls `heartbeat` about once a second while it lives."""
     settings = store.settings
     parts = Parts(
         settings=settings,
         database=store.database,
         keys_of=store.backends.keys,
         objects_of=lambda role: granted_objects(store.backends, role),
-        kinds={kind.name: kind for kind in KINDS},
-        rules={kind.name: manifest_rules(settings, kind.name) for kind in KINDS},
+        kinds={job_type.name: job_type for job_type in JOB_TYPES},
+        rules={job_type.name: manifest_rules(settings, job_type.name) for job_type in JOB_TYPES},
         clock=store.clock,
-        outbox=outbox_of(settings),
+        outbox=build_outbox(settings),
         calibration_of=partial(model_calibration, ModelFiles(settings.data)),
         findings=_findings(settings),
     )
     engine = batch_engine(settings)
-    return Runner(parts, engine, owner, upgrades(store, engine, owner), beat)
+    return Runner(parts, engine, owner, upgrades(store, engine, owner), heartbeat)
 
 
 def upgrades(store: Store, engine: Engine, owner: str) -> Upgrades:
-    """Changes of domains from one voice model to another, done with an engine."""
+    """Build what upgrades domains from one voice model to another, with an engine."""
     files = ModelFiles(store.settings.data)
     return Upgrades(
         database=store.database,
@@ -65,7 +65,7 @@ def upgrades(store: Store, engine: Engine, owner: str) -> Upgrades:
 
 
 def build_dispatcher(store: Store, owner: str) -> Dispatcher:
-    """Carries events to the sinks; runs where jobs run."""
+    """Build what delivers events to the sinks; it runs in the runner's process."""
     settings = store.settings
     return Dispatcher(
         database=store.database,
@@ -78,15 +78,15 @@ def build_dispatcher(store: Store, owner: str) -> Dispatcher:
 
 
 def session_keeper(store: Store) -> SessionKeeper:
-    """Looks after sessions; runs where jobs run, and when a service that is alone starts."""
+    """Build what ends and erases old sessions, beside jobs and at the start of an embedded service."""
     settings = store.settings
     return SessionKeeper(
-        database=store.database, clock=store.clock, live=settings.live, outbox=outbox_of(settings)
+        database=store.database, clock=store.clock, live=settings.live, outbox=build_outbox(settings)
     )
 
 
-def outbox_of(settings: Settings) -> Outbox:
-    """Where events wait for their sinks; it takes none when there is no sink."""
+def build_outbox(settings: Settings) -> Outbox:
+    """Build the outbox where events wait for their sinks; it stores none when there is no sink."""
     return Outbox(enabled=bool(build_sinks(settings)))
 
 
@@ -97,7 +97,7 @@ def _findings(settings: Settings) -> FindingsTrail | None:
 
 
 def manifest_rules(settings: Settings, kind: str = ENROLLMENT) -> Rules:
-    """The manifest's limits; its field rules are those of the service model's shapes."""
+    """Build the rules for manifests: limits of the settings, and field rules of the service model."""
     quotas = settings.quotas
     enrollment = ("speaker enrollment", "SpeakerEnrollmentRequests", quotas.speakers_per_enrollment_job)
     job, list_name, most = {

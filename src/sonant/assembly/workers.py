@@ -1,4 +1,4 @@
-"""Assembly of what hears: where recordings are fetched from and which processes listen to them."""
+"""Build the engines that process recordings: worker processes, a Ray cluster, and one worker for calls."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Collection, Mapping
 
 from sonant.assembly.installation import Store, open_backends, service_key_digest
+from sonant.backoff import Backoff
 from sonant.cpu_affinity import CpuAffinity
 from sonant.errors import AccessDenied, InternalServer, ObjectsUnavailable, SetupError, Validation
 from sonant.iam import parse
@@ -29,38 +30,40 @@ from sonant.storage.model_files import ModelFiles
 from sonant.storage.objects.store import ObjectUri, RoleObjects
 from sonant.storage.repositories import access
 from sonant.storage.repositories.domains import Domain
-from sonant.threads import Backoff
 from sonant.voice.models import check_gpu, load_models
 
 log = logging.getLogger(__name__)
 
-#: What the worker processes of jobs add to their nice value.
+#: Increment of the nice value of jobs' worker processes.
 BATCH_NICE = 10
+#: Bounds of the pauses before a recording is read again.
+_READ_PAUSE_LEAST_S, _READ_PAUSE_MOST_S = 0.1, 2.0
 
 
 def fetch_with(settings: Settings) -> Callable[[Role, str], bytes]:
-    """A function that reads one recording under a role; made in each worker process."""
+    """Build the function that reads one recording with a role's rights; called in each worker process."""
     backends = open_backends(settings)
     granted: dict[Role, RoleObjects] = {}
 
     def fetch(role: Role, uri: str) -> bytes:
         objects = granted.get(role)
         if objects is None:
-            granted.clear()  # one job at a time: its role is all that is worth keeping
+            granted.clear()  # a worker processes one job at a time, which has one role
             objects = granted[role] = granted_objects(backends, role)
-        return read_with_retries(
-            lambda: objects.read(ObjectUri.parse(uri), settings.audio.max_file_bytes), settings
+        return read_when_possible(
+            lambda: objects.read(ObjectUri.parse(uri), settings.audio.max_file_bytes),
+            time_limit_s=settings.jobs.entry_time_limit_s / 2,
         )
 
     return fetch
 
 
-def read_with_retries(read: Callable[[], bytes], settings: Settings) -> bytes:
-    """Read a recording, again while the process lacks file descriptors or memory.
+def read_when_possible(read: Callable[[], bytes], *, time_limit_s: float) -> bytes:
+    """Read, and try again while file handles or memory are lacking, so that no recording is refused for that.
 
-    Raises ObjectsUnavailable when that lasts for half of the time limit of a request.
+    Raises ObjectsUnavailable when they are still lacking after the time limit.
     """
-    pauses, until_s = Backoff(0.1, 2.0), time.monotonic() + settings.jobs.entry_time_limit_s / 2
+    pauses, until_s = Backoff(_READ_PAUSE_LEAST_S, _READ_PAUSE_MOST_S), time.monotonic() + time_limit_s
     while True:
         try:
             return read()
@@ -71,42 +74,55 @@ def read_with_retries(read: Callable[[], bytes], settings: Settings) -> bytes:
 
 
 def granted_objects(backends: Backends, role: Role) -> RoleObjects:
+    """Open the buckets with a role's rights."""
     policies = [parse(text) for text in role.policies]
     return backends.objects_as(role.arn, policies, domain_arn=role.domain_arn, account_id=role.account_id)
 
 
 def worker_main(pipe: object, settings: Settings) -> None:
-    """What a worker process runs."""
+    """Run a worker process of live calls and of single recordings."""
     _serve_tasks(pipe, settings)
 
 
 def batch_worker_main(pipe: object, settings: Settings) -> None:
-    """What a worker process of jobs runs: calls, and who waits for one, come first."""
+    """Run a worker process of jobs, at a lower priority than calls."""
     os.nice(BATCH_NICE)
     _serve_tasks(pipe, settings)
 
 
 def _serve_tasks(pipe: object, settings: Settings) -> None:
-    listeners = detectors(settings.fraud)
-    work(pipe, fetch_with(settings), load_models, listeners, settings.audio, ModelFiles(settings.data))  # type: ignore[arg-type]
+    spoof_detectors = detectors(settings.fraud)
+    work(
+        pipe,  # type: ignore[arg-type]
+        fetch_with(settings),
+        load_models,
+        spoof_detectors,
+        settings.audio,
+        ModelFiles(settings.data),
+    )
 
 
-def ray_hands(
-    audio: Audio, fraud: Fraud, where: Mapping[str, object], brought: Collection[str], gpu: bool = False
+def build_ray_executor(
+    audio: Audio,
+    fraud: Fraud,
+    location: Mapping[str, object],
+    added_models: Collection[str],
+    gpu: bool = False,
 ) -> TaskExecutor:
-    """What a Ray actor does tasks with, made there.
+    """Build the executor of a Ray actor, in the actor's process.
 
-    Where things are, and the secrets to reach them, come from the settings of the actor's own host, so that
-    no secret passes through Ray; how recordings are judged comes from the runner. Raises SetupError when the
-    host's settings point elsewhere than the runner's, or it lacks a voice model or what a GPU needs.
+    The places of data, and the secrets to reach them, come from the settings of the actor's own host, so that
+    no secret passes through Ray; the rules for recordings come from the runner. Raises SetupError when the
+    host's settings name other places than the runner's, or when it lacks a voice model or the software for a
+    GPU.
     """
     mine = loading.load()
     own = storage_location(mine)
-    different = sorted(name for name in where if own.get(name) != where[name])
+    different = sorted(name for name in location if own.get(name) != location[name])
     if different:
         raise SetupError(f"settings differ from the runner's: {', '.join(different)}")
     files = ModelFiles(mine.data)
-    missing = sorted(set(brought) - set(files.ids()))
+    missing = sorted(set(added_models) - set(files.ids()))
     if missing:
         raise SetupError(f"voice models are missing: {', '.join(missing)}")
     if gpu:
@@ -131,10 +147,11 @@ def storage_location(settings: Settings) -> dict[str, object]:
 
 
 def ray_engine(settings: Settings) -> RayEngine:
-    ray, brought = settings.ray, tuple(ModelFiles(settings.data).ids())
+    """Build the engine that processes recordings on a Ray cluster."""
+    ray, added_models = settings.ray, tuple(ModelFiles(settings.data).ids())
     return RayEngine(
-        ray_hands,
-        (settings.audio, settings.fraud, storage_location(settings), brought, ray.gpus_per_worker > 0),
+        build_ray_executor,
+        (settings.audio, settings.fraud, storage_location(settings), added_models, ray.gpus_per_worker > 0),
         Cluster(
             address=ray.address,
             namespace=ray.namespace,
@@ -147,29 +164,30 @@ def ray_engine(settings: Settings) -> RayEngine:
 
 
 def check_engine(settings: Settings) -> None:
-    """Raises SetupError when a runner could not have the engine that the settings name."""
+    """Raise SetupError when this machine cannot run the engine that the settings name."""
     if settings.engine == "ray":
         require_ray()
 
 
 def batch_engine(settings: Settings) -> Engine:
-    """Where jobs process recordings."""
+    """Build the engine that jobs process recordings with."""
     if settings.engine == "ray":
         return ray_engine(settings)
     return local_engine(settings, settings.workers, batch_worker_main)
 
 
 def local_engine(settings: Settings, workers: int, main: Callable[..., None] = worker_main) -> LocalEngine:
+    """Build the engine that processes recordings in worker processes on this machine."""
     return LocalEngine(main, (settings,), workers=workers, time_limit_s=settings.jobs.entry_time_limit_s)
 
 
 class LocalListener:
-    """Hears one recording at a time in a worker process that is started when first needed."""
+    """Analyses one recording at a time in a worker process, which is started when first needed."""
 
     def __init__(self, store: Store, cores: CpuAffinity | None = None) -> None:
         self._store, self._cores = store, cores or CpuAffinity()
         self._engine = local_engine(store.settings, workers=1)
-        self._turn = threading.Lock()
+        self._lock = threading.Lock()
 
     def analyse(
         self,
@@ -180,6 +198,10 @@ class LocalListener:
         model_id: str | None = None,
         domain: Domain | None = None,
     ) -> RecordingAnalysis:
+        """Make the voice sample of a recording, read with a role's rights.
+
+        Raises AccessDenied, Validation with the reason of a refused recording, and InternalServer.
+        """
         with self._store.database.read() as connection:
             policies = access.policy_texts(connection, role_arn)
         if self._store.settings.assumes_roles:
@@ -194,25 +216,26 @@ class LocalListener:
         )
         audio = (AudioFile(s3_uri=s3_uri, channel=channel),)
         task = Task(task_id=0, role=role, audio=audio, need_s=need_s, keep_audio=False, model_id=model_id)
-        with self._turn, self._cores.all():
+        with self._lock, self._cores.all():
             lost = self._engine.lost
             self._engine.submit(task)
             while not (results := self._engine.results(timeout_s=1.0)):
                 if self._engine.problem and self._engine.lost > lost:
                     self._engine.discard()
-                    log.error("a recording could not be heard: %s", self._engine.problem)
+                    log.error("a recording could not be processed: %s", self._engine.problem)
                     raise InternalServer
-        heard = results[0][1]
-        if isinstance(heard, Refusal):
-            raise (AccessDenied if heard.code == 403 else Validation)(heard.message)
+        result = results[0][1]
+        if isinstance(result, Refusal):
+            raise (AccessDenied if result.code == 403 else Validation)(result.message)
         return RecordingAnalysis(
-            model_id=heard.model_id,
-            vector=heard.vector,
-            net_speech_s=heard.net_speech_s,
-            snr_db=heard.snr_db,
-            highpass_300hz=heard.highpass_300hz,
+            model_id=result.model_id,
+            vector=result.vector,
+            net_speech_s=result.net_speech_s,
+            snr_db=result.snr_db,
+            highpass_300hz=result.highpass_300hz,
         )
 
     def close(self) -> None:
-        with self._turn:
+        """End the worker process."""
+        with self._lock:
             self._engine.close()

@@ -32,7 +32,7 @@ _BOUNDS = Bounds(begin_s=5.0)
 
 def bind(settings: Settings) -> socket.socket | None:
     """The listening socket; None if no port is set. Raises SetupError."""
-    live, host = settings.live, settings.wire.host
+    live, host = settings.live, settings.gateway.host
     if not live.audiosocket_port:
         return None
     if not live.domain:

@@ -16,13 +16,14 @@ from functools import partial
 
 from sqlalchemy.exc import SQLAlchemyError
 
+from sonant.backoff import Backoff
 from sonant.errors import DatabaseUnavailable, SonantError
 from sonant.events import outbox
 from sonant.events.sinks import Sink, SinkFault
 from sonant.settings import Events
 from sonant.storage.database.engine import Database
 from sonant.storage.times import ClockWatch
-from sonant.threads import Backoff, start_loop
+from sonant.threads import start_loop
 
 log = logging.getLogger(__name__)
 

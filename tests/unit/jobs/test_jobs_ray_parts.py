@@ -138,21 +138,25 @@ class TestWhatAHostMustAgreeOn:
             monkeypatch.setenv(f"SONANT_{name}", value)
         runner = Settings(data=tmp_path, objects="s3", s3=S3(endpoint="https://s3.example"))
         with pytest.raises(SetupError, match=r"settings differ from the runner's: s3\.endpoint$"):
-            workers.ray_hands(runner.audio, runner.fraud, workers.storage_location(runner), ())
+            workers.build_ray_executor(runner.audio, runner.fraud, workers.storage_location(runner), ())
 
     def test_a_host_without_a_voice_model_that_was_added_is_told_which(self, monkeypatch, tmp_path):
         monkeypatch.setenv("SONANT_DATA", str(tmp_path))
         runner = Settings(data=tmp_path)
         with pytest.raises(SetupError, match="voice models are missing: brought"):
-            workers.ray_hands(runner.audio, runner.fraud, workers.storage_location(runner), ("brought",))
+            workers.build_ray_executor(
+                runner.audio, runner.fraud, workers.storage_location(runner), ("brought",)
+            )
 
     def test_a_host_that_is_asked_for_gpus_and_has_none_for_onnxruntime_says_so(self, monkeypatch, tmp_path):
         monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CPUExecutionProvider"])
         monkeypatch.setenv("SONANT_DATA", str(tmp_path))
         runner = Settings(data=tmp_path)
         with pytest.raises(SetupError, match="onnxruntime knows no CUDAExecutionProvider"):
-            workers.ray_hands(runner.audio, runner.fraud, workers.storage_location(runner), (), True)
-        assert workers.ray_hands(runner.audio, runner.fraud, workers.storage_location(runner), (), False)
+            workers.build_ray_executor(runner.audio, runner.fraud, workers.storage_location(runner), (), True)
+        assert workers.build_ray_executor(
+            runner.audio, runner.fraud, workers.storage_location(runner), (), False
+        )
 
 
 class TestSettings:
@@ -160,7 +164,7 @@ class TestSettings:
         "address", ["", "local", "ray://head:10001", "head", "http://head:8265", "h:1/x"]
     )
     def test_a_cluster_must_be_named_and_none_is_started(self, address):
-        with pytest.raises(SetupError, match=r"setting ray\.address is .*must be host:port"):
+        with pytest.raises(SetupError, match=r"ray\.address is .*must be host:port"):
             load(environment={"SONANT_ENGINE": "ray", "SONANT_RAY_ADDRESS": address})
 
     @pytest.mark.parametrize("address", ["auto", "head.example:6379", "10.0.0.1:6379", "[fd00::1]:6379"])

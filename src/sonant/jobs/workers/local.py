@@ -17,9 +17,9 @@ from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 
+from sonant.backoff import Backoff
 from sonant.jobs.entry import Prepared, Task
 from sonant.jobs.faults import Refusal
-from sonant.threads import Backoff
 
 log = logging.getLogger(__name__)
 

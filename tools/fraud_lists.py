@@ -26,6 +26,7 @@ from fit_calibration import Call, fit, fit_strangers, listen, narrow_call, read_
 from sonant.evaluation.false_alerts import Voice, false_alerts
 from sonant.voice.calibration.grid import LEAST_COMPARISONS
 from sonant.voice.models import load_models
+from sonant.voice.quality import Quality
 
 SIZES = (10, 50, 100, 200, 500)
 CALL_S = 10.0
@@ -96,9 +97,11 @@ def voices(calls: Sequence[Call], speech_s: float | None) -> list[Voice]:
             person=one.person,
             kin=one.person,
             vector=one.whole if speech_s is None else one.probes[speech_s],
-            speech_s=CALL_S if speech_s is None else speech_s,
-            snr_db=one.snr_db,
-            highpass_300hz=one.highpass_300hz,
+            quality=Quality(
+                net_speech_s=CALL_S if speech_s is None else speech_s,
+                snr_db=one.snr_db,
+                highpass_300hz=one.highpass_300hz,
+            ),
         )
         for one in calls
         if speech_s is None or speech_s in one.probes

@@ -215,9 +215,7 @@ def _voices(made: Sequence[Made], people: Mapping[str, Person], use: Use) -> lis
             person=number[piece.speaker],
             kin=family[people[piece.speaker].kin],
             vector=template.embedding.vector,
-            speech_s=template.quality.net_speech_s,
-            snr_db=template.quality.snr_db,
-            highpass_300hz=template.quality.highpass_300hz,
+            quality=template.quality,
         )
         for piece in made
         if piece.use == use

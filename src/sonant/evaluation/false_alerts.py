@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from sonant.errors import SetupError
 from sonant.evaluation.bootstrap import CONFIDENCE, Interval
 from sonant.voice.calibration.model import Calibration, Tail
+from sonant.voice.quality import Quality
 from sonant.voice.risk import known_fraudster_risk
 
 THRESHOLD = 50
@@ -42,9 +43,7 @@ class Voice:
     """People of one kin are not compared: they may be one person."""
     vector: NDArray[np.float32]
     """Unit length, [d]."""
-    speech_s: float
-    snr_db: float
-    highpass_300hz: bool = False
+    quality: Quality
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -139,10 +138,7 @@ class _Table:
             for person in set(persons.tolist())
         }
         self._sizes = tuple(sizes)
-        tails = [
-            calibration.tail(voice.speech_s, voice.snr_db, highpass_300hz=voice.highpass_300hz)
-            for voice in calls
-        ]
+        tails = [calibration.tail_for(voice.quality) for voice in calls]
         #: The least similarity that flags a call, by size of list; [sizes, calls].
         self._alarm = np.array([[_least_flagged(size, tail) for tail in tails] for size in sizes])
         self._rare = np.array([tail.similarity_at(-2.0) for tail in tails])

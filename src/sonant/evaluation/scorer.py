@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from sonant.evaluation.cutting import Template
 from sonant.voice.calibration.model import Calibration
+from sonant.voice.quality import comparison_quality
 from sonant.voice.scoring import similarity
 
 
@@ -36,13 +37,12 @@ def calibrated(calibration: Calibration) -> Scorer:
 
     def score(reference: Template, probe: Template) -> Scored:
         raw = similarity(reference.embedding, probe.embedding)
-        speech_s = probe.quality.net_speech_s
-        snr_db = min(reference.quality.snr_db, probe.quality.snr_db)
-        highpass_300hz = probe.quality.highpass_300hz and reference.quality.highpass_300hz
+        quality = comparison_quality(probe.quality, reference.quality)
+        tail = calibration.tail_for(quality)
         return Scored(
             raw=raw,
-            score=calibration.score(raw, speech_s=speech_s, snr_db=snr_db, highpass_300hz=highpass_300hz),
-            llr=calibration.llr(raw, speech_s=speech_s, snr_db=snr_db, highpass_300hz=highpass_300hz),
+            score=calibration.score_for(raw, quality),
+            llr=calibration.llr_offset + calibration.llr_slope * tail.deviations(raw),
         )
 
     return score

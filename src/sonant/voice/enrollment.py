@@ -14,7 +14,7 @@ from sonant.errors import AudioError, NotEnoughSpeech
 from sonant.voice.audio.recording import RATE_HZ, Recording
 from sonant.voice.gathering import SpeechGatherer
 from sonant.voice.models import Models
-from sonant.voice.quality import Quality, clipping_share, highpass_300hz, snr_db
+from sonant.voice.quality import Quality, measure
 
 _INT16 = 32768
 
@@ -77,15 +77,11 @@ def gather_speech(
     if have < need:
         raise NotEnoughSpeech(have / RATE_HZ, need_s)
     samples = np.concatenate([gatherer.samples for gatherer in found])
-    quality = Quality(
-        net_speech_s=len(samples) / RATE_HZ,
+    quality = measure(
+        samples,
+        power=np.concatenate([gatherer.power for gatherer in found]),
+        probability=np.concatenate([gatherer.probability for gatherer in found]),
         duration_s=sum(gatherer.heard for gatherer in found) / RATE_HZ,
-        snr_db=snr_db(
-            np.concatenate([gatherer.power for gatherer in found]),
-            np.concatenate([gatherer.probability for gatherer in found]),
-        ),
-        clipping_share=clipping_share(samples),
-        highpass_300hz=highpass_300hz(samples),
     )
     return Speech(samples=samples, quality=quality, recordings_used=len(found))
 

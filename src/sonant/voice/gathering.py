@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from sonant.voice.audio.recording import RATE_HZ
 from sonant.voice.models import Models
-from sonant.voice.quality import Quality, clipping_share, frame_power, highpass_300hz, snr_db
+from sonant.voice.quality import Quality, frame_power, measure
 from sonant.voice.speech import FRAME, SpeechDetector
 
 
@@ -118,12 +118,11 @@ class SpeechGatherer:
             samples=samples,
             start=self._starts[0],
             end=end,
-            quality=Quality(
-                net_speech_s=count / RATE_HZ,
+            quality=measure(
+                samples,
+                power=self.power[:frames],
+                probability=self.probability[:frames],
                 duration_s=end / RATE_HZ,
-                snr_db=snr_db(self.power[:frames], self.probability[:frames]),
-                clipping_share=clipping_share(samples),
-                highpass_300hz=highpass_300hz(samples),
             ),
         )
 

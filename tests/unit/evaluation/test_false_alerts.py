@@ -15,8 +15,11 @@ from sonant.errors import SetupError
 from sonant.evaluation.false_alerts import Voice, false_alerts
 from sonant.voice.calibration.fit import fit_upper
 from sonant.voice.calibration.model import Calibration, Node, Tail
+from sonant.voice.quality import Quality
 
 DIMENSIONS = 20
+
+QUALITY = Quality(net_speech_s=10.0, snr_db=30.0)
 
 
 def units(rng, count):
@@ -25,7 +28,7 @@ def units(rng, count):
 
 
 def voice(person, vector, kin=None):
-    return Voice(person=person, kin=person if kin is None else kin, vector=vector, speech_s=10.0, snr_db=30.0)
+    return Voice(person=person, kin=person if kin is None else kin, vector=vector, quality=QUALITY)
 
 
 @pytest.fixture(scope="module")

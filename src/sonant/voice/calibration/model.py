@@ -21,9 +21,12 @@ from statistics import NormalDist
 
 import numpy as np
 
+from sonant.voice.quality import Quality
+
 #: Score and log10 of FAR: 50 is one stranger in ten, 80 in 100, 90 in 1,000, 100 in 100,000.
 ANCHORS = ((0, 0.0), (50, -1.0), (80, -2.0), (90, -3.0), (100, -5.0))
 
+_QUIET_DB = 60.0
 MOST_ALIKE = 1 - 1e-7
 """What float32 can tell from 1."""
 
@@ -106,6 +109,14 @@ class Calibration:
                 deviation += share * part * grid.tails[second, noise].z.deviation
         return Tail(z=Normal(mean=mean + self.shift * deviation, deviation=deviation * self.scale))
 
+    def tail_for(self, quality: Quality) -> Tail:
+        """Find the tail for a probe of this quality, or for a comparison (see `quality.comparison_quality`).
+
+        Noise that was not measured counts as none, a line that is not known as one over the full band.
+        """
+        noise = _QUIET_DB if quality.snr_db is None else quality.snr_db
+        return self.tail(quality.net_speech_s, noise, highpass_300hz=bool(quality.highpass_300hz))
+
     def stricter_tail(self, speech_s: float, snr_db: float, log10_far: float) -> Tail:
         """Where the line is not known: the tail that asks for more likeness at this rate."""
         tails = [
@@ -125,6 +136,10 @@ class Calibration:
         return score_of(
             self.log10_far(similarity, speech_s=speech_s, snr_db=snr_db, highpass_300hz=highpass_300hz)
         )
+
+    def score_for(self, similarity: float, quality: Quality) -> int:
+        """Compute the `score` of a comparison of this quality (see `tail_for`)."""
+        return score_of(self.tail_for(quality).log10_far(similarity))
 
     def llr(
         self, similarity: float, *, speech_s: float, snr_db: float, highpass_300hz: bool = False

@@ -11,6 +11,7 @@
     │   ├── ObjectError            BucketNotFound  ObjectNotFound  ObjectDenied  ObjectTooLarge
     │   │                          ObjectNameConflict  InvalidObjectName  StorageFull
     │   └── KeyError_              KeyNotFound  KeyUnusable  KeyDenied  SealBroken
+    ├── DomainNotActive            a domain that work was to be done for is suspended, or gone
     ├── DatabaseUnavailable        the database does not answer, or could not do it now: try again later
     ├── ObjectsUnavailable         no files or memory left to read objects with: try again later
     ├── CheckUnfinished            a look at the whole database took longer than it may
@@ -172,8 +173,36 @@ class ResourceNotFound(ModelledError):
 
 
 class ServiceQuotaExceeded(ModelledError):
+    """A quota of `settings.Quotas` is used up; result files have the same sentences (`quota_sentence`)."""
+
     code = "ServiceQuotaExceededException"
     http_status = 402
+
+    @classmethod
+    def of(cls, quota: str, limit: int) -> ServiceQuotaExceeded:
+        """Build the error for a quota, named as its setting."""
+        sentence = quota_sentence(quota, limit)
+        return cls(f"{sentence[0].upper()}{sentence[1:]}.")
+
+
+_QUOTA_SENTENCES = {
+    "domains_per_account": "the account already has {limit} domains, its quota",
+    "speakers_per_domain": "the domain already has {limit} speakers, its quota",
+    "watchlists_per_domain": "the domain already has {limit} watchlists, its quota",
+    "fraudsters_per_watchlist": "the watchlist already has {limit} fraudsters, its quota",
+    "active_sessions_per_domain": "the domain already has {limit} active sessions, its quota",
+}
+
+
+def quota_sentence(quota: str, limit: int) -> str:
+    """Say that a quota, named as its setting, is used up; without a capital and full stop, for result files."""
+    return _QUOTA_SENTENCES[quota].format(limit=limit)
+
+
+def require_room(quota: str, present: int, limit: int) -> None:
+    """Raises ServiceQuotaExceeded when as many are present as the quota allows."""
+    if present >= limit:
+        raise ServiceQuotaExceeded.of(quota, limit)
 
 
 class Throttling(ModelledError):
@@ -242,6 +271,10 @@ class KeyDenied(KeyError_):
 
 class SealBroken(KeyError_):
     """Sealed bytes do not open: altered, or bound to another place, or their key was destroyed."""
+
+
+class DomainNotActive(SonantError):
+    """A domain that work was to be done for is suspended, or gone."""
 
 
 class DatabaseUnavailable(SonantError):

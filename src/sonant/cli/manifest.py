@@ -17,7 +17,7 @@ from sonant.assembly.installation import Store, open_store, role_arn
 from sonant.assembly.jobs import manifest_rules
 from sonant.assembly.workers import granted_objects, local_engine
 from sonant.cli.common import show_progress, table
-from sonant.errors import SetupError, StoreError
+from sonant.errors import DomainNotActive, SetupError, StoreError
 from sonant.jobs.decide import Config, state_of
 from sonant.jobs.entry import Role, Task, TaskResult
 from sonant.jobs.faults import JobFault, code_of
@@ -33,9 +33,10 @@ from sonant.jobs.report_page import OUTCOMES, page
 from sonant.jobs.result import error_line
 from sonant.jobs.window import Window
 from sonant.settings import Settings
-from sonant.storage.crypto.vault import Vault, open_vault
+from sonant.storage.crypto.vault import Vault
 from sonant.storage.model_files import ModelFiles
 from sonant.storage.objects.store import ObjectReader, ObjectUri
+from sonant.storage.opening import open_active_domain
 from sonant.storage.repositories import domains, speakers
 from sonant.storage.repositories.access import policy_texts
 from sonant.storage.repositories.domains import Domain
@@ -257,13 +258,11 @@ def _assume(store: Store, arn: str, domain_id: str | None) -> Role:
 
 
 def _open_domain(store: Store, domain_id: str) -> tuple[Domain, Vault]:
-    with store.database.read() as connection:
-        domain = domains.find_by_id(connection, domain_id)
-    if domain is None or not domain.active:
-        raise JobFault(404, f"there is no active domain {_shown(domain_id)}")
     try:
-        keys = store.backends.keys(domain.account_id, domain.region)
-        return domain, open_vault(keys, domain.domain_id, domain.arn, domain.data_key_wrapped)
+        with store.database.read() as connection:
+            return open_active_domain(connection, store.backends.keys, domain_id)
+    except DomainNotActive:
+        raise JobFault(404, f"there is no active domain {_shown(domain_id)}") from None
     except StoreError as fault:
         raise JobFault(403, f"the domain's key cannot be used: {fault}") from None
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from sonant.errors import Conflict
+from sonant.errors import Conflict, quota_sentence
 from sonant.jobs.entry import TaskResult
 from sonant.jobs.faults import Refusal
 from sonant.jobs.fraud import refuse
@@ -61,5 +61,5 @@ def after_listening(
     if flagged is not None:
         return flagged
     if status is None and speakers_present >= quota:
-        return Refusal(402, f"the domain already has {quota} speakers, its quota")
+        return Refusal(402, quota_sentence("speakers_per_domain", quota))
     return "ENROLLMENT_OVERWRITE" if status in ("ENROLLED", INCOMPARABLE) else "NEW_ENROLLMENT"

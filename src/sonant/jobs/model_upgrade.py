@@ -20,6 +20,7 @@ from sonant.errors import (
     ClusterUnavailable,
     Conflict,
     DatabaseUnavailable,
+    DomainNotActive,
     KeyError_,
     KeysUnreachable,
     SealBroken,
@@ -30,9 +31,10 @@ from sonant.jobs.calibration_cache import CalibrationOf
 from sonant.jobs.entry import Role, Task, TaskResult
 from sonant.jobs.faults import JobFault, Refusal
 from sonant.jobs.window import Engine
-from sonant.storage.crypto.vault import Vault, open_vault
+from sonant.storage.crypto.vault import Vault
 from sonant.storage.database.engine import Database
 from sonant.storage.keys.store import KeysOf
+from sonant.storage.opening import open_active_domain
 from sonant.storage.repositories import domains, jobs, model_upgrades
 from sonant.storage.repositories.domains import Domain
 from sonant.storage.repositories.model_upgrades import ModelUpgrade, Person
@@ -150,12 +152,10 @@ class Upgrades:
         return [results[task_id] for task_id in range(len(people))]
 
     def _open(self, connection: Connection, domain_id: str) -> tuple[Domain, Vault]:
-        domain = domains.find_by_id(connection, domain_id)
-        if domain is None or not domain.active:
-            raise JobFault(409, "the domain is suspended")
         try:
-            keys = self.keys_of(domain.account_id, domain.region)
-            return domain, open_vault(keys, domain.domain_id, domain.arn, domain.data_key_wrapped)
+            return open_active_domain(connection, self.keys_of, domain_id)
+        except DomainNotActive as fault:
+            raise JobFault(409, str(fault)) from None
         except SealBroken:
             raise JobFault(500, "the domain's data key is damaged") from None
 

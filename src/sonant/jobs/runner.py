@@ -25,6 +25,7 @@ from sonant.audit.findings import FindingsTrail
 from sonant.errors import (
     ClusterUnavailable,
     DatabaseUnavailable,
+    DomainNotActive,
     InvalidObjectName,
     KeyError_,
     KeysUnreachable,
@@ -46,10 +47,11 @@ from sonant.jobs.model_upgrade import Upgrades
 from sonant.jobs.states import Event, Status, advance
 from sonant.jobs.window import Engine, Window
 from sonant.settings import Settings
-from sonant.storage.crypto.vault import Vault, open_vault
+from sonant.storage.crypto.vault import Vault
 from sonant.storage.database.engine import Database
 from sonant.storage.keys.store import KeysOf
 from sonant.storage.objects.store import ObjectUri, RoleObjects
+from sonant.storage.opening import open_active_domain
 from sonant.storage.repositories import counters, domains, jobs
 from sonant.storage.repositories.access import policy_texts
 from sonant.storage.repositories.domains import Domain
@@ -246,19 +248,16 @@ class Runner:
 
     def _open(self, connection: Connection, job: jobs.Job) -> tuple[Domain, Vault]:
         """The job's domain, still active, its key still usable. Raises JobFault."""
-        domain = domains.find_by_id(connection, job.domain_id)
-        if domain is None or not domain.active:
-            raise JobFault(409, "the domain was suspended while the job ran")
         try:
-            keys = self._parts.keys_of(domain.account_id, domain.region)
-            vault = open_vault(keys, domain.domain_id, domain.arn, domain.data_key_wrapped)
+            return open_active_domain(connection, self._parts.keys_of, job.domain_id)
+        except DomainNotActive:
+            raise JobFault(409, "the domain was suspended while the job ran") from None
         except SealBroken:
             raise JobFault(
                 500, "the domain's data key is damaged; restore the database from a backup"
             ) from None
         except KeyError_ as fault:
             raise JobFault(403, f"the domain's KMS key cannot be used: {fault}") from None
-        return domain, vault
 
     def _check_output(self, objects: RoleObjects, output: ObjectUri, kms_key: str | None) -> None:
         """Find out before the work, not after it, that its result could not be written."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from sqlalchemy import Connection
+
 from sonant.errors import (
     AccessDenied,
     Conflict,
@@ -11,17 +13,18 @@ from sonant.errors import (
     KeyNotFound,
     ResourceNotFound,
     SealBroken,
-    ServiceQuotaExceeded,
     Validation,
+    require_room,
 )
 from sonant.ids import new_id
 from sonant.operations.idempotency import client_token
 from sonant.operations.paging import paged
-from sonant.operations.service import Answer, Caller, Request, Service, domain_not_found
+from sonant.operations.service import Answer, Caller, Request, Service
 from sonant.operations.tags import checked_tags, require_unchanged
-from sonant.storage.crypto.vault import Vault, create_vault, open_vault
+from sonant.storage.crypto.vault import Vault, create_vault
 from sonant.storage.database.postgres import advisory_lock
 from sonant.storage.keys.store import KeyInfo
+from sonant.storage.opening import vault_of
 from sonant.storage.repositories import consents, domains
 
 #: The model's own range for ListDomains; its text says 100.
@@ -44,9 +47,7 @@ def create_domain(service: Service, caller: Caller, request: Request) -> Answer:
         if token.found is not None:
             domain = service.require_domain(connection, caller, token.found)
             return {"Domain": domain_member(domain, service.open_vault(caller, domain))}
-        limit = settings.quotas.domains_per_account
-        if domains.count_active(connection, caller.account_id, caller.region) >= limit:
-            raise ServiceQuotaExceeded(f"The account already has {limit} domains, its quota.")
+        _require_room(service, connection, caller)
         domain_id = new_id()
         arn = domains.domain_arn(caller.region, caller.account_id, domain_id)
         keys = service.keys_of(caller.account_id, caller.region)
@@ -148,12 +149,10 @@ def restore_domain(service: Service, caller: Caller, request: Request) -> Answer
         advisory_lock(connection, "domains", caller.account_id)
         domain = service.require_domain(connection, caller, request["DomainId"], lock=True)
         if domain.lost(service.clock()):
-            raise domain_not_found()
+            raise ResourceNotFound("DOMAIN")
         vault = service.open_vault(caller, domain)
         if not domain.active:
-            limit = service.settings.quotas.domains_per_account
-            if domains.count_active(connection, caller.account_id, caller.region) >= limit:
-                raise ServiceQuotaExceeded(f"The account already has {limit} domains, its quota.")
+            _require_room(service, connection, caller)
             require_unchanged(domains.restore(connection, domain, service.clock()))
         return {"Domain": domain_member(service.require_domain(connection, caller, domain.domain_id), vault)}
 
@@ -180,6 +179,11 @@ def domain_member(domain: domains.Domain, vault: Vault | None) -> dict[str, Any]
     }
 
 
+def _require_room(service: Service, connection: Connection, caller: Caller) -> None:
+    present = domains.count_active(connection, caller.account_id, caller.region)
+    require_room("domains_per_account", present, service.settings.quotas.domains_per_account)
+
+
 def _require_consent(service: Service, caller: Caller) -> None:
     if service.settings.biometric_consent:
         return
@@ -196,8 +200,7 @@ def _try_vault(service: Service, caller: Caller, domain: domains.Domain) -> Vaul
     if not caller.may("kms:Decrypt", domain.kms_key_arn):
         return None
     try:
-        keys = service.keys_of(domain.account_id, domain.region)
-        return open_vault(keys, domain.domain_id, domain.arn, domain.data_key_wrapped)
+        return vault_of(service.keys_of, domain)
     except SealBroken:
         raise
     except KeyError_:

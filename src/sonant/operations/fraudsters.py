@@ -6,7 +6,7 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from sonant.errors import Conflict, ResourceNotFound, ServiceQuotaExceeded, Validation
+from sonant.errors import Conflict, ResourceNotFound, Validation, require_room
 from sonant.events.documents import ErrorInfo, Event, EventDomain, fraudster_event
 from sonant.operations.paging import paged
 from sonant.operations.service import Answer, Caller, Request, Service
@@ -44,7 +44,10 @@ def associate_fraudster(service: Service, caller: Caller, request: Request) -> A
         fraudster = _require(connection, domain.domain_id, request["FraudsterId"])
         watchlist = require_watchlist(connection, domain.domain_id, request["WatchlistId"])
         if watchlist.watchlist_id not in fraudster.watchlist_ids:
-            require_watchlist_room(service, watchlists.size(connection, watchlist.watchlist_id))
+            present = watchlists.size(connection, watchlist.watchlist_id)
+            require_room(
+                "fraudsters_per_watchlist", present, service.settings.quotas.fraudsters_per_watchlist
+            )
             watchlists.associate(connection, fraudster.fraudster_id, watchlist.watchlist_id, service.clock())
         return {"Fraudster": _member(_require(connection, domain.domain_id, fraudster.fraudster_id))}
 
@@ -84,12 +87,6 @@ def delete_fraudster(service: Service, caller: Caller, request: Request) -> None
         )
         service.outbox.put(connection, [told], service.clock())
     service.database.truncate_wal()
-
-
-def require_watchlist_room(service: Service, present: int) -> None:
-    limit = service.settings.quotas.fraudsters_per_watchlist
-    if present >= limit:
-        raise ServiceQuotaExceeded(f"The watchlist already has {limit} fraudsters, its quota.")
 
 
 def _require(connection: Connection, domain_id: str, fraudster_id: str) -> Fraudster:

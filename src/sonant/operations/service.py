@@ -27,9 +27,10 @@ from sonant.iam import Context
 from sonant.jobs.calibration_cache import CalibrationOf
 from sonant.sessions.risks import FraudIndexes
 from sonant.settings import Fraud, Settings
-from sonant.storage.crypto.vault import ServiceSecret, Vault, open_vault
+from sonant.storage.crypto.vault import ServiceSecret, Vault
 from sonant.storage.database.engine import Database
 from sonant.storage.keys.store import KeysOf
+from sonant.storage.opening import vault_of
 from sonant.storage.repositories import domains
 from sonant.storage.repositories.access import Principal
 from sonant.voice.calibration.file import calibration_of
@@ -130,7 +131,7 @@ class Service:
             if not domain.active:
                 if write:
                     raise Conflict("DOMAIN_NOT_ACTIVE")
-                raise domain_not_found()
+                raise ResourceNotFound("DOMAIN")
             yield connection, domain, self.open_vault(caller, domain)
 
     def require_domain(
@@ -145,7 +146,7 @@ class Service:
                 memory[place] = domains.find(connection, caller.account_id, region, domain_id)
             domain = memory[place]
         if domain is None:
-            raise domain_not_found()
+            raise ResourceNotFound("DOMAIN")
         return domain
 
     @contextmanager
@@ -193,8 +194,7 @@ class Service:
         if domain is None:
             return {}
         try:
-            keys = self.keys_of(domain.account_id, domain.region)
-            return domain.tags(open_vault(keys, domain.domain_id, domain.arn, domain.data_key_wrapped))
+            return domain.tags(vault_of(self.keys_of, domain))
         except KeyError_:
             return {}
 
@@ -202,13 +202,8 @@ class Service:
         """The domain's vault, if the caller may use its key and the key can be used."""
         caller.require("kms:Decrypt", domain.kms_key_arn)
         try:
-            keys = self.keys_of(domain.account_id, domain.region)
-            return open_vault(keys, domain.domain_id, domain.arn, domain.data_key_wrapped)
+            return vault_of(self.keys_of, domain)
         except SealBroken:
             raise
         except KeyError_ as fault:
             raise AccessDenied(f"The domain's KMS key cannot be used: {fault}") from None
-
-
-def domain_not_found() -> ResourceNotFound:
-    return ResourceNotFound("DOMAIN")

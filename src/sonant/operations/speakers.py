@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from sqlalchemy import Connection
 
-from sonant.errors import ModelMismatch, ResourceNotFound, ServiceQuotaExceeded, Validation
+from sonant.errors import ModelMismatch, ResourceNotFound, Validation, require_room
 from sonant.events.documents import ErrorInfo, Event, EventDomain, SpeakerAction, speaker_event
 from sonant.ids import new_generated_id
 from sonant.jobs.calibration_cache import CalibrationCache
@@ -182,7 +182,7 @@ def _require(
 ) -> speakers.Speaker:
     speaker = speakers.find(connection, vault, domain.domain_id, speaker_id)
     if speaker is None:
-        raise speaker_not_found()
+        raise ResourceNotFound("SPEAKER")
     return speaker
 
 
@@ -198,8 +198,8 @@ def _opt_out(
         speakers.forget_voice(connection, vault, speaker, "OPTED_OUT", service.clock())
         return "changed", speaker.speaker_id
     if speaker_id.startswith("id#"):
-        raise speaker_not_found()
-    require_speaker_quota(service, present)
+        raise ResourceNotFound("SPEAKER")
+    require_room("speakers_per_domain", present, service.settings.quotas.speakers_per_domain)
     new_id = new_generated_id()
     speakers.add(
         connection,
@@ -220,16 +220,6 @@ def _telling_failure(
         return speaker_event(domain, action, speaker_id=request["SpeakerId"], error=error)
 
     return service.telling_failure(caller, request["DomainId"], event)
-
-
-def speaker_not_found() -> ResourceNotFound:
-    return ResourceNotFound("SPEAKER")
-
-
-def require_speaker_quota(service: Service, present: int) -> None:
-    limit = service.settings.quotas.speakers_per_domain
-    if present >= limit:
-        raise ServiceQuotaExceeded(f"The domain already has {limit} speakers, its quota.")
 
 
 def _reference(

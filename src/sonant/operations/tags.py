@@ -7,8 +7,8 @@ from contextlib import contextmanager
 
 from sqlalchemy import Connection
 
-from sonant.errors import Conflict, Validation
-from sonant.operations.service import Answer, Caller, Request, Service, domain_not_found
+from sonant.errors import Conflict, ResourceNotFound, Validation
+from sonant.operations.service import Answer, Caller, Request, Service
 from sonant.storage.crypto.vault import Vault
 from sonant.storage.repositories import domains
 
@@ -70,5 +70,5 @@ def _domain_id(caller: Caller, arn: str) -> str:
     """The domain that an ARN names, if it is of this partition, Region and account."""
     domain_id = arn.rpartition("/")[2]
     if arn != domains.domain_arn(caller.region, caller.account_id, domain_id):
-        raise domain_not_found()
+        raise ResourceNotFound("DOMAIN")
     return domain_id

@@ -6,7 +6,7 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from sonant.errors import Conflict, ResourceNotFound, ServiceQuotaExceeded, Validation
+from sonant.errors import Conflict, ResourceNotFound, Validation, require_room
 from sonant.ids import new_id
 from sonant.operations.idempotency import client_token
 from sonant.operations.paging import paged
@@ -20,9 +20,8 @@ def create_watchlist(service: Service, caller: Caller, request: Request) -> Answ
         token = client_token(service, connection, caller, "CreateWatchlist", request)
         if token.found is not None:
             return {"Watchlist": _member(require_watchlist(connection, domain.domain_id, token.found), vault)}
-        limit = service.settings.quotas.watchlists_per_domain
-        if watchlists.count(connection, domain.domain_id) >= limit:
-            raise ServiceQuotaExceeded(f"The domain already has {limit} watchlists, its quota.")
+        present = watchlists.count(connection, domain.domain_id)
+        require_room("watchlists_per_domain", present, service.settings.quotas.watchlists_per_domain)
         watchlist_id = new_id()
         watchlists.create(
             connection,

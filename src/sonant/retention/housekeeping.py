@@ -24,9 +24,10 @@ from sonant.errors import (
     SonantError,
 )
 from sonant.retention.sessions import SessionKeeper
-from sonant.storage.crypto.vault import Vault, encryption_context, open_vault
+from sonant.storage.crypto.vault import Vault, encryption_context
 from sonant.storage.database.engine import Database
 from sonant.storage.keys.store import KeysOf
+from sonant.storage.opening import vault_of
 from sonant.storage.repositories import calibrations, counters, domains, speakers
 from sonant.storage.times import ClockWatch
 
@@ -209,8 +210,7 @@ class Housekeeper:
             due = domains.with_speakers_unused_since(connection, before)
         for domain in due:
             try:
-                keys = self.keys_of(domain.account_id, domain.region)
-                vault = open_vault(keys, domain.domain_id, domain.arn, domain.data_key_wrapped)
+                vault = vault_of(self.keys_of, domain)
             except SonantError as fault:
                 log.warning("domain %s: speakers could not be expired: %s", domain.domain_id, fault)
                 continue

@@ -14,9 +14,10 @@ from sonant.events.outbox import Outbox
 from sonant.jobs.calibration_cache import CalibrationOf
 from sonant.jobs.fraud import Risk
 from sonant.settings import Settings
-from sonant.storage.crypto.vault import Vault, open_vault
+from sonant.storage.crypto.vault import Vault
 from sonant.storage.database.engine import Database
 from sonant.storage.keys.store import KeysOf
+from sonant.storage.opening import vault_of
 from sonant.storage.repositories import domains
 from sonant.storage.repositories.domains import Domain
 from sonant.storage.repositories.session_hearings import SessionSample
@@ -77,7 +78,6 @@ class StreamContext:
     def vault(self, domain: Domain) -> Vault:
         """Raises DomainGone."""
         try:
-            keys = self.keys_of(domain.account_id, domain.region)
-            return open_vault(keys, domain.domain_id, domain.arn, domain.data_key_wrapped)
+            return vault_of(self.keys_of, domain)
         except KeyError_ as fault:
             raise DomainGone("the domain's key cannot be used") from fault

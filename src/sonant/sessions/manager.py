@@ -31,7 +31,8 @@ from sonant.sessions.speakers import require_speaker
 from sonant.sessions.starting import begin_stream, check_speaker
 from sonant.sessions.stream import Stream
 from sonant.sessions.worker_pool import Pool
-from sonant.storage.crypto.vault import Vault, open_vault
+from sonant.storage.crypto.vault import Vault
+from sonant.storage.opening import vault_of
 from sonant.storage.repositories import domains, sessions
 from sonant.storage.repositories.domains import Domain
 from sonant.storage.repositories.sessions import Session
@@ -69,7 +70,7 @@ class StreamManager:
         CANNOT_CHANGE_SPEAKER_AFTER_ENROLLMENT, AccessDenied, ServiceQuotaExceeded, InternalServer.
         """
         if not _DOMAIN.fullmatch(call.domain_id):
-            raise _domain_not_found()
+            raise ResourceNotFound("DOMAIN")
         if not _SESSION.fullmatch(call.session):
             raise _session_not_found()
         if call.speaker_id is not None and not _SPEAKER.fullmatch(call.speaker_id):
@@ -138,7 +139,7 @@ class StreamManager:
         region = call.region or context.settings.region
         domain = domains.find(connection, call.account_id, region, call.domain_id, lock=True)
         if domain is None:
-            raise _domain_not_found()
+            raise ResourceNotFound("DOMAIN")
         if not domain.active:
             raise Conflict("DOMAIN_NOT_ACTIVE")
         vault = self._vault(domain)
@@ -157,8 +158,7 @@ class StreamManager:
 
     def _vault(self, domain: Domain) -> Vault:
         try:
-            keys = self._context.keys_of(domain.account_id, domain.region)
-            return open_vault(keys, domain.domain_id, domain.arn, domain.data_key_wrapped)
+            return vault_of(self._context.keys_of, domain)
         except SealBroken:
             raise
         except KeyError_ as fault:
@@ -264,10 +264,6 @@ class _Works:
         self.actions = StreamActions(
             context, self.listener_thread, pool, self.records, self.enrollments, forget
         )
-
-
-def _domain_not_found() -> ResourceNotFound:
-    return ResourceNotFound("DOMAIN")
 
 
 def _session_not_found() -> ResourceNotFound:

@@ -111,7 +111,7 @@ class FraudIndexes:
         """
         wanted = watchlist_id or domain.default_watchlist_id
         if watchlists.find(connection, domain.domain_id, wanted) is None:
-            raise watchlist_not_found()
+            raise ResourceNotFound("WATCHLIST")
         found = [self._known(connection, domain.domain_id, vault, wanted, hearing, scale)]
         if hearing.spoofing_score is not None:
             found.append(
@@ -168,10 +168,6 @@ class FraudIndexes:
         finally:
             with self._lock:
                 del self._preparing[domain.domain_id]
-
-
-def watchlist_not_found() -> ResourceNotFound:
-    return ResourceNotFound("WATCHLIST")
 
 
 @contextmanager

@@ -6,7 +6,7 @@ from datetime import datetime
 
 from sqlalchemy import Connection
 
-from sonant.errors import ResourceNotFound, ServiceQuotaExceeded
+from sonant.errors import ResourceNotFound, require_room
 from sonant.ids import new_generated_id
 from sonant.storage.crypto.vault import Vault
 from sonant.storage.repositories import speakers
@@ -27,8 +27,7 @@ def require_speaker(
         return found
     if speaker_id.startswith("id#"):
         raise ResourceNotFound("SPEAKER")
-    if speakers.count(connection, domain.domain_id) >= quota:
-        raise ServiceQuotaExceeded(f"The domain already has {quota} speakers, its quota.")
+    require_room("speakers_per_domain", speakers.count(connection, domain.domain_id), quota)
     new_id = new_generated_id()
     speakers.add(
         connection,

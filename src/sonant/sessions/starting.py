@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 
 from sqlalchemy import Connection
 
-from sonant.errors import Conflict, ServiceQuotaExceeded
+from sonant.errors import Conflict, require_room
 from sonant.ids import new_generated_id
 from sonant.storage.crypto.vault import Vault
 from sonant.storage.repositories import sessions
@@ -37,8 +37,8 @@ def begin_stream(
     found = sessions.find(connection, domain.domain_id, name, now)
     if found is not None and found.active:
         raise Conflict("ANOTHER_ACTIVE_STREAM")
-    if sessions.count_active(connection, domain.domain_id, now) >= quota:
-        raise ServiceQuotaExceeded(f"The domain already has {quota} active sessions, its quota.")
+    present = sessions.count_active(connection, domain.domain_id, now)
+    require_room("active_sessions_per_domain", present, quota)
     if found is None:
         sessions.add(
             connection,

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from sqlalchemy import Connection
 
+from sonant.errors import quota_sentence
 from sonant.events.documents import ErrorInfo, Event, batch_registration_event, fraudster_event
 from sonant.ids import new_generated_id
 from sonant.jobs import result
@@ -146,7 +147,7 @@ class RegistrationSitting:
             return Refusal(404, "the watchlist was deleted while the job ran")
         limit = self._context.settings.quotas.fraudsters_per_watchlist
         if watchlists.size(self._connection, self._watchlist_id) >= limit:
-            return Refusal(402, f"the watchlist already has {limit} fraudsters, its quota")
+            return Refusal(402, quota_sentence("fraudsters_per_watchlist", limit))
         return None
 
     def _register(self, heard: TaskResult) -> str:

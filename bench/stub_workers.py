@@ -40,14 +40,14 @@ def work(pipe: Connection) -> None:
         pipe.send((task.task_id, answer))
 
 
-class Hands:
-    """What a Ray actor does tasks with."""
+class StubExecutor:
+    """Executes the tasks of a Ray actor."""
 
     def __init__(self) -> None:
         self._answer = _answer()
 
-    def first(self, _task: Task) -> bytes:
+    def fetch_first(self, _task: Task) -> bytes:
         return b""
 
-    def do(self, _task: Task, _first: bytes | Exception) -> TaskResult:
+    def execute(self, _task: Task, _first: bytes | Exception) -> TaskResult:
         return self._answer

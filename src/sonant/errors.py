@@ -195,7 +195,7 @@ _QUOTA_SENTENCES = {
 
 
 def quota_sentence(quota: str, limit: int) -> str:
-    """Say that a quota, named as its setting, is used up; without a capital and full stop, for result files."""
+    """Say that a quota, named as its setting, is used up: for result files, with no capital or full stop."""
     return _QUOTA_SENTENCES[quota].format(limit=limit)
 
 

@@ -97,14 +97,13 @@ def test_a_fraudster_put_on_the_list_while_the_job_runs_is_refused_from_then_on(
 def test_events_and_log_name_the_fraudster_and_the_list_and_the_answer_does_not(testbed, watched, caplog):
     domain, fraudster_id = watched
     job_id = testbed.start(domain, VOICES)
-    runner = testbed.runner()
     events: list[Any] = []
 
     class Listening(Outbox):
         def put(self, connection, told, now):
             events.extend(document(event, new_uuid(), now) for event in told)
 
-    object.__setattr__(runner._parts, "outbox", Listening())
+    runner = testbed.runner(outbox=Listening())
     with caplog.at_level(logging.INFO, "sonant.jobs"):
         assert runner.run_one()
     honest, refused = (

@@ -138,7 +138,7 @@ class Domain:
         self.do(change.begin, model_id, self.calibrations, self.testbed.store.clock())
 
     def make(self, most: int = 50) -> None:
-        while most and self.upgrades.run_some():
+        while most and self.upgrades.run_batch():
             most -= 1
 
     def switch(self):

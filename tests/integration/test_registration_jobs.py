@@ -241,8 +241,7 @@ def test_each_request_sends_an_event_and_the_job_two(testbed, domain):
         fraud_entry("r3", "s3://calls/none.wav"),
     ]
     job_id = testbed.start(domain, requests, kind=REGISTRATION)
-    runner = testbed.runner()
-    object.__setattr__(runner._parts, "outbox", Listening())
+    runner = testbed.runner(outbox=Listening())
     assert runner.run_one()
     outcome = testbed.outcome(domain, job_id)
     *single, ended = [event["detail"] for event in events]

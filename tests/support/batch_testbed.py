@@ -19,6 +19,7 @@ from watched_engine import WatchedEngine
 
 from sonant.assembly import installation, workers
 from sonant.assembly import jobs as app_jobs
+from sonant.jobs.entry import Role
 from sonant.jobs.model_registry import model_calibration
 from sonant.jobs.workers.local import LocalEngine
 from sonant.jobs.workers.ray import RayEngine
@@ -169,11 +170,29 @@ class Testbed:
         during: Mapping[int, Callable[[], object]] | None = None,
         one_by_one: bool = True,
         owner: str = "test",
+        heartbeat: Callable[[], None] = lambda: None,
+        engine: WatchedEngine | None = None,
+        **parts: Any,
     ) -> Any:
-        """A runner on this engine; `during`: what to do at the first task (0), at the n-th result."""
-        runner = app_jobs.build_runner(self.store, owner)
-        runner._engine = WatchedEngine(self.engine, during or {}, one_by_one=bool(during) and one_by_one)
-        return runner
+        """A runner on this engine; `during`: what to do at the first task (0), at the n-th result. `parts`
+        replace its own, see `RunnerParts`."""
+        return app_jobs.build_runner(
+            self.store,
+            owner,
+            heartbeat,
+            parts=replace(app_jobs.runner_parts(self.store), **parts),
+            engine=engine or self.watched(during, one_by_one=one_by_one),
+        )
+
+    def watched(
+        self, during: Mapping[int, Callable[[], object]] | None = None, *, one_by_one: bool = True
+    ) -> WatchedEngine:
+        """This engine with something that happens while it works, see `runner`."""
+        return WatchedEngine(self.engine, during or {}, one_by_one=bool(during) and one_by_one)
+
+    def objects_of(self, role: Role) -> Any:
+        """The object store as a role may use it."""
+        return app_jobs.runner_parts(self.store).objects_of(role)
 
     def run(
         self, *, during: Mapping[int, Callable[[], object]] | None = None, one_by_one: bool = True

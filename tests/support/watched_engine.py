@@ -30,16 +30,16 @@ class WatchedEngine:
         self._pause = False
 
     @property
-    def room(self) -> int:
-        return self._engine.room
+    def free_slots(self) -> int:
+        return self._engine.free_slots
 
     @property
     def problem(self) -> str:
         return self._engine.problem
 
     @property
-    def lost(self) -> int:
-        return self._engine.lost
+    def workers_lost(self) -> int:
+        return self._engine.workers_lost
 
     def submit(self, task: Task) -> None:
         self._engine.submit(task)

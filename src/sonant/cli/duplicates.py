@@ -13,7 +13,7 @@ import click
 from sonant.assembly.installation import write_private
 from sonant.cli.common import table
 from sonant.cli.folder_domains import opened_domain
-from sonant.jobs.calibration_cache import scale_of
+from sonant.jobs.calibration_cache import domain_calibration
 from sonant.jobs.model_registry import model_calibration
 from sonant.operations.duplicates import Pair, find_pairs, load_voices
 from sonant.settings import Settings
@@ -33,7 +33,7 @@ def duplicates(settings: Settings, domain_id: str, one_in: int, file: Path | Non
         if voices is None:
             click.echo(f"domain {domain_id} has no enrolled speakers")
             return 0
-        scale = scale_of(
+        scale = domain_calibration(
             connection,
             domain.domain_id,
             voices.model_id,

@@ -18,17 +18,16 @@ from sonant.assembly.jobs import manifest_rules
 from sonant.assembly.workers import granted_objects, local_engine
 from sonant.cli.common import show_progress, table
 from sonant.errors import DomainNotActive, SetupError, StoreError
-from sonant.jobs.decide import Config, state_of
+from sonant.jobs.decide import ENROLLS, Config, OutcomePredictor, enrollment_state
 from sonant.jobs.entry import Role, Task, TaskResult
 from sonant.jobs.faults import JobFault, code_of
 from sonant.jobs.fraud import Risk
-from sonant.jobs.fraud_preview import EntryRef, Screening
-from sonant.jobs.job_type import Heard, Item
+from sonant.jobs.fraud_preview import EntryRef, FraudPreview
+from sonant.jobs.job_type import EntryResult, WorkItem
 from sonant.jobs.manifest import BadRequest, EnrollmentRequest, Entry, read_manifest
 from sonant.jobs.model_registry import model_calibration
-from sonant.jobs.predict import ENROLLS, Forecast
 from sonant.jobs.report import Report, json_report, make_report
-from sonant.jobs.report_line import ERROR, finding
+from sonant.jobs.report_line import ERROR, report_line
 from sonant.jobs.report_page import OUTCOMES, page
 from sonant.jobs.result import error_line
 from sonant.jobs.window import Window
@@ -104,10 +103,10 @@ class Check:
             overwrite=overwrite, fraud_action="FAIL", risk_threshold=settings.enrollment.risk_threshold
         )
         self._risk_threshold = config.risk_threshold
-        self._forecast = Forecast(config, settings.quotas.speakers_per_domain)
+        self._predictor = OutcomePredictor(config, settings.quotas.speakers_per_domain)
         self._domain_id, self._replays = domain_id, settings.fraud.replay_recordings
         files = ModelFiles(settings.data)
-        self._screening = Screening(None, self._replays, partial(model_calibration, files))
+        self._fraud_preview = FraudPreview(None, self._replays, partial(model_calibration, files))
         self._model_id = None if domain_id is None else _open_domain(store, domain_id)[0].model_id
         self._present = 0
         if domain_id is not None:
@@ -116,11 +115,11 @@ class Check:
         self._findings: list[bytes] = []
         self.done: Callable[[int], object] = lambda count: None
 
-    def fetch(self, start: int, limit: int) -> list[Item]:
+    def fetch(self, start: int, limit: int) -> list[WorkItem]:
         numbered = enumerate(self._entries[start : start + limit], start)
-        return [Item(position=position, dedup_key=None, entry=entry) for position, entry in numbered]
+        return [WorkItem(position=position, dedup_key=None, entry=entry) for position, entry in numbered]
 
-    def begin(self, item: Item) -> Task | None:
+    def task(self, item: WorkItem) -> Task | None:
         if isinstance(item.entry, BadRequest):
             return None
         return Task(
@@ -136,7 +135,7 @@ class Check:
             model_id=self._model_id,
         )
 
-    def commit(self, done: Sequence[tuple[Item, Heard]]) -> None:
+    def commit(self, done: Sequence[tuple[WorkItem, EntryResult]]) -> None:
         self._findings += [orjson.dumps(line) for line in self._settle(done)]
         self.done(len(done))
 
@@ -144,7 +143,7 @@ class Check:
         """Findings in manifest order."""
         return ((position, orjson.loads(line)) for position, line in enumerate(self._findings))
 
-    def _settle(self, done: Sequence[tuple[Item, Heard]]) -> Iterator[dict[str, Any]]:
+    def _settle(self, done: Sequence[tuple[WorkItem, EntryResult]]) -> Iterator[dict[str, Any]]:
         if self._domain_id is None:
             for item, heard in done:
                 yield self._line(item.entry, heard, None, None)
@@ -152,13 +151,17 @@ class Check:
         domain, vault = _open_domain(self._store, self._domain_id)
         with self._store.database.read() as connection:
             voices = {item.entry.request_id: heard for item, heard in done}
-            risks = self._screening.risks(connection, domain, vault, voices)
+            risks = self._fraud_preview.risks(connection, domain, vault, voices)
             for item, heard in done:
                 risk = risks.get(item.entry.request_id)
                 yield self._line(item.entry, heard, risk, (connection, domain, vault))
 
     def _line(
-        self, entry: Entry, heard: Heard, risk: Risk | None, where: tuple[Connection, Domain, Vault] | None
+        self,
+        entry: Entry,
+        heard: EntryResult,
+        risk: Risk | None,
+        where: tuple[Connection, Domain, Vault] | None,
     ) -> dict[str, Any]:
         if isinstance(entry, BadRequest):
             return error_line(entry.request_id, 400, entry.message)
@@ -169,17 +172,17 @@ class Check:
             speaker = speakers.find(connection, vault, domain.domain_id, entry.speaker_id)
             speaker_id = None if speaker is None else speaker.speaker_id
             standing = speakers.standing(connection, domain.domain_id, vault.lookup(entry.speaker_id))
-            status = state_of(standing, self._model_id or shipped_encoder_id())
+            status = enrollment_state(standing, self._model_id or shipped_encoder_id())
             place = EntryRef(
                 connection=connection, vault=vault, domain_id=domain.domain_id, speaker_id=speaker_id
             )
-        heard = self._screening.screened(heard, dedup_key, risk, place)
+        heard = self._fraud_preview.with_risks(heard, dedup_key, risk, place)
         assert heard is not None
-        outcome = self._forecast.settle(dedup_key, status, heard, speakers_present=self._present)
-        self._forecast.note(dedup_key, status, outcome)
+        outcome = self._predictor.predict(dedup_key, status, heard, speakers_present=self._present)
+        self._predictor.record(dedup_key, status, outcome)
         if outcome in ENROLLS and isinstance(heard, TaskResult) and heard.fingerprint is not None:
-            self._screening.accept(dedup_key, heard.fingerprint)
-        return finding(entry, heard, outcome, self._need_s)
+            self._fraud_preview.accept(dedup_key, heard.fingerprint)
+        return report_line(entry, heard, outcome, self._need_s)
 
 
 def as_text(made: Report) -> str:

@@ -21,7 +21,7 @@ from sonant.cli.model_check import Findings, examine
 from sonant.cli.model_source import fetched
 from sonant.errors import SetupError
 from sonant.jobs import model_upgrade as change
-from sonant.jobs.model_registry import calibrated, calibration_for, model_calibration, uncalibrated
+from sonant.jobs.model_registry import calibrated, calibration_for, model_calibration, uncalibrated_message
 from sonant.settings import Settings
 from sonant.storage.model_files import ID_PATTERN, MAX_CALIBRATION_BYTES, ModelFiles, ModelManifest
 from sonant.storage.repositories import domains, model_upgrades
@@ -88,7 +88,7 @@ def add(
         f"the model that ships with Sonant takes {findings.shipped_ms_a_second:.1f} ms"
     )
     if text is None:
-        click.echo(uncalibrated(manifest.model_id))
+        click.echo(uncalibrated_message(manifest.model_id))
 
 
 def show_all(settings: Settings, *, only_known: bool) -> None:
@@ -196,7 +196,7 @@ def _make(store: Store, domain_id: str, *, quiet: bool) -> None:
             length=100, label="hearing", hidden=not show_progress(quiet), file=sys.stderr
         ) as bar:
             while True:
-                worked = doing.run_some()
+                worked = doing.run_batch()
                 with store.database.read() as connection:
                     found = model_upgrades.find(connection, domain_id)
                     if found is None or found.status != "RUNNING":

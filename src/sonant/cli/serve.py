@@ -39,12 +39,13 @@ def serve(settings: Settings, *, quiet: bool) -> None:
 
     import uvicorn
 
-    from sonant.assembly import installation, jobs, service, workers
+    from sonant.assembly import installation, jobs, service
     from sonant.carriers import audiosocket_server
     from sonant.gateway.draining import draining_server
+    from sonant.jobs.workers import check_engine
 
     if settings.jobs.beside_service:
-        workers.check_engine(settings)
+        check_engine(settings)
     installation.make_folder(settings.data)
     with installation.only_one(settings, "service") if settings.embedded else nullcontext():
         store = installation.open_store(settings, create=True)

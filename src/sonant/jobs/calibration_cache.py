@@ -14,7 +14,7 @@ from sonant.voice.calibration.model import Calibration
 CalibrationOf = Callable[[str], Calibration]
 
 
-def scale_of(
+def domain_calibration(
     connection: Connection, domain_id: str, model_id: str, base: CalibrationOf = calibration_of
 ) -> Calibration:
     """The calibration that counts; `base` knows what came with the models. Raises SetupError."""
@@ -33,5 +33,7 @@ class CalibrationCache:
     def of(self, model_id: str) -> Calibration:
         """Raises SetupError for a voice model without a calibration."""
         if model_id not in self._found:
-            self._found[model_id] = scale_of(self._connection, self._domain_id, model_id, self._base)
+            self._found[model_id] = domain_calibration(
+                self._connection, self._domain_id, model_id, self._base
+            )
         return self._found[model_id]

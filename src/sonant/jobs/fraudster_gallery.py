@@ -1,7 +1,7 @@
-"""Fraudsters' voices in memory, for as long as a job needs them: decrypted here only, never on disk.
+"""Hold fraudsters' voices in memory, for as long as a job or a call needs them; never on disk in the clear.
 
-The store says in every transaction whether anything has changed (`Domain.fraudsters_version`); then, and only
-then, who is gone is forgotten and who is new is opened.
+`Domain.fraudsters_version`, read in every transaction, shows whether anything has changed. Only then deleted
+fraudsters are removed and new ones opened.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ class FraudsterGallery:
         self._version: int | None = None
         self._galleries: dict[str, Gallery] = {}  # by voice model: those of two makers cannot be compared
 
-    def follow(self, connection: Connection, vault: Vault, version: int) -> None:
-        """Be as the store is at `version`, read in this transaction.
+    def refresh(self, connection: Connection, vault: Vault, version: int) -> None:
+        """Bring the gallery to the store's `version`, read in this transaction.
 
-        Raises JobFault when a voice cannot be opened: to pass over it would be to let it pass.
+        Raises JobFault when a voice cannot be opened: without it a fraudster would be missed.
         """
         if version == self._version:
             return
-        self._version = None  # in case of a fault half-way
+        self._version = None  # a fault half-way leaves no valid version
         wanted = fraud_voices.ids(connection, self.domain_id, self.watchlist_id)
         present = set(wanted)
         for gallery in self._galleries.values():
@@ -54,22 +54,22 @@ class FraudsterGallery:
         self._version = version
 
     def add(self, fraudster_id: str, sample: VoiceSample, version: int) -> None:
-        """Take in one that this process itself has registered, committed as `version`."""
+        """Add a fraudster whom this process has registered, committed as `version`."""
         self._extend(sample.model_id, {fraudster_id: sample.vector})
         self._version = version
 
     def size(self, model_id: str) -> int:
-        """How many voices can be compared with those of a model."""
+        """Count the voices of a model."""
         return len(self._gallery(model_id))
 
     def nearest(self, samples: Sequence[VoiceSample]) -> list[Match | None]:
-        """The most similar voice for each sample; None where none can be compared."""
+        """Find the most similar voice for each sample; None where there is none of its model."""
         found: list[Match | None] = [None] * len(samples)
         for model_id in {sample.model_id for sample in samples}:
-            places = [place for place, sample in enumerate(samples) if sample.model_id == model_id]
-            matches = self._gallery(model_id).best(np.stack([samples[place].vector for place in places]))
-            for place, match in zip(places, matches, strict=True):
-                found[place] = match
+            indices = [index for index, sample in enumerate(samples) if sample.model_id == model_id]
+            matches = self._gallery(model_id).best(np.stack([samples[index].vector for index in indices]))
+            for index, match in zip(indices, matches, strict=True):
+                found[index] = match
         return found
 
     def _gallery(self, model_id: str) -> Gallery:

@@ -1,4 +1,4 @@
-"""One request of a dry run: what the job would hear, and then everything in every recording."""
+"""Process one entry of a dry run: the task of the job itself, then an inspection of every recording."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ from sonant.voice.speakers import COMPARABLE_PIECES, CONTRAST, contrast_between
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class InspectedFile:
-    """One recording of a request: its figures, or the refusal that kept it from being read."""
+class FileInspection:
+    """One recording of an entry: its measures, or the refusal if it could not be read."""
 
     file: AudioFile
     inspection: Inspection
@@ -31,8 +31,8 @@ class InspectedFile:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Unlike:
-    """Two recordings of one request, counted from 0, that sound like two people."""
+class DifferentVoices:
+    """Two recordings of one entry, counted from 0, that sound like two people."""
 
     first: int
     second: int
@@ -41,11 +41,11 @@ class Unlike:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InspectionResult(TaskResult):
-    """What a dry run found. With a `refusal`, which is what the job would answer, the sample is empty."""
+    """The result of a dry run's task. With a `refusal`, which the job would give, the sample is empty."""
 
     refusal: Refusal | None
-    files: tuple[InspectedFile, ...]
-    unlike: tuple[Unlike, ...]
+    files: tuple[FileInspection, ...]
+    different_voices: tuple[DifferentVoices, ...]
     domain_sample: VoiceSample | None
     """The voice by the domain's own model, to be compared with the domain's; None with a refusal."""
 
@@ -58,15 +58,17 @@ def inspect(
     rules: Audio,
     embedder_of: Embedders | None = None,
 ) -> InspectionResult:
-    """Do the task as a job would, to the same answer, then listen to all its recordings."""
-    begun_s = time.thread_time()
-    last = _Last(fetch)
+    """Execute the task as a job would, with the same result, then inspect all its recordings."""
+    started_s = time.thread_time()
+    cached_fetch = _LastObjectCache(fetch)
     # The report compares its own voices on the shipped model's scale, whatever model the domain has.
-    shipped = prepare(replace(task, model_id=None), last, models, detectors, rules)
+    shipped = prepare(replace(task, model_id=None), cached_fetch, models, detectors, rules)
     own = shipped
     if task.model_id is not None and isinstance(shipped, TaskResult):
-        own = prepare(replace(task, fingerprint=False, detect=False), last, models, (), rules, embedder_of)
-    files = tuple(_inspected(file, task.role, last, models, rules) for file in task.audio)
+        own = prepare(
+            replace(task, fingerprint=False, detect=False), cached_fetch, models, (), rules, embedder_of
+        )
+    files = tuple(_inspect_file(file, task.role, cached_fetch, models, rules) for file in task.audio)
     refusal = next((one for one in (shipped, own) if isinstance(one, Refusal)), None)
     found = shipped if isinstance(shipped, TaskResult) and refusal is None else _nothing(models)
     return InspectionResult(
@@ -74,11 +76,11 @@ def inspect(
         risks=found.risks,
         fingerprint=found.fingerprint,
         audio_s=sum(file.inspection.listened_s for file in files),
-        compute_s=time.thread_time() - begun_s,
+        compute_s=time.thread_time() - started_s,
         inference_s=found.inference_s,
         refusal=refusal,
         files=files,
-        unlike=tuple(_unlike(files)),
+        different_voices=tuple(_different_voices(files)),
         domain_sample=own.sample if isinstance(own, TaskResult) else None,
     )
 
@@ -88,12 +90,12 @@ def _nothing(models: Models) -> TaskResult:
     return TaskResult(sample=empty)
 
 
-def _inspected(file: AudioFile, role: Role, fetch: Fetch, models: Models, rules: Audio) -> InspectedFile:
+def _inspect_file(file: AudioFile, role: Role, fetch: Fetch, models: Models, rules: Audio) -> FileInspection:
     try:
         data = fetch(role, file.s3_uri)
     except SonantError as fault:
         refusal = Refusal.of(fault)
-        return InspectedFile(file=file, inspection=Inspection(fault=str(fault)), refusal=refusal)
+        return FileInspection(file=file, inspection=Inspection(fault=str(fault)), refusal=refusal)
     found = inspect_recording(
         data,
         channel=file.channel,
@@ -101,12 +103,12 @@ def _inspected(file: AudioFile, role: Role, fetch: Fetch, models: Models, rules:
         max_duration_s=rules.max_duration_s,
         models=models,
     )
-    return InspectedFile(
+    return FileInspection(
         file=file, inspection=found, refusal=Refusal(400, found.fault) if found.fault else None
     )
 
 
-def _unlike(files: Sequence[InspectedFile]) -> list[Unlike]:
+def _different_voices(files: Sequence[FileInspection]) -> list[DifferentVoices]:
     voices = [
         (number, file.inspection.windows)
         for number, file in enumerate(files)
@@ -116,12 +118,12 @@ def _unlike(files: Sequence[InspectedFile]) -> list[Unlike]:
     for (first, one), (second, other) in combinations(voices, 2):
         contrast = contrast_between(one, other)
         if contrast > CONTRAST:
-            found.append(Unlike(first=first, second=second, contrast=contrast))
+            found.append(DifferentVoices(first=first, second=second, contrast=contrast))
     return found
 
 
-class _Last:
-    """Reads through, and keeps the last object: most requests have one recording, which is read once."""
+class _LastObjectCache:
+    """Fetches objects and keeps the last one: most entries have one recording, which is then read once."""
 
     def __init__(self, fetch: Fetch) -> None:
         self._fetch = fetch

@@ -89,7 +89,7 @@ def model_calibration(files: ModelFiles, model_id: str) -> Calibration:
         return calibration_of(model_id)
     text = files.calibration(model_id)
     if text is None:
-        raise SetupError(uncalibrated(model_id))
+        raise SetupError(uncalibrated_message(model_id))
     return calibration_for(text, model_id)
 
 
@@ -110,7 +110,7 @@ def calibrated(files: ModelFiles, model_id: str) -> bool:
     return True
 
 
-def uncalibrated(model_id: str) -> str:
+def uncalibrated_message(model_id: str) -> str:
     """The refusal of a model without calibration, with what mends it."""
     return (
         f"the voice model {model_id} has no calibration, so its scores would mean nothing: fit "

@@ -1,7 +1,7 @@
-"""The report of a dry run: findings in manifest order, what voices have in common, a summary.
+"""Build the report of a dry run: lines in manifest order, voices under several ids, a summary.
 
-Findings are read three times as a stream; memory holds the voices (1 KiB a request) and which speaker each
-belongs to, never the findings.
+Stored lines are read three times as a stream; memory holds the voices (1 KiB a request) and the speaker of
+each, never the lines.
 """
 
 from __future__ import annotations
@@ -31,20 +31,20 @@ _USUAL_LINE = (30.0, 25.0)
 _SAME_LOG10 = -4.0
 
 Line = dict[str, Any]
-Findings = Callable[[], Iterator[tuple[int, Line]]]
-"""Positions and lines in manifest order; anew with every call."""
+ReadLines = Callable[[], Iterator[tuple[int, Line]]]
+"""Reads positions and lines in manifest order; each call reads from the start."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
-    """Findings with what voices have in common; `lines` may be called again and again."""
+    """A summary, and lines with the relations of voices; `lines` can be called repeatedly."""
 
     summary: dict[str, Any]
     lines: Callable[[], Iterator[Line]]
 
 
 def report_files(lines: Lines) -> tuple[Iterator[bytes], Iterator[bytes]]:
-    """The report as JSON and as a page, both in pieces."""
+    """Build the report as JSON and as a page, both in pieces."""
     made = make_report(lambda: in_order(lines))
     return json_report(made), page(made.summary, made.lines())
 
@@ -53,11 +53,11 @@ def in_order(lines: Lines) -> Iterator[tuple[int, Line]]:
     return heapq.merge(lines(True), lines(False), key=itemgetter(0))
 
 
-def make_report(findings: Findings) -> Report:
-    """From findings in manifest order, as `finding.finding` and `result.error_line` make them."""
+def make_report(read_lines: ReadLines) -> Report:
+    """Build the report from stored lines (`report_line`, `result.error_line`) in manifest order."""
     counts: Counter[str] = Counter()
     voices, owners, places = [], [], []
-    for position, line in findings():
+    for position, line in read_lines():
         outcome = line.get("LikelyOutcome", ERROR)
         counts[f"ERROR_{line['ErrorCode']}" if outcome == ERROR else outcome] += 1
         if VOICE in line:
@@ -72,7 +72,7 @@ def make_report(findings: Findings) -> Report:
         shipped_calibration().tail(*_USUAL_LINE),
         strict=shipped_calibration().stricter_tail(*_USUAL_LINE, log10_far=_SAME_LOG10),
     )
-    named = _named(findings, places, likeness)
+    named = _named(read_lines, places, likeness)
     failed = sum(count for name, count in counts.items() if name.startswith(ERROR))
     summary = {
         "Requests": sum(counts.values()),
@@ -86,11 +86,11 @@ def make_report(findings: Findings) -> Report:
         "SameVoiceThreshold": round(likeness.same_voice, 3),
         "DifferentVoicesThreshold": round(likeness.different_voices, 3),
     }
-    return Report(summary=summary, lines=lambda: _lines(findings, places, likeness, named))
+    return Report(summary=summary, lines=lambda: _lines(read_lines, places, likeness, named))
 
 
 def json_report(made: Report) -> Iterator[bytes]:
-    """One request a line of text."""
+    """Write the report as JSON, one request a line of text."""
     yield b'{\n  "Version": ' + orjson.dumps(VERSION) + b',\n  "Summary": ' + orjson.dumps(made.summary)
     yield b',\n  "Requests": ['
     separator = b"\n    "
@@ -101,31 +101,31 @@ def json_report(made: Report) -> Iterator[bytes]:
 
 
 def _number(speaker_id: str) -> int:
-    """A number for a speaker: 63 bits of a digest, so that ids need not be kept."""
+    """Map a speaker to a number, 63 bits of a digest, so that ids need not be in memory."""
     return int.from_bytes(hashlib.blake2b(speaker_id.encode(), digest_size=8).digest()) >> 1
 
 
-def _named(findings: Findings, places: list[int], likeness: Likeness) -> dict[int, tuple[str, str]]:
-    """(RequestId, SpeakerId) of the voices that another one refers to."""
+def _named(read_lines: ReadLines, places: list[int], likeness: Likeness) -> dict[int, tuple[str, str]]:
+    """Find (RequestId, SpeakerId) of the voices that others refer to."""
     wanted = {int(n) for n in np.concatenate([likeness.twin, likeness.stranger]) if n >= 0}
     if not wanted:
         return {}
     positions = {places[number]: number for number in wanted}
     return {
         positions[position]: (line["RequestId"], line["SpeakerId"])
-        for position, line in findings()
+        for position, line in read_lines()
         if position in positions
     }
 
 
 def _lines(
-    findings: Findings,
+    read_lines: ReadLines,
     places: list[int],
     likeness: Likeness,
     named: dict[int, tuple[str, str]],
 ) -> Iterator[Line]:
     voice = 0
-    for position, line in findings():
+    for position, line in read_lines():
         shown = {"Number": position + 1, "LikelyOutcome": ERROR} | line
         shown.pop(FINGERPRINT, None)
         if shown.pop(VOICE, None) is not None:

@@ -1,4 +1,4 @@
-"""The report of a dry run as one page of HTML: no scripts, nothing loaded from elsewhere, prints well."""
+"""Write the report of a dry run as one HTML page: no scripts, nothing loaded from elsewhere, printable."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ OUTCOMES = {
 
 
 def page(summary: dict[str, Any], lines: Iterable[dict[str, Any]]) -> Iterator[bytes]:
-    """The page in pieces, one a request. All text from outside is escaped."""
+    """Write the page in pieces, one a request. All text from outside is escaped."""
     yield (_HEAD + _figures(summary) + _TABLE).encode()
     for line in lines:
         yield _request(line).encode()
@@ -59,7 +59,7 @@ def page(summary: dict[str, Any], lines: Iterable[dict[str, Any]]) -> Iterator[b
 
 
 def length(seconds: float) -> str:
-    """`4:05` minutes."""
+    """Format a length as minutes and seconds, such as `4:05`."""
     whole = round(seconds)
     return f"{whole // 60}:{whole % 60:02d}"
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from sqlalchemy import Connection
 
 from sonant.errors import ModelMismatch, SealBroken, Validation
-from sonant.jobs.calibration_cache import scale_of
+from sonant.jobs.calibration_cache import domain_calibration
 from sonant.jobs.faults import JobFault
 from sonant.operations.service import Request, Service
 from sonant.operations.sessions import require_session
@@ -123,7 +123,9 @@ def score(service: Service, view: View, hearing: SessionSample) -> int:
 
 
 def _scale(service: Service, view: View, hearing: SessionSample) -> Calibration:
-    return scale_of(view.connection, view.domain.domain_id, hearing.sample.model_id, service.calibration_of)
+    return domain_calibration(
+        view.connection, view.domain.domain_id, hearing.sample.model_id, service.calibration_of
+    )
 
 
 def heard_for(view: View, purpose: str) -> SessionSample:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from sqlalchemy import Connection
 
 from sonant.errors import Throttling
-from sonant.jobs.calibration_cache import scale_of
+from sonant.jobs.calibration_cache import domain_calibration
 from sonant.operations.paging import paged
 from sonant.operations.service import Answer, Caller, Request, Service
 from sonant.storage.crypto.vault import Vault
@@ -27,7 +27,7 @@ QUIET_DB = 30.0
 #: Pairs of so many speakers with all others are held at a time.
 ROWS = 4096
 #: A search holds all voices of a domain and works a core for seconds: one at a time.
-_turn = threading.Lock()
+SEARCH_LOCK = threading.Lock()
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -50,13 +50,13 @@ class Voices:
 
 def list_voice_duplicates(service: Service, caller: Caller, request: Request) -> Answer:
     """Raises Throttling while another search is on."""
-    if not _turn.acquire(blocking=False):
+    if not SEARCH_LOCK.acquire(blocking=False):
         # Waiting would keep a thread that other calls need.
         raise Throttling("Another search for duplicates is under way")
     try:
         return _search(service, caller, request)
     finally:
-        _turn.release()
+        SEARCH_LOCK.release()
 
 
 def _search(service: Service, caller: Caller, request: Request) -> Answer:
@@ -66,7 +66,7 @@ def _search(service: Service, caller: Caller, request: Request) -> Answer:
         voices = load_voices(connection, vault, domain.domain_id)
         if voices is None:
             return {"Pairs": [], "SpeakersCompared": 0, "SpeakersLeftOut": 0, "ExpectedByChance": 0.0}
-        scale = scale_of(connection, domain.domain_id, voices.model_id, service.calibration_of)
+        scale = domain_calibration(connection, domain.domain_id, voices.model_id, service.calibration_of)
     # Outside of the transaction: it takes seconds, and the database goes on meanwhile.
     pairs, token = paged(
         service,

@@ -13,10 +13,10 @@ from sqlalchemy import Connection
 
 from sonant.errors import Conflict, ResourceNotFound, SealBroken, SetupError
 from sonant.events.documents import ErrorInfo, Event, fraud_detection_event, speaker_event
-from sonant.jobs.calibration_cache import scale_of
+from sonant.jobs.calibration_cache import domain_calibration
 from sonant.jobs.entry import TaskResult
 from sonant.jobs.faults import JobFault, Refusal
-from sonant.jobs.fraud import Risk, refuse, told
+from sonant.jobs.fraud import Risk, refuse, risk_details
 from sonant.jobs.voiceprints import store_voiceprint
 from sonant.sessions.context import StreamContext
 from sonant.sessions.listener import GATHERING, StreamKey
@@ -87,7 +87,7 @@ def fail(context: StreamContext, place: StreamKey, why: Refusal) -> None:
         sessions.set_enrollment(connection, place.session_id, FAILED, why.message, now)
         domain = domains.find_by_id(connection, place.domain_id)
         if domain is not None:
-            context.outbox.put(connection, [outcome_event(domain, session, error=why.told)], now)
+            context.outbox.put(connection, [outcome_event(domain, session, error=why.event_error)], now)
 
 
 def outcome_event(
@@ -135,7 +135,7 @@ class _Enrollment:
             outcome = outcome_event(self._domain, session, status=done)
         else:
             sessions.set_enrollment(connection, session.session_id, FAILED, refusal.message, now)
-            outcome = outcome_event(self._domain, session, error=refusal.told)
+            outcome = outcome_event(self._domain, session, error=refusal.event_error)
         context.outbox.put(connection, [*self._detected(), outcome], now)
 
     def _detected(self) -> list[Event]:
@@ -176,7 +176,7 @@ class _Enrollment:
         except _UNKNOWABLE as fault:
             log.error("session %s: fraud detection failed: %s", session.session_id, fault)
             return Refusal(500, "fraud detection failed; see the service's log")
-        self._details = told(
+        self._details = risk_details(
             risks,
             risk_threshold=threshold,
             watchlist_id=session.watchlist_id or self._domain.default_watchlist_id,
@@ -202,7 +202,7 @@ def _risks(
     hearing: SessionSample,
 ) -> tuple[Risk, ...]:
     """Raises ResourceNotFound WATCHLIST."""
-    scale = scale_of(connection, domain.domain_id, hearing.sample.model_id, context.calibration_of)
+    scale = domain_calibration(connection, domain.domain_id, hearing.sample.model_id, context.calibration_of)
     return context.risks(
         connection,
         domain,

@@ -45,7 +45,7 @@ def task_for(
         risk_threshold=risk_threshold or 0,
         fingerprint=purpose != AUTHENTICATION and settings.fraud.replay_recordings > 0,
         model_id=model_id,
-        spoken=Pcm16Audio.of(window.samples, window.quality),
+        call_audio=Pcm16Audio.of(window.samples, window.quality),
     )
 
 

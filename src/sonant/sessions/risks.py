@@ -132,7 +132,7 @@ class FraudIndexes:
         with self._fraud_indexes.held(
             (domain_id, watchlist_id), lambda: FraudsterGallery(domain_id, watchlist_id)
         ) as gallery:
-            gallery.follow(connection, vault, fraud_voices.version(connection, domain_id))
+            gallery.refresh(connection, vault, fraud_voices.version(connection, domain_id))
             (match,) = gallery.nearest([hearing.sample])
             size = gallery.size(hearing.sample.model_id)
         return known_fraudster(match, size, scale.tail_for(hearing.sample.quality))
@@ -144,7 +144,7 @@ class FraudIndexes:
             return None
         heard = Fingerprint.from_bytes(hearing.fingerprint)
         with self._guarding(domain_id) as guard, _readable():
-            guard.follow(connection, vault)
+            guard.refresh(connection, vault)
             return guard.find(connection, vault, heard, None, live=True, before=before)
 
     def _guarding(self, domain_id: str) -> AbstractContextManager[ReplayDetector]:
@@ -160,7 +160,7 @@ class FraudIndexes:
         try:
             guard = ReplayDetector(domain.domain_id, self._most)
             with self._loading.held(LOADING_WAIT_S), read() as connection, _readable():
-                guard.follow(connection, vault)
+                guard.refresh(connection, vault)
             self._guards.put(domain.domain_id, guard)
             reading.set_result(None)
         except Exception as fault:  # noqa: BLE001 - told to those who wait, who ask again

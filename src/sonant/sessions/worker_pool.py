@@ -101,7 +101,7 @@ class Pool:
     @property
     def lost(self) -> int:
         """How many workers ended before they were ready."""
-        return self._engine.lost
+        return self._engine.workers_lost
 
     def _begin(self) -> None:
         if self._thread is None and not self._closing:

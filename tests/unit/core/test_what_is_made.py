@@ -27,8 +27,8 @@ MAKING = {
 #: Made for one value or one process, kept nowhere by itself.
 PASSING = {
     "web/login_cookies.py LoginCookies.sign_in": "compared with, when there is no such access key",
-    "jobs/workers/parcels.py new_key": "of one runner and its actors, in memory",
-    "jobs/workers/parcels.py Parcels.seal": "a nonce",
+    "jobs/workers/sealed_messages.py new_key": "of one runner and its actors, in memory",
+    "jobs/workers/sealed_messages.py MessageCipher.seal": "a nonce",
     "storage/keys/local.py LocalKeyStore._wrap": "a nonce",
     "storage/keys/local.py LocalKeyStore.generate_data_key": "for the row or file made with it",
     "storage/keys/pkcs11.py _decrypted": "a nonce",

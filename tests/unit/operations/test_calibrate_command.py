@@ -10,7 +10,7 @@ from voices_testbed import enroll, strangers
 from sonant.cli import calibrate as command
 from sonant.cli.calibrate_model import calibrate_model
 from sonant.errors import SetupError
-from sonant.jobs.calibration_cache import scale_of
+from sonant.jobs.calibration_cache import domain_calibration
 from sonant.storage.model_files import ModelFiles, ModelManifest
 from sonant.storage.repositories import domains
 from sonant.storage.repositories.calibrations import (
@@ -32,7 +32,7 @@ def domain_id(testbed):
 
 def scale(testbed, domain_id):
     with testbed.store.database.read() as connection:
-        return scale_of(connection, domain_id, load_models().encoder_id)
+        return domain_calibration(connection, domain_id, load_models().encoder_id)
 
 
 def run(testbed, domain_id, **how):

@@ -127,20 +127,20 @@ def test_the_command_refuses_a_domain_that_is_not_there(testbed):
 
 def test_a_second_search_at_once_is_told_to_come_back(testbed, domain_id):
     with_twins(testbed, domain_id)
-    with duplicates._turn, pytest.raises(Throttling):
+    with duplicates.SEARCH_LOCK, pytest.raises(Throttling):
         testbed.call("ListVoiceDuplicates", DomainId=domain_id)
     assert testbed.call("ListVoiceDuplicates", DomainId=domain_id)["Pairs"]
 
 
 def test_a_speaker_deleted_during_the_search_is_left_out(testbed, domain_id, monkeypatch):
     with_twins(testbed, domain_id)
-    take = duplicates._take
+    find_pairs = duplicates.find_pairs
 
-    def deleting(*asked):
+    def deleting(*asked, **how):
         testbed.call("DeleteSpeaker", DomainId=domain_id, SpeakerId="caller-41")
-        return take(*asked)
+        yield from find_pairs(*asked, **how)
 
-    monkeypatch.setattr(duplicates, "_take", deleting)
+    monkeypatch.setattr(duplicates, "find_pairs", deleting)
     found = names(testbed.call("ListVoiceDuplicates", DomainId=domain_id)["Pairs"])
     assert frozenset({"caller-3", "caller-40"}) in found
     assert not any("caller-41" in pair for pair in found)

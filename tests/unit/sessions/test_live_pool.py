@@ -13,7 +13,7 @@ from sonant.cpu_affinity import CpuAffinity
 from sonant.jobs.entry import Role, Task, TaskResult
 from sonant.jobs.faults import Refusal
 from sonant.jobs.workers import local
-from sonant.jobs.workers.local import MAX_STILLBORN, LocalEngine
+from sonant.jobs.workers.local import MAX_FAILED_STARTS, LocalEngine
 from sonant.sessions import worker_pool as live_pool
 from sonant.sessions.worker_pool import Pool, Urgency
 
@@ -137,7 +137,7 @@ def test_workers_that_never_get_ready_are_given_up_with_a_reason(pool_of, monkey
     for refusal in answers.first(2):
         assert refusal.code == 500
         assert "sonant doctor" in refusal.message
-    assert pool.lost >= MAX_STILLBORN
+    assert pool.lost >= MAX_FAILED_STARTS
 
 
 def test_tasks_wait_for_workers_that_are_killed_before_they_are_ready(pool_of, tmp_path, monkeypatch):
@@ -146,7 +146,7 @@ def test_tasks_wait_for_workers_that_are_killed_before_they_are_ready(pool_of, t
     may_be_ready = tmp_path / "models"
     pool, answers = pool_of(engine_parts.die_unless, str(may_be_ready)), Answers()
     pool.submit(task("who"), AUTHENTICATION, answers)
-    wait_until("workers end", lambda: pool.lost > MAX_STILLBORN)
+    wait_until("workers end", lambda: pool.lost > MAX_FAILED_STARTS)
     assert answers.found == []
     may_be_ready.touch()
     assert answers.first(1) == ["who"]

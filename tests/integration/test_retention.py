@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -10,10 +11,14 @@ from kept_testbed import INSTANT, START, add_fraudster, enroll, files_with, rows
 from sqlalchemy import text
 
 from sonant.errors import ResourceNotFound
-from sonant.retention.housekeeping import BATCH, SCRUB_S, years_before
-from sonant.storage.repositories import counters
-from sonant.storage.repositories.domains import SUSPENSION
+from sonant.events import outbox
+from sonant.events.documents import speaker_event
+from sonant.events.outbox import Outbox
+from sonant.retention.housekeeping import BATCH, SCRUB_S
+from sonant.retention.rules import SUSPENDED_DOMAIN, years_before
+from sonant.storage.repositories import counters, domains
 
+SUSPENSION = timedelta(days=30)
 #: For what is told of SQLite only: PostgreSQL overwrites nothing at once.
 on_sqlite = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 
@@ -178,7 +183,7 @@ def test_a_suspended_domain_can_be_restored_for_30_days_and_is_then_erased_with_
     assert keeper.erase_domains() == 0
     kept.call("DeleteDomain", DomainId=domain_id)  # again: does not begin the 30 days anew
     clock.now += INSTANT
-    assert timedelta(days=30) == SUSPENSION
+    assert SUSPENDED_DOMAIN.duration == SUSPENSION
     assert keeper.erase_domains() == 1
     with pytest.raises(ResourceNotFound):
         kept.call("RestoreDomain", DomainId=domain_id)
@@ -230,3 +235,33 @@ def test_what_a_busy_moment_left_in_the_log_is_gone_a_minute_later(kept, keeper,
     clock.now += timedelta(seconds=SCRUB_S)
     keeper.turn(due)
     assert files_with(kept, wrapped) == []
+
+
+# --- events and tokens
+
+
+def test_events_that_every_sink_took_are_deleted_after_their_days(kept, keeper, clock):
+    domain_id = kept.new_domain()
+    with kept.store.database.write() as connection:
+        outbox.add_sink(connection, "file")
+        domain = domains.find_by_id(connection, domain_id)
+        assert domain is not None
+    with kept.store.database.write() as connection:
+        told = [speaker_event(domain, "DELETE_SPEAKER", speaker_id="id#" + "0" * 22)]
+        Outbox(enabled=True).put(connection, told, clock.now)
+        (sequence,) = connection.execute(text("SELECT sequence FROM events")).scalars()
+        assert outbox.hold(connection, "file", "me", clock.now + timedelta(hours=1), timedelta(hours=1))
+        assert outbox.move(connection, "file", "me", sequence)
+    of_file = dataclasses.replace(keeper, sinks=["file"])
+    clock.now += timedelta(days=7)
+    assert of_file.purge_events() == (0, 0)
+    clock.now += INSTANT
+    assert of_file.purge_events() == (1, 0)
+
+
+def test_client_tokens_are_deleted_a_week_after_their_use(kept, keeper, clock):
+    kept.call("CreateWatchlist", DomainId=kept.new_domain(), Name="list", ClientToken="token")
+    clock.now += timedelta(days=7) - INSTANT
+    assert keeper.forget_tokens() == 0
+    clock.now += INSTANT
+    assert keeper.forget_tokens() == 1

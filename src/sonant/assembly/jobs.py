@@ -22,6 +22,7 @@ from sonant.jobs.types.dry_run import DryRunJobType
 from sonant.jobs.types.enrollment import EnrollmentJobType
 from sonant.jobs.types.registration import RegistrationJobType
 from sonant.jobs.window import Engine
+from sonant.retention.housekeeping import Housekeeper
 from sonant.retention.sessions import SessionKeeper
 from sonant.settings import Settings
 from sonant.storage.model_files import ModelFiles
@@ -91,11 +92,23 @@ def build_dispatcher(store: Store, owner: str) -> Dispatcher:
     )
 
 
+def build_housekeeper(store: Store) -> Housekeeper:
+    """Build the housekeeper; it runs where jobs run."""
+    return Housekeeper(
+        database=store.database,
+        keys_of=store.backends.keys,
+        clock=store.clock,
+        settings=store.settings,
+        sinks=[sink.name for sink in build_sinks(store.settings)],
+        sessions=session_keeper(store),
+    )
+
+
 def session_keeper(store: Store) -> SessionKeeper:
     """Looks after sessions; runs where jobs run, and when a service that is alone starts."""
     settings = store.settings
     return SessionKeeper(
-        database=store.database, clock=store.clock, live=settings.live, outbox=outbox_of(settings)
+        database=store.database, clock=store.clock, settings=settings, outbox=outbox_of(settings)
     )
 
 

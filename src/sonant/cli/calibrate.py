@@ -23,7 +23,7 @@ from sonant.evaluation.run import Conditions
 from sonant.evaluation.trials import recordings_by_speaker
 from sonant.jobs.model_registry import model_calibration
 from sonant.operations.duplicates import load_voices
-from sonant.retention.housekeeping import KEPT_REPETITIONS
+from sonant.retention.rules import REPETITIONS
 from sonant.settings import Settings
 from sonant.storage.model_files import ModelFiles
 from sonant.storage.repositories import calibrations
@@ -168,7 +168,9 @@ def _of_domain(settings: Settings, domain_id: str) -> tuple[Calibration, Compari
         if voices is None:
             raise SetupError(f"domain {domain_id} has no enrolled speakers")
         shipped = model_calibration(ModelFiles(settings.data), voices.model_id)
-        repeated = calibrations.repetitions(connection, domain.domain_id, voices.model_id, KEPT_REPETITIONS)
+        repeated = calibrations.repetitions(
+            connection, domain.domain_id, voices.model_id, REPETITIONS.newest or 0
+        )
     some = np.sort(np.random.default_rng(1).permutation(len(voices.speaker_ids))[:MOST_SPEAKERS])
     vectors, snr = voices.vectors[some], voices.snr_db[some]
     first, second = np.triu_indices(len(some), 1)

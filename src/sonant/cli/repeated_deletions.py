@@ -13,7 +13,7 @@ import click
 from sonant.cli.common import client, refusals_told, show_progress
 from sonant.errors import SetupError
 from sonant.events.documents import OWN_SOURCE, SOURCE
-from sonant.retention.forgotten import End, Forgotten, Person, Torn, documents
+from sonant.retention.deletions import CutLine, Deletion, DeletionLog, Person, documents
 from sonant.settings import Settings
 
 Outcome = Literal["done", "absent", "refused", "no domain"]
@@ -25,8 +25,8 @@ def repeat(settings: Settings, files: Sequence[Path], *, profile: str, quiet: bo
     Raises SetupError for a file that holds no events, and when the service cannot be asked at all. What it
     refuses of one person is told, and the others' turn comes.
     """
-    ends = _read(settings, files).ends
-    done: Counter[End | Outcome] = Counter()
+    ends = _read(settings, files).deletions
+    done: Counter[Deletion | Outcome] = Counter()
     left_in: Counter[tuple[str, str]] = Counter()
     with refusals_told():
         service = client(settings, profile=profile)
@@ -47,22 +47,22 @@ def repeat(settings: Settings, files: Sequence[Path], *, profile: str, quiet: bo
         _say("another account's domains need a key of that account (`sonant access create --profile`)")
     left = done["refused"] + done["no domain"]
     click.echo(
-        f"speakers deleted: {done[End.DELETE_SPEAKER]}, opted out: {done[End.OPT_OUT_SPEAKER]}, "
-        f"fraudsters deleted: {done[End.DELETE_FRAUDSTER]}, not there: {done['absent']}, left: {left}"
+        f"speakers deleted: {done[Deletion.DELETE_SPEAKER]}, opted out: {done[Deletion.OPT_OUT_SPEAKER]}, "
+        f"fraudsters deleted: {done[Deletion.DELETE_FRAUDSTER]}, not there: {done['absent']}, left: {left}"
     )
     return not left
 
 
-def _read(settings: Settings, files: Sequence[Path]) -> Forgotten:
+def _read(settings: Settings, files: Sequence[Path]) -> DeletionLog:
     """Whom all the files tell to forget; what of them was no help is told."""
-    told = Forgotten(sources=frozenset((SOURCE, OWN_SOURCE, settings.events.eventbridge_source)))
+    told = DeletionLog(sources=frozenset((SOURCE, OWN_SOURCE, settings.events.eventbridge_source)))
     for file in files:
         events, others = told.events, told.others
         for document in documents(file):
-            if isinstance(document, Torn):
+            if isinstance(document, CutLine):
                 _say(f"{file}, line {document.line}: cut short; its events are not known")
             else:
-                told.take(document)
+                told.add(document)
         if told.others > others and told.events == events:
             raise SetupError(f"{file} holds no event of Sonant's")
         if told.others > others:
@@ -70,7 +70,7 @@ def _read(settings: Settings, files: Sequence[Path]) -> Forgotten:
     return told
 
 
-def _forget(service: Any, person: Person, end: End) -> Outcome:
+def _forget(service: Any, person: Person, end: Deletion) -> Outcome:
     """Ask for it. Raises what the client raises when nobody's turn could come, as without a connection."""
     domain = {"DomainId": person.domain_id}
     refusals = (
@@ -81,9 +81,9 @@ def _forget(service: Any, person: Person, end: End) -> Outcome:
         service.exceptions.ValidationException,
     )
     try:
-        if end is End.DELETE_FRAUDSTER:
+        if end is Deletion.DELETE_FRAUDSTER:
             service.delete_fraudster(**domain, FraudsterId=person.generated_id)
-        elif end is End.DELETE_SPEAKER:
+        elif end is Deletion.DELETE_SPEAKER:
             service.delete_speaker(**domain, SpeakerId=person.generated_id)
         else:
             service.opt_out_speaker(**domain, SpeakerId=person.generated_id)

@@ -20,7 +20,6 @@ import click
 from sonant.assembly.supervisor import STOP_S, Report, Supervisor
 from sonant.cpu_affinity import CpuAffinity
 from sonant.errors import SetupError
-from sonant.retention.housekeeping import Housekeeper
 from sonant.settings import Settings, loading
 from sonant.threads import start_loop, start_once
 
@@ -209,12 +208,7 @@ def work(
         runner = jobs.build_runner(store, owner, beat)
         dispatcher = jobs.build_dispatcher(store, owner)
         stop = threading.Event()
-        housekeeper = Housekeeper(
-            database=store.database,
-            keys_of=store.backends.keys,
-            clock=store.clock,
-            sessions=jobs.session_keeper(store),
-        )
+        housekeeper = jobs.build_housekeeper(store)
         start_loop(partial(housekeeper.run, stop), "housekeeping")
         signal.signal(signal.SIGTERM, lambda *_: runner.stop())
         if until_end_of:

@@ -14,24 +14,17 @@ from contextlib import suppress
 from datetime import datetime, timedelta
 from functools import partial
 
-from sqlalchemy.exc import SQLAlchemyError
-
 from sonant.errors import DatabaseUnavailable, SonantError
 from sonant.events import outbox
 from sonant.events.sinks import Sink, SinkFault
 from sonant.settings import Events
 from sonant.storage.database.engine import Database
-from sonant.storage.times import ClockWatch
 from sonant.threads import start_loop
 
 log = logging.getLogger(__name__)
 
 #: A process that has not renewed its right to deliver for this long counts as dead; longer than a delivery.
 LEASE = timedelta(seconds=120)
-#: How often old events are looked for.
-PURGE_S = 600.0
-#: How long after a jump of the clock nothing is purged.
-SETTLED_S = 3600.0
 #: How long a stop waits for deliveries in hand.
 STOP_S = 5.0
 
@@ -49,14 +42,13 @@ class Dispatcher:
         alone: bool,
         clock: Callable[[], datetime],
     ) -> None:
-        self._database, self._sinks, self._settings, self._clock = database, sinks, settings, clock
+        self._sinks = sinks
         self._stop = threading.Event()
         couriers = [Courier(sink, database, settings, owner, clock) for sink in sinks]
         self._loops: list[tuple[Callable[[], None], str]] = [
             (partial(courier.run, self._stop, alone), f"events {sink.name}")
             for sink, courier in zip(sinks, couriers, strict=True)
         ]
-        self._loops.append((self._tidy, "events purge"))
         self._threads: list[threading.Thread] = []
 
     def start(self) -> None:
@@ -69,35 +61,6 @@ class Dispatcher:
             thread.join(STOP_S)
         for sink in self._sinks:
             sink.close()
-
-    def purge(self) -> tuple[int, int]:
-        """Forget old events; how many that were taken, and how many that were not."""
-        now, give_up_days = self._clock(), self._settings.give_up_days
-        with self._database.write() as connection:
-            purged, dropped = outbox.purge(
-                connection,
-                [sink.name for sink in self._sinks],
-                now - timedelta(days=self._settings.keep_days),
-                now - timedelta(days=give_up_days) if give_up_days else None,
-            )
-        if dropped:
-            log.error("%d events were dropped: not taken by a sink for %g days", dropped, give_up_days)
-        return purged, dropped
-
-    def _tidy(self) -> None:
-        watch = ClockWatch(self._clock, time.monotonic)
-        while True:
-            try:
-                if watch.steady_s() < SETTLED_S:
-                    log.warning("old events are not purged yet: the clock has jumped")
-                else:
-                    self.purge()
-            except SonantError as fault:
-                log.warning("old events could not be purged: %s; trying again", fault)
-            except SQLAlchemyError:
-                log.exception("old events could not be purged; trying again")
-            if self._stop.wait(PURGE_S):
-                return
 
 
 class Courier:

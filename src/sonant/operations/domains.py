@@ -21,6 +21,7 @@ from sonant.operations.idempotency import client_token
 from sonant.operations.paging import paged
 from sonant.operations.service import Answer, Caller, Request, Service
 from sonant.operations.tags import checked_tags, require_unchanged
+from sonant.retention.rules import SUSPENDED_DOMAIN
 from sonant.storage.crypto.vault import Vault, create_vault
 from sonant.storage.database.postgres import advisory_lock
 from sonant.storage.keys.store import KeyInfo
@@ -148,7 +149,8 @@ def restore_domain(service: Service, caller: Caller, request: Request) -> Answer
     with service.database.write() as connection:
         advisory_lock(connection, "domains", caller.account_id)
         domain = service.require_domain(connection, caller, request["DomainId"], lock=True)
-        if domain.lost(service.clock()):
+        erasable = SUSPENDED_DOMAIN.cutoff(service.clock(), service.settings)
+        if erasable is not None and domain.suspended_by(erasable):
             raise ResourceNotFound("DOMAIN")
         vault = service.open_vault(caller, domain)
         if not domain.active:

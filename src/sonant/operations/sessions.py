@@ -27,6 +27,7 @@ from sonant.operations.idempotency import client_token
 from sonant.operations.paging import paged
 from sonant.operations.service import Answer, Caller, Request, Service
 from sonant.operations.session_setup import set_up
+from sonant.retention.rules import session_stored_for
 from sonant.retention.sessions import stream_event
 from sonant.sessions.calls import EndReason
 from sonant.sessions.setup import default_setup
@@ -134,7 +135,7 @@ def end_stream(service: Service, caller: Caller, request: Request) -> Answer:
         session = require_session(service, connection, domain.domain_id, request["SessionNameOrId"])
         if session.active:
             now = service.clock()
-            until = now + timedelta(hours=service.settings.live.keep_h)
+            until = now + session_stored_for(service.settings)
             sessions.end_stream(
                 connection, session.session_id, session.stream, EndReason.REQUESTED, now, until
             )

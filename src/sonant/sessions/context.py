@@ -13,6 +13,7 @@ from sonant.errors import KeyError_, SonantError
 from sonant.events.outbox import Outbox
 from sonant.jobs.calibration_cache import CalibrationOf
 from sonant.jobs.fraud import Risk
+from sonant.retention.rules import session_stored_for
 from sonant.settings import Settings
 from sonant.storage.crypto.vault import Vault
 from sonant.storage.database.engine import Database
@@ -66,7 +67,7 @@ class StreamContext:
     @property
     def keep(self) -> timedelta:
         """How long a session is kept after its last stream."""
-        return timedelta(hours=self.settings.live.keep_h)
+        return session_stored_for(self.settings)
 
     def domain(self, connection: Connection, domain_id: str) -> tuple[Domain, Vault]:
         """The domain, still active, and its vault. Raises DomainGone."""

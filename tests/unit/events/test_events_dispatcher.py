@@ -10,7 +10,7 @@ from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import pytest
-from event_peers import NOON, Peer, reply
+from event_peers import Peer, reply
 from waiting import PATIENCE_S, wait_until
 
 from sonant.events import dispatcher as events_dispatcher
@@ -186,19 +186,3 @@ def test_a_courier_that_lost_its_sink_leaves_the_cursor_alone(
     Courier(Slow(tmp_path / "e", max_bytes=1 << 20, keep=1), database, FAST, "me", now).turn()
     with database.read() as connection:
         assert outbox.cursor(connection, "file") == 0
-
-
-def test_old_events_are_purged_when_all_have_them(database: Database, domain: Domain, tmp_path: Path) -> None:
-    sink = FileSink(tmp_path / "e", max_bytes=1 << 20, keep=1)
-    told = [speaker_event(domain, "DELETE_SPEAKER", speaker_id="id#" + "0" * 22)]
-    with database.write() as connection:
-        Outbox(enabled=True).put(connection, told, NOON)
-        outbox.add_sink(connection, "file")
-    at = NOON + timedelta(days=6)
-    dispatcher = Dispatcher(
-        database=database, sinks=[sink], settings=Events(), owner="me", alone=True, clock=lambda: at
-    )
-    Courier(sink, database, FAST, "me", lambda: at).turn()
-    assert dispatcher.purge() == (0, 0)
-    at = NOON + timedelta(days=8)
-    assert dispatcher.purge() == (1, 0)

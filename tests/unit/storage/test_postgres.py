@@ -231,19 +231,18 @@ def test_jobs_are_claimed_side_by_side_and_never_twice(database, another, domain
         assert not jobs.renew(connection, ids[0], "one", now(), LEASE), "it learns that it lost the job"
 
 
-def test_tokens_that_have_run_out_are_forgotten_by_many_at_once(database, another):
+def test_used_tokens_are_deleted_by_many_at_once(database, another):
     moment = now()
     with database.write() as connection:
         for number in range(20):
             client_tokens.keep(connection, f"old-{number}", "hash", "resource", moment)
-    later = moment + client_tokens.KEPT + timedelta(seconds=1)
+        client_tokens.keep(connection, "new", "hash", "resource", moment + timedelta(seconds=1))
     with database.write() as one, another.write() as other:
-        client_tokens.keep(one, "new-1", "hash", "resource", later)
-        client_tokens.keep(other, "new-2", "hash", "resource", later)
+        assert client_tokens.delete_used_by(one, moment) == 20
+        assert client_tokens.delete_used_by(other, moment) == 0, "it waits for nothing"
     with database.write() as connection:
-        client_tokens.keep(connection, "new-3", "hash", "resource", later)
         left = connection.execute(text("SELECT scope FROM client_tokens ORDER BY scope")).scalars().all()
-    assert left == ["new-1", "new-2", "new-3"]
+    assert left == ["new"]
 
 
 def test_texts_of_callers_that_postgresql_cannot_store_do_no_harm(database, domain):

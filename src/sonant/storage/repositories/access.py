@@ -17,9 +17,6 @@ from sonant.storage.crypto.vault import ServiceSecret
 from sonant.storage.database.schema import access_keys, principals
 from sonant.storage.times import from_us, to_us
 
-#: Expired temporary credentials are kept this long, so that they are told to be expired, not unknown.
-_EXPIRED_KEPT = timedelta(days=1)
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Principal:
@@ -141,6 +138,13 @@ def create_access_key(
     return access_key_id, secret
 
 
+def delete_expired_by(connection: Connection, moment: datetime) -> int:
+    """Delete temporary credentials that had expired by a moment; how many."""
+    expired = select(access_keys.c.access_key_id).where(access_keys.c.expires_at <= to_us(moment))
+    expired = expired.with_for_update(skip_locked=True)
+    return connection.execute(delete(access_keys).where(access_keys.c.access_key_id.in_(expired))).rowcount
+
+
 def create_temporary(
     connection: Connection,
     secret_of_service: ServiceSecret,
@@ -148,10 +152,7 @@ def create_temporary(
     now: datetime,
     life: timedelta,
 ) -> Temporary:
-    """Credentials of a principal that end by themselves; those that have ended are forgotten."""
-    ended = select(access_keys.c.access_key_id).where(access_keys.c.expires_at <= to_us(now - _EXPIRED_KEPT))
-    ended = ended.with_for_update(skip_locked=True)
-    connection.execute(delete(access_keys).where(access_keys.c.access_key_id.in_(ended)))
+    """Make credentials of a principal that expire after `life`."""
     made = Temporary(
         access_key_id=_new_key_id("ASIA"),
         secret=secrets.token_urlsafe(30),

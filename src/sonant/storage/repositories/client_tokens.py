@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 
-from sqlalchemy import Connection, delete, insert, or_, select
+from sqlalchemy import Connection, delete, insert, select
 
 from sonant.storage.database.schema import client_tokens
 from sonant.storage.times import to_us
 
 #: A client token and a page token last this long.
 TOKEN_LIFE = timedelta(hours=24)
-#: And is kept so long, so that a clock that is wrong for a while makes no second resource of one call.
-KEPT = timedelta(days=7)
 
 
 def find(connection: Connection, scope: str, now: datetime) -> tuple[str, str] | None:
@@ -25,15 +23,18 @@ def find(connection: Connection, scope: str, now: datetime) -> tuple[str, str] |
 
 
 def keep(connection: Connection, scope: str, request_hash: str, resource_id: str, now: datetime) -> None:
-    """Remember a token, and forget those that have run out."""
-    # Those that somebody else is deleting are left to them: two that wait for each other would both fail.
-    # One that has run out and is used again gives way.
-    gone = or_(client_tokens.c.created_at <= to_us(now - KEPT), client_tokens.c.scope == scope)
-    old = select(client_tokens.c.scope).where(gone)
-    old = old.with_for_update(skip_locked=True)
-    connection.execute(delete(client_tokens).where(client_tokens.c.scope.in_(old)))
+    """Store a token, in place of an expired one of the same scope."""
+    connection.execute(delete(client_tokens).where(client_tokens.c.scope == scope))
     connection.execute(
         insert(client_tokens).values(
             scope=scope, request_hash=request_hash, resource_id=resource_id, created_at=to_us(now)
         )
     )
+
+
+def delete_used_by(connection: Connection, moment: datetime) -> int:
+    """Delete tokens that were used by a moment; how many."""
+    # Rows that another process is deleting are left to it: two that wait for each other would both fail.
+    old = select(client_tokens.c.scope).where(client_tokens.c.created_at <= to_us(moment))
+    old = old.with_for_update(skip_locked=True)
+    return connection.execute(delete(client_tokens).where(client_tokens.c.scope.in_(old))).rowcount

@@ -21,8 +21,6 @@ from sonant.storage.times import far_us, from_us, to_us
 
 DEFAULT_WATCHLIST_NAME = "DefaultWatchlist"
 
-#: A suspended domain can be restored for this long; then it is erased.
-SUSPENSION = timedelta(days=30)
 #: Key changes are tried again within this time.
 _LONGEST_PAUSE = timedelta(minutes=15)
 
@@ -63,9 +61,9 @@ class Domain:
     def active(self) -> bool:
         return self.status == "ACTIVE"
 
-    def lost(self, now: datetime) -> bool:
-        """Its suspension is over: it waits for nothing but its erasure."""
-        return self.suspended_at is not None and self.suspended_at <= now - SUSPENSION
+    def suspended_by(self, moment: datetime) -> bool:
+        """Whether it was suspended at this moment or before, and not restored since."""
+        return self.suspended_at is not None and self.suspended_at <= moment
 
     def texts(self, vault: Vault) -> tuple[str, str | None]:
         """(name, description). Raises SealBroken."""
@@ -253,18 +251,18 @@ def restore(connection: Connection, domain: Domain, now: datetime) -> bool:
     return _set(connection, domain, {"status": "ACTIVE", "suspended_at": None, "updated_at": to_us(now)})
 
 
-def erase_suspended(connection: Connection, now: datetime) -> int:
-    """Erase domains whose suspension is over, with all they hold; how many."""
+def erase_suspended(connection: Connection, by: datetime) -> int:
+    """Erase domains that were suspended by a moment, with all that they hold; how many."""
     lift_timeouts(connection)
     statement = delete(domains).where(
-        domains.c.status == "SUSPENDED", domains.c.suspended_at <= to_us(now - SUSPENSION)
+        domains.c.status == "SUSPENDED", domains.c.suspended_at <= to_us(by)
     )
     return connection.execute(statement).rowcount
 
 
-def suspended_too_long(connection: Connection, now: datetime) -> list[Domain]:
-    """What `erase_suspended` would erase."""
-    query = _DOMAIN.where(domains.c.status == "SUSPENDED", domains.c.suspended_at <= to_us(now - SUSPENSION))
+def suspended_by(connection: Connection, by: datetime) -> list[Domain]:
+    """List the domains that `erase_suspended` would erase."""
+    query = _DOMAIN.where(domains.c.status == "SUSPENDED", domains.c.suspended_at <= to_us(by))
     return [_domain(dict(row)) for row in connection.execute(query).mappings()]
 
 

@@ -8,7 +8,7 @@ from itertools import permutations
 import pytest
 
 from sonant.errors import SetupError
-from sonant.retention.forgotten import End, Forgotten, Person, Torn, documents
+from sonant.retention.deletions import CutLine, Deletion, DeletionLog, Person, documents
 
 ACCOUNT, DOMAIN, OTHER = "0" * 12, "AbCdEfGhIjKlMnOpQrStUv", "aBcDeFgHiJkLmNoPqRsTuV"
 ADA, BOB, EVE = ("id#" + letter * 22 for letter in "abe")
@@ -27,14 +27,14 @@ def fraudster(action, identifier):
 
 
 def taken(*given):
-    forgotten = Forgotten(sources=frozenset(("aws.voiceid", "voiceid")))
+    forgotten = DeletionLog(sources=frozenset(("aws.voiceid", "voiceid")))
     for document in given:
-        forgotten.take(document)
+        forgotten.add(document)
     return forgotten
 
 
 def ends(*given):
-    return {person.generated_id: end for person, end in taken(*given).ends.items()}
+    return {person.generated_id: end for person, end in taken(*given).deletions.items()}
 
 
 def test_whoever_was_deleted_or_opted_out_is_forgotten_and_nobody_else():
@@ -45,24 +45,24 @@ def test_whoever_was_deleted_or_opted_out_is_forgotten_and_nobody_else():
         fraudster("REGISTER_FRAUDSTER", ADA),
         fraudster("DELETE_FRAUDSTER", ADA),
     )
-    assert {person.generated_id: end for person, end in found.ends.items()} == {
-        BOB: End.DELETE_SPEAKER,
-        EVE: End.OPT_OUT_SPEAKER,
-        ADA: End.DELETE_FRAUDSTER,
+    assert {person.generated_id: end for person, end in found.deletions.items()} == {
+        BOB: Deletion.DELETE_SPEAKER,
+        EVE: Deletion.OPT_OUT_SPEAKER,
+        ADA: Deletion.DELETE_FRAUDSTER,
     }
     assert (found.events, found.others) == (5, 0)
 
 
 @pytest.mark.parametrize("word", ["SUCCEEDED", "SUCCESS"])
 def test_the_word_of_this_release_and_of_those_before_it_is_understood(word):
-    assert ends(speaker("DELETE_SPEAKER", ADA, status=word)) == {ADA: End.DELETE_SPEAKER}
+    assert ends(speaker("DELETE_SPEAKER", ADA, status=word)) == {ADA: Deletion.DELETE_SPEAKER}
 
 
 @pytest.mark.parametrize(
     ("actions", "end"),
     [
-        (("ENROLL_SPEAKER", "OPT_OUT_SPEAKER"), End.OPT_OUT_SPEAKER),
-        (("ENROLL_SPEAKER", "OPT_OUT_SPEAKER", "DELETE_SPEAKER"), End.DELETE_SPEAKER),
+        (("ENROLL_SPEAKER", "OPT_OUT_SPEAKER"), Deletion.OPT_OUT_SPEAKER),
+        (("ENROLL_SPEAKER", "OPT_OUT_SPEAKER", "DELETE_SPEAKER"), Deletion.DELETE_SPEAKER),
     ],
 )
 def test_nobody_is_enrolled_again_under_the_same_id_so_the_order_does_not_matter(actions, end):
@@ -71,9 +71,11 @@ def test_nobody_is_enrolled_again_under_the_same_id_so_the_order_does_not_matter
 
 
 def test_one_person_is_forgotten_once_in_each_domain():
-    found = taken(*[speaker("DELETE_SPEAKER", ADA)] * 2, speaker("DELETE_SPEAKER", ADA, domain=OTHER)).ends
+    found = taken(
+        *[speaker("DELETE_SPEAKER", ADA)] * 2, speaker("DELETE_SPEAKER", ADA, domain=OTHER)
+    ).deletions
     assert found == {
-        Person(account=ACCOUNT, domain_id=domain, generated_id=ADA): End.DELETE_SPEAKER
+        Person(account=ACCOUNT, domain_id=domain, generated_id=ADA): Deletion.DELETE_SPEAKER
         for domain in (DOMAIN, OTHER)
     }
 
@@ -87,7 +89,7 @@ def test_failures_and_events_of_other_things_say_nothing():
         fraudster("DELETE_SPEAKER", ADA),
         {"source": "aws.voiceid", **session},
     )
-    assert (found.ends, found.events, found.others) == ({}, 5, 0)
+    assert (found.deletions, found.events, found.others) == ({}, 5, 0)
 
 
 @pytest.mark.parametrize(
@@ -107,14 +109,14 @@ def test_failures_and_events_of_other_things_say_nothing():
 )
 def test_what_is_no_event_of_ours_is_counted_as_such(strange):
     found = taken(strange)
-    assert (found.ends, found.events, found.others) == ({}, 0, 1)
+    assert (found.deletions, found.events, found.others) == ({}, 0, 1)
 
 
 def test_a_file_holds_documents_or_arrays_of_them_and_perhaps_a_torn_end(tmp_path):
     one, two, three = (speaker("DELETE_SPEAKER", identifier) for identifier in (ADA, BOB, EVE))
     file = tmp_path / "events.jsonl"
     file.write_text(f"{json.dumps(one)}\n\n{json.dumps([two, three])}\n" + '{"detail": {"act')
-    assert list(documents(file)) == [one, two, three, Torn(line=4)]
+    assert list(documents(file)) == [one, two, three, CutLine(line=4)]
 
 
 def test_a_file_that_may_be_no_text_at_all_is_not_taken_for_a_torn_line(tmp_path):

@@ -92,7 +92,7 @@ def _work(pipe: Connection, requests: Sequence[Sequence[Path]]) -> None:
         )
         embed(speech.samples, noting)
         opened += speech.recordings_used
-        heard_s += speech.quality.duration_s
+        heard_s += speech.quality.duration_s or 0.0
     pipe.send({"recordings_heard": opened, "heard_s": heard_s})
     while True:
         try:

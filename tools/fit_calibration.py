@@ -181,7 +181,8 @@ def _call(person: int, speech: Speech, models: Models) -> Call:
     }
     probes[0.0] = embed(samples[len(samples) // 2 :], models).vector
     quality = speech.quality
-    return Call(person, quality.snr_db, quality.highpass_300hz, embed(samples, models).vector, probes)
+    snr_db, highpass_300hz = quality.snr_db or 0.0, bool(quality.highpass_300hz)
+    return Call(person, snr_db, highpass_300hz, embed(samples, models).vector, probes)
 
 
 def fit(

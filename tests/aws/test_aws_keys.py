@@ -308,7 +308,7 @@ def test_the_local_default_imports_nothing_of_aws() -> None:
         "store = installation.open_store(Settings(data=data), create=True)\n"
         "role = Role(arn='arn:aws:iam::000000000000:role/x', policies=())\n"
         "app_engines.granted_objects(store.backends, role)\n"
-        "store.backends.tidy()\n"
+        "store.backends.clean_up()\n"
         "bad = {'boto3', 'botocore.session', 'sonant.storage.keys.aws_kms', 'sonant.storage.objects.s3'}\n"
         "print(sorted(bad & set(sys.modules)))\n"
     )

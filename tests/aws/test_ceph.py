@@ -37,7 +37,7 @@ from sonant.jobs.faults import code_of
 from sonant.settings import S3, Settings
 from sonant.storage.accounts import LocalAccounts
 from sonant.storage.backends import Backends
-from sonant.storage.objects.s3 import PART_BYTES
+from sonant.storage.objects.s3_store import PART_BYTES
 from sonant.storage.objects.store import ObjectUri, RoleObjects
 from sonant.storage.times import now
 
@@ -246,7 +246,7 @@ def test_a_role_that_may_not_give_up_an_upload_works_and_the_log_tells_what_it_l
     objects = as_role(cluster.make_role("puts", service, PUTS))
     objects.check_writable(OUT, None)
     objects.write(OUT, b"{}", None)
-    assert "(ObjectDenied): whoever writes there lacks s3:AbortMultipartUpload" in caplog.text
+    assert "(ObjectDenied): the credentials lack s3:AbortMultipartUpload" in caplog.text
     (left,) = s3.list_multipart_uploads(Bucket="results")["Uploads"]
     s3.abort_multipart_upload(Bucket="results", Key=left["Key"], UploadId=left["UploadId"])
 

@@ -26,7 +26,7 @@ from sonant.errors import (
 from sonant.jobs.faults import code_of
 from sonant.storage.aws_clients import ClientConfig, make_client
 from sonant.storage.objects import s3
-from sonant.storage.objects.s3 import PART_BYTES, S3ObjectStore
+from sonant.storage.objects.s3_store import PART_BYTES, S3ObjectStore
 from sonant.storage.objects.store import ObjectUri
 
 pytestmark = pytest.mark.xdist_group("aws")  # one set of servers

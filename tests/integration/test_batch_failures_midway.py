@@ -11,7 +11,7 @@ from batch_values import entry
 
 from sonant.errors import DatabaseUnavailable
 from sonant.settings import Jobs
-from sonant.storage.database import engine
+from sonant.storage.database import sqlite
 from sonant.storage.repositories import domains, jobs
 from sonant.storage.times import now
 
@@ -167,7 +167,7 @@ def test_a_clock_that_jumps_ends_no_job(testbed, hours):
 
 
 def test_a_lock_held_for_longer_than_writers_wait_delays_the_job(testbed, monkeypatch):
-    monkeypatch.setattr(engine, "LOCK_WAIT_S", 0.1)
+    monkeypatch.setattr(sqlite, "LOCK_TIMEOUT_S", 0.1)
     waiting = testbed.variant()
     with closing(sqlite3.connect(testbed.settings.data / "sonant.db", isolation_level=None)) as other:
         try:

@@ -250,8 +250,8 @@ def test_events_that_every_sink_took_are_deleted_after_their_days(kept, keeper, 
         told = [speaker_event(domain, "DELETE_SPEAKER", speaker_id="id#" + "0" * 22)]
         Outbox(enabled=True).put(connection, told, clock.now)
         (sequence,) = connection.execute(text("SELECT sequence FROM events")).scalars()
-        assert outbox.hold(connection, "file", "me", clock.now + timedelta(hours=1), timedelta(hours=1))
-        assert outbox.move(connection, "file", "me", sequence)
+        assert outbox.acquire_lease(connection, "file", "me", clock.now, timedelta(hours=1))
+        assert outbox.advance_cursor(connection, "file", "me", sequence)
     of_file = dataclasses.replace(keeper, sinks=["file"])
     clock.now += timedelta(days=7)
     assert of_file.purge_events() == (0, 0)

@@ -22,7 +22,7 @@ from sonant.jobs.workers import EngineParts, build_engine
 from sonant.jobs.workers.local import LocalEngine
 from sonant.jobs.workers.process import TaskExecutor, serve_tasks
 from sonant.settings import Audio, Fraud, Settings, loading
-from sonant.storage.backends import Backends
+from sonant.storage.backends import Backends, object_back_end
 from sonant.storage.model_files import ModelFiles
 from sonant.storage.objects.store import ObjectUri, RoleObjects
 from sonant.storage.repositories import access
@@ -135,12 +135,8 @@ def storage_location(settings: Settings) -> dict[str, object]:
     found: dict[str, object] = {
         name: getattr(settings, name) for name in ("objects", "keys", "region", "account")
     }
-    if settings.objects == "s3":
-        for name in ("endpoint", "region", "path_style", "assume_role", "sts_endpoint"):
-            found[f"s3.{name}"] = getattr(settings.s3, name)
-    else:
-        found["data"] = service_key_digest(settings)
-    return found
+    location = object_back_end(settings).location(settings)
+    return {**found, **(location or {"data": service_key_digest(settings)})}
 
 
 def batch_engine(settings: Settings) -> Engine:

@@ -19,7 +19,7 @@ def verify(settings: Settings, head: str | None) -> int:
     """0 when in every chain each line follows from the one before, and `head` was met in one; else 1."""
     verdicts = [(folder, chain.verify(folder, head)) for folder in _folders(settings)]
     whole = min(_tell(folder, verdict) for folder, verdict in verdicts)
-    seen = head is None or any(verdict.saw_expected for _, verdict in verdicts)
+    seen = head is None or any(verdict.has_expected for _, verdict in verdicts)
     if not seen:
         click.echo(
             f"the hash {head} is not in it: lines were cut off at the end, or the trail was begun anew"
@@ -27,11 +27,11 @@ def verify(settings: Settings, head: str | None) -> int:
     return 0 if whole and seen else 1
 
 
-def _tell(folder: Path, verdict: chain.Verdict) -> bool:
+def _tell(folder: Path, verdict: chain.Verification) -> bool:
     """Whether the chain is whole."""
     if verdict.broken is not None:
         broken = verdict.broken
-        click.echo(f"broken at {folder / broken.file}, line {broken.line}: {broken.why}")
+        click.echo(f"broken at {folder / broken.file}, line {broken.line}: {broken.reason}")
         click.echo(f"{verdict.lines} lines before it are whole")
         return False
     counted = f"{verdict.lines} lines in {verdict.files} files"

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import click
 
-from sonant.backup.making import make
-from sonant.backup.restoring import check, restore
+from sonant.backup.create import create
+from sonant.backup.restore import check, restore
 from sonant.backup.sealed_file import MIN_PASSPHRASE
 from sonant.errors import SetupError
 from sonant.settings import Settings
@@ -21,9 +21,9 @@ _MAX_KEY_BYTES = 4096
 def back_up(settings: Settings, file: Path, key_file: Path | None) -> None:
     """Write a backup. Raises SetupError."""
     if file.exists():
-        raise SetupError(f"{file} is there already; choose another name")
-    held = make(settings, file, passphrase(key_file, new=True), now)
-    click.echo(f"{file}: {held.rows:,} rows, {held.files} files, {held.size_bytes / 1e6:,.1f} MB, sealed")
+        raise SetupError(f"{file} exists already; choose another name")
+    size = create(settings, file, passphrase(key_file, new=True), now)
+    click.echo(f"{file}: {size.rows:,} rows, {size.files} files, {size.size_bytes / 1e6:,.1f} MB, sealed")
 
 
 def put_back(settings: Settings, file: Path, key_file: Path | None, *, only_check: bool) -> None:

@@ -168,7 +168,7 @@ def _of_domain(settings: Settings, domain_id: str) -> tuple[Calibration, Compari
         if voices is None:
             raise SetupError(f"domain {domain_id} has no enrolled speakers")
         shipped = model_calibration(ModelFiles(settings.data), voices.model_id)
-        repeated = calibrations.repetitions(
+        repeated = calibrations.list_repeated_enrollments(
             connection, domain.domain_id, voices.model_id, REPETITIONS.newest or 0
         )
     some = np.sort(np.random.default_rng(1).permutation(len(voices.speaker_ids))[:MOST_SPEAKERS])

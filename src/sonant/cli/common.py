@@ -121,9 +121,9 @@ def refusals_told() -> Iterator[None]:
 
 def database_fault(fault: Exception) -> str | None:
     """One sentence for a fault of the database, without SQL or values; None for any other fault."""
-    from sonant.storage.database.faults import fault_text
+    from sonant.storage.database.errors import error_text
 
-    return fault_text(fault)
+    return error_text(fault)
 
 
 def show_progress(quiet: bool) -> bool:

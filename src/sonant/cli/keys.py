@@ -11,9 +11,9 @@ from sonant.cli import key_rotation
 from sonant.cli.common import table
 from sonant.errors import SetupError
 from sonant.settings import Settings
+from sonant.storage.backends import key_back_end
 from sonant.storage.keys.local import LocalKeyStore
-from sonant.storage.keys.names import shown
-from sonant.storage.keys.store import KeyInfo
+from sonant.storage.keys.store import KeyInfo, printable
 
 
 def create(settings: Settings, account: str | None, alias: str | None, description: str) -> None:
@@ -57,7 +57,7 @@ def accept_loss(settings: Settings, account: str | None, ref: str) -> None:
     with store.database.read() as connection:
         lost = lost_keys(store.accounts, connection)
     if (account or settings.account, ref) not in {(of, loss.key_id) for of, loss in lost}:
-        raise SetupError(f"key {shown(ref)} is not one that a domain of this account has lost")
+        raise SetupError(f"key {printable(ref)} is not one that a domain of this account has lost")
     key_id = keys.accept_loss(ref)
     click.echo(
         f"key {key_id} counts as destroyed: Sonant starts without it, and what it seals stays unreadable "
@@ -83,8 +83,8 @@ def _keys(
     Only `make` begins one for an account that has none: a mistyped account must not leave a folder behind.
     With `may_lack`, keys may be missing that domains need.
     """
-    if settings.keys == "aws-kms":
-        raise SetupError("the keys of this service live in AWS KMS; manage them there, with `aws kms`")
+    if elsewhere := key_back_end(settings).administered:
+        raise SetupError(f"the keys of this service live {elsewhere}")
     store = open_store(settings, keys_may_lack=may_lack)
     if account is None:
         return store.accounts.keys(settings.account)

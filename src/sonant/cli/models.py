@@ -24,7 +24,7 @@ from sonant.jobs import model_upgrade as change
 from sonant.jobs.model_registry import calibrated, calibration_for, model_calibration, uncalibrated_message
 from sonant.settings import Settings
 from sonant.storage.model_files import ID_PATTERN, MAX_CALIBRATION_BYTES, ModelFiles, ModelManifest
-from sonant.storage.repositories import domains, model_upgrades
+from sonant.storage.repositories import domains, model_upgrades, shadow_voiceprints
 from sonant.storage.repositories.domains import Domain
 from sonant.storage.times import now as real_now
 from sonant.voice.models import shipped_encoder_id
@@ -132,7 +132,7 @@ def remove(settings: Settings, model_id: str) -> None:
     files = ModelFiles(settings.data)
     files.get(model_id)
     with store.database.read() as connection:
-        if model_upgrades.model_used(connection, model_id) or domains.with_model(connection, model_id):
+        if model_upgrades.model_used(connection, model_id) or domains.count_with_model(connection, model_id):
             raise SetupError(
                 f"{model_id} is the voice model of a domain, or made voiceprints that are kept: "
                 "bring the domain to another model first"
@@ -205,8 +205,8 @@ def _make(store: Store, domain_id: str, *, quiet: bool) -> None:
                         raise SetupError(f"{found.problem}; it is tried again by the service")
                     new_id = found.new_model_id or shipped_encoder_id()
                     counts = [
-                        model_upgrades.counts(connection, domain_id, new_id, who)
-                        for who in model_upgrades.BOTH
+                        shadow_voiceprints.counts(connection, domain_id, new_id, who)
+                        for who in shadow_voiceprints.BOTH
                     ]
                 waiting = sum(one.pending for one in counts)
                 total = max(total, sum(one.pending + one.made + one.impossible for one in counts))
@@ -225,8 +225,8 @@ def _tell(store: Store, domain_id: str) -> None:
         found = model_upgrades.find(connection, domain_id)
         present = domain.model_id or shipped_encoder_id()
         click.echo(f"{domain_id} has the voice model {present}")
-        for who in model_upgrades.BOTH:
-            old = model_upgrades.stale(connection, domain_id, present, who)
+        for who in shadow_voiceprints.BOTH:
+            old = shadow_voiceprints.list_other_model(connection, domain_id, present, who)
             if old:
                 cure = f"sonant model upgrade {domain_id} {present}"
                 again = "enrolled" if who == "speaker" else "registered"
@@ -243,12 +243,12 @@ def _tell(store: Store, domain_id: str) -> None:
         # shipped one, or a way back.
         from_what = "voiceprints of other models" if old_id == new_id else old_id
         click.echo(f"change from {from_what} to {new_id}: {found.status}")
-        for who in model_upgrades.BOTH:
-            counts = model_upgrades.counts(connection, domain_id, new_id, who)
+        for who in shadow_voiceprints.BOTH:
+            counts = shadow_voiceprints.counts(connection, domain_id, new_id, who)
             click.echo(
                 f"{who}s: {counts.made} with both, {counts.pending} to do, {counts.impossible} impossible"
             )
-            for person_id, problem in model_upgrades.impossible(connection, domain_id, who):
+            for person_id, problem in shadow_voiceprints.impossible(connection, domain_id, who):
                 click.echo(f"{person_id} must be enrolled again: {problem}")
         for key, value in (found.report or {}).items():
             click.echo(f"agreement, {key.replace('_', ' ')}: {value}")

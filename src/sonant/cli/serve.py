@@ -51,7 +51,7 @@ def serve(settings: Settings, *, quiet: bool) -> None:
         key_id = installation.first_start(store)
         if key_id is None and settings.audit.enabled and not installation.audit_folders(settings):
             log.warning("%s", installation.lost_trail(settings))
-        store.backends.tidy()
+        store.backends.clean_up()
         family = socket.AF_INET6 if ":" in settings.wire.host else socket.AF_INET
         listener = socket.socket(family)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

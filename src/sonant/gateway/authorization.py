@@ -33,7 +33,7 @@ def authorize(
     """
     arn = _resource(parameters, caller)
     known = caller
-    if not caller.principal.judge.unconditional:  # else nobody asks
+    if not caller.principal.evaluator.unconditional:  # else nobody asks
         known = replace(
             caller, context=_context(parameters, caller, service, arn, source_ip, secure=secure, now=now)
         )

@@ -141,7 +141,7 @@ class Gateway:
         # SQLite's reads are so short that several threads only pass Python's lock around: one does more.
         embedded = service.settings.embedded
         self._reader = (
-            BatchingExecutor(self._live_short, "reads", service.database.begin_calls) if embedded else None
+            BatchingExecutor(self._live_short, "reads", service.database.start_batch) if embedded else None
         )
         self._waiting = 0
 
@@ -223,12 +223,12 @@ class Gateway:
             secure=secure,
             begun_s=time.perf_counter(),
         )
-        self.service.database.begin_calls()
+        self.service.database.start_batch()
         self._walk(call, INTERNAL_HANDLERS)
         return self._end(call)[2]
 
     def _live_alone(self, call: Call) -> Response:
-        self.service.database.begin_calls()
+        self.service.database.start_batch()
         return self.live(call)
 
     def _live_short(self, call: Call) -> Response | None:
@@ -245,7 +245,7 @@ class Gateway:
         return self._end(call)
 
     def _go_on_alone(self, call: Call) -> Response:
-        self.service.database.begin_calls()
+        self.service.database.start_batch()
         return self._go_on(call)
 
     def _walk(self, call: Call, steps: Sequence[Step]) -> None:

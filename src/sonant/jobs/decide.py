@@ -10,7 +10,7 @@ from sonant.jobs.entry import TaskResult
 from sonant.jobs.faults import Refusal
 from sonant.jobs.fraud import refuse
 from sonant.jobs.inspect import InspectionResult
-from sonant.storage.repositories.speakers import Standing
+from sonant.storage.repositories.speakers import SpeakerStatus
 
 EnrollmentStatus = Literal["DUPLICATE_SKIPPED", "NEW_ENROLLMENT", "ENROLLMENT_OVERWRITE"]
 
@@ -29,7 +29,7 @@ class Config:
 INCOMPARABLE = "INCOMPARABLE"
 
 
-def enrollment_state(standing: Standing | None, model_id: str) -> str | None:
+def enrollment_state(standing: SpeakerStatus | None, model_id: str) -> str | None:
     """Find a speaker's status in a domain of this voice model, or INCOMPARABLE; None for a new speaker."""
     if standing is None:
         return None

@@ -23,7 +23,7 @@ from sqlalchemy import Connection
 from sonant.errors import SealBroken
 from sonant.jobs.faults import JobFault
 from sonant.storage.crypto.vault import SpeakerSeal, Vault
-from sonant.storage.repositories import fingerprints
+from sonant.storage.repositories import voiceprints
 from sonant.voice.replay.fingerprint import Fingerprint, all_pairs, shared_with
 from sonant.voice.replay.index import FingerprintIndex
 
@@ -69,7 +69,9 @@ class ReplayDetector:
         """Read fingerprints that were stored since. Raises JobFault when one cannot be opened: without it a
         copy would be missed."""
         with _damage_as_job_fault():
-            for stored in fingerprints.after(connection, vault, self._domain_id, self._last, self._capacity):
+            for stored in voiceprints.fingerprints_after(
+                connection, vault, self._domain_id, self._last, self._capacity
+            ):
                 self._index.add(stored.number, Fingerprint.from_bytes(stored.data))
                 self._last = stored.number
 
@@ -90,7 +92,7 @@ class ReplayDetector:
         copies, pairs = [], all_pairs(fingerprint, tolerant=True)
         for number in self._index.candidates(fingerprint, CANDIDATES):
             with _damage_as_job_fault():
-                stored = fingerprints.find(connection, vault, self._domain_id, number)
+                stored = voiceprints.find_fingerprint(connection, vault, self._domain_id, number)
             if stored is None or not is_fraud(stored.speaker_id, speaker_id, live=live):
                 continue
             if before is not None and stored.created_at >= before:
@@ -110,5 +112,5 @@ class ReplayDetector:
         now: datetime,
     ) -> None:
         """Store the fingerprint of speech that was accepted; it can be found from now on."""
-        fingerprints.add(connection, seal, self._domain_id, speaker_id, data, now)
+        voiceprints.add_fingerprint(connection, seal, self._domain_id, speaker_id, data, now)
         self.refresh(connection, vault)

@@ -44,9 +44,9 @@ def _record_repetition(
     old = speakers.load_sample(connection, vault, speaker)
     if old is None or old.model_id != sample.model_id or sample.quality.snr_db is None:
         return
-    repetition = calibrations.Repetition(
+    repetition = calibrations.RepeatedEnrollment(
         similarity=old.similarity(sample),
         speech_s=sample.quality.net_speech_s,
         snr_db=sample.quality.snr_db,
     )
-    calibrations.note_repetition(connection, domain_id, sample.model_id, repetition, now)
+    calibrations.add_repeated_enrollment(connection, domain_id, sample.model_id, repetition, now)

@@ -26,7 +26,7 @@ from sonant.storage.crypto.vault import Vault, create_vault
 from sonant.storage.database.postgres import advisory_lock
 from sonant.storage.keys.store import KeyInfo
 from sonant.storage.opening import vault_of
-from sonant.storage.repositories import consents, domains
+from sonant.storage.repositories import callers, domains
 
 #: The model's own range for ListDomains; its text says 100.
 DOMAINS_PAGE = 10
@@ -190,7 +190,7 @@ def _require_consent(service: Service, caller: Caller) -> None:
     if service.settings.biometric_consent:
         return
     with service.database.read() as connection:
-        accepted_at = consents.accepted_at(connection, caller.account_id)
+        accepted_at = callers.consent_accepted_at(connection, caller.account_id)
     if accepted_at is None:
         raise ResourceNotFound(
             "COMPLIANCE_CONSENT",

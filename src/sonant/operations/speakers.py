@@ -110,7 +110,7 @@ def delete_speaker(service: Service, caller: Caller, request: Request) -> Answer
         service.open_domain(caller, request["DomainId"], write=True) as (connection, domain, vault),
     ):
         speaker = _require(connection, vault, domain, request["SpeakerId"])
-        speakers.remove(connection, speaker.speaker_id)
+        speakers.delete_speaker(connection, speaker.speaker_id)
         told = speaker_event(domain, "DELETE_SPEAKER", speaker_id=speaker.speaker_id)
         service.outbox.put(connection, [told], service.clock())
         ended = fail_enrollments(service, connection, domain, [speaker.speaker_id], DELETED_MEANWHILE)
@@ -195,7 +195,7 @@ def _opt_out(
     if speaker is not None:
         if speaker.status == "OPTED_OUT":
             return "unchanged", speaker.speaker_id
-        speakers.forget_voice(connection, vault, speaker, "OPTED_OUT", service.clock())
+        speakers.delete_voice(connection, vault, speaker, "OPTED_OUT", service.clock())
         return "changed", speaker.speaker_id
     if speaker_id.startswith("id#"):
         raise ResourceNotFound("SPEAKER")

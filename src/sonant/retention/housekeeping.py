@@ -31,7 +31,7 @@ from sonant.storage.crypto.vault import Vault, encryption_context
 from sonant.storage.database.engine import Database
 from sonant.storage.keys.store import KeysOf
 from sonant.storage.opening import vault_of
-from sonant.storage.repositories import access, calibrations, client_tokens, counters, domains, speakers
+from sonant.storage.repositories import access, calibrations, callers, counters, domains, speakers
 from sonant.storage.times import ClockWatch
 
 log = logging.getLogger(__name__)
@@ -197,7 +197,7 @@ class Housekeeper:
         if by is None:
             return 0
         with self.database.write() as connection:
-            due = domains.suspended_by(connection, by)
+            due = domains.list_suspended(connection, by)
             erased = domains.erase_suspended(connection, by)
         if erased:
             self.database.truncate_wal()
@@ -211,7 +211,7 @@ class Housekeeper:
         if newest is None:
             return 0
         with self.database.write() as connection:
-            return calibrations.forget_repetitions(connection, newest)
+            return calibrations.delete_old_repeated_enrollments(connection, newest)
 
     def purge_events(self) -> tuple[int, int]:
         """Delete old events: how many that all sinks had taken, and how many that one had not."""
@@ -229,8 +229,8 @@ class Housekeeper:
         """Delete old client tokens and expired temporary credentials."""
         done = 0
         for rule, delete in (
-            (rules.CLIENT_TOKEN, client_tokens.delete_used_by),
-            (rules.TEMPORARY_CREDENTIAL, access.delete_expired_by),
+            (rules.CLIENT_TOKEN, callers.delete_client_tokens),
+            (rules.TEMPORARY_CREDENTIAL, access.delete_expired),
         ):
             by = self.cutoff(rule)
             if by is not None:
@@ -246,7 +246,7 @@ class Housekeeper:
         if not self.database.is_file:
             return False
         try:
-            damage = self.database.damage(CHECK_S)
+            damage = self.database.find_damage(CHECK_S)
         except CheckUnfinished as fault:
             log.info("%s: run `sonant doctor` for that", fault)
             return False
@@ -292,7 +292,7 @@ class Housekeeper:
         while True:
             with self.database.write() as connection:
                 domains.lock(connection, domain.domain_id)
-                batch = speakers.unused_since(connection, domain.domain_id, before, after, BATCH)
+                batch = speakers.list_unused_since(connection, domain.domain_id, before, after, BATCH)
                 broken = sum(not self._expire(connection, vault, speaker) for speaker in batch)
                 counters.add(connection, {(counters.NOT_EXPIRED, ""): broken})
             expired += len(batch) - broken
@@ -303,7 +303,7 @@ class Housekeeper:
 
     def _expire(self, connection: Connection, vault: Vault, speaker: speakers.Speaker) -> bool:
         try:
-            speakers.forget_voice(connection, vault, speaker, "EXPIRED", self.clock())
+            speakers.delete_voice(connection, vault, speaker, "EXPIRED", self.clock())
         except SealBroken:
             return False
         return True

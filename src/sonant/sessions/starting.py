@@ -9,7 +9,7 @@ from sqlalchemy import Connection
 from sonant.errors import Conflict, require_room
 from sonant.ids import new_generated_id
 from sonant.storage.crypto.vault import Vault
-from sonant.storage.repositories import sessions
+from sonant.storage.repositories import session_streams, sessions
 from sonant.storage.repositories.domains import Domain
 from sonant.storage.repositories.sessions import Session, Setup
 
@@ -55,7 +55,7 @@ def begin_stream(
     else:
         speaker_id = speaker_id or found.speaker_id
         check_speaker(found, speaker_id)
-        sessions.set_up(
+        sessions.configure(
             connection,
             found.session_id,
             speaker_id=speaker_id,
@@ -63,7 +63,7 @@ def begin_stream(
             now=now,
             contact_arn=contact_arn,
         )
-        sessions.next_stream(connection, found, now, now + wait)
+        session_streams.add(connection, found, now, now + wait)
     begun = sessions.find(connection, domain.domain_id, name, now)
     assert begun is not None
     return begun

@@ -53,7 +53,7 @@ class LoginCookies:
         if known is None or not right or self._over(known, now):
             return None
         content = {"key": access_key_id, "until": (now + LIFE).timestamp()}
-        sealed = self.secret.seal_ticket(json.dumps(content).encode())
+        sealed = self.secret.seal_cookie(json.dumps(content).encode())
         return SignedIn(ticket=base64.urlsafe_b64encode(sealed).decode(), credential=known)
 
     def holder(self, ticket: str | None) -> Credential | None:
@@ -61,7 +61,7 @@ class LoginCookies:
         if not ticket or len(ticket) > _MAX_COOKIE:
             return None
         try:
-            opened = self.secret.open_ticket(base64.b64decode(ticket, altchars=b"-_", validate=True))
+            opened = self.secret.open_cookie(base64.b64decode(ticket, altchars=b"-_", validate=True))
         except (SealBroken, binascii.Error, ValueError):
             return None
         content = json.loads(opened)

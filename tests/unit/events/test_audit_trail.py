@@ -19,16 +19,16 @@ from waiting import in_time, wait_until
 
 from sonant.audit import chain
 from sonant.audit import trail as audit_trail
-from sonant.audit.record import Audited, Record, document
+from sonant.audit.record import AuditedOperation, Record, document
 from sonant.audit.trail import Trail
 from sonant.errors import InternalServer, InvalidSignature, ResourceNotFound, SetupError, WireError
 from sonant.settings import Audit
 
-READ = Audited(name="DescribeSpeaker", read_only=True, request=dict, answer=dict)
-WRITE = Audited(name="OptOutSpeaker", read_only=False, request=dict, answer=dict)
+READ = AuditedOperation(name="DescribeSpeaker", read_only=True, request=dict, response=dict)
+WRITE = AuditedOperation(name="OptOutSpeaker", read_only=False, request=dict, response=dict)
 
 
-def record(operation: Audited = WRITE, **changes: Any) -> Record:
+def record(operation: AuditedOperation = WRITE, **changes: Any) -> Record:
     values: dict[str, Any] = {
         "operation": operation,
         "time": NOON,
@@ -39,7 +39,7 @@ def record(operation: Audited = WRITE, **changes: Any) -> Record:
         "account_id": "123456789012",
         "access_key_id": "AKIDEXAMPLE",
         "parameters": {"DomainId": "d"},
-        "answer": None,
+        "response": None,
         "error": None,
     }
     return Record(**{**values, **changes})
@@ -94,7 +94,7 @@ def full_disk(size: int = 0) -> Iterator[None]:
 
 
 def test_a_record_has_cloudtrails_members() -> None:
-    told = document(record(answer={"Speaker": "s"}), "us-east-1")
+    told = document(record(response={"Speaker": "s"}), "us-east-1")
     event_id = told.pop("eventID")
     assert len(event_id) == 36
     assert told == {
@@ -127,7 +127,7 @@ def test_a_record_has_cloudtrails_members() -> None:
 
 
 def test_what_a_reading_call_was_answered_is_not_kept() -> None:
-    assert document(record(READ, answer={"Speaker": "s"}), "us-east-1")["responseElements"] is None
+    assert document(record(READ, response={"Speaker": "s"}), "us-east-1")["responseElements"] is None
 
 
 def test_a_refused_call_says_why() -> None:

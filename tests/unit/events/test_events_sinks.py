@@ -281,7 +281,7 @@ def test_sinks_are_named_in_one_setting(tmp_path: Path) -> None:
 
 
 def test_an_unknown_sink_is_a_setup_error_that_names_the_known_ones() -> None:
-    with pytest.raises(SetupError, match=r"'kafka', known are: file, webhook, eventbridge"):
+    with pytest.raises(SetupError, match=r"'kafka', must be one of: file, webhook, eventbridge"):
         sink_names(Events(sinks="file,kafka"))
 
 

@@ -24,7 +24,7 @@ from sonant.sessions import risks as module
 from sonant.sessions.risks import FraudIndexes
 from sonant.storage.database.schema import fingerprints as fingerprint_rows
 from sonant.storage.database.schema import fraudster_voiceprints
-from sonant.storage.repositories import fingerprints, fraud_voices, speakers
+from sonant.storage.repositories import fraud_voices, speakers, voiceprints
 from sonant.storage.repositories.session_hearings import FRAUD, SessionSample
 from sonant.voice.models import load_models
 from sonant.voice.replay.fingerprint import fingerprint
@@ -86,7 +86,9 @@ def keep_recording(testbed, domain_id, data):
     with written(testbed, domain_id) as (connection, _domain, vault):
         speaker = speakers.find(connection, vault, domain_id, speaker_id)
         assert speaker is not None
-        fingerprints.add(connection, speaker.seal(vault), domain_id, speaker_id, data, testbed.clock())
+        voiceprints.add_fingerprint(
+            connection, speaker.seal(vault), domain_id, speaker_id, data, testbed.clock()
+        )
     return speaker_id
 
 

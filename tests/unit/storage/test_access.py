@@ -122,8 +122,8 @@ def test_temporary_credentials_say_when_they_end(connection):
 def test_expired_temporary_credentials_are_deleted_and_lasting_ones_are_not(connection):
     first = access.create_temporary(connection, SECRET, ROLE, NOW, timedelta(hours=1))
     lasting, _ = access.create_access_key(connection, SECRET, USER, NOW)
-    assert access.delete_expired_by(connection, first.expires_at - timedelta(microseconds=1)) == 0
+    assert access.delete_expired(connection, first.expires_at - timedelta(microseconds=1)) == 0
     assert found(connection, first.access_key_id) is not None
-    assert access.delete_expired_by(connection, first.expires_at) == 1
+    assert access.delete_expired(connection, first.expires_at) == 1
     assert found(connection, first.access_key_id) is None
     assert found(connection, lasting) is not None

@@ -14,9 +14,9 @@ from sqlalchemy.exc import IntegrityError, OperationalError
 from waiting import PATIENCE_S, in_time, wait_until
 
 from sonant.errors import DatabaseUnavailable, SetupError
-from sonant.storage.database import engine
+from sonant.storage.database import sqlite
 from sonant.storage.database.engine import Database
-from sonant.storage.database.faults import fault_text, of_sqlite
+from sonant.storage.database.errors import error_text, sqlite_error
 
 NOT_ONE = r"^the database cannot be used: file is not a database; restore a backup into another data folder "
 
@@ -29,7 +29,7 @@ def path(tmp_path):
 @pytest.fixture
 def database(path, monkeypatch):
     """Who waits for another's lock in vain, where nobody should, never comes back."""
-    monkeypatch.setattr(engine, "LOCK_WAIT_S", 3600.0)
+    monkeypatch.setattr(sqlite, "LOCK_TIMEOUT_S", 3600.0)
     made = Database(f"sqlite:///{path}")
     with made.write() as connection:
         connection.execute(text("CREATE TABLE notes (id INTEGER PRIMARY KEY, note TEXT NOT NULL)"))
@@ -106,12 +106,12 @@ def test_a_faults_sentence_holds_neither_sql_nor_values(database):
     with pytest.raises(IntegrityError) as raised, database.write() as connection:
         connection.execute(text("INSERT INTO notes (id, note) VALUES (1, :note)"), {"note": "jane-doe"})
         connection.execute(text("INSERT INTO notes (id, note) VALUES (1, :note)"), {"note": "jane-doe"})
-    told = fault_text(raised.value)
+    told = error_text(raised.value)
     assert told == "the database cannot be used: UNIQUE constraint failed: notes.id"
-    assert fault_text(sqlite3.OperationalError("database is locked")) == (
+    assert error_text(sqlite3.OperationalError("database is locked")) == (
         "the database cannot be used: database is locked"
     )
-    assert fault_text(ValueError("other")) is None
+    assert error_text(ValueError("other")) is None
 
 
 # --- transactions
@@ -160,7 +160,7 @@ def test_every_thread_reads_while_many_more_have_read(database):
     for thread in threads:
         thread.join()
     gc.collect()
-    assert database.use.kept_for_reading <= 1, "threads that ended leave no connection open"
+    assert database.use.reading <= 1, "threads that ended leave no connection open"
 
 
 def _waiting(database, count):
@@ -181,7 +181,7 @@ def test_writers_go_in_the_order_in_which_they_came(database):
 
 
 def test_a_writer_whose_turn_does_not_come_is_told_to_come_back(path, monkeypatch):
-    monkeypatch.setattr("sonant.storage.database.engine.LOCK_WAIT_S", 0.2)
+    monkeypatch.setattr("sonant.storage.database.sqlite.LOCK_TIMEOUT_S", 0.2)
     database, raised = Database(f"sqlite:///{path}"), []
 
     def write():
@@ -196,7 +196,7 @@ def test_a_writer_whose_turn_does_not_come_is_told_to_come_back(path, monkeypatc
         thread.start()
         thread.join()
     assert raised == ["the database is busy: no turn to write came free within 0.2 s"]
-    assert (database.use.taken, database.use.waiting) == (0, 0)
+    assert (database.use.in_use, database.use.waiting) == (0, 0)
     database.close()
 
 
@@ -262,7 +262,7 @@ def test_scrubbing_a_database_that_cannot_be_used_is_no_error(path, caplog):
 @pytest.fixture
 def impatient(path, monkeypatch):
     """Another process's view of the same file, which waits for locks no longer than a moment."""
-    monkeypatch.setattr(engine, "LOCK_WAIT_S", 0.05)
+    monkeypatch.setattr(sqlite, "LOCK_TIMEOUT_S", 0.05)
     made = Database(f"sqlite:///{path}")
     yield made
     made.close()
@@ -314,14 +314,14 @@ def test_faults_of_the_machine_are_temporary(code):
     # Devices that fail cannot be had here; the driver tells of them like this.
     fault = sqlite3.OperationalError("of the machine")
     fault.sqlite_errorcode = getattr(sqlite3, f"SQLITE_{code}")
-    assert isinstance(of_sqlite(fault, None), DatabaseUnavailable)
-    assert isinstance(of_sqlite(OperationalError("SELECT", {}, fault), None), DatabaseUnavailable)
-    assert isinstance(of_sqlite(MemoryError(), None), DatabaseUnavailable)
+    assert isinstance(sqlite_error(fault, None), DatabaseUnavailable)
+    assert isinstance(sqlite_error(OperationalError("SELECT", {}, fault), None), DatabaseUnavailable)
+    assert isinstance(sqlite_error(MemoryError(), None), DatabaseUnavailable)
 
 
 @pytest.mark.parametrize("code", ["ERROR", "CONSTRAINT_UNIQUE", "MISMATCH", "TOOBIG"])
 def test_faults_of_the_statement_are_not_temporary(code):
     fault = sqlite3.OperationalError("of the statement")
     fault.sqlite_errorcode = getattr(sqlite3, f"SQLITE_{code}")
-    assert of_sqlite(fault, None) is None
-    assert of_sqlite(ValueError("of ours"), None) is None
+    assert sqlite_error(fault, None) is None
+    assert sqlite_error(ValueError("of ours"), None) is None

@@ -32,7 +32,7 @@ from sqlalchemy import (
 )
 from strict_json import assert_same
 
-from sonant.storage.database.engine import first_row
+from sonant.storage.database.rows import first_row
 from sonant.storage.database.schema import metadata
 
 WHOLE, PARTS = 7, 0.25

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sonant.errors import KeyNotFound, KeyUnusable, SealBroken, SetupError
-from sonant.storage.keys.local import _canonical
+from sonant.storage.keys.local import canonical_context
 
 REGION, ACCOUNT = "eu-west-1", "123456789012"
 CONTEXT = {"aws:voiceid:domain:arn": "arn:aws:voiceid:eu-west-1:123456789012:domain/D"}
@@ -172,7 +172,7 @@ CONTEXTS = st.dictionaries(st.text(max_size=3), st.text(max_size=3), max_size=3)
 
 @given(CONTEXTS, CONTEXTS)
 def test_two_contexts_have_the_same_form_only_if_they_are_equal(one, other):
-    assert (_canonical(one) == _canonical(other)) == (one == other)
+    assert (canonical_context(one) == canonical_context(other)) == (one == other)
 
 
 def test_every_flipped_bit_and_every_truncation_of_a_wrapped_key_is_refused(store):

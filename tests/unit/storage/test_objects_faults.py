@@ -25,7 +25,7 @@ from sonant.errors import (
 )
 from sonant.storage.crypto.sealing import MAGIC
 from sonant.storage.objects.local import LocalObjectStore
-from sonant.storage.objects.local_tree import faults
+from sonant.storage.objects.local_tree import object_errors
 
 MIB = 1024 * 1024
 
@@ -192,7 +192,7 @@ def test_a_file_the_service_may_not_read_is_denied_by_name():
     ids=lambda value: errno.errorcode.get(value, "") if isinstance(value, int) else value.__name__,
 )
 def test_faults_of_the_system_become_errors_that_name_the_object(number, kind):
-    with pytest.raises(kind, match="s3://calls/one: ") as fault, faults("s3://calls/one"):
+    with pytest.raises(kind, match="s3://calls/one: ") as fault, object_errors("s3://calls/one"):
         raise OSError(number, os.strerror(number), "/srv/data/buckets/calls/one")
     assert type(fault.value) is kind
     assert "/srv/data" not in str(fault.value)
@@ -206,7 +206,7 @@ def test_a_root_that_cannot_be_made_is_a_setup_error(tmp_path):
 
 @pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE, errno.ENOMEM])
 def test_what_the_machine_lacks_is_no_fault_of_the_object(number):
-    with pytest.raises(ObjectsUnavailable, match="objects cannot be used: "), faults("s3://calls/one"):
+    with pytest.raises(ObjectsUnavailable, match="objects cannot be used: "), object_errors("s3://calls/one"):
         raise OSError(number, os.strerror(number), "/srv/data/buckets/calls/one")
 
 
@@ -239,7 +239,7 @@ def test_no_descriptor_is_left_open(store):
             reader.read()
         list(store.list("calls"))
         next(store.list("calls"))
-        store.sweep()
+        store.remove_stale_files()
         for use in (lambda: store.read(uri("none"), 1), lambda: store.write(uri("a/one/b"), b"")):
             with pytest.raises(ObjectError):
                 use()
@@ -268,5 +268,5 @@ def test_sweeping_removes_what_broken_writes_left_a_day_ago(store, bucket):
         (bucket / path).write_bytes(b"half")
         os.utime(bucket / path, (seconds, seconds))
     os.utime(bucket / "a" / "kept", (day_ago, day_ago))
-    assert store.sweep() == 2
+    assert store.remove_stale_files() == 2
     assert tree(bucket) == {"a": None, "a/kept": b"x", "a/.s3~tmp-22": b"half"}

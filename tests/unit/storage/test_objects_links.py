@@ -101,7 +101,7 @@ def test_sweeping_stays_inside(store, bucket, outside):
     (bucket / "folder").symlink_to(outside)
     (outside / ".s3~tmp-00").write_bytes(b"")
     os.utime(outside / ".s3~tmp-00", (0, 0))
-    assert store.sweep() == 0
+    assert store.remove_stale_files() == 0
     (outside / ".s3~tmp-00").unlink()
     assert untouched(outside)
 

@@ -21,7 +21,7 @@ from sonant.ids import new_generated_id, new_id
 from sonant.storage.crypto.vault import ServiceSecret, create_vault
 from sonant.storage.database.engine import Database
 from sonant.storage.database.postgres import Limits, advisory_lock, lift_timeouts
-from sonant.storage.repositories import access, client_tokens, domains, jobs, rate_buckets, speakers
+from sonant.storage.repositories import access, callers, domains, jobs, speakers
 from sonant.storage.times import now
 
 pytest.importorskip("psycopg", reason="no PostgreSQL: psycopg is not installed (extra `postgres`)")
@@ -235,11 +235,11 @@ def test_used_tokens_are_deleted_by_many_at_once(database, another):
     moment = now()
     with database.write() as connection:
         for number in range(20):
-            client_tokens.keep(connection, f"old-{number}", "hash", "resource", moment)
-        client_tokens.keep(connection, "new", "hash", "resource", moment + timedelta(seconds=1))
+            callers.add_client_token(connection, f"old-{number}", "hash", "resource", moment)
+        callers.add_client_token(connection, "new", "hash", "resource", moment + timedelta(seconds=1))
     with database.write() as one, another.write() as other:
-        assert client_tokens.delete_used_by(one, moment) == 20
-        assert client_tokens.delete_used_by(other, moment) == 0, "it waits for nothing"
+        assert callers.delete_client_tokens(one, moment) == 20
+        assert callers.delete_client_tokens(other, moment) == 0, "it waits for nothing"
     with database.write() as connection:
         left = connection.execute(text("SELECT scope FROM client_tokens ORDER BY scope")).scalars().all()
     assert left == ["new"]
@@ -263,7 +263,7 @@ def test_texts_of_callers_that_postgresql_cannot_store_do_no_harm(database, doma
 def test_a_bucket_is_emptied_by_all_and_fills_again(database):
     def take(size=3.0, rate=0.001, operation="DescribeSpeaker", region="us-east-1"):
         with database.single() as connection:
-            return rate_buckets.take(connection, "0" * 12, region, operation, rate=rate, size=size)
+            return callers.take_call(connection, "0" * 12, region, operation, rate=rate, size=size)
 
     assert [take() for _ in range(5)] == [True, True, True, False, False]
     assert take(operation="ListSpeakers"), "each operation has its own"

@@ -67,5 +67,5 @@ def test_a_last_access_in_the_hour_of_the_creation_is_not_before_it(connection, 
 
 def test_later_accesses_are_told_to_the_hour(connection):
     enroll(connection, CREATED)
-    speakers.accessed(connection, "id#1", CREATED + timedelta(hours=1, minutes=5))
+    speakers.set_last_accessed(connection, "id#1", CREATED + timedelta(hours=1, minutes=5))
     assert ada(connection).last_accessed_at == datetime(2026, 3, 1, 13, tzinfo=UTC)

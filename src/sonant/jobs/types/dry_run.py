@@ -102,7 +102,7 @@ class DryRunProcessor:
         ):
             dedup_key = vault.lookup(line["SpeakerId"])
             status = enrollment_state(
-                speakers.standing(connection, domain.domain_id, dedup_key), self.model_id
+                speakers.find_status(connection, domain.domain_id, dedup_key), self.model_id
             )
             predictor.record(dedup_key, status, line["LikelyOutcome"])
             if FINGERPRINT in line:
@@ -133,7 +133,7 @@ class DryRunTransaction:
         dedup_key = self._vault.lookup(request.speaker_id)
         speaker = speakers.find(self._connection, self._vault, domain_id, request.speaker_id)
         speaker_id = None if speaker is None else speaker.speaker_id
-        standing = speakers.standing(self._connection, domain_id, dedup_key)
+        standing = speakers.find_status(self._connection, domain_id, dedup_key)
         status = enrollment_state(standing, self._processor.model_id)
         entry = EntryRef(
             connection=self._connection, vault=self._vault, domain_id=domain_id, speaker_id=speaker_id

@@ -76,7 +76,7 @@ class EnrollmentProcessor:
 
     def task(self, item: WorkItem) -> Task | None:
         with self.context.database.read() as connection:
-            standing = speakers.standing(connection, self.context.job.domain_id, item.dedup_key or b"")
+            standing = speakers.find_status(connection, self.context.job.domain_id, item.dedup_key or b"")
         if decide_by_status(enrollment_state(standing, self.model_id), self.config) is not None:
             return None
         return self.context.task(
@@ -133,7 +133,7 @@ class EnrollmentTransaction:
         customer_id = _speaker_of(request)
         speaker = speakers.find(self._connection, self._vault, self._domain.domain_id, customer_id)
         status = enrollment_state(
-            speakers.standing(self._connection, self._domain.domain_id, self._vault.lookup(customer_id)),
+            speakers.find_status(self._connection, self._domain.domain_id, self._vault.lookup(customer_id)),
             self._processor.model_id,
         )
         details: dict[str, Any] = {}

@@ -1,7 +1,7 @@
-"""Voices of fraudsters: rows in and out, sealed under each fraudster's own key.
+"""Reads and writes voices of fraudsters, sealed under each fraudster's own key.
 
-Whoever keeps voices in memory compares `Domain.fraudsters_version` with the one it knows: the number moves
-with every change of the domain's fraudsters and of who is on which list, in the transaction of the change.
+Copies in memory are checked by `Domain.fraudsters_version`: every change of a domain's fraudsters and of the
+members of watchlists increments it, in the transaction of the change.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from sonant.storage.repositories.voice_samples import open_sample, sample_column
 from sonant.storage.times import to_us
 from sonant.voice.sample import VoiceSample
 
-#: Rows asked for at once by their ids.
+#: Rows of one query by ids.
 BATCH = 500
 
 
@@ -34,7 +34,7 @@ def register(
     audio: bytes | None = None,
     now: datetime,
 ) -> None:
-    """Add a fraudster with a data key of its own, on one list; `audio` as in `speakers.enroll`."""
+    """Add a fraudster with its own data key to a watchlist; `audio` as in `speakers.enroll`."""
     seal, wrapped = vault.new_fraudster(fraudster_id)
     watchlists.add_fraudster(
         connection,
@@ -59,13 +59,13 @@ _VERSION_LOCKED = _VERSION.with_for_update(key_share=True)
 
 
 def version(connection: Connection, domain_id: str, *, lock: bool = False) -> int:
-    """The count of changes; `lock` keeps others from changing anything until the transaction ends."""
+    """Return the version of a domain's fraudsters. `lock` prevents changes until the transaction ends."""
     query = _VERSION_LOCKED if lock else _VERSION
     return int(connection.execute(query, {"of_domain": domain_id}).scalar_one())
 
 
 def ids(connection: Connection, domain_id: str, watchlist_id: str | None) -> list[str]:
-    """Fraudsters of the domain, or of one list, whose voice is known; oldest first."""
+    """Return ids of fraudsters of the domain, or of one watchlist, that have a voiceprint; oldest first."""
     query = (
         select(fraudsters.c.fraudster_id)
         .join(fraudster_voiceprints, fraudster_voiceprints.c.fraudster_id == fraudsters.c.fraudster_id)

@@ -8,9 +8,9 @@ import pytest
 
 from sonant.errors import BucketNotFound, KeyUnusable, ObjectDenied, ObjectNameConflict
 from sonant.iam import ALLOW_ALL, parse
-from sonant.storage.grants import GrantedObjects
 from sonant.storage.objects.local import LocalObjectStore
 from sonant.storage.objects.store import ObjectUri
+from sonant.storage.role_policies import PolicyCheckedObjects
 
 ROLE = "arn:aws:iam::000000000000:role/reader"
 
@@ -20,7 +20,7 @@ def granted(tmp_path, keys):
     def make(*policies):
         store = lambda keys: LocalObjectStore(tmp_path / "buckets", keys)  # noqa: E731
         store(keys).create_bucket("out")
-        return GrantedObjects(store, keys, ROLE, [parse(text) for text in policies])
+        return PolicyCheckedObjects(store, keys, ROLE, [parse(text) for text in policies])
 
     return make
 

@@ -177,7 +177,7 @@ def test_a_server_that_stumbles_is_asked_again(line: Relay) -> None:
     assert len(line.find("GET")) == 3
 
 
-def test_a_server_that_stays_down_is_given_up_and_is_500_in_a_result_file(line: Relay) -> None:
+def test_server_that_stays_down_is_500_in_a_result_file(line: Relay) -> None:
     store = store_at(line.url, attempts=2)
     line.refuse += [503] * 10
     with pytest.raises(ObjectError) as down:

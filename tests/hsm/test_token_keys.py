@@ -132,7 +132,7 @@ def test_what_the_token_did_is_aead_that_others_open(settings: Pkcs11, hsm: Soft
 # --- states
 
 
-def test_a_disabled_key_refuses_at_once_although_its_data_key_is_held(open_keys: Open) -> None:
+def test_disabled_key_is_refused_at_once_despite_the_cache(open_keys: Open) -> None:
     store = open_keys(cache_s=60)
     key = store.create()
     made = store.generate_data_key(key.key_id, CONTEXT)
@@ -157,7 +157,7 @@ def test_a_key_whose_time_is_over_is_destroyed_in_the_token(
         store.decrypt(made.wrapped, CONTEXT)
 
 
-def test_a_rotated_key_opens_what_it_wrapped_before_until_that_is_forgotten(
+def test_rotated_key_opens_old_data_keys_until_they_are_forgotten(
     store: LocalKeyStore, hsm: SoftHsm, token: str
 ) -> None:
     key = store.create()

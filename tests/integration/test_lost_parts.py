@@ -377,7 +377,7 @@ def test_a_lost_key_of_a_domain_is_named_with_its_folder(copy: Path) -> None:
     )
 
 
-def test_a_key_that_is_lost_for_good_is_done_without_until_it_is_put_back(copy: Path) -> None:
+def test_accepted_key_loss_lasts_until_the_key_is_put_back(copy: Path) -> None:
     key = needed_key(copy)
     saved = key.read_bytes()
     key.unlink()
@@ -420,7 +420,7 @@ def make_older(data: Path) -> None:
     (data / "keys" / "destroyed.json").unlink()
 
 
-def test_an_older_installation_gets_its_check_value_at_its_first_start(copy: Path) -> None:
+def test_older_installation_gets_a_check_value_at_its_first_start(copy: Path) -> None:
     make_older(copy)
     start(settings_of(copy))
     store = open_store(settings_of(copy))
@@ -445,7 +445,7 @@ def test_an_older_installation_with_other_keys_gets_none(copy: Path, keys: str, 
         assert not key_checks.is_recorded(connection)
 
 
-def test_an_older_installation_without_its_keys_of_domains_gets_none(copy: Path) -> None:
+def test_older_installation_without_domain_keys_gets_no_check_value(copy: Path) -> None:
     make_older(copy)
     for path in (copy / "keys").glob("*.json"):
         path.unlink()

@@ -85,7 +85,7 @@ def test_an_answer_that_comes_in_pieces_is_waited_for(database: Database) -> Non
         assert [row.n for row in rows] == list(range(1, 9))
 
 
-def test_a_transaction_that_may_take_time_has_it_and_the_next_has_not(database: Database) -> None:
+def test_lifted_time_limit_ends_with_the_transaction(database: Database) -> None:
     with database.write() as connection:
         lift_timeouts(connection)
         connection.execute(text("SELECT pg_sleep(1)"))
@@ -141,7 +141,7 @@ def readiness(client: Any) -> int:
         return refused.code
 
 
-def test_calls_end_and_readiness_answers_while_the_server_is_silent(
+def test_calls_end_and_readiness_responds_while_the_server_hangs(
     cluster: Cluster, proxy: StallingProxy
 ) -> None:
     client = cluster.service()

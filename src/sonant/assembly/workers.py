@@ -47,14 +47,14 @@ def fetch_with(settings: Settings) -> Callable[[Role, str], bytes]:
         if objects is None:
             granted.clear()  # one job at a time: only its role is used again
             objects = granted[role] = granted_objects(backends, role)
-        return _read_with_retries(
+        return read_with_retries(
             lambda: objects.read(ObjectUri.parse(uri), settings.audio.max_file_bytes), settings
         )
 
     return fetch
 
 
-def _read_with_retries(read: Callable[[], bytes], settings: Settings) -> bytes:
+def read_with_retries(read: Callable[[], bytes], settings: Settings) -> bytes:
     """Read, and retry while the process lacks files or memory: no recording is refused for that.
 
     Raises ObjectsUnavailable when they are lacking for half of the time limit of a request.

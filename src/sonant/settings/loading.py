@@ -17,7 +17,7 @@ from typing import Any
 
 from sonant.errors import SetupError
 from sonant.settings import Settings
-from sonant.settings.back_ends import KEY_STORES, OBJECT_STORES
+from sonant.settings.registries import KEY_STORES, OBJECT_STORES
 
 _BACK_ENDS = {"engine": ("local", "ray")}
 _REGION = re.compile(r"[a-z0-9-]{1,64}")

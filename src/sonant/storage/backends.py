@@ -9,7 +9,7 @@ from datetime import datetime
 from sonant.errors import KeysUnreachable
 from sonant.iam import Policy
 from sonant.settings import Settings
-from sonant.settings.back_ends import KEY_STORES, OBJECT_STORES
+from sonant.settings.registries import KEY_STORES, OBJECT_STORES
 from sonant.storage.accounts import LocalAccounts
 from sonant.storage.keys.material import FileMaterial
 from sonant.storage.keys.store import KeyBackEnd, KeyStore

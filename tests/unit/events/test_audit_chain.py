@@ -116,7 +116,7 @@ def test_exchanging_any_two_lines_breaks_the_chain(data: st.DataObject) -> None:
         assert verify(folder).broken is not None
 
 
-def test_a_line_put_in_with_a_right_hash_of_its_own_breaks_the_chain(tmp_path: Path) -> None:
+def test_inserted_line_with_a_valid_hash_breaks_the_chain(tmp_path: Path) -> None:
     hashes = trail(tmp_path)
     path = sorted(tmp_path.iterdir())[0]
     lines = path.read_bytes().splitlines(keepends=True)
@@ -135,7 +135,7 @@ def test_a_file_that_is_missing_in_the_middle_is_told(tmp_path: Path) -> None:
     assert broken.reason == "file 00000002 is missing before it"
 
 
-def test_old_files_may_be_taken_away_and_the_hash_that_they_ended_with_is_told(tmp_path: Path) -> None:
+def test_removed_old_files_are_reported_by_their_last_hash(tmp_path: Path) -> None:
     hashes = trail(tmp_path)
     sorted(tmp_path.iterdir())[0].unlink()
     verdict = verify(tmp_path)

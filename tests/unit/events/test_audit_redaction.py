@@ -104,7 +104,7 @@ def test_times_are_text_as_cloudtrail_writes_them() -> None:
     assert time_text(datetime(2021, 12, 31, 12, 0, 0, tzinfo=UTC)) == "Dec 31, 2021, 12:00:00 PM"
 
 
-def test_what_the_model_does_not_know_is_left_out_and_what_is_long_is_cut() -> None:
+def test_unknown_members_are_left_out_and_long_values_cut() -> None:
     shown = view("VoiceID.ListSpeakers")({"DomainId": "d", "Unknown": "x", "NextToken": "n" * 9000})
     assert list(shown) == ["domainId", "nextToken"]
     assert len(json.dumps(shown)) < 2200

@@ -142,7 +142,7 @@ def test_a_fault_of_ours_has_no_words() -> None:
     assert "errorMessage" not in told
 
 
-def test_a_call_that_failed_authentication_shows_the_claimed_key_and_nothing_else() -> None:
+def test_unauthenticated_call_is_recorded_with_the_claimed_key_only() -> None:
     fault = InvalidSignature("The Canonical String for this request should have been 'secret'")
     told = document(record(principal_arn=None, account_id=None, error=fault), "us-east-1")
     assert told["userIdentity"] == {"type": "Unknown", "accessKeyId": "AKIDEXAMPLE"}
@@ -212,7 +212,7 @@ def test_a_closed_trail_has_written_everything(open_trail: Callable[..., Trail],
     assert len(lines(tmp_path / "audit")) == 500
 
 
-def test_files_follow_at_a_size_and_at_midnight_and_name_the_hash_before(
+def test_new_file_starts_at_a_size_and_at_midnight_with_the_hash(
     open_trail: Callable[..., Trail], tmp_path: Path, clock: Clock
 ) -> None:
     trail = open_trail(max_file_bytes=1000)
@@ -308,7 +308,7 @@ def test_when_records_are_not_required_a_full_disk_stops_nothing(
     assert "2 calls were answered without a record" in caplog.text
 
 
-def test_a_read_that_finds_no_room_fails_at_once_while_the_disk_refuses(
+def test_read_without_space_fails_at_once_while_writes_fail(
     open_trail: Callable[..., Trail], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(audit_trail, "WAIT_S", 3600.0)
@@ -352,7 +352,7 @@ def test_signed_calls_are_recorded_through_such_a_flood(
     assert len([name for name in found if name.startswith("signed")]) == 30
 
 
-def test_a_value_that_json_has_no_form_for_costs_the_members_not_the_record(
+def test_value_without_json_form_drops_members_not_the_record(
     open_trail: Callable[..., Trail], tmp_path: Path
 ) -> None:
     trail = open_trail()

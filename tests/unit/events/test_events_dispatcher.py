@@ -84,7 +84,7 @@ def test_events_reach_every_sink_in_order(
     assert posted(peer) == written(tmp_path / "e") == list(range(12))
 
 
-def test_a_peer_that_fails_gets_the_same_events_again_until_it_takes_them(
+def test_failing_webhook_gets_the_same_events_until_it_accepts(
     database: Database, domain: Domain, peer: Peer, start: Callable[..., Dispatcher]
 ) -> None:
     put(database, domain, *range(6))

@@ -48,9 +48,7 @@ def test_events_come_out_in_the_order_in_which_they_were_put(database: Database,
     assert [kept.sequence for kept in later] == [3]
 
 
-def test_an_event_is_undone_with_the_transaction_that_it_is_part_of(
-    database: Database, domain: Domain
-) -> None:
+def test_event_is_rolled_back_with_its_transaction(database: Database, domain: Domain) -> None:
     with pytest.raises(RuntimeError), database.write() as connection:
         Outbox(enabled=True).put(connection, [speaker_event(domain, "DELETE_SPEAKER", speaker_id=None)], NOON)
         raise RuntimeError
@@ -63,9 +61,7 @@ def test_without_sinks_nothing_is_kept(database: Database, domain: Domain) -> No
     assert sequences(database) == []
 
 
-def test_what_is_left_from_times_with_sinks_goes_when_there_are_none(
-    database: Database, domain: Domain
-) -> None:
+def test_purge_without_sinks_deletes_all_events(database: Database, domain: Domain) -> None:
     put(database, domain, 2)
     take(database, "file", 1)
     with database.write() as connection:

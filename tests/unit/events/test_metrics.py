@@ -130,7 +130,7 @@ def test_domains_show_their_speakers_fraudsters_jobs_and_open_requests(database:
     assert ("voiceid_active_fraudster_registration_jobs", ONE) not in found
 
 
-def test_sessions_that_wait_or_talk_are_active_and_those_fallen_silent_are_not(database: Database) -> None:
+def test_pending_and_ongoing_sessions_are_active_expired_are_not(database: Database) -> None:
     furnish(database)
     vault, now = Vault(ONE, bytes(32)), datetime.now(UTC)
     setup = sessions.Setup(

@@ -84,7 +84,7 @@ def ended(reason: EndReason) -> Session:
 # --- streams ------------------------------------------------------------------------------------------
 
 
-def test_a_stream_that_begins_tells_the_set_up_and_what_is_gathered(domain: Domain) -> None:
+def test_stream_start_event_has_configuration_and_progress(domain: Domain) -> None:
     event = stream_event(domain, SESSION, {})
     assert event.type == "VoiceId Start Session Action"
     assert same(
@@ -232,7 +232,7 @@ def test_an_evaluation_tells_both_results_but_no_customers_id(domain: Domain) ->
     )
 
 
-def test_a_result_without_speech_has_null_for_all_that_is_not_known(domain: Domain) -> None:
+def test_result_without_speech_has_null_for_unknown_members(domain: Domain) -> None:
     event = evaluate_session_event(
         domain,
         SESSION,

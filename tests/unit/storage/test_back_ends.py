@@ -14,7 +14,7 @@ from sonant.errors import SetupError
 from sonant.events.sinks import build_sinks
 from sonant.iam import ALLOW_ALL, parse
 from sonant.settings import S3, Events, Kms, Settings, loading
-from sonant.settings.back_ends import EVENT_SINKS, KEY_STORES, OBJECT_STORES
+from sonant.settings.registries import EVENT_SINKS, KEY_STORES, OBJECT_STORES
 from sonant.storage.objects.store import ObjectUri
 
 MADE = (
@@ -87,8 +87,8 @@ def test_made_sink_gets_documents(settings):
 @pytest.mark.parametrize(
     ("variable", "error"),
     [
-        ("SONANT_KEYS", "setting keys is 'tape', must be one of: local, aws-kms, pkcs11, folders"),
-        ("SONANT_OBJECTS", "setting objects is 'tape', must be one of: local, s3, shared"),
+        ("SONANT_KEYS", "'tape', must be one of: local, aws-kms, pkcs11, folders"),
+        ("SONANT_OBJECTS", "'tape', must be one of: local, s3, shared"),
     ],
 )
 def test_unknown_name_is_refused_with_the_known_ones(variable, error):

@@ -127,7 +127,7 @@ def test_what_is_absent_stays_absent(connection):
         assert_same({str(table.name): both_ways(connection, select(table))}, {str(table.name): row})
 
 
-def test_types_that_no_table_has_yet_are_read_and_asked_for_by_value(connection):
+def test_first_row_converts_types_that_no_table_has_yet(connection):
     OTHERS.create(connection)
     row = {"number": 1, **{name: value for name, (_, value) in KINDS.items()}}
     connection.execute(insert(OTHERS).values(row))

@@ -166,7 +166,7 @@ def test_a_read_sees_one_moment_and_can_change_nothing(database, another, domain
             reader.execute(text("DELETE FROM domains"))
 
 
-def test_who_locks_a_domain_sees_what_the_one_before_has_committed(database, another, domain):
+def test_domain_lock_shows_what_the_previous_holder_committed(database, another, domain):
     locked, seen = threading.Event(), []
 
     def second():
@@ -183,7 +183,7 @@ def test_who_locks_a_domain_sees_what_the_one_before_has_committed(database, ano
     assert seen == [1]
 
 
-def test_a_lock_that_does_not_come_is_told_in_time_and_without_what_was_asked(hasty, database, domain):
+def test_lock_timeout_is_reported_in_time_without_the_statement(hasty, database, domain):
     with database.write() as holder:
         domains.lock(holder, domain[0])
         with (
@@ -204,7 +204,7 @@ def test_a_statement_that_takes_too_long_is_undone_unless_it_may(hasty):
         connection.execute(text("SELECT pg_sleep(1.2)"))
 
 
-def test_turns_of_one_thing_exclude_each_other_and_no_other_thing(hasty, database, another):
+def test_advisory_locks_exclude_only_locks_of_the_same_name(hasty, database, another):
     with database.write() as holder:
         advisory_lock(holder, "domains", "one account")
         with another.write() as connection:
@@ -276,7 +276,7 @@ def test_a_bucket_is_emptied_by_all_and_fills_again(database):
 # --- the server and the schema
 
 
-def test_a_schema_that_is_not_there_or_not_of_this_release_is_told_with_what_to_do(postgres_server):
+def test_missing_or_foreign_schema_is_reported_with_advice(postgres_server):
     with postgres_server.empty() as url:
         database = Database(url)
         with pytest.raises(SetupError, match="no tables of Sonant yet: run `sonant migrate` once"):
@@ -321,7 +321,7 @@ def test_a_server_that_is_not_there_is_told_in_one_sentence():
 
 
 @pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGQUIT])
-def test_after_a_restart_of_the_server_the_first_question_is_answered(sign):
+def test_first_query_after_a_server_restart_succeeds(sign):
     try:
         server = OwnServer()
     except NoServer as why:

@@ -46,7 +46,7 @@ def answer(status: int, code: str = "", message: str = "") -> dict[str, Any]:
         ({}, ObjectError, "S3 answered"),
     ],
 )
-def test_an_answer_becomes_an_error_of_ours(given, error, told):
+def test_error_response_becomes_a_storage_error(given, error, told):
     fault = error_of(given, "s3://calls/one.wav")
     assert type(fault) is error
     assert told in str(fault)
@@ -76,7 +76,7 @@ def refusing(service: str, operation: str, code: str, status: int) -> Stubber:
         ("InternalError", 500, "(ObjectError)"),
     ],
 )
-def test_only_a_denied_abort_is_put_down_to_a_missing_right(
+def test_only_a_denied_abort_names_the_missing_right(
     code: str, status: int, told: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     stub = refusing("s3", "abort_multipart_upload", code, status)
@@ -93,7 +93,7 @@ def test_only_a_denied_abort_is_put_down_to_a_missing_right(
         ("x" * 1000, 503, ObjectError, "STS answered " + "x" * 60),
     ],
 )
-def test_the_code_of_sts_stands_in_a_message_without_what_does_not_belong_there(
+def test_error_code_of_sts_is_cleaned_for_the_message(
     code: str, status: int, error: type[Exception], told: str
 ) -> None:
     role = "arn:aws:iam::123456789012:role/calls"

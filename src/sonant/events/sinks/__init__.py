@@ -8,7 +8,7 @@ from typing import Protocol
 
 from sonant.errors import SonantError
 from sonant.settings import Events, Settings
-from sonant.settings.back_ends import EVENT_SINKS
+from sonant.settings.registries import EVENT_SINKS
 
 
 class SinkFault(SonantError):

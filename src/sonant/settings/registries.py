@@ -5,15 +5,15 @@ Each back end is one module, which defines it as `BACK_END`. To add one, write t
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping
 from importlib import import_module
 from typing import Any
 
 from sonant.errors import SetupError
 
 
-class Registry:
-    """Modules of back ends of one kind, by name.
+class Registry(Collection[str]):
+    """Modules of back ends of one kind by name; as a collection, their names.
 
     A module is imported when its back end is first used: a service does not load what it does not use.
     """
@@ -21,6 +21,15 @@ class Registry:
     def __init__(self, setting: str, modules: Mapping[str, str]) -> None:
         """`setting` is the one that names a back end. `modules` maps names to dotted module names."""
         self.setting, self._modules = setting, dict(modules)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._modules
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._modules)
+
+    def __len__(self) -> int:
+        return len(self._modules)
 
     def register(self, name: str, module: str) -> None:
         """Add the back end of a module, or replace the one of this name."""
@@ -32,9 +41,8 @@ class Registry:
 
     def check(self, name: str) -> None:
         """Raise SetupError unless there is a back end of this name."""
-        if name not in self._modules:
-            known = ", ".join(self._modules)
-            raise SetupError(f"setting {self.setting} is {name!r}, must be one of: {known}")
+        if name not in self:
+            raise SetupError(f"setting {self.setting} is {name!r}, must be one of: {', '.join(self)}")
 
     def get(self, name: str) -> Any:
         """Return the `BACK_END` of the module of this name. Raises SetupError when there is none."""

@@ -95,7 +95,7 @@ def test_the_state_of_the_key_decides_at_each_use(store, keys):
 
 
 def test_plain_content_that_would_be_taken_for_sealed_is_refused(store):
-    with pytest.raises(ObjectDenied, match="may not begin as a sealed object"):
+    with pytest.raises(ObjectDenied, match="must not start like a sealed object"):
         store.write(uri("one"), [MAGIC[:7], MAGIC[7:], b"rest"])
     store.write(uri("one"), MAGIC + b"rest", "alias/sonant")
     assert store.read(uri("one"), 100) == MAGIC + b"rest"
@@ -106,7 +106,7 @@ def test_plain_content_that_would_be_taken_for_sealed_is_refused(store):
 
 @pytest.mark.parametrize("kms_key", [None, "alias/sonant"], ids=["plain", "sealed"])
 @pytest.mark.parametrize("key", ["one", "new/folder/two"])
-def test_a_source_that_fails_leaves_the_old_object_and_nothing_else(store, bucket, key, kms_key):
+def test_failing_iterator_leaves_only_the_old_object(store, bucket, key, kms_key):
     store.write(uri("one"), b"old")
     before = tree(bucket)
 
@@ -255,7 +255,7 @@ def test_no_descriptor_is_left_open(store):
 # --- leavings
 
 
-def test_sweeping_removes_what_broken_writes_left_a_day_ago(store, bucket):
+def test_stale_files_of_interrupted_writes_are_removed_after_a_day(store, bucket):
     store.write(uri("a/kept"), b"x")
     (bucket / "b" / "c").mkdir(parents=True)
     moment = datetime.now(UTC).timestamp()

@@ -10,6 +10,7 @@ from batch_testbed import Testbed
 from batch_values import entry
 from waiting import PATIENCE_S, wait_until
 
+from sonant.jobs.runner import Runner
 from sonant.jobs.workers import local
 from sonant.jobs.workers.local import MAX_FAILED_STARTS, LocalEngine
 from sonant.settings import Quotas, Settings
@@ -42,7 +43,7 @@ def test_the_job_waits_tells_the_operator_and_goes_on_when_the_models_are_back(b
     requests = [entry(f"r{number}", f"customer-{number}", "s3://calls/a.wav") for number in range(20)]
     job_id = broken.start(domain_id, requests)
     told: list[str] = []
-    runner = broken.runner(heartbeat=lambda: told.append(runner.problem))
+    runner: Runner = broken.runner(heartbeat=lambda: told.append(runner.problem))
     thread = threading.Thread(target=runner.run_one, daemon=True)
     thread.start()
 

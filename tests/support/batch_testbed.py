@@ -21,8 +21,7 @@ from sonant.assembly import installation, workers
 from sonant.assembly import jobs as app_jobs
 from sonant.jobs.entry import Role
 from sonant.jobs.model_registry import model_calibration
-from sonant.jobs.workers.local import LocalEngine
-from sonant.jobs.workers.ray import RayEngine
+from sonant.jobs.window import Engine
 from sonant.operations import OPERATIONS
 from sonant.operations.service import Caller, Service
 from sonant.settings import Settings
@@ -42,7 +41,7 @@ class Testbed:
     settings: Settings
     store: installation.Store
     service: Service
-    engine: LocalEngine | RayEngine
+    engine: Engine
     names: Any = field(default_factory=count)
     kinds: dict[str, KindOfJob] = field(default_factory=dict)
     """The kinds of the jobs started here, by their ids."""
@@ -53,7 +52,7 @@ class Testbed:
         settings: Settings,
         *,
         clock: Callable[[], Any] = real_now,
-        engine: LocalEngine | RayEngine | None = None,
+        engine: Engine | None = None,
     ) -> Testbed:
         store = installation.open_store(settings, create=True, clock=clock)
         installation.first_start(store)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from sonant.jobs.faults import Refusal
-from sonant.jobs.fraud import Risk, assess, known_fraudster, refuse, told
+from sonant.jobs.fraud import Risk, assess, known_fraudster, refuse, risk_details
 from sonant.voice.calibration.model import Normal, Tail
 from sonant.voice.models.embedding import Embedding
 from sonant.voice.search import Match
@@ -92,7 +92,9 @@ def test_nobody_is_named_on_an_empty_list_or_with_a_score_of_0():
 
 def test_events_are_told_both_risks_in_the_form_of_an_evaluation():
     known = Risk(name="KnownFraudsterRisk", score=50, fraudster_id="id#somebody")
-    found = told((known, Risk(name="VoiceSpoofingRisk", score=70)), risk_threshold=50, watchlist_id="list")
+    found = risk_details(
+        (known, Risk(name="VoiceSpoofingRisk", score=70)), risk_threshold=50, watchlist_id="list"
+    )
     assert found == {
         "decision": "HIGH_RISK",
         "reasons": ["KNOWN_FRAUDSTER", "VOICE_SPOOFING"],
@@ -102,6 +104,6 @@ def test_events_are_told_both_risks_in_the_form_of_an_evaluation():
             "voiceSpoofingRisk": {"riskScore": 70},
         },
     }
-    low = told((Risk(name="KnownFraudsterRisk", score=0),), risk_threshold=1, watchlist_id="list")
+    low = risk_details((Risk(name="KnownFraudsterRisk", score=0),), risk_threshold=1, watchlist_id="list")
     assert (low["decision"], low["reasons"]) == ("LOW_RISK", [])
     assert low["riskDetails"] == {"knownFraudsterRisk": {"riskScore": 0}}

@@ -31,14 +31,14 @@ class ShuffledEngine:
         self.last = set(last)  # tickets that are answered only when nothing else is held
         self.done: Counter[int] = Counter()
 
-    lost, problem = 0, ""
+    workers_lost, problem = 0, ""
 
     @property
     def free_slots(self):
         return self.capacity - len(self.held)
 
     def submit(self, task):
-        assert self.room > 0, "more tasks than there is room for"
+        assert self.free_slots > 0, "more tasks than there is room for"
         self.held.append(task)
 
     def results(self, _timeout_s):
@@ -66,12 +66,12 @@ class Ledger:
         self.items, self.done = items, dict.fromkeys(done)
         self.begun, self.most, self.groups = [], 0, []
 
-    def fetch(self, start, limit):
+    def fetch(self, start: int, limit: int) -> list[WorkItem]:
         return [item for item in self.items if item.position >= start and item.position not in self.done][
             :limit
         ]
 
-    def begin(self, item):
+    def task(self, item):
         working = [other for other in self.begun if other.position not in self.done]
         assert item.position not in (other.position for other in self.begun), "begun twice"
         assert item.dedup_key is None or item.dedup_key not in (other.dedup_key for other in working), (

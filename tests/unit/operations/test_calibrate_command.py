@@ -19,7 +19,7 @@ from sonant.storage.repositories.calibrations import (
     add,
     add_repeated_enrollment,
     delete_old_repeated_enrollments,
-    repetitions,
+    list_repeated_enrollments,
 )
 from sonant.voice.calibration.model import log10_far_of
 from sonant.voice.models import load_models
@@ -124,9 +124,9 @@ def test_only_the_newest_comparisons_of_each_domain_and_model_are_kept(testbed, 
                 add_repeated_enrollment(connection, place, model, made, testbed.clock())
         add_repeated_enrollment(connection, other, "one", made, testbed.clock())
         assert delete_old_repeated_enrollments(connection, 3) == 2 + 2 + 3
-        kept = repetitions(connection, domain_id, "two", 10)
+        kept = list_repeated_enrollments(connection, domain_id, "two", 10)
         assert sorted(one.similarity for one in kept) == [0.2, 0.3, 0.4]
-        assert len(repetitions(connection, other, "one", 10)) == 3
+        assert len(list_repeated_enrollments(connection, other, "one", 10)) == 3
         assert delete_old_repeated_enrollments(connection, 3) == 0
 
 

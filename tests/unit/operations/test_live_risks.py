@@ -20,6 +20,7 @@ from sonant.errors import ResourceNotFound
 from sonant.ids import new_generated_id
 from sonant.jobs.calibration_cache import domain_calibration
 from sonant.jobs.faults import JobFault
+from sonant.jobs.fraudster_gallery import FraudsterGallery
 from sonant.sessions import risks as module
 from sonant.sessions.risks import FraudIndexes
 from sonant.storage.database.schema import fingerprints as fingerprint_rows
@@ -264,7 +265,7 @@ def test_lists_asked_for_least_make_room_and_are_read_again(testbed, domain_id, 
     monkeypatch.setattr(module, "MOST_WATCHES", 2)
     made_galleries = []
 
-    class CountedGallery(module.FraudsterGallery):
+    class CountedGallery(FraudsterGallery):
         def __init__(self, *arguments):
             super().__init__(*arguments)
             made_galleries.append(self)

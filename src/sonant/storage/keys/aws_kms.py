@@ -144,7 +144,7 @@ class AwsKeyStore:
         """As in `KeyStore`. The data key does not leave KMS."""
         arn, blob = _unpack(wrapped)
         target = self._key_arn(ref)
-        tokens = [*self._grants_for(arn, context), *self._grants_for(target, context)]
+        tokens = [*self._tokens_for(arn, context), *self._tokens_for(target, context)]
         with _kms_errors(f"{arn} or {ref}"):
             answer = self._client().re_encrypt(
                 CiphertextBlob=blob,
@@ -209,7 +209,7 @@ class AwsKeyStore:
         return arn
 
     def _grant_tokens(self, key: str, context: Mapping[str, str]) -> dict[str, list[str]]:
-        tokens = self._grants_for(key, context)
+        tokens = self._tokens_for(key, context)
         return {"GrantTokens": tokens} if tokens else {}
 
     def _tokens_for(self, key: str, context: Mapping[str, str]) -> list[str]:

@@ -1,4 +1,4 @@
-"""What EvaluateSession looks at in one transaction, and how a voice that was heard is compared."""
+"""Read what EvaluateSession needs in one transaction, and compare a call's voice samples."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ from sonant.voice.models import shipped_encoder_id
 
 log = logging.getLogger(__name__)
 
-#: How long a call waits for a domain's recordings to be read (see `Watches.ready`).
+#: How long a request waits for a domain's fingerprints to be read (see `FraudIndexes.ready`).
 READY_S = 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class View:
-    """A session in one transaction, and what its results rest on."""
+    """A session in one transaction, with what its results depend on."""
 
     connection: Connection
     domain: Domain
@@ -45,7 +45,7 @@ class View:
         return None if self.speaker is None else self.speaker.status
 
     def kept(self, purpose: str, basis: str) -> Result | None:
-        """The result that rests on the same, if one was made."""
+        """Find the stored result with this basis."""
         found = session_hearings.result(self.connection, self.session.session_id, purpose)
         return found if found is not None and found.basis == basis else None
 
@@ -72,8 +72,10 @@ def view_of(service: Service, connection: Connection, domain: Domain, vault: Vau
 
 
 def assessed(service: Service, view: View, not_yet: FraudDetection) -> FraudDetection:
-    """What was heard, searched for fraud; `not_yet` while the domain's recordings are still being read: the
-    caller asks again. Raises ResourceNotFound WATCHLIST, Validation for what is damaged."""
+    """Detect fraud in a call; `not_yet` while the domain's fingerprints are still being read.
+
+    Raises ResourceNotFound WATCHLIST, Validation for damaged data.
+    """
     hearing = heard_for(view, FRAUD)
     domain, vault, watchlist_id = view.domain, view.vault, view.watchlist_id
     try:
@@ -97,9 +99,11 @@ def assessed(service: Service, view: View, not_yet: FraudDetection) -> FraudDete
 
 
 def score(service: Service, view: View, hearing: SessionSample) -> int:
-    """How well the voice that was heard fits the speaker's voiceprint, 0-100. Raises Validation for what is
-    damaged or comes from different voice models."""
-    assert view.speaker is not None  # else nothing had to be heard
+    """Score how well a call's voice matches the speaker's voiceprint, 0-100.
+
+    Raises Validation for damaged data, and for samples of different voice models.
+    """
+    assert view.speaker is not None  # else no speech is needed
     with undamaged("the speaker's voiceprint is damaged; enroll the speaker again"):
         reference = speakers.load_sample(view.connection, view.vault, view.speaker)
     if reference is None:
@@ -129,7 +133,7 @@ def _scale(service: Service, view: View, hearing: SessionSample) -> Calibration:
 
 
 def heard_for(view: View, purpose: str) -> SessionSample:
-    """What was heard for a purpose. Raises Validation if it is damaged."""
+    """Open the voice sample for a purpose. Raises Validation if it is damaged."""
     with undamaged("what was heard of the call is damaged; start a new stream"):
         found = session_hearings.hearings(view.connection, view.session.seal(view.vault), view.session)
     return found[purpose]
@@ -137,7 +141,7 @@ def heard_for(view: View, purpose: str) -> SessionSample:
 
 @contextmanager
 def undamaged(cure: str) -> Iterator[None]:
-    """Raises Validation for sealed bytes that do not open: asking again mends nothing, the cure does."""
+    """Turn SealBroken into Validation that names the cure: a repeated request cannot succeed."""
     try:
         yield
     except SealBroken:

@@ -33,7 +33,7 @@ DOMAINS_PAGE = 10
 
 
 def create_domain(service: Service, caller: Caller, request: Request) -> Answer:
-    """Make a domain and its default watchlist. It is active at once."""
+    """Create a domain and its default watchlist. It is active at once."""
     settings = service.settings
     tags = checked_tags(request.get("Tags", []))
     if len(tags) > settings.quotas.tags_per_domain:
@@ -73,17 +73,17 @@ def create_domain(service: Service, caller: Caller, request: Request) -> Answer:
 
 
 def describe_domain(service: Service, caller: Caller, request: Request) -> Answer:
-    """Answers for a suspended domain too."""
+    """Describe a domain, also a suspended one."""
     with service.database.read() as connection:
         domain = service.require_domain(connection, caller, request["DomainId"])
     return {"Domain": domain_member(domain, service.open_vault(caller, domain))}
 
 
 def list_domains(service: Service, caller: Caller, request: Request) -> Answer:
-    """Oldest first, suspended ones too.
+    """List domains, also suspended ones, oldest first.
 
-    A domain whose key the caller may not or cannot use is listed without its name and description: one
-    lost key must not hide the others.
+    A domain whose key the caller may not or cannot use has no name and description in the list: one lost key
+    must not hide the others.
     """
     region = caller.region
     with service.database.read() as connection:
@@ -102,10 +102,10 @@ def list_domains(service: Service, caller: Caller, request: Request) -> Answer:
 
 
 def update_domain(service: Service, caller: Caller, request: Request) -> Answer:
-    """Set name and description (absent: removed); another key begins a key change.
+    """Set name and description (absent: removed); another key starts a key change.
 
-    The key work happens outside of the transaction, so a change made meanwhile is a CONCURRENT_CHANGES. After
-    a key change that failed, the same call with the same key tries again.
+    The key is used outside of the transaction, so that a change made meanwhile is a Conflict
+    CONCURRENT_CHANGES. After a failed key change, the same call with the same key retries it.
     """
     with service.database.read() as connection:
         domain = service.require_domain(connection, caller, request["DomainId"])
@@ -133,7 +133,7 @@ def update_domain(service: Service, caller: Caller, request: Request) -> Answer:
 
 
 def delete_domain(service: Service, caller: Caller, request: Request) -> None:
-    """Suspend a domain: it is erased after 30 days, until then it can be restored. Again: no change."""
+    """Suspend a domain: it can be restored for 30 days, then it is erased. Repeating changes nothing."""
     with service.database.write() as connection:
         domain = service.require_domain(connection, caller, request["DomainId"], lock=True)
         caller.require("kms:Decrypt", domain.kms_key_arn)
@@ -142,9 +142,9 @@ def delete_domain(service: Service, caller: Caller, request: Request) -> None:
 
 
 def restore_domain(service: Service, caller: Caller, request: Request) -> Answer:
-    """Take a suspended domain back within its 30 days. An active one stays as it is.
+    """Restore a suspended domain within its 30 days. An active one stays as it is.
 
-    After 30 days it is gone, whether or not its data is erased already. Raises ResourceNotFound DOMAIN.
+    Raises ResourceNotFound DOMAIN after 30 days, even if its data is not erased yet.
     """
     with service.database.write() as connection:
         advisory_lock(connection, "domains", caller.account_id)

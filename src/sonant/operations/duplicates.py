@@ -1,4 +1,4 @@
-"""Sonant's own ListVoiceDuplicates: enrolled speakers of a domain whose voices are the same."""
+"""Sonant's own ListVoiceDuplicates: enrolled speakers of a domain with the same voice."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ from sonant.voice.duplicates import alike
 #: One pair by chance among ten million: a domain of 4,500 speakers would show about one.
 ONE_IN = 10_000_000
 QUIET_DB = 30.0
-#: Pairs of so many speakers with all others are held at a time.
+#: Pairs of so many speakers with all others are in memory at a time.
 ROWS = 4096
-#: A search holds all voices of a domain and works a core for seconds: one at a time.
+#: A search holds all voices of a domain in memory and uses a core for seconds: one at a time.
 SEARCH_LOCK = threading.Lock()
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Voices:
-    """The voices of a domain that can be compared: one maker's, the one with most speakers."""
+    """The voices of a domain that can be compared: those of the voice model with most speakers."""
 
     model_id: str
     speaker_ids: tuple[str, ...]
@@ -43,15 +43,15 @@ class Voices:
     speech_s: float
     """Net speech of the voiceprints, on average."""
     snr_db: NDArray[np.float64]
-    """Shape [n]; where it was not noted down, that of a quiet line."""
+    """Shape [n]; where it was not measured, that of a quiet line."""
     left_out: int
     """Speakers whose voiceprints come from other models."""
 
 
 def list_voice_duplicates(service: Service, caller: Caller, request: Request) -> Answer:
-    """Raises Throttling while another search is on."""
+    """List pairs of speakers with the same voice. Raises Throttling while another search runs."""
     if not SEARCH_LOCK.acquire(blocking=False):
-        # Waiting would keep a thread that other calls need.
+        # Waiting would occupy a thread that other calls need.
         raise Throttling("Another search for duplicates is under way")
     try:
         return _search(service, caller, request)
@@ -67,7 +67,7 @@ def _search(service: Service, caller: Caller, request: Request) -> Answer:
         if voices is None:
             return {"Pairs": [], "SpeakersCompared": 0, "SpeakersLeftOut": 0, "ExpectedByChance": 0.0}
         scale = domain_calibration(connection, domain.domain_id, voices.model_id, service.calibration_of)
-    # Outside of the transaction: it takes seconds, and the database goes on meanwhile.
+    # Outside of the transaction: it takes seconds.
     pairs, token = paged(
         service,
         request,
@@ -104,7 +104,7 @@ class Pair:
     second: str
     similarity: float
     log10_rate: float
-    """How rare it is that two strangers are so alike."""
+    """Log10 of the share of pairs of strangers that are at least so similar."""
 
     @property
     def place(self) -> str:
@@ -112,9 +112,9 @@ class Pair:
 
 
 def find_pairs(voices: Voices, scale: Calibration, rate: float, *, after: str = "") -> Iterator[Pair]:
-    """Pairs more alike than all but `rate` of the pairs of strangers, by their ids, from a place on.
+    """Find pairs more similar than all but `rate` of the pairs of strangers, in order of ids after `after`.
 
-    Voiceprints do not tell what kind of line they come from, so the stricter of both scales judges.
+    The kind of line is not known for every voiceprint, so that the stricter calibration applies.
     """
     tail = scale.stricter_tail(voices.speech_s, float(np.median(voices.snr_db)), math.log10(rate))
     ids = voices.speaker_ids
@@ -137,7 +137,7 @@ def find_pairs(voices: Voices, scale: Calibration, rate: float, *, after: str = 
 
 
 def load_voices(connection: Connection, vault: Vault, domain_id: str) -> Voices | None:
-    """All voices of the model that most of a domain's voiceprints come from; None without any."""
+    """Load the voices of the model that made most of a domain's voiceprints; None without any."""
     makers = voiceprints.count_by_model(connection, domain_id)
     if not makers:
         return None
@@ -171,7 +171,7 @@ def _take(voices: Voices, scale: Calibration, rate: float, after: str | None, li
 
 
 def _customer_ids(connection: Connection, vault: Vault, domain_id: str, pairs: list[Pair]) -> dict[str, str]:
-    """By generated id; speakers who were deleted during the search are left out."""
+    """Find customer ids by generated id; speakers deleted during the search are left out."""
     found = {}
     for speaker_id in {one for pair in pairs for one in (pair.first, pair.second)}:
         speaker = speakers.find(connection, vault, domain_id, speaker_id)

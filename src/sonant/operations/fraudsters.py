@@ -21,7 +21,7 @@ def describe_fraudster(service: Service, caller: Caller, request: Request) -> An
 
 
 def list_fraudsters(service: Service, caller: Caller, request: Request) -> Answer:
-    """Of the whole domain, or of one watchlist."""
+    """List the fraudsters of the whole domain, or of one watchlist."""
     watchlist_id = request.get("WatchlistId")
     with service.open_domain(caller, request["DomainId"], write=False) as (connection, domain, _vault):
         if watchlist_id is not None:
@@ -39,7 +39,7 @@ def list_fraudsters(service: Service, caller: Caller, request: Request) -> Answe
 
 
 def associate_fraudster(service: Service, caller: Caller, request: Request) -> Answer:
-    """Put a fraudster on another list; nothing happens when it is on it already."""
+    """Put a fraudster on another watchlist; no change when it is on it already."""
     with service.open_domain(caller, request["DomainId"], write=True) as (connection, domain, _vault):
         fraudster = _require(connection, domain.domain_id, request["FraudsterId"])
         watchlist = require_watchlist(connection, domain.domain_id, request["WatchlistId"])
@@ -53,7 +53,7 @@ def associate_fraudster(service: Service, caller: Caller, request: Request) -> A
 
 
 def disassociate_fraudster(service: Service, caller: Caller, request: Request) -> Answer:
-    """Take a fraudster off a list; it must stay on at least one."""
+    """Take a fraudster off a watchlist; it must stay on at least one."""
     with service.open_domain(caller, request["DomainId"], write=True) as (connection, domain, _vault):
         fraudster = _require(connection, domain.domain_id, request["FraudsterId"])
         watchlist = require_watchlist(connection, domain.domain_id, request["WatchlistId"])
@@ -68,24 +68,24 @@ def disassociate_fraudster(service: Service, caller: Caller, request: Request) -
 
 
 def delete_fraudster(service: Service, caller: Caller, request: Request) -> None:
-    """Forget a fraudster; it leaves every watchlist."""
+    """Delete a fraudster, who leaves every watchlist."""
 
     def failed(_connection: Connection, domain: EventDomain, error: ErrorInfo) -> Event:
         return fraudster_event(domain, "DELETE_FRAUDSTER", fraudster_id=request["FraudsterId"], error=error)
 
     with (
-        service.telling_failure(caller, request["DomainId"], failed),
+        service.failure_events(caller, request["DomainId"], failed),
         service.open_domain(caller, request["DomainId"], write=True) as (connection, domain, _vault),
     ):
         fraudster = _require(connection, domain.domain_id, request["FraudsterId"])
         watchlists.remove_fraudster(connection, fraudster.fraudster_id)
-        told = fraudster_event(
+        event = fraudster_event(
             domain,
             "DELETE_FRAUDSTER",
             fraudster_id=fraudster.fraudster_id,
             watchlist_ids=fraudster.watchlist_ids,
         )
-        service.outbox.put(connection, [told], service.clock())
+        service.outbox.put(connection, [event], service.clock())
     service.database.truncate_wal()
 
 

@@ -234,7 +234,7 @@ def telling_refusal(
     asked: str,
     told: Callable[[EventDomain, SessionReference, ErrorInfo], Event],
 ) -> AbstractContextManager[None]:
-    """Tell of a refusal about the session `asked`, a name or id; see `Service.telling_failure`."""
+    """Tell of a refusal about the session `asked`, a name or id; see `Service.failure_events`."""
 
     def event(connection: Connection, domain: EventDomain, error: ErrorInfo) -> Event:
         found = None
@@ -242,7 +242,7 @@ def telling_refusal(
             found = sessions.find(connection, domain_id, asked, service.clock())
         return told(domain, SessionReference.of(asked, found), error)
 
-    return service.telling_failure(caller, domain_id, event)
+    return service.failure_events(caller, domain_id, event)
 
 
 def _summary(connection: Connection, domain: Domain, vault: Vault, session: Session) -> dict[str, Any]:

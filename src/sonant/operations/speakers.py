@@ -22,9 +22,9 @@ from sonant.storage.repositories import domains, speakers
 from sonant.voice.models import shipped_encoder_id
 from sonant.voice.sample import VoiceSample
 
-#: Net speech that a comparison needs unless the caller names less or more.
+#: Net speech that a comparison needs unless the request gives another length.
 COMPARISON_SPEECH_S = 10.0
-#: Why an enrollment in a session fails that goes on meanwhile.
+#: Why an enrollment in a session that is in progress meanwhile fails.
 OPTED_OUT_MEANWHILE, DELETED_MEANWHILE = "the speaker has opted out", "the speaker was deleted"
 
 
@@ -49,16 +49,16 @@ def list_speakers(service: Service, caller: Caller, request: Request) -> Answer:
 
 
 def opt_out_speaker(service: Service, caller: Caller, request: Request) -> Answer:
-    """Record a refusal, also of somebody never seen; what was known of the voice is destroyed."""
+    """Opt a speaker out, known or not; what is stored of the voice is deleted."""
     with (
-        _telling_failure(service, caller, request, "OPT_OUT_SPEAKER"),
+        _failure_events(service, caller, request, "OPT_OUT_SPEAKER"),
         service.open_domain(caller, request["DomainId"], write=True) as (connection, domain, vault),
     ):
         present = speakers.count(connection, domain.domain_id)
         _opt_out(service, connection, vault, domain.domain_id, request["SpeakerId"], present)
         speaker = _require(connection, vault, domain, request["SpeakerId"])
-        told = speaker_event(domain, "OPT_OUT_SPEAKER", speaker_id=speaker.speaker_id)
-        service.outbox.put(connection, [told], service.clock())
+        event = speaker_event(domain, "OPT_OUT_SPEAKER", speaker_id=speaker.speaker_id)
+        service.outbox.put(connection, [event], service.clock())
         ended = fail_enrollments(service, connection, domain, [speaker.speaker_id], OPTED_OUT_MEANWHILE)
         answer = {"Speaker": speaker_member(speaker, vault)}
     _changed(service, ended)
@@ -66,26 +66,26 @@ def opt_out_speaker(service: Service, caller: Caller, request: Request) -> Answe
 
 
 def import_opt_outs(service: Service, caller: Caller, request: Request) -> Answer:
-    """Record many refusals, all or none; an id given twice counts once."""
+    """Opt many speakers out, all or none; an id given twice counts once."""
     ids = dict.fromkeys(request["SpeakerIds"])
     with service.open_domain(caller, request["DomainId"], write=True) as (connection, domain, vault):
         present = speakers.count(connection, domain.domain_id)
-        changed, gone = [], []
+        events, opted_out = [], []
         for one in ids:
             outcome, speaker_id = _opt_out(service, connection, vault, domain.domain_id, one, present)
             present += outcome == "added"
             if outcome == "changed":
-                gone.append(speaker_id)
+                opted_out.append(speaker_id)
             if outcome != "unchanged":
-                changed.append(speaker_event(domain, "OPT_OUT_SPEAKER", speaker_id=speaker_id))
-        service.outbox.put(connection, changed, service.clock())
-        ended = fail_enrollments(service, connection, domain, gone, OPTED_OUT_MEANWHILE)
+                events.append(speaker_event(domain, "OPT_OUT_SPEAKER", speaker_id=speaker_id))
+        service.outbox.put(connection, events, service.clock())
+        ended = fail_enrollments(service, connection, domain, opted_out, OPTED_OUT_MEANWHILE)
     _changed(service, ended)
-    return {"OptedOut": len(changed), "Unchanged": len(ids) - len(changed)}
+    return {"OptedOut": len(events), "Unchanged": len(ids) - len(events)}
 
 
 def export_speaker(service: Service, caller: Caller, request: Request) -> Answer:
-    """Everything that is kept about one speaker."""
+    """Export everything that is stored about one speaker."""
     with service.open_domain(caller, request["DomainId"], write=False) as (connection, domain, vault):
         speaker = _require(connection, vault, domain, request["SpeakerId"])
         voiceprint = speakers.load_voiceprint(connection, vault, speaker)
@@ -104,22 +104,22 @@ def export_speaker(service: Service, caller: Caller, request: Request) -> Answer
 
 
 def delete_speaker(service: Service, caller: Caller, request: Request) -> Answer | None:
-    """Forget a speaker: data key, voiceprint, audio and status go at once."""
+    """Delete a speaker: data key, voiceprint, audio and status."""
     with (
-        _telling_failure(service, caller, request, "DELETE_SPEAKER"),
+        _failure_events(service, caller, request, "DELETE_SPEAKER"),
         service.open_domain(caller, request["DomainId"], write=True) as (connection, domain, vault),
     ):
         speaker = _require(connection, vault, domain, request["SpeakerId"])
         speakers.delete_speaker(connection, speaker.speaker_id)
-        told = speaker_event(domain, "DELETE_SPEAKER", speaker_id=speaker.speaker_id)
-        service.outbox.put(connection, [told], service.clock())
+        event = speaker_event(domain, "DELETE_SPEAKER", speaker_id=speaker.speaker_id)
+        service.outbox.put(connection, [event], service.clock())
         ended = fail_enrollments(service, connection, domain, [speaker.speaker_id], DELETED_MEANWHILE)
     _changed(service, ended)
     return None
 
 
 def compare_recording(service: Service, caller: Caller, request: Request) -> Answer:
-    """Similarity of one recording to enrolled speakers. Nothing is stored."""
+    """Compare one recording with enrolled speakers. Nothing is stored."""
     with service.open_domain(caller, request["DomainId"], write=False) as (connection, domain, vault):
         references = [
             _reference(connection, domain, vault, speaker_id) for speaker_id in request["SpeakerIds"]
@@ -131,7 +131,7 @@ def compare_recording(service: Service, caller: Caller, request: Request) -> Ans
             if reference.model_id == (domain.model_id or shipped_encoder_id())
         }
     audio = request["AudioSpecification"]
-    # Outside of the transaction: listening takes much longer than the look-ups.
+    # Outside of the transaction: the analysis takes much longer than the look-ups.
     probe = service.listener.analyse(
         request["DataAccessRoleArn"],
         audio["S3Uri"],
@@ -171,7 +171,7 @@ def speaker_member(speaker: speakers.Speaker, vault: Vault) -> dict[str, Any]:
 
 
 def _changed(service: Service, session_ids: Sequence[str]) -> None:
-    """After a transaction that destroyed voices, and ended what sessions did with them."""
+    """Finish after a transaction that deleted voices and ended their enrollments in sessions."""
     service.database.truncate_wal()
     for session_id in session_ids:
         service.live.notice(session_id)
@@ -189,8 +189,10 @@ def _require(
 def _opt_out(
     service: Service, connection: Connection, vault: Vault, domain_id: str, speaker_id: str, present: int
 ) -> tuple[Literal["added", "changed", "unchanged"], str]:
-    """Opt one speaker out: what became of it, and its generated id. `present` speakers are in the domain.
-    Raises ResourceNotFound for an unknown generated id, ServiceQuotaExceeded when there is no room."""
+    """Opt one speaker out: what was done, and its generated id. `present` speakers are in the domain.
+
+    Raises ResourceNotFound for an unknown generated id, ServiceQuotaExceeded when the quota is used up.
+    """
     speaker = speakers.find(connection, vault, domain_id, speaker_id)
     if speaker is not None:
         if speaker.status == "OPTED_OUT":
@@ -213,13 +215,13 @@ def _opt_out(
     return "added", new_id
 
 
-def _telling_failure(
+def _failure_events(
     service: Service, caller: Caller, request: Request, action: SpeakerAction
 ) -> AbstractContextManager[None]:
     def event(_connection: Connection, domain: EventDomain, error: ErrorInfo) -> Event:
         return speaker_event(domain, action, speaker_id=request["SpeakerId"], error=error)
 
-    return service.telling_failure(caller, request["DomainId"], event)
+    return service.failure_events(caller, request["DomainId"], event)
 
 
 def _reference(

@@ -56,7 +56,7 @@ def list_watchlists(service: Service, caller: Caller, request: Request) -> Answe
 
 
 def update_watchlist(service: Service, caller: Caller, request: Request) -> Answer:
-    """Members that are absent stay as they are. The default list cannot be changed."""
+    """Change a watchlist; absent members stay as they are. The default list cannot be changed."""
     with service.open_domain(caller, request["DomainId"], write=True) as (connection, domain, vault):
         watchlist = require_watchlist(connection, domain.domain_id, request["WatchlistId"])
         if watchlist.is_default:
@@ -74,7 +74,7 @@ def update_watchlist(service: Service, caller: Caller, request: Request) -> Answ
 
 
 def delete_watchlist(service: Service, caller: Caller, request: Request) -> None:
-    """Only an empty list, and never the default one, can be deleted."""
+    """Delete an empty watchlist other than the default one."""
     with service.open_domain(caller, request["DomainId"], write=True) as (connection, domain, _vault):
         watchlist = require_watchlist(connection, domain.domain_id, request["WatchlistId"])
         if watchlist.is_default:

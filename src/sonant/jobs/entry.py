@@ -98,7 +98,7 @@ class TaskResult:
     fingerprint: bytes | None = None
     """Of the speech used, for replay detection; see `fingerprint.Fingerprint.to_bytes`."""
     audio_s: float = 0.0
-    """Audio that was listened to."""
+    """Length of the audio that was analyzed."""
     compute_s: float = 0.0
     """Processor time of the whole task."""
     inference_s: float = 0.0

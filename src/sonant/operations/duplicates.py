@@ -73,7 +73,7 @@ def _search(service: Service, caller: Caller, request: Request) -> Answer:
         request,
         ("ListVoiceDuplicates", caller.account_id, domain_id, repr(rate)),
         lambda after, limit: _take(voices, scale, rate, None if after is None else after[1], limit),
-        lambda pair: (_EPOCH, pair.place),
+        lambda pair: (_EPOCH, pair.key),
     )
     with service.open_domain(caller, domain_id, write=False) as (connection, domain, vault):
         customer_ids = _customer_ids(connection, vault, domain.domain_id, pairs)
@@ -107,7 +107,7 @@ class Pair:
     """Log10 of the share of pairs of strangers that are at least so similar."""
 
     @property
-    def place(self) -> str:
+    def key(self) -> str:
         return f"{self.first} {self.second}"
 
 
@@ -133,7 +133,7 @@ def find_pairs(voices: Voices, scale: Calibration, rate: float, *, after: str = 
                 )
                 for i, j, similarity in zip(block.first, block.second, block.similarity, strict=True)
             ]
-        yield from sorted((pair for pair in found if pair.place > after), key=lambda pair: pair.place)
+        yield from sorted((pair for pair in found if pair.key > after), key=lambda pair: pair.key)
 
 
 def load_voices(connection: Connection, vault: Vault, domain_id: str) -> Voices | None:

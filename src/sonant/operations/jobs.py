@@ -84,10 +84,10 @@ def start(service: Service, caller: Caller, request: Request, what: Start, confi
 
 def describe(service: Service, caller: Caller, request: Request, kind: str) -> Answer:
     with service.open_domain(caller, request["DomainId"], write=False) as (connection, domain, vault):
-        memory, place = service.database.read_cache(connection), (kind, domain.domain_id, request["JobId"])
-        job = memory.get(place)
+        memory, key = service.database.read_cache(connection), (kind, domain.domain_id, request["JobId"])
+        job = memory.get(key)
         if job is None:
-            job = memory[place] = require_job(connection, *place)
+            job = memory[key] = require_job(connection, *key)
         return {"Job": member(job, vault)}
 
 

@@ -143,10 +143,10 @@ class Service:
             domain = domains.find(connection, caller.account_id, region, domain_id, lock=True)
         else:
             memory = self.database.read_cache(connection)
-            place = ("domain", caller.account_id, region, domain_id)
-            if place not in memory:
-                memory[place] = domains.find(connection, caller.account_id, region, domain_id)
-            domain = memory[place]
+            key = ("domain", caller.account_id, region, domain_id)
+            if key not in memory:
+                memory[key] = domains.find(connection, caller.account_id, region, domain_id)
+            domain = memory[key]
         if domain is None:
             raise ResourceNotFound("DOMAIN")
         return domain

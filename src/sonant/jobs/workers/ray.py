@@ -91,7 +91,7 @@ class RayEngine:
         self._cipher = MessageCipher(new_key())
         self._task_ids: dict[
             int, int
-        ] = {}  # of tasks in hand, by the number under which the driver knows them
+        ] = {}  # of tasks in work, by their number in messages to the driver
         self._number = 0
         self._most = DEPTH
         self._connected = False

@@ -29,9 +29,9 @@ from sonant.storage.database.schema import fraudster_shadow_voiceprints, shadow_
 from sonant.storage.database.schema import jobs as job_rows
 from sonant.storage.model_files import ModelFiles
 from sonant.storage.repositories import domains, fraud_voices, jobs, model_upgrades, speakers
+from sonant.voice.audio.flac import decode_flac, encode_flac
+from sonant.voice.audio.test_signal import voice_like_signal
 from sonant.voice.calibration.model import Normal, Tail
-from sonant.voice.enrollment import decode_audio, encode_audio
-from sonant.voice.made_speech import made_speech
 from sonant.voice.models import load_models, shipped_encoder_id
 from sonant.voice.models.embedding import embed
 
@@ -91,12 +91,12 @@ class Domain:
         return domain
 
     def enroll(self, name: str, *, audio: bool = True) -> str:
-        voice = made_speech(8000, 6.0, pitch_hz=90 + 25 * (1 + list("abcdefgh").index(name[0])))
+        voice = voice_like_signal(8000, 6.0, pitch_hz=90 + 25 * (1 + list("abcdefgh").index(name[0])))
         found = embed(voice, load_models())
         print_ = speakers.Voiceprint(
             model_id=found.model_id,
             vector=found.vector.astype("<f4").tobytes(),
-            audio=encode_audio(voice) if audio else None,
+            audio=encode_flac(voice) if audio else None,
             net_speech_s=6.0,
         )
         now = self.testbed.store.clock()
@@ -116,7 +116,7 @@ class Domain:
         return speaker_id
 
     def register(self, *, audio: bool = True) -> str:
-        voice = made_speech(8000, 6.0, pitch_hz=300)
+        voice = voice_like_signal(8000, 6.0, pitch_hz=300)
         found = embed(voice, load_models())
         fraudster_id = new_generated_id()
         with self.testbed.store.database.write() as connection:
@@ -130,7 +130,7 @@ class Domain:
                 voiceprint=speakers.Voiceprint(
                     model_id=found.model_id,
                     vector=found.vector.astype("<f4").tobytes(),
-                    audio=encode_audio(voice) if audio else None,
+                    audio=encode_flac(voice) if audio else None,
                     net_speech_s=6.0,
                 ),
                 now=self.testbed.store.clock(),
@@ -231,7 +231,7 @@ def test_the_new_voiceprint_is_what_the_new_model_makes_of_the_kept_speech(domai
         kept = speakers.load_voiceprint(connection, vault, speaker)
     assert kept is not None
     assert kept.audio is not None
-    wanted = open_model(ModelFiles(domain.testbed.settings.data), model_id).embed(decode_audio(kept.audio))
+    wanted = open_model(ModelFiles(domain.testbed.settings.data), model_id).embed(decode_flac(kept.audio))
     assert np.allclose(np.frombuffer(kept.vector, "<f4"), wanted.vector, atol=1e-6)
 
 

@@ -23,7 +23,7 @@ PASSES = 5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Heard:
+class SegmentedRecording:
     """A recording, and where there is speech in it."""
 
     source: str
@@ -58,11 +58,11 @@ class Template:
     quality: Quality
 
 
-def hear(source: str, samples: Samples, models: Models) -> Heard:
+def segment_recording(source: str, samples: Samples, models: Models) -> SegmentedRecording:
     """Find the speech in a recording at 8 kHz."""
     detector = SpeechDetector(models)
-    spans = [*detector.feed(samples), *detector.finish()]
-    return Heard(
+    spans = [*detector.push(samples), *detector.finish()]
+    return SegmentedRecording(
         source=source,
         samples=samples,
         spans=tuple((start, min(end, len(samples))) for start, end in spans),
@@ -71,7 +71,7 @@ def hear(source: str, samples: Samples, models: Models) -> Heard:
 
 def cut(
     speaker: str,
-    recordings: Sequence[Heard],
+    recordings: Sequence[SegmentedRecording],
     *,
     net_speech_s: float,
     at_most: int,
@@ -85,9 +85,9 @@ def cut(
     are enough pieces; those overlap each other.
     """
     need = round(net_speech_s * RATE_HZ)
-    found: list[list[Heard]] = []
-    short: list[Heard] = []
-    left_over: list[Heard] = []
+    found: list[list[SegmentedRecording]] = []
+    short: list[SegmentedRecording] = []
+    left_over: list[SegmentedRecording] = []
     for recording in _shuffled(recordings, rng):
         if recording.net_samples < need:
             short.append(recording)
@@ -114,7 +114,7 @@ def cut(
     ]
 
 
-def beginning(speaker: str, recording: Heard, net_speech_s: float | None) -> Piece:
+def beginning(speaker: str, recording: SegmentedRecording, net_speech_s: float | None) -> Piece:
     """The first `net_speech_s` seconds of net speech of a recording, or all of it."""
     need = recording.net_samples if net_speech_s is None else round(net_speech_s * RATE_HZ)
     head = recording if recording.net_samples <= need else split(recording, need)[0]
@@ -126,7 +126,7 @@ def beginning(speaker: str, recording: Heard, net_speech_s: float | None) -> Pie
     )
 
 
-def split(recording: Heard, net: int) -> tuple[Heard, Heard]:
+def split(recording: SegmentedRecording, net: int) -> tuple[SegmentedRecording, SegmentedRecording]:
     """In two, where `net` samples of speech have passed."""
     passed = 0
     at = len(recording.samples)
@@ -138,8 +138,8 @@ def split(recording: Heard, net: int) -> tuple[Heard, Heard]:
     head = tuple((start, min(end, at)) for start, end in recording.spans if start < at)
     tail = tuple((max(start, at) - at, end - at) for start, end in recording.spans if end > at)
     return (
-        Heard(source=recording.source, samples=recording.samples[:at], spans=head),
-        Heard(source=recording.source, samples=recording.samples[at:], spans=tail),
+        SegmentedRecording(source=recording.source, samples=recording.samples[:at], spans=head),
+        SegmentedRecording(source=recording.source, samples=recording.samples[at:], spans=tail),
     )
 
 
@@ -154,7 +154,7 @@ def template(
     """
     embedder = embedder or partial(embed, models=models)
     detector = SpeechDetector(models)
-    spans = [*detector.feed(samples), *detector.finish()]
+    spans = [*detector.push(samples), *detector.finish()]
     found = [samples[start:end] for start, end in spans]
     speech = np.concatenate([np.empty(0, np.float32), *found])
     if net_speech_s is not None:
@@ -174,9 +174,9 @@ def template(
     )
 
 
-def _joined(recordings: Iterable[Heard], need: int) -> list[list[Heard]]:
-    found: list[list[Heard]] = []
-    parts: list[Heard] = []
+def _joined(recordings: Iterable[SegmentedRecording], need: int) -> list[list[SegmentedRecording]]:
+    found: list[list[SegmentedRecording]] = []
+    parts: list[SegmentedRecording] = []
     have = 0
     for recording in recordings:
         rest = recording
@@ -190,5 +190,5 @@ def _joined(recordings: Iterable[Heard], need: int) -> list[list[Heard]]:
     return found
 
 
-def _shuffled(recordings: Sequence[Heard], rng: np.random.Generator) -> list[Heard]:
+def _shuffled(recordings: Sequence[SegmentedRecording], rng: np.random.Generator) -> list[SegmentedRecording]:
     return [recordings[index] for index in rng.permutation(len(recordings))]

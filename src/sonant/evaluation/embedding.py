@@ -17,7 +17,7 @@ import numpy as np
 from sonant.errors import AudioError, SetupError
 from sonant.evaluation import cutting
 from sonant.evaluation.channels import Channel, parse
-from sonant.evaluation.cutting import Heard, Piece, Template
+from sonant.evaluation.cutting import Piece, SegmentedRecording, Template
 from sonant.settings import Audio
 from sonant.voice.audio.recording import RATE_HZ, decode
 from sonant.voice.models import Models, load_models
@@ -33,7 +33,7 @@ _SPARE = 1.5  # recordings are read until there is so many times the speech that
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Wanted:
+class PieceRequest:
     """What to make of a speaker's recordings."""
 
     use: Use
@@ -51,7 +51,7 @@ class Task:
     recordings: tuple[Path, ...]
     whole: bool
     """Each recording is one piece; else they are cut and joined."""
-    wanted: tuple[Wanted, ...]
+    requests: tuple[PieceRequest, ...]
     others: tuple[Path, ...]
     """Recordings of other people, for babble."""
     seed: int
@@ -59,19 +59,19 @@ class Task:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Made:
+class PieceTemplates:
     """A piece, and its template under each channel; None where nothing could be embedded."""
 
     speaker: str
     use: Use
-    wanted_s: float | None
+    requested_s: float | None
     sources: frozenset[str]
     templates: dict[str, Template | None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TaskResult:
-    made: tuple[Made, ...]
+    templates: tuple[PieceTemplates, ...]
     unreadable: int
     """Recordings that could not be decoded."""
 
@@ -113,7 +113,7 @@ def run_tasks(
 
 def run_task(task: Task, models: Models, embedder: Embedder | None = None) -> TaskResult:
     """Hear, cut, degrade, embed."""
-    channels = {name: parse(name) for wanted in task.wanted for name in wanted.channels}
+    channels = {name: parse(name) for wanted in task.requests for name in wanted.channels}
     others = _others(task) if any(channel.babbles for channel in channels.values()) else []
     pieces, unreadable = pieces_of(task, models)
     made = []
@@ -131,41 +131,41 @@ def run_task(task: Task, models: Models, embedder: Embedder | None = None) -> Ta
             for name in wanted.channels
         }
         made.append(
-            Made(
+            PieceTemplates(
                 speaker=task.speaker,
                 use=wanted.use,
-                wanted_s=wanted.net_speech_s,
+                requested_s=wanted.net_speech_s,
                 sources=piece.sources,
                 templates=templates,
             )
         )
-    return TaskResult(made=tuple(made), unreadable=unreadable)
+    return TaskResult(templates=tuple(made), unreadable=unreadable)
 
 
-def pieces_of(task: Task, models: Models) -> tuple[list[tuple[Wanted, Piece]], int]:
+def pieces_of(task: Task, models: Models) -> tuple[list[tuple[PieceRequest, Piece]], int]:
     """The pieces that a task asks for, as recorded, and how many recordings could not be read."""
     rng = np.random.default_rng([task.seed, _crc(task.speaker)])
-    enough = _SPARE * RATE_HZ * sum((want.net_speech_s or 0) * want.at_most for want in task.wanted)
-    heard: list[Heard] = []
+    enough = _SPARE * RATE_HZ * sum((want.net_speech_s or 0) * want.at_most for want in task.requests)
+    heard: list[SegmentedRecording] = []
     unreadable = 0
     for index in rng.permutation(len(task.recordings)):
         if not task.whole and sum(recording.net_samples for recording in heard) > enough:
             break
         try:
             samples = read(task.recordings[index], task.audio)
-            heard.append(cutting.hear(str(task.recordings[index]), samples, models))
+            heard.append(cutting.segment_recording(str(task.recordings[index]), samples, models))
         except AudioError:
             unreadable += 1
     if task.whole:
         whole = [
             (want, cutting.beginning(task.speaker, recording, want.net_speech_s))
-            for want in task.wanted
+            for want in task.requests
             for recording in heard
         ]
         return whole, unreadable
     return [
         (want, piece)
-        for want in task.wanted
+        for want in task.requests
         for piece in cutting.cut(
             task.speaker,
             heard,
@@ -191,7 +191,7 @@ def read(file: Path, limits: Audio) -> cutting.Samples:
 def _template(
     piece: Piece,
     channel: Channel,
-    wanted: Wanted,
+    wanted: PieceRequest,
     seed: tuple[int, ...],
     others: Sequence[cutting.Samples],
     models: Models,

@@ -13,7 +13,7 @@ from sonant.evaluation import bootstrap, metrics
 from sonant.evaluation.bootstrap import Comparisons, Interval
 from sonant.evaluation.metrics import Floats
 from sonant.evaluation.run import Outcome
-from sonant.evaluation.trials import Facts
+from sonant.evaluation.trials import SpeakerInfo
 
 THRESHOLDS = (80, 90, 95)
 NOT_CALIBRATED = "scores are not calibrated"
@@ -74,14 +74,14 @@ def nominal_far(score: float) -> float:
     return float(10 ** np.interp(score, [50, 80, 90, 100], [-1, -2, -3, -5]))
 
 
-def results(outcome: Outcome, facts: Mapping[str, Facts]) -> list[Result]:
+def results(outcome: Outcome, facts: Mapping[str, SpeakerInfo]) -> list[Result]:
     """The figures of all comparisons, then of those within each gender and each channel that is known.
 
     A group that has no genuine or no impostor comparisons is left out.
     """
     found = [_result(outcome, "all", len(_taking_part(outcome)))]
     for kind in ("gender", "channel"):
-        of = np.array([getattr(facts.get(name, Facts()), kind) for name in outcome.speakers])
+        of = np.array([getattr(facts.get(name, SpeakerInfo()), kind) for name in outcome.speakers])
         for value in sorted(set(of.tolist()) - {""}):
             part = _only(outcome, of == value)
             if part is not None:
@@ -260,6 +260,6 @@ def _only(outcome: Outcome, member: NDArray[np.bool_]) -> Outcome | None:
     )
 
 
-def all_results(outcomes: Sequence[Outcome], facts: Mapping[str, Facts]) -> list[Result]:
+def all_results(outcomes: Sequence[Outcome], facts: Mapping[str, SpeakerInfo]) -> list[Result]:
     """The results of all conditions, in their order."""
     return [result for outcome in outcomes for result in results(outcome, facts)]

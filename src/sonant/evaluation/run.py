@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from sonant.errors import SetupError
 from sonant.evaluation.channels import CLEAN, parse
 from sonant.evaluation.cutting import Template
-from sonant.evaluation.embedding import Made, Opener, Task, Use, Wanted, run_tasks
+from sonant.evaluation.embedding import Opener, PieceRequest, PieceTemplates, Task, Use, run_tasks
 from sonant.evaluation.scorer import Scored, Scorer, cosine
 from sonant.evaluation.trials import Trial
 from sonant.settings import Audio
@@ -111,7 +111,7 @@ def evaluate_speakers(
 
 
 def compare_all(
-    made: Sequence[Made],
+    made: Sequence[PieceTemplates],
     conditions: Conditions,
     speakers: tuple[str, ...],
     *,
@@ -122,7 +122,7 @@ def compare_all(
     outcomes = []
     for line, test_s in ((line, test_s) for line in conditions.lines for test_s in conditions.test_s):
         one = [piece for piece in made if piece.use == "reference"]
-        two = [piece for piece in made if piece.use == "probe" and piece.wanted_s == test_s]
+        two = [piece for piece in made if piece.use == "probe" and piece.requested_s == test_s]
         pairs = _all_pairs(one, two, np.random.default_rng(conditions.seed))
         outcomes.append(
             _compare(one, two, pairs, line, conditions.enroll_s, test_s, speakers, unreadable, scorer)
@@ -155,7 +155,7 @@ def evaluate_trials(
             speaker=speaker_of[file],
             recordings=(file,),
             whole=True,
-            wanted=tuple(want for want in _wanted(conditions) if want.use in uses[file]),
+            requests=tuple(want for want in _wanted(conditions) if want.use in uses[file]),
             others=_babblers({speaker_of[other]: [other] for other in files}, speaker_of[file], conditions),
             seed=conditions.seed,
             audio=audio,
@@ -166,7 +166,7 @@ def evaluate_trials(
     outcomes = []
     for line, test_s in ((line, test_s) for line in conditions.lines for test_s in conditions.test_s):
         one = [piece for piece in made if piece.use == "reference"]
-        two = [piece for piece in made if piece.use == "probe" and piece.wanted_s == test_s]
+        two = [piece for piece in made if piece.use == "probe" and piece.requested_s == test_s]
         first, second = _places(one), _places(two)
         pairs = np.array(
             [
@@ -190,7 +190,7 @@ def tasks_of(recordings: Mapping[str, Sequence[Path]], conditions: Conditions, *
             speaker=speaker,
             recordings=tuple(files),
             whole=False,
-            wanted=_wanted(conditions),
+            requests=_wanted(conditions),
             others=_babblers(recordings, speaker, conditions),
             seed=conditions.seed,
             audio=audio,
@@ -199,18 +199,18 @@ def tasks_of(recordings: Mapping[str, Sequence[Path]], conditions: Conditions, *
     ]
 
 
-def _wanted(conditions: Conditions) -> tuple[Wanted, ...]:
+def _wanted(conditions: Conditions) -> tuple[PieceRequest, ...]:
     reference_channels = tuple(dict.fromkeys(line.reference for line in conditions.lines))
     probe_channels = tuple(dict.fromkeys(line.probe for line in conditions.lines))
     return (
-        Wanted(
+        PieceRequest(
             use="reference",
             net_speech_s=conditions.enroll_s,
             at_most=conditions.references,
             channels=reference_channels,
         ),
         *(
-            Wanted(use="probe", net_speech_s=test_s, at_most=conditions.probes, channels=probe_channels)
+            PieceRequest(use="probe", net_speech_s=test_s, at_most=conditions.probes, channels=probe_channels)
             for test_s in conditions.test_s
         ),
     )
@@ -229,20 +229,22 @@ def _babblers(
 
 def _embedded(
     tasks: Sequence[Task], workers: int, progress: Progress, opener: Opener | None
-) -> tuple[list[Made], int]:
-    made: list[Made] = []
+) -> tuple[list[PieceTemplates], int]:
+    made: list[PieceTemplates] = []
     unreadable = 0
     for result in run_tasks(tasks, workers=workers, progress=progress, opener=opener):
-        made += result.made
+        made += result.templates
         unreadable += result.unreadable
     return made, unreadable
 
 
-def _places(pieces: Sequence[Made]) -> dict[str, int]:
+def _places(pieces: Sequence[PieceTemplates]) -> dict[str, int]:
     return {source: place for place, piece in enumerate(pieces) for source in piece.sources}
 
 
-def _all_pairs(references: Sequence[Made], probes: Sequence[Made], rng: np.random.Generator) -> Indices:
+def _all_pairs(
+    references: Sequence[PieceTemplates], probes: Sequence[PieceTemplates], rng: np.random.Generator
+) -> Indices:
     """Rows of (reference, probe, whether genuine). Of more than MAX_IMPOSTORS impostors, a random part."""
     genuine = [
         (one, two, 1)
@@ -269,8 +271,8 @@ def _all_pairs(references: Sequence[Made], probes: Sequence[Made], rng: np.rando
 
 
 def _compare(
-    references: Sequence[Made],
-    probes: Sequence[Made],
+    references: Sequence[PieceTemplates],
+    probes: Sequence[PieceTemplates],
     pairs: Indices,
     line: Line,
     enroll_s: float | None,

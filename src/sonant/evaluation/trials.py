@@ -13,7 +13,7 @@ from sonant.errors import SetupError
 MAX_LIST_BYTES = 256 * 1024 * 1024
 MAX_RECORDINGS = 2000
 """Recordings of one speaker that are looked at, at most."""
-FACTS_FILE = "speakers.csv"
+SPEAKERS_FILE = "speakers.csv"
 SUFFIXES = frozenset({".wav", ".flac", ".ogg", ".opus", ".mp3"})
 
 _LABELS = {"target": True, "nontarget": False, "1": True, "0": False}
@@ -29,7 +29,7 @@ class Trial:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Facts:
+class SpeakerInfo:
     """What is known of a speaker; empty if it is not."""
 
     gender: str = ""
@@ -111,19 +111,21 @@ def recordings_by_speaker(folder: Path) -> dict[str, list[Path]]:
     return found
 
 
-def read_facts(file: Path) -> dict[str, Facts]:
+def read_speaker_info(file: Path) -> dict[str, SpeakerInfo]:
     """Gender and channel by speaker, from a CSV file with columns speaker, gender, channel (the last two
     optional). Raises SetupError that names the line."""
     rows = list(csv.reader(line for _, line in _lines(file)))
     columns = [name.strip().lower() for name in rows[0]] if rows else []
     if "speaker" not in columns:
         raise SetupError(f"{file} must begin with the names of its columns: speaker, gender, channel")
-    facts: dict[str, Facts] = {}
+    facts: dict[str, SpeakerInfo] = {}
     for number, row in enumerate(rows[1:], 2):
         if len(row) != len(columns):
             raise SetupError(f"{file}, row {number}: has {len(row)} fields, must have {len(columns)}")
         values: Mapping[str, str] = dict(zip(columns, (field.strip() for field in row), strict=True))
-        facts[values["speaker"]] = Facts(gender=values.get("gender", ""), channel=values.get("channel", ""))
+        facts[values["speaker"]] = SpeakerInfo(
+            gender=values.get("gender", ""), channel=values.get("channel", "")
+        )
     return facts
 
 

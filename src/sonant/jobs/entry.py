@@ -19,14 +19,14 @@ from sonant.jobs.fraud import Detector, Risk, assess
 from sonant.jobs.manifest import AudioFile
 from sonant.jobs.model_registry import Embedders
 from sonant.settings import Audio
+from sonant.voice.audio.flac import decode_flac, encode_flac
 from sonant.voice.audio.recording import RATE_HZ
-from sonant.voice.enrollment import RecordingSource, Speech, decode_audio, encode_audio, gather_speech
+from sonant.voice.audio.samples import float_from_pcm16, pcm16_from_float
+from sonant.voice.enrollment import RecordingSource, Speech, collect_speech
 from sonant.voice.models import Models
 from sonant.voice.models.embedding import Embedder, Embedding, embed
 from sonant.voice.quality import Quality
 from sonant.voice.replay.fingerprint import MIN_SPEECH_S, fingerprint
-
-_INT16 = 32768
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,12 +52,10 @@ class Pcm16Audio:
     @classmethod
     def of(cls, samples: NDArray[np.float32], quality: Quality) -> Pcm16Audio:
         """From samples of -1..1; lossless for what a telephone line carries."""
-        numbers = np.clip(np.rint(samples * _INT16), -_INT16, _INT16 - 1)
-        return cls(samples=numbers.astype("<i2").tobytes(), quality=quality)
+        return cls(samples=pcm16_from_float(samples), quality=quality)
 
     def speech(self) -> Speech:
-        samples = np.frombuffer(self.samples, "<i2").astype(np.float32) / np.float32(_INT16)
-        return Speech(samples=samples, quality=self.quality, recordings_used=0)
+        return Speech(samples=float_from_pcm16(self.samples), quality=self.quality, recordings_used=0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,12 +136,12 @@ def prepare(
         model_id=embedding.model_id,
         vector=embedding.vector.astype("<f4").tobytes(),
         net_speech_s=speech.quality.net_speech_s,
-        snr_db=speech.quality.snr_db,
-        highpass_300hz=speech.quality.highpass_300hz,
+        snr_db=speech.quality.snr_db or 0.0,
+        highpass_300hz=bool(speech.quality.highpass_300hz),
         risks=_risks(task, detectors, embedding, speech),
-        audio=encode_audio(speech.samples) if task.keep_audio else None,
+        audio=encode_flac(speech.samples) if task.keep_audio else None,
         fingerprint=_fingerprint(speech) if task.fingerprint else None,
-        heard_s=speech.quality.duration_s,
+        heard_s=speech.quality.duration_s or 0.0,
         compute_s=time.thread_time() - begun_s,
         inference_s=inference_s,
     )
@@ -152,7 +150,7 @@ def prepare(
 def _speech(task: Task, fetch: Fetch, models: Models, rules: Audio) -> Speech:
     if task.spoken is not None:
         return task.spoken.speech()
-    return gather_speech(
+    return collect_speech(
         _recordings(task, fetch),
         need_s=task.need_s,
         models=models,
@@ -184,7 +182,7 @@ def _embedder(task: Task, models: Models, embedder_of: Embedders | None) -> Embe
 
 def _again(kept: bytes, embedder: Embedder) -> Prepared:
     """Kept speech heard by another model; its quality is known from the first time."""
-    samples = decode_audio(kept)
+    samples = decode_flac(kept)
     embedding = embedder(samples)
     return Prepared(
         model_id=embedding.model_id,

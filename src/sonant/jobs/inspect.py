@@ -16,7 +16,7 @@ from sonant.jobs.model_registry import Embedders
 from sonant.settings import Audio
 from sonant.voice.inspection import Inspection, inspect_recording
 from sonant.voice.models import Models
-from sonant.voice.speakers import COMPARABLE_PIECES, CONTRAST, contrast_between
+from sonant.voice.speakers import COMPARABLE_PIECES, MIN_SEPARATION, separation
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,7 +34,7 @@ class Unlike:
 
     first: int
     second: int
-    contrast: float
+    separation: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,7 +77,7 @@ def inspect(
         risks=prepared.risks if prepared else (),
         audio=None,
         fingerprint=prepared.fingerprint if prepared else None,
-        heard_s=sum(file.inspection.listened_s for file in files),
+        heard_s=sum(file.inspection.analyzed_s for file in files),
         compute_s=time.thread_time() - begun_s,
         inference_s=prepared.inference_s if prepared else 0.0,
         refusal=refusal,
@@ -108,15 +108,15 @@ def _inspected(file: AudioFile, role: Role, fetch: Fetch, models: Models, rules:
 
 def _unlike(files: Sequence[InspectedFile]) -> list[Unlike]:
     voices = [
-        (number, file.inspection.windows)
+        (number, file.inspection.piece_vectors)
         for number, file in enumerate(files)
-        if len(file.inspection.windows) >= COMPARABLE_PIECES
+        if len(file.inspection.piece_vectors) >= COMPARABLE_PIECES
     ]
     found = []
     for (first, one), (second, other) in combinations(voices, 2):
-        contrast = contrast_between(one, other)
-        if contrast > CONTRAST:
-            found.append(Unlike(first=first, second=second, contrast=contrast))
+        measured = separation(one, other)
+        if measured > MIN_SEPARATION:
+            found.append(Unlike(first=first, second=second, separation=measured))
     return found
 
 

@@ -21,7 +21,7 @@ from sonant.storage.objects.store import ObjectUri
 from sonant.storage.repositories import fraud_voices, jobs, watchlists
 from sonant.storage.repositories.domains import Domain
 from sonant.storage.repositories.speakers import Voiceprint
-from sonant.voice.risk import fraudster_similarity
+from sonant.voice.scoring import fraudster_similarity
 from sonant.voice.search import Match
 
 

@@ -128,7 +128,7 @@ class Bench:
             assert domain is not None
             vault = open_vault(self.store.keys, self.domain_id, domain.arn, domain.data_key_wrapped)
             hearing = session_hearings.hearings(connection, session.seal(vault), session).get(purpose)
-        return np.zeros(256, np.float32) if hearing is None else np.frombuffer(hearing.vector, "<f4")
+        return np.zeros(256, np.float32) if hearing is None else hearing.sample.vector
 
     # --- on the event loop
 

@@ -55,7 +55,7 @@ def main() -> None:
     narrow_calls = listen(people, models, options.calls, options.seed + 2, way=narrow_call)
     listed = listen(others, models, 2, options.seed + 3)
     listed = [replace(one, person=one.person + len(people)) for one in listed]
-    results = []
+    runs = []
     for number in range(options.halvings):
         order = np.random.default_rng([options.seed, number]).permutation(len(people))
         for known in (set(order[::2].tolist()), set(order[1::2].tolist())):
@@ -75,17 +75,17 @@ def main() -> None:
                 seed=options.seed,
                 replicates=0,
             )
-            results.append(found)
+            runs.append(found)
             print(", ".join(f"{one.share:.2%} of {one.size}" for one in found), file=sys.stderr, flush=True)
     print(f"\n{options.halvings} halvings of {len(people)} people, {len(others)} more on lists\n")
     print("list  real  flagged (meant 1 %)  half of the halvings lie in")
     for place, size in enumerate(SIZES):
-        shares = [found[place].share for found in results]
+        shares = [found[place].share for found in runs]
         low, high = np.percentile(shares, [25, 75])
         print(
-            f"{size:4d} {results[0][place].real_on_list:5.0f}  {np.mean(shares):19.2%}  {low:.2%} - {high:.2%}"
+            f"{size:4d} {runs[0][place].real_on_list:5.0f}  {np.mean(shares):19.2%}  {low:.2%} - {high:.2%}"
         )
-    first = results[0][0]
+    first = runs[0][0]
     print(
         f"\ncomparisons at 1 % by the first calibration: {first.real_share:.2%} with real "
         f"voices, {first.made_share:.2%} with synthetic ones"

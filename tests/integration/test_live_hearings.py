@@ -59,10 +59,10 @@ def test_a_call_is_heard_for_both_purposes_from_the_speech_that_batch_would_find
     assert set(heard) == {AUTHENTICATION, FRAUD}
     for hearing in heard.values():
         np.testing.assert_array_equal(decode_flac(hearing.audio), in_batch(call, 10.0, models))
-        assert hearing.net_speech_s == 10
-        assert hearing.snr_db > 15
-        assert not hearing.highpass_300hz
-    assert heard[AUTHENTICATION].vector == heard[FRAUD].vector
+        assert hearing.sample.quality.net_speech_s == 10
+        assert hearing.sample.quality.snr_db > 15
+        assert not hearing.sample.quality.highpass_300hz
+    assert heard[AUTHENTICATION].sample == heard[FRAUD].sample
     assert (heard[AUTHENTICATION].fingerprint, heard[AUTHENTICATION].spoofing_score) == (None, None)
     assert heard[FRAUD].fingerprint is not None
 
@@ -85,8 +85,8 @@ def test_each_purpose_gets_the_speech_that_the_session_sets(live, domain, call, 
     live.take(domain, name, talk)
 
     heard = live.hearings(domain, name)
-    assert heard[AUTHENTICATION].net_speech_s == 5
-    assert heard[FRAUD].net_speech_s == 10
+    assert heard[AUTHENTICATION].sample.quality.net_speech_s == 5
+    assert heard[FRAUD].sample.quality.net_speech_s == 10
     np.testing.assert_array_equal(decode_flac(heard[AUTHENTICATION].audio), in_batch(call, 5.0, models))
 
 
@@ -125,7 +125,7 @@ def test_a_line_of_16_khz_sounds_like_one_of_8_khz(live, domain, talk):
     live.speak(stream, soxr.resample(talk, 8000, 16000), 16000)
     live.hang_up(stream)
 
-    one, two = (np.frombuffer(live.hearings(domain, n)[FRAUD].vector, "<f4") for n in (narrow, wide))
+    one, two = (live.hearings(domain, n)[FRAUD].sample.vector for n in (narrow, wide))
     assert one.dot(two) > 0.98
 
 
@@ -134,7 +134,7 @@ def test_a_line_that_cuts_off_at_300_hz_is_marked(live, domain, talk):
     narrow = parse("narrow+g711").apply(talk.astype(np.float32) / 32768, seed=(1,))
     live.take(domain, name, (narrow * 32768).astype(np.int16))
     heard = live.hearings(domain, name)
-    assert [hearing.highpass_300hz for hearing in heard.values()] == [True, True]
+    assert [hearing.sample.quality.highpass_300hz for hearing in heard.values()] == [True, True]
 
 
 def test_too_little_speech_is_told_and_nothing_is_heard(live, domain, talk):

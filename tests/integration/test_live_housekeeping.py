@@ -6,6 +6,7 @@ from datetime import timedelta
 
 import pytest
 from kept_testbed import INSTANT, vault_of
+from made_samples import made_sample
 
 from sonant.retention.sessions import LOST, SessionKeeper
 from sonant.sessions.context import LEASE
@@ -119,8 +120,8 @@ def test_speakers_who_only_were_on_a_session_are_forgotten_a_day_after_it(
     enrolled = kept.speakers(domain)["enrolled"]
     with kept.store.database.write() as connection:
         seal = enrolled.seal(vault_of(kept, connection, domain))
-        voiceprint = speakers.Voiceprint(model_id="m", vector=bytes(1024), audio=None, net_speech_s=6.0)
-        speakers.enroll(connection, seal, enrolled.speaker_id, voiceprint, clock.now)
+        sample = made_sample([0.0] * 256, net_speech_s=6.0)
+        speakers.enroll(connection, seal, enrolled.speaker_id, sample, clock.now)
     clock.now += IDLE + INSTANT
     sessions_keeper.end_silent()
     clock.now += KEPT

@@ -12,6 +12,7 @@ from batch_testbed import Testbed
 from batch_values import entry
 from click.testing import CliRunner
 from made_networks import calibration_text, speaker_network
+from made_samples import made_sample
 from sqlalchemy import func, select, update
 
 from sonant.assembly import jobs as app_jobs
@@ -93,12 +94,8 @@ class Domain:
     def enroll(self, name: str, *, audio: bool = True) -> str:
         voice = voice_like_signal(8000, 6.0, pitch_hz=90 + 25 * (1 + list("abcdefgh").index(name[0])))
         found = embed(voice, load_models())
-        print_ = speakers.Voiceprint(
-            model_id=found.model_id,
-            vector=found.vector.astype("<f4").tobytes(),
-            audio=encode_flac(voice) if audio else None,
-            net_speech_s=6.0,
-        )
+        sample = made_sample(found.vector, model_id=found.model_id, net_speech_s=6.0)
+        stored_audio = encode_flac(voice) if audio else None
         now = self.testbed.store.clock()
         with self.testbed.store.database.write() as connection:
             vault = self.vault(connection)
@@ -112,7 +109,7 @@ class Domain:
                 if known is None
                 else known.seal(vault)
             )  # fmt: skip
-            speakers.enroll(connection, seal, speaker_id, print_, now)
+            speakers.enroll(connection, seal, speaker_id, sample, now, audio=stored_audio)
         return speaker_id
 
     def register(self, *, audio: bool = True) -> str:
@@ -127,12 +124,8 @@ class Domain:
                 domain_id=self.domain_id,
                 fraudster_id=fraudster_id,
                 watchlist_id=domain.default_watchlist_id,
-                voiceprint=speakers.Voiceprint(
-                    model_id=found.model_id,
-                    vector=found.vector.astype("<f4").tobytes(),
-                    audio=encode_flac(voice) if audio else None,
-                    net_speech_s=6.0,
-                ),
+                sample=made_sample(found.vector, model_id=found.model_id, net_speech_s=6.0),
+                audio=encode_flac(voice) if audio else None,
                 now=self.testbed.store.clock(),
             )
         return fraudster_id
@@ -172,12 +165,12 @@ class Domain:
         with self.testbed.store.database.read() as connection:
             vault = self.vault(connection)
             people = [(name, speakers.find(connection, vault, self.domain_id, name)) for name in PEOPLE]
-            vectors = [
-                (name, speakers.load_vector(connection, vault, person))
+            samples = [
+                (name, speakers.load_sample(connection, vault, person))
                 for name, person in people
                 if person is not None
             ]
-        return {name: vector[0] for name, vector in vectors if vector is not None}
+        return {name: sample.model_id for name, sample in samples if sample is not None}
 
 
 @pytest.fixture
@@ -205,7 +198,7 @@ def test_a_domain_is_brought_to_another_model_and_back_and_to_its_end(domain, mo
     assert set(domain.makers().values()) == {model_id}
     with domain.testbed.store.database.read() as connection:
         assert domain.kept(connection).model_id == model_id
-        (voice,) = fraud_voices.load(connection, domain.vault(connection), [fraudster])
+        ((_, voice),) = fraud_voices.load(connection, domain.vault(connection), [fraudster])
         assert voice.model_id == model_id
 
     domain.roll_back()
@@ -232,7 +225,7 @@ def test_the_new_voiceprint_is_what_the_new_model_makes_of_the_kept_speech(domai
     assert kept is not None
     assert kept.audio is not None
     wanted = open_model(ModelFiles(domain.testbed.settings.data), model_id).embed(decode_flac(kept.audio))
-    assert np.allclose(np.frombuffer(kept.vector, "<f4"), wanted.vector, atol=1e-6)
+    assert np.allclose(kept.sample.vector, wanted.vector, atol=1e-6)
 
 
 def test_people_without_kept_audio_are_named_and_keep_their_old_voiceprint(domain, model_id):

@@ -280,9 +280,9 @@ class Testbed:
                 )
                 assert keys == 1
                 assert rows in {"ENROLLED": (1,), "OPTED_OUT": (0,)}.get(speaker.status, (0, 1))
-                stored = speakers.load_vector(connection, vault, speaker)
+                stored = speakers.load_sample(connection, vault, speaker)
                 if stored is not None:
-                    vector = np.frombuffer(stored[1], "<f4")
+                    vector = stored.vector
                     assert vector.shape == (256,)
                     assert abs(float(np.linalg.norm(vector)) - 1) < 1e-4
                     found[speaker.customer_id(vault)] = vector
@@ -297,10 +297,10 @@ class Testbed:
             known = [
                 x.fraudster_id for x in watchlists.page_fraudsters(connection, domain_id, None, None, 10_000)
             ]
-            voices = {voice.fraudster_id: voice for voice in fraud_voices.load(connection, vault, known)}
+            voices = dict(fraud_voices.load(connection, vault, known))
             assert set(voices) == set(known), "a fraudster without a voice"
             order = fraud_voices.ids(connection, domain_id, None)
-        return {key: np.frombuffer(voices[key].vector, "<f4") for key in order}
+        return {key: voices[key].vector for key in order}
 
     def default_list(self, domain_id: str) -> str:
         answer = self.call("DescribeDomain", DomainId=domain_id)

@@ -282,10 +282,10 @@ class Load:
                     vault = open_vault(keys, domain_id, domain.arn, domain.data_key_wrapped)
                     if kind == "enrollment":
                         for speaker in speakers.page(connection, domain_id, None, 1000):
-                            stored = speakers.load_vector(connection, vault, speaker)
+                            stored = speakers.load_sample(connection, vault, speaker)
                             assert (stored is not None) == (speaker.status == "ENROLLED")
                             if stored is not None:
-                                found[speaker.customer_id(vault)] = stored[1]
+                                found[speaker.customer_id(vault)] = stored.to_bytes()
                     else:
                         names = {
                             line["GeneratedFraudsterId"]: line["RequestId"]
@@ -294,8 +294,8 @@ class Load:
                         }
                         known = fraud_voices.ids(connection, domain_id, None)
                         assert set(known) == set(names), "a fraudster without its outcome"
-                        for voice in fraud_voices.load(connection, vault, known):
-                            found[names[voice.fraudster_id]] = voice.vector
+                        for fraudster_id, sample in fraud_voices.load(connection, vault, known):
+                            found[names[fraudster_id]] = sample.to_bytes()
                 return True
             except AssertionError:
                 raise

@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from made_samples import made_result
 from waiting import wait_until
 
-from sonant.jobs.entry import Prepared
 from sonant.jobs.workers.local import READY
 
 
@@ -37,4 +37,4 @@ def die_unless(pipe, file):
 
 
 def _heard(mark):
-    return Prepared(model_id=mark, vector=b"", net_speech_s=0.0, snr_db=0.0, risks=(), audio=None)
+    return made_result(model_id=mark, net_speech_s=0.0)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -22,11 +22,12 @@ from sonant.storage.repositories import (
     speakers,
 )
 from sonant.storage.repositories.domains import Domain
-from sonant.storage.repositories.session_hearings import AUTHENTICATION, FRAUD, Hearing
+from sonant.storage.repositories.session_hearings import AUTHENTICATION, FRAUD, SessionSample
 from sonant.voice.enrollment import RecordingSource, collect_speech
 from sonant.voice.models import load_models
 from sonant.voice.models.embedding import embed
 from sonant.voice.replay.fingerprint import fingerprint
+from sonant.voice.sample import VoiceSample
 
 OWNER = "test"
 
@@ -35,11 +36,8 @@ OWNER = "test"
 class Voice:
     """What the engine makes of a recording's first speech."""
 
-    model_id: str
-    vector: bytes
+    sample: VoiceSample
     fingerprint: bytes
-    net_speech_s: float
-    snr_db: float
 
 
 def listen(recording: bytes, net_speech_s: float) -> Voice:
@@ -49,11 +47,8 @@ def listen(recording: bytes, net_speech_s: float) -> Voice:
     voice = embed(speech.samples, models)
     assert speech.quality.snr_db is not None
     return Voice(
-        model_id=voice.model_id,
-        vector=voice.vector.astype("<f4").tobytes(),
+        sample=VoiceSample(model_id=voice.model_id, vector=voice.vector, quality=speech.quality),
         fingerprint=fingerprint(speech.samples).to_bytes(),
-        net_speech_s=speech.net_speech_s,
-        snr_db=speech.quality.snr_db,
     )
 
 
@@ -70,14 +65,6 @@ def written(service: ServiceProcess, domain_id: str) -> Iterator[tuple[Connectio
 def enroll(service: ServiceProcess, domain_id: str, customer_id: str, voice: Voice, **more: Any) -> str:
     """An enrolled speaker whose recording the replay guard knows; the generated id."""
     now, speaker_id = service.store.clock(), new_generated_id()
-    printed: dict[str, Any] = {
-        "model_id": voice.model_id,
-        "vector": voice.vector,
-        "audio": None,
-        "net_speech_s": voice.net_speech_s,
-        "snr_db": voice.snr_db,
-        **more,
-    }
     with written(service, domain_id) as (connection, _domain, vault):
         seal = speakers.add(
             connection,
@@ -88,7 +75,7 @@ def enroll(service: ServiceProcess, domain_id: str, customer_id: str, voice: Voi
             status="PENDING",
             now=now,
         )
-        speakers.enroll(connection, seal, speaker_id, speakers.Voiceprint(**printed), now)
+        speakers.enroll(connection, seal, speaker_id, replace(voice.sample, **more), now)
         fingerprints.add(connection, seal, domain_id, speaker_id, voice.fingerprint, now)
     return speaker_id
 
@@ -103,9 +90,7 @@ def register(service: ServiceProcess, domain_id: str, voice: Voice, watchlist_id
             domain_id=domain_id,
             fraudster_id=fraudster_id,
             watchlist_id=watchlist_id or domain.default_watchlist_id,
-            voiceprint=speakers.Voiceprint(
-                model_id=voice.model_id, vector=voice.vector, audio=None, net_speech_s=voice.net_speech_s
-            ),
+            sample=voice.sample,
             now=service.store.clock(),
         )
     return fraudster_id
@@ -129,7 +114,7 @@ def hear(
     voice: Voice,
     purposes: tuple[str, ...] = (AUTHENTICATION, FRAUD),
     **more: Any,
-) -> Hearing:
+) -> SessionSample:
     """Enough speech has been heard in an ongoing session; `more` are members of the hearing."""
     with written(service, domain_id) as (connection, _domain, vault):
         session = sessions.find(connection, domain_id, name, service.store.clock())
@@ -140,15 +125,12 @@ def hear(
                 "purpose": purpose,
                 "stream": session.stream,
                 "started_at": session.stream_started_at,
-                "ended_at": session.stream_started_at + timedelta(seconds=voice.net_speech_s),
-                "net_speech_s": voice.net_speech_s,
-                "snr_db": voice.snr_db,
-                "model_id": voice.model_id,
-                "vector": voice.vector,
+                "ended_at": session.stream_started_at + timedelta(seconds=voice.sample.quality.net_speech_s),
+                "sample": voice.sample,
                 "fingerprint": voice.fingerprint if purpose == FRAUD else None,
                 "spoofing_score": 7 if purpose == FRAUD else None,
                 **more,
             }
-            hearing = Hearing(**heard)
+            hearing = SessionSample(**heard)
             session_hearings.save_hearing(connection, session.seal(vault), session.session_id, hearing)
     return hearing

@@ -21,7 +21,7 @@ from sonant.sessions.risks import FraudIndexes
 from sonant.sessions.stream import Stream
 from sonant.storage.crypto.vault import open_vault
 from sonant.storage.repositories import domains, session_hearings, sessions
-from sonant.storage.repositories.session_hearings import Hearing
+from sonant.storage.repositories.session_hearings import SessionSample
 from sonant.storage.repositories.sessions import Session
 
 FRAME_S = 0.02
@@ -81,7 +81,7 @@ class LiveTestbed:
         wait_until("a carrier is told", lambda: self.told, PATIENCE_S)
         return self.told
 
-    def hearings(self, domain_id: str, name: str) -> dict[str, Hearing]:
+    def hearings(self, domain_id: str, name: str) -> dict[str, SessionSample]:
         session = self.session(domain_id, name)
         with self.testbed.store.database.read() as connection:
             domain = domains.find_by_id(connection, domain_id)

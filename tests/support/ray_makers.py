@@ -5,8 +5,9 @@ import signal
 import threading
 from pathlib import Path
 
+from made_samples import made_result
+
 from sonant.errors import SetupError
-from sonant.jobs.entry import Prepared
 
 LOOK_S = 0.05
 
@@ -22,13 +23,8 @@ class Squares:
 
     def do(self, task, first):
         threading.Event().wait(self.pause_s)  # in place of work
-        return Prepared(
-            model_id=str(os.getpid()),
-            vector=(task.task_id**2).to_bytes(8, "little"),
-            net_speech_s=task.need_s,
-            snr_db=0.0,
-            risks=(),
-            audio=task.kept,
+        return made_result(
+            [task.task_id**2], model_id=str(os.getpid()), net_speech_s=task.need_s, audio=task.kept
         )
 
 

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
 
-import numpy as np
+from made_samples import made_sample
 
 from sonant.iam import ALLOW_ALL, parse
 from sonant.operations.service import Caller
@@ -43,6 +43,13 @@ def written(testbed, domain_id):
 def hear(testbed, domain_id, name, vector, *, purposes=(AUTHENTICATION, FRAUD), **more: Any):
     """The stream begins, if it has not, and enough speech of a voice is heard in it."""
     now = testbed.clock()
+    sample = made_sample(
+        vector,
+        model_id=more.pop("model_id", None) or load_models().encoder_id,
+        net_speech_s=more.pop("net_speech_s", 10.0),
+        snr_db=more.pop("snr_db", 20.0),
+        highpass_300hz=more.pop("highpass_300hz", False),
+    )
     with written(testbed, domain_id) as (connection, _domain, vault):
         session = sessions.find(connection, domain_id, name, now)
         assert session is not None
@@ -55,14 +62,11 @@ def hear(testbed, domain_id, name, vector, *, purposes=(AUTHENTICATION, FRAUD), 
                 "stream": session.stream,
                 "started_at": now,
                 "ended_at": now + timedelta(seconds=12),
-                "net_speech_s": 10.0,
-                "snr_db": 20.0,
-                "model_id": load_models().encoder_id,
-                "vector": np.asarray(vector, "<f4").tobytes(),
+                "sample": sample,
                 **more,
             }
             session_hearings.save_hearing(
-                connection, session.seal(vault), session.session_id, session_hearings.Hearing(**members)
+                connection, session.seal(vault), session.session_id, session_hearings.SessionSample(**members)
             )
 
 

@@ -22,7 +22,6 @@ from sonant.jobs.workers.local import LocalEngine
 from sonant.jobs.workers.process import TaskExecutor, work
 from sonant.jobs.workers.ray import RayEngine, require_ray
 from sonant.jobs.workers.ray_crew import Cluster
-from sonant.operations.service import RecordingAnalysis
 from sonant.settings import Audio, Fraud, Settings, loading
 from sonant.storage.backends import Backends
 from sonant.storage.model_files import ModelFiles
@@ -31,6 +30,7 @@ from sonant.storage.repositories import access
 from sonant.storage.repositories.domains import Domain
 from sonant.threads import Backoff
 from sonant.voice.models import check_gpu, load_models
+from sonant.voice.sample import VoiceSample
 
 log = logging.getLogger(__name__)
 
@@ -181,7 +181,7 @@ class LocalListener:
         need_s: float,
         model_id: str | None = None,
         domain: Domain | None = None,
-    ) -> RecordingAnalysis:
+    ) -> VoiceSample:
         with self._store.database.read() as connection:
             policies = access.policy_texts(connection, role_arn)
         if self._store.settings.assumes_roles:
@@ -207,13 +207,7 @@ class LocalListener:
         heard = results[0][1]
         if isinstance(heard, Refusal):
             raise (AccessDenied if heard.code == 403 else Validation)(heard.message)
-        return RecordingAnalysis(
-            model_id=heard.model_id,
-            vector=heard.vector,
-            net_speech_s=heard.net_speech_s,
-            snr_db=heard.snr_db,
-            highpass_300hz=heard.highpass_300hz,
-        )
+        return heard.sample
 
     def close(self) -> None:
         with self._turn:

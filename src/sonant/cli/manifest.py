@@ -19,7 +19,7 @@ from sonant.assembly.workers import granted_objects, local_engine
 from sonant.cli.common import show_progress, table
 from sonant.errors import SetupError, StoreError
 from sonant.jobs.decide import Config, state_of
-from sonant.jobs.entry import Prepared, Role, Task
+from sonant.jobs.entry import Role, Task, TaskResult
 from sonant.jobs.faults import JobFault, code_of
 from sonant.jobs.fraud import Risk
 from sonant.jobs.fraud_preview import EntryRef, Screening
@@ -176,7 +176,7 @@ class Check:
         assert heard is not None
         outcome = self._forecast.settle(dedup_key, status, heard, speakers_present=self._present)
         self._forecast.note(dedup_key, status, outcome)
-        if outcome in ENROLLS and isinstance(heard, Prepared) and heard.fingerprint is not None:
+        if outcome in ENROLLS and isinstance(heard, TaskResult) and heard.fingerprint is not None:
             self._screening.accept(dedup_key, heard.fingerprint)
         return finding(entry, heard, outcome, self._need_s)
 

@@ -13,7 +13,7 @@ from sonant.errors import NotEnoughSpeech
 from sonant.voice.audio.recording import RATE_HZ
 from sonant.voice.models import Models
 from sonant.voice.models.embedding import WINDOW_S, Embedder, Embedding, embed
-from sonant.voice.quality import Quality, clipping_share, frame_power, highpass_300hz, snr_db
+from sonant.voice.quality import Quality, frame_power, measure
 from sonant.voice.speech import SpeechDetector
 
 Samples = NDArray[np.float32]
@@ -162,16 +162,13 @@ def template(
     if len(speech) < WINDOW_S * RATE_HZ:
         raise NotEnoughSpeech(len(speech) / RATE_HZ, WINDOW_S)
     power = frame_power(samples)
-    return Template(
-        embedding=embedder(speech),
-        quality=Quality(
-            net_speech_s=len(speech) / RATE_HZ,
-            duration_s=len(samples) / RATE_HZ,
-            snr_db=snr_db(power, detector.probabilities[: len(power)]),
-            clipping_share=clipping_share(speech),
-            highpass_300hz=highpass_300hz(speech),
-        ),
+    quality = measure(
+        speech,
+        power=power,
+        probability=detector.probabilities[: len(power)],
+        duration_s=len(samples) / RATE_HZ,
     )
+    return Template(embedding=embedder(speech), quality=quality)
 
 
 def _joined(recordings: Iterable[SegmentedRecording], need: int) -> list[list[SegmentedRecording]]:

@@ -26,9 +26,9 @@ LISTS = 20
 REPLICATES = 200
 MOVE = 0.2
 """Distance of synthetic voices from a real one, as a part of the difference. Chosen on the 100 people of
-the shipped calibration so that they reach high similarities as often as real ones do: those of one in a hundred
-0.77 % of them (real ones 0.82 %), of one in a thousand 0.09 % (0.10 %); with half of the difference 0.48 %
-and 0.03 %."""
+the shipped calibration so that they reach high similarities as often as real ones do: those of one in a
+hundred 0.77 % of them (real ones 0.82 %), of one in a thousand 0.09 % (0.10 %); with half of the difference
+0.48 % and 0.03 %."""
 _FEWEST = 3
 
 Floats = NDArray[np.float64]
@@ -176,7 +176,7 @@ class _Table:
         return flagged, lists, real / max(lists, 1)
 
     def one_in_a_hundred(self, rng: np.random.Generator) -> tuple[float, float]:
-        """Compute the shares of comparisons at 1 % of strangers or rarer: with real and with synthetic voices."""
+        """Compute the shares of comparisons at 1 % of strangers or rarer: with real, with synthetic voices."""
         real, made = [], []
         for call, person in enumerate(self._caller.tolist()):
             spans = [span for one, span in self._prints.items() if self._compared(person, one)]

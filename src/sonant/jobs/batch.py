@@ -9,7 +9,7 @@ from typing import Any
 
 from sonant.audit.findings import Finding
 from sonant.errors import SetupError
-from sonant.jobs.entry import Prepared, Task
+from sonant.jobs.entry import Task, TaskResult
 from sonant.jobs.faults import JobFault, Refusal
 from sonant.jobs.job_type import BatchTransaction, EntryProcessor, Heard, Item, JobContext, Outcome
 from sonant.jobs.manifest import AudioFile, BadRequest, EnrollmentRequest, Entry, Request
@@ -130,9 +130,9 @@ def _work_done(outcomes: Iterable[Outcome], heard: Iterable[Heard]) -> dict[tupl
     """What a commit adds to the counters."""
     found = Counter((counters.OUTCOMES, outcome.label) for outcome in outcomes)
     amounts: dict[tuple[str, str], float] = dict(found)
-    prepared = [one for one in heard if isinstance(one, Prepared)]
-    amounts[counters.AUDIO, ""] = sum(one.heard_s for one in prepared)
-    amounts[counters.SPEECH, ""] = sum(one.net_speech_s for one in prepared)
+    prepared = [one for one in heard if isinstance(one, TaskResult)]
+    amounts[counters.AUDIO, ""] = sum(one.audio_s for one in prepared)
+    amounts[counters.SPEECH, ""] = sum(one.sample.quality.net_speech_s for one in prepared)
     amounts[counters.COMPUTE, ""] = sum(one.compute_s for one in prepared)
     amounts[counters.INFERENCE, ""] = sum(one.inference_s for one in prepared)
     return amounts

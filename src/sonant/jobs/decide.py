@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from sonant.errors import Conflict
-from sonant.jobs.entry import Prepared
+from sonant.jobs.entry import TaskResult
 from sonant.jobs.faults import Refusal
 from sonant.jobs.fraud import refuse
 from sonant.storage.repositories.speakers import Standing
@@ -46,7 +46,7 @@ def before_listening(status: str | None, config: Config) -> Refusal | Enrollment
 
 
 def after_listening(
-    status: str | None, config: Config, heard: Prepared | Refusal, *, speakers_present: int, quota: int
+    status: str | None, config: Config, heard: TaskResult | Refusal, *, speakers_present: int, quota: int
 ) -> Refusal | EnrollmentStatus:
     """The outcome, in Voice ID's order: state, audio, fraud, quota.
 

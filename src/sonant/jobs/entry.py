@@ -27,6 +27,7 @@ from sonant.voice.models import Models
 from sonant.voice.models.embedding import Embedder, Embedding, embed
 from sonant.voice.quality import Quality
 from sonant.voice.replay.fingerprint import MIN_SPEECH_S, fingerprint
+from sonant.voice.sample import VoiceSample
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,26 +85,21 @@ class Task:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Prepared:
-    """What was heard. `vector` is little-endian float32, `audio` FLAC of the speech used (or None).
+class TaskResult:
+    """The voice sample of one task, and what else was asked for."""
 
-    `heard_s` is the audio listened to; `compute_s` the processor time it all took, `inference_s` the time of
-    the embedding alone.
-    """
-
-    model_id: str
-    vector: bytes
-    net_speech_s: float
-    snr_db: float
-    risks: tuple[Risk, ...]
-    audio: bytes | None
+    sample: VoiceSample
+    risks: tuple[Risk, ...] = ()
+    audio: bytes | None = None
+    """FLAC of the speech used; None where none is to be stored."""
     fingerprint: bytes | None = None
-    """Of the speech used, for the replay guard; see `fingerprint.Fingerprint.to_bytes`."""
-    heard_s: float = 0.0
+    """Of the speech used, for replay detection; see `fingerprint.Fingerprint.to_bytes`."""
+    audio_s: float = 0.0
+    """Audio that was listened to."""
     compute_s: float = 0.0
+    """Processor time of the whole task."""
     inference_s: float = 0.0
-    highpass_300hz: bool = False
-    """Whether the line cut off below 300 Hz; see `quality.highpass_300hz`."""
+    """Time of the embedding alone."""
 
 
 #: Reads one recording under a role: (role, URI) -> bytes; raises object and key errors.
@@ -117,7 +113,7 @@ def prepare(
     detectors: Sequence[Detector],
     rules: Audio,
     embedder_of: Embedders | None = None,
-) -> Prepared | Refusal:
+) -> TaskResult | Refusal:
     """Do one task. Files are fetched in order and only until there is enough speech.
 
     `embedder_of` finds voice models; without it there is only the one that ships with Sonant.
@@ -132,16 +128,12 @@ def prepare(
         inference_s = time.perf_counter() - embedding_begun_s
     except SonantError as fault:
         return Refusal.of(fault)
-    return Prepared(
-        model_id=embedding.model_id,
-        vector=embedding.vector.astype("<f4").tobytes(),
-        net_speech_s=speech.quality.net_speech_s,
-        snr_db=speech.quality.snr_db or 0.0,
-        highpass_300hz=bool(speech.quality.highpass_300hz),
+    return TaskResult(
+        sample=VoiceSample(model_id=embedding.model_id, vector=embedding.vector, quality=speech.quality),
         risks=_risks(task, detectors, embedding, speech),
         audio=encode_flac(speech.samples) if task.keep_audio else None,
         fingerprint=_fingerprint(speech) if task.fingerprint else None,
-        heard_s=speech.quality.duration_s or 0.0,
+        audio_s=speech.quality.duration_s or 0.0,
         compute_s=time.thread_time() - begun_s,
         inference_s=inference_s,
     )
@@ -180,17 +172,13 @@ def _embedder(task: Task, models: Models, embedder_of: Embedders | None) -> Embe
     return partial(embed, models=models)
 
 
-def _again(kept: bytes, embedder: Embedder) -> Prepared:
+def _again(kept: bytes, embedder: Embedder) -> TaskResult:
     """Kept speech heard by another model; its quality is known from the first time."""
     samples = decode_flac(kept)
     embedding = embedder(samples)
-    return Prepared(
-        model_id=embedding.model_id,
-        vector=embedding.vector.astype("<f4").tobytes(),
-        net_speech_s=len(samples) / RATE_HZ,
-        snr_db=0.0,
-        risks=(),
-        audio=None,
+    quality = Quality(net_speech_s=len(samples) / RATE_HZ)
+    return TaskResult(
+        sample=VoiceSample(model_id=embedding.model_id, vector=embedding.vector, quality=quality)
     )
 
 

@@ -13,8 +13,8 @@ from sqlalchemy import Connection
 
 from sonant.jobs.calibration_cache import CalibrationCache, CalibrationOf
 from sonant.jobs.fraud import Risk, known_fraudster, with_replay
-from sonant.jobs.fraudster_gallery import FraudsterGallery, Sample
-from sonant.jobs.inspect import Inspected
+from sonant.jobs.fraudster_gallery import FraudsterGallery
+from sonant.jobs.inspect import InspectionResult
 from sonant.jobs.job_type import Heard
 from sonant.jobs.replay import CANDIDATES, ReplayDetector, ReplayMatch
 from sonant.storage.crypto.vault import Vault
@@ -53,7 +53,9 @@ class Screening:
     ) -> dict[str, Risk]:
         """The known-fraudster risk of each voice that would be enrolled, under the same names."""
         voices = {
-            name: one for name, one in heard.items() if isinstance(one, Inspected) and one.judged_vector
+            name: one.domain_sample
+            for name, one in heard.items()
+            if isinstance(one, InspectionResult) and one.domain_sample is not None
         }
         if not voices:
             return {}
@@ -62,22 +64,20 @@ class Screening:
                 domain.domain_id, self._watchlist_id or domain.default_watchlist_id
             )
         self._gallery.follow(connection, vault, domain.fraudsters_version)
-        samples = [Sample(model_id=one.judged_model_id, vector=one.judged_vector) for one in voices.values()]
+        matches = self._gallery.nearest(list(voices.values()))
         scales = CalibrationCache(connection, domain.domain_id, self._calibration_of)
         return {
             name: known_fraudster(
                 match,
-                self._gallery.size(one.judged_model_id),
-                scales.of(one.judged_model_id).tail(
-                    one.net_speech_s, one.snr_db, highpass_300hz=one.highpass_300hz
-                ),
+                self._gallery.size(sample.model_id),
+                scales.of(sample.model_id).tail_for(sample.quality),
             )
-            for (name, one), match in zip(voices.items(), self._gallery.nearest(samples), strict=True)
+            for (name, sample), match in zip(voices.items(), matches, strict=True)
         }
 
     def screened(self, heard: Heard, dedup_key: bytes, known: Risk | None, place: EntryRef | None) -> Heard:
         """What was heard, with all risks; without a `place` only the manifest itself is searched."""
-        if not isinstance(heard, Inspected) or heard.refusal is not None:
+        if not isinstance(heard, InspectionResult) or heard.refusal is not None:
             return heard
         risks = heard.risks
         if heard.fingerprint is not None:

@@ -7,7 +7,6 @@ then, who is gone is forgotten and who is new is opened.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from itertools import groupby
 
 import numpy as np
@@ -18,19 +17,8 @@ from sonant.errors import SealBroken
 from sonant.jobs.faults import JobFault
 from sonant.storage.crypto.vault import Vault
 from sonant.storage.repositories import fraud_voices
+from sonant.voice.sample import VoiceSample
 from sonant.voice.search import Gallery, Match
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Sample:
-    """A voice to look for; `vector` is little-endian float32."""
-
-    model_id: str
-    vector: bytes
-
-    @property
-    def array(self) -> NDArray[np.float32]:
-        return np.frombuffer(self.vector, "<f4")
 
 
 class FraudsterGallery:
@@ -57,15 +45,15 @@ class FraudsterGallery:
         missing = [key for key in wanted if not any(key in gallery for gallery in self._galleries.values())]
         voices = fraud_voices.load(connection, vault, missing)
         try:
-            for model_id, group in groupby(voices, key=lambda voice: voice.model_id):
-                self._extend(model_id, {voice.fraudster_id: voice.vector for voice in group})
+            for model_id, group in groupby(voices, key=lambda voice: voice[1].model_id):
+                self._extend(model_id, {fraudster_id: sample.vector for fraudster_id, sample in group})
         except SealBroken:
             raise JobFault(
                 500, "a fraudster's voiceprint is damaged; restore the database from a backup"
             ) from None
         self._version = version
 
-    def add(self, fraudster_id: str, sample: Sample, version: int) -> None:
+    def add(self, fraudster_id: str, sample: VoiceSample, version: int) -> None:
         """Take in one that this process itself has registered, committed as `version`."""
         self._extend(sample.model_id, {fraudster_id: sample.vector})
         self._version = version
@@ -74,12 +62,12 @@ class FraudsterGallery:
         """How many voices can be compared with those of a model."""
         return len(self._gallery(model_id))
 
-    def nearest(self, samples: Sequence[Sample]) -> list[Match | None]:
+    def nearest(self, samples: Sequence[VoiceSample]) -> list[Match | None]:
         """The most similar voice for each sample; None where none can be compared."""
         found: list[Match | None] = [None] * len(samples)
         for model_id in {sample.model_id for sample in samples}:
             places = [place for place, sample in enumerate(samples) if sample.model_id == model_id]
-            matches = self._gallery(model_id).best(np.stack([samples[place].array for place in places]))
+            matches = self._gallery(model_id).best(np.stack([samples[place].vector for place in places]))
             for place, match in zip(places, matches, strict=True):
                 found[place] = match
         return found
@@ -87,11 +75,10 @@ class FraudsterGallery:
     def _gallery(self, model_id: str) -> Gallery:
         return self._galleries.get(model_id) or Gallery()
 
-    def _extend(self, model_id: str, vectors: Mapping[str, bytes]) -> None:
+    def _extend(self, model_id: str, vectors: Mapping[str, NDArray[np.float32]]) -> None:
         gallery = self._galleries.get(model_id)
         if not gallery:
-            arrays = [np.frombuffer(vector, "<f4") for vector in vectors.values()]
-            self._galleries[model_id] = Gallery(list(vectors), np.stack(arrays))
+            self._galleries[model_id] = Gallery(list(vectors), np.stack(list(vectors.values())))
             return
         for key, vector in vectors.items():
-            gallery.add(key, np.frombuffer(vector, "<f4"))
+            gallery.add(key, vector)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from itertools import combinations
 
 from sonant.errors import SonantError
-from sonant.jobs.entry import Fetch, Prepared, Role, Task, prepare
+from sonant.jobs.entry import Fetch, Role, Task, TaskResult, prepare
 from sonant.jobs.faults import Refusal
 from sonant.jobs.fraud import Detector
 from sonant.jobs.manifest import AudioFile
@@ -16,6 +16,8 @@ from sonant.jobs.model_registry import Embedders
 from sonant.settings import Audio
 from sonant.voice.inspection import Inspection, inspect_recording
 from sonant.voice.models import Models
+from sonant.voice.quality import Quality
+from sonant.voice.sample import VoiceSample
 from sonant.voice.speakers import COMPARABLE_PIECES, MIN_SEPARATION, separation
 
 
@@ -38,15 +40,14 @@ class Unlike:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Inspected(Prepared):
-    """What a dry run heard. With a `refusal`, which is what the job would answer, `vector` is empty."""
+class InspectionResult(TaskResult):
+    """What a dry run found. With a `refusal`, which is what the job would answer, the sample is empty."""
 
     refusal: Refusal | None
     files: tuple[InspectedFile, ...]
     unlike: tuple[Unlike, ...]
-    judged_model_id: str
-    judged_vector: bytes
-    """The voice as the domain's own model hears it, for what is compared with the domain."""
+    domain_sample: VoiceSample | None
+    """The voice by the domain's own model, to be compared with the domain's; None with a refusal."""
 
 
 def inspect(
@@ -56,36 +57,35 @@ def inspect(
     detectors: Sequence[Detector],
     rules: Audio,
     embedder_of: Embedders | None = None,
-) -> Inspected:
+) -> InspectionResult:
     """Do the task as a job would, to the same answer, then listen to all its recordings."""
     begun_s = time.thread_time()
     last = _Last(fetch)
     # The report compares its own voices on the shipped model's scale, whatever model the domain has.
-    heard = prepare(replace(task, model_id=None), last, models, detectors, rules)
-    judged = heard
-    if task.model_id is not None and isinstance(heard, Prepared):
-        judged = prepare(replace(task, fingerprint=False, detect=False), last, models, (), rules, embedder_of)
+    shipped = prepare(replace(task, model_id=None), last, models, detectors, rules)
+    own = shipped
+    if task.model_id is not None and isinstance(shipped, TaskResult):
+        own = prepare(replace(task, fingerprint=False, detect=False), last, models, (), rules, embedder_of)
     files = tuple(_inspected(file, task.role, last, models, rules) for file in task.audio)
-    refusal = next((one for one in (heard, judged) if isinstance(one, Refusal)), None)
-    prepared = heard if isinstance(heard, Prepared) and refusal is None else None
-    return Inspected(
-        model_id=models.encoder_id,
-        vector=prepared.vector if prepared else b"",
-        net_speech_s=prepared.net_speech_s if prepared else 0.0,
-        snr_db=prepared.snr_db if prepared else 0.0,
-        highpass_300hz=prepared is not None and prepared.highpass_300hz,
-        risks=prepared.risks if prepared else (),
-        audio=None,
-        fingerprint=prepared.fingerprint if prepared else None,
-        heard_s=sum(file.inspection.analyzed_s for file in files),
+    refusal = next((one for one in (shipped, own) if isinstance(one, Refusal)), None)
+    found = shipped if isinstance(shipped, TaskResult) and refusal is None else _nothing(models)
+    return InspectionResult(
+        sample=found.sample,
+        risks=found.risks,
+        fingerprint=found.fingerprint,
+        audio_s=sum(file.inspection.analyzed_s for file in files),
         compute_s=time.thread_time() - begun_s,
-        inference_s=prepared.inference_s if prepared else 0.0,
+        inference_s=found.inference_s,
         refusal=refusal,
         files=files,
         unlike=tuple(_unlike(files)),
-        judged_model_id=judged.model_id if isinstance(judged, Prepared) else models.encoder_id,
-        judged_vector=judged.vector if isinstance(judged, Prepared) else b"",
+        domain_sample=own.sample if isinstance(own, TaskResult) else None,
     )
+
+
+def _nothing(models: Models) -> TaskResult:
+    empty = VoiceSample.from_bytes(models.encoder_id, b"", Quality(net_speech_s=0.0))
+    return TaskResult(sample=empty)
 
 
 def _inspected(file: AudioFile, role: Role, fetch: Fetch, models: Models, rules: Audio) -> InspectedFile:

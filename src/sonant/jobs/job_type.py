@@ -18,7 +18,7 @@ from sonant.audit.findings import FindingsTrail
 from sonant.events.documents import ErrorInfo, Event
 from sonant.events.outbox import Outbox
 from sonant.jobs.calibration_cache import CalibrationOf
-from sonant.jobs.entry import Prepared, Role, Task
+from sonant.jobs.entry import Role, Task, TaskResult
 from sonant.jobs.faults import Refusal
 from sonant.jobs.manifest import Entry, Request
 from sonant.jobs.result import error_line
@@ -31,7 +31,7 @@ from sonant.storage.repositories import jobs
 from sonant.storage.repositories.domains import Domain
 from sonant.voice.calibration.file import calibration_of
 
-Heard = Prepared | Refusal | None
+Heard = TaskResult | Refusal | None
 """What came back for a request; None for one that needed no listening."""
 
 

@@ -27,7 +27,7 @@ from sonant.errors import (
     Validation,
 )
 from sonant.jobs.calibration_cache import CalibrationOf
-from sonant.jobs.entry import Prepared, Role, Task
+from sonant.jobs.entry import Role, Task, TaskResult
 from sonant.jobs.faults import JobFault, Refusal
 from sonant.jobs.window import Engine
 from sonant.storage.crypto.vault import Vault, open_vault
@@ -38,6 +38,7 @@ from sonant.storage.repositories.domains import Domain
 from sonant.storage.repositories.model_upgrades import ModelUpgrade, Person
 from sonant.voice.calibration.model import Tail
 from sonant.voice.models import shipped_encoder_id
+from sonant.voice.sample import VoiceSample
 
 log = logging.getLogger(__name__)
 
@@ -108,8 +109,8 @@ class Upgrades:
             if not model_upgrades.renew(connection, upgrade.domain_id, self.owner, self.clock(), LEASE):
                 return False  # it was called off, or another runner has it
             for person, result in zip(people, heard, strict=True):
-                vector, problem = _outcome(result)
-                model_upgrades.put_shadow(connection, person, new_id, vector, problem)
+                sample, problem = _outcome(result)
+                model_upgrades.put_shadow(connection, person, new_id, sample, problem)
         if people:
             return True
         report = self._report(domain, vault, upgrade)
@@ -120,8 +121,8 @@ class Upgrades:
                 log.info("domain %s: ready for the voice model %s", upgrade.domain_id, new_id)
         return True
 
-    def _hear(self, people: Sequence[Person], model_id: str | None) -> list[Prepared | Refusal]:
-        results: dict[int, Prepared | Refusal] = {}
+    def _hear(self, people: Sequence[Person], model_id: str | None) -> list[TaskResult | Refusal]:
+        results: dict[int, TaskResult | Refusal] = {}
         waiting = 0
         for task_id, person in enumerate(people):
             if person.audio is None:
@@ -161,7 +162,7 @@ class Upgrades:
     def _report(self, domain: Domain, vault: Vault, upgrade: ModelUpgrade) -> dict[str, Any]:
         with self.database.read() as connection:
             found = model_upgrades.pairs(connection, vault, domain.domain_id, REPORT_SPEAKERS)
-        old, new = (np.array([np.frombuffer(pair[side], "<f4") for pair in found]) for side in (0, 1))
+        old, new = (np.array([pair[side] for pair in found]) for side in (0, 1))
         tails = [
             self.calibration_of(model_id or shipped_encoder_id()).tail(*_USUAL_LINE)
             for model_id in (upgrade.old_model_id, upgrade.new_model_id)
@@ -295,8 +296,8 @@ def _require_no_jobs(connection: Connection, domain: Domain) -> None:
             raise Validation("the domain has jobs under way; try again when they have ended")
 
 
-def _outcome(result: Prepared | Refusal) -> tuple[bytes | None, str | None]:
-    return (None, result.message) if isinstance(result, Refusal) else (result.vector, None)
+def _outcome(result: TaskResult | Refusal) -> tuple[VoiceSample | None, str | None]:
+    return (None, result.message) if isinstance(result, Refusal) else (result.sample, None)
 
 
 def _spearman(first: NDArray[np.float32], second: NDArray[np.float32]) -> float:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from sonant.jobs.decide import Config, EnrollmentStatus, after_listening, before_listening
-from sonant.jobs.entry import Prepared
+from sonant.jobs.entry import TaskResult
 from sonant.jobs.faults import Refusal
-from sonant.jobs.inspect import Inspected
+from sonant.jobs.inspect import InspectionResult
 
 #: Outcomes after which the speaker has a new voiceprint.
 ENROLLS = ("NEW_ENROLLMENT", "ENROLLMENT_OVERWRITE")
@@ -20,14 +20,14 @@ class Forecast:
         self._added = 0
 
     def settle(
-        self, dedup_key: bytes, status: str | None, heard: Prepared | Refusal, *, speakers_present: int
+        self, dedup_key: bytes, status: str | None, heard: TaskResult | Refusal, *, speakers_present: int
     ) -> Refusal | EnrollmentStatus:
         """The outcome the job would give. `status` and `speakers_present` are those of the domain now."""
         before = "ENROLLED" if dedup_key in self._enrolled else status
         early = before_listening(before, self._config)
         if early is not None:
             return early
-        refusal = heard.refusal if isinstance(heard, Inspected) else None
+        refusal = heard.refusal if isinstance(heard, InspectionResult) else None
         return after_listening(
             before,
             self._config,

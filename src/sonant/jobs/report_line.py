@@ -6,9 +6,9 @@ import base64
 from typing import Any
 
 from sonant.jobs.decide import EnrollmentStatus
-from sonant.jobs.entry import Prepared
+from sonant.jobs.entry import TaskResult
 from sonant.jobs.faults import Refusal
-from sonant.jobs.inspect import Inspected, InspectedFile
+from sonant.jobs.inspect import InspectedFile, InspectionResult
 from sonant.jobs.manifest import EnrollmentRequest
 
 #: Members of a line that never get into a report, base64: the voice, as little-endian float32, and the
@@ -24,13 +24,16 @@ TELEPHONE_HZ = 4200.0
 
 
 def finding(
-    request: EnrollmentRequest, heard: Prepared | Refusal, outcome: Refusal | EnrollmentStatus, need_s: float
+    request: EnrollmentRequest,
+    heard: TaskResult | Refusal,
+    outcome: Refusal | EnrollmentStatus,
+    need_s: float,
 ) -> dict[str, Any]:
     """The line, with the voice if one was heard."""
     line: dict[str, Any] = {"RequestId": request.request_id, "SpeakerId": request.speaker_id}
     line |= outcome_members(outcome)
     line["NeededSpeechSeconds"] = need_s
-    if not isinstance(heard, Inspected):
+    if not isinstance(heard, InspectionResult):
         return line | {"Recordings": [{"S3Uri": a.s3_uri, "ChannelId": a.channel} for a in request.audio]}
     speech_s = [file.inspection.net_speech_s or 0.0 for file in heard.files]
     line["NetSpeechSeconds"] = round(sum(speech_s), 1)
@@ -39,8 +42,8 @@ def finding(
         {"First": pair.first + 1, "Second": pair.second + 1, "Contrast": round(pair.separation, 3)}
         for pair in heard.unlike
     ]
-    if heard.vector:
-        line[VOICE] = base64.b64encode(heard.vector).decode()
+    if len(heard.sample.vector):
+        line[VOICE] = base64.b64encode(heard.sample.to_bytes()).decode()
     return line
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
-from sonant.jobs.entry import Prepared, Task
+from sonant.jobs.entry import Task, TaskResult
 from sonant.jobs.faults import Refusal
 
 #: Requests between the oldest uncommitted one and the newest begun.
@@ -50,7 +50,7 @@ class Engine(Protocol):
 
     def submit(self, task: Task) -> None: ...
 
-    def results(self, timeout_s: float) -> list[tuple[int, Prepared | Refusal]]: ...
+    def results(self, timeout_s: float) -> list[tuple[int, TaskResult | Refusal]]: ...
 
     def discard(self) -> None: ...
 
@@ -68,7 +68,7 @@ class Work(Protocol[Item]):
         """The task that a request needs, or None when it can be decided without."""
         ...
 
-    def commit(self, done: Sequence[tuple[Item, Prepared | Refusal | None]]) -> None:
+    def commit(self, done: Sequence[tuple[Item, TaskResult | Refusal | None]]) -> None:
         """Write outcomes and what hangs on them, in one transaction."""
         ...
 
@@ -77,7 +77,7 @@ class Work(Protocol[Item]):
 class _Slot(Generic[Item]):
     item: Item
     done: bool
-    result: Prepared | Refusal | None
+    result: TaskResult | Refusal | None
 
 
 class Window(Generic[Item]):

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-import numpy as np
 from sqlalchemy import Connection
 
 from sonant.errors import ModelMismatch, SealBroken, Validation
@@ -19,13 +18,11 @@ from sonant.sessions.decisions import FraudDetection, fraud_detected
 from sonant.storage.crypto.vault import Vault
 from sonant.storage.repositories import session_hearings, speakers
 from sonant.storage.repositories.domains import Domain
-from sonant.storage.repositories.session_hearings import FRAUD, Hearing, Result
+from sonant.storage.repositories.session_hearings import FRAUD, Result, SessionSample
 from sonant.storage.repositories.sessions import Session
 from sonant.storage.repositories.speakers import Speaker
 from sonant.voice.calibration.model import Calibration
 from sonant.voice.models import shipped_encoder_id
-from sonant.voice.models.embedding import Embedding
-from sonant.voice.scoring import similarity
 
 log = logging.getLogger(__name__)
 
@@ -99,41 +96,37 @@ def assessed(service: Service, view: View, not_yet: FraudDetection) -> FraudDete
     return fraud_detected(not_yet.threshold, watchlist_id, risks, hearing)
 
 
-def score(service: Service, view: View, hearing: Hearing) -> int:
+def score(service: Service, view: View, hearing: SessionSample) -> int:
     """How well the voice that was heard fits the speaker's voiceprint, 0-100. Raises Validation for what is
     damaged or comes from different voice models."""
     assert view.speaker is not None  # else nothing had to be heard
     with undamaged("the speaker's voiceprint is damaged; enroll the speaker again"):
-        reference = speakers.load_reference(view.connection, view.vault, view.speaker)
+        reference = speakers.load_sample(view.connection, view.vault, view.speaker)
     if reference is None:
         raise Validation("The speaker has no voiceprint; enroll the speaker again")
+    probe = hearing.sample
     try:
-        alike = similarity(
-            _embedding(hearing.model_id, hearing.vector), _embedding(reference.model_id, reference.vector)
-        )
+        similarity = probe.similarity(reference)
     except ModelMismatch:
         own = view.domain.model_id or shipped_encoder_id()
         cure = (
             "ask again in a moment, or start a new stream"
-            if hearing.model_id != own
+            if probe.model_id != own
             else "enroll the speaker again, or have the operator bring all voiceprints over with "
             f"`sonant model upgrade {view.domain.domain_id} {own}`"
         )
         raise Validation(
             f"The speaker's voiceprint was made by the voice model {reference.model_id}, and the call was "
-            f"heard by another, {hearing.model_id}: {cure}"
+            f"heard by another, {probe.model_id}: {cure}"
         ) from None
-    noise = [hearing.snr_db] if reference.snr_db is None else [hearing.snr_db, reference.snr_db]
-    scale = _scale(service, view, hearing)
-    highpass_300hz = hearing.highpass_300hz and reference.highpass_300hz is not False
-    return scale.score(alike, speech_s=hearing.net_speech_s, snr_db=min(noise), highpass_300hz=highpass_300hz)
+    return _scale(service, view, hearing).score_for(similarity, probe.comparison_quality(reference))
 
 
-def _scale(service: Service, view: View, hearing: Hearing) -> Calibration:
-    return scale_of(view.connection, view.domain.domain_id, hearing.model_id, service.calibration_of)
+def _scale(service: Service, view: View, hearing: SessionSample) -> Calibration:
+    return scale_of(view.connection, view.domain.domain_id, hearing.sample.model_id, service.calibration_of)
 
 
-def heard_for(view: View, purpose: str) -> Hearing:
+def heard_for(view: View, purpose: str) -> SessionSample:
     """What was heard for a purpose. Raises Validation if it is damaged."""
     with undamaged("what was heard of the call is damaged; start a new stream"):
         found = session_hearings.hearings(view.connection, view.session.seal(view.vault), view.session)
@@ -148,7 +141,3 @@ def undamaged(cure: str) -> Iterator[None]:
     except SealBroken:
         log.error("EvaluateSession: %s", cure)
         raise Validation(f"The session cannot be evaluated: {cure}") from None
-
-
-def _embedding(model_id: str, vector: bytes) -> Embedding:
-    return Embedding(vector=np.frombuffer(vector, dtype="<f4"), model_id=model_id)

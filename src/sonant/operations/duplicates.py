@@ -143,18 +143,18 @@ def load_voices(connection: Connection, vault: Vault, domain_id: str) -> Voices 
         return None
     model_id = max(makers, key=lambda name: makers[name])
     ids: list[str] = []
-    vectors: list[bytes] = []
+    vectors: list[NDArray[np.float32]] = []
     noise: list[float] = []
     seconds = 0.0
-    for voice in voiceprints.enrolled(connection, vault, domain_id, model_id):
-        ids.append(voice.speaker_id)
-        vectors.append(voice.vector)
-        noise.append(QUIET_DB if voice.snr_db is None else voice.snr_db)
-        seconds += voice.net_speech_s
+    for speaker_id, sample in voiceprints.enrolled(connection, vault, domain_id, model_id):
+        ids.append(speaker_id)
+        vectors.append(sample.vector)
+        noise.append(QUIET_DB if sample.quality.snr_db is None else sample.quality.snr_db)
+        seconds += sample.quality.net_speech_s
     return Voices(
         model_id=model_id,
         speaker_ids=tuple(ids),
-        vectors=np.frombuffer(b"".join(vectors), "<f4").reshape(len(ids), -1),
+        vectors=np.stack(vectors),
         speech_s=seconds / len(ids),
         snr_db=np.array(noise),
         left_out=sum(makers.values()) - len(ids),

@@ -33,6 +33,7 @@ from sonant.storage.keys.store import KeysOf
 from sonant.storage.repositories import domains
 from sonant.storage.repositories.access import Principal
 from sonant.voice.calibration.file import calibration_of
+from sonant.voice.sample import VoiceSample
 
 Request = dict[str, Any]
 Answer = Mapping[str, Any]
@@ -63,18 +64,6 @@ class Caller:
             )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RecordingAnalysis:
-    """One recording, listened to without storing anything. `vector` is little-endian float32."""
-
-    model_id: str
-    vector: bytes
-    net_speech_s: float
-    snr_db: float
-    highpass_300hz: bool = False
-    """Whether the line cut off below 300 Hz; see `quality.highpass_300hz`."""
-
-
 class Listener(Protocol):
     """Hears recordings in a worker process (see `jobs.engines`)."""
 
@@ -86,7 +75,7 @@ class Listener(Protocol):
         need_s: float,
         model_id: str | None = None,
         domain: domains.Domain | None = None,
-    ) -> RecordingAnalysis:
+    ) -> VoiceSample:
         """Raises Validation or AccessDenied that says what is wrong with the recording.
 
         `model_id` is the voice model, None the one that ships with Sonant; `domain` the one it is done for.

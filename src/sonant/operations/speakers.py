@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Literal
 
-import numpy as np
 from sqlalchemy import Connection
 
 from sonant.errors import ModelMismatch, ResourceNotFound, ServiceQuotaExceeded, Validation
@@ -21,8 +20,7 @@ from sonant.operations.sessions import fail_enrollments
 from sonant.storage.crypto.vault import Vault
 from sonant.storage.repositories import domains, speakers
 from sonant.voice.models import shipped_encoder_id
-from sonant.voice.models.embedding import Embedding
-from sonant.voice.scoring import similarity
+from sonant.voice.sample import VoiceSample
 
 #: Net speech that a comparison needs unless the caller names less or more.
 COMPARISON_SPEECH_S = 10.0
@@ -98,9 +96,9 @@ def export_speaker(service: Service, caller: Caller, request: Request) -> Answer
             else {
                 "Audio": voiceprint.audio,
                 "CreatedAt": voiceprint.created_at,
-                "ModelId": voiceprint.model_id,
-                "NetSpeechSeconds": voiceprint.net_speech_s,
-                "Vector": voiceprint.vector,
+                "ModelId": voiceprint.sample.model_id,
+                "NetSpeechSeconds": voiceprint.sample.quality.net_speech_s,
+                "Vector": voiceprint.sample.to_bytes(),
             },
         }
 
@@ -134,7 +132,7 @@ def compare_recording(service: Service, caller: Caller, request: Request) -> Ans
         }
     audio = request["AudioSpecification"]
     # Outside of the transaction: listening takes much longer than the look-ups.
-    heard = service.listener.analyse(
+    probe = service.listener.analyse(
         request["DataAccessRoleArn"],
         audio["S3Uri"],
         audio["ChannelId"],
@@ -142,26 +140,20 @@ def compare_recording(service: Service, caller: Caller, request: Request) -> Ans
         domain.model_id,
         domain,
     )
-    probe = _embedding(heard.model_id, heard.vector)
 
-    def compared(customer_id: str, generated_id: str, reference: speakers.Voiceprint) -> dict[str, Any]:
-        alike = _compared(probe, _embedding(reference.model_id, reference.vector))
-        score = scales[reference.model_id].score(
-            alike,
-            speech_s=heard.net_speech_s,
-            snr_db=heard.snr_db,
-            highpass_300hz=heard.highpass_300hz and reference.highpass_300hz is not False,
-        )
+    def compared(customer_id: str, generated_id: str, reference: VoiceSample) -> dict[str, Any]:
+        similarity = _similarity(probe, reference)
+        quality = probe.comparison_quality(reference)
         return {
             "CustomerSpeakerId": customer_id,
             "GeneratedSpeakerId": generated_id,
-            "Similarity": round(alike, 4),
-            "Score": score,
+            "Similarity": round(similarity, 4),
+            "Score": scales[reference.model_id].score_for(similarity, quality),
         }
 
     return {
-        "NetSpeechSeconds": round(heard.net_speech_s, 2),
-        "SignalToNoiseDecibels": round(heard.snr_db, 1),
+        "NetSpeechSeconds": round(probe.quality.net_speech_s, 2),
+        "SignalToNoiseDecibels": round(probe.quality.snr_db or 0.0, 1),
         "Comparisons": [compared(*reference) for reference in references],
     }
 
@@ -242,24 +234,20 @@ def require_speaker_quota(service: Service, present: int) -> None:
 
 def _reference(
     connection: Connection, domain: domains.Domain, vault: Vault, speaker_id: str
-) -> tuple[str, str, speakers.Voiceprint]:
+) -> tuple[str, str, VoiceSample]:
     speaker = _require(connection, vault, domain, speaker_id)
-    stored = speakers.load_reference(connection, vault, speaker)
+    stored = speakers.load_sample(connection, vault, speaker)
     if stored is None:
         raise Validation("SpeakerIds names a speaker that is not enrolled")
     return speaker.customer_id(vault), speaker.speaker_id, stored
 
 
-def _compared(probe: Embedding, reference: Embedding) -> float:
+def _similarity(probe: VoiceSample, reference: VoiceSample) -> float:
     try:
-        return similarity(probe, reference)
+        return probe.similarity(reference)
     except ModelMismatch:
         raise Validation(
             f"SpeakerIds names a speaker whose voiceprint was made by the voice model {reference.model_id}, "
             f"not by the domain's, {probe.model_id}: enroll the speaker again, or have the operator bring "
             f"all voiceprints over with `sonant model upgrade DOMAIN {probe.model_id}`"
         ) from None
-
-
-def _embedding(model_id: str, vector: bytes) -> Embedding:
-    return Embedding(vector=np.frombuffer(vector, dtype="<f4"), model_id=model_id)

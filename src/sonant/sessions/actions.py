@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 
-from sonant.jobs.entry import Prepared
+from sonant.jobs.entry import TaskResult
 from sonant.jobs.faults import Refusal
 from sonant.sessions import enrollment, records
 from sonant.sessions.calls import EndReason
@@ -70,7 +70,7 @@ class StreamActions:
             self._begin_enrollment(listener, window, model_id)
             return
 
-        def answer(heard: Prepared | Refusal) -> None:
+        def answer(heard: TaskResult | Refusal) -> None:
             if isinstance(heard, Refusal):
                 log.error("session %s: %s failed: %s", listener.place.session_id, purpose, heard.message)
                 self._lose(listener)
@@ -95,7 +95,7 @@ class StreamActions:
         # A stream whose end cannot be written ends with its lease.
         self._records.put("a stream's end", run, over)
 
-    def _save(self, listener: StreamListener, purpose: str, window: SpeechWindow, heard: Prepared) -> None:
+    def _save(self, listener: StreamListener, purpose: str, window: SpeechWindow, heard: TaskResult) -> None:
         begun_at = listener.stream.begun_at
         assert begun_at is not None
         hearing = hearing_of(purpose, listener.place.number, begun_at, window, heard)
@@ -134,14 +134,14 @@ class StreamActions:
         *,
         tries: int,
     ) -> None:
-        def answer(heard: Prepared | Refusal) -> None:
+        def answer(heard: TaskResult | Refusal) -> None:
             self._enrollments.put("an enrollment", lambda: finish(heard), fail)
 
-        def finish(heard: Prepared | Refusal) -> None:
+        def finish(heard: TaskResult | Refusal) -> None:
             begun_at = listener.stream.begun_at
             assert begun_at is not None
             place, hearing = listener.place, None
-            if isinstance(heard, Prepared):
+            if isinstance(heard, TaskResult):
                 hearing = hearing_of(ENROLLMENT, place.number, begun_at, window, heard)
             try:
                 enrollment.finish(self._context, place, heard, hearing)

@@ -19,7 +19,7 @@ from sonant.storage.database.engine import Database
 from sonant.storage.keys.store import KeysOf
 from sonant.storage.repositories import domains
 from sonant.storage.repositories.domains import Domain
-from sonant.storage.repositories.session_hearings import Hearing
+from sonant.storage.repositories.session_hearings import SessionSample
 from sonant.voice.calibration.file import calibration_of
 from sonant.voice.calibration.model import Calibration
 
@@ -41,7 +41,7 @@ class Risks(Protocol):
         vault: Vault,
         *,
         watchlist_id: str | None,
-        hearing: Hearing,
+        hearing: SessionSample,
         scale: Calibration,
         began: datetime | None = None,
     ) -> tuple[Risk, ...]:

@@ -15,7 +15,7 @@ from datetime import datetime
 from typing import Any, Literal, Self
 
 from sonant.jobs.fraud import KNOWN_FRAUDSTER, SPOOFING, Risk
-from sonant.storage.repositories.session_hearings import Hearing
+from sonant.storage.repositories.session_hearings import SessionSample
 from sonant.storage.repositories.sessions import Session
 from sonant.storage.times import from_us, to_us
 
@@ -125,7 +125,7 @@ def without_listening(speaker_id: str | None, status: str | None) -> Authenticat
     return None
 
 
-def authenticated(threshold: int, score: int, hearing: Hearing) -> Authentication:
+def authenticated(threshold: int, score: int, hearing: SessionSample) -> Authentication:
     """At or above the threshold is accepted (AWS docs, flow block Check Voice ID)."""
     return Authentication(
         decision="ACCEPT" if score >= threshold else "REJECT",
@@ -137,7 +137,7 @@ def authenticated(threshold: int, score: int, hearing: Hearing) -> Authenticatio
 
 
 def fraud_detected(
-    threshold: int, watchlist_id: str, risks: Sequence[Risk], hearing: Hearing
+    threshold: int, watchlist_id: str, risks: Sequence[Risk], hearing: SessionSample
 ) -> FraudDetection:
     """High when one of the risks is at or above the threshold. A risk that was not looked for is 0."""
     by_name = {risk.name: risk for risk in risks}

@@ -14,7 +14,7 @@ from sqlalchemy import Connection
 from sonant.errors import Conflict, ResourceNotFound, SealBroken, SetupError
 from sonant.events.documents import ErrorInfo, Event, fraud_detection_event, speaker_event
 from sonant.jobs.calibration_cache import scale_of
-from sonant.jobs.entry import Prepared
+from sonant.jobs.entry import TaskResult
 from sonant.jobs.faults import JobFault, Refusal
 from sonant.jobs.fraud import Risk, refuse, told
 from sonant.jobs.voiceprints import store_voiceprint
@@ -23,7 +23,7 @@ from sonant.sessions.listener import GATHERING, StreamKey
 from sonant.storage.crypto.vault import Vault
 from sonant.storage.repositories import domains, fingerprints, sessions, speakers
 from sonant.storage.repositories.domains import Domain
-from sonant.storage.repositories.session_hearings import Hearing
+from sonant.storage.repositories.session_hearings import SessionSample
 from sonant.storage.repositories.sessions import Session
 from sonant.voice.models import shipped_encoder_id
 
@@ -55,7 +55,7 @@ def begin(context: StreamContext, place: StreamKey) -> Session | None:
 
 
 def finish(
-    context: StreamContext, place: StreamKey, heard: Prepared | Refusal, hearing: Hearing | None
+    context: StreamContext, place: StreamKey, heard: TaskResult | Refusal, hearing: SessionSample | None
 ) -> None:
     """Decide and store, or say why not. `hearing` is what was heard in the form that risks are asked for.
 
@@ -116,14 +116,14 @@ class _Enrollment:
         self._session = session
         self._details: dict[str, Any] | None = None
 
-    def settle(self, heard: Prepared | Refusal, hearing: Hearing | None) -> None:
+    def settle(self, heard: TaskResult | Refusal, hearing: SessionSample | None) -> None:
         connection, context, session = self._connection, self._context, self._session
         speaker = None
         if session.speaker_id is not None:
             speaker = speakers.find(connection, self._vault, self._domain.domain_id, session.speaker_id)
         refusal = self._refusal(speaker, heard, hearing)
         now = context.clock()
-        if refusal is None and speaker is not None and isinstance(heard, Prepared):
+        if refusal is None and speaker is not None and isinstance(heard, TaskResult):
             try:
                 self._store(speaker, heard)
             except SealBroken:
@@ -152,7 +152,7 @@ class _Enrollment:
         return [told]
 
     def _refusal(
-        self, speaker: speakers.Speaker | None, heard: Prepared | Refusal, hearing: Hearing | None
+        self, speaker: speakers.Speaker | None, heard: TaskResult | Refusal, hearing: SessionSample | None
     ) -> Refusal | None:
         """In the order of batch enrollment: state, audio, fraud."""
         if speaker is None:
@@ -161,13 +161,13 @@ class _Enrollment:
             return Refusal(409, Conflict.TEXTS["SPEAKER_OPTED_OUT"])
         if isinstance(heard, Refusal):
             return heard
-        if heard.model_id != (self._domain.model_id or shipped_encoder_id()):
+        if heard.sample.model_id != (self._domain.model_id or shipped_encoder_id()):
             raise AnotherModel(self._domain.model_id)
         if self._session.risk_threshold is None or hearing is None:
             return None
         return self._fraud(hearing, self._session.risk_threshold)
 
-    def _fraud(self, hearing: Hearing, threshold: int) -> Refusal | None:
+    def _fraud(self, hearing: SessionSample, threshold: int) -> Refusal | None:
         session = self._session
         try:
             risks = _risks(self._context, self._connection, self._domain, self._vault, session, hearing)
@@ -185,7 +185,7 @@ class _Enrollment:
             log.info("session %s: its enrollment is flagged: %s", session.session_id, self._details)
         return refuse(risks, action="FAIL", risk_threshold=threshold)
 
-    def _store(self, speaker: speakers.Speaker, heard: Prepared) -> None:
+    def _store(self, speaker: speakers.Speaker, heard: TaskResult) -> None:
         connection, vault, now = self._connection, self._vault, self._context.clock()
         seal, domain_id = speaker.seal(vault), self._domain.domain_id
         store_voiceprint(connection, vault, domain_id, speaker.speaker_id, seal, heard, now, before=speaker)
@@ -199,10 +199,10 @@ def _risks(
     domain: Domain,
     vault: Vault,
     session: Session,
-    hearing: Hearing,
+    hearing: SessionSample,
 ) -> tuple[Risk, ...]:
     """Raises ResourceNotFound WATCHLIST."""
-    scale = scale_of(connection, domain.domain_id, hearing.model_id, context.calibration_of)
+    scale = scale_of(connection, domain.domain_id, hearing.sample.model_id, context.calibration_of)
     return context.risks(
         connection,
         domain,

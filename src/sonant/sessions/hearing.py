@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 
-from sonant.jobs.entry import Pcm16Audio, Prepared, Role, Task
+from sonant.jobs.entry import Pcm16Audio, Role, Task, TaskResult
 from sonant.jobs.fraud import SPOOFING
 from sonant.sessions.listener import ENROLLMENT
 from sonant.sessions.worker_pool import Urgency
 from sonant.settings import Settings
-from sonant.storage.repositories.session_hearings import AUTHENTICATION, FRAUD, Hearing
+from sonant.storage.repositories.session_hearings import AUTHENTICATION, FRAUD, SessionSample
 from sonant.voice.audio.recording import RATE_HZ
 from sonant.voice.collector import SpeechWindow
 
@@ -50,19 +50,15 @@ def task_for(
 
 
 def hearing_of(
-    purpose: str, stream: int, begun_at: datetime, window: SpeechWindow, heard: Prepared
-) -> Hearing:
+    purpose: str, stream: int, begun_at: datetime, window: SpeechWindow, heard: TaskResult
+) -> SessionSample:
     spoofing = next((risk for risk in heard.risks if risk.name == SPOOFING), None)
-    return Hearing(
+    return SessionSample(
         purpose=purpose,
         stream=stream,
         started_at=begun_at + timedelta(seconds=window.start / RATE_HZ),
         ended_at=begun_at + timedelta(seconds=window.end / RATE_HZ),
-        net_speech_s=heard.net_speech_s,
-        snr_db=heard.snr_db,
-        highpass_300hz=heard.highpass_300hz,
-        model_id=heard.model_id,
-        vector=heard.vector,
+        sample=heard.sample,
         fingerprint=heard.fingerprint,
         audio=heard.audio,
         spoofing_score=None if spoofing is None else spoofing.score,

@@ -15,7 +15,7 @@ from sonant.sessions.context import LEASE, DomainGone, StreamContext
 from sonant.sessions.listener import StreamKey
 from sonant.storage.repositories import domains, session_hearings, sessions
 from sonant.storage.repositories.domains import Domain
-from sonant.storage.repositories.session_hearings import Hearing
+from sonant.storage.repositories.session_hearings import SessionSample
 from sonant.storage.repositories.sessions import ENDED, ONGOING, PENDING, Progress, Session
 
 
@@ -53,7 +53,7 @@ def claim(context: StreamContext, place: StreamKey, begun_at: datetime) -> EndRe
     return why_gone(session, place)
 
 
-def save(context: StreamContext, place: StreamKey, hearing: Hearing) -> bool:
+def save(context: StreamContext, place: StreamKey, hearing: SessionSample) -> bool:
     """Store a hearing; False when the stream is another's by now, or a later one has begun."""
     with context.database.write() as connection:
         _, vault = context.domain(connection, place.domain_id)

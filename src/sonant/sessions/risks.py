@@ -20,13 +20,13 @@ from sqlalchemy import Connection
 from sonant.errors import ResourceNotFound, SealBroken
 from sonant.jobs.faults import JobFault
 from sonant.jobs.fraud import SPOOFING, Risk, known_fraudster, with_replay
-from sonant.jobs.fraudster_gallery import FraudsterGallery, Sample
+from sonant.jobs.fraudster_gallery import FraudsterGallery
 from sonant.jobs.replay import ReplayDetector, ReplayMatch
 from sonant.storage.crypto.vault import Vault
 from sonant.storage.database.turns import Turns
 from sonant.storage.repositories import fraud_voices, watchlists
 from sonant.storage.repositories.domains import Domain
-from sonant.storage.repositories.session_hearings import Hearing
+from sonant.storage.repositories.session_hearings import SessionSample
 from sonant.threads import start_once
 from sonant.voice.calibration.model import Calibration
 from sonant.voice.replay.fingerprint import Fingerprint
@@ -97,7 +97,7 @@ class FraudIndexes:
         vault: Vault,
         *,
         watchlist_id: str | None,
-        hearing: Hearing,
+        hearing: SessionSample,
         scale: Calibration,
         began: datetime | None = None,
     ) -> tuple[Risk, ...]:
@@ -126,21 +126,19 @@ class FraudIndexes:
         domain_id: str,
         vault: Vault,
         watchlist_id: str,
-        hearing: Hearing,
+        hearing: SessionSample,
         scale: Calibration,
     ) -> Risk:
-        sample = Sample(model_id=hearing.model_id, vector=hearing.vector)
         with self._fraud_indexes.held(
             (domain_id, watchlist_id), lambda: FraudsterGallery(domain_id, watchlist_id)
         ) as gallery:
             gallery.follow(connection, vault, fraud_voices.version(connection, domain_id))
-            (match,) = gallery.nearest([sample])
-            size = gallery.size(hearing.model_id)
-        tail = scale.tail(hearing.net_speech_s, hearing.snr_db, highpass_300hz=hearing.highpass_300hz)
-        return known_fraudster(match, size, tail)
+            (match,) = gallery.nearest([hearing.sample])
+            size = gallery.size(hearing.sample.model_id)
+        return known_fraudster(match, size, scale.tail_for(hearing.sample.quality))
 
     def _copy(
-        self, connection: Connection, domain_id: str, vault: Vault, hearing: Hearing, before: datetime
+        self, connection: Connection, domain_id: str, vault: Vault, hearing: SessionSample, before: datetime
     ) -> ReplayMatch | None:
         if hearing.fingerprint is None or not self._most:
             return None

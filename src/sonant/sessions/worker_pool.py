@@ -18,7 +18,7 @@ from enum import IntEnum
 from itertools import count
 
 from sonant.cpu_affinity import CpuAffinity
-from sonant.jobs.entry import Prepared, Task
+from sonant.jobs.entry import Task, TaskResult
 from sonant.jobs.faults import Refusal
 from sonant.jobs.workers.local import LocalEngine
 from sonant.threads import start_loop
@@ -34,7 +34,7 @@ MAX_ATTEMPTS = 3
 PATIENCE_S = 60.0
 
 #: Called in the pool's thread; must be quick.
-Answer = Callable[[Prepared | Refusal], None]
+Answer = Callable[[TaskResult | Refusal], None]
 
 
 class Urgency(IntEnum):
@@ -185,14 +185,14 @@ class Pool:
             time.sleep(min(0.1, left_s))
 
 
-def _answer(answer: Answer, result: Prepared | Refusal) -> None:
+def _answer(answer: Answer, result: TaskResult | Refusal) -> None:
     try:
         answer(result)
     except Exception:
         log.exception("live calls: a result could not be taken")
 
 
-def _to_nobody(_result: Prepared | Refusal) -> None:
+def _to_nobody(_result: TaskResult | Refusal) -> None:
     pass
 
 

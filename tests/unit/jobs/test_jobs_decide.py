@@ -1,9 +1,9 @@
 """What becomes of a request: every status of the speaker with every action."""
 
 import pytest
+from made_samples import made_result
 
 from sonant.jobs.decide import INCOMPARABLE, Config, after_listening, before_listening, state_of
-from sonant.jobs.entry import Prepared
 from sonant.jobs.faults import Refusal
 from sonant.jobs.fraud import Risk
 from sonant.storage.repositories.speakers import Standing
@@ -19,7 +19,7 @@ def config(action, fraud="FAIL", threshold=50):
 
 
 def heard(*risks):
-    return Prepared(model_id="ge2e", vector=b"", net_speech_s=30.0, snr_db=20.0, risks=risks, audio=None)
+    return made_result(snr_db=20.0, risks=risks)
 
 
 def decide(status, action, voice, *, fraud="FAIL", present=3, quota=10):

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from made_samples import made_result
 from strict_files import read_report
 
 from sonant.jobs.decide import Config, after_listening, before_listening
-from sonant.jobs.entry import Prepared
 from sonant.jobs.faults import Refusal
 from sonant.jobs.predict import Forecast
 from sonant.jobs.report import in_order, json_report, make_report, report_files
@@ -23,7 +23,7 @@ from sonant.jobs.report_page import length, page
 
 
 def prepared():
-    return Prepared(model_id="m", vector=b"", net_speech_s=30, snr_db=30, risks=(), audio=None)
+    return made_result(snr_db=30)
 
 
 @given(

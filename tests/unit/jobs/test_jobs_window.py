@@ -7,8 +7,9 @@ from dataclasses import dataclass
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from made_samples import made_result
 
-from sonant.jobs.entry import Prepared, Role, Task
+from sonant.jobs.entry import Role, Task
 from sonant.jobs.window import COMMIT_MOST, WIDTH, Window
 
 ROLE = Role(arn="arn:aws:iam::000000000000:role/sonant", policies=())
@@ -55,14 +56,7 @@ class ShuffledEngine:
 
 
 def voice_of(task_id):
-    return Prepared(
-        model_id="test",
-        vector=task_id.to_bytes(4, "little"),
-        net_speech_s=30.0,
-        snr_db=20.0,
-        risks=(),
-        audio=None,
-    )
+    return made_result([task_id])
 
 
 class Ledger:

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from made_samples import made_sample
 from sessions_testbed import CALLER, written
 from voices_testbed import enroll, like, strangers
 from waiting import PATIENCE_S
@@ -24,7 +25,7 @@ from sonant.sessions.risks import FraudIndexes
 from sonant.storage.database.schema import fingerprints as fingerprint_rows
 from sonant.storage.database.schema import fraudster_voiceprints
 from sonant.storage.repositories import fingerprints, fraud_voices, speakers
-from sonant.storage.repositories.session_hearings import FRAUD, Hearing
+from sonant.storage.repositories.session_hearings import FRAUD, SessionSample
 from sonant.voice.models import load_models
 from sonant.voice.replay.fingerprint import fingerprint
 
@@ -51,15 +52,15 @@ def domain_id(testbed):
 
 def heard(testbed, vector, **more):
     now = testbed.clock()
-    hearing = Hearing(
+    highpass_300hz = more.pop("highpass_300hz", False)
+    hearing = SessionSample(
         purpose=FRAUD,
         stream=1,
         started_at=now,
         ended_at=now + timedelta(seconds=12),
-        net_speech_s=10.0,
-        snr_db=20.0,
-        model_id=MODEL,
-        vector=np.asarray(vector, "<f4").tobytes(),
+        sample=made_sample(
+            vector, model_id=MODEL, net_speech_s=10.0, snr_db=20.0, highpass_300hz=highpass_300hz
+        ),
     )
     return replace(hearing, **more)
 
@@ -73,12 +74,7 @@ def register(testbed, domain_id, vector, watchlist_id=None, model_id=MODEL):
             domain_id=domain_id,
             fraudster_id=fraudster_id,
             watchlist_id=watchlist_id or domain.default_watchlist_id,
-            voiceprint=speakers.Voiceprint(
-                model_id=model_id,
-                vector=np.asarray(vector, "<f4").tobytes(),
-                audio=None,
-                net_speech_s=30.0,
-            ),
+            sample=made_sample(vector, model_id=model_id),
             now=testbed.clock(),
         )
     return fraudster_id
@@ -135,7 +131,8 @@ def test_the_same_likeness_is_worth_less_on_a_line_with_a_low_cut(testbed, domai
     fraud_indexes, call = FraudIndexes(ROOM), heard(testbed, like(VOICES[0], 0.75))
     register(testbed, domain_id, VOICES[0])
     usual = scored(testbed, fraud_indexes, domain_id, call)[0].score
-    assert 0 < scored(testbed, fraud_indexes, domain_id, replace(call, highpass_300hz=True))[0].score < usual
+    narrow = heard(testbed, like(VOICES[0], 0.75), highpass_300hz=True)
+    assert 0 < scored(testbed, fraud_indexes, domain_id, narrow)[0].score < usual
 
 
 def test_fraudsters_of_another_voice_model_are_not_compared(testbed, domain_id):

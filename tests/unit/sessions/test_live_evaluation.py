@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from made_samples import made_sample
 
 from sonant.jobs.fraud import KNOWN_FRAUDSTER, SPOOFING, Risk
 from sonant.sessions.decisions import (
@@ -19,20 +20,17 @@ from sonant.sessions.decisions import (
     fraud_detected,
     without_listening,
 )
-from sonant.storage.repositories.session_hearings import Hearing
+from sonant.storage.repositories.session_hearings import SessionSample
 from sonant.storage.repositories.sessions import Session
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 SPEAKER, LIST, FRAUDSTER = "id#AbCdEfGhIjKlMnOpQrStUv", "w" * 22, "id#fffffffffffffffffffffff"[:25]
-HEARING = Hearing(
+HEARING = SessionSample(
     purpose="FRAUD",
     stream=1,
     started_at=NOON,
     ended_at=NOON + timedelta(seconds=12.5),
-    net_speech_s=10.0,
-    snr_db=20.0,
-    model_id="m",
-    vector=b"",
+    sample=made_sample(net_speech_s=10.0, snr_db=20.0),
 )
 SESSION = Session(
     session_id="id#ssssssssssssssssssssss",

@@ -10,7 +10,7 @@ import pytest
 from waiting import PATIENCE_S, wait_until
 
 from sonant.cpu_affinity import CpuAffinity
-from sonant.jobs.entry import Prepared, Role, Task
+from sonant.jobs.entry import Role, Task, TaskResult
 from sonant.jobs.faults import Refusal
 from sonant.jobs.workers import local
 from sonant.jobs.workers.local import MAX_STILLBORN, LocalEngine
@@ -27,7 +27,7 @@ class Answers:
         self.found = []
 
     def __call__(self, result):
-        self.found.append(result.model_id if isinstance(result, Prepared) else result)
+        self.found.append(result.sample.model_id if isinstance(result, TaskResult) else result)
 
     def first(self, count):
         """As soon as there are so many."""

@@ -16,7 +16,7 @@ from sqlalchemy import Connection
 from sonant.events.documents import ErrorInfo, Event
 from sonant.jobs.batch import open_lines
 from sonant.jobs.decide import Config, state_of
-from sonant.jobs.entry import Prepared, Task
+from sonant.jobs.entry import Task, TaskResult
 from sonant.jobs.fraud import Risk
 from sonant.jobs.fraud_preview import EntryRef, Screening
 from sonant.jobs.job_type import Heard, Item, JobContext, Lines, Outcome
@@ -133,7 +133,7 @@ class DryRunSitting:
         outcome = self._forecast.settle(dedup_key, status, heard, speakers_present=self._present)
         self._forecast.note(dedup_key, status, outcome)
         line = finding(request, heard, outcome, self._processor.need_s)
-        if outcome in ENROLLS and isinstance(heard, Prepared) and heard.fingerprint is not None:
+        if outcome in ENROLLS and isinstance(heard, TaskResult) and heard.fingerprint is not None:
             screening.accept(dedup_key, heard.fingerprint)
             line[FINGERPRINT] = base64.b64encode(heard.fingerprint).decode()
         return Outcome(line=line, label="DRY_RUN", failed=line["LikelyOutcome"] == ERROR)

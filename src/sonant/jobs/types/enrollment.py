@@ -20,10 +20,10 @@ from sonant.ids import new_generated_id
 from sonant.jobs import result
 from sonant.jobs.calibration_cache import CalibrationCache
 from sonant.jobs.decide import Config, after_listening, before_listening, state_of
-from sonant.jobs.entry import Prepared, Task
+from sonant.jobs.entry import Task, TaskResult
 from sonant.jobs.faults import Refusal
 from sonant.jobs.fraud import Risk, known_fraudster, told, with_replay
-from sonant.jobs.fraudster_gallery import FraudsterGallery, Sample
+from sonant.jobs.fraudster_gallery import FraudsterGallery
 from sonant.jobs.job_type import Heard, Item, JobContext, Lines, Outcome
 from sonant.jobs.manifest import EnrollmentRequest, Request
 from sonant.jobs.replay import ReplayDetector, ReplayMatch
@@ -92,7 +92,7 @@ class EnrollmentDecider:
             )
         if self._replays is None:
             self._replays = ReplayDetector(domain.domain_id, self.context.settings.fraud.replay_recordings)
-        heard = {item.entry.request_id: one for item, one in done if isinstance(one, Prepared)}
+        heard = {item.entry.request_id: one for item, one in done if isinstance(one, TaskResult)}
         if heard:
             self._gallery.follow(connection, vault, domain.fraudsters_version)
         if any(one.fingerprint for one in heard.values()):
@@ -111,14 +111,14 @@ class EnrollmentSitting:
         vault: Vault,
         gallery: FraudsterGallery,
         replays: ReplayDetector,
-        heard: Mapping[str, Prepared],
+        heard: Mapping[str, TaskResult],
     ) -> None:
         """`heard` is by request id."""
         self._processor, self._context = processor, processor.context
         self._connection, self._domain, self._vault = connection, domain, vault
         self._gallery, self._replays = gallery, replays
         self._scales = CalibrationCache(connection, domain.domain_id, self._context.calibration_of)
-        samples = [Sample(model_id=one.model_id, vector=one.vector) for one in heard.values()]
+        samples = [one.sample for one in heard.values()]
         self._nearest = dict(zip(heard, gallery.nearest(samples), strict=True))
         self._present: int | None = None  # speakers of the domain, counted when first needed
 
@@ -130,7 +130,7 @@ class EnrollmentSitting:
             self._processor.model_id,
         )
         details: dict[str, Any] = {}
-        if isinstance(heard, Prepared):
+        if isinstance(heard, TaskResult):
             copy = self._copy(heard, None if speaker is None else speaker.speaker_id)
             risks = (self._known_risk(request, heard), *with_replay(heard.risks, copy))
             heard = replace(heard, risks=risks)
@@ -144,13 +144,13 @@ class EnrollmentSitting:
                 status,
                 self._processor.config,
                 heard,
-                speakers_present=self._count() if isinstance(heard, Prepared) else 0,
+                speakers_present=self._count() if isinstance(heard, TaskResult) else 0,
                 quota=self._context.settings.quotas.speakers_per_domain,
             )
         if isinstance(outcome, Refusal):
             return Outcome.refused(request.request_id, outcome, details)
         speaker_id = new_generated_id() if speaker is None else speaker.speaker_id
-        if isinstance(heard, Prepared) and outcome != "DUPLICATE_SKIPPED":
+        if isinstance(heard, TaskResult) and outcome != "DUPLICATE_SKIPPED":
             self._store(speaker, speaker_id, customer_id, heard)
         line = result.enrollment_line(request.request_id, speaker_id, customer_id, outcome)
         return Outcome(line=line, label=outcome, details=details)
@@ -180,19 +180,19 @@ class EnrollmentSitting:
     def committed(self) -> None:
         pass
 
-    def _known_risk(self, request: Request, heard: Prepared) -> Risk:
-        scale = self._scales.of(heard.model_id)
-        tail = scale.tail(heard.net_speech_s, heard.snr_db, highpass_300hz=heard.highpass_300hz)
-        return known_fraudster(self._nearest[request.request_id], self._gallery.size(heard.model_id), tail)
+    def _known_risk(self, request: Request, heard: TaskResult) -> Risk:
+        sample = heard.sample
+        tail = self._scales.of(sample.model_id).tail_for(sample.quality)
+        return known_fraudster(self._nearest[request.request_id], self._gallery.size(sample.model_id), tail)
 
-    def _copy(self, heard: Prepared, speaker_id: str | None) -> ReplayMatch | None:
+    def _copy(self, heard: TaskResult, speaker_id: str | None) -> ReplayMatch | None:
         """The recording of another speaker that this one repeats."""
         if heard.fingerprint is None:
             return None
         found = Fingerprint.from_bytes(heard.fingerprint)
         return self._replays.find(self._connection, self._vault, found, speaker_id)
 
-    def _details(self, request: Request, heard: Prepared) -> dict[str, Any]:
+    def _details(self, request: Request, heard: TaskResult) -> dict[str, Any]:
         """What detection found, for the event and, when it is grave, for the log."""
         found = told(
             heard.risks,
@@ -209,7 +209,7 @@ class EnrollmentSitting:
         return self._present
 
     def _store(
-        self, speaker: speakers.Speaker | None, speaker_id: str, customer_id: str, heard: Prepared
+        self, speaker: speakers.Speaker | None, speaker_id: str, customer_id: str, heard: TaskResult
     ) -> None:
         now = self._context.clock()
         if speaker is None:

@@ -10,9 +10,9 @@ from sonant.events.documents import ErrorInfo, Event, batch_registration_event, 
 from sonant.ids import new_generated_id
 from sonant.jobs import result
 from sonant.jobs.calibration_cache import CalibrationCache
-from sonant.jobs.entry import Prepared, Task
+from sonant.jobs.entry import Task, TaskResult
 from sonant.jobs.faults import Refusal
-from sonant.jobs.fraudster_gallery import FraudsterGallery, Sample
+from sonant.jobs.fraudster_gallery import FraudsterGallery
 from sonant.jobs.job_type import Heard, Item, JobContext, Lines, Outcome
 from sonant.jobs.manifest import Request
 from sonant.jobs.states import Status
@@ -20,7 +20,7 @@ from sonant.storage.crypto.vault import Vault
 from sonant.storage.objects.store import ObjectUri
 from sonant.storage.repositories import fraud_voices, jobs, watchlists
 from sonant.storage.repositories.domains import Domain
-from sonant.storage.repositories.speakers import Voiceprint
+from sonant.voice.sample import VoiceSample
 from sonant.voice.scoring import fraudster_similarity
 from sonant.voice.search import Match
 
@@ -79,17 +79,17 @@ class RegistrationSitting:
         self._connection, self._domain, self._vault = connection, domain, vault
         self._scales = CalibrationCache(connection, domain.domain_id, self._context.calibration_of)
         self._watchlist_id = processor.watchlist_id or domain.default_watchlist_id
-        self._new: dict[str, tuple[Sample, int]] = {}  # registered in this sitting: voice, version
+        self._new: dict[str, tuple[VoiceSample, int]] = {}  # registered in this sitting: voice, version
         self._nearest: dict[str, Match | None] = {}  # by request id, of those known before it
         # Nobody else's registration may come between the comparison and the commit.
         version = fraud_voices.version(connection, domain.domain_id, lock=True)
         if processor.skip_duplicates:
             processor.gallery.follow(connection, vault, version)
-            heard = {item.entry.request_id: _sample(one) for item, one in done if isinstance(one, Prepared)}
+            heard = {item.entry.request_id: one.sample for item, one in done if isinstance(one, TaskResult)}
             self._nearest = dict(zip(heard, processor.gallery.nearest(list(heard.values())), strict=True))
 
     def settle(self, request: Request, heard: Heard) -> Outcome:
-        if not isinstance(heard, Prepared):
+        if not isinstance(heard, TaskResult):
             return Outcome.refused(request.request_id, heard or Refusal(500, "the recording was not heard"))
         if self._processor.skip_duplicates and (found := self._duplicate(request, heard)):
             fraudster_id, score = found
@@ -125,20 +125,19 @@ class RegistrationSitting:
             for fraudster_id, (sample, version) in self._new.items():
                 self._processor.gallery.add(fraudster_id, sample, version)
 
-    def _duplicate(self, request: Request, heard: Prepared) -> tuple[str, int] | None:
+    def _duplicate(self, request: Request, heard: TaskResult) -> tuple[str, int] | None:
         """Who is the same as this one, and the score; None for a voice that is new."""
-        sample = _sample(heard)
+        sample = heard.sample
         best = self._nearest[request.request_id]
-        new = {key: one.array for key, (one, _) in self._new.items() if one.model_id == sample.model_id}
+        new = {key: one.vector for key, (one, _) in self._new.items() if one.model_id == sample.model_id}
         for key, vector in new.items():
-            similarity = float(vector.dot(sample.array))
+            similarity = float(vector.dot(sample.vector))
             if best is None or similarity > best.similarity:
                 best = Match(key=key, similarity=similarity)
         if best is None:
             return None
         known = self._processor.gallery.size(sample.model_id) + len(new)
-        scale = self._scales.of(sample.model_id)
-        tail = scale.tail(heard.net_speech_s, heard.snr_db, highpass_300hz=heard.highpass_300hz)
+        tail = self._scales.of(sample.model_id).tail_for(sample.quality)
         score = fraudster_similarity(best.similarity, known, tail)
         return (best.key, score) if score >= self._processor.threshold else None
 
@@ -150,7 +149,7 @@ class RegistrationSitting:
             return Refusal(402, f"the watchlist already has {limit} fraudsters, its quota")
         return None
 
-    def _register(self, heard: Prepared) -> str:
+    def _register(self, heard: TaskResult) -> str:
         fraudster_id = new_generated_id()
         fraud_voices.register(
             self._connection,
@@ -158,19 +157,10 @@ class RegistrationSitting:
             domain_id=self._domain.domain_id,
             fraudster_id=fraudster_id,
             watchlist_id=self._watchlist_id,
-            voiceprint=Voiceprint(
-                model_id=heard.model_id,
-                vector=heard.vector,
-                audio=heard.audio,
-                net_speech_s=heard.net_speech_s,
-                snr_db=heard.snr_db,
-            ),
+            sample=heard.sample,
+            audio=heard.audio,
             now=self._context.clock(),
         )
         version = fraud_voices.version(self._connection, self._domain.domain_id)
-        self._new[fraudster_id] = (_sample(heard), version)
+        self._new[fraudster_id] = (heard.sample, version)
         return fraudster_id
-
-
-def _sample(heard: Prepared) -> Sample:
-    return Sample(model_id=heard.model_id, vector=heard.vector)

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 
-from sonant.jobs.entry import Prepared, Task
+from sonant.jobs.entry import Task, TaskResult
 from sonant.jobs.faults import Refusal
 from sonant.threads import Backoff
 
@@ -68,7 +68,7 @@ class LocalEngine:
         self._workers: list[_Worker] = []
         self._waiting: deque[Task] = deque()
         self._crashes: dict[int, int] = {}
-        self._ready: deque[tuple[int, Prepared | Refusal]] = deque()
+        self._ready: deque[tuple[int, TaskResult | Refusal]] = deque()
         self._stillborn = 0  # workers in a row that ended before they were ready
         self._pauses = Backoff(PAUSE_LEAST_S, PAUSE_MOST_S)
         self._start_after_s = float("-inf")  # by the monotonic clock
@@ -98,7 +98,7 @@ class LocalEngine:
 
     def results(
         self, timeout_s: float, wake: Connection | None = None
-    ) -> list[tuple[int, Prepared | Refusal]]:
+    ) -> list[tuple[int, TaskResult | Refusal]]:
         """Results that are there, waiting up to `timeout_s` for the first, or until `wake` can be read.
 
         While no worker gets ready there are none, and `problem` says why.

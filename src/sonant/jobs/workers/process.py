@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 
-from sonant.jobs.entry import Fetch, Prepared, Role, Task, prepare
+from sonant.jobs.entry import Fetch, Role, Task, TaskResult, prepare
 from sonant.jobs.faults import Refusal
 from sonant.jobs.fraud import Detector
 from sonant.jobs.inspect import inspect
@@ -39,7 +39,7 @@ class TaskExecutor:
         """A task's first recording, or why it cannot be had: may be fetched while another is worked on."""
         return first_recording(task, self.fetch)
 
-    def do(self, task: Task, first: bytes | Exception) -> Prepared | Refusal:
+    def do(self, task: Task, first: bytes | Exception) -> TaskResult | Refusal:
         """Never raises: a fault of ours is told as a refusal, and written to the log."""
         uri = task.audio[0].s3_uri if task.audio else ""
         work_on = inspect if task.inspect else prepare

@@ -19,7 +19,7 @@ from multiprocessing.context import SpawnProcess
 from typing import Any
 
 from sonant.errors import ClusterUnavailable, SetupError
-from sonant.jobs.entry import Prepared, Task
+from sonant.jobs.entry import Task, TaskResult
 from sonant.jobs.faults import Refusal
 from sonant.jobs.workers.local import DEPTH, not_ready
 from sonant.jobs.workers.parcels import KEPT_PIECES, Parcels, new_key
@@ -84,7 +84,7 @@ class RayEngine:
 
     def results(
         self, timeout_s: float, wake: Connection | None = None
-    ) -> list[tuple[int, Prepared | Refusal]]:
+    ) -> list[tuple[int, TaskResult | Refusal]]:
         """Results that are there, waiting up to `timeout_s` for the first, or until `wake` can be read.
 
         Raises ClusterUnavailable, and forgets every task in hand, when the cluster is away. While no actor
@@ -93,7 +93,7 @@ class RayEngine:
         if self._pipe is None:
             return []
         wait([self._pipe] if wake is None else [self._pipe, wake], timeout_s)
-        found: list[tuple[int, Prepared | Refusal]] = []
+        found: list[tuple[int, TaskResult | Refusal]] = []
         try:
             while self._pipe is not None and self._pipe.poll():
                 found += self._take(*self._pipe.recv())
@@ -122,7 +122,7 @@ class RayEngine:
         process.kill()
         process.join()
 
-    def _take(self, kind: str, *values: Any) -> list[tuple[int, Prepared | Refusal]]:
+    def _take(self, kind: str, *values: Any) -> list[tuple[int, TaskResult | Refusal]]:
         if kind == "room":
             (self._most,), self._connected = values, True
         elif kind in ("done", "refused"):

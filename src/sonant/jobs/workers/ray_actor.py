@@ -15,7 +15,7 @@ from typing import Any, Protocol
 
 from sonant import __version__
 from sonant.errors import SonantError
-from sonant.jobs.entry import Prepared, Task
+from sonant.jobs.entry import Task, TaskResult
 from sonant.jobs.faults import Refusal
 from sonant.jobs.workers.parcels import Parcels, cut
 
@@ -27,7 +27,7 @@ class Doer(Protocol):
 
     def first(self, task: Task) -> bytes | Exception: ...
 
-    def do(self, task: Task, first: bytes | Exception) -> Prepared | Refusal: ...
+    def do(self, task: Task, first: bytes | Exception) -> TaskResult | Refusal: ...
 
 
 #: Makes a doer on the actor's host; raises SonantError when that host cannot do tasks.

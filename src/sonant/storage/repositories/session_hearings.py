@@ -12,30 +12,30 @@ from sonant.storage.database.engine import first_row
 from sonant.storage.database.rows import put
 from sonant.storage.database.schema import session_hearings, session_results
 from sonant.storage.repositories.sessions import Session
+from sonant.storage.repositories.voice_samples import open_sample, sample_values
 from sonant.storage.times import from_us, to_us
+from sonant.voice.sample import VoiceSample
 
 AUTHENTICATION, FRAUD = "AUTHENTICATION", "FRAUD"
+#: What a sealed vector is bound to beside the session.
+_VECTOR = "vector"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Hearing:
-    """What a stretch of a stream sounds like. `vector` is little-endian float32, `audio` FLAC."""
+class SessionSample:
+    """The voice sample of a stretch of a session's stream, made for one purpose."""
 
     purpose: str
     stream: int
     started_at: datetime
     ended_at: datetime
-    net_speech_s: float
-    snr_db: float
-    model_id: str
-    vector: bytes
+    sample: VoiceSample
     fingerprint: bytes | None = None
     audio: bytes | None = None
+    """FLAC of the speech used; None where none is stored."""
     spoofing_score: int | None = None
-    """None: not looked for, or too little speech to tell."""
+    """None: no detector ran, or there was too little speech."""
     spoofing_evidence: str | None = None
-    highpass_300hz: bool = False
-    """Whether the line cut off below 300 Hz."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,7 +58,7 @@ _HEARD = select(session_hearings.c.purpose).where(
 )
 
 
-def save_hearing(connection: Connection, seal: SpeakerSeal, session_id: str, hearing: Hearing) -> None:
+def save_hearing(connection: Connection, seal: SpeakerSeal, session_id: str, hearing: SessionSample) -> None:
     """In place of the one of the same purpose."""
     put(
         connection,
@@ -69,11 +69,7 @@ def save_hearing(connection: Connection, seal: SpeakerSeal, session_id: str, hea
             "stream": hearing.stream,
             "started_at": to_us(hearing.started_at),
             "ended_at": to_us(hearing.ended_at),
-            "net_speech_s": hearing.net_speech_s,
-            "snr_db": hearing.snr_db,
-            "low_cut": hearing.highpass_300hz,
-            "model_id": hearing.model_id,
-            "vector_sealed": seal.seal("vector", hearing.vector),
+            **sample_values(seal, hearing.sample, session_hearings, place=_VECTOR),
             "fingerprint_sealed": _sealed(seal, "fingerprint", hearing.fingerprint),
             "audio_sealed": _sealed(seal, "audio", hearing.audio),
             "spoofing_score": hearing.spoofing_score,
@@ -83,27 +79,23 @@ def save_hearing(connection: Connection, seal: SpeakerSeal, session_id: str, hea
     )
 
 
-def hearings(connection: Connection, seal: SpeakerSeal, session: Session) -> dict[str, Hearing]:
+def hearings(connection: Connection, seal: SpeakerSeal, session: Session) -> dict[str, SessionSample]:
     """What was heard in the session's current stream, by purpose. Raises SealBroken."""
     query = select(session_hearings).where(
         session_hearings.c.session_id == session.session_id, session_hearings.c.stream == session.stream
     )
     found = {}
-    for row in connection.execute(query):
-        found[row.purpose] = Hearing(
-            purpose=row.purpose,
-            stream=row.stream,
-            started_at=from_us(row.started_at),
-            ended_at=from_us(row.ended_at),
-            net_speech_s=row.net_speech_s,
-            snr_db=row.snr_db,
-            highpass_300hz=row.low_cut,
-            model_id=row.model_id,
-            vector=seal.open("vector", row.vector_sealed),
-            fingerprint=_opened(seal, "fingerprint", row.fingerprint_sealed),
-            audio=_opened(seal, "audio", row.audio_sealed),
-            spoofing_score=row.spoofing_score,
-            spoofing_evidence=row.spoofing_evidence,
+    for row in connection.execute(query).mappings():
+        found[row["purpose"]] = SessionSample(
+            purpose=row["purpose"],
+            stream=row["stream"],
+            started_at=from_us(row["started_at"]),
+            ended_at=from_us(row["ended_at"]),
+            sample=open_sample(seal, row, place=_VECTOR),
+            fingerprint=_opened(seal, "fingerprint", row["fingerprint_sealed"]),
+            audio=_opened(seal, "audio", row["audio_sealed"]),
+            spoofing_score=row["spoofing_score"],
+            spoofing_evidence=row["spoofing_evidence"],
         )
     return found
 

@@ -99,7 +99,8 @@ def _threedspeaker(samples: Samples, front_end: FrontEnd) -> Features:
 def kaldi_fbank(samples: Samples, rate_hz: int, mels: int, window_name: str) -> Features:
     """Compute Kaldi's `compute-fbank-feats` without dither and energy: [frames, mels].
 
-    Bands go from 20 Hz to half the rate. Only whole frames count; each has its mean removed and is pre-emphasized by 0.97.
+    Bands go from 20 Hz to half the rate. Only whole frames count; each has its mean removed and is
+    pre-emphasized by 0.97.
     """
     length, hop = rate_hz // 40, rate_hz // 100
     points = 1 << (length - 1).bit_length()

@@ -1,4 +1,4 @@
-"""Recordings cut into pieces of so much net speech, and pieces turned into templates."""
+"""Cut recordings into pieces with a given net speech, and make templates of pieces."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from sonant.voice.speech import SpeechDetector
 Samples = NDArray[np.float32]
 
 PASSES = 5
-"""Times that short recordings are put together anew, in another order, while pieces are missing."""
+"""Orders in which short recordings are joined, at most, while pieces are missing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SegmentedRecording:
-    """A recording, and where there is speech in it."""
+    """A recording with its segments of speech."""
 
     source: str
-    """Which recording: pieces that share one are never compared as genuine."""
+    """The recording's name: pieces that share one are never compared as genuine."""
     samples: Samples
     """Shape [n] at 8 kHz, pauses included."""
     spans: tuple[tuple[int, int], ...]
@@ -35,24 +35,25 @@ class SegmentedRecording:
 
     @property
     def net_samples(self) -> int:
+        """Samples of speech."""
         return sum(end - start for start, end in self.spans)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Piece:
-    """What a reference or a probe is made from: audio of one person, as recorded."""
+    """Audio of one person, as recorded, for a reference or a probe."""
 
     speaker: str
     sources: frozenset[str]
     samples: Samples = field(repr=False)
     """Shape [n] at 8 kHz, pauses included."""
     net_speech_s: float
-    """Net speech in it, found before any channel was applied."""
+    """Its net speech before any channel was applied."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Template:
-    """What is compared: an embedding and the quality of the speech that it was made from."""
+    """An embedding with the quality of its speech: one side of a comparison."""
 
     embedding: Embedding
     quality: Quality
@@ -78,11 +79,11 @@ def cut(
     rng: np.random.Generator,
     passes: int = 1,
 ) -> list[Piece]:
-    """Pieces with exactly `net_speech_s` seconds of net speech, at most `at_most`.
+    """Cut at most `at_most` pieces with exactly `net_speech_s` seconds of net speech.
 
-    Recordings that hold enough are cut by themselves; shorter ones, and what is left of longer ones, are
-    joined in random order. With more `passes`, short recordings are joined again in other orders until there
-    are enough pieces; those overlap each other.
+    Recordings that hold enough are cut by themselves; shorter ones, and remainders of longer ones, are joined
+    in random order. With more `passes`, short recordings are joined again in other orders until there are
+    enough pieces; those overlap each other.
     """
     need = round(net_speech_s * RATE_HZ)
     found: list[list[SegmentedRecording]] = []
@@ -115,7 +116,7 @@ def cut(
 
 
 def beginning(speaker: str, recording: SegmentedRecording, net_speech_s: float | None) -> Piece:
-    """The first `net_speech_s` seconds of net speech of a recording, or all of it."""
+    """Cut off the first `net_speech_s` seconds of net speech of a recording, or take all of it."""
     need = recording.net_samples if net_speech_s is None else round(net_speech_s * RATE_HZ)
     head = recording if recording.net_samples <= need else split(recording, need)[0]
     return Piece(
@@ -127,7 +128,7 @@ def beginning(speaker: str, recording: SegmentedRecording, net_speech_s: float |
 
 
 def split(recording: SegmentedRecording, net: int) -> tuple[SegmentedRecording, SegmentedRecording]:
-    """In two, where `net` samples of speech have passed."""
+    """Split a recording after `net` samples of speech."""
     passed = 0
     at = len(recording.samples)
     for start, end in recording.spans:
@@ -146,11 +147,11 @@ def split(recording: SegmentedRecording, net: int) -> tuple[SegmentedRecording, 
 def template(
     samples: Samples, models: Models, *, net_speech_s: float | None, embedder: Embedder | None = None
 ) -> Template:
-    """Audio as the far end hears it to a template, by the steps of an enrollment.
+    """Make a template of audio from the far end of a channel, by the steps of an enrollment.
 
-    Speech is looked for anew, since the channel may hide it; of what is found the first `net_speech_s`
-    seconds are used, or less if there is less. `embedder` stands in for the model that ships. Raises
-    AudioError when nothing can be embedded: a failure to acquire.
+    Speech is detected anew, since the channel may hide it; the first `net_speech_s` seconds of it are used,
+    or less if there is less. `embedder` replaces the shipped model. Raises AudioError when nothing can be
+    embedded: a failure to acquire.
     """
     embedder = embedder or partial(embed, models=models)
     detector = SpeechDetector(models)

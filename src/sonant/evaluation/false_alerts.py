@@ -176,7 +176,7 @@ class _Table:
         return flagged, lists, real / max(lists, 1)
 
     def one_in_a_hundred(self, rng: np.random.Generator) -> tuple[float, float]:
-        """Compute the shares of comparisons at 1 % of strangers or rarer: with real, with synthetic voices."""
+        """Compute the shares of comparisons at 1 % of strangers or rarer: with real and synthetic voices."""
         real, made = [], []
         for call, person in enumerate(self._caller.tolist()):
             spans = [span for one, span in self._prints.items() if self._compared(person, one)]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -57,23 +57,29 @@ def collect_speech(
     all recordings together hold too little, AudioError (its message begins with the recording's name) when
     one is faulty.
     """
+    streams = (_blocks(source, strict=strict, max_duration_s=max_duration_s) for source in recordings)
+    return collect_from_blocks(streams, need_s=need_s, at_least_s=need_s, models=models)
+
+
+def collect_from_blocks(
+    streams: Iterable[Iterable[NDArray[np.float32]]], *, need_s: float, at_least_s: float, models: Models
+) -> Speech:
+    """Collect the first `need_s` seconds of speech from streams of blocks at 8 kHz, in their order.
+
+    Reads as lazily as `collect_speech`. Raises NotEnoughSpeech when all streams together hold less than
+    `at_least_s`.
+    """
     need, have = round(need_s * RATE_HZ), 0
     found: list[SpeechCollector] = []
-    for source in recordings:
+    for blocks in streams:
         collector = SpeechCollector(models, need - have)
         found.append(collector)
-        try:
-            recording = Recording.open(
-                source.data, channel=source.channel, strict=strict, max_duration_s=max_duration_s
-            )
-            _collect(recording, collector)
-        except AudioError as fault:
-            raise type(fault)(f"{source.name}: {fault}") from fault
+        _collect(blocks, collector)
         have += collector.count
         if have >= need:
             break
-    if have < need:
-        raise NotEnoughSpeech(have / RATE_HZ, need_s)
+    if have < round(at_least_s * RATE_HZ):
+        raise NotEnoughSpeech(have / RATE_HZ, at_least_s)
     samples = np.concatenate([collector.samples for collector in found])
     quality = measure(
         samples,
@@ -84,10 +90,20 @@ def collect_speech(
     return Speech(samples=samples, quality=quality, recordings_used=len(found))
 
 
-def _collect(recording: Recording, collector: SpeechCollector) -> None:
-    """Decode and analyze block by block until there is enough speech or the recording ends."""
-    for block in recording.blocks():
+def _collect(blocks: Iterable[NDArray[np.float32]], collector: SpeechCollector) -> None:
+    """Analyze block by block until there is enough speech or the stream ends."""
+    for block in blocks:
         collector.push(block)
         if collector.enough:
             return
     collector.finish()
+
+
+def _blocks(source: RecordingSource, *, strict: bool, max_duration_s: float) -> Iterator[NDArray[np.float32]]:
+    """Decode a recording; AudioErrors get its name."""
+    try:
+        yield from Recording.open(
+            source.data, channel=source.channel, strict=strict, max_duration_s=max_duration_s
+        ).blocks()
+    except AudioError as fault:
+        raise type(fault)(f"{source.name}: {fault}") from fault

@@ -31,6 +31,7 @@ from service import data_folder, serving
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 from postgres_server import NoServer, OwnServer
+
 from sonant.assembly.installation import migrate, open_store
 from sonant.cli.common import credentials
 from sonant.ids import new_generated_id

@@ -40,7 +40,7 @@ from fit_calibration import (
 )
 from sonant.evaluation.channels import parse
 from sonant.voice.calibration.fit import deviations
-from sonant.voice.calibration.grid import LEAST_COMPARISONS
+from sonant.voice.calibration.grid import MIN_COMPARISONS
 from sonant.voice.calibration.model import Calibration, log10_far_of
 from sonant.voice.models import load_models
 
@@ -88,7 +88,7 @@ def main() -> None:
     parser.add_argument("--calls", type=int, default=3, help="random calls a recording to fit on [3]")
     parser.add_argument("--halvings", type=int, default=3, help="random halvings of the people [3]")
     parser.add_argument(
-        "--least", type=int, default=LEAST_COMPARISONS, help="comparisons that a level of noise takes"
+        "--least", type=int, default=MIN_COMPARISONS, help="comparisons that a level of noise takes"
     )
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()

@@ -41,9 +41,9 @@ from sonant.evaluation.channels import band
 from sonant.voice.audio.recording import RATE_HZ
 from sonant.voice.calibration.file import SHIPPED, read_calibration, write_calibration
 from sonant.voice.calibration.fit import deviations, fit_llr
-from sonant.voice.calibration.grid import LEAST_COMPARISONS, Compared, GridFit, fit_grid, joined
+from sonant.voice.calibration.grid import MIN_COMPARISONS, ComparisonTable, GridFit, concatenate, fit_grid
 from sonant.voice.calibration.model import Calibration
-from sonant.voice.enrollment import RecordingSource, Speech, gather_speech
+from sonant.voice.enrollment import RecordingSource, Speech, collect_speech
 from sonant.voice.models import Models, load_models
 from sonant.voice.models.embedding import embed
 
@@ -163,7 +163,7 @@ def _speech(samples: Array, models: Models) -> Speech | None:
     need_s = 30.0
     while need_s >= 6:
         try:
-            return gather_speech([source], need_s=need_s, models=models, strict=False, max_duration_s=600)
+            return collect_speech([source], need_s=need_s, models=models, strict=False, max_duration_s=600)
         except NotEnoughSpeech as fault:
             need_s = fault.have_s
         except AudioError:
@@ -181,12 +181,13 @@ def _call(person: int, speech: Speech, models: Models) -> Call:
     }
     probes[0.0] = embed(samples[len(samples) // 2 :], models).vector
     quality = speech.quality
-    snr_db, highpass_300hz = quality.snr_db or 0.0, bool(quality.highpass_300hz)
-    return Call(person, snr_db, highpass_300hz, embed(samples, models).vector, probes)
+    assert quality.snr_db is not None
+    whole = embed(samples, models).vector
+    return Call(person, quality.snr_db, bool(quality.highpass_300hz), whole, probes)
 
 
 def fit(
-    calls: Sequence[Call], model_id: str, least: int = LEAST_COMPARISONS
+    calls: Sequence[Call], model_id: str, least: int = MIN_COMPARISONS
 ) -> tuple[Calibration, dict[str, Any]]:
     """The calibration and what it rests on."""
     found = fit_strangers(calls, model_id, least)
@@ -194,11 +195,11 @@ def fit(
     return replace(found.calibration, llr_slope=slope, llr_offset=offset), _evidence(found)
 
 
-def fit_strangers(calls: Sequence[Call], model_id: str, least: int = LEAST_COMPARISONS) -> GridFit:
+def fit_strangers(calls: Sequence[Call], model_id: str, least: int = MIN_COMPARISONS) -> GridFit:
     """The tails of strangers alone."""
     whole = np.stack([one.whole for one in calls])
     found = fit_grid(
-        model_id, joined([_strangers(calls, whole, seconds) for seconds in PROBE_S]), least=least
+        model_id, concatenate([_strangers(calls, whole, seconds) for seconds in PROBE_S]), least=least
     )
     for node, count in zip(found.calibration.nodes, found.counts, strict=True):
         print(
@@ -217,14 +218,14 @@ def _evidence(found: GridFit) -> dict[str, Any]:
     }
 
 
-def _strangers(calls: Sequence[Call], whole: Array, speech_s: float) -> Compared:
+def _strangers(calls: Sequence[Call], whole: Array, speech_s: float) -> ComparisonTable:
     """Every call of one person, all of its speech, with so much of every call of another."""
     person = np.array([one.person for one in calls])
     snr_db = np.array([one.snr_db for one in calls])
     have = np.array([speech_s in one.probes for one in calls])
     probes = np.stack([one.probes.get(speech_s, one.whole) for one in calls])
     first, second = np.nonzero((person[:, None] != person[None, :]) & have[None, :])
-    return Compared(
+    return ComparisonTable(
         similarity=(whole @ probes.T)[first, second].astype(np.float64),
         first=person[first],
         second=person[second],
@@ -271,7 +272,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--out", type=Path, default=MODELS, help="folder to write into, else the shipped one")
     parser.add_argument(
-        "--least", type=int, default=LEAST_COMPARISONS, help="comparisons that a level of noise takes"
+        "--least", type=int, default=MIN_COMPARISONS, help="comparisons that a level of noise takes"
     )
     parser.add_argument("--note", default="", help="where the speech comes from, for the record")
     parser.add_argument("--centre-only", action="store_true")

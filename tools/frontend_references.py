@@ -23,7 +23,7 @@ import kaldi_native_fbank
 import numpy as np
 import torch
 
-from sonant.voice.made_speech import made_speech
+from sonant.voice.audio.test_signal import voice_like_signal
 
 OUT = Path(__file__).resolve().parent.parent / "tests" / "unit" / "voice" / "frontend_references.json"
 ROWS = (0, 1, 2, 40, 97)
@@ -56,7 +56,7 @@ def main() -> int:
 
 def speechbrain(folder: Path, rate_hz: int) -> dict[int, list[float]]:
     module = load(folder / "speechbrain/processing/features.py")
-    signal = torch.from_numpy(made_speech(rate_hz, 1.0))[None]
+    signal = torch.from_numpy(voice_like_signal(rate_hz, 1.0))[None]
     points = rate_hz // 40
     spectrum = module.spectral_magnitude(module.STFT(sample_rate=rate_hz, n_fft=points)(signal))
     banks = module.Filterbank(n_mels=80, n_fft=points, sample_rate=rate_hz, f_max=rate_hz // 2)
@@ -66,7 +66,7 @@ def speechbrain(folder: Path, rate_hz: int) -> dict[int, list[float]]:
 
 def nemo(folder: Path, rate_hz: int) -> dict[int, list[float]]:
     module = load(folder / "nemo/collections/asr/parts/preprocessing/features.py")
-    signal = torch.from_numpy(made_speech(rate_hz, 1.0))[None]
+    signal = torch.from_numpy(voice_like_signal(rate_hz, 1.0))[None]
     featurizer = module.FilterbankFeatures(
         sample_rate=rate_hz,
         n_window_size=rate_hz // 40,
@@ -88,7 +88,7 @@ def kaldi(rate_hz: int, window: str) -> dict[int, list[float]]:
     options.mel_opts.num_bins, options.mel_opts.low_freq, options.mel_opts.high_freq = 80, 20, 0
     options.use_energy = False
     banks = kaldi_native_fbank.OnlineFbank(options)
-    banks.accept_waveform(rate_hz, (made_speech(rate_hz, 1.0) * np.float32(32768)).tolist())
+    banks.accept_waveform(rate_hz, (voice_like_signal(rate_hz, 1.0) * np.float32(32768)).tolist())
     banks.input_finished()
     return rows(np.array([banks.get_frame(frame) for frame in range(banks.num_frames_ready)]))
 

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "src"))
 from sonant.voice.models.embedding import WINDOW_FRAMES, mel_power  # the product's own front ends
-from sonant.voice.spoofing.detector import network_input
+from sonant.voice.spoofing.synthetic_speech import network_input
 
 Array = NDArray[np.float32]
 

@@ -40,9 +40,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "src"))
 from sonant.evaluation.channels import parse
 from sonant.voice.audio.recording import RATE_HZ, Waveform
 from sonant.voice.models import Models, load_models
-from sonant.voice.speech import speech
-from sonant.voice.spoofing.detector import network_input
+from sonant.voice.speech import find_speech
 from sonant.voice.spoofing.features import features
+from sonant.voice.spoofing.synthetic_speech import network_input
 
 MODELS = Path(__file__).resolve().parent.parent / "src" / "sonant" / "voice" / "models"
 FAMILIES = (
@@ -212,7 +212,7 @@ def lines(key: str, sound: Array) -> Iterator[Array]:
     sound = np.clip(sound * np.float32(level / (np.sqrt(np.mean(sound**2)) + 1e-9)), -1, 1)
     for seed in range(VARIANTS):
         line = parse(random_line(rng)).apply(sound, seed=[seed])
-        spans = speech(Waveform(samples=line, rate_hz=RATE_HZ), models)
+        spans = find_speech(Waveform(samples=line, rate_hz=RATE_HZ), models)
         cuts = [line[int(s.start_s * RATE_HZ) : int(s.end_s * RATE_HZ)] for s in spans]
         heard = np.concatenate([line[:0], *cuts])
         wanted = int(rng.uniform(4, MAX_S) * RATE_HZ)

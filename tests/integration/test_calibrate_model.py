@@ -116,7 +116,7 @@ def test_with_apply_it_is_the_models_calibration(settings, bare, fit):
 
 def test_strangers_reach_a_score_as_seldom_as_it_says_and_the_same_person_is_likelier_the_same(fit):
     for score, low, high in ((50, 0.05, 0.2), (80, 0.003, 0.03)):
-        assert low < np.mean(fit.grid.strangers >= OwnFit.shipped_place(score)) < high
+        assert low < np.mean(fit.grid.strangers >= OwnFit.shipped_deviation(score)) < high
     genuine = fit.genuine.deviations(fit.calibration)
     assert fit.calibration.llr_offset + fit.calibration.llr_slope * genuine.mean() > 0
     assert fit.calibration.llr_offset + fit.calibration.llr_slope * fit.grid.strangers.mean() < 0

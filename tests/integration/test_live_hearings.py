@@ -14,8 +14,9 @@ from sonant.evaluation.channels import parse
 from sonant.sessions.calls import EndReason
 from sonant.storage.repositories.session_hearings import AUTHENTICATION, FRAUD
 from sonant.storage.repositories.sessions import ENDED, ONGOING
-from sonant.voice.enrollment import RecordingSource, decode_audio, gather_speech
-from sonant.voice.gathering import SpeechGatherer
+from sonant.voice.audio.flac import decode_flac
+from sonant.voice.collector import SpeechCollector
+from sonant.voice.enrollment import RecordingSource, collect_speech
 from sonant.voice.models import load_models
 
 EXACT = timedelta(microseconds=2)
@@ -38,7 +39,7 @@ def talk(call):
 
 def in_batch(call, need_s, models):
     source = RecordingSource(name="call", data=call, channel=0)
-    return gather_speech([source], need_s=need_s, models=models, strict=False, max_duration_s=600).samples
+    return collect_speech([source], need_s=need_s, models=models, strict=False, max_duration_s=600).samples
 
 
 def test_a_call_is_heard_for_both_purposes_from_the_speech_that_batch_would_find(
@@ -57,7 +58,7 @@ def test_a_call_is_heard_for_both_purposes_from_the_speech_that_batch_would_find
     heard = live.hearings(domain, name)
     assert set(heard) == {AUTHENTICATION, FRAUD}
     for hearing in heard.values():
-        np.testing.assert_array_equal(decode_audio(hearing.audio), in_batch(call, 10.0, models))
+        np.testing.assert_array_equal(decode_flac(hearing.audio), in_batch(call, 10.0, models))
         assert hearing.sample.quality.net_speech_s == 10
         assert hearing.sample.quality.snr_db > 15
         assert not hearing.sample.quality.highpass_300hz
@@ -70,8 +71,8 @@ def test_the_window_is_where_in_the_call_the_speech_was(live, domain, talk, mode
     name = live.start(domain).name
     session = live.take(domain, name, talk)
 
-    gatherer = SpeechGatherer(models, 80_000)
-    gatherer.feed(talk.astype(np.float32) / 32768)
+    gatherer = SpeechCollector(models, 80_000)
+    gatherer.push(talk.astype(np.float32) / 32768)
     window = gatherer.window(80_000)
     hearing = live.hearings(domain, name)[AUTHENTICATION]
     for moment, sample in ((hearing.started_at, window.start), (hearing.ended_at, window.end)):
@@ -86,7 +87,7 @@ def test_each_purpose_gets_the_speech_that_the_session_sets(live, domain, call, 
     heard = live.hearings(domain, name)
     assert heard[AUTHENTICATION].sample.quality.net_speech_s == 5
     assert heard[FRAUD].sample.quality.net_speech_s == 10
-    np.testing.assert_array_equal(decode_audio(heard[AUTHENTICATION].audio), in_batch(call, 5.0, models))
+    np.testing.assert_array_equal(decode_flac(heard[AUTHENTICATION].audio), in_batch(call, 5.0, models))
 
 
 def test_what_is_switched_off_is_not_heard(live, domain, talk):

@@ -37,9 +37,9 @@ from sonant.storage.repositories import (
     shadow_voiceprints,
     speakers,
 )
+from sonant.voice.audio.flac import decode_flac, encode_flac
+from sonant.voice.audio.test_signal import voice_like_signal
 from sonant.voice.calibration.model import Normal, Tail
-from sonant.voice.enrollment import decode_audio, encode_audio
-from sonant.voice.made_speech import made_speech
 from sonant.voice.models import load_models, shipped_encoder_id
 from sonant.voice.models.embedding import embed
 
@@ -99,10 +99,10 @@ class Domain:
         return domain
 
     def enroll(self, name: str, *, audio: bool = True) -> str:
-        voice = made_speech(8000, 6.0, pitch_hz=90 + 25 * (1 + list("abcdefgh").index(name[0])))
+        voice = voice_like_signal(8000, 6.0, pitch_hz=90 + 25 * (1 + list("abcdefgh").index(name[0])))
         found = embed(voice, load_models())
         sample = made_sample(found.vector, model_id=found.model_id, net_speech_s=6.0)
-        stored_audio = encode_audio(voice) if audio else None
+        stored_audio = encode_flac(voice) if audio else None
         now = self.testbed.store.clock()
         with self.testbed.store.database.write() as connection:
             vault = self.vault(connection)
@@ -120,7 +120,7 @@ class Domain:
         return speaker_id
 
     def register(self, *, audio: bool = True) -> str:
-        voice = made_speech(8000, 6.0, pitch_hz=300)
+        voice = voice_like_signal(8000, 6.0, pitch_hz=300)
         found = embed(voice, load_models())
         fraudster_id = new_generated_id()
         with self.testbed.store.database.write() as connection:
@@ -132,7 +132,7 @@ class Domain:
                 fraudster_id=fraudster_id,
                 watchlist_id=domain.default_watchlist_id,
                 sample=made_sample(found.vector, model_id=found.model_id, net_speech_s=6.0),
-                audio=encode_audio(voice) if audio else None,
+                audio=encode_flac(voice) if audio else None,
                 now=self.testbed.store.clock(),
             )
         return fraudster_id
@@ -231,7 +231,7 @@ def test_the_new_voiceprint_is_what_the_new_model_makes_of_the_kept_speech(domai
         kept = speakers.load_voiceprint(connection, vault, speaker)
     assert kept is not None
     assert kept.audio is not None
-    wanted = open_model(ModelFiles(domain.testbed.settings.data), model_id).embed(decode_audio(kept.audio))
+    wanted = open_model(ModelFiles(domain.testbed.settings.data), model_id).embed(decode_flac(kept.audio))
     assert np.allclose(kept.sample.vector, wanted.vector, atol=1e-6)
 
 

@@ -24,7 +24,7 @@ from sonant.storage.repositories import (
 )
 from sonant.storage.repositories.domains import Domain
 from sonant.storage.repositories.session_hearings import AUTHENTICATION, FRAUD, SessionSample
-from sonant.voice.enrollment import RecordingSource, gather_speech
+from sonant.voice.enrollment import RecordingSource, collect_speech
 from sonant.voice.models import load_models
 from sonant.voice.models.embedding import embed
 from sonant.voice.replay.fingerprint import fingerprint
@@ -44,8 +44,9 @@ class Voice:
 def listen(recording: bytes, net_speech_s: float) -> Voice:
     models = load_models()
     source = RecordingSource(name="call", data=recording, channel=0)
-    speech = gather_speech([source], need_s=net_speech_s, models=models, strict=False, max_duration_s=600.0)
+    speech = collect_speech([source], need_s=net_speech_s, models=models, strict=False, max_duration_s=600.0)
     voice = embed(speech.samples, models)
+    assert speech.quality.snr_db is not None
     return Voice(
         sample=VoiceSample(model_id=voice.model_id, vector=voice.vector, quality=speech.quality),
         fingerprint=fingerprint(speech.samples).to_bytes(),

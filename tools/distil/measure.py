@@ -28,7 +28,7 @@ from trials import equal_error_rate, separation
 from sonant.voice.audio.recording import Waveform
 from sonant.voice.models import load_models
 from sonant.voice.models.embedding import mel_power
-from sonant.voice.speech import speech
+from sonant.voice.speech import find_speech
 
 Array = NDArray[np.float32]
 
@@ -80,7 +80,7 @@ def clips(folder: Path) -> list[Array]:
     for path in sorted(p for p in folder.iterdir() if p.suffix.lower() in {".wav", ".flac"}):
         samples, rate_hz = soundfile.read(path, dtype="float32", always_2d=True)
         highpass_300hz = soxr.resample(samples[:, 0], rate_hz, RATE_HZ)
-        segments = speech(Waveform(samples=highpass_300hz, rate_hz=RATE_HZ), models)
+        segments = find_speech(Waveform(samples=highpass_300hz, rate_hz=RATE_HZ), models)
         spans = [highpass_300hz[int(s.start_s * RATE_HZ) : int(s.end_s * RATE_HZ)] for s in segments]
         if spans:
             found.append(np.concatenate(spans))

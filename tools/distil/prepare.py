@@ -27,7 +27,7 @@ from network import GRID_FRAMES, LEVEL_DBFS, WIDE_HZ, Encoder, fast, teacher, wi
 
 from sonant.voice.audio.recording import RATE_HZ, Waveform
 from sonant.voice.models import Models, load_models
-from sonant.voice.speech import speech
+from sonant.voice.speech import find_speech
 
 MIN_S = 4.0
 # Played faster or slower by so much, a voice becomes another one to the teacher: more people to learn from.
@@ -91,7 +91,7 @@ def net_speech(path: Path, models: Models) -> NDArray[np.float32]:
     samples, rate_hz = soundfile.read(path, dtype="float32", always_2d=True)
     wide = soxr.resample(samples[:, 0], rate_hz, WIDE_HZ)
     highpass_300hz = soxr.resample(wide, WIDE_HZ, RATE_HZ)
-    segments = speech(Waveform(samples=highpass_300hz, rate_hz=RATE_HZ), models)
+    segments = find_speech(Waveform(samples=highpass_300hz, rate_hz=RATE_HZ), models)
     spans = [wide[int(s.start_s * WIDE_HZ) : int(s.end_s * WIDE_HZ)] for s in segments]
     return np.concatenate([np.zeros(0, np.float32), *spans])
 

@@ -9,13 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sonant.sessions.calls import StreamFault
-from sonant.voice.audio.wav import A_LAW_TABLE, MU_LAW_TABLE
+from sonant.voice.audio.g711 import A_LAW_INT16, MU_LAW_INT16
 
 #: Bytes to samples, shape [n]. Raises StreamFault for half a sample.
 Decoder = Callable[[bytes], NDArray[np.int16]]
-
-_INT16 = 32768
-_A_LAW, _MU_LAW = (np.rint(table * _INT16).astype(np.int16) for table in (A_LAW_TABLE, MU_LAW_TABLE))
 
 
 def _looked_up(data: bytes, table: NDArray[np.int16]) -> NDArray[np.int16]:
@@ -30,8 +27,8 @@ def _linear(data: bytes, kind: str) -> NDArray[np.int16]:
 
 #: By the names that carriers' documentation has in common.
 DECODERS: dict[str, Decoder] = {
-    "mulaw": partial(_looked_up, table=_MU_LAW),
-    "alaw": partial(_looked_up, table=_A_LAW),
+    "mulaw": partial(_looked_up, table=MU_LAW_INT16),
+    "alaw": partial(_looked_up, table=A_LAW_INT16),
     "pcm_s16le": partial(_linear, kind="<i2"),
     "pcm_s16be": partial(_linear, kind=">i2"),
 }

@@ -28,7 +28,9 @@ from sonant.carriers.request import UNSIGNED, StreamRequest, declared_hash
 from sonant.errors import AudioError, BodyTooLarge, InternalServer, InvalidSignature, Throttling, Validation
 from sonant.sessions.calls import EndReason, StreamFault, StreamOver
 from sonant.settings import Audio, Settings
+from sonant.voice.audio.readers import MEDIA_TYPES
 from sonant.voice.audio.recording import RATE_HZ, Recording
+from sonant.voice.audio.samples import int16_from_float
 
 #: Media types of bare samples: encoding, and the rate if the type alone fixes it. (RFC 2586, 3551, 4856:
 #: L16 is big-endian, `basic` is mu-law at 8 kHz.)
@@ -43,12 +45,7 @@ BARE = {
     "audio/alaw": ("alaw", 8000),
 }
 #: Media types of recordings whose bytes say what they are.
-CONTAINERS = frozenset(
-    (
-        *("audio/wav", "audio/x-wav", "audio/wave", "audio/vnd.wave"),
-        *("audio/flac", "audio/x-flac", "audio/ogg", "audio/mpeg", "audio/mp3", "application/octet-stream"),
-    )
-)
+CONTAINERS = MEDIA_TYPES | {"application/octet-stream"}
 #: Recordings held in memory at once, each up to `audio.max_file_bytes`.
 MOST_RECORDINGS = 4
 _MOST_TYPE_BYTES = 200
@@ -157,7 +154,7 @@ def _blocks(data: bytes, channel: int, limits: Audio) -> Iterator[NDArray[np.int
         data, channel=channel, strict=limits.strict, max_duration_s=limits.max_duration_s
     )
     for block in recording.blocks():
-        yield np.clip(np.rint(block * 32768), -32768, 32767).astype(np.int16)
+        yield int16_from_float(block)
 
 
 async def _take_samples(stream: Stream, form: AudioForm, body: _Body) -> None:

@@ -29,7 +29,7 @@ from sonant.storage.model_files import ModelFiles
 from sonant.storage.repositories import calibrations
 from sonant.storage.repositories.calibrations import OwnCalibration
 from sonant.voice.calibration.fit import OwnFit, deviations, fit_own
-from sonant.voice.calibration.grid import joined
+from sonant.voice.calibration.grid import concatenate
 from sonant.voice.calibration.model import Calibration, log10_far_of
 from sonant.voice.models import shipped_encoder_id
 
@@ -204,7 +204,7 @@ def _of_folder(
     recordings = recordings_by_speaker(folder)
     refuse_few(len(recordings))
     outcomes = listen(settings, recordings, Conditions(references=3, probes=10), model_id, quiet=quiet)
-    found = joined([compared(outcome) for outcome in outcomes])
+    found = concatenate([compared(outcome) for outcome in outcomes])
     own, strangers = found.deviations(shipped), ~found.genuine
     return shipped, Comparisons(
         strangers=own[strangers],
@@ -228,8 +228,8 @@ def _before_and_after(fit: OwnFit, genuine: NDArray[np.float64], supported: floa
     for score in SHOWN_SCORES:
         claim = log10_far_of(score)
         level, low, high = fit.shipped_log10_far(score)
-        before = fit.shipped_place(score)
-        after = fit.own_place(score)
+        before = fit.shipped_deviation(score)
+        after = fit.own_deviation(score)
         told = percent(claim) if claim >= supported else f"{percent(claim)}, not supported"
         rows.append(
             (

@@ -28,7 +28,7 @@ from sonant.storage.model_files import ModelFiles
 from sonant.storage.repositories import calibrations
 from sonant.voice.calibration.file import write_calibration
 from sonant.voice.calibration.fit import OwnFit, fit_llr
-from sonant.voice.calibration.grid import Compared, GridFit, fit_grid, joined
+from sonant.voice.calibration.grid import ComparisonTable, GridFit, concatenate, fit_grid
 from sonant.voice.calibration.model import Calibration, log10_far_of
 from sonant.voice.models import shipped_encoder_id
 
@@ -52,7 +52,7 @@ class ModelFit:
     calibration: Calibration
     grid: GridFit
     people: int
-    genuine: Compared
+    genuine: ComparisonTable
 
 
 def calibrate_model(
@@ -113,8 +113,8 @@ def fit_model(model_id: str, outcomes: list[Outcome]) -> ModelFit:
     """Fit the grid to strangers and the likelihood ratio to both. Raises SetupError."""
     rng = np.random.default_rng(1)
     found = [_nominal(outcome) for outcome in outcomes]
-    strangers = joined([_some(one.only(~one.genuine), rng) for one in found])
-    genuine = joined([one.only(one.genuine) for one in found])
+    strangers = concatenate([_some(one.select(~one.genuine), rng) for one in found])
+    genuine = concatenate([one.select(one.genuine) for one in found])
     people = len(np.union1d(strangers.first, strangers.second))
     refuse_few(people)
     if not len(genuine):
@@ -131,16 +131,16 @@ def fit_model(model_id: str, outcomes: list[Outcome]) -> ModelFit:
     )
 
 
-def _nominal(outcome: Outcome) -> Compared:
+def _nominal(outcome: Outcome) -> ComparisonTable:
     """Comparisons of probes that have the condition's length, as of exactly that length."""
     assert outcome.test_s is not None  # only a trial list has probes of any length
     found = compared(outcome)
-    found = found.only(found.speech_s >= LEAST_SHARE * outcome.test_s)
+    found = found.select(found.speech_s >= LEAST_SHARE * outcome.test_s)
     return replace(found, speech_s=np.full(len(found), outcome.test_s))
 
 
-def _some(strangers: Compared, rng: np.random.Generator) -> Compared:
-    return strangers.only(np.sort(rng.permutation(len(strangers))[:MOST_A_CONDITION]))
+def _some(strangers: ComparisonTable, rng: np.random.Generator) -> ComparisonTable:
+    return strangers.select(np.sort(rng.permutation(len(strangers))[:MOST_A_CONDITION]))
 
 
 def _refuse_replacing(settings: Settings, model_id: str) -> None:
@@ -181,7 +181,7 @@ def _scores(made: ModelFit) -> str:
         claim = log10_far_of(score)
         low, high = made.grid.support.interval(claim)
         told = f"{percent(claim)} ({percent(low)} to {percent(high)})"
-        rejected = z < OwnFit.shipped_place(score)
+        rejected = z < OwnFit.shipped_deviation(score)
         rows.append(
             (
                 score,

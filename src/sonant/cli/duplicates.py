@@ -19,7 +19,7 @@ from sonant.operations.duplicates import Pair, find_pairs, load_voices
 from sonant.settings import Settings
 from sonant.storage.model_files import ModelFiles
 from sonant.storage.repositories import speakers
-from sonant.voice.duplicates import groups
+from sonant.voice.pairwise import connected_groups
 
 #: Lines of the table; all groups are in the JSON file.
 _SHOWN = 50
@@ -41,7 +41,7 @@ def duplicates(settings: Settings, domain_id: str, one_in: int, file: Path | Non
         )
         pairs = list(find_pairs(voices, scale, 1 / one_in))
         place = {speaker_id: number for number, speaker_id in enumerate(voices.speaker_ids)}
-        found = groups([(place[pair.first], place[pair.second]) for pair in pairs])
+        found = connected_groups([(place[pair.first], place[pair.second]) for pair in pairs])
         named: dict[str, str] = {}
         for number in (number for group in found for number in group):
             speaker_id = voices.speaker_ids[number]

@@ -13,8 +13,8 @@ import click
 from sonant.cli.common import data_option, load_settings, show_progress
 
 if TYPE_CHECKING:
-    from sonant.evaluation.embedding import Made, Task, Use
-    from sonant.evaluation.false_alerts import Alerts, Voice
+    from sonant.evaluation.embedding import PieceTemplates, Task, Use
+    from sonant.evaluation.false_alerts import Alerts, PersonVoice
     from sonant.settings import Audio
 
 LINES = ("g711", "gsm", "narrow+g711-a", "pink:15+g711", "reverb:0.4+gsm", "loss:5+g711")
@@ -102,7 +102,7 @@ def fraudsters(
             click.echo(text, err=True)
 
     people = _people(folder, listed, readers, cache, say)
-    made: list[Made] = []
+    made: list[PieceTemplates] = []
     unreadable = 0
     tasks = _tasks(people, settings.audio, call_s=call_s, list_s=list_s, calls=calls, seed=seed)
     for result in run_tasks(
@@ -110,7 +110,7 @@ def fraudsters(
         workers=workers or settings.workers,
         progress=lambda done, of: say(f"heard {done} of {of} people"),
     ):
-        made += result.made
+        made += result.templates
         unreadable += result.unreadable
     asked, known = (_voices(made, people, use) for use in (_CALL, _KNOWN))
     calibration = calibration_of(load_models().encoder_id)
@@ -183,15 +183,15 @@ def _people(
 def _tasks(
     people: Mapping[str, Person], audio: Audio, *, call_s: float, list_s: float, calls: int, seed: int
 ) -> list[Task]:
-    from sonant.evaluation.embedding import Task, Wanted
+    from sonant.evaluation.embedding import PieceRequest, Task
 
     return [
         Task(
             speaker=name,
             recordings=tuple(person.recordings),
             whole=False,
-            wanted=tuple(
-                Wanted(use=use, net_speech_s=seconds, at_most=calls, channels=(line,))
+            requests=tuple(
+                PieceRequest(use=use, net_speech_s=seconds, at_most=calls, channels=(line,))
                 for line in LINES
                 for use, seconds in ((_KNOWN, list_s), (_CALL, call_s))
                 if person.calls or use == _KNOWN
@@ -204,16 +204,16 @@ def _tasks(
     ]
 
 
-def _voices(made: Sequence[Made], people: Mapping[str, Person], use: Use) -> list[Voice]:
-    from sonant.evaluation.false_alerts import Voice
+def _voices(made: Sequence[PieceTemplates], people: Mapping[str, Person], use: Use) -> list[PersonVoice]:
+    from sonant.evaluation.false_alerts import PersonVoice
 
     number = {name: place for place, name in enumerate(people)}
     families = sorted({person.kin for person in people.values()})
     family = {kin: place for place, kin in enumerate(families)}
     return [
-        Voice(
+        PersonVoice(
             person=number[piece.speaker],
-            kin=family[people[piece.speaker].kin],
+            group=family[people[piece.speaker].kin],
             vector=template.embedding.vector,
             quality=template.quality,
         )

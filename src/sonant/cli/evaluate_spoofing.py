@@ -128,8 +128,8 @@ def _scores(
     from sonant.evaluation.channels import parse
     from sonant.settings import Fraud
     from sonant.voice.audio.recording import RATE_HZ, Waveform
-    from sonant.voice.speech import speech
-    from sonant.voice.spoofing.detector import spoofing_risk
+    from sonant.voice.speech import find_speech
+    from sonant.voice.spoofing.synthetic_speech import score_synthetic_speech
 
     cost = Fraud()
     risks: list[float] = []
@@ -137,10 +137,10 @@ def _scores(
     for recording in recordings:
         for line in LINES:
             heard = parse(line).apply(recording, seed=[len(risks)])
-            spans = speech(Waveform(samples=heard, rate_hz=RATE_HZ), models)
+            spans = find_speech(Waveform(samples=heard, rate_hz=RATE_HZ), models)
             cuts = [heard[int(s.start_s * RATE_HZ) : int(s.end_s * RATE_HZ)] for s in spans]
             try:
-                found = spoofing_risk(
+                found = score_synthetic_speech(
                     np.concatenate([heard[:0], *cuts]),
                     spoofing_models,
                     max_s=cost.spoofing_max_s,

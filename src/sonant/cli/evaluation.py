@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from sonant.evaluation.embedding import Opener
     from sonant.evaluation.run import Conditions, Outcome
     from sonant.evaluation.scorer import Scorer
-    from sonant.evaluation.trials import Facts
+    from sonant.evaluation.trials import SpeakerInfo
     from sonant.settings import Settings
 
 #: Of the telephone voices, as their packages name them.
@@ -211,19 +211,19 @@ def _measured(
     cache: Path,
     workers: int,
     quiet: bool,
-) -> tuple[list[Outcome], str, dict[str, Facts]]:
+) -> tuple[list[Outcome], str, dict[str, SpeakerInfo]]:
     from sonant.demo.speech import fetch_voices
     from sonant.evaluation.run import evaluate_speakers, evaluate_trials
     from sonant.evaluation.trials import (
-        FACTS_FILE,
-        Facts,
-        read_facts,
+        SPEAKERS_FILE,
+        SpeakerInfo,
+        read_speaker_info,
         read_trials,
         recordings_by_speaker,
         speakers_of,
     )
 
-    facts = read_facts(speakers) if speakers else {}
+    facts = read_speaker_info(speakers) if speakers else {}
     progress = _Progress(show_progress(quiet))
     if trials:
         listed = read_trials(trials, root)
@@ -241,13 +241,13 @@ def _measured(
         return outcomes, f"{len(listed):,} trials of {trials.name}", facts
     if folder:
         recordings = recordings_by_speaker(folder)
-        if not speakers and (folder / FACTS_FILE).is_file():
-            facts = read_facts(folder / FACTS_FILE)
+        if not speakers and (folder / SPEAKERS_FILE).is_file():
+            facts = read_speaker_info(folder / SPEAKERS_FILE)
         data = f"{len(recordings)} speakers of {folder.absolute().name}"
     else:
         say = (lambda _text: None) if quiet else (lambda text: click.echo(text, err=True))
         recordings = fetch_voices(cache.absolute(), progress=say)
-        facts = facts or {name: Facts(gender=gender) for name, gender in GENDERS.items()}
+        facts = facts or {name: SpeakerInfo(gender=gender) for name, gender in GENDERS.items()}
         data = f"{len(recordings)} telephone voices"
     outcomes = evaluate_speakers(
         recordings,

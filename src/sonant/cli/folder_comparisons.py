@@ -13,7 +13,7 @@ from sonant.evaluation.run import Conditions, Outcome, evaluate_speakers
 from sonant.jobs.model_registry import embedder_opener
 from sonant.settings import Settings
 from sonant.storage.model_files import ModelFiles
-from sonant.voice.calibration.grid import Compared
+from sonant.voice.calibration.grid import ComparisonTable
 
 
 def listen(
@@ -37,12 +37,12 @@ def listen(
         )
 
 
-def compared(outcome: Outcome) -> Compared:
+def compared(outcome: Outcome) -> ComparisonTable:
     """What could be compared: both sides gave an embedding."""
-    return Compared(
+    return ComparisonTable(
         similarity=outcome.raw,
         first=outcome.reference_speaker,
         second=outcome.probe_speaker,
         speech_s=outcome.speech_s,
         snr_db=outcome.snr_db,
-    ).only(np.isfinite(outcome.raw))
+    ).select(np.isfinite(outcome.raw))

@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sonant.errors import SetupError, SonantError
-from sonant.voice.made_speech import made_speech
+from sonant.voice.audio.test_signal import voice_like_signal
 from sonant.voice.models import load_models
 from sonant.voice.models.embedding import Embedding, embed
 from sonant.voice.models.frontends import RATES_HZ, FrontEnd, Kind
@@ -137,7 +137,7 @@ def _try(content: bytes, kind: Kind, rate_hz: int | None, mels: int | None, outp
     _agree(kind, notes)
     front_end = FrontEnd(kind=kind, rate_hz=_rate(notes, kind, rate_hz), mels=mels or 80)
     model = open_speaker_model(content, model_id="under test", front_end=front_end, output=output)
-    voice = made_speech(8000, 4.0)
+    voice = voice_like_signal(8000, 4.0)
     first = model.embed(voice)
     if float(np.max(np.abs(model.embed(voice).vector - first.vector))) > _SAME:
         raise SetupError(
@@ -158,7 +158,7 @@ def _try(content: bytes, kind: Kind, rate_hz: int | None, mels: int | None, outp
         ms_a_second=_ms_a_second(model.embed),
         shipped_ms_a_second=_ms_a_second(partial(embed, models=models)),
         level_similarity=level,
-        other_similarity=similarity(first, model.embed(made_speech(8000, 4.0, pitch_hz=240.0))),
+        other_similarity=similarity(first, model.embed(voice_like_signal(8000, 4.0, pitch_hz=240.0))),
     )
 
 
@@ -179,7 +179,7 @@ def _rate(notes: dict[str, str], kind: Kind, asked: int | None) -> int:
 
 def _ms_a_second(embedder: Callable[[NDArray[np.float32]], Embedding]) -> float:
     """The least processor time of a few runs, for each second of speech."""
-    voice = made_speech(8000, _BENCH_S)
+    voice = voice_like_signal(8000, _BENCH_S)
     taken = []
     for _ in range(_BENCH_RUNS):
         begun = time.thread_time()

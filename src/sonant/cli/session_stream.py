@@ -12,7 +12,6 @@ from typing import Any
 from urllib.parse import quote, urlencode
 
 import click
-import numpy as np
 
 from sonant.cli.common import credentials, service_url, show_progress
 from sonant.cli.session import Desk, evaluation_text, new_name, told
@@ -113,6 +112,7 @@ def bring(desk: Desk, file: Path, session_name: str, *, channel: int, real: bool
 def _frames(settings: Settings, file: Path, channel: int) -> tuple[Iterator[bytes], float | None]:
     """A recording in frames of 16-bit samples at 8 kHz, and how long it is. Raises SetupError."""
     from sonant.voice.audio.recording import Recording
+    from sonant.voice.audio.samples import pcm16_from_float
 
     try:
         recording = Recording.open(
@@ -125,7 +125,7 @@ def _frames(settings: Settings, file: Path, channel: int) -> tuple[Iterator[byte
         rest = b""
         try:
             for block in recording.blocks():
-                rest += np.clip(np.rint(block * 32768), -32768, 32767).astype("<i2").tobytes()
+                rest += pcm16_from_float(block)
                 whole = len(rest) - len(rest) % FRAME_BYTES
                 for place in range(0, whole, FRAME_BYTES):
                     yield rest[place : place + FRAME_BYTES]

@@ -1,4 +1,4 @@
-"""The seam to the scoring back-end: what it is given, and what it must give."""
+"""Score comparisons of two templates, with or without a calibration."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from sonant.voice.scoring import similarity
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scored:
-    """What a comparison came to."""
+    """The result of one comparison."""
 
     raw: float
     """Higher is more alike, on any scale."""
@@ -24,25 +24,22 @@ class Scored:
 
 
 Scorer = Callable[[Template, Template], Scored]
-"""Reference, probe. It gives `score` for all comparisons or for none, and likewise `llr`."""
+"""Scores a reference and a probe. It gives `score` for all comparisons or for none, and likewise `llr`."""
 
 
 def cosine(reference: Template, probe: Template) -> Scored:
-    """The bare similarity of two embeddings."""
+    """Score with the plain similarity of two embeddings."""
     return Scored(raw=similarity(reference.embedding, probe.embedding))
 
 
 def calibrated(calibration: Calibration) -> Scorer:
-    """The similarity with the score and the likelihood ratio that a calibration gives it."""
+    """Build a scorer that adds the calibrated score and the likelihood ratio."""
 
     def score(reference: Template, probe: Template) -> Scored:
         raw = similarity(reference.embedding, probe.embedding)
         quality = comparison_quality(probe.quality, reference.quality)
-        tail = calibration.tail_for(quality)
         return Scored(
-            raw=raw,
-            score=calibration.score_for(raw, quality),
-            llr=calibration.llr_offset + calibration.llr_slope * tail.deviations(raw),
+            raw=raw, score=calibration.score_for(raw, quality), llr=calibration.llr_for(raw, quality)
         )
 
     return score

@@ -19,15 +19,15 @@ from sonant.jobs.fraud import Detector, Risk, assess
 from sonant.jobs.manifest import AudioFile
 from sonant.jobs.model_registry import Embedders
 from sonant.settings import Audio
+from sonant.voice.audio.flac import decode_flac, encode_flac
 from sonant.voice.audio.recording import RATE_HZ
-from sonant.voice.enrollment import RecordingSource, Speech, decode_audio, encode_audio, gather_speech
+from sonant.voice.audio.samples import float_from_pcm16, pcm16_from_float
+from sonant.voice.enrollment import RecordingSource, Speech, collect_speech
 from sonant.voice.models import Models
 from sonant.voice.models.embedding import Embedder, Embedding, embed
 from sonant.voice.quality import Quality
 from sonant.voice.replay.fingerprint import MIN_SPEECH_S, fingerprint
 from sonant.voice.sample import VoiceSample
-
-_INT16 = 32768
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,13 +53,11 @@ class Pcm16Audio:
     @classmethod
     def of(cls, samples: NDArray[np.float32], quality: Quality) -> Pcm16Audio:
         """Convert samples of -1..1; lossless for what a telephone line carries."""
-        numbers = np.clip(np.rint(samples * _INT16), -_INT16, _INT16 - 1)
-        return cls(samples=numbers.astype("<i2").tobytes(), quality=quality)
+        return cls(samples=pcm16_from_float(samples), quality=quality)
 
     def speech(self) -> Speech:
         """Convert back to samples of -1..1."""
-        samples = np.frombuffer(self.samples, "<i2").astype(np.float32) / np.float32(_INT16)
-        return Speech(samples=samples, quality=self.quality, recordings_used=0)
+        return Speech(samples=float_from_pcm16(self.samples), quality=self.quality, recordings_used=0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -134,7 +132,7 @@ def prepare(
     return TaskResult(
         sample=VoiceSample(model_id=embedding.model_id, vector=embedding.vector, quality=speech.quality),
         risks=_risks(task, detectors, embedding, speech),
-        audio=encode_audio(speech.samples) if task.keep_audio else None,
+        audio=encode_flac(speech.samples) if task.keep_audio else None,
         fingerprint=_fingerprint(speech) if task.fingerprint else None,
         audio_s=speech.quality.duration_s or 0.0,
         compute_s=time.thread_time() - started_s,
@@ -145,7 +143,7 @@ def prepare(
 def _speech(task: Task, fetch: Fetch, models: Models, rules: Audio) -> Speech:
     if task.call_audio is not None:
         return task.call_audio.speech()
-    return gather_speech(
+    return collect_speech(
         _recordings(task, fetch),
         need_s=task.need_s,
         models=models,
@@ -177,7 +175,7 @@ def _embedder(task: Task, models: Models, embedder_of: Embedders | None) -> Embe
 
 def _embed_stored(audio: bytes, embedder: Embedder) -> TaskResult:
     """Embed stored speech with another model; its other measures are those of the first time."""
-    samples = decode_audio(audio)
+    samples = decode_flac(audio)
     embedding = embedder(samples)
     quality = Quality(net_speech_s=len(samples) / RATE_HZ)
     return TaskResult(

@@ -7,7 +7,7 @@ voices. One threshold applies to all risks.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +18,7 @@ from sonant.jobs.faults import Refusal
 from sonant.jobs.replay import ReplayMatch
 from sonant.voice.calibration.model import Tail
 from sonant.voice.models.embedding import Embedding
-from sonant.voice.risk import known_fraudster_risk
+from sonant.voice.scoring import known_fraudster_risk
 from sonant.voice.search import Match
 
 KNOWN_FRAUDSTER, SPOOFING = "KnownFraudsterRisk", "VoiceSpoofingRisk"
@@ -47,17 +47,28 @@ def assess(
     *,
     risk_threshold: int,
 ) -> tuple[Risk, ...]:
-    """Run all detectors on one voice; `speech` is 8 kHz, mono, -1..1."""
+    """Run all detectors on one voice; `speech` is 8 kHz, mono, -1..1. Gives one risk of each name."""
     found = (detector(embedding, speech, risk_threshold) for detector in detectors)
-    return tuple(risk for risk in found if risk is not None)
+    return merge_risks(risk for risk in found if risk is not None)
+
+
+def merge_risks(risks: Iterable[Risk]) -> tuple[Risk, ...]:
+    """Keep the greatest risk of each name, in the order in which the names first occur.
+
+    Of equal risks the later one is kept.
+    """
+    merged: dict[str, Risk] = {}
+    for risk in risks:
+        if risk.name not in merged or risk.score >= merged[risk.name].score:
+            merged[risk.name] = risk
+    return tuple(merged.values())
 
 
 def with_replay(risks: Sequence[Risk], copy: ReplayMatch | None) -> tuple[Risk, ...]:
-    """One spoofing risk, the worse of what the detectors heard and of a replay, which is certain."""
+    """Merge the detectors' risks with that of a replay, which is certain."""
     if copy is None:
-        return tuple(risks)
-    replay = Risk(name=SPOOFING, score=100, evidence="REPLAY")
-    return (*(risk for risk in risks if risk.name != SPOOFING), replay)
+        return merge_risks(risks)
+    return merge_risks([*risks, Risk(name=SPOOFING, score=100, evidence="REPLAY")])
 
 
 def known_fraudster(match: Match | None, list_size: int, tail: Tail) -> Risk:

@@ -18,7 +18,7 @@ from sonant.voice.inspection import Inspection, inspect_recording
 from sonant.voice.models import Models
 from sonant.voice.quality import Quality
 from sonant.voice.sample import VoiceSample
-from sonant.voice.speakers import COMPARABLE_PIECES, CONTRAST, contrast_between
+from sonant.voice.speakers import COMPARABLE_PIECES, MIN_SEPARATION, separation
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,7 +36,7 @@ class DifferentVoices:
 
     first: int
     second: int
-    contrast: float
+    separation: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,7 +75,7 @@ def inspect(
         sample=found.sample,
         risks=found.risks,
         fingerprint=found.fingerprint,
-        audio_s=sum(file.inspection.listened_s for file in files),
+        audio_s=sum(file.inspection.analyzed_s for file in files),
         compute_s=time.thread_time() - started_s,
         inference_s=found.inference_s,
         refusal=refusal,
@@ -110,15 +110,15 @@ def _inspect_file(file: AudioFile, role: Role, fetch: Fetch, models: Models, rul
 
 def _different_voices(files: Sequence[FileInspection]) -> list[DifferentVoices]:
     voices = [
-        (number, file.inspection.windows)
+        (number, file.inspection.piece_vectors)
         for number, file in enumerate(files)
-        if len(file.inspection.windows) >= COMPARABLE_PIECES
+        if len(file.inspection.piece_vectors) >= COMPARABLE_PIECES
     ]
     found = []
     for (first, one), (second, other) in combinations(voices, 2):
-        contrast = contrast_between(one, other)
-        if contrast > CONTRAST:
-            found.append(DifferentVoices(first=first, second=second, contrast=contrast))
+        measured = separation(one, other)
+        if measured > MIN_SEPARATION:
+            found.append(DifferentVoices(first=first, second=second, separation=measured))
     return found
 
 

@@ -23,7 +23,7 @@ from sonant.jobs.manifest import VERSION
 from sonant.jobs.report_line import ERROR, FINGERPRINT, VOICE, warnings
 from sonant.jobs.report_page import page
 from sonant.voice.calibration.file import shipped_calibration
-from sonant.voice.likeness import SAME_RECORDING, Likeness, compare_all
+from sonant.voice.pairwise import SAME_RECORDING, PairwiseComparison, compare_all
 
 #: Voiceprints are compared as 30 s of speech on a usual line.
 _USUAL_LINE = (30.0, 25.0)
@@ -66,27 +66,27 @@ def make_report(read_lines: ReadLines) -> Report:
             places.append(position)
     vectors = np.stack(voices) if voices else np.empty((0, 1), np.float32)
     del voices
-    likeness = compare_all(
+    comparison = compare_all(
         vectors,
         np.array(owners, np.int64),
         shipped_calibration().tail(*_USUAL_LINE),
         strict=shipped_calibration().stricter_tail(*_USUAL_LINE, log10_far=_SAME_LOG10),
     )
-    named = _named(read_lines, places, likeness)
+    named = _named(read_lines, places, comparison)
     failed = sum(count for name, count in counts.items() if name.startswith(ERROR))
     summary = {
         "Requests": sum(counts.values()),
         "LikelyToSucceed": sum(counts.values()) - failed,
         "LikelyToFail": failed,
         "Outcomes": dict(sorted(counts.items())),
-        "VoicesUnderSeveralIds": int(np.sum(likeness.twin >= 0)),
-        "SpeakersWithSeveralVoices": int(np.sum(likeness.stranger >= 0)),
-        "PairsCompared": likeness.pairs,
-        "PairsByChance": round(likeness.chance_pairs, 1),
-        "SameVoiceThreshold": round(likeness.same_voice, 3),
-        "DifferentVoicesThreshold": round(likeness.different_voices, 3),
+        "VoicesUnderSeveralIds": int(np.sum(comparison.closest >= 0)),
+        "SpeakersWithSeveralVoices": int(np.sum(comparison.farthest >= 0)),
+        "PairsCompared": comparison.pairs,
+        "PairsByChance": round(comparison.chance_pairs, 1),
+        "SameVoiceThreshold": round(comparison.same_voice_threshold, 3),
+        "DifferentVoicesThreshold": round(comparison.different_voices_threshold, 3),
     }
-    return Report(summary=summary, lines=lambda: _lines(read_lines, places, likeness, named))
+    return Report(summary=summary, lines=lambda: _lines(read_lines, places, comparison, named))
 
 
 def json_report(made: Report) -> Iterator[bytes]:
@@ -105,9 +105,11 @@ def _number(speaker_id: str) -> int:
     return int.from_bytes(hashlib.blake2b(speaker_id.encode(), digest_size=8).digest()) >> 1
 
 
-def _named(read_lines: ReadLines, places: list[int], likeness: Likeness) -> dict[int, tuple[str, str]]:
+def _named(
+    read_lines: ReadLines, places: list[int], comparison: PairwiseComparison
+) -> dict[int, tuple[str, str]]:
     """Find (RequestId, SpeakerId) of the voices that others refer to."""
-    wanted = {int(n) for n in np.concatenate([likeness.twin, likeness.stranger]) if n >= 0}
+    wanted = {int(n) for n in np.concatenate([comparison.closest, comparison.farthest]) if n >= 0}
     if not wanted:
         return {}
     positions = {places[number]: number for number in wanted}
@@ -121,7 +123,7 @@ def _named(read_lines: ReadLines, places: list[int], likeness: Likeness) -> dict
 def _lines(
     read_lines: ReadLines,
     places: list[int],
-    likeness: Likeness,
+    comparison: PairwiseComparison,
     named: dict[int, tuple[str, str]],
 ) -> Iterator[Line]:
     voice = 0
@@ -130,29 +132,29 @@ def _lines(
         shown.pop(FINGERPRINT, None)
         if shown.pop(VOICE, None) is not None:
             assert places[voice] == position
-            shown |= _relations(voice, likeness, named)
+            shown |= _relations(voice, comparison, named)
             voice += 1
         shown["Warnings"] = warnings(shown)
         yield shown
 
 
-def _relations(voice: int, likeness: Likeness, named: dict[int, tuple[str, str]]) -> Line:
+def _relations(voice: int, comparison: PairwiseComparison, named: dict[int, tuple[str, str]]) -> Line:
     found: Line = {}
-    twin, stranger = int(likeness.twin[voice]), int(likeness.stranger[voice])
+    twin, stranger = int(comparison.closest[voice]), int(comparison.farthest[voice])
     if twin >= 0:
         request_id, speaker_id = named[twin]
-        alike = float(likeness.twin_similarity[voice])
+        alike = float(comparison.closest_similarity[voice])
         found["SameVoiceAs"] = {
             "RequestId": request_id,
             "SpeakerId": speaker_id,
             "Similarity": round(alike, 3),
             "SameRecording": alike >= SAME_RECORDING,
-            "Count": int(likeness.twins[voice]),
+            "Count": int(comparison.close_count[voice]),
         }
     if stranger >= 0:
         request_id, _ = named[stranger]
         found["UnlikeRequest"] = {
             "RequestId": request_id,
-            "Similarity": round(float(likeness.stranger_similarity[voice]), 3),
+            "Similarity": round(float(comparison.farthest_similarity[voice]), 3),
         }
     return found

@@ -39,7 +39,7 @@ def report_line(
     line["NetSpeechSeconds"] = round(sum(speech_s), 1)
     line["Recordings"] = [_recording(file) for file in result.files]
     line["UnlikeRecordings"] = [
-        {"First": pair.first + 1, "Second": pair.second + 1, "Contrast": round(pair.contrast, 3)}
+        {"First": pair.first + 1, "Second": pair.second + 1, "Contrast": round(pair.separation, 3)}
         for pair in result.different_voices
     ]
     if len(result.sample.vector):
@@ -109,7 +109,7 @@ def _recording(file: FileInspection) -> dict[str, Any]:
         "SampleRateHz": found.rate_hz,
         "Channels": found.channels,
         "DurationSeconds": _rounded(found.duration_s, 1),
-        "ListenedSeconds": _rounded(found.listened_s, 1),
+        "ListenedSeconds": _rounded(found.analyzed_s, 1),
         "NetSpeechSeconds": _rounded(found.net_speech_s, 1),
         "SnrDb": _rounded(found.snr_db, 1),
         "BandHz": _rounded(found.band_hz, -2),
@@ -120,7 +120,7 @@ def _recording(file: FileInspection) -> dict[str, Any]:
     if found.second_voice is not None:
         line["SecondVoice"] = {
             "Possible": found.second_voice.possible,
-            "Contrast": round(found.second_voice.contrast, 3),
+            "Contrast": round(found.second_voice.separation, 3),
             "Share": round(found.second_voice.share, 2),
         }
     return line

@@ -19,7 +19,7 @@ from sonant.operations.service import Answer, Caller, Request, Service
 from sonant.storage.crypto.vault import Vault
 from sonant.storage.repositories import speakers, voiceprints
 from sonant.voice.calibration.model import Calibration
-from sonant.voice.duplicates import alike
+from sonant.voice.pairwise import similar_pairs
 
 #: One pair by chance among ten million: a domain of 4,500 speakers would show about one.
 ONE_IN = 10_000_000
@@ -123,7 +123,7 @@ def find_pairs(voices: Voices, scale: Calibration, rate: float, *, after: str = 
     for top in range(start, len(ids), ROWS):
         found: list[Pair] = []
         rows = range(top, min(top + ROWS, len(ids)))
-        for block in alike(voices.vectors, at_least=tail.similarity_at(math.log10(rate)), rows=rows):
+        for block in similar_pairs(voices.vectors, at_least=tail.similarity_at(math.log10(rate)), rows=rows):
             found += [
                 Pair(
                     first=ids[i],

@@ -18,7 +18,7 @@ from sonant.sessions.listener import ENROLLMENT, StreamListener
 from sonant.sessions.listener_thread import ListenerThread
 from sonant.sessions.retry_queue import RetryQueue
 from sonant.sessions.worker_pool import Pool
-from sonant.voice.gathering import SpeechWindow
+from sonant.voice.collector import SpeechWindow
 
 log = logging.getLogger(__name__)
 

@@ -11,7 +11,7 @@ from sonant.sessions.worker_pool import Urgency
 from sonant.settings import Settings
 from sonant.storage.repositories.session_hearings import AUTHENTICATION, FRAUD, SessionSample
 from sonant.voice.audio.recording import RATE_HZ
-from sonant.voice.gathering import SpeechWindow
+from sonant.voice.collector import SpeechWindow
 
 URGENCY = {
     AUTHENTICATION: Urgency.AUTHENTICATION,

@@ -12,16 +12,15 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Protocol
 
-import numpy as np
-
 from sonant.sessions.calls import EndReason
 from sonant.sessions.stream import Samples, Stream
 from sonant.settings import Settings
 from sonant.storage.repositories.session_hearings import AUTHENTICATION, FRAUD
 from sonant.storage.repositories.session_streams import Progress
 from sonant.storage.repositories.sessions import Session
-from sonant.voice.audio.recording import RATE_HZ, TelephoneBand
-from sonant.voice.gathering import SpeechGatherer, SpeechWindow
+from sonant.voice.audio.recording import RATE_HZ, TelephoneResampler
+from sonant.voice.audio.samples import float_from_int16
+from sonant.voice.collector import SpeechCollector, SpeechWindow
 from sonant.voice.models import Models
 from sonant.voice.speech import FRAME
 
@@ -107,8 +106,8 @@ class StreamListener:
         self._most = most_speech(settings)
         self._enrollment_need = round(settings.enrollment.net_speech_s * RATE_HZ)
         self._enrollment_speech_at: datetime | None = None
-        self._band: TelephoneBand | None = None
-        self._gatherer: SpeechGatherer | None = None
+        self._band: TelephoneResampler | None = None
+        self._gatherer: SpeechCollector | None = None
         self._asked: dict[str, tuple[int, str | None]] = {}
         self._in_flight = 0
         self._taken_s = 0.0
@@ -194,18 +193,17 @@ class StreamListener:
             return
         rate_hz = self.stream.rate_hz
         if self._gatherer is None or self._band is None:
-            self._band = TelephoneBand(rate_hz)
-            self._gatherer = SpeechGatherer(models, self._most, remember_s=REMEMBER_S)
+            self._band = TelephoneResampler(rate_hz)
+            self._gatherer = SpeechCollector(models, self._most, history_s=REMEMBER_S)
         self._taken_s += len(samples) / rate_hz
         if not self._gatherer.enough:
-            sound = samples.astype(np.float32) / np.float32(32768)
-            self._gatherer.feed(self._band.feed(sound))
+            self._gatherer.push(self._band.push(float_from_int16(samples)))
             self.progress = self._progress()
 
     def _finish(self) -> None:
         self._finished = True
         if self._gatherer is not None and self._band is not None:
-            self._gatherer.feed(self._band.finish())
+            self._gatherer.push(self._band.finish())
             self._gatherer.finish()
             self.progress = self._progress()
 
@@ -233,7 +231,7 @@ class StreamListener:
     def _progress(self) -> Progress:
         gatherer, stream = self._gatherer, self.stream
         if gatherer is not None:
-            stream.heard_s = gatherer.heard / RATE_HZ
+            stream.heard_s = gatherer.analyzed / RATE_HZ
             stream.net_speech_s = min(gatherer.count, gatherer.need) / RATE_HZ
             if self._enrollment_speech_at is None and gatherer.count >= self._enrollment_need:
                 assert stream.begun_at is not None

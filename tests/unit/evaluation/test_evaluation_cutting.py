@@ -7,19 +7,25 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sonant.evaluation.cutting import Heard, beginning, cut, split
+from sonant.evaluation.cutting import SegmentedRecording, beginning, cut, split
 
 SECOND = 8000
 
 
-def heard(source: str, *spans_s: tuple[float, float], length_s: float | None = None) -> Heard:
+def heard(source: str, *spans_s: tuple[float, float], length_s: float | None = None) -> SegmentedRecording:
     """A recording whose samples count up, so that a piece shows where it was cut from."""
     spans = tuple((round(start * SECOND), round(end * SECOND)) for start, end in spans_s)
     length = round((spans_s[-1][1] if length_s is None else length_s) * SECOND)
-    return Heard(source=source, samples=np.arange(length, dtype=np.float32), spans=spans)
+    return SegmentedRecording(source=source, samples=np.arange(length, dtype=np.float32), spans=spans)
 
 
-def cut_of(recordings: list[Heard], net_speech_s: float, at_most: int = 99, passes: int = 1, seed: int = 1):
+def cut_of(
+    recordings: list[SegmentedRecording],
+    net_speech_s: float,
+    at_most: int = 99,
+    passes: int = 1,
+    seed: int = 1,
+):
     rng = np.random.default_rng(seed)
     return cut("ann", recordings, net_speech_s=net_speech_s, at_most=at_most, rng=rng, passes=passes)
 
@@ -86,7 +92,7 @@ def test_pieces_of_one_pass_share_no_sample_and_hold_exactly_the_speech_asked_fo
             at += gap + length
         # Every sample of all recordings has a number of its own.
         numbers = np.arange(at, dtype=np.float32) + number * 1000
-        recordings.append(Heard(source=str(number), samples=numbers, spans=tuple(spans)))
+        recordings.append(SegmentedRecording(source=str(number), samples=numbers, spans=tuple(spans)))
     pieces = cut_of(recordings, need / SECOND, at_most=10_000)
 
     total = sum(recording.net_samples for recording in recordings)
@@ -97,9 +103,9 @@ def test_pieces_of_one_pass_share_no_sample_and_hold_exactly_the_speech_asked_fo
     assert all(round(piece.net_speech_s * SECOND) == need for piece in pieces)
 
 
-@pytest.mark.parametrize(("wanted_s", "net_s", "length_s"), [(3, 3, 6), (None, 6, 10), (60, 6, 10)])
-def test_of_a_whole_recording_its_beginning_is_taken(wanted_s, net_s, length_s):
-    piece = beginning("ann", heard("call", (1, 3), (5, 9), length_s=10), wanted_s)
+@pytest.mark.parametrize(("requested_s", "net_s", "length_s"), [(3, 3, 6), (None, 6, 10), (60, 6, 10)])
+def test_of_a_whole_recording_its_beginning_is_taken(requested_s, net_s, length_s):
+    piece = beginning("ann", heard("call", (1, 3), (5, 9), length_s=10), requested_s)
 
     assert piece.net_speech_s == net_s
     assert len(piece.samples) == length_s * SECOND

@@ -14,7 +14,7 @@ from sonant.errors import SetupError
 from sonant.evaluation.figures import NAMES, NOT_CALIBRATED, Figure, nominal_far, results
 from sonant.evaluation.page import as_html
 from sonant.evaluation.report import Report, as_json, as_text, show
-from sonant.evaluation.trials import Facts
+from sonant.evaluation.trials import SpeakerInfo
 
 
 def report_of(*outcomes, facts=None) -> Report:
@@ -101,7 +101,8 @@ def test_without_calibration_thresholds_have_a_reason(outcome):
 
 def test_groups_hold_comparisons_within_them_only(outcome):
     facts = {
-        f"speaker-{number}": Facts(gender="F" if number < 5 else "M", channel="mobile") for number in range(7)
+        f"speaker-{number}": SpeakerInfo(gender="F" if number < 5 else "M", channel="mobile")
+        for number in range(7)
     }
     found = {result.group: result for result in results(outcome(each=10), facts)}
 
@@ -113,7 +114,7 @@ def test_groups_hold_comparisons_within_them_only(outcome):
 
 
 def test_one_woman_among_men_is_no_group(outcome):
-    facts = {"speaker-0": Facts(gender="F")}
+    facts = {"speaker-0": SpeakerInfo(gender="F")}
 
     assert [result.group for result in results(outcome(each=5), facts)] == ["all"]
 

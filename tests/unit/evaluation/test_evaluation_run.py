@@ -20,7 +20,7 @@ from sonant.cli.evaluation import evaluate
 from sonant.errors import SetupError
 from sonant.evaluation import run as running
 from sonant.evaluation.cutting import Template
-from sonant.evaluation.embedding import Made, Use
+from sonant.evaluation.embedding import PieceTemplates, Use
 from sonant.evaluation.run import Conditions, Line, Outcome, evaluate_speakers, evaluate_trials
 from sonant.evaluation.scorer import Scored, cosine
 from sonant.evaluation.trials import read_trials, recordings_by_speaker, speakers_of
@@ -93,8 +93,10 @@ def test_a_scorer_may_give_calibrated_scores_too(people):
 
 
 def test_pieces_that_share_a_recording_are_not_compared_as_genuine():
-    def made(speaker: str, use: Use, *sources: str) -> Made:
-        return Made(speaker=speaker, use=use, wanted_s=1.0, sources=frozenset(sources), templates={})
+    def made(speaker: str, use: Use, *sources: str) -> PieceTemplates:
+        return PieceTemplates(
+            speaker=speaker, use=use, requested_s=1.0, sources=frozenset(sources), templates={}
+        )
 
     references = [made("ann", "reference", "a1", "a2"), made("bob", "reference", "b1")]
     probes = [made("ann", "probe", "a2"), made("ann", "probe", "a3"), made("bob", "probe", "b1")]
@@ -107,7 +109,9 @@ def test_pieces_that_share_a_recording_are_not_compared_as_genuine():
 def test_of_very_many_impostors_a_random_part_is_compared(monkeypatch):
     monkeypatch.setattr(running, "MAX_IMPOSTORS", 50)
     pieces = [
-        Made(speaker=str(n % 40), use="probe", wanted_s=1.0, sources=frozenset([str(n)]), templates={})
+        PieceTemplates(
+            speaker=str(n % 40), use="probe", requested_s=1.0, sources=frozenset([str(n)]), templates={}
+        )
         for n in range(80)
     ]
 

@@ -9,7 +9,14 @@ import pytest
 import soundfile
 
 from sonant.errors import SetupError
-from sonant.evaluation.trials import Facts, Trial, read_facts, read_trials, recordings_by_speaker, speakers_of
+from sonant.evaluation.trials import (
+    SpeakerInfo,
+    Trial,
+    read_speaker_info,
+    read_trials,
+    recordings_by_speaker,
+    speakers_of,
+)
 
 
 def trial(reference: Path, probe: Path, genuine: bool) -> Trial:
@@ -102,7 +109,10 @@ def test_one_speaker_alone_can_be_mistaken_for_nobody(tmp_path):
 def test_facts_are_read_by_the_names_of_the_columns(tmp_path):
     (tmp_path / "speakers.csv").write_text("channel, speaker\nmobile,ann\n,bob\n")
 
-    assert read_facts(tmp_path / "speakers.csv") == {"ann": Facts(channel="mobile"), "bob": Facts()}
+    assert read_speaker_info(tmp_path / "speakers.csv") == {
+        "ann": SpeakerInfo(channel="mobile"),
+        "bob": SpeakerInfo(),
+    }
 
 
 @pytest.mark.parametrize(("text", "says"), [("name\nann\n", "columns"), ("speaker,gender\nann\n", "row 2")])
@@ -110,4 +120,4 @@ def test_facts_that_cannot_be_read_say_why(tmp_path, text, says):
     (tmp_path / "speakers.csv").write_text(text)
 
     with pytest.raises(SetupError, match=says):
-        read_facts(tmp_path / "speakers.csv")
+        read_speaker_info(tmp_path / "speakers.csv")

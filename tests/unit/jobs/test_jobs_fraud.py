@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from sonant.jobs.faults import Refusal
-from sonant.jobs.fraud import Risk, assess, known_fraudster, refuse, risk_details
+from sonant.jobs.fraud import Risk, assess, known_fraudster, refuse, risk_details, with_replay
+from sonant.jobs.replay import ReplayMatch
 from sonant.voice.calibration.model import Normal, Tail
 from sonant.voice.models.embedding import Embedding
 from sonant.voice.search import Match
@@ -107,3 +108,24 @@ def test_events_are_told_both_risks_in_the_form_of_an_evaluation():
     low = risk_details((Risk(name="KnownFraudsterRisk", score=0),), risk_threshold=1, watchlist_id="list")
     assert (low["decision"], low["reasons"]) == ("LOW_RISK", [])
     assert low["riskDetails"] == {"knownFraudsterRisk": {"riskScore": 0}}
+
+
+@pytest.mark.parametrize("scores", [(20, 70), (70, 20), (70, 70)])
+def test_two_detectors_of_a_kind_give_the_greater_risk_in_any_order(scores):
+    def detector(score):
+        return lambda _embedding, _speech, _threshold: Risk(name="VoiceSpoofingRisk", score=score)
+
+    risks = assess([detector(score) for score in scores], voice(1, 0), NOISE, risk_threshold=50)
+
+    assert risks == (Risk(name="VoiceSpoofingRisk", score=70),)
+    assert risk_details(risks, risk_threshold=50, watchlist_id="list")["decision"] == "HIGH_RISK"
+
+
+@pytest.mark.parametrize("score", [0, 40, 100])
+def test_replay_outweighs_the_spoofing_risk_of_detectors(score):
+    found = with_replay(
+        [Risk(name="VoiceSpoofingRisk", score=score, evidence="SYNTHETIC_SPEECH")],
+        ReplayMatch(speaker_id="", pairs=30),
+    )
+
+    assert found == (Risk(name="VoiceSpoofingRisk", score=100, evidence="REPLAY"),)

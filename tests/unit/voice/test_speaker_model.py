@@ -19,14 +19,14 @@ from made_networks import (
 )
 
 from sonant.errors import AudioError, ModelMismatch, NotEnoughSpeech, SetupError
-from sonant.voice.made_speech import made_speech
+from sonant.voice.audio.test_signal import voice_like_signal
 from sonant.voice.models import load_models, shipped_encoder_id
 from sonant.voice.models.embedding import embed
 from sonant.voice.models.frontends import FrontEnd
 from sonant.voice.models.speaker_model import open_speaker_model
 from sonant.voice.scoring import similarity
 
-VOICE = made_speech(8000, 4.0)
+VOICE = voice_like_signal(8000, 4.0)
 
 
 def opened(content, kind="wespeaker", **more):
@@ -90,12 +90,12 @@ def test_a_network_without_a_vector_is_refused():
 def test_a_network_of_a_fixed_length_hears_long_and_short_speech():
     made = opened(speaker_network(frames=200))
     for seconds in (1.7, 2.0, 5.3):
-        assert np.isfinite(made.embed(made_speech(8000, seconds)).vector).all()
+        assert np.isfinite(made.embed(voice_like_signal(8000, seconds)).vector).all()
 
 
 def test_long_speech_is_heard_to_its_end():
     made = opened(speaker_network())
-    voice, other = made_speech(8000, 12.0), made_speech(8000, 12.0, pitch_hz=250.0)
+    voice, other = voice_like_signal(8000, 12.0), voice_like_signal(8000, 12.0, pitch_hz=250.0)
     whole = made.embed(np.concatenate([voice, other]))
     assert similarity(whole, made.embed(voice)) < 0.999
     assert similarity(whole, made.embed(other)) < 0.999

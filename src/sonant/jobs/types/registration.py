@@ -21,8 +21,8 @@ from sonant.storage.crypto.vault import Vault
 from sonant.storage.objects.store import ObjectUri
 from sonant.storage.repositories import fraud_voices, jobs, watchlists
 from sonant.storage.repositories.domains import Domain
-from sonant.voice.risk import fraudster_similarity
 from sonant.voice.sample import VoiceSample
+from sonant.voice.scoring import fraudster_similarity
 from sonant.voice.search import Match
 
 

@@ -89,9 +89,7 @@ class RayEngine:
         self._process: SpawnProcess | None = None
         self._pipe: Connection | None = None
         self._cipher = MessageCipher(new_key())
-        self._task_ids: dict[
-            int, int
-        ] = {}  # of tasks in work, by their number in messages to the driver
+        self._task_ids: dict[int, int] = {}  # of tasks in work, by their number in messages to the driver
         self._number = 0
         self._most = DEPTH
         self._connected = False

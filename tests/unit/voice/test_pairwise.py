@@ -1,4 +1,4 @@
-"""Every voice against every other one."""
+"""Comparisons of all voices with each other."""
 
 from __future__ import annotations
 
@@ -7,10 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sonant.voice import likeness
 from sonant.voice.calibration.model import Normal, Tail
-from sonant.voice.likeness import compare_all, same_voice_threshold, similarities
 from sonant.voice.models.embedding import Embedding
+from sonant.voice.pairwise import compare_all, same_voice_threshold, similarities
 from sonant.voice.scoring import similarity
 
 TAIL = Tail(z=Normal(mean=0.0, deviation=0.3))
@@ -23,7 +22,7 @@ def voices_near(rng, people, spread):
     return (found / np.linalg.norm(found, axis=1, keepdims=True)).astype(np.float32)
 
 
-def test_similarities_are_those_of_the_scoring():
+def test_similarities_equal_those_of_scoring():
     rng = np.random.default_rng(0)
     vectors = voices_near(rng, [0, 1, 2, 3], 0.1)
     made = [Embedding(vector=vector, model_id="m") for vector in vectors]
@@ -38,40 +37,38 @@ def test_similarities_are_those_of_the_scoring():
     seed=st.integers(0, 1000),
     block=st.integers(1, 40),
 )
-def test_blocks_find_what_a_plain_search_over_all_pairs_finds(people, ids, seed, block):
+def test_compare_all_equals_a_plain_search_for_any_block(people, ids, seed, block):
     owners = np.array(ids.draw(st.lists(st.integers(0, 5), min_size=len(people), max_size=len(people))))
     vectors = voices_near(np.random.default_rng(seed), people, 0.06)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(likeness, "_BLOCK", block)
-        found = compare_all(vectors, owners, TAIL)
+    found = compare_all(vectors, owners, TAIL, block=block)
     alike = vectors @ vectors.T
     pairs = 0
     for one in range(len(people)):
         others = [n for n in range(len(people)) if owners[n] != owners[one]]
         own = [n for n in range(len(people)) if owners[n] == owners[one]]
         pairs += len(others)
-        twins = [n for n in others if alike[one, n] >= found.same_voice]
-        assert found.twins[one] == len(twins)
-        if twins:
-            assert found.twin_similarity[one] == pytest.approx(max(alike[one, n] for n in twins), abs=1e-6)
-            assert owners[found.twin[one]] != owners[one]
+        close = [n for n in others if alike[one, n] >= found.same_voice_threshold]
+        assert found.close_count[one] == len(close)
+        if close:
+            assert found.closest_similarity[one] == pytest.approx(max(alike[one, n] for n in close), abs=1e-6)
+            assert owners[found.closest[one]] != owners[one]
         else:
-            assert found.twin[one] == -1
+            assert found.closest[one] == -1
         least = min(alike[one, n] for n in own)
-        if least < found.different_voices:
-            assert found.stranger_similarity[one] == pytest.approx(least, abs=1e-6)
-            assert owners[found.stranger[one]] == owners[one]
+        if least < found.different_voices_threshold:
+            assert found.farthest_similarity[one] == pytest.approx(least, abs=1e-6)
+            assert owners[found.farthest[one]] == owners[one]
         else:
-            assert found.stranger[one] == -1
+            assert found.farthest[one] == -1
     assert found.pairs == pairs // 2
 
 
-def test_no_voices_are_no_findings():
+def test_compare_all_of_no_voices_is_empty():
     found = compare_all(np.empty((0, 1), np.float32), np.empty(0, np.int64), TAIL)
-    assert (len(found.twin), found.pairs, found.chance_pairs) == (0, 0, 0)
+    assert (len(found.closest), found.pairs, found.chance_pairs) == (0, 0, 0)
 
 
-def test_the_more_voices_the_stricter_so_that_chance_stays_rare():
+def test_same_voice_threshold_rises_with_the_number_of_voices():
     few, more, many = (same_voice_threshold(count, TAIL) for count in (200, 2_000, 100_000))
     assert same_voice_threshold(1, TAIL) == few < more < many
     assert TAIL.log10_far(few) == pytest.approx(-4)

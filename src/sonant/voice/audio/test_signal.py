@@ -1,4 +1,4 @@
-"""A made voice for self-tests: harmonics that glide and swell, and a little noise, the same every time."""
+"""Generate a voice-like signal for self-tests, identical on every machine."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 
-def made_speech(rate_hz: int, seconds: float, *, pitch_hz: float = 120.0) -> NDArray[np.float32]:
-    """Samples within -1..1, float32, [n]."""
+def voice_like_signal(rate_hz: int, seconds: float, *, pitch_hz: float = 120.0) -> NDArray[np.float32]:
+    """Generate harmonics of a gliding, swelling pitch and a little noise: float32, [n], within -1..1."""
     t = np.arange(round(rate_hz * seconds)) / rate_hz
     phase = 2 * np.pi * pitch_hz * (t + 0.02 * np.sin(2 * np.pi * 1.5 * t))
     voice = np.zeros(len(t))

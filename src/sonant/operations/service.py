@@ -95,9 +95,9 @@ class Listener(Protocol):
 
 
 class Live(Protocol):
-    """Listens to live calls (see `live.intake`)."""
+    """Processes live calls (see `sessions.manager`)."""
 
-    def notice(self, session_id: str) -> None:
+    def session_changed(self, session_id: str) -> None:
         """A session was changed in the store. Never blocks."""
         ...
 
@@ -105,7 +105,7 @@ class Live(Protocol):
 class NoCalls:
     """For those who listen to none."""
 
-    def notice(self, session_id: str) -> None:
+    def session_changed(self, session_id: str) -> None:
         pass
 
 

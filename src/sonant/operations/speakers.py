@@ -182,7 +182,7 @@ def _changed(service: Service, session_ids: Sequence[str]) -> None:
     """After a transaction that destroyed voices, and ended what sessions did with them."""
     service.database.truncate_wal()
     for session_id in session_ids:
-        service.live.notice(session_id)
+        service.live.session_changed(session_id)
 
 
 def _require(

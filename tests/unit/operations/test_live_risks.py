@@ -102,9 +102,9 @@ def scored(testbed, fraud_indexes, domain_id, hearing, watchlist_id=None, began=
             domain,
             vault,
             watchlist_id=watchlist_id,
-            hearing=hearing,
-            scale=scale_of(connection, domain_id, MODEL),
-            began=began,
+            speech=hearing,
+            calibration=scale_of(connection, domain_id, MODEL),
+            call_started_at=began,
         )
     by_name = {risk.name: risk for risk in found}
     return by_name["KnownFraudsterRisk"], by_name.get("VoiceSpoofingRisk")
@@ -262,7 +262,7 @@ def test_a_domain_that_could_not_be_read_is_read_again(testbed, domain_id):
 
 
 def test_lists_asked_for_least_make_room_and_are_read_again(testbed, domain_id, monkeypatch):
-    monkeypatch.setattr(module, "MOST_WATCHES", 2)
+    monkeypatch.setattr(module, "MAX_GALLERIES", 2)
     fraud_indexes, call = FraudIndexes(ROOM), heard(testbed, like(VOICES[0], 0.95))
     lists = []
     for number in range(4):
@@ -271,7 +271,7 @@ def test_lists_asked_for_least_make_room_and_are_read_again(testbed, domain_id, 
         register(testbed, domain_id, VOICES[0], made["WatchlistId"])
     for watchlist_id in [*lists, *lists]:
         assert scored(testbed, fraud_indexes, domain_id, call, watchlist_id)[0].score >= 50
-        assert len(fraud_indexes._fraud_indexes._slots) <= 2
+        assert fraud_indexes.galleries <= 2
 
 
 def test_many_threads_ask_while_fraudsters_come_and_go(testbed, domain_id):
@@ -291,8 +291,8 @@ def test_many_threads_ask_while_fraudsters_come_and_go(testbed, domain_id):
                     domain,
                     vault,
                     watchlist_id=None,
-                    hearing=call,
-                    scale=scale_of(connection, domain_id, MODEL),
+                    speech=call,
+                    calibration=scale_of(connection, domain_id, MODEL),
                 )
             found.append(known.fraudster_id)
         return found

@@ -1,4 +1,4 @@
-"""What is told of sessions, whom it is told, and calls that come at the same time."""
+"""Events of sessions, and evaluations that run at the same time."""
 
 from __future__ import annotations
 
@@ -50,21 +50,21 @@ def evaluated(testbed, at, name="contact"):
 
 @pytest.fixture
 def loud(testbed):
-    """A testbed that tells."""
+    """A testbed with events."""
     testbed.service = replace(testbed.service, outbox=Outbox(enabled=True), live=ChangeCounter())
     return testbed
 
 
 @pytest.fixture
 def calling(loud, at):
-    """Anna, who is enrolled, has said enough."""
+    """A session with enough speech of Anna, who is enrolled."""
     enroll(loud, at["DomainId"], [ANNA])
     loud.call("StartSession", **at, SessionName="contact", SpeakerId="caller-0")
     store_speech(loud, at["DomainId"], "contact", like(ANNA, 0.95))
     return loud
 
 
-def test_an_evaluation_is_told_once_for_each_new_result(calling, at):
+def test_each_new_result_has_one_event(calling, at):
     answers = [evaluated(calling, at) for _ in range(3)]
     (event,) = events_of(calling)
     assert event["detail-type"] == "VoiceId Evaluate Session Action"
@@ -86,7 +86,7 @@ def test_an_evaluation_is_told_once_for_each_new_result(calling, at):
     ]
 
 
-def test_too_little_speech_is_told_once_until_there_is_enough(loud, at):
+def test_not_enough_speech_has_one_event_until_there_is_enough(loud, at):
     enroll(loud, at["DomainId"], [ANNA])
     loud.call("StartSession", **at, SessionName="contact", SpeakerId="caller-0")
     store_speech(loud, at["DomainId"], "contact", ANNA, purposes=())
@@ -102,7 +102,7 @@ def test_too_little_speech_is_told_once_until_there_is_enough(loud, at):
     ]
 
 
-def test_too_little_speech_is_a_new_result_in_the_next_stream(loud, at):
+def test_not_enough_speech_is_a_new_result_in_the_next_stream(loud, at):
     loud.call("StartSession", **at, SessionName="contact")
     first = evaluated(loud, at)["FraudDetectionResult"]
     loud.call("EndStream", **at, SessionNameOrId="contact")
@@ -135,7 +135,7 @@ def test_one_purpose_with_enough_speech_does_not_wait_for_the_other(loud, at):
         ("StartSession", {"SessionName": "contact"}, "CONFLICT", "Start Session"),
     ],
 )
-def test_a_refusal_is_told_in_the_words_of_its_answer(loud, at, operation, more, error, type_):
+def test_refusal_event_has_the_error_message(loud, at, operation, more, error, type_):
     loud.call("StartSession", **at, SessionName="contact")
     assert events_of(loud) == []
     with pytest.raises(ModelledError) as refusal:
@@ -151,7 +151,7 @@ def test_a_refusal_is_told_in_the_words_of_its_answer(loud, at, operation, more,
 
 
 @pytest.mark.parametrize("mine", [False, True], ids=["nobody's", "another account's"])
-def test_a_domain_that_the_account_has_not_is_told_of_as_absent(loud, at, mine):
+def test_refusal_event_for_a_domain_that_is_not_there(loud, at, mine):
     loud.call("StartSession", **at, SessionName="contact", ContactArn=CONTACT)
     account = OTHER_ACCOUNT if mine else ACCOUNT
     wanted = at["DomainId"] if mine else "N" * 22
@@ -164,7 +164,7 @@ def test_a_domain_that_the_account_has_not_is_told_of_as_absent(loud, at, mine):
     assert event["detail"]["session"]["sessionId"] is None, "whether there is one is another account's affair"
 
 
-def test_a_failure_of_the_service_is_told_and_answered(loud, at):
+def test_internal_failure_is_an_event_and_an_error(loud, at):
     loud.call("OptOutSpeaker", **at, SpeakerId="caller-0")
     speaker_id = events_of(loud)[0]["detail"]["generatedSpeakerId"]
     with loud.store.database.write() as connection:
@@ -184,7 +184,7 @@ def test_a_failure_of_the_service_is_told_and_answered(loud, at):
 # --- contacts -----------------------------------------------------------------------------------------
 
 
-def test_a_contact_is_described_and_told_from_the_first_event_to_the_last(loud, at):
+def test_contact_is_in_every_event(loud, at):
     loud.call("StartSession", **at, SessionName="contact", SpeakerId="new", ContactArn=CONTACT)
     described = loud.call("DescribeSession", **at, SessionNameOrId="contact")["Session"]
     assert described["ContactArn"] == CONTACT
@@ -205,7 +205,7 @@ def test_a_contact_is_described_and_told_from_the_first_event_to_the_last(loud, 
     ]
 
 
-def test_the_next_stream_keeps_the_contact_unless_it_names_another(loud, at):
+def test_next_stream_keeps_the_contact_unless_it_names_another(loud, at):
     def next_stream(**more):
         started = loud.call("StartSession", **at, SessionName="contact", **more)["Session"]
         loud.call("EndStream", **at, SessionNameOrId="contact")
@@ -217,13 +217,13 @@ def test_the_next_stream_keeps_the_contact_unless_it_names_another(loud, at):
     assert next_stream(ContactArn=CONTACT + "2") == CONTACT + "2"
 
 
-def test_an_update_tells_the_contact_of_a_session_that_had_none(loud, at):
+def test_update_sets_the_contact(loud, at):
     loud.call("StartSession", **at, SessionName="contact")
     updated = loud.call("UpdateSession", **at, SessionNameOrId="contact", ContactArn=CONTACT)["Session"]
     assert updated["ContactArn"] == CONTACT
 
 
-def test_the_end_of_a_stream_is_told_with_what_was_heard(calling, at):
+def test_end_event_has_the_audio_progress(calling, at):
     for _ in range(2):
         calling.call("EndStream", **at, SessionNameOrId="contact")
     (event,) = events_of(calling)
@@ -236,7 +236,7 @@ def test_the_end_of_a_stream_is_told_with_what_was_heard(calling, at):
         }
 
 
-def test_an_enrollment_is_told_when_it_is_asked_for_and_when_an_opt_out_ends_it(calling, at):
+def test_enrollment_request_and_its_end_by_opt_out_are_events(calling, at):
     session = calling.call("EnrollBySession", **at, SessionNameOrId="contact")
     assert session == {"Status": "NOT_ENOUGH_SPEECH"}
     calling.call("OptOutSpeaker", **at, SpeakerId="caller-0")
@@ -253,7 +253,7 @@ def test_an_enrollment_is_told_when_it_is_asked_for_and_when_an_opt_out_ends_it(
     }
 
 
-def test_an_enrollment_that_is_given_up_is_told_once(loud, at):
+def test_failed_enrollment_has_one_event(loud, at):
     loud.call("StartSession", **at, SessionName="contact", SpeakerId="new", ContactArn=CONTACT)
     loud.call("EnrollBySession", **at, SessionNameOrId="contact")
     store_speech(loud, at["DomainId"], "contact", ANNA, purposes=())
@@ -279,10 +279,10 @@ def test_an_enrollment_that_is_given_up_is_told_once(loud, at):
     assert failed["systemAttributes"] == {"aws:connect:OriginalContactArn": CONTACT}
 
 
-def test_whoever_listens_hears_of_every_change_after_it_was_made(calling, at):
+def test_every_change_is_reported_to_the_stream_manager(calling, at):
     session_id = calling.call("DescribeSession", **at, SessionNameOrId="contact")["Session"]["SessionId"]
-    noticed = calling.service.live.sessions
-    assert noticed[session_id] == 1
+    changes = calling.service.live.sessions
+    assert changes[session_id] == 1
     for number, (operation, more) in enumerate(
         (
             ("UpdateSession", {"SessionNameOrId": "contact"}),
@@ -293,15 +293,15 @@ def test_whoever_listens_hears_of_every_change_after_it_was_made(calling, at):
         )
     ):
         calling.call(operation, **at, **more)
-        assert noticed[session_id] == 2 + number, operation
+        assert changes[session_id] == 2 + number, operation
     evaluated(calling, at)
-    assert noticed[session_id] == 6
+    assert changes[session_id] == 6
 
 
 # --- at the same time ---------------------------------------------------------------------------------
 
 
-def test_calls_at_the_same_time_get_one_result(calling, at):
+def test_concurrent_evaluations_get_one_result(calling, at):
     start = threading.Barrier(8)
 
     def ask(_number):
@@ -331,14 +331,14 @@ class Interrupted(FraudIndexes):
         return super().risks(*arguments, **more)
 
 
-def test_who_opts_out_while_the_result_is_made_is_not_accepted(calling, at):
+def test_opt_out_during_the_evaluation_is_not_accepted(calling, at):
     opt_out = Interrupted(lambda: calling.call("OptOutSpeaker", **at, SpeakerId="caller-0"))
     calling.service = replace(calling.service, fraud_indexes=opt_out)
     assert evaluated(calling, at)["AuthenticationResult"]["Decision"] == "SPEAKER_OPTED_OUT"
     assert len([one for one in events_of(calling) if "Evaluate" in one["detail-type"]]) == 1
 
 
-def test_a_session_that_changes_all_the_time_is_a_conflict(calling, at):
+def test_session_that_keeps_changing_is_a_conflict(calling, at):
     thresholds = iter(range(100))
 
     def change():
@@ -355,7 +355,7 @@ def test_a_session_that_changes_all_the_time_is_a_conflict(calling, at):
     assert refusal.value.members["ConflictType"] == "CONCURRENT_CHANGES"
 
 
-def test_only_what_was_made_before_is_known_without_work(calling, at):
+def test_stored_evaluation_has_only_results_made_before(calling, at):
     request = {**at, "SessionNameOrId": "contact"}
     assert stored_evaluation(calling.service, CALLER, request) is None
     answer = evaluated(calling, at)
@@ -365,7 +365,7 @@ def test_only_what_was_made_before_is_known_without_work(calling, at):
     assert stored_evaluation(calling.service, CALLER, request) is None
 
 
-def test_a_domain_that_is_still_being_read_has_no_fraud_result_yet(calling, at):
+def test_domain_still_being_read_has_no_fraud_result_yet(calling, at):
     class Slow(FraudIndexes):
         def ready(self, *_arguments, **_more):
             return False
@@ -388,7 +388,7 @@ def test_a_domain_that_is_still_being_read_has_no_fraud_result_yet(calling, at):
 # --- time ---------------------------------------------------------------------------------------------
 
 
-def test_a_stream_must_begin_within_the_idle_limit(loud, at):
+def test_stream_must_start_within_the_idle_time(loud, at):
     loud.call("StartSession", **at, SessionName="contact")
     loud.clock.advance(seconds=loud.settings.live.idle_s + 1)
     session = loud.call("DescribeSession", **at, SessionNameOrId="contact")["Session"]
@@ -414,7 +414,7 @@ def test_scores_take_the_noisier_side(loud, at):
     ("call", "voiceprint", "highpass_300hz"),
     [(True, True, True), (True, None, True), (True, False, False), (False, True, False)],
 )
-def test_calls_and_voiceprints_with_a_low_cut_are_held_against_strangers_on_such_lines(
+def test_highpass_lines_are_scored_against_impostors_on_such_lines(
     loud, at, call, voiceprint, highpass_300hz
 ):
     enroll(loud, at["DomainId"], [ANNA], prefix="anna", highpass_300hz=voiceprint)
@@ -429,7 +429,7 @@ def test_calls_and_voiceprints_with_a_low_cut_are_held_against_strangers_on_such
     assert scale.score(0.7, highpass_300hz=True, **here) < scale.score(0.7, **here)
 
 
-def test_a_speaker_without_a_voiceprint_is_told_what_to_do(calling, at):
+def test_speaker_without_voiceprint_is_refused_with_the_remedy(calling, at):
     with calling.store.database.write() as connection:
         connection.execute(voiceprints.delete())
     with pytest.raises(Validation, match="enroll the speaker again"):

@@ -1,4 +1,4 @@
-"""Calls of the API beside live calls, from a process of their own, which the sender of audio does not delay."""
+"""Calls of the API beside live calls, from a process of their own: sending audio must not delay them."""
 
 from __future__ import annotations
 
@@ -99,9 +99,11 @@ def _probe(pipe: Connection, service: Running, session: dict[str, str]) -> None:
 
     with ThreadPoolExecutor(3) as pool:
         probes = [pool.submit(probe) for probe in (ask, write, knock)]
-        pipe.send(None)
-        pipe.recv()
-        over.set()
+        try:
+            pipe.send(None)
+            pipe.recv()
+        finally:  # also when the benchmark was killed
+            over.set()
         try:
             answer: object = tuple(probe.result() for probe in probes)
         except Exception as fault:  # noqa: BLE001 - the benchmark raises it

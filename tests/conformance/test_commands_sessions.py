@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from carried_calls import opened, said_until_closed
+from carried_calls import messages_until_closed, opened
 from service_process import ServiceProcess
 from waiting import wait_until
 
@@ -105,7 +105,7 @@ def test_the_url_takes_audio_from_any_client(service: ServiceProcess, domain_id:
     with opened(url) as connection:
         connection.send(bytes(320))
         connection.send('{"type": "end"}')
-        assert said_until_closed(connection)[1:] == (1000, "CALL_ENDED")
+        assert messages_until_closed(connection)[1:] == (1000, "CALL_ENDED")
     (session,) = json.loads(service.sonant("session", "list", "--json", *of).out)["SessionSummaries"]
     assert session["StreamEndReason"] == "CALL_ENDED"
 

@@ -1,4 +1,4 @@
-"""Sessions in a testbed of operations: what is heard in them comes from the test."""
+"""Sessions in a testbed of operations, with analyzed speech from the test."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from sonant.storage.repositories.session_hearings import AUTHENTICATION, FRAUD
 from sonant.voice.models import load_models
 
 ACCOUNT = "0" * 12
-#: Who may do everything, for what is not asked through a call.
+#: A caller with all rights.
 CALLER = Caller(
     principal=Principal(
         arn=f"arn:aws:iam::{ACCOUNT}:user/sonant", account_id=ACCOUNT, policies=(parse(ALLOW_ALL),), tags={}
@@ -40,8 +40,8 @@ def written(testbed, domain_id):
         )
 
 
-def hear(testbed, domain_id, name, vector, *, purposes=(AUTHENTICATION, FRAUD), **more: Any):
-    """The stream begins, if it has not, and enough speech of a voice is heard in it."""
+def store_speech(testbed, domain_id, name, vector, *, purposes=(AUTHENTICATION, FRAUD), **more: Any):
+    """Start the stream, if it has not started, and store enough analyzed speech."""
     now = testbed.clock()
     sample = made_sample(
         vector,
@@ -70,8 +70,8 @@ def hear(testbed, domain_id, name, vector, *, purposes=(AUTHENTICATION, FRAUD), 
             )
 
 
-def told(testbed) -> list[dict[str, Any]]:
-    """The events so far."""
+def events_of(testbed) -> list[dict[str, Any]]:
+    """Return the events so far."""
     with testbed.store.database.read() as connection:
         rows = connection.execute(events.select().order_by(events.c.sequence))
         return [json.loads(row.document) for row in rows]

@@ -9,7 +9,6 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
-from socket import socket
 
 from sqlalchemy import Connection, select
 from starlette.types import ASGIApp
@@ -19,7 +18,7 @@ from sonant.assembly.jobs import outbox_of
 from sonant.assembly.workers import LocalListener, local_engine
 from sonant.audit.trail import Trail
 from sonant.carriers.authorizer import AUDITED_STREAMS, StreamAuthorizer
-from sonant.carriers.endpoints import Streams
+from sonant.carriers.endpoints import StreamEndpoints
 from sonant.cpu_affinity import CpuAffinity
 from sonant.gateway.health import Health
 from sonant.gateway.metrics_route import check_metrics, metrics_route
@@ -35,10 +34,10 @@ from sonant.metrics import Page
 from sonant.operations import OPERATIONS
 from sonant.operations.service import Service
 from sonant.runner_state import RunnerState
-from sonant.sessions.context import Risks, StreamContext
+from sonant.sessions.context import StreamContext
 from sonant.sessions.manager import StreamManager
 from sonant.sessions.risks import FraudIndexes
-from sonant.sessions.worker_pool import Pool
+from sonant.sessions.worker_pool import WorkerPool
 from sonant.storage.crypto.vault import ServiceSecret
 from sonant.storage.model_files import ModelFiles
 from sonant.storage.repositories import access, callers, sessions
@@ -51,8 +50,10 @@ from sonant.web.session_page import AUDITED_SIGN_INS, PREFIXES, SessionPages
 MOST_SCRAPES = 16
 
 
-def build_intake(store: Store, risks: Risks, cores: CpuAffinity | None = None) -> StreamManager:
-    """Where carriers bring calls. Nothing is loaded or started before the first one."""
+def build_stream_manager(
+    store: Store, fraud_indexes: FraudIndexes, cores: CpuAffinity | None = None
+) -> StreamManager:
+    """Build what processes live calls. Nothing is loaded or started before the first call."""
     settings = store.settings
     workers = settings.live.workers or os.cpu_count() or 1
     context = StreamContext(
@@ -61,13 +62,13 @@ def build_intake(store: Store, risks: Risks, cores: CpuAffinity | None = None) -
         database=store.database,
         keys_of=store.backends.keys,
         clock=store.clock,
-        risks=risks,
+        fraud_indexes=fraud_indexes,
         outbox=outbox_of(settings),
         calibration_of=partial(model_calibration, ModelFiles(settings.data)),
     )
     return StreamManager(
         context,
-        pool=lambda: Pool(local_engine(settings, workers), workers, cores or CpuAffinity()),
+        make_pool=lambda: WorkerPool(local_engine(settings, workers), workers, cores or CpuAffinity()),
         load_models=load_voice_models,
     )
 
@@ -77,7 +78,7 @@ class App:
     """The ASGI app and what must be closed after it."""
 
     asgi: ASGIApp
-    intake: StreamManager
+    streams: StreamManager
     health: Health
     close: Callable[[], None]
 
@@ -140,10 +141,9 @@ def shared_rates(store: Store) -> Shared:
 def build_app(
     store: Store,
     cores: CpuAffinity | None = None,
-    audiosocket: socket | None = None,
     runner: Callable[[], RunnerState] | None = None,
 ) -> App:
-    """`audiosocket` is a socket for Asterisk's calls, bound and not yet listening.
+    """Build the whole service and bind the TCP ports of carriers. Raises SetupError.
 
     `runner` tells how the runner is that the service looks after, if it does.
     """
@@ -152,7 +152,7 @@ def build_app(
     listener = LocalListener(store, cores)
     plan = plan_threads(settings)
     fraud_indexes = FraudIndexes(settings.fraud.replay_recordings, plan.replays)
-    intake = build_intake(store, fraud_indexes.risks, cores)
+    stream_manager = build_stream_manager(store, fraud_indexes, cores)
     service = Service(
         settings=settings,
         database=store.database,
@@ -162,7 +162,7 @@ def build_app(
         clock=store.clock,
         outbox=outbox_of(settings),
         calibration_of=partial(model_calibration, ModelFiles(settings.data)),
-        live=intake,
+        live=stream_manager,
         fraud_indexes=fraud_indexes,
     )
 
@@ -189,7 +189,7 @@ def build_app(
             settings.metrics.cache_s,
             lambda: trail is not None and trail.failing,
             runner,
-            lambda: intake.lost_workers,
+            lambda: stream_manager.lost_workers,
             plan,
         )
         routes.append(metrics_route(page.render, page.content_type, settings.metrics.token, scrapes))
@@ -202,15 +202,14 @@ def build_app(
     door = Gateway(models, OPERATIONS, service, verifier, throttle, settings.wire, recorder, plan.long_calls)
     # Of the operations that name a session, this one names nothing else.
     named = compile_input(models.find("VoiceID.EvaluateSession").input_shape)
-    streams = Streams(
+    streams = StreamEndpoints(
         settings,
-        StreamAuthorizer(service, verifier, intake, named, recorder),
-        audiosocket,
+        StreamAuthorizer(service, verifier, stream_manager.open, named, recorder),
         threads=plan.streams,
     )
 
     def close() -> None:
-        intake.close()
+        stream_manager.close()
         streams.close()
         door.close()
         views.close()
@@ -237,4 +236,4 @@ def build_app(
         lifespan=streams.lifespan,
         console=(PREFIXES, pages.app),
     )
-    return App(asgi=asgi, intake=intake, health=health, close=close)
+    return App(asgi=asgi, streams=stream_manager, health=health, close=close)

@@ -39,7 +39,6 @@ def serve(settings: Settings, *, quiet: bool) -> None:
     import uvicorn
 
     from sonant.assembly import installation, jobs, service
-    from sonant.carriers import audiosocket_server
     from sonant.gateway.draining import draining_server
     from sonant.jobs.workers import check_engine
 
@@ -71,12 +70,12 @@ def serve(settings: Settings, *, quiet: bool) -> None:
             jobs.session_keeper(store).take_over()
         runner = Supervisor(settings, cores) if settings.jobs.beside_service else None
         state = None if runner is None else runner.state
-        built = service.build_app(store, cores, audiosocket_server.bind(settings), state)
+        built = service.build_app(store, cores, state)
         server = draining_server(
             uvicorn.Config(
                 built.asgi,
                 http=_connection(),
-                ws=_websocket_connection,  # type: ignore[arg-type]  # called like the class it makes one of
+                ws=websocket_connection,  # type: ignore[arg-type]  # called like the class it makes one of
                 ws_max_size=MAX_MESSAGE_BYTES,
                 ws_per_message_deflate=False,  # costs more than audio is worth
                 access_log=False,
@@ -89,7 +88,7 @@ def serve(settings: Settings, *, quiet: bool) -> None:
                 lifespan="on",
             ),
             built.health,
-            lambda: built.intake.streams,
+            lambda: built.streams.streams,
             drain_s=settings.wire.drain_s,
             streams_s=settings.live.drain_s,
         )
@@ -125,7 +124,7 @@ def _connection() -> Any:
     return BoundedConnection
 
 
-def _websocket_connection(**named: Any) -> Any:
+def websocket_connection(**named: Any) -> Any:
     """The WebSocket connection; nothing of it is loaded before the first one."""
     from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 

@@ -103,13 +103,13 @@ def _frames(chunks: Iterator[bytes], contact_id: str | None) -> Iterator[bytes]:
     """The customer's samples in frames. Raises StreamFault."""
     track, rest = CustomerTrack(contact_id), b""
     for chunk in chunks:
-        for samples in track.feed(chunk):
+        for samples in track.push(chunk):
             rest += samples.astype("<i2").tobytes()
             whole = len(rest) - len(rest) % FRAME_BYTES
             for place in range(0, whole, FRAME_BYTES):
                 yield rest[place : place + FRAME_BYTES]
             rest = rest[whole:]
-        if track.over:
+        if track.ended:
             break
     for samples in track.finish():
         rest += samples.astype("<i2").tobytes()

@@ -27,7 +27,7 @@ from sonant.operations.service import Answer, Caller, Request, Service
 LONG = frozenset({"CompareRecording", "ListVoiceDuplicates"})
 #: Operations that change something, but seldom: answers that take no more than reading, None for all others.
 UNCHANGING: Mapping[str, Callable[[Service, Caller, Request], Answer | None]] = {
-    "EvaluateSession": evaluations.known_evaluation,
+    "EvaluateSession": evaluations.stored_evaluation,
 }
 #: Names of operations as in the service models, to their functions.
 OPERATIONS: Mapping[str, Callable[[Service, Caller, Request], Answer | None]] = {

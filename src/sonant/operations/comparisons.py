@@ -14,7 +14,7 @@ from sonant.jobs.calibration_cache import domain_calibration
 from sonant.jobs.faults import JobFault
 from sonant.operations.service import Request, Service
 from sonant.operations.sessions import require_session
-from sonant.sessions.decisions import FraudDetection, fraud_detected
+from sonant.sessions.decisions import FraudDetection, decide_fraud
 from sonant.storage.crypto.vault import Vault
 from sonant.storage.repositories import session_hearings, speakers
 from sonant.storage.repositories.domains import Domain
@@ -88,14 +88,14 @@ def assessed(service: Service, view: View, not_yet: FraudDetection) -> FraudDete
             domain,
             vault,
             watchlist_id=watchlist_id,
-            hearing=hearing,
-            scale=_scale(service, view, hearing),
-            began=view.session.stream_started_at,
+            speech=hearing,
+            calibration=_scale(service, view, hearing),
+            call_started_at=view.session.stream_started_at,
         )
     except JobFault as fault:
         log.error("session %s cannot be searched for fraud: %s", view.session.session_id, fault.message)
         raise Validation(f"Fraud detection is not possible: {fault.message}") from None
-    return fraud_detected(not_yet.threshold, watchlist_id, risks, hearing)
+    return decide_fraud(not_yet.threshold, watchlist_id, risks, hearing)
 
 
 def score(service: Service, view: View, hearing: SessionSample) -> int:

@@ -87,7 +87,7 @@ class Listener(Protocol):
 class Live(Protocol):
     """Processes live calls (see `sessions.manager`)."""
 
-    def notice(self, session_id: str) -> None:
+    def session_changed(self, session_id: str) -> None:
         """A session was changed in the store. Never blocks."""
         ...
 
@@ -95,7 +95,7 @@ class Live(Protocol):
 class NoCalls:
     """Stands in for `Live` in a process without live calls."""
 
-    def notice(self, session_id: str) -> None:
+    def session_changed(self, session_id: str) -> None:
         pass
 
 

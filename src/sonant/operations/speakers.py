@@ -174,7 +174,7 @@ def _changed(service: Service, session_ids: Sequence[str]) -> None:
     """Finish after a transaction that deleted voices and ended their enrollments in sessions."""
     service.database.truncate_wal()
     for session_id in session_ids:
-        service.live.notice(session_id)
+        service.live.session_changed(session_id)
 
 
 def _require(

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twilio.request_validator import RequestValidator
 
-from sonant.carriers.adapter import Audio, Begin, End
+from sonant.carriers.carrier import Audio, End, Open
 from sonant.carriers.twilio import TwilioAdapter, signature
 from sonant.sessions.calls import Call, EndReason, StreamFault
 
@@ -56,12 +56,12 @@ def started() -> TwilioAdapter:
     return adapter
 
 
-def test_start_names_the_call_by_the_parameters_of_the_stream() -> None:
+def test_stream_parameters_name_the_call() -> None:
     adapter = TwilioAdapter("000000000000", "")
 
     assert adapter.receive(CONNECTED) == ()
     assert adapter.receive(start()) == (
-        Begin(
+        Open(
             Call(
                 account_id="000000000000",
                 domain_id=DOMAIN,
@@ -73,18 +73,18 @@ def test_start_names_the_call_by_the_parameters_of_the_stream() -> None:
     )
 
 
-def test_without_parameters_the_session_is_the_call_and_the_domain_the_setting() -> None:
+def test_session_and_domain_default_to_call_id_and_setting() -> None:
     adapter = TwilioAdapter("000000000000", DOMAIN)
     adapter.receive(CONNECTED)
 
     (begin,) = adapter.receive(start(customParameters={}))
 
-    assert isinstance(begin, Begin)
+    assert isinstance(begin, Open)
     assert (begin.call.session, begin.call.speaker_id) == ("CA" + "2" * 32, None)
     assert begin.call.domain_id == DOMAIN
 
 
-def test_without_any_domain_the_stream_is_refused() -> None:
+def test_stream_without_domain_is_a_fault() -> None:
     adapter = TwilioAdapter("000000000000", "")
     adapter.receive(CONNECTED)
 
@@ -101,11 +101,11 @@ def test_media_is_mu_law() -> None:
     np.testing.assert_array_equal(audio.samples, np.array([0, -32124, 32124], np.int16))
 
 
-def test_what_the_caller_hears_is_not_listened_to() -> None:
+def test_outbound_media_is_ignored() -> None:
     assert started().receive(media("////", track="outbound")) == ()
 
 
-def test_stop_ends_the_stream_and_nothing_counts_after_it() -> None:
+def test_stop_ends_the_call_and_later_messages_are_ignored() -> None:
     adapter = started()
 
     assert adapter.receive(json.dumps({"event": "stop", "streamSid": "MZ" + "1" * 32})) == (
@@ -115,7 +115,7 @@ def test_stop_ends_the_stream_and_nothing_counts_after_it() -> None:
 
 
 @pytest.mark.parametrize("event", ["dtmf", "mark", "something-new"])
-def test_other_events_are_passed_over(event: str) -> None:
+def test_other_events_are_ignored(event: str) -> None:
     assert started().receive(json.dumps({"event": event, "streamSid": "MZ" + "1" * 32})) == ()
 
 
@@ -134,7 +134,7 @@ def test_other_events_are_passed_over(event: str) -> None:
         json.dumps({"event": "media", "streamSid": "MZ" + "1" * 32, "media": {"track": 1}}),
     ],
 )
-def test_what_the_protocol_does_not_allow_is_a_fault(message: str | bytes) -> None:
+def test_protocol_violation_is_a_fault(message: str | bytes) -> None:
     with pytest.raises(StreamFault):
         started().receive(message)
 
@@ -149,7 +149,7 @@ def test_what_the_protocol_does_not_allow_is_a_fault(message: str | bytes) -> No
         {"callSid": 1, "customParameters": {"domain": DOMAIN}},
     ],
 )
-def test_a_stream_that_cannot_be_listened_to_is_a_fault(changes: dict[str, object]) -> None:
+def test_stream_that_cannot_be_processed_is_a_fault(changes: dict[str, object]) -> None:
     adapter = TwilioAdapter("000000000000", "")
     adapter.receive(CONNECTED)
 
@@ -157,11 +157,11 @@ def test_a_stream_that_cannot_be_listened_to_is_a_fault(changes: dict[str, objec
         adapter.receive(start(**changes))
 
 
-def test_a_fault_never_repeats_what_was_sent() -> None:
-    with pytest.raises(StreamFault) as told:
+def test_fault_does_not_repeat_what_was_sent() -> None:
+    with pytest.raises(StreamFault) as raised:
         started().receive(media("secret-voice!"))
 
-    assert "secret-voice" not in str(told.value)
+    assert "secret-voice" not in str(raised.value)
 
 
 _VALUES = st.recursive(
@@ -178,7 +178,7 @@ _MESSAGES = st.fixed_dictionaries(
 @given(
     st.lists(st.one_of(_MESSAGES.map(json.dumps), st.text(max_size=40), st.binary(max_size=20)), max_size=6)
 )
-def test_whatever_comes_is_an_effect_or_a_fault(messages: list[str | bytes]) -> None:
+def test_any_messages_are_effects_or_a_fault(messages: list[str | bytes]) -> None:
     adapter = started()
     try:
         for message in messages:
@@ -188,7 +188,7 @@ def test_whatever_comes_is_an_effect_or_a_fault(messages: list[str | bytes]) -> 
         assert str(fault)
 
 
-def test_the_signature_is_the_one_that_twilios_own_library_expects() -> None:
+def test_signature_is_accepted_by_twilios_library() -> None:
     validator = RequestValidator("an auth token")
     url = "wss://voice.example.com/twilio"
 

@@ -1,4 +1,4 @@
-"""Decisions on a caller, over the whole table, and what makes a result a new one."""
+"""Decisions on a caller, over the whole table, and what changes a result's basis."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from sonant.jobs.fraud import KNOWN_FRAUDSTER, SPOOFING, Risk
 from sonant.sessions.decisions import (
     Authentication,
     FraudDetection,
-    authenticated,
     authentication_basis,
+    decide_authentication,
+    decide_fraud,
+    decide_without_speech,
     fraud_basis,
-    fraud_detected,
-    without_listening,
 )
 from sonant.storage.repositories.session_hearings import SessionSample
 from sonant.storage.repositories.sessions import Session
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 SPEAKER, LIST, FRAUDSTER = "id#AbCdEfGhIjKlMnOpQrStUv", "w" * 22, "id#fffffffffffffffffffffff"[:25]
-HEARING = SessionSample(
+SPEECH = SessionSample(
     purpose="FRAUD",
     stream=1,
     started_at=NOON,
@@ -71,16 +71,16 @@ scores = st.integers(0, 100)
         (SPEAKER, "ENROLLED", None),
     ],
 )
-def test_the_speaker_decides_before_the_voice(speaker_id, status, decision):
-    assert without_listening(speaker_id, status) == decision
+def test_speakers_status_decides_before_the_voice(speaker_id, status, decision):
+    assert decide_without_speech(speaker_id, status) == decision
 
 
 @given(scores, scores)
-def test_a_score_at_or_above_the_threshold_is_accepted(threshold, score):
-    result = authenticated(threshold, score, HEARING)
+def test_score_at_or_above_the_threshold_is_accepted(threshold, score):
+    result = decide_authentication(threshold, score, SPEECH)
     assert result.decision == ("ACCEPT" if score >= threshold else "REJECT")
     assert result.final
-    member = result.member("r" * 22, SPEAKER, "customer")
+    member = result.to_response("r" * 22, SPEAKER, "customer")
     assert member == {
         "AuthenticationResultId": "r" * 22,
         "Decision": result.decision,
@@ -94,16 +94,16 @@ def test_a_score_at_or_above_the_threshold_is_accepted(threshold, score):
 
 
 @given(scores, st.none() | scores, st.none() | scores)
-def test_one_risk_at_or_above_the_threshold_makes_the_call_one_of_high_risk(threshold, known, spoofing):
+def test_risk_at_or_above_the_threshold_is_high(threshold, known, spoofing):
     risks = [] if known is None else [Risk(name=KNOWN_FRAUDSTER, score=known, fraudster_id=FRAUDSTER)]
     risks += [] if spoofing is None else [Risk(name=SPOOFING, score=spoofing)]
     reasons = ["KNOWN_FRAUDSTER"] * ((known or 0) >= threshold) + ["VOICE_SPOOFING"] * (
         (spoofing or 0) >= threshold
     )
 
-    result = fraud_detected(threshold, LIST, risks, HEARING)
+    result = decide_fraud(threshold, LIST, risks, SPEECH)
 
-    member = result.member("r" * 22)
+    member = result.to_response("r" * 22)
     assert member["Decision"] == ("HIGH_RISK" if reasons else "LOW_RISK")
     assert member.get("Reasons", []) == reasons
     assert ("Reasons" in member) == bool(reasons)
@@ -117,21 +117,21 @@ def test_one_risk_at_or_above_the_threshold_makes_the_call_one_of_high_risk(thre
     assert member["Configuration"] == {"RiskThreshold": threshold, "WatchlistId": LIST}
 
 
-def test_too_little_speech_is_not_final_and_claims_nothing():
+def test_too_little_speech_is_not_final_and_has_no_scores():
     authentication = Authentication(decision="NOT_ENOUGH_SPEECH", threshold=90)
     fraud = FraudDetection(decision="NOT_ENOUGH_SPEECH", threshold=0, watchlist_id=LIST)
     assert not authentication.final
     assert not fraud.final
-    assert authentication.member("r", None, None)["Score"] is None
-    assert set(fraud.member("r")) == {"FraudDetectionResultId", "Decision", "Configuration"}
+    assert authentication.to_response("r", None, None)["Score"] is None
+    assert set(fraud.to_response("r")) == {"FraudDetectionResultId", "Decision", "Configuration"}
 
 
 @given(scores, scores)
-def test_a_result_comes_back_from_its_text(threshold, score):
-    one = authenticated(threshold, score, HEARING)
-    other = fraud_detected(threshold, LIST, [Risk(name=SPOOFING, score=score)], HEARING)
-    assert Authentication.of_text(one.text()) == one
-    assert FraudDetection.of_text(other.text()) == other
+def test_decision_survives_json(threshold, score):
+    one = decide_authentication(threshold, score, SPEECH)
+    other = decide_fraud(threshold, LIST, [Risk(name=SPOOFING, score=score)], SPEECH)
+    assert Authentication.from_json(one.to_json()) == one
+    assert FraudDetection.from_json(other.to_json()) == other
 
 
 @pytest.mark.parametrize(
@@ -147,14 +147,14 @@ def test_a_result_comes_back_from_its_text(threshold, score):
         ({"enrollment_status": "COMPLETED", "updated_at": NOON + timedelta(1)}, False, False),
     ],
 )
-def test_a_result_rests_on_stream_thresholds_and_speaker_and_on_nothing_else(change, authentication, fraud):
+def test_basis_covers_stream_thresholds_and_speaker_only(change, authentication, fraud):
     changed = replace(SESSION, **change)
     same = authentication_basis(SESSION, "ENROLLED") == authentication_basis(changed, "ENROLLED")
     assert same != authentication
     assert (fraud_basis(SESSION, LIST) == fraud_basis(changed, LIST)) != fraud
 
 
-def test_a_result_rests_on_the_speakers_status_and_on_the_watchlist():
+def test_basis_covers_speakers_status_and_watchlist():
     statuses = (None, "PENDING", "ENROLLED", "EXPIRED", "OPTED_OUT")
     assert len({authentication_basis(SESSION, status) for status in statuses}) == len(statuses)
     assert fraud_basis(SESSION, LIST) != fraud_basis(SESSION, "x" * 22)

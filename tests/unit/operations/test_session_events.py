@@ -1,4 +1,4 @@
-"""What is told of sessions, whom it is told, and calls that come at the same time."""
+"""Events of sessions, and evaluations that run at the same time."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from datetime import timedelta
 
 import pytest
 from operations_testbed import ACCOUNT, OTHER_ACCOUNT
-from sessions_testbed import CALLER, hear, told
+from sessions_testbed import CALLER, events_of, store_speech
 from voices_testbed import enroll, like, strangers
 
 from sonant.errors import Conflict, ModelledError, ResourceNotFound, SealBroken, Validation
 from sonant.events.outbox import Outbox
 from sonant.jobs.faults import Refusal
 from sonant.jobs.fraud import Risk
-from sonant.operations.evaluations import known_evaluation
+from sonant.operations.evaluations import stored_evaluation
 from sonant.sessions import enrollment
 from sonant.sessions.context import StreamContext
 from sonant.sessions.listener import StreamKey
@@ -29,13 +29,13 @@ from sonant.voice.models import load_models
 CONTACT = "arn:aws:connect:us-west-2:111122223333:instance/i-1/contact/c-1"
 
 
-class Noticed:
-    """Somebody who listens to calls."""
+class ChangeCounter:
+    """Counts the changes of sessions that it is informed of."""
 
     def __init__(self):
         self.sessions: Counter[str] = Counter()
 
-    def notice(self, session_id):
+    def session_changed(self, session_id):
         self.sessions[session_id] += 1
 
 
@@ -50,23 +50,23 @@ def evaluated(testbed, at, name="contact"):
 
 @pytest.fixture
 def loud(testbed):
-    """A testbed that tells."""
-    testbed.service = replace(testbed.service, outbox=Outbox(enabled=True), live=Noticed())
+    """A testbed with events."""
+    testbed.service = replace(testbed.service, outbox=Outbox(enabled=True), live=ChangeCounter())
     return testbed
 
 
 @pytest.fixture
 def calling(loud, at):
-    """Anna, who is enrolled, has said enough."""
+    """A session with enough speech of Anna, who is enrolled."""
     enroll(loud, at["DomainId"], [ANNA])
     loud.call("StartSession", **at, SessionName="contact", SpeakerId="caller-0")
-    hear(loud, at["DomainId"], "contact", like(ANNA, 0.95))
+    store_speech(loud, at["DomainId"], "contact", like(ANNA, 0.95))
     return loud
 
 
-def test_an_evaluation_is_told_once_for_each_new_result(calling, at):
+def test_each_new_result_has_one_event(calling, at):
     answers = [evaluated(calling, at) for _ in range(3)]
-    (event,) = told(calling)
+    (event,) = events_of(calling)
     assert event["detail-type"] == "VoiceId Evaluate Session Action"
     session = event["detail"]["session"]
     assert session["authenticationResult"]["decision"] == "ACCEPT"
@@ -80,29 +80,29 @@ def test_an_evaluation_is_told_once_for_each_new_result(calling, at):
         AuthenticationConfiguration={"AcceptanceThreshold": 95},
     )
     evaluated(calling, at)
-    assert [event["detail-type"] for event in told(calling)[1:]] == [
+    assert [event["detail-type"] for event in events_of(calling)[1:]] == [
         "VoiceId Update Session Action",
         "VoiceId Evaluate Session Action",
     ]
 
 
-def test_too_little_speech_is_told_once_until_there_is_enough(loud, at):
+def test_not_enough_speech_has_one_event_until_there_is_enough(loud, at):
     enroll(loud, at["DomainId"], [ANNA])
     loud.call("StartSession", **at, SessionName="contact", SpeakerId="caller-0")
-    hear(loud, at["DomainId"], "contact", ANNA, purposes=())
+    store_speech(loud, at["DomainId"], "contact", ANNA, purposes=())
     first, second = evaluated(loud, at), evaluated(loud, at)
     assert first == second, "under one id as long as it is so"
-    hear(loud, at["DomainId"], "contact", like(ANNA, 0.95))
+    store_speech(loud, at["DomainId"], "contact", like(ANNA, 0.95))
     third = evaluated(loud, at)
     assert evaluated(loud, at) == third
-    results = [event["detail"]["session"]["authenticationResult"] for event in told(loud)]
+    results = [event["detail"]["session"]["authenticationResult"] for event in events_of(loud)]
     assert [result["decision"] for result in results] == ["NOT_ENOUGH_SPEECH", "ACCEPT"]
     assert [result["authenticationResultId"] for result in results] == [
         answer["AuthenticationResult"]["AuthenticationResultId"] for answer in (first, third)
     ]
 
 
-def test_too_little_speech_is_a_new_result_in_the_next_stream(loud, at):
+def test_not_enough_speech_is_a_new_result_in_the_next_stream(loud, at):
     loud.call("StartSession", **at, SessionName="contact")
     first = evaluated(loud, at)["FraudDetectionResult"]
     loud.call("EndStream", **at, SessionNameOrId="contact")
@@ -116,14 +116,14 @@ def test_too_little_speech_is_a_new_result_in_the_next_stream(loud, at):
 def test_one_purpose_with_enough_speech_does_not_wait_for_the_other(loud, at):
     enroll(loud, at["DomainId"], [ANNA])
     loud.call("StartSession", **at, SessionName="contact", SpeakerId="caller-0")
-    hear(loud, at["DomainId"], "contact", like(ANNA, 0.95), purposes=("AUTHENTICATION",))
+    store_speech(loud, at["DomainId"], "contact", like(ANNA, 0.95), purposes=("AUTHENTICATION",))
     early = evaluated(loud, at)
-    hear(loud, at["DomainId"], "contact", like(ANNA, 0.95), purposes=("FRAUD",))
+    store_speech(loud, at["DomainId"], "contact", like(ANNA, 0.95), purposes=("FRAUD",))
     late = evaluated(loud, at)
     assert early["AuthenticationResult"] == late["AuthenticationResult"]
     assert early["FraudDetectionResult"]["Decision"] == "NOT_ENOUGH_SPEECH"
     assert late["FraudDetectionResult"]["Decision"] == "LOW_RISK"
-    assert len(told(loud)) == 2
+    assert len(events_of(loud)) == 2
 
 
 @pytest.mark.parametrize(
@@ -135,12 +135,12 @@ def test_one_purpose_with_enough_speech_does_not_wait_for_the_other(loud, at):
         ("StartSession", {"SessionName": "contact"}, "CONFLICT", "Start Session"),
     ],
 )
-def test_a_refusal_is_told_in_the_words_of_its_answer(loud, at, operation, more, error, type_):
+def test_refusal_event_has_the_error_message(loud, at, operation, more, error, type_):
     loud.call("StartSession", **at, SessionName="contact")
-    assert told(loud) == []
+    assert events_of(loud) == []
     with pytest.raises(ModelledError) as refusal:
         loud.call(operation, **at, **more)
-    (event,) = told(loud)
+    (event,) = events_of(loud)
     assert event["detail-type"] == f"VoiceId {type_} Action"
     assert event["detail"]["status"] == ("STREAMING_FAILED" if operation == "StartSession" else "FAILED")
     assert event["detail"]["errorInfo"] == {
@@ -151,27 +151,27 @@ def test_a_refusal_is_told_in_the_words_of_its_answer(loud, at, operation, more,
 
 
 @pytest.mark.parametrize("mine", [False, True], ids=["nobody's", "another account's"])
-def test_a_domain_that_the_account_has_not_is_told_of_as_absent(loud, at, mine):
+def test_refusal_event_for_a_domain_that_is_not_there(loud, at, mine):
     loud.call("StartSession", **at, SessionName="contact", ContactArn=CONTACT)
     account = OTHER_ACCOUNT if mine else ACCOUNT
     wanted = at["DomainId"] if mine else "N" * 22
     with pytest.raises(ResourceNotFound):
         loud.call("EvaluateSession", account=account, DomainId=wanted, SessionNameOrId="contact")
-    (event,) = told(loud)
+    (event,) = events_of(loud)
     assert (event["account"], event["detail"]["domainId"]) == (account, wanted)
     assert event["detail"]["errorInfo"]["errorMessage"] == "The requested domain does not exist"
     assert event["detail"]["session"]["sessionName"] == "contact"
     assert event["detail"]["session"]["sessionId"] is None, "whether there is one is another account's affair"
 
 
-def test_a_failure_of_the_service_is_told_and_answered(loud, at):
+def test_internal_failure_is_an_event_and_an_error(loud, at):
     loud.call("OptOutSpeaker", **at, SpeakerId="caller-0")
-    speaker_id = told(loud)[0]["detail"]["generatedSpeakerId"]
+    speaker_id = events_of(loud)[0]["detail"]["generatedSpeakerId"]
     with loud.store.database.write() as connection:
         connection.execute(domains.update().values(data_key_wrapped=b"damaged"))
     with pytest.raises(SealBroken):
         loud.call("DeleteSpeaker", **at, SpeakerId=speaker_id)
-    detail = told(loud)[1]["detail"]
+    detail = events_of(loud)[1]["detail"]
     assert (detail["action"], detail["status"]) == ("DELETE_SPEAKER", "FAILED")
     assert detail["generatedSpeakerId"] == speaker_id
     assert detail["errorInfo"] == {
@@ -184,7 +184,7 @@ def test_a_failure_of_the_service_is_told_and_answered(loud, at):
 # --- contacts -----------------------------------------------------------------------------------------
 
 
-def test_a_contact_is_described_and_told_from_the_first_event_to_the_last(loud, at):
+def test_contact_is_in_every_event(loud, at):
     loud.call("StartSession", **at, SessionName="contact", SpeakerId="new", ContactArn=CONTACT)
     described = loud.call("DescribeSession", **at, SessionNameOrId="contact")["Session"]
     assert described["ContactArn"] == CONTACT
@@ -193,7 +193,7 @@ def test_a_contact_is_described_and_told_from_the_first_event_to_the_last(loud, 
     loud.call("UpdateSession", **at, SessionNameOrId="contact", IsFraudDetectionEnabled=False)
     loud.call("OptOutSpeaker", **at, SpeakerId="new")
     loud.call("EndStream", **at, SessionNameOrId="contact")
-    attributes = [(one["detail"]["action"], one["detail"]["systemAttributes"]) for one in told(loud)]
+    attributes = [(one["detail"]["action"], one["detail"]["systemAttributes"]) for one in events_of(loud)]
     known = {"aws:connect:OriginalContactArn": CONTACT}
     assert attributes == [
         ("SESSION_ENROLLMENT_REQUEST", known),
@@ -205,7 +205,7 @@ def test_a_contact_is_described_and_told_from_the_first_event_to_the_last(loud, 
     ]
 
 
-def test_the_next_stream_keeps_the_contact_unless_it_names_another(loud, at):
+def test_next_stream_keeps_the_contact_unless_it_names_another(loud, at):
     def next_stream(**more):
         started = loud.call("StartSession", **at, SessionName="contact", **more)["Session"]
         loud.call("EndStream", **at, SessionNameOrId="contact")
@@ -217,16 +217,16 @@ def test_the_next_stream_keeps_the_contact_unless_it_names_another(loud, at):
     assert next_stream(ContactArn=CONTACT + "2") == CONTACT + "2"
 
 
-def test_an_update_tells_the_contact_of_a_session_that_had_none(loud, at):
+def test_update_sets_the_contact(loud, at):
     loud.call("StartSession", **at, SessionName="contact")
     updated = loud.call("UpdateSession", **at, SessionNameOrId="contact", ContactArn=CONTACT)["Session"]
     assert updated["ContactArn"] == CONTACT
 
 
-def test_the_end_of_a_stream_is_told_with_what_was_heard(calling, at):
+def test_end_event_has_the_audio_progress(calling, at):
     for _ in range(2):
         calling.call("EndStream", **at, SessionNameOrId="contact")
-    (event,) = told(calling)
+    (event,) = events_of(calling)
     session = event["detail"]["session"]
     assert event["detail-type"] == "VoiceId Start Session Action"
     for progress in ("authenticationAudioProgress", "fraudDetectionAudioProgress"):
@@ -236,11 +236,11 @@ def test_the_end_of_a_stream_is_told_with_what_was_heard(calling, at):
         }
 
 
-def test_an_enrollment_is_told_when_it_is_asked_for_and_when_an_opt_out_ends_it(calling, at):
+def test_enrollment_request_and_its_end_by_opt_out_are_events(calling, at):
     session = calling.call("EnrollBySession", **at, SessionNameOrId="contact")
     assert session == {"Status": "NOT_ENOUGH_SPEECH"}
     calling.call("OptOutSpeaker", **at, SpeakerId="caller-0")
-    asked, opted_out, failed = told(calling)
+    asked, opted_out, failed = events_of(calling)
     assert asked["detail-type"] == "VoiceId Session Speaker Enrollment Action"
     assert opted_out["detail"]["action"] == "OPT_OUT_SPEAKER"
     assert failed["detail"]["action"] == "ENROLL_SPEAKER"
@@ -253,25 +253,25 @@ def test_an_enrollment_is_told_when_it_is_asked_for_and_when_an_opt_out_ends_it(
     }
 
 
-def test_an_enrollment_that_is_given_up_is_told_once(loud, at):
+def test_failed_enrollment_has_one_event(loud, at):
     loud.call("StartSession", **at, SessionName="contact", SpeakerId="new", ContactArn=CONTACT)
     loud.call("EnrollBySession", **at, SessionNameOrId="contact")
-    hear(loud, at["DomainId"], "contact", ANNA, purposes=())
+    store_speech(loud, at["DomainId"], "contact", ANNA, purposes=())
     session_id = loud.call("DescribeSession", **at, SessionNameOrId="contact")["Session"]["SessionId"]
-    place = StreamKey(domain_id=at["DomainId"], session_id=session_id, number=1)
-    desk = StreamContext(
+    key = StreamKey(domain_id=at["DomainId"], session_id=session_id, number=1)
+    context = StreamContext(
         owner="test",
         settings=loud.settings,
         database=loud.store.database,
         keys_of=loud.store.accounts.keys,
         clock=loud.clock,
-        risks=loud.service.fraud_indexes.risks,
+        fraud_indexes=loud.service.fraud_indexes,
         outbox=loud.service.outbox,
     )
-    assert enrollment.begin(desk, place)
+    assert enrollment.start(context, key)
     for _ in range(2):
-        enrollment.fail(desk, place, Refusal(409, "the domain's voice model was changed"))
-    asked, failed = (event["detail"] for event in told(loud))
+        enrollment.fail(context, key, Refusal(409, "the domain's voice model was changed"))
+    asked, failed = (event["detail"] for event in events_of(loud))
     assert (asked["action"], asked["status"]) == ("SESSION_ENROLLMENT_REQUEST", "SUBMITTED")
     assert (failed["action"], failed["status"]) == ("ENROLL_SPEAKER", "FAILED")
     assert failed["data"]["enrollmentSourceId"] == session_id
@@ -279,10 +279,10 @@ def test_an_enrollment_that_is_given_up_is_told_once(loud, at):
     assert failed["systemAttributes"] == {"aws:connect:OriginalContactArn": CONTACT}
 
 
-def test_whoever_listens_hears_of_every_change_after_it_was_made(calling, at):
+def test_every_change_is_reported_to_the_stream_manager(calling, at):
     session_id = calling.call("DescribeSession", **at, SessionNameOrId="contact")["Session"]["SessionId"]
-    noticed = calling.service.live.sessions
-    assert noticed[session_id] == 1
+    changes = calling.service.live.sessions
+    assert changes[session_id] == 1
     for number, (operation, more) in enumerate(
         (
             ("UpdateSession", {"SessionNameOrId": "contact"}),
@@ -293,15 +293,15 @@ def test_whoever_listens_hears_of_every_change_after_it_was_made(calling, at):
         )
     ):
         calling.call(operation, **at, **more)
-        assert noticed[session_id] == 2 + number, operation
+        assert changes[session_id] == 2 + number, operation
     evaluated(calling, at)
-    assert noticed[session_id] == 6
+    assert changes[session_id] == 6
 
 
 # --- at the same time ---------------------------------------------------------------------------------
 
 
-def test_calls_at_the_same_time_get_one_result(calling, at):
+def test_concurrent_evaluations_get_one_result(calling, at):
     start = threading.Barrier(8)
 
     def ask(_number):
@@ -312,7 +312,7 @@ def test_calls_at_the_same_time_get_one_result(calling, at):
         answers = list(threads.map(ask, range(8)))
 
     assert all(answer == answers[0] for answer in answers)
-    assert len(told(calling)) == 1
+    assert len(events_of(calling)) == 1
 
 
 class Interrupted(FraudIndexes):
@@ -331,14 +331,14 @@ class Interrupted(FraudIndexes):
         return super().risks(*arguments, **more)
 
 
-def test_who_opts_out_while_the_result_is_made_is_not_accepted(calling, at):
+def test_opt_out_during_the_evaluation_is_not_accepted(calling, at):
     opt_out = Interrupted(lambda: calling.call("OptOutSpeaker", **at, SpeakerId="caller-0"))
     calling.service = replace(calling.service, fraud_indexes=opt_out)
     assert evaluated(calling, at)["AuthenticationResult"]["Decision"] == "SPEAKER_OPTED_OUT"
-    assert len([one for one in told(calling) if "Evaluate" in one["detail-type"]]) == 1
+    assert len([one for one in events_of(calling) if "Evaluate" in one["detail-type"]]) == 1
 
 
-def test_a_session_that_changes_all_the_time_is_a_conflict(calling, at):
+def test_session_that_keeps_changing_is_a_conflict(calling, at):
     thresholds = iter(range(100))
 
     def change():
@@ -355,17 +355,17 @@ def test_a_session_that_changes_all_the_time_is_a_conflict(calling, at):
     assert refusal.value.members["ConflictType"] == "CONCURRENT_CHANGES"
 
 
-def test_only_what_was_made_before_is_known_without_work(calling, at):
+def test_stored_evaluation_has_only_results_made_before(calling, at):
     request = {**at, "SessionNameOrId": "contact"}
-    assert known_evaluation(calling.service, CALLER, request) is None
+    assert stored_evaluation(calling.service, CALLER, request) is None
     answer = evaluated(calling, at)
-    assert known_evaluation(calling.service, CALLER, request) == answer
-    assert known_evaluation(calling.service, CALLER, {**request, "SessionNameOrId": "nobody"}) is None
+    assert stored_evaluation(calling.service, CALLER, request) == answer
+    assert stored_evaluation(calling.service, CALLER, {**request, "SessionNameOrId": "nobody"}) is None
     calling.call("DeleteDomain", **at)
-    assert known_evaluation(calling.service, CALLER, request) is None
+    assert stored_evaluation(calling.service, CALLER, request) is None
 
 
-def test_a_domain_that_is_still_being_read_has_no_fraud_result_yet(calling, at):
+def test_domain_still_being_read_has_no_fraud_result_yet(calling, at):
     class Slow(FraudIndexes):
         def ready(self, *_arguments, **_more):
             return False
@@ -375,7 +375,7 @@ def test_a_domain_that_is_still_being_read_has_no_fraud_result_yet(calling, at):
 
     quick = calling.service.fraud_indexes
     calling.service = replace(calling.service, fraud_indexes=Slow(10))
-    hear(calling, at["DomainId"], "contact", ANNA, purposes=("FRAUD",), fingerprint=b"\0" * 4)
+    store_speech(calling, at["DomainId"], "contact", ANNA, purposes=("FRAUD",), fingerprint=b"\0" * 4)
     answer = evaluated(calling, at)
     assert answer["FraudDetectionResult"]["Decision"] == "NOT_ENOUGH_SPEECH"
     assert answer["AuthenticationResult"]["Decision"] == "ACCEPT"
@@ -388,7 +388,7 @@ def test_a_domain_that_is_still_being_read_has_no_fraud_result_yet(calling, at):
 # --- time ---------------------------------------------------------------------------------------------
 
 
-def test_a_stream_must_begin_within_the_idle_limit(loud, at):
+def test_stream_must_start_within_the_idle_time(loud, at):
     loud.call("StartSession", **at, SessionName="contact")
     loud.clock.advance(seconds=loud.settings.live.idle_s + 1)
     session = loud.call("DescribeSession", **at, SessionNameOrId="contact")["Session"]
@@ -403,7 +403,7 @@ def test_scores_take_the_noisier_side(loud, at):
         enroll(loud, at["DomainId"], [ANNA], prefix=f"anna-{number}")  # on a line of 25 dB
         name = f"contact-{number}"
         loud.call("StartSession", **at, SessionName=name, SpeakerId=f"anna-{number}-0")
-        hear(loud, at["DomainId"], name, like(ANNA, 0.6), snr_db=noise)
+        store_speech(loud, at["DomainId"], name, like(ANNA, 0.6), snr_db=noise)
         scores.append(evaluated(loud, at, name)["AuthenticationResult"]["Score"])
     quiet = loud.service.calibration_of(load_models().encoder_id).score(0.6, speech_s=10.0, snr_db=25.0)
     assert scores[2] == quiet
@@ -414,12 +414,12 @@ def test_scores_take_the_noisier_side(loud, at):
     ("call", "voiceprint", "highpass_300hz"),
     [(True, True, True), (True, None, True), (True, False, False), (False, True, False)],
 )
-def test_calls_and_voiceprints_with_a_low_cut_are_held_against_strangers_on_such_lines(
+def test_highpass_lines_are_scored_against_impostors_on_such_lines(
     loud, at, call, voiceprint, highpass_300hz
 ):
     enroll(loud, at["DomainId"], [ANNA], prefix="anna", highpass_300hz=voiceprint)
     loud.call("StartSession", **at, SessionName="contact", SpeakerId="anna-0")
-    hear(loud, at["DomainId"], "contact", like(ANNA, 0.7), highpass_300hz=call)
+    store_speech(loud, at["DomainId"], "contact", like(ANNA, 0.7), highpass_300hz=call)
     scale = loud.service.calibration_of(load_models().encoder_id)
     here = {"speech_s": 10.0, "snr_db": 20.0}
 
@@ -429,7 +429,7 @@ def test_calls_and_voiceprints_with_a_low_cut_are_held_against_strangers_on_such
     assert scale.score(0.7, highpass_300hz=True, **here) < scale.score(0.7, **here)
 
 
-def test_a_speaker_without_a_voiceprint_is_told_what_to_do(calling, at):
+def test_speaker_without_voiceprint_is_refused_with_the_remedy(calling, at):
     with calling.store.database.write() as connection:
         connection.execute(voiceprints.delete())
     with pytest.raises(Validation, match="enroll the speaker again"):

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sonant.carriers.adapter import Audio, Begin, End, Reply
 from sonant.carriers.asterisk import AsteriskAdapter
+from sonant.carriers.carrier import Audio, End, Open, Reply
 from sonant.sessions.calls import Call, EndReason, StreamFault
 
 ACCOUNT, DOMAIN = "0" * 12, "d" * 22
@@ -36,24 +36,24 @@ def adapter(**parameters: str) -> AsteriskAdapter:
 
 def started(**parameters: str) -> Call:
     (effect,) = adapter(**parameters).receive(json.dumps(AS_JSON))
-    assert isinstance(effect, Begin)
+    assert isinstance(effect, Open)
     return effect.call
 
 
-def test_the_url_says_whose_call_it_is():
+def test_url_names_domain_session_and_speaker():
     call = started(domain="e" * 22, session="call-7", speaker="anna")
     assert call == Call(
         account_id=ACCOUNT, domain_id="e" * 22, session="call-7", speaker_id="anna", create=True
     )
 
 
-def test_what_the_url_does_not_say_comes_from_the_channel_and_the_settings():
+def test_session_and_domain_default_to_channel_and_settings():
     assert started() == Call(account_id=ACCOUNT, domain_id=DOMAIN, session="1761245643-1", create=True)
 
 
-def test_a_call_in_the_plain_form():
+def test_plain_messages():
     asterisk = adapter(session="call-7")
-    assert [type(effect) for effect in asterisk.receive(PLAIN)] == [Begin]
+    assert [type(effect) for effect in asterisk.receive(PLAIN)] == [Open]
     (audio,) = asterisk.receive(b"\xff" * 159 + b"\x80")
     assert isinstance(audio, Audio)
     assert (audio.rate_hz, audio.samples.tolist()) == (8000, [0] * 159 + [32124])
@@ -62,7 +62,7 @@ def test_a_call_in_the_plain_form():
     assert list(asterisk.ended(EndReason.REQUESTED)) == [Reply("HANGUP"), End(EndReason.REQUESTED)]
 
 
-def test_an_asterisk_that_speaks_json_is_answered_in_json():
+def test_json_messages_get_json_replies():
     asterisk = adapter()
     asterisk.receive(json.dumps(AS_JSON))
     assert list(asterisk.receive('{"event": "DTMF_END", "digit": "5"}')) == []
@@ -77,7 +77,7 @@ def test_an_asterisk_that_speaks_json_is_answered_in_json():
         ("slin16", np.array([5, -5], "<i2").tobytes(), 16000, [5, -5]),
     ],
 )
-def test_audio_is_in_the_codec_of_the_dial_string(codec, data, rate_hz, samples):
+def test_audio_is_decoded_by_the_dial_strings_codec(codec, data, rate_hz, samples):
     asterisk = adapter()
     asterisk.receive(json.dumps({**AS_JSON, "format": codec}))
     (audio,) = asterisk.receive(data)
@@ -86,12 +86,12 @@ def test_audio_is_in_the_codec_of_the_dial_string(codec, data, rate_hz, samples)
 
 
 @pytest.mark.parametrize("codec", ["opus", "g729", "", "ULAW"])
-def test_other_codecs_are_a_fault_that_names_those_that_are_none(codec):
+def test_unsupported_codec_is_a_fault_that_lists_the_supported(codec):
     with pytest.raises(StreamFault, match="ulaw, alaw, slin, slin16"):
         adapter().receive(json.dumps({**AS_JSON, "format": codec}))
 
 
-def test_audio_before_the_start_a_second_start_and_a_call_without_names_are_faults():
+def test_early_audio_second_start_and_missing_names_are_faults():
     with pytest.raises(StreamFault, match="before MEDIA_START"):
         adapter().receive(b"\xff")
     asterisk = adapter(session="a")
@@ -122,11 +122,11 @@ def test_audio_before_the_start_a_second_start_and_a_call_without_names_are_faul
         max_size=8,
     )
 )
-def test_whatever_comes_is_a_fault_or_effects(messages):
+def test_any_messages_are_effects_or_a_fault(messages):
     asterisk = adapter(session="a")
     for message in messages:
         try:
             effects = asterisk.receive(message)
         except StreamFault:
             return
-        assert all(isinstance(effect, Begin | Audio) for effect in effects)
+        assert all(isinstance(effect, Open | Audio) for effect in effects)

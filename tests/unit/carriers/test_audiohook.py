@@ -11,15 +11,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sonant.carriers.adapter import Audio, Begin, End, Reply
-from sonant.carriers.audiohook import AudioHookAdapter
-from sonant.carriers.audiohook_signature import HookRequest, check_request
+from sonant.carriers.audiohook import AudioHookAdapter, HookRequest, check_request
+from sonant.carriers.carrier import Audio, End, Open, Reply
 from sonant.sessions.calls import EndReason, StreamFault
 
 SESSION = "30b0e395-84d3-4570-ac13-9a62d8f514c0"
 ORGANIZATION = "d7934305-0972-4844-938e-9060eef73d05"
 CONVERSATION = "090eaa2f-72fa-480a-83e0-8667ff89c0ec"
-NOBODY = "00000000-0000-0000-0000-000000000000"
+PROBE = "00000000-0000-0000-0000-000000000000"
 DOMAIN = "d" * 22
 PCMU = {"type": "audio", "format": "PCMU", "channels": ["external"], "rate": 8000}
 STEREO = {"type": "audio", "format": "PCMU", "channels": ["external", "internal"], "rate": 8000}
@@ -58,7 +57,7 @@ def adapter(domain: str = DOMAIN) -> AudioHookAdapter:
 def opened(media: dict[str, Any] = PCMU) -> AudioHookAdapter:
     hook = adapter()
     hook.receive(client("open", 1, opening([media])))
-    hook.begun("id#" + "s" * 22)
+    hook.opened("id#" + "s" * 22)
     return hook
 
 
@@ -68,15 +67,15 @@ def said(effect: object) -> dict[str, Any]:
     return found
 
 
-def test_a_session_is_named_by_its_conversation_and_opened_with_the_callers_channel_alone() -> None:
+def test_session_is_the_conversation_and_only_the_callers_channel_is_opened() -> None:
     hook = adapter()
 
     (begin,) = hook.receive(client("open", 1, opening([STEREO, PCMU, L16])))
-    assert isinstance(begin, Begin)
+    assert isinstance(begin, Open)
     assert (begin.call.session, begin.call.domain_id) == (CONVERSATION, DOMAIN)
     assert begin.call.create
 
-    (reply,) = hook.begun("id#" + "s" * 22)
+    (reply,) = hook.opened("id#" + "s" * 22)
     assert said(reply) == {
         "version": "2",
         "type": "opened",
@@ -87,17 +86,17 @@ def test_a_session_is_named_by_its_conversation_and_opened_with_the_callers_chan
     }
 
 
-def test_the_integrations_configuration_may_name_the_domain() -> None:
+def test_custom_configuration_names_the_domain() -> None:
     (begin,) = adapter("").receive(client("open", 1, opening([PCMU], customConfig={"domain": "e" * 22})))
 
-    assert isinstance(begin, Begin)
+    assert isinstance(begin, Open)
     assert begin.call.domain_id == "e" * 22
 
 
-def test_a_connection_probe_is_opened_without_media_and_starts_no_session() -> None:
+def test_probe_is_opened_without_media_and_starts_no_session() -> None:
     hook = adapter("")
 
-    (reply,) = hook.receive(client("open", 1, opening([STEREO], conversationId=NOBODY)))
+    (reply,) = hook.receive(client("open", 1, opening([STEREO], conversationId=PROBE)))
     assert said(reply)["parameters"]["media"] == []
 
     closed, end = hook.receive(client("close", 2, {"reason": "end"}))
@@ -105,7 +104,7 @@ def test_a_connection_probe_is_opened_without_media_and_starts_no_session() -> N
     assert end == End(EndReason.CALL_ENDED)
 
 
-def test_of_two_channels_the_external_one_is_heard() -> None:
+def test_external_channel_of_two_is_used() -> None:
     (audio,) = opened(STEREO).receive(bytes([0x00, 0xFF, 0x80, 0xFF]))
 
     assert isinstance(audio, Audio)
@@ -119,7 +118,7 @@ def test_linear_audio_is_little_endian() -> None:
     np.testing.assert_array_equal(audio.samples, np.array([1, -2], np.int16))
 
 
-def test_pings_are_answered_and_every_answer_counts_on() -> None:
+def test_pings_are_answered_with_rising_sequence_numbers() -> None:
     hook = opened()
 
     (pong,) = hook.receive(client("ping", 2))
@@ -130,7 +129,7 @@ def test_pings_are_answered_and_every_answer_counts_on() -> None:
     assert end == End(EndReason.CALL_ENDED)
 
 
-def test_a_stream_that_the_service_ends_is_disconnected_and_then_closed_by_the_client() -> None:
+def test_stream_ended_by_the_service_is_disconnected_then_closed() -> None:
     hook = opened()
 
     (told,) = hook.ended(EndReason.REQUESTED)
@@ -138,7 +137,7 @@ def test_a_stream_that_the_service_ends_is_disconnected_and_then_closed_by_the_c
     assert said(hook.receive(client("close", 2))[0])["type"] == "closed"
 
 
-def test_a_session_that_is_refused_is_told_why() -> None:
+def test_refused_session_gets_the_reason() -> None:
     hook = adapter()
     hook.receive(client("open", 1, opening([PCMU])))
 
@@ -160,7 +159,7 @@ def test_a_session_that_is_refused_is_told_why() -> None:
         client("ping", 2, parameters=[1]),
     ],
 )
-def test_what_the_protocol_does_not_allow_is_a_fault(message: str) -> None:
+def test_protocol_violation_is_a_fault(message: str) -> None:
     with pytest.raises(StreamFault):
         opened().receive(message)
 
@@ -176,12 +175,12 @@ def test_what_the_protocol_does_not_allow_is_a_fault(message: str) -> None:
         {"conversationId": 1},
     ],
 )
-def test_an_opening_that_cannot_be_served_is_a_fault(changes: dict[str, Any]) -> None:
+def test_opening_that_cannot_be_served_is_a_fault(changes: dict[str, Any]) -> None:
     with pytest.raises(StreamFault):
         adapter().receive(client("open", 1, opening([PCMU]) | changes))
 
 
-def test_audio_before_the_opening_and_half_samples_are_faults() -> None:
+def test_early_audio_and_half_samples_are_faults() -> None:
     with pytest.raises(StreamFault, match="before"):
         adapter().receive(b"\xff" * 160)
     with pytest.raises(StreamFault, match="sample"):
@@ -209,7 +208,7 @@ _MESSAGES = st.fixed_dictionaries(
 @given(
     st.lists(st.one_of(_MESSAGES.map(json.dumps), st.text(max_size=40), st.binary(max_size=20)), max_size=6)
 )
-def test_whatever_comes_is_an_effect_or_a_fault(messages: list[str | bytes]) -> None:
+def test_any_messages_are_effects_or_a_fault(messages: list[str | bytes]) -> None:
     hook = opened()
     try:
         for message in messages:
@@ -248,11 +247,11 @@ def check(headers: dict[str, str], now: datetime = THEN, secret: str = SECRET) -
     check_request(request, key=KEY, secret=secret, now=now)
 
 
-def test_the_documentations_example_is_accepted() -> None:
+def test_documentations_example_is_accepted() -> None:
     check(EXAMPLE)
 
 
-def test_without_a_client_secret_the_api_key_is_enough() -> None:
+def test_api_key_suffices_without_client_secret() -> None:
     check({"x-api-key": KEY}, secret="")
 
 
@@ -275,12 +274,12 @@ def test_without_a_client_secret_the_api_key_is_enough() -> None:
         ("signature-input", "sig1=" + COVERED.replace(")", ' "@query")') + PARAMETERS),
     ],
 )
-def test_anything_else_is_refused(header: str, value: str) -> None:
+def test_wrong_header_is_refused(header: str, value: str) -> None:
     with pytest.raises(StreamFault):
         check(EXAMPLE | {header: value})
 
 
 @pytest.mark.parametrize("moment", [1641013200 + 16, 1641013200 - 6])
-def test_a_signature_counts_for_seconds_only(moment: int) -> None:
+def test_old_or_future_signature_is_refused(moment: int) -> None:
     with pytest.raises(StreamFault, match="old"):
         check(EXAMPLE, datetime.fromtimestamp(moment, UTC))

@@ -42,20 +42,18 @@ def in_batch(call, need_s, models):
     return collect_speech([source], need_s=need_s, models=models, strict=False, max_duration_s=600).samples
 
 
-def test_a_call_is_heard_for_both_purposes_from_the_speech_that_batch_would_find(
-    live, domain, call, talk, models
-):
+def test_call_is_analyzed_from_the_speech_that_batch_finds(live, domain, call, talk, models):
     # Given: a session, and a call of one voice
     name = live.start(domain).name
 
     # When
-    session = live.take(domain, name, talk)
+    session = live.run_call(domain, name, talk)
 
     # Then
     assert (session.stream_status, session.stream_end_reason) == (ENDED, EndReason.CALL_ENDED)
     assert session.net_speech_s == 10, "nobody can want more here, so no more is collected"
     assert 10 < session.heard_s < len(talk) / 8000
-    heard = live.hearings(domain, name)
+    heard = live.analyzed(domain, name)
     assert set(heard) == {AUTHENTICATION, FRAUD}
     for hearing in heard.values():
         np.testing.assert_array_equal(decode_flac(hearing.audio), in_batch(call, 10.0, models))
@@ -67,14 +65,14 @@ def test_a_call_is_heard_for_both_purposes_from_the_speech_that_batch_would_find
     assert heard[FRAUD].fingerprint is not None
 
 
-def test_the_window_is_where_in_the_call_the_speech_was(live, domain, talk, models):
+def test_window_is_the_speechs_place_in_the_call(live, domain, talk, models):
     name = live.start(domain).name
-    session = live.take(domain, name, talk)
+    session = live.run_call(domain, name, talk)
 
-    gatherer = SpeechCollector(models, 80_000)
-    gatherer.push(talk.astype(np.float32) / 32768)
-    window = gatherer.window(80_000)
-    hearing = live.hearings(domain, name)[AUTHENTICATION]
+    collector = SpeechCollector(models, 80_000)
+    collector.push(talk.astype(np.float32) / 32768)
+    window = collector.window(80_000)
+    hearing = live.analyzed(domain, name)[AUTHENTICATION]
     for moment, sample in ((hearing.started_at, window.start), (hearing.ended_at, window.end)):
         assert abs(moment - session.stream_started_at - timedelta(seconds=sample / 8000)) < EXACT
 
@@ -82,26 +80,26 @@ def test_the_window_is_where_in_the_call_the_speech_was(live, domain, talk, mode
 def test_each_purpose_gets_the_speech_that_the_session_sets(live, domain, call, talk, models):
     name = live.start(domain, StreamingConfiguration={"AuthenticationMinimumSpeechInSeconds": 5}).name
 
-    live.take(domain, name, talk)
+    live.run_call(domain, name, talk)
 
-    heard = live.hearings(domain, name)
+    heard = live.analyzed(domain, name)
     assert heard[AUTHENTICATION].sample.quality.net_speech_s == 5
     assert heard[FRAUD].sample.quality.net_speech_s == 10
     np.testing.assert_array_equal(decode_flac(heard[AUTHENTICATION].audio), in_batch(call, 5.0, models))
 
 
-def test_what_is_switched_off_is_not_heard(live, domain, talk):
+def test_disabled_purpose_is_not_analyzed(live, domain, talk):
     name = live.start(domain, IsFraudDetectionEnabled=False).name
-    live.take(domain, name, talk)
-    assert set(live.hearings(domain, name)) == {AUTHENTICATION}
+    live.run_call(domain, name, talk)
+    assert set(live.analyzed(domain, name)) == {AUTHENTICATION}
 
 
-def test_what_is_switched_on_in_mid_call_is_heard_from_the_speech_that_was(live, domain, talk):
+def test_purpose_enabled_during_the_call_uses_the_earlier_speech(live, domain, talk):
     # Given: a call without authentication, heard to the end
     name = live.start(domain, IsVoiceAuthenticationEnabled=False).name
     stream = live.open(domain, name)
-    live.speak(stream, talk)
-    assert set(live.hearings(domain, name)) == {FRAUD}
+    live.push(stream, talk)
+    assert set(live.analyzed(domain, name)) == {FRAUD}
 
     # When: authentication is switched on, and no word more is spoken
     live.call("UpdateSession", DomainId=domain, SessionNameOrId=name, IsVoiceAuthenticationEnabled=True)
@@ -109,66 +107,66 @@ def test_what_is_switched_on_in_mid_call_is_heard_from_the_speech_that_was(live,
     # Then
     for _ in range(100):
         assert stream.wait_drained(PATIENCE_S)
-        stream.feed(np.zeros(160, np.int16), 8000)  # the line stays open
-        if AUTHENTICATION in live.hearings(domain, name):
+        stream.push(np.zeros(160, np.int16), 8000)  # the line stays open
+        if AUTHENTICATION in live.analyzed(domain, name):
             break
-    first, second = (live.hearings(domain, name)[one] for one in (AUTHENTICATION, FRAUD))
+    first, second = (live.analyzed(domain, name)[one] for one in (AUTHENTICATION, FRAUD))
     assert (first.started_at, first.ended_at) == (second.started_at, second.ended_at)
     live.hang_up(stream)
 
 
-def test_a_line_of_16_khz_sounds_like_one_of_8_khz(live, domain, talk):
+def test_16_khz_line_gives_the_embedding_of_8_khz(live, domain, talk):
     narrow, wide = live.start(domain).name, live.start(domain).name
-    live.take(domain, narrow, talk)
+    live.run_call(domain, narrow, talk)
 
     stream = live.open(domain, wide)
-    live.speak(stream, soxr.resample(talk, 8000, 16000), 16000)
+    live.push(stream, soxr.resample(talk, 8000, 16000), 16000)
     live.hang_up(stream)
 
-    one, two = (live.hearings(domain, n)[FRAUD].sample.vector for n in (narrow, wide))
+    one, two = (live.analyzed(domain, n)[FRAUD].sample.vector for n in (narrow, wide))
     assert one.dot(two) > 0.98
 
 
-def test_a_line_that_cuts_off_at_300_hz_is_marked(live, domain, talk):
+def test_line_with_a_300_hz_highpass_is_marked(live, domain, talk):
     name = live.start(domain).name
     narrow = parse("narrow+g711").apply(talk.astype(np.float32) / 32768, seed=(1,))
-    live.take(domain, name, (narrow * 32768).astype(np.int16))
-    heard = live.hearings(domain, name)
+    live.run_call(domain, name, (narrow * 32768).astype(np.int16))
+    heard = live.analyzed(domain, name)
     assert [hearing.sample.quality.highpass_300hz for hearing in heard.values()] == [True, True]
 
 
-def test_too_little_speech_is_told_and_nothing_is_heard(live, domain, talk):
+def test_too_little_speech_is_shown_and_not_analyzed(live, domain, talk):
     name = live.start(domain).name
-    session = live.take(domain, name, talk[: 8 * 8000])
-    assert live.hearings(domain, name) == {}
+    session = live.run_call(domain, name, talk[: 8 * 8000])
+    assert live.analyzed(domain, name) == {}
     assert 0 < session.net_speech_s < 8
     assert session.heard_s == pytest.approx(8.0)
 
 
-def test_the_next_stream_of_a_session_begins_with_nothing(live, domain, talk):
+def test_next_stream_starts_without_results(live, domain, talk):
     name = live.start(domain).name
-    live.take(domain, name, talk)
+    live.run_call(domain, name, talk)
 
     live.start(domain, name)
-    session = live.take(domain, name, talk[: 8 * 8000])
+    session = live.run_call(domain, name, talk[: 8 * 8000])
 
     assert session.stream == 2
-    assert live.hearings(domain, name) == {}
+    assert live.analyzed(domain, name) == {}
 
 
-def test_progress_is_told_while_the_call_goes_on(live, domain, talk):
+def test_progress_is_stored_while_the_call_goes_on(live, domain, talk):
     name = live.start(domain).name
     stream = live.open(domain, name)
-    live.speak(stream, talk[: 9 * 8000])
+    live.push(stream, talk[: 9 * 8000])
     told = live.until(domain, name, heard_s=pytest.approx(9.0, abs=0.04))
     assert told.stream_status == ONGOING
     assert 0 < told.net_speech_s < 9
     live.hang_up(stream)
 
 
-def test_begin_and_end_of_a_stream_are_told_as_events(live, domain, talk):
+def test_start_and_end_of_a_stream_are_events(live, domain, talk):
     name = live.start(domain).name
-    session = live.take(domain, name, talk)
+    session = live.run_call(domain, name, talk)
     begun, ended = live.events(domain, "VoiceId Start Session Action")
     assert (begun["status"], ended["status"]) == ("STREAMING_STARTED", "STREAMING_ENDED")
     assert begun["session"]["sessionId"] == ended["session"]["sessionId"] == session.session_id
@@ -179,11 +177,9 @@ def test_begin_and_end_of_a_stream_are_told_as_events(live, domain, talk):
 
 
 @pytest.mark.parametrize(("seconds", "status"), [(4, "NOT_ENOUGH_SPEECH"), (None, "READY_FOR_ENROLLMENT")])
-def test_speech_enough_for_an_enrollment_is_told_also_when_none_was_asked_for(
-    live, domain, talk, seconds, status
-):
+def test_events_show_whether_speech_suffices_to_enroll(live, domain, talk, seconds, status):
     name = live.start(domain).name
-    session = live.take(domain, name, talk if seconds is None else talk[: seconds * 8000])
+    session = live.run_call(domain, name, talk if seconds is None else talk[: seconds * 8000])
     *_, ended = live.events(domain, "VoiceId Start Session Action")
     progress = ended["session"]["enrollmentAudioProgress"]
     assert progress["audioAggregationStatus"] == status

@@ -1,4 +1,4 @@
-"""Sonant's own model of sessions says what Voice ID's does, and what the code does."""
+"""Sonant's own service model of sessions agrees with Voice ID's and with the code."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ EVALUATION = output_of("VoiceID.EvaluateSession")
 START = input_of("Sonant.StartSession")
 
 
-def test_streams_end_for_the_reasons_that_the_model_lists():
+def test_end_reasons_are_those_of_the_model():
     assert set(SESSION.members["StreamEndReason"].enum) == {reason.value for reason in EndReason}
 
 
-def test_statuses_are_those_of_both_models_and_of_the_store():
+def test_streaming_statuses_agree():
     own = SESSION.members["StreamingStatus"].enum
     assert own == EVALUATION.members["StreamingStatus"].enum == [*ACTIVE, ENDED]
 
@@ -72,6 +72,6 @@ def test_limits_are_those_of_voice_ids_model(own, theirs):
     assert own.metadata == theirs.metadata
 
 
-def test_a_sensitive_member_is_sensitive_in_both():
+def test_speaker_ids_are_sensitive():
     assert SESSION.members["CustomerSpeakerId"].metadata["sensitive"]
     assert START.members["SpeakerId"].metadata["sensitive"]

@@ -17,70 +17,70 @@ def voice(seed: int = 0, count: int = 4000) -> NDArray[np.int16]:
     return np.random.default_rng(seed).integers(-3000, 3000, count).astype(np.int16)
 
 
-def heard(track: CustomerTrack, data: bytes, step: int = 100) -> NDArray[np.int16]:
-    found = [part for at in range(0, len(data), step) for part in track.feed(data[at : at + step])]
+def extracted(track: CustomerTrack, data: bytes, step: int = 100) -> NDArray[np.int16]:
+    found = [part for at in range(0, len(data), step) for part in track.push(data[at : at + step])]
     return np.concatenate([np.empty(0, np.int16), *found, *track.finish()])
 
 
 @pytest.mark.parametrize("step", [1, 7, 4096, 10**6])
-def test_the_customers_samples_come_out_as_they_went_in(step: int) -> None:
+def test_customers_samples_are_extracted(step: int) -> None:
     data = fragment(voice(1), "contact-1") + fragment(voice(2), "contact-1")
 
     np.testing.assert_array_equal(
-        heard(CustomerTrack("contact-1"), data, step), np.concatenate([voice(1), voice(2)])
+        extracted(CustomerTrack("contact-1"), data, step), np.concatenate([voice(1), voice(2)])
     )
 
 
-def test_the_track_is_found_by_its_name_wherever_it_stands() -> None:
+def test_track_is_found_by_name() -> None:
     data = fragment(voice(1), names=TRACKS[::-1]) + fragment(voice(2))
 
-    np.testing.assert_array_equal(heard(CustomerTrack(), data), np.concatenate([voice(1), voice(2)]))
+    np.testing.assert_array_equal(extracted(CustomerTrack(), data), np.concatenate([voice(1), voice(2)]))
 
 
-def test_the_codec_that_connect_claims_does_not_matter() -> None:
+def test_declared_codec_is_ignored() -> None:
     data = fragment(voice(1)).replace(b"A_PCM/INT/LIT", b"A_AAC" + b"\0" * 8)
 
-    np.testing.assert_array_equal(heard(CustomerTrack(), data), voice(1))
+    np.testing.assert_array_equal(extracted(CustomerTrack(), data), voice(1))
 
 
-def test_the_next_call_in_the_same_video_stream_is_not_listened_to() -> None:
+def test_next_contact_ends_the_track() -> None:
     track = CustomerTrack("contact-1")
     data = fragment(voice(1), "contact-1") + fragment(voice(2), "contact-2") + fragment(voice(3), "contact-1")
 
-    np.testing.assert_array_equal(heard(track, data), voice(1))
-    assert track.over
+    np.testing.assert_array_equal(extracted(track, data), voice(1))
+    assert track.ended
 
 
-def test_what_comes_before_the_call_is_passed_over() -> None:
+def test_fragments_of_earlier_contacts_are_skipped() -> None:
     track = CustomerTrack("contact-1")
     data = fragment(voice(2), "contact-0") + fragment(voice(1), "contact-1")
 
-    np.testing.assert_array_equal(heard(track, data), voice(1))
-    assert not track.over
+    np.testing.assert_array_equal(extracted(track, data), voice(1))
+    assert not track.ended
 
 
-def test_without_a_contact_the_first_one_counts() -> None:
+def test_first_contact_is_used_by_default() -> None:
     data = fragment(voice(1), "contact-1") + fragment(voice(2), "contact-2")
 
-    np.testing.assert_array_equal(heard(CustomerTrack(), data), voice(1))
+    np.testing.assert_array_equal(extracted(CustomerTrack(), data), voice(1))
 
 
-def test_a_fragment_is_given_only_when_its_tags_have_been_seen() -> None:
+def test_fragment_is_returned_only_after_its_tags() -> None:
     track = CustomerTrack("contact-1")
 
-    assert track.feed(fragment(voice(2), None)) == []
-    assert track.feed(tags(ContactId="contact-2")) == []
+    assert track.push(fragment(voice(2), None)) == []
+    assert track.push(tags(ContactId="contact-2")) == []
     assert track.finish() == []
 
 
-def test_a_fragment_has_a_bound() -> None:
+def test_fragment_size_is_bounded() -> None:
     track = CustomerTrack()
-    track.feed(HEADER)
+    track.push(HEADER)
     block = element("A3", b"\x81\0\0\x80", b"\0" * 100_000)
 
     with pytest.raises(StreamFault, match="larger"):
         for _ in range(MAX_FRAGMENT_BYTES // 100_000 + 2):
-            track.feed(block)
+            track.push(block)
 
 
 @pytest.mark.parametrize(
@@ -95,15 +95,15 @@ def test_a_fragment_has_a_bound() -> None:
         bytes.fromhex("A3") + b"\xff" + bytes(20),  # a block of unknown size
     ],
 )
-def test_what_is_not_connects_matroska_is_a_fault(data: bytes) -> None:
+def test_other_data_is_a_fault(data: bytes) -> None:
     with pytest.raises(StreamFault):
-        CustomerTrack().feed((b"" if data[:1] in b"R\0" else HEADER) + data)
+        CustomerTrack().push((b"" if data[:1] in b"R\0" else HEADER) + data)
 
 
 @given(st.binary(max_size=300), st.integers(1, 50))
 def test_any_bytes_are_samples_or_a_fault(data: bytes, step: int) -> None:
     start = fragment(voice(1, 50))
     try:
-        heard(CustomerTrack(), start + data, step)
+        extracted(CustomerTrack(), start + data, step)
     except StreamFault as fault:
         assert str(fault)

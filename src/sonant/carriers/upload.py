@@ -1,7 +1,7 @@
-"""A call's audio as the body of a POST, at any speed: taken in as fast as it can be listened to.
+"""Uploads: a call's audio as the body of a POST, processed as fast as possible.
 
-Bare samples are listened to as they come. Recordings in a container are read whole first, no larger than
-those of jobs, and decoded in a thread.
+Raw audio is processed as it comes. Recordings in a container are read whole first, no larger than those of
+jobs, and decoded in a thread.
 """
 
 from __future__ import annotations
@@ -21,20 +21,20 @@ from numpy.typing import NDArray
 from starlette.types import Receive
 
 from sonant.carriers.authorizer import OpenedStream
-from sonant.carriers.encoding import decoder, one_channel
-from sonant.carriers.own import RATES_HZ, AudioForm
-from sonant.carriers.parts import Stream, feed_in_pieces
+from sonant.carriers.encoding import RATES_HZ, AudioFormat, decoder, one_channel
+from sonant.carriers.relay import push_in_pieces
 from sonant.carriers.request import UNSIGNED, StreamRequest, declared_hash
 from sonant.errors import AudioError, BodyTooLarge, InternalServer, InvalidSignature, Throttling, Validation
-from sonant.sessions.calls import EndReason, StreamFault, StreamOver
+from sonant.sessions.calls import EndReason, StreamEnded, StreamFault
+from sonant.sessions.stream import Stream
 from sonant.settings import Audio, Settings
 from sonant.voice.audio.readers import MEDIA_TYPES
 from sonant.voice.audio.recording import RATE_HZ, Recording
 from sonant.voice.audio.samples import int16_from_float
 
-#: Media types of bare samples: encoding, and the rate if the type alone fixes it. (RFC 2586, 3551, 4856:
+#: Media types of raw audio: encoding, and the rate if the type alone fixes it. (RFC 2586, 3551, 4856:
 #: L16 is big-endian, `basic` is mu-law at 8 kHz.)
-BARE = {
+RAW_TYPES = {
     "audio/l16": ("pcm_s16be", None),
     "audio/basic": ("mulaw", 8000),
     "audio/pcmu": ("mulaw", 8000),
@@ -44,20 +44,20 @@ BARE = {
     "audio/x-alaw": ("alaw", 8000),
     "audio/alaw": ("alaw", 8000),
 }
-#: Media types of recordings whose bytes say what they are.
-CONTAINERS = MEDIA_TYPES | {"application/octet-stream"}
+#: Media types of recordings in a container.
+CONTAINER_TYPES = MEDIA_TYPES | {"application/octet-stream"}
 #: Recordings held in memory at once, each up to `audio.max_file_bytes`.
-MOST_RECORDINGS = 4
-_MOST_TYPE_BYTES = 200
-#: How long may be listened to what lies there at the end of a body.
+MAX_RECORDINGS = 4
+_MAX_TYPE_BYTES = 200
+#: How long the audio left at the end of a body may take to be processed, in seconds.
 _DRAIN_S = 120.0
 
 
 class Upload:
-    """Takes one upload in, and answers when all of it was listened to."""
+    """Processes one upload and responds when all its audio is processed."""
 
     recordings = 0
-    """Held in memory now, by all uploads of the process."""
+    """Recordings in memory now, of all uploads of the process."""
 
     def __init__(
         self,
@@ -65,37 +65,38 @@ class Upload:
         settings: Settings,
         threads: Executor,
     ) -> None:
+        """`open_stream` gets the request and the declared hash of its body."""
         self._open, self._settings, self._threads = open_stream, settings, threads
 
-    async def take(self, request: StreamRequest, receive: Receive) -> bytes:
-        """The answer, as JSON. Raises WireError."""
+    async def process(self, request: StreamRequest, receive: Receive) -> bytes:
+        """Process the body and return the response, as JSON. Raises WireError."""
         declared = declared_hash(request)
-        form = form_of(request.header(b"content-type"))
+        audio_format = format_of(request.header(b"content-type"))
         if request.parameters().keys() & {"Encoding", "SampleRate"}:
             raise Validation("Encoding and SampleRate are for WebSockets: the Content-Type says them here.")
         body = _Body(receive, declared, self._settings)
-        if form is not None:
-            return await self._carry(await self._open(request, declared), form, body)
-        if Upload.recordings >= MOST_RECORDINGS:
-            raise Throttling("The service takes in as many recordings as it may.")
+        if audio_format is not None:
+            return await self._process(await self._open(request, declared), audio_format, body)
+        if Upload.recordings >= MAX_RECORDINGS:
+            raise Throttling("The service processes as many uploaded recordings as it may.")
         Upload.recordings += 1
         try:
-            return await self._carry(await self._open(request, declared), None, body)
+            return await self._process(await self._open(request, declared), None, body)
         finally:
             Upload.recordings -= 1
 
-    async def _carry(self, begun: OpenedStream, form: AudioForm | None, body: _Body) -> bytes:
-        stream, reason = begun.stream, EndReason.DISCONNECTED
+    async def _process(self, opened: OpenedStream, audio_format: AudioFormat | None, body: _Body) -> bytes:
+        stream, reason = opened.stream, EndReason.DISCONNECTED
         ended: asyncio.Future[EndReason] = asyncio.get_running_loop().create_future()
-        stream.on_end(_teller(ended))
-        taking = asyncio.create_task(self._take_in(begun, form, body))
+        stream.on_end(_setter(ended))
+        pushing = asyncio.create_task(self._push_all(opened, audio_format, body))
         try:
-            both: set[asyncio.Future[Any]] = {taking, ended}
+            both: set[asyncio.Future[Any]] = {pushing, ended}
             await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
-            if not taking.done():
+            if not pushing.done():
                 reason = ended.result()
                 raise _refusal(reason)
-            taking.result()
+            pushing.result()
             reason = EndReason.CALL_ENDED
             return orjson.dumps(
                 {
@@ -104,8 +105,8 @@ class Upload:
                     "NetSpeechSeconds": round(stream.net_speech_s, 3),
                 }
             )
-        except StreamOver as over:
-            reason = over.reason
+        except StreamEnded as end:
+            reason = end.reason
             raise _refusal(reason) from None
         except StreamFault as fault:
             reason = fault.reason
@@ -122,34 +123,34 @@ class Upload:
             reason = EndReason.SERVICE_STOPPED
             raise
         finally:
-            taking.cancel()
+            pushing.cancel()
             stream.end(reason)
 
-    async def _take_in(self, begun: OpenedStream, form: AudioForm | None, body: _Body) -> None:
-        stream = begun.stream
-        if form is None:
-            await self._take_recording(stream, begun.asked.form.channel, body)
+    async def _push_all(self, opened: OpenedStream, audio_format: AudioFormat | None, body: _Body) -> None:
+        stream, asked = opened.stream, opened.parameters.format
+        if audio_format is None:
+            await self._push_recording(stream, asked.channel, body)
         else:
-            channels = begun.asked.form.channels if form.channels == 1 else form.channels
-            form = replace(form, channels=channels, channel=begun.asked.form.channel)
-            await _take_samples(stream, form, body)
+            channels = asked.channels if audio_format.channels == 1 else audio_format.channels
+            audio_format = replace(audio_format, channels=channels, channel=asked.channel)
+            await _push_raw(stream, audio_format, body)
         body.check()
         stream.end(EndReason.CALL_ENDED)
         async with asyncio.timeout(_DRAIN_S):
             await stream.drained()
-        if stream.lost:
+        if stream.results_lost:
             raise InternalServer
 
-    async def _take_recording(self, stream: Stream, channel: int, body: _Body) -> None:
-        data = await body.whole(self._settings.audio.max_file_bytes)
+    async def _push_recording(self, stream: Stream, channel: int, body: _Body) -> None:
+        data = await body.read_all(self._settings.audio.max_file_bytes)
         blocks = _blocks(data, channel, self._settings.audio)
         loop = asyncio.get_running_loop()
         while (block := await loop.run_in_executor(self._threads, next, blocks, None)) is not None:
-            await feed_in_pieces(stream, block, RATE_HZ)
+            await push_in_pieces(stream, block, RATE_HZ)
 
 
 def _blocks(data: bytes, channel: int, limits: Audio) -> Iterator[NDArray[np.int16]]:
-    """Blocks of a recording at 8 kHz. Raises AudioError."""
+    """Decode a recording in blocks at 8 kHz. Raises AudioError."""
     recording = Recording.open(
         data, channel=channel, strict=limits.strict, max_duration_s=limits.max_duration_s
     )
@@ -157,24 +158,24 @@ def _blocks(data: bytes, channel: int, limits: Audio) -> Iterator[NDArray[np.int
         yield int16_from_float(block)
 
 
-async def _take_samples(stream: Stream, form: AudioForm, body: _Body) -> None:
-    decode, rest, heard = decoder(form.encoding), b"", False
+async def _push_raw(stream: Stream, audio_format: AudioFormat, body: _Body) -> None:
+    decode, rest, empty = decoder(audio_format.encoding), b"", True
     while (piece := await body.next()) is not None:
         data = rest + piece
-        whole = len(data) - len(data) % form.frame_bytes
+        whole = len(data) - len(data) % audio_format.frame_bytes
         rest = data[whole:]
         if whole:
-            samples = one_channel(decode(data[:whole]), form.channels, form.channel)
-            await feed_in_pieces(stream, samples, form.rate_hz)
-            heard = True
+            samples = one_channel(decode(data[:whole]), audio_format.channels, audio_format.channel)
+            await push_in_pieces(stream, samples, audio_format.rate_hz)
+            empty = False
     if rest:
         raise Validation("The body ends in the middle of a sample.")
-    if not heard:
+    if empty:
         raise Validation("The body holds no audio.")
 
 
 class _Body:
-    """A request's body as it comes, hashed if its hash was declared."""
+    """A request's body, read in pieces and hashed if its hash was declared."""
 
     def __init__(self, receive: Receive, declared: bytes, settings: Settings) -> None:
         self._receive, self._declared = receive, declared
@@ -182,7 +183,8 @@ class _Body:
         self._idle_s, self._more = settings.live.idle_s, True
 
     async def next(self) -> bytes | None:
-        """None at the end. Raises StreamFault when the client falls silent or goes away."""
+        """Return the next piece, None at the end. Raises StreamFault when the client sends nothing for too
+        long or disconnects."""
         while self._more:
             try:
                 async with asyncio.timeout(self._idle_s):
@@ -198,36 +200,37 @@ class _Body:
                 return bytes(piece)
         return None
 
-    async def whole(self, most_bytes: int) -> bytes:
+    async def read_all(self, max_bytes: int) -> bytes:
+        """Return the whole body. Raises BodyTooLarge."""
         pieces, size = [], 0
         while (piece := await self.next()) is not None:
             size += len(piece)
-            if size > most_bytes:
-                raise BodyTooLarge(f"The recording is larger than {most_bytes} bytes.")
+            if size > max_bytes:
+                raise BodyTooLarge(f"The recording is larger than {max_bytes} bytes.")
             pieces.append(piece)
         return b"".join(pieces)
 
     def check(self) -> None:
-        """At the end: is it the body that was signed? Raises InvalidSignature."""
+        """Check the hash of the body that was read. Raises InvalidSignature."""
         if self._hash is not None and not hmac.compare_digest(
             self._hash.hexdigest().encode(), self._declared
         ):
             raise InvalidSignature("The body is not the one whose SHA-256 was signed.")
 
 
-def form_of(content_type: bytes) -> AudioForm | None:
-    """What a Content-Type says of bare samples; None for a recording in a container. Raises Validation."""
-    if len(content_type) > _MOST_TYPE_BYTES:
+def format_of(content_type: bytes) -> AudioFormat | None:
+    """Parse the Content-Type of raw audio; None for a recording in a container. Raises Validation."""
+    if len(content_type) > _MAX_TYPE_BYTES:
         raise Validation("The Content-Type is too long.")
     header = MimeMessage()
     header["content-type"] = content_type.decode("latin-1").replace("\r", "").replace("\n", "")
     kind = header.get_content_type()
-    if kind in CONTAINERS:
+    if kind in CONTAINER_TYPES:
         return None
-    if kind not in BARE:
-        known = ", ".join(sorted([*BARE, *CONTAINERS]))
+    if kind not in RAW_TYPES:
+        known = ", ".join(sorted([*RAW_TYPES, *CONTAINER_TYPES]))
         raise Validation(f"The Content-Type must be one of {known}")
-    encoding, fixed_hz = BARE[kind]
+    encoding, fixed_hz = RAW_TYPES[kind]
     if encoding == "pcm_s16be" and header.get_param("endianness") == "little-endian":
         encoding = "pcm_s16le"
     rate_hz = _number(header.get_param("rate"), fixed_hz)
@@ -236,7 +239,7 @@ def form_of(content_type: bytes) -> AudioForm | None:
     channels = _number(header.get_param("channels"), 1)
     if channels not in (1, 2):
         raise Validation("The Content-Type may have 1 or 2 channels")
-    return AudioForm(encoding=encoding, rate_hz=rate_hz, channels=channels)
+    return AudioFormat(encoding=encoding, rate_hz=rate_hz, channels=channels)
 
 
 def _number(text: object, default: int | None) -> int | None:
@@ -247,18 +250,19 @@ def _number(text: object, default: int | None) -> int | None:
     )
 
 
-def _teller(ended: asyncio.Future[EndReason]) -> Callable[[EndReason], None]:
+def _setter(ended: asyncio.Future[EndReason]) -> Callable[[EndReason], None]:
+    """Return a callback that sets the future from any thread."""
     loop = ended.get_loop()
 
-    def settle(reason: EndReason) -> None:
+    def set_ended(reason: EndReason) -> None:
         if not ended.done():
             ended.set_result(reason)
 
-    def tell(reason: EndReason) -> None:  # from any thread
+    def callback(reason: EndReason) -> None:
         if not loop.is_closed():
-            loop.call_soon_threadsafe(settle, reason)
+            loop.call_soon_threadsafe(set_ended, reason)
 
-    return tell
+    return callback
 
 
 def _refusal(reason: EndReason) -> Validation | InternalServer:

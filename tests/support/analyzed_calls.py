@@ -1,4 +1,4 @@
-"""Real speech put into the store as whoever listens to calls does: voices enrolled, and heard in sessions."""
+"""Real speech stored as the stream manager stores it: enrolled voices, and analyzed speech of sessions."""
 
 from __future__ import annotations
 
@@ -35,18 +35,18 @@ OWNER = "test"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Voice:
-    """What the engine makes of a recording's first speech."""
+    """The embedding, fingerprint and quality of a recording's first speech."""
 
     sample: VoiceSample
     fingerprint: bytes
 
 
-def listen(recording: bytes, net_speech_s: float) -> Voice:
+def analyze(recording: bytes, net_speech_s: float) -> Voice:
+    """Analyze the first `net_speech_s` seconds of speech of a recording."""
     models = load_models()
     source = RecordingSource(name="call", data=recording, channel=0)
     speech = collect_speech([source], need_s=net_speech_s, models=models, strict=False, max_duration_s=600.0)
     voice = embed(speech.samples, models)
-    assert speech.quality.snr_db is not None
     return Voice(
         sample=VoiceSample(model_id=voice.model_id, vector=voice.vector, quality=speech.quality),
         fingerprint=fingerprint(speech.samples).to_bytes(),
@@ -55,7 +55,7 @@ def listen(recording: bytes, net_speech_s: float) -> Voice:
 
 @contextmanager
 def written(service: ServiceProcess, domain_id: str) -> Iterator[tuple[Connection, Domain, Vault]]:
-    """A transaction on the service's own store."""
+    """Open a transaction on the service's own store."""
     with service.store.database.write() as connection:
         domain = domains.find_by_id(connection, domain_id)
         assert domain is not None
@@ -64,7 +64,7 @@ def written(service: ServiceProcess, domain_id: str) -> Iterator[tuple[Connectio
 
 
 def enroll(service: ServiceProcess, domain_id: str, customer_id: str, voice: Voice, **more: Any) -> str:
-    """An enrolled speaker whose recording the replay guard knows; the generated id."""
+    """Enroll a speaker, with the recording's fingerprint in the replay index; return the generated id."""
     now, speaker_id = service.store.clock(), new_generated_id()
     with written(service, domain_id) as (connection, _domain, vault):
         seal = speakers.add(
@@ -82,7 +82,7 @@ def enroll(service: ServiceProcess, domain_id: str, customer_id: str, voice: Voi
 
 
 def register(service: ServiceProcess, domain_id: str, voice: Voice, watchlist_id: str = "") -> str:
-    """A fraudster on the default list or another; the generated id."""
+    """Register a fraudster on the default watchlist or another; return the generated id."""
     fraudster_id = new_generated_id()
     with written(service, domain_id) as (connection, domain, vault):
         fraud_voices.register(
@@ -97,8 +97,8 @@ def register(service: ServiceProcess, domain_id: str, voice: Voice, watchlist_id
     return fraudster_id
 
 
-def begin(service: ServiceProcess, domain_id: str, name: str) -> datetime:
-    """Audio begins to come in a session; when."""
+def start_audio(service: ServiceProcess, domain_id: str, name: str) -> datetime:
+    """Claim a session's stream, as its first audio does; return when."""
     now = service.store.clock()
     with written(service, domain_id) as (connection, _domain, _vault):
         session = sessions.find(connection, domain_id, name, now)
@@ -108,7 +108,7 @@ def begin(service: ServiceProcess, domain_id: str, name: str) -> datetime:
     return now
 
 
-def hear(
+def store_speech(
     service: ServiceProcess,
     domain_id: str,
     name: str,
@@ -116,13 +116,13 @@ def hear(
     purposes: tuple[str, ...] = (AUTHENTICATION, FRAUD),
     **more: Any,
 ) -> SessionSample:
-    """Enough speech has been heard in an ongoing session; `more` are members of the hearing."""
+    """Store analyzed speech of an ongoing session; `more` are members of it."""
     with written(service, domain_id) as (connection, _domain, vault):
         session = sessions.find(connection, domain_id, name, service.store.clock())
         assert session is not None
         assert session.stream_started_at is not None
         for purpose in purposes:
-            heard: dict[str, Any] = {
+            members: dict[str, Any] = {
                 "purpose": purpose,
                 "stream": session.stream,
                 "started_at": session.stream_started_at,
@@ -132,6 +132,6 @@ def hear(
                 "spoofing_score": 7 if purpose == FRAUD else None,
                 **more,
             }
-            hearing = SessionSample(**heard)
+            hearing = SessionSample(**members)
             session_hearings.save_hearing(connection, session.seal(vault), session.session_id, hearing)
     return hearing

@@ -1,4 +1,4 @@
-"""A stream's mailbox: what carriers put down, and what they can wait for."""
+"""The queue between a carrier and the listener: audio, ends, and waiting until all is processed."""
 
 from __future__ import annotations
 
@@ -25,93 +25,93 @@ def frame(count, value=1):
     return np.full(count, value, np.int16)
 
 
-def test_what_was_fed_is_taken_in_order_once(stream):
+def test_pushed_audio_is_taken_in_order_once(stream):
     for number in range(5):
-        stream.feed(frame(160, number), 8000)
+        stream.push(frame(160, number), 8000)
     np.testing.assert_array_equal(stream.take(), np.repeat(np.arange(5), 160))
     assert len(stream.take()) == 0
-    assert stream.begun_at == NOW
+    assert stream.started_at == NOW
 
 
-def test_room_shrinks_with_what_waits_and_comes_back(stream):
-    stream.feed(frame(16_000), 16000)
+def test_waiting_audio_takes_room_until_it_is_taken(stream):
+    stream.push(frame(16_000), 16000)
     assert stream.room_s == ROOM_S - 1
     stream.take()
     assert stream.room_s == ROOM_S
 
 
-def test_what_does_not_fit_is_refused_whole(stream):
-    stream.feed(frame(79_000), 8000)
+def test_audio_that_does_not_fit_is_refused_whole(stream):
+    stream.push(frame(79_000), 8000)
     with pytest.raises(StreamFault):
-        stream.feed(frame(1001), 8000)
-    stream.feed(frame(1000), 8000)
+        stream.push(frame(1001), 8000)
+    stream.push(frame(1000), 8000)
     assert len(stream.take()) == 80_000
 
 
-def test_no_samples_are_no_audio(stream):
-    stream.feed(frame(0), 8000)
-    assert stream.begun_at is None
+def test_empty_audio_does_not_start_the_stream(stream):
+    stream.push(frame(0), 8000)
+    assert stream.started_at is None
 
 
-def test_the_first_reason_counts_and_whoever_ends_it_is_not_told(stream):
-    told: list[EndReason] = []
-    stream.on_end(told.append)
+def test_first_end_reason_counts_and_the_carriers_own_is_not_reported(stream):
+    informed: list[EndReason] = []
+    stream.on_end(informed.append)
     stream.end(EndReason.CALL_ENDED)
     stream.end(EndReason.MALFORMED)
     stream.stop(EndReason.IDLE)
-    assert stream.reason is EndReason.CALL_ENDED
-    assert told == []
+    assert stream.end_reason is EndReason.CALL_ENDED
+    assert informed == []
 
 
-def test_the_carrier_is_told_once_when_the_service_ends_it(stream):
-    told: list[EndReason] = []
-    stream.on_end(told.append)
+def test_carrier_is_informed_once_when_the_service_ends_it(stream):
+    informed: list[EndReason] = []
+    stream.on_end(informed.append)
     stream.stop(EndReason.IDLE)
     stream.stop(EndReason.TOO_LONG)
     stream.end(EndReason.CALL_ENDED)
-    assert told == [EndReason.IDLE]
+    assert informed == [EndReason.IDLE]
 
 
-def test_a_carrier_that_fails_to_be_told_does_not_keep_the_others_from_it(stream, caplog):
-    told: list[EndReason] = []
+def test_failing_callback_does_not_affect_others(stream, caplog):
+    informed: list[EndReason] = []
 
     def broken(_reason):
         raise RuntimeError
 
     stream.on_end(broken)
-    stream.on_end(told.append)
+    stream.on_end(informed.append)
     stream.stop(EndReason.IDLE)
-    assert told == [EndReason.IDLE]
-    assert "could not be told" in caplog.text
+    assert informed == [EndReason.IDLE]
+    assert "could not be informed" in caplog.text
 
 
-def test_it_is_drained_when_what_was_taken_is_settled(stream):
+def test_stream_is_drained_when_taken_audio_is_processed(stream):
     assert stream.wait_drained(0)
-    stream.feed(frame(160), 8000)
+    stream.push(frame(160), 8000)
     assert not stream.wait_drained(0)
     stream.take()
     assert not stream.wait_drained(0)
-    stream.settle()
+    stream.mark_processed()
     assert stream.wait_drained(0)
 
 
-def test_after_its_end_it_is_drained_when_that_is_stored(stream):
+def test_ended_stream_is_drained_when_its_end_is_stored(stream):
     stream.end(EndReason.CALL_ENDED)
     assert not stream.wait_drained(0)
-    stream.over()
+    stream.close()
     assert stream.wait_drained(0)
 
 
-def test_many_may_wait_in_one_event_loop(stream):
+def test_many_waiters_in_one_event_loop(stream):
     async def wait_all():
-        stream.feed(frame(160), 8000)
+        stream.push(frame(160), 8000)
         waiting = [asyncio.create_task(stream.drained()) for _ in range(100)]
-        given_up = asyncio.create_task(stream.drained())
+        cancelled = asyncio.create_task(stream.drained())
         await asyncio.sleep(0)  # all of them wait now
         assert not any(task.done() for task in waiting)
-        given_up.cancel()
+        cancelled.cancel()
         stream.take()
-        threading.Thread(target=stream.settle).start()
+        threading.Thread(target=stream.mark_processed).start()
         await asyncio.wait_for(asyncio.gather(*waiting), PATIENCE_S)
 
     asyncio.run(wait_all())

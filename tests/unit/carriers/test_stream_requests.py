@@ -1,15 +1,19 @@
-"""What a URL and a Content-Type say of audio, and how many may bring it."""
+"""Stream requests: URLs, content types, limits and the carriers that are configured."""
 
 from __future__ import annotations
 
+import socket
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 
-from sonant.carriers.audiosocket_server import bind
+from sonant.carriers.carrier import TcpCarrier
+from sonant.carriers.encoding import AudioFormat
 from sonant.carriers.limits import ConnectionLimiter
-from sonant.carriers.own import AudioForm
-from sonant.carriers.registry import carriers
+from sonant.carriers.registry import CARRIERS, configured_carriers
 from sonant.carriers.request import StreamParameters, StreamRequest, declared_hash
-from sonant.carriers.uploads import form_of
+from sonant.carriers.tcp import TcpServer
+from sonant.carriers.upload import format_of
 from sonant.errors import InvalidSignature, SetupError, Throttling, Validation
 from sonant.gateway.models import load_models
 from sonant.gateway.validation import compile_input
@@ -28,6 +32,7 @@ def request(query: str = "", **headers: str) -> StreamRequest:
         headers=[(name.replace("_", "-").encode(), value.encode()) for name, value in headers.items()],
         source_ip="127.0.0.1",
         secure=False,
+        received_at=now(),
     )
 
 
@@ -35,16 +40,16 @@ def asked(query: str) -> StreamParameters:
     return StreamParameters.parse(request(query).parameters(), NAMED)
 
 
-def test_a_url_names_the_session_and_the_form_of_its_audio():
+def test_url_names_session_and_audio_format():
     assert asked(f"DomainId={DOMAIN}&SessionNameOrId=call-1&X-Amz-Date=x") == StreamParameters(
-        domain_id=DOMAIN, session="call-1", form=AudioForm()
+        domain_id=DOMAIN, session="call-1", format=AudioFormat()
     )
     found = asked(
         f"SessionNameOrId=id%23{'s' * 22}&DomainId={DOMAIN}"
         "&Encoding=alaw&SampleRate=16000&Channels=2&Channel=1"
     )
     assert found.session == "id#" + "s" * 22
-    assert found.form == AudioForm(encoding="alaw", rate_hz=16000, channels=2, channel=1)
+    assert found.format == AudioFormat(encoding="alaw", rate_hz=16000, channels=2, channel=1)
 
 
 @pytest.mark.parametrize(
@@ -66,29 +71,29 @@ def test_a_url_names_the_session_and_the_form_of_its_audio():
         f"DomainId={DOMAIN}&SessionNameOrId=a&Rate=8000",
     ],
 )
-def test_a_url_that_says_anything_else_is_refused(query):
+def test_invalid_url_is_refused(query):
     with pytest.raises(Validation):
         asked(query)
 
 
 @pytest.mark.parametrize(
-    ("content_type", "form"),
+    ("content_type", "audio_format"),
     [
         # RFC 2586 and 3551: L16 is in network byte order.
-        ("audio/L16; rate=8000", AudioForm(encoding="pcm_s16be")),
-        ("AUDIO/l16;rate=16000;channels=2", AudioForm(encoding="pcm_s16be", rate_hz=16000, channels=2)),
-        ("audio/L16; rate=8000; endianness=little-endian", AudioForm(encoding="pcm_s16le")),
-        ("audio/basic", AudioForm(encoding="mulaw")),
-        ("audio/x-mulaw", AudioForm(encoding="mulaw")),
-        ("audio/PCMU; rate=16000", AudioForm(encoding="mulaw", rate_hz=16000)),
-        ("audio/PCMA", AudioForm(encoding="alaw")),
+        ("audio/L16; rate=8000", AudioFormat(encoding="pcm_s16be")),
+        ("AUDIO/l16;rate=16000;channels=2", AudioFormat(encoding="pcm_s16be", rate_hz=16000, channels=2)),
+        ("audio/L16; rate=8000; endianness=little-endian", AudioFormat(encoding="pcm_s16le")),
+        ("audio/basic", AudioFormat(encoding="mulaw")),
+        ("audio/x-mulaw", AudioFormat(encoding="mulaw")),
+        ("audio/PCMU; rate=16000", AudioFormat(encoding="mulaw", rate_hz=16000)),
+        ("audio/PCMA", AudioFormat(encoding="alaw")),
         ("audio/wav", None),
         ("audio/x-wav; codecs=1", None),
         ("audio/flac", None),
     ],
 )
-def test_a_content_type_says_the_form(content_type, form):
-    assert form_of(content_type.encode()) == form
+def test_content_type_names_the_audio_format(content_type, audio_format):
+    assert format_of(content_type.encode()) == audio_format
 
 
 @pytest.mark.parametrize(
@@ -105,12 +110,12 @@ def test_a_content_type_says_the_form(content_type, form):
         "audio/wav" + " " * 300,
     ],
 )
-def test_other_content_types_are_refused(content_type):
+def test_unsupported_content_type_is_refused(content_type):
     with pytest.raises(Validation):
-        form_of(content_type.encode("latin-1"))
+        format_of(content_type.encode("latin-1"))
 
 
-def test_a_body_that_is_yet_to_come_has_its_hash_in_the_header_or_none():
+def test_body_hash_is_declared_in_the_header_or_unsigned():
     assert declared_hash(request(x_amz_content_sha256="UNSIGNED-PAYLOAD")) == b"UNSIGNED-PAYLOAD"
     assert declared_hash(request(x_amz_content_sha256="0a" * 32)) == b"0a" * 32
     for wrong in ("", "0A" * 32, "0a" * 31, "STREAMING-AWS4-HMAC-SHA256-PAYLOAD"):
@@ -118,20 +123,20 @@ def test_a_body_that_is_yet_to_come_has_its_hash_in_the_header_or_none():
             declared_hash(request(x_amz_content_sha256=wrong))
 
 
-def test_places_are_counted_for_the_process_and_for_each_account():
-    places = ConnectionLimiter(3, 2)
-    with places.visit() as one, places.visit() as two:
-        one.name("a")
-        two.name("a")
-        with places.visit() as three, pytest.raises(Throttling):
-            three.name("a")
-        with places.visit() as three:
-            three.name("b")
+def test_connections_are_limited_in_all_and_for_each_account():
+    limiter = ConnectionLimiter(3, 2)
+    with limiter.acquire() as one, limiter.acquire() as two:
+        one.assign("a")
+        two.assign("a")
+        with limiter.acquire() as three, pytest.raises(Throttling):
+            three.assign("a")
+        with limiter.acquire() as three:
+            three.assign("b")
             with pytest.raises(Throttling):
-                places.visit()
-    assert places.taken == 0
-    with places.visit() as one:
-        one.name("a")
+                limiter.acquire()
+    assert limiter.in_use == 0
+    with limiter.acquire() as one:
+        one.assign("a")
 
 
 @pytest.mark.parametrize(
@@ -146,18 +151,29 @@ def test_places_are_counted_for_the_process_and_for_each_account():
         (Live(audiohook_secret="bG9uZyBlbm91Z2ggdG8gYmUgb25l"), "audiohook_key"),
     ],
 )
-def test_a_carrier_that_anybody_could_pass_for_is_refused_at_the_start(live, says):
+def test_guessable_carrier_password_is_refused_at_start(live, says):
     with pytest.raises(SetupError, match=says):
-        carriers(Settings(live=live), now)
+        configured_carriers(Settings(live=live))
 
 
-def test_carriers_that_are_not_set_up_have_no_route():
-    assert carriers(Settings(), now) == []
+def test_only_configured_carriers_are_built():
+    assert configured_carriers(Settings()) == {}
     live = Live(asterisk_user="pbx", asterisk_password="long enough to be one")
-    assert [carrier.name for carrier in carriers(Settings(live=live), now)] == ["asterisk"]
+    assert list(configured_carriers(Settings(live=live))) == ["asterisk"]
 
 
-def test_audiosocket_needs_a_domain_and_a_free_port():
-    assert bind(Settings()) is None
+def test_audiosocket_needs_a_domain():
+    assert CARRIERS["audiosocket"](Settings()) is None
     with pytest.raises(SetupError, match=r"live\.domain"):
-        bind(Settings(live=Live(audiosocket_port=1)))
+        configured_carriers(Settings(live=Live(audiosocket_port=1)))
+
+
+def test_port_that_is_taken_is_refused_with_its_setting():
+    with socket.socket() as taken, ThreadPoolExecutor(1) as threads:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        live = Live(audiosocket_port=taken.getsockname()[1], domain=DOMAIN)
+        carrier = configured_carriers(Settings(live=live))["audiosocket"]
+        assert isinstance(carrier, TcpCarrier)
+        with pytest.raises(SetupError, match=r"set live\.audiosocket_port"):
+            TcpServer(carrier, "127.0.0.1", "0" * 12, pytest.fail, ConnectionLimiter(1, 1), threads)

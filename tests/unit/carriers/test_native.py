@@ -1,4 +1,4 @@
-"""Sonant's own stream: binary messages of audio, and one word."""
+"""The native protocol: binary messages of audio, and one text message."""
 
 from __future__ import annotations
 
@@ -9,64 +9,64 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sonant.carriers.adapter import Audio, End, Reply
-from sonant.carriers.encoding import DECODERS
-from sonant.carriers.own import AudioForm, OwnAdapter
+from sonant.carriers.carrier import Audio, End, Reply
+from sonant.carriers.encoding import DECODERS, AudioFormat
+from sonant.carriers.native import NativeAdapter
 from sonant.sessions.calls import EndReason, StreamFault
 
 
-def heard(form: AudioForm, data: bytes) -> list[int]:
-    (effect,) = OwnAdapter(form).receive(data)
+def decoded(audio_format: AudioFormat, data: bytes) -> list[int]:
+    (effect,) = NativeAdapter(audio_format).receive(data)
     assert isinstance(effect, Audio)
-    assert effect.rate_hz == form.rate_hz
+    assert effect.rate_hz == audio_format.rate_hz
     return [int(sample) for sample in effect.samples]
 
 
-def test_a_binary_message_is_audio_and_nothing_else():
-    assert heard(AudioForm(), np.array([1, -2, 32767, -32768], "<i2").tobytes()) == [1, -2, 32767, -32768]
+def test_binary_message_is_audio():
+    assert decoded(AudioFormat(), np.array([1, -2, 32767, -32768], "<i2").tobytes()) == [1, -2, 32767, -32768]
 
 
-def test_of_two_channels_the_chosen_one_is_the_callers():
+def test_chosen_channel_of_two_is_used():
     both = np.array([1, 100, 2, 200], "<i2").tobytes()
-    assert heard(AudioForm(channels=2, channel=0), both) == [1, 2]
-    assert heard(AudioForm(channels=2, channel=1), both) == [100, 200]
+    assert decoded(AudioFormat(channels=2, channel=0), both) == [1, 2]
+    assert decoded(AudioFormat(channels=2, channel=1), both) == [100, 200]
 
 
-def test_g711_is_as_itu_t_has_it():
+def test_g711_decodes_as_itu_t_specifies():
     # G.711: mu-law 0xFF is zero and 0x80 the largest; A-law 0xD5 is the smallest step and 0xAA the largest.
-    assert heard(AudioForm(encoding="mulaw", rate_hz=16000), b"\xff\x80\x00") == [0, 32124, -32124]
-    assert heard(AudioForm(encoding="alaw"), b"\xd5\xaa\x2a") == [8, 32256, -32256]
+    assert decoded(AudioFormat(encoding="mulaw", rate_hz=16000), b"\xff\x80\x00") == [0, 32124, -32124]
+    assert decoded(AudioFormat(encoding="alaw"), b"\xd5\xaa\x2a") == [8, 32256, -32256]
 
 
 @pytest.mark.parametrize(
     ("form", "data"),
     [
-        (AudioForm(), b"\0\0\0"),
-        (AudioForm(channels=2), b"\0\0\0\0\0\0"),
-        (AudioForm(encoding="alaw", channels=2), b"\0"),
+        (AudioFormat(), b"\0\0\0"),
+        (AudioFormat(channels=2), b"\0\0\0\0\0\0"),
+        (AudioFormat(encoding="alaw", channels=2), b"\0"),
     ],
 )
-def test_a_message_that_ends_within_a_sample_is_a_fault(form, data):
+def test_message_with_half_a_sample_is_a_fault(form, data):
     with pytest.raises(StreamFault) as raised:
-        OwnAdapter(form).receive(data)
+        NativeAdapter(form).receive(data)
     assert raised.value.reason == EndReason.MALFORMED
 
 
-def test_the_end_is_said_by_a_text_message():
-    assert OwnAdapter(AudioForm()).receive('{"type": "end"}') == (End(EndReason.CALL_ENDED),)
+def test_end_message_ends_the_call():
+    assert NativeAdapter(AudioFormat()).receive('{"type": "end"}') == (End(EndReason.CALL_ENDED),)
 
 
 @pytest.mark.parametrize(
     "text", ["", "end", "[]", '{"type": 1}', '{"type": "start"}', "{}", '"end"', "{" * 9000]
 )
-def test_any_other_text_is_a_fault(text):
+def test_other_text_is_a_fault(text):
     with pytest.raises(StreamFault):
-        OwnAdapter(AudioForm()).receive(text)
+        NativeAdapter(AudioFormat()).receive(text)
 
 
-def test_the_carrier_is_told_the_beginning_and_why_the_service_ends_it():
-    adapter = OwnAdapter(AudioForm())
-    (begun,) = adapter.begun("id#1234")
+def test_carrier_gets_begun_and_ended_messages():
+    adapter = NativeAdapter(AudioFormat())
+    (begun,) = adapter.opened("id#1234")
     assert isinstance(begun, Reply)
     assert json.loads(begun.message) == {"type": "begun", "sessionId": "id#1234"}
     ended, end = adapter.ended(EndReason.REQUESTED)
@@ -83,8 +83,8 @@ FIXED = ("a text message is not a JSON object", "the only text message is of typ
     st.sampled_from(sorted(DECODERS)),
     st.sampled_from([(1, 0), (2, 0), (2, 1)]),
 )
-def test_whatever_comes_is_a_fault_or_audio(messages, encoding, channels):
-    adapter = OwnAdapter(AudioForm(encoding=encoding, channels=channels[0], channel=channels[1]))
+def test_any_messages_are_audio_or_a_fault(messages, encoding, channels):
+    adapter = NativeAdapter(AudioFormat(encoding=encoding, channels=channels[0], channel=channels[1]))
     for message in messages:
         try:
             effects = adapter.receive(message)

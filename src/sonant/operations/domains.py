@@ -19,6 +19,7 @@ from sonant.errors import (
 from sonant.ids import new_id
 from sonant.operations.idempotency import client_token
 from sonant.operations.paging import paged
+from sonant.operations.registry import operation
 from sonant.operations.service import Answer, Caller, Request, Service
 from sonant.operations.tags import checked_tags, require_unchanged
 from sonant.retention.rules import SUSPENDED_DOMAIN
@@ -32,6 +33,7 @@ from sonant.storage.repositories import callers, domains
 DOMAINS_PAGE = 10
 
 
+@operation
 def create_domain(service: Service, caller: Caller, request: Request) -> Answer:
     """Create a domain and its default watchlist. It is active at once."""
     settings = service.settings
@@ -72,6 +74,7 @@ def create_domain(service: Service, caller: Caller, request: Request) -> Answer:
         return {"Domain": domain_member(domain, vault)}
 
 
+@operation
 def describe_domain(service: Service, caller: Caller, request: Request) -> Answer:
     """Describe a domain, also a suspended one."""
     with service.database.read() as connection:
@@ -79,6 +82,7 @@ def describe_domain(service: Service, caller: Caller, request: Request) -> Answe
     return {"Domain": domain_member(domain, service.open_vault(caller, domain))}
 
 
+@operation
 def list_domains(service: Service, caller: Caller, request: Request) -> Answer:
     """List domains, also suspended ones, oldest first.
 
@@ -101,6 +105,7 @@ def list_domains(service: Service, caller: Caller, request: Request) -> Answer:
     }
 
 
+@operation
 def update_domain(service: Service, caller: Caller, request: Request) -> Answer:
     """Set name and description (absent: removed); another key starts a key change.
 
@@ -132,6 +137,7 @@ def update_domain(service: Service, caller: Caller, request: Request) -> Answer:
         return {"Domain": domain_member(service.require_domain(connection, caller, domain.domain_id), vault)}
 
 
+@operation
 def delete_domain(service: Service, caller: Caller, request: Request) -> None:
     """Suspend a domain: it can be restored for 30 days, then it is erased. Repeating changes nothing."""
     with service.database.write() as connection:
@@ -141,6 +147,7 @@ def delete_domain(service: Service, caller: Caller, request: Request) -> None:
             require_unchanged(domains.suspend(connection, domain, service.clock()))
 
 
+@operation
 def restore_domain(service: Service, caller: Caller, request: Request) -> Answer:
     """Restore a suspended domain within its 30 days. An active one stays as it is.
 

@@ -16,6 +16,7 @@ from sonant.errors import Conflict, ModelledError
 from sonant.events.session_documents import evaluate_session_event, evaluation_refused_event
 from sonant.ids import new_id
 from sonant.operations.comparisons import View, assessed, heard_for, score, undamaged, view_of
+from sonant.operations.registry import operation
 from sonant.operations.service import Answer, Caller, Request, Service
 from sonant.operations.sessions import refusal_events
 from sonant.operations.watchlists import require_watchlist
@@ -68,6 +69,22 @@ class _NotStored(Exception):
     """A result must be made."""
 
 
+def stored_evaluation(service: Service, caller: Caller, request: Request) -> Answer | None:
+    """Return the response if all results are stored; None if one must be made or the request is refused."""
+    try:
+        with _reading(service, caller, request) as view:
+            try:
+                evaluation = Evaluation(
+                    authentication=_authentication(view, None), fraud_detection=_fraud(view, None)
+                )
+            except _NotStored:
+                return None
+            return _response(view, evaluation)
+    except ModelledError:
+        return None
+
+
+@operation(read_first=stored_evaluation)
 def evaluate_session(service: Service, caller: Caller, request: Request) -> Answer:
     """Evaluate a session. Raises Conflict DOMAIN_NOT_ACTIVE, although it mostly reads, ResourceNotFound
     SESSION and WATCHLIST, and Validation for what cannot be compared, with what to do."""
@@ -84,21 +101,6 @@ def evaluate_session(service: Service, caller: Caller, request: Request) -> Answ
             if response is not None:
                 return response
         raise Conflict("CONCURRENT_CHANGES")
-
-
-def stored_evaluation(service: Service, caller: Caller, request: Request) -> Answer | None:
-    """Return the response if all results are stored; None if one must be made or the request is refused."""
-    try:
-        with _reading(service, caller, request) as view:
-            try:
-                evaluation = Evaluation(
-                    authentication=_authentication(view, None), fraud_detection=_fraud(view, None)
-                )
-            except _NotStored:
-                return None
-            return _response(view, evaluation)
-    except ModelledError:
-        return None
 
 
 @contextmanager

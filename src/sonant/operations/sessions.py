@@ -25,6 +25,7 @@ from sonant.events.session_documents import (
 )
 from sonant.operations.idempotency import client_token
 from sonant.operations.paging import paged
+from sonant.operations.registry import operation
 from sonant.operations.service import Answer, Caller, Request, Service
 from sonant.operations.session_setup import merge_setup
 from sonant.retention.rules import session_stored_for
@@ -44,6 +45,7 @@ from sonant.storage.repositories.sessions import Session
 NOT_ENOUGH_SPEECH = "NOT_ENOUGH_SPEECH"
 
 
+@operation
 def start_session(service: Service, caller: Caller, request: Request) -> Answer:
     """Start a session, or the next stream of a session whose stream has ended. A carrier brings the audio."""
     name: str = request["SessionName"]
@@ -65,6 +67,7 @@ def start_session(service: Service, caller: Caller, request: Request) -> Answer:
     return answer
 
 
+@operation
 def update_session(service: Service, caller: Caller, request: Request) -> Answer:
     """Change a session's set-up. Absent members stay as they are; a configuration enables what was off."""
     name_or_id: str = request["SessionNameOrId"]
@@ -81,6 +84,7 @@ def update_session(service: Service, caller: Caller, request: Request) -> Answer
     return answer
 
 
+@operation
 def describe_session(service: Service, caller: Caller, request: Request) -> Answer:
     """Describe a session."""
     with service.open_domain(caller, request["DomainId"], write=False) as (connection, domain, vault):
@@ -88,6 +92,7 @@ def describe_session(service: Service, caller: Caller, request: Request) -> Answ
         return {"Session": _member(connection, domain, vault, session)}
 
 
+@operation
 def list_sessions(service: Service, caller: Caller, request: Request) -> Answer:
     """List sessions, oldest first; `StreamingStatus` selects one status."""
     status, now = request.get("StreamingStatus"), service.clock()
@@ -105,6 +110,7 @@ def list_sessions(service: Service, caller: Caller, request: Request) -> Answer:
         }
 
 
+@operation
 def enroll_by_session(service: Service, caller: Caller, request: Request) -> Answer:
     """Request the enrollment of the session's speaker from its audio, once a session.
 
@@ -133,6 +139,7 @@ def enroll_by_session(service: Service, caller: Caller, request: Request) -> Ans
     return {"Status": NOT_ENOUGH_SPEECH}
 
 
+@operation
 def end_stream(service: Service, caller: Caller, request: Request) -> Answer:
     """End the stream; a stream that has ended already stays as it is."""
     with service.open_domain(caller, request["DomainId"], write=True) as (connection, domain, vault):

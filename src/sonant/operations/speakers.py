@@ -15,6 +15,7 @@ from sonant.events.documents import ErrorInfo, Event, EventDomain, SpeakerAction
 from sonant.ids import new_generated_id
 from sonant.jobs.calibration_cache import CalibrationCache
 from sonant.operations.paging import paged
+from sonant.operations.registry import ExecutorKind, operation
 from sonant.operations.service import Answer, Caller, Request, Service
 from sonant.operations.sessions import fail_enrollments
 from sonant.storage.crypto.vault import Vault
@@ -28,11 +29,13 @@ COMPARISON_SPEECH_S = 10.0
 OPTED_OUT_MEANWHILE, DELETED_MEANWHILE = "the speaker has opted out", "the speaker was deleted"
 
 
+@operation
 def describe_speaker(service: Service, caller: Caller, request: Request) -> Answer:
     with service.open_domain(caller, request["DomainId"], write=False) as (connection, domain, vault):
         return {"Speaker": speaker_member(_require(connection, vault, domain, request["SpeakerId"]), vault)}
 
 
+@operation
 def list_speakers(service: Service, caller: Caller, request: Request) -> Answer:
     with service.open_domain(caller, request["DomainId"], write=False) as (connection, domain, vault):
         items, next_token = paged(
@@ -48,6 +51,7 @@ def list_speakers(service: Service, caller: Caller, request: Request) -> Answer:
         }
 
 
+@operation
 def opt_out_speaker(service: Service, caller: Caller, request: Request) -> Answer:
     """Opt a speaker out, known or not; what is stored of the voice is deleted."""
     with (
@@ -65,6 +69,7 @@ def opt_out_speaker(service: Service, caller: Caller, request: Request) -> Answe
     return answer
 
 
+@operation
 def import_opt_outs(service: Service, caller: Caller, request: Request) -> Answer:
     """Opt many speakers out, all or none; an id given twice counts once."""
     ids = dict.fromkeys(request["SpeakerIds"])
@@ -84,6 +89,7 @@ def import_opt_outs(service: Service, caller: Caller, request: Request) -> Answe
     return {"OptedOut": len(events), "Unchanged": len(ids) - len(events)}
 
 
+@operation
 def export_speaker(service: Service, caller: Caller, request: Request) -> Answer:
     """Export everything that is stored about one speaker."""
     with service.open_domain(caller, request["DomainId"], write=False) as (connection, domain, vault):
@@ -103,6 +109,7 @@ def export_speaker(service: Service, caller: Caller, request: Request) -> Answer
         }
 
 
+@operation
 def delete_speaker(service: Service, caller: Caller, request: Request) -> Answer | None:
     """Delete a speaker: data key, voiceprint, audio and status."""
     with (
@@ -118,6 +125,7 @@ def delete_speaker(service: Service, caller: Caller, request: Request) -> Answer
     return None
 
 
+@operation(executor=ExecutorKind.LONG)
 def compare_recording(service: Service, caller: Caller, request: Request) -> Answer:
     """Compare one recording with enrolled speakers. Nothing is stored."""
     with service.open_domain(caller, request["DomainId"], write=False) as (connection, domain, vault):

@@ -1,4 +1,4 @@
-"""Keys in a PKCS#11 token, proved on SoftHSM2."""
+"""Keys in a PKCS#11 token, tested on SoftHSM2."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A served Sonant whose keys are in a token, asked through boto3."""
+"""A service whose keys are in a token, called through boto3."""
 
 from __future__ import annotations
 

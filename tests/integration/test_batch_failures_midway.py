@@ -105,7 +105,7 @@ def test_no_room_for_the_result_file(testbed, domain, sealed):
     uri = f"s3://results/full/{job_id}/manifest.json.out"
     assert outcome.failure == (
         500,
-        f"the result file cannot be written: {uri}: no room: File too large",
+        f"the result file cannot be written: {uri}: no space: File too large",
     )
     assert not (testbed.settings.data / "buckets" / "results" / "full").exists()
     assert len(testbed.voiceprints(domain)) == 4

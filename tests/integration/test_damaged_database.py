@@ -1,4 +1,4 @@
-"""A page of SQLite's file is damaged: it is found, counted, and told with what mends it."""
+"""A damaged page of SQLite's file is found, counted and reported with advice."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ def test_what_stumbles_over_a_damaged_page_tells_the_cure(database: Database, pa
 def test_a_look_that_may_not_take_so_long_is_left_to_the_doctor(
     database: Database, keeper: Housekeeper, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("sonant.storage.database.engine._CHECK_STEPS", 10)
+    monkeypatch.setattr("sonant.storage.database.sqlite.CHECK_STEPS", 10)
     monkeypatch.setattr("sonant.retention.housekeeping.CHECK_S", -1.0)
     with pytest.raises(CheckUnfinished, match="was not checked within -1 s"):
         database.find_damage(-1.0)

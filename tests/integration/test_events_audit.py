@@ -1,4 +1,4 @@
-"""The trail and the measurements of a served Sonant, and that nothing sensitive gets into either."""
+"""Audit trail and metrics of a running service, which hold no sensitive value."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Events of a served Sonant: what is told, and that nothing is lost when the runner is killed."""
+"""Events of a running service are delivered, even when the runner is killed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A domain's key is changed beside the calls, with a clock that is moved by hand."""
+"""Changes of a domain's key in the background, with a manual clock."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Domains whose keys are in AWS KMS (moto's): their grants from making to end, and what operators see."""
+"""Domains with keys in AWS KMS (moto): their grants, and what operators see."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Two services and two runners on one PostgreSQL are one service, whichever is asked and whoever dies."""
+"""Two services and two runners on one PostgreSQL act as one service, even when one of them dies."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Commands on PostgreSQL: `sonant migrate` first, and audit trails of several processes."""
+"""Commands on PostgreSQL: `sonant migrate`, and audit trails of several processes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""On PostgreSQL several keep house while calls change the same speakers: none undoes what others did."""
+"""Several housekeepers on PostgreSQL change speakers during calls, without conflicts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""PostgreSQL goes away and comes back: calls fail meanwhile and no longer; the runner carries its job on."""
+"""PostgreSQL restarts: calls fail meanwhile, and the runner continues its job."""
 
 from __future__ import annotations
 

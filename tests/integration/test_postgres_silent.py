@@ -1,4 +1,4 @@
-"""PostgreSQL falls silent: what is sent is taken and nothing comes back. Nobody waits for ever."""
+"""PostgreSQL hangs: it accepts data and sends nothing. Every wait has a limit."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def database(proxy: StallingProxy, url: str, monkeypatch: pytest.MonkeyPatch) ->
 def test_a_statement_without_an_answer_ends(database: Database, proxy: StallingProxy, way: str) -> None:
     proxy.stall()
     with (
-        pytest.raises(DatabaseUnavailable, match=r"the server said nothing for 0\.5 s"),
+        pytest.raises(DatabaseUnavailable, match=r"the server sent nothing for 0\.5 s"),
         getattr(database, way)() as connection,
     ):
         connection.execute(text("SELECT 1"))

@@ -1,4 +1,4 @@
-"""The chain breaks on whatever is done to its lines."""
+"""The chain of the audit trail detects every change of its lines."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the audit trail shows of requests and answers, for every operation of both service models."""
+"""Redaction of requests and responses in the audit trail, for every operation of both service models."""
 
 from __future__ import annotations
 

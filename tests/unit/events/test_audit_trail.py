@@ -1,4 +1,4 @@
-"""The writer: what is answered is on the disk, files follow one another, nothing goes unrecorded."""
+"""The writer of the audit trail: durability, files, and records under failures."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The dispatcher: at least once, in order, whatever the other side does."""
+"""Delivery of events: at least once, in order, under all failures of a sink."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The outbox: an event is there exactly when what it tells of is there."""
+"""The outbox: an event is stored exactly when its change is."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Sinks against real files and real HTTP peers."""
+"""Event sinks with real files and real HTTP servers."""
 
 from __future__ import annotations
 

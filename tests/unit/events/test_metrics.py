@@ -1,4 +1,4 @@
-"""Measurements, read back with Prometheus' own parser."""
+"""Metrics, read with Prometheus' own parser."""
 
 from __future__ import annotations
 

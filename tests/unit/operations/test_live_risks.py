@@ -86,9 +86,8 @@ def keep_recording(testbed, domain_id, data):
     with written(testbed, domain_id) as (connection, _domain, vault):
         speaker = speakers.find(connection, vault, domain_id, speaker_id)
         assert speaker is not None
-        voiceprints.add_fingerprint(
-            connection, speaker.seal(vault), domain_id, speaker_id, data, testbed.clock()
-        )
+        seal = speaker.seal(vault)
+        voiceprints.add_fingerprint(connection, seal, domain_id, speaker_id, data, testbed.clock())
     return speaker_id
 
 

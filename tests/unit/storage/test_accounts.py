@@ -1,4 +1,4 @@
-"""Accounts of one service do not see each other's keys and buckets."""
+"""Accounts of one service have separate keys and buckets."""
 
 from __future__ import annotations
 

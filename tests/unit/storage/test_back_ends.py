@@ -1,4 +1,4 @@
-"""A back end is one module and one name in a registry: made ones work wherever settings name them."""
+"""A back end is one module and one name in a registry, which settings can choose."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A database that cannot be used is told in one sentence; what was destroyed leaves the log."""
+"""Errors of the database in one sentence, locks, and the write-ahead log."""
 
 from __future__ import annotations
 

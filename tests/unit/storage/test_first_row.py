@@ -1,4 +1,4 @@
-"""The quick read of one row gives what an ordinary read gives, to the type, for every column there is."""
+"""`first_row` returns the same values as an ordinary read, for every column."""
 
 from __future__ import annotations
 

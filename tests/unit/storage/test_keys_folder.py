@@ -1,4 +1,4 @@
-"""The folder of keys: who may read it, what a crash leaves, what damage looks like, what never shows."""
+"""The folder of keys: permissions, crashes, damage, and secrecy of the material."""
 
 import base64
 import json

@@ -1,4 +1,4 @@
-"""Local keys: their names, and the data keys they wrap."""
+"""Local keys: their names, and data keys under them."""
 
 from datetime import timedelta
 
@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sonant.errors import KeyNotFound, KeyUnusable, SealBroken, SetupError
-from sonant.storage.keys.local import canonical_context
+from sonant.storage.keys.store import canonical_context
 
 REGION, ACCOUNT = "eu-west-1", "123456789012"
 CONTEXT = {"aws:voiceid:domain:arn": "arn:aws:voiceid:eu-west-1:123456789012:domain/D"}

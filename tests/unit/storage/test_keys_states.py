@@ -1,4 +1,4 @@
-"""Local keys: their states, and what other processes see of a change."""
+"""Local keys: their states, as other processes see them."""
 
 import json
 import multiprocessing

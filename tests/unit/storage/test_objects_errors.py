@@ -1,4 +1,4 @@
-"""Objects sealed, broken, interrupted, forbidden: what fails says so and leaves no trace."""
+"""Errors of objects in a folder: sealed, damaged, interrupted, forbidden."""
 
 import errno
 import os
@@ -142,7 +142,7 @@ def test_a_full_disk_leaves_the_old_object_and_nothing_else(store, bucket, kms_k
         store.write(uri("one"), (bytes(10_000) for _ in range(100)), kms_key)
 
     said = in_child(write_with_little_room)
-    assert said.startswith("StorageFull: s3://calls/one: no room")
+    assert said.startswith("StorageFull: s3://calls/one: no space")
     assert tree(bucket) == before
 
 

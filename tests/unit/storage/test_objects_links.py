@@ -1,4 +1,4 @@
-"""No symbolic link below the root is followed, and nothing but regular files is read."""
+"""Objects in a folder: no symbolic link is followed, and only regular files are read."""
 
 import os
 import socket

@@ -1,4 +1,4 @@
-"""Objects in a folder: what is put is found, read as it was and removed."""
+"""Objects in a folder: writing, reading, listing and deleting."""
 
 import os
 from datetime import UTC, datetime, timedelta

@@ -1,4 +1,4 @@
-"""Keys of all kinds in one folder: listed in order, never outside, never mixed up."""
+"""All kinds of keys in one folder: listed in order, inside the bucket, without collisions."""
 
 import os
 import resource

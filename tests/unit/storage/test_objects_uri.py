@@ -1,4 +1,4 @@
-"""`s3://bucket/key`: what is a name, how names are joined, how keys lie in folders."""
+"""`s3://bucket/key`: valid names, joined names, and paths in folders."""
 
 import pytest
 from hypothesis import given

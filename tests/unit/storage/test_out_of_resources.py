@@ -1,4 +1,4 @@
-"""A process without files left waits; nothing that it reads is at fault."""
+"""A process without file descriptors waits, and reports no error of what it reads."""
 
 import resource
 from contextlib import contextmanager

@@ -1,4 +1,4 @@
-"""What only PostgreSQL does: several writers at once, time limits, connections that break, an old schema."""
+"""PostgreSQL only: concurrent writers, time limits, broken connections, old schemas."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a role may read and write, asked before anything is done."""
+"""Policies of a role are checked before objects are read and written."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Answers of S3 and STS that the servers of the other tests do not give."""
+"""Error responses of S3 and STS that the servers of other tests do not send."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Sealed streams open whole, in order and under their own key, or not at all; so do sealed values."""
+"""Sealed streams and values open whole and under their own key, or not at all."""
 
 import io
 import random

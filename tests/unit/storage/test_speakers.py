@@ -1,4 +1,4 @@
-"""Speakers: rows in and out."""
+"""Reads and writes of speakers."""
 
 from __future__ import annotations
 

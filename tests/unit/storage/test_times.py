@@ -1,4 +1,4 @@
-"""A wall clock that jumps is noticed by the monotonic one."""
+"""Jumps of the wall clock are detected."""
 
 from datetime import UTC, datetime, timedelta
 

@@ -1,4 +1,4 @@
-"""Watchlists and fraudsters: rows in and out."""
+"""Reads and writes of watchlists and fraudsters."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ LOCK_TIMEOUT_S = 30.0
 #: How long `truncate_wal` waits for other transactions before it leaves the log to the next call.
 CHECKPOINT_TIMEOUT_S = 0.2
 #: Steps of SQLite's virtual machine between two checks of the time limit of `find_damage`.
-_CHECK_STEPS = 100_000
+CHECK_STEPS = 100_000
 
 
 def open_engine(url: str, pool: type[Pool], *, must_exist: bool, **options: int) -> Engine:
@@ -66,7 +66,7 @@ def find_damage(engine: Engine, time_limit_s: float) -> str | None:
     deadline_s = time.monotonic() + time_limit_s
     with engine.connect() as connection:
         driver: Any = connection.connection.driver_connection
-        driver.set_progress_handler(lambda: time.monotonic() > deadline_s, _CHECK_STEPS)
+        driver.set_progress_handler(lambda: time.monotonic() > deadline_s, CHECK_STEPS)
         try:
             found = [str(row[0]) for row in driver.execute("PRAGMA quick_check(3)")]
         except sqlite3.OperationalError as fault:

@@ -22,7 +22,14 @@ from pathlib import Path
 from sonant.errors import KeyNotFound, KeysUnreachable, KeyUnusable, SealBroken, SetupError
 from sonant.storage.keys.folder import MAX_ROTATIONS, KeyFile, KeyFolder, check_alias
 from sonant.storage.keys.material import KEY_BYTES, FileMaterial, KeyCipher, KeyMaterial
-from sonant.storage.keys.store import DataKey, KeyBackEnd, KeyInfo, KeyState, printable
+from sonant.storage.keys.store import (
+    DataKey,
+    KeyBackEnd,
+    KeyInfo,
+    KeyState,
+    canonical_context,
+    printable,
+)
 from sonant.storage.private_folder import Stamp
 
 _MAGIC = b"SNK\x01"
@@ -389,18 +396,3 @@ def _unwrapped(cipher: KeyCipher, wrapped: bytes, context: Mapping[str, str]) ->
     """Return a data key, or None when this cipher did not wrap it for this context."""
     aad = wrapped[:_ID_END] + canonical_context(context)
     return cipher.decrypt(wrapped[_ID_END:_NONCE_END], wrapped[_NONCE_END:], aad)
-
-
-def canonical_context(context: Mapping[str, str]) -> bytes:
-    """Return bytes that differ for different contexts: sorted texts, each after its length."""
-    return _canonical_items(tuple(sorted(context.items())))
-
-
-@lru_cache(maxsize=1024)
-def _canonical_items(items: tuple[tuple[str, str], ...]) -> bytes:
-    parts = [len(items).to_bytes(4, "big")]
-    for pair in items:
-        for text in pair:
-            data = text.encode("utf-8", "surrogatepass")
-            parts += (len(data).to_bytes(4, "big"), data)
-    return b"".join(parts)

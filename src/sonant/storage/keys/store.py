@@ -12,6 +12,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import lru_cache
 from typing import Literal, Protocol
 
 from sonant.errors import KeyNotFound
@@ -161,3 +162,18 @@ def no_such_key(ref: str) -> KeyNotFound:
 def foreign_key(ref: str) -> KeyNotFound:
     """Make the error for a key of another account or Region."""
     return KeyNotFound(f"key {printable(ref)} is not one of this region and account")
+
+
+def canonical_context(context: Mapping[str, str]) -> bytes:
+    """Return bytes that differ for different contexts: sorted texts, each after its length."""
+    return _canonical_items(tuple(sorted(context.items())))
+
+
+@lru_cache(maxsize=1024)
+def _canonical_items(items: tuple[tuple[str, str], ...]) -> bytes:
+    parts = [len(items).to_bytes(4, "big")]
+    for pair in items:
+        for text in pair:
+            data = text.encode("utf-8", "surrogatepass")
+            parts += (len(data).to_bytes(4, "big"), data)
+    return b"".join(parts)

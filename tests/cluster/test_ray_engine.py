@@ -111,7 +111,7 @@ def test_it_takes_as_many_tasks_as_the_clusters_actors_can_hold(cluster):
         assert built.free_slots == 2 * DEPTH - 2
 
 
-def test_without_tasks_nothing_is_started_and_there_is_nothing_to_wait_until(cluster):
+def test_engine_without_tasks_starts_no_worker(cluster):
     with engine(cluster, ray_makers.Squares) as built:
         assert in_time("no results", lambda: built.results(3600.0)) == []
         assert actors() == []
@@ -133,7 +133,7 @@ def test_actors_without_tasks_give_their_cpus_back_and_are_hired_again(cluster):
         assert first.isdisjoint(second)
 
 
-def test_tasks_that_were_forgotten_do_not_answer_for_others_of_the_same_ticket(cluster):
+def test_discarded_task_gives_no_result_to_a_new_task_of_the_same_id(cluster):
     with engine(cluster, ray_makers.Squares, 0.5) as built:
         run(built, [task(9)])
         for n in range(4):
@@ -151,7 +151,7 @@ def test_actors_that_are_killed_lose_nothing_and_double_nothing(cluster):
     assert len(workers(found)) == 3
 
 
-def test_a_task_that_always_kills_its_actor_is_refused_and_the_others_are_done(cluster, tmp_path):
+def test_task_that_always_kills_its_actor_is_refused(cluster, tmp_path):
     with engine(cluster, ray_makers.Mortal, str(tmp_path), {2: 10**6, 4: 2}) as built:
         found = dict(run(built, [task(n) for n in range(6)]))
     assert found.pop(2) == Refusal(500, "the recording could not be processed: the worker process died")
@@ -160,7 +160,7 @@ def test_a_task_that_always_kills_its_actor_is_refused_and_the_others_are_done(c
     assert len(list(tmp_path.glob("4-*"))) == 2
 
 
-def test_a_task_that_hangs_is_refused_after_the_time_limit_and_the_others_are_done(cluster):
+def test_task_that_hangs_is_refused_after_the_time_limit(cluster):
     with engine(cluster, ray_makers.Hanging, 1, time_limit_s=6.0) as built:
         found = dict(run(built, [task(n) for n in range(5)]))
     assert found.pop(1) == Refusal(

@@ -127,9 +127,7 @@ def test_a_job_whose_driver_is_killed_is_put_down_and_gone_on_with(far):
     assert set(far.voiceprints(domain_id)) == ENROLLED
 
 
-def test_a_job_waits_for_a_cluster_that_is_away_and_is_done_when_it_is_back(
-    furnished, cluster, monkeypatch, caplog
-):
+def test_job_waits_for_a_cluster_that_is_away(furnished, cluster, monkeypatch, caplog):
     port = _free_port()
     monkeypatch.setenv("RAY_gcs_rpc_server_reconnect_timeout_s", "3")
     own = RayCluster({"SONANT_DATA": str(furnished.settings.data)}, port)

@@ -175,7 +175,7 @@ def test_a_runner_that_is_alone_takes_over_at_once_what_a_dead_one_left(testbed,
     assert len(testbed.voiceprints(domain)) == 4
 
 
-def test_a_job_whose_result_was_written_and_not_noted_gets_the_same_result_again(testbed, domain):
+def test_job_killed_after_writing_its_result_writes_the_same_result_again(testbed, domain):
     """Killed between the result file and the final status."""
     job_id = testbed.start(domain, FOUR)
 

@@ -36,7 +36,7 @@ def lost_workers(testbed):
         return counters.read(connection).get((counters.LOST_WORKERS, ""), 0)
 
 
-def test_the_job_waits_tells_the_operator_and_goes_on_when_the_models_are_back(broken, tmp_path):
+def test_job_waits_for_missing_models_and_continues_when_they_are_back(broken, tmp_path):
     # Given
     broken.put("s3://calls/a.wav", b"RIFF")
     domain_id = broken.new_domain()

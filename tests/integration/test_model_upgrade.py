@@ -321,7 +321,7 @@ def test_a_model_without_calibration_is_refused_with_what_mends_it(domain, testb
         ModelFiles(testbed.settings.data).get("never-added")
 
 
-def test_a_domain_with_voices_changes_only_by_an_upgrade_and_an_empty_one_at_once(domain, model_id):
+def test_model_of_a_domain_with_voices_is_changed_only_by_an_upgrade(domain, model_id):
     domain.do(change.use, model_id, domain.calibrations)
     with domain.testbed.store.database.read() as connection:
         assert domain.kept(connection).model_id == model_id
@@ -360,7 +360,7 @@ def test_a_disabled_key_stops_the_change_until_it_is_enabled(domain, model_id, t
     assert domain.state.status == "READY"
 
 
-def test_a_model_that_has_gone_stops_the_change_and_makes_nobody_impossible(domain, testbed):
+def test_missing_model_stops_the_upgrade_and_marks_no_speaker(domain, testbed):
     gone = add_model(testbed, speaker_network(seed=9))
     domain.enroll("anna")
     domain.begin(gone)
@@ -371,7 +371,7 @@ def test_a_model_that_has_gone_stops_the_change_and_makes_nobody_impossible(doma
     domain.do(change.cancel)
 
 
-def test_a_speaker_enrolled_after_the_switch_is_brought_back_by_a_change_to_the_same_model(domain, model_id):
+def test_speaker_enrolled_after_the_switch_is_upgraded_by_a_second_run(domain, model_id):
     domain.enroll("anna")
     domain.begin(model_id)
     domain.make()

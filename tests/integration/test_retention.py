@@ -84,9 +84,7 @@ def test_an_expired_speaker_can_opt_out(kept, keeper, clock):
     assert (speaker["CustomerSpeakerId"], speaker["Status"]) == ("customer-1", "OPTED_OUT")
 
 
-def test_a_job_that_skips_enrolled_speakers_enrolls_expired_ones_as_if_they_were_new(
-    kept, keeper, clock, calls
-):
+def test_job_that_skips_enrolled_speakers_enrolls_expired_ones(kept, keeper, clock, calls):
     domain_id = kept.new_domain()
     enroll(kept, domain_id, "customer-1")
     clock.now = START.replace(year=2030)
@@ -98,9 +96,7 @@ def test_a_job_that_skips_enrolled_speakers_enrolls_expired_ones_as_if_they_were
     assert keeper.expire_speakers() == 0
 
 
-def test_a_domain_whose_key_is_disabled_is_left_for_the_next_sweep_and_the_others_are_done(
-    kept, keeper, clock
-):
+def test_domain_with_a_disabled_key_is_left_for_the_next_sweep(kept, keeper, clock):
     kept.store.keys.create(alias="alias/off")
     closed, other = kept.new_domain(key="alias/off"), kept.new_domain()
     for domain_id in (closed, other):
@@ -144,7 +140,7 @@ def test_a_speaker_whose_row_is_damaged_holds_up_nobody_and_is_counted(kept, kee
 # --- suspended domains
 
 
-def test_from_30_days_on_a_domain_cannot_be_restored_though_no_sweep_has_erased_it(kept, clock):
+def test_domain_cannot_be_restored_after_30_days_even_before_the_sweep(kept, clock):
     late, early = kept.new_domain(), kept.new_domain()
     for domain_id in (late, early):
         kept.call("DeleteDomain", DomainId=domain_id)
@@ -159,9 +155,7 @@ def test_from_30_days_on_a_domain_cannot_be_restored_though_no_sweep_has_erased_
     assert kept.call("RestoreDomain", DomainId=early)["Domain"]["DomainStatus"] == "ACTIVE"
 
 
-def test_a_suspended_domain_can_be_restored_for_30_days_and_is_then_erased_with_all_it_holds(
-    kept, keeper, clock
-):
+def test_suspended_domain_is_erased_after_30_days_with_its_contents(kept, keeper, clock):
     domain_id = kept.new_domain()
     (speaker_id,) = enroll(kept, domain_id, "customer-1")
     add_fraudster(kept, domain_id)

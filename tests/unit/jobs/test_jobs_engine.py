@@ -92,7 +92,7 @@ def test_workers_that_die_at_random_lose_nothing_and_double_nothing(tmp_path):
     assert len(list(tmp_path.iterdir())) == sum(deaths.values())
 
 
-def test_a_task_that_always_kills_its_worker_is_refused_and_the_others_are_done(tmp_path):
+def test_task_that_always_kills_its_worker_is_refused(tmp_path):
     with engine(engine_mains.die_often, str(tmp_path), {2: 10**6}) as built:
         found = dict(run(built, [task(n) for n in range(6)]))
     assert found.pop(2) == Refusal(500, "the recording could not be processed: the worker process died")
@@ -100,7 +100,7 @@ def test_a_task_that_always_kills_its_worker_is_refused_and_the_others_are_done(
     assert len(list(tmp_path.iterdir())) == MAX_CRASHES
 
 
-def test_a_task_that_hangs_is_refused_after_the_time_limit_and_the_others_are_done(monkeypatch):
+def test_task_that_hangs_is_refused_after_the_time_limit(monkeypatch):
     passed_s, found = 0.0, {}
     monkeypatch.setattr(local, "time", SimpleNamespace(monotonic=lambda: passed_s))
     with engine(engine_mains.hang, 1, time_limit_s=4.0) as built:
@@ -169,7 +169,7 @@ def listening():
         yield built
 
 
-def test_a_fault_that_nobody_foresaw_refuses_its_own_request_only_and_tells_no_details(listening):
+def test_unforeseen_fault_refuses_its_own_request_without_details(listening):
     found = dict(run(listening, [task(0, "gone"), task(1, "odd"), task(2, "gone")]))
     assert found == {
         0: Refusal(404, "s3://calls/gone: there is no such object"),
@@ -220,7 +220,7 @@ def until(condition, built):
     wait_until("the engine gets there", held)
 
 
-def test_while_no_worker_gets_ready_tasks_wait_and_the_problem_names_the_doctor(tmp_path, quick):
+def test_tasks_wait_while_no_worker_is_ready_and_the_problem_is_named(tmp_path, quick):
     may_be_ready = tmp_path / "models"
     with engine(engine_mains.die_unless, str(may_be_ready), workers=1) as built:
         tasks = [task(0), task(1)]
@@ -242,7 +242,7 @@ def test_one_worker_that_dies_before_it_is_ready_costs_nothing(tmp_path):
         assert (built.workers_lost, built.problem) == (1, "")
 
 
-def test_workers_that_hang_before_they_are_ready_are_replaced_and_no_recording_is_blamed(tmp_path, quick):
+def test_worker_that_hangs_before_it_is_ready_is_replaced(tmp_path, quick):
     may_be_ready = tmp_path / "models"
     with engine(engine_mains.hang_unless, str(may_be_ready), workers=1, time_limit_s=0.5) as built:
         built.submit(task(3))

@@ -77,7 +77,7 @@ def test_ignore_refuses_nobody():
     assert refuse(risks, action="IGNORE", risk_threshold=0) is None
 
 
-def test_the_nearest_fraudster_is_named_with_a_score_that_takes_the_lists_length_into_account():
+def test_nearest_fraudster_is_named_with_a_score_for_the_lists_length():
     near = Match(key="id#somebody", similarity=0.93)
     scores = [known_fraudster(near, length, TAIL).score for length in (1, 10, 500, 1_000_000)]
     assert scores == sorted(scores, reverse=True)

@@ -151,7 +151,7 @@ class TestWhatAHostMustAgreeOn:
                 runner.audio, runner.fraud, workers.storage_location(runner), ("brought",)
             )
 
-    def test_a_host_that_is_asked_for_gpus_and_has_none_for_onnxruntime_says_so(self, monkeypatch, tmp_path):
+    def test_host_without_a_gpu_for_onnxruntime_says_so(self, monkeypatch, tmp_path):
         monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CPUExecutionProvider"])
         monkeypatch.setenv("SONANT_DATA", str(tmp_path))
         runner = Settings(data=tmp_path)

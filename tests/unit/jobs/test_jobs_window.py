@@ -102,7 +102,7 @@ def drain(items, *, capacity=4, seed=0, last=(), done=(), keep_alive=lambda: Non
     capacity=st.integers(1, 8),
     seed=st.integers(0, 2**32),
 )
-def test_every_request_is_committed_once_in_manifest_order_with_its_own_result(marks, capacity, seed):
+def test_requests_are_committed_once_in_manifest_order(marks, capacity, seed):
     items = [WorkItem(position, dedup_key, early) for position, (dedup_key, early) in enumerate(marks)]
     ledger, engine = drain(items, capacity=capacity, seed=seed)
     assert list(ledger.done) == [item.position for item in items]

@@ -40,7 +40,7 @@ def run(testbed, domain_id, **how):
     return command.calibrate(testbed.settings, domain_id=domain_id, **how)
 
 
-def test_a_domains_own_strangers_make_the_scale_when_applied_and_not_before(testbed, domain_id, capsys):
+def test_domains_own_calibration_counts_once_it_is_applied(testbed, domain_id, capsys):
     voices = strangers(150, spread=0.2)
     enroll(testbed, domain_id, voices)
     before = scale(testbed, domain_id)

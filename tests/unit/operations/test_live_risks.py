@@ -224,7 +224,7 @@ def test_recordings_of_another_domain_are_nobodys(testbed, domain_id):
 # --- memory and threads -------------------------------------------------------------------------------
 
 
-def test_a_large_domain_is_read_beside_the_calls_which_wait_no_longer_than_they_want(testbed, domain_id):
+def test_large_domain_is_read_while_calls_wait_no_longer_than_allowed(testbed, domain_id):
     keep_recording(testbed, domain_id, PRINTS[0])
     fraud_indexes, gate, reads = FraudIndexes(ROOM), threading.Event(), []
 

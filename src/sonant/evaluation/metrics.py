@@ -77,7 +77,7 @@ def corners(genuine: Floats, impostor: Floats) -> Floats:
 
 
 def equal_error_rate(curve: Det) -> Floats:
-    """Compute the rate at which FMR = FNMR, on straight lines between the points of the DET; [] or [replicates]."""
+    """Compute the rate where FMR = FNMR, on straight lines between points of the DET; [] or [replicates]."""
     gap = np.atleast_2d(curve.fnmr - curve.fmr)  # rises from -1 to 1
     fmr = np.atleast_2d(curve.fmr)
     row = np.arange(len(gap))

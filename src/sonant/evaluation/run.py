@@ -123,7 +123,7 @@ def compare_all(
     for line, test_s in ((line, test_s) for line in conditions.lines for test_s in conditions.test_s):
         one = [piece for piece in made if piece.use == "reference"]
         two = [piece for piece in made if piece.use == "probe" and piece.requested_s == test_s]
-        pairs = _all_pairs(one, two, np.random.default_rng(conditions.seed))
+        pairs = list_pairs(one, two, np.random.default_rng(conditions.seed))
         outcomes.append(
             _compare(one, two, pairs, line, conditions.enroll_s, test_s, speakers, unreadable, scorer)
         )
@@ -244,7 +244,7 @@ def _places(pieces: Sequence[PieceTemplates]) -> dict[str, int]:
     return {source: place for place, piece in enumerate(pieces) for source in piece.sources}
 
 
-def _all_pairs(
+def list_pairs(
     references: Sequence[PieceTemplates], probes: Sequence[PieceTemplates], rng: np.random.Generator
 ) -> Indices:
     """List rows of (reference, probe, genuine). Of more than MAX_IMPOSTORS impostors, a random part."""

@@ -1,4 +1,4 @@
-"""Which recordings are read, and that what comes out is the sound that went in."""
+"""Audio formats: the recordings that are read, and their samples."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ FORMATS = [
 
 
 @pytest.mark.parametrize(("kind", "subtype", "rate_hz", "tolerance"), FORMATS)
-def test_every_format_comes_out_as_the_same_tone_at_8_khz(encoded, kind, subtype, rate_hz, tolerance):
+def test_every_format_decodes_to_the_same_tone_at_8_khz(encoded, kind, subtype, rate_hz, tolerance):
     waveform = decode(encoded(tone(rate_hz=rate_hz), rate_hz, kind, subtype), channel=0, **LENIENT)
 
     assert waveform.rate_hz == 8000
@@ -65,7 +65,7 @@ def test_every_format_comes_out_as_the_same_tone_at_8_khz(encoded, kind, subtype
 @pytest.mark.parametrize(
     "subtype", ["PCM_U8", "PCM_16", "PCM_24", "PCM_32", "FLOAT", "DOUBLE", "ALAW", "ULAW"]
 )
-def test_wav_samples_are_those_that_libsndfile_reads(encoded, subtype):
+def test_wav_samples_equal_those_of_libsndfile(encoded, subtype):
     data = encoded(np.random.default_rng(1).uniform(-1, 1, (8000, 2)), 8000, "WAV", subtype)
 
     ours = decode(data, channel=1, **LENIENT).samples
@@ -83,7 +83,7 @@ def test_each_of_eight_channels_can_be_chosen(encoded, kind):
     np.testing.assert_allclose(levels, np.arange(1, 9) / 10, atol=0.002)
 
 
-def test_header_facts_are_known_before_anything_is_decoded(encoded):
+def test_header_is_read_before_decoding(encoded):
     data = encoded(np.zeros((16000, 2), np.float32), 16000, "FLAC", "PCM_16")
 
     recording = Recording.open(data, channel=1, **LENIENT)
@@ -94,7 +94,7 @@ def test_header_facts_are_known_before_anything_is_decoded(encoded):
 
 
 @pytest.mark.parametrize(("hz", "rate_hz"), [(4600, 16000), (7000, 16000), (6000, 44100), (20000, 48000)])
-def test_frequencies_above_the_band_leave_no_alias(encoded, hz, rate_hz):
+def test_frequencies_above_the_band_cause_no_aliasing(encoded, hz, rate_hz):
     data = encoded(tone(hz=hz, rate_hz=rate_hz), rate_hz, "WAV", "FLOAT")
 
     samples = decode(data, channel=0, **LENIENT).samples
@@ -129,13 +129,13 @@ def test_an_id3_tag_before_an_mp3_is_skipped(encoded):
     ids=["plain", "WAVE_FORMAT_EXTENSIBLE"],
 )
 @pytest.mark.parametrize("channels", [1, 2])
-def test_strict_takes_16_bit_pcm_at_8_khz_with_one_or_two_channels(encoded, given, channels):
+def test_strict_accepts_16_bit_pcm_at_8_khz_with_two_channels(encoded, given, channels):
     data = encoded(np.stack([tone()] * channels, axis=1), **given)
 
     assert decode(data, channel=channels - 1, **STRICT).duration_s == 1.0
 
 
-def test_strict_takes_extra_chunks_and_their_odd_padding(wav):
+def test_strict_accepts_extra_chunks_and_odd_padding(wav):
     odd = b"LIST" + struct.pack("<I", 5) + b"abcde\0"
 
     assert decode(wav(before=odd, after=odd), channel=0, **STRICT).duration_s == 0.1

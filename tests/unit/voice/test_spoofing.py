@@ -154,7 +154,7 @@ def test_detectors_without_enough_speech_are_skipped_unless_all_are():
         assess_spoofing(silence, DetectionLimits(), (short,))
 
 
-def test_registered_detectors_include_synthetic_speech_and_refuse_a_used_name():
+def test_registered_detectors_have_unique_names():
     assert "synthetic-speech" in spoof_detectors()
     with pytest.raises(ValueError, match="synthetic-speech"):
         spoof_detector("synthetic-speech")(lambda _samples, _limits: SpoofingRisk(score=0, evidence=""))

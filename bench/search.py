@@ -1,7 +1,7 @@
 """Part `search`: the most similar of many known voices, against faiss and usearch, one thread each.
 
-Watchlists hold at most some hundred voices, so these are the sizes with a target; 10,000 voices are measured as
-well, to show how the exact search grows.
+Watchlists hold at most some hundred voices, so these are the sizes with a target; 10,000 voices are measured
+as well, to show how the exact search grows.
 """
 
 from __future__ import annotations

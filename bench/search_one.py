@@ -1,4 +1,4 @@
-"""Measure one search library: `search_one.py sonant|faiss|usearch VOICES SECONDS`, in an environment that has it.
+"""Measure one search library: `search_one.py sonant|faiss|usearch VOICES SECONDS`, where it is installed.
 
 Prints JSON: milliseconds per search by number of queries, the voices found, seconds to build.
 """

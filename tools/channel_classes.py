@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""Does a score mean the same on every codec? False accept rates at scores 80 and 90 by line.
+"""Measure false accept rates at scores 80 and 90 for each kind of line.
 
     python tools/channel_classes.py --speech DIR --people LIST
 
-LIST names files in DIR, one recording a person. A calibration is fitted on half of the people as
+LIST names files in DIR, one recording per person. A calibration is fitted on half of the people as
 fit_calibration.py does, on random calls; the other half then call over one kind of line at a time, and the
 share of strangers that reach a score is counted. Several random halvings, so that most pairs of people are
 judged by calibrations that know neither of them; intervals hold 95 % of resamplings of people.
@@ -34,9 +34,9 @@ from fit_calibration import (
     call_over,
     fit,
     fit_strangers,
-    listen,
     narrow_call,
     read_recordings,
+    simulate_calls,
 )
 from sonant.evaluation.channels import parse
 from sonant.voice.calibration.fit import deviations
@@ -55,13 +55,13 @@ RESAMPLINGS = 1000
 
 
 def simulated(text: str) -> Line:
-    """A line of the evaluation, by its name there."""
+    """Build a call over a line of the evaluation."""
     channel = parse(text)
     return lambda samples, rng: channel.apply(at_level(samples, -26), seed=(int(rng.integers(2**31)),))
 
 
 def then(text: str, codec: str) -> Line:
-    """A line of the evaluation, and a codec of the training calls behind it."""
+    """Build a call over a line of the evaluation followed by a codec of the training calls."""
     channel = simulated(text)
     return lambda samples, rng: coded(channel(samples, rng), codec, rng)
 
@@ -83,19 +83,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--speech", type=Path, required=True, help="folder with one recording a person")
+    parser.add_argument("--speech", type=Path, required=True, help="folder with one recording per person")
     parser.add_argument("--people", type=Path, required=True, help="names of files")
-    parser.add_argument("--calls", type=int, default=3, help="random calls a recording to fit on [3]")
+    parser.add_argument("--calls", type=int, default=3, help="random calls per recording for the fit [3]")
     parser.add_argument("--halvings", type=int, default=3, help="random halvings of the people [3]")
     parser.add_argument(
-        "--least", type=int, default=MIN_COMPARISONS, help="comparisons that a level of noise takes"
+        "--least", type=int, default=MIN_COMPARISONS, help="comparisons needed for a level of noise"
     )
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()
     models = load_models()
     voices = [samples for _, samples in read_recordings(options.speech, options.people)]
-    random_calls = listen(voices, models, options.calls, options.seed + 1)
-    narrow_calls = listen(voices, models, options.calls, options.seed + 2, way=narrow_call)
+    random_calls = simulate_calls(voices, models, options.calls, options.seed + 1)
+    narrow_calls = simulate_calls(voices, models, options.calls, options.seed + 2, way=narrow_call)
     over: dict[str, list[Call]] = {}
     for number, (name, line) in enumerate(LINES.items()):
         found = []
@@ -135,7 +135,7 @@ def main() -> None:
 def row(
     references: list[Call], probes: list[Call], judged: list[tuple[Calibration, set[int]]], people: int
 ) -> str:
-    """Number of comparisons, and of each score the false accept rate with its interval."""
+    """Compute the number of comparisons and the false accept rate with its interval at each score."""
     total, passed = np.zeros((people, people)), np.zeros((len(SCORES), people, people))
     wholes = np.stack([one.whole for one in references])
     callers = np.array([one.person for one in references])
@@ -165,7 +165,7 @@ def row(
 def _rejected(
     references: list[Call], probes: list[Call], judged: list[tuple[Calibration, set[int]]]
 ) -> list[bool]:
-    """Of the beginning of each call against the second half of the same recording: whether it falls short."""
+    """Decide which calls fall short: their beginning against the second half of the same recording."""
     others = {one.person: one for one in references}
     found = []
     for calibration, rest in judged:

@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""Teach the GE2E network to hear through the telephone what it hears in clean wide-band speech.
+"""Train the GE2E network to give the same embedding over the telephone as for clean wideband speech.
 
     python tools/distil/train.py --prepared DIR --wheel Resemblyzer-0.1.4-py3-none-any.whl --out RUN
 
-No speaker labels are needed: what the published network (the teacher) makes of the clean recording is the
-target for the student, which hears the same words at 8 kHz through a random call (degrade.py) and the
-product's own features. Writes RUN/log.jsonl, RUN/best.pt and RUN/last.pt; choose nothing by test voices.
+No speaker labels are needed: the target is the embedding of the clean recording by the published network (the
+teacher); the student gets the same speech at 8 kHz through a random call (degrade.py) and the product's own
+features. Writes RUN/log.jsonl, RUN/best.pt and RUN/last.pt; choose nothing by test voices.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from trials import equal_error_rate, separation
 
 Array = NDArray[np.float32]
 Batch = tuple[Array, Array, NDArray[np.int64]]
-"""Windows as the student hears them, the teacher's embeddings of each, the recording of each."""
+"""The student's windows, with the teacher's embedding and the recording of each."""
 
 ITEM_S, WINDOWS_AN_ITEM = (4.0, 8.0), 8
 TEMPERATURE = 0.05
@@ -40,7 +40,7 @@ AVERAGE_STEPS = 200  # of the running mean of the weights, which is what is kept
 
 
 class Voices:
-    """Clean recordings at 8 kHz and what the teacher made of them at 16 kHz."""
+    """Clean recordings at 8 kHz and the teacher's embeddings of them at 16 kHz."""
 
     def __init__(self, prepared: Path) -> None:
         arrays = np.load(prepared)
@@ -49,14 +49,14 @@ class Voices:
         self.highpass_300hz: list[Array] = [arrays[f"{n}/narrow"].astype(np.float32) / 32768 for n in names]
         self.person = [people.index(name.split("-", 1)[0]) for name in names]
         self.grids: list[Array] = [arrays[f"{n}/teacher"].astype(np.float32) for n in names]
-        """Of each recording the embeddings of the windows from every fifth of a second on."""
+        """Embeddings of the windows from every fifth of a second of each recording."""
         means = np.stack([grid.mean(axis=0) for grid in self.grids])
         self.means: Array = means / np.linalg.norm(means, axis=1, keepdims=True)
-        """Of each recording the embedding as a whole; [recordings, 256]."""
+        """Embeddings of whole recordings; [recordings, 256]."""
 
 
 class Batches(Dataset[Batch]):  # type: ignore[misc]  # torch is not installed where types are checked
-    """Random calls. Batch `i` of a seed is always the same, whoever makes it."""
+    """Random calls. Batch `i` of a seed is always the same, in any process."""
 
     def __init__(self, voices: Voices, *, items: int, batches: int, seed: int, mild: float) -> None:
         self._voices, self._items, self._batches = voices, items, batches
@@ -173,7 +173,7 @@ def main() -> None:
 
 
 def contrast(found: Tensor, means: Tensor, whose: Tensor, people: Tensor) -> Tensor:
-    """Cross-entropy of each window's own recording among all recordings of all other people."""
+    """Compute the cross-entropy of each window's own recording among all recordings of all other people."""
     logits = found @ means.T / TEMPERATURE
     same_person = people[whose][:, None] == people[None, :]
     same_person[torch.arange(len(whose)), whose] = False
@@ -181,7 +181,7 @@ def contrast(found: Tensor, means: Tensor, whose: Tensor, people: Tensor) -> Ten
 
 
 def validate(network: Encoder, bad: Sequence[Batch], good: Sequence[Batch]) -> dict[str, float]:
-    """On people not trained on: cosine distance to the teacher, and how well the people are told apart.
+    """Measure on validation people: cosine distance to the teacher, and separation of the people.
 
     `distance` is the mean distance to the teacher's embedding of the same window, clean. `eer` and
     `separation` (d') are of pairs of different bad calls, a call being the mean of its 8 windows. With
@@ -209,7 +209,10 @@ def validate(network: Encoder, bad: Sequence[Batch], good: Sequence[Batch]) -> d
 
 
 def _share(step: int, options: argparse.Namespace) -> float:
-    """Of the learning rate: rises over the first steps, then goes evenly to its last value."""
+    """Compute the share of the learning rate.
+
+    It rises over the first steps, then moves evenly to its last value.
+    """
     fallen: float = 1 - (1 - options.last_rate / options.rate) * step / options.steps
     return min(1.0, (step + 1) / WARM_UP_STEPS) * fallen
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Networks side by side on the validation people, to choose by; test people are for measure.py.
+"""Compare networks on the validation people, to choose one; measure.py is for test people.
 
 python tools/distil/validate.py --prepared PREPARED --wheel WHEEL published RUN/best.pt mean.pt
 
@@ -91,7 +91,7 @@ def bad_calls(network: Encoder, calls: list[tuple[Array, Array, NDArray[np.int64
 def figures(
     vectors: Array, person: NDArray[np.int64], start: NDArray[np.int64], far: int, mean: Array
 ) -> str:
-    """Of all pairs but those of one person whose starts lie nearer than `far`."""
+    """Compute the figures of all pairs but those of one person whose starts are nearer than `far`."""
     vectors = vectors / np.linalg.norm(vectors, axis=1, keepdims=True) - mean
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     one, other = np.triu_indices(len(person), 1)

@@ -120,13 +120,13 @@ class _Aasist:
             self._linear(bands, f"{name}.proj_type2"),
             axis=1,
         )
-        told = self._linear(g.node("Mul", x, stack), f"{name}.att_projM")
-        told = g.node("MatMul", g.node("Tanh", told), self._weight(f"{name}.att_weightM"))
-        told = self._soft(told, 1, _TEMPERATURE_BOTH)
-        heard = g.node("MatMul", g.node("Transpose", told, perm=[0, 2, 1]), x)
+        attention = self._linear(g.node("Mul", x, stack), f"{name}.att_projM")
+        attention = g.node("MatMul", g.node("Tanh", attention), self._weight(f"{name}.att_weightM"))
+        attention = self._soft(attention, 1, _TEMPERATURE_BOTH)
+        attended = g.node("MatMul", g.node("Transpose", attention, perm=[0, 2, 1]), x)
         stack = g.node(
             "Add",
-            self._linear(heard, f"{name}.proj_with_attM"),
+            self._linear(attended, f"{name}.proj_with_attM"),
             self._linear(stack, f"{name}.proj_without_attM"),
         )
         # Three candidate weights for each pair; a mask picks the one for the two graphs it lies in.
@@ -156,20 +156,20 @@ class _Aasist:
         g = self._g
         attention = self._soft(attention, 2, temperature)
         attention = g.node("Squeeze", attention, g.integers("last", [-1]))
-        heard = self._linear(g.node("MatMul", attention, x), f"{name}.proj_with_att")
-        x = g.node("Add", heard, self._linear(x, f"{name}.proj_without_att"))
+        attended = self._linear(g.node("MatMul", attention, x), f"{name}.proj_with_att")
+        x = g.node("Add", attended, self._linear(x, f"{name}.proj_without_att"))
         return self._selu(self._normalised(x, f"{name}.bn", (1, 1, -1)))
 
     def _pooled(self, x: str, name: str, count: int) -> tuple[str, int]:
         """Select the nodes with the highest scores, weighted by them."""
-        g, kept = self._g, max(int(count * _KEEP[name]), 1)
+        g, selected = self._g, max(int(count * _KEEP[name]), 1)
         scores = g.node("Sigmoid", self._linear(x, f"{name}.proj"))
         values = [f"{name}_scores", f"{name}_places"]
-        g.node("TopK", scores, g.integers(f"k{kept}", [kept]), outputs=values, axis=1)
+        g.node("TopK", scores, g.integers(f"k{selected}", [selected]), outputs=values, axis=1)
         dims = self._w[f"{name}.proj.weight"].shape[1]
-        # Expand broadcasts [n, kept, 1] against [1, 1, dims].
+        # Expand broadcasts [n, selected, 1] against [1, 1, dims].
         places = g.node("Expand", values[1], g.integers(f"dims{dims}", [1, 1, dims]))
-        return g.node("GatherElements", g.node("Mul", x, scores), places, axis=1), kept
+        return g.node("GatherElements", g.node("Mul", x, scores), places, axis=1), selected
 
     def _linear(self, x: str, name: str) -> str:
         product = self._g.product(x, name, self._w[f"{name}.weight"].T)

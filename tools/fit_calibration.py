@@ -4,18 +4,18 @@
     python tools/fit_calibration.py --speech DIR --cohort LIST --people LIST [--centre-only]
     python tools/fit_calibration.py --speech DIR --people LIST --narrow
 
-DIR holds one recording per person; the lists name files in it. The centre is the mean embedding of the cohort,
-the calibration comes from the people, who must be others than those of the encoder's training, of the cohort
-and of any test. Every recording goes through several random telephone calls
-(distil/degrade.py) and the product's own pipeline: speech detection, level, features, encoder.
+DIR holds one recording per person; the lists name files in it. The centre is the mean embedding of the
+cohort, the calibration comes from the people, who must be others than those of the encoder's training, of the
+cohort and of any test. Every recording goes through several random telephone calls (distil/degrade.py) and
+the product's own pipeline: speech detection, level, features, encoder.
 
 Strangers' similarities are taken between every call of one person and every call of another, for several
 amounts of speech and levels of noise. Genuine comparisons are only those of the two halves of a recording,
-over two calls: that is optimistic, and it is used for the likelihood ratio alone, never for the scale of error
-rates.
+over two calls: that is optimistic, and it is used for the likelihood ratio alone, never for the scale of
+error rates.
 
-With --narrow the shipped data are unchanged, and a second grid is added for lines of 300-3400 Hz, fitted to the
-people over calls of which both sides are such.
+With --narrow the shipped data are unchanged, and a second grid is added for lines of 300-3400 Hz, fitted to
+the people over calls of which both sides are such.
 """
 
 from __future__ import annotations
@@ -81,10 +81,10 @@ def main() -> int:
     if {name for name, _ in cohort} & {name for name, _ in people}:
         sys.exit("the cohort and the people must not share anybody")
     uncentred = replace(models, centre=np.zeros_like(models.centre))
-    heard = simulate_calls([samples for _, samples in cohort], uncentred, options.calls, options.seed)
-    centre = np.mean([one.whole for one in heard], axis=0).astype(np.float32)
+    cohort_calls = simulate_calls([samples for _, samples in cohort], uncentred, options.calls, options.seed)
+    centre = np.mean([one.whole for one in cohort_calls], axis=0).astype(np.float32)
     np.save(options.out / CENTRE, centre)
-    print(f"{CENTRE}: {len(heard)} calls of {len(cohort)} people, length {np.linalg.norm(centre):.3f}")
+    print(f"{CENTRE}: {len(cohort_calls)} calls of {len(cohort)} people, length {np.linalg.norm(centre):.3f}")
     if options.centre_only:
         return 0
     calls = simulate_calls(

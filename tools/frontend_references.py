@@ -41,9 +41,9 @@ def main() -> int:
             with zipfile.ZipFile(wheel) as archive:
                 archive.extractall(folder)
         found = {
-            f"{kind} {rate_hz}": {str(row): kept[row] for row in ROWS}
+            f"{kind} {rate_hz}": {str(row): rows[row] for row in ROWS}
             for rate_hz in (8000, 16000)
-            for kind, kept in (
+            for kind, rows in (
                 ("speechbrain", speechbrain(Path(folder), rate_hz)),
                 ("nemo", nemo(Path(folder), rate_hz)),
                 ("kaldi-hamming", kaldi(rate_hz, "hamming")),

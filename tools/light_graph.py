@@ -34,8 +34,8 @@ class Light:
 def light_detector(light: Light) -> bytes:
     """Build the graph: input `features` [n, f], outputs `logits` [n] and `strangeness` [n].
 
-    Logits are above 0 for synthetic speech; strangeness is the logarithm of the mean squared distance from real
-    speech.
+    Logits are above 0 for synthetic speech; strangeness is the logarithm of the mean squared distance from
+    real speech.
     """
     g = Graph()
     x = g.node("Sub", "features", g.constant("mean", light.mean.astype(np.float32)))

@@ -89,7 +89,7 @@ def speech_detector(weights: Mapping[str, Array]) -> bytes:
     `probabilities` [n] and the state after the last frame.
 
     The convolutions see four time steps a frame, so each is written as one matrix product over all frames
-    (taps gathered side by side): the same sums, without a tiny convolution a frame.
+    (taps placed side by side): the same sums, without a tiny convolution per frame.
     """
     graph = Graph()
     basis = weights["stft.forward_basis_buffer"]  # [130, 1, 128]: real rows, then imaginary rows

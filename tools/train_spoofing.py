@@ -197,10 +197,10 @@ def prepared(folder: Path, name: str, make: Callable[[], Iterator[tuple[str, Arr
     if not path.is_file():
         keys, found, halved = [], [], []
         for key, sound in make():
-            for heard in lines(key, sound):
+            for received in lines(key, sound):
                 keys.append(key)
-                found.append(features(heard))
-                halved.append(heard.astype(np.float16))
+                found.append(features(received))
+                halved.append(received.astype(np.float16))
         lengths = np.array([len(one) for one in halved])
         np.savez(path, keys=keys, features=np.stack(found), lengths=lengths, samples=np.concatenate(halved))
         print(f"{name}: {len(keys)} recordings", flush=True)
@@ -220,11 +220,11 @@ def lines(key: str, sound: Array) -> Iterator[Array]:
         line = parse(random_line(rng)).apply(sound, seed=[seed])
         spans = find_speech(Waveform(samples=line, rate_hz=RATE_HZ), models)
         cuts = [line[int(s.start_s * RATE_HZ) : int(s.end_s * RATE_HZ)] for s in spans]
-        heard = np.concatenate([line[:0], *cuts])
+        received = np.concatenate([line[:0], *cuts])
         wanted = int(rng.uniform(4, MAX_S) * RATE_HZ)
-        if len(heard) >= 3 * RATE_HZ:
-            start = int(rng.integers(0, max(1, len(heard) - wanted + 1)))
-            yield heard[start : start + wanted]
+        if len(received) >= 3 * RATE_HZ:
+            start = int(rng.integers(0, max(1, len(received) - wanted + 1)))
+            yield received[start : start + wanted]
 
 
 def random_line(rng: np.random.Generator) -> str:

@@ -59,9 +59,9 @@ def main() -> None:
     networks = {p.stem: onnxruntime.InferenceSession(p, session_options) for p in options.models}
     for channel in options.channels:
         rng = np.random.default_rng(options.seed)
-        heard = [through(samples, channel, rng) for samples in cohort]
+        received = [through(samples, channel, rng) for samples in cohort]
         means = {
-            name: np.mean([embed(samples, network) for samples in heard], axis=0)
+            name: np.mean([embed(samples, network) for samples in received], axis=0)
             for name, network in networks.items()
         }
         for enroll_s, test_s in ((30, 10), (30, 5), (30, 3), (10, 10)):

@@ -81,7 +81,7 @@ def clean_speech(network: Encoder, voices: Voices, mean: Array) -> str:
 
 def bad_calls(network: Encoder, calls: list[tuple[Array, Array, NDArray[np.int64]]], mean: Array) -> str:
     vectors = np.concatenate(
-        [embed(network, heard).reshape(-1, WINDOWS_AN_ITEM, 256).sum(axis=1) for heard, _, _ in calls]
+        [embed(network, mels).reshape(-1, WINDOWS_AN_ITEM, 256).sum(axis=1) for mels, _, _ in calls]
     )
     person = np.concatenate([whose[::WINDOWS_AN_ITEM] for _, _, whose in calls])
     call = np.repeat(np.arange(len(calls)), len(person) // len(calls))
@@ -96,9 +96,9 @@ def figures(
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     one, other = np.triu_indices(len(person), 1)
     same = person[one] == person[other]
-    kept = ~same | (np.abs(start[one] - start[other]) >= far)
+    compared = ~same | (np.abs(start[one] - start[other]) >= far)
     scores = (vectors @ vectors.T)[one, other]
-    genuine, impostor = scores[kept & same], scores[kept & ~same]
+    genuine, impostor = scores[compared & same], scores[compared & ~same]
     return f"EER {100 * equal_error_rate(genuine, impostor):.2f} % d' {separation(genuine, impostor):.2f}"
 
 

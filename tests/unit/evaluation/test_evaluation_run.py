@@ -120,7 +120,7 @@ def test_many_impostors_are_sampled(monkeypatch):
     impostors = pairs[pairs[:, 2] == 0]
     assert len(impostors) == len({tuple(pair) for pair in impostors.tolist()}) == 50
     assert all(one % 40 != two % 40 for one, two, _ in impostors.tolist())
-    assert (pairs[:, 2] == 1).sum() == 80  # everybody has two pieces, compared both ways
+    assert (pairs[:, 2] == 1).sum() == 80  # everyone has two pieces, compared both ways
 
 
 def test_trial_list_is_compared_as_given(people, tmp_path):

@@ -18,7 +18,7 @@ NOISY = 0.05
 
 
 def compared(people: int, speech_s: float, snr_db: float, each: int = 1, seed: int = 1) -> ComparisonTable:
-    """Everybody with everybody else, `each` times."""
+    """Everyone with everyone else, `each` times."""
     random = np.random.default_rng([seed, round(speech_s), round(snr_db)])
     first, second = (places.repeat(each) for places in np.nonzero(~np.eye(people, dtype=bool)))
     mean, deviation = DRAWN[speech_s]

@@ -429,7 +429,8 @@ def test_a_voiceprint_of_another_model_cannot_be_compared_and_what_to_do_is_told
     assert (fault.code, "enroll the speaker again" in fault.message) == ("ValidationException", True)
     assert "another-model" in fault.message
     desk.start("old", SpeakerId="anna")
-    desk.heard(replace(people.anna_calling, model_id="older-model"), "old")
+    older = replace(people.anna_calling.sample, model_id="older-model")
+    desk.heard(replace(people.anna_calling, sample=older), "old")
     assert "start a new stream" in refused(desk.evaluate, name="old").message
 
 

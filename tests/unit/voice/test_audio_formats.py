@@ -11,7 +11,14 @@ import pytest
 import soundfile
 
 from sonant.errors import AudioError
+from sonant.voice.audio.readers import FORMATS, MEDIA_TYPES
 from sonant.voice.audio.recording import RATE_HZ, Recording, decode
+from sonant.voice.audio.samples import (
+    float_from_int16,
+    float_from_pcm16,
+    int16_from_float,
+    pcm16_from_float,
+)
 
 LENIENT: dict[str, Any] = {"strict": False, "max_duration_s": 60.0}
 STRICT: dict[str, Any] = {"strict": True, "max_duration_s": 60.0}
@@ -30,7 +37,7 @@ def level_at(samples, hz):
     return 4 * abs(np.mean(inner * np.exp(-angle)))
 
 
-FORMATS = [
+CASES = [
     # container, subtype, rate, largest error of the tone's amplitude
     ("WAV", "PCM_U8", 8000, 0.01),
     ("WAV", "PCM_16", 8000, 0.001),
@@ -52,7 +59,7 @@ FORMATS = [
 ]
 
 
-@pytest.mark.parametrize(("kind", "subtype", "rate_hz", "tolerance"), FORMATS)
+@pytest.mark.parametrize(("kind", "subtype", "rate_hz", "tolerance"), CASES)
 def test_every_format_decodes_to_the_same_tone_at_8_khz(encoded, kind, subtype, rate_hz, tolerance):
     waveform = decode(encoded(tone(rate_hz=rate_hz), rate_hz, kind, subtype), channel=0, **LENIENT)
 
@@ -164,3 +171,44 @@ def test_strict_refuses_what_voice_id_refused(encoded, subtype, rate_hz, channel
 def test_strict_refuses_other_containers(encoded, kind, subtype):
     with pytest.raises(AudioError, match="not a WAV file"):
         decode(encoded(tone(), 8000, kind, subtype), channel=0, **STRICT)
+
+
+# --- registry --------------------------------------------------------------------------------------------
+
+
+def test_formats_have_unique_names_and_media_types():
+    types = [media_type for one in FORMATS for media_type in one.media_types]
+
+    assert len({one.name for one in FORMATS}) == len(FORMATS)
+    assert len(set(types)) == len(types) == len(MEDIA_TYPES)
+    assert [one.name for one in FORMATS if one.accepted_by_voice_id] == ["WAV"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "subtype"), [("WAV", "PCM_16"), ("FLAC", "PCM_16"), ("OGG", "OPUS"), ("MP3", "MPEG_LAYER_III")]
+)
+def test_only_the_right_format_recognizes_a_file(encoded, kind, subtype):
+    data = encoded(tone(), 8000, kind, subtype)
+
+    assert [one.name.upper() for one in FORMATS if one.recognizes(data)] == [kind]
+
+
+# --- conversion ------------------------------------------------------------------------------------------
+
+
+def test_every_16_bit_number_survives_both_conversions():
+    numbers = np.arange(-32768, 32768).astype(np.int16)
+
+    np.testing.assert_array_equal(int16_from_float(float_from_int16(numbers)), numbers)
+    np.testing.assert_array_equal(
+        float_from_pcm16(pcm16_from_float(float_from_int16(numbers))), numbers / 32768
+    )
+
+
+def test_samples_beyond_full_scale_are_clipped_to_16_bits():
+    assert int16_from_float(np.array([1.0, 2.0, -1.0, -2.0], np.float32)).tolist() == [
+        32767,
+        32767,
+        -32768,
+        -32768,
+    ]

@@ -22,7 +22,7 @@ from pathlib import Path
 
 import numpy as np
 
-from fit_calibration import Call, fit, fit_strangers, listen, narrow_call, read_recordings
+from fit_calibration import Call, fit, fit_strangers, narrow_call, read_recordings, simulate_calls
 from sonant.evaluation.false_alerts import PersonVoice, false_alerts
 from sonant.voice.calibration.grid import MIN_COMPARISONS
 from sonant.voice.models import load_models
@@ -51,9 +51,9 @@ def main() -> None:
         [samples for _, samples in read_recordings(options.speech, names)]
         for names in (options.people, options.others)
     )
-    calls = listen(people, models, options.calls, options.seed + 1)
-    narrow_calls = listen(people, models, options.calls, options.seed + 2, way=narrow_call)
-    listed = listen(others, models, 2, options.seed + 3)
+    calls = simulate_calls(people, models, options.calls, options.seed + 1)
+    narrow_calls = simulate_calls(people, models, options.calls, options.seed + 2, way=narrow_call)
+    listed = simulate_calls(others, models, 2, options.seed + 3)
     listed = [replace(one, person=one.person + len(people)) for one in listed]
     runs = []
     for number in range(options.halvings):

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Features of a made voice by the toolkits' own code, for tests/unit/voice/frontend_references.json.
+"""Compute reference features with the toolkits' own code, for tests/unit/voice/frontend_references.json.
 
     pip download --no-deps speechbrain==1.1.2 nemo-toolkit==3.0.0
     pip install torch librosa kaldi-native-fbank sonant
@@ -41,9 +41,9 @@ def main() -> int:
             with zipfile.ZipFile(wheel) as archive:
                 archive.extractall(folder)
         found = {
-            f"{kind} {rate_hz}": {str(row): kept[row] for row in ROWS}
+            f"{kind} {rate_hz}": {str(row): rows[row] for row in ROWS}
             for rate_hz in (8000, 16000)
-            for kind, kept in (
+            for kind, rows in (
                 ("speechbrain", speechbrain(Path(folder), rate_hz)),
                 ("nemo", nemo(Path(folder), rate_hz)),
                 ("kaldi-hamming", kaldi(rate_hz, "hamming")),
@@ -81,7 +81,7 @@ def nemo(folder: Path, rate_hz: int) -> dict[int, list[float]]:
 
 
 def kaldi(rate_hz: int, window: str) -> dict[int, list[float]]:
-    """Of samples on the scale of 16-bit numbers, without any normalisation."""
+    """Compute features of samples on the scale of 16-bit numbers, without any normalization."""
     options = kaldi_native_fbank.FbankOptions()
     options.frame_opts.samp_freq, options.frame_opts.dither = rate_hz, 0.0
     options.frame_opts.window_type, options.frame_opts.snip_edges = window, True
@@ -98,7 +98,7 @@ def rows(features: np.ndarray) -> dict[int, list[float]]:
 
 
 class _Stubs:
-    """Stands for every package that the feature files import and do not need here."""
+    """Replaces the packages that the feature files import and do not need here."""
 
     def find_spec(self, name: str, _path: object, _target: object = None) -> object:
         if name.split(".")[0] not in {"nemo", "speechbrain"}:

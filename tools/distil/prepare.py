@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
-"""Prepare speech for distillation: split by person, pauses cut, and what the teacher makes of it.
+"""Prepare speech for distillation: split it by person, remove pauses, embed it with the teacher.
 
     python tools/distil/prepare.py --speech DIR --wheel Resemblyzer-0.1.4-py3-none-any.whl --out PREPARED
 
-DIR holds recordings of any format at 16 kHz or more (the teacher needs the wide band), one or more a person;
-a person is the part of a file's name before the first `-`. Writes PREPARED/{training,validation}.npz and
-PREPARED/{training,validation,calibration}.txt, the file names of each part. Calibration speech is not read.
+DIR holds recordings of any format at 16 kHz or more (the teacher needs the wide band), one or more per
+person; a person is the part of a file's name before the first `-`. Writes PREPARED/{training,validation}.npz
+and PREPARED/{training,validation,calibration}.txt, the file names of each part. Calibration speech is not
+read.
 """
 
 from __future__ import annotations
@@ -87,7 +88,7 @@ def person_of(name: str) -> str:
 
 
 def net_speech(path: Path, models: Models) -> NDArray[np.float32]:
-    """A recording at 16 kHz without its pauses, as the product's own detector finds them."""
+    """Read a recording at 16 kHz without the pauses that the product's own detector finds."""
     samples, rate_hz = soundfile.read(path, dtype="float32", always_2d=True)
     wide = soxr.resample(samples[:, 0], rate_hz, WIDE_HZ)
     highpass_300hz = soxr.resample(wide, WIDE_HZ, RATE_HZ)
@@ -97,7 +98,7 @@ def net_speech(path: Path, models: Models) -> NDArray[np.float32]:
 
 
 def grid(wide: NDArray[np.float32], network: Encoder) -> NDArray[np.float32]:
-    """The teacher's embeddings of the windows from every fifth of a second on; [n, 256]."""
+    """Embed the windows from every fifth of a second with the teacher; [n, 256]."""
     mels = wide_mels(at_level(wide, LEVEL_DBFS))
     batch = torch.from_numpy(windows(mels, np.arange(0, len(mels) - 160, GRID_FRAMES)))
     with torch.no_grad(), fast():

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Networks side by side on the validation people, to choose by; test people are for measure.py.
+"""Compare networks on the validation people, to choose one; measure.py is for test people.
 
 python tools/distil/validate.py --prepared PREPARED --wheel WHEEL published RUN/best.pt mean.pt
 
@@ -81,7 +81,7 @@ def clean_speech(network: Encoder, voices: Voices, mean: Array) -> str:
 
 def bad_calls(network: Encoder, calls: list[tuple[Array, Array, NDArray[np.int64]]], mean: Array) -> str:
     vectors = np.concatenate(
-        [embed(network, heard).reshape(-1, WINDOWS_AN_ITEM, 256).sum(axis=1) for heard, _, _ in calls]
+        [embed(network, mels).reshape(-1, WINDOWS_AN_ITEM, 256).sum(axis=1) for mels, _, _ in calls]
     )
     person = np.concatenate([whose[::WINDOWS_AN_ITEM] for _, _, whose in calls])
     call = np.repeat(np.arange(len(calls)), len(person) // len(calls))
@@ -91,14 +91,14 @@ def bad_calls(network: Encoder, calls: list[tuple[Array, Array, NDArray[np.int64
 def figures(
     vectors: Array, person: NDArray[np.int64], start: NDArray[np.int64], far: int, mean: Array
 ) -> str:
-    """Of all pairs but those of one person whose starts lie nearer than `far`."""
+    """Compute the figures of all pairs but those of one person whose starts are nearer than `far`."""
     vectors = vectors / np.linalg.norm(vectors, axis=1, keepdims=True) - mean
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     one, other = np.triu_indices(len(person), 1)
     same = person[one] == person[other]
-    kept = ~same | (np.abs(start[one] - start[other]) >= far)
+    compared = ~same | (np.abs(start[one] - start[other]) >= far)
     scores = (vectors @ vectors.T)[one, other]
-    genuine, impostor = scores[kept & same], scores[kept & ~same]
+    genuine, impostor = scores[compared & same], scores[compared & ~same]
     return f"EER {100 * equal_error_rate(genuine, impostor):.2f} % d' {separation(genuine, impostor):.2f}"
 
 

@@ -96,7 +96,10 @@ def _stage(name: str, text: str) -> list[Stage]:
 
 
 def band(samples: Samples, low_hz: float, high_hz: float) -> Samples:
-    """Filter to the band from low_hz to high_hz; flanks are half a cosine, 100 Hz wide, half amplitude at the edge; no delay."""
+    """Filter to the band from low_hz to high_hz, without delay.
+
+    Flanks are half a cosine, 100 Hz wide, with half amplitude at the edge.
+    """
     size = len(samples) + RATE_HZ // 10  # room for the filter's ringing, so that the end is not in the start
     hz = np.fft.rfftfreq(size, 1 / RATE_HZ)
     gain = _flank((hz - low_hz) / _EDGE_HZ) * _flank((high_hz - hz) / _EDGE_HZ)
@@ -196,7 +199,7 @@ def _reverb(
 def room_response(rt60_s: float, rng: np.random.Generator) -> Samples:
     """Build a room response (Polack's model of late reverberation); [rt60_s * 8000].
 
-    The direct sound, then noise that falls by 60 dB in `rt60_s` and is as strong as the direct sound in total.
+    The direct sound, then noise that falls by 60 dB in `rt60_s` and has the same total power.
     """
     time_s = np.arange(int(rt60_s * RATE_HZ)) / RATE_HZ
     response = rng.standard_normal(len(time_s)) * 10 ** (-3 * time_s / rt60_s)

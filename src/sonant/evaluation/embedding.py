@@ -118,7 +118,7 @@ def run_task(task: Task, models: Models, embedder: Embedder | None = None) -> Ta
     channels = {name: parse(name) for wanted in task.requests for name in wanted.channels}
     others = _others(task) if any(channel.babbles for channel in channels.values()) else []
     pieces, unreadable = pieces_of(task, models)
-    made = []
+    results = []
     for number, (wanted, piece) in enumerate(pieces):
         templates = {
             name: _template(
@@ -132,7 +132,7 @@ def run_task(task: Task, models: Models, embedder: Embedder | None = None) -> Ta
             )
             for name in wanted.channels
         }
-        made.append(
+        results.append(
             PieceTemplates(
                 speaker=task.speaker,
                 use=wanted.use,
@@ -141,7 +141,7 @@ def run_task(task: Task, models: Models, embedder: Embedder | None = None) -> Ta
                 templates=templates,
             )
         )
-    return TaskResult(templates=tuple(made), unreadable=unreadable)
+    return TaskResult(templates=tuple(results), unreadable=unreadable)
 
 
 def pieces_of(task: Task, models: Models) -> tuple[list[tuple[PieceRequest, Piece]], int]:

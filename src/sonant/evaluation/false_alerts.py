@@ -98,7 +98,7 @@ def false_alerts(
             shares.append(some / of)
     tail = 100 * (1 - CONFIDENCE) / 2
     spread = np.percentile(shares, [tail, 100 - tail], axis=0) if shares else None
-    one_real, one_made = table.one_in_a_hundred(rng)
+    one_real, one_synthetic = table.one_in_a_hundred(rng)
     return [
         Alerts(
             size=size,
@@ -111,7 +111,7 @@ def false_alerts(
             if spread is None
             else Interval(low=float(spread[0, place]), high=float(spread[1, place])),
             real_share=one_real,
-            made_share=one_made,
+            made_share=one_synthetic,
         )
         for place, size in enumerate(sizes)
     ]
@@ -169,26 +169,28 @@ class _Table:
                 for place, size in enumerate(self._sizes):
                     best = near[:, :size].max(axis=1)
                     if size > len(others):
-                        made = self._made(call, prints[0], (LISTS, size - len(others)), rng)
-                        best = np.maximum(best, made.max(axis=1))
+                        synthetic = self._synthetic(call, prints[0], (LISTS, size - len(others)), rng)
+                        best = np.maximum(best, synthetic.max(axis=1))
                     real[place] += LISTS * min(size, len(others))
                     flagged[place] += np.count_nonzero(best >= self._alarm[place, call])
         return flagged, lists, real / max(lists, 1)
 
     def one_in_a_hundred(self, rng: np.random.Generator) -> tuple[float, float]:
         """Compute the shares of comparisons at 1 % of strangers or rarer: with real and synthetic voices."""
-        real, made = [], []
+        real, synthetic = [], []
         for call, person in enumerate(self._caller.tolist()):
             spans = [span for one, span in self._prints.items() if self._compared(person, one)]
             prints = np.concatenate([np.arange(first, first + many) for first, many in spans])
             real.append(np.mean(self._similar[call, prints] >= self._rare[call]))
-            made.append(np.mean(self._made(call, prints, (2000,), rng) >= self._rare[call]))
-        return float(np.mean(real)), float(np.mean(made))
+            synthetic.append(np.mean(self._synthetic(call, prints, (2000,), rng) >= self._rare[call]))
+        return float(np.mean(real)), float(np.mean(synthetic))
 
     def _compared(self, person: int, one: int) -> bool:
         return one in self._prints and self._group[one] != self._group[person]
 
-    def _made(self, call: int, prints: Indices, shape: tuple[int, ...], rng: np.random.Generator) -> Floats:
+    def _synthetic(
+        self, call: int, prints: Indices, shape: tuple[int, ...], rng: np.random.Generator
+    ) -> Floats:
         """Compute a call's similarities to synthetic voices: a + MOVE * (b - c) of three voiceprints.
 
         All are of unit length. The vectors are not needed: everything is a sum of products of real ones.

@@ -89,13 +89,13 @@ def results(outcome: Outcome, facts: Mapping[str, SpeakerInfo]) -> list[Result]:
 
 
 def _result(outcome: Outcome, group: str, speakers: int) -> Result:
-    comparisons = _comparisons(outcome, outcome.raw, keep_failed=False)
+    comparisons = _comparisons(outcome, outcome.raw, with_failed=False)
     figures = dict.fromkeys(NAMES, Figure(value=None, unsupported_reason=NOT_CALIBRATED))
     figures |= _ranking_figures(comparisons)
     if outcome.score is not None:
-        figures |= _threshold_figures(_comparisons(outcome, outcome.score, keep_failed=True))
+        figures |= _threshold_figures(_comparisons(outcome, outcome.score, with_failed=True))
     if outcome.llr is not None:
-        figures |= _likelihood_figures(_comparisons(outcome, outcome.llr, keep_failed=False))
+        figures |= _likelihood_figures(_comparisons(outcome, outcome.llr, with_failed=False))
     return Result(
         outcome=outcome,
         group=group,
@@ -216,20 +216,20 @@ def _if_supported(impostor: int, rate: float, figure: Figure) -> Figure:
     return figure
 
 
-def _comparisons(outcome: Outcome, values: Floats, *, keep_failed: bool) -> Comparisons:
+def _comparisons(outcome: Outcome, values: Floats, *, with_failed: bool) -> Comparisons:
     """Select the comparisons of one of the outcome's columns; speakers that take part are renumbered."""
-    kept = np.ones(len(values), np.bool_) if keep_failed else ~np.isnan(values)
+    mask = np.ones(len(values), np.bool_) if with_failed else ~np.isnan(values)
     values = np.where(np.isnan(values), -np.inf, values)
-    genuine, impostor = kept & outcome.genuine, kept & ~outcome.genuine
+    genuine, impostor = mask & outcome.genuine, mask & ~outcome.genuine
     number = np.full(len(outcome.speakers), -1, np.intp)
     there = _participants(outcome)
     number[there] = np.arange(len(there))
-    whose = np.stack([number[outcome.reference_speaker], number[outcome.probe_speaker]], axis=1)
+    pair_speakers = np.stack([number[outcome.reference_speaker], number[outcome.probe_speaker]], axis=1)
     return Comparisons(
         genuine=values[genuine],
         impostor=values[impostor],
-        genuine_speaker=whose[genuine, 0],
-        impostor_speakers=whose[impostor],
+        genuine_speaker=pair_speakers[genuine, 0],
+        impostor_speakers=pair_speakers[impostor],
         speakers=len(there),
     )
 
@@ -240,20 +240,20 @@ def _participants(outcome: Outcome) -> NDArray[np.intp]:
 
 def _only(outcome: Outcome, member: NDArray[np.bool_]) -> Outcome | None:
     """Select comparisons of two members; None without a genuine or an impostor one."""
-    kept = member[outcome.reference_speaker] & member[outcome.probe_speaker]
-    there = kept & ~np.isnan(outcome.raw)
+    mask = member[outcome.reference_speaker] & member[outcome.probe_speaker]
+    there = mask & ~np.isnan(outcome.raw)
     if not ((there & outcome.genuine).any() and (there & ~outcome.genuine).any()):
         return None
 
     def of(values: Floats | None) -> Floats | None:
-        return None if values is None else values[kept]
+        return None if values is None else values[mask]
 
     return replace(
         outcome,
-        reference_speaker=outcome.reference_speaker[kept],
-        probe_speaker=outcome.probe_speaker[kept],
-        genuine=outcome.genuine[kept],
-        raw=outcome.raw[kept],
+        reference_speaker=outcome.reference_speaker[mask],
+        probe_speaker=outcome.probe_speaker[mask],
+        genuine=outcome.genuine[mask],
+        raw=outcome.raw[mask],
         score=of(outcome.score),
         llr=of(outcome.llr),
     )

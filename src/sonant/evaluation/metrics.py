@@ -77,7 +77,7 @@ def corners(genuine: Floats, impostor: Floats) -> Floats:
 
 
 def equal_error_rate(curve: Det) -> Floats:
-    """Compute the rate at which FMR = FNMR, on straight lines between the points of the DET; [] or [replicates]."""
+    """Compute the rate where FMR = FNMR, on straight lines between points of the DET; [] or [replicates]."""
     gap = np.atleast_2d(curve.fnmr - curve.fmr)  # rises from -1 to 1
     fmr = np.atleast_2d(curve.fmr)
     row = np.arange(len(gap))
@@ -211,11 +211,13 @@ def _summed(weight: Floats, run: NDArray[np.intp], count: int) -> Floats:
 
 
 def _pool(score: Floats, g: Floats, i: Floats) -> Calibrated:
-    kept: list[tuple[float, float, float]] = []
+    pooled: list[tuple[float, float, float]] = []
     for block in zip(score.tolist(), (g / g.sum()).tolist(), (i / i.sum()).tolist(), strict=True):
-        while kept and kept[-1][1] * block[2] >= block[1] * kept[-1][2]:  # the ratio does not rise: pool
-            last = kept.pop()
+        while (
+            pooled and pooled[-1][1] * block[2] >= block[1] * pooled[-1][2]
+        ):  # the ratio does not rise: pool
+            last = pooled.pop()
             block = (last[0], last[1] + block[1], last[2] + block[2])
-        kept.append(block)
-    blocks = np.array(kept)
+        pooled.append(block)
+    blocks = np.array(pooled)
     return Calibrated(score=blocks[:, 0], genuine_share=blocks[:, 1], impostor_share=blocks[:, 2])

@@ -77,7 +77,7 @@ def det_plot(results: Sequence[Result], labels: Sequence[str]) -> str:
             axes.plot(_probit(x, floor), _probit(y, floor), linewidth=1.8, label=label, **style)
             rate = _probit(np.atleast_1d(metrics.equal_error_rate(curve)), floor)
             axes.plot(rate, rate, "o", markersize=5, color=style["color"])
-        # Where false matches are rarest, more than half may be rejected: room for that, on both axes alike.
+        # Where false matches are rarest, more than half may be rejected: leave room for that on both axes.
         highest = min(0.98, max(0.5, *worst))
         ticks = [tick for tick in _DET_TICKS if floor <= tick <= highest]
         places = _probit(np.array(ticks), floor)
@@ -169,10 +169,10 @@ def _rates_plot(result: Result) -> str:
             (curve.fmr, "FMR", _IMPOSTOR),
             (curve.fnmr, "FNMR", _GENUINE),
         ):
-            kept = _thinned(len(curve.threshold) - 1)
+            chosen = _thinned(len(curve.threshold) - 1)
             axes.plot(
-                curve.threshold[inner][kept],
-                100 * rates[inner][kept],
+                curve.threshold[inner][chosen],
+                100 * rates[inner][chosen],
                 color=colour,
                 linewidth=1.8,
                 label=name,
@@ -225,9 +225,9 @@ def _corners(curve: metrics.Det) -> tuple[Floats, Floats]:
         )
         + 1
     )
-    kept = np.concatenate([[0], turns, [len(x) - 1]])
-    kept = kept[_thinned(len(kept))]
-    return x[kept], y[kept]
+    chosen = np.concatenate([[0], turns, [len(x) - 1]])
+    chosen = chosen[_thinned(len(chosen))]
+    return x[chosen], y[chosen]
 
 
 def _thinned(count: int) -> np.ndarray[tuple[int], np.dtype[np.intp]]:

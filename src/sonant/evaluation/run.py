@@ -106,12 +106,12 @@ def evaluate_speakers(
     A genuine comparison is one of two pieces that share no recording. Without an `opener` the shipped voice
     model is measured. Raises SetupError when a condition has nothing to compare.
     """
-    made, unreadable = _embedded(tasks_of(recordings, conditions, audio=audio), workers, progress, opener)
-    return compare_all(made, conditions, tuple(recordings), unreadable=unreadable, scorer=scorer)
+    pieces, unreadable = _embedded(tasks_of(recordings, conditions, audio=audio), workers, progress, opener)
+    return compare_all(pieces, conditions, tuple(recordings), unreadable=unreadable, scorer=scorer)
 
 
 def compare_all(
-    made: Sequence[PieceTemplates],
+    pieces: Sequence[PieceTemplates],
     conditions: Conditions,
     speakers: tuple[str, ...],
     *,
@@ -121,9 +121,9 @@ def compare_all(
     """Compare all references with all probes under every condition. Raises SetupError as above."""
     outcomes = []
     for line, test_s in ((line, test_s) for line in conditions.lines for test_s in conditions.test_s):
-        one = [piece for piece in made if piece.use == "reference"]
-        two = [piece for piece in made if piece.use == "probe" and piece.requested_s == test_s]
-        pairs = _all_pairs(one, two, np.random.default_rng(conditions.seed))
+        one = [piece for piece in pieces if piece.use == "reference"]
+        two = [piece for piece in pieces if piece.use == "probe" and piece.requested_s == test_s]
+        pairs = list_pairs(one, two, np.random.default_rng(conditions.seed))
         outcomes.append(
             _compare(one, two, pairs, line, conditions.enroll_s, test_s, speakers, unreadable, scorer)
         )
@@ -164,11 +164,11 @@ def evaluate_trials(
         )
         for file in files
     ]
-    made, unreadable = _embedded(tasks, workers, progress, opener)
+    pieces, unreadable = _embedded(tasks, workers, progress, opener)
     outcomes = []
     for line, test_s in ((line, test_s) for line in conditions.lines for test_s in conditions.test_s):
-        one = [piece for piece in made if piece.use == "reference"]
-        two = [piece for piece in made if piece.use == "probe" and piece.requested_s == test_s]
+        one = [piece for piece in pieces if piece.use == "reference"]
+        two = [piece for piece in pieces if piece.use == "probe" and piece.requested_s == test_s]
         first, second = _places(one), _places(two)
         pairs = np.array(
             [
@@ -232,19 +232,19 @@ def _babble_recordings(
 def _embedded(
     tasks: Sequence[Task], workers: int, progress: Progress, opener: Opener | None
 ) -> tuple[list[PieceTemplates], int]:
-    made: list[PieceTemplates] = []
+    pieces: list[PieceTemplates] = []
     unreadable = 0
     for result in run_tasks(tasks, workers=workers, progress=progress, opener=opener):
-        made += result.templates
+        pieces += result.templates
         unreadable += result.unreadable
-    return made, unreadable
+    return pieces, unreadable
 
 
 def _places(pieces: Sequence[PieceTemplates]) -> dict[str, int]:
     return {source: place for place, piece in enumerate(pieces) for source in piece.sources}
 
 
-def _all_pairs(
+def list_pairs(
     references: Sequence[PieceTemplates], probes: Sequence[PieceTemplates], rng: np.random.Generator
 ) -> Indices:
     """List rows of (reference, probe, genuine). Of more than MAX_IMPOSTORS impostors, a random part."""
@@ -261,13 +261,13 @@ def _all_pairs(
     if count <= 2 * MAX_IMPOSTORS:
         one, two = np.nonzero(first[:, None] != second)
         if len(one) > MAX_IMPOSTORS:
-            kept = np.sort(rng.permutation(len(one))[:MAX_IMPOSTORS])
-            one, two = one[kept], two[kept]
+            chosen = np.sort(rng.permutation(len(one))[:MAX_IMPOSTORS])
+            one, two = one[chosen], two[chosen]
     else:  # too many to list: draw, and discard repeated and genuine pairs
         one, two = np.divmod(np.unique(rng.integers(0, count, 2 * MAX_IMPOSTORS)), len(second))
         other = first[one] != second[two]
-        kept = np.sort(rng.permutation(np.flatnonzero(other))[:MAX_IMPOSTORS])
-        one, two = one[kept], two[kept]
+        chosen = np.sort(rng.permutation(np.flatnonzero(other))[:MAX_IMPOSTORS])
+        one, two = one[chosen], two[chosen]
     impostors = np.stack([one, two, np.zeros_like(one)], axis=1)
     return np.concatenate([np.array(genuine, np.intp).reshape(-1, 3), impostors])
 
@@ -283,9 +283,9 @@ def _compare(
     unreadable: int,
     scorer: Scorer,
 ) -> Outcome:
-    made = [piece.templates[line.reference] for piece in references]
-    asked = [piece.templates[line.probe] for piece in probes]
-    pairs = pairs[np.array([made[one] is not None for one in pairs[:, 0]], np.bool_)]
+    reference_templates = [piece.templates[line.reference] for piece in references]
+    probe_templates = [piece.templates[line.probe] for piece in probes]
+    pairs = pairs[np.array([reference_templates[one] is not None for one in pairs[:, 0]], np.bool_)]
     if not (pairs[:, 2] == 1).any() or not (pairs[:, 2] == 0).any():
         raise SetupError(
             f"nothing to compare for references of {_seconds(enroll_s)} and probes of {_seconds(test_s)}: "
@@ -293,9 +293,11 @@ def _compare(
             f"one speaker that make a reference and others that make a probe, impostors two speakers"
         )
     number = {name: index for index, name in enumerate(speakers)}
-    found = [_scored(scorer, made[one], asked[two]) for one, two, _ in pairs.tolist()]
-    noise_db = np.minimum(_snr_db(made)[pairs[:, 0]], _snr_db(asked)[pairs[:, 1]])
-    speech_s = np.array([np.nan if two is None else two.quality.net_speech_s for two in asked])
+    found = [
+        _scored(scorer, reference_templates[one], probe_templates[two]) for one, two, _ in pairs.tolist()
+    ]
+    noise_db = np.minimum(_snr_db(reference_templates)[pairs[:, 0]], _snr_db(probe_templates)[pairs[:, 1]])
+    speech_s = np.array([np.nan if two is None else two.quality.net_speech_s for two in probe_templates])
     return Outcome(
         line=line,
         enroll_s=enroll_s,
@@ -310,9 +312,9 @@ def _compare(
         score=_column([None if one is None else one.score for one in found], found),
         llr=_column([None if one is None else one.llr for one in found], found),
         references=len(references),
-        references_failed=sum(one is None for one in made),
+        references_failed=sum(one is None for one in reference_templates),
         probes=len(probes),
-        probes_failed=sum(two is None for two in asked),
+        probes_failed=sum(two is None for two in probe_templates),
         unreadable=unreadable,
     )
 

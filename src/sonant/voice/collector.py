@@ -50,7 +50,7 @@ class SpeechCollector:
     def __init__(self, models: Models, need: int, *, history_s: float | None = None) -> None:
         """Collect `need` samples of speech.
 
-        Frame powers are kept for at least the last `history_s` seconds (None: all), which bounds the memory
+        Frame powers are stored for at least the last `history_s` seconds (None: all), which bounds the memory
         of a long silence.
         """
         self.need = need

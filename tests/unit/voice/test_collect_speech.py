@@ -57,8 +57,8 @@ def test_several_recordings_together_meet_the_need(models, spoken, encoded, voic
 
 
 def test_recordings_after_the_need_is_met_are_not_read(models, spoken, encoded, voice, monkeypatch):
-    # Given: two long recordings, and a count of what is asked for
-    data, asked, decoded = encoded(np.tile(spoken(voice, 20.0), 6)), [], []
+    # Given: two long recordings, and a count of what is requested
+    data, requested, decoded = encoded(np.tile(spoken(voice, 20.0), 6)), [], []
     original = Recording.blocks
 
     def counted(recording):
@@ -68,7 +68,7 @@ def test_recordings_after_the_need_is_met_are_not_read(models, spoken, encoded, 
 
     def recordings():
         for name in ("first", "second"):
-            asked.append(name)
+            requested.append(name)
             yield source(name, data)
 
     monkeypatch.setattr(Recording, "blocks", counted)
@@ -77,7 +77,7 @@ def test_recordings_after_the_need_is_met_are_not_read(models, spoken, encoded, 
     found = collect_speech(recordings(), need_s=10.0, models=models, **RULES)
 
     # Then
-    assert asked == ["first"]
+    assert requested == ["first"]
     assert sum(decoded) < 25 * 8000
     assert found.quality.duration_s == pytest.approx(sum(decoded) / 8000)
 

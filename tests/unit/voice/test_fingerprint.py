@@ -98,9 +98,9 @@ def test_index_ranks_the_copied_recording_first(said):
     for number, voice in enumerate(VOICES, start=1):
         index.add(number, fingerprint(said(voice, 15)))
 
-    heard = fingerprint(said("russian", 15, line="white:15+gsm"))
+    copy = fingerprint(said("russian", 15, line="white:15+gsm"))
 
-    assert index.candidates(heard, 4)[0] == 4
+    assert index.candidates(copy, 4)[0] == 4
 
 
 def test_full_index_drops_the_oldest(said):

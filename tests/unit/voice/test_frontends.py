@@ -1,4 +1,4 @@
-"""Front-ends: the same numbers as the toolkits' own code."""
+"""Front-ends: equal to the toolkits' own code."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ WITH_FEATURES = [kind for kind in KINDS if kind not in ("ge2e", "redimnet")]
 
 
 @pytest.mark.parametrize("name", REFERENCES)
-def test_features_are_those_of_the_toolkits_own_code(name):
+def test_features_equal_those_of_the_toolkits(name):
     kind, rate = name.split()
     rate_hz = int(rate)
     if kind.startswith("kaldi-"):
@@ -55,7 +55,7 @@ def test_filter_banks_agree_with_kaldi_on_any_signal(seed, samples, mels, rate_h
 
 @pytest.mark.parametrize("kind", WITH_FEATURES)
 @pytest.mark.parametrize("rate_hz", [8000, 16000])
-def test_features_come_a_hundred_times_a_second_at_either_rate(kind, rate_hz):
+def test_features_have_a_hundred_frames_per_second(kind, rate_hz):
     found = features(voice_like_signal(8000, 3.0), FrontEnd(kind=kind, rate_hz=rate_hz))
     assert found.shape[1] == 80
     assert abs(len(found) - 300) <= 3
@@ -69,7 +69,7 @@ def test_the_mean_of_every_band_is_removed(kind):
 
 
 @pytest.mark.parametrize("kind", WITH_FEATURES)
-def test_features_are_the_same_every_time_and_hardly_change_with_the_level(kind):
+def test_features_are_repeatable_and_nearly_level_independent(kind):
     voice = voice_like_signal(8000, 2.0)
     first = features(voice, FrontEnd(kind=kind))
     assert np.array_equal(first, features(voice, FrontEnd(kind=kind)))
@@ -82,7 +82,7 @@ def test_silence_gives_finite_features(kind):
     assert np.isfinite(features(np.zeros(8000, np.float32), FrontEnd(kind=kind))).all()
 
 
-def test_a_waveform_is_brought_to_the_models_rate_and_nothing_else():
+def test_waveform_is_only_resampled():
     voice = voice_like_signal(8000, 1.0)
     assert np.array_equal(features(voice, FrontEnd(kind="redimnet", rate_hz=8000)), voice)
     assert features(voice, FrontEnd(kind="redimnet")).shape == (16000,)

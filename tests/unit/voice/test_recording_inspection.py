@@ -151,7 +151,7 @@ def test_too_little_speech_gives_no_result(pieces, models):
         ([(0, 2)], [2]),
         ([(0, 6)], [3, 3]),
         ([(0, 1), (1.2, 2.2)], [2]),  # a short pause: the same turn
-        ([(0, 2), (2.3, 4.3)], [2, 2]),  # a longer one: perhaps somebody else
+        ([(0, 2), (2.3, 4.3)], [2, 2]),  # a longer one: perhaps another speaker
         ([(0, 1), (5, 6), (10, 12)], [2]),
     ],
 )

@@ -73,15 +73,15 @@ def test_large_network_does_not_run_below_the_threshold(networks, spoken):
     """It only ever lowers the risk: below the threshold the small detector's risk stands."""
     doubtful = spoken("english", 10) + np.random.default_rng(0).normal(0, 0.02, 80000).astype(np.float32)
     eager = replace(networks, calibration=replace(networks.calibration, gate_logit=-99.0))
-    asked = score_synthetic_speech(doubtful, eager, max_s=10, windows=1)
+    both = score_synthetic_speech(doubtful, eager, max_s=10, windows=1)
     alone = score_synthetic_speech(doubtful, eager, max_s=10, windows=0)
 
     at = score_synthetic_speech(doubtful, eager, max_s=10, windows=1, threshold=alone.risk)
     above = score_synthetic_speech(doubtful, eager, max_s=10, windows=1, threshold=alone.risk + 1)
 
-    assert asked.network_odds is not None
-    assert asked.risk <= alone.risk
-    assert at == asked
+    assert both.network_odds is not None
+    assert both.risk <= alone.risk
+    assert at == both
     assert above == alone
 
 
@@ -154,7 +154,7 @@ def test_detectors_without_enough_speech_are_skipped_unless_all_are():
         assess_spoofing(silence, DetectionLimits(), (short,))
 
 
-def test_registered_detectors_include_synthetic_speech_and_refuse_a_used_name():
+def test_registered_detectors_have_unique_names():
     assert "synthetic-speech" in spoof_detectors()
     with pytest.raises(ValueError, match="synthetic-speech"):
         spoof_detector("synthetic-speech")(lambda _samples, _limits: SpoofingRisk(score=0, evidence=""))

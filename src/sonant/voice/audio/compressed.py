@@ -1,7 +1,7 @@
 """Read FLAC, Ogg (Vorbis and Opus) and MP3 through libsndfile, block by block.
 
 libsndfile guesses what a file is and opens dozens of formats. It is only given bytes whose first header was
-recognized here, and only asked for a bounded number of frames.
+recognized here, and only a bounded number of frames is read.
 """
 
 from __future__ import annotations

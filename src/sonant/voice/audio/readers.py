@@ -11,7 +11,7 @@ FORMATS: tuple[AudioFormat, ...] = (WAV, FLAC, OGG, MP3)
 """Every container that is read, in the order in which they are tried."""
 
 MEDIA_TYPES = frozenset[str]().union(*(one.media_types for one in FORMATS))
-"""Content types of uploads whose bytes say what they are."""
+"""Content types of uploads that are recognized by their bytes."""
 
 
 def open_reader(data: bytes, *, strict: bool) -> tuple[AudioFormat, AudioReader]:

@@ -1,4 +1,4 @@
-"""Convert samples between -1..1 and 16-bit numbers: the only place that knows the scale."""
+"""Convert samples between -1..1 and 16-bit numbers: the only place with their scale."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 FULL_SCALE = 32768
-"""The 16-bit number that stands for 1.0; the largest positive one is a step below it."""
+"""The 16-bit number of 1.0; the largest positive one is a step below it."""
 
 
 def float_from_int16(numbers: NDArray[np.int16]) -> NDArray[np.float32]:

@@ -84,8 +84,10 @@ class FingerprintIndex:
         self._owners = self._owners[-self._capacity :]
         first = self._owners[0]
         whole = _merged(self._runs)
-        kept = whole.owners >= first
-        self._runs = [_Run(codes=whole.codes[kept], owners=whole.owners[kept], frames=whole.frames[kept])]
+        newest = whole.owners >= first
+        self._runs = [
+            _Run(codes=whole.codes[newest], owners=whole.owners[newest], frames=whole.frames[newest])
+        ]
 
 
 def _chosen(codes: NDArray[np.uint32]) -> NDArray[np.bool_]:

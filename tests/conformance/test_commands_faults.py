@@ -89,9 +89,10 @@ def test_wrong_usage_is_told_with_2(service: ServiceProcess, command: str) -> No
 @pytest.mark.parametrize(
     ("variable", "value", "told"),
     [
-        ("SONANT_WIRE_PORT", "abc", "SONANT_WIRE_PORT is 'abc', must be a whole number, 0 or more"),
-        ("SONANT_OBJECTS", "tape", "setting objects is 'tape', must be one of: local"),
+        ("SONANT_GATEWAY_PORT", "abc", "gateway.port is 'abc', must be a whole number from 0 to 65,535"),
+        ("SONANT_OBJECTS", "tape", "SONANT_OBJECTS: objects is 'tape', must be one of: local"),
         ("SONANT_ACCOUNT", "12", "must be 12 digits"),
+        ("SONANT_GATEWAY_PROT", "1", "did you mean SONANT_GATEWAY_PORT?"),
         ("SONANT_CONFIG", "/nowhere.toml", "/nowhere.toml does not exist"),
     ],
 )

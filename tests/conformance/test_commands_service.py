@@ -149,7 +149,7 @@ def test_watching_without_a_service_says_so(tmp_path: Path) -> None:
     data = tmp_path / "data"
     with running(data) as service:
         pass
-    done = service.sonant("job", "watch", "AbCdEfGhIjKlMnOpQrStUv", SONANT_WIRE_PORT="1")
+    done = service.sonant("job", "watch", "AbCdEfGhIjKlMnOpQrStUv", SONANT_GATEWAY_PORT="1")
     assert (done.code, done.out) == (1, "")
     assert done.err.startswith("sonant: Could not connect to the endpoint URL")
     assert done.err.endswith("is `sonant serve` running?\n")

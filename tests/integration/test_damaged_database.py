@@ -13,7 +13,7 @@ import pytest
 from sqlalchemy import insert, select
 
 from sonant.errors import CheckUnfinished, SetupError
-from sonant.metrics import Page
+from sonant.metrics import MetricsRegistry
 from sonant.retention.housekeeping import Housekeeper
 from sonant.storage.database.engine import Database
 from sonant.storage.database.schema import principals
@@ -72,7 +72,7 @@ def test_a_sound_database_has_no_damage(database_url: str) -> None:
         database.migrate()
         assert database.find_damage(LONG_S) is None
         assert keeper_of(database).check_database() is False
-        assert b"sonant_database_damaged 0.0" in Page(database, 0, lambda: False).render()
+        assert b"sonant_database_damaged 0.0" in MetricsRegistry(database, 0, lambda: False).render()
 
 
 def test_a_damaged_page_is_found_counted_and_told(
@@ -88,7 +88,7 @@ def test_a_damaged_page_is_found_counted_and_told(
     with caplog.at_level(logging.ERROR):
         keeper.turn({})
     assert told in caplog.messages
-    assert b"sonant_database_damaged 1.0" in Page(database, 0, lambda: False).render()
+    assert b"sonant_database_damaged 1.0" in MetricsRegistry(database, 0, lambda: False).render()
 
 
 def test_what_stumbles_over_a_damaged_page_tells_the_cure(database: Database, path: Path) -> None:

@@ -292,9 +292,9 @@ def test_a_first_start_that_is_cut_off_is_carried_on(tmp_path: Path, monkeypatch
     def cut_off(*_: object) -> None:
         raise KeyboardInterrupt
 
-    for where in ("_name_for_good", "write_private"):
+    for step in ("service_key.rename_pending_key", "bootstrap.write_private"):
         with monkeypatch.context() as patched:
-            patched.setattr(installation, where, cut_off)
+            patched.setattr(f"sonant.assembly.installation.{step}", cut_off)
             with pytest.raises(KeyboardInterrupt):
                 start(settings)
     start(settings)

@@ -94,7 +94,7 @@ def test_the_trails_of_two_services_are_shown_and_checked_together(kept, sonant,
 
 
 def test_too_many_processes_are_told(tmp_path, monkeypatch):
-    monkeypatch.setattr("sonant.assembly.installation.MOST_PROCESSES", 1)
+    monkeypatch.setattr("sonant.assembly.installation.folders.MOST_PROCESSES", 1)
     settings = Settings(data=tmp_path, database="postgresql://nobody@127.0.0.1:1/none")
     with (
         own_audit_folder(settings),

@@ -43,7 +43,7 @@ def runner_parts(store: Store) -> RunnerParts:
         job_types={job_type.name: job_type for job_type in JOB_TYPES},
         rules={job_type.name: manifest_rules(settings, job_type.name) for job_type in JOB_TYPES},
         clock=store.clock,
-        outbox=outbox_of(settings),
+        outbox=build_outbox(settings),
         calibration_of=partial(model_calibration, ModelFiles(settings.data)),
         findings=_findings(settings),
     )
@@ -105,15 +105,15 @@ def build_housekeeper(store: Store) -> Housekeeper:
 
 
 def session_keeper(store: Store) -> SessionKeeper:
-    """Looks after sessions; runs where jobs run, and when a service that is alone starts."""
+    """Build what ends and erases old sessions, beside jobs and at the start of an embedded service."""
     settings = store.settings
     return SessionKeeper(
-        database=store.database, clock=store.clock, settings=settings, outbox=outbox_of(settings)
+        database=store.database, clock=store.clock, settings=settings, outbox=build_outbox(settings)
     )
 
 
-def outbox_of(settings: Settings) -> Outbox:
-    """Where events wait for their sinks; it takes none when there is no sink."""
+def build_outbox(settings: Settings) -> Outbox:
+    """Build the outbox where events wait for their sinks; it stores none when there is no sink."""
     return Outbox(enabled=bool(build_sinks(settings)))
 
 
@@ -124,7 +124,7 @@ def _findings(settings: Settings) -> FindingsTrail | None:
 
 
 def manifest_rules(settings: Settings, kind: str = ENROLLMENT) -> Rules:
-    """The manifest's limits; its field rules are those of the service model's shapes."""
+    """Build the rules for manifests: limits of the settings, and field rules of the service model."""
     quotas = settings.quotas
     enrollment = ("speaker enrollment", "SpeakerEnrollmentRequests", quotas.speakers_per_enrollment_job)
     job, list_name, most = {

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Collection, Mapping
 
 from sonant.assembly.installation import Store, open_backends, service_key_digest
+from sonant.backoff import Backoff
 from sonant.cpu_affinity import CpuAffinity
 from sonant.errors import AccessDenied, InternalServer, ObjectsUnavailable, SetupError, Validation
 from sonant.iam import parse
@@ -27,14 +28,15 @@ from sonant.storage.model_files import ModelFiles
 from sonant.storage.objects.store import ObjectUri, RoleObjects
 from sonant.storage.repositories import access
 from sonant.storage.repositories.domains import Domain
-from sonant.threads import Backoff
 from sonant.voice.models import check_gpu, load_models
 from sonant.voice.sample import VoiceSample
 
 log = logging.getLogger(__name__)
 
-#: What the worker processes of jobs add to their nice value.
+#: Increment of the nice value of jobs' worker processes.
 BATCH_NICE = 10
+#: Bounds of the pauses before a recording is read again.
+_READ_PAUSE_LEAST_S, _READ_PAUSE_MOST_S = 0.1, 2.0
 
 
 def fetch_with(settings: Settings) -> Callable[[Role, str], bytes]:
@@ -59,7 +61,8 @@ def read_with_retries(read: Callable[[], bytes], settings: Settings) -> bytes:
 
     Raises ObjectsUnavailable when they are lacking for half of the time limit of a request.
     """
-    pauses, until_s = Backoff(0.1, 2.0), time.monotonic() + settings.jobs.entry_time_limit_s / 2
+    pauses = Backoff(_READ_PAUSE_LEAST_S, _READ_PAUSE_MOST_S)
+    until_s = time.monotonic() + settings.jobs.entry_time_limit_s / 2
     while True:
         try:
             return read()
@@ -70,6 +73,7 @@ def read_with_retries(read: Callable[[], bytes], settings: Settings) -> bytes:
 
 
 def granted_objects(backends: Backends, role: Role) -> RoleObjects:
+    """Open the buckets with a role's rights."""
     policies = [parse(text) for text in role.policies]
     return backends.objects_as(role.arn, policies, domain_arn=role.domain_arn, account_id=role.account_id)
 
@@ -150,6 +154,7 @@ def batch_engine(settings: Settings) -> Engine:
 
 
 def local_engine(settings: Settings, workers: int, main: Callable[..., None] = worker_main) -> LocalEngine:
+    """Build the engine that processes recordings in worker processes on this machine."""
     return LocalEngine(main, (settings,), workers=workers, time_limit_s=settings.jobs.entry_time_limit_s)
 
 
@@ -159,7 +164,7 @@ class LocalListener:
     def __init__(self, store: Store, cores: CpuAffinity | None = None) -> None:
         self._store, self._cores = store, cores or CpuAffinity()
         self._engine = local_engine(store.settings, workers=1)
-        self._turn = threading.Lock()
+        self._lock = threading.Lock()
 
     def analyse(
         self,
@@ -198,5 +203,6 @@ class LocalListener:
         return result.sample
 
     def close(self) -> None:
-        with self._turn:
+        """End the worker process."""
+        with self._lock:
             self._engine.close()

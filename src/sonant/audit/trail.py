@@ -20,6 +20,7 @@ from sonant.audit.record import Record, document
 from sonant.errors import InternalServer
 from sonant.settings import Audit
 from sonant.threads import start_loop
+from sonant.token_bucket import TokenBucket
 
 log = logging.getLogger(__name__)
 
@@ -176,19 +177,15 @@ class _RateLimit:
     """A token bucket for unauthenticated calls: a flood of them must not fill the disk."""
 
     def __init__(self, per_s: float) -> None:
-        self._per_s, self._tokens, self._at_s = per_s, max(1.0, per_s), time.monotonic()
+        self._bucket = TokenBucket(per_s, max(1.0, per_s), time.monotonic())
         self._refused = 0
         self._lock = threading.Lock()
 
     def take(self) -> int | None:
         """Return how many calls were refused since the last accepted one, or None to refuse this one."""
         with self._lock:
-            now_s = time.monotonic()
-            self._tokens = min(max(1.0, self._per_s), self._tokens + (now_s - self._at_s) * self._per_s)
-            self._at_s = now_s
-            if self._tokens < 1.0:
+            if not self._bucket.take(time.monotonic()):
                 self._refused += 1
                 return None
-            self._tokens -= 1.0
             refused, self._refused = self._refused, 0
             return refused

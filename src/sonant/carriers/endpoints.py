@@ -82,7 +82,7 @@ class StreamEndpoints:
             server.close()
 
     def _tcp_server(self, name: str, carrier: TcpCarrier) -> TcpServer:
-        account_id, host = self._settings.account, self._settings.wire.host
+        account_id, host = self._settings.account, self._settings.gateway.host
 
         def opener(source_ip: str) -> OpenStream:
             request = StreamRequest(

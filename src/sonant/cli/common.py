@@ -72,9 +72,9 @@ def credentials(settings: Settings, profile: str = "default") -> tuple[str, str]
 
 def service_url(settings: Settings) -> str:
     """Where the service of this data folder listens: as it noted down itself, else as the settings say."""
-    host = f"[{settings.wire.host}]" if ":" in settings.wire.host else settings.wire.host
+    host = f"[{settings.gateway.host}]" if ":" in settings.gateway.host else settings.gateway.host
     noted = settings.data / ENDPOINT_FILE
-    return noted.read_text("utf-8").strip() if noted.is_file() else f"http://{host}:{settings.wire.port}"
+    return noted.read_text("utf-8").strip() if noted.is_file() else f"http://{host}:{settings.gateway.port}"
 
 
 def client(

@@ -243,9 +243,9 @@ def _buckets(settings: Settings) -> str:
 
 def _runner(settings: Settings) -> str:
     """The runner beside the service of this folder. Raises SetupError when it cannot do jobs."""
-    from sonant.assembly.supervisor import noted_state
+    from sonant.assembly.supervisor import stored_state
 
-    noted = noted_state(settings)
+    noted = stored_state(settings)
     if noted is None:
         return "no service with a runner of its own runs on this folder"
     restarts = f"started again {noted.restarts} times" if noted.restarts else "never started again"

@@ -41,7 +41,7 @@ def serve(host: str | None, port: int | None, quiet: bool, data: Path | None, co
     """Serve the API and run jobs."""
     from sonant.cli.serve import serve as run_service
 
-    run_service(load_settings(data, config, **{"wire.host": host, "wire.port": port}), quiet=quiet)
+    run_service(load_settings(data, config, **{"gateway.host": host, "gateway.port": port}), quiet=quiet)
 
 
 @main.command()

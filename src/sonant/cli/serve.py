@@ -51,20 +51,20 @@ def serve(settings: Settings, *, quiet: bool) -> None:
         if key_id is None and settings.audit.enabled and not installation.audit_folders(settings):
             log.warning("%s", installation.lost_trail(settings))
         store.backends.clean_up()
-        family = socket.AF_INET6 if ":" in settings.wire.host else socket.AF_INET
+        family = socket.AF_INET6 if ":" in settings.gateway.host else socket.AF_INET
         listener = socket.socket(family)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            listener.bind((settings.wire.host, settings.wire.port))
+            listener.bind((settings.gateway.host, settings.gateway.port))
         except (OSError, OverflowError, UnicodeError) as fault:
             raise SetupError(
-                f"cannot listen on {settings.wire.host}:{settings.wire.port}: "
+                f"cannot listen on {settings.gateway.host}:{settings.gateway.port}: "
                 f"{getattr(fault, 'strerror', None) or str(fault).rstrip('.')}; "
                 "choose another with --host and --port"
             ) from None
         listener.listen(1024)
         cores = CpuAffinity()
-        if settings.embedded and settings.wire.one_core:
+        if settings.embedded and settings.gateway.one_core:
             cores.keep_to_one()
         if settings.embedded:
             jobs.session_keeper(store).take_over()
@@ -89,11 +89,11 @@ def serve(settings: Settings, *, quiet: bool) -> None:
             ),
             built.health,
             lambda: built.streams.streams,
-            drain_s=settings.wire.drain_s,
+            drain_s=settings.gateway.drain_s,
             streams_s=settings.live.drain_s,
         )
         port = listener.getsockname()[1]
-        host = settings.wire.host
+        host = settings.gateway.host
         url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
         noted = settings.data / ENDPOINT_FILE
         # uvicorn sends a signal on to the handler that was there before it: the default one would end the

@@ -14,12 +14,13 @@ from contextlib import suppress
 from datetime import datetime, timedelta
 from functools import partial
 
+from sonant.backoff import Backoff
 from sonant.errors import DatabaseUnavailable, SonantError
 from sonant.events import outbox
 from sonant.events.sinks import Sink, SinkFault
 from sonant.settings import Events
 from sonant.storage.database.engine import Database
-from sonant.threads import Backoff, start_loop
+from sonant.threads import start_loop
 
 log = logging.getLogger(__name__)
 

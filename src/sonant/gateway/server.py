@@ -41,7 +41,7 @@ from sonant.gateway.thread_pool import ThreadPool
 from sonant.gateway.throttle import Throttle
 from sonant.operations.registry import ExecutorKind, RegisteredOperation
 from sonant.operations.service import Caller, Service
-from sonant.settings import Wire
+from sonant.settings import Gateway as GatewaySettings
 
 log = logging.getLogger(__name__)
 
@@ -90,7 +90,7 @@ class Gateway:
         service: Service,
         verifier: Verifier,
         throttle: Throttle,
-        limits: Wire,
+        limits: GatewaySettings,
         recorder: Recorder | None = None,
         long_threads: int = 2,
     ) -> None:

@@ -22,6 +22,7 @@ from typing import Any
 from sqlalchemy import Connection
 
 from sonant.audit.findings import FindingsTrail
+from sonant.backoff import Backoff
 from sonant.errors import (
     ClusterUnavailable,
     DatabaseUnavailable,
@@ -55,7 +56,6 @@ from sonant.storage.opening import open_active_domain
 from sonant.storage.repositories import counters, domains, jobs
 from sonant.storage.repositories.access import policy_texts
 from sonant.storage.repositories.domains import Domain
-from sonant.threads import Backoff
 from sonant.voice.calibration.file import calibration_of
 
 log = logging.getLogger(__name__)

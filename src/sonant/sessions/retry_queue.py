@@ -14,9 +14,10 @@ from collections.abc import Callable
 
 from sqlalchemy.exc import SQLAlchemyError
 
+from sonant.backoff import Backoff
 from sonant.errors import DatabaseUnavailable, KeysUnreachable, SetupError
 from sonant.storage.database.errors import error_text
-from sonant.threads import Backoff, start_loop
+from sonant.threads import start_loop
 
 log = logging.getLogger(__name__)
 

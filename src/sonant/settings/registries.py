@@ -1,4 +1,4 @@
-"""Back ends by the name that a setting gives them: key stores, object stores, event sinks.
+"""Back ends by the name that a setting gives them: key stores, object stores, engines, event sinks.
 
 Each back end is one module, which defines it as `BACK_END`. To add one, write the module and name it here.
 """
@@ -65,6 +65,14 @@ OBJECT_STORES = Registry(
     {
         "local": "sonant.storage.objects.local",
         "s3": "sonant.storage.objects.s3",
+    },
+)
+#: Each module defines a `jobs.workers.EngineBackEnd`.
+ENGINES = Registry(
+    "engine",
+    {
+        "local": "sonant.jobs.workers.local",
+        "ray": "sonant.jobs.workers.ray",
     },
 )
 #: Each module defines a function from `Settings` to an `events.sinks.Sink`.

@@ -18,12 +18,12 @@ from starlette.testclient import TestClient
 from waiting import PATIENCE_S, wait_until
 
 from sonant.assembly import installation, supervisor
-from sonant.assembly.supervisor import STATE_FILE, Supervisor, noted_state
+from sonant.assembly.supervisor import STATE_FILE, Supervisor, stored_state
 from sonant.cli import doctor
 from sonant.cpu_affinity import CpuAffinity
 from sonant.errors import SetupError
 from sonant.gateway.health import Health
-from sonant.metrics import Page
+from sonant.metrics import MetricsRegistry
 from sonant.runner_state import GRACE_S, RunnerState
 from sonant.settings import Settings
 from sonant.storage.times import now
@@ -154,7 +154,7 @@ def state(**other: object) -> RunnerState:
 @pytest.mark.parametrize(("down_s", "up"), [(None, 1), (42.0, 0)])
 def test_the_metrics_tell_whether_a_runner_works_and_how_often_it_was_replaced(settings, down_s, up):
     store = installation.open_store(settings)
-    page = Page(store.database, 0.0, lambda: False, lambda: state(down_s=down_s), lambda: 7)
+    page = MetricsRegistry(store.database, 0.0, lambda: False, lambda: state(down_s=down_s), lambda: 7)
     text = page.render().decode()
     found = {
         sample.name: sample.value
@@ -195,7 +195,7 @@ def dead_pid() -> int:
 def test_the_doctor_is_told_of_a_runner_that_works(watched, settings):
     assert doctor._runner(settings) == "no service with a runner of its own runs on this folder"
     watched.start()
-    wait_until("it is noted down", lambda: (noted := noted_state(settings)) and noted.pid)
+    wait_until("it is noted down", lambda: (noted := stored_state(settings)) and noted.pid)
     wait_until("the runner works", lambda: works(watched))
     assert doctor._runner(settings) == f"process {watched.state().pid}, never started again"
     watched.stop()
@@ -220,10 +220,10 @@ def test_the_doctor_sees_a_runner_that_ended_when_nothing_could_be_noted(setting
 
 def test_what_a_service_left_behind_that_was_killed_is_not_believed(settings, dead_pid):
     note(settings, service=dead_pid, down_since=1_700_000_000.0)
-    assert noted_state(settings) is None
+    assert stored_state(settings) is None
 
 
 @pytest.mark.parametrize("text", ["", "{}", "[]", "null", '{"service": 1}'])
 def test_a_damaged_note_is_no_note(settings, text):
     (settings.data / STATE_FILE).write_text(text)
-    assert noted_state(settings) is None
+    assert stored_state(settings) is None

@@ -19,8 +19,8 @@ from starlette.testclient import TestClient
 from sonant.errors import AccessDenied, InternalServer, SetupError, Throttling, WireError
 from sonant.gateway.metrics_route import check_metrics, metrics_route
 from sonant.gateway.thread_pool import ThreadPool
-from sonant.metrics import Page
-from sonant.settings import Metrics, Settings, Wire
+from sonant.metrics import MetricsRegistry
+from sonant.settings import Gateway, Metrics, Settings
 from sonant.storage.crypto.vault import Vault
 from sonant.storage.database.engine import Database
 from sonant.storage.database.schema import domains, fraudsters, speakers
@@ -32,11 +32,13 @@ from sonant.thread_plan import plan_threads
 ONE, TWO = "1" * 22, "2" * 22
 
 
-def page(database: Database, cache_s: float = 0.0, failing: Callable[[], bool] = lambda: False) -> Page:
-    return Page(database, cache_s, failing, plan=plan_threads(Settings()))
+def page(
+    database: Database, cache_s: float = 0.0, failing: Callable[[], bool] = lambda: False
+) -> MetricsRegistry:
+    return MetricsRegistry(database, cache_s, failing, plan=plan_threads(Settings()))
 
 
-def samples(page: Page) -> dict[tuple[str, str], float]:
+def samples(page: MetricsRegistry) -> dict[tuple[str, str], float]:
     """Values by name and label value."""
     return {
         (sample.name, next(iter(sample.labels.values()), "")): sample.value
@@ -240,15 +242,15 @@ def test_without_a_token_anybody_who_reaches_it_is_served() -> None:
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.9.9.9", "::1", "localhost"])
 def test_no_token_is_needed_on_a_loopback_address(host: str) -> None:
-    check_metrics(Settings(metrics=Metrics(enabled=True), wire=Wire(host=host)))
+    check_metrics(Settings(metrics=Metrics(enabled=True), gateway=Gateway(host=host)))
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1", "voice.example"])
 def test_elsewhere_metrics_without_a_token_are_a_setup_error(host: str) -> None:
-    check_metrics(Settings(wire=Wire(host=host)))
-    check_metrics(Settings(metrics=Metrics(enabled=True, token="t"), wire=Wire(host=host)))
+    check_metrics(Settings(gateway=Gateway(host=host)))
+    check_metrics(Settings(metrics=Metrics(enabled=True, token="t"), gateway=Gateway(host=host)))
     with pytest.raises(SetupError, match=r"metrics\.token"):
-        check_metrics(Settings(metrics=Metrics(enabled=True), wire=Wire(host=host)))
+        check_metrics(Settings(metrics=Metrics(enabled=True), gateway=Gateway(host=host)))
 
 
 def test_the_token_is_not_shown() -> None:

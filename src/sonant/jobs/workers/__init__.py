@@ -1,24 +1,20 @@
 """Build the engine that executes the tasks of jobs, by the name that the setting `engine` gives it.
 
-To add an engine, write a module of this package with the two functions of `EngineModule`, and list it in
-`ENGINES`.
+To add an engine, write a module that defines an `EngineBackEnd` as `BACK_END`, and list it in
+`settings.registries.ENGINES`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from importlib import import_module
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from typing import TYPE_CHECKING, Any
 
-from sonant.errors import SetupError
 from sonant.settings import Settings
+from sonant.settings.registries import ENGINES
 
 if TYPE_CHECKING:
     from sonant.jobs.window import Engine
-
-#: Modules of engines by name; imported when chosen.
-ENGINES: Mapping[str, str] = {"local": f"{__name__}.local", "ray": f"{__name__}.ray"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,29 +29,26 @@ class EngineParts:
     """The settings on which two hosts must agree to find the same recordings; no secrets."""
 
 
-class EngineModule(Protocol):
-    """The interface of an engine's module."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineBackEnd:
+    """The functions of one kind of engine."""
 
-    def build_engine(self, settings: Settings, parts: EngineParts) -> Engine:
-        """Build the engine. Raises SetupError when the host cannot run it."""
-        ...
-
-    def check_engine(self, settings: Settings) -> None:
-        """Check that the host can run the engine. Raises SetupError."""
-        ...
+    build: Callable[[Settings, EngineParts], Engine]
+    """Builds the engine. Raises SetupError when the host cannot run it."""
+    check: Callable[[], None] = lambda: None
+    """Checks that the host can run the engine. Raises SetupError."""
 
 
 def build_engine(settings: Settings, parts: EngineParts) -> Engine:
     """Build the engine that the settings name. Raises SetupError."""
-    return _module(settings.engine).build_engine(settings, parts)
+    return _back_end(settings).build(settings, parts)
 
 
 def check_engine(settings: Settings) -> None:
     """Check that a runner could have the engine that the settings name. Raises SetupError."""
-    _module(settings.engine).check_engine(settings)
+    _back_end(settings).check()
 
 
-def _module(name: str) -> EngineModule:
-    if name not in ENGINES:
-        raise SetupError(f"there is no engine {name!r}; the engines are {', '.join(sorted(ENGINES))}")
-    return cast(EngineModule, import_module(ENGINES[name]))
+def _back_end(settings: Settings) -> EngineBackEnd:
+    found: EngineBackEnd = ENGINES.get(settings.engine)
+    return found

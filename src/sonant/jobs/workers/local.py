@@ -17,11 +17,11 @@ from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 
+from sonant.backoff import Backoff
 from sonant.jobs.entry import Task, TaskResult
 from sonant.jobs.faults import Refusal
-from sonant.jobs.workers import EngineParts
+from sonant.jobs.workers import EngineBackEnd, EngineParts
 from sonant.settings import Settings
-from sonant.threads import Backoff
 
 log = logging.getLogger(__name__)
 
@@ -67,20 +67,6 @@ class _Worker:
     tasks: deque[Task] = field(default_factory=deque)
     since: float = 0.0  # when the task in work began, or the process, by the monotonic clock
     ready: bool = False
-
-
-def build_engine(settings: Settings, parts: EngineParts) -> LocalEngine:
-    """Build the engine; see `workers.EngineModule`."""
-    return LocalEngine(
-        parts.worker_main,
-        (settings,),
-        workers=settings.workers,
-        time_limit_s=settings.jobs.entry_time_limit_s,
-    )
-
-
-def check_engine(_settings: Settings) -> None:
-    """Accept any host; see `workers.EngineModule`."""
 
 
 class LocalEngine:
@@ -271,3 +257,16 @@ class LocalEngine:
         worker.process.kill()
         worker.process.join()
         self._workers.remove(worker)
+
+
+def _build_engine(settings: Settings, parts: EngineParts) -> LocalEngine:
+    return LocalEngine(
+        parts.worker_main,
+        (settings,),
+        workers=settings.workers,
+        time_limit_s=settings.jobs.entry_time_limit_s,
+    )
+
+
+#: See `settings.registries`.
+BACK_END = EngineBackEnd(build=_build_engine)

@@ -21,7 +21,7 @@ from typing import Any
 from sonant.errors import ClusterUnavailable, SetupError
 from sonant.jobs.entry import Task, TaskResult
 from sonant.jobs.faults import Refusal
-from sonant.jobs.workers import EngineParts
+from sonant.jobs.workers import EngineBackEnd, EngineParts
 from sonant.jobs.workers.local import DEPTH, not_ready
 from sonant.jobs.workers.ray_actor import ExecutorFactory
 from sonant.jobs.workers.ray_driver import drive
@@ -42,29 +42,6 @@ def require_ray() -> None:
     """Raises SetupError when Ray is not installed. Does not import it."""
     if find_spec("ray") is None:
         raise SetupError("engine 'ray' needs Ray: pip install 'sonant[ray]'")
-
-
-def build_engine(settings: Settings, parts: EngineParts) -> RayEngine:
-    """Build the engine; see `workers.EngineModule`."""
-    ray, models = settings.ray, tuple(ModelFiles(settings.data).ids())
-    location, gpu = parts.storage_location(settings), ray.gpus_per_worker > 0
-    return RayEngine(
-        parts.build_executor,
-        (settings.audio, settings.fraud, location, models, gpu),
-        Cluster(
-            address=ray.address,
-            namespace=ray.namespace,
-            workers=ray.workers,
-            gpus_per_worker=ray.gpus_per_worker,
-            idle_s=ray.idle_s,
-        ),
-        time_limit_s=settings.jobs.entry_time_limit_s,
-    )
-
-
-def check_engine(_settings: Settings) -> None:
-    """Require Ray; see `workers.EngineModule`."""
-    require_ray()
 
 
 class RayEngine:
@@ -215,3 +192,24 @@ class RayEngine:
                 self._pipe.send(message)
         except OSError:  # it died; `results` raises
             log.warning("the process that connects to Ray has ended")
+
+
+def _build_engine(settings: Settings, parts: EngineParts) -> RayEngine:
+    ray, models = settings.ray, tuple(ModelFiles(settings.data).ids())
+    location, gpu = parts.storage_location(settings), ray.gpus_per_worker > 0
+    return RayEngine(
+        parts.build_executor,
+        (settings.audio, settings.fraud, location, models, gpu),
+        Cluster(
+            address=ray.address,
+            namespace=ray.namespace,
+            workers=ray.workers,
+            gpus_per_worker=ray.gpus_per_worker,
+            idle_s=ray.idle_s,
+        ),
+        time_limit_s=settings.jobs.entry_time_limit_s,
+    )
+
+
+#: See `settings.registries`.
+BACK_END = EngineBackEnd(build=_build_engine, check=require_ray)

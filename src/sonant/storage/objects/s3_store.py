@@ -14,10 +14,10 @@ from collections.abc import Callable, Iterable, Iterator
 from types import TracebackType
 from typing import Any, Self
 
+from sonant.backoff import Backoff
 from sonant.errors import InvalidObjectName, ObjectError, ObjectNotFound, ObjectTooLarge, SonantError
 from sonant.storage.objects.s3_errors import error_code, s3_errors
 from sonant.storage.objects.store import ObjectInfo, ObjectUri, no_such_bucket
-from sonant.threads import Backoff
 
 log = logging.getLogger(__name__)
 

@@ -136,12 +136,20 @@ class ThreadCollector:
         for use, count in asdict(self._plan).items():
             threads.add_metric([use], count)
         yield threads
-        use = self._database.use
+        connections = self._database.use
         for name, text, value in (
-            ("most", "Threads that may have a transaction at once (SQLite: a writing one)", use.limit),
-            ("in_use", "Threads that have a transaction now (SQLite: a writing one)", use.in_use),
-            ("waiting", "Threads that wait for a transaction", use.waiting),
-            ("reading", "Open connections for reading (SQLite: one per thread)", use.reading),
+            (
+                "most",
+                "Threads that may have a transaction at once (SQLite: a writing one)",
+                connections.limit,
+            ),
+            ("in_use", "Threads that have a transaction now (SQLite: a writing one)", connections.in_use),
+            ("waiting", "Threads that wait for a transaction", connections.waiting),
+            (
+                "reading",
+                "Open connections for reading (SQLite: one per thread)",
+                connections.reading,
+            ),
         ):
             gauge = GaugeMetricFamily(f"sonant_database_connections_{name}", text)
             gauge.add_metric([], value)

@@ -49,20 +49,20 @@ def fetch_with(settings: Settings) -> Callable[[Role, str], bytes]:
         if objects is None:
             granted.clear()  # one job at a time: only its role is used again
             objects = granted[role] = granted_objects(backends, role)
-        return read_with_retries(
-            lambda: objects.read(ObjectUri.parse(uri), settings.audio.max_file_bytes), settings
+        return read_when_possible(
+            lambda: objects.read(ObjectUri.parse(uri), settings.audio.max_file_bytes),
+            time_limit_s=settings.jobs.entry_time_limit_s / 2,
         )
 
     return fetch
 
 
-def read_with_retries(read: Callable[[], bytes], settings: Settings) -> bytes:
-    """Read, and retry while the process lacks files or memory: no recording is refused for that.
+def read_when_possible(read: Callable[[], bytes], *, time_limit_s: float) -> bytes:
+    """Read, and try again while file handles or memory are lacking, so that no recording is refused for that.
 
-    Raises ObjectsUnavailable when they are lacking for half of the time limit of a request.
+    Raises ObjectsUnavailable when they are still lacking after the time limit.
     """
-    pauses = Backoff(_READ_PAUSE_LEAST_S, _READ_PAUSE_MOST_S)
-    until_s = time.monotonic() + settings.jobs.entry_time_limit_s / 2
+    pauses, until_s = Backoff(_READ_PAUSE_LEAST_S, _READ_PAUSE_MOST_S), time.monotonic() + time_limit_s
     while True:
         try:
             return read()

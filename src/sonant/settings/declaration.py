@@ -9,14 +9,14 @@ import re
 from collections.abc import Collection
 from dataclasses import Field, dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 MIB = 1024 * 1024
 GIB = 1024 * MIB
 DAY_S = 86_400.0
 
 Number = TypeVar("Number", int, float)
-Group = TypeVar("Group")
+Value = TypeVar("Value")
 
 _TRUE, _FALSE = {"1", "true", "yes", "on"}, {"0", "false", "no", "off"}
 _METADATA_KEY = "setting"
@@ -67,10 +67,9 @@ def path(default: Path, meaning: str) -> Path:
     return _declare(default, Declaration(meaning=meaning))
 
 
-def group(kind: type[Group]) -> Group:
+def group(kind: type[Value]) -> Value:
     """Declare a group of settings: a table of the file, a common prefix of the names."""
-    made: Any = field(default_factory=kind)
-    return made  # type: ignore[no-any-return]
+    return cast(Value, field(default_factory=kind))
 
 
 def declaration_of(declared: Field[Any]) -> Declaration | None:
@@ -113,8 +112,9 @@ def shown_number(value: float) -> str:
     return f"{int(value):,}" if value == int(value) else f"{value:g}"
 
 
-def _declare(default: Any, declared: Declaration) -> Any:
-    return field(default=default, repr=not declared.secret, metadata={_METADATA_KEY: declared})
+def _declare(default: Value, declared: Declaration) -> Value:
+    made = field(default=default, repr=not declared.secret, metadata={_METADATA_KEY: declared})
+    return cast(Value, made)  # what dataclasses call a field is declared as its value
 
 
 def _to_bool(value: object) -> bool:

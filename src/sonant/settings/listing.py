@@ -94,7 +94,7 @@ def name_of(former: str) -> str:
 @cache
 def former_variables() -> Mapping[str, str]:
     """List the variables of former names: variable -> the setting's present dotted name."""
-    found = {}
+    found: dict[str, str] = {}
     for former, name in FORMER_NAMES.items():
         if name in groups():
             members = [one for one in all_settings() if one.startswith(f"{name}.")]

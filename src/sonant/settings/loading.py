@@ -45,7 +45,7 @@ class _Given:
 
     value: Any
     source: str
-    """Words for messages: the file's path, the variable, the command line."""
+    """Name of the source in messages: the file's path, the variable, the command line."""
 
 
 def load(
@@ -111,7 +111,10 @@ def _from_file(file: Path | None) -> dict[str, _Given]:
             raise SetupError(f"{file}: {name} is set twice, once by a former name; keep {name}")
         if name != written:
             log.warning(
-                "%s: setting %s is now called %s; the next release knows only that", file, written, name
+                "%s: setting %s is now called %s; the former name ends with the next release",
+                file,
+                written,
+                name,
             )
         found[name] = _Given(value=value, source=str(file))
     return found
@@ -150,7 +153,7 @@ def _from_environment(environment: Mapping[str, str]) -> dict[str, _Given]:
             )
         if variable in former:
             log.warning(
-                "environment variable %s is now called %s; the next release knows only that",
+                "environment variable %s is now called %s; the former name ends with the next release",
                 variable,
                 variable_of(name),
             )

@@ -168,7 +168,7 @@ class Audit:
         1024,
         16 * GIB,
         "bytes",
-        "Size at which the next file is begun; one is begun at midnight UTC, too.",
+        "Size of a file after which the next one starts; at midnight UTC one starts in any case.",
     )
     max_waiting: int = number(
         10_000, 1, 10_000_000, "records", "Records that may wait for the disk; a call without room waits."

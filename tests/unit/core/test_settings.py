@@ -231,7 +231,7 @@ def test_every_setting_is_listed_by_its_dotted_name() -> None:
     assert listed["quotas.speakers_per_domain"].default == 100_000
     assert listed["region"].variable == "SONANT_REGION"
     assert "quotas" not in listed
-    flat = {}
+    flat: dict[str, object] = {}
     for name, value in asdict(Settings()).items():
         flat |= (
             {f"{name}.{inner}": one for inner, one in value.items()} if name in groups() else {name: value}

@@ -169,7 +169,7 @@ class TestSettings:
         "address", ["", "local", "ray://head:10001", "head", "http://head:8265", "h:1/x"]
     )
     def test_a_cluster_must_be_named_and_none_is_started(self, address):
-        with pytest.raises(SetupError, match=r"setting ray\.address is .*must be host:port"):
+        with pytest.raises(SetupError, match=r"ray\.address is .*must be host:port"):
             load(environment={"SONANT_ENGINE": "ray", "SONANT_RAY_ADDRESS": address})
 
     @pytest.mark.parametrize("address", ["auto", "head.example:6379", "10.0.0.1:6379", "[fd00::1]:6379"])

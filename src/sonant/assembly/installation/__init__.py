@@ -1,7 +1,7 @@
 """Open an installation: its data folder, database, keys and stores.
 
 `store` opens it, `service_key` and `domain_keys` check that its keys are the right ones, `first_start` makes
-what a fresh one needs, `folders` knows the files and locks of the data folder.
+what a fresh one needs, `folders` finds the files and locks of the data folder.
 """
 
 from sonant.assembly.installation.bootstrap import (

@@ -45,8 +45,8 @@ from sonant.sessions.stream import Stream
 from sonant.settings import Live, Quotas, Settings
 from sonant.storage.crypto.vault import open_vault
 from sonant.storage.model_files import ModelFiles
-from sonant.storage.repositories import access, domains, session_hearings, sessions
-from sonant.storage.repositories.session_hearings import AUTHENTICATION, FRAUD
+from sonant.storage.repositories import access, domains, session_samples, sessions
+from sonant.storage.repositories.session_samples import AUTHENTICATION, FRAUD
 from sonant.voice.models import load_models
 
 LAG_LOOK_S = 0.01
@@ -127,8 +127,8 @@ class Bench:
             assert session is not None
             assert domain is not None
             vault = open_vault(self.store.keys, self.domain_id, domain.arn, domain.data_key_wrapped)
-            hearing = session_hearings.hearings(connection, session.seal(vault), session).get(purpose)
-        return np.zeros(256, np.float32) if hearing is None else hearing.sample.vector
+            sample = session_samples.load_samples(connection, session.seal(vault), session).get(purpose)
+        return np.zeros(256, np.float32) if sample is None else sample.sample.vector
 
     # --- on the event loop
 

@@ -42,7 +42,7 @@ from service import Running, data_folder, serving
 from sonant.cli.session import Desk
 from sonant.cli.session_stream import signed_url
 from sonant.settings import Quotas
-from sonant.storage.repositories.session_hearings import AUTHENTICATION, FRAUD
+from sonant.storage.repositories.session_samples import AUTHENTICATION, FRAUD
 from sonant.voice.models import load_models
 
 

@@ -12,7 +12,7 @@ from waiting import PATIENCE_S
 
 from sonant.evaluation.channels import parse
 from sonant.sessions.calls import EndReason
-from sonant.storage.repositories.session_hearings import AUTHENTICATION, FRAUD
+from sonant.storage.repositories.session_samples import AUTHENTICATION, FRAUD
 from sonant.storage.repositories.sessions import ENDED, ONGOING
 from sonant.voice.audio.flac import decode_flac
 from sonant.voice.collector import SpeechCollector

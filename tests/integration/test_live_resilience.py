@@ -21,7 +21,7 @@ from sonant.errors import InternalServer, ResourceNotFound
 from sonant.sessions import retry_queue
 from sonant.sessions.calls import EndReason
 from sonant.storage.repositories import sessions
-from sonant.storage.repositories.session_hearings import AUTHENTICATION, FRAUD
+from sonant.storage.repositories.session_samples import AUTHENTICATION, FRAUD
 from sonant.storage.repositories.sessions import ENDED, ONGOING, PENDING
 
 SILENCE = np.zeros(1600, np.int16)

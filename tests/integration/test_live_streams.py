@@ -13,7 +13,7 @@ from sonant.errors import AccessDenied, Conflict, ResourceNotFound, ServiceQuota
 from sonant.sessions.calls import Call, EndReason, StreamFault
 from sonant.settings import Live, Quotas
 from sonant.storage.repositories import sessions
-from sonant.storage.repositories.session_hearings import AUTHENTICATION
+from sonant.storage.repositories.session_samples import AUTHENTICATION
 from sonant.storage.repositories.sessions import ENDED, ONGOING, PENDING
 
 SILENCE = np.zeros(1600, np.int16)

@@ -16,14 +16,14 @@ from sonant.storage.crypto.vault import Vault, open_vault
 from sonant.storage.repositories import (
     domains,
     fraud_voices,
-    session_hearings,
+    session_samples,
     session_streams,
     sessions,
     speakers,
     voiceprints,
 )
 from sonant.storage.repositories.domains import Domain
-from sonant.storage.repositories.session_hearings import AUTHENTICATION, FRAUD, SessionSample
+from sonant.storage.repositories.session_samples import AUTHENTICATION, FRAUD, SessionSample
 from sonant.voice.enrollment import RecordingSource, collect_speech
 from sonant.voice.models import load_models
 from sonant.voice.models.embedding import embed
@@ -133,5 +133,5 @@ def store_speech(
                 **more,
             }
             hearing = SessionSample(**members)
-            session_hearings.save_hearing(connection, session.seal(vault), session.session_id, hearing)
+            session_samples.save_sample(connection, session.seal(vault), session.session_id, hearing)
     return hearing

@@ -20,8 +20,8 @@ from sonant.sessions.manager import StreamManager
 from sonant.sessions.risks import FraudIndexes
 from sonant.sessions.stream import Stream
 from sonant.storage.crypto.vault import open_vault
-from sonant.storage.repositories import domains, session_hearings, sessions
-from sonant.storage.repositories.session_hearings import SessionSample
+from sonant.storage.repositories import domains, session_samples, sessions
+from sonant.storage.repositories.session_samples import SessionSample
 from sonant.storage.repositories.sessions import Session
 
 FRAME_S = 0.02
@@ -88,7 +88,7 @@ class LiveTestbed:
             domain = domains.find_by_id(connection, domain_id)
             assert domain is not None
             vault = open_vault(self.testbed.store.keys, domain_id, domain.arn, domain.data_key_wrapped)
-            return session_hearings.hearings(connection, session.seal(vault), session)
+            return session_samples.load_samples(connection, session.seal(vault), session)
 
     def push(self, stream: Stream, samples: NDArray[np.int16], rate_hz: int = 8000) -> None:
         """Push at full speed, in frames of 20 ms, and wait until all is processed."""
@@ -112,7 +112,7 @@ class LiveTestbed:
     def events(self, domain_id: str, type_: str) -> list[dict[str, Any]]:
         """Return the details of a domain's events of one type, in order."""
         with self.testbed.store.database.read() as connection:
-            documents = [json.loads(kept.document) for kept in outbox.after(connection, 0, 10_000)]
+            documents = [json.loads(kept.document) for kept in outbox.events_after(connection, 0, 10_000)]
         details = [one["detail"] for one in documents if one["detail-type"] == type_]
         return [detail for detail in details if detail["domainId"] == domain_id]
 

@@ -13,9 +13,9 @@ from sonant.iam import ALLOW_ALL, parse
 from sonant.operations.service import Caller
 from sonant.storage.crypto.vault import open_vault
 from sonant.storage.database.schema import events
-from sonant.storage.repositories import domains, session_hearings, session_streams, sessions
+from sonant.storage.repositories import domains, session_samples, session_streams, sessions
 from sonant.storage.repositories.access import Principal
-from sonant.storage.repositories.session_hearings import AUTHENTICATION, FRAUD
+from sonant.storage.repositories.session_samples import AUTHENTICATION, FRAUD
 from sonant.voice.models import load_models
 
 ACCOUNT = "0" * 12
@@ -65,8 +65,8 @@ def store_speech(testbed, domain_id, name, vector, *, purposes=(AUTHENTICATION, 
                 "sample": sample,
                 **more,
             }
-            session_hearings.save_hearing(
-                connection, session.seal(vault), session.session_id, session_hearings.SessionSample(**members)
+            session_samples.save_sample(
+                connection, session.seal(vault), session.session_id, session_samples.SessionSample(**members)
             )
 
 

@@ -45,8 +45,8 @@ class Report:
 
 def report_files(lines: Lines) -> tuple[Iterator[bytes], Iterator[bytes]]:
     """Build the report as JSON and as a page, both in pieces."""
-    made = make_report(lambda: in_order(lines))
-    return json_report(made), page(made.summary, made.lines())
+    report = make_report(lambda: in_order(lines))
+    return json_report(report), page(report.summary, report.lines())
 
 
 def in_order(lines: Lines) -> Iterator[tuple[int, Line]]:
@@ -72,7 +72,7 @@ def make_report(read_lines: ReadLines) -> Report:
         shipped_calibration().tail(*_USUAL_LINE),
         strict=shipped_calibration().stricter_tail(*_USUAL_LINE, log10_far=_SAME_LOG10),
     )
-    named = _named(read_lines, places, comparison)
+    referenced = _referenced_requests(read_lines, places, comparison)
     failed = sum(count for name, count in counts.items() if name.startswith(ERROR))
     summary = {
         "Requests": sum(counts.values()),
@@ -86,15 +86,15 @@ def make_report(read_lines: ReadLines) -> Report:
         "SameVoiceThreshold": round(comparison.same_voice_threshold, 3),
         "DifferentVoicesThreshold": round(comparison.different_voices_threshold, 3),
     }
-    return Report(summary=summary, lines=lambda: _lines(read_lines, places, comparison, named))
+    return Report(summary=summary, lines=lambda: _lines(read_lines, places, comparison, referenced))
 
 
-def json_report(made: Report) -> Iterator[bytes]:
+def json_report(report: Report) -> Iterator[bytes]:
     """Write the report as JSON, one request a line of text."""
-    yield b'{\n  "Version": ' + orjson.dumps(VERSION) + b',\n  "Summary": ' + orjson.dumps(made.summary)
+    yield b'{\n  "Version": ' + orjson.dumps(VERSION) + b',\n  "Summary": ' + orjson.dumps(report.summary)
     yield b',\n  "Requests": ['
     separator = b"\n    "
-    for line in made.lines():
+    for line in report.lines():
         yield separator + orjson.dumps(line)
         separator = b",\n    "
     yield b"\n  ]\n}\n"
@@ -105,7 +105,7 @@ def _number(speaker_id: str) -> int:
     return int.from_bytes(hashlib.blake2b(speaker_id.encode(), digest_size=8).digest()) >> 1
 
 
-def _named(
+def _referenced_requests(
     read_lines: ReadLines, places: list[int], comparison: PairwiseComparison
 ) -> dict[int, tuple[str, str]]:
     """Find (RequestId, SpeakerId) of the voices that others refer to."""
@@ -124,7 +124,7 @@ def _lines(
     read_lines: ReadLines,
     places: list[int],
     comparison: PairwiseComparison,
-    named: dict[int, tuple[str, str]],
+    referenced: dict[int, tuple[str, str]],
 ) -> Iterator[Line]:
     voice = 0
     for position, line in read_lines():
@@ -132,17 +132,17 @@ def _lines(
         shown.pop(FINGERPRINT, None)
         if shown.pop(VOICE, None) is not None:
             assert places[voice] == position
-            shown |= _relations(voice, comparison, named)
+            shown |= _relations(voice, comparison, referenced)
             voice += 1
         shown["Warnings"] = warnings(shown)
         yield shown
 
 
-def _relations(voice: int, comparison: PairwiseComparison, named: dict[int, tuple[str, str]]) -> Line:
+def _relations(voice: int, comparison: PairwiseComparison, referenced: dict[int, tuple[str, str]]) -> Line:
     found: Line = {}
     twin, stranger = int(comparison.closest[voice]), int(comparison.farthest[voice])
     if twin >= 0:
-        request_id, speaker_id = named[twin]
+        request_id, speaker_id = referenced[twin]
         alike = float(comparison.closest_similarity[voice])
         found["SameVoiceAs"] = {
             "RequestId": request_id,
@@ -152,7 +152,7 @@ def _relations(voice: int, comparison: PairwiseComparison, named: dict[int, tupl
             "Count": int(comparison.close_count[voice]),
         }
     if stranger >= 0:
-        request_id, _ = named[stranger]
+        request_id, _ = referenced[stranger]
         found["UnlikeRequest"] = {
             "RequestId": request_id,
             "Similarity": round(float(comparison.farthest_similarity[voice]), 3),

@@ -15,7 +15,14 @@ from typing import Any, Generic, TypeVar
 from sonant.errors import Conflict, ModelledError
 from sonant.events.session_documents import evaluate_session_event, evaluation_refused_event
 from sonant.ids import new_id
-from sonant.operations.comparisons import View, assessed, heard_for, score, undamaged, view_of
+from sonant.operations.comparisons import (
+    SessionView,
+    detect_fraud,
+    open_session_view,
+    refuse_damaged,
+    sample_for,
+    score_speaker,
+)
 from sonant.operations.registry import operation
 from sonant.operations.service import Answer, Caller, Request, Service
 from sonant.operations.sessions import refusal_events
@@ -29,8 +36,8 @@ from sonant.sessions.decisions import (
     decide_without_speech,
     fraud_basis,
 )
-from sonant.storage.repositories import session_hearings, speakers
-from sonant.storage.repositories.session_hearings import AUTHENTICATION, FRAUD, Result
+from sonant.storage.repositories import session_samples, speakers
+from sonant.storage.repositories.session_samples import AUTHENTICATION, FRAUD, Result
 
 #: How often results are made again because the session changed meanwhile.
 TRIES = 3
@@ -104,21 +111,21 @@ def evaluate_session(service: Service, caller: Caller, request: Request) -> Answ
 
 
 @contextmanager
-def _reading(service: Service, caller: Caller, request: Request) -> Iterator[View]:
+def _reading(service: Service, caller: Caller, request: Request) -> Iterator[SessionView]:
     with service.database.read() as connection:
         domain = service.require_domain(connection, caller, request["DomainId"])
         if not domain.active:
             raise Conflict("DOMAIN_NOT_ACTIVE")
-        yield view_of(service, connection, domain, service.open_vault(caller, domain), request)
+        yield open_session_view(service, connection, domain, service.open_vault(caller, domain), request)
 
 
-def _authentication(view: View, service: Service | None) -> EvaluationResult[Authentication] | None:
+def _authentication(view: SessionView, service: Service | None) -> EvaluationResult[Authentication] | None:
     """Find or make the authentication; with `service` None raise _NotStored instead of making it."""
     threshold = view.session.acceptance_threshold
     if threshold is None:
         return None
     basis = authentication_basis(view.session, view.status)
-    stored = view.kept(AUTHENTICATION, basis)
+    stored = view.stored_result(AUTHENTICATION, basis)
     if stored is not None:
         return EvaluationResult(
             purpose=AUTHENTICATION,
@@ -127,25 +134,25 @@ def _authentication(view: View, service: Service | None) -> EvaluationResult[Aut
             decision=Authentication.from_json(stored.document),
         )
     without_score = decide_without_speech(view.session.speaker_id, view.status)
-    if without_score is None and not view.heard(AUTHENTICATION):
+    if without_score is None and not view.has_sample(AUTHENTICATION):
         without_score = "NOT_ENOUGH_SPEECH"
     if without_score is not None:
         decision = Authentication(decision=without_score, threshold=threshold)
     elif service is None:
         raise _NotStored
     else:
-        speech = heard_for(view, AUTHENTICATION)
-        decision = decide_authentication(threshold, score(service, view, speech), speech)
+        speech = sample_for(view, AUTHENTICATION)
+        decision = decide_authentication(threshold, score_speaker(service, view, speech), speech)
     return _result(view, service, AUTHENTICATION, basis, decision)
 
 
-def _fraud(view: View, service: Service | None) -> EvaluationResult[FraudDetection] | None:
+def _fraud(view: SessionView, service: Service | None) -> EvaluationResult[FraudDetection] | None:
     """Find or make the fraud detection; with `service` None raise _NotStored instead of making it."""
     threshold = view.session.risk_threshold
     if threshold is None:
         return None
     basis = fraud_basis(view.session, view.watchlist_id)
-    stored = view.kept(FRAUD, basis)
+    stored = view.stored_result(FRAUD, basis)
     if stored is not None:
         return EvaluationResult(
             purpose=FRAUD,
@@ -157,21 +164,21 @@ def _fraud(view: View, service: Service | None) -> EvaluationResult[FraudDetecti
     decision = FraudDetection(
         decision="NOT_ENOUGH_SPEECH", threshold=threshold, watchlist_id=view.watchlist_id
     )
-    if view.heard(FRAUD):
+    if view.has_sample(FRAUD):
         if service is None:
             raise _NotStored
-        decision = assessed(service, view, decision)
+        decision = detect_fraud(service, view, decision)
     return _result(view, service, FRAUD, basis, decision)
 
 
 def _result(
-    view: View, service: Service | None, purpose: str, basis: str, decision: Decision
+    view: SessionView, service: Service | None, purpose: str, basis: str, decision: Decision
 ) -> EvaluationResult[Decision]:
     """Return the result with its stored id, or with a new one; with `service` None raise _NotStored
     instead."""
     if not decision.final:
         basis = basis_before_speech(basis)
-        stored = view.kept(purpose, basis)
+        stored = view.stored_result(purpose, basis)
         if stored is not None:
             return EvaluationResult(
                 purpose=purpose, basis=basis, result_id=stored.result_id, decision=decision
@@ -185,13 +192,13 @@ def _store(service: Service, caller: Caller, request: Request, evaluation: Evalu
     """Store new results and send their event. None when the session has changed meanwhile, or another call
     has stored the same results."""
     with service.open_domain(caller, request["DomainId"], write=True) as (connection, domain, vault):
-        view = view_of(service, connection, domain, vault, request)
+        view = open_session_view(service, connection, domain, vault, request)
         if not _is_current(view, evaluation):
             return None
         now = service.clock()
         for one in evaluation.new:
             result = Result(basis=one.basis, result_id=one.result_id, document=one.decision.to_json())
-            session_hearings.save_result(connection, view.session.session_id, one.purpose, result)
+            session_samples.save_result(connection, view.session.session_id, one.purpose, result)
             if isinstance(one.decision, Authentication) and one.decision.decision == "ACCEPT":
                 assert view.speaker is not None
                 speakers.set_last_accessed(connection, view.speaker.speaker_id, now)
@@ -206,7 +213,7 @@ def _store(service: Service, caller: Caller, request: Request, evaluation: Evalu
         return response
 
 
-def _is_current(view: View, evaluation: Evaluation) -> bool:
+def _is_current(view: SessionView, evaluation: Evaluation) -> bool:
     """Whether the results' bases still hold and no new result is stored already."""
     bases = {
         AUTHENTICATION: authentication_basis(view.session, view.status),
@@ -217,18 +224,18 @@ def _is_current(view: View, evaluation: Evaluation) -> bool:
         if one.basis != (final if one.decision.final else basis_before_speech(final)):
             return False
     return all(
-        view.kept(one.purpose, basis) is None
+        view.stored_result(one.purpose, basis) is None
         for one in evaluation.new
         for basis in (one.basis, bases[one.purpose])
     )
 
 
-def _response(view: View, evaluation: Evaluation) -> dict[str, Any]:
+def _response(view: SessionView, evaluation: Evaluation) -> dict[str, Any]:
     session, speaker = view.session, view.speaker
     authentication, fraud = evaluation.authentication, evaluation.fraud_detection
     customer_id = None
     if authentication is not None and speaker is not None:
-        with undamaged("what is kept of the speaker is damaged; delete the speaker and enroll it again"):
+        with refuse_damaged("what is kept of the speaker is damaged; delete the speaker and enroll it again"):
             customer_id = speaker.customer_id(view.vault)
     return {
         "DomainId": session.domain_id,

@@ -18,7 +18,7 @@ from sonant.events.session_documents import Window
 from sonant.retention.rules import SESSION_SPEAKER, session_stored_for
 from sonant.settings import Settings
 from sonant.storage.database.engine import Database
-from sonant.storage.repositories import domains, session_hearings, session_streams, sessions, speakers
+from sonant.storage.repositories import domains, session_samples, session_streams, sessions, speakers
 from sonant.storage.repositories.domains import Domain
 from sonant.storage.repositories.sessions import Session
 
@@ -123,6 +123,6 @@ def stream_event(connection: Connection, domain: Domain, session: Session) -> Ev
     """Build the event of a stream that started, ended or failed, with the windows of its samples."""
     windows = {
         purpose: Window(started_at=started_at, ended_at=ended_at)
-        for purpose, (started_at, ended_at) in session_hearings.windows(connection, session).items()
+        for purpose, (started_at, ended_at) in session_samples.windows(connection, session).items()
     }
     return session_documents.stream_event(domain, session, windows)

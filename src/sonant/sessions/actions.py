@@ -27,7 +27,7 @@ from sonant.sessions.listener import (
 )
 from sonant.sessions.retry_queue import RetryQueue
 from sonant.sessions.worker_pool import WorkerPool
-from sonant.storage.repositories.session_hearings import SessionSample
+from sonant.storage.repositories.session_samples import SessionSample
 
 log = logging.getLogger(__name__)
 

@@ -9,7 +9,7 @@ from sonant.jobs.fraud import SPOOFING
 from sonant.sessions.listener import ENROLLMENT, EmbedSpeech
 from sonant.sessions.worker_pool import Priority
 from sonant.settings import Settings
-from sonant.storage.repositories.session_hearings import AUTHENTICATION, FRAUD, SessionSample
+from sonant.storage.repositories.session_samples import AUTHENTICATION, FRAUD, SessionSample
 from sonant.voice.audio.recording import RATE_HZ
 from sonant.voice.collector import SpeechWindow
 

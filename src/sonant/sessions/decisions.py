@@ -15,7 +15,7 @@ from datetime import datetime
 from typing import Any, Literal, Self
 
 from sonant.jobs.fraud import KNOWN_FRAUDSTER, SPOOFING, Risk
-from sonant.storage.repositories.session_hearings import SessionSample
+from sonant.storage.repositories.session_samples import SessionSample
 from sonant.storage.repositories.sessions import Session
 from sonant.storage.times import from_us, to_us
 

@@ -23,7 +23,7 @@ from sonant.sessions.listener import GATHERING, StreamKey
 from sonant.storage.crypto.vault import Vault
 from sonant.storage.repositories import domains, sessions, speakers, voiceprints
 from sonant.storage.repositories.domains import Domain
-from sonant.storage.repositories.session_hearings import SessionSample
+from sonant.storage.repositories.session_samples import SessionSample
 from sonant.storage.repositories.sessions import Session
 from sonant.voice.models import shipped_encoder_id
 

@@ -16,7 +16,7 @@ from datetime import datetime, timedelta
 from sonant.sessions.calls import EndReason
 from sonant.sessions.stream import Samples, Stream
 from sonant.settings import Settings
-from sonant.storage.repositories.session_hearings import AUTHENTICATION, FRAUD
+from sonant.storage.repositories.session_samples import AUTHENTICATION, FRAUD
 from sonant.storage.repositories.session_streams import Progress
 from sonant.storage.repositories.sessions import Session
 from sonant.voice.audio.recording import RATE_HZ, TelephoneResampler

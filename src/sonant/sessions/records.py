@@ -13,9 +13,9 @@ from sonant.retention.sessions import stream_event
 from sonant.sessions.calls import EndReason
 from sonant.sessions.context import LEASE, DomainUnavailable, StreamContext
 from sonant.sessions.listener import StreamKey
-from sonant.storage.repositories import domains, session_hearings, session_streams, sessions
+from sonant.storage.repositories import domains, session_samples, session_streams, sessions
 from sonant.storage.repositories.domains import Domain
-from sonant.storage.repositories.session_hearings import SessionSample
+from sonant.storage.repositories.session_samples import SessionSample
 from sonant.storage.repositories.session_streams import Progress
 from sonant.storage.repositories.sessions import ENDED, ONGOING, PENDING, Session
 
@@ -63,7 +63,7 @@ def save(context: StreamContext, key: StreamKey, speech: SessionSample) -> bool:
             return False
         if session.stream_owner not in (None, context.owner):
             return False
-        session_hearings.save_hearing(connection, session.seal(vault), key.session_id, speech)
+        session_samples.save_sample(connection, session.seal(vault), key.session_id, speech)
     return True
 
 

@@ -26,7 +26,7 @@ from sonant.storage.crypto.vault import Vault
 from sonant.storage.database.semaphore import FairSemaphore
 from sonant.storage.repositories import fraud_voices, watchlists
 from sonant.storage.repositories.domains import Domain
-from sonant.storage.repositories.session_hearings import SessionSample
+from sonant.storage.repositories.session_samples import SessionSample
 from sonant.threads import start_once
 from sonant.voice.calibration.model import Calibration
 from sonant.voice.replay.fingerprint import Fingerprint

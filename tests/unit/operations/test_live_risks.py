@@ -25,7 +25,7 @@ from sonant.sessions.risks import FraudIndexes
 from sonant.storage.database.schema import fingerprints as fingerprint_rows
 from sonant.storage.database.schema import fraudster_voiceprints
 from sonant.storage.repositories import fraud_voices, speakers, voiceprints
-from sonant.storage.repositories.session_hearings import FRAUD, SessionSample
+from sonant.storage.repositories.session_samples import FRAUD, SessionSample
 from sonant.voice.models import load_models
 from sonant.voice.replay.fingerprint import fingerprint
 

@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 from made_samples import made_result
 from manual_clock import ManualClock
-from sonant.voice.gathering import SpeechWindow
 from sqlalchemy.exc import OperationalError
 
 from sonant.jobs.faults import Refusal
@@ -22,8 +21,9 @@ from sonant.sessions.listener import ENROLLMENT, ClaimStream, EmbedSpeech, EndSt
 from sonant.sessions.retry_queue import ATTEMPTS, RetryQueue
 from sonant.sessions.worker_pool import Priority
 from sonant.settings import Settings
-from sonant.storage.repositories.session_hearings import AUTHENTICATION, FRAUD
-from sonant.storage.repositories.sessions import Progress
+from sonant.storage.repositories.session_samples import AUTHENTICATION, FRAUD
+from sonant.storage.repositories.session_streams import Progress
+from sonant.voice.collector import SpeechWindow
 from sonant.voice.quality import Quality
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)

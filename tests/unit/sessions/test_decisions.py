@@ -20,7 +20,7 @@ from sonant.sessions.decisions import (
     decide_without_speech,
     fraud_basis,
 )
-from sonant.storage.repositories.session_hearings import SessionSample
+from sonant.storage.repositories.session_samples import SessionSample
 from sonant.storage.repositories.sessions import Session
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)

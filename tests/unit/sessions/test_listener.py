@@ -22,7 +22,7 @@ from sonant.sessions.listener import (
 )
 from sonant.sessions.stream import Stream
 from sonant.settings import Enrollment, Live, Settings
-from sonant.storage.repositories.session_hearings import AUTHENTICATION, FRAUD
+from sonant.storage.repositories.session_samples import AUTHENTICATION, FRAUD
 from sonant.voice.models import load_models
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)

@@ -57,28 +57,28 @@ _EXISTS = select(session_hearings.c.purpose).where(
 )
 
 
-def save_hearing(connection: Connection, seal: SpeakerSeal, session_id: str, hearing: SessionSample) -> None:
+def save_sample(connection: Connection, seal: SpeakerSeal, session_id: str, speech: SessionSample) -> None:
     """Store a voice sample in place of the one of the same purpose."""
     put(
         connection,
         session_hearings,
         {
             "session_id": session_id,
-            "purpose": hearing.purpose,
-            "stream": hearing.stream,
-            "started_at": to_us(hearing.started_at),
-            "ended_at": to_us(hearing.ended_at),
-            **sample_values(seal, hearing.sample, session_hearings, place=_VECTOR),
-            "fingerprint_sealed": _sealed(seal, "fingerprint", hearing.fingerprint),
-            "audio_sealed": _sealed(seal, "audio", hearing.audio),
-            "spoofing_score": hearing.spoofing_score,
-            "spoofing_evidence": hearing.spoofing_evidence,
+            "purpose": speech.purpose,
+            "stream": speech.stream,
+            "started_at": to_us(speech.started_at),
+            "ended_at": to_us(speech.ended_at),
+            **sample_values(seal, speech.sample, session_hearings, place=_VECTOR),
+            "fingerprint_sealed": _sealed(seal, "fingerprint", speech.fingerprint),
+            "audio_sealed": _sealed(seal, "audio", speech.audio),
+            "spoofing_score": speech.spoofing_score,
+            "spoofing_evidence": speech.spoofing_evidence,
         },
         replace=True,
     )
 
 
-def hearings(connection: Connection, seal: SpeakerSeal, session: Session) -> dict[str, SessionSample]:
+def load_samples(connection: Connection, seal: SpeakerSeal, session: Session) -> dict[str, SessionSample]:
     """Return the voice samples of the session's present stream by purpose. Raises SealBroken."""
     query = select(session_hearings).where(
         session_hearings.c.session_id == session.session_id, session_hearings.c.stream == session.stream
@@ -99,7 +99,7 @@ def hearings(connection: Connection, seal: SpeakerSeal, session: Session) -> dic
     return found
 
 
-def has_hearing(connection: Connection, session: Session, purpose: str) -> bool:
+def has_sample(connection: Connection, session: Session, purpose: str) -> bool:
     """Return whether the present stream has a voice sample for a purpose. Opens nothing."""
     wanted = {"of_session": session.session_id, "of_purpose": purpose, "of_stream": session.stream}
     return first_row(connection, _EXISTS, wanted) is not None

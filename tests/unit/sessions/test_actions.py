@@ -69,7 +69,9 @@ class ActionsTestbed:
         ]
         pool: Any = SimpleNamespace(submit=lambda *task: self.tasks.append(task))
         context: Any = SimpleNamespace(settings=Settings())
-        self.actions = StreamActions(context, lambda task: task(), pool, *self.queues, self.ended.append)
+        self.actions = StreamActions(
+            context, lambda task: task(), pool, self.queues[0], self.queues[1], self.ended.append
+        )
 
     def perform(self, request):
         listener: Any = self.listener
@@ -152,7 +154,12 @@ def test_result_is_stored_and_reported(testbed, monkeypatch, save, report):
 
 def test_stored_speech_has_its_place_in_the_call(testbed, monkeypatch):
     saved: list[Any] = []
-    monkeypatch.setattr(records, "save", lambda _context, _key, speech: saved.append(speech) or True)
+
+    def save(_context, _key, speech):
+        saved.append(speech)
+        return True
+
+    monkeypatch.setattr(records, "save", save)
     testbed.perform(embed(FRAUD))
     testbed.deliver()
     (speech,) = saved

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from sonant.sessions.listener import StreamKey
@@ -9,8 +11,8 @@ from sonant.sessions.listener_thread import ListenerThread
 from sonant.voice.models import load_models
 
 
-class ScriptedListener:
-    """Makes the requests of its script, one a step; an exception is raised."""
+class Script:
+    """A listener that makes the requests of its script, one a step; an exception is raised."""
 
     key = StreamKey(domain_id="d" * 22, session_id="id#" + "s" * 22, number=1)
 
@@ -34,6 +36,10 @@ class ScriptedListener:
         self.requests.append("aborted")
 
 
+def scripted(*script) -> Any:
+    return Script(*script)
+
+
 @pytest.fixture
 def performed():
     return []
@@ -46,7 +52,7 @@ def thread(performed):
 
 
 def test_requests_of_every_step_are_performed_until_the_listener_is_finished(thread, performed):
-    one, other = ScriptedListener("a", "b"), ScriptedListener("c")
+    one, other = scripted("a", "b"), scripted("c")
     thread.add(one)
     thread.add(other)
     for _ in range(4):
@@ -66,7 +72,7 @@ def test_posted_tasks_run_in_order_and_a_failing_one_stops_no_other(thread, capl
 
 
 def test_failing_listener_is_aborted_with_its_requests_and_others_go_on(thread, performed, caplog):
-    failing, other = ScriptedListener("bug", "never"), ScriptedListener("a", "b")
+    failing, other = scripted("bug", "never"), scripted("a", "b")
     thread.add(failing)
     thread.add(other)
     for _ in range(3):
@@ -82,7 +88,7 @@ def test_request_that_cannot_be_performed_aborts_its_listener(caplog):
         if request == "a":
             raise RuntimeError("no thread")
 
-    thread, listener = ListenerThread(load_models, perform), ScriptedListener("a", "b")
+    thread, listener = ListenerThread(load_models, perform), scripted("a", "b")
     thread.add(listener)
     thread.run_once()
     assert listener.aborted
@@ -93,7 +99,7 @@ def test_models_that_cannot_be_loaded_end_the_stream(performed):
     def fail():
         raise OSError("no such file")
 
-    thread, listener = ListenerThread(fail, lambda *_: performed.append("end")), ScriptedListener("a")
+    thread, listener = ListenerThread(fail, lambda *_: performed.append("end")), scripted("a")
     thread.add(listener)
     thread.run_once()
     assert listener.aborted

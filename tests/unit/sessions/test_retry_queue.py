@@ -133,13 +133,13 @@ def test_periodic_task_that_fails_runs_again(clock):
 
     def fail():
         runs.append(clock.now_s)
-        queue.schedule_periodic(1.0)
+        failing.schedule_periodic(1.0)
         raise DISK_ERROR
 
-    queue = RetryQueue("test", fail, monotonic=clock)
-    queue.schedule_periodic()
+    failing = RetryQueue("test", fail, monotonic=clock)
+    failing.schedule_periodic()
     for _ in range(3):
-        queue.run_due()
+        failing.run_due()
         clock.advance(1.0)
     assert runs == [0.0, 1.0, 2.0]
 

@@ -16,6 +16,7 @@ from sonant.evaluation.false_alerts import PersonVoice, false_alerts
 from sonant.voice.calibration.fit import fit_upper
 from sonant.voice.calibration.model import Calibration, Node, Tail
 from sonant.voice.quality import Quality
+from sonant.voice.sample import VoiceSample
 
 DIMENSIONS = 20
 
@@ -26,10 +27,8 @@ def units(rng, count):
 
 
 def voice(person, vector, group=None):
-    quality = Quality(net_speech_s=10.0, snr_db=30.0)
-    return PersonVoice(
-        person=person, group=person if group is None else group, vector=vector, quality=quality
-    )
+    sample = VoiceSample(model_id="test", vector=vector, quality=Quality(net_speech_s=10.0, snr_db=30.0))
+    return PersonVoice(person=person, group=person if group is None else group, sample=sample)
 
 
 @pytest.fixture(scope="module")

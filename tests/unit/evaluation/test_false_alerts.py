@@ -61,11 +61,11 @@ def test_true_calibration_flags_one_call_in_a_hundred_for_any_list_length(calibr
 
 
 def test_wrong_calibration_shows_in_the_shares(calibration):
-    highpass_300hz = calibration.adapted(shift=0.0, scale=0.6, supported_log10_far=-3.0)
+    too_strict = calibration.adapted(shift=0.0, scale=0.6, supported_log10_far=-3.0)
     rng = np.random.default_rng(1)
     calls, known = ([voice(person, *units(rng, 1)) for person in range(40)] for _ in range(2))
 
-    (one,) = false_alerts(calls, known, highpass_300hz, (10,), seed=1, replicates=20)
+    (one,) = false_alerts(calls, known, too_strict, (10,), seed=1, replicates=20)
 
     assert one.share > 0.05
     assert one.real_share > 0.03

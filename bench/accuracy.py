@@ -31,7 +31,6 @@ from sonant.demo.speech import fetch_voices
 from sonant.errors import AudioError
 from sonant.evaluation import cutting, embedding
 from sonant.evaluation.channels import CLEAN, parse
-from sonant.evaluation.cutting import Template
 from sonant.evaluation.embedding import PieceTemplates
 from sonant.evaluation.figures import NAMES, Result, all_results
 from sonant.evaluation.report import Report, as_json, condition, notes, show
@@ -40,8 +39,8 @@ from sonant.evaluation.trials import recordings_by_speaker
 from sonant.settings import Audio
 from sonant.voice.audio.recording import RATE_HZ
 from sonant.voice.models import load_models
-from sonant.voice.models.embedding import Embedding
 from sonant.voice.quality import Quality
+from sonant.voice.sample import VoiceSample
 
 SHOWN = ("eer", "fnmr_at_fmr_0.001", "min_dcf_0.01", "min_cllr")
 PEER = "resemblyzer 0.1.4"
@@ -166,10 +165,10 @@ def sonant(cuts: Sequence[Cut]) -> list[PieceTemplates]:
     for cut in cuts:
         samples = embedding.read(cut.file, Audio())
         try:
-            made: Template | None = cutting.template(samples, models, net_speech_s=cut.piece.requested_s)
+            sample: VoiceSample | None = cutting.template(samples, models, net_speech_s=cut.piece.requested_s)
         except AudioError:
-            made = None
-        found.append(replace(cut.piece, templates={CLEAN: made}))
+            sample = None
+        found.append(replace(cut.piece, templates={CLEAN: sample}))
     return found
 
 
@@ -200,13 +199,11 @@ def resemblyzer(cuts: Sequence[Cut]) -> list[PieceTemplates]:
         for worker, _ in workers:
             worker.kill()
             worker.wait()
-    nothing_known = Quality(net_speech_s=0, duration_s=0, snr_db=0, clipping_share=0, highpass_300hz=False)
+    no_quality = Quality(net_speech_s=0.0)
     return [
         replace(
             cut.piece,
-            templates={
-                CLEAN: Template(embedding=Embedding(vector=vector, model_id=PEER), quality=nothing_known)
-            },
+            templates={CLEAN: VoiceSample(model_id=PEER, vector=vector, quality=no_quality)},
         )
         for cut, vector in zip(cuts, vectors, strict=True)
     ]

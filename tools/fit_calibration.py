@@ -75,7 +75,7 @@ class Call:
 def main() -> int:
     options = _options()
     models = load_models()
-    if options.highpass_300hz:
+    if options.narrow:
         return add_narrow(options, models)
     cohort, people = (read_recordings(options.speech, names) for names in (options.cohort, options.people))
     if {name for name, _ in cohort} & {name for name, _ in people}:
@@ -266,20 +266,20 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--speech", type=Path, required=True, help="folder with one recording a person")
+    parser.add_argument("--speech", type=Path, required=True, help="folder with one recording per person")
     parser.add_argument("--cohort", type=Path, help="names of files for the centre")
-    parser.add_argument("--people", type=Path, required=True, help="names of files to calibrate on")
-    parser.add_argument("--calls", type=int, default=6, help="telephone calls a recording [6]")
+    parser.add_argument("--people", type=Path, required=True, help="names of files for the calibration")
+    parser.add_argument("--calls", type=int, default=6, help="telephone calls per recording [6]")
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--out", type=Path, default=MODELS, help="folder to write into, else the shipped one")
+    parser.add_argument("--out", type=Path, default=MODELS, help="output folder; default: the shipped models")
     parser.add_argument(
-        "--least", type=int, default=MIN_COMPARISONS, help="comparisons that a level of noise takes"
+        "--least", type=int, default=MIN_COMPARISONS, help="comparisons needed for a level of noise"
     )
-    parser.add_argument("--note", default="", help="where the speech comes from, for the record")
+    parser.add_argument("--note", default="", help="origin of the speech, for the provenance")
     parser.add_argument("--centre-only", action="store_true")
-    parser.add_argument("--narrow", action="store_true", help="add the grid of narrow lines, and no more")
+    parser.add_argument("--narrow", action="store_true", help="only add the grid of 300 Hz lines")
     options = parser.parse_args()
-    if options.cohort is None and not options.highpass_300hz:
+    if options.cohort is None and not options.narrow:
         parser.error("the centre needs --cohort")
     return options
 

@@ -27,6 +27,7 @@ from sonant.evaluation.false_alerts import PersonVoice, false_alerts
 from sonant.voice.calibration.grid import MIN_COMPARISONS
 from sonant.voice.models import load_models
 from sonant.voice.quality import Quality
+from sonant.voice.sample import VoiceSample
 
 SIZES = (10, 50, 100, 200, 500)
 CALL_S = 10.0
@@ -68,8 +69,8 @@ def main() -> None:
                     highpass_calls, models.encoder_id, options.least
                 ).calibration.nodes
             found = false_alerts(
-                voices(rest, CALL_S),
-                voices(rest + listed, None),
+                voices(rest, CALL_S, models.encoder_id),
+                voices(rest + listed, None, models.encoder_id),
                 replace(calibration, highpass_300hz=highpass_300hz),
                 SIZES,
                 seed=options.seed,
@@ -92,17 +93,20 @@ def main() -> None:
     )
 
 
-def voices(calls: Sequence[Call], speech_s: float | None) -> list[PersonVoice]:
+def voices(calls: Sequence[Call], speech_s: float | None, model_id: str) -> list[PersonVoice]:
     """Take this much speech of each call, or with None all of it, as for a fraudster."""
     return [
         PersonVoice(
             person=one.person,
             group=one.person,
-            vector=one.whole if speech_s is None else one.probes[speech_s],
-            quality=Quality(
-                net_speech_s=CALL_S if speech_s is None else speech_s,
-                snr_db=one.snr_db,
-                highpass_300hz=one.highpass_300hz,
+            sample=VoiceSample(
+                model_id=model_id,
+                vector=one.whole if speech_s is None else one.probes[speech_s],
+                quality=Quality(
+                    net_speech_s=CALL_S if speech_s is None else speech_s,
+                    snr_db=one.snr_db,
+                    highpass_300hz=one.highpass_300hz,
+                ),
             ),
         )
         for one in calls

@@ -79,9 +79,9 @@ def clips(folder: Path) -> list[Array]:
     models, found = load_models(), []
     for path in sorted(p for p in folder.iterdir() if p.suffix.lower() in {".wav", ".flac"}):
         samples, rate_hz = soundfile.read(path, dtype="float32", always_2d=True)
-        highpass_300hz = soxr.resample(samples[:, 0], rate_hz, RATE_HZ)
-        segments = find_speech(Waveform(samples=highpass_300hz, rate_hz=RATE_HZ), models)
-        spans = [highpass_300hz[int(s.start_s * RATE_HZ) : int(s.end_s * RATE_HZ)] for s in segments]
+        telephone = soxr.resample(samples[:, 0], rate_hz, RATE_HZ)
+        segments = find_speech(Waveform(samples=telephone, rate_hz=RATE_HZ), models)
+        spans = [telephone[int(s.start_s * RATE_HZ) : int(s.end_s * RATE_HZ)] for s in segments]
         if spans:
             found.append(np.concatenate(spans))
     return found

@@ -76,8 +76,8 @@ def main() -> None:
             total_s += len(samples) / WIDE_HZ
             for pace in paces:
                 wide = soxr.resample(samples, WIDE_HZ * pace, WIDE_HZ)
-                highpass_300hz = np.clip(soxr.resample(wide, WIDE_HZ, RATE_HZ) * 32767, -32768, 32767)
-                arrays[f"{path.name}@{pace}/narrow"] = highpass_300hz.astype(np.int16)
+                telephone = np.clip(soxr.resample(wide, WIDE_HZ, RATE_HZ) * 32767, -32768, 32767)
+                arrays[f"{path.name}@{pace}/narrow"] = telephone.astype(np.int16)
                 arrays[f"{path.name}@{pace}/teacher"] = grid(wide, published).astype(np.float16)
         np.savez(options.out / f"{part}.npz", **arrays)
         print(f"{part}: {total_s / 60:.1f} minutes of net speech, {len(arrays) // 2} recordings")
@@ -91,8 +91,8 @@ def net_speech(path: Path, models: Models) -> NDArray[np.float32]:
     """Read a recording at 16 kHz without the pauses that the product's own detector finds."""
     samples, rate_hz = soundfile.read(path, dtype="float32", always_2d=True)
     wide = soxr.resample(samples[:, 0], rate_hz, WIDE_HZ)
-    highpass_300hz = soxr.resample(wide, WIDE_HZ, RATE_HZ)
-    segments = find_speech(Waveform(samples=highpass_300hz, rate_hz=RATE_HZ), models)
+    telephone = soxr.resample(wide, WIDE_HZ, RATE_HZ)
+    segments = find_speech(Waveform(samples=telephone, rate_hz=RATE_HZ), models)
     spans = [wide[int(s.start_s * WIDE_HZ) : int(s.end_s * WIDE_HZ)] for s in segments]
     return np.concatenate([np.zeros(0, np.float32), *spans])
 

@@ -46,7 +46,7 @@ class Voices:
         arrays = np.load(prepared)
         names = [name.removesuffix("/narrow") for name in arrays.files if name.endswith("/narrow")]
         people = sorted({name.split("-", 1)[0] for name in names})
-        self.highpass_300hz: list[Array] = [arrays[f"{n}/narrow"].astype(np.float32) / 32768 for n in names]
+        self.telephone: list[Array] = [arrays[f"{n}/narrow"].astype(np.float32) / 32768 for n in names]
         self.person = [people.index(name.split("-", 1)[0]) for name in names]
         self.grids: list[Array] = [arrays[f"{n}/teacher"].astype(np.float32) for n in names]
         """Embeddings of the windows from every fifth of a second of each recording."""
@@ -68,7 +68,7 @@ class Batches(Dataset[Batch]):  # type: ignore[misc]  # torch is not installed w
     def __getitem__(self, index: int) -> Batch:
         rng = np.random.default_rng([self._seed, index])
         received, targets, sources = [], [], []
-        for recording in rng.choice(len(self._voices.highpass_300hz), self._items, replace=False):
+        for recording in rng.choice(len(self._voices.telephone), self._items, replace=False):
             mels, first_frame = self._call(int(recording), rng)
             starts = rng.integers(0, len(mels) - 160, WINDOWS_AN_ITEM)
             received.append(windows(mels, starts))
@@ -80,11 +80,11 @@ class Batches(Dataset[Batch]):  # type: ignore[misc]  # torch is not installed w
         return np.concatenate(received), np.concatenate(targets), np.array(sources)
 
     def _call(self, recording: int, rng: np.random.Generator) -> tuple[Array, int]:
-        clean = self._voices.highpass_300hz[recording]
+        clean = self._voices.telephone[recording]
         length = min(len(clean), int(rng.uniform(*ITEM_S) * RATE_HZ))
         first_frame = int(rng.integers(0, 1 + (len(clean) - length) // 80))
         part = clean[first_frame * 80 :][:length]
-        received = call(part, self._voices.highpass_300hz, rng, mild=self._mild)
+        received = call(part, self._voices.telephone, rng, mild=self._mild)
         # The level is measured over the whole of a recording, of which a window is only a part.
         return narrow_mels(at_level(received, LEVEL_DBFS + float(rng.normal(0, 0.7)))), first_frame
 
@@ -95,7 +95,7 @@ def main() -> None:
     torch.set_num_threads(options.threads)
     training, validation = (Voices(options.prepared / f"{p}.npz") for p in ("training", "validation"))
     # The same calls for every check and every run: of each validation voice five bad ones and two good ones.
-    count = len(validation.highpass_300hz)
+    count = len(validation.telephone)
     bad = Batches(validation, items=count, batches=5, seed=7, mild=0)
     good = Batches(validation, items=count, batches=2, seed=8, mild=1)
     held_out = [bad[index] for index in range(5)], [good[index] for index in range(2)]

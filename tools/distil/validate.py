@@ -39,14 +39,12 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)
     training, validation = (Voices(options.prepared / f"{p}.npz") for p in ("training", "validation"))
-    bad = Batches(validation, items=len(validation.highpass_300hz), batches=BAD_CALLS, seed=7, mild=0)
+    bad = Batches(validation, items=len(validation.telephone), batches=BAD_CALLS, seed=7, mild=0)
     calls = [bad[index] for index in range(BAD_CALLS)]
     both_kinds = [(100, 11, 0.0), (60, 12, 1.0)]
     for_mean = np.concatenate(
         [
-            Batches(training, items=min(n, len(training.highpass_300hz)), batches=1, seed=s, mild=m)[0][0][
-                ::2
-            ]
+            Batches(training, items=min(n, len(training.telephone)), batches=1, seed=s, mild=m)[0][0][::2]
             for n, s, m in both_kinds
         ]
     )
@@ -60,7 +58,7 @@ def main() -> None:
 
 def clean_speech(network: Encoder, voices: Voices, mean: Array) -> str:
     vectors, person, start = [], [], []
-    for number, samples in enumerate(voices.highpass_300hz):
+    for number, samples in enumerate(voices.telephone):
         mels = narrow_mels(at_level(samples, LEVEL_DBFS))
         starts = np.arange(0, len(mels) - WINDOW, STEP)
         vectors.append(embed(network, windows(mels, starts)))

@@ -214,8 +214,7 @@ def _voices(made: Sequence[PieceTemplates], people: Mapping[str, Person], use: U
         PersonVoice(
             person=number[piece.speaker],
             group=family[people[piece.speaker].kin],
-            vector=template.embedding.vector,
-            quality=template.quality,
+            sample=template,
         )
         for piece in made
         if piece.use == use

@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from sonant.errors import NotEnoughSpeech
 from sonant.voice.audio.recording import RATE_HZ
 from sonant.voice.models import Models
-from sonant.voice.models.embedding import WINDOW_S, Embedder, Embedding, embed
-from sonant.voice.quality import Quality, frame_power, measure
+from sonant.voice.models.embedding import WINDOW_S, Embedder, embed
+from sonant.voice.quality import frame_power, measure
+from sonant.voice.sample import VoiceSample
 from sonant.voice.speech import SpeechDetector
 
 Samples = NDArray[np.float32]
@@ -49,14 +50,6 @@ class Piece:
     """Shape [n] at 8 kHz, pauses included."""
     net_speech_s: float
     """Its net speech before any channel was applied."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Template:
-    """An embedding with the quality of its speech: one side of a comparison."""
-
-    embedding: Embedding
-    quality: Quality
 
 
 def segment_recording(source: str, samples: Samples, models: Models) -> SegmentedRecording:
@@ -146,7 +139,7 @@ def split(recording: SegmentedRecording, net: int) -> tuple[SegmentedRecording, 
 
 def template(
     samples: Samples, models: Models, *, net_speech_s: float | None, embedder: Embedder | None = None
-) -> Template:
+) -> VoiceSample:
     """Make a template of audio from the far end of a channel, by the steps of an enrollment.
 
     Speech is detected anew, since the channel may hide it; the first `net_speech_s` seconds of it are used,
@@ -169,7 +162,8 @@ def template(
         probability=detector.probabilities[: len(power)],
         duration_s=len(samples) / RATE_HZ,
     )
-    return Template(embedding=embedder(speech), quality=quality)
+    embedding = embedder(speech)
+    return VoiceSample(model_id=embedding.model_id, vector=embedding.vector, quality=quality)
 
 
 def _joined(recordings: Iterable[SegmentedRecording], need: int) -> list[list[SegmentedRecording]]:

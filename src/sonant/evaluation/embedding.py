@@ -17,11 +17,12 @@ import numpy as np
 from sonant.errors import AudioError, SetupError
 from sonant.evaluation import cutting
 from sonant.evaluation.channels import Channel, parse
-from sonant.evaluation.cutting import Piece, SegmentedRecording, Template
+from sonant.evaluation.cutting import Piece, SegmentedRecording
 from sonant.settings import Audio
 from sonant.voice.audio.recording import RATE_HZ, decode
 from sonant.voice.models import Models, load_models
 from sonant.voice.models.embedding import Embedder
+from sonant.voice.sample import VoiceSample
 
 Use = Literal["reference", "probe"]
 Opener = Callable[[], Embedder]
@@ -66,7 +67,7 @@ class PieceTemplates:
     use: Use
     requested_s: float | None
     sources: frozenset[str]
-    templates: dict[str, Template | None]
+    templates: dict[str, VoiceSample | None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -198,7 +199,7 @@ def _template(
     others: Sequence[cutting.Samples],
     models: Models,
     embedder: Embedder | None,
-) -> Template | None:
+) -> VoiceSample | None:
     degraded = channel.apply(piece.samples, seed=(*seed, _crc(channel.name)), others=others)
     try:
         return cutting.template(degraded, models, net_speech_s=wanted.net_speech_s, embedder=embedder)

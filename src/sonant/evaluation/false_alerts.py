@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from sonant.errors import SetupError
 from sonant.evaluation.bootstrap import CONFIDENCE, Interval
 from sonant.voice.calibration.model import Calibration, Tail
-from sonant.voice.quality import Quality
+from sonant.voice.sample import VoiceSample
 from sonant.voice.scoring import known_fraudster_risk
 
 THRESHOLD = 50
@@ -42,9 +42,7 @@ class PersonVoice:
     person: int
     group: int
     """People of one group are not compared: they may be one person."""
-    vector: NDArray[np.float32]
-    """Unit length, [d]."""
-    quality: Quality
+    sample: VoiceSample
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,8 +126,8 @@ class _Table:
         sizes: Sequence[int],
     ) -> None:
         ordered = sorted(fraudsters, key=lambda voice: voice.person)
-        queries = np.stack([voice.vector for voice in calls]).astype(np.float64)
-        known = np.stack([voice.vector for voice in ordered]).astype(np.float64)
+        queries = np.stack([voice.sample.vector for voice in calls]).astype(np.float64)
+        known = np.stack([voice.sample.vector for voice in ordered]).astype(np.float64)
         self._similar, self._between = queries @ known.T, known @ known.T
         self._caller = np.array([voice.person for voice in calls])
         self._group = {voice.person: voice.group for voice in (*calls, *ordered)}
@@ -140,7 +138,7 @@ class _Table:
             for person in set(persons.tolist())
         }
         self._sizes = tuple(sizes)
-        tails = [calibration.tail_for(voice.quality) for voice in calls]
+        tails = [calibration.tail_for(voice.sample.quality) for voice in calls]
         #: The least similarity that flags a call, by size of list; [sizes, calls].
         self._alarm = np.array([[_least_flagged(size, tail) for tail in tails] for size in sizes])
         self._rare = np.array([tail.similarity_at(-2.0) for tail in tails])

@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 
 from sonant.errors import SetupError
 from sonant.evaluation.channels import CLEAN, parse
-from sonant.evaluation.cutting import Template
 from sonant.evaluation.embedding import Opener, PieceRequest, PieceTemplates, Task, Use, run_tasks
 from sonant.evaluation.scorer import Scored, Scorer, cosine
 from sonant.evaluation.trials import Trial
 from sonant.settings import Audio
+from sonant.voice.sample import VoiceSample
 
 MAX_IMPOSTORS = 200_000
 """Impostor comparisons of one condition, at most; of more, this many are drawn at random."""
@@ -319,11 +319,11 @@ def _compare(
     )
 
 
-def _scored(scorer: Scorer, reference: Template | None, probe: Template | None) -> Scored | None:
+def _scored(scorer: Scorer, reference: VoiceSample | None, probe: VoiceSample | None) -> Scored | None:
     return None if reference is None or probe is None else scorer(reference, probe)
 
 
-def _snr_db(templates: Sequence[Template | None]) -> Floats:
+def _snr_db(templates: Sequence[VoiceSample | None]) -> Floats:
     return np.array([np.nan if one is None else one.quality.snr_db for one in templates])
 
 

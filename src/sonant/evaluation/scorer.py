@@ -1,14 +1,12 @@
-"""Score comparisons of two templates, with or without a calibration."""
+"""Score comparisons of two samples, with or without a calibration."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from sonant.evaluation.cutting import Template
 from sonant.voice.calibration.model import Calibration
-from sonant.voice.quality import comparison_quality
-from sonant.voice.scoring import similarity
+from sonant.voice.sample import VoiceSample
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,21 +21,21 @@ class Scored:
     """Natural logarithm of the likelihood ratio; None if not calibrated."""
 
 
-Scorer = Callable[[Template, Template], Scored]
+Scorer = Callable[[VoiceSample, VoiceSample], Scored]
 """Scores a reference and a probe. It gives `score` for all comparisons or for none, and likewise `llr`."""
 
 
-def cosine(reference: Template, probe: Template) -> Scored:
+def cosine(reference: VoiceSample, probe: VoiceSample) -> Scored:
     """Score with the plain similarity of two embeddings."""
-    return Scored(raw=similarity(reference.embedding, probe.embedding))
+    return Scored(raw=probe.similarity(reference))
 
 
 def calibrated(calibration: Calibration) -> Scorer:
     """Build a scorer that adds the calibrated score and the likelihood ratio."""
 
-    def score(reference: Template, probe: Template) -> Scored:
-        raw = similarity(reference.embedding, probe.embedding)
-        quality = comparison_quality(probe.quality, reference.quality)
+    def score(reference: VoiceSample, probe: VoiceSample) -> Scored:
+        raw = probe.similarity(reference)
+        quality = probe.comparison_quality(reference)
         return Scored(
             raw=raw, score=calibration.score_for(raw, quality), llr=calibration.llr_for(raw, quality)
         )

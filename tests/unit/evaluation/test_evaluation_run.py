@@ -19,13 +19,13 @@ from waiting import PATIENCE_S
 from sonant.cli.evaluation import evaluate
 from sonant.errors import SetupError
 from sonant.evaluation import run as running
-from sonant.evaluation.cutting import Template
 from sonant.evaluation.embedding import PieceTemplates, Use
 from sonant.evaluation.run import Conditions, Line, Outcome, evaluate_speakers, evaluate_trials
 from sonant.evaluation.scorer import Scored, cosine
 from sonant.evaluation.trials import read_trials, recordings_by_speaker, speakers_of
 from sonant.settings import Audio
 from sonant.voice.models.embedding import Embedder
+from sonant.voice.sample import VoiceSample
 
 FEW = Conditions(enroll_s=8.0, test_s=(4.0,), references=2, probes=3)
 
@@ -80,7 +80,7 @@ def test_speech_lost_in_noise_is_a_failure_to_acquire(people):
 
 
 def test_scorer_can_give_calibrated_scores(people):
-    def scorer(reference: Template, probe: Template) -> Scored:
+    def scorer(reference: VoiceSample, probe: VoiceSample) -> Scored:
         raw = cosine(reference, probe).raw
         assert reference.quality.net_speech_s > probe.quality.net_speech_s
         return Scored(raw=raw, score=100 * raw, llr=10 * raw)

@@ -16,6 +16,7 @@ from sonant.evaluation.false_alerts import PersonVoice, false_alerts
 from sonant.voice.calibration.fit import fit_upper
 from sonant.voice.calibration.model import Calibration, Node, Tail
 from sonant.voice.quality import Quality
+from sonant.voice.sample import VoiceSample
 
 DIMENSIONS = 20
 
@@ -26,10 +27,8 @@ def units(rng, count):
 
 
 def voice(person, vector, group=None):
-    quality = Quality(net_speech_s=10.0, snr_db=30.0)
-    return PersonVoice(
-        person=person, group=person if group is None else group, vector=vector, quality=quality
-    )
+    sample = VoiceSample(model_id="test", vector=vector, quality=Quality(net_speech_s=10.0, snr_db=30.0))
+    return PersonVoice(person=person, group=person if group is None else group, sample=sample)
 
 
 @pytest.fixture(scope="module")
@@ -62,11 +61,11 @@ def test_true_calibration_flags_one_call_in_a_hundred_for_any_list_length(calibr
 
 
 def test_wrong_calibration_shows_in_the_shares(calibration):
-    highpass_300hz = calibration.adapted(shift=0.0, scale=0.6, supported_log10_far=-3.0)
+    too_strict = calibration.adapted(shift=0.0, scale=0.6, supported_log10_far=-3.0)
     rng = np.random.default_rng(1)
     calls, known = ([voice(person, *units(rng, 1)) for person in range(40)] for _ in range(2))
 
-    (one,) = false_alerts(calls, known, highpass_300hz, (10,), seed=1, replicates=20)
+    (one,) = false_alerts(calls, known, too_strict, (10,), seed=1, replicates=20)
 
     assert one.share > 0.05
     assert one.real_share > 0.03

@@ -166,8 +166,8 @@ def _span(segment: Segment) -> slice:
 
 
 def test_speech_over_a_300_hz_high_pass_is_marked(models, spoken, encoded, voice):
-    highpass_300hz = parse("narrow+gsm").apply(spoken(voice, 12.0), seed=(1,))
+    samples = parse("narrow+gsm").apply(spoken(voice, 12.0), seed=(1,))
 
-    found = collect_speech([source("a", encoded(highpass_300hz))], need_s=6.0, models=models, **RULES)
+    found = collect_speech([source("a", encoded(samples))], need_s=6.0, models=models, **RULES)
 
     assert found.quality.highpass_300hz

@@ -1,6 +1,8 @@
 """Spoofing detection: the scale, the bounds, genuine telephone speech, and several detectors."""
 
 import math
+import subprocess
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -162,3 +164,27 @@ def test_registered_detectors_have_unique_names():
 
 def test_registered_detectors_score_genuine_speech_below_50(spoken):
     assert assess_spoofing(spoken("english", 10), DetectionLimits()).score < 50
+
+
+DETECTOR = """
+from sonant.voice.spoofing.registry import SpoofingRisk, spoof_detector
+
+
+@spoof_detector("channel-noise")
+def detect(samples, limits):
+    return SpoofingRisk(score=99, evidence="CHANNEL_NOISE")
+"""
+
+
+def test_a_module_in_the_package_is_all_that_a_detector_needs(tmp_path):
+    (tmp_path / "channel_noise.py").write_text(DETECTOR)
+    program = (
+        "import numpy, sonant.voice.spoofing as package\n"
+        f"package.__path__.append({str(tmp_path)!r})\n"
+        "from sonant.voice.spoofing.registry import DetectionLimits, assess_spoofing\n"
+        "print(assess_spoofing(numpy.zeros(80000, numpy.float32), DetectionLimits()).evidence)"
+    )
+
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+
+    assert done.stdout.strip() == "CHANNEL_NOISE"

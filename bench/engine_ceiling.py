@@ -29,6 +29,7 @@ from service import BUCKET, data_folder, serving
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 from postgres_server import NoServer, OwnServer
+
 from sonant.assembly import jobs
 from sonant.assembly.installation import migrate, open_store
 from sonant.assembly.supervisor import flat

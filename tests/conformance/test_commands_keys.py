@@ -43,7 +43,7 @@ def test_a_key_goes_through_its_states(service: ServiceProcess, key_id: str) -> 
     for step in (
         ("disable", key_id),
         ("enable", key_id),
-        ("schedule-deletion", key_id, "--days", "7"),
+        ("schedule-deletion", key_id, "--days", "7", "--yes"),
         ("cancel-deletion", key_id),
         ("enable", key_id),
     ):

@@ -38,7 +38,7 @@ class Restored:
 
     def repeat(self, *files: Path, profile: str = "default") -> Ended:
         return self.service.sonant(
-            "domain", "repeat-deletions", *map(str, files or (self.events,)), "--profile", profile
+            "domain", "repeat-deletions", *map(str, files or (self.events,)), "--yes", "--profile", profile
         )
 
     def statuses(self) -> dict[str, str]:
@@ -197,7 +197,7 @@ def test_a_service_that_is_not_there_ends_it_at_once(tmp_path: Path) -> None:
         pass
     file = tmp_path / "events.jsonl"
     file.write_text(json.dumps(document("DELETE_SPEAKER", MADE_LATER, "id#" + "n" * 22)) + "\n")
-    done = service.sonant("domain", "repeat-deletions", str(file))
+    done = service.sonant("domain", "repeat-deletions", str(file), "--yes")
     assert (done.code, done.out) == (1, "")
     assert "Could not connect" in done.err
 

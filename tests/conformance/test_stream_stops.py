@@ -18,7 +18,7 @@ from test_carriers import free_port
 from waiting import PATIENCE_S, wait_until
 from websockets.sync.client import connect
 
-from sonant.cli.serve import MAX_MESSAGE_BYTES, _websocket_connection
+from sonant.cli.serve import MAX_MESSAGE_BYTES, websocket_connection
 from sonant.gateway import http_connection
 
 FRAME = bytes(320)
@@ -85,7 +85,7 @@ def echo(monkeypatch: pytest.MonkeyPatch) -> Any:
             uvicorn.Config(
                 app,
                 http=Noted,
-                ws=_websocket_connection,  # type: ignore[arg-type]
+                ws=websocket_connection,  # type: ignore[arg-type]
                 ws_max_size=MAX_MESSAGE_BYTES,
                 ws_per_message_deflate=False,
                 lifespan="off",

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 #: Imported before the fork. The AWS CLI brings a botocore of its own, so its commands have their own parent.
-PLAIN = ("sonant.cli", "sonant.assembly.service", "sonant.cli.keys", "sonant.cli.serve", "botocore.session")
+PLAIN = ("sonant.cli", "sonant.assembly.service", "sonant.cli.key", "sonant.cli.serve", "botocore.session")
 AWS = ("awscli.clidriver", "awscli.handlers")
 VOICE_ID = ("sonant.cli", "sonant.cli.voice_id", *AWS)
 

@@ -1,4 +1,4 @@
-"""`sonant manifest check`: a dry run of an enrollment without a server; writes nothing but reports."""
+"""`sonant manifest check`: a dry run of an enrollment job without a service, which writes only reports."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from sqlalchemy import Connection
 from sonant.assembly.installation import Store, open_store, role_arn
 from sonant.assembly.jobs import manifest_rules
 from sonant.assembly.workers import granted_objects, local_engine
-from sonant.cli.common import show_progress, table
+from sonant.cli.context import CliContext, Group, pass_cli, table
 from sonant.errors import SetupError, StoreError
 from sonant.jobs.decide import Config, state_of
 from sonant.jobs.entry import Prepared, Role, Task
@@ -32,7 +32,6 @@ from sonant.jobs.report_line import ERROR, finding
 from sonant.jobs.report_page import OUTCOMES, page
 from sonant.jobs.result import error_line
 from sonant.jobs.window import Window
-from sonant.settings import Settings
 from sonant.storage.crypto.vault import Vault, open_vault
 from sonant.storage.model_files import ModelFiles
 from sonant.storage.objects.store import ObjectReader, ObjectUri
@@ -48,49 +47,64 @@ FINE, SOME_FAIL, BROKEN = 0, 1, 2
 MOST_ROWS = 200
 _MOST_CHARACTERS = 60
 _HEADERS = ("#", "REQUEST", "SPEAKER", "SPEECH", "SNR", "BAND", "LIKELY OUTCOME")
-_PIECE = 1 << 16
+_CHUNK_BYTES = 1 << 16
 
 
+manifest = Group("manifest", help="Find out what a job would make of a manifest.")
+
+
+@manifest.command("check")
+@click.argument("manifest_uri", metavar="MANIFEST")
+@click.option("--role", metavar="ARN", help="Read the recordings as this role [default: the first role].")
+@click.option("--domain", "domain_id", metavar="ID", help="Consider who is enrolled in this domain.")
+@click.option("--overwrite", is_flag=True, help="As a job with ExistingEnrollmentAction OVERWRITE.")
+@click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write the whole report as JSON.")
+@click.option("--html", "html_file", type=click.Path(path_type=Path), help="Write it as a page.")
+@pass_cli
 def check(
-    settings: Settings,
-    manifest: str,
-    *,
+    cli: CliContext,
+    manifest_uri: str,
     role: str | None,
     domain_id: str | None,
     overwrite: bool,
     json_file: Path | None,
     html_file: Path | None,
-    quiet: bool,
-) -> int:
-    """Look at every request and print what a job would make of it; the exit code."""
+) -> None:
+    """Process every recording of MANIFEST, a file or s3:// URI, and show what an enrollment job would do.
+
+    No speaker is enrolled. Exits 0 when every request is likely to succeed, 1 when some are not, 2 when the
+    manifest is broken.
+    """
+    settings = cli.settings()
     store = open_store(settings)
     try:
         acting = _assume(store, role or role_arn(settings), domain_id)
-        entries = _read(store, acting, manifest)
+        entries = _read(store, acting, manifest_uri)
         work = Check(store, acting, entries, overwrite=overwrite, domain_id=domain_id)
     except JobFault as fault:
         click.echo(f"sonant: {fault.message}", err=True)
-        return BROKEN
-    bar = click.progressbar(
-        length=len(entries), label="listening", hidden=not show_progress(quiet), file=sys.stderr
-    )
+        sys.exit(BROKEN)
     engine = local_engine(settings, settings.workers)
     try:
-        with bar:
+        with cli.progress_bar(length=len(entries), label="processing") as bar:
             work.done = bar.update
             Window(work, engine, lambda: None).drain()
     finally:
         engine.close()
     made = make_report(work.lines)
-    for file, pieces in ((json_file, json_report), (html_file, _page)):
+    for file, chunks in ((json_file, json_report), (html_file, _page)):
         if file is not None:
-            _write(file, pieces(made))
-    click.echo(as_text(made))
-    return SOME_FAIL if made.summary["LikelyToFail"] else FINE
+            _write(file, chunks(made))
+    if cli.as_json:
+        for chunk in json_report(made):
+            click.echo(chunk, nl=False)
+    else:
+        click.echo(as_text(made))
+    sys.exit(SOME_FAIL if made.summary["LikelyToFail"] else FINE)
 
 
 class Check:
-    """See `jobs.window.Work`; keeps findings in memory, about 1.5 KiB a recording."""
+    """The work of `jobs.window.Window` for a dry run; results take about 1.5 KiB a recording."""
 
     def __init__(
         self, store: Store, role: Role, entries: Sequence[Entry], *, overwrite: bool, domain_id: str | None
@@ -182,23 +196,19 @@ class Check:
 
 
 def as_text(made: Report) -> str:
-    """The report for a terminal: a table, then the summary."""
+    """Write the report for a terminal: a table, then the summary."""
     summary = made.summary
     every = summary["Requests"] <= MOST_ROWS
     rows: list[tuple[str, ...]] = []
-    looked_at = 0
+    listed = 0
     for line in made.lines():
         if every or line["LikelyOutcome"] == ERROR or line["Warnings"]:
-            looked_at += 1
+            listed += 1
             if len(rows) < MOST_ROWS:
                 rows += _rows(line)
-    parts = (
-        [table(rows, ("#", "REQUEST", "SPEAKER", "SPEECH", "SNR", "BAND", "LIKELY OUTCOME"))] if rows else []
-    )
+    parts = [table(rows, _HEADERS)] if rows else []
     if not every:
-        parts.append(
-            f"{looked_at} of {summary['Requests']} requests need a look; --json and --html tell all."
-        )
+        parts.append(f"{listed} of {summary['Requests']} requests need a look; --json and --html list all.")
     parts.append(
         f"{summary['Requests']} requests: {summary['LikelyToSucceed']} likely to succeed, "
         f"{summary['LikelyToFail']} likely to fail"
@@ -216,7 +226,7 @@ def as_text(made: Report) -> str:
 
 
 def _rows(line: dict[str, Any]) -> list[tuple[str, ...]]:
-    """One line for the request, one for each thing to look at."""
+    """Make one row for the request, and one for each warning."""
     outcome = OUTCOMES.get(line["LikelyOutcome"], line["LikelyOutcome"])
     if line["LikelyOutcome"] == ERROR:
         outcome += f": {line['ErrorCode']} {line['ErrorMessage']}"
@@ -237,7 +247,7 @@ def _rows(line: dict[str, Any]) -> list[tuple[str, ...]]:
 
 
 def _shown(text: str) -> str:
-    """Text from a manifest, fit for a terminal."""
+    """Escape a manifest's text for a terminal."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
@@ -246,6 +256,7 @@ def _page(made: Report) -> Iterator[bytes]:
 
 
 def _assume(store: Store, arn: str, domain_id: str | None) -> Role:
+    """Give the rights of a role. Raises JobFault."""
     with store.database.read() as connection:
         policies = () if store.settings.assumes_roles else policy_texts(connection, arn)
         domain = None if domain_id is None else domains.find_by_id(connection, domain_id)
@@ -257,6 +268,7 @@ def _assume(store: Store, arn: str, domain_id: str | None) -> Role:
 
 
 def _open_domain(store: Store, domain_id: str) -> tuple[Domain, Vault]:
+    """Open an active domain. Raises JobFault."""
     with store.database.read() as connection:
         domain = domains.find_by_id(connection, domain_id)
     if domain is None or not domain.active:
@@ -269,11 +281,11 @@ def _open_domain(store: Store, domain_id: str) -> tuple[Domain, Vault]:
 
 
 def _read(store: Store, role: Role, manifest: str) -> list[Entry]:
-    """The whole manifest. Raises JobFault, as a job would fail with it."""
+    """Read the whole manifest. Raises JobFault, as a job would fail with it."""
     rules = manifest_rules(store.settings, DRY_RUN)
     try:
         with _opened(store, role, manifest) as stream:
-            return list(read_manifest(iter(lambda: stream.read(_PIECE), b""), rules))
+            return list(read_manifest(iter(lambda: stream.read(_CHUNK_BYTES), b""), rules))
     except StoreError as fault:
         raise JobFault(code_of(fault), f"the manifest cannot be read: {fault}") from None
     except OSError as fault:
@@ -286,12 +298,13 @@ def _opened(store: Store, role: Role, manifest: str) -> AbstractContextManager[O
     return Path(manifest).open("rb")
 
 
-def _write(file: Path, pieces: Iterator[bytes]) -> None:
+def _write(file: Path, chunks: Iterator[bytes]) -> None:
+    """Write a file under another name until it is whole. Raises SetupError."""
     partial = file.with_name(file.name + ".part")
     try:
         with partial.open("wb") as target:
-            for piece in pieces:
-                target.write(piece)
+            for chunk in chunks:
+                target.write(chunk)
         partial.replace(file)
     except OSError as fault:
         raise SetupError(f"{file} cannot be written: {fault.strerror}") from None

@@ -193,19 +193,19 @@ def dead_pid() -> int:
 
 
 def test_the_doctor_is_told_of_a_runner_that_works(watched, settings):
-    assert doctor._runner(settings) == "no service with a runner of its own runs on this folder"
+    assert doctor.check_runner(settings) == "no service with a runner of its own runs on this folder"
     watched.start()
     wait_until("it is noted down", lambda: (noted := noted_state(settings)) and noted.pid)
     wait_until("the runner works", lambda: works(watched))
-    assert doctor._runner(settings) == f"process {watched.state().pid}, never started again"
+    assert doctor.check_runner(settings) == f"process {watched.state().pid}, never started again"
     watched.stop()
-    assert doctor._runner(settings) == "no service with a runner of its own runs on this folder"
+    assert doctor.check_runner(settings) == "no service with a runner of its own runs on this folder"
 
 
 def test_the_doctor_fails_when_no_runner_has_worked_for_long(settings):
     note(settings, pid=None, problem="cannot be started: no room", down_since=1_700_000_000.0)
     with pytest.raises(SetupError) as told:
-        doctor._runner(settings)
+        doctor.check_runner(settings)
     assert str(told.value) == (
         "none has been able to do jobs since 2023-11-14T22:13:20Z: cannot be started: no room; "
         "started again 2 times; see the service's log"
@@ -215,7 +215,7 @@ def test_the_doctor_fails_when_no_runner_has_worked_for_long(settings):
 def test_the_doctor_sees_a_runner_that_ended_when_nothing_could_be_noted(settings, dead_pid):
     note(settings, pid=dead_pid, changed=now().timestamp() - GRACE_S - 5)
     with pytest.raises(SetupError, match="it ended"):
-        doctor._runner(settings)
+        doctor.check_runner(settings)
 
 
 def test_what_a_service_left_behind_that_was_killed_is_not_believed(settings, dead_pid):

@@ -250,7 +250,7 @@ def complaint(done: subprocess.CompletedProcess[str], otherwise: str = "") -> st
     """Give the reason why a program failed, from its own output.
 
     That is apt's and dpkg's first complaint, or the last lines that another program wrote to standard error;
-    when it wrote nothing, `otherwise` or how it ended. Passwords, which package sources may contain, are removed.
+    when it wrote nothing, `otherwise` or how it ended. Passwords of package sources are removed.
     """
     lines = [line.strip() for line in done.stderr.splitlines() if line.strip()]
     apt = [line for line in lines if line.startswith(("E:", "W:", "dpkg"))]

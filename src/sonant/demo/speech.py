@@ -1,7 +1,7 @@
 """Real telephone speech for the demo and the tests, from Debian's packages or from a folder of recordings.
 
-People recorded it for telephone systems, at 8 kHz. It is fetched when needed, never shipped; each voice's folder
-in the cache holds the package's copyright file. One person a voice:
+People recorded it for telephone systems, at 8 kHz. It is fetched when needed, never shipped; each voice's
+folder in the cache holds the package's copyright file. One person a voice:
 
     english          asterisk-core-sounds-en-wav     Allison Smith, CC BY-SA 3.0
     french           asterisk-core-sounds-fr-wav     June Wallack, CC BY-SA 3.0

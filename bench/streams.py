@@ -128,7 +128,7 @@ class Bench:
                 return_exceptions=True,
             )
 
-        with probing(self.service, self.desk.of(known)) as self.probed:
+        with probing(self.service, self.sessions.session_members(known)) as self.probed:
             carried = asyncio.run(all_calls())
         if unexpected := [one for one in carried if not isinstance(one, float | Exception)]:
             raise unexpected[0]

@@ -231,13 +231,18 @@ class Group(click.Group):
         self.format_commands(context, formatter)
 
 
+def _set_json(context: click.Context, _parameter: click.Parameter, value: bool) -> None:
+    if value:
+        _remember(context, output="json")
+
+
 account_option = click.option("--account", help="Account of 12 digits [default: the service's first].")
 yes_option = click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
 json_option = click.option(
     "--json",
     is_flag=True,
     expose_value=False,
-    callback=lambda context, _parameter, value: _remember(context, output="json") if value else None,
+    callback=_set_json,
     help="The same as --output json.",
 )
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from datetime import datetime
 from functools import cached_property
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 
@@ -14,8 +14,6 @@ from sonant.cli.context import table
 from sonant.cli.service_client import client, service_errors
 from sonant.errors import SetupError
 from sonant.settings import Settings
-
-F = TypeVar("F", bound=Callable[..., Any])
 
 domain_option = click.option(
     "--domain", "domain_id", metavar="ID", help="The session's domain [default: the only one]."

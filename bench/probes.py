@@ -1,4 +1,4 @@
-"""Calls of the API beside live calls, from a process of their own, so that sending audio does not delay them."""
+"""Calls of the API beside live calls, from a process of their own: sending audio must not delay them."""
 
 from __future__ import annotations
 

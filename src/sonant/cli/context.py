@@ -191,6 +191,8 @@ def _write_options(command: click.Command, context: click.Context, formatter: cl
     """Write a command's own options, and below them the common ones."""
     own, common = [], []
     for parameter in command.get_params(context):
+        if isinstance(parameter, click.Argument):
+            continue
         record = parameter.get_help_record(context)
         if record is not None:
             (common if COMMON_FLAGS & set(parameter.opts) and not parameter.expose_value else own).append(

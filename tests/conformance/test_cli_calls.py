@@ -54,6 +54,30 @@ def test_a_table(run: Run, domain_id: str) -> None:
     assert any(line.split() == ["||", "DomainStatus", "|", "ACTIVE", "||"] for line in done.out.splitlines())
 
 
+@pytest.mark.parametrize(
+    "flags",
+    [
+        ("--output", "text", "voice-id"),
+        ("voice-id", "--output", "text"),
+        ("--quiet", "voice-id", "--no-color"),
+    ],
+    ids=" ".join,
+)
+def test_common_flags_stand_before_the_operation(
+    service: ServiceProcess, domain_id: str, flags: tuple[str, ...]
+) -> None:
+    query = ("--query", "Domain.[DomainStatus,Name]")
+    done = service.sonant(*flags, "describe-domain", "--domain-id", domain_id, *query)
+    shown = "ACTIVE\tcalls\n" if "text" in flags else '[\n    "ACTIVE",\n    "calls"\n]\n'
+    assert (done.code, done.out, done.err) == (0, shown, "")
+
+
+def test_another_data_folder_is_named_before_the_operation(service: ServiceProcess, tmp_path: Path) -> None:
+    done = service.sonant("voice-id", "--data", str(tmp_path), "list-domains")
+    assert done.code == 1
+    assert f"{tmp_path}/credentials does not exist" in done.err
+
+
 def test_a_delete_command_prints_nothing(run: Run, service: ServiceProcess, domain_id: str) -> None:
     service.voice_id.opt_out_speaker(DomainId=domain_id, SpeakerId="customer")
     done = run("delete-speaker", "--domain-id", domain_id, "--speaker-id", "customer")

@@ -78,7 +78,7 @@ def parent_of(command: str) -> Parent:
 
 def run_sonant(arguments: Sequence[str], env: Mapping[str, str], cwd: Path) -> tuple[int, str, str]:
     """Run a `sonant` command: (exit code, standard output, standard error)."""
-    parent = parent_of("voice-id" if arguments[:1] == ("voice-id",) else "")
+    parent = parent_of("voice-id" if "voice-id" in arguments else "")
     return parent.run(["sonant", *arguments], env, cwd)
 
 

@@ -189,15 +189,15 @@ def _add_common(command: click.Command) -> None:
 
 def _write_options(command: click.Command, context: click.Context, formatter: click.HelpFormatter) -> None:
     """Write a command's own options, and below them the common ones."""
-    own, common = [], []
+    own: list[tuple[str, str]] = []
+    common: list[tuple[str, str]] = []
     for parameter in command.get_params(context):
         if isinstance(parameter, click.Argument):
             continue
         record = parameter.get_help_record(context)
         if record is not None:
-            (common if COMMON_FLAGS & set(parameter.opts) and not parameter.expose_value else own).append(
-                record
-            )
+            shared = COMMON_FLAGS & set(parameter.opts) and not parameter.expose_value
+            (common if shared else own).append(record)
     for title, records in (("Options", own), ("Common options", common)):
         if records:
             with formatter.section(title):

@@ -250,7 +250,6 @@ def test_evaluate_help_lists_its_measurements() -> None:
         (["DIR"], "verification"),
         (["--quiet", "DIR"], "verification"),
         (["--output", "spoofing", "DIR"], "verification"),
-        (["evaluate", "DIR"], "verification"),
         (["verification", "DIR"], "verification"),
         (["spoofing"], "spoofing"),
         (["--output", "json", "spoofing"], "spoofing"),
@@ -261,6 +260,13 @@ def test_evaluate_measures_verification_unless_told_otherwise(arguments: list[st
     done = CliRunner().invoke(main, ["evaluate", *arguments, "--help"], catch_exceptions=False)
     usage = done.output.partition("\n")[0]
     assert re.search(rf"evaluate {measurement} ", usage), usage
+
+
+def test_the_former_name_of_the_default_measurement_works() -> None:
+    evaluate = main.get_command(click.Context(main), "evaluate")
+    assert isinstance(evaluate, click.Group)
+    context = click.Context(evaluate)
+    assert evaluate.get_command(context, "evaluate") is evaluate.get_command(context, "verification")
 
 
 # --- the page -----------------------------------------------------------------------------------------

@@ -62,6 +62,7 @@ def _configuration_options(command: F) -> F:
 @pass_cli
 def start(
     cli: CliContext,
+    /,
     session_name: str | None,
     domain_id: str | None,
     speech: int | None,
@@ -93,7 +94,7 @@ def start(
 @domain_option
 @json_option
 @pass_cli
-def update(cli: CliContext, session_name: str, domain_id: str | None, **configuration: Any) -> None:
+def update(cli: CliContext, /, session_name: str, domain_id: str | None, **configuration: Any) -> None:
     """Change a session's speaker, thresholds or watchlist."""
     sessions = SessionClient(cli.settings(), domain_id)
     with service_errors():

@@ -95,7 +95,7 @@ def stream(
 )
 @domain_option
 @pass_cli
-def url(cli: CliContext, session_name: str, domain_id: str | None, **parameters: Any) -> None:
+def url(cli: CliContext, /, session_name: str, domain_id: str | None, **parameters: Any) -> None:
     """Print a signed WebSocket URL that takes audio for a session.
 
     The URL lets its holder stream audio to the session until it expires, and nothing else.

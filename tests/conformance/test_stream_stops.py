@@ -70,7 +70,7 @@ def echo(monkeypatch: pytest.MonkeyPatch) -> Any:
     def look(one: http_connection.BoundedConnection) -> None:
         if one._timer is not None:
             one._timer.cancel()
-            one._look()
+            one._check_time()
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
         await receive()

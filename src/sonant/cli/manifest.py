@@ -230,9 +230,9 @@ def _rows(line: dict[str, Any]) -> list[tuple[str, ...]]:
     outcome = OUTCOMES.get(line["LikelyOutcome"], line["LikelyOutcome"])
     if line["LikelyOutcome"] == ERROR:
         outcome += f": {line['ErrorCode']} {line['ErrorMessage']}"
-    heard = line.get("Recordings", ())
-    ratios = [one["SnrDb"] for one in heard if "SnrDb" in one]
-    bands = [one["BandHz"] for one in heard if "BandHz" in one]
+    recordings = line.get("Recordings", ())
+    ratios = [one["SnrDb"] for one in recordings if "SnrDb" in one]
+    bands = [one["BandHz"] for one in recordings if "BandHz" in one]
     speech = line.get("NetSpeechSeconds")
     first = (
         str(line["Number"]),

@@ -48,7 +48,7 @@ def make_role(
 ) -> tuple[dict[str, object], list[str]]:
     """Make the role and what its account lacks; returns the result as a document and as lines of text.
 
-    Raises SetupError for what is no role, and for a role that has other policies, unless `replace`.
+    Raises SetupError for an ARN that is no role's, and for a role that has other policies, unless `replace`.
     """
     account, buckets = _account(settings, arn), sorted(set(buckets))
     for bucket in buckets:

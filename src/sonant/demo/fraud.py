@@ -75,7 +75,7 @@ def run_chapter(
     if statuses != ["NEW_REGISTRATION"] * FRAUDSTERS:
         raise SetupError(f"the fraudsters were not registered: {json.dumps(registered)}")
 
-    def enroll(action: str, manifest: str = "everybody.json") -> dict[str, str]:
+    def enroll(action: str, manifest: str = "callers.json") -> dict[str, str]:
         fraud = {"FraudDetectionConfig": {"FraudDetectionAction": action}}
         result = run("speaker_enrollment", manifest, EnrollmentConfig=fraud)
         errors = {line["RequestId"]: line["ErrorMessage"] for line in result["Errors"]}
@@ -140,7 +140,7 @@ def _record(folder: Path, root: str, voices: Voices, fraudsters: Sequence[str], 
         ManifestEntry(request_id=caller, speaker_id=caller, audio=[(uri, 0) for uri in uris])
         for caller, (_, uris) in voices.items()
     ]
-    (folder / "everybody.json").write_bytes(write_manifest(entries))
+    (folder / "callers.json").write_bytes(write_manifest(entries))
 
 
 def _attacks(

@@ -14,7 +14,7 @@ from served_testbed import KINDS, Served, assert_same, canonical, finished
 from waiting import PATIENCE_S, dawdle, wait_until
 
 from sonant.assembly.installation import role_arn
-from sonant.cli.common import client
+from sonant.cli.service_client import client
 
 VOICES = ("english", "french", "italian", "russian")
 ENVIRONMENT = {

@@ -18,8 +18,8 @@ from sqlalchemy import func, select, update
 from sonant.assembly import jobs as app_jobs
 from sonant.assembly.installation import DEFAULT_ALIAS, role_arn
 from sonant.cli import main
+from sonant.cli.model import new_manifest
 from sonant.cli.model_check import Findings
-from sonant.cli.models import _manifest
 from sonant.errors import SetupError, Validation
 from sonant.ids import new_generated_id
 from sonant.jobs import model_upgrade as change
@@ -54,7 +54,7 @@ def add_model(testbed: Testbed, content: bytes = NETWORK, *, calibrated: bool = 
         level_similarity=1.0, other_similarity=0.5,
     )  # fmt: skip
     digest = hashlib.sha256(content).hexdigest()
-    manifest = _manifest(findings, "wespeaker", "made.onnx", digest, len(content), "made", None)
+    manifest = new_manifest(findings, "wespeaker", "made.onnx", digest, len(content), "made", None)
     text = calibration_text(manifest.model_id) if calibrated else None
     ModelFiles(testbed.settings.data).add(manifest, content, text)
     return manifest.model_id
@@ -521,7 +521,7 @@ def test_the_command_hears_the_kept_audio_itself_and_tells_each_next_step(domain
     assert "1 speakers have voiceprints of another model" in switched
     assert f"has the voice model {SHIPPED}" in told(testbed, domain_id, "--rollback")
     told(testbed, domain_id, "--switch")
-    assert "next" not in told(testbed, domain_id, "--finish")
+    assert "next" not in told(testbed, domain_id, "--finish", "--yes")
     assert domain.makers() == {"anna": model_id, "bert": SHIPPED}
 
 

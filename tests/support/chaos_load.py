@@ -28,7 +28,7 @@ from chaos_world import PATIENCE_S, REGION, Member, World, wait_for
 from websockets.exceptions import WebSocketException
 from websockets.sync.client import connect
 
-from sonant.cli.common import credentials
+from sonant.cli.credentials import read_credentials
 from sonant.gateway.models import DATA_PATH
 from sonant.storage.crypto.vault import open_vault
 from sonant.storage.repositories import domains, fraud_voices, speakers
@@ -56,7 +56,7 @@ class Front:
 
     def __init__(self, world: World) -> None:
         self._world = world
-        key_id, secret = credentials(world.settings)
+        key_id, secret = read_credentials(world.settings)
         self._credentials = Credentials(key_id, secret)
         self._local = threading.local()
 

@@ -21,7 +21,7 @@ from cluster_testbed import Cluster
 from waiting import PATIENCE_S, wait_until
 from websockets.sync.client import ClientConnection
 
-from sonant.cli.common import credentials
+from sonant.cli.credentials import read_credentials
 from sonant.gateway.models import DATA_PATH
 
 __all__ = ["Side", "hang_up", "messages_until_closed", "named", "refused", "say"]
@@ -47,7 +47,7 @@ class Side:
     @classmethod
     def start(cls, cluster: Cluster, **environment: str) -> Side:
         voice_id = cluster.service(**environment)
-        keys = Credentials(*credentials(cluster.testbed.settings))
+        keys = Credentials(*read_credentials(cluster.testbed.settings))
         session = botocore.session.Session()
         session.set_config_variable("data_path", str(DATA_PATH))
         own = boto3.Session(botocore_session=session).client(

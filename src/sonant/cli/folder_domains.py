@@ -1,4 +1,4 @@
-"""Domains of the data folder, opened without the service: for commands of whoever owns the folder."""
+"""Domains of the data folder, opened without the service, for commands of the folder's owner."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from sonant.storage.repositories.domains import Domain
 def opened_domain(
     settings: Settings, domain_id: str, *, write: bool = False
 ) -> Iterator[tuple[Connection, Domain, Vault]]:
-    """A transaction with an active domain of any account, opened. Raises SetupError."""
+    """Begin a transaction with an active domain of any account and its vault. Raises SetupError."""
     store = open_store(settings)
     try:
         begin = store.database.write if write else store.database.read

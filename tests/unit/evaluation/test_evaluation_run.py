@@ -16,7 +16,7 @@ import pytest
 from click.testing import CliRunner
 from waiting import PATIENCE_S
 
-from sonant.cli.evaluation import evaluate
+from sonant.cli.evaluate import evaluate
 from sonant.errors import SetupError
 from sonant.evaluation import run as running
 from sonant.evaluation.embedding import PieceTemplates, Use

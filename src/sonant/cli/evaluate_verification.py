@@ -1,27 +1,39 @@
-"""`sonant evaluate`: how often the voice pipeline errs, on your recordings or on real telephone voices."""
+"""`sonant evaluate verification`: error rates on your recordings or on real telephone voices."""
 
 from __future__ import annotations
 
 import csv
 import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import click
 
 from sonant import __version__
-from sonant.cli.common import data_option, load_settings, show_progress
+from sonant.cli.context import CliContext, Command, pass_cli, split_output
+from sonant.demo.speech import fetch_voices
 from sonant.errors import SetupError
+from sonant.evaluation import plots, report
+from sonant.evaluation.embedding import Opener
+from sonant.evaluation.figures import all_results
+from sonant.evaluation.page import as_html
+from sonant.evaluation.run import Conditions, Line, Outcome, evaluate_speakers, evaluate_trials
+from sonant.evaluation.scorer import Scorer, calibrated, cosine
+from sonant.evaluation.trials import (
+    SPEAKERS_FILE,
+    SpeakerInfo,
+    read_speaker_info,
+    read_trials,
+    recordings_by_speaker,
+    speakers_of,
+)
+from sonant.jobs.model_registry import embedder_opener, model_calibration
+from sonant.settings import Settings
+from sonant.storage.model_files import ModelFiles
+from sonant.voice.models import shipped_encoder_id
 
-if TYPE_CHECKING:
-    from sonant.evaluation.embedding import Opener
-    from sonant.evaluation.run import Conditions, Outcome
-    from sonant.evaluation.scorer import Scorer
-    from sonant.evaluation.trials import SpeakerInfo
-    from sonant.settings import Settings
-
-#: Of the telephone voices, as their packages name them.
+#: Genders of the telephone voices, as their packages state them.
 GENDERS = {
     "english": "F",
     "french": "F",
@@ -32,7 +44,7 @@ GENDERS = {
 }
 
 
-@click.command()
+@click.command("verification", cls=Command)
 @click.argument("folder", metavar="[DIR]", required=False, type=click.Path(path_type=Path))
 @click.option(
     "--trials",
@@ -75,8 +87,11 @@ GENDERS = {
 @click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write figures as JSON.")
 @click.option("--html", "html_file", type=click.Path(path_type=Path), help="Write a page with plots.")
 @click.option(
-    "--output", type=click.Path(path_type=Path), help="Write report.txt, .json, .html and scores.csv here."
+    "--report-dir",
+    type=click.Path(path_type=Path),
+    help="Write report.txt, .json, .html and scores.csv here.",
 )
+@click.option("--output", help="text or json: the form of results. Else the same as --report-dir.")
 @click.option(
     "--cache",
     type=click.Path(path_type=Path),
@@ -85,16 +100,9 @@ GENDERS = {
     help="Where fetched speech is kept.",
 )
 @click.option("--workers", type=click.IntRange(1, 256), help="Processes [one a core].")
-@click.option("--quiet", is_flag=True, help="No progress.")
-@data_option
-def evaluate(data: Path | None, config: Path | None, **options: Any) -> None:
-    """Measure error rates: of DIR (one sub-folder a speaker), of a trial list, else of telephone voices."""
-    run(load_settings(data, config), **options)
-
-
-def run(
-    settings: Settings,
-    *,
+@pass_cli
+def verification(
+    cli: CliContext,
     folder: Path | None,
     trials: Path | None,
     root: Path | None,
@@ -108,24 +116,21 @@ def run(
     model_id: str | None,
     json_file: Path | None,
     html_file: Path | None,
-    output: Path | None,
+    report_dir: Path | None,
+    output: str | None,
     cache: Path,
     workers: int | None,
-    quiet: bool,
 ) -> None:
-    """Measure, print, write. Raises SetupError; what cannot be written is found out before the work."""
-    from sonant.evaluation import plots, report
-    from sonant.evaluation.figures import all_results
-    from sonant.evaluation.page import as_html
-    from sonant.evaluation.run import Conditions, Line
+    """Measure verification error rates.
 
-    if folder and trials:
-        raise SetupError("give a folder of speakers or --trials, not both")
-    if html_file:
-        plots.need_matplotlib()
-    for file in (json_file, html_file):
-        if file and not file.absolute().parent.is_dir():
-            raise SetupError(f"{file.parent} is not a folder")
+    The recordings are those of DIR (one sub-folder a speaker), those of a trial list, or else telephone
+    voices fetched from Debian packages.
+    """
+    cli, folder_name = split_output(cli, output)
+    report_dir = report_dir or (Path(folder_name) if folder_name else None)
+    settings = cli.settings()
+    _check_files(folder, trials, json_file, html_file)
+    given_facts = read_speaker_info(speakers) if speakers else {}
     default_test = (None,) if trials else (10.0, 5.0, 3.0)
     conditions = Conditions(
         enroll_s=enroll_s if enroll_s or trials else 30.0,
@@ -136,39 +141,45 @@ def run(
         seed=seed,
     )
     measured = _model(settings, model_id)
-    outcomes, data, facts = _measured(
-        settings,
-        conditions,
-        measured,
-        folder,
-        trials,
-        root,
-        speakers,
-        cache,
-        workers or settings.workers,
-        quiet,
-    )
-
+    workers = workers or settings.workers
+    if trials:
+        comparisons = _compare_trials(cli, settings, conditions, measured, trials, root, workers)
+    else:
+        comparisons = _compare_speakers(cli, settings, conditions, measured, folder, cache, workers)
     found = report.Report(
-        data=data,
+        data=comparisons.data,
         model_id=measured.model_id,
         scorer=measured.scorer_name,
         version=__version__,
         seed=seed,
-        results=all_results(outcomes, facts),
+        results=all_results(comparisons.outcomes, given_facts or comparisons.facts),
     )
-    text, document = report.as_text(found), json.dumps(report.as_json(found), indent=2) + "\n"
-    click.echo(text, nl=False)
+    text, document = report.as_text(found), report.as_json(found)
+    cli.show(document, text.removesuffix("\n"))
+    json_text = json.dumps(document, indent=2) + "\n"
     if json_file:
-        json_file.write_text(document, "utf-8")
+        json_file.write_text(json_text, "utf-8")
     if html_file:
         html_file.write_text(as_html(found), "utf-8")
-    if output:
-        _write_all(output, text, document, outcomes)
+    if report_dir:
+        _write_all(report_dir, text, json_text, comparisons.outcomes)
         try:
-            (output / "report.html").write_text(as_html(found), "utf-8")
+            (report_dir / "report.html").write_text(as_html(found), "utf-8")
         except SetupError as fault:
             click.echo(f"no report.html: {fault}", err=True)
+
+
+def _check_files(
+    folder: Path | None, trials: Path | None, json_file: Path | None, html_file: Path | None
+) -> None:
+    """Find out before the work what cannot be read or written. Raises SetupError."""
+    if folder and trials:
+        raise SetupError("give a folder of speakers or --trials, not both")
+    if html_file:
+        plots.need_matplotlib()
+    for file in (json_file, html_file):
+        if file and not file.absolute().parent.is_dir():
+            raise SetupError(f"{file.parent} is not a folder")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -181,13 +192,19 @@ class _Measured:
     scorer_name: str
 
 
-def _model(settings: Settings, model_id: str | None) -> _Measured:
-    """An added model need not be calibrated to be measured. Raises SetupError for one that is not there."""
-    from sonant.evaluation.scorer import calibrated, cosine
-    from sonant.jobs.model_registry import embedder_opener, model_calibration
-    from sonant.storage.model_files import ModelFiles
-    from sonant.voice.models import shipped_encoder_id
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Comparisons:
+    """Comparisons under each condition."""
 
+    outcomes: list[Outcome]
+    data: str
+    """The recordings, for the report."""
+    facts: Mapping[str, SpeakerInfo]
+    """SpeakerInfo about the speakers that come with the recordings."""
+
+
+def _model(settings: Settings, model_id: str | None) -> _Measured:
+    """Open the model under test; it need not be calibrated. Raises SetupError for one that is not there."""
     files, found = ModelFiles(settings.data), model_id or shipped_encoder_id()
     opener = embedder_opener(files, found)
     if opener is not None and files.calibration(found) is None:
@@ -200,54 +217,49 @@ def _model(settings: Settings, model_id: str | None) -> _Measured:
     )
 
 
-def _measured(
+def _compare_trials(
+    cli: CliContext,
+    settings: Settings,
+    conditions: Conditions,
+    measured: _Measured,
+    trials: Path,
+    root: Path | None,
+    workers: int,
+) -> _Comparisons:
+    """Compare the recordings of a trial list. Raises SetupError."""
+    listed = read_trials(trials, root)
+    outcomes = evaluate_trials(
+        listed,
+        speakers_of(listed, (root or trials.parent)),
+        conditions,
+        audio=settings.audio,
+        scorer=measured.scorer,
+        workers=workers,
+        progress=_Progress(cli.shows_progress),
+        opener=measured.opener,
+    )
+    return _Comparisons(outcomes=outcomes, data=f"{len(listed):,} trials of {trials.name}", facts={})
+
+
+def _compare_speakers(
+    cli: CliContext,
     settings: Settings,
     conditions: Conditions,
     measured: _Measured,
     folder: Path | None,
-    trials: Path | None,
-    root: Path | None,
-    speakers: Path | None,
     cache: Path,
     workers: int,
-    quiet: bool,
-) -> tuple[list[Outcome], str, dict[str, SpeakerInfo]]:
-    from sonant.demo.speech import fetch_voices
-    from sonant.evaluation.run import evaluate_speakers, evaluate_trials
-    from sonant.evaluation.trials import (
-        SPEAKERS_FILE,
-        SpeakerInfo,
-        read_speaker_info,
-        read_trials,
-        recordings_by_speaker,
-        speakers_of,
-    )
-
-    facts = read_speaker_info(speakers) if speakers else {}
-    progress = _Progress(show_progress(quiet))
-    if trials:
-        listed = read_trials(trials, root)
-        whose = speakers_of(listed, (root or trials.parent))
-        outcomes = evaluate_trials(
-            listed,
-            whose,
-            conditions,
-            audio=settings.audio,
-            scorer=measured.scorer,
-            workers=workers,
-            progress=progress,
-            opener=measured.opener,
-        )
-        return outcomes, f"{len(listed):,} trials of {trials.name}", facts
+) -> _Comparisons:
+    """Compare recordings by speaker, of a folder or fetched. Raises SetupError."""
+    facts: Mapping[str, SpeakerInfo] = {}
     if folder:
-        recordings = recordings_by_speaker(folder)
-        if not speakers and (folder / SPEAKERS_FILE).is_file():
+        recordings: Mapping[str, Sequence[Path]] = recordings_by_speaker(folder)
+        if (folder / SPEAKERS_FILE).is_file():
             facts = read_speaker_info(folder / SPEAKERS_FILE)
         data = f"{len(recordings)} speakers of {folder.absolute().name}"
     else:
-        say = (lambda _text: None) if quiet else (lambda text: click.echo(text, err=True))
-        recordings = fetch_voices(cache.absolute(), progress=say)
-        facts = facts or {name: SpeakerInfo(gender=gender) for name, gender in GENDERS.items()}
+        recordings = fetch_voices(cache.absolute(), progress=cli.report)
+        facts = {name: SpeakerInfo(gender=gender) for name, gender in GENDERS.items()}
         data = f"{len(recordings)} telephone voices"
     outcomes = evaluate_speakers(
         recordings,
@@ -255,13 +267,14 @@ def _measured(
         audio=settings.audio,
         scorer=measured.scorer,
         workers=workers,
-        progress=progress,
+        progress=_Progress(cli.shows_progress),
         opener=measured.opener,
     )
-    return outcomes, data, facts
+    return _Comparisons(outcomes=outcomes, data=data, facts=facts)
 
 
 def _write_all(folder: Path, text: str, document: str, outcomes: list[Outcome]) -> None:
+    """Write the report as text and JSON, and all scores as CSV."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "report.txt").write_text(text, "utf-8")
     (folder / "report.json").write_text(document, "utf-8")
@@ -281,7 +294,7 @@ def _write_all(folder: Path, text: str, document: str, outcomes: list[Outcome]) 
                 scores.tolist(),
                 strict=True,
             ):
-                made = raw == raw  # NaN: the probe gave no template
+                scored = raw == raw  # NaN: the probe gave no embedding
                 rows.writerow(
                     (
                         outcome.line.name,
@@ -290,14 +303,14 @@ def _write_all(folder: Path, text: str, document: str, outcomes: list[Outcome]) 
                         names[one],
                         names[two],
                         int(genuine),
-                        f"{raw:.6f}" if made else "",
-                        f"{score:.3f}" if made and outcome.score is not None else "",
+                        f"{raw:.6f}" if scored else "",
+                        f"{score:.3f}" if scored and outcome.score is not None else "",
                     )
                 )
 
 
 class _Progress:
-    """A line that counts what has been embedded, for people at a terminal."""
+    """Counts embedded recordings on one line of a terminal."""
 
     def __init__(self, shown: bool) -> None:
         self._shown = shown

@@ -32,11 +32,11 @@ def backup(cli: CliContext, file: Path, key_file: Path | None) -> None:
     """Write an encrypted backup of database, keys, models and audit trail; the service may run."""
     settings = cli.settings()
     if file.exists():
-        raise SetupError(f"{file} is there already; choose another name")
-    made = create(settings, file, read_passphrase(key_file, new=True), now)
+        raise SetupError(f"{file} exists already; choose another name")
+    size = create(settings, file, read_passphrase(key_file, new=True), now)
     cli.show(
-        {"File": str(file), "Rows": made.rows, "Files": made.files, "Bytes": made.size_bytes},
-        f"{file}: {made.rows:,} rows, {made.files} files, {made.size_bytes / 1e6:,.1f} MB, sealed",
+        {"File": str(file), "Rows": size.rows, "Files": size.files, "Bytes": size.size_bytes},
+        f"{file}: {size.rows:,} rows, {size.files} files, {size.size_bytes / 1e6:,.1f} MB, sealed",
     )
 
 

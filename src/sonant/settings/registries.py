@@ -67,14 +67,6 @@ OBJECT_STORES = Registry(
         "s3": "sonant.storage.objects.s3",
     },
 )
-#: Each module defines a `jobs.workers.EngineBackEnd`.
-ENGINES = Registry(
-    "engine",
-    {
-        "local": "sonant.jobs.workers.local",
-        "ray": "sonant.jobs.workers.ray",
-    },
-)
 #: Each module defines a function from `Settings` to an `events.sinks.Sink`.
 EVENT_SINKS = Registry(
     "events.sinks",
@@ -82,5 +74,13 @@ EVENT_SINKS = Registry(
         "file": "sonant.events.sinks.file",
         "webhook": "sonant.events.sinks.webhook",
         "eventbridge": "sonant.events.sinks.eventbridge",
+    },
+)
+#: Each module defines a `jobs.workers.EngineBackEnd`.
+ENGINES = Registry(
+    "engine",
+    {
+        "local": "sonant.jobs.workers.local",
+        "ray": "sonant.jobs.workers.ray",
     },
 )

@@ -9,7 +9,7 @@ import re
 from collections.abc import Collection
 from dataclasses import Field, dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
 MIB = 1024 * 1024
 GIB = 1024 * MIB
@@ -69,7 +69,7 @@ def path(default: Path, meaning: str) -> Path:
 
 def group(kind: type[Value]) -> Value:
     """Declare a group of settings: a table of the file, a common prefix of the names."""
-    return cast(Value, field(default_factory=kind))
+    return field(default_factory=kind)
 
 
 def declaration_of(declared: Field[Any]) -> Declaration | None:
@@ -113,8 +113,7 @@ def shown_number(value: float) -> str:
 
 
 def _declare(default: Value, declared: Declaration) -> Value:
-    made = field(default=default, repr=not declared.secret, metadata={_METADATA_KEY: declared})
-    return cast(Value, made)  # what dataclasses call a field is declared as its value
+    return field(default=default, repr=not declared.secret, metadata={_METADATA_KEY: declared})
 
 
 def _to_bool(value: object) -> bool:

@@ -189,7 +189,7 @@ class LocalListener:
         )
         audio = (AudioFile(s3_uri=s3_uri, channel=channel),)
         task = Task(task_id=0, role=role, audio=audio, need_s=need_s, keep_audio=False, model_id=model_id)
-        with self._turn, self._cores.all():
+        with self._lock, self._cores.all():
             lost = self._engine.workers_lost
             self._engine.submit(task)
             while not (results := self._engine.results(timeout_s=1.0)):

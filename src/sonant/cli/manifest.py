@@ -143,7 +143,7 @@ class Check:
             need_s=self._need_s,
             keep_audio=False,
             inspect=True,
-            detect_fraud=True,
+            detect=True,
             risk_threshold=self._risk_threshold,
             fingerprint=self._replays > 0,
             model_id=self._model_id,

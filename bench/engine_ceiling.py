@@ -35,7 +35,7 @@ from sonant.assembly.installation import migrate, open_store
 from sonant.demo.recordings import ManifestEntry, write_manifest
 from sonant.jobs.workers.local import LocalEngine
 from sonant.jobs.workers.ray import RayEngine
-from sonant.jobs.workers.ray_crew import Cluster
+from sonant.jobs.workers.ray_pool import Cluster
 from sonant.settings import Audio, Fraud, Jobs, Quotas, Settings, loading
 from sonant.settings.listing import variable_of
 
@@ -123,9 +123,8 @@ def _run(pipe: Connection, flags: dict[str, Any], workers: int, address: str) ->
     store = open_store(settings)
     engine: Any = LocalEngine(stub_workers.work, (), workers=workers, time_limit_s=60.0)
     if address:
-        engine = RayEngine(stub_workers.Hands, (), Cluster(address=address), time_limit_s=60.0)
-    runner = jobs.build_runner(store, "bench")
-    runner._engine = engine
+        engine = RayEngine(stub_workers.StubExecutor, (), Cluster(address=address), time_limit_s=60.0)
+    runner = jobs.build_runner(store, "bench", engine=engine)
     samples: list[tuple[int, float]] = []
     ended = threading.Event()
     begun = time.monotonic()

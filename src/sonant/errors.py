@@ -11,6 +11,7 @@
     │   ├── ObjectError            BucketNotFound  ObjectNotFound  ObjectDenied  ObjectTooLarge
     │   │                          ObjectNameConflict  InvalidObjectName  StorageFull
     │   └── KeyError_              KeyNotFound  KeyUnusable  KeyDenied  SealBroken
+    ├── DomainNotActive            work was to be done for a domain that is suspended or deleted
     ├── DatabaseUnavailable        the database does not answer or is busy: a later try may succeed
     ├── ObjectsUnavailable         no file handles or memory left to read objects: a later try may succeed
     ├── CheckUnfinished            a check of the whole database exceeded its time limit
@@ -30,7 +31,7 @@ or a secret.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import ClassVar, Self
+from typing import ClassVar
 
 
 class SonantError(Exception):
@@ -171,20 +172,37 @@ class ResourceNotFound(ModelledError):
         super().__init__(message or f"The requested {what} does not exist", ResourceType=resource_type)
 
 
-def quota_text(owner: str, limit: int, resources: str) -> str:
-    """Return the sentence for a quota that is used up: of a domain, say, of 5 speakers."""
-    return f"the {owner} already has {limit} {resources}, its quota"
-
-
 class ServiceQuotaExceeded(ModelledError):
+    """A quota of `settings.Quotas` is used up; result files have the same sentences (`quota_sentence`)."""
+
     code = "ServiceQuotaExceededException"
     http_status = 402
 
     @classmethod
-    def of(cls, owner: str, limit: int, resources: str) -> Self:
-        """Make the error for a quota that is used up."""
-        text = quota_text(owner, limit, resources)
-        return cls(f"{text[0].upper()}{text[1:]}.")
+    def of(cls, quota: str, limit: int) -> ServiceQuotaExceeded:
+        """Build the error for a quota, named as its setting."""
+        sentence = quota_sentence(quota, limit)
+        return cls(f"{sentence[0].upper()}{sentence[1:]}.")
+
+
+_QUOTA_SENTENCES = {
+    "domains_per_account": "the account already has {limit} domains, its quota",
+    "speakers_per_domain": "the domain already has {limit} speakers, its quota",
+    "watchlists_per_domain": "the domain already has {limit} watchlists, its quota",
+    "fraudsters_per_watchlist": "the watchlist already has {limit} fraudsters, its quota",
+    "active_sessions_per_domain": "the domain already has {limit} active sessions, its quota",
+}
+
+
+def quota_sentence(quota: str, limit: int) -> str:
+    """Say that a quota, named as its setting, is used up: for result files, with no capital or full stop."""
+    return _QUOTA_SENTENCES[quota].format(limit=limit)
+
+
+def require_room(quota: str, present: int, limit: int) -> None:
+    """Raises ServiceQuotaExceeded when as many are present as the quota allows."""
+    if present >= limit:
+        raise ServiceQuotaExceeded.of(quota, limit)
 
 
 class Throttling(ModelledError):
@@ -253,6 +271,10 @@ class KeyDenied(KeyError_):
 
 class SealBroken(KeyError_):
     """Encrypted bytes cannot be decrypted: altered, bound to another context, or their key was destroyed."""
+
+
+class DomainNotActive(SonantError):
+    """A domain that work was to be done for is suspended, or gone."""
 
 
 class DatabaseUnavailable(SonantError):

@@ -140,10 +140,10 @@ class ThreadCollector:
         for name, text, value in (
             (
                 "most",
-                "Threads that may have a transaction at once (SQLite: to write)",
+                "Threads that may have a transaction at once (SQLite: a writing one)",
                 connections.limit,
             ),
-            ("in_use", "Threads that have a transaction now (SQLite: to write)", connections.in_use),
+            ("in_use", "Threads that have a transaction now (SQLite: a writing one)", connections.in_use),
             ("waiting", "Threads that wait for a transaction", connections.waiting),
             (
                 "reading",

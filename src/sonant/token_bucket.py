@@ -7,7 +7,7 @@ class TokenBucket:
     """A token bucket: `per_s` tokens a second flow in, up to `size`; each event takes one.
 
     The caller gives the time, of any clock in seconds; one that goes back adds nothing. A new bucket is full.
-    Not safe for several threads. `storage.repositories.rate_buckets` does the same arithmetic in SQL.
+    Not safe for several threads. `storage.repositories.callers.take_call` does the same arithmetic in SQL.
     """
 
     __slots__ = ("_filled_at_s", "_per_s", "_size", "_tokens")

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from carried_calls import opened, said_until_closed
+from carried_calls import messages_until_closed, opened
 from service_process import BIN, ServiceProcess, environment, running
 from waiting import PATIENCE_S, dawdle, wait_until
 
@@ -85,7 +85,7 @@ def test_draining_waits_for_the_end_of_a_live_call(tmp_path: Path) -> None:
             dawdle(1.5)  # says nothing for longer than calls of the API are waited for
             connection.send(bytes(320))
             connection.send('{"type": "end"}')
-            assert said_until_closed(connection)[1:] == (1000, "CALL_ENDED")
+            assert messages_until_closed(connection)[1:] == (1000, "CALL_ENDED")
         assert service.process.wait(PATIENCE_S) == 0
 
 

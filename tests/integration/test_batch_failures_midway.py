@@ -3,7 +3,6 @@
 import resource
 import sqlite3
 from contextlib import closing, contextmanager
-from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -100,9 +99,7 @@ def test_no_room_for_the_result_file(testbed, domain, sealed):
     job_id = testbed.start(
         domain, FOUR, output_uri="s3://results/full", output_key="alias/sonant" if sealed else None
     )
-    runner = testbed.runner()
-    objects_of = runner._parts.objects_of
-    runner._parts = replace(runner._parts, objects_of=lambda role: FullDisk(objects_of(role)))
+    runner = testbed.runner(objects_of=lambda role: FullDisk(testbed.objects_of(role)))
     assert runner.run_one()
     outcome = testbed.outcome(domain, job_id)
     uri = f"s3://results/full/{job_id}/manifest.json.out"
@@ -126,17 +123,12 @@ def test_a_job_over_its_time_limit_fails_and_frees_its_slot(testbed):
     try:
         domain_id = late.new_domain()
         job_id = late.start(domain_id, FOUR)
-        measured_by(late.runner(during={2: two_hours_later}), lambda: worked_s).run_one()
+        late.runner(during={2: two_hours_later}, monotonic_s=lambda: worked_s).run_one()
         outcome = late.outcome(domain_id, job_id)
         assert outcome.failure == (500, "the job ran for longer than 1 h, the limit")
         assert late.enroll(domain_id, [FOUR[3]]).status == "COMPLETED"
     finally:
         late.close()
-
-
-def measured_by(runner, monotonic_s):
-    runner._parts = replace(runner._parts, monotonic_s=monotonic_s)
-    return runner
 
 
 def test_work_before_a_restart_counts_towards_the_time_limit(testbed, domain):
@@ -148,11 +140,12 @@ def test_work_before_a_restart_counts_towards_the_time_limit(testbed, domain):
 
     try:
         job_id = limited.start(domain, FOUR)
-        first: Any = limited.runner(during={1: worked_for_40_minutes, 2: lambda: first.stop()})
-        measured_by(first, lambda: worked_s).run_one()
+        first: Any = limited.runner(
+            during={1: worked_for_40_minutes, 2: lambda: first.stop()}, monotonic_s=lambda: worked_s
+        )
+        first.run_one()
         assert limited.describe(domain, job_id)["JobStatus"] == "IN_PROGRESS"
-        second = limited.runner(during={1: worked_for_40_minutes})
-        measured_by(second, lambda: worked_s).run_one()
+        limited.runner(during={1: worked_for_40_minutes}, monotonic_s=lambda: worked_s).run_one()
         assert limited.outcome(domain, job_id).failure == (500, "the job ran for longer than 1 h, the limit")
     finally:
         limited.close()

@@ -28,7 +28,7 @@ def stored(testbed, domain_id):
         return connection.execute(query.where(fingerprints.c.domain_id == domain_id)).all()
 
 
-def test_the_same_recording_for_another_speaker_is_refused_and_nothing_of_it_is_stored(testbed, enrolled):
+def test_same_recording_for_another_speaker_is_refused_and_not_stored(testbed, enrolled):
     outcome = testbed.enroll(enrolled, [entry("r1", "second", ENGLISH)])
 
     assert outcome.errors == {"r1": REFUSED}

@@ -17,7 +17,7 @@ from events_testbed import ServiceProcess, running
 from strict_json import assert_same, read_json
 from waiting import PATIENCE_S, wait_until
 
-from sonant.cli.common import client
+from sonant.cli.service_client import client
 from sonant.gateway.models import load_models
 from sonant.gateway.samples import sample
 from sonant.gateway.scalars import Fault, string

@@ -70,7 +70,7 @@ def test_the_same_bytes_fed_otherwise_are_another_model(data, file, added):
     other = run(data, "add", file, "--kind", "3dspeaker", "--id", "made").split()[0]
     assert other != added
     assert {added, other} <= set(ModelFiles(data).ids())
-    run(data, "remove", other)
+    run(data, "remove", other, "--yes")
     assert other not in ModelFiles(data).ids()
 
 

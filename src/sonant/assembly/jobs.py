@@ -1,4 +1,4 @@
-"""Build what runs in the background: jobs, model upgrades, deliveries of events, upkeep of sessions."""
+"""Build what runs in the background: jobs, voice model upgrades, event dispatch, retention of sessions."""
 
 from __future__ import annotations
 
@@ -16,44 +16,59 @@ from sonant.gateway.scalars import Fault, string
 from sonant.jobs.job_type import JobType
 from sonant.jobs.manifest import Rules
 from sonant.jobs.model_registry import check_model, model_calibration
-from sonant.jobs.model_upgrade import Upgrades
-from sonant.jobs.runner import Parts, Runner
-from sonant.jobs.types.dry_run import DryRunKind
-from sonant.jobs.types.enrollment import EnrollmentKind
-from sonant.jobs.types.registration import RegistrationKind
+from sonant.jobs.model_upgrade import ModelUpgrader
+from sonant.jobs.runner import Runner, RunnerParts
+from sonant.jobs.types.dry_run import DryRunJobType
+from sonant.jobs.types.enrollment import EnrollmentJobType
+from sonant.jobs.types.registration import RegistrationJobType
 from sonant.jobs.window import Engine
+from sonant.retention.housekeeping import Housekeeper
 from sonant.retention.sessions import SessionKeeper
 from sonant.settings import Settings
 from sonant.storage.model_files import ModelFiles
 from sonant.storage.repositories.jobs import DRY_RUN, ENROLLMENT, REGISTRATION
 
 #: The types of job that runners run.
-JOB_TYPES: tuple[JobType, ...] = (EnrollmentKind(), RegistrationKind(), DryRunKind())
+JOB_TYPES: tuple[JobType, ...] = (EnrollmentJobType(), RegistrationJobType(), DryRunJobType())
 
 
-def build_runner(store: Store, owner: str, heartbeat: Callable[[], None] = lambda: None) -> Runner:
-    """Build the runner of jobs. It calls `heartbeat` about once a second while it lives."""
+def runner_parts(store: Store) -> RunnerParts:
+    """Build the parts of the service that a runner uses."""
     settings = store.settings
-    parts = Parts(
+    return RunnerParts(
         settings=settings,
         database=store.database,
         keys_of=store.backends.keys,
         objects_of=lambda role: granted_objects(store.backends, role),
-        kinds={job_type.name: job_type for job_type in JOB_TYPES},
+        job_types={job_type.name: job_type for job_type in JOB_TYPES},
         rules={job_type.name: manifest_rules(settings, job_type.name) for job_type in JOB_TYPES},
         clock=store.clock,
         outbox=build_outbox(settings),
         calibration_of=partial(model_calibration, ModelFiles(settings.data)),
         findings=_findings(settings),
     )
-    engine = batch_engine(settings)
-    return Runner(parts, engine, owner, upgrades(store, engine, owner), heartbeat)
 
 
-def upgrades(store: Store, engine: Engine, owner: str) -> Upgrades:
-    """Build what upgrades domains from one voice model to another, with an engine."""
+def build_runner(
+    store: Store,
+    owner: str,
+    heartbeat: Callable[[], None] = lambda: None,
+    *,
+    parts: RunnerParts | None = None,
+    engine: Engine | None = None,
+) -> Runner:
+    """Build a runner; `heartbeat` is called repeatedly while it runs.
+
+    `parts` and `engine` replace those that the settings name.
+    """
+    engine = engine or batch_engine(store.settings)
+    return Runner(parts or runner_parts(store), engine, owner, upgrades(store, engine, owner), heartbeat)
+
+
+def upgrades(store: Store, engine: Engine, owner: str) -> ModelUpgrader:
+    """Build the upgrades of domains from one voice model to another."""
     files = ModelFiles(store.settings.data)
-    return Upgrades(
+    return ModelUpgrader(
         database=store.database,
         keys_of=store.backends.keys,
         engine=engine,
@@ -65,7 +80,7 @@ def upgrades(store: Store, engine: Engine, owner: str) -> Upgrades:
 
 
 def build_dispatcher(store: Store, owner: str) -> Dispatcher:
-    """Build what delivers events to the sinks; it runs in the runner's process."""
+    """Build the dispatcher of events to their sinks; it runs where jobs run."""
     settings = store.settings
     return Dispatcher(
         database=store.database,
@@ -77,11 +92,23 @@ def build_dispatcher(store: Store, owner: str) -> Dispatcher:
     )
 
 
+def build_housekeeper(store: Store) -> Housekeeper:
+    """Build the housekeeper; it runs where jobs run."""
+    return Housekeeper(
+        database=store.database,
+        keys_of=store.backends.keys,
+        clock=store.clock,
+        settings=store.settings,
+        sinks=[sink.name for sink in build_sinks(store.settings)],
+        sessions=session_keeper(store),
+    )
+
+
 def session_keeper(store: Store) -> SessionKeeper:
     """Build what ends and erases old sessions, beside jobs and at the start of an embedded service."""
     settings = store.settings
     return SessionKeeper(
-        database=store.database, clock=store.clock, live=settings.live, outbox=build_outbox(settings)
+        database=store.database, clock=store.clock, settings=settings, outbox=build_outbox(settings)
     )
 
 

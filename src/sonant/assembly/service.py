@@ -9,7 +9,6 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
-from socket import socket
 
 from sqlalchemy import Connection, select
 from starlette.types import ASGIApp
@@ -19,7 +18,7 @@ from sonant.assembly.jobs import build_outbox
 from sonant.assembly.workers import LocalListener, local_engine
 from sonant.audit.trail import Trail
 from sonant.carriers.authorizer import AUDITED_STREAMS, StreamAuthorizer
-from sonant.carriers.endpoints import Streams
+from sonant.carriers.endpoints import StreamEndpoints
 from sonant.cpu_affinity import CpuAffinity
 from sonant.gateway.app import asgi_app
 from sonant.gateway.health import Health
@@ -36,10 +35,10 @@ from sonant.metrics import MetricsRegistry
 from sonant.operations import OPERATIONS
 from sonant.operations.service import Service
 from sonant.runner_state import RunnerState
-from sonant.sessions.context import Risks, StreamContext
+from sonant.sessions.context import StreamContext
 from sonant.sessions.manager import StreamManager
 from sonant.sessions.risks import FraudIndexes
-from sonant.sessions.worker_pool import Pool
+from sonant.sessions.worker_pool import WorkerPool
 from sonant.storage.crypto.vault import ServiceSecret
 from sonant.storage.model_files import ModelFiles
 from sonant.storage.repositories import access, callers, sessions
@@ -65,13 +64,11 @@ class App:
 def build_app(
     store: Store,
     cores: CpuAffinity | None = None,
-    audiosocket: socket | None = None,
     runner: Callable[[], RunnerState] | None = None,
 ) -> App:
-    """Build the service. Raises SetupError for settings that it cannot serve with.
+    """Build the service and bind the TCP ports of carriers. Raises SetupError.
 
-    `audiosocket` is a socket for Asterisk's calls, bound and not yet listening. `runner` returns the state of
-    the supervised runner, when the service has one.
+    `runner` returns the state of the supervised runner, when the service has one.
     """
     settings, models, plan = store.settings, load_models(), plan_threads(store.settings)
     check_metrics(settings)
@@ -79,7 +76,7 @@ def build_app(
     # Operations, and the live calls and recordings that they use.
     listener = LocalListener(store, cores)
     fraud_indexes = FraudIndexes(settings.fraud.replay_recordings, plan.replays)
-    stream_manager = build_stream_manager(store, fraud_indexes.risks, cores)
+    stream_manager = build_stream_manager(store, fraud_indexes, cores)
     service = build_operations(store, listener, stream_manager, fraud_indexes)
 
     # The audit trail and the metrics record every call.
@@ -110,10 +107,9 @@ def build_app(
     # Beside it: carriers, the console, metrics and health.
     # EvaluateSession is the operation whose only members name a session.
     session_input = compile_input(models.find("VoiceID.EvaluateSession").input_shape)
-    streams = Streams(
+    streams = StreamEndpoints(
         settings,
-        StreamAuthorizer(service, verifier, stream_manager, session_input, recorder),
-        audiosocket,
+        StreamAuthorizer(service, verifier, stream_manager.open, session_input, recorder),
         threads=plan.streams,
     )
     page_threads = ThreadPool(plan.pages, "page", most_waiting=settings.gateway.max_waiting)
@@ -147,7 +143,9 @@ def build_app(
     return App(asgi=asgi, streams=stream_manager, health=health, close=close)
 
 
-def build_stream_manager(store: Store, risks: Risks, cores: CpuAffinity | None = None) -> StreamManager:
+def build_stream_manager(
+    store: Store, fraud_indexes: FraudIndexes, cores: CpuAffinity | None = None
+) -> StreamManager:
     """Build what processes live calls. Nothing is loaded or started before the first call."""
     settings = store.settings
     workers = settings.live.workers or os.cpu_count() or 1
@@ -157,13 +155,13 @@ def build_stream_manager(store: Store, risks: Risks, cores: CpuAffinity | None =
         database=store.database,
         keys_of=store.backends.keys,
         clock=store.clock,
-        risks=risks,
+        fraud_indexes=fraud_indexes,
         outbox=build_outbox(settings),
         calibration_of=partial(model_calibration, ModelFiles(settings.data)),
     )
     return StreamManager(
         context,
-        pool=lambda: Pool(local_engine(settings, workers), workers, cores or CpuAffinity()),
+        make_pool=lambda: WorkerPool(local_engine(settings, workers), workers, cores or CpuAffinity()),
         load_models=load_voice_models,
     )
 

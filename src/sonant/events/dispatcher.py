@@ -14,25 +14,18 @@ from contextlib import suppress
 from datetime import datetime, timedelta
 from functools import partial
 
-from sqlalchemy.exc import SQLAlchemyError
-
 from sonant.backoff import Backoff
 from sonant.errors import DatabaseUnavailable, SonantError
 from sonant.events import outbox
 from sonant.events.sinks import Sink, SinkFault
 from sonant.settings import Events
 from sonant.storage.database.engine import Database
-from sonant.storage.times import ClockWatch
 from sonant.threads import start_loop
 
 log = logging.getLogger(__name__)
 
 #: A process that has not renewed its lease for this time counts as dead; longer than a delivery.
 LEASE = timedelta(seconds=120)
-#: Interval between purges of old events.
-PURGE_S = 600.0
-#: Time after a jump of the clock in which nothing is purged.
-SETTLED_S = 3600.0
 #: How long `stop` waits for running deliveries.
 STOP_S = 5.0
 
@@ -51,14 +44,13 @@ class Dispatcher:
         clock: Callable[[], datetime],
     ) -> None:
         """`owner` names this process in leases. `alone`: no other process uses this database."""
-        self._database, self._sinks, self._settings, self._clock = database, sinks, settings, clock
+        self._sinks = sinks
         self._stop = threading.Event()
         deliveries = [Delivery(sink, database, settings, owner, clock) for sink in sinks]
         self._loops: list[tuple[Callable[[], None], str]] = [
             (partial(delivery.run, self._stop, alone), f"events {sink.name}")
             for sink, delivery in zip(sinks, deliveries, strict=True)
         ]
-        self._loops.append((self._purge_regularly, "events purge"))
         self._threads: list[threading.Thread] = []
 
     def start(self) -> None:
@@ -73,37 +65,6 @@ class Dispatcher:
             thread.join(STOP_S)
         for sink in self._sinks:
             sink.close()
-
-    def purge(self) -> tuple[int, int]:
-        """Delete old events; return how many were delivered, and how many were not."""
-        now, give_up_days = self._clock(), self._settings.give_up_days
-        with self._database.write() as connection:
-            purged, dropped = outbox.purge(
-                connection,
-                [sink.name for sink in self._sinks],
-                now - timedelta(days=self._settings.keep_days),
-                now - timedelta(days=give_up_days) if give_up_days else None,
-            )
-        if dropped:
-            log.error(
-                "%d events were dropped: a sink has not accepted them for %g days", dropped, give_up_days
-            )
-        return purged, dropped
-
-    def _purge_regularly(self) -> None:
-        watch = ClockWatch(self._clock, time.monotonic)
-        while True:
-            try:
-                if watch.steady_s() < SETTLED_S:
-                    log.warning("old events are not purged yet: the clock has jumped")
-                else:
-                    self.purge()
-            except SonantError as fault:
-                log.warning("old events could not be purged: %s; trying again", fault)
-            except SQLAlchemyError:
-                log.exception("old events could not be purged; trying again")
-            if self._stop.wait(PURGE_S):
-                return
 
 
 class Delivery:

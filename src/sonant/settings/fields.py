@@ -13,7 +13,7 @@ from pathlib import Path
 from sonant.settings.backends import S3, Kms, Pkcs11, Postgres, Ray
 from sonant.settings.declaration import choice, group, path, switch, text
 from sonant.settings.processing import Audio, Enrollment, Fraud, Jobs, Live, Registration
-from sonant.settings.registries import KEY_STORES, OBJECT_STORES
+from sonant.settings.registries import ENGINES, KEY_STORES, OBJECT_STORES
 from sonant.settings.service import Audit, Events, Gateway, Metrics, Quotas, Rates
 
 _REGION = "[a-z0-9-]{1,64}"
@@ -59,7 +59,7 @@ class Settings:
     )
     engine: str = choice(
         "local",
-        ("local", "ray"),
+        ENGINES,
         "Where jobs process recordings: `local` is worker processes on the runner's machine, `ray` is a Ray "
         "cluster. Live calls are always processed on the machine that serves them.",
     )

@@ -1,4 +1,4 @@
-"""Back ends by the name that a setting gives them: key stores, object stores, event sinks.
+"""Back ends by the name that a setting gives them: key stores, object stores, engines, event sinks.
 
 Each back end is one module, which defines it as `BACK_END`. To add one, write the module and name it here.
 """
@@ -74,5 +74,13 @@ EVENT_SINKS = Registry(
         "file": "sonant.events.sinks.file",
         "webhook": "sonant.events.sinks.webhook",
         "eventbridge": "sonant.events.sinks.eventbridge",
+    },
+)
+#: Each module defines a `jobs.workers.EngineBackEnd`.
+ENGINES = Registry(
+    "engine",
+    {
+        "local": "sonant.jobs.workers.local",
+        "ray": "sonant.jobs.workers.ray",
     },
 )

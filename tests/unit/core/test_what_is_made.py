@@ -27,8 +27,8 @@ MAKING = {
 #: Made for one value or one process, and not stored alone.
 TRANSIENT = {
     "web/login_cookies.py LoginCookies.sign_in": "compared with, when there is no such access key",
-    "jobs/workers/parcels.py new_key": "of one runner and its actors, in memory",
-    "jobs/workers/parcels.py Parcels.seal": "a nonce",
+    "jobs/workers/sealed_messages.py new_key": "of one runner and its actors, in memory",
+    "jobs/workers/sealed_messages.py MessageCipher.seal": "a nonce",
     "storage/keys/local.py LocalKeyStore._wrap": "a nonce",
     "storage/keys/local.py LocalKeyStore.generate_data_key": "for the row or file made with it",
     "storage/keys/pkcs11.py _decrypted": "a nonce",
@@ -71,19 +71,19 @@ FILES = {
     "storage/model_files.py _write": "the same",
     "backup/sealed_file.py write": "a backup, under another name until it is whole",
     "backup/restore.py restore": "an empty folder and an empty database only",
-    "backup/restore.py _Writer.file": "in that folder, never over another file",
-    "cli/access_keys.py add_profile": "adds to what is there",
-    "cli/serve.py serve": "the address of this process",
-    "cli/serve.py Heartbeat.__call__": "the heartbeat of this process",
-    "cli/serve.py work.beat": "the heartbeat of this process",
+    "backup/restore.py _Writer.file": "in that folder, never over another",
+    "cli/credentials.py add_profile": "adds to what is there",
+    "cli/serve.py _noted": "the address of this process",
+    "cli/worker.py Heartbeat.__call__": "the heartbeat of this process",
+    "cli/worker.py run_jobs.heartbeat": "the heartbeat of this process",
     "assembly/supervisor.py Supervisor._write_state": "the state of this process",
 }
 #: Modules that write files which a user names, or fetch data for demonstrations and measurements.
 OUTPUTS = {
-    "cli/client_model.py", "demo/debian.py", "demo/run.py", "demo/attacks.py",
-    "demo/fraud.py", "demo/live.py", "cli/duplicates.py",
-    "cli/evaluate_fraudsters.py", "cli/evaluate_spoofing.py", "cli/evaluation.py",
-    "cli/manifest.py", "cli/objects.py",
+    "cli/client.py", "demo/debian.py", "demo/run.py", "demo/attacks.py",
+    "demo/fraud.py", "demo/live.py", "cli/speaker.py",
+    "cli/evaluate_fraudsters.py", "cli/evaluate_spoofing.py", "cli/evaluate_verification.py",
+    "cli/manifest.py", "cli/object.py",
     "demo/readers.py", "demo/recordings.py", "demo/speech.py", "demo/synthesizers.py",
     "cli/calibrate_model.py", "cli/calibrate.py", "cli/model_source.py",
 }  # fmt: skip

@@ -10,7 +10,7 @@ from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import pytest
-from event_peers import NOON, Peer, reply
+from event_peers import Peer, reply
 from sqlalchemy import Connection
 from waiting import PATIENCE_S, wait_until
 
@@ -183,10 +183,8 @@ def test_pauses_double_up_to_a_limit(database: Database, domain: Domain) -> None
     put(database, domain, 0)
     stop = StopAfter(pauses=12)
     Delivery(Refusing(), database, Events(retry_first_s=1, retry_most_s=300), "me", now).run(stop, True)
-    for longest_s, pause_s in zip(
-        (1, 2, 4, 8, 16, 32, 64, 128, 256, 300, 300, 300), stop.pauses_s, strict=True
-    ):
-        assert longest_s / 2 <= pause_s <= longest_s
+    for failures, pause_s in enumerate(stop.pauses_s):
+        assert min(2**failures, 150) <= pause_s <= min(2 ** (failures + 1), 300)
 
 
 def test_delivery_that_lost_its_lease_does_not_move_the_cursor(
@@ -206,19 +204,3 @@ def test_delivery_that_lost_its_lease_does_not_move_the_cursor(
     Delivery(Slow(tmp_path / "e", max_bytes=1 << 20, keep=1), database, FAST, "me", now).deliver_batch()
     with database.read() as connection:
         assert outbox.cursor(connection, "file") == 0
-
-
-def test_old_events_are_purged_when_all_have_them(database: Database, domain: Domain, tmp_path: Path) -> None:
-    sink = FileSink(tmp_path / "e", max_bytes=1 << 20, keep=1)
-    told = [speaker_event(domain, "DELETE_SPEAKER", speaker_id="id#" + "0" * 22)]
-    with database.write() as connection:
-        Outbox(enabled=True).put(connection, told, NOON)
-        outbox.add_sink(connection, "file")
-    at = NOON + timedelta(days=6)
-    dispatcher = Dispatcher(
-        database=database, sinks=[sink], settings=Events(), owner="me", alone=True, clock=lambda: at
-    )
-    Delivery(sink, database, FAST, "me", lambda: at).deliver_batch()
-    assert dispatcher.purge() == (0, 0)
-    at = NOON + timedelta(days=8)
-    assert dispatcher.purge() == (1, 0)

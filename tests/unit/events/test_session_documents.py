@@ -27,7 +27,7 @@ from sonant.events.session_documents import (
 )
 from sonant.sessions.calls import EndReason
 from sonant.storage.repositories.domains import Domain
-from sonant.storage.repositories.session_hearings import AUTHENTICATION, FRAUD
+from sonant.storage.repositories.session_samples import AUTHENTICATION, FRAUD
 from sonant.storage.repositories.sessions import Session
 
 SESSION_ID, SPEAKER_ID = "id#ssssssssssssssssssssss", "id#AbCdEfGhIjKlMnOpQrStUv"

@@ -9,8 +9,9 @@ from voices_testbed import enroll, strangers
 
 from sonant.cli import calibrate as command
 from sonant.cli.calibrate_model import calibrate_model
+from sonant.cli.context import CliContext
 from sonant.errors import SetupError
-from sonant.jobs.calibration_cache import scale_of
+from sonant.jobs.calibration_cache import domain_calibration
 from sonant.storage.model_files import ModelFiles, ModelManifest
 from sonant.storage.repositories import domains
 from sonant.storage.repositories.calibrations import (
@@ -32,19 +33,19 @@ def domain_id(testbed):
 
 def scale(testbed, domain_id):
     with testbed.store.database.read() as connection:
-        return scale_of(connection, domain_id, load_models().encoder_id)
+        return domain_calibration(connection, domain_id, load_models().encoder_id)
 
 
 def run(testbed, domain_id, **how):
-    how = {"speech": None, "apply": False, "quiet": True, **how}
-    return command.calibrate(testbed.settings, domain_id=domain_id, **how)
+    how = {"speech": None, "apply": False, **how}
+    command.calibrate_scores(CliContext(), testbed.settings, domain_id=domain_id, **how)
 
 
-def test_a_domains_own_strangers_make_the_scale_when_applied_and_not_before(testbed, domain_id, capsys):
+def test_domains_own_calibration_counts_once_it_is_applied(testbed, domain_id, capsys):
     voices = strangers(150, spread=0.2)
     enroll(testbed, domain_id, voices)
     before = scale(testbed, domain_id)
-    assert run(testbed, domain_id) == 0
+    run(testbed, domain_id)
     assert "nothing was changed" in capsys.readouterr().out
     assert scale(testbed, domain_id) == before
     run(testbed, domain_id, apply=True)
@@ -64,17 +65,17 @@ def test_it_can_be_taken_back_step_by_step(testbed, domain_id, capsys):
     enroll(testbed, domain_id, strangers(100, seed=5, spread=0.1), prefix="more")
     run(testbed, domain_id, apply=True)
     assert scale(testbed, domain_id) not in (first, shipped)
-    command.undo(testbed.settings, domain_id)
+    command.undo_calibration(CliContext(), testbed.settings, domain_id)
     assert scale(testbed, domain_id) == first
     capsys.readouterr()
-    command.show(testbed.settings, domain_id)
+    command.show_calibrations(CliContext(), testbed.settings, domain_id)
     shown = capsys.readouterr().out
     assert "150" in shown
     assert "shipped" in shown
-    command.undo(testbed.settings, domain_id)
+    command.undo_calibration(CliContext(), testbed.settings, domain_id)
     assert scale(testbed, domain_id) == shipped
     with pytest.raises(SetupError, match="no own calibration"):
-        command.undo(testbed.settings, domain_id)
+        command.undo_calibration(CliContext(), testbed.settings, domain_id)
 
 
 def test_too_few_speakers_are_refused(testbed, domain_id):
@@ -151,7 +152,7 @@ def test_the_calibration_under_a_domains_own_is_not_replaced(testbed, domain_id,
     with testbed.store.database.write() as connection:
         add(connection, domain_id, own)
     with pytest.raises(SetupError, match=f"sonant calibrate --domain {domain_id} --undo"):
-        calibrate_model(testbed.settings, brought, tmp_path, apply=True, quiet=True)
+        calibrate_model(CliContext(), testbed.settings, brought, tmp_path, apply=True)
 
 
 def test_recordings_of_a_folder_are_heard_with_the_domains_own_model(testbed, domain_id, brought, tmp_path):

@@ -231,19 +231,18 @@ def test_jobs_are_claimed_side_by_side_and_never_twice(database, another, domain
         assert not jobs.renew(connection, ids[0], "one", now(), LEASE), "it learns that it lost the job"
 
 
-def test_tokens_that_have_run_out_are_forgotten_by_many_at_once(database, another):
+def test_used_tokens_are_deleted_by_many_at_once(database, another):
     moment = now()
     with database.write() as connection:
         for number in range(20):
             callers.add_client_token(connection, f"old-{number}", "hash", "resource", moment)
-    later = moment + callers.TOKEN_RETENTION + timedelta(seconds=1)
+        callers.add_client_token(connection, "new", "hash", "resource", moment + timedelta(seconds=1))
     with database.write() as one, another.write() as other:
-        callers.add_client_token(one, "new-1", "hash", "resource", later)
-        callers.add_client_token(other, "new-2", "hash", "resource", later)
+        assert callers.delete_client_tokens(one, moment) == 20
+        assert callers.delete_client_tokens(other, moment) == 0, "it waits for nothing"
     with database.write() as connection:
-        callers.add_client_token(connection, "new-3", "hash", "resource", later)
         left = connection.execute(text("SELECT scope FROM client_tokens ORDER BY scope")).scalars().all()
-    assert left == ["new-1", "new-2", "new-3"]
+    assert left == ["new"]
 
 
 def test_texts_of_callers_that_postgresql_cannot_store_do_no_harm(database, domain):

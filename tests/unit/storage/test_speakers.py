@@ -5,15 +5,14 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from made_samples import made_sample
 
 from sonant.storage.crypto.vault import Vault
 from sonant.storage.repositories import domains, speakers
 
 VAULT = Vault("d", bytes(32))
 CREATED = datetime(2026, 3, 1, 12, 10, 30, tzinfo=UTC)
-VOICEPRINT = speakers.Voiceprint(
-    model_id="m", vector=b"v", audio=None, net_speech_s=30.0, highpass_300hz=False
-)
+SAMPLE = made_sample([1.0], highpass_300hz=False)
 
 
 @pytest.fixture
@@ -51,7 +50,7 @@ def ada(connection):
 
 
 def enroll(connection, moment):
-    speakers.enroll(connection, ada(connection).seal(VAULT), "id#1", VOICEPRINT, moment)
+    speakers.enroll(connection, ada(connection).seal(VAULT), "id#1", SAMPLE, moment)
 
 
 def test_a_speaker_who_was_never_enrolled_has_no_last_access(connection):

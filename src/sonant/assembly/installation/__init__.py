@@ -31,7 +31,6 @@ from sonant.assembly.installation.store import (
     open_database,
     open_store,
 )
-from sonant.storage.backends import local_accounts
 
 __all__ = [
     "DEFAULT_ALIAS",
@@ -43,7 +42,6 @@ __all__ = [
     "check_service_key",
     "credentials_file",
     "first_start",
-    "local_accounts",
     "lost_keys",
     "lost_trail",
     "make_folder",

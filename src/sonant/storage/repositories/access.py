@@ -17,9 +17,6 @@ from sonant.storage.crypto.vault import ServiceSecret
 from sonant.storage.database.schema import access_keys, principals
 from sonant.storage.times import from_us, to_us
 
-#: Expired temporary credentials are stored for this time, so that they are reported as expired, not unknown.
-_EXPIRED_RETENTION = timedelta(days=1)
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Principal:
@@ -143,6 +140,13 @@ def create_access_key(
     return access_key_id, secret
 
 
+def delete_expired(connection: Connection, by: datetime) -> int:
+    """Delete temporary credentials that had expired by a moment; return how many."""
+    expired = select(access_keys.c.access_key_id).where(access_keys.c.expires_at <= to_us(by))
+    expired = expired.with_for_update(skip_locked=True)
+    return connection.execute(delete(access_keys).where(access_keys.c.access_key_id.in_(expired))).rowcount
+
+
 def create_temporary(
     connection: Connection,
     secret_of_service: ServiceSecret,
@@ -150,12 +154,7 @@ def create_temporary(
     now: datetime,
     lifetime: timedelta,
 ) -> TemporaryCredentials:
-    """Create credentials of a principal that expire, and delete those that expired long ago."""
-    expired = select(access_keys.c.access_key_id).where(
-        access_keys.c.expires_at <= to_us(now - _EXPIRED_RETENTION)
-    )
-    expired = expired.with_for_update(skip_locked=True)
-    connection.execute(delete(access_keys).where(access_keys.c.access_key_id.in_(expired)))
+    """Make credentials of a principal that expire after `lifetime`."""
     made = TemporaryCredentials(
         access_key_id=_new_key_id("ASIA"),
         secret=secrets.token_urlsafe(30),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 
-from sqlalchemy import Connection, delete, insert, or_, select, text
+from sqlalchemy import Connection, delete, insert, select, text
 
 from sonant.storage.database.rows import put
 from sonant.storage.database.schema import client_tokens, consents
@@ -12,8 +12,6 @@ from sonant.storage.times import from_us, to_us
 
 #: Client tokens and page tokens are valid for this long.
 TOKEN_LIFETIME = timedelta(hours=24)
-#: Client tokens are stored longer, so that a wrong clock does not make a second resource of one call.
-TOKEN_RETENTION = timedelta(days=7)
 
 
 # --- consents
@@ -47,18 +45,21 @@ def find_client_token(connection: Connection, scope: str, now: datetime) -> tupl
 def add_client_token(
     connection: Connection, scope: str, request_hash: str, resource_id: str, now: datetime
 ) -> None:
-    """Store a token, and delete expired ones."""
-    # Skips rows that another transaction deletes: two that wait for each other would both fail. A token that
-    # has expired and is used again is replaced.
-    expired = or_(client_tokens.c.created_at <= to_us(now - TOKEN_RETENTION), client_tokens.c.scope == scope)
-    old = select(client_tokens.c.scope).where(expired)
-    old = old.with_for_update(skip_locked=True)
-    connection.execute(delete(client_tokens).where(client_tokens.c.scope.in_(old)))
+    """Store a token, in place of an expired one of the same scope."""
+    connection.execute(delete(client_tokens).where(client_tokens.c.scope == scope))
     connection.execute(
         insert(client_tokens).values(
             scope=scope, request_hash=request_hash, resource_id=resource_id, created_at=to_us(now)
         )
     )
+
+
+def delete_client_tokens(connection: Connection, used_by: datetime) -> int:
+    """Delete tokens that were used by a moment; how many."""
+    # Skips rows that another transaction deletes: two that wait for each other would both fail.
+    old = select(client_tokens.c.scope).where(client_tokens.c.created_at <= to_us(used_by))
+    old = old.with_for_update(skip_locked=True)
+    return connection.execute(delete(client_tokens).where(client_tokens.c.scope.in_(old))).rowcount
 
 
 # --- request rates

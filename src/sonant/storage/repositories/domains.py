@@ -21,8 +21,6 @@ from sonant.storage.times import from_us, latest_lease_us, to_us
 
 DEFAULT_WATCHLIST_NAME = "DefaultWatchlist"
 
-#: A suspended domain can be restored for this time; then it is erased.
-SUSPENSION = timedelta(days=30)
 #: The longest pause before a key change is tried again.
 _MAX_PAUSE = timedelta(minutes=15)
 
@@ -63,9 +61,9 @@ class Domain:
     def active(self) -> bool:
         return self.status == "ACTIVE"
 
-    def is_to_be_erased(self, now: datetime) -> bool:
-        """Return whether its suspension is over, so that it cannot be restored."""
-        return self.suspended_at is not None and self.suspended_at <= now - SUSPENSION
+    def suspended_by(self, moment: datetime) -> bool:
+        """Return whether it was suspended at this moment or before, and not restored since."""
+        return self.suspended_at is not None and self.suspended_at <= moment
 
     def texts(self, vault: Vault) -> tuple[str, str | None]:
         """Open (name, description). Raises SealBroken."""
@@ -258,18 +256,16 @@ def restore(connection: Connection, domain: Domain, now: datetime) -> bool:
     return _set(connection, domain, {"status": "ACTIVE", "suspended_at": None, "updated_at": to_us(now)})
 
 
-def erase_suspended(connection: Connection, now: datetime) -> int:
-    """Erase domains whose suspension is over, with all their contents; return how many."""
+def erase_suspended(connection: Connection, by: datetime) -> int:
+    """Erase domains that were suspended by a moment, with all their contents; return how many."""
     lift_timeouts(connection)
-    statement = delete(domains).where(
-        domains.c.status == "SUSPENDED", domains.c.suspended_at <= to_us(now - SUSPENSION)
-    )
+    statement = delete(domains).where(domains.c.status == "SUSPENDED", domains.c.suspended_at <= to_us(by))
     return connection.execute(statement).rowcount
 
 
-def list_to_be_erased(connection: Connection, now: datetime) -> list[Domain]:
+def list_suspended(connection: Connection, by: datetime) -> list[Domain]:
     """Return the domains that `erase_suspended` would erase."""
-    query = _DOMAIN.where(domains.c.status == "SUSPENDED", domains.c.suspended_at <= to_us(now - SUSPENSION))
+    query = _DOMAIN.where(domains.c.status == "SUSPENDED", domains.c.suspended_at <= to_us(by))
     return [_domain(dict(row)) for row in connection.execute(query).mappings()]
 
 

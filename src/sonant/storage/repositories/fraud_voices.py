@@ -7,7 +7,6 @@ members of watchlists increments it, in the transaction of the change.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from datetime import datetime
 from itertools import islice
 
@@ -16,20 +15,12 @@ from sqlalchemy import Connection, bindparam, insert, select
 from sonant.storage.crypto.vault import Vault
 from sonant.storage.database.schema import domains, fraudster_voiceprints, fraudsters, watchlist_members
 from sonant.storage.repositories import watchlists
-from sonant.storage.repositories.speakers import Voiceprint
+from sonant.storage.repositories.voice_samples import open_sample, sample_columns, sample_values
 from sonant.storage.times import to_us
+from sonant.voice.sample import VoiceSample
 
 #: Rows of one query by ids.
 BATCH = 500
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Voice:
-    """An opened voice of a fraudster. `vector` is little-endian float32."""
-
-    fraudster_id: str
-    model_id: str
-    vector: bytes
 
 
 def register(
@@ -39,10 +30,11 @@ def register(
     domain_id: str,
     fraudster_id: str,
     watchlist_id: str,
-    voiceprint: Voiceprint,
+    sample: VoiceSample,
+    audio: bytes | None = None,
     now: datetime,
 ) -> None:
-    """Add a fraudster with its own data key to a watchlist."""
+    """Add a fraudster with its own data key to a watchlist; `audio` as in `speakers.enroll`."""
     seal, wrapped = vault.new_fraudster(fraudster_id)
     watchlists.add_fraudster(
         connection,
@@ -55,11 +47,9 @@ def register(
     connection.execute(
         insert(fraudster_voiceprints).values(
             fraudster_id=fraudster_id,
-            model_id=voiceprint.model_id,
-            vector_sealed=seal.seal(f"voiceprint {voiceprint.model_id}", voiceprint.vector),
-            audio_sealed=None if voiceprint.audio is None else seal.seal("audio", voiceprint.audio),
-            net_speech_s=voiceprint.net_speech_s,
+            audio_sealed=None if audio is None else seal.seal("audio", audio),
             created_at=to_us(now),
+            **sample_values(seal, sample, fraudster_voiceprints),
         )
     )
 
@@ -89,24 +79,17 @@ def ids(connection: Connection, domain_id: str, watchlist_id: str | None) -> lis
     return list(connection.execute(query).scalars())
 
 
-def load(connection: Connection, vault: Vault, fraudster_ids: Iterable[str]) -> Iterator[Voice]:
-    """Open the voices of these fraudsters. Raises SealBroken."""
+def load(
+    connection: Connection, vault: Vault, fraudster_ids: Iterable[str]
+) -> Iterator[tuple[str, VoiceSample]]:
+    """Open these fraudsters' voices, each with its fraudster's id. Raises SealBroken."""
     wanted = iter(fraudster_ids)
     while batch := list(islice(wanted, BATCH)):
         query = (
-            select(
-                fraudsters.c.fraudster_id,
-                fraudsters.c.wrapped,
-                fraudster_voiceprints.c.model_id,
-                fraudster_voiceprints.c.vector_sealed,
-            )
+            select(fraudsters.c.fraudster_id, fraudsters.c.wrapped, *sample_columns(fraudster_voiceprints))
             .join(fraudster_voiceprints, fraudster_voiceprints.c.fraudster_id == fraudsters.c.fraudster_id)
             .where(fraudsters.c.fraudster_id.in_(batch))
         )
-        for row in connection.execute(query):
-            seal = vault.fraudster(row.fraudster_id, row.wrapped)
-            yield Voice(
-                fraudster_id=row.fraudster_id,
-                model_id=row.model_id,
-                vector=seal.open(f"voiceprint {row.model_id}", row.vector_sealed),
-            )
+        for row in connection.execute(query).mappings():
+            fraudster_id = row["fraudster_id"]
+            yield fraudster_id, open_sample(vault.fraudster(fraudster_id, row["wrapped"]), row)

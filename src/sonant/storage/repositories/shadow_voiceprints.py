@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import numpy as np
+from numpy.typing import NDArray
 from sqlalchemy import Column, Connection, Select, Table, and_, delete, func, insert, select, update
 
 from sonant.storage.crypto.vault import SpeakerSeal, Vault
@@ -21,6 +23,8 @@ from sonant.storage.database.schema import (
     speakers,
     voiceprints,
 )
+from sonant.storage.repositories.voice_samples import voiceprint_place
+from sonant.voice.sample import VoiceSample, vector_from_bytes
 
 Who = Literal["speaker", "fraudster"]
 
@@ -99,7 +103,7 @@ def pending(connection: Connection, vault: Vault, domain_id: str, new_id: str, l
 
 
 def put(
-    connection: Connection, person: Person, model_id: str, vector: bytes | None, problem: str | None
+    connection: Connection, person: Person, model_id: str, sample: VoiceSample | None, problem: str | None
 ) -> None:
     """Store the voiceprint of the new model, or why there is none.
 
@@ -110,7 +114,9 @@ def put(
     unchanged = select(func.count()).where(there, tables.prints.c.created_at == person.enrolled_at)
     if not connection.execute(unchanged).scalar_one():
         return
-    sealed = None if vector is None else person.seal.seal(f"voiceprint {model_id}", vector)
+    sealed = None
+    if sample is not None:
+        sealed = person.seal.seal(voiceprint_place(model_id), sample.to_bytes())
     connection.execute(delete(tables.shadows).where(tables.shadows.c[tables.key.name] == person.person_id))
     connection.execute(
         insert(tables.shadows).values(
@@ -164,8 +170,13 @@ def count_other_model(connection: Connection, domain_id: str, model_id: str, who
     return int(connection.execute(select(func.count()).select_from(query)).scalar_one())
 
 
-def pairs(connection: Connection, vault: Vault, domain_id: str, limit: int) -> list[tuple[bytes, bytes]]:
-    """Open (voiceprint, shadow) of up to `limit` speakers who have both. Raises SealBroken."""
+def pairs(
+    connection: Connection, vault: Vault, domain_id: str, limit: int
+) -> list[tuple[NDArray[np.float32], NDArray[np.float32]]]:
+    """Open (voiceprint, shadow), each of shape [d], of up to `limit` speakers who have both.
+
+    Raises SealBroken.
+    """
     query = (
         select(
             speakers.c.speaker_id,
@@ -187,8 +198,8 @@ def pairs(connection: Connection, vault: Vault, domain_id: str, limit: int) -> l
         seal = vault.speaker(row.speaker_id, row.wrapped)
         found.append(
             (
-                seal.open(f"voiceprint {row.model_id}", row.vector_sealed),
-                seal.open(f"voiceprint {row.shadow_model_id}", row.shadow_sealed),
+                vector_from_bytes(seal.open(voiceprint_place(row.model_id), row.vector_sealed)),
+                vector_from_bytes(seal.open(voiceprint_place(row.shadow_model_id), row.shadow_sealed)),
             )
         )
     return found

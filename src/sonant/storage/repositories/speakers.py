@@ -20,7 +20,9 @@ from sonant.storage.database.schema import (
     speakers,
     voiceprints,
 )
+from sonant.storage.repositories.voice_samples import open_sample, sample_columns, sample_values
 from sonant.storage.times import floor_hour, from_us, to_us
+from sonant.voice.sample import VoiceSample
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,22 +50,11 @@ class Speaker:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Voiceprint:
-    """The voiceprint of an enrollment. `vector` is little-endian float32, `audio` FLAC of the speech used."""
+    """An enrolled speaker's voice as it is stored, opened."""
 
-    model_id: str
-    vector: bytes
+    sample: VoiceSample
     audio: bytes | None
-    net_speech_s: float
-    snr_db: float | None = None
-    """None for one that was stored before this was recorded."""
-    highpass_300hz: bool | None = None
-    """Whether the line cut off below 300 Hz; None as above."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StoredVoiceprint(Voiceprint):
-    """An opened voiceprint with its time."""
-
+    """FLAC of the speech used; None where none was stored."""
     created_at: datetime
 
 
@@ -173,21 +164,26 @@ def add(
 
 
 def enroll(
-    connection: Connection, seal: SpeakerSeal, speaker_id: str, voiceprint: Voiceprint, now: datetime
+    connection: Connection,
+    seal: SpeakerSeal,
+    speaker_id: str,
+    sample: VoiceSample,
+    now: datetime,
+    *,
+    audio: bytes | None = None,
 ) -> None:
-    """Store a voiceprint in place of an older one, and set the speaker's status to ENROLLED."""
+    """Store a voiceprint in place of an older one, and set the speaker's status to ENROLLED.
+
+    `audio` is FLAC of the speech that the sample was made from, or None where none is to be stored.
+    """
     for table in (shadow_voiceprints, voiceprints):
         connection.execute(delete(table).where(table.c.speaker_id == speaker_id))
     connection.execute(
         insert(voiceprints).values(
             speaker_id=speaker_id,
-            model_id=voiceprint.model_id,
-            vector_sealed=seal.seal(f"voiceprint {voiceprint.model_id}", voiceprint.vector),
-            audio_sealed=None if voiceprint.audio is None else seal.seal("audio", voiceprint.audio),
-            net_speech_s=voiceprint.net_speech_s,
+            audio_sealed=None if audio is None else seal.seal("audio", audio),
             created_at=to_us(now),
-            snr_db=voiceprint.snr_db,
-            low_cut=voiceprint.highpass_300hz,
+            **sample_values(seal, sample, voiceprints),
         )
     )
     connection.execute(
@@ -197,55 +193,24 @@ def enroll(
     )
 
 
-def load_vector(connection: Connection, vault: Vault, speaker: Speaker) -> tuple[str, bytes] | None:
-    """Open (model id, vector bytes) of an enrolled speaker. Raises SealBroken."""
-    query = select(voiceprints.c.model_id, voiceprints.c.vector_sealed).where(
-        voiceprints.c.speaker_id == speaker.speaker_id
-    )
-    row = connection.execute(query).first()
-    if row is None:
-        return None
-    return row.model_id, speaker.seal(vault).open(f"voiceprint {row.model_id}", row.vector_sealed)
+def load_sample(connection: Connection, vault: Vault, speaker: Speaker) -> VoiceSample | None:
+    """Open an enrolled speaker's voice sample. Raises SealBroken."""
+    query = select(*sample_columns(voiceprints)).where(voiceprints.c.speaker_id == speaker.speaker_id)
+    row = connection.execute(query).mappings().first()
+    return None if row is None else open_sample(speaker.seal(vault), row)
 
 
-def load_reference(connection: Connection, vault: Vault, speaker: Speaker) -> Voiceprint | None:
-    """Open an enrolled speaker's voiceprint without its audio. Raises SealBroken."""
-    query = select(
-        voiceprints.c.model_id,
-        voiceprints.c.vector_sealed,
-        voiceprints.c.net_speech_s,
-        voiceprints.c.snr_db,
-        voiceprints.c.low_cut,
-    )
-    row = connection.execute(query.where(voiceprints.c.speaker_id == speaker.speaker_id)).first()
-    if row is None:
-        return None
-    return Voiceprint(
-        model_id=row.model_id,
-        vector=speaker.seal(vault).open(f"voiceprint {row.model_id}", row.vector_sealed),
-        audio=None,
-        net_speech_s=row.net_speech_s,
-        snr_db=row.snr_db,
-        highpass_300hz=row.low_cut,
-    )
-
-
-def load_voiceprint(connection: Connection, vault: Vault, speaker: Speaker) -> StoredVoiceprint | None:
+def load_voiceprint(connection: Connection, vault: Vault, speaker: Speaker) -> Voiceprint | None:
     """Open a speaker's voiceprint with its audio. Raises SealBroken."""
-    row = connection.execute(
-        select(voiceprints).where(voiceprints.c.speaker_id == speaker.speaker_id)
-    ).first()
+    query = select(voiceprints).where(voiceprints.c.speaker_id == speaker.speaker_id)
+    row = connection.execute(query).mappings().first()
     if row is None:
         return None
-    seal = speaker.seal(vault)
-    return StoredVoiceprint(
-        model_id=row.model_id,
-        vector=seal.open(f"voiceprint {row.model_id}", row.vector_sealed),
-        audio=None if row.audio_sealed is None else seal.open("audio", row.audio_sealed),
-        net_speech_s=row.net_speech_s,
-        snr_db=row.snr_db,
-        highpass_300hz=row.low_cut,
-        created_at=from_us(row.created_at),
+    seal, audio = speaker.seal(vault), row["audio_sealed"]
+    return Voiceprint(
+        sample=open_sample(seal, row),
+        audio=None if audio is None else seal.open("audio", audio),
+        created_at=from_us(row["created_at"]),
     )
 
 

@@ -15,34 +15,22 @@ from sqlalchemy import Connection, delete, func, insert, select
 
 from sonant.storage.crypto.vault import SpeakerSeal, Vault
 from sonant.storage.database.schema import fingerprints, speaker_keys, speakers, voiceprints
+from sonant.storage.repositories.voice_samples import open_sample, sample_columns
 from sonant.storage.times import from_us, to_us
+from sonant.voice.sample import VoiceSample
 
 _PAGE = 500
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Voice:
-    """The voiceprint of an enrolled speaker. `vector` is little-endian float32."""
-
-    speaker_id: str
-    vector: bytes
-    net_speech_s: float
-    snr_db: float | None
-
-
-def enrolled(connection: Connection, vault: Vault, domain_id: str, model_id: str) -> Iterator[Voice]:
+def enrolled(
+    connection: Connection, vault: Vault, domain_id: str, model_id: str
+) -> Iterator[tuple[str, VoiceSample]]:
     """Yield the voiceprints of one voice model in a domain by speaker id, with one page in memory.
 
     Raises SealBroken.
     """
     query = (
-        select(
-            voiceprints.c.speaker_id,
-            voiceprints.c.vector_sealed,
-            voiceprints.c.net_speech_s,
-            voiceprints.c.snr_db,
-            speaker_keys.c.wrapped,
-        )
+        select(voiceprints.c.speaker_id, speaker_keys.c.wrapped, *sample_columns(voiceprints))
         .join(speakers, speakers.c.speaker_id == voiceprints.c.speaker_id)
         .join(speaker_keys, speaker_keys.c.speaker_id == voiceprints.c.speaker_id)
         .where(speakers.c.domain_id == domain_id, voiceprints.c.model_id == model_id)
@@ -50,17 +38,11 @@ def enrolled(connection: Connection, vault: Vault, domain_id: str, model_id: str
         .limit(_PAGE)
     )
     after = ""
-    while rows := connection.execute(query.where(voiceprints.c.speaker_id > after)).all():
+    while rows := connection.execute(query.where(voiceprints.c.speaker_id > after)).mappings().all():
         for row in rows:
-            seal = vault.speaker(row.speaker_id, row.wrapped)
-            vector = seal.open(f"voiceprint {model_id}", row.vector_sealed)
-            yield Voice(
-                speaker_id=row.speaker_id,
-                vector=vector,
-                net_speech_s=row.net_speech_s,
-                snr_db=row.snr_db,
-            )
-        after = rows[-1].speaker_id
+            seal = vault.speaker(row["speaker_id"], row["wrapped"])
+            yield row["speaker_id"], open_sample(seal, row)
+        after = rows[-1]["speaker_id"]
 
 
 def count_by_model(connection: Connection, domain_id: str) -> dict[str, int]:

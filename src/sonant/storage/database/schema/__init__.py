@@ -13,6 +13,7 @@ from sonant.storage.database.schema.access import (
 )
 from sonant.storage.database.schema.base import metadata
 from sonant.storage.database.schema.voices import (
+    QUALITY_COLUMNS,
     calibrations,
     domains,
     fingerprints,
@@ -43,6 +44,7 @@ from sonant.storage.database.schema.work import (
 
 __all__ = [
     "ACTIVE_STATUSES",
+    "QUALITY_COLUMNS",
     "access_keys",
     "calibrations",
     "client_tokens",

@@ -122,6 +122,10 @@ speaker_keys = Table(
     Column("wrapped", LargeBinary, nullable=False),
 )
 
+#: Stored measures of `voice.quality.Quality`, with the names of their columns in the tables of voices. A new
+#: one is a line here, a column in each table that stores it, and a migration.
+QUALITY_COLUMNS = {"net_speech_s": "net_speech_s", "snr_db": "snr_db", "highpass_300hz": "low_cut"}
+
 voiceprints = Table(
     "voiceprints",
     metadata,

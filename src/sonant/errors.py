@@ -30,7 +30,7 @@ free text) or a secret.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import ClassVar
+from typing import ClassVar, Self
 
 
 class SonantError(Exception):
@@ -171,9 +171,20 @@ class ResourceNotFound(ModelledError):
         super().__init__(message or f"The requested {what} does not exist", ResourceType=resource_type)
 
 
+def quota_text(owner: str, limit: int, resources: str) -> str:
+    """Return the sentence for a quota that is used up: of a domain, say, of 5 speakers."""
+    return f"the {owner} already has {limit} {resources}, its quota"
+
+
 class ServiceQuotaExceeded(ModelledError):
     code = "ServiceQuotaExceededException"
     http_status = 402
+
+    @classmethod
+    def of(cls, owner: str, limit: int, resources: str) -> Self:
+        """Make the error for a quota that is used up."""
+        text = quota_text(owner, limit, resources)
+        return cls(f"{text[0].upper()}{text[1:]}.")
 
 
 class Throttling(ModelledError):

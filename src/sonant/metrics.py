@@ -134,10 +134,10 @@ class ThreadCollector:
         yield threads
         found = self._database.use
         for name, what, value in (
-            ("most", "Threads that may have a transaction at once (on SQLite: that write)", found.most),
-            ("in_use", "Threads that have a transaction now (on SQLite: that write)", found.taken),
+            ("most", "Threads that may have a transaction at once (on SQLite: that write)", found.limit),
+            ("in_use", "Threads that have a transaction now (on SQLite: that write)", found.in_use),
             ("waiting", "Threads that wait for their turn", found.waiting),
-            ("reading", "Connections kept for reading (SQLite: one for each thread)", found.kept_for_reading),
+            ("reading", "Connections kept for reading (SQLite: one for each thread)", found.reading),
         ):
             gauge = GaugeMetricFamily(f"sonant_database_connections_{name}", what)
             gauge.add_metric([], value)

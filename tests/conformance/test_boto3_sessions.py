@@ -107,7 +107,7 @@ class Desk:
         with written(self.service, self.domain_id) as (connection, _domain, vault):
             speaker = speakers.find(connection, vault, self.domain_id, speaker_id)
             assert speaker is not None
-            speakers.forget_voice(connection, vault, speaker, status, self.service.store.clock())
+            speakers.delete_voice(connection, vault, speaker, status, self.service.store.clock())
 
 
 @pytest.fixture
@@ -398,7 +398,7 @@ def test_an_acceptance_moves_the_speakers_last_access_and_a_repeated_answer_does
                 .where(schema.speakers.c.speaker_id == speaker_id)
                 .values(created_at=to_us(long_ago - timedelta(days=1)))
             )
-            speakers.accessed(connection, speaker_id, long_ago)
+            speakers.set_last_accessed(connection, speaker_id, long_ago)
 
     def accessed() -> Any:
         return desk.service.voice_id.describe_speaker(**desk.at, SpeakerId="anna")["Speaker"][

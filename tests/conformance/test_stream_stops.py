@@ -65,12 +65,7 @@ def echo(monkeypatch: pytest.MonkeyPatch) -> Any:
     def over() -> None:
         monkeypatch.setattr(http_connection, "HEAD_TIME_S", 0.0)
         for one in made:
-            one.loop.call_soon_threadsafe(look, one)
-
-    def look(one: http_connection.BoundedConnection) -> None:
-        if one._timer is not None:
-            one._timer.cancel()
-            one._check_time()
+            one.loop.call_soon_threadsafe(one.check_head_time)
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
         await receive()

@@ -12,7 +12,7 @@ from batch_values import entry
 
 from sonant.errors import DatabaseUnavailable
 from sonant.settings import Jobs
-from sonant.storage.database import engine
+from sonant.storage.database import sqlite
 from sonant.storage.repositories import domains, jobs
 from sonant.storage.times import now
 
@@ -108,7 +108,7 @@ def test_no_room_for_the_result_file(testbed, domain, sealed):
     uri = f"s3://results/full/{job_id}/manifest.json.out"
     assert outcome.failure == (
         500,
-        f"the result file cannot be written: {uri}: no room: File too large",
+        f"the result file cannot be written: {uri}: no space: File too large",
     )
     assert not (testbed.settings.data / "buckets" / "results" / "full").exists()
     assert len(testbed.voiceprints(domain)) == 4
@@ -174,7 +174,7 @@ def test_a_clock_that_jumps_ends_no_job(testbed, hours):
 
 
 def test_a_lock_held_for_longer_than_writers_wait_delays_the_job(testbed, monkeypatch):
-    monkeypatch.setattr(engine, "LOCK_WAIT_S", 0.1)
+    monkeypatch.setattr(sqlite, "LOCK_TIMEOUT_S", 0.1)
     waiting = testbed.variant()
     with closing(sqlite3.connect(testbed.settings.data / "sonant.db", isolation_level=None)) as other:
         try:

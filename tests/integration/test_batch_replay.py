@@ -90,7 +90,7 @@ def test_who_is_forgotten_is_forgotten_here_too(testbed, enrolled, operation):
 
 
 def test_only_so_many_fingerprints_of_a_speaker_are_kept(testbed, enrolled, monkeypatch):
-    monkeypatch.setattr("sonant.storage.repositories.fingerprints.MOST_A_SPEAKER", 2)
+    monkeypatch.setattr("sonant.storage.repositories.voiceprints.MAX_FINGERPRINTS", 2)
     for _ in range(3):
         testbed.enroll(enrolled, [entry("r1", "first", ENGLISH)], action="OVERWRITE")
 

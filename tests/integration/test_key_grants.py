@@ -1,4 +1,4 @@
-"""Domains whose keys are in AWS KMS (moto's): their grants from making to end, and what operators see."""
+"""Domains with keys in AWS KMS (moto): their grants, and what operators see."""
 
 from __future__ import annotations
 
@@ -100,9 +100,7 @@ def test_a_domain_is_erased_although_its_key_is_gone(
     assert keeper.erase_domains() == 1
 
 
-def test_the_doctor_tells_of_remote_keys_and_the_key_commands_send_away(
-    far_testbed: Testbed, kms: Any
-) -> None:
+def test_doctor_checks_remote_keys_and_key_commands_refuse_them(far_testbed: Testbed, kms: Any) -> None:
     keys = [kms.create_key()["KeyMetadata"]["Arn"] for _ in range(2)]
     for key in keys:
         far_testbed.new_domain(key=key)

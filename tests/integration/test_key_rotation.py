@@ -1,4 +1,4 @@
-"""New material for a key: data keys are wrapped anew, what they seal stays, and old material can go."""
+"""Rotation of a key: data keys are wrapped again, sealed data stays, old material can be destroyed."""
 
 from __future__ import annotations
 

@@ -110,7 +110,7 @@ def test_enrolling_again_makes_a_new_voiceprint_and_the_status_stays(live, domai
     assert live.testbed.speakers(domain)["customer-1"].status == "ENROLLED"
     assert 0.5 < float(before @ after) < 0.9999
     with live.testbed.store.database.read() as connection:
-        noted = calibrations.repetitions(connection, domain, shipped_encoder_id(), 10)
+        noted = calibrations.list_repeated_enrollments(connection, domain, shipped_encoder_id(), 10)
     assert [one.similarity for one in noted] == [pytest.approx(float(before @ after), abs=1e-4)]
     assert live.events(domain, SPEAKER_EVENT)[-1]["data"]["enrollmentStatus"] == "ENROLLMENT_OVERWRITE"
 

@@ -9,8 +9,9 @@ from kept_testbed import INSTANT, vault_of
 
 from sonant.retention.sessions import LOST, SessionKeeper
 from sonant.sessions.context import LEASE
-from sonant.storage.repositories import sessions, speakers
-from sonant.storage.repositories.sessions import ENDED, ONGOING, PENDING, Progress
+from sonant.storage.repositories import session_streams, sessions, speakers
+from sonant.storage.repositories.session_streams import Progress
+from sonant.storage.repositories.sessions import ENDED, ONGOING, PENDING
 
 IDLE, KEPT = timedelta(seconds=60), timedelta(hours=24)
 
@@ -45,7 +46,7 @@ def stored(kept, name="call"):
 
 def ring(kept, session, clock):
     with kept.store.database.write() as connection:
-        assert sessions.claim_stream(connection, session.session_id, 1, "me", clock.now, clock.now + LEASE)
+        assert session_streams.claim(connection, session.session_id, 1, "me", clock.now, clock.now + LEASE)
 
 
 def test_a_session_that_never_got_a_stream_is_written_down_as_ended(kept, domain, clock, sessions_keeper):
@@ -72,7 +73,7 @@ def test_a_stream_whose_process_is_silent_is_written_down_and_one_that_beats_is_
     clock.now += LEASE
     progress = Progress(session_id=beating.session_id, stream=1, heard_s=10.0, net_speech_s=4.0)
     with kept.store.database.write() as connection:
-        sessions.beat(connection, "me", [progress], clock.now + LEASE)
+        session_streams.heartbeat(connection, "me", [progress], clock.now + LEASE)
     clock.now += INSTANT
 
     assert sessions_keeper.end_silent() == 1
@@ -88,7 +89,7 @@ def test_an_enrollment_that_nobody_carries_through_has_failed(kept, domain, cloc
     with kept.store.database.write() as connection:
         sessions.set_enrollment(connection, session.session_id, "IN_PROGRESS", None, clock.now)
         if began:  # EndStream came while the voiceprint was made, and then the process died
-            sessions.end_stream(connection, session.session_id, 1, "REQUESTED", clock.now, clock.now + KEPT)
+            session_streams.end(connection, session.session_id, 1, "REQUESTED", clock.now, clock.now + KEPT)
     clock.now += timedelta(minutes=5) + INSTANT
 
     assert sessions_keeper.end_silent() == 1

@@ -75,7 +75,7 @@ def test_the_same_bytes_fed_otherwise_are_another_model(data, file, added):
 
 
 def test_a_model_is_not_added_twice(data, file, added):
-    with pytest.raises(SetupError, match="there already"):
+    with pytest.raises(SetupError, match="exists already"):
         run(data, "add", file, "--kind", "wespeaker", "--id", "made")
 
 

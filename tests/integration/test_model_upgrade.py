@@ -25,10 +25,17 @@ from sonant.jobs import model_upgrade as change
 from sonant.jobs.model_registry import model_calibration, open_model
 from sonant.settings import Enrollment, Jobs, Quotas, Settings
 from sonant.storage.crypto.vault import open_vault
-from sonant.storage.database.schema import fraudster_shadow_voiceprints, shadow_voiceprints
+from sonant.storage.database import schema
 from sonant.storage.database.schema import jobs as job_rows
 from sonant.storage.model_files import ModelFiles
-from sonant.storage.repositories import domains, fraud_voices, jobs, model_upgrades, speakers
+from sonant.storage.repositories import (
+    domains,
+    fraud_voices,
+    jobs,
+    model_upgrades,
+    shadow_voiceprints,
+    speakers,
+)
 from sonant.voice.calibration.model import Normal, Tail
 from sonant.voice.enrollment import decode_audio, encode_audio
 from sonant.voice.made_speech import made_speech
@@ -164,7 +171,7 @@ class Domain:
 
     def counts(self, model_id, who="speaker"):
         with self.testbed.store.database.read() as connection:
-            found = model_upgrades.counts(connection, self.domain_id, model_id, who)
+            found = shadow_voiceprints.counts(connection, self.domain_id, model_id, who)
         return found.pending, found.made, found.impossible
 
     def makers(self) -> dict[str, str]:
@@ -215,7 +222,7 @@ def test_a_domain_is_brought_to_another_model_and_back_and_to_its_end(domain, mo
     assert domain.state is None
     assert set(domain.makers().values()) == {model_id}
     with domain.testbed.store.database.read() as connection:
-        for table in (shadow_voiceprints, fraudster_shadow_voiceprints):
+        for table in (schema.shadow_voiceprints, schema.fraudster_shadow_voiceprints):
             assert connection.execute(select(func.count()).select_from(table)).scalar_one() == 0
 
 
@@ -242,13 +249,15 @@ def test_people_without_kept_audio_are_named_and_keep_their_old_voiceprint(domai
     domain.make()
     assert domain.counts(model_id) == (0, 1, 1)
     with domain.testbed.store.database.read() as connection:
-        assert model_upgrades.impossible(connection, domain.domain_id, "speaker") == [
+        assert shadow_voiceprints.impossible(connection, domain.domain_id, "speaker") == [
             (without, change.NO_AUDIO)
         ]
     domain.switch()
     assert domain.makers() == {"anna": model_id, "bert": SHIPPED}
     with domain.testbed.store.database.read() as connection:
-        assert model_upgrades.stale(connection, domain.domain_id, model_id, "speaker") == [without]
+        assert shadow_voiceprints.list_other_model(connection, domain.domain_id, model_id, "speaker") == [
+            without
+        ]
 
 
 def test_whoever_is_enrolled_meanwhile_must_be_heard_before_the_switch(domain, model_id):

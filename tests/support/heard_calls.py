@@ -15,11 +15,12 @@ from sonant.ids import new_generated_id
 from sonant.storage.crypto.vault import Vault, open_vault
 from sonant.storage.repositories import (
     domains,
-    fingerprints,
     fraud_voices,
     session_hearings,
+    session_streams,
     sessions,
     speakers,
+    voiceprints,
 )
 from sonant.storage.repositories.domains import Domain
 from sonant.storage.repositories.session_hearings import AUTHENTICATION, FRAUD, Hearing
@@ -88,7 +89,7 @@ def enroll(service: ServiceProcess, domain_id: str, customer_id: str, voice: Voi
             now=now,
         )
         speakers.enroll(connection, seal, speaker_id, speakers.Voiceprint(**printed), now)
-        fingerprints.add(connection, seal, domain_id, speaker_id, voice.fingerprint, now)
+        voiceprints.add_fingerprint(connection, seal, domain_id, speaker_id, voice.fingerprint, now)
     return speaker_id
 
 
@@ -117,7 +118,7 @@ def begin(service: ServiceProcess, domain_id: str, name: str) -> datetime:
         session = sessions.find(connection, domain_id, name, now)
         assert session is not None
         until = now + timedelta(hours=1)
-        assert sessions.claim_stream(connection, session.session_id, session.stream, OWNER, now, until)
+        assert session_streams.claim(connection, session.session_id, session.stream, OWNER, now, until)
     return now
 
 

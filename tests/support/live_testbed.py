@@ -111,7 +111,7 @@ class LiveTestbed:
     def events(self, domain_id: str, type_: str) -> list[dict[str, Any]]:
         """Details of a domain's events of one type, in order."""
         with self.testbed.store.database.read() as connection:
-            documents = [json.loads(kept.document) for kept in outbox.after(connection, 0, 10_000)]
+            documents = [json.loads(kept.document) for kept in outbox.events_after(connection, 0, 10_000)]
         details = [one["detail"] for one in documents if one["detail-type"] == type_]
         return [detail for detail in details if detail["domainId"] == domain_id]
 

@@ -13,7 +13,7 @@ from sonant.iam import ALLOW_ALL, parse
 from sonant.operations.service import Caller
 from sonant.storage.crypto.vault import open_vault
 from sonant.storage.database.schema import events
-from sonant.storage.repositories import domains, session_hearings, sessions
+from sonant.storage.repositories import domains, session_hearings, session_streams, sessions
 from sonant.storage.repositories.access import Principal
 from sonant.storage.repositories.session_hearings import AUTHENTICATION, FRAUD
 from sonant.voice.models import load_models
@@ -46,7 +46,7 @@ def hear(testbed, domain_id, name, vector, *, purposes=(AUTHENTICATION, FRAUD), 
     with written(testbed, domain_id) as (connection, _domain, vault):
         session = sessions.find(connection, domain_id, name, now)
         assert session is not None
-        sessions.claim_stream(
+        session_streams.claim(
             connection, session.session_id, session.stream, "test", now, now + timedelta(hours=1)
         )
         for purpose in purposes:

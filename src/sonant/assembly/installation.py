@@ -24,12 +24,12 @@ from sonant.errors import SealBroken, SetupError
 from sonant.iam import ALLOW_ALL
 from sonant.settings import Settings
 from sonant.storage.accounts import LocalAccounts
-from sonant.storage.backends import Backends, check_back_ends, own_material
+from sonant.storage.backends import Backends, check_back_ends, key_back_end, local_accounts
 from sonant.storage.crypto.vault import ServiceSecret, encryption_context
 from sonant.storage.database.engine import Database
 from sonant.storage.database.postgres import Limits, advisory_lock
-from sonant.storage.keys.key_file import KEY_BYTES
 from sonant.storage.keys.local import KeyLoss, LocalKeyStore
+from sonant.storage.keys.material import KEY_BYTES
 from sonant.storage.keys.store import KeyStore
 from sonant.storage.objects.store import ObjectStore
 from sonant.storage.private_folder import PrivateFolder
@@ -85,18 +85,8 @@ class Store:
     clock: Callable[[], datetime]
 
 
-def local_accounts(settings: Settings, clock: Callable[[], datetime] = real_now) -> LocalAccounts:
-    return LocalAccounts(
-        settings.data,
-        region=settings.region,
-        first=settings.account,
-        clock=clock,
-        material=own_material(settings),
-    )
-
-
 def open_backends(settings: Settings) -> Backends:
-    return Backends(settings, local_accounts(settings))
+    return Backends(settings, local_accounts(settings, real_now))
 
 
 def user_arn(settings: Settings) -> str:
@@ -189,8 +179,8 @@ def open_store(
             secret=_service_secret(settings, database, accounts, clock, create=create),
             clock=clock,
         )
-        # A token is asked by what runs for long, not by every command.
-        if not keys_may_lack and (create or settings.keys == "local"):
+        # Only processes that run for long ask a token: that takes too long for every command.
+        if not keys_may_lack and (create or not accounts.in_token):
             check_keys(store)
     except BaseException:
         database.close()
@@ -266,7 +256,7 @@ def migrate(settings: Settings) -> None:
             unknown = key_checks.in_use(connection) and not key_checks.is_recorded(connection)
         # A host without the data folder may migrate; the first that has it makes the check value.
         if unknown and (settings.data / "keys").is_dir():
-            _service_secret(settings, database, local_accounts(settings), real_now, create=True)
+            _service_secret(settings, database, local_accounts(settings, real_now), real_now, create=True)
     finally:
         database.close()
 
@@ -310,7 +300,7 @@ def _service_secret(
     if create:
         if not recorded:
             _adopt(settings, database, accounts, secret, clock)
-        _name_for_good(folder)
+        _rename_pending_key(folder)
     return secret
 
 
@@ -346,11 +336,11 @@ def _make_service_key(folder: PrivateFolder, database: Database, clock: Callable
             with folder.locked():
                 folder.replace(_SECRET_PENDING, key)  # one left by a start that was cut off is nobody's
             key_checks.record(connection, ServiceSecret(key), clock())
-    _name_for_good(folder)
+    _rename_pending_key(folder)
 
 
-def _name_for_good(folder: PrivateFolder) -> None:
-    """Never over a key that is there: one that is pending beside it is nobody's."""
+def _rename_pending_key(folder: PrivateFolder) -> None:
+    """Give a pending key its final name, unless there is a key: a pending one beside it is not used."""
     if folder.stamp(_SECRET_PENDING) is not None:
         with folder.locked():
             if folder.stamp(_SECRET_FILE) is None:
@@ -372,7 +362,8 @@ def _adopt(
         advisory_lock(connection, "first start")
         if key_checks.is_recorded(connection):
             return
-        lost = {} if settings.keys == "aws-kms" else lost_keys(accounts, connection)
+        owns_keys = key_back_end(settings).material is not None
+        lost = lost_keys(accounts, connection) if owns_keys else {}
         for account_id, loss in lost:
             keys = accounts.keys(account_id)
             if not loss.in_token and keys.list():  # without any, the folder was lost
@@ -392,8 +383,8 @@ def service_key_digest(settings: Settings) -> str:
 
 def check_keys(store: Store) -> None:
     """Raises SetupError when domains have lost the keys that open them."""
-    if store.settings.keys == "aws-kms":
-        return  # those are never Sonant's to lose
+    if not store.backends.owns_keys:
+        return  # a key service loses none of them
     with store.database.read() as connection:
         lost = lost_keys(store.accounts, connection)
     for (account_id, loss), count in lost.items():
@@ -415,7 +406,7 @@ def check_keys(store: Store) -> None:
 
 def lost_keys(accounts: LocalAccounts, connection: Connection) -> Counter[tuple[str, KeyLoss]]:
     """Lost keys by account, and how many domains need each. Raises SetupError."""
-    found, foreign, known = Counter[tuple[str, KeyLoss]](), 0, domains.every(connection)
+    found, foreign, known = Counter[tuple[str, KeyLoss]](), 0, domains.list_all(connection)
     for domain in known:
         try:
             loss = accounts.keys(domain.account_id).loss(

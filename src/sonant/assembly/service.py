@@ -42,7 +42,7 @@ from sonant.sessions.risks import FraudIndexes
 from sonant.sessions.worker_pool import Pool
 from sonant.storage.crypto.vault import ServiceSecret
 from sonant.storage.model_files import ModelFiles
-from sonant.storage.repositories import access, rate_buckets, sessions
+from sonant.storage.repositories import access, callers, sessions
 from sonant.thread_plan import plan_threads
 from sonant.voice.models import load_models as load_voice_models
 from sonant.web.login_cookies import LoginCookies
@@ -92,7 +92,7 @@ def credential_finder(store: Store) -> Callable[[str], Credential | None]:
 
     def find(access_key_id: str) -> Credential | None:
         with begin() as connection:
-            memory = store.database.memory(connection)
+            memory = store.database.read_cache(connection)
             place = ("credential", access_key_id)
             if place not in memory:
                 memory[place] = _credential(connection, store.secret, access_key_id)
@@ -120,9 +120,9 @@ def _domain_of(store: Store, session_id: str) -> tuple[str, str] | None:
         return sessions.domain_of(connection, session_id)
 
 
-def _look(store: Store) -> None:
-    """Raises a SonantError when the database, or the folder of the keys, cannot be used."""
-    if store.settings.keys != "aws-kms":
+def check_usable(store: Store) -> None:
+    """Raise a SonantError when the database, or the folder of the keys, cannot be used."""
+    if store.backends.owns_keys:
         store.accounts.keys(store.settings.account).check()
     with store.database.read() as connection:
         connection.execute(select(1))
@@ -133,7 +133,7 @@ def shared_rates(store: Store) -> SharedBuckets:
 
     def take(account_id: str, region: str, operation: str, rate: float, size: float) -> bool:
         with store.database.single() as connection:
-            return rate_buckets.take(connection, account_id, region, operation, rate=rate, size=size)
+            return callers.take_call(connection, account_id, region, operation, rate=rate, size=size)
 
     return take
 
@@ -229,7 +229,7 @@ def build_app(
         recorder,
         views,
     )
-    health = Health(partial(_look, store), time.monotonic, runner)
+    health = Health(partial(check_usable, store), time.monotonic, runner)
     asgi = asgi_app(
         door,
         *routes,

@@ -24,7 +24,7 @@ from sonant.jobs.workers.ray import RayEngine, require_ray
 from sonant.jobs.workers.ray_crew import Cluster
 from sonant.operations.service import RecordingAnalysis
 from sonant.settings import Audio, Fraud, Settings, loading
-from sonant.storage.backends import Backends
+from sonant.storage.backends import Backends, object_back_end
 from sonant.storage.model_files import ModelFiles
 from sonant.storage.objects.store import ObjectUri, RoleObjects
 from sonant.storage.repositories import access
@@ -48,15 +48,17 @@ def fetch_with(settings: Settings) -> Callable[[Role, str], bytes]:
         if objects is None:
             granted.clear()  # one job at a time: its role is all that is worth keeping
             objects = granted[role] = granted_objects(backends, role)
-        return _patiently(lambda: objects.read(ObjectUri.parse(uri), settings.audio.max_file_bytes), settings)
+        return read_with_retries(
+            lambda: objects.read(ObjectUri.parse(uri), settings.audio.max_file_bytes), settings
+        )
 
     return fetch
 
 
-def _patiently(read: Callable[[], bytes], settings: Settings) -> bytes:
-    """What is read, as soon as there are files and memory for it: no recording is refused for want of them.
+def read_with_retries(read: Callable[[], bytes], settings: Settings) -> bytes:
+    """Read a recording, again while the process lacks file descriptors or memory.
 
-    Raises ObjectsUnavailable when they are lacking for half of the time that a request may take.
+    Raises ObjectsUnavailable when that lasts for half of the time limit of a request.
     """
     pauses, until_s = Backoff(0.1, 2.0), time.monotonic() + settings.jobs.entry_time_limit_s / 2
     while True:
@@ -99,7 +101,7 @@ def ray_hands(
     host's settings point elsewhere than the runner's, or it lacks a voice model or what a GPU needs.
     """
     mine = loading.load()
-    own = whereabouts(mine)
+    own = storage_location(mine)
     different = sorted(name for name in where if own.get(name) != where[name])
     if different:
         raise SetupError(f"settings differ from the runner's: {', '.join(different)}")
@@ -119,24 +121,20 @@ def ray_hands(
     )
 
 
-def whereabouts(settings: Settings) -> dict[str, object]:
-    """What two hosts must agree on to find the same recordings; no secrets."""
+def storage_location(settings: Settings) -> dict[str, object]:
+    """Return what two hosts must agree on to read the same recordings, without secrets."""
     found: dict[str, object] = {
         name: getattr(settings, name) for name in ("objects", "keys", "region", "account")
     }
-    if settings.objects == "s3":
-        for name in ("endpoint", "region", "path_style", "assume_role", "sts_endpoint"):
-            found[f"s3.{name}"] = getattr(settings.s3, name)
-    else:
-        found["data"] = service_key_digest(settings)
-    return found
+    location = object_back_end(settings).location(settings)
+    return {**found, **(location or {"data": service_key_digest(settings)})}
 
 
 def ray_engine(settings: Settings) -> RayEngine:
     ray, brought = settings.ray, tuple(ModelFiles(settings.data).ids())
     return RayEngine(
         ray_hands,
-        (settings.audio, settings.fraud, whereabouts(settings), brought, ray.gpus_per_worker > 0),
+        (settings.audio, settings.fraud, storage_location(settings), brought, ray.gpus_per_worker > 0),
         Cluster(
             address=ray.address,
             namespace=ray.namespace,

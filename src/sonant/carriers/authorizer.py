@@ -13,8 +13,8 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, TypeVar
 
-from sonant.audit.masking import HIDDEN
-from sonant.audit.record import Audited
+from sonant.audit.record import AuditedOperation
+from sonant.audit.redaction import HIDDEN
 from sonant.carriers.parts import Stream, StreamOpener
 from sonant.carriers.request import StreamParameters, StreamRequest
 from sonant.errors import DatabaseUnavailable, InternalServer, WireError
@@ -42,7 +42,9 @@ def _shown(parameters: Mapping[str, Any]) -> dict[str, Any]:
 
 
 AUDITED_STREAMS = {
-    STREAM_AUDIO.target: Audited(name=STREAM_AUDIO.name, read_only=False, request=_shown, answer=_shown)
+    STREAM_AUDIO.target: AuditedOperation(
+        name=STREAM_AUDIO.name, read_only=False, request=_shown, response=_shown
+    )
 }
 
 

@@ -28,7 +28,7 @@ def verify(cli: CliContext, head: str | None) -> None:
     """Check that in every chain each line follows from the one before; exits 1 when one does not."""
     verdicts = [(folder, chain.verify(folder, head)) for folder in _folders(cli.settings())]
     whole = all(verdict.broken is None for _, verdict in verdicts)
-    seen = head is None or any(verdict.saw_expected for _, verdict in verdicts)
+    seen = head is None or any(verdict.has_expected for _, verdict in verdicts)
     lines = [line for folder, verdict in verdicts for line in _verdict_lines(folder, verdict)]
     if not seen:
         lines.append(
@@ -41,7 +41,7 @@ def verify(cli: CliContext, head: str | None) -> None:
     sys.exit(0 if whole and seen else 1)
 
 
-def _verdict(folder: Path, verdict: chain.Verdict) -> dict[str, Any]:
+def _verdict(folder: Path, verdict: chain.Verification) -> dict[str, Any]:
     """Describe what was found in one chain, for JSON."""
     document: dict[str, Any] = {
         "Folder": str(folder),
@@ -51,7 +51,7 @@ def _verdict(folder: Path, verdict: chain.Verdict) -> dict[str, Any]:
     }
     if verdict.broken is not None:
         broken = verdict.broken
-        document["Broken"] = {"File": str(folder / broken.file), "Line": broken.line, "Reason": broken.why}
+        document["Broken"] = {"File": str(folder / broken.file), "Line": broken.line, "Reason": broken.reason}
         return document
     document["Head"] = verdict.head
     if verdict.first_previous != chain.BEGINNING:
@@ -59,10 +59,10 @@ def _verdict(folder: Path, verdict: chain.Verdict) -> dict[str, Any]:
     return document
 
 
-def _verdict_lines(folder: Path, verdict: chain.Verdict) -> Iterator[str]:
+def _verdict_lines(folder: Path, verdict: chain.Verification) -> Iterator[str]:
     if verdict.broken is not None:
         broken = verdict.broken
-        yield f"broken at {folder / broken.file}, line {broken.line}: {broken.why}"
+        yield f"broken at {folder / broken.file}, line {broken.line}: {broken.reason}"
         yield f"{verdict.lines} lines before it are whole"
         return
     yield (f"{folder.name} whole: {verdict.lines} lines in {verdict.files} files, last hash {verdict.head}")

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import click
 
-from sonant.backup import restoring
-from sonant.backup.making import make
+from sonant.backup import restore as restoring
+from sonant.backup.create import create
 from sonant.backup.sealed_file import MIN_PASSPHRASE
 from sonant.cli.context import CliContext, Command, pass_cli
 from sonant.errors import SetupError
@@ -32,8 +32,8 @@ def backup(cli: CliContext, file: Path, key_file: Path | None) -> None:
     """Write an encrypted backup of database, keys, models and audit trail; the service may run."""
     settings = cli.settings()
     if file.exists():
-        raise SetupError(f"{file} is there already; choose another name")
-    made = make(settings, file, read_passphrase(key_file, new=True), now)
+        raise SetupError(f"{file} exists already; choose another name")
+    made = create(settings, file, read_passphrase(key_file, new=True), now)
     cli.show(
         {"File": str(file), "Rows": made.rows, "Files": made.files, "Bytes": made.size_bytes},
         f"{file}: {made.rows:,} rows, {made.files} files, {made.size_bytes / 1e6:,.1f} MB, sealed",

@@ -237,7 +237,9 @@ def _of_domain(settings: Settings, domain_id: str) -> tuple[Calibration, Compari
         if voices is None:
             raise SetupError(f"domain {domain_id} has no enrolled speakers")
         shipped = model_calibration(ModelFiles(settings.data), voices.model_id)
-        repeated = calibrations.repetitions(connection, domain.domain_id, voices.model_id, KEPT_REPETITIONS)
+        repeated = calibrations.list_repeated_enrollments(
+            connection, domain.domain_id, voices.model_id, KEPT_REPETITIONS
+        )
     chosen = np.sort(np.random.default_rng(1).permutation(len(voices.speaker_ids))[:MOST_SPEAKERS])
     vectors, snr = voices.vectors[chosen], voices.snr_db[chosen]
     first, second = np.triu_indices(len(chosen), 1)

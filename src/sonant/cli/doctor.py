@@ -16,7 +16,7 @@ import numpy as np
 from sonant.cli.context import CliContext, Command, pass_cli
 from sonant.errors import SetupError, SonantError
 from sonant.settings import Settings
-from sonant.storage.database.faults import fault_text
+from sonant.storage.database.errors import error_text
 
 #: Less free space than this is pointed out.
 _FREE_BYTES = 1 << 30
@@ -53,7 +53,7 @@ def run_check(check: Check) -> tuple[bool, str]:
     except (SonantError, OSError) as fault:
         return False, str(fault)
     except Exception as fault:
-        sentence = fault_text(fault)
+        sentence = error_text(fault)
         if sentence is None:
             raise
         return False, sentence
@@ -152,7 +152,7 @@ def check_database(settings: Settings) -> str:
     from sonant.storage.database.schema import domains, speakers
 
     with closing(open_store(settings).database) as database:
-        damage = database.damage(_CHECK_S)
+        damage = database.find_damage(_CHECK_S)
         if damage is not None:
             raise SetupError(damage)
         with database.read() as connection:
@@ -199,7 +199,7 @@ def check_key_store(settings: Settings) -> str:
 
     store = open_store(settings)
     check_keys(store)
-    if settings.keys == "aws-kms":
+    if not store.backends.owns_keys:
         with store.database.read() as connection:
             used = select(domains.c.account_id, domains.c.region, domains.c.kms_key_arn).distinct()
             found = connection.execute(used).all()
@@ -209,7 +209,7 @@ def check_key_store(settings: Settings) -> str:
         return f"{settings.keys}: {states.count('Enabled')} of the {len(states)} keys in use are enabled"
     keys = store.accounts.keys(settings.account)
     state = keys.describe(DEFAULT_ALIAS).state
-    if settings.keys == "pkcs11" and state == "Enabled":
+    if store.accounts.in_token and state == "Enabled":
         keys.generate_data_key(DEFAULT_ALIAS, {"sonant": "doctor"})  # raises what the token reports
     where = "" if settings.keys == "local" else f"{settings.keys}: "
     return f"{where}{len(keys.list())} keys, {DEFAULT_ALIAS} is {state}"
@@ -219,19 +219,19 @@ def check_voiceprints(settings: Settings) -> str:
     """Raise SetupError when voiceprints are of another voice model than their domain's."""
     from sonant.assembly.installation import open_store
     from sonant.storage.model_files import ModelFiles
-    from sonant.storage.repositories import domains, model_upgrades
+    from sonant.storage.repositories import domains, shadow_voiceprints
     from sonant.voice.models import shipped_encoder_id
 
     counts, repairs, files = [0, 0], [], ModelFiles(settings.data)
     with closing(open_store(settings).database) as database, database.read() as connection:
-        active = [domain for domain in domains.every(connection) if domain.active]
+        active = [domain for domain in domains.list_all(connection) if domain.active]
         for domain in active:
             if domain.model_id is not None:
                 files.get(domain.model_id)
             own = domain.model_id or shipped_encoder_id()
             stale = [
-                model_upgrades.count_stale(connection, domain.domain_id, own, kind)
-                for kind in model_upgrades.BOTH
+                shadow_voiceprints.count_other_model(connection, domain.domain_id, own, kind)
+                for kind in shadow_voiceprints.BOTH
             ]
             if sum(stale):
                 counts = [sum(pair) for pair in zip(counts, stale, strict=True)]

@@ -11,9 +11,9 @@ from sonant.cli import key_rotation
 from sonant.cli.context import CliContext, Group, account_option, pass_cli, table, yes_option
 from sonant.errors import SetupError
 from sonant.settings import Settings
+from sonant.storage.backends import key_back_end
 from sonant.storage.keys.local import LocalKeyStore
-from sonant.storage.keys.names import shown
-from sonant.storage.keys.store import KeyInfo
+from sonant.storage.keys.store import KeyInfo, printable
 
 key = Group("key", help="Manage the keys that encrypt domains and results, in files or in a token.")
 
@@ -98,7 +98,7 @@ def rotate(cli: CliContext, key_ref: str, forget_earlier: bool, account: str | N
     keys, store = open_key_store(settings, account), open_store(settings)
     try:
         if forget_earlier:
-            cli.confirm(f"This destroys the earlier material of the key {shown(key_ref)}", yes=yes)
+            cli.confirm(f"This destroys the earlier material of the key {printable(key_ref)}", yes=yes)
             destroyed = key_rotation.forget_earlier(store, keys, account or settings.account, key_ref)
             cli.show(
                 {"KeyArn": destroyed.key_arn, "RotationsForgotten": destroyed.rotations},
@@ -132,7 +132,7 @@ def accept_loss(cli: CliContext, key_id: str, account: str | None) -> None:
     with store.database.read() as connection:
         lost = lost_keys(store.accounts, connection)
     if (account or settings.account, key_id) not in {(owner, loss.key_id) for owner, loss in lost}:
-        raise SetupError(f"key {shown(key_id)} is not one that a domain of this account has lost")
+        raise SetupError(f"key {printable(key_id)} is not one that a domain of this account has lost")
     accepted = keys.accept_loss(key_id)
     cli.show(
         {"KeyId": accepted, "LossAccepted": True},
@@ -151,7 +151,7 @@ def schedule_deletion(cli: CliContext, key_ref: str, days: int, account: str | N
     """Disable a key now and destroy it in some days; data under it is lost for good then."""
     keys = open_key_store(cli.settings(), account)
     cli.confirm(
-        f"This disables the key {shown(key_ref)} and destroys it in {days} days, with all data under it",
+        f"This disables the key {printable(key_ref)} and destroys it in {days} days, with all data under it",
         yes=yes,
     )
     _show(cli, keys.schedule_deletion(key_ref, days))
@@ -183,8 +183,8 @@ def open_key_store(
     Only with `make` may the account be one without keys: a mistyped account must not leave a folder behind.
     With `may_lack`, keys may be missing that domains need.
     """
-    if settings.keys == "aws-kms":
-        raise SetupError("the keys of this service live in AWS KMS; manage them there, with `aws kms`")
+    if elsewhere := key_back_end(settings).administered:
+        raise SetupError(f"the keys of this service live {elsewhere}")
     store = open_store(settings, keys_may_lack=may_lack)
     if account is None:
         return store.accounts.keys(settings.account)

@@ -49,14 +49,14 @@ def wrap_anew(store: Store, keys: LocalKeyStore, account: str, key_arn: str) -> 
     done = 0
     for _ in range(_TRIES):
         with store.database.read() as connection:
-            found = [one for one in domains.every(connection) if one.account_id == account]
+            found = [one for one in domains.list_all(connection) if one.account_id == account]
         due = [one for one in found if _is_due(keys, one, key_arn)]
         if not due:
             return done
         for domain in due:
             wrapped = keys.re_wrap(domain.data_key_wrapped, encryption_context(domain.arn), key_arn)
             with store.database.write() as connection:
-                done += domains.wrap_anew(connection, domain, wrapped)
+                done += domains.set_wrapped_key(connection, domain, wrapped)
     raise SetupError("domains were changed at the same time again and again; try again")
 
 

@@ -130,9 +130,9 @@ def run() -> None:
     except (SonantError, OSError) as fault:
         _fail(str(fault))
     except Exception as fault:
-        from sonant.storage.database.faults import fault_text
+        from sonant.storage.database.errors import error_text
 
-        sentence = fault_text(fault)
+        sentence = error_text(fault)
         if sentence is None:
             raise
         _fail(sentence)

@@ -181,7 +181,7 @@ class Check:
             connection, domain, vault = where
             speaker = speakers.find(connection, vault, domain.domain_id, entry.speaker_id)
             speaker_id = None if speaker is None else speaker.speaker_id
-            standing = speakers.standing(connection, domain.domain_id, vault.lookup(entry.speaker_id))
+            standing = speakers.find_status(connection, domain.domain_id, vault.lookup(entry.speaker_id))
             status = state_of(standing, self._model_id or shipped_encoder_id())
             place = EntryRef(
                 connection=connection, vault=vault, domain_id=domain.domain_id, speaker_id=speaker_id

@@ -173,7 +173,7 @@ def remove(cli: CliContext, model_id: str, yes: bool) -> None:
     files = ModelFiles(settings.data)
     files.get(model_id)
     with store.database.read() as connection:
-        if model_upgrades.model_used(connection, model_id) or domains.with_model(connection, model_id):
+        if model_upgrades.model_used(connection, model_id) or domains.count_with_model(connection, model_id):
             raise SetupError(
                 f"{model_id} is the voice model of a domain, or made voiceprints that are kept: "
                 "bring the domain to another model first"

@@ -19,7 +19,7 @@ from sonant.errors import SetupError
 from sonant.jobs import model_upgrade as domain_models
 from sonant.jobs.model_registry import model_calibration
 from sonant.storage.model_files import ModelFiles
-from sonant.storage.repositories import model_upgrades
+from sonant.storage.repositories import model_upgrades, shadow_voiceprints
 from sonant.voice.models import shipped_encoder_id
 
 _POLL_S = 0.5
@@ -85,8 +85,8 @@ def _embed_all(cli: CliContext, store: Store, domain_id: str) -> None:
                         raise SetupError(f"{found.problem}; it is tried again by the service")
                     new_id = found.new_model_id or shipped_encoder_id()
                     counts = [
-                        model_upgrades.counts(connection, domain_id, new_id, kind)
-                        for kind in model_upgrades.BOTH
+                        shadow_voiceprints.counts(connection, domain_id, new_id, kind)
+                        for kind in shadow_voiceprints.BOTH
                     ]
                 pending = sum(one.pending for one in counts)
                 total = max(total, sum(one.pending + one.made + one.impossible for one in counts))
@@ -109,8 +109,8 @@ def _state(store: Store, domain_id: str) -> dict[str, Any]:
             "DomainId": domain_id,
             "ModelId": present,
             "OfOtherModels": {
-                kind: list(model_upgrades.stale(connection, domain_id, present, kind))
-                for kind in model_upgrades.BOTH
+                kind: list(shadow_voiceprints.list_other_model(connection, domain_id, present, kind))
+                for kind in shadow_voiceprints.BOTH
             },
             "Upgrade": None,
         }
@@ -118,14 +118,14 @@ def _state(store: Store, domain_id: str) -> dict[str, Any]:
             return document
         new_id = found.new_model_id or shipped_encoder_id()
         progress = {}
-        for kind in model_upgrades.BOTH:
-            counts = model_upgrades.counts(connection, domain_id, new_id, kind)
+        for kind in shadow_voiceprints.BOTH:
+            counts = shadow_voiceprints.counts(connection, domain_id, new_id, kind)
             progress[kind] = {
                 "Done": counts.made,
                 "Pending": counts.pending,
                 "Impossible": [
                     {"Id": person_id, "Reason": problem}
-                    for person_id, problem in model_upgrades.impossible(connection, domain_id, kind)
+                    for person_id, problem in shadow_voiceprints.impossible(connection, domain_id, kind)
                 ],
                 "ImpossibleCount": counts.impossible,
             }

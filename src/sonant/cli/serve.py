@@ -50,7 +50,7 @@ def run_service(settings: Settings, *, quiet: bool) -> None:
         key_id = installation.first_start(store)
         if key_id is None and settings.audit.enabled and not installation.audit_folders(settings):
             log.warning("%s", installation.lost_trail(settings))
-        store.backends.tidy()
+        store.backends.clean_up()
         listener = _listen(settings)
         cores = CpuAffinity()
         if settings.embedded and settings.wire.one_core:

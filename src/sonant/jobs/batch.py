@@ -70,7 +70,7 @@ class BatchWork:
         found = [
             Finding(
                 job_id=context.job.job_id,
-                place=position + 1,
+                request_number=position + 1,
                 outcome=outcome.label,
                 details=outcome.details,
             )

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from sonant.errors import Conflict
+from sonant.errors import Conflict, quota_text
 from sonant.jobs.entry import Prepared
 from sonant.jobs.faults import Refusal
 from sonant.jobs.fraud import refuse
-from sonant.storage.repositories.speakers import Standing
+from sonant.storage.repositories.speakers import SpeakerStatus
 
 EnrollmentStatus = Literal["DUPLICATE_SKIPPED", "NEW_ENROLLMENT", "ENROLLMENT_OVERWRITE"]
 
@@ -28,7 +28,7 @@ class Config:
 INCOMPARABLE = "INCOMPARABLE"
 
 
-def state_of(standing: Standing | None, model_id: str) -> str | None:
+def state_of(standing: SpeakerStatus | None, model_id: str) -> str | None:
     """A speaker's status in a domain of this voice model, or INCOMPARABLE; None for a new speaker."""
     if standing is None:
         return None
@@ -61,5 +61,5 @@ def after_listening(
     if flagged is not None:
         return flagged
     if status is None and speakers_present >= quota:
-        return Refusal(402, f"the domain already has {quota} speakers, its quota")
+        return Refusal(402, quota_text("domain", quota, "speakers"))
     return "ENROLLMENT_OVERWRITE" if status in ("ENROLLED", INCOMPARABLE) else "NEW_ENROLLMENT"

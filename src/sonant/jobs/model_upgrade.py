@@ -33,9 +33,10 @@ from sonant.jobs.window import Engine
 from sonant.storage.crypto.vault import Vault, open_vault
 from sonant.storage.database.engine import Database
 from sonant.storage.keys.store import KeysOf
-from sonant.storage.repositories import domains, jobs, model_upgrades
+from sonant.storage.repositories import domains, jobs, model_upgrades, shadow_voiceprints
 from sonant.storage.repositories.domains import Domain
-from sonant.storage.repositories.model_upgrades import ModelUpgrade, Person
+from sonant.storage.repositories.model_upgrades import ModelUpgrade
+from sonant.storage.repositories.shadow_voiceprints import Person
 from sonant.voice.calibration.model import Tail
 from sonant.voice.models import shipped_encoder_id
 
@@ -101,7 +102,7 @@ class Upgrades:
         self.check_model(upgrade.new_model_id)
         with self.database.read() as connection:
             domain, vault = self._open(connection, upgrade.domain_id)
-            people = model_upgrades.pending(connection, vault, upgrade.domain_id, new_id, BATCH)
+            people = shadow_voiceprints.pending(connection, vault, upgrade.domain_id, new_id, BATCH)
         heard = self._hear(people, upgrade.new_model_id)
         with self.database.write() as connection:
             domains.lock(connection, upgrade.domain_id)
@@ -109,13 +110,13 @@ class Upgrades:
                 return False  # it was called off, or another runner has it
             for person, result in zip(people, heard, strict=True):
                 vector, problem = _outcome(result)
-                model_upgrades.put_shadow(connection, person, new_id, vector, problem)
+                shadow_voiceprints.put(connection, person, new_id, vector, problem)
         if people:
             return True
         report = self._report(domain, vault, upgrade)
         with self.database.write() as connection:
             domains.lock(connection, upgrade.domain_id)
-            if not model_upgrades.pending(connection, vault, upgrade.domain_id, new_id, 1):
+            if not shadow_voiceprints.pending(connection, vault, upgrade.domain_id, new_id, 1):
                 model_upgrades.ready(connection, upgrade.domain_id, report)
                 log.info("domain %s: ready for the voice model %s", upgrade.domain_id, new_id)
         return True
@@ -160,7 +161,7 @@ class Upgrades:
 
     def _report(self, domain: Domain, vault: Vault, upgrade: ModelUpgrade) -> dict[str, Any]:
         with self.database.read() as connection:
-            found = model_upgrades.pairs(connection, vault, domain.domain_id, REPORT_SPEAKERS)
+            found = shadow_voiceprints.pairs(connection, vault, domain.domain_id, REPORT_SPEAKERS)
         old, new = (np.array([np.frombuffer(pair[side], "<f4") for pair in found]) for side in (0, 1))
         tails = [
             self.calibration_of(model_id or shipped_encoder_id()).tail(*_USUAL_LINE)
@@ -227,8 +228,8 @@ def switch(connection: Connection, domain: Domain, now: datetime) -> None:
     upgrade = _at(connection, domain, "READY", "is not ready")
     new_id = upgrade.new_model_id or shipped_encoder_id()
     waiting = sum(
-        model_upgrades.counts(connection, domain.domain_id, new_id, who).pending
-        for who in model_upgrades.BOTH
+        shadow_voiceprints.counts(connection, domain.domain_id, new_id, who).pending
+        for who in shadow_voiceprints.BOTH
     )
     if waiting:
         raise Validation(f"{waiting} voiceprints were made since it was ready: run the upgrade once more")
@@ -261,7 +262,7 @@ def use(connection: Connection, domain: Domain, model_id: str | None, calibratio
     calibration_of(model_id or shipped_encoder_id())
     if model_upgrades.find(connection, domain.domain_id) is not None:
         raise Validation("a change of this domain's voice model is under way")
-    if model_upgrades.has_prints(connection, domain.domain_id):
+    if shadow_voiceprints.has_voiceprints(connection, domain.domain_id):
         raise Validation(
             "the domain has voiceprints of its present voice model; change it with `sonant model upgrade`"
         )
@@ -283,7 +284,7 @@ def _change(
     connection: Connection, domain: Domain, model_id: str | None, *, switched: bool, now: datetime
 ) -> None:
     _require_no_jobs(connection, domain)
-    model_upgrades.exchange(connection, domain.domain_id, switched=switched, now=now)
+    model_upgrades.switch(connection, domain.domain_id, switched=switched, now=now)
     if not domains.set_model(connection, domain, model_id):
         raise Conflict("CONCURRENT_CHANGES")
 

@@ -23,7 +23,7 @@ from sqlalchemy import Connection
 from sonant.errors import SealBroken
 from sonant.jobs.faults import JobFault
 from sonant.storage.crypto.vault import SpeakerSeal, Vault
-from sonant.storage.repositories import fingerprints
+from sonant.storage.repositories import voiceprints
 from sonant.voice.replay.fingerprint import Fingerprint, all_pairs, shared_with
 from sonant.voice.replay.index import FingerprintIndex
 
@@ -69,7 +69,9 @@ class ReplayDetector:
         """Take in what the store has got since. Raises JobFault when a fingerprint cannot be opened: to pass
         over it would be to let a copy pass."""
         with _telling_damage():
-            for stored in fingerprints.after(connection, vault, self._domain_id, self._last, self._most):
+            for stored in voiceprints.fingerprints_after(
+                connection, vault, self._domain_id, self._last, self._most
+            ):
                 self._index.add(stored.number, Fingerprint.from_bytes(stored.data))
                 self._last = stored.number
 
@@ -88,7 +90,7 @@ class ReplayDetector:
         copies, pairs = [], all_pairs(heard, tolerant=True)
         for number in self._index.candidates(heard, CANDIDATES):
             with _telling_damage():
-                stored = fingerprints.find(connection, vault, self._domain_id, number)
+                stored = voiceprints.find_fingerprint(connection, vault, self._domain_id, number)
             if stored is None or not counts(stored.speaker_id, heard_as, live=live):
                 continue
             if before is not None and stored.created_at >= before:
@@ -108,5 +110,5 @@ class ReplayDetector:
         now: datetime,
     ) -> None:
         """Keep the fingerprint of speech that was accepted; it is found from now on."""
-        fingerprints.add(connection, seal, self._domain_id, speaker_id, data, now)
+        voiceprints.add_fingerprint(connection, seal, self._domain_id, speaker_id, data, now)
         self.follow(connection, vault)

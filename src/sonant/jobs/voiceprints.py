@@ -54,7 +54,7 @@ def _note_repetition(
     if old is None or old[0] != heard.model_id:
         return
     one, two = (np.frombuffer(vector, "<f4") for vector in (old[1], heard.vector))
-    repetition = calibrations.Repetition(
+    repetition = calibrations.RepeatedEnrollment(
         similarity=float(one.dot(two)), speech_s=heard.net_speech_s, snr_db=heard.snr_db
     )
-    calibrations.note_repetition(connection, domain_id, heard.model_id, repetition, now)
+    calibrations.add_repeated_enrollment(connection, domain_id, heard.model_id, repetition, now)

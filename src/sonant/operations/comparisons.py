@@ -53,7 +53,7 @@ class View:
         return found if found is not None and found.basis == basis else None
 
     def heard(self, purpose: str) -> bool:
-        return session_hearings.was_heard(self.connection, self.session, purpose)
+        return session_hearings.has_hearing(self.connection, self.session, purpose)
 
     @property
     def watchlist_id(self) -> str:

@@ -23,7 +23,7 @@ from sonant.operations.tags import checked_tags, require_unchanged
 from sonant.storage.crypto.vault import Vault, create_vault, open_vault
 from sonant.storage.database.postgres import advisory_lock
 from sonant.storage.keys.store import KeyInfo
-from sonant.storage.repositories import consents, domains
+from sonant.storage.repositories import callers, domains
 
 #: The model's own range for ListDomains; its text says 100.
 DOMAINS_PAGE = 10
@@ -48,7 +48,7 @@ def create_domain(service: Service, caller: Caller, request: Request) -> Answer:
             return {"Domain": domain_member(domain, service.open_vault(caller, domain))}
         limit = settings.quotas.domains_per_account
         if domains.count_active(connection, caller.account_id, caller.region) >= limit:
-            raise ServiceQuotaExceeded(f"The account already has {limit} domains, its quota.")
+            raise ServiceQuotaExceeded.of("account", limit, "domains")
         domain_id = new_id()
         arn = domains.domain_arn(caller.region, caller.account_id, domain_id)
         keys = service.keys_of(caller.account_id, caller.region)
@@ -154,13 +154,13 @@ def restore_domain(service: Service, caller: Caller, request: Request) -> Answer
     with service.database.write() as connection:
         advisory_lock(connection, "domains", caller.account_id)
         domain = service.require_domain(connection, caller, request["DomainId"], lock=True)
-        if domain.lost(service.clock()):
+        if domain.is_to_be_erased(service.clock()):
             raise domain_not_found()
         vault = service.open_vault(caller, domain)
         if not domain.active:
             limit = service.settings.quotas.domains_per_account
             if domains.count_active(connection, caller.account_id, caller.region) >= limit:
-                raise ServiceQuotaExceeded(f"The account already has {limit} domains, its quota.")
+                raise ServiceQuotaExceeded.of("account", limit, "domains")
             require_unchanged(domains.restore(connection, domain, service.clock()))
         return {"Domain": domain_member(service.require_domain(connection, caller, domain.domain_id), vault)}
 
@@ -191,7 +191,7 @@ def _require_consent(service: Service, caller: Caller) -> None:
     if service.settings.biometric_consent:
         return
     with service.database.read() as connection:
-        accepted_at = consents.accepted_at(connection, caller.account_id)
+        accepted_at = callers.consent_accepted_at(connection, caller.account_id)
     if accepted_at is None:
         raise ResourceNotFound(
             "COMPLIANCE_CONSENT",

@@ -140,7 +140,7 @@ def find_pairs(voices: Voices, scale: Calibration, rate: float, *, after: str = 
 
 def load_voices(connection: Connection, vault: Vault, domain_id: str) -> Voices | None:
     """All voices of the model that most of a domain's voiceprints come from; None without any."""
-    makers = voiceprints.makers(connection, domain_id)
+    makers = voiceprints.count_by_model(connection, domain_id)
     if not makers:
         return None
     model_id = max(makers, key=lambda name: makers[name])

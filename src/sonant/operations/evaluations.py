@@ -191,7 +191,7 @@ def _store(service: Service, caller: Caller, request: Request, made: Results) ->
             session_hearings.save_result(connection, view.session.session_id, one.purpose, result)
             if isinstance(one.content, Authentication) and one.content.decision == "ACCEPT":
                 assert view.speaker is not None
-                speakers.accessed(connection, view.speaker.speaker_id, now)
+                speakers.set_last_accessed(connection, view.speaker.speaker_id, now)
         answer = _answer(view, made)
         told = evaluate_session_event(
             domain,

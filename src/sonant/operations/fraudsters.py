@@ -95,7 +95,7 @@ def delete_fraudster(service: Service, caller: Caller, request: Request) -> None
 def require_watchlist_room(service: Service, present: int) -> None:
     limit = service.settings.quotas.fraudsters_per_watchlist
     if present >= limit:
-        raise ServiceQuotaExceeded(f"The watchlist already has {limit} fraudsters, its quota.")
+        raise ServiceQuotaExceeded.of("watchlist", limit, "fraudsters")
 
 
 def _require(connection: Connection, domain_id: str, fraudster_id: str) -> Fraudster:

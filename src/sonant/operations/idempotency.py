@@ -8,7 +8,7 @@ from sqlalchemy import Connection
 
 from sonant.errors import Validation
 from sonant.operations.service import Caller, Request, Service
-from sonant.storage.repositories import client_tokens
+from sonant.storage.repositories import callers
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,7 +22,7 @@ class ClientToken:
     def keep(self, service: Service, connection: Connection, resource_id: str) -> None:
         """Remember what was made, in the transaction that makes it."""
         if self.scope is not None:
-            client_tokens.keep(connection, self.scope, self.request_hash, resource_id, service.clock())
+            callers.add_client_token(connection, self.scope, self.request_hash, resource_id, service.clock())
 
 
 def client_token(
@@ -40,7 +40,7 @@ def client_token(
     scope = service.secret.fingerprint(
         "\x00".join((caller.account_id, caller.region, operation, request.get("DomainId", ""), token))
     )
-    earlier = client_tokens.find(connection, scope, service.clock())
+    earlier = callers.find_client_token(connection, scope, service.clock())
     if earlier is None:
         return ClientToken(scope=scope, request_hash=request_hash, found=None)
     if earlier[0] != request_hash:

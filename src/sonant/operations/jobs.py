@@ -84,7 +84,7 @@ def start(service: Service, caller: Caller, request: Request, what: Start, confi
 
 def describe(service: Service, caller: Caller, request: Request, kind: str) -> Answer:
     with service.open_domain(caller, request["DomainId"], write=False) as (connection, domain, vault):
-        memory, place = service.database.memory(connection), (kind, domain.domain_id, request["JobId"])
+        memory, place = service.database.read_cache(connection), (kind, domain.domain_id, request["JobId"])
         job = memory.get(place)
         if job is None:
             job = memory[place] = require_job(connection, *place)

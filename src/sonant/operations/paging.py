@@ -11,7 +11,7 @@ from typing import TypeVar
 
 from sonant.errors import SealBroken, Validation
 from sonant.operations.service import Request, Service
-from sonant.storage.repositories.client_tokens import TOKEN_LIFE
+from sonant.storage.repositories.callers import TOKEN_LIFETIME
 from sonant.storage.times import to_us
 
 T = TypeVar("T")
@@ -54,6 +54,6 @@ def _read(service: Service, bound: str, token: str) -> tuple[int, str]:
         raise Validation(
             "NextToken is not one that this call gave; call again with the same arguments or without it"
         ) from None
-    if issued_at <= to_us(service.clock() - TOKEN_LIFE):
+    if issued_at <= to_us(service.clock() - TOKEN_LIFETIME):
         raise Validation("NextToken has expired; start the listing again without it")
     return created_at, identifier

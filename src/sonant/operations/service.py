@@ -53,7 +53,7 @@ class Caller:
         return self.principal.account_id
 
     def may(self, action: str, resource: str) -> bool:
-        return self.principal.judge.allows(action, resource, self.context)
+        return self.principal.evaluator.allows(action, resource, self.context)
 
     def require(self, action: str, resource: str) -> None:
         """Raises AccessDenied in AWS's words unless the caller's policies allow it."""
@@ -151,7 +151,8 @@ class Service:
         if lock:
             domain = domains.find(connection, caller.account_id, region, domain_id, lock=True)
         else:
-            memory, place = self.database.memory(connection), ("domain", caller.account_id, region, domain_id)
+            memory = self.database.read_cache(connection)
+            place = ("domain", caller.account_id, region, domain_id)
             if place not in memory:
                 memory[place] = domains.find(connection, caller.account_id, region, domain_id)
             domain = memory[place]

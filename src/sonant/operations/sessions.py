@@ -16,7 +16,7 @@ from sqlalchemy import Connection
 from sonant.errors import Conflict, ResourceNotFound
 from sonant.events.documents import ErrorInfo, Event, EventDomain, speaker_event
 from sonant.events.session_documents import (
-    Asked,
+    SessionReference,
     session_enrollment_event,
     session_enrollment_refused_event,
     stream_refused_event,
@@ -34,7 +34,7 @@ from sonant.sessions.setup import default_setup
 from sonant.sessions.speakers import require_speaker
 from sonant.sessions.starting import begin_stream, check_speaker
 from sonant.storage.crypto.vault import Vault
-from sonant.storage.repositories import sessions, speakers
+from sonant.storage.repositories import session_streams, sessions, speakers
 from sonant.storage.repositories.domains import Domain
 from sonant.storage.repositories.sessions import Session
 
@@ -142,7 +142,7 @@ def end_stream(service: Service, caller: Caller, request: Request) -> Answer:
         if session.active:
             now = service.clock()
             until = now + timedelta(hours=service.settings.live.keep_h)
-            sessions.end_stream(
+            session_streams.end(
                 connection, session.session_id, session.stream, EndReason.REQUESTED, now, until
             )
             session = require_session(service, connection, domain.domain_id, session.session_id)
@@ -216,7 +216,7 @@ def _change(
     if "SpeakerId" in request:
         speaker_id = _speaker_id(service, connection, domain, vault, request["SpeakerId"])
         check_speaker(session, speaker_id)
-    sessions.set_up(
+    sessions.configure(
         connection,
         session.session_id,
         speaker_id=speaker_id,
@@ -238,7 +238,7 @@ def telling_refusal(
     caller: Caller,
     domain_id: str,
     asked: str,
-    told: Callable[[EventDomain, Asked, ErrorInfo], Event],
+    told: Callable[[EventDomain, SessionReference, ErrorInfo], Event],
 ) -> AbstractContextManager[None]:
     """Tell of a refusal about the session `asked`, a name or id; see `Service.telling_failure`."""
 
@@ -246,7 +246,7 @@ def telling_refusal(
         found = None
         if isinstance(domain, Domain):  # else the sessions are another account's
             found = sessions.find(connection, domain_id, asked, service.clock())
-        return told(domain, Asked.of(asked, found), error)
+        return told(domain, SessionReference.of(asked, found), error)
 
     return service.telling_failure(caller, domain_id, event)
 

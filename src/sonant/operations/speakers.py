@@ -119,7 +119,7 @@ def delete_speaker(service: Service, caller: Caller, request: Request) -> Answer
         service.open_domain(caller, request["DomainId"], write=True) as (connection, domain, vault),
     ):
         speaker = _require(connection, vault, domain, request["SpeakerId"])
-        speakers.remove(connection, speaker.speaker_id)
+        speakers.delete_speaker(connection, speaker.speaker_id)
         told = speaker_event(domain, "DELETE_SPEAKER", speaker_id=speaker.speaker_id)
         service.outbox.put(connection, [told], service.clock())
         ended = fail_enrollments(service, connection, domain, [speaker.speaker_id], DELETED_MEANWHILE)
@@ -211,7 +211,7 @@ def _opt_out(
     if speaker is not None:
         if speaker.status == "OPTED_OUT":
             return "unchanged", speaker.speaker_id
-        speakers.forget_voice(connection, vault, speaker, "OPTED_OUT", service.clock())
+        speakers.delete_voice(connection, vault, speaker, "OPTED_OUT", service.clock())
         return "changed", speaker.speaker_id
     if speaker_id.startswith("id#"):
         raise speaker_not_found()
@@ -245,7 +245,7 @@ def speaker_not_found() -> ResourceNotFound:
 def require_speaker_quota(service: Service, present: int) -> None:
     limit = service.settings.quotas.speakers_per_domain
     if present >= limit:
-        raise ServiceQuotaExceeded(f"The domain already has {limit} speakers, its quota.")
+        raise ServiceQuotaExceeded.of("domain", limit, "speakers")
 
 
 def _reference(

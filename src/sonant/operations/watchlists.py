@@ -24,7 +24,7 @@ def create_watchlist(service: Service, caller: Caller, request: Request) -> Answ
             return {"Watchlist": _member(require_watchlist(connection, domain.domain_id, token.found), vault)}
         limit = service.settings.quotas.watchlists_per_domain
         if watchlists.count(connection, domain.domain_id) >= limit:
-            raise ServiceQuotaExceeded(f"The domain already has {limit} watchlists, its quota.")
+            raise ServiceQuotaExceeded.of("domain", limit, "watchlists")
         watchlist_id = new_id()
         watchlists.create(
             connection,

@@ -166,7 +166,7 @@ class Housekeeper:
         """Erase what was suspended 30 days ago or longer."""
         now = self.clock()
         with self.database.write() as connection:
-            lost = domains.suspended_too_long(connection, now)
+            lost = domains.list_to_be_erased(connection, now)
             erased = domains.erase_suspended(connection, now)
         if erased:
             self.database.truncate_wal()
@@ -177,7 +177,7 @@ class Housekeeper:
     def forget_repetitions(self) -> int:
         """Keep as many comparisons of repeated enrollments as calibration reads."""
         with self.database.write() as connection:
-            return calibrations.forget_repetitions(connection, KEPT_REPETITIONS)
+            return calibrations.delete_old_repeated_enrollments(connection, KEPT_REPETITIONS)
 
     def check_database(self) -> bool:
         """Look for damage to the database's file; whether there is any. Metrics and the log tell of it.
@@ -188,7 +188,7 @@ class Housekeeper:
         if not self.database.is_file:
             return False
         try:
-            damage = self.database.damage(CHECK_S)
+            damage = self.database.find_damage(CHECK_S)
         except CheckUnfinished as fault:
             log.info("%s: run `sonant doctor` for that", fault)
             return False
@@ -233,7 +233,7 @@ class Housekeeper:
         while True:
             with self.database.write() as connection:
                 domains.lock(connection, domain.domain_id)
-                batch = speakers.unused_since(connection, domain.domain_id, before, after, BATCH)
+                batch = speakers.list_unused_since(connection, domain.domain_id, before, after, BATCH)
                 broken = sum(not self._expire(connection, vault, speaker) for speaker in batch)
                 counters.add(connection, {(counters.NOT_EXPIRED, ""): broken})
             expired += len(batch) - broken
@@ -244,7 +244,7 @@ class Housekeeper:
 
     def _expire(self, connection: Connection, vault: Vault, speaker: speakers.Speaker) -> bool:
         try:
-            speakers.forget_voice(connection, vault, speaker, "EXPIRED", self.clock())
+            speakers.delete_voice(connection, vault, speaker, "EXPIRED", self.clock())
         except SealBroken:
             return False
         return True

@@ -16,7 +16,7 @@ from sonant.events.outbox import Outbox
 from sonant.events.session_documents import Window
 from sonant.settings import Live
 from sonant.storage.database.engine import Database
-from sonant.storage.repositories import domains, session_hearings, sessions, speakers
+from sonant.storage.repositories import domains, session_hearings, session_streams, sessions, speakers
 from sonant.storage.repositories.domains import Domain
 from sonant.storage.repositories.sessions import Session
 
@@ -42,11 +42,11 @@ class SessionKeeper:
     def take_over(self) -> int:
         """End all ongoing streams: for a service that is alone and has just started."""
         with self.database.write() as connection:
-            found = sessions.ongoing(connection, self.clock())
+            found = session_streams.list_ongoing(connection, self.clock())
             for session in found:
                 self._end(connection, session, sessions.SERVICE_STOPPED, self.clock())
         with self.database.write() as connection:
-            for session in sessions.stalled(connection, self.clock(), self.clock(), BATCH):
+            for session in session_streams.list_stalled(connection, self.clock(), self.clock(), BATCH):
                 self._fail_enrollment(connection, session)
         return len(found)
 
@@ -54,28 +54,30 @@ class SessionKeeper:
         """Write down what counts as ended, and enrollments that nobody works on."""
         now = self.clock()
         with self.database.read() as connection:  # hardly ever is there any
-            if not sessions.silent(connection, now, 1) and not sessions.stalled(
+            if not session_streams.list_expired(connection, now, 1) and not session_streams.list_stalled(
                 connection, now - STALLED_AFTER, now, 1
             ):
                 return 0
         with self.database.write() as connection:
-            found = sessions.silent(connection, now, BATCH)
+            found = session_streams.list_expired(connection, now, BATCH)
             for session in found:
                 reason = session.stream_end_reason or sessions.SERVICE_STOPPED
                 self._end(connection, session, reason, session.stream_until)
-            stalled = sessions.stalled(connection, now - STALLED_AFTER, now, BATCH)
+            stalled = session_streams.list_stalled(connection, now - STALLED_AFTER, now, BATCH)
             for session in stalled:
                 self._fail_enrollment(connection, session)
         return len(found) + len(stalled)
 
     def erase_old(self) -> int:
         """Erase sessions whose time is up, with their keys."""
-        return self._batches(lambda connection: sessions.erase_old(connection, self.clock(), BATCH))
+        return self._batches(
+            lambda connection: session_streams.delete_expired_sessions(connection, self.clock(), BATCH)
+        )
 
     def forget_pending(self) -> int:
         """Forget speakers who were named and never enrolled."""
         before = self.clock() - PENDING_KEPT
-        return self._batches(lambda connection: speakers.remove_pending(connection, before, BATCH))
+        return self._batches(lambda connection: speakers.delete_pending(connection, before, BATCH))
 
     def _batches(self, step: Callable[[Connection], int]) -> int:
         total = 0
@@ -91,7 +93,7 @@ class SessionKeeper:
 
     def _end(self, connection: Connection, session: Session, reason: str, at: datetime) -> None:
         until = at + timedelta(hours=self.live.keep_h)
-        sessions.end_stream(connection, session.session_id, session.stream, reason, at, until)
+        session_streams.end(connection, session.session_id, session.stream, reason, at, until)
         ended = sessions.find(connection, session.domain_id, session.session_id, self.clock())
         domain = domains.find_by_id(connection, session.domain_id)
         if ended is not None and domain is not None:

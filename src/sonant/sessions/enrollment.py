@@ -21,7 +21,7 @@ from sonant.jobs.voiceprints import store_voiceprint
 from sonant.sessions.context import StreamContext
 from sonant.sessions.listener import GATHERING, StreamKey
 from sonant.storage.crypto.vault import Vault
-from sonant.storage.repositories import domains, fingerprints, sessions, speakers
+from sonant.storage.repositories import domains, sessions, speakers, voiceprints
 from sonant.storage.repositories.domains import Domain
 from sonant.storage.repositories.session_hearings import Hearing
 from sonant.storage.repositories.sessions import Session
@@ -190,7 +190,9 @@ class _Enrollment:
         seal, domain_id = speaker.seal(vault), self._domain.domain_id
         store_voiceprint(connection, vault, domain_id, speaker.speaker_id, seal, heard, now, before=speaker)
         if heard.fingerprint is not None:
-            fingerprints.add(connection, seal, domain_id, speaker.speaker_id, heard.fingerprint, now)
+            voiceprints.add_fingerprint(
+                connection, seal, domain_id, speaker.speaker_id, heard.fingerprint, now
+            )
 
 
 def _risks(

@@ -18,7 +18,8 @@ from sonant.sessions.calls import EndReason
 from sonant.sessions.stream import Samples, Stream
 from sonant.settings import Settings
 from sonant.storage.repositories.session_hearings import AUTHENTICATION, FRAUD
-from sonant.storage.repositories.sessions import Progress, Session
+from sonant.storage.repositories.session_streams import Progress
+from sonant.storage.repositories.sessions import Session
 from sonant.voice.audio.recording import RATE_HZ, TelephoneBand
 from sonant.voice.gathering import SpeechGatherer, SpeechWindow
 from sonant.voice.models import Models

@@ -188,7 +188,7 @@ class StreamManager:
         if speaker.speaker_id == session.speaker_id:
             return session
         check_speaker(session, speaker.speaker_id)
-        sessions.set_up(
+        sessions.configure(
             connection,
             session.session_id,
             speaker_id=speaker.speaker_id,

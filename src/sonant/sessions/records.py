@@ -13,10 +13,11 @@ from sonant.retention.sessions import stream_event
 from sonant.sessions.calls import EndReason
 from sonant.sessions.context import LEASE, DomainGone, StreamContext
 from sonant.sessions.listener import StreamKey
-from sonant.storage.repositories import domains, session_hearings, sessions
+from sonant.storage.repositories import domains, session_hearings, session_streams, sessions
 from sonant.storage.repositories.domains import Domain
 from sonant.storage.repositories.session_hearings import Hearing
-from sonant.storage.repositories.sessions import ENDED, ONGOING, PENDING, Progress, Session
+from sonant.storage.repositories.session_streams import Progress
+from sonant.storage.repositories.sessions import ENDED, ONGOING, PENDING, Session
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,7 +43,7 @@ def claim(context: StreamContext, place: StreamKey, begun_at: datetime) -> EndRe
     with context.database.write() as connection:
         domain, _ = context.domain(connection, place.domain_id)
         now = context.clock()
-        mine = sessions.claim_stream(
+        mine = session_streams.claim(
             connection, place.session_id, place.number, context.owner, begun_at, now + LEASE
         )
         session = sessions.find(connection, place.domain_id, place.session_id, now)
@@ -77,7 +78,7 @@ def end(context: StreamContext, place: StreamKey, reason: EndReason, progress: P
             stays = reason in (EndReason.DISCONNECTED, EndReason.SERVICE_STOPPED)
             if session.stream_status != PENDING or stays:
                 return
-        ended = sessions.end_stream(
+        ended = session_streams.end(
             connection, place.session_id, place.number, reason, now, now + context.keep, progress
         )
         domain = domains.find_by_id(connection, place.domain_id)
@@ -105,8 +106,10 @@ def beat(context: StreamContext, streams: Sequence[Open]) -> dict[str, Seen]:
     now = context.clock()
     if claimed:
         with context.database.write() as connection:
-            sessions.beat(connection, context.owner, [one.progress for one in claimed], now + LEASE)
-            owned = sessions.owned(connection, context.owner, now)
+            session_streams.heartbeat(
+                connection, context.owner, [one.progress for one in claimed], now + LEASE
+            )
+            owned = session_streams.list_owned(connection, context.owner, now)
     else:
         owned = {}
     seen = {}

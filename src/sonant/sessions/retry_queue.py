@@ -15,7 +15,7 @@ from collections.abc import Callable
 from sqlalchemy.exc import SQLAlchemyError
 
 from sonant.errors import DatabaseUnavailable, KeysUnreachable, SetupError
-from sonant.storage.database.faults import fault_text
+from sonant.storage.database.errors import error_text
 from sonant.threads import start_loop
 
 log = logging.getLogger(__name__)
@@ -107,7 +107,7 @@ class RetryQueue:
             errand.attempts += 1
             again = errand.attempts < ATTEMPTS and not self._closing
             what = "trying again" if again else "given up"
-            log.warning("live calls: %s: %s; %s", errand.name, fault_text(fault) or fault, what)
+            log.warning("live calls: %s: %s; %s", errand.name, error_text(fault) or fault, what)
             if again:
                 due = time.monotonic() + RETRY_FIRST_S * 2 ** (errand.attempts - 1)
                 with self._condition:
@@ -127,6 +127,6 @@ def _quietly(step: Step) -> None:
     try:
         step()
     except AGAIN as fault:
-        log.warning("live calls: %s", fault_text(fault) or fault)
+        log.warning("live calls: %s", error_text(fault) or fault)
     except Exception:
         log.exception("live calls: internal failure")

@@ -23,7 +23,7 @@ from sonant.jobs.fraud import SPOOFING, Risk, known_fraudster, with_replay
 from sonant.jobs.fraudster_gallery import FraudsterGallery, Sample
 from sonant.jobs.replay import ReplayDetector, ReplayMatch
 from sonant.storage.crypto.vault import Vault
-from sonant.storage.database.turns import Turns
+from sonant.storage.database.semaphore import FairSemaphore
 from sonant.storage.repositories import fraud_voices, watchlists
 from sonant.storage.repositories.domains import Domain
 from sonant.storage.repositories.session_hearings import Hearing
@@ -46,7 +46,7 @@ class FraudIndexes:
         """So many recordings of a domain are remembered, the newest; with 0 no replay is looked for. Those
         of `loading_at_once` domains are read at once: each holds a connection for as long as it takes."""
         self._most = replay_recordings
-        self._loading = Turns(loading_at_once)
+        self._loading = FairSemaphore(loading_at_once)
         self._fraud_indexes: _Latest[FraudsterGallery] = _Latest(MOST_WATCHES)
         self._guards: _Latest[ReplayDetector] = _Latest(MOST_GUARDS)
         self._preparing: dict[str, Future[None]] = {}
@@ -161,7 +161,7 @@ class FraudIndexes:
     ) -> None:
         try:
             guard = ReplayDetector(domain.domain_id, self._most)
-            with self._loading.held(LOADING_WAIT_S), read() as connection, _readable():
+            with self._loading.acquired(LOADING_WAIT_S), read() as connection, _readable():
                 guard.follow(connection, vault)
             self._guards.put(domain.domain_id, guard)
             reading.set_result(None)

@@ -28,7 +28,7 @@ def require_speaker(
     if speaker_id.startswith("id#"):
         raise ResourceNotFound("SPEAKER")
     if speakers.count(connection, domain.domain_id) >= quota:
-        raise ServiceQuotaExceeded(f"The domain already has {quota} speakers, its quota.")
+        raise ServiceQuotaExceeded.of("domain", quota, "speakers")
     new_id = new_generated_id()
     speakers.add(
         connection,

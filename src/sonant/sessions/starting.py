@@ -9,7 +9,7 @@ from sqlalchemy import Connection
 from sonant.errors import Conflict, ServiceQuotaExceeded
 from sonant.ids import new_generated_id
 from sonant.storage.crypto.vault import Vault
-from sonant.storage.repositories import sessions
+from sonant.storage.repositories import session_streams, sessions
 from sonant.storage.repositories.domains import Domain
 from sonant.storage.repositories.sessions import Session, Setup
 
@@ -38,7 +38,7 @@ def begin_stream(
     if found is not None and found.active:
         raise Conflict("ANOTHER_ACTIVE_STREAM")
     if sessions.count_active(connection, domain.domain_id, now) >= quota:
-        raise ServiceQuotaExceeded(f"The domain already has {quota} active sessions, its quota.")
+        raise ServiceQuotaExceeded.of("domain", quota, "active sessions")
     if found is None:
         sessions.add(
             connection,
@@ -55,7 +55,7 @@ def begin_stream(
     else:
         speaker_id = speaker_id or found.speaker_id
         check_speaker(found, speaker_id)
-        sessions.set_up(
+        sessions.configure(
             connection,
             found.session_id,
             speaker_id=speaker_id,
@@ -63,7 +63,7 @@ def begin_stream(
             now=now,
             contact_arn=contact_arn,
         )
-        sessions.next_stream(connection, found, now, now + wait)
+        session_streams.add(connection, found, now, now + wait)
     begun = sessions.find(connection, domain.domain_id, name, now)
     assert begun is not None
     return begun

@@ -17,12 +17,9 @@ from typing import Any
 
 from sonant.errors import SetupError
 from sonant.settings import Settings
+from sonant.settings.registries import KEY_STORES, OBJECT_STORES
 
-_BACK_ENDS = {
-    "objects": ("local", "s3"),
-    "keys": ("local", "aws-kms", "pkcs11"),
-    "engine": ("local", "ray"),
-}
+_BACK_ENDS = {"engine": ("local", "ray")}
 _REGION = re.compile(r"[a-z0-9-]{1,64}")
 _TRUE, _FALSE = {"1", "true", "yes", "on"}, {"0", "false", "no", "off"}
 
@@ -57,6 +54,8 @@ def load(
         prefix="",
         source=str(path),
     )
+    KEY_STORES.check(settings.keys)
+    OBJECT_STORES.check(settings.objects)
     for name, known in _BACK_ENDS.items():
         if getattr(settings, name) not in known:
             raise SetupError(

@@ -1,4 +1,4 @@
-"""Measurements, read back with Prometheus' own parser."""
+"""Metrics, read with Prometheus' own parser."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from sonant.storage.crypto.vault import Vault
 from sonant.storage.database.engine import Database
 from sonant.storage.database.schema import domains, fraudsters, speakers
 from sonant.storage.database.schema import jobs as job_rows
-from sonant.storage.repositories import counters, jobs, sessions
+from sonant.storage.repositories import counters, jobs, session_streams, sessions
 from sonant.storage.times import to_us
 from sonant.thread_plan import plan_threads
 
@@ -130,7 +130,7 @@ def test_domains_show_their_speakers_fraudsters_jobs_and_open_requests(database:
     assert ("voiceid_active_fraudster_registration_jobs", ONE) not in found
 
 
-def test_sessions_that_wait_or_talk_are_active_and_those_fallen_silent_are_not(database: Database) -> None:
+def test_pending_and_ongoing_sessions_are_active_expired_are_not(database: Database) -> None:
     furnish(database)
     vault, now = Vault(ONE, bytes(32)), datetime.now(UTC)
     setup = sessions.Setup(
@@ -150,8 +150,8 @@ def test_sessions_that_wait_or_talk_are_active_and_those_fallen_silent_are_not(d
                 now=now,
                 until=now + timedelta(seconds=wait_s),
             )
-        sessions.claim_stream(connection, "id#1", 1, "me", now, now + timedelta(seconds=60))
-        sessions.end_stream(connection, "id#2", 1, "REQUESTED", now, now + timedelta(hours=24))
+        session_streams.claim(connection, "id#1", 1, "me", now, now + timedelta(seconds=60))
+        session_streams.end(connection, "id#2", 1, "REQUESTED", now, now + timedelta(hours=24))
     found = samples(page(database))
     assert found["voiceid_active_sessions", ONE] == 2
     assert ("voiceid_active_sessions", TWO) not in found

@@ -6,7 +6,7 @@ from sonant.jobs.decide import INCOMPARABLE, Config, after_listening, before_lis
 from sonant.jobs.entry import Prepared
 from sonant.jobs.faults import Refusal
 from sonant.jobs.fraud import Risk
-from sonant.storage.repositories.speakers import Standing
+from sonant.storage.repositories.speakers import SpeakerStatus
 
 OPTED_OUT = Refusal(409, "You cannot request an enrollment for an opted out speaker.")
 STATUSES = (None, "PENDING", "ENROLLED", INCOMPARABLE, "EXPIRED", "OPTED_OUT")
@@ -109,11 +109,11 @@ def test_the_order_is_state_then_audio_then_fraud_then_quota():
     ("standing", "state"),
     [
         (None, None),
-        (Standing("ENROLLED", "ge2e"), "ENROLLED"),
-        (Standing("ENROLLED", "ge2e-of-an-earlier-release"), INCOMPARABLE),
-        (Standing("PENDING", None), "PENDING"),
-        (Standing("EXPIRED", None), "EXPIRED"),
-        (Standing("OPTED_OUT", None), "OPTED_OUT"),
+        (SpeakerStatus("ENROLLED", "ge2e"), "ENROLLED"),
+        (SpeakerStatus("ENROLLED", "ge2e-of-an-earlier-release"), INCOMPARABLE),
+        (SpeakerStatus("PENDING", None), "PENDING"),
+        (SpeakerStatus("EXPIRED", None), "EXPIRED"),
+        (SpeakerStatus("OPTED_OUT", None), "OPTED_OUT"),
     ],
 )
 def test_only_an_enrolled_speaker_of_another_model_is_incomparable(standing, state):

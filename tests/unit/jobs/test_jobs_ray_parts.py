@@ -125,7 +125,7 @@ class TestWhatAHostMustAgreeOn:
             objects="s3",
             s3=S3(endpoint="https://s3.example", access_key_id="key", secret_access_key="secret"),
         )
-        told = workers.whereabouts(settings)
+        told = workers.storage_location(settings)
         assert told["s3.endpoint"] == "https://s3.example"
         assert "secret" not in str(told)
 
@@ -138,21 +138,21 @@ class TestWhatAHostMustAgreeOn:
             monkeypatch.setenv(f"SONANT_{name}", value)
         runner = Settings(data=tmp_path, objects="s3", s3=S3(endpoint="https://s3.example"))
         with pytest.raises(SetupError, match=r"settings differ from the runner's: s3\.endpoint$"):
-            workers.ray_hands(runner.audio, runner.fraud, workers.whereabouts(runner), ())
+            workers.ray_hands(runner.audio, runner.fraud, workers.storage_location(runner), ())
 
     def test_a_host_without_a_voice_model_that_was_added_is_told_which(self, monkeypatch, tmp_path):
         monkeypatch.setenv("SONANT_DATA", str(tmp_path))
         runner = Settings(data=tmp_path)
         with pytest.raises(SetupError, match="voice models are missing: brought"):
-            workers.ray_hands(runner.audio, runner.fraud, workers.whereabouts(runner), ("brought",))
+            workers.ray_hands(runner.audio, runner.fraud, workers.storage_location(runner), ("brought",))
 
     def test_a_host_that_is_asked_for_gpus_and_has_none_for_onnxruntime_says_so(self, monkeypatch, tmp_path):
         monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CPUExecutionProvider"])
         monkeypatch.setenv("SONANT_DATA", str(tmp_path))
         runner = Settings(data=tmp_path)
         with pytest.raises(SetupError, match="onnxruntime knows no CUDAExecutionProvider"):
-            workers.ray_hands(runner.audio, runner.fraud, workers.whereabouts(runner), (), True)
-        assert workers.ray_hands(runner.audio, runner.fraud, workers.whereabouts(runner), (), False)
+            workers.ray_hands(runner.audio, runner.fraud, workers.storage_location(runner), (), True)
+        assert workers.ray_hands(runner.audio, runner.fraud, workers.storage_location(runner), (), False)
 
 
 class TestSettings:

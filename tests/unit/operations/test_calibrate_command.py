@@ -16,11 +16,11 @@ from sonant.storage.model_files import ModelFiles, ModelManifest
 from sonant.storage.repositories import domains
 from sonant.storage.repositories.calibrations import (
     OwnCalibration,
-    Repetition,
+    RepeatedEnrollment,
     add,
-    forget_repetitions,
-    note_repetition,
-    repetitions,
+    add_repeated_enrollment,
+    delete_old_repeated_enrollments,
+    list_repeated_enrollments,
 )
 from sonant.voice.calibration.model import log10_far_of
 from sonant.voice.models import load_models
@@ -97,8 +97,8 @@ def test_repeated_enrollments_tell_how_many_are_rejected(testbed, domain_id, cap
     enroll(testbed, domain_id, strangers(150, spread=0.2))
     with testbed.store.database.write() as connection:
         for similarity in (0.95, 0.96, 0.97, 0.0):
-            made = Repetition(similarity=similarity, speech_s=30.0, snr_db=25.0)
-            note_repetition(connection, domain_id, load_models().encoder_id, made, testbed.clock())
+            made = RepeatedEnrollment(similarity=similarity, speech_s=30.0, snr_db=25.0)
+            add_repeated_enrollment(connection, domain_id, load_models().encoder_id, made, testbed.clock())
     run(testbed, domain_id)
     line = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("80"))
     assert line.count("25.0%") == 2
@@ -121,14 +121,14 @@ def test_only_the_newest_comparisons_of_each_domain_and_model_are_kept(testbed, 
     with testbed.store.database.write() as connection:
         for number in range(5):
             for place, model in ((domain_id, "one"), (domain_id, "two"), (other, "one")):
-                made = Repetition(similarity=number / 10, speech_s=10, snr_db=30)
-                note_repetition(connection, place, model, made, testbed.clock())
-        note_repetition(connection, other, "one", made, testbed.clock())
-        assert forget_repetitions(connection, 3) == 2 + 2 + 3
-        kept = repetitions(connection, domain_id, "two", 10)
+                made = RepeatedEnrollment(similarity=number / 10, speech_s=10, snr_db=30)
+                add_repeated_enrollment(connection, place, model, made, testbed.clock())
+        add_repeated_enrollment(connection, other, "one", made, testbed.clock())
+        assert delete_old_repeated_enrollments(connection, 3) == 2 + 2 + 3
+        kept = list_repeated_enrollments(connection, domain_id, "two", 10)
         assert sorted(one.similarity for one in kept) == [0.2, 0.3, 0.4]
-        assert len(repetitions(connection, other, "one", 10)) == 3
-        assert forget_repetitions(connection, 3) == 0
+        assert len(list_repeated_enrollments(connection, other, "one", 10)) == 3
+        assert delete_old_repeated_enrollments(connection, 3) == 0
 
 
 @pytest.fixture

@@ -23,7 +23,7 @@ from sonant.sessions import risks as module
 from sonant.sessions.risks import FraudIndexes
 from sonant.storage.database.schema import fingerprints as fingerprint_rows
 from sonant.storage.database.schema import fraudster_voiceprints
-from sonant.storage.repositories import fingerprints, fraud_voices, speakers
+from sonant.storage.repositories import fraud_voices, speakers, voiceprints
 from sonant.storage.repositories.session_hearings import FRAUD, Hearing
 from sonant.voice.models import load_models
 from sonant.voice.replay.fingerprint import fingerprint
@@ -90,7 +90,8 @@ def keep_recording(testbed, domain_id, data):
     with written(testbed, domain_id) as (connection, _domain, vault):
         speaker = speakers.find(connection, vault, domain_id, speaker_id)
         assert speaker is not None
-        fingerprints.add(connection, speaker.seal(vault), domain_id, speaker_id, data, testbed.clock())
+        seal = speaker.seal(vault)
+        voiceprints.add_fingerprint(connection, seal, domain_id, speaker_id, data, testbed.clock())
     return speaker_id
 
 

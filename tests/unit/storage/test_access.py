@@ -1,4 +1,4 @@
-"""Principals, access keys and temporary credentials in the store."""
+"""Principals, access keys and temporary credentials."""
 
 from __future__ import annotations
 

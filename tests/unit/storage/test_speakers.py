@@ -1,4 +1,4 @@
-"""Speakers: rows in and out."""
+"""Reads and writes of speakers."""
 
 from __future__ import annotations
 
@@ -59,14 +59,14 @@ def test_a_speaker_who_was_never_enrolled_has_no_last_access(connection):
 
 
 @pytest.mark.parametrize("minutes", [0, 20, 49])
-def test_a_last_access_in_the_hour_of_the_creation_is_not_before_it(connection, minutes):
+def test_last_access_in_the_hour_of_creation_is_not_before_it(connection, minutes):
     enroll(connection, CREATED + timedelta(minutes=minutes))
     assert ada(connection).last_accessed_at == CREATED
     (listed,) = speakers.page(connection, "d", None, 10)
     assert listed.last_accessed_at == CREATED
 
 
-def test_later_accesses_are_told_to_the_hour(connection):
+def test_last_access_is_precise_to_the_hour(connection):
     enroll(connection, CREATED)
-    speakers.accessed(connection, "id#1", CREATED + timedelta(hours=1, minutes=5))
+    speakers.set_last_accessed(connection, "id#1", CREATED + timedelta(hours=1, minutes=5))
     assert ada(connection).last_accessed_at == datetime(2026, 3, 1, 13, tzinfo=UTC)

@@ -94,7 +94,7 @@ class DryRunDecider:
             vault, job_id, jobs.outcomes(lambda: nullcontext(connection), job_id, failed=False)
         ):
             dedup_key = vault.lookup(line["SpeakerId"])
-            status = state_of(speakers.standing(connection, domain.domain_id, dedup_key), self.model_id)
+            status = state_of(speakers.find_status(connection, domain.domain_id, dedup_key), self.model_id)
             forecast.note(dedup_key, status, line["LikelyOutcome"])
             if FINGERPRINT in line:
                 self.screening.accept(dedup_key, base64.b64decode(line[FINGERPRINT]))
@@ -124,7 +124,9 @@ class DryRunSitting:
         dedup_key = self._vault.lookup(request.speaker_id)
         speaker = speakers.find(self._connection, self._vault, domain_id, request.speaker_id)
         speaker_id = None if speaker is None else speaker.speaker_id
-        status = state_of(speakers.standing(self._connection, domain_id, dedup_key), self._processor.model_id)
+        status = state_of(
+            speakers.find_status(self._connection, domain_id, dedup_key), self._processor.model_id
+        )
         place = EntryRef(
             connection=self._connection, vault=self._vault, domain_id=domain_id, speaker_id=speaker_id
         )

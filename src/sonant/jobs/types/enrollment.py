@@ -76,7 +76,7 @@ class EnrollmentDecider:
 
     def task(self, item: Item) -> Task | None:
         with self.context.database.read() as connection:
-            standing = speakers.standing(connection, self.context.job.domain_id, item.dedup_key or b"")
+            standing = speakers.find_status(connection, self.context.job.domain_id, item.dedup_key or b"")
         if before_listening(state_of(standing, self.model_id), self.config) is not None:
             return None
         guard = self.config.fraud_action != "IGNORE"
@@ -126,7 +126,7 @@ class EnrollmentSitting:
         customer_id = _speaker_of(request)
         speaker = speakers.find(self._connection, self._vault, self._domain.domain_id, customer_id)
         status = state_of(
-            speakers.standing(self._connection, self._domain.domain_id, self._vault.lookup(customer_id)),
+            speakers.find_status(self._connection, self._domain.domain_id, self._vault.lookup(customer_id)),
             self._processor.model_id,
         )
         details: dict[str, Any] = {}

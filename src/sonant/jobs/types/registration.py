@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from sqlalchemy import Connection
 
+from sonant.errors import quota_text
 from sonant.events.documents import ErrorInfo, Event, batch_registration_event, fraudster_event
 from sonant.ids import new_generated_id
 from sonant.jobs import result
@@ -147,7 +148,7 @@ class RegistrationSitting:
             return Refusal(404, "the watchlist was deleted while the job ran")
         limit = self._context.settings.quotas.fraudsters_per_watchlist
         if watchlists.size(self._connection, self._watchlist_id) >= limit:
-            return Refusal(402, f"the watchlist already has {limit} fraudsters, its quota")
+            return Refusal(402, quota_text("watchlist", limit, "fraudsters"))
         return None
 
     def _register(self, heard: Prepared) -> str:

@@ -1,7 +1,7 @@
-"""Voices of fraudsters: rows in and out, sealed under each fraudster's own key.
+"""Reads and writes voices of fraudsters, sealed under each fraudster's own key.
 
-Whoever keeps voices in memory compares `Domain.fraudsters_version` with the one it knows: the number moves
-with every change of the domain's fraudsters and of who is on which list, in the transaction of the change.
+Copies in memory are checked by `Domain.fraudsters_version`: every change of a domain's fraudsters and of the
+members of watchlists increments it, in the transaction of the change.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from sonant.storage.repositories import watchlists
 from sonant.storage.repositories.speakers import Voiceprint
 from sonant.storage.times import to_us
 
-#: Rows asked for at once by their ids.
+#: Rows of one query by ids.
 BATCH = 500
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Voice:
-    """A fraudster's voice, opened. `vector` is little-endian float32."""
+    """An opened voice of a fraudster. `vector` is little-endian float32."""
 
     fraudster_id: str
     model_id: str
@@ -42,7 +42,7 @@ def register(
     voiceprint: Voiceprint,
     now: datetime,
 ) -> None:
-    """A new fraudster with a data key of its own, on one list."""
+    """Add a fraudster with its own data key to a watchlist."""
     seal, wrapped = vault.new_fraudster(fraudster_id)
     watchlists.add_fraudster(
         connection,
@@ -69,13 +69,13 @@ _VERSION_LOCKED = _VERSION.with_for_update(key_share=True)
 
 
 def version(connection: Connection, domain_id: str, *, lock: bool = False) -> int:
-    """The count of changes; `lock` keeps others from changing anything until the transaction ends."""
+    """Return the version of a domain's fraudsters. `lock` prevents changes until the transaction ends."""
     query = _VERSION_LOCKED if lock else _VERSION
     return int(connection.execute(query, {"of_domain": domain_id}).scalar_one())
 
 
 def ids(connection: Connection, domain_id: str, watchlist_id: str | None) -> list[str]:
-    """Fraudsters of the domain, or of one list, whose voice is known; oldest first."""
+    """Return ids of fraudsters of the domain, or of one watchlist, that have a voiceprint; oldest first."""
     query = (
         select(fraudsters.c.fraudster_id)
         .join(fraudster_voiceprints, fraudster_voiceprints.c.fraudster_id == fraudsters.c.fraudster_id)
@@ -90,7 +90,7 @@ def ids(connection: Connection, domain_id: str, watchlist_id: str | None) -> lis
 
 
 def load(connection: Connection, vault: Vault, fraudster_ids: Iterable[str]) -> Iterator[Voice]:
-    """Open these fraudsters' voices. Raises SealBroken."""
+    """Open the voices of these fraudsters. Raises SealBroken."""
     wanted = iter(fraudster_ids)
     while batch := list(islice(wanted, BATCH)):
         query = (

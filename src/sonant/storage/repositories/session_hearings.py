@@ -1,4 +1,4 @@
-"""What was heard of sessions' streams, sealed, and the results that were given on it: rows in and out."""
+"""Reads and writes voice samples of sessions' streams, sealed, and the latest results."""
 
 from __future__ import annotations
 
@@ -8,8 +8,7 @@ from datetime import datetime
 from sqlalchemy import Connection, bindparam, select
 
 from sonant.storage.crypto.vault import SpeakerSeal
-from sonant.storage.database.engine import first_row
-from sonant.storage.database.rows import put
+from sonant.storage.database.rows import first_row, put
 from sonant.storage.database.schema import session_hearings, session_results
 from sonant.storage.repositories.sessions import Session
 from sonant.storage.times import from_us, to_us
@@ -19,7 +18,7 @@ AUTHENTICATION, FRAUD = "AUTHENTICATION", "FRAUD"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Hearing:
-    """What a stretch of a stream sounds like. `vector` is little-endian float32, `audio` FLAC."""
+    """A voice sample of a part of a stream. `vector` is little-endian float32, `audio` FLAC."""
 
     purpose: str
     stream: int
@@ -32,7 +31,7 @@ class Hearing:
     fingerprint: bytes | None = None
     audio: bytes | None = None
     spoofing_score: int | None = None
-    """None: not looked for, or too little speech to tell."""
+    """None: not searched for, or not enough speech."""
     spoofing_evidence: str | None = None
     highpass_300hz: bool = False
     """Whether the line cut off below 300 Hz."""
@@ -40,7 +39,7 @@ class Hearing:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Result:
-    """A result that was given; the same `basis` gives it again."""
+    """A result that was returned; the same `basis` returns it again."""
 
     basis: str
     result_id: str
@@ -51,7 +50,7 @@ _RESULT = select(session_results.c.basis, session_results.c.result_id, session_r
     session_results.c.session_id == bindparam("of_session"),
     session_results.c.purpose == bindparam("of_purpose"),
 )
-_HEARD = select(session_hearings.c.purpose).where(
+_EXISTS = select(session_hearings.c.purpose).where(
     session_hearings.c.session_id == bindparam("of_session"),
     session_hearings.c.purpose == bindparam("of_purpose"),
     session_hearings.c.stream == bindparam("of_stream"),
@@ -59,7 +58,7 @@ _HEARD = select(session_hearings.c.purpose).where(
 
 
 def save_hearing(connection: Connection, seal: SpeakerSeal, session_id: str, hearing: Hearing) -> None:
-    """In place of the one of the same purpose."""
+    """Store a voice sample in place of the one of the same purpose."""
     put(
         connection,
         session_hearings,
@@ -84,7 +83,7 @@ def save_hearing(connection: Connection, seal: SpeakerSeal, session_id: str, hea
 
 
 def hearings(connection: Connection, seal: SpeakerSeal, session: Session) -> dict[str, Hearing]:
-    """What was heard in the session's current stream, by purpose. Raises SealBroken."""
+    """Return the voice samples of the session's present stream by purpose. Raises SealBroken."""
     query = select(session_hearings).where(
         session_hearings.c.session_id == session.session_id, session_hearings.c.stream == session.stream
     )
@@ -108,14 +107,14 @@ def hearings(connection: Connection, seal: SpeakerSeal, session: Session) -> dic
     return found
 
 
-def was_heard(connection: Connection, session: Session, purpose: str) -> bool:
-    """Whether there is a hearing of the current stream for a purpose; opens nothing."""
-    place = {"of_session": session.session_id, "of_purpose": purpose, "of_stream": session.stream}
-    return first_row(connection, _HEARD, place) is not None
+def has_hearing(connection: Connection, session: Session, purpose: str) -> bool:
+    """Return whether the present stream has a voice sample for a purpose. Opens nothing."""
+    wanted = {"of_session": session.session_id, "of_purpose": purpose, "of_stream": session.stream}
+    return first_row(connection, _EXISTS, wanted) is not None
 
 
 def windows(connection: Connection, session: Session) -> dict[str, tuple[datetime, datetime]]:
-    """First and last moment of what was heard in the current stream, by purpose; opens nothing."""
+    """Return start and end of the present stream's voice samples by purpose. Opens nothing."""
     query = select(session_hearings.c.purpose, session_hearings.c.started_at, session_hearings.c.ended_at)
     query = query.where(
         session_hearings.c.session_id == session.session_id, session_hearings.c.stream == session.stream
@@ -126,12 +125,13 @@ def windows(connection: Connection, session: Session) -> dict[str, tuple[datetim
 
 
 def result(connection: Connection, session_id: str, purpose: str) -> Result | None:
-    """The latest result for a purpose."""
+    """Return the latest result for a purpose, or None."""
     row = first_row(connection, _RESULT, {"of_session": session_id, "of_purpose": purpose})
     return None if row is None else Result(**row)
 
 
 def save_result(connection: Connection, session_id: str, purpose: str, result: Result) -> None:
+    """Store a result in place of the one of the same purpose."""
     values = {
         "session_id": session_id,
         "purpose": purpose,
@@ -142,9 +142,9 @@ def save_result(connection: Connection, session_id: str, purpose: str, result: R
     put(connection, session_results, values, replace=True)
 
 
-def _sealed(seal: SpeakerSeal, place: str, data: bytes | None) -> bytes | None:
-    return None if data is None else seal.seal(place, data)
+def _sealed(seal: SpeakerSeal, kind: str, data: bytes | None) -> bytes | None:
+    return None if data is None else seal.seal(kind, data)
 
 
-def _opened(seal: SpeakerSeal, place: str, sealed: bytes | None) -> bytes | None:
-    return None if sealed is None else seal.open(place, sealed)
+def _opened(seal: SpeakerSeal, kind: str, sealed: bytes | None) -> bytes | None:
+    return None if sealed is None else seal.open(kind, sealed)

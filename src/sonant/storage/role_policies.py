@@ -1,6 +1,6 @@
-"""The object store and the key store as a role may use them.
+"""Object stores and key stores that ask the policies of a role first.
 
-A role's policies stand for what an IAM role with S3 and KMS rights would allow: `s3:GetObject` and
+The policies grant what those of an IAM role with S3 and KMS rights would grant: `s3:GetObject` and
 `s3:PutObject` on `arn:aws:s3:::bucket/key`, `kms:Decrypt` and `kms:GenerateDataKey` on key ARNs.
 """
 
@@ -9,14 +9,14 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from sonant.errors import InvalidObjectName, KeyDenied, ObjectDenied, ObjectNameConflict, ObjectNotFound
+from sonant.errors import InvalidObjectName, KeyDenied, ObjectDenied, ObjectNotFound
 from sonant.iam import Policy, allows
 from sonant.storage.keys.store import DataKey, KeyInfo, KeyStore
-from sonant.storage.objects.store import ObjectReader, ObjectStore, ObjectUri
+from sonant.storage.objects.store import ObjectReader, ObjectStore, ObjectUri, key_part_is_object
 
 
-class GrantedKeys:
-    """A key store that asks the role's policies first."""
+class PolicyCheckedKeys:
+    """A `KeyStore` that asks a role's policies first."""
 
     def __init__(self, keys: KeyStore, role_arn: str, policies: Sequence[Policy]) -> None:
         self._keys, self._role_arn, self._policies = keys, role_arn, policies
@@ -53,8 +53,8 @@ class GrantedKeys:
             raise KeyDenied(f"the role {self._role_arn} has no right {action} on {key_arn}")
 
 
-class JudgedReads:
-    """Reads objects as far as a role's policies go."""
+class PolicyCheckedReads:
+    """Reads objects as far as a role's policies allow."""
 
     def __init__(self, store: ObjectStore, role_arn: str, policies: Sequence[Policy]) -> None:
         self._store, self._role_arn, self._policies = store, role_arn, policies
@@ -76,25 +76,25 @@ class JudgedReads:
             raise ObjectDenied(f"the role {self._role_arn} has no right {action} on {uri.shown}")
 
 
-class GrantedObjects(JudgedReads):
-    """Reads and writes objects as one role."""
+class PolicyCheckedObjects(PolicyCheckedReads):
+    """A `RoleObjects` of a local object store."""
 
     def __init__(
         self,
-        store_with: Callable[[KeyStore], ObjectStore],
+        open_store: Callable[[KeyStore], ObjectStore],
         keys: KeyStore,
         role_arn: str,
         policies: Sequence[Policy],
     ) -> None:
-        self._keys = GrantedKeys(keys, role_arn, policies)
-        super().__init__(store_with(self._keys), role_arn, policies)
+        self._keys = PolicyCheckedKeys(keys, role_arn, policies)
+        super().__init__(open_store(self._keys), role_arn, policies)
 
     def write(self, uri: ObjectUri, chunks: Iterable[bytes] | bytes, kms_key: str | None) -> None:
         self._require("s3:PutObject", uri)
         self._store.write(uri, chunks, kms_key)
 
     def check_writable(self, uri: ObjectUri, kms_key: str | None) -> None:
-        """Raise what `write` would, as far as can be known without writing."""
+        """Raise what `write` would raise, as far as that is known without writing."""
         self._require("s3:PutObject", uri)
         try:
             self._store.size(uri)
@@ -104,13 +104,10 @@ class GrantedObjects(JudgedReads):
             self._keys.generate_data_key(kms_key, {"sonant:check": str(uri)})
 
     def _check_folders(self, uri: ObjectUri) -> None:
-        """Raises ObjectNameConflict when a part of the key is an object: a local bucket has it as a file."""
-        for end, letter in enumerate(uri.key):
-            if letter != "/" or end == 0:
+        """Raise ObjectNameConflict when a part of the key is an object: local buckets store it as a file."""
+        for end, character in enumerate(uri.key):
+            if character != "/" or end == 0:
                 continue
             with contextlib.suppress(ObjectNotFound, InvalidObjectName):
                 self._store.size(ObjectUri(uri.bucket, uri.key[:end]))
-                raise ObjectNameConflict(
-                    f"{uri.shown}: a part of this key is itself an object, and a local bucket cannot hold "
-                    "both; delete that object or choose another key"
-                )
+                raise key_part_is_object(uri.shown)

@@ -1,7 +1,7 @@
-"""What a fault of the database means, decided here for both of them: wait, or call an operator.
+"""Errors of the database, as those of Sonant: to be tried again later, or for the operator.
 
-Temporary is what the same attempt may not meet again: locks of others, a full disk, a device that failed,
-memory or files that the process has run out of, a server that is away.
+Errors that may pass: locks of other transactions, a full disk, a device that failed, no memory or file
+descriptors left in the process, an unreachable server.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ import sqlite3
 from pathlib import Path
 
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, SQLAlchemyError
-from sqlalchemy.exc import TimeoutError as NoneFree
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from sonant.errors import DatabaseUnavailable, SetupError, SonantError
 
-#: SQLite's primary result codes of what may be over at the next attempt.
+#: SQLite's primary result codes of errors that may pass.
 _TEMPORARY = frozenset(
     (
         sqlite3.SQLITE_BUSY,
@@ -26,8 +26,8 @@ _TEMPORARY = frozenset(
         sqlite3.SQLITE_PROTOCOL,  # too many processes opened the log at the same moment
     )
 )
-#: And of faults of the file itself: nothing but an operator cures them.
-_OF_THE_FILE = frozenset(
+#: Codes of errors of the file itself, which only an operator can repair.
+_FILE_ERRORS = frozenset(
     (
         sqlite3.SQLITE_NOTADB,
         sqlite3.SQLITE_CORRUPT,
@@ -37,40 +37,40 @@ _OF_THE_FILE = frozenset(
     )
 )
 
-#: What mends a damaged file.
+#: What to do about a damaged file.
 RESTORE = "restore a backup into another data folder (`sonant restore` with another --data)"
-#: Of these, what no operator can mend in place.
+#: Of these, the codes of damage that cannot be repaired in place.
 _DAMAGE = frozenset((sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT))
 
 
-def of_sqlite(fault: BaseException, file: Path | None) -> SonantError | None:
-    """DatabaseUnavailable, SetupError, or None for a fault that is neither.
+def sqlite_error(fault: BaseException, file: Path | None) -> SonantError | None:
+    """Return DatabaseUnavailable or SetupError for an error of SQLite, None for any other.
 
     `file` is the database's; None for one in memory.
     """
-    if isinstance(fault, MemoryError):  # so the driver tells of SQLITE_NOMEM
+    if isinstance(fault, MemoryError):  # the driver raises it for SQLITE_NOMEM
         return DatabaseUnavailable("the database cannot be used: out of memory")
-    if isinstance(fault, NoneFree):
-        return DatabaseUnavailable(fault_text(fault) or "")
+    if isinstance(fault, PoolTimeout):
+        return DatabaseUnavailable(error_text(fault) or "")
     code = _sqlite_code(fault)
     if code in _TEMPORARY or (code == sqlite3.SQLITE_CANTOPEN and file is not None and _openable(file)):
-        return DatabaseUnavailable(fault_text(fault) or "")
-    if code not in _OF_THE_FILE:
+        return DatabaseUnavailable(error_text(fault) or "")
+    if code not in _FILE_ERRORS:
         return None
-    cure = f"; {RESTORE}" if code in _DAMAGE else ""
-    return SetupError((fault_text(fault) or "") + cure)
+    advice = f"; {RESTORE}" if code in _DAMAGE else ""
+    return SetupError((error_text(fault) or "") + advice)
 
 
-def of_postgres(fault: BaseException) -> SonantError | None:
-    """DatabaseUnavailable for what lies at the server, the way to it, or at others' locks; else None."""
-    cut = isinstance(fault, DBAPIError) and fault.connection_invalidated
-    if cut or isinstance(fault, OperationalError | InterfaceError | NoneFree):
-        return DatabaseUnavailable(fault_text(fault) or "")
+def postgres_error(fault: BaseException) -> SonantError | None:
+    """Return DatabaseUnavailable for an error of the server, the network or others' locks, else None."""
+    disconnected = isinstance(fault, DBAPIError) and fault.connection_invalidated
+    if disconnected or isinstance(fault, OperationalError | InterfaceError | PoolTimeout):
+        return DatabaseUnavailable(error_text(fault) or "")
     return None
 
 
-def fault_text(fault: BaseException) -> str | None:
-    """One sentence for a fault of the database, without SQL or values; None for any other fault."""
+def error_text(fault: BaseException) -> str | None:
+    """Return one sentence for an error of the database, without SQL or values; None for any other."""
     if not isinstance(fault, SQLAlchemyError | sqlite3.Error):
         return None
     reason = str(_cause(fault)) if isinstance(fault, DBAPIError | sqlite3.Error) else type(fault).__name__
@@ -78,19 +78,19 @@ def fault_text(fault: BaseException) -> str | None:
 
 
 def _cause(fault: BaseException) -> BaseException | None:
-    """What the driver raised."""
+    """Return the driver's exception."""
     return fault.orig if isinstance(fault, DBAPIError) else fault
 
 
 def _sqlite_code(fault: BaseException) -> int:
     code: int = getattr(_cause(fault), "sqlite_errorcode", None) or 0
-    return code & 0xFF  # the rest of the code only tells the circumstances
+    return code & 0xFF  # the higher bits are details
 
 
 def _openable(file: Path) -> bool:
-    """Whether nothing about the file stands in the way: then only open files or memory can be lacking.
+    """Return whether the rights on the file allow its use: then only descriptors or memory can be lacking.
 
-    Asks for rights only. To open and close a database's files would drop the locks that SQLite holds on them.
+    Checks rights only: closing a database's files would drop the locks that SQLite holds on them.
     """
     if not file.is_file() or not os.access(file.parent, os.R_OK | os.W_OK | os.X_OK):
         return False

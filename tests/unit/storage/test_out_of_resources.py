@@ -1,4 +1,4 @@
-"""A process without files left waits; nothing that it reads is at fault."""
+"""A process without file descriptors waits, and reports no error of what it reads."""
 
 import resource
 from contextlib import contextmanager
@@ -72,4 +72,4 @@ def test_a_recording_is_read_as_soon_as_there_are_files():
             raise fault
         return b"RIFF"
 
-    assert workers._patiently(read, Settings()) == b"RIFF"
+    assert workers.read_with_retries(read, Settings()) == b"RIFF"

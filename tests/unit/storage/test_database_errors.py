@@ -1,4 +1,4 @@
-"""A database that cannot be used is told in one sentence; what was destroyed leaves the log."""
+"""Errors of the database in one sentence, locks, and the write-ahead log."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from sqlalchemy.exc import IntegrityError, OperationalError
 from waiting import PATIENCE_S, in_time, wait_until
 
 from sonant.errors import DatabaseUnavailable, SetupError
-from sonant.storage.database import engine
+from sonant.storage.database import sqlite
 from sonant.storage.database.engine import Database
-from sonant.storage.database.faults import fault_text, of_sqlite
+from sonant.storage.database.errors import error_text, sqlite_error
 
 NOT_ONE = r"^the database cannot be used: file is not a database; restore a backup into another data folder "
 
@@ -29,7 +29,7 @@ def path(tmp_path):
 @pytest.fixture
 def database(path, monkeypatch):
     """Who waits for another's lock in vain, where nobody should, never comes back."""
-    monkeypatch.setattr(engine, "LOCK_WAIT_S", 3600.0)
+    monkeypatch.setattr(sqlite, "LOCK_TIMEOUT_S", 3600.0)
     made = Database(f"sqlite:///{path}")
     with made.write() as connection:
         connection.execute(text("CREATE TABLE notes (id INTEGER PRIMARY KEY, note TEXT NOT NULL)"))
@@ -67,7 +67,7 @@ def test_a_file_that_is_no_database_is_told_in_one_sentence(path, content, how):
     assert path.read_bytes() == content, "it is left as it is"
 
 
-def test_a_database_that_turns_bad_under_an_open_connection_is_told_too(database, path):
+def test_damage_under_an_open_connection_is_reported(database, path):
     put(database, "x" * 20_000)
     database.truncate_wal()
     assert len(notes(database)) == 1
@@ -90,7 +90,7 @@ def test_a_folder_that_is_not_there_is_told(tmp_path):
         database.migrate()
 
 
-def test_other_faults_pass_as_they_are_and_undo_the_transaction(database):
+def test_other_exceptions_pass_and_roll_back(database):
     with pytest.raises(IntegrityError), database.write() as connection:
         connection.execute(text("INSERT INTO notes (note) VALUES ('kept?')"))
         connection.execute(text("INSERT INTO notes (note) VALUES (NULL)"))
@@ -102,16 +102,16 @@ def test_other_faults_pass_as_they_are_and_undo_the_transaction(database):
     assert notes(database) == []
 
 
-def test_a_faults_sentence_holds_neither_sql_nor_values(database):
+def test_error_text_has_neither_sql_nor_values(database):
     with pytest.raises(IntegrityError) as raised, database.write() as connection:
         connection.execute(text("INSERT INTO notes (id, note) VALUES (1, :note)"), {"note": "jane-doe"})
         connection.execute(text("INSERT INTO notes (id, note) VALUES (1, :note)"), {"note": "jane-doe"})
-    told = fault_text(raised.value)
+    told = error_text(raised.value)
     assert told == "the database cannot be used: UNIQUE constraint failed: notes.id"
-    assert fault_text(sqlite3.OperationalError("database is locked")) == (
+    assert error_text(sqlite3.OperationalError("database is locked")) == (
         "the database cannot be used: database is locked"
     )
-    assert fault_text(ValueError("other")) is None
+    assert error_text(ValueError("other")) is None
 
 
 # --- transactions
@@ -160,14 +160,14 @@ def test_every_thread_reads_while_many_more_have_read(database):
     for thread in threads:
         thread.join()
     gc.collect()
-    assert database.use.kept_for_reading <= 1, "threads that ended leave no connection open"
+    assert database.use.reading <= 1, "threads that ended leave no connection open"
 
 
 def _waiting(database, count):
     return database.use.waiting == count
 
 
-def test_writers_go_in_the_order_in_which_they_came(database):
+def test_writers_are_admitted_in_the_order_of_arrival(database):
     threads = []
     with database.write():
         for number in range(12):
@@ -180,8 +180,8 @@ def test_writers_go_in_the_order_in_which_they_came(database):
     assert notes(database) == [str(number) for number in range(12)]
 
 
-def test_a_writer_whose_turn_does_not_come_is_told_to_come_back(path, monkeypatch):
-    monkeypatch.setattr("sonant.storage.database.engine.LOCK_WAIT_S", 0.2)
+def test_writer_that_waits_too_long_gets_database_unavailable(path, monkeypatch):
+    monkeypatch.setattr("sonant.storage.database.sqlite.LOCK_TIMEOUT_S", 0.2)
     database, raised = Database(f"sqlite:///{path}"), []
 
     def write():
@@ -196,7 +196,7 @@ def test_a_writer_whose_turn_does_not_come_is_told_to_come_back(path, monkeypatc
         thread.start()
         thread.join()
     assert raised == ["the database is busy: no turn to write came free within 0.2 s"]
-    assert (database.use.taken, database.use.waiting) == (0, 0)
+    assert (database.use.in_use, database.use.waiting) == (0, 0)
     database.close()
 
 
@@ -214,7 +214,7 @@ def test_writers_wait_for_each_other_and_none_is_lost(database):
 # --- the write-ahead log
 
 
-def test_scrubbing_takes_what_was_destroyed_out_of_every_file(database, path):
+def test_truncating_the_wal_removes_destroyed_values_from_all_files(database, path):
     put(database, "a-wrapped-key-" + "k" * 200)
     with database.write() as connection:
         connection.execute(text("DELETE FROM notes"))
@@ -225,7 +225,7 @@ def test_scrubbing_takes_what_was_destroyed_out_of_every_file(database, path):
     assert b"a-wrapped-key-" not in path.read_bytes()
 
 
-def test_scrubbing_leaves_the_log_of_a_reader_who_stays_to_the_next_one(database, path):
+def test_truncating_the_wal_during_a_read_leaves_it_to_the_next_call(database, path):
     put(database, "before")
     log = path.with_name("sonant.db-wal")
     with database.engine.connect() as reader:
@@ -238,7 +238,7 @@ def test_scrubbing_leaves_the_log_of_a_reader_who_stays_to_the_next_one(database
     assert notes(database) == ["before", "after"]
 
 
-def test_scrubbing_while_somebody_writes_is_no_error_and_later_writers_wait_as_long_as_ever(database):
+def test_truncating_the_wal_during_a_write_keeps_the_lock_timeout(database):
     with database.write() as connection:
         connection.execute(text("INSERT INTO notes (note) VALUES ('in hand')"))
         in_time("it is left", database.truncate_wal)
@@ -248,7 +248,7 @@ def test_scrubbing_while_somebody_writes_is_no_error_and_later_writers_wait_as_l
     assert notes(database) == ["in hand"]
 
 
-def test_scrubbing_a_database_that_cannot_be_used_is_no_error(path, caplog):
+def test_truncating_the_wal_of_an_unusable_database_raises_nothing(path, caplog):
     path.write_bytes(b"not a database, but long enough to be one" * 100)
     database = Database(f"sqlite:///{path}")
     database.truncate_wal()
@@ -262,13 +262,13 @@ def test_scrubbing_a_database_that_cannot_be_used_is_no_error(path, caplog):
 @pytest.fixture
 def impatient(path, monkeypatch):
     """Another process's view of the same file, which waits for locks no longer than a moment."""
-    monkeypatch.setattr(engine, "LOCK_WAIT_S", 0.05)
+    monkeypatch.setattr(sqlite, "LOCK_TIMEOUT_S", 0.05)
     made = Database(f"sqlite:///{path}")
     yield made
     made.close()
 
 
-def test_a_lock_of_somebody_else_is_told_as_temporary_and_the_write_works_later(database, impatient):
+def test_lock_of_another_process_is_a_temporary_error(database, impatient):
     with (
         database.write() as connection,
         pytest.raises(DatabaseUnavailable, match=r"^the database cannot be used: database is locked$"),
@@ -279,7 +279,7 @@ def test_a_lock_of_somebody_else_is_told_as_temporary_and_the_write_works_later(
     assert notes(database) == ["theirs", "ours"]
 
 
-def test_a_full_disk_is_told_as_temporary_and_nothing_of_the_transaction_stays(database):
+def test_full_disk_is_a_temporary_error_and_rolls_back(database):
     def write_much():
         with database.write() as connection:
             connection.execute(text("INSERT INTO notes (note) VALUES ('first')"))
@@ -292,7 +292,7 @@ def test_a_full_disk_is_told_as_temporary_and_nothing_of_the_transaction_stays(d
     assert notes(database) == []
 
 
-def test_a_process_without_files_waits_and_an_operator_is_not_called(path, database):
+def test_lack_of_file_descriptors_is_a_temporary_error(path, database):
     put(database, "kept")
     fresh = Database(f"sqlite:///{path}")
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -314,14 +314,14 @@ def test_faults_of_the_machine_are_temporary(code):
     # Devices that fail cannot be had here; the driver tells of them like this.
     fault = sqlite3.OperationalError("of the machine")
     fault.sqlite_errorcode = getattr(sqlite3, f"SQLITE_{code}")
-    assert isinstance(of_sqlite(fault, None), DatabaseUnavailable)
-    assert isinstance(of_sqlite(OperationalError("SELECT", {}, fault), None), DatabaseUnavailable)
-    assert isinstance(of_sqlite(MemoryError(), None), DatabaseUnavailable)
+    assert isinstance(sqlite_error(fault, None), DatabaseUnavailable)
+    assert isinstance(sqlite_error(OperationalError("SELECT", {}, fault), None), DatabaseUnavailable)
+    assert isinstance(sqlite_error(MemoryError(), None), DatabaseUnavailable)
 
 
 @pytest.mark.parametrize("code", ["ERROR", "CONSTRAINT_UNIQUE", "MISMATCH", "TOOBIG"])
 def test_faults_of_the_statement_are_not_temporary(code):
     fault = sqlite3.OperationalError("of the statement")
     fault.sqlite_errorcode = getattr(sqlite3, f"SQLITE_{code}")
-    assert of_sqlite(fault, None) is None
-    assert of_sqlite(ValueError("of ours"), None) is None
+    assert sqlite_error(fault, None) is None
+    assert sqlite_error(ValueError("of ours"), None) is None

@@ -1,4 +1,4 @@
-"""What a role may read and write, asked before anything is done."""
+"""Policies of a role are checked before objects are read and written."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ import pytest
 
 from sonant.errors import BucketNotFound, KeyUnusable, ObjectDenied, ObjectNameConflict
 from sonant.iam import ALLOW_ALL, parse
-from sonant.storage.grants import GrantedObjects
 from sonant.storage.objects.local import LocalObjectStore
 from sonant.storage.objects.store import ObjectUri
+from sonant.storage.role_policies import PolicyCheckedObjects
 
 ROLE = "arn:aws:iam::000000000000:role/reader"
 
@@ -20,7 +20,7 @@ def granted(tmp_path, keys):
     def make(*policies):
         store = lambda keys: LocalObjectStore(tmp_path / "buckets", keys)  # noqa: E731
         store(keys).create_bucket("out")
-        return GrantedObjects(store, keys, ROLE, [parse(text) for text in policies])
+        return PolicyCheckedObjects(store, keys, ROLE, [parse(text) for text in policies])
 
     return make
 
@@ -39,7 +39,7 @@ def test_a_place_that_is_free_is_writable_and_stays_free(granted, tmp_path, key)
     assert files(tmp_path) == []
 
 
-def test_a_folder_on_the_way_is_no_hindrance(granted):
+def test_folder_in_the_path_passes_the_check(granted):
     objects = granted(ALLOW_ALL)
     objects.write(uri("s3://out/results/other"), b"1", None)
     objects.check_writable(uri("s3://out/results/job/m.out"), None)
@@ -47,7 +47,7 @@ def test_a_folder_on_the_way_is_no_hindrance(granted):
 
 
 @pytest.mark.parametrize("taken", ["results", "results/job", "results/job/deep"])
-def test_a_folder_on_the_way_that_is_an_object_is_noticed_as_it_would_be_when_writing(granted, taken):
+def test_object_in_the_path_fails_the_check_as_it_fails_the_write(granted, taken):
     objects = granted(ALLOW_ALL)
     objects.write(uri(f"s3://out/{taken}"), b"1", None)
     place = uri("s3://out/results/job/deep/m.out")
@@ -59,7 +59,7 @@ def test_a_folder_on_the_way_that_is_an_object_is_noticed_as_it_would_be_when_wr
     assert objects.read(uri(f"s3://out/{taken}"), 10) == b"1"
 
 
-def test_a_sealed_object_on_the_way_is_noticed_also_when_its_key_is_off(granted, keys):
+def test_sealed_object_in_the_path_fails_the_check_with_a_disabled_key(granted, keys):
     objects = granted(ALLOW_ALL)
     objects.write(uri("s3://out/results"), b"1", "alias/sonant")
     keys.disable("alias/sonant")

@@ -1,6 +1,6 @@
-"""What S3 answers, as the errors of an object store.
+"""Translates error responses of S3 to the errors of an object store.
 
-Faults of one request that a retry could mend have been retried by the client before they come here.
+The client has already retried requests whose errors may pass.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from sonant.errors import (
     SonantError,
     StorageFull,
 )
+from sonant.storage.objects.store import no_such_bucket, no_such_object
 
 #: Codes of S3's error responses (S3 API reference); KMS's own come with the prefix `KMS.`.
 _ERRORS: dict[str, type[SonantError]] = {
@@ -48,7 +49,7 @@ _ERRORS: dict[str, type[SonantError]] = {
     "KMS.KMSInvalidStateException": KeyUnusable,
     "KMS.NotFoundException": KeyNotFound,
 }
-_WORDS: dict[type[SonantError], str] = {
+_MESSAGES: dict[type[SonantError], str] = {
     ObjectDenied: "access was denied",
     InvalidObjectName: "S3 does not accept this name",
     StorageFull: "the storage is full",
@@ -56,36 +57,36 @@ _WORDS: dict[type[SonantError], str] = {
     KeyUnusable: "the KMS key is disabled, pending deletion, of the wrong kind or out of S3's reach",
     KeyNotFound: "the KMS key does not exist",
 }
-#: Ceph has no codes for keys: these messages (RGW's rgw_crypt.cc) go with the code of whatever went wrong.
-_CEPH_KEY_MISSED = "Failed to retrieve the actual key, kms-keyid"
-_CEPH_KEY_UNFIT = "invalid key for the given kms-keyid"
+#: Ceph has no codes for keys: these messages (RGW's rgw_crypt.cc) come with codes of other errors.
+_CEPH_KEY_MISSING = "Failed to retrieve the actual key, kms-keyid"
+_CEPH_KEY_INVALID = "invalid key for the given kms-keyid"
 
 
 @contextmanager
-def faults(where: str) -> Iterator[None]:
-    """Translate what botocore raises inside; `where` is the URI for people to read."""
+def s3_errors(uri: str) -> Iterator[None]:
+    """Raise the errors of an object store for what botocore raises inside. `uri` is that for messages."""
     from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError, ParamValidationError
     from botocore.parsers import ResponseParserError
 
     try:
         yield
     except ClientError as fault:
-        raise error_of(fault.response, where) from None
+        raise error_of(fault.response, uri) from None
     except ParamValidationError:
-        raise InvalidObjectName(f"{where}: S3 does not accept this name") from None
+        raise InvalidObjectName(f"{uri}: S3 does not accept this name") from None
     except NoCredentialsError:
-        raise ObjectDenied(f"{where}: the service has no credentials for S3") from None
+        raise ObjectDenied(f"{uri}: the service has no credentials for S3") from None
     except (BotoCoreError, ResponseParserError) as fault:
-        raise ObjectError(f"{where}: S3 cannot be used ({type(fault).__name__})") from None
+        raise ObjectError(f"{uri}: S3 cannot be used ({type(fault).__name__})") from None
 
 
-def error_of(response: dict[str, Any], where: str) -> SonantError:
-    """The error for an error response. A HEAD has no code of its own, so its status must do."""
-    code = code_in(response)
+def error_of(response: dict[str, Any], uri: str) -> SonantError:
+    """Return the error for an error response. Responses to HEAD have no code: their status decides."""
+    code = error_code(response)
     status = response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
     kind = _ERRORS.get(code)
-    if (of_key := _key_fault_of_ceph(response, code, status)) is not None:
-        kind, code = of_key, ""  # the code would tell of an access key or an object
+    if (key_error := _ceph_key_error(response, code, status)) is not None:
+        kind, code = key_error, ""  # the code is about an access key or an object
     if kind is None:
         if code.startswith("KMS."):
             kind = KeyUnusable
@@ -96,34 +97,28 @@ def error_of(response: dict[str, Any], where: str) -> SonantError:
         elif status == 507:
             kind = StorageFull
         else:
-            return ObjectError(f"{where}: S3 answered {code or status}")
-    # What is missing is told as of local buckets: result files do not depend on where objects are.
+            return ObjectError(f"{uri}: S3 answered {code or status}")
     if kind is BucketNotFound:
-        return no_bucket(where)
+        return no_such_bucket(uri)
     if kind is ObjectNotFound:
-        return ObjectNotFound(f"{where}: there is no such object")
-    told = f" ({code})" if code and not code.isdigit() else ""
-    return kind(f"{where}: {_WORDS[kind]}{told}")
+        return no_such_object(uri)
+    suffix = f" ({code})" if code and not code.isdigit() else ""
+    return kind(f"{uri}: {_MESSAGES[kind]}{suffix}")
 
 
-def no_bucket(where: str) -> BucketNotFound:
-    """`where` is the URI of the bucket or of an object in it."""
-    return BucketNotFound(f"{'/'.join(where.split('/')[:3])}: there is no such bucket")
-
-
-def code_in(response: dict[str, Any]) -> str:
-    """The code of an error response, as much of it as may stand in a message; empty when it has none."""
+def error_code(response: dict[str, Any]) -> str:
+    """Return the code of an error response, cut and cleaned for a message; empty when there is none."""
     code = str(response.get("Error", {}).get("Code", ""))[:60]
     return "".join(letter for letter in code if letter.isascii() and (letter.isalnum() or letter in "._-"))
 
 
-def _key_fault_of_ceph(response: dict[str, Any], code: str, status: int) -> type[SonantError] | None:
-    """None when it is no fault of a key, or (from 500 on) one of the key service alone."""
+def _ceph_key_error(response: dict[str, Any], code: str, status: int) -> type[SonantError] | None:
+    """Return the error when a key is at fault, else None; from 500 on the key service itself is at fault."""
     message = str(response.get("Error", {}).get("Message", ""))
     if status >= 500:
         return None
-    if message.startswith(_CEPH_KEY_MISSED):
+    if message.startswith(_CEPH_KEY_MISSING):
         if code == "AccessDenied":
             return KeyDenied
         return KeyNotFound if code == "InvalidAccessKeyId" or status == 404 else KeyUnusable
-    return KeyUnusable if _CEPH_KEY_UNFIT in message else None
+    return KeyUnusable if _CEPH_KEY_INVALID in message else None

@@ -1,4 +1,4 @@
-"""A new installation out of a backup: all of it is read and checked once before anything is put in place."""
+"""Restores backups: a backup is read and checked as a whole before anything is written."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from sqlalchemy import Connection, Table, func, insert, select, text
 
 from sonant.assembly.installation import check_service_key, open_database
 from sonant.backup import sealed_file
-from sonant.backup.making import FORMAT, tables, unbounded
+from sonant.backup.create import FORMAT, tables, without_time_limits
 from sonant.errors import SetupError
 from sonant.settings import Settings
 from sonant.storage.database.engine import Database
 
-_ROWS_AT_ONCE = 200
-_DEEPEST, _LONGEST_NAME = 12, 255
+_BATCH_ROWS = 200
+_MAX_DEPTH, _MAX_NAME_BYTES = 12, 255
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Checked:
-    """What a backup that was read to its end says of itself."""
+class BackupInfo:
+    """The facts of a backup that was read to its end."""
 
     version: str
     schema: str
@@ -39,13 +39,13 @@ class Checked:
     files: int
 
 
-def check(path: Path, passphrase: bytes) -> Checked:
-    """Read a backup to its end, and put nothing anywhere. Raises SetupError."""
-    return _take_in(path, passphrase, _Nowhere())
+def check(path: Path, passphrase: bytes) -> BackupInfo:
+    """Read a backup to its end and write nothing. Raises SetupError."""
+    return _read_into(path, passphrase, _Checker())
 
 
-def restore(settings: Settings, path: Path, passphrase: bytes) -> Checked:
-    """Make the installation that the settings name. Raises SetupError; then all is as it was before."""
+def restore(settings: Settings, path: Path, passphrase: bytes) -> BackupInfo:
+    """Restore a backup as the installation of the settings. Raises SetupError, and then changes nothing."""
     found = check(path, passphrase)
     if found.account != settings.account:
         raise SetupError(f"the backup is of account {found.account}: set `account` to it")
@@ -57,11 +57,11 @@ def restore(settings: Settings, path: Path, passphrase: bytes) -> Checked:
     unfinished = data.absolute().with_name(f".{data.name}.{secrets.token_hex(4)}")
     try:
         unfinished.mkdir(mode=0o700, parents=True)
-        with _filled(settings, unfinished) as connection:
+        with _new_database(settings, unfinished) as connection:
             _check_schema(connection, found)
-            place = _Installation(connection, unfinished)
-            _take_in(path, passphrase, place)
-            place.finish()
+            writer = _Writer(connection, unfinished)
+            _read_into(path, passphrase, writer)
+            writer.finish()
             check_service_key(connection, unfinished)
             if data.exists():
                 data.rmdir()
@@ -77,9 +77,9 @@ def restore(settings: Settings, path: Path, passphrase: bytes) -> Checked:
 
 
 @contextmanager
-def _filled(settings: Settings, unfinished: Path) -> Iterator[Connection]:
-    """A transaction on the new database: in the unfinished folder, or on an empty PostgreSQL."""
-    settings = unbounded(settings)
+def _new_database(settings: Settings, unfinished: Path) -> Iterator[Connection]:
+    """Open a transaction on the new database: in the unfinished folder, or on an empty PostgreSQL."""
+    settings = without_time_limits(settings)
     if settings.embedded:
         settings = replace(settings, data=unfinished)
     database: Database = open_database(settings)
@@ -100,56 +100,56 @@ def _filled(settings: Settings, unfinished: Path) -> Iterator[Connection]:
         database.close()
 
 
-def _check_schema(connection: Connection, found: Checked) -> None:
-    there = MigrationContext.configure(connection).get_current_revision()
-    if there != found.schema:
+def _check_schema(connection: Connection, found: BackupInfo) -> None:
+    revision = MigrationContext.configure(connection).get_current_revision()
+    if revision != found.schema:
         raise SetupError(
             f"the backup was made by Sonant {found.version}, whose tables are others (schema {found.schema}, "
-            f"here {there}): restore it with that release, then upgrade"
+            f"here {revision}): restore it with that release, then upgrade"
         )
 
 
-class _Nowhere:
-    """Looks at everything and keeps nothing."""
+class _Checker:
+    """Checks rows and files, and writes nothing."""
 
     def row(self, table: Table, columns: list[str], values: list[Any]) -> None:
         if len(values) != len(columns):
             raise ValueError("a row of another length")
         for value in values:
-            sealed_file.unpacked(value)
+            sealed_file.from_json(value)
 
-    def file(self, name: str, pieces: Iterable[bytes]) -> None:
-        for _ in pieces:
+    def file(self, name: str, chunks: Iterable[bytes]) -> None:
+        for _ in chunks:
             pass
 
 
-class _Installation(_Nowhere):
-    """Puts rows into a transaction and files into a folder."""
+class _Writer(_Checker):
+    """Writes rows in a transaction and files in a folder."""
 
     def __init__(self, connection: Connection, folder: Path) -> None:
         self._connection, self._folder = connection, folder
         self._table: Table | None = None
-        self._waiting: list[dict[str, Any]] = []
+        self._buffer: list[dict[str, Any]] = []
 
     def row(self, table: Table, columns: list[str], values: list[Any]) -> None:
-        if table is not self._table or len(self._waiting) >= _ROWS_AT_ONCE:
+        if table is not self._table or len(self._buffer) >= _BATCH_ROWS:
             self._flush()
             self._table = table
         row = zip(columns, values, strict=True)
-        self._waiting.append({name: sealed_file.unpacked(value) for name, value in row})
+        self._buffer.append({name: sealed_file.from_json(value) for name, value in row})
 
-    def file(self, name: str, pieces: Iterable[bytes]) -> None:
+    def file(self, name: str, chunks: Iterable[bytes]) -> None:
         path = self._folder / name
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
         with os.fdopen(descriptor, "wb") as file:
-            for piece in pieces:
-                file.write(piece)
+            for chunk in chunks:
+                file.write(chunk)
             file.flush()
             os.fsync(file.fileno())
 
     def finish(self) -> None:
-        """What is left of the rows; and numbers go on where they were."""
+        """Write the last rows, and set sequences to continue after the highest numbers."""
         self._flush()
         if self._connection.dialect.name != "postgresql":
             return
@@ -163,25 +163,25 @@ class _Installation(_Nowhere):
                     self._connection.execute(sequence, values)
 
     def _flush(self) -> None:
-        if self._waiting and self._table is not None:
-            self._connection.execute(insert(self._table), self._waiting)
-        self._waiting = []
+        if self._buffer and self._table is not None:
+            self._connection.execute(insert(self._table), self._buffer)
+        self._buffer = []
 
 
-def _take_in(path: Path, passphrase: bytes, place: _Nowhere) -> Checked:
-    """Read a backup into a place. Raises SetupError."""
+def _read_into(path: Path, passphrase: bytes, writer: _Checker) -> BackupInfo:
+    """Read a backup, and pass its rows and files to `writer`. Raises SetupError."""
     lines = sealed_file.read(path, passphrase)
     known = {table.name: table for table in tables()}
     try:
         head = next(lines, None)
         if not isinstance(head, dict) or head.get("sonant-backup") != FORMAT:
-            raise ValueError("it is of another form")
+            raise ValueError("it has another format")
         table, columns, rows, files, end = None, [], 0, 0, None
         for line in lines:
             if end is not None:
                 raise ValueError("something follows its end")
             if isinstance(line, list) and table is not None:
-                place.row(table, columns, line)
+                writer.row(table, columns, line)
                 rows += 1
             elif "table" in line:
                 table, columns = known[line["table"]], [str(name) for name in line["columns"]]
@@ -189,15 +189,15 @@ def _take_in(path: Path, passphrase: bytes, place: _Nowhere) -> Checked:
                     raise ValueError(f"columns of {table.name} that this release does not know")
             elif "file" in line:
                 table = None
-                place.file(_inside(line["file"]), _pieces(lines, int(line["bytes"])))
+                writer.file(_checked_name(line["file"]), _chunks(lines, int(line["bytes"])))
                 files += 1
             elif "end" in line:
                 end = line["end"]
             else:
-                raise ValueError("a line that means nothing")
+                raise ValueError("an unknown line")
         if end != {"rows": rows, "files": files}:
-            raise ValueError("it is not whole")
-        return Checked(
+            raise ValueError("it is incomplete")
+        return BackupInfo(
             version=str(head["version"]),
             schema=str(head["schema"]),
             made=str(head["made"]),
@@ -207,27 +207,27 @@ def _take_in(path: Path, passphrase: bytes, place: _Nowhere) -> Checked:
             files=files,
         )
     except (ValueError, KeyError, TypeError, AttributeError) as fault:
-        raise SetupError(f"{path} is no backup that this release understands: {fault}") from None
+        raise SetupError(f"{path} is not a backup that this release can read: {fault}") from None
 
 
-def _pieces(lines: Iterator[Any], size: int) -> Iterator[bytes]:
+def _chunks(lines: Iterator[Any], size: int) -> Iterator[bytes]:
     while size > 0:
-        piece = base64.b64decode(next(lines)["b"], validate=True)
-        if not piece or len(piece) > size:
+        chunk = base64.b64decode(next(lines)["b"], validate=True)
+        if not chunk or len(chunk) > size:
             raise ValueError("a file of another size")
-        size -= len(piece)
-        yield piece
+        size -= len(chunk)
+        yield chunk
 
 
-def _inside(name: str) -> str:
-    """A file's name within the data folder. Raises ValueError for one that leads out of it."""
+def _checked_name(name: str) -> str:
+    """Return a file's name in the data folder. Raises ValueError for one outside of it."""
     path = PurePosixPath(name)
     parts = path.parts
-    if path.is_absolute() or not 1 <= len(parts) <= _DEEPEST or name != path.as_posix():
+    if path.is_absolute() or not 1 <= len(parts) <= _MAX_DEPTH or name != path.as_posix():
         raise ValueError("a file outside of the data folder")
     for part in parts:
-        if part in (".", "..") or len(part.encode()) > _LONGEST_NAME or "\0" in part or "\\" in part:
+        if part in (".", "..") or len(part.encode()) > _MAX_NAME_BYTES or "\0" in part or "\\" in part:
             raise ValueError("a file outside of the data folder")
     if parts[0].startswith("sonant.db"):
-        raise ValueError("a file in the database's place")
+        raise ValueError("a file with the database's name")
     return name

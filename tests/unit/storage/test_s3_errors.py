@@ -1,4 +1,4 @@
-"""Answers of S3 and STS that the servers of the other tests do not give."""
+"""Error responses of S3 and STS that the servers of other tests do not send."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from botocore.stub import Stubber
 
 from sonant.errors import BucketNotFound, KeyDenied, KeyNotFound, KeyUnusable, ObjectDenied, ObjectError
 from sonant.storage.aws_clients import ClientConfig, make_client
-from sonant.storage.objects.s3 import S3ObjectStore
-from sonant.storage.objects.s3_faults import error_of
-from sonant.storage.objects.s3_roles import assumed
+from sonant.storage.objects.s3 import assume_role
+from sonant.storage.objects.s3_errors import error_of
+from sonant.storage.objects.s3_store import S3ObjectStore
 from sonant.storage.objects.store import ObjectUri
 
 #: What Ceph says of a key that it could not have, or could not use.
@@ -46,7 +46,7 @@ def answer(status: int, code: str = "", message: str = "") -> dict[str, Any]:
         ({}, ObjectError, "S3 answered"),
     ],
 )
-def test_an_answer_becomes_an_error_of_ours(given, error, told):
+def test_error_response_becomes_a_storage_error(given, error, told):
     fault = error_of(given, "s3://calls/one.wav")
     assert type(fault) is error
     assert told in str(fault)
@@ -70,19 +70,19 @@ def refusing(service: str, operation: str, code: str, status: int) -> Stubber:
 @pytest.mark.parametrize(
     ("code", "status", "told"),
     [
-        ("AccessDenied", 403, "(ObjectDenied): whoever writes there lacks s3:AbortMultipartUpload"),
+        ("AccessDenied", 403, "(ObjectDenied): the credentials lack s3:AbortMultipartUpload"),
         ("SignatureDoesNotMatch", 403, "(ObjectDenied)"),
         ("ExpiredToken", 400, "(ObjectDenied)"),
         ("InternalError", 500, "(ObjectError)"),
     ],
 )
-def test_only_a_denied_abort_is_put_down_to_a_missing_right(
+def test_only_a_denied_abort_names_the_missing_right(
     code: str, status: int, told: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     stub = refusing("s3", "abort_multipart_upload", code, status)
     S3ObjectStore(lambda: stub.client, attempts=1).check_writable(ObjectUri("results", "out.json"), None)
     (record,) = caplog.records
-    assert record.getMessage() == f"an upload to bucket results stays unfinished {told}"
+    assert record.getMessage() == f"an upload to bucket results could not be aborted {told}"
 
 
 @pytest.mark.parametrize(
@@ -93,12 +93,14 @@ def test_only_a_denied_abort_is_put_down_to_a_missing_right(
         ("x" * 1000, 503, ObjectError, "STS answered " + "x" * 60),
     ],
 )
-def test_the_code_of_sts_stands_in_a_message_without_what_does_not_belong_there(
+def test_error_code_of_sts_is_cleaned_for_the_message(
     code: str, status: int, error: type[Exception], told: str
 ) -> None:
     role = "arn:aws:iam::123456789012:role/calls"
     stub = refusing("sts", "assume_role", code, status)
-    fetch = assumed(lambda: stub.client, role, source_arn="", source_account="123456789012", session_s=3600)
+    fetch = assume_role(
+        lambda: stub.client, role, source_arn="", source_account="123456789012", session_s=3600
+    )
     with pytest.raises(error) as refused:
         fetch()
     assert str(refused.value) == f"the role {role} cannot be assumed: {told}"

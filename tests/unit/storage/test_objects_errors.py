@@ -1,4 +1,4 @@
-"""Objects sealed, broken, interrupted, forbidden: what fails says so and leaves no trace."""
+"""Errors of objects in a folder: sealed, damaged, interrupted, forbidden."""
 
 import errno
 import os
@@ -25,7 +25,7 @@ from sonant.errors import (
 )
 from sonant.storage.crypto.sealing import MAGIC
 from sonant.storage.objects.local import LocalObjectStore
-from sonant.storage.objects.local_tree import faults
+from sonant.storage.objects.local_tree import object_errors
 
 MIB = 1024 * 1024
 
@@ -95,7 +95,7 @@ def test_the_state_of_the_key_decides_at_each_use(store, keys):
 
 
 def test_plain_content_that_would_be_taken_for_sealed_is_refused(store):
-    with pytest.raises(ObjectDenied, match="may not begin as a sealed object"):
+    with pytest.raises(ObjectDenied, match="must not start like a sealed object"):
         store.write(uri("one"), [MAGIC[:7], MAGIC[7:], b"rest"])
     store.write(uri("one"), MAGIC + b"rest", "alias/sonant")
     assert store.read(uri("one"), 100) == MAGIC + b"rest"
@@ -106,7 +106,7 @@ def test_plain_content_that_would_be_taken_for_sealed_is_refused(store):
 
 @pytest.mark.parametrize("kms_key", [None, "alias/sonant"], ids=["plain", "sealed"])
 @pytest.mark.parametrize("key", ["one", "new/folder/two"])
-def test_a_source_that_fails_leaves_the_old_object_and_nothing_else(store, bucket, key, kms_key):
+def test_failing_iterator_leaves_only_the_old_object(store, bucket, key, kms_key):
     store.write(uri("one"), b"old")
     before = tree(bucket)
 
@@ -142,7 +142,7 @@ def test_a_full_disk_leaves_the_old_object_and_nothing_else(store, bucket, kms_k
         store.write(uri("one"), (bytes(10_000) for _ in range(100)), kms_key)
 
     said = in_child(write_with_little_room)
-    assert said.startswith("StorageFull: s3://calls/one: no room")
+    assert said.startswith("StorageFull: s3://calls/one: no space")
     assert tree(bucket) == before
 
 
@@ -192,7 +192,7 @@ def test_a_file_the_service_may_not_read_is_denied_by_name():
     ids=lambda value: errno.errorcode.get(value, "") if isinstance(value, int) else value.__name__,
 )
 def test_faults_of_the_system_become_errors_that_name_the_object(number, kind):
-    with pytest.raises(kind, match="s3://calls/one: ") as fault, faults("s3://calls/one"):
+    with pytest.raises(kind, match="s3://calls/one: ") as fault, object_errors("s3://calls/one"):
         raise OSError(number, os.strerror(number), "/srv/data/buckets/calls/one")
     assert type(fault.value) is kind
     assert "/srv/data" not in str(fault.value)
@@ -206,7 +206,7 @@ def test_a_root_that_cannot_be_made_is_a_setup_error(tmp_path):
 
 @pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE, errno.ENOMEM])
 def test_what_the_machine_lacks_is_no_fault_of_the_object(number):
-    with pytest.raises(ObjectsUnavailable, match="objects cannot be used: "), faults("s3://calls/one"):
+    with pytest.raises(ObjectsUnavailable, match="objects cannot be used: "), object_errors("s3://calls/one"):
         raise OSError(number, os.strerror(number), "/srv/data/buckets/calls/one")
 
 
@@ -239,7 +239,7 @@ def test_no_descriptor_is_left_open(store):
             reader.read()
         list(store.list("calls"))
         next(store.list("calls"))
-        store.sweep()
+        store.remove_stale_files()
         for use in (lambda: store.read(uri("none"), 1), lambda: store.write(uri("a/one/b"), b"")):
             with pytest.raises(ObjectError):
                 use()
@@ -255,7 +255,7 @@ def test_no_descriptor_is_left_open(store):
 # --- leavings
 
 
-def test_sweeping_removes_what_broken_writes_left_a_day_ago(store, bucket):
+def test_stale_files_of_interrupted_writes_are_removed_after_a_day(store, bucket):
     store.write(uri("a/kept"), b"x")
     (bucket / "b" / "c").mkdir(parents=True)
     moment = datetime.now(UTC).timestamp()
@@ -268,5 +268,5 @@ def test_sweeping_removes_what_broken_writes_left_a_day_ago(store, bucket):
         (bucket / path).write_bytes(b"half")
         os.utime(bucket / path, (seconds, seconds))
     os.utime(bucket / "a" / "kept", (day_ago, day_ago))
-    assert store.sweep() == 2
+    assert store.remove_stale_files() == 2
     assert tree(bucket) == {"a": None, "a/kept": b"x", "a/.s3~tmp-22": b"half"}

@@ -1,4 +1,4 @@
-"""What the audit trail shows of requests and answers, for every operation of both service models."""
+"""Redaction of requests and responses in the audit trail, for every operation of both service models."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 import orjson
 import pytest
 
-from sonant.audit.masking import HIDDEN, compile_view, moment
+from sonant.audit.redaction import HIDDEN, compile_redaction, time_text
 from sonant.gateway.models import load_models
 
 OPERATIONS = load_models().operations
@@ -60,7 +60,7 @@ SHAPES = [
 
 @pytest.mark.parametrize("shape", SHAPES)
 def test_no_sensitive_value_is_shown_and_no_other_member_is_lost(shape: Any) -> None:
-    shown = compile_view(shape)(filled(shape))
+    shown = compile_redaction(shape)(filled(shape))
     text = orjson.dumps(shown).decode()
     assert SECRET not in text
     assert [name[:1].lower() + name[1:] for name in shape.members] == list(shown)
@@ -81,7 +81,7 @@ def test_the_models_have_something_to_hide() -> None:
 
 
 def view(operation: str, side: str = "input_shape") -> Any:
-    return compile_view(getattr(OPERATIONS[operation], side))
+    return compile_redaction(getattr(OPERATIONS[operation], side))
 
 
 def test_members_are_in_lower_camel_case_and_ids_stay() -> None:
@@ -99,12 +99,12 @@ def test_a_list_of_secrets_is_hidden_as_one() -> None:
 
 
 def test_times_are_text_as_cloudtrail_writes_them() -> None:
-    assert moment(datetime(2021, 8, 17, 1, 55, 40, tzinfo=UTC)) == "Aug 17, 2021, 1:55:40 AM"
-    assert moment(datetime(2021, 12, 3, 0, 5, 9, tzinfo=UTC)) == "Dec 3, 2021, 12:05:09 AM"
-    assert moment(datetime(2021, 12, 31, 12, 0, 0, tzinfo=UTC)) == "Dec 31, 2021, 12:00:00 PM"
+    assert time_text(datetime(2021, 8, 17, 1, 55, 40, tzinfo=UTC)) == "Aug 17, 2021, 1:55:40 AM"
+    assert time_text(datetime(2021, 12, 3, 0, 5, 9, tzinfo=UTC)) == "Dec 3, 2021, 12:05:09 AM"
+    assert time_text(datetime(2021, 12, 31, 12, 0, 0, tzinfo=UTC)) == "Dec 31, 2021, 12:00:00 PM"
 
 
-def test_what_the_model_does_not_know_is_left_out_and_what_is_long_is_cut() -> None:
+def test_unknown_members_are_left_out_and_long_values_cut() -> None:
     shown = view("VoiceID.ListSpeakers")({"DomainId": "d", "Unknown": "x", "NextToken": "n" * 9000})
     assert list(shown) == ["domainId", "nextToken"]
     assert len(json.dumps(shown)) < 2200

@@ -22,6 +22,7 @@ from sonant.carriers.carrier import Adapter, Audio, Effect, End, Open, Reply
 from sonant.errors import ModelledError
 from sonant.sessions.calls import Call, EndReason, StreamEnded, StreamFault
 from sonant.sessions.stream import Stream
+from sonant.token_bucket import TokenBucket
 
 log = logging.getLogger(__name__)
 
@@ -120,21 +121,16 @@ class _MessageBudget:
 
     def __init__(self, bounds: ConnectionBounds, monotonic: Callable[[], float]) -> None:
         self.bounds, self._monotonic = bounds, monotonic
-        self._left, self._filled_at_s = bounds.messages_at_once, monotonic()
+        self._bucket = TokenBucket(bounds.messages_per_s, bounds.messages_at_once, monotonic())
 
     def take(self) -> None:
         """Spend one message. Raises StreamFault when none is left."""
-        self._left -= 1.0
-        if self._left < 0.0:
-            now_s = self._monotonic()
-            self.earn(now_s - self._filled_at_s)
-            self._filled_at_s = now_s
-            if self._left < 0.0:
-                raise StreamFault("messages come too fast", EndReason.OVERRUN)
+        if not self._bucket.take(self._monotonic()):
+            raise StreamFault("messages come too fast", EndReason.OVERRUN)
 
     def earn(self, seconds: float) -> None:
         """Add the messages of so many seconds."""
-        self._left = min(self._left + seconds * self.bounds.messages_per_s, self.bounds.messages_at_once)
+        self._bucket.add(seconds * self.bounds.messages_per_s)
 
 
 class _Refused(Exception):

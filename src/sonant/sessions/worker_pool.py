@@ -17,6 +17,7 @@ from dataclasses import dataclass, field, replace
 from enum import IntEnum
 from itertools import count
 
+from sonant.backoff import Backoff
 from sonant.cpu_affinity import CpuAffinity
 from sonant.jobs.entry import Task, TaskResult
 from sonant.jobs.faults import Refusal
@@ -27,8 +28,8 @@ log = logging.getLogger(__name__)
 
 #: How often dead workers are looked for, in seconds.
 POLL_S = 5.0
-#: Pause after a failure of the engine, and tries of a task that was running then.
-PAUSE_S = 2.0
+#: Bounds of the pauses after failures of the engine, and tries of a task that was running then.
+PAUSE_LEAST_S, PAUSE_MOST_S = 2.0, 10.0
 MAX_ATTEMPTS = 3
 #: How long tasks wait while no worker becomes ready, in seconds.
 MAX_WAIT_S = 60.0
@@ -72,6 +73,7 @@ class WorkerPool:
         self._closing = False
         self._thread: threading.Thread | None = None
         # Used in the thread only:
+        self._pauses = Backoff(PAUSE_LEAST_S, PAUSE_MOST_S)
         self._waiting: list[_QueuedTask] = []
         self._running: dict[int, _QueuedTask] = {}
 
@@ -138,6 +140,7 @@ class WorkerPool:
                 _deliver(self._running.pop(task_id).on_result, result)
             if self._engine.problem:
                 self._refuse_overdue(self._engine.problem)
+            self._pauses.reset()
         except Exception:
             log.exception("live calls: the worker pool failed; its tasks are queued again")
             self._engine.discard()
@@ -188,7 +191,7 @@ class WorkerPool:
         self._running.clear()
 
     def _pause(self) -> None:
-        deadline = time.monotonic() + PAUSE_S
+        deadline = time.monotonic() + self._pauses.next_s()
         while not self._closing and (left_s := deadline - time.monotonic()) > 0:
             time.sleep(min(0.1, left_s))
 

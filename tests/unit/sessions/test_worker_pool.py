@@ -153,7 +153,7 @@ def test_tasks_wait_while_workers_die_before_they_are_ready(pool_of, tmp_path, m
 
 
 def test_pool_survives_an_engine_that_fails_while_it_is_repaired(pool_of, monkeypatch):
-    monkeypatch.setattr(worker_pool, "PAUSE_S", 0.01)
+    monkeypatch.setattr(worker_pool, "PAUSE_LEAST_S", 0.01)
     engine = LocalEngine(engine_parts.answer, (), workers=1, time_limit_s=PATIENCE_S)
     left = {"warm": 2, "discard": 1}
 

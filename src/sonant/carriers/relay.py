@@ -22,6 +22,7 @@ from sonant.carriers.carrier import Adapter, Audio, Effect, End, Open, Reply
 from sonant.errors import ModelledError
 from sonant.sessions.calls import Call, EndReason, StreamEnded, StreamFault
 from sonant.sessions.stream import Stream
+from sonant.token_bucket import TokenBucket
 
 log = logging.getLogger(__name__)
 
@@ -111,30 +112,9 @@ async def relay(
     `paced` carriers wait while the stream has no room, and at their end until all audio is processed; for
     others audio without room is an overrun. Raises nothing but CancelledError.
     """
-    budget = _MessageBudget(bounds or ConnectionBounds(), monotonic)
-    return await _Relay(connection, adapter, threads, open_stream, stream, paced, budget).run()
-
-
-class _MessageBudget:
-    """Limits the rate of messages. Audio that waits for room earns budget by its length."""
-
-    def __init__(self, bounds: ConnectionBounds, monotonic: Callable[[], float]) -> None:
-        self.bounds, self._monotonic = bounds, monotonic
-        self._left, self._filled_at_s = bounds.messages_at_once, monotonic()
-
-    def take(self) -> None:
-        """Spend one message. Raises StreamFault when none is left."""
-        self._left -= 1.0
-        if self._left < 0.0:
-            now_s = self._monotonic()
-            self.earn(now_s - self._filled_at_s)
-            self._filled_at_s = now_s
-            if self._left < 0.0:
-                raise StreamFault("messages come too fast", EndReason.OVERRUN)
-
-    def earn(self, seconds: float) -> None:
-        """Add the messages of so many seconds."""
-        self._left = min(self._left + seconds * self.bounds.messages_per_s, self.bounds.messages_at_once)
+    return await _Relay(
+        connection, adapter, threads, open_stream, stream, paced, bounds or ConnectionBounds(), monotonic
+    ).run()
 
 
 class _Refused(Exception):
@@ -150,11 +130,12 @@ class _Relay:
         open_stream: OpenStream | None,
         stream: Stream | None,
         paced: bool,
-        budget: _MessageBudget,
+        bounds: ConnectionBounds,
+        monotonic: Callable[[], float],
     ) -> None:
         self._connection, self._adapter, self._open_stream = connection, adapter, open_stream
-        self._threads, self._paced = threads, paced
-        self._budget, self._bounds = budget, budget.bounds
+        self._threads, self._paced, self._bounds, self._monotonic = threads, paced, bounds, monotonic
+        self._messages = TokenBucket(bounds.messages_per_s, bounds.messages_at_once, monotonic())
         self._loop = asyncio.get_running_loop()
         self._disconnected = False
         """Whether the other side has closed the connection."""
@@ -212,7 +193,7 @@ class _Relay:
     async def _exchange(self) -> EndReason:
         if self._opened is not None:
             await self._perform_all(self._adapter.opened(self._opened.session_id))
-        receive, adapter, budget = self._connection.receive, self._adapter, self._budget
+        receive, adapter = self._connection.receive, self._adapter
         open_by = self._loop.time() + self._bounds.open_s
         while True:
             if self._opened is None:
@@ -223,7 +204,7 @@ class _Relay:
             if isinstance(message, EndReason):
                 self._disconnected = True
                 return message
-            budget.take()
+            self._take_message()
             for effect in adapter.receive(message):
                 if type(effect) is Audio:  # nearly always
                     if not self._paced or self._fits(effect):
@@ -291,16 +272,25 @@ class _Relay:
         return self._opened
 
     def _fits(self, audio: Audio) -> bool:
-        """Whether a paced carrier's audio has room now; if so, it earns its budget."""
+        """Whether a paced carrier's audio has room now; if so, it earns its messages."""
         seconds = len(audio.samples) / audio.rate_hz
         if seconds > PIECE_S or self._stream.room_s < seconds:
             return False
-        self._budget.earn(seconds)
+        self._earn_messages(seconds)
         return True
 
     async def _push_paced(self, audio: Audio) -> None:
         await push_in_pieces(self._stream, audio.samples, audio.rate_hz)
-        self._budget.earn(len(audio.samples) / audio.rate_hz)
+        self._earn_messages(len(audio.samples) / audio.rate_hz)
+
+    def _take_message(self) -> None:
+        """Count a message. Raises StreamFault when messages come faster than the bounds allow."""
+        if not self._messages.take(self._monotonic()):
+            raise StreamFault("messages come too fast", EndReason.OVERRUN)
+
+    def _earn_messages(self, seconds: float) -> None:
+        """Allow the messages of so many seconds: audio that waits for room pays for itself."""
+        self._messages.add(seconds * self._bounds.messages_per_s)
 
     def _attach(self, stream: Stream) -> None:
         self._opened = stream
@@ -335,7 +325,7 @@ class _Relay:
 
     async def _wait_closed(self) -> None:
         while not isinstance(message := await self._connection.receive(), EndReason):
-            self._budget.take()
+            self._take_message()
             for effect in self._adapter.receive(message):
                 if isinstance(effect, Reply):
                     await self._connection.send(effect.message)

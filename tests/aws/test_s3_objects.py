@@ -25,7 +25,7 @@ from sonant.errors import (
 )
 from sonant.jobs.faults import code_of
 from sonant.storage.aws_clients import ClientConfig, make_client
-from sonant.storage.objects import s3
+from sonant.storage.objects import s3_store
 from sonant.storage.objects.s3_store import PART_BYTES, S3ObjectStore
 from sonant.storage.objects.store import ObjectUri
 
@@ -52,7 +52,7 @@ def store_at(url: str, *, secret: str = SECRET, attempts: int = 4, ca_bundle: st
 @pytest.fixture(autouse=True)
 def bucket(rclone_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (rclone_folder / "calls").mkdir(exist_ok=True)
-    monkeypatch.setattr(s3, "_PAUSE_FIRST_S", 0.01)
+    monkeypatch.setattr(s3_store, "FIRST_PAUSE_S", 0.01)
 
 
 @pytest.fixture

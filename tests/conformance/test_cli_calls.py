@@ -74,7 +74,7 @@ def test_common_flags_stand_before_the_operation(
 
 def test_another_data_folder_is_named_before_the_operation(service: ServiceProcess, tmp_path: Path) -> None:
     done = service.sonant("voice-id", "--data", str(tmp_path), "list-domains")
-    assert done.code == 1
+    assert done.code == 255
     assert f"{tmp_path}/credentials does not exist" in done.err
 
 

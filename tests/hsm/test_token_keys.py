@@ -341,7 +341,7 @@ def test_a_key_in_a_token_is_not_taken_for_one_in_a_file(store: LocalKeyStore, o
 def test_a_service_on_other_keys_never_loads_the_library() -> None:
     program = (
         "import sys, tempfile, pathlib\n"
-        "from sonant import app, installation\n"
+        "from sonant.assembly import installation, service\n"
         "from sonant.settings import Settings\n"
         "data = pathlib.Path(tempfile.mkdtemp()) / 'data'\n"
         "installation.open_store(Settings(data=data), create=True).backends.clean_up()\n"

@@ -102,9 +102,12 @@ class PostgresServer:
             with engine.begin() as connection:
                 for table in reversed(schema.metadata.sorted_tables):
                     connection.execute(table.delete())
-                sequences = text("SELECT sequencename FROM pg_sequences WHERE schemaname = 'public'")
-                for sequence in connection.execute(sequences).scalars().all():
-                    connection.execute(text(f'ALTER SEQUENCE "{sequence}" RESTART'))
+                connection.execute(
+                    text(
+                        "SELECT setval(format('%I.%I', schemaname, sequencename)::regclass,"
+                        " start_value, false) FROM pg_sequences WHERE schemaname = 'public'"
+                    )
+                )
                 return _state(connection) == self._state
         except SQLAlchemyError:  # a test has changed the tables
             return False

@@ -33,7 +33,7 @@ from sonant.voice.speech import find_speech
 MIN_S = 4.0
 # Played faster or slower by so much, a voice becomes another one to the teacher: more people to learn from.
 PACES = (0.85, 0.92, 1.0, 1.08, 1.17)
-_WINDOWS_A_CALL = 256
+_WINDOWS_PER_CALL = 256
 
 
 def main() -> None:
@@ -103,7 +103,7 @@ def grid(wide: NDArray[np.float32], network: Encoder) -> NDArray[np.float32]:
     batch = torch.from_numpy(windows(mels, np.arange(0, len(mels) - 160, GRID_FRAMES)))
     with torch.no_grad(), fast():
         embeddings: NDArray[np.float32] = torch.cat(
-            [network(part) for part in batch.split(_WINDOWS_A_CALL)]
+            [network(part) for part in batch.split(_WINDOWS_PER_CALL)]
         ).numpy()
     return embeddings
 

@@ -33,7 +33,7 @@ Array = NDArray[np.float32]
 Batch = tuple[Array, Array, NDArray[np.int64]]
 """The student's windows, with the teacher's embedding and the recording of each."""
 
-ITEM_S, WINDOWS_AN_ITEM = (4.0, 8.0), 8
+ITEM_S, WINDOWS_PER_ITEM = (4.0, 8.0), 8
 TEMPERATURE = 0.05
 WARM_UP_STEPS = 100
 AVERAGE_STEPS = 200  # of the running mean of the weights, which is stored
@@ -70,13 +70,13 @@ class Batches(Dataset[Batch]):  # type: ignore[misc]  # torch is not installed w
         received, targets, sources = [], [], []
         for recording in rng.choice(len(self._voices.telephone), self._items, replace=False):
             mels, first_frame = self._call(int(recording), rng)
-            starts = rng.integers(0, len(mels) - 160, WINDOWS_AN_ITEM)
+            starts = rng.integers(0, len(mels) - 160, WINDOWS_PER_ITEM)
             received.append(windows(mels, starts))
             grid = self._voices.grids[recording]
             targets.append(
                 grid[np.minimum((first_frame + starts + GRID_FRAMES // 2) // GRID_FRAMES, len(grid) - 1)]
             )
-            sources += [recording] * WINDOWS_AN_ITEM
+            sources += [recording] * WINDOWS_PER_ITEM
         return np.concatenate(received), np.concatenate(targets), np.array(sources)
 
     def _call(self, recording: int, rng: np.random.Generator) -> tuple[Array, int]:
@@ -116,7 +116,7 @@ def main() -> None:
     schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: _share(step, options))
     batches = Batches(
         training,
-        items=options.batch // WINDOWS_AN_ITEM,
+        items=options.batch // WINDOWS_PER_ITEM,
         batches=options.steps,
         seed=options.seed,
         mild=options.mild,
@@ -188,14 +188,14 @@ def validate(network: Encoder, bad: Sequence[Batch], good: Sequence[Batch]) -> d
     `mild_` the same of good calls, where pairs are of single windows: whole calls would leave no errors.
     """
     found = {}
-    for prefix, batches, windows_a_vector in (("", bad, WINDOWS_AN_ITEM), ("mild_", good, 1)):
+    for prefix, batches, windows_per_vector in (("", bad, WINDOWS_PER_ITEM), ("mild_", good, 1)):
         distances, vectors, people, calls = [], [], [], []
         for number, (received, targets, sources) in enumerate(batches):
             with torch.no_grad():
                 embeddings = network(torch.from_numpy(received)).numpy()
             distances.append(1 - (embeddings * targets).sum(axis=1))
-            vectors.append(embeddings.reshape(-1, windows_a_vector, embeddings.shape[1]).sum(axis=1))
-            people.append(sources[::windows_a_vector])
+            vectors.append(embeddings.reshape(-1, windows_per_vector, embeddings.shape[1]).sum(axis=1))
+            people.append(sources[::windows_per_vector])
             calls.append(np.full(len(people[-1]), number))
         all_vectors, names, call = np.concatenate(vectors), np.concatenate(people), np.concatenate(calls)
         all_vectors /= np.linalg.norm(all_vectors, axis=1, keepdims=True)

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "src"))
 from degrade import at_level
 from network import LEVEL_DBFS, Encoder, narrow_mels, teacher, windows
-from train import WINDOWS_AN_ITEM, Batches, Voices
+from train import WINDOWS_PER_ITEM, Batches, Voices
 from trials import equal_error_rate, separation
 
 Array = NDArray[np.float32]
@@ -79,9 +79,9 @@ def clean_speech(network: Encoder, voices: Voices, mean: Array) -> str:
 
 def bad_calls(network: Encoder, calls: list[tuple[Array, Array, NDArray[np.int64]]], mean: Array) -> str:
     vectors = np.concatenate(
-        [embed(network, mels).reshape(-1, WINDOWS_AN_ITEM, 256).sum(axis=1) for mels, _, _ in calls]
+        [embed(network, mels).reshape(-1, WINDOWS_PER_ITEM, 256).sum(axis=1) for mels, _, _ in calls]
     )
-    person = np.concatenate([whose[::WINDOWS_AN_ITEM] for _, _, whose in calls])
+    person = np.concatenate([whose[::WINDOWS_PER_ITEM] for _, _, whose in calls])
     call = np.repeat(np.arange(len(calls)), len(person) // len(calls))
     return f"bad calls {figures(vectors, person, call, 1, mean)}"
 

@@ -149,8 +149,8 @@ def test_tree_path_with_a_separator_is_refused(tmp_path: Path) -> None:
         ("echo one >&2; echo two >&2; exit 3", "one; two"),
         ("echo 'Err: no'; echo 'E: not found at http://ann:secret@h/' >&2; echo more >&2; exit 1",
          "E: not found at http://h/"),
-        ("exit 3", "ended with 3, without a word"),
-        ("kill -KILL $$", "killed by SIGKILL, without a word"),
+        ("exit 3", "ended with 3, without a message"),
+        ("kill -KILL $$", "killed by SIGKILL, without a message"),
     ],
 )  # fmt: skip
 def test_failure_quotes_the_program(tmp_path: Path, script: str, reason: str) -> None:

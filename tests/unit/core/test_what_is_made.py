@@ -67,7 +67,7 @@ FILES = {
     "storage/objects/local.py LocalObjectStore.create_bucket": "the same",
     "storage/objects/local_tree.py Walk._make": "folders of an object's key",
     "storage/objects/local_writing.py _open_temporary": "an object",
-    "storage/model_files.py ModelFiles.add": "a model that somebody adds",
+    "storage/model_files.py ModelFiles.add": "a model that a user adds",
     "storage/model_files.py _write": "the same",
     "backup/sealed_file.py write": "a backup, under another name until it is whole",
     "backup/restore.py restore": "an empty folder and an empty database only",

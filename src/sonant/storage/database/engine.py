@@ -7,6 +7,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from importlib.resources import as_file, files
 from pathlib import Path
 from typing import Any
@@ -210,6 +211,7 @@ class Database:
     def migrate(self) -> None:
         """Upgrade the schema to this release's version. Raises SetupError when a newer release made it."""
         from alembic import command
+        from alembic.runtime.migration import MigrationContext
         from alembic.util import CommandError
 
         try:
@@ -221,7 +223,8 @@ class Database:
                 # On PostgreSQL all of it is one transaction, which excludes other migrations.
                 lift_timeouts(connection)
                 advisory_lock(connection, "schema")
-                command.upgrade(_alembic(str(folder), connection), "head")
+                if MigrationContext.configure(connection).get_current_revision() != _newest(str(folder)):
+                    command.upgrade(_alembic(str(folder), connection), "head")
         except CommandError as fault:
             raise _other_release(fault) from None
         except (OperationalError, sqlite3.OperationalError) as fault:
@@ -243,14 +246,15 @@ class Database:
             if not self._sqlite:
                 check_connection_limit(connection, self._slots.size)
             revision = MigrationContext.configure(connection).get_current_revision()
+            if revision == _newest(str(folder)):
+                return
             scripts = ScriptDirectory(str(folder))
             try:
                 scripts.get_revision(revision or "base")
             except CommandError as fault:
                 raise _other_release(fault) from None
-            if revision != scripts.get_current_head():
-                state = "holds no tables of Sonant yet" if revision is None else "is of an earlier release"
-                raise SetupError(f"the database {state}: run `sonant migrate` once, then start again")
+            state = "holds no tables of Sonant yet" if revision is None else "is of an earlier release"
+            raise SetupError(f"the database {state}: run `sonant migrate` once, then start again")
 
     @contextmanager
     def _known_errors(self) -> Iterator[None]:
@@ -316,6 +320,14 @@ def _other_release(fault: Exception) -> SetupError:
         f"the database was made by another release of Sonant ({fault}); "
         "start that release, or restore a backup made by this one"
     )
+
+
+@lru_cache(maxsize=1)
+def _newest(folder: str) -> str | None:
+    """Return the revision of this release's schema. Alembic imports every migration to find it."""
+    from alembic.script import ScriptDirectory
+
+    return ScriptDirectory(folder).get_current_head()
 
 
 def _alembic(folder: str, connection: Connection) -> Any:

@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 #: Size of the parts in which a long object is written; S3 takes 10,000 of them, so 80 GiB.
 PART_BYTES = 8 * 1024 * 1024
 _PIECE_BYTES = 1024 * 1024
-_PAUSE_FIRST_S, _PAUSE_MOST_S = 0.2, 5.0
+FIRST_PAUSE_S, MAX_PAUSE_S = 0.2, 5.0
 
 
 class S3ObjectStore:
@@ -208,7 +208,7 @@ class S3Reader:
         from botocore.exceptions import BotoCoreError
         from urllib3.exceptions import HTTPError
 
-        pauses = Backoff(_PAUSE_FIRST_S, _PAUSE_MOST_S)
+        pauses = Backoff(FIRST_PAUSE_S, MAX_PAUSE_S)
         for attempt in range(self._attempts):
             if attempt:
                 time.sleep(pauses.next_s())

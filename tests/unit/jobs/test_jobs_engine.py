@@ -64,7 +64,7 @@ def test_every_task_comes_back_once_with_its_own_result_from_all_workers():
         found = run(built, [task(n) for n in range(200)])
         assert len(found) == 200
         assert squares(found) == {n: n * n for n in range(200)}
-        assert {int(heard.model_id) for _, heard in found} <= set(built.pids())
+        assert {int(heard.sample.model_id) for _, heard in found} <= set(built.pids())
 
 
 def test_it_takes_as_many_tasks_as_its_workers_can_hold():

@@ -155,7 +155,7 @@ class TestWhatAHostMustAgreeOn:
         monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CPUExecutionProvider"])
         monkeypatch.setenv("SONANT_DATA", str(tmp_path))
         runner = Settings(data=tmp_path)
-        with pytest.raises(SetupError, match="onnxruntime has no CUDAExecutionProvider"):
+        with pytest.raises(SetupError, match="this onnxruntime has no CUDAExecutionProvider"):
             workers.build_remote_executor(
                 runner.audio, runner.fraud, workers.storage_location(runner), (), True
             )

@@ -106,7 +106,10 @@ def test_an_empty_domain_has_no_duplicates(testbed, domain_id):
 def find_duplicates(testbed, domain_id, *options):
     """Run the command: its exit code and output."""
     arguments = ["duplicates", domain_id, "--data", str(testbed.settings.data), *options]
-    done = CliRunner().invoke(command, arguments, catch_exceptions=False, standalone_mode=False)
+    environment = {"SONANT_DATABASE": testbed.settings.database} if testbed.settings.database else {}
+    done = CliRunner(env=environment).invoke(
+        command, arguments, catch_exceptions=False, standalone_mode=False
+    )
     if isinstance(done.exception, SetupError):
         raise done.exception
     return done.exit_code, done.output

@@ -77,10 +77,10 @@ def test_task_is_not_repeated_before_its_pause_is_over(queue, clock):
     work = Work(1)
     put(queue, work)
     queue.run_due()
-    clock.advance(RETRY_FIRST_S / 2 - 0.001)  # the shortest pause is half of the longest
+    clock.advance(RETRY_FIRST_S - 0.001)  # the shortest pause is half of the longest
     queue.run_due()
     assert work.runs == 1
-    clock.advance(RETRY_FIRST_S / 2 + 0.001)
+    clock.advance(RETRY_FIRST_S + 0.001)
     queue.run_due()
     assert work.runs == 2
 

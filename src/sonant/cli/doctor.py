@@ -133,8 +133,8 @@ def check_added_models(settings: Settings) -> str:
     found = files.ids()
     for model_id in found:
         check_model(files, model_id)
-    uncalibrated_message = sum(not calibrated(files, model_id) for model_id in found)
-    return f"{len(found)}" + (f", {uncalibrated_message} without calibration" if uncalibrated_message else "")
+    uncalibrated = sum(not calibrated(files, model_id) for model_id in found)
+    return f"{len(found)}" + (f", {uncalibrated} without calibration" if uncalibrated else "")
 
 
 def check_data_folder(settings: Settings) -> str:

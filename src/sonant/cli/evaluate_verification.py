@@ -130,7 +130,7 @@ def verification(
     report_dir = report_dir or (Path(folder_name) if folder_name else None)
     settings = cli.settings()
     _check_files(folder, trials, json_file, html_file)
-    given_facts = read_speaker_info(speakers) if speakers else {}
+    given_info = read_speaker_info(speakers) if speakers else {}
     default_test = (None,) if trials else (10.0, 5.0, 3.0)
     conditions = Conditions(
         enroll_s=enroll_s if enroll_s or trials else 30.0,
@@ -152,7 +152,7 @@ def verification(
         scorer=measured.scorer_name,
         version=__version__,
         seed=seed,
-        results=all_results(comparisons.outcomes, given_facts or comparisons.facts),
+        results=all_results(comparisons.outcomes, given_info or comparisons.speaker_info),
     )
     text, document = report.as_text(found), report.as_json(found)
     cli.show(document, text.removesuffix("\n"))
@@ -199,8 +199,8 @@ class _Comparisons:
     outcomes: list[Outcome]
     data: str
     """The recordings, for the report."""
-    facts: Mapping[str, SpeakerInfo]
-    """SpeakerInfo about the speakers that come with the recordings."""
+    speaker_info: Mapping[str, SpeakerInfo]
+    """Information about the speakers that comes with the recordings."""
 
 
 def _model(settings: Settings, model_id: str | None) -> _Measured:
@@ -238,7 +238,7 @@ def _compare_trials(
         progress=_Progress(cli.shows_progress),
         opener=measured.opener,
     )
-    return _Comparisons(outcomes=outcomes, data=f"{len(listed):,} trials of {trials.name}", facts={})
+    return _Comparisons(outcomes=outcomes, data=f"{len(listed):,} trials of {trials.name}", speaker_info={})
 
 
 def _compare_speakers(
@@ -251,15 +251,15 @@ def _compare_speakers(
     workers: int,
 ) -> _Comparisons:
     """Compare recordings by speaker, of a folder or fetched. Raises SetupError."""
-    facts: Mapping[str, SpeakerInfo] = {}
+    speaker_info: Mapping[str, SpeakerInfo] = {}
     if folder:
         recordings: Mapping[str, Sequence[Path]] = recordings_by_speaker(folder)
         if (folder / SPEAKERS_FILE).is_file():
-            facts = read_speaker_info(folder / SPEAKERS_FILE)
+            speaker_info = read_speaker_info(folder / SPEAKERS_FILE)
         data = f"{len(recordings)} speakers of {folder.absolute().name}"
     else:
         recordings = fetch_voices(cache.absolute(), progress=cli.report)
-        facts = {name: SpeakerInfo(gender=gender) for name, gender in GENDERS.items()}
+        speaker_info = {name: SpeakerInfo(gender=gender) for name, gender in GENDERS.items()}
         data = f"{len(recordings)} telephone voices"
     outcomes = evaluate_speakers(
         recordings,
@@ -270,7 +270,7 @@ def _compare_speakers(
         progress=_Progress(cli.shows_progress),
         opener=measured.opener,
     )
-    return _Comparisons(outcomes=outcomes, data=data, facts=facts)
+    return _Comparisons(outcomes=outcomes, data=data, speaker_info=speaker_info)
 
 
 def _write_all(folder: Path, text: str, document: str, outcomes: list[Outcome]) -> None:

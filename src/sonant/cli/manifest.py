@@ -175,22 +175,23 @@ class Check:
         entry: Entry,
         result: EntryResult,
         risk: Risk | None,
-        where: tuple[Connection, Domain, Vault] | None,
+        opened: tuple[Connection, Domain, Vault] | None,
     ) -> dict[str, Any]:
+        """Make the report line of an entry; `opened` is the domain, if one is named."""
         if isinstance(entry, BadRequest):
             return error_line(entry.request_id, 400, entry.message)
         assert isinstance(entry, EnrollmentRequest)
-        dedup_key, status, place = entry.speaker_id.encode(), None, None
-        if where is not None:
-            connection, domain, vault = where
+        dedup_key, status, entry_ref = entry.speaker_id.encode(), None, None
+        if opened is not None:
+            connection, domain, vault = opened
             speaker = speakers.find(connection, vault, domain.domain_id, entry.speaker_id)
             speaker_id = None if speaker is None else speaker.speaker_id
             stored = speakers.find_status(connection, domain.domain_id, vault.lookup(entry.speaker_id))
             status = enrollment_state(stored, self._model_id or shipped_encoder_id())
-            place = EntryRef(
+            entry_ref = EntryRef(
                 connection=connection, vault=vault, domain_id=domain.domain_id, speaker_id=speaker_id
             )
-        result = self._fraud_preview.with_risks(result, dedup_key, risk, place)
+        result = self._fraud_preview.with_risks(result, dedup_key, risk, entry_ref)
         assert result is not None
         outcome = self._predictor.predict(dedup_key, status, result, speakers_present=self._present)
         self._predictor.record(dedup_key, status, outcome)

@@ -172,7 +172,7 @@ def evaluate(cli: CliContext, session_name: str, domain_id: str | None) -> None:
 @json_option
 @pass_cli
 def end(cli: CliContext, session_name: str, domain_id: str | None) -> None:
-    """Deletion a session's stream: no more audio is taken."""
+    """End a session's stream: no more audio is taken."""
     sessions = SessionClient(cli.settings(), domain_id)
     with service_errors():
         response = sessions.own.end_stream(**sessions.session_members(session_name))

@@ -40,7 +40,7 @@ def run(folder: Path, processes: int, must_run: str = "", **files: str) -> tuple
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-p", "left_out", "-m", "not slow", "-k", "not otherwise",
          "-n", str(processes), folder],
-        env={**kept, "PYTHONPATH": str(TESTS), "SONANT_TESTS_MUST_RUN": must_run},
+        env={**kept, "PYTHONPATH": str(TESTS / "support"), "SONANT_TESTS_MUST_RUN": must_run},
         capture_output=True, text=True, timeout=PATIENCE_S, cwd=folder, check=False,
     )  # fmt: skip
     lines = done.stdout.splitlines()

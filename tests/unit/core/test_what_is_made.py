@@ -26,7 +26,7 @@ MAKING = {
 
 #: Made for one value or one process, kept nowhere by itself.
 PASSING = {
-    "web/login_cookies.py Tickets.sign_in": "compared with, when there is no such access key",
+    "web/login_cookies.py LoginCookies.sign_in": "compared with, when there is no such access key",
     "jobs/workers/parcels.py new_key": "of one runner and its actors, in memory",
     "jobs/workers/parcels.py Parcels.seal": "a nonce",
     "storage/keys/local.py LocalKeyStore._wrap": "a nonce",

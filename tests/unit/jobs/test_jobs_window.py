@@ -17,7 +17,7 @@ ROLE = Role(arn="arn:aws:iam::000000000000:role/sonant", policies=())
 @dataclass(slots=True)
 class Item:
     position: int
-    mark: bytes | None
+    dedup_key: bytes | None
     early: bool = False
     """Decided without listening."""
 
@@ -80,7 +80,9 @@ class Ledger:
     def begin(self, item):
         working = [other for other in self.begun if other.position not in self.done]
         assert item.position not in (other.position for other in self.begun), "begun twice"
-        assert item.mark is None or item.mark not in (other.mark for other in working), "same speaker in work"
+        assert item.dedup_key is None or item.dedup_key not in (other.dedup_key for other in working), (
+            "same speaker in work"
+        )
         self.begun.append(item)
         self.most = max(self.most, len(working) + 1)
         if item.early:
@@ -107,7 +109,7 @@ def drain(items, *, capacity=4, seed=0, last=(), done=(), keep_alive=lambda: Non
     seed=st.integers(0, 2**32),
 )
 def test_every_request_is_committed_once_in_manifest_order_with_its_own_result(marks, capacity, seed):
-    items = [Item(position, mark, early) for position, (mark, early) in enumerate(marks)]
+    items = [Item(position, dedup_key, early) for position, (dedup_key, early) in enumerate(marks)]
     ledger, engine = drain(items, capacity=capacity, seed=seed)
     assert list(ledger.done) == [item.position for item in items]
     assert engine.done == Counter(item.position for item in items if not item.early)

@@ -185,7 +185,7 @@ def enroll(
             net_speech_s=voiceprint.net_speech_s,
             created_at=to_us(now),
             snr_db=voiceprint.snr_db,
-            highpass_300hz=voiceprint.highpass_300hz,
+            low_cut=voiceprint.highpass_300hz,
         )
     )
     connection.execute(

@@ -13,16 +13,12 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import http.client
 import io
-import itertools
 import json
 import os
-import threading
 import time
 from dataclasses import asdict, dataclass, field
 from typing import Any
-from urllib.parse import urlsplit
 
 import soundfile
 from websockets.asyncio.client import connect
@@ -40,6 +36,7 @@ from live_calls import (
     percentile,
     voices,
 )
+from probes import Probed, probing
 from report import Outcome, Ratio, Size, add_size
 from service import Running, data_folder, serving
 from sonant.cli.session import Desk
@@ -48,13 +45,6 @@ from sonant.settings import Quotas
 from sonant.storage.repositories.session_hearings import AUTHENTICATION, FRAUD
 from sonant.voice.models import load_models
 
-#: How often a known result is asked for while calls stream.
-ASK_S = 0.1
-#: How often something is written while calls stream.
-WRITE_S = 0.2
-#: How often it is looked how long the event loop keeps a request waiting.
-KNOCK_S = 0.02
-
 
 @dataclass
 class Bench:
@@ -62,10 +52,7 @@ class Bench:
 
     service: Running
     desk: Desk
-    asked_s: list[float] = field(default_factory=list)
-    written_s: list[float] = field(default_factory=list)
-    lag_s: list[float] = field(default_factory=list)
-    _over: threading.Event = field(default_factory=threading.Event)
+    probed: Probed = field(default_factory=Probed)
 
     def start(self, name: str, speaker: str) -> str:
         members = {"DomainId": self.desk.domain_id, "SessionName": name, "SpeakerId": speaker}
@@ -122,37 +109,6 @@ class Bench:
                 raise RuntimeError(f"a stream was closed: {socket.close_code} {socket.close_reason}")
         return sent
 
-    def ask(self, name: str) -> None:
-        """Ask for a result that is known, again and again; in a thread."""
-        while not self._over.wait(ASK_S):
-            begun = time.perf_counter()
-            self.decisions(name)
-            self.asked_s.append(time.perf_counter() - begun)
-
-    def write(self) -> None:
-        """Change something through the API, again and again, also after the calls; in a thread."""
-        voice_id = self.service.client()
-        (domain,) = voice_id.list_domains()["DomainSummaries"]
-        (watchlist,) = voice_id.list_watchlists(DomainId=domain["DomainId"])["WatchlistSummaries"]
-        names = {"DomainId": domain["DomainId"], "WatchlistId": watchlist["WatchlistId"]}
-        for number in itertools.count():
-            over = self._over.wait(WRITE_S)
-            begun = time.perf_counter()
-            voice_id.update_watchlist(**names, Name=f"list-{number}")
-            self.written_s.append(time.perf_counter() - begun)
-            if over:
-                return
-
-    def knock(self) -> None:
-        """Ask for nothing, again and again; in a thread."""
-        url = urlsplit(self.service.url)
-        line = http.client.HTTPConnection(url.hostname or "", url.port, timeout=30)
-        while not self._over.wait(KNOCK_S):
-            begun = time.perf_counter()
-            line.request("GET", "/health")
-            line.getresponse().read()
-            self.lag_s.append(time.perf_counter() - begun)
-
     def run(self, calls: list[LiveCall], known: str) -> list[float | Exception]:
         """All calls at once: when each completing frame was sent, or why a call was not carried."""
 
@@ -172,19 +128,8 @@ class Bench:
                 return_exceptions=True,
             )
 
-        watching = [
-            threading.Thread(target=self.ask, args=(known,)),
-            threading.Thread(target=self.knock),
-            threading.Thread(target=self.write),
-        ]
-        for thread in watching:
-            thread.start()
-        try:
+        with probing(self.service, self.desk.of(known)) as self.probed:
             carried = asyncio.run(all_calls())
-        finally:
-            self._over.set()
-            for thread in watching:
-                thread.join()
         if unexpected := [one for one in carried if not isinstance(one, float | Exception)]:
             raise unexpected[0]
         return [one for one in carried if isinstance(one, float | Exception)]
@@ -205,7 +150,7 @@ class Figures:
     fraud: list[float]
     known_result: list[float]
     write: list[float]
-    """UpdateWatchlist while calls stream, and once after them."""
+    """UpdateWatchlist while calls stream, and a few times after them."""
     loop_lag: list[float]
     """Round trips of a request that does nothing: what the event loop's lag is at most."""
     failed: int
@@ -268,9 +213,9 @@ def stream_calls(count: int, *, whole: bool = True) -> Figures:
         calls=count,
         authentication=_percentiles(delays[AUTHENTICATION]),
         fraud=_percentiles(delays[FRAUD]),
-        known_result=_percentiles([1000 * seconds for seconds in bench.asked_s]),
-        write=_percentiles([1000 * seconds for seconds in bench.written_s]),
-        loop_lag=_percentiles([1000 * seconds for seconds in bench.lag_s]),
+        known_result=_percentiles([1000 * seconds for seconds in bench.probed.known_result_s]),
+        write=_percentiles([1000 * seconds for seconds in bench.probed.write_s]),
+        loop_lag=_percentiles([1000 * seconds for seconds in bench.probed.nothing_s]),
         failed=len(failures),
         failures=sorted(set(failures)),
         missing=missing,

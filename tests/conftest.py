@@ -19,6 +19,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis.configuration import set_hypothesis_home_dir
 from hypothesis.database import DirectoryBasedExampleDatabase
 from postgres_server import DATABASES, NoServer, PostgresServer, postgres
+from sqlite_template import put_tables
 
 from sonant.demo.recordings import call_recording, split_clips
 from sonant.demo.speech import fetch_voices
@@ -64,8 +65,9 @@ def postgres_server() -> Iterator[PostgresServer]:
 
 @pytest.fixture(params=DATABASES)
 def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
-    """A database of this test alone, on SQLite and on PostgreSQL. On PostgreSQL it has its tables already."""
+    """A database of this test alone, with its tables, on SQLite and on PostgreSQL."""
     if request.param == "sqlite":
+        put_tables(tmp_path / "sonant.db")
         yield f"sqlite:///{tmp_path / 'sonant.db'}"
     else:
         with request.getfixturevalue("postgres_server").migrated() as url:

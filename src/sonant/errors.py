@@ -2,8 +2,8 @@
 
     SonantError
     ├── SetupError                 the operator must change something: settings, data folder, models, keys
-    ├── WireError                  becomes an answer on the wire (see `wire.protocol`)
-    │   ├── FrontDoorError         the request never reached an operation (not in the service model)
+    ├── WireError                  becomes an HTTP response (see `gateway.protocol`)
+    │   ├── GatewayError           the request never reached an operation (not in the service model)
     │   └── ModelledError          the seven exceptions of the service model
     │       ├── AccessDenied  Conflict  InternalServer  ResourceNotFound
     │       └── ServiceQuotaExceeded  Throttling  Validation
@@ -21,7 +21,7 @@
     ├── ModelMismatch              two voice models' embeddings were to be compared
     └── NotEnoughTrials            too few comparisons for the figure that was asked for
 
-Modules raise the leaf that names the fault. Only three places translate: `wire.server` turns a `WireError`
+Modules raise the leaf that names the fault. Only three places translate: `gateway.server` turns a `WireError`
 into bytes, `jobs.entry` turns object and audio errors into result-file codes, `cli` turns everything into
 one sentence and an exit code. No message ever holds a sensitive value (names, customer speaker ids, tags,
 free text) or a secret.
@@ -56,18 +56,18 @@ class WireError(SonantError):
         self.members: Mapping[str, str] = members
 
 
-class FrontDoorError(WireError):
+class GatewayError(WireError):
     """Faults found before an operation is known or the caller is. Not in the model; AWS's own names."""
 
 
-class UnknownRoute(FrontDoorError):
+class UnknownRoute(GatewayError):
     """Not a POST of JSON to `/`: without a message answered with a bare text, as AWS's front end does."""
 
     code = "UnknownOperationException"
     http_status = 404
 
 
-class Misdirected(FrontDoorError):
+class Misdirected(GatewayError):
     """Meant for another AWS service; `body` says so in the form that its clients read.
 
     400, since 404 would mean to a client of S3 that the object is not there.
@@ -80,39 +80,39 @@ class Misdirected(FrontDoorError):
         self.content_type, self.body = content_type, body
 
 
-class BodyTooLarge(FrontDoorError):
+class BodyTooLarge(GatewayError):
     code = "RequestEntityTooLargeException"
     http_status = 413
 
 
-class SerializationFault(FrontDoorError):
+class SerializationFault(GatewayError):
     code = "SerializationException"
 
     def __init__(self, message: str) -> None:
         super().__init__(message)
 
 
-class UnknownOperation(FrontDoorError):
+class UnknownOperation(GatewayError):
     code = "UnknownOperationException"
 
 
-class MissingAuthenticationToken(FrontDoorError):
+class MissingAuthenticationToken(GatewayError):
     code = "MissingAuthenticationTokenException"
 
 
-class IncompleteSignature(FrontDoorError):
+class IncompleteSignature(GatewayError):
     code = "IncompleteSignatureException"
 
 
-class InvalidSignature(FrontDoorError):
+class InvalidSignature(GatewayError):
     code = "InvalidSignatureException"
 
 
-class UnrecognizedClient(FrontDoorError):
+class UnrecognizedClient(GatewayError):
     code = "UnrecognizedClientException"
 
 
-class ExpiredToken(FrontDoorError):
+class ExpiredToken(GatewayError):
     code = "ExpiredTokenException"
 
 

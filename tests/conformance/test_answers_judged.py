@@ -1,5 +1,5 @@
-"""Every operation of both models, on both databases, answered with exactly what its model says; and that no
-client's call goes unjudged."""
+"""Every operation of both models on both databases, its response checked against the model; and that the
+responses to every client are checked."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def seen(service: ServiceProcess) -> set[tuple[str | None, str | None]]:
     return service.answers.seen
 
 
-def test_every_operation_succeeds_with_an_answer_as_its_model_says(
+def test_every_operation_has_a_successful_answer_as_modelled(
     either: ServiceProcess, recording: bytes
 ) -> None:
     put_recording(either, recording)
@@ -48,7 +48,7 @@ def test_every_operation_succeeds_with_an_answer_as_its_model_says(
     assert {target for target, error in seen(either) if error is None} == set(OPERATIONS)
 
 
-def test_whoever_calls_is_answered_under_the_same_eyes(service: ServiceProcess) -> None:
+def test_answers_to_every_client_are_checked(service: ServiceProcess) -> None:
     before = len(seen(service))
     with pytest.raises(ClientError):
         service.voice_id.describe_fraudster(DomainId=NOBODY, FraudsterId=f"id#{NOBODY}")
@@ -65,7 +65,7 @@ def test_whoever_calls_is_answered_under_the_same_eyes(service: ServiceProcess) 
     assert len(seen(service)) >= before
 
 
-def test_default_watchlist_is_true_or_false_for_every_reader(service: ServiceProcess, domain_id: str) -> None:
+def test_default_watchlist_is_a_boolean_in_every_answer(service: ServiceProcess, domain_id: str) -> None:
     at: dict[str, Any] = {"DomainId": domain_id}
     default = service.voice_id.list_watchlists(**at)["WatchlistSummaries"][0]["WatchlistId"]
     made = call(service, "VoiceID.CreateWatchlist", {**at, "Name": "known"})

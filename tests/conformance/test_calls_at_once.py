@@ -1,4 +1,4 @@
-"""Many calls that begin at the same moment, on a service with default settings, and writes beside them."""
+"""Many simultaneous calls with default settings, and writes beside them."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ class Calls:
 
 
 @pytest.mark.parametrize("number", [24, 60, pytest.param(200, marks=pytest.mark.slow)])
-def test_calls_begun_together_are_all_answered_and_writes_go_on(
+def test_simultaneous_calls_are_all_answered_beside_writes(
     service: ServiceProcess, speech: tuple[dict[str, bytes], bytes], number: int
 ) -> None:
     enrolling, later = speech

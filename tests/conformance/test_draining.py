@@ -1,4 +1,4 @@
-"""Stopping gently: who asks for readiness is told at once, who calls is answered until the end."""
+"""Graceful shutdown: the service is not ready at once, and answers requests until the end."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from service_process import BIN, ServiceProcess, environment, running
 from waiting import PATIENCE_S, dawdle, wait_until
 
 
-def asked(service: ServiceProcess, path: str) -> tuple[int, dict[str, Any], str | None]:
+def probe(service: ServiceProcess, path: str) -> tuple[int, dict[str, Any], str | None]:
     connection = http.client.HTTPConnection("127.0.0.1", service.port, timeout=PATIENCE_S)
     try:
         connection.request("GET", path)
@@ -26,12 +26,12 @@ def asked(service: ServiceProcess, path: str) -> tuple[int, dict[str, Any], str 
         connection.close()
 
 
-def test_a_service_that_serves_is_alive_and_ready(service: ServiceProcess) -> None:
-    assert asked(service, "/health")[:2] == (200, {"status": "ok"})
-    assert asked(service, "/health/ready")[:2] == (200, {"status": "ready"})
+def test_a_running_service_is_alive_and_ready(service: ServiceProcess) -> None:
+    assert probe(service, "/health")[:2] == (200, {"status": "ok"})
+    assert probe(service, "/health/ready")[:2] == (200, {"status": "ready"})
 
 
-def test_a_draining_service_answers_every_call_and_asks_for_no_more(tmp_path: Path) -> None:
+def test_a_draining_service_answers_requests_and_is_not_ready(tmp_path: Path) -> None:
     with running(tmp_path / "data", WIRE_DRAIN_S="3600") as service:
         domain_id = service.domain("kept")
         faults: list[Exception] = []
@@ -51,9 +51,9 @@ def test_a_draining_service_answers_every_call_and_asks_for_no_more(tmp_path: Pa
         caller.start()
         wait_until("some are answered", lambda: answered)
         service.process.send_signal(signal.SIGTERM)
-        wait_until("it says so", lambda: asked(service, "/health/ready")[0] == 503)
-        assert asked(service, "/health/ready") == (503, {"status": "draining"}, "close")
-        assert asked(service, "/health")[0] == 200
+        wait_until("it says so", lambda: probe(service, "/health/ready")[0] == 503)
+        assert probe(service, "/health/ready") == (503, {"status": "draining"}, "close")
+        assert probe(service, "/health")[0] == 200
         before = len(answered)
         wait_until("more are answered", lambda: faults or len(answered) > before + 20)
         enough.set()
@@ -63,16 +63,16 @@ def test_a_draining_service_answers_every_call_and_asks_for_no_more(tmp_path: Pa
 
 
 @pytest.mark.parametrize("second", [signal.SIGTERM, signal.SIGINT])
-def test_a_second_signal_ends_it_at_once(tmp_path: Path, second: signal.Signals) -> None:
+def test_a_second_signal_stops_the_service_at_once(tmp_path: Path, second: signal.Signals) -> None:
     with running(tmp_path / "data", WIRE_DRAIN_S="3600") as service:
         service.voice_id.list_domains()
         service.process.send_signal(signal.SIGTERM)
-        wait_until("it drains", lambda: asked(service, "/health/ready")[0] == 503)
+        wait_until("it drains", lambda: probe(service, "/health/ready")[0] == 503)
         service.process.send_signal(second)
         assert service.process.wait(PATIENCE_S) in (0, 130)
 
 
-def test_a_live_call_may_come_to_its_end(tmp_path: Path) -> None:
+def test_draining_waits_for_the_end_of_a_live_call(tmp_path: Path) -> None:
     settings = {"LIVE_DRAIN_S": "3600", "WIRE_DRAIN_S": "0.1"}
     with running(tmp_path / "data", **settings) as service:
         domain_id = service.domain("kept")
@@ -81,7 +81,7 @@ def test_a_live_call_may_come_to_its_end(tmp_path: Path) -> None:
         with opened(url) as connection:
             connection.send(bytes(320))
             service.process.send_signal(signal.SIGTERM)
-            wait_until("it drains", lambda: asked(service, "/health/ready")[0] == 503)
+            wait_until("it drains", lambda: probe(service, "/health/ready")[0] == 503)
             dawdle(1.5)  # says nothing for longer than calls of the API are waited for
             connection.send(bytes(320))
             connection.send('{"type": "end"}')
@@ -89,7 +89,7 @@ def test_a_live_call_may_come_to_its_end(tmp_path: Path) -> None:
         assert service.process.wait(PATIENCE_S) == 0
 
 
-def test_a_worker_touches_its_heartbeat_for_as_long_as_it_lives(tmp_path: Path) -> None:
+def test_a_worker_touches_its_heartbeat_file_while_it_runs(tmp_path: Path) -> None:
     with running(tmp_path / "data", JOBS_BESIDE_SERVICE="false") as service:
         beat = tmp_path / "beat"
         worker = subprocess.Popen(

@@ -1,4 +1,4 @@
-"""Connections as the network brings them: kept, slow, broken off, hostile. None may hurt the others."""
+"""HTTP connections that are kept, slow, broken or hostile, and do not disturb each other."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def test_a_request_may_come_byte_by_byte(service: ServiceProcess) -> None:
         assert head_of(connection).startswith(b"HTTP/1.1 200 ")
 
 
-def test_bodies_that_never_come_hold_nobody_up(service: ServiceProcess) -> None:
+def test_missing_bodies_do_not_block_other_requests(service: ServiceProcess) -> None:
     with contextlib.ExitStack() as stack:
         waiting = [stack.enter_context(connected(service)) for _ in range(100)]  # more than there are threads
         for connection in waiting:
@@ -85,7 +85,7 @@ def test_bodies_that_never_come_hold_nobody_up(service: ServiceProcess) -> None:
         assert given_up == [], "it was answered while all of them waited"
 
 
-def test_clients_that_break_off_leave_nothing_behind(service: ServiceProcess) -> None:
+def test_broken_connections_leave_nothing_behind(service: ServiceProcess) -> None:
     whole = raw_request(service)
     for length in (0, 1, 20, len(whole) // 2, len(whole) - 1, len(whole)):
         for _ in range(5):
@@ -106,7 +106,7 @@ def test_clients_that_break_off_leave_nothing_behind(service: ServiceProcess) ->
         b"POST / HTTP/1.1\r\nHost: x\r\n no name\r\n\r\n",
     ],
 )
-def test_what_is_not_http_is_turned_away(service: ServiceProcess, text: bytes) -> None:
+def test_other_protocols_are_refused(service: ServiceProcess, text: bytes) -> None:
     with connected(service) as connection:
         connection.sendall(text)
         with contextlib.suppress(ConnectionResetError):
@@ -124,7 +124,7 @@ def test_what_is_not_http_is_turned_away(service: ServiceProcess, text: bytes) -
         (b"POST /", b"x" * 1000),
     ],
 )
-def test_headers_without_end_are_turned_away(service: ServiceProcess, begin: bytes, more: bytes) -> None:
+def test_endless_headers_are_refused(service: ServiceProcess, begin: bytes, more: bytes) -> None:
     with connected(service) as connection, contextlib.suppress(ConnectionError):
         connection.sendall(begin)
         for _ in range(1500):
@@ -135,7 +135,7 @@ def test_headers_without_end_are_turned_away(service: ServiceProcess, begin: byt
 
 
 @pytest.mark.parametrize("count", [100, 101])
-def test_more_headers_than_can_be_verified_are_told(service: ServiceProcess, count: int) -> None:
+def test_too_many_headers_get_an_error_response(service: ServiceProcess, count: int) -> None:
     filler = {f"x-filler-{number}": "x" for number in range(count - 6)}
     headers = {**headers_for(service, LIST, b"{}", more=filler), "Content-Length": "2"}
     assert len(headers) == count
@@ -147,7 +147,7 @@ def test_more_headers_than_can_be_verified_are_told(service: ServiceProcess, cou
 
 
 @pytest.mark.slow
-def test_connections_that_say_nothing_more_are_closed_in_half_a_minute(service: ServiceProcess) -> None:
+def test_idle_connections_are_closed_after_half_a_minute(service: ServiceProcess) -> None:
     assert HEAD_TIME_S == 30
     with contextlib.ExitStack() as stack:
         connections = [stack.enter_context(connected(service)) for _ in range(4)]
@@ -172,7 +172,7 @@ def test_an_upgrade_to_a_websocket_is_refused(service: ServiceProcess) -> None:
     assert_serves(service)
 
 
-def test_a_client_that_asks_first_is_told_before_it_sends_a_large_body(service: ServiceProcess) -> None:
+def test_expect_100_continue_is_answered_before_a_large_body(service: ServiceProcess) -> None:
     headers = {**headers_for(service, LIST), "Content-Length": str(1 << 30), "Expect": "100-continue"}
     lines = ["POST / HTTP/1.1", *(f"{name}: {value}" for name, value in headers.items()), "", ""]
     with connected(service) as connection:
@@ -180,7 +180,7 @@ def test_a_client_that_asks_first_is_told_before_it_sends_a_large_body(service: 
         assert head_of(connection).startswith(b"HTTP/1.1 413 ")
 
 
-def test_many_at_once_are_all_answered(service: ServiceProcess) -> None:
+def test_many_concurrent_requests_are_all_answered(service: ServiceProcess) -> None:
     with ThreadPoolExecutor(32) as pool:
         statuses = list(pool.map(lambda _: call(service, LIST).status, range(300)))
     assert statuses == [200] * 300

@@ -1,4 +1,4 @@
-"""The wire protocol over real HTTP: what is accepted, answered, and never reaches an operation."""
+"""The protocol over real HTTP: requests that are accepted, responses, and errors before any operation."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ LIST = "VoiceID.ListDomains"
 
 
 @pytest.mark.parametrize("body", [b"", b"{}", b" {} \n", b"null"])
-def test_nothing_is_the_empty_object(service: ServiceProcess, body: bytes) -> None:
+def test_an_empty_body_is_the_empty_object(service: ServiceProcess, body: bytes) -> None:
     answer = call(service, LIST, body)
     assert (answer.status, answer.content_type) == (200, JSON_1_0)
     assert "DomainSummaries" in answer.json
@@ -32,12 +32,12 @@ def test_nothing_is_the_empty_object(service: ServiceProcess, body: bytes) -> No
     "content_type",
     ["application/json", "application/json; charset=utf-8", "Application/X-Amz-JSON-1.0", f"{JSON_1_0};x=y"],
 )
-def test_these_content_types_are_json(service: ServiceProcess, content_type: str) -> None:
+def test_json_content_types_are_accepted(service: ServiceProcess, content_type: str) -> None:
     answer = call(service, LIST, content_type=content_type)
     assert (answer.status, answer.content_type) == (200, JSON_1_0)
 
 
-def test_members_that_the_model_does_not_know_are_ignored(service: ServiceProcess) -> None:
+def test_members_outside_the_model_are_ignored(service: ServiceProcess) -> None:
     answer = call(
         service,
         "VoiceID.CreateDomain",
@@ -74,14 +74,14 @@ def test_times_are_numbers_to_the_millisecond(service: ServiceProcess, domain_id
         assert domain[name] * 1000 == pytest.approx(round(domain[name] * 1000), abs=1e-3)
 
 
-def test_an_operation_without_output_answers_an_empty_body(service: ServiceProcess, domain_id: str) -> None:
+def test_an_operation_without_output_has_an_empty_body(service: ServiceProcess, domain_id: str) -> None:
     who = {"DomainId": domain_id, "SpeakerId": "customer"}
     assert call(service, "VoiceID.OptOutSpeaker", who).status == 200
     answer = call(service, "VoiceID.DeleteSpeaker", who)
     assert (answer.status, answer.content_type, answer.body) == (200, JSON_1_0, b"")
 
 
-def test_client_headers_that_mean_nothing_to_us_are_ignored(service: ServiceProcess) -> None:
+def test_unknown_client_headers_are_ignored(service: ServiceProcess) -> None:
     more = {"amz-sdk-invocation-id": NOBODY, "amz-sdk-request": "attempt=1", "User-Agent": "x" * 2000}
     assert call(service, LIST, more=more).status == 200
 
@@ -92,7 +92,9 @@ def test_client_headers_that_mean_nothing_to_us_are_ignored(service: ServiceProc
 @pytest.mark.parametrize(
     "content_type", [None, "text/plain", "application/x-amz-json-1.1", "", "application"]
 )
-def test_a_post_of_something_else_is_no_route(service: ServiceProcess, content_type: str | None) -> None:
+def test_a_post_of_another_content_type_is_an_unknown_route(
+    service: ServiceProcess, content_type: str | None
+) -> None:
     answer = call(service, LIST, content_type=content_type)
     assert (answer.status, answer.body) == (404, NO_ROUTE)
 
@@ -110,14 +112,14 @@ def test_a_post_of_something_else_is_no_route(service: ServiceProcess, content_t
         ("GET", "/%00"),
     ],
 )
-def test_another_method_or_path_is_no_route(service: ServiceProcess, method: str, path: str) -> None:
+def test_another_method_or_path_is_an_unknown_route(service: ServiceProcess, method: str, path: str) -> None:
     headers = headers_for(service, LIST, path=path, method=method)
     answer = exchange(service, headers, method=method, path=path)
     assert (answer.status, answer.body) == (404, NO_ROUTE)
 
 
 @pytest.mark.parametrize("path", ["/nowhere", "//", "/%2f", "/health", "/voice/"])
-def test_an_operation_at_another_path_is_told_where_it_belongs(service: ServiceProcess, path: str) -> None:
+def test_an_operation_at_another_path_gets_advice(service: ServiceProcess, path: str) -> None:
     answer = exchange(service, headers_for(service, LIST, path=path), path=path)
     assert (answer.status, answer.fault) == (404, "UnknownOperationException")
     assert answer.message == (
@@ -125,7 +127,7 @@ def test_an_operation_at_another_path_is_told_where_it_belongs(service: ServiceP
     )
 
 
-def test_head_is_no_route_and_has_no_body(service: ServiceProcess) -> None:
+def test_head_is_an_unknown_route_without_body(service: ServiceProcess) -> None:
     connection = http.client.HTTPConnection("127.0.0.1", service.port, timeout=PATIENCE_S)
     connection.request("HEAD", "/")
     response = connection.getresponse()
@@ -136,7 +138,7 @@ def test_head_is_no_route_and_has_no_body(service: ServiceProcess) -> None:
     connection.close()
 
 
-def test_only_the_health_check_is_open_to_all(service: ServiceProcess) -> None:
+def test_only_the_health_check_needs_no_signature(service: ServiceProcess) -> None:
     connection = http.client.HTTPConnection("127.0.0.1", service.port, timeout=PATIENCE_S)
     connection.request("GET", "/health")
     response = connection.getresponse()
@@ -163,26 +165,26 @@ def test_only_the_health_check_is_open_to_all(service: ServiceProcess) -> None:
         b"{'DomainId': 1}",
     ],
 )
-def test_what_is_not_json_is_a_serialization_error_that_says_so(service: ServiceProcess, body: bytes) -> None:
+def test_invalid_json_is_a_serialization_error(service: ServiceProcess, body: bytes) -> None:
     answer = call(service, LIST, body)
     assert (answer.status, answer.fault) == (400, "SerializationException")
     assert str(answer.message).startswith("The request body is not valid JSON: ")
 
 
-def test_a_compressed_body_is_a_serialization_error_that_names_it(service: ServiceProcess) -> None:
+def test_a_compressed_body_is_a_serialization_error(service: ServiceProcess) -> None:
     answer = call(service, LIST, gzip.compress(b"{}"), more={"Content-Encoding": "gzip"})
     assert (answer.status, answer.fault) == (400, "SerializationException")
     assert answer.message == "The request body is compressed: send it as plain JSON"
 
 
 @pytest.mark.parametrize("body", [b"[]", b'"text"', b"7", b"true"])
-def test_json_that_is_no_object_is_a_serialization_error(service: ServiceProcess, body: bytes) -> None:
+def test_json_other_than_an_object_is_a_serialization_error(service: ServiceProcess, body: bytes) -> None:
     answer = call(service, LIST, body)
     assert (answer.status, answer.fault) == (400, "SerializationException")
 
 
 @pytest.mark.parametrize(
-    ("target", "document", "told"),
+    ("target", "document", "expected"),
     [
         ("VoiceID.DescribeDomain", {"DomainId": 7}, "'domainId' must be a string, found a number"),
         ("VoiceID.DescribeDomain", {"DomainId": ["secret"]}, "must be a string, found a list"),
@@ -194,16 +196,16 @@ def test_json_that_is_no_object_is_a_serialization_error(service: ServiceProcess
         ("VoiceID.CreateDomain", {"Tags": ["secret"]}, "'tags.1.member' must be an object, found a string"),
     ],
 )
-def test_a_member_of_the_wrong_type_is_a_serialization_error_that_names_it(
-    service: ServiceProcess, target: str, document: object, told: str
+def test_a_member_of_the_wrong_type_is_a_serialization_error(
+    service: ServiceProcess, target: str, document: object, expected: str
 ) -> None:
     answer = call(service, target, document)
     assert (answer.status, answer.fault) == (400, "SerializationException")
-    assert told in str(answer.message)
+    assert expected in str(answer.message)
     assert "secret" not in str(answer.message)
 
 
-def test_a_body_of_the_largest_size_is_read(service: ServiceProcess) -> None:
+def test_a_body_of_the_maximum_size_is_accepted(service: ServiceProcess) -> None:
     assert call(service, LIST, b"{}".ljust(1 << 20)).status == 200
 
 
@@ -225,14 +227,14 @@ def test_an_absurd_length_is_refused(service: ServiceProcess, length: str) -> No
     connection.close()
 
 
-def test_a_larger_body_in_chunks_is_refused_while_it_comes(service: ServiceProcess) -> None:
+def test_a_larger_chunked_body_is_refused_while_it_arrives(service: ServiceProcess) -> None:
     headers = {**headers_for(service, LIST), "Transfer-Encoding": "chunked"}
     chunk = b"10000\r\n" + b" " * 0x10000 + b"\r\n"
     answer = exchange(service, headers, chunk * 17 + b"0\r\n\r\n")
     assert (answer.status, answer.fault) == (413, "RequestEntityTooLargeException")
 
 
-def test_a_body_in_chunks_is_read(service: ServiceProcess) -> None:
+def test_a_chunked_body_is_accepted(service: ServiceProcess) -> None:
     headers = {**headers_for(service, LIST, b'{"MaxResults": 1}'), "Transfer-Encoding": "chunked"}
     answer = exchange(service, headers, b'5\r\n{"Max\r\nc\r\nResults": 1}\r\n0\r\n\r\n')
     assert answer.status == 200
@@ -260,9 +262,7 @@ def test_a_body_in_chunks_is_read(service: ServiceProcess) -> None:
         "\xe4\xf6",
     ],
 )
-def test_an_unknown_target_is_an_unknown_operation_without_words(
-    service: ServiceProcess, target: str | None
-) -> None:
+def test_an_unknown_target_is_an_unknown_operation(service: ServiceProcess, target: str | None) -> None:
     headers = {"Content-Type": JSON_1_0} | ({} if target is None else {"X-Amz-Target": target})
     answer = exchange(service, headers, b"{}")
     assert (answer.status, answer.fault, answer.message) == (400, "UnknownOperationException", None)

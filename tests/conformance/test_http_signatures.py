@@ -1,4 +1,4 @@
-"""Signatures over real HTTP, right and wrong in every way that AWS's front ends tell apart."""
+"""Signatures over real HTTP, valid and with every fault that AWS's front ends distinguish."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def authorization(service: ServiceProcess) -> str:
 
 
 def edited(service: ServiceProcess, pattern: str, by: str) -> str:
-    """A right Authorization header, edited."""
+    """A valid Authorization header, edited."""
     changed, count = re.subn(pattern, by, authorization(service))
     assert count == 1
     return changed
@@ -42,21 +42,21 @@ def edited(service: ServiceProcess, pattern: str, by: str) -> str:
 
 
 @pytest.mark.parametrize("value", [None, "", "Bearer abc", "Basic QUtJQTpzZWNyZXQ=", "aws4-HMAC-SHA256 x"])
-def test_without_a_signature(service: ServiceProcess, value: str | None) -> None:
+def test_a_request_without_signature_is_refused(service: ServiceProcess, value: str | None) -> None:
     answer = send(service, authorization=value)
     assert (answer.status, answer.fault) == (400, "MissingAuthenticationTokenException")
     assert answer.message == "Request is missing Authentication Token"
 
 
 @pytest.mark.parametrize("part", ["Credential", "SignedHeaders", "Signature"])
-def test_a_missing_part_is_named(service: ServiceProcess, part: str) -> None:
+def test_the_error_names_a_missing_part(service: ServiceProcess, part: str) -> None:
     answer = send(service, authorization=edited(service, rf"{part}=[^,]+(, )?", ""))
     assert (answer.status, answer.fault) == (400, "IncompleteSignatureException")
     assert f"Authorization header requires '{part}' parameter." in str(answer.message)
     assert "Authorization=AWS4-HMAC-SHA256" in str(answer.message)
 
 
-def test_every_missing_part_is_told(service: ServiceProcess) -> None:
+def test_the_error_names_every_missing_part(service: ServiceProcess) -> None:
     answer = send(service, authorization="AWS4-HMAC-SHA256", x_amz_date=None)
     message = str(answer.message)
     assert answer.fault == "IncompleteSignatureException"
@@ -65,7 +65,7 @@ def test_every_missing_part_is_told(service: ServiceProcess) -> None:
 
 
 @pytest.mark.parametrize("text", ["AWS4-HMAC-SHA256 nonsense", "AWS4-HMAC-SHA256 Credential=a,Credential=b"])
-def test_what_cannot_be_parsed_is_incomplete(service: ServiceProcess, text: str) -> None:
+def test_an_unparsable_header_is_an_incomplete_signature(service: ServiceProcess, text: str) -> None:
     assert send(service, authorization=text).fault == "IncompleteSignatureException"
 
 
@@ -73,14 +73,14 @@ def test_what_cannot_be_parsed_is_incomplete(service: ServiceProcess, text: str)
 
 
 @pytest.mark.parametrize("date", ["2026-11-22T09:30:00Z", "yesterday", "20269999T999999Z", "1700000000", "0"])
-def test_a_date_of_another_form_is_told(service: ServiceProcess, date: str) -> None:
+def test_the_error_shows_an_invalid_date(service: ServiceProcess, date: str) -> None:
     answer = send(service, x_amz_date=date)
     assert (answer.status, answer.fault) == (400, "IncompleteSignatureException")
     assert f"Date must be in ISO-8601 'basic format'. Got '{date}'." in str(answer.message)
 
 
 @pytest.mark.parametrize("age_s", [-280, 280])
-def test_a_clock_within_five_minutes_is_good_enough(service: ServiceProcess, age_s: int) -> None:
+def test_a_clock_skew_within_five_minutes_is_accepted(service: ServiceProcess, age_s: int) -> None:
     assert call(service, LIST, signer=Signer(service.credentials, age_s=age_s)).status == 200
 
 
@@ -104,7 +104,7 @@ def test_a_signature_from_the_future_is_not_yet_current(service: ServiceProcess)
 # --- scope --------------------------------------------------------------------------------------------
 
 
-def test_another_region_is_told(service: ServiceProcess) -> None:
+def test_the_error_names_a_wrong_region(service: ServiceProcess) -> None:
     answer = call(service, LIST, signer=Signer(service.credentials, region="eu-west-1"))
     assert (answer.status, answer.fault) == (400, "InvalidSignatureException")
     assert answer.message == (
@@ -114,23 +114,23 @@ def test_another_region_is_told(service: ServiceProcess) -> None:
 
 
 @pytest.mark.parametrize("name", ["voice-id", "VoiceID", "dynamodb"])
-def test_another_service_is_told(service: ServiceProcess, name: str) -> None:
+def test_the_error_names_a_wrong_service(service: ServiceProcess, name: str) -> None:
     answer = call(service, LIST, signer=Signer(service.credentials, service=name))
     assert (answer.status, answer.fault) == (400, "InvalidSignatureException")
     assert answer.message == "Credential should be scoped to correct service: 'voiceid'."
 
 
-def test_every_fault_of_the_scope_is_told(service: ServiceProcess) -> None:
+def test_the_error_names_every_fault_of_the_scope(service: ServiceProcess) -> None:
     scope = edited(service, r"/\d{8}/us-east-1/voiceid/aws4_request", "/19991231/here/there/the_end")
     answer = send(service, authorization=scope)
     assert answer.fault == "InvalidSignatureException"
-    for told in (
+    for expected in (
         "valid region, not 'here'",
         "correct service: 'voiceid'",
         "'aws4_request'",
         "'19991231' != '",
     ):
-        assert told in str(answer.message)
+        assert expected in str(answer.message)
 
 
 # --- what is signed -----------------------------------------------------------------------------------
@@ -143,7 +143,7 @@ def test_the_host_must_be_signed(service: ServiceProcess) -> None:
 
 
 @pytest.mark.parametrize("header", ["x-amz-target", "x-amz-date"])
-def test_what_steers_the_call_must_be_signed(service: ServiceProcess, header: str) -> None:
+def test_headers_that_choose_the_operation_must_be_signed(service: ServiceProcess, header: str) -> None:
     # Left unsigned, the target could be changed on the way: a listing into a deletion.
     answer = call(service, LIST, signer=Signer(service.credentials, unsigned=[header]))
     assert (answer.status, answer.fault) == (400, "InvalidSignatureException")
@@ -158,12 +158,12 @@ def test_what_steers_the_call_must_be_signed(service: ServiceProcess, header: st
         ("Content-Type", "application/json"),
     ],
 )
-def test_a_signed_header_cannot_be_changed(service: ServiceProcess, header: str, value: str) -> None:
+def test_a_changed_signed_header_is_refused(service: ServiceProcess, header: str, value: str) -> None:
     answer = send(service, **{header.replace("-", "_"): value})
     assert (answer.status, answer.fault) == (400, "InvalidSignatureException")
 
 
-def test_the_body_cannot_be_changed(service: ServiceProcess) -> None:
+def test_a_changed_body_is_refused(service: ServiceProcess) -> None:
     answer = exchange(service, headers_for(service, LIST, BODY), BODY + b" ")
     assert (answer.status, answer.fault) == (400, "InvalidSignatureException")
     assert str(answer.message).startswith(
@@ -173,7 +173,7 @@ def test_the_body_cannot_be_changed(service: ServiceProcess) -> None:
     assert "The String-to-Sign should have been" in str(answer.message)
 
 
-def test_the_query_cannot_be_changed(service: ServiceProcess) -> None:
+def test_a_changed_query_is_refused(service: ServiceProcess) -> None:
     answer = exchange(service, headers_for(service, LIST, BODY), BODY, path="/?added=1")
     assert answer.fault == "InvalidSignatureException"
 
@@ -190,14 +190,14 @@ def test_a_second_authorization_is_refused(service: ServiceProcess) -> None:
     assert exchange(service, twice, BODY).fault == "IncompleteSignatureException"
 
 
-def test_a_repeated_header_that_was_signed_as_such_is_accepted(service: ServiceProcess) -> None:
+def test_a_repeated_signed_header_is_accepted(service: ServiceProcess) -> None:
     headers = headers_for(service, LIST, BODY, more={"X-Amz-Meta": "one,two"})
     del headers["X-Amz-Meta"]
     repeated = [*headers.items(), ("X-Amz-Meta", "one"), ("x-amz-meta", "  two ")]
     assert exchange(service, repeated, BODY).status == 200
 
 
-def test_the_hash_header_must_be_the_bodys(service: ServiceProcess) -> None:
+def test_the_hash_header_must_match_the_body(service: ServiceProcess) -> None:
     answer = call(service, LIST, BODY, more={"X-Amz-Content-SHA256": "0" * 64})
     assert (answer.status, answer.fault) == (400, "InvalidSignatureException")
 
@@ -212,7 +212,7 @@ def test_an_unknown_access_key_is_an_unrecognized_client(service: ServiceProcess
     assert answer.message == "The security token included in the request is invalid."
 
 
-def test_a_session_token_that_nobody_gave_is_refused_and_not_repeated(service: ServiceProcess) -> None:
+def test_an_unknown_session_token_is_refused_and_not_repeated(service: ServiceProcess) -> None:
     ours = service.credentials
     signer = Signer(Credentials(ours.access_key, ours.secret_key, token="secret-token"))
     answer = call(service, LIST, signer=signer)
@@ -223,7 +223,7 @@ def test_a_session_token_that_nobody_gave_is_refused_and_not_repeated(service: S
     assert b"secret-token" not in answer.body
 
 
-def test_the_secret_is_never_told(service: ServiceProcess) -> None:
+def test_the_secret_is_never_repeated(service: ServiceProcess) -> None:
     answer = send(service, authorization=edited(service, "Signature=[0-9a-f]+", "Signature=" + "0" * 64))
     assert answer.fault == "InvalidSignatureException"
     assert service.credentials.secret_key.encode() not in answer.body
@@ -236,7 +236,7 @@ def send_presigned(service: ServiceProcess, path: str, body: bytes = BODY, **mor
     return exchange(service, {"Content-Type": JSON_1_0, "X-Amz-Target": LIST, **more}, body, path=path)
 
 
-def test_a_request_may_be_signed_in_its_query(service: ServiceProcess) -> None:
+def test_a_presigned_request_is_accepted(service: ServiceProcess) -> None:
     answer = send_presigned(service, presigned_path(service, LIST, BODY))
     assert (answer.status, answer.content_type) == (200, JSON_1_0)
 
@@ -249,7 +249,7 @@ def test_both_signatures_at_once_are_refused(service: ServiceProcess) -> None:
     assert str(answer.message).startswith("Found both")
 
 
-def test_a_presigned_request_counts_for_its_body_and_target(service: ServiceProcess) -> None:
+def test_a_presigned_request_covers_its_body_and_target(service: ServiceProcess) -> None:
     path = presigned_path(service, LIST, BODY)
     assert send_presigned(service, path, b"{}").fault == "InvalidSignatureException"
     other = exchange(
@@ -259,7 +259,7 @@ def test_a_presigned_request_counts_for_its_body_and_target(service: ServiceProc
 
 
 @pytest.mark.parametrize("expires_s", [0, -1, 604_801, 10**9])
-def test_a_life_beyond_the_limits_is_refused(service: ServiceProcess, expires_s: int) -> None:
+def test_a_presigned_lifetime_beyond_the_limits_is_refused(service: ServiceProcess, expires_s: int) -> None:
     answer = send_presigned(service, presigned_path(service, LIST, BODY, expires_s=expires_s))
     assert (answer.status, answer.fault) == (400, "IncompleteSignatureException")
 
@@ -267,7 +267,7 @@ def test_a_life_beyond_the_limits_is_refused(service: ServiceProcess, expires_s:
 @pytest.mark.parametrize(
     "part", ["X-Amz-Algorithm", "X-Amz-Credential", "X-Amz-Signature", "X-Amz-SignedHeaders", "X-Amz-Date"]
 )
-def test_a_missing_query_part_is_named(service: ServiceProcess, part: str) -> None:
+def test_the_error_names_a_missing_query_part(service: ServiceProcess, part: str) -> None:
     path = presigned_path(service, LIST, BODY)
     shorter, count = re.subn(rf"[?&]{part}=[^&]*", "", path)
     assert count == 1
@@ -276,7 +276,7 @@ def test_a_missing_query_part_is_named(service: ServiceProcess, part: str) -> No
     assert f"'{part}'" in str(answer.message)
 
 
-def test_an_unknown_region_in_the_query_is_told(service: ServiceProcess) -> None:
+def test_the_error_names_an_unknown_region_in_the_query(service: ServiceProcess) -> None:
     path = presigned_path(service, LIST, BODY).replace(
         quote(f"/{REGION}/", safe=""), quote("/mars/", safe="")
     )

@@ -1,4 +1,4 @@
-"""The agent's page: who may see it, what it tells, and what it does, also in a real browser."""
+"""The session page: access to it, its contents and its actions, also in a real browser."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ PAGE_HEADER = {"X-Sonant": "1"}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Agent:
-    """Somebody at a desktop, with a session that waits for its call."""
+    """An agent with a session that waits for its call."""
 
     service: ServiceProcess
     own: Any
@@ -57,7 +57,7 @@ def agent(service: ServiceProcess) -> Iterator[Agent]:
         )
 
 
-def test_the_page_is_for_those_who_are_signed_in(agent: Agent) -> None:
+def test_the_page_requires_a_login(agent: Agent) -> None:
     refused = agent.web.get(agent.page)
     assert (refused.status_code, refused.headers["location"]) == (303, f"/sign-in?next={agent.page}")
     assert agent.web.get(f"{agent.page}/state").status_code == 401
@@ -82,27 +82,27 @@ def test_the_page_is_for_those_who_are_signed_in(agent: Agent) -> None:
         {"session_token": "anything"},
     ],
 )
-def test_who_does_not_know_the_secret_gets_no_ticket(agent: Agent, changes: dict[str, str]) -> None:
+def test_a_wrong_secret_gets_no_cookie(agent: Agent, changes: dict[str, str]) -> None:
     refused = agent.sign_in(**changes)
     assert refused.headers["location"].startswith("/sign-in?failed=1")
     assert "set-cookie" not in refused.headers
 
 
 @pytest.mark.parametrize("body", [b"&".join(b"a=1" for _ in range(50)), b"x" * 20_000, b"\xff\xfe=", b""])
-def test_a_form_that_is_not_ours_is_a_failed_attempt(agent: Agent, body: bytes) -> None:
+def test_a_malformed_form_is_a_failed_attempt(agent: Agent, body: bytes) -> None:
     refused = agent.web.post("/sign-in", content=body)
     assert (refused.status_code, refused.headers["location"][:16]) == (303, "/sign-in?failed=")
 
 
-def test_a_ticket_that_was_changed_is_none(agent: Agent) -> None:
+def test_a_changed_cookie_is_refused(agent: Agent) -> None:
     agent.sign_in()
-    (ticket,) = agent.web.cookies.values()
-    for changed in (ticket[:-4] + "AAAA", "nonsense", ""):
+    (cookie,) = agent.web.cookies.values()
+    for changed in (cookie[:-4] + "AAAA", "nonsense", ""):
         stranger = httpx.Client(base_url=agent.service.url, cookies={"sonant-ticket": changed})
         assert stranger.get(f"{agent.page}/state").status_code == 401
 
 
-def test_signing_in_sends_nobody_to_another_site(agent: Agent) -> None:
+def test_signing_in_never_redirects_to_another_site(agent: Agent) -> None:
     form = {
         "access-key-id": agent.key.access_key,
         "secret-access-key": agent.key.secret_key,
@@ -112,7 +112,7 @@ def test_signing_in_sends_nobody_to_another_site(agent: Agent) -> None:
         assert signed.headers["location"] == "/sign-in?signed=1"
 
 
-def test_its_state_is_what_the_operations_answer(agent: Agent) -> None:
+def test_the_state_is_the_answers_of_the_operations(agent: Agent) -> None:
     agent.sign_in()
     told = agent.web.get(f"{agent.page}/state").json()
     assert told["DescribeSession"]["Session"]["CustomerSpeakerId"] == "ada"
@@ -121,10 +121,10 @@ def test_its_state_is_what_the_operations_answer(agent: Agent) -> None:
     assert evaluated["AuthenticationResult"]["Decision"] == "SPEAKER_NOT_ENROLLED"
 
 
-def test_enrolling_and_opting_out_are_the_operations_too(agent: Agent) -> None:
+def test_enroll_and_opt_out_call_the_operations(agent: Agent) -> None:
     agent.sign_in()
-    asked = agent.web.post(f"{agent.page}/enroll", headers=PAGE_HEADER).json()
-    assert asked["EnrollBySession"] == {"Status": "NOT_ENOUGH_SPEECH"}
+    enrolled = agent.web.post(f"{agent.page}/enroll", headers=PAGE_HEADER).json()
+    assert enrolled["EnrollBySession"] == {"Status": "NOT_ENOUGH_SPEECH"}
     again = agent.web.post(f"{agent.page}/enroll", headers=PAGE_HEADER).json()
     assert again["EnrollBySession"]["ConflictType"] == "ENROLLMENT_ALREADY_EXISTS"
     out = agent.web.post(f"{agent.page}/opt-out", headers=PAGE_HEADER).json()
@@ -138,7 +138,7 @@ def test_a_change_must_come_from_the_page(agent: Agent) -> None:
     assert described["Speaker"]["Status"] == "PENDING"
 
 
-def test_what_the_key_may_not_do_the_page_does_not(agent: Agent) -> None:
+def test_the_page_has_only_the_rights_of_the_key(agent: Agent) -> None:
     onlooker = agent.service.user(
         {"Effect": "Allow", "Action": ["voiceid:DescribeSession", "kms:Decrypt"], "Resource": "*"}
     )
@@ -151,19 +151,19 @@ def test_what_the_key_may_not_do_the_page_does_not(agent: Agent) -> None:
 
 
 @pytest.mark.parametrize("identity", ["A" * 22, "short", "%2e%2e", "A" * 500])
-def test_a_session_that_is_not_there_is_told(agent: Agent, identity: str) -> None:
+def test_an_unknown_session_is_not_found(agent: Agent, identity: str) -> None:
     agent.sign_in()
     assert agent.web.get(f"/sessions/{identity}/state").status_code == 404
 
 
-def test_what_is_done_on_the_page_stands_in_the_audit_trail(agent: Agent) -> None:
+def test_actions_on_the_page_are_in_the_audit_trail(agent: Agent) -> None:
     agent.sign_in()
     agent.web.post(f"{agent.page}/enroll", headers=PAGE_HEADER)
     shown = agent.service.sonant("audit", "show", "--operation", "EnrollBySession").out
     assert agent.key.access_key in shown
 
 
-def test_who_signed_in_and_who_tried_stands_in_the_audit_trail(agent: Agent) -> None:
+def test_logins_and_failed_attempts_are_in_the_audit_trail(agent: Agent) -> None:
     agent.sign_in(secret_access_key="guess")
     agent.sign_in(access_key_id="a secret, typed into the wrong field")
     agent.sign_in()  # the last: it waits until the trail is on the disk
@@ -179,7 +179,7 @@ def test_who_signed_in_and_who_tried_stands_in_the_audit_trail(agent: Agent) -> 
     assert "guess" not in str(told) and agent.key.secret_key not in str(told)
 
 
-def test_the_page_keeps_to_its_own_scripts_and_may_not_be_framed(agent: Agent) -> None:
+def test_the_page_loads_own_scripts_only_and_cannot_be_framed(agent: Agent) -> None:
     headers = agent.web.get("/sign-in").headers
     assert "default-src 'none'" in headers["content-security-policy"]
     assert "frame-ancestors 'none'" in headers["content-security-policy"]

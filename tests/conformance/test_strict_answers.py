@@ -1,4 +1,4 @@
-"""The judge of answers finds what is wrong with one: in its status, its headers and its body."""
+"""The checks of responses detect faults in status, headers and body."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from client_faults import STATUS
 from signed_http import JSON_1_0
-from strict_answers import FRONT_DOOR, FRONT_DOOR_STATUS, MODELLED, OPERATIONS, Exchange, answer_faults
+from strict_answers import GATEWAY, GATEWAY_STATUS, MODELLED, OPERATIONS, Exchange, answer_faults
 
 from sonant.gateway.models import load_models
 from sonant.gateway.protocol import compile_output
@@ -35,26 +35,26 @@ def sampled(target: str) -> Exchange:
 
 
 @pytest.mark.parametrize("target", OPERATIONS)
-def test_a_right_answer_of_each_operation_passes(target: str) -> None:
+def test_a_valid_answer_of_each_operation_passes(target: str) -> None:
     assert answer_faults(sampled(target)) == []
 
 
 @pytest.mark.parametrize("name", STATUS)
-def test_a_right_error_of_the_model_passes(name: str) -> None:
+def test_a_valid_modelled_error_passes(name: str) -> None:
     body = {"__type": f"{MODELLED}#{name}", "Message": "why"}
     for target in (None, DESCRIBE):
         if target is None or name in {shape.name for shape in OPERATIONS[target].error_shapes}:
             assert answer_faults(answered(target, STATUS[name], body)) == []
 
 
-@pytest.mark.parametrize("name", FRONT_DOOR_STATUS)
-def test_a_right_error_before_an_operation_passes(name: str) -> None:
+@pytest.mark.parametrize("name", GATEWAY_STATUS)
+def test_a_valid_gateway_error_passes(name: str) -> None:
     words = {} if name == "UnknownOperationException" else {"message": "why"}
-    body = {"__type": f"{FRONT_DOOR}#{name}", **words}
-    assert answer_faults(answered("VoiceID.Nonsense", FRONT_DOOR_STATUS[name], body)) == []
+    body = {"__type": f"{GATEWAY}#{name}", **words}
+    assert answer_faults(answered("VoiceID.Nonsense", GATEWAY_STATUS[name], body)) == []
 
 
-def test_no_route_passes_as_it_is_and_nothing_like_it() -> None:
+def test_only_the_exact_unknown_route_answer_passes() -> None:
     right = answered(None, 404, b"<UnknownOperationException/>\n", "text/plain")
     assert answer_faults(right) == []
     assert answer_faults(replace(right, status=400))
@@ -63,7 +63,7 @@ def test_no_route_passes_as_it_is_and_nothing_like_it() -> None:
 
 
 @pytest.mark.parametrize("path", ["/health", "/health/ready", "/metrics", "/sign-in", "/console/style.css"])
-def test_pages_are_not_judged(path: str) -> None:
+def test_console_pages_are_not_checked(path: str) -> None:
     page = Exchange(method="GET", path=path, target=None, status=200, headers=(), body=b"<html>")
     assert answer_faults(page) == []
 
@@ -78,7 +78,7 @@ def test_pages_are_not_judged(path: str) -> None:
         ({"WatchlistId": "short"}, "Watchlist.WatchlistId: 'short' is 5 long, not from 22 to 22"),
     ],
 )
-def test_a_wrong_value_is_found(wrong: dict[str, Any], told: str) -> None:
+def test_a_wrong_value_is_detected(wrong: dict[str, Any], told: str) -> None:
     right = json.loads(sampled(DESCRIBE).body)["Watchlist"]
     found = answer_faults(answered(DESCRIBE, 200, {"Watchlist": {**right, **wrong}}))
     assert found == [f"{DESCRIBE}, 200: {told}"]
@@ -96,12 +96,12 @@ WRONG_ERRORS: list[tuple[int, Any]] = [
     (404, {"__type": f"{MODELLED}#ResourceNotFoundException", "Message": "why", "ResourceType": "PERSON"}),
     (404, {"__type": f"{MODELLED}#ResourceNotFoundException", "Message": "why", "ResourceType": None}),
     (400, {"__type": f"{MODELLED}#SerializationException", "Message": "why"}),
-    (400, {"__type": f"{FRONT_DOOR}#SerializationException"}),
-    (400, {"__type": f"{FRONT_DOOR}#SerializationException", "Message": "why"}),
-    (400, {"__type": f"{FRONT_DOOR}#SerializationException", "message": None}),
-    (403, {"__type": f"{FRONT_DOOR}#InvalidSignatureException", "message": "why"}),
-    (400, {"__type": f"{FRONT_DOOR}#UnknownOperationException", "message": "why"}),
-    (400, {"__type": f"{FRONT_DOOR}#NonsenseException", "message": "why"}),
+    (400, {"__type": f"{GATEWAY}#SerializationException"}),
+    (400, {"__type": f"{GATEWAY}#SerializationException", "Message": "why"}),
+    (400, {"__type": f"{GATEWAY}#SerializationException", "message": None}),
+    (403, {"__type": f"{GATEWAY}#InvalidSignatureException", "message": "why"}),
+    (400, {"__type": f"{GATEWAY}#UnknownOperationException", "message": "why"}),
+    (400, {"__type": f"{GATEWAY}#NonsenseException", "message": "why"}),
     (400, []),
     (400, b""),
     (400, b'{"__type": "x", "__type": "x"}'),
@@ -109,11 +109,11 @@ WRONG_ERRORS: list[tuple[int, Any]] = [
 
 
 @pytest.mark.parametrize(("status", "body"), WRONG_ERRORS)
-def test_a_wrong_error_is_found(status: int, body: Any) -> None:
+def test_a_wrong_error_is_detected(status: int, body: Any) -> None:
     assert answer_faults(answered(DESCRIBE, status, body))
 
 
-def test_a_success_that_nobody_asked_for_is_found() -> None:
+def test_a_success_without_request_is_detected() -> None:
     assert answer_faults(answered(None, 200, {}))
     assert answer_faults(answered("VoiceID.DeleteDomain", 200, {}))
     assert answer_faults(answered("VoiceID.TagResource", 200, b""))
@@ -131,7 +131,7 @@ def test_a_success_that_nobody_asked_for_is_found() -> None:
         {"x-amzn-requestid": REQUEST_ID.upper()},
     ],
 )
-def test_a_wrong_header_is_found(headers: dict[str, str | None]) -> None:
+def test_a_wrong_header_is_detected(headers: dict[str, str | None]) -> None:
     right = sampled(DESCRIBE)
     changed = {**dict(right.headers), **headers}
     given = tuple((name, value) for name, value in changed.items() if value is not None)

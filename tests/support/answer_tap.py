@@ -1,6 +1,6 @@
-"""Notes down every answer of a service before it goes out, and has all of them judged.
+"""Records every response of a service before it is sent, and checks all of them.
 
-Run as a program, this file is the `sonant` command whose service does so, into the file ANSWERS_NOTED.
+As a program, this file is the `sonant` command whose service records into the file ANSWERS_NOTED.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-#: Names the file, for the process of the service.
+#: Environment variable with the path of the file.
 NOTED = "ANSWERS_NOTED"
 
 _STARTS = ("http.response.start", "websocket.http.response.start")
@@ -23,27 +23,27 @@ Asgi = Callable[[Any, Any, Any], Awaitable[None]]
 
 
 def tapped(app: Asgi, note: Callable[[dict[str, Any]], None]) -> Asgi:
-    """The app, which tells `note` each answer before the last of it is sent."""
+    """Wrap an app so that `note` gets each response before its last part is sent."""
 
-    async def asking(scope: Any, receive: Any, send: Any) -> None:
+    async def wrapped(scope: Any, receive: Any, send: Any) -> None:
         start: dict[str, Any] = {}
         body: list[bytes] = []
 
-        async def sending(message: Any) -> None:
+        async def record_and_send(message: Any) -> None:
             if message["type"] in _STARTS:
                 start.update(message)
             elif message["type"] in _BODIES and start:
                 body.append(message.get("body", b""))
                 if not message.get("more_body", False):
-                    note(_noted(scope, start, b"".join(body)))
+                    note(_record(scope, start, b"".join(body)))
             await send(message)
 
-        await app(scope, receive, sending)
+        await app(scope, receive, record_and_send)
 
-    return asking
+    return wrapped
 
 
-def _noted(scope: Any, start: Any, body: bytes) -> dict[str, Any]:
+def _record(scope: Any, start: Any, body: bytes) -> dict[str, Any]:
     targets = [value for name, value in scope["headers"] if name.lower() == b"x-amz-target"]
     return {
         "method": scope.get("method", "GET"),
@@ -60,20 +60,20 @@ def _noted(scope: Any, start: Any, body: bytes) -> dict[str, Any]:
 
 @dataclass(eq=False)
 class Answers:
-    """What a service has answered so far."""
+    """The recorded responses of a service."""
 
     file: Path
     seen: set[tuple[str | None, str | None]] = field(default_factory=set)
-    """(target, error) of all that were judged; a success has no error."""
+    """(target, error) of all that were checked; a success has no error."""
     _read: int = 0
 
     @classmethod
     def to_come(cls, file: Path) -> Answers:
-        """Those after what stands in the file already."""
+        """The responses after those that are in the file already."""
         return cls(file, _read=file.stat().st_size if file.exists() else 0)
 
     def judge(self) -> list[str]:
-        """What is wrong with the answers since the last time."""
+        """Check the responses since the last call and list their faults."""
         from strict_answers import answer_faults, exchange_of
 
         if not self.file.exists():
@@ -82,16 +82,16 @@ class Answers:
             file.seek(self._read)
             whole = file.read().rpartition(b"\n")
         self._read += len(whole[0]) + len(whole[1])
-        told = []
+        faults = []
         for line in whole[0].splitlines():
             exchange = exchange_of(json.loads(line))
             self.seen.add((exchange.target, exchange.error))
-            told += answer_faults(exchange)
-        return told
+            faults += answer_faults(exchange)
+        return faults
 
 
 def _serve() -> None:
-    """The `sonant` command; what its service answers is noted down."""
+    """Run the `sonant` command and record what its service responds."""
     import uvicorn
 
     class Tapped(uvicorn.Config):

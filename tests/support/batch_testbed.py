@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from batch_values import ENROLLMENT, FINAL, REGISTRATION, KindOfJob, Outcome, entry, manifest
 from sqlalchemy import func, select, text
+from sqlite_template import put_tables
 from strict_files import read_result
 from strict_operations import judged
 from watched_engine import WatchedEngine
@@ -54,6 +55,8 @@ class Testbed:
         clock: Callable[[], Any] = real_now,
         engine: LocalEngine | RayEngine | None = None,
     ) -> Testbed:
+        if settings.embedded:
+            put_tables(settings.data / "sonant.db")
         store = installation.open_store(settings, create=True, clock=clock)
         installation.first_start(store)
         service = Service(

@@ -1,4 +1,4 @@
-"""Inputs made at random from a service model's shapes, and an oracle of its own that says which are right."""
+"""Random inputs for a service model's shapes, and an independent check of which are valid."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import regex
 from botocore.model import Shape
 
-#: What any string member may be given.
+#: Strings for any string member.
 JUNK = (
     "", " ", "x", "-", "_x", "x y", "x\n", "\n", "\x00", "é", "山田", "\U0001f600", "\ud800", "%", "'; --",
     "../..", "0" * 22, "a" * 25, "id#", "id#" + "b" * 22, "s3://", "s3://bucket", "s3://bucket/key", "arn:",
@@ -21,45 +21,43 @@ _WRONG: tuple[Any, ...] = (None, True, False, 0, 1.5, "text", [], {}, [[]], {"a"
 Pools = Mapping[str, Sequence[Any]]
 
 
-def make(shape: Shape, chance: random.Random, pools: Pools, wildness: float) -> Any:
-    """A value for a shape. `pools` holds good values by shape name; `wildness` is how often others come."""
-    wild = chance.random() < wildness
-    if wild and chance.random() < 0.3:
-        return chance.choice(_WRONG)
+def make(shape: Shape, rng: random.Random, pools: Pools, invalid_share: float) -> Any:
+    """Make a value for a shape. `pools` holds valid values by shape name; an `invalid_share` differs."""
+    invalid = rng.random() < invalid_share
+    if invalid and rng.random() < 0.3:
+        return rng.choice(_WRONG)
     match shape.type_name:
         case "structure":
             value = {
-                name: make(member, chance, pools, wildness)
+                name: make(member, rng, pools, invalid_share)
                 for name, member in shape.members.items()
-                if (name in shape.required_members and not wild) or chance.random() < 0.5
+                if (name in shape.required_members and not invalid) or rng.random() < 0.5
             }
-            if chance.random() < 0.1:
-                value["Unknown"] = chance.choice(_WRONG)
+            if rng.random() < 0.1:
+                value["Unknown"] = rng.choice(_WRONG)
             return value
         case "list":
             low, high = shape.metadata.get("min", 0), shape.metadata.get("max", 5)
-            size = (
-                chance.choice((low, high, high + 1, 0)) if wild else chance.randint(low, min(high, low + 3))
-            )
-            return [make(shape.member, chance, pools, wildness) for _ in range(size)]
+            size = rng.choice((low, high, high + 1, 0)) if invalid else rng.randint(low, min(high, low + 3))
+            return [make(shape.member, rng, pools, invalid_share) for _ in range(size)]
         case "string":
-            if shape.enum and not wild:
-                return chance.choice(shape.enum)
-            if wild or shape.name not in pools:
-                return chance.choice(JUNK)
-            return chance.choice(pools[shape.name])
+            if shape.enum and not invalid:
+                return rng.choice(shape.enum)
+            if invalid or shape.name not in pools:
+                return rng.choice(JUNK)
+            return rng.choice(pools[shape.name])
         case "integer" | "float" | "double":
-            if wild:
-                return chance.choice(_NUMBERS)
-            return chance.randint(int(shape.metadata.get("min", 0)), int(shape.metadata.get("max", 3)))
+            if invalid:
+                return rng.choice(_NUMBERS)
+            return rng.randint(int(shape.metadata.get("min", 0)), int(shape.metadata.get("max", 3)))
         case "boolean":
-            return chance.random() < 0.5
+            return rng.random() < 0.5
         case other:
             raise AssertionError(f"no input has a {other} so far")
 
 
 def right(shape: Shape, value: Any) -> bool:
-    """Whether a JSON value satisfies all that the model says about a shape. Null is for absent members."""
+    """Whether a JSON value satisfies all constraints of a shape. Null is an absent member."""
     limits = shape.metadata
     match shape.type_name:
         case "structure":

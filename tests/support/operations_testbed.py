@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from sqlite_template import put_tables
 from strict_operations import judged
 
 from sonant.assembly import installation, workers
@@ -92,5 +93,7 @@ class Operations:
 
 
 def operations_on(data: Path, database: str = "", **quotas: int) -> Operations:
+    if not database:
+        put_tables(data / "sonant.db")
     allowed = {"domains_per_account": 100_000, "watchlists_per_domain": 100_000, **quotas}
     return Operations(Settings(data=data, database=database, quotas=Quotas(**allowed)), MovedClock())

@@ -1,7 +1,7 @@
 """A real PostgreSQL for tests: `SONANT_TEST_POSTGRES` (a URL whose user may create databases), an installed
 server, or the wheel `pgserver`. What is started here listens on loopback, keeps nothing and ends with us.
 
-Each test gets a database of its own, a copy of one that was migrated once.
+Each test has a database for itself, a copy of one that was migrated once.
 """
 
 from __future__ import annotations
@@ -22,11 +22,12 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import create_engine, make_url, text
-from sqlalchemy.exc import OperationalError
+from sqlalchemy import Connection, create_engine, make_url, text
+from sqlalchemy.exc import OperationalError, SQLAlchemyError
 from sqlalchemy.pool import NullPool
 from waiting import PATIENCE_S, wait_until
 
+from sonant.storage.database import schema
 from sonant.storage.database.engine import Database
 
 DATABASES = ("sqlite", "postgresql")
@@ -51,6 +52,10 @@ class PostgresServer:
         self.url = make_url(url).set(drivername="postgresql+psycopg")
         self._admin = create_engine(self.url, isolation_level="AUTOCOMMIT", poolclass=NullPool)
         self._template = ""
+        self._state: object = None
+        """What `_state` says of the template."""
+        self._free: list[str] = []
+        """Databases with the template's tables and no rows in them."""
 
     @contextmanager
     def empty(self) -> Iterator[str]:
@@ -60,19 +65,52 @@ class PostgresServer:
 
     @contextmanager
     def migrated(self) -> Iterator[str]:
-        """The URL of a new database with this release's tables."""
+        """The URL of a database with this release's tables, and no rows but those of its migrations.
+
+        Databases are emptied and used again, because making one costs a second.
+        """
         if not self._template:
-            self._template = _new_name()
-            self._do(f"CREATE DATABASE {self._template} TEMPLATE template0 ENCODING 'UTF8'")
-            database = Database(self._url(self._template))
-            database.migrate()
-            database.close()
-        with self._made(self._template) as url:
-            yield url
+            self._template = self._new_template()
+        if self._free:
+            name = self._free.pop()
+        else:
+            name = _new_name()
+            self._do(f"CREATE DATABASE {name} TEMPLATE {self._template} ENCODING 'UTF8'")
+        try:
+            yield self._url(name)
+        finally:
+            if self._emptied(name):
+                self._free.append(name)
+            else:
+                self._do(f"DROP DATABASE {name} WITH (FORCE)")
+
+    def _new_template(self) -> str:
+        name = _new_name()
+        self._do(f"CREATE DATABASE {name} TEMPLATE template0 ENCODING 'UTF8'")
+        database = Database(self._url(name))
+        database.migrate()
+        with database.read() as connection:
+            self._state = _state(connection)
+        database.close()
+        return name
+
+    def _emptied(self, name: str) -> bool:
+        """Whether the database is as the template again."""
+        self._do(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'")
+        engine = create_engine(self.url.set(database=name), poolclass=NullPool)
+        try:
+            with engine.begin() as connection:
+                for table in reversed(schema.metadata.sorted_tables):
+                    connection.execute(table.delete())
+                return _state(connection) == self._state
+        except SQLAlchemyError:  # a test has changed the tables
+            return False
+        finally:
+            engine.dispose()
 
     def close(self) -> None:
-        if self._template:
-            self._do(f"DROP DATABASE {self._template} WITH (FORCE)")
+        for name in filter(None, [*self._free, self._template]):
+            self._do(f"DROP DATABASE {name} WITH (FORCE)")
         self._admin.dispose()
 
     @contextmanager
@@ -91,6 +129,21 @@ class PostgresServer:
     def _do(self, statement: str) -> None:
         with self._admin.connect() as connection:
             connection.execute(text(statement))
+
+
+def _state(connection: Connection) -> object:
+    """Columns and indexes of a database, and the version of its schema."""
+    columns = connection.execute(
+        text(
+            "SELECT table_name, column_name, data_type FROM information_schema.columns"
+            " WHERE table_schema = 'public' ORDER BY 1, 2"
+        )
+    ).all()
+    indexes = connection.execute(
+        text("SELECT indexdef FROM pg_indexes WHERE schemaname = 'public' ORDER BY 1")
+    ).all()
+    version = connection.execute(text("SELECT version_num FROM alembic_version")).all()
+    return columns, indexes, version
 
 
 class OwnServer:

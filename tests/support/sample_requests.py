@@ -1,4 +1,4 @@
-"""One right request for every operation, on a domain that has everything they need."""
+"""One valid request for every operation, on a domain with everything they need."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ SERVED: Mapping[str, Operation] = {
 }
 OWN = frozenset(operation.name for operation in SERVED.values() if operation.target.startswith(OWN_PREFIX))
 
-#: The clients that make the right request of each operation. The Node client is made from AWS's model: own
-#: operations go through one of its commands, with their name and members put in.
+#: Clients that send the valid request of each operation. The Node client is generated from AWS's model: own
+#: operations go through one of its commands, with their name and members.
 CLIENTS: Mapping[str, frozenset[str]] = dict.fromkeys(("boto3", "AWS CLI", "Node.js"), frozenset(SERVED))
 
-#: Where the right request of CompareRecording finds its recording, once `put_recording` was called.
+#: The recording in the valid request of CompareRecording, after `put_recording`.
 RECORDING = "caller.wav"
-#: The vector of the sample voiceprint: any of the right size will do.
+#: The vector of the sample voiceprint; any vector of this size would do.
 VECTOR = struct.pack("<256f", *(1 / 16,) * 256)
 
 
@@ -53,7 +53,7 @@ def method(client: Any, operation: str) -> Any:
 
 
 def about(request: Mapping[str, Any], domain_id: str) -> dict[str, Any]:
-    """The same request about another domain."""
+    """The same request for another domain."""
     changed = dict(request)
     if "DomainId" in request:
         changed["DomainId"] = domain_id
@@ -64,18 +64,18 @@ def about(request: Mapping[str, Any], domain_id: str) -> dict[str, Any]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Furnished:
-    """Domains and what is in the first."""
+    """Domains, and the contents of the first."""
 
     domain_id: str
     suspended_id: str
     default_list: str
     known_list: str
     requests: Mapping[str, dict[str, Any]]
-    """By operation, in an order in which all can be made once."""
+    """By operation, in an order in which all can be sent once."""
 
 
 def add_fraudster(service: ServiceProcess, domain_id: str, *watchlist_ids: str) -> str:
-    """A fraudster on these lists, by way of the store."""
+    """Store a fraudster on these watchlists."""
     store, fraudster_id = service.store, new_generated_id()
     with store.database.write() as connection:
         watchlists.add_fraudster(
@@ -92,7 +92,7 @@ def add_fraudster(service: ServiceProcess, domain_id: str, *watchlist_ids: str) 
 
 
 def add_enrolled(service: ServiceProcess, domain_id: str, customer_id: str) -> None:
-    """An enrolled speaker, by way of the store."""
+    """Store an enrolled speaker."""
     store = service.store
     with store.database.write() as connection:
         domain = domains.find_by_id(connection, domain_id)
@@ -116,8 +116,8 @@ def add_enrolled(service: ServiceProcess, domain_id: str, customer_id: str) -> N
 
 
 def start_sessions(service: ServiceProcess, domain_id: str) -> dict[str, str]:
-    """Sessions that wait for their first stream: with a speaker, without one, with one who opted out, and one
-    whose stream may be ended; their ids by name."""
+    """Start sessions that wait for their first stream: with a speaker, without one, with one who opted out,
+    and one whose stream may be ended. Returns their ids by name."""
     named: dict[str, dict[str, str]] = {
         "contact-1": {"SpeakerId": "enrolled"},
         "no-speaker": {},
@@ -132,12 +132,12 @@ def start_sessions(service: ServiceProcess, domain_id: str) -> dict[str, str]:
 
 
 def put_recording(service: ServiceProcess, recording: bytes) -> None:
-    """What the right request of CompareRecording listens to."""
+    """Store the recording in the valid request of CompareRecording."""
     (service.data / "buckets" / "calls" / RECORDING).write_bytes(recording)
 
 
 def hold_job(service: ServiceProcess, job_id: str) -> None:
-    """Make a job one that a runner elsewhere is busy with for the next hour."""
+    """Give a job to another runner for the next hour."""
     store = service.store
     values = {
         "status": "IN_PROGRESS",
@@ -150,7 +150,7 @@ def hold_job(service: ServiceProcess, job_id: str) -> None:
 
 
 def add_registration_job(service: ServiceProcess, domain_id: str, kind: str = jobs.REGISTRATION) -> str:
-    """A registration job, or one of another kind, that has ended, by way of the store."""
+    """Store a registration job, or one of another kind, that has ended."""
     store, job_id = service.store, new_id()
     with store.database.write() as connection:
         jobs.insert_job(
@@ -174,7 +174,7 @@ def add_registration_job(service: ServiceProcess, domain_id: str, kind: str = jo
 
 
 def furnish(service: ServiceProcess) -> Furnished:
-    """Needs room for three domains and two active jobs."""
+    """Create all that the requests need; takes three domains and two active jobs of the quotas."""
     api = service.voice_id
     first, other = service.domain("furnished"), service.domain("deleted")
     suspended = service.domain("suspended")

@@ -1,4 +1,4 @@
-"""HTTP by hand, signed by botocore's own signer: whole control over what goes over the wire."""
+"""HTTP requests signed by botocore's signer, with full control over what is sent."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ JSON_1_0 = "application/x-amz-json-1.0"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """A response, checked for what every response has."""
+    """A response that has the headers of every response."""
 
     status: int
     content_type: str
@@ -46,7 +46,7 @@ class Answer:
 
 
 class Signer(SigV4Auth):  # type: ignore[misc]  # botocore has no types
-    """Botocore's signer, told when it is and which headers to leave unsigned."""
+    """Botocore's signer with a time of signing and headers to leave unsigned."""
 
     def __init__(
         self,
@@ -97,7 +97,7 @@ def headers_for(
 
 
 class QuerySigner(SigV4QueryAuth):  # type: ignore[misc]  # botocore has no types
-    """Botocore's presigner, which would move a JSON body into the query, told only the body's hash."""
+    """Botocore's presigner with the hash of a body, which it would otherwise move into the query."""
 
     def __init__(self, credentials: Credentials, body: bytes, expires_s: int) -> None:
         super().__init__(credentials, "voiceid", REGION, expires=expires_s)
@@ -119,6 +119,7 @@ def presigned_path(service: ServiceProcess, target: str, body: bytes, *, expires
 
 
 def answer_of(connection: http.client.HTTPConnection) -> Answer:
+    """Read a response and check the headers that every response has."""
     response = connection.getresponse()
     body = response.read()
     request_id = response.headers["x-amzn-RequestId"]
@@ -136,7 +137,7 @@ def exchange(
     method: str = "POST",
     path: str = "/",
 ) -> Answer:
-    """Send one request as it stands and read its answer."""
+    """Send one request unchanged and read its response."""
     connection = http.client.HTTPConnection("127.0.0.1", service.port, timeout=PATIENCE_S)
     try:
         connection.putrequest(method, path, skip_host=True, skip_accept_encoding=True)
@@ -155,6 +156,6 @@ def exchange(
 
 
 def call(service: ServiceProcess, target: str | None, body: bytes | Any = b"{}", **signing: Any) -> Answer:
-    """A signed request; `body` is bytes or what JSON is made from."""
+    """Send a signed request; `body` is bytes or a value for JSON."""
     raw = body if isinstance(body, bytes) else json.dumps(body).encode()
     return exchange(service, headers_for(service, target, raw, **signing), raw)

@@ -1,4 +1,4 @@
-"""Judges every answer of the service by the models: its status, its headers and each value of its body."""
+"""Checks every response of the service against the models: status, headers and each value of the body."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ OPERATIONS: Mapping[str, OperationModel] = {
     for model in _MODELS
     for name in model.operation_names
 }
-#: The errors of AWS's model: what may be answered where no operation is known.
+#: The errors of AWS's model, for responses without a known operation.
 ERRORS: Mapping[str, Shape] = {shape.name: shape for shape in _MODELS[0].error_shapes}
 
-MODELLED, FRONT_DOOR = "com.amazonaws.voiceid", "com.amazon.coral.service"
-#: Statuses of the errors that are found before an operation begins, and are in no model.
-FRONT_DOOR_STATUS = {
+MODELLED, GATEWAY = "com.amazonaws.voiceid", "com.amazon.coral.service"
+#: Statuses of the gateway's own errors, which are in no model.
+GATEWAY_STATUS = {
     "ExpiredTokenException": 400,
     "IncompleteSignatureException": 400,
     "InvalidSignatureException": 400,
@@ -48,19 +48,19 @@ FRONT_DOOR_STATUS = {
     "UnknownOperationException": 400,
     "UnrecognizedClientException": 400,
 }
-WITHOUT_WORDS = frozenset({"UnknownOperationException"})
+WITHOUT_MESSAGE = frozenset({"UnknownOperationException"})
 NO_ROUTE = (404, "text/plain", b"<UnknownOperationException/>\n")
 _PAGES = frozenset({("GET", "/health"), ("GET", "/health/ready"), ("GET", "/metrics")})
 _STREAM = "/stream"
 _UPLOADED = {"SessionId": str, "HeardSeconds": float, "NetSpeechSeconds": float}
 
-#: What callers of other services are told to set.
+#: The setting that the error for requests of other services names.
 MISDIRECTED = b"AWS_ENDPOINT_URL_VOICE_ID"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Exchange:
-    """An answer as it went out, and what of its request it depends on."""
+    """A response, and what it depends on of its request."""
 
     method: str
     path: str
@@ -73,12 +73,12 @@ class Exchange:
 
     @property
     def judged(self) -> bool:
-        """Whether it is an answer of the API: not one of the console's pages, of health or metrics."""
+        """Whether it is a response of the API, not of the console, health or metrics."""
         return (self.method, self.path) not in _PAGES and not self.path.startswith(PREFIXES)
 
     @property
     def error(self) -> str | None:
-        """The name of the error that it tells, as far as it can be read; None for a success."""
+        """The name of its error, `unreadable` if it has none; None for a success."""
         if self.status == 200:
             return None
         try:
@@ -91,16 +91,16 @@ class Exchange:
 
 
 def exchange_of(noted: Mapping[str, Any]) -> Exchange:
-    """What `answer_tap` noted down of one."""
+    """Make the exchange of a record of `answer_tap`."""
     headers = tuple((name, value) for name, value in noted["headers"])
     return Exchange(**{**noted, "headers": headers, "body": base64.b64decode(noted["body"])})
 
 
 def answer_faults(exchange: Exchange) -> list[str]:
-    """What is wrong with an answer, by the models and AWS JSON 1.0; empty if nothing is."""
+    """List the faults of a response by the models and AWS JSON 1.0."""
     if not exchange.judged:
         return []
-    return [f"{exchange.target or exchange.path}, {exchange.status}: {told}" for told in _faults(exchange)]
+    return [f"{exchange.target or exchange.path}, {exchange.status}: {fault}" for fault in _faults(exchange)]
 
 
 def _faults(exchange: Exchange) -> Iterator[str]:
@@ -149,7 +149,7 @@ def _header_faults(exchange: Exchange) -> Iterator[str]:
 
 
 def _upload_faults(kind: str, body: bytes) -> Iterator[str]:
-    """Uploads are no operation: their answer is documented for itself."""
+    """Uploads are no operation; docs/live.md has the form of their response."""
     if kind != "application/json":
         yield f"the content type is {kind!r}"
     document = read_json(body)
@@ -163,14 +163,14 @@ def _error_faults(exchange: Exchange, operation: OperationModel | None, document
         return
     namespace, _, name = document["__type"].rpartition("#")
     members = {member: value for member, value in document.items() if member != "__type"}
-    if namespace == FRONT_DOOR:
+    if namespace == GATEWAY:
         elsewhere = name == "UnknownOperationException" and exchange.path != "/"  # that is said in words
-        wanted = set() if name in WITHOUT_WORDS and not elsewhere else {"message"}
+        wanted = set() if name in WITHOUT_MESSAGE and not elsewhere else {"message"}
         if set(members) != wanted:
             yield f"{name} with the members {sorted(members)}"
         if any(type(value) is not str or not value for value in members.values()):
             yield f"{name} whose message is no text"
-        status = FRONT_DOOR_STATUS.get(name)
+        status = GATEWAY_STATUS.get(name)
         status = 404 if elsewhere else status
     elif namespace == MODELLED:
         known = ERRORS if operation is None else {shape.name: shape for shape in operation.error_shapes}

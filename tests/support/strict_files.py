@@ -1,4 +1,4 @@
-"""The files that jobs and dry runs write, as shapes, and a reader that takes them as strictly as answers."""
+"""The files that jobs and dry runs write, as shapes, and a strict parser of them."""
 
 from __future__ import annotations
 
@@ -133,7 +133,7 @@ _FILES = ServiceModel({"metadata": {"serviceId": "Files"}, "operations": {}, "sh
 
 
 def read_result(raw: bytes) -> dict[str, Any]:
-    """A job's result file; fails unless it is one of its kind, to the type of every value."""
+    """Parse a job's result file; fail unless it has its form, to the type of every value."""
     document: dict[str, Any] = read_json(raw)
     kind = "Registrations" if "SuccessfulRegistrations" in document else "Enrollments"
     assert_obeys(_FILES.shape_for(kind), document)
@@ -141,7 +141,7 @@ def read_result(raw: bytes) -> dict[str, Any]:
 
 
 def read_report(raw: bytes) -> dict[str, Any]:
-    """A dry run's report; fails likewise."""
+    """Parse a dry run's report; fail likewise."""
     document: dict[str, Any] = read_json(raw)
     assert_obeys(_FILES.shape_for("Report"), document)
     return document

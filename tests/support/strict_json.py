@@ -1,7 +1,6 @@
-"""JSON read and compared without Python's leniency: for answers, events and files that others' programs read.
+"""JSON parsed and compared without Python's leniency, for what other programs read.
 
-Python takes `0 == False` for true, `NaN` for JSON and the last of two members of one name for the only one.
-A typed client does none of that.
+In Python `0 == False`, `NaN` is JSON, and of two members of one name the last counts. Typed clients differ.
 """
 
 from __future__ import annotations
@@ -15,19 +14,19 @@ from typing import Any
 
 import regex
 
-#: Seconds since 1970 of the last moment of the year 9999, which is the last that clients' calendars know.
+#: Seconds since 1970 at the end of the year 9999, the last of clients' calendars.
 _LATEST_S = 253_402_300_800
 
 
 class NotStrict(ValueError):
-    """Bytes that some reader of JSON would refuse or understand differently."""
+    """Bytes that some JSON parser would refuse or read differently."""
 
 
 def read_json(raw: bytes) -> Any:
-    """The value of a JSON document.
+    """Parse a JSON document.
 
-    Raises NotStrict for what is no JSON in UTF-8, begins with a byte order mark, names a member twice, or
-    holds NaN, an infinity, a number too large for a double or half of a surrogate pair.
+    Raises NotStrict for a document that is not JSON in UTF-8, begins with a byte order mark, names a member
+    twice, or holds NaN, an infinity, a number too large for a double or half of a surrogate pair.
     """
     if raw.startswith(b"\xef\xbb\xbf"):
         raise NotStrict("it begins with a byte order mark")
@@ -58,7 +57,7 @@ def _no_constant(name: str) -> Any:
 
 
 def _walk(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
-    """Every value inside, and every name of a member, with its path."""
+    """All inner values and member names with their paths."""
     yield path, value
     if isinstance(value, dict):
         for name, inner in value.items():
@@ -74,40 +73,39 @@ def under(path: str, name: str) -> str:
     return f"{path}.{name}" if path else name
 
 
-# --- comparison ---------------------------------------------------------------------------------------
-
-
 def differences(found: Any, expected: Any, path: str = "") -> list[str]:
-    """Where two values differ, by type too: 0, 0.0 and False are three values. Empty if they are the same."""
+    """List the differences of two values, types included: 0, 0.0 and False are three values."""
     where = path or "the value"
     if type(found) is not type(expected):
         return [f"{where}: {found!r} is of type {type(found).__name__}, not {type(expected).__name__}"]
     if isinstance(expected, dict):
         # A name of another type is another member, although Python finds it by any equal one.
-        there, wanted = ({(type(name), name) for name in value} for value in (found, expected))
-        told = [f"{under(path, str(name))}: missing" for _, name in sorted(wanted - there, key=repr)]
-        told += [f"{under(path, str(name))}: not expected" for _, name in sorted(there - wanted, key=repr)]
-        for _, name in sorted(wanted & there, key=repr):
-            told += differences(found[name], expected[name], under(path, str(name)))
-        return told
+        present, wanted = ({(type(name), name) for name in value} for value in (found, expected))
+        faults = [f"{under(path, str(name))}: missing" for _, name in sorted(wanted - present, key=repr)]
+        faults += [
+            f"{under(path, str(name))}: not expected" for _, name in sorted(present - wanted, key=repr)
+        ]
+        for _, name in sorted(wanted & present, key=repr):
+            faults += differences(found[name], expected[name], under(path, str(name)))
+        return faults
     if isinstance(expected, list | tuple):
         if len(found) != len(expected):
             return [f"{where}: {len(found)} items, not {len(expected)}"]
         return [
-            told
+            fault
             for number, (one, other) in enumerate(zip(found, expected, strict=True))
-            for told in differences(one, other, f"{path}[{number}]")
+            for fault in differences(one, other, f"{path}[{number}]")
         ]
     return [] if found == expected else [f"{where}: {found!r}, not {expected!r}"]
 
 
 def assert_same(found: Any, expected: Any) -> None:
-    """Fails unless both are the same, types included."""
-    told = differences(found, expected)
-    assert not told, "\n".join(told)
+    """Fail unless both are the same, types included."""
+    faults = differences(found, expected)
+    assert not faults, "\n".join(faults)
 
 
-# --- single values: what is wrong with one, in words; empty if nothing is -----------------------------
+# The functions below return the faults of one value as texts.
 
 
 def boolean(value: Any) -> list[str]:
@@ -130,10 +128,10 @@ def number(value: Any, least: float = -math.inf, most: float = math.inf) -> list
 
 def epoch_seconds(value: Any) -> list[str]:
     """Seconds since 1970, of this era, no finer than milliseconds."""
-    told = number(value, 0, _LATEST_S)
-    if not told and round(value, 3) != value:
-        told = [f"{value!r} is finer than a millisecond"]
-    return told
+    faults = number(value, 0, _LATEST_S)
+    if not faults and round(value, 3) != value:
+        faults = [f"{value!r} is finer than a millisecond"]
+    return faults
 
 
 def text(
@@ -146,14 +144,14 @@ def text(
     """A string of so many code points, all of which a pattern of Java's matches, one of `values` if any."""
     if type(value) is not str:
         return [f"{value!r} is no string"]
-    told = []
+    faults = []
     if not least <= len(value) <= most:
-        told.append(f"{value!r} is {len(value)} long, not from {least} to {most}")
+        faults.append(f"{value!r} is {len(value)} long, not from {least} to {most}")
     elif pattern is not None and not matches(pattern, value):
-        told.append(f"{value!r} does not match {pattern}")
+        faults.append(f"{value!r} does not match {pattern}")
     if (allowed := frozenset(values)) and value not in allowed:
-        told.append(f"{value!r} is none of {', '.join(sorted(allowed))}")
-    return told
+        faults.append(f"{value!r} is none of {', '.join(sorted(allowed))}")
+    return faults
 
 
 def matches(pattern: str, value: str) -> bool:

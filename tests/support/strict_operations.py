@@ -1,4 +1,4 @@
-"""Judges what an operation's function answers, where no wire is between it and the test."""
+"""Checks the answer of an operation's function that a test calls without HTTP."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def _operations() -> Mapping[str, Operation]:
 
 
 def judged(operation: str, answer: Mapping[str, Any] | None) -> dict[str, Any]:
-    """The answer; fails unless what would go out for it is as the operation's model says."""
+    """Return the answer; fail unless its serialized form obeys the operation's model."""
     shape = _operations()[operation].output_shape
     if shape is None:
         assert not answer, f"{operation} has no output"

@@ -1,7 +1,7 @@
-"""Judges JSON values by the shapes of a service model, as strictly as the strictest typed client.
+"""Checks JSON values against the shapes of a service model, as strictly as the strictest typed client.
 
-What a service sends is checked, not what it may be sent: no member that the model does not know, no null
-where a member is left out, no number for a boolean.
+It checks responses, not requests: no member outside the model, no null for an absent member, no number for a
+boolean.
 """
 
 from __future__ import annotations
@@ -16,26 +16,26 @@ import strict_json
 from botocore.model import Shape
 from strict_json import under
 
-Judge = Callable[[Any, Any, str], list[str]]
+Check = Callable[[Any, Any, str], list[str]]
 
 
 def faults(shape: Shape, value: Any, path: str = "") -> list[str]:
-    """What is wrong with a value of this shape: paths and reasons; empty if nothing is.
+    """List the faults of a value of this shape, each with path and reason.
 
-    Raises KeyError for a shape of a type that is not known here.
+    Raises KeyError for a shape of an unknown type.
     """
     if value is None and not getattr(shape, "is_document_type", False):
-        return _told(path, ["null is sent; what is absent is left out"])
-    return _JUDGES[shape.type_name](shape, value, path)
+        return _at(path, ["null is sent; what is absent is left out"])
+    return _CHECKS[shape.type_name](shape, value, path)
 
 
 def assert_obeys(shape: Shape, value: Any) -> None:
-    """Fails with every fault unless the value is one of the shape."""
-    told = faults(shape, value)
-    assert not told, "\n".join(told)
+    """Fail with all faults unless the value obeys the shape."""
+    found = faults(shape, value)
+    assert not found, "\n".join(found)
 
 
-def _told(path: str, reasons: list[str]) -> list[str]:
+def _at(path: str, reasons: list[str]) -> list[str]:
     return [f"{path or 'the value'}: {reason}" for reason in reasons]
 
 
@@ -43,42 +43,42 @@ def _structure(shape: Any, value: Any, path: str) -> list[str]:
     if getattr(shape, "is_document_type", False):
         return []
     if type(value) is not dict:
-        return _told(path, [f"{value!r} is no object"])
+        return _at(path, [f"{value!r} is no object"])
     members = {member.serialization.get("name", name): member for name, member in shape.members.items()}
     written = {name: shape.members[name].serialization.get("name", name) for name in shape.required_members}
-    told = [
+    found = [
         fault
         for name in written.values()
         if name not in value
-        for fault in _told(under(path, name), ["required and absent"])
+        for fault in _at(under(path, name), ["required and absent"])
     ]
     if getattr(shape, "is_tagged_union", False) and len(value) != 1:
-        told += _told(path, [f"a union holds one member, not {len(value)}"])
+        found += _at(path, [f"a union holds one member, not {len(value)}"])
     for name, inner in value.items():
         if name not in members:
-            told += _told(under(path, name), [f"{shape.name} has no such member"])
+            found += _at(under(path, name), [f"{shape.name} has no such member"])
         else:
-            told += faults(members[name], inner, under(path, name))
-    return told
+            found += faults(members[name], inner, under(path, name))
+    return found
 
 
 def _list(shape: Any, value: Any, path: str) -> list[str]:
     if type(value) is not list:
-        return _told(path, [f"{value!r} is no list"])
-    told = _told(path, _size(shape, value))
+        return _at(path, [f"{value!r} is no list"])
+    found = _at(path, _size(shape, value))
     for number, item in enumerate(value):
-        told += faults(shape.member, item, f"{path}[{number}]")
-    return told
+        found += faults(shape.member, item, f"{path}[{number}]")
+    return found
 
 
 def _map(shape: Any, value: Any, path: str) -> list[str]:
     if type(value) is not dict:
-        return _told(path, [f"{value!r} is no object"])
-    told = _told(path, _size(shape, value))
+        return _at(path, [f"{value!r} is no object"])
+    found = _at(path, _size(shape, value))
     for key, item in value.items():
-        told += faults(shape.key, key, f"{path}, the key {key!r}")
-        told += faults(shape.value, item, under(path, key))
-    return told
+        found += faults(shape.key, key, f"{path}, the key {key!r}")
+        found += faults(shape.value, item, under(path, key))
+    return found
 
 
 def _size(shape: Any, value: Any) -> list[str]:
@@ -91,42 +91,42 @@ def _string(shape: Any, value: Any, path: str) -> list[str]:
         try:
             strict_json.read_json(value.encode())
         except (AttributeError, strict_json.NotStrict) as fault:
-            return _told(path, [f"no JSON in a string: {fault}"])
+            return _at(path, [f"no JSON in a string: {fault}"])
         return []
     least, most = _limits(shape, 0, math.inf)
     pattern = shape.metadata.get("pattern")
-    return _told(path, strict_json.text(value, int(least), most, pattern, shape.enum))
+    return _at(path, strict_json.text(value, int(least), most, pattern, shape.enum))
 
 
 def _whole(bits: int, shape: Any, value: Any, path: str) -> list[str]:
     lowest, highest = -(1 << (bits - 1)), (1 << (bits - 1)) - 1
     least, most = _limits(shape, lowest, highest)
-    return _told(path, strict_json.whole_number(value, max(least, lowest), min(most, highest)))
+    return _at(path, strict_json.whole_number(value, max(least, lowest), min(most, highest)))
 
 
 def _real(shape: Any, value: Any, path: str) -> list[str]:
-    return _told(path, strict_json.number(value, *_limits(shape, -math.inf, math.inf)))
+    return _at(path, strict_json.number(value, *_limits(shape, -math.inf, math.inf)))
 
 
 def _boolean(_shape: Any, value: Any, path: str) -> list[str]:
-    return _told(path, strict_json.boolean(value))
+    return _at(path, strict_json.boolean(value))
 
 
 def _blob(shape: Any, value: Any, path: str) -> list[str]:
-    return _told(path, strict_json.blob(value, *_limits(shape, 0, math.inf)))
+    return _at(path, strict_json.blob(value, *_limits(shape, 0, math.inf)))
 
 
 def _timestamp(shape: Any, value: Any, path: str) -> list[str]:
     """A number of seconds, unless the model names another form."""
     form = shape.serialization.get("timestampFormat", "unixTimestamp")
     if form == "unixTimestamp":
-        return _told(path, strict_json.epoch_seconds(value))
+        return _at(path, strict_json.epoch_seconds(value))
     if form == "iso8601":
-        return _told(path, strict_json.text(value, pattern=r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,9})?Z"))
+        return _at(path, strict_json.text(value, pattern=r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,9})?Z"))
     try:
         parsedate_to_datetime(value)
     except (TypeError, ValueError):
-        return _told(path, [f"{value!r} is no date of RFC 822"])
+        return _at(path, [f"{value!r} is no date of RFC 822"])
     return []
 
 
@@ -134,7 +134,7 @@ def _limits(shape: Any, least: Any, most: Any) -> tuple[Any, Any]:
     return shape.metadata.get("min", least), shape.metadata.get("max", most)
 
 
-_JUDGES: Mapping[str, Judge] = {
+_CHECKS: Mapping[str, Check] = {
     "structure": _structure,
     "list": _list,
     "map": _map,

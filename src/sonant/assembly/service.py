@@ -21,14 +21,15 @@ from sonant.audit.trail import Trail
 from sonant.carriers.authorizer import AUDITED_STREAMS, StreamAuthorizer
 from sonant.carriers.endpoints import Streams
 from sonant.cpu_affinity import CpuAffinity
+from sonant.gateway.app import asgi_app
 from sonant.gateway.health import Health
 from sonant.gateway.metrics_route import check_metrics, metrics_route
 from sonant.gateway.models import OWN_PREFIX, SIGNING_NAME, load_models
 from sonant.gateway.recording import Recorder, audited_operations
-from sonant.gateway.server import Gateway, asgi_app
+from sonant.gateway.server import Gateway
 from sonant.gateway.signature import Credential, Verifier
 from sonant.gateway.thread_pool import ThreadPool
-from sonant.gateway.throttle import Shared, Throttle, rates_per_s
+from sonant.gateway.throttle import SharedBuckets, Throttle, rates_per_s
 from sonant.gateway.validation import compile_input
 from sonant.jobs.model_registry import model_calibration
 from sonant.metrics import Page
@@ -127,7 +128,7 @@ def _look(store: Store) -> None:
         connection.execute(select(1))
 
 
-def shared_rates(store: Store) -> Shared:
+def shared_rates(store: Store) -> SharedBuckets:
     """Rates that all processes of one database keep to together."""
 
     def take(account_id: str, region: str, operation: str, rate: float, size: float) -> bool:

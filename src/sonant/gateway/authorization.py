@@ -1,4 +1,4 @@
-"""May this caller do this? The action and the ARN of a call, and what policies may ask about it."""
+"""Authorization of API requests: their action, their resource, and the context for policy conditions."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from sonant.operations.service import Caller, Service
 from sonant.storage.repositories.access import Principal
 from sonant.storage.repositories.domains import domain_arn
 
-#: The member by which an operation hands a role to the service: the caller needs the right to pass it.
+#: The member that hands a role to the service, for which the caller needs `iam:PassRole`.
 _ROLE_MEMBER = "DataAccessRoleArn"
 
 
@@ -27,23 +27,23 @@ def authorize(
     secure: bool,
     now: datetime,
 ) -> Caller:
-    """The caller, with the facts of this call for later questions.
+    """Require the rights for a request. Returns the caller with the request's context, for later checks.
 
-    Raises AccessDenied; says the same for a domain that does not exist and for one that is not allowed.
+    Raises AccessDenied, with the same message whether or not the domain exists.
     """
     arn = _resource(parameters, caller)
-    known = caller
-    if not caller.principal.judge.unconditional:  # else nobody asks
-        known = replace(
+    authorized = caller
+    if not caller.principal.judge.unconditional:  # else no policy reads the context
+        authorized = replace(
             caller, context=_context(parameters, caller, service, arn, source_ip, secure=secure, now=now)
         )
-    known.require(f"{operation.service}:{operation.name}", arn)
+    authorized.require(f"{operation.service}:{operation.name}", arn)
     if _ROLE_MEMBER in parameters:
-        known.require("iam:PassRole", parameters[_ROLE_MEMBER])
-        # A role opens its own account's buckets and keys, which no policy of another account can give.
+        authorized.require("iam:PassRole", parameters[_ROLE_MEMBER])
+        # A role grants buckets and keys of its own account, which no policy of another account can grant.
         if parameters[_ROLE_MEMBER].split(":")[4] != caller.account_id:
             raise AccessDenied("Cross-account pass role is not allowed.")
-    return known
+    return authorized
 
 
 def _context(
@@ -57,16 +57,16 @@ def _context(
     now: datetime,
 ) -> Context:
     context = {
-        **_facts(caller.principal, caller.region, source_ip=source_ip, secure=secure, now=now),
+        **_request_facts(caller.principal, caller.region, source_ip=source_ip, secure=secure, now=now),
         **_request_tags(parameters),
     }
     if arn != "*":
-        # Asked for only if a statement has a condition on it: it costs reading and opening the domain.
+        # A function, for conditions on it only: it reads and decrypts the domain.
         context["aws:ResourceTag/"] = lambda: service.tags_of(caller, arn.rpartition("/")[2])
     return context
 
 
-def _facts(
+def _request_facts(
     principal: Principal, region: str, *, source_ip: str | None, secure: bool, now: datetime
 ) -> dict[str, Any]:
     facts: dict[str, Any] = {
@@ -85,7 +85,7 @@ def _facts(
 
 
 def _request_tags(parameters: dict[str, Any]) -> Context:
-    """Tags that a request brings (CreateDomain, TagResource) or names (UntagResource)."""
+    """Tags that a request sets (CreateDomain, TagResource) or names (UntagResource)."""
     if "Tags" in parameters:
         tags = {member["Key"]: member["Value"] for member in parameters["Tags"]}
         return {"aws:RequestTag/": tags, "aws:TagKeys": list(tags)}
@@ -95,7 +95,7 @@ def _request_tags(parameters: dict[str, Any]) -> Context:
 
 
 def _resource(parameters: dict[str, Any], caller: Caller) -> str:
-    """The domain's ARN; `*` for calls that name none (CreateDomain, ListDomains, consent)."""
+    """The domain's ARN; `*` for requests without a domain (CreateDomain, ListDomains, consent)."""
     if "ResourceArn" in parameters:
         return str(parameters["ResourceArn"])
     if "DomainId" in parameters:

@@ -1,7 +1,7 @@
-"""One thread beside the event loop for short blocking work, handed over in batches.
+"""One thread for short blocking work, which it takes over in batches.
 
-Waking a thread, and the loop again, costs as much as a short call's own work. Under load the calls that came
-while the thread was busy go over together, and their results come back together.
+Waking a thread, and then the event loop, costs as much as a short request's own work. Under load, requests
+that arrived while the thread was busy are handed over together, and their results come back together.
 """
 
 from __future__ import annotations
@@ -9,87 +9,89 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from queue import Empty, SimpleQueue
-from typing import Generic, TypeVar, cast
+from typing import Any, TypeVar
 
 from sonant.threads import start_loop
 
-#: Results wait for no more than this many pieces of work.
+#: Results wait for at most this many tasks.
 BATCH = 16
 
-A = TypeVar("A")
 R = TypeVar("R")
 
-_Piece = tuple[A, "asyncio.Future[R]"]
-_Done = tuple["asyncio.Future[R]", R | None, Exception | None]
+_Task = tuple[Callable[[], Any], "asyncio.Future[Any]"]
+_Outcome = tuple["asyncio.Future[Any]", Any, Exception | None]
 
 
 def _nothing() -> None:
     pass
 
 
-class BatchingExecutor(Generic[A, R]):
-    """Runs `work` for one argument after the other in a thread of its own."""
+class BatchingExecutor:
+    """Runs tasks in a thread of its own, in the order of their arrival."""
 
-    def __init__(self, work: Callable[[A], R], name: str, begin: Callable[[], None] = _nothing) -> None:
-        """`begin` runs in the thread before work on arguments that were handed over together."""
-        self._work, self._begin = work, begin
-        self._queue: SimpleQueue[_Piece[A, R] | None] = SimpleQueue()
+    def __init__(self, name: str, begin: Callable[[], object] = _nothing) -> None:
+        """Start the thread; it calls `begin` before tasks that were handed over together."""
+        self._begin = begin
+        self._queue: SimpleQueue[_Task | None] = SimpleQueue()
         self._thread = start_loop(self._serve, name)
 
-    async def run(self, argument: A) -> R:
-        """The result for one argument, or what `work` raised; to be awaited on an event loop."""
+    async def run(self, work: Callable[[], R]) -> R:
+        """Run `work` in the thread and return its result; to be awaited on an event loop. Raises whatever
+        `work` raises."""
         future: asyncio.Future[R] = asyncio.get_running_loop().create_future()
-        self._queue.put((argument, future))
+        self._queue.put((work, future))
         return await future
 
     def close(self) -> None:
-        """Finish what was handed over and end the thread."""
+        """Finish the tasks that were handed over and end the thread."""
         self._queue.put(None)
         self._thread.join()
 
     def _serve(self) -> None:
-        ends = False
-        while not ends and (piece := self._queue.get()) is not None:
-            done: list[_Done[R]] = []
-            pieces = [piece]
-            ends = self._take(pieces, BATCH)
-            while pieces:
+        ending = False
+        while not ending and (task := self._queue.get()) is not None:
+            outcomes: list[_Outcome] = []
+            tasks = [task]
+            ending = self._add_waiting(tasks, BATCH)
+            while tasks:
                 self._begin()
-                done += [self._do(argument, future) for argument, future in pieces]
-                pieces = []
-                ends = ends or self._take(pieces, BATCH - len(done))
-            self._deliver(done)
+                outcomes += [_run(work, future) for work, future in tasks]
+                tasks = []
+                ending = ending or self._add_waiting(tasks, BATCH - len(outcomes))
+            _deliver(outcomes)
 
-    def _do(self, argument: A, future: asyncio.Future[R]) -> _Done[R]:
-        try:
-            return future, self._work(argument), None
-        except Exception as fault:  # noqa: BLE001 - raised again where it is waited for
-            return future, None, fault
-
-    def _take(self, pieces: list[_Piece[A, R]], most: int) -> bool:
-        """Add what waits, up to `most` pieces in all; whether the end was met."""
-        while len(pieces) < most:
+    def _add_waiting(self, tasks: list[_Task], most: int) -> bool:
+        """Add waiting tasks, up to `most` in all. Returns whether the executor is to end."""
+        while len(tasks) < most:
             try:
-                piece = self._queue.get_nowait()
+                task = self._queue.get_nowait()
             except Empty:
                 return False
-            if piece is None:
+            if task is None:
                 return True
-            pieces.append(piece)
+            tasks.append(task)
         return False
 
-    def _deliver(self, done: list[_Done[R]]) -> None:
-        try:
-            done[0][0].get_loop().call_soon_threadsafe(_settle, done)
-        except RuntimeError:
-            return  # the loop has closed: nobody waits any more
+
+def _run(work: Callable[[], Any], future: asyncio.Future[Any]) -> _Outcome:
+    try:
+        return future, work(), None
+    except Exception as fault:  # noqa: BLE001 - raised again by `run`
+        return future, None, fault
 
 
-def _settle(done: list[_Done[R]]) -> None:
-    for future, result, fault in done:
-        if future.done():  # the client may have gone
+def _deliver(outcomes: list[_Outcome]) -> None:
+    try:
+        outcomes[0][0].get_loop().call_soon_threadsafe(_resolve, outcomes)
+    except RuntimeError:
+        return  # the loop has closed: nothing waits for the results any more
+
+
+def _resolve(outcomes: list[_Outcome]) -> None:
+    for future, result, fault in outcomes:
+        if future.done():  # cancelled meanwhile
             continue
         if fault is not None:
             future.set_exception(fault)
         else:
-            future.set_result(cast(R, result))
+            future.set_result(result)

@@ -1,7 +1,7 @@
-"""The canonical form of a request that AWS Signature Version 4 signs (AWS General Reference, "Signature
+"""The canonical form of a request, which AWS Signature Version 4 signs (AWS General Reference, "Signature
 Version 4 signing process").
 
-Everything is bytes, as it came over the wire; text would need an encoding that HTTP does not name.
+Everything is bytes, as received: text would need an encoding, which HTTP does not name.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ def canonical_request(
     headers: Sequence[Pair],
     body_sha256: bytes,
 ) -> bytes:
-    """The text whose hash is signed.
+    """Build the canonical request, whose hash is signed.
 
-    `path` and `query` as `canonical_path` and `query_pairs` give them, `headers` in the order of the
-    SignedHeaders list with folded values, `body_sha256` in lower-case hexadecimal.
+    `path` and `query` come from `canonical_path` and `query_pairs`, `headers` are in the order of the
+    SignedHeaders list with folded values, `body_sha256` is in lower-case hexadecimal.
     """
     return b"\n".join(
         (
@@ -39,39 +39,39 @@ def canonical_request(
 
 
 def canonical_path(raw_path: bytes) -> bytes:
-    """The path with dot segments and doubled slashes removed, and percent-encoded (a second time, as all
-    services but S3 want it)."""
+    """Normalize a path: remove dot segments and doubled slashes, and percent-encode it (a second time, as all
+    services but S3 do)."""
     if raw_path in (b"/", b""):
         return b"/"
-    kept: list[bytes] = []
+    segments: list[bytes] = []
     for segment in raw_path.split(b"/"):
         if segment == b"..":
-            del kept[-1:]
+            del segments[-1:]
         elif segment not in (b"", b"."):
-            kept.append(segment)
-    closing = b"/" if kept and raw_path.endswith(b"/") else b""
-    return quote_from_bytes(b"/" + b"/".join(kept) + closing, safe="/").encode("ascii")
+            segments.append(segment)
+    trailing = b"/" if segments and raw_path.endswith(b"/") else b""
+    return quote_from_bytes(b"/" + b"/".join(segments) + trailing, safe="/").encode("ascii")
 
 
 def query_pairs(query_string: bytes) -> list[Pair]:
-    """Names and values of a query string, each percent-encoded in the one canonical way, in their order.
+    """Parse a query string into names and values in their order, percent-encoded in canonical form.
 
-    A plus sign stands for itself.
+    A plus sign is no space.
     """
     pairs = []
     for part in query_string.split(b"&"):
         if part:
             name, _, value = part.partition(b"=")
-            pairs.append((_encoded(name), _encoded(value)))
+            pairs.append((_percent_encode(name), _percent_encode(value)))
     return pairs
 
 
-def _encoded(text: bytes) -> bytes:
+def _percent_encode(text: bytes) -> bytes:
     return quote_from_bytes(unquote_to_bytes(text), safe="").encode("ascii")
 
 
 def fold(headers: Iterable[Pair]) -> dict[bytes, bytes]:
-    """Header values by name: runs of white space made one space, repeated headers joined by commas."""
+    """Header values by name: runs of white space become one space, repeated headers are joined by commas."""
     folded: dict[bytes, bytes] = {}
     for name, value in headers:
         trimmed = b" ".join(value.split())

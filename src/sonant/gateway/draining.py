@@ -1,4 +1,4 @@
-"""A server that stops gently: it says that it will, goes on for a while, and then ends."""
+"""Graceful shutdown: the server reports that it is not ready, answers for a while, and then stops."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_LOOK_S = 0.2
+_POLL_S = 0.2
 
 
 def draining_server(
@@ -29,31 +29,34 @@ def draining_server(
     drain_s: float,
     streams_s: float,
 ) -> uvicorn.Server:
-    """After SIGTERM it is not ready any more and answers for `drain_s` whatever still comes; then for up to
-    `streams_s` until no call is listened to. A second signal, or SIGINT, ends it at once."""
+    """Make a uvicorn server that drains after SIGTERM.
+
+    It reports that it is not ready, still answers requests for `drain_s`, and then waits for up to
+    `streams_s` until no stream is open. A second signal, or SIGINT, stops it at once.
+    """
     import uvicorn
 
     class Server(uvicorn.Server):
         def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-            gently = sig == signal.SIGTERM and drain_s + streams_s > 0 and not health.draining
-            if not (gently and self._begin_to_drain()):
+            gracefully = sig == signal.SIGTERM and drain_s + streams_s > 0 and not health.draining
+            if not (gracefully and self._begin_draining()):
                 super().handle_exit(sig, frame)
 
-        def _begin_to_drain(self) -> bool:
+        def _begin_draining(self) -> bool:
             health.drain()
             try:
                 start_once(self._drain, "draining", failed=lambda _: setattr(self, "should_exit", True))
             except RuntimeError as fault:
-                log.warning("the service ends without draining: %s", fault)
+                log.warning("the service stops without draining: %s", fault)
                 return False
             return True
 
         def _drain(self) -> None:
-            log.info("draining for %g s, and up to %g s for live calls", drain_s, streams_s)
+            log.info("draining for %g s, and up to %g s more for live calls", drain_s, streams_s)
             time.sleep(drain_s)
-            until_s = time.monotonic() + streams_s
-            while time.monotonic() < until_s and open_streams() and not self.should_exit:
-                time.sleep(_LOOK_S)
+            deadline_s = time.monotonic() + streams_s
+            while time.monotonic() < deadline_s and open_streams() and not self.should_exit:
+                time.sleep(_POLL_S)
             self.should_exit = True
 
     return Server(config)

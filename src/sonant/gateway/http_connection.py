@@ -1,6 +1,6 @@
-"""uvicorn's HTTP connection, with the bounds that it leaves out: headers end, soon, and are not endless.
+"""uvicorn's HTTP connection with limits on the size of headers and on the time they take.
 
-Without them a client that has no key could fill the memory, or hold connections open for ever.
+Without limits, a client without credentials could fill the memory or hold connections open for ever.
 """
 
 from __future__ import annotations
@@ -10,9 +10,9 @@ from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-#: Twice what a signature's check accepts, so that its answer, not a closed connection, tells of large ones.
+#: Twice what the signature check accepts, so that headers that are too large get its error response first.
 MAX_HEAD_BYTES = 64 * 1024
-#: How long a request line and headers may take, or an idle connection may stay.
+#: Most time for a request line and headers, and for an idle connection.
 HEAD_TIME_S = 30.0
 
 
@@ -25,13 +25,13 @@ class BoundedConnection(HttpToolsProtocol):
         self._in_head = False
         self._head_bytes = 0
         self._waiting_since: float | None = None
-        """When it began to wait for a head, by the loop's clock; None while it does not."""
+        """Since when it has waited for a request line, by the loop's clock; None while it does not."""
         self._timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         self._waiting_since = self.loop.time()
-        self._timer = self.loop.call_later(HEAD_TIME_S, self._look)
+        self._timer = self.loop.call_later(HEAD_TIME_S, self._check_time)
 
     def connection_lost(self, exc: Exception | None) -> None:
         if self._timer is not None:
@@ -44,7 +44,7 @@ class BoundedConnection(HttpToolsProtocol):
         super().data_received(data)
         if self.transport.is_closing():
             return
-        if self._in_head and self._heads == before:  # all of it belongs to one head
+        if self._in_head and self._heads == before:  # all of the data belongs to one head
             self._head_bytes += len(data)
             if self._head_bytes > MAX_HEAD_BYTES:
                 self.send_400_response("The headers are too large.")
@@ -65,19 +65,20 @@ class BoundedConnection(HttpToolsProtocol):
         super().on_headers_complete()
 
     def handle_websocket_upgrade(self) -> None:
-        """From here on the connection is another protocol's, which has bounds of its own."""
+        """Hand the connection to the WebSocket protocol, which has limits of its own."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
         super().handle_websocket_upgrade()
 
-    def _look(self) -> None:
-        """Close what has waited too long. One timer that looks again costs less than one for each head."""
+    def _check_time(self) -> None:
+        """Close the connection if it has waited too long. Restarting one timer costs less than one for each
+        head."""
         now = self.loop.time()
         if self.cycle is not None and not self.cycle.response_complete:
-            self._waiting_since = now  # a request is being worked on; its body has a time limit of its own
+            self._waiting_since = now  # a request is in progress; its body has a time limit of its own
         since = now if self._waiting_since is None else self._waiting_since
         if now - since >= HEAD_TIME_S:
             self.transport.close()
         else:
-            self._timer = self.loop.call_at(since + HEAD_TIME_S, self._look)
+            self._timer = self.loop.call_at(since + HEAD_TIME_S, self._check_time)

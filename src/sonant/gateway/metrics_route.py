@@ -1,4 +1,4 @@
-"""`GET /metrics`, for those who may: by a bearer token, or on a loopback address."""
+"""`GET /metrics`: requires a bearer token, or that the service listens on a loopback address only."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ PATH = "/metrics"
 
 
 def check_metrics(settings: Settings) -> None:
-    """Raises SetupError for metrics that anybody on the network could read."""
+    """Raise SetupError for settings that would publish metrics to the network without a token."""
     if settings.metrics.enabled and not settings.metrics.token and not _loopback(settings.wire.host):
         raise SetupError(
             f"metrics are enabled and the service listens on {settings.wire.host}: "
@@ -27,12 +27,12 @@ def check_metrics(settings: Settings) -> None:
 
 
 def metrics_route(render: Callable[[], bytes], content_type: str, token: str, threads: ThreadPool) -> Route:
-    """`render` asks the database, so it runs in one of `threads`."""
-    wanted = f"Bearer {token}".encode()
+    """Make the route. `render` reads the database, so it runs in `threads`."""
+    expected = f"Bearer {token}".encode()
 
     async def scrape(request: HttpRequest) -> Response:
-        shown = request.headers.get("authorization", "").encode("latin-1")
-        if token and not hmac.compare_digest(shown, wanted):
+        given = request.headers.get("authorization", "").encode("latin-1")
+        if token and not hmac.compare_digest(given, expected):
             return Response(status_code=401, headers={"WWW-Authenticate": "Bearer"})
         try:
             body = await threads.run(render)

@@ -1,9 +1,9 @@
-"""The service models: botocore's `voice-id`, as it is, and Sonant's own extension, shipped beside this file.
+"""The service models: botocore's `voice-id`, unchanged, and Sonant's own extension, shipped beside this file.
 
-A model decides which operations exist, what their inputs must look like and which errors they may answer.
-Both models speak AWS JSON 1.0 and are signed under one service name, so one machine serves both.
+A model defines the operations, their input shapes and their errors. Both models use AWS JSON 1.0 and one
+signing name, so one endpoint serves both.
 
-`DATA_PATH` is laid out as the AWS tools expect: with `AWS_DATA_PATH` set to it, `boto3.client("sonant")` and
+`DATA_PATH` has the layout that AWS tools expect: with `AWS_DATA_PATH` set to it, `boto3.client("sonant")` and
 `aws sonant` work.
 """
 
@@ -28,13 +28,13 @@ SIGNING_NAME = "voiceid"
 """The SigV4 service name of both models, and the prefix of their IAM actions."""
 
 OWN_PREFIX = "Sonant."
-"""What the targets of our own operations begin with."""
+"""Prefix of the targets of Sonant's own operations."""
 
 DATA_PATH = Path(__file__).parent / "data"
 """Folder of our own models; a value for `AWS_DATA_PATH`."""
 
 LAST_KNOWN_BOTOCORE = "1.44.5"
-"""A release that is known to carry the `voice-id` model, for those whose release does not."""
+"""A release with the `voice-id` model, to suggest when the installed one lacks it."""
 
 _READ_VERBS = ("Describe", "List")
 
@@ -50,16 +50,15 @@ class Operation:
     """Value of the `X-Amz-Target` header, such as `VoiceID.CreateDomain`."""
     input_shape: Shape
     output_shape: Shape | None
-    """None for operations that answer with an empty body."""
+    """None for operations whose response has an empty body."""
     errors: frozenset[str]
-    """Names of the modelled exceptions that it may answer, such as `ConflictException`."""
+    """Names of the modelled exceptions, such as `ConflictException`."""
     readonly: bool
     """A Describe or List operation. (`EvaluateSession` counts as writing, as in IAM.)"""
 
 
 def unmodelled(name: str) -> Operation:
-    """What somebody does beside the service models, as policies and the audit trail know it; it changes
-    something."""
+    """Make an operation that no service model has, for policies and the audit trail; it counts as writing."""
     return Operation(
         name=name,
         service=SIGNING_NAME,
@@ -79,7 +78,7 @@ class ServiceModels:
     """By target."""
 
     def find(self, target: str | None) -> Operation:
-        """The operation that an `X-Amz-Target` header names.
+        """Find the operation that an `X-Amz-Target` header names.
 
         Raises `UnknownOperation` for an absent header, another service's prefix or an unknown name.
         """

@@ -1,5 +1,6 @@
-"""What the signer of a request claims: which key, when, what was signed. Read from the `Authorization` header
-or from the query string, and not verified yet.
+"""Parser of a request's SigV4 authorization, in the `Authorization` header or the query string.
+
+It names the access key, the time and the signed headers. Nothing is verified here.
 """
 
 from __future__ import annotations
@@ -15,19 +16,19 @@ from sonant.errors import IncompleteSignature, InvalidSignature, MissingAuthenti
 from sonant.gateway.canonical import Pair
 
 MAX_PRESIGNED_S = 604_800
-"""Longest life of a presigned request: seven days, as AWS has it."""
+"""Longest validity of a presigned request: seven days, as in AWS."""
 
-_SHOWN_CHARACTERS = 200
-_MOST_TIME_BYTES = 40
+_MAX_SHOWN_CHARS = 200
+_MAX_TIME_BYTES = 40
 
-_MOST_KEPT = 1024
-"""Texts of each kind whose reading is kept: one client's requests differ in little but their signature."""
-_MOST_KEPT_BYTES = 1024
-"""Longer texts are read anew each time."""
+_CACHE_ENTRIES = 1024
+"""Cached texts of each kind: the requests of one client differ in little but their signature."""
+_MAX_CACHED_BYTES = 1024
+"""Longer texts are parsed anew each time."""
 
 _ALWAYS_SIGNED = b"host"
 _SIGNED_IF_PRESENT = (b"x-amz-date", b"x-amz-target", b"x-amz-security-token")
-"""Left unsigned, these could be changed on the way: the target chooses the operation."""
+"""Unsigned, these could be changed in transit: the target chooses the operation."""
 
 _SIGNATURE = b"Signature="
 _HEADER_PARTS = (b"Credential", b"Signature", b"SignedHeaders")
@@ -44,7 +45,7 @@ _QUERY_MARKS = frozenset({b"X-Amz-Algorithm", b"X-Amz-Credential", b"X-Amz-Signa
 
 
 class ParsedAuthorization(NamedTuple):
-    """What the signer of a request says, unverified."""
+    """The authorization of a request, unverified."""
 
     algorithm: bytes
     credential: bytes
@@ -53,14 +54,14 @@ class ParsedAuthorization(NamedTuple):
     date: bytes
     token: bytes | None
     expires_s: int | None
-    """Seconds that a presigned request lives; None for one signed in its header."""
+    """Validity of a presigned request in seconds; None for one signed in its header."""
 
 
-def read_claim(headers: Mapping[bytes, bytes], query: Sequence[Pair]) -> ParsedAuthorization:
-    """The claim of a request with these folded headers and encoded query parameters.
+def parse_authorization(headers: Mapping[bytes, bytes], query: Sequence[Pair]) -> ParsedAuthorization:
+    """Parse the authorization of a request with these folded headers and encoded query parameters.
 
     Raises `MissingAuthenticationToken`, `IncompleteSignature` with a sentence for each missing part, or
-    `InvalidSignature` if both places hold one.
+    `InvalidSignature` if both the header and the query string hold one.
     """
     authorization = headers.get(b"authorization", b"")
     presigned = bool(query) and any(name in _QUERY_MARKS for name, _ in query)
@@ -69,17 +70,23 @@ def read_claim(headers: Mapping[bytes, bytes], query: Sequence[Pair]) -> ParsedA
             "Found both 'X-Amz-Algorithm' as a query-string param and 'Authorization' as HTTP header."
         )
     if presigned:
-        return _claim_in_query(query)
+        return _parse_query(query)
     if not authorization.startswith(b"AWS4-"):
         raise MissingAuthenticationToken("Request is missing Authentication Token")
-    return _claim_in_header(authorization, headers)
+    return _parse_header(authorization, headers)
 
 
-def _claim_in_header(authorization: bytes, headers: Mapping[bytes, bytes]) -> ParsedAuthorization:
+def _parse_header(authorization: bytes, headers: Mapping[bytes, bytes]) -> ParsedAuthorization:
     date = headers.get(b"x-amz-date") or headers.get(b"date") or b""
     head, _, signature = authorization.rpartition(_SIGNATURE)
-    if date and signature.isalnum() and len(head) <= _MOST_KEPT_BYTES and (known := _usual(head)):
-        return ParsedAuthorization(*known, signature, date, headers.get(b"x-amz-security-token"), None)
+    if date and signature.isalnum() and len(head) <= _MAX_CACHED_BYTES and (cached := _parse_head(head)):
+        return ParsedAuthorization(*cached, signature, date, headers.get(b"x-amz-security-token"), None)
+    return parse_whole_header(authorization, headers)
+
+
+def parse_whole_header(authorization: bytes, headers: Mapping[bytes, bytes]) -> ParsedAuthorization:
+    """Parse an `Authorization` header without the cache; raises as `parse_authorization` does."""
+    date = headers.get(b"x-amz-date") or headers.get(b"date") or b""
     algorithm, parts = _parts(authorization)
     faults = [
         f"Authorization header requires '{name.decode()}' parameter."
@@ -89,7 +96,7 @@ def _claim_in_header(authorization: bytes, headers: Mapping[bytes, bytes]) -> Pa
     if not date:
         faults.append("Authorization header requires existence of either a 'X-Amz-Date' or a 'Date' header.")
     if faults:
-        raise IncompleteSignature(f"{' '.join(faults)} Authorization={shown(authorization)}")
+        raise IncompleteSignature(f"{' '.join(faults)} Authorization={printable(authorization)}")
     return ParsedAuthorization(
         algorithm=algorithm,
         credential=parts[b"Credential"],
@@ -101,10 +108,10 @@ def _claim_in_header(authorization: bytes, headers: Mapping[bytes, bytes]) -> Pa
     )
 
 
-@lru_cache(maxsize=_MOST_KEPT)
-def _usual(head: bytes) -> tuple[bytes, bytes, bytes] | None:
-    """(algorithm, credential, signed headers) of a header that ends with its signature, from what stands
-    before that; None if it must be looked at as a whole."""
+@lru_cache(maxsize=_CACHE_ENTRIES)
+def _parse_head(head: bytes) -> tuple[bytes, bytes, bytes] | None:
+    """(algorithm, credential, signed headers) of a header that ends with its signature, from the text before
+    that; None if the header must be parsed as a whole."""
     try:
         algorithm, parts = _parts(head + _SIGNATURE + b"0")
     except IncompleteSignature:
@@ -115,26 +122,26 @@ def _usual(head: bytes) -> tuple[bytes, bytes, bytes] | None:
 
 
 def _parts(authorization: bytes) -> tuple[bytes, dict[bytes, bytes]]:
-    """The algorithm, and what the header says by name."""
+    """The algorithm, and the other parts of the header by name."""
     algorithm, _, rest = authorization.partition(b" ")
     parts: dict[bytes, bytes] = {}
     for part in rest.split(b","):
         name, equals, value = part.strip().partition(b"=")
         if name in parts or (name and not equals):
             raise IncompleteSignature(
-                f"'{shown(name)}' not a valid key=value pair (missing equal-sign, or given twice) in "
-                f"Authorization header: '{shown(authorization)}'."
+                f"'{printable(name)}' not a valid key=value pair (missing equal-sign, or given twice) in "
+                f"Authorization header: '{printable(authorization)}'."
             )
         parts[name] = value
     return algorithm, parts
 
 
-def _claim_in_query(query: Sequence[Pair]) -> ParsedAuthorization:
+def _parse_query(query: Sequence[Pair]) -> ParsedAuthorization:
     given: dict[bytes, bytes] = {}
     for name, value in query:
         if name.startswith(b"X-Amz-"):
             if name in given:
-                raise IncompleteSignature(f"AWS query-string parameter '{shown(name)}' is given twice.")
+                raise IncompleteSignature(f"AWS query-string parameter '{printable(name)}' is given twice.")
             given[name] = unquote_to_bytes(value)
     faults = [
         f"AWS query-string parameters must include '{name.decode()}'."
@@ -158,10 +165,10 @@ def _claim_in_query(query: Sequence[Pair]) -> ParsedAuthorization:
     )
 
 
-def signed_headers(claim: ParsedAuthorization, headers: Mapping[bytes, bytes]) -> list[Pair]:
-    """The signed headers in the signer's order. Raises `InvalidSignature` unless all that must be signed
-    are among them."""
-    names, signed = _names(claim.signed_headers)
+def signed_headers(authorization: ParsedAuthorization, headers: Mapping[bytes, bytes]) -> list[Pair]:
+    """The signed headers in the signer's order. Raises `InvalidSignature` if one is missing that must be
+    signed."""
+    names, signed = _names(authorization.signed_headers)
     if _ALWAYS_SIGNED not in signed:
         raise InvalidSignature("'Host' must be a 'SignedHeader' in the AWS Authorization.")
     for name in _SIGNED_IF_PRESENT:
@@ -174,7 +181,7 @@ def signed_headers(claim: ParsedAuthorization, headers: Mapping[bytes, bytes]) -
 
 def _names(listed: bytes) -> tuple[list[bytes], frozenset[bytes]]:
     """Header names in the signer's order, and as a set."""
-    return _kept_names(listed) if len(listed) <= _MOST_KEPT_BYTES else _split_names(listed)
+    return _cached_names(listed) if len(listed) <= _MAX_CACHED_BYTES else _split_names(listed)
 
 
 def _split_names(listed: bytes) -> tuple[list[bytes], frozenset[bytes]]:
@@ -182,16 +189,16 @@ def _split_names(listed: bytes) -> tuple[list[bytes], frozenset[bytes]]:
     return names, frozenset(names)
 
 
-_kept_names = lru_cache(maxsize=_MOST_KEPT)(_split_names)
+_cached_names = lru_cache(maxsize=_CACHE_ENTRIES)(_split_names)
 
 
 def parse_time(text: bytes) -> datetime | None:
-    """`20261122T093000Z`, or as a `Date` header has it; None for anything else."""
-    return _kept_time(text) if len(text) <= _MOST_TIME_BYTES else None
+    """Parse `20261122T093000Z` or the form of a `Date` header; None for anything else."""
+    return _cached_time(text) if len(text) <= _MAX_TIME_BYTES else None
 
 
-@lru_cache(maxsize=_MOST_KEPT)
-def _kept_time(text: bytes) -> datetime | None:
+@lru_cache(maxsize=_CACHE_ENTRIES)
+def _cached_time(text: bytes) -> datetime | None:
     try:
         given = text.decode("ascii")
         if len(given) == 16 and given[:8].isdigit() and given[8] == "T" and given[9:15].isdigit():
@@ -199,13 +206,13 @@ def _kept_time(text: bytes) -> datetime | None:
         if given[:1].isdigit():
             return None
         parsed = parsedate_to_datetime(given)
-        # "-0000" means UTC from an unknown place; Python makes it naive.
+        # "-0000" is UTC of an unknown time zone (RFC 5322); Python makes it naive.
         return parsed.replace(tzinfo=UTC) if parsed.tzinfo is None else parsed.astimezone(UTC)
     except (ValueError, OverflowError):
         return None
 
 
-def shown(text: bytes, most: int = _SHOWN_CHARACTERS) -> str:
-    """Bytes from the caller as they may stand in an answer: cut, and without control codes."""
+def printable(text: bytes, most: int = _MAX_SHOWN_CHARS) -> str:
+    """Text from the client that a response may repeat: cut off at `most` bytes, without control codes."""
     cut = text[:most].decode("utf-8", "replace") + ("..." if len(text) > most else "")
     return cut if cut.isprintable() else "".join(c if c.isprintable() or c == "\n" else "\ufffd" for c in cut)

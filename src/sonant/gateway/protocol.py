@@ -1,7 +1,7 @@
 """AWS JSON 1.0: request bytes to a document, operation outputs and errors to response bytes.
 
-Requests and answers are one JSON object with PascalCase members. Absent is absent: null is never sent, and
-read as absent. Times are seconds since 1970, to the millisecond.
+Requests and responses are one JSON object with PascalCase members. Null is read as absent and never sent.
+Times are seconds since 1970, to the millisecond.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 import orjson
 
 from sonant.errors import (
-    FrontDoorError,
+    GatewayError,
     InternalServer,
     Misdirected,
     SerializationFault,
@@ -27,13 +27,13 @@ from sonant.gateway.models import Shape
 CONTENT_TYPE = "application/x-amz-json-1.0"
 
 _MODELLED = "com.amazonaws.voiceid"
-_FRONT_DOOR = "com.amazon.coral.service"
-"""Namespaces of `__type`. Clients cut at the `#`."""
+_GATEWAY = "com.amazon.coral.service"
+"""Namespaces of `__type`; clients drop everything up to the `#`."""
 
 _INTERNAL_TEXT = "The request failed due to an unknown error on the server side."
 
 _GZIP = b"\x1f\x8b"
-"""What compressed bytes begin with."""
+"""First bytes of gzip data."""
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND = timedelta(milliseconds=1)
@@ -42,9 +42,9 @@ _Write = Callable[[Any], Any]
 
 
 def parse_body(raw: bytes) -> dict[str, Any]:
-    """The JSON object in a request body; nothing at all, and null, are the empty object.
+    """Parse the JSON object of a request body; an empty body and null are the empty object.
 
-    Of a member given twice the last counts. Raises `SerializationFault`.
+    Of a repeated member the last value counts. Raises `SerializationFault`.
     """
     if not raw:
         return {}
@@ -53,7 +53,7 @@ def parse_body(raw: bytes) -> dict[str, Any]:
     except orjson.JSONDecodeError as fault:
         if raw.startswith(_GZIP):
             raise SerializationFault("The request body is compressed: send it as plain JSON") from None
-        # The parser tells what it missed and where, and nothing of the text.
+        # The parser's message gives what it expected and where, and shows nothing of the text.
         raise SerializationFault(f"The request body is not valid JSON: {fault}") from None
     if document is None:
         return {}
@@ -65,34 +65,34 @@ def parse_body(raw: bytes) -> dict[str, Any]:
 def compile_output(
     shape: Shape | None, *, strict: bool = False
 ) -> Callable[[Mapping[str, Any] | None], bytes]:
-    """Compile an output shape into a function from an operation's answer to the bytes of a response body.
+    """Compile an output shape into a function from an operation's result to the bytes of a response body.
 
     Members come in the model's order, None is left out, datetimes become seconds. An operation without an
-    output shape has an empty body. Members that the model does not know are dropped; with `strict` they
+    output shape has an empty body. Members that are not in the model are dropped; with `strict` they
     raise `ValueError`, as do, in any case, a datetime without a time zone and a number that is not finite.
     """
     if shape is None:
-        return lambda _answer: b""
+        return lambda _result: b""
     write = _structure(shape, strict)
 
-    def serialize(answer: Mapping[str, Any] | None) -> bytes:
-        return orjson.dumps(write(answer or {}))
+    def serialize(result: Mapping[str, Any] | None) -> bytes:
+        return orjson.dumps(write(result or {}))
 
     return serialize
 
 
 def error_body(error: WireError) -> bytes:
-    """The body of the response to a call that ended in `error`."""
+    """Serialize an error to the body of its response."""
     if isinstance(error, Misdirected):
         return error.body
     if isinstance(error, UnknownRoute) and not error.message:
         return b"<UnknownOperationException/>\n"
-    if isinstance(error, FrontDoorError):
-        namespace, text_member = _FRONT_DOOR, "message"
+    if isinstance(error, GatewayError):
+        namespace, text_member = _GATEWAY, "message"
     else:
         namespace, text_member = _MODELLED, "Message"
     body: dict[str, str] = {"__type": f"{namespace}#{error.code}"}
-    # What went wrong inside is for the operator's log only.
+    # The cause of an internal error is for the log only.
     message = _INTERNAL_TEXT if isinstance(error, InternalServer) else error.message
     if message:
         body[text_member] = message
@@ -102,14 +102,14 @@ def error_body(error: WireError) -> bytes:
 
 
 def error_content_type(error: WireError) -> str:
-    """The content type that goes with `error_body`."""
+    """The content type of `error_body`."""
     if isinstance(error, Misdirected):
         return error.content_type
     return "text/plain" if isinstance(error, UnknownRoute) and not error.message else CONTENT_TYPE
 
 
 def _writer(shape: Shape, strict: bool) -> _Write | None:
-    """A function from a value to what orjson writes, or None where that is the value itself."""
+    """Compile a shape into a function from a value to its JSON form; None where they are the same."""
     match shape.type_name:
         case "structure":
             return _structure(shape, strict)
@@ -129,7 +129,7 @@ def _writer(shape: Shape, strict: bool) -> _Write | None:
 
 def _structure(shape: Shape, strict: bool) -> _Write:
     names = tuple(shape.members)
-    known = frozenset(names)
+    known_names = frozenset(names)
     writers = tuple(
         (name, write_member)
         for name, member in shape.members.items()
@@ -137,10 +137,10 @@ def _structure(shape: Shape, strict: bool) -> _Write:
     )
 
     def write(value: Mapping[str, Any]) -> dict[str, Any]:
-        if strict and not known.issuperset(value):
-            raise ValueError(f"{shape.name} has no member {', '.join(sorted(set(value) - known))}")
-        given = value.get
-        written = {name: member for name in names if (member := given(name)) is not None}
+        if strict and not known_names.issuperset(value):
+            raise ValueError(f"{shape.name} has no member {', '.join(sorted(set(value) - known_names))}")
+        get = value.get
+        written = {name: member for name in names if (member := get(name)) is not None}
         for name, write_member in writers:
             if name in written:
                 written[name] = write_member(written[name])
@@ -172,5 +172,5 @@ def _seconds(value: datetime) -> int | float:
 
 def _finite(value: float) -> float:
     if not math.isfinite(value):
-        raise ValueError("JSON has no word for a number that is not finite")
+        raise ValueError("a number in JSON must be finite")
     return value

@@ -1,4 +1,4 @@
-"""What is left behind of a call: its line in the audit trail, and its measurements."""
+"""Records of API requests: the audit trail and the metrics."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from typing import Any
 from sonant.audit.masking import compile_view
 from sonant.audit.record import Audited, Record
 from sonant.audit.trail import Trail
-from sonant.errors import FrontDoorError, WireError
+from sonant.errors import GatewayError, WireError
 from sonant.gateway.models import Operation, ServiceModels
 from sonant.metrics import CallMetrics
 from sonant.operations.service import Caller
 
-_CLAIMED_HEADER = re.compile(rb"Credential=([A-Za-z0-9_-]{1,128})/")
-_CLAIMED_QUERY = re.compile(rb"X-Amz-Credential=([A-Za-z0-9_-]{1,128})(?:/|%2F)")
+_KEY_IN_HEADER = re.compile(rb"Credential=([A-Za-z0-9_-]{1,128})/")
+_KEY_IN_QUERY = re.compile(rb"X-Amz-Credential=([A-Za-z0-9_-]{1,128})(?:/|%2F)")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recorder:
-    """Writes down every call whose operation is known. Either part may be absent."""
+    """Records requests of known operations in the audit trail and the metrics; each may be absent."""
 
     audited: Mapping[str, Audited]
     """By target."""
@@ -31,11 +31,12 @@ class Recorder:
     calls: CallMetrics | None = None
 
     def require(self, operation: Operation) -> None:
-        """Before anything is changed. Raises InternalServer if the change could not be recorded."""
+        """Check before a change that it can be recorded. Raises InternalServer if it cannot."""
         if self.trail is not None and not operation.readonly:
             self.trail.require()
 
     def measure(self, operation: Operation, seconds: float, error: WireError | None) -> None:
+        """Count a request and its duration in the metrics."""
         if self.calls is not None:
             self.calls.observe(operation.name, seconds, error)
 
@@ -54,15 +55,17 @@ class Recorder:
         error: WireError | None,
         unchanged: bool = False,
     ) -> None:
-        """`access_key_id`: as claimed, where the caller is unknown; empty where the headers or the query say.
-        `unchanged`: the call changed nothing, although its operation may. Raises InternalServer when the
-        trail cannot take a record that must be there.
+        """Add a request to the audit trail.
+
+        `access_key_id` of an unknown caller is the claimed one; if empty it is read from the headers or the
+        query. `unchanged`: the request changed nothing, although its operation may. Raises InternalServer
+        when a required record cannot be written.
         """
         if self.trail is None:
             return
         if caller is None:
-            if not isinstance(error, FrontDoorError):
-                return  # a fault of ours before anybody was asked for; it is in the log
+            if not isinstance(error, GatewayError):
+                return  # an internal error before the caller was identified; it is in the log
             access_key_id = access_key_id or claimed_key(headers, query)
         arn = None if caller is None else caller.principal.arn
         self.trail.add(
@@ -85,14 +88,14 @@ class Recorder:
 
 
 def audited_operations(models: ServiceModels) -> dict[str, Audited]:
-    """Every operation as the trail sees it, by target."""
+    """Compile all operations for the audit trail, by target."""
     return {target: _audited(operation) for target, operation in models.operations.items()}
 
 
 def claimed_key(headers: Sequence[tuple[bytes, bytes]], query: bytes) -> str:
-    """The access key id that a request says it was signed with; empty if it says none."""
+    """The access key id that a request claims to be signed with, unverified; empty if it claims none."""
     authorization = next((value for name, value in headers if name == b"authorization"), b"")
-    found = _CLAIMED_HEADER.search(authorization[:1024]) or _CLAIMED_QUERY.search(query[:16384])
+    found = _KEY_IN_HEADER.search(authorization[:1024]) or _KEY_IN_QUERY.search(query[:16384])
     return "" if found is None else found[1].decode("ascii")
 
 

@@ -1,4 +1,4 @@
-"""Sample values for a service model's shapes, such that every value obeys the model."""
+"""Sample values of a service model's shapes, which satisfy all constraints of the model."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from sonant.gateway.scalars import Fault, string
 
 _ID = "AbCdEfGhIjKlMnOpQrStUv"
 
-#: Tried in order after the member's own name; the first that the shape accepts is taken.
+#: Candidates for strings, after the member's own name; the first that the shape accepts is used.
 _TEXTS = (
     _ID,
     f"id#{_ID}",
@@ -24,9 +24,9 @@ _TEXTS = (
 
 
 def sample(shape: Shape, name: str = "") -> Any:
-    """A value of the shape as an operation would answer it: every member present, lists of one item.
+    """Make a value of the shape, as an operation would return it: every member present, lists of one item.
 
-    Raises SetupError for a string shape that none of the known texts fits.
+    Raises SetupError for a string shape that accepts none of the candidates.
     """
     match shape.type_name:
         case "structure":

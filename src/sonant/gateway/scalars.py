@@ -1,7 +1,7 @@
 """Parsers of single JSON values: strings, blobs, numbers, booleans and times, with their constraints.
 
 Every parser has the form `parse(value, faults) -> parsed`. A broken constraint is appended to `faults`; a
-value that is no value of its type at all raises `WrongTypeError`. Neither holds a sensitive value.
+value of another JSON type raises `WrongTypeError`. Neither contains a sensitive value.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ import regex  # type: ignore[import-untyped,unused-ignore]
 
 from sonant.gateway.models import Shape
 
-_SHOWN_CHARACTERS = 100
-"""Characters of a value that are echoed."""
+_MAX_SHOWN_CHARS = 100
+"""Most characters of a value that an error message repeats."""
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -37,15 +37,15 @@ class Fault(NamedTuple):
     """One broken constraint."""
 
     path: str
-    """Where, seen from the parser that answers it; containers put their part in front."""
+    """Path relative to the value that was parsed; each container prepends its part."""
     value: str
-    """`null`, a quoted value, or nothing where the value must not be echoed."""
+    """`null`, a quoted value, or empty where the value must not be repeated."""
     constraint: str
-    """What must be, as AWS words it."""
+    """The constraint, in AWS's wording."""
 
 
 class WrongTypeError(Exception):
-    """A value that its type cannot hold. On its way up each container puts its part in front of `path`."""
+    """A value of the wrong type. Each container on its way up prepends its part to `path`."""
 
     def __init__(self, expected: str, value: object = None) -> None:
         super().__init__(expected)
@@ -54,7 +54,7 @@ class WrongTypeError(Exception):
         self.path = ""
 
     def under(self, path: str) -> WrongTypeError:
-        """The same, seen from the container of the value."""
+        """Prepend a container's part of the path."""
         self.path = f"{path}.{self.path}" if self.path else path
         return self
 
@@ -63,14 +63,14 @@ Parse = Callable[[Any, list[Fault]], Any]
 
 
 def is_sensitive(shape: Shape) -> bool:
-    """Whether values of the shape must never be echoed."""
+    """Whether error messages must never repeat values of the shape."""
     return bool(shape.metadata.get("sensitive"))
 
 
 def length_check(shape: Shape) -> Callable[[Any, list[Fault]], bool] | None:
-    """A check of a length against the shape's min and max, or None if it has neither.
+    """Make a check of a length against the shape's min and max; None if it has neither.
 
-    It tells no value: what is measured by this may hold sensitive ones.
+    Its faults contain no values, since containers may hold sensitive ones.
     """
     low, high = shape.metadata.get("min"), shape.metadata.get("max")
     if low is None and high is None:
@@ -89,7 +89,7 @@ def length_check(shape: Shape) -> Callable[[Any, list[Fault]], bool] | None:
 
 
 def string(shape: Shape) -> Parse:
-    """Length in code points, pattern (the whole string must match) and enum."""
+    """Make a parser of strings: length in code points, pattern (of the whole string) and enum."""
     least = shape.metadata.get("min", 0)
     most = shape.metadata.get("max", math.inf)
     values = frozenset(shape.enum)
@@ -102,7 +102,7 @@ def string(shape: Shape) -> Parse:
         if len(value) < least:
             constraints.append(f"Member must have length greater than or equal to {least}")
         if len(value) > most:
-            # Not matched as well: against a megabyte, some of the patterns take seconds.
+            # The pattern is not tried: some patterns take seconds for a megabyte.
             return [f"Member must have length less than or equal to {most}"]
         if matches is not None and not matches(value):
             constraints.append(f"Member must satisfy regular expression pattern: {pattern}")
@@ -118,7 +118,7 @@ def string(shape: Shape) -> Parse:
             or (matches is not None and not matches(value))
             or (values and value not in values)
         ):
-            shown = "" if sensitive else _shown(value)
+            shown = "" if sensitive else _quoted(value)
             faults.extend(Fault("", shown, constraint) for constraint in broken(value))
         return value
 
@@ -126,26 +126,26 @@ def string(shape: Shape) -> Parse:
 
 
 def _matcher(pattern: str) -> Callable[[str], object]:
-    """A function that is true for strings that match `pattern` as a whole.
+    """Compile a pattern into a function that is true for strings that match it as a whole.
 
-    The models write patterns for Java. There `.` stands for anything but a line end, of which Java knows
-    more than Python: WORD makes `regex` know them. `\\p{ASCII}` is Java's name of the Basic Latin block.
-    A whole match leaves no room for the newline that Python's `$` would let pass.
+    The models have Java patterns. In Java, `.` excludes more line ends than in Python: WORD gives `regex` the
+    same ones. `\\p{ASCII}` is Java's name of the Basic Latin block. A full match excludes the final newline
+    that Python's `$` accepts.
     """
     compiled = regex.compile(pattern.replace(r"\p{ASCII}", r"\p{InBasicLatin}"), regex.WORD)
     matches: Callable[[str], object] = compiled.fullmatch
     return matches
 
 
-def _shown(value: str) -> str:
-    cut = value if len(value) <= _SHOWN_CHARACTERS else f"{value[:_SHOWN_CHARACTERS]}..."
+def _quoted(value: str) -> str:
+    cut = value if len(value) <= _MAX_SHOWN_CHARS else f"{value[:_MAX_SHOWN_CHARS]}..."
     if not cut.isprintable():  # no line ends and control codes in messages, which also go to logs
         cut = "".join(c if c.isprintable() else "\ufffd" for c in cut)
     return f"'{cut}'"
 
 
 def blob(shape: Shape) -> Parse:
-    """Base64 text to bytes; min and max count bytes."""
+    """Make a parser of base64 text to bytes; min and max count bytes."""
     check_length = length_check(shape)
 
     def parse(value: Any, faults: list[Fault]) -> bytes:
@@ -163,7 +163,7 @@ def blob(shape: Shape) -> Parse:
 
 
 def integer(bits: int) -> Callable[[Shape], Parse]:
-    """Whole numbers of so many bits. `1.0` is one in JSON, `1.5` and `true` are none."""
+    """Make parsers of whole numbers of `bits` bits. In JSON `1.0` is one, `1.5` and `true` are not."""
     lowest, highest = -(1 << (bits - 1)), (1 << (bits - 1)) - 1
 
     def make(shape: Shape) -> Parse:
@@ -173,7 +173,7 @@ def integer(bits: int) -> Callable[[Shape], Parse]:
             if type(value) is float:
                 if not value.is_integer():
                     raise WrongTypeError("a whole number")
-            elif type(value) is not int:  # not isinstance: a bool is no number
+            elif type(value) is not int:  # not isinstance: bool is a subclass of int
                 raise WrongTypeError("a whole number", value)
             number = int(value)
             if not lowest <= number <= highest:
@@ -187,7 +187,7 @@ def integer(bits: int) -> Callable[[Shape], Parse]:
 
 
 def real(shape: Shape) -> Parse:
-    """Finite numbers, as float."""
+    """Make a parser of finite numbers to float."""
     check = _range_check(shape)
 
     def parse(value: Any, faults: list[Fault]) -> float:
@@ -219,7 +219,7 @@ def _range_check(shape: Shape) -> Callable[[float, list[Fault]], None]:
 
 
 def boolean(_shape: Shape) -> Parse:
-    """JSON's true and false, nothing else."""
+    """Make a parser of JSON's true and false."""
 
     def parse(value: Any, _faults: list[Fault]) -> bool:
         if type(value) is not bool:
@@ -230,7 +230,7 @@ def boolean(_shape: Shape) -> Parse:
 
 
 def timestamp(_shape: Shape) -> Parse:
-    """Seconds since 1970, to an aware UTC datetime."""
+    """Make a parser of seconds since 1970 to aware UTC datetimes."""
 
     def parse(value: Any, _faults: list[Fault]) -> datetime:
         if type(value) is not int and type(value) is not float:

@@ -1,4 +1,4 @@
-"""Request rates: a token bucket for each account, Region and operation (AWS docs, Connect API throttling
+"""Rate limits: a token bucket for each account, Region and operation (AWS docs, Connect API throttling
 quotas)."""
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from sonant.errors import Throttling
 from sonant.settings import Rates
 
-#: Which rate of the settings holds for which operations.
+#: Operations by the setting of their rate.
 GROUPS: Mapping[str, tuple[str, ...]] = {
     "evaluate_session": ("EvaluateSession",),
     "domains_and_jobs": (
@@ -48,10 +48,10 @@ GROUPS: Mapping[str, tuple[str, ...]] = {
     ),
 }
 
-#: A bucket holds one second's worth of calls, and at least this many.
+#: A bucket holds the requests of one second, and at least this many.
 LEAST_BURST = 5.0
-#: Buckets kept at most: accounts times Regions times operations, bounded against a flood of accounts.
-MOST_BUCKETS = 100_000
+#: Most buckets (accounts times Regions times operations), a bound against a flood of accounts.
+MAX_BUCKETS = 100_000
 
 
 @dataclass(slots=True)
@@ -67,45 +67,51 @@ def rates_per_s(rates: Rates, own: Iterable[str]) -> dict[str, float]:
     return {name: rate * rates.factor for name, rate in found.items()}
 
 
-#: (account, Region, operation, calls a second, most calls at once): whether there was a call left.
-Shared = Callable[[str, str, str, float, float], bool]
+#: Takes a token from the bucket of (account, Region, operation, requests per second, bucket size) and returns
+#: whether one was left.
+SharedBuckets = Callable[[str, str, str, float, float], bool]
 
 
 class Throttle:
-    """`take` spends one call. `rates_per_s` maps operation names to calls a second; 0 means no limit."""
+    """Enforces the rates. `rates_per_s` maps operation names to requests per second; 0 means no limit."""
 
     def __init__(
         self,
         rates_per_s: Mapping[str, float],
         monotonic_s: Callable[[], float],
-        shared: Shared | None = None,
+        shared: SharedBuckets | None = None,
     ) -> None:
-        """`shared` has the last word, where other processes answer calls of the same accounts. What this
-        process alone has had too much of is refused without asking it."""
+        """`shared` are buckets shared with other processes that serve the same accounts. A request over this
+        process's own limit is refused without a look at them."""
         self._rates = rates_per_s
         self.monotonic_s = monotonic_s
         self._shared = shared
         self._buckets: dict[tuple[str, str, str], _Bucket] = {}
         self._lock = threading.Lock()
 
+    @property
+    def bucket_count(self) -> int:
+        """How many buckets there are."""
+        return len(self._buckets)
+
     def take(self, account_id: str, operation: str, region: str = "") -> None:
-        """Raises Throttling when the account's bucket for this operation, in this Region, is empty."""
+        """Take a token. Raises Throttling if the bucket of account, operation and Region is empty."""
         rate = self._rates.get(operation, 0.0)
         if not rate:
             return
         size = max(rate, LEAST_BURST)
-        self._take_own((account_id, region, operation), rate, size)
+        self._take_local((account_id, region, operation), rate, size)
         if self._shared is not None and not self._shared(account_id, region, operation, rate, size):
             raise Throttling("Rate exceeded")
 
-    def _take_own(self, place: tuple[str, str, str], rate: float, size: float) -> None:
+    def _take_local(self, key: tuple[str, str, str], rate: float, size: float) -> None:
         now_s = self.monotonic_s()
         with self._lock:
-            bucket = self._buckets.get(place)
+            bucket = self._buckets.get(key)
             if bucket is None:
-                if len(self._buckets) >= MOST_BUCKETS:
+                if len(self._buckets) >= MAX_BUCKETS:
                     self._buckets.clear()
-                bucket = self._buckets[place] = _Bucket(size, now_s)
+                bucket = self._buckets[key] = _Bucket(size, now_s)
             bucket.tokens = min(size, bucket.tokens + (now_s - bucket.filled_at_s) * rate)
             bucket.filled_at_s = now_s
             if bucket.tokens < 1.0:

@@ -1,8 +1,8 @@
 """Input shapes of a service model, compiled once into functions that parse and check one JSON document.
 
 A value of the wrong JSON type stops the parse (`SerializationFault`). Broken constraints are collected and
-told together (`Validation`), worded as AWS services word them. Values of sensitive members, and of anything
-that could hold some, are never echoed.
+reported together (`Validation`), in AWS's wording. Error messages never repeat sensitive values, nor
+containers that may hold some.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from sonant.gateway import scalars
 from sonant.gateway.models import Shape
 from sonant.gateway.scalars import Fault, Parse, WrongTypeError
 
-_TOLD_FAULTS = 50
-"""Violations that are told in full; all are counted."""
+_MAX_LISTED_FAULTS = 50
+"""Most violations that a message lists; all are counted."""
 
 _NOT_NULL = "Member must not be null"
 
@@ -38,8 +38,8 @@ def compile_input(shape: Shape | None) -> Callable[[object], dict[str, Any]]:
         try:
             parsed: dict[str, Any] = parse({} if document is None else document, faults)
         except WrongTypeError as wrong:
-            place = f"Value at '{wrong.path}'" if wrong.path else "The request body"
-            raise SerializationFault(f"{place} {wrong.problem}") from None
+            where = f"Value at '{wrong.path}'" if wrong.path else "The request body"
+            raise SerializationFault(f"{where} {wrong.problem}") from None
         if faults:
             raise Validation(_text(faults))
         return parsed
@@ -48,15 +48,15 @@ def compile_input(shape: Shape | None) -> Callable[[object], dict[str, Any]]:
 
 
 def _text(faults: list[Fault]) -> str:
-    told = [
+    listed = [
         f"Value {fault.value}{' ' if fault.value else ''}at '{fault.path}' failed to satisfy constraint: "
         f"{fault.constraint}"
-        for fault in faults[:_TOLD_FAULTS]
+        for fault in faults[:_MAX_LISTED_FAULTS]
     ]
-    if len(faults) > _TOLD_FAULTS:
-        told.append("...")
+    if len(faults) > _MAX_LISTED_FAULTS:
+        listed.append("...")
     noun = "error" if len(faults) == 1 else "errors"
-    return f"{len(faults)} validation {noun} detected: {'; '.join(told)}"
+    return f"{len(faults)} validation {noun} detected: {'; '.join(listed)}"
 
 
 def _compile(shape: Shape) -> Parse:
@@ -67,9 +67,9 @@ def _compile(shape: Shape) -> Parse:
 
 
 def _put_under(path: str, faults: list[Fault], start: int) -> int:
-    """Put `path` in front of the faults from `start` on; answers how many faults there are now.
+    """Prepend `path` to the faults from `start` on; returns the number of faults.
 
-    So a path is only ever built for what is wrong, and a right document costs no string work.
+    Paths are thus built for faults only: a valid document costs no string work.
     """
     for index in range(start, len(faults)):
         fault = faults[index]

@@ -1,6 +1,6 @@
-"""Policy documents: JSON to statements, or a SetupError that says which statement is wrong and why. Pure.
+"""Parser of policy documents: JSON to statements, or a SetupError that says which one is wrong and why.
 
-What is not understood is refused, never skipped: to skip a condition would widen a right.
+Whatever is not understood is refused, never skipped: a skipped condition would widen a right.
 """
 
 from __future__ import annotations
@@ -12,10 +12,18 @@ from functools import lru_cache
 from typing import Any, NoReturn
 
 from sonant.errors import SetupError
-from sonant.iam.conditions import Condition, NullCheck, read_conditions
-from sonant.iam.glob import ARN_PARTS, any_of, tokens
-from sonant.iam.statements import Names, Policy, Statement
-from sonant.iam.variables import Pieces, Variable, constant, has_variables, pieces
+from sonant.iam.conditions import Condition, NullCheck, parse_conditions
+from sonant.iam.evaluation import ElementMatcher, Policy, Statement
+from sonant.iam.patterns import (
+    ARN_PARTS,
+    Template,
+    Variable,
+    any_of,
+    constant,
+    has_variables,
+    parse_template,
+    tokenize,
+)
 
 #: The most an IAM role's policies may hold together (AWS docs, IAM quotas).
 MAX_POLICY_CHARS = 10_240
@@ -33,15 +41,15 @@ _MAX_SID_CHARS = 128
 
 @lru_cache(maxsize=1024)
 def parse(text: str, *, max_chars: int = MAX_POLICY_CHARS) -> Policy:
-    """Read the policy of a user or role. Raises SetupError."""
-    return Policy(tuple(_statement(part) for part in read_parts(text, _ELEMENTS, max_chars)))
+    """Parse the policy of a user or role. Raises SetupError."""
+    return Policy(tuple(_statement(raw) for raw in read_statements(text, _ELEMENTS, max_chars)))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Part:
-    """A statement's JSON, of which the elements that all kinds of policy share are checked."""
+class RawStatement:
+    """A statement's JSON after the checks that all kinds of policies share."""
 
-    number: int
+    number: int  # from 1
     sid: str | None
     allow: bool
     elements: dict[str, Any]
@@ -51,27 +59,27 @@ class Part:
 
     def conditions(self) -> tuple[Condition | NullCheck, ...]:
         try:
-            return read_conditions(self.elements.get("Condition", {}), self.allow)
+            return parse_conditions(self.elements.get("Condition", {}), self.allow)
         except SetupError as fault:
             self.refuse(str(fault))
 
-    def actions(self) -> Names:
+    def actions(self) -> ElementMatcher:
         names, negated = self._either("Action", "NotAction")
         for name in names:
             if "${" in name:
                 self.refuse("an action cannot hold a variable")
             if name != "*" and ":" not in name:
                 self.refuse(f"action {name[:60]!r} is not of the form service:action")
-        patterns = any_of(tokens(name.lower()) for name in names)
-        return Names(element="action", negated=negated, constant=patterns)
+        patterns = any_of(tokenize(name.lower()) for name in names)
+        return ElementMatcher(element="action", negated=negated, constant=patterns)
 
-    def resources(self) -> Names:
+    def resources(self) -> ElementMatcher:
         names, negated = self._either("Resource", "NotResource")
         try:
             values = [_resource(name) for name in names]
         except SetupError as fault:
             self.refuse(str(fault))
-        return Names(
+        return ElementMatcher(
             element="resource",
             negated=negated,
             constant=any_of(constant(value) for value in values if not has_variables(value)),
@@ -85,16 +93,16 @@ class Part:
         return strings(self, name, self.elements[name]), name == negated
 
 
-def strings(part: Part, name: str, value: Any) -> list[str]:
-    """A string or a list of strings."""
+def strings(raw: RawStatement, name: str, value: Any) -> list[str]:
+    """Parse the element `name`, a string or a list of strings."""
     values = [value] if isinstance(value, str) else value
     if not isinstance(values, list) or not values or not all(isinstance(item, str) for item in values):
-        part.refuse(f"{name} must be a string or a list of strings")
+        raw.refuse(f"{name} must be a string or a list of strings")
     return values
 
 
-def read_parts(text: str, elements: Collection[str], max_chars: int) -> list[Part]:
-    """The statements of a document. Raises SetupError for an element that is not one of `elements`."""
+def read_statements(text: str, elements: Collection[str], max_chars: int) -> list[RawStatement]:
+    """Parse a document into its statements. Raises SetupError for an element not in `elements`."""
     if len(text) > max_chars:
         raise SetupError(f"policy is too large: {len(text)} characters, at most {max_chars} are allowed")
     try:
@@ -116,13 +124,13 @@ def read_parts(text: str, elements: Collection[str], max_chars: int) -> list[Par
         raise SetupError("policy must be an object with a list named Statement")
     if len(statements) > MAX_STATEMENTS:
         raise SetupError(f"policy has {len(statements)} statements, at most {MAX_STATEMENTS} are allowed")
-    parts = [_part(number, statement, elements) for number, statement in enumerate(statements, 1)]
+    found = [_raw_statement(number, statement, elements) for number, statement in enumerate(statements, 1)]
     sids: set[str] = set()
-    for part in parts:
-        if part.sid in sids:
-            part.refuse("its Sid is that of an earlier statement")
-        sids.update([part.sid] if part.sid else [])
-    return parts
+    for raw in found:
+        if raw.sid in sids:
+            raw.refuse("its Sid is that of an earlier statement")
+        sids.update([raw.sid] if raw.sid else [])
+    return found
 
 
 _ELEMENTS = frozenset(("Sid", "Effect", "Action", "NotAction", "Resource", "NotResource", "Condition"))
@@ -133,7 +141,7 @@ _HINTS = {
 }
 
 
-def _part(number: int, statement: Any, elements: Collection[str]) -> Part:
+def _raw_statement(number: int, statement: Any, elements: Collection[str]) -> RawStatement:
     where = f"policy statement {number}"
     if not isinstance(statement, dict):
         raise SetupError(f"{where} must be an object")
@@ -144,29 +152,31 @@ def _part(number: int, statement: Any, elements: Collection[str]) -> Part:
     sid = statement.get("Sid")
     if sid is not None and not (isinstance(sid, str) and len(sid) <= _MAX_SID_CHARS and sid.isprintable()):
         raise SetupError(f"{where}: Sid must be a string of at most {_MAX_SID_CHARS} characters")
-    return Part(number=number, sid=sid or None, allow=statement["Effect"] == "Allow", elements=statement)
-
-
-def _statement(part: Part) -> Statement:
-    return Statement(
-        number=part.number,
-        sid=part.sid,
-        allow=part.allow,
-        actions=part.actions(),
-        resources=part.resources(),
-        conditions=part.conditions(),
+    return RawStatement(
+        number=number, sid=sid or None, allow=statement["Effect"] == "Allow", elements=statement
     )
 
 
-def _resource(name: str) -> Pieces:
-    read = pieces(name, wildcards=True)
+def _statement(raw: RawStatement) -> Statement:
+    return Statement(
+        number=raw.number,
+        sid=raw.sid,
+        allow=raw.allow,
+        actions=raw.actions(),
+        resources=raw.resources(),
+        conditions=raw.conditions(),
+    )
+
+
+def _resource(name: str) -> Template:
+    template = parse_template(name, wildcards=True)
     colons = 0
-    for piece in read:
+    for piece in template:
         if isinstance(piece, Variable) and colons < ARN_PARTS - 1:
             # AWS docs: variables are for the resource part. Before it they could name other accounts.
             raise SetupError("a variable in a resource must come after the fifth colon of the ARN")
         colons += piece.count(":") if isinstance(piece, str) else 0
-    return read
+    return template
 
 
 def _listed(unknown: Collection[str]) -> str:
@@ -174,11 +184,11 @@ def _listed(unknown: Collection[str]) -> str:
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    # Of two equal names JSON readers keep one, and not all the same one: a policy must mean one thing.
-    made = dict(pairs)
-    if len(made) != len(pairs):
+    # JSON parsers differ in which of two equal names they keep: a policy must have one meaning.
+    members = dict(pairs)
+    if len(members) != len(pairs):
         raise ValueError("an object holds the same name twice")
-    return made
+    return members
 
 
 def _no_constant(name: str) -> NoReturn:

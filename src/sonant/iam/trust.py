@@ -1,4 +1,4 @@
-"""Trust policies (AssumeRolePolicyDocument): who may act as a role. Pure."""
+"""Trust policies (AssumeRolePolicyDocument): which principals may assume a role."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from functools import lru_cache
 
 from sonant.iam.conditions import Condition, NullCheck
 from sonant.iam.context import NOTHING, Context, Facts
-from sonant.iam.documents import MAX_POLICY_CHARS, Part, read_parts, strings
-from sonant.iam.statements import Names, first_failing
+from sonant.iam.documents import MAX_POLICY_CHARS, RawStatement, read_statements, strings
+from sonant.iam.evaluation import ElementMatcher, first_failing
 
 ASSUME_ROLE = "sts:AssumeRole"
 
@@ -24,7 +24,7 @@ _SERVICE = re.compile(r"[a-z0-9-]+(?:\.[a-z0-9-]+)+")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Principals:
-    """Whom a statement is about. A principal is an ARN, or a service such as `voiceid.amazonaws.com`."""
+    """The principals of a statement: ARNs, or services such as `voiceid.amazonaws.com`."""
 
     everyone: bool = False  # services too
     every_arn: bool = False
@@ -49,9 +49,11 @@ class Principals:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrustStatement:
+    """One statement of a trust policy."""
+
     allow: bool
     principals: Principals
-    actions: Names
+    actions: ElementMatcher
     conditions: tuple[Condition | NullCheck, ...]
 
     def applies(self, principal: str, action: str, facts: Facts) -> bool:
@@ -64,13 +66,15 @@ class TrustStatement:
 
 @dataclass(frozen=True, slots=True)
 class TrustPolicy:
+    """The trust policy of a role."""
+
     statements: tuple[TrustStatement, ...]
 
 
 def trusts(
     document: TrustPolicy, principal: str, context: Context = NOTHING, action: str = ASSUME_ROLE
 ) -> bool:
-    """Whether `principal` (an ARN, or a service such as `voiceid.amazonaws.com`) may act as the role."""
+    """Whether `principal` (an ARN, or a service such as `voiceid.amazonaws.com`) may assume the role."""
     facts = Facts(context)
     action = action.lower()
     applying = [one.allow for one in document.statements if one.applies(principal, action, facts)]
@@ -79,32 +83,32 @@ def trusts(
 
 @lru_cache(maxsize=1024)
 def parse_trust(text: str, *, max_chars: int = MAX_POLICY_CHARS) -> TrustPolicy:
-    """Read a trust policy. Raises SetupError that says which statement is wrong and why."""
-    return TrustPolicy(tuple(map(_statement, read_parts(text, _ELEMENTS, max_chars))))
+    """Parse a trust policy. Raises SetupError that says which statement is wrong and why."""
+    return TrustPolicy(tuple(map(_statement, read_statements(text, _ELEMENTS, max_chars))))
 
 
-def _statement(part: Part) -> TrustStatement:
-    for action in strings(part, "Action", part.elements.get("Action")):
+def _statement(raw: RawStatement) -> TrustStatement:
+    for action in strings(raw, "Action", raw.elements.get("Action")):
         if not action.lower().startswith("sts:"):
-            part.refuse("a trust policy is about sts: actions only, such as sts:AssumeRole")
+            raw.refuse("a trust policy is about sts: actions only, such as sts:AssumeRole")
     return TrustStatement(
-        allow=part.allow,
-        principals=_principals(part),
-        actions=part.actions(),
-        conditions=part.conditions(),
+        allow=raw.allow,
+        principals=_principals(raw),
+        actions=raw.actions(),
+        conditions=raw.conditions(),
     )
 
 
-def _principals(part: Part) -> Principals:
-    value = part.elements.get("Principal")
+def _principals(raw: RawStatement) -> Principals:
+    value = raw.elements.get("Principal")
     if value == "*":
         return Principals(everyone=True)
     if not isinstance(value, dict) or not value:
-        part.refuse('Principal must be "*" or an object with AWS or Service')
+        raw.refuse('Principal must be "*" or an object with AWS or Service')
     if unknown := set(value) - {"AWS", "Service"}:
-        part.refuse(f"Principal {', '.join(name[:60] for name in sorted(unknown))} is not supported")
+        raw.refuse(f"Principal {', '.join(name[:60] for name in sorted(unknown))} is not supported")
     accounts, arns, sessions = set(), set(), set()
-    named = strings(part, "Principal AWS", value["AWS"]) if "AWS" in value else []
+    named = strings(raw, "Principal AWS", value["AWS"]) if "AWS" in value else []
     for name in named:
         if name == "*":
             continue
@@ -115,17 +119,17 @@ def _principals(part: Part) -> Principals:
         elif exact := _PRINCIPAL.fullmatch(name):
             arns.add(name)
             if exact[3] == "role":
-                # AWS docs: who trusts a role trusts its sessions; their ARN has the name without its path.
+                # AWS docs: trust in a role includes its sessions; their ARN has its name without path.
                 role = exact[4].rpartition("/")[2]
                 sessions.add(f"arn:{exact[1]}:sts::{exact[2]}:assumed-role/{role}")
         else:
-            part.refuse(
+            raw.refuse(
                 f"Principal AWS {name[:80]!r} must be *, an account or the whole ARN of a user or role"
             )
-    services = strings(part, "Principal Service", value["Service"]) if "Service" in value else []
+    services = strings(raw, "Principal Service", value["Service"]) if "Service" in value else []
     for name in services:
         if not _SERVICE.fullmatch(name):
-            part.refuse(f"Principal Service {name[:80]!r} is not a service such as voiceid.amazonaws.com")
+            raw.refuse(f"Principal Service {name[:80]!r} is not a service such as voiceid.amazonaws.com")
     return Principals(
         every_arn="*" in named,
         accounts=frozenset(accounts),

@@ -17,6 +17,7 @@ from sonant.errors import (
 from sonant.ids import new_id
 from sonant.operations.idempotency import client_token
 from sonant.operations.paging import paged
+from sonant.operations.registry import operation
 from sonant.operations.service import Answer, Caller, Request, Service, domain_not_found
 from sonant.operations.tags import checked_tags, require_unchanged
 from sonant.storage.crypto.vault import Vault, create_vault, open_vault
@@ -28,6 +29,7 @@ from sonant.storage.repositories import consents, domains
 DOMAINS_PAGE = 10
 
 
+@operation
 def create_domain(service: Service, caller: Caller, request: Request) -> Answer:
     """Make a domain and its default watchlist. It is active at once."""
     settings = service.settings
@@ -70,6 +72,7 @@ def create_domain(service: Service, caller: Caller, request: Request) -> Answer:
         return {"Domain": domain_member(domain, vault)}
 
 
+@operation
 def describe_domain(service: Service, caller: Caller, request: Request) -> Answer:
     """Answers for a suspended domain too."""
     with service.database.read() as connection:
@@ -77,6 +80,7 @@ def describe_domain(service: Service, caller: Caller, request: Request) -> Answe
     return {"Domain": domain_member(domain, service.open_vault(caller, domain))}
 
 
+@operation
 def list_domains(service: Service, caller: Caller, request: Request) -> Answer:
     """Oldest first, suspended ones too.
 
@@ -99,6 +103,7 @@ def list_domains(service: Service, caller: Caller, request: Request) -> Answer:
     }
 
 
+@operation
 def update_domain(service: Service, caller: Caller, request: Request) -> Answer:
     """Set name and description (absent: removed); another key begins a key change.
 
@@ -130,6 +135,7 @@ def update_domain(service: Service, caller: Caller, request: Request) -> Answer:
         return {"Domain": domain_member(service.require_domain(connection, caller, domain.domain_id), vault)}
 
 
+@operation
 def delete_domain(service: Service, caller: Caller, request: Request) -> None:
     """Suspend a domain: it is erased after 30 days, until then it can be restored. Again: no change."""
     with service.database.write() as connection:
@@ -139,6 +145,7 @@ def delete_domain(service: Service, caller: Caller, request: Request) -> None:
             require_unchanged(domains.suspend(connection, domain, service.clock()))
 
 
+@operation
 def restore_domain(service: Service, caller: Caller, request: Request) -> Answer:
     """Take a suspended domain back within its 30 days. An active one stays as it is.
 

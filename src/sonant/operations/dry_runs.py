@@ -6,6 +6,7 @@ from typing import Any
 
 from sonant.operations import jobs as shared
 from sonant.operations.enrollment_jobs import job_config
+from sonant.operations.registry import operation
 from sonant.operations.service import Answer, Caller, Request, Service
 from sonant.storage.crypto.vault import Vault
 from sonant.storage.repositories import jobs
@@ -20,18 +21,21 @@ _START = shared.Start(
 )
 
 
+@operation
 def start_enrollment_dry_run(service: Service, caller: Caller, request: Request) -> Answer:
     """Write the dry run down; a runner takes it from there, as it does a job."""
     config = job_config(request.get("EnrollmentConfig", {}), service.settings.enrollment.risk_threshold)
     return shared.start(service, caller, request, _START, config)
 
 
+@operation
 def describe_enrollment_dry_run(service: Service, caller: Caller, request: Request) -> Answer:
     with service.open_domain(caller, request["DomainId"], write=False) as (connection, domain, vault):
         job = shared.require_job(connection, KIND, domain.domain_id, request["JobId"])
         return {"Job": _member(job, vault)}
 
 
+@operation
 def list_enrollment_dry_runs(service: Service, caller: Caller, request: Request) -> Answer:
     return shared.list_page(service, caller, request, KIND, "ListEnrollmentDryRuns")
 

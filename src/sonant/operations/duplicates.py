@@ -15,6 +15,7 @@ from sqlalchemy import Connection
 from sonant.errors import Throttling
 from sonant.jobs.calibration_cache import scale_of
 from sonant.operations.paging import paged
+from sonant.operations.registry import ExecutorKind, operation
 from sonant.operations.service import Answer, Caller, Request, Service
 from sonant.storage.crypto.vault import Vault
 from sonant.storage.repositories import speakers, voiceprints
@@ -48,6 +49,7 @@ class Voices:
     """Speakers whose voiceprints come from other models."""
 
 
+@operation(executor=ExecutorKind.LONG)
 def list_voice_duplicates(service: Service, caller: Caller, request: Request) -> Answer:
     """Raises Throttling while another search is on."""
     if not _turn.acquire(blocking=False):

@@ -6,6 +6,7 @@ from typing import Any
 
 from sonant.events.documents import batch_enrollment_event
 from sonant.operations import jobs as shared
+from sonant.operations.registry import operation
 from sonant.operations.service import Answer, Caller, Request, Service
 from sonant.storage.repositories import jobs
 
@@ -18,16 +19,19 @@ _START = shared.Start(
 )
 
 
+@operation
 def start_speaker_enrollment_job(service: Service, caller: Caller, request: Request) -> Answer:
     """Write the job down; a runner takes it from there. Manifest and role are looked at by the runner."""
     config = job_config(request.get("EnrollmentConfig", {}), service.settings.enrollment.risk_threshold)
     return shared.start(service, caller, request, _START, config)
 
 
+@operation
 def describe_speaker_enrollment_job(service: Service, caller: Caller, request: Request) -> Answer:
     return shared.describe(service, caller, request, jobs.ENROLLMENT)
 
 
+@operation
 def list_speaker_enrollment_jobs(service: Service, caller: Caller, request: Request) -> Answer:
     return shared.list_page(service, caller, request, jobs.ENROLLMENT, "ListSpeakerEnrollmentJobs")
 

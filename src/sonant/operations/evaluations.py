@@ -16,6 +16,7 @@ from sonant.errors import Conflict, ModelledError
 from sonant.events.session_documents import evaluate_session_event, evaluation_refused_event
 from sonant.ids import new_id
 from sonant.operations.comparisons import View, assessed, heard_for, score, undamaged, view_of
+from sonant.operations.registry import operation
 from sonant.operations.service import Answer, Caller, Request, Service
 from sonant.operations.sessions import telling_refusal
 from sonant.operations.watchlists import require_watchlist
@@ -68,6 +69,20 @@ class _Work(Exception):
     """A result must be made."""
 
 
+def known_evaluation(service: Service, caller: Caller, request: Request) -> Answer | None:
+    """EvaluateSession if reading is enough; None if results must be made or a refusal reported."""
+    try:
+        with _reading(service, caller, request) as view:
+            try:
+                made = Results(authentication=_authentication(view, None), fraud_detection=_fraud(view, None))
+            except _Work:
+                return None
+            return _answer(view, made)
+    except ModelledError:
+        return None
+
+
+@operation(read_first=known_evaluation)
 def evaluate_session(service: Service, caller: Caller, request: Request) -> Answer:
     """See the module. Raises Conflict DOMAIN_NOT_ACTIVE, although it mostly reads, ResourceNotFound SESSION
     and WATCHLIST, and Validation for what cannot be compared, saying what to do."""
@@ -84,19 +99,6 @@ def evaluate_session(service: Service, caller: Caller, request: Request) -> Answ
             if answer is not None:
                 return answer
         raise Conflict("CONCURRENT_CHANGES")
-
-
-def known_evaluation(service: Service, caller: Caller, request: Request) -> Answer | None:
-    """The same answer if it takes no more than reading; None if there is work to do, or a refusal to tell."""
-    try:
-        with _reading(service, caller, request) as view:
-            try:
-                made = Results(authentication=_authentication(view, None), fraud_detection=_fraud(view, None))
-            except _Work:
-                return None
-            return _answer(view, made)
-    except ModelledError:
-        return None
 
 
 @contextmanager

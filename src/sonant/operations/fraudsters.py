@@ -9,17 +9,20 @@ from sqlalchemy import Connection
 from sonant.errors import Conflict, ResourceNotFound, ServiceQuotaExceeded, Validation
 from sonant.events.documents import ErrorInfo, Event, EventDomain, fraudster_event
 from sonant.operations.paging import paged
+from sonant.operations.registry import operation
 from sonant.operations.service import Answer, Caller, Request, Service
 from sonant.operations.watchlists import require_watchlist
 from sonant.storage.repositories import watchlists
 from sonant.storage.repositories.watchlists import Fraudster
 
 
+@operation
 def describe_fraudster(service: Service, caller: Caller, request: Request) -> Answer:
     with service.open_domain(caller, request["DomainId"], write=False) as (connection, domain, _vault):
         return {"Fraudster": _member(_require(connection, domain.domain_id, request["FraudsterId"]))}
 
 
+@operation
 def list_fraudsters(service: Service, caller: Caller, request: Request) -> Answer:
     """Of the whole domain, or of one watchlist."""
     watchlist_id = request.get("WatchlistId")
@@ -38,6 +41,7 @@ def list_fraudsters(service: Service, caller: Caller, request: Request) -> Answe
         return {"FraudsterSummaries": [_member(item) for item in items], "NextToken": next_token}
 
 
+@operation
 def associate_fraudster(service: Service, caller: Caller, request: Request) -> Answer:
     """Put a fraudster on another list; nothing happens when it is on it already."""
     with service.open_domain(caller, request["DomainId"], write=True) as (connection, domain, _vault):
@@ -49,6 +53,7 @@ def associate_fraudster(service: Service, caller: Caller, request: Request) -> A
         return {"Fraudster": _member(_require(connection, domain.domain_id, fraudster.fraudster_id))}
 
 
+@operation
 def disassociate_fraudster(service: Service, caller: Caller, request: Request) -> Answer:
     """Take a fraudster off a list; it must stay on at least one."""
     with service.open_domain(caller, request["DomainId"], write=True) as (connection, domain, _vault):
@@ -64,6 +69,7 @@ def disassociate_fraudster(service: Service, caller: Caller, request: Request) -
         return {"Fraudster": _member(_require(connection, domain.domain_id, fraudster.fraudster_id))}
 
 
+@operation
 def delete_fraudster(service: Service, caller: Caller, request: Request) -> None:
     """Forget a fraudster; it leaves every watchlist."""
 

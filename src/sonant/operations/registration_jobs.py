@@ -6,6 +6,7 @@ from typing import Any
 
 from sonant.events.documents import batch_registration_event
 from sonant.operations import jobs as shared
+from sonant.operations.registry import operation
 from sonant.operations.service import Answer, Caller, Request, Service
 from sonant.settings import Settings
 from sonant.storage.repositories.jobs import REGISTRATION
@@ -19,16 +20,19 @@ _START = shared.Start(
 )
 
 
+@operation
 def start_fraudster_registration_job(service: Service, caller: Caller, request: Request) -> Answer:
     """Write the job down; a runner takes it from there. Manifest and role are looked at by the runner."""
     config = _config(request.get("RegistrationConfig", {}), service.settings)
     return shared.start(service, caller, request, _START, config)
 
 
+@operation
 def describe_fraudster_registration_job(service: Service, caller: Caller, request: Request) -> Answer:
     return shared.describe(service, caller, request, REGISTRATION)
 
 
+@operation
 def list_fraudster_registration_jobs(service: Service, caller: Caller, request: Request) -> Answer:
     return shared.list_page(service, caller, request, REGISTRATION, "ListFraudsterRegistrationJobs")
 

@@ -25,6 +25,7 @@ from sonant.events.session_documents import (
 )
 from sonant.operations.idempotency import client_token
 from sonant.operations.paging import paged
+from sonant.operations.registry import operation
 from sonant.operations.service import Answer, Caller, Request, Service
 from sonant.operations.session_setup import set_up
 from sonant.retention.sessions import stream_event
@@ -40,6 +41,7 @@ from sonant.storage.repositories.sessions import Session
 NOT_ENOUGH_SPEECH = "NOT_ENOUGH_SPEECH"
 
 
+@operation
 def start_session(service: Service, caller: Caller, request: Request) -> Answer:
     """A new session, or the next stream of one that has ended. The audio comes from a carrier."""
     name: str = request["SessionName"]
@@ -61,6 +63,7 @@ def start_session(service: Service, caller: Caller, request: Request) -> Answer:
     return answer
 
 
+@operation
 def update_session(service: Service, caller: Caller, request: Request) -> Answer:
     """Members that are absent stay as they are; a configuration switches on what was off."""
     asked: str = request["SessionNameOrId"]
@@ -77,12 +80,14 @@ def update_session(service: Service, caller: Caller, request: Request) -> Answer
     return answer
 
 
+@operation
 def describe_session(service: Service, caller: Caller, request: Request) -> Answer:
     with service.open_domain(caller, request["DomainId"], write=False) as (connection, domain, vault):
         session = require_session(service, connection, domain.domain_id, request["SessionNameOrId"])
         return {"Session": _member(connection, domain, vault, session)}
 
 
+@operation
 def list_sessions(service: Service, caller: Caller, request: Request) -> Answer:
     """Oldest first; `StreamingStatus` filters exactly."""
     status, now = request.get("StreamingStatus"), service.clock()
@@ -100,6 +105,7 @@ def list_sessions(service: Service, caller: Caller, request: Request) -> Answer:
         }
 
 
+@operation
 def enroll_by_session(service: Service, caller: Caller, request: Request) -> Answer:
     """Ask for the session's speaker to be enrolled from its audio, once a session.
 
@@ -128,6 +134,7 @@ def enroll_by_session(service: Service, caller: Caller, request: Request) -> Ans
     return {"Status": NOT_ENOUGH_SPEECH}
 
 
+@operation
 def end_stream(service: Service, caller: Caller, request: Request) -> Answer:
     """End the stream; one that has ended already stays as it is."""
     with service.open_domain(caller, request["DomainId"], write=True) as (connection, domain, vault):

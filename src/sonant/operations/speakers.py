@@ -16,6 +16,7 @@ from sonant.events.documents import ErrorInfo, Event, EventDomain, SpeakerAction
 from sonant.ids import new_generated_id
 from sonant.jobs.calibration_cache import CalibrationCache
 from sonant.operations.paging import paged
+from sonant.operations.registry import ExecutorKind, operation
 from sonant.operations.service import Answer, Caller, Request, Service
 from sonant.operations.sessions import fail_enrollments
 from sonant.storage.crypto.vault import Vault
@@ -30,11 +31,13 @@ COMPARISON_SPEECH_S = 10.0
 OPTED_OUT_MEANWHILE, DELETED_MEANWHILE = "the speaker has opted out", "the speaker was deleted"
 
 
+@operation
 def describe_speaker(service: Service, caller: Caller, request: Request) -> Answer:
     with service.open_domain(caller, request["DomainId"], write=False) as (connection, domain, vault):
         return {"Speaker": speaker_member(_require(connection, vault, domain, request["SpeakerId"]), vault)}
 
 
+@operation
 def list_speakers(service: Service, caller: Caller, request: Request) -> Answer:
     with service.open_domain(caller, request["DomainId"], write=False) as (connection, domain, vault):
         items, next_token = paged(
@@ -50,6 +53,7 @@ def list_speakers(service: Service, caller: Caller, request: Request) -> Answer:
         }
 
 
+@operation
 def opt_out_speaker(service: Service, caller: Caller, request: Request) -> Answer:
     """Record a refusal, also of somebody never seen; what was known of the voice is destroyed."""
     with (
@@ -67,6 +71,7 @@ def opt_out_speaker(service: Service, caller: Caller, request: Request) -> Answe
     return answer
 
 
+@operation
 def import_opt_outs(service: Service, caller: Caller, request: Request) -> Answer:
     """Record many refusals, all or none; an id given twice counts once."""
     ids = dict.fromkeys(request["SpeakerIds"])
@@ -86,6 +91,7 @@ def import_opt_outs(service: Service, caller: Caller, request: Request) -> Answe
     return {"OptedOut": len(changed), "Unchanged": len(ids) - len(changed)}
 
 
+@operation
 def export_speaker(service: Service, caller: Caller, request: Request) -> Answer:
     """Everything that is kept about one speaker."""
     with service.open_domain(caller, request["DomainId"], write=False) as (connection, domain, vault):
@@ -105,6 +111,7 @@ def export_speaker(service: Service, caller: Caller, request: Request) -> Answer
         }
 
 
+@operation
 def delete_speaker(service: Service, caller: Caller, request: Request) -> Answer | None:
     """Forget a speaker: data key, voiceprint, audio and status go at once."""
     with (
@@ -120,6 +127,7 @@ def delete_speaker(service: Service, caller: Caller, request: Request) -> Answer
     return None
 
 
+@operation(executor=ExecutorKind.LONG)
 def compare_recording(service: Service, caller: Caller, request: Request) -> Answer:
     """Similarity of one recording to enrolled speakers. Nothing is stored."""
     with service.open_domain(caller, request["DomainId"], write=False) as (connection, domain, vault):

@@ -8,11 +8,13 @@ from contextlib import contextmanager
 from sqlalchemy import Connection
 
 from sonant.errors import Conflict, Validation
+from sonant.operations.registry import operation
 from sonant.operations.service import Answer, Caller, Request, Service, domain_not_found
 from sonant.storage.crypto.vault import Vault
 from sonant.storage.repositories import domains
 
 
+@operation
 def tag_resource(service: Service, caller: Caller, request: Request) -> Answer:
     """Add tags, or overwrite those with the same key."""
     given = checked_tags(request["Tags"])
@@ -25,6 +27,7 @@ def tag_resource(service: Service, caller: Caller, request: Request) -> Answer:
     return {}
 
 
+@operation
 def untag_resource(service: Service, caller: Caller, request: Request) -> Answer:
     """Remove tags by key; unknown keys do not matter."""
     with _opened(service, caller, request["ResourceArn"]) as (connection, domain, vault):
@@ -34,6 +37,7 @@ def untag_resource(service: Service, caller: Caller, request: Request) -> Answer
     return {}
 
 
+@operation
 def list_tags_for_resource(service: Service, caller: Caller, request: Request) -> Answer:
     """All tags, sorted by key; also of a suspended domain."""
     domain_id = _domain_id(caller, request["ResourceArn"])

@@ -10,11 +10,13 @@ from sonant.errors import Conflict, ResourceNotFound, ServiceQuotaExceeded, Vali
 from sonant.ids import new_id
 from sonant.operations.idempotency import client_token
 from sonant.operations.paging import paged
+from sonant.operations.registry import operation
 from sonant.operations.service import Answer, Caller, Request, Service
 from sonant.storage.crypto.vault import Vault
 from sonant.storage.repositories import watchlists
 
 
+@operation
 def create_watchlist(service: Service, caller: Caller, request: Request) -> Answer:
     with service.open_domain(caller, request["DomainId"], write=True) as (connection, domain, vault):
         token = client_token(service, connection, caller, "CreateWatchlist", request)
@@ -38,12 +40,14 @@ def create_watchlist(service: Service, caller: Caller, request: Request) -> Answ
         return {"Watchlist": _member(require_watchlist(connection, domain.domain_id, watchlist_id), vault)}
 
 
+@operation
 def describe_watchlist(service: Service, caller: Caller, request: Request) -> Answer:
     with service.open_domain(caller, request["DomainId"], write=False) as (connection, domain, vault):
         watchlist = require_watchlist(connection, domain.domain_id, request["WatchlistId"])
         return {"Watchlist": _member(watchlist, vault)}
 
 
+@operation
 def list_watchlists(service: Service, caller: Caller, request: Request) -> Answer:
     with service.open_domain(caller, request["DomainId"], write=False) as (connection, domain, vault):
         items, next_token = paged(
@@ -56,6 +60,7 @@ def list_watchlists(service: Service, caller: Caller, request: Request) -> Answe
         return {"WatchlistSummaries": [_member(item, vault) for item in items], "NextToken": next_token}
 
 
+@operation
 def update_watchlist(service: Service, caller: Caller, request: Request) -> Answer:
     """Members that are absent stay as they are. The default list cannot be changed."""
     with service.open_domain(caller, request["DomainId"], write=True) as (connection, domain, vault):
@@ -74,6 +79,7 @@ def update_watchlist(service: Service, caller: Caller, request: Request) -> Answ
         return {"Watchlist": _member(changed, vault)}
 
 
+@operation
 def delete_watchlist(service: Service, caller: Caller, request: Request) -> None:
     """Only an empty list, and never the default one, can be deleted."""
     with service.open_domain(caller, request["DomainId"], write=True) as (connection, domain, _vault):

@@ -1,1 +1,1 @@
-"""Pages for people who are signed in: so far the one that an agent looks at during a call."""
+"""The web console: pages for users who are signed in, so far the one that an agent watches during a call."""

@@ -1,6 +1,6 @@
-"""Signing in with an access key: a sealed ticket in a cookie, which names the key and when it ends.
+"""Signing in with an access key: a sealed cookie that names the key and when the login ends.
 
-The key itself is looked up with every request, so that switching it off takes effect at once.
+The key itself is looked up with every request, so that deactivating it takes effect at once.
 """
 
 from __future__ import annotations
@@ -20,48 +20,51 @@ from sonant.gateway.signature import Credential
 from sonant.storage.crypto.vault import ServiceSecret
 
 COOKIE = "sonant-ticket"
-#: How long one is signed in: an agent's shift.
-LIFE = timedelta(hours=10)
-_MAX_COOKIE = 1024
+#: How long a login lasts: an agent's shift.
+LIFETIME = timedelta(hours=10)
+_MAX_COOKIE_CHARS = 1024
+_MAX_ACCESS_KEY_CHARS = 128
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SignedIn:
-    """A ticket, and the key that it stands for."""
+class Login:
+    """A successful login: the cookie's value, and the access key that it stands for."""
 
-    ticket: str
+    cookie: str
     credential: Credential
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoginCookies:
-    """Gives tickets out and takes them in."""
+    """Issues and verifies login cookies."""
 
     secret: ServiceSecret
     find: Callable[[str], Credential | None]
+    """Credential of an access key id; None for an unknown or inactive key."""
     clock: Callable[[], datetime]
 
-    def sign_in(self, access_key_id: str, secret_key: str, session_token: str) -> SignedIn | None:
-        """A ticket for whoever knows the secret of an active key; None for all others."""
-        known = self.find(access_key_id) if 0 < len(access_key_id) <= 128 else None
+    def sign_in(self, access_key_id: str, secret_key: str, session_token: str) -> Login | None:
+        """Issue a cookie; None unless the secret (and session token) are those of an active key."""
+        known = self.find(access_key_id) if 0 < len(access_key_id) <= _MAX_ACCESS_KEY_CHARS else None
         # Unknown keys take as long as known ones: both are compared with something.
-        wanted = known.fingerprint if known is not None else secrets.token_bytes(32)
-        right = hmac.compare_digest(hashlib.sha256(secret_key.encode()).digest(), wanted)
+        expected = known.fingerprint if known is not None else secrets.token_bytes(32)
+        matches = hmac.compare_digest(hashlib.sha256(secret_key.encode()).digest(), expected)
         token = (known.session_token if known is not None else None) or ""
-        right = hmac.compare_digest(session_token.encode(), token.encode()) and right
+        matches = hmac.compare_digest(session_token.encode(), token.encode()) and matches
         now = self.clock()
-        if known is None or not right or self._over(known, now):
+        if known is None or not matches or _expired(known, now):
             return None
-        content = {"key": access_key_id, "until": (now + LIFE).timestamp()}
+        content = {"key": access_key_id, "until": (now + LIFETIME).timestamp()}
         sealed = self.secret.seal_ticket(json.dumps(content).encode())
-        return SignedIn(ticket=base64.urlsafe_b64encode(sealed).decode(), credential=known)
+        return Login(cookie=base64.urlsafe_b64encode(sealed).decode(), credential=known)
 
-    def holder(self, ticket: str | None) -> Credential | None:
-        """Whose ticket it is; None for one that is not ours, is over, or whose key is no longer active."""
-        if not ticket or len(ticket) > _MAX_COOKIE:
+    def credential_of(self, cookie: str | None) -> Credential | None:
+        """Verify a cookie and return its access key; None for one that is absent, forged or expired, or
+        whose key is no longer active."""
+        if not cookie or len(cookie) > _MAX_COOKIE_CHARS:
             return None
         try:
-            opened = self.secret.open_ticket(base64.b64decode(ticket, altchars=b"-_", validate=True))
+            opened = self.secret.open_ticket(base64.b64decode(cookie, altchars=b"-_", validate=True))
         except (SealBroken, binascii.Error, ValueError):
             return None
         content = json.loads(opened)
@@ -69,8 +72,8 @@ class LoginCookies:
         if content["until"] <= now.timestamp():
             return None
         known = self.find(content["key"])
-        return None if known is None or self._over(known, now) else known
+        return None if known is None or _expired(known, now) else known
 
-    @staticmethod
-    def _over(known: Credential, now: datetime) -> bool:
-        return known.expires_at is not None and known.expires_at <= now
+
+def _expired(credential: Credential, now: datetime) -> bool:
+    return credential.expires_at is not None and credential.expires_at <= now

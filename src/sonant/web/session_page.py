@@ -1,7 +1,7 @@
-"""What an agent sees during a call: `/sessions/<id>`, and how one signs in to see it.
+"""The session page of the web console, `/sessions/<id>`, which an agent watches during a call, and its login.
 
-The page asks the service's own operations on behalf of whoever is signed in: they are authorised, throttled
-and recorded like every other call. Changes need a header that no other site can send.
+The page calls the service's own operations for the user who is signed in: they are authorized, throttled and
+recorded like every other call. Changes need a header that no other site can send.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ from sonant.gateway.thread_pool import ThreadPool
 from sonant.gateway.throttle import Throttle
 from sonant.ids import new_uuid
 from sonant.operations.service import Caller
-from sonant.web.login_cookies import COOKIE, LIFE, LoginCookies, SignedIn
+from sonant.web.login_cookies import COOKIE, LIFETIME, Login, LoginCookies
 
-#: Paths that belong to the pages.
+#: Prefixes of the paths of the pages.
 PREFIXES = ("/sessions/", "/sign-in", "/sign-out", "/console/")
 
 _ID = re.compile(r"[A-Za-z0-9]{22}")
 _MAX_FORM_BYTES, _MAX_FIELDS = 8192, 8
-_OURS = "x-sonant"
+_PAGE_HEADER = "x-sonant"
 _HEADERS = {
     "Cache-Control": "no-store",
     "Content-Security-Policy": (
@@ -47,12 +47,12 @@ _HEADERS = {
     "X-Content-Type-Options": "nosniff",
 }
 _FILES = {"session.js": "text/javascript", "console.css": "text/css"}
-#: Attempts to sign in a second, from one address.
+#: Sign-in attempts per second from one address.
 _SIGN_INS_PER_S = 20.0
-#: What the audit trail may keep of a failed attempt: no secret that was typed into the wrong field.
+#: Key ids of failed attempts that the audit trail may hold: no secret that was typed into the wrong field.
 _KEY_ID = re.compile(r"[A-Z0-9]{16,128}")
 
-#: In no service model; under CloudTrail's name for it.
+#: Belongs to no service model; the name is CloudTrail's.
 SIGN_IN = unmodelled("ConsoleLogin")
 AUDITED_SIGN_INS = {
     SIGN_IN.target: Audited(name=SIGN_IN.name, read_only=False, request=dict, answer=dict),
@@ -60,21 +60,22 @@ AUDITED_SIGN_INS = {
 
 
 class SessionPages:
-    """The pages as ASGI. `domain_of` gives Region and id of the domain of a session id."""
+    """Serves the session page and its login as an ASGI app, `app`."""
 
     def __init__(
         self,
-        door: Gateway,
-        tickets: LoginCookies,
+        gateway: Gateway,
+        cookies: LoginCookies,
         domain_of: Callable[[str], tuple[str, str] | None],
         recorder: Recorder,
         threads: ThreadPool,
     ) -> None:
-        """Whatever asks the database runs in one of `threads`."""
-        self._threads = threads
-        self._door, self._tickets, self._domain_of, self._recorder = door, tickets, domain_of, recorder
-        self._attempts = Throttle({"SignIn": _SIGN_INS_PER_S}, door.throttle.monotonic_s)
-        self._pages = {name: _page(name) for name in ("session.html", "sign-in.html", *_FILES)}
+        """`domain_of` gives the Region and the id of the domain of a session id. Whatever reads the database
+        runs in `threads`."""
+        self._gateway, self._cookies, self._domain_of = gateway, cookies, domain_of
+        self._recorder, self._threads = recorder, threads
+        self._attempts = Throttle({"SignIn": _SIGN_INS_PER_S}, gateway.parts.throttle.monotonic_s)
+        self._files = {name: _read_file(name) for name in ("session.html", "sign-in.html", *_FILES)}
         self.app = Starlette(
             routes=[
                 Route("/sign-in", self._sign_in_page, methods=["GET"]),
@@ -94,152 +95,157 @@ class SessionPages:
 
     async def _sign_in(self, request: Request) -> Response:
         try:
-            self._attempts.take(_address(request), "SignIn")
+            self._attempts.take(_client_ip(request), "SignIn")
         except Throttling:
-            return _answer(429, b"Too many attempts; wait a moment.", "text/plain")
-        form = await _form(request)
+            return _response(429, b"Too many attempts; wait a moment.", "text/plain")
+        form = await _read_form(request)
         try:
-            found = await self._threads.run(self._signed_in, request, form)
+            login = await self._threads.run(self._attempt_login, request, form)
         except InternalServer:
-            return _answer(503, b"Signing in cannot be recorded now.", "text/plain")
-        where = _local(request.query_params.get("next", ""))
-        if found is None:
-            return RedirectResponse(f"/sign-in?failed=1&next={quote(where)}", 303, headers=_HEADERS)
-        answer = RedirectResponse(where, 303, headers=_HEADERS)
-        answer.set_cookie(
+            return _response(503, b"Signing in cannot be recorded now.", "text/plain")
+        next_path = _local_path(request.query_params.get("next", ""))
+        if login is None:
+            return RedirectResponse(f"/sign-in?failed=1&next={quote(next_path)}", 303, headers=_HEADERS)
+        response = RedirectResponse(next_path, 303, headers=_HEADERS)
+        response.set_cookie(
             COOKIE,
-            found.ticket,
-            max_age=int(LIFE.total_seconds()),
+            login.cookie,
+            max_age=int(LIFETIME.total_seconds()),
             httponly=True,
             samesite="strict",
             secure=request.url.scheme == "https",
         )
-        return answer
+        return response
 
-    def _signed_in(self, request: Request, form: Mapping[str, str]) -> SignedIn | None:
-        """The attempt and what came of it, written down. Raises InternalServer when it cannot be."""
-        claimed, region = form.get("access-key-id", ""), self._door.service.settings.region
-        found = self._tickets.sign_in(
+    def _attempt_login(self, request: Request, form: Mapping[str, str]) -> Login | None:
+        """Check the form and record the attempt. Raises InternalServer if it cannot be recorded."""
+        claimed, region = form.get("access-key-id", ""), self._gateway.parts.service.settings.region
+        login = self._cookies.sign_in(
             claimed, form.get("secret-access-key", ""), form.get("session-token", "")
         )
         self._recorder.record(
             SIGN_IN,
             request_id=new_uuid(),
-            source_ip=_address(request),
+            source_ip=_client_ip(request),
             headers=request.scope["headers"],
             query=b"",
-            caller=None if found is None else Caller(principal=found.credential.principal, region=region),
-            access_key_id=claimed if found is not None or _KEY_ID.fullmatch(claimed) else "",
+            caller=None if login is None else Caller(principal=login.credential.principal, region=region),
+            access_key_id=claimed if login is not None or _KEY_ID.fullmatch(claimed) else "",
             parameters={},
-            result=None if found is None else {"ConsoleLogin": "Success"},
-            error=UnrecognizedClient() if found is None else None,
+            result=None if login is None else {"ConsoleLogin": "Success"},
+            error=UnrecognizedClient() if login is None else None,
         )
-        return found
+        return login
 
     async def _sign_out(self, request: Request) -> Response:
-        answer = RedirectResponse("/sign-in", 303, headers=_HEADERS)
-        answer.delete_cookie(COOKIE, httponly=True, samesite="strict")
-        return answer
+        response = RedirectResponse("/sign-in", 303, headers=_HEADERS)
+        response.delete_cookie(COOKIE, httponly=True, samesite="strict")
+        return response
 
     async def _file(self, request: Request) -> Response:
         name = request.path_params["name"]
         if name not in _FILES:
-            return _answer(404, b"There is no such page.", "text/plain")
-        return _answer(200, self._pages[name], _FILES[name])
+            return _response(404, b"There is no such page.", "text/plain")
+        return _response(200, self._files[name], _FILES[name])
 
     async def _session_page(self, request: Request) -> Response:
-        if await self._threads.run(self._holder, request) is None:
+        if await self._threads.run(self._credential, request) is None:
             return RedirectResponse(f"/sign-in?next={quote(request.url.path)}", 303, headers=_HEADERS)
         return self._html("session.html")
 
     async def _state(self, request: Request) -> Response:
         """The session and its evaluation, each as the operation answers it, or with its error."""
-        return await self._threads.run(self._told, request, ("DescribeSession", "EvaluateSession"))
+        return await self._threads.run(self._call, request, ("DescribeSession", "EvaluateSession"))
 
     async def _enroll(self, request: Request) -> Response:
-        return await self._threads.run(self._told, request, ("EnrollBySession",))
+        return await self._threads.run(self._call, request, ("EnrollBySession",))
 
     async def _opt_out(self, request: Request) -> Response:
-        return await self._threads.run(self._told, request, ("OptOutSpeaker",))
+        return await self._threads.run(self._call, request, ("OptOutSpeaker",))
 
-    def _holder(self, request: Request) -> Credential | None:
-        return self._tickets.holder(request.cookies.get(COOKIE))
+    def _credential(self, request: Request) -> Credential | None:
+        return self._cookies.credential_of(request.cookies.get(COOKIE))
 
-    def _told(self, request: Request, operations: tuple[str, ...]) -> Response:
-        credential = self._holder(request)
+    def _call(self, request: Request, operations: tuple[str, ...]) -> Response:
+        """Call operations on the session of the path, and respond with their answers by name."""
+        credential = self._credential(request)
         if credential is None:
-            return _answer(401, b'{"message": "Sign in again."}', "application/json")
-        if request.method == "POST" and request.headers.get(_OURS) != "1":
-            return _answer(403, b'{"message": "This must come from the page."}', "application/json")
-        identity = request.path_params["id"]
-        session_id = f"id#{identity}" if _ID.fullmatch(identity) else ""
+            return _error(401, "Sign in again.")
+        if request.method == "POST" and request.headers.get(_PAGE_HEADER) != "1":
+            return _error(403, "This must come from the page.")
+        path_id = request.path_params["id"]
+        session_id = f"id#{path_id}" if _ID.fullmatch(path_id) else ""
         domain = self._domain_of(session_id) if session_id else None
         if domain is None:
-            return _answer(404, b'{"message": "There is no such session."}', "application/json")
+            return _error(404, "There is no such session.")
         region, domain_id = domain
         caller = Caller(principal=credential.principal, region=region)
-        ask = partial(self._ask, caller, credential.access_key_id, request)
-        found: dict[str, Any] = {}
+        call = partial(self._call_one, caller, credential.access_key_id, request)
+        answers: dict[str, Any] = {}
         for operation in operations:
-            asked: dict[str, str] = {"DomainId": domain_id}
+            parameters = {"DomainId": domain_id}
             if operation == "OptOutSpeaker":
-                told = ask("DescribeSession", asked | {"SessionNameOrId": session_id})
-                speaker_id = told.get("Session", {}).get("GeneratedSpeakerId")
+                described = call("DescribeSession", parameters | {"SessionNameOrId": session_id})
+                speaker_id = described.get("Session", {}).get("GeneratedSpeakerId")
                 if speaker_id is None:
-                    return _answer(409, b'{"message": "The session has no speaker."}', "application/json")
-                asked["SpeakerId"] = speaker_id
+                    return _error(409, "The session has no speaker.")
+                parameters["SpeakerId"] = speaker_id
             else:
-                asked["SessionNameOrId"] = session_id
-            found[operation] = ask(operation, asked)
-        return _answer(200, orjson.dumps(found), "application/json")
+                parameters["SessionNameOrId"] = session_id
+            answers[operation] = call(operation, parameters)
+        return _response(200, orjson.dumps(answers), "application/json")
 
-    def _ask(
+    def _call_one(
         self,
         caller: Caller,
         access_key_id: str,
         request: Request,
         operation: str,
-        asked: Mapping[str, str],
+        parameters: Mapping[str, str],
     ) -> dict[str, Any]:
-        body = self._door.call_internal(
+        body = self._gateway.call_internal(
             caller,
             access_key_id,
             operation,
-            asked,
+            parameters,
             headers=request.scope["headers"],
-            source_ip=_address(request),
+            source_ip=_client_ip(request),
             secure=request.url.scheme == "https",
         )
-        told: dict[str, Any] = orjson.loads(body)
-        return told
+        answer: dict[str, Any] = orjson.loads(body)
+        return answer
 
     def _html(self, name: str) -> Response:
-        return _answer(200, self._pages[name], "text/html; charset=utf-8")
+        return _response(200, self._files[name], "text/html; charset=utf-8")
 
 
-async def _busy(_request: Request, _error: Exception) -> Response:
-    return _answer(429, b'{"message": "The service is busy; ask again in a moment."}', "application/json")
+async def _busy(_request: Request, _throttling: Exception) -> Response:
+    return _error(429, "The service is busy; ask again in a moment.")
 
 
-def _answer(status: int, body: bytes, content_type: str) -> Response:
+def _error(status: int, message: str) -> Response:
+    return _response(status, orjson.dumps({"message": message}), "application/json")
+
+
+def _response(status: int, body: bytes, content_type: str) -> Response:
     return Response(body, status, headers=_HEADERS, media_type=content_type)
 
 
-def _page(name: str) -> bytes:
+def _read_file(name: str) -> bytes:
     return resources.files(__package__).joinpath("pages", name).read_bytes()
 
 
-def _address(request: Request) -> str:
+def _client_ip(request: Request) -> str:
     return request.client.host if request.client is not None else ""
 
 
-def _local(path: str) -> str:
-    """A path of this service, never another site's address."""
+def _local_path(path: str) -> str:
+    """The path if it is a session page's, else the sign-in page: never another site's address."""
     return path if re.fullmatch(r"/sessions/[A-Za-z0-9]{22}", path) else "/sign-in?signed=1"
 
 
-async def _form(request: Request) -> dict[str, str]:
-    """The fields of a posted form; none of one that is larger than ours can be."""
+async def _read_form(request: Request) -> dict[str, str]:
+    """Read the fields of a posted form; none if it is larger than the sign-in form can be."""
     body = b""
     async for part in request.stream():
         body += part

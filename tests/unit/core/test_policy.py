@@ -1,4 +1,4 @@
-"""IAM-style policies: which calls they allow."""
+"""IAM-style policies: the requests that they allow."""
 
 from __future__ import annotations
 
@@ -58,13 +58,13 @@ def deny(action: Any = "*", resource: Any = "*") -> dict[str, Any]:
         ([allow("*", "arn:aws:s3:::calls/*")], "s3:GetObject", "arn:aws:s3:::calls/a\nb", True),
     ],
 )
-def test_a_call_is_allowed_only_by_a_matching_allow_and_no_deny(
+def test_access_needs_a_matching_allow_and_no_deny(
     statements: list[dict[str, Any]], action: str, resource: str, allowed: bool
 ) -> None:
     assert allows([policy(*statements)], action, resource) is allowed
 
 
-def test_several_policies_count_together() -> None:
+def test_several_policies_are_evaluated_together() -> None:
     assert allows([policy(allow()), policy(deny("s3:*"))], "kms:Decrypt", "k")
     assert not allows([policy(allow()), policy(deny("s3:*"))], "s3:GetObject", "k")
 
@@ -78,7 +78,7 @@ def test_allow_all_allows_all() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "message"),
     [
         ("not json", "not JSON"),
         ("[]", "Statement"),
@@ -120,17 +120,17 @@ def test_allow_all_allows_all() -> None:
         ('{"Statement": NaN}', "not JSON"),
     ],
 )
-def test_a_policy_that_is_not_understood_is_refused(text: str, told: str) -> None:
-    with pytest.raises(SetupError, match=told):
+def test_an_invalid_policy_is_refused(text: str, message: str) -> None:
+    with pytest.raises(SetupError, match=message):
         parse(text)
 
 
-def test_the_limit_of_size_is_the_callers() -> None:
+def test_the_caller_sets_the_size_limit() -> None:
     with pytest.raises(SetupError, match="at most 50"):
         parse(ALLOW_ALL, max_chars=50)
 
 
-def test_a_policy_without_conditions_and_variables_does_not_look_at_the_request() -> None:
+def test_an_unconditional_policy_reads_no_context() -> None:
     class Unread(dict[str, Any]):
         def __iter__(self) -> Any:
             raise AssertionError("the context was read")
@@ -168,7 +168,7 @@ def test_the_decision_names_the_statement_that_allows() -> None:
     assert decision.trace[1].mismatch_reason == "the resource is not named"
 
 
-def test_the_decision_says_that_nothing_allows() -> None:
+def test_the_decision_reports_that_no_statement_allows() -> None:
     excepting = policy(
         {"Effect": "Allow", "NotAction": "s3:*", "Resource": "*"},
         {"Effect": "Allow", "Action": "*", "NotResource": "a"},
@@ -183,6 +183,6 @@ def test_the_decision_says_that_nothing_allows() -> None:
     ]
 
 
-def test_many_stars_do_not_make_matching_slow() -> None:
+def test_matching_many_stars_is_fast() -> None:
     crowded = policy(allow("*", "*" * 200 + "a" + "*" * 200 + "b"))
     assert not allows([crowded], "s3:GetObject", "a" * 2000)

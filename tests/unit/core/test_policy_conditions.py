@@ -33,7 +33,7 @@ def denies(condition: Any, context: Context) -> bool:
 
 
 @pytest.mark.parametrize(
-    ("operator", "wanted", "actual", "expected"),
+    ("operator", "policy_value", "actual", "expected"),
     [
         # equal: case counts, wildcards are plain characters
         ("StringEquals", "blue", "blue", True),
@@ -69,8 +69,8 @@ def denies(condition: Any, context: Context) -> bool:
         ("stringlike", "b*", "blue", True),
     ],
 )
-def test_text(operator: str, wanted: Any, actual: Any, expected: bool) -> None:
-    assert holds({operator: {TEAM: wanted}}, {TEAM: actual}) is expected
+def test_string_operators(operator: str, policy_value: Any, actual: Any, expected: bool) -> None:
+    assert holds({operator: {TEAM: policy_value}}, {TEAM: actual}) is expected
 
 
 USER = "arn:aws:iam::111122223333:user/ann"
@@ -78,7 +78,7 @@ USER = "arn:aws:iam::111122223333:user/ann"
 
 @pytest.mark.parametrize("operator", ["ArnEquals", "ArnLike"])
 @pytest.mark.parametrize(
-    ("wanted", "actual", "expected"),
+    ("policy_value", "actual", "expected"),
     [
         # both operators know wildcards
         (USER, USER, True),
@@ -99,14 +99,14 @@ USER = "arn:aws:iam::111122223333:user/ann"
         ("arn:*:*:*:*:*", "ann", False),
     ],
 )
-def test_arns(operator: str, wanted: str, actual: str, expected: bool) -> None:
+def test_arn_operators(operator: str, policy_value: str, actual: str, expected: bool) -> None:
     negated = operator.replace("Arn", "ArnNot")
-    assert holds({operator: {"aws:PrincipalArn": wanted}}, {"aws:PrincipalArn": actual}) is expected
-    assert holds({negated: {"aws:PrincipalArn": wanted}}, {"aws:PrincipalArn": actual}) is not expected
+    assert holds({operator: {"aws:PrincipalArn": policy_value}}, {"aws:PrincipalArn": actual}) is expected
+    assert holds({negated: {"aws:PrincipalArn": policy_value}}, {"aws:PrincipalArn": actual}) is not expected
 
 
 @pytest.mark.parametrize(
-    ("operator", "wanted", "actual", "expected"),
+    ("operator", "policy_value", "actual", "expected"),
     [
         ("NumericEquals", "10", "10.0", True),
         ("NumericEquals", 10, 10, True),
@@ -130,12 +130,12 @@ def test_arns(operator: str, wanted: str, actual: str, expected: bool) -> None:
         ("NumericLessThan", "1", float("nan"), False),
     ],
 )
-def test_numbers(operator: str, wanted: Any, actual: Any, expected: bool) -> None:
-    assert holds({operator: {"sonant:Count": wanted}}, {"sonant:Count": actual}) is expected
+def test_numeric_operators(operator: str, policy_value: Any, actual: Any, expected: bool) -> None:
+    assert holds({operator: {"sonant:Count": policy_value}}, {"sonant:Count": actual}) is expected
 
 
 @pytest.mark.parametrize(
-    ("operator", "wanted", "actual", "expected"),
+    ("operator", "policy_value", "actual", "expected"),
     [
         # ISO 8601, from the year to fractions of a second, in any offset
         ("DateEquals", "2026-01-31T09:00:00Z", "2026-01-31T10:00:00+01:00", True),
@@ -166,12 +166,12 @@ def test_numbers(operator: str, wanted: Any, actual: Any, expected: bool) -> Non
         ("DateNotEquals", "2026-01-31", "2026-02-30", True),
     ],
 )
-def test_dates(operator: str, wanted: Any, actual: Any, expected: bool) -> None:
-    assert holds({operator: {"aws:CurrentTime": wanted}}, {"aws:CurrentTime": actual}) is expected
+def test_date_operators(operator: str, policy_value: Any, actual: Any, expected: bool) -> None:
+    assert holds({operator: {"aws:CurrentTime": policy_value}}, {"aws:CurrentTime": actual}) is expected
 
 
 @pytest.mark.parametrize(
-    ("wanted", "actual", "expected"),
+    ("policy_value", "actual", "expected"),
     [
         ("10.0.0.0/8", "10.1.2.3", True),
         ("10.0.0.0/8", "11.1.2.3", False),
@@ -192,13 +192,13 @@ def test_dates(operator: str, wanted: Any, actual: Any, expected: bool) -> None:
         ("0.0.0.0/0", "", False),
     ],
 )
-def test_addresses(wanted: Any, actual: str, expected: bool) -> None:
-    assert holds({"IpAddress": {"aws:SourceIp": wanted}}, {"aws:SourceIp": actual}) is expected
-    assert holds({"NotIpAddress": {"aws:SourceIp": wanted}}, {"aws:SourceIp": actual}) is not expected
+def test_ip_address_operators(policy_value: Any, actual: str, expected: bool) -> None:
+    assert holds({"IpAddress": {"aws:SourceIp": policy_value}}, {"aws:SourceIp": actual}) is expected
+    assert holds({"NotIpAddress": {"aws:SourceIp": policy_value}}, {"aws:SourceIp": actual}) is not expected
 
 
 @pytest.mark.parametrize(
-    ("wanted", "actual", "expected"),
+    ("policy_value", "actual", "expected"),
     [
         ("true", True, True),
         (True, "True", True),
@@ -209,13 +209,13 @@ def test_addresses(wanted: Any, actual: str, expected: bool) -> None:
         ("false", 0, False),
     ],
 )
-def test_truth_values(wanted: Any, actual: Any, expected: bool) -> None:
-    condition = {"Bool": {"aws:SecureTransport": wanted}}
+def test_bool_operator(policy_value: Any, actual: Any, expected: bool) -> None:
+    condition = {"Bool": {"aws:SecureTransport": policy_value}}
     assert holds(condition, {"aws:SecureTransport": actual}) is expected
 
 
 @pytest.mark.parametrize(
-    ("operator", "wanted", "expected"),
+    ("operator", "policy_value", "expected"),
     [
         # a missing key matches nothing
         ("StringEquals", "blue", False),
@@ -257,13 +257,15 @@ def test_truth_values(wanted: Any, actual: Any, expected: bool) -> None:
     ],
 )
 @pytest.mark.parametrize("context", [{}, {TEAM: None}, {TEAM: []}, {TEAM: [""]}, {TEAM: lambda: None}])
-def test_a_key_that_the_request_lacks(operator: str, wanted: Any, expected: bool, context: Context) -> None:
-    assert holds({operator: {TEAM: wanted}}, context) is expected
-    assert denies({operator: {TEAM: wanted}}, context) is expected
+def test_conditions_on_an_absent_key(
+    operator: str, policy_value: Any, expected: bool, context: Context
+) -> None:
+    assert holds({operator: {TEAM: policy_value}}, context) is expected
+    assert denies({operator: {TEAM: policy_value}}, context) is expected
 
 
 @pytest.mark.parametrize(
-    ("operator", "wanted", "expected"),
+    ("operator", "policy_value", "expected"),
     [
         # IfExists changes nothing when the key is there
         ("StringEqualsIfExists", "blue", False),
@@ -273,12 +275,12 @@ def test_a_key_that_the_request_lacks(operator: str, wanted: Any, expected: bool
         ("Null", "false", True),
     ],
 )
-def test_a_key_that_the_request_has(operator: str, wanted: Any, expected: bool) -> None:
-    assert holds({operator: {TEAM: wanted}}, {TEAM: "red"}) is expected
+def test_conditions_on_a_present_key(operator: str, policy_value: Any, expected: bool) -> None:
+    assert holds({operator: {TEAM: policy_value}}, {TEAM: "red"}) is expected
 
 
 @pytest.mark.parametrize(
-    ("operator", "wanted", "actual", "expected"),
+    ("operator", "policy_value", "actual", "expected"),
     [
         # all of the request's values are among the policy's
         ("ForAllValues:StringEquals", ["a", "b", "c"], ["a", "b"], True),
@@ -303,11 +305,11 @@ def test_a_key_that_the_request_has(operator: str, wanted: Any, expected: bool) 
     ],
 )
 @pytest.mark.parametrize("verdict", [holds, denies])
-def test_sets_of_values(operator: str, wanted: Any, actual: Any, expected: bool, verdict: Any) -> None:
-    assert verdict({operator: {"aws:TagKeys": wanted}}, {"aws:TagKeys": actual}) is expected
+def test_set_operators(operator: str, policy_value: Any, actual: Any, expected: bool, verdict: Any) -> None:
+    assert verdict({operator: {"aws:TagKeys": policy_value}}, {"aws:TagKeys": actual}) is expected
 
 
-def test_a_plain_operator_over_several_values_takes_the_narrow_side() -> None:
+def test_a_plain_operator_on_several_values_is_restrictive() -> None:
     several: Context = {"aws:TagKeys": ["a", "x"]}
     # to allow, all must satisfy it
     assert not holds({"StringEquals": {"aws:TagKeys": "a"}}, several)
@@ -329,12 +331,12 @@ def test_operators_and_keys_are_anded() -> None:
 
 
 @pytest.mark.parametrize("key", ["aws:resourcetag/TEAM", "AWS:ResourceTag/team"])
-def test_keys_are_the_same_in_any_case(key: str) -> None:
+def test_keys_are_case_insensitive(key: str) -> None:
     assert holds({"StringEquals": {TEAM: "blue"}}, {key: "blue"})
     assert holds({"StringEquals": {key: "blue"}}, {TEAM: "blue"})
 
 
-def test_tags_may_be_given_all_together() -> None:
+def test_tags_may_be_given_under_their_prefix() -> None:
     context: Context = {"aws:ResourceTag/": {"Team": "blue", "a/b": "c"}}
     assert holds({"StringEquals": {TEAM: "blue"}}, context)
     assert holds({"StringEquals": {"aws:ResourceTag/a/b": "c"}}, context)
@@ -342,7 +344,7 @@ def test_tags_may_be_given_all_together() -> None:
     assert not holds({"StringEquals": {"aws:RequestTag/Team": "blue"}}, context)
 
 
-def test_tags_that_differ_in_case_only_open_nothing() -> None:
+def test_tags_that_differ_only_in_case_allow_nothing() -> None:
     # given a tag set beside the true one to pass for it
     context: Context = {"aws:ResourceTag/": {"team": "blue", "TEAM": "red"}}
     assert not holds({"StringEquals": {TEAM: "red"}}, context)
@@ -350,11 +352,11 @@ def test_tags_that_differ_in_case_only_open_nothing() -> None:
     assert denies({"StringEquals": {TEAM: "blue"}}, context)
 
 
-def test_a_computed_value_is_asked_for_once_and_only_if_a_statement_needs_it() -> None:
-    asked: list[str] = []
+def test_a_computed_value_is_computed_once_and_only_if_needed() -> None:
+    computed: list[str] = []
 
     def tags() -> dict[str, str]:
-        asked.append("tags")
+        computed.append("tags")
         return {"team": "blue", "stage": "live"}
 
     def never() -> str:
@@ -364,11 +366,11 @@ def test_a_computed_value_is_asked_for_once_and_only_if_a_statement_needs_it() -
     elsewhere = statement({"IpAddress": {"aws:SourceIp": "10.0.0.0/8"}}) | {"Action": "s3:*"}
     both = {"StringEquals": {TEAM: "blue", "aws:ResourceTag/stage": "live"}}
     assert allows([parsed(elsewhere, statement(both))], "voiceid:ListDomains", "*", context)
-    assert asked == ["tags"]
+    assert computed == ["tags"]
 
 
 @pytest.mark.parametrize(
-    ("condition", "told"),
+    ("condition", "message"),
     [
         ({"StringMatches": {TEAM: "a"}}, "Condition StringMatches .* operator is not known"),
         ({"BinaryEquals": {TEAM: "YQ=="}}, "not known"),
@@ -406,12 +408,12 @@ def test_a_computed_value_is_asked_for_once_and_only_if_a_statement_needs_it() -
         ("StringEquals", "Condition must be an object"),
     ],
 )
-def test_a_condition_that_is_not_understood_is_refused(condition: Any, told: str) -> None:
-    with pytest.raises(SetupError, match=f"policy statement 2: .*{told}"):
+def test_an_invalid_condition_is_refused(condition: Any, message: str) -> None:
+    with pytest.raises(SetupError, match=f"policy statement 2: .*{message}"):
         parsed({"Effect": "Deny", "Action": "s3:*", "Resource": "*"}, statement(condition))
 
 
-def test_an_empty_condition_is_none() -> None:
+def test_an_empty_condition_always_holds() -> None:
     assert holds({}, {})
 
 
@@ -428,9 +430,7 @@ def test_an_empty_condition_is_none() -> None:
         ({"Null": {TEAM: "false"}, "Bool": {"aws:SecureTransport": "true"}}, {TEAM: "red"}, "condition Bool"),
     ],
 )
-def test_the_trace_names_the_condition_and_never_the_values(
-    condition: Any, context: Context, why: str
-) -> None:
+def test_the_trace_names_the_condition_without_values(condition: Any, context: Context, why: str) -> None:
     (trace,) = decide([parsed(statement(condition))], "s3:GetObject", "*", context).trace
     assert trace.mismatch_reason is not None
     assert why in trace.mismatch_reason

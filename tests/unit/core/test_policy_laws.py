@@ -1,4 +1,4 @@
-"""What holds of every policy and every request."""
+"""Properties of all policies and requests."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ REQUESTS = st.tuples(
 
 
 @given(POLICIES, REQUESTS)
-def test_the_decision_is_the_answer_with_its_reason(policies: list[Policy], request: Any) -> None:
+def test_decide_agrees_with_allows(policies: list[Policy], request: Any) -> None:
     decision = decide(policies, *request)
     assert decision.allowed is allows(policies, *request)
     # and it follows from the trace as AWS says
@@ -84,23 +84,23 @@ def test_a_deny_always_wins(policies: list[Policy], request: Any, data: Any) -> 
 
 
 @given(POLICIES, REQUESTS, statements(st.just("Allow")))
-def test_another_allow_never_takes_a_right(policies: list[Policy], request: Any, more: Any) -> None:
+def test_another_allow_never_removes_a_right(policies: list[Policy], request: Any, more: Any) -> None:
     assert allows([*policies, policy([more])], *request) >= allows(policies, *request)
 
 
 @given(POLICIES, REQUESTS, statements(st.just("Deny")))
-def test_another_deny_never_gives_a_right(policies: list[Policy], request: Any, more: Any) -> None:
+def test_another_deny_never_adds_a_right(policies: list[Policy], request: Any, more: Any) -> None:
     assert allows([*policies, policy([more])], *request) <= allows(policies, *request)
 
 
 @given(POLICIES, REQUESTS)
-def test_the_order_of_policies_and_statements_does_not_count(policies: list[Policy], request: Any) -> None:
+def test_the_order_of_policies_and_statements_is_irrelevant(policies: list[Policy], request: Any) -> None:
     reverse = [Policy(one.statements[::-1]) for one in policies[::-1]]
     assert allows(reverse, *request) is allows(policies, *request)
 
 
 @given(OPERATORS, st.lists(VALUES, max_size=2), st.lists(st.text("ab*", min_size=1), min_size=1))
-def test_a_variable_without_value_never_gives_a_right(
+def test_a_variable_without_value_never_adds_a_right(
     operator: str, values: list[str], tags: list[str]
 ) -> None:
     # given a condition whose key the request has

@@ -1,4 +1,4 @@
-"""Trust policies: who may act as a role."""
+"""Trust policies: which principals may assume a role."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def document(*statements: dict[str, Any]) -> Any:
         ({"AWS": ACCOUNT}, "arn:", False),
     ],
 )
-def test_a_statement_is_about_the_principals_it_names(principal: Any, caller: str, trusted: bool) -> None:
+def test_a_statement_applies_to_its_principals(principal: Any, caller: str, trusted: bool) -> None:
     assert trusts(document(trust(principal)), caller) is trusted
 
 
@@ -70,7 +70,7 @@ def test_a_deny_wins() -> None:
     assert trusts(both, ROLE)
 
 
-def test_conditions_count() -> None:
+def test_conditions_apply() -> None:
     guarded = document(
         trust({"Service": SERVICE}, Condition={"StringEquals": {"aws:SourceAccount": ACCOUNT}})
     )
@@ -79,14 +79,14 @@ def test_conditions_count() -> None:
     assert not trusts(guarded, SERVICE)
 
 
-def test_the_action_counts() -> None:
+def test_the_action_applies() -> None:
     one = document(trust({"AWS": ANN}) | {"Action": ["sts:AssumeRole", "sts:Tag*"]})
     assert trusts(one, ANN, action="sts:TagSession")
     assert not trusts(one, ANN, action="sts:SetSourceIdentity")
 
 
 @pytest.mark.parametrize(
-    ("statement", "told"),
+    ("statement", "message"),
     [
         (trust({"AWS": ANN}) | {"Resource": "*"}, "Resource .a trust policy has none. is not supported"),
         (trust({"Federated": "accounts.example.com"}), "Federated is not supported"),
@@ -110,6 +110,6 @@ def test_the_action_counts() -> None:
         (trust("*", Condition={"StringMatches": {"aws:a": "b"}}), "not known"),
     ],
 )
-def test_a_trust_policy_that_is_not_understood_is_refused(statement: dict[str, Any], told: str) -> None:
-    with pytest.raises(SetupError, match=f"policy statement 1: .*{told}"):
+def test_an_invalid_trust_policy_is_refused(statement: dict[str, Any], message: str) -> None:
+    with pytest.raises(SetupError, match=f"policy statement 1: .*{message}"):
         document(statement)

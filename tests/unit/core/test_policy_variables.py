@@ -1,4 +1,4 @@
-"""Variables in policies: what they stand for, and what happens when they stand for nothing."""
+"""Policy variables: their values, and the effect of variables without a value."""
 
 from __future__ import annotations
 
@@ -63,12 +63,12 @@ def allowed(*statements: dict[str, Any], resource: str = BUCKET + "x", context: 
         ("${aws:username}*", "a" * 3000, {"aws:username": "a" * 3000}, False),
     ],
 )
-def test_resources(pattern: str, key: str, context: Context, expected: bool) -> None:
+def test_variables_in_resources(pattern: str, key: str, context: Context, expected: bool) -> None:
     assert allowed(allow(BUCKET + pattern), resource=BUCKET + key, context=context) is expected
 
 
 @pytest.mark.parametrize(
-    ("operator", "wanted", "actual", "expected"),
+    ("operator", "policy_value", "actual", "expected"),
     [
         ("StringEquals", f"${{{TAG}}}", "blue", True),
         ("StringEquals", f"${{{TAG}}}", "Blue", False),
@@ -84,14 +84,14 @@ def test_resources(pattern: str, key: str, context: Context, expected: bool) -> 
         ("ArnLike", "arn:aws:iam:${aws:userid}:role/*", "arn:aws:iam::1:role/x", True),
     ],
 )
-def test_condition_values(operator: str, wanted: Any, actual: str, expected: bool) -> None:
+def test_variables_in_condition_values(operator: str, policy_value: Any, actual: str, expected: bool) -> None:
     context = {
         TAG: "blue",
         "aws:ResourceTag/x": actual,
         "aws:PrincipalArn": "arn:aws:iam::1:role/me",
         "aws:userid": ":1",
     }
-    assert allowed(allow("*", {operator: {"aws:ResourceTag/x": wanted}}), context=context) is expected
+    assert allowed(allow("*", {operator: {"aws:ResourceTag/x": policy_value}}), context=context) is expected
 
 
 @pytest.mark.parametrize(
@@ -108,7 +108,7 @@ def test_condition_values(operator: str, wanted: Any, actual: str, expected: boo
         allow("*", {"ForAllValues:StringNotEquals": {TAG: "${aws:username}"}}),
     ],
 )
-def test_an_allow_with_a_variable_without_value_allows_nothing(statement: dict[str, Any]) -> None:
+def test_an_allow_with_an_unresolved_variable_allows_nothing(statement: dict[str, Any]) -> None:
     assert not allowed(statement, context={TAG: "blue"})
 
 
@@ -131,7 +131,7 @@ def test_a_missing_key_with_if_exists_needs_no_variable() -> None:
         (deny("*", {"StringLike": {"aws:ResourceTag/team": [f"${{{TAG}}}", "b*"]}}), True),
     ],
 )
-def test_a_deny_with_a_variable_without_value_keeps_what_it_can(
+def test_a_deny_with_an_unresolved_variable_keeps_its_other_values(
     statement: dict[str, Any], denied: bool
 ) -> None:
     context = {"aws:ResourceTag/team": "blue"}
@@ -140,7 +140,7 @@ def test_a_deny_with_a_variable_without_value_keeps_what_it_can(
 
 
 @pytest.mark.parametrize(
-    ("statement", "told"),
+    ("statement", "message"),
     [
         (allow(BUCKET + "${aws:username"), "not closed"),
         (allow(BUCKET + "${}"), "not a variable"),
@@ -154,12 +154,12 @@ def test_a_deny_with_a_variable_without_value_keeps_what_it_can(
         (allow() | {"Action": "s3:${aws:username}"}, "action cannot hold a variable"),
     ],
 )
-def test_what_is_no_variable_is_refused(statement: dict[str, Any], told: str) -> None:
-    with pytest.raises(SetupError, match=told):
+def test_an_invalid_variable_is_refused(statement: dict[str, Any], message: str) -> None:
+    with pytest.raises(SetupError, match=message):
         allowed(statement, context={})
 
 
 @pytest.mark.parametrize("version", [{}, {"Version": "2008-10-17"}])
-def test_variables_need_the_version_that_has_them(version: dict[str, str]) -> None:
+def test_variables_require_version_2012_10_17(version: dict[str, str]) -> None:
     with pytest.raises(SetupError, match="2012-10-17"):
         parse(json.dumps({**version, "Statement": allow(BUCKET + "${aws:username}")}))

@@ -1,4 +1,4 @@
-"""May this caller do this: the action, the resource, and what conditions may ask about a call."""
+"""Authorization: action, resource, and the context of policy conditions."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def domain_id(service):
     return answer["Domain"]["DomainId"]
 
 
-def asked(service, who, operation, *, source_ip="10.1.2.3", secure=False, **parameters):
+def authorized(service, who, operation, *, source_ip="10.1.2.3", secure=False, **parameters):
     prefix = "VoiceID" if f"VoiceID.{operation}" in MODELS.operations else "Sonant"
     return authorize(
         MODELS.find(f"{prefix}.{operation}"),
@@ -87,13 +87,13 @@ def asked(service, who, operation, *, source_ip="10.1.2.3", secure=False, **para
 
 def refusal(service, who, operation, **how):
     with pytest.raises(AccessDenied) as raised:
-        asked(service, who, operation, **how)
+        authorized(service, who, operation, **how)
     return raised.value.message
 
 
 @pytest.mark.parametrize("operation", sorted(o.name for o in MODELS.operations.values()))
-def test_every_operation_needs_the_right_of_its_own_name(service, operation):
-    asked(service, caller(allow(f"voiceid:{operation}")), operation)
+def test_every_operation_requires_the_action_of_its_name(service, operation):
+    authorized(service, caller(allow(f"voiceid:{operation}")), operation)
     everything_else = caller(
         allow("*"), {"Effect": "Deny", "Action": f"voiceid:{operation}", "Resource": "*"}
     )
@@ -102,35 +102,35 @@ def test_every_operation_needs_the_right_of_its_own_name(service, operation):
     )
 
 
-def test_a_caller_without_a_policy_may_do_nothing(service):
+def test_a_caller_without_policies_is_denied_everything(service):
     assert refusal(service, caller(), "ListDomains") == (
         f"User: arn:aws:iam::{ACCOUNT}:user/anna is not authorized to perform: voiceid:ListDomains "
         "on resource: *"
     )
 
 
-def test_a_domain_is_named_by_its_arn_in_the_callers_own_account(service, domain_id):
+def test_the_resource_is_the_domain_arn_in_the_callers_account(service, domain_id):
     one = caller(allow("voiceid:*", ARN + domain_id))
-    asked(service, one, "DescribeDomain", DomainId=domain_id)
-    asked(service, one, "ListTagsForResource", ResourceArn=ARN + domain_id)
+    authorized(service, one, "DescribeDomain", DomainId=domain_id)
+    authorized(service, one, "ListTagsForResource", ResourceArn=ARN + domain_id)
     assert refusal(service, one, "DescribeDomain", DomainId="b" * 22).endswith(ARN + "b" * 22)
     other = caller(allow("voiceid:*", ARN + domain_id), account="1" * 12)
     assert f":{'1' * 12}:domain/" in refusal(service, other, "DescribeDomain", DomainId=domain_id)
 
 
-def test_the_refusal_is_the_same_whether_the_domain_exists_or_not(service, domain_id):
+def test_denial_is_the_same_whether_or_not_the_domain_exists(service, domain_id):
     absent = "b" * 22
-    told = refusal(service, caller(), "DescribeDomain", DomainId=domain_id)
-    assert told.replace(domain_id, absent) == refusal(service, caller(), "DescribeDomain", DomainId=absent)
+    message = refusal(service, caller(), "DescribeDomain", DomainId=domain_id)
+    assert message.replace(domain_id, absent) == refusal(service, caller(), "DescribeDomain", DomainId=absent)
 
 
-def test_a_role_that_is_handed_over_must_be_one_that_the_caller_may_pass(service, domain_id):
+def test_a_role_in_a_request_requires_pass_role(service, domain_id):
     start = {"DomainId": domain_id, "DataAccessRoleArn": ROLE}
-    right = allow("voiceid:StartSpeakerEnrollmentJob")
-    asked(service, caller(right, allow("iam:PassRole", ROLE)), "StartSpeakerEnrollmentJob", **start)
+    start_job = allow("voiceid:StartSpeakerEnrollmentJob")
+    authorized(service, caller(start_job, allow("iam:PassRole", ROLE)), "StartSpeakerEnrollmentJob", **start)
     for more in ([], [allow("iam:PassRole", ROLE + "2")]):
-        told = refusal(service, caller(right, *more), "StartSpeakerEnrollmentJob", **start)
-        assert told.endswith(f"iam:PassRole on resource: {ROLE}")
+        message = refusal(service, caller(start_job, *more), "StartSpeakerEnrollmentJob", **start)
+        assert message.endswith(f"iam:PassRole on resource: {ROLE}")
 
 
 @pytest.mark.parametrize(
@@ -153,39 +153,39 @@ def test_a_role_that_is_handed_over_must_be_one_that_the_caller_may_pass(service
         ({"StringEquals": {"aws:ResourceTag/other": "fraud"}}, False),
     ],
 )
-def test_conditions_see_the_facts_of_the_call(service, domain_id, condition, holds):
+def test_conditions_read_the_context_of_the_request(service, domain_id, condition, holds):
     who = caller(allow("voiceid:*", **condition), tags={"desk": "7"})
     if holds:
-        asked(service, who, "DescribeDomain", DomainId=domain_id)
+        authorized(service, who, "DescribeDomain", DomainId=domain_id)
     else:
         refusal(service, who, "DescribeDomain", DomainId=domain_id)
 
 
-def test_a_role_has_no_user_name(service):
+def test_a_role_has_no_user_name_in_its_context(service):
     who = caller(allow("voiceid:*", StringLike={"aws:username": "*"}), arn=ROLE)
     refusal(service, who, "ListDomains")
 
 
-def test_the_tags_of_a_domain_that_is_not_there_fulfil_no_condition(service):
+def test_tags_of_an_absent_domain_satisfy_no_condition(service):
     who = caller(allow("voiceid:*", StringLike={"aws:ResourceTag/team": "*"}))
     refusal(service, who, "DescribeDomain", DomainId="b" * 22)
 
 
-def test_tags_that_a_request_brings_or_names_can_be_asked_about(service, domain_id):
+def test_conditions_read_the_tags_of_the_request(service, domain_id):
     arn = ARN + domain_id
     brings = caller(allow("voiceid:*", StringEquals={"aws:RequestTag/team": "fraud"}))
-    asked(service, brings, "TagResource", ResourceArn=arn, Tags=[{"Key": "team", "Value": "fraud"}])
+    authorized(service, brings, "TagResource", ResourceArn=arn, Tags=[{"Key": "team", "Value": "fraud"}])
     refusal(service, brings, "TagResource", ResourceArn=arn, Tags=[{"Key": "team", "Value": "sales"}])
     refusal(service, brings, "TagResource", ResourceArn=arn, Tags=[{"Key": "desk", "Value": "fraud"}])
     only = {"ForAllValues:StringEquals": {"aws:TagKeys": ["team", "desk"]}}
     names = caller(allow("voiceid:*", **only))
-    asked(service, names, "UntagResource", ResourceArn=arn, TagKeys=["team"])
+    authorized(service, names, "UntagResource", ResourceArn=arn, TagKeys=["team"])
     refusal(service, names, "UntagResource", ResourceArn=arn, TagKeys=["team", "owner"])
 
 
-def test_the_facts_stay_with_the_caller_for_later_questions(service, domain_id):
+def test_the_context_stays_with_the_caller_for_later_checks(service, domain_id):
     office = allow("kms:Decrypt", IpAddress={"aws:SourceIp": "10.0.0.0/8"})
     who = caller(allow("voiceid:*"), office)
-    assert asked(service, who, "DescribeDomain", DomainId=domain_id).may("kms:Decrypt", "k")
-    away = asked(service, who, "DescribeDomain", DomainId=domain_id, source_ip="192.0.2.1")
+    assert authorized(service, who, "DescribeDomain", DomainId=domain_id).may("kms:Decrypt", "k")
+    away = authorized(service, who, "DescribeDomain", DomainId=domain_id, source_ip="192.0.2.1")
     assert not away.may("kms:Decrypt", "k")

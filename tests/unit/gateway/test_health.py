@@ -1,4 +1,4 @@
-"""Readiness: what is answered while the look at the database is well, fails, or hangs."""
+"""Readiness while the check of the database succeeds, fails, or hangs."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ LONG_S = 3600.0
 
 
 class Clock:
-    """Seconds that pass when they are told to."""
+    """A clock that a test moves."""
 
     now_s = 0.0
 
@@ -29,7 +29,7 @@ class Clock:
         self.now_s += health_of.CACHE_S
 
 
-class Looks:
+class Check:
     """A check whose outcome is set, and which hangs while `gate` is closed."""
 
     def __init__(self) -> None:
@@ -50,8 +50,8 @@ class Looks:
 
 
 @pytest.fixture
-def looks() -> Iterator[Looks]:
-    made = Looks()
+def check() -> Iterator[Check]:
+    made = Check()
     yield made
     made.gate.set()
 
@@ -62,11 +62,11 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def serve(looks: Looks, clock: Clock) -> Iterator[Callable[..., Callable[[], tuple[int, str]]]]:
+def serve(check: Check, clock: Clock) -> Iterator[Callable[..., Callable[[], tuple[int, str]]]]:
     clients = []
 
     def begin(answer_s: float = LONG_S) -> Callable[[], tuple[int, str]]:
-        client = TestClient(Starlette(routes=Health(looks, clock, answer_s=answer_s).routes()))
+        client = TestClient(Starlette(routes=Health(check, clock, answer_s=answer_s).routes()))
         client.__enter__()
         clients.append(client)
 
@@ -77,60 +77,58 @@ def serve(looks: Looks, clock: Clock) -> Iterator[Callable[..., Callable[[], tup
         return ask
 
     yield begin
-    looks.gate.set()
+    check.gate.set()
     for client in clients:
         client.__exit__(None, None, None)
 
 
-def test_a_look_is_shared_until_it_is_old(serve, looks: Looks, clock: Clock) -> None:
+def test_a_result_is_reused_until_it_is_too_old(serve, check: Check, clock: Clock) -> None:
     ask = serve()
     assert [ask(), ask()] == [(200, "ready")] * 2
-    assert looks.count == 1
+    assert check.count == 1
     clock.pass_cache()
     assert ask() == (200, "ready")
-    assert looks.count == 2
+    assert check.count == 2
 
 
 @pytest.mark.parametrize("fault", [DatabaseUnavailable("away"), SetupError("damaged"), RuntimeError("odd")])
-def test_whatever_a_look_raises_is_not_ready_and_looked_at_again(
-    serve, looks: Looks, clock: Clock, fault: Exception
+def test_a_failed_check_is_not_ready_and_is_repeated(
+    serve, check: Check, clock: Clock, fault: Exception
 ) -> None:
     ask = serve()
-    looks.fault = fault
+    check.fault = fault
     assert ask() == (503, "unavailable")
-    looks.fault = None
+    check.fault = None
     clock.pass_cache()
     assert ask() == (200, "ready")
 
 
-def test_a_look_that_hangs_is_answered_and_not_repeated(
-    serve, looks: Looks, clock: Clock, caplog: pytest.LogCaptureFixture
+def test_a_hanging_check_is_not_ready_and_is_not_repeated(
+    serve, check: Check, clock: Clock, caplog: pytest.LogCaptureFixture
 ) -> None:
     ask = serve(0.05)
     assert ask() == (200, "ready")
-    looks.gate.clear()
+    check.gate.clear()
     for _ in range(3):
         clock.pass_cache()
         assert ask() == (503, "unavailable")
-    assert looks.count == 2, "one look hangs, and none was begun behind it"
-    told = [record.message for record in caplog.records if record.levelno == logging.WARNING]
-    assert told == ["not ready: a look at the database took more than 0.05 s"]
+    assert check.count == 2, "no second check begins while one hangs"
+    warnings = [record.message for record in caplog.records if record.levelno == logging.WARNING]
+    assert warnings == ["not ready: the check of the database took more than 0.05 s"]
 
 
-def test_a_look_that_ends_after_all_is_believed_and_the_next_is_new(
-    serve, looks: Looks, clock: Clock
-) -> None:
+def test_a_check_that_ends_late_counts_and_the_next_is_new(serve, check: Check, clock: Clock) -> None:
     ask = serve(0.05)
-    looks.gate.clear()
+    check.gate.clear()
     assert ask() == (503, "unavailable")
-    looks.entered.acquire()
-    looks.gate.set()
-    looks.left.acquire()
+    check.entered.acquire()
+    check.gate.set()
+    check.left.acquire()
     answers = []
     for _ in range(1000):  # the outcome reaches the loop at some time after the look has ended
         clock.pass_cache()
         answers.append(ask())
-        if looks.count > 1:
+        if check.count > 1:
             break
     assert answers[-1] == (200, "ready")
-    assert looks.count > 1
+    assert check.count > 1

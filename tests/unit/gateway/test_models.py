@@ -1,4 +1,4 @@
-"""The service models: what they hold, and that AWS's own tools can load ours."""
+"""The service models: their contents, and that AWS's tools can load the own one."""
 
 import json
 import os
@@ -35,7 +35,7 @@ COMPARISON = {
 }
 
 
-def test_both_models_hold_their_operations():
+def test_both_models_have_their_operations():
     by_prefix = [target.partition(".")[0] for target in MODELS.operations]
     assert by_prefix.count("VoiceID") == 29
     assert by_prefix.count("Sonant") == 16
@@ -60,7 +60,7 @@ def test_any_other_target_is_an_unknown_operation(target):
         MODELS.find(target)
 
 
-def test_the_thirteen_reading_operations_are_those_that_model_no_conflict():
+def test_the_reading_operations_are_those_that_model_no_conflict():
     voice_id = [one for target, one in MODELS.operations.items() if target.startswith("VoiceID.")]
     readonly = {operation.name for operation in voice_id if operation.readonly}
     assert len(readonly) == 13
@@ -76,14 +76,14 @@ def test_the_four_delete_operations_have_no_output():
     }
 
 
-def test_only_plain_values_are_marked_sensitive():
+def test_only_scalar_shapes_are_marked_sensitive():
     """The validator keeps values of sensitive shapes to itself, member by member."""
     for shape in _shapes("voice-id", Loader()) + _shapes("sonant", Loader([str(DATA_PATH)])):
         if shape.metadata.get("sensitive"):
             assert shape.type_name in ("string", "blob")
 
 
-def test_a_botocore_without_the_model_is_told_with_its_version_and_the_cure(monkeypatch, tmp_path):
+def test_a_botocore_without_the_model_is_a_setup_error_with_advice(monkeypatch, tmp_path):
     monkeypatch.setattr(Loader, "BUILTIN_DATA_PATH", str(tmp_path))
     monkeypatch.setattr(botocore, "__version__", "9.9.9")
     with pytest.raises(SetupError, match=r"botocore 9\.9\.9 does not carry.*pip install 'botocore==1\."):
@@ -93,7 +93,7 @@ def test_a_botocore_without_the_model_is_told_with_its_version_and_the_cure(monk
 # --- our own model ------------------------------------------------------------------------------------
 
 
-def test_shapes_that_both_models_have_are_the_same():
+def test_shapes_common_to_both_models_are_equal():
     theirs = {shape.name: shape for shape in _shapes("voice-id", Loader())}
     shared = [shape for shape in _shapes("sonant", Loader([str(DATA_PATH)])) if shape.name in theirs]
     assert {"DomainId", "IamRoleArn", "S3Uri", "SpeakerId", "CustomerSpeakerId", *THE_SEVEN} <= {
@@ -105,11 +105,11 @@ def test_shapes_that_both_models_have_are_the_same():
         assert _member_shapes(shape) == _member_shapes(theirs[shape.name])
 
 
-def test_our_operation_answers_modelled_errors_only():
+def test_own_operations_have_modelled_errors_only():
     assert MODELS.find("Sonant.CompareRecording").errors == THE_SEVEN - {"ServiceQuotaExceededException"}
 
 
-def test_boto3_loads_our_model_and_signs_it_as_voiceid():
+def test_boto3_loads_the_own_model_and_signs_it_as_voiceid():
     client = _client(endpoint_url="http://127.0.0.1:9")
     sent = []
 
@@ -125,13 +125,13 @@ def test_boto3_loads_our_model_and_signs_it_as_voiceid():
     assert json.loads(sent[0].body) == COMPARISON
 
 
-def test_without_an_address_our_model_calls_nobody():
+def test_the_own_model_has_no_default_endpoint():
     """The endpoint prefix is Voice ID's own: requests must not go to AWS by oversight."""
     with pytest.raises(EndpointResolutionError, match="self-hosted"):
         _client().compare_recording(**COMPARISON)
 
 
-def test_the_aws_command_line_loads_our_model():
+def test_the_aws_cli_loads_the_own_model():
     pytest.importorskip("awscli")
     done = subprocess.run(
         [sys.executable, "-m", "awscli", "sonant", "compare-recording", "--generate-cli-skeleton"],

@@ -1,4 +1,4 @@
-"""AWS JSON 1.0 on the wire, with botocore's parsers as the oracle for what we answer."""
+"""AWS JSON 1.0, with botocore's parsers as the oracle for responses."""
 
 import gzip
 import inspect
@@ -34,11 +34,11 @@ def as_client_reads(body, shape, status=200):
 
 
 @pytest.mark.parametrize("raw", [b"", b"{}", b"null", b" {} \n"])
-def test_nothing_and_an_empty_object_are_an_empty_input(raw):
+def test_an_empty_body_and_an_empty_object_are_an_empty_input(raw):
     assert parse_body(raw) == {}
 
 
-def test_of_a_member_given_twice_the_last_counts():
+def test_of_a_repeated_member_the_last_value_counts():
     assert parse_body(b'{"DomainId":"a","DomainId":"b"}') == {"DomainId": "b"}
 
 
@@ -47,29 +47,29 @@ def test_of_a_member_given_twice_the_last_counts():
     [b"{", b"{]", b"{'a':1}", b"{}{}", b"\xff", b"NaN", b'{"a":1e999}', b'"\xff"', b'{"a":"\\ud800"}',
      b"\xef\xbb\xbf{}", b" ", b"[" * 100_000, b'{"a":' * 100_000, b"[" * 100_000 + b"]" * 100_000],
 )  # fmt: skip
-def test_what_is_not_json_is_a_serialization_fault_that_says_so(raw):
+def test_invalid_json_is_a_serialization_fault(raw):
     with pytest.raises(SerializationFault, match=r"^The request body is not valid JSON: .*line 1 column"):
         parse_body(raw)
 
 
-def test_a_byte_order_mark_is_named():
+def test_the_error_for_a_byte_order_mark_names_it():
     with pytest.raises(SerializationFault, match="byte order mark"):
         parse_body(b"\xef\xbb\xbf{}")
 
 
-def test_a_compressed_body_is_named():
+def test_the_error_for_a_compressed_body_names_it():
     with pytest.raises(SerializationFault, match="is compressed: send it as plain JSON"):
         parse_body(gzip.compress(b"{}"))
 
 
-def test_what_is_not_json_is_not_repeated():
+def test_the_error_for_invalid_json_does_not_repeat_it():
     with pytest.raises(SerializationFault) as refused:
         parse_body(b'{"SpeakerId": secret-4711}')
     assert "secret" not in (refused.value.message or "")
 
 
 @pytest.mark.parametrize("raw", [b"[]", b'"text"', b"1", b"true", b'["a"]'])
-def test_json_that_is_no_object_is_a_serialization_fault(raw):
+def test_json_other_than_an_object_is_a_serialization_fault(raw):
     with pytest.raises(SerializationFault, match="must be an object"):
         parse_body(raw)
 
@@ -77,14 +77,14 @@ def test_json_that_is_no_object_is_a_serialization_fault(raw):
 # --- answers ------------------------------------------------------------------------------------------
 
 
-def test_an_operation_without_output_answers_nothing_and_one_with_an_empty_output_an_empty_object():
+def test_no_output_is_an_empty_body_and_an_empty_output_is_an_object():
     assert output("DeleteDomain")({"Ignored": 1}) == b""
     assert output("DeleteDomain")(None) == b""
     assert output("TagResource")(None) == b"{}"
     assert output("TagResource")({}) == b"{}"
 
 
-def test_members_come_in_the_models_order_and_absent_ones_not_at_all():
+def test_members_come_in_model_order_without_absent_ones():
     speaker = {
         "UpdatedAt": None,
         "Status": "ENROLLED",
@@ -96,12 +96,12 @@ def test_members_come_in_the_models_order_and_absent_ones_not_at_all():
     )
 
 
-def test_members_that_the_model_does_not_know_are_dropped():
+def test_members_outside_the_model_are_dropped():
     answer = {"Speaker": {"DomainId": "d", "Voiceprint": "x"}, "Secret": "y"}
     assert output("DescribeSpeaker")(answer) == b'{"Speaker":{"DomainId":"d"}}'
 
 
-def test_a_strict_serializer_tells_members_that_the_model_does_not_know():
+def test_a_strict_serializer_refuses_members_outside_the_model():
     with pytest.raises(ValueError, match="DescribeSpeakerResponse has no member Secret"):
         output("DescribeSpeaker", strict=True)({"Secret": "y"})
     with pytest.raises(ValueError, match="Speaker has no member Voiceprint"):
@@ -124,19 +124,19 @@ def test_times_are_seconds_since_1970_to_the_millisecond(moment, number):
     assert body == b'{"Speaker":{"CreatedAt":' + number + b"}}"
 
 
-def test_a_time_without_a_zone_is_a_mistake_of_ours():
+def test_a_time_without_zone_raises_value_error():
     with pytest.raises(ValueError, match="time zone"):
         output("DescribeSpeaker")({"Speaker": {"CreatedAt": datetime(2026, 1, 1)}})  # noqa: DTZ001
 
 
 @pytest.mark.parametrize("number", [float("nan"), float("inf")])
-def test_a_number_that_json_cannot_hold_is_a_mistake_of_ours(number):
+def test_a_number_that_is_not_finite_raises_value_error(number):
     serialize = compile_output(MODELS.find("Sonant.CompareRecording").output_shape)
     with pytest.raises(ValueError, match="finite"):
         serialize({"NetSpeechSeconds": number})
 
 
-def test_lists_maps_and_bytes_are_written_too():
+def test_lists_maps_and_bytes_are_serialized():
     shape = ShapeResolver(
         {
             "Out": {"type": "structure", "members": {
@@ -201,7 +201,7 @@ def answers(shape):
 @pytest.mark.parametrize(
     "target", [target for target, operation in MODELS.operations.items() if operation.output_shape]
 )
-def test_whatever_we_answer_a_client_reads_back_unchanged(target):
+def test_a_client_parses_any_answer_back_unchanged(target):
     shape = MODELS.find(target).output_shape
     serialize = compile_output(shape, strict=True)
 
@@ -226,14 +226,14 @@ MODELLED = [
     errors.Throttling("Slow down."),
     errors.Validation("1 validation error detected: ..."),
 ]
-FRONT_DOOR = [
+GATEWAY_ERRORS = [
     cls("Why.") for _, cls in inspect.getmembers(errors, inspect.isclass)
-    if issubclass(cls, errors.FrontDoorError)
-    and cls not in (errors.FrontDoorError, errors.Misdirected, errors.UnknownRoute)
+    if issubclass(cls, errors.GatewayError)
+    and cls not in (errors.GatewayError, errors.Misdirected, errors.UnknownRoute)
 ]  # fmt: skip
 
 
-def test_a_modelled_error_has_its_full_shape_id_its_message_and_its_members():
+def test_a_modelled_error_has_shape_id_message_and_members():
     assert error_body(errors.ResourceNotFound("SPEAKER", "The speaker does not exist.")) == (
         b'{"__type":"com.amazonaws.voiceid#ResourceNotFoundException",'
         b'"Message":"The speaker does not exist.","ResourceType":"SPEAKER"}'
@@ -241,7 +241,7 @@ def test_a_modelled_error_has_its_full_shape_id_its_message_and_its_members():
 
 
 @pytest.mark.parametrize("error", MODELLED, ids=lambda error: error.code)
-def test_a_client_recognises_every_modelled_error(error):
+def test_a_client_recognizes_every_modelled_error(error):
     body = error_body(error)
     read = as_client_reads(body, None, error.http_status)["Error"]
     assert (read["Code"], read["Message"]) == (error.code, json.loads(body)["Message"])
@@ -250,8 +250,8 @@ def test_a_client_recognises_every_modelled_error(error):
     assert error_content_type(error) == CONTENT_TYPE == "application/x-amz-json-1.0"
 
 
-@pytest.mark.parametrize("error", FRONT_DOOR, ids=lambda error: type(error).__name__)
-def test_a_client_recognises_every_error_of_the_front_door(error):
+@pytest.mark.parametrize("error", GATEWAY_ERRORS, ids=lambda error: type(error).__name__)
+def test_a_client_recognizes_every_gateway_error(error):
     body = error_body(error)
     assert json.loads(body) == {"__type": f"com.amazon.coral.service#{error.code}", "message": "Why."}
     read = as_client_reads(body, None, error.http_status)
@@ -259,18 +259,18 @@ def test_a_client_recognises_every_error_of_the_front_door(error):
     assert error_content_type(error) == CONTENT_TYPE
 
 
-def test_an_error_without_words_has_no_message_member():
+def test_an_error_without_message_has_no_message_member():
     assert error_body(errors.UnknownOperation()) == (
         b'{"__type":"com.amazon.coral.service#UnknownOperationException"}'
     )
 
 
-def test_an_unknown_route_is_answered_with_the_bare_text():
+def test_an_unknown_route_is_answered_with_plain_text():
     assert error_body(errors.UnknownRoute()) == b"<UnknownOperationException/>\n"
     assert error_content_type(errors.UnknownRoute()) == "text/plain"
 
 
-def test_an_internal_error_tells_nothing_of_the_inside():
+def test_an_internal_error_shows_nothing_of_its_cause():
     body = error_body(errors.InternalServer("disk is on fire", Path="/secret/place"))
     assert json.loads(body) == {
         "__type": "com.amazonaws.voiceid#InternalServerException",

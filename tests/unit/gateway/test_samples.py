@@ -1,4 +1,4 @@
-"""Samples: a value for every shape that an operation can answer, such that it obeys the model."""
+"""Sample values for every input and output shape satisfy the model."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def type_names(shape: Any) -> Iterator[str]:
 
 
 @pytest.mark.parametrize("name", ANSWERING)
-def test_the_sample_of_an_answer_is_whole_and_can_be_written(name):
+def test_a_sample_answer_is_complete_and_serializable(name):
     shape = OPERATIONS[name].output_shape
     assert shape is not None
     made = sample(shape)
@@ -58,7 +58,7 @@ def test_the_sample_of_an_answer_is_whole_and_can_be_written(name):
 @pytest.mark.parametrize(
     "name", [name for name in ANSWERING if "blob" not in set(type_names(OPERATIONS[name].output_shape))]
 )
-def test_the_sample_of_an_answer_fulfils_every_constraint_of_its_shape(name):
+def test_a_sample_answer_satisfies_all_constraints(name):
     shape = OPERATIONS[name].output_shape
     assert shape is not None
     made = sample(shape)
@@ -66,13 +66,13 @@ def test_the_sample_of_an_answer_fulfils_every_constraint_of_its_shape(name):
 
 
 @pytest.mark.parametrize("name", sorted(name for name, model in OPERATIONS.items() if model.input_shape))
-def test_the_sample_of_a_request_is_accepted(name):
+def test_a_sample_request_passes_validation(name):
     shape = OPERATIONS[name].input_shape
     made = sample(shape)
     assert compile_input(shape)(as_sent(made)).keys() == made.keys()
 
 
-def test_a_broken_sample_would_be_noticed():
+def test_the_checks_detect_a_broken_sample():
     shape = OPERATIONS["DescribeDomain"].output_shape
     made = as_sent(sample(shape))
     made["Domain"]["DomainId"] = "too short"
@@ -84,11 +84,11 @@ def shape_of(**definition):
     return ShapeResolver({"Odd": definition}).get_shape_by_name("Odd")
 
 
-def test_a_string_that_no_known_text_fits_is_told():
+def test_a_string_shape_without_sample_is_a_setup_error():
     with pytest.raises(SetupError, match="no sample value for Odd"):
         sample(shape_of(type="string", pattern="^q{7}$"))
 
 
-def test_a_type_that_is_not_known_is_told():
+def test_an_unknown_type_is_a_setup_error():
     with pytest.raises(SetupError, match="no sample value for the type character of Odd"):
         sample(shape_of(type="character"))

@@ -1,4 +1,4 @@
-"""Request rates: who may call how often, by the second."""
+"""Rate limits per account, Region and operation."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def test_every_operation_of_both_models_has_exactly_one_rate():
     assert all(rate > 0 for rate in rates.values())
 
 
-def test_every_rate_that_can_be_set_is_used():
+def test_every_rate_setting_is_used():
     assert {field.name for field in fields(Rates)} == {*GROUPS, "own", "factor"}
 
 
@@ -75,11 +75,11 @@ def test_every_rate_that_can_be_set_is_used():
         ("DescribeSession", 60),
     ],
 )
-def test_rates_are_those_that_voice_id_published(operation, rate):
+def test_default_rates_are_the_published_ones(operation, rate):
     assert rates_per_s(Rates(), OWN)[operation] == rate
 
 
-def test_the_factor_multiplies_all_rates_and_0_switches_them_off(clock):
+def test_the_factor_multiplies_all_rates_and_0_disables_them(clock):
     normal, double = rates_per_s(Rates(), OWN), rates_per_s(Rates(factor=2.0), OWN)
     assert double == {name: 2 * rate for name, rate in normal.items()}
     off = Throttle(rates_per_s(Rates(factor=0.0), OWN), clock)
@@ -91,7 +91,7 @@ def test_an_operation_without_a_rate_is_not_limited(clock):
 
 
 @pytest.mark.parametrize(("rate", "burst"), [(1.0, 5), (2.0, 5), (5.0, 5), (10.0, 10), (60.0, 60), (7.5, 7)])
-def test_a_bucket_holds_one_seconds_worth_and_at_least_five_calls(clock, rate, burst):
+def test_a_bucket_holds_one_second_of_calls_and_at_least_five(clock, rate, burst):
     throttle = Throttle({"Call": rate}, clock)
     assert taken(throttle) == burst
     clock.now_s += 3600.0
@@ -109,7 +109,7 @@ def test_an_empty_bucket_fills_at_its_rate(clock):
     assert taken(throttle) == 3
 
 
-def test_the_refusal_is_the_models_own(clock):
+def test_throttling_is_the_modelled_error(clock):
     throttle = Throttle({"Call": 1.0}, clock)
     taken(throttle)
     with pytest.raises(Throttling, match=r"^Rate exceeded$") as refused:
@@ -125,19 +125,19 @@ def test_accounts_and_operations_do_not_share_a_bucket(clock):
     assert taken(throttle, "1" * 12) == 0
 
 
-def test_the_number_of_buckets_is_bounded_however_many_accounts_call(clock, monkeypatch):
-    monkeypatch.setattr(module, "MOST_BUCKETS", 50)
+def test_the_number_of_buckets_is_bounded(clock, monkeypatch):
+    monkeypatch.setattr(module, "MAX_BUCKETS", 50)
     throttle = Throttle({"Call": 1.0}, clock)
     for number in range(1000):
         throttle.take(f"{number:012d}", "Call")
-        assert len(throttle._buckets) <= 50
+        assert throttle.bucket_count <= 50
 
 
 @given(
     rate=st.floats(0.1, 100),
     pauses_s=st.lists(st.floats(0, 3) | st.just(0.0), min_size=1, max_size=200),
 )
-def test_in_no_stretch_of_time_more_goes_through_than_burst_and_rate_allow(rate, pauses_s):
+def test_no_period_admits_more_than_burst_and_rate_allow(rate, pauses_s):
     clock = Clock()
     throttle, through = Throttle({"Call": rate}, clock), []
     for pause_s in pauses_s:
@@ -153,12 +153,12 @@ def test_in_no_stretch_of_time_more_goes_through_than_burst_and_rate_allow(rate,
             assert last - first + 1 <= burst + (through[last] - through[first]) * rate + 1e-6
 
 
-def test_others_of_the_same_account_have_the_last_word_and_are_not_asked_about_what_is_too_much_here():
-    asked = []
+def test_shared_buckets_decide_after_the_local_bucket():
+    requests = []
 
     def shared(account_id, region, operation, rate, size):
-        asked.append((account_id, region, operation, rate, size))
-        return len(asked) != 2
+        requests.append((account_id, region, operation, rate, size))
+        return len(requests) != 2
 
     throttle = Throttle({"DescribeSpeaker": 6.0, "Free": 0.0}, lambda: 0.0, shared)
     throttle.take("1" * 12, "DescribeSpeaker", "eu-west-2")
@@ -169,4 +169,4 @@ def test_others_of_the_same_account_have_the_last_word_and_are_not_asked_about_w
     with pytest.raises(Throttling):
         throttle.take("1" * 12, "DescribeSpeaker", "eu-west-2")
     throttle.take("1" * 12, "Free")
-    assert asked == [("1" * 12, "eu-west-2", "DescribeSpeaker", 6.0, 6.0)] * 6
+    assert requests == [("1" * 12, "eu-west-2", "DescribeSpeaker", 6.0, 6.0)] * 6

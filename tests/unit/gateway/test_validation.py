@@ -69,7 +69,7 @@ def said(*violations):
                 ("Value null at 'outputDataConfig.s3Uri'", "not be null"),
             ],
         ),
-        # Too short and too long; the pattern is told as well.
+        # Too short and too long; the pattern is reported as well.
         (
             "DescribeDomain",
             {"DomainId": "abc"},
@@ -93,7 +93,7 @@ def said(*violations):
                 )
             ],
         ),
-        # Pattern: the value of a sensitive member is kept back.
+        # Pattern: the value of a sensitive member is not shown.
         (
             "DescribeSpeaker",
             {"DomainId": DOMAIN, "SpeakerId": "john@example.com"},
@@ -157,7 +157,7 @@ def said(*violations):
                 ("Value at 'tagKeys.3.member'", f"satisfy regular expression pattern: {TAG_PATTERN}"),
             ],
         ),
-        # A list of the wrong length; its items are not looked at.
+        # A list of the wrong length; its items are not checked.
         (
             "TagResource",
             {"ResourceArn": ARN, "Tags": [{}] * 201},
@@ -181,12 +181,12 @@ def said(*violations):
         ),
     ],
 )  # fmt: skip
-def test_broken_constraints_are_told_word_for_word(operation, document, violations):
+def test_broken_constraints_have_the_exact_texts(operation, document, violations):
     assert refusal(operation, document) == said(*violations)
 
 
 @pytest.mark.parametrize(
-    ("operation", "document", "told"),
+    ("operation", "document", "expected"),
     [
         ("DescribeDomain", [], "The request body must be an object, found a list"),
         ("DescribeDomain", "text", "The request body must be an object, found a string"),
@@ -224,16 +224,16 @@ def test_broken_constraints_are_told_word_for_word(operation, document, violatio
         ("ListDomains", {"MaxResults": 1e30}, "Value at 'maxResults' must be a whole number of 32 bits"),
     ],
 )  # fmt: skip
-def test_a_wrong_json_type_is_named_and_its_value_is_not(operation, document, told):
-    assert type_fault(operation, document) == told
+def test_the_error_names_a_wrong_json_type_without_its_value(operation, document, expected):
+    assert type_fault(operation, document) == expected
 
 
-def test_a_wrong_type_outweighs_broken_constraints():
+def test_a_wrong_type_hides_broken_constraints():
     assert "must be a string" in type_fault("DescribeSpeaker", {"DomainId": "short", "SpeakerId": 5})
 
 
 @pytest.mark.parametrize("number", [5, 5.0])
-def test_a_whole_number_may_be_written_with_a_fraction_of_nothing(number):
+def test_a_whole_number_may_have_a_zero_fraction(number):
     parsed = PARSERS["ListDomains"]({"MaxResults": number})
     assert parsed == {"MaxResults": 5}
     assert type(parsed["MaxResults"]) is int
@@ -244,12 +244,12 @@ def test_unknown_members_are_ignored_and_null_members_are_absent():
     assert PARSERS["CreateDomain"](given) == CREATE
 
 
-def test_no_body_at_all_is_an_empty_input():
+def test_an_absent_body_is_an_empty_input():
     assert PARSERS["ListDomains"](None) == {}
     assert compile_input(None)({"Anything": 1}) == {}
 
 
-def test_the_parsed_input_shares_nothing_that_the_document_could_change():
+def test_the_parsed_input_shares_nothing_with_the_document():
     key = {"KmsKeyId": "k", "Other": 1}
     parsed = PARSERS["CreateDomain"]({**CREATE, "ServerSideEncryptionConfiguration": key})
     key["KmsKeyId"] = "other"
@@ -265,12 +265,12 @@ def test_length_counts_characters_not_bytes():
 
 
 @pytest.mark.parametrize("end", ["\n", "\r", "\r\n", "\u2028", "\x85", "\x00", " "])
-def test_nothing_may_follow_a_name(end):
+def test_a_pattern_must_match_to_the_end(end):
     assert "pattern" in refusal("CreateDomain", {**CREATE, "Name": "calls" + end})
 
 
 @pytest.mark.parametrize("line_end", ["\n", "\r", "\x85", "\u2028", "\u2029"])
-def test_a_dot_in_a_pattern_stands_for_no_line_end(line_end):
+def test_a_dot_in_a_pattern_matches_no_line_end(line_end):
     """The service's patterns are Java's; Python's dot would let all of these but the first pass."""
     assert "pattern" in refusal(
         "StartSpeakerEnrollmentJob", {**START, "DataAccessRoleArn": f"{ROLE}{line_end}x"}
@@ -278,7 +278,7 @@ def test_a_dot_in_a_pattern_stands_for_no_line_end(line_end):
 
 
 @pytest.mark.parametrize(
-    ("text", "right"),
+    ("text", "valid"),
     [
         ("Größe 7 ٣ 你好", True),
         ("a_.:/=+-%@b", True),
@@ -288,8 +288,8 @@ def test_a_dot_in_a_pattern_stands_for_no_line_end(line_end):
         ("a\tb", False),
     ],
 )
-def test_descriptions_take_letters_numbers_and_spaces_of_every_script(text, right):
-    if right:
+def test_descriptions_accept_every_script(text, valid):
+    if valid:
         assert PARSERS["CreateDomain"]({**CREATE, "Description": text})["Description"] == text
     else:
         assert "pattern" in refusal("CreateDomain", {**CREATE, "Description": text})
@@ -301,7 +301,7 @@ def test_a_page_token_is_ascii_and_may_be_empty():
     assert "pattern" in refusal("ListDomains", {"NextToken": "é"})
 
 
-def test_sensitive_values_are_never_echoed():
+def test_sensitive_values_are_never_repeated():
     secret = "Very, secret!"
     document = {
         **CREATE,
@@ -312,7 +312,7 @@ def test_sensitive_values_are_never_echoed():
     assert "secret" not in refusal("CreateDomain", document)
 
 
-def test_long_values_are_cut_and_control_codes_do_not_reach_the_message():
+def test_shown_values_are_cut_without_control_codes():
     message = refusal("DescribeDomain", {"DomainId": "x\n\x1b[31m" + "y" * 100_000})
     assert len(message) < 700
     assert "\n" not in message
@@ -320,14 +320,14 @@ def test_long_values_are_cut_and_control_codes_do_not_reach_the_message():
     assert "'x\ufffd\ufffd[31my" in message
 
 
-def test_all_violations_are_counted_but_not_all_are_told():
+def test_all_violations_are_counted_but_not_all_listed():
     message = refusal("TagResource", {"ResourceArn": ARN, "Tags": [{}] * 200})
     assert message.startswith("400 validation errors detected: ")
     assert message.count("Member must not be null") == 50
     assert message.endswith("; ...")
 
 
-def test_a_string_that_is_too_long_is_not_matched_against_its_pattern(monkeypatch):
+def test_a_too_long_string_is_not_matched_against_its_pattern(monkeypatch):
     """Some patterns backtrack: against this one a megabyte takes seconds."""
     hostile = "arn:aws:voiceid" + ":123456789012:domain/" * 50_000
     matched = []
@@ -351,7 +351,7 @@ def test_a_string_that_is_too_long_is_not_matched_against_its_pattern(monkeypatc
     assert message.endswith("Member must have length less than or equal to 1011")
 
 
-def test_every_string_with_a_pattern_has_a_greatest_length():
+def test_every_string_with_a_pattern_has_a_maximum_length():
     def strings(shape):
         if shape.type_name == "string":
             yield shape
@@ -410,7 +410,7 @@ def test_every_json_type_is_parsed_to_its_python_type():
 
 
 @pytest.mark.parametrize(
-    ("members", "told"),
+    ("members", "expected"),
     [
         ({"Flag": 1}, "Value at 'flag' must be a boolean, found a number"),
         ({"Flag": "true"}, "Value at 'flag' must be a boolean, found a string"),
@@ -427,11 +427,11 @@ def test_every_json_type_is_parsed_to_its_python_type():
         ({"Map": {"a": 1, "b": "2"}}, "Value at 'map.2.value' must be a whole number, found a string"),
     ],
 )
-def test_every_json_type_is_told_from_the_others(members, told):
-    assert type_fault("EveryType", {"Flag": True, **members}) == told
+def test_every_json_type_is_distinguished(members, expected):
+    assert type_fault("EveryType", {"Flag": True, **members}) == expected
 
 
-def test_constraints_of_every_type_are_told():
+def test_constraints_of_every_type_are_reported():
     document = {"Bytes": "AAECAw==", "Ratio": -0.5, "Map": {"name": 10}, "Pin": 10}
     assert refusal("EveryType", document) == said(
         ("Value null at 'flag'", "not be null"),
@@ -446,6 +446,6 @@ def test_constraints_of_every_type_are_told():
     )
 
 
-def test_a_model_that_needs_more_is_refused_at_the_start():
+def test_an_unsupported_model_is_a_setup_error():
     with pytest.raises(SetupError, match="Document"):
         compile_input(EVERY_TYPE.get_shape_by_name("Anything"))

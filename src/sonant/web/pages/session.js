@@ -1,19 +1,19 @@
 "use strict";
 
-const at = (id) => document.getElementById(id);
+const element = (id) => document.getElementById(id);
 const show = (id, text, tone) => {
-  at(id).textContent = text;
+  element(id).textContent = text;
   if (tone !== undefined) {
-    at(id).classList.remove("good", "bad", "wait");
-    if (tone) at(id).classList.add(tone);
+    element(id).classList.remove("good", "bad", "wait");
+    if (tone) element(id).classList.add(tone);
   }
 };
 
-function signIn() {
-  const asked = new URLSearchParams(location.search);
-  at("failed").hidden = !asked.has("failed");
-  at("signed").hidden = !asked.has("signed");
-  at("sign-in").action = "/sign-in?next=" + encodeURIComponent(asked.get("next") || "");
+function startSignInPage() {
+  const query = new URLSearchParams(location.search);
+  element("failed").hidden = !query.has("failed");
+  element("signed").hidden = !query.has("signed");
+  element("sign-in").action = "/sign-in?next=" + encodeURIComponent(query.get("next") || "");
 }
 
 const STREAM = { PENDING_CONFIGURATION: "waiting for audio", ONGOING: "listening", ENDED: "ended" };
@@ -34,39 +34,39 @@ const FRAUD = {
 const REASONS = { KNOWN_FRAUDSTER: "sounds like a known fraudster", VOICE_SPOOFING: "voice may be synthetic or replayed" };
 const ENROLLMENT = {
   NOT_ENOUGH_SPEECH: "Enrollment: gathering speech; let the caller go on talking.",
-  IN_PROGRESS: "Enrollment: enough speech; the voiceprint is being made.",
+  IN_PROGRESS: "Enrollment: enough speech; the voiceprint is being computed.",
   COMPLETED: "Enrollment: completed.",
   FAILED: "Enrollment: failed.",
 };
 const FULL_S = 30;
 
-function tellSession(session) {
+function showSession(session) {
   show("name", session.SessionName);
   const status = session.StreamingStatus;
   show("stream", STREAM[status] || status, status === "ONGOING" ? "good" : "");
   show("speaker", session.CustomerSpeakerId || session.GeneratedSpeakerId || "No caller named yet");
   const speech = session.NetSpeechSeconds || 0;
   const minimum = session.StreamingConfiguration.AuthenticationMinimumSpeechInSeconds;
-  at("bar").style.width = Math.min(100, (100 * speech) / FULL_S) + "%";
-  at("mark").hidden = !session.AuthenticationConfiguration;
-  at("mark").style.left = (100 * minimum) / FULL_S + "%";
+  element("bar").style.width = Math.min(100, (100 * speech) / FULL_S) + "%";
+  element("mark").hidden = !session.AuthenticationConfiguration;
+  element("mark").style.left = (100 * minimum) / FULL_S + "%";
   show("speech", speech.toFixed(1) + " s");
   show("needed", minimum + " s are needed for authentication, " + FULL_S + " s for enrollment.");
   show("call", "Call heard for " + Math.round(session.HeardSeconds || 0) + " s.");
-  const asked = session.EnrollmentRequestDetails;
-  const told = asked ? ENROLLMENT[asked.Status] || asked.Status : "";
-  show("enrollment", told + (asked && asked.Message ? " " + asked.Message : ""),
-    asked ? { COMPLETED: "good", FAILED: "bad" }[asked.Status] || "wait" : "");
-  at("enroll").disabled = Boolean(asked) || !session.GeneratedSpeakerId;
-  at("opt-out").disabled = !session.GeneratedSpeakerId;
+  const enrollment = session.EnrollmentRequestDetails;
+  const statusText = enrollment ? ENROLLMENT[enrollment.Status] || enrollment.Status : "";
+  show("enrollment", statusText + (enrollment && enrollment.Message ? " " + enrollment.Message : ""),
+    enrollment ? { COMPLETED: "good", FAILED: "bad" }[enrollment.Status] || "wait" : "");
+  element("enroll").disabled = Boolean(enrollment) || !session.GeneratedSpeakerId;
+  element("opt-out").disabled = !session.GeneratedSpeakerId;
 }
 
-function tellEvaluation(told, ended) {
-  const voice = told.AuthenticationResult, fraud = told.FraudDetectionResult;
-  const verdict = (found, words) => {
-    if (!found) return ["Off", ""];
-    if (found.Decision === "NOT_ENOUGH_SPEECH" && ended) return ["Inconclusive", "wait"];
-    return words[found.Decision] || [found.Decision, ""];
+function showEvaluation(evaluation, ended) {
+  const voice = evaluation.AuthenticationResult, fraud = evaluation.FraudDetectionResult;
+  const verdict = (result, texts) => {
+    if (!result) return ["Off", ""];
+    if (result.Decision === "NOT_ENOUGH_SPEECH" && ended) return ["Inconclusive", "wait"];
+    return texts[result.Decision] || [result.Decision, ""];
   };
   show("authentication", ...verdict(voice, AUTHENTICATION));
   show("authentication-told", voice && voice.Score !== undefined
@@ -80,58 +80,58 @@ function tellEvaluation(told, ended) {
     : "");
 }
 
-function problem(text) {
-  at("problem").hidden = !text;
+function showProblem(text) {
+  element("problem").hidden = !text;
   show("problem", text || "");
 }
 
-async function ask(path, method) {
-  const answer = await fetch(location.pathname + path, {
+async function call(path, method) {
+  const response = await fetch(location.pathname + path, {
     method, headers: { "X-Sonant": "1" }, credentials: "same-origin",
   });
-  if (answer.status === 401) {
+  if (response.status === 401) {
     location.assign("/sign-in?next=" + encodeURIComponent(location.pathname));
     throw new Error("Signed out.");
   }
-  const told = await answer.json();
-  if (!answer.ok) throw new Error(told.message);
-  for (const one of Object.values(told)) {
-    if (one.__type) throw new Error(one.Message || one.message || one.__type);
+  const answers = await response.json();
+  if (!response.ok) throw new Error(answers.message);
+  for (const answer of Object.values(answers)) {
+    if (answer.__type) throw new Error(answer.Message || answer.message || answer.__type);
   }
-  return told;
+  return answers;
 }
 
-async function look() {
+async function refresh() {
   let pause = 1000;
   try {
-    const told = await ask("/state", "GET");
-    const session = told.DescribeSession.Session;
-    tellSession(session);
-    tellEvaluation(told.EvaluateSession, session.StreamingStatus === "ENDED");
-    problem("");
+    const answers = await call("/state", "GET");
+    const session = answers.DescribeSession.Session;
+    showSession(session);
+    showEvaluation(answers.EvaluateSession, session.StreamingStatus === "ENDED");
+    showProblem("");
     if (session.StreamingStatus === "ENDED") pause = 4000;
   } catch (fault) {
-    problem(fault.message);
+    showProblem(fault.message);
     pause = 5000;
   }
-  setTimeout(look, pause);
+  setTimeout(refresh, pause);
 }
 
 async function act(path) {
   try {
-    await ask(path, "POST");
-    problem("");
+    await call(path, "POST");
+    showProblem("");
   } catch (fault) {
-    problem(fault.message);
+    showProblem(fault.message);
   }
 }
 
-function session() {
-  at("enroll").addEventListener("click", () => { at("enroll").disabled = true; act("/enroll"); });
-  at("opt-out").addEventListener("click", () => at("sure").showModal());
-  at("sure").addEventListener("close", () => { if (at("sure").returnValue === "yes") act("/opt-out"); });
-  look();
+function startSessionPage() {
+  element("enroll").addEventListener("click", () => { element("enroll").disabled = true; act("/enroll"); });
+  element("opt-out").addEventListener("click", () => element("sure").showModal());
+  element("sure").addEventListener("close", () => { if (element("sure").returnValue === "yes") act("/opt-out"); });
+  refresh();
 }
 
-if (document.body.dataset.page === "session") session();
-else signIn();
+if (document.body.dataset.page === "session") startSessionPage();
+else startSignInPage();

@@ -1,11 +1,11 @@
-"""EvaluateSession between reads and writes: known results are answered where reads are, others elsewhere."""
+"""Which threads answer which operations: reads, changes, and EvaluateSession, which is either."""
 
 from __future__ import annotations
 
 import asyncio
 import json
 import threading
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +22,14 @@ from sonant.assembly.workers import LocalListener
 from sonant.audit.record import Record
 from sonant.audit.trail import Trail
 from sonant.errors import Conflict
-from sonant.gateway import server
+from sonant.gateway.app import aws_endpoint
+from sonant.gateway.handlers import check_route, enter_executor
 from sonant.gateway.models import SIGNING_NAME, load_models
 from sonant.gateway.recording import Recorder, audited_operations
+from sonant.gateway.server import MOST_LONG, REQUEST_HANDLERS, Gateway
 from sonant.gateway.signature import Verifier
 from sonant.gateway.throttle import Throttle
+from sonant.operations.registry import ExecutorKind, RegisteredOperation
 from sonant.operations.service import Answer, Caller, Request, Service
 from sonant.settings import Audit, Settings
 from sonant.storage.repositories import access
@@ -37,8 +40,8 @@ AT = {"DomainId": NOBODY}
 CALL = {**AT, "SessionNameOrId": "contact"}
 
 
-class Kept(Trail):
-    """A trail that also keeps its records where a test sees them."""
+class RecordingTrail(Trail):
+    """An audit trail that also holds its records for the test."""
 
     records: list[Record]
 
@@ -47,10 +50,10 @@ class Kept(Trail):
         super().add(record)
 
 
-class Door:
-    """The front door with operations of the test's own, and the threads that they ran in."""
+class GatedGateway:
+    """A gateway with operations of the test's own, which note their threads and wait for `gate`."""
 
-    def __init__(self, store: Store, trail: Kept) -> None:
+    def __init__(self, store: Store, trail: RecordingTrail) -> None:
         self.store, self.trail = store, trail
         self.ran: list[tuple[str, str]] = []
         self.gate, self.begun = threading.Event(), threading.Event()
@@ -71,12 +74,12 @@ class Door:
         with store.database.write() as connection:
             key = access.create_access_key(connection, store.secret, user_arn(store.settings), store.clock())
         self.credentials = Credentials(*key)
-        self.door = server.Gateway(
+        self.gateway = Gateway(
             models,
             {
-                "EvaluateSession": self.evaluate,
-                "DescribeDomain": self.describe,
-                "ListVoiceDuplicates": self.compare,
+                "EvaluateSession": RegisteredOperation(function=self.evaluate, read_first=self.look),
+                "DescribeDomain": RegisteredOperation(function=self.describe),
+                "ListVoiceDuplicates": RegisteredOperation(function=self.compare, executor=ExecutorKind.LONG),
             },
             service,
             Verifier(regions=[store.settings.region], service=SIGNING_NAME, skew_s=300.0, find=find),
@@ -132,23 +135,20 @@ class Door:
         async def send(message: Any) -> None:
             sent.append(message)
 
-        await self.door(scope, receive, send)
+        await aws_endpoint(self.gateway)(scope, receive, send)
         return sent[0]["status"], json.loads(sent[1]["body"])
 
 
 @pytest.fixture
-def door(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Door]:
+def gated(tmp_path: Path) -> Iterator[GatedGateway]:
     store = open_store(Settings(data=tmp_path / "data"), create=True)
     first_start(store)
-    trail = Kept(tmp_path / "audit", Audit(), region="us-east-1", clock=store.clock)
+    trail = RecordingTrail(tmp_path / "audit", Audit(), region="us-east-1", clock=store.clock)
     trail.records = []
-    looks: dict[str, Callable[..., Answer | None]] = {}
-    monkeypatch.setattr(server, "UNCHANGING", looks)
-    looks["EvaluateSession"] = lambda *arguments: made.look(*arguments)
-    made = Door(store, trail)
+    made = GatedGateway(store, trail)
     yield made
     made.gate.set()
-    made.door.close()
+    made.gateway.close()
     trail.close()
     store.database.close()
 
@@ -160,10 +160,15 @@ def run(work: Awaitable[Any]) -> Any:
     return asyncio.run(bounded())
 
 
-def test_a_known_result_is_answered_where_reads_are_and_waits_for_no_disk(door: Door) -> None:
-    assert run(door.call("EvaluateSession", CALL)) == (200, KNOWN)
-    assert door.ran == [("looked", "reads")]
-    (record,) = door.trail.records
+def test_only_the_check_of_the_route_runs_on_the_event_loop() -> None:
+    before = REQUEST_HANDLERS[: REQUEST_HANDLERS.index(enter_executor)]
+    assert before == (check_route,)
+
+
+def test_a_known_result_is_answered_by_the_reading_thread(gated: GatedGateway) -> None:
+    assert run(gated.call("EvaluateSession", CALL)) == (200, KNOWN)
+    assert gated.ran == [("looked", "reads")]
+    (record,) = gated.trail.records
     assert (record.operation.name, record.operation.read_only, record.changes) == (
         "EvaluateSession",
         False,
@@ -171,65 +176,65 @@ def test_a_known_result_is_answered_where_reads_are_and_waits_for_no_disk(door: 
     )
 
 
-def test_a_new_result_is_made_in_another_thread_and_its_record_is_on_the_disk(door: Door) -> None:
-    door.known = None
-    assert run(door.call("EvaluateSession", CALL)) == (200, MADE)
-    assert [what for what, _ in door.ran] == ["looked", "made"]
-    assert door.ran[0][1] == "reads"
-    assert door.ran[1][1].startswith("call")
-    (record,) = door.trail.records
+def test_a_new_result_is_made_in_a_writing_thread_and_recorded(gated: GatedGateway) -> None:
+    gated.known = None
+    assert run(gated.call("EvaluateSession", CALL)) == (200, MADE)
+    assert [what for what, _ in gated.ran] == ["looked", "made"]
+    assert gated.ran[0][1] == "reads"
+    assert gated.ran[1][1].startswith("call")
+    (record,) = gated.trail.records
     assert record.changes
 
 
-def test_reads_go_on_while_a_result_is_made(door: Door) -> None:
-    door.known = None
-    door.gate.clear()
+def test_reads_continue_while_a_result_is_made(gated: GatedGateway) -> None:
+    gated.known = None
+    gated.gate.clear()
 
     async def both() -> tuple[int, int]:
-        slow = asyncio.create_task(door.call("EvaluateSession", CALL))
-        await asyncio.to_thread(door.begun.wait, PATIENCE_S)
-        quick, _ = await door.call("DescribeDomain", AT)
+        slow = asyncio.create_task(gated.call("EvaluateSession", CALL))
+        await asyncio.to_thread(gated.begun.wait, PATIENCE_S)
+        quick, _ = await gated.call("DescribeDomain", AT)
         assert not slow.done()
-        door.gate.set()
+        gated.gate.set()
         return quick, (await slow)[0]
 
     assert run(both()) == (200, 200)
-    assert door.ran[-1] == ("described", "reads")
+    assert gated.ran[-1] == ("described", "reads")
 
 
-def test_long_operations_leave_all_threads_to_other_calls(door: Door) -> None:
-    door.gate.clear()
+def test_long_operations_take_no_threads_of_other_calls(gated: GatedGateway) -> None:
+    gated.gate.clear()
 
     async def many() -> tuple[int, list[int]]:
-        slow = [asyncio.create_task(door.call("ListVoiceDuplicates", AT)) for _ in range(40)]
-        await asyncio.to_thread(door.begun.wait, PATIENCE_S)
-        door.known = None
-        door.begun.clear()
-        other = asyncio.create_task(door.call("EvaluateSession", CALL))
-        await asyncio.to_thread(door.begun.wait, PATIENCE_S)
+        slow = [asyncio.create_task(gated.call("ListVoiceDuplicates", AT)) for _ in range(40)]
+        await asyncio.to_thread(gated.begun.wait, PATIENCE_S)
+        gated.known = None
+        gated.begun.clear()
+        other = asyncio.create_task(gated.call("EvaluateSession", CALL))
+        await asyncio.to_thread(gated.begun.wait, PATIENCE_S)
         refused = [call.result()[0] for call in slow if call.done()]
-        door.gate.set()
+        gated.gate.set()
         await asyncio.gather(*slow)
         return (await other)[0], refused
 
     other, refused = run(many())
     assert other == 200
-    assert refused == [429] * (40 - server.MOST_LONG), "what waits is bounded"
-    threads = {thread for what, thread in door.ran if what == "compared"}
+    assert refused == [429] * (40 - MOST_LONG), "what waits is bounded"
+    threads = {thread for what, thread in gated.ran if what == "compared"}
     assert len(threads) == 2
     assert all(thread.startswith("long call") for thread in threads)
 
 
-def test_a_refusal_is_recorded_once_and_costs_one_call_of_the_rate(door: Door) -> None:
-    door.known, door.refuses = None, True
-    answers = [run(door.call("EvaluateSession", CALL))[0] for _ in range(6)]
+def test_a_refused_call_is_recorded_once_and_counted_once(gated: GatedGateway) -> None:
+    gated.known, gated.refuses = None, True
+    answers = [run(gated.call("EvaluateSession", CALL))[0] for _ in range(6)]
     assert answers == [409] * 5 + [429], "five calls make a burst"
-    assert [record.error is not None for record in door.trail.records] == [True] * 6
-    assert [record.changes for record in door.trail.records] == [True] * 5 + [False]
+    assert [record.error is not None for record in gated.trail.records] == [True] * 6
+    assert [record.changes for record in gated.trail.records] == [True] * 5 + [False]
 
 
-def test_a_call_that_is_refused_at_the_door_is_not_looked_at(door: Door) -> None:
-    status, fault = run(door.call("EvaluateSession", AT))
+def test_an_invalid_call_reaches_no_operation(gated: GatedGateway) -> None:
+    status, fault = run(gated.call("EvaluateSession", AT))
     assert (status, "sessionNameOrId" in fault["Message"]) == (400, True)
-    assert door.ran == []
-    assert [record.changes for record in door.trail.records] == [False]
+    assert gated.ran == []
+    assert [record.changes for record in gated.trail.records] == [False]

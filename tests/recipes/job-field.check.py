@@ -3,7 +3,7 @@
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from operations_testbed import REGION, operations_on
+from operations_testbed import operations_on
 
 from sonant.storage.repositories import jobs
 

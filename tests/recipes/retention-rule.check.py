@@ -13,9 +13,7 @@ from sonant.storage.repositories import domains, speakers
 from sonant.voice.quality import Quality
 from sonant.voice.sample import VoiceSample
 
-VOICE = VoiceSample(
-    model_id="model", vector=np.ones(4, np.float32) / 2, quality=Quality(net_speech_s=30.0)
-)
+VOICE = VoiceSample(model_id="model", vector=np.ones(4, np.float32) / 2, quality=Quality(net_speech_s=30.0))
 
 with TemporaryDirectory() as folder:
     operations = operations_on(Path(folder))

@@ -1,4 +1,4 @@
-"""Each recipe of CONTRIBUTING.md is shown by a small change of its kind, which touches no more files than it says.
+"""Each recipe of CONTRIBUTING.md has an example, which touches no more files than the page says.
 
 `NAME.diff` is put on a copy of the source; `NAME.check.py` then runs with that copy and fails unless what was
 added works.
@@ -22,7 +22,9 @@ PAGE = REPOSITORY / "CONTRIBUTING.md"
 SOURCE = REPOSITORY / "src"
 LONGEST_S = 120
 #: A row of the page's table: the change, its diff, how many files of the product it may touch.
-_ROW = re.compile(r"^\| \[[^]]+\]\(#([\w-]+)\) \| (\d+) \| \[`([\w-]+)\.diff`\]\(tests/recipes/\3\.diff\) \|", re.M)
+_ROW = re.compile(
+    r"^\| \[[^]]+\]\(#([\w-]+)\) \| (\d+) \| \[`([\w-]+)\.diff`\]\(tests/recipes/\3\.diff\) \|", re.M
+)
 _TOUCHED = re.compile(r"^diff --git a/(\S+) b/(\S+)$", re.M)
 #: Runs a check, and makes sure that it is the copy that is checked.
 _CHECK = """\
@@ -58,9 +60,7 @@ class Recipe:
         return {new for _, new in _TOUCHED.findall(self.diff.read_text("utf-8"))}
 
 
-RECIPES = [
-    Recipe(name, section, int(most)) for section, most, name in _ROW.findall(PAGE.read_text("utf-8"))
-]
+RECIPES = [Recipe(name, section, int(most)) for section, most, name in _ROW.findall(PAGE.read_text("utf-8"))]
 
 
 @pytest.fixture

@@ -103,6 +103,7 @@ def test_a_name_is_split_in_words(name: str, words: list[str]) -> None:
 
 
 def test_an_inflected_word_is_known_by_its_base() -> None:
-    for word, base in [("detectors", "detect"), ("policies", "policy"), ("cached", "cache"), ("dropped", "drop")]:
+    bases = {"detectors": "detect", "policies": "policy", "cached": "cache", "dropped": "drop"}
+    for word, base in bases.items():
         assert explained(word, {base}), word
     assert not explained("sitting", {"sitter"})

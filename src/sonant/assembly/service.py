@@ -45,8 +45,8 @@ from sonant.storage.model_files import ModelFiles
 from sonant.storage.repositories import access, rate_buckets, sessions
 from sonant.thread_plan import plan_threads
 from sonant.voice.models import load_models as load_voice_models
+from sonant.web.console import AUDITED_SIGN_INS, PREFIXES, Console
 from sonant.web.login_cookies import LoginCookies
-from sonant.web.session_page import AUDITED_SIGN_INS, PREFIXES, SessionPages
 
 #: Scrapes of the metrics that may run or wait at once.
 MOST_SCRAPES = 16
@@ -222,7 +222,7 @@ def build_app(
         listener.close()
         store.database.close()
 
-    pages = SessionPages(
+    console = Console(
         door,
         LoginCookies(secret=store.secret, find=credential_finder(store), clock=store.clock),
         partial(_domain_of, store),
@@ -236,6 +236,6 @@ def build_app(
         *streams.routes(),
         health=health,
         lifespan=streams.lifespan,
-        console=(PREFIXES, pages.app),
+        console=(PREFIXES, console.app),
     )
     return App(asgi=asgi, intake=intake, health=health, close=close)

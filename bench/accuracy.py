@@ -31,8 +31,7 @@ from sonant.demo.speech import fetch_voices
 from sonant.errors import AudioError
 from sonant.evaluation import cutting, embedding
 from sonant.evaluation.channels import CLEAN, parse
-from sonant.evaluation.cutting import Template
-from sonant.evaluation.embedding import Made
+from sonant.evaluation.embedding import PieceTemplates
 from sonant.evaluation.figures import NAMES, Result, all_results
 from sonant.evaluation.report import Report, as_json, condition, notes, show
 from sonant.evaluation.run import Conditions, compare_all, tasks_of
@@ -40,8 +39,8 @@ from sonant.evaluation.trials import recordings_by_speaker
 from sonant.settings import Audio
 from sonant.voice.audio.recording import RATE_HZ
 from sonant.voice.models import load_models
-from sonant.voice.models.embedding import Embedding
 from sonant.voice.quality import Quality
+from sonant.voice.sample import VoiceSample
 
 SHOWN = ("eer", "fnmr_at_fmr_0.001", "min_dcf_0.01", "min_cllr")
 PEER = "resemblyzer 0.1.4"
@@ -49,11 +48,11 @@ PEER = "resemblyzer 0.1.4"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cut:
-    """A piece as a file, before either system has heard it."""
+    """A piece as a file that both systems embed."""
 
     file: Path
-    made: Made
-    """With no templates yet."""
+    piece: PieceTemplates
+    """Its description, without templates."""
 
 
 def main() -> int:
@@ -148,32 +147,32 @@ def cut_all(
             file = folder / f"{len(found):06}.wav"
             samples = line.apply(piece.samples, seed=(conditions.seed, len(found)), others=others)
             soundfile.write(file, np.clip(samples, -1, 1), RATE_HZ, subtype="PCM_16")
-            made = Made(
+            made = PieceTemplates(
                 speaker=task.speaker,
                 use=wanted.use,
-                wanted_s=wanted.net_speech_s,
+                requested_s=wanted.net_speech_s,
                 sources=piece.sources,
                 templates={},
             )
-            found.append(Cut(file=file, made=made))
+            found.append(Cut(file=file, piece=made))
         _say(f"cut {task.speaker}")
     return found
 
 
-def sonant(cuts: Sequence[Cut]) -> list[Made]:
+def sonant(cuts: Sequence[Cut]) -> list[PieceTemplates]:
     models = load_models()
     found = []
     for cut in cuts:
         samples = embedding.read(cut.file, Audio())
         try:
-            made: Template | None = cutting.template(samples, models, net_speech_s=cut.made.wanted_s)
+            sample: VoiceSample | None = cutting.template(samples, models, net_speech_s=cut.piece.requested_s)
         except AudioError:
-            made = None
-        found.append(replace(cut.made, templates={CLEAN: made}))
+            sample = None
+        found.append(replace(cut.piece, templates={CLEAN: sample}))
     return found
 
 
-def resemblyzer(cuts: Sequence[Cut]) -> list[Made]:
+def resemblyzer(cuts: Sequence[Cut]) -> list[PieceTemplates]:
     """The same files through the reference implementation, one process a core."""
     python = environment("peer-venv", *REQUIREMENTS)
     script = Path(__file__).with_name("accuracy_resemblyzer.py")
@@ -200,13 +199,11 @@ def resemblyzer(cuts: Sequence[Cut]) -> list[Made]:
         for worker, _ in workers:
             worker.kill()
             worker.wait()
-    nothing_known = Quality(net_speech_s=0, duration_s=0, snr_db=0, clipping_share=0, highpass_300hz=False)
+    no_quality = Quality(net_speech_s=0.0)
     return [
         replace(
-            cut.made,
-            templates={
-                CLEAN: Template(embedding=Embedding(vector=vector, model_id=PEER), quality=nothing_known)
-            },
+            cut.piece,
+            templates={CLEAN: VoiceSample(model_id=PEER, vector=vector, quality=no_quality)},
         )
         for cut, vector in zip(cuts, vectors, strict=True)
     ]

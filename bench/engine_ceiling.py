@@ -29,14 +29,15 @@ from service import BUCKET, data_folder, serving
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 from postgres_server import NoServer, OwnServer
+
 from sonant.assembly import jobs
 from sonant.assembly.installation import migrate, open_store
-from sonant.assembly.supervisor import flat
 from sonant.demo.recordings import ManifestEntry, write_manifest
 from sonant.jobs.workers.local import LocalEngine
 from sonant.jobs.workers.ray import RayEngine
-from sonant.jobs.workers.ray_crew import Cluster
+from sonant.jobs.workers.ray_pool import Cluster
 from sonant.settings import Audio, Fraud, Jobs, Quotas, Settings, loading
+from sonant.settings.listing import variable_of
 
 KINDS = ("sqlite-local", "postgresql-local", "postgresql-ray")
 SAMPLE_S = 0.25
@@ -86,14 +87,14 @@ def _measure(kind: str, entries: int, workers: int, data: Path, stack: ExitStack
         ]
     )
     (data / "buckets" / BUCKET / "manifest.json").write_bytes(manifest)
-    names = {name.upper().replace(".", "_"): value for name, value in flat(settings).items()}
-    environment = {f"SONANT_{name}": str(value) for name, value in names.items() if name != "WIRE_PORT"}
+    flags = loading.as_flags(settings)
+    environment = {variable_of(name): str(value) for name, value in flags.items() if name != "gateway.port"}
     with serving(data, {**environment, "SONANT_RATES_FACTOR": "0"}) as service:
         domain_id = service.create_domain()
         job_id = service.start_job(domain_id, "manifest.json")
         ours, theirs = multiprocessing.Pipe()
         context = multiprocessing.get_context("spawn")
-        runner = context.Process(target=_run, args=(theirs, flat(settings), workers, address))
+        runner = context.Process(target=_run, args=(theirs, flags, workers, address))
         runner.start()
         theirs.close()
         samples, seconds = ours.recv()
@@ -122,9 +123,8 @@ def _run(pipe: Connection, flags: dict[str, Any], workers: int, address: str) ->
     store = open_store(settings)
     engine: Any = LocalEngine(stub_workers.work, (), workers=workers, time_limit_s=60.0)
     if address:
-        engine = RayEngine(stub_workers.Hands, (), Cluster(address=address), time_limit_s=60.0)
-    runner = jobs.build_runner(store, "bench")
-    runner._engine = engine
+        engine = RayEngine(stub_workers.StubExecutor, (), Cluster(address=address), time_limit_s=60.0)
+    runner = jobs.build_runner(store, "bench", engine=engine)
     samples: list[tuple[int, float]] = []
     ended = threading.Event()
     begun = time.monotonic()

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from sonant.settings import Settings
-from sonant.voice.enrollment import RecordingSource, gather_speech
+from sonant.voice.enrollment import RecordingSource, collect_speech
 from sonant.voice.models import load_models
 from sonant.voice.models.embedding import embed
 
@@ -83,7 +83,7 @@ def _work(pipe: Connection, requests: Sequence[Sequence[Path]]) -> None:
     noting = replace(real, encoder=encoder, detector=detector)
     opened, heard_s = 0, 0.0
     for paths in requests:
-        speech = gather_speech(
+        speech = collect_speech(
             (RecordingSource(name=path.name, data=path.read_bytes(), channel=0) for path in paths),
             need_s=settings.enrollment.net_speech_s,
             models=noting,
@@ -92,7 +92,7 @@ def _work(pipe: Connection, requests: Sequence[Sequence[Path]]) -> None:
         )
         embed(speech.samples, noting)
         opened += speech.recordings_used
-        heard_s += speech.quality.duration_s
+        heard_s += speech.quality.duration_s or 0.0
     pipe.send({"recordings_heard": opened, "heard_s": heard_s})
     while True:
         try:

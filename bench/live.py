@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Live calls in real time, fed straight into the intake: `python bench/live.py [--calls N]`.
+"""Live calls in real time, pushed straight into the stream manager: `python bench/live.py [--calls N]`.
 
 All calls begin at the same moment. Half of the sessions name the caller, half another speaker. Prints how
 long it takes from the frame that completes the speech needed to the hearing in the database, how late the
@@ -45,8 +45,8 @@ from sonant.sessions.stream import Stream
 from sonant.settings import Live, Quotas, Settings
 from sonant.storage.crypto.vault import open_vault
 from sonant.storage.model_files import ModelFiles
-from sonant.storage.repositories import access, domains, session_hearings, sessions
-from sonant.storage.repositories.session_hearings import AUTHENTICATION, FRAUD
+from sonant.storage.repositories import access, domains, session_samples, sessions
+from sonant.storage.repositories.session_samples import AUTHENTICATION, FRAUD
 from sonant.voice.models import load_models
 
 LAG_LOOK_S = 0.01
@@ -58,7 +58,7 @@ class Bench:
 
     store: installation.Store
     service: Service
-    intake: StreamManager
+    manager: StreamManager
     domain_id: str = ""
     lags: list[float] = field(default_factory=list)
 
@@ -71,7 +71,7 @@ class Bench:
         cores = CpuAffinity()
         cores.keep_to_one()  # as a service does
         fraud_indexes = FraudIndexes(settings.fraud.replay_recordings)
-        intake = app.build_intake(store, fraud_indexes.risks, cores)
+        manager = app.build_stream_manager(store, fraud_indexes, cores)
         service = Service(
             settings=settings,
             database=store.database,
@@ -80,10 +80,10 @@ class Bench:
             listener=app_engines.LocalListener(store, cores),
             clock=store.clock,
             calibration_of=partial(model_calibration, ModelFiles(data)),
-            live=intake,
+            live=manager,
             fraud_indexes=fraud_indexes,
         )
-        bench = cls(store, service, intake)
+        bench = cls(store, service, manager)
         answer = bench.call(
             "CreateDomain",
             Name="bench",
@@ -103,7 +103,7 @@ class Bench:
 
     def open_stream(self, name: str) -> Stream:
         account = self.store.settings.account
-        return self.intake.open(Call(account_id=account, domain_id=self.domain_id, session=name))
+        return self.manager.open(Call(account_id=account, domain_id=self.domain_id, session=name))
 
     def enroll(self, voice: str, samples: np.ndarray) -> None:
         """In a session, at full speed."""
@@ -114,7 +114,7 @@ class Bench:
         for start in range(0, len(samples), 1600):
             while stream.room_s < 1:
                 time.sleep(0.005)
-            stream.feed(samples[start : start + 1600], 8000)
+            stream.push(samples[start : start + 1600], 8000)
         stream.end(EndReason.CALL_ENDED)
         assert stream.wait_drained(60.0)
         details = self.call("DescribeSession", SessionNameOrId=name)["Session"]["EnrollmentRequestDetails"]
@@ -127,8 +127,8 @@ class Bench:
             assert session is not None
             assert domain is not None
             vault = open_vault(self.store.keys, self.domain_id, domain.arn, domain.data_key_wrapped)
-            hearing = session_hearings.hearings(connection, session.seal(vault), session).get(purpose)
-        return np.zeros(256, np.float32) if hearing is None else np.frombuffer(hearing.vector, "<f4")
+            sample = session_samples.load_samples(connection, session.seal(vault), session).get(purpose)
+        return np.zeros(256, np.float32) if sample is None else sample.sample.vector
 
     # --- on the event loop
 
@@ -141,7 +141,7 @@ class Bench:
             late = begun + number * FRAME_S - time.monotonic()
             if late > 0:
                 await asyncio.sleep(late)
-            stream.feed(frame, 8000)
+            stream.push(frame, 8000)
             if number == call.completing_frame:
                 sent = time.monotonic()
         stream.end(EndReason.CALL_ENDED)
@@ -193,7 +193,7 @@ def main() -> None:
             float(bench.vector(f"call-{number}", AUTHENTICATION) @ call.vector) > 0.9999
             for number, call in enumerate(calls)
         )
-        bench.intake.close()
+        bench.manager.close()
     wanted = ["REJECT" if number % 2 else "ACCEPT" for number in range(len(calls))]
     right = sum(
         result["AuthenticationResult"]["Decision"] == want

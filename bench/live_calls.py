@@ -23,8 +23,9 @@ from numpy.typing import NDArray
 from report import CACHE, SPEECH
 from sonant.demo.recordings import call_recording, split_clips
 from sonant.demo.speech import fetch_voices
-from sonant.voice.audio.wav import MU_LAW_TABLE
-from sonant.voice.gathering import SpeechGatherer
+from sonant.voice.audio.g711 import MU_LAW_INT16
+from sonant.voice.audio.samples import float_from_int16
+from sonant.voice.collector import SpeechCollector
 from sonant.voice.models import Models
 from sonant.voice.models.embedding import embed
 
@@ -79,10 +80,10 @@ def live_calls(count: int, clips: dict[str, list[Path]], models: Models) -> list
 
 
 def _measured(voice: str, samples: NDArray[np.int16], models: Models) -> LiveCall:
-    gatherer, need = SpeechGatherer(models, round(NEED_S * RATE_HZ)), round(NEED_S * RATE_HZ)
-    sound = samples.astype(np.float32) / np.float32(32768)
+    gatherer, need = SpeechCollector(models, round(NEED_S * RATE_HZ)), round(NEED_S * RATE_HZ)
+    sound = float_from_int16(samples)
     for frame, start in enumerate(range(0, len(sound), FRAME)):
-        gatherer.feed(sound[start : start + FRAME])
+        gatherer.push(sound[start : start + FRAME])
         if gatherer.enough:
             vector = embed(gatherer.window(need).samples, models).vector
             return LiveCall(voice=voice, samples=samples, completing_frame=frame, vector=vector)
@@ -122,7 +123,7 @@ def _telephone(path: Path) -> NDArray[np.int16]:
     samples, rate_hz = soundfile.read(path, dtype="int16")
     soundfile.write(out, samples, rate_hz, format="RAW", subtype="ULAW")
     codes = np.frombuffer(out.getvalue(), np.uint8)
-    numbers: NDArray[np.int16] = np.rint(MU_LAW_TABLE[codes] * 32768).astype(np.int16)
+    numbers: NDArray[np.int16] = MU_LAW_INT16[codes]
     return numbers
 
 

@@ -31,8 +31,9 @@ from service import data_folder, serving
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 from postgres_server import NoServer, OwnServer
+
 from sonant.assembly.installation import migrate, open_store
-from sonant.cli.common import credentials
+from sonant.cli.credentials import read_credentials
 from sonant.ids import new_generated_id
 from sonant.settings import Postgres, Settings
 from sonant.storage.crypto.vault import Vault, open_vault
@@ -167,7 +168,7 @@ class _Caller:
     """Signs requests beforehand, so that only the service is timed."""
 
     def __init__(self, settings: Settings, url: str) -> None:
-        self._key, self._region, self._url = Credentials(*credentials(settings)), settings.region, url
+        self._key, self._region, self._url = Credentials(*read_credentials(settings)), settings.region, url
 
     def signed(self, operation: str, **members: Any) -> Signed:
         body = json.dumps(members).encode()

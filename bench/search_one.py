@@ -1,6 +1,6 @@
-"""One who searches: `search_one.py sonant|faiss|usearch VOICES SECONDS`, in whatever environment has it.
+"""Measure one search library: `search_one.py sonant|faiss|usearch VOICES SECONDS`, where it is installed.
 
-Prints JSON: milliseconds a search by how many voices are asked for at once, what was found, seconds to build.
+Prints JSON: milliseconds per search by number of queries, the voices found, seconds to build.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from typing import Any
 
 import numpy as np
 
-ASKED = (1, 64)
+QUERIES = (1, 64)
 DIMENSIONS = 256
 Search = Callable[[Any], list[int]]
 
 
 def voices(rng: np.random.Generator, count: int, common: Any) -> Any:
-    """Unit vectors as the speaker encoder's are: none negative, strangers at a cosine of about 0.7."""
+    """Generate unit vectors like the speaker encoder's: none negative, strangers at a cosine of about 0.7."""
     rows = rng.standard_normal((count, DIMENSIONS), dtype=np.float32)
     rows += common
     np.maximum(rows, 0, out=rows)
@@ -57,21 +57,21 @@ def main() -> None:
     who, size, seconds = sys.argv[1], int(sys.argv[2]), float(sys.argv[3])
     rng = np.random.default_rng(size)
     common = 1.2 * rng.standard_normal(DIMENSIONS, dtype=np.float32)
-    rows, queries = voices(rng, size, common), voices(rng, max(ASKED), common)
+    rows, queries = voices(rng, size, common), voices(rng, max(QUERIES), common)
     begun = time.perf_counter()
     search = {"sonant": sonant, "faiss": faiss, "usearch": usearch}[who](rows)
     nearest = search(queries)  # warms up, and builds what is built on first use
     built_s = time.perf_counter() - begun
     ms = {}
-    for asked in ASKED:
-        some = queries[:asked]
+    for count in QUERIES:
+        some = queries[:count]
         times: list[float] = []
         ends = time.perf_counter() + seconds
         while len(times) < 3 or (time.perf_counter() < ends and len(times) < 20_000):
             begun = time.perf_counter()
             search(some)
             times.append(time.perf_counter() - begun)
-        ms[asked] = 1000 * min(times)
+        ms[count] = 1000 * min(times)
     print(json.dumps({"ms": ms, "nearest": nearest, "build_s": built_s}))
 
 

@@ -16,7 +16,7 @@ from typing import Any
 
 import processes
 from report import CACHE
-from sonant.cli.common import client, service_url
+from sonant.cli.service_client import client, service_url
 from sonant.settings import Settings
 
 BUCKET = "calls"

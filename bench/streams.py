@@ -39,10 +39,10 @@ from live_calls import (
 from probes import Probed, probing
 from report import Outcome, Ratio, Size, add_size
 from service import Running, data_folder, serving
-from sonant.cli.session import Desk
+from sonant.cli.session_client import SessionClient
 from sonant.cli.session_stream import signed_url
 from sonant.settings import Quotas
-from sonant.storage.repositories.session_hearings import AUTHENTICATION, FRAUD
+from sonant.storage.repositories.session_samples import AUTHENTICATION, FRAUD
 from sonant.voice.models import load_models
 
 
@@ -51,18 +51,18 @@ class Bench:
     """A service with a domain and its enrolled speakers."""
 
     service: Running
-    desk: Desk
+    sessions: SessionClient
     probed: Probed = field(default_factory=Probed)
 
     def start(self, name: str, speaker: str) -> str:
-        members = {"DomainId": self.desk.domain_id, "SessionName": name, "SpeakerId": speaker}
-        return str(self.desk.own.start_session(**members)["Session"]["SessionId"])
+        members = {"DomainId": self.sessions.domain_id, "SessionName": name, "SpeakerId": speaker}
+        return str(self.sessions.own.start_session(**members)["Session"]["SessionId"])
 
     def enroll(self, voice: str, call: Any) -> None:
         """In a session, at full speed."""
         name = f"enroll-{voice}"
         self.start(name, voice)
-        self.desk.own.enroll_by_session(**self.desk.of(name))
+        self.sessions.own.enroll_by_session(**self.sessions.session_members(name))
         asyncio.run(self.carry(_mulaw(call), name, FRAME * 10, real=False))
         deadline = time.monotonic() + 60
         while "COMPLETED" not in str(self.session(name)["EnrollmentRequestDetails"]):
@@ -71,10 +71,10 @@ class Bench:
             time.sleep(0.1)
 
     def session(self, name: str) -> dict[str, Any]:
-        return dict(self.desk.own.describe_session(**self.desk.of(name))["Session"])
+        return dict(self.sessions.own.describe_session(**self.sessions.session_members(name))["Session"])
 
     def decisions(self, name: str) -> tuple[str, str]:
-        found = self.desk.voice_id.evaluate_session(**self.desk.of(name))
+        found = self.sessions.voice_id.evaluate_session(**self.sessions.session_members(name))
         return found["AuthenticationResult"]["Decision"], found["FraudDetectionResult"]["Decision"]
 
     async def carry(
@@ -91,7 +91,7 @@ class Bench:
 
         It connects when all that share `together` are ready to.
         """
-        url, sent = signed_url(self.desk, name, encoding="mulaw"), 0.0
+        url, sent = signed_url(self.sessions, name, encoding="mulaw"), 0.0
         if together is not None:
             await together.wait()
         async with connect(url, compression=None, proxy=None, open_timeout=30) as socket:
@@ -128,7 +128,7 @@ class Bench:
                 return_exceptions=True,
             )
 
-        with probing(self.service, self.desk.of(known)) as self.probed:
+        with probing(self.service, self.sessions.session_members(known)) as self.probed:
             carried = asyncio.run(all_calls())
         if unexpected := [one for one in carried if not isinstance(one, float | Exception)]:
             raise unexpected[0]
@@ -181,7 +181,7 @@ def stream_calls(count: int, *, whole: bool = True) -> Figures:
     quota = Quotas().active_sessions_per_domain
     more = {"SONANT_QUOTAS_ACTIVE_SESSIONS_PER_DOMAIN": str(max(quota, count))}
     with data_folder() as data, serving(data, more) as service:
-        bench = Bench(service, Desk(service.settings, service.create_domain(), as_json=False))
+        bench = Bench(service, SessionClient(service.settings, service.create_domain()))
         for voice in clips:
             bench.enroll(voice, enrollment_call(voice, clips))
         names = list(clips)

@@ -10,22 +10,22 @@ from multiprocessing.connection import Connection
 
 import numpy as np
 
-from sonant.jobs.entry import Prepared, Task
+from sonant.jobs.entry import Task, TaskResult
 from sonant.jobs.workers.local import READY
 from sonant.voice.models import shipped_encoder_id
+from sonant.voice.quality import Quality
+from sonant.voice.sample import VoiceSample
 
 DIMENSIONS = 256
 
 
-def _answer() -> Prepared:
-    return Prepared(
+def _answer() -> TaskResult:
+    sample = VoiceSample(
         model_id=shipped_encoder_id(),
-        vector=np.full(DIMENSIONS, DIMENSIONS**-0.5, "<f4").tobytes(),
-        net_speech_s=30.0,
-        snr_db=20.0,
-        risks=(),
-        audio=None,
+        vector=np.full(DIMENSIONS, DIMENSIONS**-0.5, np.float32),
+        quality=Quality(net_speech_s=30.0, snr_db=20.0),
     )
+    return TaskResult(sample=sample)
 
 
 def work(pipe: Connection) -> None:
@@ -40,14 +40,14 @@ def work(pipe: Connection) -> None:
         pipe.send((task.task_id, answer))
 
 
-class Hands:
-    """What a Ray actor does tasks with."""
+class StubExecutor:
+    """Executes the tasks of a Ray actor."""
 
     def __init__(self) -> None:
         self._answer = _answer()
 
-    def first(self, _task: Task) -> bytes:
+    def fetch_first(self, _task: Task) -> bytes:
         return b""
 
-    def do(self, _task: Task, _first: bytes | Exception) -> Prepared:
+    def execute(self, _task: Task, _first: bytes | Exception) -> TaskResult:
         return self._answer

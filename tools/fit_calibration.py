@@ -1,20 +1,21 @@
 #!/usr/bin/env python3
-"""Fit what ships with the speaker encoder: the centre of its embeddings, and what its similarities mean.
+"""Fit the data shipped with the speaker encoder: the centre of its embeddings and its calibration.
 
     python tools/fit_calibration.py --speech DIR --cohort LIST --people LIST [--centre-only]
     python tools/fit_calibration.py --speech DIR --people LIST --narrow
 
-DIR holds one recording a person; the lists name files in it. The centre is the mean embedding of the cohort,
-the calibration comes from the people, who must be others: others than the encoder was trained on, others than
-the cohort, others than anything is tested on. Every recording goes through several random telephone calls
-(distil/degrade.py) and the product's own pipeline: speech detection, level, features, encoder.
+DIR holds one recording per person; the lists name files in it. The centre is the mean embedding of the
+cohort, the calibration comes from the people, who must be others than those of the encoder's training, of the
+cohort and of any test. Every recording goes through several random telephone calls (distil/degrade.py) and
+the product's own pipeline: speech detection, level, features, encoder.
 
 Strangers' similarities are taken between every call of one person and every call of another, for several
-amounts of speech and levels of noise. Of one voice there are only the two halves of a recording, over two
-calls: that is optimistic, and it serves the likelihood ratio alone, never the scale of error rates.
+amounts of speech and levels of noise. Genuine comparisons are only those of the two halves of a recording,
+over two calls: that is optimistic, and it is used for the likelihood ratio alone, never for the scale of
+error rates.
 
-With --narrow everything that ships stays as it is, and a second grid is added for lines of 300-3400 Hz,
-fitted to the people over calls of which both sides are such.
+With --narrow the shipped data are unchanged, and a second grid is added for lines of 300-3400 Hz, fitted to
+the people over calls of which both sides are such.
 """
 
 from __future__ import annotations
@@ -41,9 +42,9 @@ from sonant.evaluation.channels import band
 from sonant.voice.audio.recording import RATE_HZ
 from sonant.voice.calibration.file import SHIPPED, read_calibration, write_calibration
 from sonant.voice.calibration.fit import deviations, fit_llr
-from sonant.voice.calibration.grid import LEAST_COMPARISONS, Compared, GridFit, fit_grid, joined
+from sonant.voice.calibration.grid import MIN_COMPARISONS, ComparisonTable, GridFit, concatenate, fit_grid
 from sonant.voice.calibration.model import Calibration
-from sonant.voice.enrollment import RecordingSource, Speech, gather_speech
+from sonant.voice.enrollment import RecordingSource, Speech, collect_speech
 from sonant.voice.models import Models, load_models
 from sonant.voice.models.embedding import embed
 
@@ -55,7 +56,7 @@ NARROW_CODECS, NARROW_ODDS = ("ulaw", "alaw", "gsm", "adpcm"), (0.3, 0.2, 0.4, 0
 """Telephone codecs of lines of 300-3400 Hz."""
 Array = NDArray[np.float32]
 Way = Callable[[Array, Sequence[Array], np.random.Generator], Array]
-"""A random call: speech, other people's for babble, randomness."""
+"""Simulates a random call from speech, other people's speech for babble, and randomness."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,25 +69,25 @@ class Call:
     whole: Array
     """The embedding of all its speech; [256]."""
     probes: dict[float, Array]
-    """By seconds: embeddings of so much of its beginning; and under 0 of its second half."""
+    """Embeddings of its beginning by seconds, and under 0 that of its second half."""
 
 
 def main() -> int:
     options = _options()
     models = load_models()
-    if options.highpass_300hz:
+    if options.narrow:
         return add_narrow(options, models)
     cohort, people = (read_recordings(options.speech, names) for names in (options.cohort, options.people))
     if {name for name, _ in cohort} & {name for name, _ in people}:
         sys.exit("the cohort and the people must not share anybody")
     uncentred = replace(models, centre=np.zeros_like(models.centre))
-    heard = listen([samples for _, samples in cohort], uncentred, options.calls, options.seed)
-    centre = np.mean([one.whole for one in heard], axis=0).astype(np.float32)
+    cohort_calls = simulate_calls([samples for _, samples in cohort], uncentred, options.calls, options.seed)
+    centre = np.mean([one.whole for one in cohort_calls], axis=0).astype(np.float32)
     np.save(options.out / CENTRE, centre)
-    print(f"{CENTRE}: {len(heard)} calls of {len(cohort)} people, length {np.linalg.norm(centre):.3f}")
+    print(f"{CENTRE}: {len(cohort_calls)} calls of {len(cohort)} people, length {np.linalg.norm(centre):.3f}")
     if options.centre_only:
         return 0
-    calls = listen(
+    calls = simulate_calls(
         [samples for _, samples in people], replace(models, centre=centre), options.calls, options.seed + 1
     )
     calibration, evidence = fit(calls, models.encoder_id, options.least)
@@ -97,12 +98,12 @@ def main() -> int:
 
 
 def add_narrow(options: argparse.Namespace, models: Models) -> int:
-    """Put the grid of narrow lines beside the one that ships."""
+    """Add the grid of 300 Hz lines to the shipped calibration."""
     recordings = [samples for _, samples in read_recordings(options.speech, options.people)]
-    calls = listen(recordings, models, options.calls, options.seed + 2, way=narrow_call)
-    told = [one for one in calls if one.highpass_300hz]
-    print(f"{len(told)} of {len(calls)} calls are told to have a low cut")
-    found = fit_strangers(told, models.encoder_id, options.least)
+    calls = simulate_calls(recordings, models, options.calls, options.seed + 2, way=narrow_call)
+    highpass_calls = [one for one in calls if one.highpass_300hz]
+    print(f"{len(highpass_calls)} of {len(calls)} calls are recognized as cut off below 300 Hz")
+    found = fit_strangers(highpass_calls, models.encoder_id, options.least)
     shipped = (MODELS / SHIPPED).read_text("utf-8")
     calibration, provenance = read_calibration(shipped), json.loads(shipped)["provenance"]
     provenance["narrow"] = {
@@ -118,7 +119,7 @@ def add_narrow(options: argparse.Namespace, models: Models) -> int:
 
 
 def narrow_call(clean: Array, others: Sequence[Array], rng: np.random.Generator) -> Array:
-    """One random call over a line of 300-3400 Hz; two in five without noise."""
+    """Simulate a random call over a line of 300-3400 Hz; two in five have no noise."""
     samples = at_level(clean, -26)
     if rng.random() < 0.6:
         samples = noisy(samples, float(rng.uniform(5, 30)), others, rng)
@@ -130,10 +131,10 @@ def narrow_call(clean: Array, others: Sequence[Array], rng: np.random.Generator)
     return samples
 
 
-def listen(
+def simulate_calls(
     recordings: Sequence[Array], models: Models, calls: int, seed: int, *, way: Way | None = None
 ) -> list[Call]:
-    """Each recording over so many random calls, by default of any kind and the first of them clean."""
+    """Simulate random calls of each recording, by default of any kind and the first of them clean."""
     found = []
     for person, clean in enumerate(recordings):
         for number in range(calls):
@@ -150,20 +151,20 @@ def listen(
 
 
 def call_over(person: int, samples: Array, models: Models) -> Call | None:
-    """One call as it arrived, 8 kHz; None if there is too little speech in it."""
+    """Embed a received call, 8 kHz; None if there is too little speech in it."""
     speech = _speech(samples, models)
     return None if speech is None else _call(person, speech, models)
 
 
 def _speech(samples: Array, models: Models) -> Speech | None:
-    """All speech of a call, as the pipeline finds it; None below the longest probe's half."""
+    """Collect all speech of a call with the pipeline; None below half of the longest probe."""
     file = io.BytesIO()
     soundfile.write(file, np.clip(samples, -1, 1), RATE_HZ, format="WAV", subtype="PCM_16")
     source = RecordingSource(name="call", data=file.getvalue(), channel=0)
     need_s = 30.0
     while need_s >= 6:
         try:
-            return gather_speech([source], need_s=need_s, models=models, strict=False, max_duration_s=600)
+            return collect_speech([source], need_s=need_s, models=models, strict=False, max_duration_s=600)
         except NotEnoughSpeech as fault:
             need_s = fault.have_s
         except AudioError:
@@ -181,23 +182,25 @@ def _call(person: int, speech: Speech, models: Models) -> Call:
     }
     probes[0.0] = embed(samples[len(samples) // 2 :], models).vector
     quality = speech.quality
-    return Call(person, quality.snr_db, quality.highpass_300hz, embed(samples, models).vector, probes)
+    assert quality.snr_db is not None
+    whole = embed(samples, models).vector
+    return Call(person, quality.snr_db, bool(quality.highpass_300hz), whole, probes)
 
 
 def fit(
-    calls: Sequence[Call], model_id: str, least: int = LEAST_COMPARISONS
+    calls: Sequence[Call], model_id: str, least: int = MIN_COMPARISONS
 ) -> tuple[Calibration, dict[str, Any]]:
-    """The calibration and what it rests on."""
+    """Fit the calibration, with its evidence."""
     found = fit_strangers(calls, model_id, least)
     slope, offset = _ratio(calls, found.calibration, found.strangers)
     return replace(found.calibration, llr_slope=slope, llr_offset=offset), _evidence(found)
 
 
-def fit_strangers(calls: Sequence[Call], model_id: str, least: int = LEAST_COMPARISONS) -> GridFit:
-    """The tails of strangers alone."""
+def fit_strangers(calls: Sequence[Call], model_id: str, least: int = MIN_COMPARISONS) -> GridFit:
+    """Fit the tails of strangers alone."""
     whole = np.stack([one.whole for one in calls])
     found = fit_grid(
-        model_id, joined([_strangers(calls, whole, seconds) for seconds in PROBE_S]), least=least
+        model_id, concatenate([_strangers(calls, whole, seconds) for seconds in PROBE_S]), least=least
     )
     for node, count in zip(found.calibration.nodes, found.counts, strict=True):
         print(
@@ -216,14 +219,14 @@ def _evidence(found: GridFit) -> dict[str, Any]:
     }
 
 
-def _strangers(calls: Sequence[Call], whole: Array, speech_s: float) -> Compared:
-    """Every call of one person, all of its speech, with so much of every call of another."""
+def _strangers(calls: Sequence[Call], whole: Array, speech_s: float) -> ComparisonTable:
+    """Compare all speech of every call of one person with the given speech of every call of another."""
     person = np.array([one.person for one in calls])
     snr_db = np.array([one.snr_db for one in calls])
     have = np.array([speech_s in one.probes for one in calls])
     probes = np.stack([one.probes.get(speech_s, one.whole) for one in calls])
     first, second = np.nonzero((person[:, None] != person[None, :]) & have[None, :])
-    return Compared(
+    return ComparisonTable(
         similarity=(whole @ probes.T)[first, second].astype(np.float64),
         first=person[first],
         second=person[second],
@@ -235,7 +238,7 @@ def _strangers(calls: Sequence[Call], whole: Array, speech_s: float) -> Compared
 def _ratio(
     calls: Sequence[Call], calibration: Calibration, strangers: NDArray[np.float64]
 ) -> tuple[float, float]:
-    """Slope and offset of the likelihood ratio: halves of one recording over two calls against strangers."""
+    """Fit the likelihood ratio from halves of one recording over two calls and from strangers."""
     found = [
         (float(one.probes[5.0] @ other.probes[0.0]), min(one.snr_db, other.snr_db))
         for one in calls
@@ -263,20 +266,20 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--speech", type=Path, required=True, help="folder with one recording a person")
+    parser.add_argument("--speech", type=Path, required=True, help="folder with one recording per person")
     parser.add_argument("--cohort", type=Path, help="names of files for the centre")
-    parser.add_argument("--people", type=Path, required=True, help="names of files to calibrate on")
-    parser.add_argument("--calls", type=int, default=6, help="telephone calls a recording [6]")
+    parser.add_argument("--people", type=Path, required=True, help="names of files for the calibration")
+    parser.add_argument("--calls", type=int, default=6, help="telephone calls per recording [6]")
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--out", type=Path, default=MODELS, help="folder to write into, else the shipped one")
+    parser.add_argument("--out", type=Path, default=MODELS, help="output folder; default: the shipped models")
     parser.add_argument(
-        "--least", type=int, default=LEAST_COMPARISONS, help="comparisons that a level of noise takes"
+        "--least", type=int, default=MIN_COMPARISONS, help="comparisons needed for a level of noise"
     )
-    parser.add_argument("--note", default="", help="where the speech comes from, for the record")
+    parser.add_argument("--note", default="", help="origin of the speech, for the provenance")
     parser.add_argument("--centre-only", action="store_true")
-    parser.add_argument("--narrow", action="store_true", help="add the grid of narrow lines, and no more")
+    parser.add_argument("--narrow", action="store_true", help="only add the grid of 300 Hz lines")
     options = parser.parse_args()
-    if options.cohort is None and not options.highpass_300hz:
+    if options.cohort is None and not options.narrow:
         parser.error("the centre needs --cohort")
     return options
 

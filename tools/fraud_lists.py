@@ -1,14 +1,14 @@
 #!/usr/bin/env python3
-"""Is the known-fraudster risk right for long lists? False alerts against lists of up to 500 voices.
+"""Measure false alerts of the known-fraudster risk against lists of up to 500 voices.
 
     python tools/fraud_lists.py --speech DIR --people LIST --others LIST
 
-LIST names files in DIR, one recording a person. The people call, each over several random telephone lines. On
-the lists stand all others of them, the voices of LIST `--others`, who do not call (they may have trained the
-encoder), and made voices where that is too few (`evaluation.false_alerts`).
+LIST names files in DIR, one recording per person. The people call, each over several random telephone lines.
+The lists hold all others of them, the voices of LIST `--others`, who do not call (the encoder may have been
+trained on them), and synthetic voices where these are too few (`evaluation.false_alerts`).
 
-A calibration is fitted on one half of the people as fit_calibration.py does; the other half calls, and nobody
-of the first half is on a list. Several random halvings: their spread shows what fifty people tell.
+A calibration is fitted on one half of the people as fit_calibration.py does; the other half calls, and no one
+of the first half is on a list. Several random halvings: their spread shows the uncertainty of fifty people.
 """
 
 from __future__ import annotations
@@ -22,10 +22,12 @@ from pathlib import Path
 
 import numpy as np
 
-from fit_calibration import Call, fit, fit_strangers, listen, narrow_call, read_recordings
-from sonant.evaluation.false_alerts import Voice, false_alerts
-from sonant.voice.calibration.grid import LEAST_COMPARISONS
+from fit_calibration import Call, fit, fit_strangers, narrow_call, read_recordings, simulate_calls
+from sonant.evaluation.false_alerts import PersonVoice, false_alerts
+from sonant.voice.calibration.grid import MIN_COMPARISONS
 from sonant.voice.models import load_models
+from sonant.voice.quality import Quality
+from sonant.voice.sample import VoiceSample
 
 SIZES = (10, 50, 100, 200, 500)
 CALL_S = 10.0
@@ -35,13 +37,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--speech", type=Path, required=True, help="folder with one recording a person")
-    parser.add_argument("--people", type=Path, required=True, help="names of files: who calls")
-    parser.add_argument("--others", type=Path, required=True, help="names of files: who is on lists only")
-    parser.add_argument("--calls", type=int, default=4, help="random calls a recording [4]")
+    parser.add_argument("--speech", type=Path, required=True, help="folder with one recording per person")
+    parser.add_argument("--people", type=Path, required=True, help="names of files: the callers")
+    parser.add_argument("--others", type=Path, required=True, help="names of files: people on lists only")
+    parser.add_argument("--calls", type=int, default=4, help="random calls per recording [4]")
     parser.add_argument("--halvings", type=int, default=3, help="random halvings of the people [3]")
     parser.add_argument(
-        "--least", type=int, default=LEAST_COMPARISONS, help="comparisons that a level of noise takes"
+        "--least", type=int, default=MIN_COMPARISONS, help="comparisons needed for a level of noise"
     )
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()
@@ -50,11 +52,11 @@ def main() -> None:
         [samples for _, samples in read_recordings(options.speech, names)]
         for names in (options.people, options.others)
     )
-    calls = listen(people, models, options.calls, options.seed + 1)
-    narrow_calls = listen(people, models, options.calls, options.seed + 2, way=narrow_call)
-    listed = listen(others, models, 2, options.seed + 3)
+    calls = simulate_calls(people, models, options.calls, options.seed + 1)
+    narrow_calls = simulate_calls(people, models, options.calls, options.seed + 2, way=narrow_call)
+    listed = simulate_calls(others, models, 2, options.seed + 3)
     listed = [replace(one, person=one.person + len(people)) for one in listed]
-    judged = []
+    runs = []
     for number in range(options.halvings):
         order = np.random.default_rng([options.seed, number]).permutation(len(people))
         for known in (set(order[::2].tolist()), set(order[1::2].tolist())):
@@ -62,43 +64,50 @@ def main() -> None:
             rest = [one for one in calls if one.person not in known]
             with contextlib.redirect_stdout(sys.stderr):
                 calibration, _ = fit(fitted, models.encoder_id, options.least)
-                told = [one for one in narrow_calls if one.person in known and one.highpass_300hz]
-                highpass_300hz = fit_strangers(told, models.encoder_id, options.least).calibration.nodes
+                highpass_calls = [one for one in narrow_calls if one.person in known and one.highpass_300hz]
+                highpass_300hz = fit_strangers(
+                    highpass_calls, models.encoder_id, options.least
+                ).calibration.nodes
             found = false_alerts(
-                voices(rest, CALL_S),
-                voices(rest + listed, None),
+                voices(rest, CALL_S, models.encoder_id),
+                voices(rest + listed, None, models.encoder_id),
                 replace(calibration, highpass_300hz=highpass_300hz),
                 SIZES,
                 seed=options.seed,
                 replicates=0,
             )
-            judged.append(found)
+            runs.append(found)
             print(", ".join(f"{one.share:.2%} of {one.size}" for one in found), file=sys.stderr, flush=True)
     print(f"\n{options.halvings} halvings of {len(people)} people, {len(others)} more on lists\n")
     print("list  real  flagged (meant 1 %)  half of the halvings lie in")
     for place, size in enumerate(SIZES):
-        shares = [found[place].share for found in judged]
+        shares = [found[place].share for found in runs]
         low, high = np.percentile(shares, [25, 75])
         print(
-            f"{size:4d} {judged[0][place].real_on_list:5.0f}  {np.mean(shares):19.2%}  {low:.2%} - {high:.2%}"
+            f"{size:4d} {runs[0][place].real_on_list:5.0f}  {np.mean(shares):19.2%}  {low:.2%} - {high:.2%}"
         )
-    first = judged[0][0]
+    first = runs[0][0]
     print(
-        f"\none comparison in a hundred, says the first calibration; found {first.real_share:.2%} with real "
-        f"voices, {first.made_share:.2%} with made ones"
+        f"\ncomparisons at 1 % by the first calibration: {first.real_share:.2%} with real "
+        f"voices, {first.made_share:.2%} with synthetic ones"
     )
 
 
-def voices(calls: Sequence[Call], speech_s: float | None) -> list[Voice]:
-    """What is heard of calls: so much speech of each, or with None all of it, as of a fraudster."""
+def voices(calls: Sequence[Call], speech_s: float | None, model_id: str) -> list[PersonVoice]:
+    """Take this much speech of each call, or with None all of it, as for a fraudster."""
     return [
-        Voice(
+        PersonVoice(
             person=one.person,
-            kin=one.person,
-            vector=one.whole if speech_s is None else one.probes[speech_s],
-            speech_s=CALL_S if speech_s is None else speech_s,
-            snr_db=one.snr_db,
-            highpass_300hz=one.highpass_300hz,
+            group=one.person,
+            sample=VoiceSample(
+                model_id=model_id,
+                vector=one.whole if speech_s is None else one.probes[speech_s],
+                quality=Quality(
+                    net_speech_s=CALL_S if speech_s is None else speech_s,
+                    snr_db=one.snr_db,
+                    highpass_300hz=one.highpass_300hz,
+                ),
+            ),
         )
         for one in calls
         if speech_s is None or speech_s in one.probes

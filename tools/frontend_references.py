@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Features of a made voice by the toolkits' own code, for tests/unit/voice/frontend_references.json.
+"""Compute reference features with the toolkits' own code, for tests/unit/voice/frontend_references.json.
 
     pip download --no-deps speechbrain==1.1.2 nemo-toolkit==3.0.0
     pip install torch librosa kaldi-native-fbank sonant
@@ -23,7 +23,7 @@ import kaldi_native_fbank
 import numpy as np
 import torch
 
-from sonant.voice.made_speech import made_speech
+from sonant.voice.audio.test_signal import voice_like_signal
 
 OUT = Path(__file__).resolve().parent.parent / "tests" / "unit" / "voice" / "frontend_references.json"
 ROWS = (0, 1, 2, 40, 97)
@@ -41,9 +41,9 @@ def main() -> int:
             with zipfile.ZipFile(wheel) as archive:
                 archive.extractall(folder)
         found = {
-            f"{kind} {rate_hz}": {str(row): kept[row] for row in ROWS}
+            f"{kind} {rate_hz}": {str(row): rows[row] for row in ROWS}
             for rate_hz in (8000, 16000)
-            for kind, kept in (
+            for kind, rows in (
                 ("speechbrain", speechbrain(Path(folder), rate_hz)),
                 ("nemo", nemo(Path(folder), rate_hz)),
                 ("kaldi-hamming", kaldi(rate_hz, "hamming")),
@@ -56,7 +56,7 @@ def main() -> int:
 
 def speechbrain(folder: Path, rate_hz: int) -> dict[int, list[float]]:
     module = load(folder / "speechbrain/processing/features.py")
-    signal = torch.from_numpy(made_speech(rate_hz, 1.0))[None]
+    signal = torch.from_numpy(voice_like_signal(rate_hz, 1.0))[None]
     points = rate_hz // 40
     spectrum = module.spectral_magnitude(module.STFT(sample_rate=rate_hz, n_fft=points)(signal))
     banks = module.Filterbank(n_mels=80, n_fft=points, sample_rate=rate_hz, f_max=rate_hz // 2)
@@ -66,7 +66,7 @@ def speechbrain(folder: Path, rate_hz: int) -> dict[int, list[float]]:
 
 def nemo(folder: Path, rate_hz: int) -> dict[int, list[float]]:
     module = load(folder / "nemo/collections/asr/parts/preprocessing/features.py")
-    signal = torch.from_numpy(made_speech(rate_hz, 1.0))[None]
+    signal = torch.from_numpy(voice_like_signal(rate_hz, 1.0))[None]
     featurizer = module.FilterbankFeatures(
         sample_rate=rate_hz,
         n_window_size=rate_hz // 40,
@@ -81,14 +81,14 @@ def nemo(folder: Path, rate_hz: int) -> dict[int, list[float]]:
 
 
 def kaldi(rate_hz: int, window: str) -> dict[int, list[float]]:
-    """Of samples on the scale of 16-bit numbers, without any normalisation."""
+    """Compute features of samples on the scale of 16-bit numbers, without any normalization."""
     options = kaldi_native_fbank.FbankOptions()
     options.frame_opts.samp_freq, options.frame_opts.dither = rate_hz, 0.0
     options.frame_opts.window_type, options.frame_opts.snip_edges = window, True
     options.mel_opts.num_bins, options.mel_opts.low_freq, options.mel_opts.high_freq = 80, 20, 0
     options.use_energy = False
     banks = kaldi_native_fbank.OnlineFbank(options)
-    banks.accept_waveform(rate_hz, (made_speech(rate_hz, 1.0) * np.float32(32768)).tolist())
+    banks.accept_waveform(rate_hz, (voice_like_signal(rate_hz, 1.0) * np.float32(32768)).tolist())
     banks.input_finished()
     return rows(np.array([banks.get_frame(frame) for frame in range(banks.num_frames_ready)]))
 
@@ -98,7 +98,7 @@ def rows(features: np.ndarray) -> dict[int, list[float]]:
 
 
 class _Stubs:
-    """Stands for every package that the feature files import and do not need here."""
+    """Replaces the packages that the feature files import and do not need here."""
 
     def find_spec(self, name: str, _path: object, _target: object = None) -> object:
         if name.split(".")[0] not in {"nemo", "speechbrain"}:

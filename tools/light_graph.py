@@ -1,4 +1,4 @@
-"""The small spoofing detector as an ONNX graph."""
+"""Write the small spoofing network as an ONNX graph."""
 
 from __future__ import annotations
 
@@ -10,27 +10,33 @@ import numpy as np
 
 from model_graphs import ML_DOMAIN, Array, Graph
 
-LEAST = 0.002
-"""Shares of trees are kept from 0 and 1, whose odds have no logarithm."""
+MIN_SHARE = 0.002
+"""Shares of trees are clipped away from 0 and 1, whose odds have no logarithm."""
 LIMIT = 6.0
-"""Features are cut off so many deviations from those of real speech."""
+"""Features are clipped at this many deviations from those of real speech."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Light:
-    """What training found; features come in as `spoofing_features.features` gives them."""
+    """The trained parameters, for the features of `sonant.voice.spoofing.features`."""
 
     mean: Array
     deviation: Array
     trees: Sequence[Any]
     """The `tree_` of each of scikit-learn's trees for two classes, genuine and synthetic."""
     whitener: Array
-    """Makes the scaled features of real speech independent, of unit variance; [features, features]."""
+    """Matrix that makes the scaled features of real speech independent.
+
+    Of unit variance; [features, features].
+    """
 
 
 def light_detector(light: Light) -> bytes:
-    """Input `features` [n, f]; outputs `logits` [n], above 0 for synthetic speech, and `strangeness` [n], the
-    logarithm of the mean squared distance from real speech."""
+    """Build the graph: input `features` [n, f], outputs `logits` [n] and `strangeness` [n].
+
+    Logits are above 0 for synthetic speech; strangeness is the logarithm of the mean squared distance from
+    real speech.
+    """
     g = Graph()
     x = g.node("Sub", "features", g.constant("mean", light.mean.astype(np.float32)))
     x = g.node("Div", x, g.constant("deviation", light.deviation.astype(np.float32)))
@@ -41,7 +47,7 @@ def light_detector(light: Light) -> bytes:
     y = g.node("TreeEnsembleRegressor", x, domain=ML_DOMAIN, **_forest(light.trees))
     bounds = [
         g.constant(name, np.array(value, np.float32))
-        for name, value in (("least", LEAST), ("most", 1 - LEAST), ("one", 1.0))
+        for name, value in (("least", MIN_SHARE), ("most", 1 - MIN_SHARE), ("one", 1.0))
     ]
     y = g.node("Clip", g.node("Squeeze", y, g.integers("last", [-1])), *bounds[:2])
     y = g.node("Div", y, g.node("Sub", bounds[2], y))
@@ -56,7 +62,10 @@ def light_detector(light: Light) -> bytes:
 
 
 def _forest(trees: Sequence[Any]) -> dict[str, Any]:
-    """Attributes of ONNX's tree ensemble: every node's branches, every leaf's share of synthetic speech."""
+    """Build the attributes of ONNX's tree ensemble.
+
+    Every node's branches, every leaf's share of synthetic speech.
+    """
     nodes: dict[str, list[Any]] = {
         f"nodes_{name}": []
         for name in ("treeids", "nodeids", "featureids", "modes", "values", "truenodeids", "falsenodeids")

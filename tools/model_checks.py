@@ -20,13 +20,13 @@ from numpy.typing import NDArray
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "src"))
 from sonant.voice.models.embedding import WINDOW_FRAMES, mel_power  # the product's own front ends
-from sonant.voice.spoofing.detector import network_input
+from sonant.voice.spoofing.synthetic_speech import network_input
 
 Array = NDArray[np.float32]
 
 MIN_COSINE = 0.9999
 MAX_DIFFERENCE = 1e-3
-_ENOUGH = 20  # recordings; more add minutes, not knowledge
+_RECORDINGS = 20  # more add minutes, not evidence
 
 
 def find_recordings(path: Path) -> Sequence[Path]:
@@ -34,11 +34,11 @@ def find_recordings(path: Path) -> Sequence[Path]:
     found = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.suffix.lower() in kinds)
     if not found:
         sys.exit(f"no recordings in {path}")
-    return found[:: max(1, len(found) // _ENOUGH)][:_ENOUGH]
+    return found[:: max(1, len(found) // _RECORDINGS)][:_RECORDINGS]
 
 
 def check_encoder(model: bytes, weights: Mapping[str, Array], recordings: Sequence[Path]) -> bool:
-    """Cosine of each window's embedding with the one PyTorch computes from the same weights."""
+    """Compare each window's embedding with PyTorch's from the same weights, by cosine."""
     lstm, linear = torch.nn.LSTM(40, 256, 3, batch_first=True), torch.nn.Linear(256, 256)
     for part, prefix in ((lstm, "lstm."), (linear, "linear.")):
         part.load_state_dict(
@@ -65,7 +65,7 @@ def check_encoder(model: bytes, weights: Mapping[str, Array], recordings: Sequen
 
 
 def check_detector(model: bytes, original: bytes, recordings: Sequence[Path]) -> bool:
-    """Probabilities of one call on a recording against the original's loop over its frames."""
+    """Compare the probabilities of one call on a recording with the original's loop over its frames."""
     ours, theirs = (onnxruntime.InferenceSession(content) for content in (model, original))
     worst, count = 0.0, 0
     for samples in _waveforms(recordings):
@@ -86,7 +86,7 @@ def check_detector(model: bytes, original: bytes, recordings: Sequence[Path]) ->
 def check_countermeasure(
     model: bytes, wheel: bytes, state: Mapping[str, torch.Tensor], recordings: Sequence[Path]
 ) -> bool:
-    """Logits of windows of speech against those of the package's own network with the same weights."""
+    """Compare logits of windows of speech with those of the package's own network with the same weights."""
     with tempfile.TemporaryDirectory() as folder:
         with zipfile.ZipFile(io.BytesIO(wheel)) as archive:
             archive.extractall(folder, [name for name in archive.namelist() if name.startswith("CM_System/")])

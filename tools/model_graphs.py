@@ -1,4 +1,4 @@
-"""The two ONNX graphs that Sonant ships, rebuilt from the weights of their published packages.
+"""Build the two ONNX graphs that Sonant ships from the weights of their published packages.
 
 Both are written node by node, so that the same weights always give the same bytes (no exporter, no tracing)
 and so that each network has the shape that runs fastest in one call: windows as a batch for the speaker
@@ -22,7 +22,7 @@ IR_VERSION = 8  # the oldest that carries opset 17: any onnxruntime from 1.12 on
 
 
 def speaker_encoder(weights: Mapping[str, Array]) -> bytes:
-    """GE2E: three LSTM layers of 256, the last hidden state, linear, ReLU, unit length.
+    """Build GE2E: three LSTM layers of 256, the last hidden state, linear, ReLU, unit length.
 
     `weights` are named as in the PyTorch checkpoint. Input `mels` [n, 160, 40], output `embeddings` [n, 256].
     """
@@ -60,7 +60,7 @@ def speaker_encoder(weights: Mapping[str, Array]) -> bytes:
 
 
 def encoder_weights(graph: bytes) -> dict[str, Array]:
-    """The weights inside a graph that `speaker_encoder` wrote, named as there.
+    """Extract the weights of a graph that `speaker_encoder` wrote, named as there.
 
     ONNX and PyTorch order the gates differently; see `_lstm_weights`.
     """
@@ -80,14 +80,16 @@ def encoder_weights(graph: bytes) -> dict[str, Array]:
 
 
 def speech_detector(weights: Mapping[str, Array]) -> bytes:
-    """Silero's 8 kHz network over a sequence of frames: all frames at once up to the LSTM, then over time.
+    """Build Silero's 8 kHz network over a sequence of frames.
+
+    All frames are processed at once up to the LSTM, which then runs over time.
 
     `weights` are named as in the published graph's 8 kHz branch, without its prefix. Inputs: `frames`
     [n, 288] (each frame's 256 samples after the 32 that precede them), `h` and `c` [1, 1, 128]. Outputs:
     `probabilities` [n] and the state after the last frame.
 
     The convolutions see four time steps a frame, so each is written as one matrix product over all frames
-    (taps gathered side by side): the same sums, without a tiny convolution a frame.
+    (taps placed side by side): the same sums, without a tiny convolution per frame.
     """
     graph = Graph()
     basis = weights["stft.forward_basis_buffer"]  # [130, 1, 128]: real rows, then imaginary rows
@@ -147,7 +149,7 @@ def speech_detector(weights: Mapping[str, Array]) -> bytes:
 
 
 def silero_weights(published: bytes) -> dict[str, Array]:
-    """The 8 kHz weights inside the published graph, where they are constants of the If node's else branch."""
+    """Extract the 8 kHz weights of the published graph, constants of the If node's else branch."""
     model = onnx.load_from_string(published)
     (switch,) = (node for node in model.graph.node if node.op_type == "If")
     (branch,) = (attribute.g for attribute in switch.attribute if attribute.name == "else_branch")
@@ -161,7 +163,7 @@ def silero_weights(published: bytes) -> dict[str, Array]:
 
 
 def _lstm_weights(w_ih: Array, w_hh: Array, b_ih: Array, b_hh: Array) -> dict[str, Array]:
-    """PyTorch orders the gates input, forget, cell, output; ONNX input, output, forget, cell."""
+    """Reorder gates from PyTorch's input, forget, cell, output to ONNX's input, output, forget, cell."""
 
     def reorder(array: Array) -> Array:
         i, f, g, o = np.split(array, 4)

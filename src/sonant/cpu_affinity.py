@@ -1,8 +1,8 @@
-"""Which processor cores this process works on.
+"""Choose the processor cores of this process's threads.
 
-Threads of one Python process take turns anyway, and waking one on another core costs more than a short call's
-own work. So a service whose calls are short reads keeps all its threads on one core; the processes it starts,
-which do the long work, get all of them.
+Threads of one Python process run one at a time anyway (global interpreter lock), and waking one on another
+core costs more than a short call's own work. So a service whose calls are short reads keeps all its threads
+on one core; the processes that it starts for long work get all cores.
 """
 
 from __future__ import annotations
@@ -12,31 +12,31 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-#: Field of `/proc/<thread>/stat` after the name in brackets that holds the core it last ran on (proc(5)).
+#: Field of `/proc/<thread>/stat`, counted after the name in brackets, with the core it last ran on (proc(5)).
 _CORE_FIELD = 36
 
 
 class CpuAffinity:
-    """The cores that this process was given. Does nothing where the system has no such thing as affinity."""
+    """The cores that this process may use. Does nothing on systems without CPU affinity."""
 
     def __init__(self) -> None:
-        self._given = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else frozenset()
-        self._kept = False
+        self._allowed = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else frozenset()
+        self._pinned = False
 
     def keep_to_one(self) -> None:
-        """From now on this thread, and every thread that it starts, runs on the core that it is on now."""
-        if len(self._given) > 1:
+        """Pin this thread, and all threads that it starts from now on, to the core that it runs on."""
+        if len(self._allowed) > 1:
             os.sched_setaffinity(0, {self._current()})
-            self._kept = True
+            self._pinned = True
 
     @contextmanager
     def all(self) -> Iterator[None]:
-        """Within, this thread may use all cores again; a process or thread started here keeps them."""
-        if not self._kept:
+        """Allow this thread all cores within the context; processes and threads started there keep them."""
+        if not self._pinned:
             yield
             return
         before = os.sched_getaffinity(0)
-        os.sched_setaffinity(0, self._given)
+        os.sched_setaffinity(0, self._allowed)
         try:
             yield
         finally:
@@ -48,4 +48,4 @@ class CpuAffinity:
             core = int(fields[_CORE_FIELD])
         except (OSError, ValueError, IndexError):
             core = -1
-        return core if core in self._given else min(self._given)
+        return core if core in self._allowed else min(self._allowed)

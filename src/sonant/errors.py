@@ -1,8 +1,8 @@
-"""Every exception that Sonant raises on purpose, in one tree.
+"""Define every exception that Sonant raises on purpose, in one tree.
 
     SonantError
-    ├── SetupError                 the operator must change something: settings, data folder, models, keys
-    ├── WireError                  becomes an HTTP response (see `gateway.protocol`)
+    ├── SetupError                 the operator must change settings, data folder, models or keys
+    ├── WireError                  becomes an error response (see `gateway.protocol`)
     │   ├── GatewayError           the request never reached an operation (not in the service model)
     │   └── ModelledError          the seven exceptions of the service model
     │       ├── AccessDenied  Conflict  InternalServer  ResourceNotFound
@@ -11,20 +11,21 @@
     │   ├── ObjectError            BucketNotFound  ObjectNotFound  ObjectDenied  ObjectTooLarge
     │   │                          ObjectNameConflict  InvalidObjectName  StorageFull
     │   └── KeyError_              KeyNotFound  KeyUnusable  KeyDenied  SealBroken
-    ├── DatabaseUnavailable        the database does not answer, or could not do it now: try again later
-    ├── ObjectsUnavailable         no files or memory left to read objects with: try again later
-    ├── CheckUnfinished            a look at the whole database took longer than it may
-    ├── KeysUnreachable            the key service does not answer: not the fault of what was asked for
-    ├── ClusterUnavailable         the Ray cluster does not answer, or has no room: try again later
+    ├── DomainNotActive            work was to be done for a domain that is suspended or deleted
+    ├── DatabaseUnavailable        the database does not answer or is busy: a later try may succeed
+    ├── ObjectsUnavailable         no file handles or memory left to read objects: a later try may succeed
+    ├── CheckUnfinished            a check of the whole database exceeded its time limit
+    ├── KeysUnreachable            the key service does not answer: nothing is known about the key
+    ├── ClusterUnavailable         the Ray cluster does not answer or is full: a later try may succeed
     ├── AudioError                 a recording that cannot be used, and why
     │   └── NotEnoughSpeech  WrongSampleRate
-    ├── ModelMismatch              two voice models' embeddings were to be compared
-    └── NotEnoughTrials            too few comparisons for the figure that was asked for
+    ├── ModelMismatch              a comparison of two voice models' embeddings
+    └── NotEnoughTrials            too few comparisons for a figure
 
-Modules raise the leaf that names the fault. Only three places translate: `gateway.server` turns a `WireError`
-into bytes, `jobs.entry` turns object and audio errors into result-file codes, `cli` turns everything into
-one sentence and an exit code. No message ever holds a sensitive value (names, customer speaker ids, tags,
-free text) or a secret.
+Modules raise the leaf that names the fault. Only three places translate: `gateway` turns a `WireError` into a
+response, `jobs` turns object and audio errors into the codes of result files, `cli` turns everything into one
+sentence and an exit code. No message holds a sensitive value (names, customer speaker ids, tags, free text)
+or a secret.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ from typing import ClassVar
 
 
 class SonantError(Exception):
-    """Root of the tree: catch it to catch all that Sonant raises on purpose."""
+    """Root of the tree: catches everything that Sonant raises on purpose."""
 
 
 class SetupError(SonantError):
@@ -45,7 +46,7 @@ class SetupError(SonantError):
 
 
 class WireError(SonantError):
-    """An answer other than 200. `code` goes into `__type`, `members` beside the message."""
+    """A response other than 200. `code` becomes `__type`; `members` stand beside the message."""
 
     code: ClassVar[str]
     http_status: ClassVar[int] = 400
@@ -57,20 +58,20 @@ class WireError(SonantError):
 
 
 class GatewayError(WireError):
-    """Faults found before an operation is known or the caller is. Not in the model; AWS's own names."""
+    """A fault found before the operation and the caller are known. Not in the model; AWS's own names."""
 
 
 class UnknownRoute(GatewayError):
-    """Not a POST of JSON to `/`: without a message answered with a bare text, as AWS's front end does."""
+    """Not a POST of JSON to `/`; without a message the response is plain text, as AWS's front end does."""
 
     code = "UnknownOperationException"
     http_status = 404
 
 
 class Misdirected(GatewayError):
-    """Meant for another AWS service; `body` says so in the form that its clients read.
+    """A request meant for another AWS service; `body` says so in the form that its clients read.
 
-    400, since 404 would mean to a client of S3 that the object is not there.
+    The status is 400, since S3 clients take 404 for a missing object.
     """
 
     code = "UnknownOperationException"
@@ -117,7 +118,7 @@ class ExpiredToken(GatewayError):
 
 
 class ModelledError(WireError):
-    """The seven exceptions of the service model. Status codes are those of the service's Smithy model."""
+    """One of the seven exceptions of the service model, with the status codes of its Smithy model."""
 
 
 class AccessDenied(ModelledError):
@@ -129,7 +130,7 @@ class Conflict(ModelledError):
     code = "ConflictException"
     http_status = 409
 
-    #: Texts that the service model publishes, by conflict type; the rest are our own.
+    #: Messages by conflict type: those that the service model publishes, the rest Sonant's own.
     TEXTS: ClassVar[Mapping[str, str]] = {
         "ANOTHER_ACTIVE_STREAM": "The session already has an active stream.",
         "DOMAIN_NOT_ACTIVE": "The domain is not active.",
@@ -166,14 +167,42 @@ class ResourceNotFound(ModelledError):
     http_status = 404
 
     def __init__(self, resource_type: str, message: str | None = None) -> None:
-        """Without a message, in Voice ID's own words."""
+        """The default message is Voice ID's own."""
         what = resource_type.lower().replace("_", " ")
         super().__init__(message or f"The requested {what} does not exist", ResourceType=resource_type)
 
 
 class ServiceQuotaExceeded(ModelledError):
+    """A quota of `settings.Quotas` is used up; result files have the same sentences (`quota_sentence`)."""
+
     code = "ServiceQuotaExceededException"
     http_status = 402
+
+    @classmethod
+    def of(cls, quota: str, limit: int) -> ServiceQuotaExceeded:
+        """Build the error for a quota, named as its setting."""
+        sentence = quota_sentence(quota, limit)
+        return cls(f"{sentence[0].upper()}{sentence[1:]}.")
+
+
+_QUOTA_SENTENCES = {
+    "domains_per_account": "the account already has {limit} domains, its quota",
+    "speakers_per_domain": "the domain already has {limit} speakers, its quota",
+    "watchlists_per_domain": "the domain already has {limit} watchlists, its quota",
+    "fraudsters_per_watchlist": "the watchlist already has {limit} fraudsters, its quota",
+    "active_sessions_per_domain": "the domain already has {limit} active sessions, its quota",
+}
+
+
+def quota_sentence(quota: str, limit: int) -> str:
+    """Say that a quota, named as its setting, is used up: for result files, with no capital or full stop."""
+    return _QUOTA_SENTENCES[quota].format(limit=limit)
+
+
+def require_room(quota: str, present: int, limit: int) -> None:
+    """Raises ServiceQuotaExceeded when as many are present as the quota allows."""
+    if present >= limit:
+        raise ServiceQuotaExceeded.of(quota, limit)
 
 
 class Throttling(ModelledError):
@@ -189,7 +218,7 @@ class Validation(ModelledError):
 
 
 class StoreError(SonantError):
-    """Something below the operations could not be read or written."""
+    """An object or a key could not be read or written."""
 
 
 class ObjectError(StoreError):
@@ -205,19 +234,19 @@ class ObjectNotFound(ObjectError):
 
 
 class ObjectDenied(ObjectError):
-    """The role lacks a right, or the path is one that is never followed (a symbolic link)."""
+    """The role lacks a right, or the path is a symbolic link, which is never followed."""
 
 
 class ObjectTooLarge(ObjectError):
-    """Larger than the caller's limit; raised before the object is read."""
+    """The object is larger than the caller's limit; raised before it is read."""
 
 
 class ObjectNameConflict(ObjectError):
-    """A local bucket is a folder: it cannot hold both `a` and `a/b`."""
+    """A local bucket cannot hold both `a` and `a/b`, because it is a folder."""
 
 
 class InvalidObjectName(ObjectError):
-    """Not an `s3://bucket/key` that S3 would accept."""
+    """The name is not an `s3://bucket/key` that S3 would accept."""
 
 
 class StorageFull(ObjectError):
@@ -241,33 +270,37 @@ class KeyDenied(KeyError_):
 
 
 class SealBroken(KeyError_):
-    """Sealed bytes do not open: altered, or bound to another place, or their key was destroyed."""
+    """Encrypted bytes cannot be decrypted: altered, bound to another context, or their key was destroyed."""
+
+
+class DomainNotActive(SonantError):
+    """A domain that work was to be done for is suspended, or gone."""
 
 
 class DatabaseUnavailable(SonantError):
-    """The database does not answer, or others' work was in the way: the same may work later.
+    """The database does not answer, or other transactions were in the way: a later try may succeed.
 
-    Not a StoreError: what those are turned into is final.
+    Not a StoreError, because those are recorded as final results.
     """
 
 
 class CheckUnfinished(SonantError):
-    """The database's file was not looked at whole in the time that it may take."""
+    """The check of the whole database file exceeded its time limit."""
 
 
 class KeysUnreachable(SonantError):
-    """The key service does not answer: nothing is known about the key, and a later try may do."""
+    """The key service does not answer: nothing is known about the key, and a later try may succeed."""
 
 
 class ObjectsUnavailable(SonantError):
-    """The machine lacks what reading or writing objects takes, files or memory: the same may work later.
+    """No file handles or memory left to read or write objects: a later try may succeed.
 
-    Not a StoreError: what those are turned into is final.
+    Not a StoreError, because those are recorded as final results.
     """
 
 
 class ClusterUnavailable(SonantError):
-    """The Ray cluster does not answer, or has no room for us: the same may work later."""
+    """The Ray cluster does not answer or is full: a later try may succeed."""
 
 
 # --- the voice ----------------------------------------------------------------------------------------
@@ -278,7 +311,7 @@ class AudioError(SonantError):
 
 
 class NotEnoughSpeech(AudioError):
-    """Less net speech than is needed."""
+    """A recording has less net speech than is needed."""
 
     def __init__(self, have_s: float, need_s: float) -> None:
         super().__init__(f"not enough speech: {have_s:.1f} s of net speech, at least {need_s:.1f} s needed")
@@ -287,18 +320,18 @@ class NotEnoughSpeech(AudioError):
 
 
 class WrongSampleRate(AudioError):
-    """Not a rate that can be listened to."""
+    """A recording has a sample rate that is not accepted."""
 
 
 class ModelMismatch(SonantError):
-    """Embeddings of two voice models were to be compared: their similarity would mean nothing."""
+    """Embeddings of two voice models cannot be compared: their similarity would mean nothing."""
 
     def __init__(self, one: str, other: str) -> None:
         super().__init__(f"embeddings of different voice models cannot be compared: {one} and {other}")
 
 
 class NotEnoughTrials(SonantError):
-    """Too few comparisons bear the figure; none is given rather than one that means nothing."""
+    """Too few comparisons for a figure; none is reported rather than one that means nothing."""
 
     def __init__(self, have: int, need: int) -> None:
         super().__init__(f"not supported by {have:,} comparisons: at least {need:,} needed")

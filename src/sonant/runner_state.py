@@ -1,25 +1,25 @@
-"""How the runner beside a service is: for readiness, metrics and `sonant doctor`."""
+"""Describe the runner of a service, for readiness, metrics and `sonant doctor`."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-#: A runner that is away no longer than this is no reason to send calls elsewhere: it is being started again.
+#: Longest outage of the runner that leaves the service ready: it is being restarted.
 GRACE_S = 30.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunnerState:
-    """One moment."""
+    """State of the runner at one moment. The file `runner.json` of the data folder holds these fields."""
 
     pid: int | None
-    """Of its process; None while there is none."""
+    """Process id; None while there is no process."""
     restarts: int
-    """How often it was tried to start another, since the service started."""
+    """Attempts to start another runner since the service started."""
     down_s: float | None
-    """For how long no runner has worked; None while one does."""
+    """Seconds since a runner last worked; None while one works."""
     problem: str
-    """Why, as far as is known; empty while one works, and while the first is starting."""
+    """Reason, as far as it is known; empty while one works and while the first is starting."""
 
     @property
     def missing(self) -> bool:

@@ -1,4 +1,4 @@
-"""Plans the threads of a service that use the database, and so the connections that they need."""
+"""Plan the threads of a service that use the database, and so its number of connections."""
 
 from __future__ import annotations
 
@@ -9,36 +9,43 @@ from sonant.settings import Settings
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ThreadPlan:
-    """Threads of one process by what they do. Each has one transaction at a time, so each needs one
-    connection at most, and a pool of `total` connections is never exhausted."""
+    """Threads of one process by use.
+
+    Each has at most one transaction at a time, so a pool of `total` connections is never exhausted. The names
+    are the `use` label of the metric `sonant_threads`.
+    """
 
     calls: int
-    """Operations (`wire.threads`)."""
+    """Operations (`gateway.threads`)."""
     long_calls: int
     """Operations that may take seconds."""
     reads: int
     """On SQLite, one thread for all operations that only read."""
     streams: int
-    """Open streams of live calls and decode uploads; some milliseconds each."""
+    """Start streams of live calls and decode uploads; some milliseconds each."""
     pages: int
-    """The console."""
+    """Pages of the console."""
     readiness: int
+    """Readiness checks."""
     metrics: int
+    """Scrapes of `/metrics`."""
     live_calls: int
-    """Store what was heard, and enroll speakers in calls."""
+    """Store the results of live calls, and enroll speakers in calls."""
     replays: int
-    """Read a domain's recordings into the replay index; up to half a minute each."""
+    """Load the recordings of domains into replay indexes; up to half a minute each."""
     background: int
     """The main thread, housekeeping, and the delivery of events to three sinks."""
 
     @property
     def total(self) -> int:
+        """All threads, and so the connections that they need."""
         return sum(getattr(self, field.name) for field in fields(self))
 
 
 def plan_threads(settings: Settings) -> ThreadPlan:
+    """Plan the threads of one service process."""
     return ThreadPlan(
-        calls=settings.wire.threads,
+        calls=settings.gateway.threads,
         long_calls=2,
         reads=1 if settings.embedded else 0,
         streams=4,

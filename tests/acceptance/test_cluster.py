@@ -63,7 +63,7 @@ def recorded(tmp_path: Path, voices: dict[str, list[Path]]) -> Path:
     """The bucket of the demo's job: recordings and manifest."""
     bucket = tmp_path / "recorded" / run.BUCKET
     bucket.mkdir(parents=True)
-    run._record(bucket, voices)
+    run.record_calls(bucket, voices)
     return bucket
 
 

@@ -1,4 +1,4 @@
-"""The servers, one of each kind a test process."""
+"""Fixtures: one server of each kind for a test process."""
 
 from __future__ import annotations
 

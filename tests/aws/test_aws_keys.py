@@ -115,7 +115,7 @@ def test_a_key_goes_by_id_alias_and_arn(store_at: Make, moto_url: str, kms: Any,
         "x" * 3000,
     ],
 )
-def test_what_names_no_key_of_this_account_and_region_does_not_exist(
+def test_name_of_no_key_in_this_account_and_region_is_not_found(
     store_at: Make, moto_url: str, ref: str
 ) -> None:
     for use in (lambda s: s.describe(ref), lambda s: s.generate_data_key(ref, CONTEXT)):
@@ -190,7 +190,7 @@ def test_an_opened_data_key_does_not_serve_another_context(store_at: Make, moto_
         store.decrypt(made.wrapped, encryption_context("arn:aws:voiceid:another"))
 
 
-def test_a_domain_makes_one_grant_for_its_context_and_gives_it_back(
+def test_domain_makes_one_grant_for_its_context_and_retires_it(
     store_at: Make, moto_url: str, kms: Any, key: str
 ) -> None:
     store = store_at(moto_url, grantee=GRANTEE)
@@ -301,14 +301,14 @@ def test_the_local_default_imports_nothing_of_aws() -> None:
     """`botocore.session` is what costs; a service on local back ends must not load it at its start."""
     program = (
         "import sys, tempfile, pathlib\n"
-        "from sonant import app, app_engines, installation\n"
+        "from sonant.assembly import installation, service, workers\n"
         "from sonant.jobs.entry import Role\n"
         "from sonant.settings import Settings\n"
         "data = pathlib.Path(tempfile.mkdtemp()) / 'data'\n"
         "store = installation.open_store(Settings(data=data), create=True)\n"
         "role = Role(arn='arn:aws:iam::000000000000:role/x', policies=())\n"
-        "app_engines.granted_objects(store.backends, role)\n"
-        "store.backends.tidy()\n"
+        "workers.granted_objects(store.backends, role)\n"
+        "store.backends.clean_up()\n"
         "bad = {'boto3', 'botocore.session', 'sonant.storage.keys.aws_kms', 'sonant.storage.objects.s3'}\n"
         "print(sorted(bad & set(sys.modules)))\n"
     )

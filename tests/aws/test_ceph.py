@@ -37,7 +37,7 @@ from sonant.jobs.faults import code_of
 from sonant.settings import S3, Settings
 from sonant.storage.accounts import LocalAccounts
 from sonant.storage.backends import Backends
-from sonant.storage.objects.s3 import PART_BYTES
+from sonant.storage.objects.s3_store import PART_BYTES
 from sonant.storage.objects.store import ObjectUri, RoleObjects
 from sonant.storage.times import now
 
@@ -164,7 +164,7 @@ def test_a_role_that_does_not_exist_or_does_not_trust_the_service_is_403(
 
 
 @pytest.mark.parametrize("key", ["sts:ExternalId", "aws:SourceArn", "aws:SourceAccount"])
-def test_a_trust_policy_with_a_condition_that_ceph_does_not_know_refuses_everybody(
+def test_unknown_condition_in_a_trust_policy_refuses_on_ceph(
     cluster: Ceph, as_role: As, service: User, key: str
 ) -> None:
     """Sonant tells all three; AWS would let it in."""
@@ -240,13 +240,13 @@ def test_asking_leaves_neither_an_object_nor_an_upload(
     assert "Contents" not in s3.list_objects_v2(Bucket="results", Prefix="perhaps")
 
 
-def test_a_role_that_may_not_give_up_an_upload_works_and_the_log_tells_what_it_lacks(
+def test_role_without_abort_right_works_and_the_log_names_the_right(
     cluster: Ceph, as_role: As, service: User, s3: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     objects = as_role(cluster.make_role("puts", service, PUTS))
     objects.check_writable(OUT, None)
     objects.write(OUT, b"{}", None)
-    assert "(ObjectDenied): whoever writes there lacks s3:AbortMultipartUpload" in caplog.text
+    assert "(ObjectDenied): the credentials lack s3:AbortMultipartUpload" in caplog.text
     (left,) = s3.list_multipart_uploads(Bucket="results")["Uploads"]
     s3.abort_multipart_upload(Bucket="results", Key=left["Key"], UploadId=left["UploadId"])
 

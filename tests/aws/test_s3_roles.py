@@ -91,9 +91,7 @@ def test_objects_are_read_with_the_credentials_of_the_role(line: Relay, as_role:
     assert "service/" not in get.headers["authorization"]
 
 
-def test_sts_is_told_for_which_domain_and_account_and_the_signature_covers_it(
-    line: Relay, as_role: As
-) -> None:
+def test_sts_request_has_signed_domain_and_account_headers(line: Relay, as_role: As) -> None:
     as_role().read(ONE, 100)
     (call,) = [one for one in line.find("POST") if b"AssumeRole" in one.body]
     assert call.headers["x-amz-source-arn"] == DOMAIN

@@ -21,7 +21,7 @@ from sonant.jobs.entry import Role, Task
 from sonant.jobs.faults import Refusal
 from sonant.jobs.workers.local import DEPTH, MAX_CRASHES
 from sonant.jobs.workers.ray import RayEngine
-from sonant.jobs.workers.ray_crew import MAX_STILLBORN, Cluster
+from sonant.jobs.workers.ray_pool import MAX_FAILED_STARTS, Cluster
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("ray")]
 
@@ -29,8 +29,8 @@ ROLE = Role(arn="arn:aws:iam::000000000000:role/sonant", policies=())
 MARKER = b"planted: the voice of a customer " * 4096  # 135 kB: more than Ray passes on by itself
 
 
-def task(task_id, kept=None):
-    return Task(task_id=task_id, role=ROLE, audio=(), need_s=1.5, keep_audio=False, kept=kept)
+def task(task_id, stored_audio=None):
+    return Task(task_id=task_id, role=ROLE, audio=(), need_s=1.5, keep_audio=False, stored_audio=stored_audio)
 
 
 @contextmanager
@@ -50,7 +50,7 @@ def run(built, tasks, during=lambda done: None):
     total = len(waiting)
 
     def all_there():
-        while waiting and built.room:
+        while waiting and built.free_slots:
             built.submit(waiting.pop(0))
         found.extend(built.results(0.2))
         during(len(found))
@@ -63,7 +63,7 @@ def run(built, tasks, during=lambda done: None):
 
 def lost_more(built, kills):
     """Whether one more was lost; the engine must go on for that."""
-    return built.results(0.1) or built.lost > kills
+    return built.results(0.1) or built.workers_lost > kills
 
 
 def extended(found, more):
@@ -102,14 +102,16 @@ def test_every_task_comes_back_once_with_its_own_result_from_all_nodes(cluster):
 
 def test_it_takes_as_many_tasks_as_the_clusters_actors_can_hold(cluster):
     with engine(cluster, ray_makers.Hanging, 0) as built:
-        assert built.room == DEPTH
+        assert built.free_slots == DEPTH
         built.submit(task(0))
-        wait_until("the cluster's size is known", lambda: built.results(0.1) or built.room == 2 * DEPTH - 1)
+        wait_until(
+            "the cluster's size is known", lambda: built.results(0.1) or built.free_slots == 2 * DEPTH - 1
+        )
         built.submit(task(1))
-        assert built.room == 2 * DEPTH - 2
+        assert built.free_slots == 2 * DEPTH - 2
 
 
-def test_without_tasks_nothing_is_started_and_there_is_nothing_to_wait_until(cluster):
+def test_engine_without_tasks_starts_no_worker(cluster):
     with engine(cluster, ray_makers.Squares) as built:
         assert in_time("no results", lambda: built.results(3600.0)) == []
         assert actors() == []
@@ -131,7 +133,7 @@ def test_actors_without_tasks_give_their_cpus_back_and_are_hired_again(cluster):
         assert first.isdisjoint(second)
 
 
-def test_tasks_that_were_forgotten_do_not_answer_for_others_of_the_same_ticket(cluster):
+def test_discarded_task_gives_no_result_to_a_new_task_of_the_same_id(cluster):
     with engine(cluster, ray_makers.Squares, 0.5) as built:
         run(built, [task(9)])
         for n in range(4):
@@ -149,7 +151,7 @@ def test_actors_that_are_killed_lose_nothing_and_double_nothing(cluster):
     assert len(workers(found)) == 3
 
 
-def test_a_task_that_always_kills_its_actor_is_refused_and_the_others_are_done(cluster, tmp_path):
+def test_task_that_always_kills_its_actor_is_refused(cluster, tmp_path):
     with engine(cluster, ray_makers.Mortal, str(tmp_path), {2: 10**6, 4: 2}) as built:
         found = dict(run(built, [task(n) for n in range(6)]))
     assert found.pop(2) == Refusal(500, "the recording could not be processed: the worker process died")
@@ -158,7 +160,7 @@ def test_a_task_that_always_kills_its_actor_is_refused_and_the_others_are_done(c
     assert len(list(tmp_path.glob("4-*"))) == 2
 
 
-def test_a_task_that_hangs_is_refused_after_the_time_limit_and_the_others_are_done(cluster):
+def test_task_that_hangs_is_refused_after_the_time_limit(cluster):
     with engine(cluster, ray_makers.Hanging, 1, time_limit_s=6.0) as built:
         found = dict(run(built, [task(n) for n in range(5)]))
     assert found.pop(1) == Refusal(
@@ -175,7 +177,7 @@ def test_while_hosts_cannot_do_tasks_they_wait_and_the_engine_says_why(cluster, 
         wait_until("the problem is told", lambda: built.results(1.0) or built.problem)
         assert "on the Ray cluster end (" in built.problem
         assert "voice model speaker-encoder.onnx is missing) before they are ready" in built.problem
-        assert built.lost >= MAX_STILLBORN
+        assert built.workers_lost >= MAX_FAILED_STARTS
         there.touch()
         found: list[Any] = []
         wait_until("the task is done", lambda: extended(found, built.results(1.0)))
@@ -218,8 +220,8 @@ def test_a_node_that_is_killed_loses_nothing_and_doubles_nothing(cluster):
 def test_a_runner_that_is_killed_takes_its_actors_with_it(cluster):
     with engine(cluster, ray_makers.Squares) as built:
         run(built, [task(0)])
-        built._process.kill()  # the driver, as the kernel's memory killer would
-        with pytest.raises(ClusterUnavailable, match="the process that speaks to it ended"):
+        os.kill(built.driver_pid, signal.SIGKILL)  # the driver, as the kernel's memory killer would
+        with pytest.raises(ClusterUnavailable, match="the process that connects to it ended"):
             wait_until("the engine notices", lambda: built.results(1.0))
         wait_until("its actor ends", lambda: not actors())
         assert squares(run(built, [task(3)])) == {3: 9}, "the next task starts it anew"
@@ -229,7 +231,7 @@ def test_what_passes_through_ray_is_sealed_in_its_stores_and_files(cluster):
     text = MARKER[:33]
     with engine(cluster, ray_makers.Squares, 1.0) as built:
         for n in range(3):
-            built.submit(task(n, kept=MARKER))
+            built.submit(task(n, stored_audio=MARKER))
         found = built.results(PATIENCE_S)
         while not found:
             found = built.results(1.0)
@@ -264,7 +266,7 @@ class TestAClusterThatIsAway:
             ClusterUnavailable, match=r"127\.0\.0\.1:1 cannot be used: .*refused.*ray\.address"
         ):
             wait_until("the engine gives up", lambda: built.results(1.0))
-        assert built.room == DEPTH, "nothing is in hand any more"
+        assert built.free_slots == DEPTH, "nothing is in hand any more"
         built.close()
 
     def test_tasks_that_find_no_place_are_given_back(self, cluster):

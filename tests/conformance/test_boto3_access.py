@@ -247,5 +247,5 @@ def test_a_policy_that_is_replaced_holds_at_once(service: ServiceProcess, tmp_pa
     )
     assert service.sonant("access", "user", "put", name, "--policy", str(policy)).code == 0
     assert code_of(client.list_domains) == "OK"
-    assert service.sonant("access", "user", "delete", name).code == 0
+    assert service.sonant("access", "user", "delete", name, "--yes").code == 0
     assert code_of(client.list_domains) == "UnrecognizedClientException"

@@ -147,7 +147,7 @@ def test_a_key_change_that_failed_is_tried_again_by_the_same_call(service: Servi
 
 @pytest.mark.parametrize(
     "make_unusable",
-    [("disable",), ("schedule-deletion", "--days", "7")],
+    [("disable",), ("schedule-deletion", "--days", "7", "--yes")],
     ids=["disabled", "to be deleted"],
 )
 def test_a_key_that_cannot_be_used_is_not_taken(

@@ -78,7 +78,7 @@ def test_a_disabled_key_closes_the_domain_and_an_enabled_one_opens_it_again(
 
 def test_a_key_that_is_to_be_deleted_closes_the_domain(service: ServiceProcess, key: str) -> None:
     domain_id = service.domain("lost", key)
-    assert service.sonant("key", "schedule-deletion", key, "--days", "7").code == 0
+    assert service.sonant("key", "schedule-deletion", key, "--days", "7", "--yes").code == 0
     assert refused(service.voice_id.describe_domain, DomainId=domain_id).code == "AccessDeniedException"
     fault = refused(
         service.voice_id.create_domain, Name="another", ServerSideEncryptionConfiguration={"KmsKeyId": key}

@@ -29,7 +29,7 @@ def test_without_consent_no_domain_is_made(data: Path) -> None:
 
 
 def test_when_no_call_may_wait_calls_are_throttled(data: Path) -> None:
-    with running(data, WIRE_MAX_WAITING="0") as service:
+    with running(data, GATEWAY_MAX_WAITING="0") as service:
         assert refused(service.voice_id.list_domains).code == "ThrottlingException"
         # Both official clients come back by themselves, and say so.
         cli = service.aws("voice-id", "list-domains", AWS_MAX_ATTEMPTS="2", AWS_RETRY_MODE="standard")

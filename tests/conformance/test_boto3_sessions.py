@@ -1,6 +1,6 @@
-"""Sessions through boto3: their life, every decision and reason, every conflict, and results made once.
+"""Sessions through boto3: stream states, every decision and reason, every conflict, and results made once.
 
-What was heard comes from the store, where whoever listens to a call puts it; the voices are real.
+Tests put the analyzed speech into the store; the voices are real.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from analyzed_calls import Voice, analyze, enroll, register, start_audio, store_speech, written
 from client_faults import refused
-from heard_calls import Voice, begin, enroll, hear, listen, register, written
 from sample_requests import NOBODY
 from service_process import ServiceProcess, running
 from sqlalchemy import update
@@ -26,7 +26,7 @@ Factory = pytest.TempPathFactory
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Voices:
-    """Two people: what each was enrolled with, and what each says in a call."""
+    """Two speakers: the speech that each is enrolled with, and that of a call."""
 
     anna_enrolled: Voice
     anna_calling: Voice
@@ -38,7 +38,7 @@ class Voices:
 def people(make_call: Any, voices: Any) -> Voices:
     anna, ben = list(voices)[:2]
     calls = {
-        (who, fresh): listen(
+        (who, fresh): analyze(
             make_call(who, 1 + fresh, fresh=fresh, net_speech_s=34.0 if not fresh else 14.0, channels=1),
             10.0 if fresh else 30.0,
         )
@@ -54,8 +54,8 @@ def people(make_call: Any, voices: Any) -> Voices:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Desk:
-    """An agent's desktop: one domain, and the calls that a test makes there."""
+class SessionsClient:
+    """The clients of one domain, with its id filled in."""
 
     service: ServiceProcess
     own: Any
@@ -86,10 +86,10 @@ class Desk:
     def fraud(self, name: str = "contact") -> dict[str, Any]:
         return dict(self.evaluate(name)["FraudDetectionResult"])
 
-    def heard(self, voice: Voice, name: str = "contact", **more: Any) -> Any:
-        """The stream begins, and enough is heard."""
-        begin(self.service, self.domain_id, name)
-        return hear(self.service, self.domain_id, name, voice, **more)
+    def stream(self, voice: Voice, name: str = "contact", **more: Any) -> Any:
+        """Start the stream and store enough analyzed speech."""
+        start_audio(self.service, self.domain_id, name)
+        return store_speech(self.service, self.domain_id, name, voice, **more)
 
     def enroll(self, customer_id: str, voice: Voice, **more: Any) -> str:
         return enroll(self.service, self.domain_id, customer_id, voice, **more)
@@ -103,40 +103,40 @@ class Desk:
         return str(domain["WatchlistDetails"]["DefaultWatchlistId"])
 
     def speaker_status(self, speaker_id: str, status: str) -> None:
-        """As the retention sweep or a job leaves a speaker."""
+        """Set a speaker's status, as retention or a job does."""
         with written(self.service, self.domain_id) as (connection, _domain, vault):
             speaker = speakers.find(connection, vault, self.domain_id, speaker_id)
             assert speaker is not None
-            speakers.forget_voice(connection, vault, speaker, status, self.service.store.clock())
+            speakers.delete_voice(connection, vault, speaker, status, self.service.store.clock())
 
 
 @pytest.fixture
-def desk(service: ServiceProcess, domain_id: str) -> Desk:
-    return Desk(service=service, own=service.own_client(), domain_id=domain_id)
+def client(service: ServiceProcess, domain_id: str) -> SessionsClient:
+    return SessionsClient(service=service, own=service.own_client(), domain_id=domain_id)
 
 
 # --- set-up -------------------------------------------------------------------------------------------
 
 
-def test_a_session_that_names_nothing_is_set_up_with_the_documented_defaults(desk: Desk) -> None:
-    session = desk.start()
+def test_session_gets_the_documented_defaults(client: SessionsClient) -> None:
+    session = client.start()
 
     assert session["AuthenticationConfiguration"] == {"AcceptanceThreshold": 90}
     assert session["FraudDetectionConfiguration"] == {
         "RiskThreshold": 50,
-        "WatchlistId": desk.default_list(),
+        "WatchlistId": client.default_list(),
     }
     assert session["StreamingConfiguration"] == {"AuthenticationMinimumSpeechInSeconds": 10}
     assert (session["StreamingStatus"], session["StreamNumber"]) == ("PENDING_CONFIGURATION", 1)
     assert (session["HeardSeconds"], session["NetSpeechSeconds"]) == (0, 0)
     assert not {"CustomerSpeakerId", "GeneratedSpeakerId", "StreamStartedAt", "StreamEndedAt"} & set(session)
     assert "EnrollmentRequestDetails" not in session
-    assert desk.describe() == desk.describe(session["SessionId"]) == session
+    assert client.describe() == client.describe(session["SessionId"]) == session
 
 
-def test_everything_can_be_chosen(desk: Desk) -> None:
-    watchlist_id = desk.watchlist()
-    session = desk.start(
+def test_every_setting_can_be_chosen(client: SessionsClient) -> None:
+    watchlist_id = client.watchlist()
+    session = client.start(
         SpeakerId="customer",
         AuthenticationConfiguration={"AcceptanceThreshold": 0},
         FraudDetectionConfiguration={"RiskThreshold": 100, "WatchlistId": watchlist_id},
@@ -155,84 +155,84 @@ def test_everything_can_be_chosen(desk: Desk) -> None:
         ("IsFraudDetectionEnabled", "FraudDetectionConfiguration", "FraudDetectionResult"),
     ],
 )
-def test_what_is_switched_off_has_no_result_until_an_update_switches_it_on(
-    desk: Desk, switch: str, configuration: str, result: str
+def test_disabled_result_is_absent_until_an_update_enables_it(
+    client: SessionsClient, switch: str, configuration: str, result: str
 ) -> None:
     off: dict[str, Any] = {switch: False}
-    session = desk.start(**off)
+    session = client.start(**off)
     assert configuration not in session
-    assert result not in desk.evaluate()
+    assert result not in client.evaluate()
 
     member = {"AcceptanceThreshold": 70} if result == "AuthenticationResult" else {"RiskThreshold": 70}
     on: dict[str, Any] = {configuration: member}
-    desk.update(**on)
+    client.update(**on)
 
-    assert result in desk.evaluate()
+    assert result in client.evaluate()
 
 
-def test_a_request_that_contradicts_itself_is_refused(desk: Desk) -> None:
+def test_contradictory_request_is_refused(client: SessionsClient) -> None:
     fault = refused(
-        desk.start, IsFraudDetectionEnabled=False, FraudDetectionConfiguration={"RiskThreshold": 1}
+        client.start, IsFraudDetectionEnabled=False, FraudDetectionConfiguration={"RiskThreshold": 1}
     )
     assert (fault.code, "FraudDetectionConfiguration" in fault.message) == ("ValidationException", True)
 
 
-def test_the_same_token_starts_one_session(desk: Desk) -> None:
-    first = desk.start(ClientToken="token-1")
-    assert desk.start(ClientToken="token-1") == first
-    assert refused(desk.start, ClientToken="token-2").conflict_type == "ANOTHER_ACTIVE_STREAM"
-    assert refused(desk.start, name="other", ClientToken="token-1").code == "ValidationException"
+def test_same_token_starts_one_session(client: SessionsClient) -> None:
+    first = client.start(ClientToken="token-1")
+    assert client.start(ClientToken="token-1") == first
+    assert refused(client.start, ClientToken="token-2").conflict_type == "ANOTHER_ACTIVE_STREAM"
+    assert refused(client.start, name="other", ClientToken="token-1").code == "ValidationException"
 
 
 # --- the stream's life --------------------------------------------------------------------------------
 
 
-def test_a_stream_is_awaited_heard_and_ended_and_the_session_may_have_another(
-    desk: Desk, people: Voices
+def test_session_goes_through_stream_states_and_takes_another_stream(
+    client: SessionsClient, people: Voices
 ) -> None:
-    desk.start(SpeakerId="customer")
-    assert desk.evaluate()["StreamingStatus"] == "PENDING_CONFIGURATION"
-    begin(desk.service, desk.domain_id, "contact")
-    assert desk.evaluate()["StreamingStatus"] == desk.describe()["StreamingStatus"] == "ONGOING"
+    client.start(SpeakerId="customer")
+    assert client.evaluate()["StreamingStatus"] == "PENDING_CONFIGURATION"
+    start_audio(client.service, client.domain_id, "contact")
+    assert client.evaluate()["StreamingStatus"] == client.describe()["StreamingStatus"] == "ONGOING"
 
-    ended = desk.own.end_stream(**desk.call())["Session"]
+    ended = client.own.end_stream(**client.call())["Session"]
 
     assert (ended["StreamingStatus"], ended["StreamEndReason"]) == ("ENDED", "REQUESTED")
     assert ended["StreamEndedAt"] >= ended["StreamStartedAt"]
-    assert desk.own.end_stream(**desk.call())["Session"] == ended
-    assert desk.evaluate()["StreamingStatus"] == "ENDED"
-    again = desk.start()
+    assert client.own.end_stream(**client.call())["Session"] == ended
+    assert client.evaluate()["StreamingStatus"] == "ENDED"
+    again = client.start()
     assert (again["StreamNumber"], again["StreamingStatus"]) == (2, "PENDING_CONFIGURATION")
     assert (again["SessionId"], again["CustomerSpeakerId"]) == (ended["SessionId"], "customer")
     assert not {"StreamStartedAt", "StreamEndedAt", "StreamEndReason"} & set(again)
 
 
-def test_speech_of_an_ended_stream_does_not_count_in_the_next(desk: Desk, people: Voices) -> None:
-    desk.enroll("anna", people.anna_enrolled)
-    desk.start(SpeakerId="anna")
-    desk.heard(people.anna_calling)
-    first = desk.authentication()
-    desk.own.end_stream(**desk.call())
-    assert desk.authentication() == first, "what was heard before the end still counts"
+def test_speech_of_an_ended_stream_does_not_count_in_the_next(client: SessionsClient, people: Voices) -> None:
+    client.enroll("anna", people.anna_enrolled)
+    client.start(SpeakerId="anna")
+    client.stream(people.anna_calling)
+    first = client.authentication()
+    client.own.end_stream(**client.call())
+    assert client.authentication() == first, "what was heard before the end still counts"
 
-    desk.start()
+    client.start()
 
-    assert desk.authentication()["Decision"] == desk.fraud()["Decision"] == "NOT_ENOUGH_SPEECH"
-    desk.heard(people.anna_calling)
-    second = desk.authentication()
+    assert client.authentication()["Decision"] == client.fraud()["Decision"] == "NOT_ENOUGH_SPEECH"
+    client.stream(people.anna_calling)
+    second = client.authentication()
     assert (second["Decision"], second["Score"]) == (first["Decision"], first["Score"])
     assert second["AuthenticationResultId"] != first["AuthenticationResultId"]
 
 
-def test_a_stream_whose_listener_has_fallen_silent_counts_as_ended(desk: Desk) -> None:
-    desk.start()
-    begin(desk.service, desk.domain_id, "contact")
-    with written(desk.service, desk.domain_id) as (connection, _domain, _vault):
-        past = to_us(desk.service.store.clock() - timedelta(seconds=1))
+def test_stream_without_heartbeat_counts_as_ended(client: SessionsClient) -> None:
+    client.start()
+    start_audio(client.service, client.domain_id, "contact")
+    with written(client.service, client.domain_id) as (connection, _domain, _vault):
+        past = to_us(client.service.store.clock() - timedelta(seconds=1))
         connection.execute(update(schema.sessions).values(stream_until=past))
-    session = desk.describe()
+    session = client.describe()
     assert (session["StreamingStatus"], session["StreamEndReason"]) == ("ENDED", "SERVICE_STOPPED")
-    assert desk.start()["StreamNumber"] == 2
+    assert client.start()["StreamNumber"] == 2
 
 
 @pytest.fixture(scope="module")
@@ -243,45 +243,45 @@ def narrow(tmp_path_factory: Factory) -> Iterator[ServiceProcess]:
         yield service
 
 
-def test_no_more_sessions_are_active_than_the_quota_allows(narrow: ServiceProcess) -> None:
-    desk = Desk(service=narrow, own=narrow.own_client(), domain_id=narrow.domain())
-    desk.start("one")
-    desk.start("two")
-    assert refused(desk.start, name="three").code == "ServiceQuotaExceededException"
-    desk.own.end_stream(**desk.call("one"))
-    desk.start("three")
-    assert refused(desk.start, name="one").code == "ServiceQuotaExceededException"
-    with written(narrow, desk.domain_id) as (connection, _domain, _vault):
+def test_active_sessions_are_limited_by_the_quota(narrow: ServiceProcess) -> None:
+    client = SessionsClient(service=narrow, own=narrow.own_client(), domain_id=narrow.domain())
+    client.start("one")
+    client.start("two")
+    assert refused(client.start, name="three").code == "ServiceQuotaExceededException"
+    client.own.end_stream(**client.call("one"))
+    client.start("three")
+    assert refused(client.start, name="one").code == "ServiceQuotaExceededException"
+    with written(narrow, client.domain_id) as (connection, _domain, _vault):
         past = to_us(narrow.store.clock() - timedelta(seconds=1))
         connection.execute(update(schema.sessions).values(stream_until=past))
-    assert desk.describe("two")["StreamEndReason"] == "NEVER_BEGAN"
-    desk.start("one")
+    assert client.describe("two")["StreamEndReason"] == "NEVER_BEGAN"
+    client.start("one")
 
 
 # --- speakers -----------------------------------------------------------------------------------------
 
 
-def test_a_new_customers_id_makes_a_pending_speaker(desk: Desk) -> None:
-    desk.start()
-    session = desk.update(SpeakerId="somebody-new")
-    speaker = desk.service.voice_id.describe_speaker(**desk.at, SpeakerId="somebody-new")["Speaker"]
+def test_new_customer_id_makes_a_pending_speaker(client: SessionsClient) -> None:
+    client.start()
+    session = client.update(SpeakerId="somebody-new")
+    speaker = client.service.voice_id.describe_speaker(**client.at, SpeakerId="somebody-new")["Speaker"]
     assert speaker["Status"] == "PENDING"
     assert session["GeneratedSpeakerId"] == speaker["GeneratedSpeakerId"]
-    assert desk.update(SpeakerId=speaker["GeneratedSpeakerId"])["CustomerSpeakerId"] == "somebody-new"
+    assert client.update(SpeakerId=speaker["GeneratedSpeakerId"])["CustomerSpeakerId"] == "somebody-new"
 
 
-def test_an_unknown_generated_id_is_nobody(desk: Desk) -> None:
-    for call in (desk.start, desk.update):
+def test_unknown_generated_id_is_not_found(client: SessionsClient) -> None:
+    for call in (client.start, client.update):
         fault = refused(call, SpeakerId=f"id#{NOBODY}")
-        assert fault.resource_type == ("SPEAKER" if call == desk.start else "SESSION")
-    desk.start()
-    assert refused(desk.update, SpeakerId=f"id#{NOBODY}").resource_type == "SPEAKER"
+        assert fault.resource_type == ("SPEAKER" if call == client.start else "SESSION")
+    client.start()
+    assert refused(client.update, SpeakerId=f"id#{NOBODY}").resource_type == "SPEAKER"
 
 
-def test_what_an_update_leaves_out_stays(desk: Desk) -> None:
-    before = desk.start(SpeakerId="customer", FraudDetectionConfiguration={"RiskThreshold": 30})
-    watchlist_id = desk.watchlist()
-    after = desk.update(FraudDetectionConfiguration={"WatchlistId": watchlist_id})
+def test_update_keeps_absent_members(client: SessionsClient) -> None:
+    before = client.start(SpeakerId="customer", FraudDetectionConfiguration={"RiskThreshold": 30})
+    watchlist_id = client.watchlist()
+    after = client.update(FraudDetectionConfiguration={"WatchlistId": watchlist_id})
     assert after["FraudDetectionConfiguration"] == {"RiskThreshold": 30, "WatchlistId": watchlist_id}
     for name in ("AuthenticationConfiguration", "CustomerSpeakerId", "StreamingStatus", "CreatedAt"):
         assert after[name] == before[name]
@@ -291,15 +291,15 @@ def test_what_an_update_leaves_out_stays(desk: Desk) -> None:
 # --- authentication -----------------------------------------------------------------------------------
 
 
-def test_the_right_voice_is_accepted_and_another_rejected(desk: Desk, people: Voices) -> None:
-    generated_id = desk.enroll("anna", people.anna_enrolled)
+def test_right_voice_is_accepted_and_another_rejected(client: SessionsClient, people: Voices) -> None:
+    generated_id = client.enroll("anna", people.anna_enrolled)
     for name, voice, decision in (
         ("right", people.anna_calling, "ACCEPT"),
         ("wrong", people.ben_calling, "REJECT"),
     ):
-        desk.start(name, SpeakerId="anna", IsFraudDetectionEnabled=False)
-        hearing = desk.heard(voice, name)
-        answer = desk.evaluate(name)
+        client.start(name, SpeakerId="anna", IsFraudDetectionEnabled=False)
+        hearing = client.stream(voice, name)
+        answer = client.evaluate(name)
         result = answer["AuthenticationResult"]
         assert set(answer) - {"ResponseMetadata"} == {
             "AuthenticationResult",
@@ -320,117 +320,118 @@ def test_the_right_voice_is_accepted_and_another_rejected(desk: Desk, people: Vo
 @pytest.mark.parametrize(
     ("prepare", "decision"),
     [
-        (lambda desk: desk.update(SpeakerId="new"), "SPEAKER_NOT_ENROLLED"),
+        (lambda client: client.update(SpeakerId="new"), "SPEAKER_NOT_ENROLLED"),
         (
-            lambda desk: desk.service.voice_id.opt_out_speaker(**desk.at, SpeakerId="anna"),
+            lambda client: client.service.voice_id.opt_out_speaker(**client.at, SpeakerId="anna"),
             "SPEAKER_OPTED_OUT",
         ),
-        (lambda desk: desk.speaker_status("anna", "EXPIRED"), "SPEAKER_EXPIRED"),
+        (lambda client: client.speaker_status("anna", "EXPIRED"), "SPEAKER_EXPIRED"),
         (
-            lambda desk: desk.service.voice_id.delete_speaker(**desk.at, SpeakerId="anna"),
+            lambda client: client.service.voice_id.delete_speaker(**client.at, SpeakerId="anna"),
             "SPEAKER_NOT_ENROLLED",
         ),
     ],
     ids=["pending", "opted out", "expired", "deleted"],
 )
-def test_the_speakers_status_decides_before_the_voice(
-    desk: Desk, people: Voices, prepare: Callable[[Desk], Any], decision: str
+def test_speakers_status_decides_before_the_voice(
+    client: SessionsClient, people: Voices, prepare: Callable[[SessionsClient], Any], decision: str
 ) -> None:
-    desk.enroll("anna", people.anna_enrolled)
-    desk.start(SpeakerId="anna")
-    desk.heard(people.anna_calling)
-    assert desk.authentication()["Decision"] == "ACCEPT"
+    client.enroll("anna", people.anna_enrolled)
+    client.start(SpeakerId="anna")
+    client.stream(people.anna_calling)
+    assert client.authentication()["Decision"] == "ACCEPT"
 
-    prepare(desk)
+    prepare(client)
 
-    result = desk.authentication()
+    result = client.authentication()
     assert result["Decision"] == decision
     assert not {"Score", "AudioAggregationStartedAt", "AudioAggregationEndedAt"} & set(result)
-    assert desk.authentication() == result
+    assert client.authentication() == result
 
 
-def test_without_a_speaker_nobody_is_authenticated(desk: Desk, people: Voices) -> None:
-    desk.start()
-    desk.heard(people.anna_calling)
-    result = desk.authentication()
+def test_session_without_speaker_is_not_authenticated(client: SessionsClient, people: Voices) -> None:
+    client.start()
+    client.stream(people.anna_calling)
+    result = client.authentication()
     assert result["Decision"] == "SPEAKER_ID_NOT_PROVIDED"
     assert not {"CustomerSpeakerId", "GeneratedSpeakerId", "Score"} & set(result)
 
 
-def test_too_little_speech_is_told_until_there_is_enough(desk: Desk, people: Voices) -> None:
-    desk.enroll("anna", people.anna_enrolled)
-    desk.start(SpeakerId="anna")
-    for step in (None, begin):
+def test_not_enough_speech_until_there_is_enough(client: SessionsClient, people: Voices) -> None:
+    client.enroll("anna", people.anna_enrolled)
+    client.start(SpeakerId="anna")
+    for step in (None, start_audio):
         if step is not None:
-            step(desk.service, desk.domain_id, "contact")
-        answer = desk.evaluate()
+            step(client.service, client.domain_id, "contact")
+        answer = client.evaluate()
         assert answer["AuthenticationResult"]["Decision"] == "NOT_ENOUGH_SPEECH"
         assert answer["FraudDetectionResult"]["Decision"] == "NOT_ENOUGH_SPEECH"
         assert "Score" not in answer["AuthenticationResult"]
         assert not {"RiskDetails", "Reasons"} & set(answer["FraudDetectionResult"])
-    hear(desk.service, desk.domain_id, "contact", people.anna_calling)
-    assert desk.authentication()["Decision"] == "ACCEPT"
+    store_speech(client.service, client.domain_id, "contact", people.anna_calling)
+    assert client.authentication()["Decision"] == "ACCEPT"
 
 
 @pytest.mark.parametrize(("over", "decision"), [(0, "ACCEPT"), (1, "REJECT")])
-def test_a_score_at_the_threshold_is_accepted_and_one_below_it_is_not(
-    desk: Desk, people: Voices, over: int, decision: str
+def test_score_at_the_threshold_is_accepted_and_below_it_rejected(
+    client: SessionsClient, people: Voices, over: int, decision: str
 ) -> None:
-    desk.enroll("anna", people.anna_enrolled)
-    desk.start(SpeakerId="anna")
-    desk.heard(people.ben_calling)
-    score = desk.authentication()["Score"]
-    desk.update(AuthenticationConfiguration={"AcceptanceThreshold": score + over})
-    result = desk.authentication()
+    client.enroll("anna", people.anna_enrolled)
+    client.start(SpeakerId="anna")
+    client.stream(people.ben_calling)
+    score = client.authentication()["Score"]
+    client.update(AuthenticationConfiguration={"AcceptanceThreshold": score + over})
+    result = client.authentication()
     assert (result["Decision"], result["Score"]) == (decision, score)
 
 
-def test_an_acceptance_moves_the_speakers_last_access_and_a_repeated_answer_does_not(
-    desk: Desk, people: Voices
+def test_only_a_new_acceptance_updates_the_speakers_last_access(
+    client: SessionsClient, people: Voices
 ) -> None:
-    speaker_id = desk.enroll("anna", people.anna_enrolled)
-    long_ago = desk.service.store.clock() - timedelta(days=100)
+    speaker_id = client.enroll("anna", people.anna_enrolled)
+    long_ago = client.service.store.clock() - timedelta(days=100)
 
     def set_back() -> None:
-        with written(desk.service, desk.domain_id) as (connection, _domain, _vault):
+        with written(client.service, client.domain_id) as (connection, _domain, _vault):
             connection.execute(
                 update(schema.speakers)
                 .where(schema.speakers.c.speaker_id == speaker_id)
                 .values(created_at=to_us(long_ago - timedelta(days=1)))
             )
-            speakers.accessed(connection, speaker_id, long_ago)
+            speakers.set_last_accessed(connection, speaker_id, long_ago)
 
     def accessed() -> Any:
-        return desk.service.voice_id.describe_speaker(**desk.at, SpeakerId="anna")["Speaker"][
+        return client.service.voice_id.describe_speaker(**client.at, SpeakerId="anna")["Speaker"][
             "LastAccessedAt"
         ]
 
     set_back()
-    desk.start("wrong", SpeakerId="anna")
-    desk.heard(people.ben_calling, "wrong")
-    assert desk.authentication("wrong")["Decision"] == "REJECT"
+    client.start("wrong", SpeakerId="anna")
+    client.stream(people.ben_calling, "wrong")
+    assert client.authentication("wrong")["Decision"] == "REJECT"
     assert accessed() < long_ago
-    desk.start(SpeakerId="anna")
-    desk.heard(people.anna_calling)
-    desk.evaluate()
+    client.start(SpeakerId="anna")
+    client.stream(people.anna_calling)
+    client.evaluate()
     assert accessed() > long_ago
     set_back()
-    desk.evaluate()
+    client.evaluate()
     assert accessed() < long_ago
 
 
-def test_a_voiceprint_of_another_model_cannot_be_compared_and_what_to_do_is_told(
-    desk: Desk, people: Voices
+def test_voiceprint_of_another_model_is_refused_with_the_remedy(
+    client: SessionsClient, people: Voices
 ) -> None:
-    desk.enroll("anna", people.anna_enrolled, model_id="another-model")
-    desk.start(SpeakerId="anna")
-    desk.heard(people.anna_calling)
-    fault = refused(desk.evaluate)
+    client.enroll("anna", people.anna_enrolled, model_id="another-model")
+    client.start(SpeakerId="anna")
+    client.stream(people.anna_calling)
+    fault = refused(client.evaluate)
     assert (fault.code, "enroll the speaker again" in fault.message) == ("ValidationException", True)
     assert "another-model" in fault.message
-    desk.start("old", SpeakerId="anna")
-    desk.heard(replace(people.anna_calling, model_id="older-model"), "old")
-    assert "start a new stream" in refused(desk.evaluate, name="old").message
+    client.start("old", SpeakerId="anna")
+    older = replace(people.anna_calling.sample, model_id="older-model")
+    client.stream(replace(people.anna_calling, sample=older), "old")
+    assert "start a new stream" in refused(client.evaluate, name="old").message
 
 
 @pytest.mark.parametrize(
@@ -443,146 +444,144 @@ def test_a_voiceprint_of_another_model_cannot_be_compared_and_what_to_do_is_told
     ],
     ids=["voiceprint", "hearing", "fraudster", "recording"],
 )
-def test_what_is_damaged_is_told_with_what_to_do(
+def test_damaged_data_is_refused_with_the_remedy(
     narrow: ServiceProcess, people: Voices, table: Any, column: str, cure: str
 ) -> None:
-    desk = Desk(service=narrow, own=narrow.own_client(), domain_id=narrow.domain())
+    client = SessionsClient(service=narrow, own=narrow.own_client(), domain_id=narrow.domain())
     try:
-        desk.enroll("anna", people.anna_enrolled)
-        register(narrow, desk.domain_id, people.ben_enrolled)
-        desk.start(SpeakerId="anna")
-        desk.heard(people.anna_calling)
-        with written(narrow, desk.domain_id) as (connection, _domain, _vault):
+        client.enroll("anna", people.anna_enrolled)
+        register(narrow, client.domain_id, people.ben_enrolled)
+        client.start(SpeakerId="anna")
+        client.stream(people.anna_calling)
+        with written(narrow, client.domain_id) as (connection, _domain, _vault):
             connection.execute(update(table).values({column: b"damaged"}))
-        fault = refused(desk.evaluate)
+        fault = refused(client.evaluate)
         assert (fault.code, cure in fault.message) == ("ValidationException", True), fault
     finally:
-        with written(narrow, desk.domain_id) as (connection, _domain, _vault):
+        with written(narrow, client.domain_id) as (connection, _domain, _vault):
             connection.execute(table.delete())
-        narrow.voice_id.delete_domain(**desk.at)
+        narrow.voice_id.delete_domain(**client.at)
 
 
 # --- fraud --------------------------------------------------------------------------------------------
 
 
-def test_a_caller_who_is_on_no_list_is_of_low_risk(desk: Desk, people: Voices) -> None:
-    register(desk.service, desk.domain_id, people.ben_enrolled)
-    desk.start()
-    hearing = desk.heard(people.anna_calling)
-    result = desk.fraud()
+def test_caller_on_no_watchlist_is_low_risk(client: SessionsClient, people: Voices) -> None:
+    register(client.service, client.domain_id, people.ben_enrolled)
+    client.start()
+    hearing = client.stream(people.anna_calling)
+    result = client.fraud()
     assert result["Decision"] == "LOW_RISK"
     assert "Reasons" not in result
-    assert result["Configuration"] == {"RiskThreshold": 50, "WatchlistId": desk.default_list()}
+    assert result["Configuration"] == {"RiskThreshold": 50, "WatchlistId": client.default_list()}
     assert result["RiskDetails"]["VoiceSpoofingRisk"] == {"RiskScore": 7}
     assert result["RiskDetails"]["KnownFraudsterRisk"]["RiskScore"] < 50
     assert abs(result["AudioAggregationEndedAt"] - hearing.ended_at) < timedelta(milliseconds=2)
     assert len(result["FraudDetectionResultId"]) == 22
 
 
-def test_nobody_is_named_by_an_empty_list(desk: Desk, people: Voices) -> None:
-    desk.start()
-    desk.heard(people.anna_calling, spoofing_score=None)
-    assert desk.fraud()["RiskDetails"] == {
+def test_empty_watchlist_names_no_fraudster(client: SessionsClient, people: Voices) -> None:
+    client.start()
+    client.stream(people.anna_calling, spoofing_score=None)
+    assert client.fraud()["RiskDetails"] == {
         "KnownFraudsterRisk": {"RiskScore": 0},
         "VoiceSpoofingRisk": {"RiskScore": 0},
     }
 
 
-def test_a_fraudster_is_known_again(desk: Desk, people: Voices) -> None:
-    fraudster_id = register(desk.service, desk.domain_id, people.ben_enrolled)
-    desk.start()
-    desk.heard(people.ben_calling)
-    result = desk.fraud()
+def test_fraudster_is_recognized(client: SessionsClient, people: Voices) -> None:
+    fraudster_id = register(client.service, client.domain_id, people.ben_enrolled)
+    client.start()
+    client.stream(people.ben_calling)
+    result = client.fraud()
     assert (result["Decision"], result["Reasons"]) == ("HIGH_RISK", ["KNOWN_FRAUDSTER"])
     known = result["RiskDetails"]["KnownFraudsterRisk"]
     assert (known["GeneratedFraudsterId"], known["RiskScore"] >= 50) == (fraudster_id, True)
 
 
-def test_only_the_chosen_watchlist_counts(desk: Desk, people: Voices) -> None:
-    other = desk.watchlist()
-    register(desk.service, desk.domain_id, people.ben_enrolled, other)
-    desk.start()
-    desk.heard(people.ben_calling)
-    before = desk.fraud()
-    desk.update(FraudDetectionConfiguration={"WatchlistId": other})
-    after = desk.fraud()
+def test_only_the_chosen_watchlist_counts(client: SessionsClient, people: Voices) -> None:
+    other = client.watchlist()
+    register(client.service, client.domain_id, people.ben_enrolled, other)
+    client.start()
+    client.stream(people.ben_calling)
+    before = client.fraud()
+    client.update(FraudDetectionConfiguration={"WatchlistId": other})
+    after = client.fraud()
     assert (before["Decision"], after["Decision"]) == ("LOW_RISK", "HIGH_RISK")
     assert before["FraudDetectionResultId"] != after["FraudDetectionResultId"]
 
 
-def test_a_made_voice_is_spoofing(desk: Desk, people: Voices) -> None:
-    desk.start()
-    desk.heard(people.anna_calling, spoofing_score=50, spoofing_evidence="SYNTHETIC_SPEECH")
-    result = desk.fraud()
+def test_synthetic_voice_is_spoofing(client: SessionsClient, people: Voices) -> None:
+    client.start()
+    client.stream(people.anna_calling, spoofing_score=50, spoofing_evidence="SYNTHETIC_SPEECH")
+    result = client.fraud()
     assert (result["Decision"], result["Reasons"]) == ("HIGH_RISK", ["VOICE_SPOOFING"])
-    desk.update(FraudDetectionConfiguration={"RiskThreshold": 51})
-    assert desk.fraud()["Decision"] == "LOW_RISK"
+    client.update(FraudDetectionConfiguration={"RiskThreshold": 51})
+    assert client.fraud()["Decision"] == "LOW_RISK"
 
 
-def test_a_recording_that_was_enrolled_is_a_replay_even_of_the_same_speaker(
-    desk: Desk, people: Voices
-) -> None:
-    desk.enroll("anna", people.anna_enrolled)
-    desk.start(SpeakerId="anna")
-    desk.heard(people.anna_enrolled)
-    answer = desk.evaluate()
+def test_enrolled_recording_is_a_replay_even_for_its_speaker(client: SessionsClient, people: Voices) -> None:
+    client.enroll("anna", people.anna_enrolled)
+    client.start(SpeakerId="anna")
+    client.stream(people.anna_enrolled)
+    answer = client.evaluate()
     assert answer["AuthenticationResult"]["Decision"] == "ACCEPT", "one says nothing of the other"
     result = answer["FraudDetectionResult"]
     assert (result["Decision"], result["Reasons"]) == ("HIGH_RISK", ["VOICE_SPOOFING"])
     assert result["RiskDetails"]["VoiceSpoofingRisk"]["RiskScore"] == 100
 
 
-def test_what_the_call_itself_enrolled_is_no_replay(desk: Desk, people: Voices) -> None:
-    desk.start(SpeakerId="anna")
-    begin(desk.service, desk.domain_id, "contact")
-    desk.service.voice_id.delete_speaker(**desk.at, SpeakerId="anna")
-    desk.enroll("anna", people.anna_enrolled)  # from this call, after it began
-    hear(desk.service, desk.domain_id, "contact", people.anna_enrolled)
-    assert desk.fraud()["Decision"] == "LOW_RISK"
+def test_enrollment_from_this_call_is_no_replay(client: SessionsClient, people: Voices) -> None:
+    client.start(SpeakerId="anna")
+    start_audio(client.service, client.domain_id, "contact")
+    client.service.voice_id.delete_speaker(**client.at, SpeakerId="anna")
+    client.enroll("anna", people.anna_enrolled)  # from this call, after it began
+    store_speech(client.service, client.domain_id, "contact", people.anna_enrolled)
+    assert client.fraud()["Decision"] == "LOW_RISK"
 
 
-def test_both_reasons_are_given_the_known_fraudster_first(desk: Desk, people: Voices) -> None:
-    register(desk.service, desk.domain_id, people.ben_enrolled)
-    desk.start()
-    desk.heard(people.ben_calling, spoofing_score=90)
-    assert desk.fraud()["Reasons"] == ["KNOWN_FRAUDSTER", "VOICE_SPOOFING"]
+def test_both_reasons_are_given_in_order(client: SessionsClient, people: Voices) -> None:
+    register(client.service, client.domain_id, people.ben_enrolled)
+    client.start()
+    client.stream(people.ben_calling, spoofing_score=90)
+    assert client.fraud()["Reasons"] == ["KNOWN_FRAUDSTER", "VOICE_SPOOFING"]
 
 
-def test_threshold_0_flags_everybody(desk: Desk, people: Voices) -> None:
-    desk.start(FraudDetectionConfiguration={"RiskThreshold": 0})
-    desk.heard(people.anna_calling)
-    assert desk.fraud()["Reasons"] == ["KNOWN_FRAUDSTER", "VOICE_SPOOFING"]
+def test_risk_threshold_0_flags_every_call(client: SessionsClient, people: Voices) -> None:
+    client.start(FraudDetectionConfiguration={"RiskThreshold": 0})
+    client.stream(people.anna_calling)
+    assert client.fraud()["Reasons"] == ["KNOWN_FRAUDSTER", "VOICE_SPOOFING"]
 
 
-def test_a_watchlist_that_is_not_there_is_found_out_by_the_evaluation(desk: Desk) -> None:
-    desk.start(FraudDetectionConfiguration={"WatchlistId": NOBODY})
-    assert refused(desk.evaluate).resource_type == "WATCHLIST"
-    desk.update(FraudDetectionConfiguration={"WatchlistId": desk.default_list()})
-    assert desk.fraud()["Decision"] == "NOT_ENOUGH_SPEECH"
+def test_deleted_watchlist_is_not_found_by_the_evaluation(client: SessionsClient) -> None:
+    client.start(FraudDetectionConfiguration={"WatchlistId": NOBODY})
+    assert refused(client.evaluate).resource_type == "WATCHLIST"
+    client.update(FraudDetectionConfiguration={"WatchlistId": client.default_list()})
+    assert client.fraud()["Decision"] == "NOT_ENOUGH_SPEECH"
 
 
 # --- results are made once ----------------------------------------------------------------------------
 
 
 @pytest.fixture
-def evaluated(desk: Desk, people: Voices) -> Desk:
+def evaluated(client: SessionsClient, people: Voices) -> SessionsClient:
     """A call with both results."""
-    desk.enroll("anna", people.anna_enrolled)
-    desk.start(SpeakerId="anna")
-    desk.heard(people.anna_calling)
-    desk.evaluate()
-    return desk
+    client.enroll("anna", people.anna_enrolled)
+    client.start(SpeakerId="anna")
+    client.stream(people.anna_calling)
+    client.evaluate()
+    return client
 
 
-def ids_of(desk: Desk) -> tuple[str, str]:
-    answer = desk.evaluate()
+def ids_of(client: SessionsClient) -> tuple[str, str]:
+    answer = client.evaluate()
     return (
         answer["AuthenticationResult"]["AuthenticationResultId"],
         answer["FraudDetectionResult"]["FraudDetectionResultId"],
     )
 
 
-def test_the_same_results_come_back(evaluated: Desk) -> None:
+def test_results_are_repeated(evaluated: SessionsClient) -> None:
     first = evaluated.evaluate()
     again = evaluated.evaluate(first["SessionId"])
     for name in ("AuthenticationResult", "FraudDetectionResult", "SessionId", "StreamingStatus"):
@@ -592,21 +591,30 @@ def test_the_same_results_come_back(evaluated: Desk) -> None:
 @pytest.mark.parametrize(
     ("change", "new"),
     [
-        (lambda desk: desk.update(AuthenticationConfiguration={"AcceptanceThreshold": 91}), (True, False)),
-        (lambda desk: desk.update(AuthenticationConfiguration={"AcceptanceThreshold": 90}), (False, False)),
-        (lambda desk: desk.update(SpeakerId="somebody-else"), (True, False)),
-        (lambda desk: desk.update(SpeakerId="anna"), (False, False)),
-        (lambda desk: desk.update(FraudDetectionConfiguration={"RiskThreshold": 51}), (False, True)),
         (
-            lambda desk: desk.update(FraudDetectionConfiguration={"WatchlistId": desk.watchlist()}),
+            lambda client: client.update(AuthenticationConfiguration={"AcceptanceThreshold": 91}),
+            (True, False),
+        ),
+        (
+            lambda client: client.update(AuthenticationConfiguration={"AcceptanceThreshold": 90}),
+            (False, False),
+        ),
+        (lambda client: client.update(SpeakerId="somebody-else"), (True, False)),
+        (lambda client: client.update(SpeakerId="anna"), (False, False)),
+        (lambda client: client.update(FraudDetectionConfiguration={"RiskThreshold": 51}), (False, True)),
+        (
+            lambda client: client.update(FraudDetectionConfiguration={"WatchlistId": client.watchlist()}),
             (False, True),
         ),
         (
-            lambda desk: desk.update(FraudDetectionConfiguration={"WatchlistId": desk.default_list()}),
+            lambda client: client.update(FraudDetectionConfiguration={"WatchlistId": client.default_list()}),
             (False, False),
         ),
-        (lambda desk: desk.service.voice_id.opt_out_speaker(**desk.at, SpeakerId="anna"), (True, False)),
-        (lambda desk: desk.own.end_stream(**desk.call()), (False, False)),
+        (
+            lambda client: client.service.voice_id.opt_out_speaker(**client.at, SpeakerId="anna"),
+            (True, False),
+        ),
+        (lambda client: client.own.end_stream(**client.call()), (False, False)),
     ],
     ids=[
         "another threshold",
@@ -620,8 +628,8 @@ def test_the_same_results_come_back(evaluated: Desk) -> None:
         "the stream ends",
     ],
 )
-def test_a_result_is_new_when_what_it_rests_on_has_changed_and_only_then(
-    evaluated: Desk, change: Callable[[Desk], Any], new: tuple[bool, bool]
+def test_result_is_new_only_when_its_basis_has_changed(
+    evaluated: SessionsClient, change: Callable[[SessionsClient], Any], new: tuple[bool, bool]
 ) -> None:
     before = ids_of(evaluated)
     change(evaluated)
@@ -630,102 +638,104 @@ def test_a_result_is_new_when_what_it_rests_on_has_changed_and_only_then(
     assert ids_of(evaluated) == after
 
 
-def test_a_new_fraudster_does_not_change_a_result_that_was_given(evaluated: Desk, people: Voices) -> None:
+def test_new_fraudster_does_not_change_an_earlier_result(evaluated: SessionsClient, people: Voices) -> None:
     before = evaluated.fraud()
     register(evaluated.service, evaluated.domain_id, people.anna_enrolled)
     assert evaluated.fraud() == before
     evaluated.own.end_stream(**evaluated.call())
     evaluated.start()
-    evaluated.heard(people.anna_calling)
+    evaluated.stream(people.anna_calling)
     assert evaluated.fraud()["Decision"] == "HIGH_RISK"
 
 
 # --- enrollment ---------------------------------------------------------------------------------------
 
 
-def test_an_enrollment_is_asked_for_once_with_a_speaker_who_may_be_enrolled(desk: Desk) -> None:
-    desk.start()
-    enroll_it = desk.own.enroll_by_session
-    assert refused(enroll_it, **desk.call()).conflict_type == "SPEAKER_NOT_SET"
-    desk.service.voice_id.opt_out_speaker(**desk.at, SpeakerId="refuser")
-    desk.update(SpeakerId="refuser")
-    assert refused(enroll_it, **desk.call()).conflict_type == "SPEAKER_OPTED_OUT"
-    desk.update(SpeakerId="customer")
+def test_enrollment_is_requested_once_for_an_eligible_speaker(client: SessionsClient) -> None:
+    client.start()
+    enroll_it = client.own.enroll_by_session
+    assert refused(enroll_it, **client.call()).conflict_type == "SPEAKER_NOT_SET"
+    client.service.voice_id.opt_out_speaker(**client.at, SpeakerId="refuser")
+    client.update(SpeakerId="refuser")
+    assert refused(enroll_it, **client.call()).conflict_type == "SPEAKER_OPTED_OUT"
+    client.update(SpeakerId="customer")
 
-    assert enroll_it(**desk.call())["Status"] == "NOT_ENOUGH_SPEECH"
+    assert enroll_it(**client.call())["Status"] == "NOT_ENOUGH_SPEECH"
 
-    assert desk.describe()["EnrollmentRequestDetails"] == {"Status": "NOT_ENOUGH_SPEECH"}
-    assert refused(enroll_it, **desk.call()).conflict_type == "ENROLLMENT_ALREADY_EXISTS"
-    for call in (desk.update, desk.start):
-        desk.own.end_stream(**desk.call())
+    assert client.describe()["EnrollmentRequestDetails"] == {"Status": "NOT_ENOUGH_SPEECH"}
+    assert refused(enroll_it, **client.call()).conflict_type == "ENROLLMENT_ALREADY_EXISTS"
+    for call in (client.update, client.start):
+        client.own.end_stream(**client.call())
         fault = refused(call, SpeakerId="another")
         assert fault.conflict_type == "CANNOT_CHANGE_SPEAKER_AFTER_ENROLLMENT"
-    assert refused(desk.service.voice_id.describe_speaker, **desk.at, SpeakerId="another").resource_type
-    assert desk.start(SpeakerId="customer")["EnrollmentRequestDetails"] == {"Status": "NOT_ENOUGH_SPEECH"}
+    assert refused(client.service.voice_id.describe_speaker, **client.at, SpeakerId="another").resource_type
+    assert client.start(SpeakerId="customer")["EnrollmentRequestDetails"] == {"Status": "NOT_ENOUGH_SPEECH"}
 
 
-def test_a_deleted_speaker_cannot_be_enrolled(desk: Desk) -> None:
-    desk.start(SpeakerId="customer")
-    desk.service.voice_id.delete_speaker(**desk.at, SpeakerId="customer")
-    assert refused(desk.own.enroll_by_session, **desk.call()).resource_type == "SPEAKER"
+def test_deleted_speaker_cannot_be_enrolled(client: SessionsClient) -> None:
+    client.start(SpeakerId="customer")
+    client.service.voice_id.delete_speaker(**client.at, SpeakerId="customer")
+    assert refused(client.own.enroll_by_session, **client.call()).resource_type == "SPEAKER"
 
 
 @pytest.mark.parametrize("status", ["NOT_ENOUGH_SPEECH", "IN_PROGRESS", "COMPLETED"])
 @pytest.mark.parametrize("way", ["opt out", "opt out many", "delete"])
-def test_who_opts_out_or_is_deleted_is_not_enrolled_any_more(desk: Desk, status: str, way: str) -> None:
+def test_opt_out_or_deletion_fails_the_enrollment(client: SessionsClient, status: str, way: str) -> None:
     for name in ("customer", "other"):
-        desk.start(name, SpeakerId=name)
-        desk.own.enroll_by_session(**desk.call(name))
-        with written(desk.service, desk.domain_id) as (connection, _domain, _vault):
-            session = sessions.find(connection, desk.domain_id, name, desk.service.store.clock())
+        client.start(name, SpeakerId=name)
+        client.own.enroll_by_session(**client.call(name))
+        with written(client.service, client.domain_id) as (connection, _domain, _vault):
+            session = sessions.find(connection, client.domain_id, name, client.service.store.clock())
             assert session is not None
-            sessions.set_enrollment(connection, session.session_id, status, None, desk.service.store.clock())
-    api, who = desk.service.voice_id, {**desk.at, "SpeakerId": "customer"}
+            sessions.set_enrollment(
+                connection, session.session_id, status, None, client.service.store.clock()
+            )
+    api, who = client.service.voice_id, {**client.at, "SpeakerId": "customer"}
     match way:
         case "opt out":
             api.opt_out_speaker(**who)
         case "opt out many":
-            desk.own.import_opt_outs(**desk.at, SpeakerIds=["customer"])
+            client.own.import_opt_outs(**client.at, SpeakerIds=["customer"])
         case "delete":
             api.delete_speaker(**who)
-    details = desk.describe("customer")["EnrollmentRequestDetails"]
+    details = client.describe("customer")["EnrollmentRequestDetails"]
     if status == "COMPLETED":
         assert details == {"Status": "COMPLETED"}
     else:
         told = "the speaker was deleted" if way == "delete" else "the speaker has opted out"
         assert details == {"Status": "FAILED", "Message": told}
-    assert desk.describe("other")["EnrollmentRequestDetails"] == {"Status": status}
+    assert client.describe("other")["EnrollmentRequestDetails"] == {"Status": status}
 
 
 # --- who may, and what is not there -------------------------------------------------------------------
 
 
-def test_a_suspended_domain_is_a_conflict_for_those_who_change_and_for_evaluations(evaluated: Desk) -> None:
-    desk = evaluated
-    desk.service.voice_id.delete_domain(**desk.at)
+def test_suspended_domain_refuses_changes_and_evaluations(evaluated: SessionsClient) -> None:
+    client = evaluated
+    client.service.voice_id.delete_domain(**client.at)
     for call in (
-        lambda: desk.start("other"),
-        desk.update,
-        desk.evaluate,
-        lambda: desk.own.end_stream(**desk.call()),
-        lambda: desk.own.enroll_by_session(**desk.call()),
+        lambda: client.start("other"),
+        client.update,
+        client.evaluate,
+        lambda: client.own.end_stream(**client.call()),
+        lambda: client.own.enroll_by_session(**client.call()),
     ):
         assert refused(call).conflict_type == "DOMAIN_NOT_ACTIVE"
-    for call in (desk.describe, lambda: desk.own.list_sessions(**desk.at)):
+    for call in (client.describe, lambda: client.own.list_sessions(**client.at)):
         assert refused(call).resource_type == "DOMAIN"
-    desk.own.restore_domain(**desk.at)
-    assert desk.authentication()["Decision"] == "ACCEPT"
+    client.own.restore_domain(**client.at)
+    assert client.authentication()["Decision"] == "ACCEPT"
 
 
-def test_sessions_of_another_domain_are_not_there(desk: Desk, service: ServiceProcess) -> None:
-    session = desk.start()
-    elsewhere = replace(desk, domain_id=service.domain())
+def test_session_of_another_domain_is_not_found(client: SessionsClient, service: ServiceProcess) -> None:
+    session = client.start()
+    elsewhere = replace(client, domain_id=service.domain())
     for name in ("contact", session["SessionId"], "nobody", f"id#{NOBODY}"):
         for call in (elsewhere.describe, elsewhere.evaluate, elsewhere.update):
             assert refused(call, name=name).resource_type == "SESSION"
 
 
-def test_evaluating_takes_no_more_rights_than_its_own(evaluated: Desk) -> None:
+def test_evaluation_needs_its_own_permission_only(evaluated: SessionsClient) -> None:
     allowed = {"Effect": "Allow", "Action": ["voiceid:EvaluateSession", "kms:Decrypt"], "Resource": "*"}
     user = evaluated.service.user(allowed)
     agent = evaluated.service.client(user)
@@ -740,34 +750,34 @@ def test_evaluating_takes_no_more_rights_than_its_own(evaluated: Desk) -> None:
 # --- lists --------------------------------------------------------------------------------------------
 
 
-def test_sessions_are_listed_oldest_first_page_by_page(desk: Desk) -> None:
+def test_sessions_are_listed_oldest_first_page_by_page(client: SessionsClient) -> None:
     names = [f"contact-{number}" for number in range(7)]
     for name in names:
-        desk.start(name, SpeakerId="customer")
+        client.start(name, SpeakerId="customer")
     pages = list(
-        desk.own.get_paginator("list_sessions").paginate(**desk.at, PaginationConfig={"PageSize": 3})
+        client.own.get_paginator("list_sessions").paginate(**client.at, PaginationConfig={"PageSize": 3})
     )
     assert [len(page["SessionSummaries"]) for page in pages] == [3, 3, 1]
     found = [item for page in pages for item in page["SessionSummaries"]]
     assert [item["SessionName"] for item in found] == names
-    session = desk.describe("contact-0")
+    session = client.describe("contact-0")
     assert found[0] == {name: session[name] for name in found[0]}
     assert found[0]["CustomerSpeakerId"] == "customer"
 
 
-def test_a_list_may_be_of_one_status(desk: Desk) -> None:
+def test_list_can_be_filtered_by_status(client: SessionsClient) -> None:
     for name in ("waits", "talks", "talked", "silent"):
-        desk.start(name)
+        client.start(name)
     for name in ("talks", "talked", "silent"):
-        begin(desk.service, desk.domain_id, name)
-    desk.own.end_stream(**desk.call("talked"))
-    with written(desk.service, desk.domain_id) as (connection, _domain, _vault):
-        past = to_us(desk.service.store.clock() - timedelta(seconds=1))
+        start_audio(client.service, client.domain_id, name)
+    client.own.end_stream(**client.call("talked"))
+    with written(client.service, client.domain_id) as (connection, _domain, _vault):
+        past = to_us(client.service.store.clock() - timedelta(seconds=1))
         silent = update(schema.sessions).where(schema.sessions.c.name == "silent")
         connection.execute(silent.values(stream_until=past))
 
     def names(status: str) -> set[str]:
-        listed = desk.own.list_sessions(**desk.at, StreamingStatus=status)["SessionSummaries"]
+        listed = client.own.list_sessions(**client.at, StreamingStatus=status)["SessionSummaries"]
         return {item["SessionName"] for item in listed}
 
     assert names("PENDING_CONFIGURATION") == {"waits"}

@@ -1,5 +1,7 @@
-"""Calls on every way that a carrier can bring them, with real voices: the right one is accepted, another is
-not. Words and bytes are those of each protocol's public documentation."""
+"""Calls over every carrier, with real voices: the enrolled caller is accepted, another is not.
+
+Messages are those of each protocol's public documentation.
+"""
 
 from __future__ import annotations
 
@@ -17,21 +19,22 @@ from typing import Any
 
 import numpy as np
 import pytest
+from analyzed_calls import analyze, enroll
+from aws_servers import free_port
 from botocore.exceptions import ClientError
 from carried_calls import (
     Samples,
     at_16_khz,
     audiosocket,
     evaluated,
+    messages_until_closed,
     mulaw,
     opened,
-    said_until_closed,
     samples_of,
     sent_and_closed,
     stream_url,
     upload,
 )
-from heard_calls import enroll, listen
 from service_process import ServiceProcess, running
 from twilio.request_validator import RequestValidator
 from waiting import PATIENCE_S, wait_until
@@ -40,7 +43,7 @@ from websockets.exceptions import InvalidStatus
 PASSWORD = "a password of some length"
 TOKEN = "0123456789abcdef0123456789abcdef"
 API_KEY = "an api key of some length"
-#: Frames of 20 ms, faster than real time and slow enough to be listened to.
+#: Frames of 20 ms, sent faster than real time.
 PIECE = 160
 
 
@@ -64,20 +67,14 @@ class Testbed:
     def session(self, name: str) -> dict[str, Any]:
         return dict(self.service.own_client().describe_session(**self.of(name))["Session"])
 
-    def keep_up(self, name: str, said: int) -> None:
-        """Wait, before a piece of audio behind so many samples, until there is room for more."""
-        at_s, every_s = said / 8000, 4
-        if said and said % (every_s * 8000) == 0:
-            wait_until("it is heard", lambda: self.session(name)["HeardSeconds"] > at_s - every_s)
+    def wait_for_room(self, name: str, sent: int) -> None:
+        """Wait, after so many samples, until there is room for more."""
+        at_s, every_s = sent / 8000, 4
+        if sent and sent % (every_s * 8000) == 0:
+            wait_until("it is processed", lambda: self.session(name)["HeardSeconds"] > at_s - every_s)
 
     def decision(self, name: str) -> str:
         return str(evaluated(self.service, self.domain_id, name)["AuthenticationResult"]["Decision"])
-
-
-def free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return int(one.getsockname()[1])
 
 
 @pytest.fixture(scope="module")
@@ -86,7 +83,7 @@ def testbed(tmp_path_factory: pytest.TempPathFactory, make_call: Any, voices: An
     one, two, *_ = voices
     with running(data) as service:
         domain_id = service.domain()
-        enroll(service, domain_id, "anna", listen(make_call(one, 1, channels=1), 30.0))
+        enroll(service, domain_id, "anna", analyze(make_call(one, 1, channels=1), 30.0))
     port = free_port()
     with running(
         data,
@@ -120,7 +117,7 @@ WHO = pytest.mark.parametrize(("who", "decision"), [("right", "ACCEPT"), ("other
         ("second of two channels", "other", "REJECT"),
     ],
 )
-def test_own_websocket(testbed: Testbed, who: str, decision: str, form: str) -> None:
+def test_native_websocket(testbed: Testbed, who: str, decision: str, form: str) -> None:
     samples, name = getattr(testbed, who), testbed.start()
     query, data = {"Encoding": "pcm_s16le"}, samples.tobytes()
     if form == "mulaw":
@@ -128,7 +125,7 @@ def test_own_websocket(testbed: Testbed, who: str, decision: str, form: str) -> 
     elif form == "16 kHz":
         query, data = {"SampleRate": "16000"}, at_16_khz(samples).tobytes()
     elif form == "second of two channels":
-        # The other voice on the first channel must not be heard.
+        # The other voice on the first channel must be ignored.
         agent = testbed.right if who == "other" else testbed.other
         query, data = {"Channels": "2", "Channel": "1"}, np.stack([agent, samples], 1).tobytes()
     with opened(stream_url(testbed.service, {**testbed.of(name), **query})) as connection:
@@ -176,7 +173,7 @@ def test_asterisk_audiosocket(testbed: Testbed, who: str, decision: str) -> None
     own.start_session(DomainId=testbed.domain_id, SessionName=str(call), SpeakerId="anna")
     with audiosocket(testbed.audiosocket_port, call.bytes) as line:
         for place in range(0, len(samples), PIECE):
-            testbed.keep_up(str(call), place)
+            testbed.wait_for_room(str(call), place)
             line.sendall(b"\x10\x01\x40" + samples[place : place + PIECE].tobytes())
         line.sendall(b"\x00\x00\x00")
         assert testbed.decision(str(call)) == decision
@@ -195,11 +192,11 @@ def test_asterisk_websocket(testbed: Testbed, who: str, decision: str) -> None:
         )
         data = mulaw(samples)
         for place in range(0, len(data), PIECE):
-            testbed.keep_up(name, place)
+            testbed.wait_for_room(name, place)
             connection.send(data[place : place + PIECE])
         assert testbed.decision(name) == decision
         testbed.service.own_client().end_stream(**testbed.of(name))
-        assert said_until_closed(connection) == (["HANGUP"], 1000, "REQUESTED")
+        assert messages_until_closed(connection) == (["HANGUP"], 1000, "REQUESTED")
 
 
 @WHO
@@ -222,13 +219,13 @@ def test_twilio(testbed: Testbed, who: str, decision: str) -> None:
         )
         data = mulaw(samples)
         for place in range(0, len(data), PIECE):
-            testbed.keep_up(name, place)
+            testbed.wait_for_room(name, place)
             payload = base64.b64encode(data[place : place + PIECE]).decode()
             media = {"track": "inbound", "chunk": "1", "timestamp": "5", "payload": payload}
             connection.send(json.dumps({"event": "media", "streamSid": sid, "media": media}))
         assert testbed.decision(name) == decision
         connection.send(json.dumps({"event": "stop", "streamSid": sid}))
-        assert said_until_closed(connection) == ([], 1000, "CALL_ENDED")
+        assert messages_until_closed(connection) == ([], 1000, "CALL_ENDED")
 
 
 @WHO
@@ -258,7 +255,7 @@ def test_audiohook(testbed: Testbed, who: str, decision: str) -> None:
         testbed.service.own_client().update_session(**testbed.of(name), SpeakerId="anna")
         data = mulaw(getattr(testbed, who))
         for place in range(0, len(data), 1600):
-            testbed.keep_up(name, place)
+            testbed.wait_for_room(name, place)
             connection.send(data[place : place + 1600])
         assert testbed.decision(name) == decision
         connection.send(message("close", 2, reason="end"))
@@ -277,9 +274,7 @@ def test_audiohook(testbed: Testbed, who: str, decision: str) -> None:
         ("genesys", {}),
     ],
 )
-def test_strangers_are_refused_before_anything_else(
-    testbed: Testbed, path: str, headers: dict[str, str]
-) -> None:
+def test_unauthenticated_carriers_are_refused(testbed: Testbed, path: str, headers: dict[str, str]) -> None:
     url = f"ws://127.0.0.1:{testbed.service.port}/stream/{path}"
     with pytest.raises(InvalidStatus) as raised, opened(url, additional_headers=headers):
         pass
@@ -287,13 +282,13 @@ def test_strangers_are_refused_before_anything_else(
     assert raised.value.response.status_code == wanted
 
 
-def test_an_audiosocket_that_says_no_uuid_is_closed(testbed: Testbed) -> None:
+def test_audiosocket_without_uuid_is_closed(testbed: Testbed) -> None:
     with socket.create_connection(("127.0.0.1", testbed.audiosocket_port), timeout=PATIENCE_S) as line:
         line.sendall(b"GET / HTTP/1.1\r\n\r\n")
         assert line.recv(16) == b""
 
 
-def test_an_audiosocket_of_a_session_that_is_in_use_is_hung_up(testbed: Testbed) -> None:
+def test_audiosocket_for_a_session_in_use_is_hung_up(testbed: Testbed) -> None:
     call = uuid.uuid4()
     with audiosocket(testbed.audiosocket_port, call.bytes) as first:
         first.sendall(b"\x10\x01\x40" + bytes(320))
@@ -303,13 +298,13 @@ def test_an_audiosocket_of_a_session_that_is_in_use_is_hung_up(testbed: Testbed)
                 return bool(testbed.session(str(call))["StreamingStatus"] == "ONGOING")
             return False
 
-        wait_until("the first is heard", ongoing)
+        wait_until("the first is ongoing", ongoing)
         with audiosocket(testbed.audiosocket_port, call.bytes) as second:
             assert second.recv(16) == b"\x00\x00\x00"
         assert testbed.session(str(call))["StreamingStatus"] == "ONGOING"
 
 
-def test_carriers_are_in_the_audit_trail_as_what_they_are(testbed: Testbed) -> None:
+def test_audit_trail_names_the_carrier(testbed: Testbed) -> None:
     call = uuid.uuid4()
     with audiosocket(testbed.audiosocket_port, call.bytes) as line:
         line.sendall(b"\x10\x01\x40" + bytes(320) + b"\x00\x00\x00")

@@ -54,6 +54,30 @@ def test_a_table(run: Run, domain_id: str) -> None:
     assert any(line.split() == ["||", "DomainStatus", "|", "ACTIVE", "||"] for line in done.out.splitlines())
 
 
+@pytest.mark.parametrize(
+    "flags",
+    [
+        ("--output", "text", "voice-id"),
+        ("voice-id", "--output", "text"),
+        ("--quiet", "voice-id", "--no-color"),
+    ],
+    ids=" ".join,
+)
+def test_common_flags_stand_before_the_operation(
+    service: ServiceProcess, domain_id: str, flags: tuple[str, ...]
+) -> None:
+    query = ("--query", "Domain.[DomainStatus,Name]")
+    done = service.sonant(*flags, "describe-domain", "--domain-id", domain_id, *query)
+    shown = "ACTIVE\tcalls\n" if "text" in flags else '[\n    "ACTIVE",\n    "calls"\n]\n'
+    assert (done.code, done.out, done.err) == (0, shown, "")
+
+
+def test_another_data_folder_is_named_before_the_operation(service: ServiceProcess, tmp_path: Path) -> None:
+    done = service.sonant("voice-id", "--data", str(tmp_path), "list-domains")
+    assert done.code == 255
+    assert f"{tmp_path}/credentials does not exist" in done.err
+
+
 def test_a_delete_command_prints_nothing(run: Run, service: ServiceProcess, domain_id: str) -> None:
     service.voice_id.opt_out_speaker(DomainId=domain_id, SpeakerId="customer")
     done = run("delete-speaker", "--domain-id", domain_id, "--speaker-id", "customer")
@@ -120,7 +144,7 @@ def test_a_service_error_is_one_line_and_255(run: Run, domain_id: str) -> None:
     assert "ResourceType" not in done.err
 
 
-def test_the_client_checks_least_lengths_and_the_service_the_rest(run: Run) -> None:
+def test_client_checks_minimum_lengths_and_service_the_rest(run: Run) -> None:
     short = run("describe-domain", "--domain-id", "short")
     assert short.code == 255
     assert "Invalid length for parameter DomainId, value: 5, valid min length: 22" in short.err
@@ -139,7 +163,7 @@ def test_an_unsigned_call_is_refused(run: Run) -> None:
 # --- --cli-input-json ---------------------------------------------------------------------------------
 
 
-def test_input_from_json_text_and_the_line_wins_over_it(run: Run, domain_id: str) -> None:
+def test_options_override_json_input(run: Run, domain_id: str) -> None:
     text = json.dumps({"DomainId": NOBODY})
     done = run(
         *("describe-domain", "--cli-input-json", text, "--domain-id", domain_id),
@@ -182,7 +206,7 @@ def test_input_from_a_file(run: Run, domain_id: str, tmp_path: Path) -> None:
         (["--generate-cli-skeleton", "yaml-input"], 2, "Invalid choice, valid choices are:"),
     ],
 )
-def test_wrong_use_is_told_without_a_call(
+def test_wrong_usage_is_reported_without_a_call(
     service: ServiceProcess, arguments: list[str], code: int, told: str
 ) -> None:
     done = service.sonant("voice-id", "describe-domain", *arguments)
@@ -191,7 +215,7 @@ def test_wrong_use_is_told_without_a_call(
 
 
 @pytest.mark.parametrize("operation", ["describe-everything", "DescribeDomain", "", "--version-of-nothing"])
-def test_an_unknown_command_is_usage_and_2(service: ServiceProcess, operation: str) -> None:
+def test_unknown_command_prints_usage_and_exits_2(service: ServiceProcess, operation: str) -> None:
     done = service.sonant("voice-id", operation)
     assert (done.code, done.out) == (2, "")
     assert done.err.startswith("usage: ")
@@ -200,7 +224,7 @@ def test_an_unknown_command_is_usage_and_2(service: ServiceProcess, operation: s
 # --- the settings of a user's own AWS set-up ----------------------------------------------------------
 
 
-def test_sonant_is_not_led_astray_by_the_users_aws_settings(service: ServiceProcess, tmp_path: Path) -> None:
+def test_users_aws_settings_do_not_apply(service: ServiceProcess, tmp_path: Path) -> None:
     config = tmp_path / "config"
     config.write_text("[default]\nregion = eu-west-1\noutput = text\nendpoint_url = http://127.0.0.1:1\n")
     done = service.sonant(

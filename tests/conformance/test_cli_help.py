@@ -106,7 +106,7 @@ def test_the_help_page_lists_every_option_and_every_output_member(service: Servi
 
 
 @pytest.mark.parametrize("level", [[], ["list-speakers"]])
-def test_other_help_pages_end_well(service: ServiceProcess, level: list[str]) -> None:
+def test_other_help_pages_exit_0(service: ServiceProcess, level: list[str]) -> None:
     done = service.sonant("voice-id", *level, "help")
     assert (done.code, done.err) == (0, "")
     assert "list-speakers" in rendered(done)

@@ -31,13 +31,13 @@ def speakers(answer: Ended) -> list[str]:
     return [item["CustomerSpeakerId"] for item in json.loads(answer.out)["SpeakerSummaries"]]
 
 
-def test_all_pages_come_as_one_by_default(run: Run, five: str) -> None:
+def test_all_pages_are_joined_by_default(run: Run, five: str) -> None:
     done = run("list-speakers", "--domain-id", five, "--page-size", "2")
     assert speakers(done) == ["s0", "s1", "s2", "s3", "s4"]
     assert set(json.loads(done.out)) == {"SpeakerSummaries"}
 
 
-def test_a_listing_may_be_cut_and_taken_up_again(run: Run, five: str) -> None:
+def test_listing_can_be_resumed(run: Run, five: str) -> None:
     first = run("list-speakers", "--domain-id", five, "--page-size", "2", "--max-items", "3")
     token = json.loads(first.out)["NextToken"]
     rest = run("list-speakers", "--domain-id", five, "--page-size", "2", "--starting-token", token)
@@ -71,7 +71,7 @@ def test_a_page_of_domains_larger_than_the_models_is_refused(run: Run) -> None:
     assert "Value '100' at 'maxResults' failed to satisfy constraint" in done.err
 
 
-def test_a_token_of_nobody_is_refused(run: Run, five: str) -> None:
+def test_unknown_token_is_refused(run: Run, five: str) -> None:
     done = run("list-speakers", "--domain-id", five, "--starting-token", "nonsense")
     assert done.code == 255
     assert done.err.strip()

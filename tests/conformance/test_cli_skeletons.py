@@ -182,7 +182,7 @@ def test_a_filled_in_input_skeleton_runs_the_command(service: ServiceProcess, do
     assert json.loads(done.out)["Domain"]["DomainId"] == domain_id
 
 
-def test_a_real_call_without_a_service_says_what_to_do(nowhere: Path) -> None:
+def test_call_without_service_says_what_to_do(nowhere: Path) -> None:
     done = run(nowhere, "list-domains")
     assert (done.code, done.out) == (255, "")
     assert "start `sonant serve" in done.err

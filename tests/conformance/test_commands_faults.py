@@ -28,8 +28,8 @@ NOBODY = "AbCdEfGhIjKlMnOpQrStUv"
         ("key alias alias/new", "name the key that the alias is for"),
         ("key alias alias/nobody --delete", "alias 'alias/nobody' does not exist"),
         ("key disable nobody", "does not exist"),
-        ("key schedule-deletion alias/sonant --days 6", "7 to 30 days, not 6"),
-        ("key schedule-deletion alias/sonant --days 31", "7 to 30 days, not 31"),
+        ("key schedule-deletion alias/sonant --days 6 --yes", "7 to 30 days, not 6"),
+        ("key schedule-deletion alias/sonant --days 31 --yes", "7 to 30 days, not 31"),
         ("key cancel-deletion alias/sonant", "is not pending deletion"),
         ("access disable AKIANOBODY", "there is no access key AKIANOBODY"),
         ("access create --profile a]b", "a profile's name"),
@@ -52,7 +52,7 @@ NOBODY = "AbCdEfGhIjKlMnOpQrStUv"
         ("serve --data {python}", "cannot be made"),
     ],
 )
-def test_a_fault_is_one_sentence_and_1(
+def test_fault_prints_one_sentence_and_exits_1(
     service: ServiceProcess, tmp_path: Path, command: str, told: str
 ) -> None:
     words = command.format(python=sys.executable, new=tmp_path / "new").split()
@@ -80,7 +80,7 @@ def test_a_fault_is_one_sentence_and_1(
         "access disable",
     ],
 )
-def test_wrong_usage_is_told_with_2(service: ServiceProcess, command: str) -> None:
+def test_wrong_usage_exits_2(service: ServiceProcess, command: str) -> None:
     done = service.sonant(*command.split())
     assert (done.code, done.out) == (2, "")
     assert "Usage: sonant" in done.err
@@ -89,13 +89,14 @@ def test_wrong_usage_is_told_with_2(service: ServiceProcess, command: str) -> No
 @pytest.mark.parametrize(
     ("variable", "value", "told"),
     [
-        ("SONANT_WIRE_PORT", "abc", "SONANT_WIRE_PORT is 'abc', must be a whole number, 0 or more"),
-        ("SONANT_OBJECTS", "tape", "setting objects is 'tape', must be one of: local"),
+        ("SONANT_GATEWAY_PORT", "abc", "gateway.port is 'abc', must be a whole number from 0 to 65,535"),
+        ("SONANT_OBJECTS", "tape", "SONANT_OBJECTS: objects is 'tape', must be one of: local"),
         ("SONANT_ACCOUNT", "12", "must be 12 digits"),
+        ("SONANT_GATEWAY_PROT", "1", "did you mean SONANT_GATEWAY_PORT?"),
         ("SONANT_CONFIG", "/nowhere.toml", "/nowhere.toml does not exist"),
     ],
 )
-def test_a_wrong_setting_is_told_by_its_source(
+def test_wrong_setting_error_names_its_source(
     service: ServiceProcess, variable: str, value: str, told: str
 ) -> None:
     for command in (["key", "list"], ["voice-id", "list-domains"]):
@@ -108,7 +109,7 @@ def test_a_wrong_setting_is_told_by_its_source(
 # --- version and doctor -------------------------------------------------------------------------------
 
 
-def test_the_version_is_told(service: ServiceProcess) -> None:
+def test_version_is_printed(service: ServiceProcess) -> None:
     for command in ("version", "--version"):
         done = service.sonant(command)
         assert (done.code, done.out, done.err) == (0, f"sonant {sonant.__version__}\n", "")
@@ -204,7 +205,7 @@ def replace_buckets(data: Path) -> None:
         (replace_buckets, "buckets", "is not a folder"),
     ],
 )
-def test_the_doctor_finds_what_is_broken_and_says_what_to_do(
+def test_doctor_reports_damage_and_repair(
     service: ServiceProcess, data_copy: Path, breaking: Callable[[Path], None], failing: str, told: str
 ) -> None:
     breaking(data_copy)
@@ -215,7 +216,7 @@ def test_the_doctor_finds_what_is_broken_and_says_what_to_do(
 
 
 @pytest.mark.parametrize("command", [("doctor",), ("access", "list"), ("worker",)], ids=" ".join)
-def test_a_lost_database_is_told_and_none_is_made_in_its_place(
+def test_lost_database_is_reported_and_not_replaced(
     service: ServiceProcess, data_copy: Path, command: tuple[str, ...]
 ) -> None:
     lose_database(data_copy)
@@ -226,7 +227,7 @@ def test_a_lost_database_is_told_and_none_is_made_in_its_place(
     assert list(data_copy.glob("sonant.db*")) == []
 
 
-def test_the_doctor_looks_at_the_rest_when_settings_are_wrong(service: ServiceProcess) -> None:
+def test_doctor_continues_with_wrong_settings(service: ServiceProcess) -> None:
     done = service.sonant("doctor", SONANT_JOBS_WORKERS="-1")
     assert done.code == 1
     found = checks(done)
@@ -235,7 +236,7 @@ def test_the_doctor_looks_at_the_rest_when_settings_are_wrong(service: ServicePr
     assert set(found.values()) == {"ok"}
 
 
-def test_the_doctor_finds_a_broken_voice_model(service: ServiceProcess, tmp_path: Path) -> None:
+def test_doctor_finds_a_damaged_voice_model(service: ServiceProcess, tmp_path: Path) -> None:
     package = tmp_path / "package" / "sonant"
     assert sonant.__file__
     ignored = shutil.ignore_patterns("__pycache__")
@@ -255,7 +256,7 @@ def test_the_doctor_finds_a_broken_voice_model(service: ServiceProcess, tmp_path
     assert "reinstall sonant" in done.out
 
 
-def test_nothing_is_kept_or_sent_beside_the_data_folder(service: ServiceProcess, tmp_path: Path) -> None:
+def test_nothing_is_written_outside_the_data_folder(service: ServiceProcess, tmp_path: Path) -> None:
     # The voice models' runtime would note an id of the machine in the home folder, and report under it.
     done = ended(
         [str(BIN / "sonant"), "doctor"],
@@ -266,7 +267,7 @@ def test_nothing_is_kept_or_sent_beside_the_data_folder(service: ServiceProcess,
     assert list(tmp_path.rglob("*")) == []
 
 
-def test_a_reader_that_has_had_enough_is_no_fault(service: ServiceProcess) -> None:
+def test_closed_pipe_prints_no_error(service: ServiceProcess) -> None:
     done = ended(
         ["bash", "-c", f"set -o pipefail; {BIN / 'sonant'} doctor | head -1"],
         environment(SONANT_DATA=str(service.data)),

@@ -43,7 +43,7 @@ def test_a_key_goes_through_its_states(service: ServiceProcess, key_id: str) -> 
     for step in (
         ("disable", key_id),
         ("enable", key_id),
-        ("schedule-deletion", key_id, "--days", "7"),
+        ("schedule-deletion", key_id, "--days", "7", "--yes"),
         ("cancel-deletion", key_id),
         ("enable", key_id),
     ):
@@ -55,7 +55,7 @@ def test_a_key_goes_through_its_states(service: ServiceProcess, key_id: str) -> 
     assert states == ["Disabled", "Enabled", "PendingDeletion", "Disabled", "Enabled"]
 
 
-def test_a_key_may_have_several_names_until_they_are_taken_away(service: ServiceProcess, key_id: str) -> None:
+def test_key_has_several_aliases_until_deleted(service: ServiceProcess, key_id: str) -> None:
     one, other = f"alias/one-{key_id}", f"alias/two-{key_id}"
     service.sonant("key", "alias", one, key_id)
     assert fields(service.sonant("key", "alias", other, one).out)["Aliases"] == f"{one}, {other}"
@@ -66,7 +66,7 @@ def test_a_key_may_have_several_names_until_they_are_taken_away(service: Service
 # --- access keys --------------------------------------------------------------------------------------
 
 
-def test_an_access_key_is_shown_once_and_listed_without_its_secret(service: ServiceProcess) -> None:
+def test_access_key_list_has_no_secrets(service: ServiceProcess) -> None:
     made = service.sonant("access", "create")
     shown = fields(made.out)
     assert set(shown) == {"aws_access_key_id", "aws_secret_access_key"}
@@ -85,7 +85,7 @@ def test_an_access_key_is_shown_once_and_listed_without_its_secret(service: Serv
     assert "disabled" in line
 
 
-def test_an_access_key_may_become_a_profile_that_aws_tools_read(service: ServiceProcess) -> None:
+def test_access_key_profile_works_with_the_aws_cli(service: ServiceProcess) -> None:
     file = service.data / "credentials"
     before = file.read_text()
     shown = fields(service.sonant("access", "create", "--profile", "second").out)
@@ -131,7 +131,7 @@ def test_an_object_is_put_listed_and_got(service: ServiceProcess, bucket: str, t
     assert sorted(tmp_path.iterdir()) == [file, copy]
 
 
-def test_a_sealed_object_is_unreadable_on_disk_and_opened_by_get(
+def test_encrypted_object_is_decrypted_by_get_only(
     service: ServiceProcess, bucket: str, tmp_path: Path, key_id: str
 ) -> None:
     file = tmp_path / "secret.txt"
@@ -153,7 +153,7 @@ def test_a_sealed_object_is_unreadable_on_disk_and_opened_by_get(
     assert (altered.code, altered.out) == (1, "")
 
 
-def test_no_name_leads_out_of_the_bucket(service: ServiceProcess, bucket: str, tmp_path: Path) -> None:
+def test_object_names_cannot_leave_the_bucket(service: ServiceProcess, bucket: str, tmp_path: Path) -> None:
     file = tmp_path / "harmless.txt"
     file.write_text("harmless")
     # To S3 these are keys like any others, so they are stored, inside the bucket.

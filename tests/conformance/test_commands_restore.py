@@ -38,7 +38,7 @@ class Restored:
 
     def repeat(self, *files: Path, profile: str = "default") -> Ended:
         return self.service.sonant(
-            "domain", "repeat-deletions", *map(str, files or (self.events,)), "--profile", profile
+            "domain", "repeat-deletions", *map(str, files or (self.events,)), "--yes", "--profile", profile
         )
 
     def statuses(self) -> dict[str, str]:
@@ -116,7 +116,7 @@ def restored(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Restored]:
         )
 
 
-def test_who_was_deleted_after_a_backup_is_deleted_again_after_its_restore(restored: Restored) -> None:
+def test_deletions_since_the_backup_are_repeated(restored: Restored) -> None:
     before = restored.statuses()
     assert before == dict.fromkeys(("stays", "deleted", "refuses", "refuses-and-goes"), "PENDING")
 
@@ -135,7 +135,7 @@ def test_who_was_deleted_after_a_backup_is_deleted_again_after_its_restore(resto
     )
 
 
-def test_another_accounts_deletions_are_repeated_with_a_key_of_its_own(restored: Restored) -> None:
+def test_other_accounts_deletions_need_their_key(restored: Restored) -> None:
     at = {"DomainId": restored.their_domain_id}
     assert len(restored.theirs.list_speakers(**at)["SpeakerSummaries"]) == 1
 
@@ -146,9 +146,7 @@ def test_another_accounts_deletions_are_repeated_with_a_key_of_its_own(restored:
     assert restored.theirs.list_speakers(**at)["SpeakerSummaries"] == []
 
 
-def test_what_is_refused_of_one_person_is_told_and_the_others_turn_comes(
-    restored: Restored, tmp_path: Path
-) -> None:
+def test_refusal_is_reported_and_the_rest_continues(restored: Restored, tmp_path: Path) -> None:
     know(restored.service.own_client(), restored.domain_id, "last")
     found = restored.service.voice_id.describe_speaker(DomainId=restored.domain_id, SpeakerId="last")
     first, last = (
@@ -173,16 +171,14 @@ def test_what_is_refused_of_one_person_is_told_and_the_others_turn_comes(
     assert "last" not in restored.statuses()
 
 
-def test_nothing_left_to_do_is_a_success(restored: Restored, tmp_path: Path) -> None:
+def test_second_run_exits_0(restored: Restored, tmp_path: Path) -> None:
     file = tmp_path / "events.jsonl"
     file.write_text(json.dumps(document("DELETE_SPEAKER", restored.domain_id, "id#" + "n" * 22)) + "\n")
     told = "speakers deleted: 0, opted out: 0, fraudsters deleted: 0, not there: 1, left: 0\n"
     assert restored.repeat(file) == Ended(code=0, out=told, err="")
 
 
-def test_a_file_without_events_is_refused_and_so_is_an_unknown_profile(
-    restored: Restored, tmp_path: Path
-) -> None:
+def test_bad_file_and_unknown_profile_are_refused(restored: Restored, tmp_path: Path) -> None:
     strange = tmp_path / "trail.jsonl"
     strange.write_text('{"eventVersion": "1.10", "eventName": "DeleteSpeaker"}\n')
     done = restored.repeat(restored.events, strange)
@@ -192,12 +188,12 @@ def test_a_file_without_events_is_refused_and_so_is_an_unknown_profile(
     assert done.err.endswith("is not a credentials file with a profile [nobody]\n")
 
 
-def test_a_service_that_is_not_there_ends_it_at_once(tmp_path: Path) -> None:
+def test_missing_service_ends_the_command(tmp_path: Path) -> None:
     with running(tmp_path / "data") as service:
         pass
     file = tmp_path / "events.jsonl"
     file.write_text(json.dumps(document("DELETE_SPEAKER", MADE_LATER, "id#" + "n" * 22)) + "\n")
-    done = service.sonant("domain", "repeat-deletions", str(file))
+    done = service.sonant("domain", "repeat-deletions", str(file), "--yes")
     assert (done.code, done.out) == (1, "")
     assert "Could not connect" in done.err
 

@@ -25,7 +25,7 @@ def workers_of(pid: int) -> list[int]:
 # --- starting -----------------------------------------------------------------------------------------
 
 
-def test_the_first_start_makes_all_that_is_needed_and_a_second_keeps_it(tmp_path: Path) -> None:
+def test_first_start_creates_and_second_start_keeps(tmp_path: Path) -> None:
     data = tmp_path / "data"
     with running(data) as first:
         domain_id = first.domain("kept")
@@ -47,7 +47,7 @@ def test_the_first_start_makes_all_that_is_needed_and_a_second_keeps_it(tmp_path
     assert (tmp_path / "data.log").read_text() == ""
 
 
-def test_a_second_service_on_the_same_folder_refuses_in_one_sentence(service: ServiceProcess) -> None:
+def test_second_service_on_a_folder_is_refused(service: ServiceProcess) -> None:
     done = service.sonant("serve", "--port", "0")
     assert (done.code, done.out) == (1, "")
     assert done.err == (
@@ -57,7 +57,7 @@ def test_a_second_service_on_the_same_folder_refuses_in_one_sentence(service: Se
     assert service.voice_id.list_domains(MaxResults=1)
 
 
-def test_a_taken_port_is_told_in_one_sentence(tmp_path: Path) -> None:
+def test_taken_port_error_is_one_sentence(tmp_path: Path) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
@@ -96,7 +96,7 @@ def test_a_signal_ends_the_service_cleanly(tmp_path: Path, number: signal.Signal
     assert "Traceback" not in (tmp_path / "data.log").read_text()
 
 
-def test_a_service_killed_outright_leaves_no_runner_and_its_folder_free(tmp_path: Path) -> None:
+def test_killed_service_leaves_no_runner_and_no_lock(tmp_path: Path) -> None:
     data = tmp_path / "data"
     with running(data) as service:
         wait_until("the runner starts", lambda: workers_of(service.process.pid))
@@ -129,7 +129,7 @@ def manifest(service: ServiceProcess, name: str) -> str:
     return f"s3://calls/{name}"
 
 
-def test_watching_tells_a_failed_jobs_reason_and_ends_with_1(service: ServiceProcess, domain_id: str) -> None:
+def test_watch_failed_job_prints_reason_and_exits_1(service: ServiceProcess, domain_id: str) -> None:
     job_id = service.start_job(domain_id)["JobId"]
     done = service.sonant("job", "watch", job_id, "--domain-id", domain_id)
     assert (done.code, done.err) == (1, "")
@@ -137,19 +137,17 @@ def test_watching_tells_a_failed_jobs_reason_and_ends_with_1(service: ServicePro
     assert done.out == f"{job_id} FAILED: {reason}\n"
 
 
-def test_watching_finds_the_domain_by_itself_and_ends_with_3_after_errors(
-    service: ServiceProcess, domain_id: str
-) -> None:
+def test_watch_job_with_errors_finds_domain_and_exits_3(service: ServiceProcess, domain_id: str) -> None:
     job_id = service.start_job(domain_id, manifest(service, "watched.json"))["JobId"]
     done = service.sonant("job", "watch", job_id)
     assert (done.code, done.out, done.err) == (3, f"{job_id} COMPLETED_WITH_ERRORS\n", "")
 
 
-def test_watching_without_a_service_says_so(tmp_path: Path) -> None:
+def test_watch_without_service_says_so(tmp_path: Path) -> None:
     data = tmp_path / "data"
     with running(data) as service:
         pass
-    done = service.sonant("job", "watch", "AbCdEfGhIjKlMnOpQrStUv", SONANT_WIRE_PORT="1")
+    done = service.sonant("job", "watch", "AbCdEfGhIjKlMnOpQrStUv", SONANT_GATEWAY_PORT="1")
     assert (done.code, done.out) == (1, "")
     assert done.err.startswith("sonant: Could not connect to the endpoint URL")
     assert done.err.endswith("is `sonant serve` running?\n")

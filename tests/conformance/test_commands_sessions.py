@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from carried_calls import opened, said_until_closed
+from carried_calls import messages_until_closed, opened
 from service_process import ServiceProcess
 from waiting import wait_until
 
@@ -28,7 +28,7 @@ def calls(service: ServiceProcess, make_call: Any, voices: Any) -> dict[str, Pat
     return files
 
 
-def test_a_speaker_is_enrolled_in_one_session_and_recognised_in_the_next(
+def test_enrolled_speaker_is_accepted_in_the_next_session(
     service: ServiceProcess, domain_id: str, calls: dict[str, Path]
 ) -> None:
     of = ("--domain", domain_id)
@@ -96,7 +96,7 @@ def test_a_session_may_be_changed_and_ended(service: ServiceProcess, domain_id: 
     assert told["StreamingConfiguration"]["AuthenticationMinimumSpeechInSeconds"] == 5
 
 
-def test_the_url_takes_audio_from_any_client(service: ServiceProcess, domain_id: str) -> None:
+def test_signed_url_takes_audio_from_any_client(service: ServiceProcess, domain_id: str) -> None:
     of = ("--domain", domain_id)
     service.sonant("session", "start", "call-1", *of)
     form = ("--encoding", "mulaw", "--channels", "2", "--channel", "1", "--expires", "60")
@@ -105,12 +105,12 @@ def test_the_url_takes_audio_from_any_client(service: ServiceProcess, domain_id:
     with opened(url) as connection:
         connection.send(bytes(320))
         connection.send('{"type": "end"}')
-        assert said_until_closed(connection)[1:] == (1000, "CALL_ENDED")
+        assert messages_until_closed(connection)[1:] == (1000, "CALL_ENDED")
     (session,) = json.loads(service.sonant("session", "list", "--json", *of).out)["SessionSummaries"]
     assert session["StreamEndReason"] == "CALL_ENDED"
 
 
-def test_an_end_by_the_service_is_told(
+def test_end_by_the_service_is_reported(
     service: ServiceProcess, domain_id: str, calls: dict[str, Path]
 ) -> None:
     of = ("--domain", domain_id)
@@ -141,7 +141,7 @@ def test_faults_are_one_sentence(service: ServiceProcess, domain_id: str, calls:
     assert (domains.code, "ResourceNotFoundException" in domains.err) == (1, True)
 
 
-def test_commands_say_when_no_service_is_there(service: ServiceProcess, tmp_path: Path) -> None:
+def test_missing_service_is_reported(service: ServiceProcess, tmp_path: Path) -> None:
     data = tmp_path / "data"
     data.mkdir()
     (data / "credentials").write_text((service.data / "credentials").read_text())

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from carried_calls import opened, said_until_closed
+from carried_calls import messages_until_closed, opened
 from service_process import BIN, ServiceProcess, environment, running
 from waiting import PATIENCE_S, dawdle, wait_until
 
@@ -32,7 +32,7 @@ def test_a_running_service_is_alive_and_ready(service: ServiceProcess) -> None:
 
 
 def test_a_draining_service_answers_requests_and_is_not_ready(tmp_path: Path) -> None:
-    with running(tmp_path / "data", WIRE_DRAIN_S="3600") as service:
+    with running(tmp_path / "data", GATEWAY_DRAIN_S="3600") as service:
         domain_id = service.domain("kept")
         faults: list[Exception] = []
         answered: list[int] = []
@@ -64,7 +64,7 @@ def test_a_draining_service_answers_requests_and_is_not_ready(tmp_path: Path) ->
 
 @pytest.mark.parametrize("second", [signal.SIGTERM, signal.SIGINT])
 def test_a_second_signal_stops_the_service_at_once(tmp_path: Path, second: signal.Signals) -> None:
-    with running(tmp_path / "data", WIRE_DRAIN_S="3600") as service:
+    with running(tmp_path / "data", GATEWAY_DRAIN_S="3600") as service:
         service.voice_id.list_domains()
         service.process.send_signal(signal.SIGTERM)
         wait_until("it drains", lambda: probe(service, "/health/ready")[0] == 503)
@@ -73,7 +73,7 @@ def test_a_second_signal_stops_the_service_at_once(tmp_path: Path, second: signa
 
 
 def test_draining_waits_for_the_end_of_a_live_call(tmp_path: Path) -> None:
-    settings = {"LIVE_DRAIN_S": "3600", "WIRE_DRAIN_S": "0.1"}
+    settings = {"LIVE_DRAIN_S": "3600", "GATEWAY_DRAIN_S": "0.1"}
     with running(tmp_path / "data", **settings) as service:
         domain_id = service.domain("kept")
         service.sonant("session", "start", "call-1", "--domain", domain_id)
@@ -85,7 +85,7 @@ def test_draining_waits_for_the_end_of_a_live_call(tmp_path: Path) -> None:
             dawdle(1.5)  # says nothing for longer than calls of the API are waited for
             connection.send(bytes(320))
             connection.send('{"type": "end"}')
-            assert said_until_closed(connection)[1:] == (1000, "CALL_ENDED")
+            assert messages_until_closed(connection)[1:] == (1000, "CALL_ENDED")
         assert service.process.wait(PATIENCE_S) == 0
 
 

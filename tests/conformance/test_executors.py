@@ -84,7 +84,7 @@ class GatedGateway:
             service,
             Verifier(regions=[store.settings.region], service=SIGNING_NAME, skew_s=300.0, find=find),
             Throttle({"EvaluateSession": 0.001}, lambda: 0.0),
-            store.settings.wire,
+            store.settings.gateway,
             recorder,
         )
 

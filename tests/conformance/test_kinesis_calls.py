@@ -11,9 +11,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
+from analyzed_calls import analyze, enroll
 from carried_calls import Samples, evaluated, samples_of
 from connect_media import fragment
-from heard_calls import enroll, listen
 from service_process import ServiceProcess
 
 INSTANCE = "arn:aws:connect:us-east-1:123456789012:instance/11112222-3333-4444-5555-666677778888"
@@ -90,7 +90,7 @@ def calls(make_call: Any, voices: Any) -> dict[str, Any]:
         name: samples_of(make_call(who, 2, fresh=True, net_speech_s=13.0, duration_s=20.0, channels=1))
         for name, who in (("anna", one), ("ben", two))
     }
-    return {"enrolled": listen(make_call(one, 1, channels=1), 30.0), **fresh}
+    return {"enrolled": analyze(make_call(one, 1, channels=1), 30.0), **fresh}
 
 
 @pytest.mark.parametrize(("who", "decision"), [("anna", "ACCEPT"), ("ben", "REJECT")])

@@ -106,7 +106,7 @@ def test_the_pages_commands_run_the_main_job_under_the_readers_own_role(tmp_path
     old = [{"CustomerSpeakerId": "refuser", "Status": "OPTED_OUT", "DomainId": "a"}]
     (tmp_path / "list-speakers.json").write_text(json.dumps({"SpeakerSummaries": old}))
     commands, port = page_commands(), free_port()
-    out, errors = terminal(script(commands, port), tmp_path, SONANT_WIRE_PORT=str(port))
+    out, errors = terminal(script(commands, port), tmp_path, SONANT_GATEWAY_PORT=str(port))
     codes = re.findall(r"^exit code (\d+)$", out, re.M)
     # `job watch` says by 3 that a request failed: the one of the speaker who had refused.
     wanted = ["3" if command.startswith("sonant job watch") else "0" for command in commands]

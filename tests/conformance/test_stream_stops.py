@@ -1,4 +1,4 @@
-"""What becomes of streams when the service stops or the connection stays quiet."""
+"""Streams when the service stops, and their connections beside slow HTTP ones."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from typing import Any
 
 import pytest
 import uvicorn
-from carried_calls import audiosocket, opened, said_until_closed, stream_url
+from aws_servers import free_port
+from carried_calls import audiosocket, messages_until_closed, opened, stream_url
 from service_process import running
-from test_carriers import free_port
 from waiting import PATIENCE_S, wait_until
 from websockets.sync.client import connect
 
-from sonant.cli.serve import MAX_MESSAGE_BYTES, _websocket_connection
+from sonant.cli.serve import MAX_MESSAGE_BYTES, websocket_connection
 from sonant.gateway import http_connection
 
 FRAME = bytes(320)
 
 
-def test_a_service_that_stops_tells_its_carriers_and_says_so_afterwards(
+def test_stopping_service_informs_carriers_and_stores_the_reason(
     tmp_path: Any,
 ) -> None:
     data, port, name, call = tmp_path / "data", free_port(), str(uuid.uuid4()), uuid.uuid4()
@@ -39,9 +39,9 @@ def test_a_service_that_stops_tells_its_carriers_and_says_so_afterwards(
             socket_.send(FRAME)
             line.sendall(b"\x10\x01\x40" + FRAME)
             ongoing = {"DomainId": domain, "StreamingStatus": "ONGOING"}
-            wait_until("both are heard", lambda: len(own.list_sessions(**ongoing)["SessionSummaries"]) == 2)
+            wait_until("both are ongoing", lambda: len(own.list_sessions(**ongoing)["SessionSummaries"]) == 2)
             service.process.send_signal(signal.SIGTERM)
-            assert said_until_closed(socket_)[1] == 1012
+            assert messages_until_closed(socket_)[1] == 1012
             assert line.recv(16) == b"\0\0\0"
             assert service.process.wait(PATIENCE_S) == 0
     with running(data) as service:
@@ -54,23 +54,18 @@ def test_a_service_that_stops_tells_its_carriers_and_says_so_afterwards(
 
 @pytest.fixture
 def echo(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """A server with the service's connections: its port, and what makes the time for heads be over."""
+    """A server with the service's connections: its port, and a function that ends the time for heads."""
     made: list[http_connection.BoundedConnection] = []
 
-    class Noted(http_connection.BoundedConnection):
+    class Listed(http_connection.BoundedConnection):
         def connection_made(self, transport: Any) -> None:
             super().connection_made(transport)
             made.append(self)
 
-    def over() -> None:
+    def end_head_time() -> None:
         monkeypatch.setattr(http_connection, "HEAD_TIME_S", 0.0)
         for one in made:
-            one.loop.call_soon_threadsafe(look, one)
-
-    def look(one: http_connection.BoundedConnection) -> None:
-        if one._timer is not None:
-            one._timer.cancel()
-            one._look()
+            one.loop.call_soon_threadsafe(one.check_head_time)
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
         await receive()
@@ -84,8 +79,8 @@ def echo(monkeypatch: pytest.MonkeyPatch) -> Any:
         server = uvicorn.Server(
             uvicorn.Config(
                 app,
-                http=Noted,
-                ws=_websocket_connection,  # type: ignore[arg-type]
+                http=Listed,
+                ws=websocket_connection,  # type: ignore[arg-type]
                 ws_max_size=MAX_MESSAGE_BYTES,
                 ws_per_message_deflate=False,
                 lifespan="off",
@@ -93,25 +88,25 @@ def echo(monkeypatch: pytest.MonkeyPatch) -> Any:
             )
         )
         serving = thread.submit(asyncio.run, server.serve([listener]))
-        yield listener.getsockname()[1], over
+        yield listener.getsockname()[1], end_head_time
         server.should_exit = True
         serving.result(PATIENCE_S)
 
 
-def test_a_websocket_outlives_the_time_that_a_request_may_take(echo: Any) -> None:
-    port, over = echo
+def test_websocket_outlives_the_request_time_limit(echo: Any) -> None:
+    port, end_head_time = echo
     with (
         connect(f"ws://127.0.0.1:{port}/", proxy=None) as connection,
         socket.create_connection(("127.0.0.1", port), timeout=PATIENCE_S) as silent,
     ):
         connection.send(b"both are there")
         assert connection.recv(timeout=PATIENCE_S) == b"both are there"
-        over()
+        end_head_time()
         assert silent.recv(1) == b""
         connection.send(b"still here")
         assert connection.recv(timeout=PATIENCE_S) == b"still here"
 
 
-def test_nothing_is_compressed(echo: Any) -> None:
+def test_messages_are_not_compressed(echo: Any) -> None:
     with connect(f"ws://127.0.0.1:{echo[0]}/", proxy=None) as connection:
         assert connection.protocol.extensions == []

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
-from carried_calls import UNSIGNED, opened, refused, said_until_closed, stream_url, upload
+from carried_calls import UNSIGNED, messages_until_closed, opened, refused, stream_url, upload
 from service_process import ACCOUNT, ServiceProcess
 from waiting import PATIENCE_S, dawdle, wait_until
 from websockets.exceptions import ConnectionClosed, InvalidStatus
@@ -70,12 +70,12 @@ def connected(service: ServiceProcess, domain: str, name: str) -> Iterator[Clien
 # --- who may ---------------------------------------------------------------------------------------------
 
 
-def test_a_url_that_is_not_signed_is_refused(service: ServiceProcess, domain: str, name: str) -> None:
+def test_unsigned_url_is_refused(service: ServiceProcess, domain: str, name: str) -> None:
     url = stream_url(service, named(domain, name)).partition("&X-Amz")[0]
     assert refused(url).fault == "MissingAuthenticationTokenException"
 
 
-def test_a_signature_covers_what_the_url_says(service: ServiceProcess, domain: str, name: str) -> None:
+def test_signature_covers_the_whole_url(service: ServiceProcess, domain: str, name: str) -> None:
     url = stream_url(service, {**named(domain, name), "Channels": "2", "Channel": "0"})
     for changed in (
         url.replace("Channel=0", "Channel=1"),
@@ -88,7 +88,7 @@ def test_a_signature_covers_what_the_url_says(service: ServiceProcess, domain: s
         assert (answer.status, answer.fault) == (400, "InvalidSignatureException")
 
 
-def test_a_signed_url_holds_for_as_long_as_it_says(service: ServiceProcess, domain: str, name: str) -> None:
+def test_signed_url_is_valid_until_it_expires(service: ServiceProcess, domain: str, name: str) -> None:
     with opened(stream_url(service, named(domain, name), expires_s=3600, age_s=1800)):
         pass
     answer = refused(stream_url(service, named(domain, name), expires_s=60, age_s=61))
@@ -96,7 +96,7 @@ def test_a_signed_url_holds_for_as_long_as_it_says(service: ServiceProcess, doma
     assert "Signature expired" in answer.message
 
 
-def test_the_right_to_bring_audio_is_one_of_its_own(service: ServiceProcess, domain: str, name: str) -> None:
+def test_stream_audio_is_a_permission_of_its_own(service: ServiceProcess, domain: str, name: str) -> None:
     arn = f"arn:aws:voiceid:us-east-1:{ACCOUNT}:domain/{domain}"
     key = {"Effect": "Allow", "Action": "kms:Decrypt", "Resource": "*"}
     everything_else = service.user(
@@ -116,9 +116,7 @@ def test_the_right_to_bring_audio_is_one_of_its_own(service: ServiceProcess, dom
         assert json.loads(connection.recv(timeout=PATIENCE_S))["type"] == "begun"
 
 
-def test_the_beginning_of_a_stream_is_in_the_audit_trail(
-    service: ServiceProcess, domain: str, name: str
-) -> None:
+def test_opened_and_refused_streams_are_audited(service: ServiceProcess, domain: str, name: str) -> None:
     with connected(service, domain, name):
         pass
     refused(stream_url(service, named(domain, "never-started")))
@@ -136,9 +134,7 @@ def test_the_beginning_of_a_stream_is_in_the_audit_trail(
 # --- what is refused -------------------------------------------------------------------------------------
 
 
-def test_refusals_are_http_answers_in_the_form_of_all_others(
-    service: ServiceProcess, domain: str, name: str
-) -> None:
+def test_refusal_is_an_http_error_like_any_other(service: ServiceProcess, domain: str, name: str) -> None:
     absent = refused(stream_url(service, named(domain, "never-started")))
     assert (absent.status, absent.fault) == (404, "ResourceNotFoundException")
     nowhere = refused(stream_url(service, named("d" * 22, name)))
@@ -170,7 +166,7 @@ def test_other_paths_take_no_websocket(service: ServiceProcess) -> None:
         (bytes(65_537), 1009, ""),
     ],
 )
-def test_what_the_protocol_does_not_allow_ends_this_stream_and_no_other(
+def test_protocol_violation_ends_this_stream_only(
     service: ServiceProcess, domain: str, name: str, message: bytes | str, code: int, reason: str
 ) -> None:
     other = str(uuid.uuid4())
@@ -179,27 +175,25 @@ def test_what_the_protocol_does_not_allow_ends_this_stream_and_no_other(
         neighbour.send(FRAME)
         connection.send(FRAME)
         connection.send(message)
-        _, closed, why = said_until_closed(connection)
+        _, closed, why = messages_until_closed(connection)
         assert closed == code
         assert why == reason or not reason
         assert ended(service, domain, name) == "MALFORMED"
         neighbour.send(FRAME)
         neighbour.send('{"type": "end"}')
-        assert said_until_closed(neighbour)[1:] == (1000, "CALL_ENDED")
+        assert messages_until_closed(neighbour)[1:] == (1000, "CALL_ENDED")
 
 
-def test_an_end_that_the_service_is_asked_for_is_told_to_the_carrier(
-    service: ServiceProcess, domain: str, name: str
-) -> None:
+def test_end_stream_is_reported_to_the_carrier(service: ServiceProcess, domain: str, name: str) -> None:
     with connected(service, domain, name) as connection:
         connection.send(FRAME)
         service.own_client().end_stream(**named(domain, name))
-        said, code, reason = said_until_closed(connection)
+        said, code, reason = messages_until_closed(connection)
         assert json.loads(said[-1]) == {"type": "ended", "reason": "REQUESTED"}
         assert (code, reason) == (1000, "REQUESTED")
 
 
-def test_a_normal_close_is_the_end_of_the_call_and_a_lost_connection_is_not(
+def test_normal_close_ends_the_call_and_a_lost_connection_disconnects(
     service: ServiceProcess, domain: str, name: str
 ) -> None:
     with connected(service, domain, name) as connection:
@@ -219,13 +213,11 @@ def test_audio_at_full_speed_waits_for_the_service(service: ServiceProcess, doma
         for _ in range(120):
             connection.send(bytes(16_000))
         connection.send('{"type": "end"}')
-        assert said_until_closed(connection)[1:] == (1000, "CALL_ENDED")
+        assert messages_until_closed(connection)[1:] == (1000, "CALL_ENDED")
     assert session(service, domain, name)["HeardSeconds"] == pytest.approx(120, abs=0.2)
 
 
-def test_messages_without_audio_cannot_flood_the_service(
-    service: ServiceProcess, domain: str, name: str
-) -> None:
+def test_flood_of_empty_messages_is_an_overrun(service: ServiceProcess, domain: str, name: str) -> None:
     with connected(service, domain, name) as connection:
         connection.send(FRAME)
         try:
@@ -233,11 +225,11 @@ def test_messages_without_audio_cannot_flood_the_service(
                 connection.send(b"")
         except ConnectionClosed:
             pass
-        assert said_until_closed(connection)[1:] == (1008, "messages come too fast")
+        assert messages_until_closed(connection)[1:] == (1008, "messages come too fast")
     assert ended(service, domain, name) == "OVERRUN"
 
 
-def test_calls_are_answered_while_streams_flow(service: ServiceProcess, domain: str) -> None:
+def test_api_calls_are_answered_while_streams_flow(service: ServiceProcess, domain: str) -> None:
     names = [str(uuid.uuid4()) for _ in range(8)]
     for name in names:
         service.own_client().start_session(DomainId=domain, SessionName=name)
@@ -250,7 +242,7 @@ def test_calls_are_answered_while_streams_flow(service: ServiceProcess, domain: 
                 connection.send(FRAME)
                 dawdle(0.02)
             connection.send('{"type": "end"}')
-            return said_until_closed(connection)[1:]
+            return messages_until_closed(connection)[1:]
 
     with ThreadPoolExecutor(8) as threads:
         talks = [threads.submit(talk, name) for name in names]
@@ -268,7 +260,7 @@ def test_calls_are_answered_while_streams_flow(service: ServiceProcess, domain: 
 # --- uploads ---------------------------------------------------------------------------------------------
 
 
-def test_a_body_is_the_one_that_was_signed(service: ServiceProcess, domain: str, name: str) -> None:
+def test_body_must_match_its_signed_hash(service: ServiceProcess, domain: str, name: str) -> None:
     signed = hashlib.sha256(FRAME).hexdigest()
     status, answer = upload(
         service, named(domain, name), b"\1" + FRAME[1:], "audio/L16; rate=8000", sha256=signed
@@ -292,7 +284,7 @@ def test_a_body_is_the_one_that_was_signed(service: ServiceProcess, domain: str,
         ({}, FRAME, "audio/basic", "STREAMING-AWS4-HMAC-SHA256-PAYLOAD", "InvalidSignatureException"),
     ],
 )
-def test_a_body_that_is_no_audio_is_refused(
+def test_body_without_audio_is_refused(
     service: ServiceProcess,
     domain: str,
     name: str,
@@ -306,7 +298,7 @@ def test_a_body_that_is_no_audio_is_refused(
     assert (status, answer["__type"].rpartition("#")[2]) == (400, fault)
 
 
-def test_a_recording_is_no_larger_than_those_of_jobs(service: ServiceProcess, domain: str, name: str) -> None:
+def test_too_large_recording_is_refused(service: ServiceProcess, domain: str, name: str) -> None:
     pieces = (bytes(1 << 20) for _ in range(22))
     try:
         status, answer = upload(service, named(domain, name), pieces, "audio/wav")
@@ -315,9 +307,7 @@ def test_a_recording_is_no_larger_than_those_of_jobs(service: ServiceProcess, do
     assert (status, answer["__type"].rpartition("#")[2]) == (413, "RequestEntityTooLargeException")
 
 
-def test_an_upload_needs_a_session_and_a_signature_as_all_else(
-    service: ServiceProcess, domain: str, name: str
-) -> None:
+def test_upload_needs_a_session_and_a_signature(service: ServiceProcess, domain: str, name: str) -> None:
     status, answer = upload(service, named(domain, "never-started"), FRAME, "audio/basic")
     assert (status, answer["ResourceType"]) == (404, "SESSION")
     nobody = service.user()

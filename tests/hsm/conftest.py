@@ -1,4 +1,4 @@
-"""One SoftHSM2 a test process, with a token a test."""
+"""Fixtures: one SoftHSM2 for a test process, and a token for each test."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Keys in a PKCS#11 token, proved on SoftHSM2."""
+"""Keys in a PKCS#11 token, tested on SoftHSM2."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def clock() -> Clock:
 def settings(hsm: SoftHsm, token: str) -> Iterator[Pkcs11]:
     made = Pkcs11(module=str(hsm.module), token=token, pin=PIN)
     yield made
-    pkcs11_material._token(made)._close()
+    pkcs11_material.open_token(made).close()
 
 
 @pytest.fixture
@@ -132,7 +132,7 @@ def test_what_the_token_did_is_aead_that_others_open(settings: Pkcs11, hsm: Soft
 # --- states
 
 
-def test_a_disabled_key_refuses_at_once_although_its_data_key_is_held(open_keys: Open) -> None:
+def test_disabled_key_is_refused_at_once_despite_the_cache(open_keys: Open) -> None:
     store = open_keys(cache_s=60)
     key = store.create()
     made = store.generate_data_key(key.key_id, CONTEXT)
@@ -157,7 +157,7 @@ def test_a_key_whose_time_is_over_is_destroyed_in_the_token(
         store.decrypt(made.wrapped, CONTEXT)
 
 
-def test_a_rotated_key_opens_what_it_wrapped_before_until_that_is_forgotten(
+def test_rotated_key_opens_old_data_keys_until_they_are_forgotten(
     store: LocalKeyStore, hsm: SoftHsm, token: str
 ) -> None:
     key = store.create()
@@ -197,7 +197,7 @@ def pass_pause(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
 
     def over() -> None:
         nonlocal passed_s
-        passed_s += pkcs11_material._PAUSE_S
+        passed_s += pkcs11_material.RETRY_PAUSE_S
 
     return over
 
@@ -290,14 +290,14 @@ def test_a_wrong_pin_is_tried_once_and_never_shown(
     file = tmp_path / "pin"
     file.write_text("wrong-pin-99887766\n")
     made = Token(Pkcs11(module=settings.module, token=settings.token, pin_file=str(file)))
-    monkeypatch.setattr(pkcs11_material, "_PAUSE_S", 0.0)
+    monkeypatch.setattr(pkcs11_material, "RETRY_PAUSE_S", 0.0)
     for reason in ("PinIncorrect", "refused this PIN before", "refused this PIN before"):
         with pytest.raises(KeysUnreachable, match=reason) as fault:
             made.make("x", b"x" * 32)
         assert "99887766" not in str(fault.value)
     file.write_text(PIN + "\n")
     made.make("x", b"x" * 32)
-    made._close()
+    made.close()
     assert "99887766" not in caplog.text
     assert PIN not in caplog.text
     assert PIN not in repr(settings)
@@ -341,10 +341,10 @@ def test_a_key_in_a_token_is_not_taken_for_one_in_a_file(store: LocalKeyStore, o
 def test_a_service_on_other_keys_never_loads_the_library() -> None:
     program = (
         "import sys, tempfile, pathlib\n"
-        "from sonant import app, installation\n"
+        "from sonant.assembly import installation, service\n"
         "from sonant.settings import Settings\n"
         "data = pathlib.Path(tempfile.mkdtemp()) / 'data'\n"
-        "installation.open_store(Settings(data=data), create=True).backends.tidy()\n"
+        "installation.open_store(Settings(data=data), create=True).backends.clean_up()\n"
         "print(sorted({'pkcs11', 'sonant.storage.keys.pkcs11'} & set(sys.modules)))\n"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)

@@ -1,4 +1,4 @@
-"""A served Sonant whose keys are in a token, asked through boto3."""
+"""A service whose keys are in a token, called through boto3."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def family(pid: int) -> list[int]:
     return [pid, *(one for child in children for one in family(int(child)))]
 
 
-def test_a_speaker_is_enrolled_a_key_disabled_and_the_token_taken_away_and_brought_back(
+def test_enrollment_with_a_disabled_key_and_an_absent_token(
     hsm: SoftHsm, token: str, tmp_path: Path, make_call: Any
 ) -> None:
     data, env = tmp_path / "data", settings(hsm, token, tmp_path)
@@ -131,7 +131,7 @@ def test_a_first_start_without_its_token_ends_with_one_sentence(
     assert "Traceback" not in done.stderr
 
 
-def test_a_token_that_lost_its_objects_is_told_and_a_token_that_is_away_waited_for(
+def test_lost_token_objects_are_reported_and_an_absent_token_awaited(
     hsm: SoftHsm, token: str, tmp_path: Path
 ) -> None:
     data, env = tmp_path / "data", settings(hsm, token, tmp_path)

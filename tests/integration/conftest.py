@@ -124,5 +124,5 @@ def _shared_calls(testbed):
 @pytest.fixture
 def live(_shared_calls):
     """A testbed that takes calls, with workers that tests share; speech that results came from is kept."""
-    _shared_calls.told.clear()
+    _shared_calls.ends.clear()
     return _shared_calls

@@ -73,17 +73,17 @@ def test_a_user_is_made_listed_shown_and_removed(sonant, tmp_path):
     assert (
         json.loads(sonant("access", "user", "policies", "anna"))["Statement"][0]["Action"] == "voiceid:List*"
     )
-    assert sonant("access", "user", "delete", "anna") == f"{arn} and its access keys are gone\n"
+    assert sonant("access", "user", "delete", "anna", "--yes") == f"{arn} and its access keys are gone\n"
     with pytest.raises(SetupError, match=f"there is no {arn}"):
         sonant("access", "user", "policies", "anna")
     with pytest.raises(SetupError, match=f"there is no {arn}"):
-        sonant("access", "user", "delete", "anna")
+        sonant("access", "user", "delete", "anna", "--yes")
 
 
 def test_users_and_roles_of_the_same_name_are_two(sonant):
     sonant("access", "user", "put", "anna")
     sonant("access", "role", "put", "anna")
-    sonant("access", "user", "delete", "anna")
+    sonant("access", "user", "delete", "anna", "--yes")
     assert f"arn:aws:iam::{ACCOUNT}:role/anna" in sonant("access", "role", "list")
 
 
@@ -112,7 +112,7 @@ def test_a_running_service_takes_no_key_of_a_principal_that_was_removed(sonant, 
     sonant("access", "user", "put", "anna")
     keys = [new_key(sonant, "--user", "anna")[0] for _ in range(2)]
     assert all(find(key_id) is not None for key_id in keys)
-    sonant("access", "user", "delete", "anna")
+    sonant("access", "user", "delete", "anna", "--yes")
     assert [find(key_id) for key_id in keys] == [None, None]
 
 
@@ -126,7 +126,7 @@ def test_a_running_service_follows_every_other_change_at_once(sonant, find, tmp_
     assert find(key_id) is None
     sonant("access", "enable", key_id)
     assert find(key_id) is not None
-    sonant("access", "delete", key_id)
+    sonant("access", "delete", key_id, "--yes")
     assert find(key_id) is None
 
 
@@ -216,7 +216,7 @@ def test_a_user_of_another_account_is_that_accounts(sonant, find):
     sonant("access", "user", "put", "sonant", "--account", OTHER)
     key_id, _ = new_key(sonant, "--user", "sonant", "--account", OTHER)
     assert find(key_id).principal.account_id == OTHER
-    sonant("access", "user", "delete", "sonant", "--account", OTHER)
+    sonant("access", "user", "delete", "sonant", "--account", OTHER, "--yes")
     assert find(key_id) is None
     assert f"arn:aws:iam::{ACCOUNT}:user/sonant" in sonant("access", "user", "list")
 
@@ -235,7 +235,7 @@ def test_key_commands_work_on_the_account_that_is_named(sonant, store):
     assert "Disabled" in sonant("key", "disable", key_id, *there)
     assert store.accounts.keys(OTHER).describe(key_id).state == "Disabled"
     assert "Enabled" in sonant("key", "enable", key_id, *there)
-    assert "PendingDeletion" in sonant("key", "schedule-deletion", key_id, "--days", "7", *there)
+    assert "PendingDeletion" in sonant("key", "schedule-deletion", key_id, "--days", "7", "--yes", *there)
     assert "Disabled" in sonant("key", "cancel-deletion", key_id, *there)
     assert sonant("key", "list", "--account", ACCOUNT) == sonant("key", "list")
 

@@ -1,4 +1,4 @@
-"""Backup and restore: one moment of an installation in one sealed file, and that installation again."""
+"""Backup and restore: a consistent snapshot of an installation in one sealed file."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ from sqlalchemy import select
 from waiting import PATIENCE_S, wait_until
 
 from sonant.backup import sealed_file
-from sonant.backup.making import PASSING, make, tables
-from sonant.backup.restoring import check, restore
+from sonant.backup.create import TRANSIENT_TABLES, create, tables
+from sonant.backup.restore import check, restore
 from sonant.errors import SetupError
 from sonant.settings import Enrollment, Fraud, Jobs, Registration, Settings
 from sonant.storage.times import now
@@ -88,7 +88,7 @@ def other_database(request, postgres_server):
 def test_what_was_backed_up_comes_back_on_either_database(tmp_path, calls, database_url, other_database):
     with furnished(settings_of(tmp_path / "data", database_url), calls) as (testbed, domain_id):
         file = tmp_path / "sonant.backup"
-        held = make(testbed.settings, file, SECRET, now)
+        held = create(testbed.settings, file, SECRET, now)
         assert file.stat().st_mode & 0o777 == 0o600
         before, voices = contents(testbed), testbed.voiceprints(domain_id)
         fraudsters = testbed.fraudsters(domain_id)
@@ -129,7 +129,7 @@ def test_a_backup_under_load_is_of_one_moment(tmp_path, calls, database_url):
         writer.start()
         try:
             wait_until("some are made", lambda: len(made) >= 5)
-            make(testbed.settings, tmp_path / "sonant.backup", SECRET, now)
+            create(testbed.settings, tmp_path / "sonant.backup", SECRET, now)
         finally:
             stop.set()
             writer.join()
@@ -154,7 +154,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("whole")
     testbed = Testbed.open(settings_of(folder / "data"))
     testbed.call("OptOutSpeaker", DomainId=testbed.new_domain(), SpeakerId="ada")
-    make(testbed.settings, folder / "sonant.backup", SECRET, now)
+    create(testbed.settings, folder / "sonant.backup", SECRET, now)
     testbed.close()
     return folder / "sonant.backup"
 
@@ -177,7 +177,7 @@ def test_a_changed_backup_does_not_open(whole, data):
     content[place] ^= data.draw(st.integers(1, 255))
     changed = whole.with_name("changed")
     changed.write_bytes(content)
-    assert "does not open" in refused(changed) or "no backup" in refused(changed)
+    assert "does not open" in refused(changed) or "not a backup" in refused(changed)
 
 
 @settings(max_examples=40)
@@ -195,13 +195,13 @@ def test_a_backup_that_was_cut_short_does_not_open(whole, data):
         ({"file": "../outside", "bytes": 0}, "outside"),
         ({"file": "/etc/passwd", "bytes": 0}, "outside"),
         ({"file": "keys/../../x", "bytes": 0}, "outside"),
-        ({"file": "sonant.db", "bytes": 0}, "database's place"),
+        ({"file": "sonant.db", "bytes": 0}, "database's name"),
         ({"file": "x/" * 40 + "y", "bytes": 0}, "outside"),
         ({"table": "passwd", "columns": []}, "passwd"),
         ({"table": "domains", "columns": ["password"]}, "does not know"),
-        ({"nothing": 1}, "means nothing"),
+        ({"nothing": 1}, "an unknown line"),
         ({"end": {"rows": 7, "files": 0}}, "follows its end"),
-        ([1, 2], "means nothing"),
+        ([1, 2], "an unknown line"),
     ],
 )
 def test_whoever_knows_the_passphrase_still_writes_nowhere_else(tmp_path, whole, line, said):
@@ -209,7 +209,7 @@ def test_whoever_knows_the_passphrase_still_writes_nowhere_else(tmp_path, whole,
     hostile = tmp_path / "hostile"
     sealed_file.write(hostile, [head, line, {"end": {"rows": 0, "files": 1}}], SECRET)
     new = settings_of(tmp_path / "new")
-    with pytest.raises(SetupError, match="no backup that this release understands") as fault:
+    with pytest.raises(SetupError, match="not a backup that this release can read") as fault:
         restore(new, hostile, SECRET)
     assert said in str(fault.value)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["hostile"]
@@ -220,7 +220,7 @@ def test_a_hostile_key_cannot_make_the_reader_work_for_ever(whole):
     greedy = whole.with_name("greedy")
     asked = json.dumps({"n": 2**40, "r": 8, "p": 1, "salt": "00" * 16}).encode()
     greedy.write_bytes(content[:16] + len(asked).to_bytes(2, "big") + asked + b"\0\6scrypt" + bytes(64))
-    assert "no known form" in refused(greedy)
+    assert "an unknown form" in refused(greedy)
 
 
 # --- places that are taken -------------------------------------------------------------------------------
@@ -234,8 +234,8 @@ def test_nothing_is_overwritten(tmp_path, whole, other_database):
         with pytest.raises(SetupError, match="the database has rows in"):
             restore(replace(testbed.settings, data=tmp_path / "elsewhere"), whole, SECRET)
         assert not (tmp_path / "elsewhere").exists()
-        with pytest.raises(SetupError, match="is there already"):
-            make(testbed.settings, whole, SECRET, now)
+        with pytest.raises(SetupError, match="exists already"):
+            create(testbed.settings, whole, SECRET, now)
     finally:
         testbed.close()
 
@@ -327,7 +327,7 @@ def test_rates_are_all_that_is_left_out(whole):
     lines = [line for line in sealed_file.read(whole, SECRET) if isinstance(line, dict)]
     named = {line["table"] for line in lines if "table" in line}
     assert named == {table.name for table in tables()}
-    assert PASSING == ("rate_buckets",)
+    assert TRANSIENT_TABLES == ("rate_buckets",)
 
 
 def test_nothing_of_it_can_be_read_without_the_passphrase(whole):

@@ -3,7 +3,6 @@
 import resource
 import sqlite3
 from contextlib import closing, contextmanager
-from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -12,7 +11,7 @@ from batch_values import entry
 
 from sonant.errors import DatabaseUnavailable
 from sonant.settings import Jobs
-from sonant.storage.database import engine
+from sonant.storage.database import sqlite
 from sonant.storage.repositories import domains, jobs
 from sonant.storage.times import now
 
@@ -100,15 +99,13 @@ def test_no_room_for_the_result_file(testbed, domain, sealed):
     job_id = testbed.start(
         domain, FOUR, output_uri="s3://results/full", output_key="alias/sonant" if sealed else None
     )
-    runner = testbed.runner()
-    objects_of = runner._parts.objects_of
-    runner._parts = replace(runner._parts, objects_of=lambda role: FullDisk(objects_of(role)))
+    runner = testbed.runner(objects_of=lambda role: FullDisk(testbed.objects_of(role)))
     assert runner.run_one()
     outcome = testbed.outcome(domain, job_id)
     uri = f"s3://results/full/{job_id}/manifest.json.out"
     assert outcome.failure == (
         500,
-        f"the result file cannot be written: {uri}: no room: File too large",
+        f"the result file cannot be written: {uri}: no space: File too large",
     )
     assert not (testbed.settings.data / "buckets" / "results" / "full").exists()
     assert len(testbed.voiceprints(domain)) == 4
@@ -126,17 +123,12 @@ def test_a_job_over_its_time_limit_fails_and_frees_its_slot(testbed):
     try:
         domain_id = late.new_domain()
         job_id = late.start(domain_id, FOUR)
-        measured_by(late.runner(during={2: two_hours_later}), lambda: worked_s).run_one()
+        late.runner(during={2: two_hours_later}, monotonic_s=lambda: worked_s).run_one()
         outcome = late.outcome(domain_id, job_id)
         assert outcome.failure == (500, "the job ran for longer than 1 h, the limit")
         assert late.enroll(domain_id, [FOUR[3]]).status == "COMPLETED"
     finally:
         late.close()
-
-
-def measured_by(runner, monotonic_s):
-    runner._parts = replace(runner._parts, monotonic_s=monotonic_s)
-    return runner
 
 
 def test_work_before_a_restart_counts_towards_the_time_limit(testbed, domain):
@@ -148,11 +140,12 @@ def test_work_before_a_restart_counts_towards_the_time_limit(testbed, domain):
 
     try:
         job_id = limited.start(domain, FOUR)
-        first: Any = limited.runner(during={1: worked_for_40_minutes, 2: lambda: first.stop()})
-        measured_by(first, lambda: worked_s).run_one()
+        first: Any = limited.runner(
+            during={1: worked_for_40_minutes, 2: lambda: first.stop()}, monotonic_s=lambda: worked_s
+        )
+        first.run_one()
         assert limited.describe(domain, job_id)["JobStatus"] == "IN_PROGRESS"
-        second = limited.runner(during={1: worked_for_40_minutes})
-        measured_by(second, lambda: worked_s).run_one()
+        limited.runner(during={1: worked_for_40_minutes}, monotonic_s=lambda: worked_s).run_one()
         assert limited.outcome(domain, job_id).failure == (500, "the job ran for longer than 1 h, the limit")
     finally:
         limited.close()
@@ -174,7 +167,7 @@ def test_a_clock_that_jumps_ends_no_job(testbed, hours):
 
 
 def test_a_lock_held_for_longer_than_writers_wait_delays_the_job(testbed, monkeypatch):
-    monkeypatch.setattr(engine, "LOCK_WAIT_S", 0.1)
+    monkeypatch.setattr(sqlite, "LOCK_TIMEOUT_S", 0.1)
     waiting = testbed.variant()
     with closing(sqlite3.connect(testbed.settings.data / "sonant.db", isolation_level=None)) as other:
         try:

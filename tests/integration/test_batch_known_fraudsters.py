@@ -24,7 +24,7 @@ def watched(testbed, domain):
     return domain, outcome.generated_id("r1")
 
 
-def test_fail_refuses_the_fraudster_with_the_risk_and_its_score_and_stores_nothing_of_him(testbed, watched):
+def test_action_fail_refuses_a_fraudster_with_the_risk_and_stores_nothing(testbed, watched):
     domain, fraudster_id = watched
     outcome = testbed.enroll(domain, VOICES, fraud={"FraudDetectionAction": "FAIL"})
     code, message = outcome.errors["r2"]
@@ -69,7 +69,7 @@ def test_an_empty_watchlist_gives_risk_0_which_only_threshold_0_refuses(testbed,
     assert outcome.errors == ({"r1": (400, told)} if threshold == 0 else {})
 
 
-def test_what_happens_to_the_watchlist_while_the_job_runs_counts_for_what_follows(testbed, watched):
+def test_watchlist_changed_while_the_job_runs_counts_for_later_requests(testbed, watched):
     domain, fraudster_id = watched
 
     def delete():
@@ -81,7 +81,7 @@ def test_what_happens_to_the_watchlist_while_the_job_runs_counts_for_what_follow
     assert outcome.successes == {"r2": "NEW_ENROLLMENT"}
 
 
-def test_a_fraudster_put_on_the_list_while_the_job_runs_is_refused_from_then_on(testbed, watched):
+def test_fraudster_added_to_the_list_while_the_job_runs_is_refused(testbed, watched):
     domain, fraudster_id = watched
     other = testbed.call("CreateWatchlist", DomainId=domain, Name="other")["Watchlist"]["WatchlistId"]
 
@@ -94,17 +94,16 @@ def test_a_fraudster_put_on_the_list_while_the_job_runs_is_refused_from_then_on(
     assert list(outcome.errors) == ["r2"]
 
 
-def test_events_and_log_name_the_fraudster_and_the_list_and_the_answer_does_not(testbed, watched, caplog):
+def test_events_and_log_name_the_fraudster_and_the_result_does_not(testbed, watched, caplog):
     domain, fraudster_id = watched
     job_id = testbed.start(domain, VOICES)
-    runner = testbed.runner()
     events: list[Any] = []
 
     class Listening(Outbox):
         def put(self, connection, told, now):
             events.extend(document(event, new_uuid(), now) for event in told)
 
-    object.__setattr__(runner._parts, "outbox", Listening())
+    runner = testbed.runner(outbox=Listening())
     with caplog.at_level(logging.INFO, "sonant.jobs"):
         assert runner.run_one()
     honest, refused = (
@@ -132,9 +131,7 @@ def audited(testbed):
     return folder, [told for told, _ in lines]
 
 
-def test_what_was_found_stands_in_the_audit_trail_with_the_fraudster_and_without_the_customer(
-    testbed, watched
-):
+def test_audit_trail_names_the_fraudster_and_not_the_customer(testbed, watched):
     domain, fraudster_id = watched
     folder, before = audited(testbed)
     testbed.enroll(domain, VOICES)

@@ -28,7 +28,7 @@ def stored(testbed, domain_id):
         return connection.execute(query.where(fingerprints.c.domain_id == domain_id)).all()
 
 
-def test_the_same_recording_for_another_speaker_is_refused_and_nothing_of_it_is_stored(testbed, enrolled):
+def test_same_recording_for_another_speaker_is_refused_and_not_stored(testbed, enrolled):
     outcome = testbed.enroll(enrolled, [entry("r1", "second", ENGLISH)])
 
     assert outcome.errors == {"r1": REFUSED}
@@ -90,7 +90,7 @@ def test_who_is_forgotten_is_forgotten_here_too(testbed, enrolled, operation):
 
 
 def test_only_so_many_fingerprints_of_a_speaker_are_kept(testbed, enrolled, monkeypatch):
-    monkeypatch.setattr("sonant.storage.repositories.fingerprints.MOST_A_SPEAKER", 2)
+    monkeypatch.setattr("sonant.storage.repositories.voiceprints.MAX_FINGERPRINTS", 2)
     for _ in range(3):
         testbed.enroll(enrolled, [entry("r1", "first", ENGLISH)], action="OVERWRITE")
 

@@ -243,7 +243,7 @@ def test_the_default_need_is_thirty_seconds(variant, make_call):
     assert testbed.enroll_one("s3://calls/33.wav") == "NEW_ENROLLMENT"
 
 
-def test_a_full_domain_refuses_the_next_new_speaker_and_still_serves_the_old(variant):
+def test_full_domain_refuses_new_speakers_and_serves_old_ones(variant):
     testbed = variant(quotas=Quotas(domains_per_account=1000, speakers_per_domain=2))
     domain_id = testbed.new_domain()
     entries = [

@@ -14,7 +14,7 @@ from served_testbed import KINDS, Served, assert_same, canonical, finished
 from waiting import PATIENCE_S, dawdle, wait_until
 
 from sonant.assembly.installation import role_arn
-from sonant.cli.common import client
+from sonant.cli.service_client import client
 
 VOICES = ("english", "french", "italian", "russian")
 ENVIRONMENT = {
@@ -151,9 +151,7 @@ def second(own_testbed):
         process.wait()
 
 
-def test_a_second_service_and_a_second_worker_are_refused_while_the_first_does_a_job(
-    own_testbed, served, second, undisturbed
-):
+def test_second_service_and_worker_are_refused_while_a_job_runs(own_testbed, served, second, undisturbed):
     """The job goes through the signed API, as a user would send it."""
     testbed, expected = own_testbed, undisturbed(36)
     lock = testbed.settings.data / "runner.lock"

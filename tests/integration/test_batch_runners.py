@@ -1,6 +1,5 @@
 """Runners: which job comes first, and what two of them on one database do to each other."""
 
-from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -121,9 +120,10 @@ def test_a_lease_is_kept_while_nothing_is_committed(later, monkeypatch):
     testbed, move = later
     domain_id = testbed.new_domain()
     job_id = testbed.start(domain_id, FOUR[:1])
-    first = testbed.runner(owner="first")
+    engine = testbed.watched()
+    first = testbed.runner(owner="first", engine=engine)
     others: list[bool] = []
-    results = first._engine.results
+    results = engine.results
 
     def nothing_yet(timeout_s):
         if len(others) == 3:
@@ -132,7 +132,7 @@ def test_a_lease_is_kept_while_nothing_is_committed(later, monkeypatch):
         others.append(testbed.runner(owner="second").run_one())
         return []
 
-    first._engine.results = nothing_yet
+    monkeypatch.setattr(engine, "results", nothing_yet)
     assert first.run_one()
     assert others == [False] * 3
     assert testbed.outcome(domain_id, job_id).status == "COMPLETED"
@@ -154,7 +154,7 @@ def test_a_runner_that_is_told_to_stop_gives_the_job_back_at_once(testbed, domai
     assert before.items() <= after.items()
 
 
-def test_a_runner_that_is_alone_takes_over_at_once_what_a_dead_one_left(testbed, domain):
+def test_a_runner_that_is_alone_takes_over_at_once_what_a_dead_one_left(testbed, domain, monkeypatch):
     job_id = testbed.start(domain, FOUR)
 
     def die():
@@ -165,8 +165,9 @@ def test_a_runner_that_is_alone_takes_over_at_once_what_a_dead_one_left(testbed,
     testbed.engine.discard()
     assert testbed.progress(job_id)[:2] == ("IN_PROGRESS", 2)
     assert testbed.runner(owner="second").run_one() is False, "the dead one's lease still holds"
-    alone: runner.Runner = testbed.runner(during={2: lambda: alone.stop()}, owner="second")
-    alone._engine.close = lambda: None  # type: ignore[method-assign]  # the shared worker processes stay
+    engine = testbed.watched({2: lambda: alone.stop()})
+    monkeypatch.setattr(engine, "close", lambda: None)  # the shared worker processes stay
+    alone: runner.Runner = testbed.runner(engine=engine, owner="second")
     alone.run(alone=True)
     assert testbed.runner(owner="third").run_one()
     outcome = testbed.outcome(domain, job_id)
@@ -174,7 +175,7 @@ def test_a_runner_that_is_alone_takes_over_at_once_what_a_dead_one_left(testbed,
     assert len(testbed.voiceprints(domain)) == 4
 
 
-def test_a_job_whose_result_was_written_and_not_noted_gets_the_same_result_again(testbed, domain):
+def test_job_killed_after_writing_its_result_writes_the_same_result_again(testbed, domain):
     """Killed between the result file and the final status."""
     job_id = testbed.start(domain, FOUR)
 
@@ -189,9 +190,7 @@ def test_a_job_whose_result_was_written_and_not_noted_gets_the_same_result_again
             self._objects.write(*arguments)
             raise Killed
 
-    dying = testbed.runner(owner="dead")
-    objects_of = dying._parts.objects_of
-    dying._parts = replace(dying._parts, objects_of=lambda role: Dying(objects_of(role)))
+    dying = testbed.runner(owner="dead", objects_of=lambda role: Dying(testbed.objects_of(role)))
     with pytest.raises(Killed):
         dying.run_one()
     (path,) = testbed.files_with(job_id)

@@ -32,7 +32,7 @@ def test_a_new_speaker_is_enrolled_with_a_generated_id(testbed, domain):
     assert list(testbed.voiceprints(domain)) == ["customer-1"]
 
 
-def test_different_voices_get_different_voiceprints_and_one_voice_a_similar_one(testbed, domain):
+def test_different_voices_have_different_voiceprints(testbed, domain):
     testbed.enroll(
         domain,
         [entry("r1", "a", ENGLISH), entry("r2", "b", AGAIN), entry("r3", "c", FRENCH)],
@@ -131,7 +131,7 @@ def test_a_speaker_who_opts_out_while_the_voice_is_heard_is_not_enrolled(testbed
     assert list(testbed.voiceprints(domain)) == ["customer-2"]
 
 
-def test_an_enrolled_speaker_who_opts_out_while_it_would_be_overwritten_keeps_nothing(testbed, domain):
+def test_speaker_who_opts_out_during_an_overwrite_keeps_nothing(testbed, domain):
     one(testbed, domain, ENGLISH)
     outcome = testbed.enroll(
         domain,
@@ -143,7 +143,7 @@ def test_an_enrolled_speaker_who_opts_out_while_it_would_be_overwritten_keeps_no
     assert testbed.voiceprints(domain) == {}
 
 
-def test_a_speaker_who_is_deleted_while_the_voice_is_heard_is_enrolled_as_a_new_one(testbed, domain):
+def test_speaker_deleted_while_the_audio_is_processed_is_enrolled_as_new(testbed, domain):
     first = one(testbed, domain, ENGLISH)
     outcome = testbed.enroll(
         domain,
@@ -155,7 +155,7 @@ def test_a_speaker_who_is_deleted_while_the_voice_is_heard_is_enrolled_as_a_new_
     assert outcome.generated_id("r1") != first[1]
 
 
-def test_a_speaker_to_be_skipped_who_is_deleted_in_between_is_told_to_come_again(testbed, domain):
+def test_speaker_deleted_before_being_skipped_is_refused_for_a_retry(testbed, domain):
     """Its audio was not listened to, because it was enrolled; now there is nothing to skip."""
     testbed.enroll(domain, [entry("r1", "customer-2", FRENCH)])
     entries = [entry("r1", "customer-1", ENGLISH), entry("r2", "customer-2", FRENCH)]

@@ -10,8 +10,9 @@ from batch_testbed import Testbed
 from batch_values import entry
 from waiting import PATIENCE_S, wait_until
 
+from sonant.jobs.runner import Runner
 from sonant.jobs.workers import local
-from sonant.jobs.workers.local import MAX_STILLBORN, LocalEngine
+from sonant.jobs.workers.local import MAX_FAILED_STARTS, LocalEngine
 from sonant.settings import Quotas, Settings
 from sonant.storage.repositories import counters
 from sonant.voice import models
@@ -35,20 +36,19 @@ def lost_workers(testbed):
         return counters.read(connection).get((counters.LOST_WORKERS, ""), 0)
 
 
-def test_the_job_waits_tells_the_operator_and_goes_on_when_the_models_are_back(broken, tmp_path):
+def test_job_waits_for_missing_models_and_continues_when_they_are_back(broken, tmp_path):
     # Given
     broken.put("s3://calls/a.wav", b"RIFF")
     domain_id = broken.new_domain()
     requests = [entry(f"r{number}", f"customer-{number}", "s3://calls/a.wav") for number in range(20)]
     job_id = broken.start(domain_id, requests)
-    runner = broken.runner()
     told: list[str] = []
-    runner._beat = lambda: told.append(runner.problem)
+    runner: Runner = broken.runner(heartbeat=lambda: told.append(runner.problem))
     thread = threading.Thread(target=runner.run_one, daemon=True)
     thread.start()
 
     # When: workers end before they are ready, again and again
-    wait_until("workers end", lambda: lost_workers(broken) > MAX_STILLBORN)
+    wait_until("workers end", lambda: lost_workers(broken) > MAX_FAILED_STARTS)
 
     # Then: nothing is decided, and who looks is told where to look
     assert broken.progress(job_id) == ("IN_PROGRESS", 0, 0)

@@ -15,8 +15,9 @@ from made_networks import calibration_text, speaker_network
 
 from sonant.assembly import installation
 from sonant.cli import main
-from sonant.cli.calibrate_model import ModelFit, calibrate_model, fit_model, settle
-from sonant.cli.folder_comparisons import listen
+from sonant.cli.calibrate_model import ModelFit, calibrate_model, fit_model, show_fit
+from sonant.cli.context import CliContext
+from sonant.cli.folder_comparisons import compare_folder
 from sonant.errors import SetupError
 from sonant.evaluation.run import Conditions, Line
 from sonant.evaluation.trials import recordings_by_speaker
@@ -78,7 +79,7 @@ def bare(settings, added):
 
 @pytest.fixture(scope="module")
 def fit(settings, people, added) -> ModelFit:
-    return fit_model(added, listen(settings, recordings_by_speaker(people), FEW, added, quiet=True))
+    return fit_model(added, compare_folder(CliContext(), settings, recordings_by_speaker(people), FEW, added))
 
 
 def refusal(settings: Settings, *arguments: str | Path) -> str:
@@ -88,7 +89,7 @@ def refusal(settings: Settings, *arguments: str | Path) -> str:
 
 
 def test_a_fit_is_shown_and_without_apply_nothing_is_stored(settings, bare, fit, capsys):
-    settle(ModelFiles(settings.data), fit, FEW, apply=False)
+    show_fit(CliContext(), ModelFiles(settings.data), fit, FEW, apply=False)
 
     shown = capsys.readouterr().out
     table = {line.split()[0]: line for line in shown.splitlines()}
@@ -102,7 +103,7 @@ def test_a_fit_is_shown_and_without_apply_nothing_is_stored(settings, bare, fit,
 
 def test_with_apply_it_is_the_models_calibration(settings, bare, fit):
     files = ModelFiles(settings.data)
-    settle(files, fit, FEW, apply=True)
+    show_fit(CliContext(), files, fit, FEW, apply=True)
 
     made = model_calibration(files, bare)
     assert made.supported_log10_far <= log10_far_of(80)
@@ -116,7 +117,7 @@ def test_with_apply_it_is_the_models_calibration(settings, bare, fit):
 
 def test_strangers_reach_a_score_as_seldom_as_it_says_and_the_same_person_is_likelier_the_same(fit):
     for score, low, high in ((50, 0.05, 0.2), (80, 0.003, 0.03)):
-        assert low < np.mean(fit.grid.strangers >= OwnFit.shipped_place(score)) < high
+        assert low < np.mean(fit.grid.strangers >= OwnFit.shipped_deviation(score)) < high
     genuine = fit.genuine.deviations(fit.calibration)
     assert fit.calibration.llr_offset + fit.calibration.llr_slope * genuine.mean() > 0
     assert fit.calibration.llr_offset + fit.calibration.llr_slope * fit.grid.strangers.mean() < 0
@@ -124,7 +125,7 @@ def test_strangers_reach_a_score_as_seldom_as_it_says_and_the_same_person_is_lik
 
 @pytest.mark.slow
 def test_the_whole_command_ends_in_a_calibrated_model(settings, bare, people):
-    assert calibrate_model(settings, bare, people, apply=True, quiet=True, conditions=FEW) == 0
+    calibrate_model(CliContext(), settings, bare, people, apply=True, conditions=FEW)
     assert model_calibration(ModelFiles(settings.data), bare).model_id == bare
 
 

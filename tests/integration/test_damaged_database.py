@@ -1,4 +1,4 @@
-"""A page of SQLite's file is damaged: it is found, counted, and told with what mends it."""
+"""A damaged page of SQLite's file is found, counted and reported with advice."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 from sqlalchemy import insert, select
 
 from sonant.errors import CheckUnfinished, SetupError
-from sonant.metrics import Page
+from sonant.metrics import MetricsRegistry
 from sonant.retention.housekeeping import Housekeeper
 from sonant.storage.database.engine import Database
 from sonant.storage.database.schema import principals
@@ -70,9 +70,9 @@ def damage_a_page(path: Path) -> None:
 def test_a_sound_database_has_no_damage(database_url: str) -> None:
     with closing(Database(database_url)) as database:
         database.migrate()
-        assert database.damage(LONG_S) is None
+        assert database.find_damage(LONG_S) is None
         assert keeper_of(database).check_database() is False
-        assert b"sonant_database_damaged 0.0" in Page(database, 0, lambda: False).render()
+        assert b"sonant_database_damaged 0.0" in MetricsRegistry(database, 0, lambda: False).render()
 
 
 def test_a_damaged_page_is_found_counted_and_told(
@@ -80,7 +80,7 @@ def test_a_damaged_page_is_found_counted_and_told(
 ) -> None:
     database.close()
     damage_a_page(path)
-    told = database.damage(LONG_S)
+    told = database.find_damage(LONG_S)
     assert told is not None
     assert told.startswith("the database is damaged (")
     assert told.endswith(CURE)
@@ -88,7 +88,7 @@ def test_a_damaged_page_is_found_counted_and_told(
     with caplog.at_level(logging.ERROR):
         keeper.turn({})
     assert told in caplog.messages
-    assert b"sonant_database_damaged 1.0" in Page(database, 0, lambda: False).render()
+    assert b"sonant_database_damaged 1.0" in MetricsRegistry(database, 0, lambda: False).render()
 
 
 def test_what_stumbles_over_a_damaged_page_tells_the_cure(database: Database, path: Path) -> None:
@@ -102,14 +102,14 @@ def test_what_stumbles_over_a_damaged_page_tells_the_cure(database: Database, pa
 def test_a_look_that_may_not_take_so_long_is_left_to_the_doctor(
     database: Database, keeper: Housekeeper, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("sonant.storage.database.engine._CHECK_STEPS", 10)
+    monkeypatch.setattr("sonant.storage.database.sqlite.CHECK_STEPS", 10)
     monkeypatch.setattr("sonant.retention.housekeeping.CHECK_S", -1.0)
     with pytest.raises(CheckUnfinished, match="was not checked within -1 s"):
-        database.damage(-1.0)
+        database.find_damage(-1.0)
     with caplog.at_level(logging.INFO):
         assert keeper.check_database() is False
     assert "run `sonant doctor`" in caplog.text
-    assert database.damage(LONG_S) is None, "the next look is not broken off"
+    assert database.find_damage(LONG_S) is None, "the next look is not broken off"
 
 
 def test_a_number_that_is_put_takes_the_place_of_the_last(database: Database) -> None:

@@ -1,4 +1,4 @@
-"""The trail and the measurements of a served Sonant, and that nothing sensitive gets into either."""
+"""Audit trail and metrics of a running service, which hold no sensitive value."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from events_testbed import ServiceProcess, running
 from strict_json import assert_same, read_json
 from waiting import PATIENCE_S, wait_until
 
-from sonant.cli.common import client
+from sonant.cli.service_client import client
 from sonant.gateway.models import load_models
 from sonant.gateway.samples import sample
 from sonant.gateway.scalars import Fault, string
@@ -108,7 +108,7 @@ def test_a_read_and_a_refusal_are_in_the_trail(service: ServiceProcess) -> None:
     assert (line["errorCode"], line["readOnly"]) == ("ResourceNotFoundException", True)
 
 
-def test_a_call_with_a_wrong_secret_leaves_the_claimed_key_and_no_parameters(service: ServiceProcess) -> None:
+def test_call_with_a_wrong_secret_is_recorded_without_parameters(service: ServiceProcess) -> None:
     stranger = service.client(Credentials("AKIASTRANGER00000000", "wrong"))
     with pytest.raises(ClientError):
         stranger.delete_watchlist(DomainId="AbCdEfGhIjKlMnOpQrStUv", WatchlistId="AbCdEfGhIjKlMnOpQrStUv")
@@ -152,7 +152,7 @@ def test_a_runner_and_a_reader_count_in_the_metrics(service: ServiceProcess) -> 
         metrics(service, "another")
 
 
-def test_metrics_are_not_served_unless_enabled_and_audit_can_be_switched_off(tmp_path: Path) -> None:
+def test_metrics_need_enabling_and_audit_can_be_disabled(tmp_path: Path) -> None:
     with running(tmp_path / "data", AUDIT_ENABLED="false") as service:
         service.domain()
         assert not (service.data / "audit").exists()
@@ -196,7 +196,7 @@ class Canaries:
         raise AssertionError(f"{shape.name} takes none of the canaries")
 
 
-def test_no_sensitive_value_of_any_operation_gets_into_events_trail_metrics_or_log(
+def test_sensitive_values_reach_no_event_trail_metric_or_log(
     service: ServiceProcess,
 ) -> None:
     """Given canaries in every sensitive member of every operation, in calls that succeed, fail and break a

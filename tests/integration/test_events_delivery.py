@@ -1,4 +1,4 @@
-"""Events of a served Sonant: what is told, and that nothing is lost when the runner is killed."""
+"""Events of a running service are delivered, even when the runner is killed."""
 
 from __future__ import annotations
 
@@ -147,7 +147,7 @@ def test_the_whole_story_of_a_domain_is_told(tmp_path: Path) -> None:
 
 def test_an_unknown_sink_keeps_the_service_from_starting(tmp_path: Path) -> None:
     with (
-        pytest.raises(AssertionError, match=r"events\.sinks names 'kafka'"),
+        pytest.raises(AssertionError, match=r"events\.sinks is 'kafka'"),
         running(tmp_path / "data", EVENTS_SINKS="kafka"),
     ):
         pass

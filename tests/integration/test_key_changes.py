@@ -1,4 +1,4 @@
-"""A domain's key is changed beside the calls, with a clock that is moved by hand."""
+"""Changes of a domain's key in the background, with a manual clock."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def change_key(testbed, domain_id, key):
     )
 
 
-def test_a_key_change_is_carried_through_and_the_old_key_is_needed_until_then(kept, keeper):
+def test_key_change_needs_the_old_key_until_it_is_complete(kept, keeper):
     old = kept.store.keys.create(alias="alias/old")
     new = kept.store.keys.create(alias="alias/new")
     domain_id = kept.new_domain(key="alias/old")
@@ -48,7 +48,7 @@ def test_a_key_change_is_carried_through_and_the_old_key_is_needed_until_then(ke
     assert keeper.change_keys() == 0
 
 
-def test_a_key_change_is_tried_at_once_after_5_and_after_15_minutes_and_then_fails(kept, keeper, clock):
+def test_key_change_is_retried_after_5_and_15_minutes_and_then_fails(kept, keeper, clock):
     kept.store.keys.create(alias="alias/old")
     domain_id = kept.new_domain(key="alias/old")
     other = kept.new_domain()
@@ -90,7 +90,7 @@ def test_a_key_change_is_tried_at_once_after_5_and_after_15_minutes_and_then_fai
     assert details(kept, other) is None
 
 
-def test_a_damaged_key_file_holds_up_no_other_domain_and_its_path_is_not_told(kept, keeper):
+def test_damaged_key_file_delays_no_other_domain_and_hides_its_path(kept, keeper):
     broken = kept.store.keys.create(alias="alias/broken")
     kept.store.keys.create(alias="alias/fine")
     bad, good = kept.new_domain(key="alias/broken"), kept.new_domain(key="alias/fine")

@@ -1,4 +1,4 @@
-"""Domains whose keys are in AWS KMS (moto's): their grants from making to end, and what operators see."""
+"""Domains with keys in AWS KMS (moto): their grants, and what operators see."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from batch_testbed import Testbed
 from kept_testbed import MovedClock
 
 from sonant.cli import doctor
-from sonant.cli import keys as key_commands
+from sonant.cli import key as key_commands
 from sonant.errors import SetupError
 from sonant.retention.housekeeping import Housekeeper
 from sonant.settings import Kms, Settings
@@ -100,13 +100,11 @@ def test_a_domain_is_erased_although_its_key_is_gone(
     assert keeper.erase_domains() == 1
 
 
-def test_the_doctor_tells_of_remote_keys_and_the_key_commands_send_away(
-    far_testbed: Testbed, kms: Any
-) -> None:
+def test_doctor_checks_remote_keys_and_key_commands_refuse_them(far_testbed: Testbed, kms: Any) -> None:
     keys = [kms.create_key()["KeyMetadata"]["Arn"] for _ in range(2)]
     for key in keys:
         far_testbed.new_domain(key=key)
     kms.disable_key(KeyId=keys[0].rpartition("/")[2])  # moto takes no ARN here
-    assert doctor._keys(far_testbed.settings) == "aws-kms: 1 of the 2 keys in use are enabled"
+    assert doctor.check_key_store(far_testbed.settings) == "aws-kms: 1 of the 2 keys in use are enabled"
     with pytest.raises(SetupError, match="live in AWS KMS"):
-        key_commands.show_all(far_testbed.settings, None)
+        key_commands.open_key_store(far_testbed.settings, None)

@@ -1,14 +1,15 @@
-"""New material for a key: data keys are wrapped anew, what they seal stays, and old material can go."""
+"""Rotation of a key: data keys are wrapped again, sealed data stays, old material can be destroyed."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 from batch_values import entry
+from click.testing import CliRunner
 
 from sonant.assembly.installation import DEFAULT_ALIAS
 from sonant.cli import key_rotation
-from sonant.cli import keys as key_commands
+from sonant.cli.key import key as key_commands
 from sonant.errors import SealBroken, SetupError
 from sonant.storage.crypto.vault import encryption_context
 from sonant.storage.keys.local import LocalKeyStore
@@ -91,13 +92,15 @@ def test_objects_that_were_sealed_before_hold_earlier_material(rotating):
     assert set(testbed.voiceprints(domain_id)) == {"ada"}
 
 
-def test_another_process_sees_the_new_material_at_once(rotating, capsys):
+def test_another_process_sees_the_new_material_at_once(rotating):
     testbed, domain_id, _ = rotating
-    key_commands.rotate(testbed.settings, None, DEFAULT_ALIAS, forget=False)
-    key_commands.rotate(testbed.settings, None, DEFAULT_ALIAS, forget=True)
+    rotate = ["rotate", DEFAULT_ALIAS, "--data", str(testbed.settings.data)]
+    rotated = CliRunner().invoke(key_commands, rotate, catch_exceptions=False)
+    forgotten = CliRunner().invoke(
+        key_commands, [*rotate, "--forget-earlier", "--yes"], catch_exceptions=False
+    )
     assert set(testbed.voiceprints(domain_id)) == {"ada"}
-    told = capsys.readouterr().out
-    assert "the data keys of 1 domains" in told and "1 rotations destroyed" in told
+    assert "the data keys of 1 domains" in rotated.output and "1 rotations destroyed" in forgotten.output
 
 
 def test_a_disabled_key_is_not_rotated(rotating):

@@ -42,14 +42,14 @@ def message(live, domain, name):
     return details["EnrollmentRequestDetails"].get("Message")
 
 
-def test_a_new_speaker_is_enrolled_from_the_call(live, domain, talk):
+def test_new_speaker_is_enrolled_from_the_call(live, domain, talk):
     # Given
     name = ask(live, domain)
     assert status(live, domain, name) == "NOT_ENOUGH_SPEECH"
     assert live.testbed.speakers(domain)["customer-1"].status == "PENDING"
 
     # When
-    live.take(domain, name, talk)
+    live.run_call(domain, name, talk)
 
     # Then: the voiceprint is there, and audio to make it anew
     assert status(live, domain, name) == "COMPLETED"
@@ -65,34 +65,32 @@ def test_a_new_speaker_is_enrolled_from_the_call(live, domain, talk):
     assert event["data"]["enrollmentStatus"] == "NEW_ENROLLMENT"
 
 
-def test_who_was_enrolled_in_one_call_is_accepted_in_the_next_and_another_is_not(
-    live, domain, talk, again, make_call
-):
-    live.take(domain, ask(live, domain), talk)
+def test_enrolled_caller_is_accepted_next_time_and_another_is_not(live, domain, talk, again, make_call):
+    live.run_call(domain, ask(live, domain), talk)
     other = customer(make_call("russian", 5, net_speech_s=14, channels=1))
 
     decisions = []
     for samples in (again, other):
         name = live.start(domain, SpeakerId="customer-1").name
-        live.take(domain, name, samples)
+        live.run_call(domain, name, samples)
         result = live.call("EvaluateSession", DomainId=domain, SessionNameOrId=name)
         decisions.append(result["AuthenticationResult"]["Decision"])
 
     assert decisions == ["ACCEPT", "REJECT"]
 
 
-def test_who_was_enrolled_in_this_very_call_is_no_replay_of_himself(live, domain, talk):
+def test_enrollment_in_this_call_is_no_replay(live, domain, talk):
     name = ask(live, domain)
-    live.take(domain, name, talk)
+    live.run_call(domain, name, talk)
     result = live.call("EvaluateSession", DomainId=domain, SessionNameOrId=name)
     assert result["FraudDetectionResult"]["Decision"] == "LOW_RISK"
     assert result["AuthenticationResult"]["Decision"] == "ACCEPT"
 
 
-def test_an_enrollment_that_is_asked_for_late_uses_the_speech_that_was(live, domain, talk):
+def test_late_enrollment_request_uses_the_earlier_speech(live, domain, talk):
     name = live.start(domain, SpeakerId="customer-1").name
     stream = live.open(domain, name)
-    live.speak(stream, talk)
+    live.push(stream, talk)
 
     live.call("EnrollBySession", DomainId=domain, SessionNameOrId=name)
 
@@ -100,33 +98,33 @@ def test_an_enrollment_that_is_asked_for_late_uses_the_speech_that_was(live, dom
     live.hang_up(stream)
 
 
-def test_enrolling_again_makes_a_new_voiceprint_and_the_status_stays(live, domain, talk, again):
-    live.take(domain, ask(live, domain), talk)
+def test_second_enrollment_replaces_the_voiceprint(live, domain, talk, again):
+    live.run_call(domain, ask(live, domain), talk)
     before = live.testbed.voiceprints(domain)["customer-1"]
 
-    live.take(domain, ask(live, domain), again)
+    live.run_call(domain, ask(live, domain), again)
 
     after = live.testbed.voiceprints(domain)["customer-1"]
     assert live.testbed.speakers(domain)["customer-1"].status == "ENROLLED"
     assert 0.5 < float(before @ after) < 0.9999
     with live.testbed.store.database.read() as connection:
-        noted = calibrations.repetitions(connection, domain, shipped_encoder_id(), 10)
+        noted = calibrations.list_repeated_enrollments(connection, domain, shipped_encoder_id(), 10)
     assert [one.similarity for one in noted] == [pytest.approx(float(before @ after), abs=1e-4)]
     assert live.events(domain, SPEAKER_EVENT)[-1]["data"]["enrollmentStatus"] == "ENROLLMENT_OVERWRITE"
 
 
-def test_a_recording_that_was_enrolled_before_enrolls_nobody_in_a_call(live, domain, talk):
-    live.take(domain, ask(live, domain), talk)
+def test_replayed_recording_is_not_enrolled(live, domain, talk):
+    live.run_call(domain, ask(live, domain), talk)
 
     name = ask(live, domain, speaker="customer-2")
-    live.take(domain, name, talk)
+    live.run_call(domain, name, talk)
 
     assert status(live, domain, name) == "FAILED"
     assert "VoiceSpoofingRisk is 100" in message(live, domain, name)
     assert set(live.testbed.voiceprints(domain)) == {"customer-1"}
 
 
-def test_a_fraudster_is_not_enrolled_and_not_named(live, talk, again):
+def test_fraudster_is_not_enrolled_and_not_named(live, talk, again):
     # Given: the speaker is on the domain's watchlist, from another call
     domain = live.testbed.new_domain()
     live.testbed.put("s3://calls/known-fraudster.wav", _wav(again))
@@ -136,7 +134,7 @@ def test_a_fraudster_is_not_enrolled_and_not_named(live, talk, again):
 
     # When
     name = ask(live, domain)
-    live.take(domain, name, talk)
+    live.run_call(domain, name, talk)
 
     # Then
     assert status(live, domain, name) == "FAILED"
@@ -151,21 +149,21 @@ def test_a_fraudster_is_not_enrolled_and_not_named(live, talk, again):
     assert (found["decision"], found["reasons"]) == ("HIGH_RISK", ["KNOWN_FRAUDSTER"])
 
 
-def test_without_fraud_detection_nobody_is_looked_for(live, domain, talk):
-    live.take(domain, ask(live, domain), talk)
+def test_enrollment_without_fraud_detection_skips_the_checks(live, domain, talk):
+    live.run_call(domain, ask(live, domain), talk)
     name = ask(live, domain, speaker="customer-2", IsFraudDetectionEnabled=False)
-    live.take(domain, name, talk)
+    live.run_call(domain, name, talk)
     assert status(live, domain, name) == "COMPLETED"
 
 
 @pytest.mark.parametrize("operation", ["OptOutSpeaker", "DeleteSpeaker"])
-def test_who_opts_out_or_is_deleted_in_mid_call_is_not_enrolled(live, domain, talk, operation):
+def test_speaker_opted_out_or_deleted_during_the_call_is_not_enrolled(live, domain, talk, operation):
     name = ask(live, domain)
     stream = live.open(domain, name)
-    live.speak(stream, talk[: 5 * 8000])
+    live.push(stream, talk[: 5 * 8000])
 
     live.call(operation, DomainId=domain, SpeakerId="customer-1")
-    live.speak(stream, talk[5 * 8000 :])
+    live.push(stream, talk[5 * 8000 :])
     live.hang_up(stream)
 
     assert live.session(domain, name).enrollment_status == "FAILED"
@@ -173,13 +171,13 @@ def test_who_opts_out_or_is_deleted_in_mid_call_is_not_enrolled(live, domain, ta
     assert live.testbed.voiceprints(domain) == {}
 
 
-def test_what_was_too_short_is_gathered_anew_by_the_next_stream(live, domain, talk):
+def test_next_stream_gathers_speech_anew(live, domain, talk):
     name = ask(live, domain)
-    session = live.take(domain, name, talk[: 6 * 8000])
+    session = live.run_call(domain, name, talk[: 6 * 8000])
     assert (session.stream_status, session.enrollment_status) == (ENDED, "NOT_ENOUGH_SPEECH")
 
     live.start(domain, name)
-    session = live.take(domain, name, talk)
+    session = live.run_call(domain, name, talk)
 
     assert session.enrollment_status == "COMPLETED"
     assert session.stream_end_reason == EndReason.CALL_ENDED

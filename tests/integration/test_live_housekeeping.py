@@ -6,11 +6,13 @@ from datetime import timedelta
 
 import pytest
 from kept_testbed import INSTANT, vault_of
+from made_samples import made_sample
 
 from sonant.retention.sessions import LOST, SessionKeeper
 from sonant.sessions.context import LEASE
-from sonant.storage.repositories import sessions, speakers
-from sonant.storage.repositories.sessions import ENDED, ONGOING, PENDING, Progress
+from sonant.storage.repositories import session_streams, sessions, speakers
+from sonant.storage.repositories.session_streams import Progress
+from sonant.storage.repositories.sessions import ENDED, ONGOING, PENDING
 
 IDLE, KEPT = timedelta(seconds=60), timedelta(hours=24)
 
@@ -45,10 +47,10 @@ def stored(kept, name="call"):
 
 def ring(kept, session, clock):
     with kept.store.database.write() as connection:
-        assert sessions.claim_stream(connection, session.session_id, 1, "me", clock.now, clock.now + LEASE)
+        assert session_streams.claim(connection, session.session_id, 1, "me", clock.now, clock.now + LEASE)
 
 
-def test_a_session_that_never_got_a_stream_is_written_down_as_ended(kept, domain, clock, sessions_keeper):
+def test_session_without_a_stream_is_stored_as_ended(kept, domain, clock, sessions_keeper):
     session = start(kept, domain)
     clock.now += IDLE
     assert sessions_keeper.end_silent() == 0
@@ -63,16 +65,14 @@ def test_a_session_that_never_got_a_stream_is_written_down_as_ended(kept, domain
     assert sessions_keeper.end_silent() == 0
 
 
-def test_a_stream_whose_process_is_silent_is_written_down_and_one_that_beats_is_not(
-    kept, domain, clock, sessions_keeper
-):
+def test_stream_without_heartbeat_is_stored_as_ended(kept, domain, clock, sessions_keeper):
     silent, beating = start(kept, domain, "silent"), start(kept, domain, "beating")
     for session in (silent, beating):
         ring(kept, session, clock)
     clock.now += LEASE
     progress = Progress(session_id=beating.session_id, stream=1, heard_s=10.0, net_speech_s=4.0)
     with kept.store.database.write() as connection:
-        sessions.beat(connection, "me", [progress], clock.now + LEASE)
+        session_streams.heartbeat(connection, "me", [progress], clock.now + LEASE)
     clock.now += INSTANT
 
     assert sessions_keeper.end_silent() == 1
@@ -82,13 +82,13 @@ def test_a_stream_whose_process_is_silent_is_written_down_and_one_that_beats_is_
 
 
 @pytest.mark.parametrize("began", [False, True])
-def test_an_enrollment_that_nobody_carries_through_has_failed(kept, domain, clock, sessions_keeper, began):
+def test_stalled_enrollment_fails(kept, domain, clock, sessions_keeper, began):
     session = start(kept, domain, SpeakerId="customer")
     ring(kept, session, clock)
     with kept.store.database.write() as connection:
         sessions.set_enrollment(connection, session.session_id, "IN_PROGRESS", None, clock.now)
         if began:  # EndStream came while the voiceprint was made, and then the process died
-            sessions.end_stream(connection, session.session_id, 1, "REQUESTED", clock.now, clock.now + KEPT)
+            session_streams.end(connection, session.session_id, 1, "REQUESTED", clock.now, clock.now + KEPT)
     clock.now += timedelta(minutes=5) + INSTANT
 
     assert sessions_keeper.end_silent() == 1
@@ -97,7 +97,7 @@ def test_an_enrollment_that_nobody_carries_through_has_failed(kept, domain, cloc
     assert (ended.enrollment_status, ended.enrollment_message) == ("FAILED", LOST)
 
 
-def test_a_session_is_erased_a_day_after_its_last_stream_ended(kept, domain, clock, sessions_keeper):
+def test_session_is_erased_a_day_after_its_last_stream(kept, domain, clock, sessions_keeper):
     start(kept, domain)
     clock.now += IDLE + INSTANT
     sessions_keeper.end_silent()
@@ -110,17 +110,15 @@ def test_a_session_is_erased_a_day_after_its_last_stream_ended(kept, domain, clo
     assert found(kept, domain) is None
 
 
-def test_speakers_who_only_were_on_a_session_are_forgotten_a_day_after_it(
-    kept, domain, clock, sessions_keeper
-):
+def test_pending_speaker_is_deleted_a_day_after_its_session(kept, domain, clock, sessions_keeper):
     # Given: three speakers made by sessions; one is enrolled by now, one is on a session that is kept
     for name in ("gone", "enrolled", "kept"):
         start(kept, domain, name, SpeakerId=name)
     enrolled = kept.speakers(domain)["enrolled"]
     with kept.store.database.write() as connection:
         seal = enrolled.seal(vault_of(kept, connection, domain))
-        voiceprint = speakers.Voiceprint(model_id="m", vector=bytes(1024), audio=None, net_speech_s=6.0)
-        speakers.enroll(connection, seal, enrolled.speaker_id, voiceprint, clock.now)
+        sample = made_sample([0.0] * 256, net_speech_s=6.0)
+        speakers.enroll(connection, seal, enrolled.speaker_id, sample, clock.now)
     clock.now += IDLE + INSTANT
     sessions_keeper.end_silent()
     clock.now += KEPT
@@ -135,9 +133,7 @@ def test_speakers_who_only_were_on_a_session_are_forgotten_a_day_after_it(
     assert set(kept.speakers(domain)) == {"enrolled", "kept"}
 
 
-def test_a_restart_ends_all_streams_that_were_ongoing_and_leaves_those_that_wait(
-    kept, domain, clock, sessions_keeper
-):
+def test_restart_ends_ongoing_streams_and_leaves_pending_ones(kept, domain, clock, sessions_keeper):
     ring(kept, start(kept, domain, "ongoing"), clock)
     start(kept, domain, "waiting")
 
@@ -147,7 +143,7 @@ def test_a_restart_ends_all_streams_that_were_ongoing_and_leaves_those_that_wait
     assert stored(kept, "waiting") == PENDING
 
 
-def test_the_housekeeper_does_all_of_it(kept, domain, clock, keeper, sessions_keeper):
+def test_housekeeper_runs_all_steps(kept, domain, clock, keeper, sessions_keeper):
     from dataclasses import replace
 
     start(kept, domain, SpeakerId="customer")

@@ -13,7 +13,7 @@ from sonant.errors import AccessDenied, Conflict, ResourceNotFound, ServiceQuota
 from sonant.sessions.calls import Call, EndReason, StreamFault
 from sonant.settings import Live, Quotas
 from sonant.storage.repositories import sessions
-from sonant.storage.repositories.session_hearings import AUTHENTICATION
+from sonant.storage.repositories.session_samples import AUTHENTICATION
 from sonant.storage.repositories.sessions import ENDED, ONGOING, PENDING
 
 SILENCE = np.zeros(1600, np.int16)
@@ -41,13 +41,13 @@ def brief(variant):
 # --- beginning
 
 
-def test_a_stream_is_ongoing_with_its_first_audio_and_not_before(live, domain):
+def test_stream_is_ongoing_from_its_first_audio(live, domain):
     name = live.start(domain).name
     stream = live.open(domain, name)
-    live.take(domain, live.start(domain).name, SILENCE)  # another is heard from its beginning to its end
+    live.run_call(domain, live.start(domain).name, SILENCE)  # another is heard from its beginning to its end
     assert live.session(domain, name).stream_status == PENDING
 
-    live.speak(stream, SILENCE)
+    live.push(stream, SILENCE)
 
     session = live.session(domain, name)
     assert session.stream_status == ONGOING
@@ -56,22 +56,22 @@ def test_a_stream_is_ongoing_with_its_first_audio_and_not_before(live, domain):
 
 
 @pytest.mark.parametrize("spoken", [False, True])
-def test_a_second_carrier_for_a_stream_is_refused_and_the_first_goes_on(live, domain, spoken):
+def test_second_carrier_is_refused_and_the_first_goes_on(live, domain, spoken):
     name = live.start(domain).name
     stream = live.open(domain, name)
     if spoken:
-        live.speak(stream, SILENCE)
+        live.push(stream, SILENCE)
 
     with pytest.raises(Conflict) as caught:
         live.open(domain, name)
 
     assert caught.value.members["ConflictType"] == "ANOTHER_ACTIVE_STREAM"
-    live.speak(stream, SILENCE)
+    live.push(stream, SILENCE)
     live.hang_up(stream)
     assert live.session(domain, name).heard_s > 0.1
 
 
-def test_what_does_not_exist_cannot_be_called(live, domain):
+def test_call_for_what_does_not_exist_is_refused(live, domain):
     name = live.start(domain).name
     for how, kind in (
         ({"domain_id": "A" * 22, "name": name}, "DOMAIN"),
@@ -86,32 +86,32 @@ def test_what_does_not_exist_cannot_be_called(live, domain):
         assert caught.value.members["ResourceType"] == kind
 
 
-def test_a_domain_of_another_account_does_not_exist(live, domain):
+def test_domain_of_another_account_does_not_exist(live, domain):
     name = live.start(domain).name
     with pytest.raises(ResourceNotFound):
-        live.intake.open(Call(account_id="111111111111", domain_id=domain, session=name))
+        live.manager.open(Call(account_id="111111111111", domain_id=domain, session=name))
 
 
-def test_a_session_whose_stream_has_ended_waits_for_none(live, domain):
+def test_session_with_an_ended_stream_takes_no_call(live, domain):
     name = live.start(domain).name
-    live.take(domain, name, SILENCE)
+    live.run_call(domain, name, SILENCE)
     with pytest.raises(ResourceNotFound):
         live.open(domain, name)
 
 
-def test_a_carrier_may_start_a_session_by_itself_and_the_next_stream_of_it(live, domain):
+def test_carrier_may_start_a_session_and_its_next_stream(live, domain):
     # Given: nobody called StartSession
-    first = live.take(domain, "from-the-carrier", SILENCE, create=True)
+    first = live.run_call(domain, "from-the-carrier", SILENCE, create=True)
     assert (first.stream, first.acceptance_threshold, first.risk_threshold) == (1, 90, 50)
 
     # When: it calls again
-    second = live.take(domain, "from-the-carrier", SILENCE, create=True)
+    second = live.run_call(domain, "from-the-carrier", SILENCE, create=True)
 
     # Then
     assert (second.session_id, second.stream) == (first.session_id, 2)
 
 
-def test_a_session_that_a_carrier_starts_counts_against_the_quota(variant):
+def test_session_started_by_a_carrier_counts_against_the_quota(variant):
     live = LiveTestbed.of(variant(quotas=Quotas(active_sessions_per_domain=1, domains_per_account=1000)))
     try:
         domain = live.testbed.new_domain()
@@ -122,14 +122,14 @@ def test_a_session_that_a_carrier_starts_counts_against_the_quota(variant):
         live.close()
 
 
-def test_the_speaker_that_a_carrier_names_is_set_and_made_if_need_be(live, domain):
+def test_carriers_speaker_id_is_set_and_created_if_new(live, domain):
     name = live.start(domain).name
-    session = live.take(domain, name, SILENCE, speaker_id="customer-7")
+    session = live.run_call(domain, name, SILENCE, speaker_id="customer-7")
     speaker = live.testbed.speakers(domain)["customer-7"]
     assert (speaker.status, speaker.speaker_id) == ("PENDING", session.speaker_id)
 
 
-def test_a_suspended_domain_takes_no_call(live):
+def test_suspended_domain_takes_no_call(live):
     domain = live.testbed.new_domain()
     name = live.start(domain).name
     live.call("DeleteDomain", DomainId=domain)
@@ -138,7 +138,7 @@ def test_a_suspended_domain_takes_no_call(live):
     assert caught.value.members["ConflictType"] == "DOMAIN_NOT_ACTIVE"
 
 
-def test_a_domain_whose_key_is_disabled_takes_no_call(live):
+def test_domain_with_disabled_key_takes_no_call(live):
     key = live.testbed.store.keys.create("of calls")
     domain = live.testbed.new_domain(key=key.arn)
     name = live.start(domain).name
@@ -151,58 +151,58 @@ def test_a_domain_whose_key_is_disabled_takes_no_call(live):
 
 
 @pytest.mark.parametrize("reason", [EndReason.CALL_ENDED, EndReason.DISCONNECTED, EndReason.MALFORMED])
-def test_what_was_heard_before_the_end_is_kept_however_it_comes(live, domain, talk, reason):
+def test_results_before_the_end_are_kept_for_any_reason(live, domain, talk, reason):
     name = live.start(domain).name
     stream = live.open(domain, name)
-    live.speak(stream, talk)
+    live.push(stream, talk)
     live.hang_up(stream, reason)
 
     session = live.session(domain, name)
     assert (session.stream_status, session.stream_end_reason) == (ENDED, reason)
-    assert AUTHENTICATION in live.hearings(domain, name)
-    assert live.told == [], "who ended it needs not be told"
+    assert AUTHENTICATION in live.analyzed(domain, name)
+    assert live.ends == [], "who ended it needs not be told"
 
 
-def test_audio_that_waits_when_the_call_ends_is_still_heard(live, domain, talk):
+def test_audio_waiting_at_the_end_is_processed(live, domain, talk):
     name = live.start(domain).name
     stream = live.open(domain, name)
     for part in np.split(talk[: 17 * 8000], 17):
         wait_until("there is room", lambda: stream.room_s >= 1)
-        stream.feed(part, 8000)
+        stream.push(part, 8000)
     stream.end(EndReason.CALL_ENDED)
     assert stream.wait_drained(PATIENCE_S)
     assert live.session(domain, name).heard_s > 12
-    assert AUTHENTICATION in live.hearings(domain, name)
+    assert AUTHENTICATION in live.analyzed(domain, name)
 
 
-def test_a_connection_lost_before_any_audio_leaves_the_session_to_the_next_carrier(live, domain):
+def test_connection_lost_before_audio_leaves_the_session_pending(live, domain):
     name = live.start(domain).name
     live.hang_up(live.open(domain, name), EndReason.DISCONNECTED)
     assert live.session(domain, name).stream_status == PENDING
-    assert live.take(domain, name, SILENCE).stream_end_reason == EndReason.CALL_ENDED
+    assert live.run_call(domain, name, SILENCE).stream_end_reason == EndReason.CALL_ENDED
 
 
-def test_end_stream_ends_it_and_the_carrier_is_told(live, domain):
+def test_end_stream_ends_it_and_informs_the_carrier(live, domain):
     name = live.start(domain).name
     stream = live.open(domain, name)
-    live.speak(stream, SILENCE)
+    live.push(stream, SILENCE)
 
     live.call("EndStream", DomainId=domain, SessionNameOrId=name)
 
-    assert live.until_told() == [EndReason.REQUESTED]
+    assert live.until_ended() == [EndReason.REQUESTED]
     assert stream.wait_drained(PATIENCE_S)
     assert live.session(domain, name).stream_end_reason == EndReason.REQUESTED
     with pytest.raises(StreamFault) as caught:
-        stream.feed(SILENCE, 8000)
+        stream.push(SILENCE, 8000)
     assert caught.value.reason is EndReason.REQUESTED
 
 
-def test_who_asks_late_is_told_of_the_end_all_the_same(live, domain):
+def test_late_callback_is_called_with_the_end(live, domain):
     name = live.start(domain).name
     stream = live.open(domain, name)
-    live.speak(stream, SILENCE)
+    live.push(stream, SILENCE)
     live.call("EndStream", DomainId=domain, SessionNameOrId=name)
-    live.until_told()
+    live.until_ended()
     late: list[EndReason] = []
     stream.on_end(late.append)
     assert late == [EndReason.REQUESTED]
@@ -217,89 +217,89 @@ def _disable(live, _domain, key):
 
 
 @pytest.mark.parametrize("go", [_suspend, _disable])
-def test_a_domain_that_goes_ends_its_calls_and_no_others(live, domain, talk, go):
+def test_unavailable_domain_ends_its_calls_only(live, domain, talk, go):
     # Given: calls in two domains
     key = live.testbed.store.keys.create("of calls").arn
     going = live.testbed.new_domain(key=key)
     ended, other = (live.open(where, live.start(where).name) for where in (going, domain))
     for stream in (ended, other):
-        live.speak(stream, SILENCE)
+        live.push(stream, SILENCE)
 
     # When: one is suspended, or its key disabled
     go(live, going, key)
 
     # Then
-    assert live.until_told() == [EndReason.DOMAIN_GONE]
+    assert live.until_ended() == [EndReason.DOMAIN_GONE]
     assert ended.wait_drained(PATIENCE_S)
-    live.speak(other, talk)
+    live.push(other, talk)
     live.hang_up(other)
     with live.testbed.store.database.read() as connection:
         left = sessions.find(connection, going, ended.session_id, live.testbed.store.clock())
         kept = sessions.find(connection, domain, other.session_id, live.testbed.store.clock())
     assert left is not None and kept is not None
     assert left.stream_end_reason == EndReason.DOMAIN_GONE
-    assert AUTHENTICATION in live.hearings(domain, kept.name)
+    assert AUTHENTICATION in live.analyzed(domain, kept.name)
 
 
 # --- bounds
 
 
-def test_a_silent_line_is_ended(brief):
+def test_silent_line_is_ended(brief):
     live = brief(idle_s=0.5)
     domain = live.testbed.new_domain()
     name = live.start(domain).name
     stream = live.open(domain, name)
-    live.speak(stream, SILENCE)
+    live.push(stream, SILENCE)
     live.until(domain, name, stream_status=ENDED, stream_end_reason=EndReason.IDLE)
-    assert live.told == [EndReason.IDLE]
+    assert live.ends == [EndReason.IDLE]
 
 
-def test_a_line_that_never_brings_audio_is_let_go(brief):
+def test_line_without_audio_is_ended(brief):
     live = brief(idle_s=0.5)
     domain = live.testbed.new_domain()
     name = live.start(domain).name
     stream = live.open(domain, name)
     assert stream.wait_drained(PATIENCE_S)
     live.until(domain, name, stream_status=ENDED, stream_end_reason=EndReason.NEVER_BEGAN)
-    assert live.until_told() == [EndReason.NEVER_BEGAN]
+    assert live.until_ended() == [EndReason.NEVER_BEGAN]
 
 
-def test_a_call_that_takes_too_long_is_ended(brief):
+def test_too_long_call_is_ended(brief):
     live = brief(max_stream_s=1.0)
     domain = live.testbed.new_domain()
     name = live.start(domain).name
     stream = live.open(domain, name)
-    live.speak(stream, np.zeros(8000 * 2, np.int16))
+    live.push(stream, np.zeros(8000 * 2, np.int16))
     live.until(domain, name, stream_end_reason=EndReason.TOO_LONG)
 
 
-def test_audio_faster_than_it_can_be_heard_is_a_fault_of_that_stream(live, domain):
+def test_audio_without_room_is_a_fault_of_that_stream(live, domain):
     stream = live.open(domain, live.start(domain).name)
     assert stream.room_s == 10
     with pytest.raises(StreamFault) as caught:
-        stream.feed(np.zeros(80_001, np.int16), 8000)
+        stream.push(np.zeros(80_001, np.int16), 8000)
     assert caught.value.reason is EndReason.OVERRUN
-    live.speak(stream, SILENCE)
+    live.push(stream, SILENCE)
     live.hang_up(stream, caught.value.reason)
 
 
 @pytest.mark.parametrize(("first", "second"), [(8000, 16000), (4000, None), (96000, None), (0, None)])
-def test_rates_that_change_or_that_no_telephone_has_are_faults(live, domain, first, second):
+def test_changing_or_unsupported_rate_is_a_fault(live, domain, first, second):
     stream = live.open(domain, live.start(domain).name)
     with pytest.raises(StreamFault) as caught:
-        stream.feed(SILENCE, first)
-        stream.feed(SILENCE, second)
+        stream.push(SILENCE, first)
+        stream.push(SILENCE, second)
     assert caught.value.reason is EndReason.MALFORMED
     stream.end(EndReason.MALFORMED)
 
 
-def test_an_event_loop_can_wait_for_a_call_to_be_heard(live, domain, talk):
+def test_event_loop_can_wait_until_a_call_is_processed(live, domain, talk):
     stream = live.open(domain, live.start(domain).name)
 
     async def carry():
         for part in np.split(talk[: 16 * 8000], 160):
             await until("there is room", lambda: stream.room_s >= 1)
-            stream.feed(part, 8000)
+            stream.push(part, 8000)
         await stream.drained()
         heard = stream.room_s
         stream.end(EndReason.CALL_ENDED)

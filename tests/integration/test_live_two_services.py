@@ -9,7 +9,7 @@ from batch_testbed import Testbed
 from batch_values import entry
 from cluster_testbed import Cluster
 from live_testbed import customer
-from two_services import Side, hang_up, named, refused, said_until_closed, say
+from two_services import Side, hang_up, messages_until_closed, named, refused, say
 
 from sonant.settings import Enrollment, Fraud, Jobs, Registration, Settings
 
@@ -77,7 +77,7 @@ def speech(calls):
     return {name: customer(recording).tobytes() for name, recording in calls.items()}
 
 
-def test_who_calls_at_one_service_is_told_by_the_other_while_the_call_goes_on(sides, domain, name, speech):
+def test_result_of_an_ongoing_call_is_given_by_the_other_service(sides, domain, name, speech):
     one, other = sides
     started = one.own.start_session(DomainId=domain, SessionName=name, SpeakerId=CALLER, ClientToken=name)
     with one.carrying(domain, name) as line:
@@ -100,7 +100,7 @@ def test_who_calls_at_one_service_is_told_by_the_other_while_the_call_goes_on(si
     assert other.session(domain, name)["StreamEndReason"] == "CALL_ENDED"
 
 
-def test_a_session_started_at_one_service_is_carried_by_the_other(sides, domain, name, speech):
+def test_session_started_at_one_service_streams_at_the_other(sides, domain, name, speech):
     one, other = sides
     one.own.start_session(DomainId=domain, SessionName=name, SpeakerId=CALLER)
     with other.carrying(domain, name) as line:
@@ -109,7 +109,7 @@ def test_a_session_started_at_one_service_is_carried_by_the_other(sides, domain,
     assert one.evaluation(domain, name)["AuthenticationResult"]["Decision"] == "REJECT"
 
 
-def test_a_call_has_one_stream_whichever_service_a_second_comes_to(sides, domain, name, speech):
+def test_second_stream_is_refused_at_either_service(sides, domain, name, speech):
     one, other = sides
     one.own.start_session(DomainId=domain, SessionName=name)
     with one.carrying(domain, name) as line:
@@ -120,18 +120,18 @@ def test_a_call_has_one_stream_whichever_service_a_second_comes_to(sides, domain
         assert hang_up(line) == "CALL_ENDED"
 
 
-def test_of_two_carriers_who_come_before_any_audio_the_first_to_speak_is_heard(sides, domain, name, speech):
+def test_first_carrier_to_send_audio_gets_the_stream(sides, domain, name, speech):
     one, other = sides
     one.own.start_session(DomainId=domain, SessionName=name, SpeakerId=CALLER)
     with one.carrying(domain, name) as first, other.carrying(domain, name) as second:
         say(first, speech["english-again.wav"])
         other.until(domain, name, StreamingStatus="ONGOING")
-        assert said_until_closed(second)[1:] == (1008, "OVERRUN")
+        assert messages_until_closed(second)[1:] == (1008, "OVERRUN")
         assert other.evaluated(domain, name)["AuthenticationResult"]["Decision"] == "ACCEPT"
         assert hang_up(first) == "CALL_ENDED"
 
 
-def test_what_is_asked_at_one_service_reaches_the_call_at_the_other(sides, domain, name, speech):
+def test_changes_at_one_service_reach_the_call_at_the_other(sides, domain, name, speech):
     one, other = sides
     one.own.start_session(DomainId=domain, SessionName=name)
     with one.carrying(domain, name) as line:
@@ -146,12 +146,12 @@ def test_what_is_asked_at_one_service_reaches_the_call_at_the_other(sides, domai
         assert other.evaluated(domain, name)["AuthenticationResult"]["Decision"] == "ACCEPT"
 
         other.own.end_stream(**named(domain, name))
-        assert said_until_closed(line)[1:] == (1000, "REQUESTED")
+        assert messages_until_closed(line)[1:] == (1000, "REQUESTED")
     found = other.voice_id.describe_speaker(DomainId=domain, SpeakerId=name)["Speaker"]
     assert found["Status"] == "ENROLLED"
 
 
-def test_what_changes_while_both_services_know_a_domain_counts_at_both(sides, testbed, speech):
+def test_new_fraudster_counts_at_both_services(sides, testbed, speech):
     # Given: both have made results in the domain, so that both remember its fraudsters and recordings
     domain = testbed.new_domain()
 
@@ -182,7 +182,7 @@ def test_what_changes_while_both_services_know_a_domain_counts_at_both(sides, te
         assert told["FraudDetectionResult"]["Reasons"] == ["KNOWN_FRAUDSTER"]
 
 
-def test_who_opts_out_at_one_service_is_not_accepted_at_the_other(sides, testbed, name, speech):
+def test_opt_out_at_one_service_counts_at_the_other(sides, testbed, name, speech):
     one, other = sides
     domain = testbed.new_domain()
     assert testbed.enroll(domain, [entry("r", CALLER, "s3://calls/english.wav")]).status == "COMPLETED"
@@ -196,7 +196,7 @@ def test_who_opts_out_at_one_service_is_not_accepted_at_the_other(sides, testbed
 
 
 @pytest.mark.parametrize("waits", [False, pytest.param(True, marks=pytest.mark.slow)])
-def test_the_call_of_a_service_that_is_killed_ends_and_goes_on_at_the_other(
+def test_killed_services_call_ends_and_continues_at_the_other(
     testbed, cluster, sides, domain, name, speech, waits
 ):
     _, other = sides

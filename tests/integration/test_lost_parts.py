@@ -26,13 +26,15 @@ from sonant.assembly import installation, service
 from sonant.assembly.installation import DEFAULT_ALIAS, first_start, open_store
 from sonant.audit.findings import Finding, FindingsTrail
 from sonant.audit.trail import Trail
-from sonant.backup import making, restoring
+from sonant.backup import create as backup_create
+from sonant.backup import restore as backup_restore
 from sonant.cli import main
 from sonant.errors import KeysUnreachable, SetupError
 from sonant.iam import ALLOW_ALL
 from sonant.operations import OPERATIONS
 from sonant.operations.service import Caller
 from sonant.settings import Jobs, Settings
+from sonant.storage import backends
 from sonant.storage.database.engine import Database
 from sonant.storage.database.schema import access_keys, principals
 from sonant.storage.repositories import access, domains, key_checks
@@ -72,7 +74,7 @@ def start(settings: Settings) -> None:
     store = open_store(settings, create=True)
     with closing(store.database):
         first_start(store)
-        store.backends.tidy()
+        store.backends.clean_up()
 
 
 @pytest.fixture(scope="module")
@@ -117,17 +119,19 @@ def _destroy_a_key(testbed: Testbed) -> None:
     keys.create("weak", alias="alias/weak")
     testbed.new_domain("shredded", key="alias/weak")
     keys.schedule_deletion("alias/weak", 7)
-    later = installation.local_accounts(testbed.settings, lambda: now() + timedelta(days=8))
+    later = backends.local_accounts(testbed.settings, lambda: now() + timedelta(days=8))
     assert len(later.keys(testbed.settings.account).purge_due()) == 1
 
 
 def _domain(testbed: Testbed) -> domains.Domain:
     with testbed.store.database.read() as connection:
-        return domains.every(connection)[0]
+        return domains.list_all(connection)[0]
 
 
 def _finding():
-    return Finding(job_id="j", place=1, outcome="ERROR_400", details={"decision": "HIGH_RISK", "reasons": []})
+    return Finding(
+        job_id="j", request_number=1, outcome="ERROR_400", details={"decision": "HIGH_RISK", "reasons": []}
+    )
 
 
 def _checkpoint(data: Path) -> None:
@@ -288,9 +292,9 @@ def test_a_first_start_that_is_cut_off_is_carried_on(tmp_path: Path, monkeypatch
     def cut_off(*_: object) -> None:
         raise KeyboardInterrupt
 
-    for where in ("_name_for_good", "write_private"):
+    for step in ("service_key.rename_pending_key", "bootstrap.write_private"):
         with monkeypatch.context() as patched:
-            patched.setattr(installation, where, cut_off)
+            patched.setattr(f"sonant.assembly.installation.{step}", cut_off)
             with pytest.raises(KeyboardInterrupt):
                 start(settings)
     start(settings)
@@ -355,7 +359,8 @@ def needed_key(data: Path) -> Path:
     """The file of a key that a domain of the first account has."""
     with closing(open_store(settings_of(data)).database) as database, database.read() as connection:
         found = [
-            data / "keys" / f"{one.kms_key_arn.rpartition('/')[2]}.json" for one in domains.every(connection)
+            data / "keys" / f"{one.kms_key_arn.rpartition('/')[2]}.json"
+            for one in domains.list_all(connection)
         ]
     return next(path for path in found if path.exists())
 
@@ -372,7 +377,7 @@ def test_a_lost_key_of_a_domain_is_named_with_its_folder(copy: Path) -> None:
     )
 
 
-def test_a_key_that_is_lost_for_good_is_done_without_until_it_is_put_back(copy: Path) -> None:
+def test_accepted_key_loss_lasts_until_the_key_is_put_back(copy: Path) -> None:
     key = needed_key(copy)
     saved = key.read_bytes()
     key.unlink()
@@ -415,7 +420,7 @@ def make_older(data: Path) -> None:
     (data / "keys" / "destroyed.json").unlink()
 
 
-def test_an_older_installation_gets_its_check_value_at_its_first_start(copy: Path) -> None:
+def test_older_installation_gets_a_check_value_at_its_first_start(copy: Path) -> None:
     make_older(copy)
     start(settings_of(copy))
     store = open_store(settings_of(copy))
@@ -440,7 +445,7 @@ def test_an_older_installation_with_other_keys_gets_none(copy: Path, keys: str, 
         assert not key_checks.is_recorded(connection)
 
 
-def test_an_older_installation_without_its_keys_of_domains_gets_none(copy: Path) -> None:
+def test_older_installation_without_domain_keys_gets_no_check_value(copy: Path) -> None:
     make_older(copy)
     for path in (copy / "keys").glob("*.json"):
         path.unlink()
@@ -501,26 +506,28 @@ def test_a_backup_that_its_keys_do_not_open_is_not_restored(
     (copy / "keys" / "service.key").write_bytes(secrets.token_bytes(32))
     file, new = tmp_path / "file.backup", settings_of(tmp_path / "new")
     with monkeypatch.context() as patched:
-        patched.setattr(making, "open_store", lambda _: SimpleNamespace(database=SimpleNamespace(close=int)))
-        making.make(settings_of(copy), file, b"a passphrase", now)
+        patched.setattr(
+            backup_create, "open_store", lambda _: SimpleNamespace(database=SimpleNamespace(close=int))
+        )
+        backup_create.create(settings_of(copy), file, b"a passphrase", now)
     with pytest.raises(SetupError, match="is not the one that this database was made with"):
-        restoring.restore(new, file, b"a passphrase")
+        backup_restore.restore(new, file, b"a passphrase")
     assert {path.name for path in tmp_path.iterdir()} == {"data", "file.backup"}
 
 
 def test_readiness_follows_the_folder_of_the_keys(copy: Path) -> None:
     store = open_store(settings_of(copy))
     with closing(store.database):
-        service._look(store)
+        service.check_usable(store)
         away = (copy / "keys").rename(copy.with_name("away"))
         with pytest.raises(KeysUnreachable, match="is gone: put it back"):
-            service._look(store)
+            service.check_usable(store)
         away.rename(copy / "keys")
-        service._look(store)
+        service.check_usable(store)
 
 
 def test_a_backup_is_not_made_of_what_its_keys_do_not_open(copy: Path, tmp_path: Path) -> None:
     (copy / "keys" / "service.key").write_bytes(secrets.token_bytes(32))
     with pytest.raises(SetupError, match="is not the one that this database was made with"):
-        making.make(settings_of(copy), tmp_path / "file.backup", b"a passphrase", now)
+        backup_create.create(settings_of(copy), tmp_path / "file.backup", b"a passphrase", now)
     assert not (tmp_path / "file.backup").exists()

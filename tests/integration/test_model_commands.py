@@ -70,12 +70,12 @@ def test_the_same_bytes_fed_otherwise_are_another_model(data, file, added):
     other = run(data, "add", file, "--kind", "3dspeaker", "--id", "made").split()[0]
     assert other != added
     assert {added, other} <= set(ModelFiles(data).ids())
-    run(data, "remove", other)
+    run(data, "remove", other, "--yes")
     assert other not in ModelFiles(data).ids()
 
 
 def test_a_model_is_not_added_twice(data, file, added):
-    with pytest.raises(SetupError, match="there already"):
+    with pytest.raises(SetupError, match="exists already"):
         run(data, "add", file, "--kind", "wespeaker", "--id", "made")
 
 

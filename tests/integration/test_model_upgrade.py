@@ -12,26 +12,34 @@ from batch_testbed import Testbed
 from batch_values import entry
 from click.testing import CliRunner
 from made_networks import calibration_text, speaker_network
+from made_samples import made_sample
 from sqlalchemy import func, select, update
 
 from sonant.assembly import jobs as app_jobs
 from sonant.assembly.installation import DEFAULT_ALIAS, role_arn
 from sonant.cli import main
+from sonant.cli.model import new_manifest
 from sonant.cli.model_check import Findings
-from sonant.cli.models import _manifest
 from sonant.errors import SetupError, Validation
 from sonant.ids import new_generated_id
 from sonant.jobs import model_upgrade as change
 from sonant.jobs.model_registry import model_calibration, open_model
 from sonant.settings import Enrollment, Jobs, Quotas, Settings
 from sonant.storage.crypto.vault import open_vault
-from sonant.storage.database.schema import fraudster_shadow_voiceprints, shadow_voiceprints
+from sonant.storage.database import schema
 from sonant.storage.database.schema import jobs as job_rows
 from sonant.storage.model_files import ModelFiles
-from sonant.storage.repositories import domains, fraud_voices, jobs, model_upgrades, speakers
+from sonant.storage.repositories import (
+    domains,
+    fraud_voices,
+    jobs,
+    model_upgrades,
+    shadow_voiceprints,
+    speakers,
+)
+from sonant.voice.audio.flac import decode_flac, encode_flac
+from sonant.voice.audio.test_signal import voice_like_signal
 from sonant.voice.calibration.model import Normal, Tail
-from sonant.voice.enrollment import decode_audio, encode_audio
-from sonant.voice.made_speech import made_speech
 from sonant.voice.models import load_models, shipped_encoder_id
 from sonant.voice.models.embedding import embed
 
@@ -46,7 +54,7 @@ def add_model(testbed: Testbed, content: bytes = NETWORK, *, calibrated: bool = 
         level_similarity=1.0, other_similarity=0.5,
     )  # fmt: skip
     digest = hashlib.sha256(content).hexdigest()
-    manifest = _manifest(findings, "wespeaker", "made.onnx", digest, len(content), "made", None)
+    manifest = new_manifest(findings, "wespeaker", "made.onnx", digest, len(content), "made", None)
     text = calibration_text(manifest.model_id) if calibrated else None
     ModelFiles(testbed.settings.data).add(manifest, content, text)
     return manifest.model_id
@@ -91,14 +99,10 @@ class Domain:
         return domain
 
     def enroll(self, name: str, *, audio: bool = True) -> str:
-        voice = made_speech(8000, 6.0, pitch_hz=90 + 25 * (1 + list("abcdefgh").index(name[0])))
+        voice = voice_like_signal(8000, 6.0, pitch_hz=90 + 25 * (1 + list("abcdefgh").index(name[0])))
         found = embed(voice, load_models())
-        print_ = speakers.Voiceprint(
-            model_id=found.model_id,
-            vector=found.vector.astype("<f4").tobytes(),
-            audio=encode_audio(voice) if audio else None,
-            net_speech_s=6.0,
-        )
+        sample = made_sample(found.vector, model_id=found.model_id, net_speech_s=6.0)
+        stored_audio = encode_flac(voice) if audio else None
         now = self.testbed.store.clock()
         with self.testbed.store.database.write() as connection:
             vault = self.vault(connection)
@@ -112,11 +116,11 @@ class Domain:
                 if known is None
                 else known.seal(vault)
             )  # fmt: skip
-            speakers.enroll(connection, seal, speaker_id, print_, now)
+            speakers.enroll(connection, seal, speaker_id, sample, now, audio=stored_audio)
         return speaker_id
 
     def register(self, *, audio: bool = True) -> str:
-        voice = made_speech(8000, 6.0, pitch_hz=300)
+        voice = voice_like_signal(8000, 6.0, pitch_hz=300)
         found = embed(voice, load_models())
         fraudster_id = new_generated_id()
         with self.testbed.store.database.write() as connection:
@@ -127,12 +131,8 @@ class Domain:
                 domain_id=self.domain_id,
                 fraudster_id=fraudster_id,
                 watchlist_id=domain.default_watchlist_id,
-                voiceprint=speakers.Voiceprint(
-                    model_id=found.model_id,
-                    vector=found.vector.astype("<f4").tobytes(),
-                    audio=encode_audio(voice) if audio else None,
-                    net_speech_s=6.0,
-                ),
+                sample=made_sample(found.vector, model_id=found.model_id, net_speech_s=6.0),
+                audio=encode_flac(voice) if audio else None,
                 now=self.testbed.store.clock(),
             )
         return fraudster_id
@@ -145,7 +145,7 @@ class Domain:
         self.do(change.begin, model_id, self.calibrations, self.testbed.store.clock())
 
     def make(self, most: int = 50) -> None:
-        while most and self.upgrades.run_some():
+        while most and self.upgrades.run_batch():
             most -= 1
 
     def switch(self):
@@ -164,7 +164,7 @@ class Domain:
 
     def counts(self, model_id, who="speaker"):
         with self.testbed.store.database.read() as connection:
-            found = model_upgrades.counts(connection, self.domain_id, model_id, who)
+            found = shadow_voiceprints.counts(connection, self.domain_id, model_id, who)
         return found.pending, found.made, found.impossible
 
     def makers(self) -> dict[str, str]:
@@ -172,12 +172,12 @@ class Domain:
         with self.testbed.store.database.read() as connection:
             vault = self.vault(connection)
             people = [(name, speakers.find(connection, vault, self.domain_id, name)) for name in PEOPLE]
-            vectors = [
-                (name, speakers.load_vector(connection, vault, person))
+            samples = [
+                (name, speakers.load_sample(connection, vault, person))
                 for name, person in people
                 if person is not None
             ]
-        return {name: vector[0] for name, vector in vectors if vector is not None}
+        return {name: sample.model_id for name, sample in samples if sample is not None}
 
 
 @pytest.fixture
@@ -205,7 +205,7 @@ def test_a_domain_is_brought_to_another_model_and_back_and_to_its_end(domain, mo
     assert set(domain.makers().values()) == {model_id}
     with domain.testbed.store.database.read() as connection:
         assert domain.kept(connection).model_id == model_id
-        (voice,) = fraud_voices.load(connection, domain.vault(connection), [fraudster])
+        ((_, voice),) = fraud_voices.load(connection, domain.vault(connection), [fraudster])
         assert voice.model_id == model_id
 
     domain.roll_back()
@@ -215,7 +215,7 @@ def test_a_domain_is_brought_to_another_model_and_back_and_to_its_end(domain, mo
     assert domain.state is None
     assert set(domain.makers().values()) == {model_id}
     with domain.testbed.store.database.read() as connection:
-        for table in (shadow_voiceprints, fraudster_shadow_voiceprints):
+        for table in (schema.shadow_voiceprints, schema.fraudster_shadow_voiceprints):
             assert connection.execute(select(func.count()).select_from(table)).scalar_one() == 0
 
 
@@ -231,8 +231,8 @@ def test_the_new_voiceprint_is_what_the_new_model_makes_of_the_kept_speech(domai
         kept = speakers.load_voiceprint(connection, vault, speaker)
     assert kept is not None
     assert kept.audio is not None
-    wanted = open_model(ModelFiles(domain.testbed.settings.data), model_id).embed(decode_audio(kept.audio))
-    assert np.allclose(np.frombuffer(kept.vector, "<f4"), wanted.vector, atol=1e-6)
+    wanted = open_model(ModelFiles(domain.testbed.settings.data), model_id).embed(decode_flac(kept.audio))
+    assert np.allclose(kept.sample.vector, wanted.vector, atol=1e-6)
 
 
 def test_people_without_kept_audio_are_named_and_keep_their_old_voiceprint(domain, model_id):
@@ -242,13 +242,15 @@ def test_people_without_kept_audio_are_named_and_keep_their_old_voiceprint(domai
     domain.make()
     assert domain.counts(model_id) == (0, 1, 1)
     with domain.testbed.store.database.read() as connection:
-        assert model_upgrades.impossible(connection, domain.domain_id, "speaker") == [
+        assert shadow_voiceprints.impossible(connection, domain.domain_id, "speaker") == [
             (without, change.NO_AUDIO)
         ]
     domain.switch()
     assert domain.makers() == {"anna": model_id, "bert": SHIPPED}
     with domain.testbed.store.database.read() as connection:
-        assert model_upgrades.stale(connection, domain.domain_id, model_id, "speaker") == [without]
+        assert shadow_voiceprints.list_other_model(connection, domain.domain_id, model_id, "speaker") == [
+            without
+        ]
 
 
 def test_whoever_is_enrolled_meanwhile_must_be_heard_before_the_switch(domain, model_id):
@@ -319,7 +321,7 @@ def test_a_model_without_calibration_is_refused_with_what_mends_it(domain, testb
         ModelFiles(testbed.settings.data).get("never-added")
 
 
-def test_a_domain_with_voices_changes_only_by_an_upgrade_and_an_empty_one_at_once(domain, model_id):
+def test_model_of_a_domain_with_voices_is_changed_only_by_an_upgrade(domain, model_id):
     domain.do(change.use, model_id, domain.calibrations)
     with domain.testbed.store.database.read() as connection:
         assert domain.kept(connection).model_id == model_id
@@ -358,7 +360,7 @@ def test_a_disabled_key_stops_the_change_until_it_is_enabled(domain, model_id, t
     assert domain.state.status == "READY"
 
 
-def test_a_model_that_has_gone_stops_the_change_and_makes_nobody_impossible(domain, testbed):
+def test_missing_model_stops_the_upgrade_and_marks_no_speaker(domain, testbed):
     gone = add_model(testbed, speaker_network(seed=9))
     domain.enroll("anna")
     domain.begin(gone)
@@ -369,7 +371,7 @@ def test_a_model_that_has_gone_stops_the_change_and_makes_nobody_impossible(doma
     domain.do(change.cancel)
 
 
-def test_a_speaker_enrolled_after_the_switch_is_brought_back_by_a_change_to_the_same_model(domain, model_id):
+def test_speaker_enrolled_after_the_switch_is_upgraded_by_a_second_run(domain, model_id):
     domain.enroll("anna")
     domain.begin(model_id)
     domain.make()
@@ -519,7 +521,7 @@ def test_the_command_hears_the_kept_audio_itself_and_tells_each_next_step(domain
     assert "1 speakers have voiceprints of another model" in switched
     assert f"has the voice model {SHIPPED}" in told(testbed, domain_id, "--rollback")
     told(testbed, domain_id, "--switch")
-    assert "next" not in told(testbed, domain_id, "--finish")
+    assert "next" not in told(testbed, domain_id, "--finish", "--yes")
     assert domain.makers() == {"anna": model_id, "bert": SHIPPED}
 
 

@@ -1,4 +1,4 @@
-"""Two services and two runners on one PostgreSQL are one service, whichever is asked and whoever dies."""
+"""Two services and two runners on one PostgreSQL act as one service, even when one of them dies."""
 
 from __future__ import annotations
 
@@ -139,7 +139,7 @@ def test_the_rate_of_an_account_is_one_for_all_services(cluster_testbed, cluster
 
 
 @pytest.mark.parametrize("lease_s", [4.0, pytest.param(20.0, marks=pytest.mark.slow)])
-def test_a_runner_killed_in_mid_job_is_replaced_by_the_other_and_nothing_is_lost(
+def test_job_of_a_killed_runner_continues_on_another_without_loss(
     cluster_testbed, cluster, own_testbed, lease_s
 ):
     """`own_testbed` is on SQLite, where nothing happens."""

@@ -1,4 +1,4 @@
-"""Commands on PostgreSQL: `sonant migrate` first, and audit trails of several processes."""
+"""Commands on PostgreSQL: `sonant migrate`, and audit trails of several processes."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_migrate_is_good_for_sqlite_too(sonant, tmp_path):
     assert (tmp_path / "data" / "sonant.db").exists()
 
 
-def test_each_process_that_answers_calls_has_a_chain_and_finds_it_again(tmp_path):
+def test_each_process_has_an_audit_chain_and_continues_it(tmp_path):
     settings = Settings(data=tmp_path, database="postgresql://nobody@127.0.0.1:1/none")
     with own_audit_folder(settings) as first, own_audit_folder(settings) as second:
         assert first == tmp_path / "audit"
@@ -94,7 +94,7 @@ def test_the_trails_of_two_services_are_shown_and_checked_together(kept, sonant,
 
 
 def test_too_many_processes_are_told(tmp_path, monkeypatch):
-    monkeypatch.setattr("sonant.assembly.installation.MOST_PROCESSES", 1)
+    monkeypatch.setattr("sonant.assembly.installation.folders.MOST_PROCESSES", 1)
     settings = Settings(data=tmp_path, database="postgresql://nobody@127.0.0.1:1/none")
     with (
         own_audit_folder(settings),

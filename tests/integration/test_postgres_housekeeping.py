@@ -1,4 +1,4 @@
-"""On PostgreSQL several keep house while calls change the same speakers: none undoes what others did."""
+"""Several housekeepers on PostgreSQL change speakers during calls, without conflicts."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def test_a_key_change_and_an_erasure_are_done_once(kept, clock):
     assert kept.speakers(changed)["customer-1"].status == "ENROLLED"
 
 
-def test_the_number_of_speakers_is_right_after_many_came_and_went_at_once(kept):
+def test_speaker_count_is_right_after_concurrent_changes(kept):
     domain_id = kept.new_domain()
 
     def come_and_go(part):

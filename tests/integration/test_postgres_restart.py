@@ -1,4 +1,4 @@
-"""PostgreSQL goes away and comes back: calls fail meanwhile and no longer; the runner carries its job on."""
+"""PostgreSQL restarts: calls fail meanwhile, and the runner continues its job."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def cluster(testbed):
     made.close()
 
 
-def test_a_restart_in_mid_job_costs_neither_the_job_nor_the_processes(testbed, cluster, server):
+def test_server_restart_in_mid_job_loses_no_job_and_no_process(testbed, cluster, server):
     client, runner = cluster.service(), cluster.runner()
     domain_id = testbed.new_domain()
     entries = [entry(f"request-{n}", f"customer-{n}", "s3://calls/english.wav") for n in range(40)]

@@ -1,4 +1,4 @@
-"""PostgreSQL falls silent: what is sent is taken and nothing comes back. Nobody waits for ever."""
+"""PostgreSQL hangs: it accepts data and sends nothing. Every wait has a limit."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def database(proxy: StallingProxy, url: str, monkeypatch: pytest.MonkeyPatch) ->
 def test_a_statement_without_an_answer_ends(database: Database, proxy: StallingProxy, way: str) -> None:
     proxy.stall()
     with (
-        pytest.raises(DatabaseUnavailable, match=r"the server said nothing for 0\.5 s"),
+        pytest.raises(DatabaseUnavailable, match=r"the server sent nothing for 0\.5 s"),
         getattr(database, way)() as connection,
     ):
         connection.execute(text("SELECT 1"))
@@ -85,7 +85,7 @@ def test_an_answer_that_comes_in_pieces_is_waited_for(database: Database) -> Non
         assert [row.n for row in rows] == list(range(1, 9))
 
 
-def test_a_transaction_that_may_take_time_has_it_and_the_next_has_not(database: Database) -> None:
+def test_lifted_time_limit_ends_with_the_transaction(database: Database) -> None:
     with database.write() as connection:
         lift_timeouts(connection)
         connection.execute(text("SELECT pg_sleep(1)"))
@@ -141,7 +141,7 @@ def readiness(client: Any) -> int:
         return refused.code
 
 
-def test_calls_end_and_readiness_answers_while_the_server_is_silent(
+def test_calls_end_and_readiness_responds_while_the_server_hangs(
     cluster: Cluster, proxy: StallingProxy
 ) -> None:
     client = cluster.service()

@@ -47,7 +47,7 @@ def test_a_named_watchlist_is_used_and_the_default_one_left_alone(testbed, domai
     assert answer["FraudsterSummaries"] == []
 
 
-def test_the_same_voice_is_skipped_whatever_list_it_is_on_and_named_with_its_score(testbed, domain):
+def test_same_voice_on_any_list_is_skipped_and_named_with_its_score(testbed, domain):
     first = testbed.register(domain, [fraud_entry("r1", ENGLISH)])
     known = new_list(testbed, domain)
     second = testbed.register(
@@ -106,7 +106,7 @@ def test_a_deleted_fraudster_is_no_duplicate_any_more(testbed, domain):
     assert list(testbed.fraudsters(domain)) == [again.generated_id("r1")]
 
 
-def test_a_fraudster_deleted_while_the_job_runs_is_no_duplicate_for_what_follows(testbed, domain):
+def test_fraudster_deleted_while_the_job_runs_is_no_duplicate_later(testbed, domain):
     first = testbed.register(domain, [fraud_entry("r1", ENGLISH)]).generated_id("r1")
 
     def delete():
@@ -123,7 +123,7 @@ def test_fraudsters_of_another_domain_do_not_count(testbed, domain):
     assert testbed.register(domain, [fraud_entry("r1", ENGLISH)]).successes == {"r1": "NEW_REGISTRATION"}
 
 
-def test_a_full_watchlist_is_402_for_the_request_and_duplicates_still_succeed(variant, testbed):
+def test_full_watchlist_refuses_new_fraudsters_with_402(variant, testbed):
     quotas = replace(testbed.settings.quotas, fraudsters_per_watchlist=1)
     small = variant(quotas=quotas)
     domain_id = small.new_domain()
@@ -184,7 +184,7 @@ def test_a_manifest_of_the_other_kind_fails_the_job(testbed, domain):
     assert outcome.failure == (400, "the manifest has no list FraudsterRegistrationRequests")
 
 
-def test_a_registration_and_an_enrollment_job_may_be_active_together_but_not_two_of_a_kind(testbed, domain):
+def test_jobs_of_two_types_run_together_and_two_of_one_type_do_not(testbed, domain):
     voices = [entry("r1", "customer", ENGLISH)], [fraud_entry("r1", ITALIAN)]
     first, second = (
         testbed.start(domain, voices[0]),
@@ -241,8 +241,7 @@ def test_each_request_sends_an_event_and_the_job_two(testbed, domain):
         fraud_entry("r3", "s3://calls/none.wav"),
     ]
     job_id = testbed.start(domain, requests, kind=REGISTRATION)
-    runner = testbed.runner()
-    object.__setattr__(runner._parts, "outbox", Listening())
+    runner = testbed.runner(outbox=Listening())
     assert runner.run_one()
     outcome = testbed.outcome(domain, job_id)
     *single, ended = [event["detail"] for event in events]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -10,10 +11,14 @@ from kept_testbed import INSTANT, START, add_fraudster, enroll, files_with, rows
 from sqlalchemy import text
 
 from sonant.errors import ResourceNotFound
-from sonant.retention.housekeeping import BATCH, SCRUB_S, years_before
-from sonant.storage.repositories import counters
-from sonant.storage.repositories.domains import SUSPENSION
+from sonant.events import outbox
+from sonant.events.documents import speaker_event
+from sonant.events.outbox import Outbox
+from sonant.retention.housekeeping import BATCH, SCRUB_S
+from sonant.retention.rules import SUSPENDED_DOMAIN, years_before
+from sonant.storage.repositories import counters, domains
 
+SUSPENSION = timedelta(days=30)
 #: For what is told of SQLite only: PostgreSQL overwrites nothing at once.
 on_sqlite = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 
@@ -79,9 +84,7 @@ def test_an_expired_speaker_can_opt_out(kept, keeper, clock):
     assert (speaker["CustomerSpeakerId"], speaker["Status"]) == ("customer-1", "OPTED_OUT")
 
 
-def test_a_job_that_skips_enrolled_speakers_enrolls_expired_ones_as_if_they_were_new(
-    kept, keeper, clock, calls
-):
+def test_job_that_skips_enrolled_speakers_enrolls_expired_ones(kept, keeper, clock, calls):
     domain_id = kept.new_domain()
     enroll(kept, domain_id, "customer-1")
     clock.now = START.replace(year=2030)
@@ -93,9 +96,7 @@ def test_a_job_that_skips_enrolled_speakers_enrolls_expired_ones_as_if_they_were
     assert keeper.expire_speakers() == 0
 
 
-def test_a_domain_whose_key_is_disabled_is_left_for_the_next_sweep_and_the_others_are_done(
-    kept, keeper, clock
-):
+def test_domain_with_a_disabled_key_is_left_for_the_next_sweep(kept, keeper, clock):
     kept.store.keys.create(alias="alias/off")
     closed, other = kept.new_domain(key="alias/off"), kept.new_domain()
     for domain_id in (closed, other):
@@ -139,7 +140,7 @@ def test_a_speaker_whose_row_is_damaged_holds_up_nobody_and_is_counted(kept, kee
 # --- suspended domains
 
 
-def test_from_30_days_on_a_domain_cannot_be_restored_though_no_sweep_has_erased_it(kept, clock):
+def test_domain_cannot_be_restored_after_30_days_even_before_the_sweep(kept, clock):
     late, early = kept.new_domain(), kept.new_domain()
     for domain_id in (late, early):
         kept.call("DeleteDomain", DomainId=domain_id)
@@ -154,9 +155,7 @@ def test_from_30_days_on_a_domain_cannot_be_restored_though_no_sweep_has_erased_
     assert kept.call("RestoreDomain", DomainId=early)["Domain"]["DomainStatus"] == "ACTIVE"
 
 
-def test_a_suspended_domain_can_be_restored_for_30_days_and_is_then_erased_with_all_it_holds(
-    kept, keeper, clock
-):
+def test_suspended_domain_is_erased_after_30_days_with_its_contents(kept, keeper, clock):
     domain_id = kept.new_domain()
     (speaker_id,) = enroll(kept, domain_id, "customer-1")
     add_fraudster(kept, domain_id)
@@ -178,7 +177,7 @@ def test_a_suspended_domain_can_be_restored_for_30_days_and_is_then_erased_with_
     assert keeper.erase_domains() == 0
     kept.call("DeleteDomain", DomainId=domain_id)  # again: does not begin the 30 days anew
     clock.now += INSTANT
-    assert timedelta(days=30) == SUSPENSION
+    assert SUSPENDED_DOMAIN.duration == SUSPENSION
     assert keeper.erase_domains() == 1
     with pytest.raises(ResourceNotFound):
         kept.call("RestoreDomain", DomainId=domain_id)
@@ -230,3 +229,33 @@ def test_what_a_busy_moment_left_in_the_log_is_gone_a_minute_later(kept, keeper,
     clock.now += timedelta(seconds=SCRUB_S)
     keeper.turn(due)
     assert files_with(kept, wrapped) == []
+
+
+# --- events and tokens
+
+
+def test_events_that_every_sink_took_are_deleted_after_their_days(kept, keeper, clock):
+    domain_id = kept.new_domain()
+    with kept.store.database.write() as connection:
+        outbox.add_sink(connection, "file")
+        domain = domains.find_by_id(connection, domain_id)
+        assert domain is not None
+    with kept.store.database.write() as connection:
+        told = [speaker_event(domain, "DELETE_SPEAKER", speaker_id="id#" + "0" * 22)]
+        Outbox(enabled=True).put(connection, told, clock.now)
+        (sequence,) = connection.execute(text("SELECT sequence FROM events")).scalars()
+        assert outbox.acquire_lease(connection, "file", "me", clock.now, timedelta(hours=1))
+        assert outbox.advance_cursor(connection, "file", "me", sequence)
+    of_file = dataclasses.replace(keeper, sinks=["file"])
+    clock.now += timedelta(days=7)
+    assert of_file.purge_events() == (0, 0)
+    clock.now += INSTANT
+    assert of_file.purge_events() == (1, 0)
+
+
+def test_client_tokens_are_deleted_a_week_after_their_use(kept, keeper, clock):
+    kept.call("CreateWatchlist", DomainId=kept.new_domain(), Name="list", ClientToken="token")
+    clock.now += timedelta(days=7) - INSTANT
+    assert keeper.forget_tokens() == 0
+    clock.now += INSTANT
+    assert keeper.forget_tokens() == 1

@@ -10,9 +10,9 @@ import pytest
 from click.testing import CliRunner
 
 from sonant.assembly import installation, service
-from sonant.cli.doctor import _regions
+from sonant.cli.doctor import check_regions
 from sonant.cli.main import main
-from sonant.cli.role_import import import_role
+from sonant.cli.role_import import make_role
 from sonant.errors import SetupError
 from sonant.settings import S3, Settings
 from sonant.storage.crypto.vault import create_vault
@@ -165,16 +165,16 @@ def test_the_doctor_finds_domains_in_regions_that_are_not_served(store):
             watchlist_id="w" * 22,
             now=store.clock(),
         )
-    assert _regions(store.settings) == "us-east-1"
+    assert check_regions(store.settings) == "us-east-1"
     with pytest.raises(SetupError, match="1 domains are in us-east-1, where no call reaches them"):
-        _regions(moved)
-    assert _regions(replace(moved, regions="us-east-1")) == "eu-west-2, us-east-1"
+        check_regions(moved)
+    assert check_regions(replace(moved, regions="us-east-1")) == "eu-west-2, us-east-1"
 
 
 def test_roles_that_sts_gives_out_are_not_imported(store):
     settings = replace(store.settings, objects="s3", s3=S3(assume_role=True))
     with pytest.raises(SetupError, match="trust policy must let the principal that Sonant runs as"):
-        import_role(settings, ROLE, [], replace=False)
+        make_role(settings, ROLE, [], replace=False)
 
 
 def test_the_alias_that_programs_ask_for_can_be_given_to_a_key(sonant, store):

@@ -23,20 +23,13 @@ from documents import DOCUMENTS, REPOSITORY, STANDS_FOR, Block, Command, blocks,
 from sonant.cli.main import main
 from sonant.gateway.models import DATA_PATH
 from sonant.settings import Settings, loading
+from sonant.settings.listing import FORMER_NAMES, OTHER_VARIABLES, all_settings, former_variables
 
 BLOCKS = [block for document in DOCUMENTS for block in blocks(document)]
 COMMANDS = sorted(set(commands()), key=str)
-SETTINGS = {name for name, _ in loading.names()}
+SETTINGS = set(all_settings())
 SECTIONS = {name.partition(".")[0] for name in SETTINGS if "." in name}
-VARIABLES = {"SONANT_" + name.upper().replace(".", "_") for name in SETTINGS}
-#: Read by the command line, the Makefile or tests; no settings.
-OTHER_VARIABLES = {
-    "SONANT_CONFIG",
-    "SONANT_BACKUP_PASSPHRASE",
-    "SONANT_SPEECH_CACHE",
-    "SONANT_TESTS_MUST_RUN",
-    "SONANT_URL",
-}
+VARIABLES = {setting.variable for setting in all_settings().values()} | former_variables().keys()
 #: What the AWS CLI knows for every operation.
 AWS_OPTIONS = {
     "--cli-input-json", "--endpoint-url", "--generate-cli-skeleton", "--max-items", "--no-paginate",
@@ -192,11 +185,11 @@ def test_a_script_that_is_named_is_there(path: str) -> None:
 def test_every_setting_that_is_named_exists(document: Path) -> None:
     text = document.read_text("utf-8")
     variables = set(re.findall(r"\bSONANT_[A-Z0-9_]+\b(?!\*)", text)) - {"SONANT_"}
-    assert {name for name in variables if not name.endswith("_")} <= VARIABLES | OTHER_VARIABLES
+    assert {name for name in variables if not name.endswith("_")} <= VARIABLES | OTHER_VARIABLES.keys()
     dotted = {span.split(" = ")[0].strip() for span in spans(prose(document))}
     named = {name for name in dotted if re.fullmatch(r"[a-z_]+(\.[a-z0-9_]+)+", name)}
     own = {name for name in named if name.partition(".")[0] in SECTIONS and not name.endswith(NO_SETTING)}
-    assert own - SETTINGS - NOT_OURS <= set()
+    assert own - SETTINGS - NOT_OURS - FORMER_NAMES.keys() <= set()
 
 
 #: Endings of names that are files.

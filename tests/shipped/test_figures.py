@@ -27,11 +27,11 @@ COMMAND = re.compile(
 )
 #: Sections whose figures are set or reckoned.
 RECKONED = {
-    "words and definitions", "lines", "a million enrollments",
+    "terms and definitions", "lines", "a million enrollments",
     "100 million speakers and 10,000 calls at once",
 }  # fmt: skip
 #: Sections whose figures were measured once, and no script is there to repeat them.
-ONCE = {"what listens", "the replay guard"}
+ONCE = {"the detectors", "replays"}
 PAGES = ("README.md", "accuracy.md", "benchmarks.md", "calibration.md", "sizing.md", "spoofing.md")
 
 

@@ -20,9 +20,9 @@ from watched_engine import WatchedEngine
 
 from sonant.assembly import installation, workers
 from sonant.assembly import jobs as app_jobs
+from sonant.jobs.entry import Role
 from sonant.jobs.model_registry import model_calibration
-from sonant.jobs.workers.local import LocalEngine
-from sonant.jobs.workers.ray import RayEngine
+from sonant.jobs.window import Engine
 from sonant.operations import OPERATIONS
 from sonant.operations.service import Caller, Service
 from sonant.settings import Settings
@@ -42,7 +42,7 @@ class Testbed:
     settings: Settings
     store: installation.Store
     service: Service
-    engine: LocalEngine | RayEngine
+    engine: Engine
     names: Any = field(default_factory=count)
     kinds: dict[str, KindOfJob] = field(default_factory=dict)
     """The kinds of the jobs started here, by their ids."""
@@ -53,7 +53,7 @@ class Testbed:
         settings: Settings,
         *,
         clock: Callable[[], Any] = real_now,
-        engine: LocalEngine | RayEngine | None = None,
+        engine: Engine | None = None,
     ) -> Testbed:
         if settings.embedded:
             put_tables(settings.data / "sonant.db")
@@ -172,11 +172,29 @@ class Testbed:
         during: Mapping[int, Callable[[], object]] | None = None,
         one_by_one: bool = True,
         owner: str = "test",
+        heartbeat: Callable[[], None] = lambda: None,
+        engine: WatchedEngine | None = None,
+        **parts: Any,
     ) -> Any:
-        """A runner on this engine; `during`: what to do at the first task (0), at the n-th result."""
-        runner = app_jobs.build_runner(self.store, owner)
-        runner._engine = WatchedEngine(self.engine, during or {}, one_by_one=bool(during) and one_by_one)
-        return runner
+        """A runner on this engine; `during`: what to do at the first task (0), at the n-th result. `parts`
+        replace its own, see `RunnerParts`."""
+        return app_jobs.build_runner(
+            self.store,
+            owner,
+            heartbeat,
+            parts=replace(app_jobs.runner_parts(self.store), **parts),
+            engine=engine or self.watched(during, one_by_one=one_by_one),
+        )
+
+    def watched(
+        self, during: Mapping[int, Callable[[], object]] | None = None, *, one_by_one: bool = True
+    ) -> WatchedEngine:
+        """This engine with something that happens while it works, see `runner`."""
+        return WatchedEngine(self.engine, during or {}, one_by_one=bool(during) and one_by_one)
+
+    def objects_of(self, role: Role) -> Any:
+        """The object store as a role may use it."""
+        return app_jobs.runner_parts(self.store).objects_of(role)
 
     def run(
         self, *, during: Mapping[int, Callable[[], object]] | None = None, one_by_one: bool = True
@@ -283,9 +301,9 @@ class Testbed:
                 )
                 assert keys == 1
                 assert rows in {"ENROLLED": (1,), "OPTED_OUT": (0,)}.get(speaker.status, (0, 1))
-                stored = speakers.load_vector(connection, vault, speaker)
+                stored = speakers.load_sample(connection, vault, speaker)
                 if stored is not None:
-                    vector = np.frombuffer(stored[1], "<f4")
+                    vector = stored.vector
                     assert vector.shape == (256,)
                     assert abs(float(np.linalg.norm(vector)) - 1) < 1e-4
                     found[speaker.customer_id(vault)] = vector
@@ -300,10 +318,10 @@ class Testbed:
             known = [
                 x.fraudster_id for x in watchlists.page_fraudsters(connection, domain_id, None, None, 10_000)
             ]
-            voices = {voice.fraudster_id: voice for voice in fraud_voices.load(connection, vault, known)}
+            voices = dict(fraud_voices.load(connection, vault, known))
             assert set(voices) == set(known), "a fraudster without a voice"
             order = fraud_voices.ids(connection, domain_id, None)
-        return {key: np.frombuffer(voices[key].vector, "<f4") for key in order}
+        return {key: voices[key].vector for key in order}
 
     def default_list(self, domain_id: str) -> str:
         answer = self.call("DescribeDomain", DomainId=domain_id)

@@ -1,4 +1,4 @@
-"""Calls brought to a service the way carriers do."""
+"""Calls sent to a service as carriers send them."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ UNSIGNED = "UNSIGNED-PAYLOAD"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Refused:
-    """An HTTP answer in place of a WebSocket."""
+    """The HTTP response that refuses a WebSocket."""
 
     status: int
     fault: str
@@ -40,7 +40,7 @@ class Refused:
 
 
 def samples_of(recording: bytes) -> Samples:
-    """The samples of a WAV file with one channel."""
+    """Return the samples of a WAV file with one channel."""
     with wave.open(io.BytesIO(recording)) as file:
         return np.frombuffer(file.readframes(file.getnframes()), "<i2")
 
@@ -50,7 +50,7 @@ def at_16_khz(samples: Samples) -> Samples:
 
 
 def mulaw(samples: Samples) -> bytes:
-    """G.711: eight segments, each with sixteen steps."""
+    """Encode G.711 mu-law: eight segments, each with sixteen steps."""
     clipped = np.minimum(np.abs(samples.astype(np.int32)), 32635) + 132
     exponent = np.floor(np.log2(clipped)).astype(int) - 7
     mantissa = (clipped >> (exponent + 3)) & 15
@@ -59,7 +59,7 @@ def mulaw(samples: Samples) -> bytes:
 
 
 class _Signer(SigV4QueryAuth):  # type: ignore[misc]
-    """Signs as of a moment that may have passed."""
+    """Signs with a time that may have passed."""
 
     age_s = 0
 
@@ -81,7 +81,7 @@ def stream_url(
     origin: str = "",
     method: str = "GET",
 ) -> str:
-    """A presigned WebSocket URL, made by botocore."""
+    """Build a presigned WebSocket URL with botocore."""
     url = f"{origin or service.url}{path}?{urlencode(query, quote_via=quote)}"
     request = AWSRequest(method, url)
     signer = _Signer(credentials or service.credentials, "voiceid", region, expires=expires_s)
@@ -96,35 +96,35 @@ def opened(url: str, **how: Any) -> ClientConnection:
 
 
 def refused(url: str, **how: Any) -> Refused:
-    """How the service refuses this URL."""
+    """Open a URL that the service refuses, and return the refusal."""
     try:
         with opened(url, **how):
             raise AssertionError("the stream was accepted")
     except InvalidStatus as answer:
-        told = json.loads(answer.response.body or b"{}")
+        body = json.loads(answer.response.body or b"{}")
         return Refused(
             status=answer.response.status_code,
-            fault=told["__type"].rpartition("#")[2],
-            message=told.get("Message", told.get("message", "")),
+            fault=body["__type"].rpartition("#")[2],
+            message=body.get("Message", body.get("message", "")),
         )
 
 
-def said_until_closed(connection: ClientConnection) -> tuple[list[Any], int | None, str]:
-    """What the service still says, and the close code with its reason."""
-    said: list[Any] = []
+def messages_until_closed(connection: ClientConnection) -> tuple[list[Any], int | None, str]:
+    """Receive until the service closes; return the messages, the close code and its reason."""
+    messages: list[Any] = []
     try:
         while True:
-            said.append(connection.recv(timeout=PATIENCE_S))
+            messages.append(connection.recv(timeout=PATIENCE_S))
     except ConnectionClosed:
-        return said, connection.close_code, connection.close_reason or ""
+        return messages, connection.close_code, connection.close_reason or ""
 
 
 def sent_and_closed(connection: ClientConnection, data: bytes, frame_bytes: int) -> tuple[int | None, str]:
-    """Audio at full speed, then the end; how the service closed."""
+    """Send audio at full speed, then the end; return the close code and its reason."""
     for place in range(0, len(data), frame_bytes):
         connection.send(data[place : place + frame_bytes])
     connection.send(json.dumps({"type": "end"}))
-    _, code, reason = said_until_closed(connection)
+    _, code, reason = messages_until_closed(connection)
     return code, reason
 
 
@@ -137,7 +137,7 @@ def upload(
     sha256: str = UNSIGNED,
     credentials: Credentials | None = None,
 ) -> tuple[int, dict[str, Any]]:
-    """POST audio, chunked if it comes in pieces; status and answer."""
+    """POST audio, chunked if it comes in pieces; return status and response."""
     path = f"/stream?{urlencode(query, quote_via=quote)}"
     headers = {"Host": f"127.0.0.1:{service.port}", "Content-Type": content_type}
     headers["X-Amz-Content-SHA256"] = sha256
@@ -155,14 +155,14 @@ def upload(
 
 @contextmanager
 def audiosocket(port: int, name: bytes) -> Iterator[socket.socket]:
-    """A connection of Asterisk's AudioSocket that has said its UUID."""
+    """Open an AudioSocket connection that has sent its UUID."""
     with socket.create_connection(("127.0.0.1", port), timeout=PATIENCE_S) as line:
         line.sendall(b"\x01\x00\x10" + name)
         yield line
 
 
 def evaluated(service: ServiceProcess, domain_id: str, name: str) -> dict[str, Any]:
-    """The result of a session, as soon as it has decided who it is."""
+    """Wait for a session's authentication decision and return the evaluation."""
 
     def decided() -> dict[str, Any] | None:
         try:

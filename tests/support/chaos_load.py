@@ -28,7 +28,7 @@ from chaos_world import PATIENCE_S, REGION, Member, World, wait_for
 from websockets.exceptions import WebSocketException
 from websockets.sync.client import connect
 
-from sonant.cli.common import credentials
+from sonant.cli.credentials import read_credentials
 from sonant.gateway.models import DATA_PATH
 from sonant.storage.crypto.vault import open_vault
 from sonant.storage.repositories import domains, fraud_voices, speakers
@@ -56,7 +56,7 @@ class Front:
 
     def __init__(self, world: World) -> None:
         self._world = world
-        key_id, secret = credentials(world.settings)
+        key_id, secret = read_credentials(world.settings)
         self._credentials = Credentials(key_id, secret)
         self._local = threading.local()
 
@@ -282,10 +282,10 @@ class Load:
                     vault = open_vault(keys, domain_id, domain.arn, domain.data_key_wrapped)
                     if kind == "enrollment":
                         for speaker in speakers.page(connection, domain_id, None, 1000):
-                            stored = speakers.load_vector(connection, vault, speaker)
+                            stored = speakers.load_sample(connection, vault, speaker)
                             assert (stored is not None) == (speaker.status == "ENROLLED")
                             if stored is not None:
-                                found[speaker.customer_id(vault)] = stored[1]
+                                found[speaker.customer_id(vault)] = stored.to_bytes()
                     else:
                         names = {
                             line["GeneratedFraudsterId"]: line["RequestId"]
@@ -294,8 +294,8 @@ class Load:
                         }
                         known = fraud_voices.ids(connection, domain_id, None)
                         assert set(known) == set(names), "a fraudster without its outcome"
-                        for voice in fraud_voices.load(connection, vault, known):
-                            found[names[voice.fraudster_id]] = voice.vector
+                        for fraudster_id, sample in fraud_voices.load(connection, vault, known):
+                            found[names[fraudster_id]] = sample.to_bytes()
                 return True
             except AssertionError:
                 raise

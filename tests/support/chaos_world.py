@@ -239,7 +239,7 @@ class Embedded(_Shape):
         super().__init__(folder, stack)
         self.settings = Settings(data=self.data)
         port = aws_servers.free_port()
-        environment = self._environment({"DATA": str(self.data), "WIRE_PORT": str(port)})
+        environment = self._environment({"DATA": str(self.data), "GATEWAY_PORT": str(port)})
         self.members = [Member("service", ["serve"], environment, folder, port)]
         self.begin()
         self.store = installation.open_store(self.settings)
@@ -313,7 +313,7 @@ class Cluster(_Shape):
                 Member(
                     name,
                     ["serve"],
-                    self._environment({**environment, "WIRE_PORT": str(port)}),
+                    self._environment({**environment, "GATEWAY_PORT": str(port)}),
                     folder,
                     port,
                 )

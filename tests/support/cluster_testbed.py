@@ -18,7 +18,7 @@ from botocore.config import Config
 from sqlalchemy import select
 from waiting import PATIENCE_S, wait_until
 
-from sonant.cli.common import credentials
+from sonant.cli.credentials import read_credentials
 from sonant.storage.database.schema import jobs
 from sonant.storage.times import from_us
 
@@ -27,7 +27,7 @@ ENVIRONMENT = {
     "SONANT_JOBS_BESIDE_SERVICE": "false",
     "SONANT_ENROLLMENT_NET_SPEECH_S": "6",
     "SONANT_FRAUD_SPOOFING_MAX_S": "0",
-    "SONANT_WIRE_THREADS": "4",
+    "SONANT_GATEWAY_THREADS": "4",
 }
 
 
@@ -68,7 +68,7 @@ class Cluster:
         return self.client(url)
 
     def client(self, url: str) -> Any:
-        key_id, secret = credentials(self.testbed.settings)
+        key_id, secret = read_credentials(self.testbed.settings)
         return boto3.client(
             "voice-id",
             region_name="us-east-1",

@@ -4,8 +4,9 @@ import os
 import signal
 from pathlib import Path
 
+from made_samples import made_result
+
 from sonant.errors import ObjectNotFound, SetupError
-from sonant.jobs.entry import Prepared
 from sonant.jobs.workers.local import READY
 
 
@@ -19,14 +20,7 @@ def _tasks(pipe):
 
 
 def square(task):
-    return Prepared(
-        model_id=str(os.getpid()),
-        vector=(task.task_id**2).to_bytes(8, "little"),
-        net_speech_s=task.need_s,
-        snr_db=0.0,
-        risks=(),
-        audio=None,
-    )
+    return made_result([task.task_id**2], model_id=str(os.getpid()), net_speech_s=task.need_s)
 
 
 def answer(pipe):

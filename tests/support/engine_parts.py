@@ -1,18 +1,18 @@
-"""Workers for the pool's tests: real processes that answer at once, when they may, or never get ready."""
+"""Workers for the pool's tests: real processes that answer at once, behind a gate, or never become ready."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
 
+from made_samples import made_result
 from waiting import wait_until
 
-from sonant.jobs.entry import Prepared
 from sonant.jobs.workers.local import READY
 
 
 def answer(pipe, gates=None):
-    """Each task's answer is its own mark; with a folder of gates, once its gate there is open."""
+    """Answer each task with its model id; with a folder of gates, once its gate there is open."""
     pipe.send(READY)
     while True:
         try:
@@ -20,9 +20,9 @@ def answer(pipe, gates=None):
         except EOFError:
             return
         if gates is not None:
-            Path(gates, f"{task.model_id}.begun").touch()
+            Path(gates, f"{task.model_id}.running").touch()
             wait_until("the gate opens", Path(gates, f"{task.model_id}.open").exists)
-        pipe.send((task.task_id, _heard(task.model_id)))
+        pipe.send((task.task_id, _result(task.model_id)))
 
 
 def never_ready(_pipe):
@@ -36,5 +36,5 @@ def die_unless(pipe, file):
     answer(pipe)
 
 
-def _heard(mark):
-    return Prepared(model_id=mark, vector=b"", net_speech_s=0.0, snr_db=0.0, risks=(), audio=None)
+def _result(mark):
+    return made_result(model_id=mark, net_speech_s=0.0)

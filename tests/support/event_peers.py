@@ -1,4 +1,4 @@
-"""A moment, a domain's id, and a real HTTP server as the other side."""
+"""A time, a domain's id, and a real HTTP server that receives events."""
 
 from __future__ import annotations
 

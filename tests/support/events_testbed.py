@@ -1,4 +1,4 @@
-"""What the tests of a served Sonant's events share."""
+"""A webhook and helpers for tests of a running service's events."""
 
 from __future__ import annotations
 

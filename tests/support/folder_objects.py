@@ -1,4 +1,4 @@
-"""Objects in a folder, as the tests name them and as they lie there."""
+"""Names of objects in tests, and their files in a folder."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""`sonant` and `aws` commands, each in a process of its own, forked from one that has the imports done.
+"""`sonant` and `aws` commands, each in a process of its own, forked from one that has done the imports.
 
 A command then costs a few hundredths of a second, so that the tests can afford hundreds. Run as a program,
-this file is that process: a line of JSON in is a command to run, a line out its exit code.
+this file is the parent process: it reads commands as lines of JSON and answers each with its exit code.
 """
 
 from __future__ import annotations
@@ -19,16 +19,27 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-#: Imported before the fork. The AWS CLI brings a botocore of its own, so its commands have their own parent.
-PLAIN = ("sonant.cli", "sonant.assembly.service", "sonant.cli.keys", "sonant.cli.serve", "botocore.session")
+#: Imported before the fork. The AWS CLI has a botocore of its own, so its commands have their own parent.
+PLAIN = (
+    "botocore.session",
+    "sonant.cli.access",
+    "sonant.cli.doctor",
+    "sonant.cli.domain",
+    "sonant.cli.job",
+    "sonant.cli.key",
+    "sonant.cli.main",
+    "sonant.cli.object",
+    "sonant.cli.serve",
+    "sonant.cli.session",
+)
 AWS = ("awscli.clidriver", "awscli.handlers")
-VOICE_ID = ("sonant.cli", "sonant.cli.voice_id", *AWS)
+VOICE_ID = ("sonant.cli.main", "sonant.cli.voice_id", *AWS)
 
 _DATA_PATH = "AWS_DATA_PATH"
 
 
 class Parent:
-    """The process that commands are forked from."""
+    """A process from which commands are forked."""
 
     def __init__(self, modules: Sequence[str]) -> None:
         self._process = subprocess.Popen(
@@ -41,7 +52,7 @@ class Parent:
         atexit.register(self.close)
 
     def run(self, arguments: Sequence[str], env: Mapping[str, str], cwd: Path) -> tuple[int, str, str]:
-        """Exit code, standard output and standard error of a command: its name, then its arguments."""
+        """Run a command, its name and then its arguments: (exit code, standard output, standard error)."""
         pipe, answers = self._process.stdin, self._process.stdout
         assert pipe is not None
         assert answers is not None
@@ -61,16 +72,18 @@ class Parent:
 
 @cache
 def parent_of(command: str) -> Parent:
+    """Give the parent of a program's commands, started once."""
     return Parent({"voice-id": VOICE_ID, "aws": AWS}.get(command, PLAIN))
 
 
 def run_sonant(arguments: Sequence[str], env: Mapping[str, str], cwd: Path) -> tuple[int, str, str]:
-    parent = parent_of("voice-id" if arguments[:1] == ("voice-id",) else "")
+    """Run a `sonant` command: (exit code, standard output, standard error)."""
+    parent = parent_of("voice-id" if "voice-id" in arguments else "")
     return parent.run(["sonant", *arguments], env, cwd)
 
 
 def run_aws(arguments: Sequence[str], env: Mapping[str, str], cwd: Path) -> tuple[int, str, str]:
-    """The AWS CLI's own program, but for the imports that are behind it when it starts."""
+    """Run the AWS CLI's own program, whose imports are done when it starts."""
     return parent_of("aws").run(["aws", *arguments], env, cwd)
 
 
@@ -90,7 +103,7 @@ def _child(request: dict[str, Any], made: dict[str, str]) -> int:
 
     given = request["env"]
     if _DATA_PATH in given and _DATA_PATH in made:
-        # The AWS CLI puts its own folder behind the caller's.
+        # The AWS CLI appends its own folder to the caller's.
         made = {**made, _DATA_PATH: os.pathsep.join((given[_DATA_PATH], made[_DATA_PATH]))}
     os.environ.clear()
     os.environ.update(given | made)
@@ -115,7 +128,7 @@ def _serve() -> None:
     before = set(os.environ)
     for module in sys.argv[1:]:
         importlib.import_module(module)
-    # What the imports set, as the AWS CLI does with the path of its data.
+    # Variables that the imports set, as the AWS CLI does with the path of its data.
     made = {name: value for name, value in os.environ.items() if name not in before}
     for line in sys.stdin:
         child = os.fork()

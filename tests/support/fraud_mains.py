@@ -7,7 +7,7 @@ import numpy as np
 
 from sonant.assembly import workers
 from sonant.jobs.fraud import Risk
-from sonant.jobs.workers.process import work
+from sonant.jobs.workers.process import serve_tasks
 from sonant.voice.models import load_models
 
 
@@ -25,4 +25,4 @@ class LikeAMachine:
 
 def work_with_detector(pipe, settings, voices):
     detector = LikeAMachine(json.loads(Path(voices).read_text()))
-    work(pipe, workers.fetch_with(settings), load_models, (detector,), settings.audio)
+    serve_tasks(pipe, workers.fetch_with(settings), load_models, (detector,), settings.audio)

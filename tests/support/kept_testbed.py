@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
+import numpy as np
+from made_samples import made_sample
 from sqlalchemy import func, select
 
 from sonant.ids import new_generated_id
@@ -14,7 +16,7 @@ from sonant.storage.repositories import domains, speakers, watchlists
 
 START = datetime(2026, 3, 1, 12, 30, tzinfo=UTC)
 INSTANT = timedelta(microseconds=1)
-VECTOR = bytes(range(256)) * 4
+VECTOR = np.frombuffer(bytes(range(64)) * 16, "<f4")
 
 
 @dataclass
@@ -47,8 +49,8 @@ def enroll(testbed, domain_id, *customers):
                 status="PENDING",
                 now=testbed.service.clock(),
             )
-            voiceprint = speakers.Voiceprint(model_id="m", vector=VECTOR, audio=b"fLaC", net_speech_s=6.0)
-            speakers.enroll(connection, seal, speaker_id, voiceprint, testbed.service.clock())
+            sample = made_sample(VECTOR, net_speech_s=6.0)
+            speakers.enroll(connection, seal, speaker_id, sample, testbed.service.clock(), audio=b"fLaC")
             made.append(speaker_id)
     return made
 

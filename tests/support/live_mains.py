@@ -1,4 +1,4 @@
-"""A process that takes a call and never lets go: to be killed."""
+"""A process that holds a call until it is killed."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ def hold(data: str, recording: str, domain_id: str, name: str) -> None:
     )
     live = LiveTestbed.of(Testbed.open(settings))
     stream = live.open(domain_id, name)
-    live.speak(stream, customer(Path(recording).read_bytes()))
-    print("heard", flush=True)
+    live.push(stream, customer(Path(recording).read_bytes()))
+    print("processed", flush=True)
     signal.pause()
 
 

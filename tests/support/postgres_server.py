@@ -102,6 +102,12 @@ class PostgresServer:
             with engine.begin() as connection:
                 for table in reversed(schema.metadata.sorted_tables):
                     connection.execute(table.delete())
+                connection.execute(
+                    text(
+                        "SELECT setval(format('%I.%I', schemaname, sequencename)::regclass,"
+                        " start_value, false) FROM pg_sequences WHERE schemaname = 'public'"
+                    )
+                )
                 return _state(connection) == self._state
         except SQLAlchemyError:  # a test has changed the tables
             return False

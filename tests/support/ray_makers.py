@@ -5,8 +5,9 @@ import signal
 import threading
 from pathlib import Path
 
+from made_samples import made_result
+
 from sonant.errors import SetupError
-from sonant.jobs.entry import Prepared
 
 LOOK_S = 0.05
 
@@ -17,18 +18,13 @@ class Squares:
     def __init__(self, pause_s=0.0):
         self.pause_s = pause_s
 
-    def first(self, task):
+    def fetch_first(self, task):
         return b""
 
-    def do(self, task, first):
+    def execute(self, task, first):
         threading.Event().wait(self.pause_s)  # in place of work
-        return Prepared(
-            model_id=str(os.getpid()),
-            vector=(task.task_id**2).to_bytes(8, "little"),
-            net_speech_s=task.need_s,
-            snr_db=0.0,
-            risks=(),
-            audio=task.kept,
+        return made_result(
+            [task.task_id**2], model_id=str(os.getpid()), net_speech_s=task.need_s, audio=task.stored_audio
         )
 
 
@@ -39,12 +35,12 @@ class Mortal(Squares):
         super().__init__()
         self.folder, self.deaths = Path(folder), deaths
 
-    def do(self, task, first):
+    def execute(self, task, first):
         died = len(list(self.folder.glob(f"{task.task_id}-*")))
         if died < self.deaths.get(task.task_id, 0):
             (self.folder / f"{task.task_id}-{died}").touch()
             os._exit(1)
-        return super().do(task, first)
+        return super().execute(task, first)
 
 
 class Hanging(Squares):
@@ -54,10 +50,10 @@ class Hanging(Squares):
         super().__init__()
         self.task_id = task_id
 
-    def do(self, task, first):
+    def execute(self, task, first):
         if task.task_id == self.task_id:
             signal.pause()
-        return super().do(task, first)
+        return super().execute(task, first)
 
 
 def with_models(file):

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
 from botocore import xform_name
+from made_samples import made_sample
 from service_process import ACCOUNT, KEY_ALIAS, REGION, ROLE, ServiceProcess
 from sqlalchemy import update
 
@@ -40,7 +40,7 @@ CLIENTS: Mapping[str, frozenset[str]] = dict.fromkeys(("boto3", "AWS CLI", "Node
 #: The recording in the valid request of CompareRecording, after `put_recording`.
 RECORDING = "caller.wav"
 #: The vector of the sample voiceprint; any vector of this size would do.
-VECTOR = struct.pack("<256f", *(1 / 16,) * 256)
+VECTOR = (1 / 16,) * 256
 
 
 def arn_of(domain_id: str, account: str = ACCOUNT, region: str = REGION) -> str:
@@ -109,10 +109,8 @@ def add_enrolled(service: ServiceProcess, domain_id: str, customer_id: str) -> N
             status="PENDING",
             now=store.clock(),
         )
-        voiceprint = speakers.Voiceprint(
-            model_id=load_voice_models().encoder_id, vector=VECTOR, audio=b"fLaC", net_speech_s=30.0
-        )
-        speakers.enroll(connection, seal, speaker_id, voiceprint, store.clock())
+        sample = made_sample(VECTOR, model_id=load_voice_models().encoder_id)
+        speakers.enroll(connection, seal, speaker_id, sample, store.clock(), audio=b"fLaC")
 
 
 def start_sessions(service: ServiceProcess, domain_id: str) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""Sessions in a testbed of operations: what is heard in them comes from the test."""
+"""Sessions in a testbed of operations, with analyzed speech from the test."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
 
-import numpy as np
+from made_samples import made_sample
 
 from sonant.iam import ALLOW_ALL, parse
 from sonant.operations.service import Caller
 from sonant.storage.crypto.vault import open_vault
 from sonant.storage.database.schema import events
-from sonant.storage.repositories import domains, session_hearings, sessions
+from sonant.storage.repositories import domains, session_samples, session_streams, sessions
 from sonant.storage.repositories.access import Principal
-from sonant.storage.repositories.session_hearings import AUTHENTICATION, FRAUD
+from sonant.storage.repositories.session_samples import AUTHENTICATION, FRAUD
 from sonant.voice.models import load_models
 
 ACCOUNT = "0" * 12
-#: Who may do everything, for what is not asked through a call.
+#: A caller with all rights.
 CALLER = Caller(
     principal=Principal(
         arn=f"arn:aws:iam::{ACCOUNT}:user/sonant", account_id=ACCOUNT, policies=(parse(ALLOW_ALL),), tags={}
@@ -40,13 +40,20 @@ def written(testbed, domain_id):
         )
 
 
-def hear(testbed, domain_id, name, vector, *, purposes=(AUTHENTICATION, FRAUD), **more: Any):
-    """The stream begins, if it has not, and enough speech of a voice is heard in it."""
+def store_speech(testbed, domain_id, name, vector, *, purposes=(AUTHENTICATION, FRAUD), **more: Any):
+    """Start the stream, if it has not started, and store enough analyzed speech."""
     now = testbed.clock()
+    sample = made_sample(
+        vector,
+        model_id=more.pop("model_id", None) or load_models().encoder_id,
+        net_speech_s=more.pop("net_speech_s", 10.0),
+        snr_db=more.pop("snr_db", 20.0),
+        highpass_300hz=more.pop("highpass_300hz", False),
+    )
     with written(testbed, domain_id) as (connection, _domain, vault):
         session = sessions.find(connection, domain_id, name, now)
         assert session is not None
-        sessions.claim_stream(
+        session_streams.claim(
             connection, session.session_id, session.stream, "test", now, now + timedelta(hours=1)
         )
         for purpose in purposes:
@@ -55,19 +62,16 @@ def hear(testbed, domain_id, name, vector, *, purposes=(AUTHENTICATION, FRAUD), 
                 "stream": session.stream,
                 "started_at": now,
                 "ended_at": now + timedelta(seconds=12),
-                "net_speech_s": 10.0,
-                "snr_db": 20.0,
-                "model_id": load_models().encoder_id,
-                "vector": np.asarray(vector, "<f4").tobytes(),
+                "sample": sample,
                 **more,
             }
-            session_hearings.save_hearing(
-                connection, session.seal(vault), session.session_id, session_hearings.Hearing(**members)
+            session_samples.save_sample(
+                connection, session.seal(vault), session.session_id, session_samples.SessionSample(**members)
             )
 
 
-def told(testbed) -> list[dict[str, Any]]:
-    """The events so far."""
+def events_of(testbed) -> list[dict[str, Any]]:
+    """Return the events so far."""
     with testbed.store.database.read() as connection:
         rows = connection.execute(events.select().order_by(events.c.sequence))
         return [json.loads(row.document) for row in rows]

@@ -1,4 +1,4 @@
-"""SoftHSM2, a PKCS#11 token in software, from Debian's packages: a real peer without a device."""
+"""SoftHSM2, a PKCS#11 token in software, from Debian's packages."""
 
 from __future__ import annotations
 

@@ -16,15 +16,15 @@ from botocore.auth import SigV4QueryAuth
 from botocore.awsrequest import AWSRequest
 from botocore.config import Config
 from botocore.credentials import Credentials
-from carried_calls import opened, refused, said_until_closed
+from carried_calls import messages_until_closed, opened, refused
 from cluster_testbed import Cluster
 from waiting import PATIENCE_S, wait_until
 from websockets.sync.client import ClientConnection
 
-from sonant.cli.common import credentials
+from sonant.cli.credentials import read_credentials
 from sonant.gateway.models import DATA_PATH
 
-__all__ = ["Side", "hang_up", "named", "refused", "said_until_closed", "say"]
+__all__ = ["Side", "hang_up", "messages_until_closed", "named", "refused", "say"]
 
 REGION = "us-east-1"
 FRAME_BYTES = 3200
@@ -47,7 +47,7 @@ class Side:
     @classmethod
     def start(cls, cluster: Cluster, **environment: str) -> Side:
         voice_id = cluster.service(**environment)
-        keys = Credentials(*credentials(cluster.testbed.settings))
+        keys = Credentials(*read_credentials(cluster.testbed.settings))
         session = botocore.session.Session()
         session.set_config_variable("data_path", str(DATA_PATH))
         own = boto3.Session(botocore_session=session).client(
@@ -119,4 +119,4 @@ def say(line: ClientConnection, samples: bytes) -> None:
 def hang_up(line: ClientConnection) -> str:
     """End the call; the reason with which the service closed it, when all is stored."""
     line.send(json.dumps({"type": "end"}))
-    return said_until_closed(line)[2]
+    return messages_until_closed(line)[2]

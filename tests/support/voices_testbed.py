@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from made_samples import made_sample
 
 from sonant.ids import new_generated_id
 from sonant.storage.crypto.vault import open_vault
@@ -51,14 +52,7 @@ def enroll(operations, domain_id, voices, *, model_id=None, prefix="caller", hig
                 status="PENDING",
                 now=operations.clock(),
             )
-            voiceprint = speakers.Voiceprint(
-                model_id=model_id,
-                vector=np.asarray(vector, "<f4").tobytes(),
-                audio=None,
-                net_speech_s=30.0,
-                snr_db=25.0,
-                highpass_300hz=highpass_300hz,
-            )
-            speakers.enroll(connection, seal, speaker_id, voiceprint, operations.clock())
+            sample = made_sample(vector, model_id=model_id, snr_db=25.0, highpass_300hz=highpass_300hz)
+            speakers.enroll(connection, seal, speaker_id, sample, operations.clock())
             made.append(speaker_id)
     return made

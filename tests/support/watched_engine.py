@@ -9,9 +9,7 @@ from typing import Any
 from waiting import dawdle
 
 from sonant.jobs.entry import Task
-from sonant.jobs.window import COMMIT_WAIT_S
-from sonant.jobs.workers.local import LocalEngine
-from sonant.jobs.workers.ray import RayEngine
+from sonant.jobs.window import COMMIT_WAIT_S, Engine
 
 
 class WatchedEngine:
@@ -22,7 +20,7 @@ class WatchedEngine:
     """
 
     def __init__(
-        self, engine: LocalEngine | RayEngine, during: Mapping[int, Callable[[], object]], *, one_by_one: bool
+        self, engine: Engine, during: Mapping[int, Callable[[], object]], *, one_by_one: bool
     ) -> None:
         self._engine, self._during, self._one_by_one = engine, dict(during), one_by_one
         self._ready: deque[Any] = deque()
@@ -30,16 +28,16 @@ class WatchedEngine:
         self._pause = False
 
     @property
-    def room(self) -> int:
-        return self._engine.room
+    def free_slots(self) -> int:
+        return self._engine.free_slots
 
     @property
     def problem(self) -> str:
         return self._engine.problem
 
     @property
-    def lost(self) -> int:
-        return self._engine.lost
+    def workers_lost(self) -> int:
+        return self._engine.workers_lost
 
     def submit(self, task: Task) -> None:
         self._engine.submit(task)

@@ -1,7 +1,7 @@
-"""What a telephone call does to speech, at random: rooms, noise, handsets, lines, codecs, lost packets.
+"""Simulate random telephone calls: rooms, noise, handsets, lines, codecs, lost packets.
 
-Everything works on mono float32 samples at 8 kHz and keeps their number and their alignment in time, so that
-a window of the result can be compared with the same window of the clean recording.
+All functions take mono float32 samples at 8 kHz and keep their number and alignment in time, so that a window
+of the result can be compared with the same window of the clean recording.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 Array = NDArray[np.float32]
 
 RATE_HZ = 8000
-# Lower and upper edge in Hz: plain telephony, wider and narrower lines, what AMR narrow band lets through.
+# Lower and upper edge in Hz: plain telephony, wider and narrower lines, the band of AMR narrow-band.
 BANDS = ((300, 3400), (200, 3500), (250, 3450), (100, 3700), (80, 3400), (300, 3000))
 CODECS = ("none", "ulaw", "alaw", "gsm", "adpcm", "shaped", "opus")
 _ODDS = (0.12, 0.26, 0.16, 0.24, 0.04, 0.16, 0.02)
@@ -24,9 +24,9 @@ _PACKET = RATE_HZ // 50  # 20 ms
 
 
 def call(clean: Array, others: Sequence[Array], rng: np.random.Generator, *, mild: float = 0) -> Array:
-    """One random call. `others` are recordings of other people, for babble; 1 in 12 calls is clean.
+    """Simulate one random call. `others` are recordings of other people, for babble; 1 in 12 calls is clean.
 
-    A share of `mild` has a codec or two and nothing else.
+    A share of `mild` has only one or two codecs.
     """
     samples = at_level(clean, -26)
     if mild > 0 and rng.random() < mild:
@@ -49,13 +49,13 @@ def call(clean: Array, others: Sequence[Array], rng: np.random.Generator, *, mil
 
 
 def at_level(samples: Array, level_dbfs: float) -> Array:
-    """Scaled to a root mean square in dB of full scale; silence stays silence."""
+    """Scale to a root mean square in dB of full scale; silence is unchanged."""
     rms = float(np.sqrt(np.mean(np.square(samples, dtype=np.float64))))
     return samples * np.float32(10 ** (level_dbfs / 20) / rms) if rms > 0 else samples
 
 
 def noisy(samples: Array, snr_db: float, others: Sequence[Array], rng: np.random.Generator) -> Array:
-    """White or pink noise or the babble of three to six other people, at a ratio of mean powers."""
+    """Add white or pink noise or the babble of three to six other people, at a ratio of mean powers."""
     kind, count = rng.choice(["white", "pink", "babble"]), len(samples)
     if kind == "babble" and len(others) > 0:
         noise = np.zeros(count, np.float32)
@@ -72,7 +72,7 @@ def noisy(samples: Array, snr_db: float, others: Sequence[Array], rng: np.random
 
 
 def room(samples: Array, rng: np.random.Generator) -> Array:
-    """A light echo: the direct sound and, 3 to 15 dB below, noise that falls by 60 dB in 100 to 500 ms."""
+    """Add a light echo: noise 3 to 15 dB below the direct sound that falls by 60 dB in 100 to 500 ms."""
     decay_s, below_db = rng.uniform(0.1, 0.5), rng.uniform(3, 15)
     time_s = np.arange(1, int(decay_s * RATE_HZ)) / RATE_HZ
     tail = rng.normal(size=len(time_s)) * 10 ** (-3 * time_s / decay_s)
@@ -84,7 +84,7 @@ def room(samples: Array, rng: np.random.Generator) -> Array:
 
 
 def line(samples: Array, rng: np.random.Generator) -> Array:
-    """Handset and line as one zero-phase filter: a band, a tilt of up to 6 dB, bumps of about 3 dB."""
+    """Filter as handset and line, with zero phase: a band, a tilt of up to 6 dB, bumps of about 3 dB."""
     size = _fast(len(samples))
     hz = np.fft.rfftfreq(size, 1 / RATE_HZ)
     gain = np.ones(len(hz))
@@ -99,7 +99,7 @@ def line(samples: Array, rng: np.random.Generator) -> Array:
 
 
 def coded(samples: Array, codec: str, rng: np.random.Generator) -> Array:
-    """Through a codec and back; louder than full scale clips."""
+    """Encode and decode with a codec; samples beyond full scale clip."""
     limited = np.clip(samples, -1, 1)
     match codec:
         case "ulaw" | "alaw" | "gsm" | "adpcm":
@@ -114,7 +114,7 @@ def coded(samples: Array, codec: str, rng: np.random.Generator) -> Array:
 
 
 def lossy(samples: Array, rate: float, rng: np.random.Generator) -> Array:
-    """Packets of 20 ms lost at random: silence in their place, or the last one repeated and fading."""
+    """Drop packets of 20 ms at random; replace them by silence or by the last one, repeated and fading."""
     packets = np.resize(samples, (-(-len(samples) // _PACKET), _PACKET)).copy()
     repeat, fade = rng.random() < 0.6, np.float32(0.7)
     for index in np.flatnonzero(rng.random(len(packets)) < rate):
@@ -123,7 +123,7 @@ def lossy(samples: Array, rate: float, rng: np.random.Generator) -> Array:
 
 
 def _fast(count: int) -> int:
-    """The next power of two: transforms of other lengths can take many times as long."""
+    """Return the next power of two: transforms of other lengths can take many times as long."""
     return 1 << (count - 1).bit_length()
 
 
@@ -136,7 +136,7 @@ def _through(samples: Array, container: str, subtype: str) -> Array:
 
 
 def _shaped_noise(samples: Array, snr_db: float, rng: np.random.Generator) -> Array:
-    """Noise with the spectrum of the speech itself, frame by frame of 32 ms, as CELP (AMR) leaves it."""
+    """Generate noise with the spectrum of the speech in frames of 32 ms, like that of CELP (AMR)."""
     size, hop = 256, 128
     padded = np.pad(samples, (size, 2 * size))
     window = np.sin(np.pi * (np.arange(size) + 0.5) / size)

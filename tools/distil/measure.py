@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""Compare encoders on the same trials of people none of them was trained on.
+"""Compare encoders on the same trials of people outside their training data.
 
     python tools/distil/measure.py --people DIR --prepared PREPARED --models old.onnx new.onnx
 
-DIR has one folder of recordings a person. Each person's speech is joined without pauses and cut anew several
+DIR has one folder of recordings per person. Each person's speech is joined without pauses and cut several
 times; enrollment and test never share a recording. Prints the equal error rate and the separation d' of the
 cosine, raw and after subtracting the cohort's mean (of the validation speech, at the same channel).
 """
@@ -28,7 +28,7 @@ from trials import equal_error_rate, separation
 from sonant.voice.audio.recording import Waveform
 from sonant.voice.models import load_models
 from sonant.voice.models.embedding import mel_power
-from sonant.voice.speech import speech
+from sonant.voice.speech import find_speech
 
 Array = NDArray[np.float32]
 
@@ -59,9 +59,9 @@ def main() -> None:
     networks = {p.stem: onnxruntime.InferenceSession(p, session_options) for p in options.models}
     for channel in options.channels:
         rng = np.random.default_rng(options.seed)
-        heard = [through(samples, channel, rng) for samples in cohort]
+        received = [through(samples, channel, rng) for samples in cohort]
         means = {
-            name: np.mean([embed(samples, network) for samples in heard], axis=0)
+            name: np.mean([embed(samples, network) for samples in received], axis=0)
             for name, network in networks.items()
         }
         for enroll_s, test_s in ((30, 10), (30, 5), (30, 3), (10, 10)):
@@ -75,13 +75,13 @@ def main() -> None:
 
 
 def clips(folder: Path) -> list[Array]:
-    """The recordings of a person at 8 kHz without pauses."""
+    """Read the recordings of a person at 8 kHz without pauses."""
     models, found = load_models(), []
     for path in sorted(p for p in folder.iterdir() if p.suffix.lower() in {".wav", ".flac"}):
         samples, rate_hz = soundfile.read(path, dtype="float32", always_2d=True)
-        highpass_300hz = soxr.resample(samples[:, 0], rate_hz, RATE_HZ)
-        segments = speech(Waveform(samples=highpass_300hz, rate_hz=RATE_HZ), models)
-        spans = [highpass_300hz[int(s.start_s * RATE_HZ) : int(s.end_s * RATE_HZ)] for s in segments]
+        telephone = soxr.resample(samples[:, 0], rate_hz, RATE_HZ)
+        segments = find_speech(Waveform(samples=telephone, rate_hz=RATE_HZ), models)
+        spans = [telephone[int(s.start_s * RATE_HZ) : int(s.end_s * RATE_HZ)] for s in segments]
         if spans:
             found.append(np.concatenate(spans))
     return found
@@ -94,7 +94,7 @@ def trials(
     test_s: float,
     rng: np.random.Generator,
 ) -> tuple[list[tuple[str, Array]], list[tuple[str, Array]]]:
-    """Enrollments and tests with their person's name: recordings are shared out in a random order."""
+    """Cut enrollments and tests with their person's name from recordings in a random order."""
     enrollments: list[tuple[str, Array]] = []
     tests: list[tuple[str, Array]] = []
     for name, recordings in voices.items():
@@ -118,7 +118,7 @@ def trials(
 
 
 def through(samples: Array, channel: str, rng: np.random.Generator) -> Array:
-    """A line and a codec; `noisy` is GSM with white or pink noise at 10 dB before it."""
+    """Apply a line and a codec; `noisy` is GSM with white or pink noise at 10 dB before it."""
     if channel == "noisy":
         samples = noisy(samples, 10, (), rng)
     if channel in ("ulaw", "gsm", "noisy"):
@@ -152,7 +152,7 @@ def cosine(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
 
 
 def embed(samples: Array, network: onnxruntime.InferenceSession, step: int = WINDOW) -> NDArray[np.float64]:
-    """As the product does: level, features, windows from end to end, mean."""
+    """Embed like the product: level, features, windows from end to end, mean."""
     mels = mel_power(at_level(samples, -30))
     last = len(mels) - WINDOW
     starts = np.round(np.linspace(0, last, 1 + -(-last // step))).astype(int)

@@ -1,4 +1,4 @@
-"""The GE2E network in PyTorch and the features of its teacher at 16 kHz."""
+"""Define the GE2E network in PyTorch and the features of its teacher at 16 kHz."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ Array = NDArray[np.float32]
 WIDE_HZ = 16000
 LEVEL_DBFS = -30
 GRID_FRAMES = 20
-"""The teacher is asked at every fifth of a second."""
+"""Step between the windows that the teacher embeds: a fifth of a second."""
 WHEEL_SHA256 = "8f12eb2f1a9982d32e8db7856de754709b59c93a77bcf0ff536584b619a9dd1f"
-"""Of the resemblyzer 0.1.4 wheel, the same that tools/build_models.py pins."""
+"""Hash of the resemblyzer 0.1.4 wheel, the same as in tools/build_models.py."""
 
 
 class Encoder(nn.Module):  # type: ignore[misc]  # torch is not installed where types are checked
@@ -39,7 +39,7 @@ class Encoder(nn.Module):  # type: ignore[misc]  # torch is not installed where 
 
 
 def teacher(wheel: Path) -> Encoder:
-    """The published network. Raises SystemExit if the wheel is not the pinned one."""
+    """Load the published network. Raises SystemExit if the wheel has another hash."""
     content = wheel.read_bytes()
     if hashlib.sha256(content).hexdigest() != WHEEL_SHA256:
         raise SystemExit(f"{wheel.name} is not the pinned resemblyzer 0.1.4 wheel")
@@ -59,7 +59,7 @@ def fast() -> torch.autocast:
 
 @cache
 def _has_bfloat16() -> bool:
-    """Tried out, because PyTorch begins an LSTM in bfloat16 on processors where it then cannot run it."""
+    """Try an LSTM in bfloat16: on some processors PyTorch builds one that it cannot run."""
     lstm, mels = nn.LSTM(MELS, 256, batch_first=True), torch.zeros(2, 4, MELS)
     try:
         with torch.autocast("cpu", torch.bfloat16):
@@ -72,12 +72,15 @@ def _has_bfloat16() -> bool:
 
 
 def narrow_mels(samples: Array) -> Array:
-    """The product's features of samples at 8 kHz."""
+    """Compute the product's features of samples at 8 kHz."""
     return mel_power(samples)
 
 
 def wide_mels(samples: Array) -> Array:
-    """The teacher's features of samples at 16 kHz: 25 ms Hann windows every 10 ms, 40 bands to 8 kHz."""
+    """Compute the teacher's features of samples at 16 kHz.
+
+    25 ms Hann windows every 10 ms, 40 bands to 8 kHz.
+    """
     size, hop = WIDE_HZ // 40, WIDE_HZ // 100
     frames = np.lib.stride_tricks.sliding_window_view(np.pad(samples, size // 2), size)[::hop]
     window = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(size) / size)
@@ -86,7 +89,7 @@ def wide_mels(samples: Array) -> Array:
 
 
 def windows(mels: Array, starts: NDArray[np.int64]) -> Array:
-    """Windows of 1.6 s of a sequence of features: [len(starts), 160, 40]."""
+    """Cut windows of 1.6 s from a sequence of features: [len(starts), 160, 40]."""
     view = np.lib.stride_tricks.sliding_window_view(mels, WINDOW_FRAMES, axis=0)[starts]
     return np.ascontiguousarray(view.transpose(0, 2, 1))
 

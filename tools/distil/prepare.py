@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
-"""Prepare speech for distillation: split by person, pauses cut, and what the teacher makes of it.
+"""Prepare speech for distillation: split it by person, remove pauses, embed it with the teacher.
 
     python tools/distil/prepare.py --speech DIR --wheel Resemblyzer-0.1.4-py3-none-any.whl --out PREPARED
 
-DIR holds recordings of any format at 16 kHz or more (the teacher needs the wide band), one or more a person;
-a person is the part of a file's name before the first `-`. Writes PREPARED/{training,validation}.npz and
-PREPARED/{training,validation,calibration}.txt, the file names of each part. Calibration speech is not read.
+DIR holds recordings of any format at 16 kHz or more (the teacher needs the wide band), one or more per
+person; a person is the part of a file's name before the first `-`. Writes PREPARED/{training,validation}.npz
+and PREPARED/{training,validation,calibration}.txt, the file names of each part. Calibration speech is not
+read.
 """
 
 from __future__ import annotations
@@ -27,12 +28,12 @@ from network import GRID_FRAMES, LEVEL_DBFS, WIDE_HZ, Encoder, fast, teacher, wi
 
 from sonant.voice.audio.recording import RATE_HZ, Waveform
 from sonant.voice.models import Models, load_models
-from sonant.voice.speech import speech
+from sonant.voice.speech import find_speech
 
 MIN_S = 4.0
 # Played faster or slower by so much, a voice becomes another one to the teacher: more people to learn from.
 PACES = (0.85, 0.92, 1.0, 1.08, 1.17)
-_WINDOWS_A_CALL = 256
+_WINDOWS_PER_CALL = 256
 
 
 def main() -> None:
@@ -75,8 +76,8 @@ def main() -> None:
             total_s += len(samples) / WIDE_HZ
             for pace in paces:
                 wide = soxr.resample(samples, WIDE_HZ * pace, WIDE_HZ)
-                highpass_300hz = np.clip(soxr.resample(wide, WIDE_HZ, RATE_HZ) * 32767, -32768, 32767)
-                arrays[f"{path.name}@{pace}/narrow"] = highpass_300hz.astype(np.int16)
+                telephone = np.clip(soxr.resample(wide, WIDE_HZ, RATE_HZ) * 32767, -32768, 32767)
+                arrays[f"{path.name}@{pace}/narrow"] = telephone.astype(np.int16)
                 arrays[f"{path.name}@{pace}/teacher"] = grid(wide, published).astype(np.float16)
         np.savez(options.out / f"{part}.npz", **arrays)
         print(f"{part}: {total_s / 60:.1f} minutes of net speech, {len(arrays) // 2} recordings")
@@ -87,22 +88,22 @@ def person_of(name: str) -> str:
 
 
 def net_speech(path: Path, models: Models) -> NDArray[np.float32]:
-    """A recording at 16 kHz without its pauses, as the product's own detector finds them."""
+    """Read a recording at 16 kHz without the pauses that the product's own detector finds."""
     samples, rate_hz = soundfile.read(path, dtype="float32", always_2d=True)
     wide = soxr.resample(samples[:, 0], rate_hz, WIDE_HZ)
-    highpass_300hz = soxr.resample(wide, WIDE_HZ, RATE_HZ)
-    segments = speech(Waveform(samples=highpass_300hz, rate_hz=RATE_HZ), models)
+    telephone = soxr.resample(wide, WIDE_HZ, RATE_HZ)
+    segments = find_speech(Waveform(samples=telephone, rate_hz=RATE_HZ), models)
     spans = [wide[int(s.start_s * WIDE_HZ) : int(s.end_s * WIDE_HZ)] for s in segments]
     return np.concatenate([np.zeros(0, np.float32), *spans])
 
 
 def grid(wide: NDArray[np.float32], network: Encoder) -> NDArray[np.float32]:
-    """The teacher's embeddings of the windows from every fifth of a second on; [n, 256]."""
+    """Embed the windows from every fifth of a second with the teacher; [n, 256]."""
     mels = wide_mels(at_level(wide, LEVEL_DBFS))
     batch = torch.from_numpy(windows(mels, np.arange(0, len(mels) - 160, GRID_FRAMES)))
     with torch.no_grad(), fast():
         embeddings: NDArray[np.float32] = torch.cat(
-            [network(part) for part in batch.split(_WINDOWS_A_CALL)]
+            [network(part) for part in batch.split(_WINDOWS_PER_CALL)]
         ).numpy()
     return embeddings
 

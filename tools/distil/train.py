@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""Teach the GE2E network to hear through the telephone what it hears in clean wide-band speech.
+"""Train the GE2E network to give the same embedding over the telephone as for clean wideband speech.
 
     python tools/distil/train.py --prepared DIR --wheel Resemblyzer-0.1.4-py3-none-any.whl --out RUN
 
-No speaker labels are needed: what the published network (the teacher) makes of the clean recording is the
-target for the student, which hears the same words at 8 kHz through a random call (degrade.py) and the
-product's own features. Writes RUN/log.jsonl, RUN/best.pt and RUN/last.pt; choose nothing by test voices.
+No speaker labels are needed: the target is the embedding of the clean recording by the published network (the
+teacher); the student gets the same speech at 8 kHz through a random call (degrade.py) and the product's own
+features. Writes RUN/log.jsonl, RUN/best.pt and RUN/last.pt; choose nothing by test voices.
 """
 
 from __future__ import annotations
@@ -31,32 +31,32 @@ from trials import equal_error_rate, separation
 
 Array = NDArray[np.float32]
 Batch = tuple[Array, Array, NDArray[np.int64]]
-"""Windows as the student hears them, the teacher's embeddings of each, the recording of each."""
+"""The student's windows, with the teacher's embedding and the recording of each."""
 
-ITEM_S, WINDOWS_AN_ITEM = (4.0, 8.0), 8
+ITEM_S, WINDOWS_PER_ITEM = (4.0, 8.0), 8
 TEMPERATURE = 0.05
 WARM_UP_STEPS = 100
-AVERAGE_STEPS = 200  # of the running mean of the weights, which is what is kept
+AVERAGE_STEPS = 200  # of the running mean of the weights, which is stored
 
 
 class Voices:
-    """Clean recordings at 8 kHz and what the teacher made of them at 16 kHz."""
+    """Clean recordings at 8 kHz and the teacher's embeddings of them at 16 kHz."""
 
     def __init__(self, prepared: Path) -> None:
         arrays = np.load(prepared)
         names = [name.removesuffix("/narrow") for name in arrays.files if name.endswith("/narrow")]
         people = sorted({name.split("-", 1)[0] for name in names})
-        self.highpass_300hz: list[Array] = [arrays[f"{n}/narrow"].astype(np.float32) / 32768 for n in names]
+        self.telephone: list[Array] = [arrays[f"{n}/narrow"].astype(np.float32) / 32768 for n in names]
         self.person = [people.index(name.split("-", 1)[0]) for name in names]
         self.grids: list[Array] = [arrays[f"{n}/teacher"].astype(np.float32) for n in names]
-        """Of each recording the embeddings of the windows from every fifth of a second on."""
+        """Embeddings of the windows from every fifth of a second of each recording."""
         means = np.stack([grid.mean(axis=0) for grid in self.grids])
         self.means: Array = means / np.linalg.norm(means, axis=1, keepdims=True)
-        """Of each recording the embedding as a whole; [recordings, 256]."""
+        """Embeddings of whole recordings; [recordings, 256]."""
 
 
 class Batches(Dataset[Batch]):  # type: ignore[misc]  # torch is not installed where types are checked
-    """Random calls. Batch `i` of a seed is always the same, whoever makes it."""
+    """Random calls. Batch `i` of a seed is always the same, in any process."""
 
     def __init__(self, voices: Voices, *, items: int, batches: int, seed: int, mild: float) -> None:
         self._voices, self._items, self._batches = voices, items, batches
@@ -67,26 +67,26 @@ class Batches(Dataset[Batch]):  # type: ignore[misc]  # torch is not installed w
 
     def __getitem__(self, index: int) -> Batch:
         rng = np.random.default_rng([self._seed, index])
-        heard, wanted, whose = [], [], []
-        for recording in rng.choice(len(self._voices.highpass_300hz), self._items, replace=False):
+        received, targets, sources = [], [], []
+        for recording in rng.choice(len(self._voices.telephone), self._items, replace=False):
             mels, first_frame = self._call(int(recording), rng)
-            starts = rng.integers(0, len(mels) - 160, WINDOWS_AN_ITEM)
-            heard.append(windows(mels, starts))
+            starts = rng.integers(0, len(mels) - 160, WINDOWS_PER_ITEM)
+            received.append(windows(mels, starts))
             grid = self._voices.grids[recording]
-            wanted.append(
+            targets.append(
                 grid[np.minimum((first_frame + starts + GRID_FRAMES // 2) // GRID_FRAMES, len(grid) - 1)]
             )
-            whose += [recording] * WINDOWS_AN_ITEM
-        return np.concatenate(heard), np.concatenate(wanted), np.array(whose)
+            sources += [recording] * WINDOWS_PER_ITEM
+        return np.concatenate(received), np.concatenate(targets), np.array(sources)
 
     def _call(self, recording: int, rng: np.random.Generator) -> tuple[Array, int]:
-        clean = self._voices.highpass_300hz[recording]
+        clean = self._voices.telephone[recording]
         length = min(len(clean), int(rng.uniform(*ITEM_S) * RATE_HZ))
         first_frame = int(rng.integers(0, 1 + (len(clean) - length) // 80))
         part = clean[first_frame * 80 :][:length]
-        heard = call(part, self._voices.highpass_300hz, rng, mild=self._mild)
+        received = call(part, self._voices.telephone, rng, mild=self._mild)
         # The level is measured over the whole of a recording, of which a window is only a part.
-        return narrow_mels(at_level(heard, LEVEL_DBFS + float(rng.normal(0, 0.7)))), first_frame
+        return narrow_mels(at_level(received, LEVEL_DBFS + float(rng.normal(0, 0.7)))), first_frame
 
 
 def main() -> None:
@@ -95,16 +95,16 @@ def main() -> None:
     torch.set_num_threads(options.threads)
     training, validation = (Voices(options.prepared / f"{p}.npz") for p in ("training", "validation"))
     # The same calls for every check and every run: of each validation voice five bad ones and two good ones.
-    count = len(validation.highpass_300hz)
+    count = len(validation.telephone)
     bad = Batches(validation, items=count, batches=5, seed=7, mild=0)
     good = Batches(validation, items=count, batches=2, seed=8, mild=1)
     held_out = [bad[index] for index in range(5)], [good[index] for index in range(2)]
 
     student = teacher(options.wheel)
     if options.start:
-        begun, published = torch.load(options.start, weights_only=True), student.state_dict()
+        start_state, published = torch.load(options.start, weights_only=True), student.state_dict()
         student.load_state_dict(
-            {name: published[name].lerp(begun[name], options.blend) for name in published}
+            {name: published[name].lerp(start_state[name], options.blend) for name in published}
         )
     average = copy.deepcopy(student).eval()
     if options.only:
@@ -116,7 +116,7 @@ def main() -> None:
     schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: _share(step, options))
     batches = Batches(
         training,
-        items=options.batch // WINDOWS_AN_ITEM,
+        items=options.batch // WINDOWS_PER_ITEM,
         batches=options.steps,
         seed=options.seed,
         mild=options.mild,
@@ -150,14 +150,14 @@ def main() -> None:
             torch.save(average.state_dict(), options.out / "best.pt")
 
     check(0)
-    for step, (heard, wanted, whose) in enumerate(loader, 1):
+    for step, (received, targets, sources) in enumerate(loader, 1):
         with fast():
-            found = student(heard)
-        whole = means[whose]
-        target = torch.nn.functional.normalize(wanted + options.whole * (whole - wanted), dim=1)
+            found = student(received)
+        whole = means[sources]
+        target = torch.nn.functional.normalize(targets + options.whole * (whole - targets), dim=1)
         loss = (1 - (found * target).sum(dim=1)).mean()
         if options.contrast > 0:
-            loss = loss + options.contrast * contrast(found, means, whose, people)
+            loss = loss + options.contrast * contrast(found, means, sources, people)
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(student.parameters(), 3.0)
@@ -172,30 +172,30 @@ def main() -> None:
             check(step)
 
 
-def contrast(found: Tensor, means: Tensor, whose: Tensor, people: Tensor) -> Tensor:
-    """Cross-entropy of each window's own recording among all recordings of all other people."""
+def contrast(found: Tensor, means: Tensor, sources: Tensor, people: Tensor) -> Tensor:
+    """Compute the cross-entropy of each window's own recording among all recordings of all other people."""
     logits = found @ means.T / TEMPERATURE
-    same_person = people[whose][:, None] == people[None, :]
-    same_person[torch.arange(len(whose)), whose] = False
-    return torch.nn.functional.cross_entropy(logits.masked_fill(same_person, -1e9), whose)
+    same_person = people[sources][:, None] == people[None, :]
+    same_person[torch.arange(len(sources)), sources] = False
+    return torch.nn.functional.cross_entropy(logits.masked_fill(same_person, -1e9), sources)
 
 
 def validate(network: Encoder, bad: Sequence[Batch], good: Sequence[Batch]) -> dict[str, float]:
-    """On people not trained on: cosine distance to the teacher, and how well the people are told apart.
+    """Measure on validation people: cosine distance to the teacher, and separation of the people.
 
     `distance` is the mean distance to the teacher's embedding of the same window, clean. `eer` and
     `separation` (d') are of pairs of different bad calls, a call being the mean of its 8 windows. With
     `mild_` the same of good calls, where pairs are of single windows: whole calls would leave no errors.
     """
     found = {}
-    for prefix, batches, windows_a_vector in (("", bad, WINDOWS_AN_ITEM), ("mild_", good, 1)):
+    for prefix, batches, windows_per_vector in (("", bad, WINDOWS_PER_ITEM), ("mild_", good, 1)):
         distances, vectors, people, calls = [], [], [], []
-        for number, (heard, wanted, whose) in enumerate(batches):
+        for number, (received, targets, sources) in enumerate(batches):
             with torch.no_grad():
-                embeddings = network(torch.from_numpy(heard)).numpy()
-            distances.append(1 - (embeddings * wanted).sum(axis=1))
-            vectors.append(embeddings.reshape(-1, windows_a_vector, embeddings.shape[1]).sum(axis=1))
-            people.append(whose[::windows_a_vector])
+                embeddings = network(torch.from_numpy(received)).numpy()
+            distances.append(1 - (embeddings * targets).sum(axis=1))
+            vectors.append(embeddings.reshape(-1, windows_per_vector, embeddings.shape[1]).sum(axis=1))
+            people.append(sources[::windows_per_vector])
             calls.append(np.full(len(people[-1]), number))
         all_vectors, names, call = np.concatenate(vectors), np.concatenate(people), np.concatenate(calls)
         all_vectors /= np.linalg.norm(all_vectors, axis=1, keepdims=True)
@@ -209,7 +209,10 @@ def validate(network: Encoder, bad: Sequence[Batch], good: Sequence[Batch]) -> d
 
 
 def _share(step: int, options: argparse.Namespace) -> float:
-    """Of the learning rate: rises over the first steps, then goes evenly to its last value."""
+    """Compute the share of the learning rate.
+
+    It rises over the first steps, then moves evenly to its last value.
+    """
     fallen: float = 1 - (1 - options.last_rate / options.rate) * step / options.steps
     return min(1.0, (step + 1) / WARM_UP_STEPS) * fallen
 
@@ -227,7 +230,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--last-rate", type=float, default=0.0)
     parser.add_argument("--start", type=Path, help="weights to go on from instead of the teacher's")
     parser.add_argument("--whole", type=float, default=0.0, help="0: target is the window, 1: the recording")
-    parser.add_argument("--contrast", type=float, default=0.0, help="weight of telling the people apart")
+    parser.add_argument("--contrast", type=float, default=0.0, help="weight of the cross-entropy over people")
     parser.add_argument(
         "--blend", type=float, default=1.0, help="begin so far from the teacher towards --start, 0 to 1"
     )

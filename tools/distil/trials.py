@@ -1,4 +1,4 @@
-"""How well scores of the same person lie apart from those of different people."""
+"""Measure the separation of scores of one person from those of two people."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ Scores = NDArray[np.floating]
 
 
 def equal_error_rate(genuine: Scores, impostor: Scores) -> float:
-    """Where as large a share of the genuine lies under the threshold as of the impostors over it."""
+    """Compute the rate at which the shares of rejected genuine and accepted impostor scores are equal."""
     order = np.argsort(np.concatenate([genuine, impostor]), kind="stable")
     is_genuine = order < len(genuine)
     rejected = np.cumsum(is_genuine) / len(genuine)
@@ -19,5 +19,5 @@ def equal_error_rate(genuine: Scores, impostor: Scores) -> float:
 
 
 def separation(genuine: Scores, impostor: Scores) -> float:
-    """d': the distance of the two means in pooled standard deviations."""
+    """Compute d', the distance of the two means in pooled standard deviations."""
     return float((genuine.mean() - impostor.mean()) / np.sqrt((genuine.var() + impostor.var()) / 2))

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Networks side by side on the validation people, to choose by; test people are for measure.py.
+"""Compare networks on the validation people, to choose one; measure.py is for test people.
 
 python tools/distil/validate.py --prepared PREPARED --wheel WHEEL published RUN/best.pt mean.pt
 
@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "src"))
 from degrade import at_level
 from network import LEVEL_DBFS, Encoder, narrow_mels, teacher, windows
-from train import WINDOWS_AN_ITEM, Batches, Voices
+from train import WINDOWS_PER_ITEM, Batches, Voices
 from trials import equal_error_rate, separation
 
 Array = NDArray[np.float32]
@@ -39,14 +39,12 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)
     training, validation = (Voices(options.prepared / f"{p}.npz") for p in ("training", "validation"))
-    bad = Batches(validation, items=len(validation.highpass_300hz), batches=BAD_CALLS, seed=7, mild=0)
+    bad = Batches(validation, items=len(validation.telephone), batches=BAD_CALLS, seed=7, mild=0)
     calls = [bad[index] for index in range(BAD_CALLS)]
     both_kinds = [(100, 11, 0.0), (60, 12, 1.0)]
     for_mean = np.concatenate(
         [
-            Batches(training, items=min(n, len(training.highpass_300hz)), batches=1, seed=s, mild=m)[0][0][
-                ::2
-            ]
+            Batches(training, items=min(n, len(training.telephone)), batches=1, seed=s, mild=m)[0][0][::2]
             for n, s, m in both_kinds
         ]
     )
@@ -60,7 +58,7 @@ def main() -> None:
 
 def clean_speech(network: Encoder, voices: Voices, mean: Array) -> str:
     vectors, person, start = [], [], []
-    for number, samples in enumerate(voices.highpass_300hz):
+    for number, samples in enumerate(voices.telephone):
         mels = narrow_mels(at_level(samples, LEVEL_DBFS))
         starts = np.arange(0, len(mels) - WINDOW, STEP)
         vectors.append(embed(network, windows(mels, starts)))
@@ -81,9 +79,9 @@ def clean_speech(network: Encoder, voices: Voices, mean: Array) -> str:
 
 def bad_calls(network: Encoder, calls: list[tuple[Array, Array, NDArray[np.int64]]], mean: Array) -> str:
     vectors = np.concatenate(
-        [embed(network, heard).reshape(-1, WINDOWS_AN_ITEM, 256).sum(axis=1) for heard, _, _ in calls]
+        [embed(network, mels).reshape(-1, WINDOWS_PER_ITEM, 256).sum(axis=1) for mels, _, _ in calls]
     )
-    person = np.concatenate([whose[::WINDOWS_AN_ITEM] for _, _, whose in calls])
+    person = np.concatenate([whose[::WINDOWS_PER_ITEM] for _, _, whose in calls])
     call = np.repeat(np.arange(len(calls)), len(person) // len(calls))
     return f"bad calls {figures(vectors, person, call, 1, mean)}"
 
@@ -91,14 +89,14 @@ def bad_calls(network: Encoder, calls: list[tuple[Array, Array, NDArray[np.int64
 def figures(
     vectors: Array, person: NDArray[np.int64], start: NDArray[np.int64], far: int, mean: Array
 ) -> str:
-    """Of all pairs but those of one person whose starts lie nearer than `far`."""
+    """Compute the figures of all pairs but those of one person whose starts are nearer than `far`."""
     vectors = vectors / np.linalg.norm(vectors, axis=1, keepdims=True) - mean
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     one, other = np.triu_indices(len(person), 1)
     same = person[one] == person[other]
-    kept = ~same | (np.abs(start[one] - start[other]) >= far)
+    compared = ~same | (np.abs(start[one] - start[other]) >= far)
     scores = (vectors @ vectors.T)[one, other]
-    genuine, impostor = scores[kept & same], scores[kept & ~same]
+    genuine, impostor = scores[compared & same], scores[compared & ~same]
     return f"EER {100 * equal_error_rate(genuine, impostor):.2f} % d' {separation(genuine, impostor):.2f}"
 
 

@@ -1,4 +1,4 @@
-"""Assembly of what works in the background: jobs, changes of voice models, events, the care of sessions."""
+"""Build what runs in the background: jobs, voice model upgrades, event dispatch, retention of sessions."""
 
 from __future__ import annotations
 
@@ -16,44 +16,59 @@ from sonant.gateway.scalars import Fault, string
 from sonant.jobs.job_type import JobType
 from sonant.jobs.manifest import Rules
 from sonant.jobs.model_registry import check_model, model_calibration
-from sonant.jobs.model_upgrade import Upgrades
-from sonant.jobs.runner import Parts, Runner
-from sonant.jobs.types.dry_run import DryRunKind
-from sonant.jobs.types.enrollment import EnrollmentKind
-from sonant.jobs.types.registration import RegistrationKind
+from sonant.jobs.model_upgrade import ModelUpgrader
+from sonant.jobs.runner import Runner, RunnerParts
+from sonant.jobs.types.dry_run import DryRunJobType
+from sonant.jobs.types.enrollment import EnrollmentJobType
+from sonant.jobs.types.registration import RegistrationJobType
 from sonant.jobs.window import Engine
+from sonant.retention.housekeeping import Housekeeper
 from sonant.retention.sessions import SessionKeeper
 from sonant.settings import Settings
 from sonant.storage.model_files import ModelFiles
 from sonant.storage.repositories.jobs import DRY_RUN, ENROLLMENT, REGISTRATION
 
-#: The kinds of job that runners do.
-KINDS: tuple[JobType, ...] = (EnrollmentKind(), RegistrationKind(), DryRunKind())
+#: The types of job that runners run.
+JOB_TYPES: tuple[JobType, ...] = (EnrollmentJobType(), RegistrationJobType(), DryRunJobType())
 
 
-def build_runner(store: Store, owner: str, beat: Callable[[], None] = lambda: None) -> Runner:
-    """`beat` is called again and again while the runner lives."""
+def runner_parts(store: Store) -> RunnerParts:
+    """Build the parts of the service that a runner uses."""
     settings = store.settings
-    parts = Parts(
+    return RunnerParts(
         settings=settings,
         database=store.database,
         keys_of=store.backends.keys,
         objects_of=lambda role: granted_objects(store.backends, role),
-        kinds={kind.name: kind for kind in KINDS},
-        rules={kind.name: manifest_rules(settings, kind.name) for kind in KINDS},
+        job_types={job_type.name: job_type for job_type in JOB_TYPES},
+        rules={job_type.name: manifest_rules(settings, job_type.name) for job_type in JOB_TYPES},
         clock=store.clock,
-        outbox=outbox_of(settings),
+        outbox=build_outbox(settings),
         calibration_of=partial(model_calibration, ModelFiles(settings.data)),
         findings=_findings(settings),
     )
-    engine = batch_engine(settings)
-    return Runner(parts, engine, owner, upgrades(store, engine, owner), beat)
 
 
-def upgrades(store: Store, engine: Engine, owner: str) -> Upgrades:
-    """Changes of domains from one voice model to another, done with an engine."""
+def build_runner(
+    store: Store,
+    owner: str,
+    heartbeat: Callable[[], None] = lambda: None,
+    *,
+    parts: RunnerParts | None = None,
+    engine: Engine | None = None,
+) -> Runner:
+    """Build a runner; `heartbeat` is called repeatedly while it runs.
+
+    `parts` and `engine` replace those that the settings name.
+    """
+    engine = engine or batch_engine(store.settings)
+    return Runner(parts or runner_parts(store), engine, owner, upgrades(store, engine, owner), heartbeat)
+
+
+def upgrades(store: Store, engine: Engine, owner: str) -> ModelUpgrader:
+    """Build the upgrades of domains from one voice model to another."""
     files = ModelFiles(store.settings.data)
-    return Upgrades(
+    return ModelUpgrader(
         database=store.database,
         keys_of=store.backends.keys,
         engine=engine,
@@ -65,7 +80,7 @@ def upgrades(store: Store, engine: Engine, owner: str) -> Upgrades:
 
 
 def build_dispatcher(store: Store, owner: str) -> Dispatcher:
-    """Carries events to the sinks; runs where jobs run."""
+    """Build the dispatcher of events to their sinks; it runs where jobs run."""
     settings = store.settings
     return Dispatcher(
         database=store.database,
@@ -77,16 +92,28 @@ def build_dispatcher(store: Store, owner: str) -> Dispatcher:
     )
 
 
-def session_keeper(store: Store) -> SessionKeeper:
-    """Looks after sessions; runs where jobs run, and when a service that is alone starts."""
-    settings = store.settings
-    return SessionKeeper(
-        database=store.database, clock=store.clock, live=settings.live, outbox=outbox_of(settings)
+def build_housekeeper(store: Store) -> Housekeeper:
+    """Build the housekeeper; it runs where jobs run."""
+    return Housekeeper(
+        database=store.database,
+        keys_of=store.backends.keys,
+        clock=store.clock,
+        settings=store.settings,
+        sinks=[sink.name for sink in build_sinks(store.settings)],
+        sessions=session_keeper(store),
     )
 
 
-def outbox_of(settings: Settings) -> Outbox:
-    """Where events wait for their sinks; it takes none when there is no sink."""
+def session_keeper(store: Store) -> SessionKeeper:
+    """Build what ends and erases old sessions, beside jobs and at the start of an embedded service."""
+    settings = store.settings
+    return SessionKeeper(
+        database=store.database, clock=store.clock, settings=settings, outbox=build_outbox(settings)
+    )
+
+
+def build_outbox(settings: Settings) -> Outbox:
+    """Build the outbox where events wait for their sinks; it stores none when there is no sink."""
     return Outbox(enabled=bool(build_sinks(settings)))
 
 
@@ -97,7 +124,7 @@ def _findings(settings: Settings) -> FindingsTrail | None:
 
 
 def manifest_rules(settings: Settings, kind: str = ENROLLMENT) -> Rules:
-    """The manifest's limits; its field rules are those of the service model's shapes."""
+    """Build the rules for manifests: limits of the settings, and field rules of the service model."""
     quotas = settings.quotas
     enrollment = ("speaker enrollment", "SpeakerEnrollmentRequests", quotas.speakers_per_enrollment_job)
     job, list_name, most = {

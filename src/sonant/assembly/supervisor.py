@@ -1,4 +1,4 @@
-"""The runner beside a service: started, watched and started again, whatever goes wrong with it."""
+"""Supervise the runner of a service: start it, watch it, and restart it after any failure."""
 
 from __future__ import annotations
 
@@ -16,31 +16,32 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
+from sonant.backoff import Backoff
 from sonant.cpu_affinity import CpuAffinity
 from sonant.runner_state import GRACE_S, RunnerState
 from sonant.settings import Settings
-from sonant.threads import Backoff, start_loop
+from sonant.settings.loading import as_flags
+from sonant.threads import start_loop
 
 log = logging.getLogger(__name__)
 
-#: Pauses before a runner is started again. After one that lived longer than the longest there is none.
+#: Bounds of the pauses before a restart. After a runner that lived longer than the longest there is none.
 PAUSE_LEAST_S, PAUSE_MOST_S = 0.2, 10.0
-#: How long a runner may take to put its work down when the service stops.
+#: How long a runner may take to end when the service stops.
 STOP_S = 10.0
-#: How often is looked at a runner that runs.
-LOOK_S = 0.2
-#: Where commands on the same data folder find the state of the runner.
+#: How often a running runner is checked.
+POLL_S = 0.2
+#: File of the data folder with the state of the runner, for other commands.
 STATE_FILE = "runner.json"
 _STDIN = 0
 
 
 class Supervisor:
-    """Keeps one runner process alive while the service lives; the runner ends when the service does.
+    """Keeps one runner process alive as long as the service lives.
 
-    The runner's standard input is a socket: settings go down, its end is the order to stop, and the runner
-    says there that it works, or why it cannot (see `Report`).
+    The runner's standard input is a socket: the supervisor sends the settings and closes it to stop the
+    runner, and the runner reports there that it works, or why it cannot (see `Report`).
     """
 
     def __init__(
@@ -55,16 +56,15 @@ class Supervisor:
         self._lock = threading.Lock()
         self._restarts, self._problem = 0, ""
         self._down_since_s: float | None = None
-        """When the runner worked for the last time, by the monotonic clock; None while it works."""
-        self._noted = ""
+        """When the runner last worked, by the monotonic clock; None while it works."""
 
     def start(self) -> None:
-        """Raises RuntimeError when the system has no thread to give."""
+        """Start the runner. Raises RuntimeError when the system cannot start a thread."""
         self._down_since_s = self._monotonic_s()
         self._thread = start_loop(self._watch, "runner supervisor")
 
     def stop(self) -> None:
-        """End the runner, by force after `STOP_S`."""
+        """Stop the runner, by force after `STOP_S`."""
         self._stopping.set()
         process = self._process
         if process is not None:
@@ -75,7 +75,7 @@ class Supervisor:
                 self._state_file.unlink()
 
     def state(self) -> RunnerState:
-        """How the runner is; from any thread, and at once."""
+        """Return the runner's state, without waiting; safe from any thread."""
         with self._lock:
             process, since_s = self._process, self._down_since_s
             return RunnerState(
@@ -93,32 +93,32 @@ class Supervisor:
 
     def _watch(self) -> None:
         while not self._stopping.is_set():
-            begun_s = self._monotonic_s()
+            started_s = self._monotonic_s()
             try:
                 problem = self._run_one()
-            except Exception as fault:  # noqa: BLE001 - no files, processes or memory left: they come back
+            except Exception as fault:  # noqa: BLE001 - such as no files, processes or memory left for now
                 problem = f"cannot be started: {fault}"
             if self._stopping.is_set():
                 return
-            if self._monotonic_s() - begun_s > PAUSE_MOST_S:
+            if self._monotonic_s() - started_s > PAUSE_MOST_S:
                 self._pauses.reset()
                 pause_s = 0.0
             else:
                 pause_s = self._pauses.next_s()
             log.warning("the runner %s; starting another in %.1f s", problem, pause_s)
-            self._now(problem)
+            self._set_problem(problem)
             self._stopping.wait(pause_s)
             with self._lock:
                 self._restarts += 1
 
     def _run_one(self) -> str:
-        """Run a runner until it ends; how it did. Raises OSError and MemoryError when none can be started."""
-        ours, theirs = socket.socketpair()
+        """Run a runner until it ends; return how it ended. Raises OSError and MemoryError."""
+        ours, runners = socket.socketpair()
         with ours:
-            with theirs, self._cores.all():
+            with runners, self._cores.all():
                 process = subprocess.Popen(
                     [sys.executable, "-m", "sonant", "worker", "--supervised", self._owner],
-                    stdin=theirs.fileno(),
+                    stdin=runners.fileno(),
                 )
             try:
                 with self._lock:
@@ -126,14 +126,15 @@ class Supervisor:
                 if self._stopping.is_set():
                     process.terminate()
                 try:
-                    # The settings go this way: a database URL may hold a password, and arguments show.
-                    ours.sendall(json.dumps(flat(self._settings)).encode() + b"\n")
+                    # Not by arguments, which all users of the machine can read: a database URL may hold a
+                    # password.
+                    ours.sendall(json.dumps(as_flags(self._settings)).encode() + b"\n")
                 except OSError:
                     log.warning("the runner ended while it was starting")
                 ours.setblocking(False)
                 return f"ended with code {self._wait(process, ours)}"
             finally:
-                if process.poll() is None:  # something failed here: two must not work at once
+                if process.poll() is None:  # something failed here, and two runners must not work at once
                     process.kill()
                     process.wait()
                 with self._lock:
@@ -142,39 +143,39 @@ class Supervisor:
     def _wait(self, process: subprocess.Popen[bytes], reports: socket.socket) -> int:
         while True:
             try:
-                return process.wait(LOOK_S if not self._stopping.is_set() else STOP_S)
+                return process.wait(POLL_S if not self._stopping.is_set() else STOP_S)
             except subprocess.TimeoutExpired:
                 if self._stopping.is_set():
                     process.kill()
-            with suppress(OSError):  # it has said nothing, or has ended
-                if told := reports.recv(1 << 16):
-                    self._now(json.loads(told.splitlines()[-1])["problem"])
+            with suppress(OSError):  # no report, or the runner has ended
+                if lines := reports.recv(1 << 16):
+                    self._set_problem(json.loads(lines.splitlines()[-1])["problem"])
 
-    def _now(self, problem: str) -> None:
-        """Note down why there is no runner that works; nothing when there is one."""
+    def _set_problem(self, problem: str) -> None:
+        """Store why no runner works; an empty text when one works."""
         with self._lock:
             self._problem = problem
             if not problem:
                 self._down_since_s = None
             elif self._down_since_s is None:
                 self._down_since_s = self._monotonic_s()
-        self._note()
+        self._write_state()
 
-    def _note(self) -> None:
-        """For commands on the same folder, which cannot ask this process."""
+    def _write_state(self) -> None:
+        """Write the state for commands on the same data folder, which cannot ask this process."""
         state = self.state()
         now_s = time.time()
         since = None if state.down_s is None else now_s - state.down_s
-        told = {"service": os.getpid(), "changed": now_s, "down_since": since, **asdict(state)}
-        with suppress(OSError):  # a full disk, say: who reads it looks whether the processes live
+        document = {"service": os.getpid(), "changed": now_s, "down_since": since, **asdict(state)}
+        with suppress(OSError):  # such as a full disk: readers also check whether the processes live
             new = self._state_file.with_suffix(".new")
-            new.write_text(json.dumps(told), "utf-8")
+            new.write_text(json.dumps(document), "utf-8")
             new.replace(self._state_file)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class NotedState:
-    """What a service has noted down of its runner, as far as it is still true."""
+class StoredState:
+    """State of a runner as its service has written it, corrected by whether the processes live."""
 
     pid: int | None
     restarts: int
@@ -184,22 +185,22 @@ class NotedState:
     """ISO 8601, UTC; empty while a runner works."""
 
 
-def noted_state(settings: Settings) -> NotedState | None:
-    """The state of the runner beside a service that runs on this data folder; None when none does."""
+def stored_state(settings: Settings) -> StoredState | None:
+    """Read the state of the runner of the service on this data folder; None when no service runs there."""
     try:
-        told = json.loads((settings.data / STATE_FILE).read_text("utf-8"))
-        service, state = told["service"], {name: told[name] for name in RunnerState.__slots__}
-        changed, down_since = told["changed"], told["down_since"]
+        document = json.loads((settings.data / STATE_FILE).read_text("utf-8"))
+        service, state = document["service"], {name: document[name] for name in RunnerState.__slots__}
+        changed, down_since = document["changed"], document["down_since"]
     except (OSError, ValueError, KeyError, TypeError):
         return None
     if not _runs(service):
         return None
     pid, problem = state["pid"], state["problem"]
-    if pid is not None and not _runs(pid) and down_since is None:  # nothing could be written since it ended
+    if pid is not None and not _runs(pid) and down_since is None:  # ended after the last write
         pid, problem, down_since = None, problem or "it ended", changed
     down_s = None if down_since is None else time.time() - down_since
     shown = "" if down_since is None else f"{datetime.fromtimestamp(down_since, UTC):%Y-%m-%dT%H:%M:%SZ}"
-    return NotedState(
+    return StoredState(
         pid=pid,
         restarts=state["restarts"],
         missing=down_s is not None and down_s > GRACE_S,
@@ -219,29 +220,16 @@ def _runs(pid: int) -> bool:
 
 
 class Report:
-    """Tells the service, over the runner's standard input, that the runner works, or why it cannot.
-
-    Called again and again; says something when it is not what was said before.
-    """
+    """Reports to the service, over the runner's standard input, that the runner works, or why it cannot."""
 
     def __init__(self) -> None:
-        self._said: str | None = None
+        self._last: str | None = None
 
     def __call__(self, problem: str) -> None:
-        if problem == self._said:
+        """Send the problem, empty for none, when it is not the last one sent."""
+        if problem == self._last:
             return
         line = json.dumps({"problem": problem}).encode() + b"\n"
         with suppress(OSError), socket.socket(fileno=os.dup(_STDIN)) as service:
-            service.send(line, socket.MSG_DONTWAIT)  # a service that stands still must not stop the runner
-            self._said = problem
-
-
-def flat(settings: Settings) -> dict[str, Any]:
-    """Settings as dotted names and JSON values; `settings_sources.load(flags=…)` reads them back."""
-    found: dict[str, Any] = {}
-    for name, value in asdict(settings).items():
-        if isinstance(value, dict):
-            found.update({f"{name}.{inner}": part for inner, part in value.items()})
-        else:
-            found[name] = str(value.absolute()) if isinstance(value, Path) else value
-    return found
+            service.send(line, socket.MSG_DONTWAIT)  # a service that hangs must not block the runner
+            self._last = problem

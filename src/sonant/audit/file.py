@@ -1,4 +1,4 @@
-"""A chain of the audit trail as it is written: appended to, synced, and cut back after a failed write."""
+"""Appends to a chain of the audit trail, syncs it, and truncates it after a failed write."""
 
 from __future__ import annotations
 
@@ -8,19 +8,20 @@ from pathlib import Path
 
 from sonant.audit import chain
 from sonant.errors import SetupError
+from sonant.storage.files import sync_folder
 
 
 class ChainFile:
-    """The file at the end of a chain. For its writer's thread alone."""
+    """The last file of a chain. To be used by one thread."""
 
     def __init__(self, folder: Path, max_bytes: int) -> None:
         """Raises SetupError when the folder cannot be used or its last line is damaged."""
         self._folder, self._max_bytes = folder, max_bytes
         self._descriptor = -1
         self._number, self._day = 0, ""
-        self._size = self._good_size = 0
-        self._head = self._good_head = chain.BEGINNING
-        self.unsynced = self._torn = False
+        self._size = self._committed_size = 0
+        self._head = self._committed_head = chain.BEGINNING
+        self.unsynced = self._truncation_due = False
         try:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._open_last()
@@ -33,16 +34,16 @@ class ChainFile:
             ) from None
 
     def write(self, documents: list[dict[str, object]], now: datetime) -> None:
-        """Append records. Raises OSError; `undo` then puts back what was there at the last `keep`."""
-        if self._torn:
-            os.ftruncate(self._descriptor, self._good_size)
-            self._torn = False
+        """Append records. Raises OSError; `undo` then restores the state of the last `commit`."""
+        if self._truncation_due:
+            os.ftruncate(self._descriptor, self._committed_size)
+            self._truncation_due = False
         day = f"{now.astimezone(UTC):%Y-%m-%d}"
         if self._descriptor < 0 or day != self._day or self._size >= self._max_bytes:
-            self._begin(day)
+            self._start_file(day)
         lines, head = [], self._head
-        for told in documents:
-            line, head = chain.seal(told, head)
+        for document in documents:
+            line, head = chain.seal(document, head)
             lines.append(line)
         view = memoryview(b"".join(lines))
         size = len(view)
@@ -52,24 +53,26 @@ class ChainFile:
         self._head = head
         self.unsynced = True
 
-    def keep(self) -> None:
-        """What has been written stays."""
-        self._good_size, self._good_head = self._size, self._head
+    def commit(self) -> None:
+        """Make `undo` keep what has been written."""
+        self._committed_size, self._committed_head = self._size, self._head
 
     def sync(self) -> None:
+        """Make what has been written survive a power cut. Raises OSError."""
         os.fsync(self._descriptor)
         self.unsynced = False
 
     def undo(self) -> None:
-        """Cut off what a failed write left, now or before the next."""
+        """Remove the bytes of a failed write, now or before the next write."""
         if self._descriptor >= 0:
             try:
-                os.ftruncate(self._descriptor, self._good_size)
+                os.ftruncate(self._descriptor, self._committed_size)
             except OSError:
-                self._torn = True
-        self._size, self._head = self._good_size, self._good_head
+                self._truncation_due = True
+        self._size, self._head = self._committed_size, self._committed_head
 
     def close(self) -> None:
+        """Close the file."""
         if self._descriptor >= 0:
             os.close(self._descriptor)
             self._descriptor = -1
@@ -81,15 +84,15 @@ class ChainFile:
         last = found[-1]
         self._number, self._day = int(last.name[:8]), last.stem[9:]
         self._descriptor = os.open(last, os.O_RDWR | os.O_APPEND | os.O_NOFOLLOW)
-        _cut_torn_line(self._descriptor)
-        self._good_size = self._size = os.fstat(self._descriptor).st_size
-        for path in reversed(found):  # a file that was begun and never written to has no hash
+        _remove_incomplete_line(self._descriptor)
+        self._committed_size = self._size = os.fstat(self._descriptor).st_size
+        for path in reversed(found):  # a file that was never written to has no hash
             own = chain.last_hash(path)
             if own is not None:
-                self._good_head = self._head = own
+                self._committed_head = self._head = own
                 return
 
-    def _begin(self, day: str) -> None:
+    def _start_file(self, day: str) -> None:
         if self._descriptor >= 0 and self.unsynced:
             self.sync()
         path = self._folder / chain.file_name(self._number + 1, day)
@@ -97,19 +100,15 @@ class ChainFile:
         descriptor = os.open(path, flags, 0o600)
         self.close()
         self._descriptor, self._number, self._day = descriptor, self._number + 1, day
-        self._size = self._good_size = 0
-        folder = os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        self._size = self._committed_size = 0
+        sync_folder(self._folder)
 
 
-def _cut_torn_line(descriptor: int) -> None:
-    """A line without an end was being written when the process died; no call was answered on it."""
+def _remove_incomplete_line(descriptor: int) -> None:
+    """Remove a line without an end: its process died before a call was answered for it."""
     size = os.fstat(descriptor).st_size
-    start = max(0, size - chain.MOST_LINE_BYTES)
+    start = max(0, size - chain.MAX_LINE_BYTES)
     tail = os.pread(descriptor, size - start, start)
-    keep = start + tail.rfind(b"\n") + 1
-    if keep < size:
-        os.ftruncate(descriptor, keep)
+    end = start + tail.rfind(b"\n") + 1
+    if end < size:
+        os.ftruncate(descriptor, end)

@@ -1,7 +1,7 @@
-"""What fraud detection found in jobs, in the audit trail: a chain of its own, which runners write.
+"""The audit trail of fraud findings in jobs: a chain of its own, which runners write.
 
-It lies in `jobs` in the trail's folder, since calls are written by the service. Findings are rare: the chain
-is opened for each batch of them, under a lock, so that several runners may share it.
+It is in the folder `jobs` of the trail, whose other chains the service writes. Findings are rare: the chain
+is opened for each batch of them, under a lock, so that several runners can share it.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from sonant.ids import new_uuid
 from sonant.settings import Audit
 from sonant.storage.repositories.domains import Domain
 
-#: Inside the folder of the trail.
+#: Folder of the chain in that of the trail.
 FOLDER = "jobs"
 _SERVICE = "voiceid.amazonaws.com"
 
@@ -28,8 +28,8 @@ class Finding:
     """A request of a job whose recordings were flagged."""
 
     job_id: str
-    place: int
-    """In the manifest, from 1."""
+    request_number: int
+    """Position in the manifest, from 1."""
     outcome: str
     """As in the result file, or the code of the error."""
     details: Mapping[str, Any]
@@ -37,15 +37,17 @@ class Finding:
 
 
 class FindingsTrail:
-    """The runners' side of the audit trail."""
+    """Writes the findings of runners."""
 
     def __init__(self, folder: Path, settings: Audit) -> None:
         """`folder` is the trail's."""
         self._folder, self._max_bytes = folder / FOLDER, settings.max_file_bytes
 
     def add(self, domain: Domain, found: Sequence[Finding], now: datetime) -> None:
-        """Write findings down before what follows from them is committed: after a crash in between they stand
-        here twice, never not at all. Raises OSError, or SetupError when the chain's end is damaged."""
+        """Store findings before their consequences are committed: a crash in between may repeat them.
+
+        Raises OSError, or SetupError when the chain's end is damaged.
+        """
         if not found:
             return
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -82,7 +84,7 @@ class FindingsTrail:
             "resources": [{"ARN": domain.arn, "accountId": domain.account_id}],
             "serviceEventDetails": {
                 "jobId": found.job_id,
-                "requestNumber": found.place,
+                "requestNumber": found.request_number,
                 "outcome": found.outcome,
                 "fraudDetectionResult": dict(found.details),
             },

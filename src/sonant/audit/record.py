@@ -1,4 +1,4 @@
-"""One line of the audit trail: who called what, on what, and how it ended, in CloudTrail's layout."""
+"""Records of the audit trail: caller, operation, resource and outcome of a call, in CloudTrail's format."""
 
 from __future__ import annotations
 
@@ -16,56 +16,56 @@ _USER_AGENT_CHARACTERS = 256
 _KEY_CHARACTERS = 128
 _MESSAGE_CHARACTERS = 1024
 
-#: CloudTrail's words for the kinds of principals in ARNs; all others act under a role.
+#: CloudTrail's identity types by the kind of a principal in its ARN; all others are assumed roles.
 _IDENTITY_TYPES = {"user": "IAMUser", "root": "Root", "carrier": "AWSService"}
 
-View = Callable[[Mapping[str, Any]], dict[str, Any]]
+Redact = Callable[[Mapping[str, Any]], dict[str, Any]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Audited:
-    """An operation as the trail sees it; `request` and `answer` mask what is sensitive."""
+class AuditedOperation:
+    """An operation with the functions that redact its requests and responses."""
 
     name: str
     read_only: bool
-    request: View
-    answer: View
+    request: Redact
+    response: Redact
 
 
 @dataclass(slots=True)
 class Record:
-    """What is known of a call. Built on the call's way out, so it only holds references; the writer's thread
-    makes the document of it."""
+    """The facts of a call. It only holds references: the writer's thread makes the document of it."""
 
-    operation: Audited
+    operation: AuditedOperation
     time: datetime
     request_id: str
     source_ip: str
     headers: Sequence[tuple[bytes, bytes]]
     principal_arn: str | None
-    """None when the caller is not who it claims to be, or it was never found out."""
+    """None when the caller could not be authenticated."""
     account_id: str | None
     access_key_id: str
-    """As claimed."""
+    """As in the request."""
     parameters: Mapping[str, Any]
-    answer: Mapping[str, Any] | None
+    response: Mapping[str, Any] | None
     error: WireError | None
     suppressed: int = 0
-    """Calls that failed authentication before this one and were not recorded."""
+    """Unrecorded calls before this one that failed authentication."""
     unchanged: bool = False
-    """It changed nothing, although its operation may."""
+    """Whether the call changed nothing, although its operation may."""
     region: str | None = None
-    """That the call was signed for; None where the caller is unknown."""
+    """The Region that the call was signed for; None for an unknown caller."""
 
     @property
     def changes(self) -> bool:
+        """Whether the call may have changed something."""
         return not self.operation.read_only and not self.unchanged
 
 
 def document(record: Record, region: str) -> dict[str, Any]:
-    """The line's members, without the chain's. `region` is that of calls that were signed for none."""
+    """Return the members of a record, without those of the chain. `region`: for calls signed for none."""
     operation, error, region = record.operation, record.error, record.region or region
-    told: dict[str, Any] = {
+    members: dict[str, Any] = {
         "eventVersion": "1.08",
         "userIdentity": _identity(
             record.principal_arn, record.account_id, record.access_key_id[:_KEY_CHARACTERS]
@@ -78,15 +78,17 @@ def document(record: Record, region: str) -> dict[str, Any]:
         "userAgent": _user_agent(record.headers),
     }
     if error is not None:
-        told["errorCode"] = error.code
-        # Front-door messages repeat parts of the request, which nobody has vouched for; inner ones are empty.
+        members["errorCode"] = error.code
+        # Messages of other errors repeat parts of an unverified request, or are empty.
         if isinstance(error, ModelledError) and not isinstance(error, InternalServer) and error.message:
-            told["errorMessage"] = error.message[:_MESSAGE_CHARACTERS]
+            members["errorMessage"] = error.message[:_MESSAGE_CHARACTERS]
     known = record.principal_arn is not None
-    told["requestParameters"] = operation.request(record.parameters) if known and record.parameters else None
-    changed = error is None and not operation.read_only and record.answer is not None
-    told["responseElements"] = operation.answer(record.answer or {}) if changed else None
-    told |= {
+    members["requestParameters"] = (
+        operation.request(record.parameters) if known and record.parameters else None
+    )
+    changed = error is None and not operation.read_only and record.response is not None
+    members["responseElements"] = operation.response(record.response or {}) if changed else None
+    members |= {
         "requestID": record.request_id,
         "eventID": new_uuid(),
         "readOnly": operation.read_only,
@@ -95,13 +97,13 @@ def document(record: Record, region: str) -> dict[str, Any]:
         "eventCategory": "Management",
     }
     if known:
-        told["recipientAccountId"] = record.account_id
+        members["recipientAccountId"] = record.account_id
         resource = _resource(record, region)
         if resource is not None:
-            told["resources"] = [{"ARN": resource, "accountId": record.account_id}]
+            members["resources"] = [{"ARN": resource, "accountId": record.account_id}]
     if record.suppressed:
-        told["additionalEventData"] = {"unsignedCallsNotRecorded": record.suppressed}
-    return told
+        members["additionalEventData"] = {"unsignedCallsNotRecorded": record.suppressed}
+    return members
 
 
 @lru_cache(maxsize=16)

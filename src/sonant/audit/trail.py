@@ -1,8 +1,8 @@
-"""The writer of the audit trail: one thread, group commit, bounded memory.
+"""Writes the audit trail: one thread, group commit, bounded memory.
 
-A call that changes something waits until its record is on the disk; a call that only reads does not.
-Records that come while the disk is busy are written and synced together. When the disk refuses, records wait
-in memory and are tried again each second; until then nothing that must be recorded is begun.
+A call that changes something waits until its record is on the disk; a call that only reads does not. Records
+that arrive while the disk is busy are written and synced together. After a failed write, records wait in
+memory and are tried again every second; until then calls that must be recorded are refused.
 """
 
 from __future__ import annotations
@@ -20,56 +20,58 @@ from sonant.audit.record import Record, document
 from sonant.errors import InternalServer
 from sonant.settings import Audit
 from sonant.threads import start_loop
+from sonant.token_bucket import TokenBucket
 
 log = logging.getLogger(__name__)
 
-#: How long reads are gathered before they are written.
-GATHER_S = 0.02
-#: How often records of reads are synced at most.
+#: How long records of reads are collected before they are written.
+COLLECT_S = 0.02
+#: Least interval between syncs of records of reads.
 SYNC_S = 1.0
-#: Pause after the disk refused.
+#: Pause after a failed write.
 RETRY_S = 1.0
-#: How long a call waits for room, or for its record to reach the disk.
+#: How long a call waits for space in memory, or for its record to reach the disk.
 WAIT_S = 10.0
-#: Records written and synced in one go.
-MOST_AT_ONCE = 1000
+#: Records that are written and synced together at most.
+MAX_BATCH = 1000
 
 
 class Trail:
-    """Raises SetupError when the folder cannot be used or its last line is damaged."""
+    """Records calls. Safe for several threads."""
 
     def __init__(self, folder: Path, settings: Audit, *, region: str, clock: Callable[[], datetime]) -> None:
+        """Raises SetupError when the folder cannot be used or its last line is damaged."""
         self._settings, self._region, self._clock = settings, region, clock
         self._file = ChainFile(folder, settings.max_file_bytes)
         self._lock = threading.Lock()
-        self._changed = threading.Condition(self._lock)  # room was made, or records became durable
+        self._changed = threading.Condition(self._lock)  # there is space again, or records became durable
         self._wake, self._urgent, self._stop = threading.Event(), threading.Event(), threading.Event()
         self._pending: deque[Record] = deque()
-        self._taken = 0  # records ever accepted, in order
-        self._written = 0  # of these, how many are on the disk
+        self._accepted = 0  # number of records ever accepted
+        self._written = 0  # number of these that are on the disk
         self._failing = False
         self._lost = 0
-        self._unsigned = _Allowance(settings.unsigned_per_s)
+        self._unsigned = _RateLimit(settings.unsigned_per_s)
         self._thread = start_loop(self._run, "audit")
 
     @property
     def failing(self) -> bool:
-        """The disk refused the last write, and it has not been made good yet."""
+        """Whether the last write failed and was not repeated with success yet."""
         return self._failing
 
     def require(self) -> None:
-        """To be called before something is changed. Raises InternalServer if it could not be recorded."""
+        """Raise InternalServer when a change could not be recorded. To be called before the change."""
         if self._failing and self._settings.required:
             raise InternalServer
 
     def add(self, record: Record) -> None:
-        """Record a call; wait for the disk if it changes something.
+        """Record a call, and wait for the disk if it changes something.
 
-        Raises InternalServer if it cannot be recorded. A changing call that took effect is recorded all the
-        same as soon as the disk takes it.
+        Raises InternalServer when it is not recorded in time. A change that was made is recorded as soon as
+        the disk can be written again.
         """
         if self._failing:
-            record.parameters = {}  # what waits for a full disk must stay small
+            record.parameters = {}  # records that wait for a full disk must stay small
         if record.principal_arn is None:
             suppressed = self._unsigned.take()
             if suppressed is None:
@@ -77,50 +79,50 @@ class Trail:
             record.suppressed = suppressed
         durable = record.changes and record.principal_arn is not None
         with self._lock:
-            if len(self._pending) >= self._settings.max_waiting and not self._wait_for_room():
+            if len(self._pending) >= self._settings.max_waiting and not self._wait_for_space():
                 if self._settings.required:
                     raise InternalServer
                 self._lost += 1
                 return
             self._pending.append(record)
-            self._taken += 1
-            ticket, first = self._taken, len(self._pending) == 1
+            self._accepted += 1
+            number, first = self._accepted, len(self._pending) == 1
         if durable:
             self._urgent.set()
         if first or durable:
             self._wake.set()
         if durable:
-            self._wait_for_disk(ticket)
+            self._wait_for_disk(number)
 
     def close(self) -> None:
-        """Write what waits, and end."""
+        """Write all records, and stop the thread."""
         self._stop.set()
         self._urgent.set()
         self._wake.set()
         self._thread.join(WAIT_S)
         self._file.close()
 
-    def _wait_for_room(self) -> bool:
-        """Whether there is room now; called with the lock held. No use in waiting for a disk that refuses."""
+    def _wait_for_space(self) -> bool:
+        """Return whether there is space. Needs the lock. Does not wait while writes fail."""
         return self._changed.wait_for(
             lambda: len(self._pending) < self._settings.max_waiting, 0 if self._failing else WAIT_S
         )
 
-    def _wait_for_disk(self, ticket: int) -> None:
+    def _wait_for_disk(self, number: int) -> None:
         with self._lock:
-            self._changed.wait_for(lambda: self._written >= ticket or self._failing, WAIT_S)
-            recorded = self._written >= ticket
+            self._changed.wait_for(lambda: self._written >= number or self._failing, WAIT_S)
+            recorded = self._written >= number
         if not recorded and self._settings.required:
             raise InternalServer
 
     def _run(self) -> None:
         synced_at = time.monotonic()
         while True:
-            # Reads that are written but not synced yet are synced within a second, also when no more come.
+            # Unsynced records of reads are synced within a second, even when no more arrive.
             unsynced = self._file.unsynced
             self._wake.wait(SYNC_S if unsynced else None)
             self._wake.clear()
-            self._urgent.wait(0 if self._stop.is_set() else GATHER_S)
+            self._urgent.wait(0 if self._stop.is_set() else COLLECT_S)
             self._urgent.clear()
             try:
                 while batch := self._next():
@@ -129,13 +131,13 @@ class Trail:
                     if durable or time.monotonic() - synced_at >= SYNC_S:
                         self._file.sync()
                         synced_at = time.monotonic()
-                    self._file.keep()
+                    self._file.commit()
                     self._done(len(batch))
                 if self._file.unsynced and (self._stop.is_set() or time.monotonic() - synced_at >= SYNC_S):
                     self._file.sync()
                     synced_at = time.monotonic()
-            except Exception as fault:  # noqa: BLE001 - told in `_refused`; this thread must not end
-                self._refused(fault)
+            except Exception as fault:  # noqa: BLE001 - logged in `_write_failed`; this thread must not end
+                self._write_failed(fault)
                 if self._stop.wait(RETRY_S):
                     log.error("the audit trail could not be completed: %d records lost", len(self._pending))
                     return
@@ -145,9 +147,9 @@ class Trail:
                 return
 
     def _next(self) -> list[Record]:
-        """Records to be written next; they stay pending until they are."""
+        """Return the next records to write, which stay pending until they are written."""
         with self._lock:
-            return [self._pending[index] for index in range(min(len(self._pending), MOST_AT_ONCE))]
+            return [self._pending[index] for index in range(min(len(self._pending), MAX_BATCH))]
 
     def _done(self, count: int) -> None:
         with self._lock:
@@ -162,7 +164,7 @@ class Trail:
         if lost:
             log.error("%d calls were answered without a record", lost)
 
-    def _refused(self, fault: Exception) -> None:
+    def _write_failed(self, fault: Exception) -> None:
         with self._lock:
             before, self._failing = self._failing, True
             self._changed.notify_all()
@@ -171,23 +173,19 @@ class Trail:
         self._file.undo()
 
 
-class _Allowance:
-    """A rate for calls that nobody signed: a flood of them must not fill the disk."""
+class _RateLimit:
+    """A token bucket for unauthenticated calls: a flood of them must not fill the disk."""
 
     def __init__(self, per_s: float) -> None:
-        self._per_s, self._tokens, self._at_s = per_s, max(1.0, per_s), time.monotonic()
+        self._bucket = TokenBucket(per_s, max(1.0, per_s), time.monotonic())
         self._refused = 0
         self._lock = threading.Lock()
 
     def take(self) -> int | None:
-        """How many were refused since the last that was let through; None for one refused now."""
+        """Return how many calls were refused since the last accepted one, or None to refuse this one."""
         with self._lock:
-            now_s = time.monotonic()
-            self._tokens = min(max(1.0, self._per_s), self._tokens + (now_s - self._at_s) * self._per_s)
-            self._at_s = now_s
-            if self._tokens < 1.0:
+            if not self._bucket.take(time.monotonic()):
                 self._refused += 1
                 return None
-            self._tokens -= 1.0
             refused, self._refused = self._refused, 0
             return refused

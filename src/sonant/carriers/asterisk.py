@@ -1,22 +1,38 @@
-"""Asterisk's WebSocket channel driver: audio in binary messages as the channel's codec has it, and text
-messages, as one line or as JSON (Asterisk docs, "WebSocket" channel driver).
+"""Asterisk's WebSocket channel driver: audio in the channel's codec as binary messages, and text messages of
+one line or of JSON (Asterisk docs, "WebSocket" channel driver).
 
     MEDIA_START connection_id:... channel:... format:ulaw optimal_frame_size:160, then audio
 
-The dial string's `v(...)` puts `domain`, `session` and `speaker` into the URL. A call without a session is
-named by its channel's id, `.` written as `-`.
+The dial string's `v(...)` puts `domain`, `session` and `speaker` into the URL. A call without a session gets
+its channel's id as name, `.` written as `-`. Asterisk signs in with a user name and a password (HTTP Basic).
 """
 
 from __future__ import annotations
 
+import base64
+import binascii
+import hmac
 import json
 import re
 from collections.abc import Mapping, Sequence
 
-from sonant.carriers.adapter import Audio, Begin, Effect, End, Reply
+from sonant.carriers.carrier import (
+    MAX_TEXT,
+    Adapter,
+    Audio,
+    Effect,
+    End,
+    Open,
+    Reply,
+    WebSocketCarrier,
+    check_password,
+    parse_object,
+)
 from sonant.carriers.encoding import Decoder, decoder
-from sonant.carriers.messages import MAX_TEXT_BYTES, parse
+from sonant.carriers.request import StreamRequest
+from sonant.errors import AccessDenied, SetupError, Validation
 from sonant.sessions.calls import Call, EndReason, StreamFault
+from sonant.settings import Live, Settings
 
 #: Asterisk's names of codecs that hold plain samples, with the encoding and its rate.
 FORMATS = {
@@ -25,17 +41,54 @@ FORMATS = {
     "slin": ("pcm_s16le", 8000),
     "slin16": ("pcm_s16le", 16000),
 }
-#: Sent when the websocket was opened for a media channel.
+#: Offered for media channels.
 SUBPROTOCOL = "media"
+_PARAMETERS = frozenset(("domain", "session", "speaker"))
+_BASIC = b"basic "
 _NOT_IN_NAMES = re.compile(r"[^A-Za-z0-9_-]")
 _LONGEST_NAME = 36
 
 
+def carrier(settings: Settings) -> WebSocketCarrier | None:
+    """Build the carrier, None without `live.asterisk_user` and its password. Raises SetupError."""
+    live = settings.live
+    if not (live.asterisk_user or live.asterisk_password):
+        return None
+    if not live.asterisk_user or ":" in live.asterisk_user:
+        raise SetupError("setting live.asterisk_user must be a name without a colon")
+    check_password("live.asterisk_password", live.asterisk_password)
+
+    def authenticate(request: StreamRequest) -> Adapter:
+        if not _has_password(request, live):
+            raise AccessDenied("The user name or password is not the one that was set.")
+        parameters = request.parameters()
+        if unknown := parameters.keys() - _PARAMETERS:
+            known = ", ".join(sorted(_PARAMETERS))
+            raise Validation(f"{len(unknown)} query parameters are not known; known: {known}")
+        return AsteriskAdapter(settings.account, live.domain, parameters)
+
+    return WebSocketCarrier(
+        authenticate=authenticate,
+        subprotocol=SUBPROTOCOL,
+        challenge=b'Basic realm="sonant", charset="UTF-8"',
+    )
+
+
+def _has_password(request: StreamRequest, live: Live) -> bool:
+    header = request.header(b"authorization")
+    expected = f"{live.asterisk_user}:{live.asterisk_password}".encode()
+    try:
+        given = base64.b64decode(header[len(_BASIC) :].strip(), validate=True)
+    except (binascii.Error, ValueError):
+        given = b""
+    return hmac.compare_digest(given, expected) and header[: len(_BASIC)].lower() == _BASIC
+
+
 class AsteriskAdapter:
-    """See `adapters.Adapter`."""
+    """Translates the messages of Asterisk's channel driver."""
 
     def __init__(self, account_id: str, default_domain_id: str, parameters: Mapping[str, str]) -> None:
-        """`parameters` are those of the URL."""
+        """`parameters` are the URL's."""
         self._account_id = account_id
         self._domain_id = parameters.get("domain") or default_domain_id
         self._session, self._speaker_id = parameters.get("session"), parameters.get("speaker") or None
@@ -48,22 +101,22 @@ class AsteriskAdapter:
             if self._decode is None:
                 raise StreamFault("audio came before MEDIA_START")
             return (Audio(self._decode(message), self._rate_hz),)
-        event, told = self._read(message)
+        event, members = self._read(message)
         if event != "MEDIA_START":
             return ()  # DTMF_END, MEDIA_XOFF, STATUS, and what Asterisk may add
         if self._decode is not None:
             raise StreamFault("MEDIA_START came twice")
-        if told.get("format") not in FORMATS:
+        if members.get("format") not in FORMATS:
             raise StreamFault(f"the codec is not one of {', '.join(FORMATS)}: name one in the dial string")
-        encoding, self._rate_hz = FORMATS[told["format"]]
+        encoding, self._rate_hz = FORMATS[members["format"]]
         self._decode = decoder(encoding)
         if not self._domain_id:
             raise StreamFault("the URL has no parameter `domain`, and live.domain is not set")
-        session = self._session or _NOT_IN_NAMES.sub("-", told.get("channel_id", ""))[:_LONGEST_NAME]
+        session = self._session or _NOT_IN_NAMES.sub("-", members.get("channel_id", ""))[:_LONGEST_NAME]
         if not session:
             raise StreamFault("the URL has no parameter `session`, and MEDIA_START no channel id")
         return (
-            Begin(
+            Open(
                 Call(
                     account_id=self._account_id,
                     domain_id=self._domain_id,
@@ -74,26 +127,26 @@ class AsteriskAdapter:
             ),
         )
 
-    def begun(self, session_id: str) -> Sequence[Effect]:
+    def opened(self, session_id: str) -> Sequence[Effect]:
         return ()
 
-    def refused(self, why: str) -> Sequence[Effect]:
+    def refused(self, message: str) -> Sequence[Effect]:
         return (self._hang_up(), End(EndReason.NEVER_BEGAN))
 
     def ended(self, reason: EndReason) -> Sequence[Effect]:
         return (self._hang_up(), End(reason))
 
     def _read(self, message: str) -> tuple[str, Mapping[str, str]]:
-        """The event and what it says, of either form."""
+        """Parse an event and its members, of either form."""
         if message.startswith("{"):
             self._json = True
-            found = parse(message)
+            found = parse_object(message)
             texts = {name: value for name, value in found.items() if isinstance(value, str)}
             return texts.get("event", ""), texts
-        if len(message) > MAX_TEXT_BYTES:
-            raise StreamFault(f"a text message is longer than {MAX_TEXT_BYTES} characters")
-        event, *members = message.split()[:64] or [""]
-        return event, {name: value for name, _, value in (part.partition(":") for part in members)}
+        if len(message) > MAX_TEXT:
+            raise StreamFault(f"a text message is longer than {MAX_TEXT} characters")
+        event, *parts = message.split()[:64] or [""]
+        return event, {name: value for name, _, value in (part.partition(":") for part in parts)}
 
     def _hang_up(self) -> Reply:
         return Reply(json.dumps({"command": "HANGUP"}) if self._json else "HANGUP")

@@ -4,7 +4,9 @@ payload (Asterisk docs, "AudioSocket").
     0x01 UUID of 16 bytes, first; 0x10 and up audio, signed 16-bit little-endian; 0x03 DTMF; 0xff error;
     0x00 the end
 
-The UUID is the session's name. Higher rates than 16 kHz are refused: telephone calls have none.
+The UUID is the session's name; the domain is the setting `live.domain`. Rates above 16 kHz are refused:
+telephone calls have none. The protocol has no password, so the port is opened on the host that the service
+listens on, which is a loopback address by default.
 """
 
 from __future__ import annotations
@@ -12,9 +14,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from uuid import UUID
 
-from sonant.carriers.adapter import Audio, Begin, Effect, End, Reply
+from sonant.carriers.carrier import Audio, Effect, End, Open, Reply, TcpCarrier
 from sonant.carriers.encoding import decoder
+from sonant.errors import SetupError
 from sonant.sessions.calls import Call, EndReason, StreamFault
+from sonant.settings import Settings
 
 HANGUP, IDENTITY, DTMF, AUDIO_8K, AUDIO_16K, ERROR = 0x00, 0x01, 0x03, 0x10, 0x12, 0xFF
 _RATES_HZ = {AUDIO_8K: 8000, AUDIO_16K: 16000}
@@ -26,51 +30,71 @@ _GOODBYE = Reply(bytes(_HEAD_BYTES))
 MAX_PAYLOAD_BYTES = 32 * 1024
 
 
+def carrier(settings: Settings) -> TcpCarrier | None:
+    """Build the carrier, None without `live.audiosocket_port`. Raises SetupError."""
+    live = settings.live
+    if not live.audiosocket_port:
+        return None
+    if not live.domain:
+        raise SetupError("setting live.audiosocket_port needs live.domain: AudioSocket names no domain")
+    return TcpCarrier(
+        title="AudioSocket",
+        port=live.audiosocket_port,
+        port_setting="live.audiosocket_port",
+        make_adapter=lambda: AudioSocketAdapter(settings.account, live.domain),
+    )
+
+
 class AudioSocketAdapter:
-    """See `adapters.Adapter`. `receive` takes the bytes of the stream in any pieces."""
+    """Translates AudioSocket's packets. `receive` takes the bytes of the connection in any pieces."""
 
     def __init__(self, account_id: str, domain_id: str) -> None:
         self._account_id, self._domain_id = account_id, domain_id
         self._rest = b""
-        self._named = self._over = False
+        self._named = self._ended = False
         self._decode = decoder("pcm_s16le")
 
     def receive(self, message: str | bytes) -> Sequence[Effect]:
         if isinstance(message, str):
             raise StreamFault("AudioSocket has no text messages")
-        if self._over:
+        if self._ended:
             return ()
         data = self._rest + message
         effects: list[Effect] = []
         sound: list[bytes] = []  # neighbouring packets of one rate make one effect
-        rate_hz = place = 0
-        while len(data) - place >= _HEAD_BYTES and not self._over:
-            kind, size = data[place], int.from_bytes(data[place + 1 : place + _HEAD_BYTES], "big")
+        rate_hz = at = 0
+        while len(data) - at >= _HEAD_BYTES and not self._ended:
+            kind, size = data[at], int.from_bytes(data[at + 1 : at + _HEAD_BYTES], "big")
             self._check(kind, size)
-            begin, end = place + _HEAD_BYTES, place + _HEAD_BYTES + size
+            start, end = at + _HEAD_BYTES, at + _HEAD_BYTES + size
             if end > len(data):
                 break
-            place = end
+            at = end
             if kind in _RATES_HZ:
                 if sound and rate_hz != _RATES_HZ[kind]:
                     effects.append(self._audio(sound, rate_hz))
                     sound = []
                 rate_hz = _RATES_HZ[kind]
-                sound.append(data[begin:end])
+                sound.append(data[start:end])
                 continue
             if sound:
                 effects.append(self._audio(sound, rate_hz))
                 sound = []
-            effects += self._other(kind, data[begin:end])
+            effects += self._other(kind, data[start:end])
         if sound:
             effects.append(self._audio(sound, rate_hz))
-        self._rest = b"" if self._over else data[place:]
+        self._rest = b"" if self._ended else data[at:]
         return effects
 
-    def begun(self, session_id: str) -> Sequence[Effect]:
+    @property
+    def incomplete_packet(self) -> bytes:
+        """The bytes of a packet that is not complete yet."""
+        return self._rest
+
+    def opened(self, session_id: str) -> Sequence[Effect]:
         return ()
 
-    def refused(self, why: str) -> Sequence[Effect]:
+    def refused(self, message: str) -> Sequence[Effect]:
         return (_GOODBYE, End(EndReason.NEVER_BEGAN))
 
     def ended(self, reason: EndReason) -> Sequence[Effect]:
@@ -100,8 +124,8 @@ class AudioSocketAdapter:
             self._named = True
             name = str(UUID(bytes=payload))
             call = Call(account_id=self._account_id, domain_id=self._domain_id, session=name, create=True)
-            return [Begin(call)]
+            return [Open(call)]
         if kind == DTMF:
             return []
-        self._over = True
+        self._ended = True
         return [End(EndReason.CALL_ENDED if kind == HANGUP else EndReason.DISCONNECTED)]

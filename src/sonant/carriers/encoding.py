@@ -1,28 +1,47 @@
-"""Telephone encodings to 16-bit samples."""
+"""Telephone encodings: their description, and decoders to 16-bit samples."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sonant.sessions.calls import StreamFault
-from sonant.voice.audio.wav import A_LAW_TABLE, MU_LAW_TABLE
+from sonant.voice.audio.g711 import A_LAW_INT16, MU_LAW_INT16
 
-#: Bytes to samples, shape [n]. Raises StreamFault for half a sample.
+#: Bytes to samples, int16 [n]. Raises StreamFault for half a sample.
 Decoder = Callable[[bytes], NDArray[np.int16]]
 
-_INT16 = 32768
-_A_LAW, _MU_LAW = (np.rint(table * _INT16).astype(np.int16) for table in (A_LAW_TABLE, MU_LAW_TABLE))
+#: Sample rates of telephone audio that carriers may send.
+RATES_HZ = (8000, 16000)
 
 
-def _looked_up(data: bytes, table: NDArray[np.int16]) -> NDArray[np.int16]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AudioFormat:
+    """The format of raw audio."""
+
+    encoding: str = "pcm_s16le"
+    """A key of DECODERS."""
+    rate_hz: int = 8000
+    """One of RATES_HZ."""
+    channels: int = 1
+    channel: int = 0
+    """The caller's, from 0."""
+
+    @property
+    def frame_bytes(self) -> int:
+        """Bytes of one sample of each channel."""
+        return self.channels * (2 if self.encoding.startswith("pcm") else 1)
+
+
+def _decode_table(data: bytes, table: NDArray[np.int16]) -> NDArray[np.int16]:
     return table[np.frombuffer(data, np.uint8)]
 
 
-def _linear(data: bytes, kind: str) -> NDArray[np.int16]:
+def _decode_linear(data: bytes, kind: str) -> NDArray[np.int16]:
     if len(data) % 2:
         raise StreamFault("a frame ends in the middle of a sample")
     return np.frombuffer(data, kind).astype(np.int16)
@@ -30,15 +49,15 @@ def _linear(data: bytes, kind: str) -> NDArray[np.int16]:
 
 #: By the names that carriers' documentation has in common.
 DECODERS: dict[str, Decoder] = {
-    "mulaw": partial(_looked_up, table=_MU_LAW),
-    "alaw": partial(_looked_up, table=_A_LAW),
-    "pcm_s16le": partial(_linear, kind="<i2"),
-    "pcm_s16be": partial(_linear, kind=">i2"),
+    "mulaw": partial(_decode_table, table=MU_LAW_INT16),
+    "alaw": partial(_decode_table, table=A_LAW_INT16),
+    "pcm_s16le": partial(_decode_linear, kind="<i2"),
+    "pcm_s16be": partial(_decode_linear, kind=">i2"),
 }
 
 
 def decoder(encoding: str) -> Decoder:
-    """Raises StreamFault for an encoding that is not known."""
+    """Return the decoder of an encoding. Raises StreamFault for one that is not in DECODERS."""
     try:
         return DECODERS[encoding]
     except KeyError:
@@ -46,7 +65,8 @@ def decoder(encoding: str) -> Decoder:
 
 
 def one_channel(samples: NDArray[np.int16], channels: int, channel: int) -> NDArray[np.int16]:
-    """One channel of interleaved samples. Raises StreamFault when a frame does not hold all of them alike."""
+    """Return one channel of interleaved samples. Raises StreamFault when a frame does not hold the same
+    number of samples of each channel."""
     if channels == 1:
         return samples
     if len(samples) % channels:

@@ -1,4 +1,4 @@
-"""How many streams a process carries at once, in all and for one account."""
+"""Limits the streams of a process, in all and for each account."""
 
 from __future__ import annotations
 
@@ -9,35 +9,38 @@ from sonant.errors import Throttling
 
 
 class ConnectionLimiter:
-    """Taken and left from any thread."""
+    """Counts connections. Methods may be called from any thread."""
 
     def __init__(self, most: int, most_per_account: int) -> None:
         self._most, self._most_per_account = most, most_per_account
-        self._taken = 0
+        self._in_use = 0
         self._by_account: Counter[str] = Counter()
         self._lock = threading.Lock()
 
-    def visit(self) -> ConnectionSlot:
-        """A place for a connection of which nothing is known yet. Raises Throttling."""
+    def acquire(self) -> ConnectionSlot:
+        """Take a slot for a connection whose account is not known yet. Raises Throttling."""
         with self._lock:
-            if self._taken >= self._most:
+            if self._in_use >= self._most:
                 raise Throttling(f"The service carries {self._most} streams, the most it may.")
-            self._taken += 1
+            self._in_use += 1
         return ConnectionSlot(self)
 
     @property
-    def taken(self) -> int:
-        return self._taken
+    def in_use(self) -> int:
+        """How many slots are taken."""
+        return self._in_use
 
-    def _name(self, account_id: str) -> None:
+    def assign(self, account_id: str) -> None:
+        """Count a slot for an account. Raises Throttling."""
         with self._lock:
             if self._by_account[account_id] >= self._most_per_account:
                 raise Throttling(f"The account has {self._most_per_account} streams, the most it may.")
             self._by_account[account_id] += 1
 
-    def _leave(self, account_id: str | None) -> None:
+    def release(self, account_id: str | None) -> None:
+        """Free a slot and, if it was assigned, its account's count."""
         with self._lock:
-            self._taken -= 1
+            self._in_use -= 1
             if account_id is not None:
                 self._by_account[account_id] -= 1
                 if not self._by_account[account_id]:
@@ -45,19 +48,19 @@ class ConnectionLimiter:
 
 
 class ConnectionSlot:
-    """One connection's place; leave it with `with`."""
+    """One connection's slot, a context manager that frees it."""
 
-    def __init__(self, places: ConnectionLimiter) -> None:
-        self._places = places
+    def __init__(self, limiter: ConnectionLimiter) -> None:
+        self._limiter = limiter
         self._account_id: str | None = None
 
-    def name(self, account_id: str) -> None:
-        """Whose it is, once that is known. Raises Throttling."""
-        self._places._name(account_id)
+    def assign(self, account_id: str) -> None:
+        """Set the account, once it is known. Raises Throttling."""
+        self._limiter.assign(account_id)
         self._account_id = account_id
 
     def __enter__(self) -> ConnectionSlot:
         return self
 
     def __exit__(self, *_fault: object) -> None:
-        self._places._leave(self._account_id)
+        self._limiter.release(self._account_id)

@@ -1,10 +1,10 @@
-"""The customer's voice in what Amazon Connect writes to Kinesis Video Streams: Matroska (RFC 9559), read from
-a stream of bytes as GetMedia gives it.
+"""Extract the customer's audio from what Amazon Connect writes to Kinesis Video Streams: Matroska (RFC 9559),
+read from a stream of bytes as GetMedia returns it.
 
 Each fragment, about a second, is a document of its own: tracks, one cluster of blocks, then tags. Blocks of
 the track AUDIO_FROM_CUSTOMER hold 16-bit little-endian samples at 8 kHz, whatever the track's codec says (it
-says AAC). A video stream is used for one call after another, and the tag ContactId, behind the blocks, tells
-whose they are: so the samples of a fragment are given only when all of it has been seen.
+says AAC). A video stream is used for one call after another, and the tag ContactId, behind the blocks, names
+their contact: so the samples of a fragment are returned only when all of it has been read.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ RATE_HZ = 8000
 CUSTOMER_TRACK = "AUDIO_FROM_CUSTOMER"
 CONTACT_TAG = "ContactId"
 
-#: A fragment holds a second or two; one that is larger than this is no telephone call.
+#: A fragment holds a second or two; a larger one is no telephone call.
 MAX_FRAGMENT_BYTES = 8 * 1024 * 1024
 _MAX_HEAD = 12  # an id of 4 bytes and a size of 8
 _MAX_TRACKS = 16
@@ -29,78 +29,78 @@ _EBML, _SEGMENT, _CLUSTER, _BLOCK_GROUP = 0x1A45DFA3, 0x18538067, 0x1F43B675, 0x
 _TRACKS, _TRACK, _TRACK_NUMBER, _TRACK_NAME = 0x1654AE6B, 0xAE, 0xD7, 0x536E
 _TAGS, _TAG, _SIMPLE_TAG, _TAG_NAME, _TAG_STRING = 0x1254C367, 0x7373, 0x67C8, 0x45A3, 0x4487
 _BLOCKS = frozenset((0xA3, 0xA1))  # SimpleBlock, and Block in a BlockGroup
-#: Entered as if their children stood beside them, so that it does not matter whether their size is known.
+#: Their children are read as if they stood beside them, so that their size need not be known.
 _ENTERED = frozenset((_SEGMENT, _CLUSTER, _BLOCK_GROUP, _TRACKS, _TAGS, _TAG))
 _LACING = 0x06
 
 
 class CustomerTrack:
-    """Bytes in, samples of one contact's customer out."""
+    """Extracts the samples of one contact's customer from bytes in any pieces."""
 
     def __init__(self, contact_id: str | None = None) -> None:
-        """Without a `contact_id` the first one that a fragment names."""
+        """Without a `contact_id` the first one that a fragment names is used."""
         self._contact_id = contact_id
         self._buffer = bytearray()
-        self._skip = 0  # bytes of an element that is not looked at
-        self._begun = self._heard = False
-        self._begin()
-        self.over = False
-        """Another contact's fragment has come after this one's: nothing more will be given."""
+        self._skip = 0  # bytes left of an element that is passed over
+        self._header_seen = self._contact_seen = False
+        self._start_fragment()
+        self.ended = False
+        """Whether another contact's fragment has followed: no more samples come."""
 
-    def feed(self, data: bytes) -> list[NDArray[np.int16]]:
-        """Samples of the fragments that are complete by now. Raises StreamFault."""
+    def push(self, data: bytes) -> list[NDArray[np.int16]]:
+        """Return the samples of fragments that this data completes. Raises StreamFault."""
         self._buffer += data
         found = []
-        while not self.over and (element := self._next()) is not None:
+        while not self.ended and (element := self._next()) is not None:
             identity, payload = element
             if identity == _EBML:
-                found += self._fragment()
+                found += self._finish_fragment()
             else:
-                self._take(identity, payload)
+                self._read(identity, payload)
         return found
 
     def finish(self) -> list[NDArray[np.int16]]:
-        """The stream is over: the samples of the last fragment."""
-        return [] if self.over else self._fragment()
+        """Return the samples of the last fragment."""
+        return [] if self.ended else self._finish_fragment()
 
-    def _begin(self) -> None:
+    def _start_fragment(self) -> None:
         self._tracks: dict[int, str] = {}
         self._tags: dict[str, str] = {}
         self._blocks: list[bytes] = []
         self._bytes = 0
 
-    def _fragment(self) -> list[NDArray[np.int16]]:
+    def _finish_fragment(self) -> list[NDArray[np.int16]]:
         blocks, tags = self._blocks, self._tags
-        self._begin()
+        self._start_fragment()
         contact = tags.get(CONTACT_TAG)
         if not blocks:
             return []
         if self._contact_id is None:
             self._contact_id = contact
         if contact is not None and contact != self._contact_id:
-            self.over = self._heard
+            self.ended = self._contact_seen
             return []
-        self._heard = True
+        self._contact_seen = True
         joined = b"".join(blocks)
         if len(joined) % 2:
             raise StreamFault("a fragment ends in the middle of a sample")
         return [np.frombuffer(joined, "<i2").astype(np.int16)]
 
     def _next(self) -> tuple[int, bytes] | None:
-        """The next element: masters that are entered without their content, others with it."""
+        """Return the next element's id and content; empty content for elements of _ENTERED."""
         if self._skip:
-            gone = min(self._skip, len(self._buffer))
-            del self._buffer[:gone]
-            self._skip -= gone
+            skipped = min(self._skip, len(self._buffer))
+            del self._buffer[:skipped]
+            self._skip -= skipped
             if self._skip:
                 return None
         head = _head(self._buffer)
         if head is None:
             return None
         identity, size, length = head
-        if not self._begun and identity != _EBML:
+        if not self._header_seen and identity != _EBML:
             raise StreamFault("this is not Matroska")
-        self._begun = True
+        self._header_seen = True
         if identity in _ENTERED:
             del self._buffer[:length]
             return identity, b""
@@ -120,7 +120,7 @@ class CustomerTrack:
         del self._buffer[: length + size]
         return identity, payload
 
-    def _take(self, identity: int, payload: bytes) -> None:
+    def _read(self, identity: int, payload: bytes) -> None:
         if identity == _TRACK:
             children = dict(_children(payload))
             number = int.from_bytes(children.get(_TRACK_NUMBER, b"\0"), "big")
@@ -133,7 +133,7 @@ class CustomerTrack:
         elif identity in _BLOCKS:
             try:
                 number, length = _number(payload, 0, keep_marker=False)
-            except _NotThere:
+            except _Incomplete:
                 raise StreamFault("a block is too short") from None
             if len(payload) < length + 3:
                 raise StreamFault("a block is too short")
@@ -144,13 +144,13 @@ class CustomerTrack:
 
 
 def _head(buffer: bytearray) -> tuple[int, int | None, int] | None:
-    """Identity, size (None if unknown) and length of an element's head; None while it is not all there."""
+    """Return id, size (None if unknown) and length of an element's head; None while it is incomplete."""
     if not buffer:
         return None
     try:
         identity, first = _number(buffer, 0, keep_marker=True)
         size, second = _number(buffer, first, keep_marker=False)
-    except _NotThere:
+    except _Incomplete:
         if len(buffer) >= _MAX_HEAD:
             raise StreamFault("this is not Matroska") from None
         return None
@@ -160,19 +160,19 @@ def _head(buffer: bytearray) -> tuple[int, int | None, int] | None:
     return identity, None if unknown else size, first + second
 
 
-class _NotThere(Exception):
-    pass
+class _Incomplete(Exception):
+    """There are fewer bytes than a number takes."""
 
 
 def _number(data: bytes | bytearray, at: int, *, keep_marker: bool) -> tuple[int, int]:
-    """A variable-size integer (RFC 8794, section 4) and how many bytes it takes."""
+    """Return a variable-size integer (RFC 8794, section 4) and how many bytes it takes."""
     if at >= len(data):
-        raise _NotThere
+        raise _Incomplete
     length = 9 - data[at].bit_length()
     if length > 8:
         raise StreamFault("this is not Matroska")
     if len(data) < at + length:
-        raise _NotThere
+        raise _Incomplete
     value = int.from_bytes(data[at : at + length], "big")
     return (value if keep_marker else value ^ (1 << (7 * length))), length
 
@@ -188,7 +188,7 @@ def _children(payload: bytes) -> Iterator[tuple[int, bytes]]:
                 raise StreamFault("an element is larger than the one around it")
             yield identity, payload[at : at + size]
             at += size
-    except _NotThere:
+    except _Incomplete:
         raise StreamFault("an element is cut off") from None
 
 

@@ -1,14 +1,16 @@
-"""The HTTP request that a stream begins with: who asks, for which session, what form the audio will have."""
+"""The HTTP request that opens a stream: its signature's parts, the session it names, and the audio format."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 from urllib.parse import unquote_to_bytes
 
-from sonant.carriers.encoding import DECODERS
-from sonant.carriers.own import RATES_HZ, AudioForm
+from starlette.types import Scope
+
+from sonant.carriers.encoding import DECODERS, RATES_HZ, AudioFormat
 from sonant.errors import InvalidSignature, Validation
 from sonant.ids import new_uuid
 
@@ -19,7 +21,7 @@ _NAMES = frozenset(("DomainId", "SessionNameOrId", "Encoding", "SampleRate", "Ch
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StreamRequest:
-    """The HTTP request that a stream begins with."""
+    """The HTTP request that opens a stream."""
 
     method: str
     raw_path: bytes
@@ -28,14 +30,29 @@ class StreamRequest:
     """Names in lower case."""
     source_ip: str
     secure: bool
-    """Came over TLS."""
+    """Whether it came over TLS."""
+    received_at: datetime
     request_id: str = field(default_factory=new_uuid)
 
+    @classmethod
+    def from_scope(cls, scope: Scope, received_at: datetime) -> StreamRequest:
+        """Build the request of an ASGI scope."""
+        return cls(
+            method=scope.get("method", "GET"),
+            raw_path=(scope.get("raw_path") or scope["path"].encode()).partition(b"?")[0],
+            query=scope["query_string"],
+            headers=[(name.lower(), value) for name, value in scope["headers"]],
+            source_ip=(scope.get("client") or ("",))[0],
+            secure=scope["scheme"] in ("https", "wss"),
+            received_at=received_at,
+        )
+
     def header(self, name: bytes) -> bytes:
+        """Return a header's value, empty if it is absent."""
         return next((value for known, value in self.headers if known == name), b"")
 
     def parameters(self) -> dict[str, str]:
-        """What the query string says, without the signature's part. Raises Validation."""
+        """Parse the query string, without the signature's parameters. Raises Validation."""
         found: dict[str, str] = {}
         for part in self.query.split(b"&"):
             name, _, value = (_decoded(piece) for piece in part.partition(b"="))
@@ -53,31 +70,32 @@ def _decoded(piece: bytes) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StreamParameters:
-    """What the query string of `/stream` asks for."""
+    """The query parameters of `/stream`."""
 
     domain_id: str
     session: str
-    form: AudioForm
+    format: AudioFormat
 
     @classmethod
     def parse(cls, given: Mapping[str, str], check: Callable[[object], dict[str, Any]]) -> StreamParameters:
-        """`check` takes DomainId and SessionNameOrId. Raises Validation."""
+        """Validate query parameters. `check` is a compiled input shape with DomainId and SessionNameOrId.
+        Raises Validation."""
         if unknown := given.keys() - _NAMES:
             raise Validation(
                 f"{len(unknown)} query parameters are not known; known: {', '.join(sorted(_NAMES))}"
             )
         named = check({name: given[name] for name in ("DomainId", "SessionNameOrId") if name in given})
-        encoding = given.get("Encoding", AudioForm().encoding)
+        encoding = given.get("Encoding", AudioFormat().encoding)
         if encoding not in DECODERS:
             raise Validation(f"Encoding must be one of {', '.join(DECODERS)}")
         channels = _number(given, "Channels", 1, range(1, _MOST_CHANNELS + 1))
-        form = AudioForm(
+        audio_format = AudioFormat(
             encoding=encoding,
             rate_hz=_number(given, "SampleRate", RATES_HZ[0], RATES_HZ),
             channels=channels,
             channel=_number(given, "Channel", 0, range(channels)),
         )
-        return cls(domain_id=named["DomainId"], session=named["SessionNameOrId"], form=form)
+        return cls(domain_id=named["DomainId"], session=named["SessionNameOrId"], format=audio_format)
 
 
 def _number(given: Mapping[str, str], name: str, default: int, allowed: Sequence[int]) -> int:
@@ -91,7 +109,8 @@ def _number(given: Mapping[str, str], name: str, default: int, allowed: Sequence
 
 
 def declared_hash(request: StreamRequest) -> bytes:
-    """What the header x-amz-content-sha256 says of a body that is yet to come. Raises InvalidSignature."""
+    """Return the header x-amz-content-sha256, the hash of a body that has not been received yet. Raises
+    InvalidSignature."""
     declared = request.header(b"x-amz-content-sha256").strip()
     if declared == UNSIGNED:
         return declared

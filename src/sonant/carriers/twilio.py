@@ -3,9 +3,9 @@ WebSocket Messages"). SignalWire sends the same.
 
     connected, start, media ..., stop
 
-`start` brings the custom parameters of `<Stream>`: `domain`, `session` (else the call's id) and `speaker`.
-Only the inbound track, the caller's voice, is listened to. The HTTP request that opens the WebSocket is
-signed with the account's auth token (Twilio docs, "Webhooks security").
+`start` holds the custom parameters of `<Stream>`: `domain`, `session` (else the call's id) and `speaker`.
+Only the inbound track, the caller's voice, is processed. The HTTP request that opens the WebSocket is signed
+with the account's auth token (Twilio docs, "Webhooks security").
 """
 
 from __future__ import annotations
@@ -17,25 +17,62 @@ import hmac
 from collections.abc import Sequence
 from typing import Any
 
-from sonant.carriers.adapter import Audio, Begin, Effect, End
+from sonant.carriers.carrier import (
+    Adapter,
+    Audio,
+    Effect,
+    End,
+    Open,
+    WebSocketCarrier,
+    check_password,
+    optional_text,
+    parse_object,
+    required,
+)
 from sonant.carriers.encoding import decoder
-from sonant.carriers.messages import member, parse, text
+from sonant.carriers.request import StreamRequest
+from sonant.errors import AccessDenied
 from sonant.sessions.calls import Call, EndReason, StreamFault
+from sonant.settings import Settings
 
 RATE_HZ = 8000
 _FORMAT = {"encoding": "audio/x-mulaw", "sampleRate": RATE_HZ, "channels": 1}
 
 
+def carrier(settings: Settings) -> WebSocketCarrier | None:
+    """Build the carrier, None without `live.twilio_token`. Raises SetupError."""
+    live = settings.live
+    if not live.twilio_token:
+        return None
+    check_password("live.twilio_token", live.twilio_token)
+
+    def authenticate(request: StreamRequest) -> Adapter:
+        expected = signature(live.twilio_token, live.twilio_url or _url(request))
+        if not hmac.compare_digest(request.header(b"x-twilio-signature"), expected.encode()):
+            raise AccessDenied("The signature is not the one that the auth token gives for this URL.")
+        return TwilioAdapter(settings.account, live.domain)
+
+    return WebSocketCarrier(authenticate=authenticate)
+
+
+def _url(request: StreamRequest) -> str:
+    """The URL that Twilio signs, unless a proxy has changed it."""
+    scheme = "wss" if request.secure else "ws"
+    query = f"?{request.query.decode('latin-1')}" if request.query else ""
+    host, path = request.header(b"host").decode("latin-1"), request.raw_path.decode("latin-1")
+    return f"{scheme}://{host}{path}{query}"
+
+
 def signature(auth_token: str, url: str) -> str:
-    """What Twilio sends as X-Twilio-Signature with the request for this URL, which has no body."""
+    """Compute X-Twilio-Signature of a request for this URL, which has no body."""
     return base64.b64encode(hmac.digest(auth_token.encode(), url.encode(), hashlib.sha1)).decode()
 
 
 class TwilioAdapter:
-    """See `adapters.Adapter`."""
+    """Translates Twilio's messages."""
 
     def __init__(self, account_id: str, default_domain_id: str) -> None:
-        """`default_domain_id` is for streams without the parameter `domain`; may be empty."""
+        """`default_domain_id` serves streams without the parameter `domain`; it may be empty."""
         self._account_id, self._default_domain_id = account_id, default_domain_id
         self._connected = self._ended = False
         self._stream: str | None = None
@@ -44,8 +81,8 @@ class TwilioAdapter:
     def receive(self, message: str | bytes) -> Sequence[Effect]:
         if isinstance(message, bytes):
             raise StreamFault("Twilio sends no binary messages")
-        found = parse(message)
-        event = member(found, "event", str)
+        found = parse_object(message)
+        event = required(found, "event", str)
         if self._ended:
             return ()
         if event == "connected":
@@ -58,16 +95,16 @@ class TwilioAdapter:
         if self._stream is None or found.get("streamSid") != self._stream:
             raise StreamFault("a message belongs to no stream that was started")
         if event == "media":
-            return self._media(member(found, "media", dict))
+            return self._media(required(found, "media", dict))
         if event == "stop":
             self._ended = True
             return (End(EndReason.CALL_ENDED),)
         return ()  # dtmf, mark, and what Twilio may add
 
-    def begun(self, session_id: str) -> Sequence[Effect]:
+    def opened(self, session_id: str) -> Sequence[Effect]:
         return ()
 
-    def refused(self, why: str) -> Sequence[Effect]:
+    def refused(self, message: str) -> Sequence[Effect]:
         return ()
 
     def ended(self, reason: EndReason) -> Sequence[Effect]:
@@ -76,35 +113,35 @@ class TwilioAdapter:
     def _start(self, message: dict[str, Any]) -> Sequence[Effect]:
         if self._stream is not None:
             raise StreamFault("a stream was started twice")
-        start = member(message, "start", dict)
-        if member(start, "mediaFormat", dict) != _FORMAT:
+        start = required(message, "start", dict)
+        if required(start, "mediaFormat", dict) != _FORMAT:
             raise StreamFault("the stream is not mu-law at 8 kHz with one channel")
-        if "inbound" not in member(start, "tracks", list):
+        if "inbound" not in required(start, "tracks", list):
             raise StreamFault('the stream has no inbound track: use track="inbound_track"')
-        self._stream = member(start, "streamSid", str)
+        self._stream = required(start, "streamSid", str)
         parameters = start.get("customParameters") or {}
         if not isinstance(parameters, dict):
             raise StreamFault("customParameters is not an object")
-        domain_id = text(parameters, "domain") or self._default_domain_id
+        domain_id = optional_text(parameters, "domain") or self._default_domain_id
         if not domain_id:
             raise StreamFault("the stream has no parameter `domain`, and live.domain is not set")
         return (
-            Begin(
+            Open(
                 Call(
                     account_id=self._account_id,
                     domain_id=domain_id,
-                    session=text(parameters, "session") or member(start, "callSid", str),
-                    speaker_id=text(parameters, "speaker"),
+                    session=optional_text(parameters, "session") or required(start, "callSid", str),
+                    speaker_id=optional_text(parameters, "speaker"),
                     create=True,
                 )
             ),
         )
 
     def _media(self, media: dict[str, Any]) -> Sequence[Effect]:
-        if member(media, "track", str) != "inbound":
+        if required(media, "track", str) != "inbound":
             return ()
         try:
-            data = base64.b64decode(member(media, "payload", str), validate=True)
+            data = base64.b64decode(required(media, "payload", str), validate=True)
         except (binascii.Error, ValueError):
             raise StreamFault("the payload of a media message is not base64") from None
         return (Audio(self._decode(data), RATE_HZ),)

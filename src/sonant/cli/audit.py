@@ -1,89 +1,143 @@
-"""`sonant audit …`: works on the files alone, also while the service runs and when it does not start."""
+"""`sonant audit ...`: reads the audit trail's files, whether the service runs or not."""
 
 from __future__ import annotations
 
 import heapq
+import json
 import sys
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import click
 
 from sonant.assembly.installation import audit_folders
 from sonant.audit import chain
+from sonant.cli.context import CliContext, Group, pass_cli
 from sonant.errors import SetupError
 from sonant.settings import Settings
 
+audit = Group("audit", help="Read and check the audit trail of all calls.")
 
-def verify(settings: Settings, head: str | None) -> int:
-    """0 when in every chain each line follows from the one before, and `head` was met in one; else 1."""
-    verdicts = [(folder, chain.verify(folder, head)) for folder in _folders(settings)]
-    whole = min(_tell(folder, verdict) for folder, verdict in verdicts)
-    seen = head is None or any(verdict.saw_expected for _, verdict in verdicts)
+
+@audit.command("verify")
+@click.option("--head", metavar="HASH", help="A hash noted earlier, which must be in the chain.")
+@pass_cli
+def verify(cli: CliContext, head: str | None) -> None:
+    """Check that in every chain each line follows from the one before; exits 1 when one does not."""
+    verdicts = [(folder, chain.verify(folder, head)) for folder in _folders(cli.settings())]
+    whole = all(verdict.broken is None for _, verdict in verdicts)
+    seen = head is None or any(verdict.has_expected for _, verdict in verdicts)
+    lines = [line for folder, verdict in verdicts for line in _verdict_lines(folder, verdict)]
     if not seen:
-        click.echo(
+        lines.append(
             f"the hash {head} is not in it: lines were cut off at the end, or the trail was begun anew"
         )
-    return 0 if whole and seen else 1
+    document: dict[str, Any] = {"Whole": whole, "Chains": [_verdict(*one) for one in verdicts]}
+    if head is not None:
+        document["HeadFound"] = seen
+    cli.show(document, lines)
+    sys.exit(0 if whole and seen else 1)
 
 
-def _tell(folder: Path, verdict: chain.Verdict) -> bool:
-    """Whether the chain is whole."""
+def _verdict(folder: Path, verdict: chain.Verification) -> dict[str, Any]:
+    """Describe what was found in one chain, for JSON."""
+    document: dict[str, Any] = {
+        "Folder": str(folder),
+        "Whole": verdict.broken is None,
+        "Lines": verdict.lines,
+        "Files": verdict.files,
+    }
     if verdict.broken is not None:
         broken = verdict.broken
-        click.echo(f"broken at {folder / broken.file}, line {broken.line}: {broken.why}")
-        click.echo(f"{verdict.lines} lines before it are whole")
-        return False
-    counted = f"{verdict.lines} lines in {verdict.files} files"
-    click.echo(f"{folder.name} whole: {counted}, last hash {verdict.head}")
+        document["Broken"] = {"File": str(folder / broken.file), "Line": broken.line, "Reason": broken.reason}
+        return document
+    document["Head"] = verdict.head
     if verdict.first_previous != chain.BEGINNING:
-        click.echo(
+        document["FollowsHash"] = verdict.first_previous
+    return document
+
+
+def _verdict_lines(folder: Path, verdict: chain.Verification) -> Iterator[str]:
+    if verdict.broken is not None:
+        broken = verdict.broken
+        yield f"broken at {folder / broken.file}, line {broken.line}: {broken.reason}"
+        yield f"{verdict.lines} lines before it are whole"
+        return
+    yield (f"{folder.name} whole: {verdict.lines} lines in {verdict.files} files, last hash {verdict.head}")
+    if verdict.first_previous != chain.BEGINNING:
+        yield (
             f"the oldest file follows one that is not here; it must have ended with {verdict.first_previous}"
         )
-    return True
 
 
+@audit.command("show")
+@click.option("--since", metavar="TIME", help="Not before this time, ISO 8601, UTC unless it has an offset.")
+@click.option("--operation", help="Only calls of this operation.")
+@click.option("--principal", help="Only calls of this ARN or access key id, or part of either.")
+@click.option("--json", "json_lines", is_flag=True, help="Whole records as they are stored, one a line.")
+@pass_cli
 def show(
-    settings: Settings, since: str | None, operation: str | None, principal: str | None, *, as_json: bool
+    cli: CliContext, since: str | None, operation: str | None, principal: str | None, json_lines: bool
 ) -> None:
+    """Print calls, oldest first."""
     moment = _moment(since)
     chains = [
         chain.records(folder, since=moment, operation=operation, principal=principal)
-        for folder in _folders(settings)
+        for folder in _folders(cli.settings())
     ]
-    for told, line in heapq.merge(*chains, key=lambda found: str(found[0]["eventTime"])):
-        if as_json:
+    records = heapq.merge(*chains, key=lambda found: str(found[0]["eventTime"]))
+    if json_lines:
+        for _, line in records:
             sys.stdout.write(line.decode("utf-8", "replace"))
-            continue
-        who = told["userIdentity"]
-        resource = "".join(f" on {one['ARN']}" for one in told.get("resources", ()))
-        if told["eventType"] == "AwsServiceEvent":
-            details = told["serviceEventDetails"]
-            found = details["fraudDetectionResult"]
-            click.echo(
-                f"{told['eventTime']} {told['eventName']} by the service{resource}: {found['decision']} "
-                f"{', '.join(found['reasons'])}, outcome {details['outcome']} "
-                f"(request {details['requestNumber']} of job {details['jobId']}) [{told['eventID']}]"
-            )
-            continue
-        click.echo(
-            f"{told['eventTime']} {told['eventName']} by {who.get('arn', 'unknown')} "
-            f"({who.get('accessKeyId') or 'no key'}) from {told['sourceIPAddress']}{resource}: "
-            f"{told.get('errorCode', 'done')} [{told['requestID']}]"
+    elif cli.as_json:
+        _write_array(record for record, _ in records)
+    else:
+        for record, _ in records:
+            click.echo(_record_text(record))
+
+
+def _write_array(records: Iterable[Mapping[str, Any]]) -> None:
+    """Print records as one JSON document, without holding all of them at once."""
+    separator = ""
+    click.echo('{"Records": [', nl=False)
+    for record in records:
+        click.echo(f"{separator}\n  {json.dumps(record)}", nl=False)
+        separator = ","
+    click.echo("\n]}")
+
+
+def _record_text(record: Mapping[str, Any]) -> str:
+    resource = "".join(f" on {one['ARN']}" for one in record.get("resources", ()))
+    if record["eventType"] == "AwsServiceEvent":
+        details = record["serviceEventDetails"]
+        result = details["fraudDetectionResult"]
+        return (
+            f"{record['eventTime']} {record['eventName']} by the service{resource}: {result['decision']} "
+            f"{', '.join(result['reasons'])}, outcome {details['outcome']} "
+            f"(request {details['requestNumber']} of job {details['jobId']}) [{record['eventID']}]"
         )
+    caller = record["userIdentity"]
+    return (
+        f"{record['eventTime']} {record['eventName']} by {caller.get('arn', 'unknown')} "
+        f"({caller.get('accessKeyId') or 'no key'}) from {record['sourceIPAddress']}{resource}: "
+        f"{record.get('errorCode', 'done')} [{record['requestID']}]"
+    )
 
 
 def _folders(settings: Settings) -> list[Path]:
-    """The folder of every chain. Raises SetupError when there is none."""
-    found = audit_folders(settings)
-    if not found:
+    """List the folder of every chain. Raises SetupError when there is none."""
+    folders = audit_folders(settings)
+    if not folders:
         raise SetupError(
             f"there is no audit trail in {settings.data / 'audit'}; name another data folder with --data"
         )
-    return found
+    return folders
 
 
 def _moment(text: str | None) -> datetime | None:
+    """Read the time of --since. Raises SetupError."""
     if text is None:
         return None
     try:

@@ -1,24 +1,24 @@
-"""`sonant calibrate --model`: what the similarities of a voice model that was added mean, from the ground up.
+"""`sonant calibrate --model`: the calibration of an added voice model, fitted from the ground up.
 
-Recordings are heard as they are and over three simulated lines, noisier and noisier, each against each, so
-that the calibration knows short probes and bad lines. Strangers alone decide what a score stands for; of the
-same person only the likelihood ratio is learned, and how many would be rejected is shown.
+Recordings are compared as they are and over three simulated lines, each noisier than the one before, each
+against each, so that the calibration covers short probes and bad lines. Impostor comparisons alone decide
+what a score stands for; genuine ones fit the likelihood ratio only, and show how many would be rejected.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
-import click
 import numpy as np
-from numpy.typing import NDArray
 
 from sonant.assembly.installation import open_store
-from sonant.cli.calibrate import SHOWN_SCORES, percent, refuse_few, refuse_unsupported
-from sonant.cli.common import table
-from sonant.cli.folder_comparisons import compared, listen
-from sonant.cli.models import SHIPPED
+from sonant.cli.calibration_report import SHOWN_SCORES, percent, refuse_few, refuse_unsupported
+from sonant.cli.context import CliContext, table
+from sonant.cli.folder_comparisons import compare_folder, compared
+from sonant.cli.voice_models import SHIPPED
 from sonant.errors import SetupError
 from sonant.evaluation.run import Conditions, Line, Outcome
 from sonant.evaluation.trials import recordings_by_speaker
@@ -28,43 +28,43 @@ from sonant.storage.model_files import ModelFiles
 from sonant.storage.repositories import calibrations
 from sonant.voice.calibration.file import write_calibration
 from sonant.voice.calibration.fit import OwnFit, fit_llr
-from sonant.voice.calibration.grid import Compared, GridFit, fit_grid, joined
+from sonant.voice.calibration.grid import ComparisonTable, GridFit, concatenate, fit_grid
 from sonant.voice.calibration.model import Calibration, log10_far_of
 from sonant.voice.models import shipped_encoder_id
 
-#: From the recording as it is to one for each level of noise that a calibration tells apart.
+#: The recording as it is, and one line for each other level of noise of a calibration.
 CHANNELS = ("clean", "babble:24+g711", "pink:16+gsm", "reverb:0.4+white:9+g711-a")
 CONDITIONS = Conditions(
     references=2,
     probes=3,
     lines=tuple(Line(reference=one, probe=two) for one in CHANNELS for two in CHANNELS),
 )
-#: Comparisons of one condition beyond these are of pairs of people that were counted already.
+#: More comparisons of one condition would only repeat pairs of people.
 MOST_A_CONDITION = 20_000
-#: A probe counts for a length of which it has at least this share; the line may have hidden the rest.
+#: A probe counts for a length of which it has at least this share; the line may have masked the rest.
 LEAST_SHARE = 0.95
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelFit:
-    """A model's calibration, and what it was made of."""
+    """A model's calibration, and the comparisons that it was fitted to."""
 
     calibration: Calibration
     grid: GridFit
-    people: int
-    genuine: Compared
+    speakers: int
+    genuine: ComparisonTable
 
 
 def calibrate_model(
+    cli: CliContext,
     settings: Settings,
     model_id: str,
     speech: Path,
     *,
     apply: bool,
-    quiet: bool,
     conditions: Conditions = CONDITIONS,
-) -> int:
-    """Fit a calibration of an added model and show it; with `apply` it is the model's. Raises SetupError."""
+) -> None:
+    """Fit a calibration of an added model and show it; with `apply` the model gets it. Raises SetupError."""
     files = ModelFiles(settings.data)
     if model_id in (SHIPPED, shipped_encoder_id()):
         raise SetupError(
@@ -75,76 +75,95 @@ def calibrate_model(
         _refuse_replacing(settings, model_id)
     recordings = recordings_by_speaker(speech)
     refuse_few(len(recordings))
-    made = fit_model(model_id, listen(settings, recordings, conditions, model_id, quiet=quiet))
-    settle(files, made, conditions, apply=apply)
-    return 0
+    made = fit_model(model_id, compare_folder(cli, settings, recordings, conditions, model_id))
+    show_fit(cli, files, made, conditions, apply=apply)
 
 
-def settle(files: ModelFiles, made: ModelFit, conditions: Conditions, *, apply: bool) -> None:
-    """Show a fit, and with `apply` keep it. Raises SetupError when it supports too little to be kept."""
+def show_fit(
+    cli: CliContext, files: ModelFiles, made: ModelFit, conditions: Conditions, *, apply: bool
+) -> None:
+    """Show a fit, and with `apply` store it. Raises SetupError when it supports too little to be used."""
     model_id = made.calibration.model_id
     supported = made.calibration.supported_log10_far
-    click.echo(
-        f"{made.people} speakers, {len(made.grid.strangers):,} comparisons of strangers, "
-        f"{len(made.genuine):,} of one person"
-    )
-    click.echo(_places(made.grid))
-    click.echo(_scores(made))
-    refuse_unsupported(supported)
-    click.echo(f"supported down to a FAR of {percent(supported)}; below that the curve is extended")
-    text = write_calibration(
-        made.calibration,
-        {
-            "speech": f"recordings of {made.people} speakers",
-            "lines": sorted({name for line in conditions.lines for name in (line.reference, line.probe)}),
-            "pairs_of_people": made.grid.support.pairs,
-            "comparisons": len(made.grid.strangers),
-        },
-    )
+    scores = _scores(made)
+    lines = [
+        f"{made.speakers} speakers, {len(made.grid.strangers):,} comparisons of strangers, "
+        f"{len(made.genuine):,} of one person",
+        _nodes_table(made.grid),
+        _scores_table(scores),
+    ]
+    try:
+        refuse_unsupported(supported)
+    except SetupError:
+        cli.print_text("\n".join(lines))
+        raise
+    lines.append(f"supported down to a FAR of {percent(supported)}; below that the curve is extended")
+    evidence = {
+        "speech": f"recordings of {made.speakers} speakers",
+        "lines": sorted({name for line in conditions.lines for name in (line.reference, line.probe)}),
+        "pairs_of_people": made.grid.support.pairs,
+        "comparisons": len(made.grid.strangers),
+    }
+    text = write_calibration(made.calibration, evidence)
     calibration_for(text, model_id)
-    if not apply:
-        click.echo("nothing was changed; --apply makes it the model's calibration")
-        return
-    files.put_calibration(model_id, text)
-    click.echo(f"{model_id} is calibrated")
+    if apply:
+        files.put_calibration(model_id, text)
+        lines.append(f"{model_id} is calibrated")
+    else:
+        lines.append("nothing was changed; --apply makes it the model's calibration")
+    document: dict[str, Any] = {
+        "ModelId": model_id,
+        "Speakers": made.speakers,
+        "ImpostorComparisons": len(made.grid.strangers),
+        "GenuineComparisons": len(made.genuine),
+        "SupportedLog10Far": supported,
+        "Evidence": evidence,
+        "Scores": scores,
+        "Applied": apply,
+    }
+    cli.show(document, lines)
 
 
 def fit_model(model_id: str, outcomes: list[Outcome]) -> ModelFit:
-    """Fit the grid to strangers and the likelihood ratio to both. Raises SetupError."""
+    """Fit the grid to impostor comparisons and the likelihood ratio to all. Raises SetupError."""
     rng = np.random.default_rng(1)
     found = [_nominal(outcome) for outcome in outcomes]
-    strangers = joined([_some(one.only(~one.genuine), rng) for one in found])
-    genuine = joined([one.only(one.genuine) for one in found])
-    people = len(np.union1d(strangers.first, strangers.second))
-    refuse_few(people)
+    impostor = concatenate([_sample(one.select(~one.genuine), rng) for one in found])
+    genuine = concatenate([one.select(one.genuine) for one in found])
+    speakers = len(np.union1d(impostor.first, impostor.second))
+    refuse_few(speakers)
     if not len(genuine):
         raise SetupError("no two recordings of one speaker could be compared: two or more of each are needed")
-    grid = fit_grid(model_id, strangers)
+    grid = fit_grid(model_id, impostor)
     slope, offset = fit_llr(genuine.deviations(grid.calibration), grid.strangers)
     if slope <= 0:
         raise SetupError(f"to {model_id} these people are no more like themselves than like each other")
     return ModelFit(
         calibration=replace(grid.calibration, llr_slope=slope, llr_offset=offset),
         grid=grid,
-        people=people,
+        speakers=speakers,
         genuine=genuine,
     )
 
 
-def _nominal(outcome: Outcome) -> Compared:
-    """Comparisons of probes that have the condition's length, as of exactly that length."""
+def _nominal(outcome: Outcome) -> ComparisonTable:
+    """Give the comparisons of probes of the condition's length, as of exactly that length."""
     assert outcome.test_s is not None  # only a trial list has probes of any length
     found = compared(outcome)
-    found = found.only(found.speech_s >= LEAST_SHARE * outcome.test_s)
+    found = found.select(found.speech_s >= LEAST_SHARE * outcome.test_s)
     return replace(found, speech_s=np.full(len(found), outcome.test_s))
 
 
-def _some(strangers: Compared, rng: np.random.Generator) -> Compared:
-    return strangers.only(np.sort(rng.permutation(len(strangers))[:MOST_A_CONDITION]))
+def _sample(impostor: ComparisonTable, rng: np.random.Generator) -> ComparisonTable:
+    """Draw at most MOST_A_CONDITION comparisons."""
+    return impostor.select(np.sort(rng.permutation(len(impostor))[:MOST_A_CONDITION]))
 
 
 def _refuse_replacing(settings: Settings, model_id: str) -> None:
-    """Own calibrations say where strangers lie on the present scale: on another they would be wrong."""
+    """Raise SetupError for a model on top of whose calibration a domain has its own.
+
+    Own calibrations describe impostor scores on the present scale: on another they would be wrong.
+    """
     store = open_store(settings)
     try:
         with store.database.read() as connection:
@@ -158,7 +177,7 @@ def _refuse_replacing(settings: Settings, model_id: str) -> None:
         )
 
 
-def _places(grid: GridFit) -> str:
+def _nodes_table(grid: GridFit) -> str:
     rows = [
         (
             f"{node.speech_s:g} s",
@@ -172,25 +191,40 @@ def _places(grid: GridFit) -> str:
     return table(rows, ("speech", "above noise", "comparisons", "mean of z", "deviation"))
 
 
-def _scores(made: ModelFit) -> str:
+def _scores(made: ModelFit) -> list[dict[str, Any]]:
+    """Give what each shown score stands for; rejections by the net speech of the probe in seconds."""
     supported = made.calibration.supported_log10_far
     z = made.genuine.deviations(made.calibration)
-    lengths = sorted(set(made.genuine.speech_s.tolist()), reverse=True)
-    rows = []
+    lengths_s = sorted(set(made.genuine.speech_s.tolist()), reverse=True)
+    scores = []
     for score in SHOWN_SCORES:
-        claim = log10_far_of(score)
-        low, high = made.grid.support.interval(claim)
-        told = f"{percent(claim)} ({percent(low)} to {percent(high)})"
-        rejected = z < OwnFit.shipped_place(score)
+        claimed = log10_far_of(score)
+        rejected = z < OwnFit.shipped_deviation(score)
+        scores.append(
+            {
+                "Score": score,
+                "Log10Far": claimed,
+                "Log10FarInterval": list(made.grid.support.interval(claimed)),
+                "Supported": bool(claimed >= supported),
+                "Frr": {
+                    length_s: float(np.mean(rejected[made.genuine.speech_s == length_s]))
+                    for length_s in lengths_s
+                },
+            }
+        )
+    return scores
+
+
+def _scores_table(scores: Sequence[Mapping[str, Any]]) -> str:
+    rows = []
+    for one in scores:
+        low, high = one["Log10FarInterval"]
+        claimed = f"{percent(one['Log10Far'])} ({percent(low)} to {percent(high)})"
         rows.append(
             (
-                score,
-                told if claim >= supported else f"{told}, not supported",
-                *(_share(rejected, made.genuine.speech_s == length) for length in lengths),
+                one["Score"],
+                claimed if one["Supported"] else f"{claimed}, not supported",
+                *(f"{rate:.1%}" for rate in one["Frr"].values()),
             )
         )
-    return table(rows, ("score", "FAR (95 %)", *(f"FRR {length:g} s" for length in lengths)))
-
-
-def _share(rejected: NDArray[np.bool_], which: NDArray[np.bool_]) -> str:
-    return f"{np.mean(rejected[which]):.1%}"
+    return table(rows, ("score", "FAR (95 %)", *(f"FRR {length_s:g} s" for length_s in scores[0]["Frr"])))

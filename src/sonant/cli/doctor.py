@@ -1,74 +1,93 @@
-"""`sonant doctor`: looks at everything a service needs and says what to do.
+"""`sonant doctor`: checks everything that a service needs and says what to do.
 
-It makes and changes nothing, and advises nothing that could destroy what a person may still need.
+It makes and changes nothing, and advises nothing that could destroy data that may still be needed.
 """
 
 from __future__ import annotations
 
 import shutil
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing
 
 import click
 import numpy as np
 
-from sonant.cli.common import database_fault
+from sonant.cli.context import CliContext, Command, pass_cli
 from sonant.errors import SetupError, SonantError
 from sonant.settings import Settings
+from sonant.storage.database.errors import error_text
 
-#: Less free space than this is worth a word.
+#: Less free space than this is pointed out.
 _FREE_BYTES = 1 << 30
-#: Commands that are told at once.
-_CURES = 20
-#: How long the database's file is looked at for damage: minutes are enough for some hundred gigabytes.
+#: Most repair commands that one check prints.
+_MOST_REPAIRS = 20
+#: How long the database's file is checked for damage: minutes are enough for some hundred gigabytes.
 _CHECK_S = 600.0
 
-
-def doctor(load: Callable[[], Settings]) -> int:
-    """Print one line a check; 0 when all is well, 1 when something needs doing."""
-    failed = 0
-    for name, check in _checks(load):
-        try:
-            click.echo(f"ok    {name}: {check()}")
-        except (SonantError, OSError) as fault:
-            failed += 1
-            click.echo(f"FAIL  {name}: {fault}")
-        except Exception as fault:
-            sentence = database_fault(fault)
-            if sentence is None:
-                raise
-            failed += 1
-            click.echo(f"FAIL  {name}: {sentence}")
-    return 1 if failed else 0
+Check = Callable[[], str]
 
 
-def _checks(load: Callable[[], Settings]) -> Iterator[tuple[str, Callable[[], str]]]:
-    yield "settings", lambda: _settings(load())
+@click.command(cls=Command)
+@pass_cli
+def doctor(cli: CliContext) -> None:
+    """Check settings, models, database, keys and audio, and say what to do about each fault.
+
+    Exits 0 when all is well, 1 when something needs doing.
+    """
+    results = []
+    for name, check in _checks(cli.settings):
+        passed, message = run_check(check)
+        results.append({"Name": name, "Passed": passed, "Message": message})
+        verdict = click.style("ok    ", fg="green") if passed else click.style("FAIL  ", fg="red", bold=True)
+        cli.print_text(f"{verdict}{name}: {message}")
+    healthy = all(result["Passed"] for result in results)
+    cli.show({"Healthy": healthy, "Checks": results}, ())
+    sys.exit(0 if healthy else 1)
+
+
+def run_check(check: Check) -> tuple[bool, str]:
+    """Run a check: whether it passed, and what was found or what is wrong."""
+    try:
+        return True, check()
+    except (SonantError, OSError) as fault:
+        return False, str(fault)
+    except Exception as fault:
+        sentence = error_text(fault)
+        if sentence is None:
+            raise
+        return False, sentence
+
+
+def _checks(load: Callable[[], Settings]) -> Iterator[tuple[str, Check]]:
+    yield "settings", lambda: check_settings(load())
     yield "service model", _service_model
     yield "manifest reader", _manifest_reader
     yield "voice models", _voice_models
-    yield "fraud detectors", lambda: "none installed: jobs run without a fraud check and claim none"
+    yield "spoofing models", _spoofing_models
     try:
         settings = load()
     except SonantError:
-        return  # the first check has told why; the rest would only repeat it
-    yield "added voice models", lambda: _added_models(settings)
-    yield "data folder", lambda: _data(settings)
-    yield "database", lambda: _database(settings)
-    yield "regions", lambda: _regions(settings)
-    yield "keys", lambda: _keys(settings)
-    yield "voiceprints", lambda: _voiceprints(settings)
-    yield "audit trail", lambda: _audit(settings)
-    yield "buckets", lambda: _buckets(settings)
-    yield "runner", lambda: _runner(settings)
+        return  # the first check has said why; the others would only repeat it
+    yield "added voice models", lambda: check_added_models(settings)
+    yield "data folder", lambda: check_data_folder(settings)
+    yield "database", lambda: check_database(settings)
+    yield "regions", lambda: check_regions(settings)
+    yield "keys", lambda: check_key_store(settings)
+    yield "voiceprints", lambda: check_voiceprints(settings)
+    yield "audit trail", lambda: check_audit_trail(settings)
+    yield "buckets", lambda: check_buckets(settings)
+    yield "runner", lambda: check_runner(settings)
 
 
-def _settings(settings: Settings) -> str:
-    place = f"region {', '.join(settings.served_regions)}, account {settings.account}"
-    return f"data {settings.data}, {place}, {settings.workers} workers"
+def check_settings(settings: Settings) -> str:
+    """Describe the settings that matter most."""
+    location = f"region {', '.join(settings.served_regions)}, account {settings.account}"
+    return f"data {settings.data}, {location}, {settings.workers} workers"
 
 
 def _service_model() -> str:
+    """Count the operations of botocore's service model that are served."""
     import botocore
 
     from sonant.gateway.models import load_models
@@ -81,12 +100,14 @@ def _service_model() -> str:
 
 
 def _manifest_reader() -> str:
+    """Name the JSON parser that reads manifests."""
     from sonant.jobs.manifest import parser_name
 
     return parser_name()
 
 
 def _voice_models() -> str:
+    """Embed three seconds of noise. Raises SonantError when a model file is damaged."""
     from sonant.voice.models import load_models
     from sonant.voice.models.embedding import embed
 
@@ -95,7 +116,16 @@ def _voice_models() -> str:
     return f"{embedding.model_id} ({len(embedding.vector)} dimensions), {models.detector_id}"
 
 
-def _added_models(settings: Settings) -> str:
+def _spoofing_models() -> str:
+    """Load the spoofing detectors' networks. Raises SetupError when a model file is damaged."""
+    from sonant.voice.spoofing.models import LIGHT, NETWORK, load_spoofing_models
+
+    load_spoofing_models()
+    return f"{LIGHT}, {NETWORK}"
+
+
+def check_added_models(settings: Settings) -> str:
+    """Check the files of added models. Raises SonantError for a damaged one."""
     from sonant.jobs.model_registry import calibrated, check_model
     from sonant.storage.model_files import ModelFiles
 
@@ -103,24 +133,26 @@ def _added_models(settings: Settings) -> str:
     found = files.ids()
     for model_id in found:
         check_model(files, model_id)
-    bare = sum(not calibrated(files, model_id) for model_id in found)
-    return f"{len(found)}" + (f", {bare} without calibration" if bare else "")
+    uncalibrated_message = sum(not calibrated(files, model_id) for model_id in found)
+    return f"{len(found)}" + (f", {uncalibrated_message} without calibration" if uncalibrated_message else "")
 
 
-def _data(settings: Settings) -> str:
+def check_data_folder(settings: Settings) -> str:
+    """Name the data folder and its free space."""
     free = shutil.disk_usage(settings.data if settings.data.exists() else ".").free
-    word = f"{settings.data.absolute()}, {free / (1 << 30):.1f} GiB free"
-    return word + (" - that is little" if free < _FREE_BYTES else "")
+    text = f"{settings.data.absolute()}, {free / (1 << 30):.1f} GiB free"
+    return text + (" - that is little" if free < _FREE_BYTES else "")
 
 
-def _database(settings: Settings) -> str:
+def check_database(settings: Settings) -> str:
+    """Check the database for damage and count its rows. Raises SetupError for a damaged one."""
     from sqlalchemy import func, select, text
 
     from sonant.assembly.installation import open_store
     from sonant.storage.database.schema import domains, speakers
 
     with closing(open_store(settings).database) as database:
-        damage = database.damage(_CHECK_S)
+        damage = database.find_damage(_CHECK_S)
         if damage is not None:
             raise SetupError(damage)
         with database.read() as connection:
@@ -139,8 +171,8 @@ def _database(settings: Settings) -> str:
     return found
 
 
-def _regions(settings: Settings) -> str:
-    """Raises SetupError when domains are in Regions that no call can be signed for."""
+def check_regions(settings: Settings) -> str:
+    """List the Regions that are served. Raises SetupError when domains are in others."""
     from sqlalchemy import func, select
 
     from sonant.assembly.installation import open_store
@@ -158,7 +190,8 @@ def _regions(settings: Settings) -> str:
     return ", ".join(settings.served_regions)
 
 
-def _keys(settings: Settings) -> str:
+def check_key_store(settings: Settings) -> str:
+    """Check that every key in use is there. Raises SonantError when one is not."""
     from sqlalchemy import select
 
     from sonant.assembly.installation import DEFAULT_ALIAS, check_keys, open_store
@@ -166,7 +199,7 @@ def _keys(settings: Settings) -> str:
 
     store = open_store(settings)
     check_keys(store)
-    if settings.keys == "aws-kms":
+    if not store.backends.owns_keys:
         with store.database.read() as connection:
             used = select(domains.c.account_id, domains.c.region, domains.c.kms_key_arn).distinct()
             found = connection.execute(used).all()
@@ -176,43 +209,45 @@ def _keys(settings: Settings) -> str:
         return f"{settings.keys}: {states.count('Enabled')} of the {len(states)} keys in use are enabled"
     keys = store.accounts.keys(settings.account)
     state = keys.describe(DEFAULT_ALIAS).state
-    if settings.keys == "pkcs11" and state == "Enabled":
-        keys.generate_data_key(DEFAULT_ALIAS, {"sonant": "doctor"})  # raises what the token has to say
+    if store.accounts.in_token and state == "Enabled":
+        keys.generate_data_key(DEFAULT_ALIAS, {"sonant": "doctor"})  # raises what the token reports
     where = "" if settings.keys == "local" else f"{settings.keys}: "
     return f"{where}{len(keys.list())} keys, {DEFAULT_ALIAS} is {state}"
 
 
-def _voiceprints(settings: Settings) -> str:
+def check_voiceprints(settings: Settings) -> str:
+    """Raise SetupError when voiceprints are of another voice model than their domain's."""
     from sonant.assembly.installation import open_store
     from sonant.storage.model_files import ModelFiles
-    from sonant.storage.repositories import domains, model_upgrades
+    from sonant.storage.repositories import domains, shadow_voiceprints
     from sonant.voice.models import shipped_encoder_id
 
-    people, cures, files = [0, 0], [], ModelFiles(settings.data)
+    counts, repairs, files = [0, 0], [], ModelFiles(settings.data)
     with closing(open_store(settings).database) as database, database.read() as connection:
-        active = [domain for domain in domains.every(connection) if domain.active]
+        active = [domain for domain in domains.list_all(connection) if domain.active]
         for domain in active:
             if domain.model_id is not None:
                 files.get(domain.model_id)
             own = domain.model_id or shipped_encoder_id()
             stale = [
-                model_upgrades.count_stale(connection, domain.domain_id, own, who)
-                for who in model_upgrades.BOTH
+                shadow_voiceprints.count_other_model(connection, domain.domain_id, own, kind)
+                for kind in shadow_voiceprints.BOTH
             ]
             if sum(stale):
-                people = [sum(pair) for pair in zip(people, stale, strict=True)]
-                cures.append(f"`sonant model upgrade {domain.domain_id} {own}`")
-    if cures:
-        more = f" (and {len(cures) - _CURES} more domains)" if len(cures) > _CURES else ""
+                counts = [sum(pair) for pair in zip(counts, stale, strict=True)]
+                repairs.append(f"`sonant model upgrade {domain.domain_id} {own}`")
+    if repairs:
+        more = f" (and {len(repairs) - _MOST_REPAIRS} more domains)" if len(repairs) > _MOST_REPAIRS else ""
         raise SetupError(
-            f"{people[0]} speakers and {people[1]} fraudsters have voiceprints of another voice model than "
+            f"{counts[0]} speakers and {counts[1]} fraudsters have voiceprints of another voice model than "
             "their domain's, which cannot be compared; where speech was kept they are brought over, and the "
-            f"others named, by {', '.join(cures[:_CURES])}{more}"
+            f"others named, by {', '.join(repairs[:_MOST_REPAIRS])}{more}"
         )
     return f"of the voice models of their domains, in {len(active)} domains"
 
 
-def _audit(settings: Settings) -> str:
+def check_audit_trail(settings: Settings) -> str:
+    """Count the files of the audit trail. Raises SetupError when it is lost."""
     from sonant.assembly.installation import audit_folders, lost_trail, open_store
     from sonant.audit import chain
     from sonant.storage.repositories import access
@@ -220,32 +255,33 @@ def _audit(settings: Settings) -> str:
     if not settings.audit.enabled:
         return "switched off"
     with closing(open_store(settings).database) as database, database.read() as connection:
-        begun = bool(access.list_principals(connection))
+        in_use = bool(access.list_principals(connection))
     folders = audit_folders(settings)
-    if begun and not folders:
+    if in_use and not folders:
         raise SetupError(lost_trail(settings))
     files = sum(len(chain.files(folder)) for folder in folders)
     return f"{files} files in {len(folders)} chains (`sonant audit verify` reads them)"
 
 
-def _buckets(settings: Settings) -> str:
+def check_buckets(settings: Settings) -> str:
+    """Count the local buckets, or say where the remote ones are. Raises SonantError."""
     from sonant.assembly.installation import open_store
 
     if settings.objects != "local":
         where = settings.s3.endpoint or "AWS"
-        whose = "the roles of jobs" if settings.assumes_roles else "the service"
-        return f"{settings.objects} at {where}, with the rights of {whose}"
+        rights = "the roles of jobs" if settings.assumes_roles else "the service"
+        return f"{settings.objects} at {where}, with the rights of {rights}"
     store = open_store(settings)
     with closing(store.database):
         buckets = store.objects.buckets()
     return f"{len(buckets)} in {settings.data / 'buckets'}" + ("" if buckets else " (make a folder there)")
 
 
-def _runner(settings: Settings) -> str:
-    """The runner beside the service of this folder. Raises SetupError when it cannot do jobs."""
-    from sonant.assembly.supervisor import noted_state
+def check_runner(settings: Settings) -> str:
+    """Describe the runner beside the service of this folder. Raises SetupError when it cannot do jobs."""
+    from sonant.assembly.supervisor import stored_state
 
-    noted = noted_state(settings)
+    noted = stored_state(settings)
     if noted is None:
         return "no service with a runner of its own runs on this folder"
     restarts = f"started again {noted.restarts} times" if noted.restarts else "never started again"

@@ -6,26 +6,28 @@ import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
-from sonant.cli.common import data_option, load_settings, show_progress
-
-if TYPE_CHECKING:
-    from sonant.evaluation.embedding import Made, Task, Use
-    from sonant.evaluation.false_alerts import Alerts, Voice
-    from sonant.settings import Audio
+from sonant.cli.context import CliContext, Command, pass_cli
+from sonant.demo.readers import fetch_readers
+from sonant.demo.speech import fetch_voices
+from sonant.evaluation.embedding import PieceRequest, PieceTemplates, Task, Use, run_tasks
+from sonant.evaluation.false_alerts import Alerts, PersonVoice, false_alerts
+from sonant.evaluation.trials import recordings_by_speaker
+from sonant.settings import Audio
+from sonant.voice.calibration.file import calibration_of
+from sonant.voice.models import load_models
 
 LINES = ("g711", "gsm", "narrow+g711-a", "pink:15+g711", "reverb:0.4+gsm", "loss:5+g711")
-"""Calls come over each of them, and so do the recordings that fraudsters were registered with."""
+"""Lines of the calls, and of the recordings that fraudsters were registered with."""
 _KNOWN: Use = "reference"
 _CALL: Use = "probe"
-MEANT = 0.01
-"""What a risk of 50 stands for."""
+NOMINAL_SHARE = 0.01
+"""Share of calls with a risk of 50 or more, by the definition of the risk."""
 
 
-@click.command("fraudsters")
+@click.command("fraudsters", cls=Command)
 @click.argument("folder", metavar="[DIR]", required=False, type=click.Path(path_type=Path))
 @click.option(
     "--list",
@@ -68,9 +70,9 @@ MEANT = 0.01
 )
 @click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write figures as JSON.")
 @click.option("--workers", type=click.IntRange(1, 256), help="Processes [one a core].")
-@click.option("--quiet", is_flag=True, help="No progress.")
-@data_option
+@pass_cli
 def fraudsters(
+    cli: CliContext,
     folder: Path | None,
     listed: Path | None,
     readers: bool,
@@ -82,59 +84,52 @@ def fraudsters(
     cache: Path,
     json_file: Path | None,
     workers: int | None,
-    quiet: bool,
-    data: Path | None,
-    config: Path | None,
 ) -> None:
-    """Measure false alerts: callers, of DIR (a sub-folder a person) or fetched, against lists of others.
+    """Measure false alarms of the known-fraudster risk.
 
-    Lists that are longer than there are people are filled up with voices made from those of real people.
+    The callers are those of DIR (a sub-folder a person) or fetched, compared with lists of other people.
+    Longer lists than there are people are filled up with voices synthesised from those of real people.
     """
-    from sonant.evaluation.embedding import run_tasks
-    from sonant.evaluation.false_alerts import false_alerts
-    from sonant.voice.calibration.file import calibration_of
-    from sonant.voice.models import load_models
+    settings = cli.settings()
 
-    settings, shown = load_settings(data, config), show_progress(quiet)
-
-    def say(text: str) -> None:
-        if shown:
+    def progress(text: str) -> None:
+        if cli.shows_progress:
             click.echo(text, err=True)
 
-    people = _people(folder, listed, readers, cache, say)
-    made: list[Made] = []
+    people = _people(folder, listed, readers, cache, progress)
+    made: list[PieceTemplates] = []
     unreadable = 0
     tasks = _tasks(people, settings.audio, call_s=call_s, list_s=list_s, calls=calls, seed=seed)
     for result in run_tasks(
         tasks,
         workers=workers or settings.workers,
-        progress=lambda done, of: say(f"heard {done} of {of} people"),
+        progress=lambda done, of: progress(f"embedded {done} of {of} people"),
     ):
-        made += result.made
+        made += result.templates
         unreadable += result.unreadable
-    asked, known = (_voices(made, people, use) for use in (_CALL, _KNOWN))
+    probes, known = (_voices(made, people, use) for use in (_CALL, _KNOWN))
     calibration = calibration_of(load_models().encoder_id)
-    say("comparing")
-    found = false_alerts(asked, known, calibration, sizes or (10, 100, 500), seed=seed)
+    progress("comparing")
+    found = false_alerts(probes, known, calibration, sizes or (10, 100, 500), seed=seed)
     source = f"{sum(one.calls for one in people.values())} callers, {len(people)} people to be on lists"
-    click.echo("\n".join(table(found, source, unreadable)))
+    document = {
+        "speech": source,
+        "model_id": calibration.model_id,
+        "unreadable": unreadable,
+        "lists": [asdict(one) | {"share": one.share, "meant": NOMINAL_SHARE} for one in found],
+    }
+    cli.show(document, report_lines(found, source, unreadable))
     if json_file:
-        document = {
-            "speech": source,
-            "model_id": calibration.model_id,
-            "unreadable": unreadable,
-            "lists": [asdict(one) | {"share": one.share, "meant": MEANT} for one in found],
-        }
         json_file.write_text(json.dumps(document, indent=2) + "\n", "utf-8")
 
 
-def table(found: Sequence[Alerts], source: str, unreadable: int) -> Iterator[str]:
-    """The figures as lines of text."""
+def report_lines(found: Sequence[Alerts], source: str, unreadable: int) -> Iterator[str]:
+    """Write the figures as lines of text."""
     first = found[0]
     yield f"{source}; {first.calls} calls over {', '.join(LINES)}"
     if unreadable:
         yield f"{unreadable} recordings could not be read"
-    yield f"known-fraudster risk of 50 or more, meant to be reached by {MEANT:.0%} of calls"
+    yield f"known-fraudster risk of 50 or more, meant to be reached by {NOMINAL_SHARE:.0%} of calls"
     yield ""
     yield "list  real  made  comparisons  flagged   share  95 % interval"
     for one in found:
@@ -153,29 +148,26 @@ def table(found: Sequence[Alerts], source: str, unreadable: int) -> Iterator[str
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Person:
-    """Whose recordings they are, and what is done with them."""
+    """A person's recordings, and how they are used."""
 
     recordings: Sequence[Path]
     calls: bool
-    """Is a caller; everybody can be on a list."""
+    """Whether the person calls; all people can be on lists."""
     kin: str
-    """The same for people who may be one person."""
+    """Equal for entries that may be one person."""
 
 
 def _people(
-    folder: Path | None, listed: Path | None, readers: bool, cache: Path, say: Callable[[str], None]
+    folder: Path | None, listed: Path | None, readers: bool, cache: Path, progress: Callable[[str], None]
 ) -> dict[str, Person]:
-    from sonant.demo.readers import fetch_readers
-    from sonant.demo.speech import fetch_voices
-    from sonant.evaluation.trials import recordings_by_speaker
-
-    callers = recordings_by_speaker(folder) if folder else fetch_voices(cache, progress=say)
+    """Collect callers and people for the lists, by name. Raises SetupError."""
+    callers = recordings_by_speaker(folder) if folder else fetch_voices(cache, progress=progress)
     found = {name: Person(recordings=files, calls=True, kin=name) for name, files in callers.items()}
     if listed:
         for name, files in recordings_by_speaker(listed).items():
             found[f"list/{name}"] = Person(recordings=files, calls=False, kin=name)
     if readers or not (folder or listed):
-        for name, one in fetch_readers(cache, progress=say).items():
+        for name, one in fetch_readers(cache, progress=progress).items():
             found[name] = Person(recordings=one.recordings, calls=readers, kin=f"reader of {one.language}")
     return found
 
@@ -183,15 +175,13 @@ def _people(
 def _tasks(
     people: Mapping[str, Person], audio: Audio, *, call_s: float, list_s: float, calls: int, seed: int
 ) -> list[Task]:
-    from sonant.evaluation.embedding import Task, Wanted
-
     return [
         Task(
             speaker=name,
             recordings=tuple(person.recordings),
             whole=False,
-            wanted=tuple(
-                Wanted(use=use, net_speech_s=seconds, at_most=calls, channels=(line,))
+            requests=tuple(
+                PieceRequest(use=use, net_speech_s=seconds, at_most=calls, channels=(line,))
                 for line in LINES
                 for use, seconds in ((_KNOWN, list_s), (_CALL, call_s))
                 if person.calls or use == _KNOWN
@@ -204,20 +194,15 @@ def _tasks(
     ]
 
 
-def _voices(made: Sequence[Made], people: Mapping[str, Person], use: Use) -> list[Voice]:
-    from sonant.evaluation.false_alerts import Voice
-
-    number = {name: place for place, name in enumerate(people)}
+def _voices(made: Sequence[PieceTemplates], people: Mapping[str, Person], use: Use) -> list[PersonVoice]:
+    number = {name: index for index, name in enumerate(people)}
     families = sorted({person.kin for person in people.values()})
-    family = {kin: place for place, kin in enumerate(families)}
+    family = {kin: index for index, kin in enumerate(families)}
     return [
-        Voice(
+        PersonVoice(
             person=number[piece.speaker],
-            kin=family[people[piece.speaker].kin],
-            vector=template.embedding.vector,
-            speech_s=template.quality.net_speech_s,
-            snr_db=template.quality.snr_db,
-            highpass_300hz=template.quality.highpass_300hz,
+            group=family[people[piece.speaker].kin],
+            sample=template,
         )
         for piece in made
         if piece.use == use

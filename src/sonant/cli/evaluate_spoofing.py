@@ -1,7 +1,7 @@
-"""`sonant evaluate spoofing`: what the countermeasures and the replay guard catch, and whom they wrong.
+"""`sonant evaluate spoofing`: error rates of the spoofing detectors.
 
-Everything it needs it makes: attacks are spoken by Debian's synthesizers, genuine speech is that of the
-telephone voices. Both are sent over the same telephone lines.
+Attacks are spoken by Debian's synthesizers, genuine speech is that of the telephone voices, and both pass
+through the same simulated telephone lines.
 """
 
 from __future__ import annotations
@@ -10,21 +10,28 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 import click
 import numpy as np
+import soundfile
 from numpy.typing import NDArray
 
-from sonant.cli.common import show_progress
-
-if TYPE_CHECKING:
-    from sonant.voice.models import Models
-    from sonant.voice.spoofing.models import SpoofingModels
+from sonant.cli.context import CliContext, Command, pass_cli
+from sonant.demo.speech import fetch_voices
+from sonant.demo.synthesizers import SYNTHESIZERS, fetch_synthesizers, sentences, speak
+from sonant.errors import NotEnoughSpeech
+from sonant.evaluation.channels import parse
+from sonant.settings import Fraud
+from sonant.voice.audio.recording import RATE_HZ, Waveform
+from sonant.voice.models import Models, load_models
+from sonant.voice.speech import find_speech
+from sonant.voice.spoofing.models import SpoofingModels, load_spoofing_models
+from sonant.voice.spoofing.synthetic_speech import score_synthetic_speech
 
 LINES = ("g711", "g711-a", "gsm", "pink:20+g711")
 TRAINED_ON = frozenset({"espeak-ng", "festival-diphone", "festival-hts"})
-"""What the small detector has heard before; the others it has not."""
+"""Synthesizers whose speech the small detector was trained on."""
 THRESHOLD = 50
 _GENUINE_S = 16.0
 _SEED = 2024  # not the one that training sentences were made with
@@ -38,13 +45,13 @@ class Row:
     count: int
     flagged: int
     """Recordings with a risk of 50 or more."""
-    asked: int
-    """Recordings that the large network heard."""
+    second_stage: int
+    """Recordings that the large network analysed, too."""
     eer: float | None
     """Against all genuine recordings; None for genuine ones."""
 
 
-@click.command("spoofing")
+@click.command("spoofing", cls=Command)
 @click.option(
     "--recordings", type=click.IntRange(1, 200), default=12, show_default=True, help="A synthesizer."
 )
@@ -59,49 +66,62 @@ class Row:
     help="Where fetched speech is kept; synthesizers go into `synthesizers` beside it.",
 )
 @click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write figures as JSON.")
-@click.option("--quiet", is_flag=True, help="No progress.")
-def spoofing(recordings: int, genuine: int, cache: Path, json_file: Path | None, quiet: bool) -> None:
+@pass_cli
+def spoofing(cli: CliContext, recordings: int, genuine: int, cache: Path, json_file: Path | None) -> None:
     """Measure spoofing detection: APCER and BPCER at risk 50 and EER for each synthesizer, with counts."""
-    from sonant.demo.speech import fetch_voices
-    from sonant.demo.synthesizers import SYNTHESIZERS, fetch_synthesizers
-    from sonant.voice.models import load_models
-    from sonant.voice.spoofing.models import load_spoofing_models
 
-    shown = show_progress(quiet)
-
-    def say(text: str) -> None:
-        if shown:
+    def progress(text: str) -> None:
+        if cli.shows_progress:
             click.echo(text, err=True)
 
     models, spoofing_models = load_models(), load_spoofing_models()
-    voices = fetch_voices(cache, progress=say)
-    fetched = fetch_synthesizers(cache.absolute().parent / "synthesizers", list(SYNTHESIZERS), progress=say)
+    voices = fetch_voices(cache, progress=progress)
+    fetched = fetch_synthesizers(
+        cache.absolute().parent / "synthesizers", list(SYNTHESIZERS), progress=progress
+    )
     genuine_scores, rows = [], []
     for name, clips in voices.items():
-        say(f"genuine: {name}")
-        scores, asked = _scores(_joined(clips, genuine), models, spoofing_models)
+        progress(f"genuine: {name}")
+        scores, second_stage = _scores(_joined(clips, genuine), models, spoofing_models)
         genuine_scores.append(scores)
-        rows.append(Row(name=name, count=len(scores), flagged=_flagged(scores), asked=asked, eer=None))
-    honest = np.concatenate(genuine_scores)
+        rows.append(
+            Row(name=name, count=len(scores), flagged=_flagged(scores), second_stage=second_stage, eer=None)
+        )
+    all_genuine = np.concatenate(genuine_scores)
     attacks = []
     for name, tree in fetched.trees.items():
-        say(f"synthetic: {name}")
-        scores, asked = _scores(_spoken(name, tree, recordings), models, spoofing_models)
+        progress(f"synthetic: {name}")
+        scores, second_stage = _scores(_spoken(name, tree, recordings), models, spoofing_models)
         attacks.append(
-            Row(name=name, count=len(scores), flagged=_flagged(scores), asked=asked, eer=_eer(honest, scores))
+            Row(
+                name=name,
+                count=len(scores),
+                flagged=_flagged(scores),
+                second_stage=second_stage,
+                eer=_eer(all_genuine, scores),
+            )
         )
-    click.echo("\n".join(table(rows, attacks, fetched.missing)))
+    document = {
+        "genuine": [_document(row) for row in rows],
+        "attacks": [_document(row) for row in attacks],
+        "not_measured": dict(fetched.missing),
+    }
+    cli.show(document, report_lines(rows, attacks, fetched.missing))
     if json_file:
-        found = {
-            "genuine": [asdict(row) for row in rows],
-            "attacks": [asdict(row) for row in attacks],
-            "not_measured": dict(fetched.missing),
-        }
-        json_file.write_text(json.dumps(found, indent=2) + "\n", "utf-8")
+        json_file.write_text(json.dumps(document, indent=2) + "\n", "utf-8")
 
 
-def table(genuine: Sequence[Row], attacks: Sequence[Row], missing: Mapping[str, str]) -> Iterator[str]:
-    """The figures as lines of text, in the words of ISO/IEC 30107-3; `missing` is why others have none."""
+def _document(row: Row) -> dict[str, Any]:
+    """Give a row's members as the file of --json names them."""
+    document = asdict(row)
+    return {"asked" if name == "second_stage" else name: value for name, value in document.items()}
+
+
+def report_lines(genuine: Sequence[Row], attacks: Sequence[Row], missing: Mapping[str, str]) -> Iterator[str]:
+    """Write the figures as lines of text, in the terms of ISO/IEC 30107-3.
+
+    `missing` holds the reasons why other synthesizers have none.
+    """
     total, flagged = sum(row.count for row in genuine), sum(row.flagged for row in genuine)
     yield f"Threshold {THRESHOLD}; lines {', '.join(LINES)}"
     yield ""
@@ -123,45 +143,36 @@ def table(genuine: Sequence[Row], attacks: Sequence[Row], missing: Mapping[str, 
 def _scores(
     recordings: Iterator[NDArray[np.float32]], models: Models, spoofing_models: SpoofingModels
 ) -> tuple[NDArray[np.float64], int]:
-    """Risks of recordings over every line, and how often the large network was asked."""
-    from sonant.errors import NotEnoughSpeech
-    from sonant.evaluation.channels import parse
-    from sonant.settings import Fraud
-    from sonant.voice.audio.recording import RATE_HZ, Waveform
-    from sonant.voice.speech import speech
-    from sonant.voice.spoofing.detector import spoofing_risk
-
-    cost = Fraud()
+    """Give the risks of recordings over every line, and how often the large network was used."""
+    limits = Fraud()
     risks: list[float] = []
-    asked = 0
+    second_stage = 0
     for recording in recordings:
         for line in LINES:
-            heard = parse(line).apply(recording, seed=[len(risks)])
-            spans = speech(Waveform(samples=heard, rate_hz=RATE_HZ), models)
-            cuts = [heard[int(s.start_s * RATE_HZ) : int(s.end_s * RATE_HZ)] for s in spans]
+            sent = parse(line).apply(recording, seed=[len(risks)])
+            spans = find_speech(Waveform(samples=sent, rate_hz=RATE_HZ), models)
+            cuts = [sent[int(s.start_s * RATE_HZ) : int(s.end_s * RATE_HZ)] for s in spans]
             try:
-                found = spoofing_risk(
-                    np.concatenate([heard[:0], *cuts]),
+                found = score_synthetic_speech(
+                    np.concatenate([sent[:0], *cuts]),
                     spoofing_models,
-                    max_s=cost.spoofing_max_s,
-                    windows=cost.spoofing_windows,
+                    max_s=limits.spoofing_max_s,
+                    windows=limits.spoofing_windows,
                 )
             except NotEnoughSpeech:
                 continue
             # Whole risks tie; the logit orders equal ones for the EER and cannot move one over the threshold.
             risks.append(found.risk + 1e-3 * np.tanh(found.light_logit))
-            asked += found.network_odds is not None
-    return np.array(risks), asked
+            second_stage += found.network_odds is not None
+    return np.array(risks), second_stage
 
 
 def _joined(clips: Sequence[Path], most: int) -> Iterator[NDArray[np.float32]]:
-    """Recordings of a caller from a voice's clips, in a fixed random order."""
-    import soundfile
-
+    """Join a voice's clips into recordings of a call each, in a fixed random order."""
     parts: list[NDArray[np.float32]] = []
     made, length_s = 0, 0.0
-    for place in np.random.default_rng(_SEED).permutation(len(clips)):
-        samples, rate_hz = soundfile.read(clips[int(place)], dtype="float32")
+    for index in np.random.default_rng(_SEED).permutation(len(clips)):
+        samples, rate_hz = soundfile.read(clips[int(index)], dtype="float32")
         parts.append(samples)
         length_s += len(samples) / rate_hz
         if length_s >= _GENUINE_S:
@@ -172,9 +183,7 @@ def _joined(clips: Sequence[Path], most: int) -> Iterator[NDArray[np.float32]]:
 
 
 def _spoken(name: str, tree: Path, count: int) -> Iterator[NDArray[np.float32]]:
-    """What a synthesizer's voices say, in turn, three sentences at a time."""
-    from sonant.demo.synthesizers import SYNTHESIZERS, sentences, speak
-
+    """Synthesise recordings of three sentences each, by the voices in turn."""
     voices, texts = SYNTHESIZERS[name].voices, sentences(3 * count, _SEED)
     for number in range(count):
         said = texts[3 * number : 3 * number + 3]
@@ -185,12 +194,12 @@ def _flagged(scores: NDArray[np.float64]) -> int:
     return int(np.count_nonzero(np.round(scores) >= THRESHOLD))
 
 
-def _eer(honest: NDArray[np.float64], attacks: NDArray[np.float64]) -> float | None:
-    """Where as large a share of genuine recordings is flagged as of attacks is missed."""
+def _eer(genuine: NDArray[np.float64], attacks: NDArray[np.float64]) -> float | None:
+    """Give the rate at which as many genuine recordings are flagged as attacks are missed."""
     if len(attacks) == 0:
         return None
-    at = np.sort(np.concatenate([honest, attacks]))
-    flagged = 1 - np.searchsorted(np.sort(honest), at) / len(honest)
+    at = np.sort(np.concatenate([genuine, attacks]))
+    flagged = 1 - np.searchsorted(np.sort(genuine), at) / len(genuine)
     missed = np.searchsorted(np.sort(attacks), at) / len(attacks)
-    place = int(np.argmin(np.abs(flagged - missed)))
-    return float((flagged[place] + missed[place]) / 2)
+    nearest = int(np.argmin(np.abs(flagged - missed)))
+    return float((flagged[nearest] + missed[nearest]) / 2)

@@ -1,32 +1,30 @@
-"""A folder of recordings, one sub-folder a speaker, heard by a voice model and compared with each other."""
+"""Comparisons of the recordings of a folder, one sub-folder a speaker, by a voice model."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import click
 import numpy as np
 
-from sonant.cli.common import show_progress
+from sonant.cli.context import CliContext
 from sonant.evaluation.run import Conditions, Outcome, evaluate_speakers
 from sonant.jobs.model_registry import embedder_opener
 from sonant.settings import Settings
 from sonant.storage.model_files import ModelFiles
-from sonant.voice.calibration.grid import Compared
+from sonant.voice.calibration.grid import ComparisonTable
 
 
-def listen(
+def compare_folder(
+    cli: CliContext,
     settings: Settings,
     recordings: Mapping[str, Sequence[Path]],
     conditions: Conditions,
     model_id: str,
-    *,
-    quiet: bool,
 ) -> list[Outcome]:
-    """Similarities under each condition. Raises SetupError."""
+    """Compare recordings by speaker under each condition. Raises SetupError."""
     opener = embedder_opener(ModelFiles(settings.data), model_id)
-    with click.progressbar(length=len(recordings), label="listening", hidden=not show_progress(quiet)) as bar:
+    with cli.progress_bar(length=len(recordings), label="embedding") as bar:
         return evaluate_speakers(
             recordings,
             conditions,
@@ -37,12 +35,12 @@ def listen(
         )
 
 
-def compared(outcome: Outcome) -> Compared:
-    """What could be compared: both sides gave an embedding."""
-    return Compared(
+def compared(outcome: Outcome) -> ComparisonTable:
+    """Give the comparisons whose two recordings both gave an embedding."""
+    return ComparisonTable(
         similarity=outcome.raw,
         first=outcome.reference_speaker,
         second=outcome.probe_speaker,
         speech_s=outcome.speech_s,
         snr_db=outcome.snr_db,
-    ).only(np.isfinite(outcome.raw))
+    ).select(np.isfinite(outcome.raw))

@@ -1,4 +1,4 @@
-"""Domains of the data folder, opened without the service: for commands of whoever owns the folder."""
+"""Domains of the data folder, opened without the service, for commands of the folder's owner."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from contextlib import contextmanager
 from sqlalchemy import Connection
 
 from sonant.assembly.installation import open_store
-from sonant.errors import KeyError_, KeysUnreachable, SealBroken, SetupError
+from sonant.errors import DomainNotActive, KeyError_, KeysUnreachable, SealBroken, SetupError
 from sonant.settings import Settings
-from sonant.storage.crypto.vault import Vault, open_vault
-from sonant.storage.repositories import domains
+from sonant.storage.crypto.vault import Vault
+from sonant.storage.opening import open_active_domain
 from sonant.storage.repositories.domains import Domain
 
 
@@ -19,17 +19,17 @@ from sonant.storage.repositories.domains import Domain
 def opened_domain(
     settings: Settings, domain_id: str, *, write: bool = False
 ) -> Iterator[tuple[Connection, Domain, Vault]]:
-    """A transaction with an active domain of any account, opened. Raises SetupError."""
+    """Begin a transaction with an active domain of any account and its vault. Raises SetupError."""
     store = open_store(settings)
     try:
         begin = store.database.write if write else store.database.read
         with begin() as connection:
-            domain = domains.find_by_id(connection, domain_id)
-            if domain is None or not domain.active:
-                raise SetupError(f"there is no active domain {domain_id}; see `sonant voice-id list-domains`")
             try:
-                keys = store.backends.keys(domain.account_id, domain.region)
-                vault = open_vault(keys, domain.domain_id, domain.arn, domain.data_key_wrapped)
+                domain, vault = open_active_domain(connection, store.backends.keys, domain_id)
+            except DomainNotActive:
+                raise SetupError(
+                    f"there is no active domain {domain_id}; see `sonant voice-id list-domains`"
+                ) from None
             except SealBroken:
                 raise SetupError(f"the data key of domain {domain_id} is damaged") from None
             except (KeyError_, KeysUnreachable) as fault:

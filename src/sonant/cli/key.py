@@ -1,82 +1,87 @@
-"""`sonant key …`: the keys that domains and result files are sealed under."""
+"""`sonant key ...`: the keys that domains and result files are encrypted under."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import click
 
-from sonant.cli.common import Commands, account_option, data_option, load_settings
+from sonant.assembly.installation import lost_keys, open_store
+from sonant.cli import key_rotation
+from sonant.cli.context import CliContext, Group, account_option, pass_cli, table, yes_option
+from sonant.errors import SetupError
+from sonant.settings import Settings
+from sonant.storage.backends import key_back_end
+from sonant.storage.keys.local import LocalKeyStore
+from sonant.storage.keys.store import KeyInfo, printable
 
-key = Commands("key", help="Manage the keys, in files or a token, that domains and results are sealed under.")
+key = Group("key", help="Manage the keys that encrypt domains and results, in files or in a token.")
 
 
 @key.command("create")
 @click.option("--alias", help="A name for it, such as alias/calls.")
 @click.option("--description", default="")
 @account_option
-@data_option
-def key_create(alias: str | None, description: str, account: str | None, **where: Any) -> None:
+@pass_cli
+def create(cli: CliContext, alias: str | None, description: str, account: str | None) -> None:
     """Make a symmetric key."""
-    from sonant.cli import keys
-
-    keys.create(load_settings(**where), account, alias, description)
+    _show(cli, open_key_store(cli.settings(), account, make=True).create(description, alias))
 
 
 @key.command("list")
 @account_option
-@data_option
-def key_list(account: str | None, **where: Any) -> None:
-    """All keys with state and aliases."""
-    from sonant.cli import keys
-
-    keys.show_all(load_settings(**where), account)
+@pass_cli
+def list_keys(cli: CliContext, account: str | None) -> None:
+    """List all keys with state and aliases."""
+    keys = open_key_store(cli.settings(), account).list()
+    rows = [(one.key_id, one.state, ", ".join(one.aliases)) for one in keys]
+    cli.show({"Keys": [_document(one) for one in keys]}, table(rows, ("KEY ID", "STATE", "ALIASES")))
 
 
 @key.command("describe")
 @click.argument("key_ref", metavar="KEY")
 @account_option
-@data_option
-def key_describe(key_ref: str, account: str | None, **where: Any) -> None:
-    """One key, by id, ARN or alias."""
-    from sonant.cli import keys
-
-    keys.show(load_settings(**where), account, key_ref)
+@pass_cli
+def describe(cli: CliContext, key_ref: str, account: str | None) -> None:
+    """Show one key, by id, ARN or alias."""
+    _show(cli, open_key_store(cli.settings(), account).describe(key_ref))
 
 
 @key.command("alias")
 @click.argument("alias")
 @click.argument("key_ref", metavar="KEY", required=False)
-@click.option("--delete", is_flag=True, help="Take the alias away; the key stays.")
+@click.option("--delete", is_flag=True, help="Delete the alias; the key stays.")
 @account_option
-@data_option
-def key_alias(alias: str, key_ref: str | None, delete: bool, account: str | None, **where: Any) -> None:
+@pass_cli
+def set_alias(cli: CliContext, alias: str, key_ref: str | None, delete: bool, account: str | None) -> None:
     """Name a key."""
-    from sonant.cli import keys
-
-    keys.name(load_settings(**where), account, alias, key_ref, delete=delete)
+    keys = open_key_store(cli.settings(), account)
+    if delete:
+        keys.delete_alias(alias)
+        cli.show({"Deleted": alias}, ())
+    elif key_ref is None:
+        raise SetupError("name the key that the alias is for: sonant key alias ALIAS KEY")
+    else:
+        keys.create_alias(alias, key_ref)
+        _show(cli, keys.describe(key_ref))
 
 
 @key.command("disable")
 @click.argument("key_ref", metavar="KEY")
 @account_option
-@data_option
-def key_disable(key_ref: str, account: str | None, **where: Any) -> None:
-    """Refuse every use of a key from now on; what it seals cannot be read until it is enabled again."""
-    from sonant.cli import keys
-
-    keys.change(load_settings(**where), account, key_ref, "disable")
+@pass_cli
+def disable(cli: CliContext, key_ref: str, account: str | None) -> None:
+    """Refuse every use of a key from now on; data under it cannot be read until it is enabled again."""
+    _change(cli, key_ref, account, "disable")
 
 
 @key.command("enable")
 @click.argument("key_ref", metavar="KEY")
 @account_option
-@data_option
-def key_enable(key_ref: str, account: str | None, **where: Any) -> None:
+@pass_cli
+def enable(cli: CliContext, key_ref: str, account: str | None) -> None:
     """Allow the use of a disabled key again."""
-    from sonant.cli import keys
-
-    keys.change(load_settings(**where), account, key_ref, "enable")
+    _change(cli, key_ref, account, "enable")
 
 
 @key.command("rotate")
@@ -85,43 +90,134 @@ def key_enable(key_ref: str, account: str | None, **where: Any) -> None:
     "--forget-earlier", is_flag=True, help="Destroy what earlier rotations have left, instead of rotating."
 )
 @account_option
-@data_option
-def key_rotate(key_ref: str, forget_earlier: bool, account: str | None, **where: Any) -> None:
-    """Give a key new material and wrap all data keys under it anew; nothing is sealed again."""
-    from sonant.cli import keys
-
-    keys.rotate(load_settings(**where), account, key_ref, forget=forget_earlier)
+@yes_option
+@pass_cli
+def rotate(cli: CliContext, key_ref: str, forget_earlier: bool, account: str | None, yes: bool) -> None:
+    """Give a key new material and wrap all data keys under it anew; no data is encrypted again."""
+    settings = cli.settings()
+    keys, store = open_key_store(settings, account), open_store(settings)
+    try:
+        if forget_earlier:
+            cli.confirm(f"This destroys the earlier material of the key {printable(key_ref)}", yes=yes)
+            destroyed = key_rotation.forget_earlier(store, keys, account or settings.account, key_ref)
+            cli.show(
+                {"KeyArn": destroyed.key_arn, "RotationsForgotten": destroyed.rotations},
+                f"{destroyed.key_arn}: earlier material of {destroyed.rotations} rotations destroyed; "
+                "it opens no domain of an earlier backup",
+            )
+        else:
+            rotated = key_rotation.rotate(store, keys, account or settings.account, key_ref)
+            cli.show(
+                {"KeyArn": rotated.key_arn, "DomainsWrapped": rotated.domains},
+                f"{rotated.key_arn} has new material; the data keys of {rotated.domains} domains are wrapped "
+                "under it. The earlier material stays for sealed objects and backups; --forget-earlier "
+                "destroys it",
+            )
+    finally:
+        store.database.close()
 
 
 @key.command("accept-loss")
 @click.argument("key_id", metavar="KEY_ID")
 @account_option
-@data_option
-def key_accept_loss(key_id: str, account: str | None, **where: Any) -> None:
-    """Start without a key that is missing and in no backup; nothing is destroyed, and it may be put back."""
-    from sonant.cli import keys
+@pass_cli
+def accept_loss(cli: CliContext, key_id: str, account: str | None) -> None:
+    """Let Sonant start without a key that is missing and in no backup.
 
-    keys.accept_loss(load_settings(**where), account, key_id)
+    Nothing is destroyed; the key's file may be put back.
+    """
+    settings = cli.settings()
+    keys = open_key_store(settings, account, may_lack=True)
+    store = open_store(settings, keys_may_lack=True)
+    with store.database.read() as connection:
+        lost = lost_keys(store.accounts, connection)
+    if (account or settings.account, key_id) not in {(owner, loss.key_id) for owner, loss in lost}:
+        raise SetupError(f"key {printable(key_id)} is not one that a domain of this account has lost")
+    accepted = keys.accept_loss(key_id)
+    cli.show(
+        {"KeyId": accepted, "LossAccepted": True},
+        f"key {accepted} counts as destroyed: Sonant starts without it, and what it seals stays unreadable "
+        "unless its file is put back",
+    )
 
 
 @key.command("schedule-deletion")
 @click.argument("key_ref", metavar="KEY")
 @click.option("--days", type=int, default=30, show_default=True, help="7 to 30.")
 @account_option
-@data_option
-def key_schedule_deletion(key_ref: str, days: int, account: str | None, **where: Any) -> None:
-    """Disable a key now and destroy it in some days. What it seals is lost for good then."""
-    from sonant.cli import keys
-
-    keys.schedule_deletion(load_settings(**where), account, key_ref, days)
+@yes_option
+@pass_cli
+def schedule_deletion(cli: CliContext, key_ref: str, days: int, account: str | None, yes: bool) -> None:
+    """Disable a key now and destroy it in some days; data under it is lost for good then."""
+    keys = open_key_store(cli.settings(), account)
+    cli.confirm(
+        f"This disables the key {printable(key_ref)} and destroys it in {days} days, with all data under it",
+        yes=yes,
+    )
+    _show(cli, keys.schedule_deletion(key_ref, days))
 
 
 @key.command("cancel-deletion")
 @click.argument("key_ref", metavar="KEY")
 @account_option
-@data_option
-def key_cancel_deletion(key_ref: str, account: str | None, **where: Any) -> None:
+@pass_cli
+def cancel_deletion(cli: CliContext, key_ref: str, account: str | None) -> None:
     """Keep a key that is pending deletion; it stays disabled."""
-    from sonant.cli import keys
+    _change(cli, key_ref, account, "cancel_deletion")
 
-    keys.change(load_settings(**where), account, key_ref, "cancel_deletion")
+
+def _change(
+    cli: CliContext,
+    key_ref: str,
+    account: str | None,
+    method: Literal["disable", "enable", "cancel_deletion"],
+) -> None:
+    _show(cli, getattr(open_key_store(cli.settings(), account), method)(key_ref))
+
+
+def open_key_store(
+    settings: Settings, account: str | None, *, make: bool = False, may_lack: bool = False
+) -> LocalKeyStore:
+    """Open an account's key store; the first account's when none is named. Raises SetupError.
+
+    Only with `make` may the account be one without keys: a mistyped account must not leave a folder behind.
+    With `may_lack`, keys may be missing that domains need.
+    """
+    if elsewhere := key_back_end(settings).administered:
+        raise SetupError(f"the keys of this service live {elsewhere}")
+    store = open_store(settings, keys_may_lack=may_lack)
+    if account is None:
+        return store.accounts.keys(settings.account)
+    if len(account) != 12 or not (account.isascii() and account.isdigit()):
+        raise SetupError(f"an account id has 12 digits, {account!r} has not")
+    if not (make or may_lack) and account not in store.accounts.known():
+        raise SetupError(
+            f"account {account} has no keys; make one with `sonant key create --account {account}`"
+        )
+    return store.accounts.keys(account)
+
+
+def _document(info: KeyInfo) -> dict[str, Any]:
+    return {
+        "KeyId": info.key_id,
+        "Arn": info.arn,
+        "State": info.state,
+        "Aliases": list(info.aliases),
+        "Description": info.description,
+        "CreatedAt": info.created_at,
+        "DeletionDate": info.deletion_date,
+    }
+
+
+def _show(cli: CliContext, info: KeyInfo) -> None:
+    rows = [
+        ("KeyId", info.key_id),
+        ("Arn", info.arn),
+        ("State", info.state),
+        ("Aliases", ", ".join(info.aliases) or "-"),
+        ("Description", info.description or "-"),
+        ("CreatedAt", f"{info.created_at:%Y-%m-%d %H:%M:%S} UTC"),
+    ]
+    if info.deletion_date is not None:
+        rows.append(("DeletionDate", f"{info.deletion_date:%Y-%m-%d %H:%M:%S} UTC"))
+    cli.show({"Key": _document(info)}, [f"{label:<13} {value}" for label, value in rows])

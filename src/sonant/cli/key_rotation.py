@@ -1,10 +1,9 @@
-"""`sonant key rotate`: new material for a key. Data keys are wrapped anew; what they seal stays."""
+"""Rotation of a key: new material for it, and data keys wrapped anew; data under them stays as it is."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
-
-import click
 
 from sonant.assembly.installation import Store
 from sonant.errors import SealBroken, SetupError
@@ -18,34 +17,51 @@ from sonant.storage.repositories import domains
 _TRIES = 5
 
 
-def rotate(store: Store, keys: LocalKeyStore, account: str, ref: str) -> None:
-    """Rotate, and wrap every data key anew. What a kill leaves undone is done the next time."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rotation:
+    """A key with new material."""
+
+    key_arn: str
+    domains: int
+    """Number of domains whose data keys were wrapped anew."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Destruction:
+    """A key whose earlier material is destroyed."""
+
+    key_arn: str
+    rotations: int
+    """Number of earlier rotations whose material it was."""
+
+
+def rotate(store: Store, keys: LocalKeyStore, account: str, ref: str) -> Rotation:
+    """Rotate a key and wrap every data key under it anew. Raises SetupError.
+
+    If it is killed midway, the next call finishes the work.
+    """
     key = keys.rotate(ref)
-    done = wrap_anew(store, keys, account, key.arn)
-    click.echo(
-        f"{key.arn} has new material; the data keys of {done} domains are wrapped under it. The earlier "
-        "material stays for sealed objects and backups; --forget-earlier destroys it"
-    )
+    return Rotation(key_arn=key.arn, domains=wrap_anew(store, keys, account, key.arn))
 
 
 def wrap_anew(store: Store, keys: LocalKeyStore, account: str, key_arn: str) -> int:
-    """Wrap data keys under a key's present material, where they are not; how many were. Raises SetupError."""
+    """Wrap data keys under a key's present material where needed; returns how many. Raises SetupError."""
     done = 0
     for _ in range(_TRIES):
         with store.database.read() as connection:
-            found = [one for one in domains.every(connection) if one.account_id == account]
+            found = [one for one in domains.list_all(connection) if one.account_id == account]
         due = [one for one in found if _is_due(keys, one, key_arn)]
         if not due:
             return done
         for domain in due:
             wrapped = keys.re_wrap(domain.data_key_wrapped, encryption_context(domain.arn), key_arn)
             with store.database.write() as connection:
-                done += domains.wrap_anew(connection, domain, wrapped)
-    raise SetupError("domains are changed again and again meanwhile; try again")
+                done += domains.set_wrapped_key(connection, domain, wrapped)
+    raise SetupError("domains were changed at the same time again and again; try again")
 
 
-def forget_earlier(store: Store, keys: LocalKeyStore, account: str, ref: str) -> None:
-    """Destroy earlier material, if nothing that is known needs it. Raises SetupError."""
+def forget_earlier(store: Store, keys: LocalKeyStore, account: str, ref: str) -> Destruction:
+    """Destroy a key's earlier material. Raises SetupError when an object in a bucket still needs it."""
     key = keys.describe(ref)
     wrap_anew(store, keys, account, key.arn)
     folder = store.accounts.buckets(account)
@@ -55,13 +71,11 @@ def forget_earlier(store: Store, keys: LocalKeyStore, account: str, ref: str) ->
             f"{len(needing)} objects in buckets were sealed before the key was rotated, such as "
             f"{needing[0]}: write them anew or delete them first"
         )
-    count = keys.forget_earlier(ref)
-    click.echo(
-        f"{key.arn}: earlier material of {count} rotations destroyed; it opens no domain of an earlier backup"
-    )
+    return Destruction(key_arn=key.arn, rotations=keys.forget_earlier(ref))
 
 
 def _is_due(keys: LocalKeyStore, domain: domains.Domain, key_arn: str) -> bool:
+    """Find out whether a domain's data key is wrapped under earlier material. Raises SetupError."""
     try:
         if keys.key_of(domain.data_key_wrapped) != key_arn:
             return False
@@ -77,7 +91,7 @@ def _files(folder: Path) -> list[Path]:
 
 
 def _needs_earlier(keys: LocalKeyStore, folder: Path, path: Path, key_arn: str) -> bool:
-    """Whether an object is sealed under the key, and not under its present material."""
+    """Find out whether an object is encrypted under earlier material of the key."""
     with path.open("rb") as file:
         prefix = file.read(HEADER_MAX_BYTES)
     if not is_sealed(prefix):

@@ -1,4 +1,4 @@
-"""`sonant manifest check`: a dry run of an enrollment without a server; writes nothing but reports."""
+"""`sonant manifest check`: a dry run of an enrollment job without a service, which writes only reports."""
 
 from __future__ import annotations
 
@@ -16,26 +16,25 @@ from sqlalchemy import Connection
 from sonant.assembly.installation import Store, open_store, role_arn
 from sonant.assembly.jobs import manifest_rules
 from sonant.assembly.workers import granted_objects, local_engine
-from sonant.cli.common import show_progress, table
-from sonant.errors import SetupError, StoreError
-from sonant.jobs.decide import Config, state_of
-from sonant.jobs.entry import Prepared, Role, Task
+from sonant.cli.context import CliContext, Group, pass_cli, table
+from sonant.errors import DomainNotActive, SetupError, StoreError
+from sonant.jobs.decide import ENROLLS, Config, OutcomePredictor, enrollment_state
+from sonant.jobs.entry import Role, Task, TaskResult
 from sonant.jobs.faults import JobFault, code_of
 from sonant.jobs.fraud import Risk
-from sonant.jobs.fraud_preview import EntryRef, Screening
-from sonant.jobs.job_type import Heard, Item
+from sonant.jobs.fraud_preview import EntryRef, FraudPreview
+from sonant.jobs.job_type import EntryResult, WorkItem
 from sonant.jobs.manifest import BadRequest, EnrollmentRequest, Entry, read_manifest
 from sonant.jobs.model_registry import model_calibration
-from sonant.jobs.predict import ENROLLS, Forecast
 from sonant.jobs.report import Report, json_report, make_report
-from sonant.jobs.report_line import ERROR, finding
+from sonant.jobs.report_line import ERROR, report_line
 from sonant.jobs.report_page import OUTCOMES, page
 from sonant.jobs.result import error_line
 from sonant.jobs.window import Window
-from sonant.settings import Settings
-from sonant.storage.crypto.vault import Vault, open_vault
+from sonant.storage.crypto.vault import Vault
 from sonant.storage.model_files import ModelFiles
 from sonant.storage.objects.store import ObjectReader, ObjectUri
+from sonant.storage.opening import open_active_domain
 from sonant.storage.repositories import domains, speakers
 from sonant.storage.repositories.access import policy_texts
 from sonant.storage.repositories.domains import Domain
@@ -48,49 +47,64 @@ FINE, SOME_FAIL, BROKEN = 0, 1, 2
 MOST_ROWS = 200
 _MOST_CHARACTERS = 60
 _HEADERS = ("#", "REQUEST", "SPEAKER", "SPEECH", "SNR", "BAND", "LIKELY OUTCOME")
-_PIECE = 1 << 16
+_CHUNK_BYTES = 1 << 16
 
 
+manifest = Group("manifest", help="Find out what a job would make of a manifest.")
+
+
+@manifest.command("check")
+@click.argument("manifest_uri", metavar="MANIFEST")
+@click.option("--role", metavar="ARN", help="Read the recordings as this role [default: the first role].")
+@click.option("--domain", "domain_id", metavar="ID", help="Consider who is enrolled in this domain.")
+@click.option("--overwrite", is_flag=True, help="As a job with ExistingEnrollmentAction OVERWRITE.")
+@click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write the whole report as JSON.")
+@click.option("--html", "html_file", type=click.Path(path_type=Path), help="Write it as a page.")
+@pass_cli
 def check(
-    settings: Settings,
-    manifest: str,
-    *,
+    cli: CliContext,
+    manifest_uri: str,
     role: str | None,
     domain_id: str | None,
     overwrite: bool,
     json_file: Path | None,
     html_file: Path | None,
-    quiet: bool,
-) -> int:
-    """Look at every request and print what a job would make of it; the exit code."""
+) -> None:
+    """Process every recording of MANIFEST, a file or s3:// URI, and show what an enrollment job would do.
+
+    No speaker is enrolled. Exits 0 when every request is likely to succeed, 1 when some are not, 2 when the
+    manifest is broken.
+    """
+    settings = cli.settings()
     store = open_store(settings)
     try:
         acting = _assume(store, role or role_arn(settings), domain_id)
-        entries = _read(store, acting, manifest)
+        entries = _read(store, acting, manifest_uri)
         work = Check(store, acting, entries, overwrite=overwrite, domain_id=domain_id)
     except JobFault as fault:
         click.echo(f"sonant: {fault.message}", err=True)
-        return BROKEN
-    bar = click.progressbar(
-        length=len(entries), label="listening", hidden=not show_progress(quiet), file=sys.stderr
-    )
+        sys.exit(BROKEN)
     engine = local_engine(settings, settings.workers)
     try:
-        with bar:
+        with cli.progress_bar(length=len(entries), label="processing") as bar:
             work.done = bar.update
             Window(work, engine, lambda: None).drain()
     finally:
         engine.close()
     made = make_report(work.lines)
-    for file, pieces in ((json_file, json_report), (html_file, _page)):
+    for file, chunks in ((json_file, json_report), (html_file, _page)):
         if file is not None:
-            _write(file, pieces(made))
-    click.echo(as_text(made))
-    return SOME_FAIL if made.summary["LikelyToFail"] else FINE
+            _write(file, chunks(made))
+    if cli.as_json:
+        for chunk in json_report(made):
+            click.echo(chunk, nl=False)
+    else:
+        click.echo(as_text(made))
+    sys.exit(SOME_FAIL if made.summary["LikelyToFail"] else FINE)
 
 
 class Check:
-    """See `jobs.window.Work`; keeps findings in memory, about 1.5 KiB a recording."""
+    """The work of `jobs.window.Window` for a dry run; results take about 1.5 KiB a recording."""
 
     def __init__(
         self, store: Store, role: Role, entries: Sequence[Entry], *, overwrite: bool, domain_id: str | None
@@ -103,23 +117,23 @@ class Check:
             overwrite=overwrite, fraud_action="FAIL", risk_threshold=settings.enrollment.risk_threshold
         )
         self._risk_threshold = config.risk_threshold
-        self._forecast = Forecast(config, settings.quotas.speakers_per_domain)
+        self._predictor = OutcomePredictor(config, settings.quotas.speakers_per_domain)
         self._domain_id, self._replays = domain_id, settings.fraud.replay_recordings
         files = ModelFiles(settings.data)
-        self._screening = Screening(None, self._replays, partial(model_calibration, files))
+        self._fraud_preview = FraudPreview(None, self._replays, partial(model_calibration, files))
         self._model_id = None if domain_id is None else _open_domain(store, domain_id)[0].model_id
         self._present = 0
         if domain_id is not None:
             with store.database.read() as connection:
                 self._present = speakers.count(connection, domain_id)
-        self._findings: list[bytes] = []
+        self._lines: list[bytes] = []
         self.done: Callable[[int], object] = lambda count: None
 
-    def fetch(self, start: int, limit: int) -> list[Item]:
+    def fetch(self, start: int, limit: int) -> list[WorkItem]:
         numbered = enumerate(self._entries[start : start + limit], start)
-        return [Item(position=position, dedup_key=None, entry=entry) for position, entry in numbered]
+        return [WorkItem(position=position, dedup_key=None, entry=entry) for position, entry in numbered]
 
-    def begin(self, item: Item) -> Task | None:
+    def task(self, item: WorkItem) -> Task | None:
         if isinstance(item.entry, BadRequest):
             return None
         return Task(
@@ -135,29 +149,33 @@ class Check:
             model_id=self._model_id,
         )
 
-    def commit(self, done: Sequence[tuple[Item, Heard]]) -> None:
-        self._findings += [orjson.dumps(line) for line in self._settle(done)]
+    def commit(self, done: Sequence[tuple[WorkItem, EntryResult]]) -> None:
+        self._lines += [orjson.dumps(line) for line in self._predict(done)]
         self.done(len(done))
 
     def lines(self) -> Iterator[tuple[int, dict[str, Any]]]:
-        """Findings in manifest order."""
-        return ((position, orjson.loads(line)) for position, line in enumerate(self._findings))
+        """Read positions and report lines in manifest order."""
+        return ((position, orjson.loads(line)) for position, line in enumerate(self._lines))
 
-    def _settle(self, done: Sequence[tuple[Item, Heard]]) -> Iterator[dict[str, Any]]:
+    def _predict(self, done: Sequence[tuple[WorkItem, EntryResult]]) -> Iterator[dict[str, Any]]:
         if self._domain_id is None:
-            for item, heard in done:
-                yield self._line(item.entry, heard, None, None)
+            for item, result in done:
+                yield self._line(item.entry, result, None, None)
             return
         domain, vault = _open_domain(self._store, self._domain_id)
         with self._store.database.read() as connection:
-            voices = {item.entry.request_id: heard for item, heard in done}
-            risks = self._screening.risks(connection, domain, vault, voices)
-            for item, heard in done:
+            voices = {item.entry.request_id: result for item, result in done}
+            risks = self._fraud_preview.risks(connection, domain, vault, voices)
+            for item, result in done:
                 risk = risks.get(item.entry.request_id)
-                yield self._line(item.entry, heard, risk, (connection, domain, vault))
+                yield self._line(item.entry, result, risk, (connection, domain, vault))
 
     def _line(
-        self, entry: Entry, heard: Heard, risk: Risk | None, where: tuple[Connection, Domain, Vault] | None
+        self,
+        entry: Entry,
+        result: EntryResult,
+        risk: Risk | None,
+        where: tuple[Connection, Domain, Vault] | None,
     ) -> dict[str, Any]:
         if isinstance(entry, BadRequest):
             return error_line(entry.request_id, 400, entry.message)
@@ -167,38 +185,34 @@ class Check:
             connection, domain, vault = where
             speaker = speakers.find(connection, vault, domain.domain_id, entry.speaker_id)
             speaker_id = None if speaker is None else speaker.speaker_id
-            standing = speakers.standing(connection, domain.domain_id, vault.lookup(entry.speaker_id))
-            status = state_of(standing, self._model_id or shipped_encoder_id())
+            stored = speakers.find_status(connection, domain.domain_id, vault.lookup(entry.speaker_id))
+            status = enrollment_state(stored, self._model_id or shipped_encoder_id())
             place = EntryRef(
                 connection=connection, vault=vault, domain_id=domain.domain_id, speaker_id=speaker_id
             )
-        heard = self._screening.screened(heard, dedup_key, risk, place)
-        assert heard is not None
-        outcome = self._forecast.settle(dedup_key, status, heard, speakers_present=self._present)
-        self._forecast.note(dedup_key, status, outcome)
-        if outcome in ENROLLS and isinstance(heard, Prepared) and heard.fingerprint is not None:
-            self._screening.accept(dedup_key, heard.fingerprint)
-        return finding(entry, heard, outcome, self._need_s)
+        result = self._fraud_preview.with_risks(result, dedup_key, risk, place)
+        assert result is not None
+        outcome = self._predictor.predict(dedup_key, status, result, speakers_present=self._present)
+        self._predictor.record(dedup_key, status, outcome)
+        if outcome in ENROLLS and isinstance(result, TaskResult) and result.fingerprint is not None:
+            self._fraud_preview.accept(dedup_key, result.fingerprint)
+        return report_line(entry, result, outcome, self._need_s)
 
 
 def as_text(made: Report) -> str:
-    """The report for a terminal: a table, then the summary."""
+    """Write the report for a terminal: a table, then the summary."""
     summary = made.summary
     every = summary["Requests"] <= MOST_ROWS
     rows: list[tuple[str, ...]] = []
-    looked_at = 0
+    listed = 0
     for line in made.lines():
         if every or line["LikelyOutcome"] == ERROR or line["Warnings"]:
-            looked_at += 1
+            listed += 1
             if len(rows) < MOST_ROWS:
                 rows += _rows(line)
-    parts = (
-        [table(rows, ("#", "REQUEST", "SPEAKER", "SPEECH", "SNR", "BAND", "LIKELY OUTCOME"))] if rows else []
-    )
+    parts = [table(rows, _HEADERS)] if rows else []
     if not every:
-        parts.append(
-            f"{looked_at} of {summary['Requests']} requests need a look; --json and --html tell all."
-        )
+        parts.append(f"{listed} of {summary['Requests']} requests need a look; --json and --html list all.")
     parts.append(
         f"{summary['Requests']} requests: {summary['LikelyToSucceed']} likely to succeed, "
         f"{summary['LikelyToFail']} likely to fail"
@@ -216,13 +230,13 @@ def as_text(made: Report) -> str:
 
 
 def _rows(line: dict[str, Any]) -> list[tuple[str, ...]]:
-    """One line for the request, one for each thing to look at."""
+    """Make one row for the request, and one for each warning."""
     outcome = OUTCOMES.get(line["LikelyOutcome"], line["LikelyOutcome"])
     if line["LikelyOutcome"] == ERROR:
         outcome += f": {line['ErrorCode']} {line['ErrorMessage']}"
-    heard = line.get("Recordings", ())
-    ratios = [one["SnrDb"] for one in heard if "SnrDb" in one]
-    bands = [one["BandHz"] for one in heard if "BandHz" in one]
+    recordings = line.get("Recordings", ())
+    ratios = [one["SnrDb"] for one in recordings if "SnrDb" in one]
+    bands = [one["BandHz"] for one in recordings if "BandHz" in one]
     speech = line.get("NetSpeechSeconds")
     first = (
         str(line["Number"]),
@@ -237,7 +251,7 @@ def _rows(line: dict[str, Any]) -> list[tuple[str, ...]]:
 
 
 def _shown(text: str) -> str:
-    """Text from a manifest, fit for a terminal."""
+    """Escape a manifest's text for a terminal."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
@@ -246,6 +260,7 @@ def _page(made: Report) -> Iterator[bytes]:
 
 
 def _assume(store: Store, arn: str, domain_id: str | None) -> Role:
+    """Give the rights of a role. Raises JobFault."""
     with store.database.read() as connection:
         policies = () if store.settings.assumes_roles else policy_texts(connection, arn)
         domain = None if domain_id is None else domains.find_by_id(connection, domain_id)
@@ -257,23 +272,22 @@ def _assume(store: Store, arn: str, domain_id: str | None) -> Role:
 
 
 def _open_domain(store: Store, domain_id: str) -> tuple[Domain, Vault]:
-    with store.database.read() as connection:
-        domain = domains.find_by_id(connection, domain_id)
-    if domain is None or not domain.active:
-        raise JobFault(404, f"there is no active domain {_shown(domain_id)}")
+    """Open an active domain. Raises JobFault."""
     try:
-        keys = store.backends.keys(domain.account_id, domain.region)
-        return domain, open_vault(keys, domain.domain_id, domain.arn, domain.data_key_wrapped)
+        with store.database.read() as connection:
+            return open_active_domain(connection, store.backends.keys, domain_id)
+    except DomainNotActive:
+        raise JobFault(404, f"there is no active domain {_shown(domain_id)}") from None
     except StoreError as fault:
         raise JobFault(403, f"the domain's key cannot be used: {fault}") from None
 
 
 def _read(store: Store, role: Role, manifest: str) -> list[Entry]:
-    """The whole manifest. Raises JobFault, as a job would fail with it."""
+    """Read the whole manifest. Raises JobFault, as a job would fail with it."""
     rules = manifest_rules(store.settings, DRY_RUN)
     try:
         with _opened(store, role, manifest) as stream:
-            return list(read_manifest(iter(lambda: stream.read(_PIECE), b""), rules))
+            return list(read_manifest(iter(lambda: stream.read(_CHUNK_BYTES), b""), rules))
     except StoreError as fault:
         raise JobFault(code_of(fault), f"the manifest cannot be read: {fault}") from None
     except OSError as fault:
@@ -286,12 +300,13 @@ def _opened(store: Store, role: Role, manifest: str) -> AbstractContextManager[O
     return Path(manifest).open("rb")
 
 
-def _write(file: Path, pieces: Iterator[bytes]) -> None:
+def _write(file: Path, chunks: Iterator[bytes]) -> None:
+    """Write a file under another name until it is whole. Raises SetupError."""
     partial = file.with_name(file.name + ".part")
     try:
         with partial.open("wb") as target:
-            for piece in pieces:
-                target.write(piece)
+            for chunk in chunks:
+                target.write(chunk)
         partial.replace(file)
     except OSError as fault:
         raise SetupError(f"{file} cannot be written: {fault.strerror}") from None

@@ -1,6 +1,6 @@
-"""A model file is a stranger's: it is opened, tried and timed in a process of its own, with limits.
+"""Trials of untrusted model files: each is opened, run and timed in a process of its own, with limits.
 
-What comes back is JSON, so that a file that took that process over could not reach this one.
+The process answers in JSON, so that a file that took it over could not reach this one.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sonant.errors import SetupError, SonantError
-from sonant.voice.made_speech import made_speech
+from sonant.voice.audio.test_signal import voice_like_signal
 from sonant.voice.models import load_models
 from sonant.voice.models.embedding import Embedding, embed
 from sonant.voice.models.frontends import RATES_HZ, FrontEnd, Kind
@@ -37,17 +37,17 @@ _SPARE_BYTES = 6 << 30
 _COPIES = 6
 #: The same voice 12 dB softer must stay this similar: the line's level says nothing about who speaks.
 _LEVEL_SIMILARITY, _SOFTER = 0.9, np.float32(0.25)
-#: Two runs on the same speech.
+#: Largest difference between two runs on the same speech.
 _SAME = 1e-4
 _BENCH_S, _BENCH_RUNS = 10.0, 3
 
-#: What exporters note about the toolkit in `framework`, and the kind it stands for.
+#: Toolkits as exporters note them in `framework`, and their kinds.
 _FRAMEWORKS = {"wespeaker": "wespeaker", "3d-speaker": "3dspeaker", "nemo": "nemo"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Findings:
-    """What was found out about a model that may be added."""
+    """Results of a model's trial."""
 
     rate_hz: int
     mels: int
@@ -56,9 +56,9 @@ class Findings:
     ms_a_second: float
     shipped_ms_a_second: float
     level_similarity: float
-    """Of the made voice and the same 12 dB softer."""
+    """Cosine similarity of a synthetic voice and the same 12 dB softer."""
     other_similarity: float
-    """Of two made voices an octave apart; a hint only, for they are not people."""
+    """Of two synthetic voices an octave apart; a hint only, for they are not people."""
 
 
 def examine(
@@ -70,16 +70,16 @@ def examine(
     output: str | None = None,
     time_limit_s: float = TIME_LIMIT_S,
 ) -> Findings:
-    """Check, open, try and time a model. Raises SetupError that says why it cannot be taken."""
+    """Check, open, run and time a model. Raises SetupError with the reason why it cannot be used."""
     context = multiprocessing.get_context("spawn")
-    ours, theirs = context.Pipe(duplex=False)
+    receiver, sender = context.Pipe(duplex=False)
     process = context.Process(
-        target=_examine_here, args=(theirs, str(file.absolute()), kind, rate_hz, mels, output), daemon=True
+        target=_examine_here, args=(sender, str(file.absolute()), kind, rate_hz, mels, output), daemon=True
     )
     process.start()
-    theirs.close()
+    sender.close()
     try:
-        answer = ours.recv_bytes(_MAX_ANSWER_BYTES) if ours.poll(time_limit_s) else None
+        answer = receiver.recv_bytes(_MAX_ANSWER_BYTES) if receiver.poll(time_limit_s) else None
     except (EOFError, OSError):
         process.join(1)
         raise SetupError(
@@ -89,7 +89,7 @@ def examine(
     finally:
         process.kill()
         process.join()
-        ours.close()
+        receiver.close()
     if answer is None:
         raise SetupError(f"the model could not be tried within {time_limit_s:g} s")
     return _findings(answer)
@@ -110,18 +110,18 @@ def _findings(answer: bytes) -> Findings:
 
 
 def _examine_here(pipe: Connection, file: str, kind: Kind, *options: Any) -> None:
-    """Runs in the process that may be lost."""
+    """Run the trial in the process that may be lost, and send the results."""
     try:
         content = Path(file).read_bytes()
         _limit(len(content))
-        with tempfile.TemporaryDirectory() as empty:  # a relative path in the file would lead nowhere
+        with tempfile.TemporaryDirectory() as empty:  # relative paths in the file then lead nowhere
             os.chdir(empty)
             answer = asdict(_try(content, kind, *options))
     except SonantError as fault:
         answer = {"fault": str(fault)}
     except MemoryError:
         answer = {"fault": "the model needs more memory than may be used to try it"}
-    except Exception as fault:  # noqa: BLE001 - whatever a hostile file brings about is its own fault
+    except Exception as fault:  # noqa: BLE001 - a hostile file may cause any
         answer = {"fault": f"the model cannot be tried: {type(fault).__name__}: {str(fault)[:300]}"}
     pipe.send_bytes(json.dumps(answer).encode())
 
@@ -134,10 +134,10 @@ def _limit(size_bytes: int) -> None:
 
 def _try(content: bytes, kind: Kind, rate_hz: int | None, mels: int | None, output: str | None) -> Findings:
     notes = inspect(content).notes
-    _agree(kind, notes)
-    front_end = FrontEnd(kind=kind, rate_hz=_rate(notes, kind, rate_hz), mels=mels or 80)
+    _check_kind(kind, notes)
+    front_end = FrontEnd(kind=kind, rate_hz=_rate(notes, rate_hz), mels=mels or 80)
     model = open_speaker_model(content, model_id="under test", front_end=front_end, output=output)
-    voice = made_speech(8000, 4.0)
+    voice = voice_like_signal(8000, 4.0)
     first = model.embed(voice)
     if float(np.max(np.abs(model.embed(voice).vector - first.vector))) > _SAME:
         raise SetupError(
@@ -158,31 +158,30 @@ def _try(content: bytes, kind: Kind, rate_hz: int | None, mels: int | None, outp
         ms_a_second=_ms_a_second(model.embed),
         shipped_ms_a_second=_ms_a_second(partial(embed, models=models)),
         level_similarity=level,
-        other_similarity=similarity(first, model.embed(made_speech(8000, 4.0, pitch_hz=240.0))),
+        other_similarity=similarity(first, model.embed(voice_like_signal(8000, 4.0, pitch_hz=240.0))),
     )
 
 
-def _agree(kind: Kind, notes: dict[str, str]) -> None:
+def _check_kind(kind: Kind, notes: dict[str, str]) -> None:
     noted = _FRAMEWORKS.get(notes.get("framework", "").lower())
     if noted is not None and noted != kind:
         raise SetupError(f"the model's own notes say that it is a {noted} model: use --kind {noted}")
-    assert kind in get_args(Kind)
 
 
-def _rate(notes: dict[str, str], kind: Kind, asked: int | None) -> int:
+def _rate(notes: dict[str, str], given: int | None) -> int:
     noted = notes.get("sample_rate", "")
-    rate_hz = asked or (int(noted) if noted.isascii() and noted.isdigit() else 16000)
+    rate_hz = given or (int(noted) if noted.isascii() and noted.isdigit() else 16000)
     if rate_hz not in RATES_HZ:
-        raise SetupError(f"a model for {rate_hz} Hz cannot be fed: 8000 and 16000 are known")
+        raise SetupError(f"a model for {rate_hz} Hz cannot be used: 8000 and 16000 are supported")
     return rate_hz
 
 
 def _ms_a_second(embedder: Callable[[NDArray[np.float32]], Embedding]) -> float:
-    """The least processor time of a few runs, for each second of speech."""
-    voice = made_speech(8000, _BENCH_S)
+    """Measure the least processor time of a few runs, in milliseconds for each second of speech."""
+    voice = voice_like_signal(8000, _BENCH_S)
     taken = []
     for _ in range(_BENCH_RUNS):
-        begun = time.thread_time()
+        start_s = time.thread_time()
         embedder(voice)
-        taken.append(time.thread_time() - begun)
+        taken.append(time.thread_time() - start_s)
     return 1000 * min(taken) / _BENCH_S

@@ -1,4 +1,4 @@
-"""Where a model file comes from: a path, or an address that the user typed, read within bounds."""
+"""Reading a model file from a path or from an address that the user typed, within limits."""
 
 from __future__ import annotations
 
@@ -24,16 +24,18 @@ _STALL_S, _TIME_LIMIT_S = 30.0, 1800.0
 
 @contextmanager
 def fetched(source: str, sha256: str | None) -> Iterator[tuple[Path, str]]:
-    """The model as a file that lives as long as the context, and its SHA-256.
+    """Fetch a model: (a file that exists as long as the context, its SHA-256).
 
-    `source` is a path or an address of http, https or file; what http brings must have a known hash. Raises
-    SetupError, also when the hash is not `sha256`.
+    `source` is a path or an address of http, https or file; over http the hash must be known beforehand.
+    Raises SetupError, also when the hash is not `sha256`.
     """
     scheme = urllib.parse.urlsplit(source).scheme.lower() if "://" in source else ""
     if scheme not in ("", "http", "https", "file"):
         raise SetupError(f"models are taken from files and from http, https and file addresses, not {scheme}")
     if scheme == "http" and sha256 is None:
-        raise SetupError("what http brings may be anybody's: give the file's hash with --sha256")
+        raise SetupError(
+            "a file fetched over http may have been changed on the way: give its hash with --sha256"
+        )
     with tempfile.TemporaryDirectory(prefix="sonant-model-") as folder:
         file = Path(folder) / "model.onnx"
         try:
@@ -73,16 +75,16 @@ class _SafeRedirects(urllib.request.HTTPRedirectHandler):
 
 
 def _copy(stream: IO[bytes], file: Path) -> str:
-    digest, size, begun = hashlib.sha256(), 0, time.monotonic()
+    digest, size, start_s = hashlib.sha256(), 0, time.monotonic()
     with file.open("xb") as out:
-        while piece := stream.read(_READ_BYTES):
-            size += len(piece)
+        while chunk := stream.read(_READ_BYTES):
+            size += len(chunk)
             if size > MAX_MODEL_BYTES:
                 raise SetupError(f"the model is larger than {MAX_MODEL_BYTES} bytes")
-            if time.monotonic() - begun > _TIME_LIMIT_S:
+            if time.monotonic() - start_s > _TIME_LIMIT_S:
                 raise SetupError(f"the model did not arrive within {_TIME_LIMIT_S:g} s")
-            digest.update(piece)
-            out.write(piece)
+            digest.update(chunk)
+            out.write(chunk)
     if shutil.disk_usage(file).free < size:
-        raise SetupError("there is too little room for the model")
+        raise SetupError("there is too little disk space for the model")
     return digest.hexdigest()

@@ -1,31 +1,26 @@
-"""`sonant serve` and `sonant worker`: the API, and the runner it looks after in a process of its own."""
+"""`sonant serve`: serves the API, and looks after a worker in a process of its own."""
 
 from __future__ import annotations
 
-import json
 import logging
-import os
 import signal
-import sys
-import threading
-import time
-from collections.abc import Callable
-from contextlib import nullcontext, suppress
-from functools import partial
-from pathlib import Path
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext, suppress
 from typing import Any
 
 import click
+import uvicorn
 
-from sonant.assembly.supervisor import STOP_S, Report, Supervisor
+from sonant.assembly import installation, jobs, service
+from sonant.assembly.supervisor import Supervisor
+from sonant.cli.context import CliContext, Command, pass_cli
+from sonant.cli.service_client import ENDPOINT_FILE
 from sonant.cpu_affinity import CpuAffinity
 from sonant.errors import SetupError
-from sonant.retention.housekeeping import Housekeeper
-from sonant.settings import Settings, loading
-from sonant.threads import start_loop, start_once
-
-#: Tells commands on the same data folder where the service listens.
-ENDPOINT_FILE = "endpoint"
+from sonant.gateway.draining import draining_server
+from sonant.jobs.workers import check_engine
+from sonant.settings import Settings
 
 log = logging.getLogger(__name__)
 
@@ -33,91 +28,118 @@ log = logging.getLogger(__name__)
 MAX_MESSAGE_BYTES = 64 * 1024
 
 
-def serve(settings: Settings, *, quiet: bool) -> None:
-    """Serve until told to stop. Raises SetupError when the folder or the port is taken."""
-    import socket
+@click.command(cls=Command)
+@click.option("--host", help="Address to listen on [default: 127.0.0.1].")
+@click.option("--port", type=int, help="Port to listen on; 0 takes a free one [default: 8180].")
+@pass_cli
+def serve(cli: CliContext, host: str | None, port: int | None) -> None:
+    """Serve the API and run jobs.
 
-    import uvicorn
+    With --quiet it prints nothing but warnings.
+    """
+    run_service(cli.settings(**{"gateway.host": host, "gateway.port": port}), quiet=cli.quiet)
 
-    from sonant.assembly import installation, jobs, service, workers
-    from sonant.carriers import audiosocket_server
-    from sonant.gateway.draining import draining_server
 
+def run_service(settings: Settings, *, quiet: bool) -> None:
+    """Serve until a signal orders to stop. Raises SetupError when the folder or the port is taken."""
     if settings.jobs.beside_service:
-        workers.check_engine(settings)
+        check_engine(settings)
     installation.make_folder(settings.data)
     with installation.only_one(settings, "service") if settings.embedded else nullcontext():
         store = installation.open_store(settings, create=True)
         key_id = installation.first_start(store)
         if key_id is None and settings.audit.enabled and not installation.audit_folders(settings):
             log.warning("%s", installation.lost_trail(settings))
-        store.backends.tidy()
-        family = socket.AF_INET6 if ":" in settings.wire.host else socket.AF_INET
-        listener = socket.socket(family)
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            listener.bind((settings.wire.host, settings.wire.port))
-        except (OSError, OverflowError, UnicodeError) as fault:
-            raise SetupError(
-                f"cannot listen on {settings.wire.host}:{settings.wire.port}: "
-                f"{getattr(fault, 'strerror', None) or str(fault).rstrip('.')}; "
-                "choose another with --host and --port"
-            ) from None
-        listener.listen(1024)
+        store.backends.clean_up()
+        listener = _listen(settings)
         cores = CpuAffinity()
-        if settings.embedded and settings.wire.one_core:
+        if settings.embedded and settings.gateway.one_core:
             cores.keep_to_one()
         if settings.embedded:
             jobs.session_keeper(store).take_over()
         runner = Supervisor(settings, cores) if settings.jobs.beside_service else None
         state = None if runner is None else runner.state
-        built = service.build_app(store, cores, audiosocket_server.bind(settings), state)
-        server = draining_server(
-            uvicorn.Config(
-                built.asgi,
-                http=_connection(),
-                ws=_websocket_connection,  # type: ignore[arg-type]  # called like the class it makes one of
-                ws_max_size=MAX_MESSAGE_BYTES,
-                ws_per_message_deflate=False,  # costs more than audio is worth
-                access_log=False,
-                log_config=None,
-                server_header=False,
-                proxy_headers=False,  # a caller could write any address into them
-                date_header=True,
-                timeout_keep_alive=30,
-                timeout_graceful_shutdown=10,
-                lifespan="on",
-            ),
-            built.health,
-            lambda: built.intake.streams,
-            drain_s=settings.wire.drain_s,
-            streams_s=settings.live.drain_s,
-        )
-        port = listener.getsockname()[1]
-        host = settings.wire.host
-        url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
-        noted = settings.data / ENDPOINT_FILE
+        built = service.build_app(store, cores, state)
+        server = _server(settings, built)
         # uvicorn sends a signal on to the handler that was there before it: the default one would end the
         # process on the spot, runner and all.
         signal.signal(signal.SIGTERM, lambda *_: setattr(server, "should_exit", True))
+        url = _url(settings.gateway.host, listener.getsockname()[1])
         try:
-            noted.write_text(url + "\n", "utf-8")
-            if not quiet:
-                _greet(settings, url, key_id)
-            if runner is not None:
-                runner.start()
-            server.run(sockets=[listener])
+            with _noted(settings, url):
+                if not quiet:
+                    _print_banner(settings, url, key_id)
+                if runner is not None:
+                    runner.start()
+                server.run(sockets=[listener])
         finally:
-            with suppress(OSError):
-                if noted.read_text("utf-8").strip() == url:  # another service may have noted its own
-                    noted.unlink()
             if runner is not None:
                 runner.stop()
             built.close()
 
 
+def _listen(settings: Settings) -> socket.socket:
+    """Open the socket that the service listens on. Raises SetupError."""
+    listener = socket.socket(socket.AF_INET6 if ":" in settings.gateway.host else socket.AF_INET)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((settings.gateway.host, settings.gateway.port))
+    except (OSError, OverflowError, UnicodeError) as fault:
+        raise SetupError(
+            f"cannot listen on {settings.gateway.host}:{settings.gateway.port}: "
+            f"{getattr(fault, 'strerror', None) or str(fault).rstrip('.')}; "
+            "choose another with --host and --port"
+        ) from None
+    listener.listen(1024)
+    return listener
+
+
+def _server(settings: Settings, built: service.App) -> uvicorn.Server:
+    return draining_server(
+        uvicorn.Config(
+            built.asgi,
+            http=_connection(),
+            ws=websocket_connection,  # type: ignore[arg-type]  # called like the class it makes one of
+            ws_max_size=MAX_MESSAGE_BYTES,
+            ws_per_message_deflate=False,  # costs more than audio is worth
+            access_log=False,
+            log_config=None,
+            server_header=False,
+            proxy_headers=False,  # a caller could write any address into them
+            date_header=True,
+            timeout_keep_alive=30,
+            timeout_graceful_shutdown=10,
+            lifespan="on",
+        ),
+        built.health,
+        lambda: built.streams.streams,
+        drain_s=settings.gateway.drain_s,
+        streams_s=settings.live.drain_s,
+    )
+
+
+def _url(host: str, port: int) -> str:
+    return f"http://{f'[{host}]' if ':' in host else host}:{port}"
+
+
+@contextmanager
+def _noted(settings: Settings, url: str) -> Iterator[None]:
+    """Note the service's URL in the data folder, for commands, as long as the context lasts."""
+    file = settings.data / ENDPOINT_FILE
+    try:
+        file.write_text(url + "\n", "utf-8")
+        yield
+    finally:
+        with suppress(OSError):
+            if file.read_text("utf-8").strip() == url:  # another service may have noted its own
+                file.unlink()
+
+
 def _connection() -> Any:
-    """The HTTP connection; a Python without httptools gets uvicorn's slower one, which has its own bounds."""
+    """Choose the HTTP connection's class.
+
+    A Python without httptools gets uvicorn's slower one, which has its own limits.
+    """
     try:
         from sonant.gateway.http_connection import BoundedConnection
     except ImportError:
@@ -125,16 +147,15 @@ def _connection() -> Any:
     return BoundedConnection
 
 
-def _websocket_connection(**named: Any) -> Any:
-    """The WebSocket connection; nothing of it is loaded before the first one."""
+def websocket_connection(**named: Any) -> Any:
+    """Make a WebSocket connection; its module is loaded with the first one."""
     from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
     return WebSocketsSansIOProtocol(**named)
 
 
-def _greet(settings: Settings, url: str, key_id: str | None) -> None:
-    from sonant.assembly import installation
-
+def _print_banner(settings: Settings, url: str, key_id: str | None) -> None:
+    """Print the service's address on standard error, and at the first start how to begin."""
     path = installation.credentials_file(settings).absolute()
     regions = ", ".join(settings.served_regions)
     lines = [f"Sonant serves the Voice ID API at {url} (region {regions}), data in {settings.data}"]
@@ -150,105 +171,3 @@ def _greet(settings: Settings, url: str, key_id: str | None) -> None:
         f"                   aws voice-id list-domains --region {settings.region} --endpoint-url {url}",
     ]
     click.echo("\n".join(lines), err=True)
-
-
-def run_supervised(owner: str) -> None:
-    """The runner of a `sonant serve`: settings come by the pipe, and its end is the order to stop."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the service stops us
-    line = sys.stdin.buffer.readline()
-    if not line:
-        return
-    settings = loading.load(environment={}, flags=json.loads(line))
-    work(settings, owner, until_end_of=True, report=Report())
-
-
-class Heartbeat:
-    """A file that is touched about once a second: an orchestrator sees by its age that a runner lives."""
-
-    def __init__(self, file: Path) -> None:
-        self._file, self._last_s = file, float("-inf")
-
-    def __call__(self) -> None:
-        now_s = time.monotonic()
-        if now_s - self._last_s >= 1.0:
-            self._last_s = now_s
-            with suppress(OSError):  # a full disk is no reason to stop; the file's age tells
-                self._file.touch()
-
-
-def work(
-    settings: Settings,
-    owner: str,
-    *,
-    until_end_of: bool = False,
-    heartbeat: Path | None = None,
-    report: Callable[[str], None] | None = None,
-) -> None:
-    """Run jobs until told to stop.
-
-    While it lives, `heartbeat` is touched, and `report` called with why jobs cannot be done, or nothing.
-    Raises SetupError, and DatabaseUnavailable when the database is away at the start.
-    """
-    touch: Callable[[], None] = (lambda: None) if heartbeat is None else Heartbeat(heartbeat)
-
-    def beat() -> None:
-        touch()
-        if report is not None:
-            report(runner.problem)
-
-    from sonant.assembly import installation, jobs
-
-    # The kernel lets go of the lock when the last holder is dead, so a predecessor killed a moment ago
-    # can keep us waiting only as long as it takes to die.
-    with _patiently(settings):
-        store = installation.open_store(settings)
-        installation.check_keys(store)
-        with store.database.read():
-            pass  # a database that cannot be used is told once, here, and not by every thread
-        runner = jobs.build_runner(store, owner, beat)
-        dispatcher = jobs.build_dispatcher(store, owner)
-        stop = threading.Event()
-        housekeeper = Housekeeper(
-            database=store.database,
-            keys_of=store.backends.keys,
-            clock=store.clock,
-            sessions=jobs.session_keeper(store),
-        )
-        start_loop(partial(housekeeper.run, stop), "housekeeping")
-        signal.signal(signal.SIGTERM, lambda *_: runner.stop())
-        if until_end_of:
-            # Else it would outlive its service unseen.
-            start_once(_end_with_parent, "end of the service", failed=lambda _: os._exit(1))
-        else:
-            signal.signal(signal.SIGINT, lambda *_: runner.stop())
-        dispatcher.start()
-        runner.run(alone=settings.embedded)
-        stop.set()
-        dispatcher.stop()
-
-
-def _patiently(settings: Settings) -> Any:
-    from contextlib import ExitStack
-
-    from sonant.assembly import installation
-
-    if not settings.embedded:
-        return ExitStack()
-    deadline = time.monotonic() + STOP_S
-    while True:
-        stack = ExitStack()
-        try:
-            stack.enter_context(installation.only_one(settings, "runner"))
-            return stack
-        except SetupError:
-            if time.monotonic() > deadline:
-                raise
-            time.sleep(0.1)
-
-
-def _end_with_parent() -> None:
-    """The service died without a word: whatever is in hand, another runner will do it again."""
-    with suppress(ConnectionError):
-        while os.read(sys.stdin.fileno(), 1024):
-            pass
-    os._exit(0)

@@ -1,100 +1,81 @@
-"""`sonant session …`: what can be done with sessions, through the signed API."""
+"""`sonant session ...`: sessions of live calls, and audio for them."""
 
 from __future__ import annotations
 
-import json
-import secrets
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from datetime import datetime
-from functools import cached_property
-from typing import Any
+import sys
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
 
 import click
 
-from sonant.cli.common import client, table
-from sonant.errors import SetupError
-from sonant.settings import Settings
+from sonant.cli.context import CliContext, Group, json_option, pass_cli, without_metadata
+from sonant.cli.service_client import service_errors
+from sonant.cli.session_client import (
+    SessionClient,
+    domain_option,
+    evaluation_text,
+    new_session_name,
+    session_text,
+    sessions_text,
+    speaker_option,
+)
+from sonant.cli.session_kinesis import kinesis
+from sonant.cli.session_stream import stream, url
+
+F = TypeVar("F", bound=Callable[..., Any])
 
 #: Exit code of `evaluate` for a caller who is not accepted, or of high risk, or not yet known.
 NOT_ACCEPTED = 3
 
+session = Group("session", help="Start, watch and end sessions of live calls; stream audio to them.")
 
-class Desk:
-    """The service as the commands see it."""
-
-    def __init__(self, settings: Settings, domain_id: str | None, *, as_json: bool) -> None:
-        self.settings, self.as_json = settings, as_json
-        self._domain_id = domain_id
-
-    @cached_property
-    def own(self) -> Any:
-        """A client of our own operations."""
-        return client(self.settings, "sonant")
-
-    @cached_property
-    def voice_id(self) -> Any:
-        return client(self.settings)
-
-    @cached_property
-    def domain_id(self) -> str:
-        """Raises SetupError when there is not just one."""
-        if self._domain_id is not None:
-            return self._domain_id
-        with told():
-            found = [
-                str(domain["DomainId"])
-                for page in self.voice_id.get_paginator("list_domains").paginate()
-                for domain in page["DomainSummaries"]
-                if domain["DomainStatus"] == "ACTIVE"
-            ]
-        if len(found) != 1:
-            raise SetupError(f"there are {len(found)} domains: choose one with --domain")
-        return found[0]
-
-    def of(self, session_name: str) -> dict[str, str]:
-        """The members that name a session."""
-        return {"DomainId": self.domain_id, "SessionNameOrId": session_name}
-
-    def show(self, answer: Mapping[str, Any], text: Callable[[Mapping[str, Any]], str]) -> None:
-        if self.as_json:
-            told = {name: value for name, value in answer.items() if name != "ResponseMetadata"}
-            click.echo(json.dumps(told, indent=2, default=_plain))
-        else:
-            click.echo(text(answer))
+_threshold = click.IntRange(0, 100)
 
 
-@contextmanager
-def told() -> Iterator[None]:
-    """What the service refuses, as one sentence. Raises SetupError."""
-    from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError, ParamValidationError
-    from botocore.exceptions import ConnectionError as NoConnection
+def _configuration_options(command: F) -> F:
+    """Add the options of what StartSession and UpdateSession configure."""
+    for option in (
+        click.option("--contact-arn", metavar="ARN", help="The contact's ARN in Amazon Connect, for events."),
+        click.option(
+            "--watchlist", metavar="ID", help="Fraudsters to look for [default: the domain's own list]."
+        ),
+        click.option("--risk-threshold", type=_threshold, help="From this score on a call is HIGH_RISK."),
+        click.option(
+            "--acceptance-threshold", type=_threshold, help="From this score on a caller is accepted."
+        ),
+        speaker_option,
+    ):
+        command = option(command)
+    return command
 
-    try:
-        yield
-    except ClientError as fault:
-        raise SetupError(str(fault)) from None
-    except ParamValidationError as fault:
-        raise SetupError(" ".join(str(fault).split())) from None
-    except (HTTPClientError, NoConnection) as fault:
-        raise SetupError(f"{fault}; is `sonant serve` running?") from None
-    except BotoCoreError as fault:
-        raise SetupError(str(fault)) from None
 
-
+@session.command("start")
+@click.argument("session_name", required=False)
+@_configuration_options
+@click.option(
+    "--speech", type=click.IntRange(5, 10), help="Net speech that authentication needs, in seconds."
+)
+@click.option("--no-authentication", is_flag=True, help="Do not verify the caller.")
+@click.option("--no-fraud-detection", is_flag=True, help="Do not look for fraudsters and spoofed voices.")
+@domain_option
+@json_option
+@pass_cli
 def start(
-    desk: Desk,
+    cli: CliContext,
+    /,
     session_name: str | None,
-    *,
-    no_authentication: bool = False,
-    no_fraud_detection: bool = False,
-    speech: int | None = None,
-    **setup: Any,
+    domain_id: str | None,
+    speech: int | None,
+    no_authentication: bool,
+    no_fraud_detection: bool,
+    **configuration: Any,
 ) -> None:
+    """Start a session, or the next stream of one that has ended; without a name it gets a random one."""
+    sessions = SessionClient(cli.settings(), domain_id)
     members: dict[str, Any] = {
-        "DomainId": desk.domain_id,
-        "SessionName": session_name or new_name(),
-        **_members(**setup),
+        "DomainId": sessions.domain_id,
+        "SessionName": session_name or new_session_name(),
+        **_members(**configuration),
     }
     if speech is not None:
         members["StreamingConfiguration"] = {"AuthenticationMinimumSpeechInSeconds": speech}
@@ -102,63 +83,105 @@ def start(
         members["IsVoiceAuthenticationEnabled"] = False
     if no_fraud_detection:
         members["IsFraudDetectionEnabled"] = False
-    with told():
-        answer = desk.own.start_session(**members)
-    desk.show(answer, _session_text)
+    with service_errors():
+        response = sessions.own.start_session(**members)
+    cli.show(without_metadata(response), session_text(response))
 
 
-def update(desk: Desk, session_name: str, **setup: Any) -> None:
-    with told():
-        answer = desk.own.update_session(**desk.of(session_name), **_members(**setup))
-    desk.show(answer, _session_text)
+@session.command("update")
+@click.argument("session_name")
+@_configuration_options
+@domain_option
+@json_option
+@pass_cli
+def update(cli: CliContext, /, session_name: str, domain_id: str | None, **configuration: Any) -> None:
+    """Change a session's speaker, thresholds or watchlist."""
+    sessions = SessionClient(cli.settings(), domain_id)
+    with service_errors():
+        response = sessions.own.update_session(
+            **sessions.session_members(session_name), **_members(**configuration)
+        )
+    cli.show(without_metadata(response), session_text(response))
 
 
-def show_all(desk: Desk, status: str | None) -> None:
+@session.command("describe")
+@click.argument("session_name")
+@domain_option
+@json_option
+@pass_cli
+def describe(cli: CliContext, session_name: str, domain_id: str | None) -> None:
+    """Show a session."""
+    sessions = SessionClient(cli.settings(), domain_id)
+    with service_errors():
+        response = sessions.own.describe_session(**sessions.session_members(session_name))
+    cli.show(without_metadata(response), session_text(response))
+
+
+@session.command("list")
+@click.option(
+    "--status",
+    type=click.Choice(["PENDING_CONFIGURATION", "ONGOING", "ENDED"]),
+    help="Only sessions with this status.",
+)
+@domain_option
+@json_option
+@pass_cli
+def list_sessions(cli: CliContext, status: str | None, domain_id: str | None) -> None:
+    """List all sessions of a domain, oldest first."""
+    sessions = SessionClient(cli.settings(), domain_id)
     only = {} if status is None else {"StreamingStatus": status}
-    with told():
-        pages = desk.own.get_paginator("list_sessions").paginate(DomainId=desk.domain_id, **only)
-        found = [summary for page in pages for summary in page["SessionSummaries"]]
-    desk.show({"SessionSummaries": found}, lambda _answer: _list_text(found))
+    with service_errors():
+        pages = sessions.own.get_paginator("list_sessions").paginate(DomainId=sessions.domain_id, **only)
+        summaries = [summary for page in pages for summary in page["SessionSummaries"]]
+    cli.show({"SessionSummaries": summaries}, sessions_text(summaries))
 
 
-def _describe(desk: Desk, session_name: str) -> int:
-    with told():
-        answer = desk.own.describe_session(**desk.of(session_name))
-    desk.show(answer, _session_text)
-    return 0
+@session.command("enroll")
+@click.argument("session_name")
+@domain_option
+@json_option
+@pass_cli
+def enroll(cli: CliContext, session_name: str, domain_id: str | None) -> None:
+    """Enroll the session's speaker with the speech of the session."""
+    sessions = SessionClient(cli.settings(), domain_id)
+    with service_errors():
+        response = sessions.own.enroll_by_session(**sessions.session_members(session_name))
+    cli.show(without_metadata(response), str(response["Status"]))
 
 
-def _enroll(desk: Desk, session_name: str) -> int:
-    with told():
-        answer = desk.own.enroll_by_session(**desk.of(session_name))
-    desk.show(answer, lambda told: str(told["Status"]))
-    return 0
+@session.command("evaluate")
+@click.argument("session_name")
+@domain_option
+@json_option
+@pass_cli
+def evaluate(cli: CliContext, session_name: str, domain_id: str | None) -> None:
+    """Show whether the caller is who he claims to be, and the risk of fraud.
+
+    Exits 3 unless the caller is accepted and of low risk.
+    """
+    sessions = SessionClient(cli.settings(), domain_id)
+    with service_errors():
+        response = sessions.voice_id.evaluate_session(**sessions.session_members(session_name))
+    cli.show(without_metadata(response), evaluation_text(response))
+    sys.exit(0 if _accepted(response) else NOT_ACCEPTED)
 
 
-def _end(desk: Desk, session_name: str) -> int:
-    with told():
-        answer = desk.own.end_stream(**desk.of(session_name))
-    desk.show(answer, _session_text)
-    return 0
+@session.command("end")
+@click.argument("session_name")
+@domain_option
+@json_option
+@pass_cli
+def end(cli: CliContext, session_name: str, domain_id: str | None) -> None:
+    """Deletion a session's stream: no more audio is taken."""
+    sessions = SessionClient(cli.settings(), domain_id)
+    with service_errors():
+        response = sessions.own.end_stream(**sessions.session_members(session_name))
+    cli.show(without_metadata(response), session_text(response))
 
 
-def _evaluate(desk: Desk, session_name: str) -> int:
-    with told():
-        answer = desk.voice_id.evaluate_session(**desk.of(session_name))
-    desk.show(answer, evaluation_text)
-    return 0 if _accepted(answer) else NOT_ACCEPTED
-
-
-SHOWING: Mapping[str, Callable[[Desk, str], int]] = {
-    "describe": _describe,
-    "enroll": _enroll,
-    "evaluate": _evaluate,
-    "end": _end,
-}
-
-
-def new_name() -> str:
-    return f"session-{secrets.token_hex(8)}"
+session.add_command(stream)
+session.add_command(kinesis)
+session.add_command(url)
 
 
 def _members(
@@ -168,6 +191,7 @@ def _members(
     watchlist: str | None = None,
     contact_arn: str | None = None,
 ) -> dict[str, Any]:
+    """Give the members of a request for what the options configure."""
     members: dict[str, Any] = {}
     if speaker is not None:
         members["SpeakerId"] = speaker
@@ -181,68 +205,11 @@ def _members(
     return members
 
 
-def _accepted(answer: Mapping[str, Any]) -> bool:
-    """Everything that was asked for has turned out well."""
+def _accepted(response: Mapping[str, Any]) -> bool:
+    """Whether there is a decision, and every decision is a good one."""
     decisions = [
-        answer[name]["Decision"]
+        response[name]["Decision"]
         for name in ("AuthenticationResult", "FraudDetectionResult")
-        if name in answer
+        if name in response
     ]
     return bool(decisions) and all(decision in ("ACCEPT", "LOW_RISK") for decision in decisions)
-
-
-def _session_text(answer: Mapping[str, Any]) -> str:
-    return _lines(answer["Session"])
-
-
-def _lines(value: Mapping[str, Any]) -> str:
-    return table([(name, text) for name, text in _flat(value)], ("member", "value"))
-
-
-def _flat(value: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, object]]:
-    for name, member in value.items():
-        if isinstance(member, Mapping):
-            yield from _flat(member, f"{prefix}{name}.")
-        elif isinstance(member, list):
-            yield f"{prefix}{name}", ", ".join(map(str, member))
-        else:
-            yield f"{prefix}{name}", _plain(member) if isinstance(member, datetime) else member
-
-
-def _list_text(found: list[dict[str, Any]]) -> str:
-    rows = [
-        (
-            one["SessionName"],
-            one["StreamingStatus"],
-            one["StreamNumber"],
-            one.get("CustomerSpeakerId", "-"),
-            f"{one['CreatedAt']:%Y-%m-%d %H:%M:%S}",
-            one.get("StreamEndReason", "-"),
-        )
-        for one in found
-    ]
-    return table(rows, ("session", "stream", "no.", "speaker", "created", "ended"))
-
-
-def evaluation_text(answer: Mapping[str, Any]) -> str:
-    rows: list[tuple[object, ...]] = [("stream", answer["StreamingStatus"], "")]
-    if "AuthenticationResult" in answer:
-        result = answer["AuthenticationResult"]
-        threshold = result["Configuration"]["AcceptanceThreshold"]
-        rows.append(("authentication", result["Decision"], _score(result.get("Score"), threshold)))
-    if "FraudDetectionResult" in answer:
-        result = answer["FraudDetectionResult"]
-        threshold, risks = result["Configuration"]["RiskThreshold"], result.get("RiskDetails", {})
-        rows.append(("fraud", result["Decision"], ", ".join(result.get("Reasons", ()))))
-        for name, member in (("fraudster", "KnownFraudsterRisk"), ("spoofing", "VoiceSpoofingRisk")):
-            if member in risks:
-                rows.append((f"  {name}", "", _score(risks[member]["RiskScore"], threshold)))
-    return table(rows, ("about", "decision", "score"))
-
-
-def _score(score: int | None, threshold: int) -> str:
-    return "" if score is None else f"{score} (threshold {threshold})"
-
-
-def _plain(value: object) -> str:
-    return value.isoformat() if isinstance(value, datetime) else str(value)

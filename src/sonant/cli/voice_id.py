@@ -1,21 +1,27 @@
-"""`sonant voice-id …`: the AWS CLI's own driver, pointed at the local service.
+"""`sonant voice-id ...`: the AWS CLI's own driver, pointed at the local service.
 
-One promise of the AWS help page that the AWS CLI breaks is kept here: `--generate-cli-skeleton output` checks
-the command's input and prints sample output (the CLI's own made-up sample fails the model's length limits).
+It keeps one promise of the AWS help page that the AWS CLI breaks: `--generate-cli-skeleton output` checks the
+command's input and prints sample output (the CLI's own sample fails the model's length limits).
 """
 
 from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Sequence
+import sys
+from collections.abc import Callable, Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
+import click
+
+from sonant.cli.context import CliContext, Command, pass_cli
+from sonant.cli.credentials import read_credentials
+from sonant.cli.service_client import service_url
 from sonant.errors import SerializationFault, SetupError, Validation
 from sonant.settings import Settings
 
-#: What the user's own AWS set-up may say elsewhere, and must not say here.
+#: Variables of the user's own AWS set-up that must not apply to the local service.
 _OTHER_IDENTITIES = (
     "AWS_ACCESS_KEY_ID",
     "AWS_SECRET_ACCESS_KEY",
@@ -29,28 +35,63 @@ _OTHER_IDENTITIES = (
 )
 
 
+class VoiceIdCommand(Command):
+    """A command whose help and `--output` are the AWS CLI's."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.params = [parameter for parameter in self.params if "--output" not in parameter.opts]
+
+
+@click.command(
+    "voice-id",
+    cls=VoiceIdCommand,
+    context_settings={
+        "ignore_unknown_options": True,
+        "help_option_names": [],
+        "allow_interspersed_args": False,
+    },
+)
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+@pass_cli
+def voice_id(cli: CliContext, arguments: tuple[str, ...]) -> None:
+    """Call the Voice ID API with the options of `aws voice-id`, against the local service.
+
+    Output and exit codes are those of the AWS CLI.
+    """
+    sys.exit(run(cli.settings(), [*aws_flags(cli, arguments), *arguments]))
+
+
+def aws_flags(cli: CliContext, arguments: Sequence[str]) -> list[str]:
+    """Translate the common flags into the AWS CLI's, but for those that `arguments` have already."""
+    given = {argument.partition("=")[0] for argument in arguments}
+    flags = []
+    if cli.output_given and "--output" not in given:
+        flags += ["--output", cli.output]
+    if not cli.color and "--color" not in given:
+        flags += ["--color", "off"]
+    return flags
+
+
 def run(settings: Settings, arguments: Sequence[str]) -> int:
     """Run `aws voice-id` with endpoint, Region and credentials preset; returns its exit code."""
     reachable = _preset(settings)
     # The AWS CLI has log handlers of its own; with another above them its debug lines would reach users.
     logging.getLogger().handlers.clear()
     try:
-        # Before anything imports botocore: awscli brings a copy of its own.
+        # Before anything imports botocore: awscli has a copy of its own.
         import awscli.clidriver
     except ImportError:
         raise SetupError("the AWS CLI's driver is not installed: pip install 'sonant[cli]'") from None
     driver = awscli.clidriver.create_clidriver()
-    last_word = _last_word(driver.session, settings, reachable)
-    driver.session.register("operation-args-parsed.voice-id.*", last_word)
+    handler = _before_calls(driver.session, settings, reachable)
+    driver.session.register("operation-args-parsed.voice-id.*", handler)
     # A help page has no exit code of its own.
     return int(driver.main(["voice-id", *arguments]) or 0)
 
 
 def _preset(settings: Settings) -> bool:
-    """Point the AWS CLI at the data folder's service; whether there is anything to call."""
-    from sonant.cli.common import credentials as read_credentials
-    from sonant.cli.common import service_url
-
+    """Point the AWS CLI at the data folder's service; returns whether there is a service to call."""
     environment = os.environ
     environment["AWS_EC2_METADATA_DISABLED"] = "true"
     environment.setdefault("AWS_PAGER", "")
@@ -70,8 +111,8 @@ def _preset(settings: Settings) -> bool:
     return True
 
 
-def _last_word(session: Any, settings: Settings, reachable: bool) -> Any:
-    """Has the last word before a call, when `--cli-input-json` has been read: sample output, or a refusal.
+def _before_calls(session: Any, settings: Settings, reachable: bool) -> Callable[..., None]:
+    """Make a handler that prints sample output or refuses a call, after `--cli-input-json` has been read.
 
     Help pages and skeletons need no service.
     """
@@ -101,12 +142,12 @@ def _last_word(session: Any, settings: Settings, reachable: bool) -> Any:
 
 
 def _print_sample(session: Any, event_name: str, call_parameters: dict[str, Any], parsed_globals: Any) -> int:
-    """Check the command's input, then print a sample of its output; the exit code."""
+    """Check the command's input, then print a sample of its output; returns the exit code."""
     from awscli.clidriver import CLIOperationCaller
     from botocore import xform_name
 
     class SampleCaller(CLIOperationCaller):  # type: ignore[misc]
-        """Goes the way of a real call, but for the call: checks the input, answers with a sample."""
+        """Checks the input as a real call does, and answers with a sample instead of the call."""
 
         def _make_client_call(
             self, client: Any, operation_name: str, parameters: dict[str, Any], _globals: Any
@@ -115,7 +156,7 @@ def _print_sample(session: Any, event_name: str, call_parameters: dict[str, Any]
             from sonant.gateway.samples import sample
             from sonant.gateway.validation import compile_input
 
-            # The client's own check first, so that its words are those of a real call.
+            # The client's own check first, so that its messages are those of a real call.
             model = client.meta.service_model.operation_model(operation_name)
             client._serializer.serialize_to_request(parameters, model)
             operation = load_models().find(f"VoiceID.{operation_name}")
@@ -127,8 +168,8 @@ def _print_sample(session: Any, event_name: str, call_parameters: dict[str, Any]
                 raise ParamValidationError(report=str(fault)) from None
             if operation.output_shape is None:
                 return {}
-            answer: dict[str, Any] = sample(operation.output_shape)
-            return answer
+            response: dict[str, Any] = sample(operation.output_shape)
+            return response
 
     names = {xform_name(name, "-"): name for name in session.get_service_model("voice-id").operation_names}
     name = names[event_name.rpartition(".")[2]]

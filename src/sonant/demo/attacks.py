@@ -1,4 +1,4 @@
-"""What the demo's second chapter attacks an enrollment with: a machine's voice, and a copied recording."""
+"""Attacks for the demo: calls with a synthesised voice, and copied recordings."""
 
 from __future__ import annotations
 
@@ -18,24 +18,24 @@ from sonant.errors import SetupError
 _SYNTHESIZER, _VOICE = "espeak-ng", "en-us"
 _SENTENCES = 16
 _SPEECH_S = 38.0
-#: What the thief did to the copied recording: turned it down, and its line's noise lies so far below it.
+#: Gain of a copied recording, and its distance from the noise of the second line.
 _GAIN_DB, _SNR_DB = -6.0, 20.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SyntheticCalls:
-    """Calls in which espeak-ng speaks, WAV."""
+    """Calls in which espeak-ng speaks, as WAV files."""
 
     enrollment: bytes
     live: bytes
 
 
-def synthetic_calls(cache: Path, seed: int, say: Callable[[str], None]) -> SyntheticCalls:
+def synthetic_calls(cache: Path, seed: int, progress: Callable[[str], None]) -> SyntheticCalls:
     """Make the calls, with a synthesizer that is fetched into `cache`. Raises SetupError."""
-    found = fetch_synthesizers(cache, [_SYNTHESIZER], progress=say)
+    found = fetch_synthesizers(cache, [_SYNTHESIZER], progress=progress)
     if _SYNTHESIZER in found.missing:
         raise SetupError(found.missing[_SYNTHESIZER])
-    say(f"synthesising calls with {_SYNTHESIZER}")
+    progress(f"synthesising calls with {_SYNTHESIZER}")
     tree = found.trees[_SYNTHESIZER]
     return SyntheticCalls(enrollment=_spoken_call(tree, seed), live=_spoken_call(tree, seed + 1))
 
@@ -50,7 +50,7 @@ def _spoken_call(tree: Path, seed: int) -> bytes:
 
 
 def copied_call(recording: bytes, seed: int) -> bytes:
-    """A call's first channel as played over a telephone line once more: quieter, noisier, in mu-law."""
+    """Play a call's first channel over a second telephone line: quieter, noisier, in mu-law."""
     samples, rate_hz = soundfile.read(io.BytesIO(recording), dtype="float32", always_2d=True)
     voice = samples[:, 0] * 10 ** (_GAIN_DB / 20)
     loud = voice[np.abs(voice) > 0.1 * np.max(np.abs(voice))]

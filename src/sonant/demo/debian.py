@@ -1,4 +1,4 @@
-"""Debian packages fetched and unpacked into a folder: no root, nothing of the system changed."""
+"""Download of Debian packages into a folder: without root, and without changes to the system."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ Acquire::IndexTargets::deb::Packages {{
 
 @contextmanager
 def locked(path: Path, progress: Callable[[str], None]) -> Iterator[None]:
-    """One process at a time; says so to `progress` when it has to wait."""
+    """Hold a lock file; `progress` gets a line when another process has it."""
     with path.open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -57,12 +57,12 @@ def locked(path: Path, progress: Callable[[str], None]) -> Iterator[None]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Closures:
-    """Packages with everything that they depend on, by the names of the groups asked for."""
+    """Packages with everything that they depend on, by the names of the wanted groups."""
 
     files: Mapping[str, Sequence[Path]]
-    """Package files of each group that can be had."""
+    """Package files of each group that is available."""
     missing: Mapping[str, str]
-    """Why each of the others cannot."""
+    """The reason why each of the others is not available."""
 
 
 def download(
@@ -73,10 +73,10 @@ def download(
     otherwise: str = "",
     with_needed: bool = False,
 ) -> dict[str, Path]:
-    """Verified package files by package name; those the sources do not carry are absent.
+    """Download verified packages: files by package name; those the sources do not carry are absent.
 
-    `work` is an empty folder. With `with_needed`, what the packages depend on comes too, newer versions of
-    what this system has among it, and nothing comes that it has already: all may be absent. Raises SetupError
+    `work` is an empty folder. With `with_needed`, their dependencies are downloaded as well, unless this
+    system has them in a sufficient version, and so may be none at all. Raises SetupError
     without apt-get or dpkg-deb, without network, when a download cannot be verified, or when the packages and
     what is installed exclude each other; `otherwise` says what to do in that case.
     """
@@ -96,9 +96,9 @@ def download(
 def download_closures(
     work: Path, groups: Mapping[str, Sequence[str]], progress: Callable[[str], None], *, otherwise: str = ""
 ) -> Closures:
-    """Verified files of packages and of all they depend on, down to the C library.
+    """Download verified packages and all they depend on, down to the C library.
 
-    What is installed does not matter, so that a tree of these files runs wherever the kernel can (see
+    Installed packages do not matter, so that a tree of these files runs wherever the kernel can (see
     `command`). `work` is an empty folder. Raises SetupError without apt-get or dpkg-deb, without network, or
     when a download cannot be verified; `otherwise` says what to do in that case.
     """
@@ -139,7 +139,7 @@ def _read_lists(
         )
     for folder in ("state/lists/partial", "cache/archives/partial", "packages"):
         (work / folder).mkdir(parents=True)
-    (work / "state/status").touch()  # nothing is installed, as far as apt is told
+    (work / "state/status").touch()  # for apt, nothing is installed
     if set(str(work)) & set('"\n'):
         raise SetupError("the path of the cache folder must not hold quotes or line ends")
     conf = work / "apt.conf"
@@ -147,7 +147,7 @@ def _read_lists(
     progress("reading this system's package lists")
     update = run(["apt-get", "-c", conf, "-q", "update"], work, UPDATE_LIMIT_S)
     listed = set(run(["apt-cache", "-c", conf, "pkgnames"], work, LOCAL_LIMIT_S).stdout.split())
-    if not wanted & listed:  # one broken source does not matter, as long as the others carry what is wanted
+    if not wanted & listed:  # one broken source does not matter if others carry the packages
         raise SetupError(
             "this system's package sources give none of the packages "
             f"({complaint(update, 'apt reports no fault')}). {otherwise}".rstrip()
@@ -156,19 +156,19 @@ def _read_lists(
 
 
 def _plan(work: Path, conf: Path, names: Sequence[str], status: Path) -> subprocess.CompletedProcess[str]:
-    """Ask apt what it would fetch to install packages beside what `status` says is installed."""
+    """Have apt plan the installation of packages, given the installed ones of `status`."""
     command: list[str | Path] = ["apt-get", "-c", conf, "-o", f"Dir::State::status={status}", "-q"]
     command += ["--print-uris", "install", "--no-install-recommends", "--no-remove", *names]
     return run(command, work, LOCAL_LIMIT_S)
 
 
 def _planned(uris: str) -> list[str]:
-    """Names of the packages in what apt-get --print-uris says."""
+    """Read package names from the output of apt-get --print-uris."""
     return sorted(file.partition("_")[0] for file, _ in _files(uris))
 
 
 def _files(uris: str) -> list[tuple[str, int]]:
-    """(file name, bytes) of each package in what apt-get --print-uris says.
+    """Read (file name, bytes) of each package from the output of apt-get --print-uris.
 
     A line is: 'address' name_version_architecture.deb bytes hash.
     """
@@ -178,7 +178,7 @@ def _files(uris: str) -> list[tuple[str, int]]:
 def _download(
     work: Path, conf: Path, names: Sequence[str], progress: Callable[[str], None], otherwise: str
 ) -> dict[str, Path]:
-    """Fetch packages into `work`: their files by name. Raises SetupError."""
+    """Fetch packages into `work`; returns their files by name. Raises SetupError."""
     if not names:
         return {}
     get: list[str | Path] = ["apt-get", "-c", conf, "-q", "download"]
@@ -192,7 +192,7 @@ def _download(
 
 
 def unpack(packages: Iterable[Path], tree: Path) -> None:
-    """Put packages' files below `tree`, none of them setuid or setgid. Raises SetupError."""
+    """Unpack packages below `tree`, no file setuid or setgid. Raises SetupError."""
     for package in packages:
         done = run(["dpkg-deb", "-x", package, tree], package.parent, LOCAL_LIMIT_S)
         if done.returncode != 0:
@@ -205,11 +205,11 @@ def unpack(packages: Iterable[Path], tree: Path) -> None:
 
 
 def command(tree: Path, program: str) -> list[str | Path]:
-    """How to start a program of a tree with the tree's own loader and libraries; its arguments go behind.
+    """Give the command that starts a program with the loader and libraries of its tree; arguments follow.
 
-    The tree is a closure's packages, unpacked; `program` is the path below it. This system's own loader would
-    not do: it works with no C library but its own. Raises SetupError when the tree has no loader, or when its
-    path cannot stand in a list of folders.
+    The tree holds the unpacked packages of a closure; `program` is the path below it. This system's own
+    loader works with its own C library only. Raises SetupError when the tree has no loader, or when its
+    path cannot be part of a list of folders.
     """
     if set(str(tree)) & set(":;"):
         raise SetupError(f"the path of the cache folder must not hold colons or semicolons: {tree}")
@@ -247,14 +247,14 @@ def run(
 
 
 def complaint(done: subprocess.CompletedProcess[str], otherwise: str = "") -> str:
-    """Why a program failed, in its own words, for an error message.
+    """Give the reason why a program failed, from its own output.
 
-    apt's and dpkg's first complaint, or the last lines that another program wrote to standard error; when it
-    wrote nothing, `otherwise` or how it ended. Without passwords, which package sources may hold.
+    That is apt's and dpkg's first complaint, or the last lines that another program wrote to standard error;
+    when it wrote nothing, `otherwise` or how it ended. Passwords of package sources are removed.
     """
     lines = [line.strip() for line in done.stderr.splitlines() if line.strip()]
     apt = [line for line in lines if line.startswith(("E:", "W:", "dpkg"))]
     code = done.returncode
     ending = f"killed by {signal.Signals(-code).name}" if code < 0 else f"ended with {code}"
-    told = apt[0] if apt else "; ".join(lines[-_LAST_LINES:]) or otherwise or f"{ending}, without a word"
-    return re.sub(r"//[^/@\s]*@", "//", told)[:_COMPLAINT_CHARACTERS]
+    text = apt[0] if apt else "; ".join(lines[-_LAST_LINES:]) or otherwise or f"{ending}, without a message"
+    return re.sub(r"//[^/@\s]*@", "//", text)[:_COMPLAINT_CHARACTERS]

@@ -1,12 +1,12 @@
-"""Many people's voices for measurements: letters, syllables and words read for two games of KDE's.
+"""Voices of many people for measurements: letters, syllables and words read for two games of KDE's.
 
     klettres-data      letters and syllables, one person a language (GPL-2+)
     ktuberling-data    names of things in pictures, one person a language (GPL-2+)
 
-Fetched as Debian packages when needed, never shipped; the folder in the cache holds the copyright files. Who
-the people are is not said everywhere, and some volunteers may have read for both games, so voices of one
-language count as kin: measurements do not compare them. Each person's clips are joined into recordings at
-8 kHz; they are single words, so they serve to tell people apart and nothing else.
+Fetched as Debian packages when needed, never shipped; the folder in the cache holds the copyright files. The
+packages do not name all of the people, and some may have read for both games, so measurements do not
+compare voices of one language. Each person's clips are joined into recordings at 8 kHz; they are single
+words, so they serve to distinguish people and nothing else.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class Reader:
 
 
 def fetch_readers(cache: Path, *, progress: Callable[[str], None]) -> dict[str, Reader]:
-    """Readers by name. The first call downloads 86 MB of packages, later ones only read `cache`.
+    """Fetch recordings by reader. The first call downloads 86 MB of packages, later ones only read `cache`.
 
     A package that this system's sources do not carry is left out. Raises SetupError without apt-get or
     dpkg-deb, without network, or when a download cannot be verified.
@@ -56,14 +56,14 @@ def fetch_readers(cache: Path, *, progress: Callable[[str], None]) -> dict[str, 
     try:
         home.mkdir(parents=True, exist_ok=True)
         with debian.locked(home / "lock", progress):
-            found = _known(home)
+            found = _read_cache(home)
             return found or _fetch(home, progress)
     except OSError as fault:
         raise SetupError(f"the voices cannot be stored in {home}: {fault}") from None
 
 
-def _known(home: Path) -> dict[str, Reader]:
-    """What is whole in the cache; nothing if anything is missing."""
+def _read_cache(home: Path) -> dict[str, Reader]:
+    """Read the cache; gives nothing if a file of it is missing."""
     try:
         stamp = json.loads((home / _STAMP).read_text("utf-8"))
         found = {
@@ -77,6 +77,7 @@ def _known(home: Path) -> dict[str, Reader]:
 
 
 def _fetch(home: Path, progress: Callable[[str], None]) -> dict[str, Reader]:
+    """Download the packages and write their readers' recordings into the cache. Raises SetupError."""
     with tempfile.TemporaryDirectory(prefix="fetch-", dir=home) as name:
         work, stamp = Path(name), {}
         for package, file in debian.download(work, set(PACKAGES), progress).items():
@@ -95,7 +96,7 @@ def _fetch(home: Path, progress: Callable[[str], None]) -> dict[str, Reader]:
         new = home / f"{_STAMP}.new"
         new.write_text(json.dumps(stamp), "utf-8")
         new.replace(home / _STAMP)
-    return _known(home)
+    return _read_cache(home)
 
 
 def _install(folder: Path, target: Path) -> list[Path]:
@@ -117,7 +118,7 @@ def _install(folder: Path, target: Path) -> list[Path]:
 
 
 def _clips(folder: Path) -> Iterator[NDArray[np.float32]]:
-    """Mono at 8 kHz, equally loud; silent and unreadable ones are passed over."""
+    """Read clips as mono at 8 kHz, equally loud; silent and unreadable ones are skipped."""
     for file in sorted(folder.rglob("*")):
         if file.suffix not in _SUFFIXES or file.is_symlink():
             continue
@@ -125,11 +126,12 @@ def _clips(folder: Path) -> Iterator[NDArray[np.float32]]:
             samples, rate_hz = soundfile.read(file, dtype="float32", always_2d=True)
         except soundfile.SoundFileError:
             continue
-        one = np.asarray(soxr.resample(samples.mean(axis=1), rate_hz, RATE_HZ), np.float32)
-        peak = float(np.abs(one).max(initial=0))
+        mono = np.asarray(soxr.resample(samples.mean(axis=1), rate_hz, RATE_HZ), np.float32)
+        peak = float(np.abs(mono).max(initial=0))
         if peak > 0:
-            yield one * np.float32(_LEVEL / peak)
+            yield mono * np.float32(_LEVEL / peak)
 
 
 def _language(name: str) -> str:
+    """Give a reader's language without country and script."""
     return name.partition("-")[2].partition("_")[0].partition("@")[0]

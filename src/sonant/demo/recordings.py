@@ -1,6 +1,6 @@
 """Call recordings and manifests, made from short clips of people's voices.
 
-A recording is what a contact centre keeps: 8 kHz, 16-bit PCM, customer and agent on a channel each, taking
+A recording is like one of a contact centre: 8 kHz, 16-bit PCM, customer and agent on a channel each, taking
 turns, with pauses, changing level and line noise. Equal clips, seed and arguments give equal bytes.
 """
 
@@ -23,15 +23,15 @@ RATE_HZ = 8000
 SPEECH_LEVEL_DBFS = -26.0
 """Level of active speech: the nominal one of ITU-T's tests of telephone speech (measured as in P.56)."""
 SPEECH_DEPTH_DB = 30.0
-"""What lies further below a clip's loud frames is pause: strict, other detectors find as much or more."""
+"""Frames further below a clip's loud ones are pause: a strict limit, other detectors find as much or more."""
 MAX_CLIP_S = 600.0
 """Of a longer clip only the beginning is used."""
 
 Samples = NDArray[np.float32]
 
 _FRAME = RATE_HZ // 50  # 20 ms
-_PAUSE_FRAMES = 15  # a pause this long (0.3 s) parts two utterances
-_MARGIN = RATE_HZ // 20  # kept around an utterance: soft beginnings and ends
+_PAUSE_FRAMES = 15  # a pause this long (0.3 s) separates two utterances
+_MARGIN = RATE_HZ // 20  # added around an utterance: quiet beginnings and ends
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,7 +44,7 @@ class ManifestEntry:
 
 
 def split_clips(clips: Sequence[Path], rng: np.random.Generator) -> tuple[list[Path], list[Path]]:
-    """Two halves in random order, (for enrollment, for fresh calls): no clip is in both.
+    """Split clips at random into (for enrollment, for fresh calls): no clip is in both.
 
     Raises SetupError when there are fewer than two clips.
     """
@@ -68,18 +68,18 @@ def call_recording(
     agent_clips: Sequence[Path] = (),
     snr_db: float = 30.0,
 ) -> bytes:
-    """A WAV file (PCM-16, 8 kHz) of a call in which the customer speaks for `net_speech_s` seconds net.
+    """Make a WAV file (PCM-16, 8 kHz) of a call in which the customer speaks for `net_speech_s` seconds net.
 
     The customer's turns lie on `customer_channel`; the agent's (from `agent_clips`) fill the gaps between
     them on the other channel, if there is one, else that channel is line noise. Noise lies `snr_db` below
     speech. Without `duration_s` the call lasts as long as the turns need, else exactly so long, the gaps
     stretched or shortened. A clip is used once at most.
     Raises SetupError when the clips hold too little speech, ValueError when the turns do not fit into
-    `duration_s` or the channels make no sense.
+    `duration_s` or the channels are impossible.
     """
     if channels not in (1, 2) or not 0 <= customer_channel < channels:
         raise ValueError(f"customer channel {customer_channel} of {channels}: must be 0, or 1 of 2")
-    turns = _turns(_spoken(clips, rng, net_speech_s), rng)
+    turns = _turns(_draw_utterances(clips, rng, net_speech_s), rng)
     gaps = rng.uniform(1.5, 6.0, len(turns) + 1) * RATE_HZ
     if duration_s is not None:
         free = duration_s * RATE_HZ - sum(map(len, turns))
@@ -93,15 +93,15 @@ def call_recording(
         part = call[start : start + len(turn), customer_channel]
         part += turn[: len(part)]
     if channels == 2 and agent_clips:
-        spaces = [(start - gap, gap) for start, gap in zip(starts, gaps, strict=True)]
-        _answer(call[:, 1 - customer_channel], spaces, agent_clips, rng)
+        pauses = [(start - gap, gap) for start, gap in zip(starts, gaps, strict=True)]
+        _add_agent(call[:, 1 - customer_channel], pauses, agent_clips, rng)
     file = io.BytesIO()
     soundfile.write(file, np.clip(call, -1, 1), RATE_HZ, format="WAV", subtype="PCM_16")
     return file.getvalue()
 
 
 def write_manifest(entries: Sequence[ManifestEntry]) -> bytes:
-    """The input manifest of a speaker enrollment job, as Voice ID defines it (version 1.0)."""
+    """Write the input manifest of a speaker enrollment job, as Voice ID defines it (version 1.0)."""
     requests = [
         {
             "RequestId": entry.request_id,
@@ -114,7 +114,7 @@ def write_manifest(entries: Sequence[ManifestEntry]) -> bytes:
 
 
 def write_registration_manifest(calls: Sequence[tuple[str, Sequence[tuple[str, int]]]]) -> bytes:
-    """The same for a fraudster registration job: (request id, recordings as in `ManifestEntry`)."""
+    """Write that of a fraudster registration job, from (request id, recordings as in `ManifestEntry`)."""
     requests = [{"RequestId": name, "AudioSpecifications": _audio(audio)} for name, audio in calls]
     return json.dumps({"Version": "1.0", "FraudsterRegistrationRequests": requests}, indent=2).encode()
 
@@ -124,7 +124,7 @@ def _audio(audio: Sequence[tuple[str, int]]) -> list[dict[str, str | int]]:
 
 
 def net_speech_s(samples: Samples) -> float:
-    """Seconds of 20 ms frames within 30 dB of the loud ones; `samples` is one channel at 8 kHz."""
+    """Measure net speech of one channel at 8 kHz: seconds of 20 ms frames within 30 dB of the loud ones."""
     return float(_active(samples).sum()) * _FRAME / RATE_HZ
 
 
@@ -132,7 +132,7 @@ def net_speech_s(samples: Samples) -> float:
 
 
 def _read(clip: Path) -> Samples:
-    """The clip's first channel at 8 kHz, active speech at the nominal level."""
+    """Read the clip's first channel at 8 kHz, active speech at the nominal level."""
     with soundfile.SoundFile(clip) as file:
         rate_hz = file.samplerate
         samples = file.read(int(MAX_CLIP_S * rate_hz), dtype="float32", always_2d=True)[:, 0]
@@ -146,7 +146,7 @@ def _read(clip: Path) -> Samples:
 
 
 def _active(samples: Samples) -> NDArray[np.bool_]:
-    """Which 20 ms frames hold speech."""
+    """Find the 20 ms frames that hold speech."""
     frames = samples[: len(samples) // _FRAME * _FRAME].reshape(-1, _FRAME)
     power = np.mean(frames**2, axis=1)
     if not power.any():
@@ -155,12 +155,12 @@ def _active(samples: Samples) -> NDArray[np.bool_]:
 
 
 def _utterances(samples: Samples) -> list[tuple[Samples, float]]:
-    """Stretches between pauses, each with its net speech in seconds."""
+    """Cut a clip at its pauses: utterances, each with its net speech in seconds."""
     active = _active(samples)
-    spoken = np.flatnonzero(active)
-    if spoken.size == 0:
+    speech = np.flatnonzero(active)
+    if speech.size == 0:
         return []
-    parts = np.split(spoken, np.flatnonzero(np.diff(spoken) > _PAUSE_FRAMES) + 1)
+    parts = np.split(speech, np.flatnonzero(np.diff(speech) > _PAUSE_FRAMES) + 1)
     return [
         (
             samples[max(0, part[0] * _FRAME - _MARGIN) : (part[-1] + 1) * _FRAME + _MARGIN],
@@ -170,34 +170,34 @@ def _utterances(samples: Samples) -> list[tuple[Samples, float]]:
     ]
 
 
-def _spoken(clips: Sequence[Path], rng: np.random.Generator, needed_s: float) -> list[Samples]:
-    """Utterances of clips drawn at random, with `needed_s` of net speech; the last is cut short."""
+def _draw_utterances(clips: Sequence[Path], rng: np.random.Generator, needed_s: float) -> list[Samples]:
+    """Draw utterances of random clips, with `needed_s` of net speech; the last is cut short."""
     found: list[Samples] = []
-    had_s = 0.0
+    drawn_s = 0.0
     for index in rng.permutation(len(clips)):
         for samples, speech_s in _utterances(_read(clips[index])):
-            if had_s + speech_s < needed_s:
+            if drawn_s + speech_s < needed_s:
                 found.append(samples)
-                had_s += speech_s
+                drawn_s += speech_s
                 continue
             frames = np.cumsum(_active(samples)) * _FRAME / RATE_HZ
-            end = int(np.searchsorted(frames, needed_s - had_s)) + 1
-            return [*found, samples[: end * _FRAME]] if needed_s > had_s else found
-    if had_s < needed_s:
-        raise SetupError(f"a speaker's clips hold {had_s:.0f} s of speech, a call needs {needed_s:.0f} s")
+            end = int(np.searchsorted(frames, needed_s - drawn_s)) + 1
+            return [*found, samples[: end * _FRAME]] if needed_s > drawn_s else found
+    if drawn_s < needed_s:
+        raise SetupError(f"a speaker's clips hold {drawn_s:.0f} s of speech, a call needs {needed_s:.0f} s")
     return found
 
 
 def _turns(utterances: list[Samples], rng: np.random.Generator) -> list[Samples]:
-    """Utterances joined into turns of about 2 to 10 s, with short pauses, each turn at its own level."""
+    """Join utterances into turns of about 2 to 10 s, with short pauses, each turn at its own level."""
     turns: list[Samples] = []
     parts: list[Samples] = []
-    wanted = rng.uniform(2, 10) * RATE_HZ
+    turn_length = rng.uniform(2, 10) * RATE_HZ
     for utterance in utterances:
         parts += [_faded(utterance), np.zeros(int(rng.uniform(0.2, 0.7) * RATE_HZ), np.float32)]
-        if sum(map(len, parts)) >= wanted:
+        if sum(map(len, parts)) >= turn_length:
             turns.append(_levelled(parts, rng))
-            parts, wanted = [], rng.uniform(2, 10) * RATE_HZ
+            parts, turn_length = [], rng.uniform(2, 10) * RATE_HZ
     if parts:
         turns.append(_levelled(parts, rng))
     return turns
@@ -208,7 +208,7 @@ def _levelled(parts: list[Samples], rng: np.random.Generator) -> Samples:
 
 
 def _faded(utterance: Samples) -> Samples:
-    """Ramps of 10 ms at both ends, so that a cut does not click."""
+    """Add ramps of 10 ms at both ends, so that a cut does not click."""
     ramp = np.linspace(0, 1, min(RATE_HZ // 100, len(utterance) // 2), dtype=np.float32)
     faded = utterance.copy()
     faded[: len(ramp)] *= ramp
@@ -217,7 +217,7 @@ def _faded(utterance: Samples) -> Samples:
 
 
 def _line_noise(length: int, rng: np.random.Generator, level_dbfs: float) -> Samples:
-    """Noise that falls by 3 dB an octave above 200 Hz, as rooms and lines have it."""
+    """Make noise that falls by 3 dB an octave above 200 Hz, as that of rooms and lines."""
     spectrum = np.fft.rfft(rng.standard_normal(length))
     spectrum /= np.sqrt(np.maximum(np.fft.rfftfreq(length, 1 / RATE_HZ), 200.0))
     noise = np.fft.irfft(spectrum, length)
@@ -225,16 +225,16 @@ def _line_noise(length: int, rng: np.random.Generator, level_dbfs: float) -> Sam
     return np.asarray(noise, np.float32)
 
 
-def _answer(
+def _add_agent(
     channel: Samples,
-    spaces: list[tuple[float, float]],
+    pauses: list[tuple[float, float]],
     clips: Sequence[Path],
     rng: np.random.Generator,
 ) -> None:
-    """Let the agent speak in the spaces (start, length, in samples), each with a pause before and after."""
+    """Add the agent's speech in the customer's pauses (start, length, in samples), with silence around it."""
     order = iter(rng.permutation(len(clips)))
     waiting: list[Samples] = []
-    for start, length in spaces:
+    for start, length in pauses:
         at, end = int(start + 0.3 * RATE_HZ), int(start + length - 0.3 * RATE_HZ)
         while at < end:
             while not waiting:

@@ -1,6 +1,7 @@
-"""`sonant demo`: real telephone speakers and batch jobs, everything through the signed API.
+"""`sonant demo`: enrollment, fraud detection and live calls with real telephone speakers.
 
-The first chapter enrolls, the second (`demo_fraud`) is about fraud, the third (`demo_live`) about live calls.
+Everything goes through the signed API. The first chapter enrolls in batch jobs, the second (`demo.fraud`) is
+about fraud, the third (`demo.live`) about live calls.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,8 +24,9 @@ import click
 import numpy as np
 
 from sonant.assembly.installation import role_arn
-from sonant.cli.common import client, show_progress, table
-from sonant.cli.jobs import follow
+from sonant.cli.context import CliContext, Command, pass_cli, table
+from sonant.cli.job import follow
+from sonant.cli.service_client import client
 from sonant.demo import fraud, live
 from sonant.demo.attacks import SyntheticCalls, synthetic_calls
 from sonant.demo.recordings import ManifestEntry, call_recording, split_clips, write_manifest
@@ -41,76 +43,107 @@ START_S = 30.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Caller:
-    """One speaker of the demo, as a contact centre knows him."""
+    """One speaker of the demo, as a customer of a contact centre."""
 
     voice: str
     customer_id: str
     fresh: tuple[Path, ...]
-    """Clips that no enrollment call is made of."""
+    """Clips that are in no enrollment call."""
 
 
-def demo(*, audio: Path | None, cache: Path, keep: Path | None, allow_missing: bool, quiet: bool) -> None:
-    """Run the whole story. Raises SetupError when something of it does not come out as it must.
+@click.command(cls=Command)
+@click.option(
+    "--audio", type=click.Path(path_type=Path), help="Folder of recordings, one sub-folder a speaker."
+)
+@click.option(
+    "--cache",
+    type=click.Path(path_type=Path),
+    default=Path(".cache/speech"),
+    show_default=True,
+    help="Where fetched speech is kept.",
+)
+@click.option(
+    "--keep", type=click.Path(path_type=Path), help="Keep the demo's data folder here; the same as --data."
+)
+@click.option(
+    "--allow-missing", is_flag=True, help="End with success when this system cannot show all of it."
+)
+@pass_cli
+def demo(cli: CliContext, audio: Path | None, cache: Path, keep: Path | None, allow_missing: bool) -> None:
+    """Enroll real telephone speakers in a batch job and verify them, through the signed API.
 
-    What this system cannot show is left out, and said at the end: an error without `allow_missing`.
+    Fraud detection and live calls follow. A result that is not as expected ends it with an error, and so does
+    a part that this system cannot show, unless --allow-missing.
     """
-    say: Callable[[str], None] = (lambda _text: None) if quiet else (lambda text: click.echo(text, err=True))
-    clips = voices_from_folder(audio) if audio else fetch_voices(cache.absolute(), progress=say)
-    lacking = [] if audio else [name for name in DEFAULT if name not in clips]
-    missing = [f"the voice {name}, which this system's package sources do not carry" for name in lacking]
+    keep = keep or cli.data
+    clips = voices_from_folder(audio) if audio else fetch_voices(cache.absolute(), progress=cli.report)
+    absent = [] if audio else [name for name in DEFAULT if name not in clips]
+    missing = [f"the voice {name}, which this system's package sources do not carry" for name in absent]
     if len(clips) < MIN_SPEAKERS:
         raise SetupError(f"the demo needs {MIN_SPEAKERS} speakers, there are {len(clips)}")
     with tempfile.TemporaryDirectory(prefix="sonant-demo-") as folder:
         data = (keep or Path(folder) / "data").absolute()
         if data.exists() and any(data.iterdir()):
             raise SetupError(f"{data} is not empty; name another folder with --keep")
-        settings = Settings(data=data)
-        say(f"building call recordings of {len(clips)} speakers")
-        callers = _record(data / "buckets" / BUCKET, clips)
-        machine: SyntheticCalls | None = None
+        cli.report(f"building call recordings of {len(clips)} speakers")
+        callers = record_calls(data / "buckets" / BUCKET, clips)
+        synthetic: SyntheticCalls | None = None
         try:
-            machine = synthetic_calls(cache.absolute().parent / "synthesizers", SEED, say)
+            synthetic = synthetic_calls(cache.absolute().parent / "synthesizers", SEED, cli.report)
         except SetupError as fault:
             missing.append(f"a synthesised voice that enrolls and calls, because {fault}")
-            say(f"left out: {missing[-1]}")
-        with _service(data):
-            job, alike = _tell(settings, callers, quiet=quiet, say=say)
-            domain_id, fraudsters = fraud.tell(
-                settings,
-                data / "buckets" / BUCKET,
-                {caller.customer_id: (caller.fresh, _calls(caller)) for caller in callers},
-                alike,
-                seed=SEED,
-                quiet=quiet,
-                say=say,
-                fetch=lambda uri: json.loads(_sonant(settings, "object", "get", uri)),
-                machine=machine.enrollment if machine else None,
-            )
-            live.tell(
-                settings,
-                data / "buckets" / BUCKET / fraud.FOLDER,
-                domain_id,
-                {
-                    caller.customer_id: data / "buckets" / BUCKET / "fresh" / f"{caller.customer_id}.wav"
-                    for caller in callers
-                },
-                fraudsters,
-                machine=machine.live if machine else None,
-                say=say,
-            )
-            click.echo("The first job, as `sonant voice-id describe-speaker-enrollment-job` shows it:\n")
-            where = ("--domain-id", job["DomainId"], "--job-id", job["JobId"])
-            click.echo(_sonant(settings, "voice-id", "describe-speaker-enrollment-job", *where))
+            cli.report(f"left out: {missing[-1]}")
+        document = _chapters(cli, Settings(data=data), callers, synthetic)
         if keep:
-            say(f"data folder kept: sonant serve --data {data}")
+            cli.report(f"data folder kept: sonant serve --data {data}")
     if missing:
-        click.echo("\n".join(["\nNot shown:", *missing]))
-        if not allow_missing:
-            raise SetupError("the demo is not complete; with --allow-missing that is no error")
+        cli.print_text("\n".join(["\nNot shown:", *missing]))
+    cli.show(document | {"NotShown": missing}, ())
+    if missing and not allow_missing:
+        raise SetupError("the demo is not complete; with --allow-missing that is no error")
 
 
-def _record(bucket: Path, clips: dict[str, list[Path]]) -> list[Caller]:
-    """Two enrollment calls and a fresh one for each speaker, and the manifest with its bad requests."""
+def _chapters(
+    cli: CliContext, settings: Settings, callers: list[Caller], synthetic: SyntheticCalls | None
+) -> dict[str, Any]:
+    """Run the three chapters on a service of their own; returns the results. Raises SetupError."""
+    bucket = settings.data / "buckets" / BUCKET
+    with _service(settings.data):
+        job, similarities = _enrollment_chapter(cli, settings, callers)
+        domain_id, fraudsters, enrollments = fraud.run_chapter(
+            cli,
+            settings,
+            bucket,
+            {caller.customer_id: (caller.fresh, _calls(caller)) for caller in callers},
+            similarities,
+            seed=SEED,
+            fetch=lambda uri: json.loads(_sonant(settings, "object", "get", uri)),
+            synthetic_call=synthetic.enrollment if synthetic else None,
+        )
+        calls = live.run_chapter(
+            cli,
+            settings,
+            bucket / fraud.FOLDER,
+            domain_id,
+            {caller.customer_id: bucket / "fresh" / f"{caller.customer_id}.wav" for caller in callers},
+            fraudsters,
+            synthetic_call=synthetic.live if synthetic else None,
+        )
+        cli.print_text("The first job, as `sonant voice-id describe-speaker-enrollment-job` shows it:\n")
+        arguments = ("--domain-id", job["DomainId"], "--job-id", job["JobId"])
+        shown = _sonant(settings, "voice-id", "describe-speaker-enrollment-job", *arguments)
+        cli.print_text(shown)
+    return {
+        "Job": job,
+        "Similarities": similarities,
+        "Fraudsters": fraudsters,
+        "EnrollmentOutcomes": enrollments,
+        "LiveCalls": calls,
+    }
+
+
+def record_calls(bucket: Path, clips: dict[str, list[Path]]) -> list[Caller]:
+    """Write two enrollment calls and a fresh one for each speaker, and a manifest with some bad requests."""
     for name in ("enrollment", "fresh"):
         (bucket / name).mkdir(parents=True, mode=0o700)
     callers, entries = [], []
@@ -152,8 +185,8 @@ def _entry(request_id: str, speaker_id: str, *uris: str) -> ManifestEntry:
 
 
 @contextmanager
-def _service(data: Path) -> Any:
-    """`sonant serve` on a free port, in a process of its own, as a user would start it."""
+def _service(data: Path) -> Iterator[None]:
+    """Run `sonant serve` on a free port, in a process of its own, as a user would start it."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("SONANT_")}
     log = data.parent / f"{data.name}.log"
     with log.open("wb") as output:
@@ -181,10 +214,10 @@ def _service(data: Path) -> Any:
         log.unlink(missing_ok=True)
 
 
-def _tell(
-    settings: Settings, callers: list[Caller], *, quiet: bool, say: Callable[[str], None]
+def _enrollment_chapter(
+    cli: CliContext, settings: Settings, callers: list[Caller]
 ) -> tuple[dict[str, Any], dict[str, dict[str, float]]]:
-    """The first chapter: the job, and how similar each fresh recording is to every enrolled speaker."""
+    """Run the first chapter: (the job, each fresh recording's similarity to every enrolled speaker)."""
     service = client(settings)
     role = role_arn(settings)
     domain = service.create_domain(
@@ -199,50 +232,52 @@ def _tell(
         InputDataConfig={"S3Uri": f"s3://{BUCKET}/manifest.json"},
         OutputDataConfig={"S3Uri": f"s3://{BUCKET}/results", "KmsKeyId": "alias/sonant"},
     )["Job"]["JobId"]
-    say(f"enrollment job {job_id} runs")
-    job = follow(service.describe_speaker_enrollment_job, domain_id, job_id, label="enrolling", quiet=quiet)
+    cli.report(f"enrollment job {job_id} runs")
+    job = follow(cli, service.describe_speaker_enrollment_job, domain_id, job_id, label="enrolling")
 
     ids = [caller.customer_id for caller in callers]
     uri = f"s3://{BUCKET}/results/{job_id}/manifest.json.out"
     if job["JobStatus"] == "FAILED":
         raise SetupError(f"the job failed: {job['FailureDetails']['Message']}")
     result = json.loads(_sonant(settings, "object", "get", uri))
-    click.echo(f"\nThe result file, {uri} (sealed; opened by `sonant object get`):\n")
-    click.echo(_compact(result))
+    cli.print_text(f"\nThe result file, {uri} (sealed; opened by `sonant object get`):\n")
+    cli.print_text(_compact(result))
 
     _check_outcome(result, ids)
-    say("comparing fresh recordings with every enrolled speaker")
-    alike = _compare(settings, domain_id, role, ids, quiet=quiet)
-    _check_comparisons(alike)
-    return job, alike
+    cli.report("comparing fresh recordings with every enrolled speaker")
+    similarities = _compare(cli, settings, domain_id, role, ids)
+    _check_comparisons(cli, similarities)
+    return job, similarities
 
 
 def _compare(
-    settings: Settings, domain_id: str, role: str, ids: list[str], *, quiet: bool
+    cli: CliContext, settings: Settings, domain_id: str, role: str, ids: list[str]
 ) -> dict[str, dict[str, float]]:
-    """Print who sounds like whom; the similarity of each fresh recording to every speaker."""
-    ours = client(settings, "sonant")
-    alike: dict[str, dict[str, float]] = {}
-    bar = click.progressbar(ids, label="comparing", hidden=not show_progress(quiet), file=sys.stderr)
-    with bar as speakers:
+    """Compare each fresh recording with every speaker, and print the similarities."""
+    service = client(settings, "sonant")
+    similarities: dict[str, dict[str, float]] = {}
+    with cli.progress_bar(ids, label="comparing") as speakers:
         for speaker in speakers:
-            answer = ours.compare_recording(
+            response = service.compare_recording(
                 DomainId=domain_id,
                 DataAccessRoleArn=role,
                 AudioSpecification={"S3Uri": f"s3://{BUCKET}/fresh/{speaker}.wav", "ChannelId": 0},
                 SpeakerIds=ids,
             )
-            alike[speaker] = {item["CustomerSpeakerId"]: item["Similarity"] for item in answer["Comparisons"]}
+            similarities[speaker] = {
+                item["CustomerSpeakerId"]: item["Similarity"] for item in response["Comparisons"]
+            }
     rows = []
-    for speaker, found in alike.items():
+    for speaker, found in similarities.items():
         best = _best(found)
         cells = [f"{found[name]:.2f}{'*' if name == best else ' '}" for name in ids]
         rows.append((speaker, *cells, "right" if best == speaker else "WRONG"))
-    click.echo(
+    cli.print_text(
         "\nFresh recordings (rows) against enrolled speakers (columns), cosine similarity, * is the best:\n"
     )
-    click.echo(table(rows, ("fresh recording of", *[str(number) for number in range(1, len(ids) + 1)], "")))
-    return alike
+    headers = ("fresh recording of", *[str(number) for number in range(1, len(ids) + 1)], "")
+    cli.print_text(table(rows, headers))
+    return similarities
 
 
 def _best(found: dict[str, float]) -> str:
@@ -250,7 +285,7 @@ def _best(found: dict[str, float]) -> str:
 
 
 def _check_outcome(result: dict[str, Any], ids: list[str]) -> None:
-    """The demo's own verdict: a wrong outcome is an error, not a picture."""
+    """Raise SetupError when the job's outcome is not the expected one."""
     codes = {line["RequestId"]: line["ErrorCode"] for line in result["Errors"]}
     expected = {
         "request-short": 400,
@@ -267,14 +302,16 @@ def _check_outcome(result: dict[str, Any], ids: list[str]) -> None:
         raise SetupError(f"the job's outcome is not the expected one: errors {codes}")
 
 
-def _check_comparisons(alike: dict[str, dict[str, float]]) -> None:
-    right = sum(_best(found) == speaker for speaker, found in alike.items())
-    if right != len(alike):
-        raise SetupError(f"only {right} of {len(alike)} fresh recordings match their own speaker best")
-    click.echo(f"All {right} fresh recordings match their own speaker best.")
+def _check_comparisons(cli: CliContext, similarities: dict[str, dict[str, float]]) -> None:
+    """Raise SetupError when a fresh recording is most similar to another speaker."""
+    right = sum(_best(found) == speaker for speaker, found in similarities.items())
+    if right != len(similarities):
+        raise SetupError(f"only {right} of {len(similarities)} fresh recordings match their own speaker best")
+    cli.print_text(f"All {right} fresh recordings match their own speaker best.")
 
 
 def _compact(result: dict[str, Any]) -> str:
+    """Write a result file as JSON, one request a line."""
     lines = [f'  "Version": {json.dumps(result["Version"])}']
     for name in ("Errors", "SuccessfulEnrollments"):
         items = ",\n".join(f"    {json.dumps(line)}" for line in result[name])
@@ -283,7 +320,7 @@ def _compact(result: dict[str, Any]) -> str:
 
 
 def _sonant(settings: Settings, *arguments: str) -> str:
-    """Run a `sonant` command on the demo's data folder, as a user would; its output."""
+    """Run a `sonant` command on the demo's data folder, as a user would; returns its output."""
     done = subprocess.run(
         [sys.executable, "-m", "sonant", *arguments],
         env={**os.environ, "SONANT_DATA": str(settings.data)},

@@ -1,7 +1,7 @@
-"""Real telephone speech for the demo and the tests: voices from Debian's own packages, or a folder of yours.
+"""Real telephone speech for the demo and the tests, from Debian's packages or from a folder of recordings.
 
-Recorded by people for telephone systems, 8 kHz. Fetched when needed, never shipped; each voice's folder in
-the cache holds the package's copyright file. One person a voice:
+People recorded it for telephone systems, at 8 kHz. It is fetched when needed, never shipped; each voice's
+folder in the cache holds the package's copyright file. One person a voice:
 
     english          asterisk-core-sounds-en-wav     Allison Smith, CC BY-SA 3.0
     french           asterisk-core-sounds-fr-wav     June Wallack, CC BY-SA 3.0
@@ -12,7 +12,7 @@ the cache holds the package's copyright file. One person a voice:
     french-armelle   asterisk-prompt-fr-armelle      Armelle Desjardins, BSD-like; GSM 06.10
 
 `asterisk-core-sounds-es-wav` is left out: its folder and its copyright file name the English speaker, so it
-cannot stand for another person.
+is not another person.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from sonant.demo.synthesizers import fetch_synthesizers
 from sonant.errors import SetupError
 
 MIN_SPEAKERS = 3
-"""Fewer show nothing: a caller must be told from at least two others."""
+"""With fewer the demo shows nothing: a caller must be distinguished from at least two others."""
 MIN_CLIP_S = 1.5
 """Shorter clips are beeps, tones and single words."""
 MAX_CLIPS = 2000
@@ -45,16 +45,16 @@ _SOUNDS = Path("usr/share/asterisk/sounds")
 _WORDS = {"digits", "letters", "phonetic", "silence"}
 """Sub-folders that hold single words or nothing."""
 _NOT_SPEECH = {"tt-monkeys"}
-"""The same animal noises in every package: they would make all voices alike."""
+"""The same animal noises in every package, which would make all voices similar."""
 _STAMP = "voices.json"
-_HOW_ELSE = (
+_ALTERNATIVE = (
     "Or bring your own recordings: --audio DIR, with one sub-folder for each of three or more speakers."
 )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Voice:
-    """Where one person's clips lie: a Debian package and a folder in it."""
+    """The place of one person's clips: a Debian package and a folder in it."""
 
     package: str
     folder: str
@@ -75,13 +75,13 @@ DEFAULT: Mapping[str, Voice] = {
 def fetch_voices(
     cache: Path, *, voices: Mapping[str, Voice] = DEFAULT, progress: Callable[[str], None]
 ) -> dict[str, list[Path]]:
-    """8 kHz mono WAV clips of 1.5 s or more, by voice: one person each, no clip twice.
+    """Fetch 8 kHz mono WAV clips of 1.5 s or more, by voice: one person each, no clip twice.
 
     The first call downloads about 95 MB of packages and 10 MB of package lists, later ones only read `cache`.
     Safe to call from several processes at once: one fetches, the others wait. A voice that this system's
     package sources do not carry is left out, with a line to `progress`.
     Raises SetupError without apt-get or dpkg-deb, without network, when a download cannot be verified, or
-    when fewer than three voices (or fewer than asked for, if that is less) can be had.
+    when fewer than three voices (or fewer than `voices`, if that is less) are available.
     """
     cache = cache.absolute()
     known = _read_stamp(cache)
@@ -93,25 +93,25 @@ def fetch_voices(
                 missing = {name: voice for name, voice in voices.items() if name not in known}
                 if missing:
                     known |= _fetch(cache, missing, progress)
-                    enough = len(_present(known, voices)) >= min(MIN_SPEAKERS, len(voices))
-                    # With too few, what is absent is not remembered, so that better sources are tried anew.
-                    _write_stamp(cache, known if enough else _present(known, known))
+                    enough = len(_available(known, voices)) >= min(MIN_SPEAKERS, len(voices))
+                    # With too few, absent voices are not recorded, so that better sources are tried again.
+                    _write_stamp(cache, known if enough else _available(known, known))
         except OSError as fault:
             raise SetupError(f"the voices cannot be stored in {cache}: {fault}") from None
-    found = _present(known, voices)
+    found = _available(known, voices)
     if len(found) < min(MIN_SPEAKERS, len(voices)):
         raise SetupError(
-            f"this system's package sources carry {len(found)} of the {len(voices)} voices. {_HOW_ELSE}"
+            f"this system's package sources carry {len(found)} of the {len(voices)} voices. {_ALTERNATIVE}"
         )
     return found
 
 
 def voices_from_folder(folder: Path) -> dict[str, list[Path]]:
-    """Recordings by speaker, from one sub-folder a speaker; hidden and unreadable files are passed over.
+    """List recordings by speaker, from one sub-folder a speaker; hidden and unreadable files are skipped.
 
-    Any format that libsndfile reads, any depth, at least 8 kHz and 1.5 s. Raises SetupError when the folder
-    is none, a speaker has fewer than two recordings (one to enroll, one to compare), or there are fewer than
-    three speakers.
+    Any format that libsndfile reads, any depth, at least 8 kHz and 1.5 s. Raises SetupError when there is no
+    such folder, a speaker has fewer than two recordings (one to enroll, one to compare), or there are fewer
+    than three speakers.
     """
     if not folder.is_dir():
         raise SetupError(f"--audio {folder} is not a folder")
@@ -141,7 +141,7 @@ def voices_from_folder(folder: Path) -> dict[str, list[Path]]:
 
 
 def _read_stamp(cache: Path) -> dict[str, list[Path]]:
-    """Voices that are whole in the cache; a voice with no clips is one that the sources do not carry."""
+    """Read which voices are complete in the cache; one without clips is not in the package sources."""
     try:
         stamp = json.loads((cache / _STAMP).read_text("utf-8"))
         known = {name: [cache / name / clip for clip in clips] for name, clips in stamp.items()}
@@ -150,7 +150,7 @@ def _read_stamp(cache: Path) -> dict[str, list[Path]]:
     return {name: clips for name, clips in known.items() if all(clip.is_file() for clip in clips)}
 
 
-def _present(known: Mapping[str, list[Path]], wanted: Iterable[str]) -> dict[str, list[Path]]:
+def _available(known: Mapping[str, list[Path]], wanted: Iterable[str]) -> dict[str, list[Path]]:
     return {name: known[name] for name in wanted if known[name]}
 
 
@@ -165,12 +165,12 @@ def _write_stamp(cache: Path, known: Mapping[str, Sequence[Path]]) -> None:
 def _fetch(
     cache: Path, voices: Mapping[str, Voice], progress: Callable[[str], None]
 ) -> dict[str, list[Path]]:
-    for left in cache.glob("fetch-*"):  # of a killed process: we hold the lock, so nobody works there
+    for left in cache.glob("fetch-*"):  # of a killed process: we hold the lock, so no other uses them
         shutil.rmtree(left)
     with tempfile.TemporaryDirectory(prefix="fetch-", dir=cache) as name:
         work = Path(name)
         wanted = {voice.package for voice in voices.values()}
-        packages = debian.download(work, wanted, progress, otherwise=_HOW_ELSE)
+        packages = debian.download(work, wanted, progress, otherwise=_ALTERNATIVE)
         found: dict[str, list[Path]] = {}
         for voice, source in voices.items():
             if source.package not in packages:
@@ -195,13 +195,17 @@ def _install(package: Path, source: Voice, home: Path, work: Path) -> list[Path]
     debian.unpack([package], tree)
     top, seen = tree / _SOUNDS / source.folder, set()
     for file in sorted(_files(top)):
-        place = file.relative_to(top)
-        if _WORDS & set(place.parts[:-1]) or file.stem in _NOT_SPEECH or file.suffix not in (".wav", ".gsm"):
+        relative = file.relative_to(top)
+        if (
+            _WORDS & set(relative.parts[:-1])
+            or file.stem in _NOT_SPEECH
+            or file.suffix not in (".wav", ".gsm")
+        ):
             continue
         digest = hashlib.sha256(file.read_bytes()).digest()
         if digest not in seen:  # some packages hold one recording under two names
             seen.add(digest)
-            _keep_clip(file, chosen / "-".join(place.with_suffix(".wav").parts))
+            _add_clip(file, chosen / "-".join(relative.with_suffix(".wav").parts))
     shutil.copy(tree / "usr/share/doc" / source.package / "copyright", chosen / "copyright")
     chosen.replace(home)
     clips = sorted(home.glob("*.wav"))
@@ -210,8 +214,8 @@ def _install(package: Path, source: Voice, home: Path, work: Path) -> list[Path]
     return clips
 
 
-def _keep_clip(file: Path, target: Path) -> None:
-    """Move the clip to `target` as 8 kHz WAV, unless it is too short."""
+def _add_clip(file: Path, target: Path) -> None:
+    """Write the clip to `target` as 8 kHz WAV, unless it is too short."""
     if file.suffix == ".gsm":
         samples, rate_hz = soundfile.read(
             file, format="RAW", subtype="GSM610", samplerate=8000, channels=1, dtype="int16"
@@ -225,7 +229,7 @@ def _keep_clip(file: Path, target: Path) -> None:
 
 
 def _files(folder: Path) -> Iterator[Path]:
-    """Regular, visible files below `folder`; links are not followed, which would give clips twice."""
+    """List regular, visible files below `folder`; links are not followed, which would give clips twice."""
     for root, folders, names in os.walk(folder):
         folders[:] = [name for name in folders if not name.startswith(".")]
         for name in names:
@@ -243,18 +247,18 @@ def _is_speech(file: Path) -> bool:
 
 
 def main() -> None:
-    """Fetch what the tests hear ahead of time: `python -m sonant.demo.speech FOLDER`.
+    """Fetch the tests' speech ahead of time: `python -m sonant.demo.speech FOLDER`.
 
-    Says so where that cannot be.
+    A fault is printed and is no error: tests that need the speech will say so.
     """
     folder = Path(sys.argv[1]) if len(sys.argv) == 2 else Path(".cache/speech")
 
-    def say(text: str) -> None:
+    def progress(text: str) -> None:
         print(text, file=sys.stderr)
 
     try:
-        fetch_voices(folder.absolute(), progress=say)
-        fetch_synthesizers(folder.absolute().parent / "synthesizers", ["espeak-ng"], progress=say)
+        fetch_voices(folder.absolute(), progress=progress)
+        fetch_synthesizers(folder.absolute().parent / "synthesizers", ["espeak-ng"], progress=progress)
     except SetupError as fault:
         print(f"no speech fetched: {fault}", file=sys.stderr)
 

@@ -1,4 +1,4 @@
-"""Speech synthesizers from Debian's own packages, unpacked and run without root: attacks to measure against.
+"""Speech synthesizers from Debian's packages, unpacked and run without root, for spoofing attacks.
 
     espeak-ng           formant synthesis (GPL-3)
     espeak              its predecessor (GPL-3)
@@ -7,7 +7,7 @@
     festival-diphone    diphones: American and Finnish voices (BSD-like, LGPL)
     festival-hts        hidden Markov models: slt (BSD-like)
 
-What they say is made here; nothing of theirs is shipped.
+The sentences are written here; nothing of the synthesizers is shipped.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _STAMP = "packages"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Synthesizer:
-    """One kind of synthesis: its program's and voices' packages, and what its voices are called."""
+    """One kind of synthesis: its program, its packages, and the names of its voices."""
 
     program: str
     packages: tuple[str, ...]
@@ -99,7 +99,7 @@ _ENDINGS = (
 
 
 def sentences(count: int, seed: int) -> list[str]:
-    """So many things a caller might say; equal seeds give equal sentences, neighbours differ."""
+    """Make sentences of a caller; equal seeds give equal sentences, neighbours differ."""
     rng = np.random.default_rng(seed)
     pairs = rng.permutation(len(_OPENINGS) * len(_ENDINGS))
     chosen = [divmod(int(pairs[k % len(pairs)]), len(_ENDINGS)) for k in range(count)]
@@ -108,16 +108,16 @@ def sentences(count: int, seed: int) -> list[str]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Synthesizers:
-    """What was fetched."""
+    """Fetched synthesizers."""
 
     trees: Mapping[str, Path]
     """Unpacked programs and voices, with every library they need, by synthesizer."""
     missing: Mapping[str, str]
-    """Why each of the others cannot be had."""
+    """The reason why each of the others is not available."""
 
 
 def fetch_synthesizers(cache: Path, names: Sequence[str], *, progress: Callable[[str], None]) -> Synthesizers:
-    """Programs and voices that run without anything being installed.
+    """Fetch programs and voices, which run without being installed.
 
     The first call downloads about 70 MB for all of them, later ones only read `cache`. Raises SetupError
     without apt-get or network, and when the cache cannot be written.
@@ -139,7 +139,7 @@ def fetch_synthesizers(cache: Path, names: Sequence[str], *, progress: Callable[
 def _fetch(
     work: Path, cache: Path, names: Sequence[str], progress: Callable[[str], None]
 ) -> Mapping[str, str]:
-    """Fetch synthesizers into the cache; why those that are not there now cannot be had."""
+    """Fetch synthesizers into the cache; returns the reasons why others are not available."""
     found = debian.download_closures(work, {name: SYNTHESIZERS[name].packages for name in names}, progress)
     for name, why in found.missing.items():
         progress(f"{name}: {why}")
@@ -153,7 +153,7 @@ def _fetch(
 
 
 def speak(name: str, tree: Path, voice: str, text: str) -> NDArray[np.float32]:
-    """What a voice makes of a text: float32, [n], 8 kHz. Raises SetupError when the program fails."""
+    """Speak a text: float32, shape [n], 8 kHz. Raises SetupError when the program fails."""
     if set(text) & set('"\\'):
         raise ValueError("the text must not hold quotes or backslashes")
     with tempfile.TemporaryDirectory() as folder:
@@ -162,7 +162,7 @@ def speak(name: str, tree: Path, voice: str, text: str) -> NDArray[np.float32]:
             _command(SYNTHESIZERS[name].program, tree, voice, text, out),
             Path(folder),
             SPEAK_LIMIT_S,
-            # Neither libraries nor settings of the caller's own system.
+            # Without libraries and settings of the caller's own system.
             environment={"HOME": folder, "TMPDIR": folder, "LD_LIBRARY_PATH": "", "LD_PRELOAD": ""},
         )
         if done.returncode != 0 or not out.is_file():

@@ -1,9 +1,9 @@
-"""Telephone lines, simulated at 8 kHz: rooms, noise, bands, codecs, lost packets, in any order.
+"""Simulate telephone lines at 8 kHz: rooms, noise, bands, codecs, lost packets, in any order.
 
-A channel is written as stages joined by `+`, first things first: `reverb:0.5+pink:15+g711+loss:3` is a
+A channel is written as stages joined by `+`, in their order: `reverb:0.5+pink:15+g711+loss:3` is a
 hands-free caller in a noisy room on a line that loses packets. Equal input and seed give equal output.
 
-    clean                  as it is
+    clean                  unchanged
     g711, g711-a           G.711 mu-law, A-law
     gsm                    GSM 06.10 full rate
     narrow, amr-band       300-3400 Hz; 50-3700 Hz, the band (not the coding) of AMR
@@ -30,23 +30,23 @@ from sonant.voice.audio.recording import RATE_HZ
 
 CLEAN = "clean"
 PACKET = RATE_HZ // 50
-"""Samples of a packet: 20 ms."""
+"""Samples per packet: 20 ms."""
 MEAN_BURST_PACKETS = 2.0
-"""Lost packets come in bursts; so many at a time on average (Gilbert's model)."""
+"""Mean length of a burst of lost packets (Gilbert's model)."""
 
-_ACTIVE_DEPTH_DB = 30.0  # what lies further below the loud frames is pause
+_ACTIVE_DEPTH_DB = 30.0  # frames further below the loud ones are pauses
 _EDGE_HZ = 50.0  # half the width of a band filter's transitions
 _CONCEAL_FADE = 0.7  # gain from one repeated packet to the next: -3 dB
 _TAIL_STARTS_S = 0.0025
 _PINK_FROM_HZ = 50.0
 
 Stage = Callable[[Samples, np.random.Generator, Sequence[Samples]], Samples]
-"""Samples, randomness and other people's speech to samples of the same length."""
+"""Changes samples, given randomness and other people's speech; keeps their length."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Channel:
-    """A line, by what it is called and what it does."""
+    """A simulated line with its name."""
 
     name: str
     stages: tuple[Stage, ...]
@@ -57,7 +57,7 @@ class Channel:
         return "babble" in self.name
 
     def apply(self, samples: Samples, *, seed: Sequence[int], others: Sequence[Samples] = ()) -> Samples:
-        """What the far end hears; float32, [n] at 8 kHz, same length. `others` is speech for babble."""
+        """Simulate the line; float32, [n] at 8 kHz, same length. `others` is speech for babble."""
         rng = np.random.default_rng(list(seed))
         for stage in self.stages:
             samples = np.asarray(stage(samples, rng, others), np.float32)
@@ -65,7 +65,7 @@ class Channel:
 
 
 def parse(text: str) -> Channel:
-    """The channel that `text` describes. Raises SetupError that says what a stage may be."""
+    """Parse a channel. Raises SetupError that lists the possible stages."""
     names = [part.strip() for part in text.split("+")]
     return Channel(
         name="+".join(names), stages=tuple(stage for name in names for stage in _stage(name, text))
@@ -96,7 +96,10 @@ def _stage(name: str, text: str) -> list[Stage]:
 
 
 def band(samples: Samples, low_hz: float, high_hz: float) -> Samples:
-    """Pass low_hz to high_hz; flanks are half a cosine, 100 Hz wide, half amplitude at the edge; no delay."""
+    """Filter to the band from low_hz to high_hz, without delay.
+
+    Flanks are half a cosine, 100 Hz wide, with half amplitude at the edge.
+    """
     size = len(samples) + RATE_HZ // 10  # room for the filter's ringing, so that the end is not in the start
     hz = np.fft.rfftfreq(size, 1 / RATE_HZ)
     gain = _flank((hz - low_hz) / _EDGE_HZ) * _flank((high_hz - hz) / _EDGE_HZ)
@@ -111,15 +114,15 @@ def lose_packets(
     percent: float,
     repeat: bool = True,
 ) -> Samples:
-    """Lose packets by Gilbert's model: a chain of two states, in the bad one every packet is lost.
+    """Drop packets by Gilbert's model: a chain of two states, in the bad one every packet is lost.
 
-    Concealed by the last packet that arrived, 3 dB softer each time, or by silence.
+    They are concealed by the last packet that arrived, 3 dB softer each time, or by silence.
     """
     out = samples.copy()
     last = np.zeros(PACKET, np.float32)
-    for number, gone in enumerate(lost_packets(-(-len(samples) // PACKET), percent / 100, rng)):
+    for number, lost in enumerate(lost_packets(-(-len(samples) // PACKET), percent / 100, rng)):
         part = out[number * PACKET : (number + 1) * PACKET]
-        if not gone:
+        if not lost:
             last[: len(part)] = part
             continue
         last *= np.float32(_CONCEAL_FADE if repeat else 0)
@@ -128,7 +131,7 @@ def lose_packets(
 
 
 def lost_packets(count: int, share: float, rng: np.random.Generator) -> list[bool]:
-    """Which packets are lost: `share` of them in the long run, in bursts of two on average."""
+    """Draw the lost packets: `share` of them in the long run, in bursts of two on average."""
     leave = 1 / MEAN_BURST_PACKETS
     enter = share * leave / (1 - share)
     bad = bool(rng.random() < share)
@@ -140,7 +143,7 @@ def lost_packets(count: int, share: float, rng: np.random.Generator) -> list[boo
 
 
 def add_noise(samples: Samples, noise: Samples, snr_db: float) -> Samples:
-    """Noise at `snr_db` below active speech; both [n]. Silence on either side stays as it is."""
+    """Add noise at `snr_db` below active speech; both [n]. Silence on either side is unchanged."""
     power = float(np.mean(np.square(noise, dtype=np.float64)))
     level = active_power(samples) * 10 ** (-snr_db / 10)
     gain = math.sqrt(level / power) if power > 0 else 0.0
@@ -148,7 +151,7 @@ def add_noise(samples: Samples, noise: Samples, snr_db: float) -> Samples:
 
 
 def active_power(samples: Samples) -> float:
-    """Mean square of the 20 ms frames within 30 dB of the loud ones: speech without its pauses."""
+    """Compute the mean square of the 20 ms frames within 30 dB of the loud ones, leaving out pauses."""
     frames = samples[: len(samples) // PACKET * PACKET].reshape(-1, PACKET).astype(np.float64)
     if len(frames) == 0:
         return 0.0
@@ -172,7 +175,7 @@ def _pink(samples: Samples, rng: np.random.Generator, others: Sequence[Samples],
 def _babble(
     samples: Samples, rng: np.random.Generator, others: Sequence[Samples], *, snr_db: float
 ) -> Samples:
-    """All the others at once, equally loud, each from a random point on and round and round."""
+    """Add all the others at once, equally loud, each repeated from a random point."""
     crowd = np.zeros(len(samples), np.float32)
     for other in others:
         power = active_power(other)
@@ -194,8 +197,10 @@ def _reverb(
 
 
 def room_response(rt60_s: float, rng: np.random.Generator) -> Samples:
-    """The direct sound, then noise that falls by 60 dB in `rt60_s`, as strong altogether as the direct sound
-    (Polack's model of late reverberation); [rt60_s * 8000]."""
+    """Build a room response (Polack's model of late reverberation); [rt60_s * 8000].
+
+    The direct sound, then noise that falls by 60 dB in `rt60_s` and has the same total power.
+    """
     time_s = np.arange(int(rt60_s * RATE_HZ)) / RATE_HZ
     response = rng.standard_normal(len(time_s)) * 10 ** (-3 * time_s / rt60_s)
     response[time_s < _TAIL_STARTS_S] = 0

@@ -1,4 +1,4 @@
-"""Recordings cut into pieces of so much net speech, and pieces turned into templates."""
+"""Cut recordings into pieces with a given net speech, and make templates of pieces."""
 
 from __future__ import annotations
 
@@ -12,22 +12,23 @@ from numpy.typing import NDArray
 from sonant.errors import NotEnoughSpeech
 from sonant.voice.audio.recording import RATE_HZ
 from sonant.voice.models import Models
-from sonant.voice.models.embedding import WINDOW_S, Embedder, Embedding, embed
-from sonant.voice.quality import Quality, clipping_share, frame_power, highpass_300hz, snr_db
+from sonant.voice.models.embedding import WINDOW_S, Embedder, embed
+from sonant.voice.quality import frame_power, measure
+from sonant.voice.sample import VoiceSample
 from sonant.voice.speech import SpeechDetector
 
 Samples = NDArray[np.float32]
 
 PASSES = 5
-"""Times that short recordings are put together anew, in another order, while pieces are missing."""
+"""Orders in which short recordings are joined, at most, while pieces are missing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Heard:
-    """A recording, and where there is speech in it."""
+class SegmentedRecording:
+    """A recording with its segments of speech."""
 
     source: str
-    """Which recording: pieces that share one are never compared as genuine."""
+    """The recording's name: pieces that share one are never compared as genuine."""
     samples: Samples
     """Shape [n] at 8 kHz, pauses included."""
     spans: tuple[tuple[int, int], ...]
@@ -35,34 +36,27 @@ class Heard:
 
     @property
     def net_samples(self) -> int:
+        """Samples of speech."""
         return sum(end - start for start, end in self.spans)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Piece:
-    """What a reference or a probe is made from: audio of one person, as recorded."""
+    """Audio of one person, as recorded, for a reference or a probe."""
 
     speaker: str
     sources: frozenset[str]
     samples: Samples = field(repr=False)
     """Shape [n] at 8 kHz, pauses included."""
     net_speech_s: float
-    """Net speech in it, found before any channel was applied."""
+    """Its net speech before any channel was applied."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Template:
-    """What is compared: an embedding and the quality of the speech that it was made from."""
-
-    embedding: Embedding
-    quality: Quality
-
-
-def hear(source: str, samples: Samples, models: Models) -> Heard:
+def segment_recording(source: str, samples: Samples, models: Models) -> SegmentedRecording:
     """Find the speech in a recording at 8 kHz."""
     detector = SpeechDetector(models)
-    spans = [*detector.feed(samples), *detector.finish()]
-    return Heard(
+    spans = [*detector.push(samples), *detector.finish()]
+    return SegmentedRecording(
         source=source,
         samples=samples,
         spans=tuple((start, min(end, len(samples))) for start, end in spans),
@@ -71,23 +65,23 @@ def hear(source: str, samples: Samples, models: Models) -> Heard:
 
 def cut(
     speaker: str,
-    recordings: Sequence[Heard],
+    recordings: Sequence[SegmentedRecording],
     *,
     net_speech_s: float,
     at_most: int,
     rng: np.random.Generator,
     passes: int = 1,
 ) -> list[Piece]:
-    """Pieces with exactly `net_speech_s` seconds of net speech, at most `at_most`.
+    """Cut at most `at_most` pieces with exactly `net_speech_s` seconds of net speech.
 
-    Recordings that hold enough are cut by themselves; shorter ones, and what is left of longer ones, are
-    joined in random order. With more `passes`, short recordings are joined again in other orders until there
-    are enough pieces; those overlap each other.
+    Recordings that hold enough are cut by themselves; shorter ones, and remainders of longer ones, are joined
+    in random order. With more `passes`, short recordings are joined again in other orders until there are
+    enough pieces; those overlap each other.
     """
     need = round(net_speech_s * RATE_HZ)
-    found: list[list[Heard]] = []
-    short: list[Heard] = []
-    left_over: list[Heard] = []
+    found: list[list[SegmentedRecording]] = []
+    short: list[SegmentedRecording] = []
+    left_over: list[SegmentedRecording] = []
     for recording in _shuffled(recordings, rng):
         if recording.net_samples < need:
             short.append(recording)
@@ -114,8 +108,8 @@ def cut(
     ]
 
 
-def beginning(speaker: str, recording: Heard, net_speech_s: float | None) -> Piece:
-    """The first `net_speech_s` seconds of net speech of a recording, or all of it."""
+def beginning(speaker: str, recording: SegmentedRecording, net_speech_s: float | None) -> Piece:
+    """Cut off the first `net_speech_s` seconds of net speech of a recording, or take all of it."""
     need = recording.net_samples if net_speech_s is None else round(net_speech_s * RATE_HZ)
     head = recording if recording.net_samples <= need else split(recording, need)[0]
     return Piece(
@@ -126,8 +120,8 @@ def beginning(speaker: str, recording: Heard, net_speech_s: float | None) -> Pie
     )
 
 
-def split(recording: Heard, net: int) -> tuple[Heard, Heard]:
-    """In two, where `net` samples of speech have passed."""
+def split(recording: SegmentedRecording, net: int) -> tuple[SegmentedRecording, SegmentedRecording]:
+    """Split a recording after `net` samples of speech."""
     passed = 0
     at = len(recording.samples)
     for start, end in recording.spans:
@@ -138,23 +132,23 @@ def split(recording: Heard, net: int) -> tuple[Heard, Heard]:
     head = tuple((start, min(end, at)) for start, end in recording.spans if start < at)
     tail = tuple((max(start, at) - at, end - at) for start, end in recording.spans if end > at)
     return (
-        Heard(source=recording.source, samples=recording.samples[:at], spans=head),
-        Heard(source=recording.source, samples=recording.samples[at:], spans=tail),
+        SegmentedRecording(source=recording.source, samples=recording.samples[:at], spans=head),
+        SegmentedRecording(source=recording.source, samples=recording.samples[at:], spans=tail),
     )
 
 
 def template(
     samples: Samples, models: Models, *, net_speech_s: float | None, embedder: Embedder | None = None
-) -> Template:
-    """Audio as the far end hears it to a template, by the steps of an enrollment.
+) -> VoiceSample:
+    """Make a template of audio from the far end of a channel, by the steps of an enrollment.
 
-    Speech is looked for anew, since the channel may hide it; of what is found the first `net_speech_s`
-    seconds are used, or less if there is less. `embedder` stands in for the model that ships. Raises
-    AudioError when nothing can be embedded: a failure to acquire.
+    Speech is detected anew, since the channel may hide it; the first `net_speech_s` seconds of it are used,
+    or less if there is less. `embedder` replaces the shipped model. Raises AudioError when nothing can be
+    embedded: a failure to acquire.
     """
     embedder = embedder or partial(embed, models=models)
     detector = SpeechDetector(models)
-    spans = [*detector.feed(samples), *detector.finish()]
+    spans = [*detector.push(samples), *detector.finish()]
     found = [samples[start:end] for start, end in spans]
     speech = np.concatenate([np.empty(0, np.float32), *found])
     if net_speech_s is not None:
@@ -162,21 +156,19 @@ def template(
     if len(speech) < WINDOW_S * RATE_HZ:
         raise NotEnoughSpeech(len(speech) / RATE_HZ, WINDOW_S)
     power = frame_power(samples)
-    return Template(
-        embedding=embedder(speech),
-        quality=Quality(
-            net_speech_s=len(speech) / RATE_HZ,
-            duration_s=len(samples) / RATE_HZ,
-            snr_db=snr_db(power, detector.probabilities[: len(power)]),
-            clipping_share=clipping_share(speech),
-            highpass_300hz=highpass_300hz(speech),
-        ),
+    quality = measure(
+        speech,
+        power=power,
+        probability=detector.probabilities[: len(power)],
+        duration_s=len(samples) / RATE_HZ,
     )
+    embedding = embedder(speech)
+    return VoiceSample(model_id=embedding.model_id, vector=embedding.vector, quality=quality)
 
 
-def _joined(recordings: Iterable[Heard], need: int) -> list[list[Heard]]:
-    found: list[list[Heard]] = []
-    parts: list[Heard] = []
+def _joined(recordings: Iterable[SegmentedRecording], need: int) -> list[list[SegmentedRecording]]:
+    found: list[list[SegmentedRecording]] = []
+    parts: list[SegmentedRecording] = []
     have = 0
     for recording in recordings:
         rest = recording
@@ -190,5 +182,5 @@ def _joined(recordings: Iterable[Heard], need: int) -> list[list[Heard]]:
     return found
 
 
-def _shuffled(recordings: Sequence[Heard], rng: np.random.Generator) -> list[Heard]:
+def _shuffled(recordings: Sequence[SegmentedRecording], rng: np.random.Generator) -> list[SegmentedRecording]:
     return [recordings[index] for index in rng.permutation(len(recordings))]

@@ -1,4 +1,4 @@
-"""Recordings of one speaker to templates under every channel: the work that goes to processes."""
+"""Make templates of one speaker's recordings under every channel, in several processes."""
 
 from __future__ import annotations
 
@@ -17,63 +17,66 @@ import numpy as np
 from sonant.errors import AudioError, SetupError
 from sonant.evaluation import cutting
 from sonant.evaluation.channels import Channel, parse
-from sonant.evaluation.cutting import Heard, Piece, Template
+from sonant.evaluation.cutting import Piece, SegmentedRecording
 from sonant.settings import Audio
 from sonant.voice.audio.recording import RATE_HZ, decode
 from sonant.voice.models import Models, load_models
 from sonant.voice.models.embedding import Embedder
+from sonant.voice.sample import VoiceSample
 
 Use = Literal["reference", "probe"]
 Opener = Callable[[], Embedder]
-"""Opens the voice model under test, once in each process: it must be possible to send it there."""
+"""Opens the voice model under test, once in each process; it must be picklable."""
 
 BABBLE_S = 20.0
-"""So much of each of the others makes the babble."""
-_SPARE = 1.5  # recordings are read until there is so many times the speech that the pieces need
+"""Speech of each of the other speakers in the babble."""
+_RESERVE = 1.5  # recordings are read until they hold this multiple of the speech that the pieces need
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Wanted:
-    """What to make of a speaker's recordings."""
+class PieceRequest:
+    """The pieces to cut from a speaker's recordings."""
 
     use: Use
     net_speech_s: float | None
-    """None uses all of a recording; only for recordings taken whole."""
+    """Net speech per piece; None uses all of a recording, only for recordings taken whole."""
     at_most: int
     channels: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Task:
-    """One speaker's recordings, or one recording of a trial list."""
+    """The work on one speaker's recordings, or on one recording of a trial list."""
 
     speaker: str
     recordings: tuple[Path, ...]
     whole: bool
-    """Each recording is one piece; else they are cut and joined."""
-    wanted: tuple[Wanted, ...]
+    """Whether each recording is one piece; otherwise they are cut and joined."""
+    requests: tuple[PieceRequest, ...]
     others: tuple[Path, ...]
-    """Recordings of other people, for babble."""
+    """Recordings of other speakers, for babble."""
     seed: int
     audio: Audio
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Made:
-    """A piece, and its template under each channel; None where nothing could be embedded."""
+class PieceTemplates:
+    """A piece with its template under each channel; None where nothing could be embedded."""
 
     speaker: str
     use: Use
-    wanted_s: float | None
+    requested_s: float | None
     sources: frozenset[str]
-    templates: dict[str, Template | None]
+    templates: dict[str, VoiceSample | None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TaskResult:
-    made: tuple[Made, ...]
+    """The pieces of a task."""
+
+    templates: tuple[PieceTemplates, ...]
     unreadable: int
-    """Recordings that could not be decoded."""
+    """Number of recordings that could not be decoded."""
 
 
 def run_tasks(
@@ -83,9 +86,9 @@ def run_tasks(
     progress: Callable[[int, int], None],
     opener: Opener | None = None,
 ) -> Iterator[TaskResult]:
-    """Results in the order of the tasks. One worker is this process, more are others.
+    """Run tasks and yield results in their order. One worker is this process, more are others.
 
-    Without an `opener` the model that ships embeds. Raises SetupError if a process ends before its work does.
+    Without an `opener` the shipped model is used. Raises SetupError if a process ends early.
     """
     if workers <= 1 or len(tasks) <= 1:
         models = load_models()
@@ -94,7 +97,7 @@ def run_tasks(
             yield run_task(task, models, embedder)
             progress(done, len(tasks))
         return
-    # Started afresh: a forked child would inherit the parent's inference threads in an unknown state.
+    # Spawned: a forked child would inherit the parent's inference threads in an unknown state.
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(min(workers, len(tasks)), context, _start_worker, (opener,)) as pool:
         try:
@@ -104,7 +107,7 @@ def run_tasks(
         except BrokenProcessPool:
             raise SetupError(
                 "a process that embeds recordings was ended from outside or by the voice model: "
-                "with too little memory for all of them, fewer workers help"
+                "if memory is short, use fewer workers"
             ) from None
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
@@ -113,10 +116,10 @@ def run_tasks(
 
 def run_task(task: Task, models: Models, embedder: Embedder | None = None) -> TaskResult:
     """Hear, cut, degrade, embed."""
-    channels = {name: parse(name) for wanted in task.wanted for name in wanted.channels}
+    channels = {name: parse(name) for wanted in task.requests for name in wanted.channels}
     others = _others(task) if any(channel.babbles for channel in channels.values()) else []
     pieces, unreadable = pieces_of(task, models)
-    made = []
+    results = []
     for number, (wanted, piece) in enumerate(pieces):
         templates = {
             name: _template(
@@ -130,45 +133,45 @@ def run_task(task: Task, models: Models, embedder: Embedder | None = None) -> Ta
             )
             for name in wanted.channels
         }
-        made.append(
-            Made(
+        results.append(
+            PieceTemplates(
                 speaker=task.speaker,
                 use=wanted.use,
-                wanted_s=wanted.net_speech_s,
+                requested_s=wanted.net_speech_s,
                 sources=piece.sources,
                 templates=templates,
             )
         )
-    return TaskResult(made=tuple(made), unreadable=unreadable)
+    return TaskResult(templates=tuple(results), unreadable=unreadable)
 
 
-def pieces_of(task: Task, models: Models) -> tuple[list[tuple[Wanted, Piece]], int]:
-    """The pieces that a task asks for, as recorded, and how many recordings could not be read."""
+def pieces_of(task: Task, models: Models) -> tuple[list[tuple[PieceRequest, Piece]], int]:
+    """Cut the pieces of a task, as recorded, and count the recordings that could not be read."""
     rng = np.random.default_rng([task.seed, _crc(task.speaker)])
-    enough = _SPARE * RATE_HZ * sum((want.net_speech_s or 0) * want.at_most for want in task.wanted)
-    heard: list[Heard] = []
+    enough = _RESERVE * RATE_HZ * sum((want.net_speech_s or 0) * want.at_most for want in task.requests)
+    segmented: list[SegmentedRecording] = []
     unreadable = 0
     for index in rng.permutation(len(task.recordings)):
-        if not task.whole and sum(recording.net_samples for recording in heard) > enough:
+        if not task.whole and sum(recording.net_samples for recording in segmented) > enough:
             break
         try:
             samples = read(task.recordings[index], task.audio)
-            heard.append(cutting.hear(str(task.recordings[index]), samples, models))
+            segmented.append(cutting.segment_recording(str(task.recordings[index]), samples, models))
         except AudioError:
             unreadable += 1
     if task.whole:
         whole = [
             (want, cutting.beginning(task.speaker, recording, want.net_speech_s))
-            for want in task.wanted
-            for recording in heard
+            for want in task.requests
+            for recording in segmented
         ]
         return whole, unreadable
     return [
         (want, piece)
-        for want in task.wanted
+        for want in task.requests
         for piece in cutting.cut(
             task.speaker,
-            heard,
+            segmented,
             net_speech_s=want.net_speech_s or 0,
             at_most=want.at_most,
             rng=rng,
@@ -178,7 +181,7 @@ def pieces_of(task: Task, models: Models) -> tuple[list[tuple[Wanted, Piece]], i
 
 
 def read(file: Path, limits: Audio) -> cutting.Samples:
-    """The first channel of a recording at 8 kHz. Raises AudioError, also for a file that cannot be read."""
+    """Decode the first channel of a recording at 8 kHz. Raises AudioError, also for unreadable files."""
     try:
         if file.stat().st_size > limits.max_file_bytes:
             raise AudioError(f"file is larger than {limits.max_file_bytes:,} bytes")
@@ -191,12 +194,12 @@ def read(file: Path, limits: Audio) -> cutting.Samples:
 def _template(
     piece: Piece,
     channel: Channel,
-    wanted: Wanted,
+    wanted: PieceRequest,
     seed: tuple[int, ...],
     others: Sequence[cutting.Samples],
     models: Models,
     embedder: Embedder | None,
-) -> Template | None:
+) -> VoiceSample | None:
     degraded = channel.apply(piece.samples, seed=(*seed, _crc(channel.name)), others=others)
     try:
         return cutting.template(degraded, models, net_speech_s=wanted.net_speech_s, embedder=embedder)
@@ -228,7 +231,7 @@ def _start_worker(opener: Opener | None) -> None:
 
 @cache
 def _opened() -> tuple[Models, Embedder | None]:
-    """Opened with the first task, whose result can say what is wrong; a pool's initializer cannot."""
+    """Open the models with the first task, which can report a fault; a pool's initializer cannot."""
     return load_models(), None if _opener is None else _opener()
 
 

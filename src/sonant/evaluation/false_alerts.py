@@ -1,8 +1,8 @@
-"""How often honest callers would be flagged against a list of fraudsters that they are not on. Pure.
+"""Measure how often honest callers are flagged against lists of fraudsters that they are not on.
 
-There are never as many real voices as a long list holds. What is missing is made: a real voice moved by a
-part (`MOVE`) of the difference between two other real ones, so in a direction in which people differ. Such
-voices are no evidence of how alike people are; how they compare with real ones is told beside the result
+There are never as many real voices as a long list holds. The missing ones are synthetic: a real voice moved
+by a part (`MOVE`) of the difference between two other real ones, in a direction in which people differ. Such
+voices are no evidence of how similar people are; the result states how they compare with real ones
 (`Alerts.real_share`, `Alerts.made_share`).
 """
 
@@ -17,16 +17,18 @@ from numpy.typing import NDArray
 from sonant.errors import SetupError
 from sonant.evaluation.bootstrap import CONFIDENCE, Interval
 from sonant.voice.calibration.model import Calibration, Tail
-from sonant.voice.risk import known_fraudster_risk
+from sonant.voice.sample import VoiceSample
+from sonant.voice.scoring import known_fraudster_risk
 
 THRESHOLD = 50
 LISTS = 20
-"""Lists drawn for each call."""
+"""Random lists per call."""
 REPLICATES = 200
 MOVE = 0.2
-"""How far made voices lie from a real one. Chosen on the 100 people of the shipped calibration, so that made
-ones reach high similarities as often as real ones do: those of one in a hundred 0.77 % of them (real ones
-0.82 %), of one in a thousand 0.09 % (0.10 %); moved by half of the difference 0.48 % and 0.03 %."""
+"""Distance of synthetic voices from a real one, as a part of the difference. Chosen on the 100 people of
+the shipped calibration so that they reach high similarities as often as real ones do: those of one in a
+hundred 0.77 % of them (real ones 0.82 %), of one in a thousand 0.09 % (0.10 %); with half of the difference
+0.48 % and 0.03 %."""
 _FEWEST = 3
 
 Floats = NDArray[np.float64]
@@ -34,70 +36,67 @@ Indices = NDArray[np.intp]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Voice:
-    """One recording's embedding: a call, or a fraudster's voiceprint."""
+class PersonVoice:
+    """The embedding of a call, or of a fraudster's recording."""
 
     person: int
-    kin: int
-    """People of one kin are not compared: they may be one person."""
-    vector: NDArray[np.float32]
-    """Unit length, [d]."""
-    speech_s: float
-    snr_db: float
-    highpass_300hz: bool = False
+    group: int
+    """People of one group are not compared: they may be one person."""
+    sample: VoiceSample
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Alerts:
-    """What came out for one size of list."""
+    """The result for one size of list."""
 
     size: int
     people: int
     calls: int
     lists: int
-    """Calls times lists: each call is compared with several lists."""
+    """Comparisons of a call with a list: calls times lists."""
     real_on_list: float
     """Real voices on a list, on average."""
     flagged: int
-    """Of `lists`."""
+    """The comparisons that raised an alert."""
     interval: Interval | None
-    """Of the share, people drawn anew; None with fewer than three."""
+    """Interval of the share, people resampled; None with fewer than three."""
     real_share: float
-    """Share of comparisons with a real voice that the calibration takes for one in a hundred or rarer."""
+    """Share of comparisons with a real voice that reach the similarity of one stranger in a hundred."""
     made_share: float
-    """The same with made ones."""
+    """The same share with synthetic voices."""
 
     @property
     def share(self) -> float:
+        """The share of comparisons that raised an alert."""
         return self.flagged / self.lists
 
 
 def false_alerts(
-    calls: Sequence[Voice],
-    fraudsters: Sequence[Voice],
+    calls: Sequence[PersonVoice],
+    fraudsters: Sequence[PersonVoice],
     calibration: Calibration,
     sizes: Sequence[int],
     *,
     seed: int,
     replicates: int = REPLICATES,
 ) -> list[Alerts]:
-    """Compare every call with lists of other people, one voiceprint a person, filled up with made voices.
+    """Compare every call with lists of other people, one voiceprint each, completed with synthetic voices.
 
-    Raises SetupError when some call has fewer than three other people to be compared with.
+    Raises SetupError when a call has fewer than three other people to compare with.
     """
     table = _Table(calls, fraudsters, calibration, sizes)
-    everybody = np.unique([voice.person for voice in (*calls, *fraudsters)])
+    all_people = np.unique([voice.person for voice in (*calls, *fraudsters)])
     rng = np.random.default_rng(seed)
-    flagged, lists, real = table.count(everybody, rng)
+    flagged, lists, real = table.count(all_people, rng)
     shares = []
-    for _ in range(replicates if len(everybody) >= _FEWEST else 0):
-        drawn = rng.choice(everybody, len(everybody))
+    for _ in range(replicates if len(all_people) >= _FEWEST else 0):
+        drawn = rng.choice(all_people, len(all_people))
         some, of, _ = table.count(drawn, rng)
         if of:
             shares.append(some / of)
     tail = 100 * (1 - CONFIDENCE) / 2
     spread = np.percentile(shares, [tail, 100 - tail], axis=0) if shares else None
-    one_real, one_made = table.one_in_a_hundred(rng)
+    one_real, one_synthetic = table.one_in_a_hundred(rng)
     return [
         Alerts(
             size=size,
@@ -110,39 +109,36 @@ def false_alerts(
             if spread is None
             else Interval(low=float(spread[0, place]), high=float(spread[1, place])),
             real_share=one_real,
-            made_share=one_made,
+            made_share=one_synthetic,
         )
         for place, size in enumerate(sizes)
     ]
 
 
 class _Table:
-    """All similarities that lists are drawn from: those of made voices follow from those of real ones."""
+    """Holds the similarities of real voices, from which those of synthetic ones follow."""
 
     def __init__(
         self,
-        calls: Sequence[Voice],
-        fraudsters: Sequence[Voice],
+        calls: Sequence[PersonVoice],
+        fraudsters: Sequence[PersonVoice],
         calibration: Calibration,
         sizes: Sequence[int],
     ) -> None:
         ordered = sorted(fraudsters, key=lambda voice: voice.person)
-        asked = np.stack([voice.vector for voice in calls]).astype(np.float64)
-        known = np.stack([voice.vector for voice in ordered]).astype(np.float64)
-        self._similar, self._between = asked @ known.T, known @ known.T
+        queries = np.stack([voice.sample.vector for voice in calls]).astype(np.float64)
+        known = np.stack([voice.sample.vector for voice in ordered]).astype(np.float64)
+        self._similar, self._between = queries @ known.T, known @ known.T
         self._caller = np.array([voice.person for voice in calls])
-        self._kin = {voice.person: voice.kin for voice in (*calls, *ordered)}
+        self._group = {voice.person: voice.group for voice in (*calls, *ordered)}
         persons = np.array([voice.person for voice in ordered])
-        #: By person: the first of the voiceprints, and how many there are.
+        #: By person: the index of the first voiceprint, and their number.
         self._prints = {
             person: (int(np.searchsorted(persons, person)), int(np.count_nonzero(persons == person)))
             for person in set(persons.tolist())
         }
         self._sizes = tuple(sizes)
-        tails = [
-            calibration.tail(voice.speech_s, voice.snr_db, highpass_300hz=voice.highpass_300hz)
-            for voice in calls
-        ]
+        tails = [calibration.tail_for(voice.sample.quality) for voice in calls]
         #: The least similarity that flags a call, by size of list; [sizes, calls].
         self._alarm = np.array([[_least_flagged(size, tail) for tail in tails] for size in sizes])
         self._rare = np.array([tail.similarity_at(-2.0) for tail in tails])
@@ -152,10 +148,9 @@ class _Table:
                 raise SetupError(f"lists need {_FEWEST} people besides the caller, there are {others}")
 
     def count(self, people: Indices, rng: np.random.Generator) -> tuple[Indices, int, Floats]:
-        """Calls flagged by size of list, calls times lists, real voices on a list by size.
+        """Count calls flagged by size of list, calls times lists, and real voices on a list by size.
 
-        Of `people` some may stand twice (a bootstrap's): their calls then count twice, and they can be on a
-        list twice.
+        `people` may repeat (in a bootstrap): their calls then count twice, and they can be on a list twice.
         """
         flagged, lists = np.zeros(len(self._sizes), np.intp), 0
         real = np.zeros(len(self._sizes))
@@ -172,39 +167,41 @@ class _Table:
                 for place, size in enumerate(self._sizes):
                     best = near[:, :size].max(axis=1)
                     if size > len(others):
-                        made = self._made(call, prints[0], (LISTS, size - len(others)), rng)
-                        best = np.maximum(best, made.max(axis=1))
+                        synthetic = self._synthetic(call, prints[0], (LISTS, size - len(others)), rng)
+                        best = np.maximum(best, synthetic.max(axis=1))
                     real[place] += LISTS * min(size, len(others))
                     flagged[place] += np.count_nonzero(best >= self._alarm[place, call])
         return flagged, lists, real / max(lists, 1)
 
     def one_in_a_hundred(self, rng: np.random.Generator) -> tuple[float, float]:
-        """Shares of comparisons that the calibration takes for 1 % or rarer: with real voices, with made."""
-        real, made = [], []
+        """Compute the shares of comparisons at 1 % of strangers or rarer: with real and synthetic voices."""
+        real, synthetic = [], []
         for call, person in enumerate(self._caller.tolist()):
             spans = [span for one, span in self._prints.items() if self._compared(person, one)]
             prints = np.concatenate([np.arange(first, first + many) for first, many in spans])
             real.append(np.mean(self._similar[call, prints] >= self._rare[call]))
-            made.append(np.mean(self._made(call, prints, (2000,), rng) >= self._rare[call]))
-        return float(np.mean(real)), float(np.mean(made))
+            synthetic.append(np.mean(self._synthetic(call, prints, (2000,), rng) >= self._rare[call]))
+        return float(np.mean(real)), float(np.mean(synthetic))
 
     def _compared(self, person: int, one: int) -> bool:
-        return one in self._prints and self._kin[one] != self._kin[person]
+        return one in self._prints and self._group[one] != self._group[person]
 
-    def _made(self, call: int, prints: Indices, shape: tuple[int, ...], rng: np.random.Generator) -> Floats:
-        """Similarities of a call to made voices: a + MOVE * (b - c) of three voiceprints, at unit length.
+    def _synthetic(
+        self, call: int, prints: Indices, shape: tuple[int, ...], rng: np.random.Generator
+    ) -> Floats:
+        """Compute a call's similarities to synthetic voices: a + MOVE * (b - c) of three voiceprints.
 
-        The vectors themselves are not needed: all is sums of products of real ones.
+        All are of unit length. The vectors are not needed: everything is a sum of products of real ones.
         """
         one, two, three = prints[rng.integers(len(prints), size=(3, *shape))]
         near, between = self._similar[call], self._between
-        apart, aside = 1 - between[two, three], between[one, two] - between[one, three]
-        length = np.sqrt(np.maximum(1 + 2 * MOVE * (MOVE * apart + aside), 1e-9))
+        distance, offset = 1 - between[two, three], between[one, two] - between[one, three]
+        length = np.sqrt(np.maximum(1 + 2 * MOVE * (MOVE * distance + offset), 1e-9))
         return np.asarray((near[one] + MOVE * (near[two] - near[three])) / length)
 
 
 def _least_flagged(size: int, tail: Tail) -> float:
-    """The least similarity whose risk on a list of `size` reaches the threshold, by halving."""
+    """Find the least similarity whose risk on a list of `size` reaches the threshold, by bisection."""
     low, high = -1.0, 1.0
     for _ in range(30):
         middle = (low + high) / 2

@@ -1,4 +1,4 @@
-"""Scores of a condition to the figures of a report, each with its interval or the reason why it has none."""
+"""Compute the figures of a report from scores, each with its interval or the reason for a missing value."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from sonant.evaluation import bootstrap, metrics
 from sonant.evaluation.bootstrap import Comparisons, Interval
 from sonant.evaluation.metrics import Floats
 from sonant.evaluation.run import Outcome
-from sonant.evaluation.trials import Facts
+from sonant.evaluation.trials import SpeakerInfo
 
 THRESHOLDS = (80, 90, 95)
 NOT_CALIBRATED = "scores are not calibrated"
@@ -22,34 +22,34 @@ _SEED = 7
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Figure:
-    """One number, as far as the data bear it."""
+    """One figure, as far as the data support it."""
 
     value: float | None
     low: float | None = None
     """95 % interval over speakers; None when there are under three."""
     high: float | None = None
     rough: bool = False
-    """Fewer than 30 errors are behind it: no more than its order of magnitude is known."""
+    """Whether fewer than 30 errors support it, so that only its order of magnitude is known."""
     unsupported_reason: str = ""
-    """Why there is no value."""
+    """The reason for a missing value."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Result:
-    """Everything that is said of one condition, or of one group of speakers under it."""
+    """The figures of one condition, or of one group of speakers under it."""
 
     outcome: Outcome
     group: str
     """`all`, or such as `gender F`."""
     speakers: int
     genuine: int
-    """Comparisons made; those that failed for want of speech are not among them."""
+    """Number of genuine comparisons, without those that failed for lack of speech."""
     impostor: int
     figures: Mapping[str, Figure]
-    """By name: see `NAMES`."""
+    """Figures by name; see `NAMES`."""
 
     def scores(self, values: Floats) -> tuple[Floats, Floats]:
-        """Genuine and impostor ones of one of the outcome's columns, failures left out."""
+        """Split one of the outcome's columns into genuine and impostor values, without failures."""
         there = ~np.isnan(values)
         return values[there & self.outcome.genuine], values[there & ~self.outcome.genuine]
 
@@ -65,38 +65,37 @@ NAMES: Mapping[str, str] = {
     "calibration_loss": "calibration loss",
 }
 RATES = frozenset(name for name in NAMES if name.startswith(("eer", "fnmr", "far", "frr")))
-"""Figures that are shares, shown in percent."""
+"""Figures that are rates, shown in percent."""
 
 
 def nominal_far(score: float) -> float:
-    """The FAR that a score stands for: 10 % at 50, 1 % at 80, 0.1 % at 90, 0.001 % at 100, between them
-    linear in log10 FAR."""
+    """Convert a score to its FAR: 10 % at 50, 1 % at 80, 0.1 % at 90, 0.001 % at 100, log-linear between."""
     return float(10 ** np.interp(score, [50, 80, 90, 100], [-1, -2, -3, -5]))
 
 
-def results(outcome: Outcome, facts: Mapping[str, Facts]) -> list[Result]:
-    """The figures of all comparisons, then of those within each gender and each channel that is known.
+def results(outcome: Outcome, facts: Mapping[str, SpeakerInfo]) -> list[Result]:
+    """Compute the figures of all comparisons, then of those within each known gender and channel.
 
-    A group that has no genuine or no impostor comparisons is left out.
+    A group without genuine or without impostor comparisons is left out.
     """
-    found = [_result(outcome, "all", len(_taking_part(outcome)))]
+    found = [_result(outcome, "all", len(_participants(outcome)))]
     for kind in ("gender", "channel"):
-        of = np.array([getattr(facts.get(name, Facts()), kind) for name in outcome.speakers])
+        of = np.array([getattr(facts.get(name, SpeakerInfo()), kind) for name in outcome.speakers])
         for value in sorted(set(of.tolist()) - {""}):
             part = _only(outcome, of == value)
             if part is not None:
-                found.append(_result(part, f"{kind} {value}", len(_taking_part(part))))
+                found.append(_result(part, f"{kind} {value}", len(_participants(part))))
     return found
 
 
 def _result(outcome: Outcome, group: str, speakers: int) -> Result:
-    comparisons = _comparisons(outcome, outcome.raw, keep_failed=False)
+    comparisons = _comparisons(outcome, outcome.raw, with_failed=False)
     figures = dict.fromkeys(NAMES, Figure(value=None, unsupported_reason=NOT_CALIBRATED))
-    figures |= _of_order(comparisons)
+    figures |= _ranking_figures(comparisons)
     if outcome.score is not None:
-        figures |= _at_thresholds(_comparisons(outcome, outcome.score, keep_failed=True))
+        figures |= _threshold_figures(_comparisons(outcome, outcome.score, with_failed=True))
     if outcome.llr is not None:
-        figures |= _of_ratios(_comparisons(outcome, outcome.llr, keep_failed=False))
+        figures |= _likelihood_figures(_comparisons(outcome, outcome.llr, with_failed=False))
     return Result(
         outcome=outcome,
         group=group,
@@ -107,8 +106,8 @@ def _result(outcome: Outcome, group: str, speakers: int) -> Result:
     )
 
 
-def _of_order(comparisons: Comparisons) -> dict[str, Figure]:
-    """Figures that only the order of the scores decides."""
+def _ranking_figures(comparisons: Comparisons) -> dict[str, Figure]:
+    """Compute the figures that depend only on the order of the scores."""
     genuine, impostor = len(comparisons.genuine), len(comparisons.impostor)
     curve = metrics.det(comparisons.genuine, comparisons.impostor)
     needed = {"min_dcf_0.01": 0.01, "min_dcf_0.001": 0.001, "fnmr_at_fmr_0.001": 0.001}
@@ -149,8 +148,8 @@ def _of_order(comparisons: Comparisons) -> dict[str, Figure]:
     return figures
 
 
-def _at_thresholds(transactions: Comparisons) -> dict[str, Figure]:
-    """FAR and FRR where the score reads 80, 90, 95. A probe without a template is never accepted."""
+def _threshold_figures(transactions: Comparisons) -> dict[str, Figure]:
+    """Compute FAR and FRR at scores of 80, 90, 95. A probe without a template is never accepted."""
 
     def rates(g: Floats | None, i: Floats | None) -> dict[str, Floats]:
         found = {}
@@ -170,8 +169,8 @@ def _at_thresholds(transactions: Comparisons) -> dict[str, Figure]:
     return figures
 
 
-def _of_ratios(ratios: Comparisons) -> dict[str, Figure]:
-    """Cllr, and how much of it a better calibration of these ratios would take away."""
+def _likelihood_figures(ratios: Comparisons) -> dict[str, Figure]:
+    """Compute Cllr and the part of it that the best calibration of these ratios would remove."""
     genuine, impostor = ratios.genuine, ratios.impostor
     spread = bootstrap.intervals(
         ratios, lambda g, i: {"cllr": metrics.cllr(genuine, impostor, g, i)}, seed=_SEED
@@ -196,7 +195,7 @@ def _each(take: Mapping[str, Callable[[metrics.Det], Floats]], curve: metrics.De
 
 
 def _rate(value: float, count: int, interval: Interval | None) -> Figure:
-    """A share of `count` comparisons. No error among them does not mean none: at most 3 / count."""
+    """Build the figure of a rate over `count` comparisons; without an error its bound is 3 / count."""
     figure = _figure(value, interval, rough=metrics.rough(count, value))
     if value > 0 or figure.high is None:
         return figure
@@ -217,49 +216,49 @@ def _if_supported(impostor: int, rate: float, figure: Figure) -> Figure:
     return figure
 
 
-def _comparisons(outcome: Outcome, values: Floats, *, keep_failed: bool) -> Comparisons:
-    """The outcome's comparisons by one of its columns. Speakers are numbered anew, those that take part."""
-    kept = np.ones(len(values), np.bool_) if keep_failed else ~np.isnan(values)
+def _comparisons(outcome: Outcome, values: Floats, *, with_failed: bool) -> Comparisons:
+    """Select the comparisons of one of the outcome's columns; speakers that take part are renumbered."""
+    mask = np.ones(len(values), np.bool_) if with_failed else ~np.isnan(values)
     values = np.where(np.isnan(values), -np.inf, values)
-    genuine, impostor = kept & outcome.genuine, kept & ~outcome.genuine
+    genuine, impostor = mask & outcome.genuine, mask & ~outcome.genuine
     number = np.full(len(outcome.speakers), -1, np.intp)
-    there = _taking_part(outcome)
+    there = _participants(outcome)
     number[there] = np.arange(len(there))
-    whose = np.stack([number[outcome.reference_speaker], number[outcome.probe_speaker]], axis=1)
+    pair_speakers = np.stack([number[outcome.reference_speaker], number[outcome.probe_speaker]], axis=1)
     return Comparisons(
         genuine=values[genuine],
         impostor=values[impostor],
-        genuine_speaker=whose[genuine, 0],
-        impostor_speakers=whose[impostor],
+        genuine_speaker=pair_speakers[genuine, 0],
+        impostor_speakers=pair_speakers[impostor],
         speakers=len(there),
     )
 
 
-def _taking_part(outcome: Outcome) -> NDArray[np.intp]:
+def _participants(outcome: Outcome) -> NDArray[np.intp]:
     return np.unique(np.concatenate([outcome.reference_speaker, outcome.probe_speaker]))
 
 
 def _only(outcome: Outcome, member: NDArray[np.bool_]) -> Outcome | None:
-    """The comparisons in which both are members; None without a genuine or an impostor one."""
-    kept = member[outcome.reference_speaker] & member[outcome.probe_speaker]
-    there = kept & ~np.isnan(outcome.raw)
+    """Select comparisons of two members; None without a genuine or an impostor one."""
+    mask = member[outcome.reference_speaker] & member[outcome.probe_speaker]
+    there = mask & ~np.isnan(outcome.raw)
     if not ((there & outcome.genuine).any() and (there & ~outcome.genuine).any()):
         return None
 
     def of(values: Floats | None) -> Floats | None:
-        return None if values is None else values[kept]
+        return None if values is None else values[mask]
 
     return replace(
         outcome,
-        reference_speaker=outcome.reference_speaker[kept],
-        probe_speaker=outcome.probe_speaker[kept],
-        genuine=outcome.genuine[kept],
-        raw=outcome.raw[kept],
+        reference_speaker=outcome.reference_speaker[mask],
+        probe_speaker=outcome.probe_speaker[mask],
+        genuine=outcome.genuine[mask],
+        raw=outcome.raw[mask],
         score=of(outcome.score),
         llr=of(outcome.llr),
     )
 
 
-def all_results(outcomes: Sequence[Outcome], facts: Mapping[str, Facts]) -> list[Result]:
-    """The results of all conditions, in their order."""
+def all_results(outcomes: Sequence[Outcome], facts: Mapping[str, SpeakerInfo]) -> list[Result]:
+    """Compute the results of all conditions, in their order."""
     return [result for outcome in outcomes for result in results(outcome, facts)]

@@ -1,8 +1,8 @@
-"""Error rates of scores: pure functions of two arrays, optionally weighted.
+"""Compute error rates of scores: pure functions of two arrays, optionally weighted.
 
-`genuine` and `impostor` are scores of comparisons of one person with himself and of two persons; higher is
-more alike; a comparison matches at a score of at least the threshold. Weights (default 1 each) are what the
-bootstrap varies. Every function raises NotEnoughTrials when there is nothing to count.
+`genuine` and `impostor` are scores of comparisons of one person and of two persons; higher is more alike; a
+comparison matches at a score of at least the threshold. The bootstrap varies the weights (default 1 each).
+Every function raises NotEnoughTrials when there is nothing to count.
 
 Definitions: FMR, FNMR, DET, EER from ISO/IEC 19795-1; detection cost from NIST SRE plans; Cllr and its
 minimum from N. Brümmer and J. du Preez, "Application-independent evaluation of speaker detection" (2006).
@@ -26,10 +26,10 @@ RULE_OF_3, RULE_OF_30 = 3, 30
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Det:
-    """Detection error trade-off: the two error rates at every threshold that makes a difference."""
+    """Detection error trade-off: the two error rates at every distinct threshold."""
 
     threshold: Floats
-    """Shape [n + 1], rising; the last is infinite, at which nothing matches."""
+    """Shape [n + 1], ascending; the last is infinite, where nothing matches."""
     fmr: Floats
     """Shape [n + 1] or [replicates, n + 1], falling from 1 to 0."""
     fnmr: Floats
@@ -38,10 +38,10 @@ class Det:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Calibrated:
-    """Scores that pooling adjacent violators has calibrated on themselves: as well as can be."""
+    """Scores calibrated on themselves by pooling adjacent violators: the best possible calibration."""
 
     score: Floats
-    """Shape [blocks]: the lowest score of each block, rising."""
+    """Shape [blocks]: the lowest score of each block, ascending."""
     genuine_share: Floats
     """Shape [blocks]: share of all genuine comparisons that lie in the block."""
     impostor_share: Floats
@@ -55,9 +55,9 @@ def det(
     *,
     thresholds: Floats | None = None,
 ) -> Det:
-    """FMR and FNMR at every distinct score, or at `thresholds` (rising, the last infinite).
+    """Compute FMR and FNMR at every distinct score, or at `thresholds` (ascending, the last infinite).
 
-    Weights are [n] or [replicates, n]; replicates are vectorised.
+    Weights are [n] or [replicates, n]; replicates are vectorized.
     """
     _need(genuine, impostor)
     if thresholds is None:
@@ -68,14 +68,16 @@ def det(
 
 
 def corners(genuine: Floats, impostor: Floats) -> Floats:
-    """The thresholds at which the DET turns: before and after each genuine score. All figures here come out
-    the same with these alone, under any weights, and genuine scores are few."""
+    """Find the thresholds at which the DET turns: before and after each genuine score.
+
+    All figures here are the same with these alone, under any weights, and genuine scores are few.
+    """
     lowest = min(float(genuine.min()), float(impostor.min()))
     return np.unique(np.concatenate([[lowest], genuine, np.nextafter(genuine, np.inf), [np.inf]]))
 
 
 def equal_error_rate(curve: Det) -> Floats:
-    """The rate at which FMR = FNMR, on straight lines between the points of the DET; [] or [replicates]."""
+    """Compute the rate where FMR = FNMR, on straight lines between points of the DET; [] or [replicates]."""
     gap = np.atleast_2d(curve.fnmr - curve.fmr)  # rises from -1 to 1
     fmr = np.atleast_2d(curve.fmr)
     row = np.arange(len(gap))
@@ -88,13 +90,13 @@ def equal_error_rate(curve: Det) -> Floats:
 
 
 def min_dcf(curve: Det, p_target: float) -> Floats:
-    """Least detection cost over all thresholds, C_miss = C_fa = 1; 1 is what refusing everybody costs."""
+    """Compute the least detection cost over all thresholds, C_miss = C_fa = 1; refusing all costs 1."""
     cost = p_target * curve.fnmr + (1 - p_target) * curve.fmr
     return np.asarray(cost.min(axis=-1) / min(p_target, 1 - p_target))
 
 
 def fnmr_at_fmr(curve: Det, fmr: float) -> Floats:
-    """FNMR at the lowest threshold whose FMR is at most `fmr`: no line is drawn between points."""
+    """Compute FNMR at the lowest threshold whose FMR is at most `fmr`, without interpolation."""
     allowed = curve.fmr <= fmr + 1e-12
     at = np.atleast_2d(np.argmax(allowed, axis=-1)[..., None])
     rate = np.take_along_axis(np.atleast_2d(curve.fnmr), at, axis=1)[:, 0]
@@ -102,7 +104,7 @@ def fnmr_at_fmr(curve: Det, fmr: float) -> Floats:
 
 
 def match_rate(scores: Floats, threshold: float, weight: Floats | None = None) -> Floats:
-    """Share of comparisons at or above the threshold: the FMR of impostors, 1 - FNMR of genuine ones."""
+    """Compute the share of comparisons at or above the threshold: FMR, or 1 - FNMR of genuine ones."""
     if len(scores) == 0:
         raise NotEnoughTrials(0, 1)
     w = np.ones(len(scores)) if weight is None else weight
@@ -115,7 +117,7 @@ def cllr(
     genuine_weight: Floats | None = None,
     impostor_weight: Floats | None = None,
 ) -> Floats:
-    """Cost of log-likelihood ratios (natural logarithm), in bits: 0 is perfect, 1 is no information."""
+    """Compute the cost of log-likelihood ratios (natural logarithm) in bits: 0 perfect, 1 no information."""
     _need(genuine_llr, impostor_llr)
     costs = 0.0
     for cost, weight in (
@@ -128,7 +130,7 @@ def cllr(
 
 
 def pool_adjacent_violators(genuine: Floats, impostor: Floats) -> Calibrated:
-    """The rising step function from score to likelihood ratio that fits these comparisons best."""
+    """Fit the ascending step function from score to likelihood ratio to these comparisons."""
     score, g, i = _runs(genuine, impostor, np.ones((1, len(genuine))), np.ones((1, len(impostor))))
     return _pool(score, g[0], i[0])
 
@@ -136,13 +138,13 @@ def pool_adjacent_violators(genuine: Floats, impostor: Floats) -> Calibrated:
 def min_cllr_weighted(
     genuine: Floats, impostor: Floats, genuine_weight: Floats, impostor_weight: Floats
 ) -> Floats:
-    """`min_cllr` for each row of weights, [replicates, n]."""
+    """Compute `min_cllr` for each row of weights, [replicates, n]."""
     score, g, i = _runs(genuine, impostor, genuine_weight, impostor_weight)
     return np.array([min_cllr(_pool(score, *row)) for row in zip(g, i, strict=True)])
 
 
 def min_cllr(best: Calibrated) -> float:
-    """Cllr that is left when calibration is perfect: what the order of the scores alone is worth."""
+    """Compute Cllr under perfect calibration, which depends only on the order of the scores."""
     g, i = best.genuine_share, best.impostor_share
     both = g + i
     with np.errstate(divide="ignore", invalid="ignore"):  # an empty side costs nothing
@@ -151,9 +153,9 @@ def min_cllr(best: Calibrated) -> float:
 
 
 def need_comparisons(count: int, rate: float) -> None:
-    """Raise NotEnoughTrials unless `count` comparisons can bear a statement about an error rate of `rate`.
+    """Raise NotEnoughTrials unless `count` comparisons support a statement about an error rate of `rate`.
 
-    The rule of 3: with fewer than 3 / rate of them, even no error at all would not show the rate.
+    The rule of 3: with fewer than 3 / rate of them, even no error at all does not prove the rate.
     """
     need = int(np.ceil(RULE_OF_3 / rate - 1e-9))
     if count < need:
@@ -161,7 +163,7 @@ def need_comparisons(count: int, rate: float) -> None:
 
 
 def rough(count: int, rate: float) -> bool:
-    """Whether fewer than 30 errors are expected: only the figure's order of magnitude is known."""
+    """Decide whether fewer than 30 errors are expected, so that only an order of magnitude is known."""
     return count * rate < RULE_OF_30
 
 
@@ -171,7 +173,7 @@ def _need(genuine: Floats, impostor: Floats) -> None:
 
 
 def _below(scores: Floats, weight: Floats | None, thresholds: Floats) -> Floats:
-    """Share of the weight that lies below each threshold; [..., thresholds]."""
+    """Compute the share of the weight below each threshold; [..., thresholds]."""
     order = np.argsort(scores, kind="stable")
     count = np.searchsorted(scores[order], thresholds, side="left")
     if weight is None:
@@ -184,9 +186,9 @@ def _below(scores: Floats, weight: Floats | None, thresholds: Floats) -> Floats:
 def _runs(
     genuine: Floats, impostor: Floats, genuine_weight: Floats, impostor_weight: Floats
 ) -> tuple[Floats, Floats, Floats]:
-    """Score [runs], genuine and impostor weight [replicates, runs], of runs that pooling would join anyway.
+    """Compute score [runs] and weights [replicates, runs] of runs that pooling would join anyway.
 
-    Rising through the scores, a run of genuine comparisons and the impostors right after it always violate
+    In ascending order of scores, a run of genuine comparisons and the impostors right after it always violate
     the order, so each such pair is one run: some hundreds are left of tens of thousands.
     """
     _need(genuine, impostor)
@@ -209,11 +211,13 @@ def _summed(weight: Floats, run: NDArray[np.intp], count: int) -> Floats:
 
 
 def _pool(score: Floats, g: Floats, i: Floats) -> Calibrated:
-    kept: list[tuple[float, float, float]] = []
+    pooled: list[tuple[float, float, float]] = []
     for block in zip(score.tolist(), (g / g.sum()).tolist(), (i / i.sum()).tolist(), strict=True):
-        while kept and kept[-1][1] * block[2] >= block[1] * kept[-1][2]:  # the ratio does not rise: pool
-            last = kept.pop()
+        while (
+            pooled and pooled[-1][1] * block[2] >= block[1] * pooled[-1][2]
+        ):  # the ratio does not rise: pool
+            last = pooled.pop()
             block = (last[0], last[1] + block[1], last[2] + block[2])
-        kept.append(block)
-    blocks = np.array(kept)
+        pooled.append(block)
+    blocks = np.array(pooled)
     return Calibrated(score=blocks[:, 0], genuine_share=blocks[:, 1], impostor_share=blocks[:, 2])

@@ -1,4 +1,4 @@
-"""The plots of a report as SVG, drawn by matplotlib (extra `evaluate`).
+"""Draw the plots of a report as SVG with matplotlib (extra `evaluate`).
 
 Ink, grid and paper are CSS variables of the page that holds them, so that one drawing serves light and dark.
 """
@@ -21,7 +21,7 @@ from sonant.evaluation.metrics import Floats
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-# Colours that matplotlib writes and nothing else uses, and the CSS that takes their place.
+# Unique colours in matplotlib's output, and the CSS that replaces them.
 _INK, _GRID = "#010203", "#040506"
 _CSS = {_INK: "var(--ink)", _GRID: "var(--grid)"}
 _COLOURS = ("#2f7fe0", "#e0731a", "#12986b", "#a457d6", "#d0435b", "#7a8794")
@@ -53,7 +53,7 @@ _STYLE: dict[Any, Any] = {
 
 
 def need_matplotlib() -> None:
-    """Raise SetupError, which says what to install, unless plots can be drawn."""
+    """Raise SetupError, which names the missing package, unless plots can be drawn."""
     try:
         import matplotlib.backends.backend_svg  # noqa: F401
     except ImportError:
@@ -63,7 +63,7 @@ def need_matplotlib() -> None:
 
 
 def det_plot(results: Sequence[Result], labels: Sequence[str]) -> str:
-    """FMR against FNMR on probit axes, a curve a result; the lower left is the better one."""
+    """Draw FMR against FNMR on probit axes, one curve per result; the lower left is better."""
 
     def draw(axes: Axes) -> None:
         lowest = min(1 / max(1, min(result.genuine, result.impostor * 1.0)) for result in results)
@@ -77,7 +77,7 @@ def det_plot(results: Sequence[Result], labels: Sequence[str]) -> str:
             axes.plot(_probit(x, floor), _probit(y, floor), linewidth=1.8, label=label, **style)
             rate = _probit(np.atleast_1d(metrics.equal_error_rate(curve)), floor)
             axes.plot(rate, rate, "o", markersize=5, color=style["color"])
-        # Where false matches are rarest, more than half may be rejected: room for that, on both axes alike.
+        # Where false matches are rarest, more than half may be rejected: leave room for that on both axes.
         highest = min(0.98, max(0.5, *worst))
         ticks = [tick for tick in _DET_TICKS if floor <= tick <= highest]
         places = _probit(np.array(ticks), floor)
@@ -96,7 +96,7 @@ def det_plot(results: Sequence[Result], labels: Sequence[str]) -> str:
 
 
 def histogram(result: Result) -> str:
-    """How genuine and impostor scores are spread, with the thresholds if the scores are calibrated."""
+    """Draw histograms of genuine and impostor scores, with the thresholds if the scores are calibrated."""
 
     def draw(axes: Axes) -> None:
         values = result.outcome.raw if result.outcome.score is None else result.outcome.score
@@ -119,7 +119,7 @@ def histogram(result: Result) -> str:
 
 
 def calibration_plot(result: Result) -> str:
-    """The FAR that scores promise against the FMR measured; without calibration, rates over the threshold."""
+    """Draw the promised FAR against the measured FMR; without calibration, rates over the threshold."""
     if result.outcome.score is None:
         return _rates_plot(result)
 
@@ -169,10 +169,10 @@ def _rates_plot(result: Result) -> str:
             (curve.fmr, "FMR", _IMPOSTOR),
             (curve.fnmr, "FNMR", _GENUINE),
         ):
-            kept = _thinned(len(curve.threshold) - 1)
+            chosen = _thinned(len(curve.threshold) - 1)
             axes.plot(
-                curve.threshold[inner][kept],
-                100 * rates[inner][kept],
+                curve.threshold[inner][chosen],
+                100 * rates[inner][chosen],
                 color=colour,
                 linewidth=1.8,
                 label=name,
@@ -192,7 +192,7 @@ def _legend_above(axes: Axes) -> None:
 
 
 def _svg(draw: Any, *, width: float, height: float) -> str:
-    """Draw on new axes; an SVG element for use inside HTML."""
+    """Draw on new axes and return an SVG element for use inside HTML."""
     import matplotlib
     from matplotlib.backends import backend_svg
     from matplotlib.figure import Figure
@@ -209,7 +209,7 @@ def _svg(draw: Any, *, width: float, height: float) -> str:
     text = out.getvalue()
     text = text[text.index("<svg") :]
     text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
-    # Several drawings share a page, so the ids that nothing refers to would be there more than once.
+    # Several drawings share a page, so unused ids would occur more than once.
     text = re.sub(r'(<g) id="[a-z]+[0-9a-z.]*_\d+"', r"\1", text)
     for colour, css in _CSS.items():
         text = text.replace(colour, css)
@@ -217,7 +217,7 @@ def _svg(draw: Any, *, width: float, height: float) -> str:
 
 
 def _corners(curve: metrics.Det) -> tuple[Floats, Floats]:
-    """The DET without the points that lie on the straight run between two others, thinned for drawing."""
+    """Remove points of the DET on a straight line between two others, and thin it for drawing."""
     x, y = curve.fmr, curve.fnmr
     turns = (
         np.flatnonzero(
@@ -225,9 +225,9 @@ def _corners(curve: metrics.Det) -> tuple[Floats, Floats]:
         )
         + 1
     )
-    kept = np.concatenate([[0], turns, [len(x) - 1]])
-    kept = kept[_thinned(len(kept))]
-    return x[kept], y[kept]
+    chosen = np.concatenate([[0], turns, [len(x) - 1]])
+    chosen = chosen[_thinned(len(chosen))]
+    return x[chosen], y[chosen]
 
 
 def _thinned(count: int) -> np.ndarray[tuple[int], np.dtype[np.intp]]:
@@ -235,7 +235,7 @@ def _thinned(count: int) -> np.ndarray[tuple[int], np.dtype[np.intp]]:
 
 
 def _probit(rates: Floats, floor: float) -> Floats:
-    """Quantiles of the normal distribution; rates under the floor lie a little outside the axes."""
+    """Convert rates to normal quantiles; those under the floor lie just outside the axes."""
     normal = NormalDist()
     return np.array([normal.inv_cdf(min(max(rate, floor / 2), 0.999)) for rate in rates.tolist()])
 

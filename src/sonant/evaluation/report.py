@@ -1,4 +1,4 @@
-"""Results as text for a terminal and as JSON for machines."""
+"""Write results as text for a terminal and as JSON."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from sonant.evaluation.figures import NAMES, NOT_CALIBRATED, RATES, THRESHOLDS, 
 FORMAT = 1
 
 ORDER = ("eer", "fnmr_at_fmr_0.001", "min_dcf_0.01", "min_dcf_0.001", "min_cllr")
-"""Columns of the table of what the order of the scores decides."""
+"""Columns of the table of figures that depend only on the order of the scores."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
-    """What was measured, on what, by what."""
+    """The results of an evaluation with their data, model and version."""
 
     data: str
-    """What the recordings are, in a few words."""
+    """A short description of the recordings."""
     model_id: str
     scorer: str
     version: str
@@ -30,7 +30,7 @@ class Report:
 
 
 def as_text(report: Report) -> str:
-    """Tables of at most about 110 characters a line, then notes on how far to trust them."""
+    """Write tables of at most about 110 characters per line, then notes on their reliability."""
     lines = [heading(report), ""]
     lines += _aligned([["condition", "group", *(NAMES[name] for name in ORDER)], *_rows(report, ORDER)])
     tables: list[tuple[str, ...]] = []
@@ -49,7 +49,7 @@ def as_text(report: Report) -> str:
 
 
 def as_json(report: Report) -> dict[str, Any]:
-    """The same, with every figure's bounds; `null` with a reason where the data do not bear a figure."""
+    """Build the JSON document: every figure with its bounds, or `null` with a reason."""
     return {
         "format": FORMAT,
         "data": report.data,
@@ -90,7 +90,7 @@ COUNTS = (
 
 
 def counts(result: Result) -> list[str]:
-    """What a result rests on, under the headings COUNTS."""
+    """List the counts behind a result, under the headings COUNTS."""
     outcome = result.outcome
     whole = [outcome.references, outcome.probes, outcome.references_failed, outcome.probes_failed]
     return [
@@ -102,23 +102,24 @@ def counts(result: Result) -> list[str]:
 
 
 def heading(report: Report) -> str:
-    """What was measured, in one line."""
+    """Describe the evaluation in one line."""
     return f"{report.data}; model {report.model_id}, scored by {report.scorer}; sonant {report.version}"
 
 
 def condition(result: Result) -> str:
-    """The condition in a few words, such as `g711, 30 s against 10 s`."""
+    """Describe a condition, such as `g711, 30 s against 10 s`."""
     outcome = result.outcome
     lengths = ["all" if one is None else f"{one:g} s" for one in (outcome.enroll_s, outcome.test_s)]
     return f"{outcome.line.name}, {lengths[0]} against {lengths[1]}"
 
 
 def calibrated(report: Report) -> bool:
+    """Whether any result has calibrated scores."""
     return any(result.outcome.score is not None for result in report.results)
 
 
 def show(name: str, figure: Figure) -> str:
-    """A figure with its interval: `1.3 % (0.4-2.2)`; `~` if it is rough, a dash if there is none."""
+    """Format a figure with its interval: `1.3 % (0.4-2.2)`; `~` if it is rough, a dash if it is missing."""
     if figure.value is None:
         return "-"
     rate = name in RATES
@@ -129,7 +130,7 @@ def show(name: str, figure: Figure) -> str:
 
 
 def number(value: float, *, rate: bool) -> str:
-    """A share in percent with two figures that count, anything else with three places."""
+    """Format a rate in percent with two significant digits, anything else with three decimals."""
     if not rate:
         return f"{value:.3f}"
     percent = 100 * value
@@ -139,20 +140,20 @@ def number(value: float, *, rate: bool) -> str:
 
 
 def notes(report: Report) -> list[str]:
-    """What a reader must know to trust the figures no more than they deserve."""
+    """List the limits of the figures for the reader."""
     first = report.results[0]
     fewest = min(result.speakers for result in report.results if result.group == "all")
     found = [
         f"In brackets {100 * CONFIDENCE:.0f} % intervals: up to {REPLICATES:,} resamplings of speakers "
-        f"({PAV_REPLICATES} for min Cllr and the loss). They tell how the figures vary among speakers like "
-        f"these {fewest}, not among all people.",
-        "~ marks a figure behind which fewer than 30 errors stand (rule of 30): its order of magnitude is "
-        "known, no more. Where no error was seen, the upper bound is at least 3 / comparisons (rule of 3).",
+        f"({PAV_REPLICATES} for min Cllr and the loss). They show how the figures vary among speakers "
+        f"like these {fewest}, not among all people.",
+        "~ marks a figure with fewer than 30 errors (rule of 30): only its order of magnitude is "
+        "known. Where no error was seen, the upper bound is at least 3 / comparisons (rule of 3).",
     ]
     if fewest < 20:
         found.append(
             f"{fewest} speakers are few: one person who is easily confused changes every figure. Do not take "
-            "them for what your callers will see."
+            "them for the rates of your callers."
         )
     for name in NAMES:
         reasons = dict.fromkeys(result.figures[name].unsupported_reason for result in report.results)

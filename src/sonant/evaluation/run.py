@@ -1,4 +1,4 @@
-"""Trials under conditions: who is compared with whom, and the scores that come out."""
+"""Run trials under conditions: choose the comparisons and score them."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from numpy.typing import NDArray
 
 from sonant.errors import SetupError
 from sonant.evaluation.channels import CLEAN, parse
-from sonant.evaluation.cutting import Template
-from sonant.evaluation.embedding import Made, Opener, Task, Use, Wanted, run_tasks
+from sonant.evaluation.embedding import Opener, PieceRequest, PieceTemplates, Task, Use, run_tasks
 from sonant.evaluation.scorer import Scored, Scorer, cosine
 from sonant.evaluation.trials import Trial
 from sonant.settings import Audio
+from sonant.voice.sample import VoiceSample
 
 MAX_IMPOSTORS = 200_000
-"""Impostor comparisons of one condition, at most; of more, so many are drawn at random."""
+"""Impostor comparisons of one condition, at most; of more, this many are drawn at random."""
 
-_BABBLERS = 4
+_BABBLE_SPEAKERS = 4
 
 Floats = NDArray[np.float64]
 Indices = NDArray[np.intp]
@@ -29,18 +29,19 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Line:
-    """The channel that references come over, and the channel of probes."""
+    """The channels of references and of probes."""
 
     reference: str = CLEAN
     probe: str = CLEAN
 
     @property
     def name(self) -> str:
+        """The name in reports."""
         return self.reference if self.reference == self.probe else f"{self.reference} / {self.probe}"
 
     @classmethod
     def parse(cls, text: str) -> Line:
-        """`CHANNEL` for both, or `CHANNEL/CHANNEL`. Raises SetupError."""
+        """Parse `CHANNEL` for both, or `CHANNEL/CHANNEL`. Raises SetupError."""
         names = [parse(part).name for part in text.split("/")]
         if len(names) > 2:
             raise SetupError(f"channel {text!r}: must be one, or two with a / between them")
@@ -49,16 +50,16 @@ class Line:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Conditions:
-    """What is varied. Every line is combined with every length of probe."""
+    """The varied conditions. Every line is combined with every length of probe."""
 
     enroll_s: float | None = 30.0
-    """Net speech of a reference; None takes all there is, only with a trial list."""
+    """Net speech of a reference; None takes all of a recording, only with a trial list."""
     test_s: tuple[float | None, ...] = (10.0, 5.0, 3.0)
     lines: tuple[Line, ...] = (Line(),)
     references: int = 10
-    """References of one speaker, at most."""
+    """References per speaker, at most."""
     probes: int = 30
-    """Probes of one speaker and length, at most."""
+    """Probes per speaker and length, at most."""
     seed: int = 1
 
 
@@ -71,7 +72,7 @@ class Outcome:
     test_s: float | None
     speakers: tuple[str, ...]
     reference_speaker: Indices
-    """Shape [n], numbers of `speakers`."""
+    """Shape [n], indices into `speakers`."""
     probe_speaker: Indices
     genuine: NDArray[np.bool_]
     raw: Floats
@@ -83,7 +84,7 @@ class Outcome:
     llr: Floats | None
     references: int
     references_failed: int
-    """Pieces from which no reference could be made (failure to enroll); they take part in no comparison."""
+    """Pieces from which no reference could be made (failure to enroll); they are in no comparison."""
     probes: int
     probes_failed: int
     unreadable: int
@@ -102,16 +103,15 @@ def evaluate_speakers(
 ) -> list[Outcome]:
     """Make references and probes of every speaker and compare all with all.
 
-    A genuine comparison is one of two pieces that share no recording. Without an `opener` the voice model
-    that ships is measured. Raises SetupError when a condition has
-    nothing to compare.
+    A genuine comparison is one of two pieces that share no recording. Without an `opener` the shipped voice
+    model is measured. Raises SetupError when a condition has nothing to compare.
     """
-    made, unreadable = _embedded(tasks_of(recordings, conditions, audio=audio), workers, progress, opener)
-    return compare_all(made, conditions, tuple(recordings), unreadable=unreadable, scorer=scorer)
+    pieces, unreadable = _embedded(tasks_of(recordings, conditions, audio=audio), workers, progress, opener)
+    return compare_all(pieces, conditions, tuple(recordings), unreadable=unreadable, scorer=scorer)
 
 
 def compare_all(
-    made: Sequence[Made],
+    pieces: Sequence[PieceTemplates],
     conditions: Conditions,
     speakers: tuple[str, ...],
     *,
@@ -121,9 +121,9 @@ def compare_all(
     """Compare all references with all probes under every condition. Raises SetupError as above."""
     outcomes = []
     for line, test_s in ((line, test_s) for line in conditions.lines for test_s in conditions.test_s):
-        one = [piece for piece in made if piece.use == "reference"]
-        two = [piece for piece in made if piece.use == "probe" and piece.wanted_s == test_s]
-        pairs = _all_pairs(one, two, np.random.default_rng(conditions.seed))
+        one = [piece for piece in pieces if piece.use == "reference"]
+        two = [piece for piece in pieces if piece.use == "probe" and piece.requested_s == test_s]
+        pairs = list_pairs(one, two, np.random.default_rng(conditions.seed))
         outcomes.append(
             _compare(one, two, pairs, line, conditions.enroll_s, test_s, speakers, unreadable, scorer)
         )
@@ -141,9 +141,9 @@ def evaluate_trials(
     progress: Progress = lambda _done, _total: None,
     opener: Opener | None = None,
 ) -> list[Outcome]:
-    """Compare what a trial list asks for; of each recording its first net seconds, or all of it.
+    """Run the comparisons of a trial list on the first net seconds of each recording, or all of it.
 
-    Trials of recordings that cannot be decoded are left out and counted. Raises SetupError if none is left.
+    Trials with recordings that cannot be decoded are left out and counted. Raises SetupError if none remains.
     """
     uses: dict[Path, set[Use]] = {}
     for trial in trials:
@@ -155,18 +155,20 @@ def evaluate_trials(
             speaker=speaker_of[file],
             recordings=(file,),
             whole=True,
-            wanted=tuple(want for want in _wanted(conditions) if want.use in uses[file]),
-            others=_babblers({speaker_of[other]: [other] for other in files}, speaker_of[file], conditions),
+            requests=tuple(want for want in _wanted(conditions) if want.use in uses[file]),
+            others=_babble_recordings(
+                {speaker_of[other]: [other] for other in files}, speaker_of[file], conditions
+            ),
             seed=conditions.seed,
             audio=audio,
         )
         for file in files
     ]
-    made, unreadable = _embedded(tasks, workers, progress, opener)
+    pieces, unreadable = _embedded(tasks, workers, progress, opener)
     outcomes = []
     for line, test_s in ((line, test_s) for line in conditions.lines for test_s in conditions.test_s):
-        one = [piece for piece in made if piece.use == "reference"]
-        two = [piece for piece in made if piece.use == "probe" and piece.wanted_s == test_s]
+        one = [piece for piece in pieces if piece.use == "reference"]
+        two = [piece for piece in pieces if piece.use == "probe" and piece.requested_s == test_s]
         first, second = _places(one), _places(two)
         pairs = np.array(
             [
@@ -184,14 +186,14 @@ def evaluate_trials(
 
 
 def tasks_of(recordings: Mapping[str, Sequence[Path]], conditions: Conditions, *, audio: Audio) -> list[Task]:
-    """One task a speaker, as `evaluate_speakers` runs them."""
+    """Build one task per speaker, as `evaluate_speakers` runs them."""
     return [
         Task(
             speaker=speaker,
             recordings=tuple(files),
             whole=False,
-            wanted=_wanted(conditions),
-            others=_babblers(recordings, speaker, conditions),
+            requests=_wanted(conditions),
+            others=_babble_recordings(recordings, speaker, conditions),
             seed=conditions.seed,
             audio=audio,
         )
@@ -199,51 +201,53 @@ def tasks_of(recordings: Mapping[str, Sequence[Path]], conditions: Conditions, *
     ]
 
 
-def _wanted(conditions: Conditions) -> tuple[Wanted, ...]:
+def _wanted(conditions: Conditions) -> tuple[PieceRequest, ...]:
     reference_channels = tuple(dict.fromkeys(line.reference for line in conditions.lines))
     probe_channels = tuple(dict.fromkeys(line.probe for line in conditions.lines))
     return (
-        Wanted(
+        PieceRequest(
             use="reference",
             net_speech_s=conditions.enroll_s,
             at_most=conditions.references,
             channels=reference_channels,
         ),
         *(
-            Wanted(use="probe", net_speech_s=test_s, at_most=conditions.probes, channels=probe_channels)
+            PieceRequest(use="probe", net_speech_s=test_s, at_most=conditions.probes, channels=probe_channels)
             for test_s in conditions.test_s
         ),
     )
 
 
-def _babblers(
+def _babble_recordings(
     recordings: Mapping[str, Sequence[Path]], speaker: str, conditions: Conditions
 ) -> tuple[Path, ...]:
-    """The first recording of each of some other speakers: those that follow in the list."""
+    """Choose the first recording of each of the next speakers in the list."""
     if not any("babble" in name for line in conditions.lines for name in (line.reference, line.probe)):
         return ()
     names = list(recordings)
     at = names.index(speaker)
-    return tuple(recordings[name][0] for name in [*names[at + 1 :], *names[:at]][:_BABBLERS])
+    return tuple(recordings[name][0] for name in [*names[at + 1 :], *names[:at]][:_BABBLE_SPEAKERS])
 
 
 def _embedded(
     tasks: Sequence[Task], workers: int, progress: Progress, opener: Opener | None
-) -> tuple[list[Made], int]:
-    made: list[Made] = []
+) -> tuple[list[PieceTemplates], int]:
+    pieces: list[PieceTemplates] = []
     unreadable = 0
     for result in run_tasks(tasks, workers=workers, progress=progress, opener=opener):
-        made += result.made
+        pieces += result.templates
         unreadable += result.unreadable
-    return made, unreadable
+    return pieces, unreadable
 
 
-def _places(pieces: Sequence[Made]) -> dict[str, int]:
+def _places(pieces: Sequence[PieceTemplates]) -> dict[str, int]:
     return {source: place for place, piece in enumerate(pieces) for source in piece.sources}
 
 
-def _all_pairs(references: Sequence[Made], probes: Sequence[Made], rng: np.random.Generator) -> Indices:
-    """Rows of (reference, probe, whether genuine). Of more than MAX_IMPOSTORS impostors, a random part."""
+def list_pairs(
+    references: Sequence[PieceTemplates], probes: Sequence[PieceTemplates], rng: np.random.Generator
+) -> Indices:
+    """List rows of (reference, probe, genuine). Of more than MAX_IMPOSTORS impostors, a random part."""
     genuine = [
         (one, two, 1)
         for one, reference in enumerate(references)
@@ -257,20 +261,20 @@ def _all_pairs(references: Sequence[Made], probes: Sequence[Made], rng: np.rando
     if count <= 2 * MAX_IMPOSTORS:
         one, two = np.nonzero(first[:, None] != second)
         if len(one) > MAX_IMPOSTORS:
-            kept = np.sort(rng.permutation(len(one))[:MAX_IMPOSTORS])
-            one, two = one[kept], two[kept]
-    else:  # too many to write down: draw, and throw away what is drawn twice or is genuine
+            chosen = np.sort(rng.permutation(len(one))[:MAX_IMPOSTORS])
+            one, two = one[chosen], two[chosen]
+    else:  # too many to list: draw, and discard repeated and genuine pairs
         one, two = np.divmod(np.unique(rng.integers(0, count, 2 * MAX_IMPOSTORS)), len(second))
         other = first[one] != second[two]
-        kept = np.sort(rng.permutation(np.flatnonzero(other))[:MAX_IMPOSTORS])
-        one, two = one[kept], two[kept]
+        chosen = np.sort(rng.permutation(np.flatnonzero(other))[:MAX_IMPOSTORS])
+        one, two = one[chosen], two[chosen]
     impostors = np.stack([one, two, np.zeros_like(one)], axis=1)
     return np.concatenate([np.array(genuine, np.intp).reshape(-1, 3), impostors])
 
 
 def _compare(
-    references: Sequence[Made],
-    probes: Sequence[Made],
+    references: Sequence[PieceTemplates],
+    probes: Sequence[PieceTemplates],
     pairs: Indices,
     line: Line,
     enroll_s: float | None,
@@ -279,9 +283,9 @@ def _compare(
     unreadable: int,
     scorer: Scorer,
 ) -> Outcome:
-    made = [piece.templates[line.reference] for piece in references]
-    asked = [piece.templates[line.probe] for piece in probes]
-    pairs = pairs[np.array([made[one] is not None for one in pairs[:, 0]], np.bool_)]
+    reference_templates = [piece.templates[line.reference] for piece in references]
+    probe_templates = [piece.templates[line.probe] for piece in probes]
+    pairs = pairs[np.array([reference_templates[one] is not None for one in pairs[:, 0]], np.bool_)]
     if not (pairs[:, 2] == 1).any() or not (pairs[:, 2] == 0).any():
         raise SetupError(
             f"nothing to compare for references of {_seconds(enroll_s)} and probes of {_seconds(test_s)}: "
@@ -289,9 +293,11 @@ def _compare(
             f"one speaker that make a reference and others that make a probe, impostors two speakers"
         )
     number = {name: index for index, name in enumerate(speakers)}
-    found = [_scored(scorer, made[one], asked[two]) for one, two, _ in pairs.tolist()]
-    noise_db = np.minimum(_snr_db(made)[pairs[:, 0]], _snr_db(asked)[pairs[:, 1]])
-    speech_s = np.array([np.nan if two is None else two.quality.net_speech_s for two in asked])
+    found = [
+        _scored(scorer, reference_templates[one], probe_templates[two]) for one, two, _ in pairs.tolist()
+    ]
+    noise_db = np.minimum(_snr_db(reference_templates)[pairs[:, 0]], _snr_db(probe_templates)[pairs[:, 1]])
+    speech_s = np.array([np.nan if two is None else two.quality.net_speech_s for two in probe_templates])
     return Outcome(
         line=line,
         enroll_s=enroll_s,
@@ -306,23 +312,23 @@ def _compare(
         score=_column([None if one is None else one.score for one in found], found),
         llr=_column([None if one is None else one.llr for one in found], found),
         references=len(references),
-        references_failed=sum(one is None for one in made),
+        references_failed=sum(one is None for one in reference_templates),
         probes=len(probes),
-        probes_failed=sum(two is None for two in asked),
+        probes_failed=sum(two is None for two in probe_templates),
         unreadable=unreadable,
     )
 
 
-def _scored(scorer: Scorer, reference: Template | None, probe: Template | None) -> Scored | None:
+def _scored(scorer: Scorer, reference: VoiceSample | None, probe: VoiceSample | None) -> Scored | None:
     return None if reference is None or probe is None else scorer(reference, probe)
 
 
-def _snr_db(templates: Sequence[Template | None]) -> Floats:
+def _snr_db(templates: Sequence[VoiceSample | None]) -> Floats:
     return np.array([np.nan if one is None else one.quality.snr_db for one in templates])
 
 
 def _column(values: Sequence[float | None], found: Sequence[Scored | None]) -> Floats | None:
-    """The values, NaN where there was no comparison; None if the scorer does not give them."""
+    """Build a column, NaN where there was no comparison; None if the scorer gives no values."""
     if any(value is None for value, one in zip(values, found, strict=True) if one is not None):
         return None
     return np.array([np.nan if value is None else value for value in values])

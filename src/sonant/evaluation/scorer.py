@@ -1,18 +1,17 @@
-"""The seam to the scoring back-end: what it is given, and what it must give."""
+"""Score comparisons of two samples, with or without a calibration."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from sonant.evaluation.cutting import Template
 from sonant.voice.calibration.model import Calibration
-from sonant.voice.scoring import similarity
+from sonant.voice.sample import VoiceSample
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scored:
-    """What a comparison came to."""
+    """The result of one comparison."""
 
     raw: float
     """Higher is more alike, on any scale."""
@@ -22,27 +21,23 @@ class Scored:
     """Natural logarithm of the likelihood ratio; None if not calibrated."""
 
 
-Scorer = Callable[[Template, Template], Scored]
-"""Reference, probe. It gives `score` for all comparisons or for none, and likewise `llr`."""
+Scorer = Callable[[VoiceSample, VoiceSample], Scored]
+"""Scores a reference and a probe. It gives `score` for all comparisons or for none, and likewise `llr`."""
 
 
-def cosine(reference: Template, probe: Template) -> Scored:
-    """The bare similarity of two embeddings."""
-    return Scored(raw=similarity(reference.embedding, probe.embedding))
+def cosine(reference: VoiceSample, probe: VoiceSample) -> Scored:
+    """Score with the plain similarity of two embeddings."""
+    return Scored(raw=probe.similarity(reference))
 
 
 def calibrated(calibration: Calibration) -> Scorer:
-    """The similarity with the score and the likelihood ratio that a calibration gives it."""
+    """Build a scorer that adds the calibrated score and the likelihood ratio."""
 
-    def score(reference: Template, probe: Template) -> Scored:
-        raw = similarity(reference.embedding, probe.embedding)
-        speech_s = probe.quality.net_speech_s
-        snr_db = min(reference.quality.snr_db, probe.quality.snr_db)
-        highpass_300hz = probe.quality.highpass_300hz and reference.quality.highpass_300hz
+    def score(reference: VoiceSample, probe: VoiceSample) -> Scored:
+        raw = probe.similarity(reference)
+        quality = probe.comparison_quality(reference)
         return Scored(
-            raw=raw,
-            score=calibration.score(raw, speech_s=speech_s, snr_db=snr_db, highpass_300hz=highpass_300hz),
-            llr=calibration.llr(raw, speech_s=speech_s, snr_db=snr_db, highpass_300hz=highpass_300hz),
+            raw=raw, score=calibration.score_for(raw, quality), llr=calibration.llr_for(raw, quality)
         )
 
     return score

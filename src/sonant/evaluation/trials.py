@@ -1,4 +1,4 @@
-"""What is compared with what: a list of trials, or a folder of speakers from which all trials are made."""
+"""Read trial lists, folders of speakers and facts about speakers."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from sonant.errors import SetupError
 
 MAX_LIST_BYTES = 256 * 1024 * 1024
 MAX_RECORDINGS = 2000
-"""Recordings of one speaker that are looked at, at most."""
-FACTS_FILE = "speakers.csv"
+"""Recordings per speaker, at most."""
+SPEAKERS_FILE = "speakers.csv"
 SUFFIXES = frozenset({".wav", ".flac", ".ogg", ".opus", ".mp3"})
 
 _LABELS = {"target": True, "nontarget": False, "1": True, "0": False}
@@ -21,7 +21,7 @@ _LABELS = {"target": True, "nontarget": False, "1": True, "0": False}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trial:
-    """One comparison that somebody asks for."""
+    """One requested comparison."""
 
     reference: Path
     probe: Path
@@ -29,18 +29,18 @@ class Trial:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Facts:
-    """What is known of a speaker; empty if it is not."""
+class SpeakerInfo:
+    """Facts about a speaker; empty where unknown."""
 
     gender: str = ""
     channel: str = ""
 
 
 def read_trials(file: Path, root: Path | None = None) -> list[Trial]:
-    """Trials of a text file, one a line: `enrol test target|nontarget`, or `1|0 enrol test` as VoxCeleb's.
+    """Read the trials of a text file: `enrol test target|nontarget`, or `1|0 enrol test` as VoxCeleb's.
 
     Fields are separated by spaces, or by tabs where paths hold spaces; empty lines and those that begin with
-    `#` do not count. Paths are relative to `root`, else to the file's folder. Raises SetupError that names
+    `#` are ignored. Paths are relative to `root`, else to the file's folder. Raises SetupError that names
     the line.
     """
     folder = root or file.parent
@@ -62,10 +62,10 @@ def read_trials(file: Path, root: Path | None = None) -> list[Trial]:
 
 
 def speakers_of(trials: list[Trial], root: Path) -> dict[Path, str]:
-    """Whose recording each is. A list does not say, but it can be seen.
+    """Infer the speaker of each recording, which a list does not state.
 
-    If recordings lie in a folder a speaker (VoxCeleb's `id10270/...`), that names the speaker, as long as
-    no label contradicts it. Otherwise recordings that genuine trials link are one person's.
+    If recordings lie in one folder per speaker (VoxCeleb's `id10270/...`), its name is the speaker, as long
+    as no label contradicts it. Otherwise recordings linked by genuine trials belong to one speaker.
     """
     files = {file for trial in trials for file in (trial.reference, trial.probe)}
     by_folder = {file: _top(file, root) for file in files}
@@ -88,9 +88,9 @@ def speakers_of(trials: list[Trial], root: Path) -> dict[Path, str]:
 
 
 def recordings_by_speaker(folder: Path) -> dict[str, list[Path]]:
-    """WAV, FLAC, Ogg and MP3 files by speaker: one sub-folder a speaker, any depth, links not followed.
+    """List WAV, FLAC, Ogg and MP3 files by speaker: one sub-folder each, any depth, links not followed.
 
-    Raises SetupError without two speakers, or when the folder cannot be read.
+    Raises SetupError for fewer than two speakers, or when the folder cannot be read.
     """
     if not folder.is_dir():
         raise SetupError(f"{folder} is not a folder")
@@ -111,19 +111,23 @@ def recordings_by_speaker(folder: Path) -> dict[str, list[Path]]:
     return found
 
 
-def read_facts(file: Path) -> dict[str, Facts]:
-    """Gender and channel by speaker, from a CSV file with columns speaker, gender, channel (the last two
-    optional). Raises SetupError that names the line."""
+def read_speaker_info(file: Path) -> dict[str, SpeakerInfo]:
+    """Read gender and channel by speaker from a CSV file.
+
+    Columns are speaker, gender, channel (the last two optional). Raises SetupError that names the line.
+    """
     rows = list(csv.reader(line for _, line in _lines(file)))
     columns = [name.strip().lower() for name in rows[0]] if rows else []
     if "speaker" not in columns:
         raise SetupError(f"{file} must begin with the names of its columns: speaker, gender, channel")
-    facts: dict[str, Facts] = {}
+    facts: dict[str, SpeakerInfo] = {}
     for number, row in enumerate(rows[1:], 2):
         if len(row) != len(columns):
             raise SetupError(f"{file}, row {number}: has {len(row)} fields, must have {len(columns)}")
         values: Mapping[str, str] = dict(zip(columns, (field.strip() for field in row), strict=True))
-        facts[values["speaker"]] = Facts(gender=values.get("gender", ""), channel=values.get("channel", ""))
+        facts[values["speaker"]] = SpeakerInfo(
+            gender=values.get("gender", ""), channel=values.get("channel", "")
+        )
     return facts
 
 
@@ -141,7 +145,7 @@ def _lines(file: Path) -> Iterator[tuple[int, str]]:
 
 
 def _top(file: Path, root: Path) -> str:
-    """The first folder on the way from `root` to the file; empty if it lies in `root` itself."""
+    """Return the first folder from `root` to the file; empty if it lies in `root` itself."""
     parts = file.relative_to(root).parts if file.is_relative_to(root) else file.parts[-2:]
     return parts[0] if len(parts) > 1 else ""
 

@@ -1,1 +1,1 @@
-"""What happened: events for other systems, the audit trail, and measurements."""
+"""Events for other systems: their documents, the outbox, and delivery to sinks."""

@@ -1,7 +1,7 @@
-"""The dispatcher: carries events from the outbox to the sinks, at least once and in order.
+"""Delivers events from the outbox to the sinks, at least once and in order.
 
-Each sink has a thread and a cursor of its own, so one that is slow or gone holds up no other. The cursor
-moves after the delivery: whoever dies in between delivers again.
+Each sink has its own thread and cursor, so that a slow or unreachable one does not delay the others. The
+cursor advances after the delivery: after a crash in between, events are delivered again.
 """
 
 from __future__ import annotations
@@ -14,30 +14,24 @@ from contextlib import suppress
 from datetime import datetime, timedelta
 from functools import partial
 
-from sqlalchemy.exc import SQLAlchemyError
-
+from sonant.backoff import Backoff
 from sonant.errors import DatabaseUnavailable, SonantError
 from sonant.events import outbox
 from sonant.events.sinks import Sink, SinkFault
 from sonant.settings import Events
 from sonant.storage.database.engine import Database
-from sonant.storage.times import ClockWatch
 from sonant.threads import start_loop
 
 log = logging.getLogger(__name__)
 
-#: A process that has not renewed its right to deliver for this long counts as dead; longer than a delivery.
+#: A process that has not renewed its lease for this time counts as dead; longer than a delivery.
 LEASE = timedelta(seconds=120)
-#: How often old events are looked for.
-PURGE_S = 600.0
-#: How long after a jump of the clock nothing is purged.
-SETTLED_S = 3600.0
-#: How long a stop waits for deliveries in hand.
+#: How long `stop` waits for running deliveries.
 STOP_S = 5.0
 
 
 class Dispatcher:
-    """Start it in the process that runs jobs. `alone`: no other process uses this database."""
+    """Delivers to all sinks. To be started in the process that runs jobs."""
 
     def __init__(
         self,
@@ -49,124 +43,93 @@ class Dispatcher:
         alone: bool,
         clock: Callable[[], datetime],
     ) -> None:
-        self._database, self._sinks, self._settings, self._clock = database, sinks, settings, clock
+        """`owner` names this process in leases. `alone`: no other process uses this database."""
+        self._sinks = sinks
         self._stop = threading.Event()
-        couriers = [Courier(sink, database, settings, owner, clock) for sink in sinks]
+        deliveries = [Delivery(sink, database, settings, owner, clock) for sink in sinks]
         self._loops: list[tuple[Callable[[], None], str]] = [
-            (partial(courier.run, self._stop, alone), f"events {sink.name}")
-            for sink, courier in zip(sinks, couriers, strict=True)
+            (partial(delivery.run, self._stop, alone), f"events {sink.name}")
+            for sink, delivery in zip(sinks, deliveries, strict=True)
         ]
-        self._loops.append((self._tidy, "events purge"))
         self._threads: list[threading.Thread] = []
 
     def start(self) -> None:
+        """Start one thread for each sink, and one that purges old events."""
         for work, name in self._loops:
             self._threads.append(start_loop(work, name))
 
     def stop(self) -> None:
+        """Stop all threads and close the sinks."""
         self._stop.set()
         for thread in self._threads:
             thread.join(STOP_S)
         for sink in self._sinks:
             sink.close()
 
-    def purge(self) -> tuple[int, int]:
-        """Forget old events; how many that were taken, and how many that were not."""
-        now, give_up_days = self._clock(), self._settings.give_up_days
-        with self._database.write() as connection:
-            purged, dropped = outbox.purge(
-                connection,
-                [sink.name for sink in self._sinks],
-                now - timedelta(days=self._settings.keep_days),
-                now - timedelta(days=give_up_days) if give_up_days else None,
-            )
-        if dropped:
-            log.error("%d events were dropped: not taken by a sink for %g days", dropped, give_up_days)
-        return purged, dropped
 
-    def _tidy(self) -> None:
-        watch = ClockWatch(self._clock, time.monotonic)
-        while True:
-            try:
-                if watch.steady_s() < SETTLED_S:
-                    log.warning("old events are not purged yet: the clock has jumped")
-                else:
-                    self.purge()
-            except SonantError as fault:
-                log.warning("old events could not be purged: %s; trying again", fault)
-            except SQLAlchemyError:
-                log.exception("old events could not be purged; trying again")
-            if self._stop.wait(PURGE_S):
-                return
-
-
-class Courier:
-    """Delivers to one sink."""
+class Delivery:
+    """Delivers events to one sink."""
 
     def __init__(
         self, sink: Sink, database: Database, settings: Events, owner: str, clock: Callable[[], datetime]
     ) -> None:
         self._sink, self._database, self._settings = sink, database, settings
         self._owner, self._clock = owner, clock
-        self._failures = 0
-        self._held_until_s: float | None = None  # by the monotonic clock
+        self._pauses = Backoff(settings.retry_first_s, settings.retry_most_s)
+        self._lease_until_s: float | None = None  # by the monotonic clock
 
     def run(self, stop: threading.Event, alone: bool) -> None:
-        """Until `stop` is set; whatever goes wrong, it goes on after a pause."""
-        known = False
+        """Deliver until `stop` is set. After any error it continues after a pause."""
+        registered = False
         while not stop.is_set():
             try:
-                if not known:
-                    self._begin(alone)
-                    known = True
-                pause_s = self.turn()
-                self._failures = 0
+                if not registered:
+                    self._register(alone)
+                    registered = True
+                pause_s = self.deliver_batch()
+                self._pauses.reset()
             except SonantError as fault:
-                pause_s = self._pause_s()
+                pause_s = self._pauses.next_s()
                 log.warning("events for %s: %s; next attempt in %.1f s", self._sink.name, fault, pause_s)
-            except Exception:  # a fault of ours must not end deliveries for good
-                pause_s = self._pause_s()
+            except Exception:  # no error may end deliveries for good
+                pause_s = self._pauses.next_s()
                 log.exception("events for %s: next attempt in %.1f s", self._sink.name, pause_s)
             stop.wait(pause_s)
-        if known:
+        if registered:
             with suppress(DatabaseUnavailable), self._database.write() as connection:
                 outbox.release(connection, self._sink.name, self._owner)
 
-    def turn(self) -> float:
-        """Deliver one batch; the pause before the next turn, in seconds. Raises SinkFault."""
-        if not self._hold():
+    def deliver_batch(self) -> float:
+        """Deliver one batch; return the pause before the next one, in seconds. Raises SinkFault."""
+        if not self._acquire_lease():
             return LEASE.total_seconds() / 4
         with self._database.read() as connection:
             after = outbox.cursor(connection, self._sink.name)
-            batch = outbox.after(connection, after, self._settings.batch)
+            batch = outbox.events_after(connection, after, self._settings.batch)
         if not batch:
             return self._settings.poll_s
-        taken = self._sink.deliver([kept.document for kept in batch])
-        if not taken:
-            raise SinkFault("no event was taken")
+        delivered = self._sink.deliver([event.document for event in batch])
+        if not delivered:
+            raise SinkFault("no event was accepted")
         with self._database.write() as connection:
-            if not outbox.move(connection, self._sink.name, self._owner, batch[taken - 1].sequence):
-                self._held_until_s = None  # another process delivers now, and will deliver these once more
-        if taken < len(batch):
-            raise SinkFault(f"only {taken} of {len(batch)} events were taken")
+            last = batch[delivered - 1].sequence
+            if not outbox.advance_cursor(connection, self._sink.name, self._owner, last):
+                self._lease_until_s = None  # another process delivers now, and delivers these again
+        if delivered < len(batch):
+            raise SinkFault(f"only {delivered} of {len(batch)} events were accepted")
         return 0.0
 
-    def _begin(self, alone: bool) -> None:
+    def _register(self, alone: bool) -> None:
         with self._database.write() as connection:
             outbox.add_sink(connection, self._sink.name)
-            if alone:  # whoever held it is dead
+            if alone:  # the process of an old lease is dead
                 outbox.release(connection, self._sink.name)
 
-    def _hold(self) -> bool:
+    def _acquire_lease(self) -> bool:
         now_s, lease_s = time.monotonic(), LEASE.total_seconds()
-        if self._held_until_s is not None and now_s < self._held_until_s - lease_s / 2:
+        if self._lease_until_s is not None and now_s < self._lease_until_s - lease_s / 2:
             return True
         with self._database.write() as connection:
-            held = outbox.hold(connection, self._sink.name, self._owner, self._clock(), LEASE)
-        self._held_until_s = now_s + lease_s if held else None
-        return held
-
-    def _pause_s(self) -> float:
-        pause_s = self._settings.retry_first_s * 2.0 ** min(self._failures, 30)
-        self._failures += 1
-        return min(pause_s, self._settings.retry_most_s)
+            acquired = outbox.acquire_lease(connection, self._sink.name, self._owner, self._clock(), LEASE)
+        self._lease_until_s = now_s + lease_s if acquired else None
+        return acquired

@@ -1,8 +1,8 @@
-"""What happened, as the EventBridge documents of Voice ID: pure functions of domain and facts.
+"""Builds events as EventBridge documents of Voice ID. All functions are pure.
 
-Detail types, members and words are those of Voice ID's sample events; `schema.json` has them all, in their
-order. Documents hold generated ids, configuration and S3 URIs as given; never a customer speaker id, a name,
-a description or a tag.
+Detail types, members and values are those of Voice ID's sample events; `schema.json` defines them in order.
+Documents hold generated ids, configuration and S3 URIs as given; never a customer speaker id, a name, a
+description or a tag.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Literal, Protocol, Self
 
-from sonant.events.schema import in_form, source_of
+from sonant.events.schema import normalize, source_of
 from sonant.ids import new_id
 from sonant.storage.repositories.domains import domain_arn
 from sonant.storage.repositories.jobs import Job
@@ -22,10 +22,10 @@ FRAUDSTER = "VoiceId Fraudster Action"
 BATCH_ENROLLMENT = "VoiceId Batch Speaker Enrollment Action"
 BATCH_REGISTRATION = "VoiceId Batch Fraudster Registration Action"
 FRAUD_DETECTION = "Sonant Enrollment Fraud Detection"
-"""Not one of Voice ID's: what was found of an enrollment's voice."""
+"""Sonant's own: the result of fraud detection on the voice of an enrollment."""
 
 SOURCE, OWN_SOURCE = "aws.voiceid", "sonant"
-"""Of Voice ID's detail types, and of ours."""
+"""Sources of Voice ID's detail types, and of Sonant's own."""
 
 SUBMITTED, SUCCEEDED, FAILED = "SUBMITTED", "SUCCEEDED", "FAILED"
 
@@ -34,11 +34,11 @@ FraudsterAction = Literal["REGISTER_FRAUDSTER", "DELETE_FRAUDSTER"]
 EnrollmentSource = Literal["BATCH_ENROLLMENT", "SESSION"]
 RegistrationSource = Literal["BATCH_REGISTRATION"]
 
-#: Of what a job or a session tells why it failed; the longest message of an event.
+#: Longest error message in an event.
 _MESSAGE_CHARACTERS = 1024
 
 NOT_ENOUGH_SPEECH = "NOT_ENOUGH_SPEECH"
-#: Types of errors, by the HTTP statuses of answers, which are also the codes of result files.
+#: Types of errors by HTTP status, which is also the code in result files.
 _ERROR_TYPES = {
     400: "BAD_REQUEST",
     402: "SERVICE_QUOTA_EXCEEDED",
@@ -50,7 +50,7 @@ _ERROR_TYPES = {
 
 
 class EventDomain(Protocol):
-    """Which domain an event is about; a `store.domains.Domain` is one."""
+    """The domain of an event, such as `storage.repositories.domains.Domain`."""
 
     @property
     def domain_id(self) -> str: ...
@@ -67,7 +67,7 @@ class EventDomain(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AbsentDomain:
-    """A domain that was asked for and is not there: account and Region are those of the call."""
+    """A domain that does not exist: account and Region are those of the call."""
 
     domain_id: str
     account_id: str
@@ -80,7 +80,7 @@ class AbsentDomain:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Event:
-    """One thing that happened in a domain."""
+    """One event in a domain."""
 
     domain: EventDomain
     type: str
@@ -90,7 +90,7 @@ class Event:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ErrorInfo:
-    """Why something failed. `code` is the HTTP status of the answer or the code of the result file."""
+    """The reason of a failure. `code` is the HTTP status of the response or the code of the result file."""
 
     type: str
     message: str
@@ -98,11 +98,12 @@ class ErrorInfo:
 
     @classmethod
     def of_code(cls, code: int, message: str) -> Self:
+        """Return the error of a code."""
         return cls(type=_ERROR_TYPES.get(code, "INTERNAL_ERROR"), message=message, code=code)
 
     @property
     def member(self) -> dict[str, Any]:
-        """As events tell it."""
+        """The error as a member of events."""
         return {
             "errorCode": self.code,
             "errorMessage": self.message[:_MESSAGE_CHARACTERS] or self.type,
@@ -124,8 +125,11 @@ def speaker_event(
     enrollment_status: str | None = None,
     contact_arn: str | None = None,
 ) -> Event:
-    """A speaker was enrolled, opted out or deleted, or was not (`error`). An enrollment has a `source` with
-    the id of the job or session, whose `contact_arn` is told; only a generated `speaker_id` is."""
+    """Build the event of a speaker who was enrolled, opted out or deleted, or was not (`error`).
+
+    An enrollment has a `source` with the id of the job or session, and that session's `contact_arn`. A
+    `speaker_id` that is not a generated one is left out.
+    """
     data = None
     if source is not None:
         data = {
@@ -133,12 +137,12 @@ def speaker_event(
             "enrollmentSourceId": source_id,
             "enrollmentStatus": enrollment_status,
         }
-    told = {
+    members = {
         "data": data,
         "generatedSpeakerId": _generated(speaker_id),
         "systemAttributes": system_attributes(contact_arn),
     }
-    return build_event(domain, SPEAKER, action, FAILED if error else SUCCEEDED, told, error)
+    return build_event(domain, SPEAKER, action, FAILED if error else SUCCEEDED, members, error)
 
 
 def fraudster_event(
@@ -152,8 +156,10 @@ def fraudster_event(
     source_id: str | None = None,
     registration_status: str | None = None,
 ) -> Event:
-    """A fraudster was registered or deleted, or was not (`error`). A registration has a `source` with the
-    job's id."""
+    """Build the event of a fraudster that was registered or deleted, or was not (`error`).
+
+    A registration has a `source` with the job's id.
+    """
     data = None
     if source is not None:
         data = {
@@ -161,12 +167,12 @@ def fraudster_event(
             "registrationSourceId": source_id,
             "registrationStatus": registration_status,
         }
-    told = {
+    members = {
         "data": data,
         "generatedFraudsterId": _generated(fraudster_id),
         "watchlistIds": list(watchlist_ids) or None,
     }
-    return build_event(domain, FRAUDSTER, action, FAILED if error else SUCCEEDED, told, error)
+    return build_event(domain, FRAUDSTER, action, FAILED if error else SUCCEEDED, members, error)
 
 
 def fraud_detection_event(
@@ -177,20 +183,22 @@ def fraud_detection_event(
     source_id: str,
     found: Mapping[str, Any],
 ) -> Event:
-    """What fraud detection found of an enrollment's voice, whatever became of the enrollment. `found` has
-    the form of the evaluation event's `fraudDetectionResult`."""
-    told = {
+    """Build the event of fraud detection on an enrollment's voice, with any outcome of the enrollment.
+
+    `found` has the form of the evaluation event's `fraudDetectionResult`.
+    """
+    members = {
         "data": {"enrollmentSource": source, "enrollmentSourceId": source_id},
         "fraudDetectionResult": {**found, "reasons": found["reasons"] or None},
         "generatedSpeakerId": _generated(speaker_id),
     }
-    return build_event(domain, FRAUD_DETECTION, "ENROLL_SPEAKER", SUCCEEDED, told, None)
+    return build_event(domain, FRAUD_DETECTION, "ENROLL_SPEAKER", SUCCEEDED, members, None)
 
 
 def batch_enrollment_event(
     domain: EventDomain, job: Job, status: str, error: ErrorInfo | None = None
 ) -> Event:
-    """A speaker enrollment job was submitted or has ended: `status` is that of the job."""
+    """Build the event of a speaker enrollment job that was submitted or has ended with `status`."""
     fraud = job.config["FraudDetectionConfig"]
     config = {
         "existingEnrollmentAction": job.config["ExistingEnrollmentAction"],
@@ -200,29 +208,31 @@ def batch_enrollment_event(
             "watchlistIds": fraud.get("WatchlistIds"),
         },
     }
-    told = _batch(job, "enrollmentConfig", config)
-    return build_event(domain, BATCH_ENROLLMENT, "BATCH_SPEAKER_ENROLLMENT_REQUEST", status, told, error)
+    members = _batch(job, "enrollmentConfig", config)
+    return build_event(domain, BATCH_ENROLLMENT, "BATCH_SPEAKER_ENROLLMENT_REQUEST", status, members, error)
 
 
 def batch_registration_event(
     domain: EventDomain, job: Job, status: str, error: ErrorInfo | None = None
 ) -> Event:
-    """A fraudster registration job was submitted or has ended: `status` is that of the job."""
+    """Build the event of a fraudster registration job that was submitted or has ended with `status`."""
     config = {
         "duplicateRegistrationAction": job.config["DuplicateRegistrationAction"],
         "fraudsterSimilarityThreshold": job.config["FraudsterSimilarityThreshold"],
         "watchlistIds": job.config.get("WatchlistIds"),
     }
-    told = _batch(job, "registrationConfig", config)
+    members = _batch(job, "registrationConfig", config)
     return build_event(
-        domain, BATCH_REGISTRATION, "BATCH_FRAUDSTER_REGISTRATION_REQUEST", status, told, error
+        domain, BATCH_REGISTRATION, "BATCH_FRAUDSTER_REGISTRATION_REQUEST", status, members, error
     )
 
 
 def document(event: Event, event_id: str, time: datetime) -> dict[str, Any]:
-    """The whole document, under a `sourceId` of its own: EventBridge gives the envelope an id of its own, so
-    `sourceId` is what doubles are known by."""
-    return in_form(
+    """Return the document of an event, with a new `sourceId`.
+
+    EventBridge replaces the envelope's id; receivers recognise repeated deliveries by `sourceId`.
+    """
+    return normalize(
         {
             "version": "0",
             "account": event.domain.account_id,
@@ -242,32 +252,32 @@ def build_event(
     type_: str,
     action: str,
     status: str,
-    told: Mapping[str, Any],
+    members: Mapping[str, Any],
     error: ErrorInfo | None,
 ) -> Event:
-    """What all events have in common, around what one tells."""
+    """Build an event of the common members and its own `members`."""
     detail = {
         "action": action,
         "domainId": domain.domain_id,
         "errorInfo": None if error is None else error.member,
         "status": status,
-        **told,
+        **members,
     }
     return Event(domain=domain, type=type_, detail=detail)
 
 
 def system_attributes(contact_arn: str | None) -> dict[str, str] | None:
-    """What Amazon Connect calls the call; None for one that is not Connect's."""
+    """Return the ARN of the contact in Amazon Connect; None for other calls."""
     return None if contact_arn is None else {"aws:connect:OriginalContactArn": contact_arn}
 
 
 def time_text(moment: datetime) -> str:
-    """ISO 8601 in UTC, to the millisecond."""
+    """Return a time as ISO 8601 in UTC, to the millisecond."""
     return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def _batch(job: Job, config_member: str, config: Mapping[str, Any]) -> dict[str, Any]:
-    """What both kinds of job tell."""
+    """Return the members that both kinds of jobs share."""
     data = {
         "dataAccessRoleArn": job.role_arn,
         config_member: config,
@@ -278,5 +288,5 @@ def _batch(job: Job, config_member: str, config: Mapping[str, Any]) -> dict[str,
 
 
 def _generated(identifier: str | None) -> str | None:
-    """An id that we made; the customer's own are not told."""
+    """Return a generated id, or None for one of the customer's own."""
     return identifier if identifier is not None and identifier.startswith("id#") else None

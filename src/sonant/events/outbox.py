@@ -1,4 +1,4 @@
-"""The outbox: events are written in the transaction that they tell of, and wait there for the sinks."""
+"""The outbox: events are stored in the transaction of the change, and wait there for the sinks."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from sonant.ids import new_uuid
 from sonant.storage.database.postgres import advisory_lock, lift_timeouts
 from sonant.storage.database.rows import put
 from sonant.storage.database.schema import event_cursors, events
-from sonant.storage.times import far_us, to_us
+from sonant.storage.times import latest_lease_us, to_us
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Kept:
-    """One event as it waits for the sinks."""
+class StoredEvent:
+    """One event in the outbox."""
 
     sequence: int
     document: bytes
@@ -28,18 +28,18 @@ class Kept:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outbox:
-    """Where operations and jobs put events. With `enabled` off nothing is kept."""
+    """Stores the events of operations and jobs; none unless `enabled`."""
 
     enabled: bool = False
 
-    def put(self, connection: Connection, happened: Iterable[Event], now: datetime) -> None:
-        """Write events in the caller's transaction; to be called as its last step."""
+    def put(self, connection: Connection, new: Iterable[Event], now: datetime) -> None:
+        """Store events in the caller's transaction, as its last step."""
         if not self.enabled:
             return
-        rows = [_row(event, now) for event in happened]
+        rows = [_row(event, now) for event in new]
         if not rows:
             return
-        # Numbers must be committed in their order, else a cursor passes over one that comes late.
+        # Sequence numbers must be committed in order: a cursor would skip one that comes late.
         advisory_lock(connection, "events")
         connection.execute(insert(events), rows)
 
@@ -55,7 +55,7 @@ def _row(event: Event, now: datetime) -> dict[str, object]:
     }
 
 
-# --- the sinks' side ----------------------------------------------------------------------------------
+# --- for delivery
 
 
 _AFTER = (
@@ -66,25 +66,25 @@ _AFTER = (
 )
 
 
-def after(connection: Connection, sequence: int, limit: int) -> list[Kept]:
-    """The next events behind a number, in order."""
+def events_after(connection: Connection, sequence: int, limit: int) -> list[StoredEvent]:
+    """Return the next events after a sequence number, in order."""
     rows = connection.execute(_AFTER, {"after": sequence, "most": limit})
-    return [Kept(sequence=row.sequence, document=row.document.encode()) for row in rows]
+    return [StoredEvent(sequence=row.sequence, document=row.document.encode()) for row in rows]
 
 
 def cursor(connection: Connection, sink: str) -> int:
-    """The number of the last event that a sink took; 0 for a sink that is not known yet."""
+    """Return the sequence number of the last event delivered to a sink; 0 for a new sink."""
     query = select(event_cursors.c.delivered).where(event_cursors.c.sink == sink)
     return int(connection.execute(query).scalar() or 0)
 
 
 def add_sink(connection: Connection, sink: str) -> None:
-    """A new sink begins with the oldest event that is kept."""
+    """Add a cursor for a sink, which starts with the oldest stored event."""
     put(connection, event_cursors, {"sink": sink, "delivered": 0}, replace=False)
 
 
-def hold(connection: Connection, sink: str, owner: str, now: datetime, lease: timedelta) -> bool:
-    """Take or renew the right to deliver to a sink; whether `owner` has it now."""
+def acquire_lease(connection: Connection, sink: str, owner: str, now: datetime, lease: timedelta) -> bool:
+    """Take or renew the lease of a sink, and return whether `owner` has it."""
     cursors = event_cursors.c
     statement = (
         update(event_cursors)
@@ -93,7 +93,7 @@ def hold(connection: Connection, sink: str, owner: str, now: datetime, lease: ti
             cursors.lease_owner.is_(None)
             | (cursors.lease_owner == owner)
             | (cursors.lease_until < to_us(now))
-            | (cursors.lease_until > far_us(now, lease)),
+            | (cursors.lease_until > latest_lease_us(now, lease)),
         )
         .values(lease_owner=owner, lease_until=to_us(now + lease))
     )
@@ -101,15 +101,15 @@ def hold(connection: Connection, sink: str, owner: str, now: datetime, lease: ti
 
 
 def release(connection: Connection, sink: str, owner: str | None = None) -> None:
-    """Give up the right to deliver: `owner`'s, or anybody's."""
+    """Release the lease of a sink: that of `owner`, or of any process."""
     statement = update(event_cursors).where(event_cursors.c.sink == sink)
     if owner is not None:
         statement = statement.where(event_cursors.c.lease_owner == owner)
     connection.execute(statement.values(lease_owner=None, lease_until=None))
 
 
-def move(connection: Connection, sink: str, owner: str, delivered: int) -> bool:
-    """Note how far a sink is; False, and nothing noted, when another process has taken it over."""
+def advance_cursor(connection: Connection, sink: str, owner: str, delivered: int) -> bool:
+    """Store the last event delivered to a sink. Returns False when another process has the lease."""
     statement = (
         update(event_cursors)
         .where(event_cursors.c.sink == sink, event_cursors.c.lease_owner == owner)
@@ -119,7 +119,7 @@ def move(connection: Connection, sink: str, owner: str, delivered: int) -> bool:
 
 
 def waiting(connection: Connection) -> dict[str, int]:
-    """How many events each known sink has not taken yet."""
+    """Return how many events wait for each sink."""
     query = (
         select(event_cursors.c.sink, func.count(events.c.sequence))
         .select_from(event_cursors)
@@ -132,17 +132,21 @@ def waiting(connection: Connection) -> dict[str, int]:
 def purge(
     connection: Connection, sinks: Sequence[str], before: datetime, give_up_before: datetime | None
 ) -> tuple[int, int]:
-    """Delete old events: those that all sinks have taken, and those that one has not taken for too long;
-    how many of each. Without sinks all go. Cursors of sinks that are no longer set up go as well."""
+    """Delete old events: those delivered to all sinks, and those that wait for one too long; return how many.
+
+    Without sinks, deletes all events. Deletes cursors of sinks that are no longer configured, too.
+    """
     advisory_lock(connection, "purge of events")
     lift_timeouts(connection)
     connection.execute(delete(event_cursors).where(event_cursors.c.sink.not_in(sinks)))
     if not sinks:
         return connection.execute(delete(events)).rowcount, 0
     least = min(cursor(connection, sink) for sink in sinks)
-    taken = delete(events).where(events.c.sequence <= least, events.c.created_at < to_us(before))
-    purged, dropped = connection.execute(taken).rowcount, 0
+    delivered = delete(events).where(events.c.sequence <= least, events.c.created_at < to_us(before))
+    purged, dropped = connection.execute(delivered).rowcount, 0
     if give_up_before is not None:
-        stuck = delete(events).where(events.c.sequence > least, events.c.created_at < to_us(give_up_before))
-        dropped = connection.execute(stuck).rowcount
+        undelivered = delete(events).where(
+            events.c.sequence > least, events.c.created_at < to_us(give_up_before)
+        )
+        dropped = connection.execute(undelivered).rowcount
     return purged, dropped

@@ -1,6 +1,6 @@
-"""What happened in sessions, as events: pure functions of domain, session and facts.
+"""Builds the events of sessions. All functions are pure.
 
-Start Session events are told when a stream begins, when it ends, and when either fails; the others with the
+Start Session events are sent when a stream starts, when it ends, and when either fails; the others with the
 call that they are named after.
 """
 
@@ -33,7 +33,7 @@ SESSION_ENROLLMENT = "VoiceId Session Speaker Enrollment Action"
 
 STARTED, STREAM_ENDED, STREAM_FAILED = "STREAMING_STARTED", "STREAMING_ENDED", "STREAMING_FAILED"
 
-#: Why a stream that ended like this counts as failed; by its `stream_end_reason`. All others have just ended.
+#: Errors of streams that count as failed, by `stream_end_reason`. All other streams have ended normally.
 STREAM_FAULTS: Mapping[str, ErrorInfo] = {
     "DISCONNECTED": ErrorInfo.of_code(400, "The connection that brought the audio broke off."),
     "MALFORMED": ErrorInfo.of_code(400, "The audio did not come in the form that was agreed."),
@@ -46,41 +46,43 @@ STREAM_FAULTS: Mapping[str, ErrorInfo] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Window:
-    """First and last moment of the audio that was gathered for one purpose so far."""
+    """Start and end of the audio that was collected for one purpose so far."""
 
     started_at: datetime | None = None
-    """None: nothing is gathered for it."""
+    """None: nothing is collected."""
     ended_at: datetime | None = None
-    """None: still being gathered."""
+    """None: still being collected."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Asked:
-    """The session that a refused call was about, as far as it is known."""
+class SessionReference:
+    """The session of a refused call, as far as it is known."""
 
     session_id: str | None = None
     name: str | None = None
     stream_status: str | None = None
 
     @classmethod
-    def of(cls, name_or_id: str, found: Session | None) -> Asked:
-        """`found` is the session that has this name or id, if there is one."""
+    def of(cls, name_or_id: str, found: Session | None) -> SessionReference:
+        """Return the reference of a name or id. `found` is the session of that name or id, if it exists."""
         if found is not None:
             return cls(session_id=found.session_id, name=found.name, stream_status=found.stream_status)
         return cls(session_id=name_or_id) if name_or_id.startswith("id#") else cls(name=name_or_id)
 
 
-def stream_event(domain: EventDomain, session: Session, heard: Mapping[str, Window]) -> Event:
-    """A stream has begun or ended, or failed. `heard` is by purpose, of `session_hearings`."""
+def stream_event(domain: EventDomain, session: Session, windows: Mapping[str, Window]) -> Event:
+    """Build the event of a stream that has started, ended or failed. `windows` is by purpose."""
     error, status = None, STARTED
     if session.stream_status == ENDED:
         error = STREAM_FAULTS.get(session.stream_end_reason or "")
         status = STREAM_ENDED if error is None else STREAM_FAILED
-    gathering = Window(started_at=session.stream_started_at)
-    authentication = None if session.acceptance_threshold is None else heard.get("AUTHENTICATION", gathering)
-    fraud_detection = None if session.risk_threshold is None else heard.get("FRAUD", gathering)
+    collecting = Window(started_at=session.stream_started_at)
+    authentication = (
+        None if session.acceptance_threshold is None else windows.get("AUTHENTICATION", collecting)
+    )
+    fraud_detection = None if session.risk_threshold is None else windows.get("FRAUD", collecting)
     enrollment = Window(started_at=session.stream_started_at, ended_at=session.enrollment_speech_at)
-    told = {
+    members = {
         **_ids(session),
         **_configurations(session),
         "authenticationAudioProgress": _window(authentication),
@@ -90,29 +92,29 @@ def stream_event(domain: EventDomain, session: Session, heard: Mapping[str, Wind
             "authenticationMinimumSpeechInSeconds": math.ceil(session.authentication_speech_s)
         },
     }
-    return _session_event(domain, START_SESSION, "START_SESSION", status, told, session.contact_arn, error)
+    return _session_event(domain, START_SESSION, "START_SESSION", status, members, session.contact_arn, error)
 
 
-def stream_refused_event(domain: EventDomain, asked: Asked, error: ErrorInfo) -> Event:
-    """A stream could not be set up."""
-    told = {
-        **_asked(asked),
+def stream_refused_event(domain: EventDomain, session: SessionReference, error: ErrorInfo) -> Event:
+    """Build the event of a stream that could not be set up."""
+    members = {
+        **_reference(session),
         "authenticationAudioProgress": _window(None),
         "enrollmentAudioProgress": _enrollment_progress(Window()),
         "fraudDetectionAudioProgress": _window(None),
     }
-    return _session_event(domain, START_SESSION, "START_SESSION", STREAM_FAILED, told, None, error)
+    return _session_event(domain, START_SESSION, "START_SESSION", STREAM_FAILED, members, None, error)
 
 
 def update_session_event(domain: EventDomain, session: Session) -> Event:
-    """A session was changed."""
-    told = {**_ids(session), **_configurations(session)}
-    return _session_event(domain, UPDATE_SESSION, "UPDATE_SESSION", SUCCEEDED, told, session.contact_arn)
+    """Build the event of a session that was changed."""
+    members = {**_ids(session), **_configurations(session)}
+    return _session_event(domain, UPDATE_SESSION, "UPDATE_SESSION", SUCCEEDED, members, session.contact_arn)
 
 
-def update_refused_event(domain: EventDomain, asked: Asked, error: ErrorInfo) -> Event:
-    """A session was to be changed and was not."""
-    return _session_event(domain, UPDATE_SESSION, "UPDATE_SESSION", FAILED, _asked(asked), None, error)
+def update_refused_event(domain: EventDomain, session: SessionReference, error: ErrorInfo) -> Event:
+    """Build the event of a session that could not be changed."""
+    return _session_event(domain, UPDATE_SESSION, "UPDATE_SESSION", FAILED, _reference(session), None, error)
 
 
 def evaluate_session_event(
@@ -122,40 +124,46 @@ def evaluate_session_event(
     authentication: Mapping[str, Any] | None,
     fraud_detection: Mapping[str, Any] | None,
 ) -> Event:
-    """New results of a session, as EvaluateSession answers them; None for what it is not set up for.
+    """Build the event of new results of a session, in the form of EvaluateSession's response.
 
-    Customers' own speaker ids in them are not told.
+    None for what the session is not configured for. Customers' own speaker ids are left out.
     """
-    told = {
+    members = {
         **_ids(session),
         "authenticationResult": None if authentication is None else _camel(authentication),
         "fraudDetectionResult": None if fraud_detection is None else _camel(fraud_detection),
         "streamingStatus": session.stream_status,
     }
-    return _session_event(domain, EVALUATE_SESSION, "EVALUATE_SESSION", SUCCEEDED, told, session.contact_arn)
+    return _session_event(
+        domain, EVALUATE_SESSION, "EVALUATE_SESSION", SUCCEEDED, members, session.contact_arn
+    )
 
 
-def evaluation_refused_event(domain: EventDomain, asked: Asked, error: ErrorInfo) -> Event:
-    """A session could not be evaluated."""
-    told = {**_asked(asked), "streamingStatus": asked.stream_status}
-    return _session_event(domain, EVALUATE_SESSION, "EVALUATE_SESSION", FAILED, told, None, error)
+def evaluation_refused_event(domain: EventDomain, session: SessionReference, error: ErrorInfo) -> Event:
+    """Build the event of a session that could not be evaluated."""
+    members = {**_reference(session), "streamingStatus": session.stream_status}
+    return _session_event(domain, EVALUATE_SESSION, "EVALUATE_SESSION", FAILED, members, None, error)
 
 
 def session_enrollment_event(domain: EventDomain, session: Session) -> Event:
-    """An enrollment was asked for in a session. What becomes of it, the Speaker event tells, with the source
-    SESSION."""
-    told = {
+    """Build the event of an enrollment that was requested in a session.
+
+    The Speaker event with the source SESSION has its outcome.
+    """
+    members = {
         "sessionId": session.session_id,
         "sessionName": session.name,
         "systemAttributes": system_attributes(session.contact_arn),
     }
-    return build_event(domain, SESSION_ENROLLMENT, "SESSION_ENROLLMENT_REQUEST", SUBMITTED, told, None)
+    return build_event(domain, SESSION_ENROLLMENT, "SESSION_ENROLLMENT_REQUEST", SUBMITTED, members, None)
 
 
-def session_enrollment_refused_event(domain: EventDomain, asked: Asked, error: ErrorInfo) -> Event:
-    """An enrollment was asked for in a session, and was refused."""
-    told = _asked(asked)
-    return build_event(domain, SESSION_ENROLLMENT, "SESSION_ENROLLMENT_REQUEST", FAILED, told, error)
+def session_enrollment_refused_event(
+    domain: EventDomain, session: SessionReference, error: ErrorInfo
+) -> Event:
+    """Build the event of an enrollment in a session that was refused."""
+    members = _reference(session)
+    return build_event(domain, SESSION_ENROLLMENT, "SESSION_ENROLLMENT_REQUEST", FAILED, members, error)
 
 
 def _session_event(
@@ -167,12 +175,12 @@ def _session_event(
     contact_arn: str | None,
     error: ErrorInfo | None = None,
 ) -> Event:
-    told = {"session": session, "systemAttributes": system_attributes(contact_arn)}
-    return build_event(domain, type_, action, status, told, error)
+    members = {"session": session, "systemAttributes": system_attributes(contact_arn)}
+    return build_event(domain, type_, action, status, members, error)
 
 
-def _asked(asked: Asked) -> dict[str, Any]:
-    return {"sessionId": asked.session_id, "sessionName": asked.name}
+def _reference(session: SessionReference) -> dict[str, Any]:
+    return {"sessionId": session.session_id, "sessionName": session.name}
 
 
 def _ids(session: Session) -> dict[str, Any]:
@@ -206,15 +214,15 @@ def _window(window: Window | None) -> dict[str, Any]:
 
 
 def _camel(result: Mapping[str, Any]) -> dict[str, Any]:
-    """A result of the API in the events' spelling."""
+    """Return a result of the API with the member names of events."""
     return {
-        name[0].lower() + name[1:]: _told(value)
+        name[0].lower() + name[1:]: _camel_value(value)
         for name, value in result.items()
         if name not in ("CustomerSpeakerId", "GeneratedSpeakerId")
     }
 
 
-def _told(value: Any) -> Any:
+def _camel_value(value: Any) -> Any:
     if isinstance(value, Mapping):
         return _camel(value)
     return time_text(value) if isinstance(value, datetime) else value

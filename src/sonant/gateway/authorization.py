@@ -33,7 +33,7 @@ def authorize(
     """
     arn = _resource(parameters, caller)
     authorized = caller
-    if not caller.principal.judge.unconditional:  # else no policy reads the context
+    if not caller.principal.evaluator.unconditional:  # else no policy reads the context
         authorized = replace(
             caller, context=_context(parameters, caller, service, arn, source_ip, secure=secure, now=now)
         )

@@ -31,7 +31,7 @@ class BoundedConnection(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         self._waiting_since = self.loop.time()
-        self._timer = self.loop.call_later(HEAD_TIME_S, self._check_time)
+        self._timer = self.loop.call_later(HEAD_TIME_S, self.check_head_time)
 
     def connection_lost(self, exc: Exception | None) -> None:
         if self._timer is not None:
@@ -71,9 +71,14 @@ class BoundedConnection(HttpToolsProtocol):
             self._timer = None
         super().handle_websocket_upgrade()
 
-    def _check_time(self) -> None:
-        """Close the connection if it has waited too long. Restarting one timer costs less than one for each
-        head."""
+    def check_head_time(self) -> None:
+        """Close the connection if it has waited too long for a head, else set the timer again.
+
+        One timer that is set again costs less than one for each head.
+        """
+        if self._timer is None:  # closed, or another protocol's
+            return
+        self._timer.cancel()
         now = self.loop.time()
         if self.cycle is not None and not self.cycle.response_complete:
             self._waiting_since = now  # a request is in progress; its body has a time limit of its own
@@ -81,4 +86,4 @@ class BoundedConnection(HttpToolsProtocol):
         if now - since >= HEAD_TIME_S:
             self.transport.close()
         else:
-            self._timer = self.loop.call_at(since + HEAD_TIME_S, self._check_time)
+            self._timer = self.loop.call_at(since + HEAD_TIME_S, self.check_head_time)

@@ -19,9 +19,9 @@ PATH = "/metrics"
 
 def check_metrics(settings: Settings) -> None:
     """Raise SetupError for settings that would publish metrics to the network without a token."""
-    if settings.metrics.enabled and not settings.metrics.token and not _loopback(settings.wire.host):
+    if settings.metrics.enabled and not settings.metrics.token and not _loopback(settings.gateway.host):
         raise SetupError(
-            f"metrics are enabled and the service listens on {settings.wire.host}: "
+            f"metrics are enabled and the service listens on {settings.gateway.host}: "
             "set metrics.token, or listen on a loopback address"
         )
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sonant.audit.masking import compile_view
-from sonant.audit.record import Audited, Record
+from sonant.audit.record import AuditedOperation, Record
+from sonant.audit.redaction import compile_redaction
 from sonant.audit.trail import Trail
 from sonant.errors import GatewayError, WireError
 from sonant.gateway.models import Operation, ServiceModels
@@ -24,7 +24,7 @@ _KEY_IN_QUERY = re.compile(rb"X-Amz-Credential=([A-Za-z0-9_-]{1,128})(?:/|%2F)")
 class Recorder:
     """Records requests of known operations in the audit trail and the metrics; each may be absent."""
 
-    audited: Mapping[str, Audited]
+    audited: Mapping[str, AuditedOperation]
     """By target."""
     clock: Callable[[], datetime]
     trail: Trail | None = None
@@ -80,14 +80,14 @@ class Recorder:
                 access_key_id=access_key_id,
                 region=None if caller is None else caller.region,
                 parameters=parameters,
-                answer=result,
+                response=result,
                 error=error,
                 unchanged=unchanged,
             )
         )
 
 
-def audited_operations(models: ServiceModels) -> dict[str, Audited]:
+def audited_operations(models: ServiceModels) -> dict[str, AuditedOperation]:
     """Compile all operations for the audit trail, by target."""
     return {target: _audited(operation) for target, operation in models.operations.items()}
 
@@ -99,14 +99,14 @@ def claimed_key(headers: Sequence[tuple[bytes, bytes]], query: bytes) -> str:
     return "" if found is None else found[1].decode("ascii")
 
 
-def _audited(operation: Operation) -> Audited:
-    return Audited(
+def _audited(operation: Operation) -> AuditedOperation:
+    return AuditedOperation(
         name=operation.name,
         read_only=operation.readonly,
         request=_view(operation.input_shape),
-        answer=_view(operation.output_shape),
+        response=_view(operation.output_shape),
     )
 
 
 def _view(shape: Any) -> Callable[[Mapping[str, Any]], dict[str, Any]]:
-    return (lambda _value: {}) if shape is None else compile_view(shape)
+    return (lambda _value: {}) if shape is None else compile_redaction(shape)

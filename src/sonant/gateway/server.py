@@ -41,7 +41,7 @@ from sonant.gateway.thread_pool import ThreadPool
 from sonant.gateway.throttle import Throttle
 from sonant.operations.registry import ExecutorKind, RegisteredOperation
 from sonant.operations.service import Caller, Service
-from sonant.settings import Wire
+from sonant.settings import Gateway as GatewaySettings
 
 log = logging.getLogger(__name__)
 
@@ -90,7 +90,7 @@ class Gateway:
         service: Service,
         verifier: Verifier,
         throttle: Throttle,
-        limits: Wire,
+        limits: GatewaySettings,
         recorder: Recorder | None = None,
         long_threads: int = 2,
     ) -> None:
@@ -103,7 +103,7 @@ class Gateway:
         )
         self.limits = limits
         self._waiting = 0
-        begin = service.database.begin_calls
+        begin = service.database.start_batch
         pool = ThreadPool(limits.threads, "call", most_waiting=limits.max_waiting, begin=begin)
         self._executors: Mapping[ExecutorKind, Executor] = {
             # SQLite reads are so short that several threads would only contend for Python's lock.
@@ -160,7 +160,7 @@ class Gateway:
             secure=secure,
             received_s=time.perf_counter(),
         )
-        self.parts.service.database.begin_calls()
+        self.parts.service.database.start_batch()
         run = _Run(self.parts, request, INTERNAL_HANDLERS, self._executors)
         while run.advance() is not None:
             pass  # whatever threads a handler asks for, this one may block

@@ -5,10 +5,10 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 
 from sonant.errors import Throttling
 from sonant.settings import Rates
+from sonant.token_bucket import TokenBucket
 
 #: Operations by the setting of their rate.
 GROUPS: Mapping[str, tuple[str, ...]] = {
@@ -54,15 +54,9 @@ LEAST_BURST = 5.0
 MAX_BUCKETS = 100_000
 
 
-@dataclass(slots=True)
-class _Bucket:
-    tokens: float
-    filled_at_s: float
-
-
 def rates_per_s(rates: Rates, own: Iterable[str]) -> dict[str, float]:
     """The rate of every operation; `own` are the operations of Sonant's own model."""
-    found = dict.fromkeys(own, rates.own)
+    found = dict.fromkeys(own, rates.sonant_operations)
     found.update({name: getattr(rates, group) for group, names in GROUPS.items() for name in names})
     return {name: rate * rates.factor for name, rate in found.items()}
 
@@ -86,7 +80,7 @@ class Throttle:
         self._rates = rates_per_s
         self.monotonic_s = monotonic_s
         self._shared = shared
-        self._buckets: dict[tuple[str, str, str], _Bucket] = {}
+        self._buckets: dict[tuple[str, str, str], TokenBucket] = {}
         self._lock = threading.Lock()
 
     @property
@@ -111,9 +105,6 @@ class Throttle:
             if bucket is None:
                 if len(self._buckets) >= MAX_BUCKETS:
                     self._buckets.clear()
-                bucket = self._buckets[key] = _Bucket(size, now_s)
-            bucket.tokens = min(size, bucket.tokens + (now_s - bucket.filled_at_s) * rate)
-            bucket.filled_at_s = now_s
-            if bucket.tokens < 1.0:
+                bucket = self._buckets[key] = TokenBucket(rate, size, now_s)
+            if not bucket.take(now_s):
                 raise Throttling("Rate exceeded")
-            bucket.tokens -= 1.0

@@ -1,4 +1,4 @@
-"""The work on one job's requests, whatever its kind: open them, have them heard, settle and commit them."""
+"""Process one job's entries, whatever its type: open, decide and commit them."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from typing import Any
 
 from sonant.audit.findings import Finding
 from sonant.errors import SetupError
-from sonant.jobs.entry import Prepared, Task
+from sonant.jobs.entry import Task, TaskResult
 from sonant.jobs.faults import JobFault, Refusal
-from sonant.jobs.job_type import BatchTransaction, EntryProcessor, Heard, Item, JobContext, Outcome
+from sonant.jobs.job_type import BatchTransaction, EntryProcessor, EntryResult, JobContext, Outcome, WorkItem
 from sonant.jobs.manifest import AudioFile, BadRequest, EnrollmentRequest, Entry, Request
 from sonant.storage.crypto.vault import Vault
 from sonant.storage.repositories import counters, domains, jobs
@@ -21,12 +21,12 @@ log = logging.getLogger(__name__)
 
 
 class BatchWork:
-    """One job's requests; see `window.Work`."""
+    """The entries of one job; see `window.Work`."""
 
     def __init__(self, context: JobContext, processor: EntryProcessor) -> None:
         self._context, self._processor = context, processor
 
-    def fetch(self, start: int, limit: int) -> list[Item]:
+    def fetch(self, start: int, limit: int) -> list[WorkItem]:
         job_id = self._context.job.job_id
         with self._context.database.read() as connection:
             _, vault = self._context.open_domain(connection)
@@ -35,46 +35,46 @@ class BatchWork:
                 for position, sealed in jobs.open_entries(connection, job_id, start, limit)
             ]
 
-    def begin(self, item: Item) -> Task | None:
+    def task(self, item: WorkItem) -> Task | None:
         return None if isinstance(item.entry, BadRequest) else self._processor.task(item)
 
-    def commit(self, done: Sequence[tuple[Item, Heard]]) -> None:
+    def commit(self, done: Sequence[tuple[WorkItem, EntryResult]]) -> None:
         context, job_id = self._context, self._context.job.job_id
         with context.database.write() as connection:
             domains.lock(connection, context.job.domain_id)
-            context.hold(connection)
+            context.renew_lease(connection)
             domain, vault = context.open_domain(connection)
             batch = self._processor.batch(connection, domain, vault, done)
-            settled = [(item.position, _settle(batch, item, heard)) for item, heard in done]
+            decided = [(item.position, _decide(batch, item, result)) for item, result in done]
             sealed = [
                 (
                     position,
                     vault.seal_json("job outcome", f"{job_id}/{position}", outcome.line),
                     outcome.failed,
                 )
-                for position, outcome in settled
+                for position, outcome in decided
             ]
             jobs.record(connection, job_id, sealed)
-            outcomes = [outcome for _, outcome in settled]
-            self._note_findings(domain, settled)
-            counters.add(connection, _work_done(outcomes, [heard for _, heard in done]))
-            told = (event for outcome in outcomes for event in batch.events(outcome))
-            context.outbox.put(connection, told, context.clock())
+            outcomes = [outcome for _, outcome in decided]
+            self._audit_findings(domain, decided)
+            counters.add(connection, _work_done(outcomes, [result for _, result in done]))
+            events = (event for outcome in outcomes for event in batch.events(outcome))
+            context.outbox.put(connection, events, context.clock())
         batch.committed()
 
-    def _note_findings(self, domain: Domain, settled: Sequence[tuple[int, Outcome]]) -> None:
-        """Into the audit trail: what was flagged. Raises JobFault when it must be there and cannot."""
+    def _audit_findings(self, domain: Domain, decided: Sequence[tuple[int, Outcome]]) -> None:
+        """Write flagged entries into the audit trail. Raises JobFault if they must be and cannot."""
         context = self._context
         if context.findings is None:
             return
         found = [
             Finding(
                 job_id=context.job.job_id,
-                place=position + 1,
+                request_number=position + 1,
                 outcome=outcome.label,
                 details=outcome.details,
             )
-            for position, outcome in settled
+            for position, outcome in decided
             if outcome.details.get("reasons")
         ]
         try:
@@ -84,19 +84,19 @@ class BatchWork:
             if context.settings.audit.required:
                 raise JobFault(500, "the audit trail cannot be written; see the service's log") from None
 
-    def _item(self, vault: Vault, position: int, entry: Entry) -> Item:
+    def _item(self, vault: Vault, position: int, entry: Entry) -> WorkItem:
         dedup_key = None if isinstance(entry, BadRequest) else self._processor.dedup_key(vault, entry)
-        return Item(position=position, dedup_key=dedup_key, entry=entry)
+        return WorkItem(position=position, dedup_key=dedup_key, entry=entry)
 
 
-def _settle(batch: BatchTransaction, item: Item, heard: Heard) -> Outcome:
+def _decide(batch: BatchTransaction, item: WorkItem, result: EntryResult) -> Outcome:
     if isinstance(item.entry, BadRequest):
         return Outcome.refused(item.entry.request_id, Refusal(400, item.entry.message))
-    return batch.settle(item.entry, heard)
+    return batch.decide(item.entry, result)
 
 
 def seal_request(vault: Vault, job_id: str, position: int, entry: Entry) -> bytes:
-    """The stored form of one request of a manifest."""
+    """Seal one entry of a manifest in its stored form."""
     value: dict[str, Any] = {"id": entry.request_id}
     if isinstance(entry, BadRequest):
         value["bad"] = entry.message
@@ -108,7 +108,7 @@ def seal_request(vault: Vault, job_id: str, position: int, entry: Entry) -> byte
 
 
 def open_request(vault: Vault, job_id: str, position: int, sealed: bytes) -> Entry:
-    """What `seal_request` sealed. Raises SealBroken."""
+    """Open an entry that `seal_request` sealed. Raises SealBroken."""
     value = vault.open_json("job request", f"{job_id}/{position}", sealed)
     if "bad" in value:
         return BadRequest(request_id=value["id"], message=value["bad"])
@@ -121,18 +121,18 @@ def open_request(vault: Vault, job_id: str, position: int, sealed: bytes) -> Ent
 def open_lines(
     vault: Vault, job_id: str, rows: Iterable[tuple[int, bytes]]
 ) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Positions and lines of the result file from stored outcomes."""
+    """Open stored outcomes: positions and lines of the result file."""
     for position, sealed in rows:
         yield position, vault.open_json("job outcome", f"{job_id}/{position}", sealed)
 
 
-def _work_done(outcomes: Iterable[Outcome], heard: Iterable[Heard]) -> dict[tuple[str, str], float]:
-    """What a commit adds to the counters."""
+def _work_done(outcomes: Iterable[Outcome], results: Iterable[EntryResult]) -> dict[tuple[str, str], float]:
+    """Count what a commit adds to the counters."""
     found = Counter((counters.OUTCOMES, outcome.label) for outcome in outcomes)
     amounts: dict[tuple[str, str], float] = dict(found)
-    prepared = [one for one in heard if isinstance(one, Prepared)]
-    amounts[counters.AUDIO, ""] = sum(one.heard_s for one in prepared)
-    amounts[counters.SPEECH, ""] = sum(one.net_speech_s for one in prepared)
-    amounts[counters.COMPUTE, ""] = sum(one.compute_s for one in prepared)
-    amounts[counters.INFERENCE, ""] = sum(one.inference_s for one in prepared)
+    done = [one for one in results if isinstance(one, TaskResult)]
+    amounts[counters.AUDIO, ""] = sum(one.audio_s for one in done)
+    amounts[counters.SPEECH, ""] = sum(one.sample.quality.net_speech_s for one in done)
+    amounts[counters.COMPUTE, ""] = sum(one.compute_s for one in done)
+    amounts[counters.INFERENCE, ""] = sum(one.inference_s for one in done)
     return amounts

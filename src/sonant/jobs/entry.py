@@ -1,6 +1,6 @@
-"""The work on one request that needs no database: fetch, decode, find speech, embed, score risks.
+"""Process one entry of a job: fetch, decode, find speech, embed, score risks. No database is needed.
 
-Runs in worker processes; what it takes and gives can be pickled.
+Runs in worker processes; tasks and results can be pickled.
 """
 
 from __future__ import annotations
@@ -19,14 +19,15 @@ from sonant.jobs.fraud import Detector, Risk, assess
 from sonant.jobs.manifest import AudioFile
 from sonant.jobs.model_registry import Embedders
 from sonant.settings import Audio
+from sonant.voice.audio.flac import decode_flac, encode_flac
 from sonant.voice.audio.recording import RATE_HZ
-from sonant.voice.enrollment import RecordingSource, Speech, decode_audio, encode_audio, gather_speech
+from sonant.voice.audio.samples import float_from_pcm16, pcm16_from_float
+from sonant.voice.enrollment import RecordingSource, Speech, collect_speech
 from sonant.voice.models import Models
 from sonant.voice.models.embedding import Embedder, Embedding, embed
 from sonant.voice.quality import Quality
 from sonant.voice.replay.fingerprint import MIN_SPEECH_S, fingerprint
-
-_INT16 = 32768
+from sonant.voice.sample import VoiceSample
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,7 +44,7 @@ class Role:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pcm16Audio:
-    """Speech that somebody has heard as it was spoken, pauses removed."""
+    """Speech of a live call, pauses removed."""
 
     samples: bytes = field(repr=False)
     """16-bit little-endian, 8 kHz."""
@@ -51,18 +52,17 @@ class Pcm16Audio:
 
     @classmethod
     def of(cls, samples: NDArray[np.float32], quality: Quality) -> Pcm16Audio:
-        """From samples of -1..1; lossless for what a telephone line carries."""
-        numbers = np.clip(np.rint(samples * _INT16), -_INT16, _INT16 - 1)
-        return cls(samples=numbers.astype("<i2").tobytes(), quality=quality)
+        """Convert samples of -1..1; lossless for what a telephone line carries."""
+        return cls(samples=pcm16_from_float(samples), quality=quality)
 
     def speech(self) -> Speech:
-        samples = np.frombuffer(self.samples, "<i2").astype(np.float32) / np.float32(_INT16)
-        return Speech(samples=samples, quality=self.quality, recordings_used=0)
+        """Convert back to samples of -1..1."""
+        return Speech(samples=float_from_pcm16(self.samples), quality=self.quality, recordings_used=0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Task:
-    """One request's work. `task_id` is the caller's own mark, given back with the result."""
+    """The work on one entry. `task_id` is the caller's own number, returned with the result."""
 
     task_id: int
     role: Role
@@ -70,45 +70,40 @@ class Task:
     need_s: float
     keep_audio: bool
     inspect: bool = False
-    """Of a dry run: listen to every recording and tell what it is like; see `jobs.inspect`."""
+    """Inspect every recording, for a dry run; see `jobs.inspect`."""
     detect: bool = False
-    """Run the detectors."""
+    """Run the spoofing detectors."""
     risk_threshold: int = 0
-    """From which risk on the job refuses."""
+    """The risk from which on the job refuses."""
     fingerprint: bool = False
-    """Take a fingerprint for the replay guard."""
+    """Take a fingerprint for replay detection."""
     model_id: str | None = None
     """The voice model; None is the one that ships with Sonant."""
-    kept: bytes | None = None
-    """Speech that was kept, to be heard instead of recordings."""
-    spoken: Pcm16Audio | None = None
-    """Speech of a call, found already, instead of recordings."""
+    stored_audio: bytes | None = None
+    """FLAC of speech that was stored at an enrollment, to embed instead of recordings."""
+    call_audio: Pcm16Audio | None = None
+    """Speech of a live call, to process instead of recordings."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Prepared:
-    """What was heard. `vector` is little-endian float32, `audio` FLAC of the speech used (or None).
+class TaskResult:
+    """The voice sample of one task, and what else was asked for."""
 
-    `heard_s` is the audio listened to; `compute_s` the processor time it all took, `inference_s` the time of
-    the embedding alone.
-    """
-
-    model_id: str
-    vector: bytes
-    net_speech_s: float
-    snr_db: float
-    risks: tuple[Risk, ...]
-    audio: bytes | None
+    sample: VoiceSample
+    risks: tuple[Risk, ...] = ()
+    audio: bytes | None = None
+    """FLAC of the speech used; None where none is to be stored."""
     fingerprint: bytes | None = None
-    """Of the speech used, for the replay guard; see `fingerprint.Fingerprint.to_bytes`."""
-    heard_s: float = 0.0
+    """Of the speech used, for replay detection; see `fingerprint.Fingerprint.to_bytes`."""
+    audio_s: float = 0.0
+    """Length of the audio that was analyzed."""
     compute_s: float = 0.0
+    """Processor time of the whole task."""
     inference_s: float = 0.0
-    highpass_300hz: bool = False
-    """Whether the line cut off below 300 Hz; see `quality.highpass_300hz`."""
+    """Time of the embedding alone."""
 
 
-#: Reads one recording under a role: (role, URI) -> bytes; raises object and key errors.
+#: Reads one recording under a role: (role, URI) -> bytes. Raises object and key errors.
 Fetch = Callable[[Role, str], bytes]
 
 
@@ -119,40 +114,36 @@ def prepare(
     detectors: Sequence[Detector],
     rules: Audio,
     embedder_of: Embedders | None = None,
-) -> Prepared | Refusal:
-    """Do one task. Files are fetched in order and only until there is enough speech.
+) -> TaskResult | Refusal:
+    """Execute one task. Files are fetched in order and only until there is enough speech.
 
     `embedder_of` finds voice models; without it there is only the one that ships with Sonant.
     """
-    begun_s = time.thread_time()
+    started_s = time.thread_time()
     try:
-        if task.kept is not None:
-            return _again(task.kept, _embedder(task, models, embedder_of))
+        if task.stored_audio is not None:
+            return _embed_stored(task.stored_audio, _embedder(task, models, embedder_of))
         speech = _speech(task, fetch, models, rules)
-        embedding_begun_s = time.perf_counter()
+        embedding_started_s = time.perf_counter()
         embedding = _embedder(task, models, embedder_of)(speech.samples)
-        inference_s = time.perf_counter() - embedding_begun_s
+        inference_s = time.perf_counter() - embedding_started_s
     except SonantError as fault:
         return Refusal.of(fault)
-    return Prepared(
-        model_id=embedding.model_id,
-        vector=embedding.vector.astype("<f4").tobytes(),
-        net_speech_s=speech.quality.net_speech_s,
-        snr_db=speech.quality.snr_db,
-        highpass_300hz=speech.quality.highpass_300hz,
+    return TaskResult(
+        sample=VoiceSample(model_id=embedding.model_id, vector=embedding.vector, quality=speech.quality),
         risks=_risks(task, detectors, embedding, speech),
-        audio=encode_audio(speech.samples) if task.keep_audio else None,
+        audio=encode_flac(speech.samples) if task.keep_audio else None,
         fingerprint=_fingerprint(speech) if task.fingerprint else None,
-        heard_s=speech.quality.duration_s,
-        compute_s=time.thread_time() - begun_s,
+        audio_s=speech.quality.duration_s or 0.0,
+        compute_s=time.thread_time() - started_s,
         inference_s=inference_s,
     )
 
 
 def _speech(task: Task, fetch: Fetch, models: Models, rules: Audio) -> Speech:
-    if task.spoken is not None:
-        return task.spoken.speech()
-    return gather_speech(
+    if task.call_audio is not None:
+        return task.call_audio.speech()
+    return collect_speech(
         _recordings(task, fetch),
         need_s=task.need_s,
         models=models,
@@ -178,21 +169,17 @@ def _embedder(task: Task, models: Models, embedder_of: Embedders | None) -> Embe
     if embedder_of is not None:
         return embedder_of(task.model_id)
     if task.model_id is not None:
-        raise SetupError(f"this worker knows no voice model {task.model_id}")
+        raise SetupError(f"this worker has no voice model {task.model_id}")
     return partial(embed, models=models)
 
 
-def _again(kept: bytes, embedder: Embedder) -> Prepared:
-    """Kept speech heard by another model; its quality is known from the first time."""
-    samples = decode_audio(kept)
+def _embed_stored(audio: bytes, embedder: Embedder) -> TaskResult:
+    """Embed stored speech with another model; its other measures are those of the first time."""
+    samples = decode_flac(audio)
     embedding = embedder(samples)
-    return Prepared(
-        model_id=embedding.model_id,
-        vector=embedding.vector.astype("<f4").tobytes(),
-        net_speech_s=len(samples) / RATE_HZ,
-        snr_db=0.0,
-        risks=(),
-        audio=None,
+    quality = Quality(net_speech_s=len(samples) / RATE_HZ)
+    return TaskResult(
+        sample=VoiceSample(model_id=embedding.model_id, vector=embedding.vector, quality=quality)
     )
 
 
@@ -200,6 +187,6 @@ def _recordings(task: Task, fetch: Fetch) -> Iterator[RecordingSource]:
     for item in task.audio:
         try:
             data = fetch(task.role, item.s3_uri)
-        except (KeyDenied, KeyNotFound, KeyUnusable) as fault:  # they name the key, not what it seals
+        except (KeyDenied, KeyNotFound, KeyUnusable) as fault:  # its text names the key, not the object
             raise type(fault)(f"{item.s3_uri}: {fault}") from None
         yield RecordingSource(name=item.s3_uri, data=data, channel=item.channel)

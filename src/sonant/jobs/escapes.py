@@ -1,7 +1,7 @@
-"""JSON escapes that are half a surrogate pair, made visible before a parser reads them.
+"""Replace JSON escapes of lone surrogates by a noncharacter, before a parser reads them.
 
-A UTF-16 surrogate means something only with its other half. Parsers disagree about a lone one; ours reads it
-as a question mark, or joins it with whatever escape comes next: a name would silently become another.
+A UTF-16 surrogate has a meaning only in a pair. Parsers disagree about a lone one; ijson's reads it as a
+question mark, or joins it with the next escape: a name would silently become another.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable, Iterator
 
 NO_CHARACTER = "\uffff"
-"""What half a pair is read as: a code point that Unicode keeps from ever being a character."""
+"""Stands for a lone surrogate: a code point that Unicode will never assign to a character."""
 
 _ESCAPED = rb"\uffff"
 
@@ -18,16 +18,16 @@ _HIGH = rb"\\u[dD][89abAB][0-9a-fA-F]{2}"
 _LOW = rb"\\u[dD][c-fC-F][0-9a-fA-F]{2}"
 _OTHER = rb"\\u(?![dD][89a-fA-F])[0-9a-fA-F]{4}"
 _CUT = rb"\\(?:u[0-9a-fA-F]{0,3})?"
-#: As much as possible in which every surrogate has its other half.
+#: The longest text in which every surrogate is in a pair.
 _WHOLE = re.compile(rb"(?:[^\\]++|\\[^u]|" + _OTHER + rb"|" + _HIGH + _LOW + rb")*+", re.DOTALL)
-#: What the end of the bytes at hand cuts off, so that the next ones decide.
+#: The end of a chunk that the next chunk decides about.
 _UNDECIDED = re.compile(rb"(?:" + _HIGH + rb")?(?:" + _CUT + rb")?\Z")
 _HALVES = re.compile(rb"(?:" + _LOW + rb"|" + _HIGH + rb"(?!" + _LOW + rb"|(?:" + _CUT + rb")?\Z))++")
 _HALF_BYTES = len(_ESCAPED)
 
 
 def whole_pairs(chunks: Iterable[bytes]) -> Iterator[bytes]:
-    """The same JSON text with `NO_CHARACTER` for each half of a pair that stands alone.
+    """Copy JSON text with `NO_CHARACTER` in place of each lone surrogate.
 
     Holds back at most the eleven bytes of an unfinished pair. What is no JSON escape passes as it is.
     """

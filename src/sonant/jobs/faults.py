@@ -1,4 +1,4 @@
-"""Faults with the codes of result files and FailureDetails (AWS docs, job output file schema).
+"""Faults of jobs and entries, with the codes of AWS's job output file schema and of FailureDetails.
 
 400 bad input   402 quota   403 no right   404 not there   409 conflict   500 unexpected
 """
@@ -28,37 +28,36 @@ from sonant.events.documents import NOT_ENOUGH_SPEECH, ErrorInfo
 
 
 class JobFault(SonantError):
-    """The whole job fails; becomes FailureDetails. `told` is what its event says instead, in Voice ID's
-    words."""
+    """A fault that fails the whole job; becomes FailureDetails; its event has `event_error`."""
 
-    def __init__(self, code: int, message: str, told: ErrorInfo | None = None) -> None:
+    def __init__(self, code: int, message: str, event_error: ErrorInfo | None = None) -> None:
         super().__init__(message)
         self.code = code
         self.message = message
-        self.told = told or ErrorInfo.of_code(code, message)
+        self.event_error = event_error or ErrorInfo.of_code(code, message)
 
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """One request fails; becomes a line under Errors."""
+    """A fault that fails one entry; becomes a line under Errors."""
 
     code: int
     message: str
-    words: ErrorInfo | None = None
-    """Voice ID's own, where it has some."""
+    voice_id_error: ErrorInfo | None = None
+    """Voice ID's own text for it, where there is one."""
 
     @classmethod
     def of(cls, fault: SonantError) -> Self:
-        """For a fault of audio, objects or keys."""
-        return cls(code_of(fault), str(fault), _WORDS.get(type(fault)))
+        """Build the refusal for a fault of audio, objects or keys."""
+        return cls(code_of(fault), str(fault), _VOICE_ID_ERRORS.get(type(fault)))
 
     @property
-    def told(self) -> ErrorInfo:
-        """What events say of it."""
-        return self.words or ErrorInfo.of_code(self.code, self.message)
+    def event_error(self) -> ErrorInfo:
+        """The error as events show it."""
+        return self.voice_id_error or ErrorInfo.of_code(self.code, self.message)
 
 
-_WORDS: dict[type[SonantError], ErrorInfo] = {
+_VOICE_ID_ERRORS: dict[type[SonantError], ErrorInfo] = {
     NotEnoughSpeech: ErrorInfo(
         type=NOT_ENOUGH_SPEECH,
         message="The provided audio files do not have enough speech for enrollment.",
@@ -69,7 +68,7 @@ _WORDS: dict[type[SonantError], ErrorInfo] = {
 
 
 def code_of(error: SonantError) -> int:
-    """The code for a fault of audio, objects or keys."""
+    """Find the code for a fault of audio, objects or keys."""
     match error:
         case AudioError() | InvalidObjectName() | ObjectTooLarge() | SealBroken():
             return 400

@@ -1,13 +1,13 @@
-"""The fraud stage of the pipeline: risks are scored where their evidence is, one rule decides.
+"""Score fraud risks and decide by them.
 
-Spoofing is heard by detectors in the worker processes: functions from an embedding, the speech it was made
-from and the job's threshold to a Risk. Known fraudsters are looked for by the runner, which alone has their
-voices. One threshold serves all risks.
+Spoofing detectors run in the worker processes: functions from an embedding, the speech that it was made from
+and the job's threshold to a Risk. Known fraudsters are searched by the runner, the only process with their
+voices. One threshold applies to all risks.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +18,7 @@ from sonant.jobs.faults import Refusal
 from sonant.jobs.replay import ReplayMatch
 from sonant.voice.calibration.model import Tail
 from sonant.voice.models.embedding import Embedding
-from sonant.voice.risk import known_fraudster_risk
+from sonant.voice.scoring import known_fraudster_risk
 from sonant.voice.search import Match
 
 KNOWN_FRAUDSTER, SPOOFING = "KnownFraudsterRisk", "VoiceSpoofingRisk"
@@ -26,17 +26,17 @@ KNOWN_FRAUDSTER, SPOOFING = "KnownFraudsterRisk", "VoiceSpoofingRisk"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Risk:
-    """One finding: `name` as in the API (KnownFraudsterRisk, VoiceSpoofingRisk), `score` 0-100."""
+    """A risk: `name` as in the API (KnownFraudsterRisk, VoiceSpoofingRisk), `score` 0-100."""
 
     name: str
     score: int
     fraudster_id: str | None = None
-    """Who it is that the voice resembles; for events, never for whoever sent the recording."""
+    """The fraudster whom the voice resembles; for events, never for the sender of the recording."""
     evidence: str | None = None
-    """What speaks for spoofing, SYNTHETIC_SPEECH or REPLAY; for events."""
+    """The kind of spoofing, SYNTHETIC_SPEECH or REPLAY; for events."""
 
 
-#: None: not enough speech to tell. What lies below the threshold need not be told apart any further.
+#: Returns None for too little speech. Risks below the threshold need not be exact.
 Detector = Callable[[Embedding, npt.NDArray[np.float32], int], Risk | None]
 
 
@@ -47,21 +47,32 @@ def assess(
     *,
     risk_threshold: int,
 ) -> tuple[Risk, ...]:
-    """Run all detectors on one voice; `speech` is 8 kHz, mono, -1..1."""
+    """Run all detectors on one voice; `speech` is 8 kHz, mono, -1..1. Gives one risk of each name."""
     found = (detector(embedding, speech, risk_threshold) for detector in detectors)
-    return tuple(risk for risk in found if risk is not None)
+    return merge_risks(risk for risk in found if risk is not None)
+
+
+def merge_risks(risks: Iterable[Risk]) -> tuple[Risk, ...]:
+    """Keep the greatest risk of each name, in the order in which the names first occur.
+
+    Of equal risks the later one is kept.
+    """
+    merged: dict[str, Risk] = {}
+    for risk in risks:
+        if risk.name not in merged or risk.score >= merged[risk.name].score:
+            merged[risk.name] = risk
+    return tuple(merged.values())
 
 
 def with_replay(risks: Sequence[Risk], copy: ReplayMatch | None) -> tuple[Risk, ...]:
-    """One spoofing risk, the worse of what the detectors heard and of a replay, which is certain."""
+    """Merge the detectors' risks with that of a replay, which is certain."""
     if copy is None:
-        return tuple(risks)
-    replay = Risk(name=SPOOFING, score=100, evidence="REPLAY")
-    return (*(risk for risk in risks if risk.name != SPOOFING), replay)
+        return merge_risks(risks)
+    return merge_risks([*risks, Risk(name=SPOOFING, score=100, evidence="REPLAY")])
 
 
 def known_fraudster(match: Match | None, list_size: int, tail: Tail) -> Risk:
-    """The risk of the nearest of `list_size` fraudsters; 0, and nobody named, on an empty list."""
+    """Score the most similar of `list_size` fraudsters; 0, without a name, on an empty list."""
     if match is None:
         return Risk(name=KNOWN_FRAUDSTER, score=0)
     score = known_fraudster_risk(match.similarity, list_size, tail)
@@ -69,7 +80,7 @@ def known_fraudster(match: Match | None, list_size: int, tail: Tail) -> Risk:
 
 
 def refuse(risks: Sequence[Risk], *, action: str, risk_threshold: int) -> Refusal | None:
-    """The refusal for the gravest risk at or above the threshold, unless the job says IGNORE.
+    """Build the refusal for the greatest risk at or above the threshold, unless the job says IGNORE.
 
     The message gives the risk and its score, never which fraudster.
     """
@@ -83,8 +94,8 @@ def refuse(risks: Sequence[Risk], *, action: str, risk_threshold: int) -> Refusa
     )
 
 
-def told(risks: Sequence[Risk], *, risk_threshold: int, watchlist_id: str) -> dict[str, Any]:
-    """The findings as events tell them, in the form of Voice ID's evaluation event."""
+def risk_details(risks: Sequence[Risk], *, risk_threshold: int, watchlist_id: str) -> dict[str, Any]:
+    """Build the members of an event that describe risks, in the form of Voice ID's evaluation event."""
     by_name = {risk.name: risk for risk in risks}
     reasons = [
         reason

@@ -1,7 +1,7 @@
-"""Fraud detection for those who foretell what an enrollment would find: known fraudsters and copies.
+"""Predict fraud detection of an enrollment job: known fraudsters and replays.
 
-A copy is looked for where the job would find one: among the domain's recordings, and among those that the
-requests before would have brought into it.
+A replay is searched where the job would find one: among the domain's recordings, and among those that earlier
+requests would have added.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from sqlalchemy import Connection
 
 from sonant.jobs.calibration_cache import CalibrationCache, CalibrationOf
 from sonant.jobs.fraud import Risk, known_fraudster, with_replay
-from sonant.jobs.fraudster_gallery import FraudsterGallery, Sample
-from sonant.jobs.inspect import Inspected
-from sonant.jobs.job_type import Heard
+from sonant.jobs.fraudster_gallery import FraudsterGallery
+from sonant.jobs.inspect import InspectionResult
+from sonant.jobs.job_type import EntryResult
 from sonant.jobs.replay import CANDIDATES, ReplayDetector, ReplayMatch
 from sonant.storage.crypto.vault import Vault
 from sonant.storage.repositories.domains import Domain
@@ -25,7 +25,7 @@ from sonant.voice.replay.index import FingerprintIndex
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EntryRef:
-    """Where a request's speaker would be enrolled."""
+    """The place where a request's speaker would be enrolled."""
 
     connection: Connection
     vault: Vault
@@ -34,26 +34,28 @@ class EntryRef:
     """None for a new speaker."""
 
 
-class Screening:
-    """For one dry run; speakers are told apart by any mark."""
+class FraudPreview:
+    """Predicts the risks of one dry run; a `dedup_key` identifies a speaker."""
 
     def __init__(
         self, watchlist_id: str | None, replay_recordings: int, calibration_of: CalibrationOf
     ) -> None:
-        """The domain's default list unless another is named; so many recordings are remembered."""
+        """Use the default watchlist unless another is named; remember `replay_recordings` recordings."""
         self._calibration_of = calibration_of
-        self._watchlist_id, self._most = watchlist_id, replay_recordings
+        self._watchlist_id, self._capacity = watchlist_id, replay_recordings
         self._gallery: FraudsterGallery | None = None
-        self._guard: ReplayDetector | None = None
+        self._replays: ReplayDetector | None = None
         self._index = FingerprintIndex(replay_recordings)
-        self._accepted: list[tuple[bytes, bytes]] = []  # mark and fingerprint, by number in the index
+        self._accepted: list[tuple[bytes, bytes]] = []  # dedup key and fingerprint, by number in the index
 
     def risks(
-        self, connection: Connection, domain: Domain, vault: Vault, heard: Mapping[str, Heard]
+        self, connection: Connection, domain: Domain, vault: Vault, results: Mapping[str, EntryResult]
     ) -> dict[str, Risk]:
-        """The known-fraudster risk of each voice that would be enrolled, under the same names."""
+        """Score the known-fraudster risk of each voice that would be enrolled, under the same keys."""
         voices = {
-            name: one for name, one in heard.items() if isinstance(one, Inspected) and one.judged_vector
+            name: one.domain_sample
+            for name, one in results.items()
+            if isinstance(one, InspectionResult) and one.domain_sample is not None
         }
         if not voices:
             return {}
@@ -61,49 +63,50 @@ class Screening:
             self._gallery = FraudsterGallery(
                 domain.domain_id, self._watchlist_id or domain.default_watchlist_id
             )
-        self._gallery.follow(connection, vault, domain.fraudsters_version)
-        samples = [Sample(model_id=one.judged_model_id, vector=one.judged_vector) for one in voices.values()]
+        self._gallery.refresh(connection, vault, domain.fraudsters_version)
+        matches = self._gallery.nearest(list(voices.values()))
         scales = CalibrationCache(connection, domain.domain_id, self._calibration_of)
         return {
             name: known_fraudster(
                 match,
-                self._gallery.size(one.judged_model_id),
-                scales.of(one.judged_model_id).tail(
-                    one.net_speech_s, one.snr_db, highpass_300hz=one.highpass_300hz
-                ),
+                self._gallery.size(sample.model_id),
+                scales.of(sample.model_id).tail_for(sample.quality),
             )
-            for (name, one), match in zip(voices.items(), self._gallery.nearest(samples), strict=True)
+            for (name, sample), match in zip(voices.items(), matches, strict=True)
         }
 
-    def screened(self, heard: Heard, dedup_key: bytes, known: Risk | None, place: EntryRef | None) -> Heard:
-        """What was heard, with all risks; without a `place` only the manifest itself is searched."""
-        if not isinstance(heard, Inspected) or heard.refusal is not None:
-            return heard
-        risks = heard.risks
-        if heard.fingerprint is not None:
-            risks = with_replay(
-                risks, self._copy(Fingerprint.from_bytes(heard.fingerprint), dedup_key, place)
-            )
-        return replace(heard, risks=risks if known is None else (known, *risks))
+    def with_risks(
+        self, result: EntryResult, dedup_key: bytes, known: Risk | None, entry: EntryRef | None
+    ) -> EntryResult:
+        """Add all risks to a result; without an `entry` only the manifest itself is searched for replays."""
+        if not isinstance(result, InspectionResult) or result.refusal is not None:
+            return result
+        risks = result.risks
+        if result.fingerprint is not None:
+            replay = self._replay(Fingerprint.from_bytes(result.fingerprint), dedup_key, entry)
+            risks = with_replay(risks, replay)
+        return replace(result, risks=risks if known is None else (known, *risks))
 
     def accept(self, dedup_key: bytes, fingerprint: bytes) -> None:
         """Remember the recording of a request that would be enrolled."""
         self._index.add(len(self._accepted), Fingerprint.from_bytes(fingerprint))
         self._accepted.append((dedup_key, fingerprint))
 
-    def _copy(self, heard: Fingerprint, dedup_key: bytes, place: EntryRef | None) -> ReplayMatch | None:
-        if place is not None:
-            if self._guard is None:
-                self._guard = ReplayDetector(place.domain_id, self._most)
-            self._guard.follow(place.connection, place.vault)
-            stored = self._guard.find(place.connection, place.vault, heard, place.speaker_id)
+    def _replay(
+        self, fingerprint: Fingerprint, dedup_key: bytes, entry: EntryRef | None
+    ) -> ReplayMatch | None:
+        if entry is not None:
+            if self._replays is None:
+                self._replays = ReplayDetector(entry.domain_id, self._capacity)
+            self._replays.refresh(entry.connection, entry.vault)
+            stored = self._replays.find(entry.connection, entry.vault, fingerprint, entry.speaker_id)
             if stored is not None:
                 return stored
-        for number in self._index.candidates(heard, CANDIDATES):
-            owner, before = self._accepted[number]
+        for number in self._index.candidates(fingerprint, CANDIDATES):
+            owner, earlier = self._accepted[number]
             if owner == dedup_key:
                 continue
-            common = shared(Fingerprint.from_bytes(before), heard)
+            common = shared(Fingerprint.from_bytes(earlier), fingerprint)
             if common.is_copy:
-                return ReplayMatch(speaker_id="", pairs=common.pairs)  # of one who has no id yet
+                return ReplayMatch(speaker_id="", pairs=common.pairs)  # the speaker has no id yet
         return None

@@ -1,13 +1,12 @@
-"""Fraudsters' voices in memory, for as long as a job needs them: decrypted here only, never on disk.
+"""Hold fraudsters' voices in memory, for as long as a job or a call needs them; never on disk in the clear.
 
-The store says in every transaction whether anything has changed (`Domain.fraudsters_version`); then, and only
-then, who is gone is forgotten and who is new is opened.
+`Domain.fraudsters_version`, read in every transaction, shows whether anything has changed. Only then deleted
+fraudsters are removed and new ones opened.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from itertools import groupby
 
 import numpy as np
@@ -18,19 +17,8 @@ from sonant.errors import SealBroken
 from sonant.jobs.faults import JobFault
 from sonant.storage.crypto.vault import Vault
 from sonant.storage.repositories import fraud_voices
+from sonant.voice.sample import VoiceSample
 from sonant.voice.search import Gallery, Match
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Sample:
-    """A voice to look for; `vector` is little-endian float32."""
-
-    model_id: str
-    vector: bytes
-
-    @property
-    def array(self) -> NDArray[np.float32]:
-        return np.frombuffer(self.vector, "<f4")
 
 
 class FraudsterGallery:
@@ -41,14 +29,14 @@ class FraudsterGallery:
         self._version: int | None = None
         self._galleries: dict[str, Gallery] = {}  # by voice model: those of two makers cannot be compared
 
-    def follow(self, connection: Connection, vault: Vault, version: int) -> None:
-        """Be as the store is at `version`, read in this transaction.
+    def refresh(self, connection: Connection, vault: Vault, version: int) -> None:
+        """Bring the gallery to the store's `version`, read in this transaction.
 
-        Raises JobFault when a voice cannot be opened: to pass over it would be to let it pass.
+        Raises JobFault when a voice cannot be opened: without it a fraudster would be missed.
         """
         if version == self._version:
             return
-        self._version = None  # in case of a fault half-way
+        self._version = None  # a fault half-way leaves no valid version
         wanted = fraud_voices.ids(connection, self.domain_id, self.watchlist_id)
         present = set(wanted)
         for gallery in self._galleries.values():
@@ -57,41 +45,40 @@ class FraudsterGallery:
         missing = [key for key in wanted if not any(key in gallery for gallery in self._galleries.values())]
         voices = fraud_voices.load(connection, vault, missing)
         try:
-            for model_id, group in groupby(voices, key=lambda voice: voice.model_id):
-                self._extend(model_id, {voice.fraudster_id: voice.vector for voice in group})
+            for model_id, group in groupby(voices, key=lambda voice: voice[1].model_id):
+                self._extend(model_id, {fraudster_id: sample.vector for fraudster_id, sample in group})
         except SealBroken:
             raise JobFault(
                 500, "a fraudster's voiceprint is damaged; restore the database from a backup"
             ) from None
         self._version = version
 
-    def add(self, fraudster_id: str, sample: Sample, version: int) -> None:
-        """Take in one that this process itself has registered, committed as `version`."""
+    def add(self, fraudster_id: str, sample: VoiceSample, version: int) -> None:
+        """Add a fraudster whom this process has registered, committed as `version`."""
         self._extend(sample.model_id, {fraudster_id: sample.vector})
         self._version = version
 
     def size(self, model_id: str) -> int:
-        """How many voices can be compared with those of a model."""
+        """Count the voices of a model."""
         return len(self._gallery(model_id))
 
-    def nearest(self, samples: Sequence[Sample]) -> list[Match | None]:
-        """The most similar voice for each sample; None where none can be compared."""
+    def nearest(self, samples: Sequence[VoiceSample]) -> list[Match | None]:
+        """Find the most similar voice for each sample; None where there is none of its model."""
         found: list[Match | None] = [None] * len(samples)
         for model_id in {sample.model_id for sample in samples}:
-            places = [place for place, sample in enumerate(samples) if sample.model_id == model_id]
-            matches = self._gallery(model_id).best(np.stack([samples[place].array for place in places]))
-            for place, match in zip(places, matches, strict=True):
-                found[place] = match
+            indices = [index for index, sample in enumerate(samples) if sample.model_id == model_id]
+            matches = self._gallery(model_id).best(np.stack([samples[index].vector for index in indices]))
+            for index, match in zip(indices, matches, strict=True):
+                found[index] = match
         return found
 
     def _gallery(self, model_id: str) -> Gallery:
         return self._galleries.get(model_id) or Gallery()
 
-    def _extend(self, model_id: str, vectors: Mapping[str, bytes]) -> None:
+    def _extend(self, model_id: str, vectors: Mapping[str, NDArray[np.float32]]) -> None:
         gallery = self._galleries.get(model_id)
         if not gallery:
-            arrays = [np.frombuffer(vector, "<f4") for vector in vectors.values()]
-            self._galleries[model_id] = Gallery(list(vectors), np.stack(arrays))
+            self._galleries[model_id] = Gallery(list(vectors), np.stack(list(vectors.values())))
             return
         for key, vector in vectors.items():
-            gallery.add(key, np.frombuffer(vector, "<f4"))
+            gallery.add(key, vector)

@@ -1,4 +1,4 @@
-"""One request of a dry run: what the job would hear, and then everything in every recording."""
+"""Process one entry of a dry run: the task of the job itself, then an inspection of every recording."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from itertools import combinations
 
 from sonant.errors import SonantError
-from sonant.jobs.entry import Fetch, Prepared, Role, Task, prepare
+from sonant.jobs.entry import Fetch, Role, Task, TaskResult, prepare
 from sonant.jobs.faults import Refusal
 from sonant.jobs.fraud import Detector
 from sonant.jobs.manifest import AudioFile
@@ -16,12 +16,14 @@ from sonant.jobs.model_registry import Embedders
 from sonant.settings import Audio
 from sonant.voice.inspection import Inspection, inspect_recording
 from sonant.voice.models import Models
-from sonant.voice.speakers import COMPARABLE_PIECES, CONTRAST, contrast_between
+from sonant.voice.quality import Quality
+from sonant.voice.sample import VoiceSample
+from sonant.voice.speakers import COMPARABLE_PIECES, MIN_SEPARATION, separation
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class InspectedFile:
-    """One recording of a request: its figures, or the refusal that kept it from being read."""
+class FileInspection:
+    """One recording of an entry: its measures, or the refusal if it could not be read."""
 
     file: AudioFile
     inspection: Inspection
@@ -29,24 +31,23 @@ class InspectedFile:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Unlike:
-    """Two recordings of one request, counted from 0, that sound like two people."""
+class DifferentVoices:
+    """Two recordings of one entry, counted from 0, that sound like two people."""
 
     first: int
     second: int
-    contrast: float
+    separation: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Inspected(Prepared):
-    """What a dry run heard. With a `refusal`, which is what the job would answer, `vector` is empty."""
+class InspectionResult(TaskResult):
+    """The result of a dry run's task. With a `refusal`, which the job would give, the sample is empty."""
 
     refusal: Refusal | None
-    files: tuple[InspectedFile, ...]
-    unlike: tuple[Unlike, ...]
-    judged_model_id: str
-    judged_vector: bytes
-    """The voice as the domain's own model hears it, for what is compared with the domain."""
+    files: tuple[FileInspection, ...]
+    different_voices: tuple[DifferentVoices, ...]
+    domain_sample: VoiceSample | None
+    """The voice by the domain's own model, to be compared with the domain's; None with a refusal."""
 
 
 def inspect(
@@ -56,44 +57,45 @@ def inspect(
     detectors: Sequence[Detector],
     rules: Audio,
     embedder_of: Embedders | None = None,
-) -> Inspected:
-    """Do the task as a job would, to the same answer, then listen to all its recordings."""
-    begun_s = time.thread_time()
-    last = _Last(fetch)
+) -> InspectionResult:
+    """Execute the task as a job would, with the same result, then inspect all its recordings."""
+    started_s = time.thread_time()
+    cached_fetch = _LastObjectCache(fetch)
     # The report compares its own voices on the shipped model's scale, whatever model the domain has.
-    heard = prepare(replace(task, model_id=None), last, models, detectors, rules)
-    judged = heard
-    if task.model_id is not None and isinstance(heard, Prepared):
-        judged = prepare(replace(task, fingerprint=False, detect=False), last, models, (), rules, embedder_of)
-    files = tuple(_inspected(file, task.role, last, models, rules) for file in task.audio)
-    refusal = next((one for one in (heard, judged) if isinstance(one, Refusal)), None)
-    prepared = heard if isinstance(heard, Prepared) and refusal is None else None
-    return Inspected(
-        model_id=models.encoder_id,
-        vector=prepared.vector if prepared else b"",
-        net_speech_s=prepared.net_speech_s if prepared else 0.0,
-        snr_db=prepared.snr_db if prepared else 0.0,
-        highpass_300hz=prepared is not None and prepared.highpass_300hz,
-        risks=prepared.risks if prepared else (),
-        audio=None,
-        fingerprint=prepared.fingerprint if prepared else None,
-        heard_s=sum(file.inspection.listened_s for file in files),
-        compute_s=time.thread_time() - begun_s,
-        inference_s=prepared.inference_s if prepared else 0.0,
+    shipped = prepare(replace(task, model_id=None), cached_fetch, models, detectors, rules)
+    own = shipped
+    if task.model_id is not None and isinstance(shipped, TaskResult):
+        own = prepare(
+            replace(task, fingerprint=False, detect=False), cached_fetch, models, (), rules, embedder_of
+        )
+    files = tuple(_inspect_file(file, task.role, cached_fetch, models, rules) for file in task.audio)
+    refusal = next((one for one in (shipped, own) if isinstance(one, Refusal)), None)
+    found = shipped if isinstance(shipped, TaskResult) and refusal is None else _nothing(models)
+    return InspectionResult(
+        sample=found.sample,
+        risks=found.risks,
+        fingerprint=found.fingerprint,
+        audio_s=sum(file.inspection.analyzed_s for file in files),
+        compute_s=time.thread_time() - started_s,
+        inference_s=found.inference_s,
         refusal=refusal,
         files=files,
-        unlike=tuple(_unlike(files)),
-        judged_model_id=judged.model_id if isinstance(judged, Prepared) else models.encoder_id,
-        judged_vector=judged.vector if isinstance(judged, Prepared) else b"",
+        different_voices=tuple(_different_voices(files)),
+        domain_sample=own.sample if isinstance(own, TaskResult) else None,
     )
 
 
-def _inspected(file: AudioFile, role: Role, fetch: Fetch, models: Models, rules: Audio) -> InspectedFile:
+def _nothing(models: Models) -> TaskResult:
+    empty = VoiceSample.from_bytes(models.encoder_id, b"", Quality(net_speech_s=0.0))
+    return TaskResult(sample=empty)
+
+
+def _inspect_file(file: AudioFile, role: Role, fetch: Fetch, models: Models, rules: Audio) -> FileInspection:
     try:
         data = fetch(role, file.s3_uri)
     except SonantError as fault:
         refusal = Refusal.of(fault)
-        return InspectedFile(file=file, inspection=Inspection(fault=str(fault)), refusal=refusal)
+        return FileInspection(file=file, inspection=Inspection(fault=str(fault)), refusal=refusal)
     found = inspect_recording(
         data,
         channel=file.channel,
@@ -101,27 +103,27 @@ def _inspected(file: AudioFile, role: Role, fetch: Fetch, models: Models, rules:
         max_duration_s=rules.max_duration_s,
         models=models,
     )
-    return InspectedFile(
+    return FileInspection(
         file=file, inspection=found, refusal=Refusal(400, found.fault) if found.fault else None
     )
 
 
-def _unlike(files: Sequence[InspectedFile]) -> list[Unlike]:
+def _different_voices(files: Sequence[FileInspection]) -> list[DifferentVoices]:
     voices = [
-        (number, file.inspection.windows)
+        (number, file.inspection.piece_vectors)
         for number, file in enumerate(files)
-        if len(file.inspection.windows) >= COMPARABLE_PIECES
+        if len(file.inspection.piece_vectors) >= COMPARABLE_PIECES
     ]
     found = []
     for (first, one), (second, other) in combinations(voices, 2):
-        contrast = contrast_between(one, other)
-        if contrast > CONTRAST:
-            found.append(Unlike(first=first, second=second, contrast=contrast))
+        measured = separation(one, other)
+        if measured > MIN_SEPARATION:
+            found.append(DifferentVoices(first=first, second=second, separation=measured))
     return found
 
 
-class _Last:
-    """Reads through, and keeps the last object: most requests have one recording, which is read once."""
+class _LastObjectCache:
+    """Fetches objects and keeps the last one: most entries have one recording, which is then read once."""
 
     def __init__(self, fetch: Fetch) -> None:
         self._fetch = fetch

@@ -1,8 +1,8 @@
-"""What makes a kind of job. Everything else - claim, manifest, window, commit, result file - is one engine.
+"""Define what differs between types of job. Claim, manifest, window, commit and result file are shared.
 
-Kind      a constant for each kind: names, result file, the event of its end; makes
-Decider   for one job: which requests must be heard, and a
-Sitting   for one transaction: settles requests, in manifest order
+JobType            one constant a type: its name, result files, the event of its end; builds an
+EntryProcessor     one a job: which entries of the manifest need their recordings processed; builds a
+BatchTransaction   one a database transaction: decides entries in manifest order and stores the outcomes
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from sonant.audit.findings import FindingsTrail
 from sonant.events.documents import ErrorInfo, Event
 from sonant.events.outbox import Outbox
 from sonant.jobs.calibration_cache import CalibrationOf
-from sonant.jobs.entry import Prepared, Role, Task
+from sonant.jobs.entry import Role, Task, TaskResult
 from sonant.jobs.faults import Refusal
 from sonant.jobs.manifest import Entry, Request
 from sonant.jobs.result import error_line
@@ -31,35 +31,38 @@ from sonant.storage.repositories import jobs
 from sonant.storage.repositories.domains import Domain
 from sonant.voice.calibration.file import calibration_of
 
-Heard = Prepared | Refusal | None
-"""What came back for a request; None for one that needed no listening."""
+EntryResult = TaskResult | Refusal | None
+"""The result of an entry's task; None for an entry that needed none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobContext:
-    """One job in hand, and what it is done with."""
+    """A running job, and the parts of the service that process it."""
 
     job: jobs.Job
     role: Role
     settings: Settings
     database: Database
     open_domain: Callable[[Connection], tuple[Domain, Vault]]
-    """The job's domain, still active, and its vault. Raises JobFault."""
-    hold: Callable[[Connection], None]
-    """Renews the lease in a transaction; raises when the job is no longer this runner's."""
+    """Opens the job's domain, which must still be active. Raises JobFault."""
+    renew_lease: Callable[[Connection], None]
+    """Renews the lease in a transaction. Raises LeaseLost when the job is no longer this runner's."""
     clock: Callable[[], datetime]
     outbox: Outbox
     calibration_of: CalibrationOf = calibration_of
-    """What comes with a voice model; raises SetupError for one without."""
+    """The calibration that comes with a voice model. Raises SetupError for a model without one."""
     findings: FindingsTrail | None = None
-    """Where what fraud detection found is written down; None with the audit trail switched off."""
+    """The audit trail of flagged entries; None with the audit trail switched off."""
     model_id: str | None = None
-    """The domain's voice model when the job was taken in hand; None is the one that ships with Sonant."""
+    """The domain's voice model when the job was claimed; None is the one that ships with Sonant."""
 
-    def task(self, item: Item, need_s: float, *, guard: bool = False, risk_threshold: int = 0) -> Task:
-        """Listen to a request's recordings until there are `need_s` seconds of speech.
+    def task(
+        self, item: WorkItem, need_s: float, *, detect_fraud: bool = False, risk_threshold: int = 0
+    ) -> Task:
+        """Build the task that collects `need_s` seconds of speech from an entry's recordings.
 
-        `guard` looks for spoofing too; what lies below `risk_threshold` is not told apart any further.
+        With `detect_fraud` the spoofing detectors run and a fingerprint is taken; risks below
+        `risk_threshold` need not be exact.
         """
         assert isinstance(item.entry, Request)
         return Task(
@@ -68,16 +71,16 @@ class JobContext:
             audio=item.entry.audio,
             need_s=need_s,
             keep_audio=self.settings.audio.keep,
-            detect=guard,
+            detect=detect_fraud,
             risk_threshold=risk_threshold,
-            fingerprint=guard and self.settings.fraud.replay_recordings > 0,
+            fingerprint=detect_fraud and self.settings.fraud.replay_recordings > 0,
             model_id=self.model_id,
         )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Item:
-    """One request in work; no two in work share a `dedup_key`."""
+class WorkItem:
+    """One entry in work. Entries that share a `dedup_key` are processed one after the other."""
 
     position: int
     dedup_key: bytes | None
@@ -86,17 +89,17 @@ class Item:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """What became of one request."""
+    """The outcome of one entry."""
 
     line: dict[str, Any]
     """Its line in the result file."""
     label: str
-    """What the counters call it."""
+    """Its name in the counters."""
     failed: bool = False
     error: ErrorInfo | None = None
-    """Why it failed, for its event."""
+    """The reason of a failure, for its event."""
     details: Mapping[str, Any] = field(default_factory=dict)
-    """What the request's event tells beyond the line."""
+    """Findings of fraud detection, for its event."""
 
     @classmethod
     def refused(cls, request_id: str, refusal: Refusal, details: Mapping[str, Any] | None = None) -> Outcome:
@@ -104,64 +107,70 @@ class Outcome:
             line=error_line(request_id, refusal.code, refusal.message),
             label=f"ERROR_{refusal.code}",
             failed=True,
-            error=refusal.told,
+            error=refusal.event_error,
             details=details or {},
         )
 
 
-#: Positions and lines of the requests that failed (True) or succeeded (False), in manifest order; anew with
-#: every call, so that files may be written in several passes.
+#: Reads positions and lines of the entries that failed (True) or succeeded (False), in manifest order. Each
+#: call reads from the start, so that files can be written in several passes.
 Lines = Callable[[bool], Iterator[tuple[int, dict[str, Any]]]]
 
 
 class BatchTransaction(Protocol):
-    """Settles requests within one transaction."""
+    """Decides entries within one database transaction."""
 
-    def settle(self, request: Request, heard: Heard) -> Outcome:
-        """Decide one request and store what hangs on it; called in manifest order.
+    def decide(self, request: Request, result: EntryResult) -> Outcome:
+        """Decide one entry and store its effects; called in manifest order.
 
-        Nothing but the request, what was heard and the store may decide: after a crash it is done again.
+        The decision may depend on the request, the result and the store only: after a crash it is repeated.
         """
         ...
 
     def events(self, outcome: Outcome) -> Sequence[Event]:
-        """What is told of one request's outcome."""
+        """Build the events of one outcome."""
         ...
 
     def committed(self) -> None:
-        """The transaction is through: what is kept in memory may follow."""
+        """Update what is held in memory, after the transaction was committed."""
         ...
 
 
 class EntryProcessor(Protocol):
-    """One job's part in the work on its requests."""
+    """Processes the entries of one job."""
 
     def dedup_key(self, vault: Vault, request: Request) -> bytes | None:
-        """See `Item.dedup_key`."""
+        """Compute the key of `WorkItem.dedup_key`."""
         ...
 
-    def task(self, item: Item) -> Task | None:
-        """What must be heard of a request, None when it can be settled without."""
+    def task(self, item: WorkItem) -> Task | None:
+        """Build the task that an entry needs; None when it can be decided without one."""
         ...
 
     def batch(
-        self, connection: Connection, domain: Domain, vault: Vault, done: Sequence[tuple[Item, Heard]]
+        self,
+        connection: Connection,
+        domain: Domain,
+        vault: Vault,
+        done: Sequence[tuple[WorkItem, EntryResult]],
     ) -> BatchTransaction:
-        """`done` is all that will be settled in it."""
+        """Begin a transaction that will decide exactly the entries of `done`."""
         ...
 
 
 class JobType(Protocol):
-    """A kind of job; `name` is the one in the store."""
+    """A type of job; `name` is the one in the store."""
 
     name: str
 
     def processor(self, context: JobContext) -> EntryProcessor: ...
 
     def result_files(self, output: ObjectUri, lines: Lines) -> Iterable[tuple[ObjectUri, Iterator[bytes]]]:
-        """The files to write, in pieces; `output` is the name of the result file."""
+        """Build the files to write, in pieces; `output` is the name of the result file."""
         ...
 
-    def told(self, domain: Domain, job: jobs.Job, status: Status, error: ErrorInfo | None) -> Event | None:
-        """The event of the job's end, whose status it is."""
+    def end_event(
+        self, domain: Domain, job: jobs.Job, status: Status, error: ErrorInfo | None
+    ) -> Event | None:
+        """Build the event of the job's end with this status; None for no event."""
         ...

@@ -1,9 +1,9 @@
-"""The manifest: a stream of bytes becomes a stream of requests.
+"""Read the manifest: a stream of bytes becomes a stream of entries.
 
-Memory holds one request at a time, and a digest of each RequestId to find one that is used twice.
+Memory holds one entry at a time, and a digest of each RequestId to find one that is used twice.
 
-A fault of the file as a whole raises JobFault; a fault of one request is that request's own Refusal. Field
-rules (lengths, patterns) are the service model's; the caller passes them in.
+A fault of the whole file raises JobFault; a fault of one entry becomes a BadRequest. Field rules (lengths,
+patterns) come from the service model; the caller passes them in.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ MAX_PARTS, MAX_PARTS_ON_AVERAGE = 10_000, 200
 """JSON names, values and brackets that one request may consist of, and that a request of a full manifest may
 have on average; a legal one of ten files has 68. Bounds the memory and the time that a hostile file costs."""
 
-#: The C parser; ijson's pure Python one is fifteen times slower, so its absence is said, not borne.
+#: The C parser is required: ijson's pure Python one is fifteen times slower.
 _BACK_END = "yajl2_c"
 
 _NO_TEXT = "holds half a surrogate pair, or another code point that is no character"
@@ -38,10 +38,10 @@ _BOM = b"\xef\xbb\xbf"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rules:
-    """Limits and field checks. A check returns what is wrong with a text, or an empty string."""
+    """Limits and field checks. A check returns the fault of a text, or an empty string."""
 
     job: str
-    """What the kind of job is called in texts."""
+    """The name of the job type in texts."""
     list_name: str
     """The field that holds the requests."""
     max_bytes: int
@@ -61,7 +61,7 @@ class AudioFile:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
-    """One line of the manifest that can be worked on."""
+    """A valid entry of the manifest."""
 
     request_id: str
     audio: tuple[AudioFile, ...]
@@ -69,14 +69,14 @@ class Request:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EnrollmentRequest(Request):
-    """One that names a speaker by the customer's own id."""
+    """An entry that names a speaker by the customer's own id."""
 
     speaker_id: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BadRequest:
-    """One line of the manifest that cannot; `request_id` is empty when the line has none that is usable."""
+    """An invalid entry; `request_id` is empty when it has no usable one."""
 
     request_id: str
     message: str
@@ -86,7 +86,7 @@ Entry = Request | BadRequest
 
 
 def read_manifest(chunks: Iterable[bytes], rules: Rules) -> Iterator[Entry]:
-    """The requests in order.
+    """Read the entries in order.
 
     Raises JobFault: 400 for a file that is too large, not UTF-8 JSON, nested too deeply, of the wrong shape
     or version, without requests, or with a RequestId used twice; 402 for more requests than the quota.
@@ -140,7 +140,7 @@ def read_manifest(chunks: Iterable[bytes], rules: Rules) -> Iterator[Entry]:
 
 
 def parser_name() -> str:
-    """The JSON parser in use. Raises SetupError when ijson's C back end is not there."""
+    """Name the JSON parser in use. Raises SetupError when ijson's C back end is missing."""
     return f"ijson {ijson.__version__} {_parser().backend_name}"
 
 
@@ -176,8 +176,8 @@ def _entry(value: Any, number: int, rules: Rules) -> Entry:
 
 
 def _fault(value: dict[str, Any], rules: Rules) -> str:
-    """What is wrong with a request, naming the field; empty if nothing."""
-    if twice := value.get(_TWICE):
+    """Find the fault of an entry, with the name of the field; empty if there is none."""
+    if twice := value.get(_DUPLICATE):
         return f"the field {twice} stands twice in the request"
     if rules.check_speaker_id and (wrong := _speaker_fault(value.get("SpeakerId"), rules.check_speaker_id)):
         return f"SpeakerId {wrong}"
@@ -205,7 +205,7 @@ def _speaker_fault(speaker_id: Any, check: Callable[[str], str]) -> str:
 def _file_fault(item: Any, rules: Rules) -> str:
     if not isinstance(item, dict):
         return "must be an object"
-    if twice := item.get(_TWICE):
+    if twice := item.get(_DUPLICATE):
         return f"the field {twice} stands twice"
     uri = _uri(item)
     if not isinstance(uri, str):
@@ -227,14 +227,14 @@ def _uri(item: dict[str, Any]) -> Any:
     return item.get("S3Uri", item.get("S3URI"))
 
 
-#: Where a request's first doubled field is noted while it is built; no JSON key is an object of this kind.
-_TWICE: Any = object()
+#: The key under which an object's first duplicate field is stored while it is read; no JSON key equals it.
+_DUPLICATE: Any = object()
 
 _SCALARS = frozenset(("string", "number", "boolean", "null"))
 
 
 class _Events:
-    """Parse events, with the bytes and the nesting bounded."""
+    """Reads parse events, with bounds on bytes and nesting."""
 
     def __init__(self, chunks: Iterable[bytes], rules: Rules) -> None:
         self._rules = rules
@@ -244,7 +244,7 @@ class _Events:
         self._source = _parser().basic_parse(_Reader(whole_pairs(chunks), rules.max_bytes), use_float=True)
 
     def next_part(self) -> tuple[str, Any]:
-        """`next` where a request begins."""
+        """Read the first event of an entry."""
         self._parts_before += self._parts
         self._parts = 0
         if self._parts_before > self._rules.max_requests * MAX_PARTS_ON_AVERAGE + MAX_PARTS:
@@ -280,7 +280,7 @@ class _Events:
         raise _bad("has something behind its end")
 
     def value(self, event: tuple[str, Any] | None = None) -> Any:
-        """The next value whole. A doubled key of an object is noted under `_TWICE`; the first value stays."""
+        """Read a whole value. A duplicate key is stored under `_DUPLICATE`; the first value stays."""
         kind, scalar = event or self.next()
         if kind in _SCALARS:
             return scalar
@@ -293,40 +293,40 @@ class _Events:
         while (event := self.next())[0] != "end_map":
             name, value = event[1], self.value()
             if name in members:
-                members.setdefault(_TWICE, _shown(name))
+                members.setdefault(_DUPLICATE, _shown(name))
             else:
                 members[name] = value
         return members
 
 
 class _Reader:
-    """What ijson reads from: counts bytes and drops a byte order mark."""
+    """The file that ijson reads: counts bytes and drops a byte order mark."""
 
     def __init__(self, chunks: Iterable[bytes], max_bytes: int) -> None:
         self._chunks = filter(None, chunks)
         self._max_bytes = max_bytes
         self._count = 0
-        self._held = b""
-        self._begun = False
+        self._buffer = b""
+        self._started = False
 
     def read(self, size: int) -> bytes:
         if size == 0:  # ijson asks once to see whether it is given bytes or text
             return b""
-        while not self._held:
+        while not self._buffer:
             chunk = next(self._chunks, None)
             if chunk is None:
                 return b""
-            if not self._begun:
+            if not self._started:
                 while len(chunk) < len(_BOM) and (more := next(self._chunks, None)):
                     chunk += more
-                self._begun = True
-                self._held = chunk.removeprefix(_BOM)
+                self._started = True
+                self._buffer = chunk.removeprefix(_BOM)
             else:
-                self._held = chunk
+                self._buffer = chunk
             self._count += len(chunk)
             if self._count > self._max_bytes:
                 raise _bad(f"is larger than {self._max_bytes} bytes")
-        taken, self._held = self._held[:size], self._held[size:]
+        taken, self._buffer = self._buffer[:size], self._buffer[size:]
         return taken
 
 
@@ -335,5 +335,5 @@ def _bad(what: str) -> JobFault:
 
 
 def _shown(name: str) -> str:
-    """A field name of the file, fit for a message."""
+    """Quote a field name of the file for a message."""
     return repr(name if len(name) <= 40 else name[:40] + "…")

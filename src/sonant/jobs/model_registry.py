@@ -1,4 +1,4 @@
-"""The voice models that can be used: the one that ships with Sonant and those that users have added."""
+"""Open voice models and their calibrations: the shipped model, and those that users have added."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from sonant.voice.models.embedding import Embedder, embed
 from sonant.voice.models.frontends import KINDS, RATES_HZ, FrontEnd
 from sonant.voice.models.speaker_model import SpeakerModel, open_speaker_model
 
-#: By model id; None is the model that ships with Sonant.
+#: Finds an embedder by model id; None is the model that ships with Sonant.
 Embedders = Callable[[str | None], Embedder]
 
-#: Added models that a worker keeps open: the one in use, and its successor during an upgrade.
+#: Added models that a worker holds open: the one in use, and its successor during an upgrade.
 _OPEN = 2
 
 
 def front_end_of(manifest: ModelManifest) -> FrontEnd:
-    """Raises SetupError for a kind that this release does not know."""
+    """Build the front-end of a model. Raises SetupError for a kind that this release does not support."""
     if manifest.kind not in KINDS or manifest.rate_hz not in RATES_HZ:
         raise SetupError(f"the voice model {manifest.model_id} is of a kind that this release does not know")
     return FrontEnd(kind=manifest.kind, rate_hz=manifest.rate_hz, mels=manifest.mels)
@@ -42,9 +42,9 @@ def open_model(files: ModelFiles, model_id: str, *, gpu: bool = False) -> Speake
 
 
 def embedder_opener(files: ModelFiles, model_id: str) -> Callable[[], Embedder] | None:
-    """What opens a model in the process that uses it; None for the one that ships.
+    """Build a function that opens a model in the process that uses it; None for the shipped model.
 
-    Raises SetupError for a model that is not there, or is not the one that was added.
+    Raises SetupError for a model that is missing, or whose file has changed.
     """
     if model_id == shipped_encoder_id():
         return None
@@ -57,9 +57,9 @@ def _open_embedder(files: ModelFiles, model_id: str) -> Embedder:
 
 
 def embedders(files: ModelFiles, models: Models, *, gpu: bool = False) -> Embedders:
-    """Embedders of one worker process; added models are opened when first asked for, with `gpu` on a GPU.
+    """Build the embedders of a worker process; added models are opened on first use, with `gpu` on a GPU.
 
-    The networks that ship with Sonant are too small to gain from one.
+    The shipped networks are too small to gain from one.
     """
     opened: OrderedDict[str, SpeakerModel] = OrderedDict()
     shipped = partial(embed, models=models)
@@ -78,23 +78,23 @@ def embedders(files: ModelFiles, models: Models, *, gpu: bool = False) -> Embedd
 
 
 def check_model(files: ModelFiles, model_id: str | None) -> None:
-    """Raises SetupError if an added model is not there, or is not the one that was added."""
+    """Check an added model. Raises SetupError if it is missing, or its file has changed."""
     if model_id is not None:
         files.read(files.get(model_id))
 
 
 def model_calibration(files: ModelFiles, model_id: str) -> Calibration:
-    """The calibration that came with a model. Raises SetupError for one without."""
+    """Load the calibration that comes with a model. Raises SetupError for one without."""
     if model_id == shipped_encoder_id():
         return calibration_of(model_id)
     text = files.calibration(model_id)
     if text is None:
-        raise SetupError(uncalibrated(model_id))
+        raise SetupError(uncalibrated_message(model_id))
     return calibration_for(text, model_id)
 
 
 def calibration_for(text: str, model_id: str) -> Calibration:
-    """Read a calibration, which must be this model's. Raises SetupError."""
+    """Read a calibration, which must be of this model. Raises SetupError."""
     found = read_calibration(text)
     if found.model_id != model_id:
         raise SetupError(f"the calibration is of the voice model {found.model_id[:64]}, not of {model_id}")
@@ -102,7 +102,7 @@ def calibration_for(text: str, model_id: str) -> Calibration:
 
 
 def calibrated(files: ModelFiles, model_id: str) -> bool:
-    """Whether a score of this model would mean something: its calibration ships, or was added with it."""
+    """Whether a model has a calibration, shipped or added, so that its scores have a meaning."""
     try:
         model_calibration(files, model_id)
     except SetupError:
@@ -110,8 +110,8 @@ def calibrated(files: ModelFiles, model_id: str) -> bool:
     return True
 
 
-def uncalibrated(model_id: str) -> str:
-    """The refusal of a model without calibration, with what mends it."""
+def uncalibrated_message(model_id: str) -> str:
+    """Say that a model has no calibration, and how to add one."""
     return (
         f"the voice model {model_id} has no calibration, so its scores would mean nothing: fit "
         f"one with `sonant calibrate --model {model_id} --speech DIR --apply`, "

@@ -1,7 +1,7 @@
-"""Changes of domains from one voice model to another: kept speech is heard again, in the background.
+"""Upgrade domains from one voice model to another: stored speech is embedded again, in the background.
 
-Whoever runs jobs does this while there is none. Kill it anywhere: shadows that were committed stay, the rest
-is done again. Jobs go first: after each batch it is left for the next look at the queue.
+Runners do this while there is no job; after each batch they look for jobs first. They can be killed at any
+point: committed shadows (voiceprints under the new model) stay, the others are made again.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from sonant.errors import (
     ClusterUnavailable,
     Conflict,
     DatabaseUnavailable,
+    DomainNotActive,
     KeyError_,
     KeysUnreachable,
     SealBroken,
@@ -27,50 +28,53 @@ from sonant.errors import (
     Validation,
 )
 from sonant.jobs.calibration_cache import CalibrationOf
-from sonant.jobs.entry import Prepared, Role, Task
+from sonant.jobs.entry import Role, Task, TaskResult
 from sonant.jobs.faults import JobFault, Refusal
 from sonant.jobs.window import Engine
-from sonant.storage.crypto.vault import Vault, open_vault
+from sonant.storage.crypto.vault import Vault
 from sonant.storage.database.engine import Database
 from sonant.storage.keys.store import KeysOf
-from sonant.storage.repositories import domains, jobs, model_upgrades
+from sonant.storage.opening import open_active_domain
+from sonant.storage.repositories import domains, jobs, model_upgrades, shadow_voiceprints
 from sonant.storage.repositories.domains import Domain
-from sonant.storage.repositories.model_upgrades import ModelUpgrade, Person
+from sonant.storage.repositories.model_upgrades import ModelUpgrade
+from sonant.storage.repositories.shadow_voiceprints import Person
 from sonant.voice.calibration.model import Tail
 from sonant.voice.models import shipped_encoder_id
+from sonant.voice.sample import VoiceSample
 
 log = logging.getLogger(__name__)
 
 LEASE = timedelta(seconds=60)
-#: A change that cannot go on (a disabled key, a missing model) is tried again after this time.
+#: An upgrade that cannot continue (a disabled key, a missing model) is retried after this time.
 RETRY = timedelta(minutes=1)
-#: Voiceprints made between two commits.
+#: Voiceprints made in one transaction.
 BATCH = 32
-#: Speakers who are compared with each other for the report.
+#: Speakers compared with each other for the report.
 REPORT_SPEAKERS = 400
 #: Two strangers in so many look like one person.
 _ALIKE_LOG10 = -3.0
-#: The report is on the scale of so many seconds of speech and dB of noise.
+#: The report uses the calibration for so many seconds of speech and dB of noise.
 _USUAL_LINE = (30.0, 25.0)
 _NOBODY = Role(arn="", policies=())
 NO_AUDIO = "no audio was kept"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Upgrades:
-    """Call `run_some` again and again; not for several threads."""
+class ModelUpgrader:
+    """Makes shadows, one batch a call of `run_batch`. Not for several threads."""
 
     database: Database
     keys_of: KeysOf
     engine: Engine
     calibration_of: CalibrationOf
     check_model: Callable[[str | None], object]
-    """Raises SetupError for a model that cannot be opened."""
+    """Checks that a model can be opened. Raises SetupError."""
     clock: Callable[[], datetime]
     owner: str
 
-    def run_some(self) -> bool:
-        """Make some shadows of one change; whether there was anything to do."""
+    def run_batch(self) -> bool:
+        """Make some shadows of one upgrade; whether there is more to do."""
         with self.database.read() as connection:
             if not model_upgrades.running(connection):
                 return False
@@ -84,8 +88,8 @@ class Upgrades:
             self._postpone(upgrade, f"it cannot go on: {fault}")
             return False
         except DatabaseUnavailable:
-            raise  # nor could it be noted down; the runner waits
-        except Exception:  # a fault of ours must not end the runner
+            raise  # the problem could not be stored either; the runner waits
+        except Exception:  # a bug must not end the runner
             log.exception("domain %s: internal failure while its voice model is changed", upgrade.domain_id)
             self._postpone(upgrade, "internal failure; see the service's log")
             return False
@@ -97,31 +101,31 @@ class Upgrades:
 
     def _batch(self, upgrade: ModelUpgrade) -> bool:
         new_id = upgrade.new_model_id or shipped_encoder_id()
-        # Not left to the worker: a model that has gone would look like speech that cannot be heard.
+        # Checked here: in a worker a missing model would look like speech that cannot be processed.
         self.check_model(upgrade.new_model_id)
         with self.database.read() as connection:
             domain, vault = self._open(connection, upgrade.domain_id)
-            people = model_upgrades.pending(connection, vault, upgrade.domain_id, new_id, BATCH)
-        heard = self._hear(people, upgrade.new_model_id)
+            people = shadow_voiceprints.pending(connection, vault, upgrade.domain_id, new_id, BATCH)
+        results = self._embed(people, upgrade.new_model_id)
         with self.database.write() as connection:
             domains.lock(connection, upgrade.domain_id)
             if not model_upgrades.renew(connection, upgrade.domain_id, self.owner, self.clock(), LEASE):
-                return False  # it was called off, or another runner has it
-            for person, result in zip(people, heard, strict=True):
-                vector, problem = _outcome(result)
-                model_upgrades.put_shadow(connection, person, new_id, vector, problem)
+                return False  # it was cancelled, or another runner claimed it
+            for person, result in zip(people, results, strict=True):
+                sample, problem = _outcome(result)
+                shadow_voiceprints.put(connection, person, new_id, sample, problem)
         if people:
             return True
         report = self._report(domain, vault, upgrade)
         with self.database.write() as connection:
             domains.lock(connection, upgrade.domain_id)
-            if not model_upgrades.pending(connection, vault, upgrade.domain_id, new_id, 1):
+            if not shadow_voiceprints.pending(connection, vault, upgrade.domain_id, new_id, 1):
                 model_upgrades.ready(connection, upgrade.domain_id, report)
                 log.info("domain %s: ready for the voice model %s", upgrade.domain_id, new_id)
         return True
 
-    def _hear(self, people: Sequence[Person], model_id: str | None) -> list[Prepared | Refusal]:
-        results: dict[int, Prepared | Refusal] = {}
+    def _embed(self, people: Sequence[Person], model_id: str | None) -> list[TaskResult | Refusal]:
+        results: dict[int, TaskResult | Refusal] = {}
         waiting = 0
         for task_id, person in enumerate(people):
             if person.audio is None:
@@ -136,32 +140,30 @@ class Upgrades:
                     need_s=0.0,
                     keep_audio=False,
                     model_id=model_id,
-                    kept=person.audio,
+                    stored_audio=person.audio,
                 )
             )
-        lost = self.engine.lost
+        lost = self.engine.workers_lost
         while waiting:
             found = self.engine.results(timeout_s=1.0)
-            if not found and self.engine.problem and self.engine.lost > lost:
-                raise JobFault(500, self.engine.problem)  # jobs go first, and may not wait for this
+            if not found and self.engine.problem and self.engine.workers_lost > lost:
+                raise JobFault(500, self.engine.problem)  # jobs have priority and must not wait for this
             results.update(found)
             waiting -= len(found)
         return [results[task_id] for task_id in range(len(people))]
 
     def _open(self, connection: Connection, domain_id: str) -> tuple[Domain, Vault]:
-        domain = domains.find_by_id(connection, domain_id)
-        if domain is None or not domain.active:
-            raise JobFault(409, "the domain is suspended")
         try:
-            keys = self.keys_of(domain.account_id, domain.region)
-            return domain, open_vault(keys, domain.domain_id, domain.arn, domain.data_key_wrapped)
+            return open_active_domain(connection, self.keys_of, domain_id)
+        except DomainNotActive as fault:
+            raise JobFault(409, str(fault)) from None
         except SealBroken:
             raise JobFault(500, "the domain's data key is damaged") from None
 
     def _report(self, domain: Domain, vault: Vault, upgrade: ModelUpgrade) -> dict[str, Any]:
         with self.database.read() as connection:
-            found = model_upgrades.pairs(connection, vault, domain.domain_id, REPORT_SPEAKERS)
-        old, new = (np.array([np.frombuffer(pair[side], "<f4") for pair in found]) for side in (0, 1))
+            found = shadow_voiceprints.pairs(connection, vault, domain.domain_id, REPORT_SPEAKERS)
+        old, new = (np.array([pair[side] for pair in found]) for side in (0, 1))
         tails = [
             self.calibration_of(model_id or shipped_encoder_id()).tail(*_USUAL_LINE)
             for model_id in (upgrade.old_model_id, upgrade.new_model_id)
@@ -177,9 +179,9 @@ class Upgrades:
 def agreement(
     old: NDArray[np.float32], new: NDArray[np.float32], old_tail: Tail, new_tail: Tail
 ) -> dict[str, Any]:
-    """How far two models agree on the same speakers, rows of `old` [n, d] and `new` [n, e].
+    """Compare how two models rate the same speakers, rows of `old` [n, d] and `new` [n, e].
 
-    All speakers are strangers to each other: `rank_correlation` is Spearman's of their similarities under
+    All speakers are different people: `rank_correlation` is Spearman's of their similarities under
     both models; `alike_*` counts pairs more similar than one pair of strangers in 1,000 should be, which a
     model that suits the domain keeps near `alike_expected`.
     """
@@ -205,9 +207,9 @@ def begin(
     connection: Connection, domain: Domain, model_id: str | None, calibration_of: CalibrationOf,
     now: datetime,
 ) -> None:  # fmt: skip
-    """Start a change, or bring one that is READY up to date with who was enrolled since.
+    """Start an upgrade, or include the speakers enrolled since in one that is READY.
 
-    Raises SetupError for a model without calibration, Validation when another change is under way.
+    Raises SetupError for a model without calibration, Validation when another upgrade is under way.
     """
     calibration_of(model_id or shipped_encoder_id())
     going_on = model_upgrades.find(connection, domain.domain_id)
@@ -222,13 +224,13 @@ def begin(
 
 
 def switch(connection: Connection, domain: Domain, now: datetime) -> None:
-    """Make the new model the domain's. Raises Validation if it is not READY, somebody was enrolled since, or
-    jobs are under way; Conflict if the domain changed meanwhile."""
+    """Make the new model the domain's. Raises Validation if the upgrade is not READY, voiceprints were made
+    since, or jobs are under way; Conflict if the domain changed meanwhile."""
     upgrade = _at(connection, domain, "READY", "is not ready")
     new_id = upgrade.new_model_id or shipped_encoder_id()
     waiting = sum(
-        model_upgrades.counts(connection, domain.domain_id, new_id, who).pending
-        for who in model_upgrades.BOTH
+        shadow_voiceprints.counts(connection, domain.domain_id, new_id, who).pending
+        for who in shadow_voiceprints.BOTH
     )
     if waiting:
         raise Validation(f"{waiting} voiceprints were made since it was ready: run the upgrade once more")
@@ -242,13 +244,13 @@ def roll_back(connection: Connection, domain: Domain, now: datetime) -> None:
 
 
 def finish(connection: Connection, domain: Domain) -> None:
-    """Forget the old model's voiceprints. Raises Validation before the switch."""
+    """Delete the old model's voiceprints. Raises Validation before the switch."""
     _at(connection, domain, "SWITCHED", "has not been switched")
     model_upgrades.end(connection, domain.domain_id)
 
 
 def cancel(connection: Connection, domain: Domain) -> None:
-    """Call a change off before the switch. Raises Validation."""
+    """Cancel an upgrade before the switch. Raises Validation."""
     upgrade = model_upgrades.find(connection, domain.domain_id)
     if upgrade is None or upgrade.status == "SWITCHED":
         raise Validation("there is no change of the voice model that could be called off")
@@ -256,12 +258,12 @@ def cancel(connection: Connection, domain: Domain) -> None:
 
 
 def use(connection: Connection, domain: Domain, model_id: str | None, calibration_of: CalibrationOf) -> None:
-    """Give a domain that holds no voice a model. Raises SetupError for one without calibration, Validation
+    """Set the model of a domain without voices. Raises SetupError for one without calibration, Validation
     for a domain that holds voices or has jobs under way, Conflict if it changed meanwhile."""
     calibration_of(model_id or shipped_encoder_id())
     if model_upgrades.find(connection, domain.domain_id) is not None:
         raise Validation("a change of this domain's voice model is under way")
-    if model_upgrades.has_prints(connection, domain.domain_id):
+    if shadow_voiceprints.has_voiceprints(connection, domain.domain_id):
         raise Validation(
             "the domain has voiceprints of its present voice model; change it with `sonant model upgrade`"
         )
@@ -283,23 +285,23 @@ def _change(
     connection: Connection, domain: Domain, model_id: str | None, *, switched: bool, now: datetime
 ) -> None:
     _require_no_jobs(connection, domain)
-    model_upgrades.exchange(connection, domain.domain_id, switched=switched, now=now)
+    model_upgrades.switch(connection, domain.domain_id, switched=switched, now=now)
     if not domains.set_model(connection, domain, model_id):
         raise Conflict("CONCURRENT_CHANGES")
 
 
 def _require_no_jobs(connection: Connection, domain: Domain) -> None:
-    """A job makes voiceprints of the model that it began with."""
+    """Refuse while jobs run: a job makes voiceprints of the model that it started with."""
     for kind in (jobs.ENROLLMENT, jobs.REGISTRATION):
         if jobs.count_active(connection, kind, domain.domain_id):
             raise Validation("the domain has jobs under way; try again when they have ended")
 
 
-def _outcome(result: Prepared | Refusal) -> tuple[bytes | None, str | None]:
-    return (None, result.message) if isinstance(result, Refusal) else (result.vector, None)
+def _outcome(result: TaskResult | Refusal) -> tuple[VoiceSample | None, str | None]:
+    return (None, result.message) if isinstance(result, Refusal) else (result.sample, None)
 
 
 def _spearman(first: NDArray[np.float32], second: NDArray[np.float32]) -> float:
-    """Correlation of the ranks; similarities hardly ever tie."""
+    """Compute the correlation of the ranks; similarities hardly ever tie."""
     ranks = [np.argsort(np.argsort(values)).astype(np.float64) for values in (first, second)]
     return float(np.corrcoef(ranks[0], ranks[1])[0, 1])

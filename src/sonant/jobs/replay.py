@@ -1,14 +1,14 @@
-"""The replay guard: fingerprints of a domain's enrolled speech in memory, for as long as a job needs them.
+"""Detect replays: recordings that were enrolled before, by fingerprints of a domain's enrolled speech.
 
-Decrypted here only, never on disk in the clear. The store is asked in every transaction for fingerprints that
-are new; a candidate is always compared with what the store holds in that moment, so that a speaker who has
-been deleted is never found.
+Fingerprints are held in memory for as long as a job or a call needs them, never on disk in the clear. New
+ones are read in every transaction; a candidate is always compared with what is stored at that moment, so
+that a deleted speaker is never found.
 
-The rule, `counts`: in a batch job a copy is fraud when it was accepted for ANOTHER speaker: one recording
-under two ids is one person, or one thief, with two identities. The same recordings for the same speaker are
-not: an operator enrolls again with OVERWRITE, a job goes on after a crash, a manifest names a file twice. In
-a live call nobody speaks from a file, so that there every copy counts. Jobs with IGNORE neither ask the guard
-nor give it fingerprints.
+The rule (`is_fraud`): in a batch job a copy is fraud when it was accepted for ANOTHER speaker: one recording
+under two ids is one person, or one thief, with two identities. The same recording for the same speaker is
+not: an operator enrolls again with OVERWRITE, a job continues after a crash, a manifest names a file twice.
+In a live call every copy is fraud, since callers speak and play no files. Jobs with IGNORE neither use the
+detector nor add fingerprints.
 """
 
 from __future__ import annotations
@@ -23,31 +23,31 @@ from sqlalchemy import Connection
 from sonant.errors import SealBroken
 from sonant.jobs.faults import JobFault
 from sonant.storage.crypto.vault import SpeakerSeal, Vault
-from sonant.storage.repositories import fingerprints
+from sonant.storage.repositories import voiceprints
 from sonant.voice.replay.fingerprint import Fingerprint, all_pairs, shared_with
 from sonant.voice.replay.index import FingerprintIndex
 
-#: Recordings that are compared in full.
+#: Recordings compared in full.
 CANDIDATES = 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReplayMatch:
-    """A part of the recording was heard before."""
+    """An enrolled recording that shares a part with the present one."""
 
     speaker_id: str
-    """Whose recording it was accepted as."""
+    """The speaker whom it was accepted for."""
     pairs: int
     """How much agrees; see `fingerprint.Shared`."""
 
 
-def counts(found_under: str, heard_as: str | None, *, live: bool) -> bool:
-    """Whether a copy of one speaker's recording is fraud, heard as another's (None: a new speaker's)."""
-    return live or found_under != heard_as
+def is_fraud(enrolled_for: str, speaker_id: str | None, *, live: bool) -> bool:
+    """Decide whether a copy of one speaker's recording is fraud for another (None: a new speaker)."""
+    return live or enrolled_for != speaker_id
 
 
 @contextmanager
-def _telling_damage() -> Iterator[None]:
+def _damage_as_job_fault() -> Iterator[None]:
     try:
         yield
     except SealBroken:
@@ -59,17 +59,19 @@ def _telling_damage() -> Iterator[None]:
 class ReplayDetector:
     """One domain's fingerprints. Not for several threads."""
 
-    def __init__(self, domain_id: str, most: int) -> None:
-        """`most` recordings are remembered, the newest."""
-        self._domain_id, self._most = domain_id, most
-        self._index = FingerprintIndex(most)
+    def __init__(self, domain_id: str, capacity: int) -> None:
+        """Hold the newest `capacity` recordings."""
+        self._domain_id, self._capacity = domain_id, capacity
+        self._index = FingerprintIndex(capacity)
         self._last = 0
 
-    def follow(self, connection: Connection, vault: Vault) -> None:
-        """Take in what the store has got since. Raises JobFault when a fingerprint cannot be opened: to pass
-        over it would be to let a copy pass."""
-        with _telling_damage():
-            for stored in fingerprints.after(connection, vault, self._domain_id, self._last, self._most):
+    def refresh(self, connection: Connection, vault: Vault) -> None:
+        """Read fingerprints that were stored since. Raises JobFault when one cannot be opened: without it a
+        copy would be missed."""
+        with _damage_as_job_fault():
+            for stored in voiceprints.fingerprints_after(
+                connection, vault, self._domain_id, self._last, self._capacity
+            ):
                 self._index.add(stored.number, Fingerprint.from_bytes(stored.data))
                 self._last = stored.number
 
@@ -77,19 +79,21 @@ class ReplayDetector:
         self,
         connection: Connection,
         vault: Vault,
-        heard: Fingerprint,
-        heard_as: str | None,
+        fingerprint: Fingerprint,
+        speaker_id: str | None,
         *,
         live: bool = False,
         before: datetime | None = None,
     ) -> ReplayMatch | None:
-        """The recording, accepted for another, that shares the most with this one; in a `live` call, for
-        anybody. Only what was accepted `before` a moment, if one is given. Raises JobFault as `follow`."""
-        copies, pairs = [], all_pairs(heard, tolerant=True)
-        for number in self._index.candidates(heard, CANDIDATES):
-            with _telling_damage():
-                stored = fingerprints.find(connection, vault, self._domain_id, number)
-            if stored is None or not counts(stored.speaker_id, heard_as, live=live):
+        """Find the recording of another speaker that shares the most with this one; in a `live` call of any.
+
+        With `before` only recordings accepted before that moment count. Raises JobFault as `refresh`.
+        """
+        copies, pairs = [], all_pairs(fingerprint, tolerant=True)
+        for number in self._index.candidates(fingerprint, CANDIDATES):
+            with _damage_as_job_fault():
+                stored = voiceprints.find_fingerprint(connection, vault, self._domain_id, number)
+            if stored is None or not is_fraud(stored.speaker_id, speaker_id, live=live):
                 continue
             if before is not None and stored.created_at >= before:
                 continue
@@ -107,6 +111,6 @@ class ReplayDetector:
         data: bytes,
         now: datetime,
     ) -> None:
-        """Keep the fingerprint of speech that was accepted; it is found from now on."""
-        fingerprints.add(connection, seal, self._domain_id, speaker_id, data, now)
-        self.follow(connection, vault)
+        """Store the fingerprint of speech that was accepted; it can be found from now on."""
+        voiceprints.add_fingerprint(connection, seal, self._domain_id, speaker_id, data, now)
+        self.refresh(connection, vault)

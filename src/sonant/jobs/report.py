@@ -1,7 +1,7 @@
-"""The report of a dry run: findings in manifest order, what voices have in common, a summary.
+"""Build the report of a dry run: lines in manifest order, voices under several ids, a summary.
 
-Findings are read three times as a stream; memory holds the voices (1 KiB a request) and which speaker each
-belongs to, never the findings.
+Stored lines are read three times as a stream; memory holds the voices (1 KiB a request) and the speaker of
+each, never the lines.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from sonant.jobs.manifest import VERSION
 from sonant.jobs.report_line import ERROR, FINGERPRINT, VOICE, warnings
 from sonant.jobs.report_page import page
 from sonant.voice.calibration.file import shipped_calibration
-from sonant.voice.likeness import SAME_RECORDING, Likeness, compare_all
+from sonant.voice.pairwise import SAME_RECORDING, PairwiseComparison, compare_all
 
 #: Voiceprints are compared as 30 s of speech on a usual line.
 _USUAL_LINE = (30.0, 25.0)
@@ -31,33 +31,33 @@ _USUAL_LINE = (30.0, 25.0)
 _SAME_LOG10 = -4.0
 
 Line = dict[str, Any]
-Findings = Callable[[], Iterator[tuple[int, Line]]]
-"""Positions and lines in manifest order; anew with every call."""
+ReadLines = Callable[[], Iterator[tuple[int, Line]]]
+"""Reads positions and lines in manifest order; each call reads from the start."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
-    """Findings with what voices have in common; `lines` may be called again and again."""
+    """A summary, and lines with the relations of voices; `lines` can be called repeatedly."""
 
     summary: dict[str, Any]
     lines: Callable[[], Iterator[Line]]
 
 
 def report_files(lines: Lines) -> tuple[Iterator[bytes], Iterator[bytes]]:
-    """The report as JSON and as a page, both in pieces."""
-    made = make_report(lambda: in_order(lines))
-    return json_report(made), page(made.summary, made.lines())
+    """Build the report as JSON and as a page, both in pieces."""
+    report = make_report(lambda: in_order(lines))
+    return json_report(report), page(report.summary, report.lines())
 
 
 def in_order(lines: Lines) -> Iterator[tuple[int, Line]]:
     return heapq.merge(lines(True), lines(False), key=itemgetter(0))
 
 
-def make_report(findings: Findings) -> Report:
-    """From findings in manifest order, as `finding.finding` and `result.error_line` make them."""
+def make_report(read_lines: ReadLines) -> Report:
+    """Build the report from stored lines (`report_line`, `result.error_line`) in manifest order."""
     counts: Counter[str] = Counter()
     voices, owners, places = [], [], []
-    for position, line in findings():
+    for position, line in read_lines():
         outcome = line.get("LikelyOutcome", ERROR)
         counts[f"ERROR_{line['ErrorCode']}" if outcome == ERROR else outcome] += 1
         if VOICE in line:
@@ -66,93 +66,95 @@ def make_report(findings: Findings) -> Report:
             places.append(position)
     vectors = np.stack(voices) if voices else np.empty((0, 1), np.float32)
     del voices
-    likeness = compare_all(
+    comparison = compare_all(
         vectors,
         np.array(owners, np.int64),
         shipped_calibration().tail(*_USUAL_LINE),
         strict=shipped_calibration().stricter_tail(*_USUAL_LINE, log10_far=_SAME_LOG10),
     )
-    named = _named(findings, places, likeness)
+    referenced = _referenced_requests(read_lines, places, comparison)
     failed = sum(count for name, count in counts.items() if name.startswith(ERROR))
     summary = {
         "Requests": sum(counts.values()),
         "LikelyToSucceed": sum(counts.values()) - failed,
         "LikelyToFail": failed,
         "Outcomes": dict(sorted(counts.items())),
-        "VoicesUnderSeveralIds": int(np.sum(likeness.twin >= 0)),
-        "SpeakersWithSeveralVoices": int(np.sum(likeness.stranger >= 0)),
-        "PairsCompared": likeness.pairs,
-        "PairsByChance": round(likeness.chance_pairs, 1),
-        "SameVoiceThreshold": round(likeness.same_voice, 3),
-        "DifferentVoicesThreshold": round(likeness.different_voices, 3),
+        "VoicesUnderSeveralIds": int(np.sum(comparison.closest >= 0)),
+        "SpeakersWithSeveralVoices": int(np.sum(comparison.farthest >= 0)),
+        "PairsCompared": comparison.pairs,
+        "PairsByChance": round(comparison.chance_pairs, 1),
+        "SameVoiceThreshold": round(comparison.same_voice_threshold, 3),
+        "DifferentVoicesThreshold": round(comparison.different_voices_threshold, 3),
     }
-    return Report(summary=summary, lines=lambda: _lines(findings, places, likeness, named))
+    return Report(summary=summary, lines=lambda: _lines(read_lines, places, comparison, referenced))
 
 
-def json_report(made: Report) -> Iterator[bytes]:
-    """One request a line of text."""
-    yield b'{\n  "Version": ' + orjson.dumps(VERSION) + b',\n  "Summary": ' + orjson.dumps(made.summary)
+def json_report(report: Report) -> Iterator[bytes]:
+    """Write the report as JSON, one request a line of text."""
+    yield b'{\n  "Version": ' + orjson.dumps(VERSION) + b',\n  "Summary": ' + orjson.dumps(report.summary)
     yield b',\n  "Requests": ['
     separator = b"\n    "
-    for line in made.lines():
+    for line in report.lines():
         yield separator + orjson.dumps(line)
         separator = b",\n    "
     yield b"\n  ]\n}\n"
 
 
 def _number(speaker_id: str) -> int:
-    """A number for a speaker: 63 bits of a digest, so that ids need not be kept."""
+    """Map a speaker to a number, 63 bits of a digest, so that ids need not be in memory."""
     return int.from_bytes(hashlib.blake2b(speaker_id.encode(), digest_size=8).digest()) >> 1
 
 
-def _named(findings: Findings, places: list[int], likeness: Likeness) -> dict[int, tuple[str, str]]:
-    """(RequestId, SpeakerId) of the voices that another one refers to."""
-    wanted = {int(n) for n in np.concatenate([likeness.twin, likeness.stranger]) if n >= 0}
+def _referenced_requests(
+    read_lines: ReadLines, places: list[int], comparison: PairwiseComparison
+) -> dict[int, tuple[str, str]]:
+    """Find (RequestId, SpeakerId) of the voices that others refer to."""
+    wanted = {int(n) for n in np.concatenate([comparison.closest, comparison.farthest]) if n >= 0}
     if not wanted:
         return {}
     positions = {places[number]: number for number in wanted}
     return {
         positions[position]: (line["RequestId"], line["SpeakerId"])
-        for position, line in findings()
+        for position, line in read_lines()
         if position in positions
     }
 
 
 def _lines(
-    findings: Findings,
+    read_lines: ReadLines,
     places: list[int],
-    likeness: Likeness,
-    named: dict[int, tuple[str, str]],
+    comparison: PairwiseComparison,
+    referenced: dict[int, tuple[str, str]],
 ) -> Iterator[Line]:
     voice = 0
-    for position, line in findings():
+    for position, line in read_lines():
         shown = {"Number": position + 1, "LikelyOutcome": ERROR} | line
         shown.pop(FINGERPRINT, None)
         if shown.pop(VOICE, None) is not None:
             assert places[voice] == position
-            shown |= _relations(voice, likeness, named)
+            shown |= _relations(voice, comparison, referenced)
             voice += 1
         shown["Warnings"] = warnings(shown)
         yield shown
 
 
-def _relations(voice: int, likeness: Likeness, named: dict[int, tuple[str, str]]) -> Line:
+def _relations(voice: int, comparison: PairwiseComparison, referenced: dict[int, tuple[str, str]]) -> Line:
     found: Line = {}
-    twin, stranger = int(likeness.twin[voice]), int(likeness.stranger[voice])
+    twin, stranger = int(comparison.closest[voice]), int(comparison.farthest[voice])
     if twin >= 0:
-        request_id, speaker_id = named[twin]
-        alike = float(likeness.twin_similarity[voice])
+        request_id, speaker_id = referenced[twin]
+        alike = float(comparison.closest_similarity[voice])
         found["SameVoiceAs"] = {
             "RequestId": request_id,
             "SpeakerId": speaker_id,
             "Similarity": round(alike, 3),
             "SameRecording": alike >= SAME_RECORDING,
-            "Count": int(likeness.twins[voice]),
+            "Count": int(comparison.close_count[voice]),
         }
     if stranger >= 0:
-        request_id, _ = named[stranger]
+        request_id, _ = referenced[stranger]
         found["UnlikeRequest"] = {
             "RequestId": request_id,
-            "Similarity": round(float(likeness.stranger_similarity[voice]), 3),
+            "Similarity": round(float(comparison.farthest_similarity[voice]), 3),
         }
     return found

@@ -1,4 +1,4 @@
-"""One request's line in a dry run's report."""
+"""Build one request's line of a dry run's report."""
 
 from __future__ import annotations
 
@@ -6,56 +6,59 @@ import base64
 from typing import Any
 
 from sonant.jobs.decide import EnrollmentStatus
-from sonant.jobs.entry import Prepared
+from sonant.jobs.entry import TaskResult
 from sonant.jobs.faults import Refusal
-from sonant.jobs.inspect import Inspected, InspectedFile
+from sonant.jobs.inspect import FileInspection, InspectionResult
 from sonant.jobs.manifest import EnrollmentRequest
 
-#: Members of a line that never get into a report, base64: the voice, as little-endian float32, and the
-#: fingerprint of a recording that would be enrolled.
+#: Members of a stored line that are left out of the report, base64: the voice (`VoiceSample.to_bytes`), and
+#: the fingerprint of a recording that would be enrolled.
 VOICE, FINGERPRINT = "voice", "fingerprint"
 ERROR = "ERROR"
 
-#: Speech is taken for distorted above this share of samples at full scale, and for noisy under this ratio.
+#: Speech counts as distorted above this share of samples at full scale, and as noisy under this ratio.
 CLIPPED_SHARE = 0.005
 NOISY_DB = 10.0
 #: Wide-band files whose speech ends below this hold telephone speech.
 TELEPHONE_HZ = 4200.0
 
 
-def finding(
-    request: EnrollmentRequest, heard: Prepared | Refusal, outcome: Refusal | EnrollmentStatus, need_s: float
+def report_line(
+    request: EnrollmentRequest,
+    result: TaskResult | Refusal,
+    outcome: Refusal | EnrollmentStatus,
+    need_s: float,
 ) -> dict[str, Any]:
-    """The line, with the voice if one was heard."""
+    """Build the line, with the voice if there is one."""
     line: dict[str, Any] = {"RequestId": request.request_id, "SpeakerId": request.speaker_id}
-    line |= outcome_members(outcome)
+    line |= outcome_fields(outcome)
     line["NeededSpeechSeconds"] = need_s
-    if not isinstance(heard, Inspected):
+    if not isinstance(result, InspectionResult):
         return line | {"Recordings": [{"S3Uri": a.s3_uri, "ChannelId": a.channel} for a in request.audio]}
-    speech_s = [file.inspection.net_speech_s or 0.0 for file in heard.files]
+    speech_s = [file.inspection.net_speech_s or 0.0 for file in result.files]
     line["NetSpeechSeconds"] = round(sum(speech_s), 1)
-    line["Recordings"] = [_recording(file) for file in heard.files]
+    line["Recordings"] = [_recording(file) for file in result.files]
     line["UnlikeRecordings"] = [
-        {"First": pair.first + 1, "Second": pair.second + 1, "Contrast": round(pair.contrast, 3)}
-        for pair in heard.unlike
+        {"First": pair.first + 1, "Second": pair.second + 1, "Contrast": round(pair.separation, 3)}
+        for pair in result.different_voices
     ]
-    if heard.vector:
-        line[VOICE] = base64.b64encode(heard.vector).decode()
+    if len(result.sample.vector):
+        line[VOICE] = base64.b64encode(result.sample.to_bytes()).decode()
     return line
 
 
-def outcome_members(outcome: Refusal | EnrollmentStatus) -> dict[str, Any]:
+def outcome_fields(outcome: Refusal | EnrollmentStatus) -> dict[str, Any]:
     if isinstance(outcome, Refusal):
         return {"LikelyOutcome": ERROR, "ErrorCode": outcome.code, "ErrorMessage": outcome.message}
     return {"LikelyOutcome": outcome}
 
 
 def warnings(line: dict[str, Any]) -> list[str]:
-    """What to look at in a line, in words."""
+    """List what an operator should check in a line, in words."""
     found = []
     for number, recording in enumerate(line.get("Recordings", ()), 1):
         if "ErrorMessage" in recording and recording["ErrorMessage"] in line.get("ErrorMessage", ""):
-            continue  # said already, as what the request would fail with
+            continue  # already the reason why the request would fail
         found += [f"recording {number}: {text}" for text in _recording_warnings(recording)]
     for pair in line.get("UnlikeRecordings", ()):
         found.append(
@@ -95,7 +98,7 @@ def _recording_warnings(recording: dict[str, Any]) -> list[str]:
     return found
 
 
-def _recording(file: InspectedFile) -> dict[str, Any]:
+def _recording(file: FileInspection) -> dict[str, Any]:
     found = file.inspection
     line: dict[str, Any] = {"S3Uri": file.file.s3_uri, "ChannelId": file.file.channel}
     if file.refusal is not None:
@@ -106,7 +109,7 @@ def _recording(file: InspectedFile) -> dict[str, Any]:
         "SampleRateHz": found.rate_hz,
         "Channels": found.channels,
         "DurationSeconds": _rounded(found.duration_s, 1),
-        "ListenedSeconds": _rounded(found.listened_s, 1),
+        "ListenedSeconds": _rounded(found.analyzed_s, 1),
         "NetSpeechSeconds": _rounded(found.net_speech_s, 1),
         "SnrDb": _rounded(found.snr_db, 1),
         "BandHz": _rounded(found.band_hz, -2),
@@ -117,7 +120,7 @@ def _recording(file: InspectedFile) -> dict[str, Any]:
     if found.second_voice is not None:
         line["SecondVoice"] = {
             "Possible": found.second_voice.possible,
-            "Contrast": round(found.second_voice.contrast, 3),
+            "Contrast": round(found.second_voice.separation, 3),
             "Share": round(found.second_voice.share, 2),
         }
     return line

@@ -1,4 +1,4 @@
-"""The result file: a stream of outcomes becomes a stream of bytes, in constant memory.
+"""Write the result file: a stream of outcomes becomes a stream of bytes, in constant memory.
 
 {"Version": "1.0", "Errors": [...], "SuccessfulEnrollments": [...]}       speaker enrollment
 {"Version": "1.0", "Errors": [...], "SuccessfulRegistrations": [...]}     fraudster registration
@@ -32,7 +32,7 @@ def enrollment_line(request_id: str, generated_id: str, customer_id: str, status
 def registration_line(
     request_id: str, generated_id: str, status: str, similarity_score: int | None
 ) -> dict[str, Any]:
-    """`similarity_score` is given for duplicates only."""
+    """Build a success line; `similarity_score` is given for duplicates only."""
     line: dict[str, Any] = {
         "RequestId": request_id,
         "GeneratedFraudsterId": generated_id,
@@ -46,7 +46,7 @@ def registration_line(
 def result_file(
     errors: Iterable[dict[str, Any]], successes: Iterable[dict[str, Any]], successes_name: str
 ) -> Iterator[bytes]:
-    """The file in pieces; each line stands on its own line of text."""
+    """Write the file in pieces; each outcome is one line of text."""
     yield b'{\n  "Version": ' + orjson.dumps(VERSION) + b',\n  "Errors": ['
     yield from _items(errors)
     yield f'],\n  "{successes_name}": ['.encode()
@@ -64,5 +64,5 @@ def _items(lines: Iterable[dict[str, Any]]) -> Iterator[bytes]:
 
 
 def output_name(manifest_name: str) -> str:
-    """`input-file.json` gives `input-file.json.out`."""
+    """Name the result file: `input-file.json` gives `input-file.json.out`."""
     return manifest_name + ".out"

@@ -1,11 +1,11 @@
-"""The runner: claims jobs and carries each to its end. It alone commits.
+"""Claim jobs and run each to its end. Only the runner writes their outcomes to the database.
 
-    claim ─► take the manifest in (one transaction) ─► window of requests over the engine
+    claim ─► import the manifest (one transaction) ─► window of entries over the engine
           ─► commit outcome and voiceprint together, in manifest order ─► result file ─► final status
 
-Kill it anywhere: what was committed stays, what was in hand is done again by the next runner. Every
-transaction that commits work renews the lease first: a runner that lost the job writes nothing more, so
-nothing is done twice.
+It can be killed at any point: committed entries stay, entries in work are processed again by the next runner.
+Every transaction that commits work renews the lease first: a runner that lost the job writes nothing more, so
+no entry is committed twice.
 """
 
 from __future__ import annotations
@@ -22,9 +22,11 @@ from typing import Any
 from sqlalchemy import Connection
 
 from sonant.audit.findings import FindingsTrail
+from sonant.backoff import Backoff
 from sonant.errors import (
     ClusterUnavailable,
     DatabaseUnavailable,
+    DomainNotActive,
     InvalidObjectName,
     KeyError_,
     KeysUnreachable,
@@ -42,130 +44,130 @@ from sonant.jobs.entry import Role
 from sonant.jobs.faults import JobFault, code_of
 from sonant.jobs.job_type import JobContext, JobType
 from sonant.jobs.manifest import Rules, read_manifest
-from sonant.jobs.model_upgrade import Upgrades
+from sonant.jobs.model_upgrade import ModelUpgrader
 from sonant.jobs.states import Event, Status, advance
 from sonant.jobs.window import Engine, Window
 from sonant.settings import Settings
-from sonant.storage.crypto.vault import Vault, open_vault
+from sonant.storage.crypto.vault import Vault
 from sonant.storage.database.engine import Database
 from sonant.storage.keys.store import KeysOf
 from sonant.storage.objects.store import ObjectUri, RoleObjects
+from sonant.storage.opening import open_active_domain
 from sonant.storage.repositories import counters, domains, jobs
 from sonant.storage.repositories.access import policy_texts
 from sonant.storage.repositories.domains import Domain
-from sonant.threads import Backoff
 from sonant.voice.calibration.file import calibration_of
 
 log = logging.getLogger(__name__)
 
-#: How often in its life a lease is renewed while nothing else is written.
+#: Renewals of a lease within its duration while nothing else is written.
 RENEWALS = 4
-#: Pauses while the database or the cluster cannot be had.
+#: Pauses while the database or the cluster is unavailable.
 PAUSE_LEAST_S, PAUSE_MOST_S = 0.5, 5.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Parts:
-    """What a runner works with; made by `app`."""
+class RunnerParts:
+    """The parts of the service that a runner uses."""
 
     settings: Settings
     database: Database
     keys_of: KeysOf
     objects_of: Callable[[Role], RoleObjects]
-    """The object store as a role may use it."""
-    kinds: Mapping[str, JobType]
-    """The kinds of job that are done here, by their names."""
+    """Opens the object store with the rights of a role."""
+    job_types: Mapping[str, JobType]
+    """The types of job that are run here, by name."""
     rules: Mapping[str, Rules]
-    """The manifest's rules, by kind."""
+    """The manifest's rules, by job type."""
     clock: Callable[[], datetime]
     outbox: Outbox = field(default_factory=Outbox)
     calibration_of: CalibrationOf = calibration_of
-    """What comes with a voice model."""
+    """The calibration that comes with a voice model."""
     findings: FindingsTrail | None = None
-    """Where jobs write down what fraud detection found."""
+    """The audit trail of flagged entries."""
     monotonic_s: Callable[[], float] = time.monotonic
-    """Measures how long is worked: the wall clock may jump."""
+    """Measures working time: the wall clock may jump."""
 
 
-class LostJob(SonantError):
-    """Another runner took the job, or it ended from outside: leave it alone."""
+class LeaseLost(SonantError):
+    """Another runner claimed the job, or it was ended from outside: write nothing more."""
 
 
-class Stopped(SonantError):
-    """The runner was told to stop; the job waits for the next one."""
+class RunnerStopped(SonantError):
+    """The runner was stopped; the next one continues the job."""
 
 
 class Runner:
-    """Call `run` in the main thread; `stop` from a signal handler or another thread."""
+    """Runs jobs. Call `run` in the main thread, `stop` from a signal handler or another thread."""
 
     def __init__(
         self,
-        parts: Parts,
+        parts: RunnerParts,
         engine: Engine,
         owner: str,
-        upgrades: Upgrades | None = None,
-        beat: Callable[[], None] = lambda: None,
+        upgrades: ModelUpgrader | None = None,
+        heartbeat: Callable[[], None] = lambda: None,
     ) -> None:
-        """`upgrades` is done while there is no job. `beat` is called again and again, idle or not."""
-        self._beat = beat
+        """`upgrades` run while there is no job. `heartbeat` is called repeatedly, also while idle."""
+        self._heartbeat = heartbeat
         self._parts, self._engine, self._owner = parts, engine, owner
         self._upgrades = upgrades
-        self._kinds = tuple(parts.kinds)
+        self._type_names = tuple(parts.job_types)
         self._stop = threading.Event()
         self._lease = timedelta(seconds=parts.settings.jobs.lease_s)
         self._renewed = float("-inf")  # by the monotonic clock
-        self._begun_s = self._counted_s = 0.0
-        """Since when the job in hand is worked on here, and until when that is counted in the database."""
-        self._waits: dict[str, float] = {}
-        """When jobs were put back here for the first time, by the monotonic clock."""
-        self._lost = 0
-        """Workers that did not get ready, as far as they are counted in the database."""
-        self._away = ""
-        """What the runner waits for."""
+        self._started_s = self._counted_s = 0.0
+        """When this runner started on the job, and until when its working time is counted in the database."""
+        self._first_put_back_s: dict[str, float] = {}
+        """By job: when it was put back here for the first time, by the monotonic clock."""
+        self._workers_lost = 0
+        """Workers that did not get ready and are counted in the database."""
+        self._unavailable = ""
+        """Why the database or the cluster cannot be used; empty while both can."""
 
     @property
     def problem(self) -> str:
-        """Why jobs cannot be done now, in one sentence; empty while they can."""
-        return self._away or self._engine.problem
+        """Why jobs cannot be run now, in one sentence; empty while they can."""
+        return self._unavailable or self._engine.problem
 
     def stop(self) -> None:
         self._stop.set()
 
     def run(self, *, alone: bool) -> None:
-        """Work until stopped. `alone`: no other runner uses this database, so every lease is a dead one's."""
+        """Run jobs until stopped. `alone`: no other runner uses this database, so all leases are void."""
         released = not alone
         pause_s, pauses = 0.0, Backoff(PAUSE_LEAST_S, PAUSE_MOST_S)
         while not self._stop.wait(pause_s):
-            self._beat()
+            self._heartbeat()
             try:
                 if not released:
                     with self._parts.database.write() as connection:
                         jobs.release_all(connection)
                     released = True
-                busy = self.run_one() or (self._upgrades is not None and self._upgrades.run_some())
+                busy = self.run_one() or (self._upgrades is not None and self._upgrades.run_batch())
                 pause_s = 0.0 if busy else self._parts.settings.jobs.poll_s
-                self._away = ""
+                self._unavailable = ""
                 pauses.reset()
             except (ClusterUnavailable, DatabaseUnavailable) as fault:
-                self._away, pause_s = str(fault), pauses.next_s()
+                self._unavailable, pause_s = str(fault), pauses.next_s()
                 log.warning("%s; trying again in %.1f s", fault, pause_s)
         self._engine.close()
 
     def run_one(self) -> bool:
-        """Claim one job and carry it to its end; whether there was one."""
-        # A look costs next to nothing; the write lock is taken only when there is something to claim.
+        """Claim one job and run it to its end; whether there was one."""
+        # A read costs next to nothing; the write lock is taken only when there is a job to claim.
         with self._parts.database.read() as connection:
             now = self._parts.clock()
-            if not jobs.claimable(connection, self._kinds, self._owner, now, self._lease):
+            if not jobs.claimable(connection, self._type_names, self._owner, now, self._lease):
                 return False
         with self._parts.database.write() as connection:
-            job = jobs.claim(connection, self._kinds, self._owner, self._parts.clock(), self._lease)
+            job = jobs.claim(connection, self._type_names, self._owner, self._parts.clock(), self._lease)
         if job is None:
             return False
-        log.info("job %s: begun (%d requests done before)", job.job_id, job.entries_done)
-        self._begun_s = self._counted_s = self._parts.monotonic_s()
+        log.info("job %s: started (%d requests done before)", job.job_id, job.entries_done)
+        self._started_s = self._counted_s = self._parts.monotonic_s()
         try:
-            status: str = self._carry(job)
+            status: str = self._run_job(job)
         except JobFault as fault:
             status = self._fail(job, fault)
         except (KeysUnreachable, ObjectsUnavailable) as fault:
@@ -173,46 +175,46 @@ class Runner:
         except ClusterUnavailable as fault:
             self._put_back(job, fault)
             raise
-        except (LostJob, Stopped) as why:
+        except (LeaseLost, RunnerStopped) as why:
             log.info("job %s: left to another runner (%s)", job.job_id, type(why).__name__)
             self._engine.discard()
             return True
         except DatabaseUnavailable:
-            self._engine.discard()  # what was in hand is done again when the database is back
+            self._engine.discard()  # entries in work are processed again when the database is back
             raise
-        except Exception:  # a fault of ours must not hold the domain's only slot for ever
+        except Exception:  # a bug must not occupy the domain's only slot for ever
             log.exception("job %s: internal failure", job.job_id)
             status = self._fail(job, JobFault(500, "internal failure; see the service's log"))
         self._engine.discard()
-        self._waits.pop(job.job_id, None)
+        self._first_put_back_s.pop(job.job_id, None)
         log.info("job %s: %s", job.job_id, status)
         return True
 
     def _put_back(self, job: jobs.Job, fault: SonantError) -> bool:
-        """Without keys, objects or a cluster it waits: nothing can be done, and nothing is its fault."""
+        """Release a job that lacks keys, objects or a cluster; it is claimed again later."""
         log.warning("job %s: put back: %s", job.job_id, fault)
         self._engine.discard()
         limit_s, now_s = self._parts.settings.jobs.time_limit_s, self._parts.monotonic_s()
-        if now_s - self._waits.setdefault(job.job_id, now_s) >= limit_s:
+        if now_s - self._first_put_back_s.setdefault(job.job_id, now_s) >= limit_s:
             self._fail(job, JobFault(500, f"the job ran for longer than {limit_s / 3600:g} h, the limit"))
-            self._waits.pop(job.job_id)
+            self._first_put_back_s.pop(job.job_id)
             return True
         self._release(job)
         return False
 
     def _release(self, job: jobs.Job) -> None:
-        """Leave the job to whoever looks next, and count what was worked here."""
-        with suppress(LostJob), self._parts.database.write() as connection:
-            self._hold(connection, job)
+        """Release the job for any runner, and count the working time."""
+        with suppress(LeaseLost), self._parts.database.write() as connection:
+            self._renew_lease(connection, job)
             jobs.release(connection, job.job_id, self._owner)
 
-    def _carry(self, job: jobs.Job) -> Status:
-        role = self._assume(job)
+    def _run_job(self, job: jobs.Job) -> Status:
+        role = self._assume_role(job)
         objects = self._parts.objects_of(role)
-        manifest, output = _places(job)
+        manifest, output = _object_uris(job)
         if job.entries_total is None:
             self._check_output(objects, output, job.output_kms_key)
-            self._take_in(job, objects, manifest)
+            self._import_manifest(job, objects, manifest)
         with self._parts.database.read() as connection:
             domain, _ = self._open(connection, job)
         context = JobContext(
@@ -221,18 +223,18 @@ class Runner:
             settings=self._parts.settings,
             database=self._parts.database,
             open_domain=lambda connection: self._open(connection, job),
-            hold=lambda connection: self._hold(connection, job),
+            renew_lease=lambda connection: self._renew_lease(connection, job),
             clock=self._parts.clock,
             outbox=self._parts.outbox,
             calibration_of=self._parts.calibration_of,
             findings=self._parts.findings,
-            model_id=domain.model_id,  # it stays the same while the domain has jobs
+            model_id=domain.model_id,  # it cannot change while the domain has jobs
         )
-        work = BatchWork(context, self._parts.kinds[job.kind].processor(context))
+        work = BatchWork(context, self._parts.job_types[job.kind].processor(context))
         Window(work, self._engine, lambda: self._keep_alive(job)).drain()
         return self._finish(job, objects, output)
 
-    def _assume(self, job: jobs.Job) -> Role:
+    def _assume_role(self, job: jobs.Job) -> Role:
         with self._parts.database.read() as connection:
             policies = policy_texts(connection, job.role_arn)
             domain = domains.find_by_id(connection, job.domain_id)
@@ -245,37 +247,34 @@ class Runner:
         return Role(arn=job.role_arn, policies=policies, domain_arn=domain.arn, account_id=domain.account_id)
 
     def _open(self, connection: Connection, job: jobs.Job) -> tuple[Domain, Vault]:
-        """The job's domain, still active, its key still usable. Raises JobFault."""
-        domain = domains.find_by_id(connection, job.domain_id)
-        if domain is None or not domain.active:
-            raise JobFault(409, "the domain was suspended while the job ran")
+        """Open the job's domain, which must still be active. Raises JobFault."""
         try:
-            keys = self._parts.keys_of(domain.account_id, domain.region)
-            vault = open_vault(keys, domain.domain_id, domain.arn, domain.data_key_wrapped)
+            return open_active_domain(connection, self._parts.keys_of, job.domain_id)
+        except DomainNotActive:
+            raise JobFault(409, "the domain was suspended while the job ran") from None
         except SealBroken:
             raise JobFault(
                 500, "the domain's data key is damaged; restore the database from a backup"
             ) from None
         except KeyError_ as fault:
             raise JobFault(403, f"the domain's KMS key cannot be used: {fault}") from None
-        return domain, vault
 
     def _check_output(self, objects: RoleObjects, output: ObjectUri, kms_key: str | None) -> None:
-        """Find out before the work, not after it, that its result could not be written."""
+        """Check before the work that the result can be written. Raises JobFault."""
         try:
             objects.check_writable(output, kms_key)
         except StoreError as fault:
             raise JobFault(code_of(fault), f"the result file cannot be written: {fault}") from None
 
-    def _take_in(self, job: jobs.Job, objects: RoleObjects, uri: ObjectUri) -> None:
-        """Read and check the whole manifest and store its requests, all or none."""
+    def _import_manifest(self, job: jobs.Job, objects: RoleObjects, uri: ObjectUri) -> None:
+        """Read and check the whole manifest and store its entries, all or none."""
         rules = self._parts.rules[job.kind]
         try:
             size = objects.size(uri)
             if size > rules.max_bytes:
                 raise JobFault(400, f"the manifest has {size} bytes, at most {rules.max_bytes} are read")
             with objects.open(uri) as stream, self._parts.database.write() as connection:
-                self._hold(connection, job)
+                self._renew_lease(connection, job)
                 _, vault = self._open(connection, job)
                 chunks = iter(lambda: stream.read(1 << 16), b"")
                 sealed = (
@@ -295,80 +294,82 @@ class Runner:
             return open_lines(vault, job.job_id, jobs.outcomes(read, job.job_id, failed=failed))
 
         try:
-            for file, pieces in self._parts.kinds[job.kind].result_files(output, lines):
-                objects.write(file, self._holding(job, pieces), job.output_kms_key)
+            for file, pieces in self._parts.job_types[job.kind].result_files(output, lines):
+                objects.write(file, self._with_lease(job, pieces), job.output_kms_key)
         except StoreError as fault:
             raise JobFault(code_of(fault), f"the result file cannot be written: {fault}") from None
         with self._parts.database.write() as connection:
-            self._hold(connection, job)
+            self._renew_lease(connection, job)
             now = jobs.find(connection, job.kind, job.domain_id, job.job_id)
             if now is None:
-                raise LostJob
+                raise LeaseLost
             event = Event.SUCCEED_PARTLY if now.entries_failed else Event.SUCCEED
             status = advance(Status(now.status), event)
             if jobs.finish(connection, job.job_id, self._owner, status, self._parts.clock()):
-                self._tell(connection, job, status, None)
+                self._put_end_event(connection, job, status, None)
         return status
 
     def _fail(self, job: jobs.Job, fault: JobFault) -> str:
-        """The status, FAILED unless the job is no longer ours to end."""
+        """End the job as FAILED, unless this runner has lost it; the status for the log."""
         status, now = advance(Status.IN_PROGRESS, Event.FAIL), self._parts.clock()
         why = (fault.code, fault.message)
         with self._parts.database.write() as connection:
             ended = jobs.finish(connection, job.job_id, self._owner, status, now, why)
             if ended:
-                self._tell(connection, job, status, fault.told)
+                self._put_end_event(connection, job, status, fault.event_error)
         return status if ended else "left to another runner"
 
-    def _tell(self, connection: Connection, job: jobs.Job, status: Status, error: ErrorInfo | None) -> None:
-        """The job's end as an event, in the transaction that ends it."""
+    def _put_end_event(
+        self, connection: Connection, job: jobs.Job, status: Status, error: ErrorInfo | None
+    ) -> None:
+        """Put the event of the job's end into the outbox, in the transaction that ends it."""
         domain = domains.find_by_id(connection, job.domain_id)
         if domain is None:
             return
         try:
-            told = self._parts.kinds[job.kind].told(domain, job, status, error)
-        except Exception:  # the job must end, also one whose stored form is what is at fault
-            log.exception("job %s: its event cannot be made", job.job_id)
+            event = self._parts.job_types[job.kind].end_event(domain, job, status, error)
+        except Exception:  # the job must end, even if its stored form is the fault
+            log.exception("job %s: its event cannot be built", job.job_id)
             return
-        if told is not None:
-            self._parts.outbox.put(connection, [told], self._parts.clock())
+        if event is not None:
+            self._parts.outbox.put(connection, [event], self._parts.clock())
 
     def _keep_alive(self, job: jobs.Job) -> None:
-        """Called again and again while a job runs: stop, time limit, lost workers, lease."""
-        self._beat()
+        """Check the stop flag, the time limit and lost workers, and renew the lease; called repeatedly."""
+        self._heartbeat()
         if self._stop.is_set():
             self._release(job)
-            raise Stopped
+            raise RunnerStopped
         limit_s = self._parts.settings.jobs.time_limit_s
-        if job.worked_s + self._parts.monotonic_s() - self._begun_s > limit_s:
+        if job.worked_s + self._parts.monotonic_s() - self._started_s > limit_s:
             raise JobFault(500, f"the job ran for longer than {limit_s / 3600:g} h, the limit")
-        if (lost := self._engine.lost) != self._lost:
+        if (lost := self._engine.workers_lost) != self._workers_lost:
             with self._parts.database.write() as connection:
-                counters.add(connection, {(counters.LOST_WORKERS, ""): lost - self._lost})
-            self._lost = lost
+                counters.add(connection, {(counters.LOST_WORKERS, ""): lost - self._workers_lost})
+            self._workers_lost = lost
         if time.monotonic() - self._renewed > self._lease.total_seconds() / RENEWALS:
             with self._parts.database.write() as connection:
-                self._hold(connection, job)
+                self._renew_lease(connection, job)
 
-    def _holding(self, job: jobs.Job, pieces: Iterator[bytes]) -> Iterator[bytes]:
-        """The pieces, with the lease renewed between them: writing them may take longer than it lasts."""
+    def _with_lease(self, job: jobs.Job, pieces: Iterator[bytes]) -> Iterator[bytes]:
+        """Pass the pieces on and renew the lease between them: writing may take longer than it lasts."""
         for piece in pieces:
             if time.monotonic() - self._renewed > self._lease.total_seconds() / RENEWALS:
                 with self._parts.database.write() as connection:
-                    self._hold(connection, job)
+                    self._renew_lease(connection, job)
             yield piece
 
-    def _hold(self, connection: Connection, job: jobs.Job) -> None:
-        """Renew the lease, in the transaction that depends on it. Raises LostJob."""
+    def _renew_lease(self, connection: Connection, job: jobs.Job) -> None:
+        """Renew the lease, in the transaction that depends on it. Raises LeaseLost."""
         now, now_s = self._parts.clock(), self._parts.monotonic_s()
         worked_s = now_s - self._counted_s
         if not jobs.renew(connection, job.job_id, self._owner, now, self._lease, worked_s):
-            raise LostJob
+            raise LeaseLost
         self._renewed, self._counted_s = time.monotonic(), now_s
 
 
-def _places(job: jobs.Job) -> tuple[ObjectUri, ObjectUri]:
-    """The manifest and the result file. Raises JobFault for a name that no object can have."""
+def _object_uris(job: jobs.Job) -> tuple[ObjectUri, ObjectUri]:
+    """Parse the URIs of the manifest and the result file. Raises JobFault for an invalid name."""
     try:
         manifest = ObjectUri.parse(job.input_uri)
         output = ObjectUri.parse(job.output_uri)

@@ -1,8 +1,6 @@
-"""The spoofing detector of worker processes: the countermeasures behind the pipeline's detector."""
+"""Build the spoofing detector of worker processes."""
 
 from __future__ import annotations
-
-from functools import cache
 
 import numpy as np
 import numpy.typing as npt
@@ -11,37 +9,26 @@ from sonant.errors import NotEnoughSpeech
 from sonant.jobs.fraud import SPOOFING, Detector, Risk
 from sonant.settings import Fraud
 from sonant.voice.models.embedding import Embedding
-from sonant.voice.spoofing.detector import spoofing_risk
-from sonant.voice.spoofing.models import SpoofingModels, load_spoofing_models
+from sonant.voice.spoofing.registry import DetectionLimits, assess_spoofing
 
 
 def detectors(settings: Fraud) -> tuple[Detector, ...]:
-    """What the installation listens with; nothing when `spoofing_max_s` is 0.
+    """Build the detectors of an installation; none when `spoofing_max_s` is 0.
 
-    The networks are opened with the first recording that is guarded: a process that never meets one does
-    without their memory.
+    The networks are opened with the first recording that is checked: a process that never checks one does not
+    hold them in memory.
     """
     if settings.spoofing_max_s == 0:
         return ()
 
-    def synthetic_speech(
-        _embedding: Embedding, speech: npt.NDArray[np.float32], risk_threshold: int
-    ) -> Risk | None:
+    def spoofing(_embedding: Embedding, speech: npt.NDArray[np.float32], risk_threshold: int) -> Risk | None:
+        limits = DetectionLimits(
+            max_s=settings.spoofing_max_s, windows=settings.spoofing_windows, threshold=risk_threshold
+        )
         try:
-            found = spoofing_risk(
-                speech,
-                _models(),
-                max_s=settings.spoofing_max_s,
-                windows=settings.spoofing_windows,
-                ask_from=risk_threshold,
-            )
+            found = assess_spoofing(speech, limits)
         except NotEnoughSpeech:
             return None
-        return Risk(name=SPOOFING, score=found.risk, evidence="SYNTHETIC_SPEECH")
+        return Risk(name=SPOOFING, score=found.score, evidence=found.evidence)
 
-    return (synthetic_speech,)
-
-
-@cache
-def _models() -> SpoofingModels:
-    return load_spoofing_models()
+    return (spoofing,)

@@ -1,4 +1,4 @@
-"""The life of a job.
+"""The states of a job and the steps between them.
 
     SUBMITTED ──begin──► IN_PROGRESS ──all succeeded──► COMPLETED
         │                    ├────────some failed─────► COMPLETED_WITH_ERRORS
@@ -26,7 +26,7 @@ class Status(StrEnum):
 
 class Event(StrEnum):
     BEGIN = "begin"
-    """A runner took the job; again after a restart."""
+    """A runner claimed the job; again after a restart."""
     SUCCEED = "all requests succeeded"
     SUCCEED_PARTLY = "all requests are finished, some badly"
     FAIL = "the job as a whole cannot go on"
@@ -43,8 +43,8 @@ _STEPS: dict[tuple[Status, Event], Status] = {
 
 
 def advance(status: Status, event: Event) -> Status:
-    """The status after an event. Raises ValueError for a step that the diagram does not have."""
+    """Find the status after an event. Raises ValueError for a step that the diagram does not have."""
     try:
         return _STEPS[status, event]
     except KeyError:
-        raise ValueError(f"a job that is {status} cannot meet the event: {event}") from None
+        raise ValueError(f"a job that is {status} does not allow the event: {event}") from None

@@ -1,4 +1,4 @@
-"""The window over a job's requests: many in work at once, committed in manifest order, memory bounded."""
+"""A window over a job's entries: many in work at once, committed in manifest order, memory bounded."""
 
 from __future__ import annotations
 
@@ -8,22 +8,22 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
-from sonant.jobs.entry import Prepared, Task
+from sonant.jobs.entry import Task, TaskResult
 from sonant.jobs.faults import Refusal
 
-#: Requests between the oldest uncommitted one and the newest begun.
+#: The most entries between the oldest uncommitted one and the newest started.
 WIDTH = 256
-#: Outcomes are committed together, this many at most, or as soon as the oldest has waited this long.
+#: Outcomes are committed together: at most so many, or as soon as the oldest has waited so long.
 COMMIT_MOST = 64
 COMMIT_WAIT_S = 0.05
-#: The longest that nothing is looked at.
+#: The longest wait for results.
 TICK_S = 0.5
 
-Item = TypeVar("Item", bound="Waiting")
+Item = TypeVar("Item", bound="WindowItem")
 
 
-class Waiting(Protocol):
-    """One request of a job: what it waits for, and a mark that no two requests in work may share."""
+class WindowItem(Protocol):
+    """One entry of a job: its position, and a key that no two entries in work may share."""
 
     @property
     def position(self) -> int: ...
@@ -33,24 +33,26 @@ class Waiting(Protocol):
 
 
 class Engine(Protocol):
-    """Does tasks somewhere else; see `engines.local`."""
+    """Executes tasks in other processes; see `workers.local`."""
 
     @property
-    def lost(self) -> int:
-        """How many workers ended before they were ready."""
+    def workers_lost(self) -> int:
+        """Workers that ended before they were ready, since the engine was made."""
         ...
 
     @property
-    def room(self) -> int: ...
+    def free_slots(self) -> int:
+        """How many more tasks can be submitted before all workers are fully loaded."""
+        ...
 
     @property
     def problem(self) -> str:
-        """Why no worker gets ready, in one sentence; empty when one does."""
+        """Why no worker gets ready, in one sentence; empty while one is ready."""
         ...
 
     def submit(self, task: Task) -> None: ...
 
-    def results(self, timeout_s: float) -> list[tuple[int, Prepared | Refusal]]: ...
+    def results(self, timeout_s: float) -> list[tuple[int, TaskResult | Refusal]]: ...
 
     def discard(self) -> None: ...
 
@@ -58,18 +60,18 @@ class Engine(Protocol):
 
 
 class Work(Protocol[Item]):
-    """What a kind of job does with its requests."""
+    """Reads and commits a job's entries."""
 
     def fetch(self, start: int, limit: int) -> list[Item]:
-        """The next requests without an outcome, from position `start` on."""
+        """Read the next entries without an outcome, from position `start` on."""
         ...
 
-    def begin(self, item: Item) -> Task | None:
-        """The task that a request needs, or None when it can be decided without."""
+    def task(self, item: Item) -> Task | None:
+        """Build the task that an entry needs; None when it can be decided without one."""
         ...
 
-    def commit(self, done: Sequence[tuple[Item, Prepared | Refusal | None]]) -> None:
-        """Write outcomes and what hangs on them, in one transaction."""
+    def commit(self, done: Sequence[tuple[Item, TaskResult | Refusal | None]]) -> None:
+        """Decide entries and write their outcomes, in one transaction."""
         ...
 
 
@@ -77,65 +79,65 @@ class Work(Protocol[Item]):
 class _Slot(Generic[Item]):
     item: Item
     done: bool
-    result: Prepared | Refusal | None
+    result: TaskResult | Refusal | None
 
 
 class Window(Generic[Item]):
-    """Drains one job's requests through an engine."""
+    """Processes all entries of one job with an engine."""
 
     def __init__(self, work: Work[Item], engine: Engine, keep_alive: Callable[[], None]) -> None:
         self._work, self._engine, self._keep_alive = work, engine, keep_alive
         self._slots: deque[_Slot[Item]] = deque()
-        self._by_ticket: dict[int, _Slot[Item]] = {}
-        self._marks: set[bytes] = set()
-        self._ahead: deque[Item] = deque()
-        self._start = 0
-        self._more = True
+        self._by_task_id: dict[int, _Slot[Item]] = {}
+        self._keys_in_work: set[bytes] = set()
+        self._fetched: deque[Item] = deque()
+        self._next_position = 0
+        self._more_entries = True
 
     def drain(self) -> None:
-        """Return when every request has a committed outcome. `keep_alive` may raise to end it early."""
+        """Return when every entry has a committed outcome. `keep_alive` may raise to end it early."""
         waited_since = 0.0
         while True:
             self._keep_alive()
-            self._begin()
-            ready = self._ready()
+            self._submit()
+            ready = self._committable()
             if ready and not waited_since:
                 waited_since = time.monotonic()
-            idle = not self._by_ticket
+            idle = not self._by_task_id
             if ready and (ready >= COMMIT_MOST or idle or time.monotonic() - waited_since >= COMMIT_WAIT_S):
                 self._commit(ready)
                 waited_since = 0.0
-            elif not self._slots and not self._ahead and not self._more:
+            elif not self._slots and not self._fetched and not self._more_entries:
                 return
             elif not idle:
                 for task_id, result in self._engine.results(COMMIT_WAIT_S if ready else TICK_S):
-                    slot = self._by_ticket.pop(task_id)
+                    slot = self._by_task_id.pop(task_id)
                     slot.done, slot.result = True, result
 
-    def _begin(self) -> None:
-        while len(self._slots) < WIDTH and self._engine.room:
-            if not self._ahead:
-                if not self._more:
+    def _submit(self) -> None:
+        while len(self._slots) < WIDTH and self._engine.free_slots:
+            if not self._fetched:
+                if not self._more_entries:
                     return
-                self._ahead.extend(self._work.fetch(self._start, WIDTH))
-                if not self._ahead:
-                    self._more = False
+                self._fetched.extend(self._work.fetch(self._next_position, WIDTH))
+                if not self._fetched:
+                    self._more_entries = False
                     return
-                self._start = self._ahead[-1].position + 1
-            item = self._ahead[0]
+                self._next_position = self._fetched[-1].position + 1
+            item = self._fetched[0]
             if item.dedup_key is not None:
-                if item.dedup_key in self._marks:
-                    return  # the same speaker is in work: what becomes of that decides about this one
-                self._marks.add(item.dedup_key)
-            self._ahead.popleft()
-            task = self._work.begin(item)
+                if item.dedup_key in self._keys_in_work:
+                    return  # the outcome of the one in work decides about this one
+                self._keys_in_work.add(item.dedup_key)
+            self._fetched.popleft()
+            task = self._work.task(item)
             slot = _Slot(item, done=task is None, result=None)
             self._slots.append(slot)
             if task is not None:
-                self._by_ticket[task.task_id] = slot
+                self._by_task_id[task.task_id] = slot
                 self._engine.submit(task)
 
-    def _ready(self) -> int:
+    def _committable(self) -> int:
         count = 0
         for slot in self._slots:
             if not slot.done or count == COMMIT_MOST:
@@ -148,4 +150,4 @@ class Window(Generic[Item]):
         self._work.commit([(slot.item, slot.result) for slot in slots])
         for slot in slots:
             if slot.item.dedup_key is not None:
-                self._marks.discard(slot.item.dedup_key)
+                self._keys_in_work.discard(slot.item.dedup_key)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from sqlalchemy import Connection
+
 from sonant.errors import (
     AccessDenied,
     Conflict,
@@ -11,19 +13,21 @@ from sonant.errors import (
     KeyNotFound,
     ResourceNotFound,
     SealBroken,
-    ServiceQuotaExceeded,
     Validation,
+    require_room,
 )
 from sonant.ids import new_id
 from sonant.operations.idempotency import client_token
 from sonant.operations.paging import paged
 from sonant.operations.registry import operation
-from sonant.operations.service import Answer, Caller, Request, Service, domain_not_found
+from sonant.operations.service import Answer, Caller, Request, Service
 from sonant.operations.tags import checked_tags, require_unchanged
-from sonant.storage.crypto.vault import Vault, create_vault, open_vault
+from sonant.retention.rules import SUSPENDED_DOMAIN
+from sonant.storage.crypto.vault import Vault, create_vault
 from sonant.storage.database.postgres import advisory_lock
 from sonant.storage.keys.store import KeyInfo
-from sonant.storage.repositories import consents, domains
+from sonant.storage.opening import vault_of
+from sonant.storage.repositories import callers, domains
 
 #: The model's own range for ListDomains; its text says 100.
 DOMAINS_PAGE = 10
@@ -31,7 +35,7 @@ DOMAINS_PAGE = 10
 
 @operation
 def create_domain(service: Service, caller: Caller, request: Request) -> Answer:
-    """Make a domain and its default watchlist. It is active at once."""
+    """Create a domain and its default watchlist. It is active at once."""
     settings = service.settings
     tags = checked_tags(request.get("Tags", []))
     if len(tags) > settings.quotas.tags_per_domain:
@@ -46,9 +50,7 @@ def create_domain(service: Service, caller: Caller, request: Request) -> Answer:
         if token.found is not None:
             domain = service.require_domain(connection, caller, token.found)
             return {"Domain": domain_member(domain, service.open_vault(caller, domain))}
-        limit = settings.quotas.domains_per_account
-        if domains.count_active(connection, caller.account_id, caller.region) >= limit:
-            raise ServiceQuotaExceeded(f"The account already has {limit} domains, its quota.")
+        _require_room(service, connection, caller)
         domain_id = new_id()
         arn = domains.domain_arn(caller.region, caller.account_id, domain_id)
         keys = service.keys_of(caller.account_id, caller.region)
@@ -74,7 +76,7 @@ def create_domain(service: Service, caller: Caller, request: Request) -> Answer:
 
 @operation
 def describe_domain(service: Service, caller: Caller, request: Request) -> Answer:
-    """Answers for a suspended domain too."""
+    """Describe a domain, also a suspended one."""
     with service.database.read() as connection:
         domain = service.require_domain(connection, caller, request["DomainId"])
     return {"Domain": domain_member(domain, service.open_vault(caller, domain))}
@@ -82,10 +84,10 @@ def describe_domain(service: Service, caller: Caller, request: Request) -> Answe
 
 @operation
 def list_domains(service: Service, caller: Caller, request: Request) -> Answer:
-    """Oldest first, suspended ones too.
+    """List domains, also suspended ones, oldest first.
 
-    A domain whose key the caller may not or cannot use is listed without its name and description: one
-    lost key must not hide the others.
+    A domain whose key the caller may not or cannot use has no name and description in the list: one lost key
+    must not hide the others.
     """
     region = caller.region
     with service.database.read() as connection:
@@ -105,10 +107,10 @@ def list_domains(service: Service, caller: Caller, request: Request) -> Answer:
 
 @operation
 def update_domain(service: Service, caller: Caller, request: Request) -> Answer:
-    """Set name and description (absent: removed); another key begins a key change.
+    """Set name and description (absent: removed); another key starts a key change.
 
-    The key work happens outside of the transaction, so a change made meanwhile is a CONCURRENT_CHANGES. After
-    a key change that failed, the same call with the same key tries again.
+    The key is used outside of the transaction, so that a change made meanwhile is a Conflict
+    CONCURRENT_CHANGES. After a failed key change, the same call with the same key retries it.
     """
     with service.database.read() as connection:
         domain = service.require_domain(connection, caller, request["DomainId"])
@@ -137,7 +139,7 @@ def update_domain(service: Service, caller: Caller, request: Request) -> Answer:
 
 @operation
 def delete_domain(service: Service, caller: Caller, request: Request) -> None:
-    """Suspend a domain: it is erased after 30 days, until then it can be restored. Again: no change."""
+    """Suspend a domain: it can be restored for 30 days, then it is erased. Repeating changes nothing."""
     with service.database.write() as connection:
         domain = service.require_domain(connection, caller, request["DomainId"], lock=True)
         caller.require("kms:Decrypt", domain.kms_key_arn)
@@ -147,20 +149,19 @@ def delete_domain(service: Service, caller: Caller, request: Request) -> None:
 
 @operation
 def restore_domain(service: Service, caller: Caller, request: Request) -> Answer:
-    """Take a suspended domain back within its 30 days. An active one stays as it is.
+    """Restore a suspended domain within its 30 days. An active one stays as it is.
 
-    After 30 days it is gone, whether or not its data is erased already. Raises ResourceNotFound DOMAIN.
+    Raises ResourceNotFound DOMAIN after 30 days, even if its data is not erased yet.
     """
     with service.database.write() as connection:
         advisory_lock(connection, "domains", caller.account_id)
         domain = service.require_domain(connection, caller, request["DomainId"], lock=True)
-        if domain.lost(service.clock()):
-            raise domain_not_found()
+        erasable = SUSPENDED_DOMAIN.cutoff(service.clock(), service.settings)
+        if erasable is not None and domain.suspended_by(erasable):
+            raise ResourceNotFound("DOMAIN")
         vault = service.open_vault(caller, domain)
         if not domain.active:
-            limit = service.settings.quotas.domains_per_account
-            if domains.count_active(connection, caller.account_id, caller.region) >= limit:
-                raise ServiceQuotaExceeded(f"The account already has {limit} domains, its quota.")
+            _require_room(service, connection, caller)
             require_unchanged(domains.restore(connection, domain, service.clock()))
         return {"Domain": domain_member(service.require_domain(connection, caller, domain.domain_id), vault)}
 
@@ -187,11 +188,16 @@ def domain_member(domain: domains.Domain, vault: Vault | None) -> dict[str, Any]
     }
 
 
+def _require_room(service: Service, connection: Connection, caller: Caller) -> None:
+    present = domains.count_active(connection, caller.account_id, caller.region)
+    require_room("domains_per_account", present, service.settings.quotas.domains_per_account)
+
+
 def _require_consent(service: Service, caller: Caller) -> None:
     if service.settings.biometric_consent:
         return
     with service.database.read() as connection:
-        accepted_at = consents.accepted_at(connection, caller.account_id)
+        accepted_at = callers.consent_accepted_at(connection, caller.account_id)
     if accepted_at is None:
         raise ResourceNotFound(
             "COMPLIANCE_CONSENT",
@@ -203,8 +209,7 @@ def _try_vault(service: Service, caller: Caller, domain: domains.Domain) -> Vaul
     if not caller.may("kms:Decrypt", domain.kms_key_arn):
         return None
     try:
-        keys = service.keys_of(domain.account_id, domain.region)
-        return open_vault(keys, domain.domain_id, domain.arn, domain.data_key_wrapped)
+        return vault_of(service.keys_of, domain)
     except SealBroken:
         raise
     except KeyError_:

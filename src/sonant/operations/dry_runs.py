@@ -17,13 +17,13 @@ _START = shared.Start(
     kind=KIND,
     limit=lambda quotas: quotas.active_enrollment_jobs_per_domain,
     watchlist_ids=lambda config: config["FraudDetectionConfig"].get("WatchlistIds", []),
-    told=None,
+    event=None,
 )
 
 
 @operation
 def start_enrollment_dry_run(service: Service, caller: Caller, request: Request) -> Answer:
-    """Write the dry run down; a runner takes it from there, as it does a job."""
+    """Store the dry run for a runner, as a job."""
     config = job_config(request.get("EnrollmentConfig", {}), service.settings.enrollment.risk_threshold)
     return shared.start(service, caller, request, _START, config)
 
@@ -41,7 +41,7 @@ def list_enrollment_dry_runs(service: Service, caller: Caller, request: Request)
 
 
 def _member(job: jobs.Job, vault: Vault) -> dict[str, Any]:
-    """As an enrollment job, with what was counted so far."""
+    """Describe a dry run as an enrollment job, with its counts so far."""
     found = shared.member(job, vault)
     if job.entries_total is not None:
         found["Summary"] = {

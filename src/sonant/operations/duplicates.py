@@ -1,4 +1,4 @@
-"""Sonant's own ListVoiceDuplicates: enrolled speakers of a domain whose voices are the same."""
+"""Sonant's own ListVoiceDuplicates: enrolled speakers of a domain with the same voice."""
 
 from __future__ import annotations
 
@@ -13,28 +13,28 @@ from numpy.typing import NDArray
 from sqlalchemy import Connection
 
 from sonant.errors import Throttling
-from sonant.jobs.calibration_cache import scale_of
+from sonant.jobs.calibration_cache import domain_calibration
 from sonant.operations.paging import paged
 from sonant.operations.registry import ExecutorKind, operation
 from sonant.operations.service import Answer, Caller, Request, Service
 from sonant.storage.crypto.vault import Vault
 from sonant.storage.repositories import speakers, voiceprints
 from sonant.voice.calibration.model import Calibration
-from sonant.voice.duplicates import alike
+from sonant.voice.pairwise import similar_pairs
 
 #: One pair by chance among ten million: a domain of 4,500 speakers would show about one.
 ONE_IN = 10_000_000
 QUIET_DB = 30.0
-#: Pairs of so many speakers with all others are held at a time.
+#: Pairs of so many speakers with all others are in memory at a time.
 ROWS = 4096
-#: A search holds all voices of a domain and works a core for seconds: one at a time.
-_turn = threading.Lock()
+#: A search holds all voices of a domain in memory and uses a core for seconds: one at a time.
+SEARCH_LOCK = threading.Lock()
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Voices:
-    """The voices of a domain that can be compared: one maker's, the one with most speakers."""
+    """The voices of a domain that can be compared: those of the voice model with most speakers."""
 
     model_id: str
     speaker_ids: tuple[str, ...]
@@ -44,21 +44,21 @@ class Voices:
     speech_s: float
     """Net speech of the voiceprints, on average."""
     snr_db: NDArray[np.float64]
-    """Shape [n]; where it was not noted down, that of a quiet line."""
+    """Shape [n]; where it was not measured, that of a quiet line."""
     left_out: int
     """Speakers whose voiceprints come from other models."""
 
 
 @operation(executor=ExecutorKind.LONG)
 def list_voice_duplicates(service: Service, caller: Caller, request: Request) -> Answer:
-    """Raises Throttling while another search is on."""
-    if not _turn.acquire(blocking=False):
-        # Waiting would keep a thread that other calls need.
+    """List pairs of speakers with the same voice. Raises Throttling while another search runs."""
+    if not SEARCH_LOCK.acquire(blocking=False):
+        # Waiting would occupy a thread that other calls need.
         raise Throttling("Another search for duplicates is under way")
     try:
         return _search(service, caller, request)
     finally:
-        _turn.release()
+        SEARCH_LOCK.release()
 
 
 def _search(service: Service, caller: Caller, request: Request) -> Answer:
@@ -68,14 +68,14 @@ def _search(service: Service, caller: Caller, request: Request) -> Answer:
         voices = load_voices(connection, vault, domain.domain_id)
         if voices is None:
             return {"Pairs": [], "SpeakersCompared": 0, "SpeakersLeftOut": 0, "ExpectedByChance": 0.0}
-        scale = scale_of(connection, domain.domain_id, voices.model_id, service.calibration_of)
-    # Outside of the transaction: it takes seconds, and the database goes on meanwhile.
+        scale = domain_calibration(connection, domain.domain_id, voices.model_id, service.calibration_of)
+    # Outside of the transaction: it takes seconds.
     pairs, token = paged(
         service,
         request,
         ("ListVoiceDuplicates", caller.account_id, domain_id, repr(rate)),
         lambda after, limit: _take(voices, scale, rate, None if after is None else after[1], limit),
-        lambda pair: (_EPOCH, pair.place),
+        lambda pair: (_EPOCH, pair.key),
     )
     with service.open_domain(caller, domain_id, write=False) as (connection, domain, vault):
         customer_ids = _customer_ids(connection, vault, domain.domain_id, pairs)
@@ -106,17 +106,17 @@ class Pair:
     second: str
     similarity: float
     log10_rate: float
-    """How rare it is that two strangers are so alike."""
+    """Log10 of the share of pairs of strangers that are at least so similar."""
 
     @property
-    def place(self) -> str:
+    def key(self) -> str:
         return f"{self.first} {self.second}"
 
 
 def find_pairs(voices: Voices, scale: Calibration, rate: float, *, after: str = "") -> Iterator[Pair]:
-    """Pairs more alike than all but `rate` of the pairs of strangers, by their ids, from a place on.
+    """Find pairs more similar than all but `rate` of the pairs of strangers, in order of ids after `after`.
 
-    Voiceprints do not tell what kind of line they come from, so the stricter of both scales judges.
+    The kind of line is not known for every voiceprint, so that the stricter calibration applies.
     """
     tail = scale.stricter_tail(voices.speech_s, float(np.median(voices.snr_db)), math.log10(rate))
     ids = voices.speaker_ids
@@ -125,7 +125,7 @@ def find_pairs(voices: Voices, scale: Calibration, rate: float, *, after: str = 
     for top in range(start, len(ids), ROWS):
         found: list[Pair] = []
         rows = range(top, min(top + ROWS, len(ids)))
-        for block in alike(voices.vectors, at_least=tail.similarity_at(math.log10(rate)), rows=rows):
+        for block in similar_pairs(voices.vectors, at_least=tail.similarity_at(math.log10(rate)), rows=rows):
             found += [
                 Pair(
                     first=ids[i],
@@ -135,28 +135,28 @@ def find_pairs(voices: Voices, scale: Calibration, rate: float, *, after: str = 
                 )
                 for i, j, similarity in zip(block.first, block.second, block.similarity, strict=True)
             ]
-        yield from sorted((pair for pair in found if pair.place > after), key=lambda pair: pair.place)
+        yield from sorted((pair for pair in found if pair.key > after), key=lambda pair: pair.key)
 
 
 def load_voices(connection: Connection, vault: Vault, domain_id: str) -> Voices | None:
-    """All voices of the model that most of a domain's voiceprints come from; None without any."""
-    makers = voiceprints.makers(connection, domain_id)
+    """Load the voices of the model that made most of a domain's voiceprints; None without any."""
+    makers = voiceprints.count_by_model(connection, domain_id)
     if not makers:
         return None
     model_id = max(makers, key=lambda name: makers[name])
     ids: list[str] = []
-    vectors: list[bytes] = []
+    vectors: list[NDArray[np.float32]] = []
     noise: list[float] = []
     seconds = 0.0
-    for voice in voiceprints.enrolled(connection, vault, domain_id, model_id):
-        ids.append(voice.speaker_id)
-        vectors.append(voice.vector)
-        noise.append(QUIET_DB if voice.snr_db is None else voice.snr_db)
-        seconds += voice.net_speech_s
+    for speaker_id, sample in voiceprints.enrolled(connection, vault, domain_id, model_id):
+        ids.append(speaker_id)
+        vectors.append(sample.vector)
+        noise.append(QUIET_DB if sample.quality.snr_db is None else sample.quality.snr_db)
+        seconds += sample.quality.net_speech_s
     return Voices(
         model_id=model_id,
         speaker_ids=tuple(ids),
-        vectors=np.frombuffer(b"".join(vectors), "<f4").reshape(len(ids), -1),
+        vectors=np.stack(vectors),
         speech_s=seconds / len(ids),
         snr_db=np.array(noise),
         left_out=sum(makers.values()) - len(ids),
@@ -173,7 +173,7 @@ def _take(voices: Voices, scale: Calibration, rate: float, after: str | None, li
 
 
 def _customer_ids(connection: Connection, vault: Vault, domain_id: str, pairs: list[Pair]) -> dict[str, str]:
-    """By generated id; speakers who were deleted during the search are left out."""
+    """Find customer ids by generated id; speakers deleted during the search are left out."""
     found = {}
     for speaker_id in {one for pair in pairs for one in (pair.first, pair.second)}:
         speaker = speakers.find(connection, vault, domain_id, speaker_id)

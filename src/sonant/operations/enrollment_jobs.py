@@ -15,13 +15,13 @@ _START = shared.Start(
     kind=jobs.ENROLLMENT,
     limit=lambda quotas: quotas.active_enrollment_jobs_per_domain,
     watchlist_ids=lambda config: config["FraudDetectionConfig"].get("WatchlistIds", []),
-    told=batch_enrollment_event,
+    event=batch_enrollment_event,
 )
 
 
 @operation
 def start_speaker_enrollment_job(service: Service, caller: Caller, request: Request) -> Answer:
-    """Write the job down; a runner takes it from there. Manifest and role are looked at by the runner."""
+    """Store the job for a runner, which also checks manifest and role."""
     config = job_config(request.get("EnrollmentConfig", {}), service.settings.enrollment.risk_threshold)
     return shared.start(service, caller, request, _START, config)
 
@@ -37,7 +37,7 @@ def list_speaker_enrollment_jobs(service: Service, caller: Caller, request: Requ
 
 
 def job_config(given: dict[str, Any], risk_threshold: int) -> dict[str, Any]:
-    """What was sent, with the documented defaults filled in."""
+    """Fill in the documented defaults of a request's configuration."""
     fraud = given.get("FraudDetectionConfig", {})
     return {
         "ExistingEnrollmentAction": given.get("ExistingEnrollmentAction", "SKIP"),

@@ -1,8 +1,8 @@
-"""EvaluateSession: the decisions on a caller, made once from what was heard and then given again.
+"""EvaluateSession: the decisions on a caller, made once from analyzed speech and then repeated.
 
-It never listens, infers or waits for speech. A call that finds the results made only reads
-(`known_evaluation`); a new result is made outside of the transaction that stores it. That there is not enough
-speech yet is such a result, too: it is stored and told once, and given again until there is enough.
+It never analyzes audio or waits for speech. A call that finds stored results only reads
+(`stored_evaluation`); a new result is made outside of the transaction that stores it. "Not enough speech" is
+such a result, too: it is stored, with one event, and repeated until there is enough.
 """
 
 from __future__ import annotations
@@ -15,200 +15,227 @@ from typing import Any, Generic, TypeVar
 from sonant.errors import Conflict, ModelledError
 from sonant.events.session_documents import evaluate_session_event, evaluation_refused_event
 from sonant.ids import new_id
-from sonant.operations.comparisons import View, assessed, heard_for, score, undamaged, view_of
+from sonant.operations.comparisons import (
+    SessionView,
+    detect_fraud,
+    open_session_view,
+    refuse_damaged,
+    sample_for,
+    score_speaker,
+)
 from sonant.operations.registry import operation
 from sonant.operations.service import Answer, Caller, Request, Service
-from sonant.operations.sessions import telling_refusal
+from sonant.operations.sessions import refusal_events
 from sonant.operations.watchlists import require_watchlist
 from sonant.sessions.decisions import (
     Authentication,
     FraudDetection,
-    authenticated,
     authentication_basis,
-    before_speech,
+    basis_before_speech,
+    decide_authentication,
+    decide_without_speech,
     fraud_basis,
-    without_listening,
 )
-from sonant.storage.repositories import session_hearings, speakers
-from sonant.storage.repositories.session_hearings import AUTHENTICATION, FRAUD, Result
+from sonant.storage.repositories import session_samples, speakers
+from sonant.storage.repositories.session_samples import AUTHENTICATION, FRAUD, Result
 
-#: How often results are made anew because the session changed while they were made.
+#: How often results are made again because the session changed meanwhile.
 TRIES = 3
 
-Content = TypeVar("Content", Authentication, FraudDetection)
+Decision = TypeVar("Decision", Authentication, FraudDetection)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Made(Generic[Content]):
+class EvaluationResult(Generic[Decision]):
     """One result, stored or `new`."""
 
     purpose: str
     basis: str
     result_id: str
-    content: Content
+    decision: Decision
     new: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Results:
-    """What EvaluateSession answers; None for what the session is not set up for."""
+class Evaluation:
+    """The results of EvaluateSession; None for what the session is not set up for."""
 
-    authentication: Made[Authentication] | None
-    fraud_detection: Made[FraudDetection] | None
-
-    @property
-    def all(self) -> list[Made[Any]]:
-        return [made for made in (self.authentication, self.fraud_detection) if made is not None]
+    authentication: EvaluationResult[Authentication] | None
+    fraud_detection: EvaluationResult[FraudDetection] | None
 
     @property
-    def new(self) -> list[Made[Any]]:
-        return [made for made in self.all if made.new]
+    def all(self) -> list[EvaluationResult[Any]]:
+        return [one for one in (self.authentication, self.fraud_detection) if one is not None]
+
+    @property
+    def new(self) -> list[EvaluationResult[Any]]:
+        return [one for one in self.all if one.new]
 
 
-class _Work(Exception):
+class _NotStored(Exception):
     """A result must be made."""
 
 
-def known_evaluation(service: Service, caller: Caller, request: Request) -> Answer | None:
-    """EvaluateSession if reading is enough; None if results must be made or a refusal reported."""
+def stored_evaluation(service: Service, caller: Caller, request: Request) -> Answer | None:
+    """Return the response if all results are stored; None if one must be made or the request is refused."""
     try:
         with _reading(service, caller, request) as view:
             try:
-                made = Results(authentication=_authentication(view, None), fraud_detection=_fraud(view, None))
-            except _Work:
+                evaluation = Evaluation(
+                    authentication=_authentication(view, None), fraud_detection=_fraud(view, None)
+                )
+            except _NotStored:
                 return None
-            return _answer(view, made)
+            return _response(view, evaluation)
     except ModelledError:
         return None
 
 
-@operation(read_first=known_evaluation)
+@operation(read_first=stored_evaluation)
 def evaluate_session(service: Service, caller: Caller, request: Request) -> Answer:
-    """See the module. Raises Conflict DOMAIN_NOT_ACTIVE, although it mostly reads, ResourceNotFound SESSION
-    and WATCHLIST, and Validation for what cannot be compared, saying what to do."""
-    asked: str = request["SessionNameOrId"]
-    with telling_refusal(service, caller, request["DomainId"], asked, evaluation_refused_event):
+    """Evaluate a session. Raises Conflict DOMAIN_NOT_ACTIVE, although it mostly reads, ResourceNotFound
+    SESSION and WATCHLIST, and Validation for what cannot be compared, with what to do."""
+    name_or_id: str = request["SessionNameOrId"]
+    with refusal_events(service, caller, request["DomainId"], name_or_id, evaluation_refused_event):
         for _ in range(TRIES):
             with _reading(service, caller, request) as view:
-                made = Results(
+                evaluation = Evaluation(
                     authentication=_authentication(view, service), fraud_detection=_fraud(view, service)
                 )
-                if not made.new:
-                    return _answer(view, made)
-            answer = _store(service, caller, request, made)
-            if answer is not None:
-                return answer
+                if not evaluation.new:
+                    return _response(view, evaluation)
+            response = _store(service, caller, request, evaluation)
+            if response is not None:
+                return response
         raise Conflict("CONCURRENT_CHANGES")
 
 
 @contextmanager
-def _reading(service: Service, caller: Caller, request: Request) -> Iterator[View]:
+def _reading(service: Service, caller: Caller, request: Request) -> Iterator[SessionView]:
     with service.database.read() as connection:
         domain = service.require_domain(connection, caller, request["DomainId"])
         if not domain.active:
             raise Conflict("DOMAIN_NOT_ACTIVE")
-        yield view_of(service, connection, domain, service.open_vault(caller, domain), request)
+        yield open_session_view(service, connection, domain, service.open_vault(caller, domain), request)
 
 
-def _authentication(view: View, service: Service | None) -> Made[Authentication] | None:
-    """`service` None: raises _Work instead of making a result."""
+def _authentication(view: SessionView, service: Service | None) -> EvaluationResult[Authentication] | None:
+    """Find or make the authentication; with `service` None raise _NotStored instead of making it."""
     threshold = view.session.acceptance_threshold
     if threshold is None:
         return None
     basis = authentication_basis(view.session, view.status)
-    kept = view.kept(AUTHENTICATION, basis)
-    if kept is not None:
-        content = Authentication.of_text(kept.document)
-        return Made(purpose=AUTHENTICATION, basis=basis, result_id=kept.result_id, content=content)
-    decision = without_listening(view.session.speaker_id, view.status)
-    if decision is None and not view.heard(AUTHENTICATION):
-        decision = "NOT_ENOUGH_SPEECH"
-    if decision is not None:
-        content = Authentication(decision=decision, threshold=threshold)
+    stored = view.stored_result(AUTHENTICATION, basis)
+    if stored is not None:
+        return EvaluationResult(
+            purpose=AUTHENTICATION,
+            basis=basis,
+            result_id=stored.result_id,
+            decision=Authentication.from_json(stored.document),
+        )
+    without_score = decide_without_speech(view.session.speaker_id, view.status)
+    if without_score is None and not view.has_sample(AUTHENTICATION):
+        without_score = "NOT_ENOUGH_SPEECH"
+    if without_score is not None:
+        decision = Authentication(decision=without_score, threshold=threshold)
     elif service is None:
-        raise _Work
+        raise _NotStored
     else:
-        hearing = heard_for(view, AUTHENTICATION)
-        content = authenticated(threshold, score(service, view, hearing), hearing)
-    return _made(view, service, AUTHENTICATION, basis, content)
+        speech = sample_for(view, AUTHENTICATION)
+        decision = decide_authentication(threshold, score_speaker(service, view, speech), speech)
+    return _result(view, service, AUTHENTICATION, basis, decision)
 
 
-def _fraud(view: View, service: Service | None) -> Made[FraudDetection] | None:
-    """`service` None: raises _Work instead of making a result."""
+def _fraud(view: SessionView, service: Service | None) -> EvaluationResult[FraudDetection] | None:
+    """Find or make the fraud detection; with `service` None raise _NotStored instead of making it."""
     threshold = view.session.risk_threshold
     if threshold is None:
         return None
     basis = fraud_basis(view.session, view.watchlist_id)
-    kept = view.kept(FRAUD, basis)
-    if kept is not None:
-        content = FraudDetection.of_text(kept.document)
-        return Made(purpose=FRAUD, basis=basis, result_id=kept.result_id, content=content)
+    stored = view.stored_result(FRAUD, basis)
+    if stored is not None:
+        return EvaluationResult(
+            purpose=FRAUD,
+            basis=basis,
+            result_id=stored.result_id,
+            decision=FraudDetection.from_json(stored.document),
+        )
     require_watchlist(view.connection, view.domain.domain_id, view.watchlist_id)
-    content = FraudDetection(
+    decision = FraudDetection(
         decision="NOT_ENOUGH_SPEECH", threshold=threshold, watchlist_id=view.watchlist_id
     )
-    if view.heard(FRAUD):
+    if view.has_sample(FRAUD):
         if service is None:
-            raise _Work
-        content = assessed(service, view, content)
-    return _made(view, service, FRAUD, basis, content)
+            raise _NotStored
+        decision = detect_fraud(service, view, decision)
+    return _result(view, service, FRAUD, basis, decision)
 
 
-def _made(view: View, service: Service | None, purpose: str, basis: str, content: Content) -> Made[Content]:
-    """The result under the id it was given before, or a new one; for which `service` None raises _Work."""
-    if not content.final:
-        basis = before_speech(basis)
-        kept = view.kept(purpose, basis)
-        if kept is not None:
-            return Made(purpose=purpose, basis=basis, result_id=kept.result_id, content=content)
+def _result(
+    view: SessionView, service: Service | None, purpose: str, basis: str, decision: Decision
+) -> EvaluationResult[Decision]:
+    """Return the result with its stored id, or with a new one; with `service` None raise _NotStored
+    instead."""
+    if not decision.final:
+        basis = basis_before_speech(basis)
+        stored = view.stored_result(purpose, basis)
+        if stored is not None:
+            return EvaluationResult(
+                purpose=purpose, basis=basis, result_id=stored.result_id, decision=decision
+            )
     if service is None:
-        raise _Work
-    return Made(purpose=purpose, basis=basis, result_id=new_id(), content=content, new=True)
+        raise _NotStored
+    return EvaluationResult(purpose=purpose, basis=basis, result_id=new_id(), decision=decision, new=True)
 
 
-def _store(service: Service, caller: Caller, request: Request, made: Results) -> Answer | None:
-    """Store new results and tell of them; None when the session has changed meanwhile, or another call has
-    made the same results."""
+def _store(service: Service, caller: Caller, request: Request, evaluation: Evaluation) -> Answer | None:
+    """Store new results and send their event. None when the session has changed meanwhile, or another call
+    has stored the same results."""
     with service.open_domain(caller, request["DomainId"], write=True) as (connection, domain, vault):
-        view = view_of(service, connection, domain, vault, request)
-        bases = {
-            AUTHENTICATION: authentication_basis(view.session, view.status),
-            FRAUD: fraud_basis(view.session, view.watchlist_id),
-        }
-        for one in made.all:
-            final = bases[one.purpose]
-            if one.basis != (final if one.content.final else before_speech(final)):
-                return None
-        if any(
-            view.kept(one.purpose, basis) is not None
-            for one in made.new
-            for basis in (one.basis, bases[one.purpose])
-        ):
+        view = open_session_view(service, connection, domain, vault, request)
+        if not _is_current(view, evaluation):
             return None
         now = service.clock()
-        for one in made.new:
-            result = Result(basis=one.basis, result_id=one.result_id, document=one.content.text())
-            session_hearings.save_result(connection, view.session.session_id, one.purpose, result)
-            if isinstance(one.content, Authentication) and one.content.decision == "ACCEPT":
+        for one in evaluation.new:
+            result = Result(basis=one.basis, result_id=one.result_id, document=one.decision.to_json())
+            session_samples.save_result(connection, view.session.session_id, one.purpose, result)
+            if isinstance(one.decision, Authentication) and one.decision.decision == "ACCEPT":
                 assert view.speaker is not None
-                speakers.accessed(connection, view.speaker.speaker_id, now)
-        answer = _answer(view, made)
-        told = evaluate_session_event(
+                speakers.set_last_accessed(connection, view.speaker.speaker_id, now)
+        response = _response(view, evaluation)
+        event = evaluate_session_event(
             domain,
             view.session,
-            authentication=answer["AuthenticationResult"],
-            fraud_detection=answer["FraudDetectionResult"],
+            authentication=response["AuthenticationResult"],
+            fraud_detection=response["FraudDetectionResult"],
         )
-        service.outbox.put(connection, [told], now)
-        return answer
+        service.outbox.put(connection, [event], now)
+        return response
 
 
-def _answer(view: View, made: Results) -> dict[str, Any]:
+def _is_current(view: SessionView, evaluation: Evaluation) -> bool:
+    """Whether the results' bases still hold and no new result is stored already."""
+    bases = {
+        AUTHENTICATION: authentication_basis(view.session, view.status),
+        FRAUD: fraud_basis(view.session, view.watchlist_id),
+    }
+    for one in evaluation.all:
+        final = bases[one.purpose]
+        if one.basis != (final if one.decision.final else basis_before_speech(final)):
+            return False
+    return all(
+        view.stored_result(one.purpose, basis) is None
+        for one in evaluation.new
+        for basis in (one.basis, bases[one.purpose])
+    )
+
+
+def _response(view: SessionView, evaluation: Evaluation) -> dict[str, Any]:
     session, speaker = view.session, view.speaker
-    authentication, fraud = made.authentication, made.fraud_detection
+    authentication, fraud = evaluation.authentication, evaluation.fraud_detection
     customer_id = None
     if authentication is not None and speaker is not None:
-        with undamaged("what is kept of the speaker is damaged; delete the speaker and enroll it again"):
+        with refuse_damaged("what is kept of the speaker is damaged; delete the speaker and enroll it again"):
             customer_id = speaker.customer_id(view.vault)
     return {
         "DomainId": session.domain_id,
@@ -217,6 +244,6 @@ def _answer(view: View, made: Results) -> dict[str, Any]:
         "StreamingStatus": session.stream_status,
         "AuthenticationResult": None
         if authentication is None
-        else authentication.content.member(authentication.result_id, session.speaker_id, customer_id),
-        "FraudDetectionResult": None if fraud is None else fraud.content.member(fraud.result_id),
+        else authentication.decision.to_response(authentication.result_id, session.speaker_id, customer_id),
+        "FraudDetectionResult": None if fraud is None else fraud.decision.to_response(fraud.result_id),
     }

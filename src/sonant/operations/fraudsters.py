@@ -6,7 +6,7 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from sonant.errors import Conflict, ResourceNotFound, ServiceQuotaExceeded, Validation
+from sonant.errors import Conflict, ResourceNotFound, Validation, require_room
 from sonant.events.documents import ErrorInfo, Event, EventDomain, fraudster_event
 from sonant.operations.paging import paged
 from sonant.operations.registry import operation
@@ -24,7 +24,7 @@ def describe_fraudster(service: Service, caller: Caller, request: Request) -> An
 
 @operation
 def list_fraudsters(service: Service, caller: Caller, request: Request) -> Answer:
-    """Of the whole domain, or of one watchlist."""
+    """List the fraudsters of the whole domain, or of one watchlist."""
     watchlist_id = request.get("WatchlistId")
     with service.open_domain(caller, request["DomainId"], write=False) as (connection, domain, _vault):
         if watchlist_id is not None:
@@ -43,19 +43,22 @@ def list_fraudsters(service: Service, caller: Caller, request: Request) -> Answe
 
 @operation
 def associate_fraudster(service: Service, caller: Caller, request: Request) -> Answer:
-    """Put a fraudster on another list; nothing happens when it is on it already."""
+    """Put a fraudster on another watchlist; no change when it is on it already."""
     with service.open_domain(caller, request["DomainId"], write=True) as (connection, domain, _vault):
         fraudster = _require(connection, domain.domain_id, request["FraudsterId"])
         watchlist = require_watchlist(connection, domain.domain_id, request["WatchlistId"])
         if watchlist.watchlist_id not in fraudster.watchlist_ids:
-            require_watchlist_room(service, watchlists.size(connection, watchlist.watchlist_id))
+            present = watchlists.size(connection, watchlist.watchlist_id)
+            require_room(
+                "fraudsters_per_watchlist", present, service.settings.quotas.fraudsters_per_watchlist
+            )
             watchlists.associate(connection, fraudster.fraudster_id, watchlist.watchlist_id, service.clock())
         return {"Fraudster": _member(_require(connection, domain.domain_id, fraudster.fraudster_id))}
 
 
 @operation
 def disassociate_fraudster(service: Service, caller: Caller, request: Request) -> Answer:
-    """Take a fraudster off a list; it must stay on at least one."""
+    """Take a fraudster off a watchlist; it must stay on at least one."""
     with service.open_domain(caller, request["DomainId"], write=True) as (connection, domain, _vault):
         fraudster = _require(connection, domain.domain_id, request["FraudsterId"])
         watchlist = require_watchlist(connection, domain.domain_id, request["WatchlistId"])
@@ -71,31 +74,25 @@ def disassociate_fraudster(service: Service, caller: Caller, request: Request) -
 
 @operation
 def delete_fraudster(service: Service, caller: Caller, request: Request) -> None:
-    """Forget a fraudster; it leaves every watchlist."""
+    """Delete a fraudster, who leaves every watchlist."""
 
     def failed(_connection: Connection, domain: EventDomain, error: ErrorInfo) -> Event:
         return fraudster_event(domain, "DELETE_FRAUDSTER", fraudster_id=request["FraudsterId"], error=error)
 
     with (
-        service.telling_failure(caller, request["DomainId"], failed),
+        service.failure_events(caller, request["DomainId"], failed),
         service.open_domain(caller, request["DomainId"], write=True) as (connection, domain, _vault),
     ):
         fraudster = _require(connection, domain.domain_id, request["FraudsterId"])
         watchlists.remove_fraudster(connection, fraudster.fraudster_id)
-        told = fraudster_event(
+        event = fraudster_event(
             domain,
             "DELETE_FRAUDSTER",
             fraudster_id=fraudster.fraudster_id,
             watchlist_ids=fraudster.watchlist_ids,
         )
-        service.outbox.put(connection, [told], service.clock())
+        service.outbox.put(connection, [event], service.clock())
     service.database.truncate_wal()
-
-
-def require_watchlist_room(service: Service, present: int) -> None:
-    limit = service.settings.quotas.fraudsters_per_watchlist
-    if present >= limit:
-        raise ServiceQuotaExceeded(f"The watchlist already has {limit} fraudsters, its quota.")
 
 
 def _require(connection: Connection, domain_id: str, fraudster_id: str) -> Fraudster:

@@ -1,4 +1,4 @@
-"""ClientToken: the same token with the same request makes one resource, for 24 hours."""
+"""Handle ClientToken: for 24 hours, repeated requests with the same token create one resource."""
 
 from __future__ import annotations
 
@@ -8,29 +8,29 @@ from sqlalchemy import Connection
 
 from sonant.errors import Validation
 from sonant.operations.service import Caller, Request, Service
-from sonant.storage.repositories import client_tokens
+from sonant.storage.repositories import callers
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClientToken:
-    """One request's token: `found` is what the first call with it made."""
+    """The token of a request. `found` is the id of the resource that the first request with it created."""
 
     scope: str | None
     request_hash: str
     found: str | None
 
     def keep(self, service: Service, connection: Connection, resource_id: str) -> None:
-        """Remember what was made, in the transaction that makes it."""
+        """Store the created resource's id, in the transaction that creates it."""
         if self.scope is not None:
-            client_tokens.keep(connection, self.scope, self.request_hash, resource_id, service.clock())
+            callers.add_client_token(connection, self.scope, self.request_hash, resource_id, service.clock())
 
 
 def client_token(
     service: Service, connection: Connection, caller: Caller, operation: str, request: Request
 ) -> ClientToken:
-    """Look a request's token up, inside the write transaction that would make the resource.
+    """Look up a request's token, in the write transaction that would create the resource.
 
-    Raises Validation when the token came with other parameters before.
+    Raises Validation when the token was used with other parameters before.
     """
     token = request.get("ClientToken")
     rest = {name: value for name, value in request.items() if name != "ClientToken"}
@@ -40,7 +40,7 @@ def client_token(
     scope = service.secret.fingerprint(
         "\x00".join((caller.account_id, caller.region, operation, request.get("DomainId", ""), token))
     )
-    earlier = client_tokens.find(connection, scope, service.clock())
+    earlier = callers.find_client_token(connection, scope, service.clock())
     if earlier is None:
         return ClientToken(scope=scope, request_hash=request_hash, found=None)
     if earlier[0] != request_hash:

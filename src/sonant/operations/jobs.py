@@ -1,4 +1,4 @@
-"""What start, describe and list of both kinds of job share."""
+"""Start, describe and list jobs: what all types of job share."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from sonant.storage.crypto.vault import Vault
 from sonant.storage.repositories import jobs
 from sonant.storage.repositories.domains import Domain
 
-#: The member that holds a job's own configuration, by kind.
+#: The member with a job's own configuration, by job type.
 CONFIG_MEMBER = {
     jobs.ENROLLMENT: "EnrollmentConfig",
     jobs.REGISTRATION: "RegistrationConfig",
@@ -35,20 +35,20 @@ _NAMES = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Start:
-    """What the start call of a kind of job has of its own."""
+    """The differences between the start calls of job types."""
 
     operation: str
     kind: str
     limit: Callable[[Quotas], int]
-    """Jobs of the kind that a domain may run at once."""
+    """How many jobs of the type a domain may run at once."""
     watchlist_ids: Callable[[dict[str, Any]], list[str]]
-    """The watchlists that a job's configuration names."""
-    told: Callable[[Domain, jobs.Job, str], Event] | None
-    """The event of the start; None for what nobody is told of."""
+    """Lists the watchlists that a job's configuration names."""
+    event: Callable[[Domain, jobs.Job, str], Event] | None
+    """Builds the event of the start; None for no event."""
 
 
 def start(service: Service, caller: Caller, request: Request, what: Start, config: dict[str, Any]) -> Answer:
-    """Write a job down with its configuration, unless the domain already runs as many as it may."""
+    """Store a job with its configuration. Raises ServiceQuotaExceeded while the domain runs too many."""
     output = request["OutputDataConfig"]
     with service.open_domain(caller, request["DomainId"], write=True) as (connection, domain, vault):
         token = client_token(service, connection, caller, what.operation, request)
@@ -77,22 +77,22 @@ def start(service: Service, caller: Caller, request: Request, what: Start, confi
         )
         token.keep(service, connection, job_id)
         job = require_job(connection, what.kind, domain.domain_id, job_id)
-        if what.told is not None:
-            service.outbox.put(connection, [what.told(domain, job, SUBMITTED)], service.clock())
+        if what.event is not None:
+            service.outbox.put(connection, [what.event(domain, job, SUBMITTED)], service.clock())
         return {"Job": member(job, vault)}
 
 
 def describe(service: Service, caller: Caller, request: Request, kind: str) -> Answer:
     with service.open_domain(caller, request["DomainId"], write=False) as (connection, domain, vault):
-        memory, place = service.database.memory(connection), (kind, domain.domain_id, request["JobId"])
-        job = memory.get(place)
+        memory, key = service.database.read_cache(connection), (kind, domain.domain_id, request["JobId"])
+        job = memory.get(key)
         if job is None:
-            job = memory[place] = require_job(connection, *place)
+            job = memory[key] = require_job(connection, *key)
         return {"Job": member(job, vault)}
 
 
 def list_page(service: Service, caller: Caller, request: Request, kind: str, operation: str) -> Answer:
-    """Newest first; `JobStatus` filters exactly."""
+    """List jobs, newest first; `JobStatus` filters exactly."""
     status = request.get("JobStatus")
     with service.open_domain(caller, request["DomainId"], write=False) as (connection, domain, vault):
         items, next_token = paged(
@@ -113,7 +113,7 @@ def require_job(connection: Connection, kind: str, domain_id: str, job_id: str) 
 
 
 def member(job: jobs.Job, vault: Vault) -> dict[str, Any]:
-    """A job as its describe call shows it."""
+    """Build a job as its describe call shows it."""
     return {
         **_summary(job, vault),
         "DataAccessRoleArn": job.role_arn,

@@ -1,4 +1,4 @@
-"""Pages and their tokens: opaque, sealed, bound to the call they came from, good for 24 hours."""
+"""Page through listings: page tokens are sealed, bound to the call that gave them, valid for 24 hours."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import TypeVar
 
 from sonant.errors import SealBroken, Validation
 from sonant.operations.service import Request, Service
-from sonant.storage.repositories.client_tokens import TOKEN_LIFE
+from sonant.storage.repositories.callers import TOKEN_LIFETIME
 from sonant.storage.times import to_us
 
 T = TypeVar("T")
@@ -27,11 +27,11 @@ def paged(
     position: Callable[[T], tuple[datetime, str]],
     default: int = DEFAULT_PAGE,
 ) -> tuple[list[T], str | None]:
-    """One page of a listing and the token of the next one, if there is more.
+    """Read one page of a listing, and make the token of the next one if there is more.
 
     `scope` names operation, account, domain and filters; a token opens only under the same. `fetch` gets a
-    position (microseconds, id) or None and a limit. Raises Validation for a token that is bad, expired or
-    another call's.
+    position (microseconds, id) or None and a limit. Raises Validation for a token that is invalid, expired
+    or of another call.
     """
     limit: int = request.get("MaxResults", default)
     bound = "\x00".join(scope)
@@ -54,6 +54,6 @@ def _read(service: Service, bound: str, token: str) -> tuple[int, str]:
         raise Validation(
             "NextToken is not one that this call gave; call again with the same arguments or without it"
         ) from None
-    if issued_at <= to_us(service.clock() - TOKEN_LIFE):
+    if issued_at <= to_us(service.clock() - TOKEN_LIFETIME):
         raise Validation("NextToken has expired; start the listing again without it")
     return created_at, identifier

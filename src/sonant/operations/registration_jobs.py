@@ -16,13 +16,13 @@ _START = shared.Start(
     kind=REGISTRATION,
     limit=lambda quotas: quotas.active_registration_jobs_per_domain,
     watchlist_ids=lambda config: config.get("WatchlistIds", []),
-    told=batch_registration_event,
+    event=batch_registration_event,
 )
 
 
 @operation
 def start_fraudster_registration_job(service: Service, caller: Caller, request: Request) -> Answer:
-    """Write the job down; a runner takes it from there. Manifest and role are looked at by the runner."""
+    """Store the job for a runner, which also checks manifest and role."""
     config = _config(request.get("RegistrationConfig", {}), service.settings)
     return shared.start(service, caller, request, _START, config)
 
@@ -38,7 +38,7 @@ def list_fraudster_registration_jobs(service: Service, caller: Caller, request: 
 
 
 def _config(given: dict[str, Any], settings: Settings) -> dict[str, Any]:
-    """What was sent, with the documented defaults filled in."""
+    """Fill in the documented defaults of a request's configuration."""
     threshold = settings.registration.similarity_threshold
     return {
         "DuplicateRegistrationAction": given.get("DuplicateRegistrationAction", "SKIP"),

@@ -1,4 +1,4 @@
-"""What every operation is given: the parts it works on, and who calls."""
+"""Define the arguments of every operation: the parts of the service, and the caller."""
 
 from __future__ import annotations
 
@@ -27,12 +27,14 @@ from sonant.iam import Context
 from sonant.jobs.calibration_cache import CalibrationOf
 from sonant.sessions.risks import FraudIndexes
 from sonant.settings import Fraud, Settings
-from sonant.storage.crypto.vault import ServiceSecret, Vault, open_vault
+from sonant.storage.crypto.vault import ServiceSecret, Vault
 from sonant.storage.database.engine import Database
 from sonant.storage.keys.store import KeysOf
+from sonant.storage.opening import vault_of
 from sonant.storage.repositories import domains
 from sonant.storage.repositories.access import Principal
 from sonant.voice.calibration.file import calibration_of
+from sonant.voice.sample import VoiceSample
 
 Request = dict[str, Any]
 Answer = Mapping[str, Any]
@@ -40,43 +42,31 @@ Answer = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Caller:
-    """Who signed the request."""
+    """The signer of a request."""
 
     principal: Principal
     region: str
-    """The Region that it was signed for: what is in others is not there."""
+    """The Region that it was signed for. Resources of other Regions do not exist for it."""
     context: Context = field(default_factory=dict)
-    """What conditions of policies may ask about this call."""
+    """The values of this call for conditions in policies."""
 
     @property
     def account_id(self) -> str:
         return self.principal.account_id
 
     def may(self, action: str, resource: str) -> bool:
-        return self.principal.judge.allows(action, resource, self.context)
+        return self.principal.evaluator.allows(action, resource, self.context)
 
     def require(self, action: str, resource: str) -> None:
-        """Raises AccessDenied in AWS's words unless the caller's policies allow it."""
+        """Require that the caller's policies allow an action. Raises AccessDenied with AWS's text."""
         if not self.may(action, resource):
             raise AccessDenied(
                 f"User: {self.principal.arn} is not authorized to perform: {action} on resource: {resource}"
             )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RecordingAnalysis:
-    """One recording, listened to without storing anything. `vector` is little-endian float32."""
-
-    model_id: str
-    vector: bytes
-    net_speech_s: float
-    snr_db: float
-    highpass_300hz: bool = False
-    """Whether the line cut off below 300 Hz; see `quality.highpass_300hz`."""
-
-
 class Listener(Protocol):
-    """Hears recordings in a worker process (see `jobs.engines`)."""
+    """Analyzes recordings in a worker process (see `assembly.workers`)."""
 
     def analyse(
         self,
@@ -86,32 +76,32 @@ class Listener(Protocol):
         need_s: float,
         model_id: str | None = None,
         domain: domains.Domain | None = None,
-    ) -> RecordingAnalysis:
-        """Raises Validation or AccessDenied that says what is wrong with the recording.
+    ) -> VoiceSample:
+        """Embed a recording's first speech. Raises Validation or AccessDenied with the recording's fault.
 
-        `model_id` is the voice model, None the one that ships with Sonant; `domain` the one it is done for.
+        `model_id` is the voice model, None the one that ships with Sonant; `domain` is that of the request.
         """
         ...
 
 
 class Live(Protocol):
-    """Listens to live calls (see `live.intake`)."""
+    """Processes live calls (see `sessions.manager`)."""
 
-    def notice(self, session_id: str) -> None:
+    def session_changed(self, session_id: str) -> None:
         """A session was changed in the store. Never blocks."""
         ...
 
 
 class NoCalls:
-    """For those who listen to none."""
+    """Stands in for `Live` in a process without live calls."""
 
-    def notice(self, session_id: str) -> None:
+    def session_changed(self, session_id: str) -> None:
         pass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Service:
-    """The parts that operations work on; made once by `app`."""
+    """The parts of the service that operations use, built once by the assembly."""
 
     settings: Settings
     database: Database
@@ -121,19 +111,20 @@ class Service:
     clock: Callable[[], datetime]
     outbox: Outbox = field(default_factory=Outbox)
     calibration_of: CalibrationOf = calibration_of
-    """What comes with a voice model."""
+    """The calibration that comes with a voice model."""
     live: Live = field(default_factory=NoCalls)
     fraud_indexes: FraudIndexes = field(default_factory=lambda: FraudIndexes(Fraud().replay_recordings))
-    """Whom and what calls are compared with."""
+    """Fraudster galleries and replay detectors that live calls are compared with."""
 
     @contextmanager
     def open_domain(
         self, caller: Caller, domain_id: str, *, write: bool
     ) -> Iterator[tuple[Connection, domains.Domain, Vault]]:
-        """A transaction with an active domain that the caller may use, opened.
+        """Begin a transaction and open an active domain that the caller may use.
 
-        Raises ResourceNotFound DOMAIN (absent, or suspended for a reader, whose operations model no
-        conflict), Conflict DOMAIN_NOT_ACTIVE (suspended, for a writer), AccessDenied (the domain's key).
+        Raises ResourceNotFound DOMAIN (absent, or suspended and `write` not set: the service model gives
+        reading operations no conflict), Conflict DOMAIN_NOT_ACTIVE (suspended and `write` set), AccessDenied
+        (the domain's key).
         """
         begin = self.database.write if write else self.database.read
         with begin() as connection:
@@ -141,7 +132,7 @@ class Service:
             if not domain.active:
                 if write:
                     raise Conflict("DOMAIN_NOT_ACTIVE")
-                raise domain_not_found()
+                raise ResourceNotFound("DOMAIN")
             yield connection, domain, self.open_vault(caller, domain)
 
     def require_domain(
@@ -151,36 +142,41 @@ class Service:
         if lock:
             domain = domains.find(connection, caller.account_id, region, domain_id, lock=True)
         else:
-            memory, place = self.database.memory(connection), ("domain", caller.account_id, region, domain_id)
-            if place not in memory:
-                memory[place] = domains.find(connection, caller.account_id, region, domain_id)
-            domain = memory[place]
+            memory = self.database.read_cache(connection)
+            key = ("domain", caller.account_id, region, domain_id)
+            if key not in memory:
+                memory[key] = domains.find(connection, caller.account_id, region, domain_id)
+            domain = memory[key]
         if domain is None:
-            raise domain_not_found()
+            raise ResourceNotFound("DOMAIN")
         return domain
 
     @contextmanager
-    def telling_failure(
+    def failure_events(
         self,
         caller: Caller,
         domain_id: str,
         event: Callable[[Connection, EventDomain, ErrorInfo], Event],
     ) -> Iterator[None]:
-        """Tell of a refusal or a failure by an event of its own: what the call wrote is undone. The domain
-        that `event` is given is no `Domain` when the account has none of this id."""
+        """Report a refusal or failure by an event in its own transaction, since that of the call is undone.
+
+        `event` gets an `AbsentDomain` when the account has no domain of this id.
+        """
         try:
             yield
         except ModelledError as error:
-            self._tell(caller, domain_id, event, ErrorInfo.of_code(error.http_status, error.message or ""))
+            self._put_failure(
+                caller, domain_id, event, ErrorInfo.of_code(error.http_status, error.message or "")
+            )
             raise
         except DatabaseUnavailable:
             raise
         except Exception:
-            with suppress(SonantError, SQLAlchemyError):  # what failed counts, not that it cannot be told
-                self._tell(caller, domain_id, event, INTERNAL_ERROR)
+            with suppress(SonantError, SQLAlchemyError):  # the failure itself counts, not that of its event
+                self._put_failure(caller, domain_id, event, INTERNAL_ERROR)
             raise
 
-    def _tell(
+    def _put_failure(
         self,
         caller: Caller,
         domain_id: str,
@@ -197,29 +193,25 @@ class Service:
             self.outbox.put(connection, [event(connection, domain, error)], self.clock())
 
     def tags_of(self, caller: Caller, domain_id: str) -> dict[str, str]:
-        """The tags of a domain for conditions on aws:ResourceTag; none for a domain that is not there or
-        cannot be opened, so that such a condition does not hold."""
+        """Read a domain's tags for conditions on aws:ResourceTag.
+
+        A domain that is absent or cannot be opened has none, so that such a condition does not hold.
+        """
         with self.database.read() as connection:
             domain = domains.find(connection, caller.account_id, caller.region, domain_id)
         if domain is None:
             return {}
         try:
-            keys = self.keys_of(domain.account_id, domain.region)
-            return domain.tags(open_vault(keys, domain.domain_id, domain.arn, domain.data_key_wrapped))
+            return domain.tags(vault_of(self.keys_of, domain))
         except KeyError_:
             return {}
 
     def open_vault(self, caller: Caller, domain: domains.Domain) -> Vault:
-        """The domain's vault, if the caller may use its key and the key can be used."""
+        """Open the domain's vault. Raises AccessDenied if the caller may not use its key, or nobody can."""
         caller.require("kms:Decrypt", domain.kms_key_arn)
         try:
-            keys = self.keys_of(domain.account_id, domain.region)
-            return open_vault(keys, domain.domain_id, domain.arn, domain.data_key_wrapped)
+            return vault_of(self.keys_of, domain)
         except SealBroken:
             raise
         except KeyError_ as fault:
             raise AccessDenied(f"The domain's KMS key cannot be used: {fault}") from None
-
-
-def domain_not_found() -> ResourceNotFound:
-    return ResourceNotFound("DOMAIN")

@@ -1,4 +1,4 @@
-"""What StartSession and UpdateSession make of a session's set-up."""
+"""The set-up of a session after StartSession or UpdateSession."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from sonant.operations.service import Request
 from sonant.storage.repositories.sessions import Setup
 
 
-def set_up(present: Setup, usual: Setup, request: Request) -> Setup:
-    """What a session was set up for with what a request says of it; a configuration switches on what was off,
-    with the `usual` thresholds. Raises Validation for a request that contradicts itself."""
+def merge_setup(current: Setup, default: Setup, request: Request) -> Setup:
+    """Apply a request to a session's set-up. A configuration enables what was off, with the `default`
+    thresholds. Raises Validation for a request that contradicts itself."""
     for switch, configuration in (
         ("IsVoiceAuthenticationEnabled", "AuthenticationConfiguration"),
         ("IsFraudDetectionEnabled", "FraudDetectionConfiguration"),
@@ -20,28 +20,30 @@ def set_up(present: Setup, usual: Setup, request: Request) -> Setup:
     fraud = request.get("FraudDetectionConfiguration")
     return Setup(
         acceptance_threshold=_threshold(
-            present.acceptance_threshold,
-            usual.acceptance_threshold,
+            current.acceptance_threshold,
+            default.acceptance_threshold,
             request.get("IsVoiceAuthenticationEnabled", authentication is not None or None),
             (authentication or {}).get("AcceptanceThreshold"),
         ),
         authentication_speech_s=request.get("StreamingConfiguration", {}).get(
-            "AuthenticationMinimumSpeechInSeconds", present.authentication_speech_s
+            "AuthenticationMinimumSpeechInSeconds", current.authentication_speech_s
         ),
         risk_threshold=_threshold(
-            present.risk_threshold,
-            usual.risk_threshold,
+            current.risk_threshold,
+            default.risk_threshold,
             request.get("IsFraudDetectionEnabled", fraud is not None or None),
             (fraud or {}).get("RiskThreshold"),
         ),
-        watchlist_id=(fraud or {}).get("WatchlistId", present.watchlist_id),
+        watchlist_id=(fraud or {}).get("WatchlistId", current.watchlist_id),
     )
 
 
-def _threshold(present: int | None, usual: int | None, on: bool | None, given: int | None) -> int | None:
-    """The threshold to be; None is off. `on` None: as it is."""
-    if on is None:
-        return present
-    if not on:
+def _threshold(
+    current: int | None, default: int | None, enabled: bool | None, requested: int | None
+) -> int | None:
+    """Return the new threshold, None for off. `enabled` None leaves it unchanged."""
+    if enabled is None:
+        return current
+    if not enabled:
         return None
-    return next((one for one in (given, present, usual) if one is not None), None)
+    return next((one for one in (requested, current, default) if one is not None), None)

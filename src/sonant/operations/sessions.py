@@ -1,6 +1,6 @@
 """Sonant's own StartSession, UpdateSession, DescribeSession, ListSessions, EnrollBySession and EndStream.
 
-EvaluateSession stands in `evaluations`.
+EvaluateSession is in `evaluations`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from sqlalchemy import Connection
 from sonant.errors import Conflict, ResourceNotFound
 from sonant.events.documents import ErrorInfo, Event, EventDomain, speaker_event
 from sonant.events.session_documents import (
-    Asked,
+    SessionReference,
     session_enrollment_event,
     session_enrollment_refused_event,
     stream_refused_event,
@@ -27,14 +27,18 @@ from sonant.operations.idempotency import client_token
 from sonant.operations.paging import paged
 from sonant.operations.registry import operation
 from sonant.operations.service import Answer, Caller, Request, Service
-from sonant.operations.session_setup import set_up
+from sonant.operations.session_setup import merge_setup
+from sonant.retention.rules import session_stored_for
 from sonant.retention.sessions import stream_event
 from sonant.sessions.calls import EndReason
-from sonant.sessions.setup import default_setup
-from sonant.sessions.speakers import require_speaker
-from sonant.sessions.starting import begin_stream, check_speaker
+from sonant.sessions.starting import (
+    default_setup,
+    require_speaker,
+    require_speaker_unchanged,
+    start_stream,
+)
 from sonant.storage.crypto.vault import Vault
-from sonant.storage.repositories import sessions, speakers
+from sonant.storage.repositories import session_streams, sessions, speakers
 from sonant.storage.repositories.domains import Domain
 from sonant.storage.repositories.sessions import Session
 
@@ -43,10 +47,10 @@ NOT_ENOUGH_SPEECH = "NOT_ENOUGH_SPEECH"
 
 @operation
 def start_session(service: Service, caller: Caller, request: Request) -> Answer:
-    """A new session, or the next stream of one that has ended. The audio comes from a carrier."""
+    """Start a session, or the next stream of a session whose stream has ended. A carrier brings the audio."""
     name: str = request["SessionName"]
     with (
-        telling_refusal(service, caller, request["DomainId"], name, stream_refused_event),
+        refusal_events(service, caller, request["DomainId"], name, stream_refused_event),
         service.open_domain(caller, request["DomainId"], write=True) as (connection, domain, vault),
     ):
         token = client_token(service, connection, caller, "StartSession", request)
@@ -57,31 +61,32 @@ def start_session(service: Service, caller: Caller, request: Request) -> Answer:
             session_id = token.found
         session = require_session(service, connection, domain.domain_id, session_id)
         answer = {"Session": _member(connection, domain, vault, session)}
-    service.live.notice(session_id)
-    if session.risk_threshold is not None:  # so that the first result need not wait for it
+    service.live.session_changed(session_id)
+    if session.risk_threshold is not None:  # so that the first result does not wait for it
         service.fraud_indexes.prepare(service.database.read, domain, vault)
     return answer
 
 
 @operation
 def update_session(service: Service, caller: Caller, request: Request) -> Answer:
-    """Members that are absent stay as they are; a configuration switches on what was off."""
-    asked: str = request["SessionNameOrId"]
+    """Change a session's set-up. Absent members stay as they are; a configuration enables what was off."""
+    name_or_id: str = request["SessionNameOrId"]
     with (
-        telling_refusal(service, caller, request["DomainId"], asked, update_refused_event),
+        refusal_events(service, caller, request["DomainId"], name_or_id, update_refused_event),
         service.open_domain(caller, request["DomainId"], write=True) as (connection, domain, vault),
     ):
-        session = require_session(service, connection, domain.domain_id, asked)
+        session = require_session(service, connection, domain.domain_id, name_or_id)
         _change(service, connection, domain, vault, session, request)
         session = require_session(service, connection, domain.domain_id, session.session_id)
         service.outbox.put(connection, [update_session_event(domain, session)], service.clock())
         answer = {"Session": _member(connection, domain, vault, session)}
-    service.live.notice(session.session_id)
+    service.live.session_changed(session.session_id)
     return answer
 
 
 @operation
 def describe_session(service: Service, caller: Caller, request: Request) -> Answer:
+    """Describe a session."""
     with service.open_domain(caller, request["DomainId"], write=False) as (connection, domain, vault):
         session = require_session(service, connection, domain.domain_id, request["SessionNameOrId"])
         return {"Session": _member(connection, domain, vault, session)}
@@ -89,7 +94,7 @@ def describe_session(service: Service, caller: Caller, request: Request) -> Answ
 
 @operation
 def list_sessions(service: Service, caller: Caller, request: Request) -> Answer:
-    """Oldest first; `StreamingStatus` filters exactly."""
+    """List sessions, oldest first; `StreamingStatus` selects one status."""
     status, now = request.get("StreamingStatus"), service.clock()
     with service.open_domain(caller, request["DomainId"], write=False) as (connection, domain, vault):
         items, next_token = paged(
@@ -107,17 +112,17 @@ def list_sessions(service: Service, caller: Caller, request: Request) -> Answer:
 
 @operation
 def enroll_by_session(service: Service, caller: Caller, request: Request) -> Answer:
-    """Ask for the session's speaker to be enrolled from its audio, once a session.
+    """Request the enrollment of the session's speaker from its audio, once a session.
 
-    Whoever listens to the stream makes the voiceprint; what was not enough when a stream ended begins anew
-    with the next one.
+    The process that holds the stream makes the voiceprint. Speech that was not enough when a stream ended is
+    gathered anew in the next one.
     """
-    asked: str = request["SessionNameOrId"]
+    name_or_id: str = request["SessionNameOrId"]
     with (
-        telling_refusal(service, caller, request["DomainId"], asked, session_enrollment_refused_event),
+        refusal_events(service, caller, request["DomainId"], name_or_id, session_enrollment_refused_event),
         service.open_domain(caller, request["DomainId"], write=True) as (connection, domain, vault),
     ):
-        session = require_session(service, connection, domain.domain_id, asked)
+        session = require_session(service, connection, domain.domain_id, name_or_id)
         if session.speaker_id is None:
             raise Conflict("SPEAKER_NOT_SET")
         speaker = speakers.find(connection, vault, domain.domain_id, session.speaker_id)
@@ -130,36 +135,36 @@ def enroll_by_session(service: Service, caller: Caller, request: Request) -> Ans
         now = service.clock()
         sessions.set_enrollment(connection, session.session_id, NOT_ENOUGH_SPEECH, None, now)
         service.outbox.put(connection, [session_enrollment_event(domain, session)], now)
-    service.live.notice(session.session_id)
+    service.live.session_changed(session.session_id)
     return {"Status": NOT_ENOUGH_SPEECH}
 
 
 @operation
 def end_stream(service: Service, caller: Caller, request: Request) -> Answer:
-    """End the stream; one that has ended already stays as it is."""
+    """End the stream; a stream that has ended already stays as it is."""
     with service.open_domain(caller, request["DomainId"], write=True) as (connection, domain, vault):
         session = require_session(service, connection, domain.domain_id, request["SessionNameOrId"])
         if session.active:
             now = service.clock()
-            until = now + timedelta(hours=service.settings.live.keep_h)
-            sessions.end_stream(
+            until = now + session_stored_for(service.settings)
+            session_streams.end(
                 connection, session.session_id, session.stream, EndReason.REQUESTED, now, until
             )
             session = require_session(service, connection, domain.domain_id, session.session_id)
             service.outbox.put(connection, [stream_event(connection, domain, session)], now)
         answer = {"Session": _member(connection, domain, vault, session)}
-    service.live.notice(session.session_id)
+    service.live.session_changed(session.session_id)
     return answer
 
 
 def fail_enrollments(
     service: Service, connection: Connection, domain: Domain, speaker_ids: Sequence[str], message: str
 ) -> list[str]:
-    """End what sessions do to enroll speakers who are not to be enrolled any more; the sessions' ids, to be
-    noticed after the transaction."""
+    """Fail the sessions' enrollments of these speakers. Returns the sessions' ids, for `session_changed`
+    after the transaction."""
     now = service.clock()
     ended = sessions.fail_enrollments(connection, domain.domain_id, speaker_ids, message, now)
-    told = [
+    failed_events = [
         speaker_event(
             domain,
             "ENROLL_SPEAKER",
@@ -171,11 +176,12 @@ def fail_enrollments(
         )
         for session in ended
     ]
-    service.outbox.put(connection, told, now)
+    service.outbox.put(connection, failed_events, now)
     return [session.session_id for session in ended]
 
 
 def require_session(service: Service, connection: Connection, domain_id: str, name_or_id: str) -> Session:
+    """Find a session. Raises ResourceNotFound SESSION."""
     session = sessions.find(connection, domain_id, name_or_id, service.clock())
     if session is None:
         raise ResourceNotFound("SESSION")
@@ -183,25 +189,25 @@ def require_session(service: Service, connection: Connection, domain_id: str, na
 
 
 def _start(service: Service, connection: Connection, domain: Domain, vault: Vault, request: Request) -> str:
-    """A stream that waits for its audio; the id of its session."""
+    """Start a stream that waits for its audio; return its session's id."""
     now, live = service.clock(), service.settings.live
-    known = sessions.find(connection, domain.domain_id, request["SessionName"], now)
-    speaker_id = None
+    previous = sessions.find(connection, domain.domain_id, request["SessionName"], now)
+    default, speaker_id = default_setup(live), None
     if "SpeakerId" in request:
         speaker_id = _speaker_id(service, connection, domain, vault, request["SpeakerId"])
-    begun = begin_stream(
+    started = start_stream(
         connection,
         vault,
         domain,
         name=request["SessionName"],
         speaker_id=speaker_id,
-        setup=set_up(default_setup(live) if known is None else known.setup, default_setup(live), request),
+        setup=merge_setup(default if previous is None else previous.setup, default, request),
         quota=service.settings.quotas.active_sessions_per_domain,
         now=now,
         wait=timedelta(seconds=live.idle_s),
         contact_arn=request.get("ContactArn"),
     )
-    return begun.session_id
+    return started.session_id
 
 
 def _change(
@@ -215,12 +221,12 @@ def _change(
     speaker_id = session.speaker_id
     if "SpeakerId" in request:
         speaker_id = _speaker_id(service, connection, domain, vault, request["SpeakerId"])
-        check_speaker(session, speaker_id)
-    sessions.set_up(
+        require_speaker_unchanged(session, speaker_id)
+    sessions.configure(
         connection,
         session.session_id,
         speaker_id=speaker_id,
-        setup=set_up(session.setup, default_setup(service.settings.live), request),
+        setup=merge_setup(session.setup, default_setup(service.settings.live), request),
         now=service.clock(),
         contact_arn=request.get("ContactArn"),
     )
@@ -233,22 +239,22 @@ def _speaker_id(
     return require_speaker(connection, vault, domain, speaker_id, quota, service.clock()).speaker_id
 
 
-def telling_refusal(
+def refusal_events(
     service: Service,
     caller: Caller,
     domain_id: str,
-    asked: str,
-    told: Callable[[EventDomain, Asked, ErrorInfo], Event],
+    name_or_id: str,
+    build_event: Callable[[EventDomain, SessionReference, ErrorInfo], Event],
 ) -> AbstractContextManager[None]:
-    """Tell of a refusal about the session `asked`, a name or id; see `Service.telling_failure`."""
+    """Send an event when a request about a session is refused; see `Service.failure_events`."""
 
     def event(connection: Connection, domain: EventDomain, error: ErrorInfo) -> Event:
         found = None
-        if isinstance(domain, Domain):  # else the sessions are another account's
-            found = sessions.find(connection, domain_id, asked, service.clock())
-        return told(domain, Asked.of(asked, found), error)
+        if isinstance(domain, Domain):  # else the domain is another account's
+            found = sessions.find(connection, domain_id, name_or_id, service.clock())
+        return build_event(domain, SessionReference.of(name_or_id, found), error)
 
-    return service.telling_failure(caller, domain_id, event)
+    return service.failure_events(caller, domain_id, event)
 
 
 def _summary(connection: Connection, domain: Domain, vault: Vault, session: Session) -> dict[str, Any]:

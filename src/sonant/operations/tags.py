@@ -1,4 +1,4 @@
-"""TagResource, UntagResource, ListTagsForResource: the domain is the one resource that takes tags."""
+"""TagResource, UntagResource, ListTagsForResource: only domains have tags."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from contextlib import contextmanager
 
 from sqlalchemy import Connection
 
-from sonant.errors import Conflict, Validation
+from sonant.errors import Conflict, ResourceNotFound, Validation
 from sonant.operations.registry import operation
-from sonant.operations.service import Answer, Caller, Request, Service, domain_not_found
+from sonant.operations.service import Answer, Caller, Request, Service
 from sonant.storage.crypto.vault import Vault
 from sonant.storage.repositories import domains
 
@@ -29,17 +29,17 @@ def tag_resource(service: Service, caller: Caller, request: Request) -> Answer:
 
 @operation
 def untag_resource(service: Service, caller: Caller, request: Request) -> Answer:
-    """Remove tags by key; unknown keys do not matter."""
+    """Remove tags by key; unknown keys are ignored."""
     with _opened(service, caller, request["ResourceArn"]) as (connection, domain, vault):
-        gone = set(request["TagKeys"])
-        tags = {key: value for key, value in domain.tags(vault).items() if key not in gone}
+        removed = set(request["TagKeys"])
+        tags = {key: value for key, value in domain.tags(vault).items() if key not in removed}
         require_unchanged(domains.set_tags(connection, vault, domain, tags))
     return {}
 
 
 @operation
 def list_tags_for_resource(service: Service, caller: Caller, request: Request) -> Answer:
-    """All tags, sorted by key; also of a suspended domain."""
+    """List all tags, sorted by key, also of a suspended domain."""
     domain_id = _domain_id(caller, request["ResourceArn"])
     with service.database.read() as connection:
         domain = service.require_domain(connection, caller, domain_id)
@@ -48,7 +48,7 @@ def list_tags_for_resource(service: Service, caller: Caller, request: Request) -
 
 
 def checked_tags(members: list[dict[str, str]]) -> dict[str, str]:
-    """Tags of a request as a mapping. Raises Validation for a key given twice or reserved."""
+    """Convert a request's tags to a mapping. Raises Validation for a key given twice or reserved."""
     tags = {member["Key"]: member["Value"] for member in members}
     if len(tags) != len(members):
         raise Validation("Tags must not hold the same key twice")
@@ -58,7 +58,7 @@ def checked_tags(members: list[dict[str, str]]) -> dict[str, str]:
 
 
 def require_unchanged(written: bool) -> None:
-    """Raises Conflict when a change found its domain changed by somebody else."""
+    """Raises Conflict when the domain was changed by another request meanwhile."""
     if not written:
         raise Conflict("CONCURRENT_CHANGES")
 
@@ -71,8 +71,8 @@ def _opened(service: Service, caller: Caller, arn: str) -> Iterator[tuple[Connec
 
 
 def _domain_id(caller: Caller, arn: str) -> str:
-    """The domain that an ARN names, if it is of this partition, Region and account."""
+    """Parse an ARN of a domain of this partition, Region and account. Raises ResourceNotFound."""
     domain_id = arn.rpartition("/")[2]
     if arn != domains.domain_arn(caller.region, caller.account_id, domain_id):
-        raise domain_not_found()
+        raise ResourceNotFound("DOMAIN")
     return domain_id

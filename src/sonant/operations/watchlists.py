@@ -6,7 +6,7 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from sonant.errors import Conflict, ResourceNotFound, ServiceQuotaExceeded, Validation
+from sonant.errors import Conflict, ResourceNotFound, Validation, require_room
 from sonant.ids import new_id
 from sonant.operations.idempotency import client_token
 from sonant.operations.paging import paged
@@ -22,9 +22,8 @@ def create_watchlist(service: Service, caller: Caller, request: Request) -> Answ
         token = client_token(service, connection, caller, "CreateWatchlist", request)
         if token.found is not None:
             return {"Watchlist": _member(require_watchlist(connection, domain.domain_id, token.found), vault)}
-        limit = service.settings.quotas.watchlists_per_domain
-        if watchlists.count(connection, domain.domain_id) >= limit:
-            raise ServiceQuotaExceeded(f"The domain already has {limit} watchlists, its quota.")
+        present = watchlists.count(connection, domain.domain_id)
+        require_room("watchlists_per_domain", present, service.settings.quotas.watchlists_per_domain)
         watchlist_id = new_id()
         watchlists.create(
             connection,
@@ -62,7 +61,7 @@ def list_watchlists(service: Service, caller: Caller, request: Request) -> Answe
 
 @operation
 def update_watchlist(service: Service, caller: Caller, request: Request) -> Answer:
-    """Members that are absent stay as they are. The default list cannot be changed."""
+    """Change a watchlist; absent members stay as they are. The default list cannot be changed."""
     with service.open_domain(caller, request["DomainId"], write=True) as (connection, domain, vault):
         watchlist = require_watchlist(connection, domain.domain_id, request["WatchlistId"])
         if watchlist.is_default:
@@ -81,7 +80,7 @@ def update_watchlist(service: Service, caller: Caller, request: Request) -> Answ
 
 @operation
 def delete_watchlist(service: Service, caller: Caller, request: Request) -> None:
-    """Only an empty list, and never the default one, can be deleted."""
+    """Delete an empty watchlist other than the default one."""
     with service.open_domain(caller, request["DomainId"], write=True) as (connection, domain, _vault):
         watchlist = require_watchlist(connection, domain.domain_id, request["WatchlistId"])
         if watchlist.is_default:

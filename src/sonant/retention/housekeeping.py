@@ -1,7 +1,7 @@
-"""What time does to the data: key changes are carried through, speakers expire, domains are erased.
+"""Do what is due with time: carry out key changes, delete what `rules` lists, look after the database.
 
-Runs beside the runner, in a thread of the same process. What a step does is a function of the wall clock that
-it is given; when it is done, of the monotonic one.
+Runs in a thread beside the runner. What a step does depends on the wall clock that it is given; when it runs
+depends on the monotonic clock.
 """
 
 from __future__ import annotations
@@ -9,8 +9,8 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from sqlalchemy import Connection
@@ -23,56 +23,73 @@ from sonant.errors import (
     SealBroken,
     SonantError,
 )
+from sonant.events import outbox
+from sonant.retention import rules
 from sonant.retention.sessions import SessionKeeper
-from sonant.storage.crypto.vault import Vault, encryption_context, open_vault
+from sonant.settings import Settings
+from sonant.storage.crypto.vault import Vault, encryption_context
 from sonant.storage.database.engine import Database
 from sonant.storage.keys.store import KeysOf
-from sonant.storage.repositories import calibrations, counters, domains, speakers
+from sonant.storage.opening import vault_of
+from sonant.storage.repositories import access, calibrations, callers, counters, domains, speakers
 from sonant.storage.times import ClockWatch
 
 log = logging.getLogger(__name__)
 
-#: When a key change that failed is tried again (AWS docs: at once, after 5 minutes, after 15 minutes).
+#: Pauses before a failed key change is retried (AWS docs: at once, after 5 minutes, after 15 minutes).
 KEY_CHANGE_PAUSES = (timedelta(minutes=5), timedelta(minutes=15))
-#: Calendar years without enrollment or successful authentication after which a speaker expires.
-EXPIRY_YEARS = 3
-#: How often key changes are looked for, and how often everything else.
+#: Seconds between looks at key changes, and between most other steps.
 TICK_S = 1.0
 SWEEP_S = 24 * 3600.0
-#: How often the write-ahead log is emptied, which may have failed when something was destroyed.
+#: Seconds between truncations of the write-ahead log, which may have failed when something was deleted.
 SCRUB_S = 60.0
-#: How long the database's file is looked at for damage, once a sweep.
+#: Seconds between deletions of old events.
+EVENTS_S = 600.0
+#: The longest check of the database's file for damage, once a sweep.
 CHECK_S = 20.0
-#: How often streams that have fallen silent are written down, and old sessions erased.
+#: Seconds between looks at silent streams, and between deletions of old sessions.
 SILENT_S = 5.0
 SESSIONS_S = 15 * 60.0
-#: How long after a jump of the clock nothing is destroyed, and no stream ended: those that are listened to
-#: say so within a second, by the same clock.
+#: Seconds after a jump of the clock in which nothing is deleted, and in which no stream is ended: processes
+#: that listen renew their streams within a second, by the same clock.
 SETTLED_S = 3600.0
 HEARD_AGAIN_S = 60.0
-#: When a step that failed is tried again, and one for which there was no database.
+#: Seconds until a failed step is retried, and one for which there was no database.
 RETRY_S = 60.0
 AWAY_S = 10.0
-#: Comparisons of repeated enrollments that are kept of each domain and voice model, for calibration.
-KEPT_REPETITIONS = 10_000
 #: Speakers expired in one transaction.
 BATCH = 200
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """A step of the housekeeping."""
+
+    name: str
+    """Its name in the log."""
+    every_s: float
+    run: Callable[[], object]
+    settled_s: float = 0.0
+    """It waits until the wall clock has not jumped for so long."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Housekeeper:
-    """Each method does what is due by now and returns how much it was."""
+    """Each step's method does what is due now and returns how much it did."""
 
     database: Database
     keys_of: KeysOf
     clock: Callable[[], datetime]
+    settings: Settings = field(default_factory=Settings)
+    sinks: Sequence[str] = ()
+    """Names of the sinks that take events."""
     sessions: SessionKeeper | None = None
     """None: there are no live calls."""
     monotonic_s: Callable[[], float] = time.monotonic
-    """Tells when a step is due: the wall clock may jump."""
+    """Decides when a step is due: the wall clock may jump."""
 
     def run(self, stop: threading.Event) -> None:
-        """Until `stop` is set."""
+        """Run steps until `stop` is set."""
         due_at_s: dict[str, float] = {}
         watch = ClockWatch(self.clock, self.monotonic_s)
         while True:
@@ -81,48 +98,60 @@ class Housekeeper:
                 return
 
     def turn(self, due_at_s: dict[str, float], steady_s: float = float("inf")) -> None:
-        """Do what is due, and note when each step is due again, by the monotonic clock.
+        """Run the steps that are due, and record when each is due again, by the monotonic clock.
 
-        A step that fails is logged and tried again later; the others do not wait for it. `steady_s` is how
-        long the wall clock has not jumped: what cannot be undone is not done on the word of one that has.
+        A failed step is logged and retried later; it does not block the others. `steady_s` is how long the
+        wall clock has not jumped: what cannot be undone is not done by a clock that may be wrong.
         """
-        steps: tuple[tuple[str, float, float, Callable[[], object]], ...] = (
-            ("key changes", TICK_S, 0.0, self.change_keys),
-            ("erasing domains", SWEEP_S, SETTLED_S, self.erase_domains),
-            ("expiring speakers", SWEEP_S, SETTLED_S, self.expire_speakers),
-            ("forgetting comparisons", SWEEP_S, 0.0, self.forget_repetitions),
-            ("emptying the log", SCRUB_S, 0.0, self.database.truncate_wal),
-            ("checking the database", SWEEP_S, 0.0, self.check_database),
-            *self._session_steps(),
-        )
-        for name, every_s, settled_s, step in steps:
-            if self.monotonic_s() < due_at_s.get(name, float("-inf")):
+        for step in self.steps():
+            if self.monotonic_s() < due_at_s.get(step.name, float("-inf")):
                 continue
-            if steady_s < settled_s:
-                log.warning("%s waits: the clock has jumped; trying again in %.0f s", name, RETRY_S)
-                due_at_s[name] = self.monotonic_s() + RETRY_S
+            every_s = step.every_s
+            if steady_s < step.settled_s:
+                log.warning("%s waits: the clock has jumped; trying again in %.0f s", step.name, RETRY_S)
+                due_at_s[step.name] = self.monotonic_s() + RETRY_S
                 continue
             try:
-                step()
+                step.run()
             except DatabaseUnavailable as fault:
-                log.warning("%s: %s; trying again in %.0f s", name, fault, AWAY_S)
+                log.warning("%s: %s; trying again in %.0f s", step.name, fault, AWAY_S)
                 every_s = AWAY_S
             except Exception:
-                log.exception("%s failed; trying again in %.0f s", name, RETRY_S)
+                log.exception("%s failed; trying again in %.0f s", step.name, RETRY_S)
                 every_s = RETRY_S
-            due_at_s[name] = self.monotonic_s() + every_s
+            due_at_s[step.name] = self.monotonic_s() + every_s
 
-    def _session_steps(self) -> tuple[tuple[str, float, float, Callable[[], object]], ...]:
-        if self.sessions is None:
-            return ()
+    def steps(self) -> tuple[Step, ...]:
+        """List the steps in the order in which they run."""
         return (
-            ("ending silent streams", SILENT_S, HEARD_AGAIN_S, self.sessions.end_silent),
-            ("erasing sessions", SESSIONS_S, SETTLED_S, self.sessions.erase_old),
-            ("forgetting speakers without a session", SESSIONS_S, SETTLED_S, self.sessions.forget_pending),
+            Step(name="key changes", every_s=TICK_S, run=self.change_keys),
+            Step(name="erasing domains", every_s=SWEEP_S, settled_s=SETTLED_S, run=self.erase_domains),
+            Step(name="expiring speakers", every_s=SWEEP_S, settled_s=SETTLED_S, run=self.expire_speakers),
+            Step(name="forgetting comparisons", every_s=SWEEP_S, run=self.forget_repetitions),
+            Step(name="purging events", every_s=EVENTS_S, settled_s=SETTLED_S, run=self.purge_events),
+            Step(name="forgetting tokens", every_s=SWEEP_S, settled_s=SETTLED_S, run=self.forget_tokens),
+            Step(name="emptying the log", every_s=SCRUB_S, run=self.database.truncate_wal),
+            Step(name="checking the database", every_s=SWEEP_S, run=self.check_database),
+            *self._session_steps(),
         )
 
+    def _session_steps(self) -> tuple[Step, ...]:
+        keeper = self.sessions
+        if keeper is None:
+            return ()
+        silent_name, pending_name = "ending silent streams", "forgetting speakers without a session"
+        return (
+            Step(name=silent_name, every_s=SILENT_S, settled_s=HEARD_AGAIN_S, run=keeper.end_silent),
+            Step(name="erasing sessions", every_s=SESSIONS_S, settled_s=SETTLED_S, run=keeper.erase_old),
+            Step(name=pending_name, every_s=SESSIONS_S, settled_s=SETTLED_S, run=keeper.forget_pending),
+        )
+
+    def cutoff(self, rule: rules.Rule) -> datetime | None:
+        """Compute the moment by which a rule deletes now; None for never."""
+        return rule.cutoff(self.clock(), self.settings)
+
     def change_keys(self) -> int:
-        """Wrap data keys anew for domains whose KMS key was changed."""
+        """Wrap the data keys of domains whose KMS key was changed."""
         done = 0
         with self.database.read() as connection:
             due = domains.key_changes_due(connection, self.clock())
@@ -143,7 +172,7 @@ class Housekeeper:
         return done
 
     def _retire(self, domain: domains.Domain, key_arn: str) -> None:
-        """Give a key back that the domain no longer needs; a key that is gone has taken its grants along."""
+        """Give back the grant on a key that the domain no longer needs; a deleted key has no grants."""
         try:
             self.keys_of(domain.account_id, domain.region).retire(key_arn, encryption_context(domain.arn))
         except KeyNotFound:
@@ -152,7 +181,7 @@ class Housekeeper:
             log.warning("domain %s: the grant on %s is left: %s", domain.domain_id, key_arn, fault)
 
     def _postpone(self, connection: Connection, domain: domains.Domain, fault: SonantError) -> None:
-        # Callers read the message: other faults may name files of this machine.
+        # Callers can read the message: other faults may name files of this host.
         known = isinstance(fault, KeyError_)
         message = str(fault) if known else "the key cannot be read; the service's log tells why"
         if domain.update_attempts < len(KEY_CHANGE_PAUSES):
@@ -163,32 +192,61 @@ class Housekeeper:
             domains.fail_key_change(connection, domain, message, self.clock())
 
     def erase_domains(self) -> int:
-        """Erase what was suspended 30 days ago or longer."""
-        now = self.clock()
+        """Erase suspended domains (`rules.SUSPENDED_DOMAIN`)."""
+        by = self.cutoff(rules.SUSPENDED_DOMAIN)
+        if by is None:
+            return 0
         with self.database.write() as connection:
-            lost = domains.suspended_too_long(connection, now)
-            erased = domains.erase_suspended(connection, now)
+            due = domains.list_suspended(connection, by)
+            erased = domains.erase_suspended(connection, by)
         if erased:
             self.database.truncate_wal()
-        for domain in lost:
+        for domain in due:
             self._retire(domain, domain.kms_key_arn)
         return erased
 
     def forget_repetitions(self) -> int:
-        """Keep as many comparisons of repeated enrollments as calibration reads."""
+        """Delete old similarities of repeated enrollments (`rules.REPETITIONS`)."""
+        newest = rules.REPETITIONS.newest
+        if newest is None:
+            return 0
         with self.database.write() as connection:
-            return calibrations.forget_repetitions(connection, KEPT_REPETITIONS)
+            return calibrations.delete_old_repeated_enrollments(connection, newest)
+
+    def purge_events(self) -> tuple[int, int]:
+        """Delete old events: how many that all sinks had taken, and how many that one had not."""
+        delivered, undelivered = self.cutoff(rules.DELIVERED_EVENT), self.cutoff(rules.UNDELIVERED_EVENT)
+        if delivered is None:
+            return 0, 0
+        with self.database.write() as connection:
+            purged, dropped = outbox.purge(connection, self.sinks, delivered, undelivered)
+        if dropped:
+            days = self.settings.events.give_up_days
+            log.error("%d events were dropped: not taken by a sink for %g days", dropped, days)
+        return purged, dropped
+
+    def forget_tokens(self) -> int:
+        """Delete old client tokens and expired temporary credentials."""
+        done = 0
+        for rule, delete in (
+            (rules.CLIENT_TOKEN, callers.delete_client_tokens),
+            (rules.TEMPORARY_CREDENTIAL, access.delete_expired),
+        ):
+            by = self.cutoff(rule)
+            if by is not None:
+                with self.database.write() as connection:
+                    done += delete(connection, by)
+        return done
 
     def check_database(self) -> bool:
-        """Look for damage to the database's file; whether there is any. Metrics and the log tell of it.
+        """Check the database's file for damage; whether there is any. Metrics and the log report it.
 
-        A file too large to be looked at in the time that this may take is left to `sonant doctor`. PostgreSQL
-        looks after its own files: nothing is asked.
+        A file too large for the time limit is left to `sonant doctor`. PostgreSQL checks its own files.
         """
         if not self.database.is_file:
             return False
         try:
-            damage = self.database.damage(CHECK_S)
+            damage = self.database.find_damage(CHECK_S)
         except CheckUnfinished as fault:
             log.info("%s: run `sonant doctor` for that", fault)
             return False
@@ -199,18 +257,19 @@ class Housekeeper:
         return damage is not None
 
     def expire_speakers(self) -> int:
-        """Expire speakers unused for three years: the voiceprint goes, the entry stays.
+        """Expire unused speakers (`rules.UNUSED_SPEAKER`): the voiceprint is deleted, the entry stays.
 
         A domain whose key cannot be used, and a speaker whose row is damaged, are left for the next sweep.
         """
         expired = 0
-        before = years_before(self.clock(), EXPIRY_YEARS)
+        before = self.cutoff(rules.UNUSED_SPEAKER)
+        if before is None:
+            return 0
         with self.database.read() as connection:
             due = domains.with_speakers_unused_since(connection, before)
         for domain in due:
             try:
-                keys = self.keys_of(domain.account_id, domain.region)
-                vault = open_vault(keys, domain.domain_id, domain.arn, domain.data_key_wrapped)
+                vault = vault_of(self.keys_of, domain)
             except SonantError as fault:
                 log.warning("domain %s: speakers could not be expired: %s", domain.domain_id, fault)
                 continue
@@ -227,13 +286,13 @@ class Housekeeper:
         return expired
 
     def _expire_in(self, domain: domains.Domain, vault: Vault, before: datetime) -> tuple[int, int]:
-        """(expired, damaged) speakers of one domain; the damaged are counted and stay as they are."""
+        """Expire one domain's speakers: how many, and how many are damaged; these are counted and stay."""
         expired = damaged = 0
         after = ""
         while True:
             with self.database.write() as connection:
                 domains.lock(connection, domain.domain_id)
-                batch = speakers.unused_since(connection, domain.domain_id, before, after, BATCH)
+                batch = speakers.list_unused_since(connection, domain.domain_id, before, after, BATCH)
                 broken = sum(not self._expire(connection, vault, speaker) for speaker in batch)
                 counters.add(connection, {(counters.NOT_EXPIRED, ""): broken})
             expired += len(batch) - broken
@@ -244,15 +303,7 @@ class Housekeeper:
 
     def _expire(self, connection: Connection, vault: Vault, speaker: speakers.Speaker) -> bool:
         try:
-            speakers.forget_voice(connection, vault, speaker, "EXPIRED", self.clock())
+            speakers.delete_voice(connection, vault, speaker, "EXPIRED", self.clock())
         except SealBroken:
             return False
         return True
-
-
-def years_before(moment: datetime, years: int) -> datetime:
-    """The same date `years` earlier; 29 February becomes the 28th where there is none."""
-    try:
-        return moment.replace(year=moment.year - years)
-    except ValueError:
-        return moment.replace(year=moment.year - years, day=28)

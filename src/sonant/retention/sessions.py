@@ -1,5 +1,6 @@
-"""What time does to sessions: silent streams are written down as ended, old sessions erased, speakers that
-only ever were on a session forgotten. Each function is one step of the housekeeping, or of a start.
+"""End silent streams, delete old sessions, and delete speakers who were only named on sessions.
+
+Each method is a step of the housekeeping, or of a service's start.
 """
 
 from __future__ import annotations
@@ -14,17 +15,16 @@ from sonant.events import session_documents
 from sonant.events.documents import ErrorInfo, Event, speaker_event
 from sonant.events.outbox import Outbox
 from sonant.events.session_documents import Window
-from sonant.settings import Live
+from sonant.retention.rules import SESSION_SPEAKER, session_stored_for
+from sonant.settings import Settings
 from sonant.storage.database.engine import Database
-from sonant.storage.repositories import domains, session_hearings, sessions, speakers
+from sonant.storage.repositories import domains, session_samples, session_streams, sessions, speakers
 from sonant.storage.repositories.domains import Domain
 from sonant.storage.repositories.sessions import Session
 
 #: Rows changed in one transaction.
 BATCH = 200
-#: Speakers that only ever were on a session are forgotten when no session has had them for so long.
-PENDING_KEPT = timedelta(hours=24)
-#: An enrollment takes seconds; one that is in progress for so long has lost its process.
+#: An enrollment takes seconds; the process of one that is in progress for so long has ended.
 STALLED_AFTER = timedelta(minutes=5)
 
 LOST = "the service stopped before the voiceprint was stored"
@@ -32,50 +32,54 @@ LOST = "the service stopped before the voiceprint was stored"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SessionKeeper:
-    """Each method does what is due by now and returns how much it was."""
+    """Keeps sessions tidy. Each method does what is due now and returns how much it did."""
 
     database: Database
     clock: Callable[[], datetime]
-    live: Live = field(default_factory=Live)
+    settings: Settings = field(default_factory=Settings)
     outbox: Outbox = field(default_factory=Outbox)
 
     def take_over(self) -> int:
-        """End all ongoing streams: for a service that is alone and has just started."""
+        """End all ongoing streams, when a service that is alone starts."""
         with self.database.write() as connection:
-            found = sessions.ongoing(connection, self.clock())
+            found = session_streams.list_ongoing(connection, self.clock())
             for session in found:
                 self._end(connection, session, sessions.SERVICE_STOPPED, self.clock())
         with self.database.write() as connection:
-            for session in sessions.stalled(connection, self.clock(), self.clock(), BATCH):
+            for session in session_streams.list_stalled(connection, self.clock(), self.clock(), BATCH):
                 self._fail_enrollment(connection, session)
         return len(found)
 
     def end_silent(self) -> int:
-        """Write down what counts as ended, and enrollments that nobody works on."""
+        """Store streams as ended that count as ended, and enrollments as failed whose process has ended."""
         now = self.clock()
-        with self.database.read() as connection:  # hardly ever is there any
-            if not sessions.silent(connection, now, 1) and not sessions.stalled(
+        with self.database.read() as connection:  # there hardly ever is one
+            if not session_streams.list_expired(connection, now, 1) and not session_streams.list_stalled(
                 connection, now - STALLED_AFTER, now, 1
             ):
                 return 0
         with self.database.write() as connection:
-            found = sessions.silent(connection, now, BATCH)
+            found = session_streams.list_expired(connection, now, BATCH)
             for session in found:
                 reason = session.stream_end_reason or sessions.SERVICE_STOPPED
                 self._end(connection, session, reason, session.stream_until)
-            stalled = sessions.stalled(connection, now - STALLED_AFTER, now, BATCH)
+            stalled = session_streams.list_stalled(connection, now - STALLED_AFTER, now, BATCH)
             for session in stalled:
                 self._fail_enrollment(connection, session)
         return len(found) + len(stalled)
 
     def erase_old(self) -> int:
-        """Erase sessions whose time is up, with their keys."""
-        return self._batches(lambda connection: sessions.erase_old(connection, self.clock(), BATCH))
+        """Delete sessions whose time is over, with their keys."""
+        return self._batches(
+            lambda connection: session_streams.delete_expired_sessions(connection, self.clock(), BATCH)
+        )
 
     def forget_pending(self) -> int:
-        """Forget speakers who were named and never enrolled."""
-        before = self.clock() - PENDING_KEPT
-        return self._batches(lambda connection: speakers.remove_pending(connection, before, BATCH))
+        """Delete speakers who were only named on sessions and never enrolled."""
+        before = SESSION_SPEAKER.cutoff(self.clock(), self.settings)
+        if before is None:
+            return 0
+        return self._batches(lambda connection: speakers.delete_pending(connection, before, BATCH))
 
     def _batches(self, step: Callable[[Connection], int]) -> int:
         total = 0
@@ -90,8 +94,8 @@ class SessionKeeper:
         return total
 
     def _end(self, connection: Connection, session: Session, reason: str, at: datetime) -> None:
-        until = at + timedelta(hours=self.live.keep_h)
-        sessions.end_stream(connection, session.session_id, session.stream, reason, at, until)
+        until = at + session_stored_for(self.settings)
+        session_streams.end(connection, session.session_id, session.stream, reason, at, until)
         ended = sessions.find(connection, session.domain_id, session.session_id, self.clock())
         domain = domains.find_by_id(connection, session.domain_id)
         if ended is not None and domain is not None:
@@ -116,9 +120,9 @@ class SessionKeeper:
 
 
 def stream_event(connection: Connection, domain: Domain, session: Session) -> Event:
-    """A stream has begun, ended or failed, with what was heard in it."""
-    heard = {
+    """Build the event of a stream that started, ended or failed, with the windows of its samples."""
+    windows = {
         purpose: Window(started_at=started_at, ended_at=ended_at)
-        for purpose, (started_at, ended_at) in session_hearings.windows(connection, session).items()
+        for purpose, (started_at, ended_at) in session_samples.windows(connection, session).items()
     }
-    return session_documents.stream_event(domain, session, heard)
+    return session_documents.stream_event(domain, session, windows)

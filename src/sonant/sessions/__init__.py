@@ -1,5 +1,8 @@
-"""Live calls: streams of audio, what is heard in them, and what it means for a session.
+"""Live calls: audio streams, the speech found in them, and what it means for a session.
 
-bytes of a carrier --adapters--> Call and samples --intake, stream--> speech --pool--> hearings in the store
-EvaluateSession --evaluation--> decision, from hearings, the session's set-up and the speaker
+```
+carrier --Call, samples--> manager, stream --> listener (speech detection) --requests--> actions
+    actions --> worker_pool (embeddings) --> retry_queue --> records, enrollment (the store)
+EvaluateSession --> decisions, from the analyzed speech, the session's set-up and its speaker
+```
 """

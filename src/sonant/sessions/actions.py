@@ -1,170 +1,170 @@
-"""Carries out what a stream's listening asks for: workers hear, a thread writes, the listening is told.
+"""Carries out the requests of stream listeners: workers analyze speech, threads write, the listener is
+informed.
 
-Nothing here waits; what takes time is put into the pool or the errands.
+Nothing here waits; what takes time goes to the worker pool or to a retry queue.
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 
-from sonant.jobs.entry import Prepared
+from sonant.jobs.entry import TaskResult
 from sonant.jobs.faults import Refusal
 from sonant.sessions import enrollment, records
+from sonant.sessions.analysis import PRIORITIES, analysis_task, analyzed_speech
 from sonant.sessions.calls import EndReason
-from sonant.sessions.context import DomainGone, StreamContext
-from sonant.sessions.hearing import URGENCY, hearing_of, task_for
-from sonant.sessions.listener import ENROLLMENT, StreamListener
-from sonant.sessions.listener_thread import ListenerThread
+from sonant.sessions.context import DomainUnavailable, StreamContext
+from sonant.sessions.listener import (
+    ENROLLMENT,
+    ClaimStream,
+    EmbedSpeech,
+    EndStream,
+    Request,
+    StreamKey,
+    StreamListener,
+)
 from sonant.sessions.retry_queue import RetryQueue
-from sonant.sessions.worker_pool import Pool
-from sonant.voice.gathering import SpeechWindow
+from sonant.sessions.worker_pool import WorkerPool
+from sonant.storage.repositories.session_samples import SessionSample
 
 log = logging.getLogger(__name__)
 
-#: A domain's voice model is changed seldom; speech that is to be enrolled is heard so often at most.
+#: A domain's voice model rarely changes; speech to enroll is analyzed with so many models at most.
 MAX_MODELS = 3
 
-#: Why an enrollment in progress is given up.
-_LOST = Refusal(500, "the service failed before the voiceprint was stored")
-_DOMAIN_GONE = Refusal(409, "the domain was suspended or its key cannot be used")
-_ANOTHER_MODEL = Refusal(409, "the domain's voice model was changed")
+#: Why an enrollment in progress fails.
+_SERVICE_FAILED = Refusal(500, "the service failed before the voiceprint was stored")
+_DOMAIN_UNAVAILABLE = Refusal(409, "the domain was suspended or its key cannot be used")
+_MODEL_CHANGED = Refusal(409, "the domain's voice model was changed")
 
 
 class StreamActions:
-    """See `listener.Hands`."""
+    """Performs requests. Each ends with `claimed`, `request_done` or `request_failed` of its listener, called
+    in the listener thread."""
 
     def __init__(
         self,
         context: StreamContext,
-        listener_thread: ListenerThread,
-        pool: Pool,
-        records_: RetryQueue,
-        enrollments: RetryQueue,
-        forget: Callable[[StreamListener], None],
+        post: Callable[[Callable[[], None]], None],
+        pool: WorkerPool,
+        record_queue: RetryQueue,
+        enrollment_queue: RetryQueue,
+        on_ended: Callable[[StreamListener], None],
     ) -> None:
-        """`forget` is called when a stream is over."""
-        self._context, self._listener_thread, self._pool = context, listener_thread, pool
-        self._records, self._enrollments, self._forget = records_, enrollments, forget
+        """`post` runs a task in the listener thread; `on_ended` is called when a stream's end is stored."""
+        self._context, self._post, self._pool = context, post, pool
+        self._record_queue, self._enrollment_queue = record_queue, enrollment_queue
+        self._on_ended = on_ended
 
-    def claim(self, listener: StreamListener) -> None:
-        begun_at = listener.stream.begun_at
-        assert begun_at is not None
+    def perform(self, listener: StreamListener, request: Request) -> None:
+        """Have a request carried out."""
+        match request:
+            case ClaimStream():
+                self._claim(listener, request)
+            case EmbedSpeech(purpose=purpose) if purpose == ENROLLMENT:
+                self._start_enrollment(listener, request)
+            case EmbedSpeech():
+                self._embed(listener, request)
+            case EndStream():
+                self._end(listener, request)
 
+    def _claim(self, listener: StreamListener, request: ClaimStream) -> None:
         def run() -> None:
             try:
-                gone = records.claim(self._context, listener.place, begun_at)
-            except DomainGone:
-                gone = EndReason.DOMAIN_GONE
-            if gone is None:
-                self._listener_thread.post(listener.claimed)
+                refused = records.claim(self._context, listener.key, request.started_at)
+            except DomainUnavailable:
+                refused = EndReason.DOMAIN_GONE
+            if refused is None:
+                self._post(listener.claimed)
             else:
-                self._lose(listener, gone)
+                self._fail(listener, refused)
 
-        self._records.put("a stream's begin", run, lambda: self._lose(listener))
+        self._record_queue.put("the start of a stream", run, lambda: self._fail(listener))
 
-    def hear(
-        self, listener: StreamListener, purpose: str, window: SpeechWindow, model_id: str | None
-    ) -> None:
-        if purpose == ENROLLMENT:
-            self._begin_enrollment(listener, window, model_id)
-            return
-
-        def answer(heard: Prepared | Refusal) -> None:
-            if isinstance(heard, Refusal):
-                log.error("session %s: %s failed: %s", listener.place.session_id, purpose, heard.message)
-                self._lose(listener)
+    def _embed(self, listener: StreamListener, request: EmbedSpeech) -> None:
+        def on_result(result: TaskResult | Refusal) -> None:
+            if isinstance(result, Refusal):
+                session_id = listener.key.session_id
+                log.error("session %s: %s failed: %s", session_id, request.purpose, result.message)
+                self._fail(listener)
             else:
-                self._save(listener, purpose, window, heard)
+                self._save(listener, _analyzed(listener.key, request, result))
 
-        threshold = listener.requirements.risk_threshold
-        task = task_for(purpose, window, model_id, self._context.settings, risk_threshold=threshold)
-        self._pool.submit(task, URGENCY[purpose], answer)
+        task = analysis_task(request, self._context.settings)
+        self._pool.submit(task, PRIORITIES[request.purpose], on_result)
 
-    def end(self, listener: StreamListener, reason: EndReason) -> None:
-        progress = listener.progress
-
-        def run() -> None:
-            records.end(self._context, listener.place, reason, progress)
-            over()
-
-        def over() -> None:
-            self._forget(listener)
-            listener.stream.over()
-
-        # A stream whose end cannot be written ends with its lease.
-        self._records.put("a stream's end", run, over)
-
-    def _save(self, listener: StreamListener, purpose: str, window: SpeechWindow, heard: Prepared) -> None:
-        begun_at = listener.stream.begun_at
-        assert begun_at is not None
-        hearing = hearing_of(purpose, listener.place.number, begun_at, window, heard)
-
+    def _save(self, listener: StreamListener, speech: SessionSample) -> None:
         def run() -> None:
             try:
-                saved = records.save(self._context, listener.place, hearing)
-            except DomainGone:
-                self._lose(listener, EndReason.DOMAIN_GONE)
+                saved = records.save(self._context, listener.key, speech)
+            except DomainUnavailable:
+                self._fail(listener, EndReason.DOMAIN_GONE)
                 return
             if saved:
-                self._done(listener)
+                self._post(listener.request_done)
             else:
-                self._lose(listener, EndReason.OVERRUN)
+                self._fail(listener, EndReason.OVERRUN)
 
-        self._records.put("what was heard", run, lambda: self._lose(listener))
+        self._record_queue.put("analyzed speech", run, lambda: self._fail(listener))
+
+    def _end(self, listener: StreamListener, request: EndStream) -> None:
+        def run() -> None:
+            records.end(self._context, listener.key, request.reason, request.progress)
+            close()
+
+        def close() -> None:
+            self._on_ended(listener)
+            listener.stream.close()
+
+        # A stream whose end cannot be written ends with its lease.
+        self._record_queue.put("the end of a stream", run, close)
 
     # --- enrollment
 
-    def _begin_enrollment(self, listener: StreamListener, window: SpeechWindow, model_id: str | None) -> None:
+    def _start_enrollment(self, listener: StreamListener, request: EmbedSpeech) -> None:
         def run() -> None:
-            session = enrollment.begin(self._context, listener.place)
+            session = enrollment.start(self._context, listener.key)
             if session is None:
-                self._done(listener)
+                self._post(listener.request_done)
             else:
-                self._enroll(listener, window, model_id, session.risk_threshold, tries=MAX_MODELS)
+                threshold = session.risk_threshold
+                self._enroll(listener, replace(request, risk_threshold=threshold), tries=MAX_MODELS)
 
-        self._enrollments.put("an enrollment's begin", run, lambda: self._lose(listener))
+        self._enrollment_queue.put("the start of an enrollment", run, lambda: self._fail(listener))
 
-    def _enroll(
-        self,
-        listener: StreamListener,
-        window: SpeechWindow,
-        model_id: str | None,
-        risk_threshold: int | None,
-        *,
-        tries: int,
-    ) -> None:
-        def answer(heard: Prepared | Refusal) -> None:
-            self._enrollments.put("an enrollment", lambda: finish(heard), fail)
+    def _enroll(self, listener: StreamListener, request: EmbedSpeech, *, tries: int) -> None:
+        def on_result(result: TaskResult | Refusal) -> None:
+            self._enrollment_queue.put("an enrollment", lambda: finish(result), fail)
 
-        def finish(heard: Prepared | Refusal) -> None:
-            begun_at = listener.stream.begun_at
-            assert begun_at is not None
-            place, hearing = listener.place, None
-            if isinstance(heard, Prepared):
-                hearing = hearing_of(ENROLLMENT, place.number, begun_at, window, heard)
+        def finish(result: TaskResult | Refusal) -> None:
+            key, speech = listener.key, None
+            if isinstance(result, TaskResult):
+                speech = _analyzed(key, request, result)
             try:
-                enrollment.finish(self._context, place, heard, hearing)
-            except DomainGone:
-                enrollment.fail(self._context, place, _DOMAIN_GONE)
-            except enrollment.AnotherModel as other:
+                enrollment.finish(self._context, key, result, speech)
+            except DomainUnavailable:
+                enrollment.fail(self._context, key, _DOMAIN_UNAVAILABLE)
+            except enrollment.ModelChanged as changed:
                 if tries > 1:
-                    self._enroll(listener, window, other.model_id, risk_threshold, tries=tries - 1)
+                    self._enroll(listener, replace(request, model_id=changed.model_id), tries=tries - 1)
                     return
-                enrollment.fail(self._context, place, _ANOTHER_MODEL)
-            self._done(listener)
+                enrollment.fail(self._context, key, _MODEL_CHANGED)
+            self._post(listener.request_done)
 
         def fail() -> None:
             try:
-                enrollment.fail(self._context, listener.place, _LOST)
+                enrollment.fail(self._context, listener.key, _SERVICE_FAILED)
             finally:
-                self._done(listener)
+                self._post(listener.request_done)
 
-        task = task_for(ENROLLMENT, window, model_id, self._context.settings, risk_threshold=risk_threshold)
-        self._pool.submit(task, URGENCY[ENROLLMENT], answer)
+        task = analysis_task(request, self._context.settings)
+        self._pool.submit(task, PRIORITIES[ENROLLMENT], on_result)
 
-    def _done(self, listener: StreamListener) -> None:
-        self._listener_thread.post(listener.done)
+    def _fail(self, listener: StreamListener, reason: EndReason = EndReason.SERVICE_STOPPED) -> None:
+        self._post(lambda: listener.request_failed(reason))
 
-    def _lose(self, listener: StreamListener, reason: EndReason = EndReason.SERVICE_STOPPED) -> None:
-        self._listener_thread.post(lambda: listener.lost(reason))
+
+def _analyzed(key: StreamKey, request: EmbedSpeech, result: TaskResult) -> SessionSample:
+    return analyzed_speech(request.purpose, key.number, request.started_at, request.window, result)

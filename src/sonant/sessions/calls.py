@@ -1,4 +1,4 @@
-"""What adapters, streams and operations tell each other about a call."""
+"""Values that carriers, streams and operations exchange about a call."""
 
 from __future__ import annotations
 
@@ -9,55 +9,57 @@ from sonant.errors import SonantError
 
 
 class EndReason(StrEnum):
-    """Why a stream ended; DescribeSession tells it."""
+    """Why a stream ended, as DescribeSession shows it."""
 
     CALL_ENDED = "CALL_ENDED"
-    """The carrier said that the call is over."""
+    """The carrier reported the end of the call."""
     DISCONNECTED = "DISCONNECTED"
-    """The connection broke off."""
+    """The connection broke."""
     REQUESTED = "REQUESTED"
-    """EndStream."""
+    """EndStream was called."""
     IDLE = "IDLE"
-    """No audio for too long."""
+    """No audio for longer than `live.idle_s`."""
     TOO_LONG = "TOO_LONG"
+    """The call was longer than `live.max_stream_s`."""
     MALFORMED = "MALFORMED"
-    """The carrier sent what its protocol does not allow."""
+    """The carrier violated its protocol."""
     OVERRUN = "OVERRUN"
-    """Audio came faster than it could be listened to, or more than was asked for."""
+    """Audio came faster than it can be processed, or the stream belongs to another connection."""
     DOMAIN_GONE = "DOMAIN_GONE"
     """The domain was suspended, or its key can no longer be used."""
     NEVER_BEGAN = "NEVER_BEGAN"
     """No audio came in the time allowed."""
     SERVICE_STOPPED = "SERVICE_STOPPED"
-    """The process that listened is gone: what it had heard and not yet written down is lost."""
+    """The process that received the audio is gone; results that were not stored are lost."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Call:
-    """Which session a carrier brings audio for."""
+    """The session that a carrier brings audio for."""
 
     account_id: str
     region: str = ""
-    """Empty: the service's first."""
+    """Empty: the service's first Region."""
     domain_id: str
     session: str
     """Name or id."""
     speaker_id: str | None = None
-    """Customer's or generated id, if the carrier names one; set on the session before it begins."""
+    """The customer's or the generated id, if the carrier sends one; set on the session before the stream
+    opens."""
     create: bool = False
-    """Start a session of this name, with the default set-up, if there is none that waits for a stream."""
+    """Start a session of this name, with the default set-up, if none waits for a stream."""
 
 
 class StreamFault(SonantError):
-    """The carrier did what ends its stream; the message says what, without repeating what it sent."""
+    """The carrier did what ends its stream. The message says what, and repeats nothing that was sent."""
 
     def __init__(self, message: str, reason: EndReason = EndReason.MALFORMED) -> None:
         super().__init__(message)
         self.reason = reason
 
 
-class StreamOver(StreamFault):
-    """Audio came for a stream that the service has ended: no fault of the carrier, who does not know yet."""
+class StreamEnded(StreamFault):
+    """Audio came after the service had ended the stream. Not an error: the carrier was not informed yet."""
 
     def __init__(self, reason: EndReason) -> None:
         super().__init__("the stream has ended", reason)

@@ -1,9 +1,9 @@
-"""Decisions on a caller: pure functions of a session, its speaker's status, and what scores say.
+"""Decide on a caller: pure functions of a session, its speaker's status, and scores.
 
-A `basis` says what a result rests on. As long as it stays the same the same result is given again: a new
-stream, another threshold, another speaker or status of the speaker, or another watchlist change it; what is
-enrolled or registered meanwhile does not. That there is not enough speech yet is a result with a basis of its
-own (`before_speech`), which more speech changes.
+A `basis` identifies what a result depends on. While it stays the same, EvaluateSession repeats the same
+result: a new stream, another threshold, another speaker or status of the speaker, or another watchlist change
+it; later enrollments and registrations do not. A result of "not enough speech" has a basis of its own
+(`basis_before_speech`), which more speech changes.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from datetime import datetime
 from typing import Any, Literal, Self
 
 from sonant.jobs.fraud import KNOWN_FRAUDSTER, SPOOFING, Risk
-from sonant.storage.repositories.session_hearings import Hearing
+from sonant.storage.repositories.session_samples import SessionSample
 from sonant.storage.repositories.sessions import Session
 from sonant.storage.times import from_us, to_us
 
@@ -30,44 +30,46 @@ AuthenticationDecision = Literal[
 ]
 FraudDecision = Literal["HIGH_RISK", "LOW_RISK", "NOT_ENOUGH_SPEECH"]
 
-#: Reasons of a high risk in the order in which they are given, with the risk that each is about.
+#: Reasons of a high risk in the order of the response, each with its risk.
 REASONS = (("KNOWN_FRAUDSTER", KNOWN_FRAUDSTER), ("VOICE_SPOOFING", SPOOFING))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Content:
-    """What a result says, in a form that can be kept."""
+class DecisionRecord:
+    """A decision as it is stored. The fields' names are keys of the stored JSON."""
 
     decision: str
     threshold: int
     started_us: int | None = None
-    """Of the speech that it rests on, like `ended_us`; None before there is enough."""
+    """Start of the speech that the decision rests on, in microseconds since 1970; None before there is
+    enough."""
     ended_us: int | None = None
+    """End of that speech."""
 
     @property
     def final(self) -> bool:
-        """It is not made again until its basis changes."""
+        """Whether the decision stands until its basis changes."""
         return self.decision != "NOT_ENOUGH_SPEECH"
 
-    def text(self) -> str:
-        """As JSON; no voice and no customer's id in it."""
+    def to_json(self) -> str:
+        """Serialize; the text holds no voice data and no customer's id."""
         return json.dumps(asdict(self))
 
     @classmethod
-    def of_text(cls, text: str) -> Self:
-        """What `text` wrote."""
+    def from_json(cls, text: str) -> Self:
+        """Read what `to_json` wrote."""
         return cls(**json.loads(text))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Authentication(Content):
-    """An authentication, without the id of its result and without who the customer says the speaker is."""
+class Authentication(DecisionRecord):
+    """An authentication, without its result's id and without the customer's id of the speaker."""
 
     decision: AuthenticationDecision
     score: int | None = None
 
-    def member(self, result_id: str, speaker_id: str | None, customer_id: str | None) -> dict[str, Any]:
-        """As EvaluateSession answers it."""
+    def to_response(self, result_id: str, speaker_id: str | None, customer_id: str | None) -> dict[str, Any]:
+        """Build the member of EvaluateSession's response."""
         return {
             "AuthenticationResultId": result_id,
             "Decision": self.decision,
@@ -80,8 +82,8 @@ class Authentication(Content):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class FraudDetection(Content):
-    """What was found of known fraudsters and of spoofing, without the id of its result."""
+class FraudDetection(DecisionRecord):
+    """A fraud decision on known fraudsters and spoofing, without its result's id."""
 
     decision: FraudDecision
     watchlist_id: str
@@ -89,9 +91,9 @@ class FraudDetection(Content):
     fraudster_id: str | None = None
     spoofing_score: int | None = None
 
-    def member(self, result_id: str) -> dict[str, Any]:
-        """As EvaluateSession answers it."""
-        told: dict[str, Any] = {
+    def to_response(self, result_id: str) -> dict[str, Any]:
+        """Build the member of EvaluateSession's response."""
+        response: dict[str, Any] = {
             "FraudDetectionResultId": result_id,
             "Decision": self.decision,
             "Configuration": {"RiskThreshold": self.threshold, "WatchlistId": self.watchlist_id},
@@ -99,21 +101,21 @@ class FraudDetection(Content):
         }
         scores = {KNOWN_FRAUDSTER: self.known_score or 0, SPOOFING: self.spoofing_score or 0}
         if self.decision == "HIGH_RISK":
-            told["Reasons"] = [reason for reason, risk in REASONS if scores[risk] >= self.threshold]
+            response["Reasons"] = [reason for reason, risk in REASONS if scores[risk] >= self.threshold]
         if self.final:
-            told["RiskDetails"] = {
+            response["RiskDetails"] = {
                 KNOWN_FRAUDSTER: {
                     "RiskScore": scores[KNOWN_FRAUDSTER],
                     "GeneratedFraudsterId": self.fraudster_id,
                 },
                 SPOOFING: {"RiskScore": scores[SPOOFING]},
             }
-        return told
+        return response
 
 
-def without_listening(speaker_id: str | None, status: str | None) -> AuthenticationDecision | None:
-    """What the session's speaker decides alone; None means that the voice decides. `status` None: there is no
-    such speaker (any more)."""
+def decide_without_speech(speaker_id: str | None, status: str | None) -> AuthenticationDecision | None:
+    """Decide by the session's speaker alone; None when speech is needed. `status` None means that the speaker
+    does not exist (any more)."""
     if speaker_id is None:
         return "SPEAKER_ID_NOT_PROVIDED"
     if status == "OPTED_OUT":
@@ -125,21 +127,21 @@ def without_listening(speaker_id: str | None, status: str | None) -> Authenticat
     return None
 
 
-def authenticated(threshold: int, score: int, hearing: Hearing) -> Authentication:
-    """At or above the threshold is accepted (AWS docs, flow block Check Voice ID)."""
+def decide_authentication(threshold: int, score: int, speech: SessionSample) -> Authentication:
+    """Accept a score at or above the threshold (AWS docs, flow block Check Voice ID)."""
     return Authentication(
         decision="ACCEPT" if score >= threshold else "REJECT",
         threshold=threshold,
         score=score,
-        started_us=to_us(hearing.started_at),
-        ended_us=to_us(hearing.ended_at),
+        started_us=to_us(speech.started_at),
+        ended_us=to_us(speech.ended_at),
     )
 
 
-def fraud_detected(
-    threshold: int, watchlist_id: str, risks: Sequence[Risk], hearing: Hearing
+def decide_fraud(
+    threshold: int, watchlist_id: str, risks: Sequence[Risk], speech: SessionSample
 ) -> FraudDetection:
-    """High when one of the risks is at or above the threshold. A risk that was not looked for is 0."""
+    """Decide HIGH_RISK when a risk is at or above the threshold. A risk that was not scored counts as 0."""
     by_name = {risk.name: risk for risk in risks}
     known, spoofing = by_name.get(KNOWN_FRAUDSTER), by_name.get(SPOOFING)
     scores = [0 if risk is None else risk.score for risk in (known, spoofing)]
@@ -150,23 +152,24 @@ def fraud_detected(
         known_score=scores[0],
         fraudster_id=None if known is None else known.fraudster_id,
         spoofing_score=scores[1],
-        started_us=to_us(hearing.started_at),
-        ended_us=to_us(hearing.ended_at),
+        started_us=to_us(speech.started_at),
+        ended_us=to_us(speech.ended_at),
     )
 
 
 def authentication_basis(session: Session, status: str | None) -> str:
-    """See the module. `status` is that of the session's speaker."""
+    """Identify what an authentication depends on. `status` is that of the session's speaker."""
     return json.dumps([session.stream, session.acceptance_threshold, session.speaker_id, status])
 
 
 def fraud_basis(session: Session, watchlist_id: str) -> str:
-    """See the module. `watchlist_id` is the list that counts, the domain's default one if none was named."""
+    """Identify what a fraud decision depends on. `watchlist_id` is the list used, the domain's default one if
+    the session names none."""
     return json.dumps([session.stream, session.risk_threshold, watchlist_id])
 
 
-def before_speech(basis: str) -> str:
-    """What a result rests on that will be another one, with this basis, when there is enough speech."""
+def basis_before_speech(basis: str) -> str:
+    """Identify the result given until there is enough speech for the result with this basis."""
     return f"{basis} NOT_ENOUGH_SPEECH"
 
 

@@ -1,6 +1,6 @@
-"""Enrollment in a session: thirty seconds of a call become the speaker's voiceprint.
+"""Enrollment in a session: make the speaker's voiceprint from the speech of a call.
 
-NOT_ENOUGH_SPEECH --begin--> IN_PROGRESS --finish--> COMPLETED | FAILED, each step once.
+NOT_ENOUGH_SPEECH --start--> IN_PROGRESS --finish--> COMPLETED | FAILED, each step once.
 """
 
 from __future__ import annotations
@@ -13,87 +13,89 @@ from sqlalchemy import Connection
 
 from sonant.errors import Conflict, ResourceNotFound, SealBroken, SetupError
 from sonant.events.documents import ErrorInfo, Event, fraud_detection_event, speaker_event
-from sonant.jobs.calibration_cache import scale_of
-from sonant.jobs.entry import Prepared
+from sonant.jobs.calibration_cache import domain_calibration
+from sonant.jobs.entry import TaskResult
 from sonant.jobs.faults import JobFault, Refusal
-from sonant.jobs.fraud import Risk, refuse, told
+from sonant.jobs.fraud import Risk, refuse, risk_details
 from sonant.jobs.voiceprints import store_voiceprint
 from sonant.sessions.context import StreamContext
 from sonant.sessions.listener import GATHERING, StreamKey
 from sonant.storage.crypto.vault import Vault
-from sonant.storage.repositories import domains, fingerprints, sessions, speakers
+from sonant.storage.repositories import domains, sessions, speakers, voiceprints
 from sonant.storage.repositories.domains import Domain
-from sonant.storage.repositories.session_hearings import Hearing
+from sonant.storage.repositories.session_samples import SessionSample
 from sonant.storage.repositories.sessions import Session
 from sonant.voice.models import shipped_encoder_id
 
 log = logging.getLogger(__name__)
 
-#: Why risks may not be known.
-_UNKNOWABLE = (ResourceNotFound, JobFault, SetupError, SealBroken)
+#: What may prevent the assessment of risks.
+_RISK_FAILURES = (ResourceNotFound, JobFault, SetupError, SealBroken)
 
 IN_PROGRESS, COMPLETED, FAILED = "IN_PROGRESS", "COMPLETED", "FAILED"
 
 
-class AnotherModel(Exception):
-    """The domain's voice model was changed meanwhile: the speech must be heard again, by `model_id`."""
+class ModelChanged(Exception):
+    """The domain's voice model was changed meanwhile: the speech must be analyzed again, with `model_id`."""
 
     def __init__(self, model_id: str | None) -> None:
         super().__init__("the domain's voice model was changed")
         self.model_id = model_id
 
 
-def begin(context: StreamContext, place: StreamKey) -> Session | None:
-    """There is enough speech; the session as it is now, None when the enrollment is not wanted any more."""
+def start(context: StreamContext, key: StreamKey) -> Session | None:
+    """Set the enrollment IN_PROGRESS and return the session; None when the enrollment is no longer wanted."""
     with context.database.write() as connection:
         now = context.clock()
-        session = sessions.find(connection, place.domain_id, place.session_id, now)
-        if session is None or session.enrollment_status != GATHERING or session.stream != place.number:
+        session = sessions.find(connection, key.domain_id, key.session_id, now)
+        if session is None or session.enrollment_status != GATHERING or session.stream != key.number:
             return None
-        sessions.set_enrollment(connection, place.session_id, IN_PROGRESS, None, now)
+        sessions.set_enrollment(connection, key.session_id, IN_PROGRESS, None, now)
         return session
 
 
 def finish(
-    context: StreamContext, place: StreamKey, heard: Prepared | Refusal, hearing: Hearing | None
+    context: StreamContext, key: StreamKey, result: TaskResult | Refusal, speech: SessionSample | None
 ) -> None:
-    """Decide and store, or say why not. `hearing` is what was heard in the form that risks are asked for.
+    """Store the voiceprint, or the reason why there is none. `speech` is the worker's result in the form that
+    risks are assessed from.
 
-    Raises AnotherModel, DomainGone.
+    Raises ModelChanged, DomainUnavailable.
     """
-    if hearing is not None:
-        # What must be read and opened for the decision is read here, where nobody waits for the write lock.
+    if speech is not None:
+        # What the decision needs is read and opened here, where no other transaction waits for the write
+        # lock.
         with context.database.read() as connection:
-            domain, vault = context.domain(connection, place.domain_id)
-            session = sessions.find(connection, place.domain_id, place.session_id, context.clock())
+            domain, vault = context.domain(connection, key.domain_id)
+            session = sessions.find(connection, key.domain_id, key.session_id, context.clock())
             if session is not None and session.risk_threshold is not None:
-                with suppress(*_UNKNOWABLE):  # the decision meets it again
-                    _risks(context, connection, domain, vault, session, hearing)
+                with suppress(*_RISK_FAILURES):  # the decision fails the same way and handles it
+                    _risks(context, connection, domain, vault, session, speech)
     with context.database.write() as connection:
-        domain, vault = context.domain(connection, place.domain_id)
-        session = sessions.find(connection, place.domain_id, place.session_id, context.clock())
+        domain, vault = context.domain(connection, key.domain_id)
+        session = sessions.find(connection, key.domain_id, key.session_id, context.clock())
         if session is None or session.enrollment_status != IN_PROGRESS:
             return
-        _Enrollment(context, connection, domain, vault, session).settle(heard, hearing)
+        _Enrollment(context, connection, domain, vault, session).decide(result, speech)
 
 
-def fail(context: StreamContext, place: StreamKey, why: Refusal) -> None:
-    """An enrollment in progress cannot be carried through."""
+def fail(context: StreamContext, key: StreamKey, why: Refusal) -> None:
+    """Set an enrollment in progress FAILED."""
     with context.database.write() as connection:
         now = context.clock()
-        session = sessions.find(connection, place.domain_id, place.session_id, now)
+        session = sessions.find(connection, key.domain_id, key.session_id, now)
         if session is None or session.enrollment_status != IN_PROGRESS:
             return
-        sessions.set_enrollment(connection, place.session_id, FAILED, why.message, now)
-        domain = domains.find_by_id(connection, place.domain_id)
+        sessions.set_enrollment(connection, key.session_id, FAILED, why.message, now)
+        domain = domains.find_by_id(connection, key.domain_id)
         if domain is not None:
-            context.outbox.put(connection, [outcome_event(domain, session, error=why.told)], now)
+            context.outbox.put(connection, [outcome_event(domain, session, error=why.event_error)], now)
 
 
 def outcome_event(
     domain: Domain, session: Session, *, error: ErrorInfo | None = None, status: str | None = None
 ) -> Event:
-    """What became of a session's enrollment: its `status` as in result files, or why it failed."""
+    """Build the event of an enrollment's outcome: its `status` as in result files, or why it failed."""
     return speaker_event(
         domain,
         "ENROLL_SPEAKER",
@@ -107,7 +109,7 @@ def outcome_event(
 
 
 class _Enrollment:
-    """The last step, within one transaction."""
+    """The decision on an enrollment, within one transaction."""
 
     def __init__(
         self, context: StreamContext, connection: Connection, domain: Domain, vault: Vault, session: Session
@@ -116,67 +118,68 @@ class _Enrollment:
         self._session = session
         self._details: dict[str, Any] | None = None
 
-    def settle(self, heard: Prepared | Refusal, hearing: Hearing | None) -> None:
+    def decide(self, result: TaskResult | Refusal, speech: SessionSample | None) -> None:
         connection, context, session = self._connection, self._context, self._session
         speaker = None
         if session.speaker_id is not None:
             speaker = speakers.find(connection, self._vault, self._domain.domain_id, session.speaker_id)
-        refusal = self._refusal(speaker, heard, hearing)
+        refusal = self._refusal(speaker, result, speech)
         now = context.clock()
-        if refusal is None and speaker is not None and isinstance(heard, Prepared):
+        if refusal is None and speaker is not None and isinstance(result, TaskResult):
             try:
-                self._store(speaker, heard)
+                self._store(speaker, result)
             except SealBroken:
                 refusal = Refusal(500, "what is stored of the speaker is damaged")
         if refusal is None:
             sessions.set_enrollment(connection, session.session_id, COMPLETED, None, now)
             was_enrolled = speaker is not None and speaker.status == "ENROLLED"
-            done = "ENROLLMENT_OVERWRITE" if was_enrolled else "NEW_ENROLLMENT"
-            outcome = outcome_event(self._domain, session, status=done)
+            status = "ENROLLMENT_OVERWRITE" if was_enrolled else "NEW_ENROLLMENT"
+            outcome = outcome_event(self._domain, session, status=status)
         else:
             sessions.set_enrollment(connection, session.session_id, FAILED, refusal.message, now)
-            outcome = outcome_event(self._domain, session, error=refusal.told)
-        context.outbox.put(connection, [*self._detected(), outcome], now)
+            outcome = outcome_event(self._domain, session, error=refusal.event_error)
+        context.outbox.put(connection, [*self._fraud_events(), outcome], now)
 
-    def _detected(self) -> list[Event]:
+    def _fraud_events(self) -> list[Event]:
         if self._details is None:
             return []
         session = self._session
-        told = fraud_detection_event(
+        event = fraud_detection_event(
             self._domain,
             speaker_id=session.speaker_id,
             source="SESSION",
             source_id=session.session_id,
             found=self._details,
         )
-        return [told]
+        return [event]
 
     def _refusal(
-        self, speaker: speakers.Speaker | None, heard: Prepared | Refusal, hearing: Hearing | None
+        self, speaker: speakers.Speaker | None, result: TaskResult | Refusal, speech: SessionSample | None
     ) -> Refusal | None:
-        """In the order of batch enrollment: state, audio, fraud."""
+        """Return why the speaker is not enrolled, checked in the order of batch enrollment: state, audio,
+        fraud."""
         if speaker is None:
             return Refusal(409, "the speaker was deleted while the call went on")
         if speaker.status == "OPTED_OUT":
             return Refusal(409, Conflict.TEXTS["SPEAKER_OPTED_OUT"])
-        if isinstance(heard, Refusal):
-            return heard
-        if heard.model_id != (self._domain.model_id or shipped_encoder_id()):
-            raise AnotherModel(self._domain.model_id)
-        if self._session.risk_threshold is None or hearing is None:
+        if isinstance(result, Refusal):
+            return result
+        if result.sample.model_id != (self._domain.model_id or shipped_encoder_id()):
+            raise ModelChanged(self._domain.model_id)
+        if self._session.risk_threshold is None or speech is None:
             return None
-        return self._fraud(hearing, self._session.risk_threshold)
+        return self._fraud(speech, self._session.risk_threshold)
 
-    def _fraud(self, hearing: Hearing, threshold: int) -> Refusal | None:
+    def _fraud(self, speech: SessionSample, threshold: int) -> Refusal | None:
         session = self._session
         try:
-            risks = _risks(self._context, self._connection, self._domain, self._vault, session, hearing)
+            risks = _risks(self._context, self._connection, self._domain, self._vault, session, speech)
         except ResourceNotFound:
             return Refusal(404, "the session's watchlist does not exist")
-        except _UNKNOWABLE as fault:
+        except _RISK_FAILURES as fault:
             log.error("session %s: fraud detection failed: %s", session.session_id, fault)
             return Refusal(500, "fraud detection failed; see the service's log")
-        self._details = told(
+        self._details = risk_details(
             risks,
             risk_threshold=threshold,
             watchlist_id=session.watchlist_id or self._domain.default_watchlist_id,
@@ -185,12 +188,14 @@ class _Enrollment:
             log.info("session %s: its enrollment is flagged: %s", session.session_id, self._details)
         return refuse(risks, action="FAIL", risk_threshold=threshold)
 
-    def _store(self, speaker: speakers.Speaker, heard: Prepared) -> None:
+    def _store(self, speaker: speakers.Speaker, result: TaskResult) -> None:
         connection, vault, now = self._connection, self._vault, self._context.clock()
         seal, domain_id = speaker.seal(vault), self._domain.domain_id
-        store_voiceprint(connection, vault, domain_id, speaker.speaker_id, seal, heard, now, before=speaker)
-        if heard.fingerprint is not None:
-            fingerprints.add(connection, seal, domain_id, speaker.speaker_id, heard.fingerprint, now)
+        store_voiceprint(connection, vault, domain_id, speaker.speaker_id, seal, result, now, before=speaker)
+        if result.fingerprint is not None:
+            voiceprints.add_fingerprint(
+                connection, seal, domain_id, speaker.speaker_id, result.fingerprint, now
+            )
 
 
 def _risks(
@@ -199,16 +204,18 @@ def _risks(
     domain: Domain,
     vault: Vault,
     session: Session,
-    hearing: Hearing,
+    speech: SessionSample,
 ) -> tuple[Risk, ...]:
-    """Raises ResourceNotFound WATCHLIST."""
-    scale = scale_of(connection, domain.domain_id, hearing.model_id, context.calibration_of)
-    return context.risks(
+    """Assess the risks of the speech. Raises ResourceNotFound WATCHLIST."""
+    calibration = domain_calibration(
+        connection, domain.domain_id, speech.sample.model_id, context.calibration_of
+    )
+    return context.fraud_indexes.risks(
         connection,
         domain,
         vault,
         watchlist_id=session.watchlist_id,
-        hearing=hearing,
-        scale=scale,
-        began=session.stream_started_at,
+        speech=speech,
+        calibration=calibration,
+        call_started_at=session.stream_started_at,
     )

@@ -1,8 +1,10 @@
-"""The state of one stream: audio in, requests for embeddings and results out.
+"""The state of one stream: audio in, requests for work out.
 
-Only the listener thread (see `listener_thread`) touches it, so nothing here waits or locks.
+Only the listener thread (see `listener_thread`) uses it, so nothing here waits or locks. Work that takes time
+is requested: `take_requests` returns it, `actions` carries it out elsewhere, and the result is reported by
+`claimed`, `request_done` or `request_failed`.
 
-audio --8 kHz--> speech detector --> net speech --enough for a purpose--> hands: have it heard, stored
+    audio --8 kHz--> speech detection --> net speech --enough for a purpose--> EmbedSpeech
 """
 
 from __future__ import annotations
@@ -10,33 +12,32 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Protocol
-
-import numpy as np
 
 from sonant.sessions.calls import EndReason
 from sonant.sessions.stream import Samples, Stream
 from sonant.settings import Settings
-from sonant.storage.repositories.session_hearings import AUTHENTICATION, FRAUD
-from sonant.storage.repositories.sessions import Progress, Session
-from sonant.voice.audio.recording import RATE_HZ, TelephoneBand
-from sonant.voice.gathering import SpeechGatherer, SpeechWindow
+from sonant.storage.repositories.session_samples import AUTHENTICATION, FRAUD
+from sonant.storage.repositories.session_streams import Progress
+from sonant.storage.repositories.sessions import Session
+from sonant.voice.audio.recording import RATE_HZ, TelephoneResampler
+from sonant.voice.audio.samples import float_from_int16
+from sonant.voice.collector import SpeechCollector, SpeechWindow
 from sonant.voice.models import Models
 from sonant.voice.speech import FRAME
 
-#: Audio is listened to in blocks of so much; in shorter ones when a purpose needs less than that.
+#: Audio is processed in blocks of so many seconds; in shorter ones when a purpose needs less than that.
 BLOCK_S = 0.2
-#: Of long silences only so much is remembered for the noise level.
+#: Of long silences only so many seconds are remembered for the noise level.
 REMEMBER_S = 600.0
 
 ENROLLMENT = "ENROLLMENT"
 GATHERING = "NOT_ENOUGH_SPEECH"
-"""Enrollment status of a session whose stream gathers speech for it."""
+"""Enrollment status of a session that gathers speech for it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StreamRequirements:
-    """What a session asks of its stream, now."""
+    """What a session needs of its stream, as it is set up now."""
 
     purposes: Mapping[str, int]
     """Samples of speech at 8 kHz, by purpose."""
@@ -47,6 +48,7 @@ class StreamRequirements:
 
     @classmethod
     def of(cls, session: Session, settings: Settings, model_id: str | None) -> StreamRequirements:
+        """Derive the requirements from a session's set-up."""
         purposes = {}
         if session.acceptance_threshold is not None:
             purposes[AUTHENTICATION] = round(session.authentication_speech_s * RATE_HZ)
@@ -58,188 +60,215 @@ class StreamRequirements:
 
 
 def most_speech(settings: Settings) -> int:
-    """Samples of speech after which nobody can want more."""
+    """Return the most speech that any purpose can need, in samples at 8 kHz."""
     most_s = (settings.enrollment.net_speech_s, settings.live.fraud_speech_s, 10.0)
     return round(max(most_s) * RATE_HZ)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StreamKey:
-    """Which stream it is."""
+    """The identity of a stream."""
 
     domain_id: str
     session_id: str
     number: int
+    """Of the session's streams, from 1."""
 
 
-class StreamActionsProtocol(Protocol):
-    """Does what takes time, elsewhere; each ends with a call of `claimed`, `done` or `gone`."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClaimStream:
+    """The first audio has come: make the stream this process's."""
 
-    def claim(self, listener: StreamListener) -> None:
-        """The first audio has come."""
-        ...
+    started_at: datetime
 
-    def hear(
-        self, listener: StreamListener, purpose: str, window: SpeechWindow, model_id: str | None
-    ) -> None:
-        """There is enough speech for a purpose."""
-        ...
 
-    def end(self, listener: StreamListener, reason: EndReason) -> None:
-        """The stream has ended and all that was heard is stored."""
-        ...
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EmbedSpeech:
+    """There is enough speech for a purpose: analyze it and store the result."""
+
+    purpose: str
+    window: SpeechWindow
+    model_id: str | None
+    risk_threshold: int | None
+    started_at: datetime
+    """When the stream's first audio came."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EndStream:
+    """The stream has ended and all results are stored: store the end."""
+
+    reason: EndReason
+    progress: Progress
+
+
+Request = ClaimStream | EmbedSpeech | EndStream
 
 
 class StreamListener:
-    """One stream that is listened to."""
+    """Finds speech in one stream's audio and requests what the session needs of it."""
 
     def __init__(
-        self,
-        stream: Stream,
-        place: StreamKey,
-        actions: StreamActionsProtocol,
-        requirements: StreamRequirements,
-        settings: Settings,
+        self, stream: Stream, key: StreamKey, requirements: StreamRequirements, settings: Settings
     ) -> None:
-        self.stream, self.place, self.requirements = stream, place, requirements
-        self._actions, self._live = actions, settings.live
+        self.stream, self.key, self.requirements = stream, key, requirements
+        self._live = settings.live
         self._most = most_speech(settings)
         self._enrollment_need = round(settings.enrollment.net_speech_s * RATE_HZ)
         self._enrollment_speech_at: datetime | None = None
-        self._band: TelephoneBand | None = None
-        self._gatherer: SpeechGatherer | None = None
-        self._asked: dict[str, tuple[int, str | None]] = {}
+        self._band: TelephoneResampler | None = None
+        self._collector: SpeechCollector | None = None
+        self._requests: list[Request] = []
+        self._requested: dict[str, tuple[int, str | None]] = {}
+        """Samples and voice model of the last request, by purpose."""
         self._in_flight = 0
         self._taken_s = 0.0
-        self._claiming = self._finished = self._ending = False
-        self.is_claimed = False
+        self._claim_requested = self._audio_finished = False
+        self.is_claimed = self.finished = False
         self.progress = self._progress()
 
-    # --- what the hands tell, in the listening thread
+    # --- reports about requests, in the listener thread
 
     def claimed(self) -> None:
-        """The stream is this process's."""
+        """Report that the stream is this process's."""
         self.is_claimed = True
         self._in_flight -= 1
 
-    def done(self) -> None:
-        """A task is done, and what came of it is stored."""
+    def request_done(self) -> None:
+        """Report that a request is done and its result is stored."""
         self._in_flight -= 1
 
-    def lost(self, reason: EndReason) -> None:
-        """A task or a claim failed for good: the stream ends."""
+    def request_failed(self, reason: EndReason) -> None:
+        """Report that a request failed for good, which ends the stream."""
         self._in_flight -= 1
-        self.stream.lose(reason)
+        self.stream.fail(reason)
 
     # --- the thread's step
 
-    def step(self, models: Models) -> bool:
-        """Do what is due; False when there is nothing more to do, ever."""
-        if self._ending:
-            return False
+    def step(self, models: Models) -> None:
+        """Process waiting audio and add the requests that are due. `finished` is set with the last one."""
+        if self.finished:
+            return
         stream = self.stream
-        reason = stream.reason  # before the audio: after it nothing more is taken
+        reason = stream.end_reason  # read before the audio: after it nothing more is taken
         if reason is None:
             self._check_limits()
         elif reason is EndReason.DOMAIN_GONE:
-            self._finished = True
-        if not self._claiming and stream.begun_at is not None:
-            self._claiming = True
-            self._in_flight += 1
-            self._actions.claim(self)
-        if not self._finished:
-            if self._due(reason is not None):
-                self._listen(stream.take(), models)
+            self._audio_finished = True
+        if not self._claim_requested and stream.started_at is not None:
+            self._claim_requested = True
+            self._request(ClaimStream(started_at=stream.started_at))
+        if not self._audio_finished:
+            if self._block_is_due(ending=reason is not None):
+                self._process(stream.take(), models)
             if reason is not None:
-                self._finish()
+                self._finish_audio()
         if self.is_claimed and reason is not EndReason.DOMAIN_GONE:
-            self._ask()
+            self._request_embeddings()
         if self._in_flight == 0:
-            if reason is not None and self._finished:
-                self._ending = True
-                self._actions.end(self, reason)
-                return False
-            stream.settle()
-        return True
+            if reason is not None and self._audio_finished:
+                self._end(reason)
+            else:
+                stream.mark_processed()
 
-    def break_off(self) -> None:
-        """A fault of ours: what is heard and not stored is lost."""
+    def abort(self) -> None:
+        """End the stream after an internal failure; speech that is not stored is lost."""
         self.stream.stop(EndReason.SERVICE_STOPPED)
-        self._ending = True
-        self._actions.end(self, EndReason.SERVICE_STOPPED)
+        self._end(EndReason.SERVICE_STOPPED)
+
+    def take_requests(self) -> list[Request]:
+        """Return the requests made since the last call, in order."""
+        requests, self._requests = self._requests, []
+        return requests
+
+    def _request(self, request: ClaimStream | EmbedSpeech) -> None:
+        self._in_flight += 1
+        self._requests.append(request)
+
+    def _end(self, reason: EndReason) -> None:
+        self.finished = True
+        self._requests.append(EndStream(reason=reason, progress=self.progress))
 
     def _check_limits(self) -> None:
         live, stream = self._live, self.stream
         if stream.silent_s > live.idle_s:
-            stream.stop(EndReason.NEVER_BEGAN if stream.begun_at is None else EndReason.IDLE)
+            stream.stop(EndReason.NEVER_BEGAN if stream.started_at is None else EndReason.IDLE)
         elif self._taken_s > live.max_stream_s or stream.age_s > live.max_stream_s:
             stream.stop(EndReason.TOO_LONG)
 
-    def _due(self, ending: bool) -> bool:
+    def _block_is_due(self, *, ending: bool) -> bool:
         waiting_s = self.stream.waiting_s
         if not waiting_s:
             return False
         return ending or waiting_s >= self._block_s() or self.stream.silent_s > BLOCK_S
 
     def _block_s(self) -> float:
-        count = 0 if self._gatherer is None else self._gatherer.count
+        count = 0 if self._collector is None else self._collector.count
         missing = [
-            need - count for purpose, need in self.requirements.purposes.items() if purpose not in self._asked
+            need - count
+            for purpose, need in self.requirements.purposes.items()
+            if purpose not in self._requested
         ]
         return max(FRAME / RATE_HZ, min([BLOCK_S, *(samples / RATE_HZ for samples in missing)]))
 
-    def _listen(self, samples: Samples, models: Models) -> None:
+    def _process(self, samples: Samples, models: Models) -> None:
         if not len(samples):
             return
         rate_hz = self.stream.rate_hz
-        if self._gatherer is None or self._band is None:
-            self._band = TelephoneBand(rate_hz)
-            self._gatherer = SpeechGatherer(models, self._most, remember_s=REMEMBER_S)
+        if self._collector is None or self._band is None:
+            self._band = TelephoneResampler(rate_hz)
+            self._collector = SpeechCollector(models, self._most, history_s=REMEMBER_S)
         self._taken_s += len(samples) / rate_hz
-        if not self._gatherer.enough:
-            sound = samples.astype(np.float32) / np.float32(32768)
-            self._gatherer.feed(self._band.feed(sound))
+        if not self._collector.enough:
+            self._collector.push(self._band.push(float_from_int16(samples)))
             self.progress = self._progress()
 
-    def _finish(self) -> None:
-        self._finished = True
-        if self._gatherer is not None and self._band is not None:
-            self._gatherer.feed(self._band.finish())
-            self._gatherer.finish()
+    def _finish_audio(self) -> None:
+        self._audio_finished = True
+        if self._collector is not None and self._band is not None:
+            self._collector.push(self._band.finish())
+            self._collector.finish()
             self.progress = self._progress()
 
-    def _ask(self) -> None:
-        gatherer, requirements = self._gatherer, self.requirements
-        if gatherer is None:
+    def _request_embeddings(self) -> None:
+        collector, requirements = self._collector, self.requirements
+        started_at = self.stream.started_at
+        if collector is None or started_at is None:
             return
         for purpose, need in requirements.purposes.items():
-            if gatherer.count < need or not self._news(purpose, need, requirements.model_id):
+            if collector.count < need or not self._is_new(purpose, need, requirements.model_id):
                 continue
-            window = gatherer.window(need)
-            self._asked[purpose] = (need, requirements.model_id)
-            self._in_flight += 1
-            self._actions.hear(self, purpose, window, requirements.model_id)
+            self._requested[purpose] = (need, requirements.model_id)
+            self._request(
+                EmbedSpeech(
+                    purpose=purpose,
+                    window=collector.window(need),
+                    model_id=requirements.model_id,
+                    risk_threshold=requirements.risk_threshold,
+                    started_at=started_at,
+                )
+            )
 
-    def _news(self, purpose: str, need: int, model_id: str | None) -> bool:
-        """Whether what was asked for this purpose before is not enough."""
-        asked = self._asked.get(purpose)
-        if asked is None:
+    def _is_new(self, purpose: str, need: int, model_id: str | None) -> bool:
+        """Whether the last request for this purpose does not cover what is needed now."""
+        last = self._requested.get(purpose)
+        if last is None:
             return True
-        if purpose == ENROLLMENT:  # once a session; a new model is seen to where the voiceprint is stored
+        if purpose == ENROLLMENT:  # once a session; `enrollment.finish` handles a new model
             return False
-        return need > asked[0] or model_id != asked[1]
+        return need > last[0] or model_id != last[1]
 
     def _progress(self) -> Progress:
-        gatherer, stream = self._gatherer, self.stream
-        if gatherer is not None:
-            stream.heard_s = gatherer.heard / RATE_HZ
-            stream.net_speech_s = min(gatherer.count, gatherer.need) / RATE_HZ
-            if self._enrollment_speech_at is None and gatherer.count >= self._enrollment_need:
-                assert stream.begun_at is not None
-                self._enrollment_speech_at = stream.begun_at + timedelta(seconds=stream.heard_s)
+        collector, stream = self._collector, self.stream
+        if collector is not None:
+            stream.heard_s = collector.analyzed / RATE_HZ
+            stream.net_speech_s = min(collector.count, collector.need) / RATE_HZ
+            if self._enrollment_speech_at is None and collector.count >= self._enrollment_need:
+                assert stream.started_at is not None
+                self._enrollment_speech_at = stream.started_at + timedelta(seconds=stream.heard_s)
         return Progress(
-            session_id=self.place.session_id,
-            stream=self.place.number,
+            session_id=self.key.session_id,
+            stream=self.key.number,
             heard_s=stream.heard_s,
             net_speech_s=stream.net_speech_s,
             enrollment_speech_at=self._enrollment_speech_at,

@@ -1,4 +1,7 @@
-"""The thread that listens to all streams of a process. It never waits for a database or a worker."""
+"""The thread that steps the listeners of all streams of a process.
+
+It never waits for a database or a worker.
+"""
 
 from __future__ import annotations
 
@@ -7,72 +10,88 @@ import threading
 from collections import deque
 from collections.abc import Callable
 
-from sonant.sessions.listener import StreamListener
+from sonant.sessions.listener import Request, StreamListener
 from sonant.threads import start_loop
 from sonant.voice.models import Models
 
 log = logging.getLogger(__name__)
 
-#: How often is looked whether a stream has a block of audio.
+#: How often streams are looked at for a block of audio, in seconds.
 TICK_S = 0.025
 
 
 class ListenerThread:
-    """Methods may be called from any thread and never wait, but for `close`."""
+    """Steps listeners. `add`, `post` and `wake` may be called from any thread and never wait."""
 
-    def __init__(self, load_models: Callable[[], Models]) -> None:
-        self._load_models = load_models
+    def __init__(
+        self, load_models: Callable[[], Models], perform: Callable[[StreamListener, Request], None]
+    ) -> None:
+        """`perform` carries out a listener's request elsewhere; it must not wait."""
+        self._load_models, self._perform = load_models, perform
         self._models: Models | None = None
         self._wake = threading.Event()
         self._posted: deque[Callable[[], None]] = deque()
-        self._streams: set[StreamListener] = set()  # the thread's own
+        self._listeners: set[StreamListener] = set()  # used in the thread only
         self._closing = False
-        self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
 
-    def add(self, listener: StreamListener) -> None:
-        with self._lock:
-            if self._thread is None:
-                self._thread = start_loop(self._run, "live hearing")
-        self.post(lambda: self._streams.add(listener))
+    def start(self) -> None:
+        """Start the thread. Raises RuntimeError when the system has none to give."""
+        self._thread = start_loop(self._run, "live listener")
 
-    def post(self, step: Callable[[], None]) -> None:
-        """Have something done in the thread, soon."""
-        self._posted.append(step)
+    def add(self, listener: StreamListener) -> None:
+        """Step this listener until it is finished."""
+        self.post(lambda: self._listeners.add(listener))
+
+    def post(self, task: Callable[[], None]) -> None:
+        """Run `task` in the thread, soon."""
+        self._posted.append(task)
         self._wake.set()
 
     def wake(self) -> None:
+        """Step all listeners now."""
         self._wake.set()
 
     def close(self) -> None:
+        """End the thread and wait for it."""
         self._closing = True
         self._wake.set()
         if self._thread is not None:
             self._thread.join()
 
+    def run_once(self) -> None:
+        """Run the posted tasks and step every listener once. The thread does nothing else."""
+        while self._posted:
+            _run_logged(self._posted.popleft())
+        for listener in list(self._listeners):
+            self._step(listener)
+            if listener.finished:
+                self._listeners.discard(listener)
+
     def _run(self) -> None:
         while not self._closing:
-            self._wake.wait(TICK_S if self._streams else None)
+            self._wake.wait(TICK_S if self._listeners else None)
             self._wake.clear()
-            while self._posted:
-                _safely(self._posted.popleft())
-            for listener in list(self._streams):
-                if not self._step(listener):
-                    self._streams.discard(listener)
+            self.run_once()
 
-    def _step(self, listener: StreamListener) -> bool:
+    def _step(self, listener: StreamListener) -> None:
         try:
             if self._models is None:
                 self._models = self._load_models()
-            return listener.step(self._models)
+            listener.step(self._models)
+            self._perform_requests(listener)
         except Exception:
-            log.exception("live calls: session %s: internal failure", listener.place.session_id)
-            _safely(listener.break_off)
-            return False
+            log.exception("live calls: session %s: internal failure", listener.key.session_id)
+            listener.abort()
+            _run_logged(lambda: self._perform_requests(listener))
+
+    def _perform_requests(self, listener: StreamListener) -> None:
+        for request in listener.take_requests():
+            self._perform(listener, request)
 
 
-def _safely(step: Callable[[], None]) -> None:
+def _run_logged(task: Callable[[], None]) -> None:
     try:
-        step()
+        task()
     except Exception:
         log.exception("live calls: internal failure")

@@ -1,6 +1,6 @@
-"""What a stream's life writes into the store: each function is one short transaction.
+"""Store the states and results of streams: each function is one short transaction.
 
-All raise DomainGone where the domain is needed, and what the database raises.
+Functions that need the domain raise DomainUnavailable; all raise what the database raises.
 """
 
 from __future__ import annotations
@@ -11,87 +11,88 @@ from datetime import datetime
 
 from sonant.retention.sessions import stream_event
 from sonant.sessions.calls import EndReason
-from sonant.sessions.context import LEASE, DomainGone, StreamContext
+from sonant.sessions.context import LEASE, DomainUnavailable, StreamContext
 from sonant.sessions.listener import StreamKey
-from sonant.storage.repositories import domains, session_hearings, sessions
+from sonant.storage.repositories import domains, session_samples, session_streams, sessions
 from sonant.storage.repositories.domains import Domain
-from sonant.storage.repositories.session_hearings import Hearing
-from sonant.storage.repositories.sessions import ENDED, ONGOING, PENDING, Progress, Session
+from sonant.storage.repositories.session_samples import SessionSample
+from sonant.storage.repositories.session_streams import Progress
+from sonant.storage.repositories.sessions import ENDED, ONGOING, PENDING, Session
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Open:
-    """A stream of this process, as the heartbeat sees it."""
+class OpenStream:
+    """A stream of this process, as the heartbeat reports it."""
 
-    place: StreamKey
+    key: StreamKey
     claimed: bool
     progress: Progress
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Seen:
-    """What has become of an open stream in the store: it goes on, or why not."""
+class StoredState:
+    """An open stream's state in the store: its session and domain while it goes on, else its end."""
 
     session: Session | None = None
     domain: Domain | None = None
-    gone: EndReason | None = None
+    end_reason: EndReason | None = None
 
 
-def claim(context: StreamContext, place: StreamKey, begun_at: datetime) -> EndReason | None:
-    """The stream has become this process's; else why not."""
+def claim(context: StreamContext, key: StreamKey, started_at: datetime) -> EndReason | None:
+    """Make the stream this process's. None when that is done, else the reason why the stream ends."""
     with context.database.write() as connection:
-        domain, _ = context.domain(connection, place.domain_id)
+        domain, _ = context.domain(connection, key.domain_id)
         now = context.clock()
-        mine = sessions.claim_stream(
-            connection, place.session_id, place.number, context.owner, begun_at, now + LEASE
+        mine = session_streams.claim(
+            connection, key.session_id, key.number, context.owner, started_at, now + LEASE
         )
-        session = sessions.find(connection, place.domain_id, place.session_id, now)
-        if session is not None and (mine or _is_mine(context, place, session)):
+        session = sessions.find(connection, key.domain_id, key.session_id, now)
+        if session is not None and (mine or _is_mine(context, key, session)):
             if mine:
                 context.outbox.put(connection, [stream_event(connection, domain, session)], now)
             return None
-    return why_gone(session, place)
+    return end_reason(session, key)
 
 
-def save(context: StreamContext, place: StreamKey, hearing: Hearing) -> bool:
-    """Store a hearing; False when the stream is another's by now, or a later one has begun."""
+def save(context: StreamContext, key: StreamKey, speech: SessionSample) -> bool:
+    """Store analyzed speech. False when the stream belongs to another process or a later one has started."""
     with context.database.write() as connection:
-        _, vault = context.domain(connection, place.domain_id)
-        session = sessions.find(connection, place.domain_id, place.session_id, context.clock())
-        if session is None or session.stream != place.number:
+        _, vault = context.domain(connection, key.domain_id)
+        session = sessions.find(connection, key.domain_id, key.session_id, context.clock())
+        if session is None or session.stream != key.number:
             return False
         if session.stream_owner not in (None, context.owner):
             return False
-        session_hearings.save_hearing(connection, session.seal(vault), place.session_id, hearing)
+        session_samples.save_sample(connection, session.seal(vault), key.session_id, speech)
     return True
 
 
-def end(context: StreamContext, place: StreamKey, reason: EndReason, progress: Progress) -> None:
-    """The stream is over. One that never began is left for another carrier to take, if there may be one."""
+def end(context: StreamContext, key: StreamKey, reason: EndReason, progress: Progress) -> None:
+    """Store the end of a stream. A stream that got no audio stays pending if another carrier may take it."""
     with context.database.write() as connection:
         now = context.clock()
-        session = sessions.find(connection, place.domain_id, place.session_id, now)
-        if session is None or session.stream != place.number:
+        session = sessions.find(connection, key.domain_id, key.session_id, now)
+        if session is None or session.stream != key.number:
             return
-        if not _is_mine(context, place, session):
-            stays = reason in (EndReason.DISCONNECTED, EndReason.SERVICE_STOPPED)
-            if session.stream_status != PENDING or stays:
+        if not _is_mine(context, key, session):
+            stays_pending = reason in (EndReason.DISCONNECTED, EndReason.SERVICE_STOPPED)
+            if session.stream_status != PENDING or stays_pending:
                 return
-        ended = sessions.end_stream(
-            connection, place.session_id, place.number, reason, now, now + context.keep, progress
+        ended = session_streams.end(
+            connection, key.session_id, key.number, reason, now, now + context.session_retention, progress
         )
-        domain = domains.find_by_id(connection, place.domain_id)
-        session = sessions.find(connection, place.domain_id, place.session_id, now)
+        domain = domains.find_by_id(connection, key.domain_id)
+        session = sessions.find(connection, key.domain_id, key.session_id, now)
         if ended and domain is not None and session is not None:
             context.outbox.put(connection, [stream_event(connection, domain, session)], now)
 
 
-def beat(context: StreamContext, streams: Sequence[Open]) -> dict[str, Seen]:
-    """Say that this process listens, and learn what others have changed; by session id."""
+def heartbeat(context: StreamContext, streams: Sequence[OpenStream]) -> dict[str, StoredState]:
+    """Extend the leases of this process's streams, and read their stored states, by session id."""
     if not streams:
         return {}
     with context.database.read() as connection:
-        wanted = {one.place.domain_id for one in streams}
+        wanted = {one.key.domain_id for one in streams}
         found = {domain_id: domains.find_by_id(connection, domain_id) for domain_id in wanted}
     usable = {}
     for domain_id, domain in found.items():
@@ -99,49 +100,51 @@ def beat(context: StreamContext, streams: Sequence[Open]) -> dict[str, Seen]:
             if domain is not None and domain.active:
                 context.vault(domain)
                 usable[domain_id] = domain
-        except DomainGone:
+        except DomainUnavailable:
             pass
     claimed = [one for one in streams if one.claimed]
     now = context.clock()
     if claimed:
         with context.database.write() as connection:
-            sessions.beat(connection, context.owner, [one.progress for one in claimed], now + LEASE)
-            owned = sessions.owned(connection, context.owner, now)
+            session_streams.heartbeat(
+                connection, context.owner, [one.progress for one in claimed], now + LEASE
+            )
+            owned = session_streams.list_owned(connection, context.owner, now)
     else:
         owned = {}
-    seen = {}
+    states = {}
     with context.database.read() as connection:
         for one in streams:
-            place = one.place
-            session = owned.get(place.session_id)
+            key = one.key
+            session = owned.get(key.session_id)
             if session is None:
-                session = sessions.find(connection, place.domain_id, place.session_id, now)
-            domain = usable.get(place.domain_id)
+                session = sessions.find(connection, key.domain_id, key.session_id, now)
+            domain = usable.get(key.domain_id)
             if domain is None:
-                seen[place.session_id] = Seen(gone=EndReason.DOMAIN_GONE)
+                states[key.session_id] = StoredState(end_reason=EndReason.DOMAIN_GONE)
             elif session is None or not _goes_on(context, one, session):
-                seen[place.session_id] = Seen(gone=why_gone(session, place))
+                states[key.session_id] = StoredState(end_reason=end_reason(session, key))
             else:
-                seen[place.session_id] = Seen(session=session, domain=domain)
-    return seen
+                states[key.session_id] = StoredState(session=session, domain=domain)
+    return states
 
 
-def why_gone(session: Session | None, place: StreamKey) -> EndReason:
-    """Why a stream is no longer one that this process may listen to."""
+def end_reason(session: Session | None, key: StreamKey) -> EndReason:
+    """Return why this process may no longer process a stream."""
     if session is None:
         return EndReason.DOMAIN_GONE  # sessions are erased with their domain only, while they are active
-    if session.stream == place.number and session.stream_status == ENDED:
+    if session.stream == key.number and session.stream_status == ENDED:
         return EndReason(session.stream_end_reason or EndReason.REQUESTED)
-    return EndReason.OVERRUN  # two carriers for one stream: the other came first
+    return EndReason.OVERRUN  # two carriers for one stream: another process has claimed it
 
 
-def _goes_on(context: StreamContext, one: Open, session: Session) -> bool:
-    if session.stream != one.place.number:
+def _goes_on(context: StreamContext, one: OpenStream, session: Session) -> bool:
+    if session.stream != one.key.number:
         return False
     if one.claimed:
         return session.stream_status == ONGOING and session.stream_owner == context.owner
-    return session.stream_status == PENDING or _is_mine(context, one.place, session)
+    return session.stream_status == PENDING or _is_mine(context, one.key, session)
 
 
-def _is_mine(context: StreamContext, place: StreamKey, session: Session) -> bool:
-    return session.stream == place.number and session.stream_owner == context.owner
+def _is_mine(context: StreamContext, key: StreamKey, session: Session) -> bool:
+    return session.stream == key.number and session.stream_owner == context.owner

@@ -1,6 +1,6 @@
-"""Database work of live calls, in a thread of its own: in order, and again while the database fails.
+"""Database work of live calls, in a thread of its own: in order, and repeated while the database fails.
 
-Each errand is one short transaction. One that fails keeps no other waiting.
+Each task is one short transaction. A failing task does not block the queue.
 """
 
 from __future__ import annotations
@@ -14,119 +14,145 @@ from collections.abc import Callable
 
 from sqlalchemy.exc import SQLAlchemyError
 
+from sonant.backoff import Backoff
 from sonant.errors import DatabaseUnavailable, KeysUnreachable, SetupError
-from sonant.storage.database.faults import fault_text
+from sonant.storage.database.errors import error_text
 from sonant.threads import start_loop
 
 log = logging.getLogger(__name__)
 
-#: Pauses before an errand is tried again, each twice the one before.
+#: Longest pause before a task's first repetition, in seconds; it doubles with every further one.
 RETRY_FIRST_S = 0.1
-ATTEMPTS = 7
-#: Faults that may be over at the next try.
-AGAIN = (SQLAlchemyError, SetupError, DatabaseUnavailable, KeysUnreachable)
-#: Turns lie at least so far apart, however often they are asked for.
-TURN_LEAST_S = 0.1
+#: Tries of one task. With these pauses a task outlasts failures of at least six seconds.
+ATTEMPTS = 8
+#: Failures that may be over at the next try.
+TRANSIENT = (SQLAlchemyError, SetupError, DatabaseUnavailable, KeysUnreachable)
+#: Least seconds between two runs of the periodic task, however often it is asked for.
+PERIODIC_GAP_S = 0.1
 
-Step = Callable[[], None]
+_NEVER = float("inf")
 
 
-class _Errand:
-    __slots__ = ("attempts", "failed", "name", "run")
+class _Task:
+    __slots__ = ("attempts", "backoff", "name", "on_failure", "run")
 
-    def __init__(self, name: str, run: Step, failed: Step) -> None:
-        self.name, self.run, self.failed, self.attempts = name, run, failed, 0
+    def __init__(self, name: str, run: Callable[[], None], on_failure: Callable[[], None]) -> None:
+        self.name, self.run, self.on_failure, self.attempts = name, run, on_failure, 0
+        self.backoff = Backoff(RETRY_FIRST_S, RETRY_FIRST_S * 2 ** (ATTEMPTS - 2))
 
 
 class RetryQueue:
-    """`put`, `hurry` and `again` may be called from any thread and never wait."""
+    """Runs tasks in order. `put` and `schedule_periodic` may be called from any thread and never wait."""
 
-    def __init__(self, name: str, turn: Step | None = None) -> None:
-        """`turn` is done between the errands when `hurry` or `again` asks for it."""
-        self._turn = turn
+    def __init__(
+        self,
+        name: str,
+        periodic: Callable[[], None] | None = None,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """`periodic` runs between the tasks when `schedule_periodic` asks for it."""
+        self._name, self._periodic, self._monotonic = name, periodic, monotonic
         self._condition = threading.Condition()
-        self._ready: deque[_Errand] = deque()
-        self._later: list[tuple[float, int, _Errand]] = []
-        self._number = 0
-        self._next_turn = float("inf")
-        self._last_turn = float("-inf")
+        self._ready: deque[_Task] = deque()
+        self._later: list[tuple[float, int, _Task]] = []
+        self._retries = 0
+        self._next_periodic_s, self._last_periodic_s = _NEVER, -_NEVER
         self._closing = False
-        self._thread = start_loop(self._run, name)
+        self._thread: threading.Thread | None = None
 
-    def put(self, name: str, run: Step, failed: Step) -> None:
-        """Have `run` done; `failed` is called instead when it cannot be."""
+    def start(self) -> None:
+        """Start the thread. Raises RuntimeError when the system has none to give."""
+        self._thread = start_loop(self._run, self._name)
+
+    def put(self, name: str, run: Callable[[], None], on_failure: Callable[[], None]) -> None:
+        """Add a task; `on_failure` is called instead when it cannot be done."""
         with self._condition:
-            self._ready.append(_Errand(name, run, failed))
+            self._ready.append(_Task(name, run, on_failure))
             self._condition.notify()
 
-    def hurry(self) -> None:
-        """Do the next turn now."""
-        self.again(0.0)
-
-    def again(self, after_s: float) -> None:
-        """Do the next turn after so long, or earlier if that was asked for."""
+    def schedule_periodic(self, after_s: float = 0.0) -> None:
+        """Run the periodic task after `after_s` seconds, or earlier if that was asked for."""
         with self._condition:
-            due = max(time.monotonic() + after_s, self._last_turn + TURN_LEAST_S)
-            self._next_turn = min(self._next_turn, due)
+            due = max(self._monotonic() + after_s, self._last_periodic_s + PERIODIC_GAP_S)
+            self._next_periodic_s = min(self._next_periodic_s, due)
             self._condition.notify()
 
     def close(self, wait_s: float) -> None:
-        """Do what has been put, each errand once at most, and end."""
+        """Run each remaining task once at most and end; wait no longer than `wait_s` seconds."""
         with self._condition:
             self._closing = True
             self._condition.notify()
-        self._thread.join(wait_s)
+        if self._thread is not None:
+            self._thread.join(wait_s)
 
-    def _run(self) -> None:
-        while (step := self._next()) is not None:
+    def run_due(self) -> None:
+        """Run everything that is due now. The thread does nothing else."""
+        while (step := self._take_due()) is not None:
             step()
 
-    def _next(self) -> Step | None:
-        with self._condition:
-            while True:
-                now = time.monotonic()
-                while self._later and (self._closing or self._later[0][0] <= now):
-                    self._ready.append(heapq.heappop(self._later)[2])
-                if self._turn is not None and self._next_turn <= now and not self._closing:
-                    self._last_turn = now
-                    self._next_turn = float("inf")
-                    return self._do_turn
-                if self._ready:
-                    errand = self._ready.popleft()
-                    return lambda: self._do(errand)
-                if self._closing:
-                    return None
-                due = min(self._next_turn, self._later[0][0] if self._later else float("inf"))
-                self._condition.wait(None if due == float("inf") else max(0.0, due - now))
+    def _run(self) -> None:
+        while True:
+            self.run_due()
+            with self._condition:
+                due, now = self._due_s(), self._monotonic()
+                if due > now:
+                    if self._closing:
+                        return
+                    self._condition.wait(None if due == _NEVER else due - now)
 
-    def _do(self, errand: _Errand) -> None:
+    def _due_s(self) -> float:
+        """When the next step is due, in monotonic seconds."""
+        if self._ready:
+            return -_NEVER
+        retry_s = self._later[0][0] if self._later else _NEVER
+        if self._closing:
+            return -_NEVER if self._later else _NEVER
+        return min(self._next_periodic_s, retry_s)
+
+    def _take_due(self) -> Callable[[], None] | None:
+        with self._condition:
+            now = self._monotonic()
+            while self._later and (self._closing or self._later[0][0] <= now):
+                self._ready.append(heapq.heappop(self._later)[2])
+            if self._periodic is not None and self._next_periodic_s <= now and not self._closing:
+                self._last_periodic_s, self._next_periodic_s = now, _NEVER
+                return self._run_periodic
+            if self._ready:
+                task = self._ready.popleft()
+                return lambda: self._run_task(task)
+            return None
+
+    def _run_task(self, task: _Task) -> None:
         try:
-            errand.run()
+            task.run()
             return
-        except AGAIN as fault:
-            errand.attempts += 1
-            again = errand.attempts < ATTEMPTS and not self._closing
+        except TRANSIENT as fault:
+            task.attempts += 1
+            again = task.attempts < ATTEMPTS and not self._closing
             what = "trying again" if again else "given up"
-            log.warning("live calls: %s: %s; %s", errand.name, fault_text(fault) or fault, what)
+            log.warning("live calls: %s: %s; %s", task.name, error_text(fault) or fault, what)
             if again:
-                due = time.monotonic() + RETRY_FIRST_S * 2 ** (errand.attempts - 1)
-                with self._condition:
-                    self._number += 1
-                    heapq.heappush(self._later, (due, self._number, errand))
+                self._retry(task)
                 return
         except Exception:
-            log.exception("live calls: %s: internal failure", errand.name)
-        _quietly(errand.failed)
+            log.exception("live calls: %s: internal failure", task.name)
+        _run_logged(task.on_failure)
 
-    def _do_turn(self) -> None:
-        assert self._turn is not None
-        _quietly(self._turn)
+    def _retry(self, task: _Task) -> None:
+        with self._condition:
+            self._retries += 1
+            due = self._monotonic() + task.backoff.next_s()
+            heapq.heappush(self._later, (due, self._retries, task))
+
+    def _run_periodic(self) -> None:
+        assert self._periodic is not None
+        _run_logged(self._periodic)
 
 
-def _quietly(step: Step) -> None:
+def _run_logged(step: Callable[[], None]) -> None:
     try:
         step()
-    except AGAIN as fault:
-        log.warning("live calls: %s", fault_text(fault) or fault)
+    except TRANSIENT as fault:
+        log.warning("live calls: %s", error_text(fault) or fault)
     except Exception:
         log.exception("live calls: internal failure")

@@ -1,7 +1,7 @@
-"""Risks of a voice in a live call: known fraudsters, spoofing, and replays of recordings that were enrolled.
+"""Assess the risks of a live call: known fraudsters, spoofing, and replays of enrolled recordings.
 
-Fraudsters' voices and fingerprints of recordings are opened into memory, never onto a disk, and follow the
-store from transaction to transaction. Those of the domains that are asked about least make room.
+Fraudsters' voiceprints and fingerprints of recordings are decrypted into memory, never onto a disk, and are
+brought up to date with every transaction. Those of the least recently used domains are dropped first.
 """
 
 from __future__ import annotations
@@ -20,50 +20,55 @@ from sqlalchemy import Connection
 from sonant.errors import ResourceNotFound, SealBroken
 from sonant.jobs.faults import JobFault
 from sonant.jobs.fraud import SPOOFING, Risk, known_fraudster, with_replay
-from sonant.jobs.fraudster_gallery import FraudsterGallery, Sample
+from sonant.jobs.fraudster_gallery import FraudsterGallery
 from sonant.jobs.replay import ReplayDetector, ReplayMatch
 from sonant.storage.crypto.vault import Vault
-from sonant.storage.database.turns import Turns
+from sonant.storage.database.semaphore import FairSemaphore
 from sonant.storage.repositories import fraud_voices, watchlists
 from sonant.storage.repositories.domains import Domain
-from sonant.storage.repositories.session_hearings import Hearing
+from sonant.storage.repositories.session_samples import SessionSample
 from sonant.threads import start_once
 from sonant.voice.calibration.model import Calibration
 from sonant.voice.replay.fingerprint import Fingerprint
 
-#: How long reading a domain's recordings may wait for other domains'.
+#: How long reading a domain's fingerprints may wait for those of other domains, in seconds.
 LOADING_WAIT_S = 600.0
-#: Lists and domains held at once.
-MOST_WATCHES, MOST_GUARDS = 64, 8
+#: Watchlists and domains held in memory at once.
+MAX_GALLERIES, MAX_REPLAY_DETECTORS = 64, 8
 
 T = TypeVar("T")
 
 
 class FraudIndexes:
-    """For all domains of a process, and for any number of threads."""
+    """Fraudster galleries and replay indexes of all domains of a process. Methods are thread-safe."""
 
     def __init__(self, replay_recordings: int, loading_at_once: int = 2) -> None:
-        """So many recordings of a domain are remembered, the newest; with 0 no replay is looked for. Those
-        of `loading_at_once` domains are read at once: each holds a connection for as long as it takes."""
+        """The newest `replay_recordings` recordings of a domain are indexed; with 0 no replay is looked for.
+        `loading_at_once` domains are read at once; each holds a connection until it is read."""
         self._most = replay_recordings
-        self._loading = Turns(loading_at_once)
-        self._fraud_indexes: _Latest[FraudsterGallery] = _Latest(MOST_WATCHES)
-        self._guards: _Latest[ReplayDetector] = _Latest(MOST_GUARDS)
+        self._loading = FairSemaphore(loading_at_once)
+        self._galleries: _LruCache[FraudsterGallery] = _LruCache(MAX_GALLERIES)
+        self._replay_detectors: _LruCache[ReplayDetector] = _LruCache(MAX_REPLAY_DETECTORS)
         self._preparing: dict[str, Future[None]] = {}
         self._lock = threading.Lock()
+
+    @property
+    def galleries(self) -> int:
+        """How many fraudster galleries are in memory."""
+        return len(self._galleries)
 
     def prepare(
         self, read: Callable[[], AbstractContextManager[Connection]], domain: Domain, vault: Vault
     ) -> Future[None] | None:
-        """Let a thread of its own read the domain's recordings, with a transaction from `read`, unless that
-        is done already (None): for 100,000 of them it takes half a minute."""
-        if not self._most or self._guards.has(domain.domain_id):
+        """Read the domain's fingerprints in a thread, in a transaction from `read`; None when they are in
+        memory already. 100,000 of them take half a minute."""
+        if not self._most or self._replay_detectors.has(domain.domain_id):
             return None
         with self._lock:
             reading = self._preparing.get(domain.domain_id)
             if reading is None:
                 reading = Future()
-                # Noted down only when there is a thread: nobody else would ever end the wait for it.
+                # Stored only when the thread has started: nothing else would ever complete the future.
                 start_once(
                     partial(self._prepare, reading, read, domain, vault),
                     "replays",
@@ -80,8 +85,8 @@ class FraudIndexes:
         *,
         wait_s: float,
     ) -> bool:
-        """Whether `risks` would answer at once. If not, the domain is prepared, for which this waits no
-        longer than `wait_s`. Raises JobFault as `risks` does."""
+        """Whether `risks` would return at once. If not, the domain is prepared, and this waits `wait_s`
+        seconds at most. Raises JobFault as `risks` does."""
         reading = self.prepare(read, domain, vault)
         try:
             if reading is not None:
@@ -97,60 +102,56 @@ class FraudIndexes:
         vault: Vault,
         *,
         watchlist_id: str | None,
-        hearing: Hearing,
-        scale: Calibration,
-        began: datetime | None = None,
+        speech: SessionSample,
+        calibration: Calibration,
+        call_started_at: datetime | None = None,
     ) -> tuple[Risk, ...]:
-        """Known-fraudster risk and, if it was scored or is a replay, spoofing risk.
+        """Assess the known-fraudster risk and, if it was scored or is a replay, the spoofing risk.
 
-        What was enrolled since the call `began`, by default since the hearing's own beginning, is no replay:
-        it may be of this call. (Of a recording that is brought faster than it was spoken, hearings run ahead
-        of the clock.)
+        Recordings enrolled since `call_started_at`, by default since the speech's own start, are no replay:
+        they may be of this call. (A recording that is sent faster than it was spoken yields speech that is
+        ahead of the clock.)
         `watchlist_id` None is the domain's default list. Raises ResourceNotFound WATCHLIST, and JobFault with
-        a sentence for the operator when something stored is damaged: what cannot be compared must not pass.
+        a message for the operator when stored data is damaged: what cannot be compared must not pass.
         """
         wanted = watchlist_id or domain.default_watchlist_id
         if watchlists.find(connection, domain.domain_id, wanted) is None:
-            raise watchlist_not_found()
-        found = [self._known(connection, domain.domain_id, vault, wanted, hearing, scale)]
-        if hearing.spoofing_score is not None:
-            found.append(
-                Risk(name=SPOOFING, score=hearing.spoofing_score, evidence=hearing.spoofing_evidence)
-            )
-        before = began or hearing.started_at
-        return with_replay(found, self._copy(connection, domain.domain_id, vault, hearing, before))
+            raise ResourceNotFound("WATCHLIST")
+        found = [self._known_fraudster(connection, domain.domain_id, vault, wanted, speech, calibration)]
+        if speech.spoofing_score is not None:
+            found.append(Risk(name=SPOOFING, score=speech.spoofing_score, evidence=speech.spoofing_evidence))
+        before = call_started_at or speech.started_at
+        return with_replay(found, self._find_replay(connection, domain.domain_id, vault, speech, before))
 
-    def _known(
+    def _known_fraudster(
         self,
         connection: Connection,
         domain_id: str,
         vault: Vault,
         watchlist_id: str,
-        hearing: Hearing,
-        scale: Calibration,
+        speech: SessionSample,
+        calibration: Calibration,
     ) -> Risk:
-        sample = Sample(model_id=hearing.model_id, vector=hearing.vector)
-        with self._fraud_indexes.held(
+        with self._galleries.held(
             (domain_id, watchlist_id), lambda: FraudsterGallery(domain_id, watchlist_id)
         ) as gallery:
-            gallery.follow(connection, vault, fraud_voices.version(connection, domain_id))
-            (match,) = gallery.nearest([sample])
-            size = gallery.size(hearing.model_id)
-        tail = scale.tail(hearing.net_speech_s, hearing.snr_db, highpass_300hz=hearing.highpass_300hz)
-        return known_fraudster(match, size, tail)
+            gallery.refresh(connection, vault, fraud_voices.version(connection, domain_id))
+            (match,) = gallery.nearest([speech.sample])
+            size = gallery.size(speech.sample.model_id)
+        return known_fraudster(match, size, calibration.tail_for(speech.sample.quality))
 
-    def _copy(
-        self, connection: Connection, domain_id: str, vault: Vault, hearing: Hearing, before: datetime
+    def _find_replay(
+        self, connection: Connection, domain_id: str, vault: Vault, speech: SessionSample, before: datetime
     ) -> ReplayMatch | None:
-        if hearing.fingerprint is None or not self._most:
+        if speech.fingerprint is None or not self._most:
             return None
-        heard = Fingerprint.from_bytes(hearing.fingerprint)
-        with self._guarding(domain_id) as guard, _readable():
-            guard.follow(connection, vault)
-            return guard.find(connection, vault, heard, None, live=True, before=before)
+        fingerprint = Fingerprint.from_bytes(speech.fingerprint)
+        with self._held_detector(domain_id) as detector, _intact():
+            detector.refresh(connection, vault)
+            return detector.find(connection, vault, fingerprint, None, live=True, before=before)
 
-    def _guarding(self, domain_id: str) -> AbstractContextManager[ReplayDetector]:
-        return self._guards.held(domain_id, lambda: ReplayDetector(domain_id, self._most))
+    def _held_detector(self, domain_id: str) -> AbstractContextManager[ReplayDetector]:
+        return self._replay_detectors.held(domain_id, lambda: ReplayDetector(domain_id, self._most))
 
     def _prepare(
         self,
@@ -160,24 +161,21 @@ class FraudIndexes:
         vault: Vault,
     ) -> None:
         try:
-            guard = ReplayDetector(domain.domain_id, self._most)
-            with self._loading.held(LOADING_WAIT_S), read() as connection, _readable():
-                guard.follow(connection, vault)
-            self._guards.put(domain.domain_id, guard)
+            detector = ReplayDetector(domain.domain_id, self._most)
+            with self._loading.acquired(LOADING_WAIT_S), read() as connection, _intact():
+                detector.refresh(connection, vault)
+            self._replay_detectors.put(domain.domain_id, detector)
             reading.set_result(None)
-        except Exception as fault:  # noqa: BLE001 - told to those who wait, who ask again
+        except Exception as fault:  # noqa: BLE001 - raised where the future is waited for
             reading.set_exception(fault)
         finally:
             with self._lock:
                 del self._preparing[domain.domain_id]
 
 
-def watchlist_not_found() -> ResourceNotFound:
-    return ResourceNotFound("WATCHLIST")
-
-
 @contextmanager
-def _readable() -> Iterator[None]:
+def _intact() -> Iterator[None]:
+    """Turn damaged fingerprints into a JobFault."""
     try:
         yield
     except SealBroken:
@@ -186,8 +184,8 @@ def _readable() -> Iterator[None]:
         ) from None
 
 
-class _Latest(Generic[T]):
-    """Things by key, each for one thread at a time; those not used for longest make room."""
+class _LruCache(Generic[T]):
+    """Items by key, each used by one thread at a time. The least recently used ones are dropped."""
 
     def __init__(self, most: int) -> None:
         self._most = most
@@ -198,23 +196,26 @@ class _Latest(Generic[T]):
         with self._lock:
             return key in self._slots
 
-    def put(self, key: Hashable, thing: T) -> None:
+    def put(self, key: Hashable, item: T) -> None:
         with self._lock:
-            self._slots[key] = (thing, threading.Lock())
-            self._make_room()
+            self._slots[key] = (item, threading.Lock())
+            self._drop_oldest()
 
     @contextmanager
     def held(self, key: Hashable, make: Callable[[], T]) -> Iterator[T]:
-        """The thing of this key, made if there is none. One that goes meanwhile stays its holders'."""
+        """Hold the item of this key, made if there is none. An item dropped meanwhile stays usable."""
         with self._lock:
             if key not in self._slots:
                 self._slots[key] = (make(), threading.Lock())
             self._slots.move_to_end(key)
-            self._make_room()
-            thing, own = self._slots[key]
-        with own:
-            yield thing
+            self._drop_oldest()
+            item, lock = self._slots[key]
+        with lock:
+            yield item
 
-    def _make_room(self) -> None:
+    def __len__(self) -> int:
+        return len(self._slots)
+
+    def _drop_oldest(self) -> None:
         while len(self._slots) > self._most:
             self._slots.popitem(last=False)

@@ -1,4 +1,4 @@
-"""A session, or the next stream of one, begins."""
+"""The start of a session or of its next stream: default set-up, speaker, and the row in the store."""
 
 from __future__ import annotations
 
@@ -6,15 +6,57 @@ from datetime import datetime, timedelta
 
 from sqlalchemy import Connection
 
-from sonant.errors import Conflict, ServiceQuotaExceeded
+from sonant import settings
+from sonant.errors import Conflict, ResourceNotFound, require_room
 from sonant.ids import new_generated_id
 from sonant.storage.crypto.vault import Vault
-from sonant.storage.repositories import sessions
+from sonant.storage.repositories import session_streams, sessions, speakers
 from sonant.storage.repositories.domains import Domain
 from sonant.storage.repositories.sessions import Session, Setup
+from sonant.storage.repositories.speakers import Speaker
 
 
-def begin_stream(
+def default_setup(live: settings.Live) -> Setup:
+    """Build the set-up of sessions that name none: authentication and fraud detection with the service's
+    thresholds, against the domain's default watchlist."""
+    return Setup(
+        acceptance_threshold=live.acceptance_threshold,
+        authentication_speech_s=live.authentication_speech_s,
+        risk_threshold=live.risk_threshold,
+        watchlist_id=None,
+    )
+
+
+def require_speaker(
+    connection: Connection, vault: Vault, domain: Domain, speaker_id: str, quota: int, now: datetime
+) -> Speaker:
+    """Find the speaker of this id, the customer's own or a generated one.
+
+    A new customer's id becomes a PENDING speaker, which counts against the domain's `quota`. Raises
+    ResourceNotFound SPEAKER for an unknown generated id, ServiceQuotaExceeded when the domain is full.
+    """
+    found = speakers.find(connection, vault, domain.domain_id, speaker_id)
+    if found is not None:
+        return found
+    if speaker_id.startswith("id#"):
+        raise ResourceNotFound("SPEAKER")
+    require_room("speakers_per_domain", speakers.count(connection, domain.domain_id), quota)
+    new_id = new_generated_id()
+    speakers.add(
+        connection,
+        vault,
+        domain_id=domain.domain_id,
+        speaker_id=new_id,
+        customer_id=speaker_id,
+        status="PENDING",
+        now=now,
+    )
+    added = speakers.find(connection, vault, domain.domain_id, new_id)
+    assert added is not None
+    return added
+
+
+def start_stream(
     connection: Connection,
     vault: Vault,
     domain: Domain,
@@ -27,18 +69,18 @@ def begin_stream(
     wait: timedelta,
     contact_arn: str | None = None,
 ) -> Session:
-    """A new session, or the next stream of the one of this name; its audio must begin within `wait`.
+    """Start a session, or the next stream of the session of this name. Audio must come within `wait`.
 
-    In a transaction that has locked the domain. `speaker_id` is a generated one. A session that goes on gets
-    the set-up, and the speaker and the contact's ARN if they are named. Raises Conflict ANOTHER_ACTIVE_STREAM
-    and CANNOT_CHANGE_SPEAKER_AFTER_ENROLLMENT, ServiceQuotaExceeded when the domain has `quota` active
-    sessions.
+    Runs in a transaction that has locked the domain. `speaker_id` is a generated one. A session that goes on
+    gets the set-up, and the speaker and the contact's ARN if they are given. Raises Conflict
+    ANOTHER_ACTIVE_STREAM and CANNOT_CHANGE_SPEAKER_AFTER_ENROLLMENT, ServiceQuotaExceeded when the domain has
+    `quota` active sessions.
     """
     found = sessions.find(connection, domain.domain_id, name, now)
     if found is not None and found.active:
         raise Conflict("ANOTHER_ACTIVE_STREAM")
-    if sessions.count_active(connection, domain.domain_id, now) >= quota:
-        raise ServiceQuotaExceeded(f"The domain already has {quota} active sessions, its quota.")
+    present = sessions.count_active(connection, domain.domain_id, now)
+    require_room("active_sessions_per_domain", present, quota)
     if found is None:
         sessions.add(
             connection,
@@ -54,8 +96,8 @@ def begin_stream(
         )
     else:
         speaker_id = speaker_id or found.speaker_id
-        check_speaker(found, speaker_id)
-        sessions.set_up(
+        require_speaker_unchanged(found, speaker_id)
+        sessions.configure(
             connection,
             found.session_id,
             speaker_id=speaker_id,
@@ -63,13 +105,13 @@ def begin_stream(
             now=now,
             contact_arn=contact_arn,
         )
-        sessions.next_stream(connection, found, now, now + wait)
-    begun = sessions.find(connection, domain.domain_id, name, now)
-    assert begun is not None
-    return begun
+        session_streams.add(connection, found, now, now + wait)
+    started = sessions.find(connection, domain.domain_id, name, now)
+    assert started is not None
+    return started
 
 
-def check_speaker(session: Session, speaker_id: str | None) -> None:
-    """Raises Conflict when the session may not get this speaker any more."""
+def require_speaker_unchanged(session: Session, speaker_id: str | None) -> None:
+    """Raise Conflict if an enrollment in the session no longer allows this speaker."""
     if session.enrollment_status is not None and speaker_id != session.speaker_id:
         raise Conflict("CANNOT_CHANGE_SPEAKER_AFTER_ENROLLMENT")

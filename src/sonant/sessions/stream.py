@@ -1,6 +1,6 @@
-"""One call's stream as a carrier sees it: audio in, and the end, whoever makes it.
+"""The audio queue between a carrier and the listener thread, and the end of a stream from either side.
 
-The carrier's side only puts down what came; a thread listens to it (see `listener`).
+The carrier's side only stores what came; the listener thread processes it (see `listener`).
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from datetime import datetime
 import numpy as np
 from numpy.typing import NDArray
 
-from sonant.sessions.calls import EndReason, StreamFault, StreamOver
+from sonant.sessions.calls import EndReason, StreamEnded, StreamFault
 
 log = logging.getLogger(__name__)
 
-#: Audio that may wait to be listened to.
+#: Longest audio that may wait for the listener, in seconds.
 ROOM_S = 10.0
 RATES_HZ = range(8_000, 48_001)
 
@@ -28,54 +28,62 @@ Samples = NDArray[np.int16]
 
 
 class Stream:
-    """`feed`, `end` and `room_s` are for the event loop and never wait."""
+    """One call's audio. `push`, `end` and `room_s` never block, so the event loop may call them."""
 
-    def __init__(self, session_id: str, clock: Callable[[], datetime], wake: Callable[[], None]) -> None:
-        """`rouse` tells the thread that listens to look at once."""
+    def __init__(
+        self,
+        session_id: str,
+        clock: Callable[[], datetime],
+        wake: Callable[[], None],
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """`wake` wakes the listener thread."""
         self.session_id = session_id
-        self._clock, self._rouse = clock, wake
+        self._clock, self._wake, self._monotonic = clock, wake, monotonic
         self._lock = threading.Lock()
         self._waiting: list[Samples] = []
         self._count = 0
         self._rate_hz = 0
-        self._begun_at: datetime | None = None
-        self._opened = self._last = time.monotonic()
-        self._reason: EndReason | None = None
-        self._by_service = False
-        self._call_backs: list[Callable[[EndReason], None]] = []
+        self._started_at: datetime | None = None
+        self._opened_s = self._last_audio_s = monotonic()
+        self._end_reason: EndReason | None = None
+        self._ended_by_service = False
+        self._callbacks: list[Callable[[EndReason], None]] = []
         self._drained = threading.Condition(self._lock)
         self._waiters: list[tuple[asyncio.AbstractEventLoop, asyncio.Future[None]]] = []
-        self._in_work = False  # samples were taken that are not listened to, or a hearing is not written
-        self._over = False
-        self.lost = False
-        """Something that was heard cannot be stored: the session may know less than was brought."""
+        self._in_work = False  # samples were taken that are not processed, or a result is not stored
+        self._closed = False
+        self.results_lost = False
+        """Whether a result could not be stored, so that the session is incomplete."""
         self.heard_s = self.net_speech_s = 0.0
-        """How far it has been listened to, and the speech found in it; kept up by the listener."""
+        """Audio processed and net speech found so far, in seconds; set by the listener."""
 
     # --- the carrier's side
 
-    def feed(self, samples: Samples, rate_hz: int) -> None:
-        """Audio of the caller, in order; int16, [n], kept and not copied. Raises StreamFault, with nothing
-        taken, when the stream has ended, the rate changes or is none of ours, or audio comes faster than it
-        can be listened to."""
+    def push(self, samples: Samples, rate_hz: int) -> None:
+        """Append audio of the caller, in order; int16, [n], kept and not copied.
+
+        Raises StreamFault, and takes nothing, when the stream has ended, the rate changes or is not in
+        RATES_HZ, or more audio would wait than ROOM_S.
+        """
         with self._lock:
-            if self._reason is not None:
-                raise StreamOver(self._reason)
+            if self._end_reason is not None:
+                raise StreamEnded(self._end_reason)
             if rate_hz != self._rate_hz or not rate_hz:
-                self._take_rate(rate_hz)
+                self._set_rate(rate_hz)
             if not len(samples):
                 return
             if self._count + len(samples) > ROOM_S * rate_hz:
                 raise StreamFault(
                     f"more than {ROOM_S:g} s of audio wait to be listened to", EndReason.OVERRUN
                 )
-            if self._begun_at is None:
-                self._begun_at = self._clock()
+            if self._started_at is None:
+                self._started_at = self._clock()
             self._waiting.append(samples)
             self._count += len(samples)
-            self._last = time.monotonic()
+            self._last_audio_s = self._monotonic()
 
-    def _take_rate(self, rate_hz: int) -> None:
+    def _set_rate(self, rate_hz: int) -> None:
         if self._rate_hz:
             raise StreamFault("the sample rate changed within the stream")
         if rate_hz not in RATES_HZ:
@@ -84,49 +92,51 @@ class Stream:
 
     @property
     def room_s(self) -> float:
-        """Seconds of audio that may be fed now."""
+        """Seconds of audio that may be pushed now."""
         return ROOM_S - self._count / self._rate_hz if self._rate_hz else ROOM_S
 
     def end(self, reason: EndReason) -> None:
-        """No more audio will come; what has come is still listened to. The first reason counts."""
+        """End the stream from the carrier's side. Audio pushed before is still processed; the first reason
+        counts."""
         with self._lock:
-            if self._reason is not None:
+            if self._end_reason is not None:
                 return
-            self._reason = reason
-        self._rouse()
+            self._end_reason = reason
+        self._wake()
 
-    def on_end(self, call_back: Callable[[EndReason], None]) -> None:
-        """Have the carrier told, once, from any thread, when it was not the carrier that ended the stream."""
+    def on_end(self, callback: Callable[[EndReason], None]) -> None:
+        """Call `callback` once, from any thread, when the service ends the stream; at once if it has. It is
+        not called when the carrier ends the stream itself."""
         with self._lock:
-            if not self._by_service:
-                if self._reason is None:
-                    self._call_backs.append(call_back)
+            if not self._ended_by_service:
+                if self._end_reason is None:
+                    self._callbacks.append(callback)
                 return
-            reason = self._reason
+            reason = self._end_reason
         assert reason is not None
-        call_back(reason)
+        callback(reason)
 
     def wait_drained(self, timeout_s: float) -> bool:
-        """Wait until all that was fed has been listened to and what came of it is stored; after `end`, until
-        the end is stored as well. False when that took too long."""
+        """Wait until all audio is processed and its results are stored; after `end`, until the end is stored
+        as well. False after `timeout_s` seconds."""
         with self._drained:
-            self._rouse()
+            self._wake()
             return self._drained.wait_for(self._is_drained, timeout_s)
 
     async def drained(self) -> None:
-        """`wait_drained` for an event loop, however long it takes; holds no thread."""
+        """Wait like `wait_drained`, without a time limit and without blocking a thread."""
         loop = asyncio.get_running_loop()
         while True:
             with self._lock:
                 if self._is_drained():
                     return
-                told = loop.create_future()
-                self._waiters.append((loop, told))
-            self._rouse()
-            await told
+                waiter = loop.create_future()
+                self._waiters.append((loop, waiter))
+            self._wake()
+            await waiter
 
     def _is_drained(self) -> bool:
-        return self._over or (self._reason is None and not self._waiting and not self._in_work)
+        return self._closed or (self._end_reason is None and not self._waiting and not self._in_work)
 
     # --- the listener's side
 
@@ -136,30 +146,31 @@ class Stream:
 
     @property
     def waiting_s(self) -> float:
+        """Seconds of audio that wait to be processed."""
         return self._count / self._rate_hz if self._rate_hz else 0.0
 
     @property
-    def reason(self) -> EndReason | None:
-        """Why it ended, None while it goes on."""
-        return self._reason
+    def end_reason(self) -> EndReason | None:
+        """Why the stream ended, None while it goes on."""
+        return self._end_reason
 
     @property
-    def begun_at(self) -> datetime | None:
+    def started_at(self) -> datetime | None:
         """When the first audio came."""
-        return self._begun_at
+        return self._started_at
 
     @property
     def silent_s(self) -> float:
-        """Since the last audio, or since the stream was opened."""
-        return time.monotonic() - self._last
+        """Seconds since the last audio, or since the stream was opened."""
+        return self._monotonic() - self._last_audio_s
 
     @property
     def age_s(self) -> float:
-        """Since the stream was opened."""
-        return time.monotonic() - self._opened
+        """Seconds since the stream was opened."""
+        return self._monotonic() - self._opened_s
 
     def take(self) -> Samples:
-        """All that waits."""
+        """Take all audio that waits; int16, [n]."""
         with self._lock:
             if not self._waiting:
                 return np.empty(0, np.int16)
@@ -167,49 +178,49 @@ class Stream:
             self._in_work = True
         return waiting[0] if len(waiting) == 1 else np.concatenate(waiting)
 
-    def settle(self) -> None:
-        """What was taken is listened to, and all that came of it is stored."""
+    def mark_processed(self) -> None:
+        """Note that the audio taken is processed and all its results are stored."""
         with self._lock:
             if self._in_work:
                 self._in_work = False
-                self._tell_waiters()
+                self._notify_waiters()
 
     def stop(self, reason: EndReason) -> None:
-        """The service ends the stream."""
+        """End the stream from the service's side and inform the carrier."""
         with self._lock:
-            if self._reason is not None:
+            if self._end_reason is not None:
                 return
-            self._reason, self._by_service = reason, True
-            told, self._call_backs = self._call_backs, []
-        for call_back in told:
+            self._end_reason, self._ended_by_service = reason, True
+            callbacks, self._callbacks = self._callbacks, []
+        for callback in callbacks:
             try:
-                call_back(reason)
+                callback(reason)
             except Exception:
-                log.exception("session %s: its carrier could not be told of the end", self.session_id)
-        self._rouse()
+                log.exception("session %s: the carrier could not be informed of the end", self.session_id)
+        self._wake()
 
-    def lose(self, reason: EndReason) -> None:
-        """The service ends the stream because of what it could not do. A carrier that has ended it already,
-        and waits until all is stored, finds `lost`."""
-        self.lost = True
+    def fail(self, reason: EndReason) -> None:
+        """End the stream because a result cannot be stored. A carrier that has ended the stream already, and
+        waits until all is stored, finds `results_lost`."""
+        self.results_lost = True
         self.stop(reason)
 
-    def over(self) -> None:
-        """The end is stored: nothing more will happen."""
+    def close(self) -> None:
+        """Note that the end is stored: nothing more will happen."""
         with self._lock:
-            self._over = True
+            self._closed = True
             self._waiting.clear()
             self._count = 0
-            self._tell_waiters()
+            self._notify_waiters()
 
-    def _tell_waiters(self) -> None:
+    def _notify_waiters(self) -> None:
         self._drained.notify_all()
         waiters, self._waiters = self._waiters, []
-        for loop, told in waiters:
-            with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
-                loop.call_soon_threadsafe(_set, told)
+        for loop, waiter in waiters:
+            with contextlib.suppress(RuntimeError):  # the loop is closed: nothing waits there any more
+                loop.call_soon_threadsafe(_set_done, waiter)
 
 
-def _set(told: asyncio.Future[None]) -> None:
-    if not told.done():
-        told.set_result(None)
+def _set_done(waiter: asyncio.Future[None]) -> None:
+    if not waiter.done():
+        waiter.set_result(None)

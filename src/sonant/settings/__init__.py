@@ -1,26 +1,10 @@
-"""All settings in one frozen value, and where they are read from."""
+"""Hold all settings in one frozen value: `fields` declares them, `loading` reads them."""
 
-from sonant.settings.fields import (
-    MIB,
-    S3,
-    Audio,
-    Audit,
-    Enrollment,
-    Events,
-    Fraud,
-    Jobs,
-    Kms,
-    Live,
-    Metrics,
-    Pkcs11,
-    Postgres,
-    Quotas,
-    Rates,
-    Ray,
-    Registration,
-    Settings,
-    Wire,
-)
+from sonant.settings.backends import S3, Kms, Pkcs11, Postgres, Ray
+from sonant.settings.declaration import MIB
+from sonant.settings.fields import Settings
+from sonant.settings.processing import Audio, Enrollment, Fraud, Jobs, Live, Registration
+from sonant.settings.service import Audit, Events, Gateway, Metrics, Quotas, Rates
 
 __all__ = [
     "MIB",
@@ -30,6 +14,7 @@ __all__ = [
     "Enrollment",
     "Events",
     "Fraud",
+    "Gateway",
     "Jobs",
     "Kms",
     "Live",
@@ -41,5 +26,4 @@ __all__ = [
     "Ray",
     "Registration",
     "Settings",
-    "Wire",
 ]

@@ -1,4 +1,4 @@
-"""Where settings come from: defaults < `sonant.toml` < `SONANT_*` environment < flags.
+"""Load settings: defaults < `sonant.toml` < `SONANT_*` environment < flags.
 
 A setting `quotas.speakers_per_domain` is `[quotas] speakers_per_domain = 5` in the file and
 `SONANT_QUOTAS_SPEAKERS_PER_DOMAIN=5` in the environment.
@@ -6,25 +6,46 @@ A setting `quotas.speakers_per_domain` is `[quotas] speakers_per_domain = 5` in 
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import tomllib
-import typing
-from collections.abc import Mapping
-from dataclasses import fields, is_dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from sonant.errors import SetupError
-from sonant.settings import Settings
+from sonant.settings.declaration import accepted, convert
+from sonant.settings.fields import Settings
+from sonant.settings.listing import (
+    OTHER_VARIABLES,
+    PREFIX,
+    Setting,
+    all_settings,
+    former_variables,
+    groups,
+    name_of,
+    variable_of,
+)
 
-_BACK_ENDS = {
-    "objects": ("local", "s3"),
-    "keys": ("local", "aws-kms", "pkcs11"),
-    "engine": ("local", "ray"),
-}
-_REGION = re.compile(r"[a-z0-9-]{1,64}")
-_TRUE, _FALSE = {"1", "true", "yes", "on"}, {"0", "false", "no", "off"}
+log = logging.getLogger(__name__)
+
+#: Variables that Kubernetes sets in every pod for a Service whose name begins with "sonant", such as
+#: SONANT_API_SERVICE_HOST and SONANT_API_PORT_8180_TCP_ADDR (its documentation, "Discovering services").
+_SERVICE_LINK = re.compile(
+    r"SONANT_(.+_)?(SERVICE_HOST|SERVICE_PORT(_.+)?|PORT_\d+_(TCP|UDP|SCTP)(_PROTO|_PORT|_ADDR)?)"
+)
+_SERVICE_URL = re.compile(r"(tcp|udp|sctp)://.*")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Given:
+    """A value and the source that it comes from."""
+
+    value: Any
+    source: str
+    """Name of the source in messages: the file's path, the variable, the command line."""
 
 
 def load(
@@ -33,115 +54,140 @@ def load(
     environment: Mapping[str, str] = os.environ,
     flags: Mapping[str, Any] | None = None,
 ) -> Settings:
-    """Read all sources. `flags` maps dotted names to values and ignores `None`.
+    """Read all sources. `flags` maps dotted names to values; those that are None are ignored.
 
-    Without `file`, `SONANT_CONFIG` names it, else `sonant.toml` in the current folder is read if there.
-    Raises SetupError that names the source, the setting and what it must be.
+    Without `file`, `SONANT_CONFIG` names it, else `sonant.toml` in the current folder is read if it exists.
+    Raises SetupError that names the setting, its value, its source and what it must be.
     """
-    path = file or (Path(environment["SONANT_CONFIG"]) if environment.get("SONANT_CONFIG") else None)
-    tree: dict[str, Any] = {}
-    if path is None and Path("sonant.toml").is_file():
-        path = Path("sonant.toml")
-    if path is not None:
-        try:
-            tree = tomllib.loads(path.read_text("utf-8"))
-        except FileNotFoundError:
-            raise SetupError(f"settings file {path} does not exist") from None
-        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as fault:
-            raise SetupError(f"settings file {path} cannot be read: {fault}") from None
-    settings: Settings = _build(
-        Settings,
-        tree,
-        environment,
-        {name: value for name, value in (flags or {}).items() if value is not None},
-        prefix="",
-        source=str(path),
-    )
-    for name, known in _BACK_ENDS.items():
-        if getattr(settings, name) not in known:
-            raise SetupError(
-                f"setting {name} is {getattr(settings, name)!r}, must be one of: {', '.join(known)}"
-            )
-    if settings.engine == "ray" and not re.fullmatch(
-        r"auto|[^/:]+:\d{1,5}|\[[^/]+\]:\d{1,5}", settings.ray.address
-    ):
-        raise SetupError(
-            f"setting ray.address is {settings.ray.address!r}, must be host:port of a Ray cluster's head "
-            "node, or auto for the cluster that this host belongs to"
-        )
-    if not (len(settings.account) == 12 and settings.account.isdigit()):
-        raise SetupError(f"setting account is {settings.account!r}, must be 12 digits")
-    for name in settings.served_regions:
-        if not _REGION.fullmatch(name):
-            raise SetupError(
-                f"settings region and regions name {name!r}; a Region's name has 1 to 64 of a-z 0-9 -, "
-                "such as eu-west-2"
-            )
+    given = _from_file(_settings_file(file, environment)) | _from_environment(environment)
+    given |= {
+        name: _Given(value=value, source="command line")
+        for name, value in (flags or {}).items()
+        if value is not None
+    }
+    settings = _build({name: _converted(all_settings()[name], one) for name, one in given.items()})
+    if settings.engine == "ray" and not settings.ray.address:
+        wanted = all_settings()["ray.address"].declared.form
+        raise SetupError(f"setting ray.address is empty, must be {wanted}, because engine is 'ray'")
     return settings
 
 
-def names(kind: type = Settings, prefix: str = "") -> list[tuple[str, Any]]:
-    """Every setting's dotted name with its default, for docs and `sonant doctor`."""
-    found: list[tuple[str, Any]] = []
-    blank = kind()
-    for item in fields(kind):
-        value = getattr(blank, item.name)
-        if is_dataclass(value):
-            found += names(type(value), f"{prefix}{item.name}.")
-        else:
-            found.append((prefix + item.name, value))
+def as_flags(settings: Settings) -> dict[str, Any]:
+    """Turn settings into dotted names and JSON values, which `load(flags=…)` reads back."""
+    found: dict[str, Any] = {}
+    for name in all_settings():
+        table, _, last = name.rpartition(".")
+        value = getattr(getattr(settings, table) if table else settings, last)
+        found[name] = str(value.absolute()) if isinstance(value, Path) else value
     return found
 
 
-def _build(
-    kind: type,
-    tree: Mapping[str, Any],
-    environment: Mapping[str, str],
-    flags: Mapping[str, Any],
-    prefix: str,
-    source: str,
-) -> Any:
-    hints = typing.get_type_hints(kind)
-    known = {item.name for item in fields(kind)}
-    for name in tree:
-        if name not in known:
-            raise SetupError(f"{source}: unknown setting {prefix + name}")
-    values: dict[str, Any] = {}
-    for name in sorted(known):
-        dotted, hint = prefix + name, hints[name]
-        if is_dataclass(hint):
-            part = tree.get(name, {})
-            if not isinstance(part, dict):
-                raise SetupError(f"{source}: [{dotted}] must be a table")
-            values[name] = _build(hint, part, environment, flags, dotted + ".", source)  # type: ignore[arg-type]
-            continue
-        variable = "SONANT_" + dotted.upper().replace(".", "_")
-        if dotted in flags:
-            values[name] = _cast(hint, flags[dotted], f"flag for {dotted}")
-        elif variable in environment:
-            values[name] = _cast(hint, environment[variable], variable)
-        elif name in tree:
-            values[name] = _cast(hint, tree[name], f"{source}: {dotted}")
-    return kind(**values)
+def _settings_file(file: Path | None, environment: Mapping[str, str]) -> Path | None:
+    if file is not None:
+        return file
+    if named := environment.get("SONANT_CONFIG"):
+        return Path(named)
+    usual = Path("sonant.toml")
+    return usual if usual.is_file() else None
 
 
-def _cast(hint: Any, value: Any, where: str) -> Any:
+def _from_file(file: Path | None) -> dict[str, _Given]:
+    if file is None:
+        return {}
     try:
-        if hint is bool:
-            if isinstance(value, bool):
-                return value
-            word = str(value).strip().lower()
-            if word in _TRUE | _FALSE:
-                return word in _TRUE
-            raise ValueError
-        if hint in (int, float):
-            if isinstance(value, bool):
-                raise ValueError
-            number = hint(value)
-            if not number >= 0 or (hint is int and isinstance(value, float) and value != number):
-                raise ValueError
-            return number
-        return hint(value)
-    except (TypeError, ValueError):
-        wanted = {bool: "true or false", int: "a whole number, 0 or more", float: "a number, 0 or more"}
-        raise SetupError(f"{where} is {value!r}, must be {wanted.get(hint, hint.__name__)}") from None
+        tree = tomllib.loads(file.read_text("utf-8"))
+    except FileNotFoundError:
+        raise SetupError(f"settings file {file} does not exist") from None
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as fault:
+        raise SetupError(f"settings file {file} cannot be read: {fault}") from None
+    found: dict[str, _Given] = {}
+    for written, value in _flattened(tree):
+        name = name_of(written)
+        if name in groups():
+            raise SetupError(f"{file}: [{written}] must be a table")
+        if name not in all_settings():
+            raise SetupError(f"{file}: unknown setting {written}{_nearest(written, all_settings())}")
+        if name in found:
+            raise SetupError(f"{file}: {name} is set twice, once by a former name; keep {name}")
+        if name != written:
+            log.warning(
+                "%s: setting %s is now called %s; the former name ends with the next release",
+                file,
+                written,
+                name,
+            )
+        found[name] = _Given(value=value, source=str(file))
+    return found
+
+
+def _flattened(tree: Mapping[str, Any]) -> Iterable[tuple[str, Any]]:
+    """Dotted names and values of a file with tables of one level."""
+    for name, value in tree.items():
+        if isinstance(value, dict) and (value or name_of(name) in groups()):
+            yield from ((f"{name}.{inner}", one) for inner, one in value.items())
+        else:
+            yield name, value
+
+
+def _from_environment(environment: Mapping[str, str]) -> dict[str, _Given]:
+    known = {one.variable: one.name for one in all_settings().values()}
+    former = former_variables()
+    found: dict[str, _Given] = {}
+    for variable, value in environment.items():
+        if (
+            not variable.startswith(PREFIX)
+            or variable in OTHER_VARIABLES
+            or _is_service_link(variable, value)
+        ):
+            continue
+        name = known.get(variable) or former.get(variable)
+        if name is None:
+            candidates = [*known, *OTHER_VARIABLES]
+            raise SetupError(
+                f"unknown environment variable {variable}{_nearest(variable, candidates)}; "
+                f"names that begin with {PREFIX} must be those of settings"
+            )
+        if name in found:
+            raise SetupError(
+                f"{found[name].source} and {variable} set the same setting {name}; keep {variable_of(name)}"
+            )
+        if variable in former:
+            log.warning(
+                "environment variable %s is now called %s; the former name ends with the next release",
+                variable,
+                variable_of(name),
+            )
+        found[name] = _Given(value=value, source=f"environment variable {variable}")
+    return found
+
+
+def _is_service_link(variable: str, value: str) -> bool:
+    if variable.endswith("_PORT") and _SERVICE_URL.fullmatch(value):
+        return True
+    return _SERVICE_LINK.fullmatch(variable) is not None
+
+
+def _converted(setting: Setting, given: _Given) -> Any:
+    try:
+        return convert(given.value, setting.kind, setting.declared)
+    except (TypeError, ValueError, OverflowError):
+        shown = "a secret" if setting.declared.secret else repr(given.value)
+        wanted = accepted(setting.kind, setting.declared)
+        raise SetupError(f"{given.source}: {setting.name} is {shown}, must be {wanted}") from None
+
+
+def _build(values: Mapping[str, Any]) -> Settings:
+    top = {name: value for name, value in values.items() if "." not in name}
+    tables: dict[str, dict[str, Any]] = {}
+    for name, value in values.items():
+        table, dot, last = name.partition(".")
+        if dot:
+            tables.setdefault(table, {})[last] = value
+    return Settings(**top, **{table: groups()[table](**inner) for table, inner in tables.items()})
+
+
+def _nearest(name: str, known: Iterable[str]) -> str:
+    from difflib import get_close_matches
+
+    near = get_close_matches(name, list(known), n=1, cutoff=0.6)
+    return f"; did you mean {near[0]}?" if near else ""

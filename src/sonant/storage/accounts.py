@@ -1,7 +1,7 @@
-"""Accounts of one service, fully apart: each has its own keys and its own buckets.
+"""The accounts of one service in the data folder: each has its own keys and its own buckets.
 
-The first account's lie in the data folder itself, the others' under `accounts/<id>`. Keys are those of all
-Regions, as multi-Region keys of AWS KMS are: one key, with an ARN in each Region.
+Those of the first account are in the data folder itself, those of others under `accounts/<id>`. A key is one
+in all Regions, as multi-Region keys of AWS KMS are, with an ARN in each Region.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from datetime import datetime
 from pathlib import Path
 
 from sonant.storage.keys.local import LocalKeyStore
-from sonant.storage.keys.material import KeyMaterial
+from sonant.storage.keys.material import FileMaterial, KeyMaterial
 
 
 class LocalAccounts:
@@ -28,35 +28,40 @@ class LocalAccounts:
         material: KeyMaterial | None = None,
     ) -> None:
         self._data, self._region, self._first, self._clock = data, region, first, clock
-        self._material = material
+        self._material: KeyMaterial = material or FileMaterial()
         self._keys: dict[tuple[str, str], LocalKeyStore] = {}
         self._lock = threading.Lock()
 
     def keys(self, account_id: str, region: str | None = None) -> LocalKeyStore:
-        """The account's key store in a Region, the service's first if none is named.
+        """Return the account's key store in a Region, by default in the service's first.
 
-        Its folder is made when it is first asked for.
+        Its folder is made with the first key.
         """
-        place = (account_id, region or self._region)
-        found = self._keys.get(place)
+        owner = (account_id, region or self._region)
+        found = self._keys.get(owner)
         if found is None:
             with self._lock:
-                found = self._keys.get(place) or LocalKeyStore(
+                found = self._keys.get(owner) or LocalKeyStore(
                     self._folder(account_id) / "keys",
-                    region=place[1],
+                    region=owner[1],
                     account=account_id,
                     clock=self._clock,
                     material=self._material,
                 )
-                self._keys[place] = found
+                self._keys[owner] = found
         return found
 
+    @property
+    def in_token(self) -> bool:
+        """Whether the material of keys is in a token."""
+        return self._material.in_token
+
     def buckets(self, account_id: str) -> Path:
-        """The folder that holds the account's buckets."""
+        """Return the folder that holds the account's buckets."""
         return self._folder(account_id) / "buckets"
 
     def known(self) -> list[str]:
-        """Accounts that have a folder, the first one first."""
+        """Return the accounts that have a folder, the first one first."""
         others = self._data / "accounts"
         found = sorted(path.name for path in others.iterdir() if path.is_dir()) if others.is_dir() else []
         return [self._first, *found]

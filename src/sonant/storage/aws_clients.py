@@ -1,6 +1,6 @@
-"""Clients of AWS services, or of servers that speak their protocols.
+"""Clients of AWS services and of servers with the same protocols.
 
-botocore is imported when the first client is made: a service that needs none does not pay for it.
+botocore is imported when the first client is made: a service that needs none does not load it.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from functools import cache
 from typing import Any
 
 from sonant.errors import SetupError
+from sonant.settings import S3, Kms
 
 #: Requests that one client may have open at once.
 _CONNECTIONS = 16
@@ -19,27 +20,27 @@ _CONNECTIONS = 16
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClientConfig:
-    """Where a service is and how it is spoken to."""
+    """Address, credentials and time limits of a client."""
 
     region: str
     endpoint: str = ""
-    """URL; empty means AWS's own."""
+    """URL; empty for AWS's own."""
     ca_bundle: str = ""
-    """File of certificates that the endpoint's must lead to; empty means those of the system."""
+    """File of trusted certificates; empty for those of the system."""
     access_key_id: str = ""
-    """Empty means what the environment, the profile or the machine's role gives."""
+    """Empty for the credentials of the environment, the profile or the machine's role."""
     secret_access_key: str = field(default="", repr=False)
     path_style: bool = False
     attempts: int = 5
-    """Tries of one request. Pauses between them grow and are random, and a client whose requests keep
-    failing runs out of retries until some succeed (botocore's `standard` mode and its retry quota)."""
+    """Attempts of one request, with growing random pauses. A client whose requests keep failing runs out of
+    retries until some succeed (botocore's `standard` mode and its retry quota)."""
     connect_timeout_s: float = 5.0
     read_timeout_s: float = 30.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Temporary:
-    """Credentials that end."""
+class RoleCredentials:
+    """Temporary credentials of a role."""
 
     access_key_id: str
     secret_access_key: str = field(repr=False)
@@ -47,12 +48,20 @@ class Temporary:
     expires_at: datetime
 
 
-def make_client(service: str, place: ClientConfig, *, fresh: Callable[[], Temporary] | None = None) -> Any:
-    """A client, safe for several threads; it connects when it is used.
+def check_credentials(group: str, settings: S3 | Kms) -> None:
+    """Raise SetupError for an access key without its secret, or the reverse, in a group of settings."""
+    if bool(settings.access_key_id) != bool(settings.secret_access_key):
+        raise SetupError(f"set both {group}.access_key_id and {group}.secret_access_key, or neither")
 
-    `fresh` gives temporary credentials; it is called at the first request and again 15 minutes before they
-    end, and what it raises comes out of the request.
-    Raises SetupError for an endpoint that is no URL or a certificate file that is not there.
+
+def make_client(
+    service: str, client: ClientConfig, *, credentials: Callable[[], RoleCredentials] | None = None
+) -> Any:
+    """Make a client, safe for several threads. It connects when it is used.
+
+    `credentials` fetches credentials of a role. It is called at the first request and again 15 minutes before
+    they expire; requests raise its exceptions.
+    Raises SetupError for an endpoint that is no URL or a certificate file that does not exist.
     """
     import botocore.session
     from botocore.config import Config
@@ -60,21 +69,21 @@ def make_client(service: str, place: ClientConfig, *, fresh: Callable[[], Tempor
 
     session = botocore.session.Session()
     session.register_component("data_loader", _loader())
-    if fresh is not None:
-        session.register_component("credential_provider", _resolver(fresh))
+    if credentials is not None:
+        session.register_component("credential_provider", _resolver(credentials))
     keys: dict[str, Any] = {}
-    if fresh is None and place.access_key_id:
+    if credentials is None and client.access_key_id:
         keys = {
-            "aws_access_key_id": place.access_key_id,
-            "aws_secret_access_key": place.secret_access_key,
+            "aws_access_key_id": client.access_key_id,
+            "aws_secret_access_key": client.secret_access_key,
         }
     config = Config(
-        connect_timeout=place.connect_timeout_s,
-        read_timeout=place.read_timeout_s,
+        connect_timeout=client.connect_timeout_s,
+        read_timeout=client.read_timeout_s,
         max_pool_connections=_CONNECTIONS,
-        retries={"mode": "standard", "total_max_attempts": max(1, place.attempts)},
-        s3={"addressing_style": "path" if place.path_style else "auto"},
-        # Servers other than AWS's give and check these sums in their own ways, or not at all.
+        retries={"mode": "standard", "total_max_attempts": max(1, client.attempts)},
+        s3={"addressing_style": "path" if client.path_style else "auto"},
+        # Servers other than AWS's return and check these checksums in their own ways, or not at all.
         request_checksum_calculation="when_required",
         response_checksum_validation="when_required",
         user_agent_extra="sonant",
@@ -82,29 +91,29 @@ def make_client(service: str, place: ClientConfig, *, fresh: Callable[[], Tempor
     try:
         return session.create_client(
             service,
-            region_name=place.region,
-            endpoint_url=place.endpoint or None,
-            verify=place.ca_bundle or None,
+            region_name=client.region,
+            endpoint_url=client.endpoint or None,
+            verify=client.ca_bundle or None,
             config=config,
             **keys,
         )
     except (BotoCoreError, ValueError, OSError) as fault:
-        raise SetupError(f"no client for {service} can be made: {fault}") from None
+        raise SetupError(f"the client for {service} cannot be made: {fault}") from None
 
 
 @cache
 def _loader() -> Any:
-    """Reads the services' models, each once a process: that is most of what a client costs."""
+    """Make the loader of service models, which reads each once a process: most of what a client costs."""
     from botocore.loaders import create_loader
 
     return create_loader()
 
 
-def _resolver(fresh: Callable[[], Temporary]) -> Any:
+def _resolver(credentials: Callable[[], RoleCredentials]) -> Any:
     from botocore.credentials import CredentialProvider, CredentialResolver, DeferredRefreshableCredentials
 
     def metadata() -> Mapping[str, str]:
-        found = fresh()
+        found = credentials()
         return {
             "access_key": found.access_key_id,
             "secret_key": found.secret_access_key,
@@ -112,10 +121,10 @@ def _resolver(fresh: Callable[[], Temporary]) -> Any:
             "expiry_time": found.expires_at.isoformat(),
         }
 
-    class Given(CredentialProvider):  # type: ignore[misc]
+    class RoleProvider(CredentialProvider):  # type: ignore[misc]
         METHOD = "sonant-role"
 
         def load(self) -> Any:
             return DeferredRefreshableCredentials(metadata, self.METHOD)
 
-    return CredentialResolver([Given()])
+    return CredentialResolver([RoleProvider()])

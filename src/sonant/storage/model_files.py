@@ -1,10 +1,10 @@
-"""Voice models that users have added: one folder each under the data folder's `models`.
+"""Voice models that users have added, each in a folder under `models` in the data folder.
 
     models/<id>/model.onnx        the network, as it was added
-    models/<id>/manifest.json     what it is, how it is fed, and what its bytes must hash to
-    models/<id>/calibration.json  what its similarities mean; without it the model cannot be used
+    models/<id>/manifest.json     its inputs and outputs, licence, source and checksum
+    models/<id>/calibration.json  its calibration; without it the model cannot be used
 
-A model appears and goes as a whole: it is written beside its place and renamed.
+A model appears and disappears as a whole: its folder is renamed.
 """
 
 from __future__ import annotations
@@ -21,19 +21,20 @@ from pathlib import Path
 from typing import Any
 
 from sonant.errors import SetupError
+from sonant.storage.files import sync_folder
 
-#: Letters, digits and `. _ -`; short enough for the database.
+#: Letters, digits and `. _ -`; at most as long as the database's columns.
 ID_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 MAX_MODEL_BYTES = 1 << 30
 MAX_CALIBRATION_BYTES = 1 << 20
 _MAX_MANIFEST_BYTES = 1 << 16
 _MODEL, _MANIFEST, _CALIBRATION = "model.onnx", "manifest.json", "calibration.json"
-_ADDING = ".adding-"
+_TEMPORARY = ".adding-"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelManifest:
-    """What is known of an added model."""
+    """The facts of an added model."""
 
     model_id: str
     kind: str
@@ -46,16 +47,16 @@ class ModelManifest:
     size_bytes: int
     licence: str
     source: str
-    """Where it was taken from."""
+    """Its origin."""
     added_at: str
     ms_a_second: float
-    """Processor time for a second of speech when it was added."""
+    """Processor time for a second of speech, measured when it was added."""
     shipped_ms_a_second: float
-    """The same of the model that ships with Sonant, at the same time."""
+    """The same of the model that ships with Sonant, measured at the same time."""
 
     @classmethod
     def parse(cls, text: bytes) -> ModelManifest:
-        """Raises ValueError, TypeError or KeyError."""
+        """Parse a manifest. Raises ValueError, TypeError or KeyError."""
         value = json.loads(text)
         found: dict[str, Any] = {}
         for one in fields(cls):
@@ -67,12 +68,13 @@ class ModelManifest:
 
 
 class ModelFiles:
-    """The models of one data folder. The folder is made when the first model is added."""
+    """The models of one data folder. The first model makes the folder."""
 
     def __init__(self, data: Path) -> None:
         self._folder = data / "models"
 
     def ids(self) -> list[str]:
+        """Return the ids of all models, sorted."""
         with contextlib.suppress(FileNotFoundError):
             return sorted(
                 path.name
@@ -82,7 +84,7 @@ class ModelFiles:
         return []
 
     def find(self, model_id: str) -> ModelManifest | None:
-        """Raises SetupError if the manifest is damaged."""
+        """Return a model's manifest, or None. Raises SetupError when it is damaged."""
         path = self._path(model_id, _MANIFEST)
         if not path.is_file():
             return None
@@ -95,7 +97,7 @@ class ModelFiles:
         return manifest
 
     def get(self, model_id: str) -> ModelManifest:
-        """Like `find`; raises SetupError for a model that is not there."""
+        """Return a model's manifest. Raises SetupError when there is no such model."""
         manifest = self.find(model_id)
         if manifest is None:
             raise SetupError(
@@ -105,7 +107,7 @@ class ModelFiles:
         return manifest
 
     def read(self, manifest: ModelManifest) -> bytes:
-        """The network, checked. Raises SetupError if it is not the one that was added."""
+        """Read the network. Raises SetupError when it is not the one that was added."""
         path = self._path(manifest.model_id, _MODEL)
         try:
             content = _read(path, MAX_MODEL_BYTES)
@@ -120,7 +122,7 @@ class ModelFiles:
         return content
 
     def calibration(self, model_id: str) -> str | None:
-        """The calibration's text. Raises SetupError if it cannot be read."""
+        """Read the calibration's text, or return None. Raises SetupError when it cannot be read."""
         path = self._path(model_id, _CALIBRATION)
         try:
             return _read(path, MAX_CALIBRATION_BYTES).decode("utf-8")
@@ -130,22 +132,22 @@ class ModelFiles:
             raise SetupError(f"{path} cannot be read") from None
 
     def add(self, manifest: ModelManifest, content: bytes, calibration: str | None) -> None:
-        """Raises SetupError if there is a model of this id, or it cannot be written."""
+        """Add a model. Raises SetupError when there is one of this id, or it cannot be written."""
         target = self._path(manifest.model_id)
         if target.exists():
-            raise SetupError(f"the voice model {manifest.model_id} is there already")
+            raise SetupError(f"the voice model {manifest.model_id} exists already")
         try:
             self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            adding = Path(tempfile.mkdtemp(prefix=_ADDING, dir=self._folder))
+            temporary = Path(tempfile.mkdtemp(prefix=_TEMPORARY, dir=self._folder))
             try:
-                _write(adding / _MODEL, content)
-                _write(adding / _MANIFEST, json.dumps(asdict(manifest), indent=2).encode())
+                _write(temporary / _MODEL, content)
+                _write(temporary / _MANIFEST, json.dumps(asdict(manifest), indent=2).encode())
                 if calibration is not None:
-                    _write(adding / _CALIBRATION, calibration.encode())
-                adding.rename(target)
+                    _write(temporary / _CALIBRATION, calibration.encode())
+                temporary.rename(target)
             finally:
-                shutil.rmtree(adding, ignore_errors=True)
-            _sync(self._folder)
+                shutil.rmtree(temporary, ignore_errors=True)
+            sync_folder(self._folder)
         except OSError as fault:
             raise SetupError(f"{target} cannot be written: {fault.strerror}") from None
 
@@ -153,21 +155,21 @@ class ModelFiles:
         """Set or replace the calibration of a model. Raises SetupError."""
         self.get(model_id)
         target = self._path(model_id, _CALIBRATION)
-        leaving = target.with_name(f"{_ADDING}{os.getpid()}")
+        temporary = target.with_name(f"{_TEMPORARY}{os.getpid()}")
         try:
-            _write(leaving, text.encode())
-            leaving.rename(target)
-            _sync(target.parent)
+            _write(temporary, text.encode())
+            temporary.rename(target)
+            sync_folder(target.parent)
         except OSError as fault:
             raise SetupError(f"{target} cannot be written: {fault.strerror}") from None
 
     def remove(self, model_id: str) -> None:
-        """Raises SetupError for a model that is not there, or cannot be removed."""
+        """Remove a model. Raises SetupError when there is none, or it cannot be removed."""
         self.get(model_id)
-        leaving = Path(tempfile.mkdtemp(prefix=_ADDING, dir=self._folder))
+        temporary = Path(tempfile.mkdtemp(prefix=_TEMPORARY, dir=self._folder))
         try:
-            self._path(model_id).rename(leaving / model_id)
-            shutil.rmtree(leaving)
+            self._path(model_id).rename(temporary / model_id)
+            shutil.rmtree(temporary)
         except OSError as fault:
             raise SetupError(f"the voice model {model_id} cannot be removed: {fault.strerror}") from None
 
@@ -191,11 +193,3 @@ def _write(path: Path, content: bytes) -> None:
         file.write(content)
         file.flush()
         os.fsync(descriptor)
-
-
-def _sync(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -1,8 +1,8 @@
 """A folder of small secret files that several processes read and change at the same time.
 
-Readers take no lock: files are only ever replaced as a whole. Writers take turns by a lock file. Folder and
-files belong to their owner alone (0700, 0600); anything looser is refused, not repaired, because whoever
-could read the secrets may have done so.
+Readers take no lock: files are only replaced as a whole. Writers exclude each other by a lock file. Folder
+and files are accessible to their owner alone (0700, 0600). Anything looser is refused, not repaired, because
+other users may have read the secrets already.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ from pathlib import Path
 from typing import NamedTuple
 
 from sonant.errors import KeysUnreachable, SetupError
-from sonant.storage.machine import lacks
+from sonant.storage.files import is_out_of_resources, sync_folder
 
 _LOCK = ".lock"
-_LEAVING = ".tmp-"
+_TEMPORARY = ".tmp-"
 _OTHERS = stat.S_IRWXG | stat.S_IRWXO
 
 
 class Stamp(NamedTuple):
-    """Changes whenever a file is replaced (`replace` sees to it that modification times only grow)."""
+    """A version of a file: it differs after every `replace`, which makes modification times only grow."""
 
     mtime_ns: int
     inode: int
@@ -35,138 +35,139 @@ class Stamp(NamedTuple):
 
 
 class PrivateFolder:
-    """Raises SetupError, which says what to do, for every fault of the folder itself."""
+    """Reads, replaces and destroys files. Faults of the folder raise SetupError, which says what to do."""
 
     def __init__(self, path: Path) -> None:
-        """The folder is made by the first writer; until then it is an empty one."""
+        """The folder is made by the first writer; until then it counts as empty."""
         self.path = path.absolute()
         self._prefix = f"{self.path}{os.sep}"
-        self._seen = False
+        self._existed = False
         self.check()
 
     def check(self) -> None:
-        """Refuse a folder that others may enter.
+        """Raise SetupError for a folder that other users may enter.
 
-        Raises KeysUnreachable for one that was there and is gone: a file system may be away, and comes back.
+        Raises KeysUnreachable for one that existed and is gone: its file system may come back.
         """
         try:
             mode = os.stat(self._prefix).st_mode  # noqa: PTH116 - runs at every use of a key
         except FileNotFoundError:
-            if not self._seen:
+            if not self._existed:
                 return
             raise KeysUnreachable(
                 f"folder {self.path} is gone: put it back, from a backup if need be"
             ) from None
         except OSError as fault:
-            raise _typed(fault, f"folder {self.path} cannot be used: {fault.strerror}") from None
+            raise _error(fault, f"folder {self.path} cannot be used: {fault.strerror}") from None
         if mode & _OTHERS:
             raise SetupError(
                 f"folder {self.path} holds secrets and is open to other users "
                 f"(mode {stat.S_IMODE(mode):04o}): run chmod 700 {shlex.quote(str(self.path))}"
             )
-        self._seen = True
+        self._existed = True
 
     def stamp(self, name: str) -> Stamp | None:
-        """The present version of a file, or None when there is no such file."""
+        """Return the present version of a file, or None when there is no such file."""
         try:
             status = os.lstat(self._prefix + name)
         except FileNotFoundError:
             return None
         except OSError as fault:
-            raise _typed(fault, f"file {self._prefix}{name} cannot be used: {fault.strerror}") from None
-        return self._accepted(name, status)
+            raise _error(fault, f"file {self._prefix}{name} cannot be used: {fault.strerror}") from None
+        return self._checked_stamp(name, status)
 
     def read(self, name: str, max_bytes: int) -> tuple[Stamp, bytes] | None:
-        """A file's version and content, or None when there is no such file."""
+        """Return a file's version and content, or None when there is no such file."""
         try:
             # O_NONBLOCK: a named pipe put here must not hang the service.
             descriptor = os.open(self._prefix + name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
         except FileNotFoundError:
             return None
         except OSError as fault:
-            raise _typed(fault, f"file {self._prefix}{name} cannot be read: {fault.strerror}") from None
-        with self._faults("read"), os.fdopen(descriptor, "rb", buffering=0) as file:
-            stamp = self._accepted(name, os.fstat(descriptor))
+            raise _error(fault, f"file {self._prefix}{name} cannot be read: {fault.strerror}") from None
+        with self._errors("read"), os.fdopen(descriptor, "rb", buffering=0) as file:
+            stamp = self._checked_stamp(name, os.fstat(descriptor))
             if stamp.size_bytes > max_bytes:
                 raise SetupError(f"file {self._prefix}{name} is larger than {max_bytes} bytes")
             return stamp, file.read(max_bytes) or b""
 
     def names(self, suffix: str) -> list[str]:
+        """Return the names of the files with a suffix, sorted."""
         self.check()
-        if not self._seen:
+        if not self._existed:
             return []
-        with self._faults("read"):
+        with self._errors("read"):
             return sorted(path.name for path in self.path.iterdir() if path.suffix == suffix)
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
-        """Hold off every other writer, of this and of other processes. Makes the folder, if it never was."""
+        """Keep other writers out, of this and other processes. Makes the folder if it never existed."""
         self.check()
-        if not self._seen:
-            with self._faults("made"):
+        if not self._existed:
+            with self._errors("made"):
                 self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
             self.check()
-        with self._faults("locked"):
+        with self._errors("locked"):
             lock = os.open(self._prefix + _LOCK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
         try:
-            with self._faults("locked"):
+            with self._errors("locked"):
                 fcntl.flock(lock, fcntl.LOCK_EX)
-                # Under the lock nobody is writing: whatever temporary file lies here was left by a crash.
-                for path in self.path.glob(_LEAVING + "*"):
+                # Under the lock nothing is being written: temporary files are those that a crash left.
+                for path in self.path.glob(_TEMPORARY + "*"):
                     self._shred(path)
             yield
         finally:
             os.close(lock)
 
     def replace(self, name: str, content: bytes, *, overwrite: bool = False) -> None:
-        """Write a file as a whole: after a crash there is the old content or the new. Needs the lock.
+        """Write a file as a whole: after a crash it has the old content or the new. Needs the lock.
 
-        `overwrite`: a look at the disk does not find the old content afterwards (see `destroy`).
+        With `overwrite`, the old content is destroyed on the disk (see `destroy`).
         """
         old = self.stamp(name)
-        leaving = self._leaving()
-        with self._faults("written"):
-            descriptor = os.open(leaving, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        temporary = self._temporary_path()
+        with self._errors("written"):
+            descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
             try:
                 with os.fdopen(descriptor, "wb") as file:
                     file.write(content)
                     file.flush()
-                    # Two changes within one tick of the file system's clock must still differ in time:
-                    # readers know a new version by it, and an inode number may come back.
+                    # Two changes within one tick of the file system's clock must differ in time: readers
+                    # detect a new version by it, and inode numbers are used again.
                     mtime_ns = max(time.time_ns(), old.mtime_ns + 1 if old else 0)
                     os.utime(descriptor, ns=(mtime_ns, mtime_ns))
                     os.fsync(descriptor)
-                gone = self._leaving() if overwrite else None
-                if gone is not None:
-                    gone.hardlink_to(self.path / name)
-                leaving.rename(self.path / name)
-                if gone is not None:
-                    self._shred(gone)
+                old_link = self._temporary_path() if overwrite else None
+                if old_link is not None:
+                    old_link.hardlink_to(self.path / name)
+                temporary.rename(self.path / name)
+                if old_link is not None:
+                    self._shred(old_link)
             except BaseException:
                 with contextlib.suppress(OSError):
-                    leaving.unlink()
+                    temporary.unlink()
                 raise
-            self._sync()
+            sync_folder(self.path)
 
     def rename(self, old: str, new: str) -> None:
-        """Give a file its final name; nothing happens if there is none. Needs the lock."""
-        with self._faults("written"), contextlib.suppress(FileNotFoundError):
+        """Rename a file. Nothing happens when there is none. Needs the lock."""
+        with self._errors("written"), contextlib.suppress(FileNotFoundError):
             (self.path / old).rename(self.path / new)
-            self._sync()
+            sync_folder(self.path)
 
     def destroy(self, name: str) -> None:
-        """Overwrite and remove a file, so that a look at the disk does not find it. Needs the lock.
+        """Overwrite and remove a file, so that its content is not on the disk any more. Needs the lock.
 
-        Copies that the file system, the disk or a backup keeps of their own accord are out of reach.
+        Copies that the file system, the disk or backups keep are out of reach.
         """
-        leaving = self._leaving()
-        with self._faults("destroyed"):
-            (self.path / name).rename(leaving)
-            self._shred(leaving)
-            self._sync()
+        temporary = self._temporary_path()
+        with self._errors("destroyed"):
+            (self.path / name).rename(temporary)
+            self._shred(temporary)
+            sync_folder(self.path)
 
-    def _leaving(self) -> Path:
-        return self.path / (_LEAVING + secrets.token_hex(8))
+    def _temporary_path(self) -> Path:
+        return self.path / (_TEMPORARY + secrets.token_hex(8))
 
     def _shred(self, path: Path) -> None:
         descriptor = os.open(path, os.O_WRONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
@@ -177,14 +178,7 @@ class PrivateFolder:
             os.close(descriptor)
         path.unlink()
 
-    def _sync(self) -> None:
-        descriptor = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-
-    def _accepted(self, name: str, status: os.stat_result) -> Stamp:
+    def _checked_stamp(self, name: str, status: os.stat_result) -> Stamp:
         if not stat.S_ISREG(status.st_mode):
             raise SetupError(f"file {self._prefix}{name} is not a regular file: put the file itself there")
         if status.st_mode & _OTHERS:
@@ -196,13 +190,13 @@ class PrivateFolder:
         return Stamp(status.st_mtime_ns, status.st_ino, status.st_size)
 
     @contextlib.contextmanager
-    def _faults(self, done: str) -> Iterator[None]:
+    def _errors(self, action: str) -> Iterator[None]:
         try:
             yield
         except OSError as fault:
-            raise _typed(fault, f"folder {self.path} cannot be {done}: {fault.strerror}") from None
+            raise _error(fault, f"folder {self.path} cannot be {action}: {fault.strerror}") from None
 
 
-def _typed(fault: OSError, what: str) -> SetupError | KeysUnreachable:
-    """A fault of the folder is the operator's; one of a process without files left is over at some time."""
-    return KeysUnreachable(what) if lacks(fault) else SetupError(what)
+def _error(fault: OSError, message: str) -> SetupError | KeysUnreachable:
+    """Return KeysUnreachable when the process lacks files or memory, else SetupError for the operator."""
+    return KeysUnreachable(message) if is_out_of_resources(fault) else SetupError(message)

@@ -1,30 +1,26 @@
-"""Recordings to the speech that a voiceprint is made from."""
+"""Collect the speech for a voiceprint from recordings."""
 
 from __future__ import annotations
 
-import io
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
-import soundfile
 from numpy.typing import NDArray
 
 from sonant.errors import AudioError, NotEnoughSpeech
 from sonant.voice.audio.recording import RATE_HZ, Recording
-from sonant.voice.gathering import SpeechGatherer
+from sonant.voice.collector import SpeechCollector
 from sonant.voice.models import Models
-from sonant.voice.quality import Quality, clipping_share, highpass_300hz, snr_db
-
-_INT16 = 32768
+from sonant.voice.quality import Quality, measure
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RecordingSource:
-    """A recording to be read."""
+    """A recording to read."""
 
     name: str
-    """What messages call it."""
+    """Its name in messages."""
     data: bytes
     channel: int
     """The speaker's channel, from 0."""
@@ -42,10 +38,11 @@ class Speech:
 
     @property
     def net_speech_s(self) -> float:
+        """The length of the speech in seconds."""
         return len(self.samples) / RATE_HZ
 
 
-def gather_speech(
+def collect_speech(
     recordings: Iterable[RecordingSource],
     *,
     need_s: float,
@@ -55,66 +52,58 @@ def gather_speech(
 ) -> Speech:
     """Collect the first `need_s` seconds of speech from the recordings, in their order.
 
-    Reads lazily: the next recording is asked for, and the next few seconds are decoded, only while speech is
+    Reads lazily: the next recording is requested, and the next few seconds are decoded, only while speech is
     missing. The result does not depend on how recordings are cut into blocks. Raises NotEnoughSpeech when
-    all recordings are used up, AudioError (its message begins with the recording's name) when one is faulty.
+    all recordings together hold too little, AudioError (its message begins with the recording's name) when
+    one is faulty.
+    """
+    streams = (_blocks(source, strict=strict, max_duration_s=max_duration_s) for source in recordings)
+    return collect_from_blocks(streams, need_s=need_s, at_least_s=need_s, models=models)
+
+
+def collect_from_blocks(
+    streams: Iterable[Iterable[NDArray[np.float32]]], *, need_s: float, at_least_s: float, models: Models
+) -> Speech:
+    """Collect the first `need_s` seconds of speech from streams of blocks at 8 kHz, in their order.
+
+    Reads as lazily as `collect_speech`. Raises NotEnoughSpeech when all streams together hold less than
+    `at_least_s`.
     """
     need, have = round(need_s * RATE_HZ), 0
-    found: list[SpeechGatherer] = []
-    for source in recordings:
-        gatherer = SpeechGatherer(models, need - have)
-        found.append(gatherer)
-        try:
-            recording = Recording.open(
-                source.data, channel=source.channel, strict=strict, max_duration_s=max_duration_s
-            )
-            _collect(recording, gatherer)
-        except AudioError as fault:
-            raise type(fault)(f"{source.name}: {fault}") from fault
-        have += gatherer.count
+    found: list[SpeechCollector] = []
+    for blocks in streams:
+        collector = SpeechCollector(models, need - have)
+        found.append(collector)
+        _collect(blocks, collector)
+        have += collector.count
         if have >= need:
             break
-    if have < need:
-        raise NotEnoughSpeech(have / RATE_HZ, need_s)
-    samples = np.concatenate([gatherer.samples for gatherer in found])
-    quality = Quality(
-        net_speech_s=len(samples) / RATE_HZ,
-        duration_s=sum(gatherer.heard for gatherer in found) / RATE_HZ,
-        snr_db=snr_db(
-            np.concatenate([gatherer.power for gatherer in found]),
-            np.concatenate([gatherer.probability for gatherer in found]),
-        ),
-        clipping_share=clipping_share(samples),
-        highpass_300hz=highpass_300hz(samples),
+    if have < round(at_least_s * RATE_HZ):
+        raise NotEnoughSpeech(have / RATE_HZ, at_least_s)
+    samples = np.concatenate([collector.samples for collector in found])
+    quality = measure(
+        samples,
+        power=np.concatenate([collector.power for collector in found]),
+        probability=np.concatenate([collector.probability for collector in found]),
+        duration_s=sum(collector.analyzed for collector in found) / RATE_HZ,
     )
     return Speech(samples=samples, quality=quality, recordings_used=len(found))
 
 
-def _collect(recording: Recording, gatherer: SpeechGatherer) -> None:
-    """Decode and listen block by block until there is enough speech or the recording ends."""
-    for block in recording.blocks():
-        gatherer.feed(block)
-        if gatherer.enough:
+def _collect(blocks: Iterable[NDArray[np.float32]], collector: SpeechCollector) -> None:
+    """Analyze block by block until there is enough speech or the stream ends."""
+    for block in blocks:
+        collector.push(block)
+        if collector.enough:
             return
-    gatherer.finish()
+    collector.finish()
 
 
-def encode_audio(samples: NDArray[np.float32]) -> bytes:
-    """Samples at 8 kHz (float32, [n], -1..1) to FLAC, 16 bit, for keeping. Lossless for 16-bit sources."""
-    numbers = np.clip(np.rint(samples * _INT16), -_INT16, _INT16 - 1).astype(np.int16)
-    out = io.BytesIO()
-    soundfile.write(out, numbers, RATE_HZ, format="FLAC", subtype="PCM_16", compression_level=0.0)
-    return out.getvalue()
-
-
-def decode_audio(kept: bytes) -> NDArray[np.float32]:
-    """What `encode_audio` kept; float32, [n], 8 kHz. Raises AudioError if it is not that."""
+def _blocks(source: RecordingSource, *, strict: bool, max_duration_s: float) -> Iterator[NDArray[np.float32]]:
+    """Decode a recording; AudioErrors get its name."""
     try:
-        numbers, rate_hz = soundfile.read(io.BytesIO(kept), dtype="int16")
-    except (soundfile.SoundFileError, RuntimeError) as fault:
-        raise AudioError("kept audio cannot be read") from fault
-    if rate_hz != RATE_HZ or numbers.ndim != 1:
-        raise AudioError(
-            f"kept audio is {rate_hz} Hz with {numbers.ndim} channels, must be {RATE_HZ} Hz mono"
-        )
-    return np.asarray(numbers, np.float32) / np.float32(_INT16)
+        yield from Recording.open(
+            source.data, channel=source.channel, strict=strict, max_duration_s=max_duration_s
+        ).blocks()
+    except AudioError as fault:
+        raise type(fault)(f"{source.name}: {fault}") from fault

@@ -1,4 +1,8 @@
-"""What can be said of a recording beside whose voice it is."""
+"""Measures of recorded speech: how much there is, how clean it is, what line it came over.
+
+A new fact about a voice is one more field of `Quality` with its measure here. Where it is stored, it is a
+column of the same tables as the others (`storage.database.schema.QUALITY_COLUMNS`) with a migration.
+"""
 
 from __future__ import annotations
 
@@ -7,8 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from sonant.voice.models.embedding import mel_power
-from sonant.voice.speech import BEGIN_PROBABILITY, FRAME
+# The rest of the pipeline is imported where it is used: the storage reads `Quality` without any network.
 
 _CLIPPED = 0.98  # the outermost step of mu-law is 0.9803 of full scale, of A-law 0.9844
 _SURELY_NOT_SPEECH = 0.1
@@ -26,32 +29,79 @@ _LOOK_EVERY = 400  # samples: half of the sound is looked at, which moves the sh
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Quality:
-    """Figures of the audio that was looked at (what came after enough speech was found was not)."""
+    """Measures of the audio that a voice sample was made from; None where one was not taken or not stored.
+
+    Audio after enough speech was found is not measured.
+    """
 
     net_speech_s: float
-    duration_s: float
-    snr_db: float
+    """Speech without pauses."""
+    duration_s: float | None = None
+    """Audio that the speech was found in."""
+    snr_db: float | None = None
     """Speech power over noise power in the telephone band, from -10 to 60."""
-    clipping_share: float
+    clipping_share: float | None = None
     """Share of speech samples at full scale, 0..1; above some thousandths the voice is distorted."""
-    highpass_300hz: bool
+    highpass_300hz: bool | None = None
     """Whether the speech came over a line that cuts off below 300 Hz; see `highpass_300hz`."""
 
 
+def comparison_quality(probe: Quality, reference: Quality) -> Quality:
+    """Combine the qualities of two samples into that of their comparison.
+
+    The speech is the probe's, the noise that of the noisier side. The comparison counts as one over lines
+    that cut off below 300 Hz where both do, or the probe's does and the reference's line is not known:
+    strangers over a full band are less alike, so that a score then errs on the safe side.
+    """
+    known = [noise for noise in (probe.snr_db, reference.snr_db) if noise is not None]
+    return Quality(
+        net_speech_s=probe.net_speech_s,
+        snr_db=min(known, default=None),
+        highpass_300hz=bool(probe.highpass_300hz) and reference.highpass_300hz is not False,
+    )
+
+
+def measure(
+    speech: NDArray[np.float32],
+    *,
+    power: NDArray[np.float64],
+    probability: NDArray[np.float32],
+    duration_s: float,
+) -> Quality:
+    """Take every measure of some speech (8 kHz, [n], -1..1, pauses removed).
+
+    `power` and `probability` are those of all frames of the audio that it was found in (see `frame_power` and
+    `speech.SpeechDetector`), which lasts `duration_s`.
+    """
+    from sonant.voice.audio.recording import RATE_HZ
+
+    return Quality(
+        net_speech_s=len(speech) / RATE_HZ,
+        duration_s=duration_s,
+        snr_db=snr_db(power, probability),
+        clipping_share=clipping_share(speech),
+        highpass_300hz=highpass_300hz(speech),
+    )
+
+
 def frame_power(samples: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Mean square of each whole frame of 32 ms; [n // 256]."""
+    """Compute the mean square of each whole frame of 32 ms; [n // 256]."""
+    from sonant.voice.speech import FRAME
+
     whole = samples[: len(samples) // FRAME * FRAME].reshape(-1, FRAME)
     power: NDArray[np.float64] = np.einsum("ij,ij->i", whole, whole, dtype=np.float64) / FRAME
     return power
 
 
 def snr_db(power: NDArray[np.float64], probability: NDArray[np.float32]) -> float:
-    """Signal-to-noise ratio from the power and the speech probability of each frame.
+    """Estimate the signal-to-noise ratio from the power and the speech probability of each frame.
 
     Noise is the median power of the frames that are surely not speech (probability under 0.1; the median
     shrugs off clicks and tones). A recording without such frames has its noise taken from the quietest
     twentieth of all frames. Speech frames hold speech and noise, so noise is subtracted from their mean.
     """
+    from sonant.voice.speech import BEGIN_PROBABILITY
+
     spoken = power[probability >= BEGIN_PROBABILITY]
     if len(spoken) == 0:
         return _SNR_RANGE_DB[0]
@@ -63,16 +113,18 @@ def snr_db(power: NDArray[np.float64], probability: NDArray[np.float32]) -> floa
 
 
 def clipping_share(samples: NDArray[np.float32]) -> float:
-    """Share of samples at full scale, 0..1."""
+    """Compute the share of samples at full scale, 0..1."""
     return float(np.mean(np.abs(samples) >= _CLIPPED)) if len(samples) else 0.0
 
 
 def highpass_300hz(samples: NDArray[np.float32]) -> bool:
-    """Whether speech (8 kHz, [n], pauses removed) came over a line without sound below 300 Hz.
+    """Decide whether speech (8 kHz, [n], pauses removed) came over a line without sound below 300 Hz.
 
-    Classic telephone lines are such (300-3400 Hz), and what they leave of voices is more alike. Told by the
-    share of mel power that lies in the three lowest bands (below 294 Hz). A recording made with a high-pass
-    filter counts as one: to the encoder it is. Nothing but silence does not.
+    Classic telephone lines are such (300-3400 Hz), and voices over them are more alike. The measure is the
+    share of mel power in the three lowest bands (below 294 Hz). A recording made with a high-pass filter
+    counts as one: to the encoder it is. Silence does not.
     """
+    from sonant.voice.models.embedding import mel_power
+
     bands = mel_power(samples, hop=_LOOK_EVERY).sum(axis=0, dtype=np.float64)
     return bool(bands[:_LOW_BANDS].sum() < _LOW_CUT_SHARE * bands.sum())

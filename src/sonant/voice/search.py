@@ -1,8 +1,4 @@
-"""Exact search: which of many voices is most like this one.
-
-Short lists are compared as they are. From `COARSE_FROM` voices on, a coarse product of whole numbers goes
-first (`voice.coarse`), and only voices that could still be the most similar are compared exactly.
-"""
+"""Search many voices exactly for the one most similar to a query."""
 
 from __future__ import annotations
 
@@ -12,10 +8,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from sonant.voice.coarse import Coarse
-
-#: Voices from which on the coarse product pays (measured: bench part `search`).
-COARSE_FROM = 100_000
 #: Products held at once: 16 MiB of float32.
 _PRODUCTS = 1 << 22
 
@@ -30,92 +22,90 @@ class Match:
 
 
 class Gallery:
-    """Voices to be searched: unit vectors of one model, float32, each under a key. Not for several threads.
+    """Holds the voices to search: unit vectors of one model, float32, each under a key. Not thread-safe.
 
     Of voices that are exactly equally similar any may be found.
     """
 
     def __init__(self, keys: Sequence[str] = (), vectors: NDArray[np.float32] | None = None) -> None:
-        """`vectors` is [len(keys), dimensions], kept as it is (not copied) if float32 and contiguous."""
+        """Take `vectors`, [len(keys), dimensions]; not copied if float32 and contiguous.
+
+        Raises ValueError for a repeated key or another number of vectors.
+        """
         self._keys = list(keys)
-        self._places = {key: place for place, key in enumerate(self._keys)}
-        if len(self._places) != len(self._keys):
-            raise ValueError("a key stands twice")
+        self._index = {key: row for row, key in enumerate(self._keys)}
+        if len(self._index) != len(self._keys):
+            raise ValueError("a key is given twice")
         self._rows = np.ascontiguousarray(np.empty((0, 0)) if vectors is None else vectors, np.float32)
         if len(self._rows) != len(self._keys):
             raise ValueError(f"{len(self._keys)} keys, but {len(self._rows)} vectors")
-        self._coarse: Coarse | None = None
 
     def __len__(self) -> int:
         return len(self._keys)
 
     def __contains__(self, key: object) -> bool:
-        return key in self._places
+        return key in self._index
 
     @property
     def keys(self) -> Sequence[str]:
+        """All keys, in no particular order."""
         return tuple(self._keys)
 
+    @property
+    def vectors(self) -> NDArray[np.float32]:
+        """The memory behind the vectors, [capacity, dimensions]; rows past the last voice are unused."""
+        return self._rows
+
     def add(self, key: str, vector: NDArray[np.float32]) -> None:
-        """Raises ValueError for a key that is there already."""
-        if key in self._places:
-            raise ValueError("a key stands twice")
+        """Add a voice. Raises ValueError for a key that is there already."""
+        if key in self._index:
+            raise ValueError("a key is given twice")
         count = len(self._keys)
-        if count == len(self._rows):  # full: twice the room, so that adding n voices copies O(n)
-            room = np.empty((max(16, 2 * count), len(vector)), np.float32)
-            room[:count] = self._rows[:count].reshape(count, -1) if count else room[:0]
-            self._rows = room
+        if count == len(self._rows):  # full: double the capacity, so that adding n voices copies O(n)
+            grown = np.empty((max(16, 2 * count), len(vector)), np.float32)
+            grown[:count] = self._rows[:count].reshape(count, -1) if count else grown[:0]
+            self._rows = grown
         self._rows[count] = vector
-        self._places[key] = count
+        self._index[key] = count
         self._keys.append(key)
-        if self._coarse is not None:
-            self._coarse.put(count, self._rows[count])
 
     def remove(self, key: str) -> None:
-        """The last voice takes the place of the one that goes. Raises KeyError."""
-        place, last = self._places.pop(key), len(self._keys) - 1
+        """Remove a voice; the last one takes its row. Raises KeyError."""
+        row, last = self._index.pop(key), len(self._keys) - 1
         moved = self._keys.pop()
-        if place != last:
-            self._keys[place], self._places[moved] = moved, place
-            self._rows[place] = self._rows[last]
-        self._rows[last] = 0  # nothing of who is gone stays in memory
-        if self._coarse is not None:
-            if place != last:
-                self._coarse.put(place, self._rows[place])
-            self._coarse.clear(last)
+        if row != last:
+            self._keys[row], self._index[moved] = moved, row
+            self._rows[row] = self._rows[last]
+        self._rows[last] = 0  # a removed voice must not remain in memory
 
     def best(self, queries: Sequence[NDArray[np.float32]] | NDArray[np.float32]) -> list[Match | None]:
-        """The most similar voice for each query (unit vectors); None where there are no voices.
+        """Find the most similar voice for each query (unit vectors); None in an empty gallery.
 
-        The similarity of a pair does not depend on what else is searched.
+        The similarity of a pair does not depend on the other queries.
         """
         if not self._keys or not len(queries):
             return [None] * len(queries)
-        asked = np.ascontiguousarray(queries, np.float32)
+        vectors = np.ascontiguousarray(queries, np.float32)
         rows = self._rows[: len(self._keys)]
-        if len(rows) < COARSE_FROM:
-            if len(asked) == 1:  # the usual case with the usual list: ten microseconds, so none is given away
-                return [self._match(rows, int(rows.dot(asked[0]).argmax()), asked[0])]
-            places = _nearest(rows, asked)
-        else:
-            if self._coarse is None:
-                self._coarse = Coarse(rows)
-            places = self._coarse.nearest(rows, asked)
-        return [self._match(rows, place, query) for place, query in zip(places, asked, strict=True)]
+        if len(vectors) == 1:  # one call against a usual list takes ten microseconds: keep it direct
+            return [self._match(rows, int(rows.dot(vectors[0]).argmax()), vectors[0])]
+        nearest = _nearest(rows, vectors)
+        return [self._match(rows, row, query) for row, query in zip(nearest, vectors, strict=True)]
 
-    def _match(self, rows: NDArray[np.float32], place: int, query: NDArray[np.float32]) -> Match:
-        """One way to the similarity, whatever way the place was found."""
-        return Match(key=self._keys[place], similarity=float(rows[place].dot(query)))
+    def _match(self, rows: NDArray[np.float32], row: int, query: NDArray[np.float32]) -> Match:
+        """Compute the similarity always in the same way, however the row was found."""
+        return Match(key=self._keys[row], similarity=float(rows[row].dot(query)))
 
 
 def _nearest(rows: NDArray[np.float32], queries: NDArray[np.float32]) -> list[int]:
+    """Find the row of the greatest product for each query, in blocks of rows."""
     step = max(1, _PRODUCTS // len(queries))
-    places = np.zeros(len(queries), np.intp)
+    nearest = np.zeros(len(queries), np.intp)
     best = np.full(len(queries), -np.inf, np.float32)
     for first in range(0, len(rows), step):
         products = queries @ rows[first : first + step].T
         found = products.argmax(axis=1)
         values = products[np.arange(len(queries)), found]
         better = values > best
-        places[better], best[better] = found[better] + first, values[better]
-    return [int(place) for place in places]
+        nearest[better], best[better] = found[better] + first, values[better]
+    return [int(row) for row in nearest]

@@ -1,7 +1,7 @@
-"""Does a second person speak on the channel? Pieces of speech are split in two groups; two people's groups
-lie further apart than one person's.
+"""Detect a second speaker on a channel: split pieces of speech in two groups and measure their separation.
 
-Measured with 7 telephone voices, 600 draws of pieces of one and of two people, about 2.4 s each:
+Groups of two people lie further apart than those of one person. Measured with 7 telephone voices, 600 draws
+of pieces of one and of two people, about 2.4 s each:
 
     speech    one person, flagged    two people, found (share of the second)
     14 s      4.3 %                  99 % (33 %)
@@ -11,8 +11,8 @@ Measured with 7 telephone voices, 600 draws of pieces of one and of two people, 
 (The threshold was chosen on these voices.) Calls of them, 40 s of one and the other's answers, all pairs:
 with both on one channel 42 of 42 are found, with one alone none of 42 is flagged.
 
-Below a share of 12 % nothing is found, on purpose: one odd piece is no person. In all of this two people have
-two lines and never talk at once; otherwise they are found less often.
+Below a share of 12 % nothing is reported, on purpose: one odd piece is no person. In all of this two people
+have two lines and never talk at once; otherwise they are found less often.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ from sonant.voice.models import Models
 from sonant.voice.models.embedding import WINDOW_S, embed
 
 PIECE_S = 2.4
-"""Speech in a piece, about: shorter ones tell voices apart worse, longer ones more often hold both."""
+"""Approximate speech in a piece: shorter ones distinguish voices worse, longer ones more often hold both."""
 TURN_GAP_S = 0.3
-"""A piece does not reach over a longer pause: whoever speaks behind it may be another."""
+"""A piece does not span a longer pause: the speaker behind it may be another."""
 MIN_PIECES = 6
 """14.4 s of speech; with less, one person is flagged too often."""
 COMPARABLE_PIECES = 4
-"""Of a recording that is compared with another one: 9.6 s of speech."""
-CONTRAST, LEAST_SHARE = 0.20, 0.12
+"""Pieces of a recording needed to compare it with another one: 9.6 s of speech."""
+MIN_SEPARATION, MIN_SHARE = 0.20, 0.12
 """What two groups of pieces need to count as two people; see the figures above."""
 
 Vectors = NDArray[np.float32]
@@ -46,19 +46,22 @@ _ROUNDS = 20
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SecondVoice:
-    """How the speech falls apart in two."""
+    """The result of splitting the speech into two groups."""
 
     possible: bool
-    contrast: float
-    """How much less alike pieces of different groups are than pieces of one: 0..2, one person's is small."""
+    """Whether a second person probably speaks."""
+    separation: float
+    """See `separation`: 0..2, small for one person."""
     share: float
-    """Of the smaller group in all pieces, 0..0.5."""
+    """Share of the smaller group in all pieces, 0..0.5."""
 
 
-def pieces_of(samples: NDArray[np.float32], spans: Iterable[tuple[int, int]]) -> list[NDArray[np.float32]]:
-    """Pieces of 1.6 to 3.6 s of the speech in `spans` (sample numbers, in order) of samples at 8 kHz.
+def split_into_pieces(
+    samples: NDArray[np.float32], spans: Iterable[tuple[int, int]]
+) -> list[NDArray[np.float32]]:
+    """Cut the speech in `spans` (sample numbers, in order) of samples at 8 kHz into pieces of 1.6 to 3.6 s.
 
-    What is said between two pauses is cut evenly; what is too short for a piece is left out.
+    Speech between two pauses is cut evenly; speech too short for a piece is left out.
     """
     turns: list[list[NDArray[np.float32]]] = []
     last = -math.inf
@@ -74,50 +77,50 @@ def pieces_of(samples: NDArray[np.float32], spans: Iterable[tuple[int, int]]) ->
     return pieces
 
 
-def window_vectors(pieces: Sequence[NDArray[np.float32]], models: Models) -> Vectors:
-    """One embedding a piece; [pieces, 256]."""
-    return np.stack([embed(piece, models).vector for piece in pieces]) if pieces else _NONE
+def embed_pieces(pieces: Sequence[NDArray[np.float32]], models: Models) -> Vectors:
+    """Embed each piece; [pieces, 256]."""
+    return np.stack([embed(piece, models).vector for piece in pieces]) if pieces else _NO_VECTORS
 
 
-def second_voice(windows: Vectors) -> SecondVoice | None:
-    """Two-means over the windows' directions. None when there are fewer than MIN_PIECES."""
-    if len(windows) < MIN_PIECES:
+def find_second_voice(vectors: Vectors) -> SecondVoice | None:
+    """Split the pieces' embeddings by two-means on directions. None for fewer than MIN_PIECES."""
+    if len(vectors) < MIN_PIECES:
         return None
-    group = _split(windows)
+    group = _split(vectors)
     share = float(min(group.mean(), 1 - group.mean()))
     if share == 0:
-        return SecondVoice(possible=False, contrast=0.0, share=0.0)
-    contrast = contrast_between(windows[group], windows[~group])
-    possible = contrast > CONTRAST and share >= LEAST_SHARE
-    return SecondVoice(possible=possible, contrast=contrast, share=share)
+        return SecondVoice(possible=False, separation=0.0, share=0.0)
+    measured = separation(vectors[group], vectors[~group])
+    possible = measured > MIN_SEPARATION and share >= MIN_SHARE
+    return SecondVoice(possible=possible, separation=measured, share=share)
 
 
-def contrast_between(one: Vectors, other: Vectors) -> float:
-    """How much less alike pieces of different groups are than pieces of one group, at most 2.
+def separation(one: Vectors, other: Vectors) -> float:
+    """Subtract the mean similarity across two groups from that within them; at most 2.
 
-    Unlike plain similarity it does not depend on how well this voice, on this line, is told apart at all.
-    Of two recordings of one of 7 telephone voices with 10 s of speech none of 1,500 pairs lies above it;
-    of two people's 99.6 %.
+    Unlike plain similarity it does not depend on how well this voice can be recognized on this line at all.
+    Of two recordings of one of 7 telephone voices with 10 s of speech none of 1,500 pairs lies above
+    MIN_SEPARATION; of two people's 99.6 %.
     """
     within = [_mean_of_pairs(group @ group.T) for group in (one, other) if len(group) > 1]
     return float(np.mean(within) - (one @ other.T).mean()) if within else 0.0
 
 
 def _mean_of_pairs(found: Vectors) -> float:
-    """Mean of what lies beside the diagonal of a square of similarities."""
+    """Average a square of similarities without its diagonal."""
     count = len(found)
     return float((found.sum() - np.trace(found)) / (count * (count - 1)))
 
 
-def _split(windows: Vectors) -> NDArray[np.bool_]:
-    """Two groups, begun with the two windows least alike."""
-    found = windows @ windows.T
+def _split(vectors: Vectors) -> NDArray[np.bool_]:
+    """Split into two groups, starting from the two least similar embeddings."""
+    found = vectors @ vectors.T
     one, other = np.unravel_index(np.argmin(found), found.shape)
     group: NDArray[np.bool_] = found[one] >= found[other]
     for _ in range(_ROUNDS):
         if group.all() or not group.any():
             break
-        nearer = windows @ (_unit(windows[group].sum(axis=0)) - _unit(windows[~group].sum(axis=0)))
+        nearer = vectors @ (_unit(vectors[group].sum(axis=0)) - _unit(vectors[~group].sum(axis=0)))
         again = nearer >= 0
         if np.array_equal(again, group):
             break
@@ -129,4 +132,4 @@ def _unit(vector: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.asarray(vector / np.sqrt(np.sum(vector**2)), np.float32)
 
 
-_NONE = np.empty((0, 256), np.float32)
+_NO_VECTORS = np.empty((0, 256), np.float32)

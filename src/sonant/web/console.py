@@ -20,7 +20,7 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
-from sonant.audit.record import Audited
+from sonant.audit.record import AuditedOperation
 from sonant.errors import InternalServer, Throttling, UnrecognizedClient
 from sonant.gateway.models import unmodelled
 from sonant.gateway.recording import Recorder
@@ -57,7 +57,7 @@ _KEY_ID = re.compile(r"[A-Z0-9]{16,128}")
 #: Belongs to no service model; the name is CloudTrail's.
 SIGN_IN = unmodelled("ConsoleLogin")
 AUDITED_SIGN_INS = {
-    SIGN_IN.target: Audited(name=SIGN_IN.name, read_only=False, request=dict, answer=dict),
+    SIGN_IN.target: AuditedOperation(name=SIGN_IN.name, read_only=False, request=dict, response=dict),
 }
 
 

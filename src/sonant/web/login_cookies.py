@@ -55,7 +55,7 @@ class LoginCookies:
         if known is None or not matches or _expired(known, now):
             return None
         content = {"key": access_key_id, "until": (now + LIFETIME).timestamp()}
-        sealed = self.secret.seal_ticket(json.dumps(content).encode())
+        sealed = self.secret.seal_cookie(json.dumps(content).encode())
         return Login(cookie=base64.urlsafe_b64encode(sealed).decode(), credential=known)
 
     def credential_of(self, cookie: str | None) -> Credential | None:
@@ -64,7 +64,7 @@ class LoginCookies:
         if not cookie or len(cookie) > _MAX_COOKIE_CHARS:
             return None
         try:
-            opened = self.secret.open_ticket(base64.b64decode(cookie, altchars=b"-_", validate=True))
+            opened = self.secret.open_cookie(base64.b64decode(cookie, altchars=b"-_", validate=True))
         except (SealBroken, binascii.Error, ValueError):
             return None
         content = json.loads(opened)

@@ -23,6 +23,6 @@ if "CHAOS_CLOCK" in os.environ:
     times.now = _moved
 
 if "CHAOS_LOCK_WAIT_S" in os.environ:
-    from sonant.storage.database import engine
+    from sonant.storage.database import sqlite
 
-    engine.LOCK_WAIT_S = float(os.environ["CHAOS_LOCK_WAIT_S"])
+    sqlite.LOCK_TIMEOUT_S = float(os.environ["CHAOS_LOCK_WAIT_S"])

@@ -17,10 +17,10 @@ class BadEvent(AssertionError):
 
 def check(document: dict[str, Any]) -> None:
     """Raises BadEvent: members, their order, types, words and ids are those of the schema."""
-    from sonant.events.schema import in_form
+    from sonant.events.schema import normalize
 
     faults = [f"{fault.json_path}: {fault.message}" for fault in _validator().iter_errors(document)]
-    if not faults and json.dumps(in_form(document)) != json.dumps(document):
+    if not faults and json.dumps(normalize(document)) != json.dumps(document):
         faults = ["members are missing, or out of their order"]
     if faults:
         raise BadEvent(f"{document.get('detail-type')}: {'; '.join(faults)}\n{json.dumps(document)}")

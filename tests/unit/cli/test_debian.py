@@ -39,22 +39,20 @@ def needed(work: Path) -> dict[str, str]:
     return {name: file.name.split("_")[1] for name, file in found.items()}
 
 
-def test_what_a_package_needs_comes_too(source: DebianSource, work: Path) -> None:
+def test_dependencies_are_downloaded(source: DebianSource, work: Path) -> None:
     assert needed(work) == {"server": "1.0", "library": "2.0", "other": "1.0"}
 
 
-def test_without_asking_only_the_package_itself_comes(source: DebianSource, work: Path) -> None:
+def test_only_the_package_is_downloaded_by_default(source: DebianSource, work: Path) -> None:
     assert list(debian.download(work, {"server"}, lambda _: None)) == ["server"]
 
 
-def test_what_is_installed_does_not_come_again(source: DebianSource, work: Path) -> None:
+def test_installed_dependency_is_not_downloaded(source: DebianSource, work: Path) -> None:
     source.install("other", "1.0")
     assert needed(work) == {"server": "1.0", "library": "2.0"}
 
 
-def test_what_is_installed_in_too_old_a_version_comes_in_the_newer_one(
-    source: DebianSource, work: Path
-) -> None:
+def test_outdated_dependency_is_downloaded(source: DebianSource, work: Path) -> None:
     source.install("library", "1.0")
     assert needed(work) == {"server": "1.0", "library": "2.0", "other": "1.0"}
 
@@ -68,14 +66,14 @@ def test_when_all_is_installed_nothing_is_fetched(source: DebianSource, work: Pa
     assert not any("downloading" in line for line in said)
 
 
-def test_packages_that_exclude_what_is_installed_are_refused(source: DebianSource, work: Path) -> None:
+def test_conflict_with_an_installed_package_is_refused(source: DebianSource, work: Path) -> None:
     source.carry("rival", "1.0", Depends="other", Conflicts="stranger")
     source.install("stranger", "1.0")
     with pytest.raises(SetupError, match=r"do not fit this system \(E: .*remove.*\)\. Do without\."):
         debian.download(work, {"rival"}, lambda _: None, otherwise="Do without.", with_needed=True)
 
 
-def test_a_need_that_no_source_meets_is_told(source: DebianSource, work: Path) -> None:
+def test_missing_dependency_is_reported(source: DebianSource, work: Path) -> None:
     source.carry("lonely", "1.0", Depends="nowhere")
     with pytest.raises(SetupError, match=r"do not fit this system .*Do without\."):
         debian.download(work, {"lonely"}, lambda _: None, otherwise="Do without.", with_needed=True)
@@ -88,7 +86,7 @@ def closures(work: Path, **groups: tuple[str, ...]) -> debian.Closures:
     return debian.download_closures(work, groups, lambda _: None, otherwise="Do without.")
 
 
-def test_a_closure_holds_what_is_needed_whatever_is_installed(source: DebianSource, work: Path) -> None:
+def test_closure_ignores_installed_packages(source: DebianSource, work: Path) -> None:
     source.carry("deeper", "1.0")
     source.carry("client", "1.0", Depends="other, deeper")
     for name in ("server", "other", "deeper"):
@@ -99,7 +97,7 @@ def test_a_closure_holds_what_is_needed_whatever_is_installed(source: DebianSour
     assert not found.missing
 
 
-def test_groups_that_the_sources_lack_are_left_out_with_the_reason(source: DebianSource, work: Path) -> None:
+def test_unavailable_groups_have_a_reason(source: DebianSource, work: Path) -> None:
     source.carry("lonely", "1.0", Depends="nowhere")
     found = closures(work, whole=("stranger",), absent=("stranger", "ghost"), lacking=("lonely",))
     assert found.files.keys() == {"whole"}
@@ -107,7 +105,7 @@ def test_groups_that_the_sources_lack_are_left_out_with_the_reason(source: Debia
     assert "do not give all it needs" in found.missing["lacking"]
 
 
-def test_nothing_that_is_unpacked_runs_as_its_owner(source: DebianSource, work: Path, tmp_path: Path) -> None:
+def test_unpacked_files_are_not_setuid(source: DebianSource, work: Path, tmp_path: Path) -> None:
     source.carry("tool", "1.0", {"usr/bin/tool": "#!/bin/sh"}, mode=0o6755)
     (package,) = closures(work, tool=("tool",)).files["tool"]
     debian.unpack([package], tmp_path / "tree")
@@ -140,7 +138,7 @@ def test_a_tree_without_a_loader_is_named(tmp_path: Path) -> None:
         debian.command(tmp_path, "usr/bin/tool")
 
 
-def test_a_tree_whose_path_cannot_be_listed_is_refused(tmp_path: Path) -> None:
+def test_tree_path_with_a_separator_is_refused(tmp_path: Path) -> None:
     with pytest.raises(SetupError, match="must not hold colons"):
         debian.command(tmp_path / "a:b", "usr/bin/tool")
 
@@ -151,11 +149,11 @@ def test_a_tree_whose_path_cannot_be_listed_is_refused(tmp_path: Path) -> None:
         ("echo one >&2; echo two >&2; exit 3", "one; two"),
         ("echo 'Err: no'; echo 'E: not found at http://ann:secret@h/' >&2; echo more >&2; exit 1",
          "E: not found at http://h/"),
-        ("exit 3", "ended with 3, without a word"),
-        ("kill -KILL $$", "killed by SIGKILL, without a word"),
+        ("exit 3", "ended with 3, without a message"),
+        ("kill -KILL $$", "killed by SIGKILL, without a message"),
     ],
 )  # fmt: skip
-def test_a_failed_program_is_told_in_its_own_words(tmp_path: Path, script: str, reason: str) -> None:
+def test_failure_quotes_the_program(tmp_path: Path, script: str, reason: str) -> None:
     assert debian.complaint(debian.run(["sh", "-c", script], tmp_path, 10)) == reason
 
 

@@ -64,9 +64,7 @@ def source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return sources
 
 
-def test_clips_become_recordings_of_one_reader_a_language_and_short_ones_are_left_out(
-    source: Path, tmp_path: Path
-):
+def test_clips_become_one_readers_recordings_a_language(source: Path, tmp_path: Path):
     found = fetch_readers(tmp_path / "cache", progress=lambda _text: None)
 
     assert set(found) == {"klettres-pt_BR", "ktuberling-pt"}

@@ -59,7 +59,7 @@ def test_one_clip_cannot_be_split() -> None:
 
 
 @pytest.mark.parametrize("wanted_s", [5, 35])
-def test_the_customer_speaks_as_long_as_asked(clips: list[Path], wanted_s: float) -> None:
+def test_customer_has_the_wanted_net_speech(clips: list[Path], wanted_s: float) -> None:
     for seed in range(3):
         call = samples_of(call_recording(clips, rng(seed), net_speech_s=wanted_s, channels=1, snr_db=80))
         assert net_speech_s(call[:, 0]) == pytest.approx(wanted_s, rel=0.1)
@@ -93,7 +93,7 @@ def test_customer_and_agent_take_turns_on_their_own_channels(
 
 
 @pytest.mark.parametrize("duration_s", [13.0, 30.0])
-def test_a_call_lasts_exactly_as_long_as_asked(clips: list[Path], duration_s: float) -> None:
+def test_call_has_the_wanted_duration(clips: list[Path], duration_s: float) -> None:
     call = samples_of(
         call_recording(clips, rng(), net_speech_s=8, duration_s=duration_s, channels=1, snr_db=80)
     )
@@ -107,7 +107,7 @@ def test_speech_that_does_not_fit_is_refused(clips: list[Path]) -> None:
 
 
 @pytest.mark.parametrize("snr_db", [10.0, 30.0])
-def test_noise_lies_as_far_below_speech_as_asked(clips: list[Path], snr_db: float) -> None:
+def test_noise_has_the_wanted_distance_from_speech(clips: list[Path], snr_db: float) -> None:
     call = samples_of(call_recording(clips, rng(), net_speech_s=5, snr_db=snr_db))
     noise_dbfs = 20 * np.log10(np.std(call[:, 1]))
     assert noise_dbfs == pytest.approx(-26 - snr_db, abs=0.2)
@@ -129,14 +129,12 @@ def test_a_call_without_speech_is_line_noise(clips: list[Path]) -> None:
     assert 20 * np.log10(np.std(call)) == pytest.approx(-56, abs=0.2)
 
 
-def test_too_little_speech_is_said_with_figures(clips: list[Path]) -> None:
+def test_too_little_speech_error_has_figures(clips: list[Path]) -> None:
     with pytest.raises(SetupError, match=r"hold \d+ s of speech, a call needs 600 s"):
         call_recording(clips[:2], rng(), net_speech_s=600)
 
 
-def test_clips_of_other_rates_and_channels_are_brought_to_the_telephone(
-    clips: list[Path], tmp_path: Path
-) -> None:
+def test_other_rates_and_channels_are_converted(clips: list[Path], tmp_path: Path) -> None:
     samples, _ = soundfile.read(clips[0], dtype="float32")
     high = np.repeat(samples, 6)  # 48 kHz
     soundfile.write(tmp_path / "stereo.flac", np.stack([high, np.zeros_like(high)], axis=1), 48000)
@@ -162,7 +160,7 @@ def test_enrollment_and_fresh_calls_of_the_fixture_differ_and_repeat(make_call, 
     assert make_call(voice, 3) == make_call(voice, 3)
 
 
-def test_the_manifest_is_voice_ids() -> None:
+def test_manifest_has_voice_ids_form() -> None:
     entries = [
         ManifestEntry(
             request_id="r-1", speaker_id="ann", audio=[("s3://calls/a.wav", 0), ("s3://calls/b.wav", 1)]

@@ -91,7 +91,7 @@ def sources(tmp_path: Path) -> Path:
 # --- the real voices ----------------------------------------------------------------------------------
 
 
-def test_every_real_clip_is_8_khz_mono_speech_length_and_belongs_to_one_voice(
+def test_real_clips_are_8_khz_mono_and_distinct(
     voices: dict[str, list[Path]],
 ) -> None:
     assert len(voices) >= 3
@@ -111,7 +111,7 @@ def test_every_real_clip_is_8_khz_mono_speech_length_and_belongs_to_one_voice(
         assert (clips[0].parent / "copyright").stat().st_size > 0
 
 
-def test_a_second_call_runs_no_tool_and_says_nothing(
+def test_second_call_runs_no_tool(
     voices: dict[str, list[Path]], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
@@ -143,7 +143,7 @@ def test_only_distinct_speech_clips_are_kept_and_gsm_becomes_wav(
 
 
 @needs_apt
-def test_a_source_without_a_valid_signature_is_not_used(
+def test_unsigned_source_is_not_used(
     sources: Path, use_source: Callable[[str], None], tmp_path: Path
 ) -> None:
     use_source(f"deb copy:{sources} ./")  # the source of the test before, but nobody vouches for it
@@ -185,7 +185,7 @@ def test_two_processes_at_once_fetch_once(
 
 
 @needs_apt
-def test_a_cache_that_lost_a_clip_is_mended(
+def test_cache_without_a_clip_is_repaired(
     sources: Path, use_source: Callable[[str], None], tmp_path: Path
 ) -> None:
     use_source(f"deb [trusted=yes] copy:{sources} ./")
@@ -196,7 +196,7 @@ def test_a_cache_that_lost_a_clip_is_mended(
 
 
 @needs_apt
-def test_voices_absent_from_poor_sources_are_looked_for_again_when_the_sources_are_better(
+def test_absent_voices_are_looked_for_again(
     sources: Path, use_source: Callable[[str], None], tmp_path: Path
 ) -> None:
     use_source(f"deb [trusted=yes] copy:{sources} ./")
@@ -210,7 +210,7 @@ def test_voices_absent_from_poor_sources_are_looked_for_again_when_the_sources_a
 
 
 @needs_apt
-def test_without_network_the_error_says_so_and_how_to_go_on(
+def test_missing_network_error_names_an_alternative(
     use_source: Callable[[str], None], tmp_path: Path
 ) -> None:
     use_source("deb http://ann:secret@127.0.0.1:9/debian stable main")
@@ -219,18 +219,14 @@ def test_without_network_the_error_says_so_and_how_to_go_on(
     assert "secret" not in str(fault.value)
 
 
-def test_without_apt_the_error_says_so_and_how_to_go_on(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_missing_apt_error_names_an_alternative(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(SetupError, match=r"no apt-get and no apt-cache and no dpkg-deb.*--audio DIR"):
         fetch_voices(tmp_path / "cache", progress=lambda _: None)
 
 
 @pytest.mark.parametrize("stamp", ["", "[1, 2]", '{"english": 3}', json.dumps({"english": ["gone.wav"]})])
-def test_a_stamp_that_is_not_true_is_not_believed(
-    stamp: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_wrong_stamp_is_ignored(stamp: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "voices.json").write_text(stamp)
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(SetupError, match="no apt-get"):
@@ -254,7 +250,7 @@ def own(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_a_folder_gives_recordings_by_speaker_and_passes_over_what_is_not_speech(own: Path) -> None:
+def test_folder_gives_speech_by_speaker(own: Path) -> None:
     (own / "ann/notes.txt").write_text("not audio")
     write(own / "ann/short.wav", burst(1, 0.5))
     write(own / "ann/.hidden.wav", burst(2, 2))

@@ -18,12 +18,12 @@ from starlette.testclient import TestClient
 from waiting import PATIENCE_S, wait_until
 
 from sonant.assembly import installation, supervisor
-from sonant.assembly.supervisor import STATE_FILE, Supervisor, noted_state
+from sonant.assembly.supervisor import STATE_FILE, Supervisor, stored_state
 from sonant.cli import doctor
 from sonant.cpu_affinity import CpuAffinity
 from sonant.errors import SetupError
 from sonant.gateway.health import Health
-from sonant.metrics import Page
+from sonant.metrics import MetricsRegistry
 from sonant.runner_state import GRACE_S, RunnerState
 from sonant.settings import Settings
 from sonant.storage.times import now
@@ -79,7 +79,7 @@ def works(watched: Supervisor) -> bool:
     return watched.state().down_s is None
 
 
-def test_without_files_no_runner_can_start_and_one_does_when_there_are(watched, caplog):
+def test_runner_starts_once_open_files_allow_it(watched, caplog):
     with no_files_left():
         watched.start()
         wait_until("several attempts", lambda: watched.state().restarts >= 3)
@@ -95,7 +95,7 @@ def test_without_files_no_runner_can_start_and_one_does_when_there_are(watched, 
 @pytest.mark.parametrize(
     "fault", [BlockingIOError(11, "Resource temporarily unavailable"), MemoryError("none")]
 )
-def test_whatever_starting_a_process_raises_the_next_attempt_is_made(watched, monkeypatch, fault):
+def test_failed_start_is_tried_again(watched, monkeypatch, fault):
     # EAGAIN and ENOMEM cannot be had for one process alone without taking the whole machine's.
     real, failures = subprocess.Popen, iter([fault] * 2)
 
@@ -130,7 +130,7 @@ def test_a_service_without_a_runner_is_not_ready_after_a_grace(watched, clock):
     assert ready(watched.state) == 503
 
 
-def test_runners_that_end_again_and_again_count_as_none(watched, settings, clock):
+def test_runners_that_keep_ending_count_as_missing(watched, settings, clock):
     (settings.data / "sonant.db").write_bytes(b"not a database" * 1000)
     watched.start()
     wait_until("two have ended", lambda: watched.state().restarts >= 2)
@@ -152,9 +152,9 @@ def state(**other: object) -> RunnerState:
 
 
 @pytest.mark.parametrize(("down_s", "up"), [(None, 1), (42.0, 0)])
-def test_the_metrics_tell_whether_a_runner_works_and_how_often_it_was_replaced(settings, down_s, up):
+def test_metrics_show_runner_state_and_replacements(settings, down_s, up):
     store = installation.open_store(settings)
-    page = Page(store.database, 0.0, lambda: False, lambda: state(down_s=down_s), lambda: 7)
+    page = MetricsRegistry(store.database, 0.0, lambda: False, lambda: state(down_s=down_s), lambda: 7)
     text = page.render().decode()
     found = {
         sample.name: sample.value
@@ -192,38 +192,38 @@ def dead_pid() -> int:
     return done.pid
 
 
-def test_the_doctor_is_told_of_a_runner_that_works(watched, settings):
-    assert doctor._runner(settings) == "no service with a runner of its own runs on this folder"
+def test_doctor_describes_a_working_runner(watched, settings):
+    assert doctor.check_runner(settings) == "no service with a runner of its own runs on this folder"
     watched.start()
-    wait_until("it is noted down", lambda: (noted := noted_state(settings)) and noted.pid)
+    wait_until("it is noted down", lambda: (noted := stored_state(settings)) and noted.pid)
     wait_until("the runner works", lambda: works(watched))
-    assert doctor._runner(settings) == f"process {watched.state().pid}, never started again"
+    assert doctor.check_runner(settings) == f"process {watched.state().pid}, never started again"
     watched.stop()
-    assert doctor._runner(settings) == "no service with a runner of its own runs on this folder"
+    assert doctor.check_runner(settings) == "no service with a runner of its own runs on this folder"
 
 
-def test_the_doctor_fails_when_no_runner_has_worked_for_long(settings):
+def test_doctor_fails_without_a_working_runner(settings):
     note(settings, pid=None, problem="cannot be started: no room", down_since=1_700_000_000.0)
     with pytest.raises(SetupError) as told:
-        doctor._runner(settings)
+        doctor.check_runner(settings)
     assert str(told.value) == (
         "none has been able to do jobs since 2023-11-14T22:13:20Z: cannot be started: no room; "
         "started again 2 times; see the service's log"
     )
 
 
-def test_the_doctor_sees_a_runner_that_ended_when_nothing_could_be_noted(settings, dead_pid):
+def test_doctor_finds_a_runner_that_ended_without_a_note(settings, dead_pid):
     note(settings, pid=dead_pid, changed=now().timestamp() - GRACE_S - 5)
     with pytest.raises(SetupError, match="it ended"):
-        doctor._runner(settings)
+        doctor.check_runner(settings)
 
 
-def test_what_a_service_left_behind_that_was_killed_is_not_believed(settings, dead_pid):
+def test_note_of_a_killed_service_is_ignored(settings, dead_pid):
     note(settings, service=dead_pid, down_since=1_700_000_000.0)
-    assert noted_state(settings) is None
+    assert stored_state(settings) is None
 
 
 @pytest.mark.parametrize("text", ["", "{}", "[]", "null", '{"service": 1}'])
-def test_a_damaged_note_is_no_note(settings, text):
+def test_damaged_note_is_ignored(settings, text):
     (settings.data / STATE_FILE).write_text(text)
-    assert noted_state(settings) is None
+    assert stored_state(settings) is None

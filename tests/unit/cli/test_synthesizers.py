@@ -68,7 +68,7 @@ def test_a_tree_without_its_list_of_packages_is_fetched_anew(
     assert [file.name for file in old.parent.iterdir()] == ["flite"]
 
 
-def test_what_a_synthesizer_complains_of_is_told(tmp_path: Path) -> None:
+def test_error_quotes_the_synthesizers_complaint(tmp_path: Path) -> None:
     loader = tmp_path / "lib/a-linux-gnu/ld-linux.so.2"
     loader.parent.mkdir(parents=True)
     loader.write_text("#!/bin/sh\necho 'libpulse.so.0: cannot open shared object file' >&2\nexit 127\n")
@@ -77,7 +77,7 @@ def test_what_a_synthesizer_complains_of_is_told(tmp_path: Path) -> None:
         speak("flite-diphone", tmp_path, "kal", "Good morning")
 
 
-def test_without_apt_the_way_on_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_apt_error_names_an_alternative(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(SetupError, match=r"this system has no apt-get.* Use Debian or Ubuntu"):
         fetch_synthesizers(tmp_path / "cache", ["espeak-ng"], progress=lambda _: None)

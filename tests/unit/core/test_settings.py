@@ -1,77 +1,254 @@
-"""Settings: where they come from, which wins, and what is said about a bad one."""
+"""Settings: where they come from, which source wins, and what a bad one is answered with."""
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 
 from sonant.errors import SetupError
-from sonant.settings import Settings
-from sonant.settings.loading import load, names
+from sonant.settings import MIB, Gateway, Settings
+from sonant.settings.declaration import accepted, convert
+from sonant.settings.listing import FORMER_NAMES, OTHER_VARIABLES, all_settings, former_variables, groups
+from sonant.settings.loading import as_flags, load
+
+ALL = list(all_settings().values())
+NUMBERS = [one for one in ALL if one.kind in (int, float)]
+
+
+def written(folder: Path, text: str) -> Path:
+    file = folder / "sonant.toml"
+    file.write_text(text)
+    return file
+
+
+# --- sources
 
 
 def test_defaults_are_those_of_an_embedded_service(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     settings = load(environment={})
     assert settings == Settings()
-    assert (settings.wire.host, settings.wire.port) == ("127.0.0.1", 8180)
+    assert (settings.gateway.host, settings.gateway.port) == ("127.0.0.1", 8180)
     assert (settings.region, settings.account, settings.data) == ("us-east-1", "0" * 12, Path("sonant-data"))
     assert settings.embedded
 
 
 def test_flags_win_over_environment_over_file_over_defaults(tmp_path: Path) -> None:
-    file = tmp_path / "sonant.toml"
-    file.write_text('region = "eu-west-2"\n[quotas]\ndomains_per_account = 5\nspeakers_per_domain = 6\n')
-    environment = {"SONANT_QUOTAS_DOMAINS_PER_ACCOUNT": "7", "SONANT_WIRE_PORT": "9000"}
-    settings = load(file=file, environment=environment, flags={"wire.port": 9001, "region": None})
+    file = written(
+        tmp_path, 'region = "eu-west-2"\n[quotas]\ndomains_per_account = 5\nspeakers_per_domain = 6\n'
+    )
+    environment = {"SONANT_QUOTAS_DOMAINS_PER_ACCOUNT": "7", "SONANT_GATEWAY_PORT": "9000"}
+    settings = load(file=file, environment=environment, flags={"gateway.port": 9001, "region": None})
     assert settings.region == "eu-west-2"
     assert settings.quotas.speakers_per_domain == 6
     assert settings.quotas.domains_per_account == 7
-    assert settings.wire.port == 9001
+    assert settings.gateway.port == 9001
 
 
 def test_sonant_toml_of_the_current_folder_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "sonant.toml").write_text("biometric_consent = false\n")
+    written(tmp_path, "biometric_consent = false\n")
     monkeypatch.chdir(tmp_path)
     assert load(environment={}).biometric_consent is False
 
 
-@pytest.mark.parametrize(
-    ("text", "told"),
-    [
-        ("colour = 1", "unknown setting colour"),
-        ("[quotas]\nfoo = 1", "unknown setting quotas.foo"),
-        ("quotas = 3", r"\[quotas\] must be a table"),
-        ("[wire]\nport = true", "wire.port is True, must be a whole number"),
-        ("[wire]\nport = -1", "wire.port is -1"),
-        ("[wire]\nport = 1.5", "wire.port is 1.5"),
-        ("[wire]\nsignature_skew_s = nan", "signature_skew_s is nan"),
-        ('[audio]\nkeep = "maybe"', "must be true or false"),
-        ('account = "12"', "12 digits"),
-        ('engine = "cloud"', "engine is 'cloud', must be one of: local, ray"),
-        ("= 3", "cannot be read"),
-    ],
-)
-def test_a_bad_setting_is_refused_by_name(tmp_path: Path, text: str, told: str) -> None:
-    file = tmp_path / "sonant.toml"
-    file.write_text(text)
-    with pytest.raises(SetupError, match=told):
-        load(file=file, environment={})
-
-
-def test_a_bad_variable_is_refused_by_its_own_name() -> None:
-    with pytest.raises(SetupError, match="SONANT_WIRE_PORT is 'http'"):
-        load(environment={"SONANT_WIRE_PORT": "http"})
-
-
-def test_a_missing_settings_file_is_said_to_be_missing(tmp_path: Path) -> None:
-    with pytest.raises(SetupError, match="does not exist"):
+def test_missing_settings_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(SetupError, match=r"none\.toml does not exist"):
         load(environment={"SONANT_CONFIG": str(tmp_path / "none.toml")})
 
 
-def test_every_setting_can_be_named() -> None:
-    listed = dict(names())
-    assert listed["quotas.speakers_per_domain"] == 100_000
-    assert listed["region"] == "us-east-1"
+def test_flags_of_settings_are_read_back(tmp_path: Path) -> None:
+    settings = Settings(data=tmp_path, database="postgresql://host/name", gateway=Gateway(port=9000))
+    flags = json.loads(json.dumps(as_flags(settings)))
+    assert load(environment={}, flags=flags) == settings
+
+
+# --- bad values
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("colour = 1", "unknown setting colour$"),
+        ("[quotas]\nfoo = 1", "unknown setting quotas.foo$"),
+        ("[quotas]\ndomain_per_account = 1", r"did you mean quotas\.domains_per_account\?$"),
+        ("[colours]", "unknown setting colours$"),
+        ("quotas = 3", r"\[quotas\] must be a table"),
+        ("[region]\nx = 1", "unknown setting region.x"),
+        ("[gateway]\nport = true", "gateway.port is True, must be a whole number from 0 to 65,535$"),
+        ("[gateway]\nport = -1", "gateway.port is -1, must be a whole number from 0 to 65,535$"),
+        ("[gateway]\nport = 65536", "gateway.port is 65536"),
+        ("[gateway]\nport = 1.5", "gateway.port is 1.5"),
+        ("[gateway]\nport = inf", "gateway.port is inf"),
+        ("[gateway]\nport = [1]", r"gateway.port is \[1\]"),
+        (
+            "[gateway]\nsignature_skew_s = nan",
+            "signature_skew_s is nan, must be a number from 1 to 86,400 sec",
+        ),
+        ("[jobs]\npoll_s = 0", "jobs.poll_s is 0, must be a number from 0.01 to 60 seconds$"),
+        ('[audio]\nkeep = "maybe"', "audio.keep is 'maybe', must be true or false$"),
+        ('account = "12"', "account is '12', must be 12 digits$"),
+        ("region = true", "region is True, must be the name of a Region"),
+        ('regions = "eu-west-2, EU"', "regions is 'eu-west-2, EU', must be names of Regions"),
+        ('engine = "cloud"', "engine is 'cloud', must be one of: local, ray$"),
+        ('[events]\nsinks = ["file"]', r"events.sinks is \['file'\], must be text$"),
+        ("[metrics]\ntoken = [1]", "metrics.token is a secret, must be text$"),
+        ("= 3", "cannot be read"),
+    ],
+)
+def test_bad_value_in_file_is_refused_by_name(tmp_path: Path, text: str, message: str) -> None:
+    file = written(tmp_path, text)
+    with pytest.raises(SetupError, match=message) as refused:
+        load(file=file, environment={})
+    assert str(file) in str(refused.value)
+
+
+def test_bad_variable_is_refused_by_name_and_source() -> None:
+    message = (
+        "environment variable SONANT_GATEWAY_PORT: gateway.port is 'http', "
+        "must be a whole number from 0 to 65,535"
+    )
+    with pytest.raises(SetupError, match=f"^{message}$"):
+        load(environment={"SONANT_GATEWAY_PORT": "http"})
+
+
+def test_bad_flag_is_refused_by_name_and_source() -> None:
+    with pytest.raises(SetupError, match=r"^command line: gateway\.port is 70000, must be a whole number"):
+        load(environment={}, flags={"gateway.port": 70_000})
+
+
+def test_ray_engine_without_address_is_refused() -> None:
+    with pytest.raises(SetupError, match=r"ray\.address is empty, must be host:port"):
+        load(environment={"SONANT_ENGINE": "ray"})
+
+
+# --- names
+
+
+@pytest.mark.parametrize(
+    ("variable", "message"),
+    [
+        ("SONANT_GATEWAY_PROT", "; did you mean SONANT_GATEWAY_PORT?"),
+        ("SONANT_PORT", ""),
+        ("SONANT_CONFIGS", "; did you mean SONANT_CONFIG?"),
+        ("SONANT_", ""),
+    ],
+)
+def test_unknown_variable_is_refused_with_nearest_name(variable: str, message: str) -> None:
+    with pytest.raises(SetupError) as refused:
+        load(environment={variable: "1"})
+    assert f"unknown environment variable {variable}{message}" in str(refused.value)
+
+
+def test_other_known_variables_are_ignored() -> None:
+    others = {name: "x" for name in OTHER_VARIABLES if name != "SONANT_CONFIG"}
+    assert load(environment={**others, "PATH": "/bin", "SONANTX": "1"}) == Settings()
+
+
+def test_variables_of_kubernetes_services_are_ignored() -> None:
+    links = {
+        "SONANT_SERVICE_HOST": "10.0.0.1",
+        "SONANT_SERVICE_PORT": "8180",
+        "SONANT_API_SERVICE_PORT_HTTP": "8180",
+        "SONANT_PORT": "tcp://10.0.0.1:8180",
+        "SONANT_GATEWAY_PORT": "tcp://10.0.0.1:8180",
+        "SONANT_PORT_8180_TCP": "tcp://10.0.0.1:8180",
+        "SONANT_API_PORT_8180_TCP_ADDR": "10.0.0.1",
+    }
+    assert load(environment=links) == Settings()
+
+
+def test_former_group_in_file_serves_with_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    settings = load(file=written(tmp_path, "[wire]\nport = 9000\n"), environment={})
+    assert settings.gateway.port == 9000
+    assert "setting wire.port is now called gateway.port" in caplog.text
+
+
+@pytest.mark.parametrize(("variable", "name"), sorted(former_variables().items()))
+def test_former_variable_serves_with_a_warning(
+    variable: str, name: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    setting = all_settings()[name]
+    assert load(environment={variable: str(setting.default)}) == Settings()
+    assert f"{variable} is now called {setting.variable}" in caplog.text
+
+
+def test_former_setting_in_file_serves_with_a_warning(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    settings = load(file=written(tmp_path, "[rates]\nown = 3\n"), environment={})
+    assert settings.rates.sonant_operations == 3.0
+    assert "setting rates.own is now called rates.sonant_operations" in caplog.text
+
+
+def test_both_names_in_one_source_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(SetupError, match="keep SONANT_GATEWAY_PORT"):
+        load(environment={"SONANT_WIRE_PORT": "1", "SONANT_GATEWAY_PORT": "1"})
+    with pytest.raises(SetupError, match=r"gateway\.port is set twice"):
+        load(file=written(tmp_path, "[wire]\nport = 1\n[gateway]\nport = 1\n"), environment={})
+
+
+def test_former_names_are_translated_once() -> None:
+    names = {*all_settings(), *groups()}
+    assert set(FORMER_NAMES.values()) <= names
+    assert not FORMER_NAMES.keys() & names
+    assert not former_variables().keys() & {one.variable for one in ALL}
+
+
+# --- declarations
+
+
+@pytest.mark.parametrize("setting", ALL, ids=lambda one: one.name)
+def test_every_setting_has_a_meaning_and_accepts_its_default(setting) -> None:
+    assert setting.declared.meaning.endswith(".")
+    assert "|" not in setting.declared.meaning, "a cell of the settings page"
+    assert convert(str(setting.default), setting.kind, setting.declared) == setting.default
+    assert convert(setting.default, setting.kind, setting.declared) == setting.default
+
+
+@pytest.mark.parametrize("setting", NUMBERS, ids=lambda one: one.name)
+def test_every_number_has_a_range_with_both_ends_accepted(setting) -> None:
+    declared = setting.declared
+    assert declared.least is not None and declared.most is not None
+    assert 0 <= declared.least < declared.most
+    for bound, beyond in ((declared.least, -1), (declared.most, 1)):
+        assert convert(bound, setting.kind, declared) == bound
+        with pytest.raises(ValueError):
+            convert(bound + beyond, setting.kind, declared)
+
+
+def test_accepted_values_are_named_with_their_unit() -> None:
+    limit = all_settings()["gateway.max_body_bytes"]
+    assert accepted(limit.kind, limit.declared) == f"a whole number from 1,024 to {64 * MIB:,} bytes"
+
+
+def test_every_setting_is_listed_by_its_dotted_name() -> None:
+    listed = all_settings()
+    assert listed["quotas.speakers_per_domain"].default == 100_000
+    assert listed["region"].variable == "SONANT_REGION"
     assert "quotas" not in listed
+    flat: dict[str, object] = {}
+    for name, value in asdict(Settings()).items():
+        flat |= (
+            {f"{name}.{inner}": one for inner, one in value.items()} if name in groups() else {name: value}
+        )
+    assert flat == {name: one.default for name, one in listed.items()}
+
+
+def test_secrets_are_not_shown() -> None:
+    secrets = [one.name for one in ALL if one.declared.secret]
+    assert "database" in secrets and "live.asterisk_password" in secrets
+    suspects = [one.name for one in ALL if one.name.rpartition(".")[2] in ("pin", "token", "password")]
+    assert set(suspects) - set(secrets) == {"pkcs11.token"}, "the label of a token, no secret"
+    assert "hidden" not in repr(load(environment={"SONANT_METRICS_TOKEN": "hidden"}))
+
+
+def test_import_of_settings_is_cheap() -> None:
+    asks = (
+        "import sys, sonant.settings; print({'numpy', 'sqlalchemy', 'starlette', 'tomllib'} & {*sys.modules})"
+    )
+    assert subprocess.check_output([sys.executable, "-c", asks], text=True).strip() == "set()"

@@ -1,4 +1,4 @@
-"""Intervals come from resampling speakers, not comparisons."""
+"""Intervals by resampling speakers."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def equal_error_rates(comparisons: Comparisons):
     }
 
 
-def test_the_interval_holds_the_figure():
+def test_interval_contains_the_figure():
     comparisons = everybody_with_everybody(np.zeros(8), 40, seed=1)
     eer = float(metrics.equal_error_rate(metrics.det(comparisons.genuine, comparisons.impostor)))
 
@@ -42,7 +42,7 @@ def test_the_interval_holds_the_figure():
     assert found.high - found.low < 0.03
 
 
-def test_one_speaker_who_is_hard_to_tell_widens_the_interval():
+def test_one_easily_confused_speaker_widens_the_interval():
     alike = everybody_with_everybody(np.zeros(8), 40, seed=1)
     one_bad = everybody_with_everybody(np.array([0, 0, 0, 0, 0, 0, 0, -3.0]), 40, seed=1)
 
@@ -52,7 +52,7 @@ def test_one_speaker_who_is_hard_to_tell_widens_the_interval():
     assert uneven.high - uneven.low > 2 * (even.high - even.low)
 
 
-def test_a_mean_over_speakers_gets_the_interval_that_statistics_promise():
+def test_interval_of_a_mean_equals_the_theoretical_one():
     # Each speaker's genuine comparisons all fail or all pass: the FNMR is a share of speakers, so its
     # standard deviation over draws is sqrt(p (1 - p) / speakers), however many comparisons there are.
     offsets = np.where(np.arange(40) % 4 == 0, -100.0, 100.0)
@@ -81,7 +81,7 @@ def test_two_speakers_have_no_interval():
     assert bootstrap.intervals(comparisons, equal_error_rates(comparisons), seed=1) == {}
 
 
-def test_draws_in_which_nobody_can_be_mistaken_for_another_are_drawn_again():
+def test_draws_without_impostors_are_repeated():
     # Of three speakers one draw in nine holds a single one, whose impostor comparisons all weigh nothing.
     comparisons = everybody_with_everybody(np.zeros(3), 20, seed=1)
 
@@ -90,7 +90,7 @@ def test_draws_in_which_nobody_can_be_mistaken_for_another_are_drawn_again():
     assert 0 <= found.low <= found.high <= 1
 
 
-def test_the_minimum_of_cllr_has_an_interval_around_it():
+def test_min_cllr_has_an_interval():
     comparisons = everybody_with_everybody(np.zeros(8), 30, seed=1)
     best = metrics.min_cllr(metrics.pool_adjacent_violators(comparisons.genuine, comparisons.impostor))
 

@@ -1,4 +1,4 @@
-"""Simulated lines do to spectra and levels what they say, and the same every time."""
+"""Simulated lines: their effect on spectra and levels, and repeatability."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def gain_db(channel: str, hz: float) -> float:
         (-32768, 0x00, 0x2A),
     ],
 )
-def test_g711_sends_the_codes_of_the_standard(value, mu, a):
+def test_g711_codes_equal_the_standard(value, mu, a):
     sample = np.array([value / 32768], np.float32)
 
     assert codecs.mu_law_codes(sample)[0] == mu
@@ -77,7 +77,7 @@ def test_g711_agrees_with_libsndfile_for_every_sample_value(code, subtype, diffe
 
 
 @pytest.mark.parametrize(("code", "subtype"), [("mu_law", "ULAW"), ("a_law", "ALAW")])
-def test_what_g711_gives_is_what_the_service_would_read_from_such_a_recording(code, subtype):
+def test_g711_output_equals_a_decoded_recording(code, subtype):
     file = io.BytesIO()
     soundfile.write(file, getattr(codecs, code)(EVERY_INT16), 8000, format="WAV", subtype=subtype)
     source = open_wav(file.getvalue(), strict=False)
@@ -86,7 +86,7 @@ def test_what_g711_gives_is_what_the_service_would_read_from_such_a_recording(co
 
 
 @given(st.floats(-1, 1, width=32), st.sampled_from([codecs.mu_law, codecs.a_law]))
-def test_companding_errs_by_a_share_of_the_sample(value, code):
+def test_companding_error_is_relative_to_the_sample(value, code):
     found = float(code(np.array([value], np.float32))[0])
 
     assert abs(found - value) <= max(abs(value) / 16, 8 / 32768) + 2**-15 or abs(value) > 0.98
@@ -100,18 +100,18 @@ def test_companding_errs_by_a_share_of_the_sample(value, code):
     ("channel", "passed_hz", "stopped_hz"),
     [("narrow", (400, 1000, 3300), (100, 200, 3500, 3900)), ("amr-band", (120, 1000, 3600), (3800, 3950))],
 )
-def test_a_band_passes_what_lies_in_it_and_stops_the_rest(channel, passed_hz, stopped_hz):
+def test_band_passes_its_frequencies_and_stops_others(channel, passed_hz, stopped_hz):
     for hz in passed_hz:
         assert gain_db(channel, hz) == pytest.approx(0, abs=0.1)
     for hz in stopped_hz:
         assert gain_db(channel, hz) < -50
 
 
-def test_the_edge_of_a_band_lies_at_half_amplitude():
+def test_band_edge_has_half_amplitude():
     assert gain_db("narrow", 3400) == pytest.approx(-6, abs=0.3)
 
 
-def test_gsm_keeps_a_tone_of_speech_within_a_few_decibels_and_changes_every_sample_block():
+def test_gsm_keeps_the_level_and_changes_the_samples():
     assert gain_db("gsm", 500) == pytest.approx(0, abs=2)
     before = noise(1.0)
     assert not np.array_equal(parse("gsm").apply(before, seed=[1]), before)
@@ -123,7 +123,7 @@ def test_gsm_keeps_the_length_of_any_piece(length):
 
 
 @pytest.mark.parametrize("share", [0.01, 0.05, 0.2])
-def test_packets_are_lost_at_the_stated_rate_in_bursts_of_two(share):
+def test_packet_loss_has_the_stated_rate_and_bursts_of_two(share):
     lost = np.array(channels.lost_packets(200_000, share, np.random.default_rng(1)))
 
     bursts = np.count_nonzero(np.diff(lost.astype(int)) == 1)
@@ -131,7 +131,7 @@ def test_packets_are_lost_at_the_stated_rate_in_bursts_of_two(share):
     assert lost.sum() / bursts == pytest.approx(channels.MEAN_BURST_PACKETS, rel=0.1)
 
 
-def test_a_lost_packet_is_the_last_one_again_three_decibels_softer_or_silence():
+def test_lost_packet_is_concealed_by_repetition_or_silence():
     before = noise(10.0)
     lost = channels.lost_packets(500, 0.1, np.random.default_rng(4))
     first = next(number for number in range(1, 500) if lost[number] and not lost[number - 1])
@@ -150,7 +150,7 @@ def test_a_lost_packet_is_the_last_one_again_three_decibels_softer_or_silence():
 
 @pytest.mark.parametrize("kind", ["white", "pink", "babble"])
 @pytest.mark.parametrize("snr_db", [0, 10, 25])
-def test_noise_lies_as_far_below_active_speech_as_stated(kind, snr_db):
+def test_noise_has_the_stated_level_below_active_speech(kind, snr_db):
     speech = np.concatenate([noise(2.0), np.zeros(16000, np.float32), noise(1.0, 5)])  # with a long pause
 
     after = parse(f"{kind}:{snr_db}").apply(
@@ -160,7 +160,7 @@ def test_noise_lies_as_far_below_active_speech_as_stated(kind, snr_db):
     assert decibels(0.01 / np.mean((after - speech) ** 2)) == pytest.approx(snr_db, abs=0.3)
 
 
-def test_the_level_of_speech_leaves_pauses_out():
+def test_active_level_leaves_out_pauses():
     with_pause = np.concatenate([noise(1.0), np.zeros(24000, np.float32)])
 
     assert decibels(active_power(with_pause) / active_power(noise(1.0))) == pytest.approx(0, abs=0.2)
@@ -178,7 +178,7 @@ def test_pink_noise_falls_by_three_decibels_an_octave():
     assert level(1000) - level(2000) == pytest.approx(3, abs=0.5)
 
 
-def test_babble_sounds_like_the_others_and_not_like_noise():
+def test_babble_has_the_spectrum_of_the_other_speakers():
     other = tone(700, 0.7)
 
     added = parse("babble:0").apply(noise(2.0), seed=[1], others=[other]) - noise(2.0)
@@ -189,7 +189,7 @@ def test_babble_sounds_like_the_others_and_not_like_noise():
 
 
 @pytest.mark.parametrize("rt60_s", [0.2, 0.5, 1.2])
-def test_a_room_falls_by_sixty_decibels_in_its_reverberation_time(rt60_s):
+def test_room_response_falls_by_60_db_in_its_reverberation_time(rt60_s):
     response = channels.room_response(rt60_s, np.random.default_rng(1)).astype(np.float64)
     tail = response[80:]  # the direct sound apart
     left = np.cumsum((tail**2)[::-1])[::-1]  # Schroeder's backward integral
@@ -200,7 +200,7 @@ def test_a_room_falls_by_sixty_decibels_in_its_reverberation_time(rt60_s):
     assert np.sum(response[1:] ** 2) == pytest.approx(response[0] ** 2, rel=1e-5)
 
 
-def test_a_room_smears_speech_and_keeps_its_level():
+def test_reverberation_keeps_the_level():
     before = np.concatenate([noise(1.0), np.zeros(8000, np.float32)])
 
     after = parse("reverb:0.6").apply(before, seed=[1])
@@ -213,7 +213,7 @@ def test_a_room_smears_speech_and_keeps_its_level():
 
 
 @pytest.mark.parametrize("name", ALL)
-def test_every_channel_keeps_the_length_and_repeats_itself_under_one_seed(name):
+def test_channel_keeps_the_length_and_is_repeatable(name):
     before, others = noise(1.3), [noise(0.4, 2)]
     once, again = (parse(name).apply(before, seed=[1, 2], others=others) for _ in range(2))
 
@@ -223,7 +223,7 @@ def test_every_channel_keeps_the_length_and_repeats_itself_under_one_seed(name):
 
 
 @pytest.mark.parametrize("name", ["loss:10", "white:10", "pink:10", "babble:10", "reverb:0.5"])
-def test_another_seed_is_another_call(name):
+def test_another_seed_gives_another_call(name):
     before, others = noise(1.3), [noise(0.4, 2)]
     one, two = (parse(name).apply(before, seed=[seed], others=others) for seed in (1, 2))
 
@@ -237,7 +237,7 @@ def test_silence_stays_finite(name):
     assert np.isfinite(after).all() and np.abs(after).max() < 0.001
 
 
-def test_stages_are_applied_in_the_order_in_which_they_are_written():
+def test_stages_are_applied_in_their_order():
     before = noise(1.0)
     both = parse("narrow+g711").apply(before, seed=[1])
 
@@ -249,6 +249,6 @@ def test_stages_are_applied_in_the_order_in_which_they_are_written():
     ["", "g712", "loss", "loss:", "loss:fast", "loss:60", "white:nan", "reverb:0", "gsm:1", "clean:1",
      "g711++gsm", "loss:5:repeat", "white:10:zero"],
 )  # fmt: skip
-def test_a_channel_that_is_none_is_refused_with_what_it_may_be(text):
+def test_unknown_channel_is_refused_with_the_possible_ones(text):
     with pytest.raises(SetupError, match="channel"):
         parse(text)

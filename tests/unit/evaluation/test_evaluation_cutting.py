@@ -1,4 +1,4 @@
-"""Recordings are cut by net speech, whatever lies between the words."""
+"""Cutting recordings by net speech."""
 
 from __future__ import annotations
 
@@ -7,25 +7,33 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sonant.evaluation.cutting import Heard, beginning, cut, split
+from sonant.evaluation.cutting import SegmentedRecording, beginning, cut, split
 
 SECOND = 8000
 
 
-def heard(source: str, *spans_s: tuple[float, float], length_s: float | None = None) -> Heard:
+def segmented(
+    source: str, *spans_s: tuple[float, float], length_s: float | None = None
+) -> SegmentedRecording:
     """A recording whose samples count up, so that a piece shows where it was cut from."""
     spans = tuple((round(start * SECOND), round(end * SECOND)) for start, end in spans_s)
     length = round((spans_s[-1][1] if length_s is None else length_s) * SECOND)
-    return Heard(source=source, samples=np.arange(length, dtype=np.float32), spans=spans)
+    return SegmentedRecording(source=source, samples=np.arange(length, dtype=np.float32), spans=spans)
 
 
-def cut_of(recordings: list[Heard], net_speech_s: float, at_most: int = 99, passes: int = 1, seed: int = 1):
+def cut_of(
+    recordings: list[SegmentedRecording],
+    net_speech_s: float,
+    at_most: int = 99,
+    passes: int = 1,
+    seed: int = 1,
+):
     rng = np.random.default_rng(seed)
     return cut("ann", recordings, net_speech_s=net_speech_s, at_most=at_most, rng=rng, passes=passes)
 
 
-def test_a_recording_is_split_where_enough_speech_has_passed():
-    head, tail = split(heard("call", (1, 3), (5, 9)), 3 * SECOND)
+def test_split_is_after_the_given_speech():
+    head, tail = split(segmented("call", (1, 3), (5, 9)), 3 * SECOND)
 
     assert head.spans == ((SECOND, 3 * SECOND), (5 * SECOND, 6 * SECOND))
     assert len(head.samples) == 6 * SECOND
@@ -33,8 +41,8 @@ def test_a_recording_is_split_where_enough_speech_has_passed():
     assert tail.samples[0] == 6 * SECOND
 
 
-def test_a_long_recording_gives_pieces_of_its_own():
-    pieces = cut_of([heard("call", (1, 11), (20, 31))], 10)
+def test_long_recording_gives_several_pieces():
+    pieces = cut_of([segmented("call", (1, 11), (20, 31))], 10)
 
     assert len(pieces) == 2
     assert {piece.sources for piece in pieces} == {frozenset(["call"])}
@@ -42,19 +50,19 @@ def test_a_long_recording_gives_pieces_of_its_own():
 
 
 def test_short_recordings_are_joined():
-    (piece,) = cut_of([heard(name, (0.5, 4.5)) for name in "abc"], 10)
+    (piece,) = cut_of([segmented(name, (0.5, 4.5)) for name in "abc"], 10)
 
     assert piece.sources == {"a", "b", "c"}
     assert piece.net_speech_s == 10
     assert len(piece.samples) == round((4.5 + 4.5 + 2.5) * SECOND)
 
 
-def test_too_little_speech_makes_no_piece():
-    assert cut_of([heard("a", (0, 4)), heard("b", (0, 5.9))], 10) == []
+def test_too_little_speech_gives_no_piece():
+    assert cut_of([segmented("a", (0, 4)), segmented("b", (0, 5.9))], 10) == []
 
 
 def test_more_passes_join_short_recordings_in_other_orders():
-    recordings = [heard(name, (0, 4)) for name in "abcdef"]
+    recordings = [segmented(name, (0, 4)) for name in "abcdef"]
 
     once, often = cut_of(recordings, 10, passes=1), cut_of(recordings, 10, passes=5)
 
@@ -62,12 +70,12 @@ def test_more_passes_join_short_recordings_in_other_orders():
     assert len({piece.sources for piece in often}) > 2
 
 
-def test_no_more_pieces_than_asked_for():
-    assert len(cut_of([heard("call", (0, 100))], 3, at_most=7)) == 7
+def test_pieces_are_at_most_as_many_as_requested():
+    assert len(cut_of([segmented("call", (0, 100))], 3, at_most=7)) == 7
 
 
 def test_equal_seeds_cut_equally():
-    recordings = [heard(name, (0, 4)) for name in "abcdef"]
+    recordings = [segmented(name, (0, 4)) for name in "abcdef"]
     one, two = cut_of(recordings, 5), cut_of(recordings, 5)
 
     assert [piece.sources for piece in one] == [piece.sources for piece in two]
@@ -77,7 +85,7 @@ def test_equal_seeds_cut_equally():
     st.lists(st.lists(st.tuples(st.integers(0, 40), st.integers(1, 90)), min_size=1, max_size=6), max_size=6),
     st.integers(20, 200),
 )
-def test_pieces_of_one_pass_share_no_sample_and_hold_exactly_the_speech_asked_for(gaps, need):
+def test_pieces_of_a_pass_are_disjoint_and_of_the_requested_speech(gaps, need):
     recordings = []
     for number, parts in enumerate(gaps):
         spans, at = [], 0
@@ -86,7 +94,7 @@ def test_pieces_of_one_pass_share_no_sample_and_hold_exactly_the_speech_asked_fo
             at += gap + length
         # Every sample of all recordings has a number of its own.
         numbers = np.arange(at, dtype=np.float32) + number * 1000
-        recordings.append(Heard(source=str(number), samples=numbers, spans=tuple(spans)))
+        recordings.append(SegmentedRecording(source=str(number), samples=numbers, spans=tuple(spans)))
     pieces = cut_of(recordings, need / SECOND, at_most=10_000)
 
     total = sum(recording.net_samples for recording in recordings)
@@ -97,9 +105,9 @@ def test_pieces_of_one_pass_share_no_sample_and_hold_exactly_the_speech_asked_fo
     assert all(round(piece.net_speech_s * SECOND) == need for piece in pieces)
 
 
-@pytest.mark.parametrize(("wanted_s", "net_s", "length_s"), [(3, 3, 6), (None, 6, 10), (60, 6, 10)])
-def test_of_a_whole_recording_its_beginning_is_taken(wanted_s, net_s, length_s):
-    piece = beginning("ann", heard("call", (1, 3), (5, 9), length_s=10), wanted_s)
+@pytest.mark.parametrize(("requested_s", "net_s", "length_s"), [(3, 3, 6), (None, 6, 10), (60, 6, 10)])
+def test_beginning_of_a_whole_recording_is_taken(requested_s, net_s, length_s):
+    piece = beginning("ann", segmented("call", (1, 3), (5, 9), length_s=10), requested_s)
 
     assert piece.net_speech_s == net_s
     assert len(piece.samples) == length_s * SECOND

@@ -25,7 +25,7 @@ def rates(curve: metrics.Det, threshold: float) -> tuple[float, float]:
     return float(curve.fmr[at]), float(curve.fnmr[at])
 
 
-def test_det_counts_what_lies_on_either_side_of_each_threshold():
+def test_det_counts_both_sides_of_each_threshold():
     curve = metrics.det(GENUINE, IMPOSTOR)
 
     assert len(curve.threshold) == 11  # ten distinct scores, and one that nothing reaches
@@ -36,23 +36,23 @@ def test_det_counts_what_lies_on_either_side_of_each_threshold():
     assert rates(curve, np.inf) == (0.0, 1.0)
 
 
-def test_a_score_equal_to_the_threshold_is_a_match_on_both_sides():
+def test_score_equal_to_the_threshold_is_a_match():
     curve = metrics.det(np.array([1.0, 1.0]), np.array([1.0, 0.0]))
 
     assert rates(curve, 1.0) == (0.5, 0.0)
     assert float(metrics.match_rate(np.array([1.0, 0.0]), 1.0)) == 0.5
 
 
-def test_equal_error_rate_lies_where_the_rates_cross():
+def test_equal_error_rate_is_where_the_rates_cross():
     # From threshold 0.4 (FMR 2/6, FNMR 1/4) to 0.5 (FMR 1/6, FNMR 1/4): they cross at FMR = FNMR = 1/4.
     assert float(metrics.equal_error_rate(metrics.det(GENUINE, IMPOSTOR))) == pytest.approx(0.25)
 
 
-def test_scores_that_tell_nothing_have_an_equal_error_rate_of_a_half():
+def test_uninformative_scores_have_an_equal_error_rate_of_a_half():
     assert float(metrics.equal_error_rate(metrics.det(np.zeros(3), np.zeros(5)))) == pytest.approx(0.5)
 
 
-def test_detection_cost_weighs_false_matches_by_how_rare_the_target_is():
+def test_detection_cost_weights_errors_by_the_prior():
     curve = metrics.det(GENUINE, IMPOSTOR)
 
     # At 0.7: FNMR 2/4, FMR 0, so 0.01 * 0.5 / 0.01 = 0.5; at 0.3: 0.99 * 2/6 / 0.01 = 33.
@@ -61,14 +61,14 @@ def test_detection_cost_weighs_false_matches_by_how_rare_the_target_is():
     assert float(metrics.min_dcf(curve, 0.5)) == pytest.approx(2 / 6)
 
 
-def test_fnmr_is_read_at_the_lowest_threshold_that_keeps_the_fmr():
+def test_fnmr_is_taken_at_the_lowest_threshold_for_the_fmr():
     curve = metrics.det(GENUINE, IMPOSTOR)
 
     assert float(metrics.fnmr_at_fmr(curve, 0.001)) == pytest.approx(2 / 4)
     assert float(metrics.fnmr_at_fmr(curve, 1 / 6)) == pytest.approx(1 / 4)
 
 
-def test_cllr_is_one_bit_for_ratios_that_say_nothing_and_none_for_sure_ones():
+def test_cllr_is_one_without_and_zero_with_full_information():
     assert float(metrics.cllr(np.zeros(4), np.zeros(9))) == pytest.approx(1.0)
     assert float(metrics.cllr(np.full(4, 50.0), np.full(9, -50.0))) == pytest.approx(0.0, abs=1e-12)
     # log2(1 + 1/3) for genuine, log2(1 + 1/7) for impostor, halved.
@@ -76,7 +76,7 @@ def test_cllr_is_one_bit_for_ratios_that_say_nothing_and_none_for_sure_ones():
     assert found == pytest.approx((np.log2(4 / 3) + np.log2(8 / 7)) / 2)
 
 
-def test_pooling_joins_what_is_out_of_order():
+def test_pooling_joins_violators():
     best = metrics.pool_adjacent_violators(GENUINE, IMPOSTOR)
 
     # Blocks: four impostors; g.3 with i.4; g.5 with i.6; two genuine. The middle two have the same ratio.
@@ -87,7 +87,7 @@ def test_pooling_joins_what_is_out_of_order():
     )
 
 
-def test_separated_scores_cost_nothing_at_best():
+def test_separated_scores_have_a_min_cllr_of_zero():
     assert metrics.min_cllr(metrics.pool_adjacent_violators(GENUINE + 2, IMPOSTOR)) == 0
 
 
@@ -95,19 +95,19 @@ def test_separated_scores_cost_nothing_at_best():
     ("have", "rate", "need"),
     [(2_999, 0.001, 3_000), (299, 0.01, 300), (0, 0.5, 6)],
 )
-def test_fewer_comparisons_than_the_rule_of_three_asks_for_are_refused(have, rate, need):
+def test_fewer_comparisons_than_the_rule_of_3_are_refused(have, rate, need):
     with pytest.raises(NotEnoughTrials, match=f"not supported by {have:,} comparisons: at least {need:,}"):
         metrics.need_comparisons(have, rate)
     metrics.need_comparisons(need, rate)
 
 
-def test_thirty_errors_are_needed_for_more_than_an_order_of_magnitude():
+def test_figures_with_fewer_than_30_errors_are_rough():
     assert metrics.rough(29_999, 0.001)
     assert not metrics.rough(30_000, 0.001)
 
 
 @pytest.mark.parametrize("missing", [(np.empty(0), IMPOSTOR), (GENUINE, np.empty(0))])
-def test_nothing_to_count_is_an_error_and_not_a_number(missing):
+def test_no_comparisons_raise_not_enough_trials(missing):
     for count in (metrics.det, metrics.cllr, metrics.pool_adjacent_violators):
         with pytest.raises(NotEnoughTrials):
             count(*missing)
@@ -125,7 +125,7 @@ def test_det_agrees_with_scikit_learn(genuine, impostor):
 
 
 @given(scores, scores)
-def test_minimum_of_cllr_agrees_with_scikit_learns_isotonic_regression(genuine, impostor):
+def test_min_cllr_agrees_with_scikit_learn(genuine, impostor):
     every = np.concatenate([genuine, impostor])
     truth = np.concatenate([np.ones(len(genuine)), np.zeros(len(impostor))])
     weight = np.where(truth == 1, 0.5 / len(genuine), 0.5 / len(impostor))  # even odds
@@ -139,7 +139,7 @@ def test_minimum_of_cllr_agrees_with_scikit_learns_isotonic_regression(genuine, 
 
 
 @given(scores, scores)
-def test_rates_only_move_one_way_and_the_equal_error_rate_lies_on_both(genuine, impostor):
+def test_rates_are_monotonic_and_the_eer_lies_on_both(genuine, impostor):
     curve = metrics.det(genuine, impostor)
 
     assert (np.diff(curve.fmr) <= 1e-12).all() and (np.diff(curve.fnmr) >= -1e-12).all()
@@ -149,7 +149,7 @@ def test_rates_only_move_one_way_and_the_equal_error_rate_lies_on_both(genuine, 
 
 
 @given(scores, scores)
-def test_figures_of_order_do_not_depend_on_the_scale_of_scores(genuine, impostor):
+def test_ranking_figures_do_not_depend_on_the_scale(genuine, impostor):
     def figures(g, i):
         curve = metrics.det(g, i)
         best = metrics.min_cllr(metrics.pool_adjacent_violators(g, i))
@@ -159,7 +159,7 @@ def test_figures_of_order_do_not_depend_on_the_scale_of_scores(genuine, impostor
 
 
 @given(scores, scores)
-def test_costs_stay_between_nothing_and_what_no_information_costs(genuine, impostor):
+def test_costs_lie_between_zero_and_no_information(genuine, impostor):
     curve = metrics.det(genuine, impostor)
 
     assert 0 <= float(metrics.min_dcf(curve, 0.01)) <= 1 + 1e-12
@@ -170,7 +170,7 @@ def test_costs_stay_between_nothing_and_what_no_information_costs(genuine, impos
 
 
 @given(scores, scores, st.integers(0, 2**32 - 1))
-def test_a_weight_of_two_is_the_same_as_counting_twice(genuine, impostor, seed):
+def test_weight_of_two_equals_counting_twice(genuine, impostor, seed):
     rng = np.random.default_rng(seed)
     g, i = rng.integers(0, 3, len(genuine)), rng.integers(0, 3, len(impostor))
     g[0], i[0] = 1, 1
@@ -189,7 +189,7 @@ def test_a_weight_of_two_is_the_same_as_counting_twice(genuine, impostor, seed):
 
 
 @given(scores, scores, st.integers(0, 2**32 - 1))
-def test_the_corners_of_the_det_give_the_same_figures_as_all_of_it(genuine, impostor, seed):
+def test_corners_of_the_det_give_the_same_figures(genuine, impostor, seed):
     rng = np.random.default_rng(seed)
     g, i = rng.integers(0, 3, (4, len(genuine))), rng.integers(0, 3, (4, len(impostor)))
     g[:, 0], i[:, 0] = 1, 1

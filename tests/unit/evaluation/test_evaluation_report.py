@@ -1,4 +1,4 @@
-"""Figures of known scores, and how they are told: text, JSON, HTML."""
+"""Figures of known scores, and reports as text, JSON and HTML."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from sonant.errors import SetupError
 from sonant.evaluation.figures import NAMES, NOT_CALIBRATED, Figure, nominal_far, results
 from sonant.evaluation.page import as_html
 from sonant.evaluation.report import Report, as_json, as_text, show
-from sonant.evaluation.trials import Facts
+from sonant.evaluation.trials import SpeakerInfo
 
 
 def report_of(*outcomes, facts=None) -> Report:
@@ -28,7 +28,7 @@ def report_of(*outcomes, facts=None) -> Report:
     )
 
 
-def test_figures_of_two_normal_distributions_come_out_as_theory_says(outcome):
+def test_figures_of_normal_distributions_equal_theory(outcome):
     (found,) = results(outcome(each=200, calibrated=True), {})
 
     # Three deviations apart: EER = Phi(-1.5). At a FAR of 1 % the threshold lies at 2.326, of 0.1 % at 3.090.
@@ -44,7 +44,7 @@ def test_figures_of_two_normal_distributions_come_out_as_theory_says(outcome):
         assert figure.low <= figure.value <= figure.high
 
 
-def test_overconfident_ratios_show_as_calibration_loss(outcome):
+def test_overconfident_ratios_have_a_calibration_loss(outcome):
     from dataclasses import replace
 
     honest = outcome(calibrated=True)
@@ -56,11 +56,11 @@ def test_overconfident_ratios_show_as_calibration_loss(outcome):
 
 
 @pytest.mark.parametrize(("score", "far"), [(50, 0.1), (80, 0.01), (85, 10**-2.5), (90, 1e-3), (100, 1e-5)])
-def test_a_score_stands_for_its_false_acceptance_rate(score, far):
+def test_nominal_far_of_a_score(score, far):
     assert nominal_far(score) == pytest.approx(far)
 
 
-def test_what_too_few_comparisons_cannot_bear_has_a_reason_instead_of_a_number(outcome):
+def test_unsupported_figure_has_a_reason_instead_of_a_number(outcome):
     (found,) = results(outcome(speakers=5, each=20, calibrated=True), {})  # 400 impostors
 
     for name, need in (("fnmr_at_fmr_0.001", "3,000"), ("min_dcf_0.001", "3,000"), ("far_95", "30,000")):
@@ -73,7 +73,7 @@ def test_what_too_few_comparisons_cannot_bear_has_a_reason_instead_of_a_number(o
     assert found.figures["min_dcf_0.01"].rough
 
 
-def test_no_error_seen_is_bounded_by_the_rule_of_three(outcome):
+def test_rate_without_errors_is_bounded_by_the_rule_of_3(outcome):
     from dataclasses import replace
 
     plain = outcome(speakers=4, each=25)
@@ -82,7 +82,7 @@ def test_no_error_seen_is_bounded_by_the_rule_of_three(outcome):
     assert found.figures["eer"] == Figure(value=0.0, low=0.0, high=0.03, rough=True)
 
 
-def test_a_probe_without_speech_is_a_rejection_and_no_comparison(outcome):
+def test_probe_without_speech_is_a_rejection_and_no_comparison(outcome):
     (whole,) = results(outcome(calibrated=True), {})
     (found,) = results(outcome(calibrated=True, failed=120), {})  # of 480 genuine ones, those of two speakers
 
@@ -91,7 +91,7 @@ def test_a_probe_without_speech_is_a_rejection_and_no_comparison(outcome):
     assert found.figures["eer"].value == pytest.approx(whole.figures["eer"].value, abs=0.02)
 
 
-def test_without_calibration_thresholds_have_a_reason(outcome):
+def test_threshold_figures_without_calibration_have_a_reason(outcome):
     (found,) = results(outcome(), {})
 
     assert {name for name in NAMES if found.figures[name].unsupported_reason == NOT_CALIBRATED} == {
@@ -99,9 +99,10 @@ def test_without_calibration_thresholds_have_a_reason(outcome):
     }  # fmt: skip
 
 
-def test_groups_hold_comparisons_within_them_only(outcome):
+def test_group_has_only_comparisons_within_it(outcome):
     facts = {
-        f"speaker-{number}": Facts(gender="F" if number < 5 else "M", channel="mobile") for number in range(7)
+        f"speaker-{number}": SpeakerInfo(gender="F" if number < 5 else "M", channel="mobile")
+        for number in range(7)
     }
     found = {result.group: result for result in results(outcome(each=10), facts)}
 
@@ -112,8 +113,8 @@ def test_groups_hold_comparisons_within_them_only(outcome):
     assert found["channel mobile"].speakers == 7
 
 
-def test_one_woman_among_men_is_no_group(outcome):
-    facts = {"speaker-0": Facts(gender="F")}
+def test_group_of_one_speaker_is_left_out(outcome):
+    facts = {"speaker-0": SpeakerInfo(gender="F")}
 
     assert [result.group for result in results(outcome(each=5), facts)] == ["all"]
 
@@ -128,11 +129,11 @@ def test_one_woman_among_men_is_no_group(outcome):
         ("eer", Figure(value=None, unsupported_reason="not supported"), "-"),
     ],
 )
-def test_figures_are_told_with_as_many_digits_as_count(name, figure, text):
+def test_figures_are_shown_with_significant_digits(name, figure, text):
     assert show(name, figure) == text
 
 
-def test_text_says_how_few_speakers_it_rests_on_and_why_figures_are_missing(outcome):
+def test_text_states_few_speakers_and_missing_figures(outcome):
     text = as_text(report_of(outcome(speakers=5, each=20)))
 
     assert "5 speakers are few" in text
@@ -140,7 +141,7 @@ def test_text_says_how_few_speakers_it_rests_on_and_why_figures_are_missing(outc
     assert NOT_CALIBRATED in text
 
 
-def test_json_holds_every_figure_with_bounds_or_a_reason(outcome):
+def test_json_has_every_figure_with_bounds_or_a_reason(outcome):
     document = json.loads(json.dumps(as_json(report_of(outcome(each=20, calibrated=True))), allow_nan=False))
 
     (result,) = document["results"]
@@ -172,7 +173,7 @@ class Page(HTMLParser):
 
 
 @pytest.mark.parametrize("calibrated", [True, False])
-def test_the_page_has_its_plots_inside_and_fetches_nothing(outcome, calibrated):
+def test_page_contains_its_plots_and_fetches_nothing(outcome, calibrated):
     text = as_html(
         report_of(outcome(each=20, calibrated=calibrated), outcome(each=20, seed=2, calibrated=calibrated))
     )
@@ -184,7 +185,7 @@ def test_the_page_has_its_plots_inside_and_fetches_nothing(outcome, calibrated):
     assert "nan" not in re.sub(r"[a-z]*nan[a-z]+|[a-z]+nan[a-z]*", "", text.lower())
 
 
-def test_names_from_outside_cannot_become_markup(outcome):
+def test_text_from_outside_is_escaped(outcome):
     from dataclasses import replace
 
     hostile = replace(report_of(outcome(each=5)), data="<script>alert(1)</script>")
@@ -192,7 +193,7 @@ def test_names_from_outside_cannot_become_markup(outcome):
     assert "script" not in Page(as_html(hostile)).tags
 
 
-def test_without_matplotlib_the_page_says_what_to_install_and_the_rest_works(outcome, monkeypatch):
+def test_page_without_matplotlib_names_the_package(outcome, monkeypatch):
     real = builtins.__import__
 
     def without(name, *arguments, **keywords):
@@ -208,7 +209,7 @@ def test_without_matplotlib_the_page_says_what_to_install_and_the_rest_works(out
         as_html(report)
 
 
-def test_scores_of_one_value_still_make_a_page(outcome):
+def test_page_of_constant_scores(outcome):
     from dataclasses import replace
 
     flat = outcome(each=3)

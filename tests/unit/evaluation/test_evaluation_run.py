@@ -1,4 +1,4 @@
-"""Real voices through the whole of an evaluation, and through the command."""
+"""Evaluations of real voices, in process and by the command."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ import pytest
 from click.testing import CliRunner
 from waiting import PATIENCE_S
 
-from sonant.cli.evaluation import evaluate
+from sonant.cli.evaluate import evaluate
 from sonant.errors import SetupError
 from sonant.evaluation import run as running
-from sonant.evaluation.cutting import Template
-from sonant.evaluation.embedding import Made, Use
+from sonant.evaluation.embedding import PieceTemplates, Use
 from sonant.evaluation.run import Conditions, Line, Outcome, evaluate_speakers, evaluate_trials
 from sonant.evaluation.scorer import Scored, cosine
 from sonant.evaluation.trials import read_trials, recordings_by_speaker, speakers_of
 from sonant.settings import Audio
 from sonant.voice.models.embedding import Embedder
+from sonant.voice.sample import VoiceSample
 
 FEW = Conditions(enroll_s=8.0, test_s=(4.0,), references=2, probes=3)
 
@@ -47,20 +47,20 @@ def plain(people: Path) -> Outcome:
     return outcome
 
 
-def test_everybody_is_compared_with_everybody_and_voices_are_told_apart(plain):
+def test_all_speakers_are_compared_and_separated(plain):
     assert plain.references == 6 and plain.probes == 9
     assert np.count_nonzero(~plain.genuine) == 2 * 3 * 3 * 2
     assert 0 < np.count_nonzero(plain.genuine) <= 3 * 2 * 3
     assert plain.raw[plain.genuine].min() > plain.raw[~plain.genuine].max()
 
 
-def test_more_workers_and_another_run_give_the_same_scores(people, plain):
+def test_scores_do_not_depend_on_the_workers(people, plain):
     (again,) = evaluate_speakers(recordings_by_speaker(people), FEW, audio=Audio(), workers=2)
 
     np.testing.assert_array_equal(again.raw, plain.raw)
 
 
-def test_a_line_can_differ_between_references_and_probes(people, plain):
+def test_line_can_differ_between_references_and_probes(people, plain):
     conditions = replace(FEW, lines=tuple(map(Line.parse, ("clean", "clean/gsm", "gsm"))))
     clean, mixed, gsm = evaluate_speakers(recordings_by_speaker(people), conditions, audio=Audio())
 
@@ -69,7 +69,7 @@ def test_a_line_can_differ_between_references_and_probes(people, plain):
     assert len({float(one.raw.sum()) for one in (clean, mixed, gsm)}) == 3
 
 
-def test_speech_that_the_channel_drowns_is_a_failure_to_acquire(people):
+def test_speech_lost_in_noise_is_a_failure_to_acquire(people):
     (outcome,) = evaluate_speakers(
         recordings_by_speaker(people), replace(FEW, lines=(Line.parse("clean/white:-10"),)), audio=Audio()
     )
@@ -79,8 +79,8 @@ def test_speech_that_the_channel_drowns_is_a_failure_to_acquire(people):
     assert np.isnan(outcome.raw).any()
 
 
-def test_a_scorer_may_give_calibrated_scores_too(people):
-    def scorer(reference: Template, probe: Template) -> Scored:
+def test_scorer_can_give_calibrated_scores(people):
+    def scorer(reference: VoiceSample, probe: VoiceSample) -> Scored:
         raw = cosine(reference, probe).raw
         assert reference.quality.net_speech_s > probe.quality.net_speech_s
         return Scored(raw=raw, score=100 * raw, llr=10 * raw)
@@ -92,34 +92,38 @@ def test_a_scorer_may_give_calibrated_scores_too(people):
     np.testing.assert_allclose(outcome.llr, 10 * outcome.raw)
 
 
-def test_pieces_that_share_a_recording_are_not_compared_as_genuine():
-    def made(speaker: str, use: Use, *sources: str) -> Made:
-        return Made(speaker=speaker, use=use, wanted_s=1.0, sources=frozenset(sources), templates={})
+def test_pieces_of_one_recording_are_not_genuine_comparisons():
+    def made(speaker: str, use: Use, *sources: str) -> PieceTemplates:
+        return PieceTemplates(
+            speaker=speaker, use=use, requested_s=1.0, sources=frozenset(sources), templates={}
+        )
 
     references = [made("ann", "reference", "a1", "a2"), made("bob", "reference", "b1")]
     probes = [made("ann", "probe", "a2"), made("ann", "probe", "a3"), made("bob", "probe", "b1")]
 
-    pairs = running._all_pairs(references, probes, np.random.default_rng(1))
+    pairs = running.list_pairs(references, probes, np.random.default_rng(1))
 
     assert pairs.tolist() == [[0, 1, 1], [0, 2, 0], [1, 0, 0], [1, 1, 0]]
 
 
-def test_of_very_many_impostors_a_random_part_is_compared(monkeypatch):
+def test_many_impostors_are_sampled(monkeypatch):
     monkeypatch.setattr(running, "MAX_IMPOSTORS", 50)
     pieces = [
-        Made(speaker=str(n % 40), use="probe", wanted_s=1.0, sources=frozenset([str(n)]), templates={})
+        PieceTemplates(
+            speaker=str(n % 40), use="probe", requested_s=1.0, sources=frozenset([str(n)]), templates={}
+        )
         for n in range(80)
     ]
 
-    pairs = running._all_pairs(pieces, pieces, np.random.default_rng(1))
+    pairs = running.list_pairs(pieces, pieces, np.random.default_rng(1))
 
     impostors = pairs[pairs[:, 2] == 0]
     assert len(impostors) == len({tuple(pair) for pair in impostors.tolist()}) == 50
     assert all(one % 40 != two % 40 for one, two, _ in impostors.tolist())
-    assert (pairs[:, 2] == 1).sum() == 80  # everybody has two pieces, compared both ways
+    assert (pairs[:, 2] == 1).sum() == 80  # everyone has two pieces, compared both ways
 
 
-def test_a_trial_list_is_compared_as_it_stands(people, tmp_path):
+def test_trial_list_is_compared_as_given(people, tmp_path):
     one, two = (sorted((people / voice).iterdir()) for voice in ("english", "italian"))
     longest = [max(files, key=lambda file: file.stat().st_size).relative_to(people) for files in (one, two)]
     others = [
@@ -141,7 +145,7 @@ def test_a_trial_list_is_compared_as_it_stands(people, tmp_path):
     assert outcome.raw[:2].min() > outcome.raw[2]
 
 
-def test_speakers_with_one_short_recording_leave_nothing_to_compare(people, tmp_path):
+def test_speakers_with_one_short_recording_are_refused(people, tmp_path):
     for voice in ("english", "italian"):
         (tmp_path / voice).mkdir()
         shutil.copy(next((people / voice).iterdir()), tmp_path / voice)
@@ -155,7 +159,7 @@ def dies() -> Embedder:
     os._exit(3)
 
 
-def test_a_voice_model_that_ends_its_process_is_told_in_a_sentence(people):
+def test_model_that_ends_its_process_is_reported(people):
     with pytest.raises(SetupError, match="ended from outside or by the voice model"):
         evaluate_speakers(recordings_by_speaker(people), FEW, audio=Audio(), workers=2, opener=dies)
 
@@ -165,14 +169,14 @@ def cannot_be_opened() -> Embedder:
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_what_keeps_a_voice_model_from_being_opened_is_told(people, workers):
+def test_model_that_cannot_be_opened_is_reported(people, workers):
     with pytest.raises(SetupError, match="it cannot be opened"):
         evaluate_speakers(
             recordings_by_speaker(people), FEW, audio=Audio(), workers=workers, opener=cannot_be_opened
         )
 
 
-def test_each_comparison_knows_the_speech_of_its_probe_and_the_noisier_side(people, plain):
+def test_comparisons_have_the_probes_speech_and_the_lower_snr(people, plain):
     (noisy,) = evaluate_speakers(
         recordings_by_speaker(people), replace(FEW, lines=(Line.parse("pink:10/clean"),)), audio=Audio()
     )
@@ -192,7 +196,7 @@ def sonant(*arguments: str | Path | int) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_the_command_prints_a_table_and_writes_every_kind_of_report(people, tmp_path):
+def test_command_prints_a_table_and_writes_all_reports(people, tmp_path):
     done = sonant(
         people, "--enroll-s", 8, "--test-s", 4, "--references", 2, "--probes", 3, "--workers", 1,
         "--output", tmp_path / "out",
@@ -220,7 +224,7 @@ def test_the_command_prints_a_table_and_writes_every_kind_of_report(people, tmp_
         ((".", "--json", "no/such/folder.json"), "no/such is not a folder"),
     ],
 )
-def test_the_command_says_what_is_wrong(arguments, says):
+def test_command_names_the_fault(arguments, says):
     done = CliRunner().invoke(evaluate, arguments)
 
     assert isinstance(done.exception, SetupError)

@@ -1,4 +1,4 @@
-"""Trial lists, folders of speakers, and what is known of them."""
+"""Trial lists, folders of speakers, and facts about them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,14 @@ import pytest
 import soundfile
 
 from sonant.errors import SetupError
-from sonant.evaluation.trials import Facts, Trial, read_facts, read_trials, recordings_by_speaker, speakers_of
+from sonant.evaluation.trials import (
+    SpeakerInfo,
+    Trial,
+    read_speaker_info,
+    read_trials,
+    recordings_by_speaker,
+    speakers_of,
+)
 
 
 def trial(reference: Path, probe: Path, genuine: bool) -> Trial:
@@ -24,7 +31,7 @@ def trial(reference: Path, probe: Path, genuine: bool) -> Trial:
         "# kept apart\n\n1\ta/1.wav\ta/2.wav\r\n0\ta/1.wav\tb/1.wav",
     ],
 )
-def test_both_common_forms_of_trial_lists_are_read(tmp_path, text):
+def test_both_common_trial_formats_are_read(tmp_path, text):
     (tmp_path / "trials.txt").write_text(text)
 
     assert read_trials(tmp_path / "trials.txt") == [
@@ -33,7 +40,7 @@ def test_both_common_forms_of_trial_lists_are_read(tmp_path, text):
     ]
 
 
-def test_paths_may_hold_spaces_between_tabs_and_lie_under_another_folder(tmp_path):
+def test_paths_with_spaces_and_another_root_are_read(tmp_path):
     (tmp_path / "trials.txt").write_text("my voice.wav\tother voice.wav\tnontarget\n")
 
     (found,) = read_trials(tmp_path / "trials.txt", Path("/audio"))
@@ -45,14 +52,14 @@ def test_paths_may_hold_spaces_between_tabs_and_lie_under_another_folder(tmp_pat
     ("text", "says"),
     [("", "no trials"), ("1 a b\n2 a b\n", "line 2"), ("a b\n", "line 1"), ("a b maybe\n", "line 1")],
 )
-def test_a_list_that_cannot_be_read_names_the_line(tmp_path, text, says):
+def test_unreadable_list_names_the_line(tmp_path, text, says):
     (tmp_path / "trials.txt").write_text(text)
 
     with pytest.raises(SetupError, match=says):
         read_trials(tmp_path / "trials.txt")
 
 
-def test_folders_name_the_speakers_of_a_list_unless_a_label_contradicts_them():
+def test_folders_name_the_speakers_unless_a_label_contradicts():
     root = Path("/r")
     a1, a2, b1 = root / "a/x/1.wav", root / "a/y/2.wav", root / "b/z/1.wav"
 
@@ -71,7 +78,7 @@ def test_genuine_trials_link_the_recordings_of_one_speaker():
     assert found[one] == found[two] == found[three] != found[four]
 
 
-def test_a_folder_gives_recordings_by_speaker_and_passes_over_what_is_none(tmp_path):
+def test_folder_gives_recordings_by_speaker(tmp_path):
     for name in (
         "ann/1.wav",
         "ann/deep/2.FLAC",
@@ -91,7 +98,7 @@ def test_a_folder_gives_recordings_by_speaker_and_passes_over_what_is_none(tmp_p
     }
 
 
-def test_one_speaker_alone_can_be_mistaken_for_nobody(tmp_path):
+def test_folder_of_one_speaker_is_refused(tmp_path):
     (tmp_path / "ann").mkdir()
     soundfile.write(tmp_path / "ann/1.wav", np.zeros(8000), 8000)
 
@@ -99,15 +106,18 @@ def test_one_speaker_alone_can_be_mistaken_for_nobody(tmp_path):
         recordings_by_speaker(tmp_path)
 
 
-def test_facts_are_read_by_the_names_of_the_columns(tmp_path):
+def test_facts_are_read_by_column_names(tmp_path):
     (tmp_path / "speakers.csv").write_text("channel, speaker\nmobile,ann\n,bob\n")
 
-    assert read_facts(tmp_path / "speakers.csv") == {"ann": Facts(channel="mobile"), "bob": Facts()}
+    assert read_speaker_info(tmp_path / "speakers.csv") == {
+        "ann": SpeakerInfo(channel="mobile"),
+        "bob": SpeakerInfo(),
+    }
 
 
 @pytest.mark.parametrize(("text", "says"), [("name\nann\n", "columns"), ("speaker,gender\nann\n", "row 2")])
-def test_facts_that_cannot_be_read_say_why(tmp_path, text, says):
+def test_unreadable_facts_name_the_fault(tmp_path, text, says):
     (tmp_path / "speakers.csv").write_text(text)
 
     with pytest.raises(SetupError, match=says):
-        read_facts(tmp_path / "speakers.csv")
+        read_speaker_info(tmp_path / "speakers.csv")

@@ -1,4 +1,4 @@
-"""False alerts of the known-fraudster risk: what counts as one, and the command on real voices."""
+"""False alerts of the known-fraudster risk: how they are counted, and the command on real voices."""
 
 from __future__ import annotations
 
@@ -12,9 +12,11 @@ from click.testing import CliRunner
 
 from sonant.cli.evaluate_fraudsters import fraudsters
 from sonant.errors import SetupError
-from sonant.evaluation.false_alerts import Voice, false_alerts
+from sonant.evaluation.false_alerts import PersonVoice, false_alerts
 from sonant.voice.calibration.fit import fit_upper
 from sonant.voice.calibration.model import Calibration, Node, Tail
+from sonant.voice.quality import Quality
+from sonant.voice.sample import VoiceSample
 
 DIMENSIONS = 20
 
@@ -24,8 +26,9 @@ def units(rng, count):
     return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
 
 
-def voice(person, vector, kin=None):
-    return Voice(person=person, kin=person if kin is None else kin, vector=vector, speech_s=10.0, snr_db=30.0)
+def voice(person, vector, group=None):
+    sample = VoiceSample(model_id="test", vector=vector, quality=Quality(net_speech_s=10.0, snr_db=30.0))
+    return PersonVoice(person=person, group=person if group is None else group, sample=sample)
 
 
 @pytest.fixture(scope="module")
@@ -37,9 +40,7 @@ def calibration():
     return Calibration(model_id="test", nodes=(Node(speech_s=10.0, snr_db=30.0, tail=tail),))
 
 
-def test_with_a_true_calibration_one_call_in_a_hundred_is_flagged_whatever_the_length_of_the_list(
-    calibration,
-):
+def test_true_calibration_flags_one_call_in_a_hundred_for_any_list_length(calibration):
     rng = np.random.default_rng(1)
     people = range(80)
     calls = [voice(person, one) for person in people for one in units(rng, 5)]
@@ -59,22 +60,22 @@ def test_with_a_true_calibration_one_call_in_a_hundred_is_flagged_whatever_the_l
     assert found[0].made_share == pytest.approx(0.01, abs=0.004)
 
 
-def test_a_scale_that_takes_strangers_for_rare_is_found_out(calibration):
-    highpass_300hz = calibration.adapted(shift=0.0, scale=0.6, supported_log10_far=-3.0)
+def test_wrong_calibration_shows_in_the_shares(calibration):
+    too_strict = calibration.adapted(shift=0.0, scale=0.6, supported_log10_far=-3.0)
     rng = np.random.default_rng(1)
     calls, known = ([voice(person, *units(rng, 1)) for person in range(40)] for _ in range(2))
 
-    (one,) = false_alerts(calls, known, highpass_300hz, (10,), seed=1, replicates=20)
+    (one,) = false_alerts(calls, known, too_strict, (10,), seed=1, replicates=20)
 
     assert one.share > 0.05
     assert one.real_share > 0.03
 
 
-def test_nobody_is_compared_with_himself_nor_with_kin(calibration):
+def test_people_of_one_group_are_not_compared(calibration):
     rng = np.random.default_rng(2)
     rows = units(rng, 8)
     own = [voice(person, row) for person, row in enumerate(rows)]
-    twins = [voice(person + 8, row, kin=person) for person, row in enumerate(rows)]
+    twins = [voice(person + 8, row, group=person) for person, row in enumerate(rows)]
     strangers = [voice(person + 8, row) for person, row in enumerate(rows)]
 
     (apart,) = false_alerts(own, [*own, *twins], calibration, (14,), seed=1, replicates=5)
@@ -84,7 +85,7 @@ def test_nobody_is_compared_with_himself_nor_with_kin(calibration):
     assert known.share == 1
 
 
-def test_too_few_people_to_make_a_list_of_are_refused(calibration):
+def test_too_few_people_for_a_list_are_refused(calibration):
     people = [voice(person, row) for person, row in enumerate(units(np.random.default_rng(3), 3))]
 
     with pytest.raises(SetupError, match="lists need 3 people besides the caller, there are 2"):
@@ -99,7 +100,7 @@ def test_equal_seeds_give_equal_figures(calibration):
     assert one == two
 
 
-def test_the_command_measures_a_folder_of_real_voices_and_says_how_many_were_made(voices, tmp_path: Path):
+def test_command_measures_a_folder_and_counts_real_voices(voices, tmp_path: Path):
     for name in ("english", "french", "italian", "russian"):
         (tmp_path / "people" / name).mkdir(parents=True)
         for clip in voices[name][:10]:

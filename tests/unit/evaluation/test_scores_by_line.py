@@ -1,4 +1,4 @@
-"""What a similarity is worth depends on the line that the probe came over."""
+"""Scores depend on the lines of reference and probe."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def templates(voices):
 
 @pytest.mark.parametrize("reference", [CLEAN, NARROW])
 @pytest.mark.parametrize("probe", [CLEAN, NARROW])
-def test_two_narrow_lines_are_held_against_strangers_on_two_narrow_lines(templates, reference, probe):
+def test_two_300_hz_lines_use_the_300_hz_grid(templates, reference, probe):
     mean = 0.5 if reference == probe == NARROW else 0.0
     found = calibrated(CALIBRATION)(templates[reference], templates[probe])
 

@@ -1,4 +1,4 @@
-"""A real database, a domain, and a real HTTP peer."""
+"""Fixtures: a real database, a domain, and a real HTTP server."""
 
 from __future__ import annotations
 

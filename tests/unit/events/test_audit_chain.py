@@ -1,4 +1,4 @@
-"""The chain breaks on whatever is done to its lines."""
+"""The chain of the audit trail detects every change of its lines."""
 
 from __future__ import annotations
 
@@ -116,7 +116,7 @@ def test_exchanging_any_two_lines_breaks_the_chain(data: st.DataObject) -> None:
         assert verify(folder).broken is not None
 
 
-def test_a_line_put_in_with_a_right_hash_of_its_own_breaks_the_chain(tmp_path: Path) -> None:
+def test_inserted_line_with_a_valid_hash_breaks_the_chain(tmp_path: Path) -> None:
     hashes = trail(tmp_path)
     path = sorted(tmp_path.iterdir())[0]
     lines = path.read_bytes().splitlines(keepends=True)
@@ -124,7 +124,7 @@ def test_a_line_put_in_with_a_right_hash_of_its_own_breaks_the_chain(tmp_path: P
     rewrite(path, [lines[0], forged, *lines[1:]])
     broken = verify(tmp_path).broken
     assert broken is not None
-    assert (broken.line, "removed, put in or moved" in broken.why) == (3, True)
+    assert (broken.line, "removed, inserted or moved" in broken.reason) == (3, True)
 
 
 def test_a_file_that_is_missing_in_the_middle_is_told(tmp_path: Path) -> None:
@@ -132,10 +132,10 @@ def test_a_file_that_is_missing_in_the_middle_is_told(tmp_path: Path) -> None:
     sorted(tmp_path.iterdir())[1].unlink()
     broken = verify(tmp_path).broken
     assert broken is not None
-    assert broken.why == "file 00000002 is missing before it"
+    assert broken.reason == "file 00000002 is missing before it"
 
 
-def test_old_files_may_be_taken_away_and_the_hash_that_they_ended_with_is_told(tmp_path: Path) -> None:
+def test_removed_old_files_are_reported_by_their_last_hash(tmp_path: Path) -> None:
     hashes = trail(tmp_path)
     sorted(tmp_path.iterdir())[0].unlink()
     verdict = verify(tmp_path)
@@ -147,10 +147,10 @@ def test_lines_cut_off_at_the_end_show_when_a_hash_was_noted(tmp_path: Path) -> 
     hashes = trail(tmp_path)
     last = sorted(tmp_path.iterdir())[-1]
     rewrite(last, last.read_bytes().splitlines(keepends=True)[:-1])
-    assert verify(tmp_path, hashes[-2]).saw_expected
+    assert verify(tmp_path, hashes[-2]).has_expected
     cut = verify(tmp_path, hashes[-1])
     assert cut.broken is None
-    assert not cut.saw_expected
+    assert not cut.has_expected
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""The writer: what is answered is on the disk, files follow one another, nothing goes unrecorded."""
+"""The writer of the audit trail: durability, files, and records under failures."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ from waiting import in_time, wait_until
 
 from sonant.audit import chain
 from sonant.audit import trail as audit_trail
-from sonant.audit.record import Audited, Record, document
+from sonant.audit.record import AuditedOperation, Record, document
 from sonant.audit.trail import Trail
 from sonant.errors import InternalServer, InvalidSignature, ResourceNotFound, SetupError, WireError
 from sonant.settings import Audit
 
-READ = Audited(name="DescribeSpeaker", read_only=True, request=dict, answer=dict)
-WRITE = Audited(name="OptOutSpeaker", read_only=False, request=dict, answer=dict)
+READ = AuditedOperation(name="DescribeSpeaker", read_only=True, request=dict, response=dict)
+WRITE = AuditedOperation(name="OptOutSpeaker", read_only=False, request=dict, response=dict)
 
 
-def record(operation: Audited = WRITE, **changes: Any) -> Record:
+def record(operation: AuditedOperation = WRITE, **changes: Any) -> Record:
     values: dict[str, Any] = {
         "operation": operation,
         "time": NOON,
@@ -39,7 +39,7 @@ def record(operation: Audited = WRITE, **changes: Any) -> Record:
         "account_id": "123456789012",
         "access_key_id": "AKIDEXAMPLE",
         "parameters": {"DomainId": "d"},
-        "answer": None,
+        "response": None,
         "error": None,
     }
     return Record(**{**values, **changes})
@@ -94,7 +94,7 @@ def full_disk(size: int = 0) -> Iterator[None]:
 
 
 def test_a_record_has_cloudtrails_members() -> None:
-    told = document(record(answer={"Speaker": "s"}), "us-east-1")
+    told = document(record(response={"Speaker": "s"}), "us-east-1")
     event_id = told.pop("eventID")
     assert len(event_id) == 36
     assert told == {
@@ -127,7 +127,7 @@ def test_a_record_has_cloudtrails_members() -> None:
 
 
 def test_what_a_reading_call_was_answered_is_not_kept() -> None:
-    assert document(record(READ, answer={"Speaker": "s"}), "us-east-1")["responseElements"] is None
+    assert document(record(READ, response={"Speaker": "s"}), "us-east-1")["responseElements"] is None
 
 
 def test_a_refused_call_says_why() -> None:
@@ -142,7 +142,7 @@ def test_a_fault_of_ours_has_no_words() -> None:
     assert "errorMessage" not in told
 
 
-def test_a_call_that_failed_authentication_shows_the_claimed_key_and_nothing_else() -> None:
+def test_unauthenticated_call_is_recorded_with_the_claimed_key_only() -> None:
     fault = InvalidSignature("The Canonical String for this request should have been 'secret'")
     told = document(record(principal_arn=None, account_id=None, error=fault), "us-east-1")
     assert told["userIdentity"] == {"type": "Unknown", "accessKeyId": "AKIDEXAMPLE"}
@@ -212,7 +212,7 @@ def test_a_closed_trail_has_written_everything(open_trail: Callable[..., Trail],
     assert len(lines(tmp_path / "audit")) == 500
 
 
-def test_files_follow_at_a_size_and_at_midnight_and_name_the_hash_before(
+def test_new_file_starts_at_a_size_and_at_midnight_with_the_hash(
     open_trail: Callable[..., Trail], tmp_path: Path, clock: Clock
 ) -> None:
     trail = open_trail(max_file_bytes=1000)
@@ -308,7 +308,7 @@ def test_when_records_are_not_required_a_full_disk_stops_nothing(
     assert "2 calls were answered without a record" in caplog.text
 
 
-def test_a_read_that_finds_no_room_fails_at_once_while_the_disk_refuses(
+def test_read_without_space_fails_at_once_while_writes_fail(
     open_trail: Callable[..., Trail], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(audit_trail, "WAIT_S", 3600.0)
@@ -352,7 +352,7 @@ def test_signed_calls_are_recorded_through_such_a_flood(
     assert len([name for name in found if name.startswith("signed")]) == 30
 
 
-def test_a_value_that_json_has_no_form_for_costs_the_members_not_the_record(
+def test_value_without_json_form_drops_members_not_the_record(
     open_trail: Callable[..., Trail], tmp_path: Path
 ) -> None:
     trail = open_trail()

@@ -1,4 +1,4 @@
-"""The schema of events is strict, and the check on it is on in every process that tests start."""
+"""The schema of events is strict, and every process of the tests checks it."""
 
 from __future__ import annotations
 

@@ -1,21 +1,22 @@
-"""The dispatcher: at least once, in order, whatever the other side does."""
+"""Delivery of events: at least once, in order, under all failures of a sink."""
 
 from __future__ import annotations
 
 import json
 import threading
 from collections.abc import Callable, Iterator
-from datetime import timedelta
+from datetime import datetime, timedelta
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import pytest
-from event_peers import NOON, Peer, reply
+from event_peers import Peer, reply
+from sqlalchemy import Connection
 from waiting import PATIENCE_S, wait_until
 
 from sonant.events import dispatcher as events_dispatcher
 from sonant.events import outbox
-from sonant.events.dispatcher import LEASE, Courier, Dispatcher
+from sonant.events.dispatcher import LEASE, Delivery, Dispatcher
 from sonant.events.documents import speaker_event
 from sonant.events.outbox import Outbox
 from sonant.events.sinks import Sink, SinkFault
@@ -83,7 +84,7 @@ def test_events_reach_every_sink_in_order(
     assert posted(peer) == written(tmp_path / "e") == list(range(12))
 
 
-def test_a_peer_that_fails_gets_the_same_events_again_until_it_takes_them(
+def test_failing_webhook_gets_the_same_events_until_it_accepts(
     database: Database, domain: Domain, peer: Peer, start: Callable[..., Dispatcher]
 ) -> None:
     put(database, domain, *range(6))
@@ -126,12 +127,12 @@ def test_while_one_process_delivers_another_waits(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     looked: list[str] = []
-    turn, delivering, both_are_there = Courier.turn, threading.Event(), threading.Event()
+    acquire_lease, delivering, both_are_there = outbox.acquire_lease, threading.Event(), threading.Event()
 
-    def noted(courier: Courier) -> float:
-        pause_s = turn(courier)
-        looked.append(courier._owner)
-        return pause_s
+    def recorded(connection: Connection, sink: str, owner: str, moment: datetime, lease: timedelta) -> bool:
+        acquired = acquire_lease(connection, sink, owner, moment, lease)
+        looked.append(owner)
+        return acquired
 
     def answer(handler: BaseHTTPRequestHandler, _body: bytes) -> None:
         delivering.set()
@@ -139,7 +140,7 @@ def test_while_one_process_delivers_another_waits(
         reply(handler, 204)
 
     peer.answer = answer
-    monkeypatch.setattr(Courier, "turn", noted)
+    monkeypatch.setattr(outbox, "acquire_lease", recorded)
     monkeypatch.setattr(events_dispatcher, "LEASE", timedelta(hours=1))
     put(database, domain, 0, 1)
     start(webhook(peer), owner="one")
@@ -162,14 +163,31 @@ class Refusing:
         pass
 
 
-def test_pauses_double_up_to_a_cap(database: Database) -> None:
-    courier = Courier(Refusing(), database, Events(retry_first_s=1, retry_most_s=300), "me", now)
-    pauses = [courier._pause_s() for _ in range(12)]
-    assert pauses[:9] == [1, 2, 4, 8, 16, 32, 64, 128, 256]
-    assert set(pauses[9:]) == {300}
+class StopAfter(threading.Event):
+    """Collects the pauses of a loop, and ends it after some of them."""
+
+    def __init__(self, pauses: int) -> None:
+        super().__init__()
+        self.pauses_s: list[float] = []
+        self._most = pauses
+
+    def wait(self, timeout: float | None = None) -> bool:
+        assert timeout is not None
+        self.pauses_s.append(timeout)
+        if len(self.pauses_s) == self._most:
+            self.set()
+        return self.is_set()
 
 
-def test_a_courier_that_lost_its_sink_leaves_the_cursor_alone(
+def test_pauses_double_up_to_a_limit(database: Database, domain: Domain) -> None:
+    put(database, domain, 0)
+    stop = StopAfter(pauses=12)
+    Delivery(Refusing(), database, Events(retry_first_s=1, retry_most_s=300), "me", now).run(stop, True)
+    for failures, pause_s in enumerate(stop.pauses_s):
+        assert min(2**failures, 150) <= pause_s <= min(2 ** (failures + 1), 300)
+
+
+def test_delivery_that_lost_its_lease_does_not_move_the_cursor(
     database: Database, domain: Domain, tmp_path: Path
 ) -> None:
     """Given a delivery so slow that another process took over, then the other's cursor stands."""
@@ -178,27 +196,11 @@ def test_a_courier_that_lost_its_sink_leaves_the_cursor_alone(
     class Slow(FileSink):
         def deliver(self, documents: object) -> int:
             with database.write() as connection:
-                assert outbox.hold(connection, "file", "other", now() + LEASE * 2, LEASE)
+                assert outbox.acquire_lease(connection, "file", "other", now() + LEASE * 2, LEASE)
             return super().deliver(documents)  # type: ignore[arg-type]
 
     with database.write() as connection:
         outbox.add_sink(connection, "file")
-    Courier(Slow(tmp_path / "e", max_bytes=1 << 20, keep=1), database, FAST, "me", now).turn()
+    Delivery(Slow(tmp_path / "e", max_bytes=1 << 20, keep=1), database, FAST, "me", now).deliver_batch()
     with database.read() as connection:
         assert outbox.cursor(connection, "file") == 0
-
-
-def test_old_events_are_purged_when_all_have_them(database: Database, domain: Domain, tmp_path: Path) -> None:
-    sink = FileSink(tmp_path / "e", max_bytes=1 << 20, keep=1)
-    told = [speaker_event(domain, "DELETE_SPEAKER", speaker_id="id#" + "0" * 22)]
-    with database.write() as connection:
-        Outbox(enabled=True).put(connection, told, NOON)
-        outbox.add_sink(connection, "file")
-    at = NOON + timedelta(days=6)
-    dispatcher = Dispatcher(
-        database=database, sinks=[sink], settings=Events(), owner="me", alone=True, clock=lambda: at
-    )
-    Courier(sink, database, FAST, "me", lambda: at).turn()
-    assert dispatcher.purge() == (0, 0)
-    at = NOON + timedelta(days=8)
-    assert dispatcher.purge() == (1, 0)

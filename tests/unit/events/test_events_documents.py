@@ -98,7 +98,7 @@ def test_the_time_is_told_in_utc_to_the_millisecond(domain: Domain) -> None:
     assert told["time"] == "2026-03-01T12:00:00.250Z"
 
 
-def test_a_domain_that_is_not_there_is_told_of_in_the_callers_account(domain: Domain) -> None:
+def test_missing_domain_has_an_event_in_the_callers_account(domain: Domain) -> None:
     absent = AbsentDomain(domain_id="N" * 22, account_id="210987654321", region="us-west-2")
     event = speaker_event(
         absent, "DELETE_SPEAKER", speaker_id=None, error=ErrorInfo.of_code(404, "no such domain")

@@ -1,4 +1,4 @@
-"""The outbox: an event is there exactly when what it tells of is there."""
+"""The outbox: an event is stored exactly when its change is."""
 
 from __future__ import annotations
 
@@ -34,23 +34,21 @@ def sequences(database: Database) -> list[int]:
 def take(database: Database, sink: str, sequence: int) -> None:
     with database.write() as connection:
         outbox.add_sink(connection, sink)
-        assert outbox.hold(connection, sink, "me", NOON, LEASE)
-        assert outbox.move(connection, sink, "me", sequence)
+        assert outbox.acquire_lease(connection, sink, "me", NOON, LEASE)
+        assert outbox.advance_cursor(connection, sink, "me", sequence)
 
 
 def test_events_come_out_in_the_order_in_which_they_were_put(database: Database, domain: Domain) -> None:
     put(database, domain, 3)
     with database.read() as connection:
-        found = [json.loads(kept.document) for kept in outbox.after(connection, 0, 10)]
-        later = outbox.after(connection, 2, 10)
+        found = [json.loads(kept.document) for kept in outbox.events_after(connection, 0, 10)]
+        later = outbox.events_after(connection, 2, 10)
     assert [one["detail"]["generatedSpeakerId"][-1] for one in found] == ["0", "1", "2"]
     assert len({one["id"] for one in found}) == 3
     assert [kept.sequence for kept in later] == [3]
 
 
-def test_an_event_is_undone_with_the_transaction_that_it_is_part_of(
-    database: Database, domain: Domain
-) -> None:
+def test_event_is_rolled_back_with_its_transaction(database: Database, domain: Domain) -> None:
     with pytest.raises(RuntimeError), database.write() as connection:
         Outbox(enabled=True).put(connection, [speaker_event(domain, "DELETE_SPEAKER", speaker_id=None)], NOON)
         raise RuntimeError
@@ -63,9 +61,7 @@ def test_without_sinks_nothing_is_kept(database: Database, domain: Domain) -> No
     assert sequences(database) == []
 
 
-def test_what_is_left_from_times_with_sinks_goes_when_there_are_none(
-    database: Database, domain: Domain
-) -> None:
+def test_purge_without_sinks_deletes_all_events(database: Database, domain: Domain) -> None:
     put(database, domain, 2)
     take(database, "file", 1)
     with database.write() as connection:
@@ -110,19 +106,19 @@ def test_a_number_that_was_purged_never_comes_back(database: Database, domain: D
 def test_two_processes_cannot_deliver_to_one_sink(database: Database) -> None:
     with database.write() as connection:
         outbox.add_sink(connection, "file")
-        assert outbox.hold(connection, "file", "one", NOON, LEASE)
-        assert not outbox.hold(connection, "file", "other", NOON + LEASE / 2, LEASE)
-        assert not outbox.move(connection, "file", "other", 5)
+        assert outbox.acquire_lease(connection, "file", "one", NOON, LEASE)
+        assert not outbox.acquire_lease(connection, "file", "other", NOON + LEASE / 2, LEASE)
+        assert not outbox.advance_cursor(connection, "file", "other", 5)
         assert outbox.cursor(connection, "file") == 0
-        assert outbox.hold(connection, "file", "other", NOON + LEASE * 2, LEASE), "one is dead"
-        assert not outbox.move(connection, "file", "one", 5)
+        assert outbox.acquire_lease(connection, "file", "other", NOON + LEASE * 2, LEASE), "one is dead"
+        assert not outbox.advance_cursor(connection, "file", "one", 5)
 
 
 def test_a_lease_of_a_clock_that_was_ahead_holds_nobody_off(database: Database) -> None:
     with database.write() as connection:
         outbox.add_sink(connection, "file")
-        assert outbox.hold(connection, "file", "one", NOON + timedelta(hours=25), LEASE)
-        assert outbox.hold(connection, "file", "other", NOON, LEASE)
+        assert outbox.acquire_lease(connection, "file", "one", NOON + timedelta(hours=25), LEASE)
+        assert outbox.acquire_lease(connection, "file", "other", NOON, LEASE)
 
 
 def test_each_sink_has_its_own_count_of_what_waits(database: Database, domain: Domain) -> None:

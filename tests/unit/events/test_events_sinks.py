@@ -1,4 +1,4 @@
-"""Sinks against real files and real HTTP peers."""
+"""Event sinks with real files and real HTTP servers."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def webhook(peer: Peer, path: str = "/hook?x=1", time_limit_s: float = PATIENCE_
     )
 
 
-def test_a_webhook_gets_an_array_of_documents_with_a_signature_over_time_and_body(peer: Peer) -> None:
+def test_webhook_gets_documents_with_a_signature_of_time_and_body(peer: Peer) -> None:
     assert webhook(peer).deliver([b'{"a":1}', b'{"b":2}']) == 2
     ((headers, body),) = peer.received
     assert json.loads(body) == [{"a": 1}, {"b": 2}]
@@ -146,9 +146,7 @@ def test_a_peer_that_drips_its_answer_is_left_after_the_time_limit(peer: Peer) -
         in_time("it is left", lambda: sink.deliver([b"{}"]))
 
 
-def test_a_peer_whose_connection_takes_all_the_time_is_left_before_it_can_drip(
-    peer: Peer, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_webhook_time_limit_includes_the_connection(peer: Peer, monkeypatch: pytest.MonkeyPatch) -> None:
     """As where its name takes long to be found: no time limit of a socket covers that."""
     connect = http.client.HTTPConnection.connect
 
@@ -280,8 +278,8 @@ def test_sinks_are_named_in_one_setting(tmp_path: Path) -> None:
     assert build_sinks(Settings(data=tmp_path)) == []
 
 
-def test_an_unknown_sink_is_a_setup_error_that_names_the_known_ones() -> None:
-    with pytest.raises(SetupError, match=r"'kafka', known are: file, webhook, eventbridge"):
+def test_unknown_sink_is_a_setup_error_with_the_known_names() -> None:
+    with pytest.raises(SetupError, match=r"'kafka', must be one of: file, webhook, eventbridge"):
         sink_names(Events(sinks="file,kafka"))
 
 

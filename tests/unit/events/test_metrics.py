@@ -1,4 +1,4 @@
-"""Measurements, read back with Prometheus' own parser."""
+"""Metrics, read with Prometheus' own parser."""
 
 from __future__ import annotations
 
@@ -19,24 +19,26 @@ from starlette.testclient import TestClient
 from sonant.errors import AccessDenied, InternalServer, SetupError, Throttling, WireError
 from sonant.gateway.metrics_route import check_metrics, metrics_route
 from sonant.gateway.thread_pool import ThreadPool
-from sonant.metrics import Page
-from sonant.settings import Metrics, Settings, Wire
+from sonant.metrics import MetricsRegistry
+from sonant.settings import Gateway, Metrics, Settings
 from sonant.storage.crypto.vault import Vault
 from sonant.storage.database.engine import Database
 from sonant.storage.database.schema import domains, fraudsters, speakers
 from sonant.storage.database.schema import jobs as job_rows
-from sonant.storage.repositories import counters, jobs, sessions
+from sonant.storage.repositories import counters, jobs, session_streams, sessions
 from sonant.storage.times import to_us
 from sonant.thread_plan import plan_threads
 
 ONE, TWO = "1" * 22, "2" * 22
 
 
-def page(database: Database, cache_s: float = 0.0, failing: Callable[[], bool] = lambda: False) -> Page:
-    return Page(database, cache_s, failing, plan=plan_threads(Settings()))
+def page(
+    database: Database, cache_s: float = 0.0, failing: Callable[[], bool] = lambda: False
+) -> MetricsRegistry:
+    return MetricsRegistry(database, cache_s, failing, plan=plan_threads(Settings()))
 
 
-def samples(page: Page) -> dict[tuple[str, str], float]:
+def samples(page: MetricsRegistry) -> dict[tuple[str, str], float]:
     """Values by name and label value."""
     return {
         (sample.name, next(iter(sample.labels.values()), "")): sample.value
@@ -130,7 +132,7 @@ def test_domains_show_their_speakers_fraudsters_jobs_and_open_requests(database:
     assert ("voiceid_active_fraudster_registration_jobs", ONE) not in found
 
 
-def test_sessions_that_wait_or_talk_are_active_and_those_fallen_silent_are_not(database: Database) -> None:
+def test_pending_and_ongoing_sessions_are_active_expired_are_not(database: Database) -> None:
     furnish(database)
     vault, now = Vault(ONE, bytes(32)), datetime.now(UTC)
     setup = sessions.Setup(
@@ -150,8 +152,8 @@ def test_sessions_that_wait_or_talk_are_active_and_those_fallen_silent_are_not(d
                 now=now,
                 until=now + timedelta(seconds=wait_s),
             )
-        sessions.claim_stream(connection, "id#1", 1, "me", now, now + timedelta(seconds=60))
-        sessions.end_stream(connection, "id#2", 1, "REQUESTED", now, now + timedelta(hours=24))
+        session_streams.claim(connection, "id#1", 1, "me", now, now + timedelta(seconds=60))
+        session_streams.end(connection, "id#2", 1, "REQUESTED", now, now + timedelta(hours=24))
     found = samples(page(database))
     assert found["voiceid_active_sessions", ONE] == 2
     assert ("voiceid_active_sessions", TWO) not in found
@@ -240,15 +242,15 @@ def test_without_a_token_anybody_who_reaches_it_is_served() -> None:
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.9.9.9", "::1", "localhost"])
 def test_no_token_is_needed_on_a_loopback_address(host: str) -> None:
-    check_metrics(Settings(metrics=Metrics(enabled=True), wire=Wire(host=host)))
+    check_metrics(Settings(metrics=Metrics(enabled=True), gateway=Gateway(host=host)))
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1", "voice.example"])
 def test_elsewhere_metrics_without_a_token_are_a_setup_error(host: str) -> None:
-    check_metrics(Settings(wire=Wire(host=host)))
-    check_metrics(Settings(metrics=Metrics(enabled=True, token="t"), wire=Wire(host=host)))
+    check_metrics(Settings(gateway=Gateway(host=host)))
+    check_metrics(Settings(metrics=Metrics(enabled=True, token="t"), gateway=Gateway(host=host)))
     with pytest.raises(SetupError, match=r"metrics\.token"):
-        check_metrics(Settings(metrics=Metrics(enabled=True), wire=Wire(host=host)))
+        check_metrics(Settings(metrics=Metrics(enabled=True), gateway=Gateway(host=host)))
 
 
 def test_the_token_is_not_shown() -> None:

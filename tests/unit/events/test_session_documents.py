@@ -14,7 +14,7 @@ from event_peers import DOMAIN_ID, NOON
 from sonant.events.documents import ErrorInfo, Event, document
 from sonant.events.session_documents import (
     STREAM_FAULTS,
-    Asked,
+    SessionReference,
     Window,
     evaluate_session_event,
     evaluation_refused_event,
@@ -27,7 +27,7 @@ from sonant.events.session_documents import (
 )
 from sonant.sessions.calls import EndReason
 from sonant.storage.repositories.domains import Domain
-from sonant.storage.repositories.session_hearings import AUTHENTICATION, FRAUD
+from sonant.storage.repositories.session_samples import AUTHENTICATION, FRAUD
 from sonant.storage.repositories.sessions import Session
 
 SESSION_ID, SPEAKER_ID = "id#ssssssssssssssssssssss", "id#AbCdEfGhIjKlMnOpQrStUv"
@@ -84,7 +84,7 @@ def ended(reason: EndReason) -> Session:
 # --- streams ------------------------------------------------------------------------------------------
 
 
-def test_a_stream_that_begins_tells_the_set_up_and_what_is_gathered(domain: Domain) -> None:
+def test_stream_start_event_has_configuration_and_progress(domain: Domain) -> None:
     event = stream_event(domain, SESSION, {})
     assert event.type == "VoiceId Start Session Action"
     assert same(
@@ -232,7 +232,7 @@ def test_an_evaluation_tells_both_results_but_no_customers_id(domain: Domain) ->
     )
 
 
-def test_a_result_without_speech_has_null_for_all_that_is_not_known(domain: Domain) -> None:
+def test_result_without_speech_has_null_for_unknown_members(domain: Domain) -> None:
     event = evaluate_session_event(
         domain,
         SESSION,
@@ -277,7 +277,7 @@ def test_an_enrollment_request_names_the_session(domain: Domain) -> None:
 
 # --- refusals -----------------------------------------------------------------------------------------
 
-Refusal = Callable[[Domain, Asked, ErrorInfo], Event]
+Refusal = Callable[[Domain, SessionReference, ErrorInfo], Event]
 REFUSALS = (
     (stream_refused_event, "STREAMING_FAILED"),
     (update_refused_event, "FAILED"),
@@ -304,7 +304,7 @@ def test_a_refusal_tells_why_and_all_that_is_known_of_the_session(
     found: Session | None,
     ids: tuple[str | None, str | None],
 ) -> None:
-    detail = detail_of(told(domain, Asked.of(asked, found), REFUSED))
+    detail = detail_of(told(domain, SessionReference.of(asked, found), REFUSED))
     session = detail.get("session", detail)
     assert (session["sessionId"], session["sessionName"]) == ids
     assert detail["status"] == status
@@ -317,7 +317,7 @@ def test_a_refusal_tells_why_and_all_that_is_known_of_the_session(
 
 
 def test_an_evaluation_refused_of_a_known_session_tells_its_stream(domain: Domain) -> None:
-    detail = detail_of(evaluation_refused_event(domain, Asked.of("contact-1", SESSION), REFUSED))
+    detail = detail_of(evaluation_refused_event(domain, SessionReference.of("contact-1", SESSION), REFUSED))
     assert same(
         detail["session"],
         {

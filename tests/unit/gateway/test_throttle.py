@@ -55,7 +55,7 @@ def test_every_operation_of_both_models_has_exactly_one_rate():
 
 
 def test_every_rate_setting_is_used():
-    assert {field.name for field in fields(Rates)} == {*GROUPS, "own", "factor"}
+    assert {field.name for field in fields(Rates)} == {*GROUPS, "sonant_operations", "factor"}
 
 
 @pytest.mark.parametrize(

@@ -1,12 +1,12 @@
 """What becomes of a request: every status of the speaker with every action."""
 
 import pytest
+from made_samples import made_result
 
-from sonant.jobs.decide import INCOMPARABLE, Config, after_listening, before_listening, state_of
-from sonant.jobs.entry import Prepared
+from sonant.jobs.decide import INCOMPARABLE, Config, decide_by_status, decide_outcome, enrollment_state
 from sonant.jobs.faults import Refusal
 from sonant.jobs.fraud import Risk
-from sonant.storage.repositories.speakers import Standing
+from sonant.storage.repositories.speakers import SpeakerStatus
 
 OPTED_OUT = Refusal(409, "You cannot request an enrollment for an opted out speaker.")
 STATUSES = (None, "PENDING", "ENROLLED", INCOMPARABLE, "EXPIRED", "OPTED_OUT")
@@ -19,11 +19,11 @@ def config(action, fraud="FAIL", threshold=50):
 
 
 def heard(*risks):
-    return Prepared(model_id="ge2e", vector=b"", net_speech_s=30.0, snr_db=20.0, risks=risks, audio=None)
+    return made_result(snr_db=20.0, risks=risks)
 
 
 def decide(status, action, voice, *, fraud="FAIL", present=3, quota=10):
-    return after_listening(status, config(action, fraud), voice, speakers_present=present, quota=quota)
+    return decide_outcome(status, config(action, fraud), voice, speakers_present=present, quota=quota)
 
 
 @pytest.mark.parametrize(
@@ -44,7 +44,7 @@ def decide(status, action, voice, *, fraud="FAIL", present=3, quota=10):
     ],
 )
 def test_before_listening(status, action, expected):
-    assert before_listening(status, config(action)) == expected
+    assert decide_by_status(status, config(action)) == expected
 
 
 @pytest.mark.parametrize(
@@ -76,7 +76,7 @@ def test_after_a_good_voice_was_heard(status, action, expected):
     ids=["bad audio", "flagged voice"],
 )
 def test_what_is_wrong_with_the_voice_counts_only_where_it_was_needed(status, action, voice, refusal):
-    assert decide(status, action, voice) == (before_listening(status, config(action)) or refusal)
+    assert decide(status, action, voice) == (decide_by_status(status, config(action)) or refusal)
 
 
 @pytest.mark.parametrize("status", STATUSES)
@@ -109,12 +109,12 @@ def test_the_order_is_state_then_audio_then_fraud_then_quota():
     ("standing", "state"),
     [
         (None, None),
-        (Standing("ENROLLED", "ge2e"), "ENROLLED"),
-        (Standing("ENROLLED", "ge2e-of-an-earlier-release"), INCOMPARABLE),
-        (Standing("PENDING", None), "PENDING"),
-        (Standing("EXPIRED", None), "EXPIRED"),
-        (Standing("OPTED_OUT", None), "OPTED_OUT"),
+        (SpeakerStatus("ENROLLED", "ge2e"), "ENROLLED"),
+        (SpeakerStatus("ENROLLED", "ge2e-of-an-earlier-release"), INCOMPARABLE),
+        (SpeakerStatus("PENDING", None), "PENDING"),
+        (SpeakerStatus("EXPIRED", None), "EXPIRED"),
+        (SpeakerStatus("OPTED_OUT", None), "OPTED_OUT"),
     ],
 )
 def test_only_an_enrolled_speaker_of_another_model_is_incomparable(standing, state):
-    assert state_of(standing, "ge2e") == state
+    assert enrollment_state(standing, "ge2e") == state

@@ -1,4 +1,4 @@
-"""Forecasts and reports of dry runs."""
+"""Predictions and reports of dry runs."""
 
 from __future__ import annotations
 
@@ -9,21 +9,20 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from made_samples import made_result
 from strict_files import read_report
 
-from sonant.jobs.decide import Config, after_listening, before_listening
-from sonant.jobs.entry import Prepared
+from sonant.jobs.decide import Config, OutcomePredictor, decide_by_status, decide_outcome
 from sonant.jobs.faults import Refusal
-from sonant.jobs.predict import Forecast
 from sonant.jobs.report import in_order, json_report, make_report, report_files
 from sonant.jobs.report_line import warnings
 from sonant.jobs.report_page import length, page
 
-# --- forecast -----------------------------------------------------------------------------------------
+# --- predictor -----------------------------------------------------------------------------------------
 
 
 def prepared():
-    return Prepared(model_id="m", vector=b"", net_speech_s=30, snr_db=30, risks=(), audio=None)
+    return made_result(snr_db=30)
 
 
 @given(
@@ -32,19 +31,21 @@ def prepared():
     overwrite=st.booleans(),
     quota=st.integers(0, 4),
 )
-def test_a_forecast_is_what_a_job_does_that_enrolls_as_it_goes(requests, known, overwrite, quota):
+def test_a_predictor_is_what_a_job_does_that_enrolls_as_it_goes(requests, known, overwrite, quota):
     config = Config(overwrite=overwrite, fraud_action="FAIL", risk_threshold=50)
-    forecast, job = Forecast(config, quota), dict(known)
+    predictor, job = OutcomePredictor(config, quota), dict(known)
     for speaker, good in requests:
         heard = prepared() if good else Refusal(400, "no speech")
-        foretold = forecast.settle(speaker.encode(), known.get(speaker), heard, speakers_present=len(known))
-        forecast.note(speaker.encode(), known.get(speaker), foretold)
-        done = before_listening(job.get(speaker), config) or after_listening(
+        predicted = predictor.predict(
+            speaker.encode(), known.get(speaker), heard, speakers_present=len(known)
+        )
+        predictor.record(speaker.encode(), known.get(speaker), predicted)
+        done = decide_by_status(job.get(speaker), config) or decide_outcome(
             job.get(speaker), config, heard, speakers_present=len(job), quota=quota
         )
         if not isinstance(done, Refusal) and done != "DUPLICATE_SKIPPED":
             job[speaker] = "ENROLLED"
-        assert foretold == done
+        assert predicted == done
 
 
 # --- report -------------------------------------------------------------------------------------------

@@ -17,8 +17,8 @@ from sonant.jobs.entry import Role, Task
 from sonant.jobs.faults import Refusal
 from sonant.jobs.manifest import AudioFile
 from sonant.jobs.workers import local
-from sonant.jobs.workers.local import DEPTH, MAX_CRASHES, MAX_STILLBORN, LocalEngine
-from sonant.jobs.workers.process import work
+from sonant.jobs.workers.local import DEPTH, MAX_CRASHES, MAX_FAILED_STARTS, LocalEngine
+from sonant.jobs.workers.process import serve_tasks
 from sonant.settings import Audio
 from sonant.voice.models import load_models
 
@@ -46,7 +46,7 @@ def run(built, tasks, more=0):
     total = len(waiting) + more
 
     def all_there():
-        while waiting and built.room:
+        while waiting and built.free_slots:
             built.submit(waiting.pop(0))
         found.extend(built.results(0.2))
         return len(found) == total
@@ -56,7 +56,7 @@ def run(built, tasks, more=0):
 
 
 def squares(found):
-    return {task_id: int.from_bytes(heard.vector, "little") for task_id, heard in found}
+    return {task_id: int(heard.sample.vector[0]) for task_id, heard in found}
 
 
 def test_every_task_comes_back_once_with_its_own_result_from_all_workers():
@@ -69,10 +69,10 @@ def test_every_task_comes_back_once_with_its_own_result_from_all_workers():
 
 def test_it_takes_as_many_tasks_as_its_workers_can_hold():
     with engine(engine_mains.hang, 0, workers=2) as built:
-        assert built.room == 2 * DEPTH
+        assert built.free_slots == 2 * DEPTH
         for n in range(2 * DEPTH):
             built.submit(task(n))
-            assert built.room == 2 * DEPTH - n - 1
+            assert built.free_slots == 2 * DEPTH - n - 1
 
 
 def test_without_tasks_there_is_no_process_and_nothing_to_wait_for():
@@ -92,7 +92,7 @@ def test_workers_that_die_at_random_lose_nothing_and_double_nothing(tmp_path):
     assert len(list(tmp_path.iterdir())) == sum(deaths.values())
 
 
-def test_a_task_that_always_kills_its_worker_is_refused_and_the_others_are_done(tmp_path):
+def test_task_that_always_kills_its_worker_is_refused(tmp_path):
     with engine(engine_mains.die_often, str(tmp_path), {2: 10**6}) as built:
         found = dict(run(built, [task(n) for n in range(6)]))
     assert found.pop(2) == Refusal(500, "the recording could not be processed: the worker process died")
@@ -100,21 +100,23 @@ def test_a_task_that_always_kills_its_worker_is_refused_and_the_others_are_done(
     assert len(list(tmp_path.iterdir())) == MAX_CRASHES
 
 
-def test_a_task_that_hangs_is_refused_after_the_time_limit_and_the_others_are_done(monkeypatch):
+def test_task_that_hangs_is_refused_after_the_time_limit(monkeypatch):
     passed_s, found = 0.0, {}
     monkeypatch.setattr(local, "time", SimpleNamespace(monotonic=lambda: passed_s))
     with engine(engine_mains.hang, 1, time_limit_s=4.0) as built:
 
+        def stuck():
+            return next(worker for worker in built.states() if worker.task_ids[:1] == (1,))
+
         def only_it_is_left():
             found.update(built.results(0.2))
-            return stuck.ready and built.room == 2 * DEPTH - len(stuck.tasks)
+            return stuck().ready and built.free_slots == 2 * DEPTH - len(stuck().task_ids)
 
         for n in (1, 2, 3):
             built.submit(task(n))
-        (stuck,) = (worker for worker in built._workers if worker.tasks[0].task_id == 1)
         wait_until("it is at work and the others are done", only_it_is_left)
         passed_s = 4.1
-        found |= dict(run(built, [task(n) for n in (4, 5)], more=len(stuck.tasks)))
+        found |= dict(run(built, [task(n) for n in (4, 5)], more=len(stuck().task_ids)))
     assert found.pop(1) == Refusal(
         500,
         "the recording could not be processed: the worker process worked on one request for more than 4 s",
@@ -144,7 +146,7 @@ def test_discard_forgets_what_is_in_hand_and_keeps_idle_workers():
         built.discard()
         assert built.pids() == []
         assert not alive(idle)
-        assert built.room == DEPTH
+        assert built.free_slots == DEPTH
         assert squares(run(built, [task(3)])) == {3: 9}
 
 
@@ -163,11 +165,11 @@ def test_a_crash_count_does_not_outlive_its_job(tmp_path):
 
 @pytest.fixture
 def listening():
-    with engine(work, engine_mains.fetch, load_models, (), Audio(), workers=1) as built:
+    with engine(serve_tasks, engine_mains.fetch, load_models, (), Audio(), workers=1) as built:
         yield built
 
 
-def test_a_fault_that_nobody_foresaw_refuses_its_own_request_only_and_tells_no_details(listening):
+def test_unforeseen_fault_refuses_its_own_request_without_details(listening):
     found = dict(run(listening, [task(0, "gone"), task(1, "odd"), task(2, "gone")]))
     assert found == {
         0: Refusal(404, "s3://calls/gone: there is no such object"),
@@ -218,13 +220,13 @@ def until(condition, built):
     wait_until("the engine gets there", held)
 
 
-def test_while_no_worker_gets_ready_tasks_wait_and_the_problem_names_the_doctor(tmp_path, quick):
+def test_tasks_wait_while_no_worker_is_ready_and_the_problem_is_named(tmp_path, quick):
     may_be_ready = tmp_path / "models"
     with engine(engine_mains.die_unless, str(may_be_ready), workers=1) as built:
         tasks = [task(0), task(1)]
         for one in tasks:
             built.submit(one)
-        until(lambda: built.lost > MAX_STILLBORN, built)
+        until(lambda: built.workers_lost > MAX_FAILED_STARTS, built)
         assert built.problem == (
             "recordings cannot be processed: worker processes end with code 1 before they are ready; "
             "run `sonant doctor` and see the service's log"
@@ -237,16 +239,16 @@ def test_while_no_worker_gets_ready_tasks_wait_and_the_problem_names_the_doctor(
 def test_one_worker_that_dies_before_it_is_ready_costs_nothing(tmp_path):
     with engine(engine_mains.die_unready_once, str(tmp_path), workers=1) as built:
         assert squares(run(built, [task(n) for n in range(3)])) == {n: n * n for n in range(3)}
-        assert (built.lost, built.problem) == (1, "")
+        assert (built.workers_lost, built.problem) == (1, "")
 
 
-def test_workers_that_hang_before_they_are_ready_are_replaced_and_no_recording_is_blamed(tmp_path, quick):
+def test_worker_that_hangs_before_it_is_ready_is_replaced(tmp_path, quick):
     may_be_ready = tmp_path / "models"
     with engine(engine_mains.hang_unless, str(may_be_ready), workers=1, time_limit_s=0.5) as built:
         built.submit(task(3))
-        until(lambda: built.lost >= MAX_STILLBORN, built)
+        until(lambda: built.workers_lost >= MAX_FAILED_STARTS, built)
         assert "worker processes hang for 0 s before they are ready" in built.problem
-        built._time_limit_s = PATIENCE_S
+        built.time_limit_s = PATIENCE_S
         may_be_ready.touch()
         assert squares(run(built, [], more=1)) == {3: 9}
 
@@ -260,7 +262,7 @@ def test_workers_killed_before_they_are_ready_cost_no_task_however_often(tmp_pat
         for kills in range(2 * DEPTH * MAX_CRASHES):
             for pid in built.pids()[:1]:
                 os.kill(pid, 9)
-            until(lambda kills=kills: built.lost > kills and built.pids(), built)
+            until(lambda kills=kills: built.workers_lost > kills and built.pids(), built)
         may_be_ready.touch()
         for pid in built.pids():
             os.kill(pid, 9)
@@ -273,7 +275,7 @@ def test_workers_that_cannot_be_started_cost_no_task(quick):
         resource.setrlimit(resource.RLIMIT_NOFILE, (3, hard))
         try:
             built.submit(task(5))
-            until(lambda: built.lost > MAX_CRASHES, built)
+            until(lambda: built.workers_lost > MAX_CRASHES, built)
             assert "worker processes cannot be started: " in built.problem
         finally:
             resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
@@ -295,11 +297,11 @@ def test_while_nothing_can_be_started_nothing_is_done_in_a_hurry(monkeypatch):
         finally:
             resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
         assert waits == [0.25], "it waits as long as it may"
-        assert built.lost == 1
+        assert built.workers_lost == 1
 
 
 def test_one_worker_that_is_ready_is_no_problem(tmp_path, quick):
     with engine(engine_mains.one_ready, str(tmp_path / "claimed"), workers=2) as built:
-        until(lambda: built.warm() or built.lost >= MAX_STILLBORN, built)
+        until(lambda: built.warm() or built.workers_lost >= MAX_FAILED_STARTS, built)
         assert built.problem == ""
         assert squares(run(built, [task(n) for n in range(4)])) == {n: n * n for n in range(4)}

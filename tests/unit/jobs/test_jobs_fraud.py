@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from sonant.jobs.faults import Refusal
-from sonant.jobs.fraud import Risk, assess, known_fraudster, refuse, told
+from sonant.jobs.fraud import Risk, assess, known_fraudster, refuse, risk_details, with_replay
+from sonant.jobs.replay import ReplayMatch
 from sonant.voice.calibration.model import Normal, Tail
 from sonant.voice.models.embedding import Embedding
 from sonant.voice.search import Match
@@ -76,7 +77,7 @@ def test_ignore_refuses_nobody():
     assert refuse(risks, action="IGNORE", risk_threshold=0) is None
 
 
-def test_the_nearest_fraudster_is_named_with_a_score_that_takes_the_lists_length_into_account():
+def test_nearest_fraudster_is_named_with_a_score_for_the_lists_length():
     near = Match(key="id#somebody", similarity=0.93)
     scores = [known_fraudster(near, length, TAIL).score for length in (1, 10, 500, 1_000_000)]
     assert scores == sorted(scores, reverse=True)
@@ -92,7 +93,9 @@ def test_nobody_is_named_on_an_empty_list_or_with_a_score_of_0():
 
 def test_events_are_told_both_risks_in_the_form_of_an_evaluation():
     known = Risk(name="KnownFraudsterRisk", score=50, fraudster_id="id#somebody")
-    found = told((known, Risk(name="VoiceSpoofingRisk", score=70)), risk_threshold=50, watchlist_id="list")
+    found = risk_details(
+        (known, Risk(name="VoiceSpoofingRisk", score=70)), risk_threshold=50, watchlist_id="list"
+    )
     assert found == {
         "decision": "HIGH_RISK",
         "reasons": ["KNOWN_FRAUDSTER", "VOICE_SPOOFING"],
@@ -102,6 +105,27 @@ def test_events_are_told_both_risks_in_the_form_of_an_evaluation():
             "voiceSpoofingRisk": {"riskScore": 70},
         },
     }
-    low = told((Risk(name="KnownFraudsterRisk", score=0),), risk_threshold=1, watchlist_id="list")
+    low = risk_details((Risk(name="KnownFraudsterRisk", score=0),), risk_threshold=1, watchlist_id="list")
     assert (low["decision"], low["reasons"]) == ("LOW_RISK", [])
     assert low["riskDetails"] == {"knownFraudsterRisk": {"riskScore": 0}}
+
+
+@pytest.mark.parametrize("scores", [(20, 70), (70, 20), (70, 70)])
+def test_two_detectors_of_a_kind_give_the_greater_risk_in_any_order(scores):
+    def detector(score):
+        return lambda _embedding, _speech, _threshold: Risk(name="VoiceSpoofingRisk", score=score)
+
+    risks = assess([detector(score) for score in scores], voice(1, 0), NOISE, risk_threshold=50)
+
+    assert risks == (Risk(name="VoiceSpoofingRisk", score=70),)
+    assert risk_details(risks, risk_threshold=50, watchlist_id="list")["decision"] == "HIGH_RISK"
+
+
+@pytest.mark.parametrize("score", [0, 40, 100])
+def test_replay_outweighs_the_spoofing_risk_of_detectors(score):
+    found = with_replay(
+        [Risk(name="VoiceSpoofingRisk", score=score, evidence="SYNTHETIC_SPEECH")],
+        ReplayMatch(speaker_id="", pairs=30),
+    )
+
+    assert found == (Risk(name="VoiceSpoofingRisk", score=100, evidence="REPLAY"),)

@@ -77,7 +77,7 @@ def test_requests_come_in_the_order_of_the_file_good_and_bad():
     assert [type(entry) for entry in found] == [EnrollmentRequest, BadRequest] * 2 + [EnrollmentRequest]
 
 
-def test_the_version_may_stand_behind_the_list_and_unknown_fields_are_passed_over():
+def test_version_behind_the_list_is_read_and_unknown_fields_are_ignored():
     document = {
         "Comment": {"by": ["somebody", None, 1.5, True]},
         "SpeakerEnrollmentRequests": [{**ENTRY, "Note": [{"any": "thing"}]}],
@@ -191,7 +191,7 @@ def test_a_request_without_a_usable_request_id_is_told_by_its_number(value):
     ]
 
 
-def test_several_requests_without_a_request_id_are_not_duplicates_of_each_other():
+def test_requests_without_a_request_id_are_no_duplicates():
     assert [entry.request_id for entry in read(manifest({}, {}, ENTRY))] == ["", "", "r1"]
 
 

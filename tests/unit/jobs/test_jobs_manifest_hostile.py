@@ -83,7 +83,7 @@ def test_64_mib_of_nesting_is_refused_at_its_beginning(chunks, expected):
     ids=["unknown field", "unknown field of a request", "list of files"],
 )
 @pytest.mark.parametrize("piece", [b"{},", b"1,", b'"",'])
-def test_64_mib_of_small_values_in_one_place_are_refused_at_their_beginning(start, piece):
+def test_64_mib_of_small_values_are_refused_at_their_start(start, piece):
     told, taken, peak = outcome(chain([start], flood(piece)))
     assert told == (400, "the manifest holds more than 10000 fields and values in one place")
     assert taken <= BEGINNING

@@ -1,4 +1,4 @@
-"""The parts of the Ray engine that need no Ray: parcels, the actor's class, settings, imports."""
+"""The parts of the Ray engine that need no Ray: cipher, the actor's class, settings, imports."""
 
 from __future__ import annotations
 
@@ -17,10 +17,11 @@ from sonant.assembly import workers
 from sonant.errors import SealBroken, SetupError
 from sonant.jobs.entry import Role, Task
 from sonant.jobs.faults import Refusal
-from sonant.jobs.workers.parcels import PIECE_BYTES, Parcels, cut, new_key
+from sonant.jobs.workers import check_engine
 from sonant.jobs.workers.ray import RayEngine
-from sonant.jobs.workers.ray_actor import Listener
-from sonant.jobs.workers.ray_crew import Cluster
+from sonant.jobs.workers.ray_actor import RayWorker
+from sonant.jobs.workers.ray_pool import Cluster
+from sonant.jobs.workers.sealed_messages import PIECE_BYTES, MessageCipher, cut, new_key
 from sonant.settings import S3, Settings
 from sonant.settings.loading import load
 
@@ -37,7 +38,7 @@ class Noted:
     notes: list[str] = []  # noqa: RUF012 - of one test at a time
     fetched_odd = threading.Event()
 
-    def first(self, task):
+    def fetch_first(self, task):
         if task.task_id % 2 == 0:
             assert self.fetched_odd.wait(PATIENCE_S)
         self.notes.append(f"fetched {task.task_id}")
@@ -45,7 +46,7 @@ class Noted:
             self.fetched_odd.set()
         return b""
 
-    def do(self, task, first):
+    def execute(self, task, first):
         self.notes.append(f"did {task.task_id}")
         return Refusal(400, str(task.task_id))
 
@@ -57,19 +58,19 @@ def refusing():
 class TestParcels:
     @given(st.binary(max_size=200), st.integers(min_value=0), st.integers(min_value=1, max_value=255))
     def test_a_parcel_opens_under_its_key_and_not_when_it_was_altered(self, value, place, change):
-        parcels = Parcels(new_key())
-        sealed = parcels.seal(value)
-        assert parcels.open(sealed) == value
+        cipher = MessageCipher(new_key())
+        sealed = cipher.seal(value)
+        assert cipher.open(sealed) == value
         altered = bytearray(sealed)
         altered[place % len(altered)] ^= change
         with pytest.raises(SealBroken):
-            parcels.open(bytes(altered))
+            cipher.open(bytes(altered))
 
     def test_nothing_is_unpickled_that_another_key_sealed(self):
         with pytest.raises(SealBroken):
-            Parcels(new_key()).open(Parcels(new_key()).seal(task(1)))
+            MessageCipher(new_key()).open(MessageCipher(new_key()).seal(task(1)))
         with pytest.raises(SealBroken):
-            Parcels(new_key()).open(b"short")
+            MessageCipher(new_key()).open(b"short")
 
     @given(st.integers(min_value=28, max_value=4 * PIECE_BYTES), st.sampled_from([None, 2, 3, 6]))
     def test_pieces_make_up_the_parcel(self, size, count):
@@ -83,22 +84,22 @@ class TestParcels:
             assert len(pieces) == count
 
     def test_a_parcel_shows_nothing_of_what_is_in_it(self):
-        assert b"role/sonant" not in Parcels(new_key()).seal(task(1))
+        assert b"role/sonant" not in MessageCipher(new_key()).seal(task(1))
 
 
 class TestTheActor:
     def test_it_does_tasks_in_their_order_and_fetches_one_ahead(self):
-        parcels = Parcels(key := new_key())
-        actor = Listener(key)
-        assert actor.begin(__version__, parcels.seal((Noted, ()))) == ""
+        cipher = MessageCipher(key := new_key())
+        actor = RayWorker(key)
+        assert actor.start(__version__, cipher.seal((Noted, ()))) == ""
         Noted.notes.clear()
         Noted.fetched_odd.clear()
         answers = {}
 
         def hear(number):
-            answer = actor.hear(number, 1, parcels.seal(task(number)))
+            answer = actor.execute(number, 1, cipher.seal(task(number)))
             assert isinstance(answer, bytes)
-            answers[number] = parcels.open(answer)
+            answers[number] = cipher.open(answer)
 
         calls = [threading.Thread(target=hear, args=(number,)) for number in (1, 0)]
         for call in calls:
@@ -109,13 +110,15 @@ class TestTheActor:
         assert Noted.notes == ["fetched 1", "fetched 0", "did 0", "did 1"]
 
     def test_it_does_not_begin_with_another_release(self):
-        actor = Listener(key := new_key())
-        complaint = actor.begin("0.0.0", Parcels(key).seal((Noted, ())))
+        actor = RayWorker(key := new_key())
+        complaint = actor.start("0.0.0", MessageCipher(key).seal((Noted, ())))
         assert complaint.endswith(f"has Sonant {__version__}, the runner 0.0.0")
 
     def test_it_says_why_its_host_cannot_do_tasks(self):
-        actor = Listener(key := new_key())
-        assert actor.begin(__version__, Parcels(key).seal((refusing, ()))).endswith("this host is not set up")
+        actor = RayWorker(key := new_key())
+        assert actor.start(__version__, MessageCipher(key).seal((refusing, ()))).endswith(
+            "this host is not set up"
+        )
 
 
 class TestWhatAHostMustAgreeOn:
@@ -125,7 +128,7 @@ class TestWhatAHostMustAgreeOn:
             objects="s3",
             s3=S3(endpoint="https://s3.example", access_key_id="key", secret_access_key="secret"),
         )
-        told = workers.whereabouts(settings)
+        told = workers.storage_location(settings)
         assert told["s3.endpoint"] == "https://s3.example"
         assert "secret" not in str(told)
 
@@ -138,21 +141,27 @@ class TestWhatAHostMustAgreeOn:
             monkeypatch.setenv(f"SONANT_{name}", value)
         runner = Settings(data=tmp_path, objects="s3", s3=S3(endpoint="https://s3.example"))
         with pytest.raises(SetupError, match=r"settings differ from the runner's: s3\.endpoint$"):
-            workers.ray_hands(runner.audio, runner.fraud, workers.whereabouts(runner), ())
+            workers.build_remote_executor(runner.audio, runner.fraud, workers.storage_location(runner), ())
 
     def test_a_host_without_a_voice_model_that_was_added_is_told_which(self, monkeypatch, tmp_path):
         monkeypatch.setenv("SONANT_DATA", str(tmp_path))
         runner = Settings(data=tmp_path)
         with pytest.raises(SetupError, match="voice models are missing: brought"):
-            workers.ray_hands(runner.audio, runner.fraud, workers.whereabouts(runner), ("brought",))
+            workers.build_remote_executor(
+                runner.audio, runner.fraud, workers.storage_location(runner), ("brought",)
+            )
 
-    def test_a_host_that_is_asked_for_gpus_and_has_none_for_onnxruntime_says_so(self, monkeypatch, tmp_path):
+    def test_host_without_a_gpu_for_onnxruntime_says_so(self, monkeypatch, tmp_path):
         monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CPUExecutionProvider"])
         monkeypatch.setenv("SONANT_DATA", str(tmp_path))
         runner = Settings(data=tmp_path)
         with pytest.raises(SetupError, match="onnxruntime knows no CUDAExecutionProvider"):
-            workers.ray_hands(runner.audio, runner.fraud, workers.whereabouts(runner), (), True)
-        assert workers.ray_hands(runner.audio, runner.fraud, workers.whereabouts(runner), (), False)
+            workers.build_remote_executor(
+                runner.audio, runner.fraud, workers.storage_location(runner), (), True
+            )
+        assert workers.build_remote_executor(
+            runner.audio, runner.fraud, workers.storage_location(runner), (), False
+        )
 
 
 class TestSettings:
@@ -160,7 +169,7 @@ class TestSettings:
         "address", ["", "local", "ray://head:10001", "head", "http://head:8265", "h:1/x"]
     )
     def test_a_cluster_must_be_named_and_none_is_started(self, address):
-        with pytest.raises(SetupError, match=r"setting ray\.address is .*must be host:port"):
+        with pytest.raises(SetupError, match=r"ray\.address is .*must be host:port"):
             load(environment={"SONANT_ENGINE": "ray", "SONANT_RAY_ADDRESS": address})
 
     @pytest.mark.parametrize("address", ["auto", "head.example:6379", "10.0.0.1:6379", "[fd00::1]:6379"])
@@ -173,7 +182,7 @@ class TestSettings:
         with pytest.raises(SetupError, match=r"pip install 'sonant\[ray\]'"):
             RayEngine(Noted, (), Cluster(address="auto"), time_limit_s=1.0)
         with pytest.raises(SetupError, match=r"pip install 'sonant\[ray\]'"):
-            workers.check_engine(Settings(engine="ray"))
+            check_engine(Settings(engine="ray"))
 
 
 def test_nothing_of_ray_is_loaded_with_the_app():

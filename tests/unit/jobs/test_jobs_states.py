@@ -21,7 +21,7 @@ def test_a_job_takes_exactly_the_steps_of_the_diagram(status, event):
     if (status, event) in STEPS:
         assert advance(status, event) is STEPS[status, event]
     else:
-        with pytest.raises(ValueError, match=f"{status} cannot meet the event: {event}"):
+        with pytest.raises(ValueError, match=f"{status} does not allow the event: {event}"):
             advance(status, event)
 
 

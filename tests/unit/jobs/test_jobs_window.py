@@ -7,15 +7,16 @@ from dataclasses import dataclass
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from made_samples import made_result
 
-from sonant.jobs.entry import Prepared, Role, Task
+from sonant.jobs.entry import Role, Task
 from sonant.jobs.window import COMMIT_MOST, WIDTH, Window
 
 ROLE = Role(arn="arn:aws:iam::000000000000:role/sonant", policies=())
 
 
 @dataclass(slots=True)
-class Item:
+class WorkItem:
     position: int
     dedup_key: bytes | None
     early: bool = False
@@ -30,14 +31,14 @@ class ShuffledEngine:
         self.last = set(last)  # tickets that are answered only when nothing else is held
         self.done: Counter[int] = Counter()
 
-    lost, problem = 0, ""
+    workers_lost, problem = 0, ""
 
     @property
-    def room(self):
+    def free_slots(self):
         return self.capacity - len(self.held)
 
     def submit(self, task):
-        assert self.room > 0, "more tasks than there is room for"
+        assert self.free_slots > 0, "more tasks than there is room for"
         self.held.append(task)
 
     def results(self, _timeout_s):
@@ -55,14 +56,7 @@ class ShuffledEngine:
 
 
 def voice_of(task_id):
-    return Prepared(
-        model_id="test",
-        vector=task_id.to_bytes(4, "little"),
-        net_speech_s=30.0,
-        snr_db=20.0,
-        risks=(),
-        audio=None,
-    )
+    return made_result([task_id])
 
 
 class Ledger:
@@ -72,12 +66,12 @@ class Ledger:
         self.items, self.done = items, dict.fromkeys(done)
         self.begun, self.most, self.groups = [], 0, []
 
-    def fetch(self, start, limit):
+    def fetch(self, start: int, limit: int) -> list[WorkItem]:
         return [item for item in self.items if item.position >= start and item.position not in self.done][
             :limit
         ]
 
-    def begin(self, item):
+    def task(self, item):
         working = [other for other in self.begun if other.position not in self.done]
         assert item.position not in (other.position for other in self.begun), "begun twice"
         assert item.dedup_key is None or item.dedup_key not in (other.dedup_key for other in working), (
@@ -108,8 +102,8 @@ def drain(items, *, capacity=4, seed=0, last=(), done=(), keep_alive=lambda: Non
     capacity=st.integers(1, 8),
     seed=st.integers(0, 2**32),
 )
-def test_every_request_is_committed_once_in_manifest_order_with_its_own_result(marks, capacity, seed):
-    items = [Item(position, dedup_key, early) for position, (dedup_key, early) in enumerate(marks)]
+def test_requests_are_committed_once_in_manifest_order(marks, capacity, seed):
+    items = [WorkItem(position, dedup_key, early) for position, (dedup_key, early) in enumerate(marks)]
     ledger, engine = drain(items, capacity=capacity, seed=seed)
     assert list(ledger.done) == [item.position for item in items]
     assert engine.done == Counter(item.position for item in items if not item.early)
@@ -117,40 +111,40 @@ def test_every_request_is_committed_once_in_manifest_order_with_its_own_result(m
 
 
 def test_different_speakers_are_in_work_together():
-    ledger, _ = drain([Item(n, b"%d" % n) for n in range(40)], capacity=4)
+    ledger, _ = drain([WorkItem(n, b"%d" % n) for n in range(40)], capacity=4)
     assert ledger.most >= 4
 
 
 def test_the_same_speaker_waits_for_the_outcome_before_it():
-    items = [Item(n, b"one speaker") for n in range(5)]
+    items = [WorkItem(n, b"one speaker") for n in range(5)]
     ledger, _ = drain(items, capacity=4)  # the ledger checks it at every begin
     assert ledger.most == 1
     assert ledger.groups == [1] * 5
 
 
 def test_requests_that_need_no_listening_pass_without_the_engine():
-    ledger, engine = drain([Item(n, b"%d" % n, early=True) for n in range(1000)], capacity=1)
+    ledger, engine = drain([WorkItem(n, b"%d" % n, early=True) for n in range(1000)], capacity=1)
     assert not engine.done
     assert len(ledger.done) == 1000
 
 
 @pytest.mark.parametrize("early", [True, False])
 def test_a_slow_request_holds_back_no_more_than_the_width(early):
-    slow = Item(0, b"slow")
-    others = [Item(n, b"%d" % n, early=early) for n in range(1, 3 * WIDTH)]
+    slow = WorkItem(0, b"slow")
+    others = [WorkItem(n, b"%d" % n, early=early) for n in range(1, 3 * WIDTH)]
     ledger, _ = drain([slow, *others], capacity=2, last={0})
     assert ledger.most == WIDTH
     assert list(ledger.done) == list(range(3 * WIDTH))
 
 
 def test_outcomes_are_committed_in_groups_of_bounded_size():
-    ledger, _ = drain([Item(n, b"%d" % n, early=True) for n in range(500)])
+    ledger, _ = drain([WorkItem(n, b"%d" % n, early=True) for n in range(500)])
     assert max(ledger.groups) == COMMIT_MOST
     assert sum(ledger.groups) == 500
 
 
 def test_requests_with_an_outcome_are_not_begun_again():
-    items = [Item(n, b"%d" % n) for n in range(300)]
+    items = [WorkItem(n, b"%d" % n) for n in range(300)]
     done = [*range(120), 200, 201]
     ledger, engine = drain(items, done=done)
     assert [item.position for item in ledger.begun] == [n for n in range(300) if n not in done]
@@ -158,7 +152,7 @@ def test_requests_with_an_outcome_are_not_begun_again():
 
 
 def test_a_job_without_open_requests_ends_at_once():
-    ledger, _ = drain([Item(n, None) for n in range(3)], done=range(3))
+    ledger, _ = drain([WorkItem(n, None) for n in range(3)], done=range(3))
     assert ledger.begun == []
     assert ledger.groups == []
 
@@ -175,7 +169,7 @@ def test_keep_alive_ends_it_between_two_steps(calls):
         if next(left, None) is None:
             raise StopNow
 
-    items = [Item(n, b"%d" % n) for n in range(200)]
+    items = [WorkItem(n, b"%d" % n) for n in range(200)]
     ledger, engine = Ledger(items), ShuffledEngine(3, seed=5)
     with pytest.raises(StopNow):
         Window(ledger, engine, keep_alive).drain()
@@ -192,4 +186,4 @@ def test_a_fault_of_a_commit_ends_the_window():
             raise OSError("disk full")
 
     with pytest.raises(OSError, match="disk full"):
-        Window(Full([Item(0, None)]), ShuffledEngine(1, seed=0), lambda: None).drain()
+        Window(Full([WorkItem(0, None)]), ShuffledEngine(1, seed=0), lambda: None).drain()

@@ -9,17 +9,18 @@ from voices_testbed import enroll, strangers
 
 from sonant.cli import calibrate as command
 from sonant.cli.calibrate_model import calibrate_model
+from sonant.cli.context import CliContext
 from sonant.errors import SetupError
-from sonant.jobs.calibration_cache import scale_of
+from sonant.jobs.calibration_cache import domain_calibration
 from sonant.storage.model_files import ModelFiles, ModelManifest
 from sonant.storage.repositories import domains
 from sonant.storage.repositories.calibrations import (
     OwnCalibration,
-    Repetition,
+    RepeatedEnrollment,
     add,
-    forget_repetitions,
-    note_repetition,
-    repetitions,
+    add_repeated_enrollment,
+    delete_old_repeated_enrollments,
+    list_repeated_enrollments,
 )
 from sonant.voice.calibration.model import log10_far_of
 from sonant.voice.models import load_models
@@ -32,19 +33,19 @@ def domain_id(testbed):
 
 def scale(testbed, domain_id):
     with testbed.store.database.read() as connection:
-        return scale_of(connection, domain_id, load_models().encoder_id)
+        return domain_calibration(connection, domain_id, load_models().encoder_id)
 
 
 def run(testbed, domain_id, **how):
-    how = {"speech": None, "apply": False, "quiet": True, **how}
-    return command.calibrate(testbed.settings, domain_id=domain_id, **how)
+    how = {"speech": None, "apply": False, **how}
+    command.calibrate_scores(CliContext(), testbed.settings, domain_id=domain_id, **how)
 
 
-def test_a_domains_own_strangers_make_the_scale_when_applied_and_not_before(testbed, domain_id, capsys):
+def test_domains_own_calibration_counts_once_it_is_applied(testbed, domain_id, capsys):
     voices = strangers(150, spread=0.2)
     enroll(testbed, domain_id, voices)
     before = scale(testbed, domain_id)
-    assert run(testbed, domain_id) == 0
+    run(testbed, domain_id)
     assert "nothing was changed" in capsys.readouterr().out
     assert scale(testbed, domain_id) == before
     run(testbed, domain_id, apply=True)
@@ -64,17 +65,17 @@ def test_it_can_be_taken_back_step_by_step(testbed, domain_id, capsys):
     enroll(testbed, domain_id, strangers(100, seed=5, spread=0.1), prefix="more")
     run(testbed, domain_id, apply=True)
     assert scale(testbed, domain_id) not in (first, shipped)
-    command.undo(testbed.settings, domain_id)
+    command.undo_calibration(CliContext(), testbed.settings, domain_id)
     assert scale(testbed, domain_id) == first
     capsys.readouterr()
-    command.show(testbed.settings, domain_id)
+    command.show_calibrations(CliContext(), testbed.settings, domain_id)
     shown = capsys.readouterr().out
     assert "150" in shown
     assert "shipped" in shown
-    command.undo(testbed.settings, domain_id)
+    command.undo_calibration(CliContext(), testbed.settings, domain_id)
     assert scale(testbed, domain_id) == shipped
     with pytest.raises(SetupError, match="no own calibration"):
-        command.undo(testbed.settings, domain_id)
+        command.undo_calibration(CliContext(), testbed.settings, domain_id)
 
 
 def test_too_few_speakers_are_refused(testbed, domain_id):
@@ -96,8 +97,8 @@ def test_repeated_enrollments_tell_how_many_are_rejected(testbed, domain_id, cap
     enroll(testbed, domain_id, strangers(150, spread=0.2))
     with testbed.store.database.write() as connection:
         for similarity in (0.95, 0.96, 0.97, 0.0):
-            made = Repetition(similarity=similarity, speech_s=30.0, snr_db=25.0)
-            note_repetition(connection, domain_id, load_models().encoder_id, made, testbed.clock())
+            made = RepeatedEnrollment(similarity=similarity, speech_s=30.0, snr_db=25.0)
+            add_repeated_enrollment(connection, domain_id, load_models().encoder_id, made, testbed.clock())
     run(testbed, domain_id)
     line = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("80"))
     assert line.count("25.0%") == 2
@@ -120,14 +121,14 @@ def test_only_the_newest_comparisons_of_each_domain_and_model_are_kept(testbed, 
     with testbed.store.database.write() as connection:
         for number in range(5):
             for place, model in ((domain_id, "one"), (domain_id, "two"), (other, "one")):
-                made = Repetition(similarity=number / 10, speech_s=10, snr_db=30)
-                note_repetition(connection, place, model, made, testbed.clock())
-        note_repetition(connection, other, "one", made, testbed.clock())
-        assert forget_repetitions(connection, 3) == 2 + 2 + 3
-        kept = repetitions(connection, domain_id, "two", 10)
+                made = RepeatedEnrollment(similarity=number / 10, speech_s=10, snr_db=30)
+                add_repeated_enrollment(connection, place, model, made, testbed.clock())
+        add_repeated_enrollment(connection, other, "one", made, testbed.clock())
+        assert delete_old_repeated_enrollments(connection, 3) == 2 + 2 + 3
+        kept = list_repeated_enrollments(connection, domain_id, "two", 10)
         assert sorted(one.similarity for one in kept) == [0.2, 0.3, 0.4]
-        assert len(repetitions(connection, other, "one", 10)) == 3
-        assert forget_repetitions(connection, 3) == 0
+        assert len(list_repeated_enrollments(connection, other, "one", 10)) == 3
+        assert delete_old_repeated_enrollments(connection, 3) == 0
 
 
 @pytest.fixture
@@ -151,7 +152,7 @@ def test_the_calibration_under_a_domains_own_is_not_replaced(testbed, domain_id,
     with testbed.store.database.write() as connection:
         add(connection, domain_id, own)
     with pytest.raises(SetupError, match=f"sonant calibrate --domain {domain_id} --undo"):
-        calibrate_model(testbed.settings, brought, tmp_path, apply=True, quiet=True)
+        calibrate_model(CliContext(), testbed.settings, brought, tmp_path, apply=True)
 
 
 def test_recordings_of_a_folder_are_heard_with_the_domains_own_model(testbed, domain_id, brought, tmp_path):

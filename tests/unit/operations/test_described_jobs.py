@@ -39,7 +39,7 @@ def started(testbed):
 
 def status(testbed, domain_id, job_id):
     """As a call of its own sees it."""
-    testbed.service.database.begin_calls()
+    testbed.service.database.start_batch()
     request = {"DomainId": domain_id, "JobId": job_id}
     answer = OPERATIONS["DescribeSpeakerEnrollmentJob"](testbed.service, CALLER, request)
     assert answer is not None

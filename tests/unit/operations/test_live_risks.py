@@ -11,20 +11,21 @@ from typing import Any
 
 import numpy as np
 import pytest
+from made_samples import made_sample
 from sessions_testbed import CALLER, written
 from voices_testbed import enroll, like, strangers
 from waiting import PATIENCE_S
 
 from sonant.errors import ResourceNotFound
 from sonant.ids import new_generated_id
-from sonant.jobs.calibration_cache import scale_of
+from sonant.jobs.calibration_cache import domain_calibration
 from sonant.jobs.faults import JobFault
 from sonant.sessions import risks as module
 from sonant.sessions.risks import FraudIndexes
 from sonant.storage.database.schema import fingerprints as fingerprint_rows
 from sonant.storage.database.schema import fraudster_voiceprints
-from sonant.storage.repositories import fingerprints, fraud_voices, speakers
-from sonant.storage.repositories.session_hearings import FRAUD, Hearing
+from sonant.storage.repositories import fraud_voices, speakers, voiceprints
+from sonant.storage.repositories.session_samples import FRAUD, SessionSample
 from sonant.voice.models import load_models
 from sonant.voice.replay.fingerprint import fingerprint
 
@@ -51,15 +52,15 @@ def domain_id(testbed):
 
 def heard(testbed, vector, **more):
     now = testbed.clock()
-    hearing = Hearing(
+    highpass_300hz = more.pop("highpass_300hz", False)
+    hearing = SessionSample(
         purpose=FRAUD,
         stream=1,
         started_at=now,
         ended_at=now + timedelta(seconds=12),
-        net_speech_s=10.0,
-        snr_db=20.0,
-        model_id=MODEL,
-        vector=np.asarray(vector, "<f4").tobytes(),
+        sample=made_sample(
+            vector, model_id=MODEL, net_speech_s=10.0, snr_db=20.0, highpass_300hz=highpass_300hz
+        ),
     )
     return replace(hearing, **more)
 
@@ -73,12 +74,7 @@ def register(testbed, domain_id, vector, watchlist_id=None, model_id=MODEL):
             domain_id=domain_id,
             fraudster_id=fraudster_id,
             watchlist_id=watchlist_id or domain.default_watchlist_id,
-            voiceprint=speakers.Voiceprint(
-                model_id=model_id,
-                vector=np.asarray(vector, "<f4").tobytes(),
-                audio=None,
-                net_speech_s=30.0,
-            ),
+            sample=made_sample(vector, model_id=model_id),
             now=testbed.clock(),
         )
     return fraudster_id
@@ -90,7 +86,8 @@ def keep_recording(testbed, domain_id, data):
     with written(testbed, domain_id) as (connection, _domain, vault):
         speaker = speakers.find(connection, vault, domain_id, speaker_id)
         assert speaker is not None
-        fingerprints.add(connection, speaker.seal(vault), domain_id, speaker_id, data, testbed.clock())
+        seal = speaker.seal(vault)
+        voiceprints.add_fingerprint(connection, seal, domain_id, speaker_id, data, testbed.clock())
     return speaker_id
 
 
@@ -102,9 +99,9 @@ def scored(testbed, fraud_indexes, domain_id, hearing, watchlist_id=None, began=
             domain,
             vault,
             watchlist_id=watchlist_id,
-            hearing=hearing,
-            scale=scale_of(connection, domain_id, MODEL),
-            began=began,
+            speech=hearing,
+            calibration=domain_calibration(connection, domain_id, MODEL),
+            call_started_at=began,
         )
     by_name = {risk.name: risk for risk in found}
     return by_name["KnownFraudsterRisk"], by_name.get("VoiceSpoofingRisk")
@@ -135,7 +132,8 @@ def test_the_same_likeness_is_worth_less_on_a_line_with_a_low_cut(testbed, domai
     fraud_indexes, call = FraudIndexes(ROOM), heard(testbed, like(VOICES[0], 0.75))
     register(testbed, domain_id, VOICES[0])
     usual = scored(testbed, fraud_indexes, domain_id, call)[0].score
-    assert 0 < scored(testbed, fraud_indexes, domain_id, replace(call, highpass_300hz=True))[0].score < usual
+    narrow = heard(testbed, like(VOICES[0], 0.75), highpass_300hz=True)
+    assert 0 < scored(testbed, fraud_indexes, domain_id, narrow)[0].score < usual
 
 
 def test_fraudsters_of_another_voice_model_are_not_compared(testbed, domain_id):
@@ -226,7 +224,7 @@ def test_recordings_of_another_domain_are_nobodys(testbed, domain_id):
 # --- memory and threads -------------------------------------------------------------------------------
 
 
-def test_a_large_domain_is_read_beside_the_calls_which_wait_no_longer_than_they_want(testbed, domain_id):
+def test_large_domain_is_read_while_calls_wait_no_longer_than_allowed(testbed, domain_id):
     keep_recording(testbed, domain_id, PRINTS[0])
     fraud_indexes, gate, reads = FraudIndexes(ROOM), threading.Event(), []
 
@@ -262,7 +260,7 @@ def test_a_domain_that_could_not_be_read_is_read_again(testbed, domain_id):
 
 
 def test_lists_asked_for_least_make_room_and_are_read_again(testbed, domain_id, monkeypatch):
-    monkeypatch.setattr(module, "MOST_WATCHES", 2)
+    monkeypatch.setattr(module, "MAX_GALLERIES", 2)
     fraud_indexes, call = FraudIndexes(ROOM), heard(testbed, like(VOICES[0], 0.95))
     lists = []
     for number in range(4):
@@ -271,7 +269,7 @@ def test_lists_asked_for_least_make_room_and_are_read_again(testbed, domain_id, 
         register(testbed, domain_id, VOICES[0], made["WatchlistId"])
     for watchlist_id in [*lists, *lists]:
         assert scored(testbed, fraud_indexes, domain_id, call, watchlist_id)[0].score >= 50
-        assert len(fraud_indexes._fraud_indexes._slots) <= 2
+        assert fraud_indexes.galleries <= 2
 
 
 def test_many_threads_ask_while_fraudsters_come_and_go(testbed, domain_id):
@@ -291,8 +289,8 @@ def test_many_threads_ask_while_fraudsters_come_and_go(testbed, domain_id):
                     domain,
                     vault,
                     watchlist_id=None,
-                    hearing=call,
-                    scale=scale_of(connection, domain_id, MODEL),
+                    speech=call,
+                    calibration=domain_calibration(connection, domain_id, MODEL),
                 )
             found.append(known.fraudster_id)
         return found

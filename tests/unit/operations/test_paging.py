@@ -174,7 +174,7 @@ def shared_testbed():
     size=st.integers(1, 4),
     changes=st.lists(CHANGES, max_size=8),
 )
-def test_whatever_comes_and_goes_between_pages_what_stays_is_listed_exactly_once(
+def test_items_that_stay_are_listed_once_whatever_changes_between_pages(
     shared_testbed, moments, size, changes
 ):
     testbed, serial = shared_testbed, 0

@@ -27,7 +27,7 @@ def test_each_region_lists_its_own_domains(testbed):
         assert [domain["DomainId"] for domain in listed] == [domain_id]
 
 
-def test_a_domain_that_was_read_a_moment_ago_is_not_there_in_another_region(testbed):
+def test_domain_just_read_is_absent_in_another_region(testbed):
     """What is remembered of the database while it stands still is remembered by Region."""
     domain_id = new_domain(testbed, REGION)["DomainId"]
     for _ in range(2):

@@ -19,7 +19,7 @@ def test_every_registered_function_is_an_operation_of_the_models() -> None:
     assert OPERATIONS.keys() - MODELLED.keys() == set()
 
 
-def test_operations_with_an_executor_of_their_own_are_those_that_take_seconds() -> None:
+def test_operations_with_their_own_executor_take_seconds() -> None:
     declared = {name: one.executor for name, one in OPERATIONS.items() if one.executor is not None}
     assert declared == {"CompareRecording": ExecutorKind.LONG, "ListVoiceDuplicates": ExecutorKind.LONG}
 

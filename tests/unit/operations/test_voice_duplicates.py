@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 
 import pytest
+from click.testing import CliRunner
 from voices_testbed import enroll, like, strangers
 
-from sonant.cli import duplicates as command
+from sonant.cli.speaker import speaker as command
 from sonant.errors import SetupError, Throttling, Validation
 from sonant.operations import duplicates
 
@@ -102,11 +103,20 @@ def test_an_empty_domain_has_no_duplicates(testbed, domain_id):
 # --- the command
 
 
-def test_the_command_prints_groups_and_writes_them(testbed, domain_id, tmp_path, capsys):
+def find_duplicates(testbed, domain_id, *options):
+    """Run the command: its exit code and output."""
+    arguments = ["duplicates", domain_id, "--data", str(testbed.settings.data), *options]
+    done = CliRunner().invoke(command, arguments, catch_exceptions=False, standalone_mode=False)
+    if isinstance(done.exception, SetupError):
+        raise done.exception
+    return done.exit_code, done.output
+
+
+def test_the_command_prints_groups_and_writes_them(testbed, domain_id, tmp_path):
     with_twins(testbed, domain_id)
     file = tmp_path / "found.json"
-    assert command.duplicates(testbed.settings, domain_id, 10_000_000, file) == 1
-    shown = capsys.readouterr().out
+    code, shown = find_duplicates(testbed, domain_id, "--json", str(file))
+    assert code == 1
     assert "43 speakers compared" in shown
     assert "caller-17, caller-41" in shown or "caller-41, caller-17" in shown
     written = json.loads(file.read_text())
@@ -114,33 +124,34 @@ def test_the_command_prints_groups_and_writes_them(testbed, domain_id, tmp_path,
     assert file.stat().st_mode & 0o077 == 0
 
 
-def test_the_command_says_so_when_every_voice_is_there_once(testbed, domain_id, capsys):
+def test_the_command_says_so_when_every_voice_is_there_once(testbed, domain_id):
     enroll(testbed, domain_id, strangers(12))
-    assert command.duplicates(testbed.settings, domain_id, 10_000_000, None) == 0
-    assert "no voice is there twice" in capsys.readouterr().out
+    code, shown = find_duplicates(testbed, domain_id)
+    assert code == 0
+    assert "no voice is there twice" in shown
 
 
 def test_the_command_refuses_a_domain_that_is_not_there(testbed):
     with pytest.raises(SetupError, match="no active domain"):
-        command.duplicates(testbed.settings, "A" * 22, 10_000_000, None)
+        find_duplicates(testbed, "A" * 22)
 
 
 def test_a_second_search_at_once_is_told_to_come_back(testbed, domain_id):
     with_twins(testbed, domain_id)
-    with duplicates._turn, pytest.raises(Throttling):
+    with duplicates.SEARCH_LOCK, pytest.raises(Throttling):
         testbed.call("ListVoiceDuplicates", DomainId=domain_id)
     assert testbed.call("ListVoiceDuplicates", DomainId=domain_id)["Pairs"]
 
 
 def test_a_speaker_deleted_during_the_search_is_left_out(testbed, domain_id, monkeypatch):
     with_twins(testbed, domain_id)
-    take = duplicates._take
+    find_pairs = duplicates.find_pairs
 
-    def deleting(*asked):
+    def deleting(*asked, **how):
         testbed.call("DeleteSpeaker", DomainId=domain_id, SpeakerId="caller-41")
-        return take(*asked)
+        yield from find_pairs(*asked, **how)
 
-    monkeypatch.setattr(duplicates, "_take", deleting)
+    monkeypatch.setattr(duplicates, "find_pairs", deleting)
     found = names(testbed.call("ListVoiceDuplicates", DomainId=domain_id)["Pairs"])
     assert frozenset({"caller-3", "caller-40"}) in found
     assert not any("caller-41" in pair for pair in found)

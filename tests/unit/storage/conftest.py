@@ -1,4 +1,4 @@
-"""What the store's tests share: a key store, a bucket, a database, a clock that is moved by hand."""
+"""Fixtures: a key store, a bucket, a database, and a manual clock."""
 
 from __future__ import annotations
 

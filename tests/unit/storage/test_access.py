@@ -1,4 +1,4 @@
-"""Principals, access keys and temporary credentials in the store."""
+"""Principals, access keys and temporary credentials."""
 
 from __future__ import annotations
 
@@ -119,13 +119,11 @@ def test_temporary_credentials_say_when_they_end(connection):
     assert (kept.principal.arn, kept.expires_at) == (ROLE, made.expires_at)
 
 
-def test_temporary_credentials_are_forgotten_a_day_after_their_end(connection):
-    life = timedelta(hours=1)
-    first = access.create_temporary(connection, SECRET, ROLE, NOW, life)
+def test_expired_temporary_credentials_are_deleted_and_lasting_ones_are_not(connection):
+    first = access.create_temporary(connection, SECRET, ROLE, NOW, timedelta(hours=1))
     lasting, _ = access.create_access_key(connection, SECRET, USER, NOW)
-    end = first.expires_at + timedelta(days=1)
-    access.create_temporary(connection, SECRET, ROLE, end - timedelta(microseconds=1), life)
+    assert access.delete_expired(connection, first.expires_at - timedelta(microseconds=1)) == 0
     assert found(connection, first.access_key_id) is not None
-    access.create_temporary(connection, SECRET, ROLE, end, life)
+    assert access.delete_expired(connection, first.expires_at) == 1
     assert found(connection, first.access_key_id) is None
     assert found(connection, lasting) is not None

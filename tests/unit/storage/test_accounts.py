@@ -1,4 +1,4 @@
-"""Accounts of one service do not see each other's keys and buckets."""
+"""Accounts of one service have separate keys and buckets."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_the_same_alias_names_each_accounts_own_key(accounts):
         assert key.arn.split(":")[4] == account
 
 
-def test_the_same_bucket_name_in_two_accounts_holds_different_objects(accounts):
+def test_same_bucket_name_in_two_accounts_has_different_objects(accounts):
     uri = ObjectUri.parse("s3://calls/a.wav")
     for account in (FIRST, OTHER):
         objects(accounts, account).create_bucket("calls")

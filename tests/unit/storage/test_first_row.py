@@ -1,4 +1,4 @@
-"""The quick read of one row gives what an ordinary read gives, to the type, for every column there is."""
+"""`first_row` returns the same values as an ordinary read, for every column."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from sqlalchemy import (
 )
 from strict_json import assert_same
 
-from sonant.storage.database.engine import first_row
+from sonant.storage.database.rows import first_row
 from sonant.storage.database.schema import metadata
 
 WHOLE, PARTS = 7, 0.25
@@ -127,7 +127,7 @@ def test_what_is_absent_stays_absent(connection):
         assert_same({str(table.name): both_ways(connection, select(table))}, {str(table.name): row})
 
 
-def test_types_that_no_table_has_yet_are_read_and_asked_for_by_value(connection):
+def test_first_row_converts_types_that_no_table_has_yet(connection):
     OTHERS.create(connection)
     row = {"number": 1, **{name: value for name, (_, value) in KINDS.items()}}
     connection.execute(insert(OTHERS).values(row))

@@ -1,4 +1,4 @@
-"""The folder of keys: who may read it, what a crash leaves, what damage looks like, what never shows."""
+"""The folder of keys: permissions, crashes, damage, and secrecy of the material."""
 
 import base64
 import json
@@ -122,7 +122,7 @@ DAMAGE = {
 
 
 @pytest.mark.parametrize("damage", DAMAGE.values(), ids=DAMAGE)
-def test_a_damaged_key_file_is_named_with_what_to_do_and_without_what_it_holds(store, folder, damage):
+def test_damaged_key_file_is_reported_with_advice_without_content(store, folder, damage):
     key = store.create()
     wrapped = store.generate_data_key(key.key_id, CONTEXT).wrapped
     material = json.loads(file_of(folder, key).read_text())["material"]
@@ -164,7 +164,7 @@ def test_a_key_file_taken_away_is_a_key_that_does_not_exist(store, folder):
         store.decrypt(wrapped, CONTEXT)
 
 
-def test_what_a_crash_left_half_written_is_cleared_by_the_next_writer(store, folder):
+def test_files_of_a_crash_are_removed_by_the_next_writer(store, folder):
     store.create()
     left = folder / ".tmp-0123456789abcdef"
     left.write_text("half a key")
@@ -203,7 +203,7 @@ def test_a_folder_that_vanished_or_cannot_be_made_is_a_setup_error(store, folder
         opened(tmp_path / "file" / "keys")
 
 
-def test_a_folder_that_never_was_is_an_empty_one_and_made_by_the_first_writer(folder):
+def test_missing_folder_counts_as_empty_until_the_first_write(folder):
     store = opened(folder)
     assert store.list() == []
     with pytest.raises(KeyNotFound):
@@ -217,7 +217,7 @@ def test_material_shows_in_no_representation_and_no_error(store, folder):
     key = store.create(alias="alias/sonant")
     data_key = store.generate_data_key(key.key_id, CONTEXT)
     material = base64.b64decode(json.loads(file_of(folder, key).read_text())["material"])
-    shown = [repr(value) for value in (store, key, data_key, store.list(), store._keys, store.__dict__)]
+    shown = [repr(value) for value in (store, key, data_key, store.list(), vars(store))]
     store.disable(key.key_id)
     for use in (
         lambda: store.decrypt(data_key.wrapped, CONTEXT),

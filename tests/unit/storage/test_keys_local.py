@@ -1,4 +1,4 @@
-"""Local keys: their names, and the data keys they wrap."""
+"""Local keys: their names, and data keys under them."""
 
 from datetime import timedelta
 
@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sonant.errors import KeyNotFound, KeyUnusable, SealBroken, SetupError
-from sonant.storage.keys.local import _canonical
+from sonant.storage.keys.store import canonical_context
 
 REGION, ACCOUNT = "eu-west-1", "123456789012"
 CONTEXT = {"aws:voiceid:domain:arn": "arn:aws:voiceid:eu-west-1:123456789012:domain/D"}
@@ -22,7 +22,7 @@ def store(open_keys):
 # --- names
 
 
-def test_a_key_answers_to_its_id_its_arn_its_alias_and_its_alias_arn(store):
+def test_key_is_found_by_id_arn_alias_and_alias_arn(store):
     key = store.create("for tests", alias="alias/sonant")
     refs = [key.key_id, key.arn, "alias/sonant", f"arn:aws:kms:{REGION}:{ACCOUNT}:alias/sonant"]
     assert [store.describe(ref) for ref in refs] == [key] * 4
@@ -172,10 +172,10 @@ CONTEXTS = st.dictionaries(st.text(max_size=3), st.text(max_size=3), max_size=3)
 
 @given(CONTEXTS, CONTEXTS)
 def test_two_contexts_have_the_same_form_only_if_they_are_equal(one, other):
-    assert (_canonical(one) == _canonical(other)) == (one == other)
+    assert (canonical_context(one) == canonical_context(other)) == (one == other)
 
 
-def test_every_flipped_bit_and_every_truncation_of_a_wrapped_key_is_refused(store):
+def test_altered_or_truncated_wrapped_key_is_refused(store):
     wrapped = store.generate_data_key(store.create().key_id, CONTEXT).wrapped
     broken = [wrapped[:length] for length in range(len(wrapped))] + [wrapped + b"\0"]
     for bit in range(len(wrapped) * 8):
@@ -195,7 +195,7 @@ def test_a_wrapped_key_cannot_be_passed_off_as_one_of_another_key(store):
         store.decrypt(other[:20] + wrapped[20:], CONTEXT)
 
 
-def test_a_wrapped_key_says_which_key_it_is_under_even_when_that_is_disabled(store):
+def test_wrapped_key_names_its_key_even_when_disabled(store):
     old, new = store.create(), store.create()
     wrapped = store.generate_data_key(old.key_id, CONTEXT).wrapped
     assert store.key_of(wrapped) == old.arn

@@ -1,4 +1,4 @@
-"""Local keys: their states, and what other processes see of a change."""
+"""Local keys: their states, as other processes see them."""
 
 import json
 import multiprocessing
@@ -36,7 +36,7 @@ def test_a_disabled_key_refuses_every_use_until_it_is_enabled(store):
     assert store.decrypt(data_key.wrapped, CONTEXT) == data_key.plaintext
 
 
-def test_a_key_pending_deletion_refuses_every_use_and_says_its_date(store, clock):
+def test_key_pending_deletion_is_refused_and_shows_its_date(store, clock):
     key = store.create()
     wrapped = store.generate_data_key(key.key_id, CONTEXT).wrapped
     pending = store.schedule_deletion(key.key_id, 7)
@@ -73,7 +73,7 @@ def test_a_deletion_waits_7_to_30_days(store, days):
     assert store.describe(key.key_id).state == "Enabled"
 
 
-def test_a_key_is_gone_when_its_date_has_come_even_before_it_is_purged(store, clock):
+def test_key_past_its_deletion_date_does_not_exist_before_the_purge(store, clock):
     key = store.create(alias="alias/sonant")
     wrapped = store.generate_data_key(key.key_id, CONTEXT).wrapped
     store.schedule_deletion(key.key_id, 7)
@@ -93,7 +93,7 @@ def test_a_key_is_gone_when_its_date_has_come_even_before_it_is_purged(store, cl
     assert store.create(alias="alias/sonant").key_id != key.key_id
 
 
-def test_purging_destroys_the_material_of_due_keys_and_nothing_else(store, open_keys, clock, tmp_path):
+def test_purge_destroys_due_keys_only(store, open_keys, clock, tmp_path):
     due, later, kept = (store.create(alias=f"alias/{name}") for name in ("due", "later", "kept"))
     wrapped = store.generate_data_key(due.key_id, CONTEXT).wrapped
     material = json.loads((tmp_path / "keys" / f"{due.key_id}.json").read_text())["material"]
@@ -117,7 +117,7 @@ def test_purging_destroys_the_material_of_due_keys_and_nothing_else(store, open_
 # --- several processes
 
 
-def test_what_one_instance_changes_takes_effect_at_the_next_use_of_another(open_keys, clock):
+def test_change_by_one_store_takes_effect_at_the_next_use_of_another(open_keys, clock):
     service, tool = open_keys(), open_keys()
     key = service.create(alias="alias/sonant")
     data_key = service.generate_data_key("alias/sonant", CONTEXT)
@@ -142,7 +142,7 @@ def test_what_one_instance_changes_takes_effect_at_the_next_use_of_another(open_
         service.decrypt(data_key.wrapped, CONTEXT)
 
 
-def test_changes_within_one_tick_of_the_clock_are_told_apart(store, tmp_path, monkeypatch):
+def test_changes_within_one_clock_tick_differ(store, tmp_path, monkeypatch):
     key = store.create()
     monkeypatch.setattr(time, "time_ns", lambda: 1_000_000_000)
     times = []
@@ -158,7 +158,7 @@ def _create_five(folder, number):
         store.create(alias=f"alias/{number}-{count}")
 
 
-def test_writers_in_several_processes_lose_none_of_each_others_changes(store, tmp_path):
+def test_concurrent_writers_in_several_processes_lose_no_change(store, tmp_path):
     processes = [
         multiprocessing.get_context("fork").Process(target=_create_five, args=(tmp_path / "keys", number))
         for number in range(4)
@@ -185,7 +185,7 @@ def test_keys_outlive_the_process(open_keys):
 # --- cost
 
 
-def test_unwrapping_a_data_key_asks_for_its_files_state_and_reads_nothing(store):
+def test_unwrapping_checks_the_key_files_version_without_reading_it(store):
     wrapped = store.generate_data_key(store.create().key_id, CONTEXT).wrapped
     store.decrypt(wrapped, CONTEXT)
     with counted_calls() as calls:

@@ -1,4 +1,4 @@
-"""No symbolic link below the root is followed, and nothing but regular files is read."""
+"""Objects in a folder: no symbolic link is followed, and only regular files are read."""
 
 import os
 import socket
@@ -87,7 +87,7 @@ def test_a_bucket_that_is_a_link_is_refused(store, tmp_path, outside):
     assert untouched(outside)
 
 
-def test_a_folder_swapped_for_a_link_while_it_is_listed_is_passed_over(store, bucket, outside):
+def test_folder_replaced_by_a_link_during_listing_is_skipped(store, bucket, outside):
     for key in ("a", "b/c"):
         store.write(ObjectUri("calls", key), b"x")
     listed = store.list("calls")
@@ -97,11 +97,11 @@ def test_a_folder_swapped_for_a_link_while_it_is_listed_is_passed_over(store, bu
     assert list(listed) == []
 
 
-def test_sweeping_stays_inside(store, bucket, outside):
+def test_removal_of_stale_files_does_not_leave_the_folder(store, bucket, outside):
     (bucket / "folder").symlink_to(outside)
     (outside / ".s3~tmp-00").write_bytes(b"")
     os.utime(outside / ".s3~tmp-00", (0, 0))
-    assert store.sweep() == 0
+    assert store.remove_stale_files() == 0
     (outside / ".s3~tmp-00").unlink()
     assert untouched(outside)
 

@@ -1,4 +1,4 @@
-"""Objects in a folder: what is put is found, read as it was and removed."""
+"""Objects in a folder: writing, reading, listing and deleting."""
 
 import os
 from datetime import UTC, datetime, timedelta
@@ -88,7 +88,7 @@ def test_files_and_folders_are_for_the_owner_alone(store, bucket):
 
 
 @pytest.mark.parametrize(("max_bytes", "added"), [(2000, 500), (2000, 1000), (2000, 1001), (1000, 1)])
-def test_a_file_that_grows_while_it_is_read_is_read_whole_or_refused(
+def test_file_that_grows_during_the_read_is_read_whole_or_refused(
     store, bucket, monkeypatch, max_bytes, added
 ):
     (bucket / "one").write_bytes(bytes(1000))
@@ -156,7 +156,7 @@ def test_deleting_takes_the_object_and_the_folders_it_leaves_empty(store, bucket
     store.write(uri("a"), b"now an object")
 
 
-def test_an_object_being_read_stays_whole_when_it_is_replaced_or_deleted(store):
+def test_open_object_stays_readable_when_replaced_or_deleted(store):
     store.write(uri("one"), b"old" * 100_000)
     with store.open(uri("one")) as reader:
         start = reader.read(10)

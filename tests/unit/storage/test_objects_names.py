@@ -1,4 +1,4 @@
-"""Keys of all kinds in one folder: listed in order, never outside, never mixed up."""
+"""All kinds of keys in one folder: listed in order, inside the bucket, without collisions."""
 
 import os
 import resource
@@ -21,7 +21,7 @@ MEMORY = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
 # --- names that collide
 
 
-def test_an_object_and_objects_below_it_conflict_in_a_clear_sentence(store):
+def test_object_and_objects_below_it_conflict_with_a_clear_message(store):
     store.write(uri("a"), b"1")
     with pytest.raises(ObjectNameConflict, match=r"s3://calls/a/b/c: a part of this key is itself an object"):
         store.write(uri("a/b/c"), b"2")
@@ -102,7 +102,7 @@ def test_objects_that_vanish_while_they_are_listed_are_passed_over(store):
 @pytest.mark.parametrize(
     "key", ["/" * 1024, "a/" * 512, "x" * 1024], ids=["slashes", "folders", "one segment"]
 )
-def test_the_deepest_key_costs_few_descriptors_and_some_calls_for_each_folder(key):
+def test_deepest_key_needs_few_descriptors_and_calls(key):
     with tempfile.TemporaryDirectory(dir=MEMORY) as base:
         store = LocalObjectStore(Path(base), keys=NO_KEYS)
         store.create_bucket("calls")

@@ -1,4 +1,4 @@
-"""`s3://bucket/key`: what is a name, how names are joined, how keys lie in folders."""
+"""`s3://bucket/key`: valid names, joined names, and paths in folders."""
 
 import pytest
 from hypothesis import given
@@ -32,7 +32,7 @@ AWKWARD = st.lists(
         ("s3://" + "a" * 63 + "/" + "é" * 512, "a" * 63, "é" * 512),
     ],
 )
-def test_a_uri_is_taken_as_it_stands(text, bucket, key):
+def test_uri_is_parsed_without_escapes(text, bucket, key):
     assert ObjectUri.parse(text) == ObjectUri(bucket, key)
 
 
@@ -61,14 +61,14 @@ def test_a_uri_is_taken_as_it_stands(text, bucket, key):
         "s3://calls/\ud800",
     ],
 )
-def test_what_s3_would_not_accept_is_refused_in_a_printable_sentence(text):
+def test_name_that_s3_refuses_is_refused_with_a_printable_message(text):
     with pytest.raises(InvalidObjectName) as fault:
         ObjectUri.parse(text)
     assert str(fault.value).isprintable()
     assert len(str(fault.value)) < 300
 
 
-def test_a_uri_that_s3_would_not_accept_cannot_be_made_in_another_way():
+def test_uri_that_s3_refuses_cannot_be_constructed():
     for bucket, key in [("..", "x"), ("calls/..", "x"), ("calls", "x" * 1025)]:
         with pytest.raises(InvalidObjectName):
             ObjectUri(bucket, key)
@@ -82,7 +82,7 @@ def test_text_and_value_are_two_forms_of_the_same_name(key):
 
 
 @given(KEYS)
-def test_the_form_for_people_always_prints(key):
+def test_shown_uri_is_always_printable(key):
     assert ObjectUri("calls", key).shown.isprintable()
 
 
@@ -159,7 +159,7 @@ def test_what_folders_cannot_hold_is_escaped(key, path):
 
 
 @given(st.one_of(KEYS.filter(bool), AWKWARD.filter(bool)))
-def test_a_path_holds_only_harmless_names_and_says_the_key_it_came_from(key):
+def test_path_has_only_safe_names_and_converts_back_to_its_key(key):
     path = path_of(key)
     segments: list[str] = []
     piece = b""
@@ -190,6 +190,6 @@ def test_two_keys_never_share_a_path(one, other):
     "name",
     [b".s3~61", b".s3~2E", b".s3~2e 2e", b".s3~x", b".s3~2", b".s3~tmp-00", b".s3~+2e", b"\xff", b"a\nb"],
 )
-def test_a_file_name_that_no_key_has_says_no_key(name):
+def test_file_name_of_no_key_converts_to_none(name):
     found = piece_of(name)
     assert found is None or found[1] or segment_of(found[0], (name,)) is None

@@ -1,4 +1,4 @@
-"""What only PostgreSQL does: several writers at once, time limits, connections that break, an old schema."""
+"""PostgreSQL only: concurrent writers, time limits, broken connections, old schemas."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from sonant.ids import new_generated_id, new_id
 from sonant.storage.crypto.vault import ServiceSecret, create_vault
 from sonant.storage.database.engine import Database
 from sonant.storage.database.postgres import Limits, advisory_lock, lift_timeouts
-from sonant.storage.repositories import access, client_tokens, domains, jobs, rate_buckets, speakers
+from sonant.storage.repositories import access, callers, domains, jobs, speakers
 from sonant.storage.times import now
 
 pytest.importorskip("psycopg", reason="no PostgreSQL: psycopg is not installed (extra `postgres`)")
@@ -166,7 +166,7 @@ def test_a_read_sees_one_moment_and_can_change_nothing(database, another, domain
             reader.execute(text("DELETE FROM domains"))
 
 
-def test_who_locks_a_domain_sees_what_the_one_before_has_committed(database, another, domain):
+def test_domain_lock_shows_what_the_previous_holder_committed(database, another, domain):
     locked, seen = threading.Event(), []
 
     def second():
@@ -183,7 +183,7 @@ def test_who_locks_a_domain_sees_what_the_one_before_has_committed(database, ano
     assert seen == [1]
 
 
-def test_a_lock_that_does_not_come_is_told_in_time_and_without_what_was_asked(hasty, database, domain):
+def test_lock_timeout_is_reported_in_time_without_the_statement(hasty, database, domain):
     with database.write() as holder:
         domains.lock(holder, domain[0])
         with (
@@ -204,7 +204,7 @@ def test_a_statement_that_takes_too_long_is_undone_unless_it_may(hasty):
         connection.execute(text("SELECT pg_sleep(1.2)"))
 
 
-def test_turns_of_one_thing_exclude_each_other_and_no_other_thing(hasty, database, another):
+def test_advisory_locks_exclude_only_locks_of_the_same_name(hasty, database, another):
     with database.write() as holder:
         advisory_lock(holder, "domains", "one account")
         with another.write() as connection:
@@ -231,19 +231,18 @@ def test_jobs_are_claimed_side_by_side_and_never_twice(database, another, domain
         assert not jobs.renew(connection, ids[0], "one", now(), LEASE), "it learns that it lost the job"
 
 
-def test_tokens_that_have_run_out_are_forgotten_by_many_at_once(database, another):
+def test_used_tokens_are_deleted_by_many_at_once(database, another):
     moment = now()
     with database.write() as connection:
         for number in range(20):
-            client_tokens.keep(connection, f"old-{number}", "hash", "resource", moment)
-    later = moment + client_tokens.KEPT + timedelta(seconds=1)
+            callers.add_client_token(connection, f"old-{number}", "hash", "resource", moment)
+        callers.add_client_token(connection, "new", "hash", "resource", moment + timedelta(seconds=1))
     with database.write() as one, another.write() as other:
-        client_tokens.keep(one, "new-1", "hash", "resource", later)
-        client_tokens.keep(other, "new-2", "hash", "resource", later)
+        assert callers.delete_client_tokens(one, moment) == 20
+        assert callers.delete_client_tokens(other, moment) == 0, "it waits for nothing"
     with database.write() as connection:
-        client_tokens.keep(connection, "new-3", "hash", "resource", later)
         left = connection.execute(text("SELECT scope FROM client_tokens ORDER BY scope")).scalars().all()
-    assert left == ["new-1", "new-2", "new-3"]
+    assert left == ["new"]
 
 
 def test_texts_of_callers_that_postgresql_cannot_store_do_no_harm(database, domain):
@@ -264,7 +263,7 @@ def test_texts_of_callers_that_postgresql_cannot_store_do_no_harm(database, doma
 def test_a_bucket_is_emptied_by_all_and_fills_again(database):
     def take(size=3.0, rate=0.001, operation="DescribeSpeaker", region="us-east-1"):
         with database.single() as connection:
-            return rate_buckets.take(connection, "0" * 12, region, operation, rate=rate, size=size)
+            return callers.take_call(connection, "0" * 12, region, operation, rate=rate, size=size)
 
     assert [take() for _ in range(5)] == [True, True, True, False, False]
     assert take(operation="ListSpeakers"), "each operation has its own"
@@ -277,7 +276,7 @@ def test_a_bucket_is_emptied_by_all_and_fills_again(database):
 # --- the server and the schema
 
 
-def test_a_schema_that_is_not_there_or_not_of_this_release_is_told_with_what_to_do(postgres_server):
+def test_missing_or_foreign_schema_is_reported_with_advice(postgres_server):
     with postgres_server.empty() as url:
         database = Database(url)
         with pytest.raises(SetupError, match="no tables of Sonant yet: run `sonant migrate` once"):
@@ -322,7 +321,7 @@ def test_a_server_that_is_not_there_is_told_in_one_sentence():
 
 
 @pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGQUIT])
-def test_after_a_restart_of_the_server_the_first_question_is_answered(sign):
+def test_first_query_after_a_server_restart_succeeds(sign):
     try:
         server = OwnServer()
     except NoServer as why:

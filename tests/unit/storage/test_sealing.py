@@ -1,4 +1,4 @@
-"""Sealed streams open whole, in order and under their own key, or not at all; so do sealed values."""
+"""Sealed streams and values open whole and under their own key, or not at all."""
 
 import io
 import random
@@ -90,7 +90,7 @@ def test_a_source_that_returns_few_bytes_at_a_time_opens_too():
     assert b"".join(open_sealed(Trickle(stream), lambda wrapped: KEY)) == noise(200_000)
 
 
-def test_the_unwrapper_is_given_the_wrapped_key_at_once_and_its_errors_pass_through():
+def test_unwrap_is_called_at_once_and_its_errors_pass_through():
     class Refused(Exception):
         pass
 
@@ -102,7 +102,7 @@ def test_the_unwrapper_is_given_the_wrapped_key_at_once_and_its_errors_pass_thro
         open_sealed(io.BytesIO(sealed(b"voice")), unwrap)
 
 
-def test_a_sealed_stream_shows_its_mark_and_key_but_nothing_of_its_content():
+def test_sealed_stream_shows_magic_and_key_but_no_content():
     stream = sealed(b"voice" * 1000)
     assert is_sealed(stream[:16])
     assert not is_sealed(stream[:15])
@@ -112,7 +112,7 @@ def test_a_sealed_stream_shows_its_mark_and_key_but_nothing_of_its_content():
     assert KEY not in stream
 
 
-def test_the_same_data_key_seals_the_same_plaintext_differently_each_time():
+def test_same_plaintext_is_sealed_differently_each_time():
     one, other = parts(sealed(bytes(100)))[1], parts(sealed(bytes(100)))[1]
     assert one != other
 
@@ -126,7 +126,7 @@ def test_every_single_flipped_bit_is_detected():
             opened(bytes(altered))
 
 
-def test_a_flipped_bit_in_any_chunk_is_detected_and_nothing_of_that_chunk_is_given_out():
+def test_altered_chunk_is_detected_before_it_is_yielded():
     header, chunks = parts(sealed(noise(3 * CHUNK_BYTES)))
     for number in range(3):
         altered = bytearray(header + b"".join(chunks))
@@ -187,7 +187,7 @@ def test_a_data_key_that_is_not_of_256_bits_is_refused(key):
         opened(sealed(b"voice"), key=key)
 
 
-def test_a_header_that_promises_more_than_is_allowed_is_refused_before_it_is_read():
+def test_header_field_beyond_the_limit_is_refused_before_reading():
     with pytest.raises(SealBroken, match="header"):
         opened(MAGIC + b"\xff\xff" + bytes(70_000))
 
@@ -207,7 +207,7 @@ def test_a_value_opens_to_what_was_sealed(plaintext, aad):
     assert len(sealed_value) == len(plaintext) + 29
 
 
-def test_every_flipped_bit_and_every_truncation_of_a_value_is_detected():
+def test_altered_or_truncated_value_is_detected():
     sealed_value = seal_value(KEY, b"customer 42", b"speaker 7")
     broken = [sealed_value[:length] for length in range(len(sealed_value))]
     for bit in range(len(sealed_value) * 8):

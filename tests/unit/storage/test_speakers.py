@@ -1,19 +1,18 @@
-"""Speakers: rows in and out."""
+"""Reads and writes of speakers."""
 
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from made_samples import made_sample
 
 from sonant.storage.crypto.vault import Vault
 from sonant.storage.repositories import domains, speakers
 
 VAULT = Vault("d", bytes(32))
 CREATED = datetime(2026, 3, 1, 12, 10, 30, tzinfo=UTC)
-VOICEPRINT = speakers.Voiceprint(
-    model_id="m", vector=b"v", audio=None, net_speech_s=30.0, highpass_300hz=False
-)
+SAMPLE = made_sample([1.0], highpass_300hz=False)
 
 
 @pytest.fixture
@@ -51,7 +50,7 @@ def ada(connection):
 
 
 def enroll(connection, moment):
-    speakers.enroll(connection, ada(connection).seal(VAULT), "id#1", VOICEPRINT, moment)
+    speakers.enroll(connection, ada(connection).seal(VAULT), "id#1", SAMPLE, moment)
 
 
 def test_a_speaker_who_was_never_enrolled_has_no_last_access(connection):
@@ -59,14 +58,14 @@ def test_a_speaker_who_was_never_enrolled_has_no_last_access(connection):
 
 
 @pytest.mark.parametrize("minutes", [0, 20, 49])
-def test_a_last_access_in_the_hour_of_the_creation_is_not_before_it(connection, minutes):
+def test_last_access_in_the_hour_of_creation_is_not_before_it(connection, minutes):
     enroll(connection, CREATED + timedelta(minutes=minutes))
     assert ada(connection).last_accessed_at == CREATED
     (listed,) = speakers.page(connection, "d", None, 10)
     assert listed.last_accessed_at == CREATED
 
 
-def test_later_accesses_are_told_to_the_hour(connection):
+def test_last_access_is_precise_to_the_hour(connection):
     enroll(connection, CREATED)
-    speakers.accessed(connection, "id#1", CREATED + timedelta(hours=1, minutes=5))
+    speakers.set_last_accessed(connection, "id#1", CREATED + timedelta(hours=1, minutes=5))
     assert ada(connection).last_accessed_at == datetime(2026, 3, 1, 13, tzinfo=UTC)

@@ -1,4 +1,4 @@
-"""A wall clock that jumps is noticed by the monotonic one."""
+"""Jumps of the wall clock are detected."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -28,7 +28,7 @@ def watch(clocks: Clocks) -> ClockWatch:
     return ClockWatch(lambda: clocks.wall, lambda: clocks.time_s)
 
 
-def test_a_clock_that_goes_as_time_goes_has_always_been_steady(clocks, watch):
+def test_clock_without_jumps_is_steady(clocks, watch):
     for _ in range(100):
         clocks.pass_(3600, wall=3605)
         assert watch.steady_s() == float("inf")

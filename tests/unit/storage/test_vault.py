@@ -1,4 +1,4 @@
-"""The vault: what is sealed opens in its own place only, and not at all once its key is gone."""
+"""Vaults: values open for their own domain, kind and owner, and only with the key."""
 
 from __future__ import annotations
 

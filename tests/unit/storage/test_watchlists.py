@@ -1,4 +1,4 @@
-"""Watchlists and fraudsters: rows in and out."""
+"""Reads and writes of watchlists and fraudsters."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def count(connection, table):
     return connection.execute(select(func.count()).select_from(table)).scalar_one()
 
 
-def test_a_list_is_found_in_its_own_domain_only_and_opens_with_its_own_id_only(connection):
+def test_watchlist_is_found_in_its_domain_and_opens_with_its_id_only(connection):
     found = found_list(connection, "w1")
     assert found.texts(VAULT) == ("list 1", "why")
     assert watchlists.find(connection, "e", "w1") is None
@@ -105,7 +105,7 @@ def test_a_change_sets_what_is_given_and_leaves_the_rest(connection):
     assert found_list(connection, "w2").texts(VAULT) == ("list 2", "why")
 
 
-def test_a_fraudster_tells_its_lists_in_the_order_it_came_onto_them(connection):
+def test_fraudster_has_its_watchlists_in_the_order_of_association(connection):
     add(connection, "f1", "w2")
     watchlists.associate(connection, "f1", "w1", NOW + timedelta(seconds=5))
     watchlists.associate(connection, "f1", "default", NOW + timedelta(seconds=9))

@@ -1,4 +1,4 @@
-"""Which recordings are read, and that what comes out is the sound that went in."""
+"""Audio formats: the recordings that are read, and their samples."""
 
 from __future__ import annotations
 
@@ -11,7 +11,14 @@ import pytest
 import soundfile
 
 from sonant.errors import AudioError
+from sonant.voice.audio.readers import FORMATS, MEDIA_TYPES
 from sonant.voice.audio.recording import RATE_HZ, Recording, decode
+from sonant.voice.audio.samples import (
+    float_from_int16,
+    float_from_pcm16,
+    int16_from_float,
+    pcm16_from_float,
+)
 
 LENIENT: dict[str, Any] = {"strict": False, "max_duration_s": 60.0}
 STRICT: dict[str, Any] = {"strict": True, "max_duration_s": 60.0}
@@ -30,7 +37,7 @@ def level_at(samples, hz):
     return 4 * abs(np.mean(inner * np.exp(-angle)))
 
 
-FORMATS = [
+CASES = [
     # container, subtype, rate, largest error of the tone's amplitude
     ("WAV", "PCM_U8", 8000, 0.01),
     ("WAV", "PCM_16", 8000, 0.001),
@@ -52,8 +59,8 @@ FORMATS = [
 ]
 
 
-@pytest.mark.parametrize(("kind", "subtype", "rate_hz", "tolerance"), FORMATS)
-def test_every_format_comes_out_as_the_same_tone_at_8_khz(encoded, kind, subtype, rate_hz, tolerance):
+@pytest.mark.parametrize(("kind", "subtype", "rate_hz", "tolerance"), CASES)
+def test_every_format_decodes_to_the_same_tone_at_8_khz(encoded, kind, subtype, rate_hz, tolerance):
     waveform = decode(encoded(tone(rate_hz=rate_hz), rate_hz, kind, subtype), channel=0, **LENIENT)
 
     assert waveform.rate_hz == 8000
@@ -65,7 +72,7 @@ def test_every_format_comes_out_as_the_same_tone_at_8_khz(encoded, kind, subtype
 @pytest.mark.parametrize(
     "subtype", ["PCM_U8", "PCM_16", "PCM_24", "PCM_32", "FLOAT", "DOUBLE", "ALAW", "ULAW"]
 )
-def test_wav_samples_are_those_that_libsndfile_reads(encoded, subtype):
+def test_wav_samples_equal_those_of_libsndfile(encoded, subtype):
     data = encoded(np.random.default_rng(1).uniform(-1, 1, (8000, 2)), 8000, "WAV", subtype)
 
     ours = decode(data, channel=1, **LENIENT).samples
@@ -83,7 +90,7 @@ def test_each_of_eight_channels_can_be_chosen(encoded, kind):
     np.testing.assert_allclose(levels, np.arange(1, 9) / 10, atol=0.002)
 
 
-def test_header_facts_are_known_before_anything_is_decoded(encoded):
+def test_header_is_read_before_decoding(encoded):
     data = encoded(np.zeros((16000, 2), np.float32), 16000, "FLAC", "PCM_16")
 
     recording = Recording.open(data, channel=1, **LENIENT)
@@ -94,7 +101,7 @@ def test_header_facts_are_known_before_anything_is_decoded(encoded):
 
 
 @pytest.mark.parametrize(("hz", "rate_hz"), [(4600, 16000), (7000, 16000), (6000, 44100), (20000, 48000)])
-def test_frequencies_above_the_band_leave_no_alias(encoded, hz, rate_hz):
+def test_frequencies_above_the_band_cause_no_aliasing(encoded, hz, rate_hz):
     data = encoded(tone(hz=hz, rate_hz=rate_hz), rate_hz, "WAV", "FLOAT")
 
     samples = decode(data, channel=0, **LENIENT).samples
@@ -129,13 +136,13 @@ def test_an_id3_tag_before_an_mp3_is_skipped(encoded):
     ids=["plain", "WAVE_FORMAT_EXTENSIBLE"],
 )
 @pytest.mark.parametrize("channels", [1, 2])
-def test_strict_takes_16_bit_pcm_at_8_khz_with_one_or_two_channels(encoded, given, channels):
+def test_strict_accepts_16_bit_pcm_at_8_khz_with_two_channels(encoded, given, channels):
     data = encoded(np.stack([tone()] * channels, axis=1), **given)
 
     assert decode(data, channel=channels - 1, **STRICT).duration_s == 1.0
 
 
-def test_strict_takes_extra_chunks_and_their_odd_padding(wav):
+def test_strict_accepts_extra_chunks_and_odd_padding(wav):
     odd = b"LIST" + struct.pack("<I", 5) + b"abcde\0"
 
     assert decode(wav(before=odd, after=odd), channel=0, **STRICT).duration_s == 0.1
@@ -164,3 +171,44 @@ def test_strict_refuses_what_voice_id_refused(encoded, subtype, rate_hz, channel
 def test_strict_refuses_other_containers(encoded, kind, subtype):
     with pytest.raises(AudioError, match="not a WAV file"):
         decode(encoded(tone(), 8000, kind, subtype), channel=0, **STRICT)
+
+
+# --- registry --------------------------------------------------------------------------------------------
+
+
+def test_formats_have_unique_names_and_media_types():
+    types = [media_type for one in FORMATS for media_type in one.media_types]
+
+    assert len({one.name for one in FORMATS}) == len(FORMATS)
+    assert len(set(types)) == len(types) == len(MEDIA_TYPES)
+    assert [one.name for one in FORMATS if one.accepted_by_voice_id] == ["WAV"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "subtype"), [("WAV", "PCM_16"), ("FLAC", "PCM_16"), ("OGG", "OPUS"), ("MP3", "MPEG_LAYER_III")]
+)
+def test_only_the_right_format_recognizes_a_file(encoded, kind, subtype):
+    data = encoded(tone(), 8000, kind, subtype)
+
+    assert [one.name.upper() for one in FORMATS if one.recognizes(data)] == [kind]
+
+
+# --- conversion ------------------------------------------------------------------------------------------
+
+
+def test_every_16_bit_number_survives_both_conversions():
+    numbers = np.arange(-32768, 32768).astype(np.int16)
+
+    np.testing.assert_array_equal(int16_from_float(float_from_int16(numbers)), numbers)
+    np.testing.assert_array_equal(
+        float_from_pcm16(pcm16_from_float(float_from_int16(numbers))), numbers / 32768
+    )
+
+
+def test_samples_beyond_full_scale_are_clipped_to_16_bits():
+    assert int16_from_float(np.array([1.0, 2.0, -1.0, -2.0], np.float32)).tolist() == [
+        32767,
+        32767,
+        -32768,
+        -32768,
+    ]

@@ -1,4 +1,4 @@
-"""A score is an error rate: its anchors, its tails, and what the data must be worth to claim one."""
+"""Calibration: scores as error rates, tails of strangers, and the evidence that a rate needs."""
 
 from __future__ import annotations
 
@@ -36,21 +36,21 @@ ONE = grid(s10_db30=(0.2, 0.1))
 @pytest.mark.parametrize(
     ("far", "score"), [(1, 0), (0.1, 50), (0.01, 80), (0.001, 90), (1e-4, 95), (1e-5, 100), (1e-9, 100)]
 )
-def test_a_score_stands_for_the_share_of_strangers_that_reach_it(far, score):
+def test_score_is_the_share_of_strangers_that_reach_it(far, score):
     assert score_of(math.log10(far)) == score
 
 
-def test_a_score_is_rounded_down_so_that_it_never_claims_a_lower_rate():
+def test_score_is_rounded_down():
     assert score_of(math.log10(0.00101)) == 89
 
 
 @given(st.integers(0, 100))
-def test_each_score_has_its_rate_and_each_rate_its_score(score):
+def test_score_and_rate_are_inverse(score):
     assert score_of(log10_far_of(score)) == score
 
 
 @given(st.floats(-20, 0), st.floats(-20, 0))
-def test_fewer_strangers_never_score_lower(one, other):
+def test_lower_rate_never_scores_lower(one, other):
     low, high = sorted((one, other))
     assert score_of(low) >= score_of(high)
 
@@ -59,21 +59,21 @@ def test_fewer_strangers_never_score_lower(one, other):
 
 
 @pytest.mark.parametrize("far", [0.3, 0.1, 0.01, 0.001, 1e-6])
-def test_a_tail_gives_the_share_of_a_normal_distribution_above(far):
+def test_tail_equals_the_share_of_a_normal_distribution(far):
     tail = Tail(z=Normal(mean=0.2, deviation=0.1))
     similarity = math.tanh(0.2 - 0.1 * NORMAL.inv_cdf(far))
     assert tail.log10_far(similarity) == pytest.approx(math.log10(far), abs=1e-9)
     assert tail.similarity_at(math.log10(far)) == pytest.approx(similarity)
 
 
-def test_far_out_the_tail_has_no_end_and_no_jump():
+def test_tail_is_continuous_far_out():
     normal = Normal(mean=0.0, deviation=1.0)
     levels = [normal.log10_above(z) for z in np.linspace(25, 38, 400)]
     assert all(np.diff(levels) < 0)
     assert max(abs(np.diff(levels, 2))) < 0.01
 
 
-def test_between_amounts_of_speech_and_noise_the_tail_is_interpolated_and_outside_the_nearest_counts():
+def test_tail_is_interpolated_inside_the_grid_and_clamped_outside():
     four = grid(s3_db10=(0.4, 0.1), s3_db30=(0.2, 0.1), s10_db10=(0.3, 0.2), s10_db30=(0.1, 0.2))
     assert four.tail(3, 10) == Tail(z=Normal(mean=0.4, deviation=0.1))
     assert four.tail(1, -5) == four.tail(3, 10)
@@ -84,7 +84,7 @@ def test_between_amounts_of_speech_and_noise_the_tail_is_interpolated_and_outsid
 
 
 @given(st.floats(-1, 1), st.floats(-1, 1))
-def test_more_alike_never_scores_lower(one, other):
+def test_greater_similarity_never_scores_lower(one, other):
     low, high = sorted((one, other))
     assert ONE.score(high, speech_s=10, snr_db=30) >= ONE.score(low, speech_s=10, snr_db=30)
 
@@ -92,7 +92,7 @@ def test_more_alike_never_scores_lower(one, other):
 BOTH = replace(ONE, highpass_300hz=grid(s3_db10=(0.5, 0.2), s3_db40=(0.4, 0.2)).nodes)
 
 
-def test_a_narrow_line_has_tails_of_its_own():
+def test_300_hz_line_has_its_own_tails():
     assert BOTH.tail(10, 30) == ONE.tail(10, 30)
     assert BOTH.tail(10, 10, highpass_300hz=True) == Tail(z=Normal(mean=0.5, deviation=0.2))
     assert BOTH.tail(10, 25, highpass_300hz=True).z.mean == pytest.approx(0.45)
@@ -106,22 +106,22 @@ def test_a_narrow_line_has_tails_of_its_own():
     assert strangers == pytest.approx([BOTH.tail(10, 10, highpass_300hz=True).deviations(0.5)])
 
 
-def test_without_a_narrow_grid_all_lines_are_judged_alike():
+def test_all_lines_share_the_tails_without_a_300_hz_grid():
     assert ONE.tail(10, 30, highpass_300hz=True) == ONE.tail(10, 30)
 
 
 @pytest.mark.parametrize(("narrow_mean", "stricter"), [(0.5, True), (0.0, False)])
-def test_where_the_line_is_not_known_the_stricter_tail_judges(narrow_mean, stricter):
+def test_stricter_tail_applies_to_an_unknown_line(narrow_mean, stricter):
     both = replace(ONE, highpass_300hz=grid(s10_db30=(narrow_mean, 0.1)).nodes)
     assert both.stricter_tail(10, 30, -3) == both.tail(10, 30, highpass_300hz=stricter)
 
 
-def test_an_own_calibration_was_fitted_without_the_narrow_grid_and_counts_without_it():
+def test_own_calibration_leaves_out_the_300_hz_grid():
     own = BOTH.adapted(1.0, 2.0, -2.5)
     assert own.tail(10, 30, highpass_300hz=True) == own.tail(10, 30)
 
 
-def test_an_installations_own_strangers_move_the_scale():
+def test_own_strangers_shift_the_scale():
     own = ONE.adapted(1.0, 2.0, -2.5)
     moved = own.tail(10, 30)
     assert moved == Tail(z=moved.z)
@@ -145,14 +145,14 @@ def strangers(speakers, deviation=0.1, seed=0):
     return 0.2 + deviation * mixed, first, second
 
 
-def test_the_fit_finds_the_distribution_it_was_given():
+def test_fit_recovers_the_distribution():
     values = np.random.default_rng(1).normal(0.2, 0.1, 50_000)
     tail = fit_upper(values)
     assert tail.mean == pytest.approx(0.2, abs=0.01)
     assert tail.deviation == pytest.approx(0.1, abs=0.005)
 
 
-def test_only_the_upper_tenth_has_a_part_in_the_fit():
+def test_fit_uses_only_the_upper_tenth():
     values = np.random.default_rng(1).normal(0.2, 0.1, 20_000)
     middle = np.median(values)
     changed = np.where(values < middle, values - 5, values)
@@ -160,7 +160,7 @@ def test_only_the_upper_tenth_has_a_part_in_the_fit():
     assert fit_upper(changed).deviation == pytest.approx(fit_upper(values).deviation)
 
 
-def test_a_weight_counts_a_comparison_so_often():
+def test_weight_counts_a_comparison_repeatedly():
     values = np.random.default_rng(2).normal(0, 1, 3000)
     weights = np.random.default_rng(3).integers(0, 4, 3000)
     weighted, repeated = fit_upper(values, weights.astype(float)), fit_upper(np.repeat(values, weights))
@@ -168,7 +168,7 @@ def test_a_weight_counts_a_comparison_so_often():
     assert weighted.deviation == pytest.approx(repeated.deviation)
 
 
-def test_the_interval_holds_the_true_rate():
+def test_interval_contains_the_true_rate():
     hits = 0
     for seed in range(20):
         support = measure_support(*strangers(120, seed=seed), rounds=60)
@@ -184,11 +184,11 @@ def test_more_speakers_support_smaller_rates():
     assert many <= -3
 
 
-def test_a_handful_of_speakers_supports_no_claim_of_one_in_a_hundred():
+def test_few_speakers_do_not_support_one_in_a_hundred():
     assert measure_support(*strangers(12), rounds=60).supported_log10_far() > -2
 
 
-def test_drawing_speakers_gives_wider_intervals_than_drawing_comparisons():
+def test_resampling_speakers_gives_wider_intervals_than_comparisons():
     values, first, second = strangers(60)
     by_speaker = measure_support(values, first, second, rounds=100).interval(-2)
     apart = np.arange(len(values))
@@ -201,7 +201,7 @@ def test_drawing_speakers_gives_wider_intervals_than_drawing_comparisons():
 # --- an installation's own strangers
 
 
-def test_strangers_who_are_more_alike_than_the_shipped_ones_move_the_scale():
+def test_more_similar_strangers_shift_the_fit():
     values, first, second = strangers(150)
     speech_s, snr_db = np.full(len(values), 10.0), np.full(len(values), 30.0)
     usual, own = (
@@ -215,7 +215,7 @@ def test_strangers_who_are_more_alike_than_the_shipped_ones_move_the_scale():
     assert after[1] < after[0] < after[2]
 
 
-def test_each_comparison_is_measured_on_the_tail_of_its_own_speech_and_noise():
+def test_deviations_use_the_tail_of_each_comparison():
     four = grid(s3_db10=(0.4, 0.1), s3_db30=(0.2, 0.1), s10_db10=(0.3, 0.2), s10_db30=(0.1, 0.2))
     found = deviations(
         four, np.tanh([0.5, 0.5, 0.3]), np.array([3.0, 10.0, 10.0]), np.array([10.0, 10.0, 30.0])
@@ -226,7 +226,7 @@ def test_each_comparison_is_measured_on_the_tail_of_its_own_speech_and_noise():
 # --- likelihood ratios
 
 
-def test_of_two_normal_distributions_the_fit_finds_the_true_ratio():
+def test_likelihood_ratio_of_two_normal_distributions():
     random = np.random.default_rng(4)
     slope, offset = fit_llr(random.normal(3, 1, 20_000), random.normal(0, 1, 50_000))
     # log N(z; 3, 1) - log N(z; 0, 1) = 3 z - 4.5
@@ -234,12 +234,12 @@ def test_of_two_normal_distributions_the_fit_finds_the_true_ratio():
     assert offset == pytest.approx(-4.5, abs=0.25)
 
 
-def test_two_sides_that_do_not_overlap_give_a_finite_ratio():
+def test_likelihood_ratio_without_overlap_is_finite():
     slope, offset = fit_llr(np.linspace(5, 6, 50), np.linspace(-1, 1, 50))
     assert 0 < slope < 100
     assert math.isfinite(offset)
 
 
-def test_the_ratio_is_taken_on_the_scale_of_the_tail():
+def test_likelihood_ratio_uses_the_scale_of_the_tail():
     sharp = replace(ONE, llr_slope=3.0, llr_offset=-4.5)
     assert sharp.llr(math.tanh(0.35), speech_s=10, snr_db=30) == pytest.approx(0.0)

@@ -1,4 +1,4 @@
-"""Calibration files: what is written is read, what is broken is named."""
+"""Calibration files: written and read unchanged; faults are named."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ NODES = tuple(
 MADE = Calibration(model_id="a-model", nodes=NODES, supported_log10_far=-2.5, llr_slope=2.5, llr_offset=-4.0)
 
 
-def test_what_is_written_is_read():
+def test_written_calibration_is_read_unchanged():
     assert read_calibration(write_calibration(MADE, {"speech": "some"})) == MADE
 
 
-def test_a_narrow_grid_is_written_and_read_and_may_be_missing():
+def test_300_hz_grid_is_optional():
     both = replace(MADE, highpass_300hz=NODES[:2])
     assert read_calibration(write_calibration(both, {})) == both
     assert "narrow" not in json.loads(write_calibration(MADE, {}))
 
 
-def test_the_shipped_calibration_is_of_the_shipped_model():
+def test_shipped_calibration_belongs_to_the_shipped_model():
     assert shipped_calibration().model_id == load_models().encoder_id
 
 
-def test_the_shipped_calibration_scores_strangers_low_and_the_same_voice_high():
+def test_shipped_calibration_separates_strangers_from_one_voice():
     shipped = shipped_calibration()
     for speech_s in (3, 5, 10, 30):
         for snr_db in (5, 20, 40):
@@ -42,7 +42,7 @@ def test_the_shipped_calibration_scores_strangers_low_and_the_same_voice_high():
             assert shipped.score(0.97, speech_s=speech_s, snr_db=snr_db) >= 90
 
 
-def test_the_shipped_calibration_asks_for_more_likeness_on_narrow_lines():
+def test_shipped_calibration_is_stricter_on_300_hz_lines():
     shipped = shipped_calibration()
     assert shipped.highpass_300hz
     for speech_s in (3, 5, 10):
@@ -74,6 +74,6 @@ def changed(**members):
         (changed(llr_slope=0), "llr_slope"),
     ],
 )
-def test_a_broken_file_is_refused_with_what_is_wrong(text, why):
+def test_broken_file_is_refused_with_its_fault(text, why):
     with pytest.raises(SetupError, match=why):
         read_calibration(text)

@@ -1,4 +1,4 @@
-"""The replay guard's fingerprints: a copy is known over any line, another take of the same voice is not."""
+"""Replay fingerprints: copies match over any line, other recordings of the same voice do not."""
 
 import numpy as np
 import pytest
@@ -10,7 +10,7 @@ from sonant.evaluation.channels import parse
 from sonant.voice.audio.recording import Waveform
 from sonant.voice.replay.fingerprint import MIN_PAIRS, Fingerprint, fingerprint, shared
 from sonant.voice.replay.index import FingerprintIndex
-from sonant.voice.speech import speech
+from sonant.voice.speech import find_speech
 
 VOICES = ("english", "french", "italian", "russian")
 
@@ -20,7 +20,7 @@ def said(spoken, models):
     """Net speech of a voice, as the pipeline gathers it."""
 
     def net(samples):
-        spans = speech(Waveform(samples=samples, rate_hz=8000), models)
+        spans = find_speech(Waveform(samples=samples, rate_hz=8000), models)
         return np.concatenate([samples[int(s.start_s * 8000) : int(s.end_s * 8000)] for s in spans])
 
     return lambda voice, seconds, first_clip=0, line="clean", gain=1.0: net(
@@ -30,14 +30,14 @@ def said(spoken, models):
 
 @pytest.mark.parametrize("line", ["g711", "gsm", "white:15+g711-a", "white:15+gsm", "narrow+pink:15+g711"])
 @pytest.mark.parametrize("gain", [0.3, 1.0])
-def test_a_copy_is_known_over_every_line_and_at_any_volume(said, line, gain):
+def test_copy_matches_over_every_line_and_level(said, line, gain):
     for voice in VOICES:
         before, now = fingerprint(said(voice, 12)), fingerprint(said(voice, 12, line=line, gain=gain))
 
         assert shared(before, now).is_copy
 
 
-def test_three_seconds_of_a_recording_are_known(said):
+def test_three_seconds_of_a_recording_match(said):
     found = [
         shared(fingerprint(said(voice, 20)), fingerprint(said(voice, 20, line="g711")[start : start + 24000]))
         for voice in VOICES
@@ -47,25 +47,25 @@ def test_three_seconds_of_a_recording_are_known(said):
     assert all(one.is_copy for one in found)
 
 
-def test_other_recordings_of_the_same_voice_are_not_copies(said):
+def test_other_recordings_of_a_voice_do_not_match(said):
     for voice in VOICES:
         assert not shared(fingerprint(said(voice, 15)), fingerprint(said(voice, 15, first_clip=30))).is_copy
 
 
-def test_other_voices_are_not_copies(said):
+def test_other_voices_do_not_match(said):
     marks = [fingerprint(said(voice, 15)) for voice in VOICES]
     found = [shared(a, b) for a in marks for b in marks if a is not b]
 
     assert max(one.pairs for one in found) < MIN_PAIRS
 
 
-def test_less_than_three_seconds_have_no_fingerprint():
+def test_less_than_three_seconds_raise_not_enough_speech():
     with pytest.raises(NotEnoughSpeech):
         fingerprint(np.zeros(23999, np.float32))
 
 
 @pytest.mark.parametrize("seconds", [3, 30])
-def test_noise_and_silence_are_like_nothing(seconds):
+def test_noise_and_silence_do_not_match(seconds):
     rng = np.random.default_rng(0)
     hiss = [rng.standard_normal(seconds * 8000).astype(np.float32) for _ in range(2)]
 
@@ -74,7 +74,7 @@ def test_noise_and_silence_are_like_nothing(seconds):
     assert not shared(silence, silence).is_copy
 
 
-def test_a_fingerprint_survives_being_stored(said):
+def test_fingerprint_survives_storage(said):
     found = fingerprint(said("english", 10))
     stored = found.to_bytes()
 
@@ -84,7 +84,7 @@ def test_a_fingerprint_survives_being_stored(said):
 
 @settings(max_examples=30)
 @given(data=st.binary(max_size=400))
-def test_any_stored_bytes_are_read_or_refused(data):
+def test_any_stored_bytes_are_decoded_or_refused(data):
     if len(data) % 4:
         with pytest.raises(ValueError, match="multiple of 4"):
             Fingerprint.from_bytes(data)
@@ -93,17 +93,17 @@ def test_any_stored_bytes_are_read_or_refused(data):
         assert len(found.frames) == len(found.bins) == len(found.ranks) == len(data) // 4
 
 
-def test_the_index_names_the_recording_that_was_copied_first(said):
+def test_index_ranks_the_copied_recording_first(said):
     index = FingerprintIndex(100)
     for number, voice in enumerate(VOICES, start=1):
         index.add(number, fingerprint(said(voice, 15)))
 
-    heard = fingerprint(said("russian", 15, line="white:15+gsm"))
+    copy = fingerprint(said("russian", 15, line="white:15+gsm"))
 
-    assert index.candidates(heard, 4)[0] == 4
+    assert index.candidates(copy, 4)[0] == 4
 
 
-def test_the_index_forgets_the_oldest_when_it_is_full(said):
+def test_full_index_drops_the_oldest(said):
     index = FingerprintIndex(8)
     mark, other = fingerprint(said("english", 10)), fingerprint(said("french", 10))
     index.add(1, mark)
@@ -115,5 +115,5 @@ def test_the_index_forgets_the_oldest_when_it_is_full(said):
     assert set(index.candidates(other, 4)) <= set(range(31, 40))
 
 
-def test_an_empty_index_has_no_candidates(said):
+def test_empty_index_has_no_candidates(said):
     assert FingerprintIndex(8).candidates(fingerprint(said("english", 10)), 4) == []

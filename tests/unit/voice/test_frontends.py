@@ -1,4 +1,4 @@
-"""Front-ends: the same numbers as the toolkits' own code."""
+"""Front-ends: equal to the toolkits' own code."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sonant.voice.made_speech import made_speech
+from sonant.voice.audio.test_signal import voice_like_signal
 from sonant.voice.models.frontends import KINDS, FrontEnd, features, features_at_rate, kaldi_fbank
 
 #: Made by tools/frontend_references.py.
@@ -19,13 +19,13 @@ WITH_FEATURES = [kind for kind in KINDS if kind not in ("ge2e", "redimnet")]
 
 
 @pytest.mark.parametrize("name", REFERENCES)
-def test_features_are_those_of_the_toolkits_own_code(name):
+def test_features_equal_those_of_the_toolkits(name):
     kind, rate = name.split()
     rate_hz = int(rate)
     if kind.startswith("kaldi-"):
-        found = kaldi_fbank(made_speech(rate_hz, 1.0) * np.float32(32768), rate_hz, 80, kind[6:])
+        found = kaldi_fbank(voice_like_signal(rate_hz, 1.0) * np.float32(32768), rate_hz, 80, kind[6:])
     else:
-        found = features_at_rate(made_speech(rate_hz, 1.0), FrontEnd(kind=kind, rate_hz=rate_hz))
+        found = features_at_rate(voice_like_signal(rate_hz, 1.0), FrontEnd(kind=kind, rate_hz=rate_hz))
     for row, wanted in REFERENCES[name].items():
         assert np.allclose(found[int(row)], wanted, atol=5e-4)
 
@@ -55,8 +55,8 @@ def test_filter_banks_agree_with_kaldi_on_any_signal(seed, samples, mels, rate_h
 
 @pytest.mark.parametrize("kind", WITH_FEATURES)
 @pytest.mark.parametrize("rate_hz", [8000, 16000])
-def test_features_come_a_hundred_times_a_second_at_either_rate(kind, rate_hz):
-    found = features(made_speech(8000, 3.0), FrontEnd(kind=kind, rate_hz=rate_hz))
+def test_features_have_a_hundred_frames_per_second(kind, rate_hz):
+    found = features(voice_like_signal(8000, 3.0), FrontEnd(kind=kind, rate_hz=rate_hz))
     assert found.shape[1] == 80
     assert abs(len(found) - 300) <= 3
     assert np.isfinite(found).all()
@@ -64,13 +64,13 @@ def test_features_come_a_hundred_times_a_second_at_either_rate(kind, rate_hz):
 
 @pytest.mark.parametrize("kind", WITH_FEATURES)
 def test_the_mean_of_every_band_is_removed(kind):
-    found = features(made_speech(8000, 2.0), FrontEnd(kind=kind))
+    found = features(voice_like_signal(8000, 2.0), FrontEnd(kind=kind))
     assert np.allclose(found.mean(axis=0), 0, atol=1e-4)
 
 
 @pytest.mark.parametrize("kind", WITH_FEATURES)
-def test_features_are_the_same_every_time_and_hardly_change_with_the_level(kind):
-    voice = made_speech(8000, 2.0)
+def test_features_are_repeatable_and_nearly_level_independent(kind):
+    voice = voice_like_signal(8000, 2.0)
     first = features(voice, FrontEnd(kind=kind))
     assert np.array_equal(first, features(voice, FrontEnd(kind=kind)))
     softer = features(voice / np.float32(4), FrontEnd(kind=kind))
@@ -82,7 +82,7 @@ def test_silence_gives_finite_features(kind):
     assert np.isfinite(features(np.zeros(8000, np.float32), FrontEnd(kind=kind))).all()
 
 
-def test_a_waveform_is_brought_to_the_models_rate_and_nothing_else():
-    voice = made_speech(8000, 1.0)
+def test_waveform_is_only_resampled():
+    voice = voice_like_signal(8000, 1.0)
     assert np.array_equal(features(voice, FrontEnd(kind="redimnet", rate_hz=8000)), voice)
     assert features(voice, FrontEnd(kind="redimnet")).shape == (16000,)

@@ -1,4 +1,4 @@
-"""What an ONNX file may not hold."""
+"""ONNX files: contents that are refused."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from sonant.voice.models.onnx_file import inspect
 WEIGHTS = np.ones((2, 2), np.float32)
 
 
-def test_a_plain_network_is_counted_and_its_notes_are_read():
+def test_plain_network_is_counted_and_its_notes_are_read():
     facts = inspect(speaker_network(notes={"framework": "wespeaker"}))
     assert (facts.nodes, facts.notes) == (3, {"framework": "wespeaker"})
     assert facts.parameters_bytes == 4 * (80 * 64 + 1)
@@ -30,7 +30,7 @@ def test_weights_in_another_file_are_refused(extra):
         inspect(model(graph([node("Relu", ["x"], "y")], [tensor("w", WEIGHTS, extra=extra)])))
 
 
-def test_weights_in_another_file_are_found_in_an_attribute_of_a_nested_graph():
+def test_external_weights_in_a_nested_graph_are_refused():
     hidden = field(1, "value") + field(5, tensor("w", WEIGHTS, extra=field(14, 1))) + field(20, 4)
     inner = graph([node("Constant", [], "c") + field(5, hidden)])
     with pytest.raises(SetupError, match="another file"):
@@ -43,7 +43,7 @@ def test_operators_of_other_sets_are_refused_by_name(domain):
         inspect(model(graph([node("Steal", ["x"], "y", domain=domain)])))
 
 
-def test_operators_that_the_file_defines_itself_from_standard_ones_pass_and_others_do_not():
+def test_operators_defined_in_the_file_are_accepted():
     use = graph([node("Mine", ["x"], "y", domain="own")])
 
     def function(inner):
@@ -68,12 +68,12 @@ def test_training_steps_are_refused():
 
 
 @pytest.mark.parametrize("content", [b"", b"\x00", b"PK\x03\x04" + bytes(100), b"\x0b\x01", b"\xff" * 30])
-def test_what_is_no_model_is_called_so(content):
+def test_other_files_are_refused_as_no_model(content):
     with pytest.raises(SetupError, match="not an ONNX model"):
         inspect(content)
 
 
-def test_a_file_that_is_cut_short_inside_its_graph_is_refused():
+def test_truncated_file_is_refused():
     whole = speaker_network(mels=20, dimensions=16)
     opset_bytes = 6  # what follows the graph
     for end in range(len(whole) - opset_bytes):
@@ -83,7 +83,7 @@ def test_a_file_that_is_cut_short_inside_its_graph_is_refused():
 
 @given(cut=st.integers(1, 1400), instead=st.binary(max_size=20))
 @example(cut=11, instead=b"\x3a\xff\xff\xff\x7f")  # five bytes that fit into the shape of the output
-def test_an_end_that_was_replaced_is_refused_or_changes_nothing_that_is_looked_at(cut, instead):
+def test_replaced_end_is_refused_or_changes_no_fact(cut, instead):
     whole = speaker_network(mels=20, dimensions=16)
     try:
         found = inspect(whole[:-cut] + instead)
@@ -93,7 +93,7 @@ def test_an_end_that_was_replaced_is_refused_or_changes_nothing_that_is_looked_a
 
 
 @given(content=st.binary(max_size=400))
-def test_any_bytes_are_a_model_or_refused(content):
+def test_any_bytes_are_inspected_or_refused(content):
     try:
         inspect(content)
     except SetupError as fault:

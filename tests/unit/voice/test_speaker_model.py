@@ -1,4 +1,4 @@
-"""Brought speaker models: how they are fed, and what they make of speech."""
+"""Added speaker models: their inputs, outputs and embeddings."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from made_networks import (
 )
 
 from sonant.errors import AudioError, ModelMismatch, NotEnoughSpeech, SetupError
-from sonant.voice.made_speech import made_speech
+from sonant.voice.audio.test_signal import voice_like_signal
 from sonant.voice.models import load_models, shipped_encoder_id
 from sonant.voice.models.embedding import embed
 from sonant.voice.models.frontends import FrontEnd
 from sonant.voice.models.speaker_model import open_speaker_model
 from sonant.voice.scoring import similarity
 
-VOICE = made_speech(8000, 4.0)
+VOICE = voice_like_signal(8000, 4.0)
 
 
 def opened(content, kind="wespeaker", **more):
@@ -45,85 +45,85 @@ def opened(content, kind="wespeaker", **more):
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
-def test_each_kind_of_model_makes_a_unit_vector_that_names_its_maker(kind, content):
+def test_each_kind_of_model_gives_a_unit_vector_with_its_id(kind, content):
     found = opened(content, kind).embed(VOICE)
     assert found.model_id == "made"
     assert np.isclose(np.linalg.norm(found.vector), 1, atol=1e-6)
     assert similarity(found, opened(content, kind).embed(VOICE / 3)) > 0.98
 
 
-def test_the_embedding_is_chosen_among_outputs_by_its_usual_names():
+def test_embedding_output_is_chosen_by_common_names():
     found = opened(speaker_network(scores=True))
     assert (found.layout.output, found.dimensions) == ("embs", 64)
 
 
-def test_an_output_can_be_named_where_the_names_do_not_tell():
+def test_embedding_output_can_be_named():
     assert opened(speaker_network(scores=True), output="logits").dimensions == 100
     with pytest.raises(SetupError, match=r"embs .*--output"):
         opened(speaker_network(), output="nowhere")
 
 
-def test_the_number_of_bands_is_the_networks_own_where_it_is_fixed():
+def test_fixed_number_of_bands_is_taken_from_the_network():
     assert opened(speaker_network(mels=64)).front_end.mels == 64
 
 
-def test_a_network_for_features_is_refused_as_one_for_a_waveform_and_the_reverse():
+def test_feature_and_waveform_networks_are_not_mixed_up():
     with pytest.raises(SetupError, match="takes one input of features"):
         opened(waveform_network())
     with pytest.raises(SetupError, match="takes a waveform"):
         opened(speaker_network(), "redimnet")
 
 
-def test_a_network_with_inputs_that_nobody_can_feed_is_refused():
+def test_network_with_unknown_inputs_is_refused():
     inputs = [value("feats", (1, "T", 80)), value("state", (1, 128, 3, 2))]
     content = model(graph([node("Relu", ["feats"], "y")], [], inputs, [value("y", (1, "T", 80))]))
     with pytest.raises(SetupError, match="at most one length"):
         opened(content)
 
 
-def test_a_network_without_a_vector_is_refused():
+def test_network_without_an_embedding_is_refused():
     inputs, outputs = [value("feats", (1, "T", 80))], [value("y", (1, "T", 80))]
     with pytest.raises(SetupError, match="which output is the embedding"):
         opened(model(graph([node("Relu", ["feats"], "y")], [], inputs, outputs)))
 
 
-def test_a_network_of_a_fixed_length_hears_long_and_short_speech():
+def test_network_of_fixed_length_embeds_long_and_short_speech():
     made = opened(speaker_network(frames=200))
     for seconds in (1.7, 2.0, 5.3):
-        assert np.isfinite(made.embed(made_speech(8000, seconds)).vector).all()
+        assert np.isfinite(made.embed(voice_like_signal(8000, seconds)).vector).all()
 
 
-def test_long_speech_is_heard_to_its_end():
+def test_long_speech_is_used_to_its_end():
     made = opened(speaker_network())
-    voice, other = made_speech(8000, 12.0), made_speech(8000, 12.0, pitch_hz=250.0)
+    voice, other = voice_like_signal(8000, 12.0), voice_like_signal(8000, 12.0, pitch_hz=250.0)
     whole = made.embed(np.concatenate([voice, other]))
     assert similarity(whole, made.embed(voice)) < 0.999
     assert similarity(whole, made.embed(other)) < 0.999
 
 
-def test_less_than_a_second_and_a_half_of_speech_is_not_embedded():
+def test_too_little_speech_raises_not_enough_speech():
     with pytest.raises(NotEnoughSpeech):
         opened(speaker_network()).embed(VOICE[:12000])
 
 
-def test_a_network_that_finds_nothing_is_told_so_and_not_divided_by_zero():
+def test_zero_embedding_raises_audio_error():
     made = opened(waveform_network(), "redimnet")
     with pytest.raises(AudioError, match="finds no voice"):
         made.embed(np.zeros(16000, np.float32))
 
 
-def test_embeddings_of_two_makers_are_never_compared():
+def test_embeddings_of_two_models_are_not_compared():
     mine = opened(speaker_network()).embed(VOICE)
     with pytest.raises(ModelMismatch):
         similarity(mine, embed(VOICE, load_models()))
 
 
-def test_the_shipped_encoder_as_a_brought_ge2e_model_hears_the_same_but_for_the_centre():
+def test_shipped_encoder_as_a_ge2e_model_differs_by_the_centre():
     content = resources.files("sonant.voice.models").joinpath("ge2e.onnx").read_bytes()
     brought = opened(content, "ge2e").embed(VOICE)
     uncentred = replace(load_models(), centre=np.zeros(256, np.float32))
     assert np.allclose(brought.vector, embed(VOICE, uncentred).vector, atol=1e-6)
 
 
-def test_the_shipped_encoders_id_is_known_without_opening_it():
+def test_shipped_encoder_id_is_read_without_opening_it():
     assert shipped_encoder_id() == load_models().encoder_id

@@ -1,4 +1,4 @@
-"""Where there is speech, and that blocks make no difference."""
+"""Speech detection, in blocks of any size."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sonant.voice.audio.recording import Waveform
-from sonant.voice.speech import FRAME, SpeechDetector, _Hysteresis, net_speech_s, speech
+from sonant.voice.speech import FRAME, Hysteresis, SpeechDetector, find_speech, net_speech_s
 
 
 def segments_of(samples, models):
-    return speech(Waveform(samples=samples.astype(np.float32), rate_hz=8000), models)
+    return find_speech(Waveform(samples=samples.astype(np.float32), rate_hz=8000), models)
 
 
 def noise(seconds, level=0.01, seed=0):
@@ -32,7 +32,7 @@ def noise(seconds, level=0.01, seed=0):
     ],
     ids=["silence", "noise", "dial tone", "nothing", "less than a frame"],
 )
-def test_what_is_not_a_voice_is_not_speech(models, samples):
+def test_sounds_without_voice_are_not_speech(models, samples):
     assert net_speech_s(segments_of(samples, models)) < 0.5
 
 
@@ -52,17 +52,17 @@ def test_speech_is_found_between_silences(models, spoken, voices):
         assert all(a.end_s <= b.start_s for a, b in itertools.pairwise(found)), voice
 
 
-def test_segments_are_the_same_whatever_the_blocks(models, spoken, voices):
+def test_segments_do_not_depend_on_block_sizes(models, spoken, voices):
     samples = np.concatenate([noise(1), spoken(next(iter(voices)), 8.0), noise(0.7)])
     whole = SpeechDetector(models)
-    expected = [*whole.feed(samples), *whole.finish()]
+    expected = [*whole.push(samples), *whole.finish()]
     assert len(expected) > 1
 
     for sizes in ([1, 255, 257], [160], [32768], [4000, 31, 20_000]):
         detector, found, position = SpeechDetector(models), [], 0
         while position < len(samples):
             size = sizes[position % len(sizes)]
-            found += detector.feed(samples[position : position + size])
+            found += detector.push(samples[position : position + size])
             position += size
         found += detector.finish()
 
@@ -70,14 +70,14 @@ def test_segments_are_the_same_whatever_the_blocks(models, spoken, voices):
         np.testing.assert_allclose(detector.probabilities, whole.probabilities, atol=1e-5)
 
 
-def test_a_span_that_goes_on_is_only_ever_extended(models, spoken, voices):
+def test_open_span_is_only_extended(models, spoken, voices):
     detector, samples = SpeechDetector(models), spoken(next(iter(voices)), 6.0)
     certain: list[tuple[int, int]] = []
     ended: list[tuple[int, int]] = []
     for position in range(0, len(samples), FRAME):
-        ended += detector.feed(samples[position : position + FRAME])
-        if detector.going_on:
-            certain.append(detector.going_on)
+        ended += detector.push(samples[position : position + FRAME])
+        if detector.open_span:
+            certain.append(detector.open_span)
     ended += detector.finish()
 
     assert certain
@@ -104,9 +104,9 @@ PAD = 240
     ],
 )
 def test_hysteresis(caption, probabilities, spans):
-    machine, length = _Hysteresis(), len(probabilities) * FRAME
+    machine, length = Hysteresis(), len(probabilities) * FRAME
 
-    found = [*machine.feed(probabilities), *machine.finish(length)]
+    found = [*machine.push(probabilities), *machine.finish(length)]
 
     padded = [(max(0, a * FRAME - PAD), min(length, b * FRAME + PAD)) for a, b in spans]
     assert found == padded, caption
@@ -114,12 +114,12 @@ def test_hysteresis(caption, probabilities, spans):
 
 @settings(max_examples=200)
 @given(st.lists(st.sampled_from([LOUD, UNSURE, QUIET]), max_size=80), st.integers(1, 20))
-def test_hysteresis_does_not_depend_on_how_frames_arrive(probabilities, size):
+def test_hysteresis_does_not_depend_on_block_sizes(probabilities, size):
     length = len(probabilities) * FRAME
-    whole, parts = _Hysteresis(), _Hysteresis()
-    expected = [*whole.feed(probabilities), *whole.finish(length)]
+    whole, parts = Hysteresis(), Hysteresis()
+    expected = [*whole.push(probabilities), *whole.finish(length)]
 
-    found = [s for i in range(0, len(probabilities), size) for s in parts.feed(probabilities[i : i + size])]
+    found = [s for i in range(0, len(probabilities), size) for s in parts.push(probabilities[i : i + size])]
 
     assert found + parts.finish(length) == expected
     assert all(a[1] <= b[0] for a, b in itertools.pairwise(expected))

@@ -1,4 +1,4 @@
-"""Features as the encoder was trained with, and embeddings that tell people apart."""
+"""Features as in the encoder's training, and embeddings of different speakers."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def test_features_from_8_khz_embed_as_those_from_16_khz(models, spoken, voices):
     assert a @ b > 0.998
 
 
-def test_an_embedding_is_a_unit_vector_stamped_with_its_maker(models):
+def test_embedding_is_a_unit_vector_with_its_model_id(models):
     embedding = embed(np.random.default_rng(0).normal(0, 0.1, 16000).astype(np.float32), models)
 
     assert embedding.vector.shape == (256,)
@@ -83,19 +83,19 @@ def test_an_embedding_is_a_unit_vector_stamped_with_its_maker(models):
     assert embedding.model_id == models.encoder_id == "ge2e-256-tel8k-2"
 
 
-def test_less_than_one_window_is_not_enough_speech(models):
+def test_less_than_one_window_raises_not_enough_speech(models):
     with pytest.raises(NotEnoughSpeech, match=r"0\.5 s of net speech, at least 1\.6 s needed"):
         embed(np.zeros(4000, np.float32), models)
 
 
 @pytest.mark.parametrize("n", [12_800, 12_801, 25_600, 100_000])
-def test_any_length_from_one_window_on_is_embedded(models, n):
+def test_any_length_from_one_window_is_embedded(models, n):
     embedding = embed(np.random.default_rng(0).normal(0, 0.1, n).astype(np.float32), models)
 
     assert np.isfinite(embedding.vector).all()
 
 
-def test_the_loudness_of_a_line_does_not_change_the_embedding(models, spoken, voices):
+def test_embedding_does_not_depend_on_the_level(models, spoken, voices):
     samples = spoken(next(iter(voices)), 6.0)
 
     quiet, loud = embed(samples * 0.02, models), embed(samples * 0.5, models)
@@ -103,7 +103,7 @@ def test_the_loudness_of_a_line_does_not_change_the_embedding(models, spoken, vo
     assert similarity(quiet, loud) > 0.9999
 
 
-def test_people_are_more_like_themselves_than_like_others(models, spoken, voices):
+def test_speakers_are_most_similar_to_themselves(models, spoken, voices):
     # Given: two embeddings of each person, of different clips
     names = list(voices)
     first = {name: embed(spoken(name, 20.0, 0), models) for name in names}
@@ -125,7 +125,7 @@ def test_similarity_is_the_cosine():
     assert (similarity(a, a), similarity(a, b)) == (1.0, 0.0)
 
 
-def test_embeddings_of_two_makers_are_not_compared():
+def test_embeddings_of_two_models_are_not_compared():
     vector = np.eye(256, dtype=np.float32)[0]
 
     with pytest.raises(ModelMismatch, match="one and other"):

@@ -1,4 +1,4 @@
-"""The shipped networks: pinned, and cheap to call for ever."""
+"""The shipped networks: verified checksums and constant memory."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def test_a_copy_of_the_shipped_models_opens(copy):
 
 
 @pytest.mark.parametrize("file", ["ge2e.onnx", "ge2e_centre.npy", "silero_vad_8k.onnx"])
-def test_a_changed_model_is_refused_with_what_to_do(copy, file):
+def test_changed_model_is_refused_with_a_remedy(copy, file):
     content = bytearray((copy / file).read_bytes())
     content[len(content) // 2] ^= 1
     (copy / file).write_bytes(content)
@@ -39,7 +39,7 @@ def test_a_changed_model_is_refused_with_what_to_do(copy, file):
         load_models(copy)
 
 
-def test_a_missing_model_is_refused_with_what_to_do(copy):
+def test_missing_model_is_refused_with_a_remedy(copy):
     (copy / "ge2e.onnx").unlink()
 
     with pytest.raises(SetupError, match=r"ge2e.onnx is missing: reinstall sonant"):
@@ -47,14 +47,14 @@ def test_a_missing_model_is_refused_with_what_to_do(copy):
 
 
 @pytest.mark.parametrize("content", [b"", b"[]", b"{}", b"[{}]", b"[1]", b"\xff"])
-def test_an_unreadable_list_of_models_is_refused(copy, content):
+def test_unreadable_model_list_is_refused(copy, content):
     (copy / "models.json").write_bytes(content)
 
     with pytest.raises(SetupError, match="list of voice models cannot be read"):
         load_models(copy)
 
 
-def test_a_pinned_file_that_is_no_network_is_refused(copy):
+def test_listed_file_that_is_no_network_is_refused(copy):
     (copy / "ge2e.onnx").write_bytes(b"not a network")
     entries = json.loads((copy / "models.json").read_bytes())
     entries[0]["sha256"] = hashlib.sha256(b"not a network").hexdigest()
@@ -64,7 +64,7 @@ def test_a_pinned_file_that_is_no_network_is_refused(copy):
         load_models(copy)
 
 
-def test_every_model_states_its_licence_and_the_notice_its_origin(copy):
+def test_every_model_has_a_licence_and_an_entry_in_notice(copy):
     notice = (Path(__file__).parents[3] / "NOTICE").read_text()
     for entry in json.loads((copy / "models.json").read_bytes()):
         assert entry["licence"] in ("Apache-2.0", "MIT")
@@ -77,7 +77,7 @@ def test_every_model_states_its_licence_and_the_notice_its_origin(copy):
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads resident memory from /proc")
-def test_two_thousand_calls_leave_the_memory_where_it_was(models):
+def test_memory_is_constant_over_two_thousand_calls(models):
     def resident_mb():
         return int(Path("/proc/self/statm").read_text().split()[1]) * 4096 / 1e6
 

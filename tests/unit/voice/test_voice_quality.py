@@ -1,4 +1,4 @@
-"""Quality figures on signals whose figures are known."""
+"""Quality measures on signals with known values."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ def test_snr_is_the_ratio_of_speech_power_to_noise_power(expected_db):
     assert snr_db(frame_power(samples), probability) == pytest.approx(expected_db, abs=0.7)
 
 
-def test_a_click_in_a_pause_does_not_count_as_noise():
+def test_click_in_a_pause_is_not_noise():
     samples, probability = recording(0.1, 0.001)
     samples[50 * FRAME : 51 * FRAME] = 1.0
 
     assert snr_db(frame_power(samples), probability) == pytest.approx(40, abs=0.7)
 
 
-def test_without_pauses_the_quietest_frames_stand_for_the_noise():
+def test_noise_without_pauses_is_that_of_the_quietest_frames():
     samples, _ = recording(0.1, 0.001)
     probability = np.full(200, 0.99, np.float32)
 
@@ -61,17 +61,17 @@ VOICES = ["english", "french", "italian", "italian-menardi", "russian", "spanish
 
 @pytest.mark.parametrize("voice", VOICES)
 @pytest.mark.parametrize("line", ["narrow", "narrow+g711", "narrow+gsm", "pink:10+narrow+gsm+loss:3"])
-def test_a_line_that_cuts_off_at_300_hz_is_told(spoken, voice, line):
+def test_300_hz_high_pass_is_detected(spoken, voice, line):
     assert highpass_300hz(parse(line).apply(spoken(voice, 4.0), seed=(1,)))
 
 
 @pytest.mark.parametrize("voice", VOICES)
 @pytest.mark.parametrize("line", ["clean", "g711", "amr-band+g711", "gsm", "white:10+amr-band", "loss:5"])
-def test_a_line_with_low_sound_is_told_from_it(spoken, voice, line):
+def test_full_band_line_is_not_a_300_hz_high_pass(spoken, voice, line):
     assert not highpass_300hz(parse(line).apply(spoken(voice, 4.0), seed=(1,)))
 
 
-def test_the_line_is_told_at_any_level_and_silence_tells_nothing(spoken):
+def test_300_hz_high_pass_at_low_level_and_of_silence(spoken):
     samples = parse("narrow+g711").apply(spoken("english", 4.0), seed=(1,))
 
     assert highpass_300hz(samples * np.float32(0.01))

@@ -1,31 +1,32 @@
-"""Where events go. A sink takes documents in order and says how many of them it has for good."""
+"""Event sinks: destinations that store events in order."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
-from sonant.errors import SetupError, SonantError
+from sonant.errors import SonantError
 from sonant.settings import Events, Settings
+from sonant.settings.registries import EVENT_SINKS
 
 
 class SinkFault(SonantError):
-    """A delivery failed; it is tried again. The message holds no secret and no document."""
+    """A delivery failed and is tried again. The message holds no secret and no document."""
 
 
 class Sink(Protocol):
-    """One way to tell others."""
+    """One destination of events. Its module defines `BACK_END`, a function that makes it from `Settings`."""
 
     @property
     def name(self) -> str:
-        """Names the sink's cursor; one of a kind."""
+        """Name of the sink's cursor, unique among sinks."""
         ...
 
     def deliver(self, documents: Sequence[bytes]) -> int:
-        """Hand over JSON documents, in order; how many, from the first on, were taken for good.
+        """Deliver JSON documents in order, and return how many, from the first on, are stored for good.
 
-        Raises SinkFault when none was.
+        Raises SinkFault when none is.
         """
         ...
 
@@ -33,55 +34,18 @@ class Sink(Protocol):
 
 
 def build_sinks(settings: Settings) -> list[Sink]:
-    """The sinks that the settings name. Raises SetupError for an unknown one or one that lacks a setting."""
-    return [_MAKERS[name](settings) for name in sink_names(settings.events)]
+    """Make the sinks that the settings name. Raises SetupError for an unknown or incomplete one."""
+    return [EVENT_SINKS.get(name)(settings) for name in sink_names(settings.events)]
 
 
 def sink_names(events: Events) -> list[str]:
-    """What `events.sinks` names, each once. Raises SetupError for an unknown name."""
+    """Return the names in `events.sinks`, each once. Raises SetupError for an unknown name."""
     names = list(dict.fromkeys(name.strip() for name in events.sinks.split(",") if name.strip()))
     for name in names:
-        if name not in _MAKERS:
-            raise SetupError(f"setting events.sinks names {name!r}, known are: {', '.join(_MAKERS)}")
+        EVENT_SINKS.check(name)
     return names
 
 
 def events_folder(data: Path) -> Path:
+    """Return the folder of the `file` sink."""
     return data / "events"
-
-
-def _file(settings: Settings) -> Sink:
-    from sonant.events.sinks.file import FileSink
-
-    events = settings.events
-    return FileSink(
-        events_folder(settings.data) / "events.jsonl", max_bytes=events.file_max_bytes, keep=events.file_keep
-    )
-
-
-def _webhook(settings: Settings) -> Sink:
-    from sonant.events.sinks.webhook import WebhookSink
-
-    events = settings.events
-    return WebhookSink(
-        events.webhook_url, secret=events.webhook_secret, time_limit_s=events.webhook_time_limit_s
-    )
-
-
-def _eventbridge(settings: Settings) -> Sink:
-    from sonant.events.sinks.eventbridge import EventBridgeSink
-
-    events = settings.events
-    return EventBridgeSink(
-        bus=events.eventbridge_bus,
-        source=events.eventbridge_source,
-        region=events.eventbridge_region or settings.region,
-        endpoint=events.eventbridge_endpoint,
-    )
-
-
-_MAKERS: dict[str, Callable[[Settings], Sink]] = {
-    "file": _file,
-    "webhook": _webhook,
-    "eventbridge": _eventbridge,
-}

@@ -1,7 +1,7 @@
-"""Events on an EventBridge bus, under the credentials of the environment.
+"""The sink `eventbridge`: events on an EventBridge bus, with the credentials of the environment.
 
-AWS refuses sources that begin with `aws.`, so Voice ID's events bear a source of the operator's choice on a
-bus; rules that matched `aws.voiceid` must name it instead.
+AWS refuses sources that begin with `aws.`, so Voice ID's events have a source of the operator's choice on a
+bus. Rules that matched `aws.voiceid` must name it instead.
 """
 
 from __future__ import annotations
@@ -13,13 +13,14 @@ from typing import Any
 
 from sonant.events.documents import SOURCE
 from sonant.events.sinks import SinkFault
+from sonant.settings import Settings
 
 #: Entries of one PutEvents call (EventBridge quota).
-MOST_ENTRIES = 10
+MAX_ENTRIES = 10
 
 
 class EventBridgeSink:
-    """Puts documents on one bus. Empty `endpoint` means AWS's own."""
+    """Puts documents on one bus. An empty `endpoint` is AWS's own."""
 
     name = "eventbridge"
 
@@ -28,19 +29,19 @@ class EventBridgeSink:
         self._client: Any = None
 
     def deliver(self, documents: Sequence[bytes]) -> int:
-        taken = 0
-        while taken < len(documents):
-            some = documents[taken : taken + MOST_ENTRIES]
+        delivered = 0
+        while delivered < len(documents):
+            batch = documents[delivered : delivered + MAX_ENTRIES]
             try:
-                count = self._put([self._entry(document) for document in some])
+                count = self._put([self._entry(document) for document in batch])
             except SinkFault:
-                if taken:
-                    return taken
+                if delivered:
+                    return delivered
                 raise
-            taken += count
-            if count < len(some):
-                return taken
-        return taken
+            delivered += count
+            if count < len(batch):
+                return delivered
+        return delivered
 
     def close(self) -> None:
         if self._client is not None:
@@ -51,14 +52,14 @@ class EventBridgeSink:
         from botocore.exceptions import BotoCoreError, ClientError
 
         try:
-            answer = self._bus_client().put_events(Entries=entries)
+            response = self._bus_client().put_events(Entries=entries)
         except ClientError as fault:
             raise SinkFault(
                 f"EventBridge answered {fault.response['Error'].get('Code', 'an error')}"
             ) from None
         except (BotoCoreError, ValueError) as fault:  # ValueError: an endpoint that is no URL
             raise SinkFault(f"EventBridge cannot be reached: {type(fault).__name__}") from None
-        for count, one in enumerate(answer["Entries"]):
+        for count, one in enumerate(response["Entries"]):
             if "ErrorCode" in one:
                 if count == 0:
                     raise SinkFault(f"EventBridge refused an event: {one['ErrorCode']}")
@@ -79,12 +80,26 @@ class EventBridgeSink:
         return self._client
 
     def _entry(self, document: bytes) -> dict[str, Any]:
-        told = json.loads(document)
+        event = json.loads(document)
         return {
-            "Time": datetime.fromisoformat(told["time"]),
-            "Source": self._source if told["source"] == SOURCE else told["source"],
-            "Resources": told["resources"],
-            "DetailType": told["detail-type"],
-            "Detail": json.dumps(told["detail"], ensure_ascii=False, separators=(",", ":")),
+            "Time": datetime.fromisoformat(event["time"]),
+            "Source": self._source if event["source"] == SOURCE else event["source"],
+            "Resources": event["resources"],
+            "DetailType": event["detail-type"],
+            "Detail": json.dumps(event["detail"], ensure_ascii=False, separators=(",", ":")),
             "EventBusName": self._bus,
         }
+
+
+def build(settings: Settings) -> EventBridgeSink:
+    """Make the sink that the settings describe."""
+    events = settings.events
+    return EventBridgeSink(
+        bus=events.eventbridge_bus,
+        source=events.eventbridge_source,
+        region=events.eventbridge_region or settings.region,
+        endpoint=events.eventbridge_endpoint,
+    )
+
+
+BACK_END = build

@@ -1,4 +1,4 @@
-"""Events as lines of JSON in a file that is put aside when it has grown."""
+"""The sink `file`: events as lines of JSON in a file that is rotated by size."""
 
 from __future__ import annotations
 
@@ -6,17 +6,18 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from sonant.events.sinks import SinkFault
+from sonant.events.sinks import SinkFault, events_folder
+from sonant.settings import Settings
 
-#: Longest line looked at when a torn end is cut off; documents are far shorter.
+#: End of the file that is searched for an incomplete line; documents are far shorter.
 _TAIL_BYTES = 1 << 20
 
 
 class FileSink:
     """Appends to `path`; at `max_bytes` it becomes `path.1`, that one `path.2`, up to `keep` of them.
 
-    What was taken is on the disk. A line that a crash tore is cut off before the next is written; its event
-    was not taken and comes again.
+    Delivered events are on the disk. An incomplete line of a crash is removed before the next is written; its
+    event was not counted as delivered and comes again.
     """
 
     name = "file"
@@ -28,20 +29,20 @@ class FileSink:
         try:
             self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             if self._path.exists() and self._path.stat().st_size >= self._max_bytes:
-                self._put_aside()
+                self._rotate()
             self._append(b"".join(document + b"\n" for document in documents))
         except OSError as fault:
             raise SinkFault(f"{self._path} cannot be written: {fault.strerror}") from None
         return len(documents)
 
     def close(self) -> None:
-        """Nothing is held open between deliveries."""
+        """Do nothing: no file is open between deliveries."""
 
     def _append(self, lines: bytes) -> None:
         flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW
         descriptor = os.open(self._path, flags, 0o600)
         with os.fdopen(descriptor, "r+b", buffering=0) as file:
-            size = _whole(descriptor)
+            size = _end_of_last_line(descriptor)
             os.ftruncate(descriptor, size)
             try:
                 view = memoryview(lines)
@@ -52,24 +53,35 @@ class FileSink:
                 os.ftruncate(descriptor, size)
                 raise
 
-    def _put_aside(self) -> None:
+    def _rotate(self) -> None:
         for number in range(self._keep, 0, -1):
-            older = self._aside(number)
+            older = self._rotated(number)
             if number == self._keep:
                 older.unlink(missing_ok=True)
             elif older.exists():
-                older.rename(self._aside(number + 1))
+                older.rename(self._rotated(number + 1))
         if self._keep:
-            self._path.rename(self._aside(1))
+            self._path.rename(self._rotated(1))
         else:
             self._path.unlink()
 
-    def _aside(self, number: int) -> Path:
+    def _rotated(self, number: int) -> Path:
         return self._path.with_name(f"{self._path.name}.{number}")
 
 
-def _whole(descriptor: int) -> int:
-    """Where the last whole line ends."""
+def _end_of_last_line(descriptor: int) -> int:
+    """Return the position after the last complete line."""
     size = os.fstat(descriptor).st_size
     tail = os.pread(descriptor, min(size, _TAIL_BYTES), max(0, size - _TAIL_BYTES))
     return size - (len(tail) - (tail.rfind(b"\n") + 1))
+
+
+def build(settings: Settings) -> FileSink:
+    """Make the sink that the settings describe."""
+    events = settings.events
+    return FileSink(
+        events_folder(settings.data) / "events.jsonl", max_bytes=events.file_max_bytes, keep=events.file_keep
+    )
+
+
+BACK_END = build

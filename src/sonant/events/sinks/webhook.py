@@ -1,10 +1,10 @@
-"""Events by HTTP POST, signed.
+"""The sink `webhook`: events by signed HTTP POST.
 
     POST <url>
     X-Sonant-Timestamp: 1700000000
     X-Sonant-Signature: v1=<hex of HMAC-SHA256(secret, timestamp + "." + body)>
 
-The body is a JSON array of documents. Any answer from 200 to 299 takes all of them; every other answer,
+The body is a JSON array of documents. Any response from 200 to 299 accepts all of them. Every other response,
 redirects included, is a failure, and the same documents come again.
 """
 
@@ -23,22 +23,23 @@ from urllib.parse import urlsplit
 
 from sonant.errors import SetupError
 from sonant.events.sinks import SinkFault
+from sonant.settings import Settings
 from sonant.threads import start_once
 
 TIMESTAMP_HEADER = "X-Sonant-Timestamp"
 SIGNATURE_HEADER = "X-Sonant-Signature"
-LEAST_SECRET_CHARACTERS = 16
+MIN_SECRET_CHARACTERS = 16
 
 
 def signature(secret: str, timestamp: str, body: bytes) -> str:
-    """The value of the signature header."""
+    """Return the value of the signature header."""
     return "v1=" + hmac.digest(secret.encode(), timestamp.encode() + b"." + body, hashlib.sha256).hex()
 
 
 class WebhookSink:
-    """Posts batches to one URL; each request has a connection of its own and `time_limit_s` in all.
+    """Posts batches to one URL. Each request has its own connection and `time_limit_s` in all.
 
-    Raises SetupError for a URL that is not plain http(s) and for a secret that is too short.
+    The constructor raises SetupError for a URL that is not plain http(s) and for a secret that is too short.
     """
 
     name = "webhook"
@@ -54,10 +55,10 @@ class WebhookSink:
         try:
             self._port = parts.port
         except ValueError:
-            raise SetupError("setting events.webhook_url has a port that is none") from None
-        if len(secret) < LEAST_SECRET_CHARACTERS:
+            raise SetupError("setting events.webhook_url has an invalid port") from None
+        if len(secret) < MIN_SECRET_CHARACTERS:
             raise SetupError(
-                f"setting events.webhook_secret must have at least {LEAST_SECRET_CHARACTERS} characters"
+                f"setting events.webhook_secret must have at least {MIN_SECRET_CHARACTERS} characters"
             )
         self._host = parts.hostname
         self._target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
@@ -79,40 +80,51 @@ class WebhookSink:
         return len(documents)
 
     def close(self) -> None:
-        """Nothing is held open between deliveries."""
+        """Do nothing: no connection is open between deliveries."""
 
     def _post(self, body: bytes, headers: dict[str, str]) -> int:
         if self._tls is None:
-            peer = http.client.HTTPConnection(self._host, self._port, timeout=self._time_limit_s)
+            connection = http.client.HTTPConnection(self._host, self._port, timeout=self._time_limit_s)
         else:
-            peer = http.client.HTTPSConnection(
+            connection = http.client.HTTPSConnection(
                 self._host, self._port, timeout=self._time_limit_s, context=self._tls
             )
-        late, done = threading.Event(), threading.Event()
+        timed_out, done = threading.Event(), threading.Event()
 
-        def cut() -> None:
-            # The socket's own time limit begins anew with every byte: a peer that drips could go on for ever.
+        def close_when_late() -> None:
+            # The socket's own time limit starts again with every byte: a slow server could take for ever.
             if done.wait(self._time_limit_s):
                 return
-            late.set()
-            open_socket = peer.sock
+            timed_out.set()
+            open_socket = connection.sock
             if open_socket is not None:
                 with contextlib.suppress(OSError):
                     open_socket.shutdown(socket.SHUT_RDWR)
 
-        start_once(cut, "webhook time limit", failed=lambda _: None)
+        start_once(close_when_late, "webhook time limit", failed=lambda _: None)
         try:
-            peer.connect()
-            if late.is_set():  # there was nothing to cut yet
+            connection.connect()
+            if timed_out.is_set():  # there was no socket to close yet
                 raise TimeoutError
-            peer.request("POST", self._target, body, headers)
-            return peer.getresponse().status
+            connection.request("POST", self._target, body, headers)
+            return connection.getresponse().status
         except (OSError, http.client.HTTPException) as fault:
-            if late.is_set() or isinstance(fault, TimeoutError):
-                why = f"no answer within {self._time_limit_s:g} s"
+            if timed_out.is_set() or isinstance(fault, TimeoutError):
+                reason = f"no answer within {self._time_limit_s:g} s"
             else:
-                why = type(fault).__name__
-            raise SinkFault(f"the webhook cannot be reached: {why}") from None
+                reason = type(fault).__name__
+            raise SinkFault(f"the webhook cannot be reached: {reason}") from None
         finally:
             done.set()
-            peer.close()
+            connection.close()
+
+
+def build(settings: Settings) -> WebhookSink:
+    """Make the sink that the settings describe. Raises SetupError."""
+    events = settings.events
+    return WebhookSink(
+        events.webhook_url, secret=events.webhook_secret, time_limit_s=events.webhook_time_limit_s
+    )
+
+
+BACK_END = build

@@ -1,4 +1,4 @@
-"""Speaker enrollment jobs: look the speaker up, listen if need be, decide, store."""
+"""Speaker enrollment jobs: find the speaker, process recordings if needed, decide, store."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from sonant.events.documents import (
     speaker_event,
 )
 from sonant.ids import new_generated_id
-from sonant.jobs import result
 from sonant.jobs.calibration_cache import CalibrationCache
-from sonant.jobs.decide import Config, after_listening, before_listening, state_of
-from sonant.jobs.entry import Prepared, Task
+from sonant.jobs.decide import Config, decide_by_status, decide_outcome, enrollment_state
+from sonant.jobs.entry import Task, TaskResult
 from sonant.jobs.faults import Refusal
-from sonant.jobs.fraud import Risk, known_fraudster, told, with_replay
-from sonant.jobs.fraudster_gallery import FraudsterGallery, Sample
-from sonant.jobs.job_type import Heard, Item, JobContext, Lines, Outcome
+from sonant.jobs.fraud import Risk, known_fraudster, risk_details, with_replay
+from sonant.jobs.fraudster_gallery import FraudsterGallery
+from sonant.jobs.job_type import EntryResult, JobContext, Lines, Outcome, WorkItem
 from sonant.jobs.manifest import EnrollmentRequest, Request
 from sonant.jobs.replay import ReplayDetector, ReplayMatch
+from sonant.jobs.result import enrollment_line, result_file
 from sonant.jobs.states import Status
 from sonant.jobs.voiceprints import store_voiceprint
 from sonant.storage.crypto.vault import Vault
@@ -39,24 +39,24 @@ from sonant.voice.replay.fingerprint import Fingerprint
 log = logging.getLogger(__name__)
 
 
-class EnrollmentKind:
-    """See `kind.Kind`."""
+class EnrollmentJobType:
+    """Implements `JobType` for speaker enrollment."""
 
     name = jobs.ENROLLMENT
 
-    def processor(self, context: JobContext) -> EnrollmentDecider:
-        return EnrollmentDecider(context)
+    def processor(self, context: JobContext) -> EnrollmentProcessor:
+        return EnrollmentProcessor(context)
 
     def result_files(self, output: ObjectUri, lines: Lines) -> Iterable[tuple[ObjectUri, Iterator[bytes]]]:
         errors, successes = ((line for _, line in lines(failed)) for failed in (True, False))
-        yield output, result.result_file(errors, successes, "SuccessfulEnrollments")
+        yield output, result_file(errors, successes, "SuccessfulEnrollments")
 
-    def told(self, domain: Domain, job: jobs.Job, status: Status, error: ErrorInfo | None) -> Event:
+    def end_event(self, domain: Domain, job: jobs.Job, status: Status, error: ErrorInfo | None) -> Event:
         return batch_enrollment_event(domain, job, status, error)
 
 
-class EnrollmentDecider:
-    """See `kind.Decider`. Requests for one speaker are done one after the other."""
+class EnrollmentProcessor:
+    """Implements `EntryProcessor`. Entries of one speaker are processed one after the other."""
 
     def __init__(self, context: JobContext) -> None:
         fraud = context.job.config["FraudDetectionConfig"]
@@ -74,85 +74,92 @@ class EnrollmentDecider:
     def dedup_key(self, vault: Vault, request: Request) -> bytes | None:
         return vault.lookup(_speaker_of(request))
 
-    def task(self, item: Item) -> Task | None:
+    def task(self, item: WorkItem) -> Task | None:
         with self.context.database.read() as connection:
-            standing = speakers.standing(connection, self.context.job.domain_id, item.dedup_key or b"")
-        if before_listening(state_of(standing, self.model_id), self.config) is not None:
+            standing = speakers.find_status(connection, self.context.job.domain_id, item.dedup_key or b"")
+        if decide_by_status(enrollment_state(standing, self.model_id), self.config) is not None:
             return None
-        guard = self.config.fraud_action != "IGNORE"
-        need_s = self.context.settings.enrollment.net_speech_s
-        return self.context.task(item, need_s, guard=guard, risk_threshold=self.config.risk_threshold)
+        return self.context.task(
+            item,
+            self.context.settings.enrollment.net_speech_s,
+            detect_fraud=self.config.fraud_action != "IGNORE",
+            risk_threshold=self.config.risk_threshold,
+        )
 
     def batch(
-        self, connection: Connection, domain: Domain, vault: Vault, done: Sequence[tuple[Item, Heard]]
-    ) -> EnrollmentSitting:
+        self,
+        connection: Connection,
+        domain: Domain,
+        vault: Vault,
+        done: Sequence[tuple[WorkItem, EntryResult]],
+    ) -> EnrollmentTransaction:
         if self._gallery is None:
             self._gallery = FraudsterGallery(
                 domain.domain_id, self._watchlist_id or domain.default_watchlist_id
             )
         if self._replays is None:
             self._replays = ReplayDetector(domain.domain_id, self.context.settings.fraud.replay_recordings)
-        heard = {item.entry.request_id: one for item, one in done if isinstance(one, Prepared)}
-        if heard:
-            self._gallery.follow(connection, vault, domain.fraudsters_version)
-        if any(one.fingerprint for one in heard.values()):
-            self._replays.follow(connection, vault)
-        return EnrollmentSitting(self, connection, domain, vault, self._gallery, self._replays, heard)
+        results = {item.entry.request_id: one for item, one in done if isinstance(one, TaskResult)}
+        if results:
+            self._gallery.refresh(connection, vault, domain.fraudsters_version)
+        if any(one.fingerprint for one in results.values()):
+            self._replays.refresh(connection, vault)
+        return EnrollmentTransaction(self, connection, domain, vault, self._gallery, self._replays, results)
 
 
-class EnrollmentSitting:
-    """See `kind.Sitting`."""
+class EnrollmentTransaction:
+    """Implements `BatchTransaction`."""
 
     def __init__(
         self,
-        processor: EnrollmentDecider,
+        processor: EnrollmentProcessor,
         connection: Connection,
         domain: Domain,
         vault: Vault,
         gallery: FraudsterGallery,
         replays: ReplayDetector,
-        heard: Mapping[str, Prepared],
+        results: Mapping[str, TaskResult],
     ) -> None:
-        """`heard` is by request id."""
+        """`results` are by request id."""
         self._processor, self._context = processor, processor.context
         self._connection, self._domain, self._vault = connection, domain, vault
         self._gallery, self._replays = gallery, replays
-        self._scales = CalibrationCache(connection, domain.domain_id, self._context.calibration_of)
-        samples = [Sample(model_id=one.model_id, vector=one.vector) for one in heard.values()]
-        self._nearest = dict(zip(heard, gallery.nearest(samples), strict=True))
-        self._present: int | None = None  # speakers of the domain, counted when first needed
+        self._calibrations = CalibrationCache(connection, domain.domain_id, self._context.calibration_of)
+        samples = [one.sample for one in results.values()]
+        self._nearest = dict(zip(results, gallery.nearest(samples), strict=True))
+        self._present: int | None = None  # speakers of the domain, counted on first use
 
-    def settle(self, request: Request, heard: Heard) -> Outcome:
+    def decide(self, request: Request, result: EntryResult) -> Outcome:
         customer_id = _speaker_of(request)
         speaker = speakers.find(self._connection, self._vault, self._domain.domain_id, customer_id)
-        status = state_of(
-            speakers.standing(self._connection, self._domain.domain_id, self._vault.lookup(customer_id)),
+        status = enrollment_state(
+            speakers.find_status(self._connection, self._domain.domain_id, self._vault.lookup(customer_id)),
             self._processor.model_id,
         )
         details: dict[str, Any] = {}
-        if isinstance(heard, Prepared):
-            copy = self._copy(heard, None if speaker is None else speaker.speaker_id)
-            risks = (self._known_risk(request, heard), *with_replay(heard.risks, copy))
-            heard = replace(heard, risks=risks)
-            details = self._details(request, heard)
-        if heard is None:
-            outcome = before_listening(status, self._processor.config) or Refusal(
+        if isinstance(result, TaskResult):
+            replay = self._replay(result, None if speaker is None else speaker.speaker_id)
+            risks = (self._known_risk(request, result), *with_replay(result.risks, replay))
+            result = replace(result, risks=risks)
+            details = self._details(result)
+        if result is None:
+            outcome = decide_by_status(status, self._processor.config) or Refusal(
                 409, "the speaker was deleted or changed while the job ran; submit the request again"
             )
         else:
-            outcome = after_listening(
+            outcome = decide_outcome(
                 status,
                 self._processor.config,
-                heard,
-                speakers_present=self._count() if isinstance(heard, Prepared) else 0,
+                result,
+                speakers_present=self._count() if isinstance(result, TaskResult) else 0,
                 quota=self._context.settings.quotas.speakers_per_domain,
             )
         if isinstance(outcome, Refusal):
             return Outcome.refused(request.request_id, outcome, details)
         speaker_id = new_generated_id() if speaker is None else speaker.speaker_id
-        if isinstance(heard, Prepared) and outcome != "DUPLICATE_SKIPPED":
-            self._store(speaker, speaker_id, customer_id, heard)
-        line = result.enrollment_line(request.request_id, speaker_id, customer_id, outcome)
+        if isinstance(result, TaskResult) and outcome != "DUPLICATE_SKIPPED":
+            self._store(speaker, speaker_id, customer_id, result)
+        line = enrollment_line(request.request_id, speaker_id, customer_id, outcome)
         return Outcome(line=line, label=outcome, details=details)
 
     def events(self, outcome: Outcome) -> Sequence[Event]:
@@ -180,28 +187,28 @@ class EnrollmentSitting:
     def committed(self) -> None:
         pass
 
-    def _known_risk(self, request: Request, heard: Prepared) -> Risk:
-        scale = self._scales.of(heard.model_id)
-        tail = scale.tail(heard.net_speech_s, heard.snr_db, highpass_300hz=heard.highpass_300hz)
-        return known_fraudster(self._nearest[request.request_id], self._gallery.size(heard.model_id), tail)
+    def _known_risk(self, request: Request, result: TaskResult) -> Risk:
+        sample = result.sample
+        tail = self._calibrations.of(sample.model_id).tail_for(sample.quality)
+        return known_fraudster(self._nearest[request.request_id], self._gallery.size(sample.model_id), tail)
 
-    def _copy(self, heard: Prepared, speaker_id: str | None) -> ReplayMatch | None:
-        """The recording of another speaker that this one repeats."""
-        if heard.fingerprint is None:
+    def _replay(self, result: TaskResult, speaker_id: str | None) -> ReplayMatch | None:
+        """Find a recording of another speaker that this one repeats."""
+        if result.fingerprint is None:
             return None
-        found = Fingerprint.from_bytes(heard.fingerprint)
-        return self._replays.find(self._connection, self._vault, found, speaker_id)
+        fingerprint = Fingerprint.from_bytes(result.fingerprint)
+        return self._replays.find(self._connection, self._vault, fingerprint, speaker_id)
 
-    def _details(self, request: Request, heard: Prepared) -> dict[str, Any]:
-        """What detection found, for the event and, when it is grave, for the log."""
-        found = told(
-            heard.risks,
+    def _details(self, result: TaskResult) -> dict[str, Any]:
+        """Build the findings for the event, and log them if the entry is flagged."""
+        details = risk_details(
+            result.risks,
             risk_threshold=self._processor.config.risk_threshold,
             watchlist_id=self._gallery.watchlist_id or "",
         )
-        if found["reasons"]:
-            log.info("job %s: a request is flagged: %s", self._context.job.job_id, found)
-        return found
+        if details["reasons"]:
+            log.info("job %s: a request is flagged: %s", self._context.job.job_id, details)
+        return details
 
     def _count(self) -> int:
         if self._present is None:
@@ -209,7 +216,7 @@ class EnrollmentSitting:
         return self._present
 
     def _store(
-        self, speaker: speakers.Speaker | None, speaker_id: str, customer_id: str, heard: Prepared
+        self, speaker: speakers.Speaker | None, speaker_id: str, customer_id: str, result: TaskResult
     ) -> None:
         now = self._context.clock()
         if speaker is None:
@@ -227,10 +234,10 @@ class EnrollmentSitting:
             seal = speaker.seal(self._vault)
         domain_id = self._domain.domain_id
         store_voiceprint(
-            self._connection, self._vault, domain_id, speaker_id, seal, heard, now, before=speaker
+            self._connection, self._vault, domain_id, speaker_id, seal, result, now, before=speaker
         )
-        if heard.fingerprint is not None:
-            self._replays.store(self._connection, self._vault, seal, speaker_id, heard.fingerprint, now)
+        if result.fingerprint is not None:
+            self._replays.store(self._connection, self._vault, seal, speaker_id, result.fingerprint, now)
 
 
 def _speaker_of(request: Request) -> str:

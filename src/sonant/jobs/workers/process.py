@@ -1,4 +1,4 @@
-"""The worker process: takes tasks from a pipe, fetches one ahead, gives results back in order."""
+"""Run a worker process: take tasks from a pipe, fetch one ahead, return results in order."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 
-from sonant.jobs.entry import Fetch, Prepared, Role, Task, prepare
+from sonant.jobs.entry import Fetch, Role, Task, TaskResult, prepare
 from sonant.jobs.faults import Refusal
 from sonant.jobs.fraud import Detector
 from sonant.jobs.inspect import inspect
@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TaskExecutor:
-    """What does tasks in a process: made once there, with its inference session."""
+    """Executes tasks in a process. Built once there, with its inference session."""
 
     fetch: Fetch
     models: Models
@@ -35,23 +35,23 @@ class TaskExecutor:
     embedder_of: Embedders | None = None
     """Finds the voice models that users have added."""
 
-    def first(self, task: Task) -> bytes | Exception:
-        """A task's first recording, or why it cannot be had: may be fetched while another is worked on."""
+    def fetch_first(self, task: Task) -> bytes | Exception:
+        """Fetch a task's first recording, or the reason why that fails, while another task is in work."""
         return first_recording(task, self.fetch)
 
-    def do(self, task: Task, first: bytes | Exception) -> Prepared | Refusal:
-        """Never raises: a fault of ours is told as a refusal, and written to the log."""
+    def execute(self, task: Task, first: bytes | Exception) -> TaskResult | Refusal:
+        """Execute a task. Never raises: a bug becomes a refusal and a line in the log."""
         uri = task.audio[0].s3_uri if task.audio else ""
-        work_on = inspect if task.inspect else prepare
+        process = inspect if task.inspect else prepare
         fetched = _Prefetched(self.fetch, uri, first)
         try:
-            return work_on(task, fetched, self.models, self.detectors, self.rules, self.embedder_of)
+            return process(task, fetched, self.models, self.detectors, self.rules, self.embedder_of)
         except Exception:
             log.exception("a request could not be processed")
             return Refusal(500, "internal failure while the recording was processed; see the service's log")
 
 
-def work(
+def serve_tasks(
     pipe: Connection,
     fetch: Fetch,
     load_models: Callable[[], Models],
@@ -59,11 +59,13 @@ def work(
     rules: Audio,
     files: ModelFiles | None = None,
 ) -> None:
-    """Serve tasks until the other end of the pipe is gone; then the process ends, whatever it was doing.
+    """Serve tasks until the other end of the pipe is closed; then end the process at once.
 
     `files` holds the voice models that users have added.
     """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal's Ctrl-C is for the service, which ends us
+    signal.signal(
+        signal.SIGINT, signal.SIG_IGN
+    )  # Ctrl-C in a terminal is for the service, which ends this process
     ahead: queue.Queue[tuple[Task, bytes | Exception]] = queue.Queue(DEPTH)
 
     def receive() -> None:
@@ -71,11 +73,11 @@ def work(
             try:
                 task: Task = pipe.recv()
             except (EOFError, OSError):
-                # The runner is gone: nothing that is still computed here could be committed.
+                # The runner has ended: no result could be committed any more.
                 os._exit(0)
             ahead.put((task, first_recording(task, fetch)))
 
-    # Without it no task would ever come: the engine replaces a worker that ends.
+    # Without this thread no task would arrive: the engine replaces a worker that ends.
     start_once(receive, "tasks", failed=lambda _: os._exit(1))
     models = load_models()
     embedder_of = None if files is None else embedders(files, models)
@@ -85,7 +87,7 @@ def work(
     pipe.send(READY)
     while True:
         task, first = ahead.get()
-        pipe.send((task.task_id, executor.do(task, first)))
+        pipe.send((task.task_id, executor.execute(task, first)))
 
 
 def first_recording(task: Task, fetch: Fetch) -> bytes | Exception:
@@ -93,12 +95,12 @@ def first_recording(task: Task, fetch: Fetch) -> bytes | Exception:
         return b""
     try:
         return fetch(task.role, task.audio[0].s3_uri)
-    except Exception as fault:  # noqa: BLE001 - raised again where the task is done
+    except Exception as fault:  # noqa: BLE001 - raised again where the task is executed
         return fault
 
 
 class _Prefetched:
-    """Gives the first file from memory, once, and fetches the others."""
+    """Returns the first file from memory, once, and fetches the others."""
 
     def __init__(self, fetch: Fetch, uri: str, first: bytes | Exception) -> None:
         self._fetch, self._uri = fetch, uri

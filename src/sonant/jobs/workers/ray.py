@@ -1,11 +1,11 @@
-"""The Ray engine: tasks are done by actors on the hosts of a Ray cluster.
+"""The Ray engine: tasks are executed by actors on the hosts of a Ray cluster.
 
     runner ── pipe ── driver process ── Ray ── actors, each with one inference session
 
-Ray itself is used by the driver process only (`ray_driver`): it ends whoever uses it when the cluster has
-been away for a minute, takes over signals, and needs a hundred megabytes. When the driver process ends, its
-actors do; what was in hand is done again when the job goes on. Recordings are read where they are processed;
-tasks and results pass through Ray sealed.
+Only the driver process (`ray_driver`) uses Ray: Ray ends its process when the cluster has been away for a
+minute, takes over signals, and needs a hundred megabytes. When the driver process ends, its actors do; tasks
+in work are repeated when the job continues. Recordings are read where they are processed; tasks and results
+pass through Ray sealed.
 """
 
 from __future__ import annotations
@@ -19,17 +19,20 @@ from multiprocessing.context import SpawnProcess
 from typing import Any
 
 from sonant.errors import ClusterUnavailable, SetupError
-from sonant.jobs.entry import Prepared, Task
+from sonant.jobs.entry import Task, TaskResult
 from sonant.jobs.faults import Refusal
+from sonant.jobs.workers import EngineBackEnd, EngineParts
 from sonant.jobs.workers.local import DEPTH, not_ready
-from sonant.jobs.workers.parcels import KEPT_PIECES, Parcels, new_key
-from sonant.jobs.workers.ray_actor import Maker
-from sonant.jobs.workers.ray_crew import Cluster
+from sonant.jobs.workers.ray_actor import ExecutorFactory
 from sonant.jobs.workers.ray_driver import drive
+from sonant.jobs.workers.ray_pool import Cluster
+from sonant.jobs.workers.sealed_messages import KEPT_PIECES, MessageCipher, new_key
+from sonant.settings import Settings
+from sonant.storage.model_files import ModelFiles
 
 log = logging.getLogger(__name__)
 
-#: How long the driver may take to be connected to the cluster.
+#: How long the driver may take to connect to the cluster.
 CONNECT_S = 60.0
 #: How long it may take to end.
 _END_S = 5.0
@@ -49,69 +52,77 @@ class RayEngine:
     """
 
     def __init__(
-        self, maker: Maker, arguments: tuple[object, ...], cluster: Cluster, *, time_limit_s: float
+        self,
+        factory: ExecutorFactory,
+        arguments: tuple[object, ...],
+        cluster: Cluster,
+        *,
+        time_limit_s: float,
     ) -> None:
-        """`maker(*arguments)` runs in each actor. Raises SetupError when Ray is not installed."""
+        """`factory(*arguments)` builds each actor's executor. Raises SetupError when Ray is not installed."""
         require_ray()
-        self._maker, self._arguments = maker, arguments
+        self._factory, self._arguments = factory, arguments
         self._cluster, self._time_limit_s = cluster, time_limit_s
         self._process: SpawnProcess | None = None
         self._pipe: Connection | None = None
-        self._parcels = Parcels(new_key())
-        self._tickets: dict[
-            int, int
-        ] = {}  # of tasks in hand, by the number under which the driver knows them
+        self._cipher = MessageCipher(new_key())
+        self._task_ids: dict[int, int] = {}  # of tasks in work, by their number in messages to the driver
         self._number = 0
         self._most = DEPTH
         self._connected = False
         self._started_s = 0.0
         self.problem = ""
-        """Why no actor gets ready, in one sentence; empty when one does."""
-        self.lost = 0
-        """How many actors ended before they were ready."""
+        """Why no actor gets ready, in one sentence; empty while one is ready."""
+        self.workers_lost = 0
+        """Actors that ended before they were ready, since the engine was made."""
 
     @property
-    def room(self) -> int:
-        """How many more tasks can be given: as many as all actors that there may be can hold."""
-        return max(0, self._most - len(self._tickets))
+    def free_slots(self) -> int:
+        """How many more tasks can be submitted before all possible actors are fully loaded."""
+        return max(0, self._most - len(self._task_ids))
+
+    @property
+    def driver_pid(self) -> int | None:
+        """The driver's process id; None while it does not run."""
+        return None if self._process is None else self._process.pid
 
     def submit(self, task: Task) -> None:
-        """Give a task; its result comes from `results` under its ticket. Raises ClusterUnavailable."""
+        """Submit a task; `results` returns its result with its task id. Raises ClusterUnavailable."""
         self._start()
         self._number += 1
-        self._tickets[self._number] = task.task_id
-        self._send("do", self._number, self._parcels.seal(task), KEPT_PIECES if task.keep_audio else 1)
+        self._task_ids[self._number] = task.task_id
+        self._send("do", self._number, self._cipher.seal(task), KEPT_PIECES if task.keep_audio else 1)
 
     def results(
         self, timeout_s: float, wake: Connection | None = None
-    ) -> list[tuple[int, Prepared | Refusal]]:
-        """Results that are there, waiting up to `timeout_s` for the first, or until `wake` can be read.
+    ) -> list[tuple[int, TaskResult | Refusal]]:
+        """Return the results so far, waiting up to `timeout_s` for the first, or until `wake` can be read.
 
-        Raises ClusterUnavailable, and forgets every task in hand, when the cluster is away. While no actor
+        Raises ClusterUnavailable, and forgets every task in work, when the cluster is away. While no actor
         gets ready there are no results, and `problem` says why.
         """
         if self._pipe is None:
             return []
         wait([self._pipe] if wake is None else [self._pipe, wake], timeout_s)
-        found: list[tuple[int, Prepared | Refusal]] = []
+        found: list[tuple[int, TaskResult | Refusal]] = []
         try:
             while self._pipe is not None and self._pipe.poll():
                 found += self._take(*self._pipe.recv())
         except (EOFError, OSError):
-            raise self._away("the process that speaks to it ended") from None
+            raise self._away("the process that connects to it ended") from None
         if not self._connected and time.monotonic() - self._started_s > CONNECT_S:
             raise self._away(f"no connection within {CONNECT_S:.0f} s")
         return found
 
     def discard(self) -> None:
-        """Forget every task in hand. Actors stay; what they are at is done and forgotten."""
-        self._tickets.clear()
+        """Forget every task in work. Actors stay; the results of their present tasks are dropped."""
+        self._task_ids.clear()
         if self._pipe is not None:
             self._send("forget")
 
     def close(self) -> None:
         """End the driver process, and with it all actors."""
-        self._tickets.clear()
+        self._task_ids.clear()
         self._most, self.problem = DEPTH, ""
         process, pipe = self._process, self._pipe
         self._process = self._pipe = None
@@ -122,21 +133,21 @@ class RayEngine:
         process.kill()
         process.join()
 
-    def _take(self, kind: str, *values: Any) -> list[tuple[int, Prepared | Refusal]]:
-        if kind == "room":
+    def _take(self, kind: str, *values: Any) -> list[tuple[int, TaskResult | Refusal]]:
+        if kind == "capacity":
             (self._most,), self._connected = values, True
         elif kind in ("done", "refused"):
             number, answer = values
-            task_id = self._tickets.pop(number, None)
+            task_id = self._task_ids.pop(number, None)
             if task_id is None:
                 return []
             if kind == "done":
-                return [(task_id, self._parcels.open(answer))]
+                return [(task_id, self._cipher.open(answer))]
             return [
                 (task_id, Refusal(500, f"the recording could not be processed: the worker process {answer}"))
             ]
         elif kind == "lost":
-            self.lost += 1
+            self.workers_lost += 1
             if values[0]:
                 self.problem = not_ready(f"on the Ray cluster {values[0]} before they are ready")
                 log.error("%s", self.problem)
@@ -157,14 +168,14 @@ class RayEngine:
         if self._process is not None:
             return
         key = new_key()
-        self._parcels, self._connected = Parcels(key), False
+        self._cipher, self._connected = MessageCipher(key), False
         self._started_s = time.monotonic()
-        begin = self._parcels.seal((self._maker, self._arguments))
+        start = self._cipher.seal((self._factory, self._arguments))
         context = multiprocessing.get_context("spawn")
         try:
             ours, theirs = context.Pipe()
             with theirs:
-                arguments = (theirs, self._cluster, self._time_limit_s, key, begin)
+                arguments = (theirs, self._cluster, self._time_limit_s, key, start)
                 process = context.Process(target=drive, args=arguments, name="ray driver", daemon=True)
                 try:
                     process.start()
@@ -172,12 +183,33 @@ class RayEngine:
                     ours.close()
                     raise
         except (OSError, MemoryError) as fault:
-            raise self._away(f"the process that speaks to it cannot be started: {fault}") from None
+            raise self._away(f"the process that connects to it cannot be started: {fault}") from None
         self._pipe, self._process = ours, process
 
     def _send(self, *message: object) -> None:
         try:
             if self._pipe is not None:
                 self._pipe.send(message)
-        except OSError:  # it died; `results` sees that
-            log.warning("the process that speaks to Ray is gone")
+        except OSError:  # it died; `results` raises
+            log.warning("the process that connects to Ray has ended")
+
+
+def _build_engine(settings: Settings, parts: EngineParts) -> RayEngine:
+    ray, models = settings.ray, tuple(ModelFiles(settings.data).ids())
+    location, gpu = parts.storage_location(settings), ray.gpus_per_worker > 0
+    return RayEngine(
+        parts.build_executor,
+        (settings.audio, settings.fraud, location, models, gpu),
+        Cluster(
+            address=ray.address,
+            namespace=ray.namespace,
+            workers=ray.workers,
+            gpus_per_worker=ray.gpus_per_worker,
+            idle_s=ray.idle_s,
+        ),
+        time_limit_s=settings.jobs.entry_time_limit_s,
+    )
+
+
+#: See `settings.registries`.
+BACK_END = EngineBackEnd(build=_build_engine, check=require_ray)

@@ -1,6 +1,6 @@
-"""The Ray actor: one inference session on some host of the cluster. Knows nothing of Ray itself.
+"""Define the Ray actor: one inference session on a host of the cluster. Does not import Ray.
 
-Calls come in numbered, and two at a time: while one task is worked on, the next one's audio is fetched.
+Calls are numbered and come two at a time: while one task is executed, the audio of the next is fetched.
 """
 
 from __future__ import annotations
@@ -15,68 +15,68 @@ from typing import Any, Protocol
 
 from sonant import __version__
 from sonant.errors import SonantError
-from sonant.jobs.entry import Prepared, Task
+from sonant.jobs.entry import Task, TaskResult
 from sonant.jobs.faults import Refusal
-from sonant.jobs.workers.parcels import Parcels, cut
+from sonant.jobs.workers.sealed_messages import MessageCipher, cut
 
 log = logging.getLogger(__name__)
 
 
-class Doer(Protocol):
-    """What an actor does tasks with; see `worker.Hands`."""
+class Executor(Protocol):
+    """Executes tasks; see `process.TaskExecutor`."""
 
-    def first(self, task: Task) -> bytes | Exception: ...
+    def fetch_first(self, task: Task) -> bytes | Exception: ...
 
-    def do(self, task: Task, first: bytes | Exception) -> Prepared | Refusal: ...
-
-
-#: Makes a doer on the actor's host; raises SonantError when that host cannot do tasks.
-Maker = Callable[..., Doer]
+    def execute(self, task: Task, first: bytes | Exception) -> TaskResult | Refusal: ...
 
 
-class Listener:
-    """What passes through Ray is sealed under `key`, which the runner drew for this cluster of actors."""
+#: Builds an executor on the actor's host. Raises SonantError when that host cannot execute tasks.
+ExecutorFactory = Callable[..., Executor]
+
+
+class RayWorker:
+    """The actor. Messages are sealed under `key`, which the runner drew for its actors."""
 
     def __init__(self, key: bytes) -> None:
-        self._parcels = Parcels(key)
-        self._doer: Doer | None = None
+        self._cipher = MessageCipher(key)
+        self._executor: Executor | None = None
         self._turn = threading.Condition()
         self._next = 0
 
-    def place(self) -> tuple[str, int]:
-        """Where the actor was put: host name, process id."""
+    def location(self) -> tuple[str, int]:
+        """Return the actor's host name and process id."""
         return platform.node(), os.getpid()
 
-    def begin(self, version: str, sealed: bytes) -> str:
-        """Get ready with a sealed (maker, arguments). Returns why this host cannot do tasks, or nothing."""
+    def start(self, version: str, sealed: bytes) -> str:
+        """Build the executor from a sealed (factory, arguments). Returns the reason if it fails, or ""."""
         if version != __version__:
             return f"{platform.node()} has Sonant {__version__}, the runner {version}"
         try:
-            maker, arguments = self._parcels.open(sealed)
-            self._doer = maker(*arguments)
+            factory, arguments = self._cipher.open(sealed)
+            self._executor = factory(*arguments)
         except SonantError as fault:
             return f"{platform.node()}: {fault}"
         except (ImportError, AttributeError, pickle.UnpicklingError) as fault:
-            log.exception("the actor cannot begin")
+            log.exception("the actor cannot start")
             return f"{platform.node()}: {type(fault).__name__}, see the actor's log"
         return ""
 
-    def stay(self) -> None:
-        """Never returns: whoever waits for it learns of the actor's end."""
+    def wait(self) -> None:
+        """Never return: the call fails when the actor ends."""
         threading.Event().wait()
 
-    def hear(self, number: int, pieces: int, *sealed: bytes) -> tuple[bytes, ...] | bytes:
-        """Do the sealed task, when its number has come; the sealed result in so many pieces."""
+    def execute(self, number: int, pieces: int, *sealed: bytes) -> tuple[bytes, ...] | bytes:
+        """Execute a sealed task in the order of numbers. Returns the sealed result in `pieces` pieces."""
         try:
-            task: Any = self._parcels.open(b"".join(sealed))
-            assert self._doer is not None, "tasks are given to those who have said they are ready"
-            first = self._doer.first(task)
+            task: Any = self._cipher.open(b"".join(sealed))
+            assert self._executor is not None, "tasks are only sent to actors that are ready"
+            first = self._executor.fetch_first(task)
             with self._turn:
                 self._turn.wait_for(lambda: self._next == number)
-            result = self._doer.do(task, first)
+            result = self._executor.execute(task, first)
         finally:
             with self._turn:
                 self._next = number + 1
                 self._turn.notify_all()
-        answer = self._parcels.seal(result)
+        answer = self._cipher.seal(result)
         return cut(answer, pieces) if pieces > 1 else answer

@@ -25,24 +25,26 @@ from functools import partial
 from multiprocessing.connection import Connection
 from typing import Any
 
-from sonant.jobs.workers.ray_crew import Cluster, Crew, Events
+from sonant.jobs.workers.ray_pool import ActorPool, Cluster, Events
 from sonant.threads import start_once
 
-_KNOCK_S, _END_S = 5.0, 3.0
+_CONNECT_S, _END_S = 5.0, 3.0
 
 
-def drive(pipe: Connection, cluster: Cluster, time_limit_s: float, key: bytes, begin: bytes) -> None:
-    """Until the pipe ends, or the cluster cannot be used."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal's Ctrl-C is for the runner, which ends us
+def drive(pipe: Connection, cluster: Cluster, time_limit_s: float, key: bytes, start: bytes) -> None:
+    """Run until the pipe ends, or the cluster cannot be used."""
+    signal.signal(
+        signal.SIGINT, signal.SIG_IGN
+    )  # Ctrl-C in a terminal is for the runner, which ends this process
     events: Events = queue.SimpleQueue()
-    # Deaf to the runner it would keep the actors for ever; without it the runner starts another.
+    # Without this thread the process would hold the actors for ever; if it ends, the runner starts another.
     start_once(partial(_receive, pipe, events), "runner's messages", failed=lambda _: os._exit(1))
     try:
         ray = _connect(cluster)
     except Exception as fault:  # noqa: BLE001 - Ray's errors share no base here
         pipe.send(("away", str(fault).partition("\n")[0][:200] or type(fault).__name__))
         return
-    Crew(ray, pipe, events, cluster, time_limit_s, key, begin).run()
+    ActorPool(ray, pipe, events, cluster, time_limit_s, key, start).run()
 
 
 def _receive(pipe: Connection, events: Events) -> None:
@@ -50,7 +52,7 @@ def _receive(pipe: Connection, events: Events) -> None:
         try:
             events.put(pipe.recv())
         except (EOFError, OSError):
-            # The runner is gone. Ray takes the actors away from a driver that is, which is no news.
+            # The runner has ended. Ray will report actors lost with their driver, which is expected.
             logging.disable()
             with suppress(Exception):
                 start_once(_end_late, "end", failed=lambda _: os._exit(0))
@@ -66,11 +68,11 @@ def _end_late() -> None:
 
 
 def _connect(cluster: Cluster) -> Any:
-    """The module `ray`, connected. Raises whatever Ray does."""
+    """Connect, and return the module `ray`. Raises what Ray raises."""
     host, _, port = cluster.address.rpartition(":")
     if host:
-        # Ray itself tries for minutes, and fails with less to say.
-        socket.create_connection((host.strip("[]"), int(port)), timeout=_KNOCK_S).close()
+        # Ray itself tries for minutes, and its error says less.
+        socket.create_connection((host.strip("[]"), int(port)), timeout=_CONNECT_S).close()
     ray = load_ray()
     ray.init(
         address=cluster.address, namespace=cluster.namespace, log_to_driver=False, configure_logging=False
@@ -79,7 +81,7 @@ def _connect(cluster: Cluster) -> Any:
 
 
 def load_ray() -> Any:
-    """Import the module `ray`, such that it reports nothing and never starts a cluster of its own.
+    """Import the module `ray` without usage reports, and so that it never starts a cluster of its own.
 
     Any call would start one, which listens on all interfaces, while Ray is not connected: before the cluster
     answers, and between the loss of the connection and the end of this process.

@@ -1,4 +1,4 @@
-"""Sealing with a data key: long streams, small values, and keys derived from keys.
+"""Authenticated encryption with a data key: streams, small values, and derived keys.
 
 A sealed stream is
 
@@ -7,9 +7,9 @@ A sealed stream is
 Each chunk is 64 KiB of plaintext (the last may be shorter, or empty) under AES-256-GCM with a 16-byte tag.
 The chunks follow the STREAM construction (Hoang, Reyhanitabar, Rogaway, Vizár: "Online Authenticated-
 Encryption and its Nonce-Reuse Misuse-Resistance", 2015): the nonce is an 11-byte chunk number and one byte
-that marks the last chunk, so that a stream cut short, added to, or put in another order does not open. The
-chunks' key is derived (HKDF-SHA256) from the data key, a random salt and the header: a data key may seal
-any number of streams, and an altered header does not open either.
+that marks the last chunk, so that a stream that was truncated, extended or reordered does not open. The
+chunks' key is derived (HKDF-SHA256) from the data key, a random salt and the header: a data key may seal any
+number of streams, and a changed header does not open either.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ KEY_BYTES = 32
 
 _SALT_BYTES = 16
 _TAG_BYTES = 16
-#: AWS KMS: the most that a ciphertext blob and a key's name may have.
+#: Limits of AWS KMS for a ciphertext blob and a key's name.
 _WRAPPED_MAX_BYTES, _KEY_ID_MAX_BYTES = 6144, 2048
 HEADER_MAX_BYTES = len(MAGIC) + 2 + _WRAPPED_MAX_BYTES + 2 + _KEY_ID_MAX_BYTES + _SALT_BYTES
 _SEALED_CHUNK_BYTES = CHUNK_BYTES + _TAG_BYTES
@@ -44,53 +44,53 @@ _SLICE_BYTES = 16 * CHUNK_BYTES
 
 class Source(Protocol):
     def read(self, n: int, /) -> bytes | None:
-        """Up to `n` bytes; none at the end."""
+        """Read up to `n` bytes; none at the end."""
         ...
 
 
 def is_sealed(prefix: bytes | bytearray) -> bool:
-    """Whether the first 16 or more bytes of a file are those of a sealed stream."""
+    """Return whether the first 16 or more bytes of a file are those of a sealed stream."""
     return prefix[: len(MAGIC)] == MAGIC
 
 
 def seal(chunks: Iterable[bytes], data_key: DataKey) -> Iterator[bytes]:
-    """The sealed stream of `chunks`, which may have any sizes; holds about 1 MiB at a time."""
+    """Seal `chunks` of any sizes as a stream, with about 1 MiB in memory."""
     header = (
         MAGIC
-        + _sized(data_key.wrapped, _WRAPPED_MAX_BYTES)
-        + _sized(data_key.key_id.encode(), _KEY_ID_MAX_BYTES)
+        + _with_length(data_key.wrapped, _WRAPPED_MAX_BYTES)
+        + _with_length(data_key.key_id.encode(), _KEY_ID_MAX_BYTES)
         + secrets.token_bytes(_SALT_BYTES)
     )
     cipher = _stream_cipher(data_key.plaintext, header)
     yield header
-    number, waiting = 0, bytearray()
+    number, buffer = 0, bytearray()
     for piece in _slices(chunks):
-        waiting += piece
-        # A full chunk is held back until more follows: it might be the last.
+        buffer += piece
+        # A full chunk waits until more follows: it might be the last.
         start = 0
-        with memoryview(waiting) as view:
+        with memoryview(buffer) as view:
             while len(view) - start > CHUNK_BYTES:
                 yield cipher.encrypt(_nonce(number, False), view[start : start + CHUNK_BYTES], None)
                 number, start = number + 1, start + CHUNK_BYTES
-        del waiting[:start]
-    yield cipher.encrypt(_nonce(number, True), bytes(waiting), None)
+        del buffer[:start]
+    yield cipher.encrypt(_nonce(number, True), bytes(buffer), None)
 
 
 def open_sealed(file: Source, unwrap: Callable[[bytes], bytes]) -> Iterator[bytes]:
-    """The plaintext of a sealed stream, in chunks.
+    """Yield the plaintext of a sealed stream in chunks.
 
     `unwrap` turns the wrapped data key into 32 bytes; it is called at once and its errors pass through.
-    Raises SealBroken, at the call for the header and while iterating for a chunk. What was yielded before is
-    authentic, but not known to be complete until the iterator ends.
+    Raises SealBroken, at the call for the header and while iterating for a chunk. Yielded chunks are
+    authentic, but complete only when the iterator ends.
     """
     wrapped, header = _read_header(file)
-    return _opened(file, _stream_cipher(unwrap(wrapped), header))
+    return _decrypted_chunks(file, _stream_cipher(unwrap(wrapped), header))
 
 
 def plaintext_size(prefix: bytes, sealed_bytes: int) -> int:
-    """Bytes of plaintext in a sealed stream of `sealed_bytes` that begins with `prefix`.
+    """Return the bytes of plaintext in a sealed stream of `sealed_bytes` that starts with `prefix`.
 
-    `prefix` has HEADER_MAX_BYTES, or the whole stream if shorter. The figure is not authenticated until the
+    `prefix` has HEADER_MAX_BYTES, or the whole stream if shorter. The number is not authenticated until the
     stream has been read. Raises SealBroken when no stream has that size.
     """
     body = sealed_bytes - len(_read_header(_Prefix(prefix))[1])
@@ -102,12 +102,12 @@ def plaintext_size(prefix: bytes, sealed_bytes: int) -> int:
 
 
 def wrapped_key(prefix: bytes) -> bytes:
-    """The wrapped data key of a sealed stream that begins so; as for `plaintext_size`. Raises SealBroken."""
+    """Return the wrapped data key of a sealed stream; `prefix` as in `plaintext_size`. Raises SealBroken."""
     return _read_header(_Prefix(prefix))[0]
 
 
 def seal_value(key: bytes, plaintext: bytes, aad: bytes) -> bytes:
-    """`plaintext` under a 32-byte key, bound to `aad`; 29 bytes longer.
+    """Encrypt `plaintext` under a 32-byte key, bound to `aad`; the result is 29 bytes longer.
 
     Version byte, random 12-byte nonce, AES-256-GCM. Random nonces allow 2**32 values a key (NIST SP 800-38D,
     8.3).
@@ -117,23 +117,23 @@ def seal_value(key: bytes, plaintext: bytes, aad: bytes) -> bytes:
 
 
 def open_value(key: bytes, sealed: bytes, aad: bytes) -> bytes:
-    """What `seal_value` sealed. Raises SealBroken when altered, or sealed with another key or `aad`."""
+    """Decrypt what `seal_value` returned. Raises SealBroken when it, the key or `aad` is another."""
     if sealed[:1] != _VALUE_VERSION or len(sealed) < 1 + _NONCE_BYTES + _TAG_BYTES:
         raise SealBroken("sealed value: not of a known form")
     body = 1 + _NONCE_BYTES
     try:
         return AESGCM(key).decrypt(sealed[1:body], sealed[body:], _VALUE_VERSION + aad)
     except InvalidTag:
-        raise SealBroken("sealed value: altered, or bound to another key or place") from None
+        raise SealBroken("sealed value: altered, or bound to another key or owner") from None
 
 
 def lookup_hash(key: bytes, value: str) -> bytes:
-    """HMAC-SHA256, 32 bytes: equal values are found by it, and it tells nothing without the key."""
+    """Return the HMAC-SHA256 of a value, 32 bytes, which finds equal values and reveals none."""
     return hmac.digest(key, value.encode(), "sha256")
 
 
 def derive(key: bytes, purpose: str) -> bytes:
-    """A 32-byte key for one purpose, independent of those for others (HKDF-SHA256, RFC 5869, no salt)."""
+    """Derive a 32-byte key for one purpose, independent of others (HKDF-SHA256, RFC 5869, no salt)."""
     return HKDF(SHA256(), KEY_BYTES, None, b"sonant " + purpose.encode()).derive(key)
 
 
@@ -145,7 +145,7 @@ def _stream_cipher(key: bytes, header: bytes) -> AESGCM:
     )
 
 
-def _opened(file: Source, cipher: AESGCM) -> Iterator[bytes]:
+def _decrypted_chunks(file: Source, cipher: AESGCM) -> Iterator[bytes]:
     number, sealed = 0, _read(file, _SEALED_CHUNK_BYTES)
     last = False
     while not last:
@@ -163,22 +163,22 @@ def _opened(file: Source, cipher: AESGCM) -> Iterator[bytes]:
 
 
 def _read_header(file: Source) -> tuple[bytes, bytes]:
-    """The wrapped data key, and the whole header."""
-    header = _exactly(file, len(MAGIC))
+    """Read the header; return the wrapped data key and the whole header."""
+    header = _read_exactly(file, len(MAGIC))
     if header != MAGIC:
         raise SealBroken("not a sealed stream")
     fields = []
     for limit in (_WRAPPED_MAX_BYTES, _KEY_ID_MAX_BYTES):
-        length = _exactly(file, 2)
+        length = _read_exactly(file, 2)
         size = int.from_bytes(length, "big")
         if size > limit:
             raise SealBroken("sealed stream: damaged header")
-        fields.append(_exactly(file, size))
+        fields.append(_read_exactly(file, size))
         header += length + fields[-1]
-    return fields[0], header + _exactly(file, _SALT_BYTES)
+    return fields[0], header + _read_exactly(file, _SALT_BYTES)
 
 
-def _exactly(file: Source, size: int) -> bytes:
+def _read_exactly(file: Source, size: int) -> bytes:
     data = _read(file, size)
     if len(data) != size:
         raise SealBroken("sealed stream: cut short in the header")
@@ -186,7 +186,7 @@ def _exactly(file: Source, size: int) -> bytes:
 
 
 def _read(file: Source, size: int) -> bytes:
-    """`size` bytes, fewer only at the end of the file."""
+    """Read `size` bytes, fewer only at the end of the file."""
     data = file.read(size) or b""
     if len(data) == size or not data:
         return data
@@ -197,7 +197,7 @@ def _read(file: Source, size: int) -> bytes:
 
 
 def _slices(chunks: Iterable[bytes]) -> Iterator[bytes | memoryview]:
-    """The same bytes, none of the pieces larger than 1 MiB."""
+    """Yield the same bytes in pieces of at most 1 MiB."""
     for chunk in chunks:
         if len(chunk) <= _SLICE_BYTES:
             yield chunk
@@ -211,14 +211,14 @@ def _nonce(number: int, last: bool) -> bytes:
     return number.to_bytes(_NONCE_BYTES - 1, "big") + (b"\x01" if last else b"\x00")
 
 
-def _sized(data: bytes, limit: int) -> bytes:
+def _with_length(data: bytes, limit: int) -> bytes:
     if len(data) > limit:
         raise ValueError(f"header field of {len(data)} bytes, at most {limit} allowed")
     return len(data).to_bytes(2, "big") + data
 
 
 class _Prefix:
-    """Reads from bytes in hand."""
+    """A `Source` of bytes in memory."""
 
     def __init__(self, data: bytes) -> None:
         self._data = data

@@ -1,6 +1,6 @@
-"""Keyset paging: a page is found by the position of the item before it, not by how many came before.
+"""Keyset paging: a page starts after the position of an item, not after a number of items.
 
-So a listing neither skips nor repeats an item when others are added or removed between its pages.
+A listing neither skips nor repeats an item when others are added or removed between its pages.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ def page_of(
     after: Position | None,
     limit: int,
 ) -> Select[Any]:
-    """The query for one page: oldest first, ties by id; at most `limit` after the position `after`."""
+    """Return the query for one page: oldest first, ties by id; at most `limit` after the position `after`."""
     if after is not None:
-        # The first condition lets an index begin where the page does, however far behind that is.
+        # The first condition lets the index start at the page, however far behind that is.
         query = query.where(created_at >= after[0], or_(created_at > after[0], identifier > after[1]))
     return query.order_by(created_at, identifier).limit(limit)

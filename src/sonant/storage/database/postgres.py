@@ -1,7 +1,7 @@
-"""What PostgreSQL needs beside what both databases share: connections, time-outs, turns.
+"""PostgreSQL: connections, time-outs and locks.
 
-Reads are REPEATABLE READ, a snapshot as on SQLite. Writes are READ COMMITTED: who must not be overtaken
-locks a row (`domains.lock`) or takes an `advisory_lock` first, and sees what others committed until then.
+Reads are REPEATABLE READ, a snapshot as on SQLite. Writes are READ COMMITTED: a transaction that must exclude
+others locks a row (`domains.lock`) or takes an `advisory_lock` first, and sees what was committed until then.
 """
 
 from __future__ import annotations
@@ -19,30 +19,29 @@ from sqlalchemy.exc import ArgumentError, InvalidatePoolError
 
 from sonant.errors import SetupError
 
-#: A host that has vanished without a word is noticed after about half a minute, and after 15 s by whoever has
-#: sent it something.
+#: A host that is gone is detected after about 30 s, and after 15 s when data was sent to it.
 _TCP = {
     "keepalives_idle": 10,
     "keepalives_interval": 5,
     "keepalives_count": 4,
-    "tcp_user_timeout": 15_000,  # milliseconds; where the system knows it
+    "tcp_user_timeout": 15_000,  # milliseconds; where the system supports it
 }
-#: The server ends a statement that takes too long. One that has said nothing for so much longer is silent:
-#: it hangs, or something between us drops what it says and answers for it on the level of TCP.
+#: The server ends a statement after its time limit. One that sends nothing for this much longer counts as
+#: dead: it hangs, or a device in between drops its data and keeps the TCP connection alive.
 SILENCE_S = 5.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """Bounds of one process's connections; times of 0 mean no bound."""
+    """Limits of one process's connections; times of 0 mean no limit."""
 
     connections: int = 12
-    """Open at once; who finds none free waits as long as for a connection."""
+    """Connections open at once; threads that find none free wait for `connect_timeout_s`."""
     connect_timeout_s: float = 5.0
     statement_timeout_s: float = 30.0
     lock_timeout_s: float = 10.0
     idle_timeout_s: float = 60.0
-    """A transaction in which nothing happens for this long is undone: its process hangs or is cut off."""
+    """An idle transaction is rolled back after this time: its process hangs or is disconnected."""
 
 
 def is_postgres(url: str) -> bool:
@@ -50,7 +49,7 @@ def is_postgres(url: str) -> bool:
 
 
 def open_engine(url: str, limits: Limits) -> Engine:
-    """An engine over psycopg. Raises SetupError for a URL that is none and without psycopg."""
+    """Make an engine over psycopg. Raises SetupError for an invalid URL and without psycopg."""
     try:
         engine = create_engine(
             _with_driver(url),
@@ -65,53 +64,53 @@ def open_engine(url: str, limits: Limits) -> Engine:
                 **_TCP,
             },
         )
-    except (ArgumentError, ValueError):  # its text holds the URL, and that a password
+    except (ArgumentError, ValueError):  # the exception's text holds the URL, which may hold a password
         raise SetupError("setting database is no URL such as postgresql://user@host/name") from None
     except ModuleNotFoundError:
         raise SetupError(
             "setting database names PostgreSQL, which needs psycopg: pip install 'sonant[postgres]'"
         ) from None
     event.listen(engine, "do_connect", _connector(limits.statement_timeout_s))
-    event.listen(engine, "checkin", _forget_time)
-    event.listen(engine, "checkout", _refuse_dead)
+    event.listen(engine, "checkin", _reset_time_limit)
+    event.listen(engine, "checkout", _refuse_closed)
     return engine
 
 
-def advisory_lock(connection: Connection, *what: str) -> None:
-    """Wait until nobody else writes about `what`; theirs is committed then, and ours until we have committed.
+def advisory_lock(connection: Connection, *name: str) -> None:
+    """Lock a name until the transaction ends: it waits for others with this lock to commit.
 
-    For what no row stands for. Nothing on SQLite, where every writer has the turn anyway.
+    For what no row represents. Does nothing on SQLite, where a writer excludes all others.
     """
     if connection.dialect.name == "postgresql":
-        key = int.from_bytes(blake2b("\0".join(what).encode(), digest_size=8).digest(), "big", signed=True)
+        key = int.from_bytes(blake2b("\0".join(name).encode(), digest_size=8).digest(), "big", signed=True)
         connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": key})
 
 
 def lift_timeouts(connection: Connection) -> None:
-    """This transaction may do statements of any length. Nothing on SQLite, which knows no time-out."""
+    """Remove the time limit of this transaction's statements. Does nothing on SQLite, which has none."""
     if connection.dialect.name == "postgresql":
         connection.execute(text("SET LOCAL statement_timeout = 0"))
         driver: Any = connection.connection.driver_connection
-        driver.may_take_s = None
+        driver.time_limit_s = None
 
 
-def check_room(connection: Connection, connections: int) -> None:
-    """Raises SetupError when the server takes fewer connections than one process may open."""
-    room = connection.execute(
+def check_connection_limit(connection: Connection, connections: int) -> None:
+    """Raise SetupError when the server takes fewer connections than one process may open."""
+    limit = connection.execute(
         text(
             "SELECT current_setting('max_connections')::int"
             " - current_setting('superuser_reserved_connections')::int"
         )
     ).scalar_one()
-    if connections > room:
+    if connections > limit:
         raise SetupError(
             f"a process of Sonant opens up to {connections} connections, and the PostgreSQL server takes "
-            f"{room}: lower the setting postgres.connections, or raise max_connections of the server"
+            f"{limit}: lower the setting postgres.connections, or raise max_connections of the server"
         )
 
 
 def storable(connection: Connection, value: str) -> str:
-    """A text of somebody else's as the database takes it: PostgreSQL stores no NUL."""
+    """Return an untrusted text in a form that the database stores: PostgreSQL stores no NUL."""
     return value if connection.dialect.name == "sqlite" else value.replace("\0", "\ufffd")
 
 
@@ -121,26 +120,26 @@ def _with_driver(url: str) -> URL:
 
 
 def _connector(statement_timeout_s: float) -> Callable[..., Any]:
-    """What makes connections whose statements end, whatever becomes of the server."""
+    """Return a function that makes connections with a time limit, even when the server hangs."""
     from psycopg import Connection as Driver
-    from psycopg import OperationalError as Fault
+    from psycopg import OperationalError
     from psycopg.abc import PQGen
     from psycopg.waiting import READY_NONE
 
-    usual_s = statement_timeout_s + SILENCE_S if statement_timeout_s > 0 else None
+    default_limit_s = statement_timeout_s + SILENCE_S if statement_timeout_s > 0 else None
 
     class Bounded(Driver[Any]):
-        """A connection that is closed, with an OperationalError, when its server is silent for too long."""
+        """A connection that raises OperationalError and closes when its server sends nothing for too long."""
 
-        usual_s: float | None
-        may_take_s: float | None
+        default_limit_s: float | None
+        time_limit_s: float | None
 
         def wait(self, gen: PQGen[Any], *arguments: Any, **named: Any) -> Any:
-            bound_s = self.may_take_s
-            return super().wait(gen if bound_s is None else self._heard(gen, bound_s), *arguments, **named)
+            limit_s = self.time_limit_s
+            return super().wait(gen if limit_s is None else self._limited(gen, limit_s), *arguments, **named)
 
-        def _heard(self, gen: PQGen[Any], bound_s: float) -> PQGen[Any]:
-            """`gen`, which is resumed every tenth of a second, until nothing has come or gone for so long."""
+        def _limited(self, gen: PQGen[Any], limit_s: float) -> PQGen[Any]:
+            """Run `gen`, which is resumed every 0.1 s, until nothing was received or sent for `limit_s`."""
             last_s = time.monotonic()
             try:
                 wanted = next(gen)
@@ -148,26 +147,26 @@ def _connector(statement_timeout_s: float) -> Callable[..., Any]:
                     ready = yield wanted
                     if ready != READY_NONE:
                         last_s = time.monotonic()
-                    elif time.monotonic() - last_s > bound_s:
+                    elif time.monotonic() - last_s > limit_s:
                         gen.close()
                         self.pgconn.finish()
-                        raise Fault(f"the server said nothing for {bound_s:g} s")
+                        raise OperationalError(f"the server sent nothing for {limit_s:g} s")
                     wanted = gen.send(ready)
             except StopIteration as end:
                 return end.value
 
     def connect(_dialect: Any, _record: Any, arguments: Any, named: Any) -> Any:
         made = Bounded.connect(*arguments, **named)
-        made.usual_s = made.may_take_s = usual_s
+        made.default_limit_s = made.time_limit_s = default_limit_s
         return made
 
     return connect
 
 
-def _forget_time(connection: Any, _record: Any) -> None:
-    """The next transaction has no more time than usual."""
+def _reset_time_limit(connection: Any, _record: Any) -> None:
+    """Give the next transaction the default time limit."""
     if connection is not None:
-        connection.may_take_s = connection.usual_s
+        connection.time_limit_s = connection.default_limit_s
 
 
 def _options(limits: Limits) -> str:
@@ -180,10 +179,10 @@ def _options(limits: Limits) -> str:
     return " ".join([*options, r"-c default_transaction_isolation=read\ committed"])
 
 
-def _refuse_dead(connection: Any, _record: Any, _proxy: Any) -> None:
-    """Do not hand out a connection that the server has closed: nothing is asked, so nothing may be told.
+def _refuse_closed(connection: Any, _record: Any, _proxy: Any) -> None:
+    """Refuse a connection that the server has closed: an idle connection has nothing to receive.
 
-    Costs some microseconds, where a question would cost as much as a read.
+    Takes some microseconds; a query would take as long as a read.
     """
     poll = select.poll()
     if not connection.closed:

@@ -1,46 +1,48 @@
-"""Keys of our own: one small file a key, wrapped data keys bound to their encryption context.
-
-    <folder>/<key id>.json     state of one key, and its material or what the material is called in a token
-    <folder>/aliases.json      alias -> key id
-    <folder>/destroyed.json    ids of keys that are gone on purpose: any other that is missing was lost
+"""Sonant's own keys: one small file a key, wrapped data keys bound to their encryption context.
 
     wrapped data key = magic 4 | key id 16 | nonce 12 | AES-256-GCM(data key 32) + tag 16
     additional data  = magic | key id | canonical encryption context
 
-Several processes use the folder at once. Every use asks the file system for the version of the key file, so
-that a key disabled or destroyed by another process refuses from the next use on.
+Several processes use the folder at once. Every use asks the file system for the version of the key's file, so
+that a key that another process disabled or destroyed is refused from the next use on.
 """
 
 from __future__ import annotations
 
 import builtins
-import json
 import secrets
 import uuid
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from functools import lru_cache
 from pathlib import Path
 
 from sonant.errors import KeyNotFound, KeysUnreachable, KeyUnusable, SealBroken, SetupError
-from sonant.storage.keys.key_file import KEY_BYTES, MAX_BYTES, MOST_EARLIER, KeyFile, dump, parse
-from sonant.storage.keys.material import FileMaterial, KeyCipher, KeyMaterial
-from sonant.storage.keys.names import KEY_ID, KeyNames, check_alias, shown
-from sonant.storage.keys.store import DataKey, KeyInfo, KeyState
-from sonant.storage.private_folder import PrivateFolder, Stamp
+from sonant.storage.keys.folder import MAX_ROTATIONS, KeyFile, KeyFolder, check_alias
+from sonant.storage.keys.material import KEY_BYTES, FileMaterial, KeyCipher, KeyMaterial
+from sonant.storage.keys.store import (
+    DataKey,
+    KeyBackEnd,
+    KeyInfo,
+    KeyState,
+    canonical_context,
+    printable,
+)
+from sonant.storage.private_folder import Stamp
 
 _MAGIC = b"SNK\x01"
 _ID_END, _NONCE_END, _WRAPPED_BYTES = 20, 32, 80
 _DESCRIPTION_MAX_CHARACTERS = 8192
 _DELETION_DAYS = range(7, 31)
-_DESTROYED = "destroyed.json"
-_DESTROYED_MAX_BYTES = 16 * 1024 * 1024
+
+BACK_END = KeyBackEnd(material=lambda _settings: FileMaterial())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Key:
-    """A key file in use. Holds the cipher, not the material."""
+    """A key that was read. Holds the cipher, not the material."""
 
     stamp: Stamp
     state: KeyState
@@ -49,22 +51,22 @@ class _Key:
     deletion_date: datetime | None
     cipher: KeyCipher = field(repr=False)
     earlier: tuple[KeyCipher, ...] = field(repr=False)
-    """Of what the material was before it was rotated."""
+    """Ciphers of the materials that rotations have replaced."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KeyLoss:
-    """A key that is needed and not there."""
+    """A key that is needed and missing."""
 
     key_id: str
     in_token: bool
-    """Its file is there, and the token that it names does not hold its material."""
+    """Whether its file exists and the token does not hold its material."""
     folder: Path
-    """Where the key's file is to be."""
+    """The folder that lacks the key's file."""
 
 
 class LocalKeyStore:
-    """A key store in a folder; see `KeyStore` for the errors of its four common methods.
+    """A `KeyStore` in a folder, with the administration of its keys.
 
     Faults of the folder (permissions, damaged files, a full disk) raise SetupError, which says what to do.
     """
@@ -78,9 +80,8 @@ class LocalKeyStore:
         clock: Callable[[], datetime],
         material: KeyMaterial | None = None,
     ) -> None:
-        """`material` is in the files of the folder, if nothing else is said."""
-        self._folder = PrivateFolder(folder)
-        self._names = KeyNames(self._folder, region=region, account=account)
+        """`material`: by default it is in the files of the folder."""
+        self._folder = KeyFolder(folder, region=region, account=account)
         self._clock = clock
         self._material: KeyMaterial = material or FileMaterial()
         self._keys: dict[str, _Key] = {}
@@ -88,45 +89,45 @@ class LocalKeyStore:
     # --- use
 
     def describe(self, ref: str) -> KeyInfo:
-        key_id = self._names.resolve(ref)
+        key_id = self._folder.resolve(ref)
         return self._info(key_id, self._key(key_id))
 
     def generate_data_key(self, ref: str, context: Mapping[str, str]) -> DataKey:
-        key_id = self._names.resolve(ref)
+        key_id = self._folder.resolve(ref)
         plaintext = secrets.token_bytes(KEY_BYTES)
         return DataKey(plaintext=plaintext, wrapped=self._wrap(key_id, plaintext, context), key_id=key_id)
 
     def key_of(self, wrapped: bytes) -> str:
-        return self._names.arn(_wrapping_key(wrapped))
+        return self._folder.arn(_wrapping_key(wrapped))
 
     def decrypt(self, wrapped: bytes, context: Mapping[str, str]) -> bytes:
         key_id = _wrapping_key(wrapped)
         key = self._usable(key_id)
         for cipher in (key.cipher, *key.earlier):
-            if (opened := _opened(cipher, wrapped, context)) is not None:
-                return opened
+            if (plaintext := _unwrapped(cipher, wrapped, context)) is not None:
+                return plaintext
         raise SealBroken(f"data key under key {key_id}: altered, or bound to another encryption context")
 
     def re_wrap(self, wrapped: bytes, context: Mapping[str, str], ref: str) -> bytes:
-        return self._wrap(self._names.resolve(ref), self.decrypt(wrapped, context), context)
+        return self._wrap(self._folder.resolve(ref), self.decrypt(wrapped, context), context)
 
     def grant(self, ref: str, context: Mapping[str, str]) -> None:
-        """Nothing happens: the keys of this folder are the service's own."""
+        """Do nothing: the keys of this folder are the service's own."""
 
     def retire(self, ref: str, context: Mapping[str, str]) -> None:
-        """Nothing happens, as with `grant`."""
+        """Do nothing, as `grant`."""
 
     # --- administration
 
     def create(self, description: str = "", alias: str | None = None) -> KeyInfo:
-        """A new enabled key. Raises SetupError for an alias that is malformed or taken."""
+        """Make an enabled key. Raises SetupError for an alias that is malformed or taken."""
         if len(description) > _DESCRIPTION_MAX_CHARACTERS:
             raise SetupError(f"a key's description has at most {_DESCRIPTION_MAX_CHARACTERS} characters")
         with self._folder.locked():
             if alias is not None:
                 self._check_free(alias)
             key_id = str(uuid.uuid4())
-            self._write(
+            self._folder.write(
                 KeyFile(
                     key_id=key_id,
                     state="Enabled",
@@ -138,13 +139,13 @@ class LocalKeyStore:
                 )
             )
             if alias is not None:
-                self._names.write({**self._names.aliases(), alias: key_id})
+                self._folder.write_aliases({**self._folder.aliases(), alias: key_id})
         return self.describe(key_id)
 
     def list(self) -> builtins.list[KeyInfo]:
-        """All keys, oldest first."""
+        """Return all keys, oldest first."""
         found = []
-        for key_id in self._key_ids():
+        for key_id in self._folder.key_ids():
             try:
                 found.append(self._info(key_id, self._key(key_id)))
             except KeyNotFound:  # destroyed since the folder was read
@@ -152,31 +153,31 @@ class LocalKeyStore:
         return sorted(found, key=lambda info: (info.created_at, info.key_id))
 
     def create_alias(self, alias: str, ref: str) -> None:
-        """Raises KeyNotFound, and SetupError for an alias that is malformed or taken."""
+        """Name a key. Raises KeyNotFound, and SetupError for an alias that is malformed or taken."""
         with self._folder.locked():
             self._check_free(alias)
-            key_id = self._names.resolve(ref)
+            key_id = self._folder.resolve(ref)
             self._key(key_id)
-            self._names.write({**self._names.aliases(), alias: key_id})
+            self._folder.write_aliases({**self._folder.aliases(), alias: key_id})
 
     def delete_alias(self, alias: str) -> None:
-        """The key stays. Raises KeyNotFound when there is no such alias."""
+        """Delete an alias and keep its key. Raises KeyNotFound when there is no such alias."""
         with self._folder.locked():
-            known = dict(self._names.aliases())
+            known = dict(self._folder.aliases())
             if known.pop(alias, None) is None:
-                raise KeyNotFound(f"alias {shown(alias)} does not exist")
-            self._names.write(known)
+                raise KeyNotFound(f"alias {printable(alias)} does not exist")
+            self._folder.write_aliases(known)
 
     def disable(self, ref: str) -> KeyInfo:
-        """Every use refuses until `enable`. Raises KeyNotFound, and KeyUnusable when pending deletion."""
+        """Refuse every use until `enable`. Raises KeyNotFound, and KeyUnusable when pending deletion."""
         return self._change(ref, state="Disabled")
 
     def enable(self, ref: str) -> KeyInfo:
-        """Raises KeyNotFound, and KeyUnusable when pending deletion."""
+        """Allow the use of a key again. Raises KeyNotFound, and KeyUnusable when pending deletion."""
         return self._change(ref, state="Enabled")
 
     def schedule_deletion(self, ref: str, days: int) -> KeyInfo:
-        """Refuse every use from now on, and destroy the material in 7 to 30 days.
+        """Refuse every use from now on, and destroy the material after 7 to 30 days.
 
         Raises KeyNotFound, KeyUnusable when already pending, SetupError for another number of days.
         """
@@ -185,94 +186,92 @@ class LocalKeyStore:
         return self._change(ref, state="PendingDeletion", deletion_date=self._clock() + timedelta(days=days))
 
     def cancel_deletion(self, ref: str) -> KeyInfo:
-        """The key stays, disabled (as with AWS KMS). Raises KeyNotFound, SetupError when not pending."""
+        """Keep the key, disabled as with AWS KMS. Raises KeyNotFound, SetupError when not pending."""
         with self._folder.locked():
-            key_id = self._names.resolve(ref)
+            key_id = self._folder.resolve(ref)
             if self._key(key_id).state != "PendingDeletion":
                 raise SetupError(f"key {key_id} is not pending deletion")
-            self._write(replace(self._read(key_id)[1], state="Disabled", deletion_date=None))
+            self._folder.write(replace(self._read(key_id)[1], state="Disabled", deletion_date=None))
         return self.describe(key_id)
 
     def rotate(self, ref: str) -> KeyInfo:
-        """New material, under which everything is wrapped from now on; the earlier stays and opens the rest.
+        """Make new material, which wraps from now on; the earlier material stays and opens the rest.
 
         Raises KeyNotFound, KeyUnusable unless enabled, SetupError after too many rotations.
         """
         with self._folder.locked():
-            key_id = self._names.resolve(ref)
+            key_id = self._folder.resolve(ref)
             self._usable(key_id)
             file = self._read(key_id)[1]
-            if len(file.earlier) >= MOST_EARLIER:
+            if len(file.earlier) >= MAX_ROTATIONS:
                 raise SetupError(
-                    f"key {key_id} was rotated {MOST_EARLIER} times: forget earlier material first"
+                    f"key {key_id} was rotated {MAX_ROTATIONS} times: forget earlier material first"
                 )
             earlier = (file.material, *file.earlier)
-            self._write(replace(file, material=self._material.make(key_id), earlier=earlier))
+            self._folder.write(replace(file, material=self._material.make(key_id), earlier=earlier))
         return self.describe(key_id)
 
     def forget_earlier(self, ref: str) -> int:
-        """Destroy earlier material: what it alone opens is lost. How many rotations it was of."""
+        """Destroy earlier material and return how many there were. What only they open is lost."""
         with self._folder.locked():
-            key_id = self._names.resolve(ref)
+            key_id = self._folder.resolve(ref)
             file = self._read(key_id)[1]
             if file.earlier:
                 self._material.destroy(file.earlier)
-                content = dump(replace(file, earlier=()))
-                self._folder.replace(_file_name(key_id), content, overwrite=True)
+                self._folder.write(replace(file, earlier=()), overwrite=True)
         return len(file.earlier)
 
     def is_current(self, wrapped: bytes, context: Mapping[str, str]) -> bool:
-        """Whether the key's present material opens it. Raises KeyNotFound, KeyUnusable, SealBroken."""
-        return _opened(self._usable(_wrapping_key(wrapped)).cipher, wrapped, context) is not None
+        """Return whether the present material opens it. Raises KeyNotFound, KeyUnusable, SealBroken."""
+        return _unwrapped(self._usable(_wrapping_key(wrapped)).cipher, wrapped, context) is not None
 
     def purge_due(self) -> builtins.list[str]:
-        """Destroy the material of keys whose deletion date has passed, and their aliases; returns their ids.
+        """Destroy keys whose deletion date has passed, with their aliases, and return their ids.
 
-        A damaged key file, or a token that is away, does not save the others: it is reported (SetupError,
+        A damaged key file or an unreachable token does not stop the others: it is raised (SetupError,
         KeysUnreachable) when all are done.
         """
         destroyed: builtins.list[str] = []
-        damaged: SetupError | KeysUnreachable | None = None
+        error: SetupError | KeysUnreachable | None = None
         with self._folder.locked():
-            for key_id in self._key_ids():
+            for key_id in self._folder.key_ids():
                 try:
                     key = self._read(key_id)[1]
                 except SetupError as fault:
-                    damaged = fault
+                    error = fault
                     continue
                 if self._due(key.deletion_date):
                     try:
                         self._material.destroy((key.material, *key.earlier))
                     except KeysUnreachable as fault:
-                        damaged = fault
+                        error = fault
                         continue
-                    self._note_destroyed(key_id)  # before it is: a key that is missing unnoted was lost
-                    self._folder.destroy(_file_name(key_id))
+                    self._folder.destroy(key_id)
                     self._keys.pop(key_id, None)
                     destroyed.append(key_id)
-            known = self._names.aliases()
-            kept = {alias: key_id for alias, key_id in known.items() if self._exists(key_id)}
-            if kept != known:
-                self._names.write(kept)
-        if damaged:
-            raise damaged
+            known = self._folder.aliases()
+            existing = {alias: key_id for alias, key_id in known.items() if self._exists(key_id)}
+            if existing != known:
+                self._folder.write_aliases(existing)
+        if error:
+            raise error
         return destroyed
 
     def check(self) -> None:
-        """Raises KeysUnreachable when the folder is gone, SetupError when it is open to others."""
+        """Raise KeysUnreachable when the folder is gone, SetupError when it is open to other users."""
         self._folder.check()
 
     # --- loss
 
     def loss(self, wrapped: bytes, context: Mapping[str, str]) -> KeyLoss | None:
-        """The key without which a data key cannot be opened, though nobody wanted that.
+        """Return the lost key without which a data key cannot be opened, or None.
 
-        None for one that is disabled or was destroyed on purpose, and while a token is away, which tells
-        nothing. Raises SetupError for a damaged key file, SealBroken for a data key of another key store.
+        None for a key that is disabled or was destroyed on purpose, and while a token is unreachable. Raises
+        SetupError for a damaged key file, SealBroken for a data key of another key store.
         """
         key_id = _wrapping_key(wrapped)
-        if self._folder.stamp(_file_name(key_id)) is None:
-            if key_id in self._destroyed():
+        if self._folder.stamp(key_id) is None:
+            if key_id in self._folder.destroyed():
                 return None
             return KeyLoss(key_id=key_id, in_token=False, folder=self._folder.path)
         file = self._read(key_id)[1]
@@ -286,40 +285,23 @@ class LocalKeyStore:
         return None
 
     def accept_loss(self, ref: str) -> str:
-        """Count a key that is missing as destroyed; its id. What it seals opens again if it is put back.
+        """Record a missing key as destroyed and return its id. What it seals opens again if it is put back.
 
-        Raises KeyNotFound for what is no key's id, SetupError for a key that is there.
+        Raises KeyNotFound for a `ref` that is no key's id, SetupError for a key that exists.
         """
         with self._folder.locked():
-            key_id = self._names.resolve(ref)
-            if self._folder.stamp(_file_name(key_id)) is not None:
-                raise SetupError(f"key {key_id} is there: nothing is lost")
-            self._note_destroyed(key_id)
+            key_id = self._folder.resolve(ref)
+            if self._folder.stamp(key_id) is not None:
+                raise SetupError(f"key {key_id} exists: nothing is lost")
+            self._folder.record_destroyed(key_id)
         return key_id
-
-    def _destroyed(self) -> builtins.list[str]:
-        read = self._folder.read(_DESTROYED, _DESTROYED_MAX_BYTES)
-        try:
-            found = [] if read is None else json.loads(read[1])
-            if not isinstance(found, list) or not all(KEY_ID.fullmatch(key_id) for key_id in found):
-                raise ValueError
-        except (ValueError, TypeError, RecursionError):
-            path = self._folder.path / _DESTROYED
-            raise SetupError(f"file {path} is damaged: restore it from a backup") from None
-        return found
-
-    def _note_destroyed(self, key_id: str) -> None:
-        """Needs the folder's lock."""
-        known = self._destroyed()
-        if key_id not in known:
-            self._folder.replace(_DESTROYED, json.dumps([*known, key_id], indent=1).encode())
 
     # --- keys
 
     def _key(self, key_id: str) -> _Key:
-        """The key as it is now. Raises KeyNotFound, also when its deletion is due."""
+        """Return the key as it is now. Raises KeyNotFound, also when its deletion is due."""
         self._folder.check()
-        stamp = self._folder.stamp(_file_name(key_id))
+        stamp = self._folder.stamp(key_id)
         key = self._keys.get(key_id)
         if stamp is None or key is None or key.stamp != stamp:
             self._keys.pop(key_id, None)
@@ -333,7 +315,7 @@ class LocalKeyStore:
                 cipher=self._material.cipher(file.material),
                 earlier=tuple(self._material.cipher(one) for one in file.earlier),
             )
-        if key.deletion_date is not None and self._due(key.deletion_date):
+        if self._due(key.deletion_date):
             self._keys.pop(key_id, None)
             raise KeyNotFound(f"key {key_id} was deleted")
         return key
@@ -341,29 +323,19 @@ class LocalKeyStore:
     def _usable(self, key_id: str) -> _Key:
         key = self._key(key_id)
         if key.state != "Enabled":
-            raise KeyUnusable(f"key {key_id} is {_IN_WORDS[key.state]}")
+            raise KeyUnusable(f"key {key_id} is {_STATE_TEXTS[key.state]}")
         return key
 
     def _wrap(self, key_id: str, plaintext: bytes, context: Mapping[str, str]) -> bytes:
         head = _MAGIC + uuid.UUID(key_id).bytes
         # 2**32 data keys a key are safe with random nonces (NIST SP 800-38D, 8.3).
         nonce = secrets.token_bytes(_NONCE_END - _ID_END)
-        sealed = self._usable(key_id).cipher.encrypt(nonce, plaintext, head + _canonical(context))
+        sealed = self._usable(key_id).cipher.encrypt(nonce, plaintext, head + canonical_context(context))
         return head + nonce + sealed
 
     def _read(self, key_id: str) -> tuple[Stamp, KeyFile]:
-        read = self._folder.read(_file_name(key_id), MAX_BYTES)
-        if read is None:
-            raise KeyNotFound(f"key {key_id} does not exist")
-        try:
-            stamp, file = read[0], parse(read[1], key_id)
-        except ValueError as fault:
-            if self._folder.stamp(_file_name(key_id)) is None:  # destroyed while it was read
-                raise KeyNotFound(f"key {key_id} does not exist") from None
-            raise SetupError(
-                f"key file {self._folder.path / _file_name(key_id)} is damaged ({fault}): restore it from a "
-                "backup; without it, what is sealed under the key stays unreadable"
-            ) from None
+        """Read a key's file. Raises KeyNotFound, and SetupError for a key of another kind of material."""
+        stamp, file = self._folder.read(key_id)
         if file.in_token != self._material.in_token:
             raise SetupError(
                 f"key {key_id} is {'' if file.in_token else 'not '}in a PKCS#11 token: "
@@ -371,82 +343,56 @@ class LocalKeyStore:
             )
         return stamp, file
 
-    def _write(self, key: KeyFile) -> None:
-        self._folder.replace(_file_name(key.key_id), dump(key))
-
     def _change(self, ref: str, *, state: KeyState, deletion_date: datetime | None = None) -> KeyInfo:
         with self._folder.locked():
-            key_id = self._names.resolve(ref)
+            key_id = self._folder.resolve(ref)
             if self._key(key_id).state == "PendingDeletion":
                 raise KeyUnusable(f"key {key_id} is pending deletion: cancel the deletion first")
-            self._write(replace(self._read(key_id)[1], state=state, deletion_date=deletion_date))
+            self._folder.write(replace(self._read(key_id)[1], state=state, deletion_date=deletion_date))
         return self.describe(key_id)
 
     def _info(self, key_id: str, key: _Key) -> KeyInfo:
         return KeyInfo(
             key_id=key_id,
-            arn=self._names.arn(key_id),
+            arn=self._folder.arn(key_id),
             state=key.state,
             description=key.description,
             created_at=key.created_at,
             deletion_date=key.deletion_date,
-            aliases=tuple(sorted(a for a, k in self._names.aliases().items() if k == key_id)),
+            aliases=tuple(sorted(a for a, k in self._folder.aliases().items() if k == key_id)),
             symmetric=True,
         )
 
     def _check_free(self, alias: str) -> None:
         check_alias(alias)
-        if (key_id := self._names.aliases().get(alias)) and self._exists(key_id):
+        if (key_id := self._folder.aliases().get(alias)) and self._exists(key_id):
             raise SetupError(f"alias {alias} is taken: delete it first, or choose another name")
 
     def _exists(self, key_id: str) -> bool:
-        try:
-            self._key(key_id)
-        except KeyNotFound:
-            return False
-        except SetupError:  # damaged is not gone
-            return True
+        """Return whether the key exists, damaged or not."""
+        with suppress(SetupError):
+            try:
+                self._key(key_id)
+            except KeyNotFound:
+                return False
         return True
-
-    def _key_ids(self) -> builtins.list[str]:
-        stems = (name.removesuffix(".json") for name in self._folder.names(".json"))
-        return [stem for stem in stems if KEY_ID.fullmatch(stem)]
 
     def _due(self, deletion_date: datetime | None) -> bool:
         return deletion_date is not None and deletion_date <= self._clock()
 
 
-_IN_WORDS: Mapping[str, str] = {"Disabled": "disabled", "PendingDeletion": "pending deletion"}
+_STATE_TEXTS: Mapping[str, str] = {"Disabled": "disabled", "PendingDeletion": "pending deletion"}
 
 
 @lru_cache(maxsize=1024)
 def _wrapping_key(wrapped: bytes) -> str:
-    """The id of the key that a data key is wrapped under. Raises SealBroken."""
+    """Return the id of the key that wraps a data key. Raises SealBroken."""
     if len(wrapped) != _WRAPPED_BYTES or wrapped[: len(_MAGIC)] != _MAGIC:
         raise SealBroken("not a data key wrapped by a local key store")
     return str(uuid.UUID(bytes=wrapped[len(_MAGIC) : _ID_END]))
 
 
-def _opened(cipher: KeyCipher, wrapped: bytes, context: Mapping[str, str]) -> bytes | None:
-    """A data key, if it was wrapped by this cipher for this context."""
-    bound = wrapped[:_ID_END] + _canonical(context)
-    return cipher.decrypt(wrapped[_ID_END:_NONCE_END], wrapped[_NONCE_END:], bound)
-
-
-def _file_name(key_id: str) -> str:
-    return f"{key_id}.json"
-
-
-def _canonical(context: Mapping[str, str]) -> bytes:
-    """Equal for equal contexts and for no others: sorted, every text preceded by its length."""
-    return _canonical_items(tuple(sorted(context.items())))
-
-
-@lru_cache(maxsize=1024)
-def _canonical_items(items: tuple[tuple[str, str], ...]) -> bytes:
-    parts = [len(items).to_bytes(4, "big")]
-    for pair in items:
-        for text in pair:
-            data = text.encode("utf-8", "surrogatepass")
-            parts += (len(data).to_bytes(4, "big"), data)
-    return b"".join(parts)
+def _unwrapped(cipher: KeyCipher, wrapped: bytes, context: Mapping[str, str]) -> bytes | None:
+    """Return a data key, or None when this cipher did not wrap it for this context."""
+    aad = wrapped[:_ID_END] + canonical_context(context)
+    return cipher.decrypt(wrapped[_ID_END:_NONCE_END], wrapped[_NONCE_END:], aad)

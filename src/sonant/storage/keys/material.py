@@ -1,4 +1,4 @@
-"""Where the material of a key store's own keys is, and what wraps with it."""
+"""The secret material of Sonant's own keys: where it is stored, and the cipher that uses it."""
 
 from __future__ import annotations
 
@@ -9,53 +9,53 @@ from typing import Protocol
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from sonant.storage.keys.key_file import KEY_BYTES
+KEY_BYTES = 32
 
 
 class KeyCipher(Protocol):
     """AES-256-GCM under one key: nonces of 12 bytes, tags of 16 at the end."""
 
-    def encrypt(self, nonce: bytes, data: bytes, bound: bytes) -> bytes: ...
+    def encrypt(self, nonce: bytes, data: bytes, aad: bytes) -> bytes: ...
 
-    def decrypt(self, nonce: bytes, data: bytes, bound: bytes) -> bytes | None:
-        """None when data, nonce or `bound` are not those of `encrypt`."""
+    def decrypt(self, nonce: bytes, data: bytes, aad: bytes) -> bytes | None:
+        """Return the plaintext, or None when data, nonce or additional data are not those of `encrypt`."""
         ...
 
 
 class KeyMaterial(Protocol):
-    """Makes material and uses it. `kept` is what the key's file holds of it: 32 bytes.
+    """Makes material and uses it. The key's file stores `stored` of it: 32 bytes.
 
-    Where the material is elsewhere, everything but `cipher` itself may raise KeysUnreachable, the ciphers'
-    methods too, and those raise KeyNotFound when it is gone.
+    Where the material is elsewhere, all methods but `cipher` may raise KeysUnreachable. The ciphers' methods
+    may raise it too, and KeyNotFound when the material is gone.
     """
 
     in_token: bool
-    """Whether `kept` is only the name of an object in a token."""
+    """Whether `stored` is only the id of an object in a token."""
 
     def make(self, key_id: str) -> bytes:
-        """New material for a key; gives `kept`."""
+        """Make new material for a key and return `stored`."""
         ...
 
-    def cipher(self, kept: bytes) -> KeyCipher: ...
+    def cipher(self, stored: bytes) -> KeyCipher: ...
 
-    def destroy(self, kept: Iterable[bytes]) -> None:
-        """What is outside of the key's file. Again: no change."""
+    def destroy(self, stored: Iterable[bytes]) -> None:
+        """Destroy what is outside of the key's file. A second call changes nothing."""
         ...
 
 
 class FileMaterial:
-    """The material is in the key's file itself."""
+    """A `KeyMaterial` in the key's file itself."""
 
     in_token = False
 
     def make(self, key_id: str) -> bytes:
         return secrets.token_bytes(KEY_BYTES)
 
-    def cipher(self, kept: bytes) -> KeyCipher:
-        return _FileCipher(kept)
+    def cipher(self, stored: bytes) -> KeyCipher:
+        return _FileCipher(stored)
 
-    def destroy(self, kept: Iterable[bytes]) -> None:
-        """Nothing is outside of the file."""
+    def destroy(self, stored: Iterable[bytes]) -> None:
+        """Do nothing: nothing is outside of the file."""
 
 
 class _FileCipher:
@@ -64,11 +64,11 @@ class _FileCipher:
     def __init__(self, material: bytes) -> None:
         self._aead = AESGCM(material)
 
-    def encrypt(self, nonce: bytes, data: bytes, bound: bytes) -> bytes:
-        return self._aead.encrypt(nonce, data, bound)
+    def encrypt(self, nonce: bytes, data: bytes, aad: bytes) -> bytes:
+        return self._aead.encrypt(nonce, data, aad)
 
-    def decrypt(self, nonce: bytes, data: bytes, bound: bytes) -> bytes | None:
+    def decrypt(self, nonce: bytes, data: bytes, aad: bytes) -> bytes | None:
         try:
-            return self._aead.decrypt(nonce, data, bound)
+            return self._aead.decrypt(nonce, data, aad)
         except InvalidTag:
             return None

@@ -1,22 +1,33 @@
-"""What a key store is: it makes, wraps and unwraps data keys under keys that never leave it.
+"""Interfaces of key stores, and what all kinds of them share.
 
-The words are those of AWS KMS (key, alias, data key, encryption context), so that AWS KMS and the local key
-store stand behind the same interface.
+A key store makes, wraps and unwraps data keys under keys that never leave it. The terms are those of AWS KMS
+(key, alias, data key, encryption context), so that AWS KMS and local keys have one interface.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import lru_cache
 from typing import Literal, Protocol
 
+from sonant.errors import KeyNotFound
+from sonant.settings import Settings
+from sonant.storage.keys.material import KeyMaterial
+
 KeyState = Literal["Enabled", "Disabled", "PendingDeletion"]
+
+#: Data keys that a `DataKeyCache` holds at most; each is one domain's.
+_MAX_CACHED_KEYS = 256
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KeyInfo:
-    """What may be told about a key; never its material."""
+    """The public facts of a key; never its material."""
 
     key_id: str
     """A UUID."""
@@ -33,55 +44,136 @@ class KeyInfo:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DataKey:
-    """A fresh 256-bit key: in the clear to use and forget, and wrapped to store beside what it seals."""
+    """A new 256-bit key, in plaintext for immediate use and wrapped for storage beside what it seals."""
 
     plaintext: bytes = field(repr=False)
     """32 bytes."""
     wrapped: bytes
     """Opens only in the key store that made it, with the same encryption context."""
     key_id: str = ""
-    """The key it is wrapped under, for display; the wrapped form carries its own copy."""
+    """The key that wraps it, for display; the wrapped form carries its own copy."""
 
 
 class KeyStore(Protocol):
-    """Keys are named by `ref`: key id, key ARN, `alias/name` or alias ARN.
+    """Keys of one account in one Region. A `ref` is a key id, a key ARN, `alias/name` or an alias ARN.
 
-    A key disabled or destroyed a moment ago refuses: local keys at once, remote ones within a short time
-    that is set (`kms.cache_s`). Remote stores and tokens may raise KeysUnreachable from every method but
-    `key_of`.
+    A key that was disabled or destroyed is refused: local keys at once, remote ones within the time that
+    `kms.cache_s` sets. Remote stores and tokens may raise KeysUnreachable from every method but `key_of`.
     """
 
     def describe(self, ref: str) -> KeyInfo:
-        """Raises KeyNotFound."""
+        """Return the facts of a key. Raises KeyNotFound."""
         ...
 
     def key_of(self, wrapped: bytes) -> str:
-        """The ARN of the key that a data key is wrapped under. Raises SealBroken."""
+        """Return the ARN of the key that wraps a data key. Raises SealBroken."""
         ...
 
     def generate_data_key(self, ref: str, context: Mapping[str, str]) -> DataKey:
-        """A new data key bound to `context`. Raises KeyNotFound, KeyUnusable, KeyDenied."""
+        """Make a data key bound to `context`. Raises KeyNotFound, KeyUnusable, KeyDenied."""
         ...
 
     def decrypt(self, wrapped: bytes, context: Mapping[str, str]) -> bytes:
-        """The 32 bytes of a data key. Raises KeyNotFound, KeyUnusable, KeyDenied, SealBroken."""
+        """Unwrap the 32 bytes of a data key. Raises KeyNotFound, KeyUnusable, KeyDenied, SealBroken."""
         ...
 
     def re_wrap(self, wrapped: bytes, context: Mapping[str, str], ref: str) -> bytes:
-        """The same data key under the key `ref`, with the same context. Raises what `decrypt` raises."""
+        """Wrap the same data key under the key `ref`, with the same context. Raises what `decrypt` raises."""
         ...
 
     def grant(self, ref: str, context: Mapping[str, str]) -> None:
         """Give this service the use of the key for one context, where keys have owners of their own.
 
-        Again: no change. Raises KeyNotFound, KeyUnusable, KeyDenied.
+        A second call changes nothing. Raises KeyNotFound, KeyUnusable, KeyDenied.
         """
         ...
 
     def retire(self, ref: str, context: Mapping[str, str]) -> None:
-        """Give back what `grant` gave. Raises what it raises."""
+        """Undo `grant`. Raises what it raises."""
         ...
 
 
 #: The key store of an account in a Region.
 KeysOf = Callable[[str, str], KeyStore]
+
+
+def _accept(_settings: Settings) -> None:
+    """Accept all settings."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeyBackEnd:
+    """One kind of key store, which its module defines as `BACK_END`.
+
+    Keys are either Sonant's own, in the data folder (`material` is set), or those of a key service (`stores`
+    is set).
+    """
+
+    material: Callable[[Settings], KeyMaterial] | None = None
+    """Opens the material of Sonant's own keys. Raises SetupError."""
+    stores: Callable[[Settings], KeysOf] | None = None
+    """Returns the key stores of a key service; they connect when they are used."""
+    administered: str = ""
+    """Of a key service: where its keys are and how they are administered, for messages."""
+    check: Callable[[Settings], None] = _accept
+    """Raises SetupError for settings that do not go together."""
+
+
+class DataKeyCache:
+    """Unwrapped data keys, each for a short time, so that not every call of the API is one to a key service.
+
+    Safe for several threads.
+    """
+
+    def __init__(self, lifetime_s: float, timer: Callable[[], float] = time.monotonic) -> None:
+        """`lifetime_s`: how long a key is reused; 0 caches none. `timer` gives seconds."""
+        self._lifetime_s, self._timer = lifetime_s, timer
+        self._cached: OrderedDict[Hashable, tuple[bytes, float]] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def get(self, cache_key: Hashable, unwrap: Callable[[], bytes]) -> bytes:
+        """Return the cached data key, or the result of `unwrap`, whose exceptions are not cached."""
+        now_s = self._timer()
+        with self._lock:
+            cached = self._cached.get(cache_key)
+            if cached is not None and now_s - cached[1] < self._lifetime_s:
+                return cached[0]
+            self._cached.pop(cache_key, None)
+        plaintext = unwrap()
+        if self._lifetime_s > 0:
+            with self._lock:
+                # The time before the request: the answer may be as old as that.
+                self._cached[cache_key] = (plaintext, now_s)
+                while len(self._cached) > _MAX_CACHED_KEYS:
+                    self._cached.popitem(last=False)
+        return plaintext
+
+
+def printable(ref: str) -> str:
+    """Return the name of a key as it was given, safe to print, at most 200 characters of it."""
+    return ascii(ref if len(ref) <= 200 else ref[:200] + "...")
+
+
+def no_such_key(ref: str) -> KeyNotFound:
+    """Make the error for a key that is missing. `ref` may be any text."""
+    return KeyNotFound(f"key {printable(ref)} does not exist")
+
+
+def foreign_key(ref: str) -> KeyNotFound:
+    """Make the error for a key of another account or Region."""
+    return KeyNotFound(f"key {printable(ref)} is not one of this region and account")
+
+
+def canonical_context(context: Mapping[str, str]) -> bytes:
+    """Return bytes that differ for different contexts: sorted texts, each after its length."""
+    return _canonical_items(tuple(sorted(context.items())))
+
+
+@lru_cache(maxsize=1024)
+def _canonical_items(items: tuple[tuple[str, str], ...]) -> bytes:
+    parts = [len(items).to_bytes(4, "big")]
+    for pair in items:
+        for text in pair:
+            data = text.encode("utf-8", "surrogatepass")
+            parts += (len(data).to_bytes(4, "big"), data)
+    return b"".join(parts)

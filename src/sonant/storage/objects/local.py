@@ -1,8 +1,8 @@
-"""Objects in a folder: `<root>/<bucket>/<key>`, so that users can put files there and find them.
+"""The back end `objects = "local"`: objects are files `<root>/<bucket>/<key>`, which users can put and find.
 
-Files are stored as they are, or sealed when written under a key. How keys become paths is said in
-`local_names`; no symbolic link below the root is ever followed. On a file system that folds letter case or
-normalises Unicode, keys that differ only in that are one object.
+Files are stored as they are, or sealed when written under a key. `local_names` converts keys to paths. No
+symbolic link below the root is followed. On a file system that folds letter case or normalises Unicode, keys
+that differ only in that are one object.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import contextlib
 import io
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -28,6 +28,9 @@ from sonant.errors import (
     SealBroken,
     SetupError,
 )
+from sonant.iam import Policy
+from sonant.settings import Settings
+from sonant.storage.accounts import LocalAccounts
 from sonant.storage.crypto.sealing import (
     HEADER_MAX_BYTES,
     MAGIC,
@@ -37,26 +40,69 @@ from sonant.storage.crypto.sealing import (
     seal,
 )
 from sonant.storage.keys.store import KeyStore
-from sonant.storage.objects.local_listing import listing, stale_files
 from sonant.storage.objects.local_names import path_of
-from sonant.storage.objects.local_tree import Walk, faults, open_bucket, open_file
+from sonant.storage.objects.local_tree import (
+    Walk,
+    list_objects,
+    object_errors,
+    open_bucket,
+    open_file,
+    stale_files,
+)
 from sonant.storage.objects.local_writing import put, remove, remove_empty
-from sonant.storage.objects.store import ObjectInfo, ObjectUri
+from sonant.storage.objects.store import ObjectInfo, ObjectUri, RoleObjects
+from sonant.storage.role_policies import PolicyCheckedObjects
 
 _BLOCK_BYTES = 1024 * 1024
 _STALE_S = 24 * 3600.0
 
 
+class LocalBackEnd:
+    """An `ObjectBackEnd` in the data folder."""
+
+    def __init__(
+        self, settings: Settings, accounts: LocalAccounts, keys: Callable[[str, str | None], KeyStore]
+    ) -> None:
+        self._account_id, self._accounts, self._keys = settings.account, accounts, keys
+
+    @staticmethod
+    def check(settings: Settings) -> None:
+        """Accept all settings."""
+
+    @staticmethod
+    def location(settings: Settings) -> Mapping[str, object]:
+        """Return nothing: the objects are in the data folder."""
+        return {}
+
+    def objects(self) -> LocalObjectStore:
+        """Return the first account's buckets."""
+        return LocalObjectStore(self._accounts.buckets(self._account_id), self._keys(self._account_id, None))
+
+    def objects_as(
+        self, role_arn: str, policies: Sequence[Policy], *, domain_arn: str, account_id: str
+    ) -> RoleObjects:
+        """Return the buckets of the role's account, as far as the policies allow."""
+        owner, region = role_arn.split(":")[4], domain_arn.split(":")[3] if domain_arn else None
+        open_store = partial(LocalObjectStore, self._accounts.buckets(owner))
+        return PolicyCheckedObjects(open_store, self._keys(owner, region), role_arn, policies)
+
+    def clean_up(self) -> None:
+        """Make the folder of the buckets, and remove temporary files of interrupted writes."""
+        objects = self.objects()
+        objects.make()
+        objects.remove_stale_files()
+
+
 class LocalObjectStore:
-    """An `ObjectStore` in a folder; see there for the errors."""
+    """An `ObjectStore` in a folder."""
 
     def __init__(self, root: Path, keys: KeyStore) -> None:
-        """The folder is made by `make` or with its first bucket."""
+        """The folder is made by `make`, or with its first bucket."""
         self._root = root.absolute()
         self._keys = keys
 
     def make(self) -> None:
-        """Make the folder, if there is none. Raises SetupError."""
+        """Make the folder if there is none. Raises SetupError."""
         try:
             self._root.mkdir(mode=0o700, parents=True, exist_ok=True)
         except OSError as fault:
@@ -64,29 +110,29 @@ class LocalObjectStore:
 
     def size(self, uri: ObjectUri) -> int:
         file, status = self._file(uri)
-        with file, faults(uri.shown):
+        with file, object_errors(uri.shown):
             return _plain_size(file.fileno(), status)[0]
 
     def read(self, uri: ObjectUri, max_bytes: int) -> bytes:
         file, status = self._file(uri)
-        with file, faults(uri.shown):
+        with file, object_errors(uri.shown):
             size, sealed = _plain_size(file.fileno(), status)
             if size > max_bytes:
                 raise ObjectTooLarge(f"{uri.shown}: {size} bytes, at most {max_bytes} are read")
             if sealed:
                 return b"".join(open_sealed(file, self._unwrap(uri)))
-            # One byte more than it had when opened tells whether somebody is writing to it.
+            # One byte more than its size shows whether the file is being written to.
             data = file.read(size + 1) or b""
             while len(data) != size and len(data) <= max_bytes and (more := file.read(_BLOCK_BYTES)):
                 data += more
         if len(data) > max_bytes:
-            raise ObjectTooLarge(f"{uri.shown}: it grew over {max_bytes} bytes while it was read")
+            raise ObjectTooLarge(f"{uri.shown}: it grew beyond {max_bytes} bytes while it was read")
         return data
 
     def open(self, uri: ObjectUri) -> LocalReader:
         file, status = self._file(uri)
         try:
-            with faults(uri.shown):
+            with object_errors(uri.shown):
                 size, sealed = _plain_size(file.fileno(), status)
                 chunks = open_sealed(file, self._unwrap(uri)) if sealed else None
         except BaseException:
@@ -103,13 +149,13 @@ class LocalObjectStore:
             put(walk, path, parts, sealed=kms_key is not None)
 
     def list(self, bucket: str, prefix: str = "") -> Iterator[ObjectInfo]:
-        """As in `ObjectStore`. Of a damaged sealed object the size of the file is given."""
+        """As in `ObjectStore`. The size of a damaged sealed object is that of its file."""
         ObjectUri(bucket, "")
-        # Opened here, so that a missing bucket is reported by the call and not by the first `next`.
+        # Opened here, so that the call and not the first `next` reports a missing bucket.
         return self._described(Walk(self._root, bucket, f"s3://{bucket}"), bucket, prefix)
 
     def delete(self, uri: ObjectUri) -> None:
-        """As in `ObjectStore`. Folders that become empty go too: S3 knows none."""
+        """As in `ObjectStore`. Removes folders that become empty, too: S3 has none."""
         path = _path(uri)
         with Walk(self._root, uri.bucket, uri.shown) as walk:
             remove(walk, path)
@@ -118,15 +164,18 @@ class LocalObjectStore:
         if not self._root.exists():
             return []
         if not self._root.is_dir():
-            raise SetupError(f"{self._root} is not a folder: move it away, buckets are to be made there")
-        with faults("object folder"), os.scandir(self._root) as entries:
+            raise SetupError(f"{self._root} is not a folder: move it away, buckets are made there")
+        with object_errors("object folder"), os.scandir(self._root) as entries:
             return sorted(entry.name for entry in entries if _is_bucket(entry))
 
     def create_bucket(self, name: str) -> None:
-        """Nothing happens when it is there. Raises InvalidObjectName, ObjectDenied, ObjectNameConflict."""
+        """Make a bucket. Nothing happens when it exists.
+
+        Raises InvalidObjectName, ObjectDenied, ObjectNameConflict.
+        """
         ObjectUri(name, "")
         self.make()
-        with faults(f"s3://{name}"):
+        with object_errors(f"s3://{name}"):
             with contextlib.suppress(FileExistsError):
                 (self._root / name).mkdir(mode=0o700)
             root = os.open(self._root, os.O_RDONLY | os.O_DIRECTORY)
@@ -137,14 +186,14 @@ class LocalObjectStore:
         try:
             os.close(open_bucket(self._root, name))
         except BucketNotFound:
-            raise ObjectNameConflict(f"s3://{name}: a file stands where the bucket would be") from None
+            raise ObjectNameConflict(f"s3://{name}: there is a file of the bucket's name") from None
 
-    def sweep(self, older_than_s: float = _STALE_S) -> int:
-        """Remove what interrupted writes left behind, a day old or more; returns how many files."""
+    def remove_stale_files(self, older_than_s: float = _STALE_S) -> int:
+        """Remove temporary files of interrupted writes that are a day old or more; return how many."""
         removed = 0
         for bucket in self.buckets():
-            where = f"s3://{bucket}"
-            with Walk(self._root, bucket, where) as walk, faults(where):
+            uri = f"s3://{bucket}"
+            with Walk(self._root, bucket, uri) as walk, object_errors(uri):
                 for path in stale_files(walk, time.time() - older_than_s):
                     with contextlib.suppress(FileNotFoundError, NotADirectoryError):
                         os.unlink(path[-1], dir_fd=walk.to(path[:-1]))
@@ -154,7 +203,7 @@ class LocalObjectStore:
 
     def _file(self, uri: ObjectUri) -> tuple[io.FileIO, os.stat_result]:
         *folders, name = _path(uri)
-        with faults(uri.shown), Walk(self._root, uri.bucket, uri.shown) as walk:
+        with object_errors(uri.shown), Walk(self._root, uri.bucket, uri.shown) as walk:
             descriptor, status = open_file(walk.to(folders), name, uri.shown)
         return io.FileIO(descriptor), status
 
@@ -163,15 +212,15 @@ class LocalObjectStore:
 
     def _described(self, walk: Walk, bucket: str, prefix: str) -> Iterator[ObjectInfo]:
         with walk:
-            for key, path in listing(walk, prefix):
+            for key, path in list_objects(walk, prefix):
                 try:
                     uri = ObjectUri(bucket, key)
-                    with faults(uri.shown):
+                    with object_errors(uri.shown):
                         descriptor, status = open_file(walk.to(path[:-1]), path[-1], uri.shown)
-                except (InvalidObjectName, ObjectNotFound):  # gone since its folder was read
+                except (InvalidObjectName, ObjectNotFound):  # removed since its folder was read
                     continue
                 try:
-                    with faults(uri.shown):
+                    with object_errors(uri.shown):
                         size, sealed = _plain_size(descriptor, status)
                 except SealBroken:
                     size, sealed = status.st_size, True
@@ -182,19 +231,19 @@ class LocalObjectStore:
 
 
 class LocalReader:
-    """An `ObjectReader`; sealed objects are opened as they are read."""
+    """An `ObjectReader`; sealed objects are decrypted as they are read."""
 
-    __slots__ = ("_chunks", "_file", "_ready", "_where", "size")
+    __slots__ = ("_chunks", "_file", "_ready", "_uri", "size")
 
-    def __init__(self, where: str, file: io.FileIO, size: int, chunks: Iterator[bytes] | None) -> None:
+    def __init__(self, uri: str, file: io.FileIO, size: int, chunks: Iterator[bytes] | None) -> None:
         self.size = size
-        self._where = where
+        self._uri = uri
         self._file = file
         self._chunks = chunks
         self._ready = bytearray()
 
     def read(self, n: int = -1, /) -> bytes:
-        with faults(self._where):
+        with object_errors(self._uri):
             if self._chunks is None:
                 return self._file.read(n) or b""
             while n < 0 or len(self._ready) < n:
@@ -226,12 +275,12 @@ def _path(uri: ObjectUri) -> tuple[bytes, ...]:
 
 
 def object_context(uri: ObjectUri) -> dict[str, str]:
-    """A sealed object opens only under its own name."""
+    """Return the encryption context of a sealed object, which opens only under its own name."""
     return {"sonant:object": str(uri)}
 
 
 def _plain_size(descriptor: int, status: os.stat_result) -> tuple[int, bool]:
-    """Bytes of plaintext, and whether the file is sealed. Raises SealBroken, OSError."""
+    """Return the bytes of plaintext, and whether the file is sealed. Raises SealBroken, OSError."""
     if not is_sealed(os.pread(descriptor, len(MAGIC), 0)):
         return status.st_size, False
     return plaintext_size(os.pread(descriptor, HEADER_MAX_BYTES, 0), status.st_size), True
@@ -243,3 +292,6 @@ def _is_bucket(entry: os.DirEntry[str]) -> bool:
         return entry.is_dir(follow_symlinks=False)
     except InvalidObjectName:
         return False
+
+
+BACK_END = LocalBackEnd

@@ -1,13 +1,13 @@
-"""How the key of an object becomes a path below its bucket's folder, and back.
+"""Converts keys of objects to paths below a bucket's folder, and back.
 
-A segment of the key (what stands between two `/`) is the name of a folder or file as it is, whenever a
-folder can hold it: `2024/call 100%.wav` is found where a user put it. What a folder cannot hold is escaped:
+A segment of the key (between two `/`) is the unchanged name of a folder or file whenever the file system can
+store it: `2024/call 100%.wav` is found where a user put it. Other segments are escaped:
 
     empty  .  ..  control characters  over 200 bytes  beginning with the escape's own prefix
 
-becomes `.s3~` and the segment's UTF-8 bytes in hex. Every 100 bytes that are followed by more of the same
+become `.s3~` and the segment's UTF-8 bytes in hex. Every 100 bytes that are followed by more of the same
 segment become a folder `.s3~+` and hex. So every legal key has one path, which never leaves the bucket, and
-every path that is listed has one key.
+every listed path has one key.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import re
 
 ESCAPE = b".s3~"
 TEMPORARY = ESCAPE + b"tmp-"
-"""Begins the names of files being written; no key's path holds such a name, since it is not hex."""
+"""Prefix of the names of files being written; no key's path has such a name, since it is not hex."""
 
 _MORE = ESCAPE + b"+"
 _PLAIN_MAX_BYTES = 200
@@ -25,7 +25,7 @@ _CONTROL = re.compile(rb"[\x00-\x1f\x7f]")
 
 
 def path_of(key: str) -> tuple[bytes, ...]:
-    """File names from the bucket's folder to the object of a key that is not empty."""
+    """Return the file names from the bucket's folder to the object of a key that is not empty."""
     names: list[bytes] = []
     for segment in key.encode().split(b"/"):
         if _is_plain(segment):
@@ -36,9 +36,9 @@ def path_of(key: str) -> tuple[bytes, ...]:
 
 
 def piece_of(name: bytes) -> tuple[bytes, bool] | None:
-    """What one file name says: bytes of a segment, and whether the segment goes on in the folder below.
+    """Return the bytes of a segment in one file name, and whether the segment continues in the folder below.
 
-    None for a name that no key has. The pieces of a segment are joined and given to `segment_of`.
+    None for a name that no key has. `segment_of` takes the joined pieces of a segment.
     """
     if not name.startswith(ESCAPE):
         return name, False
@@ -52,7 +52,7 @@ def piece_of(name: bytes) -> tuple[bytes, bool] | None:
 
 
 def segment_of(segment: bytes, names: tuple[bytes, ...]) -> str | None:
-    """The segment as text, or None when `names` is not the way that `path_of` writes it."""
+    """Return the segment as text, or None when `path_of` would not give it these `names`."""
     if names != ((segment,) if _is_plain(segment) else _escaped(segment)):
         return None
     try:

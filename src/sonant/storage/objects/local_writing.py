@@ -1,4 +1,4 @@
-"""Putting an object in its place at once, or not at all; taking it away."""
+"""Writes objects of a bucket as a whole or not at all, and removes them."""
 
 from __future__ import annotations
 
@@ -11,33 +11,34 @@ from collections.abc import Iterable, Sequence
 from sonant.errors import ObjectDenied, ObjectError, ObjectNameConflict
 from sonant.storage.crypto.sealing import is_sealed
 from sonant.storage.objects.local_names import TEMPORARY
-from sonant.storage.objects.local_tree import Walk, faults, not_a_file
+from sonant.storage.objects.local_tree import Walk, not_a_file, object_errors
+from sonant.storage.objects.store import key_part_is_object
 
 _BLOCK_BYTES = 256 * 1024
-_TRIES = 8
-_HELD = 32
-"""Folders kept open on the way back up; a key may be a thousand folders deep, descriptors are few."""
+_ATTEMPTS = 8
+#: Folders open at once on the way up: a key may be a thousand folders deep, descriptors are few.
+_MAX_OPEN_FOLDERS = 32
 
 
 def put(walk: Walk, path: Sequence[bytes], chunks: Iterable[bytes], *, sealed: bool) -> None:
-    """Write `chunks` beside the object's place, and move the whole there when it is safely on the disk.
+    """Write `chunks` to a temporary file, and rename it to the object when it is safely on the disk.
 
-    Whatever fails, the object is as it was before and nothing is left over. An exception of the iterator
-    passes through.
+    After any failure the object is as it was before and no file is left. Exceptions of the iterator pass
+    through.
     """
     *folders, name = path
-    with faults(walk.where):
-        folder, temporary, descriptor = _begin(walk, folders, name)
+    with object_errors(walk.uri):
+        folder, temporary, descriptor = _open_temporary(walk, folders, name)
     try:
         try:
-            _pour(descriptor, chunks, walk.where, sealed=sealed)
-            with faults(walk.where):
+            _write_chunks(descriptor, chunks, walk.uri, sealed=sealed)
+            with object_errors(walk.uri):
                 os.fsync(descriptor)
         finally:
-            with faults(walk.where):
+            with object_errors(walk.uri):
                 os.close(descriptor)
-        with faults(walk.where):
-            _check_place(folder, name, walk.where)
+        with object_errors(walk.uri):
+            _make_room(folder, name, walk.uri)
             os.rename(temporary, name, src_dir_fd=folder, dst_dir_fd=folder)
     except BaseException:
         with contextlib.suppress(OSError):
@@ -45,21 +46,21 @@ def put(walk: Walk, path: Sequence[bytes], chunks: Iterable[bytes], *, sealed: b
         with contextlib.suppress(OSError, ObjectError):
             remove_empty(walk, folders)
         raise
-    with faults(walk.where):
+    with object_errors(walk.uri):
         os.fsync(folder)
 
 
 def remove(walk: Walk, path: Sequence[bytes]) -> None:
-    """Remove an object and the folders that are empty without it; nothing happens when there is none."""
+    """Remove an object and the folders that it leaves empty. Nothing happens when there is none."""
     *folders, name = path
-    with faults(walk.where):
+    with object_errors(walk.uri):
         try:
             folder = walk.to(folders)
             mode = os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode
             if stat.S_ISDIR(mode):
                 return
             if not stat.S_ISREG(mode):
-                raise not_a_file(mode, walk.where)
+                raise not_a_file(mode, walk.uri)
             os.unlink(name, dir_fd=folder)
             os.fsync(folder)
         except (FileNotFoundError, NotADirectoryError):
@@ -68,9 +69,9 @@ def remove(walk: Walk, path: Sequence[bytes]) -> None:
 
 
 def remove_empty(walk: Walk, folders: Sequence[bytes]) -> None:
-    """Remove folders from the innermost outwards, up to the first that holds something. Raises OSError."""
-    for end in range(len(folders), 0, -_HELD):
-        start = max(0, end - _HELD)
+    """Remove folders from the innermost outwards, up to the first that is not empty. Raises OSError."""
+    for end in range(len(folders), 0, -_MAX_OPEN_FOLDERS):
+        start = max(0, end - _MAX_OPEN_FOLDERS)
         with contextlib.ExitStack() as stack:
             parents: list[int] = []
             with contextlib.suppress(FileNotFoundError):
@@ -86,62 +87,60 @@ def remove_empty(walk: Walk, folders: Sequence[bytes]) -> None:
                     return
 
 
-def _begin(walk: Walk, folders: Sequence[bytes], name: bytes) -> tuple[int, bytes, int]:
-    """Make the folders and an empty file in the innermost: that folder, the file's name and descriptor."""
+def _open_temporary(walk: Walk, folders: Sequence[bytes], name: bytes) -> tuple[int, bytes, int]:
+    """Make the folders and a temporary file; return the innermost folder, the file's name and descriptor."""
     temporary = TEMPORARY + secrets.token_hex(8).encode()
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
-    for _ in range(_TRIES):
+    for _ in range(_ATTEMPTS):
         try:
             folder = walk.to(folders, make=True)
-            _check_place(folder, name, walk.where)
+            _make_room(folder, name, walk.uri)
             return folder, temporary, os.open(temporary, flags, 0o600, dir_fd=folder)
         except NotADirectoryError:
-            raise ObjectNameConflict(
-                f"{walk.where}: a part of this key is itself an object, and a local bucket cannot hold both; "
-                "delete that object or choose another key"
-            ) from None
+            raise key_part_is_object(walk.uri) from None
         except FileNotFoundError:
-            walk.close()  # a `remove` took the empty folder away under our feet: once more from the bucket
-    raise ObjectError(f"{walk.where}: its folder is removed again and again by somebody else")
+            walk.close()  # a concurrent `remove` removed the empty folder: start again at the bucket
+    raise ObjectError(f"{walk.uri}: another process removes its folder again and again")
 
 
-def _check_place(folder: int, name: bytes, where: str) -> None:
+def _make_room(folder: int, name: bytes, uri: str) -> None:
+    """Raise the reason for which an object of this name cannot be written; remove an empty folder."""
     try:
         mode = os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode
     except FileNotFoundError:
         return
     if stat.S_ISDIR(mode):
         try:
-            os.rmdir(name, dir_fd=folder)  # an empty folder is nothing to an object store
+            os.rmdir(name, dir_fd=folder)  # object stores have no empty folders
         except OSError:
             raise ObjectNameConflict(
-                f"{where}: there are objects below this key, and a local bucket cannot hold both; delete "
+                f"{uri}: there are objects below this key, and a local bucket cannot hold both; delete "
                 "them or choose another key"
             ) from None
     elif not stat.S_ISREG(mode):
-        raise not_a_file(mode, where)
+        raise not_a_file(mode, uri)
 
 
-def _pour(descriptor: int, chunks: Iterable[bytes], where: str, *, sealed: bool) -> None:
-    waiting, begun = bytearray(), False
+def _write_chunks(descriptor: int, chunks: Iterable[bytes], uri: str, *, sealed: bool) -> None:
+    buffer, started = bytearray(), False
 
     def flush(block: bytes | bytearray) -> None:
-        nonlocal begun
-        if not begun and not sealed and is_sealed(block):
-            # It would be taken for sealed when read.
-            raise ObjectDenied(f"{where}: plain content may not begin as a sealed object does")
-        begun = True
-        with faults(where), memoryview(block) as view:
+        nonlocal started
+        if not started and not sealed and is_sealed(block):
+            # Readers would take it for a sealed object.
+            raise ObjectDenied(f"{uri}: plain content must not start like a sealed object")
+        started = True
+        with object_errors(uri), memoryview(block) as view:
             written = 0
             while written < len(view):
                 written += os.write(descriptor, view[written:])
 
     for chunk in chunks:
-        if not waiting and len(chunk) >= _BLOCK_BYTES:
+        if not buffer and len(chunk) >= _BLOCK_BYTES:
             flush(chunk)
             continue
-        waiting += chunk
-        if len(waiting) >= _BLOCK_BYTES:
-            flush(waiting)
-            waiting.clear()
-    flush(waiting)
+        buffer += chunk
+        if len(buffer) >= _BLOCK_BYTES:
+            flush(buffer)
+            buffer.clear()
+    flush(buffer)

@@ -1,263 +1,204 @@
-"""Objects in any S3: AWS's own, or a server that speaks its protocol.
+"""The back end `objects = "s3"`: buckets of AWS, or of a server with the same protocol.
 
-A recording is read in one request and never beyond the caller's limit; a long object is read as a stream,
-which goes on where it broke when the connection does. What is written appears whole or not at all.
+With AWS, jobs use the role's own credentials, which STS gives, and S3 decides what they may do. A server
+without STS knows only the service's credentials. Then the policies of Sonant's role of that name decide,
+before the server is asked.
 """
 
 from __future__ import annotations
 
-import builtins
-import contextlib
-import logging
-import random
-import time
-from collections.abc import Callable, Iterable, Iterator
-from types import TracebackType
-from typing import Any, Self
+import hashlib
+import re
+import threading
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
 
-from sonant.errors import InvalidObjectName, ObjectError, ObjectNotFound, ObjectTooLarge, SonantError
-from sonant.storage.objects.s3_faults import code_in, faults, no_bucket
-from sonant.storage.objects.store import ObjectInfo, ObjectUri
+from sonant.errors import KeyDenied, ObjectDenied, ObjectError, SetupError
+from sonant.iam import Policy, allows
+from sonant.settings import Settings
+from sonant.storage.accounts import LocalAccounts
+from sonant.storage.aws_clients import ClientConfig, RoleCredentials, check_credentials, make_client
+from sonant.storage.keys.store import KeyStore
+from sonant.storage.objects.s3_errors import error_code
+from sonant.storage.objects.s3_store import S3ObjectStore
+from sonant.storage.objects.store import ObjectUri, RoleObjects
+from sonant.storage.role_policies import PolicyCheckedReads
 
-log = logging.getLogger(__name__)
-
-#: Size of the pieces in which a long object is written; S3 takes 10,000 of them, so 80 GiB.
-PART_BYTES = 8 * 1024 * 1024
-_PIECE_BYTES = 1024 * 1024
-_PAUSE_FIRST_S, _PAUSE_MOST_S = 0.2, 5.0
+#: What STS takes as a session's name and as an external id.
+_SESSION_NAME = re.compile(r"[\w+=,.@-]{2,64}", re.ASCII)
+_SESSION_LEAST_S, _SESSION_MOST_S = 1800, 43_200
 
 
-class S3ObjectStore:
-    """An `ObjectStore`; see there for the errors. Safe for several threads."""
+class S3BackEnd:
+    """An `ObjectBackEnd` of S3. Safe for several threads."""
 
-    def __init__(self, make_client: Callable[[], Any], *, attempts: int) -> None:
-        """The client is made when first needed. `attempts`: tries to read on a broken stream in a row."""
-        self._make_client, self._attempts = make_client, max(1, attempts)
-        self._client: Any = None
+    def __init__(
+        self, settings: Settings, accounts: LocalAccounts, keys: Callable[[str, str | None], KeyStore]
+    ) -> None:
+        """S3 seals objects itself: `accounts` and `keys` are not used."""
+        self._settings = settings
+        self._service_store: S3ObjectStore | None = None
+        self._lock = threading.Lock()
 
-    def size(self, uri: ObjectUri) -> int:
-        try:
-            with faults(uri.shown):
-                return int(self._s3().head_object(**_named(uri))["ContentLength"])
-        except ObjectNotFound:
-            # The answer to a HEAD has no body that would tell which of the two is missing.
-            self._require_bucket(uri.bucket)
-            raise
+    @staticmethod
+    def check(settings: Settings) -> None:
+        """Raise SetupError for settings that do not go together."""
+        s3 = settings.s3
+        if s3.assume_role and not _SESSION_LEAST_S <= s3.session_s <= _SESSION_MOST_S:
+            raise SetupError(
+                f"setting s3.session_s is {s3.session_s:g}, must be {_SESSION_LEAST_S} to {_SESSION_MOST_S}: "
+                "credentials are fetched anew 15 minutes before they end, and AWS gives none for longer than "
+                "12 hours"
+            )
+        check_credentials("s3", s3)
 
-    def read(self, uri: ObjectUri, max_bytes: int) -> bytes:
-        with self.open(uri) as stream:
-            if stream.size > max_bytes:
-                raise ObjectTooLarge(f"{uri.shown}: {stream.size} bytes, at most {max_bytes} are read")
-            return stream.read()
+    @staticmethod
+    def location(settings: Settings) -> Mapping[str, object]:
+        """Return the settings that two hosts must share to reach the same objects."""
+        names = ("endpoint", "region", "path_style", "assume_role", "sts_endpoint")
+        return {f"s3.{name}": getattr(settings.s3, name) for name in names}
 
-    def open(self, uri: ObjectUri) -> S3Reader:
-        named = _named(uri)
-
-        def get(start: int, etag: str | None) -> Any:
-            more = {} if etag is None else {"Range": f"bytes={start}-", "IfMatch": etag}
-            return self._s3().get_object(**named, **more)
-
-        return S3Reader(uri.shown, get, self._attempts)
-
-    def write(self, uri: ObjectUri, chunks: Iterable[bytes] | bytes, kms_key: str | None = None) -> None:
-        """As in `ObjectStore`; with a key, the server seals (SSE-KMS)."""
-        named, sealing = _named(uri), _sealing(kms_key)
-        parts = _parts((chunks,) if isinstance(chunks, bytes) else chunks)
-        first, second = next(parts, b""), next(parts, None)
-        if second is None:
-            with faults(uri.shown):
-                self._s3().put_object(**named, Body=first, **sealing)
-            return
-        with self._upload(uri, sealing) as upload_id:
-            done = []
-            for number, part in enumerate(_chain(first, second, parts), start=1):
-                with faults(uri.shown):
-                    answer = self._s3().upload_part(**named, UploadId=upload_id, PartNumber=number, Body=part)
-                done.append({"ETag": answer["ETag"], "PartNumber": number})
-            with faults(uri.shown):
-                self._s3().complete_multipart_upload(
-                    **named, UploadId=upload_id, MultipartUpload={"Parts": done}
+    def objects(self) -> S3ObjectStore:
+        """Return the buckets, with the service's own rights."""
+        with self._lock:
+            if self._service_store is None:
+                self._service_store = S3ObjectStore(
+                    lambda: make_client("s3", _config(self._settings)), attempts=self._settings.s3.attempts
                 )
+            return self._service_store
+
+    def objects_as(
+        self, role_arn: str, policies: Sequence[Policy], *, domain_arn: str, account_id: str
+    ) -> RoleObjects:
+        """Return the buckets with the rights of a role; `policies` are ignored when STS gives credentials."""
+        settings = self._settings
+        if not settings.s3.assume_role:
+            return PolicyCheckedS3(self.objects(), role_arn, policies, self._key_arn)
+        sts = replace(_config(settings), endpoint=settings.s3.sts_endpoint, path_style=False)
+        credentials = assume_role(
+            lambda: make_client("sts", sts),
+            role_arn,
+            source_arn=domain_arn,
+            source_account=account_id,
+            session_s=settings.s3.session_s,
+        )
+        return S3ObjectStore(
+            lambda: make_client("s3", _config(settings), credentials=credentials),
+            attempts=settings.s3.attempts,
+        )
+
+    def clean_up(self) -> None:
+        """Do nothing: an interrupted upload to S3 leaves no object."""
+
+    def _key_arn(self, ref: str) -> str:
+        """Return the ARN of the key that `ref` names."""
+        if ref.startswith("arn:"):
+            return ref
+        settings = self._settings
+        name = ref if ref.startswith("alias/") else f"key/{ref}"
+        return f"arn:aws:kms:{settings.s3.region or settings.region}:{settings.account}:{name}"
+
+
+def _config(settings: Settings) -> ClientConfig:
+    s3 = settings.s3
+    return ClientConfig(
+        region=s3.region or settings.region,
+        endpoint=s3.endpoint,
+        ca_bundle=s3.ca_bundle,
+        access_key_id=s3.access_key_id,
+        secret_access_key=s3.secret_access_key,
+        path_style=s3.path_style,
+        attempts=s3.attempts,
+        connect_timeout_s=s3.connect_timeout_s,
+        read_timeout_s=s3.read_timeout_s,
+    )
+
+
+def assume_role(
+    sts: Callable[[], Any], role_arn: str, *, source_arn: str, source_account: str, session_s: float
+) -> Callable[[], RoleCredentials]:
+    """Return a function that fetches credentials of a role from STS.
+
+    The trust policy of a role may demand `aws:SourceArn` (the domain) and `aws:SourceAccount`, which AWS
+    takes from the headers `x-amz-source-arn` and `x-amz-source-account`, or `sts:ExternalId`, which is the
+    domain's ARN: a role given to one domain serves no other. Without a domain (`source_arn` empty) only the
+    account is sent. A role of another account than the domain's is refused without a request: otherwise every
+    account of a service could use the roles that trust it.
+
+    The function raises ObjectDenied when the role may not be assumed, ObjectError when STS cannot be reached.
+    """
+    session_name = "sonant-" + source_arn.rpartition("/")[2]
+    if not _SESSION_NAME.fullmatch(session_name):
+        session_name = "sonant-" + hashlib.sha256(source_arn.encode()).hexdigest()[:32]
+    sources = {"x-amz-source-arn": source_arn, "x-amz-source-account": source_account}
+    headers = {name: value for name, value in sources.items() if value}
+    external = {"ExternalId": source_arn} if source_arn else {}
+    failed = f"the role {role_arn} cannot be assumed"
+
+    def fetch() -> RoleCredentials:
+        from botocore.exceptions import BotoCoreError, ClientError
+        from botocore.parsers import ResponseParserError
+
+        if role_arn.split(":")[4:5] != [source_account]:
+            raise ObjectDenied(f"{failed}: it is not one of the domain's account")
+        client = sts()
+
+        def add_headers(params: dict[str, Any], **_: Any) -> None:
+            params["headers"].update(headers)
+
+        client.meta.events.register("before-call.sts.AssumeRole", add_headers)
+        try:
+            response = client.assume_role(
+                RoleArn=role_arn,
+                RoleSessionName=session_name,
+                DurationSeconds=int(session_s),
+                **external,
+            )
+        except ClientError as fault:
+            code = error_code(fault.response)
+            status = fault.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+            kind = ObjectDenied if 400 <= status < 500 and "Throttl" not in code else ObjectError
+            raise kind(f"{failed}: STS answered {code or status}") from None
+        except (BotoCoreError, ResponseParserError) as fault:
+            raise ObjectError(f"{failed}: STS cannot be used ({type(fault).__name__})") from None
+        finally:
+            client.close()
+        found = response["Credentials"]
+        return RoleCredentials(
+            access_key_id=found["AccessKeyId"],
+            secret_access_key=found["SecretAccessKey"],
+            session_token=found["SessionToken"],
+            expires_at=found["Expiration"],
+        )
+
+    return fetch
+
+
+class PolicyCheckedS3(PolicyCheckedReads):
+    """A `RoleObjects` of the service's S3 that asks a role's policies first."""
+
+    def __init__(
+        self, store: S3ObjectStore, role_arn: str, policies: Sequence[Policy], key_arn: Callable[[str], str]
+    ) -> None:
+        """`key_arn` returns the ARN of the key that a name means."""
+        super().__init__(store, role_arn, policies)
+        self._s3, self._key_arn = store, key_arn
+
+    def write(self, uri: ObjectUri, chunks: Iterable[bytes] | bytes, kms_key: str | None) -> None:
+        self._require_output(uri, kms_key)
+        self._s3.write(uri, chunks, kms_key)
 
     def check_writable(self, uri: ObjectUri, kms_key: str | None) -> None:
-        """Raise what `write` would. An upload is begun and given up: that asks for the very rights on bucket
-        and key that writing needs, and leaves no object."""
-        with contextlib.suppress(_GivenUp), self._upload(uri, _sealing(kms_key)):
-            raise _GivenUp
+        self._require_output(uri, kms_key)
+        self._s3.check_writable(uri, kms_key)
 
-    def list(self, bucket: str, prefix: str = "") -> Iterator[ObjectInfo]:
-        """As in `ObjectStore`. `sealed` is false for all: S3 lists do not tell how objects are sealed."""
-        ObjectUri(bucket, "")
-        return self._listed(bucket, prefix, self._page(bucket, prefix, None))
-
-    def delete(self, uri: ObjectUri) -> None:
-        with faults(uri.shown):
-            self._s3().delete_object(**_named(uri))
-
-    def buckets(self) -> builtins.list[str]:
-        with faults("the list of buckets"):
-            return sorted(str(bucket["Name"]) for bucket in self._s3().list_buckets()["Buckets"])
-
-    def close(self) -> None:
-        if self._client is not None:
-            self._client.close()
-
-    def _s3(self) -> Any:
-        if self._client is None:
-            self._client = self._make_client()
-        return self._client
-
-    def _require_bucket(self, bucket: str) -> None:
-        try:
-            with faults(f"s3://{bucket}"):
-                self._s3().head_bucket(Bucket=bucket)
-        except ObjectNotFound:
-            raise no_bucket(f"s3://{bucket}") from None
-        except ObjectError:  # may not be asked: then the object is what is missing
-            return
-
-    @contextlib.contextmanager
-    def _upload(self, uri: ObjectUri, sealing: dict[str, str]) -> Iterator[str]:
-        """A multipart upload, given up when the block raises."""
-        named = _named(uri)
-        with faults(uri.shown):
-            upload_id = str(self._s3().create_multipart_upload(**named, **sealing)["UploadId"])
-        try:
-            yield upload_id
-        except BaseException:
-            self._abort(uri, upload_id)
-            raise
-
-    def _abort(self, uri: ObjectUri, upload_id: str) -> None:
-        """Raises nothing: the reason for giving up matters more."""
-        from botocore.exceptions import ClientError
-
-        advice = ""
-        try:
-            with faults(uri.shown):
-                try:
-                    self._s3().abort_multipart_upload(**_named(uri), UploadId=upload_id)
-                except ClientError as refused:
-                    if code_in(refused.response) == "AccessDenied":
-                        advice = ": whoever writes there lacks s3:AbortMultipartUpload"
-                    raise
-        except SonantError as fault:
-            name = type(fault).__name__
-            log.warning("an upload to bucket %s stays unfinished (%s)%s", uri.bucket, name, advice)
-
-    def _page(self, bucket: str, prefix: str, token: str | None) -> dict[str, Any]:
-        more = {} if token is None else {"ContinuationToken": token}
-        with faults(f"s3://{bucket}"):
-            page: dict[str, Any] = self._s3().list_objects_v2(Bucket=bucket, Prefix=prefix, **more)
-        return page
-
-    def _listed(self, bucket: str, prefix: str, page: dict[str, Any]) -> Iterator[ObjectInfo]:
-        while True:
-            for item in page.get("Contents", ()):
-                try:
-                    uri = ObjectUri(bucket, item["Key"])
-                except InvalidObjectName:
-                    continue
-                yield ObjectInfo(uri=uri, size=item["Size"], modified_at=item["LastModified"], sealed=False)
-            if not page.get("IsTruncated"):
-                return
-            page = self._page(bucket, prefix, page["NextContinuationToken"])
+    def _require_output(self, uri: ObjectUri, kms_key: str | None) -> None:
+        self._require("s3:PutObject", uri)
+        if kms_key is not None and not allows(
+            self._policies, "kms:GenerateDataKey", arn := self._key_arn(kms_key)
+        ):
+            raise KeyDenied(f"the role {self._role_arn} has no right kms:GenerateDataKey on {arn}")
 
 
-class S3Reader:
-    """An `ObjectReader`. When the connection breaks, the rest is asked for, of the same version."""
-
-    __slots__ = ("_at", "_attempts", "_body", "_etag", "_get", "_where", "size")
-
-    def __init__(self, where: str, get: Callable[[int, str | None], Any], attempts: int) -> None:
-        self._where, self._get, self._attempts = where, get, attempts
-        with faults(where):
-            answer = get(0, None)
-        self._at = 0
-        self._body, self._etag = answer["Body"], answer.get("ETag", "*")
-        if "ContentLength" not in answer:
-            self.close()
-            raise ObjectError(f"{where}: the server does not say how long the object is")
-        self.size = int(answer["ContentLength"])
-
-    def read(self, n: int = -1, /) -> bytes:
-        """As in `ObjectReader`. Raises ObjectError when the object changes while it is read."""
-        wanted = self.size - self._at if n < 0 else min(n, self.size - self._at)
-        found = bytearray()
-        while len(found) < wanted:
-            found += self._some(min(wanted - len(found), _PIECE_BYTES))
-        return bytes(found)
-
-    def close(self) -> None:
-        self._body.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, fault: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def _some(self, n: int) -> bytes:
-        """Between 1 and `n` bytes."""
-        from botocore.exceptions import BotoCoreError
-        from urllib3.exceptions import HTTPError
-
-        for attempt in range(self._attempts):
-            if attempt:
-                pause_s = min(_PAUSE_MOST_S, _PAUSE_FIRST_S * 2 ** (attempt - 1))
-                time.sleep(random.uniform(0.5, 1.0) * pause_s)  # noqa: S311 - so that many do not come at once
-                self._resume()
-            try:
-                data: bytes = self._body.read(n)
-            except (BotoCoreError, HTTPError, OSError):
-                continue
-            if data:
-                self._at += len(data)
-                return data
-        raise ObjectError(f"{self._where}: the connection broke {self._attempts} times in a row")
-
-    def _resume(self) -> None:
-        self._body.close()
-        try:
-            with faults(self._where):
-                answer = self._get(self._at, self._etag)
-        except ObjectError as fault:
-            raise type(fault)(f"{fault}, after {self._at} of {self.size} bytes") from None
-        self._body = answer["Body"]
-        begins = f"bytes {self._at}-"
-        if not str(answer.get("ContentRange", "")).startswith(begins):
-            raise ObjectError(f"{self._where}: the server cannot go on in the middle of an object")
-
-
-class _GivenUp(Exception):
-    """An upload that was only begun to see whether it may be."""
-
-
-def _named(uri: ObjectUri) -> dict[str, str]:
-    if not uri.key:
-        raise InvalidObjectName(f"{uri.shown}: names a bucket, an object is needed")
-    return {"Bucket": uri.bucket, "Key": uri.key}
-
-
-def _sealing(kms_key: str | None) -> dict[str, str]:
-    return {} if kms_key is None else {"ServerSideEncryption": "aws:kms", "SSEKMSKeyId": kms_key}
-
-
-def _parts(chunks: Iterable[bytes]) -> Iterator[bytes]:
-    """The same bytes in pieces of PART_BYTES, the last one shorter."""
-    waiting = bytearray()
-    for chunk in chunks:
-        waiting += chunk
-        while len(waiting) >= PART_BYTES:
-            yield bytes(waiting[:PART_BYTES])
-            del waiting[:PART_BYTES]
-    if waiting:
-        yield bytes(waiting)
-
-
-def _chain(first: bytes, second: bytes, rest: Iterator[bytes]) -> Iterator[bytes]:
-    yield first
-    yield second
-    yield from rest
+BACK_END = S3BackEnd

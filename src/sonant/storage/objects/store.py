@@ -1,16 +1,20 @@
-"""What an object store is: whole objects under `s3://bucket/key`, read as streams and written at once."""
+"""Interfaces of object stores: whole objects under `s3://bucket/key`, read as streams and written at once."""
 
 from __future__ import annotations
 
 import builtins
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from types import TracebackType
 from typing import Protocol, Self
 
-from sonant.errors import InvalidObjectName
+from sonant.errors import BucketNotFound, InvalidObjectName, ObjectNameConflict, ObjectNotFound
+from sonant.iam import Policy
+from sonant.settings import Settings
+from sonant.storage.accounts import LocalAccounts
+from sonant.storage.keys.store import KeyStore
 
 KEY_MAX_BYTES = 1024
 
@@ -20,12 +24,12 @@ _BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 
 @dataclass(frozen=True, slots=True, order=True)
 class ObjectUri:
-    """The name of an object; with an empty key, of a bucket. A value that exists is a name S3 accepts.
+    """The name of an object, or of a bucket when the key is empty. Every value is a name that S3 accepts.
 
     >>> ObjectUri.parse("s3://calls/2024/").child("job", "calls.json.out")
     ObjectUri(bucket='calls', key='2024/job/calls.json.out')
 
-    Sorts by bucket, then by key in the order of its UTF-8 bytes. Making one raises InvalidObjectName.
+    Sorts by bucket, then by key in the order of its UTF-8 bytes. The constructor raises InvalidObjectName.
     """
 
     bucket: str
@@ -50,7 +54,7 @@ class ObjectUri:
 
     @classmethod
     def parse(cls, text: str) -> ObjectUri:
-        """Read `s3://bucket/key`, as it stands: nothing in it is an escape."""
+        """Parse `s3://bucket/key`. Nothing in the text is read as an escape."""
         if not text.startswith(_SCHEME):
             raise InvalidObjectName(f"{text[:100]!a} does not begin with {_SCHEME}")
         bucket, _, key = text.removeprefix(_SCHEME).partition("/")
@@ -61,19 +65,19 @@ class ObjectUri:
 
     @property
     def name(self) -> str:
-        """What follows the last `/`: the file name."""
+        """The file name: what follows the last `/`."""
         return self.key.rpartition("/")[2]
 
     @property
     def shown(self) -> str:
-        """The URI for people to read: characters that do not print are escaped."""
+        """The URI for messages: characters that do not print are escaped."""
         text = str(self)
         if text.isprintable():
             return text
         return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
     def child(self, *parts: str) -> ObjectUri:
-        """The name below this one, each part after exactly one `/`. Raises InvalidObjectName."""
+        """Return the name below this one, each part after exactly one `/`. Raises InvalidObjectName."""
         key = self.key
         for part in parts:
             key += ("" if not key or key.endswith("/") else "/") + part.lstrip("/")
@@ -82,7 +86,7 @@ class ObjectUri:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ObjectInfo:
-    """One line of a listing."""
+    """One object of a listing."""
 
     uri: ObjectUri
     size: int
@@ -101,9 +105,9 @@ class ObjectReader(Protocol):
         ...
 
     def read(self, n: int = -1, /) -> bytes:
-        """The next `n` bytes, fewer only at the end; all that is left when `n` is negative.
+        """Return the next `n` bytes, fewer only at the end, or all that is left when `n` is negative.
 
-        Raises SealBroken when sealed bytes do not open; what was read until then is then not to be used.
+        Raises SealBroken when sealed bytes do not open. Bytes read before that must not be used.
         """
         ...
 
@@ -117,8 +121,10 @@ class ObjectReader(Protocol):
 
 
 class RoleObjects(Protocol):
-    """The object store as one role may use it. Every method may raise ObjectDenied and what those of
-    `ObjectStore` raise."""
+    """The object store with the rights of one role.
+
+    Every method may raise ObjectDenied and what the methods of `ObjectStore` raise.
+    """
 
     def size(self, uri: ObjectUri) -> int: ...
 
@@ -129,7 +135,7 @@ class RoleObjects(Protocol):
     def write(self, uri: ObjectUri, chunks: Iterable[bytes] | bytes, kms_key: str | None) -> None: ...
 
     def check_writable(self, uri: ObjectUri, kms_key: str | None) -> None:
-        """Raise what `write` would, as far as can be known without writing."""
+        """Raise what `write` would raise, as far as that is known without writing."""
         ...
 
 
@@ -141,32 +147,92 @@ class ObjectStore(Protocol):
     """
 
     def size(self, uri: ObjectUri) -> int:
-        """Bytes of plaintext. Raises ObjectNotFound."""
+        """Return the bytes of plaintext. Raises ObjectNotFound."""
         ...
 
     def read(self, uri: ObjectUri, max_bytes: int) -> bytes:
-        """The whole object. Raises ObjectNotFound, and ObjectTooLarge before anything is read."""
+        """Return the whole object. Raises ObjectNotFound, and ObjectTooLarge before anything is read."""
         ...
 
     def open(self, uri: ObjectUri) -> ObjectReader:
-        """Read as a stream. Raises ObjectNotFound."""
+        """Open the object as a stream. Raises ObjectNotFound."""
         ...
 
     def write(self, uri: ObjectUri, chunks: Iterable[bytes] | bytes, kms_key: str | None = None) -> None:
-        """Put the whole object, or leave what was there; sealed under `kms_key` when given.
+        """Write the whole object, sealed under `kms_key` if that is given, or leave the old one as it was.
 
-        An exception of the iterator passes through. Raises StorageFull, ObjectNameConflict.
+        Exceptions of the iterator pass through. Raises StorageFull, ObjectNameConflict.
         """
         ...
 
     def list(self, bucket: str, prefix: str = "") -> Iterator[ObjectInfo]:
-        """Objects whose key begins with `prefix`, in the order of their keys' UTF-8 bytes."""
+        """List objects whose key begins with `prefix`, in the order of their keys' UTF-8 bytes."""
         ...
 
     def delete(self, uri: ObjectUri) -> None:
-        """Remove the object; nothing happens when there is none, as with S3."""
+        """Delete the object. Nothing happens when there is none, as with S3."""
         ...
 
     def buckets(self) -> builtins.list[str]:
-        """All bucket names, sorted."""
+        """Return the names of all buckets, sorted."""
         ...
+
+
+class ObjectBackEnd(Protocol):
+    """One kind of object store, with the service's own rights and with those of roles."""
+
+    def objects(self) -> ObjectStore:
+        """Return the first account's buckets, with the service's own rights."""
+        ...
+
+    def objects_as(
+        self, role_arn: str, policies: Sequence[Policy], *, domain_arn: str, account_id: str
+    ) -> RoleObjects:
+        """Return the buckets with the rights of a role, for a domain of an account.
+
+        `policies` are those of Sonant's role of that name; they are ignored with `settings.assumes_roles`.
+        """
+        ...
+
+    def clean_up(self) -> None:
+        """Remove what interrupted writes left behind. Runs at every start of the service."""
+        ...
+
+
+class ObjectBackEndType(Protocol):
+    """What a module of an object store defines as `BACK_END`: how its back end is made and checked."""
+
+    def __call__(
+        self, settings: Settings, accounts: LocalAccounts, keys: Callable[[str, str | None], KeyStore]
+    ) -> ObjectBackEnd:
+        """Make the back end. `keys` gives the key store of an account in a Region."""
+        ...
+
+    def check(self, settings: Settings) -> None:
+        """Raise SetupError for settings that do not go together."""
+        ...
+
+    def location(self, settings: Settings) -> Mapping[str, object]:
+        """Return what two hosts must agree on to reach the same objects, without secrets.
+
+        Empty for objects in the data folder.
+        """
+        ...
+
+
+def no_such_object(uri: str) -> ObjectNotFound:
+    """Make the error for an object that is missing. The result files of jobs hold this sentence."""
+    return ObjectNotFound(f"{uri}: there is no such object")
+
+
+def no_such_bucket(uri: str) -> BucketNotFound:
+    """Make the error for a bucket that is missing. `uri` names the bucket or an object in it."""
+    return BucketNotFound(f"{'/'.join(uri.split('/')[:3])}: there is no such bucket")
+
+
+def key_part_is_object(uri: str) -> ObjectNameConflict:
+    """Make the error for a key of which a part names an object, which local buckets store as a file."""
+    return ObjectNameConflict(
+        f"{uri}: a part of this key is itself an object, and a local bucket cannot hold both; delete that "
+        "object or choose another key"
+    )

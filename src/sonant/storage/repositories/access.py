@@ -1,4 +1,4 @@
-"""Who may call: principals (users and roles) with policies, and access keys."""
+"""Principals (users and roles) with their policies, and access keys."""
 
 from __future__ import annotations
 
@@ -17,45 +17,42 @@ from sonant.storage.crypto.vault import ServiceSecret
 from sonant.storage.database.schema import access_keys, principals
 from sonant.storage.times import from_us, to_us
 
-#: Expired temporary credentials are kept this long, so that they are told to be expired, not unknown.
-_EXPIRED_KEPT = timedelta(days=1)
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Principal:
-    """A user or a role; `policies` decide what it may do."""
+    """A user or a role, with the policies that decide what it may do."""
 
     arn: str
     account_id: str
     policies: tuple[Policy, ...]
     tags: Mapping[str, str]
-    """Shown to policies as aws:PrincipalTag/key."""
-    judge: PolicyEvaluator = field(init=False, repr=False, compare=False)
-    """Takes the decisions of `policies`."""
+    """Values of the condition keys aws:PrincipalTag/key."""
+    evaluator: PolicyEvaluator = field(init=False, repr=False, compare=False)
+    """Decides by `policies`."""
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "judge", PolicyEvaluator(self.policies))
+        object.__setattr__(self, "evaluator", PolicyEvaluator(self.policies))
 
     @property
     def name(self) -> str:
-        """What follows `user/` or `role/` in the ARN."""
+        """The part of the ARN after `user/` or `role/`."""
         return self.arn.partition("/")[2]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Secret:
-    """What proves that a caller holds an access key."""
+class AccessKeySecret:
+    """The secret of an access key, which signatures are verified with."""
 
     principal: Principal
     secret: str = field(repr=False)
     session_token: str | None = field(repr=False)
-    """Set for temporary credentials, which need it beside the secret."""
+    """Set for temporary credentials, whose requests must carry it."""
     expires_at: datetime | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Temporary:
-    """Temporary credentials, as given out once."""
+class TemporaryCredentials:
+    """New temporary credentials; they are shown once."""
 
     access_key_id: str
     secret: str = field(repr=False)
@@ -84,7 +81,7 @@ def put_principal(
     *,
     tags: Mapping[str, str] | None = None,
 ) -> None:
-    """Make a principal, or replace its policies and (if given) its tags.
+    """Create a principal, or replace its policies and (if given) its tags.
 
     Raises SetupError for a policy that does not parse.
     """
@@ -99,7 +96,7 @@ def put_principal(
 
 
 def delete_principal(connection: Connection, arn: str) -> bool:
-    """Remove a user or role with all its access keys; whether there was one."""
+    """Delete a user or role with all its access keys, and return whether there was one."""
     connection.execute(delete(access_keys).where(access_keys.c.principal_arn == arn))
     return connection.execute(delete(principals).where(principals.c.arn == arn)).rowcount == 1
 
@@ -110,24 +107,26 @@ _FIND_PRINCIPAL = select(principals.c.account_id, principals.c.policies, princip
 
 
 def find_principal(connection: Connection, arn: str) -> Principal | None:
+    """Return the principal of an ARN, or None."""
     row = connection.execute(_FIND_PRINCIPAL, {"wanted": arn}).first()
     return None if row is None else _principal(arn, row.account_id, row.policies, row.tags)
 
 
 def policy_texts(connection: Connection, arn: str) -> tuple[str, ...] | None:
-    """The policies of a principal as documents, to be handed to another process."""
+    """Return the policies of a principal as documents for another process, or None."""
     row = connection.execute(select(principals.c.policies).where(principals.c.arn == arn)).first()
     return None if row is None else tuple(json.loads(row.policies))
 
 
 def list_principals(connection: Connection) -> list[str]:
+    """Return the ARNs of all principals, sorted."""
     return list(connection.execute(select(principals.c.arn).order_by(principals.c.arn)).scalars())
 
 
 def create_access_key(
     connection: Connection, secret_of_service: ServiceSecret, principal_arn: str, now: datetime
 ) -> tuple[str, str]:
-    """A new key for a principal: (access key id, secret). The secret is shown this once only."""
+    """Create a key for a principal and return (access key id, secret). The secret is shown only once."""
     access_key_id, secret = _new_key_id("AKIA"), secrets.token_urlsafe(30)
     connection.execute(
         insert(access_keys).values(
@@ -141,22 +140,26 @@ def create_access_key(
     return access_key_id, secret
 
 
+def delete_expired(connection: Connection, by: datetime) -> int:
+    """Delete temporary credentials that had expired by a moment; return how many."""
+    expired = select(access_keys.c.access_key_id).where(access_keys.c.expires_at <= to_us(by))
+    expired = expired.with_for_update(skip_locked=True)
+    return connection.execute(delete(access_keys).where(access_keys.c.access_key_id.in_(expired))).rowcount
+
+
 def create_temporary(
     connection: Connection,
     secret_of_service: ServiceSecret,
     principal_arn: str,
     now: datetime,
-    life: timedelta,
-) -> Temporary:
-    """Credentials of a principal that end by themselves; those that have ended are forgotten."""
-    ended = select(access_keys.c.access_key_id).where(access_keys.c.expires_at <= to_us(now - _EXPIRED_KEPT))
-    ended = ended.with_for_update(skip_locked=True)
-    connection.execute(delete(access_keys).where(access_keys.c.access_key_id.in_(ended)))
-    made = Temporary(
+    lifetime: timedelta,
+) -> TemporaryCredentials:
+    """Make credentials of a principal that expire after `lifetime`."""
+    made = TemporaryCredentials(
         access_key_id=_new_key_id("ASIA"),
         secret=secrets.token_urlsafe(30),
         session_token=secrets.token_urlsafe(96),
-        expires_at=now + life,
+        expires_at=now + lifetime,
     )
     seal = secret_of_service.seal_access_secret
     connection.execute(
@@ -174,7 +177,7 @@ def create_temporary(
 
 
 def _new_key_id(prefix: str) -> str:
-    """The form AWS tools expect: four letters that tell the kind, and 16 of A-Z2-7."""
+    """Return a new id in the form that AWS tools expect: a prefix of four letters and 16 of A-Z2-7."""
     return prefix + "".join(secrets.choice(string.ascii_uppercase + "234567") for _ in range(16))
 
 
@@ -196,25 +199,26 @@ _FIND_KEY = (
 
 def find_secret(
     connection: Connection, secret_of_service: ServiceSecret, access_key_id: str
-) -> Secret | None:
-    """What is behind an active access key. `access_key_id` may be anything: nobody has been verified yet."""
+) -> AccessKeySecret | None:
+    """Return the secret of an active access key, or None. `access_key_id` is unverified: any text."""
     if "\0" in access_key_id:
-        return None  # PostgreSQL does not even compare it
+        return None  # PostgreSQL refuses NUL in a text
     row = connection.execute(_FIND_KEY, {"key_id": access_key_id}).first()
     if row is None:
         return None
-    opened = secret_of_service.open_access_secret
-    return Secret(
+    open_secret = secret_of_service.open_access_secret
+    return AccessKeySecret(
         principal=_principal(row.arn, row.account_id, row.policies, row.tags),
-        secret=opened(access_key_id, row.secret_sealed),
+        secret=open_secret(access_key_id, row.secret_sealed),
         session_token=None
         if row.token_sealed is None
-        else opened(f"{access_key_id} token", row.token_sealed),
+        else open_secret(f"{access_key_id} token", row.token_sealed),
         expires_at=None if row.expires_at is None else from_us(row.expires_at),
     )
 
 
 def list_access_keys(connection: Connection) -> list[AccessKey]:
+    """Return all access keys, oldest first."""
     columns = access_keys.c
     query = select(
         columns.access_key_id, columns.principal_arn, columns.active, columns.created_at, columns.expires_at
@@ -232,13 +236,13 @@ def list_access_keys(connection: Connection) -> list[AccessKey]:
 
 
 def set_active(connection: Connection, access_key_id: str, active: bool) -> bool:
-    """Whether there was such a key."""
+    """Enable or disable an access key, and return whether it exists."""
     statement = update(access_keys).where(access_keys.c.access_key_id == access_key_id).values(active=active)
     return connection.execute(statement).rowcount == 1
 
 
 def delete_access_key(connection: Connection, access_key_id: str) -> bool:
-    """Whether there was such a key."""
+    """Delete an access key, and return whether it existed."""
     statement = delete(access_keys).where(access_keys.c.access_key_id == access_key_id)
     return connection.execute(statement).rowcount == 1
 

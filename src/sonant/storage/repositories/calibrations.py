@@ -1,7 +1,7 @@
 """An installation's own calibrations: two numbers each and the evidence for them. No biometric data.
 
-The newest one of a domain counts, else the newest of the whole installation, else what ships with the voice
-model. Undoing removes the newest, so that the one before it counts again.
+The newest one of a domain is used, else the newest of the installation, else that of the voice model. `undo`
+deletes the newest, so that the one before it is used again.
 """
 
 from __future__ import annotations
@@ -19,47 +19,47 @@ from sonant.storage.times import from_us, to_us
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OwnCalibration:
-    """See `voice.calibration.Calibration`, whose fields of the same names these are."""
+    """A calibration; its fields are those of `voice.calibration.Calibration` of the same names."""
 
     model_id: str
     shift: float
     scale: float
     supported_log10_far: float
     evidence: dict[str, Any]
-    """What it was fitted on, for people to read: speakers, comparisons, source."""
+    """Speakers, comparisons and source of the fit, for display."""
     created_at: datetime
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Repetition:
-    """How alike two enrollments of one speaker were; of the later one, speech and noise."""
+class RepeatedEnrollment:
+    """Similarity of two enrollments of one speaker; speech and noise are those of the later one."""
 
     similarity: float
     speech_s: float
     snr_db: float
 
 
-def note_repetition(
-    connection: Connection, domain_id: str, model_id: str, repetition: Repetition, now: datetime
+def add_repeated_enrollment(
+    connection: Connection, domain_id: str, model_id: str, repeated: RepeatedEnrollment, now: datetime
 ) -> None:
     connection.execute(
         insert(repeated_enrollments).values(
             domain_id=domain_id,
             model_id=model_id,
-            similarity=repetition.similarity,
-            speech_s=repetition.speech_s,
-            snr_db=repetition.snr_db,
+            similarity=repeated.similarity,
+            speech_s=repeated.speech_s,
+            snr_db=repeated.snr_db,
             created_at=to_us(now),
         )
     )
 
 
-def forget_repetitions(connection: Connection, keep: int) -> int:
-    """All but the newest of each domain and voice model; how many were forgotten."""
+def delete_old_repeated_enrollments(connection: Connection, keep: int) -> int:
+    """Delete all but the newest `keep` of each domain and voice model; return how many."""
     kinds = select(
         repeated_enrollments.c.domain_id, repeated_enrollments.c.model_id, func.count().label("present")
     ).group_by(repeated_enrollments.c.domain_id, repeated_enrollments.c.model_id)
-    gone = 0
+    deleted = 0
     for kind in connection.execute(kinds.having(func.count() > keep)).all():
         of_kind = (
             repeated_enrollments.c.domain_id == kind.domain_id,
@@ -72,12 +72,14 @@ def forget_repetitions(connection: Connection, keep: int) -> int:
         connection.execute(
             delete(repeated_enrollments).where(*of_kind, repeated_enrollments.c.sequence < oldest_kept)
         )
-        gone += kind.present - keep
-    return gone
+        deleted += kind.present - keep
+    return deleted
 
 
-def repetitions(connection: Connection, domain_id: str, model_id: str, limit: int) -> list[Repetition]:
-    """The latest of a domain."""
+def list_repeated_enrollments(
+    connection: Connection, domain_id: str, model_id: str, limit: int
+) -> list[RepeatedEnrollment]:
+    """Return the newest of a domain, newest first."""
     query = (
         select(repeated_enrollments)
         .where(repeated_enrollments.c.domain_id == domain_id, repeated_enrollments.c.model_id == model_id)
@@ -85,49 +87,50 @@ def repetitions(connection: Connection, domain_id: str, model_id: str, limit: in
         .limit(limit)
     )
     return [
-        Repetition(similarity=row.similarity, speech_s=row.speech_s, snr_db=row.snr_db)
+        RepeatedEnrollment(similarity=row.similarity, speech_s=row.speech_s, snr_db=row.snr_db)
         for row in connection.execute(query)
     ]
 
 
 def find(connection: Connection, domain_id: str | None, model_id: str) -> OwnCalibration | None:
-    """The one that counts for a domain, or for the installation when `domain_id` is None."""
-    for place in dict.fromkeys((domain_id, None)):
-        row = connection.execute(_newest(place, model_id).limit(1)).mappings().first()
+    """Return the calibration to use for a domain, or for the installation when `domain_id` is None."""
+    for owner in dict.fromkeys((domain_id, None)):
+        row = connection.execute(_newest(owner, model_id).limit(1)).mappings().first()
         if row is not None:
             return _calibration(row)
     return None
 
 
 def history(connection: Connection, domain_id: str | None, model_id: str) -> list[OwnCalibration]:
-    """All of a domain, or of the installation, newest first."""
+    """Return all of a domain, or of the installation, newest first."""
     return [_calibration(row) for row in connection.execute(_newest(domain_id, model_id)).mappings()]
 
 
 def domains_with(connection: Connection, model_id: str) -> list[str]:
-    """Domains with an own calibration of a voice model."""
+    """Return the ids of domains with an own calibration of a voice model."""
     query = select(calibrations.c.domain_id).where(
         calibrations.c.model_id == model_id, calibrations.c.domain_id.is_not(None)
     )
     return sorted(set(connection.execute(query).scalars()))
 
 
-def add(connection: Connection, domain_id: str | None, made: OwnCalibration) -> None:
+def add(connection: Connection, domain_id: str | None, calibration: OwnCalibration) -> None:
+    """Store a calibration of a domain, or of the installation."""
     connection.execute(
         insert(calibrations).values(
             domain_id=domain_id,
-            model_id=made.model_id,
-            shift=made.shift,
-            scale=made.scale,
-            supported_log10_far=made.supported_log10_far,
-            evidence=json.dumps(made.evidence),
-            created_at=to_us(made.created_at),
+            model_id=calibration.model_id,
+            shift=calibration.shift,
+            scale=calibration.scale,
+            supported_log10_far=calibration.supported_log10_far,
+            evidence=json.dumps(calibration.evidence),
+            created_at=to_us(calibration.created_at),
         )
     )
 
 
 def undo(connection: Connection, domain_id: str | None, model_id: str) -> bool:
-    """Remove the newest of a domain, or of the installation; whether there was one."""
+    """Delete the newest of a domain, or of the installation, and return whether there was one."""
     row = connection.execute(_newest(domain_id, model_id).limit(1)).mappings().first()
     if row is None:
         return False

@@ -1,6 +1,6 @@
-"""Domains: rows in and out.
+"""Reads and writes domains.
 
-Changes of a domain name the version they were made from; a domain that has changed since is left alone.
+A change names the version of the domain that it is based on; a domain that has changed since is not changed.
 """
 
 from __future__ import annotations
@@ -12,24 +12,22 @@ from typing import Any
 from sqlalchemy import Connection, bindparam, delete, func, insert, or_, select, update
 
 from sonant.storage.crypto.vault import Vault
-from sonant.storage.database.engine import first_row
 from sonant.storage.database.paging import Position, page_of
 from sonant.storage.database.postgres import lift_timeouts
+from sonant.storage.database.rows import first_row
 from sonant.storage.database.schema import domains, speakers
 from sonant.storage.repositories import watchlists
-from sonant.storage.times import far_us, from_us, to_us
+from sonant.storage.times import from_us, latest_lease_us, to_us
 
 DEFAULT_WATCHLIST_NAME = "DefaultWatchlist"
 
-#: A suspended domain can be restored for this long; then it is erased.
-SUSPENSION = timedelta(days=30)
-#: Key changes are tried again within this time.
-_LONGEST_PAUSE = timedelta(minutes=15)
+#: The longest pause before a key change is tried again.
+_MAX_PAUSE = timedelta(minutes=15)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Domain:
-    """A domain as stored: the texts are still sealed; `open_texts` opens them."""
+    """A domain as stored: the texts are sealed; `texts` and `tags` open them."""
 
     domain_id: str
     account_id: str
@@ -51,9 +49,9 @@ class Domain:
     update_attempts: int
     update_due_at: datetime | None
     fraudsters_version: int = 0
-    """Moves with every change of fraudsters and of who is on which watchlist."""
+    """Incremented by every change of fraudsters and of the members of watchlists."""
     model_id: str | None = None
-    """The voice model of its voiceprints; None is the one that ships with Sonant."""
+    """The voice model of its voiceprints; None is the model that ships with Sonant."""
 
     @property
     def arn(self) -> str:
@@ -63,12 +61,12 @@ class Domain:
     def active(self) -> bool:
         return self.status == "ACTIVE"
 
-    def lost(self, now: datetime) -> bool:
-        """Its suspension is over: it waits for nothing but its erasure."""
-        return self.suspended_at is not None and self.suspended_at <= now - SUSPENSION
+    def suspended_by(self, moment: datetime) -> bool:
+        """Return whether it was suspended at this moment or before, and not restored since."""
+        return self.suspended_at is not None and self.suspended_at <= moment
 
     def texts(self, vault: Vault) -> tuple[str, str | None]:
-        """(name, description). Raises SealBroken."""
+        """Open (name, description). Raises SealBroken."""
         return (
             vault.open("domain name", self.domain_id, self.name_sealed),
             None
@@ -77,7 +75,7 @@ class Domain:
         )
 
     def tags(self, vault: Vault) -> dict[str, str]:
-        """Raises SealBroken."""
+        """Open the tags. Raises SealBroken."""
         tags: dict[str, str] = vault.open_json("domain tags", self.domain_id, self.tags_sealed)
         return tags
 
@@ -101,8 +99,8 @@ def create(
     watchlist_id: str,
     now: datetime,
 ) -> None:
-    """A domain and its default watchlist."""
-    moment = to_us(now)
+    """Create a domain and its default watchlist."""
+    now_us = to_us(now)
     connection.execute(
         insert(domains).values(
             domain_id=domain_id,
@@ -117,8 +115,8 @@ def create(
             kms_key_arn=kms_key_arn,
             data_key_wrapped=data_key_wrapped,
             default_watchlist_id=watchlist_id,
-            created_at=moment,
-            updated_at=moment,
+            created_at=now_us,
+            updated_at=now_us,
         )
     )
     watchlists.create(
@@ -139,7 +137,7 @@ _FIND = _DOMAIN.where(
     domains.c.account_id == bindparam("of_account"),
     domains.c.region == bindparam("of_region"),
 )
-# Rows that refer to the domain may come meanwhile; whoever changes what the domain holds locks it.
+# Other transactions may add rows that refer to the domain; those that change its contents lock it.
 _FIND_LOCKED = _FIND.with_for_update(key_share=True)
 _BY_ID = _DOMAIN.where(domains.c.domain_id == bindparam("of_domain"))
 _LOCK = (
@@ -152,33 +150,35 @@ _LOCK = (
 def find(
     connection: Connection, account_id: str, region: str, domain_id: str, *, lock: bool = False
 ) -> Domain | None:
-    """The domain, if it is this account's in this Region. `lock` serialises writers of one domain."""
+    """Return an account's domain in a Region, or None. `lock` makes other writers of the domain wait."""
     wanted = {"of_domain": domain_id, "of_account": account_id, "of_region": region}
     row = first_row(connection, _FIND_LOCKED if lock else _FIND, wanted)
     return None if row is None else _domain(row)
 
 
 def region_of(connection: Connection, domain_id: str) -> str | None:
-    """The Region of a domain, of whatever account; None when there is none."""
+    """Return the Region of a domain of any account, or None."""
     query = select(domains.c.region).where(domains.c.domain_id == domain_id)
     return connection.execute(query).scalar_one_or_none()
 
 
 def find_by_id(connection: Connection, domain_id: str) -> Domain | None:
+    """Return a domain of any account, or None."""
     row = first_row(connection, _BY_ID, {"of_domain": domain_id})
     return None if row is None else _domain(row)
 
 
 def lock(connection: Connection, domain_id: str) -> None:
-    """Until the transaction ends nobody else changes what the domain holds.
+    """Keep other transactions from changing the contents of a domain until this one ends.
 
-    To be called before anything is read that decides. Nothing on SQLite, where a writer is alone.
+    To be called before the reads that decide. Does nothing on SQLite, where a writer excludes all others.
     """
     if connection.dialect.name == "postgresql":
         connection.execute(_LOCK, {"of_domain": domain_id})
 
 
 def count_active(connection: Connection, account_id: str, region: str) -> int:
+    """Return the number of active domains of an account in a Region."""
     query = select(func.count()).where(
         domains.c.account_id == account_id, domains.c.region == region, domains.c.status == "ACTIVE"
     )
@@ -188,7 +188,7 @@ def count_active(connection: Connection, account_id: str, region: str) -> int:
 def page(
     connection: Connection, account_id: str, region: str, after: Position | None, limit: int
 ) -> list[Domain]:
-    """Oldest first, ties by id; at most `limit` after the position `after`."""
+    """Return a page: oldest first, ties by id; at most `limit` after the position `after`."""
     query = _DOMAIN.where(domains.c.account_id == account_id, domains.c.region == region)
     query = page_of(query, domains.c.created_at, domains.c.domain_id, after, limit)
     return [_domain(dict(row)) for row in connection.execute(query).mappings()]
@@ -205,9 +205,9 @@ def change(
     old_key_arn: str,
     now: datetime,
 ) -> bool:
-    """Set name and description, and begin a key change if a key is given.
+    """Set name and description, and start a key change if a key is given.
 
-    Whether the domain was still as `domain` says; if not, nothing is changed.
+    Returns False, and changes nothing, when the domain has changed since it was read.
     """
     values: dict[str, Any] = {
         "name_sealed": vault.seal("domain name", domain.domain_id, name),
@@ -229,68 +229,71 @@ def change(
 
 
 def set_tags(connection: Connection, vault: Vault, domain: Domain, tags: dict[str, str]) -> bool:
+    """Replace the tags. Returns False when the domain has changed since it was read."""
     return _set(connection, domain, {"tags_sealed": vault.seal_json("domain tags", domain.domain_id, tags)})
 
 
 def set_model(connection: Connection, domain: Domain, model_id: str | None) -> bool:
-    """Change the voice model; whoever keeps voices of fraudsters in memory loads them anew."""
+    """Change the voice model. Fraudsters' voices in memory are loaded again. Returns as `set_tags`."""
     values = {"model_id": model_id, "fraudsters_version": domains.c.fraudsters_version + 1}
     return _set(connection, domain, values)
 
 
-def with_model(connection: Connection, model_id: str) -> int:
-    """How many domains have this voice model."""
+def count_with_model(connection: Connection, model_id: str) -> int:
+    """Return how many domains have this voice model."""
     query = select(func.count()).where(domains.c.model_id == model_id)
     return connection.execute(query).scalar_one()
 
 
 def suspend(connection: Connection, domain: Domain, now: datetime) -> bool:
-    moment = to_us(now)
-    return _set(connection, domain, {"status": "SUSPENDED", "suspended_at": moment, "updated_at": moment})
+    """Suspend a domain. Returns as `set_tags`."""
+    now_us = to_us(now)
+    return _set(connection, domain, {"status": "SUSPENDED", "suspended_at": now_us, "updated_at": now_us})
 
 
 def restore(connection: Connection, domain: Domain, now: datetime) -> bool:
+    """End the suspension of a domain. Returns as `set_tags`."""
     return _set(connection, domain, {"status": "ACTIVE", "suspended_at": None, "updated_at": to_us(now)})
 
 
-def erase_suspended(connection: Connection, now: datetime) -> int:
-    """Erase domains whose suspension is over, with all they hold; how many."""
+def erase_suspended(connection: Connection, by: datetime) -> int:
+    """Erase domains that were suspended by a moment, with all their contents; return how many."""
     lift_timeouts(connection)
-    statement = delete(domains).where(
-        domains.c.status == "SUSPENDED", domains.c.suspended_at <= to_us(now - SUSPENSION)
-    )
+    statement = delete(domains).where(domains.c.status == "SUSPENDED", domains.c.suspended_at <= to_us(by))
     return connection.execute(statement).rowcount
 
 
-def suspended_too_long(connection: Connection, now: datetime) -> list[Domain]:
-    """What `erase_suspended` would erase."""
-    query = _DOMAIN.where(domains.c.status == "SUSPENDED", domains.c.suspended_at <= to_us(now - SUSPENSION))
+def list_suspended(connection: Connection, by: datetime) -> list[Domain]:
+    """Return the domains that `erase_suspended` would erase."""
+    query = _DOMAIN.where(domains.c.status == "SUSPENDED", domains.c.suspended_at <= to_us(by))
     return [_domain(dict(row)) for row in connection.execute(query).mappings()]
 
 
 def any_exist(connection: Connection) -> bool:
-    """Whether there is a domain, if only a suspended one."""
+    """Return whether there is a domain, active or suspended."""
     return connection.execute(select(domains.c.domain_id).limit(1)).first() is not None
 
 
-def every(connection: Connection) -> list[Domain]:
-    """All domains, suspended ones too."""
+def list_all(connection: Connection) -> list[Domain]:
+    """Return all domains, active and suspended."""
     return [_domain(dict(row)) for row in connection.execute(_DOMAIN).mappings()]
 
 
-def wrap_anew(connection: Connection, domain: Domain, wrapped: bytes) -> bool:
-    """The same data key, wrapped in another way; False when the domain was changed since it was read."""
+def set_wrapped_key(connection: Connection, domain: Domain, wrapped: bytes) -> bool:
+    """Store the same data key, wrapped again. Returns as `set_tags`."""
     return _set(connection, domain, {"data_key_wrapped": wrapped})
 
 
 def key_changes_due(connection: Connection, now: datetime) -> list[Domain]:
-    far = far_us(now, _LONGEST_PAUSE)
+    """Return the domains whose key change is to be tried now."""
+    far = latest_lease_us(now, _MAX_PAUSE)
     due = or_(domains.c.update_due_at <= to_us(now), domains.c.update_due_at > far)
     query = _DOMAIN.where(domains.c.update_status == "IN_PROGRESS", due)
     return [_domain(dict(row)) for row in connection.execute(query).mappings()]
 
 
 def finish_key_change(connection: Connection, domain: Domain, wrapped: bytes, now: datetime) -> bool:
+    """Store the data key under the new key. Returns as `set_tags`."""
     values = {
         "data_key_wrapped": wrapped,
         "update_status": "COMPLETED",
@@ -302,6 +305,7 @@ def finish_key_change(connection: Connection, domain: Domain, wrapped: bytes, no
 
 
 def postpone_key_change(connection: Connection, domain: Domain, message: str, due: datetime) -> bool:
+    """Record a failed attempt, and when the next is due. Returns as `set_tags`."""
     values = {
         "update_attempts": domain.update_attempts + 1,
         "update_message": message,
@@ -311,6 +315,7 @@ def postpone_key_change(connection: Connection, domain: Domain, message: str, du
 
 
 def fail_key_change(connection: Connection, domain: Domain, message: str, now: datetime) -> bool:
+    """End a key change that failed for good. Returns as `set_tags`."""
     values = {
         "update_status": "FAILED",
         "update_message": message,
@@ -321,7 +326,7 @@ def fail_key_change(connection: Connection, domain: Domain, message: str, now: d
 
 
 def with_speakers_unused_since(connection: Connection, before: datetime) -> list[Domain]:
-    """Active domains that have enrolled speakers last used before a moment."""
+    """Return active domains that have enrolled speakers last used before a time."""
     due = select(speakers.c.domain_id).where(
         speakers.c.status == "ENROLLED", speakers.c.last_accessed_at < to_us(before)
     )
@@ -330,7 +335,7 @@ def with_speakers_unused_since(connection: Connection, before: datetime) -> list
 
 
 def _set(connection: Connection, domain: Domain, values: dict[str, Any]) -> bool:
-    """Change a domain's row if nobody else has since it was read."""
+    """Change a domain's row, and return whether it had not changed since it was read."""
     statement = (
         update(domains)
         .where(domains.c.domain_id == domain.domain_id, domains.c.version == domain.version)

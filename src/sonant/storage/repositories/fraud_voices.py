@@ -1,13 +1,12 @@
-"""Voices of fraudsters: rows in and out, sealed under each fraudster's own key.
+"""Reads and writes voices of fraudsters, sealed under each fraudster's own key.
 
-Whoever keeps voices in memory compares `Domain.fraudsters_version` with the one it knows: the number moves
-with every change of the domain's fraudsters and of who is on which list, in the transaction of the change.
+Copies in memory are checked by `Domain.fraudsters_version`: every change of a domain's fraudsters and of the
+members of watchlists increments it, in the transaction of the change.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from datetime import datetime
 from itertools import islice
 
@@ -16,20 +15,12 @@ from sqlalchemy import Connection, bindparam, insert, select
 from sonant.storage.crypto.vault import Vault
 from sonant.storage.database.schema import domains, fraudster_voiceprints, fraudsters, watchlist_members
 from sonant.storage.repositories import watchlists
-from sonant.storage.repositories.speakers import Voiceprint
+from sonant.storage.repositories.voice_samples import open_sample, sample_columns, sample_values
 from sonant.storage.times import to_us
+from sonant.voice.sample import VoiceSample
 
-#: Rows asked for at once by their ids.
+#: Rows of one query by ids.
 BATCH = 500
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Voice:
-    """A fraudster's voice, opened. `vector` is little-endian float32."""
-
-    fraudster_id: str
-    model_id: str
-    vector: bytes
 
 
 def register(
@@ -39,10 +30,11 @@ def register(
     domain_id: str,
     fraudster_id: str,
     watchlist_id: str,
-    voiceprint: Voiceprint,
+    sample: VoiceSample,
+    audio: bytes | None = None,
     now: datetime,
 ) -> None:
-    """A new fraudster with a data key of its own, on one list."""
+    """Add a fraudster with its own data key to a watchlist; `audio` as in `speakers.enroll`."""
     seal, wrapped = vault.new_fraudster(fraudster_id)
     watchlists.add_fraudster(
         connection,
@@ -55,11 +47,9 @@ def register(
     connection.execute(
         insert(fraudster_voiceprints).values(
             fraudster_id=fraudster_id,
-            model_id=voiceprint.model_id,
-            vector_sealed=seal.seal(f"voiceprint {voiceprint.model_id}", voiceprint.vector),
-            audio_sealed=None if voiceprint.audio is None else seal.seal("audio", voiceprint.audio),
-            net_speech_s=voiceprint.net_speech_s,
+            audio_sealed=None if audio is None else seal.seal("audio", audio),
             created_at=to_us(now),
+            **sample_values(seal, sample, fraudster_voiceprints),
         )
     )
 
@@ -69,13 +59,13 @@ _VERSION_LOCKED = _VERSION.with_for_update(key_share=True)
 
 
 def version(connection: Connection, domain_id: str, *, lock: bool = False) -> int:
-    """The count of changes; `lock` keeps others from changing anything until the transaction ends."""
+    """Return the version of a domain's fraudsters. `lock` prevents changes until the transaction ends."""
     query = _VERSION_LOCKED if lock else _VERSION
     return int(connection.execute(query, {"of_domain": domain_id}).scalar_one())
 
 
 def ids(connection: Connection, domain_id: str, watchlist_id: str | None) -> list[str]:
-    """Fraudsters of the domain, or of one list, whose voice is known; oldest first."""
+    """Return ids of fraudsters of the domain, or of one watchlist, that have a voiceprint; oldest first."""
     query = (
         select(fraudsters.c.fraudster_id)
         .join(fraudster_voiceprints, fraudster_voiceprints.c.fraudster_id == fraudsters.c.fraudster_id)
@@ -89,24 +79,17 @@ def ids(connection: Connection, domain_id: str, watchlist_id: str | None) -> lis
     return list(connection.execute(query).scalars())
 
 
-def load(connection: Connection, vault: Vault, fraudster_ids: Iterable[str]) -> Iterator[Voice]:
-    """Open these fraudsters' voices. Raises SealBroken."""
+def load(
+    connection: Connection, vault: Vault, fraudster_ids: Iterable[str]
+) -> Iterator[tuple[str, VoiceSample]]:
+    """Open these fraudsters' voices, each with its fraudster's id. Raises SealBroken."""
     wanted = iter(fraudster_ids)
     while batch := list(islice(wanted, BATCH)):
         query = (
-            select(
-                fraudsters.c.fraudster_id,
-                fraudsters.c.wrapped,
-                fraudster_voiceprints.c.model_id,
-                fraudster_voiceprints.c.vector_sealed,
-            )
+            select(fraudsters.c.fraudster_id, fraudsters.c.wrapped, *sample_columns(fraudster_voiceprints))
             .join(fraudster_voiceprints, fraudster_voiceprints.c.fraudster_id == fraudsters.c.fraudster_id)
             .where(fraudsters.c.fraudster_id.in_(batch))
         )
-        for row in connection.execute(query):
-            seal = vault.fraudster(row.fraudster_id, row.wrapped)
-            yield Voice(
-                fraudster_id=row.fraudster_id,
-                model_id=row.model_id,
-                vector=seal.open(f"voiceprint {row.model_id}", row.vector_sealed),
-            )
+        for row in connection.execute(query).mappings():
+            fraudster_id = row["fraudster_id"]
+            yield fraudster_id, open_sample(vault.fraudster(fraudster_id, row["wrapped"]), row)

@@ -1,4 +1,4 @@
-"""Batch jobs and their entries: rows in and out. Status changes are guarded by the status they leave."""
+"""Reads and writes batch jobs and their entries. Every change of status checks the present status."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from typing import Any
 import orjson
 from sqlalchemy import Connection, bindparam, delete, func, insert, or_, select, update
 
-from sonant.storage.database.engine import first_row
 from sonant.storage.database.postgres import storable
+from sonant.storage.database.rows import first_row
 from sonant.storage.database.schema import ACTIVE_STATUSES, job_entries, jobs
-from sonant.storage.times import far_us, from_us, to_us
+from sonant.storage.times import from_us, latest_lease_us, to_us
 
 ENROLLMENT = "SPEAKER_ENROLLMENT"
 REGISTRATION = "FRAUDSTER_REGISTRATION"
 DRY_RUN = "ENROLLMENT_DRY_RUN"
 
-#: Rows written or read in one go.
+#: Rows that are written or read at once.
 BATCH = 1000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
-    """A job as stored; `name_sealed` is opened by the domain's vault."""
+    """A job as stored; the domain's vault opens `name_sealed`."""
 
     job_id: str
     kind: str
@@ -52,7 +52,7 @@ class Job:
 
     @property
     def percent_complete(self) -> int:
-        """Share of the manifest's requests that are finished, well or badly, rounded down."""
+        """Percentage of the manifest's requests that are done, with success or not, rounded down."""
         if not self.entries_total:
             return 0
         return 100 * self.entries_done // self.entries_total
@@ -80,6 +80,7 @@ def insert_job(
     config: dict[str, Any],
     now: datetime,
 ) -> None:
+    """Store a submitted job."""
     connection.execute(
         insert(jobs).values(
             job_id=job_id,
@@ -100,6 +101,7 @@ def insert_job(
 
 
 def find(connection: Connection, kind: str, domain_id: str, job_id: str) -> Job | None:
+    """Return a job of a kind and a domain, or None."""
     wanted = {"of_job": job_id, "of_domain": domain_id, "of_kind": kind}
     row = first_row(connection, _FIND, wanted)
     return None if row is None else _job(row)
@@ -113,7 +115,7 @@ def page(
     after: tuple[int, str] | None,
     limit: int,
 ) -> list[Job]:
-    """Newest first, ties by id; at most `limit` after the position `after`."""
+    """Return a page: newest first, ties by id; at most `limit` after the position `after`."""
     query = _JOB.where(jobs.c.domain_id == domain_id, jobs.c.kind == kind)
     if status is not None:
         query = query.where(jobs.c.status == status)
@@ -126,13 +128,14 @@ def page(
 
 
 def count_active(connection: Connection, kind: str, domain_id: str) -> int:
+    """Return the number of a domain's jobs of a kind that are submitted or in progress."""
     query = select(func.count()).where(
         jobs.c.domain_id == domain_id, jobs.c.kind == kind, jobs.c.status.in_(ACTIVE_STATUSES)
     )
     return connection.execute(query).scalar_one()
 
 
-# --- the runner's side --------------------------------------------------------------------------------
+# --- for runners
 
 
 _CLAIMABLE = _JOB.where(
@@ -151,19 +154,19 @@ _CLAIM = _CLAIMABLE.order_by(jobs.c.created_at, jobs.c.job_id).limit(1).with_for
 def claimable(
     connection: Connection, kinds: Sequence[str], owner: str, now: datetime, lease: timedelta
 ) -> bool:
-    """Whether there is a job of these kinds that nobody works on."""
-    return connection.execute(_CLAIMABLE, _wanted(kinds, owner, now, lease)).first() is not None
+    """Return whether there is a job of these kinds without a valid lease."""
+    return connection.execute(_CLAIMABLE, _claim_parameters(kinds, owner, now, lease)).first() is not None
 
 
-def _wanted(kinds: Sequence[str], owner: str, now: datetime, lease: timedelta) -> dict[str, Any]:
-    return {"kinds": kinds, "owner": owner, "now_us": to_us(now), "far_us": far_us(now, lease)}
+def _claim_parameters(kinds: Sequence[str], owner: str, now: datetime, lease: timedelta) -> dict[str, Any]:
+    return {"kinds": kinds, "owner": owner, "now_us": to_us(now), "far_us": latest_lease_us(now, lease)}
 
 
 def claim(
     connection: Connection, kinds: Sequence[str], owner: str, now: datetime, lease: timedelta
 ) -> Job | None:
-    """Take the oldest job of these kinds that nobody works on (never begun, or its lease ran out)."""
-    row = connection.execute(_CLAIM, _wanted(kinds, owner, now, lease)).first()
+    """Take the oldest job of these kinds without a valid lease (never started, or its lease expired)."""
+    row = connection.execute(_CLAIM, _claim_parameters(kinds, owner, now, lease)).first()
     if row is None:
         return None
     connection.execute(
@@ -180,14 +183,14 @@ def claim(
 
 
 def release_all(connection: Connection) -> None:
-    """Give up every lease: for a runner that knows it is the only one."""
+    """Release all leases, for a runner that is the only one."""
     connection.execute(
         update(jobs).where(jobs.c.status == "IN_PROGRESS").values(lease_owner=None, lease_until=None)
     )
 
 
 def release(connection: Connection, job_id: str, owner: str) -> None:
-    """Give one lease up, so that another runner can go on at once."""
+    """Release one lease, so that another runner can continue at once."""
     connection.execute(
         update(jobs)
         .where(jobs.c.job_id == job_id, jobs.c.lease_owner == owner)
@@ -203,7 +206,7 @@ def renew(
     lease: timedelta,
     worked_s: float = 0.0,
 ) -> bool:
-    """Whether the job is still this runner's, which has worked on it for `worked_s` more."""
+    """Extend the lease and add `worked_s` of work; return whether the job is still this runner's."""
     statement = (
         update(jobs)
         .where(jobs.c.job_id == job_id, jobs.c.lease_owner == owner, jobs.c.status == "IN_PROGRESS")
@@ -213,7 +216,7 @@ def renew(
 
 
 def import_manifest(connection: Connection, job_id: str, requests: Iterable[bytes]) -> int:
-    """Store a manifest's sealed requests in order, all or none; returns how many."""
+    """Store a manifest's sealed requests in order, all or none, and return how many."""
     connection.execute(delete(job_entries).where(job_entries.c.job_id == job_id))
     numbered = enumerate(requests)
     total = 0
@@ -231,7 +234,7 @@ def import_manifest(connection: Connection, job_id: str, requests: Iterable[byte
 
 
 def open_entries(connection: Connection, job_id: str, start: int, limit: int) -> list[tuple[int, bytes]]:
-    """The next (position, sealed request) without an outcome, from position `start` on."""
+    """Return the next (position, sealed request) without an outcome, from position `start` on."""
     query = (
         select(job_entries.c.position, job_entries.c.request_sealed)
         .where(
@@ -257,7 +260,7 @@ _RECORD = (
 
 
 def record(connection: Connection, job_id: str, outcomes: Sequence[tuple[int, bytes, bool]]) -> None:
-    """Write outcomes (position, sealed outcome, failed) and count them."""
+    """Store outcomes (position, sealed outcome, failed) and count them."""
     connection.execute(
         _RECORD,
         [
@@ -278,9 +281,9 @@ def record(connection: Connection, job_id: str, outcomes: Sequence[tuple[int, by
 def outcomes(
     read: Callable[[], AbstractContextManager[Connection]], job_id: str, *, failed: bool
 ) -> Iterator[tuple[int, bytes]]:
-    """(position, sealed outcome) in manifest order, of a job whose requests are all done.
+    """Yield (position, sealed outcome) in manifest order, of a job whose requests are all done.
 
-    They are read in batches, each in a transaction of its own from `read`: the reader may write between them.
+    Reads in batches, each in its own transaction from `read`: the caller may write between them.
     """
     start = -1
     while True:
@@ -310,10 +313,7 @@ def finish(
     now: datetime,
     failure: tuple[int, str] | None = None,
 ) -> bool:
-    """End a job that is still running and still this runner's; whether it was.
-
-    Its entries, no longer needed, go with it.
-    """
+    """End a job that is active and this runner's, and return whether it was. Deletes its entries."""
     code, message = failure or (None, None)
     statement = (
         update(jobs)

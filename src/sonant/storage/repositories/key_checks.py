@@ -1,4 +1,4 @@
-"""Whether keys are those that a database was made with, by values that only the right ones open."""
+"""Checks that keys are those of the database, by values that only the right keys open."""
 
 from __future__ import annotations
 
@@ -15,29 +15,32 @@ _SERVICE_KEY = "service key"
 
 
 def in_use(connection: Connection) -> bool:
-    """Whether an installation was begun in this database, by any release; no if it holds no tables yet."""
-    there = set(inspect(connection).get_table_names())
+    """Return whether any release has used this database; False when it has no tables."""
+    existing = set(inspect(connection).get_table_names())
     return any(
-        table.name in there and connection.execute(select(table.c[0]).limit(1)).first() is not None
+        table.name in existing and connection.execute(select(table.c[0]).limit(1)).first() is not None
         for table in (key_checks, principals, domains)
     )
 
 
 def is_recorded(connection: Connection) -> bool:
-    """Whether there is a check value; earlier releases made none."""
+    """Return whether there is a check value; earlier releases stored none."""
     return _find(connection) is not None
 
 
 def record(connection: Connection, secret: ServiceSecret, now: datetime) -> None:
-    """Keep the service key's check value."""
+    """Store the service key's check value."""
     connection.execute(
         insert(key_checks).values(name=_SERVICE_KEY, sealed=secret.seal_check(), created_at=to_us(now))
     )
 
 
 def matches(connection: Connection, secret: ServiceSecret) -> bool:
-    """Whether this is the service key of the database. Without a check value, the secret of one of its access
-    keys has to open; a database that holds none takes any key."""
+    """Return whether this is the service key of the database.
+
+    Without a check value, it must open the secret of an access key; a database without access keys
+    accepts any key.
+    """
     sealed = _find(connection)
     if sealed is not None:
         return secret.opens_check(sealed)
@@ -54,7 +57,8 @@ def _opens(secret: ServiceSecret, access_key_id: str, sealed: bytes) -> bool:
 
 
 def _find(connection: Connection) -> bytes | None:
-    if not inspect(connection).has_table(key_checks.name):  # a command before an earlier release's migration
+    # A command may run before the migration from an earlier release.
+    if not inspect(connection).has_table(key_checks.name):
         return None
     query = select(key_checks.c.sealed).where(key_checks.c.name == _SERVICE_KEY)
     found: bytes | None = connection.execute(query).scalar_one_or_none()

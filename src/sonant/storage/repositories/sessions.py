@@ -1,8 +1,4 @@
-"""Sessions of live calls: rows in and out. What a stream may become is guarded by what it is.
-
-A process that listens to a stream owns it and says so again and again (`beat`). A stream whose owner has
-fallen silent counts as ended from that moment on, whoever asks, without anybody having to write it down.
-"""
+"""Reads and writes sessions of live calls; `session_streams` has their streams."""
 
 from __future__ import annotations
 
@@ -11,18 +7,18 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, and_, bindparam, delete, func, insert, or_, select, update
+from sqlalchemy import Connection, and_, bindparam, func, insert, or_, select, update
 
 from sonant.storage.crypto.vault import SpeakerSeal, Vault
-from sonant.storage.database.engine import first_row
 from sonant.storage.database.paging import Position, page_of
-from sonant.storage.database.schema import domains, session_hearings, session_results, sessions
+from sonant.storage.database.rows import first_row
+from sonant.storage.database.schema import domains, sessions
 from sonant.storage.times import from_us, to_us
 
 PENDING, ONGOING, ENDED = "PENDING_CONFIGURATION", "ONGOING", "ENDED"
 ACTIVE = (PENDING, ONGOING)
 
-#: Why streams end.
+#: Reasons for which streams end without a request.
 NEVER_BEGAN, SERVICE_STOPPED = "NEVER_BEGAN", "SERVICE_STOPPED"
 
 _TIMES = (
@@ -37,7 +33,7 @@ _TIMES = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Setup:
-    """What a session is to do."""
+    """The configuration of a session."""
 
     acceptance_threshold: int | None
     """None: no authentication."""
@@ -50,7 +46,7 @@ class Setup:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Session:
-    """A session as stored, but for a stream whose time is up, which is ENDED here."""
+    """A session as stored, except that an expired stream is ENDED here."""
 
     session_id: str
     domain_id: str
@@ -75,9 +71,9 @@ class Session:
     heard_s: float
     net_speech_s: float
     enrollment_speech_at: datetime | None = None
-    """When the stream had brought speech enough for an enrollment, asked for or not."""
+    """When the stream had enough speech for an enrollment, whether or not one was requested."""
     contact_arn: str | None = None
-    """What Amazon Connect calls the call."""
+    """The ARN of the contact in Amazon Connect."""
 
     @property
     def active(self) -> bool:
@@ -93,23 +89,12 @@ class Session:
         )
 
     def seal(self, vault: Vault) -> SpeakerSeal:
+        """Open the session's data key. Raises SealBroken."""
         return vault.session(self.session_id, self.wrapped)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Progress:
-    """How far an ongoing stream is."""
-
-    session_id: str
-    stream: int
-    heard_s: float
-    net_speech_s: float
-    enrollment_speech_at: datetime | None = None
-    """See `Session`."""
-
-
-_SESSION = select(*[sessions.c[name] for name in Session.__slots__])
-_OF_DOMAIN = _SESSION.where(sessions.c.domain_id == bindparam("of_domain"))
+SELECT_SESSION = select(*[sessions.c[name] for name in Session.__slots__])
+_OF_DOMAIN = SELECT_SESSION.where(sessions.c.domain_id == bindparam("of_domain"))
 _BY_ID = _OF_DOMAIN.where(sessions.c.session_id == bindparam("wanted"))
 _BY_NAME = _OF_DOMAIN.where(sessions.c.name == bindparam("wanted"))
 
@@ -127,7 +112,7 @@ def add(
     now: datetime,
     until: datetime,
 ) -> None:
-    """A new session, whose first stream must begin before `until`."""
+    """Add a session, whose first stream must start before `until`."""
     _, wrapped = vault.new_session(session_id)
     connection.execute(
         insert(sessions).values(
@@ -150,14 +135,14 @@ def add(
 
 
 def find(connection: Connection, domain_id: str, name_or_id: str, now: datetime) -> Session | None:
-    """By id (`id#…`) or by name; no name can begin with `id#`."""
+    """Find a session by id (`id#…`) or by name, which cannot begin with `id#`."""
     query = _BY_ID if name_or_id.startswith("id#") else _BY_NAME
     row = first_row(connection, query, {"of_domain": domain_id, "wanted": name_or_id})
-    return None if row is None else _session(row, now)
+    return None if row is None else from_row(row, now)
 
 
 def domain_of(connection: Connection, session_id: str) -> tuple[str, str] | None:
-    """Region and id of the domain that a session belongs to, of whatever account."""
+    """Return Region and id of a session's domain, of any account, or None."""
     query = select(domains.c.region, domains.c.domain_id).join_from(
         sessions, domains, domains.c.domain_id == sessions.c.domain_id
     )
@@ -173,19 +158,22 @@ def page(
     limit: int,
     now: datetime,
 ) -> list[Session]:
-    """Oldest first, ties by id; at most `limit` after the position `after`, of one status if it is given."""
-    query = _SESSION.where(sessions.c.domain_id == domain_id)
+    """Return a page: oldest first, ties by id; at most `limit` after the position `after`.
+
+    Only sessions of the stream `status`, if it is given.
+    """
+    query = SELECT_SESSION.where(sessions.c.domain_id == domain_id)
     if status in ACTIVE:
         query = query.where(sessions.c.stream_status == status, sessions.c.stream_until >= to_us(now))
     elif status is not None:
         ended = or_(sessions.c.stream_status == ENDED, sessions.c.stream_until < to_us(now))
         query = query.where(ended)
     query = page_of(query, sessions.c.created_at, sessions.c.session_id, after, limit)
-    return [_session(dict(row), now) for row in connection.execute(query).mappings()]
+    return [from_row(dict(row), now) for row in connection.execute(query).mappings()]
 
 
 def count_active(connection: Connection, domain_id: str, now: datetime) -> int:
-    """Sessions whose stream is pending or ongoing."""
+    """Return the number of sessions whose stream is pending or ongoing."""
     query = select(func.count()).where(
         sessions.c.domain_id == domain_id,
         sessions.c.stream_status.in_(ACTIVE),
@@ -195,7 +183,7 @@ def count_active(connection: Connection, domain_id: str, now: datetime) -> int:
 
 
 def active_by_domain(connection: Connection, now: datetime) -> dict[str, int]:
-    """`count_active` of every domain that has any."""
+    """Return `count_active` of every domain that has active sessions."""
     query = (
         select(sessions.c.domain_id, func.count())
         .where(sessions.c.stream_status.in_(ACTIVE), sessions.c.stream_until >= to_us(now))
@@ -204,7 +192,7 @@ def active_by_domain(connection: Connection, now: datetime) -> dict[str, int]:
     return {row[0]: row[1] for row in connection.execute(query)}
 
 
-def set_up(
+def configure(
     connection: Connection,
     session_id: str,
     *,
@@ -213,7 +201,7 @@ def set_up(
     now: datetime,
     contact_arn: str | None = None,
 ) -> None:
-    """Change what a session is to do, and for whom. Without a `contact_arn` it keeps its own."""
+    """Change a session's configuration and speaker. Without a `contact_arn` it keeps its own."""
     contact = {} if contact_arn is None else {"contact_arn": contact_arn}
     connection.execute(
         update(sessions)
@@ -225,6 +213,7 @@ def set_up(
 def set_enrollment(
     connection: Connection, session_id: str, status: str, message: str | None, now: datetime
 ) -> None:
+    """Set the status of a session's enrollment."""
     connection.execute(
         update(sessions)
         .where(sessions.c.session_id == session_id)
@@ -235,187 +224,16 @@ def set_enrollment(
 def fail_enrollments(
     connection: Connection, domain_id: str, speaker_ids: Sequence[str], message: str, now: datetime
 ) -> list[Session]:
-    """End the enrollments of these speakers that sessions still gather speech for or work on; the sessions,
-    as they were."""
+    """Fail unfinished enrollments of these speakers in sessions; return the sessions as they were before."""
     running = and_(
         sessions.c.domain_id == domain_id,
         sessions.c.enrollment_status.in_(("NOT_ENOUGH_SPEECH", "IN_PROGRESS")),
     )
-    rows = connection.execute(_SESSION.where(running)).mappings().all()
-    found = [_session(dict(row), now) for row in rows if row["speaker_id"] in set(speaker_ids)]
+    rows = connection.execute(SELECT_SESSION.where(running)).mappings().all()
+    found = [from_row(dict(row), now) for row in rows if row["speaker_id"] in set(speaker_ids)]
     for session in found:
         set_enrollment(connection, session.session_id, "FAILED", message, now)
     return found
-
-
-# --- streams ------------------------------------------------------------------------------------------
-
-
-def next_stream(connection: Connection, session: Session, now: datetime, until: datetime) -> None:
-    """A new stream for a session whose last one has ended; it must begin before `until`."""
-    connection.execute(
-        update(sessions)
-        .where(sessions.c.session_id == session.session_id, sessions.c.stream == session.stream)
-        .values(
-            stream=session.stream + 1,
-            stream_status=PENDING,
-            stream_until=to_us(until),
-            stream_owner=None,
-            stream_started_at=None,
-            stream_ended_at=None,
-            stream_end_reason=None,
-            heard_s=0.0,
-            net_speech_s=0.0,
-            enrollment_speech_at=None,
-            updated_at=to_us(now),
-        )
-    )
-
-
-def claim_stream(
-    connection: Connection, session_id: str, stream: int, owner: str, now: datetime, until: datetime
-) -> bool:
-    """Audio has arrived: the pending stream is this process's. False if it is not pending (any more)."""
-    done = connection.execute(
-        update(sessions)
-        .where(
-            sessions.c.session_id == session_id,
-            sessions.c.stream == stream,
-            sessions.c.stream_status == PENDING,
-            sessions.c.stream_until >= to_us(now),
-        )
-        .values(
-            stream_status=ONGOING,
-            stream_owner=owner,
-            stream_until=to_us(until),
-            stream_started_at=to_us(now),
-            updated_at=to_us(now),
-        )
-    )
-    return done.rowcount == 1
-
-
-_BEAT = (
-    update(sessions)
-    .where(
-        sessions.c.session_id == bindparam("of_session"),
-        sessions.c.stream == bindparam("of_stream"),
-        sessions.c.stream_owner == bindparam("of_owner"),
-        sessions.c.stream_status == ONGOING,
-    )
-    .values(
-        heard_s=bindparam("new_heard_s"),
-        net_speech_s=bindparam("new_net_speech_s"),
-        enrollment_speech_at=bindparam("new_enrollment_speech_at"),
-        stream_until=bindparam("new_until"),
-    )
-)
-
-
-def beat(connection: Connection, owner: str, progress: Sequence[Progress], until: datetime) -> None:
-    """The process still listens to these streams, and has come so far; it will say so again by `until`."""
-    if progress:
-        connection.execute(
-            _BEAT,
-            [
-                {
-                    "of_session": one.session_id,
-                    "of_stream": one.stream,
-                    "of_owner": owner,
-                    "new_heard_s": one.heard_s,
-                    "new_net_speech_s": one.net_speech_s,
-                    "new_enrollment_speech_at": _us(one.enrollment_speech_at),
-                    "new_until": to_us(until),
-                }
-                for one in progress
-            ],
-        )
-
-
-def owned(connection: Connection, owner: str, now: datetime) -> dict[str, Session]:
-    """The streams that a process listens to, as the store has them; by session id."""
-    query = _SESSION.where(sessions.c.stream_owner == owner, sessions.c.stream_status == ONGOING)
-    rows = connection.execute(query).mappings()
-    return {row["session_id"]: _session(dict(row), now) for row in rows}
-
-
-def end_stream(
-    connection: Connection,
-    session_id: str,
-    stream: int,
-    reason: str,
-    now: datetime,
-    until: datetime,
-    progress: Progress | None = None,
-) -> bool:
-    """End a pending or ongoing stream; the session is kept `until` then. False if it had ended before."""
-    reached: dict[str, Any] = {}
-    if progress is not None:
-        reached = {
-            "heard_s": progress.heard_s,
-            "net_speech_s": progress.net_speech_s,
-            "enrollment_speech_at": _us(progress.enrollment_speech_at),
-        }
-    done = connection.execute(
-        update(sessions)
-        .where(
-            sessions.c.session_id == session_id,
-            sessions.c.stream == stream,
-            sessions.c.stream_status.in_(ACTIVE),
-        )
-        .values(
-            stream_status=ENDED,
-            stream_owner=None,
-            stream_ended_at=to_us(now),
-            stream_end_reason=reason,
-            stream_until=to_us(until),
-            updated_at=to_us(now),
-            **reached,
-        )
-    )
-    return done.rowcount == 1
-
-
-def silent(connection: Connection, now: datetime, limit: int) -> list[Session]:
-    """Sessions whose stream counts as ended although nobody has written it down yet."""
-    query = _SESSION.where(sessions.c.stream_status.in_(ACTIVE), sessions.c.stream_until < to_us(now))
-    rows = connection.execute(query.limit(limit)).mappings()
-    return [_session(dict(row), now) for row in rows]
-
-
-def ongoing(connection: Connection, now: datetime) -> list[Session]:
-    """All sessions whose stream is ongoing, whoever listens."""
-    query = _SESSION.where(sessions.c.stream_status == ONGOING)
-    return [_session(dict(row), now) for row in connection.execute(query).mappings()]
-
-
-def stalled(connection: Connection, before: datetime, now: datetime, limit: int) -> list[Session]:
-    """Sessions without an ongoing stream whose enrollment is in progress since before a moment."""
-    query = _SESSION.where(
-        sessions.c.enrollment_status == "IN_PROGRESS",
-        sessions.c.stream_status != ONGOING,
-        sessions.c.updated_at < to_us(before),
-    )
-    return [_session(dict(row), now) for row in connection.execute(query.limit(limit)).mappings()]
-
-
-def erase_old(connection: Connection, now: datetime, limit: int) -> int:
-    """Forget sessions whose time is up, with their keys and all that was heard."""
-    old = (
-        select(sessions.c.session_id)
-        .where(sessions.c.stream_status == ENDED, sessions.c.stream_until < to_us(now))
-        .limit(limit)
-        .with_for_update(skip_locked=True)
-    )
-    ids = [row.session_id for row in connection.execute(old)]
-    if ids:
-        for table in (session_results, session_hearings, sessions):
-            connection.execute(delete(table).where(table.c.session_id.in_(ids)))
-    return len(ids)
-
-
-def _us(moment: datetime | None) -> int | None:
-    return None if moment is None else to_us(moment)
 
 
 def _setup(setup: Setup) -> dict[str, Any]:
@@ -427,7 +245,8 @@ def _setup(setup: Setup) -> dict[str, Any]:
     }
 
 
-def _session(row: Mapping[str, Any], now: datetime) -> Session:
+def from_row(row: Mapping[str, Any], now: datetime) -> Session:
+    """Return the session of a row of `SELECT_SESSION`; an expired stream is ENDED."""
     values = dict(row)
     for name in _TIMES:
         values[name] = None if values[name] is None else from_us(values[name])

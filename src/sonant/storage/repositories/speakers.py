@@ -1,4 +1,4 @@
-"""Speakers and their voiceprints: rows in and out, everything personal sealed under the speaker's own key."""
+"""Reads and writes speakers and their voiceprints. Personal data is sealed under the speaker's own key."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 from sqlalchemy import Connection, bindparam, delete, insert, select, update
 
 from sonant.storage.crypto.vault import SpeakerSeal, Vault
-from sonant.storage.database.engine import first_row
 from sonant.storage.database.paging import Position, page_of
+from sonant.storage.database.rows import first_row
 from sonant.storage.database.schema import (
     fingerprints,
     sessions,
@@ -20,12 +20,14 @@ from sonant.storage.database.schema import (
     speakers,
     voiceprints,
 )
+from sonant.storage.repositories.voice_samples import open_sample, sample_columns, sample_values
 from sonant.storage.times import floor_hour, from_us, to_us
+from sonant.voice.sample import VoiceSample
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Speaker:
-    """A speaker as stored, with the wrapped data key; `customer_id` opens the customer's own id."""
+    """A speaker as stored, with the wrapped data key. `customer_id` opens the customer's own id."""
 
     speaker_id: str
     domain_id: str
@@ -35,33 +37,24 @@ class Speaker:
     created_at: datetime
     updated_at: datetime
     last_accessed_at: datetime | None
-    """To the hour, and not before `created_at`."""
+    """Precise to the hour, and not before `created_at`."""
 
     def seal(self, vault: Vault) -> SpeakerSeal:
+        """Open the speaker's data key. Raises SealBroken."""
         return vault.speaker(self.speaker_id, self.wrapped)
 
     def customer_id(self, vault: Vault) -> str:
+        """Open the customer's own id of the speaker. Raises SealBroken."""
         return self.seal(vault).open("customer id", self.customer_id_sealed).decode()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Voiceprint:
-    """What an enrollment stores. `vector` is little-endian float32, `audio` FLAC of the speech used."""
+    """An enrolled speaker's voice as it is stored, opened."""
 
-    model_id: str
-    vector: bytes
+    sample: VoiceSample
     audio: bytes | None
-    net_speech_s: float
-    snr_db: float | None = None
-    """None for one that was stored before it was noted down."""
-    highpass_300hz: bool | None = None
-    """Whether the line cut off below 300 Hz; None as above."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class KeptVoiceprint(Voiceprint):
-    """A stored voiceprint, opened."""
-
+    """FLAC of the speech used; None where none was stored."""
     created_at: datetime
 
 
@@ -104,7 +97,7 @@ _ONE_LESS = (
 
 
 def find(connection: Connection, vault: Vault, domain_id: str, speaker_id: str) -> Speaker | None:
-    """By generated id (`id#…`) or by the customer's id; no customer id can begin with `id#`."""
+    """Find a speaker by generated id (`id#…`) or by the customer's id, which cannot begin with `id#`."""
     if speaker_id.startswith("id#"):
         row = first_row(connection, _BY_ID, {"of_domain": domain_id, "wanted": speaker_id})
     else:
@@ -113,29 +106,29 @@ def find(connection: Connection, vault: Vault, domain_id: str, speaker_id: str) 
     return None if row is None else _speaker(row)
 
 
-class Standing(NamedTuple):
-    """Where a speaker stands in a domain."""
+class SpeakerStatus(NamedTuple):
+    """The status of a speaker, and the voice model of the voiceprint."""
 
     status: str
     model_id: str | None
-    """Of the voiceprint, if there is one."""
+    """None without a voiceprint."""
 
 
-def standing(connection: Connection, domain_id: str, customer_id_hash: bytes) -> Standing | None:
-    """Of the speaker with this keyed hash (`Vault.lookup`), None if there is none."""
+def find_status(connection: Connection, domain_id: str, customer_id_hash: bytes) -> SpeakerStatus | None:
+    """Return the status of the speaker with this keyed hash (`Vault.lookup`), or None."""
     wanted = {"of_domain": domain_id, "wanted": customer_id_hash}
     row = first_row(connection, _STATUS, wanted)
-    return None if row is None else Standing(str(row["status"]), row["model_id"])
+    return None if row is None else SpeakerStatus(str(row["status"]), row["model_id"])
 
 
 def count(connection: Connection, domain_id: str) -> int:
-    """All speakers, whatever their status: each holds a place in the quota."""
+    """Return the number of speakers, whatever their status: all count towards the quota."""
     row = first_row(connection, _COUNT, {"of_domain": domain_id})
     return 0 if row is None else int(row["present"])
 
 
 def page(connection: Connection, domain_id: str, after: Position | None, limit: int) -> list[Speaker]:
-    """Oldest first, ties by id; at most `limit` after the position `after`."""
+    """Return a page: oldest first, ties by id; at most `limit` after the position `after`."""
     query = _SPEAKER.where(speakers.c.domain_id == domain_id)
     query = page_of(query, speakers.c.created_at, speakers.c.speaker_id, after, limit)
     return [_speaker(dict(row)) for row in connection.execute(query).mappings()]
@@ -151,7 +144,7 @@ def add(
     status: str,
     now: datetime,
 ) -> SpeakerSeal:
-    """A new speaker with a data key of its own. The domain is locked (`domains.lock`)."""
+    """Add a speaker with its own data key. The domain must be locked (`domains.lock`)."""
     seal, wrapped = vault.new_speaker(speaker_id)
     connection.execute(
         insert(speakers).values(
@@ -171,21 +164,26 @@ def add(
 
 
 def enroll(
-    connection: Connection, seal: SpeakerSeal, speaker_id: str, voiceprint: Voiceprint, now: datetime
+    connection: Connection,
+    seal: SpeakerSeal,
+    speaker_id: str,
+    sample: VoiceSample,
+    now: datetime,
+    *,
+    audio: bytes | None = None,
 ) -> None:
-    """Store a voiceprint in place of any older one; the speaker becomes ENROLLED."""
+    """Store a voiceprint in place of an older one, and set the speaker's status to ENROLLED.
+
+    `audio` is FLAC of the speech that the sample was made from, or None where none is to be stored.
+    """
     for table in (shadow_voiceprints, voiceprints):
         connection.execute(delete(table).where(table.c.speaker_id == speaker_id))
     connection.execute(
         insert(voiceprints).values(
             speaker_id=speaker_id,
-            model_id=voiceprint.model_id,
-            vector_sealed=seal.seal(f"voiceprint {voiceprint.model_id}", voiceprint.vector),
-            audio_sealed=None if voiceprint.audio is None else seal.seal("audio", voiceprint.audio),
-            net_speech_s=voiceprint.net_speech_s,
+            audio_sealed=None if audio is None else seal.seal("audio", audio),
             created_at=to_us(now),
-            snr_db=voiceprint.snr_db,
-            low_cut=voiceprint.highpass_300hz,
+            **sample_values(seal, sample, voiceprints),
         )
     )
     connection.execute(
@@ -195,60 +193,29 @@ def enroll(
     )
 
 
-def load_vector(connection: Connection, vault: Vault, speaker: Speaker) -> tuple[str, bytes] | None:
-    """(model id, vector bytes) of an enrolled speaker. Raises SealBroken."""
-    query = select(voiceprints.c.model_id, voiceprints.c.vector_sealed).where(
-        voiceprints.c.speaker_id == speaker.speaker_id
-    )
-    row = connection.execute(query).first()
-    if row is None:
-        return None
-    return row.model_id, speaker.seal(vault).open(f"voiceprint {row.model_id}", row.vector_sealed)
+def load_sample(connection: Connection, vault: Vault, speaker: Speaker) -> VoiceSample | None:
+    """Open an enrolled speaker's voice sample. Raises SealBroken."""
+    query = select(*sample_columns(voiceprints)).where(voiceprints.c.speaker_id == speaker.speaker_id)
+    row = connection.execute(query).mappings().first()
+    return None if row is None else open_sample(speaker.seal(vault), row)
 
 
-def load_reference(connection: Connection, vault: Vault, speaker: Speaker) -> Voiceprint | None:
-    """An enrolled speaker's voiceprint without its audio. Raises SealBroken."""
-    query = select(
-        voiceprints.c.model_id,
-        voiceprints.c.vector_sealed,
-        voiceprints.c.net_speech_s,
-        voiceprints.c.snr_db,
-        voiceprints.c.low_cut,
-    )
-    row = connection.execute(query.where(voiceprints.c.speaker_id == speaker.speaker_id)).first()
+def load_voiceprint(connection: Connection, vault: Vault, speaker: Speaker) -> Voiceprint | None:
+    """Open a speaker's voiceprint with its audio. Raises SealBroken."""
+    query = select(voiceprints).where(voiceprints.c.speaker_id == speaker.speaker_id)
+    row = connection.execute(query).mappings().first()
     if row is None:
         return None
+    seal, audio = speaker.seal(vault), row["audio_sealed"]
     return Voiceprint(
-        model_id=row.model_id,
-        vector=speaker.seal(vault).open(f"voiceprint {row.model_id}", row.vector_sealed),
-        audio=None,
-        net_speech_s=row.net_speech_s,
-        snr_db=row.snr_db,
-        highpass_300hz=row.low_cut,
+        sample=open_sample(seal, row),
+        audio=None if audio is None else seal.open("audio", audio),
+        created_at=from_us(row["created_at"]),
     )
 
 
-def load_voiceprint(connection: Connection, vault: Vault, speaker: Speaker) -> KeptVoiceprint | None:
-    """All that is kept of a speaker's voice. Raises SealBroken."""
-    row = connection.execute(
-        select(voiceprints).where(voiceprints.c.speaker_id == speaker.speaker_id)
-    ).first()
-    if row is None:
-        return None
-    seal = speaker.seal(vault)
-    return KeptVoiceprint(
-        model_id=row.model_id,
-        vector=seal.open(f"voiceprint {row.model_id}", row.vector_sealed),
-        audio=None if row.audio_sealed is None else seal.open("audio", row.audio_sealed),
-        net_speech_s=row.net_speech_s,
-        snr_db=row.snr_db,
-        highpass_300hz=row.low_cut,
-        created_at=from_us(row.created_at),
-    )
-
-
-def accessed(connection: Connection, speaker_id: str, now: datetime) -> None:
-    """The speaker was authenticated."""
+def set_last_accessed(connection: Connection, speaker_id: str, now: datetime) -> None:
+    """Record that the speaker was authenticated."""
     connection.execute(
         update(speakers)
         .where(speakers.c.speaker_id == speaker_id)
@@ -256,10 +223,10 @@ def accessed(connection: Connection, speaker_id: str, now: datetime) -> None:
     )
 
 
-def forget_voice(connection: Connection, vault: Vault, speaker: Speaker, status: str, now: datetime) -> None:
-    """Destroy the speaker's key and all that hung on it; keep the entry, under a new key, with `status`.
+def delete_voice(connection: Connection, vault: Vault, speaker: Speaker, status: str, now: datetime) -> None:
+    """Destroy the speaker's key and voice data, and keep the entry under a new key with `status`.
 
-    Raises SealBroken, before anything is changed, when what is stored of the speaker is damaged.
+    Raises SealBroken, and changes nothing, when the stored data of the speaker is damaged.
     """
     customer_id = speaker.customer_id(vault)
     for table in (fingerprints, shadow_voiceprints, voiceprints):
@@ -279,10 +246,10 @@ def forget_voice(connection: Connection, vault: Vault, speaker: Speaker, status:
     )
 
 
-def unused_since(
+def list_unused_since(
     connection: Connection, domain_id: str, before: datetime, after: str, limit: int
 ) -> list[Speaker]:
-    """Enrolled speakers last enrolled or authenticated before a moment: by id, the first behind `after`."""
+    """Return enrolled speakers last enrolled or authenticated before a time, by id, from behind `after`."""
     query = _SPEAKER.where(
         speakers.c.domain_id == domain_id,
         speakers.c.status == "ENROLLED",
@@ -293,9 +260,11 @@ def unused_since(
     return [_speaker(dict(row)) for row in connection.execute(query).mappings()]
 
 
-def remove_pending(connection: Connection, before: datetime, limit: int) -> int:
-    """Forget speakers that only ever were on a session, when no session has them any more and they have
-    not changed since before a moment; how many."""
+def delete_pending(connection: Connection, before: datetime, limit: int) -> int:
+    """Delete speakers that were only ever added by a session, and return how many.
+
+    Those that are in no session any more and have not changed since `before`.
+    """
     named = select(sessions.c.speaker_id).where(sessions.c.speaker_id.is_not(None))
     old = select(speakers.c.speaker_id).where(
         speakers.c.status == "PENDING",
@@ -304,21 +273,21 @@ def remove_pending(connection: Connection, before: datetime, limit: int) -> int:
     )
     ids = list(connection.execute(old.limit(limit)).scalars())
     for speaker_id in ids:
-        remove(connection, speaker_id)
+        delete_speaker(connection, speaker_id)
     return len(ids)
 
 
-def remove(connection: Connection, speaker_id: str) -> None:
-    """Forget a speaker: the data key, the voiceprint, the audio and the entry go together."""
+def delete_speaker(connection: Connection, speaker_id: str) -> None:
+    """Delete a speaker: data key, voiceprint, audio and entry together."""
     connection.execute(_ONE_LESS, {"of_speaker": speaker_id})
     for table in (fingerprints, shadow_voiceprints, voiceprints, speaker_keys, speakers):
         connection.execute(delete(table).where(table.c.speaker_id == speaker_id))
 
 
 def _speaker(values: dict[str, Any]) -> Speaker:
-    accessed = values["last_accessed_at"]
-    if accessed is not None:  # kept as the beginning of its hour, when the speaker may not have been there
-        values["last_accessed_at"] = from_us(max(accessed, values["created_at"]))
+    last_accessed_us = values["last_accessed_at"]
+    if last_accessed_us is not None:  # the start of the hour, which may be before the speaker was created
+        values["last_accessed_at"] = from_us(max(last_accessed_us, values["created_at"]))
     for name in ("created_at", "updated_at"):
         values[name] = from_us(values[name])
     return Speaker(**values)

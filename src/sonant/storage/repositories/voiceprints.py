@@ -1,41 +1,36 @@
-"""All voices of a domain at once, for what looks at many: duplicates, calibration."""
+"""All voiceprints of a domain, and the fingerprints of the speech that they were made from.
+
+Fingerprints are sealed under the speaker's own key and deleted with it. Their numbers grow in the order in
+which they are stored, over all domains: an index in memory reads those after the last that it has.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection, delete, func, insert, select
 
-from sonant.storage.crypto.vault import Vault
-from sonant.storage.database.schema import speaker_keys, speakers, voiceprints
+from sonant.storage.crypto.vault import SpeakerSeal, Vault
+from sonant.storage.database.schema import fingerprints, speaker_keys, speakers, voiceprints
+from sonant.storage.repositories.voice_samples import open_sample, sample_columns
+from sonant.storage.times import from_us, to_us
+from sonant.voice.sample import VoiceSample
 
 _PAGE = 500
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Voice:
-    """One enrolled speaker's voiceprint. `vector` is little-endian float32."""
-
-    speaker_id: str
-    vector: bytes
-    net_speech_s: float
-    snr_db: float | None
-
-
-def enrolled(connection: Connection, vault: Vault, domain_id: str, model_id: str) -> Iterator[Voice]:
-    """The voiceprints of one voice model in a domain, by speaker id; a page in memory at a time.
+def enrolled(
+    connection: Connection, vault: Vault, domain_id: str, model_id: str
+) -> Iterator[tuple[str, VoiceSample]]:
+    """Yield the voiceprints of one voice model in a domain by speaker id, with one page in memory.
 
     Raises SealBroken.
     """
     query = (
-        select(
-            voiceprints.c.speaker_id,
-            voiceprints.c.vector_sealed,
-            voiceprints.c.net_speech_s,
-            voiceprints.c.snr_db,
-            speaker_keys.c.wrapped,
-        )
+        select(voiceprints.c.speaker_id, speaker_keys.c.wrapped, *sample_columns(voiceprints))
         .join(speakers, speakers.c.speaker_id == voiceprints.c.speaker_id)
         .join(speaker_keys, speaker_keys.c.speaker_id == voiceprints.c.speaker_id)
         .where(speakers.c.domain_id == domain_id, voiceprints.c.model_id == model_id)
@@ -43,21 +38,15 @@ def enrolled(connection: Connection, vault: Vault, domain_id: str, model_id: str
         .limit(_PAGE)
     )
     after = ""
-    while rows := connection.execute(query.where(voiceprints.c.speaker_id > after)).all():
+    while rows := connection.execute(query.where(voiceprints.c.speaker_id > after)).mappings().all():
         for row in rows:
-            seal = vault.speaker(row.speaker_id, row.wrapped)
-            vector = seal.open(f"voiceprint {model_id}", row.vector_sealed)
-            yield Voice(
-                speaker_id=row.speaker_id,
-                vector=vector,
-                net_speech_s=row.net_speech_s,
-                snr_db=row.snr_db,
-            )
-        after = rows[-1].speaker_id
+            seal = vault.speaker(row["speaker_id"], row["wrapped"])
+            yield row["speaker_id"], open_sample(seal, row)
+        after = rows[-1]["speaker_id"]
 
 
-def makers(connection: Connection, domain_id: str) -> dict[str, int]:
-    """How many of a domain's voiceprints each voice model made."""
+def count_by_model(connection: Connection, domain_id: str) -> dict[str, int]:
+    """Return how many voiceprints of a domain each voice model made."""
     query = (
         select(voiceprints.c.model_id, func.count())
         .join(speakers, speakers.c.speaker_id == voiceprints.c.speaker_id)
@@ -66,3 +55,80 @@ def makers(connection: Connection, domain_id: str) -> dict[str, int]:
         .order_by(voiceprints.c.model_id)
     )
     return {row[0]: row[1] for row in connection.execute(query)}
+
+
+# --- fingerprints
+
+#: The newest fingerprints that are stored of one speaker: repeated enrollments must not fill the disk.
+MAX_FINGERPRINTS = 16
+_FINGERPRINT = "fingerprint"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fingerprint:
+    """An opened fingerprint; `data` is that of `add_fingerprint`."""
+
+    number: int
+    speaker_id: str
+    data: bytes
+    created_at: datetime
+
+
+def add_fingerprint(
+    connection: Connection, seal: SpeakerSeal, domain_id: str, speaker_id: str, data: bytes, now: datetime
+) -> int:
+    """Store a fingerprint beside the speaker's older ones, and return its number."""
+    values = {
+        "domain_id": domain_id,
+        "speaker_id": speaker_id,
+        "sealed": seal.seal(_FINGERPRINT, data),
+        "created_at": to_us(now),
+    }
+    inserted = connection.execute(insert(fingerprints).values(values)).inserted_primary_key
+    assert inserted is not None
+    number = int(inserted[0])
+    numbers = select(fingerprints.c.number).where(fingerprints.c.speaker_id == speaker_id)
+    surplus = numbers.order_by(fingerprints.c.number.desc()).offset(MAX_FINGERPRINTS)
+    for old in connection.execute(surplus).scalars().all():
+        connection.execute(delete(fingerprints).where(fingerprints.c.number == old))
+    return number
+
+
+def fingerprints_after(
+    connection: Connection, vault: Vault, domain_id: str, number: int, limit: int
+) -> Iterator[Fingerprint]:
+    """Yield the newest `limit` fingerprints of a domain after a number, in order. Raises SealBroken."""
+    newest = (
+        select(fingerprints.c.number)
+        .where(fingerprints.c.domain_id == domain_id, fingerprints.c.number > number)
+        .order_by(fingerprints.c.number.desc())
+        .limit(1)
+        .offset(limit)
+    )
+    floor = max(number, connection.execute(newest).scalar() or 0)
+    query = _FINGERPRINTS.where(fingerprints.c.domain_id == domain_id, fingerprints.c.number > floor)
+    rows = connection.execute(query.order_by(fingerprints.c.number))
+    return (_open(vault, row) for row in rows)
+
+
+def find_fingerprint(connection: Connection, vault: Vault, domain_id: str, number: int) -> Fingerprint | None:
+    """Return a fingerprint, or None when it was deleted with its speaker. Raises SealBroken."""
+    query = _FINGERPRINTS.where(fingerprints.c.number == number, fingerprints.c.domain_id == domain_id)
+    row = connection.execute(query).first()
+    return None if row is None else _open(vault, row)
+
+
+_FINGERPRINTS = select(
+    fingerprints.c.number,
+    fingerprints.c.speaker_id,
+    fingerprints.c.sealed,
+    fingerprints.c.created_at,
+    speaker_keys.c.wrapped,
+).join(speaker_keys, speaker_keys.c.speaker_id == fingerprints.c.speaker_id)
+
+
+def _open(vault: Vault, row: Any) -> Fingerprint:
+    data = vault.speaker(row.speaker_id, row.wrapped).open(_FINGERPRINT, row.sealed)
+    return Fingerprint(
+        number=row.number, speaker_id=row.speaker_id, data=data, created_at=from_us(row.created_at)
+    )

@@ -1,4 +1,4 @@
-"""Watchlists and the fraudsters on them: rows in and out."""
+"""Reads and writes watchlists and the fraudsters on them."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import Any
 from sqlalchemy import Connection, bindparam, delete, func, insert, select, update
 
 from sonant.storage.crypto.vault import Vault
-from sonant.storage.database.engine import first_row
 from sonant.storage.database.paging import Position, page_of
+from sonant.storage.database.rows import first_row
 from sonant.storage.database.schema import (
     domains,
     fraudster_voiceprints,
@@ -23,7 +23,7 @@ from sonant.storage.times import from_us, to_us
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Watchlist:
-    """A watchlist as stored; `texts` opens its name and description."""
+    """A watchlist as stored. `texts` opens its name and description."""
 
     watchlist_id: str
     domain_id: str
@@ -34,7 +34,7 @@ class Watchlist:
     updated_at: datetime
 
     def texts(self, vault: Vault) -> tuple[str, str | None]:
-        """(name, description). Raises SealBroken."""
+        """Open (name, description). Raises SealBroken."""
         return (
             vault.open("watchlist name", self.watchlist_id, self.name_sealed),
             None
@@ -45,7 +45,7 @@ class Watchlist:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fraudster:
-    """A fraudster as stored, with the lists it is on, in the order in which it came onto them."""
+    """A fraudster as stored, with its watchlists in the order in which it was added to them."""
 
     fraudster_id: str
     domain_id: str
@@ -80,6 +80,7 @@ def create(
     is_default: bool,
     now: datetime,
 ) -> None:
+    """Create a watchlist."""
     connection.execute(
         insert(watchlists).values(
             watchlist_id=watchlist_id,
@@ -93,17 +94,19 @@ def create(
 
 
 def find(connection: Connection, domain_id: str, watchlist_id: str) -> Watchlist | None:
+    """Return a watchlist of a domain, or None."""
     row = first_row(connection, _FIND, {"of_domain": domain_id, "wanted": watchlist_id})
     return None if row is None else _watchlist(row)
 
 
 def count(connection: Connection, domain_id: str) -> int:
+    """Return the number of watchlists of a domain."""
     query = select(func.count()).select_from(watchlists).where(watchlists.c.domain_id == domain_id)
     return connection.execute(query).scalar_one()
 
 
 def page(connection: Connection, domain_id: str, after: Position | None, limit: int) -> list[Watchlist]:
-    """Oldest first, ties by id; at most `limit` after the position `after`."""
+    """Return a page: oldest first, ties by id; at most `limit` after the position `after`."""
     query = _WATCHLIST.where(watchlists.c.domain_id == domain_id)
     query = page_of(query, watchlists.c.created_at, watchlists.c.watchlist_id, after, limit)
     return [_watchlist(dict(row)) for row in connection.execute(query).mappings()]
@@ -118,7 +121,7 @@ def change(
     description: str | None,
     now: datetime,
 ) -> None:
-    """Set what is given; None leaves it as it is."""
+    """Set name and description; None leaves them as they are."""
     sealed = _sealed(vault, watchlist_id, name=name, description=description)
     values = {column: value for column, value in sealed.items() if value is not None}
     connection.execute(
@@ -129,11 +132,12 @@ def change(
 
 
 def remove(connection: Connection, watchlist_id: str) -> None:
+    """Delete a watchlist that has no fraudsters."""
     connection.execute(delete(watchlists).where(watchlists.c.watchlist_id == watchlist_id))
 
 
 def size(connection: Connection, watchlist_id: str) -> int:
-    """How many fraudsters are on the list."""
+    """Return the number of fraudsters on a watchlist."""
     query = (
         select(func.count())
         .select_from(watchlist_members)
@@ -151,7 +155,7 @@ def add_fraudster(
     watchlist_id: str,
     now: datetime,
 ) -> None:
-    """A new fraudster, on one list. `wrapped` is its own data key."""
+    """Add a fraudster to a watchlist. `wrapped` is its own data key."""
     connection.execute(
         insert(fraudsters).values(
             fraudster_id=fraudster_id, domain_id=domain_id, wrapped=wrapped, created_at=to_us(now)
@@ -161,6 +165,7 @@ def add_fraudster(
 
 
 def find_fraudster(connection: Connection, domain_id: str, fraudster_id: str) -> Fraudster | None:
+    """Return a fraudster of a domain, or None."""
     row = connection.execute(_FIND_FRAUDSTER, {"of_domain": domain_id, "wanted": fraudster_id}).first()
     return None if row is None else _fraudster(connection, row)
 
@@ -172,7 +177,7 @@ def page_fraudsters(
     after: Position | None,
     limit: int,
 ) -> list[Fraudster]:
-    """Oldest first, ties by id; of one list when it is named."""
+    """Return a page: oldest first, ties by id; of one watchlist when it is named."""
     query = _FRAUDSTER.where(fraudsters.c.domain_id == domain_id)
     if watchlist_id is not None:
         query = query.join(
@@ -183,33 +188,35 @@ def page_fraudsters(
 
 
 def associate(connection: Connection, fraudster_id: str, watchlist_id: str, now: datetime) -> None:
+    """Add a known fraudster to a watchlist."""
     connection.execute(
         insert(watchlist_members).values(
             watchlist_id=watchlist_id, fraudster_id=fraudster_id, added_at=to_us(now)
         )
     )
-    _count_change(connection, fraudster_id)
+    _increment_version(connection, fraudster_id)
 
 
 def disassociate(connection: Connection, fraudster_id: str, watchlist_id: str) -> None:
+    """Remove a fraudster from a watchlist."""
     connection.execute(
         delete(watchlist_members).where(
             watchlist_members.c.watchlist_id == watchlist_id,
             watchlist_members.c.fraudster_id == fraudster_id,
         )
     )
-    _count_change(connection, fraudster_id)
+    _increment_version(connection, fraudster_id)
 
 
 def remove_fraudster(connection: Connection, fraudster_id: str) -> None:
-    """Forget a fraudster: its data key and all that hung on it go, and it leaves every list."""
-    _count_change(connection, fraudster_id)
+    """Delete a fraudster with its data key and voiceprint, and remove it from all watchlists."""
+    _increment_version(connection, fraudster_id)
     for table in (watchlist_members, fraudster_voiceprints, fraudsters):
         connection.execute(delete(table).where(table.c.fraudster_id == fraudster_id))
 
 
-def _count_change(connection: Connection, fraudster_id: str) -> None:
-    """What is kept of the domain's fraudsters in memory is out of date; see `fraud_voices`."""
+def _increment_version(connection: Connection, fraudster_id: str) -> None:
+    """Mark copies of the domain's fraudsters in memory as outdated; see `fraud_voices`."""
     domain_id = select(fraudsters.c.domain_id).where(fraudsters.c.fraudster_id == fraudster_id)
     connection.execute(
         update(domains)

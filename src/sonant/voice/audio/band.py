@@ -1,7 +1,7 @@
-"""How far up a recording's sound really reaches, and what coded it before: found in the samples themselves.
+"""Measure the true bandwidth of a recording and guess its earlier codec from the samples themselves.
 
-A file at 16 kHz may hold telephone speech, and a file of linear PCM may have been mu-law an hour ago. Neither
-stands in a header.
+A file at 16 kHz may hold telephone speech, and a file of linear PCM may have been mu-law before. No header
+says so.
 """
 
 from __future__ import annotations
@@ -11,16 +11,17 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from sonant.voice.audio.wav import A_LAW_TABLE, MU_LAW_TABLE
+from sonant.voice.audio.g711 import A_LAW_INT16, MU_LAW_INT16
+from sonant.voice.audio.samples import FULL_SCALE
 
 Samples = NDArray[np.float32]
 
-LISTEN_S = 120.0
-"""So much of a recording decides; the rest adds nothing."""
+MAX_MEASURED_S = 120.0
+"""The start of a recording that is measured; more adds nothing."""
 
 _FRAME_S = 0.032
 _SMOOTH_HZ = 100.0
-_SPEECH_HZ = (150.0, 3500.0)  # where the strongest band is looked for
+_SPEECH_HZ = (150.0, 3500.0)  # range in which the strongest band is searched
 #: Speech counts up to the highest frequency within 50 dB of its strongest band: 16 bits reach further down,
 #: but ordinary resamplers and room noise do not.
 _DEPTH_DB = 50.0
@@ -32,7 +33,7 @@ _SILENT = 1e-10  # frames below -100 dBFS hold no signal
 
 @dataclass(slots=True)
 class BandMeter:
-    """Feed it samples; `band_hz` says how far speech reaches.
+    """Measures the highest frequency of speech in samples that are pushed to it.
 
     Measured with 45 LibriSpeech speakers, median and range of the middle 90 %: cut off at 3.4 kHz, 3.4 (3.4
     to 3.5); at 4 kHz, 4.1 (3.8 to 4.1); at 5.5 kHz, 5.6 (5.3 to 5.6); at 7 kHz, 7.1 (7.0 to 7.1); untouched
@@ -43,13 +44,13 @@ class BandMeter:
 
     rate_hz: int
     _frames: list[NDArray[np.float32]] = field(default_factory=list)
-    _fed: int = 0
+    _count: int = 0
 
-    def feed(self, samples: Samples) -> None:
-        """Samples of one channel at `rate_hz`, any number; what lies past LISTEN_S is not looked at."""
-        if self._fed >= LISTEN_S * self.rate_hz:
+    def push(self, samples: Samples) -> None:
+        """Take any number of samples of one channel at `rate_hz`; those past MAX_MEASURED_S are ignored."""
+        if self._count >= MAX_MEASURED_S * self.rate_hz:
             return
-        self._fed += len(samples)
+        self._count += len(samples)
         size = round(_FRAME_S * self.rate_hz)
         frames = samples[: len(samples) // size * size].reshape(-1, size)
         if len(frames):
@@ -57,9 +58,9 @@ class BandMeter:
             self._frames.append(_smooth(spectra.astype(np.float32), self.rate_hz))
 
     def band_hz(self) -> float | None:
-        """The highest frequency of speech in Hz, to about 100 Hz; None without any signal.
+        """Return the highest frequency of speech in Hz, to about 100 Hz; None without any signal.
 
-        The louder half of the frames is compared with the quietest fifth.
+        Compares the louder half of the frames with the quietest fifth.
         """
         spectra = np.concatenate(self._frames) if self._frames else np.empty((0, 1), np.float32)
         power = spectra.sum(axis=1)
@@ -72,12 +73,12 @@ class BandMeter:
         quiet = spectra[: max(1, int(count * _QUIET_SHARE))].mean(axis=0)
         hz = np.linspace(0, self.rate_hz / 2, loud.size)
         strongest = loud[(hz >= _SPEECH_HZ[0]) & (hz <= _SPEECH_HZ[1])].max()
-        heard = (loud > strongest * 10 ** (-_DEPTH_DB / 10)) & (loud > quiet * 10 ** (_RISE_DB / 10))
-        return float(hz[np.flatnonzero(heard)[-1]]) if heard.any() else None
+        audible = (loud > strongest * 10 ** (-_DEPTH_DB / 10)) & (loud > quiet * 10 ** (_RISE_DB / 10))
+        return float(hz[np.flatnonzero(audible)[-1]]) if audible.any() else None
 
 
 def _smooth(spectra: NDArray[np.float32], rate_hz: int) -> NDArray[np.float32]:
-    """Means over about 100 Hz: one column a step."""
+    """Average over about 100 Hz: one column per step."""
     step = max(1, round(_SMOOTH_HZ * _FRAME_S))
     whole = spectra[:, : spectra.shape[1] // step * step]
     means: NDArray[np.float32] = whole.reshape(len(spectra), -1, step).mean(axis=2)
@@ -86,15 +87,15 @@ def _smooth(spectra: NDArray[np.float32], rate_hz: int) -> NDArray[np.float32]:
 
 # --- the codec ----------------------------------------------------------------------------------------
 
-#: Grids get wide here: of linear samples this loud fewer than 3 in 100 lie on one by chance.
+#: Grids are wide from here on: fewer than 3 in 100 linear samples this loud lie on one by chance.
 _LOUD = 512
-_ENOUGH = 500  # loud samples needed to say anything
+_MIN_LOUD_SAMPLES = 500
 _ON_GRID = 0.995
 
 
 @dataclass(slots=True)
 class CodecMeter:
-    """Feed it samples as they were stored; `guess` says which telephone codec left its grid in them.
+    """Guesses which telephone codec left its grid in samples that are pushed as they were stored.
 
     G.711 decodes to 256 values; GSM 06.10 and AMR decode to 13 bits, so that all samples are multiples of 8.
     Any later change of level or rate wipes this out. With 45 LibriSpeech speakers and 7 telephone voices:
@@ -103,20 +104,20 @@ class CodecMeter:
     """
 
     _values: list[NDArray[np.int32]] = field(default_factory=list)
-    _fed: int = 0
+    _count: int = 0
 
-    def feed(self, samples: Samples) -> None:
-        """Samples of one channel, full scale 1."""
-        if self._fed >= LISTEN_S * 8000:
+    def push(self, samples: Samples) -> None:
+        """Take samples of one channel, full scale 1."""
+        if self._count >= MAX_MEASURED_S * 8000:
             return
-        self._fed += len(samples)
-        numbers = np.rint(samples * np.float32(32768)).astype(np.int32)
+        self._count += len(samples)
+        numbers = np.rint(samples * np.float32(FULL_SCALE)).astype(np.int32)
         self._values.append(numbers[np.abs(numbers) >= _LOUD])
 
     def guess(self) -> str:
-        """`mu-law`, `A-law`, `13-bit (GSM 06.10 or AMR)` or `unknown`."""
+        """Return `mu-law`, `A-law`, `13-bit (GSM 06.10 or AMR)` or `unknown`."""
         values = np.concatenate(self._values) if self._values else np.empty(0, np.int32)
-        if len(values) < _ENOUGH:
+        if len(values) < _MIN_LOUD_SAMPLES:
             return "unknown"
         for name, grid in _GRIDS.items():
             if np.mean(np.isin(values, grid)) >= _ON_GRID:
@@ -124,7 +125,4 @@ class CodecMeter:
         return "13-bit (GSM 06.10 or AMR)" if np.mean(values % 8 == 0) >= _ON_GRID else "unknown"
 
 
-_GRIDS = {
-    "mu-law": np.rint(MU_LAW_TABLE * 32768).astype(np.int32),
-    "A-law": np.rint(A_LAW_TABLE * 32768).astype(np.int32),
-}
+_GRIDS = {"mu-law": MU_LAW_INT16, "A-law": A_LAW_INT16}

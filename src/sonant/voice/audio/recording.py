@@ -1,6 +1,6 @@
-"""Bytes of a recording to samples of one channel in the telephone band (8 kHz).
+"""Decode a recording's bytes to samples of one channel in the telephone band (8 kHz).
 
-Everything is brought to 8 kHz, because scores between bands mean nothing: an embedding of wideband speech
+All audio is resampled to 8 kHz because scores between bands are meaningless: an embedding of wideband speech
 and one of telephone speech of the same person differ by the band as much as by the voice.
 """
 
@@ -14,20 +14,21 @@ import soxr
 from numpy.typing import NDArray
 
 from sonant.errors import AudioError, WrongSampleRate
-from sonant.voice.audio.compressed import CompressedSource
-from sonant.voice.audio.wav import WavSource, open_wav
+from sonant.voice.audio.formats import AudioReader
+from sonant.voice.audio.readers import open_reader
 
 RATE_HZ = 8000
-"""Sample rate of everything after decoding."""
+"""Sample rate of all audio after decoding."""
 
 MIN_RATE_HZ, MAX_RATE_HZ, MAX_CHANNELS = 8_000, 192_000, 8
-_BLOCK_S = 4.096  # 128 frames of the speech detector at 8 kHz: long enough that a call costs nothing
+BLOCK_S = 4.096
+"""Length of decoded blocks: 128 frames of the speech detector, so that the cost of a call is negligible."""
 _MAX_OVERSHOOT = 4.0  # lossy codecs and mixes go past full scale; beyond 12 dB it is not a -1..1 signal
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Waveform:
-    """One channel of sound."""
+    """One channel of audio."""
 
     samples: NDArray[np.float32]
     """Shape [n], full scale is -1..1."""
@@ -35,12 +36,13 @@ class Waveform:
 
     @property
     def duration_s(self) -> float:
+        """The length in seconds."""
         return len(self.samples) / self.rate_hz
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recording:
-    """An opened recording: what its header says, and its samples when asked for. Read it once."""
+    """An open recording: the facts of its header, and its samples on demand. Readable once."""
 
     container: str
     """WAV, FLAC, Ogg or MP3."""
@@ -49,60 +51,50 @@ class Recording:
     rate_hz: int
     channels: int
     channel: int
-    """The channel that `blocks` yields, from 0."""
+    """The channel that `blocks` yields, counted from 0."""
     duration_s: float | None
-    """As the header says; None if it does not."""
+    """The duration according to the header; None if it does not say."""
     max_duration_s: float
-    _source: WavSource | CompressedSource
+    _reader: AudioReader
 
     @classmethod
     def open(cls, data: bytes, *, channel: int, strict: bool, max_duration_s: float) -> Recording:
-        """Read and check the header; decode nothing yet.
+        """Read and check the header without decoding samples.
 
         `strict` accepts only what Voice ID did: WAV, 16-bit PCM, 8 kHz, one or two channels. Raises
         AudioError, whose message states the measured value and the limit and names no file.
         """
         if not data:
             raise AudioError("file is empty: 0 bytes")
-        source: WavSource | CompressedSource
-        if data[:4] == b"RIFF" and data[8:12] == b"WAVE":
-            container, source = "WAV", open_wav(data, strict=strict)
-        elif strict:
-            raise AudioError("not a WAV file")
-        else:
-            source = CompressedSource(data)
-            container = source.container
-        _check_limits(source, channel, strict)
-        duration_s = None if source.frames is None else source.frames / source.rate_hz
+        container, reader = open_reader(data, strict=strict)
+        _check_limits(reader, channel, strict)
+        duration_s = None if reader.frames is None else reader.frames / reader.rate_hz
         if duration_s == 0:
             raise AudioError("holds no audio: 0 samples")
         if duration_s is not None and duration_s > max_duration_s:
             raise AudioError(f"duration is {duration_s:.1f} s, must be at most {max_duration_s:.1f} s")
         return cls(
-            container=container,
-            encoding=source.encoding,
-            rate_hz=source.rate_hz,
-            channels=source.channels,
+            container=container.name,
+            encoding=reader.encoding,
+            rate_hz=reader.rate_hz,
+            channels=reader.channels,
             channel=channel,
             duration_s=duration_s,
             max_duration_s=max_duration_s,
-            _source=source,
+            _reader=reader,
         )
 
     def blocks(self) -> Iterator[NDArray[np.float32]]:
-        """Samples at 8 kHz in blocks of about four seconds, each decoded when it is asked for.
+        """Yield samples at 8 kHz in blocks of about four seconds, each decoded on demand.
 
-        Samples past full scale are clipped to it. Raises AudioError when a block turns out to be damaged,
-        not a number, or past the longest duration.
+        Samples beyond full scale are clipped. Raises AudioError for a block that is damaged, holds values
+        that are not numbers, or lies beyond the longest duration.
         """
-        return telephone_band(self.native_blocks(), self.rate_hz)
+        return resample_blocks(self.native_blocks(), self.rate_hz)
 
     def native_blocks(self) -> Iterator[NDArray[np.float32]]:
-        """The same samples at the recording's own rate."""
-        block_frames = int(_BLOCK_S * self.rate_hz)
-        if isinstance(self._source, WavSource):
-            return self._checked(_wav_blocks(self._source, self.channel, block_frames))
-        return self._checked(self._source.blocks(self.channel, block_frames))
+        """Yield the same samples at the recording's own rate."""
+        return self._checked(self._reader.blocks(self.channel, int(BLOCK_S * self.rate_hz)))
 
     def _checked(self, blocks: Iterator[NDArray[np.float32]]) -> Iterator[NDArray[np.float32]]:
         done = 0
@@ -125,21 +117,21 @@ class Recording:
             raise AudioError("holds no audio: 0 samples")
 
 
-def telephone_band(blocks: Iterator[NDArray[np.float32]], rate_hz: int) -> Iterator[NDArray[np.float32]]:
-    """Blocks of samples at any rate to blocks at 8 kHz."""
+def resample_blocks(blocks: Iterator[NDArray[np.float32]], rate_hz: int) -> Iterator[NDArray[np.float32]]:
+    """Resample blocks at any rate to blocks at 8 kHz."""
     return blocks if rate_hz == RATE_HZ else _resampled(blocks, rate_hz)
 
 
 def decode(data: bytes, *, channel: int, strict: bool, max_duration_s: float) -> Waveform:
-    """A whole recording at once; see `Recording.open` and `Recording.blocks`."""
+    """Decode a whole recording at once; see `Recording.open` and `Recording.blocks`."""
     recording = Recording.open(data, channel=channel, strict=strict, max_duration_s=max_duration_s)
     return Waveform(samples=np.concatenate(list(recording.blocks())), rate_hz=RATE_HZ)
 
 
-def _check_limits(source: WavSource | CompressedSource, channel: int, strict: bool) -> None:
-    rate_hz, channels = source.rate_hz, source.channels
-    if strict and source.encoding != "PCM-16":
-        raise AudioError(f"encoding is {source.encoding}, must be 16-bit PCM")
+def _check_limits(reader: AudioReader, channel: int, strict: bool) -> None:
+    rate_hz, channels = reader.rate_hz, reader.channels
+    if strict and reader.encoding != "PCM-16":
+        raise AudioError(f"encoding is {reader.encoding}, must be 16-bit PCM")
     if strict and rate_hz != RATE_HZ:
         raise WrongSampleRate(f"sample rate is {rate_hz} Hz, must be {RATE_HZ} Hz")
     if not MIN_RATE_HZ <= rate_hz <= MAX_RATE_HZ:
@@ -151,25 +143,22 @@ def _check_limits(source: WavSource | CompressedSource, channel: int, strict: bo
         raise AudioError(f"has {channels} channel{'s' * (channels > 1)}, channel {channel} is not there")
 
 
-def _wav_blocks(source: WavSource, channel: int, block_frames: int) -> Iterator[NDArray[np.float32]]:
-    for start in range(0, source.frames, block_frames):
-        yield source.read(channel, start, block_frames)
-
-
 def _resampled(blocks: Iterator[NDArray[np.float32]], rate_hz: int) -> Iterator[NDArray[np.float32]]:
-    band = TelephoneBand(rate_hz)
+    resampler = TelephoneResampler(rate_hz)
     for block in blocks:
-        out = band.feed(block)
+        out = resampler.push(block)
         if len(out):
             yield out
-    out = band.finish()
+    out = resampler.finish()
     if len(out):
         yield out
 
 
-class TelephoneBand:
-    """Brings sound that comes in pieces to 8 kHz: band-limited conversion (soxr HQ: images below -120 dB)
-    that keeps its state between them."""
+class TelephoneResampler:
+    """Resamples a stream of audio blocks to 8 kHz.
+
+    Band-limited conversion (soxr HQ: images below -120 dB) that keeps its state between blocks.
+    """
 
     __slots__ = ("_stream",)
 
@@ -180,15 +169,15 @@ class TelephoneBand:
             else soxr.ResampleStream(rate_hz, RATE_HZ, 1, dtype="float32", quality="HQ")
         )
 
-    def feed(self, samples: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Samples at the old rate, -1..1, to what is ready of them at 8 kHz."""
+    def push(self, samples: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Take samples at the old rate, -1..1; return those that are ready at 8 kHz."""
         if self._stream is None:
             return samples
         out: NDArray[np.float32] = np.clip(self._stream.resample_chunk(samples), -1, 1)
         return out
 
     def finish(self) -> NDArray[np.float32]:
-        """The rest."""
+        """Return the remaining samples."""
         if self._stream is None:
             return np.empty(0, np.float32)
         rest = self._stream.resample_chunk(np.empty(0, np.float32), last=True)

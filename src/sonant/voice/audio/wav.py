@@ -1,19 +1,21 @@
-"""WAV (RIFF WAVE): the header read and checked, samples of one channel decoded on demand.
+"""Read WAV (RIFF WAVE): check the header, decode the samples of one channel on demand.
 
-Decoded here and not by libsndfile, because libsndfile repairs lying headers in silence: a truncated
-recording must be an error. Layout: Microsoft, "Multiple Channel Audio Data and WAVE Files"; companding
-laws: ITU-T G.711.
+libsndfile is not used here because it silently repairs wrong headers: a truncated recording must be an
+error. Layout: Microsoft, "Multiple Channel Audio Data and WAVE Files".
 """
 
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sonant.errors import AudioError
+from sonant.voice.audio.formats import AudioFormat
+from sonant.voice.audio.g711 import A_LAW_TABLE, MU_LAW_TABLE
 
 _PCM, _FLOAT, _A_LAW, _MU_LAW, _EXTENSIBLE = 1, 3, 6, 7, 0xFFFE
 _NAMES = {_PCM: "PCM", _FLOAT: "float", _A_LAW: "A-law", _MU_LAW: "mu-law"}
@@ -26,8 +28,8 @@ _MAX_CHUNKS = 256
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class WavSource:
-    """An open WAV recording. The header's promises have been checked against the bytes there are."""
+class WavReader:
+    """An open WAV recording whose header agrees with the length of its data."""
 
     data: bytes
     tag: int
@@ -35,15 +37,21 @@ class WavSource:
     rate_hz: int
     channels: int
     offset: int
-    """Where the samples begin, in bytes."""
+    """Start of the samples, in bytes."""
     frames: int
 
     @property
     def encoding(self) -> str:
+        """The name of the encoding, such as PCM-16 or mu-law."""
         return f"{_NAMES[self.tag]}-{self.bits}" if self.tag in (_PCM, _FLOAT) else _NAMES[self.tag]
 
+    def blocks(self, channel: int, block_frames: int) -> Iterator[NDArray[np.float32]]:
+        """Yield one channel in blocks of at most `block_frames` samples; float32, full scale is 1."""
+        for start in range(0, self.frames, block_frames):
+            yield self.read(channel, start, block_frames)
+
     def read(self, channel: int, start: int, count: int) -> NDArray[np.float32]:
-        """At most `count` samples of one channel from frame `start` on; float32, full scale is 1."""
+        """Decode at most `count` samples of one channel from frame `start` on; float32, full scale is 1."""
         count = max(0, min(count, self.frames - start))
         width = self.bits // 8
         begin = self.offset + start * width * self.channels
@@ -67,11 +75,11 @@ class WavSource:
         return mono.view("<i4")[:, 0].astype(np.float32) * np.float32(2**-31)
 
 
-def open_wav(data: bytes, *, strict: bool) -> WavSource:
+def open_wav(data: bytes, strict: bool) -> WavReader:
     """Read and check the header. Raises AudioError.
 
-    `strict` also refuses sizes left open by streaming writers, a RIFF size beyond the end, a part of a
-    sample frame at the end; otherwise such a recording is read as far as whole frames go.
+    `strict` also refuses sizes left open by streaming writers, a RIFF size beyond the end, and an incomplete
+    sample frame at the end; otherwise such a recording is read up to its last whole frame.
     """
     if len(data) < 12:
         raise AudioError(f"WAV header is cut off: {len(data)} bytes, at least 12 needed")
@@ -97,7 +105,7 @@ def open_wav(data: bytes, *, strict: bool) -> WavSource:
             frame_bytes = channels * bits // 8
             if strict and length % frame_bytes:
                 raise AudioError(f"data chunk of {length} bytes is not a multiple of {frame_bytes}")
-            return WavSource(
+            return WavReader(
                 data=data,
                 tag=tag,
                 bits=bits,
@@ -110,20 +118,21 @@ def open_wav(data: bytes, *, strict: bool) -> WavSource:
     raise AudioError(f"WAV file has more than {_MAX_CHUNKS} chunks before its data chunk")
 
 
-def _data_length(size: int, there: int, riff_size_true: bool, strict: bool) -> int:
-    # A size of 0 in a file whose RIFF size is right is the truth: the recording is empty.
-    left_open = size in _UNKNOWN_SIZES and not (size == 0 and riff_size_true) and there > 0
+def _data_length(size: int, available: int, riff_size_correct: bool, strict: bool) -> int:
+    """Work out the bytes of audio from the size in the header and the bytes that follow it."""
+    # A size of 0 in a file whose RIFF size is right is correct: the recording is empty.
+    left_open = size in _UNKNOWN_SIZES and not (size == 0 and riff_size_correct) and available > 0
     if left_open and strict:
         raise AudioError(f"data chunk size was left open ({size}), must be the size of the audio")
-    if left_open and size != there:
-        return there
-    if size > there:
-        raise AudioError(f"truncated: header promises {size} bytes of audio, there are {there}")
+    if left_open and size != available:
+        return available
+    if size > available:
+        raise AudioError(f"truncated: header promises {size} bytes of audio, there are {available}")
     return size
 
 
 def _read_format(chunk: bytes, size: int) -> tuple[int, int, int, int]:
-    """Tag, channels, rate in Hz, bits a sample; checked against each other."""
+    """Read tag, channels, rate in Hz and bits per sample, and check them against each other."""
     if size < 16 or len(chunk) < 16:
         raise AudioError(f"fmt chunk has {min(size, len(chunk))} bytes, must have at least 16")
     tag, channels, rate_hz, _, block_align, bits = struct.unpack_from("<HHIIHH", chunk)
@@ -144,17 +153,14 @@ def _read_format(chunk: bytes, size: int) -> tuple[int, int, int, int]:
     return tag, channels, rate_hz, bits
 
 
-def _mu_law_table() -> NDArray[np.float32]:
-    code = ~np.arange(256) & 0xFF
-    magnitude = ((((code & 0x0F) << 3) + 132) << ((code & 0x70) >> 4)) - 132
-    return (np.where(code & 0x80, -magnitude, magnitude) / 32768).astype(np.float32)
+def _is_wav(data: bytes) -> bool:
+    return data[:4] == b"RIFF" and data[8:12] == b"WAVE"
 
 
-def _a_law_table() -> NDArray[np.float32]:
-    code = np.arange(256) ^ 0x55
-    step, exponent = ((code & 0x0F) << 4) + 8, (code & 0x70) >> 4
-    magnitude = np.where(exponent == 0, step, (step + 256) << np.maximum(exponent - 1, 0))
-    return (np.where(code & 0x80, magnitude, -magnitude) / 32768).astype(np.float32)
-
-
-MU_LAW_TABLE, A_LAW_TABLE = _mu_law_table(), _a_law_table()
+WAV = AudioFormat(
+    name="WAV",
+    media_types=frozenset(("audio/wav", "audio/x-wav", "audio/wave", "audio/vnd.wave")),
+    recognizes=_is_wav,
+    open=open_wav,
+    accepted_by_voice_id=True,
+)

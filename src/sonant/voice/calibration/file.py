@@ -1,4 +1,4 @@
-"""Calibrations as JSON: the one that ships with a voice model, and those that users bring."""
+"""Read and write calibrations as JSON: those that ship with Sonant and those that users fit."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _MAX_NODES = 1000
 
 @cache
 def shipped_calibration() -> Calibration:
-    """The calibration of the model that ships with Sonant. Raises SetupError."""
+    """Load the calibration of the shipped model. Raises SetupError."""
     try:
         text = resources.files("sonant.voice.models").joinpath(SHIPPED).read_text("utf-8")
     except OSError:
@@ -26,7 +26,7 @@ def shipped_calibration() -> Calibration:
 
 
 def calibration_of(model_id: str) -> Calibration:
-    """The shipped calibration, if it is this model's. Raises SetupError."""
+    """Load the shipped calibration if it belongs to this model. Raises SetupError otherwise."""
     shipped = shipped_calibration()
     if shipped.model_id != model_id:
         raise SetupError(f"there is no calibration for the voice model {model_id}")
@@ -34,9 +34,9 @@ def calibration_of(model_id: str) -> Calibration:
 
 
 def read_calibration(text: str) -> Calibration:
-    """Read a calibration file; members that it does not know (where it came from) are passed over.
+    """Read a calibration file; unknown members, such as its provenance, are ignored.
 
-    Raises SetupError that says what is wrong.
+    Raises SetupError that names the fault.
     """
     try:
         value = json.loads(text)
@@ -71,14 +71,14 @@ def _check_grid(name: str, nodes: tuple[Node, ...]) -> None:
         or len(nodes) != len(seconds) * len(noises)
     ):
         raise SetupError(
-            f"calibration: its {name} must be a full grid, one for each speech_s with each snr_db"
+            f"calibration: its {name} must be a full grid, one node for each speech_s with each snr_db"
         )
     if not all(node.speech_s > 0 and node.tail.z.deviation > 0 for node in nodes):
         raise SetupError("calibration: speech_s and deviation must be above 0")
 
 
 def write_calibration(calibration: Calibration, provenance: dict[str, Any]) -> str:
-    """The file's text, with a note on where it came from."""
+    """Write the file's text, with a note on its provenance."""
     value = {
         "model_id": calibration.model_id,
         "supported_log10_far": round(calibration.supported_log10_far, 1),

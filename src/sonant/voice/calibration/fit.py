@@ -1,4 +1,4 @@
-"""Fitting a calibration: from similarities of strangers to the tail, and to what may be claimed of it."""
+"""Fit calibrations: the tail of strangers' similarities, and the smallest rate that it supports."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from statistics import NormalDist
 import numpy as np
 from numpy.typing import NDArray
 
-from sonant.voice.calibration.model import MOST_ALIKE, Calibration, Normal, log10_far_of
+from sonant.voice.calibration.model import MAX_SIMILARITY, Calibration, Normal, log10_far_of
 
 #: The tail is fitted to this share of the most similar strangers.
 TAIL_SHARE = 0.1
@@ -25,18 +25,18 @@ def fit_upper(values: Floats, weights: Floats | None = None) -> Normal:
 
     A straight line through the quantile plot between shares of 10 % and 10 / n, each point weighted with the
     number of comparisons above it: the middle of the distribution, which says nothing about false accepts,
-    has no part in it. `weights` counts each comparison so often (a bootstrap's).
+    is left out. `weights` are the counts of each comparison in a bootstrap.
     """
     order = np.argsort(values)[::-1]
     return _fit_sorted(values[order], np.ones(len(order)) if weights is None else weights[order])
 
 
 def _fit_sorted(values: Floats, weight: Floats) -> Normal:
-    """`fit_upper` of values that fall."""
+    """Fit like `fit_upper`; values must descend."""
     above = np.cumsum(weight)
     total = above[-1]
     shares = np.geomspace(TAIL_SHARE, max(10 / total, 1e-6), 24)
-    # The value that a share of comparisons reaches: the one at which the count passes it.
+    # The value that a share of comparisons reaches is the one at which the count passes that share.
     at = np.minimum(np.searchsorted(above, shares * total), len(values) - 1)
     normal = NormalDist()
     x = np.array([-normal.inv_cdf(float(share)) for share in shares])
@@ -46,21 +46,21 @@ def _fit_sorted(values: Floats, weight: Floats) -> Normal:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Support:
-    """What impostor comparisons can say about rates."""
+    """The rates that impostor comparisons support."""
 
     speakers: int
     pairs: int
-    """Of speakers that were compared: comparisons of the same two over other calls are no new evidence."""
+    """Pairs of compared speakers: more comparisons of the same two are no new evidence."""
     upper: Normal
     bootstrap: tuple[Normal, ...]
-    """The same fit with the speakers drawn anew."""
+    """The same fit for each resampling of the speakers."""
 
     def interval(self, log10_far: float) -> tuple[float, float]:
-        """95 % interval of the true log10 FAR where the fit claims `log10_far`."""
+        """Compute the 95 % interval of the true log10 FAR where the fit claims `log10_far`."""
         return self._interval(self.upper.at(log10_far))
 
     def log10_far(self, value: float) -> tuple[float, float, float]:
-        """Log10 of the share of strangers at or above a value, with its 95 % interval."""
+        """Compute log10 of the share of strangers at or above a value, with its 95 % interval."""
         return self.upper.log10_above(value), *self._interval(value)
 
     def _interval(self, value: float) -> tuple[float, float]:
@@ -69,7 +69,7 @@ class Support:
         return float(low), float(high)
 
     def supported_log10_far(self) -> float:
-        """The smallest rate that may be claimed, on a grid of tenths of a decade; 0 if none.
+        """Find the smallest rate that may be claimed, on a grid of tenths of a decade; 0 if none.
 
         Down to it the interval stays within half a decade on either side, and 30 pairs of speakers reach a
         rate at most one decade above: the normal tail may be followed for a decade beyond what was counted.
@@ -93,10 +93,10 @@ def measure_support(
     rounds: int = 200,
     seed: int = 1,
 ) -> Support:
-    """Fit the tail and its uncertainty; value k is of speakers `first[k]` and `second[k]`, shape [n].
+    """Fit the tail and its uncertainty; value k compares speakers `first[k]` and `second[k]`, shape [n].
 
-    The bootstrap draws speakers, not comparisons: all comparisons of one speaker are alike, and taking them
-    for independent would give intervals several times too narrow.
+    The bootstrap draws speakers, not comparisons: all comparisons of one speaker are correlated, and treating
+    them as independent would give intervals several times too narrow.
     """
     speakers, numbers = np.unique(np.concatenate([first, second]), return_inverse=True)
     order = np.argsort(values)[::-1]
@@ -120,29 +120,29 @@ def measure_support(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OwnFit:
-    """Where an installation's own strangers lie on the shipped scale."""
+    """The distribution of an installation's own strangers on the shipped scale."""
 
     shift: float
     scale: float
     support: Support
-    """In standard deviations of the shipped tails."""
+    """The support, in standard deviations of the shipped tails."""
 
     def shipped_log10_far(self, score: float) -> tuple[float, float, float]:
-        """What the shipped scale's score truly stands for here: log10 FAR with its 95 % interval."""
-        return self.support.log10_far(self.shipped_place(score))
+        """Compute the true log10 FAR of a score on the shipped scale, with its 95 % interval."""
+        return self.support.log10_far(self.shipped_deviation(score))
 
     @staticmethod
-    def shipped_place(score: float) -> float:
-        """Where the shipped scale puts a score, in its own deviations."""
+    def shipped_deviation(score: float) -> float:
+        """Convert a score to deviations of the shipped scale."""
         return -NormalDist().inv_cdf(10 ** log10_far_of(score))
 
-    def own_place(self, score: float) -> float:
-        """Where this fit puts it, in deviations of the shipped scale."""
-        return self.shift + self.scale * self.shipped_place(score)
+    def own_deviation(self, score: float) -> float:
+        """Convert a score of this fit to deviations of the shipped scale."""
+        return self.shift + self.scale * self.shipped_deviation(score)
 
 
 def fit_own(strangers: Floats, first: NDArray[np.intp], second: NDArray[np.intp]) -> OwnFit:
-    """Fit an installation's own strangers: their `deviations` and who was compared, each shape [n]."""
+    """Fit an installation's own strangers: their `deviations` and the compared speakers, each shape [n]."""
     support = measure_support(strangers, first, second)
     return OwnFit(shift=support.upper.mean, scale=support.upper.deviation, support=support)
 
@@ -155,7 +155,7 @@ def deviations(
     *,
     highpass_300hz: bool = False,
 ) -> Floats:
-    """How many standard deviations each similarity lies above what strangers have; [n]."""
+    """Compute the standard deviations of each similarity above the mean of strangers; [n]."""
     places, of = np.unique(np.stack([speech_s, snr_db]), axis=1, return_inverse=True)
     tails = [
         calibration.tail(float(seconds), float(noise), highpass_300hz=highpass_300hz)
@@ -163,14 +163,14 @@ def deviations(
     ]
     mean = np.array([tail.z.mean for tail in tails])[of.reshape(-1)]
     deviation = np.array([tail.z.deviation for tail in tails])[of.reshape(-1)]
-    found: Floats = (np.arctanh(np.clip(similarities, -MOST_ALIKE, MOST_ALIKE)) - mean) / deviation
+    found: Floats = (np.arctanh(np.clip(similarities, -MAX_SIMILARITY, MAX_SIMILARITY)) - mean) / deviation
     return found
 
 
 def fit_llr(genuine: Floats, strangers: Floats) -> tuple[float, float]:
-    """Slope and offset of the log likelihood ratio over deviations; each shape [n].
+    """Fit slope and offset of the log likelihood ratio over deviations; each shape [n].
 
-    Logistic regression with both sides weighing the same (Brümmer and du Preez, "Application-independent
+    Logistic regression with both sides weighted equally (Brümmer and du Preez, "Application-independent
     evaluation of speaker detection", 2006), by Newton's method.
     """
     z = np.concatenate([genuine, strangers])
@@ -178,7 +178,7 @@ def fit_llr(genuine: Floats, strangers: Floats) -> tuple[float, float]:
     weight = np.where(target == 1, 0.5 / len(genuine), 0.5 / len(strangers))
     design = np.stack([z, np.ones(len(z))], axis=1)
     found = np.array([1.0, -float(np.median(z))])
-    # A little of a prior keeps the slope finite when the two sides do not overlap.
+    # A weak prior keeps the slope finite when the two sides do not overlap.
     prior = np.diag([1e-4, 1e-6])
     for _ in range(100):
         share = 1 / (1 + np.exp(-np.clip(design @ found, -50, 50)))

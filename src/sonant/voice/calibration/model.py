@@ -1,10 +1,10 @@
-"""What a similarity means: the share of strangers that reach it, and that share as a score of 0 to 100.
+"""Convert similarities to false accept rates, and those to scores of 0 to 100.
 
 A calibration holds, for several amounts of speech and several levels of noise, the upper tail of strangers'
 similarities. Fisher's z, artanh of the cosine ("Frequency distribution of the values of the correlation
 coefficient", 1915), is taken as normal there: it straightens the tail, and identical voices lie at infinity.
-Between the fitted places mean and deviation are interpolated. An installation's own calibration is two
-numbers on top: where its own strangers lie, and how far apart, on the scale that the shipped tails give.
+Between the fitted nodes mean and deviation are interpolated. An installation's own calibration adds two
+numbers: the mean and the deviation of its own strangers on the scale of the shipped tails.
 
 Terms are those of ISO/IEC 19795-1: the share of impostor comparisons at or above a similarity is its false
 match rate; one call is one comparison here, so it is the false accept rate (FAR) of that threshold too.
@@ -21,52 +21,56 @@ from statistics import NormalDist
 
 import numpy as np
 
-#: Score and log10 of FAR: 50 is one stranger in ten, 80 in 100, 90 in 1,000, 100 in 100,000.
-ANCHORS = ((0, 0.0), (50, -1.0), (80, -2.0), (90, -3.0), (100, -5.0))
+from sonant.voice.quality import Quality
 
-MOST_ALIKE = 1 - 1e-7
-"""What float32 can tell from 1."""
+#: Score and log10 of FAR: 50 is one stranger in ten, 80 in 100, 90 in 1,000, 100 in 100,000.
+SCORE_ANCHORS = ((0, 0.0), (50, -1.0), (80, -2.0), (90, -3.0), (100, -5.0))
+
+MAX_SIMILARITY = 1 - 1e-7
+"""The largest float32 value that is reliably below 1."""
+
+_QUIET_DB = 60.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Normal:
-    """A normal distribution, looked at from above."""
+    """A normal distribution, of which the upper tail is used."""
 
     mean: float
     deviation: float
 
     def log10_above(self, value: float) -> float:
-        """Log10 of the share that is at least so large."""
+        """Compute log10 of the share at or above a value."""
         return _log10_q((value - self.mean) / self.deviation)
 
     def at(self, log10_share: float) -> float:
-        """The inverse of `log10_above`, for -15 < log10_share < 0."""
+        """Invert `log10_above`, for -15 < log10_share < 0."""
         return self.mean - self.deviation * NormalDist().inv_cdf(10**log10_share)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tail:
-    """Strangers' similarities at their upper end."""
+    """The upper tail of strangers' similarities."""
 
     z: Normal
-    """Of Fisher's z."""
+    """The distribution of Fisher's z."""
 
     def deviations(self, similarity: float) -> float:
-        """How many standard deviations a similarity lies above the mean of strangers."""
+        """Count the standard deviations of a similarity above the mean of strangers."""
         return (fisher_z(similarity) - self.z.mean) / self.z.deviation
 
     def log10_far(self, similarity: float) -> float:
-        """Log10 of the share of strangers at least so similar."""
+        """Compute log10 of the share of strangers at or above a similarity."""
         return self.z.log10_above(fisher_z(similarity))
 
     def similarity_at(self, log10_far: float) -> float:
-        """The inverse of `log10_far`, for -15 < log10_far < 0."""
+        """Invert `log10_far`, for -15 < log10_far < 0."""
         return math.tanh(self.z.at(log10_far))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Node:
-    """The tail that was fitted for one amount of speech in the probe and one level of noise."""
+    """The tail fitted for one amount of speech in the probe and one level of noise."""
 
     speech_s: float
     snr_db: float
@@ -75,28 +79,29 @@ class Node:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Calibration:
-    """Similarity to FAR and score for one voice model."""
+    """Converts similarities of one voice model to FAR, score and likelihood ratio."""
 
     model_id: str
     nodes: tuple[Node, ...]
     """A full grid: each amount of speech with each level of noise."""
     highpass_300hz: tuple[Node, ...] = ()
-    """Another one for probes over lines that cut off below 300 Hz; empty where none was fitted."""
+    """The grid for probes over lines that cut off below 300 Hz; empty where none was fitted."""
     shift: float = 0.0
     scale: float = 1.0
-    """The installation's own strangers: (z - shift) / scale is standard normal in the tail."""
+    """Mean and deviation of the installation's own strangers: (z - shift) / scale is standard normal in the
+    tail."""
     supported_log10_far: float = -3.0
-    """Smaller rates than this are extrapolated: the data that it was fitted on cannot support them."""
+    """The smallest rate that the data of the fit support; smaller ones are extrapolated."""
     llr_slope: float = 1.0
     llr_offset: float = 0.0
     """Natural log likelihood ratio of z standard deviations above strangers: offset + slope * z."""
 
     def tail(self, speech_s: float, snr_db: float, *, highpass_300hz: bool = False) -> Tail:
-        """The tail for a probe with so much net speech; `snr_db` is that of the noisier side.
+        """Find the tail for a probe with `speech_s` of net speech; `snr_db` is that of the noisier side.
 
-        `highpass_300hz` says that both lines cut off below 300 Hz (`quality.highpass_300hz`): the second grid
-        was fitted for such lines. Where nothing is known of the reference's line, say so too: strangers over
-        a full band are less alike than that, and a score then errs on the safe side.
+        `highpass_300hz` means that both lines cut off below 300 Hz (`quality.highpass_300hz`): the second
+        grid was fitted for such lines. Where the reference's line is not known, pass True as well: strangers
+        over a full band are less similar, and a score then errs on the safe side.
         """
         grid = _grid(self.highpass_300hz if highpass_300hz and self.highpass_300hz else self.nodes)
         mean = deviation = 0.0
@@ -106,8 +111,16 @@ class Calibration:
                 deviation += share * part * grid.tails[second, noise].z.deviation
         return Tail(z=Normal(mean=mean + self.shift * deviation, deviation=deviation * self.scale))
 
+    def tail_for(self, quality: Quality) -> Tail:
+        """Find the tail for a probe of this quality, or for a comparison (see `quality.comparison_quality`).
+
+        Noise that was not measured counts as none, a line that is not known as one over the full band.
+        """
+        noise = _QUIET_DB if quality.snr_db is None else quality.snr_db
+        return self.tail(quality.net_speech_s, noise, highpass_300hz=bool(quality.highpass_300hz))
+
     def stricter_tail(self, speech_s: float, snr_db: float, log10_far: float) -> Tail:
-        """Where the line is not known: the tail that asks for more likeness at this rate."""
+        """Find the tail that demands more similarity at this rate, for an unknown line."""
         tails = [
             self.tail(speech_s, snr_db, highpass_300hz=highpass_300hz) for highpass_300hz in (False, True)
         ]
@@ -116,28 +129,38 @@ class Calibration:
     def log10_far(
         self, similarity: float, *, speech_s: float, snr_db: float, highpass_300hz: bool = False
     ) -> float:
+        """Compute log10 of the false accept rate at a similarity; see `tail`."""
         return self.tail(speech_s, snr_db, highpass_300hz=highpass_300hz).log10_far(similarity)
 
     def score(
         self, similarity: float, *, speech_s: float, snr_db: float, highpass_300hz: bool = False
     ) -> int:
-        """Authentication score, 0..100, rounded down: a score never claims a lower FAR than was found."""
+        """Compute the authentication score, 0..100, rounded down so that it never claims too low a FAR."""
         return score_of(
             self.log10_far(similarity, speech_s=speech_s, snr_db=snr_db, highpass_300hz=highpass_300hz)
         )
 
+    def score_for(self, similarity: float, quality: Quality) -> int:
+        """Compute the authentication score for a comparison of this quality; see `tail_for` and `score`."""
+        return score_of(self.tail_for(quality).log10_far(similarity))
+
+    def llr_for(self, similarity: float, quality: Quality) -> float:
+        """Compute the natural logarithm of the likelihood ratio for a comparison of this quality."""
+        return self.llr_offset + self.llr_slope * self.tail_for(quality).deviations(similarity)
+
     def llr(
         self, similarity: float, *, speech_s: float, snr_db: float, highpass_300hz: bool = False
     ) -> float:
-        """Natural logarithm of how much likelier the similarity is for one voice than for two."""
+        """Compute the natural logarithm of the likelihood ratio of one voice to two voices."""
         above = self.tail(speech_s, snr_db, highpass_300hz=highpass_300hz).deviations(similarity)
         return self.llr_offset + self.llr_slope * above
 
     def adapted(self, shift: float, scale: float, supported_log10_far: float) -> Calibration:
-        """The same with an installation's own strangers.
+        """Apply the figures of an installation's own strangers.
 
-        They were compared on the grid for all lines (voiceprints do not tell theirs), so what its lines do to
-        voices is in their figures already: the grid for narrow lines would count it twice and is left out.
+        They were compared on the grid for all lines (voiceprints do not state theirs), so the effect of the
+        installation's lines is in these figures already: the grid for 300 Hz lines would count it twice and
+        is left out.
         """
         return replace(
             self, shift=shift, scale=scale, supported_log10_far=supported_log10_far, highpass_300hz=()
@@ -145,30 +168,30 @@ class Calibration:
 
 
 def fisher_z(similarity: float) -> float:
-    """Fisher's z of a cosine; one that rounding has carried to 1 or beyond counts as just below."""
-    return math.atanh(min(max(similarity, -MOST_ALIKE), MOST_ALIKE))
+    """Compute Fisher's z of a cosine; values that rounding carried to 1 or beyond count as just below."""
+    return math.atanh(min(max(similarity, -MAX_SIMILARITY), MAX_SIMILARITY))
 
 
-def place_between(anchors: Sequence[tuple[int, float]], level: float) -> float:
-    """Where a level lies on straight lines between anchors of score and falling level; ends are kept."""
+def interpolate_score(anchors: Sequence[tuple[int, float]], level: float) -> float:
+    """Interpolate a level's score linearly between anchors (score, falling level); clamp at the ends."""
     scores, levels = zip(*anchors, strict=True)
     return float(np.interp(-level, [-one for one in levels], scores))
 
 
 def score_of(log10_far: float) -> int:
-    """The score whose FAR this is, rounded down; straight lines in log10 FAR between the anchors."""
-    return math.floor(place_between(ANCHORS, log10_far) + 1e-9)
+    """Convert log10 FAR to the score, rounded down; straight lines between the anchors."""
+    return math.floor(interpolate_score(SCORE_ANCHORS, log10_far) + 1e-9)
 
 
 def log10_far_of(score: float) -> float:
-    """The FAR that a score stands for, as log10; the inverse of `score_of`."""
-    scores, levels = zip(*ANCHORS, strict=True)
+    """Convert a score to its log10 FAR; the inverse of `score_of`."""
+    scores, levels = zip(*SCORE_ANCHORS, strict=True)
     return float(np.interp(score, scores, levels))
 
 
 @dataclass(frozen=True, slots=True)
 class _Grid:
-    """Nodes by their places, ascending."""
+    """Tails by amount of speech and noise; both ascend."""
 
     seconds: tuple[float, ...]
     noises: tuple[float, ...]
@@ -187,7 +210,7 @@ def _grid(nodes: tuple[Node, ...]) -> _Grid:
 def _between(
     nodes: Sequence[float], value: float, scale: Callable[[float], float]
 ) -> list[tuple[float, float]]:
-    """The one or two nodes around a value with their shares; outside of them the nearest counts."""
+    """Find the one or two nodes around a value and their weights; outside the nodes the nearest counts."""
     if not value > nodes[0]:
         return [(nodes[0], 1.0)]
     if value >= nodes[-1]:
@@ -199,7 +222,7 @@ def _between(
 
 
 def _log10_q(z: float) -> float:
-    """Log10 of the upper tail of the standard normal distribution."""
+    """Compute log10 of the upper tail of the standard normal distribution."""
     if z < 30:
         return math.log10(0.5 * math.erfc(z / math.sqrt(2)))
     # erfc underflows; the first term of its asymptotic series (Abramowitz and Stegun 7.1.23).

@@ -1,7 +1,7 @@
-"""The two networks that ship with Sonant, checked before they are used.
+"""Load the networks that ship with Sonant and verify their checksums.
 
-`models.json` says what each file is, where it came from and what its bytes must hash to;
-`tools/build_models.py` makes and checks them, `tools/distil` trained the speaker encoder.
+`models.json` lists each file with its origin and SHA-256; `tools/build_models.py` builds and checks them,
+`tools/distil` trained the speaker encoder.
 """
 
 from __future__ import annotations
@@ -25,19 +25,19 @@ from sonant.errors import SetupError
 
 ENCODER, DETECTOR = "speaker-encoder", "speech-detector"
 GPU = "CUDAExecutionProvider"
-CURE = "reinstall sonant, or make the models again with tools/build_models.py"
+REPAIR_HINT = "reinstall sonant, or build the models again with tools/build_models.py"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Models:
-    """Sessions of one process. Make them once with `load_models` and pass them on."""
+    """The speaker encoder and the speech detector of one process. Load once with `load_models` and share."""
 
     encoder: onnxruntime.InferenceSession
     """`mels` [n, 160, 40] to `embeddings` [n, 256]."""
     encoder_id: str
-    """Stamped on every embedding."""
+    """Model id of every embedding."""
     centre: NDArray[np.float32]
-    """Mean embedding of many people, shape [256], which is subtracted from every embedding."""
+    """Mean embedding of many people, shape [256], subtracted from every embedding."""
     detector: onnxruntime.InferenceSession
     """`frames` [n, 288], `h`, `c` [1, 1, 128] to `probabilities` [n], `hn`, `cn`."""
     detector_id: str
@@ -49,7 +49,7 @@ def load_models(folder: Traversable | None = None) -> Models:
     Raises SetupError if a file is missing, is not the one that `models.json` pins, or cannot be opened.
     """
     folder = folder or resources.files(__name__)
-    with _reading_the_list():
+    with _reading_model_list():
         entries = _entries(folder)
         encoder, detector = entries[ENCODER], entries[DETECTOR]
         return Models(
@@ -62,8 +62,8 @@ def load_models(folder: Traversable | None = None) -> Models:
 
 
 def open_pinned(folder: Traversable, *kinds: str) -> list[onnxruntime.InferenceSession]:
-    """The networks of these kinds, as `models.json` pins them. Raises SetupError."""
-    with _reading_the_list():
+    """Open the networks of these kinds that `models.json` lists. Raises SetupError."""
+    with _reading_model_list():
         entries = _entries(folder)
         return [_open(folder, entries[kind]) for kind in kinds]
 
@@ -73,12 +73,12 @@ def _entries(folder: Traversable) -> dict[str, dict[str, Any]]:
 
 
 @contextmanager
-def _reading_the_list() -> Iterator[None]:
+def _reading_model_list() -> Iterator[None]:
     try:
         yield
     except (OSError, ValueError, KeyError, TypeError) as fault:
         raise SetupError(
-            f"the list of voice models cannot be read ({type(fault).__name__}): {CURE}"
+            f"the list of voice models cannot be read ({type(fault).__name__}): {REPAIR_HINT}"
         ) from None
 
 
@@ -89,21 +89,21 @@ def _centre(folder: Traversable, entry: dict[str, Any]) -> NDArray[np.float32]:
 
 @cache
 def shipped_encoder_id() -> str:
-    """The id of the speaker encoder that ships with Sonant, without opening it. Raises SetupError."""
-    with _reading_the_list():
+    """Read the id of the shipped speaker encoder without opening it. Raises SetupError."""
+    with _reading_model_list():
         return str(_entries(resources.files(__name__))[ENCODER]["id"])
 
 
 def _checked(folder: Traversable, entry: dict[str, Any]) -> bytes:
-    """A file's bytes, which are those that `models.json` pins. Raises SetupError."""
+    """Read a file and compare its SHA-256 with `models.json`. Raises SetupError."""
     try:
         content = folder.joinpath(entry["file"]).read_bytes()
     except OSError:
-        raise SetupError(f"voice model {entry['file']} is missing: {CURE}") from None
+        raise SetupError(f"voice model {entry['file']} is missing: {REPAIR_HINT}") from None
     found = hashlib.sha256(content).hexdigest()
     if found != entry["sha256"]:
         raise SetupError(
-            f"voice model {entry['file']} has sha256 {found}, must have {entry['sha256']}: {CURE}"
+            f"voice model {entry['file']} has sha256 {found}, must have {entry['sha256']}: {REPAIR_HINT}"
         )
     return content
 
@@ -114,23 +114,23 @@ def _open(folder: Traversable, entry: dict[str, Any]) -> onnxruntime.InferenceSe
 
 
 def check_gpu() -> None:
-    """Raises SetupError when networks cannot be run on a GPU."""
+    """Raise SetupError when networks cannot be run on a GPU."""
     if GPU not in onnxruntime.get_available_providers():
         raise SetupError(
-            f"this onnxruntime knows no {GPU}: install onnxruntime-gpu in its place, or ask for no GPUs"
+            f"this onnxruntime has no {GPU}: install onnxruntime-gpu in its place, or ask for no GPUs"
         )
 
 
 def open_session(content: bytes, name: str, *, gpu: bool = False) -> onnxruntime.InferenceSession:
-    """A session of one thread for a network. Raises SetupError, which calls it `name`."""
+    """Open a network in a session of one thread. Raises SetupError, which calls it `name`."""
     if gpu:
         check_gpu()
     options = onnxruntime.SessionOptions()
-    # One thread a session: the service scales by processes, and idle threads that spin steal their cores.
+    # One thread per session: the service scales by processes, and spinning idle threads take their cores.
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
-    # Recordings differ in length: an arena would keep the largest shapes ever seen.
+    # Recordings differ in length: an arena would keep memory for the largest shapes ever used.
     options.enable_cpu_mem_arena = options.enable_mem_pattern = False
     options.log_severity_level = 3
     try:

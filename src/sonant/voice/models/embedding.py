@@ -1,4 +1,4 @@
-"""Speech to a voice embedding: mel power spectra, windows of 1.6 s, the GE2E encoder, their mean, centred.
+"""Embed speech: mel power spectra, windows of 1.6 s, the GE2E encoder, their mean, centred.
 
 The encoder was trained at 16 kHz (25 ms Hann windows every 10 ms, 40 Slaney mel bands over 0..8 kHz, power,
 no logarithm, librosa's conventions). Speech here is at 8 kHz: the same window length in seconds gives the
@@ -23,7 +23,7 @@ from sonant.voice.models import Models
 MELS = 40
 WINDOW_FRAMES = 160
 WINDOW_S = 1.6
-"""One window of the encoder; less speech than this cannot be embedded."""
+"""One window of the encoder; shorter speech cannot be embedded."""
 
 _TRAINED_RATE_HZ = 16000
 _FRAME, _HOP = RATE_HZ // 40, RATE_HZ // 100  # 25 ms, 10 ms
@@ -33,29 +33,29 @@ _POWER_SCALE = (_TRAINED_RATE_HZ / RATE_HZ) ** 2
 # and halves the error (8 telephone voices, 402 genuine trials of 30 s against 10 s: EER 1.0 to 0.5 %; with
 # random gains of +-12 dB 2.8 to 0.5 %).
 _TARGET_RMS = 10 ** (-30 / 20)
-_FRAMES_A_BLOCK = 256  # half the time of 2048: everything stays in the processor's cache
-_MOST_WINDOWS_A_CALL = 12  # time a window is flat from 6 to 32, and twice as much for one alone
-_STEP_FRAMES = WINDOW_FRAMES  # overlap costs as much again and gains nothing from 5 s of speech on
+_FRAMES_PER_BLOCK = 256  # half the time of 2048: everything stays in the processor's cache
+_MAX_WINDOWS_PER_CALL = 12  # time per window is flat from 6 to 32, and twice as much for a single one
+_STEP_FRAMES = WINDOW_FRAMES  # overlap doubles the cost and gains nothing from 5 s of speech on
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Embedding:
-    """What a voice sounds like to one model."""
+    """The embedding of some speech by one model."""
 
     vector: NDArray[np.float32]
     """Shape [d], unit length; d is 256 for the model that ships with Sonant."""
     model_id: str
-    """The maker; embeddings of two makers are never compared."""
+    """The model that made it; embeddings of two models are never compared."""
 
 
 Embedder = Callable[[NDArray[np.float32]], Embedding]
-"""Speech at 8 kHz, float32, [n], to an embedding. Raises AudioError."""
+"""Embeds speech at 8 kHz, float32, [n]. Raises AudioError."""
 
 
 def embed(samples: NDArray[np.float32], models: Models) -> Embedding:
     """Embed speech at 8 kHz (float32, [n], pauses already removed).
 
-    Windows lie evenly from the first sample to the last. Raises NotEnoughSpeech under 1.6 s.
+    Windows are spaced evenly from the first sample to the last. Raises NotEnoughSpeech under 1.6 s.
     """
     return embed_windows(samples, models.encoder, "mels", models.encoder_id, models.centre)
 
@@ -67,27 +67,27 @@ def embed_windows(
     model_id: str,
     centre: NDArray[np.float32] | None = None,
 ) -> Embedding:
-    """`embed` with any network of the encoder's form: [n, 160, 40] to [n, d]. `centre` [d] is subtracted."""
+    """Embed with any network of the encoder's form: [n, 160, 40] to [n, d]. `centre` [d] is subtracted."""
     if len(samples) < WINDOW_S * RATE_HZ:
         raise NotEnoughSpeech(len(samples) / RATE_HZ, WINDOW_S)
     mels = mel_power(_levelled(samples))
-    total = np.zeros(1, np.float64)  # as many numbers as the network gives
+    total = np.zeros(1, np.float64)  # grows to the network's dimensions
     starts = _window_starts(len(mels))
     windows = np.lib.stride_tricks.sliding_window_view(mels, WINDOW_FRAMES, axis=0)
-    # Evenly, so that no last call is left with a window or two.
-    for part in np.array_split(starts, -(-len(starts) // _MOST_WINDOWS_A_CALL)):
+    # Split evenly, so that the last call is not left with a window or two.
+    for part in np.array_split(starts, -(-len(starts) // _MAX_WINDOWS_PER_CALL)):
         batch = np.ascontiguousarray(windows[part].transpose(0, 2, 1))
         (found,) = encoder.run(None, {input_name: batch})
         total = total + found.sum(axis=0)
     own = _unit(total)
     if centre is not None:
-        # What all voices have in common says nothing about whose voice it is.
+        # The mean of all voices carries no information about the speaker.
         own = _unit(own - centre)
     return Embedding(vector=own.astype(np.float32), model_id=model_id)
 
 
 def mel_power(samples: NDArray[np.float32], *, hop: int = _HOP) -> NDArray[np.float32]:
-    """Mel power spectra of 8 kHz samples on the 16 kHz scale: [1 + n // hop, 40], float32.
+    """Compute mel power spectra of 8 kHz samples on the 16 kHz scale: [1 + n // hop, 40], float32.
 
     Frames are centred, the ends padded with silence (librosa's `center=True`, `pad_mode="constant"`).
     """
@@ -95,11 +95,11 @@ def mel_power(samples: NDArray[np.float32], *, hop: int = _HOP) -> NDArray[np.fl
     frames = np.lib.stride_tricks.sliding_window_view(padded, _FRAME)[::hop]
     window, filters = _hann(), _filter_bank()
     mels = np.zeros((len(frames), MELS), np.float32)
-    for first in range(0, len(frames), _FRAMES_A_BLOCK):
-        spectra = np.fft.rfft(frames[first : first + _FRAMES_A_BLOCK] * window)
+    for first in range(0, len(frames), _FRAMES_PER_BLOCK):
+        spectra = np.fft.rfft(frames[first : first + _FRAMES_PER_BLOCK] * window)
         power = spectra.real**2 + spectra.imag**2
-        # einsum and not `@`: BLAS would start threads of its own, which fight with the other workers.
-        mels[first : first + _FRAMES_A_BLOCK, : filters.shape[1]] = np.einsum("fb,bm->fm", power, filters)
+        # einsum and not `@`: BLAS would start threads that compete with the other workers.
+        mels[first : first + _FRAMES_PER_BLOCK, : filters.shape[1]] = np.einsum("fb,bm->fm", power, filters)
     return mels
 
 
@@ -126,7 +126,7 @@ def _hann() -> NDArray[np.float32]:
 
 @cache
 def _filter_bank() -> NDArray[np.float32]:
-    """Slaney's triangles of equal area over 0..8 kHz, as far as 8 kHz sampling reaches; [101, 32]."""
+    """Build Slaney's triangles of equal area over 0..8 kHz, those below 4 kHz; [101, 32]."""
     edges = _mel_to_hz(np.linspace(0, _hz_to_mel(_TRAINED_RATE_HZ / 2), MELS + 2))
     low, middle, high = edges[:-2], edges[1:-1], edges[2:]
     hz = np.arange(_FRAME // 2 + 1)[:, None] * (RATE_HZ / _FRAME)

@@ -1,4 +1,4 @@
-"""Mel filter banks and windows in the conventions of the toolkits that speaker models come from.
+"""Build mel filter banks and windows in the conventions of the toolkits of speaker models.
 
 Kaldi          triangles in mel (1127 ln(1 + f/700)), height 1, over the bins below half the rate
 HTK, as SpeechBrain builds it   triangles in Hz around centres spaced in mel (2595 log10(1 + f/700))
@@ -18,7 +18,7 @@ Floats = NDArray[np.float64]
 
 @cache
 def kaldi_banks(rate_hz: int, points: int, mels: int, low_hz: float) -> NDArray[np.float32]:
-    """[points // 2, mels]: the bin at half the rate has no part in any filter."""
+    """Build Kaldi's filters, [points // 2, mels]: the bin at half the rate is in no filter."""
     edges = np.linspace(1127 * math.log1p(low_hz / 700), 1127 * math.log1p(rate_hz / 1400), mels + 2)
     low, middle, high = edges[:-2], edges[1:-1], edges[2:]
     at = 1127 * np.log1p(np.arange(points // 2)[:, None] * (rate_hz / points / 700))
@@ -28,7 +28,10 @@ def kaldi_banks(rate_hz: int, points: int, mels: int, low_hz: float) -> NDArray[
 
 @cache
 def speechbrain_banks(points: int, mels: int, rate_hz: int) -> NDArray[np.float32]:
-    """[points // 2 + 1, mels]: both sides of a triangle are as wide as the step from the centre below."""
+    """Build SpeechBrain's filters, [points // 2 + 1, mels].
+
+    Both sides of a triangle are as wide as the step from the centre below.
+    """
     top = 2595 * np.log10(1 + (rate_hz / 2) / 700)
     hz = 700 * (10 ** (np.linspace(0, top, mels + 2) / 2595) - 1)
     centre, band = hz[1:-1], np.diff(hz)[:-1]
@@ -38,7 +41,7 @@ def speechbrain_banks(points: int, mels: int, rate_hz: int) -> NDArray[np.float3
 
 @cache
 def slaney_banks(rate_hz: int, points: int, mels: int) -> NDArray[np.float32]:
-    """[points // 2 + 1, mels]."""
+    """Build Slaney's filters, [points // 2 + 1, mels]."""
     edges = _slaney_hz(np.linspace(0, _slaney_mel(rate_hz / 2), mels + 2))
     low, middle, high = edges[:-2], edges[1:-1], edges[2:]
     hz = np.linspace(0, rate_hz / 2, points // 2 + 1)[:, None]
@@ -48,7 +51,10 @@ def slaney_banks(rate_hz: int, points: int, mels: int) -> NDArray[np.float32]:
 
 @cache
 def window(name: str, length: int) -> NDArray[np.float32]:
-    """`hamming` and `hann` are symmetric, `hamming-periodic` is not; `povey` is Kaldi's, hann to the 0.85."""
+    """Build a window by name, [length].
+
+    `hamming` and `hann` are symmetric, `hamming-periodic` is not; `povey` is Kaldi's, hann to the power 0.85.
+    """
     steps = length if name.endswith("-periodic") else length - 1
     wave = np.cos(2 * np.pi * np.arange(length) / steps)
     found = {

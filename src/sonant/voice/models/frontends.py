@@ -1,4 +1,4 @@
-"""What each toolkit's speaker models are fed with, from speech at 8 kHz: log mel features or the waveform.
+"""Compute the input of each toolkit's speaker models from speech at 8 kHz: log mel features or the waveform.
 
     wespeaker     Kaldi: Hamming window, samples on the scale of 16-bit numbers, mean of each band removed
     3dspeaker     Kaldi: Povey window, samples within -1..1, mean of each band removed
@@ -7,8 +7,8 @@
     redimnet      the waveform itself
     ge2e          mel powers without a logarithm, see `embedding`
 
-All with frames of 25 ms every 10 ms, and never any dither: the same speech gives the same features. A model
-that wants 16 kHz gets the telephone's band with silence above 4 kHz.
+All use frames of 25 ms every 10 ms without dither: the same speech gives the same features. A model for
+16 kHz gets the telephone band with silence above 4 kHz.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ import soxr
 from numpy.typing import NDArray
 
 from sonant.voice.audio.recording import RATE_HZ
+from sonant.voice.audio.samples import FULL_SCALE
 from sonant.voice.models.filterbanks import kaldi_banks, slaney_banks, speechbrain_banks, window
 
 Kind = Literal["wespeaker", "3dspeaker", "speechbrain", "nemo", "redimnet", "ge2e"]
@@ -31,27 +32,27 @@ RATES_HZ = (8000, 16000)
 Samples = NDArray[np.float32]
 Features = NDArray[np.float32]
 
-_FRAMES_A_BLOCK = 1024
+_FRAMES_PER_BLOCK = 1024
 _KALDI_LOW_HZ = 20.0
 _PREEMPHASIS = np.float32(0.97)
 _FLOAT_EPSILON = np.float32(np.finfo(np.float32).eps)  # Kaldi's floor under the logarithm
-_INT16 = np.float32(32768)
 _AMIN, _TOP_DB = 1e-10, 80.0  # SpeechBrain's
 _NEMO_GUARD, _NEMO_DEVIATION = np.float32(2**-24), np.float32(1e-5)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FrontEnd:
-    """A kind's features with a model's own options."""
+    """The kind of features with a model's own options."""
 
     kind: Kind
     rate_hz: int = 16000
-    """What the model was trained at: 8000 or 16000."""
+    """Sample rate of the model's training: 8000 or 16000."""
     mels: int = 80
-    """Bands of the features; of no meaning for a waveform."""
+    """Bands of the features; unused for a waveform."""
 
     @property
     def waveform(self) -> bool:
+        """Whether the model takes the waveform itself."""
         return self.kind == "redimnet"
 
     @property
@@ -60,31 +61,35 @@ class FrontEnd:
         return 1 if self.waveform else self.rate_hz // 100
 
     @property
-    def steps_a_second(self) -> int:
-        """Rows of features, or samples, a second."""
+    def steps_per_second(self) -> int:
+        """Rows of features, or samples, per second."""
         return self.rate_hz // self.hop
 
 
 def features(samples: Samples, front_end: FrontEnd) -> Features:
-    """Features of speech at 8 kHz (float32, [n], -1..1, n at least 0.1 s): [frames, mels], or [m] for a
-    waveform, at the model's rate; normalised over the whole of it."""
+    """Compute features of speech at 8 kHz (float32, [n], -1..1, n at least 0.1 s).
+
+    Returns [frames, mels], or [m] for a waveform, at the model's rate; normalized over all of it.
+    """
     return features_at_rate(at_rate(samples, front_end.rate_hz), front_end)
 
 
 def features_at_rate(samples: Samples, front_end: FrontEnd) -> Features:
-    """`features` of samples that have the model's rate already."""
+    """Compute `features` of samples that have the model's rate already."""
     return _FEATURES[front_end.kind](samples, front_end)
 
 
 def at_rate(samples: Samples, rate_hz: int) -> Samples:
-    """Speech at 8 kHz brought to a model's rate."""
+    """Resample speech at 8 kHz to a model's rate."""
     if rate_hz == RATE_HZ:
         return samples
     return np.asarray(soxr.resample(samples, RATE_HZ, rate_hz, quality="HQ"), np.float32)
 
 
 def _wespeaker(samples: Samples, front_end: FrontEnd) -> Features:
-    return _mean_removed(kaldi_fbank(samples * _INT16, front_end.rate_hz, front_end.mels, "hamming"))
+    return _mean_removed(
+        kaldi_fbank(samples * np.float32(FULL_SCALE), front_end.rate_hz, front_end.mels, "hamming")
+    )
 
 
 def _threedspeaker(samples: Samples, front_end: FrontEnd) -> Features:
@@ -92,9 +97,10 @@ def _threedspeaker(samples: Samples, front_end: FrontEnd) -> Features:
 
 
 def kaldi_fbank(samples: Samples, rate_hz: int, mels: int, window_name: str) -> Features:
-    """Kaldi's `compute-fbank-feats` without dither and energy, from 20 Hz to half the rate: [frames, mels].
+    """Compute Kaldi's `compute-fbank-feats` without dither and energy: [frames, mels].
 
-    Only whole frames count; of each the mean is removed, then it is pre-emphasised by 0.97.
+    Bands go from 20 Hz to half the rate. Only whole frames count; each has its mean removed and is
+    pre-emphasized by 0.97.
     """
     length, hop = rate_hz // 40, rate_hz // 100
     points = 1 << (length - 1).bit_length()
@@ -103,7 +109,7 @@ def kaldi_fbank(samples: Samples, rate_hz: int, mels: int, window_name: str) -> 
 
     def prepared(block: Features) -> Features:
         block = block - block.mean(axis=1, keepdims=True)
-        # The first sample has no predecessor: it stands for its own.
+        # The first sample has no predecessor and serves as its own.
         before = np.concatenate([block[:, :1], block[:, :-1]], axis=1)
         return np.asarray((block - _PREEMPHASIS * before) * shape)
 
@@ -112,7 +118,7 @@ def kaldi_fbank(samples: Samples, rate_hz: int, mels: int, window_name: str) -> 
 
 
 def _speechbrain(samples: Samples, front_end: FrontEnd) -> Features:
-    """`Fbank` and `InputNormalization(norm_type="sentence", std_norm=False)` of SpeechBrain."""
+    """Compute SpeechBrain's `Fbank` and `InputNormalization(norm_type="sentence", std_norm=False)`."""
     length = front_end.rate_hz // 40
     shape, banks = (
         window("hamming-periodic", length),
@@ -125,7 +131,7 @@ def _speechbrain(samples: Samples, front_end: FrontEnd) -> Features:
 
 
 def _nemo(samples: Samples, front_end: FrontEnd) -> Features:
-    """`AudioToMelSpectrogramPreprocessor(normalize="per_feature")` of NeMo, as it is at inference."""
+    """Compute NeMo's `AudioToMelSpectrogramPreprocessor(normalize="per_feature")`, as at inference."""
     length = front_end.rate_hz // 40
     points = 1 << (length - 1).bit_length()
     emphasised = np.concatenate([samples[:1], samples[1:] - _PREEMPHASIS * samples[:-1]])
@@ -157,12 +163,12 @@ _FEATURES: dict[Kind, Callable[[Samples, FrontEnd], Features]] = {
 def _mel_energies(
     frames: Samples, prepared: Callable[[Samples], Samples], points: int, banks: Features
 ) -> Features:
-    """Frames [n, length] to powers in mel bands [n, mels], in blocks so that memory stays small."""
+    """Compute powers in mel bands [n, mels] of frames [n, length], in blocks to bound memory."""
     energies = np.empty((len(frames), banks.shape[1]), np.float32)
-    for first in range(0, len(frames), _FRAMES_A_BLOCK):
-        spectra = np.fft.rfft(prepared(frames[first : first + _FRAMES_A_BLOCK]), points)
+    for first in range(0, len(frames), _FRAMES_PER_BLOCK):
+        spectra = np.fft.rfft(prepared(frames[first : first + _FRAMES_PER_BLOCK]), points)
         power = spectra.real**2 + spectra.imag**2
-        energies[first : first + _FRAMES_A_BLOCK] = power[:, : len(banks)] @ banks
+        energies[first : first + _FRAMES_PER_BLOCK] = power[:, : len(banks)] @ banks
     return energies
 
 

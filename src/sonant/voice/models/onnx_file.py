@@ -1,7 +1,7 @@
-"""What an ONNX file holds, read without opening it: enough to refuse one that could reach outside of itself.
+"""Inspect an ONNX file without loading it, to refuse files that access anything outside themselves.
 
-The file is a protocol buffer. Only the parts that matter are walked: which operators the graph uses, whether
-its tensors lie in other files, and the exporter's notes. Field numbers are those of onnx.proto.
+The file is a protocol buffer. Only the relevant parts are walked: the operators of the graph, whether its
+tensors lie in other files, and the exporter's notes. Field numbers are those of onnx.proto.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from sonant.errors import SetupError
 
-#: Operator sets that onnxruntime implements itself and that touch nothing but tensors.
+#: Operator sets that onnxruntime implements itself and that only work on tensors.
 _STANDARD = frozenset({"", "ai.onnx", "ai.onnx.ml"})
 _MAX_DEPTH, _MAX_NODES, _MAX_NOTES = 16, 200_000, 256
 
@@ -21,17 +21,17 @@ _EXTERNAL = 1  # TensorProto.DataLocation
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OnnxFacts:
-    """What was found in a file that may be opened."""
+    """The facts of a file that may be opened."""
 
     nodes: int
     parameters_bytes: int
-    """Of all tensors inside the file."""
+    """Size of all tensors inside the file."""
     notes: dict[str, str]
     """The exporter's metadata."""
 
 
 def inspect(content: bytes) -> OnnxFacts:
-    """Walk a model. Raises SetupError for what is no ONNX model, or uses other files or other operators."""
+    """Inspect a model. Raises SetupError if it is not ONNX or uses other files or non-standard operators."""
     walk = _Walk()
     walk.model(memoryview(content))
     if not walk.nodes:
@@ -40,6 +40,8 @@ def inspect(content: bytes) -> OnnxFacts:
 
 
 class _Walk:
+    """Walks the messages of a model and collects its facts."""
+
     def __init__(self) -> None:
         self.nodes = 0
         self.parameters_bytes = 0
@@ -113,7 +115,7 @@ class _Walk:
 
 
 def _fields(message: memoryview) -> Iterator[tuple[int, memoryview]]:
-    """(number, value) of each field; a whole number comes as its bytes, without continuation bits."""
+    """Yield (number, value) of each field; an integer is given as its bytes, without continuation bits."""
     at = 0
     while at < len(message):
         tag, at = _varint(message, at)
@@ -148,7 +150,7 @@ def _varint(message: memoryview, at: int) -> tuple[int, int]:
 
 
 def _find(message: memoryview, wanted: int) -> memoryview:
-    """The last value of a field, empty if it is absent: what a reader of protocol buffers takes."""
+    """Return the last value of a field, as protocol buffers demand; empty if it is absent."""
     found = memoryview(b"")
     for number, value in _fields(message):
         if number == wanted:

@@ -1,13 +1,13 @@
-"""Whether a recording, or a part of it, was heard before: constellations of spectral peaks.
+"""Detect copies of a recording, or of a part of it, by constellations of spectral peaks.
 
-Nobody says the same thing twice with the same pitch, pace and noise; a copy does, whatever line it comes
+No person repeats a sentence with the same pitch, pace and noise; a copy has them all, whatever line it comes
 over. The loudest peaks of the spectrogram between 300 and 3400 Hz survive coding, level changes and noise.
-Pairs of peaks (frequency, frequency, time between) that a copy has in common with what was heard lie at one
-and the same distance in time (Wang, "An industrial-strength audio search algorithm", ISMIR 2003). Only what
-the speech detector kept is given here, so ringing tones and music on hold do not count.
+Pairs of peaks (frequency, frequency, time between) that a copy shares with its original all lie at the same
+distance in time (Wang, "An industrial-strength audio search algorithm", ISMIR 2003). Only detected speech is
+fingerprinted, so ringing tones and music on hold do not count.
 
-The pauses that were cut out differ by some hundredths of a second between copies: pairs span less than a
-second and are counted over distances that agree roughly, so that this does not matter.
+The pauses that were removed differ by some hundredths of a second between copies: pairs span less than a
+second and are counted over approximately equal distances, so that this does not matter.
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ from sonant.errors import NotEnoughSpeech
 from sonant.voice.audio.recording import RATE_HZ
 
 MIN_SPEECH_S = 3.0
-"""The shortest part that is recognised, and the least that has a fingerprint."""
+"""The shortest part that is recognized, and the shortest speech that has a fingerprint."""
 
 _FRAME, HOP = 512, 128  # 64 ms every 16 ms: bins of 15.6 Hz resolve the harmonics of every voice
 _LOW_BIN, _HIGH_BIN = 20, 218  # 312-3406 Hz
 _REACH_FRAMES, _REACH_BINS = 4, 6  # a peak is the highest point this far around
-_PEAKS_A_S = 20
-_LOUD_A_S, _LOUD_FAN, _FULL_FAN = 9, 3, 10  # pairs that are looked for; pairs that are looked among
+_PEAKS_PER_S = 20
+_LOUD_PER_S, _LOUD_FAN, _FULL_FAN = 9, 3, 10  # peaks and pairs of an index entry; pairs of a query
 _MIN_GAP, _MAX_GAP = 3, 62  # frames between the peaks of a pair: 0.05-1 s
-_STEP = 2  # frequencies and times of a pair are told apart in steps of two: 31 Hz, 32 ms
+_STEP = 2  # frequencies and times of a pair are quantized in steps of two: 31 Hz, 32 ms
 _GAPS = _MAX_GAP // _STEP + 2
 _BINS = (_HIGH_BIN - _LOW_BIN) // _STEP + 2
-_TOLERANCE_FRAMES = 12  # 0.2 s: what cut pauses may move within the part that is recognised
+_TOLERANCE_FRAMES = 12  # 0.2 s: shift that removed pauses may cause within the recognized part
 _BLOCK_FRAMES = 110  # 1.76 s: pairs are counted over two neighbouring blocks
 _MIN_SPAN_S = 1.0
 _CANDIDATES = 8
@@ -46,19 +46,19 @@ class Fingerprint:
     """The peaks of a recording, in order of time; all arrays [n]."""
 
     frames: NDArray[np.uint16]
-    """When, in steps of 16 ms of speech."""
+    """Times in steps of 16 ms of speech."""
     bins: NDArray[np.uint8]
-    """How high, in steps of 15.6 Hz from 312 Hz."""
+    """Frequencies in steps of 15.6 Hz from 312 Hz."""
     ranks: NDArray[np.uint8]
-    """How loud among the peaks of the same second; 0 is the loudest."""
+    """Loudness ranks among the peaks of the same second; 0 is the loudest."""
 
     def to_bytes(self) -> bytes:
-        """Four bytes a peak, about 80 a second of speech."""
+        """Encode with four bytes per peak, about 80 per second of speech."""
         return self.frames.astype("<u2").tobytes() + self.bins.tobytes() + self.ranks.tobytes()
 
     @classmethod
     def from_bytes(cls, data: bytes) -> Fingerprint:
-        """Raises ValueError for what cannot have come from `to_bytes`."""
+        """Decode the output of `to_bytes`. Raises ValueError for anything else."""
         count, rest = divmod(len(data), 4)
         if rest:
             raise ValueError(f"a fingerprint has a multiple of 4 bytes, not {len(data)}")
@@ -70,36 +70,37 @@ class Fingerprint:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Shared:
-    """What two recordings have in common."""
+class SharedPairs:
+    """The pairs of peaks that two recordings have in common."""
 
     pairs: int
     """Pairs of peaks at one distance in time, within 3.5 s."""
     span_s: float
-    """From the first of them to the last."""
+    """Time from the first of them to the last."""
 
     @property
     def is_copy(self) -> bool:
+        """Whether one recording is a copy of the other, or of a part of it."""
         return self.pairs >= MIN_PAIRS and self.span_s >= _MIN_SPAN_S
 
 
 def fingerprint(samples: NDArray[np.float32]) -> Fingerprint:
-    """The peaks of speech (float32, [n], 8 kHz, pauses removed, at most 17 minutes).
+    """Find the peaks of speech (float32, [n], 8 kHz, pauses removed, at most 17 minutes).
 
     Raises NotEnoughSpeech under three seconds.
     """
     if len(samples) < MIN_SPEECH_S * RATE_HZ:
         raise NotEnoughSpeech(len(samples) / RATE_HZ, MIN_SPEECH_S)
     log_power = _log_power(samples[: HOP << 16])
-    # What is loud is judged bin by bin, so that the line's frequency response does not choose the peaks.
+    # Relative to each bin's mean, so that the line's frequency response does not choose the peaks.
     log_power -= log_power.mean(axis=0)
-    highest = _around(_around(log_power, _REACH_FRAMES, 0), _REACH_BINS, 1)
+    highest = _local_maximum(_local_maximum(log_power, _REACH_FRAMES, 0), _REACH_BINS, 1)
     frames, bins = np.nonzero(log_power == highest)
     seconds = frames * HOP // RATE_HZ
     order = np.lexsort((-log_power[frames, bins], seconds))
     ranks = np.empty(len(frames), np.int64)
     ranks[order] = np.arange(len(frames)) - np.searchsorted(seconds[order], seconds[order])
-    loud = ranks < _PEAKS_A_S
+    loud = ranks < _PEAKS_PER_S
     return Fingerprint(
         frames=frames[loud].astype(np.uint16),
         bins=bins[loud].astype(np.uint8),
@@ -108,16 +109,19 @@ def fingerprint(samples: NDArray[np.float32]) -> Fingerprint:
 
 
 def loud_pairs(found: Fingerprint) -> tuple[NDArray[np.uint32], NDArray[np.int64]]:
-    """Codes and frames of the pairs to remember a recording by; about 40 a second, sorted by code."""
-    loud = found.ranks < _LOUD_A_S
+    """Compute codes and frames of the pairs to index a recording by; about 40 per second, sorted by code."""
+    loud = found.ranks < _LOUD_PER_S
     first, second = _pairs(found.frames[loud], _LOUD_FAN)
     frames, bins = found.frames[loud].astype(np.int64), found.bins[loud].astype(np.int64)
     return _sorted(_code(bins[first], bins[second], frames[second] - frames[first]), frames[first])
 
 
 def all_pairs(found: Fingerprint, *, tolerant: bool) -> tuple[NDArray[np.uint32], NDArray[np.int64]]:
-    """Codes and frames of the pairs to look for: with quieter peaks too, since noise drowns some and adds
-    others. `tolerant` adds the codes next to each, since peaks move by a bin or a frame."""
+    """Compute codes and frames of the pairs of a query.
+
+    Quieter peaks are included, since noise hides some and adds others. `tolerant` adds the codes next to
+    each, since peaks move by a bin or a frame.
+    """
     first, second = _pairs(found.frames, _FULL_FAN)
     frames, bins = found.frames.astype(np.int64), found.bins.astype(np.int64)
     low, high, gap, at = bins[first], bins[second], frames[second] - frames[first], frames[first]
@@ -126,18 +130,18 @@ def all_pairs(found: Fingerprint, *, tolerant: bool) -> tuple[NDArray[np.uint32]
     return _sorted(np.concatenate(codes), np.tile(at, len(moves)))
 
 
-def shared(before: Fingerprint, now: Fingerprint) -> Shared:
-    """What `now` has in common with a recording heard before."""
+def shared(before: Fingerprint, now: Fingerprint) -> SharedPairs:
+    """Compare a recording with an earlier one."""
     return shared_with(before, all_pairs(now, tolerant=True))
 
 
-def shared_with(before: Fingerprint, now: tuple[NDArray[np.uint32], NDArray[np.int64]]) -> Shared:
-    """`shared` with the tolerant `all_pairs` of what is compared with many."""
+def shared_with(before: Fingerprint, now: tuple[NDArray[np.uint32], NDArray[np.int64]]) -> SharedPairs:
+    """Compare as `shared` does, given the tolerant `all_pairs` of a recording that is compared with many."""
     codes, frames = loud_pairs(before)
     wanted, wanted_frames = now
     place, query = lookup(codes, wanted)
     if len(place) == 0:
-        return Shared(pairs=0, span_s=0.0)
+        return SharedPairs(pairs=0, span_s=0.0)
     # Chance agreements lie scattered over a long recording, those of a copy together: they are counted by
     # block of time and distance. Each block reaches into the next, so that none is cut in two.
     distance = wanted_frames[query] - frames[place] + (1 << 16)
@@ -147,19 +151,19 @@ def shared_with(before: Fingerprint, now: tuple[NDArray[np.uint32], NDArray[np.i
     order = np.argsort(keys)
     keys, places = keys[order], places[order]
     ends = np.searchsorted(keys, keys + _TOLERANCE_FRAMES, "right")
-    best = Shared(pairs=0, span_s=0.0)
-    # A remembered pair counts once, however many neighbouring codes found it: the fullest may not be best.
+    best = SharedPairs(pairs=0, span_s=0.0)
+    # An indexed pair counts once, however many neighbouring codes found it: the fullest may not be best.
     for start in np.argsort(np.arange(len(keys)) - ends)[:_CANDIDATES]:
         times = frames[np.unique(places[start : ends[start]])]
         if len(times) > best.pairs:
-            best = Shared(pairs=len(times), span_s=float(times.max() - times.min()) * HOP / RATE_HZ)
+            best = SharedPairs(pairs=len(times), span_s=float(times.max() - times.min()) * HOP / RATE_HZ)
     return best
 
 
 def lookup(
     codes: NDArray[np.uint32], wanted: NDArray[np.uint32]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """All places where sorted `codes` equal one of `wanted`: (place in codes, place in wanted)."""
+    """Find all places where sorted `codes` equal one of `wanted`: (place in codes, place in wanted)."""
     low, high = np.searchsorted(codes, wanted), np.searchsorted(codes, wanted, "right")
     count = high - low
     before = np.cumsum(count) - count
@@ -172,7 +176,7 @@ _MOVES = ((0, 0, 0), *_ALONG, (1, 1, 0), (-1, -1, 0))
 
 
 def _pairs(frames: NDArray[np.uint16], fan: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Each peak with those that follow it, places in the list; those within 50 ms make room for others."""
+    """Pair each peak with those that follow it, as indices; those within 50 ms are skipped."""
     wide, firsts, seconds = frames.astype(np.int64), [], []
     for ahead in range(1, fan + _MIN_GAP + 1):
         gap = wide[ahead:] - wide[:-ahead]
@@ -183,7 +187,7 @@ def _pairs(frames: NDArray[np.uint16], fan: int) -> tuple[NDArray[np.int64], NDA
 
 
 def _code(first: NDArray[np.int64], second: NDArray[np.int64], gap: NDArray[np.int64]) -> NDArray[np.uint32]:
-    # One is added so that a neighbour below the lowest bin has a code, which nothing else has.
+    # An offset gives a neighbour below the lowest bin a code that no other pair has.
     low, high = (first + _STEP) // _STEP, (second + _STEP) // _STEP
     return np.asarray((low * _BINS + high) * _GAPS + gap // _STEP, np.uint32)
 
@@ -202,10 +206,10 @@ def _log_power(samples: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.asarray(np.log(power + np.float32(1e-12)), np.float32)
 
 
-def _around(values: NDArray[np.float32], reach: int, axis: int) -> NDArray[np.float32]:
-    """The highest value within `reach` on both sides along an axis."""
+def _local_maximum(values: NDArray[np.float32], reach: int, axis: int) -> NDArray[np.float32]:
+    """Compute the highest value within `reach` on both sides along an axis."""
     if axis == 1:
-        return _around(values.T, reach, 0).T
+        return _local_maximum(values.T, reach, 0).T
     padded = np.pad(values, ((reach, reach), (0, 0)), constant_values=-np.inf)
     # Maxima over 1, 2, 4, ... values from each other: a few passes, however far the reach.
     span, width = 1, 2 * reach + 1

@@ -1,4 +1,4 @@
-"""Which of many recordings may share a part with this one: an index of fingerprints in memory."""
+"""Index fingerprints in memory to find recordings that may share a part with a new one."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from sonant.voice.replay.fingerprint import Fingerprint, all_pairs, lookup, loud_pairs
 
-#: One code in so many is indexed: always the same ones, so both sides choose alike.
+#: One code in this many is indexed; the choice depends on the code alone, so both sides choose the same.
 _ONE_IN = 3
 _MIXER, _MIXED_BITS = np.uint32(2654435761), np.uint32(8)  # Knuth's multiplicative hash; its upper bits
 _MIN_VOTES = 3
@@ -26,14 +26,14 @@ class _Run:
 
 
 class FingerprintIndex:
-    """Fingerprints by whole numbers that rise with every one added. About 4 kB for 30 s of speech.
+    """Indexes fingerprints under integers that rise with every addition. About 4 kB for 30 s of speech.
 
-    Only candidates come out: whoever asks compares whole fingerprints (`fingerprint.shared`).
+    It returns candidates only; compare whole fingerprints (`fingerprint.shared`) to confirm them.
     """
 
-    def __init__(self, most: int) -> None:
-        """`most` recordings are held; then the oldest make room."""
-        self._most = most
+    def __init__(self, capacity: int) -> None:
+        """Hold the newest `capacity` recordings; older ones are dropped."""
+        self._capacity = capacity
         self._runs: list[_Run] = []
         self._owners: list[int] = []
 
@@ -41,6 +41,7 @@ class FingerprintIndex:
         return len(self._owners)
 
     def add(self, owner: int, found: Fingerprint) -> None:
+        """Add a recording under a number greater than all before."""
         codes, frames = loud_pairs(found)
         chosen = _chosen(codes)
         count = int(np.count_nonzero(chosen))
@@ -52,14 +53,14 @@ class FingerprintIndex:
                 frames=frames[chosen].astype(np.uint16),
             )
         )
-        # Runs of like size become one, so there are few of them and each pair is moved few times.
+        # Runs of similar size are merged, so there are few of them and each pair is moved few times.
         while len(self._runs) > 1 and len(self._runs[-2].codes) <= 2 * len(self._runs[-1].codes):
             self._runs[-2:] = [_merged(self._runs[-2:])]
-        if len(self._owners) > self._most + self._most // 8:
-            self._forget_oldest()
+        if len(self._owners) > self._capacity + self._capacity // 8:
+            self._drop_oldest()
 
     def candidates(self, found: Fingerprint, limit: int) -> list[int]:
-        """At most `limit` recordings that share the most at one distance in time, best first."""
+        """Find at most `limit` recordings that share most pairs at one distance in time, best first."""
         wanted, wanted_frames = all_pairs(found, tolerant=False)
         chosen = _chosen(wanted)
         wanted, wanted_frames = wanted[chosen], wanted_frames[chosen]
@@ -79,12 +80,14 @@ class FingerprintIndex:
         ordered = (keys[np.argsort(-votes, kind="stable")] >> 20).tolist()
         return list(dict.fromkeys(ordered))[:limit]
 
-    def _forget_oldest(self) -> None:
-        self._owners = self._owners[-self._most :]
+    def _drop_oldest(self) -> None:
+        self._owners = self._owners[-self._capacity :]
         first = self._owners[0]
         whole = _merged(self._runs)
-        kept = whole.owners >= first
-        self._runs = [_Run(codes=whole.codes[kept], owners=whole.owners[kept], frames=whole.frames[kept])]
+        newest = whole.owners >= first
+        self._runs = [
+            _Run(codes=whole.codes[newest], owners=whole.owners[newest], frames=whole.frames[newest])
+        ]
 
 
 def _chosen(codes: NDArray[np.uint32]) -> NDArray[np.bool_]:

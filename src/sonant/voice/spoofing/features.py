@@ -1,12 +1,12 @@
-"""What synthetic speech does differently in the telephone band: about a hundred statistics of a recording.
+"""Compute about a hundred statistics in which synthetic speech differs in the telephone band.
 
-Only the band that every telephone line passes (300-3400 Hz) is looked at, and only how things vary, not how
-they are on average: a line's frequency response and level change averages, not movements.
+Only the band that every telephone line passes (300-3400 Hz) is used, and only variations, not averages: a
+line's frequency response and level change averages, not variations.
 
-    cepstra        how far linear-frequency cepstral coefficients and their slopes move, and how heavy-tailed
-    modulation     how fast the energy of bands comes and goes
-    pitch          how clear harmonics are in three bands, how the pitch wanders from frame to frame
-    excitation     how peaked the residual of linear prediction is, and how skewed the waveform
+    cepstra        spread and tails of linear-frequency cepstral coefficients and their slopes
+    modulation     rates at which the energy of bands varies
+    pitch          clarity of harmonics in three bands, movement of the pitch from frame to frame
+    excitation     peakedness of the residual of linear prediction, skewness of the waveform
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _TINY = 1e-12
 
 
 def features(samples: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Statistics of speech at 8 kHz (float32, [n], n at least two seconds); [FEATURES], finite."""
+    """Compute statistics of speech at 8 kHz (float32, [n], n at least two seconds); [FEATURES], finite."""
     frames = np.lib.stride_tricks.sliding_window_view(np.asarray(samples, np.float32), FRAME)[::HOP]
     spectra = np.fft.rfft(frames * _hann(), axis=1)
     power = (spectra.real**2 + spectra.imag**2).astype(np.float64)
@@ -58,17 +58,17 @@ def features(samples: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def _cepstral(bands: Floats, active: NDArray[np.bool_]) -> Floats:
-    """Spread and tails of cepstra, of their slopes over 50 ms and of the slopes' slopes; log scale."""
+    """Compute spread and tails of cepstra, of their slopes over 50 ms and of those' slopes; log scale."""
     cepstra = np.einsum("fb,bc->fc", bands, _cosines())
     slopes = _slope(cepstra)
     parts = [cepstra[active], slopes[active], _slope(slopes)[active]]
     spread = [np.log(part.std(axis=0) + _TINY) for part in parts]
-    # Ratios of spreads tell how smooth the movement is, whatever its size.
+    # Ratios of spreads measure how smooth the movement is, whatever its size.
     return np.concatenate([spread[0], spread[1] - spread[0], spread[2] - spread[1], _tails(parts[1])])
 
 
 def _modulation(bands: Floats) -> Floats:
-    """Share of each band's modulation energy in five ranges of 1-50 Hz, log scale; [11 * 5]."""
+    """Compute the share of each band's modulation energy in five ranges of 1-50 Hz, log scale; [11 * 5]."""
     groups = bands.reshape(len(bands), _MODULATION_BANDS, -1).mean(axis=2)
     size = min(_MODULATION_FRAMES, len(groups))
     starts = np.arange(0, len(groups) - size + 1, size // 2)
@@ -84,7 +84,7 @@ def _modulation(bands: Floats) -> Floats:
 
 
 def _pitch(power: Floats, log_power: Floats, active: NDArray[np.bool_]) -> Floats:
-    """Clarity of the harmonics in all and in three parts of the band; movement of the pitch."""
+    """Compute clarity of the harmonics in all and in three parts of the band, and movement of the pitch."""
     whole = np.zeros_like(power)
     whole[:, _LOW_BIN:_HIGH_BIN] = power[:, _LOW_BIN:_HIGH_BIN]
     correlation = np.fft.irfft(whole, axis=1)
@@ -98,7 +98,7 @@ def _pitch(power: Floats, log_power: Floats, active: NDArray[np.bool_]) -> Float
     if np.count_nonzero(voiced) < 20:
         return np.concatenate([parts[0], np.zeros(3 * _SUBBANDS + 8)])
     width = (_HIGH_BIN - _LOW_BIN) // _SUBBANDS
-    # Depth of the ripple that harmonics of this pitch make in the spectrum, whatever its phase.
+    # Depth of the ripple of this pitch's harmonics in the spectrum, whatever its phase.
     turn = _ripples(width)[best[voiced]]
     for part in range(_SUBBANDS):
         first = _LOW_BIN + part * width
@@ -106,12 +106,12 @@ def _pitch(power: Floats, log_power: Floats, active: NDArray[np.bool_]) -> Float
         log_part = log_part - log_part.mean(axis=1, keepdims=True)
         ripple = np.abs((log_part * turn).sum(axis=1)) / width
         parts.append(np.quantile(ripple, _QUANTILES))
-    fine = _between(lags, best)
+    fine = _interpolated_peak(lags, best)
     period = np.log(fine + _MIN_LAG)
     step = np.diff(period)
-    going_on = voiced[1:] & voiced[:-1] & (np.abs(step) < 0.15)
-    turns = np.abs(np.diff(step))[going_on[1:] & going_on[:-1]]
-    steps = np.abs(step[going_on])
+    steady = voiced[1:] & voiced[:-1] & (np.abs(step) < 0.15)
+    turns = np.abs(np.diff(step))[steady[1:] & steady[:-1]]
+    steps = np.abs(step[steady])
     if len(turns) < 10:
         return np.concatenate([*parts, np.zeros(8)])
     parts.append(np.log(np.quantile(steps, _QUANTILES) + 1e-5))
@@ -121,7 +121,7 @@ def _pitch(power: Floats, log_power: Floats, active: NDArray[np.bool_]) -> Float
 
 
 def _excitation(frames: NDArray[np.float32], power: Floats) -> Floats:
-    """Linear prediction's gain, the peakedness of what it leaves, its asymmetry."""
+    """Compute linear prediction's gain, and the peakedness and asymmetry of its residual."""
     whole = power.copy()
     whole[:, :_LOW_BIN] = whole[:, _LOW_BIN : _LOW_BIN + 1]
     whole[:, _HIGH_BIN:] = whole[:, _HIGH_BIN - 1 : _HIGH_BIN]
@@ -139,12 +139,12 @@ def _excitation(frames: NDArray[np.float32], power: Floats) -> Floats:
     skew = np.mean(square * left, axis=1) / rms**3
     tails = np.log(np.mean(square * square, axis=1) / rms**4 + _TINY)
     quantiles = [np.quantile(values, _QUANTILES) for values in (np.log(gain), crest, tails, np.abs(skew))]
-    # Which way round the microphone was does not matter, only whether the pulses lean one way.
+    # The polarity of the microphone does not matter, only whether the pulses are asymmetric.
     return np.concatenate([*quantiles, [abs(float(np.mean(skew))), float(np.log(gain).std())]])
 
 
 def _predict(correlation: Floats) -> tuple[Floats, Floats]:
-    """Levinson's recursion on [frames, order + 1]: prediction error filters and prediction gains."""
+    """Run Levinson's recursion on [frames, order + 1]: prediction error filters and prediction gains."""
     order = correlation.shape[1] - 1
     error = correlation[:, 0] * (1 + 1e-6) + _TINY
     start = error.copy()
@@ -158,7 +158,7 @@ def _predict(correlation: Floats) -> tuple[Floats, Floats]:
 
 
 def _slope(values: Floats) -> Floats:
-    """Least-squares slope over five frames, ends repeated."""
+    """Compute the least-squares slope over five frames, ends repeated."""
     padded = np.pad(values, ((2, 2), (0, 0)), mode="edge")
     return np.asarray((2 * (padded[4:] - padded[:-4]) + padded[3:-1] - padded[1:-3]) / 10, np.float64)
 
@@ -169,8 +169,8 @@ def _tails(values: Floats) -> Floats:
     return np.asarray(np.log(ratios + _TINY), np.float64)
 
 
-def _between(lags: Floats, best: NDArray[np.intp]) -> Floats:
-    """The peak's place between whole lags, by a parabola through its neighbours."""
+def _interpolated_peak(lags: Floats, best: NDArray[np.intp]) -> Floats:
+    """Interpolate the peak between integer lags, by a parabola through its neighbours."""
     inside = np.clip(best, 1, lags.shape[1] - 2)
     rows = np.arange(len(lags))
     before, at, after = (lags[rows, inside + offset] for offset in (-1, 0, 1))
@@ -181,7 +181,7 @@ def _between(lags: Floats, best: NDArray[np.intp]) -> Floats:
 
 @cache
 def _ripples(width: int) -> NDArray[np.complex128]:
-    """A turn a lag over `width` bins, windowed; [lags, width], the first row for the shortest lag."""
+    """Build a complex wave per lag over `width` bins, windowed; [lags, width], shortest lag first."""
     lags, bins = np.arange(_MIN_LAG, _MAX_LAG + 1), np.arange(width)
     return np.asarray(np.exp(-2j * np.pi * lags[:, None] * bins / FRAME) * np.hanning(width), np.complex128)
 
@@ -201,7 +201,7 @@ def _window_correlation() -> Floats:
 
 @cache
 def _cosines() -> Floats:
-    """Discrete cosine transform without its constant; [bands, cepstra]."""
+    """Build the discrete cosine transform without its constant; [bands, cepstra]."""
     band, order = np.arange(_BANDS)[:, None], np.arange(1, _CEPSTRA + 1)
     return np.asarray(np.sqrt(2 / _BANDS) * np.cos(np.pi * order * (band + 0.5) / _BANDS), np.float64)
 

@@ -1,0 +1,145 @@
+"""Open and make the service's own key, which must be the one that the database was made with."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import secrets
+from collections.abc import Callable
+from datetime import datetime
+from pathlib import Path
+
+from sqlalchemy import Connection
+
+from sonant.assembly.installation.domain_keys import RESTORE_KEYS, lost_keys
+from sonant.assembly.installation.folders import SERVICE_KEY_FILE, not_a_data_folder, traces
+from sonant.errors import SetupError
+from sonant.settings import Settings
+from sonant.storage.accounts import LocalAccounts
+from sonant.storage.backends import key_back_end
+from sonant.storage.crypto.vault import ServiceSecret
+from sonant.storage.database.engine import Database
+from sonant.storage.database.postgres import advisory_lock
+from sonant.storage.keys.material import KEY_BYTES
+from sonant.storage.private_folder import PrivateFolder
+from sonant.storage.repositories import key_checks
+
+log = logging.getLogger(__name__)
+
+#: Name of the key's file until the database has its check value.
+_PENDING_FILE = "service.key.pending"
+
+
+def open_service_key(
+    settings: Settings,
+    database: Database,
+    accounts: LocalAccounts,
+    clock: Callable[[], datetime],
+    *,
+    create: bool,
+) -> ServiceSecret:
+    """Return the service's own key after a check against the database. Raises SetupError.
+
+    With `create`, make one for an empty database.
+    """
+    folder = PrivateFolder(settings.data / "keys")
+    with database.read() as connection:
+        in_use = key_checks.in_use(connection)
+    if not in_use:
+        if not create and not traces(settings):
+            raise SetupError(not_a_data_folder(settings))
+        if not create or traces(settings):
+            raise SetupError(
+                f"the database is empty, but {traces(settings)[0]} shows that this installation is in use: "
+                "restore a backup (`sonant restore`), or name the database that belongs to this data folder; "
+                "a new installation needs a new data folder (--data or SONANT_DATA)"
+            )
+        _make(folder, database, clock)
+    with database.read() as connection:
+        secret = _matching_secret(folder, connection)
+        recorded = key_checks.is_recorded(connection)
+    if create:
+        if not recorded:
+            _record_check_value(settings, database, accounts, secret, clock)
+        rename_pending_key(folder)
+    return secret
+
+
+def check_service_key(connection: Connection, data: Path) -> None:
+    """Raise SetupError unless a data folder's own key is the one that the database was made with."""
+    _matching_secret(PrivateFolder(data / "keys"), connection)
+
+
+def service_key_digest(settings: Settings) -> str:
+    """Compute a digest of a data folder, equal on all hosts with copies of it; empty without a key."""
+    path = settings.data / "keys" / SERVICE_KEY_FILE
+    try:
+        return hashlib.sha256(b"data folder of " + path.read_bytes()).hexdigest()
+    except OSError:
+        return ""
+
+
+def rename_pending_key(folder: PrivateFolder) -> None:
+    """Give a pending key its final name, unless there is a key: a pending one beside it is not used."""
+    if folder.stamp(_PENDING_FILE) is not None:
+        with folder.locked():
+            if folder.stamp(SERVICE_KEY_FILE) is None:
+                folder.rename(_PENDING_FILE, SERVICE_KEY_FILE)
+
+
+def _matching_secret(folder: PrivateFolder, connection: Connection) -> ServiceSecret:
+    """Read the key. Raises SetupError when it is missing, damaged, or not the database's."""
+    path = folder.path / SERVICE_KEY_FILE
+    found = folder.read(SERVICE_KEY_FILE, KEY_BYTES) or folder.read(_PENDING_FILE, KEY_BYTES)
+    if found is None:
+        raise SetupError(f"{path} is missing, and this database cannot be used without it: {RESTORE_KEYS}")
+    if len(found[1]) != KEY_BYTES:
+        raise SetupError(f"{path} is damaged: restore it from a backup ({RESTORE_KEYS})")
+    secret = ServiceSecret(found[1])
+    if not key_checks.matches(connection, secret):
+        raise SetupError(
+            f"{path} is not the one that this database was made with: {RESTORE_KEYS}; all processes of a "
+            "database need the same `keys` in their data folders"
+        )
+    return secret
+
+
+def _make(folder: PrivateFolder, database: Database, clock: Callable[[], datetime]) -> None:
+    """Make the service's key for an empty database.
+
+    Its file has a pending name until the database has its check value: so `service.key` always means that
+    there is a database that needs it, wherever a start is interrupted.
+    """
+    with database.write() as connection:
+        advisory_lock(connection, "first start")
+        if not key_checks.in_use(connection):
+            key = secrets.token_bytes(KEY_BYTES)
+            with folder.locked():
+                folder.replace(_PENDING_FILE, key)  # one of an interrupted start is not used by any database
+            key_checks.record(connection, ServiceSecret(key), clock())
+    rename_pending_key(folder)
+
+
+def _record_check_value(
+    settings: Settings,
+    database: Database,
+    accounts: LocalAccounts,
+    secret: ServiceSecret,
+    clock: Callable[[], datetime],
+) -> None:
+    """Give a database of an earlier release its check value, once the key has opened what is sealed in it.
+
+    Keys that are missing then were destroyed by that release, which kept no record of it.
+    """
+    with database.write() as connection:
+        advisory_lock(connection, "first start")
+        if key_checks.is_recorded(connection):
+            return
+        owns_keys = key_back_end(settings).material is not None
+        lost = lost_keys(accounts, connection) if owns_keys else {}
+        for account_id, loss in lost:
+            keys = accounts.keys(account_id)
+            if not loss.in_token and keys.list():  # without any, the folder was lost
+                log.warning("key %s does not exist: taken as destroyed by an earlier release", loss.key_id)
+                keys.accept_loss(loss.key_id)
+        key_checks.record(connection, secret, clock())

@@ -1,0 +1,233 @@
+"""Restores backups: a backup is read and checked as a whole before anything is written."""
+
+from __future__ import annotations
+
+import base64
+import os
+import secrets
+import shutil
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from alembic.runtime.migration import MigrationContext
+from sqlalchemy import Connection, Table, func, insert, select, text
+
+from sonant.assembly.installation import check_service_key, open_database
+from sonant.backup import sealed_file
+from sonant.backup.create import FORMAT, tables, without_time_limits
+from sonant.errors import SetupError
+from sonant.settings import Settings
+from sonant.storage.database.engine import Database
+
+_BATCH_ROWS = 200
+_MAX_DEPTH, _MAX_NAME_BYTES = 12, 255
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BackupInfo:
+    """The facts of a backup that was read to its end."""
+
+    version: str
+    schema: str
+    made: str
+    account: str
+    keys: str
+    rows: int
+    files: int
+
+
+def check(path: Path, passphrase: bytes) -> BackupInfo:
+    """Read a backup to its end and write nothing. Raises SetupError."""
+    return _read_into(path, passphrase, _Checker())
+
+
+def restore(settings: Settings, path: Path, passphrase: bytes) -> BackupInfo:
+    """Restore a backup as the installation of the settings. Raises SetupError, and then changes nothing."""
+    found = check(path, passphrase)
+    if found.account != settings.account:
+        raise SetupError(f"the backup is of account {found.account}: set `account` to it")
+    if found.keys != settings.keys:
+        raise SetupError(f"the backup's keys are in {found.keys!r}: set `keys` to it")
+    data = settings.data
+    if data.exists() and (not data.is_dir() or any(data.iterdir())):
+        raise SetupError(f"{data} is not empty; restore into a new data folder")
+    unfinished = data.absolute().with_name(f".{data.name}.{secrets.token_hex(4)}")
+    try:
+        unfinished.mkdir(mode=0o700, parents=True)
+        with _new_database(settings, unfinished) as connection:
+            _check_schema(connection, found)
+            writer = _Writer(connection, unfinished)
+            _read_into(path, passphrase, writer)
+            writer.finish()
+            check_service_key(connection, unfinished)
+            if data.exists():
+                data.rmdir()
+            if not settings.embedded:
+                unfinished.rename(data)
+        if settings.embedded:
+            unfinished.rename(data)
+    except OSError as fault:
+        raise SetupError(f"{data} cannot be restored: {fault.strerror}") from None
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+    return found
+
+
+@contextmanager
+def _new_database(settings: Settings, unfinished: Path) -> Iterator[Connection]:
+    """Open a transaction on the new database: in the unfinished folder, or on an empty PostgreSQL."""
+    settings = without_time_limits(settings)
+    if settings.embedded:
+        settings = replace(settings, data=unfinished)
+    database: Database = open_database(settings)
+    try:
+        if settings.embedded:
+            database.migrate()
+        else:
+            database.check_schema()
+        with database.write() as connection:
+            for table in tables():
+                if connection.execute(select(func.count()).select_from(table)).scalar_one():
+                    raise SetupError(
+                        f"the database has rows in {table.name}: restore into a new one "
+                        "(createdb, sonant migrate)"
+                    )
+            yield connection
+    finally:
+        database.close()
+
+
+def _check_schema(connection: Connection, found: BackupInfo) -> None:
+    revision = MigrationContext.configure(connection).get_current_revision()
+    if revision != found.schema:
+        raise SetupError(
+            f"the backup was made by Sonant {found.version}, whose tables are others (schema {found.schema}, "
+            f"here {revision}): restore it with that release, then upgrade"
+        )
+
+
+class _Checker:
+    """Checks rows and files, and writes nothing."""
+
+    def row(self, table: Table, columns: list[str], values: list[Any]) -> None:
+        if len(values) != len(columns):
+            raise ValueError("a row of another length")
+        for value in values:
+            sealed_file.from_json(value)
+
+    def file(self, name: str, chunks: Iterable[bytes]) -> None:
+        for _ in chunks:
+            pass
+
+
+class _Writer(_Checker):
+    """Writes rows in a transaction and files in a folder."""
+
+    def __init__(self, connection: Connection, folder: Path) -> None:
+        self._connection, self._folder = connection, folder
+        self._table: Table | None = None
+        self._buffer: list[dict[str, Any]] = []
+
+    def row(self, table: Table, columns: list[str], values: list[Any]) -> None:
+        if table is not self._table or len(self._buffer) >= _BATCH_ROWS:
+            self._flush()
+            self._table = table
+        row = zip(columns, values, strict=True)
+        self._buffer.append({name: sealed_file.from_json(value) for name, value in row})
+
+    def file(self, name: str, chunks: Iterable[bytes]) -> None:
+        path = self._folder / name
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+        with os.fdopen(descriptor, "wb") as file:
+            for chunk in chunks:
+                file.write(chunk)
+            file.flush()
+            os.fsync(file.fileno())
+
+    def finish(self) -> None:
+        """Write the last rows, and set sequences to continue after the highest numbers."""
+        self._flush()
+        if self._connection.dialect.name != "postgresql":
+            return
+        for table in tables():
+            column = table.autoincrement_column
+            if column is not None:
+                last = self._connection.execute(select(func.max(column))).scalar_one()
+                if last is not None:
+                    sequence = text("SELECT setval(pg_get_serial_sequence(:of, :in), :last)")
+                    values = {"of": table.name, "in": column.name, "last": last}
+                    self._connection.execute(sequence, values)
+
+    def _flush(self) -> None:
+        if self._buffer and self._table is not None:
+            self._connection.execute(insert(self._table), self._buffer)
+        self._buffer = []
+
+
+def _read_into(path: Path, passphrase: bytes, writer: _Checker) -> BackupInfo:
+    """Read a backup, and pass its rows and files to `writer`. Raises SetupError."""
+    lines = sealed_file.read(path, passphrase)
+    known = {table.name: table for table in tables()}
+    try:
+        head = next(lines, None)
+        if not isinstance(head, dict) or head.get("sonant-backup") != FORMAT:
+            raise ValueError("it has another format")
+        table, columns, rows, files, end = None, [], 0, 0, None
+        for line in lines:
+            if end is not None:
+                raise ValueError("something follows its end")
+            if isinstance(line, list) and table is not None:
+                writer.row(table, columns, line)
+                rows += 1
+            elif "table" in line:
+                table, columns = known[line["table"]], [str(name) for name in line["columns"]]
+                if set(columns) - set(table.columns.keys()):
+                    raise ValueError(f"columns of {table.name} that this release does not know")
+            elif "file" in line:
+                table = None
+                writer.file(_checked_name(line["file"]), _chunks(lines, int(line["bytes"])))
+                files += 1
+            elif "end" in line:
+                end = line["end"]
+            else:
+                raise ValueError("an unknown line")
+        if end != {"rows": rows, "files": files}:
+            raise ValueError("it is incomplete")
+        return BackupInfo(
+            version=str(head["version"]),
+            schema=str(head["schema"]),
+            made=str(head["made"]),
+            account=str(head["account"]),
+            keys=str(head["keys"]),
+            rows=rows,
+            files=files,
+        )
+    except (ValueError, KeyError, TypeError, AttributeError) as fault:
+        raise SetupError(f"{path} is not a backup that this release can read: {fault}") from None
+
+
+def _chunks(lines: Iterator[Any], size: int) -> Iterator[bytes]:
+    while size > 0:
+        chunk = base64.b64decode(next(lines)["b"], validate=True)
+        if not chunk or len(chunk) > size:
+            raise ValueError("a file of another size")
+        size -= len(chunk)
+        yield chunk
+
+
+def _checked_name(name: str) -> str:
+    """Return a file's name in the data folder. Raises ValueError for one outside of it."""
+    path = PurePosixPath(name)
+    parts = path.parts
+    if path.is_absolute() or not 1 <= len(parts) <= _MAX_DEPTH or name != path.as_posix():
+        raise ValueError("a file outside of the data folder")
+    for part in parts:
+        if part in (".", "..") or len(part.encode()) > _MAX_NAME_BYTES or "\0" in part or "\\" in part:
+            raise ValueError("a file outside of the data folder")
+    if parts[0].startswith("sonant.db"):
+        raise ValueError("a file with the database's name")
+    return name

@@ -1,0 +1,132 @@
+"""TCP ports that carriers connect to."""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import logging
+import socket
+from collections.abc import Callable
+from concurrent.futures import Executor
+
+from sonant.carriers.carrier import TcpCarrier
+from sonant.carriers.limits import ConnectionLimiter
+from sonant.carriers.relay import ConnectionBounds, OpenStream, relay
+from sonant.errors import SetupError, WireError
+from sonant.sessions.calls import EndReason
+
+log = logging.getLogger(__name__)
+
+#: Bytes read at once: half a second of 20 ms packets, so that the limit of messages a second bounds bytes.
+_READ_BYTES = 4096
+#: Over TCP the call is named at once.
+_BOUNDS = ConnectionBounds(open_s=5.0)
+
+
+class TcpServer:
+    """Takes a carrier's connections while the app runs."""
+
+    def __init__(
+        self,
+        carrier: TcpCarrier,
+        host: str,
+        account_id: str,
+        opener: Callable[[str], OpenStream],
+        limiter: ConnectionLimiter,
+        threads: Executor,
+    ) -> None:
+        """Bind the port. `opener` gets the IP address of a connection. Raises SetupError."""
+        self._carrier, self._account_id = carrier, account_id
+        self._opener, self._limiter, self._threads = opener, limiter, threads
+        self._socket = _bind(carrier, host)
+        self._server: asyncio.Server | None = None
+        self._calls: set[asyncio.Task[None]] = set()
+
+    async def start(self) -> None:
+        """Accept connections."""
+        self._server = await asyncio.start_server(self._serve, sock=self._socket, limit=_READ_BYTES)
+
+    async def stop(self) -> None:
+        """Close the port, end the calls, and wait until their carriers are informed."""
+        if self._server is not None:
+            self._server.close()
+        for call in self._calls:
+            call.cancel()
+        if self._calls:
+            await asyncio.wait(self._calls)
+
+    def close(self) -> None:
+        """Close the port if the server was never started."""
+        if self._server is None:
+            self._socket.close()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        if task is not None:
+            self._calls.add(task)
+        peer = writer.get_extra_info("peername")
+        try:
+            with self._limiter.acquire() as slot:
+                slot.assign(self._account_id)
+                await relay(
+                    TcpConnection(reader, writer),
+                    self._carrier.make_adapter(),
+                    threads=self._threads,
+                    open_stream=self._opener(peer[0] if peer else ""),
+                    bounds=_BOUNDS,
+                )
+        except WireError as error:
+            log.warning("a connection of %s was refused: %s", self._carrier.title, error)
+        except asyncio.CancelledError:
+            pass  # the service stops
+        finally:
+            writer.close()
+            if task is not None:
+                self._calls.discard(task)
+
+
+class TcpConnection:
+    """A TCP connection; see `relay.Connection`."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._reader, self._writer = reader, writer
+
+    async def receive(self) -> bytes | EndReason:
+        try:
+            # AudioSocket's documentation treats a closed socket like a hang-up packet.
+            return await self._reader.read(_READ_BYTES) or EndReason.CALL_ENDED
+        except OSError:
+            return EndReason.DISCONNECTED
+
+    async def send(self, message: str | bytes) -> None:
+        self._writer.write(message if isinstance(message, bytes) else message.encode())
+        await self._writer.drain()
+
+    async def close(self, _code: int, _reason: str) -> None:
+        self._writer.close()
+        await self._writer.wait_closed()
+
+
+def _bind(carrier: TcpCarrier, host: str) -> socket.socket:
+    bound = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+    bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        bound.bind((host, carrier.port))
+    except (OSError, OverflowError, UnicodeError) as fault:
+        bound.close()
+        raise SetupError(
+            f"cannot listen on {host}:{carrier.port} for {carrier.title}: "
+            f"{getattr(fault, 'strerror', None) or str(fault).rstrip('.')}; set {carrier.port_setting}"
+        ) from None
+    if not _is_loopback(host):
+        log.warning(
+            "%s has no password: anybody who reaches port %d can bring audio", carrier.title, carrier.port
+        )
+    return bound
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

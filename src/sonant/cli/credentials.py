@@ -1,0 +1,46 @@
+"""Access keys in the data folder's `credentials` file, which AWS tools read."""
+
+from __future__ import annotations
+
+import configparser
+import io
+from typing import TYPE_CHECKING
+
+from sonant.errors import SetupError
+
+if TYPE_CHECKING:
+    from sonant.assembly.installation import Store
+    from sonant.settings import Settings
+
+
+def read_credentials(settings: Settings, profile: str = "default") -> tuple[str, str]:
+    """Read a profile's access key: (id, secret). Raises SetupError when there is none."""
+    path = settings.data / "credentials"
+    parser = configparser.ConfigParser(interpolation=None)
+    try:
+        parser.read_string(path.read_text("utf-8"))
+        return parser[profile]["aws_access_key_id"], parser[profile]["aws_secret_access_key"]
+    except OSError:
+        raise SetupError(
+            f"{path} cannot be read; `sonant serve` makes it at its first start, later "
+            "`sonant access create --profile default` does"
+        ) from None
+    except (configparser.Error, KeyError):
+        raise SetupError(f"{path} is not a credentials file with a profile [{profile}]") from None
+
+
+def add_profile(store: Store, profile: str, key_id: str, secret: str) -> None:
+    """Write an access key into the file under a profile's name; other profiles stay as they are."""
+    from sonant.assembly.installation import credentials_file, write_private
+
+    path = credentials_file(store.settings)
+    parser = configparser.ConfigParser(interpolation=None)
+    parser.read(path, "utf-8")
+    parser[profile] = {
+        "aws_access_key_id": key_id,
+        "aws_secret_access_key": secret,
+        "region": store.settings.region,
+    }
+    text = io.StringIO()
+    parser.write(text)
+    write_private(path, text.getvalue())

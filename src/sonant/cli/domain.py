@@ -1,0 +1,76 @@
+"""`sonant domain ...`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+
+from sonant.cli.context import CliContext, Group, pass_cli, yes_option
+from sonant.cli.repeat_deletions import repeat_deletions
+from sonant.cli.service_client import client, service_errors
+from sonant.errors import SetupError
+
+#: ImportOptOuts takes this many ids a call.
+_BATCH_SIZE = 1000
+
+domain = Group("domain", help="Import opt-outs, restore a domain, repeat deletions after a restore.")
+
+
+@domain.command("restore")
+@click.argument("domain_id")
+@pass_cli
+def restore(cli: CliContext, domain_id: str) -> None:
+    """Undo the deletion of a domain, within 30 days."""
+    with service_errors():
+        restored = client(cli.settings(), "sonant").restore_domain(DomainId=domain_id)["Domain"]
+    cli.show({"Domain": restored}, f"{restored['DomainId']} is {restored['DomainStatus']}")
+
+
+@domain.command("import-opt-outs")
+@click.argument("domain_id")
+@click.argument("file", type=click.Path(path_type=Path, exists=True, dir_okay=False))
+@yes_option
+@pass_cli
+def import_opt_outs(cli: CliContext, domain_id: str, file: Path, yes: bool) -> None:
+    """Opt out all speakers that are OPTED_OUT in FILE, the output of Voice ID's `list-speakers`.
+
+    Voiceprints and audio of speakers that opt out are deleted.
+    """
+    speaker_ids = _opted_out(file)
+    cli.confirm(
+        f"This opts out {len(speaker_ids)} speakers of {domain_id} and deletes their voiceprints", yes=yes
+    )
+    changed = 0
+    with service_errors():
+        service = client(cli.settings(), "sonant")
+        with cli.progress_bar(list(_batches(speaker_ids)), label="opting out") as batches:
+            for batch in batches:
+                changed += service.import_opt_outs(DomainId=domain_id, SpeakerIds=batch)["OptedOut"]
+    unchanged = len(speaker_ids) - changed
+    cli.show(
+        {"OptedOut": changed, "AlreadyOptedOut": unchanged},
+        f"{changed} speakers opted out, {unchanged} were so before",
+    )
+
+
+domain.add_command(repeat_deletions)
+
+
+def _batches(speaker_ids: list[str]) -> Iterator[list[str]]:
+    return (speaker_ids[start : start + _BATCH_SIZE] for start in range(0, len(speaker_ids), _BATCH_SIZE))
+
+
+def _opted_out(file: Path) -> list[str]:
+    """Read the customer ids of opted-out speakers, in the file's order, each once. Raises SetupError."""
+    try:
+        speakers = json.loads(file.read_text("utf-8-sig"))["SpeakerSummaries"]
+        opted_out = [one["CustomerSpeakerId"] for one in speakers if one["Status"] == "OPTED_OUT"]
+    except (OSError, ValueError, KeyError, TypeError):
+        raise SetupError(
+            f"{file} is not the JSON output of `aws voice-id list-speakers` "
+            "(an object with SpeakerSummaries, each with CustomerSpeakerId and Status)"
+        ) from None
+    return list(dict.fromkeys(opted_out))

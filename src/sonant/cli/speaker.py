@@ -1,0 +1,113 @@
+"""`sonant speaker ...`: the enrolled speakers of a domain, read from the data folder itself."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import click
+
+from sonant.assembly.installation import write_private
+from sonant.cli.context import CliContext, Group, pass_cli, table
+from sonant.cli.folder_domains import opened_domain
+from sonant.jobs.calibration_cache import domain_calibration
+from sonant.jobs.model_registry import model_calibration
+from sonant.operations.duplicates import Pair, find_pairs, load_voices
+from sonant.storage.model_files import ModelFiles
+from sonant.storage.repositories import speakers
+from sonant.voice.pairwise import connected_groups
+
+#: Rows of the table; all groups are in the JSON document.
+_MOST_ROWS = 50
+
+speaker = Group("speaker", help="Look at the enrolled speakers of a domain.")
+
+
+@speaker.command("duplicates")
+@click.argument("domain_id")
+@click.option(
+    "--one-in",
+    type=click.IntRange(10, 1_000_000_000),
+    default=10_000_000,
+    show_default=True,
+    help="List pairs so alike as only one in so many pairs of different people is.",
+)
+@click.option("--json", "file", type=click.Path(path_type=Path), help="Write all groups and pairs here.")
+@pass_cli
+def duplicates(cli: CliContext, domain_id: str, one_in: int, file: Path | None) -> None:
+    """Find speakers of a domain whose voices are the same; exits 1 when there are any."""
+    settings = cli.settings()
+    with opened_domain(settings, domain_id) as (connection, domain, vault):
+        start_s = time.monotonic()
+        voices = load_voices(connection, vault, domain.domain_id)
+        if voices is None:
+            cli.show(_document([], {}, []), f"domain {domain_id} has no enrolled speakers")
+            return
+        scale = domain_calibration(
+            connection,
+            domain.domain_id,
+            voices.model_id,
+            partial(model_calibration, ModelFiles(settings.data)),
+        )
+        pairs = list(find_pairs(voices, scale, 1 / one_in))
+        index = {speaker_id: number for number, speaker_id in enumerate(voices.speaker_ids)}
+        found = connected_groups([(index[pair.first], index[pair.second]) for pair in pairs])
+        ids = [[voices.speaker_ids[number] for number in group] for group in found]
+        customer_ids: dict[str, str] = {}
+        for speaker_id in (one for group in ids for one in group):
+            one = speakers.find(connection, vault, domain.domain_id, speaker_id)
+            customer_ids[speaker_id] = speaker_id if one is None else one.customer_id(vault)
+        took_s = time.monotonic() - start_s
+    count = len(voices.speaker_ids)
+    lines = [
+        f"{count:,} speakers compared, each with every other, in {took_s:.1f} s"
+        + (f"; {voices.left_out:,} of other voice models left out" if voices.left_out else ""),
+        f"pairs of different people to be expected at one in {one_in:,}: "
+        f"{count * (count - 1) / 2 / one_in:.2g}",
+    ]
+    document = _document(ids, customer_ids, pairs)
+    if ids:
+        rows = [
+            (len(group), _rarest(group, pairs), ", ".join(customer_ids[one] for one in group))
+            for group in ids
+        ]
+        lines.append(table(rows[:_MOST_ROWS], ("ids", "one in", "speakers")))
+        if len(rows) > _MOST_ROWS:
+            hint = "" if file else "; --json has them all"
+            lines.append(f"... and {len(rows) - _MOST_ROWS:,} more groups{hint}")
+        if file is not None:
+            write_private(file, json.dumps(document, indent=2) + "\n")
+            lines.append(f"written to {file}")
+    else:
+        lines.append("no voice is there twice")
+    cli.show(document, lines)
+    sys.exit(1 if ids else 0)
+
+
+def _rarest(group: list[str], pairs: list[Pair]) -> str:
+    """Write the lowest false match rate of a group's pairs as its reciprocal."""
+    members = set(group)
+    least = min(pair.log10_rate for pair in pairs if pair.first in members)
+    return f"1e{-least:.0f}" if least > -15 else "1e15 or more"
+
+
+def _document(ids: list[list[str]], customer_ids: dict[str, str], pairs: list[Pair]) -> dict[str, Any]:
+    return {
+        "groups": [
+            [{"customerSpeakerId": customer_ids[one], "generatedSpeakerId": one} for one in group]
+            for group in ids
+        ],
+        "pairs": [
+            {
+                "first": pair.first,
+                "second": pair.second,
+                "similarity": round(pair.similarity, 4),
+                "falseMatchRateLog10": round(pair.log10_rate, 1),
+            }
+            for pair in pairs
+        ],
+    }

@@ -1,0 +1,182 @@
+"""Declare the settings of voices, live calls and jobs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sonant.settings.declaration import DAY_S, GIB, MIB, number, switch, text
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Audio:
+    """Which recordings are accepted."""
+
+    strict: bool = switch(
+        False, "Accept only what Voice ID accepted: WAV, 16-bit PCM, 8 kHz, one or two channels."
+    )
+    max_file_bytes: int = number(
+        20 * MIB, 1024, GIB, "bytes", "Largest recording; a larger one is refused before it is opened."
+    )
+    max_duration_s: float = number(
+        4 * 3600.0,
+        1.0,
+        DAY_S,
+        "seconds",
+        "Longest recording, whatever its size: guards against compressed bombs.",
+    )
+    keep: bool = switch(
+        True, "Keep an encrypted copy of the speech behind each voiceprint, so that it can be embedded again."
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Enrollment:
+    """Requirements of speaker enrollment."""
+
+    net_speech_s: float = number(
+        30.0, 1.0, 300.0, "seconds", "Net speech that an enrollment needs, and the most that it uses."
+    )
+    risk_threshold: int = number(50, 0, 100, "", "RiskThreshold of jobs that set none.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Registration:
+    """Requirements of fraudster registration."""
+
+    net_speech_s: float = number(
+        30.0, 1.0, 300.0, "seconds", "Net speech that a registration needs, and the most that it uses."
+    )
+    similarity_threshold: int = number(50, 0, 100, "", "FraudsterSimilarityThreshold of jobs that set none.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fraud:
+    """Cost limits of fraud detection."""
+
+    spoofing_max_s: float = number(
+        10.0,
+        0.0,
+        300.0,
+        "seconds",
+        "Speech of a recording that is checked for synthesis; 0 switches the check off.",
+    )
+    spoofing_windows: int = number(
+        1,
+        0,
+        75,
+        "windows",
+        "Windows of 4 s for the large spoofing model when the small one is in doubt; 0 never runs it.",
+    )
+    replay_recordings: int = number(
+        100_000,
+        0,
+        10_000_000,
+        "recordings",
+        "Newest recordings of a domain in the replay index, 4 kB each, while a job runs and from the first "
+        "live call on; 0 switches replay detection off.",
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Live:
+    """Live calls."""
+
+    workers: int = number(
+        0,
+        0,
+        1024,
+        "processes",
+        "Processes that embed the speech of calls, started with the first call; 0 means one per core. With "
+        "two or more, one is always reserved for authentication.",
+    )
+    acceptance_threshold: int = number(90, 0, 100, "", "AcceptanceThreshold of sessions that set none.")
+    risk_threshold: int = number(50, 0, 100, "", "RiskThreshold of sessions that set none.")
+    authentication_speech_s: float = number(
+        10.0, 5.0, 10.0, "seconds", "Net speech that authentication needs in sessions that set none."
+    )
+    fraud_speech_s: float = number(10.0, 1.0, 60.0, "seconds", "Net speech that fraud detection needs.")
+    idle_s: float = number(
+        60.0,
+        1.0,
+        DAY_S,
+        "seconds",
+        "A stream without audio for this long is ended, also one that never began.",
+    )
+    max_stream_s: float = number(4 * 3600.0, 1.0, DAY_S, "seconds", "Longest stream of a call.")
+    max_streams: int = number(
+        1000, 0, 100_000, "streams", "Connections that one process takes audio from at once."
+    )
+    max_streams_per_account: int = number(500, 0, 100_000, "streams", "Those connections of one account.")
+    keep_h: float = number(
+        24.0, 0.0, 8760.0, "hours", "How long a session is kept after its last stream has ended."
+    )
+    drain_s: float = number(
+        0.0,
+        0.0,
+        DAY_S,
+        "seconds",
+        "How long open streams may go on after SIGTERM and after `gateway.drain_s`.",
+    )
+    keep_audio: bool = switch(
+        False, "Keep the speech behind each result, encrypted, for as long as the session."
+    )
+    twilio_token: str = text(
+        "",
+        "Auth token of the Twilio account whose media streams are accepted; empty accepts none.",
+        secret=True,
+    )
+    twilio_url: str = text(
+        "", "URL of the stream as configured at Twilio, for its signature; empty means that of the request."
+    )
+    audiohook_key: str = text(
+        "",
+        "API key of the Genesys AudioHook integration whose calls are accepted; empty accepts none.",
+        secret=True,
+    )
+    audiohook_secret: str = text(
+        "", "Client secret of that integration, base64; when set, requests must be signed.", secret=True
+    )
+    asterisk_user: str = text("", "User name of Asterisk's WebSocket channel; empty accepts none.")
+    asterisk_password: str = text("", "Password of that user; at least 16 characters.", secret=True)
+    audiosocket_port: int = number(
+        0,
+        0,
+        65_535,
+        "",
+        "TCP port for Asterisk's AudioSocket on the address of `gateway.host`; 0 opens none.",
+    )
+    domain: str = text("", "Domain of calls that name none, such as those of AudioSocket.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Jobs:
+    """Batch jobs."""
+
+    workers: int = number(0, 0, 1024, "processes", "Processes that decode and embed; 0 means one per core.")
+    max_manifest_bytes: int = number(
+        64 * MIB, 1024, 16 * GIB, "bytes", "Largest manifest; a larger one fails its job."
+    )
+    max_manifest_depth: int = number(
+        16, 5, 256, "levels", "Deepest nesting of a manifest; a valid one has five levels."
+    )
+    time_limit_s: float = number(
+        24 * 3600.0,
+        1.0,
+        30 * DAY_S,
+        "seconds",
+        "A job that runs longer ends FAILED and frees its domain for the next.",
+    )
+    entry_time_limit_s: float = number(
+        120.0, 1.0, 3600.0, "seconds", "A request whose recordings take longer fails with 500."
+    )
+    poll_s: float = number(0.25, 0.01, 60.0, "seconds", "How often a runner looks for a new job.")
+    lease_s: float = number(
+        20.0,
+        1.0,
+        3600.0,
+        "seconds",
+        "A runner without a heartbeat for this long counts as dead; another takes over its job.",
+    )
+    beside_service: bool = switch(
+        True, "`sonant serve` starts and supervises a runner; false leaves jobs to `sonant worker`."
+    )

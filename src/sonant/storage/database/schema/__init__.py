@@ -1,0 +1,78 @@
+"""The tables. Times are whole microseconds since 1970 UTC; `*_sealed` columns hold ciphertext only.
+
+A change here needs a migration in `migrations/versions`; a test compares the two.
+"""
+
+from sonant.storage.database.schema.access import (
+    access_keys,
+    client_tokens,
+    consents,
+    key_checks,
+    principals,
+    rate_buckets,
+)
+from sonant.storage.database.schema.base import metadata
+from sonant.storage.database.schema.voices import (
+    QUALITY_COLUMNS,
+    calibrations,
+    domains,
+    fingerprints,
+    fraudster_shadow_voiceprints,
+    fraudster_voiceprints,
+    fraudsters,
+    model_upgrades,
+    repeated_enrollments,
+    shadow_voiceprints,
+    speaker_counts,
+    speaker_keys,
+    speakers,
+    voiceprints,
+    watchlist_members,
+    watchlists,
+)
+from sonant.storage.database.schema.work import (
+    ACTIVE_STATUSES,
+    counters,
+    event_cursors,
+    events,
+    job_entries,
+    jobs,
+    session_hearings,
+    session_results,
+    sessions,
+)
+
+__all__ = [
+    "ACTIVE_STATUSES",
+    "QUALITY_COLUMNS",
+    "access_keys",
+    "calibrations",
+    "client_tokens",
+    "consents",
+    "counters",
+    "domains",
+    "event_cursors",
+    "events",
+    "fingerprints",
+    "fraudster_shadow_voiceprints",
+    "fraudster_voiceprints",
+    "fraudsters",
+    "job_entries",
+    "jobs",
+    "key_checks",
+    "metadata",
+    "model_upgrades",
+    "principals",
+    "rate_buckets",
+    "repeated_enrollments",
+    "session_hearings",
+    "session_results",
+    "sessions",
+    "shadow_voiceprints",
+    "speaker_counts",
+    "speaker_keys",
+    "speakers",
+    "voiceprints",
+    "watchlist_members",
+    "watchlists",
+]

@@ -1,0 +1,142 @@
+"""Reads and writes voice samples of sessions' streams, sealed, and the latest results."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import Connection, bindparam, select
+
+from sonant.storage.crypto.vault import SpeakerSeal
+from sonant.storage.database.rows import first_row, put
+from sonant.storage.database.schema import session_hearings, session_results
+from sonant.storage.repositories.sessions import Session
+from sonant.storage.repositories.voice_samples import open_sample, sample_values
+from sonant.storage.times import from_us, to_us
+from sonant.voice.sample import VoiceSample
+
+AUTHENTICATION, FRAUD = "AUTHENTICATION", "FRAUD"
+#: What a sealed vector is bound to beside the session.
+_VECTOR = "vector"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionSample:
+    """The voice sample of a part of a session's stream, made for one purpose."""
+
+    purpose: str
+    stream: int
+    started_at: datetime
+    ended_at: datetime
+    sample: VoiceSample
+    fingerprint: bytes | None = None
+    audio: bytes | None = None
+    """FLAC of the speech used; None where none is stored."""
+    spoofing_score: int | None = None
+    """None: no detector ran, or there was too little speech."""
+    spoofing_evidence: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Result:
+    """A result that was returned; the same `basis` returns it again."""
+
+    basis: str
+    result_id: str
+    document: str
+
+
+_RESULT = select(session_results.c.basis, session_results.c.result_id, session_results.c.document).where(
+    session_results.c.session_id == bindparam("of_session"),
+    session_results.c.purpose == bindparam("of_purpose"),
+)
+_EXISTS = select(session_hearings.c.purpose).where(
+    session_hearings.c.session_id == bindparam("of_session"),
+    session_hearings.c.purpose == bindparam("of_purpose"),
+    session_hearings.c.stream == bindparam("of_stream"),
+)
+
+
+def save_sample(connection: Connection, seal: SpeakerSeal, session_id: str, speech: SessionSample) -> None:
+    """Store a voice sample in place of the one of the same purpose."""
+    put(
+        connection,
+        session_hearings,
+        {
+            "session_id": session_id,
+            "purpose": speech.purpose,
+            "stream": speech.stream,
+            "started_at": to_us(speech.started_at),
+            "ended_at": to_us(speech.ended_at),
+            **sample_values(seal, speech.sample, session_hearings, place=_VECTOR),
+            "fingerprint_sealed": _sealed(seal, "fingerprint", speech.fingerprint),
+            "audio_sealed": _sealed(seal, "audio", speech.audio),
+            "spoofing_score": speech.spoofing_score,
+            "spoofing_evidence": speech.spoofing_evidence,
+        },
+        replace=True,
+    )
+
+
+def load_samples(connection: Connection, seal: SpeakerSeal, session: Session) -> dict[str, SessionSample]:
+    """Return the voice samples of the session's present stream by purpose. Raises SealBroken."""
+    query = select(session_hearings).where(
+        session_hearings.c.session_id == session.session_id, session_hearings.c.stream == session.stream
+    )
+    found = {}
+    for row in connection.execute(query).mappings():
+        found[row["purpose"]] = SessionSample(
+            purpose=row["purpose"],
+            stream=row["stream"],
+            started_at=from_us(row["started_at"]),
+            ended_at=from_us(row["ended_at"]),
+            sample=open_sample(seal, row, place=_VECTOR),
+            fingerprint=_opened(seal, "fingerprint", row["fingerprint_sealed"]),
+            audio=_opened(seal, "audio", row["audio_sealed"]),
+            spoofing_score=row["spoofing_score"],
+            spoofing_evidence=row["spoofing_evidence"],
+        )
+    return found
+
+
+def has_sample(connection: Connection, session: Session, purpose: str) -> bool:
+    """Return whether the present stream has a voice sample for a purpose. Opens nothing."""
+    wanted = {"of_session": session.session_id, "of_purpose": purpose, "of_stream": session.stream}
+    return first_row(connection, _EXISTS, wanted) is not None
+
+
+def windows(connection: Connection, session: Session) -> dict[str, tuple[datetime, datetime]]:
+    """Return start and end of the present stream's voice samples by purpose. Opens nothing."""
+    query = select(session_hearings.c.purpose, session_hearings.c.started_at, session_hearings.c.ended_at)
+    query = query.where(
+        session_hearings.c.session_id == session.session_id, session_hearings.c.stream == session.stream
+    )
+    return {
+        row.purpose: (from_us(row.started_at), from_us(row.ended_at)) for row in connection.execute(query)
+    }
+
+
+def result(connection: Connection, session_id: str, purpose: str) -> Result | None:
+    """Return the latest result for a purpose, or None."""
+    row = first_row(connection, _RESULT, {"of_session": session_id, "of_purpose": purpose})
+    return None if row is None else Result(**row)
+
+
+def save_result(connection: Connection, session_id: str, purpose: str, result: Result) -> None:
+    """Store a result in place of the one of the same purpose."""
+    values = {
+        "session_id": session_id,
+        "purpose": purpose,
+        "basis": result.basis,
+        "result_id": result.result_id,
+        "document": result.document,
+    }
+    put(connection, session_results, values, replace=True)
+
+
+def _sealed(seal: SpeakerSeal, kind: str, data: bytes | None) -> bytes | None:
+    return None if data is None else seal.seal(kind, data)
+
+
+def _opened(seal: SpeakerSeal, kind: str, sealed: bytes | None) -> bytes | None:
+    return None if sealed is None else seal.open(kind, sealed)

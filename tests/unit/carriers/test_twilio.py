@@ -1,0 +1,196 @@
+"""Twilio Media Streams, message by message, as Twilio's documentation shows them."""
+
+from __future__ import annotations
+
+import base64
+import json
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from twilio.request_validator import RequestValidator
+
+from sonant.carriers.carrier import Audio, End, Open
+from sonant.carriers.twilio import TwilioAdapter, signature
+from sonant.sessions.calls import Call, EndReason, StreamFault
+
+DOMAIN = "d" * 22
+CONNECTED = json.dumps({"event": "connected", "protocol": "Call", "version": "1.0.0"})
+
+
+def start(**changes: object) -> str:
+    return json.dumps(
+        {
+            "event": "start",
+            "sequenceNumber": "1",
+            "start": {
+                "accountSid": "AC" + "0" * 32,
+                "streamSid": "MZ" + "1" * 32,
+                "callSid": "CA" + "2" * 32,
+                "tracks": ["inbound"],
+                "mediaFormat": {"encoding": "audio/x-mulaw", "sampleRate": 8000, "channels": 1},
+                "customParameters": {"domain": DOMAIN, "session": "call-1", "speaker": "caller-1"},
+                **changes,
+            },
+            "streamSid": "MZ" + "1" * 32,
+        }
+    )
+
+
+def media(payload: str, track: str = "inbound", stream: str = "MZ" + "1" * 32) -> str:
+    return json.dumps(
+        {
+            "event": "media",
+            "sequenceNumber": "3",
+            "media": {"track": track, "chunk": "1", "timestamp": "5", "payload": payload},
+            "streamSid": stream,
+        }
+    )
+
+
+def started() -> TwilioAdapter:
+    adapter = TwilioAdapter("000000000000", "")
+    adapter.receive(CONNECTED)
+    adapter.receive(start())
+    return adapter
+
+
+def test_stream_parameters_name_the_call() -> None:
+    adapter = TwilioAdapter("000000000000", "")
+
+    assert adapter.receive(CONNECTED) == ()
+    assert adapter.receive(start()) == (
+        Open(
+            Call(
+                account_id="000000000000",
+                domain_id=DOMAIN,
+                session="call-1",
+                speaker_id="caller-1",
+                create=True,
+            )
+        ),
+    )
+
+
+def test_session_and_domain_default_to_call_id_and_setting() -> None:
+    adapter = TwilioAdapter("000000000000", DOMAIN)
+    adapter.receive(CONNECTED)
+
+    (begin,) = adapter.receive(start(customParameters={}))
+
+    assert isinstance(begin, Open)
+    assert (begin.call.session, begin.call.speaker_id) == ("CA" + "2" * 32, None)
+    assert begin.call.domain_id == DOMAIN
+
+
+def test_stream_without_domain_is_a_fault() -> None:
+    adapter = TwilioAdapter("000000000000", "")
+    adapter.receive(CONNECTED)
+
+    with pytest.raises(StreamFault, match="domain"):
+        adapter.receive(start(customParameters={}))
+
+
+def test_media_is_mu_law() -> None:
+    (audio,) = started().receive(media(base64.b64encode(bytes([0xFF, 0x00, 0x80])).decode()))
+
+    assert isinstance(audio, Audio)
+    assert audio.rate_hz == 8000
+    # G.711: 0xFF is silence, 0x00 and 0x80 the extremes.
+    np.testing.assert_array_equal(audio.samples, np.array([0, -32124, 32124], np.int16))
+
+
+def test_outbound_media_is_ignored() -> None:
+    assert started().receive(media("////", track="outbound")) == ()
+
+
+def test_stop_ends_the_call_and_later_messages_are_ignored() -> None:
+    adapter = started()
+
+    assert adapter.receive(json.dumps({"event": "stop", "streamSid": "MZ" + "1" * 32})) == (
+        End(EndReason.CALL_ENDED),
+    )
+    assert adapter.receive(media("////")) == ()
+
+
+@pytest.mark.parametrize("event", ["dtmf", "mark", "something-new"])
+def test_other_events_are_ignored(event: str) -> None:
+    assert started().receive(json.dumps({"event": event, "streamSid": "MZ" + "1" * 32})) == ()
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        b"\x00",
+        "not JSON",
+        "[]",
+        "{}",
+        '{"event": 1}',
+        start(),  # twice
+        media("not base64!"),
+        media("////", stream="another"),
+        json.dumps({"event": "media", "streamSid": "MZ" + "1" * 32}),
+        json.dumps({"event": "media", "streamSid": "MZ" + "1" * 32, "media": {"track": 1}}),
+    ],
+)
+def test_protocol_violation_is_a_fault(message: str | bytes) -> None:
+    with pytest.raises(StreamFault):
+        started().receive(message)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"tracks": ["outbound"]},
+        {"mediaFormat": {"encoding": "audio/x-l16", "sampleRate": 16000, "channels": 1}},
+        {"customParameters": []},
+        {"customParameters": {"domain": 1}},
+        {"callSid": 1, "customParameters": {"domain": DOMAIN}},
+    ],
+)
+def test_stream_that_cannot_be_processed_is_a_fault(changes: dict[str, object]) -> None:
+    adapter = TwilioAdapter("000000000000", "")
+    adapter.receive(CONNECTED)
+
+    with pytest.raises(StreamFault):
+        adapter.receive(start(**changes))
+
+
+def test_fault_does_not_repeat_what_was_sent() -> None:
+    with pytest.raises(StreamFault) as raised:
+        started().receive(media("secret-voice!"))
+
+    assert "secret-voice" not in str(raised.value)
+
+
+_VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    max_leaves=6,
+)
+_MESSAGES = st.fixed_dictionaries(
+    {"event": st.sampled_from(["connected", "start", "media", "stop", "mark", ""])},
+    optional={"start": _VALUES, "media": _VALUES, "streamSid": st.just("MZ" + "1" * 32) | _VALUES},
+)
+
+
+@given(
+    st.lists(st.one_of(_MESSAGES.map(json.dumps), st.text(max_size=40), st.binary(max_size=20)), max_size=6)
+)
+def test_any_messages_are_effects_or_a_fault(messages: list[str | bytes]) -> None:
+    adapter = started()
+    try:
+        for message in messages:
+            for effect in adapter.receive(message):
+                assert isinstance(effect, Audio | End)
+    except StreamFault as fault:
+        assert str(fault)
+
+
+def test_signature_is_accepted_by_twilios_library() -> None:
+    validator = RequestValidator("an auth token")
+    url = "wss://voice.example.com/twilio"
+
+    assert validator.validate(url, {}, signature("an auth token", url))
+    assert not validator.validate(url, {}, signature("another", url))

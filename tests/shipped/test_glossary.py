@@ -13,10 +13,11 @@ from documents import REPOSITORY
 GLOSSARY = REPOSITORY / "docs" / "glossary.md"
 #: Words of plain English and of programming, for which a glossary has nothing to add.
 PLAIN_WORDS = Path(__file__).with_name("plain_words.txt")
-MOST_PLAIN_WORDS = 190
+MOST_PLAIN_WORDS = 165
 #: HTTPServer2 is "HTTP", "Server", "2"; Pcm16Audio is "Pcm16", "Audio".
 _WORD = re.compile(r"[A-Z]+(?![a-z])\d*|[A-Z]?[a-z]+\d*|\d+")
-_ENDINGS = ("s", "es", "d", "ed", "ing", "er", "or", "r", "y", "able")
+_ENDINGS = ("s", "es", "d", "ed", "ing", "er", "or", "r", "ment", "ion", "ation")
+_ENDINGS_OF_Y = ("ies", "ied", "ier")
 
 
 def words_of(name: str) -> list[str]:
@@ -32,7 +33,7 @@ def base_forms(word: str) -> set[str]:
         stems = [one[: -len(ending)] for ending in _ENDINGS if one.endswith(ending)]
         stems += [stem + "e" for stem in stems]
         stems += [stem[:-1] for stem in stems if len(stem) > 3 and stem[-1] == stem[-2]]
-        stems += [one[:-3] + "y"] if one.endswith("ies") else []
+        stems += [one[:-3] + "y"] if one.endswith(_ENDINGS_OF_Y) else []
         new = {stem for stem in stems if len(stem) >= 3} - found
         found |= new
         waiting += new
@@ -42,7 +43,7 @@ def base_forms(word: str) -> set[str]:
 def glossary_words(text: str) -> set[str]:
     """The words of the first column of the glossary's tables."""
     terms = re.findall(r"^\| (.+?) \|", text, re.MULTILINE)
-    return {word.lower() for term in terms for word in re.findall(r"[A-Za-z]+\d*", term)}
+    return {word.lower() for term in terms for word in re.findall(r"[A-Za-z]+\d*", term.replace("#", ""))}
 
 
 def plain_words() -> list[str]:

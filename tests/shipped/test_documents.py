@@ -22,6 +22,7 @@ from documents import DOCUMENTS, REPOSITORY, STANDS_FOR, Block, Command, blocks,
 
 from sonant.cli.main import main
 from sonant.gateway.models import DATA_PATH
+from sonant.retention.rules import RULES, Rule
 from sonant.settings import Settings, loading
 from sonant.settings.listing import FORMER_NAMES, OTHER_VARIABLES, all_settings, former_variables
 
@@ -204,6 +205,26 @@ def test_settings_of_a_block_are_ones(block: Block, tmp_path: Path) -> None:
     file.write_text(block.text, "utf-8")
     assert tomllib.loads(block.text)
     assert isinstance(loading.load(file=file, environment={}), Settings)
+
+
+def kept_for(rule: Rule) -> str:
+    """How the documents say how long something is kept."""
+    if rule.years is not None:
+        return f"{rule.years} years"
+    if rule.newest is not None:
+        return f"the newest {rule.newest:,}"
+    if rule.setting is not None:
+        return f"`{rule.setting}`"
+    days = 0 if rule.duration is None else rule.duration.days
+    return "1 day" if days == 1 else f"{days} days"
+
+
+def test_every_retention_rule_is_listed() -> None:
+    rows = re.findall(
+        r"^\| (.+?) \| (.+?) \|", (REPOSITORY / "docs" / "operations.md").read_text("utf-8"), re.M
+    )
+    for rule in RULES:
+        assert (rule.subject, kept_for(rule)) in rows
 
 
 # --- other blocks

@@ -22,6 +22,7 @@ from documents import DOCUMENTS, REPOSITORY, STANDS_FOR, Block, Command, blocks,
 
 from sonant.cli.main import main
 from sonant.gateway.models import DATA_PATH
+from sonant.retention.rules import RULES, Rule
 from sonant.settings import Settings, loading
 from sonant.settings.listing import FORMER_NAMES, OTHER_VARIABLES, all_settings, former_variables
 
@@ -206,6 +207,26 @@ def test_settings_of_a_block_are_ones(block: Block, tmp_path: Path) -> None:
     assert isinstance(loading.load(file=file, environment={}), Settings)
 
 
+def kept_for(rule: Rule) -> str:
+    """How the documents say how long something is kept."""
+    if rule.years is not None:
+        return f"{rule.years} years"
+    if rule.newest is not None:
+        return f"the newest {rule.newest:,}"
+    if rule.setting is not None:
+        return f"`{rule.setting}`"
+    days = 0 if rule.duration is None else rule.duration.days
+    return "1 day" if days == 1 else f"{days} days"
+
+
+def test_every_retention_rule_is_listed() -> None:
+    rows = re.findall(
+        r"^\| (.+?) \| (.+?) \|", (REPOSITORY / "docs" / "operations.md").read_text("utf-8"), re.M
+    )
+    for rule in RULES:
+        assert (rule.subject, kept_for(rule)) in rows
+
+
 # --- other blocks
 
 
@@ -224,8 +245,42 @@ def test_a_block_is_what_it_says_to_be(block: Block) -> None:
             assert done.returncode == 0, done.stderr
         case "nginx" | "haproxy":
             assert block.text.count("{") == block.text.count("}")  # conformance/test_proxies.py runs them
+        case "mermaid":
+            assert fault_of_diagram(block.text) is None
         case language:
             assert language == "", f"blocks in {language} are not checked"
+
+
+#: The first words of Mermaid's diagrams that the documents use.
+DIAGRAMS = ("flowchart", "sequenceDiagram", "stateDiagram-v2")
+#: What opens a part of a diagram that `end` closes.
+OPENING = re.compile(r"(subgraph|loop|alt|opt|par|critical|rect)\b")
+
+
+def fault_of_diagram(text: str) -> str | None:
+    """What is wrong with a Mermaid diagram, as far as its lines say; no program of Mermaid is run."""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    if lines[0].split()[0] not in DIAGRAMS:
+        return f"{lines[0]} begins no diagram"
+    depth = 0
+    for line in lines[1:]:
+        depth += bool(OPENING.match(line)) - (line == "end")
+        if depth < 0 or line.count('"') % 2 or line.count("[") != line.count("]"):
+            return line
+    return "a part is not closed" if depth else None
+
+
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        ("graphic LR\n a --> b", "begins no diagram"),
+        ('flowchart LR\n subgraph one["One"]\n a --> b', "not closed"),
+        ('flowchart LR\n a["one --> b', 'a["one --> b'),
+        ("sequenceDiagram\n end", "end"),
+    ],
+)
+def test_a_broken_diagram_is_found(text: str, fault: str) -> None:
+    assert fault in str(fault_of_diagram(text))
 
 
 @pytest.mark.parametrize("script", [REPOSITORY / ".ci" / "run"], ids=lambda path: path.name)

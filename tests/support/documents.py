@@ -12,7 +12,7 @@ from textwrap import dedent
 REPOSITORY = Path(__file__).parents[2]
 DOCUMENTS = sorted(
     path
-    for pattern in ("*.md", "docs/*.md", "tools/**/*.md", "deploy/**/*.md")
+    for pattern in ("*.md", ".github/**/*.md", "docs/*.md", "tools/**/*.md", "deploy/**/*.md")
     for path in REPOSITORY.glob(pattern)
 )
 _SHELL = ("", "sh", "console")

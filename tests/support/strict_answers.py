@@ -16,7 +16,7 @@ from strict_json import NotStrict, read_json
 from strict_shapes import faults
 
 from sonant.gateway.models import DATA_PATH
-from sonant.web.session_page import PREFIXES
+from sonant.web.console import PREFIXES
 
 _BUILT_IN = botocore.loaders.Loader.BUILTIN_DATA_PATH
 

@@ -44,8 +44,8 @@ from sonant.storage.model_files import ModelFiles
 from sonant.storage.repositories import access, callers, sessions
 from sonant.thread_plan import plan_threads
 from sonant.voice.models import load_models as load_voice_models
+from sonant.web.console import AUDITED_SIGN_INS, PREFIXES, Console
 from sonant.web.login_cookies import LoginCookies
-from sonant.web.session_page import AUDITED_SIGN_INS, PREFIXES, SessionPages
 
 #: Scrapes of the metrics that may run or wait at once.
 MOST_SCRAPES = 16
@@ -113,7 +113,7 @@ def build_app(
         threads=plan.streams,
     )
     page_threads = ThreadPool(plan.pages, "page", most_waiting=settings.gateway.max_waiting)
-    pages = SessionPages(
+    console = Console(
         gateway,
         LoginCookies(secret=store.secret, find=credential_finder(store), clock=store.clock),
         partial(_domain_of, store),
@@ -139,7 +139,9 @@ def build_app(
         listener.close()
         store.database.close()
 
-    asgi = asgi_app(gateway, *routes, health=health, lifespan=streams.lifespan, console=(PREFIXES, pages.app))
+    asgi = asgi_app(
+        gateway, *routes, health=health, lifespan=streams.lifespan, console=(PREFIXES, console.app)
+    )
     return App(asgi=asgi, streams=stream_manager, health=health, close=close)
 
 

@@ -1,258 +1,58 @@
-"""The session page of the web console, `/sessions/<id>`, which an agent watches during a call, and its login.
-
-The page calls the service's own operations for the user who is signed in: they are authorized, throttled and
-recorded like every other call. Changes need a header that no other site can send.
-"""
+"""The page `/sessions/<id>`, which an agent watches during a call; it can enroll the caller and opt out."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
-from functools import partial
-from importlib import resources
+from collections.abc import Mapping
 from typing import Any
-from urllib.parse import parse_qs, quote
 
-import orjson
-from starlette.applications import Starlette
-from starlette.requests import Request
-from starlette.responses import RedirectResponse, Response
-from starlette.routing import Route
-
-from sonant.audit.record import AuditedOperation
-from sonant.errors import InternalServer, Throttling, UnrecognizedClient
-from sonant.gateway.models import unmodelled
-from sonant.gateway.recording import Recorder
-from sonant.gateway.server import Gateway
-from sonant.gateway.signature import Credential
-from sonant.gateway.thread_pool import ThreadPool
-from sonant.gateway.throttle import Throttle
-from sonant.ids import new_uuid
-from sonant.operations.service import Caller
-from sonant.web.login_cookies import COOKIE, LIFETIME, Login, LoginCookies
-
-#: Prefixes of the paths of the pages.
-PREFIXES = ("/sessions/", "/sign-in", "/sign-out", "/console/")
+from sonant.web.page import Page, PageError, PageRequest
 
 _ID = re.compile(r"[A-Za-z0-9]{22}")
-_MAX_FORM_BYTES, _MAX_FIELDS = 8192, 8
-_PAGE_HEADER = "x-sonant"
-_HEADERS = {
-    "Cache-Control": "no-store",
-    "Content-Security-Policy": (
-        "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; form-action 'self'; "
-        "base-uri 'none'; frame-ancestors 'none'"
-    ),
-    "Referrer-Policy": "no-referrer",
-    "X-Content-Type-Options": "nosniff",
-}
-_FILES = {"session.js": "text/javascript", "console.css": "text/css"}
-#: Sign-in attempts per second from one address.
-_SIGN_INS_PER_S = 20.0
-#: Key ids of failed attempts that the audit trail may hold: no secret that was typed into the wrong field.
-_KEY_ID = re.compile(r"[A-Z0-9]{16,128}")
-
-#: Belongs to no service model; the name is CloudTrail's.
-SIGN_IN = unmodelled("ConsoleLogin")
-AUDITED_SIGN_INS = {
-    SIGN_IN.target: AuditedOperation(name=SIGN_IN.name, read_only=False, request=dict, response=dict),
-}
 
 
-class SessionPages:
-    """Serves the session page and its login as an ASGI app, `app`."""
-
-    def __init__(
-        self,
-        gateway: Gateway,
-        cookies: LoginCookies,
-        domain_of: Callable[[str], tuple[str, str] | None],
-        recorder: Recorder,
-        threads: ThreadPool,
-    ) -> None:
-        """`domain_of` gives the Region and the id of the domain of a session id. Whatever reads the database
-        runs in `threads`."""
-        self._gateway, self._cookies, self._domain_of = gateway, cookies, domain_of
-        self._recorder, self._threads = recorder, threads
-        self._attempts = Throttle({"SignIn": _SIGN_INS_PER_S}, gateway.parts.throttle.monotonic_s)
-        self._files = {name: _read_file(name) for name in ("session.html", "sign-in.html", *_FILES)}
-        self.app = Starlette(
-            routes=[
-                Route("/sign-in", self._sign_in_page, methods=["GET"]),
-                Route("/sign-in", self._sign_in, methods=["POST"]),
-                Route("/sign-out", self._sign_out, methods=["POST"]),
-                Route("/console/{name}", self._file, methods=["GET"]),
-                Route("/sessions/{id}", self._session_page, methods=["GET"]),
-                Route("/sessions/{id}/state", self._state, methods=["GET"]),
-                Route("/sessions/{id}/enroll", self._enroll, methods=["POST"]),
-                Route("/sessions/{id}/opt-out", self._opt_out, methods=["POST"]),
-            ],
-            exception_handlers={Throttling: _busy},
-        )
-
-    async def _sign_in_page(self, request: Request) -> Response:
-        return self._html("sign-in.html")
-
-    async def _sign_in(self, request: Request) -> Response:
-        try:
-            self._attempts.take(_client_ip(request), "SignIn")
-        except Throttling:
-            return _response(429, b"Too many attempts; wait a moment.", "text/plain")
-        form = await _read_form(request)
-        try:
-            login = await self._threads.run(self._attempt_login, request, form)
-        except InternalServer:
-            return _response(503, b"Signing in cannot be recorded now.", "text/plain")
-        next_path = _local_path(request.query_params.get("next", ""))
-        if login is None:
-            return RedirectResponse(f"/sign-in?failed=1&next={quote(next_path)}", 303, headers=_HEADERS)
-        response = RedirectResponse(next_path, 303, headers=_HEADERS)
-        response.set_cookie(
-            COOKIE,
-            login.cookie,
-            max_age=int(LIFETIME.total_seconds()),
-            httponly=True,
-            samesite="strict",
-            secure=request.url.scheme == "https",
-        )
-        return response
-
-    def _attempt_login(self, request: Request, form: Mapping[str, str]) -> Login | None:
-        """Check the form and record the attempt. Raises InternalServer if it cannot be recorded."""
-        claimed, region = form.get("access-key-id", ""), self._gateway.parts.service.settings.region
-        login = self._cookies.sign_in(
-            claimed, form.get("secret-access-key", ""), form.get("session-token", "")
-        )
-        self._recorder.record(
-            SIGN_IN,
-            request_id=new_uuid(),
-            source_ip=_client_ip(request),
-            headers=request.scope["headers"],
-            query=b"",
-            caller=None if login is None else Caller(principal=login.credential.principal, region=region),
-            access_key_id=claimed if login is not None or _KEY_ID.fullmatch(claimed) else "",
-            parameters={},
-            result=None if login is None else {"ConsoleLogin": "Success"},
-            error=UnrecognizedClient() if login is None else None,
-        )
-        return login
-
-    async def _sign_out(self, request: Request) -> Response:
-        response = RedirectResponse("/sign-in", 303, headers=_HEADERS)
-        response.delete_cookie(COOKIE, httponly=True, samesite="strict")
-        return response
-
-    async def _file(self, request: Request) -> Response:
-        name = request.path_params["name"]
-        if name not in _FILES:
-            return _response(404, b"There is no such page.", "text/plain")
-        return _response(200, self._files[name], _FILES[name])
-
-    async def _session_page(self, request: Request) -> Response:
-        if await self._threads.run(self._credential, request) is None:
-            return RedirectResponse(f"/sign-in?next={quote(request.url.path)}", 303, headers=_HEADERS)
-        return self._html("session.html")
-
-    async def _state(self, request: Request) -> Response:
-        """The session and its evaluation, each as the operation answers it, or with its error."""
-        return await self._threads.run(self._call, request, ("DescribeSession", "EvaluateSession"))
-
-    async def _enroll(self, request: Request) -> Response:
-        return await self._threads.run(self._call, request, ("EnrollBySession",))
-
-    async def _opt_out(self, request: Request) -> Response:
-        return await self._threads.run(self._call, request, ("OptOutSpeaker",))
-
-    def _credential(self, request: Request) -> Credential | None:
-        return self._cookies.credential_of(request.cookies.get(COOKIE))
-
-    def _call(self, request: Request, operations: tuple[str, ...]) -> Response:
-        """Call operations on the session of the path, and respond with their answers by name."""
-        credential = self._credential(request)
-        if credential is None:
-            return _error(401, "Sign in again.")
-        if request.method == "POST" and request.headers.get(_PAGE_HEADER) != "1":
-            return _error(403, "This must come from the page.")
-        path_id = request.path_params["id"]
-        session_id = f"id#{path_id}" if _ID.fullmatch(path_id) else ""
-        domain = self._domain_of(session_id) if session_id else None
-        if domain is None:
-            return _error(404, "There is no such session.")
-        region, domain_id = domain
-        caller = Caller(principal=credential.principal, region=region)
-        call = partial(self._call_one, caller, credential.access_key_id, request)
-        answers: dict[str, Any] = {}
-        for operation in operations:
-            parameters = {"DomainId": domain_id}
-            if operation == "OptOutSpeaker":
-                described = call("DescribeSession", parameters | {"SessionNameOrId": session_id})
-                speaker_id = described.get("Session", {}).get("GeneratedSpeakerId")
-                if speaker_id is None:
-                    return _error(409, "The session has no speaker.")
-                parameters["SpeakerId"] = speaker_id
-            else:
-                parameters["SessionNameOrId"] = session_id
-            answers[operation] = call(operation, parameters)
-        return _response(200, orjson.dumps(answers), "application/json")
-
-    def _call_one(
-        self,
-        caller: Caller,
-        access_key_id: str,
-        request: Request,
-        operation: str,
-        parameters: Mapping[str, str],
-    ) -> dict[str, Any]:
-        body = self._gateway.call_internal(
-            caller,
-            access_key_id,
-            operation,
-            parameters,
-            headers=request.scope["headers"],
-            source_ip=_client_ip(request),
-            secure=request.url.scheme == "https",
-        )
-        answer: dict[str, Any] = orjson.loads(body)
-        return answer
-
-    def _html(self, name: str) -> Response:
-        return _response(200, self._files[name], "text/html; charset=utf-8")
+def _read_state(request: PageRequest) -> Mapping[str, Any]:
+    """Return the session and its evaluation, each as the operation answers it, or with its error."""
+    return _call(request, "DescribeSession", "EvaluateSession")
 
 
-async def _busy(_request: Request, _throttling: Exception) -> Response:
-    return _error(429, "The service is busy; ask again in a moment.")
+def _enroll(request: PageRequest) -> Mapping[str, Any]:
+    return _call(request, "EnrollBySession")
 
 
-def _error(status: int, message: str) -> Response:
-    return _response(status, orjson.dumps({"message": message}), "application/json")
+def _opt_out(request: PageRequest) -> Mapping[str, Any]:
+    region, domain_id, session_id = _session_of(request)
+    domain = {"DomainId": domain_id}
+    described = request.call(region, "DescribeSession", domain | {"SessionNameOrId": session_id})
+    speaker_id = described.get("Session", {}).get("GeneratedSpeakerId")
+    if speaker_id is None:
+        raise PageError(409, "The session has no speaker.")
+    return {"OptOutSpeaker": request.call(region, "OptOutSpeaker", domain | {"SpeakerId": speaker_id})}
 
 
-def _response(status: int, body: bytes, content_type: str) -> Response:
-    return Response(body, status, headers=_HEADERS, media_type=content_type)
+def _call(request: PageRequest, *operations: str) -> Mapping[str, Any]:
+    """Call operations on the session of the path, and return their answers by name."""
+    region, domain_id, session_id = _session_of(request)
+    parameters = {"DomainId": domain_id, "SessionNameOrId": session_id}
+    return {operation: request.call(region, operation, parameters) for operation in operations}
 
 
-def _read_file(name: str) -> bytes:
-    return resources.files(__package__).joinpath("pages", name).read_bytes()
+def _session_of(request: PageRequest) -> tuple[str, str, str]:
+    """Find the Region, the domain's id and the session's id. Raises PageError."""
+    path_id = request.parameters["id"]
+    session_id = f"id#{path_id}" if _ID.fullmatch(path_id) else ""
+    domain = request.domain_of(session_id) if session_id else None
+    if domain is None:
+        raise PageError(404, "There is no such session.")
+    return *domain, session_id
 
 
-def _client_ip(request: Request) -> str:
-    return request.client.host if request.client is not None else ""
-
-
-def _local_path(path: str) -> str:
-    """The path if it is a session page's, else the sign-in page: never another site's address."""
-    return path if re.fullmatch(r"/sessions/[A-Za-z0-9]{22}", path) else "/sign-in?signed=1"
-
-
-async def _read_form(request: Request) -> dict[str, str]:
-    """Read the fields of a posted form; none if it is larger than the sign-in form can be."""
-    body = b""
-    async for part in request.stream():
-        body += part
-        if len(body) > _MAX_FORM_BYTES:
-            return {}
-    try:
-        fields = parse_qs(body.decode("utf-8", "replace"), max_num_fields=_MAX_FIELDS)
-    except ValueError:  # more fields than the form has
-        return {}
-    return {name: values[0] for name, values in fields.items()}
+PAGE = Page(
+    path="/sessions/{id}",
+    template="session.html",
+    functions={
+        ("GET", "/state"): _read_state,
+        ("POST", "/enroll"): _enroll,
+        ("POST", "/opt-out"): _opt_out,
+    },
+)

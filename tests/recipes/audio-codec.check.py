@@ -4,7 +4,7 @@ import struct
 
 import numpy as np
 
-from sonant.carriers.upload import CONTAINERS
+from sonant.carriers.upload import CONTAINER_TYPES
 from sonant.errors import AudioError
 from sonant.voice.audio.readers import open_reader
 
@@ -17,7 +17,7 @@ assert (reader.rate_hz, reader.channels, reader.frames, reader.encoding) == (800
 read = np.concatenate(list(reader.blocks(0, 1000)))
 assert np.array_equal(np.rint(read * 32768).astype(int), samples.astype(int))
 
-assert "audio/x-au" in CONTAINERS
+assert "audio/x-au" in CONTAINER_TYPES
 try:
     open_reader(data, strict=True)
 except AudioError:

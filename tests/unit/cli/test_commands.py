@@ -12,6 +12,7 @@ from pathlib import Path
 import click
 import pytest
 from click.testing import CliRunner
+from waiting import PATIENCE_S
 
 import sonant
 from sonant.assembly import installation
@@ -62,7 +63,11 @@ def test_help_and_version_load_no_heavy_module(arguments: list[str]) -> None:
         "print('LOADED', *{name.partition('.')[0] for name in sys.modules})"
     )
     done = subprocess.run(
-        [sys.executable, "-c", script, *arguments], capture_output=True, text=True, timeout=60, check=True
+        [sys.executable, "-c", script, *arguments],
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_S,
+        check=True,
     )
     loaded = set(done.stdout.rpartition("LOADED")[2].split())
     assert "click" in loaded

@@ -34,13 +34,13 @@ def measured(part: str, folder: Path, *options: str) -> dict[str, Any]:
 
 @runs("bench/run.py")
 @pytest.mark.parametrize("part", run.PARTS)
-def test_a_part_of_the_benchmarks_measures_sonant(part: str, tmp_path: Path) -> None:
+def test_benchmark_part_measures_sonant(part: str, tmp_path: Path) -> None:
     assert measured(part, tmp_path, "--no-peers")["details"]
 
 
 @runs("bench/run.py")
 @pytest.mark.parametrize("part", ["describe", "search"])
-def test_a_part_measures_the_programs_that_sonant_is_compared_with(part: str, tmp_path: Path) -> None:
+def test_benchmark_part_measures_compared_programs(part: str, tmp_path: Path) -> None:
     assert measured(part, tmp_path)["ratios"]
 
 
@@ -52,20 +52,20 @@ def with_pytorch() -> None:
 
 @runs("bench/run.py")
 @pytest.mark.parametrize("part", ["enrollment", "speech_cpu"])
-def test_a_part_measures_the_reference_implementation(part: str, tmp_path: Path) -> None:
+def test_benchmark_part_measures_the_reference_implementation(part: str, tmp_path: Path) -> None:
     with_pytorch()
     assert any("resemblyzer" in ratio["name"] for ratio in measured(part, tmp_path)["ratios"])
 
 
 @runs("bench/accuracy.py")
-def test_accuracy_is_measured_on_the_telephone_voices(tmp_path: Path) -> None:
+def test_accuracy_script_measures_telephone_voices(tmp_path: Path) -> None:
     results = tmp_path / "accuracy.json"
     assert "EER" in ran("bench/accuracy.py", "--size", "tiny", "--no-peers", "--results", results)
     assert json.loads(results.read_text("utf-8"))
 
 
 @runs("bench/accuracy.py")
-def test_accuracy_is_measured_beside_the_reference_implementation(tmp_path: Path) -> None:
+def test_accuracy_script_compares_with_the_reference_implementation(tmp_path: Path) -> None:
     with_pytorch()
     assert peer.REQUIREMENTS
     printed = ran("bench/accuracy.py", "--size", "tiny", "--results", tmp_path / "accuracy.json")
@@ -74,7 +74,7 @@ def test_accuracy_is_measured_beside_the_reference_implementation(tmp_path: Path
 
 @runs("bench/engine_ceiling.py")
 @pytest.mark.parametrize("kind", ["sqlite-local", "postgresql-local", "postgresql-ray"])
-def test_a_runner_commits_what_workers_answer_at_once(kind: str, tmp_path: Path) -> None:
+def test_runner_commits_instant_results(kind: str, tmp_path: Path) -> None:
     written = tmp_path / "figures.json"
     ran("bench/engine_ceiling.py", "--size", "tiny", "--workers", 1, "--only", kind, "--json", written)
     figures = json.loads(written.read_text("utf-8"))[kind]
@@ -85,7 +85,7 @@ def test_a_runner_commits_what_workers_answer_at_once(kind: str, tmp_path: Path)
 
 @runs("bench/two_workers.py")
 @pytest.mark.parametrize("engine", ["local", "ray"])
-def test_two_workers_are_measured_against_one(engine: str, tmp_path: Path) -> None:
+def test_two_workers_are_compared_with_one(engine: str, tmp_path: Path) -> None:
     if engine == "ray" and find_spec("ray") is None:
         pytest.skip("ray is not installed: pip install -e .[ray]")
     written = tmp_path / "figures.json"
@@ -97,7 +97,7 @@ def test_two_workers_are_measured_against_one(engine: str, tmp_path: Path) -> No
 
 
 @runs("bench/postgres.py")
-def test_many_speakers_in_postgresql_are_measured(tmp_path: Path) -> None:
+def test_postgresql_script_measures_many_speakers(tmp_path: Path) -> None:
     written = tmp_path / "figures.json"
     ran("bench/postgres.py", "--size", "tiny", "--json", written, fault="no PostgreSQL")
     assert json.loads(written.read_text("utf-8"))["large_to_small"]
@@ -107,5 +107,5 @@ def test_many_speakers_in_postgresql_are_measured(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("script", "says"), [("live", "hearings equal to batch"), ("streams", "known_result")]
 )
-def test_live_calls_are_measured(script: str, says: str) -> None:
+def test_live_scripts_measure_calls(script: str, says: str) -> None:
     assert says in ran(f"bench/{script}.py", "--size", "tiny")

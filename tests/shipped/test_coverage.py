@@ -1,4 +1,4 @@
-"""Nothing in bench and tools is left without a test that runs it."""
+"""Every script of bench and tools is run by a test."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from smoke import RUNS, modules, reached, scripts
 assert test_benchmarks and test_tools, "imported for the runs that they name"
 
 
-def test_every_script_has_a_test_that_runs_it() -> None:
+def test_every_script_is_run_by_a_test() -> None:
     assert scripts() - set(RUNS) == set()
 
 
-def test_every_run_is_of_a_script_that_is_there() -> None:
+def test_every_run_script_exists() -> None:
     assert set(RUNS) - scripts() == set()
 
 
-def test_every_other_module_is_used_by_a_script() -> None:
+def test_every_other_module_is_imported_by_a_script() -> None:
     assert set(modules()) - reached(set(RUNS)) == set()
 
 
-def test_every_run_is_a_slow_test() -> None:
+def test_every_run_of_a_script_is_slow() -> None:
     for script, test in RUNS.items():
         assert "slow" in {mark.name for mark in getattr(test, "pytestmark", [])}, script

@@ -1,4 +1,4 @@
-"""What the documents tell a reader to type, set or follow is there."""
+"""Commands, settings, scripts and links in the documents exist, and code blocks are valid."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ AWS_OPTIONS = {
 }  # fmt: skip
 
 
-def of(program: str) -> list[Command]:
+def commands_of(program: str) -> list[Command]:
     found = [command for command in COMMANDS if command.words[0] == program]
     assert found, f"the documents have no command of {program}"
     return found
@@ -87,8 +87,8 @@ def fault_of(words: list[str], *, whole: bool) -> str | None:
     return None
 
 
-@pytest.mark.parametrize("command", of("sonant"), ids=str)
-def test_a_command_line_of_sonant_is_one(command: Command) -> None:
+@pytest.mark.parametrize("command", commands_of("sonant"), ids=str)
+def test_sonant_command_line_parses(command: Command) -> None:
     assert fault_of(list(command.words[1:]), whole=command.whole) is None
 
 
@@ -106,7 +106,7 @@ def test_a_command_line_of_sonant_is_one(command: Command) -> None:
         ("speaker", "names no command"),
     ],
 )
-def test_a_command_line_that_is_none_is_found_out(words: str, fault: str) -> None:
+def test_wrong_sonant_command_line_is_reported(words: str, fault: str) -> None:
     assert fault in str(fault_of(words.split(), whole=True))
 
 
@@ -136,8 +136,8 @@ def fault_of_aws(service: str, words: list[str]) -> str | None:
     return f"{words[0]} has no option {unknown[0]}" if unknown else None
 
 
-@pytest.mark.parametrize("command", of("aws"), ids=str)
-def test_a_command_line_of_the_aws_cli_is_one(command: Command) -> None:
+@pytest.mark.parametrize("command", commands_of("aws"), ids=str)
+def test_aws_command_line_parses(command: Command) -> None:
     if len(command.words) > 1 and command.words[1] in MODELS:
         assert fault_of_aws(command.words[1], list(command.words[2:])) is None
 
@@ -149,19 +149,19 @@ def targets() -> set[str]:
     return set(re.findall(r"^([a-z][a-z-]*):", (REPOSITORY / "Makefile").read_text("utf-8"), re.MULTILINE))
 
 
-@pytest.mark.parametrize("command", of("make"), ids=str)
-def test_a_target_of_make_is_one(command: Command) -> None:
+@pytest.mark.parametrize("command", commands_of("make"), ids=str)
+def test_make_target_exists(command: Command) -> None:
     asked = {word for word in command.words[1:] if "=" not in word and re.fullmatch(r"[a-z-]+", word)}
     assert asked <= targets()
 
 
-def test_every_target_of_make_is_declared_phony() -> None:
+def test_make_targets_are_phony() -> None:
     (phony,) = re.findall(r"^\.PHONY: (.+)$", (REPOSITORY / "Makefile").read_text("utf-8"), re.MULTILINE)
     assert set(phony.split()) == targets()
 
 
-@pytest.mark.parametrize("command", of("python"), ids=str)
-def test_a_script_with_its_options_is_there(command: Command) -> None:
+@pytest.mark.parametrize("command", commands_of("python"), ids=str)
+def test_script_has_the_options_of_the_document(command: Command) -> None:
     words = [word for word in command.words[1:] if word != "-m"]
     if not words or not words[0].endswith(".py"):
         return
@@ -175,7 +175,7 @@ def test_a_script_with_its_options_is_there(command: Command) -> None:
 
 @pytest.mark.parametrize("path", sorted(set(re.findall(r"(?:bench|tools)/[\w/]+\.py", "\n".join(
     document.read_text("utf-8") for document in DOCUMENTS)))))  # fmt: skip
-def test_a_script_that_is_named_is_there(path: str) -> None:
+def test_named_script_exists(path: str) -> None:
     assert (REPOSITORY / path).is_file()
 
 
@@ -183,7 +183,7 @@ def test_a_script_that_is_named_is_there(path: str) -> None:
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
-def test_every_setting_that_is_named_exists(document: Path) -> None:
+def test_named_settings_exist(document: Path) -> None:
     text = document.read_text("utf-8")
     variables = set(re.findall(r"\bSONANT_[A-Z0-9_]+\b(?!\*)", text)) - {"SONANT_"}
     known = VARIABLES | OTHER_VARIABLES.keys() | FOREIGN_VARIABLES
@@ -203,7 +203,7 @@ NOT_OURS = {"service.key", "ray.enabled", "events.jsonl.1"}
 
 
 @pytest.mark.parametrize("block", [block for block in BLOCKS if block.language == "toml"], ids=str)
-def test_settings_of_a_block_are_ones(block: Block, tmp_path: Path) -> None:
+def test_settings_block_loads(block: Block, tmp_path: Path) -> None:
     file = tmp_path / "sonant.toml"
     file.write_text(block.text, "utf-8")
     assert tomllib.loads(block.text)
@@ -222,7 +222,7 @@ def kept_for(rule: Rule) -> str:
     return "1 day" if days == 1 else f"{days} days"
 
 
-def test_every_retention_rule_is_listed() -> None:
+def test_retention_rules_are_listed() -> None:
     rows = re.findall(
         r"^\| (.+?) \| (.+?) \|", (REPOSITORY / "docs" / "operations.md").read_text("utf-8"), re.M
     )
@@ -234,7 +234,7 @@ def test_every_retention_rule_is_listed() -> None:
 
 
 @pytest.mark.parametrize("block", [block for block in BLOCKS if block.language not in ("toml",)], ids=str)
-def test_a_block_is_what_it_says_to_be(block: Block) -> None:
+def test_block_is_valid_in_its_language(block: Block) -> None:
     match block.language:
         case "python":
             ast.parse(block.text)
@@ -282,12 +282,12 @@ def fault_of_diagram(text: str) -> str | None:
         ("sequenceDiagram\n end", "end"),
     ],
 )
-def test_a_broken_diagram_is_found(text: str, fault: str) -> None:
+def test_broken_diagram_is_reported(text: str, fault: str) -> None:
     assert fault in str(fault_of_diagram(text))
 
 
 @pytest.mark.parametrize("script", [REPOSITORY / ".ci" / "run"], ids=lambda path: path.name)
-def test_a_shell_script_can_be_read(script: Path) -> None:
+def test_shell_script_parses(script: Path) -> None:
     done = subprocess.run(["bash", "-n", str(script)], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
 
@@ -298,7 +298,7 @@ def scripts_of_pages() -> Iterator[Path]:
 
 
 @pytest.mark.parametrize("script", sorted(scripts_of_pages()), ids=lambda path: path.name)
-def test_a_script_of_javascript_can_be_read(script: Path) -> None:
+def test_javascript_parses(script: Path) -> None:
     node = shutil.which("node")
     if node is None:
         pytest.skip("this machine has no node to read JavaScript with")
@@ -316,7 +316,7 @@ def anchors(document: Path) -> set[str]:
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
-def test_every_link_within_the_repository_leads_somewhere(document: Path) -> None:
+def test_links_within_the_repository_resolve(document: Path) -> None:
     for target in re.findall(r"\]\(([^)\s]+)\)", prose(document)):
         path, _, anchor = target.partition("#")
         if ":" in path:

@@ -56,7 +56,7 @@ TABLES = [
 
 
 @pytest.mark.parametrize("section", TABLES)
-def test_a_table_of_figures_says_what_makes_it(section: str) -> None:
+def test_table_of_figures_names_its_command(section: str) -> None:
     heading = section.splitlines()[0].lstrip("# ").lower()
     assert COMMAND.search(section) or heading in RECKONED | ONCE
 
@@ -96,7 +96,7 @@ def copied(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_a_run_writes_its_tables_into_their_places_and_nowhere_else(copied: Path) -> None:
+def test_benchmark_run_changes_only_its_tables(copied: Path) -> None:
     found = results(copied)
     doc_tables.write(found, root=copied)
     page, readme = ((copied / name).read_text("utf-8") for name in ("docs/benchmarks.md", "README.md"))
@@ -115,13 +115,13 @@ def outside(text: str) -> str:
     return re.sub(r"(<!-- figures: \w+ -->).*?(<!-- end of figures -->)", r"\1\2", text, flags=re.DOTALL)
 
 
-def test_a_document_without_a_place_for_figures_is_told(copied: Path) -> None:
+def test_document_without_a_place_for_figures_is_refused(copied: Path) -> None:
     (copied / "README.md").write_text("nothing\n", "utf-8")
     with pytest.raises(LookupError, match=r"README\.md has no one place for the figures streams"):
         doc_tables.put("README.md", "streams", "a table", root=copied)
 
 
-def test_a_part_that_is_run_again_leaves_the_others_in_the_results(tmp_path: Path) -> None:
+def test_repeated_part_keeps_results_of_the_others(tmp_path: Path) -> None:
     first = results(tmp_path)
     again = {"vad": Outcome(ratios=[], details={"new": True})}
     found = report.write(

@@ -1,4 +1,4 @@
-"""Names of public classes consist of words that the glossary explains or that every programmer knows."""
+"""Names of public classes consist of words of the glossary and of plain words."""
 
 from __future__ import annotations
 
@@ -99,11 +99,11 @@ def test_plain_words_are_not_in_the_glossary() -> None:
         ("Pcm16Audio", ["pcm16", "audio"]),
     ],
 )
-def test_a_name_is_split_in_words(name: str, words: list[str]) -> None:
+def test_name_is_split_in_words(name: str, words: list[str]) -> None:
     assert words_of(name) == words
 
 
-def test_an_inflected_word_is_known_by_its_base() -> None:
+def test_inflected_word_is_explained_by_its_base() -> None:
     bases = {"detectors": "detect", "policies": "policy", "cached": "cache", "dropped": "drop"}
     for word, base in bases.items():
         assert explained(word, {base}), word

@@ -72,7 +72,7 @@ def downloaded(folder: Path, *packages: str) -> list[Path]:
 
 @runs("tools/settings_page.py", "tools/conformance_page.py")
 @pytest.mark.parametrize("name", ["settings", "conformance"])
-def test_a_page_is_what_its_script_prints(name: str) -> None:
+def test_generated_page_is_current(name: str) -> None:
     assert ran(f"tools/{name}_page.py") == (REPOSITORY / "docs" / f"{name}.md").read_text("utf-8")
 
 
@@ -80,7 +80,7 @@ def test_a_page_is_what_its_script_prints(name: str) -> None:
 
 
 @runs("tools/fit_calibration.py")
-def test_a_calibration_is_fitted(speech: Path, listed: tuple[Path, Path], tmp_path: Path) -> None:
+def test_calibration_script_fits(speech: Path, listed: tuple[Path, Path], tmp_path: Path) -> None:
     cohort, people = listed
     common = ("--speech", speech, "--people", people, "--calls", 2, "--least", 20, "--out", tmp_path)
     ran("tools/fit_calibration.py", *common, "--cohort", cohort)
@@ -93,13 +93,13 @@ def test_a_calibration_is_fitted(speech: Path, listed: tuple[Path, Path], tmp_pa
 
 
 @runs("tools/channel_classes.py")
-def test_a_score_is_judged_line_by_line(speech: Path, listed: tuple[Path, Path]) -> None:
+def test_scores_are_evaluated_per_line(speech: Path, listed: tuple[Path, Path]) -> None:
     options = ("--speech", speech, "--people", listed[1], "--calls", 2, "--halvings", 1, "--least", 20)
     assert "GSM 06.10" in ran("tools/channel_classes.py", *options)
 
 
 @runs("tools/fraud_lists.py")
-def test_false_alerts_are_counted_against_long_lists(speech: Path, listed: tuple[Path, Path]) -> None:
+def test_false_alerts_are_counted_for_long_lists(speech: Path, listed: tuple[Path, Path]) -> None:
     others, people = listed
     options = (
         "--speech",
@@ -122,7 +122,7 @@ def test_false_alerts_are_counted_against_long_lists(speech: Path, listed: tuple
 
 
 @runs("tools/build_models.py")
-def test_the_shipped_models_are_built_byte_for_byte(speech: Path, tmp_path: Path) -> None:
+def test_shipped_models_are_reproduced_byte_for_byte(speech: Path, tmp_path: Path) -> None:
     needs("torch", PYTORCH)
     needs("onnx", PYTORCH)
     (tmp_path / "few").mkdir()
@@ -134,7 +134,7 @@ def test_the_shipped_models_are_built_byte_for_byte(speech: Path, tmp_path: Path
 
 
 @runs("tools/frontend_references.py")
-def test_features_of_the_toolkits_are_those_that_the_tests_know(tmp_path: Path) -> None:
+def test_toolkit_features_equal_the_stored_ones(tmp_path: Path) -> None:
     needs("torch", PYTORCH)
     needs("librosa", PYTORCH)
     wheels = downloaded(tmp_path, "speechbrain==1.1.2", "nemo-toolkit==3.0.0")
@@ -147,7 +147,7 @@ def test_features_of_the_toolkits_are_those_that_the_tests_know(tmp_path: Path) 
 
 
 @runs(*(f"tools/distil/{name}.py" for name in ("prepare", "train", "export", "measure", "validate")))
-def test_an_encoder_is_taught(voices: dict[str, list[Path]], speech: Path, tmp_path: Path) -> None:
+def test_encoder_is_distilled(voices: dict[str, list[Path]], speech: Path, tmp_path: Path) -> None:
     needs("torch", PYTORCH)
     needs("onnx", PYTORCH)
     (wheel,) = downloaded(tmp_path, "resemblyzer==0.1.4")
@@ -181,7 +181,7 @@ def test_an_encoder_is_taught(voices: dict[str, list[Path]], speech: Path, tmp_p
 
 
 @runs("tools/train_spoofing.py")
-def test_a_spoofing_detector_is_trained_and_calibrated(tmp_path: Path) -> None:
+def test_spoofing_detector_is_trained_and_calibrated(tmp_path: Path) -> None:
     needs("onnx", PYTORCH)
     rng = np.random.default_rng(1)
     for number, name in enumerate(["real", *spoofing_speech.SOURCES]):
@@ -204,7 +204,7 @@ PACKAGES = {"piper-vits": "piper", "hibari": "hibari", "world": "pyworld"}
 
 @runs("tools/train_spoofing.py")
 @pytest.mark.parametrize("source", spoofing_speech.SOURCES)
-def test_speech_to_train_a_spoofing_detector_on_is_made(source: str, speech: Path) -> None:
+def test_training_speech_is_synthesized(source: str, speech: Path) -> None:
     if package := PACKAGES.get(source):
         needs(package, SPOOFING)
     _, samples = next(spoofing_speech.SOURCES[source](REPOSITORY / ".cache" / "synthesizers", speech))

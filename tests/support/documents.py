@@ -1,4 +1,4 @@
-"""What the documents say: their code blocks, the commands in them, links, names of settings."""
+"""Read the documents: their code blocks, the commands in them, prose and code spans."""
 
 from __future__ import annotations
 

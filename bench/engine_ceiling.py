@@ -33,8 +33,8 @@ from postgres_server import NoServer, OwnServer
 from sonant.assembly import jobs
 from sonant.assembly.installation import migrate, open_store
 from sonant.demo.recordings import ManifestEntry, write_manifest
-from sonant.jobs.workers.local import LocalEngine
-from sonant.jobs.workers.ray import RayEngine
+from sonant.jobs.workers.engines.local import LocalEngine
+from sonant.jobs.workers.engines.ray import RayEngine
 from sonant.jobs.workers.ray_pool import Cluster
 from sonant.settings import Audio, Fraud, Jobs, Quotas, Settings, loading
 from sonant.settings.listing import variable_of

@@ -11,7 +11,7 @@ from multiprocessing.connection import Connection
 import numpy as np
 
 from sonant.jobs.entry import Task, TaskResult
-from sonant.jobs.workers.local import READY
+from sonant.jobs.workers.engines.local import READY
 from sonant.voice.models import shipped_encoder_id
 from sonant.voice.quality import Quality
 from sonant.voice.sample import VoiceSample

@@ -15,7 +15,7 @@ from waiting import PATIENCE_S
 from sonant.errors import KeyDenied, KeyNotFound, KeysUnreachable, KeyUnusable, SealBroken
 from sonant.storage.aws_clients import ClientConfig, make_client
 from sonant.storage.crypto.vault import create_vault, encryption_context, open_vault
-from sonant.storage.keys.aws_kms import AwsKeyStore
+from sonant.storage.keys.stores.aws_kms import AwsKeyStore
 
 pytestmark = pytest.mark.xdist_group("aws")  # one set of servers
 
@@ -309,7 +309,8 @@ def test_the_local_default_imports_nothing_of_aws() -> None:
         "role = Role(arn='arn:aws:iam::000000000000:role/x', policies=())\n"
         "workers.granted_objects(store.backends, role)\n"
         "store.backends.clean_up()\n"
-        "bad = {'boto3', 'botocore.session', 'sonant.storage.keys.aws_kms', 'sonant.storage.objects.s3'}\n"
+        "bad = {'boto3', 'botocore.session', 'sonant.storage.keys.stores.aws_kms',"
+        " 'sonant.storage.objects.stores.s3'}\n"
         "print(sorted(bad & set(sys.modules)))\n"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)

@@ -19,8 +19,8 @@ from waiting import PATIENCE_S, in_time, wait_until
 from sonant.errors import ClusterUnavailable
 from sonant.jobs.entry import Role, Task
 from sonant.jobs.faults import Refusal
-from sonant.jobs.workers.local import DEPTH, MAX_CRASHES
-from sonant.jobs.workers.ray import RayEngine
+from sonant.jobs.workers.engines.local import DEPTH, MAX_CRASHES
+from sonant.jobs.workers.engines.ray import RayEngine
 from sonant.jobs.workers.ray_pool import MAX_FAILED_STARTS, Cluster
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("ray")]

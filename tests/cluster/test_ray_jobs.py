@@ -18,7 +18,7 @@ from waiting import PATIENCE_S, wait_until
 
 from sonant.assembly import workers
 from sonant.errors import ClusterUnavailable
-from sonant.jobs.workers.ray import RayEngine
+from sonant.jobs.workers.engines.ray import RayEngine
 from sonant.jobs.workers.ray_pool import Cluster
 from sonant.settings import Enrollment, Fraud, Jobs, Quotas, Ray, Settings
 

@@ -17,9 +17,9 @@ from softhsm import PIN, SoftHsm
 
 from sonant.errors import KeyNotFound, KeysUnreachable, KeyUnusable, SealBroken, SetupError
 from sonant.settings import Pkcs11
-from sonant.storage.keys import pkcs11 as pkcs11_material
-from sonant.storage.keys.local import LocalKeyStore
-from sonant.storage.keys.pkcs11 import Token, TokenMaterial, token_material
+from sonant.storage.keys.stores import pkcs11 as pkcs11_material
+from sonant.storage.keys.stores.local import LocalKeyStore
+from sonant.storage.keys.stores.pkcs11 import Token, TokenMaterial, token_material
 
 pytestmark = pytest.mark.xdist_group("hsm")  # one module a process
 
@@ -345,7 +345,7 @@ def test_a_service_on_other_keys_never_loads_the_library() -> None:
         "from sonant.settings import Settings\n"
         "data = pathlib.Path(tempfile.mkdtemp()) / 'data'\n"
         "installation.open_store(Settings(data=data), create=True).backends.clean_up()\n"
-        "print(sorted({'pkcs11', 'sonant.storage.keys.pkcs11'} & set(sys.modules)))\n"
+        "print(sorted({'pkcs11', 'sonant.storage.keys.stores.pkcs11'} & set(sys.modules)))\n"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

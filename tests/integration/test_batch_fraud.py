@@ -7,7 +7,7 @@ from batch_values import entry, fraud_entry
 from fraud_mains import work_with_detector
 from waiting import PATIENCE_S
 
-from sonant.jobs.workers.local import LocalEngine
+from sonant.jobs.workers.engines.local import LocalEngine
 
 ENTRIES = [
     entry("r1", "honest", "s3://calls/italian.wav"),

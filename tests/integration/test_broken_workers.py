@@ -11,8 +11,8 @@ from batch_values import entry
 from waiting import PATIENCE_S, wait_until
 
 from sonant.jobs.runner import Runner
-from sonant.jobs.workers import local
-from sonant.jobs.workers.local import MAX_FAILED_STARTS, LocalEngine
+from sonant.jobs.workers.engines import local
+from sonant.jobs.workers.engines.local import MAX_FAILED_STARTS, LocalEngine
 from sonant.settings import Quotas, Settings
 from sonant.storage.repositories import counters
 from sonant.voice import models

@@ -12,7 +12,7 @@ from sonant.cli import key_rotation
 from sonant.cli.key import key as key_commands
 from sonant.errors import SealBroken, SetupError
 from sonant.storage.crypto.vault import encryption_context
-from sonant.storage.keys.local import LocalKeyStore
+from sonant.storage.keys.stores.local import LocalKeyStore
 from sonant.storage.repositories import domains
 
 

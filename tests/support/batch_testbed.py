@@ -29,8 +29,8 @@ from sonant.settings import Settings
 from sonant.storage.crypto.vault import open_vault
 from sonant.storage.database.schema import job_entries, jobs, speaker_keys, voiceprints
 from sonant.storage.model_files import ModelFiles
-from sonant.storage.objects.local import LocalObjectStore
 from sonant.storage.objects.store import ObjectUri
+from sonant.storage.objects.stores.local import LocalObjectStore
 from sonant.storage.repositories import access, domains, fraud_voices, speakers, watchlists
 from sonant.storage.times import now as real_now
 

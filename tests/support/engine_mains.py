@@ -7,7 +7,7 @@ from pathlib import Path
 from made_samples import made_result
 
 from sonant.errors import ObjectNotFound, SetupError
-from sonant.jobs.workers.local import READY
+from sonant.jobs.workers.engines.local import READY
 
 
 def _tasks(pipe):

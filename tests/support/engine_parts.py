@@ -8,7 +8,7 @@ from pathlib import Path
 from made_samples import made_result
 from waiting import wait_until
 
-from sonant.jobs.workers.local import READY
+from sonant.jobs.workers.engines.local import READY
 
 
 def answer(pipe, gates=None):

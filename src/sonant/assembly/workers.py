@@ -20,7 +20,7 @@ from sonant.jobs.model_registry import embedders
 from sonant.jobs.spoofing import detectors
 from sonant.jobs.window import Engine
 from sonant.jobs.workers import EngineParts, build_engine
-from sonant.jobs.workers.local import LocalEngine
+from sonant.jobs.workers.engines.local import LocalEngine
 from sonant.jobs.workers.process import TaskExecutor, serve_tasks
 from sonant.settings import Audio, Fraud, Settings, loading
 from sonant.storage.backends import Backends, object_back_end

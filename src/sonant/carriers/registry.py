@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from importlib import import_module
+from pkgutil import iter_modules
 
-from sonant.carriers import asterisk, audiohook, audiosocket, twilio
+from sonant.carriers import providers
 from sonant.carriers.carrier import Carrier
 from sonant.settings import Settings
 
-#: Builds each carrier from the settings, None where they do not configure it. The name is the last part of
-#: the carrier's path and of its ARN in the audit trail. A new carrier's module is added here.
+#: Builds each carrier from the settings, None where they do not configure it. The name is the module's, the
+#: last part of the carrier's path and of its ARN in the audit trail.
 CARRIERS: dict[str, Callable[[Settings], Carrier | None]] = {
-    "asterisk": asterisk.carrier,
-    "audiohook": audiohook.carrier,
-    "audiosocket": audiosocket.carrier,
-    "twilio": twilio.carrier,
+    module.name: import_module(f"{providers.__name__}.{module.name}").carrier
+    for module in iter_modules(providers.__path__)
 }
 
 

@@ -12,8 +12,8 @@ from sonant.cli.context import CliContext, Group, account_option, pass_cli, tabl
 from sonant.errors import SetupError
 from sonant.settings import Settings
 from sonant.storage.backends import key_back_end
-from sonant.storage.keys.local import LocalKeyStore
 from sonant.storage.keys.store import KeyInfo, printable
+from sonant.storage.keys.stores.local import LocalKeyStore
 
 key = Group("key", help="Manage the keys that encrypt domains and results, in files or in a token.")
 

@@ -9,9 +9,9 @@ from sonant.assembly.installation import Store
 from sonant.errors import SealBroken, SetupError
 from sonant.storage.crypto.sealing import HEADER_MAX_BYTES, is_sealed, wrapped_key
 from sonant.storage.crypto.vault import encryption_context
-from sonant.storage.keys.local import LocalKeyStore
-from sonant.storage.objects.local import object_context
+from sonant.storage.keys.stores.local import LocalKeyStore
 from sonant.storage.objects.store import ObjectUri
+from sonant.storage.objects.stores.local import object_context
 from sonant.storage.repositories import domains
 
 _TRIES = 5

@@ -13,8 +13,8 @@ import click
 from sonant.assembly.installation import open_store
 from sonant.cli.context import CliContext, Group, pass_cli, table
 from sonant.errors import SetupError
-from sonant.storage.objects.local import LocalObjectStore
 from sonant.storage.objects.store import ObjectUri
+from sonant.storage.objects.stores.local import LocalObjectStore
 
 _CHUNK_BYTES = 1 << 20
 

@@ -14,9 +14,9 @@ from sonant.cli.credentials import add_profile
 from sonant.errors import InvalidObjectName, SetupError
 from sonant.iam import ALLOW_ALL
 from sonant.settings import Settings
-from sonant.storage.keys.local import LocalKeyStore
-from sonant.storage.objects.local import LocalObjectStore
+from sonant.storage.keys.stores.local import LocalKeyStore
 from sonant.storage.objects.store import ObjectUri
+from sonant.storage.objects.stores.local import LocalObjectStore
 from sonant.storage.repositories import access
 
 _ROLE_ARN = re.compile(r"arn:aws[a-z-]*:iam::([0-9]{12}):role/[A-Za-z0-9+=,.@_/-]{1,576}")

@@ -21,7 +21,7 @@ from sonant.backoff import Backoff
 from sonant.cpu_affinity import CpuAffinity
 from sonant.jobs.entry import Task, TaskResult
 from sonant.jobs.faults import Refusal
-from sonant.jobs.workers.local import LocalEngine
+from sonant.jobs.workers.engines.local import LocalEngine
 from sonant.threads import start_loop
 
 log = logging.getLogger(__name__)

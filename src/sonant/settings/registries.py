@@ -1,12 +1,15 @@
 """Back ends by the name that a setting gives them: key stores, object stores, engines, event sinks.
 
-Each back end is one module, which defines it as `BACK_END`. To add one, write the module and name it here.
+Each back end is one module of a package, which defines it as `BACK_END`. To add one, add the module.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator
+from functools import cached_property
 from importlib import import_module
+from importlib.util import find_spec
+from pkgutil import iter_modules
 from typing import Any
 
 from sonant.errors import SetupError
@@ -15,12 +18,21 @@ from sonant.errors import SetupError
 class Registry(Collection[str]):
     """Modules of back ends of one kind by name; as a collection, their names.
 
-    A module is imported when its back end is first used: a service does not load what it does not use.
+    A module's name is the back end's, with `_` for `-`. It is imported when its back end is first used: a
+    service does not load what it does not use.
     """
 
-    def __init__(self, setting: str, modules: Mapping[str, str]) -> None:
-        """`setting` is the one that names a back end. `modules` maps names to dotted module names."""
-        self.setting, self._modules = setting, dict(modules)
+    def __init__(self, setting: str, package: str, *, first: str) -> None:
+        """`setting` names a back end, `package` holds the modules, `first` is the name listed first."""
+        self.setting, self._package, self._first = setting, package, first
+
+    @cached_property
+    def _modules(self) -> dict[str, str]:
+        spec = find_spec(self._package)  # imports the packages around it, not the package itself
+        paths = spec.submodule_search_locations if spec else None
+        names = sorted(module.name for module in iter_modules(paths) if not module.name.startswith("_"))
+        names.sort(key=lambda name: name != self._first)
+        return {name.replace("_", "-"): f"{self._package}.{name}" for name in names}
 
     def __contains__(self, name: object) -> bool:
         return name in self._modules
@@ -50,37 +62,7 @@ class Registry(Collection[str]):
         return import_module(self._modules[name]).BACK_END
 
 
-#: Each module defines a `storage.keys.store.KeyBackEnd`.
-KEY_STORES = Registry(
-    "keys",
-    {
-        "local": "sonant.storage.keys.local",
-        "aws-kms": "sonant.storage.keys.aws_kms",
-        "pkcs11": "sonant.storage.keys.pkcs11",
-    },
-)
-#: Each module defines a `storage.objects.store.ObjectBackEndType`.
-OBJECT_STORES = Registry(
-    "objects",
-    {
-        "local": "sonant.storage.objects.local",
-        "s3": "sonant.storage.objects.s3",
-    },
-)
-#: Each module defines a function from `Settings` to an `events.sinks.Sink`.
-EVENT_SINKS = Registry(
-    "events.sinks",
-    {
-        "file": "sonant.events.sinks.file",
-        "webhook": "sonant.events.sinks.webhook",
-        "eventbridge": "sonant.events.sinks.eventbridge",
-    },
-)
-#: Each module defines a `jobs.workers.EngineBackEnd`.
-ENGINES = Registry(
-    "engine",
-    {
-        "local": "sonant.jobs.workers.local",
-        "ray": "sonant.jobs.workers.ray",
-    },
-)
+KEY_STORES = Registry("keys", "sonant.storage.keys.stores", first="local")
+OBJECT_STORES = Registry("objects", "sonant.storage.objects.stores", first="local")
+ENGINES = Registry("engine", "sonant.jobs.workers.engines", first="local")
+EVENT_SINKS = Registry("events.sinks", "sonant.events.sinks", first="file")

@@ -11,8 +11,8 @@ from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 
-from sonant.storage.keys.local import LocalKeyStore
 from sonant.storage.keys.material import FileMaterial, KeyMaterial
+from sonant.storage.keys.stores.local import LocalKeyStore
 
 
 class LocalAccounts:

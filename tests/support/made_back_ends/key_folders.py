@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from sonant.settings import Settings
-from sonant.storage.keys.local import LocalKeyStore
 from sonant.storage.keys.store import KeyBackEnd, KeysOf, KeyStore
+from sonant.storage.keys.stores.local import LocalKeyStore
 from sonant.storage.times import now
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from sonant.settings import Settings
-from sonant.storage.objects.local import LocalBackEnd
+from sonant.storage.objects.stores.local import LocalBackEnd
 
 
 class SharedFolder(LocalBackEnd):

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sonant.carriers.asterisk import AsteriskAdapter
 from sonant.carriers.carrier import Audio, End, Open, Reply
+from sonant.carriers.providers.asterisk import AsteriskAdapter
 from sonant.sessions.calls import Call, EndReason, StreamFault
 
 ACCOUNT, DOMAIN = "0" * 12, "d" * 22

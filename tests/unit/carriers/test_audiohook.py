@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sonant.carriers.audiohook import AudioHookAdapter, HookRequest, check_request
 from sonant.carriers.carrier import Audio, End, Open, Reply
+from sonant.carriers.providers.audiohook import AudioHookAdapter, HookRequest, check_request
 from sonant.sessions.calls import EndReason, StreamFault
 
 SESSION = "30b0e395-84d3-4570-ac13-9a62d8f514c0"

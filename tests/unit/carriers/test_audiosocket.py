@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sonant.carriers.audiosocket import MAX_PAYLOAD_BYTES, AudioSocketAdapter
 from sonant.carriers.carrier import Audio, End, Open, Reply
+from sonant.carriers.providers.audiosocket import MAX_PAYLOAD_BYTES, AudioSocketAdapter
 from sonant.sessions.calls import Call, EndReason, StreamFault
 
 ACCOUNT, DOMAIN = "0" * 12, "d" * 22

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from twilio.request_validator import RequestValidator
 
 from sonant.carriers.carrier import Audio, End, Open
-from sonant.carriers.twilio import TwilioAdapter, signature
+from sonant.carriers.providers.twilio import TwilioAdapter, signature
 from sonant.sessions.calls import Call, EndReason, StreamFault
 
 DOMAIN = "d" * 22

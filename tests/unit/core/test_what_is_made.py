@@ -29,9 +29,9 @@ TRANSIENT = {
     "web/login_cookies.py LoginCookies.sign_in": "compared with, when there is no such access key",
     "jobs/workers/sealed_messages.py new_key": "of one runner and its actors, in memory",
     "jobs/workers/sealed_messages.py MessageCipher.seal": "a nonce",
-    "storage/keys/local.py LocalKeyStore._wrap": "a nonce",
-    "storage/keys/local.py LocalKeyStore.generate_data_key": "for the row or file made with it",
-    "storage/keys/pkcs11.py _decrypted": "a nonce",
+    "storage/keys/stores/local.py LocalKeyStore._wrap": "a nonce",
+    "storage/keys/stores/local.py LocalKeyStore.generate_data_key": "for the row or file made with it",
+    "storage/keys/stores/pkcs11.py _decrypted": "a nonce",
     "storage/crypto/sealing.py seal": "a salt",
     "storage/crypto/sealing.py seal_value": "a nonce",
     "storage/crypto/vault.py Vault._new_person": "a person's data key, for the row that is made with it",
@@ -41,8 +41,8 @@ TRANSIENT = {
 KEYS = {
     "assembly/installation/service_key.py _make": "only for a database that `key_checks` says is empty",
     "storage/keys/material.py FileMaterial.make": "`sonant key create` and `first_start`, for a new key id",
-    "storage/keys/pkcs11.py TokenMaterial.make": "the same",
-    "storage/keys/pkcs11.py Token.make.work": "the same",
+    "storage/keys/stores/pkcs11.py TokenMaterial.make": "the same",
+    "storage/keys/stores/pkcs11.py Token.make.work": "the same",
 }
 #: Secrets of callers, stored in the database.
 SECRETS = {
@@ -63,8 +63,8 @@ FILES = {
     "events/sinks/file.py FileSink._append": "the same",
     "storage/private_folder.py PrivateFolder.locked": "before its first file; refused if it was seen",
     "storage/private_folder.py PrivateFolder.replace": "what its callers give it",
-    "storage/objects/local.py LocalObjectStore.make": "buckets are the user's own",
-    "storage/objects/local.py LocalObjectStore.create_bucket": "the same",
+    "storage/objects/stores/local.py LocalObjectStore.make": "buckets are the user's own",
+    "storage/objects/stores/local.py LocalObjectStore.create_bucket": "the same",
     "storage/objects/local_tree.py Walk._make": "folders of an object's key",
     "storage/objects/local_writing.py _open_temporary": "an object",
     "storage/model_files.py ModelFiles.add": "a model that a user adds",

@@ -16,8 +16,8 @@ from waiting import PATIENCE_S, alive, in_time, wait_until
 from sonant.jobs.entry import Role, Task
 from sonant.jobs.faults import Refusal
 from sonant.jobs.manifest import AudioFile
-from sonant.jobs.workers import local
-from sonant.jobs.workers.local import DEPTH, MAX_CRASHES, MAX_FAILED_STARTS, LocalEngine
+from sonant.jobs.workers.engines import local
+from sonant.jobs.workers.engines.local import DEPTH, MAX_CRASHES, MAX_FAILED_STARTS, LocalEngine
 from sonant.jobs.workers.process import serve_tasks
 from sonant.settings import Audio
 from sonant.voice.models import load_models

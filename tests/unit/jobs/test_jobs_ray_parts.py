@@ -18,7 +18,7 @@ from sonant.errors import SealBroken, SetupError
 from sonant.jobs.entry import Role, Task
 from sonant.jobs.faults import Refusal
 from sonant.jobs.workers import check_engine
-from sonant.jobs.workers.ray import RayEngine
+from sonant.jobs.workers.engines.ray import RayEngine
 from sonant.jobs.workers.ray_actor import RayWorker
 from sonant.jobs.workers.ray_pool import Cluster
 from sonant.jobs.workers.sealed_messages import PIECE_BYTES, MessageCipher, cut, new_key

@@ -12,8 +12,8 @@ from waiting import PATIENCE_S, wait_until
 from sonant.cpu_affinity import CpuAffinity
 from sonant.jobs.entry import Role, Task, TaskResult
 from sonant.jobs.faults import Refusal
-from sonant.jobs.workers import local
-from sonant.jobs.workers.local import MAX_FAILED_STARTS, LocalEngine
+from sonant.jobs.workers.engines import local
+from sonant.jobs.workers.engines.local import MAX_FAILED_STARTS, LocalEngine
 from sonant.sessions import worker_pool
 from sonant.sessions.worker_pool import Priority, WorkerPool
 

@@ -7,8 +7,8 @@ from datetime import UTC, datetime
 import pytest
 
 from sonant.storage.database.engine import Database
-from sonant.storage.keys.local import LocalKeyStore
-from sonant.storage.objects.local import LocalObjectStore
+from sonant.storage.keys.stores.local import LocalKeyStore
+from sonant.storage.objects.stores.local import LocalObjectStore
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 

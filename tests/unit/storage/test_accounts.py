@@ -10,8 +10,8 @@ from waiting import PATIENCE_S
 
 from sonant.errors import InvalidObjectName, KeyNotFound, SealBroken, StoreError
 from sonant.storage.accounts import LocalAccounts
-from sonant.storage.objects.local import LocalObjectStore
 from sonant.storage.objects.store import ObjectUri
+from sonant.storage.objects.stores.local import LocalObjectStore
 
 FIRST, OTHER = "0" * 12, "1" * 12
 CONTEXT = {"purpose": "test"}

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 import pytest
 
 from sonant.errors import KeyNotFound, KeysUnreachable, SetupError, SonantError
-from sonant.storage.keys.local import LocalKeyStore
+from sonant.storage.keys.stores.local import LocalKeyStore
 
 CONTEXT = {"sonant:object": "s3://calls/one.wav"}
 

@@ -10,7 +10,7 @@ from counting import counted_calls
 from waiting import PATIENCE_S
 
 from sonant.errors import KeyNotFound, KeyUnusable, SetupError
-from sonant.storage.keys.local import LocalKeyStore
+from sonant.storage.keys.stores.local import LocalKeyStore
 
 REGION, ACCOUNT = "eu-west-1", "123456789012"
 CONTEXT = {"aws:voiceid:domain:arn": "arn:aws:voiceid:eu-west-1:123456789012:domain/D"}

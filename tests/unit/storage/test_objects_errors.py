@@ -24,8 +24,8 @@ from sonant.errors import (
     StorageFull,
 )
 from sonant.storage.crypto.sealing import MAGIC
-from sonant.storage.objects.local import LocalObjectStore
 from sonant.storage.objects.local_tree import object_errors
+from sonant.storage.objects.stores.local import LocalObjectStore
 
 MIB = 1024 * 1024
 

@@ -9,8 +9,8 @@ from folder_objects import NO_KEYS
 from waiting import PATIENCE_S
 
 from sonant.errors import ObjectDenied
-from sonant.storage.objects.local import LocalObjectStore
 from sonant.storage.objects.store import ObjectUri
+from sonant.storage.objects.stores.local import LocalObjectStore
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from sonant.errors import InvalidObjectName, ObjectDenied, ObjectNameConflict
-from sonant.storage.objects.local import LocalObjectStore
+from sonant.storage.objects.stores.local import LocalObjectStore
 
 #: In memory where there is such a place: these tests write thousands of files, safely to the disk.
 MEMORY = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None

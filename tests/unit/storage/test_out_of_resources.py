@@ -7,10 +7,10 @@ import pytest
 
 from sonant.assembly import workers
 from sonant.errors import KeysUnreachable, ObjectsUnavailable
-from sonant.storage.keys.local import LocalKeyStore
 from sonant.storage.keys.store import KeyStore
-from sonant.storage.objects.local import LocalObjectStore
+from sonant.storage.keys.stores.local import LocalKeyStore
 from sonant.storage.objects.store import ObjectUri
+from sonant.storage.objects.stores.local import LocalObjectStore
 from sonant.storage.times import now
 
 FILE = ObjectUri.parse("s3://calls/a.wav")

@@ -8,8 +8,8 @@ import pytest
 
 from sonant.errors import BucketNotFound, KeyUnusable, ObjectDenied, ObjectNameConflict
 from sonant.iam import ALLOW_ALL, parse
-from sonant.storage.objects.local import LocalObjectStore
 from sonant.storage.objects.store import ObjectUri
+from sonant.storage.objects.stores.local import LocalObjectStore
 from sonant.storage.role_policies import PolicyCheckedObjects
 
 ROLE = "arn:aws:iam::000000000000:role/reader"

@@ -9,10 +9,10 @@ from botocore.stub import Stubber
 
 from sonant.errors import BucketNotFound, KeyDenied, KeyNotFound, KeyUnusable, ObjectDenied, ObjectError
 from sonant.storage.aws_clients import ClientConfig, make_client
-from sonant.storage.objects.s3 import assume_role
 from sonant.storage.objects.s3_errors import error_of
 from sonant.storage.objects.s3_store import S3ObjectStore
 from sonant.storage.objects.store import ObjectUri
+from sonant.storage.objects.stores.s3 import assume_role
 
 #: What Ceph says of a key that it could not have, or could not use.
 MISSED = "Failed to retrieve the actual key, kms-keyid: arn:secret"

@@ -6,7 +6,7 @@ import pytest
 
 from sonant.errors import KeyUnusable, SealBroken
 from sonant.storage.crypto.vault import ServiceSecret, Vault, create_vault, open_vault
-from sonant.storage.keys.local import LocalKeyStore
+from sonant.storage.keys.stores.local import LocalKeyStore
 
 ARN = "arn:aws:voiceid:us-east-1:000000000000:domain/d"
 

@@ -10,7 +10,7 @@ from sonant.assembly.installation.store import Store
 from sonant.iam import ALLOW_ALL
 from sonant.settings import Settings
 from sonant.storage.database.postgres import advisory_lock
-from sonant.storage.keys.local import LocalKeyStore
+from sonant.storage.keys.stores.local import LocalKeyStore
 from sonant.storage.repositories import access, domains
 
 #: Alias of the key of a fresh installation.

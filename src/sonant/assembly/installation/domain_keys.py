@@ -10,7 +10,7 @@ from sqlalchemy import Connection
 from sonant.errors import SealBroken, SetupError
 from sonant.storage.accounts import LocalAccounts
 from sonant.storage.crypto.vault import encryption_context
-from sonant.storage.keys.local import KeyLoss
+from sonant.storage.keys.stores.local import KeyLoss
 from sonant.storage.repositories import domains
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ from sonant.jobs.faults import Refusal
 from sonant.jobs.fraud import Detector
 from sonant.jobs.inspect import inspect
 from sonant.jobs.model_registry import Embedders, embedders
-from sonant.jobs.workers.local import DEPTH, READY
+from sonant.jobs.workers.engines.local import DEPTH, READY
 from sonant.settings import Audio
 from sonant.storage.model_files import ModelFiles
 from sonant.threads import start_once

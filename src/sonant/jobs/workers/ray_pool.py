@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from sonant import __version__
 from sonant.backoff import Backoff
-from sonant.jobs.workers.local import DEPTH, MAX_CRASHES
+from sonant.jobs.workers.engines.local import DEPTH, MAX_CRASHES
 from sonant.jobs.workers.ray_actor import RayWorker
 from sonant.jobs.workers.sealed_messages import cut
 from sonant.threads import start_loop

@@ -22,7 +22,7 @@ from sonant.errors import ClusterUnavailable, SetupError
 from sonant.jobs.entry import Task, TaskResult
 from sonant.jobs.faults import Refusal
 from sonant.jobs.workers import EngineBackEnd, EngineParts
-from sonant.jobs.workers.local import DEPTH, not_ready
+from sonant.jobs.workers.engines.local import DEPTH, not_ready
 from sonant.jobs.workers.ray_actor import ExecutorFactory
 from sonant.jobs.workers.ray_driver import drive
 from sonant.jobs.workers.ray_pool import Cluster

@@ -1,0 +1,1 @@
+"""Engines: each module is one, found by its name; it defines `BACK_END`, an `EngineBackEnd`."""

@@ -1,0 +1,1 @@
+"""Key stores: each module is one, found by its name; it defines `BACK_END`, a `KeyBackEnd`."""

@@ -1,0 +1,1 @@
+"""Object stores: each module is one, found by its name; it defines `BACK_END`, an `ObjectBackEndType`."""

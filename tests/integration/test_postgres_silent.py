@@ -69,7 +69,7 @@ def test_a_new_connection_to_a_silent_server_ends(database: Database, proxy: Sta
 
 
 def test_a_commit_without_an_answer_ends(database: Database, proxy: StallingProxy) -> None:
-    with pytest.raises(DatabaseUnavailable, match="the server said nothing"), database.write() as connection:
+    with pytest.raises(DatabaseUnavailable, match="the server sent nothing"), database.write() as connection:
         connection.execute(text("SELECT 1"))
         proxy.stall()
     proxy.resume()
@@ -92,7 +92,7 @@ def test_lifted_time_limit_ends_with_the_transaction(database: Database) -> None
     with pytest.raises(DatabaseUnavailable, match="statement timeout"), database.write() as connection:
         connection.execute(text("SELECT pg_sleep(1)"))
     drivers = [database.engine.raw_connection() for _ in range(2)]
-    assert {one.driver_connection.may_take_s for one in drivers} == {0.5}  # type: ignore[union-attr]
+    assert {one.driver_connection.time_limit_s for one in drivers} == {0.5}  # type: ignore[union-attr]
     for one in drivers:
         one.close()
 
@@ -100,7 +100,7 @@ def test_lifted_time_limit_ends_with_the_transaction(database: Database) -> None
 def test_without_a_statements_limit_there_is_none_of_silence(url: str) -> None:
     database = Database(url, limits=Limits(statement_timeout_s=0))
     with database.read() as connection:
-        assert connection.connection.driver_connection.may_take_s is None  # type: ignore[union-attr]
+        assert connection.connection.driver_connection.time_limit_s is None  # type: ignore[union-attr]
     database.close()
 
 

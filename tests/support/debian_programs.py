@@ -15,7 +15,7 @@ from sonant.demo import debian
 from sonant.errors import SetupError
 
 CACHE = Path(__file__).parents[2] / ".cache" / "programs"
-MIRROR, KEYRING = "http://deb.debian.org/debian", Path("/usr/share/keyrings/debian-archive-keyring.gpg")
+KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 
 
 def root_of(packages: set[str], suite: str = "") -> Path:
@@ -60,7 +60,7 @@ def _sources(folder: Path, suite: str) -> Iterator[None]:
         return
     if not KEYRING.is_file():
         raise SetupError(f"without {KEYRING} packages of Debian {suite} cannot be verified")
-    (folder / "sources.list").write_text(f"deb [signed-by={KEYRING}] {MIRROR} {suite} main\n")
+    (folder / "sources.list").write_text(f"deb [signed-by={KEYRING}] {_mirror()} {suite} main\n")
     (folder / "apt.conf").write_text(
         f'Dir::Etc::sourcelist "{folder}/sources.list"; Dir::Etc::sourceparts "/dev/null";\n'
     )
@@ -73,6 +73,16 @@ def _sources(folder: Path, suite: str) -> Iterator[None]:
             del os.environ["APT_CONFIG"]
         else:
             os.environ["APT_CONFIG"] = before
+
+
+def _mirror() -> str:
+    """Return the address of Debian's packages in this system's sources. Raises SetupError without one."""
+    asked = ["apt-get", "indextargets", "--format", "$(REPO_URI)", "Created-By: Packages"]
+    done = subprocess.run(asked, capture_output=True, text=True, check=False)
+    for address in done.stdout.split():
+        if address.rstrip("/").endswith("/debian"):
+            return address
+    raise SetupError("this system's package sources name no mirror of Debian")
 
 
 def _this_release() -> str:

@@ -96,7 +96,7 @@ class Supervisor:
             started_s = self._monotonic_s()
             try:
                 problem = self._run_one()
-            except Exception as fault:  # noqa: BLE001 - such as no files, processes or memory left for now
+            except Exception as fault:  # noqa: BLE001 - such as no file descriptor or memory free
                 problem = f"cannot be started: {fault}"
             if self._stopping.is_set():
                 return

@@ -171,7 +171,7 @@ class LocalEngine:
         while len(self._workers) < count and time.monotonic() >= self._start_after_s:
             try:
                 self._workers.append(self._start())
-            except (OSError, MemoryError) as fault:  # no files, processes or memory left for now
+            except (OSError, MemoryError) as fault:  # no file descriptors, processes or memory free
                 self._start_failed(f"cannot be started: {fault}")
 
     def _poll(self, timeout_s: float, wake: Connection | None) -> None:

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 _HERE = Path(__file__).resolve().parent
-sys.path.insert(0, str(_HERE.parent / "tests"))
+sys.path.insert(0, str(_HERE.parent / "tests" / "support"))
 from ray_cluster import Namespace, NoCluster, RayCluster  # noqa: E402
 
 __all__ = ["NoCluster", "own_network", "ray_cluster"]

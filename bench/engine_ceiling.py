@@ -16,6 +16,7 @@ import os
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from dataclasses import replace
 from multiprocessing.connection import Connection
@@ -27,7 +28,7 @@ from clusters import NoCluster, own_network, ray_cluster
 from report import add_size, machine
 from service import BUCKET, data_folder, serving
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "support"))
 from postgres_server import NoServer, OwnServer
 
 from sonant.assembly import jobs
@@ -140,12 +141,14 @@ def _run(pipe: Connection, flags: dict[str, Any], workers: int, address: str) ->
             rss = int(Path("/proc/self/statm").read_text().split()[1]) * page / (1 << 20)
             samples.append((done, rss))
 
-    watcher = threading.Thread(target=watch)
-    watcher.start()
-    assert runner.run_one()
-    seconds = time.monotonic() - begun
-    ended.set()
-    watcher.join()
+    with ThreadPoolExecutor(1) as pool:
+        watching = pool.submit(watch)
+        try:
+            assert runner.run_one()
+            seconds = time.monotonic() - begun
+        finally:
+            ended.set()
+    watching.result()
     engine.close()
     pipe.send((samples, (first_s[0], seconds)))
     store.database.close()

@@ -29,7 +29,7 @@ import http_load
 from report import add_size
 from service import data_folder, serving
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "support"))
 from postgres_server import NoServer, OwnServer
 
 from sonant.assembly.installation import migrate, open_store

@@ -279,7 +279,7 @@ def test_sinks_are_named_in_one_setting(tmp_path: Path) -> None:
 
 
 def test_unknown_sink_is_a_setup_error_with_the_known_names() -> None:
-    with pytest.raises(SetupError, match=r"'kafka', must be one of: file, webhook, eventbridge"):
+    with pytest.raises(SetupError, match=r"'kafka', must be one of: file, eventbridge, webhook"):
         sink_names(Events(sinks="file,kafka"))
 
 

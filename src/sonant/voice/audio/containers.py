@@ -44,11 +44,12 @@ def open_mpeg_data(data: bytes, *, container: str = "MP3") -> AudioReader:
 
 
 def _mpeg_stream(one: MpegStream) -> Stream:
-    """Give libmpg123 a stream that it does not end early: it stops where it estimates, or is told, the end."""
+    """Build a stream that libmpg123 reads whole: it stops where it is told, or estimates, the end."""
+    counted = one.frames * one.frame.samples
     if one.promised and one.promised >= one.frames:  # with the delay that the header may state, to the sample
-        return Stream(source=io.BytesIO(one.data), promises=True)
+        return Stream(source=io.BytesIO(one.data), promises=True, counted_frames=counted)
     audio = one.data if one.promised is None else one.data[one.frame.size :]  # without a wrong header
-    return Stream(source=LongerFile(audio, (one.frames + 8) * one.biggest))
+    return Stream(source=LongerFile(audio, (one.frames + 8) * one.biggest), counted_frames=counted)
 
 
 def _open_mp3(data: bytes, _strict: bool) -> AudioReader:
@@ -96,11 +97,8 @@ def _open_ogg(data: bytes, _strict: bool) -> AudioReader:
 
 
 def _open_raw_gsm(data: bytes, _strict: bool) -> AudioReader:
-    return LibsndfileReader(
-        [Stream(source=io.BytesIO(data), raw=(_GSM_RATE_HZ, 1, "GSM610"))],
-        container="GSM",
-        encoding="GSM 6.10",
-    )
+    stream = Stream(source=io.BytesIO(data), raw=(_GSM_RATE_HZ, 1, "GSM610"))
+    return LibsndfileReader([stream], container="GSM", encoding="GSM 6.10")
 
 
 def _is_raw_gsm(data: bytes) -> bool:

@@ -14,8 +14,8 @@ from sonant.errors import AudioError
 
 _MAX_CHUNKS = 256
 LEFT_OPEN_BYTES = 2**30
-"""A size from here on that the file does not have was left open by a writer that could not seek back, whatever
-it put there: no recording of this size is accepted, see `audio.max_file_bytes`."""
+"""A size from here on that the file does not have was left open by a writer that could not seek back: no
+recording of this size is accepted, see `audio.max_file_bytes`."""
 _WAVE64 = bytes.fromhex("726966662e91cf11a5d628db04c10000")
 _WAVE64_TAIL = bytes.fromhex("f3acd3118cd100c04f8edb8a")  # of all its other identifiers
 
@@ -39,7 +39,7 @@ def is_wav(data: bytes) -> bool:
 def read_layout(data: bytes, strict: bool) -> WavLayout:
     """Find format and audio. Raises AudioError.
 
-    `strict` allows RIFF only, and refuses sizes left open by streaming writers and a RIFF size beyond the end.
+    `strict` allows RIFF only, and refuses sizes left open by streaming writers and a RIFF size past the end.
     """
     if len(data) < 12:
         raise AudioError(f"WAV header is cut off: {len(data)} bytes, at least 12 needed")

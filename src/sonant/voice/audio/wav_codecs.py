@@ -1,4 +1,4 @@
-"""Read WAV files whose audio a codec has compressed: GSM 6.10, ADPCM and MP3 by libsndfile, others by FFmpeg."""
+"""Read WAV files with compressed audio: GSM 6.10, ADPCM and MP3 by libsndfile, other codecs by FFmpeg."""
 
 from __future__ import annotations
 
@@ -29,7 +29,9 @@ def open_compressed_wav(data: bytes, strict: bool) -> AudioReader:
     whole = _with_true_sizes(layout.format, audio)
     if found.tag in _LIBSNDFILE_TAGS:
         stream = Stream(source=io.BytesIO(whole), promises=True)
-        return LibsndfileReader([stream], container="WAV", encoding=NAMES[found.tag])
+        return LibsndfileReader(
+            [stream], container=f"WAV with {tag_name(found.tag)}", encoding=NAMES[found.tag]
+        )
     if not installed():
         raise AudioError(f"WAV with {tag_name(found.tag)} is not read without FFmpeg: {EXTRA}, or send PCM")
     try:

@@ -1,6 +1,7 @@
 """The decoder process: open recordings that it is sent, return their samples on demand.
 
-It has no environment, no descriptor but its socket, and the limits of `limits.Limits`; it ends with its parent.
+It has no environment, no descriptor but its socket, and the limits of `limits.Limits`. It ends with its
+parent.
 """
 
 from __future__ import annotations
@@ -62,7 +63,7 @@ class _Decoder:
             del payload
             messages.send(self._connection, answer, content)
 
-    def _answer(self, kind: bytes, payload: bytes) -> tuple[bytes, bytes | memoryview]:
+    def _answer(self, kind: bytes, payload: bytes) -> tuple[bytes, bytes]:
         if kind == messages.OPEN:
             return messages.FACTS, messages.encode(self._open(payload))
         if kind == messages.READ:
@@ -88,11 +89,11 @@ class _Decoder:
             raise AudioError("is not open")
         self._blocks, self._frames = self._reader.blocks(asked["Channel"], asked["BlockFrames"]), 0
 
-    def _next(self) -> tuple[bytes, bytes | memoryview]:
+    def _next(self) -> tuple[bytes, bytes]:
         block = next(self._blocks, None)
         if block is None or self._reader is None:
             self._reader, self._blocks = None, iter(())
             return messages.END, b""
         self._frames += len(block)
         self._limits.decoded(self._frames / self._reader.rate_hz)
-        return messages.BLOCK, memoryview(np.ascontiguousarray(block, np.float32)).cast("B")
+        return messages.BLOCK, np.ascontiguousarray(block, np.float32).tobytes()

@@ -23,8 +23,9 @@ _SCALES = {"u8": (2.0**-7, 128), "s16": (2.0**-15, 0), "s32": (2.0**-31, 0), "s6
 _TYPES = {"u8": "u1", "s16": "i2", "s32": "i4", "s64": "i8", "flt": "f4", "dbl": "f8"}
 
 
+@cache
 def installed() -> bool:
-    """Whether FFmpeg can be used."""
+    """Whether FFmpeg can be used; found once, because a decoder process may not search."""
     return find_spec("av") is not None
 
 

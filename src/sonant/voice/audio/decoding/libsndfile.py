@@ -1,8 +1,8 @@
 """Read recordings through libsndfile, block by block: one stream, or several that were joined.
 
-libsndfile takes a length from the header and reads no further, whatever follows, and it repairs a wrong length
-without a word. So it is given streams that other modules of this package have cut to their true length, and
-what the header promised is compared here with what was decoded.
+libsndfile takes a length from the header and reads no further, whatever follows, and it repairs a wrong
+length without a word. So it is given streams that other modules of this package have cut to their true
+length, and what the header promised is compared here with what was decoded.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 from sonant.errors import AudioError
 
 TOLERANCE_S = 0.5
-"""What a lossy stream may lack: encoders count their delay and padding, up to 2,304 samples at 8 kHz, or not."""
+"""What a lossy stream may lack: some encoders count their delay and padding, up to 2,304 samples at 8 kHz."""
+_PART_S = 0.05
 _UNKNOWN_FRAMES = 2**62
 _TAG_BYTES = 128  # of ID3v1
 _FAULTS = (soundfile.SoundFileError, RuntimeError, ValueError)
@@ -34,6 +35,8 @@ class Stream:
     """Samples per channel that the stream's own header states; None if it does not."""
     promises: bool = False
     """Whether the length that libsndfile finds is a promise, and no estimate."""
+    counted_frames: int | None = None
+    """Samples per channel that were counted; a fault of the library behind them is the end."""
     raw: tuple[int, int, str] | None = None
     """Sample rate, channels and subtype of a stream without a header."""
 
@@ -61,7 +64,7 @@ class LibsndfileReader:
 
         `promise_s` is the length that the container states; `tolerance_s` what may be missing.
         """
-        self._container, self._tolerance_s = container, tolerance_s
+        self._container, self._tolerance_s, self._streams = container, tolerance_s, streams
         self._files = [_open(stream, container) for stream in streams]
         first = self._files[0]
         self.rate_hz: int = first.samplerate
@@ -88,9 +91,9 @@ class LibsndfileReader:
         """
         frames = np.empty((block_frames, self.channels), np.float32)
         done = 0
-        for file, promised in zip(self._files, self._promised, strict=True):
+        for file, stream, promised in zip(self._files, self._streams, self._promised, strict=True):
             begun = done
-            while count := self._decode(file, frames, done):
+            while count := self._decode(file, stream, frames, begun, done):
                 done += count
                 yield frames[:count, channel].copy()
             if promised is not None and done - begun < promised - self._tolerance_s * self.rate_hz:
@@ -98,15 +101,33 @@ class LibsndfileReader:
         if self.frames is not None and done < self.frames - self._tolerance_s * self.rate_hz:
             raise self._truncated(self.frames, done)
 
-    def _decode(self, file: soundfile.SoundFile, frames: NDArray[np.float32], done: int) -> int:
-        try:
-            return len(file.read(out=frames))
-        except _FAULTS:
-            promise = "" if self.frames is None else f" of {self.frames / self.rate_hz:.1f} s"
-            raise AudioError(
-                f"damaged or truncated: {self._container} cannot be decoded past "
-                f"{done / self.rate_hz:.1f} s{promise}"
-            ) from None
+    def _decode(
+        self, file: soundfile.SoundFile, stream: Stream, frames: NDArray[np.float32], begun: int, done: int
+    ) -> int:
+        """Fill `frames`, in parts so that what lies before damage is not lost; return how many there are."""
+        count, step = 0, max(1, round(_PART_S * self.rate_hz))
+        while count < len(frames):
+            part = frames[count : count + step]
+            try:
+                found = len(file.read(out=part))
+            except _FAULTS:
+                missing = (
+                    None if stream.counted_frames is None else begun + stream.counted_frames - done - count
+                )
+                if missing is None or missing > self._tolerance_s * self.rate_hz:
+                    raise self._damaged(done + count) from None
+                return count
+            count += found
+            if found < len(part):
+                break
+        return count
+
+    def _damaged(self, done: int) -> AudioError:
+        promise = "" if self.frames is None else f" of {self.frames / self.rate_hz:.1f} s"
+        return AudioError(
+            f"damaged or truncated: {self._container} cannot be decoded past "
+            f"{done / self.rate_hz:.1f} s{promise}"
+        )
 
     def _truncated(self, promised: int, done: int) -> AudioError:
         return AudioError(
@@ -118,7 +139,7 @@ class LibsndfileReader:
 class LongerFile(io.RawIOBase):
     """Bytes that claim to be more than they are, for libraries that estimate a length from the size.
 
-    Reading ends where the bytes end, but the claimed last bytes can be looked at: libmpg123 searches a tag there.
+    Reading ends where the bytes end, but the claimed last bytes can be read: libmpg123 searches a tag there.
     """
 
     def __init__(self, data: bytes, size: int) -> None:
@@ -183,7 +204,7 @@ _ENCODINGS = {
     "IMA_ADPCM": "IMA ADPCM", "MS_ADPCM": "MS ADPCM", "GSM610": "GSM 6.10", "G721_32": "G.721",
     "G723_24": "G.723 24 kbit/s", "G723_40": "G.723 40 kbit/s", "NMS_ADPCM_16": "NMS ADPCM 16 kbit/s",
     "NMS_ADPCM_24": "NMS ADPCM 24 kbit/s", "NMS_ADPCM_32": "NMS ADPCM 32 kbit/s", "VOX_ADPCM": "VOX ADPCM",
-    "DWVW_12": "DWVW-12", "DWVW_16": "DWVW-16", "DWVW_24": "DWVW-24", "DPCM_8": "DPCM-8", "DPCM_16": "DPCM-16",
+    "DWVW_12": "DWVW-12", "DWVW_16": "DWVW-16", "DWVW_24": "DWVW-24",
     "ALAC_16": "ALAC", "ALAC_20": "ALAC", "ALAC_24": "ALAC", "ALAC_32": "ALAC",
     "VORBIS": "Vorbis", "OPUS": "Opus", "MPEG_LAYER_I": "MP1", "MPEG_LAYER_II": "MP2",
     "MPEG_LAYER_III": "MP3",

@@ -18,6 +18,7 @@ CPU_S = 30.0
 CPU_SHARE = 0.05
 """The slowest decoder of the collection takes 0.01 of the audio's length."""
 
+_FORBIDDEN = (resource.RLIMIT_CORE, resource.RLIMIT_FSIZE, resource.RLIMIT_NPROC, resource.RLIMIT_NOFILE)
 _PAGE_BYTES = resource.getpagesize()
 
 

@@ -1,7 +1,7 @@
 """Messages between a process and its decoder process, over one socket: kind, length, payload.
 
-To the decoder go `OPEN` (a JSON object, a line feed, the recording) and `READ` (a JSON object), then `NEXT` for
-each further block. It answers `FACTS`, `BLOCK` (float32 samples), `END` or `FAULT`; and `READY` when it starts.
+To the decoder go `OPEN` (a JSON object, a line feed, the recording) and `READ` (a JSON object), then `NEXT`
+for each further block. It answers `FACTS`, `BLOCK` (float32 samples), `END` or `FAULT`, and `READY` once.
 """
 
 from __future__ import annotations

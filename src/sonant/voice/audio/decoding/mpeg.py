@@ -1,8 +1,8 @@
 """Find the frames of MPEG audio (layers I to III), and with them where joined streams begin and end.
 
 A stream without a length header does not state how long it is, and libmpg123 estimates: from the size of the
-file and of the first frame. Frames are counted here instead. Sources: ISO 11172-3 2.4.1.3 (header), the Xing and
-VBRI headers as LAME and Fraunhofer's encoder write them, ID3v2.4 3.1, APEv2.
+file and of the first frame. Frames are counted here instead. Sources: ISO 11172-3 2.4.1.3 (header), the Xing
+and VBRI headers as LAME and Fraunhofer's encoder write them, ID3v2.4 3.1, APEv2.
 """
 
 from __future__ import annotations
@@ -123,6 +123,8 @@ def split_streams(data: bytes, start: int) -> tuple[list[MpegStream], int]:
             junk += found - at
             at = max(found, begin + 1)
             continue
+        if streams and at + frame.size > len(data):  # the last frame is cut off: it cannot be decoded
+            break
         promised = _length_header(data, at, frame)
         if promised is not None or not streams or streams[-1].frame.kind != frame.kind:
             streams.append(_Growing(frame, promised, []))
@@ -175,7 +177,7 @@ def _followed(data: bytes, at: int, frame: Frame) -> bool:
 
 def _chained(data: bytes, at: int) -> bool:
     """Whether frames of one kind follow each other without a gap."""
-    kinds = []
+    kinds: list[tuple[int, int, int, int]] = []
     while len(kinds) < _CHAIN and (frame := parse_frame(data, at)):
         kinds.append(frame.kind)
         at += frame.size

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 from sonant.errors import AudioError
 
@@ -53,7 +54,7 @@ def split_chain(data: bytes) -> list[OggLink]:
         began = bool(flags & _FIRST)
         if links:
             links[-1].end = len(data)
-    for one, following in zip(links, links[1:], strict=False):
+    for one, following in pairwise(links):
         one.end = following.begin
     return links
 

@@ -1,7 +1,7 @@
 """Decoder processes: start them, exchange messages with them, keep idle ones for the next recording.
 
 A decoder processes recordings of strangers with C libraries. It gets no environment, no descriptor but one
-socket, and limits; what it writes to its standard error is discarded, because libraries quote recordings there.
+socket, and limits. What it writes to its standard error is discarded: libraries quote recordings there.
 """
 
 from __future__ import annotations
@@ -13,26 +13,32 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from contextlib import suppress
 
+from sonant.backoff import Backoff
 from sonant.errors import SetupError
 from sonant.voice.audio.decoding import messages
 
 START_S = 60.0
 """How long a decoder may take to get ready."""
 ANSWER_S = 300.0
-"""How long one answer may take by the clock. What computes too long reaches the limit of processor time before."""
+"""How long one answer may take by the clock; what computes reaches its limit of processor time before."""
+STARTS = 6
+"""How often it is tried to start a decoder, with pauses between."""
+PAUSE_LEAST_S, PAUSE_MOST_S = 0.1, 5.0
 MAX_IDLE = 2
 """Idle decoders that are kept."""
 MAX_RECORDINGS = 2000
 """Recordings after which a decoder is replaced, so that what a library leaks is given back."""
 
-_BOOT = """\
+BOOT = """\
 import json, sys
 sys.path[:] = json.loads(sys.argv[1])
 from sonant.voice.audio.decoding.child import main
 main()
 """
+"""What a decoder runs."""
 #: Variables without which libraries may not be found. Threads of OpenBLAS would only take memory.
 _KEPT_VARIABLES = ("LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH")
 _ENVIRONMENT = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
@@ -61,14 +67,14 @@ class DecoderProcess:
     """One decoder process. For one recording and one thread at a time."""
 
     def __init__(self) -> None:
-        """Start a process and wait until it is ready. Raises SetupError if it does not get ready."""
+        """Start a process and wait until it is ready. Raises OSError, MemoryError, DecoderEnded."""
         ours, theirs = socket.socketpair()
         environment = {name: os.environ[name] for name in _KEPT_VARIABLES if name in os.environ}
         path = json.dumps([os.path.abspath(entry or ".") for entry in sys.path])  # noqa: PTH100 - no resolving
         try:
-            self._process = subprocess.Popen(
-                [sys.executable, "-I", "-c", _BOOT, path],
-                stdin=theirs,
+            self._process: subprocess.Popen[bytes] = subprocess.Popen(
+                [sys.executable, "-I", "-c", BOOT, path],
+                stdin=theirs.fileno(),
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
                 env={**_ENVIRONMENT, **environment},
@@ -85,10 +91,7 @@ class DecoderProcess:
         """The recording that the process has open."""
         self.recordings = 0
         """Recordings that it has opened."""
-        try:
-            self._receive(START_S)
-        except DecoderEnded as fault:
-            raise SetupError(f"the process that decodes recordings does not get ready: {fault}") from None
+        self._receive(START_S)
 
     @property
     def pid(self) -> int:
@@ -140,11 +143,13 @@ class DecoderPool:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._idle: list[DecoderProcess] = []
+        self.started = 0
+        """Decoders that were started."""
 
     def take(self, held: object = None) -> DecoderProcess:
         """Return an idle decoder, if possible the one that holds the recording `held`, or start one.
 
-        Raises SetupError, OSError and MemoryError if none can be started.
+        Raises SetupError if none can be started.
         """
         with self._lock:
             for number, one in enumerate(self._idle):
@@ -152,7 +157,10 @@ class DecoderPool:
                     return self._idle.pop(number)
             if self._idle:
                 return self._idle.pop()
-        return DecoderProcess()
+        process = _start_patiently()
+        with self._lock:
+            self.started += 1
+        return process
 
     def give_back(self, process: DecoderProcess) -> None:
         """Keep a decoder for the next recording."""
@@ -173,6 +181,19 @@ class DecoderPool:
     def forget(self) -> None:
         """Drop all decoders without ending them: after a fork they are the parent's."""
         self._lock, self._idle = threading.Lock(), []
+
+
+def _start_patiently() -> DecoderProcess:
+    """Start a decoder, again after growing pauses: lack of descriptors, processes or memory passes."""
+    pauses = Backoff(PAUSE_LEAST_S, PAUSE_MOST_S)
+    for _ in range(STARTS - 1):
+        with suppress(OSError, MemoryError, DecoderEnded):
+            return DecoderProcess()
+        time.sleep(pauses.next_s())
+    try:
+        return DecoderProcess()
+    except (OSError, MemoryError, DecoderEnded) as fault:
+        raise SetupError(f"the process that decodes recordings cannot be started: {fault}") from None
 
 
 POOL = DecoderPool()

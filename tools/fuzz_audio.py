@@ -2,9 +2,9 @@
 
     python tools/fuzz_audio.py --count 100000
 
-Prints what became of the files, how many decoder processes ended on the way, and the most memory that one took.
-Exits with 1 if a file caused anything but samples or an AudioError. PyAV (`pip install av`) writes the formats
-that libsndfile does not; `--seeds` adds the files of a folder.
+Prints what became of the files, how many decoder processes were started, and the most memory that one took.
+Exits with 1 if a file caused anything but samples or an AudioError. PyAV (`pip install av`) writes the
+formats that libsndfile does not; `--seeds` adds the files of a folder.
 """
 
 from __future__ import annotations
@@ -38,11 +38,12 @@ _LIBSNDFILE = (
     ("VOC", "PCM_16"), ("RAW", "GSM610"),
 )  # fmt: skip
 _FFMPEG = (
-    ("ipod", "aac", 16000), ("ipod", "alac", 8000), ("mp4", "aac", 44100), ("3gp", "libopencore_amrnb", 8000),
-    ("amr", "libopencore_amrnb", 8000), ("adts", "aac", 16000), ("latm", "aac", 16000),
+    ("ipod", "aac", 16000), ("ipod", "alac", 8000), ("mp4", "aac", 44100),
+    ("3gp", "libopencore_amrnb", 8000), ("amr", "libopencore_amrnb", 8000), ("adts", "aac", 16000), ("latm", "aac", 16000),
     ("webm", "libopus", 48000), ("matroska", "flac", 8000), ("asf", "wmav2", 44100), ("asf", "wmav1", 16000),
     ("ogg", "flac", 8000), ("wav", "g722", 16000), ("wav", "g726", 8000), ("wav", "libmp3lame", 8000),
-    ("mpegts", "aac", 16000), ("mpeg", "mp2", 16000), ("flv", "libmp3lame", 44100), ("avi", "pcm_s16le", 8000),
+    ("mpegts", "aac", 16000), ("mpeg", "mp2", 16000), ("flv", "libmp3lame", 44100),
+    ("avi", "pcm_s16le", 8000),
     ("wv", "wavpack", 16000), ("tta", "tta", 16000), ("caf", "aac", 16000),
 )  # fmt: skip
 _SIZES = (0, 1, 0x7F, 0xFF, 0x7FFF, 0xFFFF, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF)

@@ -39,7 +39,8 @@ _LIBSNDFILE = (
 )  # fmt: skip
 _FFMPEG = (
     ("ipod", "aac", 16000), ("ipod", "alac", 8000), ("mp4", "aac", 44100),
-    ("3gp", "libopencore_amrnb", 8000), ("amr", "libopencore_amrnb", 8000), ("adts", "aac", 16000), ("latm", "aac", 16000),
+    ("3gp", "libopencore_amrnb", 8000), ("amr", "libopencore_amrnb", 8000),
+    ("adts", "aac", 16000), ("latm", "aac", 16000),
     ("webm", "libopus", 48000), ("matroska", "flac", 8000), ("asf", "wmav2", 44100), ("asf", "wmav1", 16000),
     ("ogg", "flac", 8000), ("wav", "g722", 16000), ("wav", "g726", 8000), ("wav", "libmp3lame", 8000),
     ("mpegts", "aac", 16000), ("mpeg", "mp2", 16000), ("flv", "libmp3lame", 44100),

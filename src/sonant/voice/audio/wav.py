@@ -23,6 +23,7 @@ OWN_TAGS = frozenset((PCM, FLOAT, A_LAW, MU_LAW))
 """The encodings that are read here."""
 _WIDTHS = {PCM: (8, 16, 24, 32), FLOAT: (32, 64), A_LAW: (8,), MU_LAW: (8,)}
 _MAX_PCM_BITS = 32
+_CONTAINER_WIDTHS = {24: 4}  # of PCM in more bytes than its bits need
 #: Last 14 bytes of an EXTENSIBLE sub-format; the first two are the format tag.
 _SUBTYPE_TAIL = bytes.fromhex("000000001000800000aa00389b71")
 
@@ -143,7 +144,7 @@ def _check_widths(found: WavFormat, strict: bool) -> None:
         widths = ", ".join(map(str, _WIDTHS[tag]))
         raise AudioError(f"{NAMES[tag]} with {bits} bits a sample is not supported: {widths} are")
     width, rest = divmod(found.block_bytes, channels)
-    if rest or not (width * 8 == bits or (odd and bits < width * 8 <= _MAX_PCM_BITS)):
+    if rest or not (width * 8 == bits or (odd and width == _CONTAINER_WIDTHS.get(bits, (bits + 7) // 8))):
         raise _contradiction(channels, bits, found.block_bytes)
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import struct
 from collections.abc import Iterator
+from contextlib import suppress
 from functools import cache
 from importlib.util import find_spec
 from typing import Any
@@ -30,17 +32,18 @@ def installed() -> bool:
 
 
 def preload() -> None:
-    """Import all of PyAV and silence its libraries, before descriptors are forbidden."""
+    """Import all of PyAV, which imports parts when they are used first, before descriptors are forbidden."""
     if not installed():
         return
-    av = _pyav()
-    av.logging.set_level(av.logging.PANIC)
-    frame = av.AudioFrame(format="s16", layout="mono", samples=1)
-    frame.to_ndarray()
-    try:
-        av.open(io.BytesIO(b"\0" * 64), format="wav")
-    except av.error.FFmpegError:
-        return
+    _pyav().logging.set_level(_pyav().logging.PANIC)
+    audio = bytes(3200)
+    fmt = struct.pack("<HHIIHH", 1, 1, 8000, 16000, 2, 16)
+    chunks = b"WAVEfmt " + struct.pack("<I", 16) + fmt + b"data" + struct.pack("<I", len(audio)) + audio
+    wav = b"RIFF" + struct.pack("<I", len(chunks)) + chunks
+    for _ in FfmpegReader(wav, container="WAV", demuxer="wav", promises=True).blocks(0, 1000):
+        pass
+    with suppress(AudioError):
+        FfmpegReader(bytes(64), container="WAV", demuxer="wav", promises=True)
 
 
 @cache
@@ -142,12 +145,12 @@ class FfmpegReader:
         if not tracks:
             kinds = sorted({one.type for one in self._file.streams if one.type})
             held = f"a {' and a '.join(kinds)} track" if kinds else "no track"
-            raise AudioError(f"a file of {self._container} with {held} only: holds no sound")
+            raise AudioError(
+                f"{_article(self._container)} {self._container} file with {held} only: holds no sound"
+            )
         for one in tracks:
             if one.codec_context is None or not one.codec_context.sample_rate:
-                raise AudioError(
-                    f"the sound in this {self._container} file has a codec that is not supported"
-                )
+                raise AudioError(f"{self._container} is not supported: no library decodes it; send PCM")
             one.codec_context.thread_count = 1
         rates = sorted({one.codec_context.sample_rate for one in tracks})
         if len(rates) > 1:
@@ -180,6 +183,12 @@ def _one_channel(frame: Any, channel: int) -> NDArray[np.float32]:
             return samples.astype(np.float32)
     scale, silence = _SCALES[kind]
     return (samples.astype(np.float32) - np.float32(silence)) * np.float32(scale)
+
+
+def _article(name: str) -> str:
+    """Return `an` for a name that is spelled out and begins with the sound of a vowel, or for a word."""
+    spelled = name[:2].upper() == name[:2]
+    return "an" if name[0] in ("AEFHILMNORSX" if spelled else "AEIOU") else "a"
 
 
 def _encoding(context: Any) -> str:

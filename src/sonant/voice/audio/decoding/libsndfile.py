@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from sonant.errors import AudioError
 
 TOLERANCE_S = 0.5
-"""What a lossy stream may lack: some encoders count their delay and padding, up to 2,304 samples at 8 kHz."""
+"""What a library may leave undecoded at the end of a stream, or an MP3 may hold between its frames."""
 _PART_S = 0.05
 _UNKNOWN_FRAMES = 2**62
 _TAG_BYTES = 128  # of ID3v1
@@ -114,7 +114,7 @@ class LibsndfileReader:
                 missing = (
                     None if stream.counted_frames is None else begun + stream.counted_frames - done - count
                 )
-                if missing is None or missing > self._tolerance_s * self.rate_hz:
+                if missing is None or missing > TOLERANCE_S * self.rate_hz:
                     raise self._damaged(done + count) from None
                 return count
             count += found

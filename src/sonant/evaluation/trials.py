@@ -14,7 +14,9 @@ MAX_LIST_BYTES = 256 * 1024 * 1024
 MAX_RECORDINGS = 2000
 """Recordings per speaker, at most."""
 SPEAKERS_FILE = "speakers.csv"
-SUFFIXES = frozenset({".wav", ".flac", ".ogg", ".opus", ".mp3"})
+SUFFIXES = frozenset(
+    ".3gp .aac .aif .aiff .amr .au .awb .caf .flac .gsm .m4a .mp3 .mp4 .ogg .opus .w64 .wav .webm .wma".split()
+)
 
 _LABELS = {"target": True, "nontarget": False, "1": True, "0": False}
 

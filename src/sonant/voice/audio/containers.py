@@ -136,10 +136,6 @@ def _is_aiff(data: bytes) -> bool:
     return data.startswith(b"FORM") and data[8:12] in (b"AIFF", b"AIFC")
 
 
-def _unchecked(_data: bytes) -> None:
-    """Check nothing: the format states its length block by block."""
-
-
 FLAC = AudioFormat(
     name="FLAC", media_types=frozenset(("audio/flac", "audio/x-flac")), recognizes=_is_flac, open=_open_flac
 )
@@ -172,12 +168,6 @@ CAF = AudioFormat(
     media_types=frozenset(("audio/x-caf",)),
     recognizes=_begins(b"caff"),
     open=_simple(check_caf, "CAF", "caf"),
-)
-VOC = AudioFormat(
-    name="VOC",
-    media_types=frozenset(("audio/x-voc",)),
-    recognizes=_begins(b"Creative Voice File"),
-    open=_simple(_unchecked, "VOC", "voc"),
 )
 RAW_GSM = AudioFormat(
     name="GSM",

@@ -113,6 +113,7 @@ MEDIA_FORMATS: tuple[AudioFormat, ...] = (
             exact_name=_amr_name),
     _format("AAC", "aac", _is_adts, media_types=("audio/aac", "audio/aacp", "audio/x-aac")),
     _format("LOAS AAC", "loas", _is_latm),
+    _format("VOC", "voc", _begins(b"Creative Voice File"), media_types=("audio/x-voc",)),
     _format("iLBC", "ilbc", _begins(b"#!iLBC20\n", b"#!iLBC30\n"), media_types=("audio/ilbc",)),
     _format("QCP", "qcp", _is_riff(b"QLCM"), media_types=("audio/qcelp",)),
     _format("AVI", "avi", _is_riff(b"AVI "), media_types=("video/avi", "video/x-msvideo"), promises=True),

@@ -15,7 +15,10 @@ MAX_RECORDINGS = 2000
 """Recordings per speaker, at most."""
 SPEAKERS_FILE = "speakers.csv"
 SUFFIXES = frozenset(
-    ".3gp .aac .aif .aiff .amr .au .awb .caf .flac .gsm .m4a .mp3 .mp4 .ogg .opus .w64 .wav .webm .wma".split()
+    {
+        *(".wav", ".w64", ".flac", ".ogg", ".opus", ".mp3", ".aif", ".aiff", ".au", ".caf", ".gsm"),
+        *(".m4a", ".mp4", ".3gp", ".aac", ".amr", ".awb", ".webm", ".wma"),
+    }
 )
 
 _LABELS = {"target": True, "nontarget": False, "1": True, "0": False}

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from waiting import wait_until
+from waiting import alive, wait_until
 
 from sonant.errors import AudioError
 from sonant.voice.audio.decoding import process
@@ -160,6 +160,17 @@ def test_decoder_that_is_killed_between_two_blocks_is_replaced_without_loss(flac
 
     assert len(taken) == 2
     np.testing.assert_allclose(np.concatenate(found), SIGNAL, atol=1e-4)
+
+
+def test_idle_decoders_that_were_killed_are_replaced(flac):
+    processes = [POOL.take(), POOL.take()]
+    for one in processes:
+        POOL.give_back(one)
+        os.kill(one.pid, signal.SIGKILL)
+
+    wait_until("both end", lambda: not any(alive(one.pid) for one in processes))
+
+    np.testing.assert_allclose(read(flac), SIGNAL, atol=1e-4)
 
 
 def test_one_decoder_reads_all_recordings_of_a_thread(flac):

@@ -57,10 +57,19 @@ def _pyav() -> Any:
 class FfmpegReader:
     """An open recording; read once, from the front. Its tracks' channels are counted one after another."""
 
-    def __init__(self, data: bytes, *, container: str, demuxer: str, promises: bool) -> None:
+    def __init__(
+        self,
+        data: bytes,
+        *,
+        container: str,
+        demuxer: str,
+        promises: bool,
+        promise_s: float | None = None,
+    ) -> None:
         """Open bytes with one demuxer of FFmpeg. Raises AudioError.
 
-        `promises` says whether the container states its length; otherwise FFmpeg's is an estimate.
+        `promises` says whether FFmpeg's duration is what the container states, and no estimate; `promise_s`
+        is a duration that was read from the container elsewhere.
         """
         if not installed():
             raise AudioError(f"{container} is not read without FFmpeg: {EXTRA}, or send WAV or FLAC")
@@ -75,6 +84,8 @@ class FfmpegReader:
         self.channels: int = sum(one.codec_context.channels for one in self._tracks)
         self.encoding = _encoding(self._tracks[0].codec_context)
         self.frames: int | None = self._promised_frames() if promises else None
+        if promise_s is not None:
+            self.frames = round(promise_s * self.rate_hz)
 
     def blocks(self, channel: int, block_frames: int) -> Iterator[NDArray[np.float32]]:
         """Yield one channel in blocks of at most `block_frames` samples.

@@ -123,7 +123,11 @@ MEDIA_FORMATS: tuple[AudioFormat, ...] = (
         exact_name=_matroska_name,
     ),
     _format(
-        "WMA", "asf", _begins(_ASF), media_types=("audio/x-ms-wma", "video/x-ms-asf"), duration_s=asf_duration_s
+        "WMA",
+        "asf",
+        _begins(_ASF),
+        media_types=("audio/x-ms-wma", "video/x-ms-asf"),
+        duration_s=asf_duration_s,
     ),
     _format("AMR", "amr", _begins(b"#!AMR\n", b"#!AMR-WB\n"), media_types=("audio/amr", "audio/amr-wb"),
             exact_name=_amr_name),

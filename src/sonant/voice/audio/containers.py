@@ -141,7 +141,7 @@ FLAC = AudioFormat(
 )
 OGG = AudioFormat(
     name="Ogg",
-    media_types=frozenset(("audio/ogg", "audio/opus", "audio/vorbis", "audio/speex", "application/ogg")),
+    media_types=frozenset(("audio/ogg", "application/ogg")),
     recognizes=_begins(b"OggS"),
     open=_open_ogg,
 )

@@ -19,6 +19,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import soundfile
@@ -142,7 +143,9 @@ def _ffmpeg_seeds() -> Iterator[bytes]:
         frame.sample_rate, frame.pts = rate_hz, 0
         out = io.BytesIO()
         with av.open(out, "w", format=container) as file:
-            stream = file.add_stream(codec, rate=rate_hz, layout="mono")  # type: ignore[call-overload]
+            stream: Any = file.add_stream(codec, rate=rate_hz, layout="mono")
+            if codec.startswith("wma"):
+                stream.bit_rate = 48_000
             context = stream.codec_context
             resampler = av.AudioResampler(context.format, "mono", rate_hz, context.frame_size or 1024)
             for ready in (*resampler.resample(frame), *resampler.resample(None), None):

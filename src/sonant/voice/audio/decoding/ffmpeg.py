@@ -7,7 +7,9 @@ import struct
 from collections.abc import Iterator
 from contextlib import suppress
 from functools import cache
+from importlib import import_module
 from importlib.util import find_spec
+from pkgutil import walk_packages
 from typing import Any
 
 import numpy as np
@@ -35,7 +37,11 @@ def preload() -> None:
     """Import all of PyAV, which imports parts when they are used first, before descriptors are forbidden."""
     if not installed():
         return
-    _pyav().logging.set_level(_pyav().logging.PANIC)
+    av = _pyav()
+    av.logging.set_level(av.logging.PANIC)
+    for module in walk_packages(av.__path__, "av."):
+        if not module.name.endswith("__main__"):
+            import_module(module.name)
     audio = bytes(3200)
     fmt = struct.pack("<HHIIHH", 1, 1, 8000, 16000, 2, 16)
     chunks = b"WAVEfmt " + struct.pack("<I", 16) + fmt + b"data" + struct.pack("<I", len(audio)) + audio

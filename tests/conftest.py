@@ -27,8 +27,8 @@ from sonant.events import outbox
 
 pytest_plugins = ["left_out"]
 
-# Some environments keep Python from storing what it compiles. Every service, runner, worker and command that a
-# test starts would then compile the whole package anew, which takes longer than what most of them do.
+# Some environments keep Python from storing what it compiles. Every service, runner, worker and command that
+# a test starts would then compile the whole package anew, which takes longer than what most of them do.
 sys.dont_write_bytecode = False
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import signal
 import sys
 import tempfile
 import zlib
@@ -25,12 +26,16 @@ from sonant.demo.recordings import call_recording, split_clips
 from sonant.demo.speech import fetch_voices
 from sonant.events import outbox
 
-pytest_plugins = ["left_out"]
+pytest_plugins = ["left_out", "whole_files"]
 
 # Some environments keep Python from storing what it compiles. Every service, runner, worker and command that
 # a test starts would then compile the whole package anew, which takes longer than what most of them do.
 sys.dont_write_bytecode = False
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
+# A shell starts what it runs in the background with SIGINT ignored, and children would inherit that.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 REPOSITORY = Path(__file__).parents[1]
 STRICT_EVENTS = Path(__file__).parent / "support" / "strict_events"

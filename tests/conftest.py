@@ -50,14 +50,20 @@ importlib.import_module("event_checks").put_on(outbox)
 _HYPOTHESIS = Path(tempfile.gettempdir(), f"sonant-hypothesis-{os.getuid()}")
 set_hypothesis_home_dir(_HYPOTHESIS)
 # No example has a deadline: how long one takes is the machine's. The same examples come every time, but for
-# `--hypothesis-profile search`, which looks for new ones and keeps those that fail.
+# `--hypothesis-profile search` (`make test-all`), which looks for four times as many new ones and keeps those
+# that fail.
 settings.register_profile(
-    "repeatable", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
+    "repeatable",
+    deadline=None,
+    derandomize=True,
+    max_examples=50,
+    suppress_health_check=[HealthCheck.too_slow],
 )
 settings.register_profile(
     "search",
     settings.get_profile("repeatable"),
     derandomize=False,
+    max_examples=200,
     database=DirectoryBasedExampleDatabase(_HYPOTHESIS / "examples"),
 )
 settings.load_profile("repeatable")

@@ -1,4 +1,4 @@
-"""Tests of a file, or of a folder with servers, run in one process; several files are spread over processes."""
+"""Tests of a file, or of a folder with servers, run in one process; files are spread over all processes."""
 
 from __future__ import annotations
 

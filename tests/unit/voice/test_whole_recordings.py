@@ -218,6 +218,14 @@ def test_pcm_in_wider_containers_is_read(wav, bits, width):
     np.testing.assert_allclose(read(wav(raw, bits=bits, block_align=width)), SIGNAL, atol=2.0 ** (2 - bits))
 
 
+@pytest.mark.parametrize("top", [0x00, 0xFF], ids=["zeros above", "ones above"])
+def test_24_bits_in_the_lower_bytes_of_four_are_read(wav, top):
+    raw = np.full((len(SIGNAL), 4), top, np.uint8)
+    raw[:, :3] = np.rint(SIGNAL * 2**23).astype("<i4").view(np.uint8).reshape(-1, 4)[:, :3]
+
+    np.testing.assert_allclose(read(wav(raw.tobytes(), bits=24, block_align=4)), SIGNAL, atol=1e-6)
+
+
 @pytest.mark.parametrize("subtype", ["GSM610", "IMA_ADPCM", "MS_ADPCM"])
 def test_wav_with_a_codec_is_read(encoded, subtype):
     assert_whole(read(encoded(SIGNAL, 8000, "WAV", subtype)), SIGNAL)

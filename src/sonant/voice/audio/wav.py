@@ -53,6 +53,8 @@ class WavReader:
     format: WavFormat
     segments: tuple[tuple[int, int], ...]
     """Position and length of the audio in bytes; the lengths are multiples of a frame."""
+    in_low_bytes: bool = False
+    """Whether 24-bit samples lie in the lower three of their four bytes, not in the upper ones."""
 
     @property
     def encoding(self) -> str:
@@ -98,6 +100,8 @@ class WavReader:
             return (mono[:, 0].astype(np.float32) - np.float32(128)) * np.float32(2**-7)
         if width == 2:
             return mono.view("<i2")[:, 0].astype(np.float32) * np.float32(2**-15)
+        if self.in_low_bytes:
+            width, mono = 3, mono[:, :3]
         if width == 3:  # placed in the upper bytes of 32 bits, so that the sign falls into place
             wide = np.zeros((count, 4), np.uint8)
             wide[:, 1:] = mono
@@ -121,7 +125,15 @@ def open_wav(data: bytes, strict: bool) -> WavReader:
         if strict and length % found.block_bytes:
             raise AudioError(f"data chunk of {length} bytes is not a multiple of {found.block_bytes}")
         segments.append((begin, length - length % found.block_bytes))
-    return WavReader(data=data, format=found, segments=tuple(segments))
+    in_low_bytes = found.bits == 24 and found.width == 4 and _low_bytes_used(data, segments)
+    return WavReader(data=data, format=found, segments=tuple(segments), in_low_bytes=in_low_bytes)
+
+
+def _low_bytes_used(data: bytes, segments: list[tuple[int, int]]) -> bool:
+    """Whether a sample of four bytes has anything in its lowest one, where 24 upper bits leave nothing."""
+    return any(
+        np.frombuffer(data, np.uint8, length, begin)[::4].any() for begin, length in segments if length
+    )
 
 
 def read_format(chunk: bytes) -> WavFormat:

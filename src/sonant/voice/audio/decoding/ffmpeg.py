@@ -154,6 +154,8 @@ class FfmpegReader:
             except (StopIteration, self._av.error.EOFError):
                 return
             except self._av.error.FFmpegError as fault:
+                if self.frames is not None:  # perhaps tags behind the end: the promised length will tell
+                    return
                 raise AudioError(f"damaged: {self._container} cannot be read: {_reason(fault)}") from None
             yield packet
 

@@ -54,7 +54,8 @@ def _format(
 
 
 def _begins(*signatures: bytes) -> Callable[[bytes], bool]:
-    return lambda data: data.startswith(signatures)
+    """Return a function that recognizes a signature, also behind an ID3 tag."""
+    return lambda data: data.startswith(signatures, end_of_tags(data, 0) if data[:3] == b"ID3" else 0)
 
 
 def _is_mp4(data: bytes) -> bool:

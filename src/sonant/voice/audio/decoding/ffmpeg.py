@@ -17,8 +17,10 @@ from numpy.typing import NDArray
 
 from sonant.errors import AudioError
 
-TOLERANCE_S = 0.5
-"""What may be missing of the promised length, or be damaged: delay and padding of encoders."""
+TOLERANCE_S = 1.0
+"""What may be missing of the promised length: delay and padding of encoders, up to 0.6 s in whole ASF files."""
+DAMAGE_S = 0.5
+"""What may be damaged."""
 EXTRA = "install the extra: pip install 'sonant[media]'"
 _MAX_TRACKS = 8
 
@@ -121,7 +123,7 @@ class FfmpegReader:
                 frames = context.decode(packet)
             except self._av.error.FFmpegError:
                 lost_s += float((packet.duration or 0) * track.time_base)
-                if lost_s > TOLERANCE_S:
+                if lost_s > DAMAGE_S:
                     raise AudioError(
                         f"damaged: {self._container} cannot be decoded near {done / self.rate_hz:.1f} s"
                     ) from None

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from sonant.errors import AudioError
 
 TOLERANCE_S = 1.0
-"""What may be missing of the promised length: delay and padding of encoders, up to 0.6 s in whole ASF files."""
+"""What may be missing of the promised length: delay and padding of encoders, 0.6 s in a whole ASF file."""
 DAMAGE_S = 0.5
 """What may be damaged."""
 EXTRA = "install the extra: pip install 'sonant[media]'"

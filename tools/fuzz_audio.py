@@ -46,7 +46,7 @@ _FFMPEG = (
     ("ogg", "flac", 8000), ("wav", "g722", 16000), ("wav", "g726", 8000), ("wav", "libmp3lame", 8000),
     ("mpegts", "aac", 16000), ("mpeg", "mp2", 16000), ("flv", "libmp3lame", 44100),
     ("avi", "pcm_s16le", 8000),
-    ("wv", "wavpack", 16000), ("tta", "tta", 16000), ("caf", "aac", 16000),
+    ("wv", "wavpack", 16000), ("tta", "tta", 16000), ("mov", "pcm_mulaw", 8000),
 )  # fmt: skip
 _SIZES = (0, 1, 0x7F, 0xFF, 0x7FFF, 0xFFFF, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF)
 

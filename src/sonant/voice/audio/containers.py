@@ -12,7 +12,7 @@ from sonant.errors import AudioError
 from sonant.voice.audio.decoding import ffmpeg
 from sonant.voice.audio.decoding.ffmpeg import EXTRA, FfmpegReader
 from sonant.voice.audio.decoding.flac_streams import split_flac
-from sonant.voice.audio.decoding.libsndfile import TOLERANCE_S, LibsndfileReader, LongerFile, Stream
+from sonant.voice.audio.decoding.libsndfile import TOLERANCE_S, LibsndfileReader, LargeFile, Stream
 from sonant.voice.audio.decoding.mpeg import MpegStream, end_of_tags, find_start, split_streams
 from sonant.voice.audio.decoding.ogg import split_chain
 from sonant.voice.audio.decoding.sizes import SizeCheck, check_aiff, check_au, check_caf
@@ -51,7 +51,7 @@ def _mpeg_stream(one: MpegStream) -> Stream:
     if one.promised and one.promised >= one.frames:  # with the delay that the header may state, to the sample
         return Stream(source=io.BytesIO(one.data), promises=True, counted_frames=counted)
     audio = one.data if one.promised is None else one.data[one.frame.size :]  # without a wrong header
-    return Stream(source=LongerFile(audio, (one.frames + 8) * one.biggest), counted_frames=counted)
+    return Stream(source=LargeFile(audio, (one.frames + 8) * one.biggest), counted_frames=counted)
 
 
 def _open_mp3(data: bytes, _strict: bool) -> AudioReader:

@@ -30,7 +30,7 @@ _FAULTS = (soundfile.SoundFileError, RuntimeError, ValueError)
 class Stream:
     """One stream of a recording, as libsndfile reads it."""
 
-    source: io.BytesIO | LongerFile
+    source: io.BytesIO | LargeFile
     promised_frames: int | None = None
     """Samples per channel that the stream's own header states; None if it does not."""
     promises: bool = False
@@ -136,7 +136,7 @@ class LibsndfileReader:
         )
 
 
-class LongerFile(io.RawIOBase):
+class LargeFile(io.RawIOBase):
     """Bytes that claim to be more than they are, for libraries that estimate a length from the size.
 
     Reading ends where the bytes end, but the claimed last bytes can be read: libmpg123 searches a tag there.

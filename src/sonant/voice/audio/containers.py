@@ -12,7 +12,7 @@ from sonant.errors import AudioError
 from sonant.voice.audio.decoding import ffmpeg
 from sonant.voice.audio.decoding.ffmpeg import EXTRA, FfmpegReader
 from sonant.voice.audio.decoding.flac_streams import split_flac
-from sonant.voice.audio.decoding.libsndfile import TOLERANCE_S, LibsndfileReader, LargeFile, Stream
+from sonant.voice.audio.decoding.libsndfile import TOLERANCE_S, LargeFile, LibsndfileReader, Stream
 from sonant.voice.audio.decoding.mpeg import MpegStream, end_of_tags, find_start, split_streams
 from sonant.voice.audio.decoding.ogg import split_chain
 from sonant.voice.audio.decoding.sizes import SizeCheck, check_aiff, check_au, check_caf

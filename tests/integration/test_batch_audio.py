@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import soundfile
 from batch_values import entry
+from media_files import encode
 
 from sonant.settings import Audio
 
@@ -123,6 +124,12 @@ def test_other_encodings_are_accepted_unless_strict(testbed, strict, samples, na
     how, message = OTHERS[name]
     assert told(testbed, name, encoded(samples, **how)) == "NEW_ENROLLMENT"
     assert told(strict, name, encoded(samples, **how)) == message
+
+
+def test_media_of_the_extra_are_accepted_unless_strict(testbed, strict, samples):
+    data = encode(samples, "ipod", "aac")
+    assert told(testbed, "call.m4a", data) == "NEW_ENROLLMENT"
+    assert told(strict, "call.m4a", data) == "not a WAV file: it is MP4"
 
 
 def test_other_rates_are_accepted_unless_strict(testbed, strict, samples):

@@ -43,7 +43,8 @@ def preload() -> None:
     av.logging.set_level(av.logging.PANIC)
     for module in walk_packages(av.__path__, "av."):
         if not module.name.endswith("__main__"):
-            import_module(module.name)
+            with suppress(ImportError):  # of something optional
+                import_module(module.name)
     audio = bytes(3200)
     fmt = struct.pack("<HHIIHH", 1, 1, 8000, 16000, 2, 16)
     chunks = b"WAVEfmt " + struct.pack("<I", 16) + fmt + b"data" + struct.pack("<I", len(audio)) + audio

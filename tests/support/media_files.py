@@ -25,9 +25,13 @@ def encode(
     rate_hz: int = 8000,
     bit_rate: int | None = None,
     video: bool = False,
+    pictures_s: int = 1,
     options: dict[str, str] | None = None,
 ) -> bytes:
-    """Write samples [n] or [n, channels] at `rate_hz` in a container; `video` adds a track of pictures."""
+    """Write samples [n] or [n, channels] at `rate_hz` in a container; `video` adds a track of pictures.
+
+    A picture is shown for a second.
+    """
     frames = int16_from_float(samples.reshape(len(samples), -1))
     layout = "mono" if frames.shape[1] == 1 else "stereo"
     with (
@@ -42,7 +46,10 @@ def encode(
         if bit_rate:
             stream.bit_rate = bit_rate
         if video:
-            file.mux(pictures.encode(av.VideoFrame(16, 16, "yuv420p")))
+            for second in range(pictures_s):
+                picture = av.VideoFrame(16, 16, "yuv420p")
+                picture.pts = second
+                file.mux(pictures.encode(picture))
             file.mux(pictures.encode(None))
         _encode_sound(file, stream, frames, layout, rate_hz)
         file.close()

@@ -319,6 +319,10 @@ def test_sound_of_a_film_is_read():
     assert_whole(read(encode(SIGNAL, "matroska", "pcm_s16le", video=True)), SIGNAL)
 
 
+def test_sound_that_ends_before_its_film_is_read():
+    assert_whole(read(encode(SIGNAL, "matroska", "pcm_s16le", video=True, pictures_s=60)), SIGNAL)
+
+
 def test_film_without_sound_is_named():
     assert refusal(film_without_sound()) == "an MP4 file with a video track only: holds no sound"
 

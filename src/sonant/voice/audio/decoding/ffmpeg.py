@@ -23,6 +23,8 @@ DAMAGE_S = 0.5
 """What may be damaged."""
 EXTRA = "install the extra: pip install 'sonant[media]'"
 _MAX_TRACKS = 8
+_DURATION_BY_TRACK = frozenset(("mov", "avi"))
+"""Demuxers of containers that state a duration for each track."""
 
 #: Full scale of FFmpeg's sample formats (planar ones without their final p), and the value of silence.
 _SCALES = {"u8": (2.0**-7, 128), "s16": (2.0**-15, 0), "s32": (2.0**-31, 0), "s64": (2.0**-63, 0)}
@@ -89,11 +91,14 @@ class FfmpegReader:
         except (av.error.FFmpegError, ValueError) as fault:
             raise AudioError(f"{container} header cannot be read: {_reason(fault)}") from None
         self._tracks = self._sound_tracks()
+        # The duration of a whole file, which FFmpeg gives all tracks that state none, is that of the longest.
+        self._alone = len(self._file.streams) == 1
+        promises = promises and (self._alone or demuxer in _DURATION_BY_TRACK)
         self.rate_hz: int = self._tracks[0].codec_context.sample_rate
         self.channels: int = sum(one.codec_context.channels for one in self._tracks)
         self.encoding = _encoding(self._tracks[0].codec_context)
         self.frames: int | None = self._promised_frames() if promises else None
-        if promise_s is not None:
+        if promise_s is not None and self._alone:
             self.frames = round(promise_s * self.rate_hz)
 
     def blocks(self, channel: int, block_frames: int) -> Iterator[NDArray[np.float32]]:
@@ -160,6 +165,10 @@ class FfmpegReader:
                 if self.frames is not None:  # perhaps tags behind the end: the promised length will tell
                     return
                 raise AudioError(f"damaged: {self._container} cannot be read: {_reason(fault)}") from None
+            except IndexError:  # PyAV keeps no stream for a track that appears while packets are read
+                raise AudioError(
+                    f"damaged: {self._container} has a track that begins in the middle"
+                ) from None
             yield packet
 
     def _sound_tracks(self) -> list[Any]:
@@ -183,7 +192,7 @@ class FfmpegReader:
         durations = [
             float(one.duration * one.time_base) for one in self._tracks if one.duration and one.duration > 0
         ]
-        if not durations and self._file.duration and self._file.duration > 0:
+        if not durations and self._alone and self._file.duration and self._file.duration > 0:
             durations = [self._file.duration / self._av.time_base]
         return round(min(durations) * self.rate_hz) if durations else None
 

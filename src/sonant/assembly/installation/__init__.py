@@ -28,7 +28,6 @@ from sonant.assembly.installation.service_key import check_service_key, service_
 from sonant.assembly.installation.store import (
     Store,
     migrate,
-    open_backends,
     open_database,
     open_store,
 )
@@ -50,7 +49,6 @@ __all__ = [
     "make_folder",
     "migrate",
     "only_one",
-    "open_backends",
     "open_database",
     "open_store",
     "own_audit_folder",

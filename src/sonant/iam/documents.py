@@ -63,7 +63,7 @@ def check_new(text: str) -> None:
 
 
 def former_names(text: str, own_operations: Collection[str]) -> list[str]:
-    """Find the statements of a policy that rest on former names of Sonant's own actions.
+    """Find the statements of a policy that name Sonant's own actions as an earlier release did.
 
     `own_operations` are the names of the operations that Voice ID never had. Returns one sentence for each
     statement, with what to write instead.
@@ -72,24 +72,13 @@ def former_names(text: str, own_operations: Collection[str]) -> list[str]:
     found = []
     for raw in read_statements(text, _ELEMENTS, MAX_POLICY_CHARS):
         named = [name for name in raw.action_names() if name.lower() in formers]
-        patterns = [name for name in raw.action_names() if name.lower().startswith(f"{VOICE_ID}:")]
         if named:
             current = ", ".join(formers[name.lower()] for name in named)
             found.append(
                 f"statement {raw.number} names {', '.join(named)}; write {current}: the former name is "
                 "understood in this release only"
             )
-        elif "Action" in raw.elements and raw.allow and _any_matches(patterns, formers):
-            found.append(
-                f"statement {raw.number} allows {', '.join(patterns)}, which no longer covers what Voice "
-                f"ID never had; name what is needed of it, or {OWN}:* for all"
-            )
     return found
-
-
-def _any_matches(patterns: Collection[str], names: Collection[str]) -> bool:
-    matcher = any_of(tokenize(pattern.lower()) for pattern in patterns)
-    return any(map(matcher.matches, names))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

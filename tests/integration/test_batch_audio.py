@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import soundfile
 from batch_values import entry
+from media_files import encode
 
 from sonant.settings import Audio
 
@@ -59,18 +60,18 @@ def strict(testbed):
     ("data", "message"),
     [
         (b"", "file is empty: 0 bytes"),
-        (b"not a recording at all, only text", "not a recording: begins like none of WAV, FLAC, Ogg, MP3"),
+        (b"not a recording at all, only text", "not a recording: it is text; send the recording itself"),
         (b"RIFF\x24\0\0\0WAVE", "WAV file ends before its data chunk"),
         (
-            wav(bytes(8000), tag=2, bits=4),
-            "WAV encoding 0x0002 is not supported: PCM, float, A-law and mu-law are",
+            wav(bytes(8000), tag=0x52),
+            "WAV with RT24 (0x0052) is not supported: no library decodes it; send PCM",
         ),
         (wav(bytes(8000), rate_hz=6000), "sample rate is 6000 Hz, must be 8000 to 192000 Hz"),
         (wav(bytes(18_000), channels=9), "has 9 channels, must have at most 8"),
         (wav(b""), "holds no audio: 0 samples"),
         (wav(bytes(1000), size=64_000), "truncated: header promises 64000 bytes of audio, there are 1000"),
     ],
-    ids=["empty", "text", "no data chunk", "ADPCM", "6 kHz", "9 channels", "no samples", "truncated"],
+    ids=["empty", "text", "no data chunk", "RT24", "6 kHz", "9 channels", "no samples", "truncated"],
 )
 def test_a_recording_that_cannot_be_used_is_told_with_its_figures(testbed, data, message):
     assert told(testbed, "faulty.wav", data) == message
@@ -109,8 +110,8 @@ def test_the_named_channel_is_the_one_that_is_heard(testbed, samples, domain):
 # --- beyond Voice ID's own limits, unless strict
 
 OTHERS = {
-    "flac": ({"container": "FLAC"}, "not a WAV file"),
-    "ogg": ({"container": "OGG", "subtype": "VORBIS"}, "not a WAV file"),
+    "flac": ({"container": "FLAC"}, "not a WAV file: it is FLAC"),
+    "ogg": ({"container": "OGG", "subtype": "VORBIS"}, "not a WAV file: it is Ogg"),
     "mu-law": ({"subtype": "ULAW"}, "encoding is mu-law, must be 16-bit PCM"),
     "a-law": ({"subtype": "ALAW"}, "encoding is A-law, must be 16-bit PCM"),
     "pcm-24": ({"subtype": "PCM_24"}, "encoding is PCM-24, must be 16-bit PCM"),
@@ -123,6 +124,12 @@ def test_other_encodings_are_accepted_unless_strict(testbed, strict, samples, na
     how, message = OTHERS[name]
     assert told(testbed, name, encoded(samples, **how)) == "NEW_ENROLLMENT"
     assert told(strict, name, encoded(samples, **how)) == message
+
+
+def test_media_of_the_extra_are_accepted_unless_strict(testbed, strict, samples):
+    data = encode(samples, "ipod", "aac")
+    assert told(testbed, "call.m4a", data) == "NEW_ENROLLMENT"
+    assert told(strict, "call.m4a", data) == "not a WAV file: it is MP4"
 
 
 def test_other_rates_are_accepted_unless_strict(testbed, strict, samples):

@@ -76,6 +76,13 @@ def test_generated_page_is_current(name: str) -> None:
     assert ran(f"tools/{name}_page.py") == (REPOSITORY / "docs" / f"{name}.md").read_text("utf-8")
 
 
+@runs("tools/fuzz_audio.py")
+def test_changed_recordings_of_every_format_are_read_or_refused() -> None:
+    figures = ran("tools/fuzz_audio.py", "--count", 2000)
+    assert figures.startswith("2,000 files from 44 recordings: ")
+    assert "decoder processes started: 1\n" in figures
+
+
 # --- calibration
 
 

@@ -203,7 +203,7 @@ def test_inspection_of_a_call(make_call, models):
 
 def test_inspection_of_another_file_has_a_fault_and_no_figures(models):
     found = inspected(b"text", models)
-    assert found.fault == "not a recording: begins like none of WAV, FLAC, Ogg, MP3"
+    assert found.fault == "not a recording: it is text; send the recording itself"
     assert found.net_speech_s is None
 
 

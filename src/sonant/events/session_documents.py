@@ -150,9 +150,7 @@ def evaluation_refused_event(domain: EventDomain, session: SessionReference, err
 def session_speech_event(domain: EventDomain, session: Session) -> Event:
     """Build the event of what was noticed in the speech of a stream; see `Session.speech_reasons`."""
     members = {**_ids(session), "speechReasons": list(session.speech_reasons)}
-    return _session_event(
-        domain, SESSION_SPEECH, "ANALYZE_SPEECH", SUCCEEDED, members, session.contact_arn
-    )
+    return _session_event(domain, SESSION_SPEECH, "ANALYZE_SPEECH", SUCCEEDED, members, session.contact_arn)
 
 
 def session_enrollment_event(domain: EventDomain, session: Session) -> Event:

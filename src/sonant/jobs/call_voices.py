@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from sonant.voice.audio.recording import RATE_HZ
 from sonant.voice.models import Models
 from sonant.voice.turn_detection import find_turns
-from sonant.voice.turns import SpeakerTurns, length, take
+from sonant.voice.turns import length, take
 
 VOICE_S = 3.0
 """Seconds of speech alone with which a voice is analyzed by itself: the least of a calibration."""

@@ -104,7 +104,7 @@ class TaskResult:
     """The voice sample of one task, and what else was asked for."""
 
     sample: VoiceSample
-    voices: Voices = Voices()
+    voices: Voices = field(default_factory=Voices)
     """Of a live call."""
     parts: tuple[VoiceSample, ...] = ()
     """See `CallParts`."""

@@ -91,9 +91,7 @@ class StreamActions:
                 log.error("session %s: %s failed: %s", session_id, request.purpose, result.message)
                 self._fail(listener)
             elif request.purpose == AUTHENTICATION and result.voices.missing:
-                report = partial(
-                    listener.more_speech_needed, request.purpose, result.voices.missing
-                )
+                report = partial(listener.more_speech_needed, request.purpose, result.voices.missing)
                 self._save(listener, None, True, report)
             else:
                 speech = _analyzed(listener.key, request, result)
@@ -112,9 +110,7 @@ class StreamActions:
     ) -> None:
         def run() -> None:
             try:
-                saved = records.save(
-                    self._context, listener.key, speech, multiple_speakers=multiple_speakers
-                )
+                saved = records.save(self._context, listener.key, speech, multiple_speakers=multiple_speakers)
             except DomainUnavailable:
                 self._fail(listener, EndReason.DOMAIN_GONE)
                 return

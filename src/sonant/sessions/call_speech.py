@@ -1,4 +1,4 @@
-"""Collect the speech of one stream: as much as any purpose needs, and more while a second voice is in the way."""
+"""Collect the speech of one stream: as much as any purpose needs, and more while two voices are mixed."""
 
 from __future__ import annotations
 

@@ -9,8 +9,9 @@ from numpy.typing import NDArray
 
 from sonant.voice.audio.recording import RATE_HZ
 from sonant.voice.models import Models
+from sonant.voice.speaker_change import find_change
 from sonant.voice.turn_detection import find_turns
-from sonant.voice.turns import SecondVoice, length, take
+from sonant.voice.turns import SecondVoice, Span, length, take
 
 VOICE_S = 3.0
 """Seconds of speech alone with which a voice is analyzed by itself: the least of a calibration."""
@@ -25,7 +26,7 @@ MIN_UNCERTAIN_SHARE = 0.2
 """or if the second has so much speech in turns too short to compare.
 
 With these values none of 128 calls of one of 55 people counted as one of several people, with 5, 7 or 10 s of
-speech over 10 kinds of lines; nor was one found in a later test of single callers (docs/live-calls.md).
+speech over 10 kinds of lines.
 """
 
 Samples = NDArray[np.float32]
@@ -62,25 +63,34 @@ def separate(samples: Samples, need: int, models: Models) -> SeparatedSpeech:
 
     Of several voices with as much speech the one that spoke last is taken: it is the one on the line now.
     """
-    turns = find_turns(samples, models)
-    if not _are_several(turns.second_voice):
+    voices = _voices(samples, models)
+    if len(voices) < 2:
         return SeparatedSpeech(voices=Voices(), one=samples[len(samples) - need :], each=())
-    alone = [turns.alone(speaker) for speaker in range(turns.speakers)]
-    lengths = [length(spans) for spans in alone]
-    enough = [spans for spans, count in zip(alone, lengths, strict=True) if count >= need]
-    each = [take(samples, spans) for spans, count in zip(alone, lengths, strict=True)]
+    lengths = [length(spans) for spans in voices]
+    enough = [spans for spans, count in zip(voices, lengths, strict=True) if count >= need]
     last = max(enough, key=lambda spans: spans[-1], default=None)
+    each = sorted((take(samples, spans) for spans in voices), key=len, reverse=True)
     return SeparatedSpeech(
-        voices=Voices(count=turns.speakers, missing=max(0, need - max(lengths))),
+        voices=Voices(count=len(voices), missing=max(0, need - max(lengths))),
         one=samples if last is None else take(samples, last)[-need:],
         each=tuple(voice for voice in each if len(voice) >= VOICE_S * RATE_HZ),
     )
 
 
+def _voices(samples: Samples, models: Models) -> list[tuple[Span, ...]]:
+    """List the spans in which each voice speaks alone; at most one for one person."""
+    turns = find_turns(samples, models)
+    if _are_several(turns.second_voice):
+        return [turns.alone(speaker) for speaker in range(turns.speakers)]
+    change = find_change(samples, models)
+    if change is None or not change.certain:
+        return []
+    return [((0, change.position),), ((change.position, len(samples)),)]
+
+
 def _are_several(second: SecondVoice) -> bool:
-    alone = second.share - second.overlap
+    if second.overlap >= MIN_OVERLAP:
+        return True
     if second.separation is None:
-        return second.overlap >= MIN_OVERLAP or alone >= MIN_UNCERTAIN_SHARE
-    return second.overlap >= MIN_OVERLAP or (
-        second.separation >= MIN_SEPARATION and second.share >= MIN_SHARE
-    )
+        return second.share >= MIN_UNCERTAIN_SHARE
+    return second.separation >= MIN_SEPARATION and second.share >= MIN_SHARE

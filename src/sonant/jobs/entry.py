@@ -144,7 +144,7 @@ def prepare(
         speech = _speech(task, fetch, models, rules)
         separated = None
         if task.call_audio is not None:
-            separated = separate(speech.samples, round(task.need_s * RATE_HZ), models)
+            separated = separate(speech, round(task.need_s * RATE_HZ), models)
             if task.call_parts is CallParts.STRETCHES:
                 speech = _part(speech, separated.one)
         embedding_started_s = time.perf_counter()

@@ -1,4 +1,4 @@
-"""Find a change of speaker: the point where speech before it and speech after it are least alike.
+"""Find a change of speaker: the point where speech before it and speech after it are least similar.
 
 Embeddings of short speech of one person differ, so a similarity counts for more the less speech it rests on:
 if a voice is one part signal and noise that falls with the seconds t of speech, the embeddings of t1 and t2
@@ -7,6 +7,7 @@ seconds of one person are similar by 1 / sqrt((1 + c / t1) (1 + c / t2)). Simila
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,12 +23,26 @@ MIN_SIDE_S = 2.0
 """Seconds of speech on either side, at least."""
 NOISE_S = 2.0
 """c above: seconds of speech whose embedding is half noise."""
-SAME_SPEAKER = 0.69
-"""Corrected similarity below which the speaker has changed.
+SAME_SPEAKER, SAME_SPEAKER_NOISY = 0.66, 0.5
+"""Corrected similarity below which two people speak; the second one in noise, where the voice of one person
+varies more.
 
-Of 128 calls of one of 55 people (5, 7 or 10 s of speech, 10 kinds of lines) one lay below. The figures for
-other people are in docs/live-calls.md.
+Of 346 calls of one of 55 people (5, 7 or 10 s of speech, 10 kinds of lines) three lay below the first one.
+The figures for other people are in docs/live-calls.md.
 """
+NOISY_DB = 15.0
+"""Signal-to-noise ratio below which a line is noisy."""
+
+
+def corrected(similarity: float, one_s: float, other_s: float) -> float:
+    """Correct the similarity of embeddings of so many seconds of speech; about 1 for one person."""
+    return similarity * math.sqrt((1 + NOISE_S / one_s) * (1 + NOISE_S / other_s))
+
+
+def are_two_people(similarity: float, snr_db: float | None) -> bool:
+    """Decide by the corrected similarity of two stretches of speech whether two people speak."""
+    noisy = snr_db is not None and snr_db < NOISY_DB
+    return similarity < (SAME_SPEAKER_NOISY if noisy else SAME_SPEAKER)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,11 +52,7 @@ class SpeakerChange:
     position: int
     """Its first sample after the change, at 8 kHz."""
     similarity: float
-    """Corrected similarity of the speech before and after it; about 1 for one person."""
-
-    @property
-    def certain(self) -> bool:
-        return self.similarity < SAME_SPEAKER
+    """Corrected similarity of the speech before and after it."""
 
 
 def find_change(samples: NDArray[np.float32], models: Models) -> SpeakerChange | None:

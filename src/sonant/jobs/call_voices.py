@@ -41,7 +41,7 @@ class Voices:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SeparatedSpeech:
+class CallVoices:
     """The speech of a call by voice; float32, 8 kHz, each voice where it speaks alone."""
 
     voices: Voices
@@ -57,7 +57,7 @@ def parts_of(speech: Samples) -> tuple[Samples, ...]:
     return (*np.array_split(speech, 2), *thirds)
 
 
-def separate(speech: Speech, need: int, models: Models) -> SeparatedSpeech:
+def separate(speech: Speech, need: int, models: Models) -> CallVoices:
     """Find `need` samples of one voice in speech of that length or more.
 
     Of several voices with as much speech the one that spoke last is taken: it is the one on the line now.
@@ -65,12 +65,12 @@ def separate(speech: Speech, need: int, models: Models) -> SeparatedSpeech:
     samples = speech.samples
     voices = _voices(speech, models)
     if len(voices) < 2:
-        return SeparatedSpeech(voices=Voices(), one=samples[len(samples) - need :], each=())
+        return CallVoices(voices=Voices(), one=samples[len(samples) - need :], each=())
     lengths = [length(spans) for spans in voices]
     enough = [spans for spans, count in zip(voices, lengths, strict=True) if count >= need]
     last = max(enough, key=lambda spans: spans[-1], default=None)
     each = sorted((take(samples, spans) for spans in voices), key=len, reverse=True)
-    return SeparatedSpeech(
+    return CallVoices(
         voices=Voices(count=len(voices), missing=max(0, need - max(lengths))),
         one=samples if last is None else take(samples, last)[-need:],
         each=tuple(voice for voice in each if len(voice) >= VOICE_S * RATE_HZ),

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sonant.errors import KeyDenied, KeyNotFound, KeyUnusable, SetupError, SonantError
-from sonant.jobs.call_voices import SeparatedSpeech, Voices, parts_of, separate
+from sonant.jobs.call_voices import CallVoices, Voices, parts_of, separate
 from sonant.jobs.faults import Refusal
 from sonant.jobs.fraud import Detector, Risk, assess
 from sonant.jobs.manifest import AudioFile
@@ -168,7 +168,7 @@ def prepare(
 
 
 def _embed_parts(
-    task: Task, speech: Speech, separated: SeparatedSpeech | None, embedder: Embedder
+    task: Task, speech: Speech, separated: CallVoices | None, embedder: Embedder
 ) -> tuple[VoiceSample, ...]:
     if separated is None or task.call_parts is None:
         return ()

@@ -13,8 +13,8 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from sonant.errors import KeyDenied, KeyNotFound, KeyUnusable, SetupError, SonantError
-from sonant.jobs.faults import Refusal
+from sonant.errors import KeyDenied, KeyNotFound, KeyUnusable, SetupError, SonantError, TwoSpeakers
+from sonant.jobs.faults import Refusal, code_of
 from sonant.jobs.fraud import Detector, Risk, assess
 from sonant.jobs.manifest import AudioFile
 from sonant.jobs.model_registry import Embedders
@@ -28,6 +28,8 @@ from sonant.voice.models.embedding import Embedder, Embedding, embed
 from sonant.voice.quality import Quality
 from sonant.voice.replay.fingerprint import MIN_SPEECH_S, fingerprint
 from sonant.voice.sample import VoiceSample
+from sonant.voice.single_voice import IGNORE, SingleVoice, collect_single_voice, keep_single_voice
+from sonant.voice.turns import SecondVoice
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,6 +85,8 @@ class Task:
     """FLAC of speech that was stored at an enrollment, to embed instead of recordings."""
     call_audio: Pcm16Audio | None = None
     """Speech of a live call, to process instead of recordings."""
+    second_voice: str = IGNORE
+    """What a second person's speech does; see `single_voice.POLICIES`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,6 +99,8 @@ class TaskResult:
     """FLAC of the speech used; None where none is to be stored."""
     fingerprint: bytes | None = None
     """Of the speech used, for replay detection; see `fingerprint.Fingerprint.to_bytes`."""
+    second_voice: SecondVoice | None = None
+    """Whether somebody else speaks, too; None where the task did not ask for it."""
     audio_s: float = 0.0
     """Length of the audio that was analyzed."""
     compute_s: float = 0.0
@@ -123,10 +129,14 @@ def prepare(
     try:
         if task.stored_audio is not None:
             return _embed_stored(task.stored_audio, _embedder(task, models, embedder_of))
-        speech = _speech(task, fetch, models, rules)
+        voice = _speech(task, fetch, models, rules)
+        speech = voice.speech
         embedding_started_s = time.perf_counter()
         embedding = _embedder(task, models, embedder_of)(speech.samples)
         inference_s = time.perf_counter() - embedding_started_s
+    except TwoSpeakers as fault:
+        where = f"{task.audio[0].s3_uri}: " if len(task.audio) == 1 else ""
+        return Refusal(code_of(fault), f"{where}{fault}")
     except SonantError as fault:
         return Refusal.of(fault)
     return TaskResult(
@@ -134,22 +144,27 @@ def prepare(
         risks=_risks(task, detectors, embedding, speech),
         audio=encode_flac(speech.samples) if task.keep_audio else None,
         fingerprint=_fingerprint(speech) if task.fingerprint else None,
+        second_voice=voice.second_voice,
         audio_s=speech.quality.duration_s or 0.0,
         compute_s=time.thread_time() - started_s,
         inference_s=inference_s,
     )
 
 
-def _speech(task: Task, fetch: Fetch, models: Models, rules: Audio) -> Speech:
+def _speech(task: Task, fetch: Fetch, models: Models, rules: Audio) -> SingleVoice:
     if task.call_audio is not None:
-        return task.call_audio.speech()
-    return collect_speech(
-        _recordings(task, fetch),
-        need_s=task.need_s,
-        models=models,
-        strict=rules.strict,
-        max_duration_s=rules.max_duration_s,
-    )
+        return keep_single_voice(task.call_audio.speech(), models, task.second_voice)
+
+    def collect(need_s: float) -> Speech:
+        return collect_speech(
+            _recordings(task, fetch),
+            need_s=need_s,
+            models=models,
+            strict=rules.strict,
+            max_duration_s=rules.max_duration_s,
+        )
+
+    return collect_single_voice(collect, need_s=task.need_s, models=models, policy=task.second_voice)
 
 
 def _risks(

@@ -13,7 +13,6 @@ from made_samples import made_result
 from manual_clock import ManualClock
 from sqlalchemy.exc import OperationalError
 
-from sonant.jobs.call_voices import Voices
 from sonant.jobs.faults import Refusal
 from sonant.sessions import enrollment, records
 from sonant.sessions.actions import MAX_MODELS, StreamActions
@@ -25,6 +24,7 @@ from sonant.sessions.worker_pool import Priority
 from sonant.settings import Settings
 from sonant.storage.repositories.session_samples import AUTHENTICATION, FRAUD
 from sonant.storage.repositories.session_streams import Progress
+from sonant.voice.call_voices import Voices
 from sonant.voice.collector import SpeechWindow
 from sonant.voice.quality import Quality
 

@@ -1,6 +1,6 @@
 """Measure what becomes of the speech for an authentication when two people speak in it.
 
-    python tools/call_windows.py [--cache .cache/speech] [--singles 30]
+    python tools/call_windows.py [--cache .cache/speech] [--pairs 42] [--singles 30]
 
 The voices are those of the tests (`sonant.demo.speech`), each enrolled with 30 s of speech of clips that no
 call has. Windows hold 10 s of speech, single callers also 5 and 7 s.
@@ -95,9 +95,10 @@ def sample(samples: Samples, quality: Quality) -> VoiceSample:
     return VoiceSample(model_id=embedding.model_id, vector=embedding.vector, quality=quality)
 
 
-def windows(people: People, singles: int) -> Iterator[Window]:
-    pairs = [(one, other) for one in people.names for other in people.names if one != other]
-    for number, (own, other) in enumerate(pairs):
+def windows(people: People, pairs: int, singles: int) -> Iterator[Window]:
+    both = [(one, other) for one in people.names for other in people.names if one != other]
+    for number in range(min(pairs, len(both))):
+        own, other = both[number * len(both) // min(pairs, len(both))]
         first, second = (
             people.call(own, 100 + number, speech_s=12),
             people.call(other, 200 + number, speech_s=12),
@@ -159,11 +160,12 @@ def score_of(samples: Samples, quality: Quality, voiceprint: VoiceSample) -> int
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description="Measure windows of calls in which two people speak.")
     parser.add_argument("--cache", type=Path, default=Path(".cache/speech"))
+    parser.add_argument("--pairs", type=int, default=1000, help="pairs of voices at most [all]")
     parser.add_argument("--singles", type=int, default=30, help="calls of each single person")
     options = parser.parse_args(arguments)
     people = People(fetch_voices(options.cache, progress=print))
     counts: dict[str, NDArray[np.int64]] = {}
-    for window in windows(people, options.singles):
+    for window in windows(people, options.pairs, options.singles):
         judged = judge(window, people.voiceprints[window.claimed])
         if judged is not None:
             counts[window.kind] = counts.get(window.kind, np.zeros(5, np.int64)) + judged

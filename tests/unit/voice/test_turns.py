@@ -1,4 +1,4 @@
-"""Who speaks when: turns of real voices, composed; the same result from a whole recording and from a stream."""
+"""Who speaks when: turns of real voices, composed; whole recordings and streams give the same result."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def test_frames_cover_a_window(models):
     (active,) = segment([np.zeros(WINDOW, np.float32)], models)
     assert active.shape == (589, 3)
     assert not active.any(), "nobody speaks in silence"
-    assert FIRST_FRAME + 589 * FRAME_STEP == pytest.approx(WINDOW, abs=3 * FRAME_STEP)
+    assert pytest.approx(WINDOW, abs=3 * FRAME_STEP) == FIRST_FRAME + 589 * FRAME_STEP
 
 
 def test_windows_of_one_call_do_not_influence_each_other(speech, models):

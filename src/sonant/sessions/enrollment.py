@@ -35,8 +35,7 @@ _RISK_FAILURES = (ResourceNotFound, JobFault, SetupError, SealBroken)
 
 _SEVERAL_VOICES = Refusal(
     400,
-    "several people speak in the call; enroll the speaker from a call, or a later stream, in which nobody else "
-    "is heard",
+    "several people speak in the call; enroll the speaker in another call, in which nobody else is heard",
 )
 
 IN_PROGRESS, COMPLETED, FAILED = "IN_PROGRESS", "COMPLETED", "FAILED"

@@ -100,8 +100,8 @@ def windows(people: People, pairs: int, singles: int) -> Iterator[Window]:
     for number in range(min(pairs, len(both))):
         own, other = both[number * len(both) // min(pairs, len(both))]
         first, second = (
-            people.call(own, 100 + number, speech_s=12),
-            people.call(other, 200 + number, speech_s=12),
+            people.call(own, 100 + number, speech_s=14),
+            people.call(other, 200 + number, speech_s=14),
         )
         begun = second[start_of_speech(second) :]
         for own_s in OWN_S:
@@ -129,8 +129,8 @@ def start_of_speech(call: Samples) -> int:
 
 
 def speech_without_pauses(call: Samples) -> Samples:
-    """Return 11 s of speech, equally loud for everybody."""
-    window = collected(call, 11.0)
+    """Return 10.5 s of speech, equally loud for everybody."""
+    window = collected(call, 10.5)
     assert window is not None
     level = np.sqrt(np.mean(window.samples**2))
     return np.asarray(window.samples * (0.05 / level), np.float32)

@@ -105,7 +105,8 @@ def _voices(speech: Speech, models: Models) -> list[tuple[Span, ...]]:
     samples = speech.samples
     turns = find_turns(samples, models)
     if turns.second_voice.certain:
-        return [turns.alone(speaker) for speaker in range(turns.speakers)]
+        # Where two people talk at once all the time, the second may have no turn.
+        return [turns.alone(speaker) for speaker in range(max(2, turns.speakers))]
     change = find_change(samples, models)
     if change is None or not are_two_people(change.similarity, speech.quality.snr_db):
         return []

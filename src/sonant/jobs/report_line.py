@@ -86,8 +86,11 @@ def _recording_warnings(recording: dict[str, Any]) -> list[str]:
     if "ErrorMessage" in recording:
         return [f"{recording['ErrorCode']} {recording['ErrorMessage']}"]
     found = []
-    if recording.get("SecondVoice", {}).get("Possible"):
-        found.append("possibly a second voice on the channel")
+    if (second := recording.get("SecondVoice", {})).get("Possible"):
+        found.append(
+            f"{'a second voice' if second.get('Certain') else 'possibly a second voice'} on the channel, "
+            f"{second['Share']:.0%} of the speech"
+        )
     if (snr := recording.get("SnrDb")) is not None and snr < NOISY_DB:
         found.append(f"noisy, {snr:.0f} dB")
     if (share := recording.get("ClippingShare")) is not None and share > CLIPPED_SHARE:
@@ -118,11 +121,15 @@ def _recording(file: FileInspection) -> dict[str, Any]:
     }
     line |= {name: value for name, value in figures.items() if value is not None}
     if found.second_voice is not None:
+        second = found.second_voice
         line["SecondVoice"] = {
-            "Possible": found.second_voice.possible,
-            "Contrast": round(found.second_voice.separation, 3),
-            "Share": round(found.second_voice.share, 2),
+            "Possible": second.possible,
+            "Certain": second.certain,
+            "Share": round(second.share, 2),
+            "Overlap": round(second.overlap, 2),
         }
+        if second.separation is not None:
+            line["SecondVoice"]["Contrast"] = round(second.separation, 3)
     return line
 
 

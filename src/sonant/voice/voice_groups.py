@@ -37,7 +37,7 @@ SPLIT, UNLIKE, LOCAL, OVERLAP, BASE = 2.85, 10.45, 9.8, 8.2, -1.9
 POSSIBLE, CERTAIN = 0.9, 1.4
 
 #: Similarities from which on nothing speaks for two people: of pieces, and of the means of two groups by the
-#: number of pieces in the smaller one, from 1 to 6 or more (means of more pieces of one person are more alike).
+#: number of pieces in the smaller one, from 1 to 6 or more (the more pieces, the more alike are their means).
 _ALIKE_PIECES, _ALIKE_GROUPS = 0.6, (0.45, 0.50, 0.55, 0.62, 0.68, 0.70)
 _USUAL_OVERLAP = 0.05  # one person's speech has as much by mistake
 _ROUNDS = 20

@@ -12,9 +12,9 @@ from sonant.errors import AudioError
 from sonant.voice.audio.band import BandMeter, CodecMeter
 from sonant.voice.audio.recording import RATE_HZ, Recording, resample_blocks
 from sonant.voice.models import Models
-from sonant.voice.quality import clipping_share, frame_power, snr_db
+from sonant.voice.quality import at_full_scale, clipping_share, frame_power, snr_db
 from sonant.voice.speakers import embed_pieces
-from sonant.voice.speech import SpeechDetector
+from sonant.voice.speech import analyze
 from sonant.voice.turn_detection import find_turns
 from sonant.voice.turns import SecondVoice
 
@@ -66,10 +66,8 @@ def inspect_recording(
     band, codec = BandMeter(rate_hz=recording.rate_hz), CodecMeter()
     samples, fault, ended = _decode(recording, band, codec)
     analyzed_s = len(samples) / RATE_HZ
-    detector = SpeechDetector(models)
-    spans = [*detector.push(samples), *detector.finish()]
-    speech = np.concatenate([np.empty(0, np.float32), *(samples[start:end] for start, end in spans)])
-    power = frame_power(samples)
+    analyzed = analyze(samples, models)
+    speech, power = analyzed.speech, frame_power(analyzed.samples)
     searched = speech[: round(MAX_SEARCHED_S * RATE_HZ)]
     turns = find_turns(searched, models)
     return Inspection(
@@ -81,9 +79,9 @@ def inspect_recording(
         duration_s=analyzed_s if ended and not fault else recording.duration_s,
         analyzed_s=analyzed_s,
         net_speech_s=len(speech) / RATE_HZ,
-        snr_db=snr_db(power, detector.probabilities[: len(power)]) if len(power) else None,
+        snr_db=snr_db(power, analyzed.probabilities[: len(power)]) if len(power) else None,
         band_hz=band.band_hz(),
-        clipping_share=clipping_share(speech) if len(speech) else None,
+        clipping_share=clipping_share(analyzed.speech_of(at_full_scale(samples))) if len(speech) else None,
         codec=codec.guess(),
         second_voice=turns.second_voice if len(searched) else None,
         piece_vectors=embed_pieces(searched, turns.alone(0), models, most=MAX_PIECES),

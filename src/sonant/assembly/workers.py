@@ -13,7 +13,7 @@ from sonant.backoff import Backoff
 from sonant.cpu_affinity import CpuAffinity
 from sonant.errors import AccessDenied, InternalServer, ObjectsUnavailable, SetupError, Validation
 from sonant.iam import parse
-from sonant.jobs.entry import Role, Task
+from sonant.jobs.entry import Role, Task, quality_floors
 from sonant.jobs.faults import Refusal
 from sonant.jobs.manifest import AudioFile
 from sonant.jobs.model_registry import embedders
@@ -188,7 +188,15 @@ class LocalListener:
             account_id="" if domain is None else domain.account_id,
         )
         audio = (AudioFile(s3_uri=s3_uri, channel=channel),)
-        task = Task(task_id=0, role=role, audio=audio, need_s=need_s, keep_audio=False, model_id=model_id)
+        task = Task(
+            task_id=0,
+            role=role,
+            audio=audio,
+            need_s=need_s,
+            keep_audio=False,
+            model_id=model_id,
+            floors=quality_floors(self._store.settings),
+        )
         with self._lock, self._cores.all():
             lost = self._engine.workers_lost
             self._engine.submit(task)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from enum import Enum, auto
 from functools import partial
 
@@ -20,16 +20,18 @@ from sonant.jobs.faults import Refusal
 from sonant.jobs.fraud import Detector, Risk, assess
 from sonant.jobs.manifest import AudioFile
 from sonant.jobs.model_registry import Embedders
-from sonant.settings import Audio
+from sonant.settings import Audio, Settings
 from sonant.voice.audio.flac import decode_flac, encode_flac
 from sonant.voice.audio.recording import RATE_HZ
 from sonant.voice.audio.samples import float_from_pcm16, pcm16_from_float
 from sonant.voice.enrollment import RecordingSource, Speech, collect_speech
+from sonant.voice.floors import QualityFloors, require_quality
 from sonant.voice.models import Models
 from sonant.voice.models.embedding import Embedder, Embedding, embed
 from sonant.voice.quality import Quality
 from sonant.voice.replay.fingerprint import MIN_SPEECH_S, fingerprint
 from sonant.voice.sample import VoiceSample
+from sonant.voice.speed import judge_speed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,6 +99,8 @@ class Task:
     """Speech of a live call, to process instead of recordings; `need_s` of it at least."""
     call_parts: CallParts | None = None
     """Which parts of a call's speech are embedded as well."""
+    floors: QualityFloors | None = None
+    """Limits that the speech must keep; None accepts any."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,6 +125,11 @@ class TaskResult:
     """Time of the embedding alone."""
 
 
+def quality_floors(settings: Settings) -> QualityFloors:
+    """Return the settings' limits of audio."""
+    return QualityFloors(**asdict(settings.quality))
+
+
 #: Reads one recording under a role: (role, URI) -> bytes. Raises object and key errors.
 Fetch = Callable[[Role, str], bytes]
 
@@ -142,6 +151,9 @@ def prepare(
         if task.stored_audio is not None:
             return _embed_stored(task.stored_audio, _embedder(task, models, embedder_of))
         speech = _speech(task, fetch, models, rules)
+        if task.floors is not None:
+            quality = replace(speech.quality, speed=judge_speed(speech.samples))
+            require_quality(quality, task.floors)
         separated = None
         if task.call_audio is not None:
             separated = separate(speech.samples, round(task.need_s * RATE_HZ), models)

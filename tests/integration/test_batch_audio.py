@@ -157,7 +157,16 @@ def test_files_are_used_together_to_reach_the_speech_that_is_needed(testbed):
     short = "s3://calls/english-short.wav"
     code, message = testbed.enroll_one(short)
     assert (code, message.split(":")[0]) == (400, "not enough speech")
-    assert testbed.enroll_one(short, short, short) == "NEW_ENROLLMENT"
+    others = [f"s3://calls/english-short-{number}.wav" for number in (2, 3)]
+    assert testbed.enroll_one(short, *others) == "NEW_ENROLLMENT"
+
+
+def test_one_file_several_times_is_no_more_speech(testbed):
+    short = "s3://calls/english-short.wav"
+    code, message = testbed.enroll_one(*[short] * 5)
+    assert (code, message.split(":")[0]) == (400, "not enough speech")
+    assert message.count(f"{short} channel 0: ") == 5
+    assert "s more repeat other speech of the request and count once" in message
 
 
 def test_one_bad_file_among_those_needed_fails_the_request_and_is_named(testbed, calls):
@@ -182,7 +191,12 @@ def test_files_behind_the_one_that_suffices_are_not_opened(testbed, domain):
         domain,
         [
             entry("r1", "customer-1", "s3://calls/english.wav", *later, "s3://calls/denied.wav"),
-            entry("r2", "customer-2", *["s3://calls/french-short.wav"] * 4, *later),
+            entry(
+                "r2",
+                "customer-2",
+                *(f"s3://calls/french-short{n}.wav" for n in ("", "-2", "-3", "-4")),
+                *later,
+            ),
         ],
         role=role,
     )

@@ -118,7 +118,7 @@ def _recording_warnings(recording: dict[str, Any]) -> list[str]:
         )
     if (level := recording.get("LevelDbfs")) is not None and level < QUIET_DBFS:
         found.append(f"quiet: the speech has {level:.0f} dBFS, {QUIET_DBFS:.0f} dBFS or more is good")
-    if "Channels" in recording and "OtherChannels" in recording:
+    if "OtherChannels" in recording:
         found.append(_other_channels(recording))
     band, rate = recording.get("BandHz"), recording.get("SampleRateHz", 0)
     if band is not None and rate > 8000 and band < TELEPHONE_HZ:

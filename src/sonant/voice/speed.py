@@ -26,6 +26,7 @@ _PITCH_BINS = 16
 
 def judge_speed(samples):
     from sonant.voice.quality import Speed
+
     return Speed.RIGHT
 
 

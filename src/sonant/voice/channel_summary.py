@@ -89,7 +89,8 @@ def find_tones(samples: NDArray[np.float32]) -> tuple[int, ...]:
         return ()
     spectra = np.fft.rfft(frames * np.hanning(_FRAME), axis=1)
     power = np.mean(spectra.real**2 + spectra.imag**2, axis=0)[_LOWEST_BIN:]
-    total, found, taken = float(power.sum()), [], 0.0
+    found: list[int] = []
+    total, taken = float(power.sum()), 0.0
     while len(found) < _TONES and taken < _TONE_SHARE * total:
         peak = int(np.argmax(power))
         around = slice(max(0, peak - _PEAK_BINS), peak + _PEAK_BINS + 1)

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sonant.errors import KeyDenied, KeyNotFound, KeyUnusable, SetupError, SonantError
-from sonant.jobs.call_voices import SeparatedSpeech, Voices, separate
+from sonant.jobs.call_voices import SeparatedSpeech, Voices, parts_of, separate
 from sonant.jobs.faults import Refusal
 from sonant.jobs.fraud import Detector, Risk, assess
 from sonant.jobs.manifest import AudioFile
@@ -67,9 +67,9 @@ class Pcm16Audio:
 class CallParts(Enum):
     """Which parts of a call's speech are embedded beside the whole."""
 
-    HALVES = auto()
-    """The speech is that of one voice alone; its halves show whether all of it is the voice that it should
-    be."""
+    STRETCHES = auto()
+    """The speech is that of one voice alone; its halves and thirds show whether all of it is the voice that
+    it should be."""
     VOICES = auto()
     """Each voice, if there are several."""
 
@@ -156,8 +156,8 @@ def prepare(
             require_quality(quality, task.floors)
         separated = None
         if task.call_audio is not None:
-            separated = separate(speech.samples, round(task.need_s * RATE_HZ), models)
-            if task.call_parts is CallParts.HALVES:
+            separated = separate(speech, round(task.need_s * RATE_HZ), models)
+            if task.call_parts is CallParts.STRETCHES:
                 speech = _part(speech, separated.one)
         embedding_started_s = time.perf_counter()
         embedder = _embedder(task, models, embedder_of)
@@ -185,8 +185,8 @@ def _embed_parts(
     if separated is None or task.call_parts is None:
         return ()
     found = separated.each
-    if task.call_parts is CallParts.HALVES:
-        found = tuple(np.array_split(speech.samples, 2)) if not separated.voices.missing else ()
+    if task.call_parts is CallParts.STRETCHES:
+        found = () if separated.voices.missing else parts_of(speech.samples)
     return tuple(_sample(embedder(samples), _part(speech, samples)) for samples in found)
 
 

@@ -19,7 +19,7 @@ PRIORITIES = {
     ENROLLMENT: Priority.ENROLLMENT,
 }
 
-_PARTS = {AUTHENTICATION: CallParts.HALVES, FRAUD: CallParts.VOICES}
+_PARTS = {AUTHENTICATION: CallParts.STRETCHES, FRAUD: CallParts.VOICES}
 
 #: Speech of calls is read from no bucket, so it needs no rights.
 _NO_ROLE = Role(arn="", policies=())

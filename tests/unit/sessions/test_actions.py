@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from types import SimpleNamespace
 from typing import Any
@@ -12,6 +13,7 @@ from made_samples import made_result
 from manual_clock import ManualClock
 from sqlalchemy.exc import OperationalError
 
+from sonant.jobs.call_voices import Voices
 from sonant.jobs.faults import Refusal
 from sonant.sessions import enrollment, records
 from sonant.sessions.actions import MAX_MODELS, StreamActions
@@ -51,6 +53,9 @@ class Listener:
 
     def request_done(self):
         self.reports.append("done")
+
+    def more_speech_needed(self, purpose, missing):
+        self.reports.append((purpose, missing))
 
     def request_failed(self, reason):
         self.reports.append(reason)
@@ -103,11 +108,11 @@ def embed(purpose, **changes):
 
 
 def returning(value):
-    return lambda *_arguments: value
+    return lambda *_arguments, **_more: value
 
 
 def raising(fault):
-    def fail(*_arguments):
+    def fail(*_arguments, **_more):
         raise fault
 
     return fail
@@ -156,7 +161,7 @@ def test_result_is_stored_and_reported(testbed, monkeypatch, save, report):
 def test_stored_speech_has_its_place_in_the_call(testbed, monkeypatch):
     saved: list[Any] = []
 
-    def save(_context, _key, speech):
+    def save(_context, _key, speech, **_more):
         saved.append(speech)
         return True
 
@@ -167,6 +172,26 @@ def test_stored_speech_has_its_place_in_the_call(testbed, monkeypatch):
     assert (speech.purpose, speech.stream) == (FRAUD, 1)
     assert (speech.started_at - NOON).total_seconds() == 0.1
     assert (speech.ended_at - NOON).total_seconds() == 2.1
+
+
+def test_speech_of_several_voices_is_reported_and_not_stored(testbed, monkeypatch):
+    saved: list[Any] = []
+    monkeypatch.setattr(records, "save", lambda *saving, **more: saved.append((saving[-1], more)) or True)
+    testbed.perform(embed(AUTHENTICATION))
+    testbed.deliver(replace(RESULT, voices=Voices(count=2, missing=2400)))
+    assert saved == [(None, {"multiple_speakers": True})]
+    assert testbed.listener.reports == [(AUTHENTICATION, 2400)]
+
+
+@pytest.mark.parametrize("purpose", [AUTHENTICATION, FRAUD])
+def test_voice_with_enough_speech_is_stored_with_the_fact_of_others(testbed, monkeypatch, purpose):
+    saved: list[Any] = []
+    monkeypatch.setattr(records, "save", lambda *saving, **more: saved.append((saving[-1], more)) or True)
+    testbed.perform(embed(purpose))
+    testbed.deliver(replace(RESULT, voices=Voices(count=2)))
+    ((speech, more),) = saved
+    assert (speech.sample, more) == (RESULT.sample, {"multiple_speakers": True})
+    assert testbed.listener.reports == ["done"]
 
 
 def test_refused_task_fails_the_request(testbed, caplog):

@@ -60,6 +60,32 @@ def embed(samples: NDArray[np.float32], models: Models) -> Embedding:
     return embed_windows(samples, models.encoder, "mels", models.encoder_id, models.centre)
 
 
+def embed_series(
+    samples: NDArray[np.float32], models: Models, step_s: float
+) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """Embed every window of 1.6 s that begins a multiple of `step_s` seconds after the first sample.
+
+    Returns the windows' first samples, [n], and their embeddings, [n, d], each of unit length. Raises
+    NotEnoughSpeech under 1.6 s.
+    """
+    if len(samples) < WINDOW_S * RATE_HZ:
+        raise NotEnoughSpeech(len(samples) / RATE_HZ, WINDOW_S)
+    mels = mel_power(_levelled(samples))
+    starts = np.arange(0, len(mels) - WINDOW_FRAMES + 1, round(step_s * RATE_HZ / _HOP))
+    windows = np.lib.stride_tricks.sliding_window_view(mels, WINDOW_FRAMES, axis=0)
+    found = [
+        models.encoder.run(None, {"mels": np.ascontiguousarray(windows[part].transpose(0, 2, 1))})[0]
+        for part in np.array_split(starts, -(-len(starts) // _MAX_WINDOWS_PER_CALL))
+    ]
+    vectors = _units(_units(np.concatenate(found).astype(np.float64)) - models.centre)
+    return starts * _HOP, vectors.astype(np.float32)
+
+
+def _units(vectors: NDArray[np.float64]) -> NDArray[np.float64]:
+    units: NDArray[np.float64] = vectors / np.sqrt(np.sum(vectors**2, axis=1, keepdims=True))
+    return units
+
+
 def embed_windows(
     samples: NDArray[np.float32],
     encoder: onnxruntime.InferenceSession,

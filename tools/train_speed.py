@@ -152,12 +152,14 @@ def vary(recorded: Array, rate_hz: int, pitch: float, pace: float) -> Array:
     frame.sample_rate, frame.pts, frame.time_base = rate_hz, 0, Fraction(1, rate_hz)
     source.push(frame)
     source.push(None)
-    parts = []
+    parts: list[Array] = []
     while True:
         try:
-            parts.append(sink.pull().to_ndarray()[0])
+            pulled = sink.pull()
         except (av.error.EOFError, av.error.BlockingIOError):
             return np.concatenate(parts).astype(np.float32)
+        assert isinstance(pulled, av.AudioFrame)
+        parts.append(pulled.to_ndarray()[0])
 
 
 def line(samples: Array, rng: np.random.Generator) -> Array:
@@ -185,7 +187,8 @@ def train(examples: Sequence[Example], seed: int) -> None:
     report(examples, doubts, limit)
     target = Path(speed.__file__).with_name("speed.npz")
     stored = fit(features, labels) | {"limit": np.array(limit)}
-    np.savez(target, **{name: np.asarray(value, np.float32) for name, value in stored.items()})
+    arrays: dict[str, Any] = {name: np.asarray(value, np.float32) for name, value in stored.items()}
+    np.savez(target, **arrays)
     print(f"{target} written")
 
 

@@ -74,13 +74,14 @@ def main() -> None:
     parser.add_argument("--right", type=int, default=8, help="examples of a person at the true speed")
     parser.add_argument("--wrong", type=int, default=6, help="and at wrong ones")
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--out", type=Path, default=Path(speed.__file__).with_name("speed.npz"))
     options = parser.parse_args()
     examples = make_examples(options.people, options.right, options.wrong, options.seed)
     if options.task == "measure":
         limit = float(speed._weights()["limit"])
         report(examples, np.array([doubt_of(one.features) for one in examples]), limit)
     else:
-        train(examples, options.seed)
+        train(examples, options.seed, options.out)
 
 
 def make_examples(folders: Sequence[Path], right: int, wrong: int, seed: int) -> list[Example]:
@@ -172,7 +173,7 @@ def doubt_of(values: Array) -> float:
     return max(speed.doubts_of(values).values())
 
 
-def train(examples: Sequence[Example], seed: int) -> None:
+def train(examples: Sequence[Example], seed: int, target: Path) -> None:
     """Choose the limit by cross-validation over people, train with all of them, and store the networks."""
     features = np.array([one.features for one in examples], np.float64)
     labels = np.array([one.label for one in examples])
@@ -185,7 +186,6 @@ def train(examples: Sequence[Example], seed: int) -> None:
         doubts[tested] = [max(speed.doubts_of(one, weights).values()) for one in features[tested]]
     limit = float(np.quantile(doubts[labels == 0], 1 - MOST_FALSE_ALARMS))
     report(examples, doubts, limit)
-    target = Path(speed.__file__).with_name("speed.npz")
     stored = fit(features, labels) | {"limit": np.array(limit)}
     arrays: dict[str, Any] = {name: np.asarray(value, np.float32) for name, value in stored.items()}
     np.savez(target, **arrays)

@@ -21,6 +21,8 @@ Array = NDArray[np.float32]
 
 MIN_SPEECH_S = 5.0
 """Speech needed for a judgement: in less, a few sounds decide."""
+MAX_JUDGED_S = 15.0
+"""So much speech is judged: the network was trained with 5 to 16 s."""
 
 _WEIGHTS = "speed.npz"
 
@@ -53,7 +55,7 @@ def speed_doubt(speech: Array) -> dict[Speed, float]:
     """
     if len(speech) < MIN_SPEECH_S * RATE_HZ:
         return {Speed.SLOW: -np.inf, Speed.FAST: -np.inf}
-    return doubts_of(features(speech))
+    return doubts_of(features(speech[: round(MAX_JUDGED_S * RATE_HZ)]))
 
 
 def doubts_of(

@@ -14,7 +14,8 @@ from dataclasses import replace
 from sqlalchemy import Connection
 
 from sonant.errors import SealBroken
-from sonant.events.documents import ErrorInfo, Event
+from sonant.events.documents import Event
+from sonant.events.error_info import ErrorInfo
 from sonant.jobs.batch import open_lines
 from sonant.jobs.calibration_cache import CalibrationCache
 from sonant.jobs.decide import ENROLLS, Config, OutcomePredictor, enrollment_state

@@ -18,7 +18,7 @@
     ├── KeysUnreachable            the key service does not answer: nothing is known about the key
     ├── ClusterUnavailable         the Ray cluster does not answer or is full: a later try may succeed
     ├── AudioError                 a recording that cannot be used, and why
-    │   └── NotEnoughSpeech  PoorQuality  WrongSampleRate
+    │   └── NotEnoughSpeech  PoorQuality  TwoSpeakers  WrongSampleRate
     ├── ModelMismatch              a comparison of two voice models' embeddings
     └── NotEnoughTrials            too few comparisons for a figure
 
@@ -330,6 +330,19 @@ class PoorQuality(AudioError):
         """Each reason states a measured value, its limit and what to do."""
         super().__init__("the audio cannot be scored: " + "; ".join(reasons))
         self.reasons = tuple(reasons)
+
+
+class TwoSpeakers(AudioError):
+    """A second person speaks in recordings that should hold one person's voice."""
+
+    def __init__(self, share: float, overlap: float, net_speech_s: float) -> None:
+        at_once = f", {overlap:.0%} of it at the same time" if overlap >= 0.05 else ""
+        super().__init__(
+            f"more than one person speaks: about {share:.0%} of {net_speech_s:.1f} s of speech is not the "
+            f"first person's{at_once}; give recordings, or the channel, of the speaker alone"
+        )
+        self.share = share
+        self.overlap = overlap
 
 
 class WrongSampleRate(AudioError):

@@ -143,7 +143,14 @@ def test_shipped_models_are_reproduced_byte_for_byte(speech: Path, tmp_path: Pat
     for name in ("a0-1.wav", "b1-1.wav"):
         (tmp_path / "few" / name).write_bytes((speech / name).read_bytes())
     ran("tools/build_models.py", "--out", tmp_path, "--wheels", tmp_path, "--audio", tmp_path / "few")
-    for name in ("ge2e.onnx", "silero_vad_8k.onnx", "aasist.onnx", "spoofing_light.onnx", "models.json"):
+    for name in (
+        "ge2e.onnx",
+        "silero_vad_8k.onnx",
+        "aasist.onnx",
+        "segmentation.onnx",
+        "spoofing_light.onnx",
+        "models.json",
+    ):
         assert (tmp_path / name).read_bytes() == (MODELS / name).read_bytes(), name
 
 

@@ -119,7 +119,10 @@ _SHAPES = {
         ),
         "required": list(_RECORDING),
     },
-    "Second": _all(Possible="Flag", Contrast="Real", Share="Share"),
+    "Second": {
+        **_members(Possible="Flag", Certain="Flag", Share="Share", Overlap="Share", Contrast="Real"),
+        "required": ["Possible", "Certain", "Share", "Overlap"],
+    },
     "Unlikes": _list("Pair"),
     "Pair": _all(First="Place", Second="Place", Contrast="Real"),
     "Same": _all(

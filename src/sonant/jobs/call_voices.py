@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,8 +10,7 @@ from numpy.typing import NDArray
 from sonant.voice.audio.recording import RATE_HZ
 from sonant.voice.enrollment import Speech
 from sonant.voice.models import Models
-from sonant.voice.models.embedding import embed
-from sonant.voice.speaker_change import MIN_SIDE_S, are_two_people, corrected, find_change
+from sonant.voice.speaker_change import are_two_people, find_change
 from sonant.voice.turn_detection import find_turns
 from sonant.voice.turns import Span, length, take
 
@@ -21,13 +19,6 @@ VOICE_S = 3.0
 
 PART_S = 3.0
 """Seconds of speech in a part of a voice's speech, at least, where it is cut in three."""
-MIN_OVERLAP = 0.3
-"""Share of speech in which two people talk at once, at least, to count as two by that alone.
-
-None of 128 calls of one of 55 people had 0.2, with 5, 7 or 10 s of speech over 10 kinds of lines; 105 of 140
-in which two people talked all the time, equally loud, had 0.3.
-"""
-
 Samples = NDArray[np.float32]
 
 
@@ -41,7 +32,7 @@ class Voices:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SeparatedSpeech:
+class CallVoices:
     """The speech of a call by voice; float32, 8 kHz, each voice where it speaks alone."""
 
     voices: Voices
@@ -57,7 +48,7 @@ def parts_of(speech: Samples) -> tuple[Samples, ...]:
     return (*np.array_split(speech, 2), *thirds)
 
 
-def separate(speech: Speech, need: int, models: Models) -> SeparatedSpeech:
+def separate(speech: Speech, need: int, models: Models) -> CallVoices:
     """Find `need` samples of one voice in speech of that length or more.
 
     Of several voices with as much speech the one that spoke last is taken: it is the one on the line now.
@@ -65,12 +56,12 @@ def separate(speech: Speech, need: int, models: Models) -> SeparatedSpeech:
     samples = speech.samples
     voices = _voices(speech, models)
     if len(voices) < 2:
-        return SeparatedSpeech(voices=Voices(), one=samples[len(samples) - need :], each=())
+        return CallVoices(voices=Voices(), one=samples[len(samples) - need :], each=())
     lengths = [length(spans) for spans in voices]
     enough = [spans for spans, count in zip(voices, lengths, strict=True) if count >= need]
     last = max(enough, key=lambda spans: spans[-1], default=None)
     each = sorted((take(samples, spans) for spans in voices), key=len, reverse=True)
-    return SeparatedSpeech(
+    return CallVoices(
         voices=Voices(count=len(voices), missing=max(0, need - max(lengths))),
         one=samples if last is None else take(samples, last)[-need:],
         each=tuple(voice for voice in each if len(voice) >= VOICE_S * RATE_HZ),
@@ -80,25 +71,14 @@ def separate(speech: Speech, need: int, models: Models) -> SeparatedSpeech:
 def _voices(speech: Speech, models: Models) -> list[tuple[Span, ...]]:
     """List the spans in which each voice speaks alone; at most one for one person.
 
-    Voices that take turns are told apart by the segmentation network, if their embeddings agree; it misses
-    some people who speak one after the other, which a change of speaker shows.
+    Two people who speak one after the other, each for some seconds, are often found by the change of speaker
+    only.
     """
     samples = speech.samples
     turns = find_turns(samples, models)
-    voices = [turns.alone(speaker) for speaker in range(turns.speakers)]
-    if turns.second_voice.overlap >= MIN_OVERLAP or _differ(speech, voices, models):
-        return voices
+    if turns.second_voice.certain:
+        return [turns.alone(speaker) for speaker in range(turns.speakers)]
     change = find_change(samples, models)
     if change is None or not are_two_people(change.similarity, speech.quality.snr_db):
         return []
     return [((0, change.position),), ((change.position, len(samples)),)]
-
-
-def _differ(speech: Speech, voices: Sequence[tuple[Span, ...]], models: Models) -> bool:
-    """Whether the two voices with the most speech are those of two people."""
-    parts = sorted((take(speech.samples, spans) for spans in voices), key=len, reverse=True)[:2]
-    lengths_s = [len(part) / RATE_HZ for part in parts]
-    if len(parts) < 2 or min(lengths_s) < MIN_SIDE_S:
-        return False
-    one, other = (embed(part, models).vector for part in parts)
-    return are_two_people(corrected(float(one @ other), *lengths_s), speech.quality.snr_db)

@@ -14,9 +14,9 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from sonant.errors import KeyDenied, KeyNotFound, KeyUnusable, SetupError, SonantError
-from sonant.jobs.call_voices import SeparatedSpeech, Voices, parts_of, separate
-from sonant.jobs.faults import Refusal
+from sonant.errors import KeyDenied, KeyNotFound, KeyUnusable, SetupError, SonantError, TwoSpeakers
+from sonant.jobs.call_voices import CallVoices, Voices, parts_of, separate
+from sonant.jobs.faults import Refusal, code_of
 from sonant.jobs.fraud import Detector, Risk, assess
 from sonant.jobs.manifest import AudioFile
 from sonant.jobs.model_registry import Embedders
@@ -31,7 +31,9 @@ from sonant.voice.models.embedding import Embedder, Embedding, embed
 from sonant.voice.quality import Quality
 from sonant.voice.replay.fingerprint import MIN_SPEECH_S, fingerprint
 from sonant.voice.sample import VoiceSample
+from sonant.voice.single_voice import IGNORE, SingleVoice, collect_single_voice
 from sonant.voice.speed import judge_speed
+from sonant.voice.turns import SecondVoice
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,6 +103,8 @@ class Task:
     """Which parts of a call's speech are embedded as well."""
     floors: QualityFloors | None = None
     """Limits that the speech must keep; None accepts any."""
+    second_voice: str = IGNORE
+    """What a second person's speech in recordings does; see `single_voice.POLICIES`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,6 +121,8 @@ class TaskResult:
     """FLAC of the speech used; None where none is to be stored."""
     fingerprint: bytes | None = None
     """Of the speech used, for replay detection; see `fingerprint.Fingerprint.to_bytes`."""
+    second_voice: SecondVoice | None = None
+    """Whether somebody else speaks, too; None where the task did not ask for it."""
     audio_s: float = 0.0
     """Length of the audio that was analyzed."""
     compute_s: float = 0.0
@@ -150,11 +156,8 @@ def prepare(
     try:
         if task.stored_audio is not None:
             return _embed_stored(task.stored_audio, _embedder(task, models, embedder_of))
-        speech = _speech(task, fetch, models, rules)
-        if task.floors is not None:
-            quality = replace(speech.quality, speed=judge_speed(speech.samples))
-            require_quality(quality, task.floors)
-        separated = None
+        voice = _speech(task, fetch, models, rules)
+        speech, separated = voice.speech, None
         if task.call_audio is not None:
             separated = separate(speech, round(task.need_s * RATE_HZ), models)
             if task.call_parts is CallParts.STRETCHES:
@@ -164,6 +167,9 @@ def prepare(
         embedding = embedder(speech.samples)
         parts = _embed_parts(task, speech, separated, embedder)
         inference_s = time.perf_counter() - embedding_started_s
+    except TwoSpeakers as fault:
+        where = f"{task.audio[0].s3_uri}: " if len(task.audio) == 1 else ""
+        return Refusal(code_of(fault), f"{where}{fault}")
     except SonantError as fault:
         return Refusal.of(fault)
     return TaskResult(
@@ -173,6 +179,7 @@ def prepare(
         risks=_risks(task, detectors, embedding, speech),
         audio=encode_flac(speech.samples) if task.keep_audio else None,
         fingerprint=_fingerprint(speech) if task.fingerprint else None,
+        second_voice=voice.second_voice,
         audio_s=speech.quality.duration_s or 0.0,
         compute_s=time.thread_time() - started_s,
         inference_s=inference_s,
@@ -180,7 +187,7 @@ def prepare(
 
 
 def _embed_parts(
-    task: Task, speech: Speech, separated: SeparatedSpeech | None, embedder: Embedder
+    task: Task, speech: Speech, separated: CallVoices | None, embedder: Embedder
 ) -> tuple[VoiceSample, ...]:
     if separated is None or task.call_parts is None:
         return ()
@@ -199,16 +206,30 @@ def _sample(embedding: Embedding, speech: Speech) -> VoiceSample:
     return VoiceSample(model_id=embedding.model_id, vector=embedding.vector, quality=speech.quality)
 
 
-def _speech(task: Task, fetch: Fetch, models: Models, rules: Audio) -> Speech:
+def _speech(task: Task, fetch: Fetch, models: Models, rules: Audio) -> SingleVoice:
     if task.call_audio is not None:
-        return task.call_audio.speech()
-    return collect_speech(
-        _recordings(task, fetch),
-        need_s=task.need_s,
-        models=models,
-        strict=rules.strict,
-        max_duration_s=rules.max_duration_s,
-    )
+        return SingleVoice(speech=_required(task.call_audio.speech(), task.floors), second_voice=None)
+
+    def collect(need_s: float) -> Speech:
+        speech = collect_speech(
+            _recordings(task, fetch),
+            need_s=need_s,
+            models=models,
+            strict=rules.strict,
+            max_duration_s=rules.max_duration_s,
+        )
+        # Before voices are told apart: damaged audio sounds like several.
+        return _required(speech, task.floors)
+
+    return collect_single_voice(collect, need_s=task.need_s, models=models, policy=task.second_voice)
+
+
+def _required(speech: Speech, floors: QualityFloors | None) -> Speech:
+    """Return the speech if it keeps the limits. Raises PoorQuality."""
+    if floors is not None:
+        speed = judge_speed(speech.samples) if floors.check_speed else None
+        require_quality(replace(speech.quality, speed=speed), floors)
+    return speech
 
 
 def _risks(

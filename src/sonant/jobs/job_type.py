@@ -58,10 +58,17 @@ class JobContext:
     """The domain's voice model when the job was claimed; None is the one that ships with Sonant."""
 
     def task(
-        self, item: WorkItem, need_s: float, *, detect_fraud: bool = False, risk_threshold: int = 0
+        self,
+        item: WorkItem,
+        need_s: float,
+        *,
+        second_voice: str,
+        detect_fraud: bool = False,
+        risk_threshold: int = 0,
     ) -> Task:
         """Build the task that collects `need_s` seconds of speech from an entry's recordings.
 
+        `second_voice` is one of `single_voice.POLICIES`.
         With `detect_fraud` the spoofing detectors run and a fingerprint is taken; risks below
         `risk_threshold` need not be exact.
         """
@@ -77,6 +84,7 @@ class JobContext:
             fingerprint=detect_fraud and self.settings.fraud.replay_recordings > 0,
             model_id=self.model_id,
             floors=quality_floors(self.settings),
+            second_voice=second_voice,
         )
 
 

@@ -108,8 +108,11 @@ def _recording_warnings(recording: dict[str, Any]) -> list[str]:
     if recording.get("NetSpeechSeconds") == 0.0:
         return [_no_speech(recording)]
     found = []
-    if recording.get("SecondVoice", {}).get("Possible"):
-        found.append("possibly a second voice on the channel")
+    if (second := recording.get("SecondVoice", {})).get("Possible"):
+        found.append(
+            f"{'a second voice' if second.get('Certain') else 'possibly a second voice'} on the channel, "
+            f"{second['Share']:.0%} of the speech"
+        )
     if (snr := recording.get("SnrDb")) is not None and snr < NOISY_DB:
         found.append(f"noisy: speech is {snr:.0f} dB above the noise, {NOISY_DB:.0f} dB or more is good")
     if (share := recording.get("ClippingShare")) is not None and share > CLIPPED_SHARE:
@@ -166,11 +169,15 @@ def _recording(file: FileInspection) -> dict[str, Any]:
     line |= {name: value for name, value in figures.items() if value is not None}
     line |= _channels(file)
     if found.second_voice is not None:
+        second = found.second_voice
         line["SecondVoice"] = {
-            "Possible": found.second_voice.possible,
-            "Contrast": round(found.second_voice.separation, 3),
-            "Share": round(found.second_voice.share, 2),
+            "Possible": second.possible,
+            "Certain": second.certain,
+            "Share": round(second.share, 2),
+            "Overlap": round(second.overlap, 2),
         }
+        if second.separation is not None:
+            line["SecondVoice"]["Contrast"] = round(second.separation, 3)
     return line
 
 

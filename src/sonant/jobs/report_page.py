@@ -87,6 +87,12 @@ def _request(line: dict[str, Any]) -> str:
     return '<tbody class="group">' + "\n".join(rows) + "</tbody>\n"
 
 
+def _second_voice(found: dict[str, Any] | None) -> str:
+    if found is None:
+        return ""
+    return "yes" if found.get("Certain") else "possible" if found["Possible"] else "no sign"
+
+
 def _recording(number: int, one: dict[str, Any]) -> str:
     def figure(name: str, form: str) -> str:
         return "" if one.get(name) is None else form.format(one[name])
@@ -108,7 +114,7 @@ def _recording(number: int, one: dict[str, Any]) -> str:
         ("n", figure("ClippingShare", "{:.2%}")),
         (
             "warn" if second and second["Possible"] else "",
-            "" if second is None else "possible" if second["Possible"] else "no sign",
+            _second_voice(second),
         ),
     ]
     return "<tr>" + "".join(f'<td class="{kind}">{text}</td>' for kind, text in cells) + "</tr>"

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sonant.settings.declaration import DAY_S, GIB, MIB, number, switch, text
+from sonant.settings.declaration import DAY_S, GIB, MIB, choice, number, switch, text
+
+_SECOND_VOICE = ("refuse", "warn", "ignore")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,6 +75,13 @@ class Enrollment:
         30.0, 1.0, 300.0, "seconds", "Net speech that an enrollment needs, and the most that it uses."
     )
     risk_threshold: int = number(50, 0, 100, "", "RiskThreshold of jobs that set none.")
+    second_voice: str = choice(
+        "refuse",
+        _SECOND_VOICE,
+        "What a second person's speech in a request's recordings does: `refuse` fails the request where that "
+        "is certain, and leaves that speech out where it is possible; `warn` always leaves it out and logs a "
+        "warning; `ignore` does not look.",
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,6 +92,9 @@ class Registration:
         30.0, 1.0, 300.0, "seconds", "Net speech that a registration needs, and the most that it uses."
     )
     similarity_threshold: int = number(50, 0, 100, "", "FraudsterSimilarityThreshold of jobs that set none.")
+    second_voice: str = choice(
+        "refuse", _SECOND_VOICE, "The same for recordings of fraudsters: see `enrollment.second_voice`."
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

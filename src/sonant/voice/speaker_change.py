@@ -7,7 +7,6 @@ seconds of one person are similar by 1 / sqrt((1 + c / t1) (1 + c / t2)). Simila
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -34,11 +33,6 @@ NOISY_DB = 15.0
 """Signal-to-noise ratio below which a line is noisy."""
 
 
-def corrected(similarity: float, one_s: float, other_s: float) -> float:
-    """Correct the similarity of embeddings of so many seconds of speech; about 1 for one person."""
-    return similarity * math.sqrt((1 + NOISE_S / one_s) * (1 + NOISE_S / other_s))
-
-
 def are_two_people(similarity: float, snr_db: float | None) -> bool:
     """Decide by the corrected similarity of two stretches of speech whether two people speak."""
     noisy = snr_db is not None and snr_db < NOISY_DB
@@ -52,7 +46,7 @@ class SpeakerChange:
     position: int
     """Its first sample after the change, at 8 kHz."""
     similarity: float
-    """Corrected similarity of the speech before and after it."""
+    """Corrected similarity of the speech before and after it; about 1 for one person."""
 
 
 def find_change(samples: NDArray[np.float32], models: Models) -> SpeakerChange | None:

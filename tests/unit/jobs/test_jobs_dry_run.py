@@ -159,7 +159,14 @@ def test_the_page_loads_nothing_and_runs_nothing():
         ),
         ({"BandHz": 3900, "SampleRateHz": 16000}, ["recording 1: telephone speech in a file of 16 kHz"]),
         ({"BandHz": 3900, "SampleRateHz": 8000}, []),
-        ({"SecondVoice": {"Possible": True}}, ["recording 1: possibly a second voice on the channel"]),
+        (
+            {"SecondVoice": {"Possible": True, "Certain": False, "Share": 0.12}},
+            ["recording 1: possibly a second voice on the channel, 12% of the speech"],
+        ),
+        (
+            {"SecondVoice": {"Possible": True, "Certain": True, "Share": 0.4}},
+            ["recording 1: a second voice on the channel, 40% of the speech"],
+        ),
         ({"ErrorCode": 404, "ErrorMessage": "absent"}, ["recording 1: 404 absent"]),
     ],
 )

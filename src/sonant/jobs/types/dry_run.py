@@ -73,6 +73,7 @@ class DryRunProcessor:
         task = self.context.task(
             item,
             self.need_s,
+            second_voice=self.context.settings.enrollment.second_voice,
             detect_fraud=self._fraud["FraudDetectionAction"] != "IGNORE",
             risk_threshold=self._fraud["RiskThreshold"],
         )

@@ -8,7 +8,7 @@ bands above 4 kHz stay empty, as they would after conversion to 16 kHz.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 
@@ -115,6 +115,26 @@ def embed_windows(
         # The mean of all voices carries no information about the speaker.
         own = _unit(own - centre)
     return Embedding(vector=own.astype(np.float32), model_id=model_id)
+
+
+def embed_each(pieces: Sequence[NDArray[np.float32]], models: Models) -> NDArray[np.float32]:
+    """Embed short pieces of speech at 8 kHz by themselves, in few calls of the encoder; [pieces, 256].
+
+    A piece shorter than a window is repeated until it fills one.
+    """
+    windows, owners = [], []
+    for number, piece in enumerate(pieces):
+        mels = mel_power(_levelled(np.resize(piece, max(len(piece), round(WINDOW_S * RATE_HZ)))))
+        for start in _window_starts(len(mels)):
+            windows.append(mels[start : start + WINDOW_FRAMES])
+            owners.append(number)
+    total = np.zeros((len(pieces), len(models.centre)), np.float64)
+    for first in range(0, len(windows), _MAX_WINDOWS_PER_CALL):
+        part = slice(first, first + _MAX_WINDOWS_PER_CALL)
+        (found,) = models.encoder.run(None, {"mels": np.stack(windows[part])})
+        np.add.at(total, owners[part], found)
+    vectors = [_unit(_unit(one) - models.centre) for one in total]
+    return np.stack(vectors).astype(np.float32) if vectors else np.empty(total.shape, np.float32)
 
 
 def mel_power(samples: NDArray[np.float32], *, hop: int = _HOP) -> NDArray[np.float32]:

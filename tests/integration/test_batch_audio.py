@@ -6,6 +6,7 @@ import struct
 import numpy as np
 import pytest
 import soundfile
+import soxr
 from batch_values import entry
 
 from sonant.settings import Audio
@@ -148,6 +149,36 @@ def test_strict_refuses_a_wav_header_that_promises_more_than_there_is(strict, ca
     cut = calls["english.wav"][:-1000]
     size = len(calls["english.wav"])
     assert told(strict, "cut.wav", cut) == f"truncated: header promises {size} bytes, there are {size - 1000}"
+
+
+# --- quality
+
+
+def test_samples_at_16_khz_under_a_header_of_8_khz_are_refused(testbed, samples):
+    slow = encoded(soxr.resample(samples[:, 0], RATE_HZ, 2 * RATE_HZ))
+    code, message = testbed.enroll_one(testbed.put("s3://calls/slow.wav", slow))
+    assert code == 400
+    assert message.startswith("the audio cannot be scored: the speech plays too slowly for a person ")
+
+
+def test_a_law_under_a_header_of_linear_bytes_is_refused(testbed, samples):
+    law = io.BytesIO()
+    soundfile.write(law, samples[:, 0], RATE_HZ, format="RAW", subtype="ALAW")
+    uri = testbed.put("s3://calls/law.wav", wav(law.getvalue(), bits=8))
+    code, message = testbed.enroll_one(uri)
+    assert code == 400
+    assert message.startswith(("the audio cannot be scored: ", "not enough speech: "))
+    assert "quality.min_snr_db" in message or f"{uri} channel 0: " in message
+
+
+def test_a_wrong_channel_is_told_with_the_right_one(testbed, samples):
+    silent = np.stack([np.zeros(len(samples), np.float32), samples[:, 0]], axis=1)
+    uri = testbed.put("s3://calls/silent.wav", encoded(silent))
+    code, message = testbed.enroll_one((uri, 0))
+    assert code == 400
+    assert f"; {uri} channel 0: 0.0 s of speech in " in message
+    assert "dBFS (silence), but channel 1 holds " in message
+    assert testbed.enroll_one((uri, 1)) == "NEW_ENROLLMENT"
 
 
 # --- several files

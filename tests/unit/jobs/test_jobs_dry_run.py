@@ -157,7 +157,13 @@ def test_the_page_loads_nothing_and_runs_nothing():
             {"NetSpeechSeconds": 1.2, "OtherChannels": [{"ChannelId": 1, "NetSpeechSeconds": 55.0}]},
             ["recording 1: channel 1 holds 55.0 s of speech: check ChannelId"],
         ),
-        ({"BandHz": 3900, "SampleRateHz": 16000}, ["recording 1: telephone speech in a file of 16 kHz"]),
+        (
+            {"BandHz": 3900, "SampleRateHz": 16000},
+            [
+                "recording 1: telephone speech in a file of 16 kHz: it reaches 3.9 kHz, other speech more than "
+                "4.2 kHz"
+            ],
+        ),
         ({"BandHz": 3900, "SampleRateHz": 8000}, []),
         (
             {"SecondVoice": {"Possible": True, "Certain": False, "Share": 0.12}},

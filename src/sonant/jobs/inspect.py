@@ -40,7 +40,7 @@ class DifferentVoices:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ExistingVoiceprint:
+class VoiceprintComparison:
     """Comparison of a voice with the voiceprint that its speaker has already."""
 
     similarity: float
@@ -56,7 +56,7 @@ class InspectionResult(TaskResult):
     different_voices: tuple[DifferentVoices, ...]
     domain_sample: VoiceSample | None
     """The voice by the domain's own model, to be compared with the domain's; None with a refusal."""
-    existing: ExistingVoiceprint | None = None
+    existing: VoiceprintComparison | None = None
     """Comparison with the voiceprint that the voice would replace; None where there is none."""
 
 

@@ -126,8 +126,8 @@ def _recording_warnings(recording: dict[str, Any]) -> list[str]:
     band, rate = recording.get("BandHz"), recording.get("SampleRateHz", 0)
     if band is not None and rate > 8000 and band < TELEPHONE_HZ:
         found.append(
-            f"telephone speech in a file of {rate / 1000:g} kHz: it reaches {band / 1000:.1f} kHz, other speech "
-            f"more than {TELEPHONE_HZ / 1000:.1f} kHz"
+            f"telephone speech in a file of {rate / 1000:g} kHz: it reaches {band / 1000:.1f} kHz, wide-band "
+            f"speech more than {TELEPHONE_HZ / 1000:.1f} kHz"
         )
     return found
 

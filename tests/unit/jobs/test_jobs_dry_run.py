@@ -160,8 +160,8 @@ def test_the_page_loads_nothing_and_runs_nothing():
         (
             {"BandHz": 3900, "SampleRateHz": 16000},
             [
-                "recording 1: telephone speech in a file of 16 kHz: it reaches 3.9 kHz, other speech more than "
-                "4.2 kHz"
+                "recording 1: telephone speech in a file of 16 kHz: it reaches 3.9 kHz, wide-band "
+                "speech more than 4.2 kHz"
             ],
         ),
         ({"BandHz": 3900, "SampleRateHz": 8000}, []),

@@ -22,7 +22,7 @@ from sonant.jobs.decide import ENROLLS, Config, OutcomePredictor, enrollment_sta
 from sonant.jobs.entry import Task, TaskResult
 from sonant.jobs.fraud import Risk
 from sonant.jobs.fraud_preview import EntryRef, FraudPreview
-from sonant.jobs.inspect import ExistingVoiceprint, InspectionResult
+from sonant.jobs.inspect import InspectionResult, VoiceprintComparison
 from sonant.jobs.job_type import EntryResult, JobContext, Lines, Outcome, WorkItem
 from sonant.jobs.manifest import EnrollmentRequest, Request
 from sonant.jobs.report import report_files
@@ -158,7 +158,7 @@ class DryRunTransaction:
 
     def _compare_existing(
         self, speaker: speakers.Speaker, result: InspectionResult
-    ) -> ExistingVoiceprint | None:
+    ) -> VoiceprintComparison | None:
         """Compare a voice with the voiceprint that it would replace; None where they cannot be compared."""
         probe = result.domain_sample
         try:
@@ -170,7 +170,7 @@ class DryRunTransaction:
         calibration = self._calibrations.of(probe.model_id)
         similarity = probe.similarity(reference)
         score = calibration.score_for(similarity, probe.comparison_quality(reference))
-        return ExistingVoiceprint(similarity=similarity, score=score)
+        return VoiceprintComparison(similarity=similarity, score=score)
 
     def events(self, outcome: Outcome) -> Sequence[Event]:
         return ()

@@ -121,11 +121,13 @@ class _Found:
 
     def _is_enough(self, collector: SpeechCollector) -> bool:
         """Look for repeats once there is enough speech with them; the collector goes on for as much."""
-        if not collector.enough:
-            return False
-        self._repeated = find_repeats(self._samples())
-        collector.need += self._missing
-        return collector.enough
+        while self._missing == 0:
+            samples = self._samples()
+            if len(self._repeated) == len(samples):
+                return True
+            self._repeated = find_repeats(samples)
+            collector.need += self._missing
+        return False
 
     def _samples(self) -> NDArray[np.float32]:
         return np.concatenate([np.empty(0, np.float32), *(one.samples for one in self._collectors)])

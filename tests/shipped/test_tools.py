@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -130,6 +131,24 @@ def test_false_alerts_are_counted_for_long_lists(speech: Path, listed: tuple[Pat
         20,
     )
     assert "1 halvings of 14 people, 7 more on lists" in ran("tools/fraud_lists.py", *options)
+
+
+# --- calls
+
+
+@runs("tools/call_windows.py")
+def test_windows_of_two_people_are_not_accepted_and_those_of_one_are(voices: dict[str, list[Path]]) -> None:
+    cache = os.environ.get("SONANT_SPEECH_CACHE") or REPOSITORY / ".cache" / "speech"
+    lines = ran("tools/call_windows.py", "--cache", cache, "--pairs", 24, "--singles", 30).splitlines()
+    rows = {line[:32].strip(): [int(count) for count in line[32:].split()] for line in lines[1:]}
+    accepted = {kind: row[4] for kind, row in rows.items()}
+    assert rows["handed over after 3 s"][0] == 24
+    assert accepted["handed over after 3 s"] == accepted["handed over after 5 s"] == 0
+    assert accepted["handed over after 7 s"] <= 2
+    assert accepted["at once, 0 dB"] == 0
+    calls, _, several, parts, _ = rows["one person, all"]
+    assert calls >= 200
+    assert several + parts < 0.01 * calls
 
 
 # --- models

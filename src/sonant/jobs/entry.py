@@ -15,7 +15,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sonant.errors import KeyDenied, KeyNotFound, KeyUnusable, SetupError, SonantError, TwoSpeakers
-from sonant.jobs.call_voices import CallVoices, Voices, parts_of, separate
 from sonant.jobs.faults import Refusal, code_of
 from sonant.jobs.fraud import Detector, Risk, assess
 from sonant.jobs.manifest import AudioFile
@@ -24,6 +23,7 @@ from sonant.settings import Audio, Settings
 from sonant.voice.audio.flac import decode_flac, encode_flac
 from sonant.voice.audio.recording import RATE_HZ
 from sonant.voice.audio.samples import float_from_pcm16, pcm16_from_float
+from sonant.voice.call_voices import CallVoices, Voices, parts_of, separate
 from sonant.voice.enrollment import RecordingSource, Speech, collect_speech
 from sonant.voice.floors import QualityFloors, require_quality
 from sonant.voice.models import Models

@@ -31,13 +31,15 @@ class Piece:
 
 #: Log-odds of two people, by logistic regression on the speech of 235 people over four lines: 350 recordings
 #: of one person and 489 of two or more, 10 and 30 s long, mixed as `sonant evaluate second-voice` mixes them.
-#: With halves of the people held out in turn, POSSIBLE flagged 1.7 % of one person's and 74 % of the others,
-#: CERTAIN 0.3 % and 67 %; bleeding at -20 dB and shares of 10 % are part of these.
-SPLIT, UNLIKE, LOCAL, OVERLAP, BASE = 4.4, 9.2, 10.0, 8.2, -2.1
-POSSIBLE, CERTAIN = 0.5, 1.5
+#: There POSSIBLE flags 1.1 % of one person's and 73 % of the others, CERTAIN 0.3 % and 70 %; shares of 10 %
+#: and bleeding at -20 dB are part of these.
+SPLIT, UNLIKE, LOCAL, OVERLAP, BASE = 2.85, 10.45, 9.8, 8.2, -1.9
+POSSIBLE, CERTAIN = 0.9, 1.4
 
-_ALIKE_PIECES, _ALIKE_GROUPS = 0.6, 0.5  # similarities from which on nothing speaks for two people
-_USUAL_OVERLAP = 0.05  # of one person's speech the network finds up to as much
+#: Similarities from which on nothing speaks for two people: of pieces, and of the means of two groups by the
+#: number of pieces in the smaller one, from 1 to 6 or more (means of more pieces of one person are more alike).
+_ALIKE_PIECES, _ALIKE_GROUPS = 0.6, (0.45, 0.50, 0.55, 0.62, 0.68, 0.70)
+_USUAL_OVERLAP = 0.05  # one person's speech has as much by mistake
 _ROUNDS = 20
 
 
@@ -108,7 +110,7 @@ def _unlike_groups(vectors: Vectors, group: Group) -> float:
     alike = float(_unit(vectors[group].sum(axis=0)) @ _unit(vectors[~group].sum(axis=0)))
     # Few pieces, and above all a single one, are unlike by chance.
     sure = min(1.0, (count - 1) / 4) * (1.0 if second > 1 else 0.5)
-    return max(0.0, _ALIKE_GROUPS - alike) * sure
+    return max(0.0, _ALIKE_GROUPS[min(second, len(_ALIKE_GROUPS)) - 1] - alike) * sure
 
 
 def _unlike_voices(pieces: Sequence[Piece], vectors: Vectors) -> float:

@@ -14,7 +14,6 @@ from manual_clock import ManualClock
 from sqlalchemy.exc import OperationalError
 
 from sonant.errors import PoorQuality
-from sonant.jobs.call_voices import Voices
 from sonant.jobs.entry import quality_floors
 from sonant.jobs.faults import Refusal
 from sonant.sessions import enrollment, records
@@ -27,6 +26,7 @@ from sonant.sessions.worker_pool import Priority
 from sonant.settings import Settings
 from sonant.storage.repositories.session_samples import AUTHENTICATION, FRAUD
 from sonant.storage.repositories.session_streams import Progress
+from sonant.voice.call_voices import Voices
 from sonant.voice.collector import SpeechWindow
 from sonant.voice.quality import Quality
 

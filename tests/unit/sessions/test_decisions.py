@@ -14,7 +14,6 @@ from sonant.jobs.fraud import KNOWN_FRAUDSTER, SPOOFING, Risk
 from sonant.sessions.decisions import (
     Authentication,
     FraudDetection,
-    SpeakerScore,
     authentication_basis,
     decide_authentication,
     decide_fraud,
@@ -159,30 +158,3 @@ def test_basis_covers_speakers_status_and_watchlist():
     statuses = (None, "PENDING", "ENROLLED", "EXPIRED", "OPTED_OUT")
     assert len({authentication_basis(SESSION, status) for status in statuses}) == len(statuses)
     assert fraud_basis(SESSION, LIST) != fraud_basis(SESSION, "x" * 22)
-
-
-# --- the score of speech and its parts
-
-
-@pytest.mark.parametrize(
-    ("whole", "parts", "value"),
-    [
-        (97, (), 97),  # not analyzed in parts
-        (97, (80, 100), 97),  # both halves are the speaker's
-        (97, (100, 79), 79),  # the second half is somebody else's
-        (97, (92, 85, 100, 90, 70), 97),
-        (97, (92, 85, 100, 90, 69), 69),  # the last third is
-        (97, (30, 85, 12, 90, 90), 12),
-        (40, (60, 20), 20),
-        (40, (95, 60), 40),  # a part never raises the score
-    ],
-)
-def test_score_is_that_of_the_weakest_part_that_is_too_weak(whole, parts, value):
-    assert SpeakerScore(whole=whole, parts=parts).value == value
-
-
-def test_handover_is_what_only_the_parts_refuse():
-    assert SpeakerScore(whole=95, parts=(100, 40)).is_handover(90)
-    assert not SpeakerScore(whole=95, parts=(100, 40)).is_handover(30)
-    assert not SpeakerScore(whole=60, parts=(100, 40)).is_handover(90)
-    assert not SpeakerScore(whole=95, parts=(100, 95)).is_handover(90)

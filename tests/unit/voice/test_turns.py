@@ -1,4 +1,4 @@
-"""Who speaks when: turns of real voices, composed; the same result from a whole recording and from a stream."""
+"""Who speaks when: turns of real voices, composed; whole recordings and streams give the same result."""
 
 from __future__ import annotations
 

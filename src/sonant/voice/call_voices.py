@@ -42,6 +42,34 @@ class CallVoices:
     """Speech of each of several voices with VOICE_S or more, who spoke most first; empty for one voice."""
 
 
+#: Least scores of the halves and thirds of one person's speech; see `SpeakerScore`.
+LEAST_PART_SCORES = (80, 80, 70, 70, 70)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SpeakerScore:
+    """How well the speech of a call matches a speaker, 0..100, as a whole and in its parts.
+
+    Where one person hands over to another, some parts match, and the whole may match, too. Of 102 calls (5, 7
+    or 10 s of speech, 55 people, 10 kinds of lines) that reached 90 as a whole no half was below 80, and of
+    the 29 with 10 s no third below 70.
+    """
+
+    whole: int
+    parts: tuple[int, ...] = ()
+    """The two halves; then the thirds, if they are long enough. See `parts_of`."""
+
+    @property
+    def value(self) -> int:
+        """The score to decide by."""
+        weak = [score for score, least in zip(self.parts, LEAST_PART_SCORES, strict=False) if score < least]
+        return min([self.whole, *weak])
+
+    def is_handover(self, threshold: int) -> bool:
+        """Whether the whole would be accepted, but not all of its parts."""
+        return self.value < threshold <= self.whole
+
+
 def parts_of(speech: Samples) -> tuple[Samples, ...]:
     """Cut the speech of one person into its halves, and into thirds where these have PART_S."""
     thirds = np.array_split(speech, 3) if len(speech) >= 3 * PART_S * RATE_HZ else []

@@ -7,7 +7,7 @@ import pytest
 from live_testbed import customer
 from mixed_speech import at_once, handed_over
 
-from sonant.jobs.call_voices import parts_of, separate
+from sonant.voice.call_voices import SpeakerScore, parts_of, separate
 from sonant.voice.collector import SpeechCollector
 from sonant.voice.enrollment import Speech
 from sonant.voice.models import load_models
@@ -98,3 +98,30 @@ def test_change_of_speaker_is_found_where_it_is(caller, models, first_s):
 
 def test_speech_too_short_for_two_sides_has_no_change(caller, models):
     assert find_change(speech_of(caller("french", 43), 3.9, models).samples, models) is None
+
+
+# --- the score of speech and its parts
+
+
+@pytest.mark.parametrize(
+    ("whole", "parts", "value"),
+    [
+        (97, (), 97),  # not analyzed in parts
+        (97, (80, 100), 97),  # both halves are the speaker's
+        (97, (100, 79), 79),  # the second half is somebody else's
+        (97, (92, 85, 100, 90, 70), 97),
+        (97, (92, 85, 100, 90, 69), 69),  # the last third is
+        (97, (30, 85, 12, 90, 90), 12),
+        (40, (60, 20), 20),
+        (40, (95, 60), 40),  # a part never raises the score
+    ],
+)
+def test_score_is_that_of_the_weakest_part_that_is_too_weak(whole, parts, value):
+    assert SpeakerScore(whole=whole, parts=parts).value == value
+
+
+def test_handover_is_what_only_the_parts_refuse():
+    assert SpeakerScore(whole=95, parts=(100, 40)).is_handover(90)
+    assert not SpeakerScore(whole=95, parts=(100, 40)).is_handover(30)
+    assert not SpeakerScore(whole=60, parts=(100, 40)).is_handover(90)
+    assert not SpeakerScore(whole=95, parts=(100, 95)).is_handover(90)

@@ -23,6 +23,7 @@ from sonant.voice.calibration.file import SHIPPED, read_calibration
 
 MODELS = REPOSITORY / "src" / "sonant" / "voice" / "models"
 REFERENCES = REPOSITORY / "tests" / "unit" / "voice" / "frontend_references.json"
+SHIPPED_SPEED = REPOSITORY / "src" / "sonant" / "voice" / "speed.npz"
 PYTORCH, SPOOFING = "tools/requirements.txt", "tools/requirements-spoofing.txt"
 RATE_HZ = 16000
 #: A voice played slower or faster is another person to an encoder.
@@ -82,6 +83,19 @@ def test_changed_recordings_of_every_format_are_read_or_refused() -> None:
     figures = ran("tools/fuzz_audio.py", "--count", 2000)
     assert figures.startswith("2,000 files from 44 recordings: ")
     assert "decoder processes started: 1\n" in figures
+
+
+# --- speed
+
+
+@runs("tools/train_speed.py")
+def test_speed_network_is_trained_and_measured(speech: Path, tmp_path: Path) -> None:
+    needs("av", PYTORCH)
+    common = ("--people", speech, "--right", 2, "--wrong", 2)
+    assert "all at the true speed: " in ran("tools/train_speed.py", "measure", *common)
+    ran("tools/train_speed.py", "train", *common, "--out", tmp_path / "speed.npz")
+    with np.load(tmp_path / "speed.npz") as made, np.load(SHIPPED_SPEED) as shipped:
+        assert {name: made[name].shape for name in made} == {name: shipped[name].shape for name in shipped}
 
 
 # --- calibration

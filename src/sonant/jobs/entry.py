@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from enum import Enum, auto
 from functools import partial
 
@@ -19,18 +19,20 @@ from sonant.jobs.faults import Refusal, code_of
 from sonant.jobs.fraud import Detector, Risk, assess
 from sonant.jobs.manifest import AudioFile
 from sonant.jobs.model_registry import Embedders
-from sonant.settings import Audio
+from sonant.settings import Audio, Settings
 from sonant.voice.audio.flac import decode_flac, encode_flac
 from sonant.voice.audio.recording import RATE_HZ
 from sonant.voice.audio.samples import float_from_pcm16, pcm16_from_float
 from sonant.voice.call_voices import CallVoices, Voices, parts_of, separate
 from sonant.voice.enrollment import RecordingSource, Speech, collect_speech
+from sonant.voice.floors import QualityFloors, require_quality
 from sonant.voice.models import Models
 from sonant.voice.models.embedding import Embedder, Embedding, embed
 from sonant.voice.quality import Quality
 from sonant.voice.replay.fingerprint import MIN_SPEECH_S, fingerprint
 from sonant.voice.sample import VoiceSample
 from sonant.voice.single_voice import IGNORE, SingleVoice, collect_single_voice
+from sonant.voice.speed import judge_speed
 from sonant.voice.turns import SecondVoice
 
 
@@ -99,6 +101,8 @@ class Task:
     """Speech of a live call, to process instead of recordings; `need_s` of it at least."""
     call_parts: CallParts | None = None
     """Which parts of a call's speech are embedded as well."""
+    floors: QualityFloors | None = None
+    """Limits that the speech must keep; None accepts any."""
     second_voice: str = IGNORE
     """What a second person's speech in recordings does; see `single_voice.POLICIES`."""
 
@@ -125,6 +129,11 @@ class TaskResult:
     """Processor time of the whole task."""
     inference_s: float = 0.0
     """Time of the embedding alone."""
+
+
+def quality_floors(settings: Settings) -> QualityFloors:
+    """Return the settings' limits of audio."""
+    return QualityFloors(**asdict(settings.quality))
 
 
 #: Reads one recording under a role: (role, URI) -> bytes. Raises object and key errors.
@@ -199,18 +208,28 @@ def _sample(embedding: Embedding, speech: Speech) -> VoiceSample:
 
 def _speech(task: Task, fetch: Fetch, models: Models, rules: Audio) -> SingleVoice:
     if task.call_audio is not None:
-        return SingleVoice(speech=task.call_audio.speech(), second_voice=None)
+        return SingleVoice(speech=_required(task.call_audio.speech(), task.floors), second_voice=None)
 
     def collect(need_s: float) -> Speech:
-        return collect_speech(
+        speech = collect_speech(
             _recordings(task, fetch),
             need_s=need_s,
             models=models,
             strict=rules.strict,
             max_duration_s=rules.max_duration_s,
         )
+        # Before voices are told apart: damaged audio sounds like several.
+        return _required(speech, task.floors)
 
     return collect_single_voice(collect, need_s=task.need_s, models=models, policy=task.second_voice)
+
+
+def _required(speech: Speech, floors: QualityFloors | None) -> Speech:
+    """Return the speech if it keeps the limits. Raises PoorQuality."""
+    if floors is not None:
+        speed = judge_speed(speech.samples) if floors.check_speed else None
+        require_quality(replace(speech.quality, speed=speed), floors)
+    return speech
 
 
 def _risks(

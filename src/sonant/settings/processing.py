@@ -32,6 +32,42 @@ class Audio:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Quality:
+    """Limits of audio that is scored. Worse audio is refused at an enrollment, a registration and a
+    comparison; in a live call it counts as not enough speech."""
+
+    min_level_dbfs: float = number(
+        -60.0, -100.0, 0.0, "decibels", "Lowest level of speech, below full scale; -100 accepts any."
+    )
+    min_snr_db: float = number(
+        3.0, -10.0, 60.0, "decibels", "Lowest ratio of speech to noise; -10 accepts any."
+    )
+    min_band_hz: float = number(
+        500.0,
+        0.0,
+        4000.0,
+        "hertz",
+        "Frequency that speech must reach; samples decoded by a wrong codec do not. 0 accepts any.",
+    )
+    max_clipping_share: float = number(
+        0.4, 0.0, 1.0, "", "Largest share of speech samples at full scale; 1 accepts any."
+    )
+    max_repeat_share: float = number(
+        0.8,
+        0.0,
+        1.0,
+        "",
+        "Largest share of a request's speech that repeats other speech of it; repeats never count as speech, "
+        "whatever this says. 1 accepts any.",
+    )
+    check_speed: bool = switch(
+        True,
+        "Refuse speech that plays too slowly or too fast for a person, as under a header with the wrong "
+        "sample rate.",
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Enrollment:
     """Requirements of speaker enrollment."""
 

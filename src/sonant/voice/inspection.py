@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 from sonant.errors import AudioError
 from sonant.voice.audio.band import BandMeter, CodecMeter
 from sonant.voice.audio.recording import RATE_HZ, Recording, resample_blocks
+from sonant.voice.channel_summary import LITTLE_SHARE, ChannelSummary, summarize_channels
 from sonant.voice.models import Models
-from sonant.voice.quality import at_full_scale, clipping_share, frame_power, snr_db
+from sonant.voice.quality import at_full_scale, clipping_share, frame_power, level_dbfs, snr_db
 from sonant.voice.speakers import embed_pieces
 from sonant.voice.speech import analyze
 from sonant.voice.turn_detection import find_turns
@@ -43,6 +44,10 @@ class Inspection:
     snr_db: float | None = None
     band_hz: float | None = None
     """Highest frequency of speech; see `band.BandMeter`."""
+    level_dbfs: float | None = None
+    """Mean power of the speech, or of all audio where there is none."""
+    channel_summaries: tuple[ChannelSummary, ...] = ()
+    """What every channel holds; empty where the chosen one holds enough speech."""
     clipping_share: float | None = None
     """Share of speech samples at full scale, 0..1."""
     codec: str | None = None
@@ -83,9 +88,19 @@ def inspect_recording(
         band_hz=band.band_hz(),
         clipping_share=clipping_share(analyzed.speech_of(at_full_scale(samples))) if len(speech) else None,
         codec=codec.guess(),
+        level_dbfs=level_dbfs(speech if len(speech) else analyzed.samples),
+        channel_summaries=_summaries(data, len(speech), len(samples), strict, max_duration_s, models),
         second_voice=turns.second_voice if len(searched) else None,
         piece_vectors=embed_pieces(searched, turns.alone(0), models, most=MAX_PIECES),
     )
+
+
+def _summaries(
+    data: bytes, speech: int, samples: int, strict: bool, max_duration_s: float, models: Models
+) -> tuple[ChannelSummary, ...]:
+    if speech >= LITTLE_SHARE * samples:
+        return ()
+    return summarize_channels(data, models, strict=strict, max_duration_s=max_duration_s)
 
 
 def _decode(

@@ -13,6 +13,8 @@ from made_samples import made_result
 from manual_clock import ManualClock
 from sqlalchemy.exc import OperationalError
 
+from sonant.errors import PoorQuality
+from sonant.jobs.entry import quality_floors
 from sonant.jobs.faults import Refusal
 from sonant.sessions import enrollment, records
 from sonant.sessions.actions import MAX_MODELS, StreamActions
@@ -116,6 +118,22 @@ def raising(fault):
         raise fault
 
     return fail
+
+
+# --- audio that cannot be scored
+
+
+@pytest.mark.parametrize("purpose", [AUTHENTICATION, FRAUD])
+def test_audio_that_cannot_be_scored_waits_for_other_speech(testbed, purpose):
+    testbed.perform(embed(purpose))
+    testbed.deliver(Refusal.of(PoorQuality(["the speech plays too slowly for a person"])))
+
+    assert testbed.listener.reports == [(purpose, 8000)], "the stream goes on, and nothing is stored"
+
+
+def test_tasks_of_calls_have_the_limits_of_the_settings(testbed):
+    testbed.perform(embed(AUTHENTICATION))
+    assert testbed.tasks[0][0].floors == quality_floors(Settings())
 
 
 # --- claims

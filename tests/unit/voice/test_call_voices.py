@@ -47,7 +47,7 @@ def test_one_person_is_one_voice_and_all_of_the_speech(caller, models, voice, sp
     np.testing.assert_array_equal(separated.one, speech.samples)
 
 
-@pytest.mark.parametrize(("first_s", "missing_s"), [(3, 3), (5, 5), (6, 4)])
+@pytest.mark.parametrize(("first_s", "missing_s"), [(4, 4), (5, 5), (6, 4)])
 def test_two_people_are_two_voices_and_neither_has_enough(caller, models, first_s, missing_s):
     call = handed_over(caller("english", 41), caller("russian", 42), first_s=first_s)
     separated = separate(speech_of(call, 10, models), NEED, models)

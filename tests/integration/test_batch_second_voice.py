@@ -17,12 +17,12 @@ NEED_S = 12.0
 
 @pytest.fixture(scope="module")
 def handed_over(make_call):
-    """One channel: the English caller speaks 8 s, the Russian one 8 s, and the English one again."""
+    """One channel: the English caller speaks 8 s, the Italian one 8 s, and the English one again."""
     parts = [
         soundfile.read(
             io.BytesIO(make_call(voice, seed, net_speech_s=8, duration_s=20, channels=1)), dtype="float32"
         )[0]
-        for voice, seed in (("english", 5), ("russian", 6), ("english", 7))
+        for voice, seed in (("english", 5), ("italian", 6), ("english", 7))
     ]
     file = io.BytesIO()
     soundfile.write(file, np.concatenate(parts), 8000, format="WAV", subtype="PCM_16")
@@ -51,7 +51,7 @@ def test_a_certain_second_voice_is_refused_with_its_share_and_a_remedy(with_poli
 
 def test_a_second_voice_in_another_recording_of_the_request_is_refused(with_policy, calls):
     testbed = with_policy("refuse", need_s=16.0)
-    files = [("s3://calls/english.wav", 0), ("s3://calls/russian.wav", 0)]
+    files = [("s3://calls/english.wav", 0), ("s3://calls/italian.wav", 0)]
     code, message = testbed.enroll_one(*files)
     assert code == 400
     assert message.startswith("more than one person speaks: ")
@@ -67,14 +67,14 @@ def test_with_warn_the_voiceprint_is_of_one_person(with_policy, handed_over, cap
             [
                 entry("mixed", "mixed", uri),
                 entry("english", "english", "s3://calls/english-again.wav", "s3://calls/english.wav"),
-                entry("russian", "russian", "s3://calls/russian-again.wav", "s3://calls/russian.wav"),
+                entry("italian", "italian", "s3://calls/italian-again.wav", "s3://calls/italian.wav"),
             ],
             fraud={"FraudDetectionAction": "IGNORE"},
         )
     assert set(outcome.successes.values()) == {"NEW_ENROLLMENT"}
     assert [record.getMessage().split(": ")[1] for record in caplog.records] == ["request 1"]
     found = testbed.voiceprints(domain)
-    assert found["mixed"] @ found["english"] > found["mixed"] @ found["russian"] + 0.5
+    assert found["mixed"] @ found["english"] > found["mixed"] @ found["italian"] + 0.5
 
 
 def test_ignore_enrolls_whatever_there_is(with_policy, handed_over):

@@ -56,6 +56,14 @@ def test_two_groups_far_apart_are_two_voices():
     assert found.separation == pytest.approx(1, abs=0.1)
 
 
+def test_a_hand_over_is_found_where_voices_are_too_alike_to_tell_in_turns():
+    apart = decided(directions(0, 40, 0, 40, 2, 38, 1, 41))
+    handed_over = decided(directions(0, 0, 2, 1, 40, 40, 38, 41))
+    assert not apart.certain
+    assert handed_over.certain
+    assert handed_over.share == 0.5
+
+
 def test_one_odd_piece_alone_is_not_certain():
     assert not decided(directions(0, 2, 4, 6, 3, 60)).certain
 

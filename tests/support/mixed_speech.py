@@ -16,7 +16,7 @@ def first_speech(call: Samples, speech_s: float) -> Samples:
     """The beginning of a call, pauses included, up to so many seconds of speech."""
     need = round(speech_s * RATE_HZ)
     collector = SpeechCollector(load_models(), need)
-    collector.push(call.astype(np.float32) / 32768)
+    collector.push(call.astype(np.float32) / np.float32(32768))
     return call[: collector.window(need).end]
 
 
@@ -36,5 +36,5 @@ def at_once(one: Samples, other: Samples, *, other_db: float = 0.0) -> Samples:
 
 def _without_silence(call: Samples) -> Samples:
     collector = SpeechCollector(load_models(), RATE_HZ)
-    collector.push(call.astype(np.float32) / 32768)
+    collector.push(call.astype(np.float32) / np.float32(32768))
     return call[collector.window(RATE_HZ).start :]

@@ -192,9 +192,20 @@ def test_stored_speech_has_its_place_in_the_call(testbed, monkeypatch):
     assert (speech.ended_at - NOON).total_seconds() == 2.1
 
 
-def test_speech_of_several_voices_is_reported_and_not_stored(testbed, monkeypatch):
+def record_saves(monkeypatch):
+    """Each speech sample that is saved, with the facts beside it."""
     saved: list[Any] = []
-    monkeypatch.setattr(records, "save", lambda *saving, **more: saved.append((saving[-1], more)) or True)
+
+    def save(*positional, **more):
+        saved.append((positional[-1], more))
+        return True
+
+    monkeypatch.setattr(records, "save", save)
+    return saved
+
+
+def test_speech_of_several_voices_is_reported_and_not_stored(testbed, monkeypatch):
+    saved = record_saves(monkeypatch)
     testbed.perform(embed(AUTHENTICATION))
     testbed.deliver(replace(RESULT, voices=Voices(count=2, missing=2400)))
     assert saved == [(None, {"multiple_speakers": True})]
@@ -203,8 +214,7 @@ def test_speech_of_several_voices_is_reported_and_not_stored(testbed, monkeypatc
 
 @pytest.mark.parametrize("purpose", [AUTHENTICATION, FRAUD])
 def test_voice_with_enough_speech_is_stored_with_the_fact_of_others(testbed, monkeypatch, purpose):
-    saved: list[Any] = []
-    monkeypatch.setattr(records, "save", lambda *saving, **more: saved.append((saving[-1], more)) or True)
+    saved = record_saves(monkeypatch)
     testbed.perform(embed(purpose))
     testbed.deliver(replace(RESULT, voices=Voices(count=2)))
     ((speech, more),) = saved

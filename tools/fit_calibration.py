@@ -102,7 +102,7 @@ def fit_centre(options: argparse.Namespace, models: Models, people: set[str]) ->
         sys.exit("the cohort and the people must not share anybody")
     uncentred = replace(models, centre=np.zeros_like(models.centre))
     calls = simulate_calls([samples for _, samples in cohort], uncentred, options.calls, options.seed)
-    centre = np.mean([one.whole for one in calls], axis=0).astype(np.float32)
+    centre: Array = np.mean([one.whole for one in calls], axis=0).astype(np.float32)
     np.save(options.out / CENTRE, centre)
     print(f"{CENTRE}: {len(calls)} calls of {len(cohort)} people, length {np.linalg.norm(centre):.3f}")
     return centre

@@ -19,6 +19,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import soundfile
@@ -39,12 +40,13 @@ _LIBSNDFILE = (
 )  # fmt: skip
 _FFMPEG = (
     ("ipod", "aac", 16000), ("ipod", "alac", 8000), ("mp4", "aac", 44100),
-    ("3gp", "libopencore_amrnb", 8000), ("amr", "libopencore_amrnb", 8000), ("adts", "aac", 16000), ("latm", "aac", 16000),
+    ("3gp", "libopencore_amrnb", 8000), ("amr", "libopencore_amrnb", 8000),
+    ("adts", "aac", 16000), ("latm", "aac", 16000),
     ("webm", "libopus", 48000), ("matroska", "flac", 8000), ("asf", "wmav2", 44100), ("asf", "wmav1", 16000),
     ("ogg", "flac", 8000), ("wav", "g722", 16000), ("wav", "g726", 8000), ("wav", "libmp3lame", 8000),
     ("mpegts", "aac", 16000), ("mpeg", "mp2", 16000), ("flv", "libmp3lame", 44100),
     ("avi", "pcm_s16le", 8000),
-    ("wv", "wavpack", 16000), ("tta", "tta", 16000), ("caf", "aac", 16000),
+    ("wv", "wavpack", 16000), ("tta", "tta", 16000), ("mov", "pcm_mulaw", 8000),
 )  # fmt: skip
 _SIZES = (0, 1, 0x7F, 0xFF, 0x7FFF, 0xFFFF, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF)
 
@@ -141,7 +143,9 @@ def _ffmpeg_seeds() -> Iterator[bytes]:
         frame.sample_rate, frame.pts = rate_hz, 0
         out = io.BytesIO()
         with av.open(out, "w", format=container) as file:
-            stream = file.add_stream(codec, rate=rate_hz, layout="mono")  # type: ignore[call-overload]
+            stream: Any = file.add_stream(codec, rate=rate_hz, layout="mono")
+            if codec.startswith("wma"):
+                stream.bit_rate = 48_000
             context = stream.codec_context
             resampler = av.AudioResampler(context.format, "mono", rate_hz, context.frame_size or 1024)
             for ready in (*resampler.resample(frame), *resampler.resample(None), None):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import struct
+import tempfile
+from pathlib import Path
 from typing import Any
 
 import av
@@ -28,8 +30,10 @@ def encode(
     """Write samples [n] or [n, channels] at `rate_hz` in a container; `video` adds a track of pictures."""
     frames = int16_from_float(samples.reshape(len(samples), -1))
     layout = "mono" if frames.shape[1] == 1 else "stereo"
-    out = io.BytesIO()
-    with av.open(out, "w", format=container, options=options or {}) as file:
+    with (
+        tempfile.NamedTemporaryFile() as out,  # some options make FFmpeg read what it has written
+        av.open(out.name, "w", format=container, options=options or {}) as file,
+    ):
         pictures: Any = file.add_stream("mpeg4", rate=1) if video else None
         if video:
             pictures.width = pictures.height = 16
@@ -41,7 +45,8 @@ def encode(
             file.mux(pictures.encode(av.VideoFrame(16, 16, "yuv420p")))
             file.mux(pictures.encode(None))
         _encode_sound(file, stream, frames, layout, rate_hz)
-    return out.getvalue()
+        file.close()
+        return Path(out.name).read_bytes()
 
 
 def film_without_sound() -> bytes:

@@ -10,7 +10,7 @@ from sonant.assembly.installation import Store, service_key_digest
 from sonant.assembly.worker_process import batch_worker_main, fetch_with, worker_main
 from sonant.cpu_affinity import CpuAffinity
 from sonant.errors import AccessDenied, InternalServer, SetupError, Validation
-from sonant.jobs.entry import Role, Task
+from sonant.jobs.entry import Role, Task, quality_floors
 from sonant.jobs.faults import Refusal
 from sonant.jobs.manifest import AudioFile
 from sonant.jobs.model_registry import embedders
@@ -118,7 +118,15 @@ class LocalListener:
             account_id="" if domain is None else domain.account_id,
         )
         audio = (AudioFile(s3_uri=s3_uri, channel=channel),)
-        task = Task(task_id=0, role=role, audio=audio, need_s=need_s, keep_audio=False, model_id=model_id)
+        task = Task(
+            task_id=0,
+            role=role,
+            audio=audio,
+            need_s=need_s,
+            keep_audio=False,
+            model_id=model_id,
+            floors=quality_floors(self._store.settings),
+        )
         with self._lock, self._cores.all():
             lost = self._engine.workers_lost
             self._engine.submit(task)

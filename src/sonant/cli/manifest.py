@@ -148,6 +148,7 @@ class Check:
             risk_threshold=self._risk_threshold,
             fingerprint=self._replays > 0,
             model_id=self._model_id,
+            second_voice=self._store.settings.enrollment.second_voice,
         )
 
     def commit(self, done: Sequence[tuple[WorkItem, EntryResult]]) -> None:

@@ -55,6 +55,9 @@ def run_service(settings: Settings, *, quiet: bool) -> None:
         key_id = installation.first_start(store)
         if key_id is None and settings.audit.enabled and not installation.audit_folders(settings):
             log.warning("%s", installation.lost_trail(settings))
+        with store.database.read() as connection:
+            for advice in installation.former_policies(connection):
+                log.warning("%s", advice)
         store.backends.clean_up()
         listener = _listen(settings)
         sys.setswitchinterval(SWITCH_S)

@@ -7,27 +7,33 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
+from enum import Enum, auto
 from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sonant.errors import KeyDenied, KeyNotFound, KeyUnusable, SetupError, SonantError
-from sonant.jobs.faults import Refusal
+from sonant.errors import KeyDenied, KeyNotFound, KeyUnusable, SetupError, SonantError, TwoSpeakers
+from sonant.jobs.faults import Refusal, code_of
 from sonant.jobs.fraud import Detector, Risk, assess
 from sonant.jobs.manifest import AudioFile
 from sonant.jobs.model_registry import Embedders
-from sonant.settings import Audio
+from sonant.settings import Audio, Settings
 from sonant.voice.audio.flac import decode_flac, encode_flac
 from sonant.voice.audio.recording import RATE_HZ
 from sonant.voice.audio.samples import float_from_pcm16, pcm16_from_float
+from sonant.voice.call_voices import CallVoices, Voices, parts_of, separate
 from sonant.voice.enrollment import RecordingSource, Speech, collect_speech
+from sonant.voice.floors import QualityFloors, require_quality
 from sonant.voice.models import Models
 from sonant.voice.models.embedding import Embedder, Embedding, embed
 from sonant.voice.quality import Quality
 from sonant.voice.replay.fingerprint import MIN_SPEECH_S, fingerprint
 from sonant.voice.sample import VoiceSample
+from sonant.voice.single_voice import IGNORE, SingleVoice, collect_single_voice
+from sonant.voice.speed import judge_speed
+from sonant.voice.turns import SecondVoice
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,6 +66,16 @@ class Pcm16Audio:
         return Speech(samples=float_from_pcm16(self.samples), quality=self.quality, recordings_used=0)
 
 
+class CallParts(Enum):
+    """Which parts of a call's speech are embedded beside the whole."""
+
+    STRETCHES = auto()
+    """The speech is that of one voice alone; its halves and thirds show whether all of it is the voice that
+    it should be."""
+    VOICES = auto()
+    """Each voice, if there are several."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Task:
     """The work on one entry. `task_id` is the caller's own number, returned with the result."""
@@ -82,7 +98,13 @@ class Task:
     stored_audio: bytes | None = None
     """FLAC of speech that was stored at an enrollment, to embed instead of recordings."""
     call_audio: Pcm16Audio | None = None
-    """Speech of a live call, to process instead of recordings."""
+    """Speech of a live call, to process instead of recordings; `need_s` of it at least."""
+    call_parts: CallParts | None = None
+    """Which parts of a call's speech are embedded as well."""
+    floors: QualityFloors | None = None
+    """Limits that the speech must keep; None accepts any."""
+    second_voice: str = IGNORE
+    """What a second person's speech in recordings does; see `single_voice.POLICIES`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,17 +112,28 @@ class TaskResult:
     """The voice sample of one task, and what else was asked for."""
 
     sample: VoiceSample
+    voices: Voices = field(default_factory=Voices)
+    """Of a live call."""
+    parts: tuple[VoiceSample, ...] = ()
+    """See `CallParts`."""
     risks: tuple[Risk, ...] = ()
     audio: bytes | None = None
     """FLAC of the speech used; None where none is to be stored."""
     fingerprint: bytes | None = None
     """Of the speech used, for replay detection; see `fingerprint.Fingerprint.to_bytes`."""
+    second_voice: SecondVoice | None = None
+    """Whether somebody else speaks, too; None where the task did not ask for it."""
     audio_s: float = 0.0
     """Length of the audio that was analyzed."""
     compute_s: float = 0.0
     """Processor time of the whole task."""
     inference_s: float = 0.0
     """Time of the embedding alone."""
+
+
+def quality_floors(settings: Settings) -> QualityFloors:
+    """Return the settings' limits of audio."""
+    return QualityFloors(**asdict(settings.quality))
 
 
 #: Reads one recording under a role: (role, URI) -> bytes. Raises object and key errors.
@@ -123,33 +156,80 @@ def prepare(
     try:
         if task.stored_audio is not None:
             return _embed_stored(task.stored_audio, _embedder(task, models, embedder_of))
-        speech = _speech(task, fetch, models, rules)
+        voice = _speech(task, fetch, models, rules)
+        speech, separated = voice.speech, None
+        if task.call_audio is not None:
+            separated = separate(speech, round(task.need_s * RATE_HZ), models)
+            if task.call_parts is CallParts.STRETCHES:
+                speech = _part(speech, separated.one)
         embedding_started_s = time.perf_counter()
-        embedding = _embedder(task, models, embedder_of)(speech.samples)
+        embedder = _embedder(task, models, embedder_of)
+        embedding = embedder(speech.samples)
+        parts = _embed_parts(task, speech, separated, embedder)
         inference_s = time.perf_counter() - embedding_started_s
+    except TwoSpeakers as fault:
+        where = f"{task.audio[0].s3_uri}: " if len(task.audio) == 1 else ""
+        return Refusal(code_of(fault), f"{where}{fault}")
     except SonantError as fault:
         return Refusal.of(fault)
     return TaskResult(
-        sample=VoiceSample(model_id=embedding.model_id, vector=embedding.vector, quality=speech.quality),
+        sample=_sample(embedding, speech),
+        voices=Voices() if separated is None else separated.voices,
+        parts=parts,
         risks=_risks(task, detectors, embedding, speech),
         audio=encode_flac(speech.samples) if task.keep_audio else None,
         fingerprint=_fingerprint(speech) if task.fingerprint else None,
+        second_voice=voice.second_voice,
         audio_s=speech.quality.duration_s or 0.0,
         compute_s=time.thread_time() - started_s,
         inference_s=inference_s,
     )
 
 
-def _speech(task: Task, fetch: Fetch, models: Models, rules: Audio) -> Speech:
+def _embed_parts(
+    task: Task, speech: Speech, separated: CallVoices | None, embedder: Embedder
+) -> tuple[VoiceSample, ...]:
+    if separated is None or task.call_parts is None:
+        return ()
+    found = separated.each
+    if task.call_parts is CallParts.STRETCHES:
+        found = () if separated.voices.missing else parts_of(speech.samples)
+    return tuple(_sample(embedder(samples), _part(speech, samples)) for samples in found)
+
+
+def _part(speech: Speech, samples: NDArray[np.float32]) -> Speech:
+    quality = replace(speech.quality, net_speech_s=len(samples) / RATE_HZ)
+    return replace(speech, samples=samples, quality=quality)
+
+
+def _sample(embedding: Embedding, speech: Speech) -> VoiceSample:
+    return VoiceSample(model_id=embedding.model_id, vector=embedding.vector, quality=speech.quality)
+
+
+def _speech(task: Task, fetch: Fetch, models: Models, rules: Audio) -> SingleVoice:
     if task.call_audio is not None:
-        return task.call_audio.speech()
-    return collect_speech(
-        _recordings(task, fetch),
-        need_s=task.need_s,
-        models=models,
-        strict=rules.strict,
-        max_duration_s=rules.max_duration_s,
-    )
+        return SingleVoice(speech=_required(task.call_audio.speech(), task.floors), second_voice=None)
+
+    def collect(need_s: float) -> Speech:
+        speech = collect_speech(
+            _recordings(task, fetch),
+            need_s=need_s,
+            models=models,
+            strict=rules.strict,
+            max_duration_s=rules.max_duration_s,
+        )
+        # Before voices are told apart: damaged audio sounds like several.
+        return _required(speech, task.floors)
+
+    return collect_single_voice(collect, need_s=task.need_s, models=models, policy=task.second_voice)
+
+
+def _required(speech: Speech, floors: QualityFloors | None) -> Speech:
+    """Return the speech if it keeps the limits. Raises PoorQuality."""
+    if floors is not None:
+        speed = judge_speed(speech.samples) if floors.check_speed else None
+        require_quality(replace(speech.quality, speed=speed), floors)
+    return speech
 
 
 def _risks(

@@ -40,6 +40,14 @@ class DifferentVoices:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class VoiceprintComparison:
+    """Comparison of a voice with the voiceprint that its speaker has already."""
+
+    similarity: float
+    score: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class InspectionResult(TaskResult):
     """The result of a dry run's task. With a `refusal`, which the job would give, the sample is empty."""
 
@@ -48,6 +56,8 @@ class InspectionResult(TaskResult):
     different_voices: tuple[DifferentVoices, ...]
     domain_sample: VoiceSample | None
     """The voice by the domain's own model, to be compared with the domain's; None with a refusal."""
+    existing: VoiceprintComparison | None = None
+    """Comparison with the voiceprint that the voice would replace; None where there is none."""
 
 
 def inspect(

@@ -33,6 +33,11 @@ log = logging.getLogger(__name__)
 #: What may prevent the assessment of risks.
 _RISK_FAILURES = (ResourceNotFound, JobFault, SetupError, SealBroken)
 
+_SEVERAL_VOICES = Refusal(
+    400,
+    "several people speak in the call; enroll the speaker in another call, in which nobody else is heard",
+)
+
 IN_PROGRESS, COMPLETED, FAILED = "IN_PROGRESS", "COMPLETED", "FAILED"
 
 
@@ -165,6 +170,8 @@ class _Enrollment:
             return Refusal(409, Conflict.TEXTS["SPEAKER_OPTED_OUT"])
         if isinstance(result, Refusal):
             return result
+        if result.voices.count > 1:
+            return _SEVERAL_VOICES
         if result.sample.model_id != (self._domain.model_id or shipped_encoder_id()):
             raise ModelChanged(self._domain.model_id)
         if self._session.risk_threshold is None or speech is None:

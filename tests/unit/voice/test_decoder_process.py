@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from waiting import wait_until
+from waiting import alive, wait_until
 
 from sonant.errors import AudioError
 from sonant.voice.audio.decoding import process
@@ -146,20 +146,33 @@ def test_recordings_after_a_fault_are_read_by_a_new_decoder(flac, faulty, monkey
     np.testing.assert_allclose(read(flac), SIGNAL, atol=1e-4)
 
 
-def test_decoder_that_is_killed_between_two_blocks_is_replaced_without_loss(flac):
+def test_decoder_that_is_killed_between_two_blocks_is_replaced_without_loss(flac, monkeypatch):
     blocks = Recording.open(flac, channel=0, strict=False, max_duration_s=60.0).blocks()
     taken: list[DecoderProcess] = []
     take = POOL.take
-    POOL.take = lambda held=None: taken.append(take(held)) or taken[-1]  # type: ignore[method-assign]
-    try:
-        found = [next(blocks)]
-        os.kill(taken[0].pid, signal.SIGKILL)
-        found += list(blocks)
-    finally:
-        del POOL.take  # type: ignore[method-assign]
+
+    def noted(held=None):
+        taken.append(take(held))
+        return taken[-1]
+
+    monkeypatch.setattr(POOL, "take", noted)
+    found = [next(blocks)]
+    os.kill(taken[0].pid, signal.SIGKILL)
+    found += list(blocks)
 
     assert len(taken) == 2
     np.testing.assert_allclose(np.concatenate(found), SIGNAL, atol=1e-4)
+
+
+def test_idle_decoders_that_were_killed_are_replaced(flac):
+    processes = [POOL.take(), POOL.take()]
+    for one in processes:
+        POOL.give_back(one)
+        os.kill(one.pid, signal.SIGKILL)
+
+    wait_until("both end", lambda: not any(alive(one.pid) for one in processes))
+
+    np.testing.assert_allclose(read(flac), SIGNAL, atol=1e-4)
 
 
 def test_one_decoder_reads_all_recordings_of_a_thread(flac):
@@ -184,7 +197,7 @@ def test_recording_that_is_not_read_to_its_end_does_not_disturb_the_next(flac, e
     for data, samples in ((flac, SIGNAL), (other, SIGNAL[::-1])) * 2:
         blocks = Recording.open(data, channel=0, strict=False, max_duration_s=60.0).blocks()
         block = next(blocks)
-        blocks.close()
+        del blocks
 
         np.testing.assert_allclose(block, samples[: len(block)], atol=1e-4)
 

@@ -8,11 +8,11 @@ import struct
 import numpy as np
 import pytest
 import soundfile
+import soxr
 from media_files import encode, film_without_sound, flac_with_total, mp3_without_length, rf64
 
 from sonant.errors import AudioError
 from sonant.voice.audio.decoding import ffmpeg
-from sonant.voice.audio.decoding.libsndfile import TOLERANCE_S
 from sonant.voice.audio.recording import Recording, decode
 from sonant.voice.audio.samples import int16_from_float
 from sonant.voice.audio.test_signal import voice_like_signal
@@ -43,9 +43,9 @@ def likeness(found, samples):
     return near.max() / np.sqrt((a @ a) * (b @ b))
 
 
-def assert_whole(found, samples):
+def assert_whole(found, samples, streams=1):
     """Nothing is missing: the length is right to the delay of a codec, the sound is the same to the end."""
-    assert abs(len(found) - len(samples)) < 0.2 * 8000
+    assert abs(len(found) - len(samples)) < 0.2 * 8000 * streams
     for start in range(0, len(samples), 40_000):
         assert likeness(found[start : start + 40_000], samples[start : start + 40_000]) > 0.9
 
@@ -81,7 +81,7 @@ def test_joined_mp3_is_read_to_its_end(encoded):
 
 
 def test_joined_mp3_without_length_is_read_to_its_end():
-    assert_whole(read(mp3_without_length(SIGNAL) + mp3_without_length(OTHER)), BOTH)
+    assert_whole(read(mp3_without_length(SIGNAL) + mp3_without_length(OTHER)), BOTH, streams=2)
 
 
 @pytest.mark.parametrize("tag", [b"TAG" + bytes(125), bytes(5000)], ids=["ID3v1", "zeros"])
@@ -218,6 +218,14 @@ def test_pcm_in_wider_containers_is_read(wav, bits, width):
     np.testing.assert_allclose(read(wav(raw, bits=bits, block_align=width)), SIGNAL, atol=2.0 ** (2 - bits))
 
 
+@pytest.mark.parametrize("top", [0x00, 0xFF], ids=["zeros above", "ones above"])
+def test_24_bits_in_the_lower_bytes_of_four_are_read(wav, top):
+    raw = np.full((len(SIGNAL), 4), top, np.uint8)
+    raw[:, :3] = np.rint(SIGNAL * 2**23).astype("<i4").view(np.uint8).reshape(-1, 4)[:, :3]
+
+    np.testing.assert_allclose(read(wav(raw.tobytes(), bits=24, block_align=4)), SIGNAL, atol=1e-6)
+
+
 @pytest.mark.parametrize("subtype", ["GSM610", "IMA_ADPCM", "MS_ADPCM"])
 def test_wav_with_a_codec_is_read(encoded, subtype):
     assert_whole(read(encoded(SIGNAL, 8000, "WAV", subtype)), SIGNAL)
@@ -232,7 +240,6 @@ def test_truncated_wav_with_a_codec_is_refused(encoded):
 
 
 def test_wav_with_a_codec_that_nothing_decodes_is_named(wav):
-    assert "DSP Group TrueSpeech (0x0022)" in refusal(wav(tag=0x22, bits=1, block_align=32))
     assert "RT24 (0x0052)" in refusal(wav(tag=0x52))
 
 
@@ -273,16 +280,19 @@ MEDIA = [
     ("mpegts", "aac", 16000),
     ("caf", "alac", 8000),
 ]
+_BIT_RATES = {"wmav2": 48_000, "libopencore_amrnb": 12_200, "g726": 32_000}
 
 
 @pytest.mark.parametrize(("container", "codec", "rate_hz"), MEDIA, ids=lambda value: str(value))
-def test_media_are_read_to_their_end(container, codec, rate_hz):
-    data = encode(voice_like_signal(rate_hz, SECONDS), container, codec, rate_hz=rate_hz)
+def test_media_are_read_to_their_end(spoken, container, codec, rate_hz):
+    speech = spoken("english", SECONDS, 0)
+    samples = soxr.resample(speech, 8000, rate_hz)
+    data = encode(samples, container, codec, rate_hz=rate_hz, bit_rate=_BIT_RATES.get(codec))
 
     found = read(data)
 
     assert len(found) / 8000 == pytest.approx(SECONDS, abs=0.3)
-    assert likeness(found, SIGNAL) > 0.8
+    assert likeness(found, speech) > 0.8
 
 
 @pytest.mark.parametrize(
@@ -291,7 +301,8 @@ def test_media_are_read_to_their_end(container, codec, rate_hz):
     ids=["M4A", "Matroska", "WMA"],
 )
 def test_media_that_end_short_are_refused(container, codec, options):
-    data = encode(voice_like_signal(44100, SECONDS), container, codec, rate_hz=44100, options=options)
+    samples = voice_like_signal(44100, SECONDS)
+    data = encode(samples, container, codec, rate_hz=44100, bit_rate=48_000, options=options)
 
     said = refusal(data[: len(data) // 2])
 
@@ -309,7 +320,7 @@ def test_sound_of_a_film_is_read():
 
 
 def test_film_without_sound_is_named():
-    assert refusal(film_without_sound()) == "a file of MP4 with a video track only: holds no sound"
+    assert refusal(film_without_sound()) == "an MP4 file with a video track only: holds no sound"
 
 
 def test_channel_of_a_medium_is_chosen():
@@ -352,7 +363,3 @@ def test_other_files_are_named_with_what_to_do(data, said):
 
     assert found.startswith("not a recording: ")
     assert said in found
-
-
-def test_tolerance_is_longer_than_the_delay_of_encoders():
-    assert TOLERANCE_S > 2304 / 8000

@@ -7,6 +7,7 @@ from functools import partial
 
 from sonant.voice.audio.decoding.ffmpeg import FfmpegReader
 from sonant.voice.audio.decoding.mpeg import end_of_tags
+from sonant.voice.audio.decoding.sizes import asf_duration_s
 from sonant.voice.audio.formats import AudioFormat, AudioReader
 
 _ASF = bytes.fromhex("3026b2758e66cf11a6d900aa0062ce6c")
@@ -15,9 +16,17 @@ _TS_PACKET_BYTES = 188
 
 
 def _open(
-    data: bytes, _strict: bool, *, name: Callable[[bytes], str], demuxer: str, promises: bool
+    data: bytes,
+    _strict: bool,
+    *,
+    name: Callable[[bytes], str],
+    demuxer: str,
+    promises: bool,
+    duration_s: Callable[[bytes], float | None],
 ) -> AudioReader:
-    return FfmpegReader(data, container=name(data), demuxer=demuxer, promises=promises)
+    return FfmpegReader(
+        data, container=name(data), demuxer=demuxer, promises=promises, promise_s=duration_s(data)
+    )
 
 
 def _format(
@@ -28,17 +37,25 @@ def _format(
     media_types: Iterable[str] = (),
     promises: bool = False,
     exact_name: Callable[[bytes], str] | None = None,
+    duration_s: Callable[[bytes], float | None] = lambda _: None,
 ) -> AudioFormat:
     return AudioFormat(
         name=name,
         media_types=frozenset(media_types),
         recognizes=recognizes,
-        open=partial(_open, name=exact_name or (lambda _: name), demuxer=demuxer, promises=promises),
+        open=partial(
+            _open,
+            name=exact_name or (lambda _: name),
+            demuxer=demuxer,
+            promises=promises,
+            duration_s=duration_s,
+        ),
     )
 
 
 def _begins(*signatures: bytes) -> Callable[[bytes], bool]:
-    return lambda data: data.startswith(signatures)
+    """Return a function that recognizes a signature, also behind an ID3 tag."""
+    return lambda data: data.startswith(signatures, end_of_tags(data, 0) if data[:3] == b"ID3" else 0)
 
 
 def _is_mp4(data: bytes) -> bool:
@@ -107,12 +124,17 @@ MEDIA_FORMATS: tuple[AudioFormat, ...] = (
         exact_name=_matroska_name,
     ),
     _format(
-        "WMA", "asf", _begins(_ASF), media_types=("audio/x-ms-wma", "video/x-ms-asf"), promises=True
+        "WMA",
+        "asf",
+        _begins(_ASF),
+        media_types=("audio/x-ms-wma", "video/x-ms-asf"),
+        duration_s=asf_duration_s,
     ),
     _format("AMR", "amr", _begins(b"#!AMR\n", b"#!AMR-WB\n"), media_types=("audio/amr", "audio/amr-wb"),
             exact_name=_amr_name),
     _format("AAC", "aac", _is_adts, media_types=("audio/aac", "audio/aacp", "audio/x-aac")),
     _format("LOAS AAC", "loas", _is_latm),
+    _format("VOC", "voc", _begins(b"Creative Voice File"), media_types=("audio/x-voc",)),
     _format("iLBC", "ilbc", _begins(b"#!iLBC20\n", b"#!iLBC30\n"), media_types=("audio/ilbc",)),
     _format("QCP", "qcp", _is_riff(b"QLCM"), media_types=("audio/qcelp",)),
     _format("AVI", "avi", _is_riff(b"AVI "), media_types=("video/avi", "video/x-msvideo"), promises=True),

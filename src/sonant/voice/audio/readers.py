@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from sonant.errors import AudioError
-from sonant.voice.audio.containers import AIFF, AU, CAF, FLAC, MP3, OGG, RAW_GSM, VOC
+from sonant.voice.audio.containers import AIFF, AU, CAF, FLAC, MP3, OGG, RAW_GSM
 from sonant.voice.audio.decoding.reader import open_isolated
 from sonant.voice.audio.file_kinds import describe
 from sonant.voice.audio.formats import AudioFormat, AudioReader
@@ -19,7 +19,6 @@ FORMATS: tuple[AudioFormat, ...] = (
     AIFF,
     AU,
     CAF,
-    VOC,
     *MEDIA_FORMATS,
     MP3,  # the last two have no signature and search for frames
     RAW_GSM,

@@ -23,6 +23,7 @@ OWN_TAGS = frozenset((PCM, FLOAT, A_LAW, MU_LAW))
 """The encodings that are read here."""
 _WIDTHS = {PCM: (8, 16, 24, 32), FLOAT: (32, 64), A_LAW: (8,), MU_LAW: (8,)}
 _MAX_PCM_BITS = 32
+_CONTAINER_WIDTHS = {24: 4}  # of PCM in more bytes than its bits need
 #: Last 14 bytes of an EXTENSIBLE sub-format; the first two are the format tag.
 _SUBTYPE_TAIL = bytes.fromhex("000000001000800000aa00389b71")
 
@@ -52,6 +53,8 @@ class WavReader:
     format: WavFormat
     segments: tuple[tuple[int, int], ...]
     """Position and length of the audio in bytes; the lengths are multiples of a frame."""
+    in_low_bytes: bool = False
+    """Whether 24-bit samples lie in the lower three of their four bytes, not in the upper ones."""
 
     @property
     def encoding(self) -> str:
@@ -97,6 +100,8 @@ class WavReader:
             return (mono[:, 0].astype(np.float32) - np.float32(128)) * np.float32(2**-7)
         if width == 2:
             return mono.view("<i2")[:, 0].astype(np.float32) * np.float32(2**-15)
+        if self.in_low_bytes:
+            width, mono = 3, mono[:, :3]
         if width == 3:  # placed in the upper bytes of 32 bits, so that the sign falls into place
             wide = np.zeros((count, 4), np.uint8)
             wide[:, 1:] = mono
@@ -120,7 +125,15 @@ def open_wav(data: bytes, strict: bool) -> WavReader:
         if strict and length % found.block_bytes:
             raise AudioError(f"data chunk of {length} bytes is not a multiple of {found.block_bytes}")
         segments.append((begin, length - length % found.block_bytes))
-    return WavReader(data=data, format=found, segments=tuple(segments))
+    in_low_bytes = found.bits == 24 and found.width == 4 and _low_bytes_used(data, segments)
+    return WavReader(data=data, format=found, segments=tuple(segments), in_low_bytes=in_low_bytes)
+
+
+def _low_bytes_used(data: bytes, segments: list[tuple[int, int]]) -> bool:
+    """Whether a sample of four bytes has anything in its lowest one, where 24 upper bits leave nothing."""
+    return any(
+        np.frombuffer(data, np.uint8, length, begin)[::4].any() for begin, length in segments if length
+    )
 
 
 def read_format(chunk: bytes) -> WavFormat:
@@ -143,7 +156,7 @@ def _check_widths(found: WavFormat, strict: bool) -> None:
         widths = ", ".join(map(str, _WIDTHS[tag]))
         raise AudioError(f"{NAMES[tag]} with {bits} bits a sample is not supported: {widths} are")
     width, rest = divmod(found.block_bytes, channels)
-    if rest or not (width * 8 == bits or (odd and bits < width * 8 <= _MAX_PCM_BITS)):
+    if rest or not (width * 8 == bits or (odd and width == _CONTAINER_WIDTHS.get(bits, (bits + 7) // 8))):
         raise _contradiction(channels, bits, found.block_bytes)
 
 

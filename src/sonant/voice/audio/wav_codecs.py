@@ -34,10 +34,7 @@ def open_compressed_wav(data: bytes, strict: bool) -> AudioReader:
         )
     if not installed():
         raise AudioError(f"WAV with {tag_name(found.tag)} is not read without FFmpeg: {EXTRA}, or send PCM")
-    try:
-        return FfmpegReader(whole, container="WAV", demuxer="wav", promises=False)
-    except AudioError as fault:
-        raise AudioError(f"WAV with {tag_name(found.tag)} is not supported ({fault}): send PCM") from None
+    return FfmpegReader(whole, container=f"WAV with {tag_name(found.tag)}", demuxer="wav", promises=False)
 
 
 def _with_true_sizes(fmt: bytes, audio: bytes) -> bytes:

@@ -8,7 +8,7 @@ bands above 4 kHz stay empty, as they would after conversion to 16 kHz.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 
@@ -71,6 +71,32 @@ def embed(samples: NDArray[np.float32], models: Models) -> Embedding:
     return embed_windows(samples, models.encoder, "mels", models.encoder_id, models.centre)
 
 
+def embed_series(
+    samples: NDArray[np.float32], models: Models, step_s: float
+) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """Embed every window of 1.6 s that begins a multiple of `step_s` seconds after the first sample.
+
+    Returns the windows' first samples, [n], and their embeddings, [n, d], each of unit length. Raises
+    NotEnoughSpeech under 1.6 s.
+    """
+    if len(samples) < WINDOW_S * RATE_HZ:
+        raise NotEnoughSpeech(len(samples) / RATE_HZ, WINDOW_S)
+    mels = mel_power(_levelled(samples))
+    starts = np.arange(0, len(mels) - WINDOW_FRAMES + 1, round(step_s * RATE_HZ / _HOP))
+    windows = np.lib.stride_tricks.sliding_window_view(mels, WINDOW_FRAMES, axis=0)
+    found = [
+        models.encoder.run(None, {"mels": np.ascontiguousarray(windows[part].transpose(0, 2, 1))})[0]
+        for part in np.array_split(starts, -(-len(starts) // _MAX_WINDOWS_PER_CALL))
+    ]
+    vectors = _units(_units(np.concatenate(found).astype(np.float64)) - models.centre)
+    return starts * _HOP, vectors.astype(np.float32)
+
+
+def _units(vectors: NDArray[np.float64]) -> NDArray[np.float64]:
+    units: NDArray[np.float64] = vectors / np.sqrt(np.sum(vectors**2, axis=1, keepdims=True))
+    return units
+
+
 def embed_windows(
     samples: NDArray[np.float32],
     encoder: onnxruntime.InferenceSession,
@@ -95,6 +121,26 @@ def embed_windows(
         # The mean of all voices carries no information about the speaker.
         own = _unit(own - centre)
     return Embedding(vector=own.astype(np.float32), model_id=model_id)
+
+
+def embed_each(pieces: Sequence[NDArray[np.float32]], models: Models) -> NDArray[np.float32]:
+    """Embed short pieces of speech at 8 kHz by themselves, in few calls of the encoder; [pieces, 256].
+
+    A piece shorter than a window is repeated until it fills one.
+    """
+    windows, owners = [], []
+    for number, piece in enumerate(pieces):
+        mels = mel_power(_levelled(np.resize(piece, max(len(piece), round(WINDOW_S * RATE_HZ)))))
+        for start in _window_starts(len(mels)):
+            windows.append(mels[start : start + WINDOW_FRAMES])
+            owners.append(number)
+    total = np.zeros((len(pieces), len(models.centre)), np.float64)
+    for first in range(0, len(windows), _MAX_WINDOWS_PER_CALL):
+        part = slice(first, first + _MAX_WINDOWS_PER_CALL)
+        (found,) = models.encoder.run(None, {"mels": np.stack(windows[part])})
+        np.add.at(total, owners[part], found)
+    vectors = [_unit(_unit(one) - models.centre) for one in total]
+    return np.stack(vectors).astype(np.float32) if vectors else np.empty(total.shape, np.float32)
 
 
 def mel_power(samples: NDArray[np.float32], *, hop: int = _HOP) -> NDArray[np.float32]:

@@ -51,7 +51,9 @@ class _Decoder:
         """Answer messages. Raises EOFError and OSError at the end of the connection."""
         messages.send(self._connection, messages.READY)
         while True:
+            self._limits.lift()
             kind, payload = messages.receive(self._connection)
+            self._limits.hold()
             try:
                 answer, content = self._answer(kind, payload)
             except AudioError as fault:

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import io
+import struct
 from collections.abc import Iterator
+from contextlib import suppress
 from functools import cache
+from importlib import import_module
 from importlib.util import find_spec
+from pkgutil import walk_packages
 from typing import Any
 
 import numpy as np
@@ -13,8 +17,10 @@ from numpy.typing import NDArray
 
 from sonant.errors import AudioError
 
-TOLERANCE_S = 0.5
-"""What may be missing of the promised length, or be damaged: delay and padding of encoders."""
+TOLERANCE_S = 1.0
+"""What may be missing of the promised length: delay and padding of encoders, 0.6 s in a whole ASF file."""
+DAMAGE_S = 0.5
+"""What may be damaged."""
 EXTRA = "install the extra: pip install 'sonant[media]'"
 _MAX_TRACKS = 8
 
@@ -30,17 +36,23 @@ def installed() -> bool:
 
 
 def preload() -> None:
-    """Import all of PyAV and silence its libraries, before descriptors are forbidden."""
+    """Import all of PyAV, which imports parts when they are used first, before descriptors are forbidden."""
     if not installed():
         return
     av = _pyav()
     av.logging.set_level(av.logging.PANIC)
-    frame = av.AudioFrame(format="s16", layout="mono", samples=1)
-    frame.to_ndarray()
-    try:
-        av.open(io.BytesIO(b"\0" * 64), format="wav")
-    except av.error.FFmpegError:
-        return
+    for module in walk_packages(av.__path__, "av."):
+        if not module.name.endswith("__main__"):
+            with suppress(ImportError):  # of something optional
+                import_module(module.name)
+    audio = bytes(3200)
+    fmt = struct.pack("<HHIIHH", 1, 1, 8000, 16000, 2, 16)
+    chunks = b"WAVEfmt " + struct.pack("<I", 16) + fmt + b"data" + struct.pack("<I", len(audio)) + audio
+    wav = b"RIFF" + struct.pack("<I", len(chunks)) + chunks
+    for _ in FfmpegReader(wav, container="WAV", demuxer="wav", promises=True).blocks(0, 1000):
+        pass
+    with suppress(AudioError):
+        FfmpegReader(bytes(64), container="WAV", demuxer="wav", promises=True)
 
 
 @cache
@@ -54,10 +66,19 @@ def _pyav() -> Any:
 class FfmpegReader:
     """An open recording; read once, from the front. Its tracks' channels are counted one after another."""
 
-    def __init__(self, data: bytes, *, container: str, demuxer: str, promises: bool) -> None:
+    def __init__(
+        self,
+        data: bytes,
+        *,
+        container: str,
+        demuxer: str,
+        promises: bool,
+        promise_s: float | None = None,
+    ) -> None:
         """Open bytes with one demuxer of FFmpeg. Raises AudioError.
 
-        `promises` says whether the container states its length; otherwise FFmpeg's is an estimate.
+        `promises` says whether FFmpeg's duration is what the container states, and no estimate; `promise_s`
+        is a duration that was read from the container elsewhere.
         """
         if not installed():
             raise AudioError(f"{container} is not read without FFmpeg: {EXTRA}, or send WAV or FLAC")
@@ -72,6 +93,8 @@ class FfmpegReader:
         self.channels: int = sum(one.codec_context.channels for one in self._tracks)
         self.encoding = _encoding(self._tracks[0].codec_context)
         self.frames: int | None = self._promised_frames() if promises else None
+        if promise_s is not None:
+            self.frames = round(promise_s * self.rate_hz)
 
     def blocks(self, channel: int, block_frames: int) -> Iterator[NDArray[np.float32]]:
         """Yield one channel in blocks of at most `block_frames` samples.
@@ -101,7 +124,7 @@ class FfmpegReader:
                 frames = context.decode(packet)
             except self._av.error.FFmpegError:
                 lost_s += float((packet.duration or 0) * track.time_base)
-                if lost_s > TOLERANCE_S:
+                if lost_s > DAMAGE_S:
                     raise AudioError(
                         f"damaged: {self._container} cannot be decoded near {done / self.rate_hz:.1f} s"
                     ) from None
@@ -134,6 +157,8 @@ class FfmpegReader:
             except (StopIteration, self._av.error.EOFError):
                 return
             except self._av.error.FFmpegError as fault:
+                if self.frames is not None:  # perhaps tags behind the end: the promised length will tell
+                    return
                 raise AudioError(f"damaged: {self._container} cannot be read: {_reason(fault)}") from None
             yield packet
 
@@ -142,12 +167,12 @@ class FfmpegReader:
         if not tracks:
             kinds = sorted({one.type for one in self._file.streams if one.type})
             held = f"a {' and a '.join(kinds)} track" if kinds else "no track"
-            raise AudioError(f"a file of {self._container} with {held} only: holds no sound")
+            raise AudioError(
+                f"{_article(self._container)} {self._container} file with {held} only: holds no sound"
+            )
         for one in tracks:
             if one.codec_context is None or not one.codec_context.sample_rate:
-                raise AudioError(
-                    f"the sound in this {self._container} file has a codec that is not supported"
-                )
+                raise AudioError(f"{self._container} is not supported: no library decodes it; send PCM")
             one.codec_context.thread_count = 1
         rates = sorted({one.codec_context.sample_rate for one in tracks})
         if len(rates) > 1:
@@ -180,6 +205,12 @@ def _one_channel(frame: Any, channel: int) -> NDArray[np.float32]:
             return samples.astype(np.float32)
     scale, silence = _SCALES[kind]
     return (samples.astype(np.float32) - np.float32(silence)) * np.float32(scale)
+
+
+def _article(name: str) -> str:
+    """Return `an` for a name that is spelled out and begins with the sound of a vowel, or for a word."""
+    spelled = name[:2].upper() == name[:2]
+    return "an" if name[0] in ("AEFHILMNORSX" if spelled else "AEIOU") else "a"
 
 
 def _encoding(context: Any) -> str:

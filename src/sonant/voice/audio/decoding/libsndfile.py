@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from sonant.errors import AudioError
 
 TOLERANCE_S = 0.5
-"""What a lossy stream may lack: some encoders count their delay and padding, up to 2,304 samples at 8 kHz."""
+"""What a library may leave undecoded at the end of a stream, or an MP3 may hold between its frames."""
 _PART_S = 0.05
 _UNKNOWN_FRAMES = 2**62
 _TAG_BYTES = 128  # of ID3v1
@@ -30,7 +30,7 @@ _FAULTS = (soundfile.SoundFileError, RuntimeError, ValueError)
 class Stream:
     """One stream of a recording, as libsndfile reads it."""
 
-    source: io.BytesIO | LongerFile
+    source: io.BytesIO | LargeFile
     promised_frames: int | None = None
     """Samples per channel that the stream's own header states; None if it does not."""
     promises: bool = False
@@ -114,7 +114,7 @@ class LibsndfileReader:
                 missing = (
                     None if stream.counted_frames is None else begun + stream.counted_frames - done - count
                 )
-                if missing is None or missing > self._tolerance_s * self.rate_hz:
+                if missing is None or missing > TOLERANCE_S * self.rate_hz:
                     raise self._damaged(done + count) from None
                 return count
             count += found
@@ -136,7 +136,7 @@ class LibsndfileReader:
         )
 
 
-class LongerFile(io.RawIOBase):
+class LargeFile(io.RawIOBase):
     """Bytes that claim to be more than they are, for libraries that estimate a length from the size.
 
     Reading ends where the bytes end, but the claimed last bytes can be read: libmpg123 searches a tag there.

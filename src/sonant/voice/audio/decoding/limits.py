@@ -34,7 +34,8 @@ class Limits:
         self._hard_bytes = resource.RLIM_INFINITY
         if self._memory_bytes:
             self._hard_bytes = self._memory_bytes + MEMORY_BYTES + _MEMORY_PER_BYTE * _MAX_RECORDING_BYTES
-            _limit(resource.RLIMIT_AS, self._hard_bytes, self._hard_bytes)
+        self._soft_bytes = self._hard_bytes
+        self.lift()
         for kind in (
             resource.RLIMIT_CORE,
             resource.RLIMIT_FSIZE,
@@ -48,9 +49,20 @@ class Limits:
         """Grant memory and processor time for a recording of this size."""
         if self._memory_bytes:
             granted = self._memory_bytes + MEMORY_BYTES + _MEMORY_PER_BYTE * size_bytes
-            _limit(resource.RLIMIT_AS, min(granted, self._hard_bytes), self._hard_bytes)
+            self._soft_bytes = min(granted, self._hard_bytes)
+        self.hold()
         self._started_s = time.process_time()
         self.decoded(0.0)
+
+    def lift(self) -> None:
+        """Grant memory to receive the next recording, however large it is."""
+        if self._memory_bytes:
+            _limit(resource.RLIMIT_AS, self._hard_bytes, self._hard_bytes)
+
+    def hold(self) -> None:
+        """Grant the memory of the recording that has begun."""
+        if self._memory_bytes:
+            _limit(resource.RLIMIT_AS, self._soft_bytes, self._hard_bytes)
 
     def decoded(self, audio_s: float) -> None:
         """Grant processor time for `audio_s` seconds of audio that the recording gave since it began."""

@@ -98,6 +98,13 @@ class DecoderProcess:
         """The process id."""
         return self._process.pid
 
+    def alive(self) -> bool:
+        """Whether it runs; one that has ended is cleared away."""
+        if self._process.poll() is None:
+            return True
+        self.close()
+        return False
+
     def ask(self, kind: bytes, payload: bytes = b"", more: bytes = b"") -> None:
         """Ask for an answer. Raises DecoderEnded."""
         while self._owed:  # a decoder that waits to be rid of an answer would not read what is sent
@@ -152,6 +159,7 @@ class DecoderPool:
         Raises SetupError if none can be started.
         """
         with self._lock:
+            self._idle = [one for one in self._idle if one.alive()]
             for number, one in enumerate(self._idle):
                 if held is not None and one.held is held:
                     return self._idle.pop(number)

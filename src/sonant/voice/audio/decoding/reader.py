@@ -60,8 +60,11 @@ class IsolatedReader:
                         yield block
             except DecoderEnded as fault:
                 _check_attempt(attempt, fault, f" past {done / self.rate_hz:.1f} s")
-            except BaseException:
+            except (AudioError, GeneratorExit):
                 POOL.give_back(process)
+                raise
+            except BaseException:  # in the middle of a message, perhaps
+                process.close()
                 raise
             else:
                 POOL.give_back(process)
@@ -77,8 +80,11 @@ def open_isolated(format_name: str, data: bytes, *, strict: bool) -> IsolatedRea
             facts = _open(process, recording)
         except DecoderEnded as fault:
             _check_attempt(attempt, fault, "")
-        except BaseException:
+        except AudioError:
             POOL.give_back(process)
+            raise
+        except BaseException:
+            process.close()
             raise
         else:
             POOL.give_back(process)

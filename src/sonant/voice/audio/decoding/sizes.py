@@ -13,6 +13,8 @@ from sonant.errors import AudioError
 LEFT_OPEN_BYTES = 2**30
 """A size from here on was left open: no recording of this size is accepted, see `audio.max_file_bytes`."""
 _MAX_CHUNKS = 4096
+_ASF_FILE_PROPERTIES = bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365")
+_ASF_HEADER_BYTES = 1 << 20
 
 
 def check_promised(promised: int, available: int, what: str = "audio") -> None:
@@ -48,6 +50,19 @@ def check_au(data: bytes) -> None:
         order = ">" if data.startswith(b".snd") else "<"
         begin, size = struct.unpack_from(f"{order}II", data, 4)
         check_promised(size, len(data) - begin)
+
+
+def asf_duration_s(data: bytes) -> float | None:
+    """Return the duration in the file properties of Windows Media; None if it is open (ASF 3.2).
+
+    FFmpeg replaces it by an estimate when the file is shorter than it was.
+    """
+    at = data.find(_ASF_FILE_PROPERTIES, 0, _ASF_HEADER_BYTES)
+    if at < 0 or len(data) < at + 92:
+        return None
+    play_100ns, _, preroll_ms, flags = struct.unpack_from("<QQQI", data, at + 64)
+    duration_s = play_100ns * 1e-7 - preroll_ms * 1e-3
+    return None if flags & 1 or duration_s <= 0 else float(duration_s)
 
 
 def _iff_chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:

@@ -105,10 +105,18 @@ def test_an_output_folder_that_is_an_object(testbed):
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        (b"", "is not valid JSON in UTF-8"),
-        (b"RequestId,SpeakerId\n", "is not valid JSON in UTF-8"),
-        (b'{"Version":"1.0","SpeakerEnrollmentRequests":[]', "is not valid JSON in UTF-8"),
-        (b"[]", "must be a JSON object"),
+        (b"", "is not valid JSON in UTF-8: at byte 0 (line 1) the file is empty"),
+        (
+            b"RequestId,SpeakerId\n",
+            "is not valid JSON in UTF-8: at byte 0 (line 1) there is a word without quotation marks "
+            "(fields and texts have double ones)",
+        ),
+        (
+            b'{"Version":"1.0","SpeakerEnrollmentRequests":[]',
+            "is not valid JSON in UTF-8: at byte 47 (line 1) the file ends before all brackets and strings "
+            "are closed: it is cut off, or one is missing",
+        ),
+        (b"[]", "must be a JSON object, is a list: put its entries under SpeakerEnrollmentRequests"),
         (manifest([]), "holds no requests"),
         (manifest([GOOD]).replace(b'"1.0"', b'"2.0"'), 'must have "Version": "1.0"'),
         (b'{"Version":"1.0"}', "has no list SpeakerEnrollmentRequests"),
@@ -117,7 +125,11 @@ def test_an_output_folder_that_is_an_object(testbed):
             manifest([GOOD, {**GOOD, "SpeakerId": "customer-2"}]),
             "uses one RequestId for requests 1 and 2; each must have its own",
         ),
-        (b'{"Version":"1.0","x":' + b"9" * 5000 + b"}", "is not valid JSON in UTF-8"),
+        (
+            b'{"Version":"1.0","x":' + b"9" * 5000 + b"}",
+            "is not valid JSON in UTF-8: at byte 21 (line 1) there is a number of more than 64 bits, or in a "
+            "form that JSON does not allow",
+        ),
         (b'{"Version":"1.0","x":' + b"[" * 100_000, "is nested deeper than 16 levels"),
     ],
 )
@@ -127,7 +139,11 @@ def test_a_manifest_that_cannot_be_used(testbed, data, message):
 
 def test_a_fault_at_the_end_of_the_manifest_leaves_no_request_done(testbed):
     data = manifest(FOUR)[:-2] + b", oops]}"
-    assert failure(testbed, data) == (400, "the manifest is not valid JSON in UTF-8")
+    code, message = failure(testbed, data)
+    assert code == 400
+    assert message.startswith(
+        f"the manifest is not valid JSON in UTF-8: at byte {data.index(b'oops')} (line 1, "
+    )
 
 
 def test_a_manifest_over_the_size_limit_is_refused_before_it_is_read(testbed):

@@ -30,6 +30,8 @@ START_SESSION = "VoiceId Start Session Action"
 UPDATE_SESSION = "VoiceId Update Session Action"
 EVALUATE_SESSION = "VoiceId Evaluate Session Action"
 SESSION_ENROLLMENT = "VoiceId Session Speaker Enrollment Action"
+SESSION_SPEECH = "Sonant Session Speech Action"
+"""Sonant's own: what was noticed in the speech of a stream."""
 
 STARTED, STREAM_ENDED, STREAM_FAILED = "STREAMING_STARTED", "STREAMING_ENDED", "STREAMING_FAILED"
 
@@ -143,6 +145,12 @@ def evaluation_refused_event(domain: EventDomain, session: SessionReference, err
     """Build the event of a session that could not be evaluated."""
     members = {**_reference(session), "streamingStatus": session.stream_status}
     return _session_event(domain, EVALUATE_SESSION, "EVALUATE_SESSION", FAILED, members, None, error)
+
+
+def session_speech_event(domain: EventDomain, session: Session) -> Event:
+    """Build the event of what was noticed in the speech of a stream; see `Session.speech_reasons`."""
+    members = {**_ids(session), "speechReasons": list(session.speech_reasons)}
+    return _session_event(domain, SESSION_SPEECH, "ANALYZE_SPEECH", SUCCEEDED, members, session.contact_arn)
 
 
 def session_enrollment_event(domain: EventDomain, session: Session) -> Event:

@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from enum import Enum, auto
 from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sonant.errors import KeyDenied, KeyNotFound, KeyUnusable, SetupError, SonantError
+from sonant.jobs.call_voices import SeparatedSpeech, Voices, separate
 from sonant.jobs.faults import Refusal
 from sonant.jobs.fraud import Detector, Risk, assess
 from sonant.jobs.manifest import AudioFile
@@ -60,6 +62,16 @@ class Pcm16Audio:
         return Speech(samples=float_from_pcm16(self.samples), quality=self.quality, recordings_used=0)
 
 
+class CallParts(Enum):
+    """Which parts of a call's speech are embedded beside the whole."""
+
+    HALVES = auto()
+    """The speech is that of one voice alone; its halves show whether all of it is the voice that it should
+    be."""
+    VOICES = auto()
+    """Each voice, if there are several."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Task:
     """The work on one entry. `task_id` is the caller's own number, returned with the result."""
@@ -82,7 +94,9 @@ class Task:
     stored_audio: bytes | None = None
     """FLAC of speech that was stored at an enrollment, to embed instead of recordings."""
     call_audio: Pcm16Audio | None = None
-    """Speech of a live call, to process instead of recordings."""
+    """Speech of a live call, to process instead of recordings; `need_s` of it at least."""
+    call_parts: CallParts | None = None
+    """Which parts of a call's speech are embedded as well."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,6 +104,10 @@ class TaskResult:
     """The voice sample of one task, and what else was asked for."""
 
     sample: VoiceSample
+    voices: Voices = field(default_factory=Voices)
+    """Of a live call."""
+    parts: tuple[VoiceSample, ...] = ()
+    """See `CallParts`."""
     risks: tuple[Risk, ...] = ()
     audio: bytes | None = None
     """FLAC of the speech used; None where none is to be stored."""
@@ -124,13 +142,22 @@ def prepare(
         if task.stored_audio is not None:
             return _embed_stored(task.stored_audio, _embedder(task, models, embedder_of))
         speech = _speech(task, fetch, models, rules)
+        separated = None
+        if task.call_audio is not None:
+            separated = separate(speech.samples, round(task.need_s * RATE_HZ), models)
+            if task.call_parts is CallParts.HALVES:
+                speech = _part(speech, separated.one)
         embedding_started_s = time.perf_counter()
-        embedding = _embedder(task, models, embedder_of)(speech.samples)
+        embedder = _embedder(task, models, embedder_of)
+        embedding = embedder(speech.samples)
+        parts = _embed_parts(task, speech, separated, embedder)
         inference_s = time.perf_counter() - embedding_started_s
     except SonantError as fault:
         return Refusal.of(fault)
     return TaskResult(
-        sample=VoiceSample(model_id=embedding.model_id, vector=embedding.vector, quality=speech.quality),
+        sample=_sample(embedding, speech),
+        voices=Voices() if separated is None else separated.voices,
+        parts=parts,
         risks=_risks(task, detectors, embedding, speech),
         audio=encode_flac(speech.samples) if task.keep_audio else None,
         fingerprint=_fingerprint(speech) if task.fingerprint else None,
@@ -138,6 +165,26 @@ def prepare(
         compute_s=time.thread_time() - started_s,
         inference_s=inference_s,
     )
+
+
+def _embed_parts(
+    task: Task, speech: Speech, separated: SeparatedSpeech | None, embedder: Embedder
+) -> tuple[VoiceSample, ...]:
+    if separated is None or task.call_parts is None:
+        return ()
+    found = separated.each
+    if task.call_parts is CallParts.HALVES:
+        found = tuple(np.array_split(speech.samples, 2)) if not separated.voices.missing else ()
+    return tuple(_sample(embedder(samples), _part(speech, samples)) for samples in found)
+
+
+def _part(speech: Speech, samples: NDArray[np.float32]) -> Speech:
+    quality = replace(speech.quality, net_speech_s=len(samples) / RATE_HZ)
+    return replace(speech, samples=samples, quality=quality)
+
+
+def _sample(embedding: Embedding, speech: Speech) -> VoiceSample:
+    return VoiceSample(model_id=embedding.model_id, vector=embedding.vector, quality=speech.quality)
 
 
 def _speech(task: Task, fetch: Fetch, models: Models, rules: Audio) -> Speech:

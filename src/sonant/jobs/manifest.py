@@ -14,12 +14,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import ijson
-from ijson.common import JSONError
 
 from sonant.errors import SetupError
 from sonant.events.documents import ErrorInfo
 from sonant.jobs.escapes import NO_CHARACTER, whole_pairs
 from sonant.jobs.faults import JobFault
+from sonant.jobs.json_faults import PARSE_ERRORS, FaultLocator
 
 VERSION = "1.0"
 MAX_REQUEST_ID = 256
@@ -92,8 +92,9 @@ def read_manifest(chunks: Iterable[bytes], rules: Rules) -> Iterator[Entry]:
     or version, without requests, or with a RequestId used twice; 402 for more requests than the quota.
     """
     reader = _Events(chunks, rules)
-    if reader.next()[0] != "start_map":
-        raise _bad("must be a JSON object")
+    if (first_event := reader.next()[0]) != "start_map":
+        within = f": put its entries under {rules.list_name}" if first_event == "start_array" else ""
+        raise _bad(f"must be a JSON object, is {_KINDS[first_event]}{within}")
     seen: set[str] = set()
     version: Any = None
     count = 0
@@ -108,7 +109,7 @@ def read_manifest(chunks: Iterable[bytes], rules: Rules) -> Iterator[Entry]:
             if reader.next()[0] != "start_array":
                 raise _bad(f"{rules.list_name} must be a list")
             while (event := reader.next_part())[0] != "end_array":
-                count += 1
+                count = reader.request = count + 1
                 if count > rules.max_requests:
                     raise JobFault(
                         402, f"the manifest has more than {rules.max_requests} requests, the quota of a job"
@@ -122,6 +123,7 @@ def read_manifest(chunks: Iterable[bytes], rules: Rules) -> Iterator[Entry]:
                             f"uses one RequestId for requests {first} and {count}; each must have its own"
                         )
                 yield entry
+            reader.request = 0
         else:
             reader.value()
         if name in ("Version", rules.list_name):
@@ -230,6 +232,15 @@ def _uri(item: dict[str, Any]) -> Any:
 #: The key under which an object's first duplicate field is stored while it is read; no JSON key equals it.
 _DUPLICATE: Any = object()
 
+#: What a file is whose first event is this one.
+_KINDS = {
+    "start_array": "a list",
+    "string": "a string",
+    "number": "a number",
+    "boolean": "true or false",
+    "null": "null",
+}
+
 _SCALARS = frozenset(("string", "number", "boolean", "null"))
 
 
@@ -239,9 +250,14 @@ class _Events:
     def __init__(self, chunks: Iterable[bytes], rules: Rules) -> None:
         self._rules = rules
         self._depth = self._parts = self._parts_before = 0
+        self.request = 0
+        """Number of the request that is being read, from 1; 0 outside of their list."""
         # With `use_float` yajl refuses numbers beyond 64 bits. Without, ijson hands out a null pointer for
         # a number longer than Python converts.
-        self._source = _parser().basic_parse(_Reader(whole_pairs(chunks), rules.max_bytes), use_float=True)
+        parser = _parser()
+        self._locator = FaultLocator(lambda target: parser.basic_parse_coro(target, use_float=True))
+        source = _Reader(whole_pairs(chunks), rules.max_bytes, self._locator)
+        self._source = parser.basic_parse(source, use_float=True)
 
     def next_part(self) -> tuple[str, Any]:
         """Read the first event of an entry."""
@@ -256,9 +272,9 @@ class _Events:
             event: tuple[str, Any] = next(self._source)
         except StopIteration:
             raise _bad("ends too early") from None
-        except (JSONError, UnicodeDecodeError, ValueError):
-            # The parser's own text quotes the file, which may hold customer ids.
-            raise _bad("is not valid JSON in UTF-8") from None
+        except PARSE_ERRORS:
+            where = self._locator.locate().describe(self.request)
+            raise _bad(f"is not valid JSON in UTF-8: {where}") from None
         self._parts += 1
         if self._parts > MAX_PARTS:
             raise _bad(f"holds more than {MAX_PARTS} fields and values in one place")
@@ -275,9 +291,11 @@ class _Events:
             next(self._source)
         except StopIteration:
             return
-        except (JSONError, UnicodeDecodeError, ValueError):
-            pass
-        raise _bad("has something behind its end")
+        except PARSE_ERRORS:
+            raise _bad(
+                f"has something behind its end: {self._locator.locate_trailing().describe(0)}"
+            ) from None
+        raise AssertionError("the parser reads one value")
 
     def value(self, event: tuple[str, Any] | None = None) -> Any:
         """Read a whole value. A duplicate key is stored under `_DUPLICATE`; the first value stays."""
@@ -300,9 +318,10 @@ class _Events:
 
 
 class _Reader:
-    """The file that ijson reads: counts bytes and drops a byte order mark."""
+    """The file that ijson reads: counts bytes, drops a byte order mark, and shows each block to `locator`."""
 
-    def __init__(self, chunks: Iterable[bytes], max_bytes: int) -> None:
+    def __init__(self, chunks: Iterable[bytes], max_bytes: int, locator: FaultLocator) -> None:
+        self._locator = locator
         self._chunks = filter(None, chunks)
         self._max_bytes = max_bytes
         self._count = 0
@@ -321,12 +340,14 @@ class _Reader:
                     chunk += more
                 self._started = True
                 self._buffer = chunk.removeprefix(_BOM)
+                self._locator.skip(len(chunk) - len(self._buffer))
             else:
                 self._buffer = chunk
             self._count += len(chunk)
             if self._count > self._max_bytes:
                 raise _bad(f"is larger than {self._max_bytes} bytes")
         taken, self._buffer = self._buffer[:size], self._buffer[size:]
+        self._locator.push(taken)
         return taken
 
 

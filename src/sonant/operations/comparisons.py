@@ -14,7 +14,7 @@ from sonant.jobs.calibration_cache import domain_calibration
 from sonant.jobs.faults import JobFault
 from sonant.operations.service import Request, Service
 from sonant.operations.sessions import require_session
-from sonant.sessions.decisions import FraudDetection, decide_fraud
+from sonant.sessions.decisions import FraudDetection, SpeakerScore, decide_fraud
 from sonant.storage.crypto.vault import Vault
 from sonant.storage.repositories import session_samples, speakers
 from sonant.storage.repositories.domains import Domain
@@ -100,8 +100,8 @@ def detect_fraud(service: Service, view: SessionView, undecided: FraudDetection)
     return decide_fraud(undecided.threshold, watchlist_id, risks, speech)
 
 
-def score_speaker(service: Service, view: SessionView, speech: SessionSample) -> int:
-    """Score how well a call's voice matches the speaker's voiceprint, 0-100.
+def score_speaker(service: Service, view: SessionView, speech: SessionSample) -> SpeakerScore:
+    """Score how well a call's voice, and the voice in parts of its speech, match the speaker's voiceprint.
 
     Raises Validation for damaged data, and for samples of different voice models.
     """
@@ -112,7 +112,7 @@ def score_speaker(service: Service, view: SessionView, speech: SessionSample) ->
         raise Validation("The speaker has no voiceprint; enroll the speaker again")
     probe = speech.sample
     try:
-        similarity = probe.similarity(reference)
+        similarities = [sample.similarity(reference) for sample in (probe, *speech.parts)]
     except ModelMismatch:
         own = view.domain.model_id or shipped_encoder_id()
         cure = (
@@ -125,7 +125,12 @@ def score_speaker(service: Service, view: SessionView, speech: SessionSample) ->
             f"The speaker's voiceprint was made by the voice model {reference.model_id}, and the call was "
             f"heard by another, {probe.model_id}: {cure}"
         ) from None
-    return _calibration(service, view, speech).score_for(similarity, probe.comparison_quality(reference))
+    calibration = _calibration(service, view, speech)
+    whole, *parts = (
+        calibration.score_for(similarity, sample.comparison_quality(reference))
+        for similarity, sample in zip(similarities, (probe, *speech.parts), strict=True)
+    )
+    return SpeakerScore(whole=whole, parts=tuple(parts))
 
 
 def _calibration(service: Service, view: SessionView, speech: SessionSample) -> Calibration:

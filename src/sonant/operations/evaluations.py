@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Generic, TypeVar
 
 from sonant.errors import Conflict, ModelledError
@@ -36,6 +36,7 @@ from sonant.sessions.decisions import (
     decide_without_speech,
     fraud_basis,
 )
+from sonant.sessions.records import report_multiple_speakers
 from sonant.storage.repositories import session_samples, speakers
 from sonant.storage.repositories.session_samples import AUTHENTICATION, FRAUD, Result
 
@@ -54,6 +55,8 @@ class EvaluationResult(Generic[Decision]):
     result_id: str
     decision: Decision
     new: bool = False
+    multiple_speakers: bool = False
+    """Whether a new authentication has noticed that several people speak."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -142,7 +145,10 @@ def _authentication(view: SessionView, service: Service | None) -> EvaluationRes
         raise _NotStored
     else:
         speech = sample_for(view, AUTHENTICATION)
-        decision = decide_authentication(threshold, score_speaker(service, view, speech), speech)
+        score = score_speaker(service, view, speech)
+        decision = decide_authentication(threshold, score.value, speech)
+        result = _result(view, service, AUTHENTICATION, basis, decision)
+        return replace(result, multiple_speakers=score.is_handover(threshold))
     return _result(view, service, AUTHENTICATION, basis, decision)
 
 
@@ -202,6 +208,8 @@ def _store(service: Service, caller: Caller, request: Request, evaluation: Evalu
             if isinstance(one.decision, Authentication) and one.decision.decision == "ACCEPT":
                 assert view.speaker is not None
                 speakers.set_last_accessed(connection, view.speaker.speaker_id, now)
+            if one.multiple_speakers:
+                report_multiple_speakers(connection, service.outbox, domain, view.session, now)
         response = _response(view, evaluation)
         event = evaluate_session_event(
             domain,

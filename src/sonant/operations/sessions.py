@@ -295,6 +295,7 @@ def _member(connection: Connection, domain: Domain, vault: Vault, session: Sessi
         },
         "HeardSeconds": round(session.heard_s, 2),
         "NetSpeechSeconds": round(session.net_speech_s, 2),
+        "SpeechReasons": list(session.speech_reasons) or None,
         "StreamingConfiguration": {
             "AuthenticationMinimumSpeechInSeconds": math.ceil(session.authentication_speech_s)
         },

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 from sonant.jobs.entry import TaskResult
 from sonant.jobs.faults import Refusal
@@ -27,7 +28,7 @@ from sonant.sessions.listener import (
 )
 from sonant.sessions.retry_queue import RetryQueue
 from sonant.sessions.worker_pool import WorkerPool
-from sonant.storage.repositories.session_samples import SessionSample
+from sonant.storage.repositories.session_samples import AUTHENTICATION, SessionSample
 
 log = logging.getLogger(__name__)
 
@@ -89,21 +90,32 @@ class StreamActions:
                 session_id = listener.key.session_id
                 log.error("session %s: %s failed: %s", session_id, request.purpose, result.message)
                 self._fail(listener)
+            elif request.purpose == AUTHENTICATION and result.voices.missing:
+                report = partial(listener.more_speech_needed, request.purpose, result.voices.missing)
+                self._save(listener, None, True, report)
             else:
-                self._save(listener, _analyzed(listener.key, request, result))
+                speech = _analyzed(listener.key, request, result)
+                multiple_speakers = result.voices.count > 1
+                self._save(listener, speech, multiple_speakers, listener.request_done)
 
         task = analysis_task(request, self._context.settings)
         self._pool.submit(task, PRIORITIES[request.purpose], on_result)
 
-    def _save(self, listener: StreamListener, speech: SessionSample) -> None:
+    def _save(
+        self,
+        listener: StreamListener,
+        speech: SessionSample | None,
+        multiple_speakers: bool,
+        report: Callable[[], None],
+    ) -> None:
         def run() -> None:
             try:
-                saved = records.save(self._context, listener.key, speech)
+                saved = records.save(self._context, listener.key, speech, multiple_speakers=multiple_speakers)
             except DomainUnavailable:
                 self._fail(listener, EndReason.DOMAIN_GONE)
                 return
             if saved:
-                self._post(listener.request_done)
+                self._post(report)
             else:
                 self._fail(listener, EndReason.OVERRUN)
 

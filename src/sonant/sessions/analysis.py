@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 
-from sonant.jobs.entry import Pcm16Audio, Role, Task, TaskResult
+from sonant.jobs.entry import CallParts, Pcm16Audio, Role, Task, TaskResult
 from sonant.jobs.fraud import SPOOFING
 from sonant.sessions.listener import ENROLLMENT, EmbedSpeech
 from sonant.sessions.worker_pool import Priority
@@ -18,6 +18,8 @@ PRIORITIES = {
     FRAUD: Priority.FRAUD,
     ENROLLMENT: Priority.ENROLLMENT,
 }
+
+_PARTS = {AUTHENTICATION: CallParts.HALVES, FRAUD: CallParts.VOICES}
 
 #: Speech of calls is read from no bucket, so it needs no rights.
 _NO_ROLE = Role(arn="", policies=())
@@ -35,13 +37,14 @@ def analysis_task(request: EmbedSpeech, settings: Settings) -> Task:
         task_id=0,
         role=_NO_ROLE,
         audio=(),
-        need_s=0.0,
+        need_s=request.need / RATE_HZ,
         keep_audio=keep,
         detect=purpose != AUTHENTICATION and risk_threshold is not None,
         risk_threshold=risk_threshold or 0,
         fingerprint=purpose != AUTHENTICATION and settings.fraud.replay_recordings > 0,
         model_id=request.model_id,
         call_audio=Pcm16Audio.of(request.window.samples, request.window.quality),
+        call_parts=_PARTS.get(purpose),
     )
 
 
@@ -60,4 +63,5 @@ def analyzed_speech(
         audio=result.audio,
         spoofing_score=None if spoofing is None else spoofing.score,
         spoofing_evidence=None if spoofing is None else spoofing.evidence,
+        parts=result.parts,
     )

@@ -32,6 +32,12 @@ log = logging.getLogger(__name__)
 #: What may prevent the assessment of risks.
 _RISK_FAILURES = (ResourceNotFound, JobFault, SetupError, SealBroken)
 
+_SEVERAL_VOICES = Refusal(
+    400,
+    "several people speak in the first 30 s of speech; enroll the speaker from a call, or a later stream, in "
+    "which nobody else is heard",
+)
+
 IN_PROGRESS, COMPLETED, FAILED = "IN_PROGRESS", "COMPLETED", "FAILED"
 
 
@@ -164,6 +170,8 @@ class _Enrollment:
             return Refusal(409, Conflict.TEXTS["SPEAKER_OPTED_OUT"])
         if isinstance(result, Refusal):
             return result
+        if result.voices.count > 1:
+            return _SEVERAL_VOICES
         if result.sample.model_id != (self._domain.model_id or shipped_encoder_id()):
             raise ModelChanged(self._domain.model_id)
         if self._session.risk_threshold is None or speech is None:

@@ -5,6 +5,9 @@ is requested: `take_requests` returns it, `actions` carries it out elsewhere, an
 `claimed`, `request_done` or `request_failed`.
 
     audio --8 kHz--> speech detection --> net speech --enough for a purpose--> EmbedSpeech
+
+Speech that holds two voices is not enough (`more_speech_needed`): the listener goes on until one of them has
+spoken for as long as the purpose needs.
 """
 
 from __future__ import annotations
@@ -13,22 +16,22 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from sonant.sessions.call_speech import CallSpeech
 from sonant.sessions.calls import EndReason
 from sonant.sessions.stream import Samples, Stream
 from sonant.settings import Settings
 from sonant.storage.repositories.session_samples import AUTHENTICATION, FRAUD
 from sonant.storage.repositories.session_streams import Progress
 from sonant.storage.repositories.sessions import Session
-from sonant.voice.audio.recording import RATE_HZ, TelephoneResampler
-from sonant.voice.audio.samples import float_from_int16
-from sonant.voice.collector import SpeechCollector, SpeechWindow
+from sonant.voice.audio.recording import RATE_HZ
+from sonant.voice.collector import SpeechWindow
 from sonant.voice.models import Models
 from sonant.voice.speech import FRAME
 
 #: Audio is processed in blocks of so many seconds; in shorter ones when a purpose needs less than that.
 BLOCK_S = 0.2
-#: Of long silences only so many seconds are remembered for the noise level.
-REMEMBER_S = 600.0
+#: Least further speech after which speech of two voices is analyzed again, in seconds.
+MORE_S = 1.0
 
 ENROLLMENT = "ENROLLMENT"
 GATHERING = "NOT_ENOUGH_SPEECH"
@@ -88,6 +91,8 @@ class EmbedSpeech:
 
     purpose: str
     window: SpeechWindow
+    need: int
+    """Samples of speech of one voice that the purpose needs; the window has as many, or more."""
     model_id: str | None
     risk_threshold: int | None
     started_at: datetime
@@ -105,6 +110,16 @@ class EndStream:
 Request = ClaimStream | EmbedSpeech | EndStream
 
 
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """The last request for a purpose."""
+
+    need: int
+    model_id: str | None
+    speech: int
+    """Samples of speech in its window."""
+
+
 class StreamListener:
     """Finds speech in one stream's audio and requests what the session needs of it."""
 
@@ -116,11 +131,11 @@ class StreamListener:
         self._most = most_speech(settings)
         self._enrollment_need = round(settings.enrollment.net_speech_s * RATE_HZ)
         self._enrollment_speech_at: datetime | None = None
-        self._band: TelephoneResampler | None = None
-        self._collector: SpeechCollector | None = None
+        self._speech: CallSpeech | None = None
         self._requests: list[Request] = []
-        self._requested: dict[str, tuple[int, str | None]] = {}
-        """Samples and voice model of the last request, by purpose."""
+        self._asked: dict[str, _Asked] = {}
+        self._more: dict[str, int] = {}
+        """Samples of speech at which a purpose whose speech held two voices is analyzed again."""
         self._in_flight = 0
         self._taken_s = 0.0
         self._claim_requested = self._audio_finished = False
@@ -137,6 +152,19 @@ class StreamListener:
     def request_done(self) -> None:
         """Report that a request is done and its result is stored."""
         self._in_flight -= 1
+
+    def more_speech_needed(self, purpose: str, missing: int) -> None:
+        """Report that the speech for a purpose holds two voices, and that the one with most of it lacks
+        `missing` samples."""
+        self._in_flight -= 1
+        assert self._speech is not None
+        target = self._asked[purpose].speech + max(missing, round(MORE_S * RATE_HZ))
+        if self._speech.extend(target):
+            self._more[purpose] = target
+        else:
+            for waiting in (purpose, *self._more):
+                del self._asked[waiting]
+            self._more.clear()
 
     def request_failed(self, reason: EndReason) -> None:
         """Report that a request failed for good, which ends the stream."""
@@ -203,67 +231,70 @@ class StreamListener:
         return ending or waiting_s >= self._block_s() or self.stream.silent_s > BLOCK_S
 
     def _block_s(self) -> float:
-        count = 0 if self._collector is None else self._collector.count
+        count = 0 if self._speech is None else self._speech.count
         missing = [
-            need - count
-            for purpose, need in self.requirements.purposes.items()
-            if purpose not in self._requested
+            needed - count
+            for purpose in self.requirements.purposes
+            if (needed := self._speech_needed(purpose)) is not None
         ]
         return max(FRAME / RATE_HZ, min([BLOCK_S, *(samples / RATE_HZ for samples in missing)]))
 
     def _process(self, samples: Samples, models: Models) -> None:
         if not len(samples):
             return
-        rate_hz = self.stream.rate_hz
-        if self._collector is None or self._band is None:
-            self._band = TelephoneResampler(rate_hz)
-            self._collector = SpeechCollector(models, self._most, history_s=REMEMBER_S)
-        self._taken_s += len(samples) / rate_hz
-        if not self._collector.enough:
-            self._collector.push(self._band.push(float_from_int16(samples)))
-            self.progress = self._progress()
+        if self._speech is None:
+            self._speech = CallSpeech(models, self.stream.rate_hz, self._most)
+        self._taken_s += len(samples) / self.stream.rate_hz
+        self._speech.push(samples, hold=self._in_flight > 0)
+        self.progress = self._progress()
 
     def _finish_audio(self) -> None:
         self._audio_finished = True
-        if self._collector is not None and self._band is not None:
-            self._collector.push(self._band.finish())
-            self._collector.finish()
+        if self._speech is not None:
+            self._speech.finish()
             self.progress = self._progress()
 
     def _request_embeddings(self) -> None:
-        collector, requirements = self._collector, self.requirements
-        started_at = self.stream.started_at
-        if collector is None or started_at is None:
+        speech, started_at = self._speech, self.stream.started_at
+        if speech is None or started_at is None:
             return
+        requirements = self.requirements
         for purpose, need in requirements.purposes.items():
-            if collector.count < need or not self._is_new(purpose, need, requirements.model_id):
+            needed = self._speech_needed(purpose)
+            if needed is None or speech.count < needed:
                 continue
-            self._requested[purpose] = (need, requirements.model_id)
+            self._more.pop(purpose, None)
+            self._asked[purpose] = _Asked(need, requirements.model_id, needed)
             self._request(
                 EmbedSpeech(
                     purpose=purpose,
-                    window=collector.window(need),
+                    window=speech.window(needed),
+                    need=need,
                     model_id=requirements.model_id,
                     risk_threshold=requirements.risk_threshold,
                     started_at=started_at,
                 )
             )
 
-    def _is_new(self, purpose: str, need: int, model_id: str | None) -> bool:
-        """Whether the last request for this purpose does not cover what is needed now."""
-        last = self._requested.get(purpose)
+    def _speech_needed(self, purpose: str) -> int | None:
+        """Return with how many samples of speech the purpose is analyzed next; None where the last request
+        covers what is needed now."""
+        need, model_id = self.requirements.purposes[purpose], self.requirements.model_id
+        last = self._asked.get(purpose)
         if last is None:
-            return True
+            return need
+        if purpose in self._more:
+            return max(need, self._more[purpose])
         if purpose == ENROLLMENT:  # once a session; `enrollment.finish` handles a new model
-            return False
-        return need > last[0] or model_id != last[1]
+            return None
+        return max(need, last.speech) if need > last.need or model_id != last.model_id else None
 
     def _progress(self) -> Progress:
-        collector, stream = self._collector, self.stream
-        if collector is not None:
-            stream.heard_s = collector.analyzed / RATE_HZ
-            stream.net_speech_s = min(collector.count, collector.need) / RATE_HZ
-            if self._enrollment_speech_at is None and collector.count >= self._enrollment_need:
+        speech, stream = self._speech, self.stream
+        if speech is not None:
+            stream.heard_s = speech.analyzed / RATE_HZ
+            stream.net_speech_s = min(speech.count, self._most) / RATE_HZ
+            if self._enrollment_speech_at is None and speech.count >= self._enrollment_need:
                 assert stream.started_at is not None
                 self._enrollment_speech_at = stream.started_at + timedelta(seconds=stream.heard_s)
         return Progress(

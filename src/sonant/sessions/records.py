@@ -9,6 +9,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+from sqlalchemy import Connection
+
+from sonant.events.outbox import Outbox
+from sonant.events.session_documents import session_speech_event
 from sonant.retention.sessions import stream_event
 from sonant.sessions.calls import EndReason
 from sonant.sessions.context import LEASE, DomainUnavailable, StreamContext
@@ -54,17 +58,35 @@ def claim(context: StreamContext, key: StreamKey, started_at: datetime) -> EndRe
     return end_reason(session, key)
 
 
-def save(context: StreamContext, key: StreamKey, speech: SessionSample) -> bool:
-    """Store analyzed speech. False when the stream belongs to another process or a later one has started."""
+def save(
+    context: StreamContext, key: StreamKey, speech: SessionSample | None, *, multiple_speakers: bool = False
+) -> bool:
+    """Store analyzed speech (None: it cannot be used), and whether several people speak in it.
+
+    False when the stream belongs to another process or a later one has started.
+    """
     with context.database.write() as connection:
-        _, vault = context.domain(connection, key.domain_id)
+        domain, vault = context.domain(connection, key.domain_id)
         session = sessions.find(connection, key.domain_id, key.session_id, context.clock())
         if session is None or session.stream != key.number:
             return False
         if session.stream_owner not in (None, context.owner):
             return False
-        session_samples.save_sample(connection, session.seal(vault), key.session_id, speech)
+        if speech is not None:
+            session_samples.save_sample(connection, session.seal(vault), key.session_id, speech)
+        if multiple_speakers:
+            report_multiple_speakers(connection, context.outbox, domain, session, context.clock())
     return True
+
+
+def report_multiple_speakers(
+    connection: Connection, outbox: Outbox, domain: Domain, session: Session, now: datetime
+) -> None:
+    """Store that several people speak in a session's stream, with an event the first time."""
+    if session_streams.note_multiple_speakers(connection, session.session_id, now):
+        noticed = sessions.find(connection, domain.domain_id, session.session_id, now)
+        if noticed is not None:
+            outbox.put(connection, [session_speech_event(domain, noticed)], now)
 
 
 def end(context: StreamContext, key: StreamKey, reason: EndReason, progress: Progress) -> None:

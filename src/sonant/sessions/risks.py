@@ -136,9 +136,14 @@ class FraudIndexes:
             (domain_id, watchlist_id), lambda: FraudsterGallery(domain_id, watchlist_id)
         ) as gallery:
             gallery.refresh(connection, vault, fraud_voices.version(connection, domain_id))
-            (match,) = gallery.nearest([speech.sample])
+            voices = [speech.sample, *speech.parts]
+            matches = gallery.nearest(voices)
             size = gallery.size(speech.sample.model_id)
-        return known_fraudster(match, size, calibration.tail_for(speech.sample.quality))
+        found = [
+            known_fraudster(match, size, calibration.tail_for(voice.quality))
+            for match, voice in zip(matches, voices, strict=True)
+        ]
+        return max(found, key=lambda risk: risk.score)
 
     def _find_replay(
         self, connection: Connection, domain_id: str, vault: Vault, speech: SessionSample, before: datetime

@@ -127,8 +127,8 @@ def test_a_stream_gives_the_same_requests_however_it_is_cut(data):
 @pytest.mark.parametrize(
     ("document", "message"),
     [
-        ([], "must be a JSON object"),
-        ("manifest", "must be a JSON object"),
+        ([], "must be a JSON object, is a list: put its entries under SpeakerEnrollmentRequests"),
+        ("manifest", "must be a JSON object, is a string"),
         ({}, 'must have "Version": "1.0"'),
         (manifest(ENTRY, Version="2.0"), 'must have "Version": "1.0"'),
         (manifest(ENTRY, Version=1.0), 'must have "Version": "1.0"'),

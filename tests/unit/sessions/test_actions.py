@@ -96,7 +96,8 @@ def testbed():
 
 def embed(purpose, **changes):
     request: dict[str, Any] = {
-        "purpose": purpose, "window": WINDOW, "model_id": None, "risk_threshold": 50, "started_at": NOON,
+        "purpose": purpose, "window": WINDOW, "need": 8000, "model_id": None, "risk_threshold": 50,
+        "started_at": NOON,
     }  # fmt: skip
     return EmbedSpeech(**{**request, **changes})
 

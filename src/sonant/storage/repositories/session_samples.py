@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 
+import numpy as np
 from sqlalchemy import Connection, bindparam, select
 
 from sonant.storage.crypto.vault import SpeakerSeal
@@ -16,8 +18,8 @@ from sonant.storage.times import from_us, to_us
 from sonant.voice.sample import VoiceSample
 
 AUTHENTICATION, FRAUD = "AUTHENTICATION", "FRAUD"
-#: What a sealed vector is bound to beside the session.
-_VECTOR = "vector"
+#: What sealed vectors are bound to beside the session.
+_VECTOR, _PARTS = "vector", "parts"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,6 +37,9 @@ class SessionSample:
     spoofing_score: int | None = None
     """None: no detector ran, or there was too little speech."""
     spoofing_evidence: str | None = None
+    parts: tuple[VoiceSample, ...] = ()
+    """Samples of parts of the speech: for authentication its halves, for fraud detection each of several
+    voices. They share the quality of `sample`, except for the amount of speech."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,6 +78,7 @@ def save_sample(connection: Connection, seal: SpeakerSeal, session_id: str, spee
             "audio_sealed": _sealed(seal, "audio", speech.audio),
             "spoofing_score": speech.spoofing_score,
             "spoofing_evidence": speech.spoofing_evidence,
+            "parts_sealed": _sealed(seal, _PARTS, _parts_to_bytes(speech.parts)),
         },
         replace=True,
     )
@@ -85,16 +91,18 @@ def load_samples(connection: Connection, seal: SpeakerSeal, session: Session) ->
     )
     found = {}
     for row in connection.execute(query).mappings():
+        sample = open_sample(seal, row, place=_VECTOR)
         found[row["purpose"]] = SessionSample(
             purpose=row["purpose"],
             stream=row["stream"],
             started_at=from_us(row["started_at"]),
             ended_at=from_us(row["ended_at"]),
-            sample=open_sample(seal, row, place=_VECTOR),
+            sample=sample,
             fingerprint=_opened(seal, "fingerprint", row["fingerprint_sealed"]),
             audio=_opened(seal, "audio", row["audio_sealed"]),
             spoofing_score=row["spoofing_score"],
             spoofing_evidence=row["spoofing_evidence"],
+            parts=_parts_from_bytes(_opened(seal, _PARTS, row["parts_sealed"]), sample),
         )
     return found
 
@@ -132,6 +140,24 @@ def save_result(connection: Connection, session_id: str, purpose: str, result: R
         "document": result.document,
     }
     put(connection, session_results, values, replace=True)
+
+
+def _parts_to_bytes(parts: Sequence[VoiceSample]) -> bytes | None:
+    """Encode each part's seconds of speech and vector; little-endian float32."""
+    if not parts:
+        return None
+    rows = [np.concatenate([[part.quality.net_speech_s], part.vector]) for part in parts]
+    return np.stack(rows).astype("<f4").tobytes()
+
+
+def _parts_from_bytes(data: bytes | None, whole: VoiceSample) -> tuple[VoiceSample, ...]:
+    if data is None:
+        return ()
+    rows = np.frombuffer(data, "<f4").reshape(-1, 1 + len(whole.vector))
+    return tuple(
+        replace(whole, vector=row[1:], quality=replace(whole.quality, net_speech_s=float(row[0])))
+        for row in rows
+    )
 
 
 def _sealed(seal: SpeakerSeal, kind: str, data: bytes | None) -> bytes | None:

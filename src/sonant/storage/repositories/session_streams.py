@@ -54,6 +54,7 @@ def add(connection: Connection, session: Session, now: datetime, until: datetime
             heard_s=0.0,
             net_speech_s=0.0,
             enrollment_speech_at=None,
+            multiple_speakers_at=None,
             updated_at=to_us(now),
         )
     )
@@ -78,6 +79,16 @@ def claim(
             stream_started_at=to_us(now),
             updated_at=to_us(now),
         )
+    )
+    return done.rowcount == 1
+
+
+def note_multiple_speakers(connection: Connection, session_id: str, now: datetime) -> bool:
+    """Store that several people speak in the present stream. Returns False when that was known."""
+    done = connection.execute(
+        update(sessions)
+        .where(sessions.c.session_id == session_id, sessions.c.multiple_speakers_at.is_(None))
+        .values(multiple_speakers_at=to_us(now), updated_at=to_us(now))
     )
     return done.rowcount == 1
 

@@ -21,6 +21,9 @@ ACTIVE = (PENDING, ONGOING)
 #: Reasons for which streams end without a request.
 NEVER_BEGAN, SERVICE_STOPPED = "NEVER_BEGAN", "SERVICE_STOPPED"
 
+#: Why speech of a stream could not be used, or only a part of it.
+MULTIPLE_SPEAKERS = "MULTIPLE_SPEAKERS"
+
 _TIMES = (
     "created_at",
     "updated_at",
@@ -28,6 +31,7 @@ _TIMES = (
     "stream_started_at",
     "stream_ended_at",
     "enrollment_speech_at",
+    "multiple_speakers_at",
 )
 
 
@@ -74,10 +78,17 @@ class Session:
     """When the stream had enough speech for an enrollment, whether or not one was requested."""
     contact_arn: str | None = None
     """The ARN of the contact in Amazon Connect."""
+    multiple_speakers_at: datetime | None = None
+    """When several people were first noticed in the stream."""
 
     @property
     def active(self) -> bool:
         return self.stream_status in ACTIVE
+
+    @property
+    def speech_reasons(self) -> tuple[str, ...]:
+        """What was noticed in the stream's speech that a decision may depend on."""
+        return () if self.multiple_speakers_at is None else (MULTIPLE_SPEAKERS,)
 
     @property
     def setup(self) -> Setup:

@@ -95,6 +95,7 @@ sessions = Table(
     Column("net_speech_s", Float, nullable=False),
     Column("enrollment_speech_at", BigInteger),
     Column("contact_arn", String(256)),
+    Column("multiple_speakers_at", BigInteger),  # null: one person was heard in the stream so far
     UniqueConstraint("domain_id", "name"),
     Index(None, "domain_id", "created_at", "session_id"),
     Index(None, "stream_status", "stream_until"),
@@ -118,6 +119,7 @@ session_hearings = Table(
     Column("audio_sealed", LargeBinary),
     Column("spoofing_score", Integer),
     Column("spoofing_evidence", String(32)),
+    Column("parts_sealed", LargeBinary),  # null: the parts of this speech were not analyzed
 )
 
 #: The latest result of each kind. `basis` identifies its inputs: the same inputs give the stored result.

@@ -118,7 +118,8 @@ def converse(
     for (who, start, stop), piece in zip(turns, pieces, strict=True):
         tracks[who, start:stop] += piece
     mixed = sum(
-        line.apply(track, seed=(int(rng.integers(1 << 31)),)) for line, track in zip(lines, tracks, strict=True)
+        line.apply(track, seed=(int(rng.integers(1 << 31)),))
+        for line, track in zip(lines, tracks, strict=True)
     )
     return Conversation(samples=np.clip(np.asarray(mixed, np.float32), -1, 1), turns=tuple(turns))
 

@@ -18,8 +18,9 @@ from sonant.errors import KeyDenied, KeyNotFound, KeyUnusable, SetupError, Sonan
 from sonant.jobs.call_voices import SeparatedSpeech, Voices, separate
 from sonant.jobs.faults import Refusal
 from sonant.jobs.fraud import Detector, Risk, assess
-from sonant.jobs.manifest import AudioFile
+from sonant.jobs.manifest import AudioFile, EnrollmentRequest, Request
 from sonant.jobs.model_registry import Embedders
+from sonant.jobs.speaker_selection import RECURRING
 from sonant.settings import Audio
 from sonant.voice.audio.flac import decode_flac, encode_flac
 from sonant.voice.audio.recording import RATE_HZ
@@ -27,6 +28,7 @@ from sonant.voice.audio.samples import float_from_pcm16, pcm16_from_float
 from sonant.voice.enrollment import RecordingSource, Speech, collect_speech
 from sonant.voice.models import Models
 from sonant.voice.models.embedding import Embedder, Embedding, embed
+from sonant.voice.party_speech import RequestParties, collect_party_speech, select_parties
 from sonant.voice.quality import Quality
 from sonant.voice.replay.fingerprint import MIN_SPEECH_S, fingerprint
 from sonant.voice.sample import VoiceSample
@@ -97,6 +99,8 @@ class Task:
     """Speech of a live call, to process instead of recordings; `need_s` of it at least."""
     call_parts: CallParts | None = None
     """Which parts of a call's speech are embedded as well."""
+    recurring_voice: tuple[AudioFile, ...] | None = None
+    """Take the voice that recurs in the recordings, given recordings of agents; None: each has one voice."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -190,13 +194,33 @@ def _sample(embedding: Embedding, speech: Speech) -> VoiceSample:
 def _speech(task: Task, fetch: Fetch, models: Models, rules: Audio) -> Speech:
     if task.call_audio is not None:
         return task.call_audio.speech()
+    if task.recurring_voice is not None:
+        return collect_party_speech(task_parties(task, fetch, models, rules), task.need_s)
     return collect_speech(
-        _recordings(task, fetch),
+        _recordings(task.role, task.audio, fetch),
         need_s=task.need_s,
         models=models,
         strict=rules.strict,
         max_duration_s=rules.max_duration_s,
     )
+
+
+def task_parties(task: Task, fetch: Fetch, models: Models, rules: Audio) -> RequestParties:
+    """Find the parties of a task's recordings. Raises SonantError."""
+    return select_parties(
+        _recordings(task.role, task.audio, fetch),
+        _recordings(task.role, task.recurring_voice or (), fetch),
+        models=models,
+        strict=rules.strict,
+        max_duration_s=rules.max_duration_s,
+    )
+
+
+def recurring_voice_agents(entry: Request) -> tuple[AudioFile, ...] | None:
+    """Return the recordings of agents if the entry's recordings have both parties, else None."""
+    if isinstance(entry, EnrollmentRequest) and entry.selection == RECURRING:
+        return entry.agents
+    return None
 
 
 def _risks(
@@ -230,10 +254,10 @@ def _embed_stored(audio: bytes, embedder: Embedder) -> TaskResult:
     )
 
 
-def _recordings(task: Task, fetch: Fetch) -> Iterator[RecordingSource]:
-    for item in task.audio:
+def _recordings(role: Role, files: Sequence[AudioFile], fetch: Fetch) -> Iterator[RecordingSource]:
+    for item in files:
         try:
-            data = fetch(task.role, item.s3_uri)
+            data = fetch(role, item.s3_uri)
         except (KeyDenied, KeyNotFound, KeyUnusable) as fault:  # its text names the key, not the object
             raise type(fault)(f"{item.s3_uri}: {fault}") from None
         yield RecordingSource(name=item.s3_uri, data=data, channel=item.channel)

@@ -18,7 +18,7 @@ from sonant.audit.findings import FindingsTrail
 from sonant.events.documents import ErrorInfo, Event
 from sonant.events.outbox import Outbox
 from sonant.jobs.calibration_cache import CalibrationOf
-from sonant.jobs.entry import Role, Task, TaskResult
+from sonant.jobs.entry import Role, Task, TaskResult, recurring_voice_agents
 from sonant.jobs.faults import Refusal
 from sonant.jobs.manifest import Entry, Request
 from sonant.jobs.result import error_line
@@ -75,6 +75,7 @@ class JobContext:
             risk_threshold=risk_threshold,
             fingerprint=detect_fraud and self.settings.fraud.replay_recordings > 0,
             model_id=self.model_id,
+            recurring_voice=recurring_voice_agents(item.entry),
         )
 
 

@@ -10,6 +10,7 @@ from sonant.jobs.entry import TaskResult
 from sonant.jobs.faults import Refusal
 from sonant.jobs.inspect import FileInspection, InspectionResult
 from sonant.jobs.manifest import EnrollmentRequest
+from sonant.voice.party_speech import RequestParties
 
 #: Members of a stored line that are left out of the report, base64: the voice (`VoiceSample.to_bytes`), and
 #: the fingerprint of a recording that would be enrolled.
@@ -42,6 +43,8 @@ def report_line(
         {"First": pair.first + 1, "Second": pair.second + 1, "Contrast": round(pair.separation, 3)}
         for pair in result.different_voices
     ]
+    if result.parties is not None:
+        line |= _parties(result.parties, line["Recordings"])
     if len(result.sample.vector):
         line[VOICE] = base64.b64encode(result.sample.to_bytes()).decode()
     return line
@@ -60,6 +63,8 @@ def warnings(line: dict[str, Any]) -> list[str]:
         if "ErrorMessage" in recording and recording["ErrorMessage"] in line.get("ErrorMessage", ""):
             continue  # already the reason why the request would fail
         found += [f"recording {number}: {text}" for text in _recording_warnings(recording)]
+    if line.get("SpeakerSelection", {}).get("Selected"):
+        found.append(f"recordings of both parties: {line['SpeakerSelection']['Reason']}; listen to one")
     for pair in line.get("UnlikeRecordings", ()):
         found.append(
             f"recordings {pair['First']} and {pair['Second']} sound like two people "
@@ -124,6 +129,35 @@ def _recording(file: FileInspection) -> dict[str, Any]:
             "Share": round(found.second_voice.share, 2),
         }
     return line
+
+
+def _parties(found: RequestParties, recordings: list[dict[str, Any]]) -> dict[str, Any]:
+    """Add the parties to recordings of conversations, and return why one was selected.
+
+    The speech of a request is then the selected voice's, and a second voice is expected.
+    """
+    selection = found.selection
+    places = zip(recordings, found.recordings, selection.chosen, selection.agents, strict=True)
+    for recording, one, chosen, agents in places:
+        recording.pop("SecondVoice", None)
+        recording["Parties"] = [
+            {
+                "SpeechSeconds": round(party.speech_s, 1),
+                "Share": round(party.speech_s / one.speech_s, 2),
+                "Selected": number == chosen,
+                "Agent": number in agents,
+            }
+            for number, party in enumerate(one.parties)
+        ]
+    speech_s = sum(
+        one.parties[chosen].speech_s
+        for one, chosen in zip(found.recordings, selection.chosen, strict=True)
+        if chosen is not None
+    )
+    return {
+        "NetSpeechSeconds": round(speech_s, 1),
+        "SpeakerSelection": {"Selected": selection.selected, "Reason": selection.reason},
+    }
 
 
 def _rounded(value: float | None, digits: int) -> float | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from html import escape
 from typing import Any
 
@@ -87,6 +87,15 @@ def _request(line: dict[str, Any]) -> str:
     return '<tbody class="group">' + "\n".join(rows) + "</tbody>\n"
 
 
+def party_text(parties: Sequence[dict[str, Any]]) -> str:
+    """Describe the parties of a recording: `selected 61 %, agent 30 %`."""
+    named = (
+        ("selected" if one["Selected"] else "agent" if one["Agent"] else "other", one["Share"])
+        for one in parties
+    )
+    return ", ".join(f"{name} {share:.0%}" for name, share in named) or "nobody with enough speech"
+
+
 def _recording(number: int, one: dict[str, Any]) -> str:
     def figure(name: str, form: str) -> str:
         return "" if one.get(name) is None else form.format(one[name])
@@ -95,6 +104,7 @@ def _recording(number: int, one: dict[str, Any]) -> str:
     if "Container" in one:
         form = f"{one['Container']} {one['Encoding']}, {one['SampleRateHz'] / 1000:g} kHz"
     second = one.get("SecondVoice")
+    parties = one.get("Parties")
     cells = [
         ("n", f"<small>{number}</small>"),
         ("name", f"{escape(one['S3Uri'])} <small>channel {one['ChannelId']}</small>"),
@@ -107,7 +117,13 @@ def _recording(number: int, one: dict[str, Any]) -> str:
         ("n", figure("ClippingShare", "{:.2%}")),
         (
             "warn" if second and second["Possible"] else "",
-            "" if second is None else "possible" if second["Possible"] else "no sign",
+            party_text(parties)
+            if parties is not None
+            else ""
+            if second is None
+            else "possible"
+            if second["Possible"]
+            else "no sign",
         ),
     ]
     return "<tr>" + "".join(f'<td class="{kind}">{text}</td>' for kind, text in cells) + "</tr>"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sonant.settings.declaration import DAY_S, GIB, MIB, number, switch, text
+from sonant.settings.declaration import DAY_S, GIB, MIB, choice, number, switch, text
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,6 +37,13 @@ class Enrollment:
         30.0, 1.0, 300.0, "seconds", "Net speech that an enrollment needs, and the most that it uses."
     )
     risk_threshold: int = number(50, 0, 100, "", "RiskThreshold of jobs that set none.")
+    speaker_selection: str = choice(
+        "CHANNEL",
+        ("CHANNEL", "RECURRING"),
+        "SpeakerSelection of manifest requests that name none. `CHANNEL`: the channel has the customer "
+        "alone. `RECURRING`: it has both parties, and the voice that recurs in a request's recordings is "
+        "the customer's.",
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

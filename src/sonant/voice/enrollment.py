@@ -57,7 +57,9 @@ def collect_speech(
     all recordings together hold too little, AudioError (its message begins with the recording's name) when
     one is faulty.
     """
-    streams = (_blocks(source, strict=strict, max_duration_s=max_duration_s) for source in recordings)
+    streams = (
+        recording_blocks(source, strict=strict, max_duration_s=max_duration_s) for source in recordings
+    )
     return collect_from_blocks(streams, need_s=need_s, at_least_s=need_s, models=models)
 
 
@@ -100,7 +102,9 @@ def _collect(blocks: Iterable[NDArray[np.float32]], collector: SpeechCollector) 
     collector.finish()
 
 
-def _blocks(source: RecordingSource, *, strict: bool, max_duration_s: float) -> Iterator[NDArray[np.float32]]:
+def recording_blocks(
+    source: RecordingSource, *, strict: bool, max_duration_s: float
+) -> Iterator[NDArray[np.float32]]:
     """Decode a recording; AudioErrors get its name."""
     try:
         yield from Recording.open(

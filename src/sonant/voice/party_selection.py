@@ -126,8 +126,8 @@ class _Chooser:
         rival = _count(self._best(chosen, MAY_BE_SAME, -np.inf))
         if rival >= count:
             return self._nobody, (
-                f"two voices recur: one in {count}, another in {rival} of {len(self._recordings)} recordings; "
-                "name the agents' voices in AgentVoices, or recordings with other agents"
+                f"two voices recur, one in {count} and another in {rival} of {len(self._recordings)} "
+                "recordings: name the agents' voices in AgentVoices, or recordings with other agents"
             )
         others = f"no other one in more than {rival}" if rival else "no other one in two"
         return chosen, f"the voice is in {count} of {len(self._recordings)} recordings, {others}"

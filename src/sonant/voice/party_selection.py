@@ -4,6 +4,10 @@ The customer is in every recording of a request, an agent usually in one. A voic
 recording if the natural logarithm of the likelihood ratio of their similarity, by the shipped calibration for
 the speech that both have, reaches SAME_VOICE; from MAY_BE_SAME on it cannot be ruled out. The likelihood
 ratio takes the length of the speech into account, so the thresholds do not.
+
+A recording in which one party was found is not used: mostly it holds two people who were not separated, and
+such mixtures of several agents resemble each other. The rule and the thresholds were chosen on 57 requests
+made of 96 people: with it no request selected the wrong party and 24 were refused; without it 14 were wrong.
 """
 
 from __future__ import annotations
@@ -98,7 +102,7 @@ class _Chooser:
 
     def only_other(self, agents_known: bool) -> tuple[Choice, str]:
         """Choose the party of a single recording that is no agent."""
-        others = self._free(0, frozenset())
+        others = self._free(0)
         if not agents_known:
             return self._nobody, (
                 "one recording cannot show which party is the customer: name more recordings of the customer "
@@ -113,11 +117,11 @@ class _Chooser:
 
     def recurring(self) -> tuple[Choice, str]:
         """Choose the voice that recurs in more recordings than any other."""
-        speaking = sum(bool(self._free(place, frozenset())) for place in range(len(self._recordings)))
+        speaking = sum(bool(self._free(place)) for place in range(len(self._recordings)))
         if speaking < 2:
             return self._nobody, (
-                f"{speaking} of {len(self._recordings)} recordings have a party with enough speech that is "
-                "no known agent: at least two must"
+                f"in {speaking} of {len(self._recordings)} recordings two parties were found of whom one may "
+                "be the customer: there must be at least two such recordings"
             )
         chosen = self._best(self._nobody, SAME_VOICE, LEAST_LEAD)
         count = _count(chosen)
@@ -132,16 +136,16 @@ class _Chooser:
         others = f"no other one in more than {rival}" if rival else "no other one in two"
         return chosen, f"the voice is in {count} of {len(self._recordings)} recordings, {others}"
 
-    def _free(self, place: int, taken: frozenset[int]) -> list[int]:
-        used = self._agents[place] | taken
-        return [index for index in range(len(self._recordings[place])) if index not in used]
+    def _free(self, place: int, without: int | None = None) -> list[int]:
+        """List the parties of a recording that may be the customer."""
+        parties = range(len(self._recordings[place]))
+        if len(parties) < 2:
+            return []
+        return [index for index in parties if index not in self._agents[place] and index != without]
 
     def _best(self, without: Choice, least: float, lead: float) -> Choice:
         """Choose the voice that recurs in most recordings, without the parties of another choice."""
-        free = [
-            self._free(place, frozenset() if party is None else frozenset((party,)))
-            for place, party in enumerate(without)
-        ]
+        free = [self._free(place, party) for place, party in enumerate(without)]
         best, best_key = self._nobody, (0, -np.inf)
         for place, parties in enumerate(free):
             for party in parties:

@@ -17,7 +17,7 @@ CALIBRATION = Calibration(
     llr_slope=1.0,
     llr_offset=-5.0,
 )
-ADA, BO, CY, DEE, EVE = np.eye(8, dtype=np.float32)[:5]
+ADA, BO, CY, DEE, EVE, FAY, GUS = np.eye(8, dtype=np.float32)[:7]
 
 
 def party(voice, seconds=20.0):
@@ -43,9 +43,9 @@ def select(*recordings, agents=()):
     [
         pytest.param([(ADA, BO), (ADA, CY)], (0, 0), id="two recordings"),
         pytest.param([(BO, ADA), (ADA, CY), (DEE, ADA)], (1, 0, 1), id="whoever speaks more"),
-        pytest.param([(ADA,), (CY, ADA)], (0, 1), id="one party in one recording"),
+        pytest.param([(ADA,), (CY, ADA), (ADA, BO)], (None, 1, 0), id="not separated in one recording"),
         pytest.param([(ADA, BO), (ADA, BO), (ADA, CY)], (0, 0, 0), id="an agent in two of three"),
-        pytest.param([(ADA, BO), (ADA, CY), (ADA, DEE), (EVE,)], (0, 0, 0, None), id="one of another person"),
+        pytest.param([(ADA, BO), (ADA, CY), (DEE, EVE)], (0, 0, None), id="one of other people"),
         pytest.param([(ADA, BO), (ADA, CY), ()], (0, 0, None), id="one without speech"),
     ],
 )
@@ -63,9 +63,12 @@ def test_voice_of_most_recordings_is_selected(recordings, chosen):
             [(ADA, BO), (ADA, BO)], "two voices recur, one in 2 and another in 2 of 2", id="same agent"
         ),
         pytest.param([(ADA, BO), (CY, DEE)], "no party is surely the same", id="nobody recurs"),
-        pytest.param([(ADA, BO), ()], "1 of 2 recordings have a party", id="one with speech"),
-        pytest.param([(ADA, BO), (ADA, CY), (DEE,), (EVE,)], "more than half", id="in half of them only"),
-        pytest.param([(), ()], "0 of 2 recordings", id="nobody speaks"),
+        pytest.param([(ADA, BO), ()], "in 1 of 2 recordings two parties", id="one with speech"),
+        pytest.param([(ADA,), (ADA,)], "in 0 of 2 recordings two parties", id="not separated anywhere"),
+        pytest.param(
+            [(ADA, BO), (ADA, CY), (DEE, EVE), (FAY, GUS)], "more than half", id="in half of them only"
+        ),
+        pytest.param([(), ()], "in 0 of 2 recordings", id="nobody speaks"),
     ],
 )
 def test_ambiguous_request_selects_nobody_and_says_why(recordings, reason):

@@ -2,6 +2,7 @@
 """Fit the data shipped with the speaker encoder: the centre of its embeddings and its calibration.
 
     python tools/fit_calibration.py --speech DIR --cohort LIST --people LIST [--centre-only]
+    python tools/fit_calibration.py --speech DIR --people LIST --keep-centre
     python tools/fit_calibration.py --speech DIR --people LIST --narrow
 
 DIR holds one recording per person; the lists name files in it. The centre is the mean embedding of the
@@ -14,6 +15,8 @@ amounts of speech and levels of noise. Genuine comparisons are only those of the
 over two calls: that is optimistic, and it is used for the likelihood ratio alone, never for the scale of
 error rates.
 
+With --keep-centre the shipped centre stays, so that stored voiceprints and new ones remain comparable.
+
 With --narrow the shipped data are unchanged, and a second grid is added for lines of 300-3400 Hz, fitted to
 the people over calls of which both sides are such.
 """
@@ -21,7 +24,6 @@ the people over calls of which both sides are such.
 from __future__ import annotations
 
 import argparse
-import io
 import json
 import sys
 from collections.abc import Callable, Sequence
@@ -37,14 +39,15 @@ from numpy.typing import NDArray
 sys.path.insert(0, str(Path(__file__).resolve().parent / "distil"))
 from degrade import at_level, call, coded, lossy, noisy
 
-from sonant.errors import AudioError, NotEnoughSpeech
+from sonant.errors import AudioError
 from sonant.evaluation.channels import band
 from sonant.voice.audio.recording import RATE_HZ
+from sonant.voice.audio.samples import float_from_int16, int16_from_float
 from sonant.voice.calibration.file import SHIPPED, read_calibration, write_calibration
 from sonant.voice.calibration.fit import deviations, fit_llr
 from sonant.voice.calibration.grid import MIN_COMPARISONS, ComparisonTable, GridFit, concatenate, fit_grid
 from sonant.voice.calibration.model import Calibration
-from sonant.voice.enrollment import RecordingSource, Speech, collect_speech
+from sonant.voice.enrollment import Speech, collect_from_blocks
 from sonant.voice.models import Models, load_models
 from sonant.voice.models.embedding import embed
 
@@ -52,6 +55,8 @@ MODELS = Path(__file__).resolve().parent.parent / "src" / "sonant" / "voice" / "
 CENTRE = "ge2e_centre.npy"
 
 PROBE_S = (3.0, 5.0, 10.0)
+WHOLE_S, LEAST_S = 30.0, 6.0
+_BLOCK = 4 * RATE_HZ
 NARROW_CODECS, NARROW_ODDS = ("ulaw", "alaw", "gsm", "adpcm"), (0.3, 0.2, 0.4, 0.1)
 """Telephone codecs of lines of 300-3400 Hz."""
 Array = NDArray[np.float32]
@@ -77,24 +82,30 @@ def main() -> int:
     models = load_models()
     if options.narrow:
         return add_narrow(options, models)
-    cohort, people = (read_recordings(options.speech, names) for names in (options.cohort, options.people))
-    if {name for name, _ in cohort} & {name for name, _ in people}:
-        sys.exit("the cohort and the people must not share anybody")
-    uncentred = replace(models, centre=np.zeros_like(models.centre))
-    cohort_calls = simulate_calls([samples for _, samples in cohort], uncentred, options.calls, options.seed)
-    centre = np.mean([one.whole for one in cohort_calls], axis=0).astype(np.float32)
-    np.save(options.out / CENTRE, centre)
-    print(f"{CENTRE}: {len(cohort_calls)} calls of {len(cohort)} people, length {np.linalg.norm(centre):.3f}")
+    people = read_recordings(options.speech, options.people)
+    if not options.keep_centre:
+        models = replace(models, centre=fit_centre(options, models, {name for name, _ in people}))
     if options.centre_only:
         return 0
-    calls = simulate_calls(
-        [samples for _, samples in people], replace(models, centre=centre), options.calls, options.seed + 1
-    )
+    calls = simulate_calls([samples for _, samples in people], models, options.calls, options.seed + 1)
     calibration, evidence = fit(calls, models.encoder_id, options.least)
     provenance = {"speech": options.note, "people": len(people), "calls_each": options.calls, **evidence}
     (options.out / SHIPPED).write_text(write_calibration(calibration, provenance), "utf-8")
     print(json.dumps(evidence, indent=2))
     return 0
+
+
+def fit_centre(options: argparse.Namespace, models: Models, people: set[str]) -> Array:
+    """Average the cohort's embeddings and store the result."""
+    cohort = read_recordings(options.speech, options.cohort)
+    if {name for name, _ in cohort} & people:
+        sys.exit("the cohort and the people must not share anybody")
+    uncentred = replace(models, centre=np.zeros_like(models.centre))
+    calls = simulate_calls([samples for _, samples in cohort], uncentred, options.calls, options.seed)
+    centre: Array = np.mean([one.whole for one in calls], axis=0).astype(np.float32)
+    np.save(options.out / CENTRE, centre)
+    print(f"{CENTRE}: {len(calls)} calls of {len(cohort)} people, length {np.linalg.norm(centre):.3f}")
+    return centre
 
 
 def add_narrow(options: argparse.Namespace, models: Models) -> int:
@@ -157,19 +168,13 @@ def call_over(person: int, samples: Array, models: Models) -> Call | None:
 
 
 def _speech(samples: Array, models: Models) -> Speech | None:
-    """Collect all speech of a call with the pipeline; None below half of the longest probe."""
-    file = io.BytesIO()
-    soundfile.write(file, np.clip(samples, -1, 1), RATE_HZ, format="WAV", subtype="PCM_16")
-    source = RecordingSource(name="call", data=file.getvalue(), channel=0)
-    need_s = 30.0
-    while need_s >= 6:
-        try:
-            return collect_speech([source], need_s=need_s, models=models, strict=False, max_duration_s=600)
-        except NotEnoughSpeech as fault:
-            need_s = fault.have_s
-        except AudioError:
-            return None
-    return None
+    """Collect all speech of a call with the pipeline, at most 30 s; None below half of the longest probe."""
+    received = float_from_int16(int16_from_float(samples))
+    blocks = np.split(received, range(_BLOCK, len(received), _BLOCK))
+    try:
+        return collect_from_blocks([blocks], need_s=WHOLE_S, at_least_s=LEAST_S, models=models)
+    except AudioError:
+        return None
 
 
 def _call(person: int, speech: Speech, models: Models) -> Call:
@@ -277,10 +282,11 @@ def _options() -> argparse.Namespace:
     )
     parser.add_argument("--note", default="", help="origin of the speech, for the provenance")
     parser.add_argument("--centre-only", action="store_true")
+    parser.add_argument("--keep-centre", action="store_true", help="use the shipped centre")
     parser.add_argument("--narrow", action="store_true", help="only add the grid of 300 Hz lines")
     options = parser.parse_args()
-    if options.cohort is None and not options.narrow:
-        parser.error("the centre needs --cohort")
+    if options.cohort is None and not (options.narrow or options.keep_centre):
+        parser.error("the centre needs --cohort, or use --keep-centre")
     return options
 
 

@@ -18,7 +18,7 @@
     ├── KeysUnreachable            the key service does not answer: nothing is known about the key
     ├── ClusterUnavailable         the Ray cluster does not answer or is full: a later try may succeed
     ├── AudioError                 a recording that cannot be used, and why
-    │   └── AmbiguousParties  NotEnoughSpeech  WrongSampleRate
+    │   └── AmbiguousParties  NotEnoughSpeech  PoorQuality  TwoSpeakers  WrongSampleRate
     ├── ModelMismatch              a comparison of two voice models' embeddings
     └── NotEnoughTrials            too few comparisons for a figure
 
@@ -30,7 +30,7 @@ or a secret.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
 
@@ -313,8 +313,12 @@ class AudioError(SonantError):
 class NotEnoughSpeech(AudioError):
     """A recording has less net speech than is needed."""
 
-    def __init__(self, have_s: float, need_s: float) -> None:
-        super().__init__(f"not enough speech: {have_s:.1f} s of net speech, at least {need_s:.1f} s needed")
+    def __init__(self, have_s: float, need_s: float, recordings: Sequence[str] = ()) -> None:
+        """`recordings` describe what each recording holds."""
+        parts = "".join(f"; {text}" for text in recordings)
+        super().__init__(
+            f"not enough speech: {have_s:.1f} s of net speech, at least {need_s:.1f} s needed{parts}"
+        )
         self.have_s = have_s
         self.need_s = need_s
 
@@ -324,6 +328,28 @@ class AmbiguousParties(AudioError):
 
     def __init__(self, reason: str) -> None:
         super().__init__(f"the customer's voice cannot be told from the other party's: {reason}")
+
+
+class PoorQuality(AudioError):
+    """Audio holds enough speech, but it is too damaged to be scored."""
+
+    def __init__(self, reasons: Sequence[str]) -> None:
+        """Each reason states a measured value, its limit and what to do."""
+        super().__init__("the audio cannot be scored: " + "; ".join(reasons))
+        self.reasons = tuple(reasons)
+
+
+class TwoSpeakers(AudioError):
+    """A second person speaks in recordings that should hold one person's voice."""
+
+    def __init__(self, share: float, overlap: float, net_speech_s: float) -> None:
+        at_once = f", {overlap:.0%} of it at the same time" if overlap >= 0.05 else ""
+        super().__init__(
+            f"more than one person speaks: about {share:.0%} of {net_speech_s:.1f} s of speech is not the "
+            f"first person's{at_once}; give recordings, or the channel, of the speaker alone"
+        )
+        self.share = share
+        self.overlap = overlap
 
 
 class WrongSampleRate(AudioError):

@@ -61,7 +61,7 @@ def nobody(service: ServiceProcess, furnished: Furnished) -> World:
 @pytest.fixture(scope="module")
 def key_denied(service: ServiceProcess, furnished: Furnished) -> World:
     """A user who may do everything, but not with keys."""
-    actions = ["voiceid:*", "iam:PassRole"]
+    actions = ["voiceid:*", "sonant:*", "iam:PassRole"]
     user = service.user({"Effect": "Allow", "Action": actions, "Resource": "*"})
     return World.of(service, furnished, user)
 

@@ -140,7 +140,7 @@ def test_a_change_must_come_from_the_page(agent: Agent) -> None:
 
 def test_the_page_has_only_the_rights_of_the_key(agent: Agent) -> None:
     onlooker = agent.service.user(
-        {"Effect": "Allow", "Action": ["voiceid:DescribeSession", "kms:Decrypt"], "Resource": "*"}
+        {"Effect": "Allow", "Action": ["sonant:DescribeSession", "kms:Decrypt"], "Resource": "*"}
     )
     agent.sign_in(access_key_id=onlooker.access_key, secret_access_key=onlooker.secret_key)
     told = agent.web.get(f"{agent.page}/state").json()

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from carried_calls import UNSIGNED, messages_until_closed, opened, refused, stream_url, upload
 from service_process import ACCOUNT, ServiceProcess
-from waiting import PATIENCE_S, dawdle, wait_until
+from waiting import ASK_S, PATIENCE_S, dawdle, wait_until
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection
 
@@ -51,7 +51,7 @@ def until(service: ServiceProcess, domain: str, name: str, status: str) -> dict[
         found = session(service, domain, name)
         return found if found["StreamingStatus"] == status else None
 
-    return wait_until(f"{name} is {status}", there) or {}
+    return wait_until(f"{name} is {status}", there, look_s=ASK_S) or {}
 
 
 def ended(service: ServiceProcess, domain: str, name: str) -> str:
@@ -101,13 +101,13 @@ def test_stream_audio_is_a_permission_of_its_own(service: ServiceProcess, domain
     key = {"Effect": "Allow", "Action": "kms:Decrypt", "Resource": "*"}
     everything_else = service.user(
         {"Effect": "Allow", "Action": "*", "Resource": "*"},
-        {"Effect": "Deny", "Action": "voiceid:StreamAudio", "Resource": arn},
+        {"Effect": "Deny", "Action": "sonant:StreamAudio", "Resource": arn},
     )
     answer = refused(stream_url(service, named(domain, name), credentials=everything_else))
     assert (answer.status, answer.fault) == (403, "AccessDeniedException")
-    assert answer.message.endswith(f"is not authorized to perform: voiceid:StreamAudio on resource: {arn}")
+    assert answer.message.endswith(f"is not authorized to perform: sonant:StreamAudio on resource: {arn}")
 
-    nothing_else = {"Effect": "Allow", "Action": "voiceid:StreamAudio", "Resource": arn}
+    nothing_else = {"Effect": "Allow", "Action": "sonant:StreamAudio", "Resource": arn}
     keyless = service.user(nothing_else)
     answer = refused(stream_url(service, named(domain, name), credentials=keyless))
     assert answer.fault == "AccessDeniedException"

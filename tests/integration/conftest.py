@@ -26,6 +26,9 @@ def calls(make_call):
         found[f"{voice}.wav"] = make_call(voice, 1, net_speech_s=9)
         found[f"{voice}-again.wav"] = make_call(voice, 2, net_speech_s=9, fresh=True)
         found[f"{voice}-short.wav"] = make_call(voice, 3, net_speech_s=3, duration_s=8, channels=1)
+        for number in (2, 3, 4):
+            part = make_call(voice, 20 + number, net_speech_s=3, duration_s=8, channels=1)
+            found[f"{voice}-short-{number}.wav"] = part
     return found
 
 

@@ -80,6 +80,23 @@ def test_a_user_is_made_listed_shown_and_removed(sonant, tmp_path):
         sonant("access", "user", "delete", "anna", "--yes")
 
 
+def test_former_name_of_an_own_action_is_named_when_stored_and_by_doctor(sonant, tmp_path):
+    exports = policy(tmp_path, "p.json", allow("voiceid:ExportSpeaker"))
+    advice = "policy 1, statement 1 names voiceid:ExportSpeaker; write sonant:ExportSpeaker"
+    assert advice in sonant("access", "user", "put", "anna", "--policy", exports)
+    report = sonant("doctor", exits=1)
+    assert f"arn:aws:iam::{ACCOUNT}:user/anna: {advice}" in report
+    current = policy(tmp_path, "p.json", allow("sonant:ExportSpeaker"))
+    assert "warning" not in sonant("access", "user", "put", "anna", "--policy", current)
+    assert "user/anna" not in sonant("doctor", exits=1)  # a folder without an audit trail
+
+
+def test_new_policy_with_a_wildcard_for_the_service_is_refused(sonant, tmp_path):
+    broad = policy(tmp_path, "p.json", allow("voice*:*"))
+    with pytest.raises(SetupError, match="policy statement 1: the service of action"):
+        sonant("access", "user", "put", "anna", "--policy", broad)
+
+
 def test_users_and_roles_of_the_same_name_are_two(sonant):
     sonant("access", "user", "put", "anna")
     sonant("access", "role", "put", "anna")

@@ -6,7 +6,9 @@ import struct
 import numpy as np
 import pytest
 import soundfile
+import soxr
 from batch_values import entry
+from media_files import encode
 
 from sonant.settings import Audio
 
@@ -59,18 +61,18 @@ def strict(testbed):
     ("data", "message"),
     [
         (b"", "file is empty: 0 bytes"),
-        (b"not a recording at all, only text", "not a recording: begins like none of WAV, FLAC, Ogg, MP3"),
+        (b"not a recording at all, only text", "not a recording: it is text; send the recording itself"),
         (b"RIFF\x24\0\0\0WAVE", "WAV file ends before its data chunk"),
         (
-            wav(bytes(8000), tag=2, bits=4),
-            "WAV encoding 0x0002 is not supported: PCM, float, A-law and mu-law are",
+            wav(bytes(8000), tag=0x52),
+            "WAV with RT24 (0x0052) is not supported: no library decodes it; send PCM",
         ),
         (wav(bytes(8000), rate_hz=6000), "sample rate is 6000 Hz, must be 8000 to 192000 Hz"),
         (wav(bytes(18_000), channels=9), "has 9 channels, must have at most 8"),
         (wav(b""), "holds no audio: 0 samples"),
         (wav(bytes(1000), size=64_000), "truncated: header promises 64000 bytes of audio, there are 1000"),
     ],
-    ids=["empty", "text", "no data chunk", "ADPCM", "6 kHz", "9 channels", "no samples", "truncated"],
+    ids=["empty", "text", "no data chunk", "RT24", "6 kHz", "9 channels", "no samples", "truncated"],
 )
 def test_a_recording_that_cannot_be_used_is_told_with_its_figures(testbed, data, message):
     assert told(testbed, "faulty.wav", data) == message
@@ -109,8 +111,8 @@ def test_the_named_channel_is_the_one_that_is_heard(testbed, samples, domain):
 # --- beyond Voice ID's own limits, unless strict
 
 OTHERS = {
-    "flac": ({"container": "FLAC"}, "not a WAV file"),
-    "ogg": ({"container": "OGG", "subtype": "VORBIS"}, "not a WAV file"),
+    "flac": ({"container": "FLAC"}, "not a WAV file: it is FLAC"),
+    "ogg": ({"container": "OGG", "subtype": "VORBIS"}, "not a WAV file: it is Ogg"),
     "mu-law": ({"subtype": "ULAW"}, "encoding is mu-law, must be 16-bit PCM"),
     "a-law": ({"subtype": "ALAW"}, "encoding is A-law, must be 16-bit PCM"),
     "pcm-24": ({"subtype": "PCM_24"}, "encoding is PCM-24, must be 16-bit PCM"),
@@ -123,6 +125,12 @@ def test_other_encodings_are_accepted_unless_strict(testbed, strict, samples, na
     how, message = OTHERS[name]
     assert told(testbed, name, encoded(samples, **how)) == "NEW_ENROLLMENT"
     assert told(strict, name, encoded(samples, **how)) == message
+
+
+def test_media_of_the_extra_are_accepted_unless_strict(testbed, strict, samples):
+    data = encode(samples, "ipod", "aac")
+    assert told(testbed, "call.m4a", data) == "NEW_ENROLLMENT"
+    assert told(strict, "call.m4a", data) == "not a WAV file: it is MP4"
 
 
 def test_other_rates_are_accepted_unless_strict(testbed, strict, samples):
@@ -150,6 +158,36 @@ def test_strict_refuses_a_wav_header_that_promises_more_than_there_is(strict, ca
     assert told(strict, "cut.wav", cut) == f"truncated: header promises {size} bytes, there are {size - 1000}"
 
 
+# --- quality
+
+
+def test_samples_at_16_khz_under_a_header_of_8_khz_are_refused(testbed, samples):
+    slow = encoded(soxr.resample(samples[:, 0], RATE_HZ, 2 * RATE_HZ))
+    code, message = testbed.enroll_one(testbed.put("s3://calls/slow.wav", slow))
+    assert code == 400
+    assert message.startswith("the audio cannot be scored: the speech plays too slowly for a person ")
+
+
+def test_a_law_under_a_header_of_linear_bytes_is_refused(testbed, samples):
+    law = io.BytesIO()
+    soundfile.write(law, samples[:, 0], RATE_HZ, format="RAW", subtype="ALAW")
+    uri = testbed.put("s3://calls/law.wav", wav(law.getvalue(), bits=8))
+    code, message = testbed.enroll_one(uri)
+    assert code == 400
+    assert message.startswith(("the audio cannot be scored: ", "not enough speech: "))
+    assert "quality.min_snr_db" in message or f"{uri} channel 0: " in message
+
+
+def test_a_wrong_channel_is_told_with_the_right_one(testbed, samples):
+    silent = np.stack([np.zeros(len(samples), np.float32), samples[:, 0]], axis=1)
+    uri = testbed.put("s3://calls/silent.wav", encoded(silent))
+    code, message = testbed.enroll_one((uri, 0))
+    assert code == 400
+    assert f"; {uri} channel 0: 0.0 s of speech in " in message
+    assert "dBFS (silence), but channel 1 holds " in message
+    assert testbed.enroll_one((uri, 1)) == "NEW_ENROLLMENT"
+
+
 # --- several files
 
 
@@ -157,7 +195,16 @@ def test_files_are_used_together_to_reach_the_speech_that_is_needed(testbed):
     short = "s3://calls/english-short.wav"
     code, message = testbed.enroll_one(short)
     assert (code, message.split(":")[0]) == (400, "not enough speech")
-    assert testbed.enroll_one(short, short, short) == "NEW_ENROLLMENT"
+    others = [f"s3://calls/english-short-{number}.wav" for number in (2, 3)]
+    assert testbed.enroll_one(short, *others) == "NEW_ENROLLMENT"
+
+
+def test_one_file_several_times_is_no_more_speech(testbed):
+    short = "s3://calls/english-short.wav"
+    code, message = testbed.enroll_one(*[short] * 5)
+    assert (code, message.split(":")[0]) == (400, "not enough speech")
+    assert message.count(f"{short} channel 0: ") == 5
+    assert "s more repeat other speech of the request and count once" in message
 
 
 def test_one_bad_file_among_those_needed_fails_the_request_and_is_named(testbed, calls):
@@ -182,7 +229,12 @@ def test_files_behind_the_one_that_suffices_are_not_opened(testbed, domain):
         domain,
         [
             entry("r1", "customer-1", "s3://calls/english.wav", *later, "s3://calls/denied.wav"),
-            entry("r2", "customer-2", *["s3://calls/french-short.wav"] * 4, *later),
+            entry(
+                "r2",
+                "customer-2",
+                *(f"s3://calls/french-short{n}.wav" for n in ("", "-2", "-3", "-4")),
+                *later,
+            ),
         ],
         role=role,
     )

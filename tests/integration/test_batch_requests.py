@@ -227,8 +227,11 @@ def test_a_sealed_recording_that_was_altered(testbed, calls):
 def test_too_little_speech_is_told_with_what_there_is_and_what_is_needed(testbed):
     code, told = refused(testbed, "s3://calls/english-short.wav")
     assert code == 400
-    have, need = (float(word) for word in told.split() if word[0].isdigit())
-    assert told == f"not enough speech: {have:.1f} s of net speech, at least {need:.1f} s needed"
+    words = told.split()
+    have, need = float(words[3]), float(words[10])
+    start = f"not enough speech: {have:.1f} s of net speech, at least {need:.1f} s needed"
+    recording = f"s3://calls/english-short.wav channel 0: {have:.1f} s of speech in 8.0 s of audio"
+    assert told == f"{start}; {recording}"
     assert 2 < have < 5
     assert need == 6.0
 

@@ -124,6 +124,23 @@ def test_every_recording_is_described_also_of_one_who_would_be_skipped(testbed, 
     assert recording["Codec"] == "unknown"
 
 
+def test_another_voice_over_an_existing_one_is_told(testbed, domain, dry_run):
+    testbed.enroll(domain, [entry(name, name, f"{CALLS}/{name}.wav") for name in ("french", "english")])
+    entries = [
+        entry("same", "english", f"{CALLS}/english-again.wav"),
+        entry("other", "french", f"{CALLS}/russian.wav"),
+    ]
+    _, report, _ = dry_run(testbed, domain, entries, config={"ExistingEnrollmentAction": "OVERWRITE"})
+    lines = {line["RequestId"]: line for line in report["Requests"]}
+
+    assert {line["LikelyOutcome"] for line in lines.values()} == {"ENROLLMENT_OVERWRITE"}
+    assert lines["same"]["ExistingVoiceprint"]["Score"] >= 50
+    assert lines["other"]["ExistingVoiceprint"]["Score"] < 50
+    told = "sounds like another person than the voiceprint that it would replace: score "
+    assert any(text.startswith(told) for text in lines["other"]["Warnings"])
+    assert not any(text.startswith(told) for text in lines["same"]["Warnings"])
+
+
 def test_one_voice_under_two_ids_and_two_voices_under_one_are_told(testbed, domain, dry_run):
     entries = [
         entry("a", "anna", f"{CALLS}/english.wav"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -22,6 +23,7 @@ from sonant.voice.calibration.file import SHIPPED, read_calibration
 
 MODELS = REPOSITORY / "src" / "sonant" / "voice" / "models"
 REFERENCES = REPOSITORY / "tests" / "unit" / "voice" / "frontend_references.json"
+SHIPPED_SPEED = REPOSITORY / "src" / "sonant" / "voice" / "speed.npz"
 PYTORCH, SPOOFING = "tools/requirements.txt", "tools/requirements-spoofing.txt"
 RATE_HZ = 16000
 #: A voice played slower or faster is another person to an encoder.
@@ -76,6 +78,26 @@ def test_generated_page_is_current(name: str) -> None:
     assert ran(f"tools/{name}_page.py") == (REPOSITORY / "docs" / f"{name}.md").read_text("utf-8")
 
 
+@runs("tools/fuzz_audio.py")
+def test_changed_recordings_of_every_format_are_read_or_refused() -> None:
+    figures = ran("tools/fuzz_audio.py", "--count", 2000)
+    assert figures.startswith("2,000 files from 44 recordings: ")
+    assert "decoder processes started: 1\n" in figures
+
+
+# --- speed
+
+
+@runs("tools/train_speed.py")
+def test_speed_network_is_trained_and_measured(speech: Path, tmp_path: Path) -> None:
+    needs("av", PYTORCH)
+    common = ("--people", speech, "--right", 2, "--wrong", 2)
+    assert "all at the true speed: " in ran("tools/train_speed.py", "measure", *common)
+    ran("tools/train_speed.py", "train", *common, "--out", tmp_path / "speed.npz")
+    with np.load(tmp_path / "speed.npz") as made, np.load(SHIPPED_SPEED) as shipped:
+        assert {name: made[name].shape for name in made} == {name: shipped[name].shape for name in shipped}
+
+
 # --- calibration
 
 
@@ -118,6 +140,24 @@ def test_false_alerts_are_counted_for_long_lists(speech: Path, listed: tuple[Pat
     assert "1 halvings of 14 people, 7 more on lists" in ran("tools/fraud_lists.py", *options)
 
 
+# --- calls
+
+
+@runs("tools/call_windows.py")
+def test_windows_of_two_people_are_not_accepted_and_those_of_one_are(voices: dict[str, list[Path]]) -> None:
+    cache = os.environ.get("SONANT_SPEECH_CACHE") or REPOSITORY / ".cache" / "speech"
+    lines = ran("tools/call_windows.py", "--cache", cache, "--pairs", 24, "--singles", 30).splitlines()
+    rows = {line[:32].strip(): [int(count) for count in line[32:].split()] for line in lines[1:]}
+    accepted = {kind: row[4] for kind, row in rows.items()}
+    assert rows["handed over after 3 s"][0] == 24
+    assert accepted["handed over after 3 s"] == accepted["handed over after 5 s"] == 0
+    assert accepted["handed over after 7 s"] <= 2
+    assert accepted["at once, 0 dB"] == 0
+    calls, _, several, parts, _ = rows["one person, all"]
+    assert calls >= 200
+    assert several + parts < 0.01 * calls
+
+
 # --- models
 
 
@@ -129,7 +169,14 @@ def test_shipped_models_are_reproduced_byte_for_byte(speech: Path, tmp_path: Pat
     for name in ("a0-1.wav", "b1-1.wav"):
         (tmp_path / "few" / name).write_bytes((speech / name).read_bytes())
     ran("tools/build_models.py", "--out", tmp_path, "--wheels", tmp_path, "--audio", tmp_path / "few")
-    for name in ("ge2e.onnx", "silero_vad_8k.onnx", "aasist.onnx", "spoofing_light.onnx", "models.json"):
+    for name in (
+        "ge2e.onnx",
+        "silero_vad_8k.onnx",
+        "aasist.onnx",
+        "segmentation.onnx",
+        "spoofing_light.onnx",
+        "models.json",
+    ):
         assert (tmp_path / name).read_bytes() == (MODELS / name).read_bytes(), name
 
 

@@ -1,4 +1,4 @@
-"""Authorize streams: the signature of a request, the right `voiceid:StreamAudio` on the domain, and the audit
+"""Authorize streams: the signature of a request, the right `sonant:StreamAudio` on the domain, and the audit
 record of every stream that was opened or refused.
 
 Everything here asks the store: call it in a thread.
@@ -157,7 +157,7 @@ class StreamAuthorizer:
         )
         with service.database.read() as connection:
             domain = service.require_domain(connection, authorized, parameters["DomainId"])
-        authorized.require("kms:Decrypt", domain.kms_key_arn)
+        authorized.require("kms:Decrypt", domain.kms_key_arn, domain_arn=domain.arn)
 
     def _open(self, call: Call) -> Stream:
         if self._recorder is not None:

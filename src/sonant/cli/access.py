@@ -12,12 +12,12 @@ from typing import Any
 
 import click
 
-from sonant.assembly.installation import open_store, user_arn
+from sonant.assembly.installation import advice_on, open_store, user_arn
 from sonant.cli.context import CliContext, Group, account_option, pass_cli, table, yes_option
 from sonant.cli.credentials import add_profile
 from sonant.cli.role_import import import_role
 from sonant.errors import SetupError
-from sonant.iam import decide
+from sonant.iam import decide, facts_about
 from sonant.settings import Settings
 from sonant.storage.repositories import access as repository
 
@@ -53,6 +53,8 @@ def _principal_commands(kind: str) -> None:
         store = open_store(settings)
         arn = _arn(settings, kind, name, account)
         texts = [_read(path) for path in policies]
+        for advice in advice_on(texts):
+            click.echo(f"warning: {advice}", err=True)
         with store.database.write() as connection:
             repository.put_principal(
                 connection,
@@ -194,9 +196,11 @@ def simulate(
         "aws:PrincipalAccount": principal.account_id,
         "aws:PrincipalTag/": principal.tags,
         **({"aws:username": principal.name} if kind == "user" else {}),
-        **_pairs(context_keys),
     }
-    decision = decide(principal.policies, action, resource, context)
+    facts = facts_about(
+        action, request=context, operation={}, region=settings.region, account_id=principal.account_id
+    )
+    decision = decide(principal.policies, action, resource, {**facts, **_pairs(context_keys)})
     trace = [
         {
             "Policy": line.policy_index + 1,

@@ -75,6 +75,7 @@ def _checks(load: Callable[[], Settings]) -> Iterator[tuple[str, Check]]:
     yield "regions", lambda: check_regions(settings)
     yield "keys", lambda: check_key_store(settings)
     yield "voiceprints", lambda: check_voiceprints(settings)
+    yield "policies", lambda: check_policies(settings)
     yield "audit trail", lambda: check_audit_trail(settings)
     yield "buckets", lambda: check_buckets(settings)
     yield "runner", lambda: check_runner(settings)
@@ -244,6 +245,23 @@ def check_voiceprints(settings: Settings) -> str:
             f"others named, by {', '.join(repairs[:_MOST_REPAIRS])}{more}"
         )
     return f"of the voice models of their domains, in {len(active)} domains"
+
+
+def check_policies(settings: Settings) -> str:
+    """Count the users and roles. Raises SetupError when a policy rests on former names of actions."""
+    from sonant.assembly.installation import former_policies, open_store
+    from sonant.storage.repositories import access
+
+    with closing(open_store(settings).database) as database, database.read() as connection:
+        found = list(former_policies(connection))
+        count = len(access.list_principals(connection))
+    if found:
+        more = f" (and {len(found) - _MOST_REPAIRS} more statements)" if len(found) > _MOST_REPAIRS else ""
+        raise SetupError(
+            f"{'; '.join(found[:_MOST_REPAIRS])}{more}. Change them with `sonant access user put` or "
+            "`sonant access role put`"
+        )
+    return f"of {count} users and roles, in today's names of actions"
 
 
 def check_audit_trail(settings: Settings) -> str:

@@ -14,7 +14,12 @@ MAX_LIST_BYTES = 256 * 1024 * 1024
 MAX_RECORDINGS = 2000
 """Recordings per speaker, at most."""
 SPEAKERS_FILE = "speakers.csv"
-SUFFIXES = frozenset({".wav", ".flac", ".ogg", ".opus", ".mp3"})
+SUFFIXES = frozenset(
+    {
+        *(".wav", ".w64", ".flac", ".ogg", ".opus", ".mp3", ".aif", ".aiff", ".au", ".caf", ".gsm"),
+        *(".m4a", ".mp4", ".3gp", ".aac", ".amr", ".awb", ".webm", ".wma"),
+    }
+)
 
 _LABELS = {"target": True, "nontarget": False, "1": True, "0": False}
 

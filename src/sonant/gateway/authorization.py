@@ -35,7 +35,11 @@ def authorize(
     authorized = caller
     if not caller.principal.evaluator.unconditional:  # else no policy reads the context
         authorized = replace(
-            caller, context=_context(parameters, caller, service, arn, source_ip, secure=secure, now=now)
+            caller,
+            context=_request_facts(
+                caller.principal, caller.region, source_ip=source_ip, secure=secure, now=now
+            ),
+            operation_context=_operation_facts(parameters, caller, service, arn),
         )
     authorized.require(f"{operation.service}:{operation.name}", arn)
     if _ROLE_MEMBER in parameters:
@@ -46,24 +50,12 @@ def authorize(
     return authorized
 
 
-def _context(
-    parameters: dict[str, Any],
-    caller: Caller,
-    service: Service,
-    arn: str,
-    source_ip: str | None,
-    *,
-    secure: bool,
-    now: datetime,
-) -> Context:
-    context = {
-        **_request_facts(caller.principal, caller.region, source_ip=source_ip, secure=secure, now=now),
-        **_request_tags(parameters),
-    }
+def _operation_facts(parameters: dict[str, Any], caller: Caller, service: Service, arn: str) -> Context:
+    facts = dict(_request_tags(parameters))
     if arn != "*":
         # A function, for conditions on it only: it reads and decrypts the domain.
-        context["aws:ResourceTag/"] = lambda: service.tags_of(caller, arn.rpartition("/")[2])
-    return context
+        facts["aws:ResourceTag/"] = lambda: service.tags_of(caller, arn.rpartition("/")[2])
+    return facts
 
 
 def _request_facts(

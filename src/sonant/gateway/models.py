@@ -20,12 +20,13 @@ from botocore.loaders import Loader
 from botocore.model import ServiceModel
 
 from sonant.errors import SetupError, UnknownOperation
+from sonant.iam import OWN, VOICE_ID
 
 Shape: TypeAlias = Any
 """A `botocore.model.Shape`; botocore carries no type hints."""
 
 SIGNING_NAME = "voiceid"
-"""The SigV4 service name of both models, and the prefix of their IAM actions."""
+"""The SigV4 service name of both models."""
 
 OWN_PREFIX = "Sonant."
 """Prefix of the targets of Sonant's own operations."""
@@ -45,7 +46,7 @@ class Operation:
 
     name: str
     service: str
-    """Prefix of the IAM action, `voiceid` for all: `voiceid:CreateDomain`."""
+    """Prefix of the IAM action: `voiceid:CreateDomain`, and `sonant` for what Voice ID never had."""
     target: str
     """Value of the `X-Amz-Target` header, such as `VoiceID.CreateDomain`."""
     input_shape: Shape
@@ -61,7 +62,7 @@ def unmodelled(name: str) -> Operation:
     """Make an operation that no service model has, for policies and the audit trail; it counts as writing."""
     return Operation(
         name=name,
-        service=SIGNING_NAME,
+        service=OWN,
         target=f"{OWN_PREFIX}{name}",
         input_shape=None,
         output_shape=None,
@@ -104,7 +105,7 @@ def load_models() -> ServiceModels:
     sonant = _load(Loader([str(DATA_PATH)], include_default_search_paths=False), "sonant")
     if sonant is None:
         raise SetupError(f"the service model is missing from {DATA_PATH}. Install Sonant again.")
-    operations = [*_operations(voice_id), *_operations(sonant)]
+    operations = [*_operations(voice_id, VOICE_ID), *_operations(sonant, OWN)]
     return ServiceModels({operation.target: operation for operation in operations})
 
 
@@ -115,15 +116,15 @@ def _load(loader: Loader, service: str) -> ServiceModel | None:
         return None
 
 
-def _operations(service: ServiceModel) -> list[Operation]:
-    prefix = service.metadata["targetPrefix"]
+def _operations(model_of_service: ServiceModel, service: str) -> list[Operation]:
+    prefix = model_of_service.metadata["targetPrefix"]
     found = []
-    for name in service.operation_names:
-        model = service.operation_model(name)
+    for name in model_of_service.operation_names:
+        model = model_of_service.operation_model(name)
         found.append(
             Operation(
                 name=name,
-                service=SIGNING_NAME,
+                service=service,
                 target=f"{prefix}.{name}",
                 input_shape=model.input_shape,
                 output_shape=model.output_shape,

@@ -1,6 +1,9 @@
 """IAM-style JSON policies: parse once, decide many times. No I/O.
 
     parse(text) -> Policy                                   the policy of a user or role
+    check_new(text)                                         the same before it is stored, and stricter
+    former_names(text, own_operations) -> list[str]         what to rewrite in a policy of an earlier release
+    facts_about(action, ...) -> Context                     what conditions on an action may read
     allows(policies, action, resource, context) -> bool     the decision, as AWS takes it
     decide(policies, action, resource, context) -> Decision the same, with the reason
     PolicyEvaluator(policies).allows(action, resource, context)  the same, for policies used many times
@@ -13,7 +16,14 @@ function in the context raises.
 """
 
 from sonant.iam.context import NOTHING, Context
-from sonant.iam.documents import ALLOW_ALL, MAX_POLICY_CHARS, MAX_STATEMENTS, parse
+from sonant.iam.documents import (
+    ALLOW_ALL,
+    MAX_POLICY_CHARS,
+    MAX_STATEMENTS,
+    check_new,
+    former_names,
+    parse,
+)
 from sonant.iam.evaluation import (
     Decision,
     Policy,
@@ -23,6 +33,7 @@ from sonant.iam.evaluation import (
     allows,
     decide,
 )
+from sonant.iam.services import OWN, VOICE_ID, facts_about
 from sonant.iam.trust import TrustPolicy, parse_trust, trusts
 
 __all__ = [
@@ -30,6 +41,8 @@ __all__ = [
     "MAX_POLICY_CHARS",
     "MAX_STATEMENTS",
     "NOTHING",
+    "OWN",
+    "VOICE_ID",
     "Context",
     "Decision",
     "Policy",
@@ -38,7 +51,10 @@ __all__ = [
     "Trace",
     "TrustPolicy",
     "allows",
+    "check_new",
     "decide",
+    "facts_about",
+    "former_names",
     "parse",
     "parse_trust",
     "trusts",

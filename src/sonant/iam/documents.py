@@ -24,6 +24,7 @@ from sonant.iam.patterns import (
     parse_template,
     tokenize,
 )
+from sonant.iam.services import OWN, VOICE_ID
 
 #: The most an IAM role's policies may hold together (AWS docs, IAM quotas).
 MAX_POLICY_CHARS = 10_240
@@ -43,6 +44,41 @@ _MAX_SID_CHARS = 128
 def parse(text: str, *, max_chars: int = MAX_POLICY_CHARS) -> Policy:
     """Parse the policy of a user or role. Raises SetupError."""
     return Policy(tuple(_statement(raw) for raw in read_statements(text, _ELEMENTS, max_chars)))
+
+
+def check_new(text: str) -> None:
+    """Check a policy that is about to be stored. Raises SetupError.
+
+    Beyond what `parse` refuses, the service of an action must be written out: `voice*:*` would also name
+    services that are unknown to its author. Stored policies may still hold such a name.
+    """
+    parse(text)
+    for raw in read_statements(text, _ELEMENTS, MAX_POLICY_CHARS):
+        for name in raw.action_names():
+            service = name.partition(":")[0]
+            if name != "*" and ("*" in service or "?" in service):
+                raw.refuse(
+                    f"the service of action {name[:60]!r} must be written without wildcards, or use '*'"
+                )
+
+
+def former_names(text: str, own_operations: Collection[str]) -> list[str]:
+    """Find the statements of a policy that name Sonant's own actions as an earlier release did.
+
+    `own_operations` are the names of the operations that Voice ID never had. Returns one sentence for each
+    statement, with what to write instead.
+    """
+    formers = {f"{VOICE_ID}:{name}".lower(): f"{OWN}:{name}" for name in own_operations}
+    found = []
+    for raw in read_statements(text, _ELEMENTS, MAX_POLICY_CHARS):
+        named = [name for name in raw.action_names() if name.lower() in formers]
+        if named:
+            current = ", ".join(formers[name.lower()] for name in named)
+            found.append(
+                f"statement {raw.number} names {', '.join(named)}; write {current}: the former name is "
+                "understood in this release only"
+            )
+    return found
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,6 +108,10 @@ class RawStatement:
                 self.refuse(f"action {name[:60]!r} is not of the form service:action")
         patterns = any_of(tokenize(name.lower()) for name in names)
         return ElementMatcher(element="action", negated=negated, constant=patterns)
+
+    def action_names(self) -> list[str]:
+        """Return the names and patterns of the element Action or NotAction, as written."""
+        return self._either("Action", "NotAction")[0]
 
     def resources(self) -> ElementMatcher:
         names, negated = self._either("Resource", "NotResource")

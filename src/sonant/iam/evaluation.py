@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from sonant.iam.conditions import Condition, NullCheck, resolve_all
 from sonant.iam.context import NOTHING, Context, Facts
 from sonant.iam.patterns import AnyOf, Template, any_of
+from sonant.iam.services import OWN, VOICE_ID
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,6 +39,14 @@ class ElementMatcher:
         return None if named != self.negated else self.mismatch
 
 
+def former_action(action: str) -> str | None:
+    """Return the name that an action of Sonant's own had when all shared Voice ID's prefix.
+
+    Both names are in lower case. None for actions of other services.
+    """
+    return action.replace(OWN, VOICE_ID, 1) if action.startswith(f"{OWN}:") else None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Statement:
     """One statement of a policy."""
@@ -62,10 +71,25 @@ class Statement:
     def mismatch_reason(self, action: str, resource: str, facts: Facts) -> str | None:
         """None if the statement applies, else the reason. The action is given in lower case."""
         return (
-            self.actions.mismatch_reason(action, facts, self.allow)
+            self._action_mismatch(action, facts)
             or self.resources.mismatch_reason(resource, facts, self.allow)
             or (first_failing(self.conditions, facts) if self.conditions else None)
         )
+
+    def _action_mismatch(self, action: str, facts: Facts) -> str | None:
+        """Match an action by its name and, for this release, by its former one.
+
+        Written out, the former name counts as the name itself. By a wildcard it counts only where that takes
+        rights away: `voiceid:*` does not allow what Voice ID never had, but still denies it.
+        """
+        reason = self.actions.mismatch_reason(action, facts, self.allow)
+        former = former_action(action)
+        if former is None or self.actions.constant.matches(action):
+            return reason
+        by_wildcard = self.allow == self.actions.negated and self.actions.constant.matches(former)
+        if not (by_wildcard or former in self.actions.constant.exact):
+            return reason
+        return self.actions.mismatch if self.actions.negated else None
 
 
 def first_failing(conditions: tuple[Condition | NullCheck, ...], facts: Facts) -> str | None:

@@ -7,31 +7,35 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from enum import Enum, auto
 from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sonant.errors import KeyDenied, KeyNotFound, KeyUnusable, SetupError, SonantError
-from sonant.jobs.call_voices import SeparatedSpeech, Voices, separate
-from sonant.jobs.faults import Refusal
+from sonant.errors import KeyDenied, KeyNotFound, KeyUnusable, SetupError, SonantError, TwoSpeakers
+from sonant.jobs.faults import Refusal, code_of
 from sonant.jobs.fraud import Detector, Risk, assess
 from sonant.jobs.manifest import AudioFile, EnrollmentRequest, Request
 from sonant.jobs.model_registry import Embedders
 from sonant.jobs.speaker_selection import RECURRING
-from sonant.settings import Audio
+from sonant.settings import Audio, Settings
 from sonant.voice.audio.flac import decode_flac, encode_flac
 from sonant.voice.audio.recording import RATE_HZ
 from sonant.voice.audio.samples import float_from_pcm16, pcm16_from_float
+from sonant.voice.call_voices import CallVoices, Voices, parts_of, separate
 from sonant.voice.enrollment import RecordingSource, Speech, collect_speech
+from sonant.voice.floors import QualityFloors, require_quality
 from sonant.voice.models import Models
 from sonant.voice.models.embedding import Embedder, Embedding, embed
 from sonant.voice.party_speech import RequestParties, collect_party_speech, select_parties
 from sonant.voice.quality import Quality
 from sonant.voice.replay.fingerprint import MIN_SPEECH_S, fingerprint
 from sonant.voice.sample import VoiceSample
+from sonant.voice.single_voice import IGNORE, SingleVoice, collect_single_voice
+from sonant.voice.speed import judge_speed
+from sonant.voice.turns import SecondVoice
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,9 +71,9 @@ class Pcm16Audio:
 class CallParts(Enum):
     """Which parts of a call's speech are embedded beside the whole."""
 
-    HALVES = auto()
-    """The speech is that of one voice alone; its halves show whether all of it is the voice that it should
-    be."""
+    STRETCHES = auto()
+    """The speech is that of one voice alone; its halves and thirds show whether all of it is the voice that
+    it should be."""
     VOICES = auto()
     """Each voice, if there are several."""
 
@@ -101,6 +105,10 @@ class Task:
     """Which parts of a call's speech are embedded as well."""
     recurring_voice: tuple[AudioFile, ...] | None = None
     """Take the voice that recurs in the recordings, given recordings of agents; None: each has one voice."""
+    floors: QualityFloors | None = None
+    """Limits that the speech must keep; None accepts any."""
+    second_voice: str = IGNORE
+    """What a second person's speech in recordings does; see `single_voice.POLICIES`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,12 +125,19 @@ class TaskResult:
     """FLAC of the speech used; None where none is to be stored."""
     fingerprint: bytes | None = None
     """Of the speech used, for replay detection; see `fingerprint.Fingerprint.to_bytes`."""
+    second_voice: SecondVoice | None = None
+    """Whether somebody else speaks, too; None where the task did not ask for it."""
     audio_s: float = 0.0
     """Length of the audio that was analyzed."""
     compute_s: float = 0.0
     """Processor time of the whole task."""
     inference_s: float = 0.0
     """Time of the embedding alone."""
+
+
+def quality_floors(settings: Settings) -> QualityFloors:
+    """Return the settings' limits of audio."""
+    return QualityFloors(**asdict(settings.quality))
 
 
 #: Reads one recording under a role: (role, URI) -> bytes. Raises object and key errors.
@@ -145,17 +160,20 @@ def prepare(
     try:
         if task.stored_audio is not None:
             return _embed_stored(task.stored_audio, _embedder(task, models, embedder_of))
-        speech = _speech(task, fetch, models, rules)
-        separated = None
+        voice = _speech(task, fetch, models, rules)
+        speech, separated = voice.speech, None
         if task.call_audio is not None:
-            separated = separate(speech.samples, round(task.need_s * RATE_HZ), models)
-            if task.call_parts is CallParts.HALVES:
+            separated = separate(speech, round(task.need_s * RATE_HZ), models)
+            if task.call_parts is CallParts.STRETCHES:
                 speech = _part(speech, separated.one)
         embedding_started_s = time.perf_counter()
         embedder = _embedder(task, models, embedder_of)
         embedding = embedder(speech.samples)
         parts = _embed_parts(task, speech, separated, embedder)
         inference_s = time.perf_counter() - embedding_started_s
+    except TwoSpeakers as fault:
+        where = f"{task.audio[0].s3_uri}: " if len(task.audio) == 1 else ""
+        return Refusal(code_of(fault), f"{where}{fault}")
     except SonantError as fault:
         return Refusal.of(fault)
     return TaskResult(
@@ -165,6 +183,7 @@ def prepare(
         risks=_risks(task, detectors, embedding, speech),
         audio=encode_flac(speech.samples) if task.keep_audio else None,
         fingerprint=_fingerprint(speech) if task.fingerprint else None,
+        second_voice=voice.second_voice,
         audio_s=speech.quality.duration_s or 0.0,
         compute_s=time.thread_time() - started_s,
         inference_s=inference_s,
@@ -172,13 +191,13 @@ def prepare(
 
 
 def _embed_parts(
-    task: Task, speech: Speech, separated: SeparatedSpeech | None, embedder: Embedder
+    task: Task, speech: Speech, separated: CallVoices | None, embedder: Embedder
 ) -> tuple[VoiceSample, ...]:
     if separated is None or task.call_parts is None:
         return ()
     found = separated.each
-    if task.call_parts is CallParts.HALVES:
-        found = tuple(np.array_split(speech.samples, 2)) if not separated.voices.missing else ()
+    if task.call_parts is CallParts.STRETCHES:
+        found = () if separated.voices.missing else parts_of(speech.samples)
     return tuple(_sample(embedder(samples), _part(speech, samples)) for samples in found)
 
 
@@ -191,18 +210,33 @@ def _sample(embedding: Embedding, speech: Speech) -> VoiceSample:
     return VoiceSample(model_id=embedding.model_id, vector=embedding.vector, quality=speech.quality)
 
 
-def _speech(task: Task, fetch: Fetch, models: Models, rules: Audio) -> Speech:
+def _speech(task: Task, fetch: Fetch, models: Models, rules: Audio) -> SingleVoice:
     if task.call_audio is not None:
-        return task.call_audio.speech()
+        return SingleVoice(speech=_required(task.call_audio.speech(), task.floors), second_voice=None)
     if task.recurring_voice is not None:
-        return collect_party_speech(task_parties(task, fetch, models, rules), task.need_s)
-    return collect_speech(
-        _recordings(task.role, task.audio, fetch),
-        need_s=task.need_s,
-        models=models,
-        strict=rules.strict,
-        max_duration_s=rules.max_duration_s,
-    )
+        speech = collect_party_speech(task_parties(task, fetch, models, rules), task.need_s)
+        return SingleVoice(speech=_required(speech, task.floors), second_voice=None)
+
+    def collect(need_s: float) -> Speech:
+        speech = collect_speech(
+            _recordings(task.role, task.audio, fetch),
+            need_s=need_s,
+            models=models,
+            strict=rules.strict,
+            max_duration_s=rules.max_duration_s,
+        )
+        # Before voices are told apart: damaged audio sounds like several.
+        return _required(speech, task.floors)
+
+    return collect_single_voice(collect, need_s=task.need_s, models=models, policy=task.second_voice)
+
+
+def _required(speech: Speech, floors: QualityFloors | None) -> Speech:
+    """Return the speech if it keeps the limits. Raises PoorQuality."""
+    if floors is not None:
+        speed = judge_speed(speech.samples) if floors.check_speed else None
+        require_quality(replace(speech.quality, speed=speed), floors)
+    return speech
 
 
 def task_parties(task: Task, fetch: Fetch, models: Models, rules: Audio) -> RequestParties:

@@ -19,12 +19,13 @@ from sonant.errors import (
     ObjectNameConflict,
     ObjectNotFound,
     ObjectTooLarge,
+    PoorQuality,
     SealBroken,
     SonantError,
     StorageFull,
     WrongSampleRate,
 )
-from sonant.events.documents import NOT_ENOUGH_SPEECH, ErrorInfo
+from sonant.events.error_info import NOT_ENOUGH_SPEECH, ErrorInfo
 
 
 class JobFault(SonantError):
@@ -45,11 +46,18 @@ class Refusal:
     message: str
     voice_id_error: ErrorInfo | None = None
     """Voice ID's own text for it, where there is one."""
+    more_speech: bool = False
+    """Whether other speech of the same person could be accepted."""
 
     @classmethod
     def of(cls, fault: SonantError) -> Self:
         """Build the refusal for a fault of audio, objects or keys."""
-        return cls(code_of(fault), str(fault), _VOICE_ID_ERRORS.get(type(fault)))
+        return cls(
+            code_of(fault),
+            str(fault),
+            _VOICE_ID_ERRORS.get(type(fault)),
+            isinstance(fault, (NotEnoughSpeech, PoorQuality)),
+        )
 
     @property
     def event_error(self) -> ErrorInfo:
@@ -57,12 +65,15 @@ class Refusal:
         return self.voice_id_error or ErrorInfo.of_code(self.code, self.message)
 
 
+_TOO_LITTLE = ErrorInfo(
+    type=NOT_ENOUGH_SPEECH,
+    message="The provided audio files do not have enough speech for enrollment.",
+    code=400,
+)
+
 _VOICE_ID_ERRORS: dict[type[SonantError], ErrorInfo] = {
-    NotEnoughSpeech: ErrorInfo(
-        type=NOT_ENOUGH_SPEECH,
-        message="The provided audio files do not have enough speech for enrollment.",
-        code=400,
-    ),
+    NotEnoughSpeech: _TOO_LITTLE,
+    PoorQuality: _TOO_LITTLE,
     WrongSampleRate: ErrorInfo.of_code(400, "The provided sample rate is invalid."),
 }
 

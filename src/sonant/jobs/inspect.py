@@ -41,6 +41,14 @@ class DifferentVoices:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class VoiceprintComparison:
+    """Comparison of a voice with the voiceprint that its speaker has already."""
+
+    similarity: float
+    score: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class InspectionResult(TaskResult):
     """The result of a dry run's task. With a `refusal`, which the job would give, the sample is empty."""
 
@@ -51,6 +59,8 @@ class InspectionResult(TaskResult):
     """The voice by the domain's own model, to be compared with the domain's; None with a refusal."""
     parties: RequestParties | None = None
     """Who speaks in recordings of both parties; None where each has one voice, or one cannot be read."""
+    existing: VoiceprintComparison | None = None
+    """Comparison with the voiceprint that the voice would replace; None where there is none."""
 
 
 def inspect(

@@ -15,10 +15,11 @@ from typing import Any, Protocol
 from sqlalchemy import Connection
 
 from sonant.audit.findings import FindingsTrail
-from sonant.events.documents import ErrorInfo, Event
+from sonant.events.documents import Event
+from sonant.events.error_info import ErrorInfo
 from sonant.events.outbox import Outbox
 from sonant.jobs.calibration_cache import CalibrationOf
-from sonant.jobs.entry import Role, Task, TaskResult, recurring_voice_agents
+from sonant.jobs.entry import Role, Task, TaskResult, quality_floors, recurring_voice_agents
 from sonant.jobs.faults import Refusal
 from sonant.jobs.manifest import Entry, Request
 from sonant.jobs.result import error_line
@@ -57,10 +58,17 @@ class JobContext:
     """The domain's voice model when the job was claimed; None is the one that ships with Sonant."""
 
     def task(
-        self, item: WorkItem, need_s: float, *, detect_fraud: bool = False, risk_threshold: int = 0
+        self,
+        item: WorkItem,
+        need_s: float,
+        *,
+        second_voice: str,
+        detect_fraud: bool = False,
+        risk_threshold: int = 0,
     ) -> Task:
         """Build the task that collects `need_s` seconds of speech from an entry's recordings.
 
+        `second_voice` is one of `single_voice.POLICIES`.
         With `detect_fraud` the spoofing detectors run and a fingerprint is taken; risks below
         `risk_threshold` need not be exact.
         """
@@ -76,6 +84,8 @@ class JobContext:
             fingerprint=detect_fraud and self.settings.fraud.replay_recordings > 0,
             model_id=self.model_id,
             recurring_voice=recurring_voice_agents(item.entry),
+            floors=quality_floors(self.settings),
+            second_voice=second_voice,
         )
 
 

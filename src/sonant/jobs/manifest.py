@@ -16,7 +16,7 @@ from typing import Any
 import ijson
 
 from sonant.errors import SetupError
-from sonant.events.documents import ErrorInfo
+from sonant.events.error_info import ErrorInfo
 from sonant.jobs.escapes import NO_CHARACTER, whole_pairs
 from sonant.jobs.faults import JobFault
 from sonant.jobs.json_faults import PARSE_ERRORS, FaultLocator

@@ -10,6 +10,7 @@ from sonant.jobs.entry import TaskResult
 from sonant.jobs.faults import Refusal
 from sonant.jobs.inspect import FileInspection, InspectionResult
 from sonant.jobs.manifest import EnrollmentRequest
+from sonant.voice.channel_summary import WORTH_MENTIONING_S
 from sonant.voice.party_speech import RequestParties
 
 #: Members of a stored line that are left out of the report, base64: the voice (`VoiceSample.to_bytes`), and
@@ -20,6 +21,10 @@ ERROR = "ERROR"
 #: Speech counts as distorted above this share of samples at full scale, and as noisy under this ratio.
 CLIPPED_SHARE = 0.005
 NOISY_DB = 10.0
+QUIET_DBFS = -45.0
+#: Below this score a voice is another person's than the voiceprint that it is compared with; see
+#: docs/calibration.md for how rarely a genuine caller has less.
+OTHER_PERSON_SCORE = 50
 #: Wide-band files whose speech ends below this hold telephone speech.
 TELEPHONE_HZ = 4200.0
 
@@ -38,6 +43,13 @@ def report_line(
         return line | {"Recordings": [{"S3Uri": a.s3_uri, "ChannelId": a.channel} for a in request.audio]}
     speech_s = [file.inspection.net_speech_s or 0.0 for file in result.files]
     line["NetSpeechSeconds"] = round(sum(speech_s), 1)
+    if result.sample.quality.repeat_share:
+        line["RepeatedShare"] = round(result.sample.quality.repeat_share, 3)
+    if result.existing is not None:
+        line["ExistingVoiceprint"] = {
+            "Similarity": round(result.existing.similarity, 3),
+            "Score": result.existing.score,
+        }
     line["Recordings"] = [_recording(file) for file in result.files]
     line["UnlikeRecordings"] = [
         {"First": pair.first + 1, "Second": pair.second + 1, "Contrast": round(pair.separation, 3)}
@@ -65,6 +77,14 @@ def warnings(line: dict[str, Any]) -> list[str]:
         found += [f"recording {number}: {text}" for text in _recording_warnings(recording)]
     if line.get("SpeakerSelection", {}).get("Selected"):
         found.append(f"recordings of both parties: {line['SpeakerSelection']['Reason']}; listen to one")
+    if share := line.get("RepeatedShare"):
+        found.append(f"{share:.0%} of the speech found repeats other speech of the request and counts once")
+    if (existing := line.get("ExistingVoiceprint")) and existing["Score"] < OTHER_PERSON_SCORE:
+        found.append(
+            "sounds like another person than the voiceprint that it would replace: score "
+            f"{existing['Score']}, the same person has {OTHER_PERSON_SCORE} or more (similarity "
+            f"{existing['Similarity']:.2f}); check SpeakerId"
+        )
     for pair in line.get("UnlikeRecordings", ()):
         found.append(
             f"recordings {pair['First']} and {pair['Second']} sound like two people "
@@ -90,17 +110,49 @@ def warnings(line: dict[str, Any]) -> list[str]:
 def _recording_warnings(recording: dict[str, Any]) -> list[str]:
     if "ErrorMessage" in recording:
         return [f"{recording['ErrorCode']} {recording['ErrorMessage']}"]
+    if recording.get("NetSpeechSeconds") == 0.0:
+        return [_no_speech(recording)]
     found = []
-    if recording.get("SecondVoice", {}).get("Possible"):
-        found.append("possibly a second voice on the channel")
+    if (second := recording.get("SecondVoice", {})).get("Possible"):
+        found.append(
+            f"{'a second voice' if second.get('Certain') else 'possibly a second voice'} on the channel, "
+            f"{second['Share']:.0%} of the speech"
+        )
     if (snr := recording.get("SnrDb")) is not None and snr < NOISY_DB:
-        found.append(f"noisy, {snr:.0f} dB")
+        found.append(f"noisy: speech is {snr:.0f} dB above the noise, {NOISY_DB:.0f} dB or more is good")
     if (share := recording.get("ClippingShare")) is not None and share > CLIPPED_SHARE:
-        found.append(f"clipped, {share:.1%} of the speech")
+        found.append(
+            f"clipped: {share:.1%} of the speech is at full scale, {CLIPPED_SHARE:.1%} or less is good"
+        )
+    if (level := recording.get("LevelDbfs")) is not None and level < QUIET_DBFS:
+        found.append(f"quiet: the speech has {level:.0f} dBFS, {QUIET_DBFS:.0f} dBFS or more is good")
+    if "OtherChannels" in recording:
+        found.append(_other_channels(recording))
     band, rate = recording.get("BandHz"), recording.get("SampleRateHz", 0)
     if band is not None and rate > 8000 and band < TELEPHONE_HZ:
-        found.append(f"telephone speech in a file of {rate / 1000:g} kHz")
+        found.append(
+            f"telephone speech in a file of {rate / 1000:g} kHz: it reaches {band / 1000:.1f} kHz, wide-band "
+            f"speech more than {TELEPHONE_HZ / 1000:.1f} kHz"
+        )
     return found
+
+
+def _no_speech(recording: dict[str, Any]) -> str:
+    level = recording.get("LevelDbfs")
+    parts = ["no speech" if level is None else f"no speech, the level is {level:.0f} dBFS"]
+    if nature := recording.get("Nature"):
+        parts.append(nature)
+    if "OtherChannels" in recording:
+        parts.append(_other_channels(recording))
+    return ": ".join(parts[:2]) + "".join(f"; {text}" for text in parts[2:])
+
+
+def _other_channels(recording: dict[str, Any]) -> str:
+    held = " and ".join(
+        f"channel {one['ChannelId']} holds {one['NetSpeechSeconds']:.1f} s of speech"
+        for one in recording["OtherChannels"]
+    )
+    return f"{held}: check ChannelId"
 
 
 def _recording(file: FileInspection) -> dict[str, Any]:
@@ -116,18 +168,24 @@ def _recording(file: FileInspection) -> dict[str, Any]:
         "DurationSeconds": _rounded(found.duration_s, 1),
         "ListenedSeconds": _rounded(found.analyzed_s, 1),
         "NetSpeechSeconds": _rounded(found.net_speech_s, 1),
-        "SnrDb": _rounded(found.snr_db, 1),
+        "LevelDbfs": _rounded(found.level_dbfs, 1),
+        "SnrDb": _rounded(found.snr_db, 1) if found.net_speech_s else None,
         "BandHz": _rounded(found.band_hz, -2),
         "ClippingShare": _rounded(found.clipping_share, 5),
         "Codec": found.codec,
     }
     line |= {name: value for name, value in figures.items() if value is not None}
+    line |= _channels(file)
     if found.second_voice is not None:
+        second = found.second_voice
         line["SecondVoice"] = {
-            "Possible": found.second_voice.possible,
-            "Contrast": round(found.second_voice.separation, 3),
-            "Share": round(found.second_voice.share, 2),
+            "Possible": second.possible,
+            "Certain": second.certain,
+            "Share": round(second.share, 2),
+            "Overlap": round(second.overlap, 2),
         }
+        if second.separation is not None:
+            line["SecondVoice"]["Contrast"] = round(second.separation, 3)
     return line
 
 
@@ -158,6 +216,21 @@ def _parties(found: RequestParties, recordings: list[dict[str, Any]]) -> dict[st
         "NetSpeechSeconds": round(speech_s, 1),
         "SpeakerSelection": {"Selected": selection.selected, "Reason": selection.reason},
     }
+
+
+def _channels(file: FileInspection) -> dict[str, Any]:
+    """Build the members about a recording whose channel holds little speech."""
+    summaries = file.inspection.channel_summaries
+    line: dict[str, Any] = {}
+    chosen = next((one for one in summaries if one.channel == file.file.channel), None)
+    if chosen is not None and chosen.nature:
+        line["Nature"] = chosen.nature
+    others = [
+        {"ChannelId": one.channel, "NetSpeechSeconds": round(one.net_speech_s, 1)}
+        for one in summaries
+        if one.channel != file.file.channel and one.net_speech_s >= WORTH_MENTIONING_S
+    ]
+    return line | ({"OtherChannels": others} if others else {})
 
 
 def _rounded(value: float | None, digits: int) -> float | None:

@@ -10,7 +10,7 @@ from sonant.evaluation import html
 
 _COLUMNS = (
     ("n", "#"), ("", "Recording"), ("", "Format"), ("n", "Length"), ("n", "Net speech"),
-    ("n", "SNR"), ("n", "Band"), ("", "Codec before"), ("n", "Clipped"), ("", "Second voice"),
+    ("n", "Level"), ("n", "SNR"), ("n", "Band"), ("", "Codec before"), ("n", "Clipped"), ("", "Second voice"),
 )  # fmt: skip
 
 OUTCOMES = {
@@ -76,14 +76,14 @@ def _request(line: dict[str, Any]) -> str:
     have, need = line.get("NetSpeechSeconds"), line.get("NeededSpeechSeconds")
     speech = "" if have is None else f" · {have:.1f} s of speech, {need:g} s needed"
     rows = [
-        f'<tr class="head"><td class="n">{line["Number"]}</td><td class="name" colspan="9">'
+        f'<tr class="head"><td class="n">{line["Number"]}</td><td class="name" colspan="10">'
         f"<b>{escape(line['RequestId'])}</b> · speaker {escape(line.get('SpeakerId', 'unknown'))}"
         f'{speech}<br><span class="{kind}">{escape(words)}</span></td></tr>'
     ]
     rows += [_recording(number, one) for number, one in enumerate(line.get("Recordings", ()), 1)]
     if line["Warnings"]:
         notes = "".join(f"<li>{escape(text)}</li>" for text in line["Warnings"])
-        rows.append(f'<tr class="note"><td></td><td class="warn" colspan="9"><ul>{notes}</ul></td></tr>')
+        rows.append(f'<tr class="note"><td></td><td class="warn" colspan="10"><ul>{notes}</ul></td></tr>')
     return '<tbody class="group">' + "\n".join(rows) + "</tbody>\n"
 
 
@@ -94,6 +94,12 @@ def party_text(parties: Sequence[dict[str, Any]]) -> str:
         for one in parties
     )
     return ", ".join(f"{name} {share:.0%}" for name, share in named) or "nobody with enough speech"
+
+
+def _second_voice(found: dict[str, Any] | None) -> str:
+    if found is None:
+        return ""
+    return "yes" if found.get("Certain") else "possible" if found["Possible"] else "no sign"
 
 
 def _recording(number: int, one: dict[str, Any]) -> str:
@@ -111,19 +117,14 @@ def _recording(number: int, one: dict[str, Any]) -> str:
         ("", escape(form)),
         ("n", "" if one.get("DurationSeconds") is None else length(one["DurationSeconds"])),
         ("n", figure("NetSpeechSeconds", "{:.1f} s")),
+        ("n", figure("LevelDbfs", "{:.0f} dBFS")),
         ("n", figure("SnrDb", "{:.0f} dB")),
         ("n", "" if one.get("BandHz") is None else f"{one['BandHz'] / 1000:.1f} kHz"),
         ("", escape(one.get("Codec", ""))),
         ("n", figure("ClippingShare", "{:.2%}")),
         (
             "warn" if second and second["Possible"] else "",
-            party_text(parties)
-            if parties is not None
-            else ""
-            if second is None
-            else "possible"
-            if second["Possible"]
-            else "no sign",
+            _second_voice(second) if parties is None else party_text(parties),
         ),
     ]
     return "<tr>" + "".join(f'<td class="{kind}">{text}</td>' for kind, text in cells) + "</tr>"

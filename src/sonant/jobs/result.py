@@ -14,6 +14,7 @@ from typing import Any
 import orjson
 
 from sonant.jobs.manifest import VERSION
+from sonant.storage.repositories import jobs
 
 
 def error_line(request_id: str, code: int, message: str) -> dict[str, Any]:
@@ -61,6 +62,32 @@ def _items(lines: Iterable[dict[str, Any]]) -> Iterator[bytes]:
         separator = b",\n    "
     if separator.startswith(b","):
         yield b"\n  "
+
+
+#: What becomes of the requests of a job that failed later, and how to get a result file, by type of job.
+_DONE = {
+    jobs.ENROLLMENT: (
+        "enrolled speakers",
+        "with ExistingEnrollmentAction SKIP the enrolled speakers are skipped",
+    ),
+    jobs.REGISTRATION: (
+        "registered fraudsters",
+        "with DuplicateRegistrationAction SKIP the registered fraudsters are skipped",
+    ),
+}
+
+
+def describe_progress(job: jobs.Job) -> str:
+    """Say what a job had done before it failed, as the end of its message; empty for nothing."""
+    if not job.entries_done or job.kind not in _DONE:
+        return ""
+    what, cure = _DONE[job.kind]
+    succeeded = job.entries_done - job.entries_failed
+    return (
+        f"; before that, {job.entries_done} of {job.entries_total} requests were processed: {succeeded} "
+        f"{what}, which stay, and {job.entries_failed} failed. No result file was written. Submit the "
+        f"manifest again to get one: {cure}"
+    )
 
 
 def output_name(manifest_name: str) -> str:

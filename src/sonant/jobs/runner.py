@@ -35,7 +35,7 @@ from sonant.errors import (
     SonantError,
     StoreError,
 )
-from sonant.events.documents import ErrorInfo
+from sonant.events.error_info import ErrorInfo
 from sonant.events.outbox import Outbox
 from sonant.jobs import result
 from sonant.jobs.batch import BatchWork, open_lines, seal_request
@@ -312,8 +312,9 @@ class Runner:
     def _fail(self, job: jobs.Job, fault: JobFault) -> str:
         """End the job as FAILED, unless this runner has lost it; the status for the log."""
         status, now = advance(Status.IN_PROGRESS, Event.FAIL), self._parts.clock()
-        why = (fault.code, fault.message)
         with self._parts.database.write() as connection:
+            found = jobs.find(connection, job.kind, job.domain_id, job.job_id)
+            why = (fault.code, fault.message + ("" if found is None else result.describe_progress(found)))
             ended = jobs.finish(connection, job.job_id, self._owner, status, now, why)
             if ended:
                 self._put_end_event(connection, job, status, fault.event_error)

@@ -14,7 +14,7 @@ from sonant.jobs.calibration_cache import domain_calibration
 from sonant.jobs.faults import JobFault
 from sonant.operations.service import Request, Service
 from sonant.operations.sessions import require_session
-from sonant.sessions.decisions import FraudDetection, SpeakerScore, decide_fraud
+from sonant.sessions.decisions import FraudDetection, decide_fraud
 from sonant.storage.crypto.vault import Vault
 from sonant.storage.repositories import session_samples, speakers
 from sonant.storage.repositories.domains import Domain
@@ -22,6 +22,7 @@ from sonant.storage.repositories.session_samples import FRAUD, Result, SessionSa
 from sonant.storage.repositories.sessions import Session
 from sonant.storage.repositories.speakers import Speaker
 from sonant.voice.calibration.model import Calibration
+from sonant.voice.call_voices import SpeakerScore
 from sonant.voice.models import shipped_encoder_id
 
 log = logging.getLogger(__name__)

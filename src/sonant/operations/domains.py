@@ -43,7 +43,9 @@ def create_domain(service: Service, caller: Caller, request: Request) -> Answer:
     if tags:
         caller.require("voiceid:TagResource", "*")
     _require_consent(service, caller)
-    key = _usable_key(service, caller, request["ServerSideEncryptionConfiguration"]["KmsKeyId"])
+    domain_id = new_id()
+    arn = domains.domain_arn(caller.region, caller.account_id, domain_id)
+    key = _usable_key(service, caller, request["ServerSideEncryptionConfiguration"]["KmsKeyId"], arn)
     with service.database.write() as connection:
         advisory_lock(connection, "domains", caller.account_id)
         token = client_token(service, connection, caller, "CreateDomain", request)
@@ -51,8 +53,6 @@ def create_domain(service: Service, caller: Caller, request: Request) -> Answer:
             domain = service.require_domain(connection, caller, token.found)
             return {"Domain": domain_member(domain, service.open_vault(caller, domain))}
         _require_room(service, connection, caller)
-        domain_id = new_id()
-        arn = domains.domain_arn(caller.region, caller.account_id, domain_id)
         keys = service.keys_of(caller.account_id, caller.region)
         vault, wrapped = create_vault(keys, key.arn, domain_id, arn)
         domains.create(
@@ -117,7 +117,7 @@ def update_domain(service: Service, caller: Caller, request: Request) -> Answer:
     if not domain.active:
         raise Conflict("DOMAIN_NOT_ACTIVE")
     vault = service.open_vault(caller, domain)
-    key = _usable_key(service, caller, request["ServerSideEncryptionConfiguration"]["KmsKeyId"])
+    key = _usable_key(service, caller, request["ServerSideEncryptionConfiguration"]["KmsKeyId"], domain.arn)
     changes_key = key.arn != domain.kms_key_arn
     if changes_key and domain.update_status == "IN_PROGRESS":
         raise Conflict("DOMAIN_LOCKED_FROM_ENCRYPTION_UPDATES")
@@ -142,7 +142,7 @@ def delete_domain(service: Service, caller: Caller, request: Request) -> None:
     """Suspend a domain: it can be restored for 30 days, then it is erased. Repeating changes nothing."""
     with service.database.write() as connection:
         domain = service.require_domain(connection, caller, request["DomainId"], lock=True)
-        caller.require("kms:Decrypt", domain.kms_key_arn)
+        caller.require("kms:Decrypt", domain.kms_key_arn, domain_arn=domain.arn)
         if domain.active:
             require_unchanged(domains.suspend(connection, domain, service.clock()))
 
@@ -206,7 +206,7 @@ def _require_consent(service: Service, caller: Caller) -> None:
 
 
 def _try_vault(service: Service, caller: Caller, domain: domains.Domain) -> Vault | None:
-    if not caller.may("kms:Decrypt", domain.kms_key_arn):
+    if not caller.may("kms:Decrypt", domain.kms_key_arn, domain_arn=domain.arn):
         return None
     try:
         return vault_of(service.keys_of, domain)
@@ -216,7 +216,7 @@ def _try_vault(service: Service, caller: Caller, domain: domains.Domain) -> Vaul
         return None
 
 
-def _usable_key(service: Service, caller: Caller, ref: str) -> KeyInfo:
+def _usable_key(service: Service, caller: Caller, ref: str, domain_arn: str) -> KeyInfo:
     try:
         key = service.keys_of(caller.account_id, caller.region).describe(ref)
     except KeyNotFound:
@@ -224,7 +224,7 @@ def _usable_key(service: Service, caller: Caller, ref: str) -> KeyInfo:
             "ServerSideEncryptionConfiguration.KmsKeyId does not name a key in this account and Region"
         ) from None
     for action in ("kms:DescribeKey", "kms:CreateGrant", "kms:Decrypt"):
-        caller.require(action, key.arn)
+        caller.require(action, key.arn, domain_arn=domain_arn)
     if not key.symmetric:
         raise Validation("ServerSideEncryptionConfiguration.KmsKeyId must name a symmetric key")
     if key.state != "Enabled":

@@ -21,9 +21,10 @@ from sonant.errors import (
     SealBroken,
     SonantError,
 )
-from sonant.events.documents import INTERNAL_ERROR, AbsentDomain, ErrorInfo, Event, EventDomain
+from sonant.events.documents import AbsentDomain, Event, EventDomain
+from sonant.events.error_info import INTERNAL_ERROR, ErrorInfo
 from sonant.events.outbox import Outbox
-from sonant.iam import Context
+from sonant.iam import Context, facts_about
 from sonant.jobs.calibration_cache import CalibrationOf
 from sonant.sessions.risks import FraudIndexes
 from sonant.settings import Fraud, Settings
@@ -48,18 +49,32 @@ class Caller:
     region: str
     """The Region that it was signed for. Resources of other Regions do not exist for it."""
     context: Context = field(default_factory=dict)
-    """The values of this call for conditions in policies."""
+    """Facts of this request for conditions in policies: time, address, principal."""
+    operation_context: Context = field(default_factory=dict)
+    """Facts of its operation and the resource of it: their tags. Only actions on that resource read them."""
 
     @property
     def account_id(self) -> str:
         return self.principal.account_id
 
-    def may(self, action: str, resource: str) -> bool:
-        return self.principal.evaluator.allows(action, resource, self.context)
+    def may(self, action: str, resource: str, *, domain_arn: str | None = None) -> bool:
+        """Whether the policies allow an action; `domain_arn` is that of the domain that a key is used for."""
+        evaluator = self.principal.evaluator
+        if evaluator.unconditional:
+            return evaluator.allows(action, resource)
+        facts = facts_about(
+            action,
+            request=self.context,
+            operation=self.operation_context,
+            region=self.region,
+            account_id=self.account_id,
+            domain_arn=domain_arn,
+        )
+        return evaluator.allows(action, resource, facts)
 
-    def require(self, action: str, resource: str) -> None:
+    def require(self, action: str, resource: str, *, domain_arn: str | None = None) -> None:
         """Require that the caller's policies allow an action. Raises AccessDenied with AWS's text."""
-        if not self.may(action, resource):
+        if not self.may(action, resource, domain_arn=domain_arn):
             raise AccessDenied(
                 f"User: {self.principal.arn} is not authorized to perform: {action} on resource: {resource}"
             )
@@ -208,7 +223,7 @@ class Service:
 
     def open_vault(self, caller: Caller, domain: domains.Domain) -> Vault:
         """Open the domain's vault. Raises AccessDenied if the caller may not use its key, or nobody can."""
-        caller.require("kms:Decrypt", domain.kms_key_arn)
+        caller.require("kms:Decrypt", domain.kms_key_arn, domain_arn=domain.arn)
         try:
             return vault_of(self.keys_of, domain)
         except SealBroken:

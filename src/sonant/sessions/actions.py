@@ -86,8 +86,13 @@ class StreamActions:
 
     def _embed(self, listener: StreamListener, request: EmbedSpeech) -> None:
         def on_result(result: TaskResult | Refusal) -> None:
-            if isinstance(result, Refusal):
-                session_id = listener.key.session_id
+            session_id = listener.key.session_id
+            if isinstance(result, Refusal) and result.more_speech:
+                log.info(
+                    "session %s: %s waits for other speech: %s", session_id, request.purpose, result.message
+                )
+                self._post(partial(listener.more_speech_needed, request.purpose, request.need))
+            elif isinstance(result, Refusal):
                 log.error("session %s: %s failed: %s", session_id, request.purpose, result.message)
                 self._fail(listener)
             elif request.purpose == AUTHENTICATION and result.voices.missing:

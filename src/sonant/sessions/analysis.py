@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 
-from sonant.jobs.entry import CallParts, Pcm16Audio, Role, Task, TaskResult
+from sonant.jobs.entry import CallParts, Pcm16Audio, Role, Task, TaskResult, quality_floors
 from sonant.jobs.fraud import SPOOFING
 from sonant.sessions.listener import ENROLLMENT, EmbedSpeech
 from sonant.sessions.worker_pool import Priority
@@ -19,7 +19,7 @@ PRIORITIES = {
     ENROLLMENT: Priority.ENROLLMENT,
 }
 
-_PARTS = {AUTHENTICATION: CallParts.HALVES, FRAUD: CallParts.VOICES}
+_PARTS = {AUTHENTICATION: CallParts.STRETCHES, FRAUD: CallParts.VOICES}
 
 #: Speech of calls is read from no bucket, so it needs no rights.
 _NO_ROLE = Role(arn="", policies=())
@@ -45,6 +45,7 @@ def analysis_task(request: EmbedSpeech, settings: Settings) -> Task:
         model_id=request.model_id,
         call_audio=Pcm16Audio.of(request.window.samples, request.window.quality),
         call_parts=_PARTS.get(purpose),
+        floors=quality_floors(settings),
     )
 
 

@@ -34,32 +34,6 @@ FraudDecision = Literal["HIGH_RISK", "LOW_RISK", "NOT_ENOUGH_SPEECH"]
 REASONS = (("KNOWN_FRAUDSTER", KNOWN_FRAUDSTER), ("VOICE_SPOOFING", SPOOFING))
 
 
-#: Speech with a half that scores less than this is no better than that half; see `SpeakerScore`.
-LEAST_PART_SCORE = 80
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SpeakerScore:
-    """How well the speech of a call matches a speaker, 0..100, as a whole and in its parts.
-
-    Where one person hands over to another, a part matches and the whole may match, too. Of 102 calls (5, 7 or
-    10 s of speech, 55 people, 10 kinds of lines) that reached 90 as a whole, no half was below 80.
-    """
-
-    whole: int
-    parts: tuple[int, ...] = ()
-
-    @property
-    def value(self) -> int:
-        """The score to decide by."""
-        weakest = min(self.parts, default=self.whole)
-        return min(self.whole, weakest) if weakest < LEAST_PART_SCORE else self.whole
-
-    def is_handover(self, threshold: int) -> bool:
-        """Whether the whole would be accepted, but not all of its parts."""
-        return self.value < threshold <= self.whole
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DecisionRecord:
     """A decision as it is stored. The fields' names are keys of the stored JSON."""

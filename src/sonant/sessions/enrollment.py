@@ -12,7 +12,8 @@ from typing import Any
 from sqlalchemy import Connection
 
 from sonant.errors import Conflict, ResourceNotFound, SealBroken, SetupError
-from sonant.events.documents import ErrorInfo, Event, fraud_detection_event, speaker_event
+from sonant.events.documents import Event, fraud_detection_event, speaker_event
+from sonant.events.error_info import ErrorInfo
 from sonant.jobs.calibration_cache import domain_calibration
 from sonant.jobs.entry import TaskResult
 from sonant.jobs.faults import JobFault, Refusal
@@ -34,8 +35,7 @@ _RISK_FAILURES = (ResourceNotFound, JobFault, SetupError, SealBroken)
 
 _SEVERAL_VOICES = Refusal(
     400,
-    "several people speak in the first 30 s of speech; enroll the speaker from a call, or a later stream, in "
-    "which nobody else is heard",
+    "several people speak in the call; enroll the speaker in another call, in which nobody else is heard",
 )
 
 IN_PROGRESS, COMPLETED, FAILED = "IN_PROGRESS", "COMPLETED", "FAILED"

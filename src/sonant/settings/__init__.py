@@ -3,7 +3,7 @@
 from sonant.settings.backends import S3, Kms, Pkcs11, Postgres, Ray
 from sonant.settings.declaration import MIB
 from sonant.settings.fields import Settings
-from sonant.settings.processing import Audio, Enrollment, Fraud, Jobs, Live, Registration
+from sonant.settings.processing import Audio, Enrollment, Fraud, Jobs, Live, Quality, Registration
 from sonant.settings.service import Audit, Events, Gateway, Metrics, Quotas, Rates
 
 __all__ = [
@@ -21,6 +21,7 @@ __all__ = [
     "Metrics",
     "Pkcs11",
     "Postgres",
+    "Quality",
     "Quotas",
     "Rates",
     "Ray",

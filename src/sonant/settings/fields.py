@@ -12,7 +12,7 @@ from pathlib import Path
 
 from sonant.settings.backends import S3, Kms, Pkcs11, Postgres, Ray
 from sonant.settings.declaration import choice, group, path, switch, text
-from sonant.settings.processing import Audio, Enrollment, Fraud, Jobs, Live, Registration
+from sonant.settings.processing import Audio, Enrollment, Fraud, Jobs, Live, Quality, Registration
 from sonant.settings.registries import ENGINES, KEY_STORES, OBJECT_STORES
 from sonant.settings.service import Audit, Events, Gateway, Metrics, Quotas, Rates
 
@@ -72,6 +72,7 @@ class Settings:
     )
     gateway: Gateway = group(Gateway)
     audio: Audio = group(Audio)
+    quality: Quality = group(Quality)
     enrollment: Enrollment = group(Enrollment)
     registration: Registration = group(Registration)
     fraud: Fraud = group(Fraud)

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 from sonant.settings.declaration import DAY_S, GIB, MIB, choice, number, switch, text
 
+_SECOND_VOICE = ("refuse", "warn", "ignore")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Audio:
@@ -30,6 +32,42 @@ class Audio:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Quality:
+    """Limits of audio that is scored. Worse audio is refused at an enrollment, a registration and a
+    comparison; in a live call it counts as not enough speech."""
+
+    min_level_dbfs: float = number(
+        -60.0, -100.0, 0.0, "decibels", "Lowest level of speech, below full scale; -100 accepts any."
+    )
+    min_snr_db: float = number(
+        3.0, -10.0, 60.0, "decibels", "Lowest ratio of speech to noise; -10 accepts any."
+    )
+    min_band_hz: float = number(
+        500.0,
+        0.0,
+        4000.0,
+        "hertz",
+        "Frequency that speech must reach; samples decoded by a wrong codec do not. 0 accepts any.",
+    )
+    max_clipping_share: float = number(
+        0.4, 0.0, 1.0, "", "Largest share of speech samples at full scale; 1 accepts any."
+    )
+    max_repeat_share: float = number(
+        0.8,
+        0.0,
+        1.0,
+        "",
+        "Largest share of a request's speech that repeats other speech of it; repeats never count as speech, "
+        "whatever this says. 1 accepts any.",
+    )
+    check_speed: bool = switch(
+        True,
+        "Refuse speech that plays too slowly or too fast for a person, as under a header with the wrong "
+        "sample rate.",
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Enrollment:
     """Requirements of speaker enrollment."""
 
@@ -37,6 +75,13 @@ class Enrollment:
         30.0, 1.0, 300.0, "seconds", "Net speech that an enrollment needs, and the most that it uses."
     )
     risk_threshold: int = number(50, 0, 100, "", "RiskThreshold of jobs that set none.")
+    second_voice: str = choice(
+        "refuse",
+        _SECOND_VOICE,
+        "What a second person's speech in a request's recordings does: `refuse` fails the request where that "
+        "is certain, and leaves that speech out where it is possible; `warn` always leaves it out and logs a "
+        "warning; `ignore` does not look.",
+    )
     speaker_selection: str = choice(
         "CHANNEL",
         ("CHANNEL", "RECURRING"),
@@ -54,6 +99,9 @@ class Registration:
         30.0, 1.0, 300.0, "seconds", "Net speech that a registration needs, and the most that it uses."
     )
     similarity_threshold: int = number(50, 0, 100, "", "FraudsterSimilarityThreshold of jobs that set none.")
+    second_voice: str = choice(
+        "refuse", _SECOND_VOICE, "The same for recordings of fraudsters: see `enrollment.second_voice`."
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

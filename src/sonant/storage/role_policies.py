@@ -10,7 +10,8 @@ import contextlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from sonant.errors import InvalidObjectName, KeyDenied, ObjectDenied, ObjectNotFound
-from sonant.iam import Policy, allows
+from sonant.iam import Context, Policy, allows
+from sonant.iam.patterns import ARN_PARTS
 from sonant.storage.keys.store import DataKey, KeyInfo, KeyStore
 from sonant.storage.objects.store import ObjectReader, ObjectStore, ObjectUri, key_part_is_object
 
@@ -28,28 +29,36 @@ class PolicyCheckedKeys:
         return self._keys.key_of(wrapped)
 
     def generate_data_key(self, ref: str, context: Mapping[str, str]) -> DataKey:
-        self._require("kms:GenerateDataKey", self._keys.describe(ref).arn)
+        self._require("kms:GenerateDataKey", self._keys.describe(ref).arn, context)
         return self._keys.generate_data_key(ref, context)
 
     def decrypt(self, wrapped: bytes, context: Mapping[str, str]) -> bytes:
-        self._require("kms:Decrypt", self._keys.key_of(wrapped))
+        self._require("kms:Decrypt", self._keys.key_of(wrapped), context)
         return self._keys.decrypt(wrapped, context)
 
     def re_wrap(self, wrapped: bytes, context: Mapping[str, str], ref: str) -> bytes:
-        self._require("kms:ReEncryptFrom", self._keys.key_of(wrapped))
-        self._require("kms:ReEncryptTo", self._keys.describe(ref).arn)
+        self._require("kms:ReEncryptFrom", self._keys.key_of(wrapped), context)
+        self._require("kms:ReEncryptTo", self._keys.describe(ref).arn, context)
         return self._keys.re_wrap(wrapped, context, ref)
 
     def grant(self, ref: str, context: Mapping[str, str]) -> None:
-        self._require("kms:CreateGrant", self._keys.describe(ref).arn)
+        self._require("kms:CreateGrant", self._keys.describe(ref).arn, context)
         self._keys.grant(ref, context)
 
     def retire(self, ref: str, context: Mapping[str, str]) -> None:
-        self._require("kms:RetireGrant", self._keys.describe(ref).arn)
+        self._require("kms:RetireGrant", self._keys.describe(ref).arn, context)
         self._keys.retire(ref, context)
 
-    def _require(self, action: str, key_arn: str) -> None:
-        if not allows(self._policies, action, key_arn):
+    def _require(self, action: str, key_arn: str, context: Mapping[str, str]) -> None:
+        """The key is used for objects, on behalf of S3 (AWS docs, server-side encryption with KMS keys)."""
+        _, _, _, region, account_id, _ = key_arn.split(":", ARN_PARTS - 1)
+        facts: Context = {
+            "kms:ViaService": f"s3.{region}.amazonaws.com",
+            "kms:CallerAccount": account_id,
+            "kms:EncryptionContextKeys": list(context),
+            **{f"kms:EncryptionContext:{key}": value for key, value in context.items()},
+        }
+        if not allows(self._policies, action, key_arn, facts):
             raise KeyDenied(f"the role {self._role_arn} has no right {action} on {key_arn}")
 
 

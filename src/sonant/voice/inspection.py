@@ -11,15 +11,20 @@ from numpy.typing import NDArray
 from sonant.errors import AudioError
 from sonant.voice.audio.band import BandMeter, CodecMeter
 from sonant.voice.audio.recording import RATE_HZ, Recording, resample_blocks
+from sonant.voice.channel_summary import LITTLE_SHARE, ChannelSummary, summarize_channels
 from sonant.voice.models import Models
-from sonant.voice.quality import at_full_scale, clipping_share, frame_power, snr_db
-from sonant.voice.speakers import SecondVoice, embed_pieces, find_second_voice, split_into_pieces
+from sonant.voice.quality import at_full_scale, clipping_share, frame_power, level_dbfs, snr_db
+from sonant.voice.speakers import embed_pieces
 from sonant.voice.speech import analyze
+from sonant.voice.turn_detection import find_turns
+from sonant.voice.turns import SecondVoice
 
 MAX_ANALYZED_S = 900.0
 """Only this much of a longer recording is analyzed; calls used for enrollment are shorter."""
+MAX_SEARCHED_S = 60.0
+"""Speech that is searched for a second voice."""
 MAX_PIECES = 25
-"""Pieces of speech, about a minute, that are searched for a second voice."""
+"""Pieces of the speaker's speech, about a minute, that are compared with other recordings."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,16 +44,20 @@ class Inspection:
     snr_db: float | None = None
     band_hz: float | None = None
     """Highest frequency of speech; see `band.BandMeter`."""
+    level_dbfs: float | None = None
+    """Mean power of the speech, or of all audio where there is none."""
+    channel_summaries: tuple[ChannelSummary, ...] = ()
+    """What every channel holds; empty where the chosen one holds enough speech."""
     clipping_share: float | None = None
     """Share of speech samples at full scale, 0..1."""
     codec: str | None = None
     """Telephone codec found in the samples; see `band.CodecMeter`."""
     second_voice: SecondVoice | None = None
-    """None for too little speech."""
+    """None without speech."""
     piece_vectors: NDArray[np.float32] = field(
         default_factory=lambda: np.empty((0, 0), np.float32), repr=False
     )
-    """Embeddings of pieces of the first minute of speech; see `speakers.embed_pieces`."""
+    """Embeddings of pieces of the speech of the person who speaks most; see `speakers.embed_pieces`."""
 
 
 def inspect_recording(
@@ -64,8 +73,8 @@ def inspect_recording(
     analyzed_s = len(samples) / RATE_HZ
     analyzed = analyze(samples, models)
     speech, power = analyzed.speech, frame_power(analyzed.samples)
-    pieces = split_into_pieces(analyzed.samples, analyzed.spans)
-    piece_vectors = embed_pieces(pieces[:MAX_PIECES], models)
+    searched = speech[: round(MAX_SEARCHED_S * RATE_HZ)]
+    turns = find_turns(searched, models)
     return Inspection(
         fault=fault,
         container=recording.container,
@@ -79,9 +88,19 @@ def inspect_recording(
         band_hz=band.band_hz(),
         clipping_share=clipping_share(analyzed.speech_of(at_full_scale(samples))) if len(speech) else None,
         codec=codec.guess(),
-        second_voice=find_second_voice(piece_vectors),
-        piece_vectors=piece_vectors,
+        level_dbfs=level_dbfs(speech if len(speech) else analyzed.samples),
+        channel_summaries=_summaries(data, len(speech), len(samples), strict, max_duration_s, models),
+        second_voice=turns.second_voice if len(searched) else None,
+        piece_vectors=embed_pieces(searched, turns.alone(0), models, most=MAX_PIECES),
     )
+
+
+def _summaries(
+    data: bytes, speech: int, samples: int, strict: bool, max_duration_s: float, models: Models
+) -> tuple[ChannelSummary, ...]:
+    if speech >= LITTLE_SHARE * samples:
+        return ()
+    return summarize_channels(data, models, strict=strict, max_duration_s=max_duration_s)
 
 
 def _decode(

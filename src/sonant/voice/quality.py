@@ -6,7 +6,9 @@ column of the same tables as the others (`storage.database.schema.QUALITY_COLUMN
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from enum import Enum
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +29,23 @@ _LOW_CUT_SHARE = 0.03
 _LOOK_EVERY = 400  # samples: half of the sound is looked at, which moves the share by next to nothing
 
 
+class Speed(Enum):
+    """The speed at which speech plays; a wrong one comes from a wrong sample rate. See `speed`."""
+
+    RIGHT = ""
+    SLOW = "slowly"
+    FAST = "fast"
+
+    @property
+    def is_wrong(self) -> bool:
+        return self is not Speed.RIGHT
+
+    @property
+    def direction(self) -> str:
+        """The adverb for messages."""
+        return self.value
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Quality:
     """Measures of the audio that a voice sample was made from; None where one was not taken or not stored.
@@ -44,6 +63,14 @@ class Quality:
     """Share of speech samples at full scale, 0..1; above some thousandths the voice is distorted."""
     highpass_300hz: bool | None = None
     """Whether the speech came over a line that cuts off below 300 Hz; see `highpass_300hz`."""
+    level_dbfs: float | None = None
+    """Mean power of the speech, in decibels below full scale."""
+    band_hz: float | None = None
+    """Highest frequency of the speech; see `audio.band.BandMeter`."""
+    repeat_share: float | None = None
+    """Share of the speech found that repeated other speech and was left out, 0..1; see `repeats`."""
+    speed: Speed | None = None
+    """Whether the speech plays at the speed of a person."""
 
 
 def comparison_quality(probe: Quality, reference: Quality) -> Quality:
@@ -83,6 +110,8 @@ def measure(
         snr_db=snr_db(power, probability),
         clipping_share=clipping_share(clipped),
         highpass_300hz=highpass_300hz(speech),
+        level_dbfs=level_dbfs(speech),
+        band_hz=band_hz(speech),
     )
 
 
@@ -112,6 +141,22 @@ def snr_db(power: NDArray[np.float64], probability: NDArray[np.float32]) -> floa
     noise = max(float(measured), _POWER_FLOOR)
     signal = max(float(spoken.mean()) - noise, _POWER_FLOOR)
     return float(np.clip(10 * np.log10(signal / noise), *_SNR_RANGE_DB))
+
+
+def level_dbfs(samples: NDArray[np.float32]) -> float:
+    """Compute the mean power of samples in decibels below full scale; -90 for silence."""
+    power = float(np.mean(np.square(samples, dtype=np.float64))) if len(samples) else 0.0
+    return 10 * math.log10(max(power, _POWER_FLOOR))
+
+
+def band_hz(speech: NDArray[np.float32]) -> float | None:
+    """Measure the highest frequency of speech (8 kHz, [n], pauses removed); None without any signal."""
+    from sonant.voice.audio.band import BandMeter
+    from sonant.voice.audio.recording import RATE_HZ
+
+    meter = BandMeter(rate_hz=RATE_HZ)
+    meter.push(speech)
+    return meter.band_hz()
 
 
 def at_full_scale(samples: NDArray[np.float32]) -> NDArray[np.bool_]:

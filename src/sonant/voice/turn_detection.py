@@ -1,8 +1,8 @@
-"""Find who speaks when in speech of one channel.
+"""Find who speaks when in speech of one channel, and whether it is more than one person.
 
-The segmentation network separates voices within windows of ten seconds. Windows overlap, and voices of two
-windows that speak at the same time in their overlap are one person. Embeddings of the speech in which each
-voice speaks alone decide which voices are the same person after all.
+The segmentation network separates voices within windows of ten seconds. Each voice's speech of a window is
+cut into pieces, whose embeddings are split in two groups over all windows (`voice_groups`); whether these are
+two people follows from how far they lie apart, and from what the network found.
 
 All positions are samples at 8 kHz of the speech that is passed in, which has its pauses removed (see
 `collector`).
@@ -12,29 +12,30 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sonant.voice.audio.recording import RATE_HZ
 from sonant.voice.models import Models
-from sonant.voice.models.embedding import WINDOW_S, embed
+from sonant.voice.models.embedding import embed_each
 from sonant.voice.models.segmentation import FIRST_FRAME, FRAME_STEP, MIN_WINDOW, VOICES, WINDOW, segment
-from sonant.voice.turns import SecondVoice, Span, SpeakerTurns, Turn, length, subtract, take
+from sonant.voice.turns import Span, SpeakerTurns, Turn, length, subtract, take, union
+from sonant.voice.voice_groups import Activity, Piece, second_voice, split_in_two
 
-STEP = 8 * RATE_HZ
-"""Samples between two windows: they overlap by two seconds."""
-MOST = 120 * RATE_HZ
-"""Samples of speech that are analyzed together."""
-SAME_VOICE = 0.5
-"""Voices whose embeddings are at least this similar are one person."""
-LINKED = RATE_HZ // 4
-"""Samples for which voices of two windows must speak together to be one."""
+MOST_S = 60.0
+"""Speech of a stream that is analyzed together: what lies before is forgotten."""
+PIECE = round(1.6 * RATE_HZ)
+"""Samples of a piece, at least, where a voice of a window has as much."""
+MIN_PIECE = round(0.8 * RATE_HZ)
+"""Voices of a window with less speech alone are not embedded."""
+_WINDOWS_PER_CALL = 4  # the network's time per window is flat from there on
 
 
 def find_turns(samples: NDArray[np.float32], models: Models) -> SpeakerTurns:
-    """Find who speaks when in speech at 8 kHz (float32, [n], pauses removed)."""
-    detector = TurnDetector(models)
+    """Find who speaks when in speech at 8 kHz (float32, [n], pauses removed), of any length."""
+    detector = TurnDetector(models, most_s=None)
     detector.push(samples)
     return detector.turns()
 
@@ -42,13 +43,15 @@ def find_turns(samples: NDArray[np.float32], models: Models) -> SpeakerTurns:
 class TurnDetector:
     """Finds turns in speech that arrives in blocks of any size.
 
-    The result depends only on the samples, not on the blocks. Speech before the last MOST_S is forgotten.
+    The result depends only on the samples, not on the blocks.
     """
 
-    __slots__ = ("_begin", "_models", "_samples", "_windows")
+    __slots__ = ("_begin", "_models", "_most", "_samples", "_windows")
 
-    def __init__(self, models: Models) -> None:
+    def __init__(self, models: Models, *, most_s: float | None = MOST_S) -> None:
+        """Analyze the last `most_s` seconds of speech together, at least 20; None: all of it."""
         self._models = models
+        self._most = None if most_s is None else round(max(most_s * RATE_HZ, 2 * WINDOW))
         self._samples = np.empty(0, np.float32)
         self._begin = 0  # position of the first sample that is kept
         self._windows: list[_Window] = []
@@ -56,158 +59,143 @@ class TurnDetector:
     def push(self, samples: NDArray[np.float32]) -> None:
         """Take the next samples (float32, [n], -1..1); analyze every window that is complete."""
         self._samples = np.concatenate([self._samples, samples])
-        position = self._windows[-1].start + STEP if self._windows else 0
-        while position + WINDOW <= self._begin + len(self._samples):
-            self._windows.append(self._window(position, position + WINDOW))
-            position += STEP
-        self._forget()
+        position = self._windows[-1].end if self._windows else 0
+        count = (self._begin + len(self._samples) - position) // WINDOW
+        self._windows += self._analyzed([position + number * WINDOW for number in range(count)])
+        while self._most is not None and len(self._samples) - WINDOW >= self._most:
+            self._windows.pop(0)
+            self._samples, self._begin = self._samples[WINDOW:], self._begin + WINDOW
 
     def turns(self) -> SpeakerTurns:
         """Find who spoke when in all speech so far."""
         windows, end = list(self._windows), self._begin + len(self._samples)
-        if not windows or windows[-1].end < end:
+        rest = end - (windows[-1].end if windows else self._begin)
+        if rest >= MIN_WINDOW:
+            # The last window reaches back to be whole, but only its new part counts.
             start = max(self._begin, end - WINDOW)
-            if end - start >= MIN_WINDOW:
-                windows.append(self._window(start, end))
+            windows += self._analyzed([start], size=end - start, counts_from=end - rest)
         return _group(windows, self._samples, self._begin, self._models)
 
-    def _window(self, start: int, end: int) -> _Window:
-        (active,) = segment([self._samples[start - self._begin : end - self._begin]], self._models)
-        return _Window(start=start, end=end, active=active)
-
-    def _forget(self) -> None:
-        while len(self._samples) > MOST and len(self._windows) > 1:
-            self._windows.pop(0)
-            dropped = self._windows[0].start - self._begin
-            self._samples, self._begin = self._samples[dropped:], self._begin + dropped
+    def _analyzed(
+        self, starts: Sequence[int], size: int = WINDOW, counts_from: int | None = None
+    ) -> list[_Window]:
+        found = []
+        for first in range(0, len(starts), _WINDOWS_PER_CALL):
+            part = starts[first : first + _WINDOWS_PER_CALL]
+            cuts = [self._samples[start - self._begin :][:size] for start in part]
+            for start, active in zip(part, segment(cuts, self._models), strict=True):
+                found.append(
+                    _Window(
+                        start=start,
+                        end=start + size,
+                        counts_from=start if counts_from is None else counts_from,
+                        active=active,
+                    )
+                )
+        return found
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Window:
     start: int
     end: int
+    counts_from: int
+    """What lies before belongs to the window before."""
     active: NDArray[np.bool_]  # [frames, voices]
 
-    def frame(self, position: int) -> int:
-        """The frame at a position, clipped to the window's frames."""
-        return int(np.clip((position - self.start - FIRST_FRAME) // FRAME_STEP, 0, len(self.active)))
+    def counted(self) -> NDArray[np.bool_]:
+        """The frames that do not belong to the window before, [frames, voices]."""
+        return self.active[max(0, self.counts_from - self.start - FIRST_FRAME) // FRAME_STEP :]
 
-    def spans(self, voice: int, low: int, high: int) -> list[Span]:
-        """The spans between two positions in which a voice is active."""
-        first, last = self.frame(low), self.frame(high)
-        edges = np.flatnonzero(np.diff(self.active[first:last, voice], prepend=False, append=False))
-        at = self.start + FIRST_FRAME + FRAME_STEP * (first + edges)
-        return [(int(start), int(end)) for start, end in at.reshape(-1, 2)]
+    def spans(self, frames: NDArray[np.bool_]) -> tuple[Span, ...]:
+        """Convert marked frames, [frames], to spans."""
+        edges = np.flatnonzero(np.diff(frames, prepend=False, append=False))
+        at = np.maximum(self.start + FIRST_FRAME + FRAME_STEP * edges, self.counts_from)
+        return tuple((int(low), int(high)) for low, high in at.reshape(-1, 2) if low < high)
 
+    def speech(self, voice: int) -> tuple[Span, ...]:
+        """The spans in which a voice speaks."""
+        return self.spans(self.active[:, voice])
 
-@dataclass(slots=True)
-class _Voice:
-    """Voices of windows that are one person."""
-
-    spans: list[Span]
-    windows: set[int]
-    vector: NDArray[np.float32] | None = None
+    def alone(self, voice: int) -> tuple[Span, ...]:
+        """The spans in which a voice speaks and no other does."""
+        return self.spans(self.active[:, voice] & (self.active.sum(axis=1) == 1))
 
 
 def _group(
     windows: Sequence[_Window], samples: NDArray[np.float32], begin: int, models: Models
 ) -> SpeakerTurns:
-    voices = _linked(windows)
-    everyone = [(index, span) for index, voice in enumerate(voices) for span in voice.spans]
-    for index, voice in enumerate(voices):
-        alone = subtract(voice.spans, (span for other, span in everyone if other != index))
-        heard = take(samples, ((start - begin, end - begin) for start, end in alone))
-        if len(heard) >= WINDOW_S * RATE_HZ:
-            voice.vector = embed(heard, models).vector
-    voices = _merged(voices)
-    voices.sort(key=lambda voice: -length(voice.spans))
-    turns = sorted(
-        (
-            Turn(speaker=speaker, start=start, end=end)
-            for speaker, voice in enumerate(voices)
-            for start, end in voice.spans
-        ),
-        key=lambda turn: (turn.start, turn.speaker),
+    pieces = [piece for number, window in enumerate(windows) for piece in _pieces(number, window)]
+    cuts = [take(samples, ((low - begin, high - begin) for low, high in piece.spans)) for piece in pieces]
+    vectors = embed_each(cuts, models)
+    group = split_in_two(vectors)
+    found = second_voice(pieces, vectors, group, _activity(windows))
+    speech = [span for window in windows for voice in range(VOICES) for span in window.speech(voice)]
+    spans = _by_speaker(windows, pieces, group) if found.possible else {0: union(speech)}
+    turns = [
+        Turn(speaker=speaker, start=low, end=high) for speaker, own in spans.items() for low, high in own
+    ]
+    return SpeakerTurns(
+        turns=tuple(sorted(turns, key=lambda turn: (turn.start, turn.speaker))),
+        analyzed=begin + len(samples),
+        second_voice=found,
     )
-    return SpeakerTurns(turns=tuple(turns), analyzed=begin + len(samples), second_voice=_second_voice(voices))
 
 
-def _linked(windows: Sequence[_Window]) -> list[_Voice]:
-    """Join voices of consecutive windows that speak at the same time in both."""
-    voices: list[_Voice] = []
-    before: dict[int, _Voice] = {}
-    for index, window in enumerate(windows):
-        follower = windows[index + 1] if index + 1 < len(windows) else None
-        earlier = windows[index - 1] if index else None
-        shared = (window.start, earlier.end) if earlier is not None else (window.start, window.start)
-        low = sum(shared) // 2
-        high = window.end if follower is None else (follower.start + window.end) // 2
-        now: dict[int, _Voice] = {}
-        together = {
-            (old, new): _common(voice_spans, window.spans(new, *shared))
-            for old in before
-            for new in range(VOICES)
-            if earlier is not None and (voice_spans := earlier.spans(old, *shared))
-        }
-        while together:
-            (old, new), samples = max(together.items(), key=lambda item: item[1])
-            if samples < LINKED:
-                break
-            now[new] = before[old]
-            together = {pair: count for pair, count in together.items() if old != pair[0] and new != pair[1]}
-        for voice in range(VOICES):
-            spans = window.spans(voice, low, high)
-            if voice not in now and (spans or window.spans(voice, high, window.end)):
-                now[voice] = _Voice(spans=[], windows=set())
-                voices.append(now[voice])
-            if voice in now:
-                now[voice].spans += spans
-                now[voice].windows.add(index)
-        before = now
-    return [voice for voice in voices if voice.spans]
-
-
-def _common(spans: Sequence[Span], others: Sequence[Span]) -> int:
-    return length(spans) - length(subtract(spans, others))
-
-
-def _merged(voices: list[_Voice]) -> list[_Voice]:
-    """Join voices that sound alike, the most similar first, unless they were told apart in one window."""
-    left = [voice for voice in voices if voice.vector is not None]
-    short = [voice for voice in voices if voice.vector is None]
-    while True:
-        pairs = [
-            (float(one.vector @ other.vector), first, second)
-            for first, one in enumerate(left)
-            for second, other in enumerate(left[:first])
-            if one.vector is not None and other.vector is not None and not one.windows & other.windows
-        ]
-        if not pairs or max(pairs)[0] < SAME_VOICE:
-            return left + short
-        _, first, second = max(pairs)
-        one, other = left.pop(first), left[second]
-        weights = length(other.spans), length(one.spans)
-        assert one.vector is not None and other.vector is not None
-        vector = weights[0] * other.vector + weights[1] * one.vector
-        other.vector = np.asarray(vector / np.sqrt(np.sum(vector**2)), np.float32)
-        other.spans, other.windows = sorted(other.spans + one.spans), other.windows | one.windows
-
-
-def _second_voice(voices: Sequence[_Voice]) -> SecondVoice:
-    everyone = [span for voice in voices for span in voice.spans]
-    speech = length(everyone)
-    if not speech:
-        return SecondVoice(possible=False, certain=False, share=0.0, overlap=0.0, separation=None)
-    others = length(span for voice in voices[1:] for span in voice.spans)
-    both = sum(length(voice.spans) for voice in voices) - speech
-    separation = None
-    if len(voices) > 1 and voices[0].vector is not None and voices[1].vector is not None:
-        separation = 1.0 - float(voices[0].vector @ voices[1].vector)
-    share = others / speech
-    return SecondVoice(
-        possible=share >= 0.1,
-        certain=share >= 0.2,
-        share=share,
-        overlap=both / speech,
-        separation=separation,
+def _activity(windows: Sequence[_Window]) -> Activity:
+    frames = [window.counted() for window in windows]
+    spoken = sum(int(active.any(axis=1).sum()) for active in frames)
+    both = sum(int((active.sum(axis=1) > 1).sum()) for active in frames)
+    shares = [1 - active.sum(axis=0).max() / active.sum() for active in frames if active.any()]
+    return Activity(
+        second_share=float(np.mean(shares)) if shares else 0.0, overlap=both / spoken if spoken else 0.0
     )
+
+
+def _by_speaker(
+    windows: Sequence[_Window], pieces: Sequence[Piece], group: NDArray[np.bool_]
+) -> dict[int, list[Span]]:
+    """Give each person's speech: that of the pieces of a group, and what belongs to the same voice.
+
+    A voice without pieces is not the person of the loudest voice of its window.
+    """
+    found: dict[int, list[Span]] = {0: [], 1: []}
+    for number, window in enumerate(windows):
+        own = [(piece, int(one)) for piece, one in zip(pieces, group, strict=True) if piece.window == number]
+        voices = sorted(range(VOICES), key=lambda voice: -length(window.speech(voice)))
+        first = 0
+        for rank, voice in enumerate(voices):
+            mine = [(piece, one) for piece, one in own if piece.voice == voice]
+            weight = sum(piece.size * (1 if one else -1) for piece, one in mine)
+            speaker = int(weight > 0) if mine else (1 - first if rank else 0)
+            first = first if rank else speaker
+            taken = [span for piece, _ in mine for span in piece.spans]
+            found[speaker] += subtract(window.speech(voice), taken)
+            for piece, one in mine:
+                found[one] += piece.spans
+    most_first = sorted((union(spans) for spans in found.values()), key=length, reverse=True)
+    return dict(enumerate(most_first))
+
+
+def _pieces(number: int, window: _Window) -> list[Piece]:
+    """Cut the speech of each voice alone into pieces of equal length."""
+    found = []
+    for voice in range(VOICES):
+        spans = window.alone(voice)
+        size = length(spans)
+        count = max(1, size // PIECE)
+        bounds = [size * part // count for part in range(count + 1)] if size >= MIN_PIECE else []
+        for low, high in pairwise(bounds):
+            found.append(Piece(window=number, voice=voice, spans=_part(spans, low, high)))
+    return found
+
+
+def _part(spans: Sequence[Span], low: int, high: int) -> tuple[Span, ...]:
+    """Cut out of the joined spans what lies between two positions of the joined samples."""
+    found, passed = [], 0
+    for start, end in spans:
+        first, last = max(low - passed, 0), min(high - passed, end - start)
+        if first < last:
+            found.append((start + first, start + last))
+        passed += end - start
+    return tuple(found)

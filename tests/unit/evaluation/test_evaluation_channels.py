@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from sonant.errors import SetupError
 from sonant.evaluation import channels, codecs
-from sonant.evaluation.channels import PACKET, active_power, parse
+from sonant.evaluation.channels import PACKET, active_power, needs_others, parse
+from sonant.voice.audio.recording import RATE_HZ
 from sonant.voice.audio.wav import open_wav
 
 EVERY_INT16 = (np.arange(-32768, 32768) / 32768).astype(np.float32)
@@ -82,7 +83,9 @@ def test_g711_output_equals_a_decoded_recording(code, subtype):
     soundfile.write(file, getattr(codecs, code)(EVERY_INT16), 8000, format="WAV", subtype=subtype)
     source = open_wav(file.getvalue(), strict=False)
 
-    np.testing.assert_array_equal(source.read(0, 0, source.frames), getattr(codecs, code)(EVERY_INT16))
+    (decoded,) = source.blocks(0, source.frames)
+
+    np.testing.assert_array_equal(decoded, getattr(codecs, code)(EVERY_INT16))
 
 
 @given(st.floats(-1, 1, width=32), st.sampled_from([codecs.mu_law, codecs.a_law]))
@@ -251,4 +254,93 @@ def test_stages_are_applied_in_their_order():
 )  # fmt: skip
 def test_unknown_channel_is_refused_with_the_possible_ones(text):
     with pytest.raises(SetupError, match="channel"):
+        parse(text)
+
+
+def level_db(samples):
+    return 10 * np.log10(active_power(samples))
+
+
+def noise_call(seconds=4):
+    return (0.05 * np.random.default_rng(7).standard_normal(seconds * RATE_HZ)).astype(np.float32)
+
+
+def test_offset_is_added_to_every_sample():
+    call = noise_call()
+    np.testing.assert_allclose(parse("offset:-0.1").apply(call, seed=[1]), call - 0.1, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["tone:50:10", "tone:1000:10", "hum:60:10", "hum:50:10"])
+def test_steady_sound_has_the_stated_level_and_frequencies(name):
+    kind, hz, below_db = name.split(":")
+    call = noise_call()
+
+    added = parse(name).apply(call, seed=[1]) - call
+
+    assert 10 * np.log10(np.mean(added**2)) == pytest.approx(level_db(call) - float(below_db), abs=0.05)
+    spectrum = np.abs(np.fft.rfft(added))
+    peaks = np.flatnonzero(spectrum > 1e-2 * spectrum.max()) * RATE_HZ / len(added)
+    expected = float(hz) * np.arange(1, (1 if kind == "tone" else int(1000 / float(hz))) + 1)
+    np.testing.assert_allclose(peaks, expected, atol=0.5)
+
+
+@pytest.mark.parametrize("level", [-60, -26, 0])
+def test_level_is_that_of_active_speech(level):
+    assert level_db(parse(f"level:{level}").apply(noise_call(), seed=[1])) == pytest.approx(level, abs=0.01)
+
+
+@pytest.mark.parametrize("percent", [0.1, 5.0])
+def test_clipping_cuts_the_stated_share_of_samples(percent):
+    clipped = parse(f"clip:{percent}").apply(noise_call(), seed=[1])
+
+    assert np.abs(clipped).max() == 1
+    assert 100 * np.mean(np.abs(clipped) == 1) == pytest.approx(percent, rel=0.1)
+
+
+@pytest.mark.parametrize("per_octave_db", [-6, 3])
+def test_tilt_is_a_straight_line_over_octaves(per_octave_db):
+    call = noise_call(20)
+
+    tilted = parse(f"tilt:{per_octave_db}").apply(call, seed=[1])
+
+    gain = np.abs(np.fft.rfft(tilted)) / np.abs(np.fft.rfft(call))
+    hz = np.fft.rfftfreq(len(call), 1 / RATE_HZ)
+    low, high = (20 * np.log10(gain[np.argmin(np.abs(hz - at))]) for at in (500, 2000))
+    assert high - low == pytest.approx(2 * per_octave_db, abs=0.01)
+    assert level_db(tilted) == pytest.approx(level_db(call), abs=0.1)
+
+
+def test_clicks_come_at_the_stated_rate():
+    call = noise_call(10)
+    assert np.count_nonzero(parse("clicks:2").apply(call, seed=[1]) - call) == pytest.approx(20, abs=1)
+
+
+@pytest.mark.parametrize("factor", [0.5, 2.0, 1.378])
+def test_speed_changes_length_and_pitch(factor):
+    tone = np.sin(2 * np.pi * 500 * np.arange(4 * RATE_HZ) / RATE_HZ).astype(np.float32)
+
+    played = parse(f"speed:{factor}").apply(tone, seed=[1])
+
+    assert len(played) == pytest.approx(len(tone) / factor, abs=2)
+    peak = np.argmax(np.abs(np.fft.rfft(played))) * RATE_HZ / len(played)
+    assert peak == pytest.approx(500 * factor, abs=1)
+
+
+def test_agent_is_one_other_person_at_the_stated_level():
+    call, agent = noise_call(), np.sin(np.arange(2 * RATE_HZ, dtype=np.float32))
+
+    added = parse("agent:20").apply(call, seed=[1], others=[agent, noise_call()]) - call
+
+    assert level_db(added) == pytest.approx(level_db(call) - 20, abs=0.1)
+    assert needs_others("g711+agent:20") and not needs_others("tone:100:10")
+
+
+def test_pcm16_rounds_to_sixteen_bits_and_cuts_off():
+    found = parse("pcm16").apply(np.array([2.0, 0.5 + 1e-6, -2.0], np.float32), seed=[1])
+    assert found.tolist() == [32767 / 32768, 0.5, -1.0]
+
+
+@pytest.mark.parametrize("text", ["tone:1000", "hum:5:10", "tone:a:10", "clip:60", "offset", "agent:20:3"])
+def test_stage_with_wrong_numbers_is_refused(text):
+    with pytest.raises(SetupError, match=r"takes|is not one of"):
         parse(text)

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 from event_peers import DOMAIN_ID, NOON
 
-from sonant.events.documents import ErrorInfo, Event, document
+from sonant.events.documents import Event, document
+from sonant.events.error_info import ErrorInfo
 from sonant.events.session_documents import (
     STREAM_FAULTS,
     SessionReference,
@@ -20,6 +21,7 @@ from sonant.events.session_documents import (
     evaluation_refused_event,
     session_enrollment_event,
     session_enrollment_refused_event,
+    session_speech_event,
     stream_event,
     stream_refused_event,
     update_refused_event,
@@ -256,6 +258,19 @@ def test_result_without_speech_has_null_for_unknown_members(domain: Domain) -> N
 
 
 # --- enrollment requests ------------------------------------------------------------------------------
+
+
+def test_several_speakers_are_an_event_of_sonants_own(domain: Domain) -> None:
+    session = replace(SESSION, multiple_speakers_at=NOON)
+    told = document(session_speech_event(domain, session), "e" * 36, NOON)
+    assert (told["source"], told["detail-type"]) == ("sonant", "Sonant Session Speech Action")
+    assert told["detail"]["session"] == {
+        "generatedSpeakerId": SPEAKER_ID,
+        "sessionId": SESSION_ID,
+        "sessionName": "contact-1",
+        "speechReasons": ["MULTIPLE_SPEAKERS"],
+    }
+    assert told["detail"]["systemAttributes"] == CONTACT
 
 
 def test_an_enrollment_request_names_the_session(domain: Domain) -> None:

@@ -91,13 +91,13 @@ def refusal(service, who, operation, **how):
     return raised.value.message
 
 
-@pytest.mark.parametrize("operation", sorted(o.name for o in MODELS.operations.values()))
-def test_every_operation_requires_the_action_of_its_name(service, operation):
-    authorized(service, caller(allow(f"voiceid:{operation}")), operation)
-    everything_else = caller(
-        allow("*"), {"Effect": "Deny", "Action": f"voiceid:{operation}", "Resource": "*"}
-    )
-    assert f"is not authorized to perform: voiceid:{operation} on resource: *" in refusal(
+@pytest.mark.parametrize("target", sorted(MODELS.operations))
+def test_every_operation_requires_the_action_of_its_name(service, target):
+    operation = target.partition(".")[2]
+    action = f"{'voiceid' if target.startswith('VoiceID.') else 'sonant'}:{operation}"
+    authorized(service, caller(allow(action)), operation)
+    everything_else = caller(allow("*"), {"Effect": "Deny", "Action": action, "Resource": "*"})
+    assert f"is not authorized to perform: {action} on resource: *" in refusal(
         service, everything_else, operation
     )
 
@@ -131,6 +131,58 @@ def test_a_role_in_a_request_requires_pass_role(service, domain_id):
     for more in ([], [allow("iam:PassRole", ROLE + "2")]):
         message = refusal(service, caller(start_job, *more), "StartSpeakerEnrollmentJob", **start)
         assert message.endswith(f"iam:PassRole on resource: {ROLE}")
+
+
+def test_tags_of_the_domain_decide_on_no_role_and_no_key(service, domain_id):
+    start = {"DomainId": domain_id, "DataAccessRoleArn": ROLE}
+    tagged = {"StringEquals": {"aws:ResourceTag/team": "fraud"}}
+    who = caller(allow("voiceid:*", **tagged), allow("iam:PassRole", **tagged), allow("kms:*", **tagged))
+    message = refusal(service, who, "StartSpeakerEnrollmentJob", **start)
+    assert message.endswith(f"iam:PassRole on resource: {ROLE}")
+    assert not authorized(service, who, "DescribeDomain", DomainId=domain_id).may("kms:Decrypt", "k")
+
+
+def test_tags_that_a_request_sets_decide_on_no_key(service):
+    who = caller(allow("voiceid:*"), allow("kms:*", StringEquals={"aws:RequestTag/team": "fraud"}))
+    made = authorized(service, who, "CreateDomain", Tags=[{"Key": "team", "Value": "fraud"}])
+    assert not made.may("kms:CreateGrant", "k")
+    assert made.may("voiceid:TagResource", "*")
+
+
+@pytest.mark.parametrize(
+    ("principal", "holds"), [("voiceid.amazonaws.com", True), ("s3.amazonaws.com", False)]
+)
+def test_pass_role_reads_the_service_that_the_role_is_passed_to(service, domain_id, principal, holds):
+    start = {"DomainId": domain_id, "DataAccessRoleArn": ROLE}
+    passed = {"StringEquals": {"iam:PassedToService": principal}}
+    who = caller(allow("voiceid:*"), allow("iam:PassRole", ROLE, **passed))
+    if holds:
+        authorized(service, who, "StartSpeakerEnrollmentJob", **start)
+    else:
+        refusal(service, who, "StartSpeakerEnrollmentJob", **start)
+
+
+@pytest.mark.parametrize(
+    ("condition", "holds"),
+    [
+        ({"StringEquals": {"kms:ViaService": "voiceid.us-east-1.amazonaws.com"}}, True),
+        ({"StringEquals": {"kms:ViaService": "s3.us-east-1.amazonaws.com"}}, False),
+        ({"StringEquals": {"kms:CallerAccount": ACCOUNT}}, True),
+        ({"StringEquals": {"kms:EncryptionContext:aws:voiceid:domain:arn": f"{ARN}one"}}, True),
+        ({"StringEquals": {"kms:EncryptionContext:aws:voiceid:domain:arn": f"{ARN}two"}}, False),
+        ({"ForAnyValue:StringEquals": {"kms:EncryptionContextKeys": "aws:voiceid:domain:arn"}}, True),
+    ],
+)
+def test_use_of_a_key_reads_the_keys_of_kms(service, condition, holds):
+    who = authorized(service, caller(allow("voiceid:*"), allow("kms:*", **condition)), "ListDomains")
+    assert who.may("kms:Decrypt", "k", domain_arn=f"{ARN}one") == holds
+
+
+def test_grant_is_one_for_an_aws_service(service):
+    own = {"Bool": {"kms:GrantIsForAWSResource": "true"}}
+    who = authorized(service, caller(allow("voiceid:*"), allow("kms:*", **own)), "ListDomains")
+    assert who.may("kms:CreateGrant", "k")
+    assert not who.may("kms:Decrypt", "k")
 
 
 @pytest.mark.parametrize(

@@ -41,6 +41,11 @@ def test_both_models_have_their_operations():
     assert by_prefix.count("Sonant") == 16
 
 
+def test_own_operations_have_their_own_prefix_in_policies():
+    prefixes = {(one.target.partition(".")[0], one.service) for one in MODELS.operations.values()}
+    assert prefixes == {("VoiceID", "voiceid"), ("Sonant", "sonant")}
+
+
 def test_an_operation_is_found_by_its_target():
     operation = MODELS.find("VoiceID.CreateDomain")
     assert (operation.name, operation.service) == ("CreateDomain", "voiceid")

@@ -129,17 +129,76 @@ def test_the_page_loads_nothing_and_runs_nothing():
 @pytest.mark.parametrize(
     ("recording", "told"),
     [
-        ({"SnrDb": 5.2}, ["recording 1: noisy, 5 dB"]),
+        ({"SnrDb": 5.2}, ["recording 1: noisy: speech is 5 dB above the noise, 10 dB or more is good"]),
         ({"SnrDb": 25.0}, []),
-        ({"ClippingShare": 0.11}, ["recording 1: clipped, 11.0% of the speech"]),
-        ({"BandHz": 3900, "SampleRateHz": 16000}, ["recording 1: telephone speech in a file of 16 kHz"]),
+        (
+            {"ClippingShare": 0.11},
+            ["recording 1: clipped: 11.0% of the speech is at full scale, 0.5% or less is good"],
+        ),
+        ({"LevelDbfs": -51.2}, ["recording 1: quiet: the speech has -51 dBFS, -45 dBFS or more is good"]),
+        ({"LevelDbfs": -20.0}, []),
+        (
+            {"NetSpeechSeconds": 0.0, "LevelDbfs": -90.0, "Nature": "silence"},
+            ["recording 1: no speech, the level is -90 dBFS: silence"],
+        ),
+        (
+            {
+                "NetSpeechSeconds": 0.0,
+                "LevelDbfs": -17.0,
+                "Nature": "a tone of 425 Hz",
+                "OtherChannels": [{"ChannelId": 1, "NetSpeechSeconds": 55.0}],
+            },
+            [
+                "recording 1: no speech, the level is -17 dBFS: a tone of 425 Hz; channel 1 holds 55.0 s of "
+                "speech: check ChannelId"
+            ],
+        ),
+        (
+            {"NetSpeechSeconds": 1.2, "OtherChannels": [{"ChannelId": 1, "NetSpeechSeconds": 55.0}]},
+            ["recording 1: channel 1 holds 55.0 s of speech: check ChannelId"],
+        ),
+        (
+            {"BandHz": 3900, "SampleRateHz": 16000},
+            [
+                "recording 1: telephone speech in a file of 16 kHz: it reaches 3.9 kHz, wide-band "
+                "speech more than 4.2 kHz"
+            ],
+        ),
         ({"BandHz": 3900, "SampleRateHz": 8000}, []),
-        ({"SecondVoice": {"Possible": True}}, ["recording 1: possibly a second voice on the channel"]),
+        (
+            {"SecondVoice": {"Possible": True, "Certain": False, "Share": 0.12}},
+            ["recording 1: possibly a second voice on the channel, 12% of the speech"],
+        ),
+        (
+            {"SecondVoice": {"Possible": True, "Certain": True, "Share": 0.4}},
+            ["recording 1: a second voice on the channel, 40% of the speech"],
+        ),
         ({"ErrorCode": 404, "ErrorMessage": "absent"}, ["recording 1: 404 absent"]),
     ],
 )
 def test_what_needs_a_look_is_said(recording, told):
     assert warnings({"Recordings": [recording]}) == told
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (
+            {"RepeatedShare": 0.62},
+            ["62% of the speech found repeats other speech of the request and counts once"],
+        ),
+        (
+            {"ExistingVoiceprint": {"Score": 3, "Similarity": 0.21}},
+            [
+                "sounds like another person than the voiceprint that it would replace: score 3, the same "
+                "person has 50 or more (similarity 0.21); check SpeakerId"
+            ],
+        ),
+        ({"ExistingVoiceprint": {"Score": 97, "Similarity": 0.81}}, []),
+    ],
+)
+def test_what_needs_a_look_in_a_request_is_said(change, told):
+    assert warnings(change) == told
 
 
 def test_an_error_of_the_request_is_not_said_twice():

@@ -148,6 +148,56 @@ def test_enrollment_is_requested_once_whatever_the_model(claimed, talk):
     assert claimed.step() == []
 
 
+# --- speech of two voices
+
+
+def test_speech_of_two_voices_is_analyzed_again_with_more(claimed, talk):
+    # Given: five seconds, of which no voice has more than four
+    (first,) = claimed.push(talk[: 10 * SECOND])
+
+    # When
+    claimed.listener.more_speech_needed(AUTHENTICATION, 1 * SECOND)
+    requests = claimed.step() + claimed.push(talk[10 * SECOND :])
+
+    # Then: the need is the same, the window is longer
+    (second,) = requests
+    assert (len(first.window.samples), len(second.window.samples)) == (5 * SECOND, 6 * SECOND)
+    assert (first.need, second.need) == (5 * SECOND, 5 * SECOND)
+    np.testing.assert_array_equal(second.window.samples[: 5 * SECOND], first.window.samples)
+
+
+def test_little_missing_speech_waits_for_a_second_of_it(claimed, talk):
+    claimed.push(talk[: 10 * SECOND])
+    claimed.listener.more_speech_needed(AUTHENTICATION, 10)
+    (second,) = claimed.step() + claimed.push(talk[10 * SECOND :])
+    assert len(second.window.samples) == 6 * SECOND
+
+
+def test_speech_of_two_voices_that_never_suffices_begins_anew(claimed, talk):
+    # Given: a caller whose speech is never one voice's, up to twice the usual speech (10 s)
+    requests = claimed.push(talk)
+    lengths = []
+    while requests:
+        lengths.append(len(requests[0].window.samples) // SECOND)
+        if len(lengths) == 5:
+            break
+        claimed.listener.more_speech_needed(AUTHENTICATION, 7 * SECOND)
+        requests = claimed.step()
+        while not requests:
+            requests = claimed.push(talk)
+
+    # Then: 5 s, 12 s, 19 s; then from the beginning
+    assert lengths == [5, 12, 19, 5, 12]
+
+
+def test_end_does_not_wait_for_more_speech(claimed, talk):
+    claimed.push(talk[: 10 * SECOND])
+    claimed.listener.more_speech_needed(AUTHENTICATION, 60 * SECOND)
+    claimed.stream.end(EndReason.CALL_ENDED)
+    (end,) = claimed.step()
+    assert isinstance(end, EndStream)
+
+
 # --- the end
 
 

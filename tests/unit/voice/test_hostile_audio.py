@@ -76,7 +76,7 @@ def test_open_wav_size_is_accepted_unless_strict(wav, size):
         ({"rate_hz": 10_000_000}, "sample rate is 10000000 Hz"),
         ({"channels": 10}, "has 10 channels"),
         ({"bits": 12, "block_align": 1}, "12 bits"),
-        ({"tag": 2}, "0x0002 is not supported"),
+        ({"tag": 2}, "MS ADPCM (0x0002)"),
         ({"tag": 0xFFFE}, "EXTENSIBLE without a known sub-format"),
         ({"data_size": 10**9}, "truncated: header promises 1000000000 bytes of audio, there are 1600"),
     ],
@@ -131,7 +131,7 @@ def test_too_long_recording_is_refused_by_its_header(wav):
 
 
 @pytest.mark.parametrize("length", ["stated", "not stated"])
-def test_compressed_bomb_costs_at_most_the_longest_duration(length, monkeypatch):
+def test_compressed_bomb_costs_at_most_the_longest_duration(length):
     # Given: four hours of silence in a few hundred kilobytes, whose header tells the length or does not
     out = io.BytesIO()
     with soundfile.SoundFile(out, "w", 8000, 1, format="FLAC", subtype="PCM_16") as file:
@@ -142,30 +142,22 @@ def test_compressed_bomb_costs_at_most_the_longest_duration(length, monkeypatch)
         bomb[21] &= 0xF0
         bomb[22:26] = bytes(4)
 
-    decoded = 0
-
-    class Counted(soundfile.SoundFile):  # type: ignore[misc]
-        def read(self, *arguments, **named):
-            nonlocal decoded
-            found = super().read(*arguments, **named)
-            decoded += len(found)
-            return found
-
-    monkeypatch.setattr(soundfile, "SoundFile", Counted)
-
     # When
+    decoded, said = 0, ""
     tracemalloc.start()
-    said = refusal(bytes(bomb), max_duration_s=60.0)
+    try:
+        recording = Recording.open(bytes(bomb), channel=0, strict=False, max_duration_s=60.0)
+        for block in recording.blocks():
+            decoded += len(block)
+    except AudioError as fault:
+        said = str(fault)
     _, peak_bytes = tracemalloc.get_traced_memory()
     tracemalloc.stop()
 
     # Then
     assert "60.0 s" in said
     assert peak_bytes < 5_000_000
-    if length == "stated":
-        assert decoded == 0
-    else:
-        assert 60 * 8000 <= decoded < 65 * 8000
+    assert decoded == 0 if length == "stated" else 55 * 8000 < decoded <= 60 * 8000
 
 
 def test_id3_tag_beyond_the_file_is_refused(encoded):

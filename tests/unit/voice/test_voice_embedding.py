@@ -9,7 +9,14 @@ import pytest
 import soxr
 
 from sonant.errors import ModelMismatch, NotEnoughSpeech
-from sonant.voice.models.embedding import Embedding, embed, mel_power
+from sonant.evaluation.channels import parse
+from sonant.voice.models.embedding import (
+    Embedding,
+    embed,
+    mel_power,
+    with_usual_slope,
+    without_steady_power,
+)
 from sonant.voice.scoring import similarity
 
 
@@ -130,3 +137,44 @@ def test_embeddings_of_two_models_are_not_compared():
 
     with pytest.raises(ModelMismatch, match="one and other"):
         similarity(Embedding(vector=vector, model_id="one"), Embedding(vector=vector, model_id="other"))
+
+
+def test_steady_sound_in_a_band_is_subtracted():
+    rng = np.random.default_rng(3)
+    speech = rng.exponential(1.0, (500, 40)).astype(np.float32) * (rng.random((500, 40)) < 0.7)
+    line = np.zeros(40, np.float32)
+    line[20] = 5.0
+
+    found = without_steady_power(speech.astype(np.float32) + line)
+
+    np.testing.assert_allclose(found, speech, atol=1e-6)
+
+
+@pytest.mark.parametrize("per_octave_db", [-6, 6])
+def test_slope_of_equipment_is_brought_back_into_the_usual_range(spoken, per_octave_db):
+    channel = parse(f"tilt:{per_octave_db}")
+    powers = [mel_power(s) for s in (spoken("english", 10), channel.apply(spoken("english", 10), seed=[1]))]
+
+    clean, tilted = (slope_db(power) for power in powers)
+    _, mended = (slope_db(with_usual_slope(power)) for power in powers)
+
+    assert abs(tilted - clean) > 4
+    assert mended == pytest.approx(-9.0 if per_octave_db < 0 else -5.5, abs=0.01)
+    assert with_usual_slope(powers[1]).sum() == pytest.approx(powers[1].sum(), rel=1e-4)
+
+
+def test_usual_slope_is_not_changed(spoken):
+    power = with_usual_slope(mel_power(spoken("italian", 10)))
+    np.testing.assert_allclose(with_usual_slope(power), power, rtol=1e-3)
+
+
+def test_silence_has_no_slope_to_mend():
+    assert not with_usual_slope(np.zeros((200, 40), np.float32)).any()
+
+
+def slope_db(power):
+    """The slope of the mean spectrum from 300 to 2800 Hz, in dB an octave."""
+    mel = np.linspace(0, 15 + 27 * np.log(8) / np.log(6.4), 42)[1:-1]
+    hz = np.where(mel > 15, 1000 * 6.4 ** ((mel - 15) / 27), mel * 200 / 3)
+    counted = (hz > 300) & (hz < 2800)
+    return np.polyfit(np.log2(hz[counted]), 10 * np.log10(power.mean(axis=0)[counted]), 1)[0]

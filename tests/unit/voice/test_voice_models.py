@@ -29,7 +29,7 @@ def test_a_copy_of_the_shipped_models_opens(copy):
     assert load_models(copy).encoder_id == "ge2e-256-tel8k-2"
 
 
-@pytest.mark.parametrize("file", ["ge2e.onnx", "ge2e_centre.npy", "silero_vad_8k.onnx"])
+@pytest.mark.parametrize("file", ["ge2e.onnx", "ge2e_centre.npy", "silero_vad_8k.onnx", "segmentation.onnx"])
 def test_changed_model_is_refused_with_a_remedy(copy, file):
     content = bytearray((copy / file).read_bytes())
     content[len(content) // 2] ^= 1

@@ -23,11 +23,11 @@ from sonant.assembly.installation.folders import (
     own_audit_folder,
     write_private,
 )
+from sonant.assembly.installation.former_policies import advice_on, former_policies
 from sonant.assembly.installation.service_key import check_service_key, service_key_digest
 from sonant.assembly.installation.store import (
     Store,
     migrate,
-    open_backends,
     open_database,
     open_store,
 )
@@ -37,17 +37,18 @@ __all__ = [
     "MOST_PROCESSES",
     "ROLE_POLICY",
     "Store",
+    "advice_on",
     "audit_folders",
     "check_keys",
     "check_service_key",
     "credentials_file",
     "first_start",
+    "former_policies",
     "lost_keys",
     "lost_trail",
     "make_folder",
     "migrate",
     "only_one",
-    "open_backends",
     "open_database",
     "open_store",
     "own_audit_folder",

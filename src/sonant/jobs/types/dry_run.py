@@ -13,12 +13,16 @@ from dataclasses import replace
 
 from sqlalchemy import Connection
 
-from sonant.events.documents import ErrorInfo, Event
+from sonant.errors import SealBroken
+from sonant.events.documents import Event
+from sonant.events.error_info import ErrorInfo
 from sonant.jobs.batch import open_lines
+from sonant.jobs.calibration_cache import CalibrationCache
 from sonant.jobs.decide import ENROLLS, Config, OutcomePredictor, enrollment_state
 from sonant.jobs.entry import Task, TaskResult
 from sonant.jobs.fraud import Risk
 from sonant.jobs.fraud_preview import EntryRef, FraudPreview
+from sonant.jobs.inspect import InspectionResult, VoiceprintComparison
 from sonant.jobs.job_type import EntryResult, JobContext, Lines, Outcome, WorkItem
 from sonant.jobs.manifest import EnrollmentRequest, Request
 from sonant.jobs.report import report_files
@@ -69,6 +73,7 @@ class DryRunProcessor:
         task = self.context.task(
             item,
             self.need_s,
+            second_voice=self.context.settings.enrollment.second_voice,
             detect_fraud=self._fraud["FraudDetectionAction"] != "IGNORE",
             risk_threshold=self._fraud["RiskThreshold"],
         )
@@ -125,6 +130,7 @@ class DryRunTransaction:
         """`risks` of known fraudsters are by request id."""
         self._processor, self._predictor, self._risks = processor, predictor, risks
         self._connection, self._domain, self._vault = connection, domain, vault
+        self._calibrations = CalibrationCache(connection, domain.domain_id, processor.context.calibration_of)
         self._present = speakers.count(connection, domain.domain_id)
 
     def decide(self, request: Request, result: EntryResult) -> Outcome:
@@ -142,11 +148,29 @@ class DryRunTransaction:
         assert result is not None
         outcome = self._predictor.predict(dedup_key, status, result, speakers_present=self._present)
         self._predictor.record(dedup_key, status, outcome)
+        if outcome == "ENROLLMENT_OVERWRITE" and speaker is not None and isinstance(result, InspectionResult):
+            result = replace(result, existing=self._compare_existing(speaker, result))
         line = report_line(request, result, outcome, self._processor.need_s)
         if outcome in ENROLLS and isinstance(result, TaskResult) and result.fingerprint is not None:
             preview.accept(dedup_key, result.fingerprint)
             line[FINGERPRINT] = base64.b64encode(result.fingerprint).decode()
         return Outcome(line=line, label="DRY_RUN", failed=line["LikelyOutcome"] == ERROR)
+
+    def _compare_existing(
+        self, speaker: speakers.Speaker, result: InspectionResult
+    ) -> VoiceprintComparison | None:
+        """Compare a voice with the voiceprint that it would replace; None where they cannot be compared."""
+        probe = result.domain_sample
+        try:
+            reference = speakers.load_sample(self._connection, self._vault, speaker)
+        except SealBroken:
+            return None
+        if probe is None or reference is None or probe.model_id != reference.model_id:
+            return None
+        calibration = self._calibrations.of(probe.model_id)
+        similarity = probe.similarity(reference)
+        score = calibration.score_for(similarity, probe.comparison_quality(reference))
+        return VoiceprintComparison(similarity=similarity, score=score)
 
     def events(self, outcome: Outcome) -> Sequence[Event]:
         return ()

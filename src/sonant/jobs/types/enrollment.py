@@ -9,13 +9,8 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from sonant.events.documents import (
-    ErrorInfo,
-    Event,
-    batch_enrollment_event,
-    fraud_detection_event,
-    speaker_event,
-)
+from sonant.events.documents import Event, batch_enrollment_event, fraud_detection_event, speaker_event
+from sonant.events.error_info import ErrorInfo
 from sonant.ids import new_generated_id
 from sonant.jobs.calibration_cache import CalibrationCache
 from sonant.jobs.decide import Config, decide_by_status, decide_outcome, enrollment_state
@@ -27,6 +22,7 @@ from sonant.jobs.job_type import EntryResult, JobContext, Lines, Outcome, WorkIt
 from sonant.jobs.manifest import EnrollmentRequest, Request
 from sonant.jobs.replay import ReplayDetector, ReplayMatch
 from sonant.jobs.result import enrollment_line, result_file
+from sonant.jobs.second_voices import log_second_voices
 from sonant.jobs.states import Status
 from sonant.jobs.voiceprints import store_voiceprint
 from sonant.storage.crypto.vault import Vault
@@ -82,6 +78,7 @@ class EnrollmentProcessor:
         return self.context.task(
             item,
             self.context.settings.enrollment.net_speech_s,
+            second_voice=self.context.settings.enrollment.second_voice,
             detect_fraud=self.config.fraud_action != "IGNORE",
             risk_threshold=self.config.risk_threshold,
         )
@@ -93,6 +90,7 @@ class EnrollmentProcessor:
         vault: Vault,
         done: Sequence[tuple[WorkItem, EntryResult]],
     ) -> EnrollmentTransaction:
+        log_second_voices(self.context.job.job_id, done)
         if self._gallery is None:
             self._gallery = FraudsterGallery(
                 domain.domain_id, self._watchlist_id or domain.default_watchlist_id

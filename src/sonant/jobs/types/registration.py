@@ -7,7 +7,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from sqlalchemy import Connection
 
 from sonant.errors import quota_sentence
-from sonant.events.documents import ErrorInfo, Event, batch_registration_event, fraudster_event
+from sonant.events.documents import Event, batch_registration_event, fraudster_event
+from sonant.events.error_info import ErrorInfo
 from sonant.ids import new_generated_id
 from sonant.jobs.calibration_cache import CalibrationCache
 from sonant.jobs.entry import Task, TaskResult
@@ -16,6 +17,7 @@ from sonant.jobs.fraudster_gallery import FraudsterGallery
 from sonant.jobs.job_type import EntryResult, JobContext, Lines, Outcome, WorkItem
 from sonant.jobs.manifest import Request
 from sonant.jobs.result import registration_line, result_file
+from sonant.jobs.second_voices import log_second_voices
 from sonant.jobs.states import Status
 from sonant.storage.crypto.vault import Vault
 from sonant.storage.objects.store import ObjectUri
@@ -57,7 +59,8 @@ class RegistrationProcessor:
         return None
 
     def task(self, item: WorkItem) -> Task | None:
-        return self.context.task(item, self.context.settings.registration.net_speech_s)
+        registration = self.context.settings.registration
+        return self.context.task(item, registration.net_speech_s, second_voice=registration.second_voice)
 
     def batch(
         self,
@@ -66,6 +69,7 @@ class RegistrationProcessor:
         vault: Vault,
         done: Sequence[tuple[WorkItem, EntryResult]],
     ) -> RegistrationTransaction:
+        log_second_voices(self.context.job.job_id, done)
         return RegistrationTransaction(self, connection, domain, vault, done)
 
 

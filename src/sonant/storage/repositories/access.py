@@ -12,7 +12,7 @@ from functools import lru_cache
 
 from sqlalchemy import Connection, bindparam, delete, insert, select, update
 
-from sonant.iam import Policy, PolicyEvaluator, parse
+from sonant.iam import Policy, PolicyEvaluator, check_new, parse
 from sonant.storage.crypto.vault import ServiceSecret
 from sonant.storage.database.schema import access_keys, principals
 from sonant.storage.times import from_us, to_us
@@ -86,7 +86,7 @@ def put_principal(
     Raises SetupError for a policy that does not parse.
     """
     for text in policies:
-        parse(text)
+        check_new(text)
     values: dict[str, str] = {"account_id": account_id, "policies": json.dumps(list(policies))}
     if tags is not None:
         values["tags"] = json.dumps(dict(tags))

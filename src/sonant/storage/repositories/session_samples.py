@@ -38,8 +38,8 @@ class SessionSample:
     """None: no detector ran, or there was too little speech."""
     spoofing_evidence: str | None = None
     parts: tuple[VoiceSample, ...] = ()
-    """Samples of parts of the speech: for authentication its halves, for fraud detection each of several
-    voices. They share the quality of `sample`, except for the amount of speech."""
+    """Samples of parts of the speech: for authentication its halves and thirds, for fraud detection each of
+    several voices. They share the quality of `sample`, except for the amount of speech."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -46,7 +46,7 @@ class Recording:
     """An open recording: the facts of its header, and its samples on demand. Readable once."""
 
     container: str
-    """WAV, FLAC, Ogg or MP3."""
+    """WAV, FLAC, MP4 and so on; see `readers.FORMATS`."""
     encoding: str
     """PCM-16, mu-law, Opus and so on."""
     rate_hz: int

@@ -1,4 +1,4 @@
-"""Embed speech: mel power spectra, windows of 1.6 s, the GE2E encoder, their mean, centred.
+"""Embed speech: mel power of usual slope, windows of 1.6 s, the GE2E encoder, their mean, centred.
 
 The encoder was trained at 16 kHz (25 ms Hann windows every 10 ms, 40 Slaney mel bands over 0..8 kHz, power,
 no logarithm, librosa's conventions). Speech here is at 8 kHz: the same window length in seconds gives the
@@ -8,7 +8,7 @@ bands above 4 kHz stay empty, as they would after conversion to 16 kHz.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 
@@ -33,6 +33,17 @@ _POWER_SCALE = (_TRAINED_RATE_HZ / RATE_HZ) ** 2
 # and halves the error (8 telephone voices, 402 genuine trials of 30 s against 10 s: EER 1.0 to 0.5 %; with
 # random gains of +-12 dB 2.8 to 0.5 %).
 _TARGET_RMS = 10 ** (-30 / 20)
+# What a band never falls below is a steady sound of the line: a tone, a whistle, harmonics of mains hum. In a
+# tenth of the frames of speech each band is nearly empty, so a clean voice loses nothing. Seven telephone
+# voices, a tone of 1 kHz 10 dB below speech: genuine scores 80 to 94 before, 93 to 100 after; on both sides 4
+# of 42 strangers reached 90, none does after.
+_STEADY_SHARE = 0.1
+# Equipment tilts spectra: muffled by 6 dB an octave on both sides, 14 of 42 strangers reached 90; on the call
+# only, genuine scores fell to 71 to 96. The slope of a voice's mean spectrum is brought back into about the
+# range of the middle half of 60 people of LibriSpeech's train-clean-100 on clean lines (-9.3 to -5.4 dB).
+_SLOPE_RANGE_DB = (-9.0, -5.5)
+_SLOPE_BAND_HZ = (300.0, 2800.0)  # what all lines pass
+_SILENT = 1e-12
 _FRAMES_PER_BLOCK = 256  # half the time of 2048: everything stays in the processor's cache
 _MAX_WINDOWS_PER_CALL = 12  # time per window is flat from 6 to 32, and twice as much for a single one
 _STEP_FRAMES = WINDOW_FRAMES  # overlap doubles the cost and gains nothing from 5 s of speech on
@@ -60,6 +71,32 @@ def embed(samples: NDArray[np.float32], models: Models) -> Embedding:
     return embed_windows(samples, models.encoder, "mels", models.encoder_id, models.centre)
 
 
+def embed_series(
+    samples: NDArray[np.float32], models: Models, step_s: float
+) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """Embed every window of 1.6 s that begins a multiple of `step_s` seconds after the first sample.
+
+    Returns the windows' first samples, [n], and their embeddings, [n, d], each of unit length. Raises
+    NotEnoughSpeech under 1.6 s.
+    """
+    if len(samples) < WINDOW_S * RATE_HZ:
+        raise NotEnoughSpeech(len(samples) / RATE_HZ, WINDOW_S)
+    mels = mel_power(_levelled(samples))
+    starts = np.arange(0, len(mels) - WINDOW_FRAMES + 1, round(step_s * RATE_HZ / _HOP))
+    windows = np.lib.stride_tricks.sliding_window_view(mels, WINDOW_FRAMES, axis=0)
+    found = [
+        models.encoder.run(None, {"mels": np.ascontiguousarray(windows[part].transpose(0, 2, 1))})[0]
+        for part in np.array_split(starts, -(-len(starts) // _MAX_WINDOWS_PER_CALL))
+    ]
+    vectors = _units(_units(np.concatenate(found).astype(np.float64)) - models.centre)
+    return starts * _HOP, vectors.astype(np.float32)
+
+
+def _units(vectors: NDArray[np.float64]) -> NDArray[np.float64]:
+    units: NDArray[np.float64] = vectors / np.sqrt(np.sum(vectors**2, axis=1, keepdims=True))
+    return units
+
+
 def embed_windows(
     samples: NDArray[np.float32],
     encoder: onnxruntime.InferenceSession,
@@ -70,7 +107,7 @@ def embed_windows(
     """Embed with any network of the encoder's form: [n, 160, 40] to [n, d]. `centre` [d] is subtracted."""
     if len(samples) < WINDOW_S * RATE_HZ:
         raise NotEnoughSpeech(len(samples) / RATE_HZ, WINDOW_S)
-    mels = mel_power(_levelled(samples))
+    mels = with_usual_slope(without_steady_power(mel_power(_levelled(samples))))
     total = np.zeros(1, np.float64)  # grows to the network's dimensions
     starts = _window_starts(len(mels))
     windows = np.lib.stride_tricks.sliding_window_view(mels, WINDOW_FRAMES, axis=0)
@@ -84,6 +121,26 @@ def embed_windows(
         # The mean of all voices carries no information about the speaker.
         own = _unit(own - centre)
     return Embedding(vector=own.astype(np.float32), model_id=model_id)
+
+
+def embed_each(pieces: Sequence[NDArray[np.float32]], models: Models) -> NDArray[np.float32]:
+    """Embed short pieces of speech at 8 kHz by themselves, in few calls of the encoder; [pieces, 256].
+
+    A piece shorter than a window is repeated until it fills one.
+    """
+    windows, owners = [], []
+    for number, piece in enumerate(pieces):
+        mels = mel_power(_levelled(np.resize(piece, max(len(piece), round(WINDOW_S * RATE_HZ)))))
+        for start in _window_starts(len(mels)):
+            windows.append(mels[start : start + WINDOW_FRAMES])
+            owners.append(number)
+    total = np.zeros((len(pieces), len(models.centre)), np.float64)
+    for first in range(0, len(windows), _MAX_WINDOWS_PER_CALL):
+        part = slice(first, first + _MAX_WINDOWS_PER_CALL)
+        (found,) = models.encoder.run(None, {"mels": np.stack(windows[part])})
+        np.add.at(total, owners[part], found)
+    vectors = [_unit(_unit(one) - models.centre) for one in total]
+    return np.stack(vectors).astype(np.float32) if vectors else np.empty(total.shape, np.float32)
 
 
 def mel_power(samples: NDArray[np.float32], *, hop: int = _HOP) -> NDArray[np.float32]:
@@ -103,6 +160,33 @@ def mel_power(samples: NDArray[np.float32], *, hop: int = _HOP) -> NDArray[np.fl
     return mels
 
 
+def without_steady_power(power: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Subtract from each band the power below which it is in a tenth of the frames; [frames, bands]."""
+    place = int(_STEADY_SHARE * len(power))
+    steady = np.partition(power, place, axis=0)[place]
+    left: NDArray[np.float32] = np.maximum(power - steady, np.float32(0))
+    return left
+
+
+def with_usual_slope(power: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Bring the slope of the mean spectrum into its usual range; the total stays the same; [frames, 40].
+
+    The slope is that of a straight line through the bands' levels in dB over the logarithm of frequency.
+    Within the range nothing changes.
+    """
+    octaves, counted = _octaves()
+    mean = power.mean(axis=0, dtype=np.float64)
+    level_db = 10 * np.log10(np.maximum(mean[counted], _SILENT))
+    place = octaves[counted] - octaves[counted].mean()
+    slope_db = float(np.sum(place * level_db) / np.sum(place**2))
+    change_db = float(np.clip(slope_db, *_SLOPE_RANGE_DB)) - slope_db
+    if change_db == 0 or not mean.any():
+        return power
+    gain = 10 ** (change_db / 10 * octaves)
+    gain *= mean.sum() / np.sum(mean * gain)
+    return power * gain.astype(np.float32)
+
+
 def _unit(vector: NDArray[np.float64]) -> NDArray[np.float64]:
     unit: NDArray[np.float64] = vector / np.sqrt(np.sum(vector**2))
     return unit
@@ -117,6 +201,14 @@ def _window_starts(frames: int) -> NDArray[np.int64]:
     last = frames - WINDOW_FRAMES
     count = 1 + -(-last // _STEP_FRAMES)
     return np.round(np.linspace(0, last, count)).astype(np.int64)
+
+
+@cache
+def _octaves() -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """Compute each band's distance from 1 kHz in octaves, and which bands the slope is measured in."""
+    centre = _mel_to_hz(np.linspace(0, _hz_to_mel(_TRAINED_RATE_HZ / 2), MELS + 2))[1:-1]
+    octaves = np.log2(np.maximum(centre, 100) / 1000)
+    return octaves, (centre > _SLOPE_BAND_HZ[0]) & (centre < _SLOPE_BAND_HZ[1])
 
 
 @cache

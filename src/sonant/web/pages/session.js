@@ -52,7 +52,9 @@ function showSession(session) {
   element("mark").style.left = (100 * minimum) / FULL_S + "%";
   show("speech", speech.toFixed(1) + " s");
   show("needed", minimum + " s are needed for authentication, " + FULL_S + " s for enrollment.");
-  show("call", "Call heard for " + Math.round(session.HeardSeconds || 0) + " s.");
+  const several = (session.SpeechReasons || []).includes("MULTIPLE_SPEAKERS");
+  show("call", "Call heard for " + Math.round(session.HeardSeconds || 0) + " s." +
+    (several ? " Several people speak; authentication needs " + minimum + " s of one of them." : ""));
   const enrollment = session.EnrollmentRequestDetails;
   const statusText = enrollment ? ENROLLMENT[enrollment.Status] || enrollment.Status : "";
   show("enrollment", statusText + (enrollment && enrollment.Message ? " " + enrollment.Message : ""),

@@ -213,11 +213,11 @@ def _sample(embedding: Embedding, speech: Speech) -> VoiceSample:
 def _speech(task: Task, fetch: Fetch, models: Models, rules: Audio) -> SingleVoice:
     if task.call_audio is not None:
         return SingleVoice(speech=_required(task.call_audio.speech(), task.floors), second_voice=None)
-    if task.recurring_voice is not None:
-        speech = collect_party_speech(task_parties(task, fetch, models, rules), task.need_s)
-        return SingleVoice(speech=_required(speech, task.floors), second_voice=None)
+    parties = None if task.recurring_voice is None else task_parties(task, fetch, models, rules)
 
     def collect(need_s: float) -> Speech:
+        if parties is not None:
+            return _required(collect_party_speech(parties, need_s), task.floors)
         speech = collect_speech(
             _recordings(task.role, task.audio, fetch),
             need_s=need_s,

@@ -16,7 +16,7 @@ from sonant.jobs.model_registry import Embedders
 from sonant.settings import Audio
 from sonant.voice.inspection import Inspection, inspect_recording
 from sonant.voice.models import Models
-from sonant.voice.party_speech import RequestParties
+from sonant.voice.party_speech import PartySummary
 from sonant.voice.quality import Quality
 from sonant.voice.sample import VoiceSample
 from sonant.voice.speakers import COMPARABLE_PIECES, MIN_SEPARATION, separation
@@ -57,7 +57,7 @@ class InspectionResult(TaskResult):
     different_voices: tuple[DifferentVoices, ...]
     domain_sample: VoiceSample | None
     """The voice by the domain's own model, to be compared with the domain's; None with a refusal."""
-    parties: RequestParties | None = None
+    parties: PartySummary | None = None
     """Who speaks in recordings of both parties; None where each has one voice, or one cannot be read."""
     existing: VoiceprintComparison | None = None
     """Comparison with the voiceprint that the voice would replace; None where there is none."""
@@ -99,12 +99,12 @@ def inspect(
     )
 
 
-def _parties(task: Task, fetch: Fetch, models: Models, rules: Audio) -> RequestParties | None:
+def _parties(task: Task, fetch: Fetch, models: Models, rules: Audio) -> PartySummary | None:
     """Find the parties again: a task's result has the selected voice only."""
     if task.recurring_voice is None:
         return None
     try:
-        return task_parties(task, fetch, models, rules)
+        return PartySummary.of(task_parties(task, fetch, models, rules))
     except SonantError:
         return None
 

@@ -11,7 +11,7 @@ from sonant.jobs.faults import Refusal
 from sonant.jobs.inspect import FileInspection, InspectionResult
 from sonant.jobs.manifest import EnrollmentRequest
 from sonant.voice.channel_summary import WORTH_MENTIONING_S
-from sonant.voice.party_speech import RequestParties
+from sonant.voice.party_speech import PartySummary
 
 #: Members of a stored line that are left out of the report, base64: the voice (`VoiceSample.to_bytes`), and
 #: the fingerprint of a recording that would be enrolled.
@@ -189,27 +189,27 @@ def _recording(file: FileInspection) -> dict[str, Any]:
     return line
 
 
-def _parties(found: RequestParties, recordings: list[dict[str, Any]]) -> dict[str, Any]:
+def _parties(found: PartySummary, recordings: list[dict[str, Any]]) -> dict[str, Any]:
     """Add the parties to recordings of conversations, and return why one was selected.
 
     The speech of a request is then the selected voice's, and a second voice is expected.
     """
     selection = found.selection
-    places = zip(recordings, found.recordings, selection.chosen, selection.agents, strict=True)
-    for recording, one, chosen, agents in places:
+    places = zip(recordings, found.speech_s, found.party_s, selection.chosen, selection.agents, strict=True)
+    for recording, heard_s, parties, chosen, agents in places:
         recording.pop("SecondVoice", None)
         recording["Parties"] = [
             {
-                "SpeechSeconds": round(party.speech_s, 1),
-                "Share": round(party.speech_s / one.speech_s, 2),
+                "SpeechSeconds": round(party_s, 1),
+                "Share": round(party_s / heard_s, 2),
                 "Selected": number == chosen,
                 "Agent": number in agents,
             }
-            for number, party in enumerate(one.parties)
+            for number, party_s in enumerate(parties)
         ]
     speech_s = sum(
-        one.parties[chosen].speech_s
-        for one, chosen in zip(found.recordings, selection.chosen, strict=True)
+        parties[chosen]
+        for parties, chosen in zip(found.party_s, selection.chosen, strict=True)
         if chosen is not None
     )
     return {

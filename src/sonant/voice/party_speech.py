@@ -46,6 +46,25 @@ class RequestParties:
     selection: PartySelection
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PartySummary:
+    """How much each party of each recording speaks; can be pickled, unlike `RequestParties`."""
+
+    speech_s: tuple[float, ...]
+    """Speech of each recording, of all people."""
+    party_s: tuple[tuple[float, ...], ...]
+    """Speech of each party of each recording, alone."""
+    selection: PartySelection
+
+    @classmethod
+    def of(cls, found: RequestParties) -> PartySummary:
+        return cls(
+            speech_s=tuple(one.speech_s for one in found.recordings),
+            party_s=tuple(tuple(party.speech_s for party in one.parties) for one in found.recordings),
+            selection=found.selection,
+        )
+
+
 def select_parties(
     recordings: Iterable[RecordingSource],
     agents: Iterable[RecordingSource],

@@ -18,7 +18,7 @@
     ├── KeysUnreachable            the key service does not answer: nothing is known about the key
     ├── ClusterUnavailable         the Ray cluster does not answer or is full: a later try may succeed
     ├── AudioError                 a recording that cannot be used, and why
-    │   └── NotEnoughSpeech  PoorQuality  TwoSpeakers  WrongSampleRate
+    │   └── AmbiguousParties  NotEnoughSpeech  PoorQuality  TwoSpeakers  WrongSampleRate
     ├── ModelMismatch              a comparison of two voice models' embeddings
     └── NotEnoughTrials            too few comparisons for a figure
 
@@ -321,6 +321,13 @@ class NotEnoughSpeech(AudioError):
         )
         self.have_s = have_s
         self.need_s = need_s
+
+
+class AmbiguousParties(AudioError):
+    """Recordings of conversations do not show which of the voices is the customer's."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"the customer's voice cannot be told from the other party's: {reason}")
 
 
 class PoorQuality(AudioError):

@@ -150,6 +150,7 @@ def manifest_rules(settings: Settings, kind: str = ENROLLMENT) -> Rules:
         max_files=quotas.files_per_request,
         check_speaker_id=_check(speaker_id) if kind != REGISTRATION else None,
         check_s3_uri=_check(start.input_shape.members["InputDataConfig"].members["S3Uri"]),
+        speaker_selection=settings.enrollment.speaker_selection if kind != REGISTRATION else None,
     )
 
 

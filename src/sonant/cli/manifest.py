@@ -20,7 +20,7 @@ from sonant.assembly.workers import local_engine
 from sonant.cli.context import CliContext, Group, pass_cli, table
 from sonant.errors import DomainNotActive, SetupError, StoreError
 from sonant.jobs.decide import ENROLLS, Config, OutcomePredictor, enrollment_state
-from sonant.jobs.entry import Role, Task, TaskResult
+from sonant.jobs.entry import Role, Task, TaskResult, recurring_voice_agents
 from sonant.jobs.faults import JobFault, code_of
 from sonant.jobs.fraud import Risk
 from sonant.jobs.fraud_preview import EntryRef, FraudPreview
@@ -29,7 +29,7 @@ from sonant.jobs.manifest import BadRequest, EnrollmentRequest, Entry, read_mani
 from sonant.jobs.model_registry import model_calibration
 from sonant.jobs.report import Report, json_report, make_report
 from sonant.jobs.report_line import ERROR, report_line
-from sonant.jobs.report_page import OUTCOMES, page
+from sonant.jobs.report_page import OUTCOMES, page, party_text
 from sonant.jobs.result import error_line
 from sonant.jobs.window import Window
 from sonant.storage.crypto.vault import Vault
@@ -148,6 +148,7 @@ class Check:
             risk_threshold=self._risk_threshold,
             fingerprint=self._replays > 0,
             model_id=self._model_id,
+            recurring_voice=recurring_voice_agents(item.entry),
             second_voice=self._store.settings.enrollment.second_voice,
         )
 
@@ -250,7 +251,12 @@ def _rows(line: dict[str, Any]) -> list[tuple[str, ...]]:
         f"{min(bands) / 1000:.1f} kHz" if bands else "",
         _shown(outcome),
     )
-    return [first, *[("", "", "", "", "", "", f"  {_shown(text)}") for text in line["Warnings"]]]
+    below = [
+        f"recording {number}: {party_text(one['Parties'])}"
+        for number, one in enumerate(recordings, 1)
+        if "Parties" in one
+    ]
+    return [first, *[("", "", "", "", "", "", f"  {_shown(text)}") for text in [*below, *line["Warnings"]]]]
 
 
 def _shown(text: str) -> str:

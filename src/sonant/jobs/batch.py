@@ -13,6 +13,7 @@ from sonant.jobs.entry import Task, TaskResult
 from sonant.jobs.faults import JobFault, Refusal
 from sonant.jobs.job_type import BatchTransaction, EntryProcessor, EntryResult, JobContext, Outcome, WorkItem
 from sonant.jobs.manifest import AudioFile, BadRequest, EnrollmentRequest, Entry, Request
+from sonant.jobs.speaker_selection import CHANNEL
 from sonant.storage.crypto.vault import Vault
 from sonant.storage.repositories import counters, domains, jobs
 from sonant.storage.repositories.domains import Domain
@@ -104,6 +105,9 @@ def seal_request(vault: Vault, job_id: str, position: int, entry: Entry) -> byte
         value["audio"] = [[item.s3_uri, item.channel] for item in entry.audio]
         if isinstance(entry, EnrollmentRequest):
             value["speaker"] = entry.speaker_id
+            if entry.selection != CHANNEL:
+                value["selection"] = entry.selection
+                value["agents"] = [[item.s3_uri, item.channel] for item in entry.agents]
     return vault.seal_json("job request", f"{job_id}/{position}", value)
 
 
@@ -112,10 +116,20 @@ def open_request(vault: Vault, job_id: str, position: int, sealed: bytes) -> Ent
     value = vault.open_json("job request", f"{job_id}/{position}", sealed)
     if "bad" in value:
         return BadRequest(request_id=value["id"], message=value["bad"])
-    audio = tuple(AudioFile(s3_uri=uri, channel=channel) for uri, channel in value["audio"])
+    audio = _files(value["audio"])
     if "speaker" in value:
-        return EnrollmentRequest(request_id=value["id"], speaker_id=value["speaker"], audio=audio)
+        return EnrollmentRequest(
+            request_id=value["id"],
+            speaker_id=value["speaker"],
+            audio=audio,
+            selection=value.get("selection", CHANNEL),
+            agents=_files(value.get("agents", ())),
+        )
     return Request(request_id=value["id"], audio=audio)
+
+
+def _files(stored: Iterable[tuple[str, int]]) -> tuple[AudioFile, ...]:
+    return tuple(AudioFile(s3_uri=uri, channel=channel) for uri, channel in stored)
 
 
 def open_lines(

@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 from sonant.errors import KeyDenied, KeyNotFound, KeyUnusable, SetupError, SonantError, TwoSpeakers
 from sonant.jobs.faults import Refusal, code_of
 from sonant.jobs.fraud import Detector, Risk, assess
-from sonant.jobs.manifest import AudioFile
+from sonant.jobs.manifest import AudioFile, EnrollmentRequest, Request
 from sonant.jobs.model_registry import Embedders
+from sonant.jobs.speaker_selection import RECURRING
 from sonant.settings import Audio, Settings
 from sonant.voice.audio.flac import decode_flac, encode_flac
 from sonant.voice.audio.recording import RATE_HZ
@@ -28,6 +29,7 @@ from sonant.voice.enrollment import RecordingSource, Speech, collect_speech
 from sonant.voice.floors import QualityFloors, require_quality
 from sonant.voice.models import Models
 from sonant.voice.models.embedding import Embedder, Embedding, embed
+from sonant.voice.party_speech import RequestParties, collect_party_speech, select_parties
 from sonant.voice.quality import Quality
 from sonant.voice.replay.fingerprint import MIN_SPEECH_S, fingerprint
 from sonant.voice.sample import VoiceSample
@@ -101,6 +103,8 @@ class Task:
     """Speech of a live call, to process instead of recordings; `need_s` of it at least."""
     call_parts: CallParts | None = None
     """Which parts of a call's speech are embedded as well."""
+    recurring_voice: tuple[AudioFile, ...] | None = None
+    """Take the voice that recurs in the recordings, given recordings of agents; None: each has one voice."""
     floors: QualityFloors | None = None
     """Limits that the speech must keep; None accepts any."""
     second_voice: str = IGNORE
@@ -209,10 +213,13 @@ def _sample(embedding: Embedding, speech: Speech) -> VoiceSample:
 def _speech(task: Task, fetch: Fetch, models: Models, rules: Audio) -> SingleVoice:
     if task.call_audio is not None:
         return SingleVoice(speech=_required(task.call_audio.speech(), task.floors), second_voice=None)
+    parties = None if task.recurring_voice is None else task_parties(task, fetch, models, rules)
 
     def collect(need_s: float) -> Speech:
+        if parties is not None:
+            return _required(collect_party_speech(parties, need_s), task.floors)
         speech = collect_speech(
-            _recordings(task, fetch),
+            _recordings(task.role, task.audio, fetch),
             need_s=need_s,
             models=models,
             strict=rules.strict,
@@ -230,6 +237,24 @@ def _required(speech: Speech, floors: QualityFloors | None) -> Speech:
         speed = judge_speed(speech.samples) if floors.check_speed else None
         require_quality(replace(speech.quality, speed=speed), floors)
     return speech
+
+
+def task_parties(task: Task, fetch: Fetch, models: Models, rules: Audio) -> RequestParties:
+    """Find the parties of a task's recordings. Raises SonantError."""
+    return select_parties(
+        _recordings(task.role, task.audio, fetch),
+        _recordings(task.role, task.recurring_voice or (), fetch),
+        models=models,
+        strict=rules.strict,
+        max_duration_s=rules.max_duration_s,
+    )
+
+
+def recurring_voice_agents(entry: Request) -> tuple[AudioFile, ...] | None:
+    """Return the recordings of agents if the entry's recordings have both parties, else None."""
+    if isinstance(entry, EnrollmentRequest) and entry.selection == RECURRING:
+        return entry.agents
+    return None
 
 
 def _risks(
@@ -263,10 +288,10 @@ def _embed_stored(audio: bytes, embedder: Embedder) -> TaskResult:
     )
 
 
-def _recordings(task: Task, fetch: Fetch) -> Iterator[RecordingSource]:
-    for item in task.audio:
+def _recordings(role: Role, files: Sequence[AudioFile], fetch: Fetch) -> Iterator[RecordingSource]:
+    for item in files:
         try:
-            data = fetch(task.role, item.s3_uri)
+            data = fetch(role, item.s3_uri)
         except (KeyDenied, KeyNotFound, KeyUnusable) as fault:  # its text names the key, not the object
             raise type(fault)(f"{item.s3_uri}: {fault}") from None
         yield RecordingSource(name=item.s3_uri, data=data, channel=item.channel)

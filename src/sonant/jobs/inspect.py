@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from itertools import combinations
 
 from sonant.errors import SonantError
-from sonant.jobs.entry import Fetch, Role, Task, TaskResult, prepare
+from sonant.jobs.entry import Fetch, Role, Task, TaskResult, prepare, task_parties
 from sonant.jobs.faults import Refusal
 from sonant.jobs.fraud import Detector
 from sonant.jobs.manifest import AudioFile
@@ -16,6 +16,7 @@ from sonant.jobs.model_registry import Embedders
 from sonant.settings import Audio
 from sonant.voice.inspection import Inspection, inspect_recording
 from sonant.voice.models import Models
+from sonant.voice.party_speech import PartySummary
 from sonant.voice.quality import Quality
 from sonant.voice.sample import VoiceSample
 from sonant.voice.speakers import COMPARABLE_PIECES, MIN_SEPARATION, separation
@@ -56,6 +57,8 @@ class InspectionResult(TaskResult):
     different_voices: tuple[DifferentVoices, ...]
     domain_sample: VoiceSample | None
     """The voice by the domain's own model, to be compared with the domain's; None with a refusal."""
+    parties: PartySummary | None = None
+    """Who speaks in recordings of both parties; None where each has one voice, or one cannot be read."""
     existing: VoiceprintComparison | None = None
     """Comparison with the voiceprint that the voice would replace; None where there is none."""
 
@@ -90,9 +93,20 @@ def inspect(
         inference_s=found.inference_s,
         refusal=refusal,
         files=files,
-        different_voices=tuple(_different_voices(files)),
+        different_voices=tuple(_different_voices(files)) if task.recurring_voice is None else (),
         domain_sample=own.sample if isinstance(own, TaskResult) else None,
+        parties=_parties(task, cached_fetch, models, rules),
     )
+
+
+def _parties(task: Task, fetch: Fetch, models: Models, rules: Audio) -> PartySummary | None:
+    """Find the parties again: a task's result has the selected voice only."""
+    if task.recurring_voice is None:
+        return None
+    try:
+        return PartySummary.of(task_parties(task, fetch, models, rules))
+    except SonantError:
+        return None
 
 
 def _nothing(models: Models) -> TaskResult:

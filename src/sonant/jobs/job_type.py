@@ -19,7 +19,7 @@ from sonant.events.documents import Event
 from sonant.events.error_info import ErrorInfo
 from sonant.events.outbox import Outbox
 from sonant.jobs.calibration_cache import CalibrationOf
-from sonant.jobs.entry import Role, Task, TaskResult, quality_floors
+from sonant.jobs.entry import Role, Task, TaskResult, quality_floors, recurring_voice_agents
 from sonant.jobs.faults import Refusal
 from sonant.jobs.manifest import Entry, Request
 from sonant.jobs.result import error_line
@@ -83,6 +83,7 @@ class JobContext:
             risk_threshold=risk_threshold,
             fingerprint=detect_fraud and self.settings.fraud.replay_recordings > 0,
             model_id=self.model_id,
+            recurring_voice=recurring_voice_agents(item.entry),
             floors=quality_floors(self.settings),
             second_voice=second_voice,
         )

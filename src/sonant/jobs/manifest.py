@@ -20,6 +20,7 @@ from sonant.events.error_info import ErrorInfo
 from sonant.jobs.escapes import NO_CHARACTER, whole_pairs
 from sonant.jobs.faults import JobFault
 from sonant.jobs.json_faults import PARSE_ERRORS, FaultLocator
+from sonant.jobs.speaker_selection import AGENTS, CHANNEL, selection_fault, selection_of
 
 VERSION = "1.0"
 MAX_REQUEST_ID = 256
@@ -51,6 +52,8 @@ class Rules:
     check_speaker_id: Callable[[str], str] | None
     """None: requests name no speaker."""
     check_s3_uri: Callable[[str], str]
+    speaker_selection: str | None
+    """SpeakerSelection of requests that name none; None: requests may select no voice."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,6 +75,10 @@ class EnrollmentRequest(Request):
     """An entry that names a speaker by the customer's own id."""
 
     speaker_id: str
+    selection: str = CHANNEL
+    """Whose voice of the recordings is enrolled; see `speaker_selection`."""
+    agents: tuple[AudioFile, ...] = ()
+    """Recordings in which an agent each speaks alone."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -174,7 +181,15 @@ def _entry(value: Any, number: int, rules: Rules) -> Entry:
     )
     if rules.check_speaker_id is None:
         return Request(request_id=request_id, audio=audio)
-    return EnrollmentRequest(request_id=request_id, speaker_id=value["SpeakerId"], audio=audio)
+    return EnrollmentRequest(
+        request_id=request_id,
+        speaker_id=value["SpeakerId"],
+        audio=audio,
+        selection=selection_of(value, rules.speaker_selection or CHANNEL),
+        agents=tuple(
+            AudioFile(s3_uri=_uri(item), channel=item["ChannelId"]) for item in value.get(AGENTS) or ()
+        ),
+    )
 
 
 def _fault(value: dict[str, Any], rules: Rules) -> str:
@@ -191,7 +206,12 @@ def _fault(value: dict[str, Any], rules: Rules) -> str:
     for number, item in enumerate(files, 1):
         if wrong := _file_fault(item, rules):
             return f"AudioSpecifications {number}: {wrong}"
-    return ""
+    return selection_fault(
+        value,
+        default=rules.speaker_selection,
+        max_files=rules.max_files,
+        file_fault=lambda item: _file_fault(item, rules),
+    )
 
 
 def _speaker_fault(speaker_id: Any, check: Callable[[str], str]) -> str:

@@ -11,6 +11,7 @@ from sonant.jobs.faults import Refusal
 from sonant.jobs.inspect import FileInspection, InspectionResult
 from sonant.jobs.manifest import EnrollmentRequest
 from sonant.voice.channel_summary import WORTH_MENTIONING_S
+from sonant.voice.party_speech import PartySummary
 
 #: Members of a stored line that are left out of the report, base64: the voice (`VoiceSample.to_bytes`), and
 #: the fingerprint of a recording that would be enrolled.
@@ -54,6 +55,8 @@ def report_line(
         {"First": pair.first + 1, "Second": pair.second + 1, "Contrast": round(pair.separation, 3)}
         for pair in result.different_voices
     ]
+    if result.parties is not None:
+        line |= _parties(result.parties, line["Recordings"])
     if len(result.sample.vector):
         line[VOICE] = base64.b64encode(result.sample.to_bytes()).decode()
     return line
@@ -72,6 +75,8 @@ def warnings(line: dict[str, Any]) -> list[str]:
         if "ErrorMessage" in recording and recording["ErrorMessage"] in line.get("ErrorMessage", ""):
             continue  # already the reason why the request would fail
         found += [f"recording {number}: {text}" for text in _recording_warnings(recording)]
+    if line.get("SpeakerSelection", {}).get("Selected"):
+        found.append(f"recordings of both parties: {line['SpeakerSelection']['Reason']}; listen to one")
     if share := line.get("RepeatedShare"):
         found.append(f"{share:.0%} of the speech found repeats other speech of the request and counts once")
     if (existing := line.get("ExistingVoiceprint")) and existing["Score"] < OTHER_PERSON_SCORE:
@@ -182,6 +187,35 @@ def _recording(file: FileInspection) -> dict[str, Any]:
         if second.separation is not None:
             line["SecondVoice"]["Contrast"] = round(second.separation, 3)
     return line
+
+
+def _parties(found: PartySummary, recordings: list[dict[str, Any]]) -> dict[str, Any]:
+    """Add the parties to recordings of conversations, and return why one was selected.
+
+    The speech of a request is then the selected voice's, and a second voice is expected.
+    """
+    selection = found.selection
+    places = zip(recordings, found.speech_s, found.party_s, selection.chosen, selection.agents, strict=True)
+    for recording, heard_s, parties, chosen, agents in places:
+        recording.pop("SecondVoice", None)
+        recording["Parties"] = [
+            {
+                "SpeechSeconds": round(party_s, 1),
+                "Share": round(party_s / heard_s, 2),
+                "Selected": number == chosen,
+                "Agent": number in agents,
+            }
+            for number, party_s in enumerate(parties)
+        ]
+    speech_s = sum(
+        parties[chosen]
+        for parties, chosen in zip(found.party_s, selection.chosen, strict=True)
+        if chosen is not None
+    )
+    return {
+        "NetSpeechSeconds": round(speech_s, 1),
+        "SpeakerSelection": {"Selected": selection.selected, "Reason": selection.reason},
+    }
 
 
 def _channels(file: FileInspection) -> dict[str, Any]:

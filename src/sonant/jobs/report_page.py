@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from html import escape
 from typing import Any
 
@@ -87,6 +87,15 @@ def _request(line: dict[str, Any]) -> str:
     return '<tbody class="group">' + "\n".join(rows) + "</tbody>\n"
 
 
+def party_text(parties: Sequence[dict[str, Any]]) -> str:
+    """Describe the parties of a recording: `selected 61 %, agent 30 %`."""
+    named = (
+        ("selected" if one["Selected"] else "agent" if one["Agent"] else "other", one["Share"])
+        for one in parties
+    )
+    return ", ".join(f"{name} {share:.0%}" for name, share in named) or "nobody with enough speech"
+
+
 def _second_voice(found: dict[str, Any] | None) -> str:
     if found is None:
         return ""
@@ -101,6 +110,7 @@ def _recording(number: int, one: dict[str, Any]) -> str:
     if "Container" in one:
         form = f"{one['Container']} {one['Encoding']}, {one['SampleRateHz'] / 1000:g} kHz"
     second = one.get("SecondVoice")
+    parties = one.get("Parties")
     cells = [
         ("n", f"<small>{number}</small>"),
         ("name", f"{escape(one['S3Uri'])} <small>channel {one['ChannelId']}</small>"),
@@ -114,7 +124,7 @@ def _recording(number: int, one: dict[str, Any]) -> str:
         ("n", figure("ClippingShare", "{:.2%}")),
         (
             "warn" if second and second["Possible"] else "",
-            _second_voice(second),
+            _second_voice(second) if parties is None else party_text(parties),
         ),
     ]
     return "<tr>" + "".join(f'<td class="{kind}">{text}</td>' for kind, text in cells) + "</tr>"

@@ -82,6 +82,13 @@ class Enrollment:
         "is certain, and leaves that speech out where it is possible; `warn` always leaves it out and logs a "
         "warning; `ignore` does not look.",
     )
+    speaker_selection: str = choice(
+        "CHANNEL",
+        ("CHANNEL", "RECURRING"),
+        "SpeakerSelection of manifest requests that name none. `CHANNEL`: the channel has the customer "
+        "alone. `RECURRING`: it has both parties, and the voice that recurs in a request's recordings is "
+        "the customer's.",
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

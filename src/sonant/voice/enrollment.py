@@ -61,7 +61,7 @@ def collect_speech(
     """
     found = _Found(round(need_s * RATE_HZ), models)
     for source in recordings:
-        found.collect(_blocks(source, strict=strict, max_duration_s=max_duration_s))
+        found.collect(recording_blocks(source, strict=strict, max_duration_s=max_duration_s))
         if found.enough:
             break
         found.descriptions.append(
@@ -172,7 +172,9 @@ def _describe(
     return " ".join(filter(None, (text, describe_channels(source.channel, summaries))))
 
 
-def _blocks(source: RecordingSource, *, strict: bool, max_duration_s: float) -> Iterator[NDArray[np.float32]]:
+def recording_blocks(
+    source: RecordingSource, *, strict: bool, max_duration_s: float
+) -> Iterator[NDArray[np.float32]]:
     """Decode a recording; AudioErrors get its name."""
     try:
         yield from Recording.open(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from typing import cast
 
 import pytest
 
@@ -11,6 +12,7 @@ from sonant.assembly.jobs import manifest_rules
 from sonant.jobs.batch import open_request, seal_request
 from sonant.jobs.manifest import AudioFile, BadRequest, EnrollmentRequest, read_manifest
 from sonant.settings import Enrollment, Settings
+from sonant.storage.crypto.vault import Vault
 from sonant.storage.repositories.jobs import DRY_RUN, ENROLLMENT, REGISTRATION
 
 FILE = {"S3Uri": "s3://calls/a.wav", "ChannelId": 0}
@@ -95,8 +97,8 @@ class Plain:
 @pytest.mark.parametrize("members", [{}, {"SpeakerSelection": "RECURRING", "AgentVoices": [AGENT]}])
 def test_stored_request_is_opened_as_it_was_read(members):
     entry = read(**members)
-    sealed = seal_request(Plain(), "job", 0, entry)
-    assert open_request(Plain(), "job", 0, sealed) == entry
+    sealed = seal_request(cast(Vault, Plain()), "job", 0, entry)
+    assert open_request(cast(Vault, Plain()), "job", 0, sealed) == entry
     assert ("selection" in json.loads(sealed)) == bool(members), "jobs of before have no such key"
 
 

@@ -18,7 +18,7 @@
     ├── KeysUnreachable            the key service does not answer: nothing is known about the key
     ├── ClusterUnavailable         the Ray cluster does not answer or is full: a later try may succeed
     ├── AudioError                 a recording that cannot be used, and why
-    │   └── NotEnoughSpeech  TwoSpeakers  WrongSampleRate
+    │   └── NotEnoughSpeech  SecondSpeaker  WrongSampleRate
     ├── ModelMismatch              a comparison of two voice models' embeddings
     └── NotEnoughTrials            too few comparisons for a figure
 
@@ -319,7 +319,7 @@ class NotEnoughSpeech(AudioError):
         self.need_s = need_s
 
 
-class TwoSpeakers(AudioError):
+class SecondSpeaker(AudioError):
     """A second person speaks in recordings that should hold one person's voice."""
 
     def __init__(self, share: float, overlap: float, net_speech_s: float) -> None:

@@ -37,7 +37,7 @@ class SingleVoice:
 def keep_single_voice(speech: Speech, models: Models, policy: str) -> SingleVoice:
     """Keep the speech of the person who speaks most, alone.
 
-    Without a second voice, and with IGNORE, that is all of it. Raises SecondSpeaker when the policy refuses it.
+    Without a second voice, and with IGNORE, that is all of it. Raises SecondSpeaker if the policy refuses.
     """
     if policy == IGNORE:
         return SingleVoice(speech=speech, second_voice=None)
@@ -55,7 +55,7 @@ def collect_single_voice(
     """Collect `need_s` seconds of one person's speech.
 
     `collect` collects some seconds of anybody's speech, always from the start; it is called again for more
-    when some of it is another person's. Raises SecondSpeaker when the policy refuses them, NotEnoughSpeech when
+    when some of it is another person's. Raises SecondSpeaker if the policy refuses, NotEnoughSpeech when
     too little of the first person's speech is left, and what `collect` raises.
     """
     wanted_s, have_s = need_s, 0.0

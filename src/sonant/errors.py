@@ -18,7 +18,7 @@
     ├── KeysUnreachable            the key service does not answer: nothing is known about the key
     ├── ClusterUnavailable         the Ray cluster does not answer or is full: a later try may succeed
     ├── AudioError                 a recording that cannot be used, and why
-    │   └── AmbiguousParties  NotEnoughSpeech  PoorQuality  TwoSpeakers  WrongSampleRate
+    │   └── AmbiguousParties  NotEnoughSpeech  PoorQuality  SecondSpeaker  WrongSampleRate
     ├── ModelMismatch              a comparison of two voice models' embeddings
     └── NotEnoughTrials            too few comparisons for a figure
 
@@ -339,7 +339,7 @@ class PoorQuality(AudioError):
         self.reasons = tuple(reasons)
 
 
-class TwoSpeakers(AudioError):
+class SecondSpeaker(AudioError):
     """A second person speaks in recordings that should hold one person's voice."""
 
     def __init__(self, share: float, overlap: float, net_speech_s: float) -> None:

@@ -14,7 +14,7 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from sonant.errors import KeyDenied, KeyNotFound, KeyUnusable, SetupError, SonantError, TwoSpeakers
+from sonant.errors import KeyDenied, KeyNotFound, KeyUnusable, SecondSpeaker, SetupError, SonantError
 from sonant.jobs.faults import Refusal, code_of
 from sonant.jobs.fraud import Detector, Risk, assess
 from sonant.jobs.manifest import AudioFile, EnrollmentRequest, Request
@@ -171,7 +171,7 @@ def prepare(
         embedding = embedder(speech.samples)
         parts = _embed_parts(task, speech, separated, embedder)
         inference_s = time.perf_counter() - embedding_started_s
-    except TwoSpeakers as fault:
+    except SecondSpeaker as fault:
         where = f"{task.audio[0].s3_uri}: " if len(task.audio) == 1 else ""
         return Refusal(code_of(fault), f"{where}{fault}")
     except SonantError as fault:

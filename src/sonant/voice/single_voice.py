@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from sonant.errors import NotEnoughSpeech, TwoSpeakers
+from sonant.errors import NotEnoughSpeech, SecondSpeaker
 from sonant.voice.audio.recording import RATE_HZ
 from sonant.voice.enrollment import Speech
 from sonant.voice.models import Models
@@ -37,14 +37,14 @@ class SingleVoice:
 def keep_single_voice(speech: Speech, models: Models, policy: str) -> SingleVoice:
     """Keep the speech of the person who speaks most, alone.
 
-    Without a second voice, and with IGNORE, that is all of it. Raises TwoSpeakers when the policy refuses it.
+    Without a second voice, and with IGNORE, that is all of it. Raises SecondSpeaker if the policy refuses.
     """
     if policy == IGNORE:
         return SingleVoice(speech=speech, second_voice=None)
     turns = find_turns(speech.samples, models)
     found = turns.second_voice
     if found.certain and policy == REFUSE:
-        raise TwoSpeakers(found.share, found.overlap, speech.net_speech_s)
+        raise SecondSpeaker(found.share, found.overlap, speech.net_speech_s)
     own = _with_samples(speech, take(speech.samples, turns.alone(0))) if found.possible else speech
     return SingleVoice(speech=own, second_voice=found)
 
@@ -55,7 +55,7 @@ def collect_single_voice(
     """Collect `need_s` seconds of one person's speech.
 
     `collect` collects some seconds of anybody's speech, always from the start; it is called again for more
-    when some of it is another person's. Raises TwoSpeakers when the policy refuses them, NotEnoughSpeech when
+    when some of it is another person's. Raises SecondSpeaker if the policy refuses, NotEnoughSpeech when
     too little of the first person's speech is left, and what `collect` raises.
     """
     wanted_s, have_s = need_s, 0.0

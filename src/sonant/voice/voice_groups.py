@@ -43,6 +43,7 @@ _ALIKE_PIECES, _ALIKE_GROUPS = 0.6, (0.45, 0.50, 0.55, 0.62, 0.68, 0.70)
 #: which on somebody else has taken over. The greatest of 324 recordings of one person was 0.29.
 HAND_OVER = 0.31
 _MIN_SIDE = 2  # pieces on either side
+_NEARLY = 0.9  # of the separation of any two groups, for the simpler explanation to be taken
 
 _USUAL_OVERLAP = 0.05  # one person's speech has as much by mistake
 _ROUNDS = 20
@@ -94,7 +95,10 @@ def split_in_two(vectors: Vectors) -> Group:
         return np.zeros(len(vectors), np.bool_)
     sides = [np.arange(len(vectors)) >= at for at in range(_MIN_SIDE, len(vectors) - _MIN_SIDE + 1)]
     later = max(sides, key=lambda side: _weighted_separation(vectors, side), default=None)
-    group = later if later is not None and _is_handed_over(vectors, later) else _two_means(vectors)
+    group = _two_means(vectors)
+    if later is not None and _is_handed_over(vectors, later):
+        nearly = _NEARLY * _weighted_separation(vectors, group)
+        group = later if _weighted_separation(vectors, later) >= nearly else group
     return ~group if group.sum() > len(group) / 2 else group
 
 

@@ -231,11 +231,12 @@ class StreamListener:
         return ending or waiting_s >= self._block_s() or self.stream.silent_s > BLOCK_S
 
     def _block_s(self) -> float:
+        requirements = self.requirements  # another thread may replace them meanwhile
         count = 0 if self._speech is None else self._speech.count
         missing = [
             needed - count
-            for purpose in self.requirements.purposes
-            if (needed := self._speech_needed(purpose)) is not None
+            for purpose in requirements.purposes
+            if (needed := self._speech_needed(requirements, purpose)) is not None
         ]
         return max(FRAME / RATE_HZ, min([BLOCK_S, *(samples / RATE_HZ for samples in missing)]))
 
@@ -260,7 +261,7 @@ class StreamListener:
             return
         requirements = self.requirements
         for purpose, need in requirements.purposes.items():
-            needed = self._speech_needed(purpose)
+            needed = self._speech_needed(requirements, purpose)
             if needed is None or speech.count < needed:
                 continue
             self._more.pop(purpose, None)
@@ -276,10 +277,10 @@ class StreamListener:
                 )
             )
 
-    def _speech_needed(self, purpose: str) -> int | None:
+    def _speech_needed(self, requirements: StreamRequirements, purpose: str) -> int | None:
         """Return with how many samples of speech the purpose is analyzed next; None where the last request
         covers what is needed now."""
-        need, model_id = self.requirements.purposes[purpose], self.requirements.model_id
+        need, model_id = requirements.purposes[purpose], requirements.model_id
         last = self._asked.get(purpose)
         if last is None:
             return need

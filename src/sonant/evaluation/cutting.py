@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 import numpy as np
@@ -11,11 +11,13 @@ from numpy.typing import NDArray
 
 from sonant.errors import NotEnoughSpeech
 from sonant.voice.audio.recording import RATE_HZ
+from sonant.voice.floors import QualityFloors, require_quality
 from sonant.voice.models import Models
 from sonant.voice.models.embedding import WINDOW_S, Embedder, embed
 from sonant.voice.quality import at_full_scale, frame_power, measure
 from sonant.voice.sample import VoiceSample
 from sonant.voice.speech import analyze
+from sonant.voice.speed import judge_speed
 
 Samples = NDArray[np.float32]
 
@@ -132,13 +134,18 @@ def split(recording: SegmentedRecording, net: int) -> tuple[SegmentedRecording, 
 
 
 def template(
-    samples: Samples, models: Models, *, net_speech_s: float | None, embedder: Embedder | None = None
+    samples: Samples,
+    models: Models,
+    *,
+    net_speech_s: float | None,
+    embedder: Embedder | None = None,
+    floors: QualityFloors | None = None,
 ) -> VoiceSample:
     """Make a template of audio from the far end of a channel, by the steps of an enrollment.
 
     Speech is detected anew, since the channel may hide it; the first `net_speech_s` seconds of it are used,
-    or less if there is less. `embedder` replaces the shipped model. Raises AudioError when nothing can be
-    embedded: a failure to acquire.
+    or less if there is less. `embedder` replaces the shipped model, `floors` are limits that the speech must
+    keep. Raises AudioError when nothing can be embedded: a failure to acquire.
     """
     embedder = embedder or partial(embed, models=models)
     analyzed = analyze(samples, models)
@@ -155,6 +162,8 @@ def template(
         probability=analyzed.probabilities[: len(power)],
         duration_s=len(samples) / RATE_HZ,
     )
+    if floors is not None:
+        require_quality(replace(quality, speed=judge_speed(speech)), floors)
     embedding = embedder(speech)
     return VoiceSample(model_id=embedding.model_id, vector=embedding.vector, quality=quality)
 

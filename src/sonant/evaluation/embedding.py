@@ -20,6 +20,7 @@ from sonant.evaluation.channels import parse
 from sonant.evaluation.cutting import Piece, SegmentedRecording
 from sonant.settings import Audio
 from sonant.voice.audio.recording import RATE_HZ, decode
+from sonant.voice.floors import QualityFloors
 from sonant.voice.models import Models, load_models
 from sonant.voice.models.embedding import Embedder
 from sonant.voice.sample import VoiceSample
@@ -57,6 +58,8 @@ class Task:
     """Recordings of other speakers, for babble."""
     seed: int
     audio: Audio
+    floors: QualityFloors | None = None
+    """Limits that templates must keep; None accepts audio of any quality."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,7 +133,11 @@ def run_task(task: Task, models: Models, embedder: Embedder | None = None) -> Ta
             degraded = channels[name].apply(piece.samples, seed=seed, others=others)
             try:
                 templates[name] = cutting.template(
-                    degraded, models, net_speech_s=wanted.net_speech_s, embedder=embedder
+                    degraded,
+                    models,
+                    net_speech_s=wanted.net_speech_s,
+                    embedder=embedder,
+                    floors=task.floors,
                 )
             except AudioError as fault:
                 templates[name], refusals[name] = None, str(fault)

@@ -18,6 +18,7 @@ from sonant.evaluation.channels import CLEAN, needs_others
 from sonant.evaluation.embedding import PieceRequest, PieceTemplates, Task
 from sonant.evaluation.scorer import Scorer
 from sonant.settings import Audio
+from sonant.voice.floors import QualityFloors
 
 ACCEPTED, SUSPICIOUS = 90, 80
 """Voice ID's default threshold, and the score that one stranger in a hundred reaches."""
@@ -162,6 +163,7 @@ def tasks_of(
                 others=_others(recordings, name) if any(map(needs_others, lines)) else (),
                 seed=sizes.seed,
                 audio=audio,
+                floors=QualityFloors(),
             )
             for place, request in enumerate(requests)
         ]

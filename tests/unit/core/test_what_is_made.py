@@ -83,6 +83,7 @@ OUTPUTS = {
     "cli/client.py", "demo/debian.py", "demo/run.py", "demo/attacks.py",
     "demo/fraud.py", "demo/live.py", "cli/speaker.py",
     "cli/evaluate_fraudsters.py", "cli/evaluate_spoofing.py", "cli/evaluate_verification.py",
+    "cli/evaluate_robustness.py", "cli/evaluate_second_voice.py", "cli/evaluate_parties.py",
     "cli/manifest.py", "cli/object.py",
     "demo/readers.py", "demo/recordings.py", "demo/speech.py", "demo/synthesizers.py",
     "cli/calibrate_model.py", "cli/calibrate.py", "cli/model_source.py",

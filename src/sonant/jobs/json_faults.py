@@ -135,8 +135,9 @@ def token_start(before: bytes, failing: bytes) -> int:
         return max(found, 0)
     if failing.isalpha():
         return len(before.rstrip(_LETTERS))
-    number = before.rstrip(_NUMBER)
-    return len(number) if number.rstrip()[-1:] in (b":", b",", b"[") else len(before)
+    ahead = before.rstrip(_NUMBER + b"eE")
+    # A number may be longer than what is remembered of it: then it begins where that begins.
+    return len(ahead) if ahead.rstrip()[-1:] in (b"", b":", b",", b"[") else len(before)
 
 
 def name_cause(start: bytes, before: bytes, after: bytes) -> str:

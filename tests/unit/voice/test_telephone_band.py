@@ -44,7 +44,7 @@ def test_speech_with_an_offset_equals_speech_without(spoken, offset):
     assert np.abs(difference).max() < 1e-6
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(sizes=st.lists(st.integers(0, 3000), min_size=1, max_size=30).filter(any), seed=st.integers(0, 99))
 def test_any_cut_of_the_stream_gives_the_same_bits(sizes, seed):
     samples = np.random.default_rng(seed).uniform(-1, 1, sum(sizes)).astype(np.float32)

@@ -94,7 +94,7 @@ def test_a_fit_is_shown_and_without_apply_nothing_is_stored(settings, bare, fit,
     shown = capsys.readouterr().out
     table = {line.split()[0]: line for line in shown.splitlines()}
     assert "36 speakers" in table["36"]
-    assert "15." in table["2"]
+    assert "17." in table["2"]
     assert "FRR 2 s" in table["score"]
     assert "not supported" not in table["80"]
     assert "nothing was changed" in shown

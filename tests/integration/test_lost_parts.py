@@ -13,11 +13,14 @@ from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
 from datetime import timedelta
+from importlib import import_module
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from alembic.operations import Operations
+from alembic.runtime.migration import MigrationContext
 from batch_testbed import Testbed
 from click.testing import CliRunner
 from sqlalchemy import delete, text
@@ -40,6 +43,7 @@ from sonant.storage.database.schema import access_keys, principals
 from sonant.storage.repositories import access, domains, key_checks
 from sonant.storage.times import now
 
+VERSIONS = Path(backends.__file__).parent / "database" / "migrations" / "versions"
 REFUSES, STARTS = "refuses to start", "starts without it, and makes no other"
 MADE_AGAIN = "is made again, with nothing in it"
 UUID = r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}"
@@ -415,7 +419,10 @@ def test_keys_of_another_kind_are_told_by_their_setting(copy: Path) -> None:
 def make_older(data: Path) -> None:
     """As the release before check values left it: no table of them, no note of destroyed keys."""
     with closing(Database(f"sqlite:///{data / 'sonant.db'}")) as database, database.write() as connection:
-        connection.execute(text("DROP TABLE key_checks"))
+        with Operations.context(MigrationContext.configure(connection)):
+            for name in sorted((path.stem for path in VERSIONS.glob("[0-9]*.py")), reverse=True):
+                if name >= "0014":
+                    import_module(f"sonant.storage.database.migrations.versions.{name}").downgrade()
         connection.execute(text("UPDATE alembic_version SET version_num = '0013'"))
     (data / "keys" / "destroyed.json").unlink()
 

@@ -36,12 +36,7 @@ class Limits:
             self._hard_bytes = self._memory_bytes + MEMORY_BYTES + _MEMORY_PER_BYTE * _MAX_RECORDING_BYTES
         self._soft_bytes = self._hard_bytes
         self.lift()
-        for kind in (
-            resource.RLIMIT_CORE,
-            resource.RLIMIT_FSIZE,
-            resource.RLIMIT_NPROC,
-            resource.RLIMIT_NOFILE,
-        ):
+        for kind in _FORBIDDEN:
             _limit(kind, 0, 0)
         self._started_s = 0.0
 

@@ -14,7 +14,7 @@ from sqlalchemy.exc import IntegrityError, OperationalError
 from waiting import PATIENCE_S, in_time, wait_until
 
 from sonant.errors import DatabaseUnavailable, SetupError
-from sonant.storage.database import sqlite
+from sonant.storage.database import engine, sqlite
 from sonant.storage.database.engine import Database
 from sonant.storage.database.errors import error_text, sqlite_error
 
@@ -161,6 +161,28 @@ def test_every_thread_reads_while_many_more_have_read(database):
         thread.join()
     gc.collect()
     assert database.use.reading <= 1, "threads that ended leave no connection open"
+
+
+def test_closing_leaves_a_transaction_of_another_thread_whole(database, monkeypatch):
+    """SQLite crashes the process when a connection is closed in the middle of a statement."""
+    monkeypatch.setattr(engine, "CLOSE_WAIT_S", 0.01)
+    put(database, "first")
+    reading, closed, seen = threading.Event(), threading.Event(), []
+
+    def read():
+        with database.read() as connection:
+            reading.set()
+            assert closed.wait(PATIENCE_S)
+            seen.extend(connection.execute(text("SELECT note FROM notes")).scalars())
+        seen.extend(notes(database))
+
+    thread = threading.Thread(target=read)
+    thread.start()
+    assert reading.wait(PATIENCE_S)
+    database.close()
+    closed.set()
+    thread.join(PATIENCE_S)
+    assert seen == ["first", "first"]
 
 
 def _waiting(database, count):

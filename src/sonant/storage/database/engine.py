@@ -32,6 +32,9 @@ from sonant.storage.database.semaphore import FairSemaphore
 #: Results of reads that a thread caches at most.
 MAX_CACHED = 1024
 
+#: How long `Database.close` waits for each thread that reads SQLite.
+CLOSE_WAIT_S = 5.0
+
 #: Alembic works on module globals: one migration a process at a time.
 _migrating = threading.Lock()
 
@@ -56,7 +59,7 @@ class Database:
         """`limits` is for PostgreSQL. Raises SetupError for another database."""
         self._thread = _ThreadState()
         self._sqlite = url.startswith("sqlite:")
-        self._read_connections: WeakSet[Connection] = WeakSet()
+        self._readers: WeakSet[_Reader] = WeakSet()
         self._file: Path | None = None
         if is_postgres(url):
             limits = limits or Limits()
@@ -84,7 +87,7 @@ class Database:
             limit=self._slots.size,
             in_use=self._slots.in_use,
             waiting=self._slots.waiting,
-            reading=len(self._read_connections),
+            reading=len(self._readers),
         )
 
     @contextmanager
@@ -98,20 +101,31 @@ class Database:
         thread = self._thread
         thread.start_transaction()
         try:
-            connection = thread.connection
-            if connection is None or connection.closed:
-                connection = thread.connection = self._reading.connect()
-                self._read_connections.add(connection)
-            yield connection
-            connection.rollback()
+            with self._thread_reader() as connection:
+                yield connection
+                connection.rollback()
         except BaseException as fault:
-            failed, thread.connection = thread.connection, None
+            failed, thread.reader = thread.reader, None
             if failed is not None:
-                failed.close()
+                failed.connection.close()
             self._raise_if_known(fault)
             raise
         finally:
             thread.busy = False
+
+    @contextmanager
+    def _thread_reader(self) -> Iterator[Connection]:
+        """Hold the thread's connection for reads, made anew when it has none or `close` has closed it."""
+        reader = self._thread.reader
+        if reader is not None:
+            with reader.in_use:
+                if not reader.connection.closed:
+                    yield reader.connection
+                    return
+        reader = self._thread.reader = _Reader(self._reading.connect())
+        with reader.in_use:
+            self._readers.add(reader)
+            yield reader.connection
 
     @contextmanager
     def write(self) -> Iterator[Connection]:
@@ -272,9 +286,12 @@ class Database:
             raise known from fault
 
     def close(self) -> None:
-        """Close all connections."""
-        for connection in list(self._read_connections):
-            connection.close()
+        """Close all connections. One that another thread reads for longer than CLOSE_WAIT_S stays open."""
+        for reader in list(self._readers):
+            # Closing a connection of SQLite in the middle of a statement crashes the process.
+            if reader.in_use.acquire(timeout=CLOSE_WAIT_S):
+                reader.connection.close()
+                reader.in_use.release()
         self.engine.dispose()
 
 
@@ -291,11 +308,18 @@ class ConnectionUse:
     """SQLite: connections for reading, one for each thread that has read."""
 
 
+class _Reader:
+    """The connection that a thread reads SQLite by; `in_use` is locked during each of its transactions."""
+
+    def __init__(self, connection: Connection) -> None:
+        self.connection = connection
+        self.in_use = threading.Lock()
+
+
 class _ThreadState(threading.local):
     """The connection and the cache of one thread."""
 
-    connection: Connection | None = None
-    """Its connection for reads."""
+    reader: _Reader | None = None
     busy = False
     """Whether it has a transaction."""
     cached_for: Connection | None = None

@@ -136,7 +136,8 @@ def _noted(settings: Settings, url: str) -> Iterator[None]:
     """Note the service's URL in the data folder, for commands, as long as the context lasts."""
     file = settings.data / ENDPOINT_FILE
     try:
-        file.write_text(url + "\n", "utf-8")
+        # Commands wait for this file, so it must be complete when it appears.
+        installation.write_private(file, url + "\n")
         yield
     finally:
         with suppress(OSError):

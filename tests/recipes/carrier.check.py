@@ -9,7 +9,9 @@ from sonant.carriers.carrier import Audio, Open
 from sonant.carriers.registry import configured_carriers
 from sonant.carriers.request import StreamRequest
 from sonant.errors import AccessDenied
-from sonant.settings import Live, Settings
+from sonant.settings import Settings
+from sonant.settings.listing import all_settings
+from sonant.settings.loading import load
 
 TOKEN = "a token of some length"
 
@@ -27,7 +29,9 @@ def request(token: str) -> StreamRequest:
 
 
 assert "vonage" not in configured_carriers(Settings())
-carrier = configured_carriers(Settings(live=Live(vonage_token=TOKEN)))["vonage"]
+settings = load(environment={"SONANT_LIVE_VONAGE_TOKEN": TOKEN})
+assert all_settings()["live.vonage_token"].declared.secret
+carrier = configured_carriers(settings)["vonage"]
 
 try:
     carrier.authenticate(request("another token than this"))

@@ -1,14 +1,17 @@
 """Declare all settings: each with its default, range, unit and meaning, once.
 
 `number(default, least, most, unit, meaning)` and its like stand in `declaration`; `docs/settings.md` is
-generated from these lines. Every other module receives the group that it needs.
+generated from these lines. Every other module receives the group that it needs. A carrier's settings are
+declared in its own module (`carriers/providers`), in the same way.
 """
 
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
 from pathlib import Path
+from typing import Any, TypeVar
 
 from sonant.settings.backends import S3, Kms, Pkcs11, Postgres, Ray
 from sonant.settings.declaration import choice, group, path, switch, text
@@ -17,6 +20,7 @@ from sonant.settings.registries import ENGINES, KEY_STORES, OBJECT_STORES
 from sonant.settings.service import Audit, Events, Gateway, Metrics, Quotas, Rates
 
 _REGION = "[a-z0-9-]{1,64}"
+OfCarrier = TypeVar("OfCarrier")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,6 +92,13 @@ class Settings:
     kms: Kms = group(Kms)
     pkcs11: Pkcs11 = group(Pkcs11)
     ray: Ray = group(Ray)
+    carriers: Mapping[str, Any] = field(default_factory=dict, repr=False, hash=False)
+    """Values of carriers' settings by name, of those that are given; `of_carrier` reads them."""
+
+    def of_carrier(self, kind: type[OfCarrier]) -> OfCarrier:
+        """Build the settings that a carrier's module declares; what is not given has its default."""
+        names = {one.name for one in fields(kind)}  # type: ignore[arg-type]
+        return kind(**{name: value for name, value in self.carriers.items() if name in names})
 
     @property
     def served_regions(self) -> tuple[str, ...]:

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import typing
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, is_dataclass
 from functools import cache
+from importlib import import_module
+from pkgutil import iter_modules
 from typing import Any
 
 from sonant.settings.declaration import Declaration, declaration_of
 from sonant.settings.fields import Settings
 
 PREFIX = "SONANT_"
+
+#: Package with one module a carrier, and the group of the settings that these modules declare.
+_CARRIERS, CARRIERS_GROUP = "sonant.carriers.providers", "live"
 
 #: Settings and groups that were renamed: former name -> name. Each serves for one release, with a warning.
 FORMER_NAMES: Mapping[str, str] = {
@@ -57,7 +62,15 @@ def variable_of(name: str) -> str:
 
 @cache
 def all_settings() -> Mapping[str, Setting]:
-    """List every setting by its dotted name, in the order of the declarations."""
+    """List every setting by its dotted name, group by group. Imports the module of every carrier."""
+    order = ["", *groups()]
+    found = {**core_settings(), **carrier_settings()}
+    return dict(sorted(found.items(), key=lambda one: order.index(one[0].rpartition(".")[0])))
+
+
+@cache
+def core_settings() -> Mapping[str, Setting]:
+    """List the settings of this package by dotted name: all but those of carriers."""
     found = _settings_of(Settings, "")
     for name, kind in groups().items():
         found |= _settings_of(kind, f"{name}.")
@@ -65,10 +78,28 @@ def all_settings() -> Mapping[str, Setting]:
 
 
 @cache
+def carrier_settings() -> Mapping[str, Setting]:
+    """List the settings that the carriers' modules declare as `SETTINGS`. Imports every one of them."""
+    found: dict[str, Setting] = {}
+    for module in iter_modules(import_module(_CARRIERS).__path__):
+        declared = getattr(import_module(f"{_CARRIERS}.{module.name}"), "SETTINGS", None)
+        found |= _settings_of(declared, f"{CARRIERS_GROUP}.") if declared else {}
+    return found
+
+
+def find_setting(name: str) -> Setting | None:
+    """Return the setting of a dotted name, None if there is none.
+
+    Carriers' modules, which are not cheap to import, are searched last: most commands never need them.
+    """
+    return core_settings().get(name) or carrier_settings().get(name)
+
+
+@cache
 def groups() -> Mapping[str, type]:
     """List the groups of settings: the table's name in the file -> its dataclass."""
     hints = typing.get_type_hints(Settings)
-    return {one.name: hints[one.name] for one in fields(Settings) if declaration_of(one) is None}
+    return {one.name: hints[one.name] for one in fields(Settings) if is_dataclass(hints[one.name])}
 
 
 def _settings_of(kind: type, prefix: str) -> dict[str, Setting]:
@@ -97,7 +128,7 @@ def former_variables() -> Mapping[str, str]:
     found: dict[str, str] = {}
     for former, name in FORMER_NAMES.items():
         if name in groups():
-            members = [one for one in all_settings() if one.startswith(f"{name}.")]
+            members = [one for one in core_settings() if one.startswith(f"{name}.")]
             found |= {variable_of(former + one.removeprefix(name)): one for one in members}
         else:
             found[variable_of(former)] = name

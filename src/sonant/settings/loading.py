@@ -19,10 +19,14 @@ from sonant.errors import SetupError
 from sonant.settings.declaration import accepted, convert
 from sonant.settings.fields import Settings
 from sonant.settings.listing import (
+    CARRIERS_GROUP,
     OTHER_VARIABLES,
     PREFIX,
     Setting,
     all_settings,
+    carrier_settings,
+    core_settings,
+    find_setting,
     former_variables,
     groups,
     name_of,
@@ -65,9 +69,9 @@ def load(
         for name, value in (flags or {}).items()
         if value is not None
     }
-    settings = _build({name: _converted(all_settings()[name], one) for name, one in given.items()})
+    settings = _build({name: _converted(_known(name), one) for name, one in given.items()})
     if settings.engine == "ray" and not settings.ray.address:
-        wanted = all_settings()["ray.address"].declared.form
+        wanted = _known("ray.address").declared.form
         raise SetupError(f"setting ray.address is empty, must be {wanted}, because engine is 'ray'")
     return settings
 
@@ -75,11 +79,11 @@ def load(
 def as_flags(settings: Settings) -> dict[str, Any]:
     """Turn settings into dotted names and JSON values, which `load(flags=…)` reads back."""
     found: dict[str, Any] = {}
-    for name in all_settings():
+    for name in core_settings():
         table, _, last = name.rpartition(".")
         value = getattr(getattr(settings, table) if table else settings, last)
         found[name] = str(value.absolute()) if isinstance(value, Path) else value
-    return found
+    return found | {f"{CARRIERS_GROUP}.{name}": value for name, value in settings.carriers.items()}
 
 
 def _settings_file(file: Path | None, environment: Mapping[str, str]) -> Path | None:
@@ -105,7 +109,7 @@ def _from_file(file: Path | None) -> dict[str, _Given]:
         name = name_of(written)
         if name in groups():
             raise SetupError(f"{file}: [{written}] must be a table")
-        if name not in all_settings():
+        if find_setting(name) is None:
             raise SetupError(f"{file}: unknown setting {written}{_nearest(written, all_settings())}")
         if name in found:
             raise SetupError(f"{file}: {name} is set twice, once by a former name; keep {name}")
@@ -130,8 +134,7 @@ def _flattened(tree: Mapping[str, Any]) -> Iterable[tuple[str, Any]]:
 
 
 def _from_environment(environment: Mapping[str, str]) -> dict[str, _Given]:
-    known = {one.variable: one.name for one in all_settings().values()}
-    former = former_variables()
+    known, former = _variables(core_settings()), former_variables()
     found: dict[str, _Given] = {}
     for variable, value in environment.items():
         if (
@@ -140,9 +143,9 @@ def _from_environment(environment: Mapping[str, str]) -> dict[str, _Given]:
             or _is_service_link(variable, value)
         ):
             continue
-        name = known.get(variable) or former.get(variable)
+        name = known.get(variable) or former.get(variable) or _variables(carrier_settings()).get(variable)
         if name is None:
-            candidates = [*known, *OTHER_VARIABLES]
+            candidates = [*_variables(all_settings()), *OTHER_VARIABLES]
             raise SetupError(
                 f"unknown environment variable {variable}{_nearest(variable, candidates)}; "
                 f"names that begin with {PREFIX} must be those of settings"
@@ -161,10 +164,21 @@ def _from_environment(environment: Mapping[str, str]) -> dict[str, _Given]:
     return found
 
 
+def _variables(settings: Mapping[str, Setting]) -> dict[str, str]:
+    return {one.variable: one.name for one in settings.values()}
+
+
 def _is_service_link(variable: str, value: str) -> bool:
     if variable.endswith("_PORT") and _SERVICE_URL.fullmatch(value):
         return True
     return _SERVICE_LINK.fullmatch(variable) is not None
+
+
+def _known(name: str) -> Setting:
+    found = find_setting(name)
+    if found is None:
+        raise KeyError(name)
+    return found
 
 
 def _converted(setting: Setting, given: _Given) -> Any:
@@ -179,11 +193,17 @@ def _converted(setting: Setting, given: _Given) -> Any:
 def _build(values: Mapping[str, Any]) -> Settings:
     top = {name: value for name, value in values.items() if "." not in name}
     tables: dict[str, dict[str, Any]] = {}
+    carriers: dict[str, Any] = {}
     for name, value in values.items():
         table, dot, last = name.partition(".")
-        if dot:
+        if not dot:
+            continue
+        if name in core_settings():
             tables.setdefault(table, {})[last] = value
-    return Settings(**top, **{table: groups()[table](**inner) for table, inner in tables.items()})
+        else:
+            carriers[last] = value
+    made = {table: groups()[table](**inner) for table, inner in tables.items()}
+    return Settings(**top, **made, carriers=carriers)
 
 
 def _nearest(name: str, known: Iterable[str]) -> str:

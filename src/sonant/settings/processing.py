@@ -175,31 +175,6 @@ class Live:
     keep_audio: bool = switch(
         False, "Keep the speech behind each result, encrypted, for as long as the session."
     )
-    twilio_token: str = text(
-        "",
-        "Auth token of the Twilio account whose media streams are accepted; empty accepts none.",
-        secret=True,
-    )
-    twilio_url: str = text(
-        "", "URL of the stream as configured at Twilio, for its signature; empty means that of the request."
-    )
-    audiohook_key: str = text(
-        "",
-        "API key of the Genesys AudioHook integration whose calls are accepted; empty accepts none.",
-        secret=True,
-    )
-    audiohook_secret: str = text(
-        "", "Client secret of that integration, base64; when set, requests must be signed.", secret=True
-    )
-    asterisk_user: str = text("", "User name of Asterisk's WebSocket channel; empty accepts none.")
-    asterisk_password: str = text("", "Password of that user; at least 16 characters.", secret=True)
-    audiosocket_port: int = number(
-        0,
-        0,
-        65_535,
-        "",
-        "TCP port for Asterisk's AudioSocket on the address of `gateway.host`; 0 opens none.",
-    )
     domain: str = text("", "Domain of calls that name none, such as those of AudioSocket.")
 
 

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import socket
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import fields
+from importlib import import_module
 
 import pytest
 
+from sonant.carriers import providers
 from sonant.carriers.carrier import TcpCarrier
 from sonant.carriers.encoding import AudioFormat
 from sonant.carriers.limits import ConnectionLimiter
@@ -18,6 +21,7 @@ from sonant.errors import InvalidSignature, SetupError, Throttling, Validation
 from sonant.gateway.models import load_models
 from sonant.gateway.validation import compile_input
 from sonant.settings import Live, Settings
+from sonant.settings.listing import carrier_settings
 from sonant.storage.times import now
 
 DOMAIN = "d" * 22
@@ -140,40 +144,48 @@ def test_connections_are_limited_in_all_and_for_each_account():
 
 
 @pytest.mark.parametrize(
-    ("live", "says"),
+    ("given", "says"),
     [
-        (Live(asterisk_user="pbx", asterisk_password="short"), "asterisk_password"),
-        (Live(asterisk_user="pbx"), "asterisk_password"),
-        (Live(asterisk_password="long enough to be one"), "asterisk_user"),
-        (Live(asterisk_user="a:b", asterisk_password="long enough to be one"), "asterisk_user"),
-        (Live(twilio_token="short"), "twilio_token"),
-        (Live(audiohook_key="short"), "audiohook_key"),
-        (Live(audiohook_secret="bG9uZyBlbm91Z2ggdG8gYmUgb25l"), "audiohook_key"),
+        ({"asterisk_user": "pbx", "asterisk_password": "short"}, "asterisk_password"),
+        ({"asterisk_user": "pbx"}, "asterisk_password"),
+        ({"asterisk_password": "long enough to be one"}, "asterisk_user"),
+        ({"asterisk_user": "a:b", "asterisk_password": "long enough to be one"}, "asterisk_user"),
+        ({"twilio_token": "short"}, "twilio_token"),
+        ({"audiohook_key": "short"}, "audiohook_key"),
+        ({"audiohook_secret": "bG9uZyBlbm91Z2ggdG8gYmUgb25l"}, "audiohook_key"),
     ],
 )
-def test_guessable_carrier_password_is_refused_at_start(live, says):
+def test_guessable_carrier_password_is_refused_at_start(given, says):
     with pytest.raises(SetupError, match=says):
-        configured_carriers(Settings(live=live))
+        configured_carriers(Settings(carriers=given))
 
 
 def test_only_configured_carriers_are_built():
     assert configured_carriers(Settings()) == {}
-    live = Live(asterisk_user="pbx", asterisk_password="long enough to be one")
-    assert list(configured_carriers(Settings(live=live))) == ["asterisk"]
+    settings = Settings(carriers={"asterisk_user": "pbx", "asterisk_password": "long enough to be one"})
+    assert list(configured_carriers(settings)) == ["asterisk"]
+
+
+@pytest.mark.parametrize("name", CARRIERS)
+def test_settings_of_a_carrier_begin_with_its_name(name):
+    declared = import_module(f"{providers.__name__}.{name}").SETTINGS
+    assert all(one.name.startswith(f"{name}_") for one in fields(declared))
+    assert {f"live.{one.name}" for one in fields(declared)} <= carrier_settings().keys()
 
 
 def test_audiosocket_needs_a_domain():
     assert CARRIERS["audiosocket"](Settings()) is None
     with pytest.raises(SetupError, match=r"live\.domain"):
-        configured_carriers(Settings(live=Live(audiosocket_port=1)))
+        configured_carriers(Settings(carriers={"audiosocket_port": 1}))
 
 
 def test_port_that_is_taken_is_refused_with_its_setting():
     with socket.socket() as taken, ThreadPoolExecutor(1) as threads:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
-        live = Live(audiosocket_port=taken.getsockname()[1], domain=DOMAIN)
-        carrier = configured_carriers(Settings(live=live))["audiosocket"]
+        given = {"audiosocket_port": taken.getsockname()[1]}
+        settings = Settings(live=Live(domain=DOMAIN), carriers=given)
+        carrier = configured_carriers(settings)["audiosocket"]
         assert isinstance(carrier, TcpCarrier)
         with pytest.raises(SetupError, match=r"set live\.audiosocket_port"):
             TcpServer(carrier, "127.0.0.1", "0" * 12, pytest.fail, ConnectionLimiter(1, 1), threads)

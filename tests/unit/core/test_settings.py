@@ -6,14 +6,23 @@ import json
 import subprocess
 import sys
 from dataclasses import asdict
+from itertools import groupby
 from pathlib import Path
 
 import pytest
 
+from sonant.carriers.providers.asterisk import AsteriskSettings
 from sonant.errors import SetupError
 from sonant.settings import MIB, Gateway, Settings
 from sonant.settings.declaration import accepted, convert
-from sonant.settings.listing import FORMER_NAMES, OTHER_VARIABLES, all_settings, former_variables, groups
+from sonant.settings.listing import (
+    FORMER_NAMES,
+    OTHER_VARIABLES,
+    all_settings,
+    carrier_settings,
+    former_variables,
+    groups,
+)
 from sonant.settings.loading import as_flags, load
 
 ALL = list(all_settings().values())
@@ -56,13 +65,28 @@ def test_sonant_toml_of_the_current_folder_is_read(tmp_path: Path, monkeypatch: 
     assert load(environment={}).biometric_consent is False
 
 
+def test_settings_of_a_carrier_are_read_from_every_source(tmp_path: Path) -> None:
+    file = written(tmp_path, '[live]\nasterisk_user = "pbx"\naudiosocket_port = 9092\n')
+    environment = {"SONANT_LIVE_TWILIO_TOKEN": "hidden", "SONANT_LIVE_AUDIOSOCKET_PORT": "9093"}
+    settings = load(file=file, environment=environment, flags={"live.asterisk_user": "exchange"})
+    given = {"asterisk_user": "exchange", "twilio_token": "hidden", "audiosocket_port": 9093}
+    assert settings.carriers == given
+    assert settings.of_carrier(AsteriskSettings) == AsteriskSettings(asterisk_user="exchange")
+    assert "hidden" not in repr(settings)
+
+
 def test_missing_settings_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(SetupError, match=r"none\.toml does not exist"):
         load(environment={"SONANT_CONFIG": str(tmp_path / "none.toml")})
 
 
 def test_flags_of_settings_are_read_back(tmp_path: Path) -> None:
-    settings = Settings(data=tmp_path, database="postgresql://host/name", gateway=Gateway(port=9000))
+    settings = Settings(
+        data=tmp_path,
+        database="postgresql://host/name",
+        gateway=Gateway(port=9000),
+        carriers={"twilio_token": "a token of some length"},
+    )
     flags = json.loads(json.dumps(as_flags(settings)))
     assert load(environment={}, flags=flags) == settings
 
@@ -94,6 +118,11 @@ def test_flags_of_settings_are_read_back(tmp_path: Path) -> None:
         ('account = "12"', "account is '12', must be 12 digits$"),
         ("region = true", "region is True, must be the name of a Region"),
         ('regions = "eu-west-2, EU"', "regions is 'eu-west-2, EU', must be names of Regions"),
+        ("[live]\naudiosocket_port = 65536", "live.audiosocket_port is 65536, must be a whole number"),
+        (
+            '[live]\ntwilio_tokens = "a"',
+            r"did you mean live\.twilio_token\?",
+        ),
         ('engine = "cloud"', "engine is 'cloud', must be one of: local, ray$"),
         ('[events]\nsinks = ["file"]', r"events.sinks is \['file'\], must be text$"),
         ("[metrics]\ntoken = [1]", "metrics.token is a secret, must be text$"),
@@ -134,6 +163,7 @@ def test_ray_engine_without_address_is_refused() -> None:
     [
         ("SONANT_GATEWAY_PROT", "; did you mean SONANT_GATEWAY_PORT?"),
         ("SONANT_PORT", ""),
+        ("SONANT_LIVE_TWILIO_TOKEM", "; did you mean SONANT_LIVE_TWILIO_TOKEN?"),
         ("SONANT_CONFIGS", "; did you mean SONANT_CONFIG?"),
         ("SONANT_", ""),
     ],
@@ -234,10 +264,19 @@ def test_every_setting_is_listed_by_its_dotted_name() -> None:
     assert "quotas" not in listed
     flat: dict[str, object] = {}
     for name, value in asdict(Settings()).items():
-        flat |= (
-            {f"{name}.{inner}": one for inner, one in value.items()} if name in groups() else {name: value}
-        )
+        if name == "carriers":
+            assert value == {}
+        elif name in groups():
+            flat |= {f"{name}.{inner}": one for inner, one in value.items()}
+        else:
+            flat[name] = value
+    flat |= {name: one.default for name, one in carrier_settings().items()}
     assert flat == {name: one.default for name, one in listed.items()}
+
+
+def test_settings_of_a_group_are_listed_together() -> None:
+    tables = [name.rpartition(".")[0] for name in all_settings()]
+    assert [table for table, _ in groupby(tables)] == ["", *groups()]
 
 
 def test_secrets_are_not_shown() -> None:
@@ -253,3 +292,15 @@ def test_import_of_settings_is_cheap() -> None:
         "import sys, sonant.settings; print({'numpy', 'sqlalchemy', 'starlette', 'tomllib'} & {*sys.modules})"
     )
     assert subprocess.check_output([sys.executable, "-c", asks], text=True).strip() == "set()"
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "imported"),
+    [("SONANT_LIVE_DOMAIN", "d", False), ("SONANT_LIVE_TWILIO_TOKEN", "a token of some length", True)],
+)
+def test_carriers_are_imported_only_for_settings_of_theirs(variable: str, value: str, imported: bool) -> None:
+    asks = (
+        "import sys; from sonant.settings.loading import load; "
+        f"load(environment={{{variable!r}: {value!r}}}); print('sonant.carriers.providers' in sys.modules)"
+    )
+    assert subprocess.check_output([sys.executable, "-c", asks], text=True).strip() == str(imported)

@@ -15,6 +15,7 @@ import hmac
 import json
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from sonant.carriers.carrier import (
     MAX_TEXT,
@@ -32,7 +33,8 @@ from sonant.carriers.encoding import Decoder, decoder
 from sonant.carriers.request import StreamRequest
 from sonant.errors import AccessDenied, SetupError, Validation
 from sonant.sessions.calls import Call, EndReason, StreamFault
-from sonant.settings import Live, Settings
+from sonant.settings import Settings
+from sonant.settings.declaration import text
 
 #: Asterisk's names of codecs that hold plain samples, with the encoding and its rate.
 FORMATS = {
@@ -49,23 +51,34 @@ _NOT_IN_NAMES = re.compile(r"[^A-Za-z0-9_-]")
 _LONGEST_NAME = 36
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AsteriskSettings:
+    """Settings of Asterisk's WebSocket channel."""
+
+    asterisk_user: str = text("", "User name of Asterisk's WebSocket channel; empty accepts none.")
+    asterisk_password: str = text("", "Password of that user; at least 16 characters.", secret=True)
+
+
+SETTINGS = AsteriskSettings
+
+
 def carrier(settings: Settings) -> WebSocketCarrier | None:
     """Build the carrier, None without `live.asterisk_user` and its password. Raises SetupError."""
-    live = settings.live
-    if not (live.asterisk_user or live.asterisk_password):
+    own = settings.of_carrier(AsteriskSettings)
+    if not (own.asterisk_user or own.asterisk_password):
         return None
-    if not live.asterisk_user or ":" in live.asterisk_user:
+    if not own.asterisk_user or ":" in own.asterisk_user:
         raise SetupError("setting live.asterisk_user must be a name without a colon")
-    check_password("live.asterisk_password", live.asterisk_password)
+    check_password("live.asterisk_password", own.asterisk_password)
 
     def authenticate(request: StreamRequest) -> Adapter:
-        if not _has_password(request, live):
+        if not _has_password(request, own):
             raise AccessDenied("The user name or password is not the one that was set.")
         parameters = request.parameters()
         if unknown := parameters.keys() - _PARAMETERS:
             known = ", ".join(sorted(_PARAMETERS))
             raise Validation(f"{len(unknown)} query parameters are not known; known: {known}")
-        return AsteriskAdapter(settings.account, live.domain, parameters)
+        return AsteriskAdapter(settings.account, settings.live.domain, parameters)
 
     return WebSocketCarrier(
         authenticate=authenticate,
@@ -74,9 +87,9 @@ def carrier(settings: Settings) -> WebSocketCarrier | None:
     )
 
 
-def _has_password(request: StreamRequest, live: Live) -> bool:
+def _has_password(request: StreamRequest, own: AsteriskSettings) -> bool:
     header = request.header(b"authorization")
-    expected = f"{live.asterisk_user}:{live.asterisk_password}".encode()
+    expected = f"{own.asterisk_user}:{own.asterisk_password}".encode()
     try:
         given = base64.b64decode(header[len(_BASIC) :].strip(), validate=True)
     except (binascii.Error, ValueError):

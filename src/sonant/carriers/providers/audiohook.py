@@ -43,6 +43,7 @@ from sonant.carriers.request import StreamRequest
 from sonant.errors import AccessDenied
 from sonant.sessions.calls import Call, EndReason, StreamFault
 from sonant.settings import Settings
+from sonant.settings.declaration import text
 
 #: The id of a connection probe.
 _PROBE = "00000000-0000-0000-0000-000000000000"
@@ -71,24 +72,41 @@ _INPUT = re.compile(r'([a-z*][a-z0-9_.*-]*)=(\(((?:"[^"\\]*" ?)*)\)((?:;[a-z]+=(
 _PARAMETER = re.compile(r';([a-z]+)=(?:(\d+)|"([^"]*)")')
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AudioHookSettings:
+    """Settings of AudioHook's streams."""
+
+    audiohook_key: str = text(
+        "",
+        "API key of the Genesys AudioHook integration whose calls are accepted; empty accepts none.",
+        secret=True,
+    )
+    audiohook_secret: str = text(
+        "", "Client secret of that integration, base64; when set, requests must be signed.", secret=True
+    )
+
+
+SETTINGS = AudioHookSettings
+
+
 def carrier(settings: Settings) -> WebSocketCarrier | None:
     """Build the carrier, None without `live.audiohook_key` and its secret. Raises SetupError."""
-    live = settings.live
-    if not (live.audiohook_key or live.audiohook_secret):
+    own = settings.of_carrier(AudioHookSettings)
+    if not (own.audiohook_key or own.audiohook_secret):
         return None
-    check_password("live.audiohook_key", live.audiohook_key)
+    check_password("live.audiohook_key", own.audiohook_key)
 
     def authenticate(request: StreamRequest) -> Adapter:
         query = b"?" + request.query if request.query else b""
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in request.headers}
         hook = HookRequest(target=(request.raw_path + query).decode("latin-1"), headers=headers)
         try:
-            check_request(hook, key=live.audiohook_key, secret=live.audiohook_secret, now=request.received_at)
+            check_request(hook, key=own.audiohook_key, secret=own.audiohook_secret, now=request.received_at)
         except StreamFault as fault:
             raise AccessDenied(f"{fault}.") from None
         return AudioHookAdapter(
             settings.account,
-            live.domain,
+            settings.live.domain,
             headers.get("audiohook-organization-id", ""),
             headers.get("audiohook-session-id", ""),
         )

@@ -12,6 +12,7 @@ listens on, which is a loopback address by default.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from uuid import UUID
 
 from sonant.carriers.carrier import Audio, Effect, End, Open, Reply, TcpCarrier
@@ -19,6 +20,7 @@ from sonant.carriers.encoding import decoder
 from sonant.errors import SetupError
 from sonant.sessions.calls import Call, EndReason, StreamFault
 from sonant.settings import Settings
+from sonant.settings.declaration import number
 
 HANGUP, IDENTITY, DTMF, AUDIO_8K, AUDIO_16K, ERROR = 0x00, 0x01, 0x03, 0x10, 0x12, 0xFF
 _RATES_HZ = {AUDIO_8K: 8000, AUDIO_16K: 16000}
@@ -30,18 +32,34 @@ _GOODBYE = Reply(bytes(_HEAD_BYTES))
 MAX_PAYLOAD_BYTES = 32 * 1024
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AudioSocketSettings:
+    """Settings of AudioSocket's port."""
+
+    audiosocket_port: int = number(
+        0,
+        0,
+        65_535,
+        "",
+        "TCP port for Asterisk's AudioSocket on the address of `gateway.host`; 0 opens none.",
+    )
+
+
+SETTINGS = AudioSocketSettings
+
+
 def carrier(settings: Settings) -> TcpCarrier | None:
     """Build the carrier, None without `live.audiosocket_port`. Raises SetupError."""
-    live = settings.live
-    if not live.audiosocket_port:
+    own, domain_id = settings.of_carrier(AudioSocketSettings), settings.live.domain
+    if not own.audiosocket_port:
         return None
-    if not live.domain:
+    if not domain_id:
         raise SetupError("setting live.audiosocket_port needs live.domain: AudioSocket names no domain")
     return TcpCarrier(
         title="AudioSocket",
-        port=live.audiosocket_port,
+        port=own.audiosocket_port,
         port_setting="live.audiosocket_port",
-        make_adapter=lambda: AudioSocketAdapter(settings.account, live.domain),
+        make_adapter=lambda: AudioSocketAdapter(settings.account, domain_id),
     )
 
 

@@ -15,6 +15,7 @@ import binascii
 import hashlib
 import hmac
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from sonant.carriers.carrier import (
@@ -34,23 +35,41 @@ from sonant.carriers.request import StreamRequest
 from sonant.errors import AccessDenied
 from sonant.sessions.calls import Call, EndReason, StreamFault
 from sonant.settings import Settings
+from sonant.settings.declaration import text
 
 RATE_HZ = 8000
 _FORMAT = {"encoding": "audio/x-mulaw", "sampleRate": RATE_HZ, "channels": 1}
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TwilioSettings:
+    """Settings of Twilio's streams."""
+
+    twilio_token: str = text(
+        "",
+        "Auth token of the Twilio account whose media streams are accepted; empty accepts none.",
+        secret=True,
+    )
+    twilio_url: str = text(
+        "", "URL of the stream as configured at Twilio, for its signature; empty means that of the request."
+    )
+
+
+SETTINGS = TwilioSettings
+
+
 def carrier(settings: Settings) -> WebSocketCarrier | None:
     """Build the carrier, None without `live.twilio_token`. Raises SetupError."""
-    live = settings.live
-    if not live.twilio_token:
+    own = settings.of_carrier(TwilioSettings)
+    if not own.twilio_token:
         return None
-    check_password("live.twilio_token", live.twilio_token)
+    check_password("live.twilio_token", own.twilio_token)
 
     def authenticate(request: StreamRequest) -> Adapter:
-        expected = signature(live.twilio_token, live.twilio_url or _url(request))
+        expected = signature(own.twilio_token, own.twilio_url or _url(request))
         if not hmac.compare_digest(request.header(b"x-twilio-signature"), expected.encode()):
             raise AccessDenied("The signature is not the one that the auth token gives for this URL.")
-        return TwilioAdapter(settings.account, live.domain)
+        return TwilioAdapter(settings.account, settings.live.domain)
 
     return WebSocketCarrier(authenticate=authenticate)
 

@@ -169,8 +169,8 @@ def line(samples: Array, rng: np.random.Generator) -> Array:
 
 
 def doubt_of(values: Array) -> float:
-    """The greater of the shipped network's two doubts."""
-    return max(speed.doubts_of(values).values())
+    """The greater of the shipped network's two log odds."""
+    return max(speed.log_odds_of(values).values())
 
 
 def train(examples: Sequence[Example], seed: int, target: Path) -> None:
@@ -179,13 +179,13 @@ def train(examples: Sequence[Example], seed: int, target: Path) -> None:
     labels = np.array([one.label for one in examples])
     people = np.array([one.person for one in examples])
     names = np.random.default_rng(seed).permutation(np.unique(people))
-    doubts = np.zeros(len(examples))
+    log_odds = np.zeros(len(examples))
     for fold in np.array_split(names, 4):
         tested = np.isin(people, fold)
         weights = fit(features[~tested], labels[~tested])
-        doubts[tested] = [max(speed.doubts_of(one, weights).values()) for one in features[tested]]
-    limit = float(np.quantile(doubts[labels == 0], 1 - MOST_FALSE_ALARMS))
-    report(examples, doubts, limit)
+        log_odds[tested] = [max(speed.log_odds_of(one, weights).values()) for one in features[tested]]
+    limit = float(np.quantile(log_odds[labels == 0], 1 - MOST_FALSE_ALARMS))
+    report(examples, log_odds, limit)
     stored = fit(features, labels) | {"limit": np.array(limit)}
     arrays: dict[str, Any] = {name: np.asarray(value, np.float32) for name, value in stored.items()}
     np.savez(target, **arrays)
@@ -212,14 +212,14 @@ def fit(features: NDArray[np.float64], labels: NDArray[np.int64]) -> dict[str, A
     }
 
 
-def report(examples: Sequence[Example], doubts: NDArray[np.float64], limit: float) -> None:
+def report(examples: Sequence[Example], log_odds: NDArray[np.float64], limit: float) -> None:
     kinds = {one.kind: one.label for one in examples}
     for kind, _ in sorted(kinds.items(), key=lambda item: (item[1] != 0, item[0])):
         chosen = np.array([one.kind == kind for one in examples])
-        flagged = int(np.sum(doubts[chosen] > limit))
+        flagged = int(np.sum(log_odds[chosen] > limit))
         print(f"{kind:16} {chosen.sum():6} recordings, {flagged:5} flagged ({flagged / chosen.sum():.1%})")
     right = np.array([one.label == 0 for one in examples])
-    flagged = int(np.sum(doubts[right] > limit))
+    flagged = int(np.sum(log_odds[right] > limit))
     print(f"all at the true speed: {right.sum()} recordings, {flagged} flagged ({flagged / right.sum():.2%})")
 
 

@@ -70,7 +70,7 @@ def strict(testbed):
         (wav(bytes(8000), rate_hz=6000), "sample rate is 6000 Hz, must be 8000 to 192000 Hz"),
         (wav(bytes(18_000), channels=9), "has 9 channels, must have at most 8"),
         (wav(b""), "holds no audio: 0 samples"),
-        (wav(bytes(1000), size=64_000), "truncated: header promises 64000 bytes of audio, there are 1000"),
+        (wav(bytes(1000), size=64_000), "truncated: header declares 64000 bytes of audio, there are 1000"),
     ],
     ids=["empty", "text", "no data chunk", "RT24", "6 kHz", "9 channels", "no samples", "truncated"],
 )
@@ -152,10 +152,10 @@ def test_strict_accepts_what_voice_id_did(strict, calls, samples):
     assert told(strict, "extensible.wav", extensible) == "NEW_ENROLLMENT"
 
 
-def test_strict_refuses_a_wav_header_that_promises_more_than_there_is(strict, calls):
+def test_strict_refuses_a_wav_header_that_declares_more_than_there_is(strict, calls):
     cut = calls["english.wav"][:-1000]
     size = len(calls["english.wav"])
-    assert told(strict, "cut.wav", cut) == f"truncated: header promises {size} bytes, there are {size - 1000}"
+    assert told(strict, "cut.wav", cut) == f"truncated: header declares {size} bytes, there are {size - 1000}"
 
 
 # --- quality

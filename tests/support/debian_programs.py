@@ -42,7 +42,7 @@ def root_of(packages: set[str], suite: str = "") -> Path:
                         ["dpkg-deb", "-x", file, Path(folder, "tree")], CACHE, debian.LOCAL_LIMIT_S
                     )
                     if done.returncode != 0:
-                        raise SetupError(f"{file.name} cannot be unpacked ({debian.complaint(done)})")
+                        raise SetupError(f"{file.name} cannot be unpacked ({debian.failure_reason(done)})")
                 Path(folder, "tree").rename(tree)
     return tree
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from sonant.assembly.installation import open_store
 from sonant.cli.calibrate_model import calibrate_model
-from sonant.cli.calibration_report import SHOWN_SCORES, percent, refuse_few, refuse_unsupported
+from sonant.cli.calibration_report import SHOWN_SCORES, percent, refuse_unsupported, require_enough_speakers
 from sonant.cli.context import CliContext, Command, pass_cli, table
 from sonant.cli.folder_comparisons import compare_folder, compared
 from sonant.cli.folder_domains import opened_domain
@@ -104,7 +104,7 @@ def calibrate_scores(
         _of_folder(cli, settings, domain_id, speech) if speech else _of_domain(settings, _required(domain_id))
     )
     speakers = len(np.union1d(own.first, own.second))
-    refuse_few(speakers)
+    require_enough_speakers(speakers)
     fit = fit_own(own.impostor, own.first, own.second)
     supported = fit.support.supported_log10_far()
     evidence = {
@@ -271,7 +271,7 @@ def _of_folder(
     model_id = _model_of(settings, domain_id)
     shipped = model_calibration(ModelFiles(settings.data), model_id)
     recordings = recordings_by_speaker(folder)
-    refuse_few(len(recordings))
+    require_enough_speakers(len(recordings))
     outcomes = compare_folder(cli, settings, recordings, Conditions(references=3, probes=10), model_id)
     found = concatenate([compared(outcome) for outcome in outcomes])
     scores, impostor = found.deviations(shipped), ~found.genuine

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from sonant.assembly.installation import open_store
-from sonant.cli.calibration_report import SHOWN_SCORES, percent, refuse_few, refuse_unsupported
+from sonant.cli.calibration_report import SHOWN_SCORES, percent, refuse_unsupported, require_enough_speakers
 from sonant.cli.context import CliContext, table
 from sonant.cli.folder_comparisons import compare_folder, compared
 from sonant.cli.voice_models import SHIPPED
@@ -74,7 +74,7 @@ def calibrate_model(
     if apply:
         _refuse_replacing(settings, model_id)
     recordings = recordings_by_speaker(speech)
-    refuse_few(len(recordings))
+    require_enough_speakers(len(recordings))
     made = fit_model(model_id, compare_folder(cli, settings, recordings, conditions, model_id))
     show_fit(cli, files, made, conditions, apply=apply)
 
@@ -131,7 +131,7 @@ def fit_model(model_id: str, outcomes: list[Outcome]) -> ModelFit:
     impostor = concatenate([_sample(one.select(~one.genuine), rng) for one in found])
     genuine = concatenate([one.select(one.genuine) for one in found])
     speakers = len(np.union1d(impostor.first, impostor.second))
-    refuse_few(speakers)
+    require_enough_speakers(speakers)
     if not len(genuine):
         raise SetupError("no two recordings of one speaker could be compared: two or more of each are needed")
     grid = fit_grid(model_id, impostor)

@@ -11,7 +11,7 @@ MUST_SUPPORT_SCORE = 80
 SHOWN_SCORES = (50, 80, 90, 95)
 
 
-def refuse_few(speakers: int) -> None:
+def require_enough_speakers(speakers: int) -> None:
     """Raise SetupError below LEAST_SPEAKERS."""
     if speakers < LEAST_SPEAKERS:
         raise SetupError(f"{speakers} speakers are too few to calibrate on: at least {LEAST_SPEAKERS}")

@@ -41,10 +41,10 @@ def rotate(store: Store, keys: LocalKeyStore, account: str, ref: str) -> Rotatio
     If it is killed midway, the next call finishes the work.
     """
     key = keys.rotate(ref)
-    return Rotation(key_arn=key.arn, domains=wrap_anew(store, keys, account, key.arn))
+    return Rotation(key_arn=key.arn, domains=rewrap_data_keys(store, keys, account, key.arn))
 
 
-def wrap_anew(store: Store, keys: LocalKeyStore, account: str, key_arn: str) -> int:
+def rewrap_data_keys(store: Store, keys: LocalKeyStore, account: str, key_arn: str) -> int:
     """Wrap data keys under a key's present material where needed; returns how many. Raises SetupError."""
     done = 0
     for _ in range(_TRIES):
@@ -63,7 +63,7 @@ def wrap_anew(store: Store, keys: LocalKeyStore, account: str, key_arn: str) -> 
 def forget_earlier(store: Store, keys: LocalKeyStore, account: str, ref: str) -> Destruction:
     """Destroy a key's earlier material. Raises SetupError when an object in a bucket still needs it."""
     key = keys.describe(ref)
-    wrap_anew(store, keys, account, key.arn)
+    rewrap_data_keys(store, keys, account, key.arn)
     folder = store.accounts.buckets(account)
     needing = [path for path in _files(folder) if _needs_earlier(keys, folder, path, key.arn)]
     if needing:

@@ -72,7 +72,7 @@ def duplicates(cli: CliContext, domain_id: str, one_in: int, file: Path | None) 
     document = _document(ids, customer_ids, pairs)
     if ids:
         rows = [
-            (len(group), _rarest(group, pairs), ", ".join(customer_ids[one] for one in group))
+            (len(group), _lowest_rate(group, pairs), ", ".join(customer_ids[one] for one in group))
             for group in ids
         ]
         lines.append(table(rows[:_MOST_ROWS], ("ids", "one in", "speakers")))
@@ -88,7 +88,7 @@ def duplicates(cli: CliContext, domain_id: str, one_in: int, file: Path | None) 
     sys.exit(1 if ids else 0)
 
 
-def _rarest(group: list[str], pairs: list[Pair]) -> str:
+def _lowest_rate(group: list[str], pairs: list[Pair]) -> str:
     """Write the lowest false match rate of a group's pairs as its reciprocal."""
     members = set(group)
     least = min(pair.log10_rate for pair in pairs if pair.first in members)

@@ -87,7 +87,7 @@ def download(
         planned = _plan(work, conf, names, status)
         if planned.returncode != 0:
             raise SetupError(
-                f"the packages do not fit this system ({complaint(planned)}). {otherwise}".rstrip()
+                f"the packages do not fit this system ({failure_reason(planned)}). {otherwise}".rstrip()
             )
         names = _planned(planned.stdout)
     return _download(work, conf, names, progress, otherwise)
@@ -115,7 +115,9 @@ def download_closures(
         if planned.returncode == 0:
             closures[group] = _planned(planned.stdout)
         else:
-            missing[group] = f"this system's package sources do not give all it needs ({complaint(planned)})"
+            missing[group] = (
+                f"this system's package sources do not give all it needs ({failure_reason(planned)})"
+            )
     names = sorted({name for closure in closures.values() for name in closure})
     files = _download(work, conf, names, progress, otherwise)
     return Closures(
@@ -150,7 +152,7 @@ def _read_lists(
     if not wanted & listed:  # one broken source does not matter if others carry the packages
         raise SetupError(
             "this system's package sources give none of the packages "
-            f"({complaint(update, 'apt reports no fault')}). {otherwise}".rstrip()
+            f"({failure_reason(update, 'apt reports no fault')}). {otherwise}".rstrip()
         )
     return conf, listed
 
@@ -187,7 +189,7 @@ def _download(
     done = run([*get, *names], work / "packages", DOWNLOAD_LIMIT_S)
     found = {name: sorted((work / "packages").glob(f"{name}_*.deb")) for name in names}
     if done.returncode != 0 or not all(found.values()):
-        raise SetupError(f"the packages cannot be downloaded ({complaint(done)}). {otherwise}".rstrip())
+        raise SetupError(f"the packages cannot be downloaded ({failure_reason(done)}). {otherwise}".rstrip())
     return {name: files[0] for name, files in found.items()}
 
 
@@ -196,7 +198,7 @@ def unpack(packages: Iterable[Path], tree: Path) -> None:
     for package in packages:
         done = run(["dpkg-deb", "-x", package, tree], package.parent, LOCAL_LIMIT_S)
         if done.returncode != 0:
-            raise SetupError(f"{package.name} cannot be unpacked ({complaint(done)})")
+            raise SetupError(f"{package.name} cannot be unpacked ({failure_reason(done)})")
     for folder, _, names in os.walk(tree):
         for file in (Path(folder, name) for name in names):
             mode = file.lstat().st_mode
@@ -246,7 +248,7 @@ def run(
         raise SetupError(f"{command[0]} cannot be started: {fault.strerror}") from None
 
 
-def complaint(done: subprocess.CompletedProcess[str], otherwise: str = "") -> str:
+def failure_reason(done: subprocess.CompletedProcess[str], otherwise: str = "") -> str:
     """Give the reason why a program failed, from its own output.
 
     That is apt's and dpkg's first complaint, or the last lines that another program wrote to standard error;

@@ -166,7 +166,7 @@ def speak(name: str, tree: Path, voice: str, text: str) -> NDArray[np.float32]:
             environment={"HOME": folder, "TMPDIR": folder, "LD_LIBRARY_PATH": "", "LD_PRELOAD": ""},
         )
         if done.returncode != 0 or not out.is_file():
-            raise SetupError(f"{name} cannot speak: {debian.complaint(done)}")
+            raise SetupError(f"{name} cannot speak: {debian.failure_reason(done)}")
         samples, rate_hz = soundfile.read(out, dtype="float32", always_2d=True)
     return np.asarray(soxr.resample(samples[:, 0], rate_hz, RATE_HZ), np.float32)
 

@@ -133,7 +133,7 @@ def band(samples: Samples, low_hz: float, high_hz: float) -> Samples:
     """
     size = len(samples) + RATE_HZ // 10  # room for the filter's ringing, so that the end is not in the start
     hz = np.fft.rfftfreq(size, 1 / RATE_HZ)
-    gain = _flank((hz - low_hz) / _EDGE_HZ) * _flank((high_hz - hz) / _EDGE_HZ)
+    gain = _edge_gain((hz - low_hz) / _EDGE_HZ) * _edge_gain((high_hz - hz) / _EDGE_HZ)
     return np.asarray(np.fft.irfft(np.fft.rfft(samples, size) * gain, size)[: len(samples)], np.float32)
 
 
@@ -319,7 +319,8 @@ def room_response(rt60_s: float, rng: np.random.Generator) -> Samples:
     return response.astype(np.float32)
 
 
-def _flank(place: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
+def _edge_gain(place: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
+    """Compute the gain at an edge of a band: half a sine wave from 0 at -1 to 1 at 1."""
     return np.asarray(0.5 + 0.5 * np.sin(np.pi / 2 * np.clip(place, -1, 1)), np.float64)
 
 

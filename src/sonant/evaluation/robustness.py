@@ -114,8 +114,8 @@ class Row:
         """Genuine comparisons below 90."""
         return sum(score < ACCEPTED for score in self.genuine)
 
-    def strangers_at(self, score: int) -> int:
-        """Count the comparisons of strangers at or above a score."""
+    def accepted_impostors(self, score: int) -> int:
+        """Count the impostor trials at or above a score."""
         return sum(one >= score for one in self.strangers)
 
 

@@ -85,8 +85,8 @@ def as_json(report: RobustnessReport) -> dict[str, Any]:
                 },
                 "strangers": {
                     "count": len(row.strangers),
-                    f"at_{SUSPICIOUS}": row.strangers_at(SUSPICIOUS),
-                    f"at_{ACCEPTED}": row.strangers_at(ACCEPTED),
+                    f"at_{SUSPICIOUS}": row.accepted_impostors(SUSPICIOUS),
+                    f"at_{ACCEPTED}": row.accepted_impostors(ACCEPTED),
                     "highest": row.strangers[-1] if row.strangers else None,
                     "scores": list(row.strangers),
                 },
@@ -127,8 +127,8 @@ def _cells(row: Row) -> tuple[str, ...]:
         middle,
         str(row.rejected),
         str(len(row.strangers)),
-        str(row.strangers_at(SUSPICIOUS)),
-        str(row.strangers_at(ACCEPTED)),
+        str(row.accepted_impostors(SUSPICIOUS)),
+        str(row.accepted_impostors(ACCEPTED)),
         str(row.strangers[-1]) if row.strangers else _NONE,
         ", ".join(f"{count} {reason}" for reason, count in row.refusals.items()) or _NONE,
     )
@@ -142,7 +142,7 @@ def _notes(report: RobustnessReport) -> Iterator[str]:
     )
     yield "not scored: enrollments and calls that were refused, with the reason"
     total = sum(len(row.strangers) for row in report.rows)
-    reached = sum(row.strangers_at(ACCEPTED) for row in report.rows)
+    reached = sum(row.accepted_impostors(ACCEPTED) for row in report.rows)
     share = f" ({reached / total:.2%})" if total else ""
     yield f"{reached} of {total:,} comparisons of strangers reach {ACCEPTED}{share}"
     if report.unreadable:

@@ -51,7 +51,7 @@ def claim(context: StreamContext, key: StreamKey, started_at: datetime) -> EndRe
             connection, key.session_id, key.number, context.owner, started_at, now + LEASE
         )
         session = sessions.find(connection, key.domain_id, key.session_id, now)
-        if session is not None and (mine or _is_mine(context, key, session)):
+        if session is not None and (mine or _holds_stream(context, key, session)):
             if mine:
                 context.outbox.put(connection, [stream_event(connection, domain, session)], now)
             return None
@@ -96,7 +96,7 @@ def end(context: StreamContext, key: StreamKey, reason: EndReason, progress: Pro
         session = sessions.find(connection, key.domain_id, key.session_id, now)
         if session is None or session.stream != key.number:
             return
-        if not _is_mine(context, key, session):
+        if not _holds_stream(context, key, session):
             stays_pending = reason in (EndReason.DISCONNECTED, EndReason.SERVICE_STOPPED)
             if session.stream_status != PENDING or stays_pending:
                 return
@@ -144,7 +144,7 @@ def heartbeat(context: StreamContext, streams: Sequence[OpenStream]) -> dict[str
             domain = usable.get(key.domain_id)
             if domain is None:
                 states[key.session_id] = StoredState(end_reason=EndReason.DOMAIN_GONE)
-            elif session is None or not _goes_on(context, one, session):
+            elif session is None or not _continues(context, one, session):
                 states[key.session_id] = StoredState(end_reason=end_reason(session, key))
             else:
                 states[key.session_id] = StoredState(session=session, domain=domain)
@@ -160,13 +160,13 @@ def end_reason(session: Session | None, key: StreamKey) -> EndReason:
     return EndReason.OVERRUN  # two carriers for one stream: another process has claimed it
 
 
-def _goes_on(context: StreamContext, one: OpenStream, session: Session) -> bool:
+def _continues(context: StreamContext, one: OpenStream, session: Session) -> bool:
     if session.stream != one.key.number:
         return False
     if one.claimed:
         return session.stream_status == ONGOING and session.stream_owner == context.owner
-    return session.stream_status == PENDING or _is_mine(context, one.key, session)
+    return session.stream_status == PENDING or _holds_stream(context, one.key, session)
 
 
-def _is_mine(context: StreamContext, key: StreamKey, session: Session) -> bool:
+def _holds_stream(context: StreamContext, key: StreamKey, session: Session) -> bool:
     return session.stream == key.number and session.stream_owner == context.owner

@@ -42,26 +42,26 @@ _CURVE_HZ, _CURVE_POINTS = (50.0, 600.0), 20
 
 def judge_speed(speech: Array) -> Speed:
     """Judge at which speed speech plays (8 kHz, [n], pauses removed); RIGHT where it is too short to say."""
-    doubt = speed_doubt(speech)
-    if max(doubt.values()) <= _weights()["limit"]:
+    log_odds = wrong_speed_log_odds(speech)
+    if max(log_odds.values()) <= _weights()["limit"]:
         return Speed.RIGHT
-    return max(doubt, key=lambda speed: doubt[speed])
+    return max(log_odds, key=lambda speed: log_odds[speed])
 
 
-def speed_doubt(speech: Array) -> dict[Speed, float]:
+def wrong_speed_log_odds(speech: Array) -> dict[Speed, float]:
     """Compute the logarithm of the odds of a wrong speed to the right one, for each wrong one.
 
     Minus infinity under MIN_SPEECH_S.
     """
     if len(speech) < MIN_SPEECH_S * RATE_HZ:
         return {Speed.SLOW: -np.inf, Speed.FAST: -np.inf}
-    return doubts_of(features(speech[: round(MAX_JUDGED_S * RATE_HZ)]))
+    return log_odds_of(features(speech[: round(MAX_JUDGED_S * RATE_HZ)]))
 
 
-def doubts_of(
+def log_odds_of(
     measured: Array, weights: Mapping[str, NDArray[np.float64]] | None = None
 ) -> dict[Speed, float]:
-    """Compute `speed_doubt` from features; other weights than the shipped ones serve training."""
+    """Compute `wrong_speed_log_odds` from features; other weights than the shipped ones serve training."""
     weights = weights or _weights()
     values = (measured - weights["mean"]) / weights["scale"]
     found = np.zeros(3)

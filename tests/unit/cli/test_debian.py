@@ -154,7 +154,7 @@ def test_tree_path_with_a_separator_is_refused(tmp_path: Path) -> None:
     ],
 )  # fmt: skip
 def test_failure_quotes_the_program(tmp_path: Path, script: str, reason: str) -> None:
-    assert debian.complaint(debian.run(["sh", "-c", script], tmp_path, 10)) == reason
+    assert debian.failure_reason(debian.run(["sh", "-c", script], tmp_path, 10)) == reason
 
 
 def test_a_program_that_cannot_be_started_is_named(tmp_path: Path) -> None:

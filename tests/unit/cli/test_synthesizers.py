@@ -68,7 +68,7 @@ def test_a_tree_without_its_list_of_packages_is_fetched_anew(
     assert [file.name for file in old.parent.iterdir()] == ["flite"]
 
 
-def test_error_quotes_the_synthesizers_complaint(tmp_path: Path) -> None:
+def test_error_quotes_the_synthesizers_reason(tmp_path: Path) -> None:
     loader = tmp_path / "lib/a-linux-gnu/ld-linux.so.2"
     loader.parent.mkdir(parents=True)
     loader.write_text("#!/bin/sh\necho 'libpulse.so.0: cannot open shared object file' >&2\nexit 127\n")

@@ -74,7 +74,7 @@ def test_fault_on_both_sides_makes_strangers_alike(rows):
     both = rows[2]
 
     assert (both.side, both.genuine, both.strangers) == ("both", (95,), (95,))
-    assert both.strangers_at(90) == 1
+    assert both.accepted_impostors(90) == 1
 
 
 def test_calls_without_a_score_are_counted_with_their_reason(rows):
@@ -83,7 +83,7 @@ def test_calls_without_a_score_are_counted_with_their_reason(rows):
 
 def test_row_without_a_score_has_no_figures():
     row = Row(condition=HUM, side="both", genuine=(), strangers=())
-    assert (row.lowest, row.median, row.rejected, row.strangers_at(90)) == (None, None, 0, 0)
+    assert (row.lowest, row.median, row.rejected, row.accepted_impostors(90)) == (None, None, 0, 0)
 
 
 def test_report_has_every_figure_as_text_json_and_page(rows):
@@ -149,4 +149,4 @@ def test_offset_hum_and_tilt_change_no_decision_between_real_voices(voices):
     for row in rows:
         assert len(row.genuine) == 3 and not row.refusals, row.condition.name
         assert row.rejected == 0, (row.condition.name, row.side, row.genuine)
-        assert row.strangers_at(90) == 0, (row.condition.name, row.side, row.strangers)
+        assert row.accepted_impostors(90) == 0, (row.condition.name, row.side, row.strangers)

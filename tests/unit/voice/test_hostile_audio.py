@@ -52,8 +52,8 @@ def test_truncated_wav_is_refused_at_any_length(wav, strict, length_bytes):
 
 
 @BOTH
-def test_truncated_wav_states_the_promised_size(wav, strict):
-    assert "truncated: header promises" in refusal(wav()[:-2], strict=strict)
+def test_truncated_wav_states_the_declared_size(wav, strict):
+    assert "truncated: header declares" in refusal(wav()[:-2], strict=strict)
 
 
 @pytest.mark.parametrize("size", [0, 0xFFFFFFFF, 0x7FFFF000])
@@ -78,7 +78,7 @@ def test_open_wav_size_is_accepted_unless_strict(wav, size):
         ({"bits": 12, "block_align": 1}, "12 bits"),
         ({"tag": 2}, "MS ADPCM (0x0002)"),
         ({"tag": 0xFFFE}, "EXTENSIBLE without a known sub-format"),
-        ({"data_size": 10**9}, "truncated: header promises 1000000000 bytes of audio, there are 1600"),
+        ({"data_size": 10**9}, "truncated: header declares 1000000000 bytes of audio, there are 1600"),
     ],
     ids=str,
 )

@@ -119,7 +119,7 @@ def test_flac_with_an_open_or_too_small_total_is_read_to_its_end(flac, total):
 def test_flac_with_a_too_large_total_is_refused(flac):
     said = refusal(flac_with_total(flac, 240_000))
 
-    assert said == "truncated: header promises 30.0 s, there are 20.0 s"
+    assert said == "truncated: header declares 30.0 s, there are 20.0 s"
 
 
 def test_flac_behind_an_id3_tag_is_read(flac):
@@ -175,7 +175,7 @@ def test_truncated_rf64_and_wave64_are_refused(encoded, kind):
     numbers = int16_from_float(SIGNAL)
     data = rf64(numbers) if kind == "RF64" else encoded(numbers, 8000, "W64", "PCM_16")
 
-    assert "truncated: header promises 320000 bytes of audio" in refusal(data[:-1000])
+    assert "truncated: header declares 320000 bytes of audio" in refusal(data[:-1000])
 
 
 def test_wav_with_an_empty_first_data_chunk_is_read(wav):
@@ -236,7 +236,7 @@ def test_mp3_in_wav_is_read(encoded, wav):
 
 
 def test_truncated_wav_with_a_codec_is_refused(encoded):
-    assert "truncated: header promises" in refusal(encoded(SIGNAL, 8000, "WAV", "GSM610")[:-500])
+    assert "truncated: header declares" in refusal(encoded(SIGNAL, 8000, "WAV", "GSM610")[:-500])
 
 
 def test_wav_with_a_codec_that_nothing_decodes_is_named(wav):
@@ -251,7 +251,7 @@ def test_other_containers_are_read_exactly_or_refused_as_truncated(encoded, kind
     data = encoded(SIGNAL, 8000, kind, "PCM_16")
 
     np.testing.assert_allclose(read(data), SIGNAL, atol=1e-4)
-    assert "truncated: header promises" in refusal(data[: len(data) // 2])
+    assert "truncated: header declares" in refusal(data[: len(data) // 2])
 
 
 def test_raw_gsm_is_read():
@@ -306,7 +306,7 @@ def test_media_that_end_short_are_refused(container, codec, options):
 
     said = refusal(data[: len(data) // 2])
 
-    assert said.startswith("truncated: header promises 20.")
+    assert said.startswith("truncated: header declares 20.")
 
 
 def test_mp4_without_its_index_is_refused():
@@ -338,7 +338,7 @@ def test_without_the_extra_the_message_names_it(monkeypatch):
     monkeypatch.setattr(ffmpeg, "installed", lambda: False)
 
     with pytest.raises(AudioError, match=r"M4A is not read without FFmpeg: .*'sonant\[media\]'"):
-        ffmpeg.FfmpegReader(data, container="M4A", demuxer="mov", promises=True)
+        ffmpeg.FfmpegReader(data, container="M4A", demuxer="mov", has_length=True)
 
 
 # --- what is no recording --------------------------------------------------------------------------------

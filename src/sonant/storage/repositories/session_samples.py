@@ -73,7 +73,7 @@ def save_sample(connection: Connection, seal: SpeakerSeal, session_id: str, spee
             "stream": speech.stream,
             "started_at": to_us(speech.started_at),
             "ended_at": to_us(speech.ended_at),
-            **sample_values(seal, speech.sample, session_hearings, place=_VECTOR),
+            **sample_values(seal, speech.sample, session_hearings, context=_VECTOR),
             "fingerprint_sealed": _sealed(seal, "fingerprint", speech.fingerprint),
             "audio_sealed": _sealed(seal, "audio", speech.audio),
             "spoofing_score": speech.spoofing_score,
@@ -91,7 +91,7 @@ def load_samples(connection: Connection, seal: SpeakerSeal, session: Session) ->
     )
     found = {}
     for row in connection.execute(query).mappings():
-        sample = open_sample(seal, row, place=_VECTOR)
+        sample = open_sample(seal, row, context=_VECTOR)
         found[row["purpose"]] = SessionSample(
             purpose=row["purpose"],
             stream=row["stream"],

@@ -23,7 +23,7 @@ from sonant.storage.database.schema import (
     speakers,
     voiceprints,
 )
-from sonant.storage.repositories.voice_samples import voiceprint_place
+from sonant.storage.repositories.voice_samples import voiceprint_context
 from sonant.voice.sample import VoiceSample, vector_from_bytes
 
 Who = Literal["speaker", "fraudster"]
@@ -116,7 +116,7 @@ def put(
         return
     sealed = None
     if sample is not None:
-        sealed = person.seal.seal(voiceprint_place(model_id), sample.to_bytes())
+        sealed = person.seal.seal(voiceprint_context(model_id), sample.to_bytes())
     connection.execute(delete(tables.shadows).where(tables.shadows.c[tables.key.name] == person.person_id))
     connection.execute(
         insert(tables.shadows).values(
@@ -198,8 +198,8 @@ def pairs(
         seal = vault.speaker(row.speaker_id, row.wrapped)
         found.append(
             (
-                vector_from_bytes(seal.open(voiceprint_place(row.model_id), row.vector_sealed)),
-                vector_from_bytes(seal.open(voiceprint_place(row.shadow_model_id), row.shadow_sealed)),
+                vector_from_bytes(seal.open(voiceprint_context(row.model_id), row.vector_sealed)),
+                vector_from_bytes(seal.open(voiceprint_context(row.shadow_model_id), row.shadow_sealed)),
             )
         )
     return found

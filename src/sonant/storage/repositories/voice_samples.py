@@ -26,23 +26,25 @@ def quality_columns(table: Table) -> list[Column[Any]]:
     return [table.c[name] for name in QUALITY_COLUMNS.values() if name in table.c]
 
 
-def sample_values(seal: SpeakerSeal, sample: VoiceSample, table: Table, *, place: str = "") -> dict[str, Any]:
+def sample_values(
+    seal: SpeakerSeal, sample: VoiceSample, table: Table, *, context: str = ""
+) -> dict[str, Any]:
     """Build the values of a sample's columns in a table, the vector sealed.
 
-    `place` binds the sealed vector to its use; by default that of a voiceprint of the sample's model.
+    `context` binds the sealed vector to its use; by default that of a voiceprint of the sample's model.
     """
     measures = {name: getattr(sample.quality, measure) for measure, name in QUALITY_COLUMNS.items()}
     return {
         "model_id": sample.model_id,
-        "vector_sealed": seal.seal(place or voiceprint_place(sample.model_id), sample.to_bytes()),
+        "vector_sealed": seal.seal(context or voiceprint_context(sample.model_id), sample.to_bytes()),
         **{name: value for name, value in measures.items() if value is not None and name in table.c},
     }
 
 
-def open_sample(seal: SpeakerSeal, row: Mapping[Any, Any], *, place: str = "") -> VoiceSample:
+def open_sample(seal: SpeakerSeal, row: Mapping[Any, Any], *, context: str = "") -> VoiceSample:
     """Open the sample of a row that has the columns of `sample_columns`. Raises SealBroken."""
     model_id = row["model_id"]
-    data = seal.open(place or voiceprint_place(model_id), row["vector_sealed"])
+    data = seal.open(context or voiceprint_context(model_id), row["vector_sealed"])
     return VoiceSample.from_bytes(model_id, data, read_quality(row))
 
 
@@ -52,6 +54,6 @@ def read_quality(row: Mapping[Any, Any]) -> Quality:
     return Quality(**stored)
 
 
-def voiceprint_place(model_id: str) -> str:
+def voiceprint_context(model_id: str) -> str:
     """Name what a sealed voiceprint is bound to beside the person."""
     return f"voiceprint {model_id}"

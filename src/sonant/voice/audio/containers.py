@@ -48,9 +48,9 @@ def open_mpeg_data(data: bytes, *, container: str = "MP3") -> AudioReader:
 def _mpeg_stream(one: MpegStream) -> Stream:
     """Build a stream that libmpg123 reads whole: it stops where it is told, or estimates, the end."""
     counted = one.frames * one.frame.samples
-    if one.promised and one.promised >= one.frames:  # with the delay that the header may state, to the sample
-        return Stream(source=io.BytesIO(one.data), promises=True, counted_frames=counted)
-    audio = one.data if one.promised is None else one.data[one.frame.size :]  # without a wrong header
+    if one.declared and one.declared >= one.frames:  # with the delay that the header may state, to the sample
+        return Stream(source=io.BytesIO(one.data), has_length=True, counted_frames=counted)
+    audio = one.data if one.declared is None else one.data[one.frame.size :]  # without a wrong header
     return Stream(source=LargeFile(audio, (one.frames + 8) * one.biggest), counted_frames=counted)
 
 
@@ -66,14 +66,14 @@ def _open_flac(data: bytes, _strict: bool) -> AudioReader:
     streams = split_flac(data, end_of_tags(data, 0))
     try:
         return LibsndfileReader(
-            [Stream(source=io.BytesIO(one.data), promised_frames=one.promised_frames) for one in streams],
+            [Stream(source=io.BytesIO(one.data), declared_frames=one.declared_frames) for one in streams],
             container="FLAC",
             encoding="FLAC",
         )
     except AudioError:
         if len(streams) > 1 or not ffmpeg.installed():
             raise
-        return FfmpegReader(data, container="FLAC", demuxer="flac", promises=False)
+        return FfmpegReader(data, container="FLAC", demuxer="flac", has_length=False)
 
 
 def _is_flac(data: bytes) -> bool:
@@ -87,7 +87,7 @@ def _open_ogg(data: bytes, _strict: bool) -> AudioReader:
         raise AudioError(f"an Ogg file with {held}: holds no sound that can be read")
     if all(len(link.codecs) == 1 and link.codecs[0] in _LIBSNDFILE_OGG for link in links):
         return LibsndfileReader(
-            [Stream(source=io.BytesIO(data[link.begin : link.end]), promises=True) for link in links],
+            [Stream(source=io.BytesIO(data[link.begin : link.end]), has_length=True) for link in links],
             container="Ogg",
             encoding=links[0].codecs[0],
             tolerance_s=_OGG_TOLERANCE_S,
@@ -95,7 +95,7 @@ def _open_ogg(data: bytes, _strict: bool) -> AudioReader:
     if not ffmpeg.installed():
         held = " and ".join(sorted({one for link in links for one in link.codecs if one}))
         raise AudioError(f"Ogg with {held} is not read without FFmpeg: {EXTRA}, or send WAV or FLAC")
-    return FfmpegReader(data, container="Ogg", demuxer="ogg", promises=True)
+    return FfmpegReader(data, container="Ogg", demuxer="ogg", has_length=True)
 
 
 def _open_raw_gsm(data: bytes, _strict: bool) -> AudioReader:
@@ -115,7 +115,7 @@ def _simple(check: SizeCheck, container: str, demuxer: str) -> Callable[[bytes, 
     def open_file(data: bytes, _strict: bool) -> AudioReader:
         check(data)
         try:
-            found = LibsndfileReader([Stream(source=io.BytesIO(data), promises=True)], container=container)
+            found = LibsndfileReader([Stream(source=io.BytesIO(data), has_length=True)], container=container)
         except AudioError as fault:
             if not ffmpeg.installed():
                 raise AudioError(f"{fault}; for more codecs {EXTRA}") from None
@@ -123,7 +123,7 @@ def _simple(check: SizeCheck, container: str, demuxer: str) -> Callable[[bytes, 
             # libsndfile rounds the predictor of Apple's IMA ADPCM at every block: 26 dB of noise.
             if found.encoding != "IMA ADPCM" or not ffmpeg.installed():
                 return found
-        return FfmpegReader(data, container=container, demuxer=demuxer, promises=True)
+        return FfmpegReader(data, container=container, demuxer=demuxer, has_length=True)
 
     return open_file
 

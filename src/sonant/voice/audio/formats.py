@@ -35,7 +35,7 @@ class AudioReader(Protocol):
     def blocks(self, channel: int, block_frames: int) -> Iterator[NDArray[np.float32]]:
         """Yield one channel in blocks of at most `block_frames` samples; float32, full scale is 1.
 
-        Raises AudioError if the recording is damaged or shorter than its header promises.
+        Raises AudioError if the recording is damaged or shorter than its header declares.
         """
 
 

@@ -21,11 +21,15 @@ def _open(
     *,
     name: Callable[[bytes], str],
     demuxer: str,
-    promises: bool,
+    has_length: bool,
     duration_s: Callable[[bytes], float | None],
 ) -> AudioReader:
     return FfmpegReader(
-        data, container=name(data), demuxer=demuxer, promises=promises, promise_s=duration_s(data)
+        data,
+        container=name(data),
+        demuxer=demuxer,
+        has_length=has_length,
+        declared_s=duration_s(data),
     )
 
 
@@ -35,7 +39,7 @@ def _format(
     recognizes: Callable[[bytes], bool],
     *,
     media_types: Iterable[str] = (),
-    promises: bool = False,
+    has_length: bool = False,
     exact_name: Callable[[bytes], str] | None = None,
     duration_s: Callable[[bytes], float | None] = lambda _: None,
 ) -> AudioFormat:
@@ -47,7 +51,7 @@ def _format(
             _open,
             name=exact_name or (lambda _: name),
             demuxer=demuxer,
-            promises=promises,
+            has_length=has_length,
             duration_s=duration_s,
         ),
     )
@@ -112,7 +116,7 @@ MEDIA_FORMATS: tuple[AudioFormat, ...] = (
         "mov",
         _is_mp4,
         media_types=("audio/mp4", "audio/x-m4a", "audio/m4a", "video/mp4", "audio/3gpp", "video/3gpp"),
-        promises=True,
+        has_length=True,
         exact_name=_mp4_name,
     ),
     _format(
@@ -120,7 +124,7 @@ MEDIA_FORMATS: tuple[AudioFormat, ...] = (
         "matroska",
         _begins(b"\x1a\x45\xdf\xa3"),
         media_types=("audio/webm", "video/webm", "audio/x-matroska", "video/x-matroska"),
-        promises=True,
+        has_length=True,
         exact_name=_matroska_name,
     ),
     _format(
@@ -137,15 +141,15 @@ MEDIA_FORMATS: tuple[AudioFormat, ...] = (
     _format("VOC", "voc", _begins(b"Creative Voice File"), media_types=("audio/x-voc",)),
     _format("iLBC", "ilbc", _begins(b"#!iLBC20\n", b"#!iLBC30\n"), media_types=("audio/ilbc",)),
     _format("QCP", "qcp", _is_riff(b"QLCM"), media_types=("audio/qcelp",)),
-    _format("AVI", "avi", _is_riff(b"AVI "), media_types=("video/avi", "video/x-msvideo"), promises=True),
+    _format("AVI", "avi", _is_riff(b"AVI "), media_types=("video/avi", "video/x-msvideo"), has_length=True),
     _format("FLV", "flv", _begins(b"FLV\x01"), media_types=("video/x-flv",)),
     _format("MPEG transport stream", "mpegts", _is_transport_stream, media_types=("video/mp2t",)),
     _format("MPEG program stream", "mpeg", _begins(b"\0\0\1\xba"), media_types=("video/mpeg",)),
-    _format("Monkey's Audio", "ape", _begins(b"MAC "), media_types=("audio/x-ape",), promises=True),
-    _format("WavPack", "wv", _begins(b"wvpk"), media_types=("audio/x-wavpack",), promises=True),
-    _format("True Audio", "tta", _begins(b"TTA1"), media_types=("audio/x-tta",), promises=True),
-    _format("TAK", "tak", _begins(b"tBaK"), promises=True),
-    _format("Musepack", "mpc8", _begins(b"MPCK"), media_types=("audio/x-musepack",), promises=True),
-    _format("Musepack 7", "mpc", _begins(b"MP+"), promises=True),
+    _format("Monkey's Audio", "ape", _begins(b"MAC "), media_types=("audio/x-ape",), has_length=True),
+    _format("WavPack", "wv", _begins(b"wvpk"), media_types=("audio/x-wavpack",), has_length=True),
+    _format("True Audio", "tta", _begins(b"TTA1"), media_types=("audio/x-tta",), has_length=True),
+    _format("TAK", "tak", _begins(b"tBaK"), has_length=True),
+    _format("Musepack", "mpc8", _begins(b"MPCK"), media_types=("audio/x-musepack",), has_length=True),
+    _format("Musepack 7", "mpc", _begins(b"MP+"), has_length=True),
 )  # fmt: skip
 """In the order in which they are tried."""

@@ -50,7 +50,7 @@ def read_layout(data: bytes, strict: bool) -> WavLayout:
         return _find_audio(data, chunks, strict, riff_size_correct=False)
     (riff_size,) = struct.unpack_from("<I", data, 4)
     if strict and riff_size > len(data) - 8 + 1:  # the pad byte of an odd last chunk is often left out
-        raise AudioError(f"truncated: header promises {riff_size + 8} bytes, there are {len(data)}")
+        raise AudioError(f"truncated: header declares {riff_size + 8} bytes, there are {len(data)}")
     return _find_audio(data, _riff_chunks(data, strict), strict, riff_size_correct=riff_size == len(data) - 8)
 
 
@@ -101,7 +101,7 @@ def _data_length(data: bytes, chunk: _Chunk, riff_size_correct: bool, strict: bo
     if left_open:
         return available
     if size > available:
-        raise AudioError(f"truncated: header promises {size} bytes of audio, there are {available}")
+        raise AudioError(f"truncated: header declares {size} bytes of audio, there are {available}")
     return size
 
 

@@ -28,13 +28,13 @@ def open_compressed_wav(data: bytes, strict: bool) -> AudioReader:
         return open_mpeg_data(audio, container="WAV")
     whole = _with_true_sizes(layout.format, audio)
     if found.tag in _LIBSNDFILE_TAGS:
-        stream = Stream(source=io.BytesIO(whole), promises=True)
+        stream = Stream(source=io.BytesIO(whole), has_length=True)
         return LibsndfileReader(
             [stream], container=f"WAV with {tag_name(found.tag)}", encoding=NAMES[found.tag]
         )
     if not installed():
         raise AudioError(f"WAV with {tag_name(found.tag)} is not read without FFmpeg: {EXTRA}, or send PCM")
-    return FfmpegReader(whole, container=f"WAV with {tag_name(found.tag)}", demuxer="wav", promises=False)
+    return FfmpegReader(whole, container=f"WAV with {tag_name(found.tag)}", demuxer="wav", has_length=False)
 
 
 def _with_true_sizes(fmt: bytes, audio: bytes) -> bytes:

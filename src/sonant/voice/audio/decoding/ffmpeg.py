@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from sonant.errors import AudioError
 
 TOLERANCE_S = 1.0
-"""What may be missing of the promised length: delay and padding of encoders, 0.6 s in a whole ASF file."""
+"""What may be missing of the declared length: delay and padding of encoders, 0.6 s in a whole ASF file."""
 DAMAGE_S = 0.5
 """What may be damaged."""
 EXTRA = "install the extra: pip install 'sonant[media]'"
@@ -51,10 +51,10 @@ def preload() -> None:
     fmt = struct.pack("<HHIIHH", 1, 1, 8000, 16000, 2, 16)
     chunks = b"WAVEfmt " + struct.pack("<I", 16) + fmt + b"data" + struct.pack("<I", len(audio)) + audio
     wav = b"RIFF" + struct.pack("<I", len(chunks)) + chunks
-    for _ in FfmpegReader(wav, container="WAV", demuxer="wav", promises=True).blocks(0, 1000):
+    for _ in FfmpegReader(wav, container="WAV", demuxer="wav", has_length=True).blocks(0, 1000):
         pass
     with suppress(AudioError):
-        FfmpegReader(bytes(64), container="WAV", demuxer="wav", promises=True)
+        FfmpegReader(bytes(64), container="WAV", demuxer="wav", has_length=True)
 
 
 @cache
@@ -74,13 +74,13 @@ class FfmpegReader:
         *,
         container: str,
         demuxer: str,
-        promises: bool,
-        promise_s: float | None = None,
+        has_length: bool,
+        declared_s: float | None = None,
     ) -> None:
         """Open bytes with one demuxer of FFmpeg. Raises AudioError.
 
-        `promises` says whether FFmpeg's duration is what the container states, and no estimate; `promise_s`
-        is a duration that was read from the container elsewhere.
+        `has_length` says whether FFmpeg's duration is what the container states, and no estimate;
+        `declared_s` is a duration that was read from the container elsewhere.
         """
         if not installed():
             raise AudioError(f"{container} is not read without FFmpeg: {EXTRA}, or send WAV or FLAC")
@@ -93,18 +93,18 @@ class FfmpegReader:
         self._tracks = self._sound_tracks()
         # The duration of a whole file, which FFmpeg gives all tracks that state none, is that of the longest.
         self._alone = len(self._file.streams) == 1
-        promises = promises and (self._alone or demuxer in _DURATION_BY_TRACK)
+        has_length = has_length and (self._alone or demuxer in _DURATION_BY_TRACK)
         self.rate_hz: int = self._tracks[0].codec_context.sample_rate
         self.channels: int = sum(one.codec_context.channels for one in self._tracks)
         self.encoding = _encoding(self._tracks[0].codec_context)
-        self.frames: int | None = self._promised_frames() if promises else None
-        if promise_s is not None and self._alone:
-            self.frames = round(promise_s * self.rate_hz)
+        self.frames: int | None = self._declared_frames() if has_length else None
+        if declared_s is not None and self._alone:
+            self.frames = round(declared_s * self.rate_hz)
 
     def blocks(self, channel: int, block_frames: int) -> Iterator[NDArray[np.float32]]:
         """Yield one channel in blocks of at most `block_frames` samples.
 
-        Raises AudioError if the recording is damaged or shorter than promised.
+        Raises AudioError if the recording is damaged or shorter than declared.
         """
         waiting: list[NDArray[np.float32]] = []
         count = 0
@@ -149,7 +149,7 @@ class FfmpegReader:
                 yield samples
         if self.frames is not None and end_s < self.frames / self.rate_hz - TOLERANCE_S:
             raise AudioError(
-                f"truncated: header promises {self.frames / self.rate_hz:.1f} s, "
+                f"truncated: header declares {self.frames / self.rate_hz:.1f} s, "
                 f"there are {done / self.rate_hz:.1f} s"
             )
 
@@ -162,7 +162,7 @@ class FfmpegReader:
             except (StopIteration, self._av.error.EOFError):
                 return
             except self._av.error.FFmpegError as fault:
-                if self.frames is not None:  # perhaps tags behind the end: the promised length will tell
+                if self.frames is not None:  # perhaps tags behind the end: the declared length will tell
                     return
                 raise AudioError(f"damaged: {self._container} cannot be read: {_reason(fault)}") from None
             except IndexError:  # PyAV keeps no stream for a track that appears while packets are read
@@ -188,7 +188,7 @@ class FfmpegReader:
             raise AudioError(f"has tracks of {' and '.join(map(str, rates))} Hz: export one of them")
         return tracks[:_MAX_TRACKS]
 
-    def _promised_frames(self) -> int | None:
+    def _declared_frames(self) -> int | None:
         durations = [
             float(one.duration * one.time_base) for one in self._tracks if one.duration and one.duration > 0
         ]

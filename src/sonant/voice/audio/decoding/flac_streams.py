@@ -13,7 +13,7 @@ class FlacStream:
     """One FLAC stream whose header leaves the length open, so that it is read to its end."""
 
     data: bytes
-    promised_frames: int | None
+    declared_frames: int | None
     """Samples per channel that its header stated; None if it left them open."""
 
 
@@ -33,7 +33,7 @@ def split_flac(data: bytes, start: int) -> list[FlacStream]:
 def _stream(data: bytes) -> FlacStream:
     """Open the length: the low 36 bits of bytes 18 to 26 of STREAMINFO, which begins at byte 8."""
     if len(data) < 8 + _STREAMINFO_BYTES or data[4] & 0x7F:
-        return FlacStream(data=data, promised_frames=None)
+        return FlacStream(data=data, declared_frames=None)
     total = int.from_bytes(data[21:26], "big") & 0xF_FFFF_FFFF
     opened = data[:21] + bytes((data[21] & 0xF0,)) + bytes(4) + data[26:]
-    return FlacStream(data=opened, promised_frames=total or None)
+    return FlacStream(data=opened, declared_frames=total or None)

@@ -2,7 +2,7 @@
 
 libsndfile takes a length from the header and reads no further, whatever follows, and it repairs a wrong
 length without a word. So it is given streams that other modules of this package have cut to their true
-length, and what the header promised is compared here with what was decoded.
+length, and what the header declared is compared here with what was decoded.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ class Stream:
     """One stream of a recording, as libsndfile reads it."""
 
     source: io.BytesIO | LargeFile
-    promised_frames: int | None = None
+    declared_frames: int | None = None
     """Samples per channel that the stream's own header states; None if it does not."""
-    promises: bool = False
-    """Whether the length that libsndfile finds is a promise, and no estimate."""
+    has_length: bool = False
+    """Whether the length that libsndfile finds is declared by the header, and no estimate."""
     counted_frames: int | None = None
     """Samples per channel that were counted; a fault of the library behind them is the end."""
     raw: tuple[int, int, str] | None = None
@@ -58,11 +58,11 @@ class LibsndfileReader:
         container: str,
         encoding: str | None = None,
         tolerance_s: float = 0.0,
-        promise_s: float | None = None,
+        declared_s: float | None = None,
     ) -> None:
         """Open the streams. Raises AudioError if libsndfile cannot read one, or their formats differ.
 
-        `promise_s` is the length that the container states; `tolerance_s` what may be missing.
+        `declared_s` is the length that the container states; `tolerance_s` what may be missing.
         """
         self._container, self._tolerance_s, self._streams = container, tolerance_s, streams
         self._files = [_open(stream, container) for stream in streams]
@@ -76,28 +76,28 @@ class LibsndfileReader:
                     f"{file.samplerate} Hz with {file.channels} channels; send them one by one"
                 )
         self.encoding = encoding or _ENCODINGS.get(first.subtype, first.subtype)
-        promised = [_promise(stream, file) for stream, file in zip(streams, self._files, strict=True)]
-        self._promised = promised
+        declared = [_declared_frames(stream, file) for stream, file in zip(streams, self._files, strict=True)]
+        self._declared = declared
         self.frames: int | None = None
-        if promise_s is not None:
-            self.frames = round(promise_s * self.rate_hz)
-        elif all(one is not None for one in promised):
-            self.frames = sum(one for one in promised if one is not None)
+        if declared_s is not None:
+            self.frames = round(declared_s * self.rate_hz)
+        elif all(one is not None for one in declared):
+            self.frames = sum(one for one in declared if one is not None)
 
     def blocks(self, channel: int, block_frames: int) -> Iterator[NDArray[np.float32]]:
         """Yield one channel in blocks of at most `block_frames` samples.
 
-        Raises AudioError if the recording is damaged or shorter than promised.
+        Raises AudioError if the recording is damaged or shorter than declared.
         """
         frames = np.empty((block_frames, self.channels), np.float32)
         done = 0
-        for file, stream, promised in zip(self._files, self._streams, self._promised, strict=True):
+        for file, stream, declared in zip(self._files, self._streams, self._declared, strict=True):
             begun = done
             while count := self._decode(file, stream, frames, begun, done):
                 done += count
                 yield frames[:count, channel].copy()
-            if promised is not None and done - begun < promised - self._tolerance_s * self.rate_hz:
-                raise self._truncated(begun + promised, done)
+            if declared is not None and done - begun < declared - self._tolerance_s * self.rate_hz:
+                raise self._truncated(begun + declared, done)
         if self.frames is not None and done < self.frames - self._tolerance_s * self.rate_hz:
             raise self._truncated(self.frames, done)
 
@@ -123,15 +123,15 @@ class LibsndfileReader:
         return count
 
     def _damaged(self, done: int) -> AudioError:
-        promise = "" if self.frames is None else f" of {self.frames / self.rate_hz:.1f} s"
+        total = "" if self.frames is None else f" of {self.frames / self.rate_hz:.1f} s"
         return AudioError(
             f"damaged or truncated: {self._container} cannot be decoded past "
-            f"{done / self.rate_hz:.1f} s{promise}"
+            f"{done / self.rate_hz:.1f} s{total}"
         )
 
-    def _truncated(self, promised: int, done: int) -> AudioError:
+    def _truncated(self, declared: int, done: int) -> AudioError:
         return AudioError(
-            f"truncated: header promises {promised / self.rate_hz:.1f} s, "
+            f"truncated: header declares {declared / self.rate_hz:.1f} s, "
             f"there are {done / self.rate_hz:.1f} s"
         )
 
@@ -191,10 +191,10 @@ def _open(stream: Stream, container: str) -> soundfile.SoundFile:
         raise AudioError(f"{container} header cannot be read") from None
 
 
-def _promise(stream: Stream, file: soundfile.SoundFile) -> int | None:
-    if stream.promised_frames is not None:
-        return stream.promised_frames
-    return file.frames if stream.promises and 0 < file.frames < _UNKNOWN_FRAMES else None
+def _declared_frames(stream: Stream, file: soundfile.SoundFile) -> int | None:
+    if stream.declared_frames is not None:
+        return stream.declared_frames
+    return file.frames if stream.has_length and 0 < file.frames < _UNKNOWN_FRAMES else None
 
 
 #: Names of libsndfile's subtypes in messages and figures.

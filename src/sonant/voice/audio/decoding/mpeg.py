@@ -54,7 +54,7 @@ class MpegStream:
     """The header of its first frame."""
     frames: int
     """Frames of audio that were found."""
-    promised: int | None
+    declared: int | None
     """Frames that its length header states; None without one."""
     biggest: int
     """Size of the largest frame."""
@@ -125,10 +125,10 @@ def split_streams(data: bytes, start: int) -> tuple[list[MpegStream], int]:
             continue
         if streams and at + frame.size > len(data):  # the last frame is cut off: it cannot be decoded
             break
-        promised = _length_header(data, at, frame)
-        if promised is not None or not streams or streams[-1].frame.kind != frame.kind:
-            streams.append(_Growing(frame, promised, []))
-        streams[-1].add(at, frame, audio=promised is None)
+        declared = _length_header(data, at, frame)
+        if declared is not None or not streams or streams[-1].frame.kind != frame.kind:
+            streams.append(_Growing(frame, declared, []))
+        streams[-1].add(at, frame, audio=declared is None)
         at += frame.size
     return [one.finish(data) for one in streams if one.frames], junk
 
@@ -138,7 +138,7 @@ class _Growing:
     """A stream whose frames are being found."""
 
     frame: Frame
-    promised: int | None
+    declared: int | None
     runs: list[list[int]]  # begin and end of frames without a gap
     frames: int = 0
     biggest: int = 0
@@ -156,7 +156,7 @@ class _Growing:
             data=b"".join(data[begin:end] for begin, end in self.runs),
             frame=self.frame,
             frames=self.frames,
-            promised=self.promised,
+            declared=self.declared,
             biggest=self.biggest,
         )
 

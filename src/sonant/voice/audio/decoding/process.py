@@ -165,7 +165,7 @@ class DecoderPool:
                     return self._idle.pop(number)
             if self._idle:
                 return self._idle.pop()
-        process = _start_patiently()
+        process = _start_with_retries()
         with self._lock:
             self.started += 1
         return process
@@ -191,7 +191,7 @@ class DecoderPool:
         self._lock, self._idle = threading.Lock(), []
 
 
-def _start_patiently() -> DecoderProcess:
+def _start_with_retries() -> DecoderProcess:
     """Start a decoder, again after growing pauses: lack of descriptors, processes or memory passes."""
     pauses = Backoff(PAUSE_LEAST_S, PAUSE_MOST_S)
     for _ in range(STARTS - 1):

@@ -1,4 +1,4 @@
-"""Check that a container is as long as its header promises, where libsndfile repairs it without a word.
+"""Check that a container is as long as its header declares, where libsndfile repairs it without a word.
 
 Sources: AIFF-C (Apple, 1991), the CAF specification (Apple, 2006), Sun's audio file format.
 """
@@ -17,17 +17,17 @@ _ASF_FILE_PROPERTIES = bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365")
 _ASF_HEADER_BYTES = 1 << 20
 
 
-def check_promised(promised: int, available: int, what: str = "audio") -> None:
-    """Raise AudioError if less is there than was promised, unless the size was left open."""
-    if available < promised < LEFT_OPEN_BYTES:
-        raise AudioError(f"truncated: header promises {promised} bytes of {what}, there are {available}")
+def check_declared(declared: int, available: int, what: str = "audio") -> None:
+    """Raise AudioError if less is there than was declared, unless the size was left open."""
+    if available < declared < LEFT_OPEN_BYTES:
+        raise AudioError(f"truncated: header declares {declared} bytes of {what}, there are {available}")
 
 
 def check_aiff(data: bytes) -> None:
     """Check the sound chunk of AIFF and AIFF-C. Raises AudioError."""
     for name, at, size in _iff_chunks(data):
         if name == b"SSND":
-            check_promised(size, len(data) - at)
+            check_declared(size, len(data) - at)
             return
 
 
@@ -38,7 +38,7 @@ def check_caf(data: bytes) -> None:
         name, size = struct.unpack_from(">4sq", data, at)
         at += 12
         if name == b"data" and size >= 0:
-            check_promised(size, len(data) - at)
+            check_declared(size, len(data) - at)
         if size < 0:
             return
         at += size
@@ -49,7 +49,7 @@ def check_au(data: bytes) -> None:
     if len(data) >= 24:
         order = ">" if data.startswith(b".snd") else "<"
         begin, size = struct.unpack_from(f"{order}II", data, 4)
-        check_promised(size, len(data) - begin)
+        check_declared(size, len(data) - begin)
 
 
 def asf_duration_s(data: bytes) -> float | None:
@@ -76,4 +76,4 @@ def _iff_chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
 
 
 SizeCheck = Callable[[bytes], None]
-"""Raises AudioError for a file that is shorter than it promises."""
+"""Raises AudioError for a file that is shorter than it declares."""

@@ -78,7 +78,7 @@ def main() -> None:
     options = parser.parse_args()
     examples = make_examples(options.people, options.right, options.wrong, options.seed)
     if options.task == "measure":
-        limit = float(speed._weights()["limit"])
+        limit = float(speed.load_weights()["limit"])
         report(examples, np.array([doubt_of(one.features) for one in examples]), limit)
     else:
         train(examples, options.seed, options.out)

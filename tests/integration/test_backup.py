@@ -38,9 +38,9 @@ SECRET = b"correct horse battery"
 @pytest.fixture(scope="module", autouse=True)
 def quick():
     """Scrypt costs half a second, on purpose; here it is asked for hundreds of times."""
-    before, sealed_file._COST = sealed_file._COST, 2**4
+    before, sealed_file.COST = sealed_file.COST, 2**4
     yield
-    sealed_file._COST = before
+    sealed_file.COST = before
 
 
 def settings_of(data: Path, database: str = "") -> Settings:

@@ -27,9 +27,8 @@ class Flaky:
 def test_a_job_waits_until_the_key_service_answers_again(own_testbed: Testbed) -> None:
     domain_id = own_testbed.new_domain()
     job_id = own_testbed.start(domain_id, [entry("r1", "customer-1", "s3://calls/english.wav")])
-    runner = own_testbed.runner()
     flaky = Flaky(own_testbed.store.keys)
-    runner._parts = replace(runner._parts, keys_of=lambda *_: flaky)
+    runner = own_testbed.runner(keys_of=lambda *_: flaky)
 
     assert not runner.run_one(), "nothing was done, so the runner pauses before it looks again"
     assert own_testbed.describe(domain_id, job_id)["JobStatus"] != "FAILED"
@@ -42,9 +41,8 @@ def test_a_job_that_waited_longer_than_its_time_limit_fails(own_testbed: Testbed
     limited = replace(own_testbed.settings, jobs=replace(own_testbed.settings.jobs, time_limit_s=0.0))
     domain_id = own_testbed.new_domain()
     job_id = own_testbed.start(domain_id, [entry("r1", "customer-1", "s3://calls/english.wav")])
-    runner = own_testbed.runner()
     flaky = Flaky(own_testbed.store.keys)
-    runner._parts = replace(runner._parts, keys_of=lambda *_: flaky, settings=limited)
+    runner = own_testbed.runner(keys_of=lambda *_: flaky, settings=limited)
 
     assert runner.run_one()
     job = own_testbed.describe(domain_id, job_id)

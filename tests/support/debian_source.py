@@ -66,7 +66,7 @@ def debian_source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> DebianSour
         f'Dir::Etc::sourcelist "{tmp_path}/sources.list"; Dir::Etc::sourceparts "/dev/null";\n'
     )
     monkeypatch.setenv("APT_CONFIG", str(tmp_path / "system.conf"))
-    monkeypatch.setattr(debian, "_INSTALLED", made.installed)
+    monkeypatch.setattr(debian, "INSTALLED", made.installed)
     return made
 
 

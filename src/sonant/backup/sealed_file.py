@@ -29,7 +29,7 @@ from sonant.storage.files import sync_folder
 from sonant.storage.keys.store import DataKey
 
 #: 128 MiB and about half a second: scrypt's parameters in OWASP's password storage cheat sheet.
-_COST, _BLOCK, _PARALLELISM = 2**17, 8, 1
+COST, _BLOCK, _PARALLELISM = 2**17, 8, 1
 #: Limits for the parameters of a file: a hostile one must not exhaust time or memory.
 _MAX_COST, _MAX_BLOCK, _MAX_PARALLELISM = 2**20, 16, 4
 #: A line may hold the stored speech of one person.
@@ -40,9 +40,9 @@ MIN_PASSPHRASE = 12
 def write(path: Path, lines: Iterable[Any], passphrase: bytes) -> int:
     """Write a backup as a whole or not at all, and return its size in bytes. Raises SetupError."""
     salt = secrets.token_bytes(16)
-    parameters = {"n": _COST, "r": _BLOCK, "p": _PARALLELISM, "salt": salt.hex()}
+    parameters = {"n": COST, "r": _BLOCK, "p": _PARALLELISM, "salt": salt.hex()}
     key = DataKey(
-        plaintext=_key(passphrase, salt, _COST, _BLOCK, _PARALLELISM),
+        plaintext=_key(passphrase, salt, COST, _BLOCK, _PARALLELISM),
         wrapped=json.dumps(parameters).encode(),
         key_id="scrypt",
     )

@@ -17,7 +17,7 @@ from pathlib import Path
 from sonant.errors import SetupError
 
 UPDATE_LIMIT_S, DOWNLOAD_LIMIT_S, LOCAL_LIMIT_S = 300.0, 900.0, 120.0
-_INSTALLED = Path("/var/lib/dpkg/status")
+INSTALLED = Path("/var/lib/dpkg/status")
 _SET_IDS = stat.S_ISUID | stat.S_ISGID
 _LAST_LINES, _COMPLAINT_CHARACTERS = 3, 300
 
@@ -83,7 +83,7 @@ def download(
     conf, listed = _read_lists(work, wanted, progress, otherwise)
     names = sorted(wanted & listed)
     if with_needed:
-        status = _INSTALLED if _INSTALLED.is_file() else work / "state/status"
+        status = INSTALLED if INSTALLED.is_file() else work / "state/status"
         planned = _plan(work, conf, names, status)
         if planned.returncode != 0:
             raise SetupError(

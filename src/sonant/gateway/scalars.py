@@ -94,7 +94,7 @@ def string(shape: Shape) -> Parse:
     most = shape.metadata.get("max", math.inf)
     values = frozenset(shape.enum)
     pattern = shape.metadata.get("pattern")
-    matches = _matcher(pattern) if pattern else None
+    matches = compile_pattern(pattern) if pattern else None
     sensitive = is_sensitive(shape)
 
     def broken(value: str) -> list[str]:
@@ -125,7 +125,7 @@ def string(shape: Shape) -> Parse:
     return parse
 
 
-def _matcher(pattern: str) -> Callable[[str], object]:
+def compile_pattern(pattern: str) -> Callable[[str], object]:
     """Compile a pattern into a function that is true for strings that match it as a whole.
 
     The models have Java patterns. In Java, `.` excludes more line ends than in Python: WORD gives `regex` the

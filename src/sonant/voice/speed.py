@@ -43,7 +43,7 @@ _CURVE_HZ, _CURVE_POINTS = (50.0, 600.0), 20
 def judge_speed(speech: Array) -> Speed:
     """Judge at which speed speech plays (8 kHz, [n], pauses removed); RIGHT where it is too short to say."""
     log_odds = wrong_speed_log_odds(speech)
-    if max(log_odds.values()) <= _weights()["limit"]:
+    if max(log_odds.values()) <= load_weights()["limit"]:
         return Speed.RIGHT
     return max(log_odds, key=lambda speed: log_odds[speed])
 
@@ -62,7 +62,7 @@ def log_odds_of(
     measured: Array, weights: Mapping[str, NDArray[np.float64]] | None = None
 ) -> dict[Speed, float]:
     """Compute `wrong_speed_log_odds` from features; other weights than the shipped ones serve training."""
-    weights = weights or _weights()
+    weights = weights or load_weights()
     values = (measured - weights["mean"]) / weights["scale"]
     found = np.zeros(3)
     for first, first_bias, second, second_bias in zip(
@@ -159,7 +159,7 @@ def _filters() -> Array:
 
 
 @cache
-def _weights() -> dict[str, NDArray[np.float64]]:
+def load_weights() -> dict[str, NDArray[np.float64]]:
     """Read the network: `k` networks of one hidden layer, whose probabilities are averaged."""
     with resources.files(__package__).joinpath(_WEIGHTS).open("rb") as file:
         stored = np.load(file, allow_pickle=False)

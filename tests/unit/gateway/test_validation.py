@@ -339,7 +339,7 @@ def test_a_too_long_string_is_not_matched_against_its_pattern(monkeypatch):
 
         return note
 
-    monkeypatch.setattr(scalars, "_matcher", matcher)
+    monkeypatch.setattr(scalars, "compile_pattern", matcher)
     validate = compile_input(MODELS.operations["VoiceID.ListTagsForResource"].input_shape)
     validate({"ResourceArn": ARN})
     assert matched == [ARN]

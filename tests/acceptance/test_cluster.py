@@ -136,7 +136,7 @@ def embedded(folder: Path, recorded: Path) -> tuple[Any, set[tuple[str, str]]]:
         processes.close()
 
 
-def test_a_node_a_runner_and_an_api_process_die_and_the_result_is_that_of_the_embedded_run(
+def test_cluster_losing_node_runner_and_api_process_gives_the_same_result(
     tmp_path: Path, recorded: Path, inside: None, postgres_url: str
 ) -> None:
     expected, expected_speakers = embedded(tmp_path / "embedded", recorded)

@@ -408,7 +408,7 @@ def test_a_job_on_ceph_ends_as_a_local_one_and_its_result_is_sealed(
     assert not s3.list_multipart_uploads(Bucket="results").get("Uploads")
 
 
-def test_recordings_that_a_bucket_policy_hides_are_lines_of_the_result_file(
+def test_recordings_hidden_by_a_bucket_policy_fail_in_the_result_file(
     tmp_path: Path,
     cluster: Ceph,
     service: User,

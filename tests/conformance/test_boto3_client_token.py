@@ -169,7 +169,7 @@ def test_the_same_registration_again_answers_the_first_as_it_is_now(
     assert service.voice_id.start_fraudster_registration_job(**job_request)["Job"] == now
 
 
-def test_a_registrations_token_with_other_parameters_is_refused_and_counts_for_registrations_only(
+def test_token_of_a_registration_is_refused_with_other_parameters(
     service: ServiceProcess, job_request: dict[str, Any]
 ) -> None:
     start = service.voice_id.start_fraudster_registration_job

@@ -45,7 +45,7 @@ def test_a_new_domain_is_described_in_full(service: ServiceProcess) -> None:
     assert re.fullmatch("[a-zA-Z0-9]{22}", domain["WatchlistDetails"]["DefaultWatchlistId"])
 
 
-def test_the_answer_names_the_key_by_its_arn_whatever_the_request_called_it(service: ServiceProcess) -> None:
+def test_answer_names_the_key_by_arn_however_the_request_named_it(service: ServiceProcess) -> None:
     by_alias = service.voice_id.create_domain(Name="calls", ServerSideEncryptionConfiguration=ENCRYPTION)
     arn = by_alias["Domain"]["ServerSideEncryptionConfiguration"]["KmsKeyId"]
     assert re.fullmatch(rf"arn:aws:kms:{REGION}:{ACCOUNT}:key/[0-9a-f-]{{36}}", arn)
@@ -155,7 +155,7 @@ def test_fifty_tags_fit(service: ServiceProcess) -> None:
         {"Tags": [{"Key": "key", "Value": "secret%"}]},
     ],
 )
-def test_what_breaks_a_constraint_is_refused_without_repeating_sensitive_values(
+def test_refusal_of_a_constraint_repeats_no_sensitive_value(
     service: ServiceProcess, change: dict[str, Any]
 ) -> None:
     fault = refused(

@@ -78,7 +78,7 @@ def begin(service: ServiceProcess, domain_id: str, key: str, *, failed: bool) ->
             assert domains.postpone_key_change(connection, current(), "The key was away.", due)
 
 
-def test_an_update_replaces_the_name_and_removes_a_description_that_is_not_given(
+def test_update_replaces_the_name_and_removes_an_absent_description(
     service: ServiceProcess,
 ) -> None:
     domain_id = service.domain("before", Description="of before", Tags=[{"Key": "team", "Value": "north"}])

@@ -48,9 +48,7 @@ def listed(service: ServiceProcess, domain_id: str) -> dict[str, Any]:
     return dict(found)
 
 
-def test_a_disabled_key_closes_the_domain_and_an_enabled_one_opens_it_again(
-    service: ServiceProcess, key: str
-) -> None:
+def test_disabled_key_closes_the_domain_until_it_is_enabled_again(service: ServiceProcess, key: str) -> None:
     domain_id = service.domain("shut", key, Description="to be shut")
     service.voice_id.opt_out_speaker(DomainId=domain_id, SpeakerId="customer")
     job_id = service.ended_job(domain_id, service.start_job(domain_id)["JobId"])["JobId"]
@@ -92,7 +90,7 @@ def test_a_key_that_is_to_be_deleted_closes_the_domain(service: ServiceProcess, 
     assert service.voice_id.describe_domain(DomainId=domain_id)
 
 
-def test_a_domain_without_its_key_is_not_told_from_one_that_never_was_by_its_absence(
+def test_domain_without_its_key_is_refused_and_not_reported_as_missing(
     service: ServiceProcess, key: str
 ) -> None:
     domain_id = service.domain("shut", key)

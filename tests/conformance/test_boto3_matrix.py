@@ -119,7 +119,7 @@ def narrow(tmp_path_factory: Factory) -> Iterator[World]:
         yield World.of(service, furnished)
 
 
-def test_every_pair_of_operation_and_error_is_tried_or_known_to_be_impossible() -> None:
+def test_every_error_of_every_operation_is_tried_or_impossible() -> None:
     modelled = {
         (name, error.removesuffix("Exception"))
         for name, operation in SERVED.items()
@@ -166,7 +166,7 @@ def test_every_served_operation_has_a_right_request(furnished: Furnished) -> Non
     assert set(furnished.requests) == set(SERVED) == CLIENTS["boto3"]
 
 
-def test_the_right_request_of_every_operation_is_answered_as_the_model_says(
+def test_valid_request_of_every_operation_gets_the_modelled_answer(
     service: ServiceProcess, recording: bytes
 ) -> None:
     put_recording(service, recording)

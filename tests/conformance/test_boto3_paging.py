@@ -64,7 +64,7 @@ def test_the_clients_own_paginator_finds_the_same(
     assert [item["CustomerSpeakerId"] for page in pages for item in page["SpeakerSummaries"]] == made
 
 
-def test_the_clients_paginator_stops_and_starts_again_in_the_middle_of_a_page(
+def test_paginator_of_the_client_resumes_in_the_middle_of_a_page(
     service: ServiceProcess, crowded: tuple[str, list[str]]
 ) -> None:
     domain_id, made = crowded

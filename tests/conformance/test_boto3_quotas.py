@@ -46,7 +46,7 @@ class TestQuotas:
         assert fault.code == "ServiceQuotaExceededException"
         assert len(narrow.voice_id.list_domains()["DomainSummaries"]) == len(full_account) == 3
 
-    def test_a_request_that_made_its_domain_is_answered_though_the_account_is_full(
+    def test_repeated_create_domain_is_answered_although_the_account_is_full(
         self, narrow: ServiceProcess, full_account: list[str]
     ) -> None:
         again = narrow.voice_id.create_domain(ClientToken="first", **REQUEST)

@@ -81,7 +81,7 @@ def test_each_region_lists_its_own(
     assert domain_id not in ours
 
 
-def test_a_region_that_is_not_named_is_refused_with_the_setting_that_names_it(
+def test_call_for_an_unserved_region_is_refused_naming_the_setting(
     service: ServiceProcess,
 ) -> None:
     with pytest.raises(Exception, match=rf"'eu-west-1'.* serves {REGION}, {LONDON}: .*\(SONANT_REGIONS\)"):

@@ -91,7 +91,7 @@ def test_single_failures_do_not_fail_the_job(service: ServiceProcess, domain_id:
     assert result["SuccessfulRegistrations"] == []
 
 
-def test_listing_shows_newest_first_without_configuration_and_no_other_kind(
+def test_listing_shows_newest_jobs_of_its_kind_first_without_configuration(
     service: ServiceProcess, domain_id: str
 ) -> None:
     jobs = [

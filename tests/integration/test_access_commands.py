@@ -147,7 +147,7 @@ def test_a_running_service_follows_every_other_change_at_once(sonant, find, tmp_
     assert find(key_id) is None
 
 
-def test_a_key_for_nobody_is_refused_and_the_command_that_makes_a_user_is_named(sonant):
+def test_key_of_an_unknown_user_is_refused_with_the_command_to_create_one(sonant):
     with pytest.raises(SetupError, match="make it with `sonant access user put`"):
         sonant("access", "create", "--user", "nobody")
     assert sonant("access", "user", "put", "nobody")
@@ -212,7 +212,7 @@ def test_simulate_tells_what_decides_and_exits_accordingly(sonant, tmp_path):
         sonant(*ask, "voiceid:ListDomains", "*", "--context", "aws:SourceIp")
 
 
-def test_the_role_of_a_fresh_installation_reads_and_writes_and_calls_no_operation(sonant):
+def test_role_of_a_fresh_installation_reads_and_writes_but_calls_nothing(sonant):
     role = ("access", "simulate", "--role", "sonant")
     key = f"arn:aws:kms:us-east-1:{ACCOUNT}:key/any"
     for action, on in (

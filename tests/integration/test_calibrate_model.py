@@ -115,7 +115,7 @@ def test_with_apply_it_is_the_models_calibration(settings, bare, fit):
     assert " yes " in listed[bare]
 
 
-def test_strangers_reach_a_score_as_seldom_as_it_says_and_the_same_person_is_likelier_the_same(fit):
+def test_calibrated_scores_have_the_error_rates_that_they_state(fit):
     for score, low, high in ((50, 0.05, 0.2), (80, 0.003, 0.03)):
         assert low < np.mean(fit.grid.strangers >= OwnFit.shipped_deviation(score)) < high
     genuine = fit.genuine.deviations(fit.calibration)

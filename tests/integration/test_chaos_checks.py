@@ -33,7 +33,7 @@ WRITE = (
         ((SPEECH / np.float32(2**15)).astype("<f4").tobytes(), of_speech(SPEECH)[1:]),
     ],
 )
-def test_what_lies_open_is_found_and_what_is_the_users_own_is_not_looked_at(
+def test_search_finds_readable_voices_and_skips_the_users_own_files(
     planted: bytes, needles: list[bytes], tmp_path: Path
 ) -> None:
     (tmp_path / "deep" / "results").mkdir(parents=True)
@@ -59,7 +59,7 @@ def test_a_search_of_nothing_is_no_success(tmp_path: Path) -> None:
         search([tmp_path / "absent"], skipped=[], needles=[b"x"])
 
 
-def test_who_reads_a_database_goes_on_to_see_what_others_write_after_a_search(tmp_path: Path) -> None:
+def test_reader_of_a_database_sees_later_writes_after_a_search(tmp_path: Path) -> None:
     def write() -> None:
         subprocess.run([sys.executable, "-c", WRITE, path], check=True, timeout=PATIENCE_S)
 

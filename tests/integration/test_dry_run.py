@@ -248,7 +248,7 @@ def test_a_known_fraudster_is_foretold_as_the_job_then_says(own_testbed, dry_run
     assert predicted(report) == {**done.errors, **done.successes}
 
 
-def test_copies_are_foretold_of_the_domain_s_recordings_and_of_the_manifest_s_own(own_testbed, dry_run):
+def test_copies_of_enrolled_and_of_listed_recordings_are_predicted(own_testbed, dry_run):
     testbed, domain = own_testbed, own_testbed.new_domain()
     testbed.enroll(domain, [entry("r", "old", f"{CALLS}/french.wav")])
     entries = [

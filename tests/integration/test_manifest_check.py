@@ -44,9 +44,7 @@ def test_a_manifest_that_would_do_ends_with_zero_and_leaves_no_speaker(testbed, 
     assert testbed.speakers(domain) == {}
 
 
-def test_requests_that_would_fail_are_told_with_the_job_s_own_words_and_end_with_one(
-    testbed, domain, check, tmp_path
-):
+def test_requests_that_would_fail_are_listed_with_the_job_s_messages(testbed, domain, check, tmp_path):
     entries = [
         entry("good", "customer-1", f"{CALLS}/english.wav"),
         entry("short\x1b[31m", "customer-2", f"{CALLS}/russian-short.wav"),

@@ -79,7 +79,7 @@ def test_a_model_is_not_added_twice(data, file, added):
         run(data, "add", file, "--kind", "wespeaker", "--id", "made")
 
 
-def test_a_calibration_of_the_model_makes_it_usable_and_any_other_is_refused(data, added, tmp_path):
+def test_model_is_usable_with_its_own_calibration_only(data, added, tmp_path):
     good, bad = tmp_path / "good.json", tmp_path / "bad.json"
     good.write_text(calibration_text(added))
     bad.write_text(calibration_text("somebody-elses"))
@@ -207,7 +207,7 @@ def read(source: str, sha256: str | None = SHA256) -> bytes:
         return path.read_bytes()
 
 
-def test_a_model_is_read_from_a_path_a_file_address_and_by_http_with_its_hash(site, file):
+def test_model_is_read_from_a_path_a_file_url_and_an_http_url(site, file):
     assert read(str(file), None) == NETWORK
     assert read(file.as_uri(), None) == NETWORK
     assert read(f"{site}/model") == NETWORK

@@ -59,7 +59,7 @@ def resources(store, arn):
     return json.loads(policy)["Statement"][0]["Resource"]
 
 
-def test_a_role_of_the_first_account_gets_what_jobs_need_and_nothing_else_is_made(sonant, store):
+def test_role_of_the_first_account_gets_only_the_rights_that_jobs_need(sonant, store):
     before = principals(store)
     arn = f"arn:aws:iam::{OURS}:role/jobs"
     assert sonant("access", "import-role", arn).startswith(f"{arn} made: jobs under it may use all buckets")
@@ -67,7 +67,7 @@ def test_a_role_of_the_first_account_gets_what_jobs_need_and_nothing_else_is_mad
     assert principals(store) == (before[0] | {arn}, before[1])
 
 
-def test_a_role_of_another_account_takes_the_account_in_with_user_key_and_profile(sonant, store):
+def test_role_of_another_account_adds_the_account_with_user_and_key(sonant, store):
     told = sonant("access", "import-role", ROLE, "--bucket", "calls")
     credentials = configparser.ConfigParser()
     credentials.read(store.settings.data / "credentials")
@@ -139,7 +139,7 @@ def test_what_is_no_bucket_is_refused_before_anything_is_made(sonant, store):
     assert principals(store) == before
 
 
-def test_a_command_that_knows_another_first_account_than_the_service_is_refused(sonant, store, monkeypatch):
+def test_command_with_another_first_account_than_the_service_is_refused(sonant, store, monkeypatch):
     monkeypatch.setenv("SONANT_ACCOUNT", THEIRS)
     with pytest.raises(SetupError, match="give this command the settings of the service"):
         sonant("access", "import-role", ROLE)

@@ -67,7 +67,7 @@ def said(effect: object) -> dict[str, Any]:
     return found
 
 
-def test_session_is_the_conversation_and_only_the_callers_channel_is_opened() -> None:
+def test_session_is_the_conversation_with_the_channel_of_the_caller_only() -> None:
     hook = adapter()
 
     (begin,) = hook.receive(client("open", 1, opening([STEREO, PCMU, L16])))

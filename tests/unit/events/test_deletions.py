@@ -65,7 +65,7 @@ def test_the_word_of_this_release_and_of_those_before_it_is_understood(word):
         (("ENROLL_SPEAKER", "OPT_OUT_SPEAKER", "DELETE_SPEAKER"), Deletion.DELETE_SPEAKER),
     ],
 )
-def test_nobody_is_enrolled_again_under_the_same_id_so_the_order_does_not_matter(actions, end):
+def test_order_of_deletions_does_not_matter_as_ids_are_never_reused(actions, end):
     for order in permutations(actions):
         assert ends(*(speaker(action, ADA) for action in order)) == {ADA: end}
 

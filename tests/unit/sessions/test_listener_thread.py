@@ -51,7 +51,7 @@ def thread(performed):
     return ListenerThread(load_models, lambda listener, request: performed.append((listener, request)))
 
 
-def test_requests_of_every_step_are_performed_until_the_listener_is_finished(thread, performed):
+def test_requests_of_each_step_are_performed_until_the_listener_ends(thread, performed):
     one, other = scripted("a", "b"), scripted("c")
     thread.add(one)
     thread.add(other)

@@ -119,7 +119,7 @@ def test_temporary_credentials_say_when_they_end(connection):
     assert (kept.principal.arn, kept.expires_at) == (ROLE, made.expires_at)
 
 
-def test_expired_temporary_credentials_are_deleted_and_lasting_ones_are_not(connection):
+def test_only_expired_temporary_credentials_are_deleted(connection):
     first = access.create_temporary(connection, SECRET, ROLE, NOW, timedelta(hours=1))
     lasting, _ = access.create_access_key(connection, SECRET, USER, NOW)
     assert access.delete_expired(connection, first.expires_at - timedelta(microseconds=1)) == 0

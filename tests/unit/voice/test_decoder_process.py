@@ -147,7 +147,7 @@ def test_recordings_after_a_fault_are_read_by_a_new_decoder(flac, faulty, monkey
     np.testing.assert_allclose(read(flac), SIGNAL, atol=1e-4)
 
 
-def test_decoder_that_is_killed_between_two_blocks_is_replaced_without_loss(flac, monkeypatch):
+def test_decoder_killed_between_two_blocks_is_replaced_without_loss(flac, monkeypatch):
     blocks = Recording.open(flac, channel=0, strict=False, max_duration_s=60.0).blocks()
     taken: list[DecoderProcess] = []
     take = POOL.take

@@ -109,7 +109,7 @@ def test_known_agent_leaves_the_other_party_of_a_single_recording():
         pytest.param((ADA,), [BO], id="somebody alone who is no known agent"),
     ],
 )
-def test_single_recording_without_exactly_one_agent_and_one_other_is_ambiguous(recording, agents):
+def test_single_recording_needs_exactly_one_agent_and_one_other_person(recording, agents):
     found = select(recording, agents=agents)
     assert not found.selected
     assert "exactly one must be left" in found.reason

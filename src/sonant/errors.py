@@ -200,7 +200,7 @@ def quota_sentence(quota: str, limit: int) -> str:
 
 
 def require_room(quota: str, present: int, limit: int) -> None:
-    """Raises ServiceQuotaExceeded when as many are present as the quota allows."""
+    """Raise ServiceQuotaExceeded when as many are present as the quota allows."""
     if present >= limit:
         raise ServiceQuotaExceeded.of(quota, limit)
 

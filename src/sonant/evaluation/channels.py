@@ -80,7 +80,7 @@ class Channel:
 
 
 def needs_others(name: str) -> bool:
-    """Whether a channel of this name needs other people's speech."""
+    """Return whether a channel of this name needs other people's speech."""
     return any(stage.split(":")[0].strip() in ("babble", "agent") for stage in name.split("+"))
 
 

@@ -114,7 +114,7 @@ def condition(result: Result) -> str:
 
 
 def calibrated(report: Report) -> bool:
-    """Whether any result has calibrated scores."""
+    """Return whether any result has calibrated scores."""
     return any(result.outcome.score is not None for result in report.results)
 
 

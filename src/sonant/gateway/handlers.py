@@ -157,5 +157,5 @@ def record(parts: GatewayParts, request: RequestContext) -> None:
 
 
 def misdirected_error(request: RequestContext) -> Misdirected | None:
-    """The error for a request that is meant for another AWS service; None for any other request."""
+    """Return the error for a request that is meant for another AWS service; None for any other request."""
     return misdirected(request.headers, request.query, request.body)

@@ -28,7 +28,7 @@ _JSON, _CBOR, _XML = "application/json", "application/cbor", "text/xml"
 
 
 def misdirected(headers: Sequence[Pair], query: bytes, body: bytes) -> Misdirected | None:
-    """The error for a request that is meant for another service; None for any other request.
+    """Return the error for a request that is meant for another service; None for any other request.
 
     `headers` have names in lower case; of `body` the beginning is enough.
     """

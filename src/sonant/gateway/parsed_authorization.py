@@ -166,8 +166,10 @@ def _parse_query(query: Sequence[Pair]) -> ParsedAuthorization:
 
 
 def signed_headers(authorization: ParsedAuthorization, headers: Mapping[bytes, bytes]) -> list[Pair]:
-    """The signed headers in the signer's order. Raises `InvalidSignature` if one is missing that must be
-    signed."""
+    """Return the signed headers in the signer's order.
+
+    Raises `InvalidSignature` if a required one is missing.
+    """
     names, signed = _names(authorization.signed_headers)
     if _ALWAYS_SIGNED not in signed:
         raise InvalidSignature("'Host' must be a 'SignedHeader' in the AWS Authorization.")

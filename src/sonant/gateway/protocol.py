@@ -102,7 +102,7 @@ def error_body(error: WireError) -> bytes:
 
 
 def error_content_type(error: WireError) -> str:
-    """The content type of `error_body`."""
+    """Return the content type of `error_body`."""
     if isinstance(error, Misdirected):
         return error.content_type
     return "text/plain" if isinstance(error, UnknownRoute) and not error.message else CONTENT_TYPE

@@ -93,7 +93,7 @@ def audited_operations(models: ServiceModels) -> dict[str, AuditedOperation]:
 
 
 def claimed_key(headers: Sequence[tuple[bytes, bytes]], query: bytes) -> str:
-    """The access key id that a request claims to be signed with, unverified; empty if it claims none."""
+    """Return the access key id that a request names, unverified; empty if it names none."""
     authorization = next((value for name, value in headers if name == b"authorization"), b"")
     found = _KEY_IN_HEADER.search(authorization[:1024]) or _KEY_IN_QUERY.search(query[:16384])
     return "" if found is None else found[1].decode("ascii")

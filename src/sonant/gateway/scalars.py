@@ -63,7 +63,7 @@ Parse = Callable[[Any, list[Fault]], Any]
 
 
 def is_sensitive(shape: Shape) -> bool:
-    """Whether error messages must never repeat values of the shape."""
+    """Return whether error messages must never repeat values of the shape."""
     return bool(shape.metadata.get("sensitive"))
 
 

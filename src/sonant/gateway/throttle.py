@@ -55,7 +55,7 @@ MAX_BUCKETS = 100_000
 
 
 def rates_per_s(rates: Rates, own: Iterable[str]) -> dict[str, float]:
-    """The rate of every operation; `own` are the operations of Sonant's own model."""
+    """Return the rate of every operation; `own` are the operations of Sonant's own model."""
     found = dict.fromkeys(own, rates.sonant_operations)
     found.update({name: getattr(rates, group) for group, names in GROUPS.items() for name in names})
     return {name: rate * rates.factor for name, rate in found.items()}

@@ -42,7 +42,7 @@ class Facts:
         self._values: dict[str, tuple[Scalar, ...]] = {}
 
     def values(self, key: str) -> tuple[Scalar, ...]:
-        """The values of a key, given in lower case; empty if the request lacks it.
+        """Return the values of a key, given in lower case; empty if the request lacks it.
 
         Keys and tags that differ in case only are one key with several values.
         """
@@ -52,7 +52,7 @@ class Facts:
         return found
 
     def text(self, key: str) -> str | None:
-        """The single value of a key as text; None if it has no value, several, or an empty one."""
+        """Return the single value of a key as text; None if it has no value, several, or an empty one."""
         values = self.values(key)
         return (as_text(values[0]) or None) if len(values) == 1 else None
 

@@ -93,7 +93,7 @@ class Statement:
 
 
 def first_failing(conditions: tuple[Condition | NullCheck, ...], facts: Facts) -> str | None:
-    """The reason of the first condition that does not hold; None if all hold."""
+    """Return the reason of the first condition that does not hold; None if all hold."""
     for condition in conditions:
         reason = condition.mismatch_reason(facts)
         if reason is not None:
@@ -119,7 +119,7 @@ MAX_CACHED_DECISIONS = 256
 
 
 def allows(policies: Iterable[Policy], action: str, resource: str, context: Context = NOTHING) -> bool:
-    """Whether the policies together allow `action` (as `voiceid:DescribeDomain`) on the ARN `resource`."""
+    """Return whether the policies together allow `action`, such as `voiceid:DescribeDomain`, on an ARN."""
     policies = tuple(policies)
     action = action.lower()
     facts = Facts(context)
@@ -157,7 +157,7 @@ class PolicyEvaluator:
         return len(self._cache)
 
     def allows(self, action: str, resource: str, context: Context = NOTHING) -> bool:
-        """Whether the policies allow `action` on `resource`; see the function `allows`."""
+        """Return whether the policies allow `action` on `resource`; see the function `allows`."""
         if not self.unconditional:
             return allows(self._policies, action, resource, context)
         decision = self._cache.get((action, resource))

@@ -195,7 +195,7 @@ def resolve(template: Template, facts: Facts) -> Tokens | None:
 
 
 def constant(template: Template) -> Tokens:
-    """The tokens of a template that has no variables."""
+    """Return the tokens of a template that has no variables."""
     return tuple(piece for piece in template if not isinstance(piece, Variable))
 
 

@@ -74,7 +74,7 @@ class TrustPolicy:
 def trusts(
     document: TrustPolicy, principal: str, context: Context = NOTHING, action: str = ASSUME_ROLE
 ) -> bool:
-    """Whether `principal` (an ARN, or a service such as `voiceid.amazonaws.com`) may assume the role."""
+    """Return whether `principal`, an ARN or a service (`voiceid.amazonaws.com`), may assume the role."""
     facts = Facts(context)
     action = action.lower()
     applying = [one.allow for one in document.statements if one.applies(principal, action, facts)]

@@ -102,7 +102,7 @@ def calibration_for(text: str, model_id: str) -> Calibration:
 
 
 def calibrated(files: ModelFiles, model_id: str) -> bool:
-    """Whether a model has a calibration, shipped or added, so that its scores have a meaning."""
+    """Return whether a model has a calibration, shipped or added, so that its scores have a meaning."""
     try:
         model_calibration(files, model_id)
     except SetupError:

@@ -58,7 +58,7 @@ class Caller:
         return self.principal.account_id
 
     def may(self, action: str, resource: str, *, domain_arn: str | None = None) -> bool:
-        """Whether the policies allow an action; `domain_arn` is that of the domain that a key is used for."""
+        """Return whether the policies allow an action; `domain_arn` is the domain that a key is used for."""
         evaluator = self.principal.evaluator
         if evaluator.unconditional:
             return evaluator.allows(action, resource)
@@ -103,7 +103,7 @@ class Live(Protocol):
     """Processes live calls (see `sessions.manager`)."""
 
     def session_changed(self, session_id: str) -> None:
-        """A session was changed in the store. Never blocks."""
+        """Note that a session was changed in the store. Never blocks."""
         ...
 
 

@@ -58,7 +58,7 @@ def checked_tags(members: list[dict[str, str]]) -> dict[str, str]:
 
 
 def require_unchanged(written: bool) -> None:
-    """Raises Conflict when the domain was changed by another request meanwhile."""
+    """Raise Conflict when the domain was changed by another request meanwhile."""
     if not written:
         raise Conflict("CONCURRENT_CHANGES")
 

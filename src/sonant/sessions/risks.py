@@ -85,8 +85,8 @@ class FraudIndexes:
         *,
         wait_s: float,
     ) -> bool:
-        """Whether `risks` would return at once. If not, the domain is prepared, and this waits `wait_s`
-        seconds at most. Raises JobFault as `risks` does."""
+        """Return whether `risks` would return at once. If not, prepare the domain and wait at most
+        `wait_s` seconds. Raises JobFault as `risks` does."""
         reading = self.prepare(read, domain, vault)
         try:
             if reading is not None:

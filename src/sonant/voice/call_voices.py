@@ -66,7 +66,7 @@ class SpeakerScore:
         return min([self.whole, *weak])
 
     def is_handover(self, threshold: int) -> bool:
-        """Whether the whole would be accepted, but not all of its parts."""
+        """Return whether the whole would be accepted, but not all of its parts."""
         return self.value < threshold <= self.whole
 
 

@@ -35,7 +35,7 @@ def quality_faults(quality: Quality, floors: QualityFloors) -> tuple[str, ...]:
 
 
 def require_quality(quality: Quality, floors: QualityFloors) -> None:
-    """Raises PoorQuality with all reasons unless every limit is kept."""
+    """Raise PoorQuality with all reasons unless every limit is kept."""
     if found := quality_faults(quality, floors):
         raise PoorQuality(found)
 

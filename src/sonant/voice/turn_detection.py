@@ -104,7 +104,7 @@ class _Window:
     active: NDArray[np.bool_]  # [frames, voices]
 
     def counted(self) -> NDArray[np.bool_]:
-        """The frames that do not belong to the window before, [frames, voices]."""
+        """Return the frames that do not belong to the window before, [frames, voices]."""
         return self.active[max(0, self.counts_from - self.start - FIRST_FRAME) // FRAME_STEP :]
 
     def spans(self, frames: NDArray[np.bool_]) -> tuple[Span, ...]:
@@ -114,11 +114,11 @@ class _Window:
         return tuple((int(low), int(high)) for low, high in at.reshape(-1, 2) if low < high)
 
     def speech(self, voice: int) -> tuple[Span, ...]:
-        """The spans in which a voice speaks."""
+        """Return the spans in which a voice speaks."""
         return self.spans(self.active[:, voice])
 
     def alone(self, voice: int) -> tuple[Span, ...]:
-        """The spans in which a voice speaks and no other does."""
+        """Return the spans in which a voice speaks and no other does."""
         return self.spans(self.active[:, voice] & (self.active.sum(axis=1) == 1))
 
 

@@ -50,7 +50,7 @@ class MessageCipher:
         return nonce + self._cipher.encrypt(nonce, plain, _PURPOSE)
 
     def open(self, message: bytes) -> Any:
-        """Raises SealBroken."""
+        """Open what `seal` sealed. Raises SealBroken."""
         try:
             plain = self._cipher.decrypt(message[:_NONCE_BYTES], message[_NONCE_BYTES:], _PURPOSE)
         except (InvalidTag, ValueError):

@@ -31,7 +31,7 @@ class WavLayout:
 
 
 def is_wav(data: bytes) -> bool:
-    """Whether a file begins like one of the forms."""
+    """Return whether a file begins like one of the forms."""
     riff = data[:4] in (b"RIFF", b"RF64", b"BW64") and data[8:12] == b"WAVE"
     return riff or (data.startswith(_WAVE64) and data[24:28] == b"wave")
 

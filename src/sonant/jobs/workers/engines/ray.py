@@ -39,7 +39,7 @@ _END_S = 5.0
 
 
 def require_ray() -> None:
-    """Raises SetupError when Ray is not installed. Does not import it."""
+    """Raise SetupError when Ray is not installed. Ray is not imported."""
     if find_spec("ray") is None:
         raise SetupError("engine 'ray' needs Ray: pip install 'sonant[ray]'")
 

@@ -33,7 +33,7 @@ _TYPES = {"u8": "u1", "s16": "i2", "s32": "i4", "s64": "i8", "flt": "f4", "dbl":
 
 @cache
 def installed() -> bool:
-    """Whether FFmpeg can be used; found once, because a decoder process may not search."""
+    """Return whether FFmpeg can be used; found once, because a decoder process may not search."""
     return find_spec("av") is not None
 
 

@@ -99,7 +99,7 @@ class DecoderProcess:
         return self._process.pid
 
     def alive(self) -> bool:
-        """Whether it runs; one that has ended is cleared away."""
+        """Return whether it runs; one that has ended is cleared away."""
         if self._process.poll() is None:
             return True
         self.close()

@@ -143,6 +143,11 @@ def test_watch_job_with_errors_finds_domain_and_exits_3(service: ServiceProcess,
     assert (done.code, done.out, done.err) == (3, f"{job_id} COMPLETED_WITH_ERRORS\n", "")
 
 
+def test_aws_profile_of_the_user_does_not_apply_to_commands(service: ServiceProcess, domain_id: str) -> None:
+    done = service.sonant("session", "list", "--domain-id", domain_id, AWS_PROFILE="nobody")
+    assert (done.code, done.err) == (0, "")
+
+
 def test_watch_without_service_says_so(tmp_path: Path) -> None:
     data = tmp_path / "data"
     with running(data) as service:

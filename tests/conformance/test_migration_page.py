@@ -12,9 +12,7 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-import boto3
 import pytest
-from botocore.config import Config
 from service_process import BIN, ServiceProcess, environment
 
 from sonant.demo.recordings import ManifestEntry, write_manifest
@@ -127,30 +125,39 @@ def test_the_page_names_every_command_that_the_way_needs() -> None:
     )
 
 
-def test_a_service_that_has_run_before_takes_the_roles_account_in(
-    service: ServiceProcess, call: bytes
+def test_service_that_has_run_before_serves_the_roles_account_too(
+    service: ServiceProcess, call: bytes, tmp_path: Path
 ) -> None:
-    done = service.sonant("access", "import-role", ROLE, "--bucket", "calls")
-    assert done.code == 0, done.err
-    bucket = service.data / "accounts" / ACCOUNT / "buckets" / "calls"
-    (bucket / "2024").mkdir()
-    (bucket / "2024" / "ada.wav").write_bytes(call)
-    (bucket / "manifest.json").write_bytes(manifest("ada"))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(service.data / "credentials"))
-        voice_id = boto3.Session(profile_name=ACCOUNT).client(
-            "voice-id", endpoint_url=service.url, config=Config(proxies={})
-        )
-        domain = voice_id.create_domain(
-            Name="calls", ServerSideEncryptionConfiguration={"KmsKeyId": "alias/sonant"}
-        )["Domain"]
+    def sonant(*arguments: str, code: int = 0) -> str:
+        done = service.sonant(*arguments, AWS_PROFILE=ACCOUNT)
+        assert done.code == code, done.err
+        return done.out.strip()
+
+    sonant("access", "import-role", ROLE, "--bucket", "calls")
+    for name, content in (("ada.wav", call), ("manifest.json", manifest("ada", "refuser"))):
+        (tmp_path / name).write_bytes(content)
+    sonant("object", "put", str(tmp_path / "ada.wav"), "s3://calls/2024/", "--account", ACCOUNT)
+    sonant("object", "put", str(tmp_path / "manifest.json"), "s3://calls/", "--account", ACCOUNT)
+    key = ("--server-side-encryption-configuration", "KmsKeyId=alias/sonant")
+    domain = json.loads(sonant("voice-id", "create-domain", "--name", "calls", *key))["Domain"]
     assert f":{ACCOUNT}:" in domain["Arn"]
-    job_id = voice_id.start_speaker_enrollment_job(
-        DomainId=domain["DomainId"],
-        DataAccessRoleArn=ROLE,
-        InputDataConfig={"S3Uri": "s3://calls/manifest.json"},
-        OutputDataConfig={"S3Uri": "s3://calls/results", "KmsKeyId": "alias/sonant"},
-    )["Job"]["JobId"]
-    waiting = ServiceProcess(data=service.data, process=service.process)
-    waiting.__dict__["voice_id"] = voice_id
-    assert waiting.ended_job(domain["DomainId"], job_id)["JobStatus"] == "COMPLETED"
+    old = [{"CustomerSpeakerId": "refuser", "Status": "OPTED_OUT", "DomainId": "a"}]
+    (tmp_path / "old.json").write_text(json.dumps({"SpeakerSummaries": old}))
+    sonant("domain", "import-opt-outs", "--yes", domain["DomainId"], str(tmp_path / "old.json"))
+    started = sonant(
+        *("voice-id", "start-speaker-enrollment-job", "--domain-id", domain["DomainId"]),
+        *("--data-access-role-arn", ROLE, "--input-data-config", "S3Uri=s3://calls/manifest.json"),
+        *("--output-data-config", "S3Uri=s3://calls/results,KmsKeyId=alias/sonant"),
+    )
+    job_id = json.loads(started)["Job"]["JobId"]
+    assert sonant("job", "watch", job_id, code=3) == f"{job_id} COMPLETED_WITH_ERRORS"
+    result = f"s3://calls/results/{job_id}/manifest.json.out"
+    found = json.loads(sonant("object", "get", result, "--account", ACCOUNT))
+    assert [one["RequestId"] for one in found["SuccessfulEnrollments"]] == ["ada"]
+    assert [one["ErrorCode"] for one in found["Errors"]] == [409]
+
+
+def test_buckets_of_an_unknown_account_are_refused(service: ServiceProcess) -> None:
+    done = service.sonant("object", "ls", "--account", "1" * 12)
+    assert done.code == 1
+    assert done.err.startswith(f"sonant: this installation has no account {'1' * 12}; it has ")

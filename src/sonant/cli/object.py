@@ -11,9 +11,9 @@ from typing import BinaryIO
 import click
 
 from sonant.assembly.installation import open_store
-from sonant.cli.context import CliContext, Group, pass_cli, table
+from sonant.cli.context import CliContext, Group, account_option, pass_cli, table
 from sonant.errors import SetupError
-from sonant.storage.objects.store import ObjectUri
+from sonant.storage.objects.store import ObjectStore, ObjectUri
 from sonant.storage.objects.stores.local import LocalObjectStore
 
 _CHUNK_BYTES = 1 << 20
@@ -23,10 +23,11 @@ object_ = Group("object", help="List, read and write objects in local buckets.")
 
 @object_.command("ls")
 @click.argument("uri", required=False)
+@account_option
 @pass_cli
-def list_objects(cli: CliContext, uri: str | None) -> None:
+def list_objects(cli: CliContext, uri: str | None, account: str | None) -> None:
     """List the buckets, or the objects under s3://bucket/prefix."""
-    objects = open_store(cli.settings()).objects
+    objects = _objects(cli, account)
     if uri is None:
         buckets = objects.buckets()
         cli.show({"Buckets": list(buckets)}, [f"s3://{bucket}" for bucket in buckets])
@@ -59,10 +60,11 @@ def list_objects(cli: CliContext, uri: str | None) -> None:
 @object_.command("get")
 @click.argument("uri")
 @click.argument("file", required=False, type=click.Path(path_type=Path))
+@account_option
 @pass_cli
-def get(cli: CliContext, uri: str, file: Path | None) -> None:
+def get(cli: CliContext, uri: str, file: Path | None, account: str | None) -> None:
     """Write an object to FILE or standard output; encrypted objects are decrypted."""
-    objects = open_store(cli.settings()).objects
+    objects = _objects(cli, account)
     with objects.open(ObjectUri.parse(uri)) as source:
         if file is None:
             _copy(iter(lambda: source.read(_CHUNK_BYTES), b""), sys.stdout.buffer)
@@ -87,13 +89,14 @@ def get(cli: CliContext, uri: str, file: Path | None) -> None:
 @click.argument("file", type=click.Path(path_type=Path, exists=True))
 @click.argument("uri")
 @click.option("--kms-key", help="Encrypt it under this key.")
+@account_option
 @pass_cli
-def put(cli: CliContext, file: Path, uri: str, kms_key: str | None) -> None:
+def put(cli: CliContext, file: Path, uri: str, kms_key: str | None, account: str | None) -> None:
     """Copy FILE to s3://bucket/key.
 
     A missing bucket is made. A key ending in / gets the file's name.
     """
-    objects = open_store(cli.settings()).objects
+    objects = _objects(cli, account)
     target = ObjectUri.parse(uri)
     if not file.is_file():
         raise SetupError(f"{file} is not a file")
@@ -104,6 +107,20 @@ def put(cli: CliContext, file: Path, uri: str, kms_key: str | None) -> None:
     with file.open("rb") as source:
         objects.write(target, iter(lambda: source.read(_CHUNK_BYTES), b""), kms_key)
     cli.show({"Uri": target.shown}, target.shown)
+
+
+def _objects(cli: CliContext, account: str | None) -> ObjectStore:
+    """Open an account's buckets; the first account's when none is named. Raises SetupError."""
+    store = open_store(cli.settings())
+    if account is None or account == store.settings.account:
+        return store.objects
+    if not isinstance(store.objects, LocalObjectStore):
+        raise SetupError("only local buckets are separate for each account; leave --account out")
+    if account not in store.accounts.known():
+        raise SetupError(
+            f"this installation has no account {account}; it has {', '.join(store.accounts.known())}"
+        )
+    return LocalObjectStore(store.accounts.buckets(account), store.backends.keys(account))
 
 
 def _copy(chunks: Iterator[bytes], target: BinaryIO) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,9 @@ if TYPE_CHECKING:
 
 #: A file in the data folder that holds the URL at which the service of the folder listens.
 ENDPOINT_FILE = "endpoint"
+#: botocore's variables without the user's own profile and ~/.aws/config, which are for AWS: a missing profile
+#: would be an error. Name -> (key of the file, environment variable, default, conversion).
+_NO_AWS_SETUP = {"profile": (None, None, None, None), "config_file": (None, None, os.devnull, None)}
 
 
 def service_url(settings: Settings) -> str:
@@ -28,11 +32,12 @@ def client(
     service: str = "voice-id",
     endpoint_url: str | None = None,
     *,
-    profile: str = "default",
+    profile: str | None = None,
 ) -> Any:
     """Make a botocore client of the service of a data folder: of `voice-id`, or of our own `sonant`.
 
-    Calls are signed with the access key of `profile`. Raises SetupError when there is no such key.
+    Calls are signed with the access key of `profile`; by default the one that AWS_PROFILE names, if the data
+    folder has it. Raises SetupError when there is no such key.
     """
     import botocore.session
     from botocore.config import Config
@@ -40,7 +45,7 @@ def client(
     from sonant.gateway.models import DATA_PATH
 
     key_id, secret = read_credentials(settings, profile)
-    session = botocore.session.Session()
+    session = botocore.session.Session(session_vars=_NO_AWS_SETUP)
     session.set_config_variable("data_path", str(DATA_PATH))
     return session.create_client(
         service,

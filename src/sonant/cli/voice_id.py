@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 import click
 
 from sonant.cli.context import CliContext, Command, pass_cli
-from sonant.cli.credentials import read_credentials
+from sonant.cli.credentials import chosen_profile, read_credentials
 from sonant.cli.service_client import service_url
 from sonant.errors import SerializationFault, SetupError, Validation
 from sonant.settings import Settings
@@ -27,7 +27,6 @@ _OTHER_IDENTITIES = (
     "AWS_SECRET_ACCESS_KEY",
     "AWS_SESSION_TOKEN",
     "AWS_SECURITY_TOKEN",
-    "AWS_PROFILE",
     "AWS_DEFAULT_PROFILE",
     "AWS_REGION",
     "AWS_ENDPOINT_URL",
@@ -102,6 +101,7 @@ def _preset(settings: Settings) -> bool:
     read_credentials(settings)  # or the AWS CLI ends in a traceback when the file is damaged
     for name in _OTHER_IDENTITIES:
         environment.pop(name, None)
+    environment["AWS_PROFILE"] = chosen_profile(settings)
     url = environment.setdefault("AWS_ENDPOINT_URL_VOICE_ID", service_url(settings))
     direct = [environment.get("no_proxy") or environment.get("NO_PROXY"), urlsplit(url).hostname]
     environment["no_proxy"] = ",".join(filter(None, direct))

@@ -130,7 +130,7 @@ def test_a_key_of_another_account_is_out_of_reach(store_at: Make, moto_url: str,
             stranger.describe(ref)
 
 
-def test_an_asymmetric_key_is_told_apart(store_at: Make, moto_url: str, kms: Any) -> None:
+def test_an_asymmetric_key_is_distinguished(store_at: Make, moto_url: str, kms: Any) -> None:
     made = kms.create_key(KeySpec="RSA_2048", KeyUsage="SIGN_VERIFY")["KeyMetadata"]["Arn"]
     assert not store_at(moto_url).describe(made).symmetric
 

@@ -174,7 +174,7 @@ def test_unknown_condition_in_a_trust_policy_refuses_on_ceph(
     assert "cannot be assumed: STS answered 403" in str(fault)
 
 
-def test_a_session_longer_than_the_role_allows_is_told(as_role: As, role: str) -> None:
+def test_a_session_longer_than_the_role_allows_is_reported(as_role: As, role: str) -> None:
     fault = refusal(lambda: as_role(role, session_s=43_200.0).read(ONE, 100))
     assert "cannot be assumed: STS answered 400" in str(fault)
 
@@ -310,7 +310,7 @@ def key_service() -> Iterator[tuple[str, list[str]]]:
             thread.join()
 
 
-def test_what_keeps_ceph_from_a_key_is_told_apart(cluster: Ceph, as_role: As, role: str) -> None:
+def test_what_keeps_ceph_from_a_key_is_distinguished(cluster: Ceph, as_role: As, role: str) -> None:
     with (
         key_service() as (vault, asked),
         cluster.gateway(

@@ -195,7 +195,7 @@ def test_without_sts_a_key_for_results_needs_the_right_to_it(as_role: As) -> Non
         ({"secret_access_key": ""}, "set both s3.access_key_id"),
     ],
 )
-def test_settings_that_cannot_work_are_told_at_the_start(
+def test_settings_that_cannot_work_are_reported_at_the_start(
     settings: Settings, changes: dict[str, Any], told: str
 ) -> None:
     with pytest.raises(SetupError, match=told):

@@ -167,7 +167,7 @@ def test_refusal_of_a_constraint_repeats_no_sensitive_value(
     assert "secret" not in fault.message
 
 
-def test_all_broken_constraints_are_told_together(service: ServiceProcess) -> None:
+def test_all_broken_constraints_are_reported_together(service: ServiceProcess) -> None:
     fault = refused(
         service.unchecked.create_domain,
         Name="",

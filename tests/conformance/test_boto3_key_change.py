@@ -165,9 +165,7 @@ def test_a_key_that_does_not_exist_is_not_taken(service: ServiceProcess, domain_
     assert fault.code == "ValidationException"
 
 
-def test_of_updates_at_one_moment_some_are_told_that_another_came_first(
-    service: ServiceProcess, domain_id: str
-) -> None:
+def test_simultaneous_updates_beside_one_get_a_conflict(service: ServiceProcess, domain_id: str) -> None:
     codes: list[tuple[str, str | None]] = []
 
     def update(number: int, together: threading.Barrier) -> None:

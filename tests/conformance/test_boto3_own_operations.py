@@ -79,7 +79,7 @@ def test_a_list_that_breaks_a_rule_opts_nobody_out(
 # --- export -------------------------------------------------------------------------------------------
 
 
-def test_an_export_tells_what_describing_tells(service: ServiceProcess, domain_id: str, own: Any) -> None:
+def test_export_contains_what_describe_shows(service: ServiceProcess, domain_id: str, own: Any) -> None:
     who = {"DomainId": domain_id, "SpeakerId": "customer"}
     speaker = service.voice_id.opt_out_speaker(**who)["Speaker"]
     answer = own.export_speaker(**who)

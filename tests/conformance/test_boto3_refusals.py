@@ -51,7 +51,9 @@ def allow(*actions: str, resource: str = "*") -> dict[str, Any]:
     return {"Effect": "Allow", "Action": list(actions), "Resource": resource}
 
 
-def test_a_user_without_the_right_is_told_what_is_missing(service: ServiceProcess, domain_id: str) -> None:
+def test_a_user_without_the_right_gets_an_error_that_names_the_right(
+    service: ServiceProcess, domain_id: str
+) -> None:
     credentials = service.user(allow("voiceid:ListSpeakers", "kms:*"))
     client = service.client(credentials)
     assert client.list_speakers(DomainId=domain_id)["SpeakerSummaries"] == []

@@ -252,7 +252,7 @@ def told(tmp_path_factory: pytest.TempPathFactory, make_call: Any, voices: Any) 
 
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("shape", SHAPES["events"], ids=NAMES)
-def test_an_event_of_each_shape_is_told(told: list[dict[str, Any]], shape: dict[str, Any]) -> None:
+def test_an_event_of_each_shape_is_sent(told: list[dict[str, Any]], shape: dict[str, Any]) -> None:
     alike = [one["detail"] for one in told if one["detail"]["action"] == shape["detail"]["action"]]
     assert any(fits(one, shape["detail"]) for one in alike), json.dumps(alike, indent=1)
 

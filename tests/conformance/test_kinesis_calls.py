@@ -94,7 +94,7 @@ def calls(make_call: Any, voices: Any) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(("who", "decision"), [("anna", "ACCEPT"), ("ben", "REJECT")])
-def test_a_contact_is_heard_and_the_one_after_it_is_not(
+def test_only_the_named_contact_is_processed(
     service: ServiceProcess, kinesis: Kinesis, calls: dict[str, Any], who: str, decision: str
 ) -> None:
     domain_id = service.domain()
@@ -128,7 +128,7 @@ def test_a_contact_is_heard_and_the_one_after_it_is_not(
     ]
 
 
-def test_a_session_that_waits_already_is_told_the_contact(service: ServiceProcess, kinesis: Kinesis) -> None:
+def test_a_session_that_waits_already_gets_the_contact(service: ServiceProcess, kinesis: Kinesis) -> None:
     domain_id, contact_id = service.domain(), str(uuid.uuid4())
     at = {"DomainId": domain_id, "SessionNameOrId": contact_id}
     service.own_client().start_session(DomainId=domain_id, SessionName=contact_id)
@@ -152,14 +152,14 @@ def test_what_is_no_arn_of_a_contact_is_refused(service: ServiceProcess) -> None
     assert service.own_client().list_sessions(DomainId=domain_id)["SessionSummaries"] == []
 
 
-def test_what_is_no_matroska_is_told_in_a_sentence(service: ServiceProcess, kinesis: Kinesis) -> None:
+def test_what_is_no_matroska_is_reported_in_one_sentence(service: ServiceProcess, kinesis: Kinesis) -> None:
     kinesis.media = b"RIFF" + bytes(1000)
     done = carry(service, kinesis, service.domain(), str(uuid.uuid4()))
     assert (done.code, done.out) == (1, "")
     assert "the video stream cannot be read: this is not Matroska" in done.err
 
 
-def test_a_kinesis_that_is_not_there_is_told_in_a_sentence(service: ServiceProcess) -> None:
+def test_a_kinesis_that_is_not_there_is_reported_in_one_sentence(service: ServiceProcess) -> None:
     nowhere = Kinesis(url="http://127.0.0.1:9")
     done = carry(service, nowhere, service.domain(), str(uuid.uuid4()))
     assert done.code == 1

@@ -65,7 +65,7 @@ def test_a_client_of_another_service_reads_which_variable_to_set(service: Servic
     )
 
 
-def test_a_call_of_sts_that_is_never_signed_is_told_too(service: ServiceProcess) -> None:
+def test_a_call_of_sts_that_is_never_signed_is_reported_too(service: ServiceProcess) -> None:
     role = {"RoleArn": f"arn:aws:iam::{'0' * 12}:role/web", "RoleSessionName": "me"}
     error = told(
         service,

@@ -145,7 +145,7 @@ class TestEnrolledVoices:
             ({"DataAccessRoleArn": "arn:aws:iam::000000000000:role/nobody"}, "AccessDeniedException", "role"),
         ],
     )
-    def test_what_cannot_be_compared_is_told(
+    def test_what_cannot_be_compared_is_reported(
         self,
         sonant_api: Any,
         enrolled: tuple[str, list[str]],
@@ -225,7 +225,7 @@ def test_an_installed_copy_is_found_without_a_word(service: ServiceProcess, tmp_
     assert json.loads(shown.out) == {"DomainId": ""}
 
 
-def test_a_copy_in_another_folder_is_told_with_the_variable_that_names_it(
+def test_copy_in_another_folder_is_reported_with_the_variable_to_set(
     service: ServiceProcess, tmp_path: Path
 ) -> None:
     done = service.sonant("client", "install", str(tmp_path / "models"))

@@ -127,7 +127,7 @@ def test_streams_of_calls_pass_the_pages_proxy(proxy: Proxy, domain_id: str) -> 
         assert json.loads(connection.recv(timeout=PATIENCE_S))["type"] == "begun"
 
 
-def test_a_path_before_the_api_is_told(proxy: Proxy) -> None:
+def test_a_path_before_the_api_is_reported(proxy: Proxy) -> None:
     code, message = proxy.refusal("/voice-id")
     assert code == "UnknownOperationException"
     assert "neither the endpoint nor a proxy may put another before it" in message

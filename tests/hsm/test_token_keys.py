@@ -312,7 +312,7 @@ def test_a_wrong_pin_is_tried_once_and_never_shown(
         ({"pin_file": "/x"}, "one of pkcs11.pin and pkcs11.pin_file"),
     ],
 )
-def test_settings_that_lack_something_are_told(changed: dict[str, str], told: str) -> None:
+def test_settings_that_lack_something_are_reported(changed: dict[str, str], told: str) -> None:
     known = {"module": "/module.so", "token": "sonant", "pin": PIN}
     with pytest.raises(SetupError, match=told) as fault:
         token_material(Pkcs11(**{**known, **changed}), 5.0)

@@ -192,7 +192,7 @@ def test_only_a_role_that_is_there_can_be_assumed(sonant, arn):
 # --- simulate
 
 
-def test_simulate_tells_what_decides_and_exits_accordingly(sonant, tmp_path):
+def test_simulate_shows_what_decides_and_exits_accordingly(sonant, tmp_path):
     office = allow("voiceid:List*", Sid="Office", Condition={"IpAddress": {"aws:SourceIp": "10.0.0.0/8"}})
     never = {"Sid": "Never", "Effect": "Deny", "Action": "voiceid:DeleteDomain", "Resource": "*"}
     sonant("access", "user", "put", "anna", "--policy", policy(tmp_path, "p.json", office, never))

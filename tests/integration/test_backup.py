@@ -240,7 +240,7 @@ def test_nothing_is_overwritten(tmp_path, whole, other_database):
         testbed.close()
 
 
-def test_what_belongs_to_other_settings_is_told(tmp_path, whole):
+def test_what_belongs_to_other_settings_is_reported(tmp_path, whole):
     with pytest.raises(SetupError, match="set `account` to it"):
         restore(replace(settings_of(tmp_path / "new"), account="1" * 12), whole, SECRET)
     assert not list(tmp_path.iterdir())

@@ -74,7 +74,7 @@ def strict(testbed):
     ],
     ids=["empty", "text", "no data chunk", "RT24", "6 kHz", "9 channels", "no samples", "truncated"],
 )
-def test_a_recording_that_cannot_be_used_is_told_with_its_figures(testbed, data, message):
+def test_a_recording_that_cannot_be_used_is_reported_with_its_figures(testbed, data, message):
     assert told(testbed, "faulty.wav", data) == message
 
 
@@ -92,7 +92,7 @@ def test_a_recording_that_is_too_long(variant, calls):
     assert float(message.split()[2]) > 5
 
 
-def test_the_named_channel_is_the_one_that_is_heard(testbed, samples, domain):
+def test_the_named_channel_is_the_one_that_is_used(testbed, samples, domain):
     """Two people on one line: each channel gives its own voice."""
     swapped = testbed.put("s3://calls/swapped.wav", encoded(samples[:, ::-1]))
     outcome = testbed.enroll(
@@ -178,7 +178,7 @@ def test_a_law_under_a_header_of_linear_bytes_is_refused(testbed, samples):
     assert "quality.min_snr_db" in message or f"{uri} channel 0: " in message
 
 
-def test_a_wrong_channel_is_told_with_the_right_one(testbed, samples):
+def test_a_wrong_channel_is_reported_with_the_right_one(testbed, samples):
     silent = np.stack([np.zeros(len(samples), np.float32), samples[:, 0]], axis=1)
     uri = testbed.put("s3://calls/silent.wav", encoded(silent))
     code, message = testbed.enroll_one((uri, 0))

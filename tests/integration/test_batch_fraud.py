@@ -72,7 +72,7 @@ def test_the_old_voiceprint_stays_when_the_new_voice_is_flagged(watched):
     assert watched.voiceprints(domain_id)["customer"].tobytes() == before.tobytes()
 
 
-def test_the_graver_of_both_risks_is_told(watched):
+def test_the_graver_of_both_risks_is_reported(watched):
     domain_id = watched.new_domain()
     watched.register(domain_id, [fraud_entry("r1", "s3://calls/english-again.wav")])
     outcome = watched.enroll(domain_id, ENTRIES[1:])

@@ -60,7 +60,7 @@ def test_an_entry_with_a_bad_field(testbed, domain, changes, message):
     assert message in told
 
 
-def test_entries_without_a_request_id_are_told_by_their_number(testbed, domain):
+def test_entries_without_a_request_id_are_reported_by_their_number(testbed, domain):
     outcome = testbed.enroll(domain, [GOOD, {"SpeakerId": "x"}, 7])
     assert outcome.result["Errors"] == [
         {
@@ -224,7 +224,7 @@ def test_a_sealed_recording_that_was_altered(testbed, calls):
 # --- speech, quota
 
 
-def test_too_little_speech_is_told_with_what_there_is_and_what_is_needed(testbed):
+def test_too_little_speech_is_reported_with_measure_and_limit(testbed):
     code, told = refused(testbed, "s3://calls/english-short.wav")
     assert code == 400
     words = told.split()

@@ -119,7 +119,7 @@ def test_a_speaker_who_opted_out_is_refused_and_opens_no_audio(testbed, domain, 
 # --- while the job runs
 
 
-def test_a_speaker_who_opts_out_while_the_voice_is_heard_is_not_enrolled(testbed, domain):
+def test_speaker_who_opts_out_during_processing_is_not_enrolled(testbed, domain):
     entries = [entry("r1", "customer-1", ENGLISH), entry("r2", "customer-2", FRENCH)]
     outcome = testbed.enroll(
         domain,

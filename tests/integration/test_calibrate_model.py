@@ -129,7 +129,7 @@ def test_the_whole_command_ends_in_a_calibrated_model(settings, bare, people):
     assert model_calibration(ModelFiles(settings.data), bare).model_id == bare
 
 
-def test_what_cannot_be_fitted_is_refused_before_anybody_is_heard(settings, bare, people, tmp_path):
+def test_what_cannot_be_fitted_is_refused_before_any_recording_is_read(settings, bare, people, tmp_path):
     for speaker in sorted(people.iterdir())[:19]:
         shutil.copytree(speaker, tmp_path / speaker.name)
 

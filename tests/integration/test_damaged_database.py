@@ -75,7 +75,7 @@ def test_a_sound_database_has_no_damage(database_url: str) -> None:
         assert b"sonant_database_damaged 0.0" in MetricsRegistry(database, 0, lambda: False).render()
 
 
-def test_a_damaged_page_is_found_counted_and_told(
+def test_a_damaged_page_is_found_counted_and_reported(
     database: Database, path: Path, keeper: Housekeeper, caplog: pytest.LogCaptureFixture
 ) -> None:
     database.close()
@@ -91,7 +91,7 @@ def test_a_damaged_page_is_found_counted_and_told(
     assert b"sonant_database_damaged 1.0" in MetricsRegistry(database, 0, lambda: False).render()
 
 
-def test_what_stumbles_over_a_damaged_page_tells_the_cure(database: Database, path: Path) -> None:
+def test_what_stumbles_over_a_damaged_page_names_the_remedy(database: Database, path: Path) -> None:
     database.close()
     damage_a_page(path)
     with pytest.raises(SetupError) as fault, database.read() as connection:

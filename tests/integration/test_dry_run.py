@@ -76,7 +76,7 @@ ALL_SORTS = [
 
 
 @pytest.mark.parametrize("action", ["SKIP", "OVERWRITE"])
-def test_it_foretells_what_the_job_then_does(own_testbed, dry_run, action):
+def test_it_predicts_what_the_job_then_does(own_testbed, dry_run, action):
     testbed, domain = own_testbed, own_testbed.new_domain()
     testbed.enroll(domain, [entry("r", "old", f"{CALLS}/french.wav")])
     testbed.call("OptOutSpeaker", DomainId=domain, SpeakerId="never")
@@ -124,7 +124,7 @@ def test_every_recording_is_described_also_of_one_who_would_be_skipped(testbed, 
     assert recording["Codec"] == "unknown"
 
 
-def test_another_voice_over_an_existing_one_is_told(testbed, domain, dry_run):
+def test_another_voice_over_an_existing_one_is_reported(testbed, domain, dry_run):
     testbed.enroll(domain, [entry(name, name, f"{CALLS}/{name}.wav") for name in ("french", "english")])
     entries = [
         entry("same", "english", f"{CALLS}/english-again.wav"),
@@ -141,7 +141,7 @@ def test_another_voice_over_an_existing_one_is_told(testbed, domain, dry_run):
     assert not any(text.startswith(told) for text in lines["same"]["Warnings"])
 
 
-def test_one_voice_under_two_ids_and_two_voices_under_one_are_told(testbed, domain, dry_run):
+def test_one_voice_under_two_ids_and_two_voices_under_one_are_reported(testbed, domain, dry_run):
     entries = [
         entry("a", "anna", f"{CALLS}/english.wav"),
         entry("b", "bert", f"{CALLS}/english-again.wav"),
@@ -238,7 +238,7 @@ def test_it_is_no_enrollment_job_and_takes_no_job_s_place(testbed, domain):
     testbed.run()
 
 
-def test_a_known_fraudster_is_foretold_as_the_job_then_says(own_testbed, dry_run):
+def test_a_known_fraudster_is_predicted_as_the_job_then_says(own_testbed, dry_run):
     testbed, domain = own_testbed, own_testbed.new_domain()
     testbed.register(domain, [fraud_entry("f", f"{CALLS}/english.wav")])
     entries = [entry("r1", "c-1", f"{CALLS}/english-again.wav"), entry("r2", "c-2", f"{CALLS}/russian.wav")]
@@ -269,7 +269,7 @@ def test_copies_of_enrolled_and_of_listed_recordings_are_predicted(own_testbed, 
     assert not {"voice", "fingerprint"} & {name for line in report["Requests"] for name in line}
 
 
-def test_a_copy_is_foretold_also_by_the_runner_after_one_that_was_killed(own_testbed):
+def test_a_copy_is_predicted_by_the_runner_after_one_that_was_killed(own_testbed):
     domain = own_testbed.new_domain()
     files = ("english", "russian", "french", "english")
     entries = [entry(f"r{n}", f"c-{n}", f"{CALLS}/{name}.wav") for n, name in enumerate(files)]

@@ -131,7 +131,7 @@ def test_the_command_verifies_and_shows_the_trail(service: ServiceProcess) -> No
     assert "must be a time" in service.sonant("audit", "show", "--since", "yesterday").err
 
 
-def test_an_altered_trail_is_told_with_file_and_line(service: ServiceProcess, tmp_path: Path) -> None:
+def test_an_altered_trail_is_reported_with_file_and_line(service: ServiceProcess, tmp_path: Path) -> None:
     service.domain()
     copy = tmp_path / "data" / "audit"
     copy.mkdir(parents=True)

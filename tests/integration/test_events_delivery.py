@@ -96,7 +96,7 @@ def test_events_wait_while_the_service_is_down(tmp_path: Path) -> None:
         assert list(dict.fromkeys(told_ids(receiver.taken))) == speakers
 
 
-def test_the_whole_story_of_a_domain_is_told(tmp_path: Path) -> None:
+def test_events_cover_the_whole_history_of_a_domain(tmp_path: Path) -> None:
     with running(tmp_path / "data", **FAST, **QUIET, EVENTS_SINKS="file") as service:
         domain_id = service.domain()
         (speaker,) = opt_out(service, domain_id, 1, "one")
@@ -153,7 +153,9 @@ def test_an_unknown_sink_keeps_the_service_from_starting(tmp_path: Path) -> None
         pass
 
 
-def test_every_request_of_a_job_is_told_and_counted(tmp_path: Path, make_call: Callable[..., bytes]) -> None:
+def test_every_request_of_a_job_is_reported_and_counted(
+    tmp_path: Path, make_call: Callable[..., bytes]
+) -> None:
     """Given a job with a speaker who is enrolled and one whose recording is not there, then each has an event
     of its own, and the counters of the metrics know what was heard."""
     settings = {"EVENTS_SINKS": "file", "METRICS_ENABLED": "true", "ENROLLMENT_NET_SPEECH_S": "6"}

@@ -46,7 +46,7 @@ def test_a_step_that_fails_does_not_stop_the_others_and_is_tried_again(kept, kee
         assert domains.find_by_id(connection, gone) is None
 
 
-def test_a_database_that_is_away_is_told_in_a_line_and_asked_again_soon(kept, keeper, clock, caplog):
+def test_absent_database_is_reported_in_one_line_and_asked_again_soon(kept, keeper, clock, caplog):
     gone = kept.new_domain()
     kept.call("DeleteDomain", DomainId=gone)
     with socket.socket() as nobody:  # bound, and never listened on
@@ -118,7 +118,7 @@ def test_a_clock_that_jumped_and_came_back_delays_no_step(kept, keeper, clock):
     assert all(at_s <= time_s for at_s in due.values())
 
 
-def test_the_housekeepers_thread_ends_when_it_is_told_to(keeper):
+def test_thread_of_the_housekeeper_ends_when_it_is_stopped(keeper):
     stop = threading.Event()
     thread = threading.Thread(target=keeper.run, args=(stop,))
     thread.start()

@@ -206,7 +206,7 @@ def test_parts_that_are_put_back_start_again(copy: Path) -> None:
         start(settings_of(copy))
 
 
-def test_keys_and_database_lost_together_are_told_by_what_is_left(copy: Path) -> None:
+def test_keys_and_database_lost_together_are_reported_by_what_is_left(copy: Path) -> None:
     remove(copy / "keys")
     remove(copy / "sonant.db")
     before = content(copy)
@@ -307,7 +307,7 @@ def test_a_first_start_that_is_cut_off_is_carried_on(tmp_path: Path, monkeypatch
     assert installation.credentials_file(settings).exists()
 
 
-def test_a_key_whose_database_was_never_told_is_nobodys(
+def test_a_key_whose_database_does_not_know_it_belongs_to_no_account(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings = settings_of(tmp_path / "data")
@@ -406,7 +406,7 @@ def test_only_a_key_that_was_lost_can_be_given_up(copy: Path, ref: str) -> None:
     assert content(copy) == before
 
 
-def test_keys_of_another_kind_are_told_by_their_setting(copy: Path) -> None:
+def test_keys_of_another_kind_are_reported_by_their_setting(copy: Path) -> None:
     with closing(open_store(settings_of(copy)).database) as database, database.write() as connection:
         connection.execute(text("UPDATE domains SET data_key_wrapped = x'0102030405'"))
     with pytest.raises(SetupError, match="have keys of another kind: set `keys` to what it was"):

@@ -56,7 +56,7 @@ def added(data, file) -> str:
     return told.split()[0]
 
 
-def test_an_added_model_is_tried_timed_and_told_to_need_a_calibration(data, added):
+def test_an_added_model_is_tried_timed_and_reported_to_need_a_calibration(data, added):
     assert re.fullmatch(r"made-[0-9a-f]{8}", added)
     manifest = ModelFiles(data).get(added)
     assert manifest.sha256 == hashlib.sha256(NETWORK).hexdigest()

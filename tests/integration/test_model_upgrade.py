@@ -253,7 +253,7 @@ def test_people_without_kept_audio_are_named_and_keep_their_old_voiceprint(domai
         ]
 
 
-def test_whoever_is_enrolled_meanwhile_must_be_heard_before_the_switch(domain, model_id):
+def test_speakers_enrolled_meanwhile_are_embedded_before_the_switch(domain, model_id):
     domain.enroll("anna")
     domain.begin(model_id)
     domain.make()
@@ -409,7 +409,7 @@ def test_both_models_agree_with_themselves():
     assert change.agreement(rows[:2], rows[:2], tail, tail) == {"speakers": 2, "comparisons": 1}
 
 
-def test_an_enrollment_job_hears_with_the_domains_model(domain, model_id, make_call):
+def test_enrollment_job_uses_the_domains_model(domain, model_id, make_call):
     """Through the manifest, the worker process and the commit; the fraud check has the model's own tail."""
     domain.do(change.use, model_id, domain.calibrations)
     testbed = domain.testbed
@@ -505,7 +505,7 @@ def told(testbed: Testbed, *arguments: str) -> str:
     return result.output
 
 
-def test_the_command_hears_the_kept_audio_itself_and_tells_each_next_step(domain, model_id):
+def test_command_embeds_the_kept_audio_and_names_each_next_step(domain, model_id):
     domain.enroll("anna")
     without = domain.enroll("bert", audio=False)
     domain_id, testbed = domain.domain_id, domain.testbed

@@ -93,7 +93,7 @@ def test_the_trails_of_two_services_are_shown_and_checked_together(kept, sonant,
     assert sonant("audit", "verify")[0] == 1
 
 
-def test_too_many_processes_are_told(tmp_path, monkeypatch):
+def test_too_many_processes_are_reported(tmp_path, monkeypatch):
     monkeypatch.setattr("sonant.assembly.installation.folders.MOST_PROCESSES", 1)
     settings = Settings(data=tmp_path, database="postgresql://nobody@127.0.0.1:1/none")
     with (

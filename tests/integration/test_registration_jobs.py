@@ -146,7 +146,7 @@ def test_a_watchlist_deleted_while_the_job_runs_is_404_for_what_follows(testbed,
     assert testbed.fraudsters(domain) == {}
 
 
-def test_faults_of_single_requests_are_told_like_those_of_enrollments(testbed, domain):
+def test_faults_of_single_requests_are_reported_like_those_of_enrollments(testbed, domain):
     bad = {"RequestId": "r4", "AudioSpecifications": [{"S3Uri": ENGLISH}]}
     outcome = testbed.register(
         domain,

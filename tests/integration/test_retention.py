@@ -111,7 +111,7 @@ def test_domain_with_a_disabled_key_is_left_for_the_next_sweep(kept, keeper, clo
     assert kept.speakers(closed)["customer-1"].status == "EXPIRED"
 
 
-def test_a_speaker_whose_row_is_damaged_holds_up_nobody_and_is_counted(kept, keeper, clock, caplog):
+def test_a_speaker_whose_row_is_damaged_delays_no_one_and_is_counted(kept, keeper, clock, caplog):
     domain_id, other = kept.new_domain(), kept.new_domain()
     customers = [f"customer-{number}" for number in range(BATCH + 2)]
     ids = enroll(kept, domain_id, *customers)

@@ -88,7 +88,7 @@ def _short(value: ast.expr) -> bool:
         ("pytest.mark.timeout(10)", "PATIENCE_S"),
     ],
 )
-def test_what_measures_time_is_found_and_what_to_use_is_told(line: str, told: str) -> None:
+def test_what_measures_time_is_found_and_what_to_use_is_reported(line: str, told: str) -> None:
     (fault,) = faults(line)
     assert told in fault
 

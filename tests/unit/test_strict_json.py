@@ -90,7 +90,7 @@ def test_values_of_other_types_are_not_the_same(one: object, other: object, wrap
         ("0", 0, ["the value: '0' is of type str, not int"]),
     ],
 )
-def test_differences_are_told_by_their_place(found: object, expected: object, told: list[str]) -> None:
+def test_differences_are_reported_by_their_place(found: object, expected: object, told: list[str]) -> None:
     assert differences(found, expected) == told
 
 

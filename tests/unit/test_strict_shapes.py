@@ -236,13 +236,13 @@ def test_what_no_model_of_ours_uses_is_judged_too() -> None:
         ({"Real": 1.01}, "Real: 1.01 is not within 0 and 1"),
     ],
 )
-def test_a_departure_is_told_by_its_place(change: dict[str, Any], told: str) -> None:
+def test_a_departure_is_reported_by_its_place(change: dict[str, Any], told: str) -> None:
     found = faults(OTHER, {**RIGHT, **change})
     assert len(found) == 1
     assert found[0].startswith(told)
 
 
-def test_a_required_member_that_is_missing_is_told() -> None:
+def test_a_required_member_that_is_missing_is_reported() -> None:
     given = {name: value for name, value in RIGHT.items() if name != "Kept"}
     assert faults(OTHER, given) == ["Kept: required and absent"]
 

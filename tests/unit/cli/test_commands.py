@@ -140,7 +140,7 @@ def test_the_later_flag_counts(data: Path) -> None:
     ("value", "output", "rest"),
     [(None, "text", None), ("json", "json", None), ("text", "text", None), ("report", "text", "report")],
 )
-def test_an_older_output_option_is_told_apart(value: str | None, output: str, rest: str | None) -> None:
+def test_an_older_output_option_is_distinguished(value: str | None, output: str, rest: str | None) -> None:
     cli, other = split_output(CliContext(), value)
     assert (cli.output, other) == (output, rest)
 

@@ -127,7 +127,7 @@ def test_inserted_line_with_a_valid_hash_breaks_the_chain(tmp_path: Path) -> Non
     assert (broken.line, "removed, inserted or moved" in broken.reason) == (3, True)
 
 
-def test_a_file_that_is_missing_in_the_middle_is_told(tmp_path: Path) -> None:
+def test_a_file_that_is_missing_in_the_middle_is_reported(tmp_path: Path) -> None:
     trail(tmp_path)
     sorted(tmp_path.iterdir())[1].unlink()
     broken = verify(tmp_path).broken
@@ -156,7 +156,7 @@ def test_lines_cut_off_at_the_end_show_when_a_hash_was_noted(tmp_path: Path) -> 
 @pytest.mark.parametrize(
     "content", [b"{}\n", b"\n", b"not json\n", b'{"hash":"' + b"0" * 64 + b'"}\n', b"x" * 99]
 )
-def test_what_is_no_record_is_told(tmp_path: Path, content: bytes) -> None:
+def test_what_is_no_record_is_reported(tmp_path: Path, content: bytes) -> None:
     (tmp_path / file_name(1, "2026-03-01")).write_bytes(content)
     broken = verify(tmp_path).broken
     assert broken is not None

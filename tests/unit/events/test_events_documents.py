@@ -92,7 +92,7 @@ def test_the_envelope_has_eventbridges_members_in_their_order(domain: Domain) ->
     )
 
 
-def test_the_time_is_told_in_utc_to_the_millisecond(domain: Domain) -> None:
+def test_the_time_is_reported_in_utc_to_the_millisecond(domain: Domain) -> None:
     local = NOON.astimezone(timezone(timedelta(hours=9)))
     told = document(speaker_event(domain, "DELETE_SPEAKER", speaker_id=None), EVENT_ID, local)
     assert told["time"] == "2026-03-01T12:00:00.250Z"
@@ -192,7 +192,7 @@ def test_a_message_is_cut_to_a_bound(domain: Domain) -> None:
 
 
 @pytest.mark.parametrize("identifier", ["customer-17", "", "#id", "ID#AbCdEfGhIjKlMnOpQrStUv"])
-def test_an_id_that_is_not_a_generated_one_is_never_told(domain: Domain, identifier: str) -> None:
+def test_an_id_that_is_not_a_generated_one_is_never_reported(domain: Domain, identifier: str) -> None:
     speaker = speaker_event(domain, "DELETE_SPEAKER", speaker_id=identifier)
     fraudster = fraudster_event(domain, "DELETE_FRAUDSTER", fraudster_id=identifier)
     assert detail_of(speaker)["generatedSpeakerId"] is None
@@ -277,7 +277,7 @@ def test_a_registered_fraudster_names_list_job_and_status(domain: Domain) -> Non
 # --- jobs ---------------------------------------------------------------------------------------------
 
 
-def test_a_job_tells_its_whole_configuration_but_not_its_name(domain: Domain) -> None:
+def test_job_event_contains_the_whole_configuration_but_not_its_name(domain: Domain) -> None:
     event = batch_enrollment_event(domain, job(), "SUBMITTED")
     assert event.type == "VoiceId Batch Speaker Enrollment Action"
     assert same(
@@ -305,7 +305,7 @@ def test_a_job_tells_its_whole_configuration_but_not_its_name(domain: Domain) ->
     )
 
 
-def test_a_job_tells_null_for_a_key_it_was_not_given_and_no_list(domain: Domain) -> None:
+def test_job_event_contains_null_for_a_key_it_was_not_given_and_no_list(domain: Domain) -> None:
     config = {
         "ExistingEnrollmentAction": "SKIP",
         "FraudDetectionConfig": {"FraudDetectionAction": "IGNORE", "RiskThreshold": 50},
@@ -317,7 +317,7 @@ def test_a_job_tells_null_for_a_key_it_was_not_given_and_no_list(domain: Domain)
 
 
 @pytest.mark.parametrize("lists", [None, [WATCHLIST_ID]])
-def test_a_registration_job_tells_its_whole_configuration(domain: Domain, lists: list[str] | None) -> None:
+def test_registration_event_contains_the_whole_configuration(domain: Domain, lists: list[str] | None) -> None:
     config = {"DuplicateRegistrationAction": "SKIP", "FraudsterSimilarityThreshold": 0}
     given = config if lists is None else {**config, "WatchlistIds": lists}
     event = batch_registration_event(domain, job(config=given), "FAILED", ErrorInfo.of_code(404, "none"))

@@ -112,7 +112,7 @@ def test_stream_start_event_has_configuration_and_progress(domain: Domain) -> No
     )
 
 
-def test_a_stream_that_ends_tells_what_there_was_enough_for(domain: Domain) -> None:
+def test_event_of_an_ended_stream_says_what_had_enough_speech(domain: Domain) -> None:
     whole = Window(started_at=NOON, ended_at=LATER)
     session = replace(ended(EndReason.CALL_ENDED), enrollment_speech_at=LATER)
     told = detail_of(stream_event(domain, session, {AUTHENTICATION: whole, FRAUD: whole}))
@@ -149,7 +149,7 @@ def test_every_fault_of_streams_is_a_reason_why_they_end() -> None:
 # --- updates and evaluations --------------------------------------------------------------------------
 
 
-def test_an_update_tells_the_set_up(domain: Domain) -> None:
+def test_update_event_contains_the_configuration(domain: Domain) -> None:
     event = update_session_event(domain, replace(SESSION, watchlist_id=None))
     assert event.type == "VoiceId Update Session Action"
     assert same(
@@ -171,7 +171,7 @@ def test_an_update_tells_the_set_up(domain: Domain) -> None:
     )
 
 
-def test_an_evaluation_tells_both_results_but_no_customers_id(domain: Domain) -> None:
+def test_evaluation_event_contains_both_results_but_no_customers_id(domain: Domain) -> None:
     window = {"AudioAggregationStartedAt": NOON, "AudioAggregationEndedAt": LATER}
     event = evaluate_session_event(
         domain,
@@ -311,7 +311,7 @@ REFUSALS = (
         (SESSION_ID, SESSION, (SESSION_ID, "contact-1")),
     ],
 )
-def test_a_refusal_tells_why_and_all_that_is_known_of_the_session(
+def test_refusal_event_contains_reason_and_known_session_members(
     domain: Domain,
     told: Refusal,
     status: str,
@@ -331,7 +331,7 @@ def test_a_refusal_tells_why_and_all_that_is_known_of_the_session(
     assert detail["systemAttributes"] is None
 
 
-def test_an_evaluation_refused_of_a_known_session_tells_its_stream(domain: Domain) -> None:
+def test_refused_evaluation_event_contains_the_streaming_status(domain: Domain) -> None:
     detail = detail_of(evaluation_refused_event(domain, SessionReference.of("contact-1", SESSION), REFUSED))
     assert same(
         detail["session"],

@@ -64,7 +64,7 @@ def test_before_listening(status, action, expected):
         ("OPTED_OUT", "OVERWRITE", OPTED_OUT),
     ],
 )
-def test_after_a_good_voice_was_heard(status, action, expected):
+def test_after_a_good_voice_was_processed(status, action, expected):
     assert decide(status, action, heard()) == expected
 
 

@@ -89,7 +89,7 @@ def test_the_summary_counts_what_the_lines_say():
     assert summary["PairsCompared"] == 2
 
 
-def test_voices_are_told_by_what_they_have_in_common_and_never_given_out():
+def test_voices_are_reported_by_similarity_and_never_given_out():
     lines = {one["RequestId"]: one for one in reported()["Requests"]}
     assert lines["a"]["SameVoiceAs"] == {
         "RequestId": "c",
@@ -103,7 +103,7 @@ def test_voices_are_told_by_what_they_have_in_common_and_never_given_out():
     assert not any("voice" in one for one in lines.values())
 
 
-def test_a_report_on_nothing_heard_is_a_report():
+def test_a_report_without_recordings_is_a_report():
     made = make_report(lambda: in_order(lambda failed: iter(STORED[True] if failed else [])))
     assert read_report(b"".join(json_report(made)))["Summary"]["LikelyToFail"] == 2
 

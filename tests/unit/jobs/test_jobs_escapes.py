@@ -43,7 +43,7 @@ def read(data):
 
 
 @pytest.mark.parametrize("half", [HIGH, LOW, HIGH + r"\u0041", LOW + HIGH, "\uffff"])
-def test_a_half_pair_is_told_by_the_field_that_holds_it(half):
+def test_a_half_pair_is_reported_by_the_field_that_holds_it(half):
     entries = read(
         manifest(
             request("before"),

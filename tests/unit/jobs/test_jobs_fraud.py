@@ -45,7 +45,7 @@ def test_without_detectors_no_risk_is_claimed_and_nobody_is_refused():
     assert refuse(risks, action="FAIL", risk_threshold=0) is None
 
 
-def test_every_detector_hears_the_voice_and_its_speech():
+def test_every_detector_gets_the_samples_and_the_speech():
     detectors = (looks_like(voice(1, 0)), sounds_pure)
     assert assess(detectors, voice(1, 0), TONE, risk_threshold=50) == (
         Risk(name="KnownFraudsterRisk", score=100),
@@ -91,7 +91,7 @@ def test_nobody_is_named_on_an_empty_list_or_with_a_score_of_0():
     assert known_fraudster(Match(key="id#somebody", similarity=-0.5), 10, TAIL) == nobody
 
 
-def test_events_are_told_both_risks_in_the_form_of_an_evaluation():
+def test_events_contain_both_risks_in_the_form_of_an_evaluation():
     known = Risk(name="KnownFraudsterRisk", score=50, fraudster_id="id#somebody")
     found = risk_details(
         (known, Risk(name="VoiceSpoofingRisk", score=70)), risk_threshold=50, watchlist_id="list"

@@ -175,14 +175,14 @@ def test_more_requests_than_the_quota_fail_the_job_with_402():
 
 
 @pytest.mark.parametrize("value", [None, 1, True, "text", [ENTRY]])
-def test_a_request_that_is_no_object_is_told_by_its_number(value):
+def test_a_request_that_is_no_object_is_reported_by_its_number(value):
     assert read(manifest(ENTRY, value))[1] == BadRequest(
         request_id="", message="request 2 of the manifest is not an object"
     )
 
 
 @pytest.mark.parametrize("value", [..., None, 1, "", "x" * 257, ["r1"]])
-def test_a_request_without_a_usable_request_id_is_told_by_its_number(value):
+def test_a_request_without_a_usable_request_id_is_reported_by_its_number(value):
     entry = {name: part for name, part in {**ENTRY, "RequestId": value}.items() if part is not ...}
     assert read(manifest(entry)) == [
         BadRequest(

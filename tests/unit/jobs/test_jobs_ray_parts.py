@@ -132,7 +132,7 @@ class TestWhatAHostMustAgreeOn:
         assert told["s3.endpoint"] == "https://s3.example"
         assert "secret" not in str(told)
 
-    def test_a_host_that_looks_elsewhere_is_told_where_it_differs(self, monkeypatch, tmp_path):
+    def test_a_host_that_looks_elsewhere_learns_where_it_differs(self, monkeypatch, tmp_path):
         for name, value in {
             "OBJECTS": "s3",
             "S3_ENDPOINT": "https://other.example",
@@ -143,7 +143,7 @@ class TestWhatAHostMustAgreeOn:
         with pytest.raises(SetupError, match=r"settings differ from the runner's: s3\.endpoint$"):
             workers.build_remote_executor(runner.audio, runner.fraud, workers.storage_location(runner), ())
 
-    def test_a_host_without_a_voice_model_that_was_added_is_told_which(self, monkeypatch, tmp_path):
+    def test_host_without_an_added_voice_model_is_refused_with_its_name(self, monkeypatch, tmp_path):
         monkeypatch.setenv("SONANT_DATA", str(tmp_path))
         runner = Settings(data=tmp_path)
         with pytest.raises(SetupError, match="voice models are missing: brought"):

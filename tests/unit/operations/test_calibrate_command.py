@@ -104,7 +104,7 @@ def test_repeated_enrollments_tell_how_many_are_rejected(testbed, domain_id, cap
     assert line.count("25.0%") == 2
 
 
-def test_it_must_be_told_what_to_calibrate_on(testbed):
+def test_it_needs_to_know_what_to_calibrate_on(testbed):
     with pytest.raises(SetupError, match="name what to calibrate on"):
         run(testbed, None)
     with pytest.raises(SetupError, match="no active domain"):
@@ -155,7 +155,9 @@ def test_the_calibration_under_a_domains_own_is_not_replaced(testbed, domain_id,
         calibrate_model(CliContext(), testbed.settings, brought, tmp_path, apply=True)
 
 
-def test_recordings_of_a_folder_are_heard_with_the_domains_own_model(testbed, domain_id, brought, tmp_path):
+def test_recordings_of_a_folder_are_embedded_with_the_domains_own_model(
+    testbed, domain_id, brought, tmp_path
+):
     for number in range(20):
         (tmp_path / str(number)).mkdir()
         (tmp_path / str(number) / "call.wav").write_bytes(b"")

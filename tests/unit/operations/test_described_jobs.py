@@ -58,7 +58,7 @@ def test_the_next_call_sees_what_another_process_did_to_the_job(testbed, started
     other.close()
 
 
-def test_one_domain_is_never_told_the_other_ones_job(testbed, started):
+def test_one_domain_never_shows_the_other_ones_job(testbed, started):
     other_domain = testbed.new_domain()
     assert status(testbed, *started) == "SUBMITTED"
     with pytest.raises(ResourceNotFound):

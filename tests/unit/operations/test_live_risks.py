@@ -212,7 +212,7 @@ def test_with_no_room_for_recordings_no_replay_is_looked_for(testbed, domain_id)
     assert scored(testbed, FraudIndexes(0), domain_id, call)[1] is None
 
 
-def test_recordings_of_another_domain_are_nobodys(testbed, domain_id):
+def test_recordings_of_another_domain_do_not_match(testbed, domain_id):
     keep_recording(testbed, testbed.new_domain(), PRINTS[0])
     testbed.clock.advance(seconds=1)
     assert (

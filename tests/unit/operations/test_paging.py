@@ -70,7 +70,7 @@ def test_a_token_may_be_used_again_and_with_another_size(testbed, listed):
     assert page(testbed, domain_id, token, size=10) == (["c", "d"], None)
 
 
-def test_a_token_tells_nothing(testbed, listed):
+def test_token_reveals_nothing(testbed, listed):
     domain_id, token = listed
     raw = base64.urlsafe_b64decode(token)
     last = testbed.call("DescribeSpeaker", DomainId=domain_id, SpeakerId="b")["Speaker"]["GeneratedSpeakerId"]

@@ -139,7 +139,7 @@ def test_the_command_refuses_a_domain_that_is_not_there(testbed):
         find_duplicates(testbed, "A" * 22)
 
 
-def test_a_second_search_at_once_is_told_to_come_back(testbed, domain_id):
+def test_a_second_search_at_once_is_throttled(testbed, domain_id):
     with_twins(testbed, domain_id)
     with duplicates.SEARCH_LOCK, pytest.raises(Throttling):
         testbed.call("ListVoiceDuplicates", DomainId=domain_id)

@@ -54,7 +54,7 @@ def notes(database):
     "content", [b"not a database, but long enough to be one" * 100, b"SQLite format 4\0" * 64]
 )
 @pytest.mark.parametrize("how", ["read", "write", "migrate"])
-def test_a_file_that_is_no_database_is_told_in_one_sentence(path, content, how):
+def test_a_file_that_is_no_database_is_reported_in_one_sentence(path, content, how):
     path.write_bytes(content)
     database = Database(f"sqlite:///{path}")
     with pytest.raises(SetupError, match=NOT_ONE):
@@ -81,7 +81,7 @@ def test_damage_under_an_open_connection_is_reported(database, path):
     other.close()
 
 
-def test_a_folder_that_is_not_there_is_told(tmp_path):
+def test_a_folder_that_is_not_there_is_reported(tmp_path):
     database = Database(f"sqlite:///{tmp_path / 'none' / 'sonant.db'}")
     for use in (database.read, database.write):
         with pytest.raises(SetupError, match="unable to open database file"), use():

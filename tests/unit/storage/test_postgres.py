@@ -312,7 +312,7 @@ def test_another_database_is_refused_without_its_password(url):
     assert "hunter2" not in str(told.value)
 
 
-def test_a_server_that_is_not_there_is_told_in_one_sentence():
+def test_a_server_that_is_not_there_is_reported_in_one_sentence():
     database = Database("postgresql://user:hunter2@127.0.0.1:1/name", limits=PATIENT)
     with pytest.raises(DatabaseUnavailable, match="the database cannot be used: ") as told, database.read():
         pass

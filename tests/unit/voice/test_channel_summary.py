@@ -52,13 +52,13 @@ def test_every_file_is_named_with_its_share(models, spoken, encoded):
     assert second.startswith("s3://b/2.wav channel 0: ")
 
 
-def test_silence_is_told_by_its_level(models, encoded):
+def test_silence_is_reported_by_its_level(models, encoded):
     assert missing(models, encoded(np.zeros(80000, np.float32))).endswith(
         "s3://b/1.wav channel 0: 0.0 s of speech in 10.0 s of audio at -90 dBFS (silence)"
     )
 
 
-def test_dial_tone_is_told_by_its_frequency(models, encoded):
+def test_dial_tone_is_reported_by_its_frequency(models, encoded):
     told = missing(models, encoded(tone(425)))
     assert told.endswith("0.0 s of speech in 20.0 s of audio at -17 dBFS (a tone of 422 Hz)")
 

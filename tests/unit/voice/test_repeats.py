@@ -57,7 +57,7 @@ def collected(models, encoded, recordings, need_s):
     return collect_speech(sources, need_s=need_s, models=models, strict=False, max_duration_s=600)
 
 
-def test_repeats_are_told_when_speech_is_missing(models, spoken, encoded):
+def test_repeats_are_reported_when_speech_is_missing(models, spoken, encoded):
     clip = spoken("italian", 4.0)
     with pytest.raises(NotEnoughSpeech) as missing:
         collected(models, encoded, [np.tile(clip, 10)], 30)

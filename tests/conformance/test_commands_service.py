@@ -144,7 +144,7 @@ def test_watch_job_with_errors_finds_domain_and_exits_3(service: ServiceProcess,
 
 
 def test_aws_profile_of_the_user_does_not_apply_to_commands(service: ServiceProcess, domain_id: str) -> None:
-    done = service.sonant("session", "list", "--domain-id", domain_id, AWS_PROFILE="nobody")
+    done = service.sonant("session", "list", "--domain", domain_id, AWS_PROFILE="nobody")
     assert (done.code, done.err) == (0, "")
 
 

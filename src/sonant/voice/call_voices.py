@@ -12,9 +12,8 @@ from sonant.voice.enrollment import Speech
 from sonant.voice.models import Models
 from sonant.voice.models.embedding import EncodedSpeech
 from sonant.voice.speaker_change import are_two_people, find_change
-from sonant.voice.turn_detection import find_turns
+from sonant.voice.turn_detection import find_turns, is_one_person
 from sonant.voice.turns import Span, length, take
-from sonant.voice.voice_groups import are_alike
 
 VOICE_S = 3.0
 """Seconds of speech alone with which a voice is analyzed by itself: the least of a calibration."""
@@ -87,7 +86,7 @@ def separate(speech: Speech, need: int, models: Models) -> CallVoices:
     """
     samples = speech.samples
     encoded = EncodedSpeech.of(samples, models)
-    voices = [] if are_alike(encoded.windows) else _voices(speech, encoded, models)
+    voices = [] if is_one_person(samples, encoded, models) else _voices(speech, encoded, models)
     if len(voices) < 2:
         one = samples[len(samples) - need :]
         return CallVoices(
@@ -111,7 +110,7 @@ def _voices(speech: Speech, encoded: EncodedSpeech, models: Models) -> list[tupl
     only.
     """
     samples = speech.samples
-    turns = find_turns(samples, models, power=encoded.power)
+    turns = find_turns(samples, models, encoded=encoded)
     if turns.second_voice.certain:
         # Where two people talk at once all the time, the second may have no turn.
         return [turns.alone(speaker) for speaker in range(max(2, turns.speakers))]

@@ -14,8 +14,7 @@ from sonant.voice.enrollment import Speech
 from sonant.voice.models import Models
 from sonant.voice.models.embedding import EncodedSpeech
 from sonant.voice.turn_detection import find_turns
-from sonant.voice.turns import NOBODY_ELSE, SecondVoice, take
-from sonant.voice.voice_groups import are_alike
+from sonant.voice.turns import SecondVoice, take
 
 REFUSE, WARN, IGNORE = "refuse", "warn", "ignore"
 #: What happens to recordings in which a second person speaks. REFUSE fails them where that is certain; where
@@ -41,16 +40,13 @@ class SingleVoice:
 def keep_single_voice(speech: Speech, models: Models, policy: str) -> SingleVoice:
     """Keep the speech of the person who speaks most, alone.
 
-    Without a second voice, and with IGNORE, that is all of it. The segmentation network runs only where the
-    windows of the speech are less alike than nearly everybody's. Raises SecondSpeaker if the policy refuses,
+    Without a second voice, and with IGNORE, that is all of it. Raises SecondSpeaker if the policy refuses,
     NotEnoughSpeech under 1.6 s.
     """
     if policy == IGNORE:
         return SingleVoice(speech=speech)
     encoded = EncodedSpeech.of(speech.samples, models)
-    if are_alike(encoded.windows):
-        return SingleVoice(speech=speech, second_voice=NOBODY_ELSE, encoded=encoded)
-    turns = find_turns(speech.samples, models, power=encoded.power)
+    turns = find_turns(speech.samples, models, encoded=encoded)
     found = turns.second_voice
     if found.certain and policy == REFUSE:
         raise SecondSpeaker(found.share, found.overlap, speech.net_speech_s)

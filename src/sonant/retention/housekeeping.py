@@ -18,6 +18,7 @@ from sqlalchemy import Connection
 from sonant.errors import (
     CheckUnfinished,
     DatabaseUnavailable,
+    IntegrityFault,
     KeyError_,
     KeyNotFound,
     SealBroken,
@@ -116,6 +117,9 @@ class Housekeeper:
             except DatabaseUnavailable as fault:
                 log.warning("%s: %s; trying again in %.0f s", step.name, fault, AWAY_S)
                 every_s = AWAY_S
+            except IntegrityFault as fault:
+                log.error("%s: %s; trying again in %.0f s", step.name, fault, RETRY_S)
+                every_s = RETRY_S
             except Exception:
                 log.exception("%s failed; trying again in %.0f s", step.name, RETRY_S)
                 every_s = RETRY_S
@@ -304,6 +308,6 @@ class Housekeeper:
     def _expire(self, connection: Connection, vault: Vault, speaker: speakers.Speaker) -> bool:
         try:
             speakers.delete_voice(connection, vault, speaker, "EXPIRED", self.clock())
-        except SealBroken:
+        except (IntegrityFault, SealBroken):
             return False
         return True

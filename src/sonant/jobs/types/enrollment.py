@@ -25,7 +25,7 @@ from sonant.jobs.result import enrollment_line, result_file
 from sonant.jobs.second_voices import log_second_voices
 from sonant.jobs.states import Status
 from sonant.jobs.voiceprints import store_voiceprint
-from sonant.storage.crypto.vault import Vault
+from sonant.storage.crypto.vault import SpeakerSeal, Vault
 from sonant.storage.objects.store import ObjectUri
 from sonant.storage.repositories import jobs, speakers
 from sonant.storage.repositories.domains import Domain
@@ -217,9 +217,10 @@ class EnrollmentTransaction:
         self, speaker: speakers.Speaker | None, speaker_id: str, customer_id: str, result: TaskResult
     ) -> None:
         now = self._context.clock()
-        if speaker is None:
+        enrolled: speakers.Speaker | SpeakerSeal | None = speaker
+        if enrolled is None:
             self._present = self._count() + 1
-            seal = speakers.add(
+            enrolled = speakers.add(
                 self._connection,
                 self._vault,
                 domain_id=self._domain.domain_id,
@@ -228,12 +229,8 @@ class EnrollmentTransaction:
                 status="PENDING",
                 now=now,
             )
-        else:
-            seal = speaker.seal(self._vault)
         domain_id = self._domain.domain_id
-        store_voiceprint(
-            self._connection, self._vault, domain_id, speaker_id, seal, result, now, before=speaker
-        )
+        seal = store_voiceprint(self._connection, self._vault, domain_id, speaker_id, enrolled, result, now)
         if result.fingerprint is not None:
             self._replays.store(self._connection, self._vault, seal, speaker_id, result.fingerprint, now)
 

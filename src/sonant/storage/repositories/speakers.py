@@ -8,7 +8,9 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, bindparam, delete, insert, select, update
 
+from sonant.errors import IntegrityFault
 from sonant.storage.crypto.vault import SpeakerSeal, Vault
+from sonant.storage.database.bound_connection import without_changed_rows
 from sonant.storage.database.paging import Position, page_of
 from sonant.storage.database.rows import first_row
 from sonant.storage.database.schema import (
@@ -23,6 +25,9 @@ from sonant.storage.database.schema import (
 from sonant.storage.repositories.voice_samples import open_sample, sample_columns, sample_values
 from sonant.storage.times import floor_hour, from_us, to_us
 from sonant.voice.sample import VoiceSample
+
+#: What sealed fingerprints are bound to beside the speaker.
+FINGERPRINT = "fingerprint"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,6 +47,15 @@ class Speaker:
     def seal(self, vault: Vault) -> SpeakerSeal:
         """Open the speaker's data key. Raises SealBroken."""
         return vault.speaker(self.speaker_id, self.wrapped)
+
+    def present_seal(self, vault: Vault) -> SpeakerSeal:
+        """Open the data key, and check that it is the one that seals this row: no earlier one put back.
+
+        Each enrollment renews the key. Raises SealBroken.
+        """
+        seal = self.seal(vault)
+        seal.open("customer id", self.customer_id_sealed)
+        return seal
 
     def customer_id(self, vault: Vault) -> str:
         """Open the customer's own id of the speaker. Raises SealBroken."""
@@ -97,13 +111,21 @@ _ONE_LESS = (
 
 
 def find(connection: Connection, vault: Vault, domain_id: str, speaker_id: str) -> Speaker | None:
-    """Find a speaker by generated id (`id#…`) or by the customer's id, which cannot begin with `id#`."""
+    """Find a speaker by generated id (`id#…`) or by the customer's id, which cannot begin with `id#`.
+
+    Raises IntegrityFault when the row that the customer's id leads to holds another one; SealBroken.
+    """
     if speaker_id.startswith("id#"):
         row = first_row(connection, _BY_ID, {"of_domain": domain_id, "wanted": speaker_id})
-    else:
-        wanted = {"of_domain": domain_id, "wanted": vault.lookup(speaker_id)}
-        row = first_row(connection, _BY_HASH, wanted)
-    return None if row is None else _speaker(row)
+        return None if row is None else _speaker(row)
+    wanted = {"of_domain": domain_id, "wanted": vault.lookup(speaker_id)}
+    row = first_row(connection, _BY_HASH, wanted)
+    if row is None:
+        return None
+    found = _speaker(row)
+    if found.customer_id(vault) != speaker_id:
+        raise IntegrityFault("speakers", found.speaker_id, "is not of the customer's id that leads to it")
+    return found
 
 
 class SpeakerStatus(NamedTuple):
@@ -193,11 +215,46 @@ def enroll(
     )
 
 
+def renew_key(connection: Connection, vault: Vault, speaker: Speaker) -> SpeakerSeal:
+    """Give a speaker who is enrolled again a new data key, so that nothing of the old voiceprint opens.
+
+    Fingerprints of earlier recordings stay, sealed anew. `enroll` must follow: the voiceprint and its audio
+    are not sealed anew. Raises SealBroken, and changes nothing, when the stored data is damaged.
+    """
+    old = speaker.present_seal(vault)
+    customer_id = old.open("customer id", speaker.customer_id_sealed)
+    query = select(fingerprints.c.number, fingerprints.c.sealed)
+    stored = connection.execute(query.where(fingerprints.c.speaker_id == speaker.speaker_id)).all()
+    opened = [(row.number, old.open(FINGERPRINT, row.sealed)) for row in stored]
+    seal = _new_key(connection, vault, speaker.speaker_id)
+    connection.execute(
+        update(speakers)
+        .where(speakers.c.speaker_id == speaker.speaker_id)
+        .values(customer_id_sealed=seal.seal("customer id", customer_id))
+    )
+    for number, data in opened:
+        connection.execute(
+            update(fingerprints)
+            .where(fingerprints.c.number == number)
+            .values(sealed=seal.seal(FINGERPRINT, data))
+        )
+    return seal
+
+
+def _new_key(connection: Connection, vault: Vault, speaker_id: str) -> SpeakerSeal:
+    """Destroy a speaker's data key and store a new one."""
+    seal, wrapped = vault.new_speaker(speaker_id)
+    connection.execute(
+        update(speaker_keys).where(speaker_keys.c.speaker_id == speaker_id).values(wrapped=wrapped)
+    )
+    return seal
+
+
 def load_sample(connection: Connection, vault: Vault, speaker: Speaker) -> VoiceSample | None:
     """Open an enrolled speaker's voice sample. Raises SealBroken."""
     query = select(*sample_columns(voiceprints)).where(voiceprints.c.speaker_id == speaker.speaker_id)
     row = connection.execute(query).mappings().first()
-    return None if row is None else open_sample(speaker.seal(vault), row)
+    return None if row is None else open_sample(speaker.present_seal(vault), row)
 
 
 def load_voiceprint(connection: Connection, vault: Vault, speaker: Speaker) -> Voiceprint | None:
@@ -206,7 +263,7 @@ def load_voiceprint(connection: Connection, vault: Vault, speaker: Speaker) -> V
     row = connection.execute(query).mappings().first()
     if row is None:
         return None
-    seal, audio = speaker.seal(vault), row["audio_sealed"]
+    seal, audio = speaker.present_seal(vault), row["audio_sealed"]
     return Voiceprint(
         sample=open_sample(seal, row),
         audio=None if audio is None else seal.open("audio", audio),
@@ -231,10 +288,7 @@ def delete_voice(connection: Connection, vault: Vault, speaker: Speaker, status:
     customer_id = speaker.customer_id(vault)
     for table in (fingerprints, shadow_voiceprints, voiceprints):
         connection.execute(delete(table).where(table.c.speaker_id == speaker.speaker_id))
-    seal, wrapped = vault.new_speaker(speaker.speaker_id)
-    connection.execute(
-        update(speaker_keys).where(speaker_keys.c.speaker_id == speaker.speaker_id).values(wrapped=wrapped)
-    )
+    seal = _new_key(connection, vault, speaker.speaker_id)
     connection.execute(
         update(speakers)
         .where(speakers.c.speaker_id == speaker.speaker_id)
@@ -257,7 +311,7 @@ def list_unused_since(
         speakers.c.speaker_id > after,
     )
     query = query.order_by(speakers.c.speaker_id).limit(limit)
-    return [_speaker(dict(row)) for row in connection.execute(query).mappings()]
+    return [_speaker(dict(row)) for row in connection.execute(without_changed_rows(query)).mappings()]
 
 
 def delete_pending(connection: Connection, before: datetime, limit: int) -> int:
@@ -271,7 +325,7 @@ def delete_pending(connection: Connection, before: datetime, limit: int) -> int:
         speakers.c.updated_at < to_us(before),
         speakers.c.speaker_id.not_in(named),
     )
-    ids = list(connection.execute(old.limit(limit)).scalars())
+    ids = list(connection.execute(without_changed_rows(old.limit(limit))).scalars())
     for speaker_id in ids:
         delete_speaker(connection, speaker_id)
     return len(ids)

@@ -299,6 +299,7 @@ class IntegrityFault(SonantError):
         )
         self.table = table
         self.key = key
+        self.finding = finding
 
 
 class CheckUnfinished(SonantError):

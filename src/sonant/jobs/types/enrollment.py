@@ -9,6 +9,7 @@ from typing import Any
 
 from sqlalchemy import Connection
 
+from sonant.errors import IntegrityFault
 from sonant.events.documents import Event, batch_enrollment_event, fraud_detection_event, speaker_event
 from sonant.events.error_info import ErrorInfo
 from sonant.ids import new_generated_id
@@ -71,8 +72,11 @@ class EnrollmentProcessor:
         return vault.lookup(_speaker_of(request))
 
     def task(self, item: WorkItem) -> Task | None:
-        with self.context.database.read() as connection:
-            standing = speakers.find_status(connection, self.context.job.domain_id, item.dedup_key or b"")
+        try:
+            with self.context.database.read() as connection:
+                standing = speakers.find_status(connection, self.context.job.domain_id, item.dedup_key or b"")
+        except IntegrityFault:
+            return None  # the decision meets it too
         if decide_by_status(enrollment_state(standing, self.model_id), self.config) is not None:
             return None
         return self.context.task(
@@ -128,6 +132,14 @@ class EnrollmentTransaction:
         self._present: int | None = None  # speakers of the domain, counted on first use
 
     def decide(self, request: Request, result: EntryResult) -> Outcome:
+        try:
+            return self._decide(request, result)
+        except IntegrityFault as fault:  # of one speaker: the others of the job are not refused for it
+            log.error("job %s: %s", self._context.job.job_id, fault)
+            refusal = Refusal(500, "what is stored of the speaker is damaged; see the service's log")
+            return Outcome.refused(request.request_id, refusal, {})
+
+    def _decide(self, request: Request, result: EntryResult) -> Outcome:
         customer_id = _speaker_of(request)
         speaker = speakers.find(self._connection, self._vault, self._domain.domain_id, customer_id)
         status = enrollment_state(

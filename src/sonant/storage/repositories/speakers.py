@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, bindparam, delete, insert, select, update
 
-from sonant.errors import IntegrityFault
+from sonant.errors import IntegrityFault, SealBroken
 from sonant.storage.crypto.vault import SpeakerSeal, Vault
 from sonant.storage.database.bound_connection import without_changed_rows
 from sonant.storage.database.paging import Position, page_of
@@ -51,10 +52,14 @@ class Speaker:
     def present_seal(self, vault: Vault) -> SpeakerSeal:
         """Open the data key, and check that it is the one that seals this row: no earlier one put back.
 
-        Each enrollment renews the key. Raises SealBroken.
+        Each enrollment renews the key. Raises IntegrityFault.
         """
-        seal = self.seal(vault)
-        seal.open("customer id", self.customer_id_sealed)
+        try:
+            seal = self.seal(vault)
+            seal.open("customer id", self.customer_id_sealed)
+        except SealBroken:
+            finding = "is not of the same time as the speaker's row"
+            raise IntegrityFault("speaker_keys", self.speaker_id, finding) from None
         return seal
 
     def customer_id(self, vault: Vault) -> str:
@@ -219,7 +224,7 @@ def renew_key(connection: Connection, vault: Vault, speaker: Speaker) -> Speaker
     """Give a speaker who is enrolled again a new data key, so that nothing of the old voiceprint opens.
 
     Fingerprints of earlier recordings stay, sealed anew. `enroll` must follow: the voiceprint and its audio
-    are not sealed anew. Raises SealBroken, and changes nothing, when the stored data is damaged.
+    are not sealed anew. Raises IntegrityFault or SealBroken, and changes nothing, for damaged data.
     """
     old = speaker.present_seal(vault)
     customer_id = old.open("customer id", speaker.customer_id_sealed)
@@ -251,24 +256,32 @@ def _new_key(connection: Connection, vault: Vault, speaker_id: str) -> SpeakerSe
 
 
 def load_sample(connection: Connection, vault: Vault, speaker: Speaker) -> VoiceSample | None:
-    """Open an enrolled speaker's voice sample. Raises SealBroken."""
+    """Open an enrolled speaker's voice sample. Raises IntegrityFault."""
     query = select(*sample_columns(voiceprints)).where(voiceprints.c.speaker_id == speaker.speaker_id)
     row = connection.execute(query).mappings().first()
-    return None if row is None else open_sample(speaker.present_seal(vault), row)
+    return None if row is None else _open_sample(speaker.present_seal(vault), speaker.speaker_id, row)
 
 
 def load_voiceprint(connection: Connection, vault: Vault, speaker: Speaker) -> Voiceprint | None:
-    """Open a speaker's voiceprint with its audio. Raises SealBroken."""
+    """Open a speaker's voiceprint with its audio. Raises IntegrityFault; SealBroken for damaged audio."""
     query = select(voiceprints).where(voiceprints.c.speaker_id == speaker.speaker_id)
     row = connection.execute(query).mappings().first()
     if row is None:
         return None
     seal, audio = speaker.present_seal(vault), row["audio_sealed"]
     return Voiceprint(
-        sample=open_sample(seal, row),
+        sample=_open_sample(seal, speaker.speaker_id, row),
         audio=None if audio is None else seal.open("audio", audio),
         created_at=from_us(row["created_at"]),
     )
+
+
+def _open_sample(seal: SpeakerSeal, speaker_id: str, row: Mapping[Any, Any]) -> VoiceSample:
+    try:
+        return open_sample(seal, row)
+    except SealBroken:  # its MAC fits: it was put back from before the latest enrollment
+        finding = "is not of the same time as the speaker's data key"
+        raise IntegrityFault("voiceprints", speaker_id, finding) from None
 
 
 def set_last_accessed(connection: Connection, speaker_id: str, now: datetime) -> None:

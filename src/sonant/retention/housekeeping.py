@@ -296,14 +296,15 @@ class Housekeeper:
         while True:
             with self.database.write() as connection:
                 domains.lock(connection, domain.domain_id)
-                batch = speakers.list_unused_since(connection, domain.domain_id, before, after, BATCH)
-                broken = sum(not self._expire(connection, vault, speaker) for speaker in batch)
+                ids, whole = speakers.list_unused_since(connection, domain.domain_id, before, after, BATCH)
+                done = sum(self._expire(connection, vault, speaker) for speaker in whole)
+                broken = len(ids) - done
                 counters.add(connection, {(counters.NOT_EXPIRED, ""): broken})
-            expired += len(batch) - broken
+            expired += done
             damaged += broken
-            if len(batch) < BATCH:
+            if len(ids) < BATCH:
                 return expired, damaged
-            after = batch[-1].speaker_id
+            after = ids[-1]
 
     def _expire(self, connection: Connection, vault: Vault, speaker: speakers.Speaker) -> bool:
         try:

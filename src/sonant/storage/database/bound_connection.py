@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
 
@@ -23,6 +24,7 @@ from sqlalchemy import (
     Join,
     Label,
     Select,
+    Table,
     Update,
     bindparam,
     select,
@@ -172,7 +174,7 @@ def _read_plan(statement: Select[Any]) -> ReadPlan | None:
         key = (bound.table, name)
         if key not in places:
             places[key] = len(asked) + len(added)
-            added.append(bound.table.c[name].label(f"_{bound.name}_{name}"))
+            added.append(_hidden(bound.table, name))
         return places[key]
 
     checks = [
@@ -187,6 +189,12 @@ def _read_plan(statement: Select[Any]) -> ReadPlan | None:
     ]
     visible = [at for at, column in enumerate(asked) if column is None or column.name != ROW_MAC]
     return ReadPlan(statement=statement.add_columns(*added), visible=tuple(visible), checks=tuple(checks))
+
+
+@lru_cache(maxsize=1024)
+def _hidden(table: Table, name: str) -> Label[Any]:
+    """Return a column under a name that no query uses."""
+    return table.c[name].label(f"_{table.name}_{name}")
 
 
 def _plain(column: Any) -> Column[Any] | None:
@@ -313,28 +321,29 @@ class BoundConnection(Connection):
         """Lock and check the rows that a condition finds, and return the values of their covered columns."""
         return [
             dict(zip(bound.names, row, strict=True))
-            for row in self._locked(bound, bound.names, condition, parameters, limit)
+            for row in self._locked(bound, condition, parameters, limit)
         ]
 
     def _checked_keys(
         self, bound: BoundTable, condition: Any, parameters: Mapping[str, Any]
     ) -> list[tuple[Any, ...]]:
         """Lock and check the rows that a condition finds, and return their keys, which fit into memory."""
-        return [tuple(row) for row in self._locked(bound, bound.key_names, condition, parameters, None)]
+        at = [bound.names.index(name) for name in bound.key_names]
+        return [tuple(row[index] for index in at) for row in self._locked(bound, condition, parameters, None)]
 
     def _locked(
-        self,
-        bound: BoundTable,
-        names: Sequence[str],
-        condition: Any,
-        parameters: Mapping[str, Any],
-        limit: int | None,
-    ) -> Iterable[Any]:
-        query = select(*[bound.table.c[name] for name in names]).with_for_update(of=bound.table)
+        self, bound: BoundTable, condition: Any, parameters: Mapping[str, Any], limit: int | None
+    ) -> Iterator[Sequence[Any]]:
+        """Lock the rows that a condition finds, and yield the covered values of each, checked."""
+        query = _whole_rows(bound)
         if condition is not None:
             query = query.where(condition)
-        found: Iterable[Any] = self.execute(query.limit(limit), parameters or None)
-        return found
+        if limit is not None:
+            query = query.limit(limit)
+        macs = self.macs
+        for row in _readable([_whole_check(bound)], super().execute(query, parameters or None)):
+            macs.check(bound, row[:-1], row[-1])
+            yield row[:-1]
 
     def _bind(self, bound: BoundTable, keys: Sequence[tuple[Any, ...]]) -> None:
         """Give rows that were written in this transaction the MACs of their present values."""
@@ -343,6 +352,20 @@ class BoundConnection(Connection):
             query = unverified(select(*[bound.table.c[name] for name in bound.names]), "to be bound")
             found = super().execute(query.where(_among(bound, chunk))).all()
             bind_rows(super().execute, self.macs, bound, [tuple(row) for row in found])
+
+
+@lru_cache(maxsize=64)
+def _whole_rows(bound: BoundTable) -> Select[Any]:
+    """Return the query of the covered columns and the MAC of all rows, which locks them."""
+    columns = [bound.table.c[name] for name in (*bound.names, ROW_MAC)]
+    return unverified(select(*columns).with_for_update(of=bound.table), "checked by the caller")
+
+
+def _whole_check(bound: BoundTable) -> RowCheck:
+    """Describe the rows of `_whole_rows`."""
+    positions = tuple(range(len(bound.names)))
+    keys = tuple(bound.names.index(name) for name in bound.key_names)
+    return RowCheck(table=bound, positions=positions, mac=len(positions), keys=keys)
 
 
 def bind_rows(

@@ -1,8 +1,10 @@
-"""Computes and checks the MACs of rows: HMAC-SHA256 over the values that decide.
+"""Computes and checks the MACs of rows: keyed BLAKE2b (RFC 7693) over the values that decide.
 
-    row_mac = version 1 byte | HMAC-SHA256 32 bytes        version 1, of:
+HMAC-SHA256 would do as well, but OpenSSL takes four times as long for rows of some hundred bytes.
+
+    row_mac = version 1 byte | BLAKE2b 32 bytes            version 1, of:
     key     = HKDF of the service key | table | names of the covered columns
-    message = each value of a covered column, in the order of their names: type, length, bytes
+    message = the values of the covered columns, in the order of their names (`encode`)
 
 Whoever can write to the database but has no keys can make no MAC. A MAC belongs to one table and to one row,
 since the primary key is covered: it does not fit a changed, inserted or exchanged row. An earlier state of a
@@ -15,8 +17,10 @@ import hmac
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from hashlib import blake2b
 from typing import Any
 
+import orjson
 from sqlalchemy import Boolean, Float, Integer, LargeBinary, Table
 from sqlalchemy.sql.elements import ColumnElement
 
@@ -27,6 +31,8 @@ from sonant.storage.database.schema.binding import BOUND, ROW_MAC
 
 _VERSION = b"\x01"
 _MAC_BYTES = 32
+#: Types that JSON gives back as they are.
+_PLAIN = frozenset((str, int, bool, type(None)))
 
 
 class RowMacs:
@@ -49,7 +55,7 @@ class RowMacs:
             raise IntegrityFault(table.name, table.key_text(values), "has no MAC")
         try:
             right = type(mac) is bytes and hmac.compare_digest(self._mac(table, values), mac)
-        except TypeError:  # SQLite stores values of any type in any column
+        except (TypeError, ValueError):  # SQLite stores values of any type in any column
             right = False
         if not right:
             raise IntegrityFault(table.name, table.key_text(values), "does not match its MAC")
@@ -59,33 +65,27 @@ class RowMacs:
         if key is None:
             purpose = "row of " + table.name + " " + ",".join(table.names)
             key = self._keys[table.name, table.names] = derive(self._root, purpose)
-        return _VERSION + hmac.digest(key, encode(values), "sha256")
+        return _VERSION + blake2b(encode(values), digest_size=_MAC_BYTES, key=key).digest()
 
 
 def encode(values: Iterable[Any]) -> bytes:
-    """Encode values so that no two lists give the same bytes. Raises TypeError for types of no column."""
-    parts: list[bytes] = []
-    for value in values:
-        kind = type(value)
-        if value is None:
-            parts.append(b"n")
-        elif kind is str:
-            data = value.encode("utf-8", "surrogatepass")
-            parts += (b"s%d:" % len(data), data)
-        elif kind is bytes:
-            parts += (b"b%d:" % len(value), value)
-        elif kind is int:
-            parts.append(b"i%d;" % value)
-        elif kind is float:
-            parts.append(b"f" + value.hex().encode() + b";")
-        elif kind is bool:
-            parts.append(b"t" if value else b"u")
-        else:
-            raise TypeError(f"no column holds a {kind.__name__}")
-    return b"".join(parts)
+    """Encode values so that no two lists give the same bytes. Raises TypeError for types of no column.
+
+    JSON in the shortest form; bytes, and numbers whose text could be another's, as objects that no other
+    value gives.
+    """
+    return orjson.dumps([value if type(value) in _PLAIN else _tagged(value) for value in values])
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+def _tagged(value: object) -> dict[str, str]:
+    if type(value) is bytes:
+        return {"bytes": value.hex()}
+    if type(value) is float:
+        return {"float": value.hex()}
+    raise TypeError(f"no column holds a {type(value).__name__}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class BoundTable:
     """A table whose rows have MACs. `bound_table` makes it."""
 

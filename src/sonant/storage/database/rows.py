@@ -62,15 +62,14 @@ def first_row(
     plan = compiled.plan
     if plan is None:
         return dict(zip(compiled.columns, compiled.converted(found), strict=True))
-    row: Sequence[Any]
     try:
-        row = compiled.converted(found)
+        values = compiled.converted(found)
     except (TypeError, ValueError):
         raise wrong_type(plan.checks) from None
     macs = connection.get_execution_options()[GUARD].require()
     for check in plan.checks:
-        check.run(macs, row)
-    return dict(zip(compiled.columns, [row[at] for at in plan.visible], strict=True))
+        check.run(macs, values)
+    return dict(zip(compiled.columns, [values[at] for at in plan.visible], strict=True))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,7 +11,7 @@ from sqlalchemy import Connection, bindparam, delete, insert, select, update
 
 from sonant.errors import IntegrityFault, SealBroken
 from sonant.storage.crypto.vault import SpeakerSeal, Vault
-from sonant.storage.database.bound_connection import without_changed_rows
+from sonant.storage.database.bound_connection import unverified, without_changed_rows
 from sonant.storage.database.paging import Position, page_of
 from sonant.storage.database.rows import first_row
 from sonant.storage.database.schema import (
@@ -90,6 +90,7 @@ _SPEAKER = select(
 _OF_DOMAIN = _SPEAKER.where(speakers.c.domain_id == bindparam("of_domain"))
 _BY_ID = _OF_DOMAIN.where(speakers.c.speaker_id == bindparam("wanted"))
 _BY_HASH = _OF_DOMAIN.where(speakers.c.customer_id_hash == bindparam("wanted"))
+_SAMPLE = select(*sample_columns(voiceprints)).where(voiceprints.c.speaker_id == bindparam("of_speaker"))
 _COUNT = select(speaker_counts.c.present).where(speaker_counts.c.domain_id == bindparam("of_domain"))
 _STATUS = (
     select(speakers.c.status, voiceprints.c.model_id)
@@ -257,8 +258,7 @@ def _new_key(connection: Connection, vault: Vault, speaker_id: str) -> SpeakerSe
 
 def load_sample(connection: Connection, vault: Vault, speaker: Speaker) -> VoiceSample | None:
     """Open an enrolled speaker's voice sample. Raises IntegrityFault."""
-    query = select(*sample_columns(voiceprints)).where(voiceprints.c.speaker_id == speaker.speaker_id)
-    row = connection.execute(query).mappings().first()
+    row = first_row(connection, _SAMPLE, {"of_speaker": speaker.speaker_id})
     return None if row is None else _open_sample(speaker.present_seal(vault), speaker.speaker_id, row)
 
 
@@ -315,16 +315,24 @@ def delete_voice(connection: Connection, vault: Vault, speaker: Speaker, status:
 
 def list_unused_since(
     connection: Connection, domain_id: str, before: datetime, after: str, limit: int
-) -> list[Speaker]:
-    """Return enrolled speakers last enrolled or authenticated before a time, by id, from behind `after`."""
-    query = _SPEAKER.where(
+) -> tuple[list[str], list[Speaker]]:
+    """Return enrolled speakers last enrolled or authenticated before a time, by id, from behind `after`.
+
+    The ids of all, as their rows say; and the speakers, without those whose rows were changed.
+    """
+    due = (
         speakers.c.domain_id == domain_id,
         speakers.c.status == "ENROLLED",
         speakers.c.last_accessed_at < to_us(before),
         speakers.c.speaker_id > after,
     )
-    query = query.order_by(speakers.c.speaker_id).limit(limit)
-    return [_speaker(dict(row)) for row in connection.execute(without_changed_rows(query)).mappings()]
+    found = select(speakers.c.speaker_id).where(*due).order_by(speakers.c.speaker_id).limit(limit)
+    ids = list(connection.execute(unverified(found, "counts those that were changed")).scalars())
+    if not ids:
+        return [], []
+    query = without_changed_rows(_SPEAKER.where(*due, speakers.c.speaker_id <= ids[-1]))
+    rows = connection.execute(query.order_by(speakers.c.speaker_id)).mappings()
+    return ids, [_speaker(dict(row)) for row in rows]
 
 
 def delete_pending(connection: Connection, before: datetime, limit: int) -> int:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from sqlalchemy import BigInteger, Boolean, Column, Float, ForeignKey, LargeBinary, String, Table, Text
 
 from sonant.storage.database.schema.base import metadata
-from sonant.storage.database.schema.binding import row_mac
 
 principals = Table(
     "principals",
@@ -15,7 +14,6 @@ principals = Table(
     Column("policies", Text, nullable=False),  # JSON list of policy documents
     Column("tags", Text, nullable=False, server_default="{}"),  # JSON object, for aws:PrincipalTag
     Column("created_at", BigInteger, nullable=False),
-    row_mac(),
 )
 
 access_keys = Table(
@@ -28,7 +26,6 @@ access_keys = Table(
     Column("active", Boolean, nullable=False),
     Column("created_at", BigInteger, nullable=False),
     Column("expires_at", BigInteger),
-    row_mac(),
 )
 
 #: Check values that only the right keys open. A service whose keys do not open them does not start.
@@ -47,7 +44,6 @@ client_tokens = Table(
     Column("request_hash", String(64), nullable=False),
     Column("resource_id", String(64), nullable=False),
     Column("created_at", BigInteger, nullable=False, index=True),
-    row_mac(),
 )
 
 #: Accounts that have accepted the biometric privacy notice.
@@ -57,7 +53,6 @@ consents = Table(
     Column("account_id", String(12), primary_key=True),
     Column("principal_arn", String(2048), nullable=False),
     Column("accepted_at", BigInteger, nullable=False),
-    row_mac(),
 )
 
 #: Token buckets of request rates, for processes that share PostgreSQL (see `repositories.callers`).

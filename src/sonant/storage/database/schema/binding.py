@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from sqlalchemy import Column, LargeBinary
+from sqlalchemy import Column, LargeBinary, MetaData
 
 #: The column of a bound table with the MAC of its row. Null only before `storage.row_binding` has run.
 ROW_MAC = "row_mac"
@@ -83,6 +83,7 @@ NOT_BOUND: Mapping[str, str] = {
 }
 
 
-def row_mac() -> Column[bytes]:
-    """Make the column of a bound table for the MAC of its row."""
-    return Column(ROW_MAC, LargeBinary)
+def add_row_macs(metadata: MetaData) -> None:
+    """Give the bound tables the column for the MACs of their rows. To be called once, when all are declared."""
+    for name in BOUND:
+        metadata.tables[name].append_column(Column(ROW_MAC, LargeBinary))

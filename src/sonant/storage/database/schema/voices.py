@@ -18,7 +18,6 @@ from sqlalchemy import (
 )
 
 from sonant.storage.database.schema.base import metadata
-from sonant.storage.database.schema.binding import row_mac
 
 domains = Table(
     "domains",
@@ -44,7 +43,6 @@ domains = Table(
     Column("update_due_at", BigInteger),
     Column("fraudsters_version", BigInteger, nullable=False, server_default="0"),
     Column("model_id", String(64)),  # null: the voice model that ships with Sonant
-    row_mac(),
     Index(None, "account_id", "region", "created_at", "domain_id"),
 )
 
@@ -58,7 +56,6 @@ watchlists = Table(
     Column("description_sealed", LargeBinary),
     Column("created_at", BigInteger, nullable=False),
     Column("updated_at", BigInteger, nullable=False),
-    row_mac(),
     Index(None, "domain_id", "created_at", "watchlist_id"),
 )
 
@@ -70,7 +67,6 @@ fraudsters = Table(
     Column("domain_id", ForeignKey("domains.domain_id", ondelete="CASCADE"), nullable=False),
     Column("wrapped", LargeBinary, nullable=False),
     Column("created_at", BigInteger, nullable=False),
-    row_mac(),
     Index(None, "domain_id", "created_at", "fraudster_id"),
 )
 
@@ -83,7 +79,6 @@ fraudster_voiceprints = Table(
     Column("audio_sealed", LargeBinary),
     Column("net_speech_s", Float, nullable=False),
     Column("created_at", BigInteger, nullable=False),
-    row_mac(),
 )
 
 watchlist_members = Table(
@@ -92,7 +87,6 @@ watchlist_members = Table(
     Column("watchlist_id", ForeignKey("watchlists.watchlist_id", ondelete="CASCADE"), primary_key=True),
     Column("fraudster_id", ForeignKey("fraudsters.fraudster_id", ondelete="CASCADE"), primary_key=True),
     Column("added_at", BigInteger, nullable=False),
-    row_mac(),
     Index(None, "fraudster_id"),
 )
 
@@ -107,7 +101,6 @@ speakers = Table(
     Column("created_at", BigInteger, nullable=False),
     Column("updated_at", BigInteger, nullable=False),
     Column("last_accessed_at", BigInteger),
-    row_mac(),
     UniqueConstraint("domain_id", "customer_id_hash"),
     Index(None, "domain_id", "created_at", "speaker_id"),
     Index(None, "status", "last_accessed_at"),
@@ -127,7 +120,6 @@ speaker_keys = Table(
     metadata,
     Column("speaker_id", ForeignKey("speakers.speaker_id", ondelete="CASCADE"), primary_key=True),
     Column("wrapped", LargeBinary, nullable=False),
-    row_mac(),
 )
 
 #: Stored measures of `voice.quality.Quality`, with the names of their columns in the tables of voices. A new
@@ -145,7 +137,6 @@ voiceprints = Table(
     Column("created_at", BigInteger, nullable=False),
     Column("snr_db", Float),  # null: enrolled before it was recorded
     Column("low_cut", Boolean),  # whether the line cut off below 300 Hz; null as above
-    row_mac(),
 )
 
 #: Numbers are never used twice: indexes in memory find fingerprints by them.
@@ -174,7 +165,6 @@ calibrations = Table(
     Column("supported_log10_far", Float, nullable=False),
     Column("evidence", Text, nullable=False),  # JSON
     Column("created_at", BigInteger, nullable=False),
-    row_mac(),
     Index(None, "domain_id", "model_id"),
     sqlite_autoincrement=True,
 )
@@ -190,7 +180,6 @@ repeated_enrollments = Table(
     Column("speech_s", Float, nullable=False),
     Column("snr_db", Float, nullable=False),
     Column("created_at", BigInteger, nullable=False),
-    row_mac(),
     Index(None, "domain_id", "model_id"),
     sqlite_autoincrement=True,
 )
@@ -209,7 +198,6 @@ model_upgrades = Table(
     Column("switched_at", BigInteger),
     Column("lease_owner", String(64)),
     Column("lease_until", BigInteger),
-    row_mac(),
 )
 
 #: The voiceprint of the other model: the new model's before the switch, the old model's after it. Without a
@@ -223,7 +211,6 @@ shadow_voiceprints = Table(
     Column("problem", Text),
     Column("other_model_id", String(64)),
     Column("other_vector_sealed", LargeBinary),
-    row_mac(),
 )
 
 #: The same of fraudsters.
@@ -236,5 +223,4 @@ fraudster_shadow_voiceprints = Table(
     Column("problem", Text),
     Column("other_model_id", String(64)),
     Column("other_vector_sealed", LargeBinary),
-    row_mac(),
 )

@@ -20,7 +20,6 @@ from sqlalchemy import (
 )
 
 from sonant.storage.database.schema.base import metadata
-from sonant.storage.database.schema.binding import row_mac
 
 #: Statuses of jobs that count as active.
 ACTIVE_STATUSES = ("SUBMITTED", "IN_PROGRESS")
@@ -49,7 +48,6 @@ jobs = Table(
     Column("lease_owner", String(64)),
     Column("lease_until", BigInteger),
     Column("worked_s", Float, nullable=False, server_default="0"),  # by the runners' monotonic clocks
-    row_mac(),
     Index(None, "domain_id", "kind", "created_at", "job_id"),
     Index(None, "status", "created_at"),
 )
@@ -98,7 +96,6 @@ sessions = Table(
     Column("enrollment_speech_at", BigInteger),
     Column("contact_arn", String(256)),
     Column("multiple_speakers_at", BigInteger),  # null: one person was heard in the stream so far
-    row_mac(),
     UniqueConstraint("domain_id", "name"),
     Index(None, "domain_id", "created_at", "session_id"),
     Index(None, "stream_status", "stream_until"),
@@ -123,7 +120,6 @@ session_hearings = Table(
     Column("spoofing_score", Integer),
     Column("spoofing_evidence", String(32)),
     Column("parts_sealed", LargeBinary),  # null: the parts of this speech were not analyzed
-    row_mac(),
 )
 
 #: The latest result of each kind. `basis` identifies its inputs: the same inputs give the stored result.
@@ -135,7 +131,6 @@ session_results = Table(
     Column("basis", Text, nullable=False),
     Column("result_id", String(22), nullable=False),
     Column("document", Text, nullable=False),  # JSON, without voices and customers' ids
-    row_mac(),
 )
 
 #: Events, until every sink has them. Documents hold generated ids only.

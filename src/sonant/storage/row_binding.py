@@ -173,7 +173,7 @@ def _batch(
     if after:
         query = query.where(_after(keys, after))
     if lock:
-        query = query.with_for_update()
+        query = query.with_for_update(key_share=True)
     rows = connection.execute(unverified(query, "each is checked, and the faults are listed")).all()
     found: list[Sequence[Any]] = [tuple(row) for row in rows]
     if len(found) < _BATCH:

@@ -8,9 +8,11 @@ from made_samples import made_result
 from sqlalchemy import select, text, update
 from voices_testbed import enroll, strangers
 
+from sonant.cli.doctor import check_integrity
 from sonant.errors import IntegrityFault, ResourceNotFound, SealBroken, SetupError
 from sonant.jobs.calibration_cache import domain_calibration
 from sonant.jobs.voiceprints import store_voiceprint
+from sonant.storage import row_binding
 from sonant.storage.crypto.vault import open_vault
 from sonant.storage.database import bound_connection, row_macs, schema
 from sonant.storage.database.schema.binding import BOUND
@@ -220,6 +222,18 @@ def test_wrong_count_of_speakers_is_found_by_the_walk(testbed, domain_id):
     assert faults(testbed) == {("speaker_counts", domain_id)}
 
 
+def test_doctor_names_changed_rows_by_table_and_key(testbed, domain_id):
+    one, two = enroll(testbed, domain_id, strangers(2))
+    assert check_integrity(testbed.settings).endswith("rows are as they were written")
+    attack(testbed, "UPDATE speakers SET status = 'OPTED_OUT'")
+    with pytest.raises(SetupError) as told:
+        check_integrity(testbed.settings)
+    assert "2 rows" in str(told.value)
+    assert {f"speakers {key}: does not match its MAC" for key in (one, two)} <= {
+        line.strip() for line in str(told.value).splitlines()
+    }
+
+
 # --- existing installations
 
 
@@ -233,7 +247,9 @@ def forget(testbed):
     attack(testbed, "DELETE FROM key_checks WHERE name = 'bound rows'")
 
 
-def test_rows_of_an_earlier_release_are_bound_at_the_first_start(testbed, domain_id):
+@pytest.mark.parametrize("batch", [2, 3, 1000])
+def test_rows_of_an_earlier_release_are_bound_at_the_first_start(testbed, domain_id, monkeypatch, batch):
+    monkeypatch.setattr(row_binding, "_BATCH", batch)
     enroll(testbed, domain_id, strangers(3))
     unbind(testbed)
     forget(testbed)

@@ -356,9 +356,11 @@ class BoundConnection(Connection):
 
 @lru_cache(maxsize=64)
 def _whole_rows(bound: BoundTable) -> Select[Any]:
-    """Return the query of the covered columns and the MAC of all rows, which locks them."""
+    """Return the query of the covered columns and the MAC of all rows, which locks them as an update does."""
     columns = [bound.table.c[name] for name in (*bound.names, ROW_MAC)]
-    return unverified(select(*columns).with_for_update(of=bound.table), "checked by the caller")
+    return unverified(
+        select(*columns).with_for_update(of=bound.table, key_share=True), "checked by the caller"
+    )
 
 
 def _whole_check(bound: BoundTable) -> RowCheck:

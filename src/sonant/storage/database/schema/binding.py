@@ -84,6 +84,6 @@ NOT_BOUND: Mapping[str, str] = {
 
 
 def add_row_macs(metadata: MetaData) -> None:
-    """Give the bound tables the column for the MACs of their rows. To be called once, when all are declared."""
+    """Give the bound tables the column for the MACs of their rows; to be called once, for all tables."""
     for name in BOUND:
         metadata.tables[name].append_column(Column(ROW_MAC, LargeBinary))

@@ -14,6 +14,7 @@
     ├── DomainNotActive            work was to be done for a domain that is suspended or deleted
     ├── DatabaseUnavailable        the database does not answer or is busy: a later try may succeed
     ├── ObjectsUnavailable         no file handles or memory left to read objects: a later try may succeed
+    ├── IntegrityFault             a row of the database was changed by something else than Sonant
     ├── CheckUnfinished            a check of the whole database exceeded its time limit
     ├── KeysUnreachable            the key service does not answer: nothing is known about the key
     ├── ClusterUnavailable         the Ray cluster does not answer or is full: a later try may succeed
@@ -282,6 +283,23 @@ class DatabaseUnavailable(SonantError):
 
     Not a StoreError, because those are recorded as final results.
     """
+
+
+class IntegrityFault(SonantError):
+    """A row of the database is not as Sonant wrote it: changed, inserted, exchanged or put back from outside.
+
+    Not a StoreError, because those are recorded as final results. Callers of the API get an internal failure.
+    """
+
+    def __init__(self, table: str, key: str, finding: str) -> None:
+        """`key` is the row's primary key; `finding` completes the sentence "the row ..."."""
+        super().__init__(
+            f"integrity fault: row {key} of table {table} {finding}; something else than Sonant has changed "
+            "the database: find out who can write to it, and restore a backup (docs/row-integrity.md)"
+        )
+        self.table = table
+        self.key = key
+        self.finding = finding
 
 
 class CheckUnfinished(SonantError):

@@ -54,6 +54,12 @@ _STORED_COUNTERS = (
         "",
         "Worker processes of jobs that ended before they were ready",
     ),
+    (
+        counters.INTEGRITY_FAULTS,
+        "sonant_integrity_faults",
+        "table",
+        "Rows of the database that something else than Sonant has changed, each counted once an hour at most",
+    ),
     (counters.OUTCOMES, "sonant_job_requests", "outcome", "Finished requests of jobs"),
 )
 

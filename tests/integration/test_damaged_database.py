@@ -16,6 +16,7 @@ from sonant.errors import CheckUnfinished, SetupError
 from sonant.metrics import MetricsRegistry
 from sonant.retention.housekeeping import Housekeeper
 from sonant.storage.database.engine import Database
+from sonant.storage.database.row_macs import RowMacs
 from sonant.storage.database.schema import principals
 from sonant.storage.repositories import counters
 from sonant.storage.times import now
@@ -33,6 +34,7 @@ def path(tmp_path: Path) -> Path:
 def database(path: Path) -> Iterator[Database]:
     made = Database(f"sqlite:///{path}")
     made.migrate()
+    made.check_rows_by(RowMacs(bytes(32)))
     with made.write() as connection:
         rows = [
             {"arn": f"arn:{n}", "account_id": "0" * 12, "policies": "x" * 900, "created_at": n}

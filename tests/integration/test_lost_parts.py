@@ -41,6 +41,7 @@ from sonant.storage import backends
 from sonant.storage.database.engine import Database
 from sonant.storage.database.schema import access_keys, principals
 from sonant.storage.repositories import access, domains, key_checks
+from sonant.storage.row_binding import RECORD_FILE
 from sonant.storage.times import now
 
 VERSIONS = Path(backends.__file__).parent / "database" / "migrations" / "versions"
@@ -54,6 +55,7 @@ PARTS = {
     rf"keys/{UUID}\.json": REFUSES,
     r"keys/aliases\.json": STARTS,  # domains name keys by id; an alias of that name would be another key's
     r"keys/destroyed\.json": REFUSES,  # a key is missing then, and nothing says that it should be
+    r"keys/rows\.bound": MADE_AGAIN,  # the database has the record, too
     r"keys/\.lock": MADE_AGAIN,
     r"accounts": REFUSES,
     rf"accounts/\d+(/keys(/{UUID}\.json)?)?": REFUSES,
@@ -417,14 +419,15 @@ def test_keys_of_another_kind_are_reported_by_their_setting(copy: Path) -> None:
 
 
 def make_older(data: Path) -> None:
-    """As the release before check values left it: no table of them, no note of destroyed keys."""
+    """As the release before check values left it: no table of them, no note of destroyed keys, no MACs."""
     with closing(Database(f"sqlite:///{data / 'sonant.db'}")) as database, database.write() as connection:
         with Operations.context(MigrationContext.configure(connection)):
             for name in sorted((path.stem for path in VERSIONS.glob("[0-9]*.py")), reverse=True):
                 if name >= "0014":
                     import_module(f"sonant.storage.database.migrations.versions.{name}").downgrade()
         connection.execute(text("UPDATE alembic_version SET version_num = '0013'"))
-    (data / "keys" / "destroyed.json").unlink()
+    for name in ("destroyed.json", RECORD_FILE):
+        (data / "keys" / name).unlink()
 
 
 def test_older_installation_gets_a_check_value_at_its_first_start(copy: Path) -> None:

@@ -12,11 +12,12 @@ from typing import Any
 
 import numpy as np
 from batch_values import ENROLLMENT, FINAL, REGISTRATION, KindOfJob, Outcome, entry, manifest
-from sqlalchemy import func, select, text
+from sqlalchemy import func, select
 from sqlite_template import put_tables
 from strict_files import read_result
 from strict_operations import judged
 from watched_engine import WatchedEngine
+from written_rows import write_rows
 
 from sonant.assembly import installation, workers
 from sonant.assembly import jobs as app_jobs
@@ -252,8 +253,9 @@ class Testbed:
         return [path for path in root.rglob("*") if path.is_file() and part in str(path.relative_to(root))]
 
     def execute(self, statement: str, **values: Any) -> int:
+        """Execute a statement of SQL as if Sonant had written it."""
         with self.store.database.write() as connection:
-            return int(connection.execute(text(statement), values).rowcount)
+            return write_rows(connection, statement, **values)
 
     def set_speaker_status(self, domain_id: str, customer_id: str, status: str) -> None:
         speaker = self.speakers(domain_id)[customer_id]

@@ -14,6 +14,7 @@ from sqlalchemy import Connection, select
 from starlette.types import ASGIApp
 
 from sonant.assembly.installation import Store, own_audit_folder
+from sonant.assembly.integrity_reports import IntegrityReporter
 from sonant.assembly.jobs import build_outbox
 from sonant.assembly.workers import LocalListener, local_engine
 from sonant.audit.trail import Trail
@@ -72,6 +73,7 @@ def build_app(
     """
     settings, models, plan = store.settings, load_models(), plan_threads(store.settings)
     check_metrics(settings)
+    store.database.report_faults_to(IntegrityReporter(store))
 
     # Operations, and the live calls and recordings that they use.
     listener = LocalListener(store, cores)

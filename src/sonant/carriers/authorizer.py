@@ -18,7 +18,7 @@ from sonant.audit.record import AuditedOperation
 from sonant.audit.redaction import HIDDEN
 from sonant.carriers.relay import OpenStream
 from sonant.carriers.request import StreamParameters, StreamRequest
-from sonant.errors import DatabaseUnavailable, InternalServer, WireError
+from sonant.errors import DatabaseUnavailable, IntegrityFault, InternalServer, SealBroken, WireError
 from sonant.gateway.authorization import authorize
 from sonant.gateway.models import unmodelled
 from sonant.gateway.recording import Recorder
@@ -173,7 +173,7 @@ class StreamAuthorizer:
             result = open_it()
         except WireError as fault:
             error = fault
-        except DatabaseUnavailable as fault:
+        except (DatabaseUnavailable, IntegrityFault, SealBroken) as fault:
             log.error("request %s failed: %s", entry.request.request_id, fault)
             error = InternalServer()
         except Exception:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import shutil
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import closing
 
@@ -22,6 +23,8 @@ from sonant.storage.database.errors import error_text
 _FREE_BYTES = 1 << 30
 #: Most repair commands that one check prints.
 _MOST_REPAIRS = 20
+#: Most changed rows that `--integrity` names.
+_MOST_ROWS = 1000
 #: How long the database's file is checked for damage: minutes are enough for some hundred gigabytes.
 _CHECK_S = 600.0
 
@@ -29,14 +32,17 @@ Check = Callable[[], str]
 
 
 @click.command(cls=Command)
+@click.option(
+    "--integrity", is_flag=True, help="Check also that every row of the database is as it was written."
+)
 @pass_cli
-def doctor(cli: CliContext) -> None:
+def doctor(cli: CliContext, integrity: bool) -> None:
     """Check settings, models, database, keys and audio, and say what to do about each fault.
 
     Exits 0 when all is well, 1 when something needs doing.
     """
     results = []
-    for name, check in _checks(cli.settings):
+    for name, check in _checks(cli.settings, integrity=integrity):
         passed, message = run_check(check)
         results.append({"Name": name, "Passed": passed, "Message": message})
         verdict = click.style("ok    ", fg="green") if passed else click.style("FAIL  ", fg="red", bold=True)
@@ -59,7 +65,7 @@ def run_check(check: Check) -> tuple[bool, str]:
         return False, sentence
 
 
-def _checks(load: Callable[[], Settings]) -> Iterator[tuple[str, Check]]:
+def _checks(load: Callable[[], Settings], *, integrity: bool = False) -> Iterator[tuple[str, Check]]:
     yield "settings", lambda: check_settings(load())
     yield "service model", _service_model
     yield "manifest reader", _manifest_reader
@@ -72,6 +78,8 @@ def _checks(load: Callable[[], Settings]) -> Iterator[tuple[str, Check]]:
     yield "added voice models", lambda: check_added_models(settings)
     yield "data folder", lambda: check_data_folder(settings)
     yield "database", lambda: check_database(settings)
+    if integrity:
+        yield "integrity", lambda: check_integrity(settings)
     yield "regions", lambda: check_regions(settings)
     yield "keys", lambda: check_key_store(settings)
     yield "voiceprints", lambda: check_voiceprints(settings)
@@ -170,6 +178,31 @@ def check_database(settings: Settings) -> str:
             "; its server has data checksums off: damaged pages may stay unnoticed (pg_checksums --enable)"
         )
     return found
+
+
+def check_integrity(settings: Settings) -> str:
+    """Check every row's MAC, and open what is sealed of every person. Raises SetupError that names rows."""
+    from sonant.assembly.installation import open_store
+    from sonant.storage.integrity_walk import count_rows, walk
+
+    store, named = open_store(settings), []
+    counts = Counter[str]()
+    with closing(store.database) as database:
+        for fault in walk(database, store.backends.keys):
+            counts[fault.table] += 1
+            if len(named) < _MOST_ROWS:
+                named.append(f"{fault.table} {fault.key}: {fault.finding}")
+        with database.read() as connection:
+            checked = count_rows(connection)
+    if named:
+        more = counts.total() - len(named)
+        raise SetupError(
+            f"something else than Sonant has changed {counts.total()} rows: find out who can write to the "
+            "database, and restore a backup (docs/row-integrity.md):\n  "
+            + "\n  ".join(named)
+            + (f"\n  and {more} more" if more else "")
+        )
+    return f"{checked} rows are as they were written"
 
 
 def check_regions(settings: Settings) -> str:

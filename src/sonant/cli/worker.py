@@ -17,6 +17,7 @@ from pathlib import Path
 import click
 
 from sonant.assembly import installation, jobs
+from sonant.assembly.integrity_reports import IntegrityReporter
 from sonant.assembly.supervisor import STOP_S, Report
 from sonant.cli.context import CliContext, Command, pass_cli
 from sonant.errors import SetupError
@@ -87,6 +88,7 @@ def run_jobs(
 
     with _only_runner(settings):
         store = installation.open_store(settings)
+        store.database.report_faults_to(IntegrityReporter(store))
         installation.check_keys(store)
         with store.database.read():
             pass  # a database that cannot be used is reported once, here, and not by every thread

@@ -24,6 +24,8 @@ BATCH_ENROLLMENT = "VoiceId Batch Speaker Enrollment Action"
 BATCH_REGISTRATION = "VoiceId Batch Fraudster Registration Action"
 FRAUD_DETECTION = "Sonant Enrollment Fraud Detection"
 """Sonant's own: the result of fraud detection on the voice of an enrollment."""
+INTEGRITY_FAULT = "Sonant Integrity Fault"
+"""Sonant's own: a row of the database was changed by something else."""
 
 SOURCE, OWN_SOURCE = "aws.voiceid", "sonant"
 """Sources of Voice ID's detail types, and of Sonant's own."""
@@ -63,6 +65,16 @@ class AbsentDomain:
     @property
     def arn(self) -> str:
         return domain_arn(self.region, self.account_id, self.domain_id)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Installation:
+    """Stands for a domain in events about what belongs to none, such as users; they have no resources."""
+
+    account_id: str
+    region: str
+    domain_id: str = ""
+    arn: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -156,6 +168,12 @@ def fraud_detection_event(
     return build_event(domain, FRAUD_DETECTION, "ENROLL_SPEAKER", SUCCEEDED, members, None)
 
 
+def integrity_event(domain: EventDomain, table: str, key: str) -> Event:
+    """Build the event of a row that something else than Sonant has changed; `key` is its primary key."""
+    row = {"key": key, "table": table}
+    return build_event(domain, INTEGRITY_FAULT, "CHECK_ROW", FAILED, {"row": row}, None)
+
+
 def batch_enrollment_event(
     domain: EventDomain, job: Job, status: str, error: ErrorInfo | None = None
 ) -> Event:
@@ -203,7 +221,7 @@ def document(event: Event, event_id: str, time: datetime) -> dict[str, Any]:
             "source": source_of(event.type),
             "id": event_id,
             "time": time_text(time),
-            "resources": [event.domain.arn],
+            "resources": [event.domain.arn] if event.domain.arn else [],
         }
     )
 
@@ -219,7 +237,7 @@ def build_event(
     """Build an event of the common members and its own `members`."""
     detail = {
         "action": action,
-        "domainId": domain.domain_id,
+        "domainId": domain.domain_id or None,
         "errorInfo": None if error is None else error.member,
         "status": status,
         **members,

@@ -9,9 +9,11 @@ from typing import Any
 
 from sonant.errors import (
     DatabaseUnavailable,
+    IntegrityFault,
     InternalServer,
     KeysUnreachable,
     ObjectsUnavailable,
+    SealBroken,
     Throttling,
     WireError,
 )
@@ -73,6 +75,9 @@ INTERNAL_HANDLERS: tuple[Handler, ...] = tuple(
 
 #: Requests of long operations that may run or wait at once; further ones get ThrottlingException.
 MOST_LONG = 32
+
+#: Failures of what the service rests on: answered as internal failures, and logged in one sentence.
+INTERNAL_FAILURES = (DatabaseUnavailable, IntegrityFault, KeysUnreachable, ObjectsUnavailable, SealBroken)
 
 Response = tuple[int, str, bytes]
 """Status, content type and body."""
@@ -206,7 +211,7 @@ class _Run:
                     return self._executor
         except WireError as error:
             request.error = error
-        except (DatabaseUnavailable, KeysUnreachable, ObjectsUnavailable) as fault:
+        except INTERNAL_FAILURES as fault:
             log.error("request %s failed: %s", request.request_id, fault)
             request.error = InternalServer()
         except Exception:  # a defect: the client gets the request's id to report it by

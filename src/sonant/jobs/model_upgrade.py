@@ -21,6 +21,7 @@ from sonant.errors import (
     Conflict,
     DatabaseUnavailable,
     DomainNotActive,
+    IntegrityFault,
     KeyError_,
     KeysUnreachable,
     SealBroken,
@@ -86,6 +87,10 @@ class ModelUpgrader:
             more = self._batch(upgrade)
         except (ClusterUnavailable, KeyError_, KeysUnreachable, SetupError, JobFault) as fault:
             self._postpone(upgrade, f"it cannot go on: {fault}")
+            return False
+        except IntegrityFault as fault:
+            log.error("domain %s: %s", upgrade.domain_id, fault)
+            self._postpone(upgrade, "internal failure; see the service's log")
             return False
         except DatabaseUnavailable:
             raise  # the problem could not be stored either; the runner waits

@@ -27,6 +27,7 @@ from sonant.errors import (
     ClusterUnavailable,
     DatabaseUnavailable,
     DomainNotActive,
+    IntegrityFault,
     InvalidObjectName,
     KeyError_,
     KeysUnreachable,
@@ -148,6 +149,9 @@ class Runner:
                 pause_s = 0.0 if busy else self._parts.settings.jobs.poll_s
                 self._unavailable = ""
                 pauses.reset()
+            except IntegrityFault as fault:  # in the row of a job, which is left out from now on
+                log.error("%s", fault)
+                self._engine.discard()
             except (ClusterUnavailable, DatabaseUnavailable) as fault:
                 self._unavailable, pause_s = str(fault), pauses.next_s()
                 log.warning("%s; trying again in %.1f s", fault, pause_s)
@@ -182,6 +186,9 @@ class Runner:
         except DatabaseUnavailable:
             self._engine.discard()  # entries in work are processed again when the database is back
             raise
+        except IntegrityFault as fault:
+            log.error("job %s: %s", job.job_id, fault)
+            status = self._fail(job, JobFault(500, "internal failure; see the service's log"))
         except Exception:  # a bug must not occupy the domain's only slot for ever
             log.exception("job %s: internal failure", job.job_id)
             status = self._fail(job, JobFault(500, "internal failure; see the service's log"))

@@ -17,20 +17,23 @@ def store_voiceprint(
     vault: Vault,
     domain_id: str,
     speaker_id: str,
-    seal: SpeakerSeal,
+    speaker: speakers.Speaker | SpeakerSeal,
     result: TaskResult,
     now: datetime,
-    *,
-    before: speakers.Speaker | None,
-) -> None:
-    """Enroll a speaker with a task's result, in place of any older voiceprint.
+) -> SpeakerSeal:
+    """Enroll a speaker with a task's result, in place of any older voiceprint; return the speaker's data key.
 
-    `before` is the speaker as it was, None for a new one: the similarity of its voiceprint to the new one is
-    recorded for calibration. Raises SealBroken.
+    `speaker` is the speaker as it was, or the data key of one who was added just now. A speaker who was there
+    gets a new data key, and the similarity of an older voiceprint to the new one is recorded for calibration.
+    Raises SealBroken.
     """
-    if before is not None:
-        _record_repetition(connection, vault, domain_id, before, result.sample, now)
+    if isinstance(speaker, SpeakerSeal):
+        seal = speaker
+    else:
+        _record_repetition(connection, vault, domain_id, speaker, result.sample, now)
+        seal = speakers.renew_key(connection, vault, speaker)
     speakers.enroll(connection, seal, speaker_id, result.sample, now, audio=result.audio)
+    return seal
 
 
 def _record_repetition(

@@ -18,6 +18,7 @@ from sqlalchemy import Connection
 from sonant.errors import (
     CheckUnfinished,
     DatabaseUnavailable,
+    IntegrityFault,
     KeyError_,
     KeyNotFound,
     SealBroken,
@@ -116,6 +117,9 @@ class Housekeeper:
             except DatabaseUnavailable as fault:
                 log.warning("%s: %s; trying again in %.0f s", step.name, fault, AWAY_S)
                 every_s = AWAY_S
+            except IntegrityFault as fault:
+                log.error("%s: %s; trying again in %.0f s", step.name, fault, RETRY_S)
+                every_s = RETRY_S
             except Exception:
                 log.exception("%s failed; trying again in %.0f s", step.name, RETRY_S)
                 every_s = RETRY_S
@@ -292,18 +296,19 @@ class Housekeeper:
         while True:
             with self.database.write() as connection:
                 domains.lock(connection, domain.domain_id)
-                batch = speakers.list_unused_since(connection, domain.domain_id, before, after, BATCH)
-                broken = sum(not self._expire(connection, vault, speaker) for speaker in batch)
+                ids, whole = speakers.list_unused_since(connection, domain.domain_id, before, after, BATCH)
+                done = sum(self._expire(connection, vault, speaker) for speaker in whole)
+                broken = len(ids) - done
                 counters.add(connection, {(counters.NOT_EXPIRED, ""): broken})
-            expired += len(batch) - broken
+            expired += done
             damaged += broken
-            if len(batch) < BATCH:
+            if len(ids) < BATCH:
                 return expired, damaged
-            after = batch[-1].speaker_id
+            after = ids[-1]
 
     def _expire(self, connection: Connection, vault: Vault, speaker: speakers.Speaker) -> bool:
         try:
             speakers.delete_voice(connection, vault, speaker, "EXPIRED", self.clock())
-        except SealBroken:
+        except (IntegrityFault, SealBroken):
             return False
         return True

@@ -11,7 +11,7 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from sonant.errors import Conflict, ResourceNotFound, SealBroken, SetupError
+from sonant.errors import Conflict, IntegrityFault, ResourceNotFound, SealBroken, SetupError
 from sonant.events.documents import Event, fraud_detection_event, speaker_event
 from sonant.events.error_info import ErrorInfo
 from sonant.jobs.calibration_cache import domain_calibration
@@ -134,7 +134,8 @@ class _Enrollment:
         if refusal is None and speaker is not None and isinstance(result, TaskResult):
             try:
                 self._store(speaker, result)
-            except SealBroken:
+            except (IntegrityFault, SealBroken) as fault:
+                log.error("session %s: %s", session.session_id, fault)
                 refusal = Refusal(500, "what is stored of the speaker is damaged")
         if refusal is None:
             sessions.set_enrollment(connection, session.session_id, COMPLETED, None, now)
@@ -198,8 +199,8 @@ class _Enrollment:
 
     def _store(self, speaker: speakers.Speaker, result: TaskResult) -> None:
         connection, vault, now = self._connection, self._vault, self._context.clock()
-        seal, domain_id = speaker.seal(vault), self._domain.domain_id
-        store_voiceprint(connection, vault, domain_id, speaker.speaker_id, seal, result, now, before=speaker)
+        domain_id = self._domain.domain_id
+        seal = store_voiceprint(connection, vault, domain_id, speaker.speaker_id, speaker, result, now)
         if result.fingerprint is not None:
             voiceprints.add_fingerprint(
                 connection, seal, domain_id, speaker.speaker_id, result.fingerprint, now

@@ -5,12 +5,14 @@ Functions that need the domain raise DomainUnavailable; all raise what the datab
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
 from sqlalchemy import Connection
 
+from sonant.errors import IntegrityFault
 from sonant.events.outbox import Outbox
 from sonant.events.session_documents import session_speech_event
 from sonant.retention.sessions import stream_event
@@ -22,6 +24,8 @@ from sonant.storage.repositories.domains import Domain
 from sonant.storage.repositories.session_samples import SessionSample
 from sonant.storage.repositories.session_streams import Progress
 from sonant.storage.repositories.sessions import ENDED, ONGOING, PENDING, Session
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,7 +119,7 @@ def heartbeat(context: StreamContext, streams: Sequence[OpenStream]) -> dict[str
         return {}
     with context.database.read() as connection:
         wanted = {one.key.domain_id for one in streams}
-        found = {domain_id: domains.find_by_id(connection, domain_id) for domain_id in wanted}
+        found = {domain_id: _domain(connection, domain_id) for domain_id in wanted}
     usable = {}
     for domain_id, domain in found.items():
         try:
@@ -140,7 +144,7 @@ def heartbeat(context: StreamContext, streams: Sequence[OpenStream]) -> dict[str
             key = one.key
             session = owned.get(key.session_id)
             if session is None:
-                session = sessions.find(connection, key.domain_id, key.session_id, now)
+                session = _session(connection, key, now)
             domain = usable.get(key.domain_id)
             if domain is None:
                 states[key.session_id] = StoredState(end_reason=EndReason.DOMAIN_GONE)
@@ -149,6 +153,24 @@ def heartbeat(context: StreamContext, streams: Sequence[OpenStream]) -> dict[str
             else:
                 states[key.session_id] = StoredState(session=session, domain=domain)
     return states
+
+
+def _domain(connection: Connection, domain_id: str) -> Domain | None:
+    """Find a domain; None also for one whose row was changed: its streams end, and no others."""
+    try:
+        return domains.find_by_id(connection, domain_id)
+    except IntegrityFault as fault:
+        log.error("%s", fault)
+        return None
+
+
+def _session(connection: Connection, key: StreamKey, now: datetime) -> Session | None:
+    """Find a stream's session; None also for one whose row was changed."""
+    try:
+        return sessions.find(connection, key.domain_id, key.session_id, now)
+    except IntegrityFault as fault:
+        log.error("%s", fault)
+        return None
 
 
 def end_reason(session: Session | None, key: StreamKey) -> EndReason:

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from sqlalchemy.exc import SQLAlchemyError
 
 from sonant.backoff import Backoff
-from sonant.errors import DatabaseUnavailable, KeysUnreachable, SetupError
+from sonant.errors import DatabaseUnavailable, IntegrityFault, KeysUnreachable, SetupError
 from sonant.storage.database.errors import error_text
 from sonant.threads import start_loop
 
@@ -134,6 +134,8 @@ class RetryQueue:
             if again:
                 self._retry(task)
                 return
+        except IntegrityFault as fault:
+            log.error("live calls: %s: %s", task.name, fault)
         except Exception:
             log.exception("live calls: %s: internal failure", task.name)
         _run_logged(task.on_failure)

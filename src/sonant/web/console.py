@@ -6,6 +6,7 @@ recorded like every other call. Changes need a header that no other site can sen
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -21,7 +22,7 @@ from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
 from sonant.audit.record import AuditedOperation
-from sonant.errors import InternalServer, Throttling, UnrecognizedClient
+from sonant.errors import IntegrityFault, InternalServer, Throttling, UnrecognizedClient
 from sonant.gateway.models import unmodelled
 from sonant.gateway.recording import Recorder
 from sonant.gateway.server import Gateway
@@ -34,6 +35,8 @@ from sonant.web.login_cookies import COOKIE, LIFETIME, Login, LoginCookies
 from sonant.web.page import Page, PageError, PageFunction, PageRequest, find_pages
 
 PAGES = find_pages()
+log = logging.getLogger(__name__)
+
 #: Prefixes of the console's paths.
 PREFIXES = (*(page.prefix for page in PAGES), "/sign-in", "/sign-out", "/console/")
 
@@ -138,11 +141,18 @@ class Console:
         return response
 
     def _attempt_login(self, request: Request, form: Mapping[str, str]) -> Login | None:
-        """Check the form and record the attempt. Raises InternalServer if it cannot be recorded."""
+        """Check the form and record the attempt.
+
+        Raises InternalServer if it cannot be recorded, and for a user or key whose row was changed.
+        """
         claimed, region = form.get("access-key-id", ""), self._gateway.parts.service.settings.region
-        login = self._cookies.sign_in(
-            claimed, form.get("secret-access-key", ""), form.get("session-token", "")
-        )
+        try:
+            login = self._cookies.sign_in(
+                claimed, form.get("secret-access-key", ""), form.get("session-token", "")
+            )
+        except IntegrityFault as fault:
+            log.error("%s", fault)
+            raise InternalServer from None
         self._recorder.record(
             SIGN_IN,
             request_id=new_uuid(),
@@ -170,7 +180,12 @@ class Console:
         return _response(200, self._files[name], media_type)
 
     def _credential(self, request: Request) -> Credential | None:
-        return self._cookies.credential_of(request.cookies.get(COOKIE))
+        """Return who is signed in; nobody by a user or key whose row was changed."""
+        try:
+            return self._cookies.credential_of(request.cookies.get(COOKIE))
+        except IntegrityFault as fault:
+            log.error("%s", fault)
+            return None
 
     def _answer(self, request: Request, function: PageFunction) -> Response:
         """Answer a request of a page's script for the user who is signed in."""

@@ -8,6 +8,7 @@ import pytest
 from event_peers import DOMAIN_ID, NOON, Peer
 
 from sonant.storage.database.engine import Database
+from sonant.storage.database.row_macs import RowMacs
 from sonant.storage.repositories.domains import Domain
 
 
@@ -15,6 +16,7 @@ from sonant.storage.repositories.domains import Domain
 def database(database_url: str) -> Iterator[Database]:
     database = Database(database_url)
     database.migrate()
+    database.check_rows_by(RowMacs(bytes(32)))
     yield database
     database.close()
 

@@ -48,6 +48,7 @@ def status(testbed, domain_id, job_id):
 
 def test_the_next_call_sees_what_another_process_did_to_the_job(testbed, started):
     other = Database(testbed.settings.database_url)
+    other.check_rows_by(testbed.store.database.macs)
     assert [status(testbed, *started) for _ in range(3)] == ["SUBMITTED"] * 3
     with other.write() as connection:
         jobs.claim(connection, [jobs.ENROLLMENT], "runner", testbed.clock(), timedelta(minutes=1))

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 import pytest
 
 from sonant.storage.database.engine import Database
+from sonant.storage.database.row_macs import RowMacs
 from sonant.storage.keys.stores.local import LocalKeyStore
 from sonant.storage.objects.stores.local import LocalObjectStore
 
@@ -62,5 +63,6 @@ def database(database_url):
     """An empty database of this release's schema."""
     made = Database(database_url)
     made.migrate()
+    made.check_rows_by(RowMacs(bytes(32)))
     yield made
     made.close()

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from sqlalchemy import text
 
-from sonant.errors import SealBroken, SetupError
+from sonant.errors import IntegrityFault, SealBroken, SetupError
 from sonant.iam import ALLOW_ALL
 from sonant.storage.crypto.vault import ServiceSecret
 from sonant.storage.repositories import access
@@ -54,7 +54,7 @@ def test_secrets_are_stored_sealed_and_not_shown(connection):
         access.find_secret(connection, ServiceSecret(bytes([1] * 32)), key_id)
 
 
-def test_a_sealed_secret_opens_for_its_own_key_only(connection):
+def test_a_secret_moved_to_another_key_is_an_integrity_fault(connection):
     one, _ = access.create_access_key(connection, SECRET, USER, NOW)
     other, _ = access.create_access_key(connection, SECRET, USER, NOW)
     connection.execute(
@@ -64,7 +64,7 @@ def test_a_sealed_secret_opens_for_its_own_key_only(connection):
         ),
         {"one": one, "other": other},
     )
-    with pytest.raises(SealBroken):
+    with pytest.raises(IntegrityFault, match="access_keys"):
         found(connection, one)
 
 

@@ -32,6 +32,7 @@ from sqlalchemy import (
 )
 from strict_json import assert_same
 
+from sonant.storage.database.bound_connection import unverified
 from sonant.storage.database.rows import first_row
 from sonant.storage.database.schema import metadata
 
@@ -105,6 +106,11 @@ def both_ways(connection, statement, parameters=None):
     return found
 
 
+def whole(table):
+    """All columns as they are, without a look at the MACs: the rows of these tests have none that fit."""
+    return unverified(select(table), "made-up rows")
+
+
 def named(row):
     """A row by plain names: those of SQLAlchemy are of a type of its own."""
     return {str(name): value for name, value in row.items()}
@@ -115,7 +121,7 @@ def test_every_table_reads_as_it_was_written(connection, flag):
     for table in metadata.sorted_tables:
         row = {str(column.name): value_of(column, flag) for column in table.columns}
         connection.execute(insert(table).values(row))
-        assert_same({str(table.name): both_ways(connection, select(table))}, {str(table.name): row})
+        assert_same({str(table.name): both_ways(connection, whole(table))}, {str(table.name): row})
 
 
 def test_what_is_absent_stays_absent(connection):
@@ -124,7 +130,7 @@ def test_what_is_absent_stays_absent(connection):
             str(column.name): None if column.nullable else value_of(column, False) for column in table.columns
         }
         connection.execute(insert(table).values(row))
-        assert_same({str(table.name): both_ways(connection, select(table))}, {str(table.name): row})
+        assert_same({str(table.name): both_ways(connection, whole(table))}, {str(table.name): row})
 
 
 def test_first_row_converts_types_that_no_table_has_yet(connection):

@@ -21,6 +21,7 @@ from sonant.ids import new_generated_id, new_id
 from sonant.storage.crypto.vault import ServiceSecret, create_vault
 from sonant.storage.database.engine import Database
 from sonant.storage.database.postgres import Limits, advisory_lock, lift_timeouts
+from sonant.storage.database.row_macs import RowMacs
 from sonant.storage.repositories import access, callers, domains, jobs, speakers
 from sonant.storage.times import now
 
@@ -46,6 +47,7 @@ def url(postgres_server):
 @pytest.fixture
 def database(url):
     made = Database(url, limits=PATIENT)
+    made.check_rows_by(RowMacs(bytes(32)))
     yield made
     made.close()
 
@@ -54,6 +56,7 @@ def database(url):
 def hasty(url):
     """The same database, and less time for it."""
     made = Database(url, limits=HASTY)
+    made.check_rows_by(RowMacs(bytes(32)))
     yield made
     made.close()
 
@@ -62,6 +65,7 @@ def hasty(url):
 def another(url):
     """The same database in another process."""
     made = Database(url, limits=PATIENT)
+    made.check_rows_by(RowMacs(bytes(32)))
     yield made
     made.close()
 

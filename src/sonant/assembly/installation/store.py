@@ -19,9 +19,12 @@ from sonant.storage.backends import Backends, check_back_ends, local_accounts
 from sonant.storage.crypto.vault import ServiceSecret
 from sonant.storage.database.engine import Database
 from sonant.storage.database.postgres import Limits
+from sonant.storage.database.row_macs import RowMacs
 from sonant.storage.keys.store import KeyStore
 from sonant.storage.objects.store import ObjectStore
+from sonant.storage.private_folder import PrivateFolder
 from sonant.storage.repositories import key_checks
+from sonant.storage.row_binding import bind_database
 from sonant.storage.times import now as real_now
 from sonant.thread_plan import plan_threads
 
@@ -71,6 +74,8 @@ def open_store(
             database.check_schema()  # other processes may be using it: `sonant migrate` changes it
         elif create:
             database.migrate()
+        secret = open_service_key(settings, database, accounts, clock, create=create)
+        _bind_rows(settings, database, secret, clock, create=create)
         store = Store(
             settings=settings,
             database=database,
@@ -78,7 +83,7 @@ def open_store(
             backends=backends,
             keys=backends.keys(settings.account),
             objects=backends.objects(),
-            secret=open_service_key(settings, database, accounts, clock, create=create),
+            secret=secret,
             clock=clock,
         )
         # Only processes that run for long ask a token: that takes too long for every command.
@@ -88,6 +93,20 @@ def open_store(
         database.close()
         raise
     return store
+
+
+def _bind_rows(
+    settings: Settings,
+    database: Database,
+    secret: ServiceSecret,
+    clock: Callable[[], datetime],
+    *,
+    create: bool,
+) -> None:
+    """Check rows by their MACs from now on; with `create`, make those of an earlier release's rows before."""
+    database.check_rows_by(RowMacs(secret.row_mac_key))
+    if create:
+        bind_database(database, secret, PrivateFolder(settings.data / "keys"), clock())
 
 
 def open_database(settings: Settings, *, must_exist: bool = False) -> Database:
@@ -115,10 +134,12 @@ def migrate(settings: Settings) -> None:
     try:
         database.migrate()
         with database.read() as connection:
-            unknown = key_checks.in_use(connection) and not key_checks.is_recorded(connection)
-        # A host without the data folder may migrate; the first host that has it records the check value.
-        if unknown and (settings.data / "keys").is_dir():
-            open_service_key(settings, database, local_accounts(settings, real_now), real_now, create=True)
+            in_use = key_checks.in_use(connection)
+        # A host without the data folder may migrate; the first host that has it does the rest.
+        if in_use and (settings.data / "keys").is_dir():
+            accounts = local_accounts(settings, real_now)
+            secret = open_service_key(settings, database, accounts, real_now, create=True)
+            _bind_rows(settings, database, secret, real_now, create=True)
     finally:
         database.close()
 

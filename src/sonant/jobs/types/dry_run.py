@@ -7,13 +7,14 @@ until the report is written, and deleted with them.
 from __future__ import annotations
 
 import base64
+import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 
 from sqlalchemy import Connection
 
-from sonant.errors import SealBroken
+from sonant.errors import IntegrityFault
 from sonant.events.documents import Event
 from sonant.events.error_info import ErrorInfo
 from sonant.jobs.batch import open_lines
@@ -33,6 +34,8 @@ from sonant.storage.objects.store import ObjectUri
 from sonant.storage.repositories import jobs, speakers
 from sonant.storage.repositories.domains import Domain
 from sonant.voice.models import shipped_encoder_id
+
+log = logging.getLogger(__name__)
 
 
 class DryRunJobType:
@@ -163,7 +166,8 @@ class DryRunTransaction:
         probe = result.domain_sample
         try:
             reference = speakers.load_sample(self._connection, self._vault, speaker)
-        except SealBroken:
+        except IntegrityFault as fault:
+            log.error("job %s: %s", self._processor.context.job.job_id, fault)
             return None
         if probe is None or reference is None or probe.model_id != reference.model_id:
             return None

@@ -9,6 +9,7 @@ from typing import Any
 
 from sqlalchemy import Connection
 
+from sonant.errors import IntegrityFault
 from sonant.events.documents import Event, batch_enrollment_event, fraud_detection_event, speaker_event
 from sonant.events.error_info import ErrorInfo
 from sonant.ids import new_generated_id
@@ -25,7 +26,7 @@ from sonant.jobs.result import enrollment_line, result_file
 from sonant.jobs.second_voices import log_second_voices
 from sonant.jobs.states import Status
 from sonant.jobs.voiceprints import store_voiceprint
-from sonant.storage.crypto.vault import Vault
+from sonant.storage.crypto.vault import SpeakerSeal, Vault
 from sonant.storage.objects.store import ObjectUri
 from sonant.storage.repositories import jobs, speakers
 from sonant.storage.repositories.domains import Domain
@@ -71,8 +72,11 @@ class EnrollmentProcessor:
         return vault.lookup(_speaker_of(request))
 
     def task(self, item: WorkItem) -> Task | None:
-        with self.context.database.read() as connection:
-            standing = speakers.find_status(connection, self.context.job.domain_id, item.dedup_key or b"")
+        try:
+            with self.context.database.read() as connection:
+                standing = speakers.find_status(connection, self.context.job.domain_id, item.dedup_key or b"")
+        except IntegrityFault:
+            return None  # the decision meets it too
         if decide_by_status(enrollment_state(standing, self.model_id), self.config) is not None:
             return None
         return self.context.task(
@@ -128,6 +132,14 @@ class EnrollmentTransaction:
         self._present: int | None = None  # speakers of the domain, counted on first use
 
     def decide(self, request: Request, result: EntryResult) -> Outcome:
+        try:
+            return self._decide(request, result)
+        except IntegrityFault as fault:  # of one speaker: the others of the job are not refused for it
+            log.error("job %s: %s", self._context.job.job_id, fault)
+            refusal = Refusal(500, "what is stored of the speaker is damaged; see the service's log")
+            return Outcome.refused(request.request_id, refusal, {})
+
+    def _decide(self, request: Request, result: EntryResult) -> Outcome:
         customer_id = _speaker_of(request)
         speaker = speakers.find(self._connection, self._vault, self._domain.domain_id, customer_id)
         status = enrollment_state(
@@ -217,9 +229,10 @@ class EnrollmentTransaction:
         self, speaker: speakers.Speaker | None, speaker_id: str, customer_id: str, result: TaskResult
     ) -> None:
         now = self._context.clock()
-        if speaker is None:
+        enrolled: speakers.Speaker | SpeakerSeal | None = speaker
+        if enrolled is None:
             self._present = self._count() + 1
-            seal = speakers.add(
+            enrolled = speakers.add(
                 self._connection,
                 self._vault,
                 domain_id=self._domain.domain_id,
@@ -228,12 +241,8 @@ class EnrollmentTransaction:
                 status="PENDING",
                 now=now,
             )
-        else:
-            seal = speaker.seal(self._vault)
         domain_id = self._domain.domain_id
-        store_voiceprint(
-            self._connection, self._vault, domain_id, speaker_id, seal, result, now, before=speaker
-        )
+        seal = store_voiceprint(self._connection, self._vault, domain_id, speaker_id, enrolled, result, now)
         if result.fingerprint is not None:
             self._replays.store(self._connection, self._vault, seal, speaker_id, result.fingerprint, now)
 

@@ -133,9 +133,12 @@ def _subkeys(data_key: bytes) -> tuple[bytes, bytes, bytes]:
 class ServiceSecret:
     """The service's own key: seals access-key secrets, page tokens and cookies, hashes client tokens."""
 
-    __slots__ = ("_access", "_check", "_cookies", "_pages", "_tokens")
+    __slots__ = ("_access", "_binding", "_check", "_cookies", "_pages", "_tokens", "row_mac_key")
 
     def __init__(self, key: bytes) -> None:
+        self.row_mac_key = derive(key, "row macs")
+        """What the MACs of the database's rows are made with."""
+        self._binding = derive(key, "record of bound rows")
         self._access = derive(key, "access keys")
         self._pages = derive(key, "page tokens")
         self._tokens = derive(key, "client tokens")
@@ -153,6 +156,14 @@ class ServiceSecret:
         except SealBroken:
             return False
         return True
+
+    def seal_binding(self, declaration: bytes) -> bytes:
+        """Seal the record of which rows are bound by MACs."""
+        return seal_value(self._binding, declaration, b"bound rows")
+
+    def open_binding(self, sealed: bytes) -> bytes:
+        """Open what `seal_binding` has sealed. Raises SealBroken."""
+        return open_value(self._binding, sealed, b"bound rows")
 
     def seal_access_secret(self, access_key_id: str, secret: str) -> bytes:
         return seal_value(self._access, secret.encode(), access_key_id.encode())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
@@ -16,8 +16,9 @@ from weakref import WeakSet
 from sqlalchemy import Connection, Engine, NullPool, QueuePool
 from sqlalchemy.exc import OperationalError
 
-from sonant.errors import DatabaseUnavailable, SetupError
+from sonant.errors import DatabaseUnavailable, IntegrityFault, SetupError
 from sonant.storage.database import sqlite
+from sonant.storage.database.bound_connection import GUARD, BoundConnection, RowGuard
 from sonant.storage.database.errors import error_text, postgres_error, sqlite_error
 from sonant.storage.database.postgres import (
     Limits,
@@ -27,6 +28,7 @@ from sonant.storage.database.postgres import (
     lift_timeouts,
     open_engine,
 )
+from sonant.storage.database.row_macs import RowMacs
 from sonant.storage.database.semaphore import FairSemaphore
 
 #: Results of reads that a thread caches at most.
@@ -49,7 +51,9 @@ class Database:
 
     All transactions and `migrate()` raise SetupError for a file that is damaged, is no database or cannot be
     opened, and with `must_exist` for one that does not exist, since SQLite would make an empty one. They
-    raise DatabaseUnavailable for errors that may pass (see `errors`).
+    raise DatabaseUnavailable for errors that may pass (see `errors`). Reads and writes of bound tables raise
+    IntegrityFault for rows that something else has changed (see `bound_connection`), and RuntimeError before
+    `check_rows_by`.
     """
 
     engine: Engine
@@ -61,11 +65,14 @@ class Database:
         self._sqlite = url.startswith("sqlite:")
         self._readers: WeakSet[_Reader] = WeakSet()
         self._file: Path | None = None
+        self._guard = RowGuard()
+        self._report: Callable[[IntegrityFault], object] | None = None
         if is_postgres(url):
             limits = limits or Limits()
             self._slots = FairSemaphore(limits.connections)
             self._wait_s = max(1.0, limits.connect_timeout_s)
             self.engine = open_engine(url, limits)
+            self.engine.update_execution_options(**{GUARD: self._guard})
             self._reading = self.engine.execution_options(
                 isolation_level="REPEATABLE READ", postgresql_readonly=True
             )
@@ -77,8 +84,23 @@ class Database:
         self._slots, self._wait_s = FairSemaphore(1), sqlite.LOCK_TIMEOUT_S
         self.engine = sqlite.open_engine(url, QueuePool, must_exist=must_exist, pool_size=1, max_overflow=-1)
         self._reading = sqlite.open_engine(url, NullPool, must_exist=must_exist)
+        for engine in (self.engine, self._reading):
+            engine.update_execution_options(**{GUARD: self._guard})
         if named := self.engine.url.database:
             self._file = Path(named)
+
+    def check_rows_by(self, macs: RowMacs) -> None:
+        """Check and make the MACs of rows by this installation's key, from now on."""
+        self._guard.macs = macs
+
+    @property
+    def macs(self) -> RowMacs:
+        """The maker of the MACs of rows. Raises RuntimeError before `check_rows_by`."""
+        return self._guard.require()
+
+    def report_faults_to(self, report: Callable[[IntegrityFault], object] | None) -> None:
+        """Call `report` after each transaction that failed by an IntegrityFault; it may use the database."""
+        self._report = report
 
     @property
     def use(self) -> ConnectionUse:
@@ -94,12 +116,18 @@ class Database:
     def read(self) -> Iterator[Connection]:
         """Open a consistent snapshot."""
         if not self._sqlite:
-            with self._known_errors(), self._transaction_slot(), self._reading.connect() as snapshot:
+            with (
+                self._known_errors(),
+                self._transaction_slot(),
+                BoundConnection(self._reading) as snapshot,
+            ):
                 yield snapshot
+            self._report_faults()
             return
         # Each thread has a connection for its reads: opening one costs more than a read.
         thread = self._thread
         thread.start_transaction()
+        changed: IntegrityFault | None = None
         try:
             with self._thread_reader() as connection:
                 yield connection
@@ -109,9 +137,11 @@ class Database:
             if failed is not None:
                 failed.connection.close()
             self._raise_if_known(fault)
+            changed = fault if isinstance(fault, IntegrityFault) else None
             raise
         finally:
             thread.busy = False
+            self._report_faults(changed)
 
     @contextmanager
     def _thread_reader(self) -> Iterator[Connection]:
@@ -122,7 +152,7 @@ class Database:
                 if not reader.connection.closed:
                     yield reader.connection
                     return
-        reader = self._thread.reader = _Reader(self._reading.connect())
+        reader = self._thread.reader = _Reader(BoundConnection(self._reading))
         with reader.in_use:
             self._readers.add(reader)
             yield reader.connection
@@ -135,18 +165,20 @@ class Database:
         try:
             with (
                 self._transaction_slot(),
-                self.engine.connect() as connection,
+                BoundConnection(self.engine) as connection,
                 connection.execution_options(sonant_write=True).begin(),
             ):
                 yield connection
         except Exception as fault:
             self._raise_if_known(fault)
+            self._report_faults(fault)
             raise
+        self._report_faults()
 
     @contextmanager
     def single(self) -> Iterator[Connection]:
         """Open a connection for one statement that is its own transaction: on PostgreSQL one round trip."""
-        with self._known_errors(), self._transaction_slot(), self.engine.connect() as connection:
+        with self._known_errors(), self._transaction_slot(), BoundConnection(self.engine) as connection:
             yield connection.execution_options(isolation_level="AUTOCOMMIT")
 
     @contextmanager
@@ -276,7 +308,18 @@ class Database:
             yield
         except Exception as fault:
             self._raise_if_known(fault)
+            self._report_faults(fault)
             raise
+
+    def _report_faults(self, fault: BaseException | None = None) -> None:
+        """Report rows that were left out, and a transaction's IntegrityFault, once it has ended."""
+        left_out = self._guard.left_out
+        found = [left_out.pop() for _ in range(len(left_out))] if left_out else []
+        if isinstance(fault, IntegrityFault):
+            found.append(fault)
+        if self._report is not None:
+            for one in found:
+                self._report(one)
 
     def _raise_if_known(self, fault: BaseException) -> None:
         known = sqlite_error(fault, self._file) if self._sqlite else postgres_error(fault)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
 from sqlalchemy import Connection, Dialect, Select, Table
+
+from sonant.storage.database.bound_connection import GUARD, ReadPlan, read_plan, wrong_type
 
 _Convert = Callable[[Any], Any]
 
@@ -44,7 +46,7 @@ def first_row(
 
     On SQLite it goes straight to the driver: SQLAlchemy's own execution costs several times the read. Values
     are converted by the types of their columns as usual. The statement must be a module's constant: it is
-    compiled once.
+    compiled once. Raises IntegrityFault for a row of a bound table that was changed.
     """
     if connection.dialect.name != "sqlite":
         row = connection.execute(statement, parameters).first()
@@ -57,10 +59,17 @@ def first_row(
     found = driver.execute(compiled.sql, given).fetchone()
     if found is None:
         return None
-    values = dict(zip(compiled.columns, found, strict=True))
-    for column, convert in compiled.from_driver:
-        values[column] = convert(values[column])
-    return values
+    plan = compiled.plan
+    if plan is None:
+        return dict(zip(compiled.columns, compiled.converted(found), strict=True))
+    try:
+        values = compiled.converted(found)
+    except (TypeError, ValueError):
+        raise wrong_type(plan.checks) from None
+    macs = connection.get_execution_options()[GUARD].require()
+    for check in plan.checks:
+        check.run(macs, values)
+    return dict(zip(compiled.columns, [values[at] for at in plan.visible], strict=True))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,14 +82,27 @@ class _Compiled:
     bound: Mapping[str, Any]
     """Values that the statement itself binds."""
     columns: tuple[str, ...]
+    """Names of the columns that are returned."""
     to_driver: tuple[tuple[int, _Convert], ...]
     """Index and conversion of each parameter that has one."""
-    from_driver: tuple[tuple[str, _Convert], ...]
-    """Name and conversion of each column that has one."""
+    from_driver: tuple[tuple[int, _Convert], ...]
+    """Index and conversion of each column that has one."""
+    plan: ReadPlan | None
+    """How the row is checked; its query is the one that is executed."""
+
+    def converted(self, row: Sequence[Any]) -> list[Any]:
+        """Convert the values of a row by the types of their columns."""
+        values = list(row)
+        for at, convert in self.from_driver:
+            values[at] = convert(values[at])
+        return values
 
 
 @lru_cache(maxsize=256)
 def _compiled(statement: Select[Any], dialect: Dialect) -> _Compiled:
+    plan = read_plan(statement)
+    if plan is not None:
+        statement = plan.statement
     compiled = statement.compile(dialect=dialect)
     names = tuple(compiled.positiontup or ())
     selected = [(str(column.key), column.type) for column in statement.selected_columns]
@@ -89,13 +111,16 @@ def _compiled(statement: Select[Any], dialect: Dialect) -> _Compiled:
         for index, name in enumerate(names)
     ]
     from_driver = [
-        (name, kind.dialect_impl(dialect).result_processor(dialect, None)) for name, kind in selected
+        (at, kind.dialect_impl(dialect).result_processor(dialect, None))
+        for at, (_, kind) in enumerate(selected)
     ]
+    visible = range(len(selected)) if plan is None else plan.visible
     return _Compiled(
         sql=str(compiled),
         names=names,
         bound=dict(compiled.params),
-        columns=tuple(name for name, _ in selected),
+        columns=tuple(selected[at][0] for at in visible),
         to_driver=tuple((index, convert) for index, convert in to_driver if convert is not None),
-        from_driver=tuple((name, convert) for name, convert in from_driver if convert is not None),
+        from_driver=tuple((at, convert) for at, convert in from_driver if convert is not None),
+        plan=plan,
     )

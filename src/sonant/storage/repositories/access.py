@@ -14,6 +14,7 @@ from sqlalchemy import Connection, bindparam, delete, insert, select, update
 
 from sonant.iam import Policy, PolicyEvaluator, check_new, parse
 from sonant.storage.crypto.vault import ServiceSecret
+from sonant.storage.database.bound_connection import unverified
 from sonant.storage.database.schema import access_keys, principals
 from sonant.storage.times import from_us, to_us
 
@@ -120,7 +121,8 @@ def policy_texts(connection: Connection, arn: str) -> tuple[str, ...] | None:
 
 def list_principals(connection: Connection) -> list[str]:
     """Return the ARNs of all principals, sorted."""
-    return list(connection.execute(select(principals.c.arn).order_by(principals.c.arn)).scalars())
+    query = select(principals.c.arn).order_by(principals.c.arn)
+    return list(connection.execute(unverified(query, "a name allows nothing")).scalars())
 
 
 def create_access_key(

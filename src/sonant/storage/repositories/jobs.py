@@ -13,6 +13,7 @@ from typing import Any
 import orjson
 from sqlalchemy import Connection, bindparam, delete, func, insert, or_, select, update
 
+from sonant.storage.database.bound_connection import without_changed_rows
 from sonant.storage.database.postgres import storable
 from sonant.storage.database.rows import first_row
 from sonant.storage.database.schema import ACTIVE_STATUSES, job_entries, jobs
@@ -148,14 +149,17 @@ _CLAIMABLE = _JOB.where(
         jobs.c.lease_until > bindparam("far_us"),
     ),
 )
-_CLAIM = _CLAIMABLE.order_by(jobs.c.created_at, jobs.c.job_id).limit(1).with_for_update(skip_locked=True)
+_OLDEST = without_changed_rows(_CLAIMABLE.order_by(jobs.c.created_at, jobs.c.job_id))
+_CLAIM = _OLDEST.limit(1).with_for_update(skip_locked=True)
+#: When the oldest was left out, since something else has changed it.
+_CLAIM_FURTHER = _OLDEST.limit(100).with_for_update(skip_locked=True)
 
 
 def claimable(
     connection: Connection, kinds: Sequence[str], owner: str, now: datetime, lease: timedelta
 ) -> bool:
     """Return whether there is a job of these kinds without a valid lease."""
-    return connection.execute(_CLAIMABLE, _claim_parameters(kinds, owner, now, lease)).first() is not None
+    return connection.execute(_OLDEST, _claim_parameters(kinds, owner, now, lease)).first() is not None
 
 
 def _claim_parameters(kinds: Sequence[str], owner: str, now: datetime, lease: timedelta) -> dict[str, Any]:
@@ -166,7 +170,10 @@ def claim(
     connection: Connection, kinds: Sequence[str], owner: str, now: datetime, lease: timedelta
 ) -> Job | None:
     """Take the oldest job of these kinds without a valid lease (never started, or its lease expired)."""
-    row = connection.execute(_CLAIM, _claim_parameters(kinds, owner, now, lease)).first()
+    parameters = _claim_parameters(kinds, owner, now, lease)
+    row = connection.execute(_CLAIM, parameters).first()
+    if row is None:
+        row = connection.execute(_CLAIM_FURTHER, parameters).first()
     if row is None:
         return None
     connection.execute(

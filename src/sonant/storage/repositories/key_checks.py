@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 from datetime import datetime
+from typing import Any
 
-from sqlalchemy import Connection, insert, inspect, select
+from sqlalchemy import Connection, Select, Table, insert, inspect, select
 
 from sonant.errors import SealBroken
 from sonant.storage.crypto.vault import ServiceSecret
+from sonant.storage.database.bound_connection import unverified
+from sonant.storage.database.rows import put
 from sonant.storage.database.schema import access_keys, domains, key_checks, principals
 from sonant.storage.times import to_us
 
-_SERVICE_KEY = "service key"
+_SERVICE_KEY, _BINDING = "service key", "bound rows"
+#: Reads before the key of the rows' MACs is known: what they find is sealed, or only counted.
+_BEFORE_THE_KEY = "the key is not known yet"
 
 
 def in_use(connection: Connection) -> bool:
     """Return whether any release has used this database; False when it has no tables."""
     existing = set(inspect(connection).get_table_names())
     return any(
-        table.name in existing and connection.execute(select(table.c[0]).limit(1)).first() is not None
+        table.name in existing and connection.execute(_one_of(table)).first() is not None
         for table in (key_checks, principals, domains)
     )
 
@@ -44,8 +49,26 @@ def matches(connection: Connection, secret: ServiceSecret) -> bool:
     sealed = _find(connection)
     if sealed is not None:
         return secret.opens_check(sealed)
-    known = connection.execute(select(access_keys.c.access_key_id, access_keys.c.secret_sealed)).all()
+    query = select(access_keys.c.access_key_id, access_keys.c.secret_sealed)
+    known = connection.execute(unverified(query, _BEFORE_THE_KEY)).all()
     return not known or any(_opens(secret, row.access_key_id, row.secret_sealed) for row in known)
+
+
+def find_binding(connection: Connection) -> bytes | None:
+    """Return the sealed record of which rows are bound by MACs; None when none ever were."""
+    query = select(key_checks.c.sealed).where(key_checks.c.name == _BINDING)
+    found: bytes | None = connection.execute(query).scalar_one_or_none()
+    return found
+
+
+def record_binding(connection: Connection, sealed: bytes, now: datetime) -> None:
+    """Store the sealed record of which rows are bound, in place of an earlier one."""
+    values = {"name": _BINDING, "sealed": sealed, "created_at": to_us(now)}
+    put(connection, key_checks, values, replace=True)
+
+
+def _one_of(table: Table) -> Select[Any]:
+    return unverified(select(table.c[0]).limit(1), _BEFORE_THE_KEY)
 
 
 def _opens(secret: ServiceSecret, access_key_id: str, sealed: bytes) -> bool:

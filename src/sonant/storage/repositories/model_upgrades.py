@@ -16,6 +16,7 @@ from typing import Any
 
 from sqlalchemy import Connection, delete, func, insert, or_, select, update
 
+from sonant.storage.database.bound_connection import without_changed_rows
 from sonant.storage.database.schema import fraudster_shadow_voiceprints as fraudster_shadows
 from sonant.storage.database.schema import fraudster_voiceprints, model_upgrades, voiceprints
 from sonant.storage.database.schema import shadow_voiceprints as shadows
@@ -77,7 +78,7 @@ def claim(connection: Connection, owner: str, now: datetime, lease: timedelta) -
         .limit(1)
         .with_for_update(skip_locked=True)
     )
-    row = connection.execute(query).mappings().first()
+    row = connection.execute(without_changed_rows(query)).mappings().first()
     if row is None:
         return None
     upgrade = _upgrade(dict(row))

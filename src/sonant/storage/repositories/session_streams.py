@@ -13,6 +13,7 @@ from typing import Any
 
 from sqlalchemy import Connection, bindparam, delete, select, update
 
+from sonant.storage.database.bound_connection import unverified, without_changed_rows
 from sonant.storage.database.schema import session_hearings, session_results, sessions
 from sonant.storage.repositories.sessions import (
     ACTIVE,
@@ -136,7 +137,7 @@ def heartbeat(connection: Connection, owner: str, progress: Sequence[Progress], 
 def list_owned(connection: Connection, owner: str, now: datetime) -> dict[str, Session]:
     """Return the stored sessions whose streams a process owns, by session id."""
     query = SELECT_SESSION.where(sessions.c.stream_owner == owner, sessions.c.stream_status == ONGOING)
-    rows = connection.execute(query).mappings()
+    rows = connection.execute(without_changed_rows(query)).mappings()
     return {row["session_id"]: from_row(dict(row), now) for row in rows}
 
 
@@ -180,14 +181,15 @@ def end(
 def list_expired(connection: Connection, now: datetime, limit: int) -> list[Session]:
     """Return sessions whose stream counts as ended and is not yet stored as such."""
     query = SELECT_SESSION.where(sessions.c.stream_status.in_(ACTIVE), sessions.c.stream_until < to_us(now))
-    rows = connection.execute(query.limit(limit)).mappings()
+    rows = connection.execute(without_changed_rows(query.limit(limit))).mappings()
     return [from_row(dict(row), now) for row in rows]
 
 
 def list_ongoing(connection: Connection, now: datetime) -> list[Session]:
     """Return all sessions with an ongoing stream, of any owner."""
     query = SELECT_SESSION.where(sessions.c.stream_status == ONGOING)
-    return [from_row(dict(row), now) for row in connection.execute(query).mappings()]
+    rows = connection.execute(without_changed_rows(query)).mappings()
+    return [from_row(dict(row), now) for row in rows]
 
 
 def list_stalled(connection: Connection, before: datetime, now: datetime, limit: int) -> list[Session]:
@@ -197,7 +199,8 @@ def list_stalled(connection: Connection, before: datetime, now: datetime, limit:
         sessions.c.stream_status != ONGOING,
         sessions.c.updated_at < to_us(before),
     )
-    return [from_row(dict(row), now) for row in connection.execute(query.limit(limit)).mappings()]
+    rows = connection.execute(without_changed_rows(query.limit(limit))).mappings()
+    return [from_row(dict(row), now) for row in rows]
 
 
 def delete_expired_sessions(connection: Connection, now: datetime, limit: int) -> int:
@@ -208,6 +211,7 @@ def delete_expired_sessions(connection: Connection, now: datetime, limit: int) -
         .limit(limit)
         .with_for_update(skip_locked=True)
     )
+    old = unverified(old, "erasing goes on, whatever a row says besides")
     ids = [row.session_id for row in connection.execute(old)]
     if ids:
         for table in (session_results, session_hearings, sessions):

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, bindparam, delete, insert, select, update
 
+from sonant.errors import IntegrityFault, SealBroken
 from sonant.storage.crypto.vault import SpeakerSeal, Vault
+from sonant.storage.database.bound_connection import unverified, without_changed_rows
 from sonant.storage.database.paging import Position, page_of
 from sonant.storage.database.rows import first_row
 from sonant.storage.database.schema import (
@@ -23,6 +26,9 @@ from sonant.storage.database.schema import (
 from sonant.storage.repositories.voice_samples import open_sample, sample_columns, sample_values
 from sonant.storage.times import floor_hour, from_us, to_us
 from sonant.voice.sample import VoiceSample
+
+#: What sealed fingerprints are bound to beside the speaker.
+FINGERPRINT = "fingerprint"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,6 +48,19 @@ class Speaker:
     def seal(self, vault: Vault) -> SpeakerSeal:
         """Open the speaker's data key. Raises SealBroken."""
         return vault.speaker(self.speaker_id, self.wrapped)
+
+    def present_seal(self, vault: Vault) -> SpeakerSeal:
+        """Open the data key, and check that it is the one that seals this row: no earlier one put back.
+
+        Each enrollment renews the key. Raises IntegrityFault.
+        """
+        try:
+            seal = self.seal(vault)
+            seal.open("customer id", self.customer_id_sealed)
+        except SealBroken:
+            finding = "is not of the same time as the speaker's row"
+            raise IntegrityFault("speaker_keys", self.speaker_id, finding) from None
+        return seal
 
     def customer_id(self, vault: Vault) -> str:
         """Open the customer's own id of the speaker. Raises SealBroken."""
@@ -71,6 +90,7 @@ _SPEAKER = select(
 _OF_DOMAIN = _SPEAKER.where(speakers.c.domain_id == bindparam("of_domain"))
 _BY_ID = _OF_DOMAIN.where(speakers.c.speaker_id == bindparam("wanted"))
 _BY_HASH = _OF_DOMAIN.where(speakers.c.customer_id_hash == bindparam("wanted"))
+_SAMPLE = select(*sample_columns(voiceprints)).where(voiceprints.c.speaker_id == bindparam("of_speaker"))
 _COUNT = select(speaker_counts.c.present).where(speaker_counts.c.domain_id == bindparam("of_domain"))
 _STATUS = (
     select(speakers.c.status, voiceprints.c.model_id)
@@ -97,13 +117,21 @@ _ONE_LESS = (
 
 
 def find(connection: Connection, vault: Vault, domain_id: str, speaker_id: str) -> Speaker | None:
-    """Find a speaker by generated id (`id#…`) or by the customer's id, which cannot begin with `id#`."""
+    """Find a speaker by generated id (`id#…`) or by the customer's id, which cannot begin with `id#`.
+
+    Raises IntegrityFault when the row that the customer's id leads to holds another one; SealBroken.
+    """
     if speaker_id.startswith("id#"):
         row = first_row(connection, _BY_ID, {"of_domain": domain_id, "wanted": speaker_id})
-    else:
-        wanted = {"of_domain": domain_id, "wanted": vault.lookup(speaker_id)}
-        row = first_row(connection, _BY_HASH, wanted)
-    return None if row is None else _speaker(row)
+        return None if row is None else _speaker(row)
+    wanted = {"of_domain": domain_id, "wanted": vault.lookup(speaker_id)}
+    row = first_row(connection, _BY_HASH, wanted)
+    if row is None:
+        return None
+    found = _speaker(row)
+    if found.customer_id(vault) != speaker_id:
+        raise IntegrityFault("speakers", found.speaker_id, "is not of the customer's id that leads to it")
+    return found
 
 
 class SpeakerStatus(NamedTuple):
@@ -193,25 +221,67 @@ def enroll(
     )
 
 
+def renew_key(connection: Connection, vault: Vault, speaker: Speaker) -> SpeakerSeal:
+    """Give a speaker who is enrolled again a new data key, so that nothing of the old voiceprint opens.
+
+    Fingerprints of earlier recordings stay, sealed anew. `enroll` must follow: the voiceprint and its audio
+    are not sealed anew. Raises IntegrityFault or SealBroken, and changes nothing, for damaged data.
+    """
+    old = speaker.present_seal(vault)
+    customer_id = old.open("customer id", speaker.customer_id_sealed)
+    query = select(fingerprints.c.number, fingerprints.c.sealed)
+    stored = connection.execute(query.where(fingerprints.c.speaker_id == speaker.speaker_id)).all()
+    opened = [(row.number, old.open(FINGERPRINT, row.sealed)) for row in stored]
+    seal = _new_key(connection, vault, speaker.speaker_id)
+    connection.execute(
+        update(speakers)
+        .where(speakers.c.speaker_id == speaker.speaker_id)
+        .values(customer_id_sealed=seal.seal("customer id", customer_id))
+    )
+    for number, data in opened:
+        connection.execute(
+            update(fingerprints)
+            .where(fingerprints.c.number == number)
+            .values(sealed=seal.seal(FINGERPRINT, data))
+        )
+    return seal
+
+
+def _new_key(connection: Connection, vault: Vault, speaker_id: str) -> SpeakerSeal:
+    """Destroy a speaker's data key and store a new one."""
+    seal, wrapped = vault.new_speaker(speaker_id)
+    connection.execute(
+        update(speaker_keys).where(speaker_keys.c.speaker_id == speaker_id).values(wrapped=wrapped)
+    )
+    return seal
+
+
 def load_sample(connection: Connection, vault: Vault, speaker: Speaker) -> VoiceSample | None:
-    """Open an enrolled speaker's voice sample. Raises SealBroken."""
-    query = select(*sample_columns(voiceprints)).where(voiceprints.c.speaker_id == speaker.speaker_id)
-    row = connection.execute(query).mappings().first()
-    return None if row is None else open_sample(speaker.seal(vault), row)
+    """Open an enrolled speaker's voice sample. Raises IntegrityFault."""
+    row = first_row(connection, _SAMPLE, {"of_speaker": speaker.speaker_id})
+    return None if row is None else _open_sample(speaker.present_seal(vault), speaker.speaker_id, row)
 
 
 def load_voiceprint(connection: Connection, vault: Vault, speaker: Speaker) -> Voiceprint | None:
-    """Open a speaker's voiceprint with its audio. Raises SealBroken."""
+    """Open a speaker's voiceprint with its audio. Raises IntegrityFault; SealBroken for damaged audio."""
     query = select(voiceprints).where(voiceprints.c.speaker_id == speaker.speaker_id)
     row = connection.execute(query).mappings().first()
     if row is None:
         return None
-    seal, audio = speaker.seal(vault), row["audio_sealed"]
+    seal, audio = speaker.present_seal(vault), row["audio_sealed"]
     return Voiceprint(
-        sample=open_sample(seal, row),
+        sample=_open_sample(seal, speaker.speaker_id, row),
         audio=None if audio is None else seal.open("audio", audio),
         created_at=from_us(row["created_at"]),
     )
+
+
+def _open_sample(seal: SpeakerSeal, speaker_id: str, row: Mapping[Any, Any]) -> VoiceSample:
+    try:
+        return open_sample(seal, row)
+    except SealBroken:  # its MAC fits: it was put back from before the latest enrollment
+        finding = "is not of the same time as the speaker's data key"
+        raise IntegrityFault("voiceprints", speaker_id, finding) from None
 
 
 def set_last_accessed(connection: Connection, speaker_id: str, now: datetime) -> None:
@@ -231,10 +301,7 @@ def delete_voice(connection: Connection, vault: Vault, speaker: Speaker, status:
     customer_id = speaker.customer_id(vault)
     for table in (fingerprints, shadow_voiceprints, voiceprints):
         connection.execute(delete(table).where(table.c.speaker_id == speaker.speaker_id))
-    seal, wrapped = vault.new_speaker(speaker.speaker_id)
-    connection.execute(
-        update(speaker_keys).where(speaker_keys.c.speaker_id == speaker.speaker_id).values(wrapped=wrapped)
-    )
+    seal = _new_key(connection, vault, speaker.speaker_id)
     connection.execute(
         update(speakers)
         .where(speakers.c.speaker_id == speaker.speaker_id)
@@ -248,16 +315,24 @@ def delete_voice(connection: Connection, vault: Vault, speaker: Speaker, status:
 
 def list_unused_since(
     connection: Connection, domain_id: str, before: datetime, after: str, limit: int
-) -> list[Speaker]:
-    """Return enrolled speakers last enrolled or authenticated before a time, by id, from behind `after`."""
-    query = _SPEAKER.where(
+) -> tuple[list[str], list[Speaker]]:
+    """Return enrolled speakers last enrolled or authenticated before a time, by id, from behind `after`.
+
+    The ids of all, as their rows say; and the speakers, without those whose rows were changed.
+    """
+    due = (
         speakers.c.domain_id == domain_id,
         speakers.c.status == "ENROLLED",
         speakers.c.last_accessed_at < to_us(before),
         speakers.c.speaker_id > after,
     )
-    query = query.order_by(speakers.c.speaker_id).limit(limit)
-    return [_speaker(dict(row)) for row in connection.execute(query).mappings()]
+    found = select(speakers.c.speaker_id).where(*due).order_by(speakers.c.speaker_id).limit(limit)
+    ids = list(connection.execute(unverified(found, "counts those that were changed")).scalars())
+    if not ids:
+        return [], []
+    query = without_changed_rows(_SPEAKER.where(*due, speakers.c.speaker_id <= ids[-1]))
+    rows = connection.execute(query.order_by(speakers.c.speaker_id)).mappings()
+    return ids, [_speaker(dict(row)) for row in rows]
 
 
 def delete_pending(connection: Connection, before: datetime, limit: int) -> int:
@@ -271,7 +346,7 @@ def delete_pending(connection: Connection, before: datetime, limit: int) -> int:
         speakers.c.updated_at < to_us(before),
         speakers.c.speaker_id.not_in(named),
     )
-    ids = list(connection.execute(old.limit(limit)).scalars())
+    ids = list(connection.execute(without_changed_rows(old.limit(limit))).scalars())
     for speaker_id in ids:
         delete_speaker(connection, speaker_id)
     return len(ids)

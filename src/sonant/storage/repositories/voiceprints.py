@@ -15,6 +15,7 @@ from sqlalchemy import Connection, delete, func, insert, select
 
 from sonant.storage.crypto.vault import SpeakerSeal, Vault
 from sonant.storage.database.schema import fingerprints, speaker_keys, speakers, voiceprints
+from sonant.storage.repositories.speakers import FINGERPRINT
 from sonant.storage.repositories.voice_samples import open_sample, sample_columns
 from sonant.storage.times import from_us, to_us
 from sonant.voice.sample import VoiceSample
@@ -61,7 +62,6 @@ def count_by_model(connection: Connection, domain_id: str) -> dict[str, int]:
 
 #: The newest fingerprints that are stored of one speaker: repeated enrollments must not fill the disk.
 MAX_FINGERPRINTS = 16
-_FINGERPRINT = "fingerprint"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,7 +81,7 @@ def add_fingerprint(
     values = {
         "domain_id": domain_id,
         "speaker_id": speaker_id,
-        "sealed": seal.seal(_FINGERPRINT, data),
+        "sealed": seal.seal(FINGERPRINT, data),
         "created_at": to_us(now),
     }
     inserted = connection.execute(insert(fingerprints).values(values)).inserted_primary_key
@@ -128,7 +128,7 @@ _FINGERPRINTS = select(
 
 
 def _open(vault: Vault, row: Any) -> Fingerprint:
-    data = vault.speaker(row.speaker_id, row.wrapped).open(_FINGERPRINT, row.sealed)
+    data = vault.speaker(row.speaker_id, row.wrapped).open(FINGERPRINT, row.sealed)
     return Fingerprint(
         number=row.number, speaker_id=row.speaker_id, data=data, created_at=from_us(row.created_at)
     )

@@ -12,6 +12,7 @@ from sonant.storage.database.schema.access import (
     rate_buckets,
 )
 from sonant.storage.database.schema.base import metadata
+from sonant.storage.database.schema.binding import add_row_macs
 from sonant.storage.database.schema.voices import (
     QUALITY_COLUMNS,
     calibrations,
@@ -41,6 +42,8 @@ from sonant.storage.database.schema.work import (
     session_results,
     sessions,
 )
+
+add_row_macs(metadata)
 
 __all__ = [
     "ACTIVE_STATUSES",

@@ -133,7 +133,7 @@ def _subkeys(data_key: bytes) -> tuple[bytes, bytes, bytes]:
 class ServiceSecret:
     """The service's own key: seals access-key secrets, page tokens and cookies, hashes client tokens."""
 
-    __slots__ = ("_access", "_check", "_cookies", "_pages", "_tokens")
+    __slots__ = ("_access", "_check", "_cookies", "_pages", "_tokens", "ledger_key", "receipt_seed")
 
     def __init__(self, key: bytes) -> None:
         self._access = derive(key, "access keys")
@@ -141,6 +141,10 @@ class ServiceSecret:
         self._tokens = derive(key, "client tokens")
         self._cookies = derive(key, "console tickets")
         self._check = derive(key, "key check")
+        self.ledger_key = derive(key, "deletion ledger")
+        """Key of the hashes in the deletion ledger."""
+        self.receipt_seed = derive(key, "deletion receipts")
+        """Private key of deletion receipts (Ed25519, RFC 8032)."""
 
     def seal_check(self) -> bytes:
         """Return a check value that only this key opens and that does not reveal it."""

@@ -1,8 +1,8 @@
 """Detect replays: recordings that were enrolled before, by fingerprints of a domain's enrolled speech.
 
-Fingerprints are held in memory for as long as a job or a call needs them, never on disk in the clear. In every
-transaction new ones are read, and deleted ones are dropped when `Domain.erasures` has changed; a candidate is
-always compared with what is stored at that moment, so that a deleted speaker is never found.
+Fingerprints are held in memory for as long as a job or a call needs them, never on disk in the clear. Every
+transaction reads new ones, and drops deleted ones when `Domain.erasures` has changed; a candidate is always
+compared with what is stored at that moment, so that a deleted speaker is never found.
 
 The rule (`is_fraud`): in a batch job a copy is fraud when it was accepted for ANOTHER speaker: one recording
 under two ids is one person, or one thief, with two identities. The same recording for the same speaker is

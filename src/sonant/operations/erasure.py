@@ -49,6 +49,14 @@ class Erasing:
         )
         return self._finish(speaker, "DELETE_SPEAKER", forgotten, DELETED_MEANWHILE, customer_id_hash)
 
+    def end_repeated_opt_out(self, customer_id: str) -> bool:
+        """Delete an opt-out without an entry, which a restore has repeated. Returns whether there was one."""
+        domain_id = self.domain.domain_id
+        if not speakers.end_repeated_opt_out(self.connection, self.vault, domain_id, customer_id):
+            return False
+        self._record("DELETE_SPEAKER", customer_id, self.vault.lookup(customer_id), ())
+        return True
+
     def erase_measured(self, customer_id_hash: bytes) -> None:
         """Erase what running dry runs have measured of a speaker who had no entry."""
         erase_from_dry_runs(

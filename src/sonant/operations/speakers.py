@@ -61,9 +61,8 @@ def opt_out_speaker(service: Service, caller: Caller, request: Request) -> Answe
         ledger.before_commit(),
     ):
         erasing = Erasing(service=service, connection=connection, domain=domain, vault=vault, ledger=ledger)
-        opted_out = _opt_out(
-            erasing, caller, request["SpeakerId"], speakers.count(connection, domain.domain_id)
-        )
+        present = speakers.count(connection, domain.domain_id)
+        opted_out = _opt_out(erasing, caller, request["SpeakerId"], present)
         note_use(service, connection, caller)
         speaker = _require(connection, vault, domain, request["SpeakerId"])
         event = speaker_event(domain, "OPT_OUT_SPEAKER", speaker_id=speaker.speaker_id)
@@ -120,17 +119,19 @@ def export_speaker(service: Service, caller: Caller, request: Request) -> Answer
 
 @operation
 def delete_speaker(service: Service, caller: Caller, request: Request) -> Answer | None:
-    """Delete a speaker: data key, voiceprint, audio and status, and the voice in its sessions and dry runs."""
+    """Delete a speaker: data key, voiceprint, audio and status, and the voice in sessions and dry runs."""
     with (
         _failure_events(service, caller, request, "DELETE_SPEAKER"),
         service.ledger_transaction() as ledger,
         service.open_domain(caller, request["DomainId"], write=True) as (connection, domain, vault),
         ledger.before_commit(),
     ):
-        if speakers.end_repeated_opt_out(connection, vault, domain.domain_id, request["SpeakerId"]):
+        erasing = Erasing(service=service, connection=connection, domain=domain, vault=vault, ledger=ledger)
+        if erasing.end_repeated_opt_out(request["SpeakerId"]):
             return None
         speaker = _require(connection, vault, domain, request["SpeakerId"])
-        erasing = Erasing(service=service, connection=connection, domain=domain, vault=vault, ledger=ledger)
+        require_first_use(service, connection, caller)
+        note_use(service, connection, caller)
         session_ids = erasing.delete(speaker)
         event = speaker_event(domain, "DELETE_SPEAKER", speaker_id=speaker.speaker_id)
         service.outbox.put(connection, [event], service.clock())
@@ -212,13 +213,14 @@ def _opt_out(erasing: Erasing, caller: Caller, speaker_id: str, present: int) ->
     """Opt one speaker out. `present` speakers are in the domain.
 
     Raises ResourceNotFound for an unknown generated id, ServiceQuotaExceeded when the quota is used up,
-    Conflict when an unknown speaker would be added by a signed call that was carried out before.
+    Conflict for a signed call that was carried out before and would change something again.
     """
     service, connection, domain_id = erasing.service, erasing.connection, erasing.domain.domain_id
     speaker = speakers.find(connection, erasing.vault, domain_id, speaker_id)
     if speaker is not None:
         if speaker.status == "OPTED_OUT":
             return _OptedOut("unchanged", speaker.speaker_id)
+        require_first_use(service, connection, caller)
         return _OptedOut("changed", speaker.speaker_id, erasing.opt_out(speaker))
     if speaker_id.startswith("id#"):
         raise ResourceNotFound("SPEAKER")

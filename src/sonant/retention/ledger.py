@@ -1,14 +1,14 @@
 """The deletion ledger: what was deleted and opted out, outside the database and its backups.
 
-A restore reads it and deletes again what a backup brings back. It is one file of JSON lines, which all processes
-of an installation append to:
+A restore reads it and deletes again what a backup brings back. It is one file of JSON lines, to which all
+processes of an installation append:
 
     {"v":1,"entry":"<uuid>","at":<µs>,"what":"DELETE_SPEAKER","domain":"<hash>","id":"<hash>",...,
      "previous":"<mac>","mac":"<mac>"}
 
 It holds no ids: domains and people are keyed hashes (HMAC-SHA256) under a key derived from `service.key`, a
-customer's id is the hash that the database has (`Vault.lookup`). `mac` authenticates a line under the same key,
-and `previous` is the one of the line before, so that a changed, removed or inserted line shows.
+customer's id is the keyed hash that the database has (`Vault.lookup`). `mac` authenticates a line under the
+same key, and `previous` is the one of the line before, so that a changed, removed or inserted line shows.
 """
 
 from __future__ import annotations
@@ -254,17 +254,14 @@ def _sealed_line(values: Mapping[str, Any], previous: str, key: LedgerKey) -> tu
 
 
 def _open_line(line: bytes, key: LedgerKey) -> tuple[LedgerEntry, str, str] | None:
-    """Return a line's entry, the code of the line before, and its own; None for a line that is not the key's."""
+    """Return a line's entry, the code of the line before, and its own; None if it is not this key's."""
     body, mark, rest = line.rpartition(b',"mac":"')
-    mac = rest[:64].decode("ascii", "replace")
-    if (
-        not mark
-        or rest[64:] != b'"}\n'
-        or not hmac.compare_digest(mac.encode(), key.mac(body + b"}").encode())
-    ):
+    mac, body = rest[:64].decode("ascii", "replace"), body + b"}"
+    whole = mark and rest[64:] == b'"}\n'
+    if not whole or not hmac.compare_digest(mac.encode(), key.mac(body).encode()):
         return None
     try:
-        values = json.loads(body + b"}")
+        values = json.loads(body)
         return LedgerEntry.from_json(values), str(values["previous"]), mac
     except (ValueError, KeyError, TypeError):
         return None

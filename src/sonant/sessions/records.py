@@ -71,8 +71,8 @@ def save(
 ) -> bool:
     """Store analyzed speech (None: it cannot be used), and whether several people speak in it.
 
-    Speech of before the session's last erasure is dropped (`erasures` is the count when it was collected), and
-    so is what would authenticate a speaker who was deleted or has opted out. False when the stream belongs to
+    Speech of before the session's last erasure is dropped (`erasures` is the count when it was collected), as
+    is what would authenticate a speaker who was deleted or has opted out. False when the stream belongs to
     another process or a later one has started.
     """
     with context.database.write() as connection:

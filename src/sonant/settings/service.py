@@ -204,11 +204,11 @@ class Deletions:
 
     ledger: bool = switch(
         True,
-        "Record every deletion and opt-out outside the database, as keyed hashes; one that cannot be recorded "
-        "fails.",
+        "Record every deletion and opt-out outside the database, as keyed hashes; one that cannot be "
+        "recorded fails.",
     )
     folder: str = text(
         "",
-        "Folder of the ledger; empty means `deletions` in the data folder. Backups do not contain it: best on "
-        "another disk than the database.",
+        "Folder of the ledger; empty means `deletions` in the data folder. Backups do not contain it: best "
+        "on another disk than the database.",
     )

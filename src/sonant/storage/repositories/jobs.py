@@ -326,7 +326,7 @@ def outcomes(
 def voice_outcomes(
     connection: Connection, domain_id: str, speaker_hash: bytes
 ) -> list[tuple[str, int, bytes]]:
-    """Return (job id, position, sealed outcome) of a domain's outcomes that hold this speaker's voice data."""
+    """Return (job id, position, sealed outcome) of a domain's outcomes with voice data of this speaker."""
     query = (
         select(job_entries.c.job_id, job_entries.c.position, job_entries.c.outcome_sealed)
         .join(jobs, jobs.c.job_id == job_entries.c.job_id)

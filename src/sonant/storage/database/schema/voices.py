@@ -124,7 +124,7 @@ speaker_keys = Table(
 )
 
 #: Speakers whom a deletion, or an opt-out that a restore repeated, has removed: a job or call that began
-#: before may not bring them back. `mark` is a hash of the customer's id that nothing else in the database has.
+#: before may not bring them back. `mark` is a hash of the customer's id that is stored nowhere else.
 erased_speakers = Table(
     "erased_speakers",
     metadata,

@@ -1,4 +1,4 @@
-"""Erasure: versions of what memory holds of voices, erased speakers, and whose voice a dry run's outcome holds"""
+"""Erasure: versions of voices in memory, erased speakers, and whose voice an outcome of a dry run holds"""
 
 import sqlalchemy as sa
 from alembic import op

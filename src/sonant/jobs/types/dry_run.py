@@ -62,9 +62,6 @@ class DryRunProcessor:
         self.predictor: OutcomePredictor | None = None
         self.model_id = context.model_id or shipped_encoder_id()
         self._fraud = context.job.config["FraudDetectionConfig"]
-        watchlist_id = next(iter(self._fraud.get("WatchlistIds", ())), None)
-        capacity = context.settings.fraud.replay_recordings
-        self._new_preview = lambda: FraudPreview(watchlist_id, capacity, context.calibration_of)
         self.fraud_preview = self._new_preview()
         self._erasures = 0
 
@@ -95,6 +92,11 @@ class DryRunProcessor:
         results = {item.entry.request_id: result for item, result in done}
         risks = self.fraud_preview.risks(connection, domain, vault, results)
         return DryRunTransaction(self, self.predictor, connection, domain, vault, risks)
+
+    def _new_preview(self) -> FraudPreview:
+        watchlist_id = next(iter(self._fraud.get("WatchlistIds", ())), None)
+        capacity = self.context.settings.fraud.replay_recordings
+        return FraudPreview(watchlist_id, capacity, self.context.calibration_of)
 
     def _restore_predictor(self, connection: Connection, domain: Domain, vault: Vault) -> OutcomePredictor:
         """Rebuild the predictor from outcomes committed before, by this runner or one that was killed."""

@@ -28,7 +28,6 @@ from sonant.storage.database.schema import (
     session_hearings,
     session_results,
     sessions,
-    speakers,
 )
 from sonant.storage.repositories import erasure, fraud_voices, jobs, voiceprints
 from sonant.storage.repositories import speakers as speaker_rows

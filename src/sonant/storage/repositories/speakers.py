@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, bindparam, delete, insert, select, update
 
+from sonant.errors import SealBroken
 from sonant.storage.crypto.vault import SpeakerSeal, Vault
 from sonant.storage.database.paging import Position, page_of
 from sonant.storage.database.rows import first_row
@@ -269,6 +270,28 @@ def delete_voice(
         )
     )
     return forgotten
+
+
+def opt_out(
+    connection: Connection, vault: Vault | None, domain_id: str, speaker_id: str, now: datetime
+) -> bool:
+    """Opt a speaker out as `delete_voice` does; without a vault, or with damaged data, under the old key.
+
+    Returns whether the key was renewed.
+    """
+    row = first_row(connection, _BY_ID, {"of_domain": domain_id, "wanted": speaker_id})
+    if vault is not None and row is not None:
+        try:
+            delete_voice(connection, vault, _speaker(row), "OPTED_OUT", now)
+        except SealBroken:
+            pass
+        else:
+            return True
+    delete_voice_rows(connection, domain_id, speaker_id)
+    erasure.forget_sessions(connection, vault, domain_id, [speaker_id])
+    changed = update(speakers).where(speakers.c.speaker_id == speaker_id)
+    connection.execute(changed.values(status="OPTED_OUT", updated_at=to_us(now)))
+    return False
 
 
 def delete_voice_rows(connection: Connection, domain_id: str, speaker_id: str) -> None:

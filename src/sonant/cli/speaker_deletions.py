@@ -1,4 +1,4 @@
-"""`sonant speaker receipt`, `receipt-key`, `verify-receipt`, `prove-deleted`: show that a person is erased."""
+"""`sonant speaker` receipt, receipt-key, verify-receipt and prove-deleted: show that a person is erased."""
 
 from __future__ import annotations
 

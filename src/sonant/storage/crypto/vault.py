@@ -14,11 +14,10 @@ from __future__ import annotations
 import json
 import secrets
 from collections.abc import Mapping
-from functools import lru_cache
 from typing import Any
 
 from sonant.errors import SealBroken
-from sonant.storage.crypto.sealing import derive, lookup_hash, open_value, seal_value
+from sonant.storage.crypto.sealing import derive, derive_all, lookup_hash, open_value, seal_value
 from sonant.storage.keys.store import KeyStore
 
 KEY_BYTES = 32
@@ -36,7 +35,9 @@ class Vault:
 
     def __init__(self, domain_id: str, data_key: bytes) -> None:
         self._domain_id = domain_id
-        self._text_key, self._lookup_key, self._speaker_key = _subkeys(data_key)
+        self._text_key, self._lookup_key, self._speaker_key = derive_all(
+            data_key, "text", "lookup", "speaker keys"
+        )
 
     def seal(self, kind: str, owner: str, text: str) -> bytes:
         """Seal a text of a kind that belongs to `owner`."""
@@ -123,11 +124,6 @@ def create_vault(keys: KeyStore, key_ref: str, domain_id: str, domain_arn: str) 
 def open_vault(keys: KeyStore, domain_id: str, domain_arn: str, wrapped: bytes) -> Vault:
     """Open a domain's vault. Asks the key store every time, so that a disabled key is refused at once."""
     return Vault(domain_id, keys.decrypt(wrapped, encryption_context(domain_arn)))
-
-
-@lru_cache(maxsize=64)
-def _subkeys(data_key: bytes) -> tuple[bytes, bytes, bytes]:
-    return derive(data_key, "text"), derive(data_key, "lookup"), derive(data_key, "speaker keys")
 
 
 class ServiceSecret:

@@ -185,7 +185,7 @@ def test_ledger_is_in_no_backup(testbed, domain_id, tmp_path):
 
 def test_restore_deletes_fraudsters_watchlists_and_domains_again(testbed, domain_id, tmp_path):
     watchlist_id = testbed.call("CreateWatchlist", DomainId=domain_id, Name="x")["Watchlist"]["WatchlistId"]
-    fraudster_id = add_fraudster(testbed, domain_id)
+    fraudster_id, _ = add_fraudster(testbed, domain_id)
     suspended, erased = testbed.new_domain(), testbed.new_domain()
     file = tmp_path / "sonant.backup"
     create(testbed.settings, file, SECRET.encode(), now)

@@ -60,7 +60,10 @@ def require_first_use(service: Service, connection: Connection, caller: Caller) 
     speaker who was deleted since. Raises Conflict CONCURRENT_CHANGES; a newly signed call succeeds.
     """
     scope = _signature_scope(service, caller)
-    if scope is not None and callers.find_client_token(connection, scope, service.clock()) is not None:
+    if scope is None:
+        return
+    used = callers.find_client_token(connection, scope, service.clock(), callers.SIGNATURE_LIFETIME)
+    if used is not None:
         raise Conflict("CONCURRENT_CHANGES")
 
 

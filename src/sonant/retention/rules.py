@@ -103,7 +103,7 @@ ERASED_SPEAKER = Rule(
     reason="a job that was submitted before must not enroll the speaker again",
 )
 CLIENT_TOKEN = Rule(
-    subject="a client token, or a signature that named a speaker, as a hash; it is valid for 24 hours",
+    subject="a client token, valid for 24 hours, or the signature of a call that named a speaker; as a hash",
     since="its use",
     duration=timedelta(days=7),
     reason="a clock that is wrong for a while must not make a second resource of one call",

@@ -36,18 +36,22 @@ class Erasing:
     ledger: LedgerTransaction
 
     def opt_out(self, speaker: Speaker) -> list[str]:
-        """Opt a speaker out and delete the voice. Returns the sessions that have changed."""
+        """Opt a speaker out and delete the voice. Returns the sessions whose voice data was deleted."""
         now = self.service.clock()
         forgotten = speakers.delete_voice(self.connection, self.vault, speaker, "OPTED_OUT", now)
         return self._finish(speaker, "OPT_OUT_SPEAKER", forgotten, OPTED_OUT_MEANWHILE)
 
     def delete(self, speaker: Speaker) -> list[str]:
-        """Delete a speaker with its voice. Returns the sessions that have changed."""
+        """Delete a speaker with its voice. Returns as `opt_out`."""
         customer_id_hash = speakers.hash_of(self.connection, speaker.speaker_id) or b""
         forgotten = speakers.delete_speaker(
             self.connection, self.vault, speaker.domain_id, speaker.speaker_id, self.service.clock()
         )
         return self._finish(speaker, "DELETE_SPEAKER", forgotten, DELETED_MEANWHILE, customer_id_hash)
+
+    def fail_enrollments(self, speaker_ids: Sequence[str], why: str) -> list[str]:
+        """Fail these speakers' enrollments in sessions, after the event of the erasure. Returns the sessions."""
+        return fail_enrollments(self.service, self.connection, self.domain, speaker_ids, why)
 
     def end_repeated_opt_out(self, customer_id: str) -> bool:
         """Delete an opt-out without an entry, which a restore has repeated. Returns whether there was one."""
@@ -87,8 +91,7 @@ class Erasing:
         erase_from_dry_runs(self.connection, self.vault, speaker.domain_id, hashed, why)
         keys = [("speaker", speaker.wrapped), *(("session", one.wrapped) for one in forgotten)]
         self._record(what, speaker.speaker_id, hashed, keys)
-        ended = fail_enrollments(self.service, self.connection, self.domain, [speaker.speaker_id], why)
-        return list(dict.fromkeys([*ended, *(one.session_id for one in forgotten)]))
+        return [one.session_id for one in forgotten]
 
     def _record(
         self, what: LedgerAction, member_id: str, customer_id_hash: bytes, keys: Sequence[tuple[str, bytes]]
@@ -121,5 +124,5 @@ def record_domain(service: Service, ledger: LedgerTransaction, what: LedgerActio
 def finish(service: Service, session_ids: Sequence[str]) -> None:
     """Finish after a transaction that deleted voices: empty the database's log, inform live calls."""
     service.database.truncate_wal()
-    for session_id in session_ids:
+    for session_id in dict.fromkeys(session_ids):
         service.live.session_changed(session_id)

@@ -15,7 +15,7 @@ from sonant.events.documents import Event, EventDomain, SpeakerAction, speaker_e
 from sonant.events.error_info import ErrorInfo
 from sonant.ids import new_generated_id
 from sonant.jobs.calibration_cache import CalibrationCache
-from sonant.operations.erasure import Erasing, finish
+from sonant.operations.erasure import DELETED_MEANWHILE, OPTED_OUT_MEANWHILE, Erasing, finish
 from sonant.operations.idempotency import note_use, require_first_use
 from sonant.operations.paging import paged
 from sonant.operations.registry import ExecutorKind, operation
@@ -67,8 +67,9 @@ def opt_out_speaker(service: Service, caller: Caller, request: Request) -> Answe
         speaker = _require(connection, vault, domain, request["SpeakerId"])
         event = speaker_event(domain, "OPT_OUT_SPEAKER", speaker_id=speaker.speaker_id)
         service.outbox.put(connection, [event], service.clock())
+        ended = erasing.fail_enrollments([speaker.speaker_id], OPTED_OUT_MEANWHILE)
         answer = {"Speaker": speaker_member(speaker, vault)}
-    finish(service, opted_out.session_ids)
+    finish(service, [*opted_out.session_ids, *ended])
     return answer
 
 
@@ -85,14 +86,18 @@ def import_opt_outs(service: Service, caller: Caller, request: Request) -> Answe
         present = speakers.count(connection, domain.domain_id)
         events: list[Event] = []
         session_ids: list[str] = []
+        changed: list[str] = []
         for one in ids:
             opted_out = _opt_out(erasing, caller, one, present)
             present += opted_out.what == "added"
             session_ids += opted_out.session_ids
+            if opted_out.what == "changed":
+                changed.append(opted_out.speaker_id)
             if opted_out.what != "unchanged":
                 events.append(speaker_event(domain, "OPT_OUT_SPEAKER", speaker_id=opted_out.speaker_id))
         note_use(service, connection, caller)
         service.outbox.put(connection, events, service.clock())
+        session_ids += erasing.fail_enrollments(changed, OPTED_OUT_MEANWHILE)
     finish(service, session_ids)
     return {"OptedOut": len(events), "Unchanged": len(ids) - len(events)}
 
@@ -135,6 +140,7 @@ def delete_speaker(service: Service, caller: Caller, request: Request) -> Answer
         session_ids = erasing.delete(speaker)
         event = speaker_event(domain, "DELETE_SPEAKER", speaker_id=speaker.speaker_id)
         service.outbox.put(connection, [event], service.clock())
+        session_ids += erasing.fail_enrollments([speaker.speaker_id], DELETED_MEANWHILE)
     finish(service, session_ids)
     return None
 

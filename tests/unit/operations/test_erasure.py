@@ -275,7 +275,7 @@ def running_dry_run(testbed, domain_id):
 @pytest.mark.parametrize("known", [True, False], ids=["enrolled", "new"])
 def test_running_dry_run_forgets_an_erased_speaker(testbed, domain_id, request, operation, known):
     if known:
-        request.getfixturevalue(ADA)
+        request.getfixturevalue("ada")
     elif operation == "DeleteSpeaker":
         pytest.skip("nobody is there to be deleted")
     job_id = running_dry_run(testbed, domain_id)
@@ -409,10 +409,15 @@ def test_deletions_of_all_kinds_are_in_the_ledger(testbed, domain_id):
 
 
 def test_deletion_that_is_not_committed_is_voided(testbed, domain_id, ada, monkeypatch):
-    def failing_commit(_dialect, _connection):
-        raise OSError("the disk is full")
+    dialect = type(testbed.store.database.engine.dialect)
+    commit = dialect.do_commit
 
-    monkeypatch.setattr(type(testbed.store.database.engine.dialect), "do_commit", failing_commit)
+    def failing_commit(own, connection):
+        if (testbed.settings.ledger_folder / ledgers.FILE).exists():
+            raise OSError("the disk is full")
+        commit(own, connection)
+
+    monkeypatch.setattr(dialect, "do_commit", failing_commit)
     with pytest.raises(OSError, match="disk is full"):
         erase(testbed, "DeleteSpeaker", domain_id)
     monkeypatch.undo()

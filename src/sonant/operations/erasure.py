@@ -50,7 +50,7 @@ class Erasing:
         return self._finish(speaker, "DELETE_SPEAKER", forgotten, DELETED_MEANWHILE, customer_id_hash)
 
     def fail_enrollments(self, speaker_ids: Sequence[str], why: str) -> list[str]:
-        """Fail these speakers' enrollments in sessions, after the event of the erasure. Returns the sessions."""
+        """Fail enrollments of these speakers in sessions, after the erasure's event. Returns the sessions."""
         return fail_enrollments(self.service, self.connection, self.domain, speaker_ids, why)
 
     def end_repeated_opt_out(self, customer_id: str) -> bool:

@@ -63,7 +63,9 @@ def key_of(service: ServiceProcess, profile: str) -> Credentials:
 def restored(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Restored]:
     folder = tmp_path_factory.mktemp("restore")
     backup, events = folder / "sonant.backup", folder / "before" / "events" / "events.jsonl"
-    with running(folder / "before", EVENTS_SINKS="file", QUOTAS_DOMAINS_PER_ACCOUNT="5") as service:
+    with running(
+        folder / "before", EVENTS_SINKS="file", QUOTAS_DOMAINS_PER_ACCOUNT="5", DELETIONS_LEDGER="false"
+    ) as service:
         client, at = service.voice_id, {"DomainId": service.domain()}
         know(service.own_client(), at["DomainId"], "stays", "deleted", "refuses", "refuses-and-goes")
         default = client.describe_domain(**at)["Domain"]["WatchlistDetails"]["DefaultWatchlistId"]

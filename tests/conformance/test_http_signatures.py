@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from urllib.parse import quote
 
@@ -281,3 +282,24 @@ def test_the_error_names_an_unknown_region_in_the_query(service: ServiceProcess)
         quote(f"/{REGION}/", safe=""), quote("/mars/", safe="")
     )
     assert "not 'mars'" in str(send_presigned(service, path).message)
+
+
+# --- the same bytes again -----------------------------------------------------------------------------
+
+
+def test_an_opt_out_sent_again_after_the_deletion_brings_nobody_back(service: ServiceProcess) -> None:
+    domain_id = service.domain("sent again")
+    body = json.dumps({"DomainId": domain_id, "SpeakerId": "gone"}).encode()
+    headers = headers_for(service, "VoiceID.OptOutSpeaker", body)
+    assert exchange(service, headers, body).status == 200
+    assert exchange(service, headers, body).status == 200, "as long as the speaker is there"
+    service.voice_id.delete_speaker(DomainId=domain_id, SpeakerId="gone")
+    edited_text = headers["Authorization"].replace(", ", ",")  # the same signature in another text
+    for sent in (headers, {**headers, "Authorization": edited_text}):
+        answer = exchange(service, sent, body)
+        assert (answer.status, answer.fault) == (409, "ConflictException")
+    assert service.voice_id.list_speakers(DomainId=domain_id)["SpeakerSummaries"] == []
+    assert (
+        exchange(service, headers_for(service, "VoiceID.OptOutSpeaker", body + b" "), body + b" ").status
+        == 200
+    )

@@ -95,7 +95,7 @@ def test_what_was_backed_up_comes_back_on_either_database(tmp_path, calls, datab
         assert held.rows == sum(map(len, before.values()))
     for number, target in enumerate(("", other_database)):
         new = settings_of(tmp_path / f"new-{number}", target)
-        assert restore(new, file, SECRET) == check(file, SECRET)
+        assert restore(new, file, SECRET).backup == check(file, SECRET)
         again = Testbed.open(new)
         try:
             assert contents(again) == before

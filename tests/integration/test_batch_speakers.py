@@ -219,3 +219,21 @@ def test_the_same_customer_id_in_two_domains_is_two_speakers(testbed, domain):
     second = one(testbed, testbed.new_domain(), ENGLISH)
     assert first[0] == second[0] == "NEW_ENROLLMENT"
     assert first[1] != second[1]
+
+
+@pytest.mark.parametrize("enrolled", [True, False], ids=["enrolled", "pending"])
+def test_job_does_not_enroll_a_speaker_who_was_deleted_after_its_submission(testbed, domain, enrolled):
+    if enrolled:
+        one(testbed, domain, ENGLISH)
+    else:
+        testbed.call("OptOutSpeaker", DomainId=domain, SpeakerId="customer-1")
+    job_id = testbed.start(domain, [entry("r1", "customer-1", ENGLISH)], action="OVERWRITE")
+    testbed.call("DeleteSpeaker", DomainId=domain, SpeakerId="customer-1")
+    testbed.run()
+    code, message = testbed.outcome(domain, job_id).errors["r1"]
+    assert (code, message.partition(";")[0]) == (
+        409,
+        "the speaker was deleted after the job was submitted",
+    )
+    assert testbed.speakers(domain) == {}
+    assert one(testbed, domain, ENGLISH)[0] == "NEW_ENROLLMENT"

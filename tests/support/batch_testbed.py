@@ -68,6 +68,7 @@ class Testbed:
             listener=workers.LocalListener(store),
             clock=clock,
             calibration_of=partial(model_calibration, ModelFiles(settings.data)),
+            ledger=store.ledger,
         )
         assert isinstance(store.objects, LocalObjectStore)
         for bucket in ("calls", "jobs", "results"):

@@ -58,6 +58,7 @@ class Operations:
             secret=self.store.secret,
             listener=workers.LocalListener(self.store),
             clock=self.clock,
+            ledger=self.store.ledger,
         )
 
     def close(self) -> None:

@@ -102,6 +102,7 @@ def build_housekeeper(store: Store) -> Housekeeper:
         settings=store.settings,
         sinks=[sink.name for sink in build_sinks(store.settings)],
         sessions=session_keeper(store),
+        ledger=store.ledger,
     )
 
 

@@ -192,6 +192,7 @@ def build_operations(
         calibration_of=partial(model_calibration, ModelFiles(settings.data)),
         live=stream_manager,
         fraud_indexes=fraud_indexes,
+        ledger=store.ledger,
     )
 
 

@@ -84,6 +84,7 @@ class _Lines:
                     "account": self._settings.account,
                     "region": self._settings.region,
                     "keys": self._settings.keys,
+                    "deletions": self._ledger_folder(),
                 }
                 for table in tables():
                     yield {"table": table.name, "columns": [column.name for column in table.columns]}
@@ -97,10 +98,15 @@ class _Lines:
         finally:
             database.close()
         database_file = make_url(self._settings.database_url).database or ""  # may be anywhere
-        for path in _files(self._settings.data):
+        for path in _files(self._settings.data, self._settings.ledger_folder):
             if not str(path.absolute()).startswith(database_file) or not self._settings.embedded:
                 yield from self._file(path)
         yield {"end": {"rows": self.rows, "files": self.files}}
+
+    def _ledger_folder(self) -> str:
+        """Where a restore finds the deletions that follow the backup; empty with the ledger switched off."""
+        settings = self._settings
+        return str(settings.ledger_folder.absolute()) if settings.deletions.ledger else ""
 
     def _file(self, path: Path) -> Iterator[Any]:
         try:
@@ -118,13 +124,14 @@ class _Lines:
         self.files += 1
 
 
-def _files(folder: Path) -> Iterator[Path]:
+def _files(folder: Path, ledger_folder: Path) -> Iterator[Path]:
+    """Yield the files to back up. The deletion ledger is none: what it says must outlive every backup."""
     for path in sorted(folder.iterdir()):
         if path.name in EXCLUDED or path.name in _LOCK_NAMES or path.suffix in EXCLUDED_SUFFIXES:
             continue
-        if path.is_symlink():
+        if path.is_symlink() or path == ledger_folder:
             continue
         if path.is_dir():
-            yield from _files(path)
+            yield from _files(path, ledger_folder)
         elif path.is_file() and not path.name.startswith(".tmp-"):
             yield path

@@ -6,9 +6,10 @@ import base64
 import os
 import secrets
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from datetime import datetime
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -18,9 +19,15 @@ from sqlalchemy import Connection, Table, func, insert, select, text
 from sonant.assembly.installation import check_service_key, open_database
 from sonant.backup import sealed_file
 from sonant.backup.create import FORMAT, tables, without_time_limits
+from sonant.backup.deletions import RepeatedDeletions, repeat_deletions
 from sonant.errors import SetupError
+from sonant.retention import ledger
+from sonant.retention.ledger import DeletionLedger, LedgerEntry, LedgerKey
 from sonant.settings import Settings
+from sonant.storage.backends import Backends, local_accounts
+from sonant.storage.crypto.vault import ServiceSecret
 from sonant.storage.database.engine import Database
+from sonant.storage.times import now
 
 _BATCH_ROWS = 200
 _MAX_DEPTH, _MAX_NAME_BYTES = 12, 255
@@ -37,6 +44,16 @@ class BackupInfo:
     keys: str
     rows: int
     files: int
+    deletions: str = ""
+    """The folder of the deletion ledger when the backup was made; empty when there was none."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Restored:
+    """A backup that was restored, and what was deleted again."""
+
+    backup: BackupInfo
+    repeated: RepeatedDeletions
 
 
 def check(path: Path, passphrase: bytes) -> BackupInfo:
@@ -44,15 +61,26 @@ def check(path: Path, passphrase: bytes) -> BackupInfo:
     return _read_into(path, passphrase, _Checker())
 
 
-def restore(settings: Settings, path: Path, passphrase: bytes) -> BackupInfo:
-    """Restore a backup as the installation of the settings. Raises SetupError, and then changes nothing."""
+def restore(
+    settings: Settings,
+    path: Path,
+    passphrase: bytes,
+    ledgers: Sequence[Path] = (),
+    clock: Callable[[], datetime] = now,
+) -> Restored:
+    """Restore a backup as the installation of the settings, and repeat the deletions since.
+
+    They are read from the ledgers in these folders, in that of the settings, and in that which the backup
+    names. Raises SetupError, and then changes nothing.
+    """
     found = check(path, passphrase)
     if found.account != settings.account:
         raise SetupError(f"the backup is of account {found.account}: set `account` to it")
     if found.keys != settings.keys:
         raise SetupError(f"the backup's keys are in {found.keys!r}: set `keys` to it")
     data = settings.data
-    if data.exists() and (not data.is_dir() or any(data.iterdir())):
+    own_ledger = settings.ledger_folder if settings.ledger_folder.parent == data else None
+    if data.exists() and (not data.is_dir() or any(entry != own_ledger for entry in data.iterdir())):
         raise SetupError(f"{data} is not empty; restore into a new data folder")
     unfinished = data.absolute().with_name(f".{data.name}.{secrets.token_hex(4)}")
     try:
@@ -62,18 +90,70 @@ def restore(settings: Settings, path: Path, passphrase: bytes) -> BackupInfo:
             writer = _Writer(connection, unfinished)
             _read_into(path, passphrase, writer)
             writer.finish()
-            check_service_key(connection, unfinished)
-            if data.exists():
-                data.rmdir()
+            secret = check_service_key(connection, unfinished)
+            folders = [
+                *ledgers,
+                settings.ledger_folder,
+                *([Path(found.deletions)] if found.deletions else []),
+            ]
+            repeated = _repeat_deletions(connection, settings, unfinished, secret, folders, clock)
             if not settings.embedded:
-                unfinished.rename(data)
+                _put_in_place(unfinished, data)
         if settings.embedded:
-            unfinished.rename(data)
+            _put_in_place(unfinished, data)
     except OSError as fault:
         raise SetupError(f"{data} cannot be restored: {fault.strerror}") from None
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
-    return found
+    return Restored(backup=found, repeated=repeated)
+
+
+def _repeat_deletions(
+    connection: Connection,
+    settings: Settings,
+    unfinished: Path,
+    secret: ServiceSecret,
+    folders: Sequence[Path],
+    clock: Callable[[], datetime],
+) -> RepeatedDeletions:
+    """Repeat the deletions of all ledgers, and let the new installation's own ledger have them all."""
+    key, done = LedgerKey(secret.ledger_key), RepeatedDeletions()
+    entries: dict[str, LedgerEntry] = {}
+    for folder in dict.fromkeys(one.absolute() for one in folders):
+        contents = ledger.read(folder, key)
+        if contents.entries or contents.damaged:
+            done.ledgers.append(str(folder))
+            done.damaged_lines += len(contents.damaged)
+        entries |= {entry.entry: entry for entry in contents.entries}
+    accounts = local_accounts(replace(settings, data=unfinished), clock)
+    keys_of = Backends(replace(settings, data=unfinished), accounts).keys
+    repeat_deletions(connection, entries.values(), key, keys_of, clock, done)
+    if settings.deletions.ledger:
+        own = settings.ledger_folder.absolute()
+        inside = own.is_relative_to(settings.data.absolute())
+        target = unfinished / own.relative_to(settings.data.absolute()) if inside else own
+        present = {entry.entry for entry in ledger.read(target, key).entries}
+        DeletionLedger(target, key).append(
+            entry
+            for entry in sorted(entries.values(), key=lambda entry: entry.at)
+            if entry.entry not in present
+        )
+    return done
+
+
+def _put_in_place(unfinished: Path, data: Path) -> None:
+    """Give the finished folder its name. A ledger that lies there is part of the new one already."""
+    if not data.exists():
+        unfinished.rename(data)
+        return
+    replaced = unfinished.with_name(f"{unfinished.name}.replaced")
+    data.rename(replaced)
+    try:
+        unfinished.rename(data)
+    except OSError:
+        replaced.rename(data)
+        raise
+    shutil.rmtree(replaced)
 
 
 @contextmanager
@@ -203,6 +283,7 @@ def _read_into(path: Path, passphrase: bytes, writer: _Checker) -> BackupInfo:
             made=str(head["made"]),
             account=str(head["account"]),
             keys=str(head["keys"]),
+            deletions=str(head.get("deletions", "")),
             rows=rows,
             files=files,
         )

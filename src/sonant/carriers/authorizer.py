@@ -87,7 +87,7 @@ class StreamAuthorizer:
         entry = _AuditEntry(request=request)
 
         def open_it() -> OpenedStream:
-            credential, region = self._verifier.verify(
+            credential, region, _ = self._verifier.verify(
                 SignedRequest(
                     method=request.method,
                     raw_path=request.raw_path,

@@ -37,7 +37,9 @@ COMMANDS: dict[str, LazyCommand] = {
     "calibrate": LazyCommand(
         "sonant.cli.calibrate", "calibrate", "Measure what scores mean among your own callers."
     ),
-    "speaker": LazyCommand("sonant.cli.speaker", "speaker", "Look at the enrolled speakers of a domain."),
+    "speaker": LazyCommand(
+        "sonant.cli.speaker", "speaker", "Look at the enrolled speakers of a domain, and prove deletions."
+    ),
     "session": LazyCommand(
         "sonant.cli.session", "session", "Start, watch and end sessions of live calls; stream audio to them."
     ),

@@ -1,4 +1,4 @@
-"""`sonant speaker ...`: the enrolled speakers of a domain, read from the data folder itself."""
+"""`sonant speaker ...`: the speakers of a domain, read from the data folder itself."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ import click
 from sonant.assembly.installation import write_private
 from sonant.cli.context import CliContext, Group, pass_cli, table
 from sonant.cli.folder_domains import opened_domain
+from sonant.cli.speaker_deletions import prove_deleted, receipt, receipt_key, verify_receipt
 from sonant.jobs.calibration_cache import domain_calibration
 from sonant.jobs.model_registry import model_calibration
 from sonant.operations.duplicates import Pair, find_pairs, load_voices
@@ -24,7 +25,7 @@ from sonant.voice.pairwise import connected_groups
 #: Rows of the table; all groups are in the JSON document.
 _MOST_ROWS = 50
 
-speaker = Group("speaker", help="Look at the enrolled speakers of a domain.")
+speaker = Group("speaker", help="Look at the enrolled speakers of a domain, and prove deletions.")
 
 
 @speaker.command("duplicates")
@@ -86,6 +87,10 @@ def duplicates(cli: CliContext, domain_id: str, one_in: int, file: Path | None) 
         lines.append("no voice is there twice")
     cli.show(document, lines)
     sys.exit(1 if ids else 0)
+
+
+for _command in (receipt, receipt_key, verify_receipt, prove_deleted):
+    speaker.add_command(_command)
 
 
 def _lowest_rate(group: list[str], pairs: list[Pair]) -> str:

@@ -68,8 +68,8 @@ def verify_signature(parts: GatewayParts, request: RequestContext) -> None:
         headers=request.headers,
         body=request.body,
     )
-    credential, region = parts.verifier.verify(signed, parts.service.clock())
-    request.caller = Caller(principal=credential.principal, region=region)
+    credential, region, signature = parts.verifier.verify(signed, parts.service.clock())
+    request.caller = Caller(principal=credential.principal, region=region, signature=signature)
     request.access_key_id = credential.access_key_id
 
 

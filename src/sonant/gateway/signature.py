@@ -76,10 +76,12 @@ class Credential:
 
 
 class Verified(NamedTuple):
-    """The credential that signed a request, and the Region that it was signed for."""
+    """The credential that signed a request, the Region that it was signed for, and the signature."""
 
     credential: Credential
     region: str
+    signature: str
+    """64 hexadecimal digits: the same request, signed at another second, has another one."""
 
 
 class Verifier:
@@ -157,7 +159,7 @@ class Verifier:
             )
             raise InvalidSignature(_mismatch_text(masked, to_sign, signed))
         _check_token(known, authorization.token, now)
-        return Verified(known, region)
+        return Verified(known, region, expected.decode())
 
     def _check_date(self, authorization: ParsedAuthorization, now: datetime) -> bytes:
         """The time of signing in ISO 8601 basic form, after checking that it is valid at `now`."""

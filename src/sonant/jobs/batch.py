@@ -48,10 +48,11 @@ class BatchWork:
             batch = self._processor.batch(connection, domain, vault, done)
             decided = [(item.position, _decide(batch, item, result)) for item, result in done]
             sealed = [
-                (
-                    position,
-                    vault.seal_json("job outcome", f"{job_id}/{position}", outcome.line),
-                    outcome.failed,
+                jobs.SealedOutcome(
+                    position=position,
+                    sealed=vault.seal_json("job outcome", f"{job_id}/{position}", outcome.line),
+                    failed=outcome.failed,
+                    speaker_hash=outcome.voice_of,
                 )
                 for position, outcome in decided
             ]

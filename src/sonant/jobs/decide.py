@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Literal
 
 from sonant.errors import Conflict, quota_sentence
@@ -10,6 +11,7 @@ from sonant.jobs.entry import TaskResult
 from sonant.jobs.faults import Refusal
 from sonant.jobs.fraud import refuse
 from sonant.jobs.inspect import InspectionResult
+from sonant.storage.repositories.erasure import ErasedSpeaker
 from sonant.storage.repositories.speakers import SpeakerStatus
 
 EnrollmentStatus = Literal["DUPLICATE_SKIPPED", "NEW_ENROLLMENT", "ENROLLMENT_OVERWRITE"]
@@ -44,6 +46,17 @@ def decide_by_status(status: str | None, config: Config) -> Refusal | Enrollment
     if status == "ENROLLED" and not config.overwrite:
         return "DUPLICATE_SKIPPED"
     return None
+
+
+#: Why a request fails whose speaker was deleted after the job was submitted.
+DELETED_SINCE = Refusal(
+    409, "the speaker was deleted after the job was submitted; submit the request again to enroll the speaker"
+)
+
+
+def is_void(erased: ErasedSpeaker | None, submitted_at: datetime) -> bool:
+    """Return whether the speaker was deleted after the job was submitted: the job may not undo that."""
+    return erased is not None and erased.status == "DELETED" and erased.erased_at > submitted_at
 
 
 def decide_outcome(

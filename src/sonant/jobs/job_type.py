@@ -111,6 +111,8 @@ class Outcome:
     """The reason of a failure, for its event."""
     details: Mapping[str, Any] = field(default_factory=dict)
     """Findings of fraud detection, for its event."""
+    voice_of: bytes | None = None
+    """Of a line that holds voice data: `Vault.lookup` of the speaker's customer id."""
 
     @classmethod
     def refused(cls, request_id: str, refusal: Refusal, details: Mapping[str, Any] | None = None) -> Outcome:

@@ -1,8 +1,8 @@
 """Detect replays: recordings that were enrolled before, by fingerprints of a domain's enrolled speech.
 
-Fingerprints are held in memory for as long as a job or a call needs them, never on disk in the clear. New
-ones are read in every transaction; a candidate is always compared with what is stored at that moment, so
-that a deleted speaker is never found.
+Fingerprints are held in memory for as long as a job or a call needs them, never on disk in the clear. Every
+transaction reads new ones, and drops deleted ones when `Domain.erasures` has changed; a candidate is always
+compared with what is stored at that moment, so that a deleted speaker is never found.
 
 The rule (`is_fraud`): in a batch job a copy is fraud when it was accepted for ANOTHER speaker: one recording
 under two ids is one person, or one thief, with two identities. The same recording for the same speaker is
@@ -23,7 +23,7 @@ from sqlalchemy import Connection
 from sonant.errors import SealBroken
 from sonant.jobs.faults import JobFault
 from sonant.storage.crypto.vault import SpeakerSeal, Vault
-from sonant.storage.repositories import voiceprints
+from sonant.storage.repositories import erasure, voiceprints
 from sonant.voice.replay.fingerprint import Fingerprint, all_pairs, shared_with
 from sonant.voice.replay.index import FingerprintIndex
 
@@ -64,10 +64,21 @@ class ReplayDetector:
         self._domain_id, self._capacity = domain_id, capacity
         self._index = FingerprintIndex(capacity)
         self._last = 0
+        self._erasures: int | None = None
+
+    def __len__(self) -> int:
+        """Count the recordings in memory."""
+        return len(self._index)
 
     def refresh(self, connection: Connection, vault: Vault) -> None:
-        """Read fingerprints that were stored since. Raises JobFault when one cannot be opened: without it a
-        copy would be missed."""
+        """Drop fingerprints that were deleted since, and read those that were stored since.
+
+        Raises JobFault when one cannot be opened: without it a copy would be missed.
+        """
+        erasures = erasure.version(connection, self._domain_id)
+        if self._erasures not in (None, erasures):
+            self._index.retain(voiceprints.fingerprint_numbers(connection, self._domain_id))
+        self._erasures = erasures
         with _damage_as_job_fault():
             for stored in voiceprints.fingerprints_after(
                 connection, vault, self._domain_id, self._last, self._capacity

@@ -126,14 +126,12 @@ def _lines(
     comparison: PairwiseComparison,
     referenced: dict[int, tuple[str, str]],
 ) -> Iterator[Line]:
-    voice = 0
+    voice_of = {position: voice for voice, position in enumerate(places)}
     for position, line in read_lines():
         shown = {"Number": position + 1, "LikelyOutcome": ERROR} | line
         shown.pop(FINGERPRINT, None)
-        if shown.pop(VOICE, None) is not None:
-            assert places[voice] == position
-            shown |= _relations(voice, comparison, referenced)
-            voice += 1
+        if shown.pop(VOICE, None) is not None:  # a voice may have been erased since the first pass
+            shown |= _relations(voice_of[position], comparison, referenced)
         shown["Warnings"] = warnings(shown)
         yield shown
 

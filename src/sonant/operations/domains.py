@@ -17,6 +17,7 @@ from sonant.errors import (
     require_room,
 )
 from sonant.ids import new_id
+from sonant.operations.erasure import record_domain
 from sonant.operations.idempotency import client_token
 from sonant.operations.paging import paged
 from sonant.operations.registry import operation
@@ -140,11 +141,17 @@ def update_domain(service: Service, caller: Caller, request: Request) -> Answer:
 @operation
 def delete_domain(service: Service, caller: Caller, request: Request) -> None:
     """Suspend a domain: it can be restored for 30 days, then it is erased. Repeating changes nothing."""
-    with service.database.write() as connection:
+    with (
+        service.ledger_transaction() as ledger,
+        service.database.write() as connection,
+        ledger.before_commit(),
+    ):
         domain = service.require_domain(connection, caller, request["DomainId"], lock=True)
         caller.require("kms:Decrypt", domain.kms_key_arn, domain_arn=domain.arn)
         if domain.active:
             require_unchanged(domains.suspend(connection, domain, service.clock()))
+            record_domain(service, ledger, "DELETE_DOMAIN", domain)
+    service.fraud_indexes.forget_domain(domain.domain_id)
 
 
 @operation
@@ -153,7 +160,11 @@ def restore_domain(service: Service, caller: Caller, request: Request) -> Answer
 
     Raises ResourceNotFound DOMAIN after 30 days, even if its data is not erased yet.
     """
-    with service.database.write() as connection:
+    with (
+        service.ledger_transaction() as ledger,
+        service.database.write() as connection,
+        ledger.before_commit(),
+    ):
         advisory_lock(connection, "domains", caller.account_id)
         domain = service.require_domain(connection, caller, request["DomainId"], lock=True)
         erasable = SUSPENDED_DOMAIN.cutoff(service.clock(), service.settings)
@@ -163,6 +174,7 @@ def restore_domain(service: Service, caller: Caller, request: Request) -> Answer
         if not domain.active:
             _require_room(service, connection, caller)
             require_unchanged(domains.restore(connection, domain, service.clock()))
+            record_domain(service, ledger, "RESTORE_DOMAIN", domain)
         return {"Domain": domain_member(service.require_domain(connection, caller, domain.domain_id), vault)}
 
 

@@ -9,6 +9,7 @@ from sqlalchemy import Connection
 from sonant.errors import Conflict, ResourceNotFound, Validation, require_room
 from sonant.events.documents import Event, EventDomain, fraudster_event
 from sonant.events.error_info import ErrorInfo
+from sonant.operations.erasure import Erasing
 from sonant.operations.paging import paged
 from sonant.operations.registry import operation
 from sonant.operations.service import Answer, Caller, Request, Service
@@ -82,10 +83,14 @@ def delete_fraudster(service: Service, caller: Caller, request: Request) -> None
 
     with (
         service.failure_events(caller, request["DomainId"], failed),
-        service.open_domain(caller, request["DomainId"], write=True) as (connection, domain, _vault),
+        service.ledger_transaction() as ledger,
+        service.open_domain(caller, request["DomainId"], write=True) as (connection, domain, vault),
+        ledger.before_commit(),
     ):
         fraudster = _require(connection, domain.domain_id, request["FraudsterId"])
         watchlists.remove_fraudster(connection, fraudster.fraudster_id)
+        erasing = Erasing(service=service, connection=connection, domain=domain, vault=vault, ledger=ledger)
+        erasing.record_fraudster(fraudster.fraudster_id, fraudster.wrapped)
         event = fraudster_event(
             domain,
             "DELETE_FRAUDSTER",
@@ -93,6 +98,7 @@ def delete_fraudster(service: Service, caller: Caller, request: Request) -> None
             watchlist_ids=fraudster.watchlist_ids,
         )
         service.outbox.put(connection, [event], service.clock())
+    service.fraud_indexes.forget_galleries(request["DomainId"])
     service.database.truncate_wal()
 
 

@@ -1,4 +1,6 @@
-"""Handle ClientToken: for 24 hours, repeated requests with the same token create one resource."""
+"""Handle repeated requests: those with a ClientToken, which create one resource in 24 hours, and those that
+are sent again as they were signed.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +8,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection
 
-from sonant.errors import Validation
+from sonant.errors import Conflict, Validation
 from sonant.operations.service import Caller, Request, Service
 from sonant.storage.repositories import callers
 
@@ -46,3 +48,33 @@ def client_token(
     if earlier[0] != request_hash:
         raise Validation("ClientToken was used before with other parameters; use a new one")
     return ClientToken(scope=scope, request_hash=request_hash, found=earlier[1])
+
+
+# --- signed calls that were sent again
+
+
+def require_first_use(service: Service, connection: Connection, caller: Caller) -> None:
+    """Refuse to add a speaker for a signed call that was carried out before.
+
+    Whoever recorded a signed call can send it again while its signature is valid: it must not bring back a
+    speaker who was deleted since. Raises Conflict CONCURRENT_CHANGES; a newly signed call succeeds.
+    """
+    scope = _signature_scope(service, caller)
+    if scope is None:
+        return
+    used = callers.find_client_token(connection, scope, service.clock(), callers.SIGNATURE_LIFETIME)
+    if used is not None:
+        raise Conflict("CONCURRENT_CHANGES")
+
+
+def note_use(service: Service, connection: Connection, caller: Caller) -> None:
+    """Remember the signature of a call that named a speaker, in its transaction."""
+    scope = _signature_scope(service, caller)
+    if scope is not None:
+        callers.add_client_token(connection, scope, "", "", service.clock())
+
+
+def _signature_scope(service: Service, caller: Caller) -> str | None:
+    if not caller.signature:
+        return None
+    return service.secret.fingerprint("\x00".join(("signature", caller.account_id, caller.signature)))

@@ -11,7 +11,7 @@ from sqlalchemy import Connection
 from sonant.errors import ResourceNotFound, ServiceQuotaExceeded
 from sonant.events.documents import SUBMITTED, Event
 from sonant.ids import new_id
-from sonant.operations.idempotency import client_token
+from sonant.operations.idempotency import client_token, note_use, require_first_use
 from sonant.operations.paging import paged
 from sonant.operations.service import Answer, Caller, Request, Service
 from sonant.operations.watchlists import require_watchlist
@@ -54,6 +54,11 @@ def start(service: Service, caller: Caller, request: Request, what: Start, confi
         token = client_token(service, connection, caller, what.operation, request)
         if token.found is not None:
             return {"Job": member(require_job(connection, what.kind, domain.domain_id, token.found), vault)}
+        if (
+            "ClientToken" not in request
+        ):  # a call sent again must not enroll whom a deletion has removed since
+            require_first_use(service, connection, caller)
+            note_use(service, connection, caller)
         for watchlist_id in what.watchlist_ids(config):
             require_watchlist(connection, domain.domain_id, watchlist_id)
         limit = what.limit(service.settings.quotas)

@@ -26,6 +26,7 @@ from sonant.events.error_info import INTERNAL_ERROR, ErrorInfo
 from sonant.events.outbox import Outbox
 from sonant.iam import Context, facts_about
 from sonant.jobs.calibration_cache import CalibrationOf
+from sonant.retention.ledger import DeletionLedger, LedgerTransaction
 from sonant.sessions.risks import FraudIndexes
 from sonant.settings import Fraud, Settings
 from sonant.storage.crypto.vault import ServiceSecret, Vault
@@ -52,6 +53,8 @@ class Caller:
     """Facts of this request for conditions in policies: time, address, principal."""
     operation_context: Context = field(default_factory=dict)
     """Facts of its operation and the resource of it: their tags. Only actions on that resource read them."""
+    signature: str = field(default="", repr=False)
+    """The request's signature; empty for a call from inside the process."""
 
     @property
     def account_id(self) -> str:
@@ -130,6 +133,12 @@ class Service:
     live: Live = field(default_factory=NoCalls)
     fraud_indexes: FraudIndexes = field(default_factory=lambda: FraudIndexes(Fraud().replay_recordings))
     """Fraudster galleries and replay detectors that live calls are compared with."""
+    ledger: DeletionLedger | None = None
+    """Where deletions and opt-outs are recorded; None with the ledger switched off."""
+
+    def ledger_transaction(self) -> LedgerTransaction:
+        """Begin to record what a transaction deletes (see `LedgerTransaction`)."""
+        return LedgerTransaction(self.ledger)
 
     @contextmanager
     def open_domain(

@@ -24,7 +24,7 @@ from sonant.events.session_documents import (
     update_refused_event,
     update_session_event,
 )
-from sonant.operations.idempotency import client_token
+from sonant.operations.idempotency import client_token, note_use, require_first_use
 from sonant.operations.paging import paged
 from sonant.operations.registry import operation
 from sonant.operations.service import Answer, Caller, Request, Service
@@ -32,6 +32,7 @@ from sonant.operations.session_setup import merge_setup
 from sonant.retention.rules import session_stored_for
 from sonant.retention.sessions import stream_event
 from sonant.sessions.calls import EndReason
+from sonant.sessions.records import REFUSED
 from sonant.sessions.starting import (
     default_setup,
     require_speaker,
@@ -39,7 +40,7 @@ from sonant.sessions.starting import (
     start_stream,
 )
 from sonant.storage.crypto.vault import Vault
-from sonant.storage.repositories import session_streams, sessions, speakers
+from sonant.storage.repositories import erasure, session_streams, sessions, speakers
 from sonant.storage.repositories.domains import Domain
 from sonant.storage.repositories.sessions import Session
 
@@ -56,7 +57,7 @@ def start_session(service: Service, caller: Caller, request: Request) -> Answer:
     ):
         token = client_token(service, connection, caller, "StartSession", request)
         if token.found is None:
-            session_id = _start(service, connection, domain, vault, request)
+            session_id = _start(service, caller, connection, domain, vault, request)
             token.keep(service, connection, session_id)
         else:
             session_id = token.found
@@ -77,7 +78,7 @@ def update_session(service: Service, caller: Caller, request: Request) -> Answer
         service.open_domain(caller, request["DomainId"], write=True) as (connection, domain, vault),
     ):
         session = require_session(service, connection, domain.domain_id, name_or_id)
-        _change(service, connection, domain, vault, session, request)
+        _change(service, caller, connection, domain, vault, session, request)
         session = require_session(service, connection, domain.domain_id, session.session_id)
         service.outbox.put(connection, [update_session_event(domain, session)], service.clock())
         answer = {"Session": _member(connection, domain, vault, session)}
@@ -189,13 +190,20 @@ def require_session(service: Service, connection: Connection, domain_id: str, na
     return session
 
 
-def _start(service: Service, connection: Connection, domain: Domain, vault: Vault, request: Request) -> str:
+def _start(
+    service: Service,
+    caller: Caller,
+    connection: Connection,
+    domain: Domain,
+    vault: Vault,
+    request: Request,
+) -> str:
     """Start a stream that waits for its audio; return its session's id."""
     now, live = service.clock(), service.settings.live
     previous = sessions.find(connection, domain.domain_id, request["SessionName"], now)
     default, speaker_id = default_setup(live), None
     if "SpeakerId" in request:
-        speaker_id = _speaker_id(service, connection, domain, vault, request["SpeakerId"])
+        speaker_id = _speaker_id(service, caller, connection, domain, vault, request["SpeakerId"])
     started = start_stream(
         connection,
         vault,
@@ -213,6 +221,7 @@ def _start(service: Service, connection: Connection, domain: Domain, vault: Vaul
 
 def _change(
     service: Service,
+    caller: Caller,
     connection: Connection,
     domain: Domain,
     vault: Vault,
@@ -221,8 +230,9 @@ def _change(
 ) -> None:
     speaker_id = session.speaker_id
     if "SpeakerId" in request:
-        speaker_id = _speaker_id(service, connection, domain, vault, request["SpeakerId"])
+        speaker_id = _speaker_id(service, caller, connection, domain, vault, request["SpeakerId"])
         require_speaker_unchanged(session, speaker_id)
+        _begin_anew_after_refused(connection, domain, vault, session, speaker_id)
     sessions.configure(
         connection,
         session.session_id,
@@ -233,11 +243,35 @@ def _change(
     )
 
 
+def _begin_anew_after_refused(
+    connection: Connection, domain: Domain, vault: Vault, session: Session, speaker_id: str
+) -> None:
+    """Have the speech of a stream collected anew when its speaker, who may not be authenticated, changes."""
+    if session.speaker_id is None or session.speaker_id == speaker_id:
+        return
+    if speakers.status_of(connection, domain.domain_id, session.speaker_id) in REFUSED:
+        erasure.forget_session(connection, vault, session.session_id)
+
+
 def _speaker_id(
-    service: Service, connection: Connection, domain: Domain, vault: Vault, speaker_id: str
+    service: Service,
+    caller: Caller,
+    connection: Connection,
+    domain: Domain,
+    vault: Vault,
+    speaker_id: str,
 ) -> str:
-    quota = service.settings.quotas.speakers_per_domain
-    return require_speaker(connection, vault, domain, speaker_id, quota, service.clock()).speaker_id
+    speaker = require_speaker(
+        connection,
+        vault,
+        domain,
+        speaker_id,
+        service.settings.quotas.speakers_per_domain,
+        service.clock(),
+        lambda: require_first_use(service, connection, caller),
+    )
+    note_use(service, connection, caller)
+    return speaker.speaker_id
 
 
 def refusal_events(

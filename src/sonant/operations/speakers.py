@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from sqlalchemy import Connection
 
@@ -15,10 +15,11 @@ from sonant.events.documents import Event, EventDomain, SpeakerAction, speaker_e
 from sonant.events.error_info import ErrorInfo
 from sonant.ids import new_generated_id
 from sonant.jobs.calibration_cache import CalibrationCache
+from sonant.operations.erasure import DELETED_MEANWHILE, OPTED_OUT_MEANWHILE, Erasing, finish
+from sonant.operations.idempotency import note_use, require_first_use
 from sonant.operations.paging import paged
 from sonant.operations.registry import ExecutorKind, operation
 from sonant.operations.service import Answer, Caller, Request, Service
-from sonant.operations.sessions import fail_enrollments
 from sonant.storage.crypto.vault import Vault
 from sonant.storage.repositories import domains, speakers
 from sonant.voice.models import shipped_encoder_id
@@ -26,8 +27,6 @@ from sonant.voice.sample import VoiceSample
 
 #: Net speech that a comparison needs unless the request gives another length.
 COMPARISON_SPEECH_S = 10.0
-#: Why an enrollment in a session that is in progress meanwhile fails.
-OPTED_OUT_MEANWHILE, DELETED_MEANWHILE = "the speaker has opted out", "the speaker was deleted"
 
 
 @operation
@@ -57,16 +56,20 @@ def opt_out_speaker(service: Service, caller: Caller, request: Request) -> Answe
     """Opt a speaker out, known or not; what is stored of the voice is deleted."""
     with (
         _failure_events(service, caller, request, "OPT_OUT_SPEAKER"),
+        service.ledger_transaction() as ledger,
         service.open_domain(caller, request["DomainId"], write=True) as (connection, domain, vault),
+        ledger.before_commit(),
     ):
+        erasing = Erasing(service=service, connection=connection, domain=domain, vault=vault, ledger=ledger)
         present = speakers.count(connection, domain.domain_id)
-        _opt_out(service, connection, vault, domain.domain_id, request["SpeakerId"], present)
+        opted_out = _opt_out(erasing, caller, request["SpeakerId"], present)
+        note_use(service, connection, caller)
         speaker = _require(connection, vault, domain, request["SpeakerId"])
         event = speaker_event(domain, "OPT_OUT_SPEAKER", speaker_id=speaker.speaker_id)
         service.outbox.put(connection, [event], service.clock())
-        ended = fail_enrollments(service, connection, domain, [speaker.speaker_id], OPTED_OUT_MEANWHILE)
+        ended = erasing.fail_enrollments([speaker.speaker_id], OPTED_OUT_MEANWHILE)
         answer = {"Speaker": speaker_member(speaker, vault)}
-    _changed(service, ended)
+    finish(service, [*opted_out.session_ids, *ended])
     return answer
 
 
@@ -74,19 +77,28 @@ def opt_out_speaker(service: Service, caller: Caller, request: Request) -> Answe
 def import_opt_outs(service: Service, caller: Caller, request: Request) -> Answer:
     """Opt many speakers out, all or none; an id given twice counts once."""
     ids = dict.fromkeys(request["SpeakerIds"])
-    with service.open_domain(caller, request["DomainId"], write=True) as (connection, domain, vault):
+    with (
+        service.ledger_transaction() as ledger,
+        service.open_domain(caller, request["DomainId"], write=True) as (connection, domain, vault),
+        ledger.before_commit(),
+    ):
+        erasing = Erasing(service=service, connection=connection, domain=domain, vault=vault, ledger=ledger)
         present = speakers.count(connection, domain.domain_id)
-        events, opted_out = [], []
+        events: list[Event] = []
+        session_ids: list[str] = []
+        changed: list[str] = []
         for one in ids:
-            outcome, speaker_id = _opt_out(service, connection, vault, domain.domain_id, one, present)
-            present += outcome == "added"
-            if outcome == "changed":
-                opted_out.append(speaker_id)
-            if outcome != "unchanged":
-                events.append(speaker_event(domain, "OPT_OUT_SPEAKER", speaker_id=speaker_id))
+            opted_out = _opt_out(erasing, caller, one, present)
+            present += opted_out.what == "added"
+            session_ids += opted_out.session_ids
+            if opted_out.what == "changed":
+                changed.append(opted_out.speaker_id)
+            if opted_out.what != "unchanged":
+                events.append(speaker_event(domain, "OPT_OUT_SPEAKER", speaker_id=opted_out.speaker_id))
+        note_use(service, connection, caller)
         service.outbox.put(connection, events, service.clock())
-        ended = fail_enrollments(service, connection, domain, opted_out, OPTED_OUT_MEANWHILE)
-    _changed(service, ended)
+        session_ids += erasing.fail_enrollments(changed, OPTED_OUT_MEANWHILE)
+    finish(service, session_ids)
     return {"OptedOut": len(events), "Unchanged": len(ids) - len(events)}
 
 
@@ -112,17 +124,24 @@ def export_speaker(service: Service, caller: Caller, request: Request) -> Answer
 
 @operation
 def delete_speaker(service: Service, caller: Caller, request: Request) -> Answer | None:
-    """Delete a speaker: data key, voiceprint, audio and status."""
+    """Delete a speaker: data key, voiceprint, audio and status, and the voice in sessions and dry runs."""
     with (
         _failure_events(service, caller, request, "DELETE_SPEAKER"),
+        service.ledger_transaction() as ledger,
         service.open_domain(caller, request["DomainId"], write=True) as (connection, domain, vault),
+        ledger.before_commit(),
     ):
+        erasing = Erasing(service=service, connection=connection, domain=domain, vault=vault, ledger=ledger)
+        if erasing.end_repeated_opt_out(request["SpeakerId"]):
+            return None
         speaker = _require(connection, vault, domain, request["SpeakerId"])
-        speakers.delete_speaker(connection, speaker.speaker_id)
+        require_first_use(service, connection, caller)
+        note_use(service, connection, caller)
+        session_ids = erasing.delete(speaker)
         event = speaker_event(domain, "DELETE_SPEAKER", speaker_id=speaker.speaker_id)
         service.outbox.put(connection, [event], service.clock())
-        ended = fail_enrollments(service, connection, domain, [speaker.speaker_id], DELETED_MEANWHILE)
-    _changed(service, ended)
+        session_ids += erasing.fail_enrollments([speaker.speaker_id], DELETED_MEANWHILE)
+    finish(service, session_ids)
     return None
 
 
@@ -179,13 +198,6 @@ def speaker_member(speaker: speakers.Speaker, vault: Vault) -> dict[str, Any]:
     }
 
 
-def _changed(service: Service, session_ids: Sequence[str]) -> None:
-    """Finish after a transaction that deleted voices and ended their enrollments in sessions."""
-    service.database.truncate_wal()
-    for session_id in session_ids:
-        service.live.session_changed(session_id)
-
-
 def _require(
     connection: Connection, vault: Vault, domain: domains.Domain, speaker_id: str
 ) -> speakers.Speaker:
@@ -195,33 +207,44 @@ def _require(
     return speaker
 
 
-def _opt_out(
-    service: Service, connection: Connection, vault: Vault, domain_id: str, speaker_id: str, present: int
-) -> tuple[Literal["added", "changed", "unchanged"], str]:
-    """Opt one speaker out: what was done, and its generated id. `present` speakers are in the domain.
+class _OptedOut(NamedTuple):
+    """What an opt-out did, to whom, and the sessions that have changed."""
 
-    Raises ResourceNotFound for an unknown generated id, ServiceQuotaExceeded when the quota is used up.
+    what: Literal["added", "changed", "unchanged"]
+    speaker_id: str
+    session_ids: Sequence[str] = ()
+
+
+def _opt_out(erasing: Erasing, caller: Caller, speaker_id: str, present: int) -> _OptedOut:
+    """Opt one speaker out. `present` speakers are in the domain.
+
+    Raises ResourceNotFound for an unknown generated id, ServiceQuotaExceeded when the quota is used up,
+    Conflict for a signed call that was carried out before and would change something again.
     """
-    speaker = speakers.find(connection, vault, domain_id, speaker_id)
+    service, connection, domain_id = erasing.service, erasing.connection, erasing.domain.domain_id
+    speaker = speakers.find(connection, erasing.vault, domain_id, speaker_id)
     if speaker is not None:
         if speaker.status == "OPTED_OUT":
-            return "unchanged", speaker.speaker_id
-        speakers.delete_voice(connection, vault, speaker, "OPTED_OUT", service.clock())
-        return "changed", speaker.speaker_id
+            return _OptedOut("unchanged", speaker.speaker_id)
+        require_first_use(service, connection, caller)
+        return _OptedOut("changed", speaker.speaker_id, erasing.opt_out(speaker))
     if speaker_id.startswith("id#"):
         raise ResourceNotFound("SPEAKER")
+    require_first_use(service, connection, caller)
     require_room("speakers_per_domain", present, service.settings.quotas.speakers_per_domain)
-    new_id = new_generated_id()
+    new_id, customer_id_hash = new_generated_id(), erasing.vault.lookup(speaker_id)
     speakers.add(
         connection,
-        vault,
+        erasing.vault,
         domain_id=domain_id,
         speaker_id=new_id,
         customer_id=speaker_id,
         status="OPTED_OUT",
         now=service.clock(),
     )
-    return "added", new_id
+    erasing.erase_measured(customer_id_hash)
+    erasing.record_opt_out(new_id, customer_id_hash)
+    return _OptedOut("added", new_id)
 
 
 def _failure_events(

@@ -8,6 +8,7 @@ from sqlalchemy import Connection
 
 from sonant.errors import Conflict, ResourceNotFound, Validation, require_room
 from sonant.ids import new_id
+from sonant.operations.erasure import Erasing
 from sonant.operations.idempotency import client_token
 from sonant.operations.paging import paged
 from sonant.operations.registry import operation
@@ -81,13 +82,21 @@ def update_watchlist(service: Service, caller: Caller, request: Request) -> Answ
 @operation
 def delete_watchlist(service: Service, caller: Caller, request: Request) -> None:
     """Delete an empty watchlist other than the default one."""
-    with service.open_domain(caller, request["DomainId"], write=True) as (connection, domain, _vault):
+    with (
+        service.ledger_transaction() as ledger,
+        service.open_domain(caller, request["DomainId"], write=True) as (connection, domain, vault),
+        ledger.before_commit(),
+    ):
         watchlist = require_watchlist(connection, domain.domain_id, request["WatchlistId"])
         if watchlist.is_default:
             raise Validation("The default watchlist cannot be deleted")
         if watchlists.size(connection, watchlist.watchlist_id):
             raise Conflict("CANNOT_DELETE_NON_EMPTY_WATCHLIST")
         watchlists.remove(connection, watchlist.watchlist_id)
+        erasing = Erasing(service=service, connection=connection, domain=domain, vault=vault, ledger=ledger)
+        erasing.record_watchlist(watchlist.watchlist_id)
+    service.fraud_indexes.forget_galleries(request["DomainId"])
+    service.database.truncate_wal()
 
 
 def require_watchlist(connection: Connection, domain_id: str, watchlist_id: str) -> watchlists.Watchlist:

@@ -26,13 +26,22 @@ from sonant.errors import (
 )
 from sonant.events import outbox
 from sonant.retention import rules
+from sonant.retention.ledger import DeletionLedger, DestroyedKey, LedgerEntry, LedgerTransaction
 from sonant.retention.sessions import SessionKeeper
 from sonant.settings import Settings
 from sonant.storage.crypto.vault import Vault, encryption_context
 from sonant.storage.database.engine import Database
 from sonant.storage.keys.store import KeysOf
 from sonant.storage.opening import vault_of
-from sonant.storage.repositories import access, calibrations, callers, counters, domains, speakers
+from sonant.storage.repositories import (
+    access,
+    calibrations,
+    callers,
+    counters,
+    domains,
+    erasure,
+    speakers,
+)
 from sonant.storage.times import ClockWatch
 
 log = logging.getLogger(__name__)
@@ -86,6 +95,8 @@ class Housekeeper:
     """Names of the sinks that take events."""
     sessions: SessionKeeper | None = None
     """None: there are no live calls."""
+    ledger: DeletionLedger | None = None
+    """Where the erasure of domains is recorded; None with the ledger switched off."""
     monotonic_s: Callable[[], float] = time.monotonic
     """Decides when a step is due: the wall clock may jump."""
 
@@ -132,6 +143,7 @@ class Housekeeper:
             Step(name="erasing domains", every_s=SWEEP_S, settled_s=SETTLED_S, run=self.erase_domains),
             Step(name="expiring speakers", every_s=SWEEP_S, settled_s=SETTLED_S, run=self.expire_speakers),
             Step(name="forgetting comparisons", every_s=SWEEP_S, run=self.forget_repetitions),
+            Step(name="forgetting deletions", every_s=SWEEP_S, settled_s=SETTLED_S, run=self.forget_erased),
             Step(name="purging events", every_s=EVENTS_S, settled_s=SETTLED_S, run=self.purge_events),
             Step(name="forgetting tokens", every_s=SWEEP_S, settled_s=SETTLED_S, run=self.forget_tokens),
             Step(name="emptying the log", every_s=SCRUB_S, run=self.database.truncate_wal),
@@ -200,14 +212,30 @@ class Housekeeper:
         by = self.cutoff(rules.SUSPENDED_DOMAIN)
         if by is None:
             return 0
-        with self.database.write() as connection:
+        entries = LedgerTransaction(self.ledger)
+        with entries, self.database.write() as connection, entries.before_commit():
             due = domains.list_suspended(connection, by)
+            for domain in due:
+                self._record_erasure(entries, domain)
             erased = domains.erase_suspended(connection, by)
         if erased:
             self.database.truncate_wal()
         for domain in due:
             self._retire(domain, domain.kms_key_arn)
         return erased
+
+    def _record_erasure(self, entries: LedgerTransaction, domain: domains.Domain) -> None:
+        if entries.key is None:
+            return
+        key = DestroyedKey(kind="domain", wrapped=entries.key.destroyed(domain.data_key_wrapped))
+        entries.add(
+            LedgerEntry(
+                what="ERASE_DOMAIN",
+                at=self.clock(),
+                domain=entries.key.domain(domain.domain_id),
+                keys=(key,),
+            )
+        )
 
     def forget_repetitions(self) -> int:
         """Delete old similarities of repeated enrollments (`rules.REPETITIONS`)."""
@@ -216,6 +244,14 @@ class Housekeeper:
             return 0
         with self.database.write() as connection:
             return calibrations.delete_old_repeated_enrollments(connection, newest)
+
+    def forget_erased(self) -> int:
+        """Delete what is remembered of speakers who were deleted long ago (`rules.ERASED_SPEAKER`)."""
+        by = self.cutoff(rules.ERASED_SPEAKER)
+        if by is None:
+            return 0
+        with self.database.write() as connection:
+            return erasure.delete_old_erased(connection, by)
 
     def purge_events(self) -> tuple[int, int]:
         """Delete old events: how many that all sinks had taken, and how many that one had not."""

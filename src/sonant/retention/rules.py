@@ -96,8 +96,14 @@ UNDELIVERED_EVENT = Rule(
     zero_is_forever=True,
     reason="a sink that is away for ever must not fill the database",
 )
+ERASED_SPEAKER = Rule(
+    subject="that a speaker was deleted: a hash of the customer's id",
+    since="DeleteSpeaker",
+    duration=timedelta(days=30),
+    reason="a job that was submitted before must not enroll the speaker again",
+)
 CLIENT_TOKEN = Rule(
-    subject="a client token with the hash of its request; it is valid for 24 hours",
+    subject="a client token, valid for 24 hours, or the signature of a call that named a speaker; as a hash",
     since="its use",
     duration=timedelta(days=7),
     reason="a clock that is wrong for a while must not make a second resource of one call",
@@ -126,6 +132,7 @@ RULES: tuple[Rule, ...] = (
     REPETITIONS,
     DELIVERED_EVENT,
     UNDELIVERED_EVENT,
+    ERASED_SPEAKER,
     CLIENT_TOKEN,
     TEMPORARY_CREDENTIAL,
 )

@@ -97,11 +97,11 @@ class StreamActions:
                 self._fail(listener)
             elif request.purpose == AUTHENTICATION and result.voices.missing:
                 report = partial(listener.more_speech_needed, request.purpose, result.voices.missing)
-                self._save(listener, None, True, report)
+                self._save(listener, request, None, True, report)
             else:
                 speech = _analyzed(listener.key, request, result)
                 multiple_speakers = result.voices.count > 1
-                self._save(listener, speech, multiple_speakers, listener.request_done)
+                self._save(listener, request, speech, multiple_speakers, listener.request_done)
 
         task = analysis_task(request, self._context.settings)
         self._pool.submit(task, PRIORITIES[request.purpose], on_result)
@@ -109,13 +109,20 @@ class StreamActions:
     def _save(
         self,
         listener: StreamListener,
+        request: EmbedSpeech,
         speech: SessionSample | None,
         multiple_speakers: bool,
         report: Callable[[], None],
     ) -> None:
         def run() -> None:
             try:
-                saved = records.save(self._context, listener.key, speech, multiple_speakers=multiple_speakers)
+                saved = records.save(
+                    self._context,
+                    listener.key,
+                    speech,
+                    multiple_speakers=multiple_speakers,
+                    erasures=request.erasures,
+                )
             except DomainUnavailable:
                 self._fail(listener, EndReason.DOMAIN_GONE)
                 return

@@ -78,14 +78,25 @@ class CallSpeech:
         if go_on:
             self._collector.need = max(self._collector.need, count)
         else:
-            self._begins_at = round(self._taken * RATE_HZ / self._rate_hz) - sum(map(len, held))
-            self._skipped = False
-            self._band, self._collector = self._begin()
+            self._begin_anew(sum(map(len, held)))
         for block in held:
             self._collect(block)
         if self._finished:
             self._collector.finish()
         return go_on
+
+    def forget(self) -> None:
+        """Drop all speech and begin anew with the next audio."""
+        self._held.clear()
+        self._begin_anew(0)
+        if self._finished:
+            self._collector.finish()
+
+    def _begin_anew(self, held: int) -> None:
+        """Begin anew `held` samples before the audio that comes next."""
+        self._begins_at = round(self._taken * RATE_HZ / self._rate_hz) - held
+        self._skipped = False
+        self._band, self._collector = self._begin()
 
     def _collect(self, block: NDArray[np.float32]) -> None:
         if self._collector.enough:

@@ -48,6 +48,8 @@ class StreamRequirements:
     """The domain's voice model."""
     risk_threshold: int | None
     """None: no fraud detection."""
+    erasures: int = 0
+    """See `Session`: what was heard before the last one is forgotten."""
 
     @classmethod
     def of(cls, session: Session, settings: Settings, model_id: str | None) -> StreamRequirements:
@@ -59,7 +61,12 @@ class StreamRequirements:
             purposes[FRAUD] = round(settings.live.fraud_speech_s * RATE_HZ)
         if session.enrollment_status == GATHERING:
             purposes[ENROLLMENT] = round(settings.enrollment.net_speech_s * RATE_HZ)
-        return cls(purposes=purposes, model_id=model_id, risk_threshold=session.risk_threshold)
+        return cls(
+            purposes=purposes,
+            model_id=model_id,
+            risk_threshold=session.risk_threshold,
+            erasures=session.erasures,
+        )
 
 
 def most_speech(settings: Settings) -> int:
@@ -97,6 +104,8 @@ class EmbedSpeech:
     risk_threshold: int | None
     started_at: datetime
     """When the stream's first audio came."""
+    erasures: int = 0
+    """Those of the session when its speech was collected: of an earlier count, the result is not stored."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,6 +136,7 @@ class StreamListener:
         self, stream: Stream, key: StreamKey, requirements: StreamRequirements, settings: Settings
     ) -> None:
         self.stream, self.key, self.requirements = stream, key, requirements
+        self._erasures = requirements.erasures
         self._live = settings.live
         self._most = most_speech(settings)
         self._enrollment_need = round(settings.enrollment.net_speech_s * RATE_HZ)
@@ -157,6 +167,8 @@ class StreamListener:
         """Report that the speech for a purpose holds two voices, and that the one with most of it lacks
         `missing` samples."""
         self._in_flight -= 1
+        if purpose not in self._asked:
+            return  # the speech was forgotten meanwhile
         assert self._speech is not None
         target = self._asked[purpose].speech + max(missing, round(MORE_S * RATE_HZ))
         if self._speech.extend(target):
@@ -177,6 +189,8 @@ class StreamListener:
         """Process waiting audio and add the requests that are due. `finished` is set with the last one."""
         if self.finished:
             return
+        if self.requirements.erasures != self._erasures:
+            self._forget_speech()
         stream = self.stream
         reason = stream.end_reason  # read before the audio: after it nothing more is taken
         if reason is None:
@@ -208,6 +222,15 @@ class StreamListener:
         """Return the requests made since the last call, in order."""
         requests, self._requests = self._requests, []
         return requests
+
+    def _forget_speech(self) -> None:
+        """Drop the speech that was collected, and begin anew with the next audio."""
+        self._erasures = self.requirements.erasures
+        self._asked.clear()
+        self._more.clear()
+        if self._speech is not None:
+            self._speech.forget()
+            self.progress = self._progress()
 
     def _request(self, request: ClaimStream | EmbedSpeech) -> None:
         self._in_flight += 1
@@ -274,6 +297,7 @@ class StreamListener:
                     model_id=requirements.model_id,
                     risk_threshold=requirements.risk_threshold,
                     started_at=started_at,
+                    erasures=self._erasures,
                 )
             )
 

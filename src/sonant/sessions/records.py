@@ -19,13 +19,16 @@ from sonant.retention.sessions import stream_event
 from sonant.sessions.calls import EndReason
 from sonant.sessions.context import LEASE, DomainUnavailable, StreamContext
 from sonant.sessions.listener import StreamKey
-from sonant.storage.repositories import domains, session_samples, session_streams, sessions
+from sonant.storage.repositories import domains, session_samples, session_streams, sessions, speakers
 from sonant.storage.repositories.domains import Domain
-from sonant.storage.repositories.session_samples import SessionSample
+from sonant.storage.repositories.session_samples import AUTHENTICATION, SessionSample
 from sonant.storage.repositories.session_streams import Progress
 from sonant.storage.repositories.sessions import ENDED, ONGOING, PENDING, Session
 
 log = logging.getLogger(__name__)
+
+#: Statuses of a session's speaker who may not be authenticated, however often asked; None is a deleted one.
+REFUSED = (None, "OPTED_OUT")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,11 +66,18 @@ def claim(context: StreamContext, key: StreamKey, started_at: datetime) -> EndRe
 
 
 def save(
-    context: StreamContext, key: StreamKey, speech: SessionSample | None, *, multiple_speakers: bool = False
+    context: StreamContext,
+    key: StreamKey,
+    speech: SessionSample | None,
+    *,
+    multiple_speakers: bool = False,
+    erasures: int = 0,
 ) -> bool:
     """Store analyzed speech (None: it cannot be used), and whether several people speak in it.
 
-    False when the stream belongs to another process or a later one has started.
+    Speech of before the session's last erasure is dropped (`erasures` is the count when it was collected), as
+    is what would authenticate a speaker who was deleted or has opted out. False when the stream belongs to
+    another process or a later one has started.
     """
     with context.database.write() as connection:
         domain, vault = context.domain(connection, key.domain_id)
@@ -76,11 +86,19 @@ def save(
             return False
         if session.stream_owner not in (None, context.owner):
             return False
-        if speech is not None:
+        if session.erasures != erasures:
+            return True
+        if speech is not None and _may_store(connection, session, speech.purpose):
             session_samples.save_sample(connection, session.seal(vault), key.session_id, speech)
         if multiple_speakers:
             report_multiple_speakers(connection, context.outbox, domain, session, context.clock())
     return True
+
+
+def _may_store(connection: Connection, session: Session, purpose: str) -> bool:
+    if purpose != AUTHENTICATION or session.speaker_id is None:
+        return True
+    return speakers.status_of(connection, session.domain_id, session.speaker_id) not in REFUSED
 
 
 def report_multiple_speakers(

@@ -57,6 +57,15 @@ class FraudIndexes:
         """How many fraudster galleries are in memory."""
         return len(self._galleries)
 
+    def forget_galleries(self, domain_id: str) -> None:
+        """Drop the galleries of a domain: one of its fraudsters, or a watchlist, was deleted."""
+        self._galleries.drop(lambda key: isinstance(key, tuple) and key[0] == domain_id)
+
+    def forget_domain(self, domain_id: str) -> None:
+        """Drop everything of a domain, which was deleted."""
+        self.forget_galleries(domain_id)
+        self._replay_detectors.drop(lambda key: key == domain_id)
+
     def prepare(
         self, read: Callable[[], AbstractContextManager[Connection]], domain: Domain, vault: Vault
     ) -> Future[None] | None:
@@ -217,6 +226,12 @@ class _LruCache(Generic[T]):
             item, lock = self._slots[key]
         with lock:
             yield item
+
+    def drop(self, unwanted: Callable[[Hashable], bool]) -> None:
+        """Drop the items of keys that are not wanted any more. One that is held stays usable."""
+        with self._lock:
+            for key in [key for key in self._slots if unwanted(key)]:
+                del self._slots[key]
 
     def __len__(self) -> int:
         return len(self._slots)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import datetime, timedelta
 
 from sqlalchemy import Connection
@@ -10,7 +11,7 @@ from sonant import settings
 from sonant.errors import Conflict, ResourceNotFound, require_room
 from sonant.ids import new_generated_id
 from sonant.storage.crypto.vault import Vault
-from sonant.storage.repositories import session_streams, sessions, speakers
+from sonant.storage.repositories import erasure, session_streams, sessions, speakers
 from sonant.storage.repositories.domains import Domain
 from sonant.storage.repositories.sessions import Session, Setup
 from sonant.storage.repositories.speakers import Speaker
@@ -28,19 +29,29 @@ def default_setup(live: settings.Live) -> Setup:
 
 
 def require_speaker(
-    connection: Connection, vault: Vault, domain: Domain, speaker_id: str, quota: int, now: datetime
+    connection: Connection,
+    vault: Vault,
+    domain: Domain,
+    speaker_id: str,
+    quota: int,
+    now: datetime,
+    before_adding: Callable[[], None] = lambda: None,
 ) -> Speaker:
     """Find the speaker of this id, the customer's own or a generated one.
 
-    A new customer's id becomes a PENDING speaker, which counts against the domain's `quota`. Raises
-    ResourceNotFound SPEAKER for an unknown generated id, ServiceQuotaExceeded when the domain is full.
+    A new customer's id becomes a PENDING speaker, which counts against the domain's `quota`, or an OPTED_OUT
+    one if its opt-out was repeated by a restore. Raises ResourceNotFound SPEAKER for an unknown generated id,
+    ServiceQuotaExceeded when the domain is full, and what `before_adding` raises.
     """
     found = speakers.find(connection, vault, domain.domain_id, speaker_id)
     if found is not None:
         return found
     if speaker_id.startswith("id#"):
         raise ResourceNotFound("SPEAKER")
+    before_adding()
     require_room("speakers_per_domain", speakers.count(connection, domain.domain_id), quota)
+    erased = erasure.find_erased(connection, domain.domain_id, vault.lookup(speaker_id))
+    opted_out = erased is not None and erased.status == "OPTED_OUT"
     new_id = new_generated_id()
     speakers.add(
         connection,
@@ -48,7 +59,7 @@ def require_speaker(
         domain_id=domain.domain_id,
         speaker_id=new_id,
         customer_id=speaker_id,
-        status="PENDING",
+        status="OPTED_OUT" if opted_out else "PENDING",
         now=now,
     )
     added = speakers.find(connection, vault, domain.domain_id, new_id)

@@ -4,13 +4,14 @@ from sonant.settings.backends import S3, Kms, Pkcs11, Postgres, Ray
 from sonant.settings.declaration import MIB
 from sonant.settings.fields import Settings
 from sonant.settings.processing import Audio, Enrollment, Fraud, Jobs, Live, Quality, Registration
-from sonant.settings.service import Audit, Events, Gateway, Metrics, Quotas, Rates
+from sonant.settings.service import Audit, Deletions, Events, Gateway, Metrics, Quotas, Rates
 
 __all__ = [
     "MIB",
     "S3",
     "Audio",
     "Audit",
+    "Deletions",
     "Enrollment",
     "Events",
     "Fraud",

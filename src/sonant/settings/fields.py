@@ -17,7 +17,7 @@ from sonant.settings.backends import S3, Kms, Pkcs11, Postgres, Ray
 from sonant.settings.declaration import choice, group, path, switch, text
 from sonant.settings.processing import Audio, Enrollment, Fraud, Jobs, Live, Quality, Registration
 from sonant.settings.registries import ENGINES, KEY_STORES, OBJECT_STORES
-from sonant.settings.service import Audit, Events, Gateway, Metrics, Quotas, Rates
+from sonant.settings.service import Audit, Deletions, Events, Gateway, Metrics, Quotas, Rates
 
 _REGION = "[a-z0-9-]{1,64}"
 OfCarrier = TypeVar("OfCarrier")
@@ -86,6 +86,7 @@ class Settings:
     rates: Rates = group(Rates)
     events: Events = group(Events)
     audit: Audit = group(Audit)
+    deletions: Deletions = group(Deletions)
     metrics: Metrics = group(Metrics)
     postgres: Postgres = group(Postgres)
     s3: S3 = group(S3)
@@ -109,6 +110,11 @@ class Settings:
     @property
     def database_url(self) -> str:
         return self.database or f"sqlite:///{self.data.absolute() / 'sonant.db'}"
+
+    @property
+    def ledger_folder(self) -> Path:
+        """The folder of the deletion ledger."""
+        return Path(self.deletions.folder) if self.deletions.folder else self.data / "deletions"
 
     @property
     def embedded(self) -> bool:

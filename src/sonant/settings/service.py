@@ -196,3 +196,19 @@ class Metrics:
     cache_s: float = number(
         5.0, 0.0, 3600.0, "seconds", "How long figures counted in the database are reused."
     )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Deletions:
+    """The ledger of deletions and opt-outs, from which a restore repeats them."""
+
+    ledger: bool = switch(
+        True,
+        "Record every deletion and opt-out outside the database, as keyed hashes; one that cannot be "
+        "recorded fails.",
+    )
+    folder: str = text(
+        "",
+        "Folder of the ledger; empty means `deletions` in the data folder. Backups do not contain it: best "
+        "on another disk than the database.",
+    )

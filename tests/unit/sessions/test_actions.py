@@ -208,7 +208,7 @@ def test_speech_of_several_voices_is_reported_and_not_stored(testbed, monkeypatc
     saved = record_saves(monkeypatch)
     testbed.perform(embed(AUTHENTICATION))
     testbed.deliver(replace(RESULT, voices=Voices(count=2, missing=2400)))
-    assert saved == [(None, {"multiple_speakers": True})]
+    assert saved == [(None, {"multiple_speakers": True, "erasures": 0})]
     assert testbed.listener.reports == [(AUTHENTICATION, 2400)]
 
 
@@ -218,7 +218,7 @@ def test_voice_with_enough_speech_is_stored_with_the_fact_of_others(testbed, mon
     testbed.perform(embed(purpose))
     testbed.deliver(replace(RESULT, voices=Voices(count=2)))
     ((speech, more),) = saved
-    assert (speech.sample, more) == (RESULT.sample, {"multiple_speakers": True})
+    assert (speech.sample, more) == (RESULT.sample, {"multiple_speakers": True, "erasures": 0})
     assert testbed.listener.reports == ["done"]
 
 

@@ -301,3 +301,39 @@ def test_progress_and_the_moment_of_enough_speech_to_enroll(claimed, talk):
     assert progress.net_speech_s == 10.0
     brought_s = 1 + len(talk) / SECOND
     assert NOON + timedelta(seconds=10) < progress.enrollment_speech_at < NOON + timedelta(seconds=brought_s)
+
+
+# --- erasure
+
+
+def forget(stepped):
+    requirements = stepped.listener.requirements
+    stepped.listener.requirements = replace(requirements, erasures=requirements.erasures + 1)
+
+
+def test_erasure_drops_the_speech_that_was_collected(claimed, talk):
+    claimed.push(talk[: 4 * SECOND])
+    assert claimed.stream.net_speech_s > 1.0
+    forget(claimed)
+    claimed.step()
+    assert claimed.stream.net_speech_s == 0.0
+    (request,) = claimed.push(talk)
+    assert (request.erasures, request.window.start >= 4 * SECOND) == (1, True)
+
+
+def test_erasure_asks_anew_for_what_was_asked_before(claimed, talk):
+    (before,) = claimed.push(talk)
+    claimed.listener.request_done()
+    forget(claimed)
+    assert claimed.step() == []
+    (after,) = claimed.push(talk)
+    assert (before.erasures, after.erasures) == (0, 1)
+    assert after.window.start >= len(talk)
+
+
+def test_erasure_while_speech_is_analyzed_forgets_that_there_were_two_voices(claimed, talk):
+    claimed.push(talk)
+    forget(claimed)
+    claimed.step()
+    claimed.listener.more_speech_needed(AUTHENTICATION, SECOND)
+    assert [one.erasures for one in claimed.push(talk)] == [1]

@@ -5,9 +5,11 @@ from datetime import timedelta
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from waiting import wait_until
 
 from sonant.errors import KeyNotFound, KeyUnusable, SealBroken, SetupError
 from sonant.storage.keys.store import canonical_context
+from sonant.storage.keys.stores import local
 
 REGION, ACCOUNT = "eu-west-1", "123456789012"
 CONTEXT = {"aws:voiceid:domain:arn": "arn:aws:voiceid:eu-west-1:123456789012:domain/D"}
@@ -227,3 +229,26 @@ def test_re_wrapping_needs_the_right_context_and_two_usable_keys(store):
     store.disable(new.key_id)
     with pytest.raises(KeyUnusable):
         store.re_wrap(wrapped, CONTEXT, new.key_id)
+
+
+# --- what stays in memory
+
+
+def test_disabled_key_leaves_the_memory_of_every_process_at_its_next_use(open_keys):
+    one, other = open_keys(), open_keys()
+    key = one.create()
+    wrapped = one.generate_data_key(key.key_id, {}).wrapped
+    other.decrypt(wrapped, {})
+    assert (one.ciphers_in_memory, other.ciphers_in_memory) == (1, 1)
+    one.disable(key.key_id)
+    with pytest.raises(KeyUnusable):
+        other.decrypt(wrapped, {})
+    assert (one.ciphers_in_memory, other.ciphers_in_memory) == (0, 0)
+
+
+def test_key_that_nobody_uses_leaves_memory_by_itself(open_keys, monkeypatch):
+    monkeypatch.setattr(local, "MEMORY_S", 0.05)
+    store = open_keys()
+    wrapped = store.generate_data_key(store.create().key_id, {}).wrapped
+    wait_until("the key to leave memory", lambda: store.ciphers_in_memory == 0)
+    store.decrypt(wrapped, {})

@@ -4,6 +4,8 @@ import io
 import random
 
 import pytest
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -13,6 +15,7 @@ from sonant.storage.crypto.sealing import (
     HEADER_MAX_BYTES,
     MAGIC,
     derive,
+    derive_all,
     is_sealed,
     lookup_hash,
     open_sealed,
@@ -259,3 +262,10 @@ def test_derived_keys_differ_by_purpose_and_by_key_and_are_stable():
 def test_a_data_key_does_not_show_its_plaintext():
     assert repr(KEY) not in repr(DATA_KEY)
     assert "plaintext" not in repr(DATA_KEY)
+
+
+@pytest.mark.parametrize("purpose", ["text", "lookup", "", "ä"])
+def test_derived_keys_are_those_of_the_standard(purpose):
+    info = b"sonant " + purpose.encode()
+    assert derive(KEY, purpose) == HKDF(SHA256(), 32, None, info).derive(KEY)
+    assert derive_all(KEY, "other", purpose)[1] == derive(KEY, purpose)

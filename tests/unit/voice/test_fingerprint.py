@@ -113,3 +113,16 @@ def test_full_index_drops_the_oldest(said):
 
 def test_empty_index_has_no_candidates(said):
     assert FingerprintIndex(8).candidates(fingerprint(said("english", 10)), 4) == []
+
+
+@pytest.mark.parametrize("stays", [[2], [1, 3], [], [1, 2, 3, 4]])
+def test_index_retains_what_it_is_told_to_and_nothing_else(said, stays):
+    index, marks = FingerprintIndex(8), [fingerprint(said(voice, 10)) for voice in VOICES[:3]]
+    for number, mark in enumerate(marks, start=1):
+        index.add(number, mark)
+    index.retain(stays)
+    assert len(index) == len({1, 2, 3} & set(stays))
+    for number, mark in enumerate(marks, start=1):
+        assert (number in index.candidates(mark, 4)) is (number in stays)
+    index.add(5, marks[0])
+    assert 5 in index.candidates(marks[0], 4)

@@ -13,6 +13,7 @@ from sonant.assembly.installation.domain_keys import check_keys
 from sonant.assembly.installation.folders import make_folder, not_a_data_folder, size_bytes, traces
 from sonant.assembly.installation.service_key import open_service_key
 from sonant.errors import SetupError
+from sonant.retention.ledger import DeletionLedger, LedgerKey
 from sonant.settings import Settings
 from sonant.storage.accounts import LocalAccounts
 from sonant.storage.backends import Backends, check_back_ends, local_accounts
@@ -44,6 +45,13 @@ class Store:
     """Objects of the first account."""
     secret: ServiceSecret
     clock: Callable[[], datetime]
+
+    @property
+    def ledger(self) -> DeletionLedger | None:
+        """The deletion ledger; None with the ledger switched off."""
+        if not self.settings.deletions.ledger:
+            return None
+        return DeletionLedger(self.settings.ledger_folder, LedgerKey(self.secret.ledger_key))
 
 
 def open_store(

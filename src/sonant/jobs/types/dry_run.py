@@ -19,7 +19,7 @@ from sonant.events.documents import Event
 from sonant.events.error_info import ErrorInfo
 from sonant.jobs.batch import open_lines
 from sonant.jobs.calibration_cache import CalibrationCache
-from sonant.jobs.decide import ENROLLS, Config, OutcomePredictor, enrollment_state
+from sonant.jobs.decide import DELETED_SINCE, ENROLLS, Config, OutcomePredictor, enrollment_state, is_void
 from sonant.jobs.entry import Task, TaskResult
 from sonant.jobs.fraud import Risk
 from sonant.jobs.fraud_preview import EntryRef, FraudPreview
@@ -27,11 +27,11 @@ from sonant.jobs.inspect import InspectionResult, VoiceprintComparison
 from sonant.jobs.job_type import EntryResult, JobContext, Lines, Outcome, WorkItem
 from sonant.jobs.manifest import EnrollmentRequest, Request
 from sonant.jobs.report import report_files
-from sonant.jobs.report_line import ERROR, FINGERPRINT, report_line
+from sonant.jobs.report_line import ERROR, FINGERPRINT, VOICE, report_line
 from sonant.jobs.states import Status
 from sonant.storage.crypto.vault import Vault
 from sonant.storage.objects.store import ObjectUri
-from sonant.storage.repositories import jobs, speakers
+from sonant.storage.repositories import erasure, jobs, speakers
 from sonant.storage.repositories.domains import Domain
 from sonant.voice.models import shipped_encoder_id
 
@@ -65,9 +65,8 @@ class DryRunProcessor:
         self.predictor: OutcomePredictor | None = None
         self.model_id = context.model_id or shipped_encoder_id()
         self._fraud = context.job.config["FraudDetectionConfig"]
-        watchlist_id = next(iter(self._fraud.get("WatchlistIds", ())), None)
-        capacity = context.settings.fraud.replay_recordings
-        self.fraud_preview = FraudPreview(watchlist_id, capacity, context.calibration_of)
+        self.fraud_preview = self._new_preview()
+        self._erasures = 0
 
     def dedup_key(self, vault: Vault, request: Request) -> bytes | None:
         return None
@@ -89,11 +88,18 @@ class DryRunProcessor:
         vault: Vault,
         done: Sequence[tuple[WorkItem, EntryResult]],
     ) -> DryRunTransaction:
-        if self.predictor is None:
+        if self.predictor is None or self._erasures != domain.erasures:
+            # After an erasure the fingerprints of the others are read again from what is stored of this run.
+            self._erasures, self.fraud_preview = domain.erasures, self._new_preview()
             self.predictor = self._restore_predictor(connection, domain, vault)
         results = {item.entry.request_id: result for item, result in done}
         risks = self.fraud_preview.risks(connection, domain, vault, results)
         return DryRunTransaction(self, self.predictor, connection, domain, vault, risks)
+
+    def _new_preview(self) -> FraudPreview:
+        watchlist_id = next(iter(self._fraud.get("WatchlistIds", ())), None)
+        capacity = self.context.settings.fraud.replay_recordings
+        return FraudPreview(watchlist_id, capacity, self.context.calibration_of)
 
     def _restore_predictor(self, connection: Connection, domain: Domain, vault: Vault) -> OutcomePredictor:
         """Rebuild the predictor from outcomes committed before, by this runner or one that was killed."""
@@ -140,6 +146,10 @@ class DryRunTransaction:
         assert isinstance(request, EnrollmentRequest)
         domain_id, preview = self._domain.domain_id, self._processor.fraud_preview
         dedup_key = self._vault.lookup(request.speaker_id)
+        erased = erasure.find_erased(self._connection, domain_id, dedup_key)
+        if is_void(erased, self._processor.context.job.created_at):
+            line = report_line(request, DELETED_SINCE, DELETED_SINCE, self._processor.need_s)
+            return Outcome(line=line, label="DRY_RUN", failed=True)
         speaker = speakers.find(self._connection, self._vault, domain_id, request.speaker_id)
         speaker_id = None if speaker is None else speaker.speaker_id
         standing = speakers.find_status(self._connection, domain_id, dedup_key)
@@ -157,7 +167,13 @@ class DryRunTransaction:
         if outcome in ENROLLS and isinstance(result, TaskResult) and result.fingerprint is not None:
             preview.accept(dedup_key, result.fingerprint)
             line[FINGERPRINT] = base64.b64encode(result.fingerprint).decode()
-        return Outcome(line=line, label="DRY_RUN", failed=line["LikelyOutcome"] == ERROR)
+        holds_voice = VOICE in line or FINGERPRINT in line
+        return Outcome(
+            line=line,
+            label="DRY_RUN",
+            failed=line["LikelyOutcome"] == ERROR,
+            voice_of=dedup_key if holds_voice else None,
+        )
 
     def _compare_existing(
         self, speaker: speakers.Speaker, result: InspectionResult

@@ -14,7 +14,14 @@ from sonant.events.documents import Event, batch_enrollment_event, fraud_detecti
 from sonant.events.error_info import ErrorInfo
 from sonant.ids import new_generated_id
 from sonant.jobs.calibration_cache import CalibrationCache
-from sonant.jobs.decide import Config, decide_by_status, decide_outcome, enrollment_state
+from sonant.jobs.decide import (
+    DELETED_SINCE,
+    Config,
+    decide_by_status,
+    decide_outcome,
+    enrollment_state,
+    is_void,
+)
 from sonant.jobs.entry import Task, TaskResult
 from sonant.jobs.faults import Refusal
 from sonant.jobs.fraud import Risk, known_fraudster, risk_details, with_replay
@@ -28,7 +35,7 @@ from sonant.jobs.states import Status
 from sonant.jobs.voiceprints import store_voiceprint
 from sonant.storage.crypto.vault import SpeakerSeal, Vault
 from sonant.storage.objects.store import ObjectUri
-from sonant.storage.repositories import jobs, speakers
+from sonant.storage.repositories import erasure, jobs, speakers
 from sonant.storage.repositories.domains import Domain
 from sonant.voice.models import shipped_encoder_id
 from sonant.voice.replay.fingerprint import Fingerprint
@@ -141,10 +148,13 @@ class EnrollmentTransaction:
 
     def _decide(self, request: Request, result: EntryResult) -> Outcome:
         customer_id = _speaker_of(request)
+        hashed = self._vault.lookup(customer_id)
+        erased = erasure.find_erased(self._connection, self._domain.domain_id, hashed)
+        if is_void(erased, self._context.job.created_at):
+            return Outcome.refused(request.request_id, DELETED_SINCE)
         speaker = speakers.find(self._connection, self._vault, self._domain.domain_id, customer_id)
         status = enrollment_state(
-            speakers.find_status(self._connection, self._domain.domain_id, self._vault.lookup(customer_id)),
-            self._processor.model_id,
+            speakers.find_status(self._connection, self._domain.domain_id, hashed), self._processor.model_id
         )
         details: dict[str, Any] = {}
         if isinstance(result, TaskResult):

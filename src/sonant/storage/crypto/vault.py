@@ -14,11 +14,10 @@ from __future__ import annotations
 import json
 import secrets
 from collections.abc import Mapping
-from functools import lru_cache
 from typing import Any
 
 from sonant.errors import SealBroken
-from sonant.storage.crypto.sealing import derive, lookup_hash, open_value, seal_value
+from sonant.storage.crypto.sealing import derive, derive_all, lookup_hash, open_value, seal_value
 from sonant.storage.keys.store import KeyStore
 
 KEY_BYTES = 32
@@ -36,7 +35,9 @@ class Vault:
 
     def __init__(self, domain_id: str, data_key: bytes) -> None:
         self._domain_id = domain_id
-        self._text_key, self._lookup_key, self._speaker_key = _subkeys(data_key)
+        self._text_key, self._lookup_key, self._speaker_key = derive_all(
+            data_key, "text", "lookup", "speaker keys"
+        )
 
     def seal(self, kind: str, owner: str, text: str) -> bytes:
         """Seal a text of a kind that belongs to `owner`."""
@@ -125,15 +126,20 @@ def open_vault(keys: KeyStore, domain_id: str, domain_arn: str, wrapped: bytes) 
     return Vault(domain_id, keys.decrypt(wrapped, encryption_context(domain_arn)))
 
 
-@lru_cache(maxsize=64)
-def _subkeys(data_key: bytes) -> tuple[bytes, bytes, bytes]:
-    return derive(data_key, "text"), derive(data_key, "lookup"), derive(data_key, "speaker keys")
-
-
 class ServiceSecret:
     """The service's own key: seals access-key secrets, page tokens and cookies, hashes client tokens."""
 
-    __slots__ = ("_access", "_binding", "_check", "_cookies", "_pages", "_tokens", "row_mac_key")
+    __slots__ = (
+        "_access",
+        "_binding",
+        "_check",
+        "_cookies",
+        "_pages",
+        "_tokens",
+        "ledger_key",
+        "receipt_seed",
+        "row_mac_key",
+    )
 
     def __init__(self, key: bytes) -> None:
         self.row_mac_key = derive(key, "row macs")
@@ -144,6 +150,10 @@ class ServiceSecret:
         self._tokens = derive(key, "client tokens")
         self._cookies = derive(key, "console tickets")
         self._check = derive(key, "key check")
+        self.ledger_key = derive(key, "deletion ledger")
+        """Key of the hashes in the deletion ledger."""
+        self.receipt_seed = derive(key, "deletion receipts")
+        """Private key of deletion receipts (Ed25519, RFC 8032)."""
 
     def seal_check(self) -> bytes:
         """Return a check value that only this key opens and that does not reveal it."""

@@ -6,9 +6,7 @@ A key store makes, wraps and unwraps data keys under keys that never leave it. T
 
 from __future__ import annotations
 
-import threading
 import time
-from collections import OrderedDict
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -17,6 +15,7 @@ from typing import Literal, Protocol
 
 from sonant.errors import KeyNotFound
 from sonant.settings import Settings
+from sonant.storage.keys.expiring import ExpiringItems
 from sonant.storage.keys.material import KeyMaterial
 
 KeyState = Literal["Enabled", "Disabled", "PendingDeletion"]
@@ -122,30 +121,28 @@ class KeyBackEnd:
 class DataKeyCache:
     """Unwrapped data keys, each for a short time, so that not every call of the API is one to a key service.
 
-    Safe for several threads.
+    A key leaves memory when its time is over, also if nobody asks for it again. Safe for several threads.
     """
 
     def __init__(self, lifetime_s: float, timer: Callable[[], float] = time.monotonic) -> None:
         """`lifetime_s`: how long a key is reused; 0 caches none. `timer` gives seconds."""
         self._lifetime_s, self._timer = lifetime_s, timer
-        self._cached: OrderedDict[Hashable, tuple[bytes, float]] = OrderedDict()
-        self._lock = threading.Lock()
+        self._keys: ExpiringItems[bytes] = ExpiringItems(lifetime_s, _MAX_CACHED_KEYS, timer)
+
+    def __len__(self) -> int:
+        """Count the keys in memory."""
+        return len(self._keys)
 
     def get(self, cache_key: Hashable, unwrap: Callable[[], bytes]) -> bytes:
         """Return the cached data key, or the result of `unwrap`, whose exceptions are not cached."""
         now_s = self._timer()
-        with self._lock:
-            cached = self._cached.get(cache_key)
-            if cached is not None and now_s - cached[1] < self._lifetime_s:
-                return cached[0]
-            self._cached.pop(cache_key, None)
+        cached = self._keys.get(cache_key)
+        if cached is not None:
+            return cached
         plaintext = unwrap()
         if self._lifetime_s > 0:
-            with self._lock:
-                # The time before the request: the answer may be as old as that.
-                self._cached[cache_key] = (plaintext, now_s)
-                while len(self._cached) > _MAX_CACHED_KEYS:
-                    self._cached.popitem(last=False)
+            # The time before the request: the answer may be as old as that.
+            self._keys.put(cache_key, plaintext, now_s)
         return plaintext
 
 

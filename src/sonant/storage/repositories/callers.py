@@ -12,6 +12,8 @@ from sonant.storage.times import from_us, to_us
 
 #: Client tokens and page tokens are valid for this long.
 TOKEN_LIFETIME = timedelta(hours=24)
+#: The longest validity of a signature, that of a presigned call, and so of what is remembered of one.
+SIGNATURE_LIFETIME = timedelta(days=7)
 
 
 # --- consents
@@ -33,10 +35,12 @@ def accept_consent(connection: Connection, account_id: str, principal_arn: str, 
 # --- client tokens
 
 
-def find_client_token(connection: Connection, scope: str, now: datetime) -> tuple[str, str] | None:
-    """Return (request hash, resource id) of a token that was used in the last 24 hours."""
+def find_client_token(
+    connection: Connection, scope: str, now: datetime, lifetime: timedelta = TOKEN_LIFETIME
+) -> tuple[str, str] | None:
+    """Return (request hash, resource id) of a token that was used within its lifetime."""
     query = select(client_tokens.c.request_hash, client_tokens.c.resource_id).where(
-        client_tokens.c.scope == scope, client_tokens.c.created_at > to_us(now - TOKEN_LIFETIME)
+        client_tokens.c.scope == scope, client_tokens.c.created_at > to_us(now - lifetime)
     )
     row = connection.execute(query).first()
     return None if row is None else (row.request_hash, row.resource_id)

@@ -53,6 +53,8 @@ class Domain:
     """Incremented by every change of fraudsters and of the members of watchlists."""
     model_id: str | None = None
     """The voice model of its voiceprints; None is the model that ships with Sonant."""
+    erasures: int = 0
+    """Incremented when voice data of a speaker is deleted; see `erasure`."""
 
     @property
     def arn(self) -> str:

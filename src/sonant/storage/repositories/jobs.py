@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import islice
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 from sqlalchemy import Connection, bindparam, delete, func, insert, or_, select, update
@@ -262,17 +262,35 @@ _RECORD = (
         job_entries.c.position == bindparam("at_position"),
         job_entries.c.outcome_sealed.is_(None),
     )
-    .values(outcome_sealed=bindparam("sealed"), failed=bindparam("is_failed"))
+    .values(
+        outcome_sealed=bindparam("sealed"), failed=bindparam("is_failed"), speaker_hash=bindparam("voice_of")
+    )
 )
 
 
-def record(connection: Connection, job_id: str, outcomes: Sequence[tuple[int, bytes, bool]]) -> None:
-    """Store outcomes (position, sealed outcome, failed) and count them."""
+class SealedOutcome(NamedTuple):
+    """One entry's outcome as it is stored."""
+
+    position: int
+    sealed: bytes
+    failed: bool
+    speaker_hash: bytes | None = None
+    """Of an outcome that holds voice data: `Vault.lookup` of the speaker's customer id."""
+
+
+def record(connection: Connection, job_id: str, outcomes: Sequence[SealedOutcome]) -> None:
+    """Store outcomes and count them."""
     connection.execute(
         _RECORD,
         [
-            {"of_job": job_id, "at_position": position, "sealed": sealed, "is_failed": failed}
-            for position, sealed, failed in outcomes
+            {
+                "of_job": job_id,
+                "at_position": one.position,
+                "sealed": one.sealed,
+                "is_failed": one.failed,
+                "voice_of": one.speaker_hash,
+            }
+            for one in outcomes
         ],
     )
     connection.execute(
@@ -280,7 +298,7 @@ def record(connection: Connection, job_id: str, outcomes: Sequence[tuple[int, by
         .where(jobs.c.job_id == job_id)
         .values(
             entries_done=jobs.c.entries_done + len(outcomes),
-            entries_failed=jobs.c.entries_failed + sum(failed for _, _, failed in outcomes),
+            entries_failed=jobs.c.entries_failed + sum(one.failed for one in outcomes),
         )
     )
 
@@ -310,6 +328,34 @@ def outcomes(
         for row in rows:
             yield row.position, row.outcome_sealed
         start = rows[-1].position
+
+
+def voice_outcomes(
+    connection: Connection, domain_id: str, speaker_hash: bytes
+) -> list[tuple[str, int, bytes]]:
+    """Return (job id, position, sealed outcome) of a domain's outcomes with voice data of this speaker."""
+    query = (
+        select(job_entries.c.job_id, job_entries.c.position, job_entries.c.outcome_sealed)
+        .join(jobs, jobs.c.job_id == job_entries.c.job_id)
+        .where(
+            jobs.c.domain_id == domain_id,
+            jobs.c.status.in_(ACTIVE_STATUSES),
+            job_entries.c.speaker_hash == speaker_hash,
+        )
+    )
+    return [(row.job_id, row.position, row.outcome_sealed) for row in connection.execute(query)]
+
+
+def replace_voice_outcome(connection: Connection, job_id: str, position: int, sealed: bytes) -> None:
+    """Replace an outcome that held voice data by one that holds none: the entry has failed."""
+    at = (job_entries.c.job_id == job_id, job_entries.c.position == position)
+    had_failed = connection.execute(select(job_entries.c.failed).where(*at)).scalar_one()
+    connection.execute(
+        update(job_entries).where(*at).values(outcome_sealed=sealed, failed=True, speaker_hash=None)
+    )
+    if not had_failed:
+        counted = update(jobs).where(jobs.c.job_id == job_id)
+        connection.execute(counted.values(entries_failed=jobs.c.entries_failed + 1))
 
 
 def finish(

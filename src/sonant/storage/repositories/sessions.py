@@ -80,6 +80,8 @@ class Session:
     """The ARN of the contact in Amazon Connect."""
     multiple_speakers_at: datetime | None = None
     """When several people were first noticed in the stream."""
+    erasures: int = 0
+    """How often its data key was renewed: analyzed speech of before may not be stored."""
 
     @property
     def active(self) -> bool:
@@ -240,8 +242,9 @@ def fail_enrollments(
         sessions.c.domain_id == domain_id,
         sessions.c.enrollment_status.in_(("NOT_ENOUGH_SPEECH", "IN_PROGRESS")),
     )
-    rows = connection.execute(SELECT_SESSION.where(running)).mappings().all()
-    found = [from_row(dict(row), now) for row in rows if row["speaker_id"] in set(speaker_ids)]
+    of_speakers = sessions.c.speaker_id.in_(list(speaker_ids))
+    rows = connection.execute(SELECT_SESSION.where(running, of_speakers)).mappings().all()
+    found = [from_row(dict(row), now) for row in rows]
     for session in found:
         set_enrollment(connection, session.session_id, "FAILED", message, now)
     return found

@@ -23,6 +23,8 @@ from sonant.storage.database.schema import (
     speakers,
     voiceprints,
 )
+from sonant.storage.repositories import erasure
+from sonant.storage.repositories.erasure import ForgottenSession
 from sonant.storage.repositories.voice_samples import open_sample, sample_columns, sample_values
 from sonant.storage.times import floor_hour, from_us, to_us
 from sonant.voice.sample import VoiceSample
@@ -143,10 +145,27 @@ class SpeakerStatus(NamedTuple):
 
 
 def find_status(connection: Connection, domain_id: str, customer_id_hash: bytes) -> SpeakerStatus | None:
-    """Return the status of the speaker with this keyed hash (`Vault.lookup`), or None."""
+    """Return the status of the speaker with this keyed hash (`Vault.lookup`), or None.
+
+    OPTED_OUT also for one without an entry whose opt-out a restore has repeated.
+    """
     wanted = {"of_domain": domain_id, "wanted": customer_id_hash}
     row = first_row(connection, _STATUS, wanted)
-    return None if row is None else SpeakerStatus(str(row["status"]), row["model_id"])
+    if row is not None:
+        return SpeakerStatus(str(row["status"]), row["model_id"])
+    erased = erasure.find_erased(connection, domain_id, customer_id_hash)
+    return SpeakerStatus("OPTED_OUT", None) if erased is not None and erased.status == "OPTED_OUT" else None
+
+
+_STATUS_BY_ID = select(speakers.c.status).where(
+    speakers.c.domain_id == bindparam("of_domain"), speakers.c.speaker_id == bindparam("wanted")
+)
+
+
+def status_of(connection: Connection, domain_id: str, speaker_id: str) -> str | None:
+    """Return the status of the speaker of a generated id; None when there is none (any more)."""
+    row = first_row(connection, _STATUS_BY_ID, {"of_domain": domain_id, "wanted": speaker_id})
+    return None if row is None else str(row["status"])
 
 
 def count(connection: Connection, domain_id: str) -> int:
@@ -173,6 +192,8 @@ def add(
     now: datetime,
 ) -> SpeakerSeal:
     """Add a speaker with its own data key. The domain must be locked (`domains.lock`)."""
+    if status == "OPTED_OUT":
+        erasure.forget_erased(connection, domain_id, vault.lookup(customer_id))
     seal, wrapped = vault.new_speaker(speaker_id)
     connection.execute(
         insert(speakers).values(
@@ -293,14 +314,17 @@ def set_last_accessed(connection: Connection, speaker_id: str, now: datetime) ->
     )
 
 
-def delete_voice(connection: Connection, vault: Vault, speaker: Speaker, status: str, now: datetime) -> None:
+def delete_voice(
+    connection: Connection, vault: Vault, speaker: Speaker, status: str, now: datetime
+) -> list[ForgottenSession]:
     """Destroy the speaker's key and voice data, and keep the entry under a new key with `status`.
 
-    Raises SealBroken, and changes nothing, when the stored data of the speaker is damaged.
+    Voice data of the speaker's sessions goes with it; returns these sessions. Raises SealBroken, and changes
+    nothing, when the stored data of the speaker is damaged.
     """
     customer_id = speaker.customer_id(vault)
-    for table in (fingerprints, shadow_voiceprints, voiceprints):
-        connection.execute(delete(table).where(table.c.speaker_id == speaker.speaker_id))
+    delete_voice_rows(connection, speaker.domain_id, speaker.speaker_id)
+    forgotten = erasure.forget_sessions(connection, vault, speaker.domain_id, [speaker.speaker_id])
     seal = _new_key(connection, vault, speaker.speaker_id)
     connection.execute(
         update(speakers)
@@ -311,6 +335,37 @@ def delete_voice(connection: Connection, vault: Vault, speaker: Speaker, status:
             updated_at=to_us(now),
         )
     )
+    return forgotten
+
+
+def opt_out(
+    connection: Connection, vault: Vault | None, domain_id: str, speaker_id: str, now: datetime
+) -> bool:
+    """Opt a speaker out as `delete_voice` does; without a vault, or with damaged data, under the old key.
+
+    Returns whether the key was renewed.
+    """
+    row = first_row(connection, _BY_ID, {"of_domain": domain_id, "wanted": speaker_id})
+    if vault is not None and row is not None:
+        try:
+            delete_voice(connection, vault, _speaker(row), "OPTED_OUT", now)
+        except SealBroken:
+            pass
+        else:
+            return True
+    delete_voice_rows(connection, domain_id, speaker_id)
+    erasure.forget_sessions(connection, vault, domain_id, [speaker_id])
+    changed = update(speakers).where(speakers.c.speaker_id == speaker_id)
+    connection.execute(changed.values(status="OPTED_OUT", updated_at=to_us(now)))
+    return False
+
+
+def delete_voice_rows(connection: Connection, domain_id: str, speaker_id: str) -> None:
+    """Delete what is stored of a voice under the speaker's own key. The key and the entry stay."""
+    for table in (shadow_voiceprints, voiceprints):
+        connection.execute(delete(table).where(table.c.speaker_id == speaker_id))
+    if connection.execute(delete(fingerprints).where(fingerprints.c.speaker_id == speaker_id)).rowcount:
+        erasure.increment_version(connection, domain_id)
 
 
 def list_unused_since(
@@ -348,12 +403,44 @@ def delete_pending(connection: Connection, before: datetime, limit: int) -> int:
     )
     ids = list(connection.execute(without_changed_rows(old.limit(limit))).scalars())
     for speaker_id in ids:
-        delete_speaker(connection, speaker_id)
+        _remove(connection, speaker_id)
     return len(ids)
 
 
-def delete_speaker(connection: Connection, speaker_id: str) -> None:
-    """Delete a speaker: data key, voiceprint, audio and entry together."""
+def delete_speaker(
+    connection: Connection, vault: Vault | None, domain_id: str, speaker_id: str, now: datetime
+) -> list[ForgottenSession]:
+    """Delete a speaker: data key, voiceprint, audio and entry together, and voice data of its sessions.
+
+    Returns these sessions. Remembers the deletion, so that work that began before does not undo it. Without a
+    vault the sessions keep their keys (see `erasure.forget_sessions`).
+    """
+    customer_id_hash = hash_of(connection, speaker_id)
+    if customer_id_hash is not None:
+        erasure.remember(connection, domain_id, customer_id_hash, "DELETED", now)
+    delete_voice_rows(connection, domain_id, speaker_id)
+    _remove(connection, speaker_id)
+    return erasure.forget_sessions(connection, vault, domain_id, [speaker_id])
+
+
+def end_repeated_opt_out(connection: Connection, vault: Vault, domain_id: str, customer_id: str) -> bool:
+    """Forget an opt-out without an entry, which a restore has repeated. Returns whether there was one."""
+    customer_id_hash = vault.lookup(customer_id)
+    erased = erasure.find_erased(connection, domain_id, customer_id_hash)
+    if erased is None or erased.status != "OPTED_OUT":
+        return False
+    erasure.forget_erased(connection, domain_id, customer_id_hash)
+    return True
+
+
+def hash_of(connection: Connection, speaker_id: str) -> bytes | None:
+    """Return the stored keyed hash of a speaker's customer id (`Vault.lookup`); None without an entry."""
+    query = select(speakers.c.customer_id_hash).where(speakers.c.speaker_id == speaker_id)
+    return connection.execute(query).scalar_one_or_none()
+
+
+def _remove(connection: Connection, speaker_id: str) -> None:
+    """Delete every row of a speaker."""
     connection.execute(_ONE_LESS, {"of_speaker": speaker_id})
     for table in (fingerprints, shadow_voiceprints, voiceprints, speaker_keys, speakers):
         connection.execute(delete(table).where(table.c.speaker_id == speaker_id))

@@ -111,6 +111,12 @@ def fingerprints_after(
     return (_open(vault, row) for row in rows)
 
 
+def fingerprint_numbers(connection: Connection, domain_id: str) -> list[int]:
+    """Return the numbers of all fingerprints of a domain, in order. Opens nothing."""
+    query = select(fingerprints.c.number).where(fingerprints.c.domain_id == domain_id)
+    return list(connection.execute(query.order_by(fingerprints.c.number)).scalars())
+
+
 def find_fingerprint(connection: Connection, vault: Vault, domain_id: str, number: int) -> Fingerprint | None:
     """Return a fingerprint, or None when it was deleted with its speaker. Raises SealBroken."""
     query = _FINGERPRINTS.where(fingerprints.c.number == number, fingerprints.c.domain_id == domain_id)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import numpy as np
@@ -58,6 +59,19 @@ class FingerprintIndex:
             self._runs[-2:] = [_merged(self._runs[-2:])]
         if len(self._owners) > self._capacity + self._capacity // 8:
             self._drop_oldest()
+
+    def retain(self, owners: Collection[int]) -> None:
+        """Drop all recordings but those of these numbers. Numbers that are not indexed do nothing."""
+        present = set(owners)
+        if present.issuperset(self._owners):
+            return
+        self._owners = [owner for owner in self._owners if owner in present]
+        if not self._owners:
+            self._runs = []
+            return
+        whole = _merged(self._runs)
+        stays = np.isin(whole.owners, np.array(self._owners, np.uint32))
+        self._runs = [_Run(codes=whole.codes[stays], owners=whole.owners[stays], frames=whole.frames[stays])]
 
     def candidates(self, found: Fingerprint, limit: int) -> list[int]:
         """Find at most `limit` recordings that share most pairs at one distance in time, best first."""

@@ -43,6 +43,7 @@ domains = Table(
     Column("update_due_at", BigInteger),
     Column("fraudsters_version", BigInteger, nullable=False, server_default="0"),
     Column("model_id", String(64)),  # null: the voice model that ships with Sonant
+    Column("erasures", BigInteger, nullable=False, server_default="0"),  # deletions of speakers' voice data
     Index(None, "account_id", "region", "created_at", "domain_id"),
 )
 
@@ -120,6 +121,18 @@ speaker_keys = Table(
     metadata,
     Column("speaker_id", ForeignKey("speakers.speaker_id", ondelete="CASCADE"), primary_key=True),
     Column("wrapped", LargeBinary, nullable=False),
+)
+
+#: Speakers whom a deletion, or an opt-out that a restore repeated, has removed: a job or call that began
+#: before may not bring them back. `mark` is a hash of the customer's id that is stored nowhere else.
+erased_speakers = Table(
+    "erased_speakers",
+    metadata,
+    Column("domain_id", ForeignKey("domains.domain_id", ondelete="CASCADE"), primary_key=True),
+    Column("mark", LargeBinary(32), primary_key=True),
+    Column("status", String(16), nullable=False),  # DELETED, OPTED_OUT
+    Column("erased_at", BigInteger, nullable=False),
+    Index(None, "status", "erased_at"),
 )
 
 #: Stored measures of `voice.quality.Quality`, with the names of their columns in the tables of voices. A new

@@ -61,6 +61,9 @@ job_entries = Table(
     Column("request_sealed", LargeBinary, nullable=False),
     Column("outcome_sealed", LargeBinary),
     Column("failed", Boolean),
+    Column("speaker_hash", LargeBinary(32)),  # of outcomes that hold voice data: whose it is
+    Index("ix_job_entries_voices", "job_id", "speaker_hash",
+          sqlite_where=text("speaker_hash IS NOT NULL"), postgresql_where=text("speaker_hash IS NOT NULL")),
     Index("ix_job_entries_open", "job_id", "position", sqlite_where=text("outcome_sealed IS NULL"),
           postgresql_where=text("outcome_sealed IS NULL")),
 )  # fmt: skip
@@ -96,6 +99,8 @@ sessions = Table(
     Column("enrollment_speech_at", BigInteger),
     Column("contact_arn", String(256)),
     Column("multiple_speakers_at", BigInteger),  # null: one person was heard in the stream so far
+    Column("erasures", Integer, nullable=False, server_default="0"),  # renewals of `wrapped`
+    Index(None, "domain_id", "speaker_id"),
     UniqueConstraint("domain_id", "name"),
     Index(None, "domain_id", "created_at", "session_id"),
     Index(None, "stream_status", "stream_until"),

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import builtins
 import secrets
+import time
 import uuid
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -20,6 +21,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from sonant.errors import KeyNotFound, KeysUnreachable, KeyUnusable, SealBroken, SetupError
+from sonant.storage.keys.expiring import ExpiringItems
 from sonant.storage.keys.folder import MAX_ROTATIONS, KeyFile, KeyFolder, check_alias
 from sonant.storage.keys.material import KEY_BYTES, FileMaterial, KeyCipher, KeyMaterial
 from sonant.storage.keys.store import (
@@ -32,6 +34,11 @@ from sonant.storage.keys.store import (
 )
 from sonant.storage.private_folder import Stamp
 
+#: How long a key is held in memory before its file is read again, in seconds. A use checks the file's version
+#: in any case; this bounds how long a key that another process disabled stays in the memory of an idle one.
+MEMORY_S = 5.0
+MAX_KEYS_IN_MEMORY = 1024
+
 _MAGIC = b"SNK\x01"
 _ID_END, _NONCE_END, _WRAPPED_BYTES = 20, 32, 80
 _DESCRIPTION_MAX_CHARACTERS = 8192
@@ -42,16 +49,15 @@ BACK_END = KeyBackEnd(material=lambda _settings: FileMaterial())
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Key:
-    """A key that was read. Holds the cipher, not the material."""
+    """A key that was read. Holds ciphers, not the material; none while the key may not be used."""
 
     stamp: Stamp
     state: KeyState
     description: str
     created_at: datetime
     deletion_date: datetime | None
-    cipher: KeyCipher = field(repr=False)
-    earlier: tuple[KeyCipher, ...] = field(repr=False)
-    """Ciphers of the materials that rotations have replaced."""
+    ciphers: tuple[KeyCipher, ...] = field(repr=False)
+    """Of the present material, and of those that rotations have replaced."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,7 +90,12 @@ class LocalKeyStore:
         self._folder = KeyFolder(folder, region=region, account=account)
         self._clock = clock
         self._material: KeyMaterial = material or FileMaterial()
-        self._keys: dict[str, _Key] = {}
+        self._keys: ExpiringItems[_Key] = ExpiringItems(MEMORY_S, MAX_KEYS_IN_MEMORY)
+
+    @property
+    def ciphers_in_memory(self) -> int:
+        """How many ciphers, each with its key's material, this store holds now."""
+        return sum(len(key.ciphers) for key in self._keys.values())
 
     # --- use
 
@@ -103,7 +114,7 @@ class LocalKeyStore:
     def decrypt(self, wrapped: bytes, context: Mapping[str, str]) -> bytes:
         key_id = _wrapping_key(wrapped)
         key = self._usable(key_id)
-        for cipher in (key.cipher, *key.earlier):
+        for cipher in key.ciphers:
             if (plaintext := _unwrapped(cipher, wrapped, context)) is not None:
                 return plaintext
         raise SealBroken(f"data key under key {key_id}: altered, or bound to another encryption context")
@@ -223,7 +234,7 @@ class LocalKeyStore:
 
     def is_current(self, wrapped: bytes, context: Mapping[str, str]) -> bool:
         """Return whether the present material opens it. Raises KeyNotFound, KeyUnusable, SealBroken."""
-        return _unwrapped(self._usable(_wrapping_key(wrapped)).cipher, wrapped, context) is not None
+        return _unwrapped(self._usable(_wrapping_key(wrapped)).ciphers[0], wrapped, context) is not None
 
     def purge_due(self) -> builtins.list[str]:
         """Destroy keys whose deletion date has passed, with their aliases, and return their ids.
@@ -247,7 +258,7 @@ class LocalKeyStore:
                         error = fault
                         continue
                     self._folder.destroy(key_id)
-                    self._keys.pop(key_id, None)
+                    self._keys.pop(key_id)
                     destroyed.append(key_id)
             known = self._folder.aliases()
             existing = {alias: key_id for alias, key_id in known.items() if self._exists(key_id)}
@@ -304,19 +315,21 @@ class LocalKeyStore:
         stamp = self._folder.stamp(key_id)
         key = self._keys.get(key_id)
         if stamp is None or key is None or key.stamp != stamp:
-            self._keys.pop(key_id, None)
+            self._keys.pop(key_id)
+            read_s = time.monotonic()
             stamp, file = self._read(key_id)
-            key = self._keys[key_id] = _Key(
+            materials = (file.material, *file.earlier) if file.state == "Enabled" else ()
+            key = _Key(
                 stamp=stamp,
                 state=file.state,
                 description=file.description,
                 created_at=file.created_at,
                 deletion_date=file.deletion_date,
-                cipher=self._material.cipher(file.material),
-                earlier=tuple(self._material.cipher(one) for one in file.earlier),
+                ciphers=tuple(self._material.cipher(one) for one in materials),
             )
+            self._keys.put(key_id, key, read_s)
         if self._due(key.deletion_date):
-            self._keys.pop(key_id, None)
+            self._keys.pop(key_id)
             raise KeyNotFound(f"key {key_id} was deleted")
         return key
 
@@ -330,7 +343,7 @@ class LocalKeyStore:
         head = _MAGIC + uuid.UUID(key_id).bytes
         # 2**32 data keys a key are safe with random nonces (NIST SP 800-38D, 8.3).
         nonce = secrets.token_bytes(_NONCE_END - _ID_END)
-        sealed = self._usable(key_id).cipher.encrypt(nonce, plaintext, head + canonical_context(context))
+        sealed = self._usable(key_id).ciphers[0].encrypt(nonce, plaintext, head + canonical_context(context))
         return head + nonce + sealed
 
     def _read(self, key_id: str) -> tuple[Stamp, KeyFile]:

@@ -30,7 +30,7 @@ from sonant.storage.opening import vault_of
 from sonant.storage.repositories import domains
 from sonant.storage.repositories.domains import Domain
 from sonant.storage.repositories.speakers import FINGERPRINT
-from sonant.storage.repositories.voice_samples import voiceprint_place
+from sonant.storage.repositories.voice_samples import voiceprint_context
 from sonant.storage.row_binding import find_faults
 
 _BATCH = 500
@@ -144,7 +144,7 @@ def _fraudsters(database: Database, vault: Vault, domain: Domain) -> Iterator[In
 
 def _opens(seal: SpeakerSeal, model_id: str, sealed: bytes) -> bool:
     try:
-        seal.open(voiceprint_place(model_id), sealed)
+        seal.open(voiceprint_context(model_id), sealed)
     except SealBroken:
         return False
     return True

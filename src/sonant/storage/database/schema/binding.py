@@ -40,6 +40,7 @@ BOUND: Mapping[str, Mapping[str, str]] = {
     "speakers": {},
     "speaker_keys": {},
     "voiceprints": {"audio_sealed": _SEALED_AUDIO},
+    "erased_speakers": {},
     "calibrations": {},
     "repeated_enrollments": {},
     "model_upgrades": {

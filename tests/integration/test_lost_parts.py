@@ -192,7 +192,10 @@ def test_every_part_that_is_lost_is_refused_or_done_without(used: Path, tmp_path
             assert "\n" not in str(told.value), part
         else:
             start(settings_of(data))
-        assert content(data) == before, part
+        after = content(data)
+        if outcome == MADE_AGAIN:
+            after.pop(part, None)
+        assert after == before, part
         if outcome != MADE_AGAIN:
             assert not (data / part).exists(), part
 

@@ -185,7 +185,7 @@ def check_integrity(settings: Settings) -> str:
     from sonant.assembly.installation import open_store
     from sonant.storage.integrity_walk import count_rows, walk
 
-    store, named = open_store(settings), []
+    store, named = open_store(settings), list[str]()
     counts = Counter[str]()
     with closing(store.database) as database:
         for fault in walk(database, store.backends.keys):

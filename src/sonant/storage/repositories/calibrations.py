@@ -7,12 +7,14 @@ deletes the newest, so that the one before it is used again.
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, RowMapping, Select, delete, func, insert, select
+from sqlalchemy import Connection, Select, bindparam, delete, func, insert, select
 
+from sonant.storage.database.rows import first_row
 from sonant.storage.database.schema import calibrations, repeated_enrollments
 from sonant.storage.times import from_us, to_us
 
@@ -92,13 +94,24 @@ def list_repeated_enrollments(
     ]
 
 
+_NEWEST = (
+    select(calibrations)
+    .where(calibrations.c.model_id == bindparam("of_model"))
+    .order_by(calibrations.c.sequence.desc())
+    .limit(1)
+)
+_NEWEST_OF_DOMAIN = _NEWEST.where(calibrations.c.domain_id == bindparam("of_domain"))
+_NEWEST_OF_ALL = _NEWEST.where(calibrations.c.domain_id.is_(None))
+
+
 def find(connection: Connection, domain_id: str | None, model_id: str) -> OwnCalibration | None:
     """Return the calibration to use for a domain, or for the installation when `domain_id` is None."""
-    for owner in dict.fromkeys((domain_id, None)):
-        row = connection.execute(_newest(owner, model_id).limit(1)).mappings().first()
-        if row is not None:
-            return _calibration(row)
-    return None
+    row = None
+    if domain_id is not None:
+        row = first_row(connection, _NEWEST_OF_DOMAIN, {"of_domain": domain_id, "of_model": model_id})
+    if row is None:
+        row = first_row(connection, _NEWEST_OF_ALL, {"of_model": model_id})
+    return None if row is None else _calibration(row)
 
 
 def history(connection: Connection, domain_id: str | None, model_id: str) -> list[OwnCalibration]:
@@ -146,7 +159,7 @@ def _newest(domain_id: str | None, model_id: str) -> Select[Any]:
     )
 
 
-def _calibration(row: RowMapping) -> OwnCalibration:
+def _calibration(row: Mapping[Any, Any]) -> OwnCalibration:
     return OwnCalibration(
         model_id=row["model_id"],
         shift=row["shift"],

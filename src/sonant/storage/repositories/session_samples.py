@@ -10,6 +10,7 @@ import numpy as np
 from sqlalchemy import Connection, bindparam, select
 
 from sonant.storage.crypto.vault import SpeakerSeal
+from sonant.storage.database.bound_connection import unverified
 from sonant.storage.database.rows import first_row, put
 from sonant.storage.database.schema import session_hearings, session_results
 from sonant.storage.repositories.sessions import Session
@@ -55,10 +56,17 @@ _RESULT = select(session_results.c.basis, session_results.c.result_id, session_r
     session_results.c.session_id == bindparam("of_session"),
     session_results.c.purpose == bindparam("of_purpose"),
 )
-_EXISTS = select(session_hearings.c.purpose).where(
+_OF_STREAM = select(session_hearings).where(
     session_hearings.c.session_id == bindparam("of_session"),
-    session_hearings.c.purpose == bindparam("of_purpose"),
     session_hearings.c.stream == bindparam("of_stream"),
+)
+_EXISTS = unverified(
+    select(session_hearings.c.purpose).where(
+        session_hearings.c.session_id == bindparam("of_session"),
+        session_hearings.c.purpose == bindparam("of_purpose"),
+        session_hearings.c.stream == bindparam("of_stream"),
+    ),
+    "`load_samples` checks what a decision reads",
 )
 
 
@@ -86,11 +94,9 @@ def save_sample(connection: Connection, seal: SpeakerSeal, session_id: str, spee
 
 def load_samples(connection: Connection, seal: SpeakerSeal, session: Session) -> dict[str, SessionSample]:
     """Return the voice samples of the session's present stream by purpose. Raises SealBroken."""
-    query = select(session_hearings).where(
-        session_hearings.c.session_id == session.session_id, session_hearings.c.stream == session.stream
-    )
+    wanted = {"of_session": session.session_id, "of_stream": session.stream}
     found = {}
-    for row in connection.execute(query).mappings():
+    for row in connection.execute(_OF_STREAM, wanted).mappings():
         sample = open_sample(seal, row, context=_VECTOR)
         found[row["purpose"]] = SessionSample(
             purpose=row["purpose"],

@@ -288,7 +288,7 @@ def test_the_error_names_an_unknown_region_in_the_query(service: ServiceProcess)
 
 
 def test_an_opt_out_sent_again_after_the_deletion_brings_nobody_back(service: ServiceProcess) -> None:
-    domain_id = service.domain("sent again")
+    domain_id = service.domain("sent-again")
     body = json.dumps({"DomainId": domain_id, "SpeakerId": "gone"}).encode()
     headers = headers_for(service, "VoiceID.OptOutSpeaker", body)
     assert exchange(service, headers, body).status == 200

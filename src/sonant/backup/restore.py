@@ -49,7 +49,7 @@ class BackupInfo:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Restored:
+class BackupOutcome:
     """A backup that was restored, and what was deleted again."""
 
     backup: BackupInfo
@@ -67,7 +67,7 @@ def restore(
     passphrase: bytes,
     ledgers: Sequence[Path] = (),
     clock: Callable[[], datetime] = now,
-) -> Restored:
+) -> BackupOutcome:
     """Restore a backup as the installation of the settings, and repeat the deletions since.
 
     They are read from the ledgers in these folders, in that of the settings, and in that which the backup
@@ -105,7 +105,7 @@ def restore(
         raise SetupError(f"{data} cannot be restored: {fault.strerror}") from None
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
-    return Restored(backup=found, repeated=repeated)
+    return BackupOutcome(backup=found, repeated=repeated)
 
 
 def _repeat_deletions(

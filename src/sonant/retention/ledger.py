@@ -124,7 +124,7 @@ class LedgerEntry:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class LedgerContents:
+class LedgerFile:
     """What a ledger's file says."""
 
     entries: tuple[LedgerEntry, ...] = ()
@@ -218,14 +218,14 @@ class LedgerTransaction:
             log.error("the deletion ledger has entries of a deletion that was not made: %s", fault.strerror)
 
 
-def read(folder: Path, key: LedgerKey) -> LedgerContents:
+def read(folder: Path, key: LedgerKey) -> LedgerFile:
     """Read a ledger; empty where there is none. Raises SetupError for a file that cannot be read."""
     path = folder / FILE
     try:
         with path.open("rb") as file:
             lines = list(iter(lambda: file.readline(_MAX_LINE_BYTES), b""))
     except FileNotFoundError:
-        return LedgerContents()
+        return LedgerFile()
     except OSError as fault:
         raise SetupError(f"{path} cannot be read: {fault.strerror}") from None
     entries, damaged, breaks, previous = [], [], [], BEGINNING
@@ -240,7 +240,7 @@ def read(folder: Path, key: LedgerKey) -> LedgerContents:
         previous = own
         entries.append(entry)
     voided = {one for entry in entries for one in entry.voids}
-    return LedgerContents(
+    return LedgerFile(
         entries=tuple(one for one in entries if one.what != "VOID" and one.entry not in voided),
         damaged=tuple(damaged),
         breaks=tuple(breaks),

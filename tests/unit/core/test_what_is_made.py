@@ -59,6 +59,7 @@ FILES = {
     "audit/file.py ChainFile.__init__": "a trail may be moved away; doctor and log report it",
     "audit/file.py ChainFile._start_file": "the next file of the chain, never over another",
     "audit/findings.py FindingsTrail.add": "as ChainFile",
+    "retention/ledger.py DeletionLedger.append": "appends; a lost ledger shows at a restore, which warns",
     "events/sinks/file.py FileSink.deliver": "its content follows the cursors in the database",
     "events/sinks/file.py FileSink._append": "the same",
     "storage/private_folder.py PrivateFolder.locked": "before its first file; refused if it was seen",
@@ -82,6 +83,7 @@ FILES = {
 OUTPUTS = {
     "cli/client.py", "demo/debian.py", "demo/run.py", "demo/attacks.py",
     "demo/fraud.py", "demo/live.py", "cli/speaker.py",
+    "cli/speaker_deletions.py",
     "cli/evaluate_fraudsters.py", "cli/evaluate_spoofing.py", "cli/evaluate_verification.py",
     "cli/evaluate_robustness.py", "cli/evaluate_second_voice.py", "cli/evaluate_parties.py",
     "cli/manifest.py", "cli/object.py",

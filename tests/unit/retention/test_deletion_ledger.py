@@ -53,7 +53,7 @@ def test_entries_are_read_as_they_were_written(written):
 
 
 def test_absent_ledger_is_empty(tmp_path):
-    assert ledger.read(tmp_path / "nowhere", KEY) == ledger.LedgerContents()
+    assert ledger.read(tmp_path / "nowhere", KEY) == ledger.LedgerFile()
 
 
 def test_hashes_of_different_things_differ():

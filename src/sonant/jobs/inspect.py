@@ -42,10 +42,12 @@ class DifferentVoices:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VoiceprintComparison:
-    """Comparison of a voice with the voiceprint that its speaker has already."""
+    """Comparison of a voice with the voiceprint that its speaker has already, as the report tells it."""
 
-    similarity: float
     score: int
+    """The lower end of the score's band (`disclosure.SCORE_BANDS`)."""
+    other_person: bool
+    """Whether the exact score is below `report_line.OTHER_PERSON_SCORE`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -47,8 +47,8 @@ def report_line(
         line["RepeatedShare"] = round(result.sample.quality.repeat_share, 3)
     if result.existing is not None:
         line["ExistingVoiceprint"] = {
-            "Similarity": round(result.existing.similarity, 3),
             "Score": result.existing.score,
+            "OtherPerson": result.existing.other_person,
         }
     line["Recordings"] = [_recording(file) for file in result.files]
     line["UnlikeRecordings"] = [
@@ -79,11 +79,10 @@ def warnings(line: dict[str, Any]) -> list[str]:
         found.append(f"recordings of both parties: {line['SpeakerSelection']['Reason']}; listen to one")
     if share := line.get("RepeatedShare"):
         found.append(f"{share:.0%} of the speech found repeats other speech of the request and counts once")
-    if (existing := line.get("ExistingVoiceprint")) and existing["Score"] < OTHER_PERSON_SCORE:
+    if line.get("ExistingVoiceprint", {}).get("OtherPerson"):
         found.append(
-            "sounds like another person than the voiceprint that it would replace: score "
-            f"{existing['Score']}, the same person has {OTHER_PERSON_SCORE} or more (similarity "
-            f"{existing['Similarity']:.2f}); check SpeakerId"
+            "sounds like another person than the voiceprint that it would replace: the score is under "
+            f"{OTHER_PERSON_SCORE}, the same person has {OTHER_PERSON_SCORE} or more; check SpeakerId"
         )
     for pair in line.get("UnlikeRecordings", ()):
         found.append(

@@ -29,6 +29,7 @@ from sonant.operations.paging import paged
 from sonant.operations.registry import operation
 from sonant.operations.service import Answer, Caller, Request, Service
 from sonant.operations.session_setup import merge_setup
+from sonant.operations.watchlists import require_watchlist
 from sonant.retention.rules import session_stored_for
 from sonant.retention.sessions import stream_event
 from sonant.sessions.calls import EndReason
@@ -194,6 +195,7 @@ def _start(service: Service, connection: Connection, domain: Domain, vault: Vaul
     now, live = service.clock(), service.settings.live
     previous = sessions.find(connection, domain.domain_id, request["SessionName"], now)
     default, speaker_id = default_setup(live), None
+    _require_named_watchlist(connection, domain, request)
     if "SpeakerId" in request:
         speaker_id = _speaker_id(service, connection, domain, vault, request["SpeakerId"])
     started = start_stream(
@@ -220,6 +222,7 @@ def _change(
     request: Request,
 ) -> None:
     speaker_id = session.speaker_id
+    _require_named_watchlist(connection, domain, request)
     if "SpeakerId" in request:
         speaker_id = _speaker_id(service, connection, domain, vault, request["SpeakerId"])
         require_speaker_unchanged(session, speaker_id)
@@ -231,6 +234,13 @@ def _change(
         now=service.clock(),
         contact_arn=request.get("ContactArn"),
     )
+
+
+def _require_named_watchlist(connection: Connection, domain: Domain, request: Request) -> None:
+    """Require that a watchlist that the request names is one of the domain. Raises ResourceNotFound."""
+    watchlist_id = request.get("FraudDetectionConfiguration", {}).get("WatchlistId")
+    if watchlist_id is not None:
+        require_watchlist(connection, domain.domain_id, watchlist_id)
 
 
 def _speaker_id(

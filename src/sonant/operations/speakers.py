@@ -1,26 +1,35 @@
-"""DescribeSpeaker, ListSpeakers, OptOutSpeaker, DeleteSpeaker; our own CompareRecording, ImportOptOuts and
-ExportSpeaker.
+"""DescribeSpeaker, ListSpeakers, OptOutSpeaker, DeleteSpeaker; our own CompareRecording, UnlockSpeaker,
+ImportOptOuts and ExportSpeaker.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from sqlalchemy import Connection
 
 from sonant.errors import ModelMismatch, ResourceNotFound, Validation, require_room
-from sonant.events.documents import Event, EventDomain, SpeakerAction, speaker_event
+from sonant.events.documents import (
+    Event,
+    EventDomain,
+    SpeakerAction,
+    speaker_event,
+    speaker_protection_event,
+)
 from sonant.events.error_info import ErrorInfo
 from sonant.ids import new_generated_id
 from sonant.jobs.calibration_cache import CalibrationCache
+from sonant.jobs.score_limits import ScoreLimits, probe_digest
 from sonant.operations.paging import paged
 from sonant.operations.registry import ExecutorKind, operation
 from sonant.operations.service import Answer, Caller, Request, Service
 from sonant.operations.sessions import fail_enrollments
 from sonant.storage.crypto.vault import Vault
-from sonant.storage.repositories import domains, speakers
+from sonant.storage.repositories import domains, score_misses, speakers
+from sonant.voice.disclosure import SCORE_BANDS, coarse_score
 from sonant.voice.models import shipped_encoder_id
 from sonant.voice.sample import VoiceSample
 
@@ -126,18 +135,42 @@ def delete_speaker(service: Service, caller: Caller, request: Request) -> Answer
     return None
 
 
+@operation
+def unlock_speaker(service: Service, caller: Caller, request: Request) -> Answer:
+    """Forget the rejections and other comparisons that did not match; the speaker is open again."""
+    with service.open_domain(caller, request["DomainId"], write=True) as (connection, domain, vault):
+        speaker = _require(connection, vault, domain, request["SpeakerId"])
+        forgotten = score_misses.delete_of(connection, speaker.speaker_id)
+        if forgotten:
+            event = speaker_protection_event(
+                domain,
+                "UNLOCK_SPEAKER",
+                speaker_id=speaker.speaker_id,
+                principal_arn=caller.principal.arn,
+            )
+            service.outbox.put(connection, [event], service.clock())
+        return {"GeneratedSpeakerId": speaker.speaker_id, "ForgottenComparisons": forgotten}
+
+
 @operation(executor=ExecutorKind.LONG)
 def compare_recording(service: Service, caller: Caller, request: Request) -> Answer:
-    """Compare one recording with enrolled speakers. Nothing is stored."""
+    """Compare one recording with enrolled speakers.
+
+    Only that it did not match is stored, against the limits of `score_limits`. Raises SpeakerLocked and
+    ProbeBudgetUsed.
+    """
     with service.open_domain(caller, request["DomainId"], write=False) as (connection, domain, vault):
         references = [
             _reference(connection, domain, vault, speaker_id) for speaker_id in request["SpeakerIds"]
         ]
+        limits = service.score_limits(caller, domain)
+        for reference in references:
+            limits.require(connection, reference.speaker_id)
         known = CalibrationCache(connection, domain.domain_id, service.calibration_of)
-        scales = {
-            reference.model_id: known.of(reference.model_id)
-            for _, _, reference in references
-            if reference.model_id == (domain.model_id or shipped_encoder_id())
+        calibration_of = {
+            reference.sample.model_id: known.of(reference.sample.model_id)
+            for reference in references
+            if reference.sample.model_id == (domain.model_id or shipped_encoder_id())
         }
     audio = request["AudioSpecification"]
     # Outside of the transaction: the analysis takes much longer than the look-ups.
@@ -149,22 +182,52 @@ def compare_recording(service: Service, caller: Caller, request: Request) -> Ans
         domain.model_id,
         domain,
     )
-
-    def compared(customer_id: str, generated_id: str, reference: VoiceSample) -> dict[str, Any]:
-        similarity = _similarity(probe, reference)
-        quality = probe.comparison_quality(reference)
-        return {
-            "CustomerSpeakerId": customer_id,
-            "GeneratedSpeakerId": generated_id,
-            "Similarity": round(similarity, 4),
-            "Score": scales[reference.model_id].score_for(similarity, quality),
-        }
-
+    similarities = [_similarity(probe, reference.sample) for reference in references]
+    scores = [
+        calibration_of[reference.sample.model_id].score_for(
+            similarity, probe.comparison_quality(reference.sample)
+        )
+        for reference, similarity in zip(references, similarities, strict=True)
+    ]
+    missed = {
+        reference.speaker_id
+        for reference, score in zip(references, scores, strict=True)
+        if limits.is_miss(score)
+    }
+    if missed and limits.limited:
+        _count_misses(service, caller, request["DomainId"], limits, missed, probe)
     return {
         "NetSpeechSeconds": round(probe.quality.net_speech_s, 2),
         "SignalToNoiseDecibels": round(probe.quality.snr_db or 0.0, 1),
-        "Comparisons": [compared(*reference) for reference in references],
+        "Comparisons": [
+            {
+                "CustomerSpeakerId": reference.customer_id,
+                "GeneratedSpeakerId": reference.speaker_id,
+                "Similarity": None if limits.limited else round(similarity, 4),
+                "Score": coarse_score(score, SCORE_BANDS) if limits.limited else score,
+            }
+            for reference, similarity, score in zip(references, similarities, scores, strict=True)
+        ],
     }
+
+
+def _count_misses(
+    service: Service,
+    caller: Caller,
+    domain_id: str,
+    limits: ScoreLimits,
+    speaker_ids: Iterable[str],
+    probe: VoiceSample,
+) -> None:
+    """Store the comparisons that did not match. Raises SpeakerLocked and ProbeBudgetUsed when others have
+    used the limits up meanwhile, and ResourceNotFound SPEAKER."""
+    with service.open_domain(caller, domain_id, write=True) as (connection, domain, vault):
+        digest, events = probe_digest(vault, probe), []
+        for speaker_id in sorted(speaker_ids):
+            _require(connection, vault, domain, speaker_id)
+            limits.require(connection, speaker_id)
+            events += limits.count_miss(connection, domain, speaker_id, digest, rejected=False)
+        service.outbox.put(connection, events, service.clock())
 
 
 def speaker_member(speaker: speakers.Speaker, vault: Vault) -> dict[str, Any]:
@@ -233,14 +296,25 @@ def _failure_events(
     return service.failure_events(caller, request["DomainId"], event)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _EnrolledVoice:
+    """A speaker to compare with, and the voice of its voiceprint."""
+
+    customer_id: str
+    speaker_id: str
+    sample: VoiceSample
+
+
 def _reference(
     connection: Connection, domain: domains.Domain, vault: Vault, speaker_id: str
-) -> tuple[str, str, VoiceSample]:
+) -> _EnrolledVoice:
     speaker = _require(connection, vault, domain, speaker_id)
     stored = speakers.load_sample(connection, vault, speaker)
     if stored is None:
         raise Validation("SpeakerIds names a speaker that is not enrolled")
-    return speaker.customer_id(vault), speaker.speaker_id, stored
+    return _EnrolledVoice(
+        customer_id=speaker.customer_id(vault), speaker_id=speaker.speaker_id, sample=stored
+    )
 
 
 def _similarity(probe: VoiceSample, reference: VoiceSample) -> float:

@@ -31,7 +31,15 @@ from sonant.storage.crypto.vault import Vault, encryption_context
 from sonant.storage.database.engine import Database
 from sonant.storage.keys.store import KeysOf
 from sonant.storage.opening import vault_of
-from sonant.storage.repositories import access, calibrations, callers, counters, domains, speakers
+from sonant.storage.repositories import (
+    access,
+    calibrations,
+    callers,
+    counters,
+    domains,
+    score_misses,
+    speakers,
+)
 from sonant.storage.times import ClockWatch
 
 log = logging.getLogger(__name__)
@@ -128,6 +136,7 @@ class Housekeeper:
             Step(name="erasing domains", every_s=SWEEP_S, settled_s=SETTLED_S, run=self.erase_domains),
             Step(name="expiring speakers", every_s=SWEEP_S, settled_s=SETTLED_S, run=self.expire_speakers),
             Step(name="forgetting comparisons", every_s=SWEEP_S, run=self.forget_repetitions),
+            Step(name="forgetting misses", every_s=SWEEP_S, settled_s=SETTLED_S, run=self.forget_misses),
             Step(name="purging events", every_s=EVENTS_S, settled_s=SETTLED_S, run=self.purge_events),
             Step(name="forgetting tokens", every_s=SWEEP_S, settled_s=SETTLED_S, run=self.forget_tokens),
             Step(name="emptying the log", every_s=SCRUB_S, run=self.database.truncate_wal),
@@ -212,6 +221,14 @@ class Housekeeper:
             return 0
         with self.database.write() as connection:
             return calibrations.delete_old_repeated_enrollments(connection, newest)
+
+    def forget_misses(self) -> int:
+        """Delete old comparisons that did not match (`rules.SCORE_MISS`)."""
+        before = self.cutoff(rules.SCORE_MISS)
+        if before is None:
+            return 0
+        with self.database.write() as connection:
+            return score_misses.delete_before(connection, before)
 
     def purge_events(self) -> tuple[int, int]:
         """Delete old events: how many that all sinks had taken, and how many that one had not."""

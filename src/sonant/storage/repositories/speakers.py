@@ -13,6 +13,7 @@ from sonant.storage.database.paging import Position, page_of
 from sonant.storage.database.rows import first_row
 from sonant.storage.database.schema import (
     fingerprints,
+    score_misses,
     sessions,
     shadow_voiceprints,
     speaker_counts,
@@ -229,7 +230,7 @@ def delete_voice(connection: Connection, vault: Vault, speaker: Speaker, status:
     Raises SealBroken, and changes nothing, when the stored data of the speaker is damaged.
     """
     customer_id = speaker.customer_id(vault)
-    for table in (fingerprints, shadow_voiceprints, voiceprints):
+    for table in (fingerprints, score_misses, shadow_voiceprints, voiceprints):
         connection.execute(delete(table).where(table.c.speaker_id == speaker.speaker_id))
     seal, wrapped = vault.new_speaker(speaker.speaker_id)
     connection.execute(
@@ -280,7 +281,7 @@ def delete_pending(connection: Connection, before: datetime, limit: int) -> int:
 def delete_speaker(connection: Connection, speaker_id: str) -> None:
     """Delete a speaker: data key, voiceprint, audio and entry together."""
     connection.execute(_ONE_LESS, {"of_speaker": speaker_id})
-    for table in (fingerprints, shadow_voiceprints, voiceprints, speaker_keys, speakers):
+    for table in (fingerprints, score_misses, shadow_voiceprints, voiceprints, speaker_keys, speakers):
         connection.execute(delete(table).where(table.c.speaker_id == speaker_id))
 
 

@@ -129,7 +129,7 @@ _SHAPES = {
     "Parties": _list("Party"),
     "Party": _all(SpeechSeconds="Seconds", Share="Share", Selected="Flag", Agent="Flag"),
     "Selection": _all(Selected="Flag", Reason="Text"),
-    "Existing": _all(Similarity="Likeness", Score="Score"),
+    "Existing": _all(Score="Score"),
     "Others": _list("Other"),
     "Other": _all(ChannelId="Count", NetSpeechSeconds="Seconds"),
     "Second": {

@@ -46,8 +46,6 @@ class VoiceprintComparison:
 
     score: int
     """The lower end of the score's band (`disclosure.SCORE_BANDS`)."""
-    other_person: bool
-    """Whether the exact score is below `report_line.OTHER_PERSON_SCORE`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

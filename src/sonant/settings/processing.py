@@ -216,6 +216,14 @@ class Scores:
         "from their threshold, else in bands; 100 always tells them exactly. Those who may "
         "`sonant:ReadExactScores` always get exact ones.",
     )
+    least_threshold: int = number(
+        80,
+        0,
+        100,
+        "",
+        "Least AcceptanceThreshold that sessions may set without `sonant:ReadExactScores`: decisions at "
+        "lower ones give a voice away within a dozen calls. `live.acceptance_threshold` may always be set.",
+    )
     probes_per_speaker: int = number(
         20,
         0,

@@ -26,7 +26,7 @@ from sonant.jobs.inspect import InspectionResult, VoiceprintComparison
 from sonant.jobs.job_type import EntryResult, JobContext, Lines, Outcome, WorkItem
 from sonant.jobs.manifest import EnrollmentRequest, Request
 from sonant.jobs.report import report_files
-from sonant.jobs.report_line import ERROR, FINGERPRINT, OTHER_PERSON_SCORE, report_line
+from sonant.jobs.report_line import ERROR, FINGERPRINT, report_line
 from sonant.jobs.score_limits import DRY_RUN, ScoreLimits, probe_digest
 from sonant.jobs.states import Status
 from sonant.storage.crypto.vault import Vault
@@ -184,9 +184,7 @@ class DryRunTransaction:
             self._events += self._limits.count_miss(
                 self._connection, self._domain, speaker.speaker_id, digest, rejected=False
             )
-        return VoiceprintComparison(
-            score=coarse_score(score, SCORE_BANDS), other_person=score < OTHER_PERSON_SCORE
-        )
+        return VoiceprintComparison(score=coarse_score(score, SCORE_BANDS))
 
     def events(self, outcome: Outcome) -> Sequence[Event]:
         found, self._events = self._events, []

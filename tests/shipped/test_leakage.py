@@ -57,7 +57,7 @@ def test_what_anybody_is_told_gives_no_voiceprint_away(
     source: leakage.Source, attack: leakage.Attack
 ) -> None:
     (found,) = leakage.attack_one(population(), "anna", source, attack, [REQUESTS])
-    assert found.answers <= 25  # 20 that do not match, and few that do
+    assert found.answers <= 35  # 30 that do not match, and few that do
     assert found.cosine < 0.5
     assert found.accepted_by == 0
 
@@ -67,5 +67,5 @@ def test_what_anybody_is_told_gives_no_voiceprint_away(
 def test_leakage_script_attacks_operations_and_a_served_sonant() -> None:
     assert "default limits" in ran("bench/leakage.py", "--size", "tiny", "--only", "default limits")
     printed = ran("bench/leakage.py", "--size", "tiny", "--live")
-    assert "ThrottlingException: You have compared 20 different voices" in printed
+    assert "ThrottlingException: You have compared 30 different voices" in printed
     assert ", accepted at 90" not in printed

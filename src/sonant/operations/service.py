@@ -85,6 +85,21 @@ class Caller:
             )
 
 
+def require_tight(
+    caller: Caller, domain: domains.Domain, name: str, threshold: int | None, least: int
+) -> None:
+    """Require the right to exact scores for a threshold under `least`. Raises AccessDenied.
+
+    A decision at a threshold that many strangers reach says of every voice how similar it is.
+    """
+    if threshold is None or threshold >= least or caller.may(READ_EXACT_SCORES, domain.arn):
+        return
+    raise AccessDenied(
+        f"{name} {threshold} needs {READ_EXACT_SCORES} on {domain.arn}: without it, the least is {least}, by "
+        "the settings scores"
+    )
+
+
 class Listener(Protocol):
     """Analyzes recordings in a worker process (see `assembly.workers`)."""
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from sonant.errors import AccessDenied, Conflict, ResourceNotFound
+from sonant.errors import Conflict, ResourceNotFound
 from sonant.events.documents import Event, EventDomain, speaker_event
 from sonant.events.error_info import ErrorInfo
 from sonant.events.session_documents import (
@@ -27,7 +27,7 @@ from sonant.events.session_documents import (
 from sonant.operations.idempotency import client_token
 from sonant.operations.paging import paged
 from sonant.operations.registry import operation
-from sonant.operations.service import READ_EXACT_SCORES, Answer, Caller, Request, Service
+from sonant.operations.service import Answer, Caller, Request, Service, require_tight
 from sonant.operations.session_setup import merge_setup
 from sonant.operations.watchlists import require_watchlist
 from sonant.retention.rules import session_stored_for
@@ -57,7 +57,7 @@ def start_session(service: Service, caller: Caller, request: Request) -> Answer:
     ):
         token = client_token(service, connection, caller, "StartSession", request)
         if token.found is None:
-            _require_tight_threshold(service, caller, domain, request)
+            _require_tight_thresholds(service, caller, domain, request)
             session_id = _start(service, connection, domain, vault, request)
             token.keep(service, connection, session_id)
         else:
@@ -79,7 +79,7 @@ def update_session(service: Service, caller: Caller, request: Request) -> Answer
         service.open_domain(caller, request["DomainId"], write=True) as (connection, domain, vault),
     ):
         session = require_session(service, connection, domain.domain_id, name_or_id)
-        _require_tight_threshold(service, caller, domain, request)
+        _require_tight_thresholds(service, caller, domain, request)
         _change(service, connection, domain, vault, session, request)
         session = require_session(service, connection, domain.domain_id, session.session_id)
         service.outbox.put(connection, [update_session_event(domain, session)], service.clock())
@@ -238,19 +238,22 @@ def _change(
     )
 
 
-def _require_tight_threshold(service: Service, caller: Caller, domain: Domain, request: Request) -> None:
-    """Require the right to exact scores for a threshold that many strangers reach. Raises AccessDenied.
-
-    Decisions at such a threshold say about every voice how similar it is.
-    """
-    threshold = request.get("AuthenticationConfiguration", {}).get("AcceptanceThreshold")
+def _require_tight_thresholds(service: Service, caller: Caller, domain: Domain, request: Request) -> None:
+    """Require the right to exact scores for thresholds that many strangers reach. Raises AccessDenied."""
     settings = service.settings
-    least = min(settings.scores.least_threshold, settings.live.acceptance_threshold)
-    if threshold is None or threshold >= least or caller.may(READ_EXACT_SCORES, domain.arn):
-        return
-    raise AccessDenied(
-        f"AcceptanceThreshold {threshold} needs {READ_EXACT_SCORES} on {domain.arn}: without it, the least "
-        f"is {least}, by the setting scores.least_threshold"
+    require_tight(
+        caller,
+        domain,
+        "AcceptanceThreshold",
+        request.get("AuthenticationConfiguration", {}).get("AcceptanceThreshold"),
+        min(settings.scores.least_threshold, settings.live.acceptance_threshold),
+    )
+    require_tight(
+        caller,
+        domain,
+        "RiskThreshold",
+        request.get("FraudDetectionConfiguration", {}).get("RiskThreshold"),
+        min(settings.scores.least_risk_threshold, settings.live.risk_threshold),
     )
 
 

@@ -224,8 +224,16 @@ class Scores:
         "Least AcceptanceThreshold that sessions may set without `sonant:ReadExactScores`: decisions at "
         "lower ones give a voice away within a dozen calls. `live.acceptance_threshold` may always be set.",
     )
+    least_risk_threshold: int = number(
+        50,
+        0,
+        100,
+        "",
+        "Least RiskThreshold that sessions and dry runs may set without `sonant:ReadExactScores`, likewise. "
+        "`live.risk_threshold` and `enrollment.risk_threshold` may always be set.",
+    )
     probes_per_speaker: int = number(
-        20,
+        30,
         0,
         1_000_000,
         "probes",

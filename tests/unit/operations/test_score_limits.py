@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 from click.testing import CliRunner
 from limited_callers import AGENT, OTHER, OWNER, call_as, compare, send_events
+from operations_testbed import ACCOUNT
 from sessions_testbed import events_of, store_speech
 from voices_testbed import enroll, like, strangers
 
@@ -103,6 +104,47 @@ def test_low_threshold_needs_the_right_to_exact_scores(testbed, domain_id):
             AuthenticationConfiguration={"AcceptanceThreshold": 15},
         )
     assert decided(testbed, domain_id, ANNA, "owner", OWNER, threshold=15)["Decision"] == "ACCEPT"
+
+
+@pytest.mark.parametrize(
+    ("operation", "request_"),
+    [
+        ("StartSession", {"SessionName": "low", "FraudDetectionConfiguration": {"RiskThreshold": 49}}),
+        (
+            "StartEnrollmentDryRun",
+            {
+                "DataAccessRoleArn": f"arn:aws:iam::{ACCOUNT}:role/sonant",
+                "InputDataConfig": {"S3Uri": "s3://calls/manifest.json"},
+                "OutputDataConfig": {"S3Uri": "s3://calls/out"},
+                "EnrollmentConfig": {"FraudDetectionConfig": {"RiskThreshold": 49}},
+            },
+        ),
+    ],
+)
+def test_low_risk_threshold_needs_the_right_to_exact_scores(testbed, domain_id, operation, request_):
+    with pytest.raises(AccessDenied, match="RiskThreshold 49 needs sonant:ReadExactScores"):
+        call_as(testbed, AGENT, operation, DomainId=domain_id, **request_)
+    assert call_as(testbed, OWNER, operation, DomainId=domain_id, **request_)
+
+
+@pytest.mark.parametrize("watchlist_of", ["nobody", "another domain"])
+def test_session_with_a_watchlist_of_no_or_another_domain_is_refused(testbed, domain_id, watchlist_of):
+    other = testbed.new_domain(Name="other")
+    made = call_as(testbed, OWNER, "CreateWatchlist", DomainId=other, Name="list")["Watchlist"]["WatchlistId"]
+    wrong = {"WatchlistId": made if watchlist_of == "another domain" else "n" * 22}
+    session = {"DomainId": domain_id, "SessionName": "contact"}
+    with pytest.raises(ResourceNotFound, match="watchlist"):
+        call_as(testbed, AGENT, "StartSession", **session, FraudDetectionConfiguration=wrong)
+    call_as(testbed, AGENT, "StartSession", **session)
+    with pytest.raises(ResourceNotFound, match="watchlist"):
+        call_as(
+            testbed,
+            AGENT,
+            "UpdateSession",
+            DomainId=domain_id,
+            SessionNameOrId="contact",
+            FraudDetectionConfiguration=wrong,
+        )
 
 
 def test_installations_own_threshold_may_always_be_set(testbed, domain_id):

@@ -28,7 +28,7 @@ def _one_of(*values: str) -> dict[str, Any]:
 _RECORDING = {"S3Uri": "Text", "ChannelId": "Count"}
 _ENROLLED = ("DUPLICATE_SKIPPED", "NEW_ENROLLMENT", "ENROLLMENT_OVERWRITE")
 
-SHAPES = {
+SHAPES: dict[str, dict[str, Any]] = {
     "Text": {"type": "string", "min": 1},
     "AnyText": {"type": "string"},
     "Version": _one_of("1.0"),

@@ -99,17 +99,18 @@ class AttackedService:
     def decide(self, speaker_id: str, probe: Floats, threshold: int) -> Mapping[str, Any]:
         """Bring a probe as the speech of a call and evaluate it: the AuthenticationResult."""
         self.calls += 1
-        session = {"DomainId": self.domain_id, "SessionNameOrId": f"call-{self.calls}"}
+        name = f"call-{self.calls}"
+        session: dict[str, Any] = {"DomainId": self.domain_id, "SessionNameOrId": name}
         self._call(
             "StartSession",
             DomainId=self.domain_id,
-            SessionName=session["SessionNameOrId"],
+            SessionName=name,
             SpeakerId=speaker_id,
             AuthenticationConfiguration={"AcceptanceThreshold": threshold},
             IsFraudDetectionEnabled=False,
         )
         try:
-            self._bring(session["SessionNameOrId"], self._sample(probe))
+            self._bring(name, self._sample(probe))
             found: Mapping[str, Any] = self._call("EvaluateSession", **session)["AuthenticationResult"]
             return found
         finally:

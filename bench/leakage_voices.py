@@ -58,7 +58,9 @@ def load_population(
 ) -> Population:
     """Embed the telephone voices, which are enrolled, and what the attacker has: the speakers of a folder,
     or other recordings of the telephone voices."""
-    samples, recordings, pieces = {}, {}, []
+    samples: dict[str, VoiceSample] = {}
+    recordings: dict[str, NDArray[np.float32]] = {}
+    pieces: list[Piece] = []
     count = size.pick(PIECES, PIECES, 3)
     for name, clips in enrolled.items():
         speech = _speech(clips, ENROLL_S + count * PIECE_S)

@@ -27,9 +27,12 @@ from sonant.events.session_documents import (
 from sonant.operations.idempotency import client_token
 from sonant.operations.paging import paged
 from sonant.operations.registry import operation
-from sonant.operations.service import Answer, Caller, Request, Service, require_tight
-from sonant.operations.session_setup import merge_setup
-from sonant.operations.watchlists import require_watchlist
+from sonant.operations.service import Answer, Caller, Request, Service
+from sonant.operations.session_setup import (
+    merge_setup,
+    require_named_watchlist,
+    require_tight_thresholds,
+)
 from sonant.retention.rules import session_stored_for
 from sonant.retention.sessions import stream_event
 from sonant.sessions.calls import EndReason
@@ -57,7 +60,7 @@ def start_session(service: Service, caller: Caller, request: Request) -> Answer:
     ):
         token = client_token(service, connection, caller, "StartSession", request)
         if token.found is None:
-            _require_tight_thresholds(service, caller, domain, request)
+            require_tight_thresholds(service, caller, domain, request)
             session_id = _start(service, connection, domain, vault, request)
             token.keep(service, connection, session_id)
         else:
@@ -79,7 +82,7 @@ def update_session(service: Service, caller: Caller, request: Request) -> Answer
         service.open_domain(caller, request["DomainId"], write=True) as (connection, domain, vault),
     ):
         session = require_session(service, connection, domain.domain_id, name_or_id)
-        _require_tight_thresholds(service, caller, domain, request)
+        require_tight_thresholds(service, caller, domain, request)
         _change(service, connection, domain, vault, session, request)
         session = require_session(service, connection, domain.domain_id, session.session_id)
         service.outbox.put(connection, [update_session_event(domain, session)], service.clock())
@@ -197,7 +200,7 @@ def _start(service: Service, connection: Connection, domain: Domain, vault: Vaul
     now, live = service.clock(), service.settings.live
     previous = sessions.find(connection, domain.domain_id, request["SessionName"], now)
     default, speaker_id = default_setup(live), None
-    _require_named_watchlist(connection, domain, request)
+    require_named_watchlist(connection, domain, request)
     if "SpeakerId" in request:
         speaker_id = _speaker_id(service, connection, domain, vault, request["SpeakerId"])
     started = start_stream(
@@ -224,7 +227,7 @@ def _change(
     request: Request,
 ) -> None:
     speaker_id = session.speaker_id
-    _require_named_watchlist(connection, domain, request)
+    require_named_watchlist(connection, domain, request)
     if "SpeakerId" in request:
         speaker_id = _speaker_id(service, connection, domain, vault, request["SpeakerId"])
         require_speaker_unchanged(session, speaker_id)
@@ -236,32 +239,6 @@ def _change(
         now=service.clock(),
         contact_arn=request.get("ContactArn"),
     )
-
-
-def _require_tight_thresholds(service: Service, caller: Caller, domain: Domain, request: Request) -> None:
-    """Require the right to exact scores for thresholds that many strangers reach. Raises AccessDenied."""
-    settings = service.settings
-    require_tight(
-        caller,
-        domain,
-        "AcceptanceThreshold",
-        request.get("AuthenticationConfiguration", {}).get("AcceptanceThreshold"),
-        min(settings.scores.least_threshold, settings.live.acceptance_threshold),
-    )
-    require_tight(
-        caller,
-        domain,
-        "RiskThreshold",
-        request.get("FraudDetectionConfiguration", {}).get("RiskThreshold"),
-        min(settings.scores.least_risk_threshold, settings.live.risk_threshold),
-    )
-
-
-def _require_named_watchlist(connection: Connection, domain: Domain, request: Request) -> None:
-    """Require that a watchlist that the request names is one of the domain. Raises ResourceNotFound."""
-    watchlist_id = request.get("FraudDetectionConfiguration", {}).get("WatchlistId")
-    if watchlist_id is not None:
-        require_watchlist(connection, domain.domain_id, watchlist_id)
 
 
 def _speaker_id(

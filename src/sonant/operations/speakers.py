@@ -1,17 +1,16 @@
-"""DescribeSpeaker, ListSpeakers, OptOutSpeaker, DeleteSpeaker; our own CompareRecording, UnlockSpeaker,
-ImportOptOuts and ExportSpeaker.
+"""DescribeSpeaker, ListSpeakers, OptOutSpeaker, DeleteSpeaker; our own UnlockSpeaker, ImportOptOuts and
+ExportSpeaker.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from typing import Any, Literal
 
 from sqlalchemy import Connection
 
-from sonant.errors import ModelMismatch, ResourceNotFound, Validation, require_room
+from sonant.errors import ResourceNotFound, require_room
 from sonant.events.documents import (
     Event,
     EventDomain,
@@ -21,20 +20,13 @@ from sonant.events.documents import (
 )
 from sonant.events.error_info import ErrorInfo
 from sonant.ids import new_generated_id
-from sonant.jobs.calibration_cache import CalibrationCache
-from sonant.jobs.score_limits import ScoreLimits, probe_digest
 from sonant.operations.paging import paged
-from sonant.operations.registry import ExecutorKind, operation
+from sonant.operations.registry import operation
 from sonant.operations.service import Answer, Caller, Request, Service
 from sonant.operations.sessions import fail_enrollments
 from sonant.storage.crypto.vault import Vault
 from sonant.storage.repositories import domains, score_misses, speakers
-from sonant.voice.disclosure import SCORE_BANDS, coarse_score
-from sonant.voice.models import shipped_encoder_id
-from sonant.voice.sample import VoiceSample
 
-#: Net speech that a comparison needs unless the request gives another length.
-COMPARISON_SPEECH_S = 10.0
 #: Why an enrollment in a session that is in progress meanwhile fails.
 OPTED_OUT_MEANWHILE, DELETED_MEANWHILE = "the speaker has opted out", "the speaker was deleted"
 
@@ -42,7 +34,9 @@ OPTED_OUT_MEANWHILE, DELETED_MEANWHILE = "the speaker has opted out", "the speak
 @operation
 def describe_speaker(service: Service, caller: Caller, request: Request) -> Answer:
     with service.open_domain(caller, request["DomainId"], write=False) as (connection, domain, vault):
-        return {"Speaker": speaker_member(_require(connection, vault, domain, request["SpeakerId"]), vault)}
+        return {
+            "Speaker": speaker_member(require_speaker(connection, vault, domain, request["SpeakerId"]), vault)
+        }
 
 
 @operation
@@ -70,7 +64,7 @@ def opt_out_speaker(service: Service, caller: Caller, request: Request) -> Answe
     ):
         present = speakers.count(connection, domain.domain_id)
         _opt_out(service, connection, vault, domain.domain_id, request["SpeakerId"], present)
-        speaker = _require(connection, vault, domain, request["SpeakerId"])
+        speaker = require_speaker(connection, vault, domain, request["SpeakerId"])
         event = speaker_event(domain, "OPT_OUT_SPEAKER", speaker_id=speaker.speaker_id)
         service.outbox.put(connection, [event], service.clock())
         ended = fail_enrollments(service, connection, domain, [speaker.speaker_id], OPTED_OUT_MEANWHILE)
@@ -103,7 +97,7 @@ def import_opt_outs(service: Service, caller: Caller, request: Request) -> Answe
 def export_speaker(service: Service, caller: Caller, request: Request) -> Answer:
     """Export everything that is stored about one speaker."""
     with service.open_domain(caller, request["DomainId"], write=False) as (connection, domain, vault):
-        speaker = _require(connection, vault, domain, request["SpeakerId"])
+        speaker = require_speaker(connection, vault, domain, request["SpeakerId"])
         voiceprint = speakers.load_voiceprint(connection, vault, speaker)
         return {
             "Speaker": speaker_member(speaker, vault),
@@ -126,7 +120,7 @@ def delete_speaker(service: Service, caller: Caller, request: Request) -> Answer
         _failure_events(service, caller, request, "DELETE_SPEAKER"),
         service.open_domain(caller, request["DomainId"], write=True) as (connection, domain, vault),
     ):
-        speaker = _require(connection, vault, domain, request["SpeakerId"])
+        speaker = require_speaker(connection, vault, domain, request["SpeakerId"])
         speakers.delete_speaker(connection, speaker.speaker_id)
         event = speaker_event(domain, "DELETE_SPEAKER", speaker_id=speaker.speaker_id)
         service.outbox.put(connection, [event], service.clock())
@@ -139,7 +133,7 @@ def delete_speaker(service: Service, caller: Caller, request: Request) -> Answer
 def unlock_speaker(service: Service, caller: Caller, request: Request) -> Answer:
     """Forget the rejections and other comparisons that did not match; the speaker is open again."""
     with service.open_domain(caller, request["DomainId"], write=True) as (connection, domain, vault):
-        speaker = _require(connection, vault, domain, request["SpeakerId"])
+        speaker = require_speaker(connection, vault, domain, request["SpeakerId"])
         forgotten = score_misses.delete_of(connection, speaker.speaker_id)
         if forgotten:
             event = speaker_protection_event(
@@ -150,84 +144,6 @@ def unlock_speaker(service: Service, caller: Caller, request: Request) -> Answer
             )
             service.outbox.put(connection, [event], service.clock())
         return {"GeneratedSpeakerId": speaker.speaker_id, "ForgottenComparisons": forgotten}
-
-
-@operation(executor=ExecutorKind.LONG)
-def compare_recording(service: Service, caller: Caller, request: Request) -> Answer:
-    """Compare one recording with enrolled speakers.
-
-    Only that it did not match is stored, against the limits of `score_limits`. Raises SpeakerLocked and
-    ProbeBudgetUsed.
-    """
-    with service.open_domain(caller, request["DomainId"], write=False) as (connection, domain, vault):
-        references = [
-            _reference(connection, domain, vault, speaker_id) for speaker_id in request["SpeakerIds"]
-        ]
-        limits = service.score_limits(caller, domain)
-        for reference in references:
-            limits.require(connection, reference.speaker_id)
-        known = CalibrationCache(connection, domain.domain_id, service.calibration_of)
-        calibration_of = {
-            reference.sample.model_id: known.of(reference.sample.model_id)
-            for reference in references
-            if reference.sample.model_id == (domain.model_id or shipped_encoder_id())
-        }
-    audio = request["AudioSpecification"]
-    # Outside of the transaction: the analysis takes much longer than the look-ups.
-    probe = service.listener.analyse(
-        request["DataAccessRoleArn"],
-        audio["S3Uri"],
-        audio["ChannelId"],
-        request.get("MinimumNetSpeech", COMPARISON_SPEECH_S),
-        domain.model_id,
-        domain,
-    )
-    similarities = [_similarity(probe, reference.sample) for reference in references]
-    scores = [
-        calibration_of[reference.sample.model_id].score_for(
-            similarity, probe.comparison_quality(reference.sample)
-        )
-        for reference, similarity in zip(references, similarities, strict=True)
-    ]
-    missed = {
-        reference.speaker_id
-        for reference, score in zip(references, scores, strict=True)
-        if limits.is_miss(score)
-    }
-    if missed and limits.limited:
-        _count_misses(service, caller, request["DomainId"], limits, missed, probe)
-    return {
-        "NetSpeechSeconds": round(probe.quality.net_speech_s, 2),
-        "SignalToNoiseDecibels": round(probe.quality.snr_db or 0.0, 1),
-        "Comparisons": [
-            {
-                "CustomerSpeakerId": reference.customer_id,
-                "GeneratedSpeakerId": reference.speaker_id,
-                "Similarity": None if limits.limited else round(similarity, 4),
-                "Score": coarse_score(score, SCORE_BANDS) if limits.limited else score,
-            }
-            for reference, similarity, score in zip(references, similarities, scores, strict=True)
-        ],
-    }
-
-
-def _count_misses(
-    service: Service,
-    caller: Caller,
-    domain_id: str,
-    limits: ScoreLimits,
-    speaker_ids: Iterable[str],
-    probe: VoiceSample,
-) -> None:
-    """Store the comparisons that did not match. Raises SpeakerLocked and ProbeBudgetUsed when others have
-    used the limits up meanwhile, and ResourceNotFound SPEAKER."""
-    with service.open_domain(caller, domain_id, write=True) as (connection, domain, vault):
-        digest, events = probe_digest(vault, probe), []
-        for speaker_id in sorted(speaker_ids):
-            _require(connection, vault, domain, speaker_id)
-            limits.require(connection, speaker_id)
-            events += limits.count_miss(connection, domain, speaker_id, digest, rejected=False)
-        service.outbox.put(connection, events, service.clock())
 
 
 def speaker_member(speaker: speakers.Speaker, vault: Vault) -> dict[str, Any]:
@@ -249,7 +165,7 @@ def _changed(service: Service, session_ids: Sequence[str]) -> None:
         service.live.session_changed(session_id)
 
 
-def _require(
+def require_speaker(
     connection: Connection, vault: Vault, domain: domains.Domain, speaker_id: str
 ) -> speakers.Speaker:
     speaker = speakers.find(connection, vault, domain.domain_id, speaker_id)
@@ -294,35 +210,3 @@ def _failure_events(
         return speaker_event(domain, action, speaker_id=request["SpeakerId"], error=error)
 
     return service.failure_events(caller, request["DomainId"], event)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _EnrolledVoice:
-    """A speaker to compare with, and the voice of its voiceprint."""
-
-    customer_id: str
-    speaker_id: str
-    sample: VoiceSample
-
-
-def _reference(
-    connection: Connection, domain: domains.Domain, vault: Vault, speaker_id: str
-) -> _EnrolledVoice:
-    speaker = _require(connection, vault, domain, speaker_id)
-    stored = speakers.load_sample(connection, vault, speaker)
-    if stored is None:
-        raise Validation("SpeakerIds names a speaker that is not enrolled")
-    return _EnrolledVoice(
-        customer_id=speaker.customer_id(vault), speaker_id=speaker.speaker_id, sample=stored
-    )
-
-
-def _similarity(probe: VoiceSample, reference: VoiceSample) -> float:
-    try:
-        return probe.similarity(reference)
-    except ModelMismatch:
-        raise Validation(
-            f"SpeakerIds names a speaker whose voiceprint was made by the voice model {reference.model_id}, "
-            f"not by the domain's, {probe.model_id}: enroll the speaker again, or have the operator bring "
-            f"all voiceprints over with `sonant model upgrade DOMAIN {probe.model_id}`"
-        ) from None

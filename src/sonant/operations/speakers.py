@@ -34,9 +34,8 @@ OPTED_OUT_MEANWHILE, DELETED_MEANWHILE = "the speaker has opted out", "the speak
 @operation
 def describe_speaker(service: Service, caller: Caller, request: Request) -> Answer:
     with service.open_domain(caller, request["DomainId"], write=False) as (connection, domain, vault):
-        return {
-            "Speaker": speaker_member(require_speaker(connection, vault, domain, request["SpeakerId"]), vault)
-        }
+        speaker = require_speaker(connection, vault, domain, request["SpeakerId"])
+        return {"Speaker": speaker_member(speaker, vault)}
 
 
 @operation

@@ -28,24 +28,32 @@ from sonant.voice import VoiceModel, Waveform
 from sonant.voice.audio.recording import RATE_HZ
 from sonant.voice.calibration.model import log10_far_of
 from sonant.voice.disclosure import SCORE_BANDS
+from sonant.voice.sample import vector_from_bytes
 
+#: Default rates, which other benchmarks switch off. The speech was found already: a second search finds less.
+SETTINGS = {
+    "SONANT_RATES_FACTOR": "1",
+    "SONANT_ENROLLMENT_NET_SPEECH_S": "20",
+    "SONANT_ENROLLMENT_SECOND_VOICE": "ignore",
+}
 #: Pieces in one recording, and how many recordings are considered for each probe.
 PARTS, CONSIDERED = 3, 200
 
 
 def attack(model: VoiceModel, population: Population, victim: str, requests: int) -> None:
     """Enroll everybody, attack one speaker, and print what was recovered."""
-    with data_folder() as data, serving(data, {"SONANT_RATES_FACTOR": "1"}) as running:
+    with data_folder() as data, serving(data, SETTINGS) as running:
         domain_id = running.create_domain()
         _enroll(running, domain_id, population)
         attacker = _attacker(running, data)
         belief, outcomes = _search(attacker, running, data, domain_id, model, population, victim, requests)
+        voiceprints = {name: _voiceprint(running, domain_id, name) for name in population.enrolled}
     tail = population.calibration
     for name, count in outcomes.items():
         print(f"{count:6} {name}")
-    for name, sample in population.enrolled.items():
-        cosine = float(belief.template @ sample.vector)
-        line = tail.tail_for(sample.quality).similarity_at(log10_far_of(90))
+    for name, voiceprint in voiceprints.items():
+        cosine = float(belief.template @ voiceprint)
+        line = tail.tail_for(population.enrolled[name].quality).similarity_at(log10_far_of(90))
         verdict = "accepted" if cosine >= line else "not accepted"
         print(f"{name:20} cosine {cosine:6.3f}, {verdict} at 90{' (attacked)' if name == victim else ''}")
 
@@ -126,7 +134,14 @@ def _enroll(running: Running, domain_id: str, population: Population) -> None:
     (bucket / "manifest.json").write_text(json.dumps(manifest))
     job = running.finished(domain_id, running.start_job(domain_id, "manifest.json"), limit_s=300.0)
     if job.status != "COMPLETED":
-        raise RuntimeError(f"the speakers could not be enrolled: the job ended {job.status}")
+        result = next((bucket / "results").rglob("*.out")).read_text()
+        raise RuntimeError(f"the speakers could not be enrolled: {result[:500]}")
+
+
+def _voiceprint(running: Running, domain_id: str, speaker_id: str) -> Floats:
+    """Export a speaker's embedding as the owner, to hold the recovered template against."""
+    stored = running.client("sonant").export_speaker(DomainId=domain_id, SpeakerId=speaker_id)
+    return vector_from_bytes(stored["Voiceprint"]["Vector"]).astype(np.float64)
 
 
 def _attacker(running: Running, data: Path) -> Any:

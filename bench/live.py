@@ -42,7 +42,7 @@ from sonant.sessions.calls import Call, EndReason
 from sonant.sessions.manager import StreamManager
 from sonant.sessions.risks import FraudIndexes
 from sonant.sessions.stream import Stream
-from sonant.settings import Live, Quotas, Settings
+from sonant.settings import Live, Quotas, Scores, Settings
 from sonant.storage.crypto.vault import open_vault
 from sonant.storage.model_files import ModelFiles
 from sonant.storage.repositories import access, domains, session_samples, sessions
@@ -65,7 +65,9 @@ class Bench:
     @classmethod
     def open(cls, data: Path, calls: int, workers: int) -> Bench:
         quotas = Quotas(active_sessions_per_domain=2 * calls + 10)
-        settings = Settings(data=data, quotas=quotas, live=Live(workers=workers))
+        settings = Settings(
+            data=data, quotas=quotas, live=Live(workers=workers), scores=Scores(lock_rejects=0)
+        )
         store = installation.open_store(settings, create=True)
         installation.first_start(store)
         cores = CpuAffinity()

@@ -6,7 +6,8 @@
     │   ├── GatewayError           the request never reached an operation (not in the service model)
     │   └── ModelledError          the seven exceptions of the service model
     │       ├── AccessDenied  Conflict  InternalServer  ResourceNotFound
-    │       └── ServiceQuotaExceeded  Throttling  Validation
+    │       ├── ServiceQuotaExceeded  Throttling  Validation
+    │       └── SpeakerLocked  ProbeBudgetUsed   an AccessDenied, a Throttling
     ├── StoreError
     │   ├── ObjectError            BucketNotFound  ObjectNotFound  ObjectDenied  ObjectTooLarge
     │   │                          ObjectNameConflict  InvalidObjectName  StorageFull
@@ -32,6 +33,7 @@ or a secret.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import ClassVar
 
 
@@ -209,6 +211,27 @@ def require_room(quota: str, present: int, limit: int) -> None:
 class Throttling(ModelledError):
     code = "ThrottlingException"
     http_status = 429
+
+
+class SpeakerLocked(AccessDenied):
+    """Too many callers were rejected as one speaker; SDKs do not repeat the request."""
+
+    def __init__(self, rejections: int, hours: float, until: datetime) -> None:
+        super().__init__(
+            f"The speaker is locked: {rejections} callers were rejected within {hours:g} hours. The lock "
+            f"ends at {until:%Y-%m-%dT%H:%M:%SZ}, or with UnlockSpeaker; verify callers otherwise until then"
+        )
+
+
+class ProbeBudgetUsed(Throttling):
+    """One principal has compared too many voices with one speaker."""
+
+    def __init__(self, probes: int, days: float, until: datetime) -> None:
+        super().__init__(
+            f"You have compared {probes} different voices with this speaker in vain within {days:g} days, as "
+            "many as scores.probes_per_speaker allows. The next is possible at "
+            f"{until:%Y-%m-%dT%H:%M:%SZ}, or after UnlockSpeaker"
+        )
 
 
 class Validation(ModelledError):

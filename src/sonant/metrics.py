@@ -36,7 +36,7 @@ from sonant.thread_plan import ThreadPlan
 #: Upper bounds of the latency histogram, in seconds.
 BUCKETS_S = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 
-#: Counters that runners and housekeeping store: stored name, metric, label, help text.
+#: Counters that are stored in the database: stored name, metric, label, help text.
 _STORED_COUNTERS = (
     (counters.AUDIO, "sonant_audio_seconds", "", "Audio that jobs processed"),
     (counters.SPEECH, "sonant_speech_seconds", "", "Net speech that jobs made voiceprints from"),
@@ -59,6 +59,18 @@ _STORED_COUNTERS = (
         "sonant_integrity_faults",
         "table",
         "Rows of the database that something else than Sonant has changed, each counted once an hour at most",
+    ),
+    (
+        counters.LOCKED_SPEAKERS,
+        "sonant_speakers_locked",
+        "",
+        "Speakers that were locked because many callers were rejected",
+    ),
+    (
+        counters.PROBE_BUDGETS_USED,
+        "sonant_probe_budgets_used",
+        "",
+        "How often a user or role used up its comparisons with one speaker",
     ),
     (counters.OUTCOMES, "sonant_job_requests", "outcome", "Finished requests of jobs"),
 )

@@ -555,7 +555,9 @@ def test_risk_threshold_0_flags_every_call(client: SessionsClient, people: Voice
 
 
 def test_deleted_watchlist_is_not_found_by_the_evaluation(client: SessionsClient) -> None:
-    client.start(FraudDetectionConfiguration={"WatchlistId": NOBODY})
+    deleted = client.watchlist()
+    client.start(FraudDetectionConfiguration={"WatchlistId": deleted})
+    client.service.voice_id.delete_watchlist(**client.at, WatchlistId=deleted)
     assert refused(client.evaluate).resource_type == "WATCHLIST"
     client.update(FraudDetectionConfiguration={"WatchlistId": client.default_list()})
     assert client.fraud()["Decision"] == "NOT_ENOUGH_SPEECH"

@@ -200,8 +200,10 @@ class Story:
             self.voice_id.evaluate_session(**self.at, **named)
             self.own.update_session(**self.at, **named, FraudDetectionConfiguration={"RiskThreshold": 60})
             self.refused(self.own.update_session, **named, SpeakerId="id#" + "x" * 22)
-            unknown = {"WatchlistId": "w" * 22}
-            self.own.update_session(**self.at, **named, FraudDetectionConfiguration=unknown)
+            made = self.voice_id.create_watchlist(**self.at, Name="deleted")["Watchlist"]
+            deleted = {"WatchlistId": made["WatchlistId"]}
+            self.own.update_session(**self.at, **named, FraudDetectionConfiguration=deleted)
+            self.voice_id.delete_watchlist(**self.at, **deleted)
             self.refused(self.voice_id.evaluate_session, **named)
 
     # --- people

@@ -50,6 +50,7 @@ COMMON = {
     "LIVE_FRAUD_SPEECH_S": "5",
     "QUOTAS_DOMAINS_PER_ACCOUNT": "5000",
     "RATES_FACTOR": "0",
+    "SCORES_LOCK_REJECTS": "0",
     "KMS_CACHE_S": "0.5",
     "KMS_ATTEMPTS": "2",
 }

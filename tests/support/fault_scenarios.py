@@ -71,7 +71,7 @@ _ABSENT: Mapping[str, tuple[str, Any]] = {
     "BATCH_JOB": ("JobId", NOBODY),
     "SESSION": ("SessionNameOrId", "nobody"),
 }
-_KNOWN_SPEAKERS = ("DescribeSpeaker", "DeleteSpeaker", "ExportSpeaker")
+_KNOWN_SPEAKERS = ("DescribeSpeaker", "DeleteSpeaker", "ExportSpeaker", "UnlockSpeaker")
 
 
 def _everywhere() -> Iterator[Scenario]:
@@ -220,6 +220,13 @@ def _states() -> Iterator[Scenario]:
         detail="ANOTHER_ACTIVE_STREAM",
         change=lambda _f: {"SessionName": "no-speaker"},
     )
+    for name in ("StartSession", "UpdateSession"):
+        yield Scenario(
+            operation=name,
+            error="ResourceNotFound",
+            detail="WATCHLIST",
+            change=lambda _f: {"FraudDetectionConfiguration": {"WatchlistId": NOBODY}},
+        )
     yield Scenario(
         operation="StartSession",
         error="Validation",

@@ -221,6 +221,7 @@ def furnish(service: ServiceProcess) -> Furnished:
         "ListSpeakers": at,
         "ListVoiceDuplicates": at,
         "ExportSpeaker": {**at, "SpeakerId": "enrolled"},
+        "UnlockSpeaker": {**at, "SpeakerId": "enrolled"},
         "ImportOptOuts": {**at, "SpeakerIds": ["one", "two"]},
         "CompareRecording": {
             **at,

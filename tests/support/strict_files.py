@@ -28,7 +28,7 @@ def _one_of(*values: str) -> dict[str, Any]:
 _RECORDING = {"S3Uri": "Text", "ChannelId": "Count"}
 _ENROLLED = ("DUPLICATE_SKIPPED", "NEW_ENROLLMENT", "ENROLLMENT_OVERWRITE")
 
-_SHAPES = {
+SHAPES: dict[str, dict[str, Any]] = {
     "Text": {"type": "string", "min": 1},
     "AnyText": {"type": "string"},
     "Version": _one_of("1.0"),
@@ -129,7 +129,7 @@ _SHAPES = {
     "Parties": _list("Party"),
     "Party": _all(SpeechSeconds="Seconds", Share="Share", Selected="Flag", Agent="Flag"),
     "Selection": _all(Selected="Flag", Reason="Text"),
-    "Existing": _all(Similarity="Likeness", Score="Score"),
+    "Existing": _all(Score="Score"),
     "Others": _list("Other"),
     "Other": _all(ChannelId="Count", NetSpeechSeconds="Seconds"),
     "Second": {
@@ -145,7 +145,7 @@ _SHAPES = {
     "Warnings": _list("Text"),
 }
 
-_FILES = ServiceModel({"metadata": {"serviceId": "Files"}, "operations": {}, "shapes": _SHAPES})
+_FILES = ServiceModel({"metadata": {"serviceId": "Files"}, "operations": {}, "shapes": SHAPES})
 
 
 def read_result(raw: bytes) -> dict[str, Any]:

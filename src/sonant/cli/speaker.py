@@ -12,20 +12,24 @@ from typing import Any
 import click
 
 from sonant.assembly.installation import write_private
+from sonant.assembly.jobs import build_outbox
 from sonant.cli.context import CliContext, Group, pass_cli, table
 from sonant.cli.folder_domains import opened_domain
 from sonant.cli.speaker_deletions import prove_deleted, receipt, receipt_key, verify_receipt
+from sonant.errors import SetupError
+from sonant.events.documents import speaker_protection_event
 from sonant.jobs.calibration_cache import domain_calibration
 from sonant.jobs.model_registry import model_calibration
 from sonant.operations.duplicates import Pair, find_pairs, load_voices
 from sonant.storage.model_files import ModelFiles
-from sonant.storage.repositories import speakers
+from sonant.storage.repositories import score_misses, speakers
+from sonant.storage.times import now
 from sonant.voice.pairwise import connected_groups
 
 #: Rows of the table; all groups are in the JSON document.
 _MOST_ROWS = 50
 
-speaker = Group("speaker", help="Look at the enrolled speakers of a domain, and prove deletions.")
+speaker = Group("speaker", help="Look at the enrolled speakers of a domain, unlock one, and prove deletions.")
 
 
 @speaker.command("duplicates")
@@ -87,6 +91,30 @@ def duplicates(cli: CliContext, domain_id: str, one_in: int, file: Path | None) 
         lines.append("no voice is there twice")
     cli.show(document, lines)
     sys.exit(1 if ids else 0)
+
+
+@speaker.command("unlock")
+@click.argument("domain_id")
+@click.argument("speaker_id")
+@pass_cli
+def unlock(cli: CliContext, domain_id: str, speaker_id: str) -> None:
+    """Make a speaker comparable again who is locked after many rejections, or was compared with too many
+    voices. SPEAKER_ID is your own id or the generated one."""
+    settings = cli.settings()
+    with opened_domain(settings, domain_id, write=True) as (connection, domain, vault):
+        found = speakers.find(connection, vault, domain.domain_id, speaker_id)
+        if found is None:
+            raise SetupError(f"domain {domain_id} has no such speaker")
+        forgotten = score_misses.delete_of(connection, found.speaker_id)
+        if forgotten:
+            event = speaker_protection_event(
+                domain, "UNLOCK_SPEAKER", speaker_id=found.speaker_id, principal_arn=None
+            )
+            build_outbox(settings).put(connection, [event], now())
+    cli.show(
+        {"generatedSpeakerId": found.speaker_id, "forgottenComparisons": forgotten},
+        f"speaker {found.speaker_id} is open; {forgotten} comparisons that did not match were forgotten",
+    )
 
 
 for _command in (receipt, receipt_key, verify_receipt, prove_deleted):

@@ -27,6 +27,9 @@ FRAUD_DETECTION = "Sonant Enrollment Fraud Detection"
 INTEGRITY_FAULT = "Sonant Integrity Fault"
 """Sonant's own: a row of the database was changed by something else."""
 
+SPEAKER_PROTECTION = "Sonant Speaker Protection Action"
+"""Sonant's own: comparisons with a speaker's voice were stopped, or are possible again."""
+
 SOURCE, OWN_SOURCE = "aws.voiceid", "sonant"
 """Sources of Voice ID's detail types, and of Sonant's own."""
 
@@ -34,6 +37,7 @@ SUBMITTED, SUCCEEDED, FAILED = "SUBMITTED", "SUCCEEDED", "FAILED"
 
 SpeakerAction = Literal["ENROLL_SPEAKER", "OPT_OUT_SPEAKER", "DELETE_SPEAKER"]
 FraudsterAction = Literal["REGISTER_FRAUDSTER", "DELETE_FRAUDSTER"]
+ProtectionAction = Literal["LOCK_SPEAKER", "LIMIT_PROBES", "UNLOCK_SPEAKER"]
 EnrollmentSource = Literal["BATCH_ENROLLMENT", "SESSION"]
 RegistrationSource = Literal["BATCH_REGISTRATION"]
 
@@ -116,6 +120,26 @@ def speaker_event(
         "systemAttributes": system_attributes(contact_arn),
     }
     return build_event(domain, SPEAKER, action, FAILED if error else SUCCEEDED, members, error)
+
+
+def speaker_protection_event(
+    domain: EventDomain,
+    action: ProtectionAction,
+    *,
+    speaker_id: str,
+    principal_arn: str | None,
+    until: datetime | None = None,
+) -> Event:
+    """Build the event of a speaker who was locked or unlocked, or of a principal that has used up its probes.
+
+    `principal_arn` is who caused it, None for a command of the operator; `until` is when it ends by itself.
+    """
+    members = {
+        "generatedSpeakerId": _generated(speaker_id),
+        "principalArn": principal_arn,
+        "until": None if until is None else time_text(until),
+    }
+    return build_event(domain, SPEAKER_PROTECTION, action, SUCCEEDED, members, None)
 
 
 def fraudster_event(

@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from sonant.jobs.faults import Refusal
 from sonant.voice.calibration.model import Tail
+from sonant.voice.disclosure import RISK_BANDS, coarse_score
 from sonant.voice.models.embedding import Embedding
 from sonant.voice.scoring import known_fraudster_risk
 from sonant.voice.search import Match
@@ -84,16 +85,25 @@ def known_fraudster(match: Match | None, list_size: int, tail: Tail) -> Risk:
 def refuse(risks: Sequence[Risk], *, action: str, risk_threshold: int) -> Refusal | None:
     """Build the refusal for the greatest risk at or above the threshold, unless the job says IGNORE.
 
-    The message gives the risk and its score, never which fraudster.
+    The message gives the risk and its band (see `told_score`), never which fraudster.
     """
     if action == "IGNORE" or not risks:
         return None
     worst = max(risks, key=lambda risk: risk.score)
     if worst.score < risk_threshold:
         return None
+    told = told_score(worst, risk_threshold)
     return Refusal(
-        400, f"fraud check failed: {worst.name} is {worst.score}, at or above the threshold {risk_threshold}"
+        400, f"fraud check failed: {worst.name} is {told}, at or above the threshold {risk_threshold}"
     )
+
+
+def told_score(risk: Risk, risk_threshold: int) -> int:
+    """Return the score that answers and events tell: that of a known fraudster only by its band, because an
+    exact one would give the fraudster's voice away."""
+    if risk.name != KNOWN_FRAUDSTER:
+        return risk.score
+    return coarse_score(risk.score, RISK_BANDS, threshold=risk_threshold)
 
 
 def risk_details(risks: Sequence[Risk], *, risk_threshold: int, watchlist_id: str) -> dict[str, Any]:
@@ -107,8 +117,9 @@ def risk_details(risks: Sequence[Risk], *, risk_threshold: int, watchlist_id: st
     details: dict[str, Any] = {}
     if KNOWN_FRAUDSTER in by_name:
         known = by_name[KNOWN_FRAUDSTER]
-        details["knownFraudsterRisk"] = {"riskScore": known.score} | (
-            {"generatedFraudsterId": known.fraudster_id} if known.fraudster_id else {}
+        told = told_score(known, risk_threshold)
+        details["knownFraudsterRisk"] = {"riskScore": told} | (
+            {"generatedFraudsterId": known.fraudster_id} if known.fraudster_id and told else {}
         )
     if SPOOFING in by_name:
         spoofing = by_name[SPOOFING]

@@ -42,10 +42,10 @@ class DifferentVoices:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VoiceprintComparison:
-    """Comparison of a voice with the voiceprint that its speaker has already."""
+    """Comparison of a voice with the voiceprint that its speaker has already, as the report tells it."""
 
-    similarity: float
     score: int
+    """The lower end of the score's band (`disclosure.SCORE_BANDS`)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

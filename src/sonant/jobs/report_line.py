@@ -11,6 +11,7 @@ from sonant.jobs.faults import Refusal
 from sonant.jobs.inspect import FileInspection, InspectionResult
 from sonant.jobs.manifest import EnrollmentRequest
 from sonant.voice.channel_summary import WORTH_MENTIONING_S
+from sonant.voice.disclosure import SCORE_BANDS
 from sonant.voice.party_speech import PartySummary
 
 #: Members of a stored line that are left out of the report, base64: the voice (`VoiceSample.to_bytes`), and
@@ -22,9 +23,10 @@ ERROR = "ERROR"
 CLIPPED_SHARE = 0.005
 NOISY_DB = 10.0
 QUIET_DBFS = -45.0
-#: Below this score a voice is another person's than the voiceprint that it is compared with; see
-#: docs/calibration.md for how rarely a genuine caller has less.
-OTHER_PERSON_SCORE = 50
+#: Below this score a voice may be another person's than the voiceprint that it is compared with; see
+#: docs/calibration.md for how rarely a genuine caller has less. Reports tell bands only: a lower line would
+#: give more of the voiceprint away.
+OTHER_PERSON_SCORE = SCORE_BANDS[1]
 #: Wide-band files whose speech ends below this hold telephone speech.
 TELEPHONE_HZ = 4200.0
 
@@ -46,10 +48,7 @@ def report_line(
     if result.sample.quality.repeat_share:
         line["RepeatedShare"] = round(result.sample.quality.repeat_share, 3)
     if result.existing is not None:
-        line["ExistingVoiceprint"] = {
-            "Similarity": round(result.existing.similarity, 3),
-            "Score": result.existing.score,
-        }
+        line["ExistingVoiceprint"] = {"Score": result.existing.score}
     line["Recordings"] = [_recording(file) for file in result.files]
     line["UnlikeRecordings"] = [
         {"First": pair.first + 1, "Second": pair.second + 1, "Contrast": round(pair.separation, 3)}
@@ -81,9 +80,8 @@ def warnings(line: dict[str, Any]) -> list[str]:
         found.append(f"{share:.0%} of the speech found repeats other speech of the request and counts once")
     if (existing := line.get("ExistingVoiceprint")) and existing["Score"] < OTHER_PERSON_SCORE:
         found.append(
-            "sounds like another person than the voiceprint that it would replace: score "
-            f"{existing['Score']}, the same person has {OTHER_PERSON_SCORE} or more (similarity "
-            f"{existing['Similarity']:.2f}); check SpeakerId"
+            "may be another person than the voiceprint that it would replace: the score is under "
+            f"{OTHER_PERSON_SCORE}, the same person seldom has less; check SpeakerId"
         )
     for pair in line.get("UnlikeRecordings", ()):
         found.append(

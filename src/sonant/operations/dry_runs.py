@@ -7,17 +7,28 @@ from typing import Any
 from sonant.operations import jobs as shared
 from sonant.operations.enrollment_jobs import job_config
 from sonant.operations.registry import operation
-from sonant.operations.service import Answer, Caller, Request, Service
+from sonant.operations.service import Answer, Caller, Request, Service, require_tight
 from sonant.storage.crypto.vault import Vault
 from sonant.storage.repositories import jobs
+from sonant.storage.repositories.domains import Domain
 
 KIND = jobs.DRY_RUN
+
+
+def _require_tight(service: Service, caller: Caller, domain: Domain, config: dict[str, Any]) -> None:
+    settings = service.settings
+    least = min(settings.scores.least_risk_threshold, settings.enrollment.risk_threshold)
+    threshold = config["FraudDetectionConfig"]["RiskThreshold"]
+    require_tight(caller, domain, "RiskThreshold", threshold, least)
+
+
 _START = shared.Start(
     operation="StartEnrollmentDryRun",
     kind=KIND,
     limit=lambda quotas: quotas.active_enrollment_jobs_per_domain,
     watchlist_ids=lambda config: config["FraudDetectionConfig"].get("WatchlistIds", []),
     event=None,
+    least=_require_tight,
 )
 
 

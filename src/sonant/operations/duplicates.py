@@ -12,11 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 from sqlalchemy import Connection
 
-from sonant.errors import Throttling
+from sonant.errors import AccessDenied, Throttling
 from sonant.jobs.calibration_cache import domain_calibration
 from sonant.operations.paging import paged
 from sonant.operations.registry import ExecutorKind, operation
-from sonant.operations.service import Answer, Caller, Request, Service
+from sonant.operations.service import READ_EXACT_SCORES, Answer, Caller, Request, Service
 from sonant.storage.crypto.vault import Vault
 from sonant.storage.repositories import speakers, voiceprints
 from sonant.voice.calibration.model import Calibration
@@ -24,6 +24,9 @@ from sonant.voice.pairwise import similar_pairs
 
 #: One pair by chance among ten million: a domain of 4,500 speakers would show about one.
 ONE_IN = 10_000_000
+#: Rates that callers who may not read exact scores may choose. Others would make a pair's presence an exact
+#: measure of its similarity.
+COARSE_ONE_IN = (100_000, 1_000_000, 10_000_000, 100_000_000, 1_000_000_000)
 QUIET_DB = 30.0
 #: Pairs of so many speakers with all others are in memory at a time.
 ROWS = 4096
@@ -62,9 +65,16 @@ def list_voice_duplicates(service: Service, caller: Caller, request: Request) ->
 
 
 def _search(service: Service, caller: Caller, request: Request) -> Answer:
-    rate = 1 / request.get("OneFalseMatchIn", ONE_IN)
+    one_in = request.get("OneFalseMatchIn", ONE_IN)
+    rate = 1 / one_in
     domain_id = request["DomainId"]
     with service.open_domain(caller, domain_id, write=False) as (connection, domain, vault):
+        exact = caller.may(READ_EXACT_SCORES, domain.arn)
+        if not exact and one_in not in COARSE_ONE_IN:
+            raise AccessDenied(
+                f"OneFalseMatchIn {one_in} needs {READ_EXACT_SCORES} on {domain.arn}; without it, take a "
+                f"power of ten from {COARSE_ONE_IN[0]} to {COARSE_ONE_IN[-1]}"
+            )
         voices = load_voices(connection, vault, domain.domain_id)
         if voices is None:
             return {"Pairs": [], "SpeakersCompared": 0, "SpeakersLeftOut": 0, "ExpectedByChance": 0.0}
@@ -85,8 +95,8 @@ def _search(service: Service, caller: Caller, request: Request) -> Answer:
             {
                 "First": {"CustomerSpeakerId": customer_ids[pair.first], "GeneratedSpeakerId": pair.first},
                 "Second": {"CustomerSpeakerId": customer_ids[pair.second], "GeneratedSpeakerId": pair.second},
-                "Similarity": round(pair.similarity, 4),
-                "FalseMatchRateLog10": round(pair.log10_rate, 1),
+                "Similarity": round(pair.similarity, 4) if exact else None,
+                "FalseMatchRateLog10": round(pair.log10_rate, 1) if exact else _coarse_log10(pair.log10_rate),
             }
             for pair in pairs
             if {pair.first, pair.second} <= customer_ids.keys()
@@ -96,6 +106,11 @@ def _search(service: Service, caller: Caller, request: Request) -> Answer:
         "ExpectedByChance": rate * count * (count - 1) / 2,
         "NextToken": token,
     }
+
+
+def _coarse_log10(log10_rate: float) -> float:
+    """Return the next greater of the rates in COARSE_ONE_IN, as a power of ten."""
+    return float(max(math.ceil(log10_rate), -round(math.log10(COARSE_ONE_IN[-1]))))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

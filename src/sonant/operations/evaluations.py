@@ -13,8 +13,10 @@ from dataclasses import dataclass, replace
 from typing import Any, Generic, TypeVar
 
 from sonant.errors import Conflict, ModelledError
+from sonant.events.documents import Event
 from sonant.events.session_documents import evaluate_session_event, evaluation_refused_event
 from sonant.ids import new_id
+from sonant.jobs.score_limits import ScoreLimits, probe_digest
 from sonant.operations.comparisons import (
     SessionView,
     detect_fraud,
@@ -24,7 +26,7 @@ from sonant.operations.comparisons import (
     score_speaker,
 )
 from sonant.operations.registry import operation
-from sonant.operations.service import Answer, Caller, Request, Service
+from sonant.operations.service import READ_EXACT_SCORES, Answer, Caller, Request, Service
 from sonant.operations.sessions import refusal_events
 from sonant.operations.watchlists import require_watchlist
 from sonant.sessions.decisions import (
@@ -38,8 +40,11 @@ from sonant.sessions.decisions import (
 )
 from sonant.sessions.records import report_multiple_speakers
 from sonant.storage.repositories import session_samples, speakers
+from sonant.storage.repositories.domains import Domain
 from sonant.storage.repositories.session_samples import AUTHENTICATION, FRAUD, Result
 
+#: A distance from the threshold that covers all scores: all are exact.
+EXACT = 100
 #: How often results are made again because the session changed meanwhile.
 TRIES = 3
 
@@ -55,6 +60,8 @@ class EvaluationResult(Generic[Decision]):
     result_id: str
     decision: Decision
     new: bool = False
+    probe: bytes | None = None
+    """Hash of the voice of a new authentication that has a score; see `score_limits.probe_digest`."""
     multiple_speakers: bool = False
     """Whether a new authentication has noticed that several people speak."""
 
@@ -85,11 +92,11 @@ def stored_evaluation(service: Service, caller: Caller, request: Request) -> Ans
         with _reading(service, caller, request) as view:
             try:
                 evaluation = Evaluation(
-                    authentication=_authentication(view, None), fraud_detection=_fraud(view, None)
+                    authentication=_authentication(view, None, None), fraud_detection=_fraud(view, None)
                 )
             except _NotStored:
                 return None
-            return _response(view, evaluation)
+            return _response(view, evaluation, _exact_within(service, caller, view.domain))
     except ModelledError:
         return None
 
@@ -97,16 +104,19 @@ def stored_evaluation(service: Service, caller: Caller, request: Request) -> Ans
 @operation(read_first=stored_evaluation)
 def evaluate_session(service: Service, caller: Caller, request: Request) -> Answer:
     """Evaluate a session. Raises Conflict DOMAIN_NOT_ACTIVE, although it mostly reads, ResourceNotFound
-    SESSION and WATCHLIST, and Validation for what cannot be compared, with what to do."""
+    SESSION and WATCHLIST, SpeakerLocked and ProbeBudgetUsed, and Validation for what cannot be compared, with
+    what to do."""
     name_or_id: str = request["SessionNameOrId"]
     with refusal_events(service, caller, request["DomainId"], name_or_id, evaluation_refused_event):
         for _ in range(TRIES):
             with _reading(service, caller, request) as view:
+                limits = service.score_limits(caller, view.domain)
                 evaluation = Evaluation(
-                    authentication=_authentication(view, service), fraud_detection=_fraud(view, service)
+                    authentication=_authentication(view, service, limits),
+                    fraud_detection=_fraud(view, service),
                 )
                 if not evaluation.new:
-                    return _response(view, evaluation)
+                    return _response(view, evaluation, _exact_within(service, caller, view.domain))
             response = _store(service, caller, request, evaluation)
             if response is not None:
                 return response
@@ -122,8 +132,10 @@ def _reading(service: Service, caller: Caller, request: Request) -> Iterator[Ses
         yield open_session_view(service, connection, domain, service.open_vault(caller, domain), request)
 
 
-def _authentication(view: SessionView, service: Service | None) -> EvaluationResult[Authentication] | None:
-    """Find or make the authentication; with `service` None raise _NotStored instead of making it."""
+def _authentication(
+    view: SessionView, service: Service | None, limits: ScoreLimits | None
+) -> EvaluationResult[Authentication] | None:
+    """Find or make the authentication; with `service` or `limits` None raise _NotStored instead."""
     threshold = view.session.acceptance_threshold
     if threshold is None:
         return None
@@ -141,14 +153,20 @@ def _authentication(view: SessionView, service: Service | None) -> EvaluationRes
         without_score = "NOT_ENOUGH_SPEECH"
     if without_score is not None:
         decision = Authentication(decision=without_score, threshold=threshold)
-    elif service is None:
+    elif service is None or limits is None:
         raise _NotStored
     else:
+        assert view.speaker is not None  # else the decision needs no speech
+        limits.require(view.connection, view.speaker.speaker_id)
         speech = sample_for(view, AUTHENTICATION)
         score = score_speaker(service, view, speech)
         decision = decide_authentication(threshold, score.value, speech)
         result = _result(view, service, AUTHENTICATION, basis, decision)
-        return replace(result, multiple_speakers=score.is_handover(threshold))
+        return replace(
+            result,
+            probe=probe_digest(view.vault, speech.sample, threshold),
+            multiple_speakers=score.is_handover(threshold),
+        )
     return _result(view, service, AUTHENTICATION, basis, decision)
 
 
@@ -201,24 +219,39 @@ def _store(service: Service, caller: Caller, request: Request, evaluation: Evalu
         view = open_session_view(service, connection, domain, vault, request)
         if not _is_current(view, evaluation):
             return None
-        now = service.clock()
+        now, events = service.clock(), list[Event]()
+        limits = service.score_limits(caller, domain)
         for one in evaluation.new:
             result = Result(basis=one.basis, result_id=one.result_id, document=one.decision.to_json())
             session_samples.save_result(connection, view.session.session_id, one.purpose, result)
-            if isinstance(one.decision, Authentication) and one.decision.decision == "ACCEPT":
-                assert view.speaker is not None
-                speakers.set_last_accessed(connection, view.speaker.speaker_id, now)
+            if isinstance(one.decision, Authentication) and one.probe is not None:
+                events += _count(view, limits, one.decision, one.probe)
+                if one.decision.decision == "ACCEPT":
+                    assert view.speaker is not None
+                    speakers.set_last_accessed(connection, view.speaker.speaker_id, now)
             if one.multiple_speakers:
                 report_multiple_speakers(connection, service.outbox, domain, view.session, now)
-        response = _response(view, evaluation)
+        # Receivers of events are unknown: they get what everybody may know.
+        told = _response(view, evaluation, service.settings.scores.exact_within)
         event = evaluate_session_event(
             domain,
             view.session,
-            authentication=response["AuthenticationResult"],
-            fraud_detection=response["FraudDetectionResult"],
+            authentication=told["AuthenticationResult"],
+            fraud_detection=told["FraudDetectionResult"],
         )
-        service.outbox.put(connection, [event], now)
-        return response
+        service.outbox.put(connection, [event, *events], now)
+        return _response(view, evaluation, _exact_within(service, caller, domain))
+
+
+def _count(view: SessionView, limits: ScoreLimits, decision: Authentication, probe: bytes) -> list[Event]:
+    """Count a new authentication that did not match. Raises SpeakerLocked and ProbeBudgetUsed when others
+    have used the limits up meanwhile."""
+    assert view.speaker is not None and decision.score is not None
+    limits.require(view.connection, view.speaker.speaker_id)
+    rejected = decision.decision == "REJECT"
+    if not rejected and not limits.is_miss(decision.score):
+        return []
+    return limits.count_miss(view.connection, view.domain, view.speaker.speaker_id, probe, rejected=rejected)
 
 
 def _is_current(view: SessionView, evaluation: Evaluation) -> bool:
@@ -238,7 +271,8 @@ def _is_current(view: SessionView, evaluation: Evaluation) -> bool:
     )
 
 
-def _response(view: SessionView, evaluation: Evaluation) -> dict[str, Any]:
+def _response(view: SessionView, evaluation: Evaluation, exact_within: int) -> dict[str, Any]:
+    """Build the response. Scores further than `exact_within` from their threshold are told in bands."""
     session, speaker = view.session, view.speaker
     authentication, fraud = evaluation.authentication, evaluation.fraud_detection
     customer_id = None
@@ -252,6 +286,15 @@ def _response(view: SessionView, evaluation: Evaluation) -> dict[str, Any]:
         "StreamingStatus": session.stream_status,
         "AuthenticationResult": None
         if authentication is None
-        else authentication.decision.to_response(authentication.result_id, session.speaker_id, customer_id),
-        "FraudDetectionResult": None if fraud is None else fraud.decision.to_response(fraud.result_id),
+        else authentication.decision.coarse(exact_within).to_response(
+            authentication.result_id, session.speaker_id, customer_id
+        ),
+        "FraudDetectionResult": None
+        if fraud is None
+        else fraud.decision.coarse(exact_within).to_response(fraud.result_id),
     }
+
+
+def _exact_within(service: Service, caller: Caller, domain: Domain) -> int:
+    """How far from its threshold a score is told to the caller exactly."""
+    return EXACT if caller.may(READ_EXACT_SCORES, domain.arn) else service.settings.scores.exact_within

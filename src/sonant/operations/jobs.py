@@ -45,6 +45,8 @@ class Start:
     """Lists the watchlists that a job's configuration names."""
     event: Callable[[Domain, jobs.Job, str], Event] | None
     """Builds the event of the start; None for no event."""
+    least: Callable[[Service, Caller, Domain, dict[str, Any]], None] | None = None
+    """Checks thresholds that need a right of their own. None: all are accepted, as Voice ID does."""
 
 
 def start(service: Service, caller: Caller, request: Request, what: Start, config: dict[str, Any]) -> Answer:
@@ -54,11 +56,12 @@ def start(service: Service, caller: Caller, request: Request, what: Start, confi
         token = client_token(service, connection, caller, what.operation, request)
         if token.found is not None:
             return {"Job": member(require_job(connection, what.kind, domain.domain_id, token.found), vault)}
-        if (
-            "ClientToken" not in request
-        ):  # a call sent again must not enroll whom a deletion has removed since
+        if "ClientToken" not in request:
+            # A call that is sent again must not enroll whom a deletion has removed since.
             require_first_use(service, connection, caller)
             note_use(service, connection, caller)
+        if what.least is not None:
+            what.least(service, caller, domain, config)
         for watchlist_id in what.watchlist_ids(config):
             require_watchlist(connection, domain.domain_id, watchlist_id)
         limit = what.limit(service.settings.quotas)

@@ -24,8 +24,9 @@ from sonant.errors import (
 from sonant.events.documents import AbsentDomain, Event, EventDomain
 from sonant.events.error_info import INTERNAL_ERROR, ErrorInfo
 from sonant.events.outbox import Outbox
-from sonant.iam import Context, facts_about
+from sonant.iam import OWN, Context, facts_about
 from sonant.jobs.calibration_cache import CalibrationOf
+from sonant.jobs.score_limits import ScoreLimits
 from sonant.retention.ledger import DeletionLedger, LedgerTransaction
 from sonant.sessions.risks import FraudIndexes
 from sonant.settings import Fraud, Settings
@@ -37,6 +38,10 @@ from sonant.storage.repositories import domains
 from sonant.storage.repositories.access import Principal
 from sonant.voice.calibration.file import calibration_of
 from sonant.voice.sample import VoiceSample
+
+#: The right to exact similarities and scores of stored voices. As powerful as `sonant:ExportSpeaker`: some
+#: hundred exact scores give a voiceprint.
+READ_EXACT_SCORES = f"{OWN}:ReadExactScores"
 
 Request = dict[str, Any]
 Answer = Mapping[str, Any]
@@ -81,6 +86,21 @@ class Caller:
             raise AccessDenied(
                 f"User: {self.principal.arn} is not authorized to perform: {action} on resource: {resource}"
             )
+
+
+def require_tight(
+    caller: Caller, domain: domains.Domain, name: str, threshold: int | None, least: int
+) -> None:
+    """Require the right to exact scores for a threshold under `least`. Raises AccessDenied.
+
+    A decision at a threshold that many strangers reach says of every voice how similar it is.
+    """
+    if threshold is None or threshold >= least or caller.may(READ_EXACT_SCORES, domain.arn):
+        return
+    raise AccessDenied(
+        f"{name} {threshold} needs {READ_EXACT_SCORES} on {domain.arn}: without it, the least is {least}, by "
+        "the settings scores"
+    )
 
 
 class Listener(Protocol):
@@ -229,6 +249,15 @@ class Service:
             return domain.tags(vault_of(self.keys_of, domain))
         except KeyError_:
             return {}
+
+    def score_limits(self, caller: Caller, domain: domains.Domain) -> ScoreLimits:
+        """Build the limits of a caller's comparisons; those who may read exact scores have no budget."""
+        return ScoreLimits(
+            settings=self.settings,
+            now=self.clock(),
+            principal_arn=caller.principal.arn,
+            limited=not caller.may(READ_EXACT_SCORES, domain.arn),
+        )
 
     def open_vault(self, caller: Caller, domain: domains.Domain) -> Vault:
         """Open the domain's vault. Raises AccessDenied if the caller may not use its key, or nobody can."""

@@ -1,9 +1,13 @@
-"""The set-up of a session after StartSession or UpdateSession."""
+"""The set-up of a session after StartSession or UpdateSession, and what it may be."""
 
 from __future__ import annotations
 
+from sqlalchemy import Connection
+
 from sonant.errors import Validation
-from sonant.operations.service import Request
+from sonant.operations.service import Caller, Request, Service, require_tight
+from sonant.operations.watchlists import require_watchlist
+from sonant.storage.repositories.domains import Domain
 from sonant.storage.repositories.sessions import Setup
 
 
@@ -36,6 +40,32 @@ def merge_setup(current: Setup, default: Setup, request: Request) -> Setup:
         ),
         watchlist_id=(fraud or {}).get("WatchlistId", current.watchlist_id),
     )
+
+
+def require_tight_thresholds(service: Service, caller: Caller, domain: Domain, request: Request) -> None:
+    """Require the right to exact scores for thresholds that many strangers reach. Raises AccessDenied."""
+    settings = service.settings
+    require_tight(
+        caller,
+        domain,
+        "AcceptanceThreshold",
+        request.get("AuthenticationConfiguration", {}).get("AcceptanceThreshold"),
+        min(settings.scores.least_threshold, settings.live.acceptance_threshold),
+    )
+    require_tight(
+        caller,
+        domain,
+        "RiskThreshold",
+        request.get("FraudDetectionConfiguration", {}).get("RiskThreshold"),
+        min(settings.scores.least_risk_threshold, settings.live.risk_threshold),
+    )
+
+
+def require_named_watchlist(connection: Connection, domain: Domain, request: Request) -> None:
+    """Require that a watchlist that the request names is one of the domain. Raises ResourceNotFound."""
+    watchlist_id = request.get("FraudDetectionConfiguration", {}).get("WatchlistId")
+    if watchlist_id is not None:
+        require_watchlist(connection, domain.domain_id, watchlist_id)
 
 
 def _threshold(

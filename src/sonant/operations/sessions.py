@@ -28,7 +28,11 @@ from sonant.operations.idempotency import client_token, note_use, require_first_
 from sonant.operations.paging import paged
 from sonant.operations.registry import operation
 from sonant.operations.service import Answer, Caller, Request, Service
-from sonant.operations.session_setup import merge_setup
+from sonant.operations.session_setup import (
+    merge_setup,
+    require_named_watchlist,
+    require_tight_thresholds,
+)
 from sonant.retention.rules import session_stored_for
 from sonant.retention.sessions import stream_event
 from sonant.sessions.calls import EndReason
@@ -57,6 +61,7 @@ def start_session(service: Service, caller: Caller, request: Request) -> Answer:
     ):
         token = client_token(service, connection, caller, "StartSession", request)
         if token.found is None:
+            require_tight_thresholds(service, caller, domain, request)
             session_id = _start(service, caller, connection, domain, vault, request)
             token.keep(service, connection, session_id)
         else:
@@ -78,6 +83,7 @@ def update_session(service: Service, caller: Caller, request: Request) -> Answer
         service.open_domain(caller, request["DomainId"], write=True) as (connection, domain, vault),
     ):
         session = require_session(service, connection, domain.domain_id, name_or_id)
+        require_tight_thresholds(service, caller, domain, request)
         _change(service, caller, connection, domain, vault, session, request)
         session = require_session(service, connection, domain.domain_id, session.session_id)
         service.outbox.put(connection, [update_session_event(domain, session)], service.clock())
@@ -202,6 +208,7 @@ def _start(
     now, live = service.clock(), service.settings.live
     previous = sessions.find(connection, domain.domain_id, request["SessionName"], now)
     default, speaker_id = default_setup(live), None
+    require_named_watchlist(connection, domain, request)
     if "SpeakerId" in request:
         speaker_id = _speaker_id(service, caller, connection, domain, vault, request["SpeakerId"])
     started = start_stream(
@@ -229,6 +236,7 @@ def _change(
     request: Request,
 ) -> None:
     speaker_id = session.speaker_id
+    require_named_watchlist(connection, domain, request)
     if "SpeakerId" in request:
         speaker_id = _speaker_id(service, caller, connection, domain, vault, request["SpeakerId"])
         require_speaker_unchanged(session, speaker_id)

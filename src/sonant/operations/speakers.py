@@ -1,4 +1,4 @@
-"""DescribeSpeaker, ListSpeakers, OptOutSpeaker, DeleteSpeaker; our own CompareRecording, ImportOptOuts and
+"""DescribeSpeaker, ListSpeakers, OptOutSpeaker, DeleteSpeaker; our own UnlockSpeaker, ImportOptOuts and
 ExportSpeaker.
 """
 
@@ -10,29 +10,30 @@ from typing import Any, Literal, NamedTuple
 
 from sqlalchemy import Connection
 
-from sonant.errors import ModelMismatch, ResourceNotFound, Validation, require_room
-from sonant.events.documents import Event, EventDomain, SpeakerAction, speaker_event
+from sonant.errors import ResourceNotFound, require_room
+from sonant.events.documents import (
+    Event,
+    EventDomain,
+    SpeakerAction,
+    speaker_event,
+    speaker_protection_event,
+)
 from sonant.events.error_info import ErrorInfo
 from sonant.ids import new_generated_id
-from sonant.jobs.calibration_cache import CalibrationCache
 from sonant.operations.erasure import DELETED_MEANWHILE, OPTED_OUT_MEANWHILE, Erasing, finish
 from sonant.operations.idempotency import note_use, require_first_use
 from sonant.operations.paging import paged
-from sonant.operations.registry import ExecutorKind, operation
+from sonant.operations.registry import operation
 from sonant.operations.service import Answer, Caller, Request, Service
 from sonant.storage.crypto.vault import Vault
-from sonant.storage.repositories import domains, speakers
-from sonant.voice.models import shipped_encoder_id
-from sonant.voice.sample import VoiceSample
-
-#: Net speech that a comparison needs unless the request gives another length.
-COMPARISON_SPEECH_S = 10.0
+from sonant.storage.repositories import domains, score_misses, speakers
 
 
 @operation
 def describe_speaker(service: Service, caller: Caller, request: Request) -> Answer:
     with service.open_domain(caller, request["DomainId"], write=False) as (connection, domain, vault):
-        return {"Speaker": speaker_member(_require(connection, vault, domain, request["SpeakerId"]), vault)}
+        speaker = require_speaker(connection, vault, domain, request["SpeakerId"])
+        return {"Speaker": speaker_member(speaker, vault)}
 
 
 @operation
@@ -64,7 +65,7 @@ def opt_out_speaker(service: Service, caller: Caller, request: Request) -> Answe
         present = speakers.count(connection, domain.domain_id)
         opted_out = _opt_out(erasing, caller, request["SpeakerId"], present)
         note_use(service, connection, caller)
-        speaker = _require(connection, vault, domain, request["SpeakerId"])
+        speaker = require_speaker(connection, vault, domain, request["SpeakerId"])
         event = speaker_event(domain, "OPT_OUT_SPEAKER", speaker_id=speaker.speaker_id)
         service.outbox.put(connection, [event], service.clock())
         ended = erasing.fail_enrollments([speaker.speaker_id], OPTED_OUT_MEANWHILE)
@@ -106,7 +107,7 @@ def import_opt_outs(service: Service, caller: Caller, request: Request) -> Answe
 def export_speaker(service: Service, caller: Caller, request: Request) -> Answer:
     """Export everything that is stored about one speaker."""
     with service.open_domain(caller, request["DomainId"], write=False) as (connection, domain, vault):
-        speaker = _require(connection, vault, domain, request["SpeakerId"])
+        speaker = require_speaker(connection, vault, domain, request["SpeakerId"])
         voiceprint = speakers.load_voiceprint(connection, vault, speaker)
         return {
             "Speaker": speaker_member(speaker, vault),
@@ -134,7 +135,7 @@ def delete_speaker(service: Service, caller: Caller, request: Request) -> Answer
         erasing = Erasing(service=service, connection=connection, domain=domain, vault=vault, ledger=ledger)
         if erasing.end_repeated_opt_out(request["SpeakerId"]):
             return None
-        speaker = _require(connection, vault, domain, request["SpeakerId"])
+        speaker = require_speaker(connection, vault, domain, request["SpeakerId"])
         require_first_use(service, connection, caller)
         note_use(service, connection, caller)
         session_ids = erasing.delete(speaker)
@@ -145,45 +146,21 @@ def delete_speaker(service: Service, caller: Caller, request: Request) -> Answer
     return None
 
 
-@operation(executor=ExecutorKind.LONG)
-def compare_recording(service: Service, caller: Caller, request: Request) -> Answer:
-    """Compare one recording with enrolled speakers. Nothing is stored."""
-    with service.open_domain(caller, request["DomainId"], write=False) as (connection, domain, vault):
-        references = [
-            _reference(connection, domain, vault, speaker_id) for speaker_id in request["SpeakerIds"]
-        ]
-        known = CalibrationCache(connection, domain.domain_id, service.calibration_of)
-        scales = {
-            reference.model_id: known.of(reference.model_id)
-            for _, _, reference in references
-            if reference.model_id == (domain.model_id or shipped_encoder_id())
-        }
-    audio = request["AudioSpecification"]
-    # Outside of the transaction: the analysis takes much longer than the look-ups.
-    probe = service.listener.analyse(
-        request["DataAccessRoleArn"],
-        audio["S3Uri"],
-        audio["ChannelId"],
-        request.get("MinimumNetSpeech", COMPARISON_SPEECH_S),
-        domain.model_id,
-        domain,
-    )
-
-    def compared(customer_id: str, generated_id: str, reference: VoiceSample) -> dict[str, Any]:
-        similarity = _similarity(probe, reference)
-        quality = probe.comparison_quality(reference)
-        return {
-            "CustomerSpeakerId": customer_id,
-            "GeneratedSpeakerId": generated_id,
-            "Similarity": round(similarity, 4),
-            "Score": scales[reference.model_id].score_for(similarity, quality),
-        }
-
-    return {
-        "NetSpeechSeconds": round(probe.quality.net_speech_s, 2),
-        "SignalToNoiseDecibels": round(probe.quality.snr_db or 0.0, 1),
-        "Comparisons": [compared(*reference) for reference in references],
-    }
+@operation
+def unlock_speaker(service: Service, caller: Caller, request: Request) -> Answer:
+    """Forget the rejections and other comparisons that did not match; the speaker is open again."""
+    with service.open_domain(caller, request["DomainId"], write=True) as (connection, domain, vault):
+        speaker = require_speaker(connection, vault, domain, request["SpeakerId"])
+        forgotten = score_misses.delete_of(connection, speaker.speaker_id)
+        if forgotten:
+            event = speaker_protection_event(
+                domain,
+                "UNLOCK_SPEAKER",
+                speaker_id=speaker.speaker_id,
+                principal_arn=caller.principal.arn,
+            )
+            service.outbox.put(connection, [event], service.clock())
+        return {"GeneratedSpeakerId": speaker.speaker_id, "ForgottenComparisons": forgotten}
 
 
 def speaker_member(speaker: speakers.Speaker, vault: Vault) -> dict[str, Any]:
@@ -198,7 +175,7 @@ def speaker_member(speaker: speakers.Speaker, vault: Vault) -> dict[str, Any]:
     }
 
 
-def _require(
+def require_speaker(
     connection: Connection, vault: Vault, domain: domains.Domain, speaker_id: str
 ) -> speakers.Speaker:
     speaker = speakers.find(connection, vault, domain.domain_id, speaker_id)
@@ -254,24 +231,3 @@ def _failure_events(
         return speaker_event(domain, action, speaker_id=request["SpeakerId"], error=error)
 
     return service.failure_events(caller, request["DomainId"], event)
-
-
-def _reference(
-    connection: Connection, domain: domains.Domain, vault: Vault, speaker_id: str
-) -> tuple[str, str, VoiceSample]:
-    speaker = _require(connection, vault, domain, speaker_id)
-    stored = speakers.load_sample(connection, vault, speaker)
-    if stored is None:
-        raise Validation("SpeakerIds names a speaker that is not enrolled")
-    return speaker.customer_id(vault), speaker.speaker_id, stored
-
-
-def _similarity(probe: VoiceSample, reference: VoiceSample) -> float:
-    try:
-        return probe.similarity(reference)
-    except ModelMismatch:
-        raise Validation(
-            f"SpeakerIds names a speaker whose voiceprint was made by the voice model {reference.model_id}, "
-            f"not by the domain's, {probe.model_id}: enroll the speaker again, or have the operator bring "
-            f"all voiceprints over with `sonant model upgrade DOMAIN {probe.model_id}`"
-        ) from None

@@ -40,6 +40,7 @@ from sonant.storage.repositories import (
     counters,
     domains,
     erasure,
+    score_misses,
     speakers,
 )
 from sonant.storage.times import ClockWatch
@@ -144,6 +145,7 @@ class Housekeeper:
             Step(name="expiring speakers", every_s=SWEEP_S, settled_s=SETTLED_S, run=self.expire_speakers),
             Step(name="forgetting comparisons", every_s=SWEEP_S, run=self.forget_repetitions),
             Step(name="forgetting deletions", every_s=SWEEP_S, settled_s=SETTLED_S, run=self.forget_erased),
+            Step(name="forgetting misses", every_s=SWEEP_S, settled_s=SETTLED_S, run=self.forget_misses),
             Step(name="purging events", every_s=EVENTS_S, settled_s=SETTLED_S, run=self.purge_events),
             Step(name="forgetting tokens", every_s=SWEEP_S, settled_s=SETTLED_S, run=self.forget_tokens),
             Step(name="emptying the log", every_s=SCRUB_S, run=self.database.truncate_wal),
@@ -252,6 +254,14 @@ class Housekeeper:
             return 0
         with self.database.write() as connection:
             return erasure.delete_old_erased(connection, by)
+
+    def forget_misses(self) -> int:
+        """Delete old comparisons that did not match (`rules.SCORE_MISS`)."""
+        before = self.cutoff(rules.SCORE_MISS)
+        if before is None:
+            return 0
+        with self.database.write() as connection:
+            return score_misses.delete_before(connection, before)
 
     def purge_events(self) -> tuple[int, int]:
         """Delete old events: how many that all sinks had taken, and how many that one had not."""

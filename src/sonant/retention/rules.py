@@ -83,6 +83,12 @@ REPETITIONS = Rule(
     newest=10_000,
     reason="calibration reads so many",
 )
+SCORE_MISS = Rule(
+    subject="a keyed hash of a voice that did not match a speaker, with the user or role that compared it",
+    since="the comparison",
+    setting="scores.probes_days",
+    reason="the limits of comparisons count so far back",
+)
 DELIVERED_EVENT = Rule(
     subject="an event that every sink has taken",
     since="the event",
@@ -130,6 +136,7 @@ RULES: tuple[Rule, ...] = (
     SESSION,
     SESSION_SPEAKER,
     REPETITIONS,
+    SCORE_MISS,
     DELIVERED_EVENT,
     UNDELIVERED_EVENT,
     ERASED_SPEAKER,

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from typing import Any, Literal, Self
 
@@ -18,6 +18,7 @@ from sonant.jobs.fraud import KNOWN_FRAUDSTER, SPOOFING, Risk
 from sonant.storage.repositories.session_samples import SessionSample
 from sonant.storage.repositories.sessions import Session
 from sonant.storage.times import from_us, to_us
+from sonant.voice.disclosure import RISK_BANDS, SCORE_BANDS, coarse_score
 
 AuthenticationDecision = Literal[
     "ACCEPT",
@@ -68,6 +69,13 @@ class Authentication(DecisionRecord):
     decision: AuthenticationDecision
     score: int | None = None
 
+    def coarse(self, exact_within: int) -> Self:
+        """Return the decision as those get it who may not read exact scores; see `disclosure`."""
+        if self.score is None:
+            return self
+        score = coarse_score(self.score, SCORE_BANDS, threshold=self.threshold, exact_within=exact_within)
+        return replace(self, score=score)
+
     def to_response(self, result_id: str, speaker_id: str | None, customer_id: str | None) -> dict[str, Any]:
         """Build the member of EvaluateSession's response."""
         return {
@@ -90,6 +98,19 @@ class FraudDetection(DecisionRecord):
     known_score: int | None = None
     fraudster_id: str | None = None
     spoofing_score: int | None = None
+
+    def coarse(self, exact_within: int) -> Self:
+        """Return the decision as those get it who may not read exact scores; see `disclosure`.
+
+        A fraudster whose risk is in the lowest band is no potential match and is not named. The spoofing risk
+        says nothing about a stored voice and stays exact.
+        """
+        if not self.known_score:
+            return self
+        score = coarse_score(
+            self.known_score, RISK_BANDS, threshold=self.threshold, exact_within=exact_within
+        )
+        return replace(self, known_score=score, fraudster_id=self.fraudster_id if score else None)
 
     def to_response(self, result_id: str) -> dict[str, Any]:
         """Build the member of EvaluateSession's response."""

@@ -3,7 +3,7 @@
 from sonant.settings.backends import S3, Kms, Pkcs11, Postgres, Ray
 from sonant.settings.declaration import MIB
 from sonant.settings.fields import Settings
-from sonant.settings.processing import Audio, Enrollment, Fraud, Jobs, Live, Quality, Registration
+from sonant.settings.processing import Audio, Enrollment, Fraud, Jobs, Live, Quality, Registration, Scores
 from sonant.settings.service import Audit, Deletions, Events, Gateway, Metrics, Quotas, Rates
 
 __all__ = [
@@ -27,5 +27,6 @@ __all__ = [
     "Rates",
     "Ray",
     "Registration",
+    "Scores",
     "Settings",
 ]

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 from sonant.settings.backends import S3, Kms, Pkcs11, Postgres, Ray
 from sonant.settings.declaration import choice, group, path, switch, text
-from sonant.settings.processing import Audio, Enrollment, Fraud, Jobs, Live, Quality, Registration
+from sonant.settings.processing import Audio, Enrollment, Fraud, Jobs, Live, Quality, Registration, Scores
 from sonant.settings.registries import ENGINES, KEY_STORES, OBJECT_STORES
 from sonant.settings.service import Audit, Deletions, Events, Gateway, Metrics, Quotas, Rates
 
@@ -81,6 +81,7 @@ class Settings:
     registration: Registration = group(Registration)
     fraud: Fraud = group(Fraud)
     live: Live = group(Live)
+    scores: Scores = group(Scores)
     jobs: Jobs = group(Jobs)
     quotas: Quotas = group(Quotas)
     rates: Rates = group(Rates)

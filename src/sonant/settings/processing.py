@@ -179,6 +179,58 @@ class Live:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Scores:
+    """What answers give away of a stored voice, and how often."""
+
+    exact_within: int = number(
+        0,
+        0,
+        100,
+        "points",
+        "EvaluateSession tells scores and risks of known fraudsters exactly when they are at most this far "
+        "from their threshold, else in bands; 100 always tells them exactly. Those who may "
+        "`sonant:ReadExactScores` always get exact ones.",
+    )
+    least_threshold: int = number(
+        80,
+        0,
+        100,
+        "",
+        "Least AcceptanceThreshold that sessions may set without `sonant:ReadExactScores`: decisions at "
+        "lower ones give a voice away within a dozen calls. `live.acceptance_threshold` may always be set.",
+    )
+    least_risk_threshold: int = number(
+        50,
+        0,
+        100,
+        "",
+        "Least RiskThreshold that sessions and dry runs may set without `sonant:ReadExactScores`, likewise. "
+        "`live.risk_threshold` and `enrollment.risk_threshold` may always be set.",
+    )
+    probes_per_speaker: int = number(
+        30,
+        0,
+        1_000_000,
+        "probes",
+        "Different voices that one user or role may compare with a speaker within `scores.probes_days` and "
+        "that do not match: that score less than `live.acceptance_threshold`, or are rejected. Further "
+        "comparisons get ThrottlingException; 0 sets no limit.",
+    )
+    probes_days: float = number(
+        90.0, 7.0, 3650.0, "days", "How long a comparison counts in `scores.probes_per_speaker`."
+    )
+    lock_rejects: int = number(
+        10,
+        0,
+        100_000,
+        "rejections",
+        "EvaluateSession locks a speaker that has so many rejections within `scores.lock_h`: comparisons get "
+        "AccessDeniedException; 0 never locks.",
+    )
+    lock_h: float = number(24.0, 0.1, 168.0, "hours", "How long a rejection counts in `scores.lock_rejects`.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Jobs:
     """Batch jobs."""
 

@@ -14,7 +14,7 @@ from dataclasses import replace
 
 from sqlalchemy import Connection
 
-from sonant.errors import IntegrityFault
+from sonant.errors import IntegrityFault, ProbeBudgetUsed, SpeakerLocked
 from sonant.events.documents import Event
 from sonant.events.error_info import ErrorInfo
 from sonant.jobs.batch import open_lines
@@ -28,11 +28,13 @@ from sonant.jobs.job_type import EntryResult, JobContext, Lines, Outcome, WorkIt
 from sonant.jobs.manifest import EnrollmentRequest, Request
 from sonant.jobs.report import report_files
 from sonant.jobs.report_line import ERROR, FINGERPRINT, VOICE, report_line
+from sonant.jobs.score_limits import DRY_RUN, ScoreLimits, probe_digest
 from sonant.jobs.states import Status
 from sonant.storage.crypto.vault import Vault
 from sonant.storage.objects.store import ObjectUri
 from sonant.storage.repositories import erasure, jobs, speakers
 from sonant.storage.repositories.domains import Domain
+from sonant.voice.disclosure import SCORE_BANDS, coarse_score
 from sonant.voice.models import shipped_encoder_id
 
 log = logging.getLogger(__name__)
@@ -141,6 +143,10 @@ class DryRunTransaction:
         self._connection, self._domain, self._vault = connection, domain, vault
         self._calibrations = CalibrationCache(connection, domain.domain_id, processor.context.calibration_of)
         self._present = speakers.count(connection, domain.domain_id)
+        self._limits = ScoreLimits(
+            settings=processor.context.settings, now=processor.context.clock(), principal_arn=DRY_RUN
+        )
+        self._events: list[Event] = []  # of limits that the last decision used up
 
     def decide(self, request: Request, result: EntryResult) -> Outcome:
         assert isinstance(request, EnrollmentRequest)
@@ -178,22 +184,33 @@ class DryRunTransaction:
     def _compare_existing(
         self, speaker: speakers.Speaker, result: InspectionResult
     ) -> VoiceprintComparison | None:
-        """Compare a voice with the voiceprint that it would replace; None where they cannot be compared."""
+        """Compare a voice with the voiceprint that it would replace.
+
+        None where they cannot be compared, or where dry runs have compared too many voices with the speaker.
+        """
         probe = result.domain_sample
         try:
+            self._limits.require(self._connection, speaker.speaker_id)
             reference = speakers.load_sample(self._connection, self._vault, speaker)
+        except (SpeakerLocked, ProbeBudgetUsed):
+            return None
         except IntegrityFault as fault:
             log.error("job %s: %s", self._processor.context.job.job_id, fault)
             return None
         if probe is None or reference is None or probe.model_id != reference.model_id:
             return None
         calibration = self._calibrations.of(probe.model_id)
-        similarity = probe.similarity(reference)
-        score = calibration.score_for(similarity, probe.comparison_quality(reference))
-        return VoiceprintComparison(similarity=similarity, score=score)
+        score = calibration.score_for(probe.similarity(reference), probe.comparison_quality(reference))
+        if self._limits.is_miss(score):
+            digest = probe_digest(self._vault, probe)
+            self._events += self._limits.count_miss(
+                self._connection, self._domain, speaker.speaker_id, digest, rejected=False
+            )
+        return VoiceprintComparison(score=coarse_score(score, SCORE_BANDS))
 
     def events(self, outcome: Outcome) -> Sequence[Event]:
-        return ()
+        found, self._events = self._events, []
+        return found
 
     def committed(self) -> None:
         pass

@@ -23,6 +23,7 @@ from sonant.storage.crypto.vault import Vault
 from sonant.storage.objects.store import ObjectUri
 from sonant.storage.repositories import fraud_voices, jobs, watchlists
 from sonant.storage.repositories.domains import Domain
+from sonant.voice.disclosure import RISK_BANDS, coarse_score
 from sonant.voice.sample import VoiceSample
 from sonant.voice.scoring import fraudster_similarity
 from sonant.voice.search import Match
@@ -136,7 +137,7 @@ class RegistrationTransaction:
                 self._processor.gallery.add(fraudster_id, sample, version)
 
     def _duplicate(self, request: Request, sample: VoiceSample) -> tuple[str, int] | None:
-        """Find the fraudster with the same voice, and the score; None for a new voice."""
+        """Find the fraudster with the same voice, and the band of the score; None for a new voice."""
         best = self._nearest[request.request_id]
         new = {key: one.vector for key, (one, _) in self._new.items() if one.model_id == sample.model_id}
         for key, vector in new.items():
@@ -148,7 +149,10 @@ class RegistrationTransaction:
         known = self._processor.gallery.size(sample.model_id) + len(new)
         tail = self._calibrations.of(sample.model_id).tail_for(sample.quality)
         score = fraudster_similarity(best.similarity, known, tail)
-        return (best.key, score) if score >= self._processor.threshold else None
+        threshold = self._processor.threshold
+        if score < threshold:
+            return None
+        return best.key, coarse_score(score, RISK_BANDS, threshold=threshold)
 
     def _quota_refusal(self) -> Refusal | None:
         if watchlists.find(self._connection, self._domain.domain_id, self._watchlist_id) is None:

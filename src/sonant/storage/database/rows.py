@@ -26,7 +26,9 @@ def put(connection: Connection, table: Table, values: Mapping[str, Any], *, repl
     A row of the same primary key is updated with `replace`, else it stays as it is.
     """
     statement = _put(connection.dialect.name, table, frozenset(values), replace)
-    return connection.execute(statement, dict(values)).rowcount == 1
+    # SQLAlchemy keeps the count of an INSERT on PostgreSQL only when it is told to.
+    options = {"preserve_rowcount": True}
+    return connection.execute(statement, dict(values), execution_options=options).rowcount == 1
 
 
 @lru_cache(maxsize=64)

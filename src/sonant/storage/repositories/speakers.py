@@ -16,6 +16,7 @@ from sonant.storage.database.paging import Position, page_of
 from sonant.storage.database.rows import first_row
 from sonant.storage.database.schema import (
     fingerprints,
+    score_misses,
     sessions,
     shadow_voiceprints,
     speaker_counts,
@@ -362,7 +363,7 @@ def opt_out(
 
 def delete_voice_rows(connection: Connection, domain_id: str, speaker_id: str) -> None:
     """Delete what is stored of a voice under the speaker's own key. The key and the entry stay."""
-    for table in (shadow_voiceprints, voiceprints):
+    for table in (score_misses, shadow_voiceprints, voiceprints):
         connection.execute(delete(table).where(table.c.speaker_id == speaker_id))
     if connection.execute(delete(fingerprints).where(fingerprints.c.speaker_id == speaker_id)).rowcount:
         erasure.increment_version(connection, domain_id)
@@ -442,7 +443,7 @@ def hash_of(connection: Connection, speaker_id: str) -> bytes | None:
 def _remove(connection: Connection, speaker_id: str) -> None:
     """Delete every row of a speaker."""
     connection.execute(_ONE_LESS, {"of_speaker": speaker_id})
-    for table in (fingerprints, shadow_voiceprints, voiceprints, speaker_keys, speakers):
+    for table in (fingerprints, score_misses, shadow_voiceprints, voiceprints, speaker_keys, speakers):
         connection.execute(delete(table).where(table.c.speaker_id == speaker_id))
 
 

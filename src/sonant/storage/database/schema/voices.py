@@ -107,6 +107,18 @@ speakers = Table(
     Index(None, "status", "last_accessed_at"),
 )
 
+#: Voices that were compared with a speaker and do not match; `probe` is a keyed hash of the voice.
+score_misses = Table(
+    "score_misses",
+    metadata,
+    Column("speaker_id", ForeignKey("speakers.speaker_id", ondelete="CASCADE"), primary_key=True),
+    Column("principal_arn", String(2048), primary_key=True),
+    Column("probe", LargeBinary(32), primary_key=True),
+    Column("rejected", Boolean, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    Index(None, "created_at"),
+)
+
 #: Number of speakers of each domain, whatever their status: counting a million takes too long for a call.
 speaker_counts = Table(
     "speaker_counts",

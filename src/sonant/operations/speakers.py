@@ -126,7 +126,7 @@ def delete_speaker(service: Service, caller: Caller, request: Request) -> Answer
     return None
 
 
-@operation(executor=ExecutorKind.LONG)
+@operation(executor=ExecutorKind.RECORDING)
 def compare_recording(service: Service, caller: Caller, request: Request) -> Answer:
     """Compare one recording with enrolled speakers. Nothing is stored."""
     with service.open_domain(caller, request["DomainId"], write=False) as (connection, domain, vault):

@@ -87,7 +87,9 @@ class GatedGateway:
                 "EvaluateSession": RegisteredOperation(function=self.evaluate, read_first=self.look),
                 "DescribeDomain": RegisteredOperation(function=self.describe),
                 "ListVoiceDuplicates": RegisteredOperation(function=self.compare, executor=ExecutorKind.LONG),
-                "CompareRecording": RegisteredOperation(function=self.compare, executor=ExecutorKind.RECORDING),
+                "CompareRecording": RegisteredOperation(
+                    function=self.compare, executor=ExecutorKind.RECORDING
+                ),
             },
             service,
             Verifier(regions=[store.settings.region], service=SIGNING_NAME, skew_s=300.0, find=find),

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from sqlalchemy import Connection, select
+from starlette.routing import BaseRoute
 from starlette.types import ASGIApp
 
 from sonant.assembly.installation import Store, own_audit_folder
@@ -60,6 +61,8 @@ class App:
     asgi: ASGIApp
     streams: StreamManager
     health: Health
+    routes: tuple[BaseRoute, ...]
+    """All routes but the AWS endpoint, which answers everything else."""
     close: Callable[[], None]
 
 
@@ -119,7 +122,10 @@ def build_app(
         threads=plan.streams,
         connections=connections,
     )
-    page_threads = ThreadPool(plan.pages, "page", most_waiting=settings.gateway.max_waiting)
+    # Each task begins a batch of reads: what an earlier one found may have changed, such as a login.
+    page_threads = ThreadPool(
+        plan.pages, "page", most_waiting=settings.gateway.max_waiting, begin=store.database.start_batch
+    )
     console = Console(
         gateway,
         build_cookies(store),
@@ -149,7 +155,13 @@ def build_app(
     asgi = asgi_app(
         gateway, *routes, health=health, lifespan=streams.lifespan, console=(PREFIXES, console.app)
     )
-    return App(asgi=asgi, streams=stream_manager, health=health, close=close)
+    return App(
+        asgi=asgi,
+        streams=stream_manager,
+        health=health,
+        routes=(*health.routes(), *routes, *console.routes),
+        close=close,
+    )
 
 
 def build_stream_manager(

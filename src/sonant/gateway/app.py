@@ -48,16 +48,16 @@ def asgi_app(
         if health.draining:
             send = _closing(send)
         if scope["path"].startswith(prefixes):
-            await _unless_aborted(console_app, scope, receive, send)
+            await unless_aborted(console_app, scope, receive, send)
         elif (scope["method"], scope["path"]) in page_routes:
-            await _unless_aborted(pages, scope, receive, send)
+            await unless_aborted(pages, scope, receive, send)
         else:
             await endpoint(scope, receive, send)
 
     return app
 
 
-async def _unless_aborted(app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
+async def unless_aborted(app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
     """Serve a page. A client that leaves in the middle of its request is no failure: connections count it."""
     with suppress(ClientDisconnect):
         await app(scope, receive, send)

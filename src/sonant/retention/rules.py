@@ -97,7 +97,8 @@ UNDELIVERED_EVENT = Rule(
     reason="a sink that is away for ever must not fill the database",
 )
 CLIENT_TOKEN = Rule(
-    subject="a client token with the hash of its request; it is valid for 24 hours",
+    subject="a client token with the hash of its request, or the mark of a login that was ended; both are "
+    "valid for 24 hours at most",
     since="its use",
     duration=timedelta(days=7),
     reason="a clock that is wrong for a while must not make a second resource of one call",

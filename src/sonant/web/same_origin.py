@@ -26,7 +26,7 @@ def is_cross_site(headers: Sequence[tuple[bytes, bytes]]) -> bool:
     if not origins:
         return False
     host = next((value for name, value in headers if name == b"host"), b"").decode("latin-1").lower()
-    return any(_host_of(origin) != host for origin in origins)
+    return not host or any(_host_of(origin) != host for origin in origins)
 
 
 def _host_of(origin: bytes) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import resource
+from contextlib import suppress
 
 from sonant.errors import SetupError
 from sonant.gateway.connections import ConnectionLimits
@@ -17,6 +18,8 @@ BASE_RESERVE = 128
 PER_THREAD = 4
 #: Most connections where the setting leaves it to the system, whose limit may be a million.
 MOST_BY_DEFAULT = 10_000
+#: Limits that are tried where the system says that there is none.
+_TRIED = (2 * MOST_BY_DEFAULT, 10_240, 4096, 1024)
 #: Fewest connections with which a service starts.
 FEWEST = 64
 
@@ -24,14 +27,16 @@ FEWEST = 64
 def raise_descriptor_limit() -> int:
     """Raise this process's limit of file descriptors as far as the system allows, and return it."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = MOST_BY_DEFAULT * 2 if hard == resource.RLIM_INFINITY else hard
-    if soft == resource.RLIM_INFINITY or soft >= wanted:
-        return wanted if soft == resource.RLIM_INFINITY else soft
-    try:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
-    except (ValueError, OSError):  # some systems allow less than they say
-        return soft
-    return wanted
+    if soft == resource.RLIM_INFINITY:
+        return _TRIED[0]
+    # Some systems say that there is no limit, and allow no more than the second.
+    for wanted in _TRIED if hard == resource.RLIM_INFINITY else (hard,):
+        if wanted <= soft:
+            break
+        with suppress(ValueError, OSError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+            return wanted
+    return soft
 
 
 def descriptors_in_use() -> int | None:
@@ -44,7 +49,7 @@ def descriptors_in_use() -> int | None:
 
 def reserve(settings: Settings) -> int:
     """Count the descriptors that a service needs beside its connections."""
-    workers = settings.live.workers or 1
+    workers = settings.live.workers or os.cpu_count() or 1
     return BASE_RESERVE + PER_THREAD * (plan_threads(settings).total + workers)
 
 

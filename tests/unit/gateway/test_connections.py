@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import logging
+import resource
 
 import pytest
 
 from sonant.errors import SetupError
 from sonant.gateway.connections import REPORT_S, ConnectionLimits, ConnectionTable, Loss
-from sonant.gateway.descriptors import FEWEST, MOST_BY_DEFAULT, plan_connections, reserve
+from sonant.gateway.descriptors import (
+    FEWEST,
+    MOST_BY_DEFAULT,
+    descriptors_in_use,
+    plan_connections,
+    raise_descriptor_limit,
+    reserve,
+)
 from sonant.settings import Gateway, Settings
 
 
@@ -122,6 +130,17 @@ def test_connections_follow_settings_and_descriptors(
 ) -> None:
     planned = plan_connections(Settings(gateway=Gateway(**settings)), descriptors)
     assert (planned.most, planned.most_per_address) == (most, per_address)
+
+
+def test_the_limit_of_descriptors_is_raised_as_far_as_the_system_allows() -> None:
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(600, before[0]), before[1]))
+    try:
+        raised = raise_descriptor_limit()
+        assert raised == resource.getrlimit(resource.RLIMIT_NOFILE)[0] >= before[0]
+        assert 3 <= (descriptors_in_use() or 3) < raised
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
 
 
 def test_few_descriptors_leave_fewer_connections_and_keep_the_reserve() -> None:

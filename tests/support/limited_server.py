@@ -54,12 +54,16 @@ class LimitedServer:
             listener.listen(1024)
             self.port = listener.getsockname()[1]
             server = uvicorn.Server(self._config)
-            serving = thread.submit(asyncio.run, server.serve([listener]))
+            serving = thread.submit(asyncio.run, self._serve(server, listener))
             try:
                 yield self
             finally:
                 server.should_exit = True
                 serving.result(PATIENCE_S)
+
+    async def _serve(self, server: uvicorn.Server, listener: socket.socket) -> None:
+        asyncio.get_running_loop().set_exception_handler(self.table.on_loop_failure)
+        await server.serve([listener])
 
     def connect(self, address: str = "127.0.0.1") -> socket.socket:
         """Open a connection from a loopback address."""

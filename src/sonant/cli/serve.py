@@ -130,6 +130,7 @@ def _server(settings: Settings, built: service.App, http: Any) -> uvicorn.Server
         lambda: built.streams.streams,
         drain_s=settings.gateway.drain_s,
         streams_s=settings.live.drain_s,
+        on_loop_failure=None if isinstance(http, str) else http.table.on_loop_failure,
     )
 
 

@@ -8,16 +8,19 @@ once is answered.
 
 from __future__ import annotations
 
+import asyncio
+import errno
 import logging
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import Enum
-from typing import Protocol
+from typing import Any, Protocol
 
 log = logging.getLogger(__name__)
 
+_NO_DESCRIPTOR = frozenset((errno.EMFILE, errno.ENFILE))
 #: Reports of the log are at least this far apart.
 REPORT_S = 60.0
 
@@ -91,12 +94,7 @@ class ConnectionTable:
         if entry is not None and entry.count >= self.limits.most_per_address:
             admitted = self._drop_one(entry)
         elif self.open >= self.limits.most or descriptor > self.limits.highest_descriptor:
-            crowded = max(
-                (one for one in self._addresses.values() if one.waiting),
-                key=lambda one: one.count,
-                default=None,
-            )
-            admitted = crowded is not None and self._drop_one(crowded)
+            admitted = self._drop_from_crowded()
         else:
             admitted = True
         if not admitted:
@@ -135,6 +133,18 @@ class ConnectionTable:
         if not entry.count:
             del self._addresses[address]
 
+    def on_loop_failure(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        """Handle a failure that an event loop reports.
+
+        Where a connection could not be accepted because no file descriptor was left, make room for it: a loop
+        would go on trying, thousands of times a second, each time with a traceback in the log.
+        """
+        fault = context.get("exception")
+        if not (isinstance(fault, OSError) and fault.errno in _NO_DESCRIPTOR):
+            loop.default_exception_handler(context)
+        elif not self._drop_from_crowded():
+            self.note(Loss.REFUSED)
+
     def note(self, loss: Loss) -> None:
         """Count a lost connection, and report in the log how many there were, at most once a minute."""
         self._losses[loss] += 1
@@ -145,6 +155,13 @@ class ConnectionTable:
             self._reported = self._losses.copy()
             counts = ", ".join(f"{count} {one.value.replace('_', ' ')}" for one, count in new.items())
             log.warning("connections lost: %s; %d are open", counts, self.open)
+
+    def _drop_from_crowded(self) -> bool:
+        """Close a waiting connection of the address with most connections."""
+        crowded = max(
+            (one for one in self._addresses.values() if one.waiting), key=lambda one: one.count, default=None
+        )
+        return crowded is not None and self._drop_one(crowded)
 
     def _drop_one(self, entry: _Address) -> bool:
         connection = next(iter(entry.waiting), None)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import errno
 import logging
 import resource
 
@@ -88,6 +90,26 @@ def test_a_descriptor_of_the_reserve_shows_that_few_are_left() -> None:
     (silent,) = table.opened("a")
     assert table.admit(Line(), "b", 51)
     assert silent.dropped
+
+
+def test_without_a_descriptor_to_accept_with_a_waiting_connection_is_closed(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    table = Table(100)
+    silent, answered = table.opened("a", "a")
+    table.busy(answered)
+    loop = asyncio.new_event_loop()
+    try:
+        with caplog.at_level(logging.WARNING):
+            for _ in range(3):
+                table.on_loop_failure(loop, {"message": "accept", "exception": OSError(errno.EMFILE, "none")})
+            assert (silent.dropped, answered.dropped) == (True, False)
+            assert (table.losses[Loss.DROPPED], table.losses[Loss.REFUSED]) == (1, 2)
+            assert len(caplog.messages) == 1
+            table.on_loop_failure(loop, {"message": "something else", "exception": OSError(errno.EPIPE, "x")})
+            assert "something else" in caplog.messages[-1]
+    finally:
+        loop.close()
 
 
 def test_losses_are_reported_once_a_minute(caplog: pytest.LogCaptureFixture) -> None:

@@ -23,6 +23,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -150,10 +151,8 @@ def _honest_calls(client: Any, domain_id: str) -> Callable[[], float | None]:
             yield _timed(lambda: client.describe_domain(DomainId=domain_id))
             yield _timed(lambda: client.list_watchlists(DomainId=domain_id))
             if created:
-                watchlist_id = created["WatchlistId"]
-                yield _timed(
-                    lambda one=watchlist_id: client.delete_watchlist(DomainId=domain_id, WatchlistId=one)
-                )
+                delete = partial(client.delete_watchlist, DomainId=domain_id)
+                yield _timed(partial(delete, WatchlistId=created["WatchlistId"]))
 
     return calls().__next__
 

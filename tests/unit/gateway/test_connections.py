@@ -6,6 +6,7 @@ import asyncio
 import errno
 import logging
 import resource
+from typing import Any
 
 import pytest
 
@@ -148,7 +149,7 @@ def test_what_was_closed_is_forgotten() -> None:
     ],
 )
 def test_connections_follow_settings_and_descriptors(
-    descriptors: int, settings: dict[str, int], most: int, per_address: int
+    descriptors: int, settings: dict[str, Any], most: int, per_address: int
 ) -> None:
     planned = plan_connections(Settings(gateway=Gateway(**settings)), descriptors)
     assert (planned.most, planned.most_per_address) == (most, per_address)

@@ -19,8 +19,8 @@ from sonant.assembly.installation import ROLE_POLICY
 HONEST = "222222222222"
 ALIAS = "alias/honest"
 CONNECTIONS, RECORDINGS = 5000, 10
-#: Long enough that the attack's work lasts while honest calls come and go; half of what is accepted at all.
-SECONDS = 300.0
+#: Long enough that the attack's work lasts while honest calls come and go; a third of what is accepted at all.
+SECONDS = 200.0
 ROUNDS = 20
 
 
@@ -71,16 +71,12 @@ def test_honest_calls_are_answered_before_the_attacks_own_work_ends(
         bucket = service.data / "buckets" / "calls"
         bucket.mkdir(parents=True, exist_ok=True)
         (bucket / "hostile.flac").write_bytes(silent_flac(SECONDS))
-        (bucket / "half-an-hour.flac").write_bytes(silent_flac(1800.0))
         hostile_domain = service.domain()
         add_enrolled(service, hostile_domain, "enrolled")
         voice_id, own, domain_id = honest_account(
             service, make_call(next(iter(voices)), 1, net_speech_s=12.0)
         )
         attacker = service.own_client(read_timeout=PATIENCE_S)
-        asked = comparison(hostile_domain, ROLE, "half-an-hour.flac")
-        assert "must hold at most 500,000,000" in refused(attacker.compare_recording, **asked).message
-
         asked = comparison(hostile_domain, ROLE, "hostile.flac")
         with (
             held_connections(service.port, connections),

@@ -46,6 +46,8 @@ from sonant.voice.sample import VoiceSample
 TARGET_MS = 1000.0
 HONEST, ALIAS, SPEAKER = "222222222222", "alias/honest", "enrolled"
 RATE_HZ, CHANNELS = 96_000, 8
+#: Connections that are opened a second for those that were closed.
+AGAIN = 500
 #: What one connection after the other sends, and then no more.
 BEGINNINGS = (
     b"",
@@ -227,25 +229,25 @@ def _allowed(wanted: int) -> int:
 
 @contextmanager
 def _held(url: str, count: int) -> Iterator[None]:
-    """Hold so many connections, and open another for each that is closed."""
+    """Hold so many connections, and open others for those that are closed: AGAIN a second."""
     host, _, port = url.removeprefix("http://").rpartition(":")
     held: list[socket.socket] = []
     leaving, there = threading.Event(), Future[None]()
 
-    def attack() -> None:
-        number = 0
-        while not leaving.is_set():
+    def open_some(most: int) -> None:
+        for number in range(most):
             with suppress(OSError):
                 one = socket.create_connection((host, int(port)), timeout=10)
                 one.setblocking(False)
                 held.append(one)
                 one.send(BEGINNINGS[number % len(BEGINNINGS)])
-                number += 1
-            if len(held) >= count:
-                if not there.done():
-                    there.set_result(None)
-                held[:] = [one for one in held if not _closed(one)]
-                leaving.wait(0 if len(held) < count else 0.1)
+
+    def attack() -> None:
+        open_some(count)
+        there.set_result(None)
+        while not leaving.wait(1.0):
+            held[:] = [one for one in held if not _closed(one)]
+            open_some(min(AGAIN, count - len(held)))
 
     attacker = threading.Thread(target=attack, daemon=True)
     attacker.start()

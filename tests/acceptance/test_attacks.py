@@ -19,7 +19,7 @@ from sonant.assembly.installation import ROLE_POLICY
 HONEST = "222222222222"
 ALIAS = "alias/honest"
 CONNECTIONS, RECORDINGS = 5000, 10
-#: Long enough that the attack's work lasts while honest calls come and go; a third of what is accepted at all.
+#: Long enough that the attack's work lasts while honest calls come and go.
 SECONDS = 200.0
 ROUNDS = 20
 

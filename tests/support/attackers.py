@@ -18,6 +18,8 @@ BEGINNINGS = (
     b"POST /sign-in HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\naccess",
     b"POST / HTTP/1.1\r\nHost: x\r\nContent-Type: application/x-amz-json-1.0\r\nContent-Length: 9\r\n\r\n{",
 )
+#: Connections that are opened at a time for those that were closed, and the pause after it.
+AGAIN, _PAUSE_S = 200, PATIENCE_S / 300
 #: Descriptors that a test needs for itself.
 _OWN = 500
 
@@ -33,27 +35,29 @@ def descriptors_for(wanted: int) -> int:
 
 @contextmanager
 def held_connections(port: int, count: int) -> Iterator[list[socket.socket]]:
-    """Hold so many connections to a port, and open another for each that is closed."""
+    """Hold so many connections to a port, and open others for those that are closed: AGAIN at a time."""
     held: list[socket.socket] = []
-    leaving = threading.Event()
+    leaving, there = threading.Event(), threading.Event()
 
-    def attack() -> None:
-        number = 0
-        while not leaving.is_set():
+    def open_some(most: int) -> None:
+        for number in range(most):
             with suppress(OSError):
                 one = socket.create_connection(("127.0.0.1", port), timeout=PATIENCE_S)
                 one.setblocking(False)
                 held.append(one)
                 one.send(BEGINNINGS[number % len(BEGINNINGS)])
-                number += 1
-            if len(held) >= count:
-                held[:] = [one for one in held if not _ended(one)]
-                leaving.wait(0 if len(held) < count else PATIENCE_S / 3000)
+
+    def attack() -> None:
+        open_some(count)
+        there.set()
+        while not leaving.wait(_PAUSE_S):
+            held[:] = [one for one in held if not _ended(one)]
+            open_some(min(AGAIN, count - len(held)))
 
     attacker = threading.Thread(target=attack, daemon=True)
     attacker.start()
     try:
-        wait_until("the attack is there", lambda: len(held) >= count)
+        wait_until("the attack is there", there.is_set)
         yield held
     finally:
         leaving.set()

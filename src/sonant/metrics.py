@@ -9,8 +9,8 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter as Counts
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass
 
 from prometheus_client import (
     CollectorRegistry,
@@ -204,6 +204,45 @@ class ProcessCollector:
         )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConnectionCounts:
+    """The connections of a service, and its file descriptors."""
+
+    open: int
+    most: int
+    lost: Mapping[str, int]
+    """Since the start, by reason."""
+    descriptors: int | None
+    """In use; None where the system does not say."""
+
+
+class ConnectionCollector:
+    """Connections of clients, and file descriptors."""
+
+    def __init__(self, counts: Callable[[], ConnectionCounts]) -> None:
+        self._counts = counts
+
+    def describe(self) -> Iterable[Metric]:
+        """Describe nothing, so that registering does not count."""
+        return ()
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield the present numbers."""
+        counts = self._counts()
+        yield GaugeMetricFamily("sonant_connections_open", "Open connections of clients", counts.open)
+        yield GaugeMetricFamily("sonant_connections_most", "Most connections of clients at once", counts.most)
+        lost = CounterMetricFamily(
+            "sonant_connections_lost", "Connections that ended before their request", labels=["reason"]
+        )
+        for reason, count in counts.lost.items():
+            lost.add_metric([reason], count)
+        yield lost
+        if counts.descriptors is not None:
+            yield GaugeMetricFamily(
+                "sonant_file_descriptors", "File descriptors that the service has open", counts.descriptors
+            )
+
+
 class MetricsRegistry:
     """All metrics of a service, and their text form."""
 
@@ -231,6 +270,10 @@ class MetricsRegistry:
         self._registry.register(DatabaseCollector(database, cache_s, audit_failing))
         if plan is not None:
             self._registry.register(ThreadCollector(database, plan))
+
+    def register_connections(self, counts: Callable[[], ConnectionCounts]) -> None:
+        """Add the connections of the server."""
+        self._registry.register(ConnectionCollector(counts))
 
     def render(self) -> bytes:
         """Collect all metrics and format them."""

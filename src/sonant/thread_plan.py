@@ -19,10 +19,12 @@ class ThreadPlan:
     """Operations (`gateway.threads`)."""
     long_calls: int
     """Operations that may take seconds."""
+    comparisons: int
+    """Comparisons of recordings (`gateway.comparisons`)."""
     reads: int
     """On SQLite, one thread for all operations that only read."""
     streams: int
-    """Start streams of live calls and decode uploads; some milliseconds each."""
+    """Start streams of live calls; some milliseconds each."""
     pages: int
     """Pages of the console."""
     readiness: int
@@ -47,6 +49,7 @@ def plan_threads(settings: Settings) -> ThreadPlan:
     return ThreadPlan(
         calls=settings.gateway.threads,
         long_calls=2,
+        comparisons=settings.gateway.comparisons,
         reads=1 if settings.embedded else 0,
         streams=4,
         pages=4,

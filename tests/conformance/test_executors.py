@@ -14,7 +14,7 @@ from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 from sample_requests import NOBODY, SERVED
 from signed_http import JSON_1_0, Signer
-from waiting import PATIENCE_S
+from waiting import PATIENCE_S, until
 
 from sonant.assembly.installation import Store, first_start, open_store, user_arn
 from sonant.assembly.service import credential_finder
@@ -29,6 +29,7 @@ from sonant.gateway.recording import Recorder, audited_operations
 from sonant.gateway.server import MOST_LONG, REQUEST_HANDLERS, Gateway
 from sonant.gateway.signature import Verifier
 from sonant.gateway.throttle import Throttle
+from sonant.iam import ALLOW_ALL
 from sonant.operations.registry import ExecutorKind, RegisteredOperation
 from sonant.operations.service import Answer, Caller, Request, Service
 from sonant.settings import Audit, Settings
@@ -60,6 +61,7 @@ class GatedGateway:
         self.gate.set()
         self.known: Answer | None = KNOWN
         self.refuses = False
+        self.compared_by: list[str] = []
         service = Service(
             settings=store.settings,
             database=store.database,
@@ -72,14 +74,22 @@ class GatedGateway:
         models = load_models()
         recorder = Recorder(audited=audited_operations(models), clock=store.clock, trail=trail)
         with store.database.write() as connection:
-            key = access.create_access_key(connection, store.secret, user_arn(store.settings), store.clock())
-        self.credentials = Credentials(*key)
+            arn = "arn:aws:iam::222222222222:user/other"
+            access.put_principal(connection, arn, "222222222222", [ALLOW_ALL], store.clock())
+            keys = [
+                access.create_access_key(connection, store.secret, one, store.clock())
+                for one in (user_arn(store.settings), arn)
+            ]
+        self.credentials, self.others_credentials = (Credentials(*key) for key in keys)
         self.gateway = Gateway(
             models,
             {
                 "EvaluateSession": RegisteredOperation(function=self.evaluate, read_first=self.look),
                 "DescribeDomain": RegisteredOperation(function=self.describe),
                 "ListVoiceDuplicates": RegisteredOperation(function=self.compare, executor=ExecutorKind.LONG),
+                "CompareRecording": RegisteredOperation(
+                    function=self.compare, executor=ExecutorKind.RECORDING
+                ),
             },
             service,
             Verifier(regions=[store.settings.region], service=SIGNING_NAME, skew_s=300.0, find=find),
@@ -104,17 +114,20 @@ class GatedGateway:
         self.ran.append(("described", threading.current_thread().name))
         return {"Domain": {"DomainId": NOBODY}}
 
-    def compare(self, _service: Service, _caller: Caller, _request: Request) -> Answer:
+    def compare(self, _service: Service, caller: Caller, _request: Request) -> Answer:
         self.ran.append(("compared", threading.current_thread().name))
+        self.compared_by.append(caller.account_id)
         self.begun.set()
         assert self.gate.wait(PATIENCE_S)
         return {"Pairs": []}
 
-    async def call(self, operation: str, document: dict[str, Any]) -> tuple[int, Any]:
+    async def call(
+        self, operation: str, document: dict[str, Any], credentials: Credentials | None = None
+    ) -> tuple[int, Any]:
         body = json.dumps(document).encode()
         headers = {"Host": "localhost", "X-Amz-Target": SERVED[operation].target, "Content-Type": JSON_1_0}
         request = AWSRequest(method="POST", url="http://localhost/", data=body, headers=headers)
-        Signer(self.credentials).add_auth(request)
+        Signer(credentials or self.credentials).add_auth(request)
         scope = {
             "type": "http",
             "method": "POST",
@@ -221,8 +234,43 @@ def test_long_operations_take_no_threads_of_other_calls(gated: GatedGateway) -> 
     assert other == 200
     assert refused == [429] * (40 - MOST_LONG), "what waits is bounded"
     threads = {thread for what, thread in gated.ran if what == "compared"}
-    assert len(threads) == 2
     assert all(thread.startswith("long call") for thread in threads)
+
+
+def test_an_account_with_many_long_operations_leaves_a_thread_to_others(gated: GatedGateway) -> None:
+    gated.gate.clear()
+
+    async def many() -> tuple[list[str], list[int]]:
+        slow = [asyncio.create_task(gated.call("ListVoiceDuplicates", AT)) for _ in range(40)]
+        await until("one of them runs", lambda: gated.compared_by)
+        other = asyncio.create_task(gated.call("ListVoiceDuplicates", AT, gated.others_credentials))
+        await until("the other account's runs", lambda: len(gated.compared_by) > 1)
+        began = list(gated.compared_by)
+        gated.gate.set()
+        await asyncio.gather(*slow)
+        return began, [(await other)[0], *(call.result()[0] for call in slow)]
+
+    began, statuses = run(many())
+    assert began == ["0" * 12, "2" * 12]
+    assert statuses[0] == 200
+    assert statuses.count(429) == 40 - MOST_LONG + 1, "one of the many made room for the other account's"
+
+
+def test_a_flood_of_unsigned_calls_is_not_in_the_way_of_a_known_account(gated: GatedGateway) -> None:
+    gated.known = None
+    assert run(gated.call("EvaluateSession", CALL))[0] == 200
+    forger = Credentials(gated.credentials.access_key[:-1] + "X", "no secret")
+
+    async def flood() -> tuple[int, list[int]]:
+        most = gated.store.settings.gateway.max_waiting
+        forged = [asyncio.create_task(gated.call("DescribeDomain", AT, forger)) for _ in range(2 * most)]
+        await asyncio.sleep(0)
+        honest = await gated.call("DescribeDomain", AT)
+        return honest[0], [status for status, _ in await asyncio.gather(*forged)]
+
+    honest, forged = run(flood())
+    assert honest == 200
+    assert set(forged) == {400, 429}
 
 
 def test_a_refused_call_is_recorded_once_and_counted_once(gated: GatedGateway) -> None:

@@ -138,6 +138,39 @@ def test_a_change_must_come_from_the_page(agent: Agent) -> None:
     assert described["Speaker"]["Status"] == "PENDING"
 
 
+def test_another_sites_page_can_neither_sign_in_nor_out_nor_change(agent: Agent) -> None:
+    own = f"http://127.0.0.1:{agent.service.port}"
+    fields = {"access-key-id": agent.key.access_key, "secret-access-key": agent.key.secret_key}
+    for sent in (
+        {"Origin": "https://evil.example"},
+        {"Origin": "null"},
+        {"Origin": own, "Sec-Fetch-Site": "cross-site"},
+        {"Origin": own, "Sec-Fetch-Site": "same-site"},
+    ):
+        assert agent.web.post("/sign-in", data=fields, headers=sent).status_code == 403
+    assert not agent.web.cookies
+    signed = agent.web.post("/sign-in", data=fields, headers={"Origin": own, "Sec-Fetch-Site": "same-origin"})
+    assert signed.status_code == 303
+    strange = {"Origin": "https://evil.example"}
+    assert agent.web.post("/sign-out", headers=strange).status_code == 403
+    assert agent.web.post(f"{agent.page}/opt-out", headers=PAGE_HEADER | strange).status_code == 403
+    assert agent.web.get(f"{agent.page}/state").status_code == 200
+
+
+def test_signing_out_ends_the_login_and_every_copy_of_its_cookie(agent: Agent) -> None:
+    agent.sign_in()
+    (cookie,) = agent.web.cookies.values()
+    with httpx.Client(base_url=agent.service.url, cookies={"sonant-ticket": cookie}) as copy:
+        assert copy.get(f"{agent.page}/state").status_code == 200
+        assert agent.web.post("/sign-out").headers["location"] == "/sign-in"
+        assert not agent.web.cookies
+        assert copy.get(f"{agent.page}/state").status_code == 401
+        assert copy.get(agent.page).status_code == 303
+        assert copy.post("/sign-out").status_code == 303
+    agent.sign_in()
+    assert agent.web.get(f"{agent.page}/state").status_code == 200, "another login is not touched"
+
+
 def test_the_page_has_only_the_rights_of_the_key(agent: Agent) -> None:
     onlooker = agent.service.user(
         {"Effect": "Allow", "Action": ["sonant:DescribeSession", "kms:Decrypt"], "Resource": "*"}

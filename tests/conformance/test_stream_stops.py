@@ -65,7 +65,7 @@ def echo(monkeypatch: pytest.MonkeyPatch) -> Any:
     def end_head_time() -> None:
         monkeypatch.setattr(http_connection, "HEAD_TIME_S", 0.0)
         for one in made:
-            one.loop.call_soon_threadsafe(one.check_head_time)
+            one.loop.call_soon_threadsafe(one.check_time)
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
         await receive()

@@ -96,6 +96,16 @@ def test_two_workers_are_compared_with_one(engine: str, tmp_path: Path) -> None:
     assert set(figures["seconds"]) == {"1", "2"}
 
 
+@runs("bench/attack.py")
+def test_attack_script_measures_honest_calls(tmp_path: Path) -> None:
+    written = tmp_path / "figures.json"
+    ran("bench/attack.py", "--size", "tiny", "--json", written)
+    figures = json.loads(written.read_text("utf-8"))
+    for when in ("without_attack", "under_attack"):
+        assert figures[when]["calls"] >= 8
+        assert figures[when]["failed"] == 0
+
+
 @runs("bench/postgres.py")
 def test_postgresql_script_measures_many_speakers(tmp_path: Path) -> None:
     written = tmp_path / "figures.json"

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from sqlalchemy import Connection, select
+from starlette.routing import BaseRoute
 from starlette.types import ASGIApp
 
 from sonant.assembly.installation import Store, own_audit_folder
@@ -22,6 +23,8 @@ from sonant.carriers.authorizer import AUDITED_STREAMS, StreamAuthorizer
 from sonant.carriers.endpoints import StreamEndpoints
 from sonant.cpu_affinity import CpuAffinity
 from sonant.gateway.app import asgi_app
+from sonant.gateway.connections import ConnectionTable
+from sonant.gateway.descriptors import descriptors_in_use
 from sonant.gateway.health import Health
 from sonant.gateway.metrics_route import check_metrics, metrics_route
 from sonant.gateway.models import OWN_PREFIX, SIGNING_NAME, ServiceModels, load_models
@@ -32,7 +35,7 @@ from sonant.gateway.thread_pool import ThreadPool
 from sonant.gateway.throttle import SharedBuckets, Throttle, rates_per_s
 from sonant.gateway.validation import compile_input
 from sonant.jobs.model_registry import model_calibration
-from sonant.metrics import MetricsRegistry
+from sonant.metrics import ConnectionCounts, MetricsRegistry
 from sonant.operations import OPERATIONS
 from sonant.operations.service import Service
 from sonant.runner_state import RunnerState
@@ -59,6 +62,8 @@ class App:
     asgi: ASGIApp
     streams: StreamManager
     health: Health
+    routes: tuple[BaseRoute, ...]
+    """All routes but the AWS endpoint, which answers everything else."""
     close: Callable[[], None]
 
 
@@ -66,10 +71,12 @@ def build_app(
     store: Store,
     cores: CpuAffinity | None = None,
     runner: Callable[[], RunnerState] | None = None,
+    connections: ConnectionTable | None = None,
 ) -> App:
     """Build the service and bind the TCP ports of carriers. Raises SetupError.
 
-    `runner` returns the state of the supervised runner, when the service has one.
+    `runner` returns the state of the supervised runner, when the service has one; `connections` counts those
+    of the server.
     """
     settings, models, plan = store.settings, load_models(), plan_threads(store.settings)
     check_metrics(settings)
@@ -93,6 +100,8 @@ def build_app(
             lambda: stream_manager.lost_workers,
             plan,
         )
+        if connections is not None:
+            metrics.register_connections(partial(_connection_counts, connections))
     recorder = Recorder(
         audited=audited_operations(models) | AUDITED_STREAMS | AUDITED_SIGN_INS,
         clock=store.clock,
@@ -113,11 +122,15 @@ def build_app(
         settings,
         StreamAuthorizer(service, verifier, stream_manager.open, session_input, recorder),
         threads=plan.streams,
+        connections=connections,
     )
-    page_threads = ThreadPool(plan.pages, "page", most_waiting=settings.gateway.max_waiting)
+    # Each task begins a batch of reads: what an earlier one found may have changed, such as a login.
+    page_threads = ThreadPool(
+        plan.pages, "page", most_waiting=settings.gateway.max_waiting, begin=store.database.start_batch
+    )
     console = Console(
         gateway,
-        LoginCookies(secret=store.secret, find=credential_finder(store), clock=store.clock),
+        build_cookies(store),
         partial(_domain_of, store),
         recorder,
         page_threads,
@@ -144,7 +157,13 @@ def build_app(
     asgi = asgi_app(
         gateway, *routes, health=health, lifespan=streams.lifespan, console=(PREFIXES, console.app)
     )
-    return App(asgi=asgi, streams=stream_manager, health=health, close=close)
+    return App(
+        asgi=asgi,
+        streams=stream_manager,
+        health=health,
+        routes=(*health.routes(), *routes, *console.routes),
+        close=close,
+    )
 
 
 def build_stream_manager(
@@ -253,6 +272,29 @@ def credential_finder(store: Store) -> Callable[[str], Credential | None]:
     return find
 
 
+def build_cookies(store: Store) -> LoginCookies:
+    """Build the logins of the console. Results are cached as long as the database does not change."""
+    begin = store.database.read if store.settings.embedded else store.database.single
+
+    def scope(login_id: str) -> str:
+        return store.secret.fingerprint("\x00".join(("ConsoleLogout", login_id)))
+
+    def ended(login_id: str) -> bool:
+        with begin() as connection:
+            cache, cache_key = store.database.read_cache(connection), ("login", login_id)
+            if cache_key not in cache:
+                cache[cache_key] = callers.login_ended(connection, scope(login_id))
+            return bool(cache[cache_key])
+
+    def end(login_id: str) -> None:
+        with store.database.write() as connection:
+            callers.end_login(connection, scope(login_id), store.clock())
+
+    return LoginCookies(
+        secret=store.secret, find=credential_finder(store), clock=store.clock, ended=ended, end=end
+    )
+
+
 def _credential(connection: Connection, secret: ServiceSecret, access_key_id: str) -> Credential | None:
     found = access.find_secret(connection, secret, access_key_id)
     if found is None:
@@ -272,6 +314,15 @@ def check_usable(store: Store) -> None:
         store.accounts.keys(store.settings.account).check()
     with store.database.read() as connection:
         connection.execute(select(1))
+
+
+def _connection_counts(table: ConnectionTable) -> ConnectionCounts:
+    return ConnectionCounts(
+        open=table.open,
+        most=table.limits.most,
+        lost={loss.value: count for loss, count in table.losses.items()},
+        descriptors=descriptors_in_use(),
+    )
 
 
 def _domain_of(store: Store, session_id: str) -> tuple[str, str] | None:

@@ -22,8 +22,8 @@ from sonant.storage.model_files import ModelFiles
 from sonant.storage.objects.store import ObjectUri, RoleObjects
 from sonant.voice.models import load_models
 
-#: Increment of the nice value of jobs' worker processes.
-BATCH_NICE = 10
+#: Increments of the nice values of worker processes of jobs, and of comparisons of recordings.
+BATCH_NICE, COMPARISON_NICE = 10, 5
 #: Bounds of the pauses before a recording is read again.
 _READ_PAUSE_LEAST_S, _READ_PAUSE_MOST_S = 0.1, 2.0
 
@@ -69,6 +69,12 @@ def granted_objects(backends: Backends, role: Role) -> RoleObjects:
 
 def worker_main(pipe: object, settings: Settings) -> None:
     """Run a worker process."""
+    _serve_tasks(pipe, settings)
+
+
+def comparison_worker_main(pipe: object, settings: Settings) -> None:
+    """Run a worker process of CompareRecording, at a lower priority than calls of the API and live calls."""
+    os.nice(COMPARISON_NICE)
     _serve_tasks(pipe, settings)
 
 

@@ -4,13 +4,20 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
 
 from sonant.assembly.installation import Store, service_key_digest
-from sonant.assembly.worker_process import batch_worker_main, fetch_with, worker_main
+from sonant.assembly.worker_process import (
+    batch_worker_main,
+    comparison_worker_main,
+    fetch_with,
+    worker_main,
+)
 from sonant.cpu_affinity import CpuAffinity
 from sonant.errors import AccessDenied, InternalServer, SetupError, Validation
-from sonant.jobs.entry import Role, Task, quality_floors
+from sonant.fairness import FairSlots
+from sonant.jobs.entry import Role, Task, TaskResult, quality_floors, search_limits
 from sonant.jobs.faults import Refusal
 from sonant.jobs.manifest import AudioFile
 from sonant.jobs.model_registry import embedders
@@ -89,12 +96,17 @@ def local_engine(settings: Settings, workers: int, main: Callable[..., None] = w
 
 
 class LocalListener:
-    """Processes one recording at a time, in a worker process that is started on first use."""
+    """Processes recordings of calls in worker processes, each started when it is needed.
+
+    There are as many as `gateway.comparisons`; an account alone can use all but one. Recordings wait in the
+    gateway's queue, not here.
+    """
 
     def __init__(self, store: Store, cores: CpuAffinity | None = None) -> None:
         self._store, self._cores = store, cores or CpuAffinity()
-        self._engine = local_engine(store.settings, workers=1)
-        self._lock = threading.Lock()
+        self._slots = FairSlots(store.settings.gateway.comparisons, "Rate exceeded")
+        self._idle: list[LocalEngine] = []
+        self._lock, self._closed = threading.Lock(), False
 
     def analyse(
         self,
@@ -126,21 +138,47 @@ class LocalListener:
             keep_audio=False,
             model_id=model_id,
             floors=quality_floors(self._store.settings),
+            search=search_limits(self._store.settings.audio),
         )
-        with self._lock, self._cores.all():
-            lost = self._engine.workers_lost
-            self._engine.submit(task)
-            while not (results := self._engine.results(timeout_s=1.0)):
-                if self._engine.problem and self._engine.workers_lost > lost:
-                    self._engine.discard()
-                    log.error("a recording could not be processed: %s", self._engine.problem)
-                    raise InternalServer
-        result = results[0][1]
+        with self._slots.held(role.account_id), self._engine() as engine, self._cores.all():
+            result = _result(engine, task)
         if isinstance(result, Refusal):
             raise (AccessDenied if result.code == 403 else Validation)(result.message)
         return result.sample
 
     def close(self) -> None:
-        """End the worker process."""
+        """End the worker processes: idle ones now, others when they are idle."""
         with self._lock:
-            self._engine.close()
+            self._closed = True
+            idle, self._idle = self._idle, []
+        for engine in idle:
+            engine.close()
+
+    @contextmanager
+    def _engine(self) -> Iterator[LocalEngine]:
+        """Lend an idle engine, or a new one. Its worker is kept unless the work ends by an exception."""
+        with self._lock:
+            engine = self._idle.pop() if self._idle else None
+        if engine is None:
+            engine = local_engine(self._store.settings, workers=1, main=comparison_worker_main)
+        kept = False
+        try:
+            yield engine
+            with self._lock:
+                if not self._closed:
+                    self._idle.append(engine)
+                    kept = True
+        finally:
+            if not kept:
+                engine.close()
+
+
+def _result(engine: LocalEngine, task: Task) -> TaskResult | Refusal:
+    """Have an engine process one task. Raises InternalServer when its worker cannot be started."""
+    lost = engine.workers_lost
+    engine.submit(task)
+    while not (results := engine.results(timeout_s=1.0)):
+        if engine.problem and engine.workers_lost > lost:
+            log.error("a recording could not be processed: %s", engine.problem)
+            raise InternalServer
+    return results[0][1]

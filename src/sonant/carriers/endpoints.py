@@ -17,7 +17,7 @@ from starlette.types import Receive, Scope, Send
 
 from sonant.carriers.authorizer import OpenedStream, StreamAuthorizer
 from sonant.carriers.carrier import TcpCarrier, WebSocketCarrier
-from sonant.carriers.limits import ConnectionLimiter
+from sonant.carriers.limits import MAX_RECORDINGS, ConnectionLimiter
 from sonant.carriers.native import NativeAdapter
 from sonant.carriers.registry import configured_carriers
 from sonant.carriers.relay import OpenStream, relay
@@ -26,6 +26,7 @@ from sonant.carriers.tcp import TcpServer
 from sonant.carriers.upload import Upload
 from sonant.carriers.websocket import WebSocketConnection, refuse, response_headers
 from sonant.errors import InternalServer, WireError
+from sonant.gateway.connections import UNLIMITED, ConnectionTable
 from sonant.gateway.protocol import error_body, error_content_type
 from sonant.gateway.thread_pool import ThreadPool
 from sonant.sessions.calls import EndReason
@@ -34,8 +35,12 @@ from sonant.settings import Settings
 log = logging.getLogger(__name__)
 
 PATH = "/stream"
+#: Requests whose bodies last as long as a call; `upload` limits the silence in them and the call's length.
+STREAMED = frozenset({("POST", PATH)})
 #: Calls that may wait for a thread; further ones get ThrottlingException.
 _MAX_WAITING = 256
+#: Threads that decode uploads, beside those that open streams: a hostile recording holds up no call.
+_UPLOAD_THREADS = 2
 
 Serve = Callable[[Scope, Receive, Send], Awaitable[None]]
 
@@ -43,12 +48,22 @@ Serve = Callable[[Scope, Receive, Send], Awaitable[None]]
 class StreamEndpoints:
     """The endpoints of streams, as ASGI routes and TCP servers."""
 
-    def __init__(self, settings: Settings, authorizer: StreamAuthorizer, *, threads: int) -> None:
-        """`threads` verify requests and open streams. Raises SetupError for carriers that are not set up
-        safely, and for ports that are taken."""
+    def __init__(
+        self,
+        settings: Settings,
+        authorizer: StreamAuthorizer,
+        *,
+        threads: int,
+        connections: ConnectionTable | None = None,
+    ) -> None:
+        """`threads` verify requests and open streams. `connections` counts those to the TCP ports. Raises
+        SetupError for carriers that are not set up safely, and for ports that are taken."""
         self._settings, self._authorizer = settings, authorizer
+        self._connections = connections or ConnectionTable(UNLIMITED)
         self._limiter = ConnectionLimiter(settings.live.max_streams, settings.live.max_streams_per_account)
         self._threads = ThreadPool(threads, "stream", most_waiting=_MAX_WAITING)
+        # One block of each recording in memory waits at most.
+        self._decoders = ThreadPool(_UPLOAD_THREADS, "upload", most_waiting=MAX_RECORDINGS)
         self._routes: list[BaseRoute] = [
             WebSocketRoute(PATH, _Endpoint(self._serve_native)),
             Route(PATH, _Endpoint(self._serve_upload), methods=["POST"]),
@@ -78,6 +93,7 @@ class StreamEndpoints:
     def close(self) -> None:
         """End the threads and close the ports."""
         self._threads.close()
+        self._decoders.close()
         for server in self._tcp_servers:
             server.close()
 
@@ -96,14 +112,17 @@ class StreamEndpoints:
             )
             return self._authorizer.carrier_opener(name, account_id, request)
 
-        return TcpServer(carrier, host, account_id, opener, self._limiter, self._threads.executor)
+        threads = self._threads.executor.executor_for(account_id)
+        return TcpServer(carrier, host, account_id, opener, self._limiter, threads, self._connections)
 
     async def _serve_native(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = StreamRequest.from_scope(scope, self._authorizer.clock())
         await receive()  # websocket.connect
         try:
             with self._limiter.acquire() as slot:
-                opened = await self._threads.run(lambda: self._authorizer.open_signed(request, slot.assign))
+                opened = await self._threads.run_for(
+                    request.source_ip, lambda: self._authorizer.open_signed(request, slot.assign)
+                )
                 try:
                     await send({"type": "websocket.accept"})
                 except BaseException:
@@ -112,7 +131,7 @@ class StreamEndpoints:
                 await relay(
                     WebSocketConnection(receive, send),
                     NativeAdapter(opened.parameters.format),
-                    threads=self._threads.executor,
+                    threads=self._threads.executor.executor_for(opened.account_id),
                     stream=opened.stream,
                     paced=True,
                 )
@@ -134,7 +153,7 @@ class StreamEndpoints:
                 await relay(
                     WebSocketConnection(receive, send),
                     adapter,
-                    threads=self._threads.executor,
+                    threads=self._threads.executor.executor_for(account_id),
                     open_stream=self._authorizer.carrier_opener(name, account_id, request),
                 )
         except WireError as error:
@@ -145,12 +164,15 @@ class StreamEndpoints:
         try:
             with self._limiter.acquire() as slot:
 
-                def open_stream(request: StreamRequest, declared: bytes) -> Awaitable[OpenedStream]:
-                    return self._threads.run(
-                        lambda: self._authorizer.open_signed(request, slot.assign, declared)
+                def open_stream(
+                    request: StreamRequest, declared: bytes, recording: bool
+                ) -> Awaitable[OpenedStream]:
+                    admit = partial(slot.assign, recording=recording)
+                    return self._threads.run_for(
+                        request.source_ip, lambda: self._authorizer.open_signed(request, admit, declared)
                     )
 
-                upload = Upload(open_stream, self._settings, self._threads.executor)
+                upload = Upload(open_stream, self._settings, self._decoders.executor.executor_for)
                 body = await upload.process(request, receive)
         except WireError as error:
             await _send_error(send, error, request.request_id)

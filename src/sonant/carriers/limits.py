@@ -1,11 +1,16 @@
-"""Limits the streams of a process, in all and for each account."""
+"""Limits the streams of a process, and the recordings in its memory, in all and for each account."""
 
 from __future__ import annotations
 
 import threading
 from collections import Counter
+from contextlib import ExitStack
 
 from sonant.errors import Throttling
+from sonant.fairness import FairSlots
+
+#: Uploaded recordings held in memory at once, each up to `audio.max_file_bytes`; one account has all but one.
+MAX_RECORDINGS = 4
 
 
 class ConnectionLimiter:
@@ -13,6 +18,10 @@ class ConnectionLimiter:
 
     def __init__(self, most: int, most_per_account: int) -> None:
         self._most, self._most_per_account = most, most_per_account
+        self.recordings = FairSlots(
+            MAX_RECORDINGS, "The service processes as many uploaded recordings as it may."
+        )
+        """Uploaded recordings in memory."""
         self._in_use = 0
         self._by_account: Counter[str] = Counter()
         self._lock = threading.Lock()
@@ -53,14 +62,25 @@ class ConnectionSlot:
     def __init__(self, limiter: ConnectionLimiter) -> None:
         self._limiter = limiter
         self._account_id: str | None = None
+        self._lock, self._left = threading.Lock(), False
+        self._recording = ExitStack()
 
-    def assign(self, account_id: str) -> None:
-        """Set the account, once it is known. Raises Throttling."""
-        self._limiter.assign(account_id)
-        self._account_id = account_id
+    def assign(self, account_id: str, *, recording: bool = False) -> None:
+        """Set the account, once it is known; `recording` takes room for one in memory, too. Raises
+        Throttling, also when the connection was left meanwhile."""
+        with self._lock:
+            if self._left:
+                raise Throttling("The connection has ended.")
+            self._limiter.assign(account_id)
+            self._account_id = account_id
+            if recording:
+                self._recording.enter_context(self._limiter.recordings.held(account_id))
 
     def __enter__(self) -> ConnectionSlot:
         return self
 
     def __exit__(self, *_fault: object) -> None:
-        self._limiter.release(self._account_id)
+        with self._lock:
+            self._left = True
+            self._recording.close()
+            self._limiter.release(self._account_id)

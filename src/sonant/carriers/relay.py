@@ -264,8 +264,8 @@ class _Relay:
     async def _open(self, call: Call) -> EndReason | None:
         if self._opened is not None or self._open_stream is None:
             raise StreamFault("a second call began on one connection")
-        opening = self._loop.run_in_executor(self._threads, self._open_stream, call)
         try:
+            opening = self._loop.run_in_executor(self._threads, self._open_stream, call)
             stream = await asyncio.shield(opening)
         except asyncio.CancelledError:
             opening.add_done_callback(_end_abandoned)

@@ -13,6 +13,7 @@ from sonant.carriers.carrier import TcpCarrier
 from sonant.carriers.limits import ConnectionLimiter
 from sonant.carriers.relay import ConnectionBounds, OpenStream, relay
 from sonant.errors import SetupError, WireError
+from sonant.gateway.connections import UNLIMITED, ConnectionTable
 from sonant.sessions.calls import EndReason
 
 log = logging.getLogger(__name__)
@@ -34,8 +35,11 @@ class TcpServer:
         opener: Callable[[str], OpenStream],
         limiter: ConnectionLimiter,
         threads: Executor,
+        connections: ConnectionTable | None = None,
     ) -> None:
-        """Bind the port. `opener` gets the IP address of a connection. Raises SetupError."""
+        """Bind the port. `opener` gets the IP address of a connection; `connections` counts them. Raises
+        SetupError."""
+        self._connections = connections or ConnectionTable(UNLIMITED)
         self._carrier, self._account_id = carrier, account_id
         self._opener, self._limiter, self._threads = opener, limiter, threads
         self._socket = _bind(carrier, host)
@@ -61,10 +65,16 @@ class TcpServer:
             self._socket.close()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        peer = writer.get_extra_info("peername")
+        counted = _CountedWriter(writer)
+        descriptor = writer.get_extra_info("socket").fileno()
+        if not self._connections.admit(counted, peer[0] if peer else "", descriptor):
+            writer.transport.abort()
+            return
+        self._connections.busy(counted)  # the relay limits what it may take
         task = asyncio.current_task()
         if task is not None:
             self._calls.add(task)
-        peer = writer.get_extra_info("peername")
         try:
             with self._limiter.acquire() as slot:
                 slot.assign(self._account_id)
@@ -80,9 +90,20 @@ class TcpServer:
         except asyncio.CancelledError:
             pass  # the service stops
         finally:
+            self._connections.closed(counted)
             writer.close()
             if task is not None:
                 self._calls.discard(task)
+
+
+class _CountedWriter:
+    """A connection for the table of connections."""
+
+    def __init__(self, writer: asyncio.StreamWriter) -> None:
+        self._writer = writer
+
+    def drop(self) -> None:
+        self._writer.transport.abort()
 
 
 class TcpConnection:

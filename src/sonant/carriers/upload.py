@@ -24,7 +24,7 @@ from sonant.carriers.authorizer import OpenedStream
 from sonant.carriers.encoding import RATES_HZ, AudioFormat, decoder, one_channel
 from sonant.carriers.relay import push_in_pieces
 from sonant.carriers.request import UNSIGNED, StreamRequest, declared_hash
-from sonant.errors import AudioError, BodyTooLarge, InternalServer, InvalidSignature, Throttling, Validation
+from sonant.errors import AudioError, BodyTooLarge, InternalServer, InvalidSignature, Validation
 from sonant.sessions.calls import EndReason, StreamEnded, StreamFault
 from sonant.sessions.stream import Stream
 from sonant.settings import Audio, Settings
@@ -46,8 +46,6 @@ RAW_TYPES = {
 }
 #: Media types of recordings in a container.
 CONTAINER_TYPES = MEDIA_TYPES | {"application/octet-stream"}
-#: Recordings held in memory at once, each up to `audio.max_file_bytes`.
-MAX_RECORDINGS = 4
 _MAX_TYPE_BYTES = 200
 #: How long the audio left at the end of a body may take to be processed, in seconds.
 _DRAIN_S = 120.0
@@ -56,17 +54,16 @@ _DRAIN_S = 120.0
 class Upload:
     """Processes one upload and responds when all its audio is processed."""
 
-    recordings = 0
-    """Recordings in memory now, of all uploads of the process."""
-
     def __init__(
         self,
-        open_stream: Callable[[StreamRequest, bytes], Awaitable[OpenedStream]],
+        open_stream: Callable[[StreamRequest, bytes, bool], Awaitable[OpenedStream]],
         settings: Settings,
-        threads: Executor,
+        threads_of: Callable[[str], Executor],
     ) -> None:
-        """`open_stream` gets the request and the declared hash of its body."""
-        self._open, self._settings, self._threads = open_stream, settings, threads
+        """`open_stream` gets the request, the declared hash of its body, and whether the body is a recording
+        that is held in memory. `threads_of` gives the threads in which an account's recordings are decoded.
+        """
+        self._open, self._settings, self._threads_of = open_stream, settings, threads_of
 
     async def process(self, request: StreamRequest, receive: Receive) -> bytes:
         """Process the body and return the response, as JSON. Raises WireError."""
@@ -75,15 +72,8 @@ class Upload:
         if request.parameters().keys() & {"Encoding", "SampleRate"}:
             raise Validation("Encoding and SampleRate are for WebSockets: the Content-Type says them here.")
         body = _Body(receive, declared, self._settings)
-        if audio_format is not None:
-            return await self._process(await self._open(request, declared), audio_format, body)
-        if Upload.recordings >= MAX_RECORDINGS:
-            raise Throttling("The service processes as many uploaded recordings as it may.")
-        Upload.recordings += 1
-        try:
-            return await self._process(await self._open(request, declared), None, body)
-        finally:
-            Upload.recordings -= 1
+        opened = await self._open(request, declared, audio_format is None)
+        return await self._process(opened, audio_format, body)
 
     async def _process(self, opened: OpenedStream, audio_format: AudioFormat | None, body: _Body) -> bytes:
         stream, reason = opened.stream, EndReason.DISCONNECTED
@@ -129,7 +119,8 @@ class Upload:
     async def _push_all(self, opened: OpenedStream, audio_format: AudioFormat | None, body: _Body) -> None:
         stream, asked = opened.stream, opened.parameters.format
         if audio_format is None:
-            await self._push_recording(stream, asked.channel, body)
+            threads = self._threads_of(opened.account_id)
+            await self._push_recording(stream, asked.channel, body, threads)
         else:
             channels = asked.channels if audio_format.channels == 1 else audio_format.channels
             audio_format = replace(audio_format, channels=channels, channel=asked.channel)
@@ -141,11 +132,11 @@ class Upload:
         if stream.results_lost:
             raise InternalServer
 
-    async def _push_recording(self, stream: Stream, channel: int, body: _Body) -> None:
+    async def _push_recording(self, stream: Stream, channel: int, body: _Body, threads: Executor) -> None:
         data = await body.read_all(self._settings.audio.max_file_bytes)
         blocks = _blocks(data, channel, self._settings.audio)
         loop = asyncio.get_running_loop()
-        while (block := await loop.run_in_executor(self._threads, next, blocks, None)) is not None:
+        while (block := await loop.run_in_executor(threads, next, blocks, None)) is not None:
             await push_in_pieces(stream, block, RATE_HZ)
 
 

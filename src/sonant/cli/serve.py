@@ -8,6 +8,7 @@ import socket
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, suppress
+from functools import cache
 from typing import Any
 
 import click
@@ -15,10 +16,13 @@ import uvicorn
 
 from sonant.assembly import installation, jobs, service
 from sonant.assembly.supervisor import Supervisor
+from sonant.carriers.endpoints import STREAMED
 from sonant.cli.context import CliContext, Command, pass_cli
 from sonant.cli.service_client import ENDPOINT_FILE
 from sonant.cpu_affinity import CpuAffinity
 from sonant.errors import SetupError
+from sonant.gateway.connections import ConnectionLimits
+from sonant.gateway.descriptors import plan_connections, raise_descriptor_limit
 from sonant.gateway.draining import draining_server
 from sonant.jobs.workers import check_engine
 from sonant.settings import Settings
@@ -61,6 +65,7 @@ def run_service(settings: Settings, *, quiet: bool) -> None:
         store.backends.clean_up()
         listener = _listen(settings)
         sys.setswitchinterval(SWITCH_S)
+        connections = plan_connections(settings, raise_descriptor_limit())
         cores = CpuAffinity()
         if settings.embedded and settings.gateway.one_core:
             cores.keep_to_one()
@@ -68,8 +73,9 @@ def run_service(settings: Settings, *, quiet: bool) -> None:
             jobs.session_keeper(store).take_over()
         runner = Supervisor(settings, cores) if settings.jobs.beside_service else None
         state = None if runner is None else runner.state
-        built = service.build_app(store, cores, state)
-        server = _server(settings, built)
+        http = _connection(connections)
+        built = service.build_app(store, cores, state, None if isinstance(http, str) else http.table)
+        server = _server(settings, built, http)
         # uvicorn sends a signal on to the handler that was there before it: the default one would end the
         # process on the spot, runner and all.
         signal.signal(signal.SIGTERM, lambda *_: setattr(server, "should_exit", True))
@@ -103,11 +109,11 @@ def _listen(settings: Settings) -> socket.socket:
     return listener
 
 
-def _server(settings: Settings, built: service.App) -> uvicorn.Server:
+def _server(settings: Settings, built: service.App, http: Any) -> uvicorn.Server:
     return draining_server(
         uvicorn.Config(
             built.asgi,
-            http=_connection(),
+            http=http,
             ws=websocket_connection,  # type: ignore[arg-type]  # called like the class it makes one of
             ws_max_size=MAX_MESSAGE_BYTES,
             ws_per_message_deflate=False,  # costs more than audio is worth
@@ -124,6 +130,7 @@ def _server(settings: Settings, built: service.App) -> uvicorn.Server:
         lambda: built.streams.streams,
         drain_s=settings.gateway.drain_s,
         streams_s=settings.live.drain_s,
+        on_loop_failure=None if isinstance(http, str) else http.table.on_loop_failure,
     )
 
 
@@ -145,23 +152,34 @@ def _noted(settings: Settings, url: str) -> Iterator[None]:
                 file.unlink()
 
 
-def _connection() -> Any:
+def _connection(limits: ConnectionLimits) -> Any:
     """Choose the HTTP connection's class.
 
-    A Python without httptools gets uvicorn's slower one, which has its own limits.
+    A Python without httptools gets uvicorn's slower one, which limits the size of headers only.
     """
     try:
-        from sonant.gateway.http_connection import BoundedConnection
+        from sonant.gateway.http_connection import connection_class
     except ImportError:
+        log.warning("httptools is not installed: connections are not limited; install httptools")
         return "h11"
-    return BoundedConnection
+    return connection_class(limits, STREAMED)
 
 
 def websocket_connection(**named: Any) -> Any:
     """Make a WebSocket connection; its module is loaded with the first one."""
+    return _websocket_class()(**named)
+
+
+@cache
+def _websocket_class() -> type[Any]:
     from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
-    return WebSocketsSansIOProtocol(**named)
+    from sonant.gateway.http_connection import CountedUpgrade
+
+    class WebSocketConnection(CountedUpgrade, WebSocketsSansIOProtocol):
+        pass
+
+    return WebSocketConnection
 
 
 def _print_banner(settings: Settings, url: str, key_id: str | None) -> None:

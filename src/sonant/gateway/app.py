@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import time
+from contextlib import suppress
 
 from starlette.applications import Starlette
+from starlette.requests import ClientDisconnect
 from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp, Lifespan, Message, Receive, Scope, Send
 
@@ -46,13 +48,19 @@ def asgi_app(
         if health.draining:
             send = _closing(send)
         if scope["path"].startswith(prefixes):
-            await console_app(scope, receive, send)
+            await unless_aborted(console_app, scope, receive, send)
         elif (scope["method"], scope["path"]) in page_routes:
-            await pages(scope, receive, send)
+            await unless_aborted(pages, scope, receive, send)
         else:
             await endpoint(scope, receive, send)
 
     return app
+
+
+async def unless_aborted(app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
+    """Serve a page. A client that leaves in the middle of its request is no failure: connections count it."""
+    with suppress(ClientDisconnect):
+        await app(scope, receive, send)
 
 
 def aws_endpoint(gateway: Gateway) -> ASGIApp:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import signal
+import socket
 import time
 from collections.abc import Callable
 from types import FrameType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sonant.threads import start_once
 
@@ -20,6 +22,8 @@ log = logging.getLogger(__name__)
 
 _POLL_S = 0.2
 
+LoopFailureHandler = Callable[[asyncio.AbstractEventLoop, dict[str, Any]], object]
+
 
 def draining_server(
     config: uvicorn.Config,
@@ -28,8 +32,9 @@ def draining_server(
     *,
     drain_s: float,
     streams_s: float,
+    on_loop_failure: LoopFailureHandler | None = None,
 ) -> uvicorn.Server:
-    """Make a uvicorn server that drains after SIGTERM.
+    """Make a uvicorn server that drains after SIGTERM. `on_loop_failure` handles what its event loop reports.
 
     It reports that it is not ready, still answers requests for `drain_s`, and then waits for up to
     `streams_s` until no stream is open. A second signal, or SIGINT, stops it at once.
@@ -37,6 +42,11 @@ def draining_server(
     import uvicorn
 
     class Server(uvicorn.Server):
+        async def serve(self, sockets: list[socket.socket] | None = None) -> None:
+            if on_loop_failure is not None:
+                asyncio.get_running_loop().set_exception_handler(on_loop_failure)
+            await super().serve(sockets)
+
         def handle_exit(self, sig: int, frame: FrameType | None) -> None:
             gracefully = sig == signal.SIGTERM and drain_s + streams_s > 0 and not health.draining
             if not (gracefully and self._begin_draining()):

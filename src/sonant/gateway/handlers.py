@@ -1,7 +1,8 @@
 """The handlers of a request, one for each step between its bytes and the bytes of its response.
 
 A handler reads and completes the RequestContext. It raises a WireError to refuse the request, and returns an
-ExecutorKind when the handlers after it must run in those threads.
+ExecutorKind when the handlers after it must run in those threads, or an AccountTurn when they must wait for
+the account's turn.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from collections.abc import Callable
 
 from sonant.errors import Misdirected, UnknownOperation, UnknownRoute, WireError
 from sonant.gateway.authorization import authorize
+from sonant.gateway.callers import AccountTurn
 from sonant.gateway.misdirected import misdirected
 from sonant.gateway.protocol import parse_body
 from sonant.gateway.request_context import GatewayParts, RequestContext
@@ -18,7 +20,7 @@ from sonant.gateway.signature import SignedRequest
 from sonant.operations.registry import ExecutorKind
 from sonant.operations.service import Caller
 
-Handler = Callable[[GatewayParts, RequestContext], ExecutorKind | None]
+Handler = Callable[[GatewayParts, RequestContext], ExecutorKind | AccountTurn | None]
 
 _JSON_TYPES = frozenset((b"application/x-amz-json-1.0", b"application/json"))
 
@@ -71,6 +73,12 @@ def verify_signature(parts: GatewayParts, request: RequestContext) -> None:
     credential, region, signature = parts.verifier.verify(signed, parts.service.clock())
     request.caller = Caller(principal=credential.principal, region=region, signature=signature)
     request.access_key_id = credential.access_key_id
+
+
+def take_turn(parts: GatewayParts, request: RequestContext) -> AccountTurn:
+    """Count the request for its account from now on: what follows may take long."""
+    _, caller = request.identified
+    return parts.callers.turn(request.access_key_id, caller.account_id)
 
 
 def throttle(parts: GatewayParts, request: RequestContext) -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from sonant.errors import WireError
+from sonant.gateway.callers import VerifiedCallers
 from sonant.gateway.models import Operation, ServiceModels
 from sonant.gateway.protocol import compile_output
 from sonant.gateway.recording import Recorder
@@ -91,6 +92,7 @@ class GatewayParts:
     verifier: Verifier
     throttle: Throttle
     recorder: Recorder | None = None
+    callers: VerifiedCallers = field(default_factory=VerifiedCallers)
 
 
 def compile_operations(

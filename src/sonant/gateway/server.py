@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from typing import Any
 
 from sonant.errors import (
@@ -18,6 +18,7 @@ from sonant.errors import (
     WireError,
 )
 from sonant.gateway.batching import BatchingExecutor
+from sonant.gateway.callers import AccountTurn
 from sonant.gateway.handlers import (
     Handler,
     authorize_caller,
@@ -31,6 +32,7 @@ from sonant.gateway.handlers import (
     record,
     require_audit_trail,
     serialize,
+    take_turn,
     throttle,
     verify_signature,
 )
@@ -56,6 +58,7 @@ REQUEST_HANDLERS: tuple[Handler, ...] = (
     find_operation,
     verify_signature,
     throttle,
+    take_turn,
     parse_parameters,
     authorize_caller,
     require_audit_trail,
@@ -70,10 +73,10 @@ FINAL_HANDLERS: tuple[Handler, ...] = (record,)
 INTERNAL_HANDLERS: tuple[Handler, ...] = tuple(
     handler
     for handler in REQUEST_HANDLERS
-    if handler not in (check_route, enter_executor, decode_body, verify_signature)
+    if handler not in (check_route, enter_executor, decode_body, verify_signature, take_turn)
 )
 
-#: Requests of long operations that may run or wait at once; further ones get ThrottlingException.
+#: Requests of one kind of long operations that may run or wait at once; further ones get ThrottlingException.
 MOST_LONG = 32
 
 #: Failures of what the service rests on: answered as internal failures, and logged in one sentence.
@@ -99,6 +102,7 @@ class Gateway:
         recorder: Recorder | None = None,
         long_threads: int = 2,
     ) -> None:
+        """Start the executors. `long_threads` run operations that may take seconds."""
         self.parts = GatewayParts(
             operations=compile_operations(models, operations),
             service=service,
@@ -107,30 +111,29 @@ class Gateway:
             recorder=recorder,
         )
         self.limits = limits
-        self._waiting = 0
-        begin = service.database.start_batch
-        pool = ThreadPool(limits.threads, "call", most_waiting=limits.max_waiting, begin=begin)
+        begin, most = service.database.start_batch, limits.max_waiting
+        pool = ThreadPool(limits.threads, "call", most_waiting=most, begin=begin)
         self._executors: Mapping[ExecutorKind, Executor] = {
             # SQLite reads are so short that several threads would only contend for Python's lock.
-            ExecutorKind.READ: BatchingExecutor("reads", begin) if service.settings.embedded else pool,
+            ExecutorKind.READ: BatchingExecutor("reads", begin, most_waiting=most)
+            if service.settings.embedded
+            else pool,
             ExecutorKind.WRITE: pool,
             ExecutorKind.LONG: ThreadPool(long_threads, "long call", most_waiting=MOST_LONG, begin=begin),
+            ExecutorKind.RECORDING: ThreadPool(
+                limits.comparisons, "recording", most_waiting=MOST_LONG, begin=begin
+            ),
         }
 
     async def respond(self, request: RequestContext) -> Response:
         """Answer a request whose body has been read; to be awaited on the event loop."""
-        if self._waiting >= self.limits.max_waiting:
-            return error_response(Throttling("Rate exceeded"))
-        self._waiting += 1
+        run = _Run(self.parts, request, REQUEST_HANDLERS, self._executors)
         try:
-            run = _Run(self.parts, request, REQUEST_HANDLERS, self._executors)
             executor = run.advance()
             while executor is not None:
-                executor = await executor.run(run.advance)
+                executor = await executor.run_for(run.caller, run.advance)
         except Throttling as error:  # too many requests wait for the executor
             return error_response(error)
-        finally:
-            self._waiting -= 1
         return _response(request)
 
     def call_internal(
@@ -180,7 +183,7 @@ class Gateway:
 class _Run:
     """One request's way through a list of handlers, which may begin in one thread and end in another."""
 
-    __slots__ = ("_executor", "_executors", "_parts", "_remaining", "_request")
+    __slots__ = ("_executor", "_executors", "_parts", "_remaining", "_request", "caller")
 
     def __init__(
         self,
@@ -192,6 +195,8 @@ class _Run:
         self._parts, self._request, self._executors = parts, request, executors
         self._remaining = iter(handlers)
         self._executor: Executor | None = None
+        self.caller: Hashable = parts.callers.presumed(request)
+        """Whose share of the executor the request takes."""
 
     def advance(self) -> Executor | None:
         """Run the remaining handlers. Returns None at the end, else the executor in which to go on."""
@@ -205,9 +210,16 @@ class _Run:
         request = self._request
         try:
             for handler in handlers:
-                kind = handler(self._parts, request)
-                if kind is not None and self._executors[kind] is not self._executor:
-                    self._executor = self._executors[kind]
+                step = handler(self._parts, request)
+                if step is None:
+                    continue
+                if isinstance(step, AccountTurn):
+                    self.caller = step
+                    if self._executor is None or self._executor.switch(step):
+                        continue
+                    return self._executor
+                if self._executors[step] is not self._executor:
+                    self._executor = self._executors[step]
                     return self._executor
         except WireError as error:
             request.error = error

@@ -25,7 +25,7 @@ from sonant.voice.audio.flac import decode_flac, encode_flac
 from sonant.voice.audio.recording import RATE_HZ
 from sonant.voice.audio.samples import float_from_pcm16, pcm16_from_float
 from sonant.voice.call_voices import CallVoices, Voices, parts_of, separate
-from sonant.voice.enrollment import RecordingSource, Speech, collect_speech
+from sonant.voice.enrollment import RecordingSource, SearchLimits, Speech, collect_speech
 from sonant.voice.floors import QualityFloors, require_quality
 from sonant.voice.models import Models
 from sonant.voice.models.embedding import Embedder, Embedding, embed
@@ -107,6 +107,8 @@ class Task:
     """Take the voice that recurs in the recordings, given recordings of agents; None: each has one voice."""
     floors: QualityFloors | None = None
     """Limits that the speech must keep; None accepts any."""
+    search: SearchLimits | None = None
+    """How much of a recording is searched for speech; None: all of it, as jobs do."""
     second_voice: str = IGNORE
     """What a second person's speech in recordings does; see `single_voice.POLICIES`."""
 
@@ -138,6 +140,15 @@ class TaskResult:
 def quality_floors(settings: Settings) -> QualityFloors:
     """Return the settings' limits of audio."""
     return QualityFloors(**asdict(settings.quality))
+
+
+def search_limits(audio: Audio) -> SearchLimits:
+    """Return the settings' limits of a recording that a call waits for."""
+    return SearchLimits(
+        silence_s=audio.comparison_silence_s,
+        audio_s=audio.comparison_search_s,
+        decoding_cpu_s=audio.comparison_cpu_s,
+    )
 
 
 #: Reads one recording under a role: (role, URI) -> bytes. Raises object and key errors.
@@ -226,6 +237,7 @@ def _speech(task: Task, fetch: Fetch, models: Models, rules: Audio) -> SingleVoi
             models=models,
             strict=rules.strict,
             max_duration_s=rules.max_duration_s,
+            limits=task.search,
         )
         # Before voices are told apart: damaged audio sounds like several.
         return _required(speech, task.floors)

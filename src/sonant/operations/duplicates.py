@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -12,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from sqlalchemy import Connection
 
-from sonant.errors import AccessDenied, Throttling
+from sonant.errors import AccessDenied
+from sonant.fairness import FairSlots
 from sonant.jobs.calibration_cache import domain_calibration
 from sonant.operations.paging import paged
 from sonant.operations.registry import ExecutorKind, operation
@@ -30,8 +30,9 @@ COARSE_ONE_IN = (100_000, 1_000_000, 10_000_000, 100_000_000, 1_000_000_000)
 QUIET_DB = 30.0
 #: Pairs of so many speakers with all others are in memory at a time.
 ROWS = 4096
-#: A search holds all voices of a domain in memory and uses a core for seconds: one at a time.
-SEARCH_LOCK = threading.Lock()
+#: A search holds all voices of a domain in memory and uses a core for seconds: two at a time, one of them of
+#: each account. Waiting would occupy a thread that other calls need.
+SEARCHES = FairSlots(2, "Another search for duplicates is under way")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -54,14 +55,10 @@ class Voices:
 
 @operation(executor=ExecutorKind.LONG)
 def list_voice_duplicates(service: Service, caller: Caller, request: Request) -> Answer:
-    """List pairs of speakers with the same voice. Raises Throttling while another search runs."""
-    if not SEARCH_LOCK.acquire(blocking=False):
-        # Waiting would occupy a thread that other calls need.
-        raise Throttling("Another search for duplicates is under way")
-    try:
+    """List pairs of speakers with the same voice. Raises Throttling while the account has
+    another search."""
+    with SEARCHES.held(caller.account_id):
         return _search(service, caller, request)
-    finally:
-        SEARCH_LOCK.release()
 
 
 def _search(service: Service, caller: Caller, request: Request) -> Answer:

@@ -32,7 +32,7 @@ class _EnrolledVoice:
     sample: VoiceSample
 
 
-@operation(executor=ExecutorKind.LONG)
+@operation(executor=ExecutorKind.RECORDING)
 def compare_recording(service: Service, caller: Caller, request: Request) -> Answer:
     """Compare one recording with enrolled speakers.
 

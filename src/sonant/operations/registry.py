@@ -28,6 +28,8 @@ class ExecutorKind(Enum):
     """Changes something, or reads for some milliseconds."""
     LONG = "long"
     """May take seconds: threads of its own, so that no other request waits behind it."""
+    RECORDING = "recording"
+    """Decodes a recording, which may take seconds: threads of its own, each with a worker process."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

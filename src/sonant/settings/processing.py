@@ -26,6 +26,23 @@ class Audio:
         "seconds",
         "Longest recording, whatever its size: guards against compressed bombs.",
     )
+    comparison_silence_s: float = number(
+        600.0,
+        10.0,
+        DAY_S,
+        "seconds",
+        "CompareRecording gives a recording up after this long without speech.",
+    )
+    comparison_search_s: float = number(
+        3600.0, 10.0, DAY_S, "seconds", "So much of a recording CompareRecording searches for speech."
+    )
+    comparison_cpu_s: float = number(
+        15.0,
+        1.0,
+        3600.0,
+        "seconds",
+        "Processor time that decoding a recording for CompareRecording may take.",
+    )
     keep: bool = switch(
         True, "Keep an encrypted copy of the speech behind each voiceprint, so that it can be embedded again."
     )

@@ -29,6 +29,29 @@ class Gateway:
     max_waiting: int = number(
         256, 0, 100_000, "calls", "Calls that may wait for a thread; further ones get ThrottlingException."
     )
+    comparisons: int = number(
+        2,
+        1,
+        64,
+        "recordings",
+        "Recordings that CompareRecording analyzes at once, each in a worker process that starts when it is "
+        "needed. One account alone uses all but one of them.",
+    )
+    max_connections: int = number(
+        0,
+        0,
+        1_000_000,
+        "connections",
+        "Most connections at once; 0 means as many as the limit of file descriptors leaves, at most 10,000. "
+        "Beyond it the connection is closed that has kept the service waiting longest.",
+    )
+    max_connections_per_address: int = number(
+        0,
+        0,
+        1_000_000,
+        "connections",
+        "Those connections from one address, such as that of a proxy; 0 means half of them.",
+    )
     drain_s: float = number(
         0.0,
         0.0,

@@ -19,6 +19,9 @@ LITTLE_SHARE = 0.1
 """Channels with a smaller share of speech are summarized, beside the recording's other channels."""
 MAX_SUMMARIZED_S = 300.0
 """So much of each channel is analyzed."""
+MAX_SUMMARIZED_SAMPLES = 100_000_000
+"""So many samples are decoded for it: fewer seconds of recordings with many channels, each of which is
+decoded with all others. Two channels of 48 kHz keep their 300 s."""
 SILENT_DBFS = -65.0
 """An idle telephone line is quieter: the smallest step of mu-law lies at -72 dBFS."""
 WORTH_MENTIONING_S = 3.0
@@ -59,11 +62,13 @@ def summarize_channels(
 ) -> tuple[ChannelSummary, ...]:
     """Summarize every channel of a recording that can be decoded; empty for one that cannot be opened."""
     try:
-        count = Recording.open(data, channel=0, strict=strict, max_duration_s=max_duration_s).channels
+        opened = Recording.open(data, channel=0, strict=strict, max_duration_s=max_duration_s)
     except AudioError:
         return ()
+    count = opened.channels
+    most_s = min(MAX_SUMMARIZED_S, MAX_SUMMARIZED_SAMPLES / (opened.rate_hz * count**2))
     return tuple(
-        _summarize(channel, _samples(data, channel, strict, max_duration_s), models)
+        _summarize(channel, _samples(data, channel, strict, max_duration_s, most_s), models)
         for channel in range(count)
     )
 
@@ -110,19 +115,21 @@ def _summarize(channel: int, samples: NDArray[np.float32], models: Models) -> Ch
     )
 
 
-def _samples(data: bytes, channel: int, strict: bool, max_duration_s: float) -> NDArray[np.float32]:
+def _samples(
+    data: bytes, channel: int, strict: bool, max_duration_s: float, most_s: float
+) -> NDArray[np.float32]:
     """Decode the start of a channel, up to a fault."""
     blocks = [np.empty(0, np.float32)]
     with suppress(AudioError):
         recording = Recording.open(data, channel=channel, strict=strict, max_duration_s=max_duration_s)
-        blocks.extend(_first(recording.blocks()))
+        blocks.extend(_first(recording.blocks(), most_s))
     return np.concatenate(blocks)
 
 
-def _first(blocks: Iterator[NDArray[np.float32]]) -> Iterator[NDArray[np.float32]]:
+def _first(blocks: Iterator[NDArray[np.float32]], most_s: float) -> Iterator[NDArray[np.float32]]:
     taken = 0
     for block in blocks:
         yield block
         taken += len(block)
-        if taken >= MAX_SUMMARIZED_S * RATE_HZ:
+        if taken >= most_s * RATE_HZ:
             return

@@ -29,6 +29,18 @@ class RecordingSource:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SearchLimits:
+    """How much of a recording is searched for speech while somebody waits for the result."""
+
+    silence_s: float
+    """A recording is given up after this long without new speech."""
+    audio_s: float
+    """So much of a recording is searched."""
+    decoding_cpu_s: float
+    """Processor time that decoding a recording may take."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Speech:
     """Speech of one person, pauses removed."""
 
@@ -51,22 +63,25 @@ def collect_speech(
     models: Models,
     strict: bool,
     max_duration_s: float,
+    limits: SearchLimits | None = None,
 ) -> Speech:
     """Collect the first `need_s` seconds of speech from the recordings, in their order.
 
     Reads lazily: the next recording is requested, and the next few seconds are decoded, only while speech is
     missing. Speech that repeats earlier speech does not count. The result does not depend on how recordings
-    are cut into blocks. Raises NotEnoughSpeech, which describes every recording, when all together hold too
-    little, AudioError (its message begins with the recording's name) when one is faulty.
+    are cut into blocks. With `limits` a recording may be given up before its end, at the end of a block;
+    without, it is searched to its end. Raises NotEnoughSpeech, which describes every recording, when all
+    together hold too little, AudioError (its message begins with the recording's name) when one is faulty.
     """
     found = _Found(round(need_s * RATE_HZ), models)
     for source in recordings:
-        found.collect(recording_blocks(source, strict=strict, max_duration_s=max_duration_s))
+        cpu_s = None if limits is None else limits.decoding_cpu_s
+        blocks = recording_blocks(source, strict=strict, max_duration_s=max_duration_s, cpu_s=cpu_s)
+        gave_up = found.collect(blocks, limits)
         if found.enough:
             break
-        found.descriptions.append(
-            _describe(source, found.last, models, strict=strict, max_duration_s=max_duration_s)
-        )
+        described = _describe(source, found.last, models, strict=strict, max_duration_s=max_duration_s)
+        found.descriptions.append(f"{described}, {gave_up}" if gave_up else described)
     return found.speech(need_s)
 
 
@@ -84,6 +99,24 @@ def collect_from_blocks(
         if found.enough:
             break
     return found.speech(at_least_s)
+
+
+class _SearchWatch:
+    """Notices when a recording is to be given up."""
+
+    def __init__(self, limits: SearchLimits) -> None:
+        self._limits = limits
+        self._count, self._heard_at = 0, 0  # samples
+
+    def reason_to_give_up(self, collector: SpeechCollector) -> str:
+        """Return the reason in words for a message; empty while the search is to go on."""
+        if collector.count > self._count:
+            self._count, self._heard_at = collector.count, collector.analyzed
+        if collector.analyzed - self._heard_at >= self._limits.silence_s * RATE_HZ:
+            return f"given up after {self._limits.silence_s:g} s without speech"
+        if collector.analyzed >= self._limits.audio_s * RATE_HZ:
+            return f"of which only the first {self._limits.audio_s:g} s were searched"
+        return ""
 
 
 class _Found:
@@ -108,16 +141,22 @@ class _Found:
         have = sum(min(collector.count, collector.need) for collector in self._collectors)
         return max(0, self._need - have + int(self._repeated.sum()))
 
-    def collect(self, blocks: Iterable[NDArray[np.float32]]) -> None:
-        """Analyze block by block until there is enough speech or the stream ends."""
+    def collect(self, blocks: Iterable[NDArray[np.float32]], limits: SearchLimits | None = None) -> str:
+        """Analyze block by block until there is enough speech, the stream ends, or it is given up: then the
+        reason is returned, else an empty text."""
         collector = SpeechCollector(self._models, self._missing)
         self._collectors.append(collector)
+        watch = None if limits is None else _SearchWatch(limits)
+        reason = ""
         for block in blocks:
             collector.push(block)
             if self._is_enough(collector):
-                return
+                return ""
+            if watch is not None and (reason := watch.reason_to_give_up(collector)):
+                break
         collector.finish()
         self._is_enough(collector)
+        return reason
 
     def _is_enough(self, collector: SpeechCollector) -> bool:
         """Look for repeats once there is enough speech with them; the collector goes on for as much."""
@@ -173,12 +212,12 @@ def _describe(
 
 
 def recording_blocks(
-    source: RecordingSource, *, strict: bool, max_duration_s: float
+    source: RecordingSource, *, strict: bool, max_duration_s: float, cpu_s: float | None = None
 ) -> Iterator[NDArray[np.float32]]:
-    """Decode a recording; AudioErrors get its name."""
+    """Decode a recording; AudioErrors get its name. `cpu_s` limits the decoder's processor time."""
     try:
         yield from Recording.open(
-            source.data, channel=source.channel, strict=strict, max_duration_s=max_duration_s
+            source.data, channel=source.channel, strict=strict, max_duration_s=max_duration_s, cpu_s=cpu_s
         ).blocks()
     except AudioError as fault:
         raise type(fault)(f"{source.name}: {fault}") from fault

@@ -1,28 +1,31 @@
 """The web console: its sign-in, its files, and the pages that `page.find_pages` finds.
 
 Pages call the service's own operations for the user who is signed in: they are authorized, throttled and
-recorded like every other call. Changes need a header that no other site can send.
+recorded like every other call. Whatever another site's page has a browser send is refused, and changes need a
+header that no other site can send.
 """
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import re
 from collections.abc import Callable, Mapping
 from functools import partial
 from importlib import resources
 from pathlib import PurePath
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import parse_qs, quote
 
 import orjson
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
-from starlette.routing import Route
+from starlette.routing import BaseRoute, Route
+from starlette.types import Receive, Scope, Send
 
 from sonant.audit.record import AuditedOperation
-from sonant.errors import IntegrityFault, InternalServer, Throttling, UnrecognizedClient
+from sonant.errors import DatabaseUnavailable, IntegrityFault, InternalServer, Throttling, UnrecognizedClient
 from sonant.gateway.models import unmodelled
 from sonant.gateway.recording import Recorder
 from sonant.gateway.server import Gateway
@@ -33,14 +36,18 @@ from sonant.ids import new_uuid
 from sonant.operations.service import Caller
 from sonant.web.login_cookies import COOKIE, LIFETIME, Login, LoginCookies
 from sonant.web.page import Page, PageError, PageFunction, PageRequest, find_pages
+from sonant.web.same_origin import is_cross_site
+
+log = logging.getLogger(__name__)
+T = TypeVar("T")
 
 PAGES = find_pages()
-log = logging.getLogger(__name__)
-
 #: Prefixes of the console's paths.
 PREFIXES = (*(page.prefix for page in PAGES), "/sign-in", "/sign-out", "/console/")
 
 _MAX_FORM_BYTES, _MAX_FIELDS = 8192, 8
+#: Most time for a form to arrive.
+FORM_TIME_S = 30.0
 _PAGE_HEADER = "x-sonant"
 _HEADERS = {
     "Cache-Control": "no-store",
@@ -65,7 +72,7 @@ AUDITED_SIGN_INS = {
 
 
 class Console:
-    """Serves the sign-in and all pages as an ASGI app, `app`."""
+    """Serves the sign-in and all pages; `app` is an ASGI app."""
 
     def __init__(
         self,
@@ -85,7 +92,7 @@ class Console:
             for file in resources.files(__package__).joinpath("pages").iterdir()
             if file.is_file()
         }
-        self.app = Starlette(
+        self._pages = Starlette(
             routes=[
                 Route("/sign-in", self._sign_in_page, methods=["GET"]),
                 Route("/sign-in", self._sign_in, methods=["POST"]),
@@ -96,15 +103,35 @@ class Console:
             exception_handlers={Throttling: _busy},
         )
 
+    async def app(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve a request, unless another site's page has sent it."""
+        if scope["method"] == "POST" and is_cross_site(scope["headers"]):
+            await _error(403, "This must come from the page.")(scope, receive, send)
+        else:
+            await self._pages(scope, receive, send)
+
+    @property
+    def routes(self) -> list[BaseRoute]:
+        """All routes."""
+        return self._pages.routes
+
+    async def _in_thread(self, request: Request, work: Callable[..., T], *arguments: Any) -> T:
+        """Call `work(request, *arguments)` in a thread, in the share of the user's account, else of the
+        address."""
+        account_id = self._cookies.account_of(request.cookies.get(COOKIE))
+        return await self._threads.run_for(
+            account_id or _client_ip(request), partial(work, request, *arguments)
+        )
+
     def _routes(self, page: Page) -> list[Route]:
         async def show(request: Request) -> Response:
-            if await self._threads.run(self._credential, request) is None:
+            if await self._in_thread(request, self._credential) is None:
                 return RedirectResponse(f"/sign-in?next={quote(request.url.path)}", 303, headers=_HEADERS)
             return self._html(page.template)
 
         def route(method: str, rest: str, function: PageFunction) -> Route:
             async def answer(request: Request) -> Response:
-                return await self._threads.run(self._answer, request, function)
+                return await self._in_thread(request, self._answer, function)
 
             return Route(page.path + rest, answer, methods=[method])
 
@@ -121,9 +148,13 @@ class Console:
             self._attempts.take(_client_ip(request), "SignIn")
         except Throttling:
             return _response(429, b"Too many attempts; wait a moment.", "text/plain")
-        form = await _read_form(request)
         try:
-            login = await self._threads.run(self._attempt_login, request, form)
+            async with asyncio.timeout(FORM_TIME_S):
+                form = await _read_form(request)
+        except TimeoutError:
+            return _response(408, b"The form did not arrive in time.", "text/plain")
+        try:
+            login = await self._in_thread(request, self._attempt_login, form)
         except InternalServer:
             return _response(503, b"Signing in cannot be recorded now.", "text/plain")
         next_path = _local_path(request.query_params.get("next", ""))
@@ -168,9 +199,17 @@ class Console:
         return login
 
     async def _sign_out(self, request: Request) -> Response:
+        try:
+            await self._in_thread(request, self._end_login)
+        except DatabaseUnavailable as fault:
+            log.error("a login could not be ended: %s", fault)
+            return _response(503, b"Signing out is not possible now; try again.", "text/plain")
         response = RedirectResponse("/sign-in", 303, headers=_HEADERS)
         response.delete_cookie(COOKIE, httponly=True, samesite="strict")
         return response
+
+    def _end_login(self, request: Request) -> None:
+        self._cookies.sign_out(request.cookies.get(COOKIE))
 
     async def _file(self, request: Request) -> Response:
         name = request.path_params["name"]

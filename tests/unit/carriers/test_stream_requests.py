@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import fields
 from importlib import import_module
 
@@ -12,7 +13,7 @@ import pytest
 from sonant.carriers import providers
 from sonant.carriers.carrier import TcpCarrier
 from sonant.carriers.encoding import AudioFormat
-from sonant.carriers.limits import ConnectionLimiter
+from sonant.carriers.limits import MAX_RECORDINGS, ConnectionLimiter
 from sonant.carriers.registry import CARRIERS, configured_carriers
 from sonant.carriers.request import StreamParameters, StreamRequest, declared_hash
 from sonant.carriers.tcp import TcpServer
@@ -141,6 +142,25 @@ def test_connections_are_limited_in_all_and_for_each_account():
     assert limiter.in_use == 0
     with limiter.acquire() as one:
         one.assign("a")
+
+
+def test_an_account_leaves_room_for_a_recording_of_another():
+    limiter = ConnectionLimiter(10, 10)
+    with ExitStack() as stack:
+
+        def assign(account):
+            stack.enter_context(slot := limiter.acquire()).assign(account, recording=True)
+            return slot
+
+        slots = [assign("a") for _ in range(MAX_RECORDINGS - 1)]
+        with pytest.raises(Throttling, match="as many uploaded recordings"):
+            assign("a")
+        assign("b")
+        with pytest.raises(Throttling):
+            assign("c")
+    assert (limiter.in_use, limiter.recordings.taken) == (0, 0)
+    with pytest.raises(Throttling, match="has ended"):
+        slots[0].assign("a")  # by a thread that was late
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from waiting import PATIENCE_S, wait_until
 
+from sonant.errors import Throttling
 from sonant.gateway.batching import BATCH, BatchingExecutor
 
 NAME = "test batches"
@@ -147,6 +148,26 @@ def test_closing_finishes_the_waiting_tasks_and_ends_the_thread(executor: Batchi
 
     assert asyncio.run(calls()) == [number * 10 for number in range(20)]
     assert not running()
+
+
+def test_a_full_queue_refuses_the_newest_task_of_whom_has_most() -> None:
+    work = Gated()
+    executor = BatchingExecutor(NAME, most_waiting=4)
+
+    async def calls() -> tuple[list[Any], int]:
+        greedy = [asyncio.ensure_future(executor.run_for("greedy", partial(work, one))) for one in range(6)]
+        await happened(work.begun)
+        honest = asyncio.ensure_future(executor.run_for("honest", partial(work, 9)))
+        await asyncio.sleep(0)
+        work.gate.set()
+        return await asyncio.gather(*greedy, return_exceptions=True), await honest
+
+    answers, honest = asyncio.run(calls())
+    executor.close()
+    assert honest == 90
+    assert answers[:3] == [0, 10, 20]
+    assert [isinstance(one, Throttling) for one in answers[3:]] == [True] * 3
+    assert [number for number, _ in work.calls] == [0, 1, 2, 9], "what was refused is not done"
 
 
 def test_a_cancelled_caller_does_not_disturb_the_others(executor: BatchingExecutor) -> None:

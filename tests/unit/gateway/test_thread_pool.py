@@ -8,6 +8,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import CancelledError
+from functools import partial
 from typing import Any
 
 import pytest
@@ -39,8 +40,8 @@ def gate() -> Iterator[Gate]:
 
 
 def test_as_many_tasks_run_at_once_as_there_are_threads(gate: Gate) -> None:
-    executor = DaemonExecutor(2, "pool")
-    futures = [executor.submit(gate, number) for number in range(5)]
+    executor = DaemonExecutor(2, "pool", most_waiting=5)
+    futures = [executor.submit_for(number, partial(gate, number)) for number in range(5)]
     for _ in range(2):
         assert gate.entered.acquire(timeout=PATIENCE_S)
     assert sum(future.running() for future in futures) == 2
@@ -90,7 +91,7 @@ def test_begin_runs_in_the_thread_before_every_task() -> None:
 
 
 def test_shutdown_cancels_waiting_tasks_and_awaits_running_ones(gate: Gate) -> None:
-    executor = DaemonExecutor(1, "closing")
+    executor = DaemonExecutor(1, "closing", most_waiting=2)
     running, waiting = executor.submit(gate, 1), executor.submit(gate, 2)
     assert gate.entered.acquire(timeout=PATIENCE_S)
     closing = threading.Thread(target=lambda: executor.shutdown(cancel_futures=True))
@@ -106,18 +107,61 @@ def test_shutdown_cancels_waiting_tasks_and_awaits_running_ones(gate: Gate) -> N
 
 
 def test_shutdown_without_cancelling_finishes_the_waiting_tasks(gate: Gate) -> None:
-    executor = DaemonExecutor(2, "finishing")
+    executor = DaemonExecutor(2, "finishing", most_waiting=10)
     gate.opened.set()
     futures = [executor.submit(gate, number) for number in range(10)]
     executor.shutdown()
     assert [future.result(0) for future in futures] == list(range(10))
 
 
+def test_the_last_thread_is_kept_for_a_caller_without_one(gate: Gate) -> None:
+    executor = DaemonExecutor(2, "fair", most_waiting=20)
+    greedy = [executor.submit_for("greedy", partial(gate, number)) for number in range(10)]
+    assert gate.entered.acquire(timeout=PATIENCE_S)
+    honest = executor.submit_for("honest", lambda: "answered")
+    assert honest.result(PATIENCE_S) == "answered"
+    assert sum(future.running() for future in greedy) == 1, "the attack still holds its thread, and waits"
+    gate.opened.set()
+    assert [future.result(PATIENCE_S) for future in greedy] == list(range(10))
+    executor.shutdown()
+
+
+def test_a_full_queue_refuses_the_newest_task_of_whom_has_most(gate: Gate) -> None:
+    executor = DaemonExecutor(1, "full", most_waiting=4)
+    greedy = [executor.submit_for("greedy", partial(gate, number)) for number in range(4)]
+    with pytest.raises(Throttling):
+        executor.submit_for("greedy", gate)
+    honest = executor.submit_for("honest", lambda: "answered")
+    with pytest.raises(Throttling):
+        greedy[3].result(PATIENCE_S)
+    gate.opened.set()
+    assert honest.result(PATIENCE_S) == "answered"
+    assert [future.result(PATIENCE_S) for future in greedy[:3]] == [0, 1, 2]
+    executor.shutdown()
+
+
+def test_work_that_turns_out_to_be_a_greedy_accounts_gives_its_thread_back(gate: Gate) -> None:
+    executor = DaemonExecutor(3, "switching", most_waiting=9)
+
+    def may_go_on() -> bool:
+        return executor.submit_for("address", lambda: executor.switch("account")).result(PATIENCE_S)
+
+    found = []
+    for _ in range(2):
+        executor.submit_for("account", gate)
+        assert gate.entered.acquire(timeout=PATIENCE_S)
+        found.append(may_go_on())
+    gate.opened.set()
+    executor.shutdown()
+    assert found == [True, False], "the last of three threads is not for an account that has two"
+
+
 def test_a_process_exits_although_a_task_hangs() -> None:
     program = (
         "import threading; from sonant.gateway.thread_pool import DaemonExecutor\n"
         "begun = threading.Event()\n"
-        "DaemonExecutor(1, 'hanging').submit(lambda: (begun.set(), threading.Event().wait()))\n"
+        "executor = DaemonExecutor(1, 'hanging', most_waiting=1)\n"
+        "executor.submit(lambda: (begun.set(), threading.Event().wait()))\n"
         "begun.wait()"
     )
     subprocess.run([sys.executable, "-c", program], check=True, timeout=PATIENCE_S)

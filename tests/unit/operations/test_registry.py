@@ -21,7 +21,7 @@ def test_every_registered_function_is_an_operation_of_the_models() -> None:
 
 def test_operations_with_their_own_executor_take_seconds() -> None:
     declared = {name: one.executor for name, one in OPERATIONS.items() if one.executor is not None}
-    assert declared == {"CompareRecording": ExecutorKind.LONG, "ListVoiceDuplicates": ExecutorKind.LONG}
+    assert declared == {"CompareRecording": ExecutorKind.RECORDING, "ListVoiceDuplicates": ExecutorKind.LONG}
 
 
 def test_a_second_function_for_an_operation_is_refused() -> None:

@@ -6,6 +6,7 @@ import json
 
 import pytest
 from click.testing import CliRunner
+from operations_testbed import ACCOUNT, OTHER_ACCOUNT
 from voices_testbed import enroll, like, strangers
 
 from sonant.cli.speaker import speaker as command
@@ -141,9 +142,10 @@ def test_the_command_refuses_a_domain_that_is_not_there(testbed):
 
 def test_a_second_search_at_once_is_throttled(testbed, domain_id):
     with_twins(testbed, domain_id)
-    with duplicates.SEARCH_LOCK, pytest.raises(Throttling):
+    with duplicates.SEARCHES.held(ACCOUNT), pytest.raises(Throttling):
         testbed.call("ListVoiceDuplicates", DomainId=domain_id)
-    assert testbed.call("ListVoiceDuplicates", DomainId=domain_id)["Pairs"]
+    with duplicates.SEARCHES.held(OTHER_ACCOUNT):
+        assert testbed.call("ListVoiceDuplicates", DomainId=domain_id)["Pairs"]
 
 
 def test_a_speaker_deleted_during_the_search_is_left_out(testbed, domain_id, monkeypatch):

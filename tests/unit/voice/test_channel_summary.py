@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from sonant.errors import NotEnoughSpeech
+from sonant.voice import channel_summary
 from sonant.voice.channel_summary import describe_channels, find_tones, summarize_channels
 from sonant.voice.enrollment import RecordingSource, collect_speech
 
@@ -70,6 +71,16 @@ def test_the_channel_that_holds_speech_is_named(models, spoken, encoded):
 
     assert "at -90 dBFS (silence), but channel 1 holds 3" in told
     assert told.endswith(" s of speech: check ChannelId")
+
+
+def test_many_channels_are_summarized_from_fewer_seconds(models, spoken, encoded, monkeypatch):
+    speech = spoken("french", 20.0)
+    data = encoded(np.stack([np.zeros_like(speech)] * 3 + [speech], axis=1))
+    assert summarize_channels(data, models, strict=False, max_duration_s=60)[3].net_speech_s > 10
+    monkeypatch.setattr(channel_summary, "MAX_SUMMARIZED_SAMPLES", 16 * 8000)  # a second of each
+    (*_, last) = summarize_channels(data, models, strict=False, max_duration_s=60)
+    assert last.channel == 3
+    assert last.net_speech_s < 5, "a block of four seconds is read"
 
 
 def test_a_recording_that_cannot_be_opened_has_no_summary(models):

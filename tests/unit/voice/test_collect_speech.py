@@ -12,7 +12,7 @@ from sonant.evaluation.channels import parse
 from sonant.voice.audio import recording as audio
 from sonant.voice.audio.flac import decode_flac, encode_flac
 from sonant.voice.audio.recording import Recording
-from sonant.voice.enrollment import RecordingSource, collect_speech
+from sonant.voice.enrollment import RecordingSource, SearchLimits, collect_speech
 from sonant.voice.speech import analyze
 
 RULES: dict[str, Any] = {"strict": False, "max_duration_s": 600.0}
@@ -44,6 +44,40 @@ def test_speech_equals_the_first_seconds_of_the_segments(models, spoken, encoded
     assert snr_db is not None and snr_db > 15
     assert clipping_share is not None and clipping_share < 0.01
     assert not found.quality.highpass_300hz
+
+
+LIMITS = SearchLimits(silence_s=20.0, audio_s=60.0, decoding_cpu_s=30.0)
+
+
+@pytest.mark.parametrize(
+    ("silence_s", "said"),
+    [
+        (30.0, ", given up after 20 s without speech"),
+        (15.0, ""),
+    ],
+)
+def test_recording_is_given_up_after_a_long_silence(models, spoken, encoded, voice, silence_s, said):
+    talk = np.concatenate([np.zeros(int(silence_s * 8000), np.float32), spoken(voice, 12.0)])
+    recording = source("a", encoded(talk))
+    assert collect_speech([recording], need_s=6.0, models=models, **RULES).net_speech_s == 6.0
+
+    def search():
+        return collect_speech([recording], need_s=6.0, models=models, limits=LIMITS, **RULES)
+
+    if said:
+        with pytest.raises(NotEnoughSpeech) as caught:
+            search()
+        assert str(caught.value).endswith(said)
+        assert "a channel 0: 0.0 s of speech in 20.5 s of audio" in str(caught.value)
+    else:
+        assert search().net_speech_s == 6.0
+
+
+def test_only_the_beginning_of_a_recording_is_searched(models, spoken, encoded, voice):
+    bursts = [np.concatenate([spoken(voice, 1.0, 3 * i), np.zeros(80_000, np.float32)]) for i in range(9)]
+    recording = source("a", encoded(np.concatenate(bursts)))
+    with pytest.raises(NotEnoughSpeech, match="of which only the first 60 s were searched"):
+        collect_speech([recording], need_s=60.0, models=models, limits=LIMITS, **RULES)
 
 
 def test_several_recordings_together_meet_the_need(models, spoken, encoded, voice):

@@ -129,6 +129,24 @@ def test_recording_that_computes_without_end_is_refused(flac, faulty):
     assert refusal(flac) == "cannot be decoded: takes more than 30 s of processor time"
 
 
+def test_a_callers_limit_of_processor_time_replaces_the_one_that_grows():
+    script = (
+        "import resource\n"
+        "from sonant.voice.audio.decoding.limits import Limits\n"
+        "held = Limits()\n"
+        "for cpu_s in (None, 3.0):\n"
+        "    held.begin(0, cpu_s)\n"
+        "    begun, _ = resource.getrlimit(resource.RLIMIT_CPU)\n"
+        "    held.decoded(10_000.0)\n"
+        "    later, _ = resource.getrlimit(resource.RLIMIT_CPU)\n"
+        "    print(begun, later - begun)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    (own, grown), (callers, not_grown) = (map(int, line.split()) for line in done.stdout.splitlines())
+    assert own - callers in (26, 27)
+    assert (grown, not_grown) == (500, 0)
+
+
 def test_what_libraries_write_to_standard_error_is_discarded(flac, faulty, capfd):
     faulty("os.write(2, b'words of a recording'); os._exit(1)")
 

@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sonant.errors import AudioError
+from sonant.voice.audio import recording as audio_recording
 from sonant.voice.audio.recording import Recording, Waveform, decode
 
 BOTH = pytest.mark.parametrize("strict", [True, False], ids=["strict", "lenient"])
@@ -128,6 +129,21 @@ def test_truncated_compressed_recording_is_refused(encoded, kind, subtype, share
 
 def test_too_long_recording_is_refused_by_its_header(wav):
     assert refusal(wav(bytes(160_000)), max_duration_s=9.9) == "duration is 10.0 s, must be at most 9.9 s"
+
+
+@pytest.mark.parametrize("length", ["stated", "not stated"])
+def test_samples_of_all_channels_are_limited_together(encoded, monkeypatch, length):
+    # Given: five seconds of eight channels
+    monkeypatch.setattr(audio_recording, "MAX_SAMPLES", 200_000)
+    data = bytearray(encoded(np.zeros((40_000, 8), np.float32), 8000, "FLAC"))
+    if length == "not stated":
+        data[21] &= 0xF0
+        data[22:26] = bytes(4)
+
+    # Then
+    holds = "320,000 samples (8 channels of 8000 Hz)" if length == "stated" else "more than 200,000 samples"
+    assert f"holds {holds}" in refusal(bytes(data))
+    assert len(read(encoded(np.zeros((25_000, 8), np.float32), 8000, "FLAC")).samples) == 25_000
 
 
 @pytest.mark.parametrize("length", ["stated", "not stated"])

@@ -1,4 +1,4 @@
-"""What is stored about callers of the API: consents, client tokens and request rates."""
+"""What is stored about callers: consents, client tokens, logins that were ended, and request rates."""
 
 from __future__ import annotations
 
@@ -64,6 +64,22 @@ def delete_client_tokens(connection: Connection, used_by: datetime) -> int:
     old = select(client_tokens.c.scope).where(client_tokens.c.created_at <= to_us(used_by))
     old = old.with_for_update(skip_locked=True)
     return connection.execute(delete(client_tokens).where(client_tokens.c.scope.in_(old))).rowcount
+
+
+# --- logins of the console that were ended
+
+
+def end_login(connection: Connection, scope: str, now: datetime) -> None:
+    """Note that a login was ended. `scope` is a keyed hash of its id, in the place of a token's: a login is
+    valid for a shorter time than a token, so the note lasts as long as it is needed."""
+    values = {"scope": scope, "request_hash": "", "resource_id": "", "created_at": to_us(now)}
+    put(connection, client_tokens, values, replace=False)
+
+
+def login_ended(connection: Connection, scope: str) -> bool:
+    """Whether a login was ended."""
+    query = select(client_tokens.c.scope).where(client_tokens.c.scope == scope)
+    return connection.execute(query).first() is not None
 
 
 # --- request rates

@@ -16,7 +16,7 @@ from sqlalchemy import Connection, bindparam, delete, func, insert, or_, select,
 from sonant.storage.database.bound_connection import without_changed_rows
 from sonant.storage.database.postgres import storable
 from sonant.storage.database.rows import first_row
-from sonant.storage.database.schema import ACTIVE_STATUSES, job_entries, jobs
+from sonant.storage.database.schema import ACTIVE_STATUSES, domains, job_entries, jobs
 from sonant.storage.times import from_us, latest_lease_us, to_us
 
 ENROLLMENT = "SPEAKER_ENROLLMENT"
@@ -149,10 +149,28 @@ _CLAIMABLE = _JOB.where(
         jobs.c.lease_until > bindparam("far_us"),
     ),
 )
-_OLDEST = without_changed_rows(_CLAIMABLE.order_by(jobs.c.created_at, jobs.c.job_id))
-_CLAIM = _OLDEST.limit(1).with_for_update(skip_locked=True)
-#: When the oldest was left out, since something else has changed it.
-_CLAIM_FURTHER = _OLDEST.limit(100).with_for_update(skip_locked=True)
+_others, _own_domain, _others_domain = jobs.alias("others"), domains.alias("own"), domains.alias("theirs")
+#: When a runner last began a job of the account that a job belongs to; 0 for never.
+_ACCOUNT_SERVED = (
+    select(func.coalesce(func.max(_others.c.started_at), 0))
+    .join_from(_others, _others_domain, _others_domain.c.domain_id == _others.c.domain_id)
+    .where(
+        _others_domain.c.account_id
+        == select(_own_domain.c.account_id)
+        .where(_own_domain.c.domain_id == jobs.c.domain_id)
+        .correlate(jobs)
+        .scalar_subquery()
+    )
+    .correlate(jobs)
+    .scalar_subquery()
+)
+#: What was begun goes on first; of the rest, the accounts take turns, each with its oldest job.
+_NEXT = without_changed_rows(
+    _CLAIMABLE.order_by(jobs.c.started_at.is_(None), _ACCOUNT_SERVED, jobs.c.created_at, jobs.c.job_id)
+)
+_CLAIM = _NEXT.limit(1).with_for_update(skip_locked=True, of=jobs)
+#: When the first was left out, since something else has changed it.
+_CLAIM_FURTHER = _NEXT.limit(100).with_for_update(skip_locked=True, of=jobs)
 
 
 def claimable(
@@ -169,7 +187,11 @@ def _claim_parameters(kinds: Sequence[str], owner: str, now: datetime, lease: ti
 def claim(
     connection: Connection, kinds: Sequence[str], owner: str, now: datetime, lease: timedelta
 ) -> Job | None:
-    """Take the oldest job of these kinds without a valid lease (never started, or its lease expired)."""
+    """Take a job of these kinds without a valid lease (never started, or its lease expired).
+
+    Jobs that were begun come first, then the oldest job of the account whose last job began longest ago, so
+    that an account with many jobs does not hold up those of others.
+    """
     parameters = _claim_parameters(kinds, owner, now, lease)
     row = connection.execute(_CLAIM, parameters).first()
     if row is None:

@@ -29,15 +29,16 @@ MEDIA_TYPES = frozenset[str]().union(*(one.media_types for one in FORMATS))
 """Content types of uploads that are recognized by their bytes."""
 
 
-def open_reader(data: bytes, *, strict: bool) -> tuple[AudioFormat, AudioReader]:
+def open_reader(data: bytes, *, strict: bool, cpu_s: float | None = None) -> tuple[AudioFormat, AudioReader]:
     """Recognize the container and read its header; `strict` accepts only containers of Voice ID.
 
-    Formats that C libraries decode are opened in a decoder process. Raises AudioError.
+    Formats that C libraries decode are opened in a decoder process, whose processor time `cpu_s` limits.
+    Raises AudioError.
     """
     for one in FORMATS:
         if (one.accepted_by_voice_id or not strict) and one.recognizes(data):
             if one.isolated:
-                return one, open_isolated(one.name, data, strict=strict)
+                return one, open_isolated(one.name, data, strict=strict, cpu_s=cpu_s)
             return one, one.open(data, strict)
     if strict:
         names = " or ".join(one.name for one in FORMATS if one.accepted_by_voice_id)

@@ -22,6 +22,9 @@ RATE_HZ = 8000
 """Sample rate of all audio after decoding."""
 
 MIN_RATE_HZ, MAX_RATE_HZ, MAX_CHANNELS = 8_000, 192_000, 8
+MAX_SAMPLES = 500_000_000
+"""Most samples of a recording, all channels together: 17 hours of 8 kHz, 86 minutes of 48 kHz stereo. All
+channels are decoded to get one, so this is what a recording costs, whatever its length and size."""
 BLOCK_S = 4.096
 """Length of decoded blocks: 128 frames of the speech detector, so that the cost of a call is negligible."""
 _MAX_OVERSHOOT = 4.0  # lossy codecs and mixes go past full scale; beyond 12 dB it is not a -1..1 signal
@@ -59,21 +62,31 @@ class Recording:
     _reader: AudioReader
 
     @classmethod
-    def open(cls, data: bytes, *, channel: int, strict: bool, max_duration_s: float) -> Recording:
+    def open(
+        cls, data: bytes, *, channel: int, strict: bool, max_duration_s: float, cpu_s: float | None = None
+    ) -> Recording:
         """Read and check the header without decoding samples.
 
-        `strict` accepts only what Voice ID did: WAV, 16-bit PCM, 8 kHz, one or two channels. Raises
-        AudioError, whose message states the measured value and the limit and names no file.
+        `cpu_s` limits the processor time of the decoder process, however much audio it gives; None leaves it
+        at its own limit, which grows with the audio. `strict` accepts only what Voice ID did: WAV, 16-bit
+        PCM, 8 kHz, one or two channels. Raises AudioError, whose message states the measured value and the
+        limit and names no file.
         """
         if not data:
             raise AudioError("file is empty: 0 bytes")
-        container, reader = open_reader(data, strict=strict)
+        container, reader = open_reader(data, strict=strict, cpu_s=cpu_s)
         _check_limits(reader, channel, strict)
         duration_s = None if reader.frames is None else reader.frames / reader.rate_hz
         if duration_s == 0:
             raise AudioError("holds no audio: 0 samples")
         if duration_s is not None and duration_s > max_duration_s:
             raise AudioError(f"duration is {duration_s:.1f} s, must be at most {max_duration_s:.1f} s")
+        if reader.frames is not None and reader.frames * reader.channels > MAX_SAMPLES:
+            raise AudioError(
+                f"holds {reader.frames * reader.channels:,} samples ({reader.channels} channels of "
+                f"{reader.rate_hz} Hz), must hold at most {MAX_SAMPLES:,}: convert it to {RATE_HZ} Hz, or "
+                "cut it"
+            )
         return cls(
             container=container.name,
             encoding=reader.encoding,
@@ -102,6 +115,11 @@ class Recording:
         for block in blocks:
             if done + len(block) > self.max_duration_s * self.rate_hz:
                 raise AudioError(f"duration is more than {self.max_duration_s:.1f} s, the longest allowed")
+            if (done + len(block)) * self.channels > MAX_SAMPLES:
+                raise AudioError(
+                    f"holds more than {MAX_SAMPLES:,} samples ({self.channels} channels of {self.rate_hz} "
+                    f"Hz): convert it to {RATE_HZ} Hz, or cut it"
+                )
             low, high = float(block.min()), float(block.max())
             if not (np.isfinite(low) and np.isfinite(high)):
                 raise AudioError(

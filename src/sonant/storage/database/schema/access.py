@@ -40,7 +40,8 @@ key_checks = Table(
 client_tokens = Table(
     "client_tokens",
     metadata,
-    Column("scope", String(64), primary_key=True),  # keyed hash of account, Region, operation, domain, token
+    # Keyed hash of account, Region, operation, domain, token; or of the id of a login that was ended.
+    Column("scope", String(64), primary_key=True),
     Column("request_hash", String(64), nullable=False),
     Column("resource_id", String(64), nullable=False),
     Column("created_at", BigInteger, nullable=False, index=True),

@@ -76,7 +76,7 @@ class _Decoder:
         self._reader, self._blocks = None, iter(())  # frees the last recording
         head, _, data = payload.partition(b"\n")
         asked = json.loads(head)
-        self._limits.begin(len(data))
+        self._limits.begin(len(data), asked["CpuSeconds"])
         reader = self._formats[asked["Format"]].open(data, asked["Strict"])
         self._reader = reader
         return {

@@ -39,14 +39,16 @@ class Limits:
         for kind in _FORBIDDEN:
             _limit(kind, 0, 0)
         self._started_s = 0.0
+        self._cpu_s: float | None = None
 
-    def begin(self, size_bytes: int) -> None:
-        """Grant memory and processor time for a recording of this size."""
+    def begin(self, size_bytes: int, cpu_s: float | None = None) -> None:
+        """Grant memory and processor time for a recording of this size: `cpu_s` in all, or by default CPU_S
+        and CPU_SHARE of the audio that it gives."""
         if self._memory_bytes:
             granted = self._memory_bytes + MEMORY_BYTES + _MEMORY_PER_BYTE * size_bytes
             self._soft_bytes = min(granted, self._hard_bytes)
         self.hold()
-        self._started_s = time.process_time()
+        self._started_s, self._cpu_s = time.process_time(), cpu_s
         self.decoded(0.0)
 
     def lift(self) -> None:
@@ -61,7 +63,7 @@ class Limits:
 
     def decoded(self, audio_s: float) -> None:
         """Grant processor time for `audio_s` seconds of audio that the recording gave since it began."""
-        granted_s = self._started_s + CPU_S + CPU_SHARE * audio_s
+        granted_s = self._started_s + (CPU_S + CPU_SHARE * audio_s if self._cpu_s is None else self._cpu_s)
         _, hard = resource.getrlimit(resource.RLIMIT_CPU)
         soft = math.ceil(granted_s)
         _limit(resource.RLIMIT_CPU, soft if hard == resource.RLIM_INFINITY else min(soft, hard), hard)

@@ -25,6 +25,8 @@ class _Recording:
 
     format: str
     strict: bool
+    cpu_s: float | None
+    """Most processor time; None is the decoder's own limit, which grows with the audio."""
     data: bytes = field(repr=False)
 
 
@@ -59,7 +61,7 @@ class IsolatedReader:
                         done = skipped
                         yield block
             except DecoderEnded as fault:
-                _check_attempt(attempt, fault, f" past {done / self.rate_hz:.1f} s")
+                _check_attempt(attempt, fault, self._recording, f" past {done / self.rate_hz:.1f} s")
             except (AudioError, GeneratorExit):
                 POOL.give_back(process)
                 raise
@@ -71,15 +73,17 @@ class IsolatedReader:
                 return
 
 
-def open_isolated(format_name: str, data: bytes, *, strict: bool) -> IsolatedReader:
+def open_isolated(
+    format_name: str, data: bytes, *, strict: bool, cpu_s: float | None = None
+) -> IsolatedReader:
     """Read a recording's header in a decoder process. Raises AudioError, SetupError."""
-    recording = _Recording(format=format_name, strict=strict, data=data)
+    recording = _Recording(format=format_name, strict=strict, cpu_s=cpu_s, data=data)
     for attempt in range(1, _ATTEMPTS + 1):
         process = POOL.take()
         try:
             facts = _open(process, recording)
         except DecoderEnded as fault:
-            _check_attempt(attempt, fault, "")
+            _check_attempt(attempt, fault, recording)
         except AudioError:
             POOL.give_back(process)
             raise
@@ -98,17 +102,19 @@ def open_isolated(format_name: str, data: bytes, *, strict: bool) -> IsolatedRea
     raise AssertionError("the last attempt returns or raises")
 
 
-def _check_attempt(attempt: int, fault: DecoderEnded, where: str) -> None:
+def _check_attempt(attempt: int, fault: DecoderEnded, recording: _Recording, where: str = "") -> None:
     """Raise AudioError unless another attempt is worth while."""
     if fault.too_long:
-        raise AudioError(f"cannot be decoded{where}: takes more than {CPU_S:.0f} s of processor time")
+        limit_s = CPU_S if recording.cpu_s is None else recording.cpu_s
+        raise AudioError(f"cannot be decoded{where}: takes more than {limit_s:.0f} s of processor time")
     if attempt == _ATTEMPTS:
         raise AudioError(f"cannot be decoded{where}: the decoder fails ({fault})")
 
 
 def _open(process: DecoderProcess, recording: _Recording) -> dict[str, Any]:
     process.held, process.recordings = None, process.recordings + 1
-    head = messages.encode({"Format": recording.format, "Strict": recording.strict}) + b"\n"
+    asked = {"Format": recording.format, "Strict": recording.strict, "CpuSeconds": recording.cpu_s}
+    head = messages.encode(asked) + b"\n"
     process.ask(messages.OPEN, head, recording.data)
     _, content = _checked(process)
     process.held = recording

@@ -177,7 +177,7 @@ def claimable(
     connection: Connection, kinds: Sequence[str], owner: str, now: datetime, lease: timedelta
 ) -> bool:
     """Return whether there is a job of these kinds without a valid lease."""
-    return connection.execute(_OLDEST, _claim_parameters(kinds, owner, now, lease)).first() is not None
+    return connection.execute(_NEXT, _claim_parameters(kinds, owner, now, lease)).first() is not None
 
 
 def _claim_parameters(kinds: Sequence[str], owner: str, now: datetime, lease: timedelta) -> dict[str, Any]:

@@ -6,17 +6,16 @@ import os
 import secrets
 import time
 from collections.abc import Callable
-from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 
 from sqlalchemy import Connection, select
 from starlette.types import ASGIApp
 
-from sonant.assembly.installation import Store, own_audit_folder
+from sonant.assembly.audit_trail import open_trail
+from sonant.assembly.installation import Store
 from sonant.assembly.jobs import build_outbox
 from sonant.assembly.workers import LocalListener, local_engine
-from sonant.audit.trail import Trail
 from sonant.carriers.authorizer import AUDITED_STREAMS, StreamAuthorizer
 from sonant.carriers.endpoints import StreamEndpoints
 from sonant.cpu_affinity import CpuAffinity
@@ -80,7 +79,7 @@ def build_app(
     service = build_operations(store, listener, stream_manager, fraud_indexes)
 
     # The audit trail and the metrics record every call.
-    trail, trail_lock = open_trail(store)
+    trail, close_trail = open_trail(store)
     metrics = None
     if settings.metrics.enabled:
         metrics = MetricsRegistry(
@@ -133,9 +132,7 @@ def build_app(
         gateway.close()
         page_threads.close()
         scrape_threads.close()
-        if trail is not None:
-            trail.close()
-        trail_lock.close()
+        close_trail()
         listener.close()
         store.database.close()
 
@@ -191,15 +188,6 @@ def build_operations(
         live=stream_manager,
         fraud_indexes=fraud_indexes,
     )
-
-
-def open_trail(store: Store) -> tuple[Trail | None, ExitStack]:
-    """Open the audit trail and lock its folder; None when the settings disable it. Raises SetupError."""
-    settings, lock = store.settings, ExitStack()
-    if not settings.audit.enabled:
-        return None, lock
-    folder = lock.enter_context(own_audit_folder(settings))
-    return Trail(folder, settings.audit, region=settings.region, clock=store.clock), lock
 
 
 def build_verifier(store: Store) -> Verifier:

@@ -15,6 +15,7 @@ from typing import Any
 from alembic.runtime.migration import MigrationContext
 from sqlalchemy import Connection, Table, func, insert, select, text
 
+from sonant.assembly.audit_trail import rebuild_key_files
 from sonant.assembly.installation import check_service_key, open_database
 from sonant.backup import sealed_file
 from sonant.backup.create import FORMAT, tables, without_time_limits
@@ -62,7 +63,8 @@ def restore(settings: Settings, path: Path, passphrase: bytes) -> BackupInfo:
             writer = _Writer(connection, unfinished)
             _read_into(path, passphrase, writer)
             writer.finish()
-            check_service_key(connection, unfinished)
+            secret = check_service_key(connection, unfinished)
+            rebuild_key_files(replace(settings, data=unfinished), secret)
             if data.exists():
                 data.rmdir()
             if not settings.embedded:

@@ -181,6 +181,28 @@ class Audit:
         "calls per second",
         "Failed authentications that are recorded one by one; the rest are counted.",
     )
+    sum_polls_s: float = number(
+        300.0,
+        0.0,
+        DAY_S,
+        "seconds",
+        "Interval in which the calls that an open page repeats are summed to one record; 0 records each.",
+    )
+    heads_s: float = number(
+        60.0,
+        1.0,
+        DAY_S,
+        "seconds",
+        "How often the number and hash of the last line are recorded in the database, and sent outside.",
+    )
+    heads_to: str = text(
+        "",
+        "Where else they are sent, off this machine, separated by commas: `file:///path` on another mount, "
+        "`https://...`, `s3://bucket/prefix` with Object Lock.",
+    )
+    heads_secret: str = text(
+        "", "Key of the signatures of heads sent by `https`; at least 16 characters.", secret=True
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -65,9 +65,9 @@ def open_service_key(
     return secret
 
 
-def check_service_key(connection: Connection, data: Path) -> None:
-    """Raise SetupError unless a data folder's own key is the one that the database was made with."""
-    _matching_secret(PrivateFolder(data / "keys"), connection)
+def check_service_key(connection: Connection, data: Path) -> ServiceSecret:
+    """Return a data folder's own key. Raises SetupError unless the database was made with it."""
+    return _matching_secret(PrivateFolder(data / "keys"), connection)
 
 
 def service_key_digest(settings: Settings) -> str:

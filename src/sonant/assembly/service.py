@@ -20,6 +20,7 @@ from sonant.carriers.authorizer import AUDITED_STREAMS, StreamAuthorizer
 from sonant.carriers.endpoints import StreamEndpoints
 from sonant.cpu_affinity import CpuAffinity
 from sonant.gateway.app import asgi_app
+from sonant.gateway.forwarded import trusted_networks
 from sonant.gateway.health import Health
 from sonant.gateway.metrics_route import check_metrics, metrics_route
 from sonant.gateway.models import OWN_PREFIX, SIGNING_NAME, ServiceModels, load_models
@@ -71,6 +72,7 @@ def build_app(
     """
     settings, models, plan = store.settings, load_models(), plan_threads(store.settings)
     check_metrics(settings)
+    trusted = trusted_networks(settings.gateway.trusted_proxies)
 
     # Operations, and the live calls and recordings that they use.
     listener = LocalListener(store, cores)
@@ -137,7 +139,12 @@ def build_app(
         store.database.close()
 
     asgi = asgi_app(
-        gateway, *routes, health=health, lifespan=streams.lifespan, console=(PREFIXES, console.app)
+        gateway,
+        *routes,
+        health=health,
+        lifespan=streams.lifespan,
+        console=(PREFIXES, console.app),
+        trusted=trusted,
     )
     return App(asgi=asgi, streams=stream_manager, health=health, close=close)
 

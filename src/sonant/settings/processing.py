@@ -183,6 +183,12 @@ class Live:
     twilio_url: str = text(
         "", "URL of the stream as configured at Twilio, for its signature; empty means that of the request."
     )
+    ticket_secret: str = text(
+        "",
+        "Key of the tickets that Twilio's streams must then bring in their parameters; at least 16 "
+        "characters. Empty takes streams without one.",
+        secret=True,
+    )
     audiohook_key: str = text(
         "",
         "API key of the Genesys AudioHook integration whose calls are accepted; empty accepts none.",

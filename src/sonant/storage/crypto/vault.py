@@ -133,11 +133,10 @@ def _subkeys(data_key: bytes) -> tuple[bytes, bytes, bytes]:
 class ServiceSecret:
     """The service's own key: seals access-key secrets, page tokens and cookies, hashes client tokens."""
 
-    __slots__ = ("_access", "_audit", "_check", "_cookies", "_pages", "_tickets", "_tokens")
+    __slots__ = ("_access", "_audit", "_check", "_cookies", "_pages", "_tokens")
 
     def __init__(self, key: bytes) -> None:
         self._audit = derive(key, "audit trail")
-        self._tickets = derive(key, "stream tickets")
         self._access = derive(key, "access keys")
         self._pages = derive(key, "page tokens")
         self._tokens = derive(key, "client tokens")
@@ -148,11 +147,6 @@ class ServiceSecret:
     def audit_root(self) -> bytes:
         """The key from which those of the audit trail are derived, unless the operator keeps one."""
         return self._audit
-
-    @property
-    def stream_tickets(self) -> bytes:
-        """The key of the tickets that carriers pass on with a call."""
-        return self._tickets
 
     def seal_check(self) -> bytes:
         """Return a check value that only this key opens and that does not reveal it."""

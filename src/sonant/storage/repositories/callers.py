@@ -6,12 +6,14 @@ from datetime import datetime, timedelta
 
 from sqlalchemy import Connection, delete, insert, select, text
 
-from sonant.storage.database.rows import put
+from sonant.storage.database.rows import insert_of, put
 from sonant.storage.database.schema import client_tokens, consents
 from sonant.storage.times import from_us, to_us
 
 #: Client tokens and page tokens are valid for this long.
 TOKEN_LIFETIME = timedelta(hours=24)
+#: The request hash of what is good for one use.
+USED_ONCE = "used"
 
 
 # --- consents
@@ -52,6 +54,22 @@ def add_client_token(
             scope=scope, request_hash=request_hash, resource_id=resource_id, created_at=to_us(now)
         )
     )
+
+
+def use_once(connection: Connection, scope: str, resource_id: str, now: datetime) -> bool:
+    """Record that something that is good for one use, such as a presigned URL, was used for a resource.
+
+    `scope` is a hash of it. Returns False when it was used before. It is kept as long as client tokens are,
+    seven days, which is the longest life of a presigned URL.
+    """
+    statement = insert_of(connection.dialect.name)(client_tokens)
+    values = {
+        "scope": scope,
+        "request_hash": USED_ONCE,
+        "resource_id": resource_id,
+        "created_at": to_us(now),
+    }
+    return connection.execute(statement.on_conflict_do_nothing(), values).rowcount == 1
 
 
 def delete_client_tokens(connection: Connection, used_by: datetime) -> int:

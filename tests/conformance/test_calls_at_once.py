@@ -78,7 +78,9 @@ class Calls:
         assert answer["Watchlist"]["Name"] == name
 
 
-@pytest.mark.parametrize("number", [24, 60, pytest.param(200, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "number", [24, *(pytest.param(number, marks=pytest.mark.slow) for number in (60, 200))]
+)
 def test_simultaneous_calls_are_all_answered_beside_writes(
     service: ServiceProcess, speech: tuple[dict[str, bytes], bytes], number: int
 ) -> None:

@@ -21,6 +21,7 @@ ENVIRONMENT = {
     "SONANT_JOBS_WORKERS": "2",
     "SONANT_ENROLLMENT_NET_SPEECH_S": "6",
     "SONANT_REGISTRATION_NET_SPEECH_S": "6",
+    "SONANT_FRAUD_SPOOFING_MAX_S": "0",
     "SONANT_QUOTAS_DOMAINS_PER_ACCOUNT": "1000",
 }
 
@@ -33,6 +34,8 @@ JOBS: dict[KindOfJob, dict[str, Any]] = {
 }
 #: The service that is killed here is on SQLite; `test_postgres_cluster` does the like on PostgreSQL.
 pytestmark = pytest.mark.parametrize("testbed", ["sqlite"], indirect=True, scope="session")
+#: What is killed in which job by default; the slow tests kill everything in both.
+KILLED = [("service", ENROLLMENT), ("runner", REGISTRATION), ("worker", ENROLLMENT)]
 both_kinds = pytest.mark.parametrize("job", JOBS, ids=lambda job: job.noun)
 
 
@@ -94,8 +97,16 @@ def in_work(testbed, job_id, count):
     wait_until(f"{count} requests are done", there)
 
 
-@both_kinds
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    ("kind", "job"),
+    [
+        pytest.param(
+            kind, job, id=f"{kind}-{job.noun}", marks=[] if (kind, job) in KILLED else pytest.mark.slow
+        )
+        for kind in KINDS
+        for job in JOBS
+    ],
+)
 def test_kill_9_in_mid_job_changes_nothing(own_testbed, served, undisturbed, kind, job):
     testbed, chance, expected = own_testbed, random.Random(kind), undisturbed(36, job)
     domain_id = testbed.new_domain()

@@ -138,7 +138,8 @@ def test_the_rate_of_an_account_is_one_for_all_services(cluster_testbed, cluster
     assert {answer for answer in answers if isinstance(answer, str)} == {"ThrottlingException"}
 
 
-@pytest.mark.parametrize("lease_s", [4.0, pytest.param(20.0, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("lease_s", [4.0, 20.0])
 def test_job_of_a_killed_runner_continues_on_another_without_loss(
     cluster_testbed, cluster, own_testbed, lease_s
 ):

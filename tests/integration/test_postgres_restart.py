@@ -51,6 +51,7 @@ def cluster(testbed):
     made.close()
 
 
+@pytest.mark.slow
 def test_server_restart_in_mid_job_loses_no_job_and_no_process(testbed, cluster, server):
     client, runner = cluster.service(), cluster.runner()
     domain_id = testbed.new_domain()

@@ -233,6 +233,7 @@ def peak_over(count, request_id):
         tracemalloc.stop()
 
 
+@pytest.mark.slow
 def test_memory_is_flat_over_200_000_requests():
     kinds, peak = peak_over(200_000, lambda _number: b"0")  # no usable id: nothing is kept
     assert kinds == {EnrollmentRequest: 0, BadRequest: 200_000}

@@ -36,7 +36,7 @@ class ThreadPlan:
     replays: int
     """Load the recordings of domains into replay indexes; up to half a minute each."""
     background: int
-    """The main thread, housekeeping, and the delivery of events to three sinks."""
+    """The main thread, housekeeping, the heads of the audit trail, and deliveries to three event sinks."""
 
     @property
     def total(self) -> int:
@@ -57,5 +57,5 @@ def plan_threads(settings: Settings) -> ThreadPlan:
         metrics=1,
         live_calls=2,
         replays=2,
-        background=6,
+        background=7,
     )

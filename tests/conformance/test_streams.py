@@ -96,6 +96,71 @@ def test_signed_url_is_valid_until_it_expires(service: ServiceProcess, domain: s
     assert "Signature expired" in answer.message
 
 
+def test_signed_url_opens_one_stream_and_no_later_one(
+    service: ServiceProcess, domain: str, name: str
+) -> None:
+    """Given a URL that has carried a call, when its holder brings audio to the next call, then it is void."""
+    url = stream_url(service, named(domain, name))
+    with opened(url) as connection:
+        connection.send(FRAME)
+        until(service, domain, name, "ONGOING")
+    assert ended(service, domain, name) == "CALL_ENDED"
+    service.own_client().start_session(DomainId=domain, SessionName=name)
+    for replayed in (url, url.replace("X-Amz-Signature=", "X-Amz-%53ignature="), _escaped(url)):
+        answer = refused(replayed)
+        assert answer.status in (400, 403)
+        assert answer.fault in ("AccessDeniedException", "InvalidSignatureException"), answer
+    assert "has opened a stream already" in refused(url).message
+    assert session(service, domain, name)["StreamingStatus"] == "PENDING_CONFIGURATION"
+
+
+def _escaped(url: str) -> str:
+    """The same URL with the first digit of its signature written as an escape."""
+    before, _, signature = url.rpartition("X-Amz-Signature=")
+    return f"{before}X-Amz-Signature=%{ord(signature[0]):02X}{signature[1:]}"
+
+
+def test_signed_url_of_a_stream_opens_no_other_stream(
+    service: ServiceProcess, domain: str, name: str
+) -> None:
+    """Given a URL that was never used, when the session has its next stream, then it is void."""
+    number = session(service, domain, name)["StreamNumber"]
+    bound = {**named(domain, name), "StreamNumber": str(number)}
+    kept = stream_url(service, bound, expires_s=3000)
+    with opened(stream_url(service, bound)) as connection:
+        connection.send(FRAME)
+        until(service, domain, name, "ONGOING")
+    assert ended(service, domain, name) == "CALL_ENDED"
+    service.own_client().start_session(DomainId=domain, SessionName=name)
+    answer = refused(kept)
+    assert (answer.status, answer.fault) == (403, "AccessDeniedException")
+    assert (
+        answer.message == f"This was made for stream {number} of the session, and stream {number + 1} waits."
+    )
+    with opened(stream_url(service, {**bound, "StreamNumber": str(number + 1)})):
+        pass
+    answer = refused(stream_url(service, {**bound, "StreamNumber": "0"}))
+    assert answer.fault == "ValidationException"
+
+
+def test_refused_stream_does_not_use_up_its_url(service: ServiceProcess, domain: str) -> None:
+    name = str(uuid.uuid4())
+    url = stream_url(service, named(domain, name))
+    assert refused(url).fault == "ResourceNotFoundException"
+    service.own_client().start_session(DomainId=domain, SessionName=name)
+    with opened(url):
+        pass
+
+
+def test_url_of_the_command_is_for_the_present_stream(
+    service: ServiceProcess, domain: str, name: str
+) -> None:
+    printed = service.sonant("session", "url", name, "--domain", domain).out.strip()
+    assert "StreamNumber=1&" in printed
+    with opened(printed) as connection:
+        assert json.loads(connection.recv(timeout=PATIENCE_S))["type"] == "begun"
+
+
 def test_stream_audio_is_a_permission_of_its_own(service: ServiceProcess, domain: str, name: str) -> None:
     arn = f"arn:aws:voiceid:us-east-1:{ACCOUNT}:domain/{domain}"
     key = {"Effect": "Allow", "Action": "kms:Decrypt", "Resource": "*"}

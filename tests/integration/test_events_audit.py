@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import re
+import shutil
 import sqlite3
 import urllib.error
 import urllib.request
@@ -129,6 +131,47 @@ def test_the_command_verifies_and_shows_the_trail(service: ServiceProcess) -> No
     assert "CreateDomain by arn:aws:iam::000000000000:user/sonant" in shown.out
     assert service.sonant("audit", "show", "--since", "2999-01-01").out == ""
     assert "must be a time" in service.sonant("audit", "show", "--since", "yesterday").err
+
+
+def test_cut_or_deleted_trail_of_a_running_service_fails_verification(
+    service: ServiceProcess, tmp_path: Path
+) -> None:
+    for _ in range(4):
+        service.domain()
+    data = tmp_path / "copy"
+    shutil.copytree(service.data, data, ignore=shutil.ignore_patterns("*.lock", "endpoint"))
+
+    def verify() -> tuple[int, list[str]]:
+        told = service.sonant("audit", "verify", "--output", "json", "--data", str(data))
+        chains = json.loads(told.out)["Chains"]
+        return told.code, [fault["Reason"] for one in chains for fault in one.get("Faults", ())]
+
+    assert verify() == (0, [])
+    (path,) = (data / "audit").glob("*.jsonl")
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join(lines[: len(lines) // 2]))
+    assert verify() == (1, ["missing-tail"])
+    shutil.rmtree(data / "audit")
+    assert verify() == (1, ["missing-chain"])
+    shutil.rmtree(data / "audit-keys")
+    assert verify() == (1, ["missing-chain"]), "which the database knows of"
+
+
+def test_new_key_is_written_once_and_used_from_the_next_start(
+    service: ServiceProcess, tmp_path: Path
+) -> None:
+    file = tmp_path / "audit.key"
+    assert "sonant audit" not in service.sonant("audit", "new-key", str(file)).err
+    assert len(bytes.fromhex(file.read_text().strip())) == 32
+    assert service.sonant("audit", "new-key", str(file)).code == 1, "it is there already"
+    assert service.sonant("audit", "verify").code == 0, "lines of this start have the service's key"
+
+
+def test_removal_before_today_finds_nothing_and_needs_a_day(service: ServiceProcess) -> None:
+    removed = service.sonant("audit", "remove", "--before", "2001-01-01", "--reason", "-", "--yes")
+    assert removed.out == "nothing is older than 2001-01-01\n"
+    refused = service.sonant("audit", "remove", "--before", "soon", "--reason", "-", "--yes")
+    assert "must be a day" in refused.err
 
 
 def test_an_altered_trail_is_reported_with_file_and_line(service: ServiceProcess, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 
+from sonant.assembly.audit_trail import audit_keys, chain_register
 from sonant.assembly.installation import Store
 from sonant.assembly.worker_process import granted_objects
 from sonant.assembly.workers import batch_engine
@@ -46,7 +47,7 @@ def runner_parts(store: Store) -> RunnerParts:
         clock=store.clock,
         outbox=build_outbox(settings),
         calibration_of=partial(model_calibration, ModelFiles(settings.data)),
-        findings=_findings(settings),
+        findings=_findings(store),
     )
 
 
@@ -119,10 +120,12 @@ def build_outbox(settings: Settings) -> Outbox:
     return Outbox(enabled=bool(build_sinks(settings)))
 
 
-def _findings(settings: Settings) -> FindingsTrail | None:
+def _findings(store: Store) -> FindingsTrail | None:
+    settings = store.settings
     if not settings.audit.enabled:
         return None
-    return FindingsTrail(settings.data / "audit", settings.audit)
+    keys, register = audit_keys(settings, store.secret), chain_register(store)
+    return FindingsTrail(settings.data / "audit", settings.audit, keys, register)
 
 
 def manifest_rules(settings: Settings, kind: str = ENROLLMENT) -> Rules:

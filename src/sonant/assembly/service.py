@@ -6,7 +6,6 @@ import os
 import secrets
 import time
 from collections.abc import Callable
-from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 
@@ -14,17 +13,18 @@ from sqlalchemy import Connection, select
 from starlette.routing import BaseRoute
 from starlette.types import ASGIApp
 
-from sonant.assembly.installation import Store, own_audit_folder
+from sonant.assembly.audit_trail import open_trail
+from sonant.assembly.installation import Store
 from sonant.assembly.integrity_reports import IntegrityReporter
 from sonant.assembly.jobs import build_outbox
 from sonant.assembly.workers import LocalListener, local_engine
-from sonant.audit.trail import Trail
 from sonant.carriers.authorizer import AUDITED_STREAMS, StreamAuthorizer
 from sonant.carriers.endpoints import StreamEndpoints
 from sonant.cpu_affinity import CpuAffinity
 from sonant.gateway.app import asgi_app
 from sonant.gateway.connections import ConnectionTable
 from sonant.gateway.descriptors import descriptors_in_use
+from sonant.gateway.forwarded import trusted_networks
 from sonant.gateway.health import Health
 from sonant.gateway.metrics_route import check_metrics, metrics_route
 from sonant.gateway.models import OWN_PREFIX, SIGNING_NAME, ServiceModels, load_models
@@ -81,6 +81,7 @@ def build_app(
     settings, models, plan = store.settings, load_models(), plan_threads(store.settings)
     check_metrics(settings)
     store.database.report_faults_to(IntegrityReporter(store))
+    trusted = trusted_networks(settings.gateway.trusted_proxies)
 
     # Operations, and the live calls and recordings that they use.
     listener = LocalListener(store, cores)
@@ -89,7 +90,7 @@ def build_app(
     service = build_operations(store, listener, stream_manager, fraud_indexes)
 
     # The audit trail and the metrics record every call.
-    trail, trail_lock = open_trail(store)
+    trail, close_trail = open_trail(store)
     metrics = None
     if settings.metrics.enabled:
         metrics = MetricsRegistry(
@@ -148,14 +149,17 @@ def build_app(
         gateway.close()
         page_threads.close()
         scrape_threads.close()
-        if trail is not None:
-            trail.close()
-        trail_lock.close()
+        close_trail()
         listener.close()
         store.database.close()
 
     asgi = asgi_app(
-        gateway, *routes, health=health, lifespan=streams.lifespan, console=(PREFIXES, console.app)
+        gateway,
+        *routes,
+        health=health,
+        lifespan=streams.lifespan,
+        console=(PREFIXES, console.app),
+        trusted=trusted,
     )
     return App(
         asgi=asgi,
@@ -213,15 +217,6 @@ def build_operations(
         fraud_indexes=fraud_indexes,
         ledger=store.ledger,
     )
-
-
-def open_trail(store: Store) -> tuple[Trail | None, ExitStack]:
-    """Open the audit trail and lock its folder; None when the settings disable it. Raises SetupError."""
-    settings, lock = store.settings, ExitStack()
-    if not settings.audit.enabled:
-        return None, lock
-    folder = lock.enter_context(own_audit_folder(settings))
-    return Trail(folder, settings.audit, region=settings.region, clock=store.clock), lock
 
 
 def build_verifier(store: Store) -> Verifier:

@@ -10,16 +10,22 @@ import fcntl
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from sqlalchemy import Connection
+
 from sonant.audit.file import ChainFile
+from sonant.audit.heads import ChainRegister
+from sonant.audit.key_files import KeyFiles
+from sonant.audit.names import JOBS
 from sonant.ids import new_uuid
 from sonant.settings import Audit
 from sonant.storage.repositories.domains import Domain
 
 #: Folder of the chain in that of the trail.
-FOLDER = "jobs"
+FOLDER = JOBS
 _SERVICE = "voiceid.amazonaws.com"
 
 
@@ -39,21 +45,38 @@ class Finding:
 class FindingsTrail:
     """Writes the findings of runners."""
 
-    def __init__(self, folder: Path, settings: Audit) -> None:
-        """`folder` is the trail's."""
+    def __init__(
+        self,
+        folder: Path,
+        settings: Audit,
+        keys: KeyFiles | None = None,
+        register: ChainRegister | None = None,
+    ) -> None:
+        """`folder` is the trail's; `keys` seal the lines, and `register` records the chain."""
         self._folder, self._max_bytes = folder / FOLDER, settings.max_file_bytes
+        self._keys, self._register = keys, register
 
-    def add(self, domain: Domain, found: Sequence[Finding], now: datetime) -> None:
+    def add(
+        self,
+        domain: Domain,
+        found: Sequence[Finding],
+        now: datetime,
+        connection: Connection | None = None,
+    ) -> None:
         """Store findings before their consequences are committed: a crash in between may repeat them.
 
-        Raises OSError, or SetupError when the chain's end is damaged.
+        `connection` is in the transaction of the consequences, which records a new chain. Raises OSError, or
+        SetupError when the chain's end is damaged.
         """
         if not found:
             return
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         with (self._folder / "lock").open("wb") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
-            chain = ChainFile(self._folder, self._max_bytes)
+            announce = None
+            if self._register is not None and connection is not None:
+                announce = partial(self._register.begin, connection)
+            chain = ChainFile(self._folder, self._max_bytes, self._keys, announce)
             try:
                 chain.write([self._document(domain, one, now) for one in found], now)
                 chain.sync()

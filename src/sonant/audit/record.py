@@ -55,6 +55,10 @@ class Record:
     """Whether the call changed nothing, although its operation may."""
     region: str | None = None
     """The Region that the call was signed for; None for an unknown caller."""
+    polled: bool = False
+    """Whether an open page repeats the call by itself: repetitions are summed."""
+    summed: tuple[int, datetime] | None = None
+    """Of a sum of repeated calls: their number, and the time of the first; `time` is that of the last."""
 
     @property
     def changes(self) -> bool:
@@ -103,6 +107,12 @@ def document(record: Record, region: str) -> dict[str, Any]:
             members["resources"] = [{"ARN": resource, "accountId": record.account_id}]
     if record.suppressed:
         members["additionalEventData"] = {"unsignedCallsNotRecorded": record.suppressed}
+    if record.summed is not None:
+        calls, first = record.summed
+        members["additionalEventData"] = {
+            "summedCalls": calls,
+            "firstEventTime": _second(first.replace(microsecond=0)),
+        }
     return members
 
 

@@ -15,7 +15,9 @@ from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 
-from sonant.audit.file import ChainFile
+from sonant.audit.file import Announce, ChainFile
+from sonant.audit.key_files import KeyFiles
+from sonant.audit.polls import PollSums
 from sonant.audit.record import Record, document
 from sonant.errors import InternalServer
 from sonant.settings import Audit
@@ -39,10 +41,23 @@ MAX_BATCH = 1000
 class Trail:
     """Records calls. Safe for several threads."""
 
-    def __init__(self, folder: Path, settings: Audit, *, region: str, clock: Callable[[], datetime]) -> None:
-        """Raises SetupError when the folder cannot be used or its last line is damaged."""
+    def __init__(
+        self,
+        folder: Path,
+        settings: Audit,
+        *,
+        region: str,
+        clock: Callable[[], datetime],
+        keys: KeyFiles | None = None,
+        announce: Announce | None = None,
+    ) -> None:
+        """`keys` seal the lines, and `announce` records a chain before its first sealed line.
+
+        Raises SetupError when the folder cannot be used or its last line is damaged.
+        """
         self._settings, self._region, self._clock = settings, region, clock
-        self._file = ChainFile(folder, settings.max_file_bytes)
+        self._file = ChainFile(folder, settings.max_file_bytes, keys, announce)
+        self._polls = PollSums(settings.sum_polls_s)
         self._lock = threading.Lock()
         self._changed = threading.Condition(self._lock)  # there is space again, or records became durable
         self._wake, self._urgent, self._stop = threading.Event(), threading.Event(), threading.Event()
@@ -77,6 +92,8 @@ class Trail:
             if suppressed is None:
                 return
             record.suppressed = suppressed
+        if record.polled and self._polls.count(record, time.monotonic()):
+            return
         durable = record.changes and record.principal_arn is not None
         with self._lock:
             if len(self._pending) >= self._settings.max_waiting and not self._wait_for_space():
@@ -120,10 +137,11 @@ class Trail:
         while True:
             # Unsynced records of reads are synced within a second, even when no more arrive.
             unsynced = self._file.unsynced
-            self._wake.wait(SYNC_S if unsynced else None)
+            self._wake.wait(SYNC_S if unsynced else self._polls.next_s(time.monotonic()))
             self._wake.clear()
             self._urgent.wait(0 if self._stop.is_set() else COLLECT_S)
             self._urgent.clear()
+            self._add_sums()
             try:
                 while batch := self._next():
                     self._file.write([document(record, self._region) for record in batch], self._clock())
@@ -145,6 +163,14 @@ class Trail:
                 continue
             if self._stop.is_set() and not self._pending:
                 return
+
+    def _add_sums(self) -> None:
+        """Add the sums of polls whose interval has ended, at the end all of them."""
+        due = self._polls.due(float("inf") if self._stop.is_set() else time.monotonic())
+        if due:
+            with self._lock:
+                self._pending.extend(due)
+                self._accepted += len(due)
 
     def _next(self) -> list[Record]:
         """Return the next records to write, which stay pending until they are written."""

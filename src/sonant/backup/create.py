@@ -26,8 +26,9 @@ from sonant.storage.database.schema import metadata
 FORMAT = 1
 #: Tables that are not backed up: request rates refill within seconds.
 TRANSIENT_TABLES = ("rate_buckets",)
-#: Files and folders that are not backed up: users' objects, delivered events and files of running processes.
-EXCLUDED = ("buckets", "events", "endpoint")
+#: Files and folders that are not backed up: users' objects, delivered events, files of running processes, and
+#: the present keys of the audit trail, which must not last.
+EXCLUDED = ("buckets", "events", "endpoint", "audit-keys")
 EXCLUDED_SUFFIXES = (".lock", ".new", ".tmp")
 CHUNK_BYTES = 256 * 1024
 _BATCH_ROWS = 200

@@ -16,6 +16,7 @@ from typing import Any
 from alembic.runtime.migration import MigrationContext
 from sqlalchemy import Connection, Table, func, insert, select, text
 
+from sonant.assembly.audit_trail import rebuild_key_files
 from sonant.assembly.installation import check_service_key, open_database
 from sonant.backup import sealed_file
 from sonant.backup.create import FORMAT, tables, without_time_limits
@@ -97,6 +98,7 @@ def restore(
                 *([Path(found.deletions)] if found.deletions else []),
             ]
             repeated = _repeat_deletions(connection, settings, unfinished, secret, folders, clock)
+            rebuild_key_files(replace(settings, data=unfinished), secret)
             if not settings.embedded:
                 _put_in_place(unfinished, data)
         if settings.embedded:

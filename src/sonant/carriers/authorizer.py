@@ -24,7 +24,7 @@ from sonant.gateway.models import unmodelled
 from sonant.gateway.recording import Recorder
 from sonant.gateway.signature import SignedRequest, Verifier
 from sonant.operations.service import Caller, Service
-from sonant.sessions.calls import Call, EndReason
+from sonant.sessions.calls import Call, EndReason, StreamGrant
 from sonant.sessions.stream import Stream
 from sonant.storage.repositories import domains
 from sonant.storage.repositories.access import Principal
@@ -112,6 +112,7 @@ class StreamAuthorizer:
                 region=caller.region,
                 domain_id=parameters.domain_id,
                 session=parameters.session,
+                grant=_grant(request, parameters),
             )
             stream = entry.stream = self._open(call)
             return OpenedStream(stream=stream, parameters=parameters, account_id=caller.account_id)
@@ -205,6 +206,14 @@ class StreamAuthorizer:
             result=None if entry.stream is None else {"SessionId": entry.stream.session_id},
             error=error,
         )
+
+
+def _grant(request: StreamRequest, parameters: StreamParameters) -> StreamGrant | None:
+    """Return what a presigned URL is good for: one stream. A signature in headers lasts for minutes only."""
+    signature = request.query_signature
+    if signature is None:
+        return None
+    return StreamGrant.of("presigned", signature, parameters.stream_number)
 
 
 @dataclass(slots=True, kw_only=True)

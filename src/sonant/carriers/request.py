@@ -12,11 +12,16 @@ from starlette.types import Scope
 
 from sonant.carriers.encoding import DECODERS, RATES_HZ, AudioFormat
 from sonant.errors import InvalidSignature, Validation
+from sonant.gateway.canonical import query_pairs
 from sonant.ids import new_uuid
 
 UNSIGNED = b"UNSIGNED-PAYLOAD"
 _MOST_CHANNELS = 2
-_NAMES = frozenset(("DomainId", "SessionNameOrId", "Encoding", "SampleRate", "Channels", "Channel"))
+_MOST_STREAMS = 100_000_000
+_NAMES = frozenset(
+    ("DomainId", "SessionNameOrId", "StreamNumber", "Encoding", "SampleRate", "Channels", "Channel")
+)
+_SIGNATURE = b"X-Amz-Signature"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,6 +56,12 @@ class StreamRequest:
         """Return a header's value, empty if it is absent."""
         return next((value for known, value in self.headers if known == name), b"")
 
+    @property
+    def query_signature(self) -> str | None:
+        """The signature of a presigned URL, None for a request that is signed in its headers."""
+        pairs = query_pairs(self.query) if self.query else []
+        return next((value.decode("latin-1") for name, value in pairs if name == _SIGNATURE), None)
+
     def parameters(self) -> dict[str, str]:
         """Parse the query string, without the signature's parameters. Raises Validation."""
         found: dict[str, str] = {}
@@ -75,6 +86,8 @@ class StreamParameters:
     domain_id: str
     session: str
     format: AudioFormat
+    stream_number: int | None = None
+    """The session's stream that the request is for; None for the one that waits."""
 
     @classmethod
     def parse(cls, given: Mapping[str, str], check: Callable[[object], dict[str, Any]]) -> StreamParameters:
@@ -95,7 +108,13 @@ class StreamParameters:
             channels=channels,
             channel=_number(given, "Channel", 0, range(channels)),
         )
-        return cls(domain_id=named["DomainId"], session=named["SessionNameOrId"], format=audio_format)
+        number = _number(given, "StreamNumber", 0, range(1, _MOST_STREAMS))
+        return cls(
+            domain_id=named["DomainId"],
+            session=named["SessionNameOrId"],
+            stream_number=number or None,
+            format=audio_format,
+        )
 
 
 def _number(given: Mapping[str, str], name: str, default: int, allowed: Sequence[int]) -> int:
@@ -104,7 +123,8 @@ def _number(given: Mapping[str, str], name: str, default: int, allowed: Sequence
         return default
     number = int(text) if text.isascii() and text.isdigit() and len(text) < 9 else -1
     if number not in allowed:
-        raise Validation(f"{name} must be one of {', '.join(map(str, allowed))}")
+        values = f"{allowed[0]} or more" if len(allowed) > 10 else f"one of {', '.join(map(str, allowed))}"
+        raise Validation(f"{name} must be {values}")
     return number
 
 

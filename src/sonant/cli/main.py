@@ -53,7 +53,9 @@ COMMANDS: dict[str, LazyCommand] = {
     "domain": LazyCommand(
         "sonant.cli.domain", "domain", "Import opt-outs, restore a domain, repeat deletions after a restore."
     ),
-    "audit": LazyCommand("sonant.cli.audit", "audit", "Read and check the audit trail of all calls."),
+    "audit": LazyCommand(
+        "sonant.cli.audit", "audit", "Read, check and shorten the audit trail of all calls."
+    ),
     "client": LazyCommand(
         "sonant.cli.client", "client", "Add Sonant's own operations to boto3 and the AWS CLI."
     ),

@@ -24,6 +24,7 @@ from sonant.errors import SetupError
 from sonant.gateway.connections import ConnectionLimits
 from sonant.gateway.descriptors import plan_connections, raise_descriptor_limit
 from sonant.gateway.draining import draining_server
+from sonant.gateway.tls import Certificate, configured_certificate
 from sonant.jobs.workers import check_engine
 from sonant.settings import Settings
 
@@ -53,6 +54,7 @@ def run_service(settings: Settings, *, quiet: bool) -> None:
     """Serve until a signal orders to stop. Raises SetupError when the folder or the port is taken."""
     if settings.jobs.beside_service:
         check_engine(settings)
+    certificate = configured_certificate(settings.gateway)
     installation.make_folder(settings.data)
     with installation.only_one(settings, "service") if settings.embedded else nullcontext():
         store = installation.open_store(settings, create=True)
@@ -75,21 +77,27 @@ def run_service(settings: Settings, *, quiet: bool) -> None:
         state = None if runner is None else runner.state
         http = _connection(connections)
         built = service.build_app(store, cores, state, None if isinstance(http, str) else http.table)
-        server = _server(settings, built, http)
+        server = _server(settings, built, http, certificate)
         # uvicorn sends a signal on to the handler that was there before it: the default one would end the
         # process on the spot, runner and all.
         signal.signal(signal.SIGTERM, lambda *_: setattr(server, "should_exit", True))
-        url = _url(settings.gateway.host, listener.getsockname()[1])
+        url = settings.gateway.url or _url(
+            settings.gateway.host, listener.getsockname()[1], secure=certificate is not None
+        )
         try:
             with _noted(settings, url):
                 if not quiet:
                     _print_banner(settings, url, key_id)
                 if runner is not None:
                     runner.start()
+                if certificate is not None:
+                    certificate.start()
                 server.run(sockets=[listener])
         finally:
             if runner is not None:
                 runner.stop()
+            if certificate is not None:
+                certificate.stop()
             built.close()
 
 
@@ -109,23 +117,29 @@ def _listen(settings: Settings) -> socket.socket:
     return listener
 
 
-def _server(settings: Settings, built: service.App, http: Any) -> uvicorn.Server:
+def _server(
+    settings: Settings, built: service.App, http: Any, certificate: Certificate | None
+) -> uvicorn.Server:
+    config = uvicorn.Config(
+        built.asgi,
+        http=http,
+        ws=websocket_connection,  # type: ignore[arg-type]  # called like the class it makes one of
+        ws_max_size=MAX_MESSAGE_BYTES,
+        ws_per_message_deflate=False,  # costs more than audio is worth
+        access_log=False,
+        log_config=None,
+        server_header=False,
+        proxy_headers=False,  # a caller could write any address into them: see `gateway.forwarded`
+        date_header=True,
+        timeout_keep_alive=30,
+        timeout_graceful_shutdown=10,
+        lifespan="on",
+    )
+    if certificate is not None:
+        config.load()
+        config.ssl = certificate.context  # one that can be loaded again
     return draining_server(
-        uvicorn.Config(
-            built.asgi,
-            http=http,
-            ws=websocket_connection,  # type: ignore[arg-type]  # called like the class it makes one of
-            ws_max_size=MAX_MESSAGE_BYTES,
-            ws_per_message_deflate=False,  # costs more than audio is worth
-            access_log=False,
-            log_config=None,
-            server_header=False,
-            proxy_headers=False,  # a caller could write any address into them
-            date_header=True,
-            timeout_keep_alive=30,
-            timeout_graceful_shutdown=10,
-            lifespan="on",
-        ),
+        config,
         built.health,
         lambda: built.streams.streams,
         drain_s=settings.gateway.drain_s,
@@ -134,8 +148,8 @@ def _server(settings: Settings, built: service.App, http: Any) -> uvicorn.Server
     )
 
 
-def _url(host: str, port: int) -> str:
-    return f"http://{f'[{host}]' if ':' in host else host}:{port}"
+def _url(host: str, port: int, *, secure: bool) -> str:
+    return f"{'https' if secure else 'http'}://{f'[{host}]' if ':' in host else host}:{port}"
 
 
 @contextmanager

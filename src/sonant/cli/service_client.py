@@ -24,7 +24,12 @@ def service_url(settings: Settings) -> str:
     """Give the service's URL: the one it noted in its data folder, else the one of the settings."""
     host = f"[{settings.gateway.host}]" if ":" in settings.gateway.host else settings.gateway.host
     noted = settings.data / ENDPOINT_FILE
-    return noted.read_text("utf-8").strip() if noted.is_file() else f"http://{host}:{settings.gateway.port}"
+    if settings.gateway.url:
+        return settings.gateway.url
+    scheme = "https" if settings.gateway.tls_certificate else "http"
+    return (
+        noted.read_text("utf-8").strip() if noted.is_file() else f"{scheme}://{host}:{settings.gateway.port}"
+    )
 
 
 def client(

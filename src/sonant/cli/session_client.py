@@ -60,6 +60,17 @@ class SessionClient:
         """Give the members of a request that name a session."""
         return {"DomainId": self.domain_id, "SessionNameOrId": session_name}
 
+    def stream_members(self, session_name: str) -> dict[str, str]:
+        """Give the parameter of a stream's URL that names the session's present stream.
+
+        None for who may not describe the session: the URL then opens whichever stream waits, once.
+        """
+        try:
+            described = self.own.describe_session(**self.session_members(session_name))
+        except (self.own.exceptions.ResourceNotFoundException, self.own.exceptions.AccessDeniedException):
+            return {}
+        return {"StreamNumber": str(described["Session"]["StreamNumber"])}
+
     def waiting_session(self, name: str | None, speaker: str | None, contact_arn: str | None = None) -> str:
         """Find or start a session that waits for audio; returns its name. Raises SetupError.
 

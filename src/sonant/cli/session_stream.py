@@ -97,7 +97,7 @@ def stream(
 def url(cli: CliContext, /, session_name: str, domain_id: str | None, **parameters: Any) -> None:
     """Print a signed WebSocket URL that takes audio for a session.
 
-    The URL lets its holder stream audio to the session until it expires, and nothing else.
+    The URL lets its holder open the session's next stream, once, until it expires, and nothing else.
     """
     signed = signed_url(SessionClient(cli.settings(), domain_id), session_name, **parameters)
     cli.show({"Url": signed}, signed)
@@ -118,6 +118,7 @@ def signed_url(
         raise SetupError(f"there is no channel {channel} of {channels}: channels count from 0")
     query = {
         **sessions.session_members(session_name),
+        **sessions.stream_members(session_name),
         "Encoding": encoding,
         "SampleRate": rate,
         "Channels": str(channels),

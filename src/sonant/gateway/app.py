@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 
 from starlette.applications import Starlette
@@ -11,7 +12,9 @@ from starlette.requests import ClientDisconnect
 from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp, Lifespan, Message, Receive, Scope, Send
 
+from sonant.addresses import Network
 from sonant.errors import BodyTooLarge, SerializationFault, WireError
+from sonant.gateway.forwarded import behind_proxies
 from sonant.gateway.handlers import misdirected_error
 from sonant.gateway.health import Health
 from sonant.gateway.request_context import RequestContext
@@ -27,11 +30,13 @@ def asgi_app(
     health: Health,
     lifespan: Lifespan[Starlette] | None = None,
     console: tuple[tuple[str, ...], ASGIApp] | None = None,
+    trusted: Sequence[Network] = (),
 ) -> ASGIApp:
     """Put the service together: Starlette's pages and WebSockets, and the AWS endpoint everywhere else.
 
     While `health` drains, every response closes its connection. `console` is an app and the prefixes of its
-    paths. The endpoint comes before Starlette, whose layers would cost each request as much as its own work.
+    paths. `trusted` are the networks of proxies. The endpoint comes before Starlette, whose layers would cost
+    each request as much as its own work.
     """
     routes: list[BaseRoute] = [*health.routes(), *more]
     pages = Starlette(routes=routes, lifespan=lifespan)
@@ -54,7 +59,7 @@ def asgi_app(
         else:
             await endpoint(scope, receive, send)
 
-    return app
+    return behind_proxies(app, trusted)
 
 
 async def unless_aborted(app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:

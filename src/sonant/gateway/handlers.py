@@ -158,6 +158,7 @@ def record(parts: GatewayParts, request: RequestContext) -> None:
             result=request.result,
             error=request.error,
             unchanged=request.unchanged,
+            polled=request.polled,
         )
     except WireError as error:
         request.error = error

@@ -54,11 +54,13 @@ class Recorder:
         result: Mapping[str, Any] | None,
         error: WireError | None,
         unchanged: bool = False,
+        polled: bool = False,
     ) -> None:
         """Add a request to the audit trail.
 
         `access_key_id` of an unknown caller is the claimed one; if empty it is read from the headers or the
-        query. `unchanged`: the request changed nothing, although its operation may. Raises InternalServer
+        query. `unchanged`: the request changed nothing, although its operation may. `polled`: an open page
+        repeats it by itself. Raises InternalServer
         when a required record cannot be written.
         """
         if self.trail is None:
@@ -83,6 +85,7 @@ class Recorder:
                 response=result,
                 error=error,
                 unchanged=unchanged,
+                polled=polled,
             )
         )
 

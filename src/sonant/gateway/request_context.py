@@ -62,6 +62,8 @@ class RequestContext:
     error: WireError | None = None
     unchanged: bool = False
     """Whether it certainly changed nothing."""
+    polled: bool = False
+    """Whether an open page repeats it by itself."""
 
     def header(self, name: bytes) -> bytes | None:
         for known, value in self.headers:

@@ -146,11 +146,12 @@ class Gateway:
         headers: Sequence[tuple[bytes, bytes]],
         source_ip: str,
         secure: bool,
+        polled: bool = False,
     ) -> bytes:
         """Call an operation for a caller who is signed in, and return the body of the response.
 
         The call is throttled, authorized and recorded as every other, with the user agent of `headers`. It
-        runs in the calling thread.
+        runs in the calling thread. `polled`: an open page repeats the call by itself.
         """
         target = next(name for name in self.parts.operations if name.endswith(f".{operation}"))
         request = RequestContext(
@@ -166,6 +167,7 @@ class Gateway:
             access_key_id=access_key_id,
             source_ip=source_ip,
             secure=secure,
+            polled=polled,
             received_s=time.perf_counter(),
         )
         self.parts.service.database.start_batch()

@@ -7,6 +7,8 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
+from sqlalchemy import Connection
+
 from sonant.audit.findings import Finding
 from sonant.errors import SetupError
 from sonant.jobs.entry import Task, TaskResult
@@ -58,13 +60,15 @@ class BatchWork:
             ]
             jobs.record(connection, job_id, sealed)
             outcomes = [outcome for _, outcome in decided]
-            self._audit_findings(domain, decided)
+            self._audit_findings(connection, domain, decided)
             counters.add(connection, _work_done(outcomes, [result for _, result in done]))
             events = (event for outcome in outcomes for event in batch.events(outcome))
             context.outbox.put(connection, events, context.clock())
         batch.committed()
 
-    def _audit_findings(self, domain: Domain, decided: Sequence[tuple[int, Outcome]]) -> None:
+    def _audit_findings(
+        self, connection: Connection, domain: Domain, decided: Sequence[tuple[int, Outcome]]
+    ) -> None:
         """Write flagged entries into the audit trail. Raises JobFault if they must be and cannot."""
         context = self._context
         if context.findings is None:
@@ -80,7 +84,7 @@ class BatchWork:
             if outcome.details.get("reasons")
         ]
         try:
-            context.findings.add(domain, found, context.clock())
+            context.findings.add(domain, found, context.clock(), connection)
         except (OSError, SetupError) as fault:
             log.error("the audit trail of jobs cannot be written: %s", fault)
             if context.settings.audit.required:

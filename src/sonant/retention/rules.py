@@ -109,8 +109,8 @@ ERASED_SPEAKER = Rule(
     reason="a job that was submitted before must not enroll the speaker again",
 )
 CLIENT_TOKEN = Rule(
-    subject="a client token with the hash of its request, the signature of a call that named a speaker, or "
-    "the mark of a login that was ended; valid for 24 hours at most",
+    subject="a client token with the hash of its request, the signature of a call that named a speaker, the "
+    "mark of a login that was ended, or the hash of a stream's URL, ticket or nonce",
     since="its use",
     duration=timedelta(days=7),
     reason="a clock that is wrong for a while must not make a second resource of one call",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -34,6 +35,22 @@ class EndReason(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class StreamGrant:
+    """The right to open one stream, which is used up by it: a presigned URL, a ticket, a nonce."""
+
+    grant_id: str
+    """64 hex digits: a hash of what the carrier presented."""
+    stream_number: int | None = None
+    """The session's stream that it is for; None for any."""
+
+    @classmethod
+    def of(cls, kind: str, presented: str, stream_number: int | None = None) -> StreamGrant:
+        """Make the grant of what a carrier presented, a text of a kind."""
+        digest = hashlib.sha256(f"stream grant|{kind}|{presented}".encode()).hexdigest()
+        return cls(grant_id=digest, stream_number=stream_number)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Call:
     """The session that a carrier brings audio for."""
 
@@ -48,6 +65,8 @@ class Call:
     opens."""
     create: bool = False
     """Start a session of this name, with the default set-up, if none waits for a stream."""
+    grant: StreamGrant | None = None
+    """What the stream uses up; None where the carrier is trusted for all its streams."""
 
 
 class StreamFault(SonantError):

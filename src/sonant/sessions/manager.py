@@ -24,7 +24,7 @@ from sqlalchemy import Connection
 from sonant.errors import AccessDenied, Conflict, InternalServer, KeyError_, ResourceNotFound, SealBroken
 from sonant.sessions import records
 from sonant.sessions.actions import StreamActions
-from sonant.sessions.calls import Call, EndReason
+from sonant.sessions.calls import Call, EndReason, StreamGrant
 from sonant.sessions.context import StreamContext
 from sonant.sessions.listener import Request, StreamKey, StreamListener, StreamRequirements
 from sonant.sessions.listener_thread import ListenerThread
@@ -39,7 +39,7 @@ from sonant.sessions.stream import Stream
 from sonant.sessions.worker_pool import WorkerPool
 from sonant.storage.crypto.vault import Vault
 from sonant.storage.opening import vault_of
-from sonant.storage.repositories import domains, sessions
+from sonant.storage.repositories import callers, domains, sessions
 from sonant.storage.repositories.domains import Domain
 from sonant.storage.repositories.sessions import Session
 from sonant.voice.models import Models
@@ -167,9 +167,22 @@ class StreamManager:
             if not call.create or call.session.startswith("id#"):
                 raise _session_not_found()
             session = self._start_session(connection, vault, domain, call.session, session)
+        if call.grant is not None:
+            self._use(connection, call.grant, session)
         if call.speaker_id is not None:
             session = self._with_speaker(connection, vault, domain, session, call.speaker_id)
         return session, domain
+
+    def _use(self, connection: Connection, grant: StreamGrant, session: Session) -> None:
+        """Use up what the stream is opened with. Raises AccessDenied."""
+        if grant.stream_number not in (None, session.stream):
+            raise AccessDenied(
+                f"This was made for stream {grant.stream_number} of the session, "
+                f"and stream {session.stream} waits."
+            )
+        now = self._context.clock()
+        if not callers.use_once(connection, grant.grant_id, session.session_id, now):
+            raise AccessDenied("This has opened a stream already; each stream needs one of its own.")
 
     def _vault(self, domain: Domain) -> Vault:
         try:

@@ -15,6 +15,25 @@ class Gateway:
 
     host: str = text("127.0.0.1", "Address to listen on.")
     port: int = number(8180, 0, 65_535, "", "Port to listen on; 0 takes a free one.")
+    tls_certificate: str = text(
+        "",
+        "File of the certificate chain (PEM) for TLS; read again when it changes. Empty serves plain HTTP.",
+    )
+    tls_key: str = text("", "File of the certificate's private key (PEM), not encrypted.")
+    plain_http: bool = switch(
+        False,
+        "Allow plain HTTP on an address other than loopback, as behind a proxy that has TLS.",
+    )
+    trusted_proxies: str = text(
+        "",
+        "Addresses or networks, separated by commas, whose `X-Forwarded-For` and `X-Forwarded-Proto` are "
+        "believed; empty believes none.",
+    )
+    url: str = text(
+        "",
+        "URL at which commands on this machine reach the service; with TLS one with the certificate's host. "
+        "Empty means the address that it listens on.",
+    )
     max_body_bytes: int = number(
         1 * MIB, 1024, 64 * MIB, "bytes", "Largest request body; a larger one is answered with 413."
     )
@@ -165,7 +184,9 @@ class Events:
         64 * MIB, 1024, 16 * GIB, "bytes", "Size at which `events/events.jsonl` becomes `events.jsonl.1`."
     )
     file_keep: int = number(10, 1, 10_000, "files", "Rotated event files that are kept.")
-    webhook_url: str = text("", "URL that the `webhook` sink posts events to; `http` or `https`.")
+    webhook_url: str = text(
+        "", "URL that the `webhook` sink posts events to: `https`, or `http` on loopback."
+    )
     webhook_secret: str = text(
         "", "Key of the signatures of webhook requests; at least 16 characters.", secret=True
     )
@@ -203,6 +224,28 @@ class Audit:
         100_000.0,
         "calls per second",
         "Failed authentications that are recorded one by one; the rest are counted.",
+    )
+    sum_polls_s: float = number(
+        300.0,
+        0.0,
+        DAY_S,
+        "seconds",
+        "Interval in which the calls that an open page repeats are summed to one record; 0 records each.",
+    )
+    heads_s: float = number(
+        60.0,
+        1.0,
+        DAY_S,
+        "seconds",
+        "How often the number and hash of the last line are recorded in the database, and sent outside.",
+    )
+    heads_to: str = text(
+        "",
+        "Where else they are sent, off this machine, separated by commas: `file:///path` on another mount, "
+        "`https://...`, `s3://bucket/prefix` with Object Lock.",
+    )
+    heads_secret: str = text(
+        "", "Key of the signatures of heads sent by `https`; at least 16 characters.", secret=True
     )
 
 

@@ -260,6 +260,7 @@ class Console:
             headers=request.scope["headers"],
             source_ip=_client_ip(request),
             secure=request.url.scheme == "https",
+            polled=request.method == "GET",
         )
         answer: dict[str, Any] = orjson.loads(body)
         return answer

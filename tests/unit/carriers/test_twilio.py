@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import base64
+import hmac
 import json
+from datetime import UTC, datetime
 
 import numpy as np
 import pytest
@@ -12,10 +14,15 @@ from hypothesis import strategies as st
 from twilio.request_validator import RequestValidator
 
 from sonant.carriers.carrier import Audio, End, Open
-from sonant.carriers.providers.twilio import TwilioAdapter, signature
+from sonant.carriers.providers.twilio import TwilioAdapter, carrier, signature
+from sonant.carriers.tickets import make_ticket
+from sonant.errors import SetupError
 from sonant.sessions.calls import Call, EndReason, StreamFault
+from sonant.settings import Live, Settings
 
 DOMAIN = "d" * 22
+TICKET_SECRET = "a-secret-of-tickets"
+NOW = datetime(2026, 3, 1, 12, 0, 0, tzinfo=UTC)
 CONNECTED = json.dumps({"event": "connected", "protocol": "Call", "version": "1.0.0"})
 
 
@@ -54,6 +61,87 @@ def started() -> TwilioAdapter:
     adapter.receive(CONNECTED)
     adapter.receive(start())
     return adapter
+
+
+# --- tickets
+
+
+def ticketed(ticket: str | None, **changes: str) -> Call:
+    """The call of a stream with a ticket, where tickets are asked for."""
+    adapter = TwilioAdapter("000000000000", "", TICKET_SECRET, NOW)
+    adapter.receive(CONNECTED)
+    parameters = {"domain": DOMAIN, "session": "call-1", "speaker": "caller-1", **changes}
+    if ticket is not None:
+        parameters["ticket"] = ticket
+    (effect,) = adapter.receive(start(customParameters=parameters))
+    assert isinstance(effect, Open)
+    return effect.call
+
+
+def ticket(expires_in_s: int = 60, secret: str = TICKET_SECRET, **changes: str | None) -> str:
+    named: dict[str, str | None] = {
+        "domain_id": DOMAIN,
+        "session": "call-1",
+        "speaker_id": "caller-1",
+        **changes,
+    }
+    return make_ticket(secret, expires_s=int(NOW.timestamp()) + expires_in_s, **named)  # type: ignore[arg-type]
+
+
+def test_ticket_is_an_hmac_that_any_program_can_compute() -> None:
+    text = f"v1\n{DOMAIN}\ncall-1\ncaller-1\n1772366460"
+    mac = hmac.new(TICKET_SECRET.encode(), text.encode(), "sha256").hexdigest()
+    assert ticket() == f"v1.1772366460.{mac}"
+
+
+def test_stream_with_its_ticket_is_opened_once() -> None:
+    call = ticketed(ticket())
+    assert (call.session, call.speaker_id) == ("call-1", "caller-1")
+    assert call.grant == ticketed(ticket()).grant, "which the store uses up"
+    assert call.grant != ticketed(ticket(61)).grant
+
+
+@pytest.mark.parametrize(
+    ("given", "changes", "message"),
+    [
+        (None, {}, "no parameter `ticket`"),
+        ("", {}, "no parameter `ticket`|not of the form"),
+        ("v1.1.abc", {}, "not of the form"),
+        # another's ticket: of another session, speaker, domain, or for no speaker
+        (ticket(session="call-2"), {}, "not the one of this domain"),
+        (ticket(speaker_id="caller-2"), {}, "not the one of this domain"),
+        (ticket(domain_id="e" * 22), {}, "not the one of this domain"),
+        (ticket(speaker_id=None), {}, "not the one of this domain"),
+        # one's own ticket with other parameters
+        (ticket(), {"speaker": "caller-2"}, "not the one of this domain"),
+        (ticket(), {"session": "call-2"}, "not the one of this domain"),
+        (ticket(), {"domain": "e" * 22}, "not the one of this domain"),
+        (ticket(secret="another-secret-of-tickets"), {}, "not the one of this domain"),
+        (ticket(0), {}, "has expired"),
+        (ticket(-3600), {}, "has expired"),
+        (ticket(90_000), {}, "longer than 24 hours"),
+        (ticket().replace("v1.1", "v1.2"), {}, "not the one of this domain"),
+    ],
+)
+def test_stream_without_its_ticket_is_refused(
+    given: str | None, changes: dict[str, str], message: str
+) -> None:
+    with pytest.raises(StreamFault, match=message):
+        ticketed(given, **changes)
+
+
+def test_short_ticket_secret_is_refused() -> None:
+    settings = Settings(live=Live(twilio_token="t" * 16, ticket_secret="short"))
+    with pytest.raises(SetupError, match=r"live\.ticket_secret must have at least 16"):
+        carrier(settings)
+
+
+def test_carrier_without_tickets_warns(caplog: pytest.LogCaptureFixture) -> None:
+    assert carrier(Settings(live=Live(twilio_token="t" * 16))) is not None
+    assert "live.ticket_secret is not set" in caplog.text
+
+
+# --- messages
 
 
 def test_stream_parameters_name_the_call() -> None:

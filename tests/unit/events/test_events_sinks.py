@@ -19,6 +19,7 @@ from waiting import PATIENCE_S, dawdle, in_time, wait_until
 
 from sonant.errors import SetupError
 from sonant.events.sinks import SinkFault, build_sinks, sink_names
+from sonant.events.sinks import webhook as webhook_module
 from sonant.events.sinks.eventbridge import EventBridgeSink
 from sonant.events.sinks.file import FileSink
 from sonant.events.sinks.webhook import WebhookSink
@@ -179,6 +180,45 @@ def test_a_peer_that_is_not_there_is_a_failure() -> None:
 def test_an_url_that_cannot_be_posted_to_is_a_setup_error(url: str) -> None:
     with pytest.raises(SetupError, match=r"events\.webhook_url"):
         WebhookSink(url, secret=SECRET, time_limit_s=1)
+
+
+@pytest.mark.parametrize(
+    ("url", "message"),
+    [
+        ("http://192.0.2.1/hook", "use https"),
+        ("http://receiver.example/hook", "use https"),
+        ("http://[2001:db8::1]/hook", "use https"),
+        ("http://127.0.0.1.example/hook", "use https"),
+        ("https://169.254.169.254/latest/meta-data", "link-local"),
+        ("https://[fe80::1]/hook", "link-local"),
+        ("https://[fd00:ec2::254]/latest", "link-local"),
+        ("https://[::ffff:169.254.169.254]/hook", "link-local"),
+    ],
+)
+def test_webhook_that_others_could_read_or_misuse_is_refused(url: str, message: str) -> None:
+    with pytest.raises(SetupError, match=message):
+        WebhookSink(url, secret=SECRET, time_limit_s=1)
+
+
+def test_name_that_leads_to_another_machine_gets_nothing_by_http(
+    peer: Peer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Given `localhost` that leads to another address, when events are sent, then that address gets none."""
+    monkeypatch.setattr(webhook_module, "is_loopback", lambda host: host == "localhost")
+    sink = WebhookSink(peer.url.replace("127.0.0.1", "localhost"), secret=SECRET, time_limit_s=PATIENCE_S)
+    with pytest.raises(SinkFault, match="http is for loopback only"):
+        sink.deliver([b"{}"])
+    assert peer.received == []
+
+
+def test_name_that_leads_to_a_link_local_address_gets_nothing(
+    peer: Peer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sink = webhook(peer)
+    monkeypatch.setattr(webhook_module, "is_link_local", lambda host: True)
+    with pytest.raises(SinkFault, match="link-local"):
+        sink.deliver([b"{}"])
+    assert peer.received == []
 
 
 def test_a_short_secret_is_a_setup_error_that_does_not_show_it() -> None:

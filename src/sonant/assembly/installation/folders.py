@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from sonant.audit import chain as audit_chain
-from sonant.audit.findings import FOLDER
+from sonant.audit.names import JOBS, REMOVALS
 from sonant.errors import SetupError
 from sonant.settings import Settings
 
@@ -73,10 +73,11 @@ def write_private(path: Path, text: str) -> None:
 
 
 def audit_folders(settings: Settings) -> list[Path]:
-    """List the folders of all audit chains: of the first process, of further ones, and of jobs' findings."""
+    """List the folders of all audit chains: of the first process, of further ones, of jobs' findings, and of
+    statements about removed files."""
     folder = settings.data / "audit"
     others = sorted(folder.glob("process-*"), key=lambda path: (len(path.name), path.name))
-    return [path for path in (folder, *others, folder / FOLDER) if path.is_dir()]
+    return [path for path in (folder, *others, folder / JOBS, folder / REMOVALS) if path.is_dir()]
 
 
 def lost_trail(settings: Settings) -> str:

@@ -21,7 +21,7 @@ import hmac
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -39,9 +39,10 @@ from sonant.carriers.carrier import (
     required,
 )
 from sonant.carriers.encoding import decoder, one_channel
+from sonant.carriers.nonces import NonceCache
 from sonant.carriers.request import StreamRequest
 from sonant.errors import AccessDenied
-from sonant.sessions.calls import Call, EndReason, StreamFault
+from sonant.sessions.calls import Call, EndReason, StreamFault, StreamGrant
 from sonant.settings import Settings
 from sonant.settings.declaration import text
 
@@ -95,20 +96,26 @@ def carrier(settings: Settings) -> WebSocketCarrier | None:
     if not (own.audiohook_key or own.audiohook_secret):
         return None
     check_password("live.audiohook_key", own.audiohook_key)
+    nonces = NonceCache(MAX_AGE_S + 2 * SKEW_S)
 
     def authenticate(request: StreamRequest) -> Adapter:
         query = b"?" + request.query if request.query else b""
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in request.headers}
         hook = HookRequest(target=(request.raw_path + query).decode("latin-1"), headers=headers)
         try:
-            check_request(hook, key=own.audiohook_key, secret=own.audiohook_secret, now=request.received_at)
+            nonce = check_request(
+                hook, key=own.audiohook_key, secret=own.audiohook_secret, now=request.received_at
+            )
         except StreamFault as fault:
             raise AccessDenied(f"{fault}.") from None
+        if nonce is not None and not nonces.use(nonce, request.received_at):
+            raise AccessDenied("The nonce of the signature was used before.")
         return AudioHookAdapter(
             settings.account,
             settings.live.domain,
             headers.get("audiohook-organization-id", ""),
             headers.get("audiohook-session-id", ""),
+            None if nonce is None else StreamGrant.of("audiohook", nonce),
         )
 
     return WebSocketCarrier(authenticate=authenticate)
@@ -118,9 +125,16 @@ class AudioHookAdapter:
     """Translates AudioHook's messages."""
 
     def __init__(
-        self, account_id: str, default_domain_id: str, organization_id: str, session_id: str
+        self,
+        account_id: str,
+        default_domain_id: str,
+        organization_id: str,
+        session_id: str,
+        grant: StreamGrant | None = None,
     ) -> None:
-        """The ids are those of the request's headers; messages must agree with them."""
+        """The ids are those of the request's headers; messages must agree with them. `grant` is that of the
+        request's nonce, which no other process accepts again either."""
+        self._grant = grant
         self._account_id, self._default_domain_id = account_id, default_domain_id
         self._organization_id, self._id = organization_id, session_id
         self._received = self._sent = 0
@@ -175,6 +189,7 @@ class AudioHookAdapter:
         if not domain_id:
             raise StreamFault("the custom configuration has no `domain`, and live.domain is not set")
         call = Call(account_id=self._account_id, domain_id=domain_id, session=conversation, create=True)
+        call = replace(call, grant=self._grant)
         return (Open(call),)
 
     def _audio(self, data: bytes) -> Sequence[Effect]:
@@ -231,14 +246,17 @@ class HookRequest:
     """Names in lower case."""
 
 
-def check_request(request: HookRequest, *, key: str, secret: str, now: datetime) -> None:
-    """Check a request's API key and, if there is a client secret (base64), its signature. Raises
-    StreamFault."""
+def check_request(request: HookRequest, *, key: str, secret: str, now: datetime) -> str | None:
+    """Check a request's API key and, if there is a client secret (base64), its signature.
+
+    Returns the signature's nonce, which must not have been used; None without a client secret. Raises
+    StreamFault.
+    """
     headers = request.headers
     if not hmac.compare_digest(headers.get("x-api-key", "").encode(), key.encode()):
         raise StreamFault("the API key is missing or not the one that was set")
     if not secret:
-        return
+        return None
     label, covered, parameters, signed = _parse_input(headers.get("signature-input", ""))
     _check_parameters(parameters, key, now)
     if missing := _COVERED - set(covered):
@@ -248,6 +266,7 @@ def check_request(request: HookRequest, *, key: str, secret: str, now: datetime)
     expected = hmac.digest(_decoded(secret), base.encode(), "sha256")
     if not hmac.compare_digest(expected, _signature(headers.get("signature", ""), label)):
         raise StreamFault("the signature is not the one that the client secret gives")
+    return parameters["nonce"]
 
 
 def _parse_input(header: str) -> tuple[str, list[str], dict[str, str], str]:

@@ -3,9 +3,10 @@ WebSocket Messages"). SignalWire sends the same.
 
     connected, start, media ..., stop
 
-`start` holds the custom parameters of `<Stream>`: `domain`, `session` (else the call's id) and `speaker`.
-Only the inbound track, the caller's voice, is processed. The HTTP request that opens the WebSocket is signed
-with the account's auth token (Twilio docs, "Webhooks security").
+`start` holds the custom parameters of `<Stream>`: `domain`, `session` (else the call's id), `speaker` and
+`ticket`. Only the inbound track, the caller's voice, is processed. The HTTP request that opens the WebSocket
+is signed with the account's auth token (Twilio docs, "Webhooks security"). That signature is the same for
+every stream to a URL, and covers no parameter: with `live.ticket_secret`, each stream needs a ticket.
 """
 
 from __future__ import annotations
@@ -14,8 +15,10 @@ import base64
 import binascii
 import hashlib
 import hmac
+import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from typing import Any
 
 from sonant.carriers.carrier import (
@@ -32,10 +35,13 @@ from sonant.carriers.carrier import (
 )
 from sonant.carriers.encoding import decoder
 from sonant.carriers.request import StreamRequest
+from sonant.carriers.tickets import check_ticket
 from sonant.errors import AccessDenied
 from sonant.sessions.calls import Call, EndReason, StreamFault
 from sonant.settings import Settings
 from sonant.settings.declaration import text
+
+log = logging.getLogger(__name__)
 
 RATE_HZ = 8000
 _FORMAT = {"encoding": "audio/x-mulaw", "sampleRate": RATE_HZ, "channels": 1}
@@ -53,6 +59,12 @@ class TwilioSettings:
     twilio_url: str = text(
         "", "URL of the stream as configured at Twilio, for its signature; empty means that of the request."
     )
+    ticket_secret: str = text(
+        "",
+        "Key of the tickets that Twilio's streams must then bring in their parameters; at least 16 "
+        "characters. Empty takes streams without one.",
+        secret=True,
+    )
 
 
 SETTINGS = TwilioSettings
@@ -64,12 +76,19 @@ def carrier(settings: Settings) -> WebSocketCarrier | None:
     if not own.twilio_token:
         return None
     check_password("live.twilio_token", own.twilio_token)
+    if own.ticket_secret:
+        check_password("live.ticket_secret", own.ticket_secret)
+    else:
+        log.warning(
+            "live.ticket_secret is not set: Twilio signs neither the session nor the speaker of a stream, so "
+            "whoever learns one signature of its URL can open streams of any"
+        )
 
     def authenticate(request: StreamRequest) -> Adapter:
         expected = signature(own.twilio_token, own.twilio_url or _url(request))
         if not hmac.compare_digest(request.header(b"x-twilio-signature"), expected.encode()):
             raise AccessDenied("The signature is not the one that the auth token gives for this URL.")
-        return TwilioAdapter(settings.account, settings.live.domain)
+        return TwilioAdapter(settings.account, settings.live.domain, own.ticket_secret, request.received_at)
 
     return WebSocketCarrier(authenticate=authenticate)
 
@@ -90,9 +109,17 @@ def signature(auth_token: str, url: str) -> str:
 class TwilioAdapter:
     """Translates Twilio's messages."""
 
-    def __init__(self, account_id: str, default_domain_id: str) -> None:
-        """`default_domain_id` serves streams without the parameter `domain`; it may be empty."""
+    def __init__(
+        self,
+        account_id: str,
+        default_domain_id: str,
+        ticket_secret: str = "",
+        now: datetime | None = None,
+    ) -> None:
+        """`default_domain_id` serves streams without the parameter `domain`; it may be empty. With
+        `ticket_secret` each stream needs a ticket that is valid at `now`."""
         self._account_id, self._default_domain_id = account_id, default_domain_id
+        self._ticket_secret, self._now = ticket_secret, now or datetime.now(UTC)
         self._connected = self._ended = False
         self._stream: str | None = None
         self._decode = decoder("mulaw")
@@ -144,17 +171,24 @@ class TwilioAdapter:
         domain_id = optional_text(parameters, "domain") or self._default_domain_id
         if not domain_id:
             raise StreamFault("the stream has no parameter `domain`, and live.domain is not set")
-        return (
-            Open(
-                Call(
-                    account_id=self._account_id,
-                    domain_id=domain_id,
-                    session=optional_text(parameters, "session") or required(start, "callSid", str),
-                    speaker_id=optional_text(parameters, "speaker"),
-                    create=True,
-                )
-            ),
+        call = Call(
+            account_id=self._account_id,
+            domain_id=domain_id,
+            session=optional_text(parameters, "session") or required(start, "callSid", str),
+            speaker_id=optional_text(parameters, "speaker"),
+            create=True,
         )
+        if self._ticket_secret:
+            grant = check_ticket(
+                self._ticket_secret,
+                optional_text(parameters, "ticket"),
+                domain_id=call.domain_id,
+                session=call.session,
+                speaker_id=call.speaker_id,
+                now=self._now,
+            )
+            call = replace(call, grant=grant)
+        return (Open(call),)
 
     def _media(self, media: dict[str, Any]) -> Sequence[Effect]:
         if required(media, "track", str) != "inbound":

@@ -21,6 +21,7 @@ import time
 from collections.abc import Callable, Sequence
 from urllib.parse import urlsplit
 
+from sonant.addresses import is_link_local, is_loopback
 from sonant.errors import SetupError
 from sonant.events.sinks import SinkFault
 from sonant.settings import Settings
@@ -39,26 +40,43 @@ def signature(secret: str, timestamp: str, body: bytes) -> str:
 class WebhookSink:
     """Posts batches to one URL. Each request has its own connection and `time_limit_s` in all.
 
-    The constructor raises SetupError for a URL that is not plain http(s) and for a secret that is too short.
+    `http` is for this machine alone. Link-local addresses, where clouds keep the credentials of machines, are
+    refused; a name is checked by the address that it leads to, before anything is sent.
+
+    The constructor raises SetupError for a URL that cannot be used and for a secret that is too short.
+    `settings` are the names of the settings of both.
     """
 
     name = "webhook"
 
     def __init__(
-        self, url: str, *, secret: str, time_limit_s: float, now_s: Callable[[], float] = time.time
+        self,
+        url: str,
+        *,
+        secret: str,
+        time_limit_s: float,
+        now_s: Callable[[], float] = time.time,
+        settings: tuple[str, str] = ("events.webhook_url", "events.webhook_secret"),
     ) -> None:
         parts = urlsplit(url)
         if parts.scheme not in ("http", "https") or not parts.hostname or parts.username or parts.fragment:
             raise SetupError(
-                "setting events.webhook_url must be an http or https URL without a user or a fragment"
+                f"setting {settings[0]} must be an http or https URL without a user or a fragment"
             )
         try:
             self._port = parts.port
         except ValueError:
-            raise SetupError("setting events.webhook_url has an invalid port") from None
+            raise SetupError(f"setting {settings[0]} has an invalid port") from None
         if len(secret) < MIN_SECRET_CHARACTERS:
+            raise SetupError(f"setting {settings[1]} must have at least {MIN_SECRET_CHARACTERS} characters")
+        if parts.scheme == "http" and not is_loopback(parts.hostname):
             raise SetupError(
-                f"setting events.webhook_secret must have at least {MIN_SECRET_CHARACTERS} characters"
+                f"setting {settings[0]} is http to {parts.hostname}, another machine: what is sent there "
+                "could be read and changed on the way; use https"
+            )
+        if is_link_local(parts.hostname):
+            raise SetupError(
+                f"setting {settings[0]} names {parts.hostname}, a link-local address, which is refused"
             )
         self._host = parts.hostname
         self._target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
@@ -82,6 +100,14 @@ class WebhookSink:
     def close(self) -> None:
         """Do nothing: no connection is open between deliveries."""
 
+    def _check_peer(self, connected: socket.socket) -> None:
+        """Raise SinkFault for an address that the host's name may not lead to. Nothing has been sent yet."""
+        address = str(connected.getpeername()[0])
+        if is_link_local(address):
+            raise SinkFault(f"the webhook's host {self._host} leads to {address}, a link-local address")
+        if self._tls is None and not is_loopback(address):
+            raise SinkFault(f"the webhook's host {self._host} leads to {address}: http is for loopback only")
+
     def _post(self, body: bytes, headers: dict[str, str]) -> int:
         if self._tls is None:
             connection = http.client.HTTPConnection(self._host, self._port, timeout=self._time_limit_s)
@@ -104,6 +130,7 @@ class WebhookSink:
         start_once(close_when_late, "webhook time limit", failed=lambda _: None)
         try:
             connection.connect()
+            self._check_peer(connection.sock)
             if timed_out.is_set():  # there was no socket to close yet
                 raise TimeoutError
             connection.request("POST", self._target, body, headers)

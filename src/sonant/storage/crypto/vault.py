@@ -131,6 +131,7 @@ class ServiceSecret:
 
     __slots__ = (
         "_access",
+        "_audit",
         "_binding",
         "_check",
         "_cookies",
@@ -145,6 +146,7 @@ class ServiceSecret:
         self.row_mac_key = derive(key, "row macs")
         """What the MACs of the database's rows are made with."""
         self._binding = derive(key, "record of bound rows")
+        self._audit = derive(key, "audit trail")
         self._access = derive(key, "access keys")
         self._pages = derive(key, "page tokens")
         self._tokens = derive(key, "client tokens")
@@ -154,6 +156,11 @@ class ServiceSecret:
         """Key of the hashes in the deletion ledger."""
         self.receipt_seed = derive(key, "deletion receipts")
         """Private key of deletion receipts (Ed25519, RFC 8032)."""
+
+    @property
+    def audit_root(self) -> bytes:
+        """The key from which those of the audit trail are derived, unless the operator keeps one."""
+        return self._audit
 
     def seal_check(self) -> bytes:
         """Return a check value that only this key opens and that does not reveal it."""

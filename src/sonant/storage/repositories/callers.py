@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 
 from sqlalchemy import Connection, delete, insert, select, text
 
-from sonant.storage.database.rows import put
+from sonant.storage.database.rows import insert_of, put
 from sonant.storage.database.schema import client_tokens, consents
 from sonant.storage.times import from_us, to_us
 
@@ -14,6 +14,8 @@ from sonant.storage.times import from_us, to_us
 TOKEN_LIFETIME = timedelta(hours=24)
 #: The longest validity of a signature, that of a presigned call, and so of what is remembered of one.
 SIGNATURE_LIFETIME = timedelta(days=7)
+#: The request hash of what is good for one use.
+USED_ONCE = "used"
 
 
 # --- consents
@@ -56,6 +58,22 @@ def add_client_token(
             scope=scope, request_hash=request_hash, resource_id=resource_id, created_at=to_us(now)
         )
     )
+
+
+def use_once(connection: Connection, scope: str, resource_id: str, now: datetime) -> bool:
+    """Record that something that is good for one use, such as a presigned URL, was used for a resource.
+
+    `scope` is a hash of it. Returns False when it was used before. It is kept as long as client tokens are,
+    seven days, which is the longest life of a presigned URL.
+    """
+    statement = insert_of(connection.dialect.name)(client_tokens)
+    values = {
+        "scope": scope,
+        "request_hash": USED_ONCE,
+        "resource_id": resource_id,
+        "created_at": to_us(now),
+    }
+    return connection.execute(statement.on_conflict_do_nothing(), values).rowcount == 1
 
 
 def delete_client_tokens(connection: Connection, used_by: datetime) -> int:

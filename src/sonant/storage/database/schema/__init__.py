@@ -5,6 +5,7 @@ A change here needs a migration in `migrations/versions`; a test compares the tw
 
 from sonant.storage.database.schema.access import (
     access_keys,
+    audit_chains,
     client_tokens,
     consents,
     key_checks,
@@ -51,6 +52,7 @@ __all__ = [
     "ACTIVE_STATUSES",
     "QUALITY_COLUMNS",
     "access_keys",
+    "audit_chains",
     "calibrations",
     "client_tokens",
     "consents",

@@ -37,6 +37,19 @@ key_checks = Table(
     Column("created_at", BigInteger, nullable=False),
 )
 
+#: The last lines of the chains of the audit trail, as far as they were counted.
+audit_chains = Table(
+    "audit_chains",
+    metadata,
+    Column("chain_id", String(36), primary_key=True),
+    Column("name", String(64), nullable=False),
+    Column("host", String(255), nullable=False),  # whose data folder holds the chain
+    Column("sequence", BigInteger, nullable=False),  # number of the last line
+    Column("head", String(64), nullable=False),  # hash of the last line
+    Column("mac", LargeBinary, nullable=False),  # of the other columns, under a key of the service
+    Column("recorded_at", BigInteger, nullable=False),
+)
+
 client_tokens = Table(
     "client_tokens",
     metadata,

@@ -73,6 +73,7 @@ BOUND: Mapping[str, Mapping[str, str]] = {
 
 #: By table: the reason why its rows have no MAC.
 NOT_BOUND: Mapping[str, str] = {
+    "audit_chains": "each row has a MAC of its own, under the audit trail's key",
     "key_checks": "sealed under the service key, each for its own name",
     "rate_buckets": "request rates, which refill within seconds",
     "speaker_counts": "a number for the quota; `sonant doctor --integrity` compares it with the speakers",

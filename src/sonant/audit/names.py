@@ -1,0 +1,22 @@
+"""Names of the audit trail's chains: what a chain is called in key files, in the database and in reports."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+#: The chain of the first process, which is the trail's folder itself.
+FIRST = "audit"
+#: The chain of jobs' fraud findings, which runners write.
+JOBS = "jobs"
+#: The chain of statements about files that were removed.
+REMOVALS = "removals"
+
+
+def chain_name(folder: Path) -> str:
+    """Return the name of a chain by its folder."""
+    return folder.name
+
+
+def chain_folder(trail: Path, name: str) -> Path:
+    """Return the folder of a chain, which may not exist."""
+    return trail if name == FIRST else trail / name

@@ -319,6 +319,7 @@ def test_erasure_drops_the_speech_that_was_collected(claimed, talk):
     forget(claimed)
     claimed.step()
     assert claimed.stream.net_speech_s == 0.0
+    claimed.require(AUTHENTICATION=8.0)
     (request,) = claimed.push(talk)
     assert request.erasures == 1
     assert request.window.start >= len(first)

@@ -25,7 +25,8 @@ from sonant.evaluation.mixtures import Mixture, compose
 from sonant.settings import Audio
 from sonant.voice.enrollment import collect_from_blocks
 from sonant.voice.models import Models, load_models
-from sonant.voice.turn_detection import find_turns
+from sonant.voice.single_voice import WARN, keep_single_voice
+from sonant.voice.turns import NOBODY_ELSE
 
 LINES = ("clean", "g711", "gsm", "pink:15+g711", "narrow+g711-a")
 """Lines that the recordings are sent over, in turn."""
@@ -221,7 +222,7 @@ def _count(job: _Job) -> Counts:
         except NotEnoughSpeech:
             unusable += 1
             continue
-        found = find_turns(speech.samples, _models()).second_voice
+        found = keep_single_voice(speech, _models(), WARN).second_voice or NOBODY_ELSE
         possible += found.possible
         certain += found.certain
     return Counts(

@@ -172,16 +172,18 @@ def prepare(
         if task.stored_audio is not None:
             return _embed_stored(task.stored_audio, _embedder(task, models, embedder_of))
         voice = _speech(task, fetch, models, rules)
-        speech, separated = voice.speech, None
+        speech, known, separated = voice.speech, voice.encoded, None
         if task.call_audio is not None:
             separated = separate(speech, round(task.need_s * RATE_HZ), models)
+            known = separated.encoded
             if task.call_parts is CallParts.STRETCHES:
                 speech = _part(speech, separated.one)
         embedding_started_s = time.perf_counter()
         embedder = _embedder(task, models, embedder_of)
-        embedding = embedder(speech.samples)
+        known = known if task.model_id in (None, models.encoder_id) else None
+        embedding = known.embedding if known else embedder(speech.samples)
         parts = _embed_parts(task, speech, separated, embedder)
-        inference_s = time.perf_counter() - embedding_started_s
+        inference_s = time.perf_counter() - embedding_started_s + (known.inference_s if known else 0.0)
     except SecondSpeaker as fault:
         where = f"{task.audio[0].s3_uri}: " if len(task.audio) == 1 else ""
         return Refusal(code_of(fault), f"{where}{fault}")
@@ -223,7 +225,7 @@ def _sample(embedding: Embedding, speech: Speech) -> VoiceSample:
 
 def _speech(task: Task, fetch: Fetch, models: Models, rules: Audio) -> SingleVoice:
     if task.call_audio is not None:
-        return SingleVoice(speech=_required(task.call_audio.speech(), task.floors), second_voice=None)
+        return SingleVoice(speech=_required(task.call_audio.speech(), task.floors))
     parties = None if task.recurring_voice is None else task_parties(task, fetch, models, rules)
 
     def collect(need_s: float) -> Speech:

@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 from sonant.voice.audio.recording import RATE_HZ
 from sonant.voice.enrollment import Speech
 from sonant.voice.models import Models
+from sonant.voice.models.embedding import EncodedSpeech
 from sonant.voice.speaker_change import are_two_people, find_change
-from sonant.voice.turn_detection import find_turns
+from sonant.voice.turn_detection import find_turns, is_one_person
 from sonant.voice.turns import Span, length, take
 
 VOICE_S = 3.0
@@ -40,6 +41,8 @@ class CallVoices:
     """Speech of one voice as long as asked for; shape [n]. All speech if `voices.missing`."""
     each: tuple[Samples, ...]
     """Speech of each of several voices with VOICE_S or more, who spoke most first; empty for one voice."""
+    encoded: EncodedSpeech | None = None
+    """`one` by the shipped encoder, where it was used to look for other voices."""
 
 
 #: Least scores of the halves and thirds of one person's speech; see `SpeakerScore`.
@@ -82,9 +85,13 @@ def separate(speech: Speech, need: int, models: Models) -> CallVoices:
     Of several voices with as much speech the one that spoke last is taken: it is the one on the line now.
     """
     samples = speech.samples
-    voices = _voices(speech, models)
+    encoded = EncodedSpeech.of(samples, models)
+    voices = [] if is_one_person(samples, encoded, models) else _voices(speech, encoded, models)
     if len(voices) < 2:
-        return CallVoices(voices=Voices(), one=samples[len(samples) - need :], each=())
+        one = samples[len(samples) - need :]
+        return CallVoices(
+            voices=Voices(), one=one, each=(), encoded=encoded if len(one) == len(samples) else None
+        )
     lengths = [length(spans) for spans in voices]
     enough = [spans for spans, count in zip(voices, lengths, strict=True) if count >= need]
     last = max(enough, key=lambda spans: spans[-1], default=None)
@@ -96,18 +103,18 @@ def separate(speech: Speech, need: int, models: Models) -> CallVoices:
     )
 
 
-def _voices(speech: Speech, models: Models) -> list[tuple[Span, ...]]:
+def _voices(speech: Speech, encoded: EncodedSpeech, models: Models) -> list[tuple[Span, ...]]:
     """List the spans in which each voice speaks alone; at most one for one person.
 
     Two people who speak one after the other, each for some seconds, are often found by the change of speaker
     only.
     """
     samples = speech.samples
-    turns = find_turns(samples, models)
+    turns = find_turns(samples, models, encoded=encoded)
     if turns.second_voice.certain:
         # Where two people talk at once all the time, the second may have no turn.
         return [turns.alone(speaker) for speaker in range(max(2, turns.speakers))]
-    change = find_change(samples, models)
+    change = find_change(encoded.power, speech.net_speech_s, models)
     if change is None or not are_two_people(change.similarity, speech.quality.snr_db):
         return []
     return [((0, change.position),), ((change.position, len(samples)),)]

@@ -12,6 +12,7 @@ from sonant.errors import NotEnoughSpeech, SecondSpeaker
 from sonant.voice.audio.recording import RATE_HZ
 from sonant.voice.enrollment import Speech
 from sonant.voice.models import Models
+from sonant.voice.models.embedding import EncodedSpeech
 from sonant.voice.turn_detection import find_turns
 from sonant.voice.turns import SecondVoice, take
 
@@ -30,23 +31,29 @@ class SingleVoice:
     """Speech of one person."""
 
     speech: Speech
-    second_voice: SecondVoice | None
+    second_voice: SecondVoice | None = None
     """What was found in all the speech; None where nothing was looked for."""
+    encoded: EncodedSpeech | None = None
+    """The speech by the shipped encoder, where it was used to look for a second voice."""
 
 
 def keep_single_voice(speech: Speech, models: Models, policy: str) -> SingleVoice:
     """Keep the speech of the person who speaks most, alone.
 
-    Without a second voice, and with IGNORE, that is all of it. Raises SecondSpeaker if the policy refuses.
+    Without a second voice, and with IGNORE, that is all of it. Raises SecondSpeaker if the policy refuses,
+    NotEnoughSpeech under 1.6 s.
     """
     if policy == IGNORE:
-        return SingleVoice(speech=speech, second_voice=None)
-    turns = find_turns(speech.samples, models)
+        return SingleVoice(speech=speech)
+    encoded = EncodedSpeech.of(speech.samples, models)
+    turns = find_turns(speech.samples, models, encoded=encoded)
     found = turns.second_voice
     if found.certain and policy == REFUSE:
         raise SecondSpeaker(found.share, found.overlap, speech.net_speech_s)
-    own = _with_samples(speech, take(speech.samples, turns.alone(0))) if found.possible else speech
-    return SingleVoice(speech=own, second_voice=found)
+    if found.possible:
+        own = _with_samples(speech, take(speech.samples, turns.alone(0)))
+        return SingleVoice(speech=own, second_voice=found)
+    return SingleVoice(speech=speech, second_voice=found, encoded=encoded)
 
 
 def collect_single_voice(
@@ -64,8 +71,11 @@ def collect_single_voice(
         found = keep_single_voice(speech, models, policy)
         have_s = found.speech.net_speech_s
         if have_s >= need_s:
-            first = _with_samples(found.speech, found.speech.samples[: round(need_s * RATE_HZ)])
-            return replace(found, speech=first)
+            need = round(need_s * RATE_HZ)
+            if len(found.speech.samples) == need:
+                return found
+            first = _with_samples(found.speech, found.speech.samples[:need])
+            return replace(found, speech=first, encoded=None)
         wanted_s = need_s * speech.net_speech_s / max(have_s, 1.0) + _MARGIN_S
     raise NotEnoughSpeech(have_s, need_s)
 

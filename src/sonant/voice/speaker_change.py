@@ -49,15 +49,14 @@ class SpeakerChange:
     """Corrected similarity of the speech before and after it; about 1 for one person."""
 
 
-def find_change(samples: NDArray[np.float32], models: Models) -> SpeakerChange | None:
-    """Find the most probable change of speaker in speech (8 kHz, float32, [n], pauses removed).
+def find_change(power: NDArray[np.float32], speech_s: float, models: Models) -> SpeakerChange | None:
+    """Find the most probable change of speaker in `speech_s` seconds of speech, given the encoder's input.
 
     None for speech shorter than two sides.
     """
-    speech_s = len(samples) / RATE_HZ
     if speech_s < 2 * MIN_SIDE_S:
         return None
-    starts, vectors = embed_series(samples, models, STEP_S)
+    starts, vectors = embed_series(power, models, STEP_S)
     starts_s = starts / RATE_HZ
     points_s = np.arange(MIN_SIDE_S, speech_s - MIN_SIDE_S + 1e-6, STEP_S)
     sums = np.concatenate([np.zeros((1, vectors.shape[1])), np.cumsum(vectors, axis=0, dtype=np.float64)])

@@ -41,14 +41,15 @@ class SecondVoice:
     """1 minus the similarity of the first two speakers; None where one of them speaks too little alone."""
 
 
+NOBODY_ELSE = SecondVoice(possible=False, certain=False, share=0.0, overlap=0.0, separation=None)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SpeakerTurns:
     """Who speaks when."""
 
     turns: tuple[Turn, ...]
     """By start. Frames without speech belong to nobody."""
-    analyzed: int
-    """Samples analyzed."""
     second_voice: SecondVoice
 
     @property

@@ -11,6 +11,7 @@ from sonant.voice.call_voices import SpeakerScore, parts_of, separate
 from sonant.voice.collector import SpeechCollector
 from sonant.voice.enrollment import Speech
 from sonant.voice.models import load_models
+from sonant.voice.models.embedding import encoder_input
 from sonant.voice.speaker_change import are_two_people, find_change
 
 SECOND = 8000
@@ -91,14 +92,16 @@ def test_parts_are_halves_and_thirds_of_three_seconds(speech_s, parts):
 @pytest.mark.parametrize("first_s", [3, 5, 7])
 def test_change_of_speaker_is_found_where_it_is(caller, models, first_s):
     call = handed_over(caller("french", 43), caller("italian", 44), first_s=first_s)
-    change = find_change(speech_of(call, 10, models).samples, models)
+    change = find_change(encoder_input(speech_of(call, 10, models).samples), 10, models)
     assert change is not None
     assert are_two_people(change.similarity, snr_db=30)
     assert change.position / SECOND == pytest.approx(first_s, abs=0.8)
 
 
 def test_speech_too_short_for_two_sides_has_no_change(caller, models):
-    assert find_change(speech_of(caller("french", 43), 3.9, models).samples, models) is None
+    assert (
+        find_change(encoder_input(speech_of(caller("french", 43), 3.9, models).samples), 3.9, models) is None
+    )
 
 
 # --- the score of speech and its parts

@@ -8,14 +8,14 @@ import pytest
 from sonant.errors import NotEnoughSpeech, SecondSpeaker
 from sonant.voice.audio.recording import RATE_HZ
 from sonant.voice.enrollment import Speech
+from sonant.voice.models.embedding import EncodedSpeech, embed
 from sonant.voice.models.segmentation import FIRST_FRAME, FRAME_STEP, WINDOW, segment
 from sonant.voice.quality import Quality
 from sonant.voice.single_voice import IGNORE, REFUSE, WARN, collect_single_voice, keep_single_voice
 from sonant.voice.speech import SpeechDetector
-from sonant.voice.turn_detection import TurnDetector, find_turns
-from sonant.voice.turns import SecondVoice, SpeakerTurns, Turn, length, subtract, take
-
-NOBODY_ELSE = SecondVoice(possible=False, certain=False, share=0.0, overlap=0.0, separation=None)
+from sonant.voice.turn_detection import find_turns
+from sonant.voice.turns import NOBODY_ELSE, SpeakerTurns, Turn, length, subtract, take
+from sonant.voice.voice_groups import are_alike
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +69,6 @@ def test_alone_leaves_out_where_another_speaks():
             Turn(speaker=1, start=80, end=120),
             Turn(speaker=0, start=150, end=200),
         ),
-        analyzed=200,
         second_voice=NOBODY_ELSE,
     )
     assert turns.speakers == 2
@@ -106,9 +105,10 @@ def test_windows_of_one_call_do_not_influence_each_other(speech, models):
 
 @pytest.mark.parametrize("voice", ["english", "french", "italian", "russian", "spanish"])
 def test_one_person_is_one_speaker(speech, models, voice):
-    found = find_turns(speech(voice, 30), models)
+    samples = speech(voice, 30)
+    found = find_turns(samples, models)
     assert not found.second_voice.possible
-    assert length(found.spans(0)) > 0.9 * found.analyzed
+    assert length(found.spans(0)) > 0.9 * len(samples)
 
 
 @pytest.mark.parametrize(
@@ -134,24 +134,6 @@ def test_too_little_speech_has_no_turns(models, seconds):
     assert found.turns == ()
     assert found.speakers == 0
     assert found.second_voice == NOBODY_ELSE
-
-
-@pytest.mark.parametrize("block", [160, 1601, 37_000])
-def test_turns_of_a_stream_equal_those_of_the_whole(speech, models, block):
-    samples = handed_over(speech, "english", "italian", 15, 9)
-    detector = TurnDetector(models)
-    for start in range(0, len(samples), block):
-        detector.push(samples[start : start + block])
-    assert detector.turns() == find_turns(samples, models)
-
-
-def test_turns_can_be_asked_for_while_speech_arrives(speech, models):
-    samples = handed_over(speech, "english", "italian", 9, 9)
-    detector = TurnDetector(models)
-    detector.push(samples[: 9 * RATE_HZ])
-    assert not detector.turns().second_voice.possible
-    detector.push(samples[9 * RATE_HZ :])
-    assert detector.turns().second_voice.certain
 
 
 # --- one person's speech ------------------------------------------------------------------------------
@@ -204,3 +186,27 @@ def test_too_little_of_one_persons_speech_is_not_enough(speech, models):
     mixed = handed_over(speech, "english", "italian", 8, 6)
     with pytest.raises(NotEnoughSpeech, match="at least 12"):
         collect_single_voice(lambda need_s: as_speech(mixed), need_s=12.0, models=models, policy=WARN)
+
+
+# --- whether to look at all ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("voice", ["english", "french", "italian", "russian", "spanish"])
+def test_windows_of_one_person_are_alike(speech, models, voice):
+    assert are_alike(EncodedSpeech.of(speech(voice, 30), models).windows)
+
+
+@pytest.mark.parametrize(("first_s", "second_s"), [(3, 7), (5, 5), (8, 2), (24, 6), (15, 15)])
+def test_windows_of_two_people_are_not_alike(speech, models, first_s, second_s):
+    samples = handed_over(speech, "italian", "spanish", first_s, second_s)
+    assert not are_alike(EncodedSpeech.of(samples, models).windows)
+
+
+def test_two_windows_are_too_few_to_be_alike():
+    assert not are_alike(np.array([[1, 0], [1, 0]], np.float32))
+
+
+def test_speech_without_a_second_voice_keeps_the_embedding_of_the_search(speech, models):
+    found = keep_single_voice(as_speech(speech("english", 30)), models, REFUSE)
+    assert found.encoded is not None
+    np.testing.assert_array_equal(found.encoded.embedding.vector, embed(found.speech.samples, models).vector)

@@ -8,9 +8,11 @@ bands above 4 kHz stay empty, as they would after conversion to 16 kHz.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
+from typing import Any
 
 import numpy as np
 import onnxruntime
@@ -69,79 +71,127 @@ def embed(samples: NDArray[np.float32], models: Models) -> Embedding:
 
     Windows are spaced evenly from the first sample to the last. Raises NotEnoughSpeech under 1.6 s.
     """
-    return embed_windows(samples, models.encoder, "mels", models.encoder_id, models.centre)
+    return EncodedSpeech.of(samples, models).embedding
 
 
-def embed_series(
-    samples: NDArray[np.float32], models: Models, step_s: float
-) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-    """Embed every window of 1.6 s that begins a multiple of `step_s` seconds after the first sample.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EncodedSpeech:
+    """Speech as the shipped encoder sees it."""
 
-    Returns the windows' first samples, [n], and their embeddings, [n, d], each of unit length. Raises
-    NotEnoughSpeech under 1.6 s.
-    """
-    if len(samples) < WINDOW_S * RATE_HZ:
-        raise NotEnoughSpeech(len(samples) / RATE_HZ, WINDOW_S)
-    mels = mel_power(_levelled(samples))
-    starts = np.arange(0, len(mels) - WINDOW_FRAMES + 1, round(step_s * RATE_HZ / _HOP))
-    windows = np.lib.stride_tricks.sliding_window_view(mels, WINDOW_FRAMES, axis=0)
-    found = [
-        models.encoder.run(None, {"mels": np.ascontiguousarray(windows[part].transpose(0, 2, 1))})[0]
-        for part in np.array_split(starts, -(-len(starts) // _MAX_WINDOWS_PER_CALL))
-    ]
-    vectors = _units(_units(np.concatenate(found).astype(np.float64)) - models.centre)
-    return starts * _HOP, vectors.astype(np.float32)
+    power: NDArray[np.float32] = field(repr=False)
+    """The encoder's input, [frames, 40]; see `encoder_input`."""
+    windows: NDArray[np.float32] = field(repr=False)
+    """Embeddings of windows of 1.6 s, spaced evenly over all frames; [n, 256], of unit length."""
+    embedding: Embedding
+    """The embedding of all of it."""
+    inference_s: float = field(compare=False)
+    """Time that the network took."""
 
-
-def _units(vectors: NDArray[np.float64]) -> NDArray[np.float64]:
-    units: NDArray[np.float64] = vectors / np.sqrt(np.sum(vectors**2, axis=1, keepdims=True))
-    return units
+    @classmethod
+    def of(cls, samples: NDArray[np.float32], models: Models) -> EncodedSpeech:
+        """Encode speech at 8 kHz (float32, [n], pauses removed). Raises NotEnoughSpeech under 1.6 s."""
+        power = encoder_input(samples)
+        started_s = time.perf_counter()
+        found = _run(power, _window_starts(len(power)), models.encoder, "mels")
+        return cls(
+            power=power,
+            windows=_centred(found, models.centre),
+            embedding=_embedding(found, models.encoder_id, models.centre),
+            inference_s=time.perf_counter() - started_s,
+        )
 
 
 def embed_windows(
-    samples: NDArray[np.float32],
-    encoder: onnxruntime.InferenceSession,
-    input_name: str,
-    model_id: str,
-    centre: NDArray[np.float32] | None = None,
+    samples: NDArray[np.float32], encoder: onnxruntime.InferenceSession, input_name: str, model_id: str
 ) -> Embedding:
-    """Embed with any network of the encoder's form: [n, 160, 40] to [n, d]. `centre` [d] is subtracted."""
+    """Embed with any network of the encoder's form, [n, 160, 40] to [n, d]. Raises NotEnoughSpeech."""
+    power = encoder_input(samples)
+    return _embedding(_run(power, _window_starts(len(power)), encoder, input_name), model_id, None)
+
+
+def encoder_input(samples: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Compute what the encoder reads of speech at 8 kHz (float32, [n]): mel power, [1 + n // 80, 40].
+
+    Its level is that of training, steady sounds are taken out, and the slope of its spectrum is in the usual
+    range. Raises NotEnoughSpeech under 1.6 s.
+    """
     if len(samples) < WINDOW_S * RATE_HZ:
         raise NotEnoughSpeech(len(samples) / RATE_HZ, WINDOW_S)
-    mels = with_usual_slope(without_steady_power(mel_power(_levelled(samples))))
-    total = np.zeros(1, np.float64)  # grows to the network's dimensions
-    starts = _window_starts(len(mels))
-    windows = np.lib.stride_tricks.sliding_window_view(mels, WINDOW_FRAMES, axis=0)
+    return with_usual_slope(without_steady_power(mel_power(_levelled(samples))))
+
+
+def embed_series(
+    power: NDArray[np.float32], models: Models, step_s: float
+) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """Embed every window of 1.6 s that begins a multiple of `step_s` seconds after the first frame.
+
+    `power` is an encoder's input. Returns the windows' first samples, [n], and their embeddings, [n, d], each
+    of unit length.
+    """
+    starts = np.arange(0, len(power) - WINDOW_FRAMES + 1, round(step_s * RATE_HZ / _HOP))
+    return starts * _HOP, _centred(_run(power, starts, models.encoder, "mels"), models.centre)
+
+
+def embed_spans(
+    power: NDArray[np.float32], pieces: Sequence[Sequence[tuple[int, int]]], models: Models
+) -> NDArray[np.float32]:
+    """Embed parts of speech, each by itself, in few calls of the encoder; [pieces, d], each of unit length.
+
+    `power` is the encoder's input of all the speech; a piece is a list of spans of its samples. One that is
+    shorter than a window is repeated until it fills one.
+    """
+    parts, owners = [], []
+    for number, spans in enumerate(pieces):
+        frames = np.concatenate([_frames(start, end, len(power)) for start, end in spans])
+        frames = np.resize(frames, max(len(frames), WINDOW_FRAMES))
+        starts = _window_starts(len(frames))
+        parts += [frames[start : start + WINDOW_FRAMES] for start in starts]
+        owners += [number] * len(starts)
+    total = np.zeros((len(pieces), len(models.centre)), np.float64)
+    for first in range(0, len(parts), _MAX_WINDOWS_PER_CALL):
+        part = slice(first, first + _MAX_WINDOWS_PER_CALL)
+        (found,) = models.encoder.run(None, {"mels": power[np.stack(parts[part])]})
+        np.add.at(total, owners[part], found)
+    return _centred(total, models.centre) if len(pieces) else np.empty(total.shape, np.float32)
+
+
+def _frames(start: int, end: int, count: int) -> NDArray[np.int64]:
+    """List the frames whose middle lies in a span of samples; at least one."""
+    first = min(-(-start // _HOP), count - 1)
+    return np.arange(first, max(first + 1, min(-(-end // _HOP), count)))
+
+
+def _run(
+    power: NDArray[np.float32],
+    starts: NDArray[np.int64],
+    encoder: onnxruntime.InferenceSession,
+    input_name: str,
+) -> NDArray[np.float32]:
+    """Run the encoder on the windows that begin at these frames; [starts, d]."""
+    windows = np.lib.stride_tricks.sliding_window_view(power, WINDOW_FRAMES, axis=0)
     # Split evenly, so that the last call is not left with a window or two.
-    for part in np.array_split(starts, -(-len(starts) // _MAX_WINDOWS_PER_CALL)):
-        batch = np.ascontiguousarray(windows[part].transpose(0, 2, 1))
-        (found,) = encoder.run(None, {input_name: batch})
-        total = total + found.sum(axis=0)
-    own = _unit(total)
+    found = [
+        encoder.run(None, {input_name: np.ascontiguousarray(windows[part].transpose(0, 2, 1))})[0]
+        for part in np.array_split(starts, -(-len(starts) // _MAX_WINDOWS_PER_CALL))
+    ]
+    return np.concatenate(found)
+
+
+def _embedding(found: NDArray[np.float32], model_id: str, centre: NDArray[np.float32] | None) -> Embedding:
+    own = _unit(found.sum(axis=0, dtype=np.float64))
     if centre is not None:
         # The mean of all voices carries no information about the speaker.
         own = _unit(own - centre)
     return Embedding(vector=own.astype(np.float32), model_id=model_id)
 
 
-def embed_each(pieces: Sequence[NDArray[np.float32]], models: Models) -> NDArray[np.float32]:
-    """Embed short pieces of speech at 8 kHz by themselves, in few calls of the encoder; [pieces, 256].
+def _centred(found: NDArray[Any], centre: NDArray[np.float32]) -> NDArray[np.float32]:
+    return _units(_units(found.astype(np.float64)) - centre).astype(np.float32)
 
-    A piece shorter than a window is repeated until it fills one.
-    """
-    windows, owners = [], []
-    for number, piece in enumerate(pieces):
-        mels = mel_power(_levelled(np.resize(piece, max(len(piece), round(WINDOW_S * RATE_HZ)))))
-        for start in _window_starts(len(mels)):
-            windows.append(mels[start : start + WINDOW_FRAMES])
-            owners.append(number)
-    total = np.zeros((len(pieces), len(models.centre)), np.float64)
-    for first in range(0, len(windows), _MAX_WINDOWS_PER_CALL):
-        part = slice(first, first + _MAX_WINDOWS_PER_CALL)
-        (found,) = models.encoder.run(None, {"mels": np.stack(windows[part])})
-        np.add.at(total, owners[part], found)
-    vectors = [_unit(_unit(one) - models.centre) for one in total]
-    return np.stack(vectors).astype(np.float32) if vectors else np.empty(total.shape, np.float32)
+
+def _units(vectors: NDArray[np.float64]) -> NDArray[np.float64]:
+    units: NDArray[np.float64] = vectors / np.sqrt(np.sum(vectors**2, axis=1, keepdims=True))
+    return units
 
 
 def mel_power(samples: NDArray[np.float32], *, hop: int = _HOP) -> NDArray[np.float32]:

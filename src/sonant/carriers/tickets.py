@@ -32,7 +32,7 @@ def check_ticket(
 ) -> StreamGrant:
     """Check the ticket of a stream and return what it is good for. Raises StreamFault."""
     if ticket is None:
-        raise StreamFault("the stream has no parameter `ticket`, which live.ticket_secret asks for")
+        raise StreamFault("the stream has no parameter `ticket`, which live.twilio_ticket_secret asks for")
     found = _TICKET.fullmatch(ticket)
     if found is None:
         raise StreamFault("the ticket is not of the form v1.<expiry>.<64 hex digits>")

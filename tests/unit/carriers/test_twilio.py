@@ -18,7 +18,7 @@ from sonant.carriers.providers.twilio import TwilioAdapter, carrier, signature
 from sonant.carriers.tickets import make_ticket
 from sonant.errors import SetupError
 from sonant.sessions.calls import Call, EndReason, StreamFault
-from sonant.settings import Live, Settings
+from sonant.settings import Settings
 
 DOMAIN = "d" * 22
 TICKET_SECRET = "a-secret-of-tickets"
@@ -131,14 +131,14 @@ def test_stream_without_its_ticket_is_refused(
 
 
 def test_short_ticket_secret_is_refused() -> None:
-    settings = Settings(live=Live(twilio_token="t" * 16, ticket_secret="short"))
-    with pytest.raises(SetupError, match=r"live\.ticket_secret must have at least 16"):
+    settings = Settings(carriers={"twilio_token": "t" * 16, "twilio_ticket_secret": "short"})
+    with pytest.raises(SetupError, match=r"live\.twilio_ticket_secret must have at least 16"):
         carrier(settings)
 
 
 def test_carrier_without_tickets_warns(caplog: pytest.LogCaptureFixture) -> None:
-    assert carrier(Settings(live=Live(twilio_token="t" * 16))) is not None
-    assert "live.ticket_secret is not set" in caplog.text
+    assert carrier(Settings(carriers={"twilio_token": "t" * 16})) is not None
+    assert "live.twilio_ticket_secret is not set" in caplog.text
 
 
 # --- messages

@@ -6,7 +6,7 @@ WebSocket Messages"). SignalWire sends the same.
 `start` holds the custom parameters of `<Stream>`: `domain`, `session` (else the call's id), `speaker` and
 `ticket`. Only the inbound track, the caller's voice, is processed. The HTTP request that opens the WebSocket
 is signed with the account's auth token (Twilio docs, "Webhooks security"). That signature is the same for
-every stream to a URL, and covers no parameter: with `live.ticket_secret`, each stream needs a ticket.
+every stream to a URL, and covers no parameter: with `live.twilio_ticket_secret`, each stream needs a ticket.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class TwilioSettings:
     twilio_url: str = text(
         "", "URL of the stream as configured at Twilio, for its signature; empty means that of the request."
     )
-    ticket_secret: str = text(
+    twilio_ticket_secret: str = text(
         "",
         "Key of the tickets that Twilio's streams must then bring in their parameters; at least 16 "
         "characters. Empty takes streams without one.",
@@ -76,19 +76,21 @@ def carrier(settings: Settings) -> WebSocketCarrier | None:
     if not own.twilio_token:
         return None
     check_password("live.twilio_token", own.twilio_token)
-    if own.ticket_secret:
-        check_password("live.ticket_secret", own.ticket_secret)
+    if own.twilio_ticket_secret:
+        check_password("live.twilio_ticket_secret", own.twilio_ticket_secret)
     else:
         log.warning(
-            "live.ticket_secret is not set: Twilio signs neither the session nor the speaker of a stream, so "
-            "whoever learns one signature of its URL can open streams of any"
+            "live.twilio_ticket_secret is not set: Twilio signs neither the session nor the speaker of a "
+            "stream, so whoever learns one signature of its URL can open streams of any"
         )
 
     def authenticate(request: StreamRequest) -> Adapter:
         expected = signature(own.twilio_token, own.twilio_url or _url(request))
         if not hmac.compare_digest(request.header(b"x-twilio-signature"), expected.encode()):
             raise AccessDenied("The signature is not the one that the auth token gives for this URL.")
-        return TwilioAdapter(settings.account, settings.live.domain, own.ticket_secret, request.received_at)
+        return TwilioAdapter(
+            settings.account, settings.live.domain, own.twilio_ticket_secret, request.received_at
+        )
 
     return WebSocketCarrier(authenticate=authenticate)
 

@@ -11,12 +11,13 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection
 
+from sonant.events.documents import speaker_event
+from sonant.events.error_info import ErrorInfo
 from sonant.jobs.dry_run_erasure import erase_from_dry_runs
 from sonant.operations.service import Service
-from sonant.operations.sessions import fail_enrollments
 from sonant.retention.ledger import DestroyedKey, LedgerAction, LedgerEntry, LedgerKey, LedgerTransaction
 from sonant.storage.crypto.vault import Vault
-from sonant.storage.repositories import speakers
+from sonant.storage.repositories import sessions, speakers
 from sonant.storage.repositories.domains import Domain
 from sonant.storage.repositories.erasure import ForgottenSession
 from sonant.storage.repositories.speakers import Speaker
@@ -50,8 +51,23 @@ class Erasing:
         return self._finish(speaker, "DELETE_SPEAKER", forgotten, DELETED_MEANWHILE, customer_id_hash)
 
     def fail_enrollments(self, speaker_ids: Sequence[str], why: str) -> list[str]:
-        """Fail enrollments of these speakers in sessions, after the erasure's event. Returns the sessions."""
-        return fail_enrollments(self.service, self.connection, self.domain, speaker_ids, why)
+        """Fail enrollments of these speakers that are in progress in sessions. Returns the sessions."""
+        now = self.service.clock()
+        ended = sessions.fail_enrollments(self.connection, self.domain.domain_id, speaker_ids, why, now)
+        failed_events = [
+            speaker_event(
+                self.domain,
+                "ENROLL_SPEAKER",
+                speaker_id=session.speaker_id,
+                error=ErrorInfo.of_code(409, why),
+                source="SESSION",
+                source_id=session.session_id,
+                contact_arn=session.contact_arn,
+            )
+            for session in ended
+        ]
+        self.service.outbox.put(self.connection, failed_events, now)
+        return [session.session_id for session in ended]
 
     def end_repeated_opt_out(self, customer_id: str) -> bool:
         """Delete an opt-out without an entry, which a restore has repeated. Returns whether there was one."""

@@ -6,7 +6,7 @@ EvaluateSession is in `evaluations`.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from datetime import timedelta
 from typing import Any
@@ -14,7 +14,7 @@ from typing import Any
 from sqlalchemy import Connection
 
 from sonant.errors import Conflict, ResourceNotFound
-from sonant.events.documents import Event, EventDomain, speaker_event
+from sonant.events.documents import Event, EventDomain
 from sonant.events.error_info import ErrorInfo
 from sonant.events.session_documents import (
     SessionReference,
@@ -163,29 +163,6 @@ def end_stream(service: Service, caller: Caller, request: Request) -> Answer:
         answer = {"Session": _member(connection, domain, vault, session)}
     service.live.session_changed(session.session_id)
     return answer
-
-
-def fail_enrollments(
-    service: Service, connection: Connection, domain: Domain, speaker_ids: Sequence[str], message: str
-) -> list[str]:
-    """Fail the sessions' enrollments of these speakers. Returns the sessions' ids, for `session_changed`
-    after the transaction."""
-    now = service.clock()
-    ended = sessions.fail_enrollments(connection, domain.domain_id, speaker_ids, message, now)
-    failed_events = [
-        speaker_event(
-            domain,
-            "ENROLL_SPEAKER",
-            speaker_id=session.speaker_id,
-            error=ErrorInfo.of_code(409, message),
-            source="SESSION",
-            source_id=session.session_id,
-            contact_arn=session.contact_arn,
-        )
-        for session in ended
-    ]
-    service.outbox.put(connection, failed_events, now)
-    return [session.session_id for session in ended]
 
 
 def require_session(service: Service, connection: Connection, domain_id: str, name_or_id: str) -> Session:

@@ -27,6 +27,7 @@ def upgrade() -> None:
         sa.Column("mark", sa.LargeBinary(32), nullable=False),
         sa.Column("status", sa.String(16), nullable=False),
         sa.Column("erased_at", sa.BigInteger(), nullable=False),
+        sa.Column("row_mac", sa.LargeBinary(), nullable=True),
         sa.ForeignKeyConstraint(
             ["domain_id"],
             ["domains.domain_id"],

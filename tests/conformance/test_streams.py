@@ -62,7 +62,8 @@ def ended(service: ServiceProcess, domain: str, name: str) -> str:
 @contextmanager
 def connected(service: ServiceProcess, domain: str, name: str) -> Iterator[ClientConnection]:
     """A stream that has begun."""
-    with opened(stream_url(service, named(domain, name))) as connection:
+    number = str(session(service, domain, name)["StreamNumber"])
+    with opened(stream_url(service, {**named(domain, name), "StreamNumber": number})) as connection:
         assert json.loads(connection.recv(timeout=PATIENCE_S))["type"] == "begun"
         yield connection
 

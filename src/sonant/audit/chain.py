@@ -90,15 +90,13 @@ def seal_next(document: dict[str, Any], at: Position) -> tuple[bytes, Position]:
     line, own = seal(document, at.head)
     mac = chain_keys.line_mac(at.key, own)
     sealed = line[: -len(_AFTER_HASH) - 1] + _BEFORE_MAC + mac.encode() + _AFTER_HASH + b"\n"
-    after = replace(
-        at,
+    after = Position(
+        chain_id=at.chain_id,
+        root=at.root if section is None else section.members["key"],
         head=own,
         sequence=at.sequence + 1,
         key=chain_keys.next_key(at.key) if section is None or at.own_key else section.key,
-        root=at.root if section is None else section.members["key"],
         mac=mac,
-        section=None,
-        own_key=False,
     )
     return sealed, after
 

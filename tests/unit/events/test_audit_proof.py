@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hmac
 import json
 import re
 import secrets
@@ -205,6 +206,20 @@ def test_trail_of_another_installation_is_not_taken_for_ones_own(one: Installati
 
 
 # --- forward security
+
+
+def test_codes_are_hmac_sha256_that_other_tools_compute(one: Installation) -> None:
+    root = audit_trail.service_root(one.store.secret)
+    first = json.loads(one.files()[0].read_bytes().splitlines()[0])
+
+    def code(key: bytes, message: bytes) -> bytes:
+        return hmac.digest(key, message, "sha256")
+
+    key = code(root.key, b"section " + first[chain.SECTION]["start"].encode())
+    for line in one.files()[0].read_bytes().splitlines():
+        record = json.loads(line)
+        assert record["mac"] == code(key, b"line " + record["hash"].encode()).hex()
+        key = code(key, b"next")
 
 
 def test_taken_key_seals_no_line_before_it(one: Installation) -> None:

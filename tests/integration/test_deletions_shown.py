@@ -31,9 +31,9 @@ STAYS, DELETED, OPTED_OUT, BOTH = (f"caller-{number}" for number in range(4))
 @pytest.fixture(scope="module", autouse=True)
 def quick():
     """Scrypt costs half a second, on purpose."""
-    before, sealed_file._COST = sealed_file._COST, 2**4
+    before, sealed_file.COST = sealed_file.COST, 2**4
     yield
-    sealed_file._COST = before
+    sealed_file.COST = before
 
 
 @pytest.fixture

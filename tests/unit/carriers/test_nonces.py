@@ -12,7 +12,7 @@ from sonant.carriers.nonces import NonceCache
 from sonant.carriers.providers.audiohook import MAX_AGE_S, SKEW_S, carrier
 from sonant.carriers.request import StreamRequest
 from sonant.errors import AccessDenied
-from sonant.settings import Live, Settings
+from sonant.settings import Settings
 
 NOW = datetime(2026, 3, 1, 12, 0, 0, tzinfo=UTC)
 KEY, SECRET = "an-api-key-of-genesys", base64.b64encode(b"a client secret").decode()
@@ -53,7 +53,7 @@ def request(nonce: str, at: datetime = NOW, received_at: datetime | None = None)
 
 
 def test_repeated_request_is_refused() -> None:
-    hook = carrier(Settings(live=Live(audiohook_key=KEY, audiohook_secret=SECRET)))
+    hook = carrier(Settings(carriers={"audiohook_key": KEY, "audiohook_secret": SECRET}))
     assert hook is not None
     hook.authenticate(request("n" * 22))
     for seconds in (0, 1, MAX_AGE_S):
@@ -65,7 +65,7 @@ def test_repeated_request_is_refused() -> None:
 
 
 def test_request_with_a_wrong_signature_uses_up_no_nonce() -> None:
-    hook = carrier(Settings(live=Live(audiohook_key=KEY, audiohook_secret=SECRET)))
+    hook = carrier(Settings(carriers={"audiohook_key": KEY, "audiohook_secret": SECRET}))
     assert hook is not None
     right = request("n" * 22)
     wrong = [(name, b"sig1=:AAAA:" if name == b"signature" else value) for name, value in right.headers]

@@ -24,7 +24,7 @@ from sonant.assembly.service import App, build_app
 from sonant.carriers.endpoints import STREAMED
 from sonant.gateway import http_connection
 from sonant.gateway.connections import UNLIMITED, Loss
-from sonant.settings import Live, Metrics, Settings
+from sonant.settings import Metrics, Settings
 
 SOURCE = Path(sonant.__file__).parent
 
@@ -175,13 +175,13 @@ def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[App]:
     data = tmp_path_factory.mktemp("limits") / "data"
     data.mkdir(mode=0o700)
     put_tables(data / "sonant.db")
-    live = Live(
-        twilio_token="0123456789abcdef",
-        audiohook_key="0123456789abcdef",
-        asterisk_user="pbx",
-        asterisk_password="0123456789abcdef",
-    )
-    store = open_store(Settings(data=data, live=live, metrics=Metrics(enabled=True)), create=True)
+    carriers = {
+        "twilio_token": "0123456789abcdef",
+        "audiohook_key": "0123456789abcdef",
+        "asterisk_user": "pbx",
+        "asterisk_password": "0123456789abcdef",
+    }
+    store = open_store(Settings(data=data, carriers=carriers, metrics=Metrics(enabled=True)), create=True)
     first_start(store)
     built = build_app(store)
     yield built

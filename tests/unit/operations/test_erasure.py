@@ -29,6 +29,7 @@ from sonant.storage.database.schema import (
     session_results,
     sessions,
 )
+from sonant.storage.database.schema import jobs as job_rows
 from sonant.storage.repositories import erasure, fraud_voices, jobs, voiceprints
 from sonant.storage.repositories import speakers as speaker_rows
 from sonant.storage.repositories.session_samples import AUTHENTICATION, FRAUD, SessionSample
@@ -181,7 +182,9 @@ def test_index_in_memory_drops_an_erased_speakers_recordings(testbed, domain_id,
     with written(testbed, domain_id) as (connection, _domain, vault):
         (bob,) = enroll_in(connection, vault, testbed, domain_id, "bob")
         for number, speaker_id in enumerate((ada, bob)):
-            seal = speaker_rows.find(connection, vault, domain_id, speaker_id).seal(vault)
+            speaker = speaker_rows.find(connection, vault, domain_id, speaker_id)
+            assert speaker is not None
+            seal = speaker.seal(vault)
             voiceprints.add_fingerprint(
                 connection, seal, domain_id, speaker_id, spoken(number), testbed.clock()
             )
@@ -296,6 +299,7 @@ def test_running_dry_run_forgets_an_erased_speaker(testbed, domain_id, request, 
     }
     assert (line["LikelyOutcome"], line["ErrorCode"]) == ("ERROR", 409)
     assert line["Recordings"] == [{"S3Uri": "s3://calls/ada.wav", "ChannelId": 0}]
+    assert job is not None
     assert (entry["failed"], entry["speaker_hash"], job.entries_failed) == (True, None, 1)
 
 
@@ -360,7 +364,7 @@ def test_start_of_a_job_sent_again_starts_no_second_one(testbed, domain_id):
     }
     signed(testbed, "StartSpeakerEnrollmentJob", "s1", **request)
     with written(testbed, domain_id) as (connection, _domain, _vault):
-        connection.execute(jobs.jobs.update().values(status="COMPLETED"))
+        connection.execute(job_rows.update().values(status="COMPLETED"))
     with pytest.raises(Conflict):
         signed(testbed, "StartSpeakerEnrollmentJob", "s1", **request)
 
@@ -376,7 +380,9 @@ def test_every_deletion_is_in_the_ledger_with_the_keys_it_destroyed(testbed, dom
     key = testbed.store.ledger.key
     (session,) = rows(testbed, sessions)
     with written(testbed, domain_id) as (connection, _domain, vault):
-        speaker_key = speaker_rows.find(connection, vault, domain_id, ada).wrapped
+        speaker = speaker_rows.find(connection, vault, domain_id, ada)
+        assert speaker is not None
+        speaker_key = speaker.wrapped
         hashed = vault.lookup(ADA).hex()
     erase(testbed, "DeleteSpeaker", domain_id)
     (entry,) = ledger_of(testbed).entries

@@ -58,6 +58,7 @@ def describe(testbed, domain_id):
     with testbed.store.database.write() as connection:
         access.put_principal(connection, USER, "0" * 12, [ALLOW_ALL], testbed.clock())
         principal = access.find_principal(connection, USER)
+    assert principal is not None
     find, region = credential_finder(testbed.store), testbed.settings.region
     gateway = Gateway(
         load_models(),

@@ -39,6 +39,7 @@ def attack(testbed, statement, **values):
 
 def opened(testbed, connection, domain_id):
     domain = domains.find_by_id(connection, domain_id)
+    assert domain is not None
     return open_vault(testbed.store.keys, domain_id, domain.arn, domain.data_key_wrapped)
 
 
@@ -47,6 +48,7 @@ def enroll_again(testbed, domain_id, customer_id, vector):
     with testbed.store.database.write() as connection:
         vault = opened(testbed, connection, domain_id)
         speaker = speakers.find(connection, vault, domain_id, customer_id)
+        assert speaker is not None
         result = made_result(vector, model_id=load_models().encoder_id, snr_db=25.0)
         store_voiceprint(connection, vault, domain_id, speaker.speaker_id, speaker, result, testbed.clock())
 
@@ -55,6 +57,7 @@ def voice_of(testbed, domain_id, customer_id):
     with testbed.store.database.read() as connection:
         vault = opened(testbed, connection, domain_id)
         speaker = speakers.find(connection, vault, domain_id, customer_id)
+        assert speaker is not None
         return speakers.load_sample(connection, vault, speaker)
 
 

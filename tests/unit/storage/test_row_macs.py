@@ -150,7 +150,7 @@ def test_changed_row_is_left_out_where_the_others_must_go_on(connection):
 
 
 def test_row_that_was_left_out_is_reported(database):
-    reported = []
+    reported: list[IntegrityFault] = []
     database.report_faults_to(reported.append)
     (bound,) = [bound for bound in bound_tables() if bound.name == "consents"]
     with database.write() as connection:

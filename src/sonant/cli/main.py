@@ -38,7 +38,7 @@ COMMANDS: dict[str, LazyCommand] = {
         "sonant.cli.calibrate", "calibrate", "Measure what scores mean among your own callers."
     ),
     "speaker": LazyCommand(
-        "sonant.cli.speaker", "speaker", "Look at the enrolled speakers of a domain, and prove deletions."
+        "sonant.cli.speaker", "speaker", "Find duplicates among speakers, unlock one, and prove deletions."
     ),
     "session": LazyCommand(
         "sonant.cli.session", "session", "Start, watch and end sessions of live calls; stream audio to them."

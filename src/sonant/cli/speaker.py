@@ -29,7 +29,7 @@ from sonant.voice.pairwise import connected_groups
 #: Rows of the table; all groups are in the JSON document.
 _MOST_ROWS = 50
 
-speaker = Group("speaker", help="Look at the enrolled speakers of a domain, unlock one, and prove deletions.")
+speaker = Group("speaker", help="Find duplicates among speakers, unlock one, and prove deletions.")
 
 
 @speaker.command("duplicates")

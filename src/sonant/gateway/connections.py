@@ -18,6 +18,8 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any, Protocol
 
+from sonant.addresses import Network, is_in, parse_address
+
 log = logging.getLogger(__name__)
 
 _NO_DESCRIPTOR = frozenset((errno.EMFILE, errno.ENFILE))
@@ -46,6 +48,12 @@ class ConnectionLimits:
     most_per_address: int
     highest_descriptor: int
     """A connection with a higher file descriptor shows that few are left: the system gives the lowest."""
+    proxies: tuple[Network, ...] = ()
+    """Trusted proxies, which carry the connections of many clients: no limit for a single address."""
+
+    def for_address(self, address: str) -> int:
+        """Return how many connections an address may have."""
+        return self.most if is_in(parse_address(address), self.proxies) else self.most_per_address
 
 
 UNLIMITED = ConnectionLimits(most=1 << 31, most_per_address=1 << 31, highest_descriptor=1 << 31)
@@ -91,7 +99,7 @@ class ConnectionTable:
     def admit(self, connection: CountedConnection, address: str, descriptor: int) -> bool:
         """Count a new connection, which keeps the service waiting until `busy`; False without room for it."""
         entry = self._addresses.get(address)
-        if entry is not None and entry.count >= self.limits.most_per_address:
+        if entry is not None and entry.count >= self.limits.for_address(address):
             admitted = self._drop_one(entry)
         elif self.open >= self.limits.most or descriptor > self.limits.highest_descriptor:
             admitted = self._drop_from_crowded()

@@ -8,6 +8,7 @@ from contextlib import suppress
 
 from sonant.errors import SetupError
 from sonant.gateway.connections import ConnectionLimits
+from sonant.gateway.forwarded import trusted_networks
 from sonant.settings import Settings
 from sonant.thread_plan import plan_threads
 
@@ -72,4 +73,5 @@ def plan_connections(settings: Settings, descriptors: int) -> ConnectionLimits:
         most=most,
         most_per_address=min(most, settings.gateway.max_connections_per_address or max(1, most // 2)),
         highest_descriptor=highest,
+        proxies=trusted_networks(settings.gateway.trusted_proxies),
     )

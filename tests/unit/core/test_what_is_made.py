@@ -46,6 +46,7 @@ KEYS = {
 }
 #: Secrets of callers, stored in the database.
 SECRETS = {
+    "cli/audit.py new_key": "for the file that the operator keeps, which must not be there",
     "storage/repositories/access.py create_access_key": "`access create` and `first_start` alone",
     "storage/repositories/access.py create_temporary": "given out once, for an hour or so",
 }
@@ -59,6 +60,12 @@ FILES = {
     "audit/file.py ChainFile.__init__": "a trail may be moved away; doctor and log report it",
     "audit/file.py ChainFile._start_file": "the next file of the chain, never over another",
     "audit/findings.py FindingsTrail.add": "as ChainFile",
+    "audit/key_files.py KeyFiles._locked": "a lock, in the folder of the trail's keys",
+    "audit/key_files.py _make_private": "that folder; without its keys a new section of the trail begins, which "
+    "`audit verify` reports",
+    "audit/key_files.py _write_record": "the same",
+    "audit/key_files.py new_kept_key": "a key that the operator keeps, never over another file",
+    "audit/removal.py remove": "statements about removed files, which are a chain of their own",
     "retention/ledger.py DeletionLedger.append": "appends; a lost ledger shows at a restore, which warns",
     "events/sinks/file.py FileSink.deliver": "its content follows the cursors in the database",
     "events/sinks/file.py FileSink._append": "the same",

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from sonant.addresses import parse_networks
 from sonant.errors import SetupError
 from sonant.gateway.connections import REPORT_S, ConnectionLimits, ConnectionTable, Loss
 from sonant.gateway.descriptors import (
@@ -76,6 +77,17 @@ def test_an_address_with_too_many_makes_room_among_its_own() -> None:
     other, first, _, _ = table.opened("b", "a", "a", "a")
     assert first.dropped
     assert not other.dropped
+
+
+def test_a_trusted_proxy_has_no_limit_of_its_own() -> None:
+    table = ConnectionTable(
+        ConnectionLimits(
+            most=10, most_per_address=2, highest_descriptor=99, proxies=parse_networks("10.0.0.0/8")
+        )
+    )
+    lines = [Line() for _ in range(4)]
+    assert all(table.admit(line, "10.0.0.7", 9) for line in lines)
+    assert not any(line.dropped for line in lines)
 
 
 def test_the_address_with_most_makes_room_for_all() -> None:

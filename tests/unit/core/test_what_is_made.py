@@ -61,8 +61,7 @@ FILES = {
     "audit/file.py ChainFile._start_file": "the next file of the chain, never over another",
     "audit/findings.py FindingsTrail.add": "as ChainFile",
     "audit/key_files.py KeyFiles._locked": "a lock, in the folder of the trail's keys",
-    "audit/key_files.py _make_private": "that folder; without its keys a new section of the trail begins, which "
-    "`audit verify` reports",
+    "audit/key_files.py _make_private": "that folder; without its keys a new section of the trail begins",
     "audit/key_files.py _write_record": "the same",
     "audit/key_files.py new_kept_key": "a key that the operator keeps, never over another file",
     "audit/removal.py remove": "statements about removed files, which are a chain of their own",

@@ -85,7 +85,7 @@ class AttackedService:
     def compare(self, speaker_id: str, probe: Floats, *, exact: bool = False) -> Mapping[str, Any]:
         """Compare a probe with a speaker: the entry of CompareRecording's answer."""
         self.listener.sample = self._sample(probe)
-        answer = self._call(
+        answer = self.call(
             "CompareRecording",
             exact=exact,
             DomainId=self.domain_id,
@@ -101,7 +101,7 @@ class AttackedService:
         self.calls += 1
         name = f"call-{self.calls}"
         session: dict[str, Any] = {"DomainId": self.domain_id, "SessionNameOrId": name}
-        self._call(
+        self.call(
             "StartSession",
             DomainId=self.domain_id,
             SessionName=name,
@@ -111,16 +111,16 @@ class AttackedService:
         )
         try:
             self._bring(name, self._sample(probe))
-            found: Mapping[str, Any] = self._call("EvaluateSession", **session)["AuthenticationResult"]
+            found: Mapping[str, Any] = self.call("EvaluateSession", **session)["AuthenticationResult"]
             return found
         finally:
-            self._call("EndStream", **session)
+            self.call("EndStream", **session)
 
     def unlock(self, speaker_id: str) -> None:
         """Do what an administrator does after an alert."""
-        self._call("UnlockSpeaker", exact=True, DomainId=self.domain_id, SpeakerId=speaker_id)
+        self.call("UnlockSpeaker", exact=True, DomainId=self.domain_id, SpeakerId=speaker_id)
 
-    def _call(self, operation: str, *, exact: bool = False, **request: Any) -> Answer:
+    def call(self, operation: str, *, exact: bool = False, **request: Any) -> Answer:
         account = self.store.settings.account
         principal = Principal(
             arn=f"arn:aws:iam::{account}:user/{'owner' if exact else 'attacker'}",
@@ -178,7 +178,7 @@ def attacked(
         found = AttackedService(
             store=store, service=service, listener=listener, clock=clock, model_id=model_id
         )
-        domain = found._call(
+        domain = found.call(
             "CreateDomain",
             exact=True,
             Name="attacked",

@@ -33,19 +33,19 @@ def parse_networks(text: str) -> tuple[Network, ...]:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether a host, given by its name or address, is this machine."""
+    """Return whether a host, given by its name or address, is this machine."""
     address = parse_address(host)
     return host.lower().rstrip(".") == "localhost" if address is None else address.is_loopback
 
 
 def is_link_local(host: str) -> bool:
-    """Whether an address is link-local (169.254.0.0/16, fe80::/10), or that of a cloud's metadata service."""
+    """Return whether an address is link-local (169.254.0.0/16, fe80::/10) or a cloud's metadata service."""
     address = parse_address(host)
     return address is not None and (address.is_link_local or str(address) == "fd00:ec2::254")
 
 
 def is_in(address: Address | None, networks: Sequence[Network]) -> bool:
-    """Whether an address is in one of the networks."""
+    """Return whether an address is in one of the networks."""
     return address is not None and any(
         address.version == network.version and address in network for network in networks
     )

@@ -33,7 +33,7 @@ class SlotCounts:
         return self._by_caller.get(caller, 0)
 
     def may_take(self, caller: Hashable) -> bool:
-        """Whether there is a slot for this caller: the last one only for a caller who has none."""
+        """Return whether there is a slot for this caller: the last one only for a caller who has none."""
         free = self.most - self.taken
         return free > 1 or (free == 1 and caller not in self._by_caller)
 

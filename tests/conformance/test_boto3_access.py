@@ -51,10 +51,15 @@ class TestRates:
     def test_the_client_comes_back_by_itself(self, rated: ServiceProcess, mode: str) -> None:
         # Made first: making a client takes so long on a busy machine that calls are allowed again.
         patient = rated.client(attempts=6, retry_mode=mode)
-        throttled(rated.voice_id.list_domains)
-        answer = patient.list_domains()
-        assert answer["ResponseMetadata"]["HTTPStatusCode"] == 200
-        assert answer["ResponseMetadata"]["RetryAttempts"] >= 1
+        attempts = 0
+        for _ in range(20):  # a call may be allowed again before the client asks
+            throttled(rated.voice_id.list_domains)
+            answer = patient.list_domains()
+            assert answer["ResponseMetadata"]["HTTPStatusCode"] == 200
+            attempts = answer["ResponseMetadata"]["RetryAttempts"]
+            if attempts:
+                break
+        assert attempts >= 1
 
     def test_a_wrong_request_counts_and_a_badly_signed_one_does_not(self, rated: ServiceProcess) -> None:
         wrong = rated.client(Credentials(rated.credentials.access_key, "wrong"))

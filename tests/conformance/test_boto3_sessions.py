@@ -438,12 +438,11 @@ def test_voiceprint_of_another_model_is_refused_with_the_remedy(
 @pytest.mark.parametrize(
     ("table", "column", "cure"),
     [
-        (schema.voiceprints, "vector_sealed", "enroll the speaker again"),
         (schema.session_hearings, "vector_sealed", "start a new stream"),
         (schema.fraudster_voiceprints, "vector_sealed", "restore the database from a backup"),
         (schema.fingerprints, "sealed", "restore the database from a backup"),
     ],
-    ids=["voiceprint", "hearing", "fraudster", "recording"],
+    ids=["hearing", "fraudster", "recording"],
 )
 def test_damaged_data_is_refused_with_the_remedy(
     narrow: ServiceProcess, people: Voices, table: Any, column: str, cure: str
@@ -461,6 +460,24 @@ def test_damaged_data_is_refused_with_the_remedy(
     finally:
         with written(narrow, client.domain_id) as (connection, _domain, _vault):
             connection.execute(table.delete())
+        narrow.voice_id.delete_domain(**client.at)
+
+
+def test_changed_voiceprint_is_an_internal_failure_that_tells_nothing(
+    narrow: ServiceProcess, people: Voices
+) -> None:
+    client = SessionsClient(service=narrow, own=narrow.own_client(), domain_id=narrow.domain())
+    try:
+        client.enroll("anna", people.anna_enrolled)
+        client.start(SpeakerId="anna")
+        client.stream(people.anna_calling)
+        with written(narrow, client.domain_id) as (connection, _domain, _vault):
+            connection.execute(update(schema.voiceprints).values(vector_sealed=b"damaged"))
+        fault = refused(client.evaluate)
+        assert (fault.code, "anna" in fault.message) == ("InternalServerException", False), fault
+    finally:
+        with written(narrow, client.domain_id) as (connection, _domain, _vault):
+            connection.execute(schema.voiceprints.delete())
         narrow.voice_id.delete_domain(**client.at)
 
 

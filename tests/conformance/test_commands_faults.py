@@ -48,7 +48,7 @@ NOBODY = "AbCdEfGhIjKlMnOpQrStUv"
         ("key list --config /nowhere/sonant.toml", "settings file /nowhere/sonant.toml does not exist"),
         ("key list --config {python}", "cannot be read"),
         ("serve --port 99999 --data {new}", "gateway.port is 99999, must be a whole number from 0 to 65,535"),
-        ("serve --host not.a.host.invalid --data {new}", "cannot listen on not.a.host.invalid:"),
+        ("serve --host not.a.host.invalid --data {new}", "would serve plain HTTP on not.a.host.invalid"),
         ("serve --data {python}", "cannot be made"),
     ],
 )

@@ -222,7 +222,7 @@ def test_the_same_customer_id_in_two_domains_is_two_speakers(testbed, domain):
 
 
 @pytest.mark.parametrize("enrolled", [True, False], ids=["enrolled", "pending"])
-def test_job_does_not_enroll_a_speaker_who_was_deleted_after_its_submission(testbed, domain, enrolled):
+def test_job_does_not_enroll_a_speaker_deleted_after_its_submission(testbed, domain, enrolled):
     if enrolled:
         one(testbed, domain, ENGLISH)
     else:

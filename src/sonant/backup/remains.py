@@ -48,8 +48,12 @@ _READ_BYTES = 1 << 20
 #: Shorter texts occur in files by chance.
 _LEAST_NEEDLE_BYTES = 6
 #: What stands before the generated id in SQLite's record of a speaker's data key (SQLite file format, 2.1): a
-#: header of 4 bytes, a text of 25 bytes (2 * 25 + 13), a blob of 61 bytes (2 * 61 + 12, in two bytes).
-_KEY_ROW = bytes((4, 2 * 25 + 13, 0x81, (2 * 61 + 12) & 0x7F))
+#: header of 5 bytes, a text of 25 bytes (2 * 25 + 13), a blob of 61 bytes (2 * 61 + 12, in two bytes), and the
+#: row's MAC of 33 bytes (2 * 33 + 12); a null or nothing in its place before rows had MACs.
+_FORMS = ("", ", without a MAC", ", of an earlier release")
+_KEY_ROWS = tuple(
+    bytes((4 + len(mac), 2 * 25 + 13, 0x81, (2 * 61 + 12) & 0x7F, *mac)) for mac in ((2 * 33 + 12,), (0,), ())
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -145,7 +149,11 @@ def needles(person: Person) -> dict[str, bytes]:
     """Return the bytes to look for in files, by what they are; none for an opt-out, which leaves an entry."""
     if person.opted_out:
         return {}
-    wanted = {f"data key of {one}": _KEY_ROW + one.encode() for one in person.generated_ids}
+    wanted = {
+        f"data key of {one}{_FORMS[number]}": row + one.encode()
+        for one in person.generated_ids
+        for number, row in enumerate(_KEY_ROWS)
+    }
     if person.customer_id_hash:
         wanted["keyed hash of the customer's id"] = person.customer_id_hash
     if len(person.customer_id.encode()) >= _LEAST_NEEDLE_BYTES:

@@ -28,6 +28,7 @@ from sonant.settings import Settings
 from sonant.storage.backends import Backends, local_accounts
 from sonant.storage.crypto.vault import ServiceSecret
 from sonant.storage.database.engine import Database
+from sonant.storage.database.row_macs import RowMacs
 from sonant.storage.times import now
 
 _BATCH_ROWS = 200
@@ -86,12 +87,13 @@ def restore(
     unfinished = data.absolute().with_name(f".{data.name}.{secrets.token_hex(4)}")
     try:
         unfinished.mkdir(mode=0o700, parents=True)
-        with _new_database(settings, unfinished) as connection:
+        with _new_database(settings, unfinished) as (database, connection):
             _check_schema(connection, found)
             writer = _Writer(connection, unfinished)
             _read_into(path, passphrase, writer)
             writer.finish()
             secret = check_service_key(connection, unfinished)
+            database.check_rows_by(RowMacs(secret.row_mac_key))
             folders = [
                 *ledgers,
                 settings.ledger_folder,
@@ -159,7 +161,7 @@ def _put_in_place(unfinished: Path, data: Path) -> None:
 
 
 @contextmanager
-def _new_database(settings: Settings, unfinished: Path) -> Iterator[Connection]:
+def _new_database(settings: Settings, unfinished: Path) -> Iterator[tuple[Database, Connection]]:
     """Open a transaction on the new database: in the unfinished folder, or on an empty PostgreSQL."""
     settings = without_time_limits(settings)
     if settings.embedded:
@@ -177,7 +179,7 @@ def _new_database(settings: Settings, unfinished: Path) -> Iterator[Connection]:
                         f"the database has rows in {table.name}: restore into a new one "
                         "(createdb, sonant migrate)"
                     )
-            yield connection
+            yield database, connection
     finally:
         database.close()
 

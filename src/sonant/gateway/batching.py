@@ -74,7 +74,7 @@ class BatchingExecutor:
                 self._admitted.remove(caller, task)
 
     def switch(self, _caller: Hashable) -> bool:
-        """Whether the task of this thread may go on for a caller who is known only now: it always may."""
+        """Return True: the task of a thread may always go on for a caller who is known only now."""
         return True
 
     def close(self) -> None:

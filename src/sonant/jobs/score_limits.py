@@ -40,7 +40,7 @@ class ScoreLimits:
     """Whether the probe budget holds: not for those who may read exact scores."""
 
     def is_miss(self, score: int) -> bool:
-        """Whether a score is below the installation's acceptance threshold."""
+        """Return whether a score is below the installation's acceptance threshold."""
         return score < self.settings.live.acceptance_threshold
 
     def require(self, connection: Connection, speaker_id: str) -> None:

@@ -14,10 +14,11 @@ _OWN_SITES = frozenset((b"same-origin", b"none"))
 
 
 def is_cross_site(headers: Sequence[tuple[bytes, bytes]]) -> bool:
-    """Whether a request that changes something comes from another site's page; names are in lower case.
+    """Return whether a request that changes something comes from another site's page.
 
-    `Sec-Fetch-Site` decides where a browser sends it (over HTTPS and to loopback addresses), else `Origin`,
-    whose host must be the request's. A port counts; the scheme does not, since a proxy may end TLS.
+    Names of headers are in lower case. `Sec-Fetch-Site` decides where a browser sends it (over HTTPS and to
+    loopback addresses), else `Origin`, whose host must be the request's. A port counts; the scheme does not,
+    since a proxy may end TLS.
     """
     sites = [value for name, value in headers if name == b"sec-fetch-site"]
     if sites:

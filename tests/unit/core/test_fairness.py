@@ -70,7 +70,7 @@ def test_running_tasks_count_for_the_share_and_are_never_refused() -> None:
     assert queue.add("c", "c1") == "c1", "nothing of the greedy one waits any more"
 
 
-def test_a_task_found_to_be_of_another_caller_waits_where_that_one_has_its_share() -> None:
+def test_a_task_of_another_caller_waits_where_that_one_has_its_share() -> None:
     queue = queue_of(3, 9, "a1", "a2", "x1", "y1")
     assert taken(queue) == ["a1", "x1", "y1"]
     assert not queue.switch("x", "a"), "no slot is free"

@@ -105,7 +105,7 @@ def test_a_descriptor_of_the_reserve_shows_that_few_are_left() -> None:
     assert silent.dropped
 
 
-def test_without_a_descriptor_to_accept_with_a_waiting_connection_is_closed(
+def test_without_a_descriptor_to_accept_with_a_waiting_one_is_closed(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     table = Table(100)

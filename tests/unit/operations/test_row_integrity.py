@@ -92,7 +92,7 @@ def test_stranger_does_not_become_somebody_else_by_an_exchange_of_hashes(testbed
     assert faults(testbed) == {("speakers", one), ("speakers", two)}
 
 
-def test_customers_id_of_another_speaker_is_an_integrity_fault_whatever_the_mac(testbed, domain_id):
+def test_customers_id_of_another_is_an_integrity_fault_whatever_the_mac(testbed, domain_id):
     """Even whoever could make MACs would meet the id that is sealed in the row."""
     one, two = enroll(testbed, domain_id, strangers(2))
     with testbed.store.database.write() as connection:
@@ -284,10 +284,10 @@ def test_release_that_covers_further_columns_checks_the_earlier_macs(testbed, do
     with monkeypatch.context() as earlier:
         earlier.setitem(BOUND, "speakers", {"last_accessed_at": "not covered by an earlier release"})
         row_macs._bound.cache_clear()
-        bound_connection._plans.clear()
+        bound_connection.read_plans.clear()
         testbed.restart()
     row_macs._bound.cache_clear()
-    bound_connection._plans.clear()
+    bound_connection.read_plans.clear()
     attack(testbed, "UPDATE speakers SET status = 'OPTED_OUT' WHERE speaker_id = :key", key=two)
     testbed.restart()
     assert faults(testbed) == {("speakers", two)}

@@ -335,7 +335,7 @@ def test_erasure_asks_anew_for_what_was_asked_before(claimed, talk):
     assert after.window.start >= len(talk)
 
 
-def test_erasure_while_speech_is_analyzed_forgets_that_there_were_two_voices(claimed, talk):
+def test_erasure_during_analysis_forgets_that_there_were_two_voices(claimed, talk):
     claimed.push(talk)
     forget(claimed)
     claimed.step()

@@ -148,15 +148,16 @@ def wrong_type(checks: Sequence[RowCheck]) -> IntegrityFault:
     return IntegrityFault(checks[0].table.name, "(unknown)", "has a value of a wrong type")
 
 
-_plans: WeakKeyDictionary[Select[Any], ReadPlan | None] = WeakKeyDictionary()
+#: What is known of statements that were run before.
+read_plans: WeakKeyDictionary[Select[Any], ReadPlan | None] = WeakKeyDictionary()
 
 
 def read_plan(statement: Select[Any]) -> ReadPlan | None:
     """Return how the rows of a query are checked; None for a query whose rows are not."""
     try:
-        return _plans[statement]
+        return read_plans[statement]
     except KeyError:
-        plan = _plans[statement] = _read_plan(statement)
+        plan = read_plans[statement] = _read_plan(statement)
         return plan
 
 

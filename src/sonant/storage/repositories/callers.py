@@ -95,7 +95,7 @@ def end_login(connection: Connection, scope: str, now: datetime) -> None:
 
 
 def login_ended(connection: Connection, scope: str) -> bool:
-    """Whether a login was ended."""
+    """Return whether a login was ended."""
     query = select(client_tokens.c.scope).where(client_tokens.c.scope == scope)
     return connection.execute(query).first() is not None
 

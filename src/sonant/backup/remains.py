@@ -48,7 +48,7 @@ _READ_BYTES = 1 << 20
 #: Shorter texts occur in files by chance.
 _LEAST_NEEDLE_BYTES = 6
 #: What stands before the generated id in SQLite's record of a speaker's data key (SQLite file format, 2.1): a
-#: header of 5 bytes, a text of 25 bytes (2 * 25 + 13), a blob of 61 bytes (2 * 61 + 12, in two bytes), and the
+#: header of 5 bytes, a text of 25 bytes (2 * 25 + 13), a blob of 61 bytes (2 * 61 + 12, in two bytes), the
 #: row's MAC of 33 bytes (2 * 33 + 12); a null or nothing in its place before rows had MACs.
 _FORMS = ("", ", without a MAC", ", of an earlier release")
 _KEY_ROWS = tuple(

@@ -225,6 +225,7 @@ def test_long_operations_take_no_threads_of_other_calls(gated: GatedGateway) -> 
         gated.begun.clear()
         other = asyncio.create_task(gated.call("EvaluateSession", CALL))
         await asyncio.to_thread(gated.begun.wait, PATIENCE_S)
+        await until("as many wait as may", lambda: sum(call.done() for call in slow) == 40 - MOST_LONG)
         refused = [call.result()[0] for call in slow if call.done()]
         gated.gate.set()
         await asyncio.gather(*slow)
@@ -238,13 +239,16 @@ def test_long_operations_take_no_threads_of_other_calls(gated: GatedGateway) -> 
 
 
 def test_an_account_with_many_long_operations_leaves_a_thread_to_others(gated: GatedGateway) -> None:
+    # Until a signature of a key was verified, its calls have the share of their address.
+    for credentials in (gated.credentials, gated.others_credentials):
+        assert run(gated.call("DescribeDomain", AT, credentials))[0] == 200
     gated.gate.clear()
 
     async def many() -> tuple[list[str], list[int]]:
         slow = [asyncio.create_task(gated.call("ListVoiceDuplicates", AT)) for _ in range(40)]
-        await until("one of them runs", lambda: gated.compared_by)
+        await until("as many wait as may", lambda: sum(call.done() for call in slow) == 40 - MOST_LONG)
         other = asyncio.create_task(gated.call("ListVoiceDuplicates", AT, gated.others_credentials))
-        await until("the other account's runs", lambda: len(gated.compared_by) > 1)
+        await until("the other account's runs", lambda: len(gated.compared_by) > 1 or other.done())
         began = list(gated.compared_by)
         gated.gate.set()
         await asyncio.gather(*slow)

@@ -143,16 +143,20 @@ def test_speaker_who_opts_out_during_an_overwrite_keeps_nothing(testbed, domain)
     assert testbed.voiceprints(domain) == {}
 
 
-def test_speaker_deleted_while_the_audio_is_processed_is_enrolled_as_new(testbed, domain):
-    first = one(testbed, domain, ENGLISH)
+DELETED_SINCE = (
+    "the speaker was deleted after the job was submitted; submit the request again to enroll the speaker"
+)
+
+
+def test_speaker_deleted_while_the_audio_is_processed_is_not_enrolled(testbed, domain):
+    one(testbed, domain, ENGLISH)
     outcome = testbed.enroll(
         domain,
         [entry("r1", "customer-1", FRENCH)],
         action="OVERWRITE",
         during={0: lambda: testbed.call("DeleteSpeaker", DomainId=domain, SpeakerId="customer-1")},
     )
-    assert outcome.successes == {"r1": "NEW_ENROLLMENT"}
-    assert outcome.generated_id("r1") != first[1]
+    assert outcome.errors == {"r1": (409, DELETED_SINCE)}
 
 
 def test_speaker_deleted_before_being_skipped_is_refused_for_a_retry(testbed, domain):
@@ -165,9 +169,7 @@ def test_speaker_deleted_before_being_skipped_is_refused_for_a_retry(testbed, do
         during={1: lambda: testbed.call("DeleteSpeaker", DomainId=domain, SpeakerId="customer-2")},
     )
     assert outcome.successes == {"r1": "NEW_ENROLLMENT"}
-    assert outcome.errors == {
-        "r2": (409, "the speaker was deleted or changed while the job ran; submit the request again")
-    }
+    assert outcome.errors == {"r2": (409, DELETED_SINCE)}
 
 
 # --- the same speaker twice

@@ -62,10 +62,12 @@ def test_absent_database_is_reported_in_one_line_and_asked_again_soon(kept, keep
         "erasing domains",
         "expiring speakers",
         "forgetting comparisons",
+        "forgetting deletions",
+        "forgetting misses",
         "purging events",
         "forgetting tokens",
     ]
-    assert len(lines) == 6
+    assert len(lines) == 8
     assert not any(record.exc_info for record in lines)
     clock.now += timedelta(seconds=AWAY_S)
     keeper.turn(due)

@@ -31,7 +31,8 @@ log = logging.getLogger(__name__)
 #: Name of the record in the folder of the keys.
 RECORD_FILE = "rows.bound"
 
-_BATCH = 1000
+#: Rows that are read and bound at once.
+BATCH = 1000
 _RECORD_MAX_BYTES = 256
 
 Declaration = Mapping[str, Sequence[str]]
@@ -169,14 +170,14 @@ def _batch(
     """
     columns = bound.table.c
     keys = [columns[name] for name in bound.key_names]
-    query = select(*[columns[name] for name in bound.names], columns[ROW_MAC]).order_by(*keys).limit(_BATCH)
+    query = select(*[columns[name] for name in bound.names], columns[ROW_MAC]).order_by(*keys).limit(BATCH)
     if after:
         query = query.where(_after(keys, after))
     if lock:
         query = query.with_for_update(key_share=True)
     rows = connection.execute(unverified(query, "each is checked, and the faults are listed")).all()
     found: list[Sequence[Any]] = [tuple(row) for row in rows]
-    if len(found) < _BATCH:
+    if len(found) < BATCH:
         return found, None
     return found, [found[-1][bound.names.index(name)] for name in bound.key_names]
 

@@ -252,7 +252,7 @@ def forget(testbed):
 
 @pytest.mark.parametrize("batch", [2, 3, 1000])
 def test_rows_of_an_earlier_release_are_bound_at_the_first_start(testbed, domain_id, monkeypatch, batch):
-    monkeypatch.setattr(row_binding, "_BATCH", batch)
+    monkeypatch.setattr(row_binding, "BATCH", batch)
     enroll(testbed, domain_id, strangers(3))
     unbind(testbed)
     forget(testbed)
@@ -283,10 +283,10 @@ def test_release_that_covers_further_columns_checks_the_earlier_macs(testbed, do
     (testbed.settings.data / "keys" / RECORD_FILE).unlink()
     with monkeypatch.context() as earlier:
         earlier.setitem(BOUND, "speakers", {"last_accessed_at": "not covered by an earlier release"})
-        row_macs._bound.cache_clear()
+        row_macs.bound_of.cache_clear()
         bound_connection.read_plans.clear()
         testbed.restart()
-    row_macs._bound.cache_clear()
+    row_macs.bound_of.cache_clear()
     bound_connection.read_plans.clear()
     attack(testbed, "UPDATE speakers SET status = 'OPTED_OUT' WHERE speaker_id = :key", key=two)
     testbed.restart()

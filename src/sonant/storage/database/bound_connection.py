@@ -243,6 +243,8 @@ class BoundConnection(Connection):
             bound = bound_table(statement.table)
             if bound is not None and UNVERIFIED not in statement.get_execution_options():
                 run = self._insert if isinstance(statement, Insert) else self._update
+                if execution_options:
+                    statement = statement.execution_options(**execution_options)
                 return run(bound, statement, parameters)  # type: ignore[arg-type]
         return super().execute(statement, parameters, execution_options=execution_options)
 

@@ -113,16 +113,17 @@ class BoundTable:
 
 def bound_tables() -> tuple[BoundTable, ...]:
     """List the tables whose rows have MACs, parents before children."""
-    return tuple(_bound(table) for table in metadata.sorted_tables if table.name in BOUND)
+    return tuple(bound_of(table) for table in metadata.sorted_tables if table.name in BOUND)
 
 
 def bound_table(table: object) -> BoundTable | None:
     """Return the description of a table whose rows have MACs, else None."""
-    return _bound(table) if isinstance(table, Table) and table.name in BOUND else None
+    return bound_of(table) if isinstance(table, Table) and table.name in BOUND else None
 
 
 @lru_cache(maxsize=64)
-def _bound(table: Table) -> BoundTable:
+def bound_of(table: Table) -> BoundTable:
+    """Describe a table whose rows have MACs."""
     left_out = {ROW_MAC, *BOUND[table.name]}
     return _describe(table, tuple(sorted(name for name in _names(table) if name not in left_out)))
 

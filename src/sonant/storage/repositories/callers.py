@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 
 from sqlalchemy import Connection, delete, insert, select, text
 
-from sonant.storage.database.rows import insert_of, put
+from sonant.storage.database.rows import put
 from sonant.storage.database.schema import client_tokens, consents
 from sonant.storage.times import from_us, to_us
 
@@ -66,14 +66,13 @@ def use_once(connection: Connection, scope: str, resource_id: str, now: datetime
     `scope` is a hash of it. Returns False when it was used before. It is kept as long as client tokens are,
     seven days, which is the longest life of a presigned URL.
     """
-    statement = insert_of(connection.dialect.name)(client_tokens)
     values = {
         "scope": scope,
         "request_hash": USED_ONCE,
         "resource_id": resource_id,
         "created_at": to_us(now),
     }
-    return connection.execute(statement.on_conflict_do_nothing(), values).rowcount == 1
+    return put(connection, client_tokens, values, replace=False)
 
 
 def delete_client_tokens(connection: Connection, used_by: datetime) -> int:

@@ -130,7 +130,7 @@ def test_rows_that_exchange_all_but_their_keys_are_integrity_faults(connection):
             connection.execute(select(bound.table).where(bound.table.c.speaker_id == key)).all()
 
 
-@pytest.mark.parametrize("database", ["sqlite"], indirect=True)
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 def test_value_of_another_type_is_an_integrity_fault(connection):
     """PostgreSQL stores no such value."""
     (bound,) = [bound for bound in bound_tables() if bound.name == "consents"]

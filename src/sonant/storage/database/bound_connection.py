@@ -245,7 +245,7 @@ class BoundConnection(Connection):
                 run = self._insert if isinstance(statement, Insert) else self._update
                 if execution_options:
                     statement = statement.execution_options(**execution_options)
-                return run(bound, statement, parameters)  # type: ignore[arg-type]
+                return run(bound, statement, parameters)
         return super().execute(statement, parameters, execution_options=execution_options)
 
     def scalar(self, statement: Any, parameters: Any = None, *, execution_options: Any = None) -> Any:

@@ -160,6 +160,7 @@ def test_a_deleted_fraudster_is_on_no_list(
     assert service.voice_id.delete_watchlist(DomainId=domain_id, WatchlistId=known)
 
 
+@pytest.mark.slow
 def test_a_list_holds_five_hundred_fraudsters(
     service: ServiceProcess, domain_id: str, default_list: str
 ) -> None:

@@ -131,6 +131,7 @@ def test_a_first_start_without_its_token_ends_with_one_sentence(
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.slow
 def test_lost_token_objects_are_reported_and_an_absent_token_awaited(
     hsm: SoftHsm, token: str, tmp_path: Path
 ) -> None:

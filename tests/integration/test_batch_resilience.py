@@ -35,7 +35,7 @@ JOBS: dict[KindOfJob, dict[str, Any]] = {
 #: The service that is killed here is on SQLite; `test_postgres_cluster` does the like on PostgreSQL.
 pytestmark = pytest.mark.parametrize("testbed", ["sqlite"], indirect=True, scope="session")
 #: What is killed in which job by default; the slow tests kill everything in both.
-KILLED = [("service", ENROLLMENT), ("runner", REGISTRATION), ("worker", ENROLLMENT)]
+KILLED = [("service", ENROLLMENT)]
 both_kinds = pytest.mark.parametrize("job", JOBS, ids=lambda job: job.noun)
 
 
@@ -118,6 +118,7 @@ def test_kill_9_in_mid_job_changes_nothing(own_testbed, served, undisturbed, kin
     assert_same(testbed, domain_id, job_id, *expected)
 
 
+@pytest.mark.slow
 def test_sigterm_in_a_job_stops_work_and_the_next_start_resumes_it(own_testbed, served, undisturbed):
     testbed, expected = own_testbed, undisturbed(36, action="SKIP")
     domain_id = testbed.new_domain()
@@ -195,6 +196,7 @@ def test_second_service_and_worker_are_refused_while_a_job_runs(own_testbed, ser
     assert f"another Sonant runner (process {runner}) uses the data folder" in told
 
 
+@pytest.mark.slow
 def test_sigterm_in_mid_registration_is_taken_up_where_it_was_left(own_testbed, served, undisturbed):
     """Nobody is registered twice, and who was a fraudster before the stop is one after it."""
     testbed, expected = own_testbed, undisturbed(36, REGISTRATION)

@@ -100,6 +100,7 @@ def test_64_mib_of_unknown_fields_are_refused_at_their_beginning():
     assert peak < EVENTS_OF_A_CHUNK
 
 
+@pytest.mark.slow
 def test_many_swollen_requests_together_are_refused():
     entry = b'{"RequestId":"r%d","x":[' + b",".join([b"{}"] * 4000) + b"]},"
     told, taken, _ = outcome(chain([HEAD], (entry.replace(b"%d", b"%d" % n) for n in range(10_000))))

@@ -50,7 +50,7 @@ importlib.import_module("event_checks").put_on(outbox)
 _HYPOTHESIS = Path(tempfile.gettempdir(), f"sonant-hypothesis-{os.getuid()}")
 set_hypothesis_home_dir(_HYPOTHESIS)
 # No example has a deadline: how long one takes is the machine's. The same examples come every time, but for
-# `--hypothesis-profile search` (`make test-all`), which looks for four times as many new ones and keeps those
+# `--hypothesis-profile search` (`make test-all`), which looks for many more new ones and keeps those
 # that fail.
 settings.register_profile(
     "repeatable",

@@ -150,8 +150,8 @@ def test_encrypted_object_is_decrypted_by_get_only(
     assert "disabled" in refused.err
     stored.write_bytes(altered(stored.read_bytes()))
     service.sonant("key", "enable", key_id)
-    altered = service.sonant("object", "get", f"s3://{bucket}/secret.txt")
-    assert (altered.code, altered.out) == (1, "")
+    refused = service.sonant("object", "get", f"s3://{bucket}/secret.txt")
+    assert (refused.code, refused.out) == (1, "")
 
 
 def test_object_names_cannot_leave_the_bucket(service: ServiceProcess, bucket: str, tmp_path: Path) -> None:

@@ -6,26 +6,26 @@ import ast
 from collections.abc import Iterator
 
 import pytest
-
 from documents import REPOSITORY
-
 
 _MOST = 4  # bytes or letters: longer ones are the same by chance once in 2^40 runs
 
 
 def _fixed_values(source: str) -> Iterator[int]:
     """Yield the lines of `data[:-n] + literal` that put a literal in the place of as much unknown data."""
-    for node in ast.walk(ast.parse(source)):
+    for found in ast.walk(ast.parse(source)):
+        node: ast.AST = found
         rest = 0
-        if isinstance(node, ast.BinOp) and isinstance(node.right, ast.Subscript):  # ... + data[-m:]
-            node, rest = node.left, _from_the_end(node.right, "lower")
+        if isinstance(found, ast.BinOp) and isinstance(found.right, ast.Subscript):  # ... + data[-m:]
+            node, rest = found.left, _from_the_end(found.right, "lower")
         if not (isinstance(node, ast.BinOp) and isinstance(node.left, ast.Subscript)):
             continue
         cut = _from_the_end(node.left, "upper")
         literal = node.right.value if isinstance(node.right, ast.Constant) else None
-        if cut and isinstance(literal, str | bytes) and 0 < len(literal) == cut - rest <= _MOST:
-            if isinstance(literal, bytes) or literal.isalnum():
-                yield node.lineno
+        if not isinstance(literal, str | bytes) or not 0 < len(literal) == cut - rest <= _MOST:
+            continue
+        if isinstance(literal, bytes) or literal.isalnum():
+            yield node.lineno
 
 
 def _from_the_end(part: ast.Subscript, side: str) -> int:
@@ -33,7 +33,8 @@ def _from_the_end(part: ast.Subscript, side: str) -> int:
     at = getattr(part.slice, side, None)
     if isinstance(part.value, ast.Constant) or not isinstance(at, ast.UnaryOp):
         return 0
-    return at.operand.value if isinstance(at.operand, ast.Constant) else 0
+    cut = at.operand.value if isinstance(at.operand, ast.Constant) else 0
+    return cut if isinstance(cut, int) else 0
 
 
 def test_no_test_overwrites_unknown_data_with_a_fixed_value():

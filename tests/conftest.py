@@ -13,12 +13,19 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Protocol
 
+# Before anything imports numpy, as the `sonant` command does: threads would only compete for cores that other
+# processes of this run use.
+for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
+    os.environ.setdefault(name, "1")
+
 import numpy as np
 import pytest
 from debian_source import HAS_APT, NO_APT
+from forked_processes import fork_workers
 from hypothesis import HealthCheck, settings
 from hypothesis.configuration import set_hypothesis_home_dir
 from hypothesis.database import DirectoryBasedExampleDatabase
+from memory_files import put_temporary_files_in_memory
 from postgres_server import DATABASES, NoServer, PostgresServer, postgres
 from sqlite_template import put_tables
 
@@ -67,6 +74,9 @@ settings.register_profile(
     database=DirectoryBasedExampleDatabase(_HYPOTHESIS / "examples"),
 )
 settings.load_profile("repeatable")
+
+put_temporary_files_in_memory()
+fork_workers()
 
 
 @pytest.fixture(scope="session")

@@ -27,7 +27,7 @@ def workers_of(pid: int) -> list[int]:
 
 def test_first_start_creates_and_second_start_keeps(tmp_path: Path) -> None:
     data = tmp_path / "data"
-    with running(data) as first:
+    with running(data, fresh=True) as first:
         domain_id = first.domain("kept")
         secret = first.credentials.secret_key
     greeting = (tmp_path / "data.log").read_text()

@@ -24,6 +24,8 @@ from answer_tap import NOTED, Answers
 from botocore.config import Config
 from botocore.credentials import Credentials
 from forked_commands import run_aws, run_sonant
+from forked_processes import ForkedProcess
+from sqlite_template import put_tables
 from waiting import ASK_S, PATIENCE_S, wait_until
 
 from sonant.assembly.installation import Store, open_store
@@ -103,7 +105,7 @@ class ServiceProcess:
     """A service on a data folder of its own."""
 
     data: Path
-    process: subprocess.Popen[bytes]
+    process: ForkedProcess
     database: str = ""
     """The setting; empty for the data folder's own."""
     answers: Answers | None = None
@@ -267,8 +269,10 @@ class ServiceProcess:
 
 
 @contextmanager
-def running(data: Path, *flags: str, **settings: str) -> Iterator[ServiceProcess]:
+def running(data: Path, *flags: str, fresh: bool = False, **settings: str) -> Iterator[ServiceProcess]:
     """`sonant serve` on a free port, told to stop at the end by its process id.
+
+    It finds its tables made, which saves it the migrations, unless it is to be `fresh`.
 
     Request rates are off unless the settings ask for them: tests call as fast as they can. Every answer is
     judged by the models: here at the end, and by `conftest` after each test.
@@ -276,16 +280,18 @@ def running(data: Path, *flags: str, **settings: str) -> Iterator[ServiceProcess
     settings = {"RATES_FACTOR": "0", **settings}
     answers = Answers.to_come(data.with_name(f"{data.name}.answers"))
     log = data.with_name(f"{data.name}.log")
-    with log.open("wb") as output:
-        process = subprocess.Popen(
-            [sys.executable, answer_tap.__file__, "serve", "--port", "0", "--data", str(data), *flags],
-            stdout=output,
-            stderr=output,
-            env=environment(
-                **{f"SONANT_{name}": value for name, value in settings.items()}, **{NOTED: str(answers.file)}
-            ),
-            cwd=data.parent,
-        )
+    log.write_bytes(b"")
+    if not fresh and "DATABASE" not in settings:
+        put_tables(data / "sonant.db")
+    process = ForkedProcess(
+        answer_tap.serve,
+        ["serve", "--port", "0", "--data", str(data), *flags],
+        env=environment(
+            **{f"SONANT_{name}": value for name, value in settings.items()}, **{NOTED: str(answers.file)}
+        ),
+        cwd=data.parent,
+        output=log,
+    )
     try:
 
         def there() -> bool:

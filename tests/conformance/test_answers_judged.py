@@ -57,7 +57,7 @@ def test_answers_to_every_client_are_checked(service: ServiceProcess) -> None:
     call(service, "VoiceID.Nonsense")
     assert ("VoiceID.Nonsense", "UnknownOperationException") in seen(service)
 
-    service.aws("voice-id", "list-speakers", "--domain-id", NOBODY, forked=True)
+    service.aws("voice-id", "list-speakers", "--domain-id", NOBODY)
     assert ("VoiceID.ListSpeakers", "ResourceNotFoundException") in seen(service)
 
     service.sonant("voice-id", "list-watchlists", "--domain-id", NOBODY)

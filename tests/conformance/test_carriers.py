@@ -35,7 +35,7 @@ from carried_calls import (
     stream_url,
     upload,
 )
-from service_process import ServiceProcess, running
+from service_process import NO_JOBS, ServiceProcess, running
 from twilio.request_validator import RequestValidator
 from waiting import PATIENCE_S, wait_until
 from websockets.exceptions import InvalidStatus
@@ -90,7 +90,7 @@ class Testbed:
 def testbed(tmp_path_factory: pytest.TempPathFactory, make_call: Any, voices: Any) -> Iterator[Testbed]:
     data = tmp_path_factory.mktemp("carriers") / "data"
     one, two, *_ = voices
-    with running(data) as service:
+    with running(data, **NO_JOBS) as service:
         domain_id = service.domain()
         enroll(service, domain_id, "anna", analyze(make_call(one, 1, channels=1), 30.0))
     port = free_port()
@@ -102,6 +102,7 @@ def testbed(tmp_path_factory: pytest.TempPathFactory, make_call: Any, voices: An
         LIVE_ASTERISK_PASSWORD=PASSWORD,
         LIVE_TWILIO_TOKEN=TOKEN,
         LIVE_AUDIOHOOK_KEY=API_KEY,
+        **NO_JOBS,
     ) as service:
         yield Testbed(
             service=service,

@@ -9,7 +9,7 @@ import socket
 from pathlib import Path
 
 import pytest
-from service_process import BIN, ServiceProcess, ended, environment, running
+from service_process import BIN, NO_JOBS, ServiceProcess, ended, environment, running
 from waiting import PATIENCE_S, alive, wait_until
 
 from sonant.demo.recordings import ManifestEntry, write_manifest
@@ -150,7 +150,7 @@ def test_aws_profile_of_the_user_does_not_apply_to_commands(service: ServiceProc
 
 def test_watch_without_service_says_so(tmp_path: Path) -> None:
     data = tmp_path / "data"
-    with running(data) as service:
+    with running(data, **NO_JOBS) as service:
         pass
     done = service.sonant("job", "watch", "AbCdEfGhIjKlMnOpQrStUv", SONANT_GATEWAY_PORT="1")
     assert (done.code, done.out) == (1, "")

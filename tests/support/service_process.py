@@ -36,6 +36,8 @@ BIN = Path(sys.executable).parent
 REGION = "us-east-1"
 ACCOUNT = "000000000000"
 KEY_ALIAS = "alias/sonant"
+#: For a service without a runner, a process less: where no jobs are run and no events delivered.
+NO_JOBS = {"JOBS_BESIDE_SERVICE": "false"}
 ROLE = f"arn:aws:iam::{ACCOUNT}:role/sonant"
 
 #: What the services that run now have answered.
@@ -171,10 +173,10 @@ class ServiceProcess:
         known = environment(SONANT_DATA=str(self.data), **env)
         return sonant(*arguments, env=known, cwd=self.data.parent)
 
-    def aws(self, *arguments: str, forked: bool = False, **env: str) -> Ended:
+    def aws(self, *arguments: str, forked: bool = True, **env: str) -> Ended:
         """Run the AWS CLI with the endpoint as an option and credentials in the environment.
 
-        `forked` saves its imports, which are most of what a call costs.
+        `forked` saves its imports, which are most of what a call costs; else it is a whole program.
         """
         known = environment(
             AWS_ACCESS_KEY_ID=self.credentials.access_key,
@@ -281,7 +283,7 @@ def running(data: Path, *flags: str, fresh: bool = False, **settings: str) -> It
     answers = Answers.to_come(data.with_name(f"{data.name}.answers"))
     log = data.with_name(f"{data.name}.log")
     log.write_bytes(b"")
-    if not fresh and "DATABASE" not in settings:
+    if not fresh and not settings.get("DATABASE"):
         put_tables(data / "sonant.db")
     process = ForkedProcess(
         answer_tap.serve,

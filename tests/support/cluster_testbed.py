@@ -24,6 +24,7 @@ from sonant.storage.times import from_us
 
 ENVIRONMENT = {
     "SONANT_JOBS_WORKERS": "1",
+    "SONANT_LIVE_WORKERS": "1",
     "SONANT_JOBS_BESIDE_SERVICE": "false",
     "SONANT_ENROLLMENT_NET_SPEECH_S": "6",
     "SONANT_FRAUD_SPOOFING_MAX_S": "0",

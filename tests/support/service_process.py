@@ -36,6 +36,8 @@ BIN = Path(sys.executable).parent
 REGION = "us-east-1"
 ACCOUNT = "000000000000"
 KEY_ALIAS = "alias/sonant"
+#: One process that embeds voices for each kind of work: starting it is most of what a few recordings cost.
+ONE_WORKER = {"JOBS_WORKERS": "1", "LIVE_WORKERS": "1"}
 #: For a service without a runner, a process less: where no jobs are run and no events delivered.
 NO_JOBS = {"JOBS_BESIDE_SERVICE": "false"}
 ROLE = f"arn:aws:iam::{ACCOUNT}:role/sonant"
@@ -279,7 +281,7 @@ def running(data: Path, *flags: str, fresh: bool = False, **settings: str) -> It
     Request rates are off unless the settings ask for them: tests call as fast as they can. Every answer is
     judged by the models: here at the end, and by `conftest` after each test.
     """
-    settings = {"RATES_FACTOR": "0", **settings}
+    settings = {"RATES_FACTOR": "0", **ONE_WORKER, **settings}
     answers = Answers.to_come(data.with_name(f"{data.name}.answers"))
     log = data.with_name(f"{data.name}.log")
     log.write_bytes(b"")

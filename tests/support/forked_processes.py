@@ -30,6 +30,7 @@ PRELOADED = (
     "sonant.gateway.http_connection",
     "alembic.command",
     "jsonschema",
+    "onnxruntime",
     "psycopg",
     "sqlalchemy.dialects.postgresql.psycopg",
     "sqlalchemy.dialects.sqlite",

@@ -8,6 +8,7 @@ line and the slow tests start whole programs.
 
 from __future__ import annotations
 
+import atexit
 import multiprocessing
 import os
 import signal
@@ -18,6 +19,7 @@ from collections.abc import Callable, Mapping, Sequence
 from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any
+from weakref import WeakSet
 
 from sonant.jobs.workers.engines import local
 
@@ -41,6 +43,11 @@ _FORKING = multiprocessing.get_context("forkserver")
 _FORKING.set_forkserver_preload(list(PRELOADED))
 
 
+#: Whoever looks for an exit code takes it out of a pipe.
+_LOCK = threading.Lock()
+_STARTED: WeakSet[ForkedProcess] = WeakSet()
+
+
 class ForkedProcess:
     """A program in a process of its own, with the methods of `subprocess.Popen` that tests use.
 
@@ -60,10 +67,11 @@ class ForkedProcess:
         self._process = _FORKING.Process(
             target=_run, args=(program, ["sonant", *arguments], dict(env), str(cwd), str(output))
         )
-        self._lock = threading.Lock()
-        self._process.start()
+        with _LOCK:
+            self._process.start()
         assert self._process.pid is not None
         self.pid = self._process.pid
+        _STARTED.add(self)
 
     @property
     def returncode(self) -> int | None:
@@ -71,7 +79,7 @@ class ForkedProcess:
 
     def poll(self) -> int | None:
         """The exit code, negative for a signal; None while the process runs."""
-        with self._lock:  # whoever reads the code takes it out of the pipe
+        with _LOCK:
             return self._process.exitcode
 
     def wait(self, timeout: float | None = None) -> int:
@@ -91,6 +99,13 @@ class ForkedProcess:
 
     def kill(self) -> None:
         self.send_signal(signal.SIGKILL)
+
+
+@atexit.register
+def _end_all() -> None:
+    """Leave nothing running, and nothing to wait for, whatever tests have forgotten."""
+    for process in list(_STARTED):
+        process.kill()
 
 
 def sonant_command() -> None:

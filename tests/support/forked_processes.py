@@ -133,11 +133,11 @@ class _WorkerProcesses:
     """Stands for `multiprocessing` in the local engine: workers are forked as well."""
 
     def __init__(self) -> None:
-        self._environment = _environment()
+        self._environment, self._pid = _environment(), os.getpid()
 
     def get_context(self, method: str) -> Any:
-        """A forked process has the environment of the process that forks, so another one is started anew."""
-        if _environment() != self._environment:
+        """Fork for this process alone, and while its environment is that of the process that forks."""
+        if os.getpid() != self._pid or _environment() != self._environment:
             return multiprocessing.get_context(method)
         return _FORKING
 

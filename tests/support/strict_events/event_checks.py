@@ -51,7 +51,7 @@ def _validator(detail_type: str) -> Any:
 
     from sonant.events.schema import SCHEMA
 
-    parts = [
-        part for part in SCHEMA["allOf"] if part["if"]["properties"]["detail-type"]["const"] == detail_type
-    ]
-    return Draft202012Validator({**SCHEMA, "allOf": parts or SCHEMA["allOf"]})
+    def counts(part: Any) -> bool:
+        return "else" in part or part["if"]["properties"]["detail-type"]["const"] == detail_type
+
+    return Draft202012Validator({**SCHEMA, "allOf": [part for part in SCHEMA["allOf"] if counts(part)]})

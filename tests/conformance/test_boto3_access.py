@@ -15,7 +15,7 @@ import pytest
 from botocore.credentials import Credentials
 from client_faults import code_of, refused
 from sample_requests import ENCRYPTION, NOBODY, arn_of
-from service_process import ACCOUNT, KEY_ALIAS, ROLE, ServiceProcess, running
+from service_process import ACCOUNT, KEY_ALIAS, NO_JOBS, ROLE, ServiceProcess, running
 
 from sonant.storage.repositories import access
 
@@ -29,7 +29,7 @@ ALL = {"Effect": "Allow", "Action": "*", "Resource": "*"}
 @pytest.fixture(scope="module")
 def rated(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServiceProcess]:
     """A service with the default rates."""
-    with running(tmp_path_factory.mktemp("rated") / "data", RATES_FACTOR="1") as service:
+    with running(tmp_path_factory.mktemp("rated") / "data", RATES_FACTOR="1", **NO_JOBS) as service:
         yield service
 
 

@@ -12,7 +12,7 @@ import pytest
 from client_faults import code_of, refused
 from fault_scenarios import CANNOT_OCCUR, ERRORS, SCENARIOS, Scenario
 from sample_requests import CLIENTS, OWN, SERVED, Furnished, furnish, hold_job, method, put_recording
-from service_process import ServiceProcess, running
+from service_process import NO_JOBS, ServiceProcess, running
 from waiting import PATIENCE_S
 
 pytestmark = pytest.mark.xdist_group("matrix")
@@ -74,14 +74,14 @@ def invalid(service: ServiceProcess, furnished: Furnished) -> World:
 @pytest.fixture(scope="module")
 def unconsented(furnished: Furnished, tmp_path_factory: Factory) -> Iterator[World]:
     data = tmp_path_factory.mktemp("unconsented") / "data"
-    with running(data, BIOMETRIC_CONSENT="false") as service:
+    with running(data, BIOMETRIC_CONSENT="false", **NO_JOBS) as service:
         yield World.of(service, furnished)
 
 
 @pytest.fixture(scope="module")
 def slow(furnished: Furnished, tmp_path_factory: Factory) -> Iterator[World]:
     """A service whose callers have five calls of each operation, and then wait for more than a minute."""
-    with running(tmp_path_factory.mktemp("slow") / "data", RATES_FACTOR="0.0001") as service:
+    with running(tmp_path_factory.mktemp("slow") / "data", RATES_FACTOR="0.0001", **NO_JOBS) as service:
         yield World.of(service, furnished, parameter_validation=False)
 
 
@@ -89,7 +89,7 @@ def slow(furnished: Furnished, tmp_path_factory: Factory) -> Iterator[World]:
 def broken(tmp_path_factory: Factory) -> Iterator[World]:
     """A service whose database loses two tables while it runs."""
     data = tmp_path_factory.mktemp("broken") / "data"
-    with running(data, JOBS_BESIDE_SERVICE="false", QUOTAS_ACTIVE_ENROLLMENT_JOBS_PER_DOMAIN="2") as service:
+    with running(data, **NO_JOBS, QUOTAS_ACTIVE_ENROLLMENT_JOBS_PER_DOMAIN="2") as service:
         world = World.of(service, furnish(service))
         with closing(sqlite3.connect(data / "sonant.db", timeout=PATIENCE_S)) as database, database:
             for table in ("domains", "consents"):

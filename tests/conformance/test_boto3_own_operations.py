@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from client_faults import refused
 from sample_requests import ENCRYPTION, NOBODY
-from service_process import ServiceProcess, running
+from service_process import NO_JOBS, ServiceProcess, running
 
 
 @pytest.fixture(scope="module")
@@ -22,7 +22,7 @@ def own(service: ServiceProcess) -> Any:
 @pytest.fixture(scope="module")
 def asking(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServiceProcess]:
     """A service whose operator has not accepted the notice for everybody."""
-    with running(tmp_path_factory.mktemp("asking") / "data", BIOMETRIC_CONSENT="false") as service:
+    with running(tmp_path_factory.mktemp("asking") / "data", BIOMETRIC_CONSENT="false", **NO_JOBS) as service:
         yield service
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from botocore.credentials import Credentials
 from client_faults import code_of, refused
-from service_process import ACCOUNT, KEY_ALIAS, REGION, ROLE, ServiceProcess, running
+from service_process import ACCOUNT, KEY_ALIAS, NO_JOBS, REGION, ROLE, ServiceProcess, running
 
 REQUEST = {"Name": "calls", "ServerSideEncryptionConfiguration": {"KmsKeyId": KEY_ALIAS}}
 
@@ -22,14 +22,14 @@ def data(tmp_path: Path) -> Path:
 
 
 def test_without_consent_no_domain_is_made(data: Path) -> None:
-    with running(data, BIOMETRIC_CONSENT="false") as service:
+    with running(data, BIOMETRIC_CONSENT="false", **NO_JOBS) as service:
         fault = refused(service.voice_id.create_domain, **REQUEST)
         assert (fault.code, fault.resource_type) == ("ResourceNotFoundException", "COMPLIANCE_CONSENT")
         assert service.voice_id.list_domains()["DomainSummaries"] == []
 
 
 def test_when_no_call_may_wait_calls_are_throttled(data: Path) -> None:
-    with running(data, GATEWAY_MAX_WAITING="0") as service:
+    with running(data, GATEWAY_MAX_WAITING="0", **NO_JOBS) as service:
         assert refused(service.voice_id.list_domains).code == "ThrottlingException"
         # Both official clients come back by themselves, and say so.
         cli = service.aws("voice-id", "list-domains", AWS_MAX_ATTEMPTS="2", AWS_RETRY_MODE="standard")

@@ -14,7 +14,7 @@ import pytest
 from analyzed_calls import Voice, analyze, enroll, register, start_audio, store_speech, written
 from client_faults import refused
 from sample_requests import NOBODY
-from service_process import ServiceProcess, running
+from service_process import NO_JOBS, ServiceProcess, running
 from sqlalchemy import update
 
 from sonant.storage.database import schema
@@ -239,7 +239,7 @@ def test_stream_without_heartbeat_counts_as_ended(client: SessionsClient) -> Non
 def narrow(tmp_path_factory: Factory) -> Iterator[ServiceProcess]:
     """A service with room for two active sessions in a domain."""
     data = tmp_path_factory.mktemp("narrow") / "data"
-    with running(data, QUOTAS_ACTIVE_SESSIONS_PER_DOMAIN="2") as service:
+    with running(data, QUOTAS_ACTIVE_SESSIONS_PER_DOMAIN="2", **NO_JOBS) as service:
         yield service
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from client_faults import refused
 from sample_requests import NOBODY, add_fraudster
-from service_process import ServiceProcess, running
+from service_process import NO_JOBS, ServiceProcess, running
 
 
 @pytest.fixture
@@ -181,7 +181,7 @@ def test_a_list_holds_five_hundred_fraudsters(
 
 def test_by_a_setting_the_last_list_is_a_validation_error(tmp_path_factory: pytest.TempPathFactory) -> None:
     data = tmp_path_factory.mktemp("last") / "data"
-    with running(data, LAST_WATCHLIST_CONFLICT="false") as service:
+    with running(data, LAST_WATCHLIST_CONFLICT="false", **NO_JOBS) as service:
         domain_id = service.domain()
         domain = service.voice_id.describe_domain(DomainId=domain_id)["Domain"]
         only = domain["WatchlistDetails"]["DefaultWatchlistId"]

@@ -1,4 +1,4 @@
-"""Calls by the AWS CLI's own process and by `sonant voice-id`: both must show the same."""
+"""Calls by the AWS CLI and by `sonant voice-id`: both must show the same."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Paging options of the list commands, by the AWS CLI's own process and by `sonant voice-id`."""
+"""Paging options of the list commands, by the AWS CLI and by `sonant voice-id`."""
 
 from __future__ import annotations
 

@@ -94,7 +94,20 @@ def test_the_model_has_the_operations_that_the_help_pages_list() -> None:
     assert len(OPERATIONS) == 29
 
 
-@pytest.mark.parametrize("operation", OPERATIONS)
+#: An output that is flat, nested, a list, a map of results, and none at all; `test_samples` has every shape.
+BY_DEFAULT = {
+    "CreateDomain",
+    "DeleteSpeaker",
+    "DescribeSpeakerEnrollmentJob",
+    "EvaluateSession",
+    "ListTagsForResource",
+}
+
+
+@pytest.mark.parametrize(
+    "operation",
+    [pytest.param(name, marks=() if name in BY_DEFAULT else pytest.mark.slow) for name in OPERATIONS],
+)
 def test_the_output_skeleton_is_a_sample_that_obeys_the_model(nowhere: Path, operation: str) -> None:
     done = run(nowhere, xform_name(operation, "-"), *options(operation), "--generate-cli-skeleton", "output")
 

@@ -240,8 +240,7 @@ def test_doctor_continues_with_wrong_settings(service: ServiceProcess) -> None:
 def test_doctor_finds_a_damaged_voice_model(service: ServiceProcess, tmp_path: Path) -> None:
     package = tmp_path / "package" / "sonant"
     assert sonant.__file__
-    ignored = shutil.ignore_patterns("__pycache__")
-    shutil.copytree(Path(sonant.__file__).parent, package, ignore=ignored)
+    shutil.copytree(Path(sonant.__file__).parent, package)
     model = package / "voice" / "models" / "ge2e.onnx"
     model.write_bytes(altered(model.read_bytes()))
 

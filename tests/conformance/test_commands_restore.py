@@ -13,7 +13,7 @@ import pytest
 from botocore.credentials import Credentials
 from client_faults import refused
 from sample_requests import add_fraudster
-from service_process import Ended, ServiceProcess, environment, running, sonant
+from service_process import NO_JOBS, Ended, ServiceProcess, environment, running, sonant
 from waiting import wait_until
 
 pytestmark = pytest.mark.xdist_group("restored")  # one restore
@@ -191,7 +191,7 @@ def test_bad_file_and_unknown_profile_are_refused(restored: Restored, tmp_path: 
 
 
 def test_missing_service_ends_the_command(tmp_path: Path) -> None:
-    with running(tmp_path / "data") as service:
+    with running(tmp_path / "data", **NO_JOBS) as service:
         pass
     file = tmp_path / "events.jsonl"
     file.write_text(json.dumps(document("DELETE_SPEAKER", MADE_LATER, "id#" + "n" * 22)) + "\n")

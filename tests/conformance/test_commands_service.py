@@ -9,7 +9,7 @@ import socket
 from pathlib import Path
 
 import pytest
-from service_process import BIN, ServiceProcess, ended, environment, running
+from service_process import BIN, NO_JOBS, ServiceProcess, ended, environment, running
 from waiting import PATIENCE_S, alive, wait_until
 
 from sonant.demo.recordings import ManifestEntry, write_manifest
@@ -27,7 +27,7 @@ def workers_of(pid: int) -> list[int]:
 
 def test_first_start_creates_and_second_start_keeps(tmp_path: Path) -> None:
     data = tmp_path / "data"
-    with running(data) as first:
+    with running(data, fresh=True) as first:
         domain_id = first.domain("kept")
         secret = first.credentials.secret_key
     greeting = (tmp_path / "data.log").read_text()
@@ -150,7 +150,7 @@ def test_aws_profile_of_the_user_does_not_apply_to_commands(service: ServiceProc
 
 def test_watch_without_service_says_so(tmp_path: Path) -> None:
     data = tmp_path / "data"
-    with running(data) as service:
+    with running(data, **NO_JOBS) as service:
         pass
     done = service.sonant("job", "watch", "AbCdEfGhIjKlMnOpQrStUv", SONANT_GATEWAY_PORT="1")
     assert (done.code, done.out) == (1, "")

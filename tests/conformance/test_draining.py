@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from carried_calls import messages_until_closed, opened
-from service_process import BIN, ServiceProcess, environment, running
+from service_process import BIN, NO_JOBS, ServiceProcess, environment, running
 from waiting import PATIENCE_S, dawdle, wait_until
 
 
@@ -32,7 +32,7 @@ def test_a_running_service_is_alive_and_ready(service: ServiceProcess) -> None:
 
 
 def test_a_draining_service_answers_requests_and_is_not_ready(tmp_path: Path) -> None:
-    with running(tmp_path / "data", GATEWAY_DRAIN_S="3600") as service:
+    with running(tmp_path / "data", GATEWAY_DRAIN_S="3600", **NO_JOBS) as service:
         domain_id = service.domain("kept")
         faults: list[Exception] = []
         answered: list[int] = []
@@ -64,7 +64,7 @@ def test_a_draining_service_answers_requests_and_is_not_ready(tmp_path: Path) ->
 
 @pytest.mark.parametrize("second", [signal.SIGTERM, signal.SIGINT])
 def test_a_second_signal_stops_the_service_at_once(tmp_path: Path, second: signal.Signals) -> None:
-    with running(tmp_path / "data", GATEWAY_DRAIN_S="3600") as service:
+    with running(tmp_path / "data", GATEWAY_DRAIN_S="3600", **NO_JOBS) as service:
         service.voice_id.list_domains()
         service.process.send_signal(signal.SIGTERM)
         wait_until("it drains", lambda: probe(service, "/health/ready")[0] == 503)
@@ -74,7 +74,7 @@ def test_a_second_signal_stops_the_service_at_once(tmp_path: Path, second: signa
 
 def test_draining_waits_for_the_end_of_a_live_call(tmp_path: Path) -> None:
     settings = {"LIVE_DRAIN_S": "3600", "GATEWAY_DRAIN_S": "0.1"}
-    with running(tmp_path / "data", **settings) as service:
+    with running(tmp_path / "data", **settings, **NO_JOBS) as service:
         domain_id = service.domain("kept")
         service.sonant("session", "start", "call-1", "--domain", domain_id)
         url = service.sonant("session", "url", "call-1", "--domain", domain_id).out.strip()
@@ -90,7 +90,7 @@ def test_draining_waits_for_the_end_of_a_live_call(tmp_path: Path) -> None:
 
 
 def test_a_worker_touches_its_heartbeat_file_while_it_runs(tmp_path: Path) -> None:
-    with running(tmp_path / "data", JOBS_BESIDE_SERVICE="false") as service:
+    with running(tmp_path / "data", **NO_JOBS) as service:
         beat = tmp_path / "beat"
         worker = subprocess.Popen(
             [BIN / "sonant", "worker", "--heartbeat", str(beat)],

@@ -14,6 +14,7 @@ from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 from sample_requests import NOBODY, SERVED
 from signed_http import JSON_1_0, Signer
+from sqlite_template import put_tables
 from tampering import altered_text
 from waiting import PATIENCE_S, until
 
@@ -155,6 +156,7 @@ class GatedGateway:
 
 @pytest.fixture
 def gated(tmp_path: Path) -> Iterator[GatedGateway]:
+    put_tables(tmp_path / "data" / "sonant.db")
     store = open_store(Settings(data=tmp_path / "data"), create=True)
     first_start(store)
     trail = RecordingTrail(tmp_path / "audit", Audit(), region="us-east-1", clock=store.clock)

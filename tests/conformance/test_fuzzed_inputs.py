@@ -21,6 +21,7 @@ from model_inputs import make, right
 from sample_requests import ENCRYPTION, NOBODY, SERVED, arn_of
 from service_process import ACCOUNT, KEY_ALIAS, ROLE
 from signed_http import JSON_1_0, Signer
+from sqlite_template import put_tables
 from strict_answers import answer_faults, exchange_of
 from waiting import PATIENCE_S
 
@@ -86,6 +87,7 @@ def testbed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Testbed]:
         rates=Rates(factor=0),
         audit=Audit(enabled=False),
     )
+    put_tables(data / "sonant.db")
     store = open_store(settings, create=True)
     first_start(store)
     with store.database.write() as connection:
@@ -172,7 +174,7 @@ def assert_told_apart(operation: str, outcomes: Counter[tuple[str, int]]) -> Non
 
 @pytest.mark.parametrize("operation", sorted(SERVED))
 def test_wrong_inputs_are_refused_and_right_ones_answered(testbed: Testbed, operation: str) -> None:
-    assert_told_apart(operation, fuzz(testbed, operation, 60))
+    assert_told_apart(operation, fuzz(testbed, operation, 30))
 
 
 @pytest.mark.slow

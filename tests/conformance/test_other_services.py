@@ -77,7 +77,7 @@ def test_a_call_of_sts_that_is_never_signed_is_reported_too(service: ServiceProc
 
 
 def test_the_cli_prints_it(service: ServiceProcess) -> None:
-    done = service.aws("sts", "get-caller-identity", forked=True)
+    done = service.aws("sts", "get-caller-identity")
     assert done.code == 255
     assert "set AWS_ENDPOINT_URL_VOICE_ID instead." in done.err
 

@@ -14,7 +14,7 @@ import pytest
 import uvicorn
 from aws_servers import free_port
 from carried_calls import audiosocket, messages_until_closed, opened, stream_url
-from service_process import running
+from service_process import NO_JOBS, running
 from waiting import PATIENCE_S, wait_until
 from websockets.sync.client import connect
 
@@ -28,9 +28,9 @@ def test_stopping_service_informs_carriers_and_stores_the_reason(
     tmp_path: Any,
 ) -> None:
     data, port, name, call = tmp_path / "data", free_port(), str(uuid.uuid4()), uuid.uuid4()
-    with running(data) as service:
+    with running(data, **NO_JOBS) as service:
         domain = service.domain()
-    with running(data, LIVE_DOMAIN=domain, LIVE_AUDIOSOCKET_PORT=str(port)) as service:
+    with running(data, LIVE_DOMAIN=domain, LIVE_AUDIOSOCKET_PORT=str(port), **NO_JOBS) as service:
         own = service.own_client()
         own.start_session(DomainId=domain, SessionName=name)
         url = stream_url(service, {"DomainId": domain, "SessionNameOrId": name})
@@ -44,7 +44,7 @@ def test_stopping_service_informs_carriers_and_stores_the_reason(
             assert messages_until_closed(socket_)[1] == 1012
             assert line.recv(16) == b"\0\0\0"
             assert service.process.wait(PATIENCE_S) == 0
-    with running(data) as service:
+    with running(data, **NO_JOBS) as service:
         found = service.own_client().list_sessions(DomainId=domain)["SessionSummaries"]
         assert {(one["StreamingStatus"], one["StreamEndReason"]) for one in found} == {
             ("ENDED", "SERVICE_STOPPED")

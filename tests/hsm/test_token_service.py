@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError
+from forked_commands import run_sonant
 from job_service import ended_job, environment, serving
 from softhsm import PIN, SoftHsm
 from waiting import PATIENCE_S, wait_until
@@ -32,12 +33,9 @@ def settings(hsm: SoftHsm, token: str, folder: Path) -> dict[str, str]:
 
 
 def sonant(data: Path, env: dict[str, str], *arguments: str) -> str:
-    done = subprocess.run(
-        [sys.executable, "-m", "sonant", *arguments, "--data", str(data)],
-        env=env, cwd=data.parent, capture_output=True, text=True, timeout=PATIENCE_S, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+    code, out, told = run_sonant([*arguments, "--data", str(data)], env, data.parent)
+    assert code == 0, told
+    return out
 
 
 def code_of(call: Any, **arguments: Any) -> str:

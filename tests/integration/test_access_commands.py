@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from click.testing import CliRunner
+from sqlite_template import put_tables
 
 from sonant.assembly import installation, service
 from sonant.cli.main import main
@@ -20,6 +21,7 @@ ACCOUNT, OTHER = "0" * 12, "1" * 12
 @pytest.fixture
 def store(tmp_path):
     """The store as a running service has it open."""
+    put_tables(tmp_path / "data" / "sonant.db")
     made = installation.open_store(Settings(data=tmp_path / "data"), create=True)
     installation.first_start(made)
     yield made

@@ -53,7 +53,8 @@ def checkpoint(testbed):
     assert (testbed.settings.data / "sonant.db-wal").stat().st_size == 0
 
 
-def test_no_customer_and_no_name_stands_anywhere_in_plain_text(own_testbed, caplog, capfd):
+def test_no_customer_and_no_name_stands_anywhere_in_plain_text(own_testbed, caplog, capfd, monkeypatch):
+    monkeypatch.setenv("WORKERS", "spawned")  # what a forked one prints is not captured
     testbed = own_testbed
     caplog.set_level("DEBUG", logger="sonant")
     domain_id = testbed.new_domain(

@@ -108,9 +108,9 @@ def in_work(testbed, job_id, count):
     ],
 )
 def test_kill_9_in_mid_job_changes_nothing(own_testbed, served, undisturbed, kind, job):
-    testbed, chance, expected = own_testbed, random.Random(kind), undisturbed(36, job)
+    testbed, chance, expected = own_testbed, random.Random(kind), undisturbed(24, job)
     domain_id = testbed.new_domain()
-    job_id = testbed.start(domain_id, requests(36, job), kind=job, **JOBS[job])
+    job_id = testbed.start(domain_id, requests(24, job), kind=job, **JOBS[job])
     for count in (3, 14):
         in_work(testbed, job_id, count)
         served.kill(kind, chance)
@@ -165,7 +165,7 @@ def second(own_testbed):
 
 def test_second_service_and_worker_are_refused_while_a_job_runs(own_testbed, served, second, undisturbed):
     """The job goes through the signed API, as a user would send it."""
-    testbed, expected = own_testbed, undisturbed(36)
+    testbed, expected = own_testbed, undisturbed(24)
     lock = testbed.settings.data / "runner.lock"
     runner = wait_until("the runner has its lock", lambda: lock.exists() and lock.read_text())
     assert [int(runner)] == served.family()["runner"]
@@ -176,7 +176,7 @@ def test_second_service_and_worker_are_refused_while_a_job_runs(own_testbed, ser
     job = {
         "DomainId": domain_id,
         "DataAccessRoleArn": role_arn(testbed.settings),
-        "InputDataConfig": {"S3Uri": testbed.put("s3://jobs/api/manifest.json", manifest(requests(36)))},
+        "InputDataConfig": {"S3Uri": testbed.put("s3://jobs/api/manifest.json", manifest(requests(24)))},
         "OutputDataConfig": {"S3Uri": "s3://results/api"},
         "EnrollmentConfig": {"ExistingEnrollmentAction": "OVERWRITE"},
     }

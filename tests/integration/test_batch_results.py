@@ -2,12 +2,10 @@
 
 import json
 import os
-import subprocess
-import sys
 
 import pytest
 from batch_values import entry, manifest
-from waiting import PATIENCE_S
+from forked_commands import run_sonant
 
 GOOD = entry("r1", "customer-1", "s3://calls/english.wav")
 
@@ -98,24 +96,15 @@ def test_with_a_key_the_result_opens_with_sonant_object_get_alone(testbed, domai
     raw = path.read_bytes()
     for text in (b"customer-1", b"Version", b"id#", b"NEW_ENROLLMENT"):
         assert text not in raw
-    command = [
-        sys.executable,
-        "-m",
-        "sonant",
-        "object",
-        "get",
-        f"s3://results/sealed/{job_id}/manifest.json.out",
-    ]
+    command = ("object", "get", f"s3://results/sealed/{job_id}/manifest.json.out")
     environment = {**os.environ, "SONANT_DATA": str(testbed.settings.data)}
-    opened = subprocess.run(
-        command, env=environment, capture_output=True, timeout=PATIENCE_S, check=True
-    ).stdout
+    code, opened, _ = run_sonant(command, environment, testbed.settings.data)
+    assert code == 0
     assert json.loads(opened) == outcome.result
     testbed.store.keys.disable(key.arn)
-    refused = subprocess.run(command, env=environment, capture_output=True, timeout=PATIENCE_S, check=False)
-    assert refused.returncode != 0
-    assert refused.stdout == b""
-    assert b"is disabled" in refused.stderr
+    code, opened, told = run_sonant(command, environment, testbed.settings.data)
+    assert (code, opened) == (1, "")
+    assert "is disabled" in told
 
 
 def test_the_result_is_the_owner_s_alone(testbed, domain):

@@ -12,6 +12,7 @@ import soundfile
 import soxr
 from click.testing import CliRunner, Result
 from made_networks import calibration_text, speaker_network
+from sqlite_template import put_tables
 
 from sonant.assembly import installation
 from sonant.cli import main
@@ -53,6 +54,7 @@ def people(voices: dict[str, list[Path]], tmp_path_factory: pytest.TempPathFacto
 @pytest.fixture(scope="module")
 def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
     made = Settings(data=tmp_path_factory.mktemp("calibrated") / "data")
+    put_tables(made.data / "sonant.db")
     installation.open_store(made, create=True).database.close()
     return made
 

@@ -1,18 +1,21 @@
 """The schema: migrations make exactly what the code expects, and a newer database is left alone."""
 
 from contextlib import ExitStack
+from pathlib import Path
 from secrets import token_hex
 
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from postgres_server import DATABASES
 from sqlalchemy import inspect, text
 
 from sonant.assembly.installation import open_store
 from sonant.errors import SetupError
 from sonant.settings import Settings
-from sonant.storage.database.engine import Database
+from sonant.storage.database import engine
+from sonant.storage.database.engine import Database, newest_revision
 from sonant.storage.database.schema import metadata
 
 
@@ -94,6 +97,11 @@ def test_indices_and_constraints_are_those_of_the_schema(database, new_database)
     made = new_database()
     metadata.create_all(made.engine)
     assert described(database.engine) == described(made.engine)
+
+
+def test_newest_migration_has_the_highest_number():
+    folder = Path(engine.__file__).with_name("migrations")
+    assert newest_revision(folder) == ScriptDirectory(str(folder)).get_current_head()
 
 
 def test_migrating_again_changes_nothing(database):

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import soxr
 from live_testbed import customer
+from voice_models import voice_models
 from waiting import PATIENCE_S
 
 from sonant.evaluation.channels import parse
@@ -17,14 +18,13 @@ from sonant.storage.repositories.sessions import ENDED, ONGOING
 from sonant.voice.audio.flac import decode_flac
 from sonant.voice.collector import SpeechCollector
 from sonant.voice.enrollment import RecordingSource, collect_speech
-from sonant.voice.models import load_models
 
 EXACT = timedelta(microseconds=2)
 
 
 @pytest.fixture(scope="module")
 def models():
-    return load_models()
+    return voice_models()
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,17 @@ from mixed_speech import at_once, first_speech, handed_over
 
 SPEECH_EVENT = "Sonant Session Speech Action"
 GAPS_S = (0.0, 0.2, 0.4, 0.6)
+#: By default two of the four voices speak.
 OTHERS = {"english": "russian", "french": "italian", "italian": "english", "russian": "french"}
+VOICES = [
+    pytest.param(voice, marks=pytest.mark.slow if voice in ("italian", "russian") else ()) for voice in OTHERS
+]
+#: By default each gap with one length of the speaker's own speech.
+HANDOVERS = [
+    pytest.param(voice, gap_s, own_s, marks=() if own_s == (3, 5)[number % 2] else pytest.mark.slow)
+    for number, (voice, gap_s) in enumerate(zip(OTHERS, GAPS_S, strict=True))
+    for own_s in (3, 5)
+]
 
 
 @pytest.fixture(scope="module")
@@ -63,8 +73,7 @@ def run(live, domain, voice, samples):
 # --- authentication
 
 
-@pytest.mark.parametrize("own_s", [3, 5])
-@pytest.mark.parametrize(("voice", "gap_s"), list(zip(OTHERS, GAPS_S, strict=True)))
+@pytest.mark.parametrize(("voice", "gap_s", "own_s"), HANDOVERS)
 def test_handover_before_enough_speech_is_not_accepted(enrolled, caller, own_s, voice, gap_s):
     # Given: ten seconds of speech, begun by the speaker and ended by somebody else
     live, domain = enrolled
@@ -112,7 +121,7 @@ def test_voice_is_known_once_it_has_enough_speech_of_its_own(enrolled, caller):
     assert (before, decision(live, domain, name)) == ("NOT_ENOUGH_SPEECH", "ACCEPT")
 
 
-@pytest.mark.parametrize("voice", OTHERS)
+@pytest.mark.parametrize("voice", VOICES)
 def test_speaker_and_stranger_at_once_are_not_accepted(enrolled, caller, voice):
     live, domain = enrolled
     call = at_once(caller(voice, 6, fresh=True), caller(OTHERS[voice], 7))
@@ -120,7 +129,7 @@ def test_speaker_and_stranger_at_once_are_not_accepted(enrolled, caller, voice):
     assert decision(live, domain, name) in ("NOT_ENOUGH_SPEECH", "REJECT")
 
 
-@pytest.mark.parametrize("voice", OTHERS)
+@pytest.mark.parametrize("voice", VOICES)
 def test_speaker_alone_is_accepted_without_a_reason(enrolled, caller, voice):
     live, domain = enrolled
     name = run(live, domain, voice, caller(voice, 6, fresh=True))
@@ -145,7 +154,9 @@ def test_several_speakers_are_an_event_once_and_not_in_the_next_stream(enrolled,
 # --- enrollment
 
 
-@pytest.mark.parametrize("first_s", [2, 3, 4])
+@pytest.mark.parametrize(
+    "first_s", [pytest.param(2, marks=pytest.mark.slow), 3, pytest.param(4, marks=pytest.mark.slow)]
+)
 def test_handover_is_not_enrolled(live, domain, caller, first_s):
     name = live.start(domain, SpeakerId="customer-1").name
     live.call("EnrollBySession", DomainId=domain, SessionNameOrId=name)

@@ -6,11 +6,11 @@ import pytest
 from batch_values import entry, manifest
 from mixed_calls import as_wav, mixed_call, segmented
 from strict_files import read_report
+from voice_models import voice_models
 
 from sonant.assembly import installation
 from sonant.evaluation.conversations import PhraseReader
 from sonant.storage.objects.store import ObjectUri
-from sonant.voice.models import load_models
 
 RECURRING = {"SpeakerSelection": "RECURRING"}
 BOTH = ["s3://calls/mixed-french.wav", "s3://calls/mixed-italian.wav"]
@@ -19,7 +19,7 @@ BOTH = ["s3://calls/mixed-french.wav", "s3://calls/mixed-italian.wav"]
 @pytest.fixture(scope="module")
 def mixed(testbed, voices):
     """Three conversations of one customer, two of them with one agent, and that agent alone."""
-    models = load_models()
+    models = voice_models()
     for name, agent, number in (
         ("french", "french", 0),
         ("italian", "italian", 1),

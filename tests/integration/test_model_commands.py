@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 from made_networks import BOOL, INT64, calibration_text, graph, model, node, speaker_network, tensor, value
+from sqlite_template import put_tables
 from tampering import altered
 
 from sonant.assembly import installation
@@ -29,6 +30,7 @@ NETWORK = speaker_network()
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("models") / "data"
+    put_tables(folder / "sonant.db")
     installation.open_store(Settings(data=folder), create=True).database.close()
     return folder
 

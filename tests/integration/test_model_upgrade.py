@@ -14,6 +14,7 @@ from click.testing import CliRunner
 from made_networks import calibration_text, speaker_network
 from made_samples import made_sample
 from sqlalchemy import func, select, update
+from voice_models import voice_models
 
 from sonant.assembly import jobs as app_jobs
 from sonant.assembly.installation import DEFAULT_ALIAS, role_arn
@@ -40,7 +41,7 @@ from sonant.storage.repositories import (
 from sonant.voice.audio.flac import decode_flac, encode_flac
 from sonant.voice.audio.test_signal import voice_like_signal
 from sonant.voice.calibration.model import Normal, Tail
-from sonant.voice.models import load_models, shipped_encoder_id
+from sonant.voice.models import shipped_encoder_id
 from sonant.voice.models.embedding import embed
 
 NETWORK = speaker_network()
@@ -100,7 +101,7 @@ class Domain:
 
     def enroll(self, name: str, *, audio: bool = True) -> str:
         voice = voice_like_signal(8000, 6.0, pitch_hz=90 + 25 * (1 + list("abcdefgh").index(name[0])))
-        found = embed(voice, load_models())
+        found = embed(voice, voice_models())
         sample = made_sample(found.vector, model_id=found.model_id, net_speech_s=6.0)
         stored_audio = encode_flac(voice) if audio else None
         now = self.testbed.store.clock()
@@ -121,7 +122,7 @@ class Domain:
 
     def register(self, *, audio: bool = True) -> str:
         voice = voice_like_signal(8000, 6.0, pitch_hz=300)
-        found = embed(voice, load_models())
+        found = embed(voice, voice_models())
         fraudster_id = new_generated_id()
         with self.testbed.store.database.write() as connection:
             domain = self.kept(connection)

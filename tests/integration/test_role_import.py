@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import pytest
 from click.testing import CliRunner
+from sqlite_template import put_tables
 
 from sonant.assembly import installation, service
 from sonant.cli.doctor import check_regions
@@ -24,6 +25,7 @@ ROLE = f"arn:aws:iam::{THEIRS}:role/service-role/VoiceIdJobs"
 
 @pytest.fixture
 def store(tmp_path):
+    put_tables(tmp_path / "data" / "sonant.db")
     made = installation.open_store(Settings(data=tmp_path / "data"), create=True)
     installation.first_start(made)
     yield made

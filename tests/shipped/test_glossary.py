@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import re
 from collections import defaultdict
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -51,6 +52,7 @@ def plain_words() -> list[str]:
     return [word for line in lines for word in line.split()]
 
 
+@cache
 def class_names() -> dict[str, set[str]]:
     """The words of the names of all public classes, with the names that have them."""
     found = defaultdict(set)

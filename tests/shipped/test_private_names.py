@@ -55,12 +55,17 @@ def private_uses(tree: ast.AST, private: set[str]) -> Iterator[str]:
             yield from (one.name for one in node.names if is_private(one.name))
         elif isinstance(node, ast.Attribute) and node.attr in private and not _is_other(node.value, others):
             yield f"{ast.unparse(node)}, line {node.lineno}"
-        elif isinstance(node, ast.Call) and ast.unparse(node.func).endswith(
-            ("setattr", "getattr", "delattr")
-        ):
+        elif isinstance(node, ast.Call) and _called(node.func).endswith(("setattr", "getattr", "delattr")):
             named = [one.value for one in node.args[1:] if isinstance(one, ast.Constant)]
             if private.intersection(named) and not _is_other(node.args[0], others):
                 yield f"{ast.unparse(node)}, line {node.lineno}"
+
+
+def _called(function: ast.expr) -> str:
+    match function:
+        case ast.Name(id=name) | ast.Attribute(attr=name):
+            return name
+    return ""
 
 
 def _is_other(value: ast.expr, others: set[str]) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import ast
+import re
 
 from documents import REPOSITORY
 
@@ -11,10 +11,9 @@ MOST_CHARACTERS = 70
 
 def test_names_of_tests_are_short() -> None:
     found = {
-        node.name
+        name
         for path in (REPOSITORY / "tests").rglob("test_*.py")
-        for node in ast.walk(ast.parse(path.read_text("utf-8")))
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name.startswith("test_")
+        for name in re.findall(r"^ *(?:async )?def (test_\w+)", path.read_text("utf-8"), re.MULTILINE)
     }
     assert found
     assert {name for name in found if len(name) > MOST_CHARACTERS} == set()

@@ -10,6 +10,7 @@ from typing import Any
 
 from service_process import ServiceProcess
 from sqlalchemy import Connection
+from voice_models import voice_models
 
 from sonant.ids import new_generated_id
 from sonant.storage.crypto.vault import Vault, open_vault
@@ -25,7 +26,6 @@ from sonant.storage.repositories import (
 from sonant.storage.repositories.domains import Domain
 from sonant.storage.repositories.session_samples import AUTHENTICATION, FRAUD, SessionSample
 from sonant.voice.enrollment import RecordingSource, collect_speech
-from sonant.voice.models import load_models
 from sonant.voice.models.embedding import embed
 from sonant.voice.replay.fingerprint import fingerprint
 from sonant.voice.sample import VoiceSample
@@ -43,7 +43,7 @@ class Voice:
 
 def analyze(recording: bytes, net_speech_s: float) -> Voice:
     """Analyze the first `net_speech_s` seconds of speech of a recording."""
-    models = load_models()
+    models = voice_models()
     source = RecordingSource(name="call", data=recording, channel=0)
     speech = collect_speech([source], need_s=net_speech_s, models=models, strict=False, max_duration_s=600.0)
     voice = embed(speech.samples, models)

@@ -1,6 +1,6 @@
 """Records every response of a service before it is sent, and checks all of them.
 
-As a program, this file is the `sonant` command whose service records into the file ANSWERS_NOTED.
+`serve` is the `sonant` command whose service records into the file ANSWERS_NOTED.
 """
 
 from __future__ import annotations
@@ -90,8 +90,8 @@ class Answers:
         return faults
 
 
-def _serve() -> None:
-    """Run the `sonant` command and record what its service responds."""
+def serve() -> None:
+    """Run the `sonant` command and record what its service responds; changes uvicorn in this process."""
     import uvicorn
 
     class Tapped(uvicorn.Config):
@@ -107,7 +107,3 @@ def _serve() -> None:
     from sonant.cli.main import run
 
     run()
-
-
-if __name__ == "__main__":
-    _serve()

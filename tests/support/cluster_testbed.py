@@ -6,7 +6,6 @@ import os
 import signal
 import socket
 import subprocess
-import sys
 import urllib.request
 from contextlib import ExitStack
 from datetime import datetime
@@ -15,6 +14,7 @@ from typing import Any
 import boto3
 from batch_testbed import Testbed
 from botocore.config import Config
+from forked_processes import ForkedProcess, sonant_command
 from sqlalchemy import select
 from waiting import PATIENCE_S, wait_until
 
@@ -24,6 +24,7 @@ from sonant.storage.times import from_us
 
 ENVIRONMENT = {
     "SONANT_JOBS_WORKERS": "1",
+    "SONANT_LIVE_WORKERS": "1",
     "SONANT_JOBS_BESIDE_SERVICE": "false",
     "SONANT_ENROLLMENT_NET_SPEECH_S": "6",
     "SONANT_FRAUD_SPOOFING_MAX_S": "0",
@@ -47,7 +48,7 @@ class Cluster:
         }
         self.folder = testbed.settings.data.parent
         self._stack = ExitStack()
-        self.processes: list[subprocess.Popen[bytes]] = []
+        self.processes: list[ForkedProcess] = []
         """In the order they were started."""
 
     def service(self, **environment: str) -> Any:
@@ -78,7 +79,7 @@ class Cluster:
             config=Config(retries={"total_max_attempts": 1}, read_timeout=PATIENCE_S, proxies={}),
         )
 
-    def runner(self, **environment: str) -> subprocess.Popen[bytes]:
+    def runner(self, **environment: str) -> ForkedProcess:
         """Start a runner."""
         return self._start("worker", **environment)
 
@@ -88,15 +89,14 @@ class Cluster:
     def close(self) -> None:
         self._stack.close()
 
-    def _start(self, *command: str, **environment: str) -> subprocess.Popen[bytes]:
-        with (self.folder / "cluster.log").open("ab") as log:
-            process = subprocess.Popen(
-                [sys.executable, "-m", "sonant", *command],
-                stdout=log,
-                stderr=log,
-                env={**self._environment, **environment},
-                cwd=self.folder,
-            )
+    def _start(self, *command: str, **environment: str) -> ForkedProcess:
+        process = ForkedProcess(
+            sonant_command,
+            command,
+            env={**self._environment, **environment},
+            cwd=self.folder,
+            output=self.folder / "cluster.log",
+        )
         self._stack.callback(_end, process)
         self.processes.append(process)
         return process
@@ -117,7 +117,7 @@ def leased_until(testbed: Testbed, job_id: str) -> datetime:
     return from_us(held)
 
 
-def _end(process: subprocess.Popen[bytes]) -> None:
+def _end(process: ForkedProcess) -> None:
     if process.poll() is None:
         process.send_signal(signal.SIGTERM)
         try:

@@ -23,6 +23,8 @@ from typing import Any
 PLAIN = (
     "botocore.session",
     "sonant.cli.access",
+    "sonant.cli.audit",
+    "sonant.cli.backup",
     "sonant.cli.doctor",
     "sonant.cli.domain",
     "sonant.cli.job",

@@ -15,7 +15,7 @@ from sonant.iam import ALLOW_ALL, parse
 from sonant.operations import OPERATIONS
 from sonant.operations.service import Caller
 from sonant.storage.repositories.access import Principal
-from sonant.voice.models import load_models
+from sonant.voice.models import shipped_encoder_id
 from sonant.voice.sample import VoiceSample
 
 NO_EXACT_SCORES = json.dumps(
@@ -64,7 +64,7 @@ def compare(
     testbed: Operations, caller: Caller, domain_id: str, voice: Any, *speakers: str
 ) -> list[dict[str, Any]]:
     """Compare a recording of this voice with speakers: the entries of CompareRecording's answer."""
-    model_id = load_models().encoder_id
+    model_id = shipped_encoder_id()
     chosen = made_sample(voice, model_id=model_id, snr_db=25.0, highpass_300hz=False)
     testbed.service = replace(testbed.service, listener=ChosenVoice(chosen))
     answer = call_as(

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
+from voice_models import voice_models
 
 from sonant.voice.collector import SpeechCollector
-from sonant.voice.models import load_models
 
 RATE_HZ = 8000
 Samples = NDArray[np.int16]
@@ -15,7 +15,7 @@ Samples = NDArray[np.int16]
 def first_speech(call: Samples, speech_s: float) -> Samples:
     """The beginning of a call, pauses included, up to so many seconds of speech."""
     need = round(speech_s * RATE_HZ)
-    collector = SpeechCollector(load_models(), need)
+    collector = SpeechCollector(voice_models(), need)
     collector.push(call.astype(np.float32) / np.float32(32768))
     return call[: collector.window(need).end]
 
@@ -35,6 +35,6 @@ def at_once(one: Samples, other: Samples, *, other_db: float = 0.0) -> Samples:
 
 
 def _without_silence(call: Samples) -> Samples:
-    collector = SpeechCollector(load_models(), RATE_HZ)
+    collector = SpeechCollector(voice_models(), RATE_HZ)
     collector.push(call.astype(np.float32) / np.float32(32768))
     return call[collector.window(RATE_HZ).start :]

@@ -18,17 +18,21 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Connection, create_engine, make_url, text
-from sqlalchemy.exc import OperationalError, SQLAlchemyError
+from sqlalchemy import create_engine, make_url, text
+from sqlalchemy.exc import OperationalError
 from sqlalchemy.pool import NullPool
 from waiting import PATIENCE_S, wait_until
 
 from sonant.storage.database import schema
 from sonant.storage.database.engine import Database
+
+if TYPE_CHECKING:
+    from psycopg import Connection as PsycopgConnection
 
 DATABASES = ("sqlite", "postgresql")
 #: A test server that loses its data in a power cut is no loss, and several times faster.
@@ -85,34 +89,28 @@ class PostgresServer:
                 self._do(f"DROP DATABASE {name} WITH (FORCE)")
 
     def _new_template(self) -> str:
+        from psycopg import connect
+
         name = _new_name()
         self._do(f"CREATE DATABASE {name} TEMPLATE template0 ENCODING 'UTF8'")
         database = Database(self._url(name))
         database.migrate()
-        with database.read() as connection:
-            self._state = _state(connection)
         database.close()
+        with connect(self._url(name)) as connection:
+            self._state = _state(connection)
         return name
 
     def _emptied(self, name: str) -> bool:
         """Whether the database is as the template again."""
-        self._do(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'")
-        engine = create_engine(self.url.set(database=name), poolclass=NullPool)
+        from psycopg import Error, connect
+
         try:
-            with engine.begin() as connection:
-                for table in reversed(schema.metadata.sorted_tables):
-                    connection.execute(table.delete())
-                connection.execute(
-                    text(
-                        "SELECT setval(format('%I.%I', schemaname, sequencename)::regclass,"
-                        " start_value, false) FROM pg_sequences WHERE schemaname = 'public'"
-                    )
-                )
+            with connect(self._url(name)) as connection:
+                connection.execute(_OTHERS_END)
+                connection.execute(_delete_rows())
                 return _state(connection) == self._state
-        except SQLAlchemyError:  # a test has changed the tables
+        except Error:  # a test has changed the tables
             return False
-        finally:
-            engine.dispose()
 
     def close(self) -> None:
         for name in filter(None, [*self._free, self._template]):
@@ -137,19 +135,37 @@ class PostgresServer:
             connection.execute(text(statement))
 
 
-def _state(connection: Connection) -> object:
-    """Columns and indexes of a database, and the version of its schema."""
-    columns = connection.execute(
-        text(
-            "SELECT table_name, column_name, data_type FROM information_schema.columns"
-            " WHERE table_schema = 'public' ORDER BY 1, 2"
-        )
-    ).all()
-    indexes = connection.execute(
-        text("SELECT indexdef FROM pg_indexes WHERE schemaname = 'public' ORDER BY 1")
-    ).all()
-    version = connection.execute(text("SELECT version_num FROM alembic_version")).all()
-    return columns, indexes, version
+_OTHERS_END = """
+    SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+    WHERE datname = current_database() AND pid <> pg_backend_pid()
+"""
+
+
+@cache
+def _delete_rows() -> str:
+    """Statements that delete all rows, and have every sequence begin again."""
+    deletions = [f'DELETE FROM "{table.name}"' for table in reversed(schema.metadata.sorted_tables)]
+    sequences = (
+        "SELECT setval(format('%I.%I', schemaname, sequencename)::regclass, start_value, false)"
+        " FROM pg_sequences WHERE schemaname = 'public' AND last_value IS NOT NULL"
+    )
+    return "; ".join([*deletions, sequences])
+
+
+#: Columns of tables and indexes; indexes; the version of the schema.
+_STATE = (
+    """
+    SELECT relation.relname, relation.relkind, attname, atttypid, atttypmod, attnotnull
+    FROM pg_class AS relation JOIN pg_attribute ON attrelid = relation.oid
+    WHERE relnamespace = 'public'::regnamespace AND attnum > 0 AND NOT attisdropped ORDER BY 1, 3
+    """,
+    "SELECT indexdef FROM pg_indexes WHERE schemaname = 'public' ORDER BY 1",
+    "SELECT version_num FROM alembic_version",
+)
+
+
+def _state(connection: PsycopgConnection) -> object:
+    return [connection.execute(query).fetchall() for query in _STATE]
 
 
 class OwnServer:

@@ -20,7 +20,7 @@ from sonant.storage.crypto.vault import open_vault
 from sonant.storage.database import schema
 from sonant.storage.repositories import domains, jobs, speakers, watchlists
 from sonant.storage.times import to_us
-from sonant.voice.models import load_models as load_voice_models
+from sonant.voice.models import shipped_encoder_id
 
 NOBODY = "AbCdEfGhIjKlMnOpQrStUv"
 ENCRYPTION = {"ServerSideEncryptionConfiguration": {"KmsKeyId": KEY_ALIAS}}
@@ -109,7 +109,7 @@ def add_enrolled(service: ServiceProcess, domain_id: str, customer_id: str) -> N
             status="PENDING",
             now=store.clock(),
         )
-        sample = made_sample(VECTOR, model_id=load_voice_models().encoder_id)
+        sample = made_sample(VECTOR, model_id=shipped_encoder_id())
         speakers.enroll(connection, seal, speaker_id, sample, store.clock(), audio=b"fLaC")
 
 

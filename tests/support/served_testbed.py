@@ -6,8 +6,6 @@ import contextlib
 import os
 import random
 import signal
-import subprocess
-import sys
 import urllib.request
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -16,6 +14,7 @@ from typing import Any
 import numpy as np
 from batch_testbed import Testbed
 from batch_values import FINAL, REGISTRATION, Outcome
+from forked_processes import ForkedProcess, sonant_command
 from waiting import PATIENCE_S, alive, wait_until
 
 KINDS = ("service", "runner", "worker")
@@ -45,19 +44,18 @@ class Served:
             **environment,
         }
         self.log = testbed.settings.data.parent / "service.log"
-        self.process: subprocess.Popen[bytes] | None = None
+        self.process: ForkedProcess | None = None
 
     def start(self) -> None:
         endpoint = self._testbed.settings.data / "endpoint"
         endpoint.unlink(missing_ok=True)
-        with self.log.open("ab") as log:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "sonant", "serve", "--port", "0", "--data", endpoint.parent],
-                stdout=log,
-                stderr=log,
-                env=self._environment,
-                cwd=self._testbed.settings.data.parent,
-            )
+        self.process = ForkedProcess(
+            sonant_command,
+            ["serve", "--port", "0", "--data", str(endpoint.parent)],
+            env=self._environment,
+            cwd=self._testbed.settings.data.parent,
+            output=self.log,
+        )
         wait_until("the service answers", self._healthy)
 
     def _healthy(self) -> bool:

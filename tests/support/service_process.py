@@ -24,6 +24,8 @@ from answer_tap import NOTED, Answers
 from botocore.config import Config
 from botocore.credentials import Credentials
 from forked_commands import run_aws, run_sonant
+from forked_processes import ForkedProcess
+from sqlite_template import put_tables
 from waiting import ASK_S, PATIENCE_S, wait_until
 
 from sonant.assembly.installation import Store, open_store
@@ -34,6 +36,10 @@ BIN = Path(sys.executable).parent
 REGION = "us-east-1"
 ACCOUNT = "000000000000"
 KEY_ALIAS = "alias/sonant"
+#: One process that embeds voices for each kind of work: starting it is most of what a few recordings cost.
+ONE_WORKER = {"JOBS_WORKERS": "1", "LIVE_WORKERS": "1"}
+#: For a service without a runner, a process less: where no jobs are run and no events delivered.
+NO_JOBS = {"JOBS_BESIDE_SERVICE": "false"}
 ROLE = f"arn:aws:iam::{ACCOUNT}:role/sonant"
 
 #: What the services that run now have answered.
@@ -103,7 +109,7 @@ class ServiceProcess:
     """A service on a data folder of its own."""
 
     data: Path
-    process: subprocess.Popen[bytes]
+    process: ForkedProcess
     database: str = ""
     """The setting; empty for the data folder's own."""
     answers: Answers | None = None
@@ -169,10 +175,10 @@ class ServiceProcess:
         known = environment(SONANT_DATA=str(self.data), **env)
         return sonant(*arguments, env=known, cwd=self.data.parent)
 
-    def aws(self, *arguments: str, forked: bool = False, **env: str) -> Ended:
+    def aws(self, *arguments: str, forked: bool = True, **env: str) -> Ended:
         """Run the AWS CLI with the endpoint as an option and credentials in the environment.
 
-        `forked` saves its imports, which are most of what a call costs.
+        `forked` saves its imports, which are most of what a call costs; else it is a whole program.
         """
         known = environment(
             AWS_ACCESS_KEY_ID=self.credentials.access_key,
@@ -267,25 +273,29 @@ class ServiceProcess:
 
 
 @contextmanager
-def running(data: Path, *flags: str, **settings: str) -> Iterator[ServiceProcess]:
+def running(data: Path, *flags: str, fresh: bool = False, **settings: str) -> Iterator[ServiceProcess]:
     """`sonant serve` on a free port, told to stop at the end by its process id.
+
+    It finds its tables made, which saves it the migrations, unless it is to be `fresh`.
 
     Request rates are off unless the settings ask for them: tests call as fast as they can. Every answer is
     judged by the models: here at the end, and by `conftest` after each test.
     """
-    settings = {"RATES_FACTOR": "0", **settings}
+    settings = {"RATES_FACTOR": "0", **ONE_WORKER, **settings}
     answers = Answers.to_come(data.with_name(f"{data.name}.answers"))
     log = data.with_name(f"{data.name}.log")
-    with log.open("wb") as output:
-        process = subprocess.Popen(
-            [sys.executable, answer_tap.__file__, "serve", "--port", "0", "--data", str(data), *flags],
-            stdout=output,
-            stderr=output,
-            env=environment(
-                **{f"SONANT_{name}": value for name, value in settings.items()}, **{NOTED: str(answers.file)}
-            ),
-            cwd=data.parent,
-        )
+    log.write_bytes(b"")
+    if not fresh and not settings.get("DATABASE"):
+        put_tables(data / "sonant.db")
+    process = ForkedProcess(
+        answer_tap.serve,
+        ["serve", "--port", "0", "--data", str(data), *flags],
+        env=environment(
+            **{f"SONANT_{name}": value for name, value in settings.items()}, **{NOTED: str(answers.file)}
+        ),
+        cwd=data.parent,
+        output=log,
+    )
     try:
 
         def there() -> bool:

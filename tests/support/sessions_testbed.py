@@ -16,7 +16,7 @@ from sonant.storage.database.schema import events
 from sonant.storage.repositories import domains, session_samples, session_streams, sessions
 from sonant.storage.repositories.access import Principal
 from sonant.storage.repositories.session_samples import AUTHENTICATION, FRAUD
-from sonant.voice.models import load_models
+from sonant.voice.models import shipped_encoder_id
 
 ACCOUNT = "0" * 12
 #: A caller with all rights.
@@ -45,7 +45,7 @@ def store_speech(testbed, domain_id, name, vector, *, purposes=(AUTHENTICATION, 
     now = testbed.clock()
     sample = made_sample(
         vector,
-        model_id=more.pop("model_id", None) or load_models().encoder_id,
+        model_id=more.pop("model_id", None) or shipped_encoder_id(),
         net_speech_s=more.pop("net_speech_s", 10.0),
         snr_db=more.pop("snr_db", 20.0),
         highpass_300hz=more.pop("highpass_300hz", False),

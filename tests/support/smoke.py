@@ -6,6 +6,7 @@ import ast
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TypeVar
@@ -64,6 +65,7 @@ def needs(module: str, requirements: str) -> None:
 # --- what there is
 
 
+@cache
 def modules() -> dict[str, ast.Module]:
     """Every Python file of bench and tools."""
     return {

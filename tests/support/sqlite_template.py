@@ -26,4 +26,5 @@ def _template() -> Path:
     database = Database(f"sqlite:///{file}")
     database.migrate()
     database.close()
+    file.chmod(0o600)
     return file

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from botocore.config import Config
 from botocore.credentials import Credentials
 from carried_calls import messages_until_closed, opened, refused
 from cluster_testbed import Cluster
+from forked_processes import ForkedProcess
 from waiting import ASK_S, PATIENCE_S, wait_until
 from websockets.sync.client import ClientConnection
 
@@ -38,7 +38,7 @@ def named(domain_id: str, name: str) -> dict[str, str]:
 class Side:
     """One service of a cluster. Its clients make one attempt."""
 
-    process: subprocess.Popen[bytes]
+    process: ForkedProcess
     voice_id: Any
     own: Any
     """Client of Sonant's own operations."""

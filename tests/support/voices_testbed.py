@@ -8,7 +8,7 @@ from made_samples import made_sample
 from sonant.ids import new_generated_id
 from sonant.storage.crypto.vault import open_vault
 from sonant.storage.repositories import domains, speakers
-from sonant.voice.models import load_models
+from sonant.voice.models import shipped_encoder_id
 
 DIMENSIONS = 256
 
@@ -35,7 +35,7 @@ def like(voice: np.ndarray, similarity: float, seed: int = 99) -> np.ndarray:
 
 def enroll(operations, domain_id, voices, *, model_id=None, prefix="caller", highpass_300hz=None):
     """Speakers `caller-0` and so on; their generated ids."""
-    model_id = model_id or load_models().encoder_id
+    model_id = model_id or shipped_encoder_id()
     made = []
     with operations.store.database.write() as connection:
         domain = domains.find_by_id(connection, domain_id)

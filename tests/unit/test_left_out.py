@@ -28,6 +28,8 @@ def test_named_otherwise():
 def test_run():
     pass
 """
+#: Loading every plugin that is installed takes longer than these tests.
+ALONE = {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
 MODULE = "import pytest\npytest.skip('a whole module', allow_module_level=True)\n"
 
 
@@ -38,9 +40,9 @@ def run(folder: Path, processes: int, must_run: str = "", **files: str) -> tuple
     (folder / "pytest.ini").write_text("[pytest]\nmarkers = slow: takes long\n")
     kept = {name: text for name, text in os.environ.items() if not name.startswith("PYTEST_")}
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-p", "left_out", "-m", "not slow", "-k", "not otherwise",
-         "-n", str(processes), folder],
-        env={**kept, "PYTHONPATH": str(TESTS / "support"), "SONANT_TESTS_MUST_RUN": must_run},
+        [sys.executable, "-m", "pytest", "-p", "xdist", "-p", "left_out", "-n", str(processes),
+         "-m", "not slow", "-k", "not otherwise", folder],
+        env={**kept, "PYTHONPATH": str(TESTS / "support"), "SONANT_TESTS_MUST_RUN": must_run, **ALONE},
         capture_output=True, text=True, timeout=PATIENCE_S, cwd=folder, check=False,
     )  # fmt: skip
     lines = done.stdout.splitlines()

@@ -19,7 +19,7 @@ from sonant.gateway.models import load_models
 from sonant.gateway.protocol import compile_output
 from sonant.gateway.samples import sample
 
-PER_SHAPE = settings(max_examples=10, suppress_health_check=list(HealthCheck))
+PER_SHAPE = settings(max_examples=settings().max_examples // 6, suppress_health_check=list(HealthCheck))
 
 #: All that the two models of the service do not use, but another one may.
 OTHER = ServiceModel(

@@ -30,11 +30,16 @@ def test_tests_of_a_file_or_of_a_folder_with_servers_run_in_one_process(tmp_path
     for name in ("d", "e"):
         (folder / f"test_{name}.py").write_text(FILE.replace("{name}", "aws"))
     kept = {name: text for name, text in os.environ.items() if not name.startswith("PYTEST_")}
-    command = [sys.executable, "-m", "pytest", "-p", "whole_files", "-n", "2", "--dist", "loadgroup"]
+    plugins = ["-p", "xdist", "-p", "whole_files"]
+    command = [sys.executable, "-m", "pytest", *plugins, "-n", "2", "--dist", "loadgroup"]
     done = subprocess.run(
         [*command, "-q", "-o", f"pythonpath={SUPPORT}", f"--rootdir={tmp_path}"],
         cwd=tmp_path,
-        env={**kept, "PYTHONPATH": os.pathsep.join([str(SUPPORT), kept.get("PYTHONPATH", "")])},
+        env={
+            **kept,
+            "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
+            "PYTHONPATH": os.pathsep.join([str(SUPPORT), kept.get("PYTHONPATH", "")]),
+        },
         capture_output=True,
         text=True,
         timeout=PATIENCE_S,

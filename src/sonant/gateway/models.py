@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -89,8 +90,9 @@ class ServiceModels:
         return operation
 
 
+@cache
 def load_models() -> ServiceModels:
-    """Load both models.
+    """Load both models; the same ones every time.
 
     Raises `SetupError` if the installed botocore no longer carries the `voice-id` model: AWS has retired the
     service, so a later release may drop it.

@@ -101,15 +101,25 @@ def bind_again(database: Database, old: RowMacs, new: RowMacs) -> int:
 
 def _bind_all(database: Database, recorded: Declaration | None) -> BoundRows:
     bound = refused = 0
+    filled = _filled_tables(database)
     for table in bound_tables():
         former = _former(table, recorded)
-        if former is not None and former.names == table.names:
+        if table.name not in filled or (former is not None and former.names == table.names):
             continue
         done = _bind_table(database, table, former, database.macs, database.macs)
         bound, refused = bound + done.bound, refused + done.refused
     if bound or refused:
         log.info("%d rows were bound by MACs (docs/row-integrity.md)", bound)
     return BoundRows(bound=bound, refused=refused)
+
+
+def _filled_tables(database: Database) -> set[str]:
+    """Name the tables that hold rows: in a fresh installation there are none to be bound."""
+    names = [table.name for table in bound_tables()]
+    asked = ", ".join(f'EXISTS (SELECT 1 FROM "{name}")' for name in names)  # noqa: S608 - of the schema
+    with database.read() as connection:
+        found = connection.exec_driver_sql(f"SELECT {asked}").one()
+    return {name for name, filled in zip(names, found, strict=True) if filled}
 
 
 def _former(table: BoundTable, recorded: Declaration | None) -> BoundTable | None:

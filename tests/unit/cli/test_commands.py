@@ -12,6 +12,7 @@ from pathlib import Path
 import click
 import pytest
 from click.testing import CliRunner
+from sqlite_template import put_tables
 from waiting import PATIENCE_S
 
 import sonant
@@ -46,6 +47,7 @@ LEAVES = dict(leaves(main))
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The data folder of a new installation."""
     folder = tmp_path_factory.mktemp("commands") / "data"
+    put_tables(folder / "sonant.db")
     store = installation.open_store(Settings(data=folder), create=True)
     installation.first_start(store)
     store.database.close()

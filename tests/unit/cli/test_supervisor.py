@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
+from sqlite_template import put_tables
 from starlette.applications import Starlette
 from starlette.testclient import TestClient
 from waiting import PATIENCE_S, wait_until
@@ -43,7 +44,7 @@ def no_files_left() -> Iterator[None]:
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
     made = Settings(data=tmp_path / "data")
-    installation.make_folder(made.data)
+    put_tables(made.data / "sonant.db")
     installation.open_store(made, create=True).database.close()
     return made
 

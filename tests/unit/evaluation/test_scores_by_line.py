@@ -5,12 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import soundfile
+from voice_models import voice_models
 
 from sonant.evaluation.channels import parse
 from sonant.evaluation.cutting import template
 from sonant.evaluation.scorer import calibrated
 from sonant.voice.calibration.model import Calibration, Node, Normal, Tail
-from sonant.voice.models import load_models
+from sonant.voice.models import shipped_encoder_id
 
 CLEAN, NARROW = "clean", "narrow+g711"
 
@@ -19,7 +20,7 @@ def grid(mean):
     return (Node(speech_s=10.0, snr_db=20.0, tail=Tail(z=Normal(mean=mean, deviation=0.2))),)
 
 
-CALIBRATION = Calibration(model_id=load_models().encoder_id, nodes=grid(0.0), highpass_300hz=grid(0.5))
+CALIBRATION = Calibration(model_id=shipped_encoder_id(), nodes=grid(0.0), highpass_300hz=grid(0.5))
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +29,7 @@ def templates(voices):
     clips = [soundfile.read(path, dtype="float32")[0] for path in voices["english"][:12]]
     speech = np.concatenate(clips)[:80_000]
     return {
-        name: template(parse(name).apply(speech, seed=(1,)), load_models(), net_speech_s=3.0)
+        name: template(parse(name).apply(speech, seed=(1,)), voice_models(), net_speech_s=3.0)
         for name in (CLEAN, NARROW)
     }
 

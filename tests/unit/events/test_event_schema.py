@@ -11,10 +11,12 @@ from typing import Any
 import pytest
 from event_checks import BadEvent, check
 from event_peers import NOON
+from jsonschema import Draft202012Validator
 
 from sonant.events import outbox
 from sonant.events.documents import document, speaker_event
 from sonant.events.error_info import ErrorInfo
+from sonant.events.schema import SCHEMA
 from sonant.storage.repositories.domains import Domain
 
 Detail = dict[str, Any]
@@ -35,6 +37,10 @@ def told(domain: Domain) -> dict[str, Any]:
     made = document(event, EVENT_ID, NOON)
     check(made)
     return made
+
+
+def test_schema_is_one() -> None:
+    Draft202012Validator.check_schema(dict(SCHEMA))
 
 
 def first_last(detail: Detail) -> None:

@@ -6,6 +6,7 @@ import json
 from datetime import UTC, datetime
 
 import pytest
+from sqlite_template import put_tables
 
 from sonant.assembly import installation, workers
 from sonant.errors import AccessDenied
@@ -27,6 +28,7 @@ ROLE = f"arn:aws:iam::{ACCOUNT}:role/reader"
 @pytest.fixture(scope="module")
 def service(tmp_path_factory):
     settings = Settings(data=tmp_path_factory.mktemp("testbed") / "data")
+    put_tables(settings.data / "sonant.db")
     store = installation.open_store(settings, create=True)
     installation.first_start(store)
     yield Service(

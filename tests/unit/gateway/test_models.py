@@ -92,7 +92,7 @@ def test_a_botocore_without_the_model_is_a_setup_error_with_advice(monkeypatch, 
     monkeypatch.setattr(Loader, "BUILTIN_DATA_PATH", str(tmp_path))
     monkeypatch.setattr(botocore, "__version__", "9.9.9")
     with pytest.raises(SetupError, match=r"botocore 9\.9\.9 does not carry.*pip install 'botocore==1\."):
-        load_models()
+        load_models.__wrapped__()
 
 
 # --- our own model ------------------------------------------------------------------------------------

@@ -205,7 +205,7 @@ def test_a_client_parses_any_answer_back_unchanged(target):
     shape = MODELS.find(target).output_shape
     serialize = compile_output(shape, strict=True)
 
-    @settings(max_examples=25, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=settings().max_examples // 3, suppress_health_check=list(HealthCheck))
     @given(answers(shape))
     def is_read_back(answer):
         read = as_client_reads(serialize(answer), shape)

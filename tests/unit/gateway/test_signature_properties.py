@@ -27,7 +27,7 @@ TOKENS = st.text(st.sampled_from("abcXYZ0123456789/+="), min_size=1, max_size=40
 SEGMENTS = st.text(st.characters(codec="utf-8", exclude_categories=["C"]), max_size=8)
 WORDS = st.text(st.characters(codec="utf-8"), max_size=12)
 MOMENTS = st.integers(0, 4_000_000_000).map(lambda s: datetime(1971, 1, 1, tzinfo=UTC) + timedelta(seconds=s))
-FAST = settings(max_examples=40)
+FAST = settings(max_examples=settings().max_examples // 2)
 
 
 @st.composite
@@ -230,7 +230,7 @@ def test_any_changed_bit_of_the_signature_is_refused(sign, expires):
 @SIGNERS
 @FORMS
 def test_a_signature_is_valid_for_its_own_scope_only(sign, expires):
-    @settings(FAST, max_examples=20)
+    @settings(FAST, max_examples=settings().max_examples // 4)
     @given(requests())
     def is_refused(parts):
         credential, moment = parts[-2:]
@@ -270,7 +270,7 @@ NAMES = st.sampled_from(
 )
 
 
-@settings(FAST, max_examples=300)
+@settings(max_examples=settings().max_examples * 5)
 @given(st.lists(st.tuples(NAMES, BYTES), max_size=8), BYTES, BYTES)
 def test_arbitrary_bytes_raise_wire_errors_only(headers, path, query):
     request = SignedRequest("POST", path, query, headers, b"")
@@ -278,7 +278,7 @@ def test_arbitrary_bytes_raise_wire_errors_only(headers, path, query):
         verifier(Credential("a", "b")).verify(request, datetime(2026, 11, 22, 12, tzinfo=UTC))
 
 
-@settings(FAST, max_examples=300)
+@settings(max_examples=settings().max_examples * 5)
 @given(st.text(st.sampled_from("SunMoJaFeb0123456789 :,+-GMTUTC()"), max_size=40))
 def test_an_arbitrary_date_header_raises_wire_errors_only(date):
     header = b"AWS4-HMAC-SHA256 Credential=a/b/c/d/e, SignedHeaders=host, Signature=f"

@@ -27,7 +27,8 @@ PARSERS = {target: compile_input(operation.input_shape) for target, operation in
 # What the patterns with \p{..} and dots are generated from; the others hypothesis reads by itself.
 LETTERS = st.characters(categories=("L", "N", "Zs"), include_characters="_.:/=+-@")
 PRINTABLE = st.characters(codec="utf-8", exclude_categories=("C", "Z"))
-FAST = settings(max_examples=25, suppress_health_check=list(HealthCheck))
+#: A few for each of the operations, which have most of their shapes in common.
+FAST = settings(max_examples=settings().max_examples // 3, suppress_health_check=list(HealthCheck))
 
 
 def valid(shape):
@@ -173,7 +174,7 @@ JSON = st.recursive(
 )
 
 
-@settings(FAST, max_examples=200)
+@settings(max_examples=settings().max_examples * 4)
 @given(st.sampled_from(list(MODELS.operations)), st.data())
 def test_arbitrary_json_is_parsed_or_refused(target, data):
     shape = MODELS.find(target).input_shape

@@ -23,7 +23,7 @@ from sonant.storage.repositories.calibrations import (
     list_repeated_enrollments,
 )
 from sonant.voice.calibration.model import log10_far_of
-from sonant.voice.models import load_models
+from sonant.voice.models import shipped_encoder_id
 
 
 @pytest.fixture
@@ -33,7 +33,7 @@ def domain_id(testbed):
 
 def scale(testbed, domain_id):
     with testbed.store.database.read() as connection:
-        return domain_calibration(connection, domain_id, load_models().encoder_id)
+        return domain_calibration(connection, domain_id, shipped_encoder_id())
 
 
 def run(testbed, domain_id, **how):
@@ -98,7 +98,7 @@ def test_repeated_enrollments_tell_how_many_are_rejected(testbed, domain_id, cap
     with testbed.store.database.write() as connection:
         for similarity in (0.95, 0.96, 0.97, 0.0):
             made = RepeatedEnrollment(similarity=similarity, speech_s=30.0, snr_db=25.0)
-            add_repeated_enrollment(connection, domain_id, load_models().encoder_id, made, testbed.clock())
+            add_repeated_enrollment(connection, domain_id, shipped_encoder_id(), made, testbed.clock())
     run(testbed, domain_id)
     line = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("80"))
     assert line.count("25.0%") == 2

@@ -33,10 +33,10 @@ from sonant.storage.database.schema import jobs as job_rows
 from sonant.storage.repositories import erasure, fraud_voices, jobs, voiceprints
 from sonant.storage.repositories import speakers as speaker_rows
 from sonant.storage.repositories.session_samples import AUTHENTICATION, FRAUD, SessionSample
-from sonant.voice.models import load_models
+from sonant.voice.models import shipped_encoder_id
 from sonant.voice.replay.fingerprint import fingerprint
 
-MODEL = load_models().encoder_id
+MODEL = shipped_encoder_id()
 VOICE = strangers(3)
 #: The customer's id of the speaker that is erased.
 ADA = "ada-0"

@@ -26,10 +26,10 @@ from sonant.storage.database.schema import fingerprints as fingerprint_rows
 from sonant.storage.database.schema import fraudster_voiceprints
 from sonant.storage.repositories import fraud_voices, speakers, voiceprints
 from sonant.storage.repositories.session_samples import FRAUD, SessionSample
-from sonant.voice.models import load_models
+from sonant.voice.models import shipped_encoder_id
 from sonant.voice.replay.fingerprint import fingerprint
 
-MODEL = load_models().encoder_id
+MODEL = shipped_encoder_id()
 VOICES = strangers(40)
 ROOM = 1000
 

@@ -168,7 +168,10 @@ def shared_testbed():
         testbed.close()
 
 
-@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+@settings(
+    max_examples=settings().max_examples // 3,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
 @given(
     moments=st.lists(st.integers(0, 1), min_size=1, max_size=10),
     size=st.integers(1, 4),

@@ -20,7 +20,7 @@ from sonant.storage.integrity_walk import walk
 from sonant.storage.repositories import access, domains, speakers
 from sonant.storage.row_binding import RECORD_FILE, bind_again
 from sonant.voice.calibration.file import calibration_of
-from sonant.voice.models import load_models
+from sonant.voice.models import shipped_encoder_id
 
 ADMIN = "arn:aws:iam::000000000000:user/sonant"
 DENIED = "arn:aws:iam::000000000000:user/denied"
@@ -49,7 +49,7 @@ def enroll_again(testbed, domain_id, customer_id, vector):
         vault = opened(testbed, connection, domain_id)
         speaker = speakers.find(connection, vault, domain_id, customer_id)
         assert speaker is not None
-        result = made_result(vector, model_id=load_models().encoder_id, snr_db=25.0)
+        result = made_result(vector, model_id=shipped_encoder_id(), snr_db=25.0)
         store_voiceprint(connection, vault, domain_id, speaker.speaker_id, speaker, result, testbed.clock())
 
 
@@ -120,7 +120,7 @@ def test_status_of_a_speaker_cannot_be_changed(testbed, domain_id, status):
 
 @pytest.mark.parametrize("owner", ["domain", "installation"])
 def test_inserted_calibration_does_not_lift_scores(testbed, domain_id, owner):
-    model_id = load_models().encoder_id
+    model_id = shipped_encoder_id()
     attack(
         testbed,
         "INSERT INTO calibrations (domain_id, model_id, shift, scale, supported_log10_far, evidence,"

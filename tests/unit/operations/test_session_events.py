@@ -23,7 +23,7 @@ from sonant.sessions.context import StreamContext
 from sonant.sessions.listener import StreamKey
 from sonant.sessions.risks import FraudIndexes
 from sonant.storage.database.schema import domains, voiceprints
-from sonant.voice.models import load_models
+from sonant.voice.models import shipped_encoder_id
 
 (ANNA,) = strangers(1)
 CONTACT = "arn:aws:connect:us-west-2:111122223333:instance/i-1/contact/c-1"
@@ -405,7 +405,7 @@ def test_scores_take_the_noisier_side(loud, at):
         loud.call("StartSession", **at, SessionName=name, SpeakerId=f"anna-{number}-0")
         store_speech(loud, at["DomainId"], name, like(ANNA, 0.6), snr_db=noise)
         scores.append(evaluated(loud, at, name)["AuthenticationResult"]["Score"])
-    quiet = loud.service.calibration_of(load_models().encoder_id).score(0.6, speech_s=10.0, snr_db=25.0)
+    quiet = loud.service.calibration_of(shipped_encoder_id()).score(0.6, speech_s=10.0, snr_db=25.0)
     assert scores[2] == quiet
     assert scores[0] != scores[2]
 
@@ -420,7 +420,7 @@ def test_highpass_lines_are_scored_against_impostors_on_such_lines(
     enroll(loud, at["DomainId"], [ANNA], prefix="anna", highpass_300hz=voiceprint)
     loud.call("StartSession", **at, SessionName="contact", SpeakerId="anna-0")
     store_speech(loud, at["DomainId"], "contact", like(ANNA, 0.7), highpass_300hz=call)
-    scale = loud.service.calibration_of(load_models().encoder_id)
+    scale = loud.service.calibration_of(shipped_encoder_id())
     here = {"speech_s": 10.0, "snr_db": 20.0}
 
     score = evaluated(loud, at, "contact")["AuthenticationResult"]["Score"]

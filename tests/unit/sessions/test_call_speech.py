@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from live_testbed import customer
+from voice_models import voice_models
 
 from sonant.sessions.call_speech import MOST_EXTENSION, CallSpeech
 from sonant.voice.collector import SpeechCollector
-from sonant.voice.models import load_models
 
 SECOND = 8000
 NEED = 4 * SECOND
@@ -16,7 +16,7 @@ NEED = 4 * SECOND
 
 @pytest.fixture(scope="module")
 def models():
-    return load_models()
+    return voice_models()
 
 
 @pytest.fixture(scope="module")

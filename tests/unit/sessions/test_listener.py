@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from live_testbed import customer
 from manual_clock import ManualClock
+from voice_models import voice_models
 
 from sonant.sessions.calls import EndReason
 from sonant.sessions.listener import (
@@ -23,7 +24,6 @@ from sonant.sessions.listener import (
 from sonant.sessions.stream import Stream
 from sonant.settings import Enrollment, Live, Settings
 from sonant.storage.repositories.session_samples import AUTHENTICATION, FRAUD
-from sonant.voice.models import load_models
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 SETTINGS = Settings(live=Live(idle_s=60.0, max_stream_s=600.0), enrollment=Enrollment(net_speech_s=10.0))
@@ -34,7 +34,7 @@ SILENCE = np.zeros(SECOND, np.int16)
 
 @pytest.fixture(scope="module")
 def models():
-    return load_models()
+    return voice_models()
 
 
 @pytest.fixture(scope="module")

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 from made_back_ends import list_sink
+from sqlite_template import put_tables
 
 from sonant.assembly import workers
 from sonant.assembly.installation import open_store
@@ -49,6 +50,7 @@ def settings(tmp_path):
 
 @pytest.fixture
 def installation(settings):
+    put_tables(settings.data / "sonant.db")
     made = open_store(settings, create=True)
     yield made
     made.database.close()

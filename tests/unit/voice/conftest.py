@@ -11,15 +11,16 @@ import numpy as np
 import pytest
 import soundfile
 from numpy.typing import NDArray
+from voice_models import voice_models
 
-from sonant.voice.models import Models, load_models
+from sonant.voice.models import Models
 
 Array = NDArray[np.float32]
 
 
 @pytest.fixture(scope="session")
 def models() -> Models:
-    return load_models()
+    return voice_models()
 
 
 @pytest.fixture(scope="session")

@@ -10,7 +10,7 @@ import pytest
 from sonant.errors import SetupError
 from sonant.voice.calibration.file import read_calibration, shipped_calibration, write_calibration
 from sonant.voice.calibration.model import Calibration, Node, Normal, Tail
-from sonant.voice.models import load_models
+from sonant.voice.models import shipped_encoder_id
 
 NODES = tuple(
     Node(speech_s=speech_s, snr_db=snr_db, tail=Tail(z=Normal(mean=0.1, deviation=0.15)))
@@ -31,7 +31,7 @@ def test_300_hz_grid_is_optional():
 
 
 def test_shipped_calibration_belongs_to_the_shipped_model():
-    assert shipped_calibration().model_id == load_models().encoder_id
+    assert shipped_calibration().model_id == shipped_encoder_id()
 
 
 def test_shipped_calibration_separates_strangers_from_one_voice():

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from live_testbed import customer
 from mixed_speech import at_once, handed_over
+from voice_models import voice_models
 
 from sonant.voice.call_voices import SpeakerScore, parts_of, separate
 from sonant.voice.collector import SpeechCollector
 from sonant.voice.enrollment import Speech
-from sonant.voice.models import load_models
 from sonant.voice.models.embedding import encoder_input
 from sonant.voice.speaker_change import are_two_people, find_change
 
@@ -20,7 +20,7 @@ NEED = 10 * SECOND
 
 @pytest.fixture(scope="module")
 def models():
-    return load_models()
+    return voice_models()
 
 
 @pytest.fixture(scope="module")

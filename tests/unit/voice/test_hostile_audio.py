@@ -202,7 +202,7 @@ _SMALL_WAV = b"RIFF" + struct.pack("<I", 436) + b"WAVEfmt " + struct.pack("<I", 
 _SMALL_WAV += b"data" + struct.pack("<I", 400) + np.arange(200, dtype="<i2").tobytes()
 
 
-@settings(max_examples=1500)
+@settings(max_examples=settings().max_examples * 10)
 @given(st.dictionaries(st.integers(0, 60), st.integers(0, 255), min_size=1, max_size=6), st.booleans())
 def test_wav_with_changed_bytes_is_read_or_refused(changes, strict):
     data = bytearray(_SMALL_WAV)
@@ -219,7 +219,7 @@ def test_wav_with_changed_bytes_is_read_or_refused(changes, strict):
         assert np.isfinite(waveform.samples).all()
 
 
-@settings(max_examples=300)
+@settings(max_examples=settings().max_examples * 5)
 @given(
     st.binary(max_size=300), st.sampled_from([b"RIFF\0\0\0\0WAVE", b"fLaC", b"OggS", b"ID3", b"\xff\xfb\x90"])
 )

@@ -17,10 +17,11 @@ from made_networks import (
     value,
     waveform_network,
 )
+from voice_models import voice_models
 
 from sonant.errors import AudioError, ModelMismatch, NotEnoughSpeech, SetupError
 from sonant.voice.audio.test_signal import voice_like_signal
-from sonant.voice.models import load_models, shipped_encoder_id
+from sonant.voice.models import shipped_encoder_id
 from sonant.voice.models.embedding import embed
 from sonant.voice.models.frontends import FrontEnd
 from sonant.voice.models.speaker_model import open_speaker_model
@@ -115,15 +116,15 @@ def test_zero_embedding_raises_audio_error():
 def test_embeddings_of_two_models_are_not_compared():
     mine = opened(speaker_network()).embed(VOICE)
     with pytest.raises(ModelMismatch):
-        similarity(mine, embed(VOICE, load_models()))
+        similarity(mine, embed(VOICE, voice_models()))
 
 
 def test_shipped_encoder_as_a_ge2e_model_differs_by_the_centre():
     content = resources.files("sonant.voice.models").joinpath("ge2e.onnx").read_bytes()
     brought = opened(content, "ge2e").embed(VOICE)
-    uncentred = replace(load_models(), centre=np.zeros(256, np.float32))
+    uncentred = replace(voice_models(), centre=np.zeros(256, np.float32))
     assert np.allclose(brought.vector, embed(VOICE, uncentred).vector, atol=1e-6)
 
 
 def test_shipped_encoder_id_is_read_without_opening_it():
-    assert shipped_encoder_id() == load_models().encoder_id
+    assert shipped_encoder_id() == voice_models().encoder_id

@@ -7,13 +7,12 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import lru_cache
 from importlib.resources import as_file, files
 from pathlib import Path
 from typing import Any
 from weakref import WeakSet
 
-from sqlalchemy import Connection, Engine, NullPool, QueuePool
+from sqlalchemy import Connection, Engine, NullPool, QueuePool, inspect, text
 from sqlalchemy.exc import OperationalError
 
 from sonant.errors import DatabaseUnavailable, IntegrityFault, SetupError
@@ -256,10 +255,6 @@ class Database:
 
     def migrate(self) -> None:
         """Upgrade the schema to this release's version. Raises SetupError when a newer release made it."""
-        from alembic import command
-        from alembic.runtime.migration import MigrationContext
-        from alembic.util import CommandError
-
         try:
             with (
                 _migrating,
@@ -269,10 +264,8 @@ class Database:
                 # On PostgreSQL all of it is one transaction, which excludes other migrations.
                 lift_timeouts(connection)
                 advisory_lock(connection, "schema")
-                if MigrationContext.configure(connection).get_current_revision() != _newest(str(folder)):
-                    command.upgrade(_alembic(str(folder), connection), "head")
-        except CommandError as fault:
-            raise _other_release(fault) from None
+                if _revision(connection) != newest_revision(folder):
+                    _upgrade(folder, connection)
         except (OperationalError, sqlite3.OperationalError) as fault:
             raise SetupError(error_text(fault) or "") from None
         except Exception as fault:
@@ -281,24 +274,16 @@ class Database:
 
     def check_schema(self) -> None:
         """Raise SetupError unless the schema is this release's and the server takes all connections."""
-        from alembic.runtime.migration import MigrationContext
-        from alembic.script import ScriptDirectory
-        from alembic.util import CommandError
-
         with (
             as_file(files("sonant.storage.database") / "migrations") as folder,
             self.read() as connection,
         ):
             if not self._sqlite:
                 check_connection_limit(connection, self._slots.size)
-            revision = MigrationContext.configure(connection).get_current_revision()
-            if revision == _newest(str(folder)):
+            revision = _revision(connection)
+            if revision == newest_revision(folder):
                 return
-            scripts = ScriptDirectory(str(folder))
-            try:
-                scripts.get_revision(revision or "base")
-            except CommandError as fault:
-                raise _other_release(fault) from None
+            _check_known(folder, revision)
             state = "holds no tables of Sonant yet" if revision is None else "is of an earlier release"
             raise SetupError(f"the database {state}: run `sonant migrate` once, then start again")
 
@@ -389,18 +374,42 @@ def _other_release(fault: Exception) -> SetupError:
     )
 
 
-@lru_cache(maxsize=1)
-def _newest(folder: str) -> str | None:
-    """Return the revision of this release's schema. Alembic imports every migration to find it."""
-    from alembic.script import ScriptDirectory
+def newest_revision(folder: Path) -> str:
+    """Return the revision of this release's schema: migrations bear numbers, and the last is the newest.
 
-    return ScriptDirectory(folder).get_current_head()
+    Alembic would import every migration to find it, which is most of what opening a database would cost.
+    """
+    return max(path.name for path in (folder / "versions").glob("[0-9]*.py")).partition("_")[0]
 
 
-def _alembic(folder: str, connection: Connection) -> Any:
+def _revision(connection: Connection) -> str | None:
+    """Return the revision of a database; None before its first migration."""
+    if not inspect(connection).has_table("alembic_version"):
+        return None
+    return connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
+
+
+def _upgrade(folder: Path, connection: Connection) -> None:
+    """Run the migrations that a database lacks. Raises SetupError when a newer release made it."""
+    from alembic import command
     from alembic.config import Config
+    from alembic.util import CommandError
 
     config = Config()
-    config.set_main_option("script_location", folder)
+    config.set_main_option("script_location", str(folder))
     config.attributes["connection"] = connection
-    return config
+    try:
+        command.upgrade(config, "head")
+    except CommandError as fault:
+        raise _other_release(fault) from None
+
+
+def _check_known(folder: Path, revision: str | None) -> None:
+    """Raise SetupError for a revision of another release."""
+    from alembic.script import ScriptDirectory
+    from alembic.util import CommandError
+
+    try:
+        ScriptDirectory(str(folder)).get_revision(revision or "base")
+    except CommandError as fault:
+        raise _other_release(fault) from None

@@ -15,13 +15,15 @@ from dataclasses import dataclass
 from functools import cache
 from importlib import resources
 from importlib.resources.abc import Traversable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import onnxruntime
 from numpy.typing import NDArray
 
 from sonant.errors import SetupError
+
+if TYPE_CHECKING:
+    import onnxruntime
 
 ENCODER, DETECTOR, SEGMENTATION = "speaker-encoder", "speech-detector", "speaker-segmentation"
 GPU = "CUDAExecutionProvider"
@@ -118,6 +120,8 @@ def _open(folder: Traversable, entry: dict[str, Any]) -> onnxruntime.InferenceSe
 
 def check_gpu() -> None:
     """Raise SetupError when networks cannot be run on a GPU."""
+    import onnxruntime
+
     if GPU not in onnxruntime.get_available_providers():
         raise SetupError(
             f"this onnxruntime has no {GPU}: install onnxruntime-gpu in its place, or ask for no GPUs"
@@ -126,6 +130,8 @@ def check_gpu() -> None:
 
 def open_session(content: bytes, name: str, *, gpu: bool = False) -> onnxruntime.InferenceSession:
     """Open a network in a session of one thread. Raises SetupError, which calls it `name`."""
+    import onnxruntime  # here, because services and runners that open no network need not load it
+
     if gpu:
         check_gpu()
     options = onnxruntime.SessionOptions()

@@ -12,15 +12,17 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import onnxruntime
 from numpy.typing import NDArray
 
 from sonant.errors import NotEnoughSpeech
 from sonant.voice.audio.recording import RATE_HZ
 from sonant.voice.models import Models
+
+if TYPE_CHECKING:
+    import onnxruntime
 
 MELS = 40
 WINDOW_FRAMES = 160

@@ -9,10 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import onnxruntime
 from numpy.typing import NDArray
 
 from sonant.errors import AudioError, NotEnoughSpeech, SetupError
@@ -20,6 +19,9 @@ from sonant.voice.audio.recording import RATE_HZ
 from sonant.voice.models import open_session
 from sonant.voice.models.embedding import MELS, WINDOW_FRAMES, WINDOW_S, Embedding, embed_windows
 from sonant.voice.models.frontends import FrontEnd, features
+
+if TYPE_CHECKING:
+    import onnxruntime
 
 CHUNK_S = 10.0
 """The longest chunk that a network is given at once."""

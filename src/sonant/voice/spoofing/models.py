@@ -7,11 +7,13 @@ import math
 from dataclasses import dataclass, fields
 from importlib import resources
 from importlib.resources.abc import Traversable
-
-import onnxruntime
+from typing import TYPE_CHECKING
 
 from sonant.errors import SetupError
 from sonant.voice import models
+
+if TYPE_CHECKING:
+    import onnxruntime
 
 LIGHT, NETWORK = "spoofing-light", "spoofing-network"
 

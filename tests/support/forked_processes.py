@@ -1,0 +1,151 @@
+"""Processes forked from one that has done the imports: services, runners and workers that tests start.
+
+Importing is most of what a process of Sonant costs at its start, and the tests start hundreds. A forked one
+is a process of its own all the same, with its own signals, files and memory; what it starts itself, such as a
+service's runner and that one's workers, starts as it does everywhere. `job_service`, the tests of the command
+line and the slow tests start whole programs.
+"""
+
+from __future__ import annotations
+
+import atexit
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from multiprocessing.connection import wait
+from pathlib import Path
+from typing import Any
+from weakref import WeakSet
+
+from sonant.jobs.workers.engines import local
+
+#: Imported before the fork, by the process that forks.
+PRELOADED = (
+    "sonant.assembly.worker_process",
+    "sonant.cli.main",
+    "sonant.cli.serve",
+    "sonant.cli.worker",
+    "sonant.gateway.http_connection",
+    "alembic.command",
+    "jsonschema",
+    "onnxruntime",
+    "psycopg",
+    "sqlalchemy.dialects.postgresql.psycopg",
+    "sqlalchemy.dialects.sqlite",
+    "uvicorn.protocols.websockets.websockets_sansio_impl",
+)
+
+_FORKING = multiprocessing.get_context("forkserver")
+_FORKING.set_forkserver_preload(list(PRELOADED))
+
+
+#: Whoever looks for an exit code takes it out of a pipe.
+_LOCK = threading.Lock()
+_STARTED: WeakSet[ForkedProcess] = WeakSet()
+
+
+class ForkedProcess:
+    """A program in a process of its own, with the methods of `subprocess.Popen` that tests use.
+
+    Any thread may use it.
+    """
+
+    def __init__(
+        self,
+        program: Callable[[], object],
+        arguments: Sequence[str],
+        *,
+        env: Mapping[str, str],
+        cwd: Path,
+        output: Path,
+    ) -> None:
+        """Run `program`, which finds `arguments` after its name; what it prints is appended to `output`."""
+        self._process = _FORKING.Process(
+            target=_run, args=(program, ["sonant", *arguments], dict(env), str(cwd), str(output))
+        )
+        with _LOCK:
+            self._process.start()
+        assert self._process.pid is not None
+        self.pid = self._process.pid
+        _STARTED.add(self)
+
+    @property
+    def returncode(self) -> int | None:
+        return self.poll()
+
+    def poll(self) -> int | None:
+        """The exit code, negative for a signal; None while the process runs."""
+        with _LOCK:
+            return self._process.exitcode
+
+    def wait(self, timeout: float | None = None) -> int:
+        """The exit code, once there is one. Raises TimeoutExpired."""
+        wait([self._process.sentinel], timeout)
+        code = self.poll()
+        if code is None:
+            raise subprocess.TimeoutExpired("sonant", timeout or 0.0)
+        return code
+
+    def send_signal(self, number: int) -> None:
+        if self.poll() is None:
+            os.kill(self.pid, number)
+
+    def terminate(self) -> None:
+        self.send_signal(signal.SIGTERM)
+
+    def kill(self) -> None:
+        self.send_signal(signal.SIGKILL)
+
+
+@atexit.register
+def _end_all() -> None:
+    """Leave nothing running, and nothing to wait for, whatever tests have forgotten."""
+    for process in list(_STARTED):
+        process.kill()
+
+
+def sonant_command() -> None:
+    """Run the `sonant` command."""
+    from sonant.cli.main import run
+
+    run()
+
+
+def _run(
+    program: Callable[[], object], arguments: list[str], env: dict[str, str], cwd: str, output: str
+) -> None:
+    os.environ.clear()
+    os.environ.update(env)
+    os.chdir(cwd)
+    out = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    for number, opened in ((0, os.open(os.devnull, os.O_RDONLY)), (1, out), (2, out)):
+        os.dup2(opened, number)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    sys.argv = arguments
+    program()
+
+
+class _WorkerProcesses:
+    """Stands for `multiprocessing` in the local engine: workers are forked as well."""
+
+    def __init__(self) -> None:
+        self._environment, self._pid = _environment(), os.getpid()
+
+    def get_context(self, method: str) -> Any:
+        """Fork for this process alone, and while its environment is that of the process that forks."""
+        if os.getpid() != self._pid or _environment() != self._environment:
+            return multiprocessing.get_context(method)
+        return _FORKING
+
+
+def _environment() -> dict[str, str]:
+    return {name: value for name, value in os.environ.items() if not name.startswith("PYTEST")}
+
+
+def fork_workers() -> None:
+    """Have every local engine of this process fork its workers, as long as the environment stays as it is."""
+    local.multiprocessing = _WorkerProcesses()  # type: ignore[attr-defined]

@@ -1,4 +1,4 @@
-"""The Helm chart rendered by a Go template engine with Helm's functions, without Helm and without a cluster."""
+"""The Helm chart, rendered by a Go template engine with Helm's functions: no Helm, no cluster."""
 
 from __future__ import annotations
 

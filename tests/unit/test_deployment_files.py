@@ -43,7 +43,28 @@ def test_image_runs_unprivileged_from_a_pinned_base() -> None:
     assert [line for line in last if line.startswith("USER ")] == ["USER 10001:10001"]
     assert any(line.startswith("HEALTHCHECK ") for line in last)
     assert not any("pip" in line or "apt" in line for line in last)
-    assert re.search(r"^ARG PYTHON=\d+\.\d+-slim-\w+$", "\n".join(lines), re.MULTILINE)
+    assert re.search(r"^ARG PYTHON=\d+\.\d+-slim-\w+@sha256:[0-9a-f]{64}$", "\n".join(lines), re.MULTILINE)
+
+
+def test_image_installs_what_is_locked_from_wheels_and_checks_hashes() -> None:
+    text = (DEPLOY / "Dockerfile").read_text().replace("\\\n", " ")
+    installs = re.findall(r"pip install .*?(?=&&|\n|$)", text)
+    assert len(installs) == 3
+    for install in installs:
+        locked = "--require-hashes" in install and "--only-binary=:all:" in install and "-r locks/" in install
+        built_here = "--no-index /wheels/" in install
+        assert "--no-deps" in install and (locked or built_here), install
+
+
+@pytest.mark.parametrize("path", files(), ids=lambda path: str(path.relative_to(DEPLOY)))
+def test_images_of_others_are_pinned_by_digest(path: Path) -> None:
+    if path.name == "Dockerfile":
+        named = [line.split()[1] for line in path.read_text().splitlines() if line.startswith("FROM ")]
+        assert named == ["python:${PYTHON}"] * 2
+    elif path.name == "compose.yaml":
+        services = yaml.safe_load(path.read_text())["services"].values()
+        images = {service["image"] for service in services} - {"sonant"}
+        assert images and all(re.search(r"@sha256:[0-9a-f]{64}$", image) for image in images)
 
 
 # --- compose ------------------------------------------------------------------------------------------
@@ -71,8 +92,19 @@ def test_compose_publishes_ports_on_loopback_only(compose: dict[str, Any]) -> No
 def test_compose_passes_secrets_as_files_only(compose: dict[str, Any]) -> None:
     for service in compose["services"].values():
         for name, value in service.get("environment", {}).items():
-            assert "SECRET" not in name and ("PASSWORD" not in name or value.startswith("/run/secrets/"))
-        assert set(service.get("secrets", ())) <= set(compose["secrets"])
+            assert "SECRET" not in name and "PASSWORD" not in name or value.startswith("/run/secrets")
+        used = [one if isinstance(one, str) else one["source"] for one in service.get("secrets", ())]
+        assert set(used) <= set(compose["secrets"])
+        assert "export" not in str(service.get("entrypoint"))
+
+
+def test_compose_services_get_the_secrets_that_they_need(compose: dict[str, Any]) -> None:
+    known = {setting.variable for setting in all_settings().values()}
+    own = {name: one for name, one in compose["services"].items() if one["image"] == "sonant"}
+    got = {name: {secret["target"] for secret in one["secrets"]} for name, one in own.items()}
+    assert got["migrate"] == {"SONANT_DATABASE"}
+    assert all(targets <= known for targets in got.values())
+    assert all(one["environment"]["SONANT_SECRETS"] == "/run/secrets" for one in own.values())
 
 
 def test_compose_containers_can_write_their_data_only(compose: dict[str, Any]) -> None:

@@ -1,10 +1,10 @@
 """Limit how often voices are compared with one speaker in vain.
 
 A miss is a comparison that scores less than the installation's acceptance threshold, or is rejected. Misses
-are counted for each speaker and principal (the probe budget), for each speaker and all principals of the
-account together, and rejections for each speaker, whoever asked (the lock). All of it is rows of the database, in the transaction that stores the answer: processes share
-them, and they survive restarts. Ten rejections are what NIST SP 800-63B, section 5.2.3, allows in a row where
-attacks by recordings are detected.
+are counted for each speaker and principal (the probe budget), and for each speaker and all principals of the
+account together; rejections for each speaker, whoever asked (the lock). All of it is rows of the database, in
+the transaction that stores the answer: processes share them, and they survive restarts. Ten rejections are
+what NIST SP 800-63B, section 5.2.3, allows in a row where attacks by recordings are detected.
 """
 
 from __future__ import annotations

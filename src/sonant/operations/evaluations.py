@@ -249,7 +249,7 @@ def _store(service: Service, caller: Caller, request: Request, evaluation: Evalu
 
 
 def _save(view: SessionView, one: EvaluationResult[Any], exact_within: int) -> None:
-    """Store a new result: as everybody may be told it, and the exact scores sealed under the session's key."""
+    """Store a new result: what everybody may be told, and exact scores sealed under the session's key."""
     result = Result(
         basis=one.basis,
         result_id=one.result_id,

@@ -31,13 +31,13 @@ def count(
     """Count the different probes after `since` by band, of one principal or of all."""
     table = fraudster_probes
     query = (
-        select(table.c.band, func.count(table.c.probe.distinct()))
+        select(table.c.band, func.count(table.c.probe.distinct()).label("probes"))
         .where(table.c.fraudster_id == fraudster_id, table.c.created_at > to_us(since))
         .group_by(table.c.band)
     )
     if principal_arn is not None:
         query = query.where(table.c.principal_arn == principal_arn)
-    return {band: number for band, number in connection.execute(query)}
+    return {row.band: row.probes for row in connection.execute(query)}
 
 
 def delete_of(connection: Connection, fraudster_id: str) -> int:

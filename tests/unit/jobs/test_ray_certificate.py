@@ -130,7 +130,7 @@ def test_unusable_authority_or_address_is_refused(tmp_path: Path, missing: str) 
     if missing.startswith("tls"):
         (ca / missing).unlink()
     addresses = ["10.0.0.500"] if missing == "ip" else []
-    with pytest.raises(SetupError, match="no certificate can be issued|neither an elliptic-curve"):
+    with pytest.raises(SetupError, match=r"no certificate can be issued|neither an elliptic-curve"):
         issue(ca, tmp_path, ["head"], addresses, NOW)
 
 

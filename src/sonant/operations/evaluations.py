@@ -265,9 +265,11 @@ def _limit_risk(
 ) -> tuple[Evaluation, list[Event]]:
     """Count the known-fraudster risk of a new fraud detection, and leave it out where it may not be told."""
     fraud = evaluation.fraud_detection
-    if fraud is None or not fraud.new or fraud.probe is None or not fraud.decision.known_score:
+    if fraud is None or not fraud.new or fraud.probe is None:
         return evaluation, []
     decision = fraud.decision
+    if not decision.known_score:
+        return evaluation, []
     risk, events = limits.apply(
         view.connection,
         view.domain,

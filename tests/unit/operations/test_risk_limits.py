@@ -229,6 +229,14 @@ def test_deleted_fraudster_leaves_no_answers(testbed, domain_id, fraudster_id):
     assert told(testbed) == []
 
 
+def test_risk_of_a_fraudster_deleted_meanwhile_is_not_counted(testbed, domain_id):
+    limits = RiskLimits(settings=testbed.service.settings, now=testbed.clock(), principal_arn=JOBS)
+    gone = Risk(name=KNOWN_FRAUDSTER, score=60, fraudster_id=new_generated_id())
+    with written(testbed, domain_id) as (connection, domain, _):
+        assert limits.apply(connection, domain, gone, bytes(32), threshold=50) == (gone, [])
+    assert told(testbed) == []
+
+
 # --- stored results -----------------------------------------------------------------------------------
 
 

@@ -4,17 +4,31 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from sqlalchemy import Connection, delete, func, select
+from sqlalchemy import Connection, bindparam, delete, func, select
 
-from sonant.storage.database.rows import put
-from sonant.storage.database.schema import fraudster_probes
+from sonant.storage.database.bound_connection import unverified
+from sonant.storage.database.rows import first_row, put
+from sonant.storage.database.schema import fraudster_probes, fraudsters
 from sonant.storage.times import to_us
+
+#: Locked, so that it stays until the answer is stored (SQLite has one writer, and ignores it).
+_PRESENT = unverified(
+    select(fraudsters.c.fraudster_id)
+    .where(fraudsters.c.fraudster_id == bindparam("wanted"))
+    .with_for_update(read=True, key_share=True),
+    "whether there is a row; the decision has read what it says",
+)
 
 
 def add(
     connection: Connection, *, fraudster_id: str, principal_arn: str, probe: bytes, band: int, now: datetime
 ) -> bool:
-    """Store an answer, and return whether it is new: the same probe counts once."""
+    """Store an answer, and return whether it is new: the same probe counts once.
+
+    Nothing is stored of a fraudster who was deleted meanwhile.
+    """
+    if first_row(connection, _PRESENT, {"wanted": fraudster_id}) is None:
+        return False
     values = {
         "fraudster_id": fraudster_id,
         "principal_arn": principal_arn,
